@@ -1,0 +1,42 @@
+# `make` lists the commands. Everything runs in .venv, which `make run` or `make test` creates.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench docs clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(VENV)/python:
+	$(PYTHON) -c 'import sys; sys.exit("mtia-emu needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/run: $(VENV)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[check]'
+	@touch $@
+
+$(VENV)/dev: $(VENV)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+run: $(VENV)/run  ## compile and run the main job: a decoder and a recommender executed and checked, Llama-3-8B timed
+	$(BIN)/python examples/main_job.py
+
+test: $(VENV)/dev  ## install what tests need and run them all
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev  ## lint and type-check
+	$(BIN)/ruff check .
+	rm -rf build && $(BIN)/python -m pip install --quiet --no-deps --target build/typed .
+	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p mtia_emu
+
+bench: $(VENV)/dev  ## measure wall time, memory and throughput of the tool itself
+	$(BIN)/python -m tests.bench
+
+docs: $(VENV)/dev  ## regenerate every figure and generated table in docs/
+	$(BIN)/python docs/generate.py
+
+clean:  ## remove the environment and build products
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,156 @@
+"""What a run of a model on a machine came to: plain data, the same for our chip and for a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+SCHEMA = "mtia-emu.report.v1"
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes moved, by level and direction. `noc_bytes` are payload bytes that entered the network on chip."""
+
+    local_read_bytes: int = 0
+    local_write_bytes: int = 0
+    sram_read_bytes: int = 0
+    sram_write_bytes: int = 0
+    dram_read_bytes: int = 0
+    dram_write_bytes: int = 0
+    noc_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Joules:
+    """Energy by what spent it, in joules; the fields sum to the whole."""
+
+    compute: float = 0.0
+    local: float = 0.0
+    sram: float = 0.0
+    dram: float = 0.0
+    noc: float = 0.0
+    control: float = 0.0
+    static: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Return the sum of all parts."""
+        return float(sum(getattr(self, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One launch: when it ran, what it moved and what bound it.
+
+    `bound_by` is the resource that was busy the largest share of the layer's time.
+    """
+
+    name: str
+    op: str
+    kernel: str
+    start_cycle: int
+    end_cycle: int
+    macs: int
+    dram_bytes: int
+    sram_bytes: int
+    joules: float
+    bound_by: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of one model on one machine. `utilization` is of the dtype's peak multiply-add rate."""
+
+    model: str
+    machine: str
+    dtype: str
+    dims: dict[str, int]
+    clock_hz: float
+    cycles: int
+    joules_by: Joules
+    traffic: Traffic
+    macs: int
+    utilization: float
+    layers: tuple[Layer, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Return the time taken, in seconds."""
+        return self.cycles / self.clock_hz
+
+    @property
+    def joules(self) -> float:
+        """Return the energy taken, in joules."""
+        return self.joules_by.total
+
+    @property
+    def watts(self) -> float:
+        """Return the average power, in watts."""
+        return self.joules / self.seconds if self.cycles else 0.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """How far outputs are from the oracle's; `relative` is to the largest magnitude of each output."""
+
+    max_abs_error: float
+    max_rel_error: float
+    tolerance: float
+    outputs: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Return whether every output is within tolerance."""
+        return self.max_rel_error <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How many times better the chip is than the GPU: above 1 the chip wins."""
+
+    speed: float
+    energy: float
+    perf_per_watt: float
+
+
+def compare(chip: Report, gpu: Report) -> Comparison:
+    """Return the ratios of GPU to chip: time, energy, and work per second per watt.
+
+    Performance per watt is 1 / (seconds x watts) on each side, which is 1 / joules: at equal work it equals the
+    energy ratio. Both are printed since both are asked for by name.
+    """
+    energy = gpu.joules / chip.joules if chip.joules else 0.0
+    return Comparison(gpu.seconds / chip.seconds if chip.cycles else 0.0, energy, energy)
+
+
+def as_json(report: Report, gpu: Report | None = None, check: Check | None = None) -> dict[str, Any]:
+    """Return the documented JSON object (`docs/reference/report-json.md`)."""
+    out: dict[str, Any] = {
+        "schema": SCHEMA,
+        "model": report.model,
+        "chip": report.machine,
+        "dtype": report.dtype,
+        "dims": report.dims,
+        "cycles": report.cycles,
+        "seconds": report.seconds,
+        "joules": report.joules,
+        "watts": report.watts,
+        "macs": report.macs,
+        "utilization": report.utilization,
+        "traffic": asdict(report.traffic),
+        "joules_by": asdict(report.joules_by),
+        "layers": [asdict(layer) for layer in report.layers],
+        "notes": list(report.notes),
+    }
+    if gpu is not None:
+        layers = [
+            {"name": x.name, "seconds": (x.end_cycle - x.start_cycle) / gpu.clock_hz, "bound_by": x.bound_by}
+            for x in gpu.layers
+        ]
+        out["gpu"] = {"name": gpu.machine, "seconds": gpu.seconds, "joules": gpu.joules, "layers": layers}
+        out["versus_gpu"] = asdict(compare(report, gpu))
+    if check is not None:
+        out["check"] = asdict(check) | {"passed": check.passed}
+    return out

@@ -1,0 +1,45 @@
+"""The flags that the environment sets; `docs/reference/settings.md` is printed from `FLAGS`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One environment variable: its name, its default and what it does."""
+
+    name: str
+    default: str
+    text: str
+
+    def value(self) -> str:
+        """Return the variable's value, or its default."""
+        return os.environ.get(self.name, self.default)
+
+
+DEBUG = Flag("MTIA_EMU_DEBUG", "0", "1 a line a stage, 2 a row a layer, 3 the graph after every pass")
+CHECK = Flag("MTIA_EMU_CHECK", "0", "1 poisons memory before execution and names the command that reads it")
+MEMORY = Flag("MTIA_EMU_MEMORY_BYTES", str(8 << 30), "the most memory that executing a model may take, in bytes")
+CACHE = Flag("MTIA_EMU_CACHE", "", "folder for compiled numba code; empty means the user's cache folder")
+FLAGS = (DEBUG, CHECK, MEMORY, CACHE)
+
+
+def integer(flag: Flag) -> int:
+    """Return the flag's value as an integer; raise `UserError` when it is not one."""
+    from .errors import UserError
+
+    try:
+        return int(flag.value())
+    except ValueError:
+        raise UserError(f"{flag.name} must be an integer, got {flag.value()!r}") from None
+
+
+def cache_folder() -> Path:
+    """Return the folder that holds compiled numba code, made if it is not there."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = Path(CACHE.value() or os.path.join(home, "mtia-emu"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

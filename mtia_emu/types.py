@@ -1,0 +1,138 @@
+"""Data types, tensor types and the work of one operator: what every room may know."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import ml_dtypes
+import numpy as np
+
+from .errors import UserError, refuse_unknown
+
+
+@dataclass(frozen=True)
+class DType:
+    """An element type: its name in our texts, its NumPy type, and its width in bits."""
+
+    name: str
+    numpy: np.dtype
+    bits: int
+
+    @property
+    def bytes(self) -> int:
+        """Return the bytes one element takes in memory."""
+        return self.numpy.itemsize
+
+    @property
+    def is_float(self) -> bool:
+        """Return whether values are floating point."""
+        return self.name.startswith(("fp", "bf"))
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def _dtype(name: str, numpy: object, bits: int) -> DType:
+    return DType(name, np.dtype(numpy), bits)  # type: ignore[call-overload]
+
+
+FP64 = _dtype("fp64", np.float64, 64)
+FP32 = _dtype("fp32", np.float32, 32)
+FP16 = _dtype("fp16", np.float16, 16)
+BF16 = _dtype("bf16", ml_dtypes.bfloat16, 16)
+FP8_E4M3 = _dtype("fp8_e4m3", ml_dtypes.float8_e4m3fn, 8)
+FP8_E5M2 = _dtype("fp8_e5m2", ml_dtypes.float8_e5m2, 8)
+INT64 = _dtype("int64", np.int64, 64)
+INT32 = _dtype("int32", np.int32, 32)
+INT16 = _dtype("int16", np.int16, 16)
+INT8 = _dtype("int8", np.int8, 8)
+UINT64 = _dtype("uint64", np.uint64, 64)
+UINT32 = _dtype("uint32", np.uint32, 32)
+UINT16 = _dtype("uint16", np.uint16, 16)
+UINT8 = _dtype("uint8", np.uint8, 8)
+BOOL = _dtype("bool", np.bool_, 8)
+
+DTYPES: dict[str, DType] = {
+    t.name: t
+    for t in (
+        FP64, FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT64, INT32, INT16, INT8, UINT64, UINT32, UINT16, UINT8, BOOL,
+    )
+}
+_BY_NUMPY = {t.numpy: t for t in DTYPES.values()}
+
+
+def dtype(name: str) -> DType:
+    """Return the dtype of that name; raise `UserError` naming the nearest one."""
+    if name not in DTYPES:
+        raise refuse_unknown("dtype", name, DTYPES)
+    return DTYPES[name]
+
+
+def dtype_of(array: np.ndarray) -> DType:
+    """Return the dtype of a NumPy array; raise `UserError` for a type that we do not have."""
+    if array.dtype not in _BY_NUMPY:
+        raise UserError(f"arrays of {array.dtype} are not supported (known: {', '.join(DTYPES)})")
+    return _BY_NUMPY[array.dtype]
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """The type of a tensor: element type and static shape. Printed as `fp16[8,64]`."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+
+    @cached_property
+    def size(self) -> int:
+        """Return the number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Return the bytes of the tensor, packed."""
+        return self.size * self.dtype.bytes
+
+    @property
+    def rank(self) -> int:
+        """Return the number of dimensions."""
+        return len(self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+def parse_type(text: str) -> TensorType:
+    """Return the type that `str` printed; raise `UserError` for other text."""
+    name, bracket, rest = text.strip().partition("[")
+    if not bracket or not rest.endswith("]"):
+        raise UserError(f"not a tensor type: {text!r} (right: fp16[8,64])")
+    dims = rest[:-1].split(",") if rest != "]" else []
+    if not all(d.strip().isdigit() for d in dims):
+        raise UserError(f"not a tensor type: {text!r} (dimensions are integers, as in fp16[8,64])")
+    return TensorType(dtype(name), tuple(int(d) for d in dims))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one operator must do, whatever machine does it: all that the GPU reference needs to know.
+
+    `kind` says how to read `shape`: `matmul` is (batch, m, k, n); `embedding_bag` is (lookups, bags, dim, rows);
+    `vector` (elementwise, reductions, norms) and `move` (copies, gathers) are (elements,). `read_bytes` and
+    `write_bytes` are compulsory traffic: each distinct operand byte once. `macs` counts matrix multiply-adds,
+    `flops` all other arithmetic.
+    """
+
+    name: str
+    op: str
+    kind: str
+    dtype: DType
+    shape: tuple[int, ...]
+    macs: int
+    flops: int
+    read_bytes: int
+    write_bytes: int
