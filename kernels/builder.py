@@ -1,0 +1,81 @@
+"""What every kernel builds with: tiles, slots in local memory, and commands emitted as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mtia_emu.chip import Chip
+from mtia_emu.errors import UserError
+from mtia_emu.isa import COMMAND, NO_SLOT, Block, Op, Operand, Slot
+from mtia_emu.types import DType
+
+Array = np.ndarray[Any, Any]
+LINE = 64  # slots start on lines of this many bytes
+
+
+class NoRoom(UserError):
+    """A mapping that does not fit the chip's memories."""
+
+
+@dataclass
+class Builder:
+    """Collects a block: slots first, then commands, each batch with the order in which it is issued."""
+
+    chip: Chip
+    kernel: str
+    operands: tuple[Operand, ...]
+    mapping: str = ""
+    slots: list[Slot] = field(default_factory=list)
+    parts: list[tuple[Array, Array]] = field(default_factory=list)
+    local: int = 0
+    accumulators: int = 0
+
+    def slot(self, kind: DType, elements: int, count: int = 1, *, accumulator: bool = False) -> int:
+        """Reserve `count` equal slots and return the first one's number; raise `NoRoom` where they do not fit."""
+        first, size = len(self.slots), -(-elements * kind.bytes // LINE) * LINE
+        for _ in range(count):
+            at = self.accumulators if accumulator else self.local
+            self.slots.append(Slot(kind, at, size, accumulator))
+            if accumulator:
+                self.accumulators += size
+            else:
+                self.local += size
+        if self.local > self.chip.pe.local.bytes:
+            raise NoRoom(f"{self.kernel}: needs {self.local} bytes of local memory, a PE has {self.chip.pe.local.bytes}")
+        if self.accumulators > self.chip.pe.reduce.bytes:
+            raise NoRoom(f"{self.kernel}: needs {self.accumulators} bytes of accumulators, a PE has "
+                         f"{self.chip.pe.reduce.bytes}")
+        return first
+
+    def add(self, op: Op, order: Array | int, **fields: Any) -> None:
+        """Add one command for each element of the broadcast fields, to be issued in the order of `order`."""
+        shape = np.broadcast_shapes(np.shape(order), *(np.shape(v) for v in fields.values()))
+        out = np.zeros(int(np.prod(shape)), COMMAND)
+        out["op"] = op
+        for name in ("operand", "operand2", "dst", "src0", "src1", "src2", "stage", "src_pe"):
+            out[name] = NO_SLOT
+        for name, value in fields.items():
+            out[name] = np.broadcast_to(value, shape).ravel()
+        self.parts.append((np.broadcast_to(np.asarray(order, np.float64), shape).ravel(), out))
+
+    def block(self, *, scratch_bytes: int = 0, stages: int = 0, scalar: tuple[str, Any] = ("", ())) -> Block:
+        """Return the block: all commands, sorted by their order; equal orders keep the order of adding."""
+        order = np.concatenate([o for o, _ in self.parts]) if self.parts else np.zeros(0)
+        commands = np.concatenate([c for _, c in self.parts]) if self.parts else np.zeros(0, COMMAND)
+        return Block(
+            self.kernel, self.operands, tuple(self.slots), commands[np.argsort(order, kind="stable")],
+            scratch_bytes, stages, scalar, self.mapping,
+        )
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Return a / b rounded up."""
+    return -(-a // b)
+
+
+def round_up(a: int, b: int) -> int:
+    """Return the least multiple of b that is at least a."""
+    return ceil_div(a, b) * b

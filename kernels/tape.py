@@ -1,0 +1,186 @@
+"""A tape: straight-line SIMD work on one tile, the body of every elementwise, row-wise and epilogue kernel.
+
+Text form, one step after another: `t0 = mul(x0, x1); t1 = fold_sum(t0); y = mul(t0, rsqrt...)`. Operands are inputs
+`x0, x1, ...`, earlier results `t0, t1, ...` or numbers; the last `outputs` results are the tape's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mtia_emu.errors import UserError, refuse_unknown
+from mtia_emu.isa import Shape
+from mtia_emu.types import BOOL, FP32, DType, dtype
+from mtia_emu.units.simd import FUNCTIONS, REDUCTIONS, compute
+
+Array = np.ndarray[Any, Any]
+Source = int | float  # input i is i, result i is ~i, a number is a float
+_STEP = re.compile(r"^t(\d+)\s*=\s*(\w+)\((.*)\)(?:\s*:\s*(\w+))?$")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command: a SIMD function, or `fold_sum` and its like, of inputs, results or numbers; `to` is its dtype."""
+
+    function: str
+    sources: tuple[Source, ...]
+    to: DType = FP32
+
+    @property
+    def folds(self) -> bool:
+        """Return whether the step reduces rows to one column."""
+        return self.function.startswith("fold_")
+
+    @property
+    def reduction(self) -> str:
+        """Return the name in REDUCTIONS of a step that folds."""
+        return self.function[5:]
+
+
+@dataclass(frozen=True)
+class Tape:
+    """Steps over `inputs` inputs; `results` names the steps whose values leave the tape, in order."""
+
+    inputs: int
+    steps: tuple[Step, ...]
+    results: tuple[Source, ...]
+
+    @property
+    def row_wise(self) -> bool:
+        """Return whether some step needs whole rows."""
+        return any(s.folds for s in self.steps)
+
+    def __str__(self) -> str:
+        body = "; ".join(f"t{i} = {s.function}({', '.join(map(_name, s.sources))}) : {s.to}"
+                         for i, s in enumerate(self.steps))
+        return f"{self.inputs} -> {', '.join(map(_name, self.results))} | {body}"
+
+    def shapes(self, inputs: Sequence[Shape]) -> list[Shape]:
+        """Return how each step's value meets the tile, given the inputs'."""
+        out: list[Shape] = []
+        for step in self.steps:
+            met = [out[~s] if s < 0 else inputs[s] for s in step.sources if not isinstance(s, float)]
+            out.append(_fold_shape(met) if step.folds else _meet(met))
+        return out
+
+    def evaluate(self, inputs: Sequence[Array], kinds: Sequence[DType]) -> list[Array]:
+        """Return the results for whole arrays: the living definition of what the kernels emit.
+
+        Folds reduce the last axis, kept with length 1. `kinds` are the dtypes of the results.
+        """
+        values: list[Array] = []
+        for step in self.steps:
+            sources = [_value(s, inputs, values) for s in step.sources]
+            if step.folds:
+                wide = sources[0] if sources[0].dtype.kind in "iu" else sources[0].astype(np.float32)
+                values.append(np.asarray(REDUCTIONS[step.reduction](wide, axis=-1, keepdims=True)).astype(step.to.numpy))
+            else:
+                values.append(compute(step.function, sources, step.to.numpy))
+        return [_value(r, inputs, values).astype(k.numpy) for r, k in zip(self.results, kinds, strict=True)]
+
+
+def finish(tape: Tape, kinds: Sequence[DType]) -> Tape:
+    """Return the tape with each result computed by a step of its own, in the type that it leaves the tape with.
+
+    A result that is an input, a number, or a value that other steps read gets a `copy` step.
+    """
+    steps, results = list(tape.steps), []
+    for source, kind in zip(tape.results, kinds, strict=True):
+        own = not isinstance(source, float) and source < 0 and ~source not in results
+        if own and not _is_read(tape, source) or own and steps[~source].to == kind:
+            steps[~source] = replace(steps[~source], to=kind)
+            results.append(~source)
+        else:
+            steps.append(Step("copy", (source,), kind))
+            results.append(len(steps) - 1)
+    return Tape(tape.inputs, tuple(steps), tuple(~r for r in results))
+
+
+def _is_read(tape: Tape, source: Source) -> bool:
+    return any(source in s.sources for s in tape.steps) or tape.results.count(source) > 1
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, float):
+        return repr(source)
+    return f"x{source}" if source >= 0 else f"t{~source}"
+
+
+def _value(source: Source, inputs: Sequence[Array], values: Sequence[Array]) -> Array:
+    if isinstance(source, float):
+        return np.float32(source)  # type: ignore[return-value]
+    return inputs[source] if source >= 0 else values[~source]
+
+
+def _meet(shapes: Sequence[Shape]) -> Shape:
+    rows = any(s in (Shape.FULL, Shape.COL) for s in shapes)
+    cols = any(s in (Shape.FULL, Shape.ROW) for s in shapes)
+    return {(True, True): Shape.FULL, (False, True): Shape.ROW, (True, False): Shape.COL, (False, False): Shape.ONE}[
+        rows, cols
+    ]
+
+
+def _fold_shape(shapes: Sequence[Shape]) -> Shape:
+    return Shape.COL if _meet(shapes) in (Shape.FULL, Shape.COL) else Shape.ONE
+
+
+def parse(text: str) -> Tape:
+    """Return the tape that `str` printed; raise `UserError` for other text."""
+    head, bar, body = text.partition("|")
+    count, arrow, results = head.partition("->")
+    if not bar or not arrow or not count.strip().isdigit():
+        raise UserError(f"not a tape: {text!r} (right: 2 -> t0 | t0 = add(x0, x1) : fp32)")
+    inputs, steps = int(count), []
+    for index, part in enumerate(p.strip() for p in body.split(";") if p.strip()):
+        match = _STEP.match(part)
+        if not match or int(match[1]) != index:
+            raise UserError(f"not a tape step: {part!r} (right: t{index} = add(x0, x1) : fp32)")
+        sources = tuple(_source(s, inputs, index) for s in match[3].split(","))
+        steps.append(Step(_known(match[2], len(sources)), sources, dtype(match[4] or "fp32")))
+    return Tape(inputs, tuple(steps), tuple(_source(r, inputs, len(steps)) for r in results.split(",")))
+
+
+def _known(function: str, arity: int) -> str:
+    folds = {f"fold_{name}": 1 for name in REDUCTIONS}
+    arities = folds | {name: f.arity for name, f in FUNCTIONS.items()}
+    if function not in arities:
+        raise refuse_unknown("tape function", function, arities)
+    if arities[function] != arity:
+        raise UserError(f"tape function {function} takes {arities[function]} operands, got {arity}")
+    return function
+
+
+def _source(text: str, inputs: int, results: int) -> Source:
+    text = text.strip()
+    if text[:1] in "xt" and text[1:].isdigit():
+        index = int(text[1:])
+        if index >= (inputs if text[0] == "x" else results):
+            raise UserError(f"tape operand {text} is not defined before its use")
+        return index if text[0] == "x" else ~index
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"tape operand {text!r} is not x0, t0 or a number") from None
+
+
+class TapeBuilder:
+    """Writes a tape step by step: `call` returns the source that names the new value."""
+
+    def __init__(self, inputs: int) -> None:
+        self.inputs = inputs
+        self.steps: list[Step] = []
+
+    def call(self, function: str, *sources: Source, to: DType = FP32) -> int:
+        """Append a step and return its value's name."""
+        kind = BOOL if function in FUNCTIONS and FUNCTIONS[function].result == "bool" else to
+        self.steps.append(Step(_known(function, len(sources)), sources, kind))
+        return ~(len(self.steps) - 1)
+
+    def done(self, *results: Source) -> Tape:
+        """Return the tape with these results."""
+        return Tape(self.inputs, tuple(self.steps), results)

@@ -1,0 +1,266 @@
+"""A chip: a checked, frozen value read from a TOML file that any architect can copy and edit."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from .errors import UserError, nearest, refuse_unknown
+from .types import DType, dtype
+from .units.matrix import Matrix
+from .units.memory import STRICT, Core, Dma, Dram, Launch, Layout, Local, Noc, Reduce, Sram, unit
+from .units.simd import Simd
+
+MAX_FILE_BYTES = 1 << 20
+
+
+class Grid(BaseModel):
+    """The grid of processing elements."""
+
+    model_config = STRICT
+
+    rows: int = Field(gt=0, le=256, description="rows of PEs", json_schema_extra=unit("PEs"))
+    cols: int = Field(gt=0, le=256, description="columns of PEs", json_schema_extra=unit("PEs"))
+
+
+class Pe(BaseModel):
+    """One processing element."""
+
+    model_config = STRICT
+
+    matrix: Matrix
+    reduce: Reduce
+    simd: Simd
+    layout: Layout
+    dma: Dma
+    core: Core
+    local: Local
+
+
+class Energy(BaseModel):
+    """The price of each event, and the power that flows whatever happens."""
+
+    model_config = STRICT
+
+    mac_pj: dict[str, float] = Field(description="one multiply-add of the dtype, accumulation included",
+                                     json_schema_extra=unit("pJ"))
+    simd_pj: float = Field(ge=0, description="one lane pass of the SIMD engine", json_schema_extra=unit("pJ"))
+    scalar_pj: float = Field(ge=0, description="one element of an op that runs on the core", json_schema_extra=unit("pJ"))
+    local_read_pj_per_byte: float = Field(ge=0, description="local memory read", json_schema_extra=unit("pJ/B"))
+    local_write_pj_per_byte: float = Field(ge=0, description="local memory write", json_schema_extra=unit("pJ/B"))
+    sram_read_pj_per_byte: float = Field(ge=0, description="shared SRAM read", json_schema_extra=unit("pJ/B"))
+    sram_write_pj_per_byte: float = Field(ge=0, description="shared SRAM write", json_schema_extra=unit("pJ/B"))
+    dram_read_pj_per_byte: float = Field(ge=0, description="DRAM read: device, PHY and controller", json_schema_extra=unit("pJ/B"))
+    dram_write_pj_per_byte: float = Field(ge=0, description="DRAM write: device, PHY and controller", json_schema_extra=unit("pJ/B"))
+    noc_pj_per_byte_hop: float = Field(ge=0, description="one byte over one hop", json_schema_extra=unit("pJ/B"))
+    command_pj: float = Field(ge=0, description="issue of one command", json_schema_extra=unit("pJ"))
+    static_w: float = Field(ge=0, description="leakage and what never stops, whole chip", json_schema_extra=unit("W"))
+
+
+class Chip(BaseModel):
+    """A whole accelerator."""
+
+    model_config = STRICT
+
+    name: str = Field(max_length=64, description="the chip's name")
+    clock_hz: float = Field(gt=0, le=1e12, description="clock of PEs, network and SRAM", json_schema_extra=unit("Hz"))
+    node_nm: float = Field(gt=0, description="process node", json_schema_extra=unit("nm"))
+    die_mm2: float = Field(gt=0, description="die area", json_schema_extra=unit("mm2"))
+    typical_w: float = Field(gt=0, description="published typical power", json_schema_extra=unit("W"))
+    tdp_w: float = Field(gt=0, description="published thermal design power", json_schema_extra=unit("W"))
+    grid: Grid
+    pe: Pe
+    noc: Noc
+    sram: Sram
+    dram: Dram
+    launch: Launch
+    energy: Energy
+
+    @property
+    def pes(self) -> int:
+        """Return the number of processing elements."""
+        return self.grid.rows * self.grid.cols
+
+    @cached_property
+    def sram_bytes_per_cycle(self) -> float:
+        """Return the shared SRAM's bandwidth, read plus write."""
+        return self.sram.bytes_per_s / self.clock_hz
+
+    @cached_property
+    def dram_bytes_per_cycle(self) -> float:
+        """Return the DRAM's peak bandwidth."""
+        return self.dram.bytes_per_s / self.clock_hz
+
+    def cycles(self, seconds: float) -> float:
+        """Return a time in clock cycles."""
+        return seconds * self.clock_hz
+
+    def peak_macs_per_cycle(self, kind: DType) -> float:
+        """Return the multiply-adds of that dtype that all PEs can start each cycle, on the unit that takes it."""
+        if self.pe.matrix.supports(kind.name):
+            return self.pes * self.pe.matrix.macs_per_cycle(kind.name)
+        return self.pes * self.pe.simd.macs_per_cycle(kind)
+
+    def nearest_matrix_dtype(self, kind: DType) -> DType:
+        """Return `kind` where the matrix unit has a rate for it, else the nearest dtype that it has.
+
+        Nearest: the same kind of number first, then the fewest bits that hold at least as many as asked for, then the
+        most bits there are. Where the unit has no such number at all, `kind` itself: it runs on the SIMD engine.
+        """
+        if self.pe.matrix.supports(kind.name) or not kind.is_float:
+            return kind
+        have = [dtype(name) for name in self.pe.matrix.rates if dtype(name).is_float]
+        wide = [t for t in have if t.bits >= kind.bits]
+        order = sorted(wide, key=lambda t: t.bits) or sorted(have, key=lambda t: (-t.bits, t.name != "fp16"))
+        return order[0] if order else kind
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a chip, as a listing shows it."""
+
+    key: str
+    value: object
+    unit: str
+    text: str
+    source: str
+
+
+def chip_names() -> list[str]:
+    """Return the names of the chips that ship with the product."""
+    folder = resources.files("mtia_emu.chips")
+    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def chip_text(name: str) -> tuple[str, str]:
+    """Return the TOML text of a shipped chip or of a file, and where it came from."""
+    if name.endswith(".toml") or "/" in name:
+        return _file_text(Path(name)), name
+    if name not in chip_names():
+        raise refuse_unknown("chip", name, chip_names())
+    return (resources.files("mtia_emu.chips") / f"{name}.toml").read_text(encoding="utf-8"), name
+
+
+def _file_text(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(f"chip file {path} is not a file; give a chip's name ({', '.join(chip_names())}) or a .toml file")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise UserError(f"chip file {path} has {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"chip file {path} cannot be read as text: {error}") from None
+
+
+def load_chip(name: str, settings: Mapping[str, object] | None = None) -> Chip:
+    """Return the chip of that name or .toml file, with `settings` (dotted key to value) put over it.
+
+    Unknown keys, wrong types, NaN and values out of range raise `UserError`; files and settings pass the same check.
+    """
+    text, where = chip_text(name)
+    try:
+        values = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"{where}: not TOML: {error}") from None
+    for key, value in (settings or {}).items():
+        _put(values, key, value)
+    return validate(values, where)
+
+
+def _put(values: dict[str, Any], key: str, value: object) -> None:
+    """Set a dotted key in nested tables; the model's own check judges the result."""
+    *path, last = key.split(".")
+    table = values
+    for part in path:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise UserError(f"--set {key}: '{part}' is a value, not a table of keys{nearest(key, known_keys())}")
+    if isinstance(table.get(last), dict):
+        raise UserError(f"--set {key}: a table of keys, not a value (known: {', '.join(sorted(table[last]))})")
+    table[last] = value
+
+
+def validate(values: dict[str, Any], where: str) -> Chip:
+    """Return the chip that nested values describe; raise `UserError` naming every fault."""
+    try:
+        chip = Chip.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"chip {where}: " + "; ".join(_fault(e) for e in error.errors())) from None
+    _check_whole(chip, where)
+    return chip
+
+
+def _fault(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{nearest(key, known_keys())}"
+    if error["type"] == "missing":
+        return f"key '{key}' is missing"
+    return f"'{key}' is {error['input']!r}: {error['msg'].lower()}"
+
+
+def _check_whole(chip: Chip, where: str) -> None:
+    """Refuse a chip on which some event would be free or some dtype unknown."""
+    for name in chip.pe.matrix.rates:
+        dtype(name)
+        if name not in chip.energy.mac_pj:
+            raise UserError(f"chip {where}: pe.matrix.rates has {name} but energy.mac_pj has no price for it")
+    for name, price in chip.energy.mac_pj.items():
+        if not 0 <= price < 1e6:
+            raise UserError(f"chip {where}: energy.mac_pj.{name} is {price}; a price is between 0 and 1e6 pJ")
+    if "fp32" not in chip.energy.mac_pj:
+        raise UserError(f"chip {where}: energy.mac_pj.fp32 is missing; fp32 work on the SIMD engine needs its price")
+
+
+def known_keys() -> list[str]:
+    """Return every dotted key that a chip file may have."""
+    return sorted(key for key, _ in _fields(Chip, ""))
+
+
+def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _fields(info.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, info
+
+
+def parse_setting(text: str) -> tuple[str, object]:
+    """Return (key, value) of a `KEY=VALUE` text; the value is read as TOML, else taken as a string."""
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text!r}: not KEY=VALUE (right: --set pe.matrix.rows=64)")
+    key = key.strip()
+    if key not in known_keys() and not any(key.startswith(k + ".") for k in ("pe.matrix.rates", "energy.mac_pj")):
+        raise UserError(f"--set {text!r}: unknown key '{key}'{nearest(key, known_keys())}")
+    try:
+        return key, tomllib.loads(f"x = {raw.strip()}")["x"]
+    except tomllib.TOMLDecodeError:
+        return key, raw.strip()
+
+
+def parameters(name: str) -> list[Parameter]:
+    """Return every parameter of a chip with its unit, its meaning and the source noted beside it in the file."""
+    import tomlkit
+
+    text, _ = chip_text(name)
+    chip, document = load_chip(name), tomlkit.parse(text)
+    rows = []
+    for key, info in _fields(Chip, ""):
+        value: Any = chip
+        item: Any = document
+        for part in key.split("."):
+            value, item = getattr(value, part), item[part]
+        units = (info.json_schema_extra or {}).get("unit", "")
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        for part, x in parts:
+            source = (item[part] if part else item).trivia.comment.lstrip("# ")
+            rows.append(Parameter(f"{key}.{part}" if part else key, x, units, info.description or "", source))
+    return rows

@@ -1,0 +1,1 @@
+"""The chips that ship with the product, one TOML file each."""

@@ -1,0 +1,254 @@
+"""What each command does, counted: the facts that the timing and the energy readings both start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from ..chip import Chip
+from ..isa import FUNCTION_NAMES, IMMEDIATE, REDUCTION_NAMES, VECTOR, Block, Cast, Op, Operand, Shape, source_shape
+from ..types import DTYPES
+from ..units.simd import FUNCTIONS
+
+Array = np.ndarray[Any, Any]
+DTYPE_NAMES = tuple(DTYPES)
+
+
+@dataclass
+class Events:
+    """One array a kind of event, one element a command. Every event here has a price and a timing rule."""
+
+    local_read_bytes: Array  # bytes read from PE local memories
+    local_write_bytes: Array  # bytes written to PE local memories, every receiver of a multicast counted
+    sram_read_bytes: Array  # bytes read from shared SRAM
+    sram_write_bytes: Array  # bytes written to shared SRAM
+    dram_read_bytes: Array  # bytes read from DRAM, whole bursts
+    dram_write_bytes: Array  # bytes written to DRAM, whole bursts
+    noc_bytes: Array  # payload bytes that enter the network on chip, a multicast once
+    noc_byte_hops: Array  # payload bytes times the links that they cross
+    macs: Array  # multiply-adds
+    mac_dtype: Array  # their dtype, an index into DTYPE_NAMES
+    simd_passes: Array  # elements times passes through the SIMD lanes
+    scalar_elements: Array  # elements handled by a core
+    commands: Array  # commands issued
+    run_bytes: Array  # length of the contiguous runs of a transfer, for DRAM efficiency and addressing
+    runs: Array  # number of those runs
+    transposed_bytes: Array  # bytes that pass the layout unit
+    rows: Array  # rows requested one by one (indexed transfers)
+
+    @classmethod
+    def zeros(cls, n: int) -> Events:
+        """Return the events of n commands that do nothing."""
+        return cls(**{f.name: np.zeros(n) for f in fields(cls)})
+
+
+def events(block: Block, chip: Chip, lookups: Array | None = None) -> Events:
+    """Return what each command of a block does.
+
+    `lookups` gives, for each POOL command in order, the look-ups that it really had; without it the mean stands.
+    """
+    commands = block.commands
+    ev = Events.zeros(len(commands))
+    ev.commands[:] = 1
+    if lookups is not None:
+        commands = commands.copy()
+        commands["k"][commands["op"] == Op.POOL] = lookups
+    for op in np.unique(commands["op"]):
+        at = np.flatnonzero(commands["op"] == op)
+        _COUNT[Op(op)](ev, at, commands[at], block, chip)
+    return ev
+
+
+def _itemsizes(block: Block) -> Array:
+    return np.array([x.dtype.bytes for x in block.operands] or [0])
+
+
+def _slot_sizes(block: Block) -> tuple[Array, Array]:
+    return (np.array([s.dtype.bytes for s in block.slots] or [0]),
+            np.array([s.accumulator for s in block.slots] or [False]))
+
+
+def _runs(operand: Operand, rows: Array, cols: Array) -> tuple[Array, Array, bool]:
+    """Return the length in bytes and the number of contiguous runs of tiles, and whether the layout unit turns them.
+
+    A tile is turned when its runs in memory lie across the direction in which local memory keeps it.
+    """
+    size, col = operand.dtype.bytes, operand.strides[-1]
+    row, inner = (operand.strides[-2], operand.shape[-2]) if len(operand.shape) > 1 else (operand.cols, 1)
+    one = np.ones_like(rows)
+    if row == 0 or operand.rows == 1:
+        row, rows, inner = operand.cols, one, 1
+    if col == 0 or operand.cols == 1:
+        col, cols = 1, one
+    thin = operand.rows == 1 or operand.cols == 1
+    if col == 1 and not (row == 1 and operand.cols == 1):
+        whole = (row == operand.cols) & (cols == operand.cols) | (rows == 1)
+        return np.where(whole, rows * cols * size, cols * size), np.where(whole, one, rows), operand.by_column and not thin
+    if row == 1:
+        length = np.minimum(rows, inner)
+        return length * size, -(-rows // length) * cols, not operand.by_column and not thin
+    return one * size, rows * cols, not thin
+
+
+def _payload(operand: Operand, rows: Array, cols: Array) -> Array:
+    """Return the distinct bytes of tiles: a broadcast row or column is moved once."""
+    r = rows if len(operand.shape) == 1 or any(operand.strides[:-1]) or operand.rows == 1 else np.ones_like(rows)
+    c = cols if operand.strides[-1] else np.ones_like(cols)
+    return r * c * operand.dtype.bytes
+
+
+def _transfer(ev: Events, at: Array, block: Block, chip: Chip, index: Array, rows: Array, cols: Array, *, out: bool) -> Array:
+    """Count moves between operands and the network; return each transfer's payload bytes."""
+    payload = np.zeros(len(at))
+    for i in np.unique(index):
+        mine, operand = index == i, block.operands[i]
+        run, runs, transposed = _runs(operand, rows[mine].astype(float), cols[mine].astype(float))
+        data = _payload(operand, rows[mine].astype(float), cols[mine].astype(float))
+        where = at[mine]
+        payload[mine] = data
+        ev.run_bytes[where], ev.runs[where] = run, runs
+        ev.transposed_bytes[where] += data * transposed
+        _memory(ev, where, operand.space, data, chip.dram.burst(run, runs), out=out)
+    return payload
+
+
+def _memory(ev: Events, where: Array, space: str, data: Array, bursts: Array, *, out: bool) -> None:
+    """Count bytes at the memory that an operand is in."""
+    if space == "dram":
+        (ev.dram_write_bytes if out else ev.dram_read_bytes)[where] += bursts
+    else:
+        (ev.sram_write_bytes if out else ev.sram_read_bytes)[where] += data
+
+
+def _receivers(cast: Array, chip: Chip) -> Array:
+    return np.array([1, chip.grid.cols, chip.grid.rows, chip.pes])[cast]
+
+
+def hops(pe: Array, cast: Array, chip: Chip) -> Array:
+    """Return the links from the memory at the west edge (north, for columns) to the furthest receiver."""
+    row, col = pe // chip.grid.cols, pe % chip.grid.cols
+    far = np.stack([col + 1, np.full_like(row, chip.grid.cols), np.full_like(row, chip.grid.rows),
+                    np.full_like(row, chip.grid.rows + chip.grid.cols)])
+    return far[cast, np.arange(len(pe))]
+
+
+def _load(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
+    payload = _transfer(ev, at, block, chip, c["operand"], c["rows"], c["cols"], out=False)
+    receivers = _receivers(c["cast"], chip)
+    written = c["rows"].astype(float) * c["cols"] * _itemsizes(block)[c["operand"]]
+    ev.local_write_bytes[at] += written * receivers
+    ev.noc_bytes[at] += payload
+    links = np.where(c["cast"] == Cast.ALL, chip.pes, hops(c["pe"].astype(int), c["cast"], chip))
+    ev.noc_byte_hops[at] += payload * links
+
+
+def _store(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
+    payload = _transfer(ev, at, block, chip, c["operand"], c["rows"], c["cols"], out=True)
+    ev.local_read_bytes[at] += payload
+    ev.noc_bytes[at] += payload
+    ev.noc_byte_hops[at] += payload * hops(c["pe"].astype(int), np.zeros(len(at), int), chip)
+
+
+def _stage(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
+    payload = _transfer(ev, at, block, chip, c["operand"], c["rows"], c["cols"], out=False)
+    ev.sram_write_bytes[at] += payload
+    ev.noc_bytes[at] += payload
+    ev.noc_byte_hops[at] += payload
+
+
+def _gather(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
+    sizes = _itemsizes(block)
+    rows, cols = c["rows"].astype(float), c["cols"].astype(float)
+    row_bytes = cols * sizes[c["operand"]]
+    _indexed(ev, at, c, block, chip, rows, row_bytes)
+    ev.local_write_bytes[at] += rows * row_bytes
+
+
+def _indexed(ev: Events, at: Array, c: Array, block: Block, chip: Chip, rows: Array, row_bytes: Array) -> None:
+    """Count the rows of an indexed transfer and the indices that name them."""
+    index_bytes = rows * _itemsizes(block)[c["operand2"]]
+    ev.run_bytes[at], ev.runs[at], ev.rows[at] = row_bytes, rows, rows
+    table, index = block.operands[int(c["operand"][0])], block.operands[int(c["operand2"][0])]
+    _memory(ev, at, table.space, rows * row_bytes, chip.dram.burst(row_bytes, rows), out=False)
+    _memory(ev, at, index.space, index_bytes, chip.dram.burst(index_bytes, np.ones_like(rows)), out=False)
+    payload = rows * row_bytes + index_bytes
+    ev.noc_bytes[at] += payload
+    ev.noc_byte_hops[at] += payload * hops(c["pe"].astype(int), np.zeros(len(at), int), chip)
+
+
+def _pool(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
+    sizes, looks, cols = _itemsizes(block), c["k"].astype(float), c["cols"].astype(float)
+    table = block.operands[int(c["operand"][0])]
+    row_bytes = np.full(len(at), float(table.cols * table.dtype.bytes))
+    _indexed(ev, at, c, block, chip, looks, row_bytes)
+    offsets = block.operands[2]
+    offset_bytes = (c["rows"] + 1.0) * offsets.dtype.bytes
+    _memory(ev, at, offsets.space, offset_bytes, chip.dram.burst(offset_bytes, np.ones(len(at))), out=False)
+    ev.noc_bytes[at] += offset_bytes
+    weighted = c["row2"] >= 0
+    if weighted.any():
+        weight_bytes = looks * sizes[np.maximum(c["row2"], 0)] * weighted
+        _memory(ev, at, block.operands[int(c["row2"].max())].space, weight_bytes,
+                chip.dram.burst(weight_bytes, np.ones(len(at))), out=False)
+    pooled = c["rows"] * cols * 4
+    ev.local_write_bytes[at] += looks * row_bytes + pooled
+    ev.local_read_bytes[at] += looks * row_bytes
+    dequantise = 1 + (c["flags"] != 0)
+    ev.simd_passes[at] += looks * cols * (dequantise + weighted)
+    ev.commands[at] += np.ceil(looks / chip.pe.core.rows_per_accumulate)
+
+
+def _matmul(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
+    sizes, _ = _slot_sizes(block)
+    m, n, k = c["rows"].astype(np.int64), c["cols"].astype(np.int64), c["k"].astype(np.int64)
+    a = block.slots[int(c["src0"][0])].dtype
+    ev.macs[at] = m * n * k
+    ev.mac_dtype[at] = DTYPE_NAMES.index(a.name)
+    if (c["flags"] & VECTOR).any():
+        # each row of b passes the lanes once for four rows of a held in registers
+        words_a, words_b = m * k, k * n * -(-m // 4)
+        ev.mac_dtype[at] = DTYPE_NAMES.index("fp32")
+    else:
+        words_a, words_b = chip.pe.matrix.operand_reads(m, k, n, a.name)
+    ev.local_read_bytes[at] += words_a * sizes[c["src0"]] + words_b * sizes[c["src1"]]
+
+
+def _reduce(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
+    data = c["rows"].astype(float) * c["cols"] * 4
+    ev.noc_bytes[at] += data
+    ev.noc_byte_hops[at] += data
+    ev.simd_passes[at] += data / 4
+
+
+def _simd(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
+    sizes, accumulators = _slot_sizes(block)
+    rows, cols = c["rows"].astype(float), c["cols"].astype(float)
+    fold = c["op"][0] == Op.FOLD
+    passes = np.ones(len(REDUCTION_NAMES)) if fold else np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
+    ev.simd_passes[at] += rows * cols * passes[c["fn"]]
+    for i, name in enumerate(("src0", "src1", "src2")):
+        slot = c[name].astype(int)
+        used = (slot >= 0) & (slot != IMMEDIATE)
+        shape = source_shape(c["flags"].astype(int), i)
+        size = np.where(shape <= Shape.ROW, cols, 1) * np.where(shape % 2 == 0, rows, 1)
+        inside = used & ~accumulators[np.maximum(slot, 0)]
+        ev.local_read_bytes[at] += size * sizes[np.maximum(slot, 0)] * inside
+    ev.local_write_bytes[at] += rows * (1 if fold else cols) * sizes[c["dst"]]
+
+
+def _scalar(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
+    for operand in block.operands:
+        data = np.full(len(at), float(operand.distinct_bytes))
+        _memory(ev, at, operand.space, data, chip.dram.burst(data, np.ones(len(at))), out=operand.written)
+        ev.noc_bytes[at] += data
+        ev.noc_byte_hops[at] += data
+    ev.run_bytes[at], ev.runs[at] = 64, 1
+    ev.scalar_elements[at] += c["rows"]
+
+
+_COUNT = {
+    Op.LOAD: _load, Op.STORE: _store, Op.STAGE: _stage, Op.GATHER: _gather, Op.POOL: _pool, Op.MATMUL: _matmul,
+    Op.REDUCE: _reduce, Op.SIMD: _simd, Op.FOLD: _simd, Op.SCALAR: _scalar,
+}

@@ -1,0 +1,89 @@
+"""Kernels that memory binds: elementwise and move streams, and the random row reads of embedding bags."""
+
+from __future__ import annotations
+
+import math
+
+from ..types import Work
+from .facts import Facts
+from .kernel import Kernel, priced, throttled
+
+WARP_BYTES = 512  # one load of a warp: 32 lanes of 16 bytes (CUDA C programming guide)
+INDEX_BYTES = 12  # at most, each look-up: an int64 index and an fp32 weight
+OFFSET_BYTES = 8  # at most, each bag: an int64
+THREADS_PER_SM = 2048  # resident threads of one SM (CUDA C programming guide, capability 8.0 and 9.0)
+
+
+def _finish(
+    facts: Facts,
+    text: str,
+    parts: dict[str, float],
+    traffic: tuple[float, float, float, float],
+    flops: float,
+    busy_sms: float,
+) -> Kernel:
+    """Return the kernel whose parts overlap: launch, one memory round trip, and the longest part."""
+    latency = facts.launch_graph_s + facts.dram_latency_s
+    longest = max(parts, key=lambda name: parts[name])
+    free = latency + parts[longest]
+    joules = (
+        (facts.active_w - facts.idle_w) * (free - facts.launch_graph_s) * busy_sms,
+        facts.vector_j_per_flop * flops,
+        facts.dram_j_per_byte * (traffic[0] + traffic[1]),
+    )
+    seconds = float(throttled(facts, free, sum(joules)))
+    bound = "launch" if latency > parts[longest] else "power" if seconds > 1.01 * free else longest
+    return priced(facts, text, seconds, traffic, joules, bound)
+
+
+def stream(facts: Facts, work: Work) -> Kernel:
+    """Return an elementwise, reduction or copy kernel.
+
+    Its operands are fresh activations: what L2 keeps of them (`l2_resident`) never reaches DRAM, so small
+    tensors move at L2 bandwidth. An operation that is no multiply-add takes the slot of one: half of
+    `vector_flops_per_s`.
+    """
+    total = float(work.read_bytes + work.write_bytes)
+    share = 1.0 - facts.resident_bytes(total) / total if total else 0.0
+    elements = max(1, math.prod(work.shape))
+    busy = min(1.0, elements / (facts.sms * THREADS_PER_SM))
+    parts = {
+        "dram": total * share / facts.stream_bytes_per_s,
+        "l2": total / facts.l2_bytes_per_s,
+        "occupancy": (2.0 * work.macs + work.flops) / (facts.vector_flops_per_s / 2),
+    }
+    traffic = (
+        work.read_bytes * share,
+        work.write_bytes * share,
+        float(work.read_bytes),
+        float(work.write_bytes),
+    )
+    return _finish(facts, work.kind, parts, traffic, 2.0 * work.macs + work.flops, busy)
+
+
+def embedding_bag(facts: Facts, work: Work) -> Kernel:
+    """Return a pooled look-up kernel: random reads of whole rows, uniform over the table.
+
+    A row moves in whole sectors and costs an activate on top. A read hits L2 with the share of the table
+    that L2 holds, after its first read. Row requests, a warp's load each, are served `sms *
+    lookups_in_flight` at a time, one latency each round (Little's law). Pooled sums and indices are
+    streams; indices are what `read_bytes` has beyond the distinct rows.
+    """
+    lookups, bags, dim, rows = work.shape
+    row = math.ceil(dim * work.dtype.bytes / facts.dram_sector_bytes) * facts.dram_sector_bytes
+    first = rows * -math.expm1(-lookups / rows) if rows else 0.0
+    hit = min(1.0, facts.l2_bytes / 2 / (rows * row)) if rows else 0.0
+    misses = first + (lookups - first) * (1.0 - hit)
+    most = INDEX_BYTES * lookups + OFFSET_BYTES * (bags + 1)
+    indices = min(most, max(0.0, work.read_bytes - min(lookups, rows) * dim * work.dtype.bytes))
+    fetched = lookups * row + indices
+    slots = facts.sms * facts.lookups_in_flight
+    rounds = math.ceil(lookups * math.ceil(row / WARP_BYTES) / slots)
+    busy_bytes = misses * (row + facts.dram_activate_bytes) + indices + work.write_bytes
+    parts = {
+        "dram": busy_bytes / facts.stream_bytes_per_s,
+        "l2": (fetched + work.write_bytes) / facts.l2_bytes_per_s,
+        "occupancy": rounds * facts.dram_latency_s,
+    }
+    traffic = (misses * row + indices, float(work.write_bytes), fetched, float(work.write_bytes))
+    return _finish(facts, work.kind, parts, traffic, float(work.flops), min(1.0, lookups / slots))

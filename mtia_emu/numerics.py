@@ -1,0 +1,145 @@
+"""The one rule by which a matrix product is summed, and the door to compiled code.
+
+Floating point sums depend on their order, so the order is part of the machine: an array whose stationary
+operand covers `chunk` rows of k sums those products from zero, one k after another, and only then adds the
+partial sum to the accumulator. `units/systolic.py` steps an array that gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import update_wrapper
+from typing import Any
+
+import numpy as np
+
+from . import settings
+from .errors import UserError
+from .types import dtype_of
+
+Array = np.ndarray[Any, Any]
+
+_EXACT = 1 << 24  # fp32 holds every integer up to here
+
+
+class jitted:
+    """Decorate a function: numba compiles it at its first call and keeps the machine code on disk.
+
+    numba is imported by that call, not before; `NUMBA_DISABLE_JIT=1` runs the function as plain Python. The
+    code is kept in `NUMBA_CACHE_DIR` or `settings.cache_folder()`; where neither can be written and numba
+    finds no folder of its own, it is compiled anew in each process. A jitted function may not call another.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self._compiled: Callable[..., Any] | None = None
+        update_wrapper(self, function)
+
+    def __call__(self, *operands: Any) -> Any:
+        """Return the function of the operands."""
+        if self._compiled is None:
+            self._compiled = _compile(self.function)
+        return self._compiled(*operands)
+
+
+def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    import numba
+
+    config: Any = numba.config
+    given = config.CACHE_DIR
+    try:  # numba chooses the folder when it decorates: name ours for that moment only
+        with suppress(OSError):
+            config.CACHE_DIR = given or str(settings.cache_folder())
+        compiled: Callable[..., Any] = numba.njit(cache=True)(function)
+    except RuntimeError:  # no folder can be written
+        compiled = numba.njit(function)
+    finally:
+        config.CACHE_DIR = given
+    return compiled
+
+
+def widen(x: Array) -> Array:
+    """Return x as arithmetic units hold it, C-contiguous: fp32 for floats, int32 for integers.
+
+    Raises `UserError` for a type that they do not hold exactly: fp64, uint32 and wider.
+    """
+    dtype = dtype_of(x)
+    if dtype.is_float and dtype.bits <= 32:
+        return np.ascontiguousarray(x, dtype=np.float32)
+    if not dtype.is_float and np.can_cast(x.dtype, np.int32):
+        return np.ascontiguousarray(x, dtype=np.int32)
+    raise UserError(f"a matrix unit cannot multiply {dtype} (right: fp32 or narrower, int32 or narrower)")
+
+
+def tile_matmul(a: Array, b: Array, acc: Array, chunk: int) -> None:
+    """Add a[m,k] @ b[k,n] to acc[m,n] in place, in the order in which an array adds.
+
+    For each run of `chunk` consecutive k the products are summed from zero, k ascending, and the partial sum
+    is added to acc. With chunk >= k there is one partial sum: an output-stationary array, which sums all of k
+    in place. Floats (fp32, or narrower: they are widened, so that products of fp16 are exact) are multiplied
+    and added in fp32, each rounded, never fused; acc is fp32. Integers are multiplied and added modulo 2^32;
+    acc is int32. Raises `UserError` for other types and for shapes that do not fit.
+    """
+    _check(a, b, acc, chunk)
+    products = _exact_products(a.dtype, b.dtype) if acc.dtype == np.int32 else 0
+    if products:
+        _add_exact(a, b, acc, products)
+        return
+    with np.errstate(all="ignore"):  # plain Python warns of what machine code does in silence
+        _add_in_order(widen(a), widen(b), acc, chunk)
+
+
+def _check(a: Array, b: Array, acc: Array, chunk: int) -> None:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0] or acc.shape != (a.shape[0], b.shape[1]):
+        raise UserError(f"tile_matmul: a {a.shape}, b {b.shape}, acc {acc.shape}; right: [m,k], [k,n], [m,n]")
+    left, right = dtype_of(a), dtype_of(b)
+    if left.is_float != right.is_float:
+        raise UserError(f"tile_matmul: {left} times {right}: both must be floats or both integers")
+    wanted = np.dtype(np.float32 if left.is_float else np.int32)
+    if acc.dtype != wanted:
+        raise UserError(f"tile_matmul: {left} operands need a {wanted} acc, got {acc.dtype}")
+    if chunk < 1:
+        raise UserError(f"tile_matmul: chunk must be at least 1, got {chunk}")
+
+
+def _exact_products(a: np.dtype[Any], b: np.dtype[Any]) -> int:
+    """Return how many products of 8-bit integers fp32 sums without rounding; 0 for wider types."""
+    if a.itemsize > 1 or b.itemsize > 1:
+        return 0
+    return int(_EXACT // (_largest(a) * _largest(b)))
+
+
+def _largest(dtype: np.dtype[Any]) -> int:
+    return 1 if dtype.kind == "b" else max(-int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+
+
+def _add_exact(a: Array, b: Array, acc: Array, products: int) -> None:
+    # integer sums do not depend on order, so they may use the library's fp32 product where it is exact
+    left, right = a.astype(np.float32), b.astype(np.float32)
+    for k in range(0, a.shape[1], products):
+        acc += (left[:, k : k + products] @ right[k : k + products]).astype(np.int32)
+
+
+@jitted
+def _add_in_order(a: Array, b: Array, acc: Array, chunk: int) -> None:
+    m, k = a.shape
+    n = b.shape[1]
+    partial = np.empty(n, acc.dtype)
+    for i in range(m):
+        for start in range(0, k, chunk):
+            stop = min(start + chunk, k)
+            partial[:] = 0
+            t = start
+            while t + 4 <= stop:  # four k a pass: the same order, a quarter of the loads and stores of sums
+                x0, x1, x2, x3 = a[i, t], a[i, t + 1], a[i, t + 2], a[i, t + 3]
+                b0, b1, b2, b3 = b[t], b[t + 1], b[t + 2], b[t + 3]
+                for j in range(n):
+                    partial[j] = (((partial[j] + x0 * b0[j]) + x1 * b1[j]) + x2 * b2[j]) + x3 * b3[j]
+                t += 4
+            for rest in range(t, stop):
+                x, row = a[i, rest], b[rest]
+                for j in range(n):
+                    partial[j] += x * row[j]
+            for j in range(n):
+                acc[i, j] += partial[j]

@@ -1,0 +1,139 @@
+"""The memories and the way to them: PE local memory, shared SRAM, DRAM, DMA engines and the network on chip."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+Array = np.ndarray[Any, Any]
+STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def unit(text: str) -> dict[str, Any]:
+    """Return the field metadata that names a parameter's unit of measure."""
+    return {"unit": text}
+
+
+class Local(BaseModel):
+    """The local memory of one processing element."""
+
+    model_config = STRICT
+
+    bytes: int = Field(gt=0, le=1 << 40, description="capacity", json_schema_extra=unit("B"))
+    bytes_per_cycle: float = Field(gt=0, description="read plus write bandwidth", json_schema_extra=unit("B/cycle"))
+
+
+class Dma(BaseModel):
+    """The DMA engine of one processing element; loads and stores have queues of their own."""
+
+    model_config = STRICT
+
+    bytes_per_cycle: float = Field(gt=0, description="width of the port to the network, each way",
+                                   json_schema_extra=unit("B/cycle"))
+    startup_cycles: int = Field(ge=0, description="cycles to set a transfer up", json_schema_extra=unit("cycles"))
+    outstanding_rows: int = Field(gt=0, description="row requests of an indexed transfer that may be in flight",
+                                  json_schema_extra=unit("requests"))
+    runs_per_cycle: float = Field(gt=0, description="contiguous runs that can be addressed each cycle",
+                                  json_schema_extra=unit("runs/cycle"))
+
+    def cycles(self, bytes_: Array, runs: Array) -> Array:
+        """Return the cycles that the port is taken: by bytes, or by addresses where runs are short."""
+        return np.maximum(bytes_ / self.bytes_per_cycle, runs / self.runs_per_cycle)
+
+
+class Layout(BaseModel):
+    """The layout unit of one processing element: it transposes tiles on their way to or from local memory."""
+
+    model_config = STRICT
+
+    bytes_per_cycle: float = Field(gt=0, description="bytes transposed each cycle", json_schema_extra=unit("B/cycle"))
+
+
+class Reduce(BaseModel):
+    """The reduction engine of one processing element: accumulator banks and the one-way network between them."""
+
+    model_config = STRICT
+
+    banks: int = Field(gt=0, le=64, description="accumulator banks", json_schema_extra=unit("banks"))
+    bank_rows: int = Field(gt=0, le=4096, description="rows of one bank", json_schema_extra=unit("rows"))
+    bank_cols: int = Field(gt=0, le=4096, description="columns of one bank", json_schema_extra=unit("columns"))
+    bytes_per_cycle: float = Field(gt=0, description="bandwidth to the next PE of the row (W to E) or column (N to S)",
+                                   json_schema_extra=unit("B/cycle"))
+
+    @property
+    def bytes(self) -> int:
+        """Return the bytes of all accumulators, 4 bytes each."""
+        return self.banks * self.bank_rows * self.bank_cols * 4
+
+
+class Core(BaseModel):
+    """The processor cores of one processing element: they issue commands and run what no other unit can."""
+
+    model_config = STRICT
+
+    issue_cycles: float = Field(ge=0, description="cycles to issue one command", json_schema_extra=unit("cycles"))
+    rows_per_accumulate: int = Field(gt=0, description="embedding rows that one accumulate command takes",
+                                     json_schema_extra=unit("rows"))
+    scalar_cycles_per_element: float = Field(gt=0, description="cycles an element of an op that runs on the core",
+                                             json_schema_extra=unit("cycles"))
+
+
+class Noc(BaseModel):
+    """The network on chip: one link along each row and each column of PEs, both with multicast."""
+
+    model_config = STRICT
+
+    row_bytes_per_cycle: float = Field(gt=0, description="bandwidth of one row's link", json_schema_extra=unit("B/cycle"))
+    col_bytes_per_cycle: float = Field(gt=0, description="bandwidth of one column's link", json_schema_extra=unit("B/cycle"))
+    hop_cycles: float = Field(ge=0, description="latency from one PE to the next", json_schema_extra=unit("cycles"))
+
+
+class Sram(BaseModel):
+    """The shared SRAM, as scratch memory."""
+
+    model_config = STRICT
+
+    bytes: int = Field(ge=0, le=1 << 44, description="capacity", json_schema_extra=unit("B"))
+    bytes_per_s: float = Field(gt=0, description="read plus write bandwidth", json_schema_extra=unit("B/s"))
+    latency_s: float = Field(ge=0, le=1, description="latency of a read", json_schema_extra=unit("s"))
+
+
+class Dram(BaseModel):
+    """The off-chip memory. Efficiency is the share of peak that accesses of a given run length achieve."""
+
+    model_config = STRICT
+
+    bytes: int = Field(gt=0, le=1 << 50, description="capacity", json_schema_extra=unit("B"))
+    channels: int = Field(gt=0, le=4096, description="channels, interleaved", json_schema_extra=unit("channels"))
+    channel_bytes_per_s: float = Field(gt=0, description="peak bandwidth of one channel", json_schema_extra=unit("B/s"))
+    burst_bytes: int = Field(gt=0, le=4096, description="smallest access", json_schema_extra=unit("B"))
+    latency_s: float = Field(ge=0, le=1, description="latency of a read", json_schema_extra=unit("s"))
+    stream_efficiency: float = Field(gt=0, le=1, description="share of peak for long runs", json_schema_extra=unit("1"))
+    run_64_efficiency: float = Field(gt=0, le=1, description="share of peak for random 64 B runs", json_schema_extra=unit("1"))
+    run_256_efficiency: float = Field(gt=0, le=1, description="share of peak for random 256 B runs", json_schema_extra=unit("1"))
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Return the peak bandwidth of all channels."""
+        return self.channels * self.channel_bytes_per_s
+
+    def burst(self, run_bytes: Array, runs: Array) -> Array:
+        """Return the bytes that cross the pins for `runs` runs of `run_bytes` each: whole bursts."""
+        return np.ceil(run_bytes / self.burst_bytes) * self.burst_bytes * runs
+
+    def efficiency(self, run_bytes: Array) -> Array:
+        """Return the share of peak for runs of that length: linear in the logarithm between the three given points."""
+        points = np.log2([64.0, 256.0, 2048.0])
+        shares = [self.run_64_efficiency, self.run_256_efficiency, self.stream_efficiency]
+        return np.interp(np.log2(np.maximum(run_bytes, 1)), points, shares)
+
+
+class Launch(BaseModel):
+    """What the control processor takes to start work on the grid."""
+
+    model_config = STRICT
+
+    first_s: float = Field(ge=0, le=1, description="time to launch the first job of a program", json_schema_extra=unit("s"))
+    replace_s: float = Field(ge=0, le=1, description="time to replace one job by the next", json_schema_extra=unit("s"))

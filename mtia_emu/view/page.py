@@ -1,0 +1,141 @@
+"""The layout of terminal texts: tables that fit the width, bars, and safe text, for print_report and listings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.segment import Segment, Segments
+from rich.table import Table
+from rich.text import Text
+
+from .text import clean, shorten
+
+Cell = str | int | float | Text
+HEADING = "bold cyan"
+_GAP = 3  # cells between two columns
+_INDENT = 2
+_LEAST = 20  # cells that a flexible column keeps before optional columns are dropped
+_CAP = 28  # cells that no other cell exceeds
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_QUANTITY = re.compile(r"[-+<]?\d[\d,.]*(e[-+]?\d+)?x?( ?[a-zA-Zµ%/]{1,7})?|-|nan|inf")
+
+
+class Page:
+    """A console and what it can show."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self.ascii_only = console.options.ascii_only
+        self.width = console.width
+
+    def text(self, value: Cell, style: str = "") -> Text:
+        """Return a cell as text that neither rich nor the terminal interprets."""
+        if isinstance(value, Text):
+            return value
+        if isinstance(value, float):
+            value = f"{value:g}"
+        return Text(clean(str(value), ascii_only=self.ascii_only), style=style)
+
+    def bar(self, fraction: float, cells: int, style: str = "cyan") -> Text:
+        """Return a bar of `fraction` of `cells`."""
+        fraction = min(max(fraction, 0.0), 1.0) if fraction == fraction else 0.0
+        if self.ascii_only:
+            return Text("#" * round(fraction * cells), style)
+        full, part = divmod(round(fraction * cells * 8), 8)
+        return Text("█" * full + _EIGHTHS[part].strip(), style)
+
+    def print(self, *parts: RenderableType) -> None:
+        """Print parts one under the other, without blanks at the ends of lines."""
+        segments: list[Segment] = []
+        for line in self._console.render_lines(Group(*parts), pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                line[-1] = Segment(line[-1].text.rstrip(), line[-1].style)
+            segments += [*line, Segment.line()]
+        self._console.print(Segments(segments), end="")
+
+    def section(self, title: str, *body: RenderableType, note: str = "") -> Group:
+        """Return a headed part, indented, with an optional remark beside the heading."""
+        head = self.text(title, HEADING)
+        if note:
+            head.append_text(self.text(f"  {note}", "dim"))
+        return Group(head, *(Padding(part, (0, 0, 0, _INDENT), expand=False) for part in body), "")
+
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Cell]],
+        *,
+        flex: int | None = None,
+        optional: Sequence[int] = (),
+        total: bool = False,
+    ) -> Table:
+        """Return a table no wider than the page; columns that hold only quantities are aligned right.
+
+        The column `flex` takes what width is left, its texts shortened in the middle; when that is too
+        little, the `optional` columns are left out, in their order. Without `flex`, long texts wrap. `total`
+        makes the last row bold.
+        """
+        cells = [[self.text(cell) for cell in row] for row in rows]
+        heads = [self.text(name, "dim") for name in columns]
+        keep = list(range(len(columns)))
+        if flex is not None:
+            self._cap(cells, flex)
+            keep, room = self._fit([heads, *cells], keep, flex, optional)
+            self._cap_column(cells, flex, room)
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, border_style="dim")
+        for i in keep:
+            right = _quantities([row[i].plain for row in cells])
+            whole = right or flex is not None
+            table.add_column(heads[i], justify="right" if right else "left", no_wrap=whole)
+        for number, row in enumerate(cells):
+            last = total and number == len(cells) - 1
+            table.add_row(*(row[i] for i in keep), style="bold" if last else None)
+        return table
+
+    def _cap(self, cells: list[list[Text]], flex: int) -> None:
+        """Shorten the cells of all columns but one to the most that any may take."""
+        for column in range(len(cells[0]) if cells else 0):
+            if column != flex:
+                self._cap_column(cells, column, _CAP)
+
+    def _cap_column(self, cells: list[list[Text]], column: int, width: int) -> None:
+        gap = ".." if self.ascii_only else "…"
+        for row in cells:
+            if cell_len(row[column].plain) > width:
+                row[column] = Text(shorten(row[column].plain, width, gap=gap), row[column].style)
+
+    def _fit(
+        self, rows: list[list[Text]], keep: list[int], flex: int, optional: Sequence[int]
+    ) -> tuple[list[int], int]:
+        """Return the columns that fit and the cells left to the flexible one."""
+        widths = [max(cell_len(row[i].plain) for row in rows) for i in keep]
+        drop = list(optional)
+        while True:
+            others = sum(widths[i] for i in keep if i != flex)
+            room = self.width - _INDENT - others - _GAP * (len(keep) - 1)
+            if room >= min(_LEAST, widths[flex]) or not drop:
+                return keep, max(room, 4)
+            keep = [i for i in keep if i != drop[0]]
+            drop = drop[1:]
+
+
+def _quantities(column: Sequence[str]) -> bool:
+    """Return whether there is something in the column, and it is numbers, with units or without."""
+    filled = [text for text in column if text]
+    return bool(filled) and all(map(_QUANTITY.fullmatch, filled))
+
+
+def beside(page: Page, left: RenderableType, right: RenderableType, *, least: int) -> RenderableType:
+    """Return two parts side by side on a page of at least that width, else one above the other."""
+    if page.width < least:
+        return Group(left, right)
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    grid.add_row(left, right)
+    return grid

@@ -1,0 +1,56 @@
+"""Whose time it was: the cycles of a run, divided among layers that may overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from ..report import Layer, Report
+
+IDLE = "idle"
+
+
+def own_cycles(layers: Sequence[Layer]) -> list[float]:
+    """Return the cycles that each layer is answerable for: those in which n layers run count 1/n for each.
+
+    The sum is the number of cycles in which any layer runs, so shares never exceed the whole. Without overlap it is
+    each layer's duration.
+    """
+    starts = np.array([layer.start_cycle for layer in layers], dtype=np.float64)
+    ends = np.maximum(starts, np.array([layer.end_cycle for layer in layers], dtype=np.float64))
+    times = np.unique(np.concatenate([starts, ends]))
+    running = np.sort(starts).searchsorted(times, "right") - np.sort(ends).searchsorted(times, "right")
+    weight = np.divide(1.0, running, out=np.zeros(len(times)), where=running > 0)
+    until = np.concatenate([[0.0], np.cumsum(np.diff(times) * weight[:-1])]) if len(times) else times
+    own = until[times.searchsorted(ends)] - until[times.searchsorted(starts)]
+    return [float(x) for x in own]
+
+
+def overlaps(layers: Sequence[Layer]) -> bool:
+    """Return whether any two layers run at once."""
+    spans = [(layer.start_cycle, layer.end_cycle) for layer in layers]
+    ordered = sorted(span for span in spans if span[1] > span[0])
+    latest = float("-inf")
+    for start, end in ordered:
+        if start < latest:
+            return True
+        latest = max(latest, end)
+    return False
+
+
+def grouped(layers: Iterable[Layer], own: Iterable[float], key: Callable[[Layer], str]) -> dict[str, float]:
+    """Return own cycles summed by `key`, largest first."""
+    sums: dict[str, float] = {}
+    for layer, cycles in zip(layers, own, strict=True):
+        sums[key(layer)] = sums.get(key(layer), 0.0) + cycles
+    return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
+
+
+def seconds_by_bound(report: Report) -> dict[str, float]:
+    """Return the seconds of the run by what bound them, largest first; last `IDLE`, when no layer ran."""
+    sums = grouped(report.layers, own_cycles(report.layers), lambda layer: layer.bound_by)
+    idle = report.cycles - sum(sums.values())
+    if idle > 1e-9 * report.cycles:
+        sums[IDLE] = sums.get(IDLE, 0.0) + idle
+    return {name: cycles / report.clock_hz for name, cycles in sums.items()}

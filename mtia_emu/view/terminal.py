@@ -1,0 +1,233 @@
+"""Reports and listings on a terminal: plain lines in a pipe, colour where there is some."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+
+from ..report import Check, Layer, Report, compare
+from . import units
+from .page import Cell, Page, beside
+from .share import IDLE, grouped, overlaps, own_cycles, seconds_by_bound
+
+NAMES = {"local": "local", "sram": "SRAM", "dram": "DRAM", "noc": "NoC"}
+_BAR = 14
+_SIDE_BY_SIDE = 100
+_NOTES = 20
+_OUTPUTS = 16
+
+
+def print_report(
+    report: Report, gpu: Report | None, check: Check | None, console: Console, *, layers: int = 12
+) -> None:
+    """Print a report, the GPU's beside it and the outcome of a check, where there are any.
+
+    `layers` is how many rows the tables of layers and of ops may have. Needs 80 columns to show every table
+    well; columns of lesser weight are left out where they do not fit. Names are printed as text, whatever
+    they hold.
+    """
+    page = Page(console)
+    own = own_cycles(report.layers)
+    parts: list[RenderableType] = [_header(page, report), _totals(page, report)]
+    parts.append(beside(page, _traffic(page, report), _energy(page, report), least=_SIDE_BY_SIDE))
+    if report.layers:
+        parts += [_bound(page, report), _ops(page, report, own, layers), _top(page, report, own, layers)]
+    if gpu is not None:
+        parts.append(_gpu(page, report, gpu))
+    if check is not None:
+        parts.append(_check(page, check))
+    if report.notes:
+        parts.append(_notes(page, report.notes))
+    page.print(*parts)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]], console: Console) -> None:
+    """Print a headed table; texts wrap where they do not fit, numbers are aligned right."""
+    page = Page(console)
+    page.print(page.section(title, page.table(columns, rows)))
+
+
+def _header(page: Page, report: Report) -> RenderableType:
+    title = page.text(f"{report.model} on {report.machine}", "bold")
+    dims = [f"{name}={size}" for name, size in report.dims.items()]
+    return Group(title, page.text(", ".join([report.dtype, *dims]), "dim"), "")
+
+
+def _totals(page: Page, report: Report) -> RenderableType:
+    dram = report.traffic.dram_read_bytes + report.traffic.dram_write_bytes
+    cycles = f"{report.cycles:,} cycles at {units.hertz(report.clock_hz)}"
+    rate = units.count(_per(report.macs, report.seconds), "MAC/s")
+    peak = f"{units.percent(report.utilization)} of the {report.dtype} peak"
+    rows = [
+        ("time", units.seconds(report.seconds), cycles),
+        ("energy", units.joules(report.joules), f"{units.watts(report.watts)} on average"),
+        ("work", units.count(report.macs, "MAC"), f"{rate}, {peak}"),
+        ("DRAM", units.size(dram), f"{units.size(_per(dram, report.seconds))}/s on average"),
+    ]
+    if report.layers:
+        rows.append(("bound by", *_mostly(report)))
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    for label, value, detail in rows:
+        grid.add_row(page.text(label), page.text(value, "bold"), page.text(detail, "dim"))
+    return page.section("Totals", grid)
+
+
+def _mostly(report: Report) -> tuple[str, str]:
+    """Return what bound most of the time, and how much."""
+    bound = seconds_by_bound(report)
+    name = next(iter(bound), "-")
+    return name, f"{units.percent(_per(bound.get(name, 0.0), report.seconds))} of the time"
+
+
+def _per(amount: float, whole: float) -> float:
+    return amount / whole if whole else 0.0
+
+
+def _traffic(page: Page, report: Report) -> RenderableType:
+    traffic = asdict(report.traffic)
+    rows: list[list[Cell]] = []
+    for level in ("local", "sram", "dram"):
+        read, write = traffic[f"{level}_read_bytes"], traffic[f"{level}_write_bytes"]
+        rows.append([NAMES[level], units.size(read), units.size(write), *_moved(read + write, report)])
+    rows.append([NAMES["noc"], "-", "-", *_moved(report.traffic.noc_bytes, report)])
+    return page.section("Traffic", page.table(["", "read", "written", "both", "rate"], rows))
+
+
+def _moved(amount: int, report: Report) -> list[Cell]:
+    return [units.size(amount), units.size(_per(amount, report.seconds)) + "/s"]
+
+
+def _energy(page: Page, report: Report) -> RenderableType:
+    parts = {NAMES.get(name, name): joules for name, joules in asdict(report.joules_by).items() if joules}
+    parts = dict(sorted(parts.items(), key=lambda item: -item[1]))
+    rows = _shares(page, parts, units.joules)
+    rows.append(["total", units.joules(report.joules), "100.0%" if parts else "-", ""])
+    return page.section("Energy", page.table(["", "energy", "share", ""], rows, total=True))
+
+
+def _shares(page: Page, parts: dict[str, float], show: units.Show) -> list[list[Cell]]:
+    """Return rows of name, amount, share of the sum, and bar."""
+    whole = math.fsum(parts.values())
+    return [
+        [name, show(amount), percent, page.bar(_per(amount, whole), _BAR)]
+        for (name, amount), percent in zip(parts.items(), units.percents(list(parts.values())), strict=True)
+    ]
+
+
+def _bound(page: Page, report: Report) -> RenderableType:
+    bound = seconds_by_bound(report)
+    rows = _shares(page, bound, units.seconds)
+    for row, name in zip(rows, bound, strict=True):
+        row.insert(1, "-" if name == IDLE else sum(layer.bound_by == name for layer in report.layers))
+    note = "a cycle in which n layers run counts 1/n for each" if overlaps(report.layers) else ""
+    table = page.table(["", "layers", "time", "share", ""], rows)
+    return page.section("Time by what bound it", table, note=note)
+
+
+def _ops(page: Page, report: Report, own: list[float], limit: int) -> RenderableType:
+    groups: dict[tuple[str, str], list[tuple[Layer, float]]] = {}
+    for layer, cycles in zip(report.layers, own, strict=True):
+        groups.setdefault((layer.op, layer.kernel), []).append((layer, cycles))
+    ranked = sorted(groups.items(), key=lambda item: (-sum(c for _, c in item[1]), item[0]))
+    rows = [[op, kernel, *_group(report, members)] for (op, kernel), members in ranked[:limit]]
+    rest = [member for _, members in ranked[limit:] for member in members]
+    if rest:
+        rows.append([f"{len(ranked) - limit} others", "", *_group(report, rest)])
+    columns = ["op", "kernel", "layers", "time", "share", "bound by", "MACs", "DRAM", "energy"]
+    return page.section("Time by op", page.table(columns, rows, flex=1, optional=(6, 8, 7)))
+
+
+def _group(report: Report, members: list[tuple[Layer, float]]) -> list[Cell]:
+    """Return what layers come to together."""
+    layers, own = [layer for layer, _ in members], [cycles for _, cycles in members]
+    bound = next(iter(grouped(layers, own, lambda layer: layer.bound_by)))
+    return [len(members), *_spent(report, sum(own), bound), *_amounts(layers)]
+
+
+def _spent(report: Report, cycles: float, bound: str) -> list[Cell]:
+    share = units.percent(_per(cycles, report.cycles))
+    return [units.seconds(cycles / report.clock_hz), share, bound]
+
+
+def _amounts(layers: Sequence[Layer]) -> list[Cell]:
+    macs, dram = sum(x.macs for x in layers), sum(x.dram_bytes for x in layers)
+    return [units.count(macs), units.size(dram), units.joules(math.fsum(x.joules for x in layers))]
+
+
+def _top(page: Page, report: Report, own: list[float], limit: int) -> RenderableType:
+    ranked = sorted(zip(report.layers, own, strict=True), key=lambda item: (-item[1], item[0].start_cycle))
+    shown = ranked[:limit]
+    if not shown:
+        return Group()
+    rows: list[list[Cell]] = [
+        [x.name, x.op, x.kernel, *_spent(report, cycles, x.bound_by), *_amounts([x])] for x, cycles in shown
+    ]
+    part = units.percent(_per(sum(cycles for _, cycles in shown), report.cycles))
+    note = f"{len(shown)} of {len(ranked)}, {part} of the time"
+    columns = ["layer", "op", "kernel", "time", "share", "bound by", "MACs", "DRAM", "energy"]
+    return page.section("Slowest layers", page.table(columns, rows, flex=0, optional=(6, 8, 7, 2)), note=note)
+
+
+def _gpu(page: Page, report: Report, gpu: Report) -> RenderableType:
+    columns = ["", f"{report.machine} ({report.dtype})", f"{gpu.machine} ({gpu.dtype})", "chip / GPU"]
+    rows: list[list[Cell]] = [
+        ["time", *_pair(units.seconds, report.seconds, gpu.seconds)],
+        ["energy", *_pair(units.joules, report.joules, gpu.joules)],
+        ["power", *_pair(units.watts, report.watts, gpu.watts)],
+        ["runs per joule (perf/W)", *_pair(units.count, _per(1, report.joules), _per(1, gpu.joules))],
+        ["utilization", *_pair(units.percent, report.utilization, gpu.utilization)],
+        ["bound by", *(_mostly(x)[0] if x.layers else "-" for x in (report, gpu)), ""],
+    ]
+    words = page.text(_words(report, gpu), "bold")
+    return page.section("Beside the GPU", page.table(columns, rows), "", words)
+
+
+def _pair(show: units.Show, chip: float, gpu: float) -> list[Cell]:
+    return [show(chip), show(gpu), units.ratio(chip / gpu) if gpu else "-"]
+
+
+def _words(report: Report, gpu: Report) -> str:
+    """Return the comparison in plain words."""
+    if not (report.cycles and gpu.cycles and report.joules and gpu.joules):
+        return f"{report.machine} and {gpu.machine} cannot be compared: one took no time or no energy."
+    versus = compare(report, gpu)
+    return (
+        f"{report.machine} is {units.ratio(versus.speed)} as fast as {gpu.machine} and uses "
+        f"{units.ratio(1 / versus.energy)} the energy; "
+        f"its performance per watt is {units.ratio(versus.perf_per_watt)} the GPU's."
+    )
+
+
+def _check(page: Page, check: Check) -> RenderableType:
+    verdict = page.text("passed" if check.passed else "FAILED", "bold green" if check.passed else "bold red")
+    verdict.append(f": largest relative error {check.max_rel_error:.3g}, tolerance {check.tolerance:.3g}")
+    if not check.outputs:
+        return page.section("Check against the oracle", verdict)
+    keys = list(dict.fromkeys(key for errors in check.outputs.values() for key in errors))
+    rows = [_outcome(name, errors, keys, check.tolerance) for name, errors in check.outputs.items()]
+    rows.sort(key=lambda row: row[-1] == "ok")  # what failed comes first, else the order stays
+    hidden = len(rows) - _OUTPUTS
+    note = f"{hidden} more outputs are in the JSON report" if hidden > 0 else ""
+    columns = ["output", *(key.replace("_", " ") for key in keys), ""]
+    table = page.table(columns, rows[:_OUTPUTS], flex=0)
+    return page.section("Check against the oracle", verdict, table, note=note)
+
+
+def _outcome(name: str, errors: dict[str, float], keys: Sequence[str], tolerance: float) -> list[Cell]:
+    """Return the row of one output."""
+    worst = errors.get("max_rel_error")
+    state = "" if worst is None else "ok" if worst <= tolerance else "FAILED"
+    return [name, *(f"{errors[key]:.3g}" if key in errors else "-" for key in keys), state]
+
+
+def _notes(page: Page, notes: Sequence[str]) -> RenderableType:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    for note in dict.fromkeys(notes[:_NOTES]):
+        grid.add_row("-", page.text(note))
+    if len(notes) > _NOTES:
+        grid.add_row("-", page.text(f"and {len(notes) - _NOTES} more; the JSON report has them all"))
+    return page.section("Notes", grid)

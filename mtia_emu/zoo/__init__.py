@@ -1,0 +1,95 @@
+"""Models that are written rather than downloaded: ordinary ONNX files, with or without weights.
+
+A full-size model is written without its weights: its initializers point into a data file that does not exist,
+so Llama-3-70B is a file of under a megabyte that can be compiled and timed. A small one can also be written
+with random weights, and then runs anywhere that ONNX runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError, refuse_unknown
+from .models import MODELS, Model
+from .writer import Fact, megabytes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Fact", "build", "describe", "dims", "example_inputs", "zoo_names"]
+
+MAX_STORED_BYTES = 512 * 2**20  # a file with weights must stay under protobuf's 2 GB, and on anyone's disk
+MAX_DIM = 2**31 - 1
+
+
+def zoo_names() -> list[str]:
+    """Return the names of the models, smallest first within a family."""
+    return list(MODELS)
+
+
+def describe(name: str) -> dict[str, Fact]:
+    """Return each parameter of a model with its value, its unit and where the value comes from."""
+    return _model(name).facts()
+
+
+def dims(name: str) -> dict[str, int]:
+    """Return the dimensions that `build` binds, with the values it takes when they are not given."""
+    return _model(name).default_dims()
+
+
+def build(name: str, dims: Mapping[str, int], folder: Path, *, weights_seed: int | None = None) -> Path:
+    """Write the model with these dimensions into `folder` and return the path of its ONNX file (opset 20).
+
+    Dimensions that are not given take their default. The file name carries the dimensions and the seed.
+    Without `weights_seed` the weights are absent; with it the file holds random ones, the same for all
+    dimensions. Raise `UserError` for an unknown name or dimension, a size that cannot be, and more than
+    512 MB of weights to store.
+    """
+    sizes = _bind(name, dims)
+    writer = _model(name).graph(name, sizes)
+    if weights_seed is not None:
+        _check_storable(name, weights_seed, writer.weight_bytes)
+    parts = [name, *(f"{dim}{size}" for dim, size in sizes.items())]
+    if weights_seed is not None:
+        parts.append(f"seed{weights_seed}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return writer.save(folder / f"{'-'.join(parts)}.onnx", weights_seed)
+
+
+def example_inputs(name: str, dims: Mapping[str, int], seed: int = 0) -> dict[str, np.ndarray]:
+    """Return a random value, within range, for each graph input of the model built with these dimensions."""
+    return _model(name).example_inputs(_bind(name, dims), seed)
+
+
+def _model(name: str) -> Model:
+    if name not in MODELS:
+        raise refuse_unknown("model", name, MODELS)
+    return MODELS[name]
+
+
+def _bind(name: str, dims: Mapping[str, int]) -> dict[str, int]:
+    """Return the default dimensions of a model with the given ones in their place, all checked."""
+    model = _model(name)
+    sizes = model.default_dims()
+    for dim, size in dims.items():
+        if dim not in sizes:
+            raise refuse_unknown(f"dimension of {name}", dim, sizes)
+        low = model.least_dims().get(dim, 1)
+        if isinstance(size, bool) or not isinstance(size, int) or not low <= size <= MAX_DIM:
+            right = f"an integer from {low} to {MAX_DIM}"
+            raise UserError(f"{name}: dimension '{dim}' is {size!r}: it must be {right}")
+        sizes[dim] = size
+    return sizes
+
+
+def _check_storable(name: str, seed: int, weight_bytes: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"{name}: weights_seed is {seed!r}: it must be an integer of at least 0")
+    if weight_bytes > MAX_STORED_BYTES:
+        raise UserError(
+            f"{name}: its weights take {megabytes(weight_bytes)}, and weights_seed stores at most "
+            f"{megabytes(MAX_STORED_BYTES)}; leave weights_seed out, or take llama-tiny or dlrm-small"
+        )

@@ -1,0 +1,283 @@
+"""Llama-style decoders, node for node as exporters of PyTorch models spell them, in fp16.
+
+One file holds one step of serving: `seq` new tokens for each of `batch` sequences of one length, after `past`
+tokens whose keys and values come in as `past_key_values.{layer}.key` and `.value`. With `past` of 0 it is a
+prefill, with `seq` of 1 a decode step. Results are the logits of each sequence's last token and the keys and
+values of all tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .writer import WEIGHT_BYTES, Fact, ModelWriter, fact
+
+NORM_EPSILON = 1e-5  # rms_norm_eps of every model here
+MASKED = np.float16(np.finfo(np.float16).min)  # transformers masks with the least number of the type
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """The stretching of rotary wavelengths that Llama 3.1 brought (`rope_type` llama3)."""
+
+    factor: float
+    low_freq_factor: float
+    high_freq_factor: float
+    original_context: int
+
+    def __call__(self, frequencies: np.ndarray) -> np.ndarray:
+        """Return the frequencies with long waves slowed by `factor`, short ones kept, and a ramp between.
+
+        Source: transformers, modeling_rope_utils.py, _compute_llama3_parameters.
+        """
+        turns = self.original_context * frequencies / (2 * math.pi)
+        keep = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+        keep = np.clip(keep, 0.0, 1.0)
+        return frequencies * (keep + (1.0 - keep) / self.factor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama:
+    """The sizes of a decoder; `source` says whose they are, `seq` is the default number of new tokens."""
+
+    source: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+    rope_theta: float
+    context: int
+    tied: bool = False
+    rope_scaling: RopeScaling | None = None
+    seq: int = 128
+
+    def facts(self) -> dict[str, Fact]:
+        """Return the parameters, each with its unit and source."""
+        parameters = self.graph("", self.default_dims()).parameters
+        kv_bytes = 2 * self.layers * self.kv_heads * self.head_dim * WEIGHT_BYTES
+        return {
+            "layers": self._fact(self.layers, "decoder layers", "num_hidden_layers"),
+            "hidden": self._fact(self.hidden, "elements", "hidden_size"),
+            "heads": self._fact(self.heads, "query heads", "num_attention_heads"),
+            "kv_heads": self._fact(self.kv_heads, "key and value heads", "num_key_value_heads"),
+            "head_dim": self._fact(self.head_dim, "elements", "hidden_size / num_attention_heads"),
+            "ffn": self._fact(self.ffn, "elements", "intermediate_size"),
+            "vocab": self._fact(self.vocab, "tokens", "vocab_size"),
+            "context": self._fact(self.context, "tokens", "max_position_embeddings"),
+            "rope_theta": self._fact(self.rope_theta, "base", "rope_theta"),
+            "embeddings": self._fact("tied" if self.tied else "separate", "-", "tie_word_embeddings"),
+            "parameters": fact(parameters, "parameters", "counted from the weights of the graph"),
+            "weight_bytes": fact(parameters * WEIGHT_BYTES, "B", "parameters x 2 B (fp16)"),
+            "kv_bytes_per_token": fact(kv_bytes, "B", "2 x layers x kv_heads x head_dim x 2 B (fp16)"),
+        }
+
+    def _fact(self, value: int | float | str, unit: str, key: str) -> Fact:
+        return fact(value, unit, f"{self.source}: {key}" if "config.json" in self.source else self.source)
+
+    def default_dims(self) -> dict[str, int]:
+        """Return a prefill of one sequence."""
+        return {"batch": 1, "seq": self.seq, "past": 0}
+
+    def least_dims(self) -> dict[str, int]:
+        """Return that there may be nothing in the past."""
+        return {"past": 0}
+
+    def graph(self, name: str, dims: dict[str, int]) -> ModelWriter:
+        """Return the graph of one step."""
+        writer = ModelWriter(name)
+        _Step(self, writer, **dims).write()
+        return writer
+
+    def example_inputs(self, dims: dict[str, int], seed: int) -> dict[str, np.ndarray]:
+        """Return random tokens and a random past, at positions that follow it."""
+        rng = np.random.default_rng(seed)
+        batch, seq, past = dims["batch"], dims["seq"], dims["past"]
+        positions = np.arange(past, past + seq, dtype=np.int64)
+        values: dict[str, np.ndarray] = {
+            "input_ids": rng.integers(0, self.vocab, (batch, seq), np.int64),
+            "position_ids": np.tile(positions, (batch, 1)),
+        }
+        cached = (batch, self.kv_heads, past, self.head_dim)
+        for layer in range(self.layers if past else 0):
+            for part in ("key", "value"):
+                drawn = rng.standard_normal(cached, np.float32).astype(np.float16)
+                values[f"past_key_values.{layer}.{part}"] = drawn
+        return values
+
+    def frequencies(self) -> np.ndarray:
+        """Return the rotary frequency of each pair of elements, in radians a token: fp32[head_dim/2]."""
+        exponents = np.arange(0, self.head_dim, 2) / self.head_dim
+        plain = self.rope_theta**-exponents
+        return (self.rope_scaling(plain) if self.rope_scaling else plain).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The writing of one step of a model."""
+
+    model: Llama
+    writer: ModelWriter
+    batch: int
+    seq: int
+    past: int
+
+    @property
+    def total(self) -> int:
+        """Return the number of keys that a query may see at most."""
+        return self.past + self.seq
+
+    def write(self) -> None:
+        """Write the whole step: embedding, layers, norm, logits."""
+        w, m = self.writer, self.model
+        w.output("logits", np.float16, self.batch, 1, m.vocab)
+        ids = w.input("input_ids", np.int64, self.batch, self.seq)
+        positions = w.input("position_ids", np.int64, self.batch, self.seq)
+        spread = m.hidden**-0.5 if m.tied else 1.0
+        table = w.weight("model.embed_tokens.weight", m.vocab, m.hidden, std=spread)
+        x = w.op("Gather", table, ids, name="model.embed_tokens", axis=0)
+        cos, sin = self.rotations(positions)
+        mask = self.mask() if self.seq > 1 else None
+        for layer in range(m.layers):
+            name = f"model.layers.{layer}"
+            h = self.norm(x, f"{name}.input_layernorm")
+            x = self.attention(x, h, cos, sin, mask, layer)
+            h = self.norm(x, f"{name}.post_attention_layernorm")
+            x = self.feed_forward(x, h, f"{name}.mlp")
+        self.logits(self.norm(x, "model.norm"), table)
+
+    def rotations(self, positions: str) -> tuple[str, str]:
+        """Return cosine and sine of each position's angles: fp16[batch,1,seq,head_dim], computed in fp32."""
+        w, name = self.writer, "model.rotary_emb"
+        column = w.op("Unsqueeze", positions, w.ints(2), name=f"{name}.positions")
+        column = w.cast(column, np.float32, name=f"{name}.cast")
+        half = w.op("Mul", column, w.constant(self.model.frequencies()), name=f"{name}.half")
+        angles = w.op("Concat", half, half, name=f"{name}.angles", axis=-1)
+        results = []
+        for op_type in ("Cos", "Sin"):
+            wave = w.op(op_type, angles, name=f"{name}.{op_type}")
+            wave = w.cast(wave, np.float16, name=f"{name}.{op_type}.cast")
+            results.append(w.op("Unsqueeze", wave, w.ints(1), name=f"{name}.{op_type}.unsqueeze"))
+        return results[0], results[1]
+
+    def mask(self) -> str:
+        """Return what is added to the scores: fp16[1,1,seq,total], 0 where a query sees a key."""
+        w, name = self.writer, "model.mask"
+        one = w.constant(np.int64(1))
+        first, last = w.constant(np.int64(self.past)), w.constant(np.int64(self.total))
+        queries = w.op("Range", first, last, one, name=f"{name}.queries")
+        queries = w.op("Unsqueeze", queries, w.ints(0, 1, 3), name=f"{name}.rows")
+        keys = w.op("Range", w.constant(np.int64(0)), last, one, name=f"{name}.keys")
+        keys = w.op("Unsqueeze", keys, w.ints(0, 1, 2), name=f"{name}.columns")
+        seen = w.op("LessOrEqual", keys, queries, name=f"{name}.seen")
+        return w.op("Where", seen, w.constant(np.float16(0)), w.constant(MASKED), name=name)
+
+    def norm(self, x: str, name: str) -> str:
+        """Return the RMS norm of `x` over its last axis, computed in fp32."""
+        w = self.writer
+        wide = w.cast(x, np.float32, name=f"{name}.wide")
+        square = w.op("Pow", wide, w.constant(np.float32(2)), name=f"{name}.pow")
+        mean = w.op("ReduceMean", square, w.ints(-1), name=f"{name}.mean", keepdims=1)
+        mean = w.op("Add", mean, w.constant(np.float32(NORM_EPSILON)), name=f"{name}.add")
+        root = w.op("Sqrt", mean, name=f"{name}.sqrt")
+        inverse = w.op("Reciprocal", root, name=f"{name}.rsqrt")
+        wide = w.op("Mul", wide, inverse, name=f"{name}.scaled")
+        narrow = w.cast(wide, np.float16, name=f"{name}.narrow")
+        weight = w.weight(f"{name}.weight", self.model.hidden, std=0.1, mean=1.0)
+        return w.op("Mul", weight, narrow, name=name)
+
+    def linear(self, x: str, inner: int, outer: int, name: str) -> str:
+        """Return `x` times a weight, which lies transposed, as exporters fold it."""
+        w = self.writer
+        return w.op("MatMul", x, w.weight(f"{name}.weight", inner, outer, std=inner**-0.5), name=name)
+
+    def split_heads(self, x: str, heads: int, name: str, result: str | None = None) -> str:
+        """Return `x` with a head axis: fp16[batch,heads,seq,head_dim]."""
+        w = self.writer
+        x = self.linear(x, self.model.hidden, heads * self.model.head_dim, name)
+        x = w.op("Reshape", x, w.ints(self.batch, self.seq, heads, self.model.head_dim), name=f"{name}.view")
+        return w.op("Transpose", x, name=result or f"{name}.heads", perm=[0, 2, 1, 3])
+
+    def rotate(self, x: str, cos: str, sin: str, name: str, result: str | None = None) -> str:
+        """Return `x` turned by its position: `x * cos + concat(-second half, first half) * sin`."""
+        w, half = self.writer, self.model.head_dim // 2
+        axes, step = w.ints(3), w.ints(1)
+        turned = w.op("Mul", x, cos, name=f"{name}.cos")
+        first = w.op("Slice", x, w.ints(0), w.ints(half), axes, step, name=f"{name}.first")
+        second = w.op("Slice", x, w.ints(half), w.ints(2**63 - 1), axes, step, name=f"{name}.second")
+        second = w.op("Neg", second, name=f"{name}.neg")
+        crossed = w.op("Concat", second, first, name=f"{name}.crossed", axis=-1)
+        crossed = w.op("Mul", crossed, sin, name=f"{name}.sin")
+        return w.op("Add", turned, crossed, name=result or f"{name}.rotated")
+
+    def remember(self, layer: int, part: str) -> str:
+        """Declare `present` of this layer, written as past and new tokens joined if there is a past."""
+        w, cached, shape = self.writer, f"present.{layer}.{part}", (self.batch, self.model.kv_heads)
+        w.output(cached, np.float16, *shape, self.total, self.model.head_dim)
+        if self.past:
+            past = f"past_key_values.{layer}.{part}"
+            w.input(past, np.float16, *shape, self.past, self.model.head_dim)
+            w.op("Concat", past, f"{cached}.new", name=cached, axis=-2)
+        return cached
+
+    def repeat(self, x: str, name: str) -> str:
+        """Return keys or values with each head repeated for the query heads that share it."""
+        w, m = self.writer, self.model
+        if m.heads == m.kv_heads:
+            return x
+        group = m.heads // m.kv_heads
+        x = w.op("Unsqueeze", x, w.ints(2), name=f"{name}.unsqueeze")
+        shape = w.ints(self.batch, m.kv_heads, group, self.total, m.head_dim)
+        x = w.op("Expand", x, shape, name=f"{name}.expand")
+        return w.op("Reshape", x, w.ints(self.batch, m.heads, self.total, m.head_dim), name=f"{name}.repeat")
+
+    def attention(self, x: str, h: str, cos: str, sin: str, mask: str | None, layer: int) -> str:
+        """Return `x` plus the attention over `h` and the past."""
+        w, m, name = self.writer, self.model, f"model.layers.{layer}.self_attn"
+        new = ".new" if self.past else ""
+        query = self.split_heads(h, m.heads, f"{name}.q_proj")
+        key = self.split_heads(h, m.kv_heads, f"{name}.k_proj")
+        self.split_heads(h, m.kv_heads, f"{name}.v_proj", result=f"present.{layer}.value{new}")
+        query = self.rotate(query, cos, sin, f"{name}.q")
+        self.rotate(key, cos, sin, f"{name}.k", result=f"present.{layer}.key{new}")
+        key = self.repeat(self.remember(layer, "key"), f"{name}.k")
+        value = self.repeat(self.remember(layer, "value"), f"{name}.v")
+        key = w.op("Transpose", key, name=f"{name}.k.transpose", perm=[0, 1, 3, 2])
+        scores = w.op("MatMul", query, key, name=f"{name}.scores")
+        scale = w.constant(np.float16(m.head_dim**-0.5))
+        scores = w.op("Mul", scores, scale, name=f"{name}.scaled")
+        if mask is not None:
+            scores = w.op("Add", scores, mask, name=f"{name}.masked")
+        shares = w.op("Softmax", scores, name=f"{name}.softmax", axis=-1)
+        mixed = w.op("MatMul", shares, value, name=f"{name}.mixed")
+        mixed = w.op("Transpose", mixed, name=f"{name}.transpose", perm=[0, 2, 1, 3])
+        width = m.heads * m.head_dim
+        mixed = w.op("Reshape", mixed, w.ints(self.batch, self.seq, width), name=f"{name}.view")
+        return w.op("Add", x, self.linear(mixed, width, m.hidden, f"{name}.o_proj"), name=f"{name}.residual")
+
+    def feed_forward(self, x: str, h: str, name: str) -> str:
+        """Return `x` plus the SwiGLU feed-forward network of `h`."""
+        w, m = self.writer, self.model
+        gate = self.linear(h, m.hidden, m.ffn, f"{name}.gate_proj")
+        silu = w.op("Sigmoid", gate, name=f"{name}.sigmoid")
+        silu = w.op("Mul", gate, silu, name=f"{name}.silu")
+        up = self.linear(h, m.hidden, m.ffn, f"{name}.up_proj")
+        both = w.op("Mul", silu, up, name=f"{name}.both")
+        down = self.linear(both, m.ffn, m.hidden, f"{name}.down_proj")
+        return w.op("Add", x, down, name=f"{name}.residual")
+
+    def logits(self, h: str, table: str) -> None:
+        """Write the logits of each sequence's last token; a tied head is the embedding table, transposed."""
+        w, m = self.writer, self.model
+        if self.seq > 1:
+            h = w.op("Slice", h, w.ints(-1), w.ints(2**63 - 1), w.ints(1), w.ints(1), name="model.last")
+        if m.tied:
+            head = w.op("Transpose", table, name="lm_head.transpose", perm=[1, 0])
+        else:
+            head = w.weight("lm_head.weight", m.hidden, m.vocab, std=m.hidden**-0.5)
+        w.op("MatMul", h, head, name="logits")

@@ -1,0 +1,87 @@
+"""The list of models. To add one, write its sizes here; to add a family, give it the methods of `Model`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from .dlrm import Dlrm
+from .llama import Llama, RopeScaling
+from .writer import Fact, ModelWriter
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Model(Protocol):
+    """What a family of models must offer."""
+
+    def facts(self) -> dict[str, Fact]:
+        """Return the parameters, each with its unit and source."""
+        ...
+
+    def default_dims(self) -> dict[str, int]:
+        """Return the dimensions to bind and their defaults, in the order in which a file name shows them."""
+        ...
+
+    def least_dims(self) -> dict[str, int]:
+        """Return the least value of each dimension whose least value is not 1."""
+        ...
+
+    def graph(self, name: str, dims: dict[str, int]) -> ModelWriter:
+        """Return the graph with every dimension bound; the data file of absent weights takes `name`."""
+        ...
+
+    def example_inputs(self, dims: dict[str, int], seed: int) -> dict[str, np.ndarray]:
+        """Return a random value for each graph input."""
+        ...
+
+
+# Published sizes: from the repository named in `source`. MLPerf's rows and multi-hot sizes: the arguments of
+# the DLRM-DCNv2 reference (mlcommons/training, recommendation_v2/torchrec_dlrm/README.md).
+_MLPERF_ROWS = (
+    40000000, 39060, 17295, 7424, 20265, 3, 7122, 1543, 63, 40000000, 3067956, 405282, 10,
+    2209, 11938, 155, 4, 976, 14, 40000000, 40000000, 40000000, 590152, 12973, 108, 36,
+)  # fmt: skip
+_MLPERF_MULTI_HOT = (3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3, 1, 1)
+
+MODELS: dict[str, Model] = {
+    "llama-tiny": Llama(
+        source="chosen here: small enough to execute in a test",
+        layers=2, hidden=256, heads=8, kv_heads=2, head_dim=32, ffn=512, vocab=1024,
+        rope_theta=10000.0, context=2048, seq=16,
+    ),
+    "llama-3.2-1b": Llama(
+        source="meta-llama/Llama-3.2-1B config.json",
+        layers=16, hidden=2048, heads=32, kv_heads=8, head_dim=64, ffn=8192, vocab=128256, tied=True,
+        rope_theta=500000.0, context=131072,
+        rope_scaling=RopeScaling(
+            factor=32.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=8192
+        ),
+    ),
+    "llama-2-7b": Llama(
+        source="meta-llama/Llama-2-7b-hf config.json",
+        layers=32, hidden=4096, heads=32, kv_heads=32, head_dim=128, ffn=11008, vocab=32000,
+        rope_theta=10000.0, context=4096,
+    ),
+    "llama-3-8b": Llama(
+        source="meta-llama/Meta-Llama-3-8B config.json",
+        layers=32, hidden=4096, heads=32, kv_heads=8, head_dim=128, ffn=14336, vocab=128256,
+        rope_theta=500000.0, context=8192,
+    ),
+    "llama-3-70b": Llama(
+        source="meta-llama/Meta-Llama-3-70B config.json",
+        layers=80, hidden=8192, heads=64, kv_heads=8, head_dim=128, ffn=28672, vocab=128256,
+        rope_theta=500000.0, context=8192,
+    ),
+    "dlrm-small": Dlrm(
+        source="chosen here: MLPerf's structure over tables that fit in a test",
+        rows=(10000, 4096, 2048, 1000, 512, 100, 16, 3), pooling=(3, 8, 1, 5, 20, 1, 2, 1), dim=64,
+        dense_arch=(128, 64), over_arch=(256, 128, 1), cross_layers=3, cross_rank=64, batch=64,
+    ),
+    "dlrm-mlperf": Dlrm(
+        source="mlcommons/training recommendation_v2/torchrec_dlrm/README.md",
+        rows=_MLPERF_ROWS, pooling=_MLPERF_MULTI_HOT, dim=128,
+        dense_arch=(512, 256, 128), over_arch=(1024, 1024, 512, 256, 1), cross_layers=3, cross_rank=512,
+        batch=512,
+    ),
+}  # fmt: skip

@@ -1,0 +1,93 @@
+"""Synthetic reports: plausible, small, and the same every time."""
+
+from __future__ import annotations
+
+import pytest
+
+from mtia_emu.report import Check, Joules, Layer, Report, Traffic
+
+_KINDS = [  # op, kernel, cycles, macs, dram bytes, sram bytes, joules, bound by
+    ("rmsnorm", "rmsnorm_row", 9_000, 0, 0, 4_194_304, 2.1e-5, "simd"),
+    ("matmul", "matmul_weight_stationary", 310_000, 3_221_225_472, 50_331_648, 9_437_184, 6.4e-3, "dram"),
+    ("rotary", "eltwise_tape", 6_500, 0, 0, 2_097_152, 1.2e-5, "noc"),
+    ("matmul", "matmul_batched", 41_000, 536_870_912, 0, 12_582_912, 5.2e-4, "matrix"),
+    ("softmax", "softmax_row", 23_000, 0, 0, 8_388_608, 4.4e-5, "simd"),
+    ("matmul", "matmul_weight_stationary", 880_000, 9_663_676_416, 150_994_944, 28_311_552, 1.9e-2, "dram"),
+]
+
+
+def build_report(blocks: int = 4) -> Report:
+    """Return a decoder-like report with six layers a block."""
+    layers: list[Layer] = []
+    cycle = 12_000
+    for block in range(blocks):
+        for op, kernel, cycles, macs, dram, sram, joules, bound in _KINDS:
+            name = f"/model/layers.{block}/{op}_{len(layers) % 6}"
+            layers.append(Layer(name, op, kernel, cycle, cycle + cycles, macs, dram, sram, joules, bound))
+            cycle += cycles
+    dram = sum(x.dram_bytes for x in layers)
+    sram = sum(x.sram_bytes for x in layers)
+    return Report(
+        model="decoder-4",
+        machine="mtia-2i",
+        dtype="fp16",
+        dims={"batch": 1, "sequence": 128},
+        clock_hz=1.35e9,
+        cycles=cycle + 3_000,
+        joules_by=Joules(0.021, 0.009, 0.0081, 0.0473, 0.0032, 0.0004, 0.0255),
+        traffic=Traffic(9_812_345_678, 3_123_456_789, sram, sram // 3, dram, 1_048_576, 2_345_678_901),
+        macs=sum(x.macs for x in layers),
+        utilization=0.1432,
+        layers=tuple(layers),
+        notes=("the KV cache is read from DRAM at every step", "weights are absent: values were not executed"),
+    )
+
+
+def build_gpu(blocks: int = 4) -> Report:
+    """Return a GPU's report of the same model."""
+    layers: list[Layer] = []
+    cycle = 0
+    for layer in build_report(blocks).layers:
+        cycles = 4_000 + layer.dram_bytes // 1400 + layer.macs // 400_000
+        bound = "dram" if layer.dram_bytes else "launch"
+        layers.append(
+            Layer(layer.name, layer.op, "gpu", cycle, cycle + cycles, layer.macs, layer.dram_bytes, 0, 1e-3, bound)
+        )
+        cycle += cycles
+    return Report(
+        model="decoder-4",
+        machine="a100-sxm-80gb",
+        dtype="fp16",
+        dims={"batch": 1, "sequence": 128},
+        clock_hz=1.41e9,
+        cycles=cycle,
+        joules_by=Joules(compute=0.031, dram=0.052, static=0.061),
+        traffic=Traffic(dram_read_bytes=sum(x.dram_bytes for x in layers), dram_write_bytes=1_048_576),
+        macs=sum(x.macs for x in layers),
+        utilization=0.2911,
+        layers=tuple(layers),
+    )
+
+
+def build_check() -> Check:
+    """Return a check of two outputs, both within tolerance."""
+    outputs = {
+        "logits": {"max_abs_error": 0.0041, "max_rel_error": 0.00072},
+        "present.0.key": {"max_abs_error": 0.0, "max_rel_error": 0.0},
+    }
+    return Check(0.0041, 0.00072, 0.01, outputs)
+
+
+@pytest.fixture
+def report() -> Report:
+    return build_report()
+
+
+@pytest.fixture
+def gpu() -> Report:
+    return build_gpu()
+
+
+@pytest.fixture
+def check() -> Check:
+    return build_check()
