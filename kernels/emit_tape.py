@@ -19,10 +19,15 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Registers:
-    """Which register each step writes: `register[i]` for step i, and the size and type of each register."""
+    """Which register each step writes, `register[i]` for step i, and what each register holds."""
 
     register: tuple[int, ...]
-    kinds: tuple[tuple[DType, bool], ...]  # dtype, and whether it holds a whole tile (else one row or column)
+    kinds: tuple[tuple[DType, Shape], ...]
+
+
+def elements(shape: Shape, rows: int, cols: int) -> int:
+    """Return the elements of a value that meets a tile of [rows, cols] in that way."""
+    return (rows if shape in (Shape.FULL, Shape.COL) else 1) * (cols if shape in (Shape.FULL, Shape.ROW) else 1)
 
 
 def allocate(tape: Tape, inputs: Sequence[Shape]) -> Registers:
@@ -31,11 +36,11 @@ def allocate(tape: Tape, inputs: Sequence[Shape]) -> Registers:
     The tape is finished (`tape.finish`): its results are steps, which write slots of their own and get no register.
     """
     shapes, last = tape.shapes(inputs), _last_use(tape)
-    kinds: list[tuple[DType, bool]] = []
+    kinds: list[tuple[DType, Shape]] = []
     free: list[int] = []
     register: list[int] = []
     for index, step in enumerate(tape.steps):
-        want = (step.to, shapes[index] == Shape.FULL)
+        want = (step.to, shapes[index])
         spare = [r for r in free if kinds[r] == want]
         if ~index in tape.results:
             register.append(-1)
@@ -59,9 +64,9 @@ def _last_use(tape: Tape) -> list[int]:
     return last
 
 
-def reserve(builder: Builder, registers: Registers, elements: int, edge: int) -> list[int]:
-    """Reserve a slot for each register: `elements` for a whole tile, `edge` for a row or column."""
-    return [builder.slot(kind, elements if full else edge) for kind, full in registers.kinds]
+def reserve(builder: Builder, registers: Registers, rows: int, cols: int) -> list[int]:
+    """Reserve a slot for each register, for tiles of [rows, cols]."""
+    return [builder.slot(kind, elements(shape, rows, cols)) for kind, shape in registers.kinds]
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class _Emitter:
         edge = [t.tn if s is Shape.ROW else t.tm for s in self.shapes[1:]]
         self.extra_slots = [self.build.slot(x.dtype, e, RINGS) for x, e in zip(self.extras, edge, strict=True)]
         self.registers = allocate(self.tape, self.shapes)
-        self.register_slots = reserve(self.build, self.registers, tile, max(t.tm, t.tn))
+        self.register_slots = reserve(self.build, self.registers, t.tm, t.tn)
 
     def _scratch(self) -> Operand:
         """Return the SRAM scratch operand: staged tiles one under another."""

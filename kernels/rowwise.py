@@ -17,7 +17,7 @@ from mtia_emu.chip import Chip
 from mtia_emu.isa import Block, Cast, Op, Operand, Shape
 
 from .builder import LINE, Builder, NoRoom, ceil_div, round_up
-from .emit_tape import TapeSite, allocate, emit_steps, reserve
+from .emit_tape import TapeSite, allocate, elements, emit_steps, reserve
 from .tape import Tape, finish
 
 Array = np.ndarray[Any, Any]
@@ -112,30 +112,35 @@ class _Emitter:
                 return [Shape.FULL] * len(shapes)
         return shapes
 
+    def _held(self) -> list[tuple[int, Shape]]:
+        """Return (bytes an element, shape) of all that a tile keeps in local memory, rings counted whole."""
+        held = [(RINGS * x.dtype.bytes, s) for x, s in zip(self.inputs, self.shapes, strict=True)]
+        held += [(kind.bytes, shape) for kind, shape in self.registers.kinds]
+        if not self.copies:
+            held += [(RINGS * x.dtype.bytes, s) for x, s in zip(self.outputs, self.out_shapes, strict=True)]
+        return held
+
     def _tiling(self) -> _Tiling:
         """Choose the largest tile that local memory holds and that still gives every PE one."""
-        each = sum(RINGS * x.dtype.bytes for x, s in zip(self.inputs, self.shapes, strict=True) if s is Shape.FULL)
-        each += sum(kind.bytes for kind, full in self.registers.kinds if full)
-        if not self.copies:
-            each += sum(RINGS * x.dtype.bytes for x in self.outputs)
-        edges = len(self.inputs) + len(self.registers.kinds) + len(self.outputs)
-        room = self.chip.pe.local.bytes * 7 // 8 - edges * RINGS * LINE
+        held = self._held()
+        room = self.chip.pe.local.bytes - len(held) * RINGS * LINE
+        each = {shape: sum(size for size, s in held if s is shape) for shape in Shape}
         cols = self.cols
         if not self.tape.row_wise:
-            cols = self._columns(max(room // max(each, 1), 1))
-        edge_bytes = RINGS * 8 * edges
-        rows = int((room - cols * edge_bytes * (Shape.ROW in self.shapes)) // max(cols * each + edge_bytes, 1))
+            cols = self._columns(room // max(each[Shape.FULL] + each[Shape.ROW], 1))
+        a_row = cols * each[Shape.FULL] + each[Shape.COL]
+        rows = (room - cols * each[Shape.ROW]) // max(a_row, 1)
         if rows < 1:
-            raise NoRoom(f"{self.tape}: a row of {cols} elements does not fit {self.chip.pe.local.bytes} bytes of local memory")
+            raise NoRoom(f"a row of {cols} elements needs {a_row + cols * each[Shape.ROW]} bytes of local memory for "
+                         f"`{self.tape}`, a PE has {self.chip.pe.local.bytes}")
         share = ceil_div(self.rows, max(1, self.chip.pes // ceil_div(self.cols, cols)))
         rows = min(rows, share)
         return _Tiling(ceil_div(share, ceil_div(share, rows)), cols)
 
     def _columns(self, room: int) -> int:
         """Return the columns of a tile: all, fewer where local memory is small or rows are fewer than PEs."""
-        quarter = max(room // 4, 1)
         share = ceil_div(self.cols, max(1, ceil_div(self.chip.pes, self.rows)))
-        cols = min(self.cols, quarter, round_up(share, LINE))
+        cols = max(1, min(self.cols, room // 4, round_up(share, LINE)))
         return ceil_div(self.cols, ceil_div(self.cols, cols))
 
     def block(self) -> Block:
@@ -147,7 +152,7 @@ class _Emitter:
         self.n_rows = np.minimum(tile.rows, self.rows - self.row)
         self.n_cols = np.minimum(tile.cols, self.cols - self.col)
         slots = [self._load(i, x, across) for i, x in enumerate(self.inputs)]
-        registers = reserve(self.build, self.registers, tile.rows * tile.cols, max(tile.rows, tile.cols))
+        registers = reserve(self.build, self.registers, tile.rows, tile.cols)
         into = {} if self.copies else {~int(r): self._ring(x, s) for r, x, s in
                                        zip(self.tape.results, self.outputs, self.out_shapes, strict=True)}
         site = TapeSite(slots, self.shapes, self.registers, registers, into)
@@ -162,8 +167,7 @@ class _Emitter:
         return self.build.slot(operand.dtype, self._elements(shape), RINGS) + self.j % RINGS
 
     def _elements(self, shape: Shape) -> int:
-        rows = self.tile.rows if shape in (Shape.FULL, Shape.COL) else 1
-        return rows * (self.tile.cols if shape in (Shape.FULL, Shape.ROW) else 1)
+        return elements(shape, self.tile.rows, self.tile.cols)
 
     def _place(self, shape: Shape) -> dict[str, Any]:
         """Return the tile of an operand that meets the tiles in this way."""

@@ -21,10 +21,10 @@ Content = bytes | Callable[[IO[bytes]], None]
 def write_atomic(path: str | os.PathLike[str], data: Content) -> None:
     """Write `data`, bytes or a function that writes to an open file, to `path`: whole, or not at all.
 
-    The content goes to a temporary file in the same folder, is synced, and takes the place of `path` in one step;
-    whatever goes wrong, the temporary file is removed and a file that was at `path` is as before. A link is followed
-    and the mode of a replaced file is kept. A device or pipe (/dev/stdout) is written to directly. Raise `UserError`
-    on any `OSError`, saying what, where and what would be right.
+    The content goes to a temporary file in the same folder, is synced, and takes the place of `path` in one
+    step; whatever goes wrong, the temporary file is removed and a file that was at `path` is as before. A
+    link is followed and the mode of a replaced file is kept. A device or pipe (/dev/stdout) is written to
+    directly. Raise `UserError` on any `OSError`, saying what, where and what would be right.
     """
     target = os.fspath(path)
     try:

@@ -1,4 +1,4 @@
-"""The layout of terminal texts: tables that fit the width, bars, and safe text, for print_report and listings."""
+"""The layout of terminal texts: tables that fit the width, bars and safe text."""
 
 from __future__ import annotations
 
@@ -87,16 +87,15 @@ class Page:
         keep = list(range(len(columns)))
         if flex is not None:
             self._cap(cells, flex)
-            keep, room = self._fit([heads, *cells], keep, flex, optional)
+            keep, room = self._fit([heads, *cells], flex, optional)
             self._cap_column(cells, flex, room)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, border_style="dim")
         for i in keep:
             right = _quantities([row[i].plain for row in cells])
             whole = right or flex is not None
             table.add_column(heads[i], justify="right" if right else "left", no_wrap=whole)
-        for number, row in enumerate(cells):
-            last = total and number == len(cells) - 1
-            table.add_row(*(row[i] for i in keep), style="bold" if last else None)
+        for row in cells:
+            table.add_row(*(row[i] for i in keep), style="bold" if total and row is cells[-1] else None)
         return table
 
     def _cap(self, cells: list[list[Text]], flex: int) -> None:
@@ -111,19 +110,18 @@ class Page:
             if cell_len(row[column].plain) > width:
                 row[column] = Text(shorten(row[column].plain, width, gap=gap), row[column].style)
 
-    def _fit(
-        self, rows: list[list[Text]], keep: list[int], flex: int, optional: Sequence[int]
-    ) -> tuple[list[int], int]:
-        """Return the columns that fit and the cells left to the flexible one."""
-        widths = [max(cell_len(row[i].plain) for row in rows) for i in keep]
-        drop = list(optional)
-        while True:
-            others = sum(widths[i] for i in keep if i != flex)
-            room = self.width - _INDENT - others - _GAP * (len(keep) - 1)
-            if room >= min(_LEAST, widths[flex]) or not drop:
-                return keep, max(room, 4)
-            keep = [i for i in keep if i != drop[0]]
-            drop = drop[1:]
+    def _fit(self, rows: list[list[Text]], flex: int, optional: Sequence[int]) -> tuple[list[int], int]:
+        """Return the columns that fit, those listed last as optional first, and the room for the flexible one."""
+        widths = [max(cell_len(row[i].plain) for row in rows) for i in range(len(rows[0]))]
+
+        def room(columns: Iterable[int]) -> int:
+            return self.width - _INDENT - sum(widths[i] + _GAP for i in columns if i != flex)
+
+        keep = [i for i in range(len(widths)) if i not in optional]
+        for i in reversed(optional):
+            if room([*keep, i]) >= min(_LEAST, widths[flex]):
+                keep = sorted([*keep, i])
+        return keep, max(room(keep), 4)
 
 
 def _quantities(column: Sequence[str]) -> bool:

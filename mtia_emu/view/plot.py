@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..report import Report
 from . import units
 from .files import write_atomic
-from .share import IDLE, own_cycles, seconds_by_bound
+from .share import BETWEEN, own_cycles, seconds_by_bound
 from .text import clean, shorten
 
 if TYPE_CHECKING:
@@ -26,12 +26,12 @@ SUFFIXES = (".svg", ".png")
 # What is drawn in both panels and on both machines keeps its colour: memory blue, arithmetic orange.
 _COLOURS = {
     "dram": "#1f5fa8", "hbm": "#1f5fa8", "memory": "#1f5fa8", "sram": "#56a3d9", "local": "#9ccbe8",
-    "matrix": "#d9730d", "compute": "#d9730d", "simd": "#f0a94e", "vector": "#f0a94e", "reduce": "#c9a227",
-    "noc": "#3d8f5f", "dma": "#7cb98b", "gather": "#8f5fb0", "layout": "#c08bd0", "control": "#8c6d5a",
-    "launch": "#8c6d5a", "static": "#9a9a9a", IDLE: "#d0d0d0",
+    "array": "#d9730d", "matrix": "#d9730d", "compute": "#d9730d", "simd": "#f0a94e", "vector": "#f0a94e",
+    "noc": "#3d8f5f", "dma": "#7cb98b", "gather": "#8f5fb0", "core": "#b5446e", "control": "#8c6d5a",
+    "launch": "#6f5647", "issue": "#b99f8d", "latency": "#7f7fae", "static": "#9a9a9a", BETWEEN: "#d0d0d0",
 }  # fmt: skip
-_SPARE = ("#b5446e", "#5b6c8f", "#a8b545", "#2f8f9d", "#e07a7a", "#6e5a2f")
-_STYLE = {
+_SPARE = ("#c2185b", "#5b6c8f", "#a8b545", "#2f8f9d", "#e07a7a", "#6e5a2f")
+_STYLE: dict[Any, Any] = {
     "font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
     "text.parse_math": False, "svg.hashsalt": "mtia-emu", "svg.fonttype": "path", "savefig.dpi": 150,
     "figure.facecolor": "white", "legend.frameon": False,
@@ -60,12 +60,12 @@ def roofline(
     sram_bytes_per_s: float,
     path: str | os.PathLike[str],
 ) -> None:
-    """Draw each layer's rate of multiply-adds over its multiply-adds per DRAM byte, under the machine's roofs.
+    """Draw each layer's multiply-adds a second over its multiply-adds a DRAM byte, under the machine's roofs.
 
-    Both axes are logarithmic; area is the layer's share of the time, colour what bound it. A layer without DRAM
-    traffic is hollow and stands at its multiply-adds per SRAM byte; a layer without multiply-adds cannot be drawn and
-    is counted in the subtitle. Writes SVG or PNG by the suffix, the same bytes for the same input. Raise `UserError`
-    for another suffix, without matplotlib, and when the file cannot be written.
+    Both axes are logarithmic; area is the layer's share of the time, colour what bound it. A layer without
+    DRAM traffic is hollow and stands at its multiply-adds per SRAM byte; a layer without multiply-adds cannot
+    be drawn and is counted in the subtitle. Writes SVG or PNG by the suffix, the same bytes for the same
+    input. Raise `UserError` for another suffix, without matplotlib, and when the file cannot be written.
     """
     with _figure(path, (8.4, 5.0)) as figure:
         axes = figure.add_subplot()
@@ -87,20 +87,19 @@ def roofline(
 def summary(reports: Pairs, path: str | os.PathLike[str]) -> None:
     """Draw, for each model, time by what bound it and energy by part: the chip's bar over the GPU's.
 
-    The bars of a model are scaled to the longer of the two, whose length is 100%; the amounts stand at their ends.
-    Suffixes, determinism and errors are those of `roofline`.
+    The bars of a model are scaled to the longer of the two, whose length is 100%; the amounts stand at their
+    ends. Suffixes, determinism and errors are those of `roofline`.
     """
     if not reports:
         raise UserError("an overview picture needs at least one report")
-    with _figure(path, (10.5, 1.6 + _height(reports))) as figure:
-        left, right = figure.subplots(1, 2, sharey=True)
+    inches = 0.27 * (_tops(reports)[-1] + 2) + 0.5, 0.6
+    with _figure(path, (10.5, sum(inches) + 0.4)) as figure:
+        (left, right), legends = figure.subplots(2, 2, sharey="row", height_ratios=inches)
+        _panel(left, legends[0], reports, seconds_by_bound, lambda report: units.seconds(report.seconds))
+        _panel(right, legends[1], reports, _energy, lambda report: units.joules(report.joules))
         _rows(left, reports)
-        _panel(left, reports, seconds_by_bound, units.seconds)
-        _panel(right, reports, _energy, units.joules)
         left.set_title("Time, by what bound it", loc="left", weight="bold")
         right.set_title("Energy, by what spent it", loc="left", weight="bold")
-        for axes in (left, right):
-            axes.tick_params(axis="y", length=0)
 
 
 @contextmanager
@@ -108,7 +107,7 @@ def _figure(path: str | os.PathLike[str], inches: tuple[float, float]) -> Iterat
     """Give a figure to draw on, in our style whatever the user's settings, and write it at the end."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
-        raise UserError(f"cannot draw {os.fspath(path)!r}: a picture is {' or '.join(SUFFIXES)}, got {suffix!r}")
+        raise UserError(f"cannot draw {os.fspath(path)!r}: the suffix must be {' or '.join(SUFFIXES)}")
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -170,7 +169,8 @@ def _roofline_texts(axes: Axes, report: Report, points: Sequence[_Point]) -> Non
     """Write title, subtitle and axes."""
     drawn = sum(point.layers for point in points)
     hidden = len(report.layers) - drawn
-    about = f"{drawn} layers, {units.percent(math.fsum(point.share for point in points))} of the time (area: share)"
+    share = units.percent(math.fsum(point.share for point in points))
+    about = f"{drawn} layers, {share} of the time (area: share)"
     about += f"; {hidden} without multiply-adds or traffic not drawn" if hidden else ""
     title = f"{_name(report.model, 32)} on {_name(report.machine, 24)}, {_name(report.dtype, 12)}"
     axes.set_title(title, loc="left", pad=20, weight="bold")
@@ -195,24 +195,34 @@ def _energy(report: Report) -> dict[str, float]:
     return {name: joules for name, joules in asdict(report.joules_by).items() if joules}
 
 
-def _panel(axes: Axes, pairs: Pairs, parts: Callable[[Report], dict[str, float]], show: units.Show) -> None:
-    """Draw one group of bars for each model, top down."""
+def _panel(
+    axes: Axes,
+    below: Axes,
+    pairs: Pairs,
+    parts: Callable[[Report], dict[str, float]],
+    total: Callable[[Report], str],
+) -> None:
+    """Draw one group of bars for each model, top down, and the legend in the axes `below`."""
     amounts = [[(report, parts(report)) for report in pair if report] for pair in pairs]
     names = sorted({name for group in amounts for _, bar in group for name in bar}, key=_rank)
     colours = _colours(names)
     for top, group in zip(_tops(pairs), amounts, strict=True):
         longest = max(math.fsum(bar.values()) for _, bar in group) or 1.0
-        for y, (_, bar) in enumerate(group, start=top):
+        for y, (report, bar) in enumerate(group, start=top):
             left = 0.0
             for name in names:
                 width = bar.get(name, 0.0) / longest
                 axes.barh(y, width, 0.78, left, color=colours[name], edgecolor="white", linewidth=0.4)
                 left += width
-            axes.text(left + 0.015, y, show(math.fsum(bar.values())), va="center", color="#333333")
+            axes.text(left + 0.015, y, total(report), va="center", color="#333333")
     axes.set(xlim=(0, 1.22), xlabel="of the longer bar of each model")
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
-    marks = [_patch(axes, _name(name, 16), colours[name]) for name in names]
-    axes.legend(handles=marks, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.55 / _height(pairs)))
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    below.axis("off")
+    marks = [below.barh([0], [0], color=colours[name], label=_name(name, 16)) for name in names]
+    tight = {"borderaxespad": 0.0, "handlelength": 1.2, "columnspacing": 1.4}
+    below.legend(handles=marks, ncols=5, loc="upper left", **tight)
 
 
 def _rank(name: str) -> tuple[int, str]:
@@ -224,11 +234,6 @@ def _tops(pairs: Pairs) -> list[int]:
     """Return the row of the first bar of each group; the row above it holds the model's name."""
     heights = [2 + (gpu is not None) for _, gpu in pairs]
     return [1 + sum(heights[:i]) for i in range(len(heights))]
-
-
-def _height(pairs: Pairs) -> float:
-    """Return the inches that the bars take."""
-    return 0.27 * sum(2 + (gpu is not None) for _, gpu in pairs)
 
 
 def _rows(axes: Axes, pairs: Pairs) -> None:
@@ -243,6 +248,3 @@ def _rows(axes: Axes, pairs: Pairs) -> None:
     axes.set_yticks(ticks, labels)
     axes.set_ylim(_tops(pairs)[-1] + (1 if pairs[-1][1] is None else 2) - 0.4, -0.4)
 
-
-def _patch(axes: Axes, label: str, colour: str) -> Any:
-    return axes.barh([0], [0], color=colour, label=label)

@@ -8,14 +8,14 @@ import numpy as np
 
 from ..report import Layer, Report
 
-IDLE = "idle"
+BETWEEN = "between layers"
 
 
 def own_cycles(layers: Sequence[Layer]) -> list[float]:
     """Return the cycles that each layer is answerable for: those in which n layers run count 1/n for each.
 
-    The sum is the number of cycles in which any layer runs, so shares never exceed the whole. Without overlap it is
-    each layer's duration.
+    The sum is the number of cycles in which any layer runs, so shares never exceed the whole. Without overlap
+    it is each layer's duration.
     """
     starts = np.array([layer.start_cycle for layer in layers], dtype=np.float64)
     ends = np.maximum(starts, np.array([layer.end_cycle for layer in layers], dtype=np.float64))
@@ -48,9 +48,9 @@ def grouped(layers: Iterable[Layer], own: Iterable[float], key: Callable[[Layer]
 
 
 def seconds_by_bound(report: Report) -> dict[str, float]:
-    """Return the seconds of the run by what bound them, largest first; last `IDLE`, when no layer ran."""
+    """Return the seconds of the run by what bound them, largest first; last `BETWEEN`, when no layer ran."""
     sums = grouped(report.layers, own_cycles(report.layers), lambda layer: layer.bound_by)
-    idle = report.cycles - sum(sums.values())
-    if idle > 1e-9 * report.cycles:
-        sums[IDLE] = sums.get(IDLE, 0.0) + idle
+    rest = report.cycles - sum(sums.values())
+    if rest > 1e-9 * report.cycles:
+        sums[BETWEEN] = sums.get(BETWEEN, 0.0) + rest
     return {name: cycles / report.clock_hz for name, cycles in sums.items()}

@@ -12,7 +12,7 @@ from rich.table import Table
 from ..report import Check, Layer, Report, compare
 from . import units
 from .page import Cell, Page, beside
-from .share import IDLE, grouped, overlaps, own_cycles, seconds_by_bound
+from .share import BETWEEN, grouped, overlaps, own_cycles, seconds_by_bound
 
 NAMES = {"local": "local", "sram": "SRAM", "dram": "DRAM", "noc": "NoC"}
 _BAR = 14
@@ -122,7 +122,7 @@ def _bound(page: Page, report: Report) -> RenderableType:
     bound = seconds_by_bound(report)
     rows = _shares(page, bound, units.seconds)
     for row, name in zip(rows, bound, strict=True):
-        row.insert(1, "-" if name == IDLE else sum(layer.bound_by == name for layer in report.layers))
+        row.insert(1, "-" if name == BETWEEN else sum(layer.bound_by == name for layer in report.layers))
     note = "a cycle in which n layers run counts 1/n for each" if overlaps(report.layers) else ""
     table = page.table(["", "layers", "time", "share", ""], rows)
     return page.section("Time by what bound it", table, note=note)

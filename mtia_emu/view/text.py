@@ -19,12 +19,13 @@ _ESCAPES = re.compile(
 def clean(text: str, *, ascii_only: bool = False) -> str:
     """Return `text` as one line that no terminal acts on.
 
-    Escape sequences, control, format (text direction, zero width) and private characters and lone surrogates go;
-    line breaks and tabs become spaces. With `ascii_only` other characters are written as backslash escapes.
+    Escape sequences, control, format (text direction, zero width) and private characters and lone surrogates
+    go; line breaks and tabs become spaces. With `ascii_only` other characters are written as backslash
+    escapes.
     """
     if len(text) > LIMIT:
         text = text[:LIMIT] + "..."
-    shown = "".join(map(_shown, _ESCAPES.sub("", text)))
+    shown = text if text.isprintable() else "".join(map(_shown, _ESCAPES.sub("", text)))
     return shown.encode("ascii", "backslashreplace").decode("ascii") if ascii_only else shown
 
 
@@ -36,7 +37,7 @@ def _shown(char: str) -> str:
 
 
 def shorten(text: str, width: int, *, gap: str = "...") -> str:
-    """Return `text` in at most `width` terminal cells, its middle replaced by `gap`: both ends tell names apart."""
+    """Return `text` in at most `width` cells, the middle replaced by `gap`: both ends tell names apart."""
     if cell_len(text) <= width:
         return text
     if width <= len(gap):

@@ -22,7 +22,7 @@ _PID = 1
 
 @dataclass(frozen=True)
 class Event:
-    """Something that took a unit, or a launch, from one cycle to another. `args` are shown when it is selected."""
+    """What a unit did, or a launch, from one cycle to another; `args` are shown when it is selected."""
 
     track: str
     name: str
@@ -42,11 +42,11 @@ def launches(report: Report) -> Iterator[Event]:
 def write_trace(path: str | os.PathLike[str], tracks: Iterable[Event], report: Report) -> None:
     """Write events as a trace (Chrome's JSON format) to `path`; a path ending in .gz is compressed.
 
-    Events may come in any order of tracks, but those of one track should come by start cycle. Events of one track
-    that overlap go to further lanes of it ("dma (2)"), at most `LANES`, as Perfetto drops overlapping slices.
-    Memory does not grow with the number of events, and equal input gives equal bytes. Tracks are ordered: launches,
-    then units by name. Raise `UserError` when the file cannot be written, `ValueError` for an event that ends before
-    it starts.
+    Events may come in any order of tracks, but those of one track should come by start cycle. Events of one
+    track that overlap go to further lanes of it ("dma (2)"), at most `LANES`, as Perfetto drops overlapping
+    slices. Memory does not grow with the number of events, and equal input gives equal bytes. Tracks are
+    ordered: launches, then units by name. Raise `UserError` when the file cannot be written, `ValueError` for
+    an event that ends before it starts.
     """
 
     def fill(file: IO[bytes]) -> None:
@@ -76,7 +76,7 @@ def _write(file: IO[bytes], tracks: Iterable[Event], report: Report) -> None:
 
 
 class _Threads:
-    """The thread numbers of tracks: one for each lane of a track, in the order in which they are first needed."""
+    """The thread numbers of tracks: one for each lane, in the order in which they are first needed."""
 
     def __init__(self) -> None:
         self._lanes: dict[str, list[float]] = {}  # track: the end of the last event of each lane
@@ -117,7 +117,8 @@ def _named(name: str, tid: int, args: dict[str, object]) -> dict[str, object]:
 def _slice(event: Event, tid: int, clock_hz: float) -> dict[str, object]:
     """Return the complete event ("X"); exact cycles stand in its arguments."""
     if not -math.inf < event.start_cycle <= event.end_cycle < math.inf:
-        raise ValueError(f"{event.track!r}: {event.name!r} runs from {event.start_cycle} to {event.end_cycle}")
+        span = f"{event.start_cycle} to {event.end_cycle}"
+        raise ValueError(f"{event.track!r}: {event.name!r} cannot run from {span}")
     start, end = (round(cycle * 1e9 / clock_hz) for cycle in (event.start_cycle, event.end_cycle))
     args = {clean(str(key)): _plain(value) for key, value in event.args.items()}
     args |= {"start_cycle": _plain(event.start_cycle), "end_cycle": _plain(event.end_cycle)}
@@ -126,16 +127,17 @@ def _slice(event: Event, tid: int, clock_hz: float) -> dict[str, object]:
 
 
 def _micros(nanos: int) -> float:
-    """Return microseconds from which a reader that multiplies by 1000 and drops the fraction gets `nanos` back.
+    """Return microseconds of which the whole part of a thousandfold is `nanos`.
 
-    Perfetto reads so; times that come out one nanosecond off would make neighbours overlap, and it drops those.
+    Readers multiply by 1000 and drop the fraction; a time that comes out one nanosecond short would make
+    neighbours overlap, and Perfetto drops those.
     """
     micros = nanos / 1000
     return micros if int(micros * 1000.0) == nanos else math.nextafter(micros, math.inf)
 
 
 def _plain(value: object) -> object:
-    """Return `value` as JSON can hold it: NumPy scalars as numbers, what is not finite or not known as text."""
+    """Return `value` as JSON can hold it: NumPy scalars as numbers, what is not finite as text."""
     item = getattr(value, "item", None)
     value = item() if callable(item) and getattr(value, "ndim", 0) == 0 else value
     if isinstance(value, bool | int) or value is None:
@@ -145,5 +147,4 @@ def _plain(value: object) -> object:
     return clean(str(value))
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode

@@ -1,7 +1,8 @@
 """Quantities as people read them: three significant digits and an SI prefix.
 
-Micro is written `u`, so that the texts stay ASCII and can be searched for. A value below the smallest prefix or above
-the largest is shown in scientific notation; a negative value keeps its sign, and nan and inf show as such.
+Micro is written `u`, so that the texts stay ASCII and can be searched for. A value below the smallest prefix
+or above the largest is shown in scientific notation; a negative value keeps its sign, and nan and inf show as
+such.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ _BELOW = ("", "m", "u", "n", "p", "f", "a")
 def si(value: float, unit: str, *, below: int = len(_BELOW) - 1, above: int = len(_ABOVE) - 1) -> str:
     """Return `value` with three significant digits, an SI prefix and `unit`: `si(0.0123, "s")` is "12.3 ms".
 
-    `below` and `above` limit how many prefixes under and over one may be used; whole numbers below 1000 keep no
-    decimals ("512 B").
+    `below` and `above` limit how many prefixes under and over one may be used; whole numbers below 1000 keep
+    no decimals ("512 B").
     """
     if value == 0 or not math.isfinite(value):
         return f"{abs(value) if value == 0 else value:g} {unit}".rstrip()
-    rounded = float(f"{value:.2e}")  # before the prefix is chosen, so that 999.6 m becomes 1.00 and not 1000 m
+    rounded = float(f"{value:.2e}")  # before the prefix is chosen: 999.6 m is 1.00, not 1000 m
     group = max(-below, min(above, math.floor(math.log10(abs(rounded)) / 3 + 1e-9)))
     scaled = rounded / 1000.0**group
     if not 1e-3 <= abs(scaled) < 1e6:
@@ -83,7 +84,8 @@ def percent(fraction: float) -> str:
 def percents(parts: Sequence[float]) -> list[str]:
     """Return what share of the sum each part is, rounded so that the shares shown add up to exactly 100.0%.
 
-    Largest remainder method, in tenths of a percent. Every share is "-" when the sum is not a positive number.
+    Largest remainder method, in tenths of a percent. Every share is "-" when the sum is not a positive
+    number.
     """
     total = math.fsum(parts)
     if not 0 < total < math.inf or min(parts) < 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mtia_emu.report import Check, Joules, Layer, Report, Traffic
@@ -10,7 +12,7 @@ _KINDS = [  # op, kernel, cycles, macs, dram bytes, sram bytes, joules, bound by
     ("rmsnorm", "rmsnorm_row", 9_000, 0, 0, 4_194_304, 2.1e-5, "simd"),
     ("matmul", "matmul_weight_stationary", 310_000, 3_221_225_472, 50_331_648, 9_437_184, 6.4e-3, "dram"),
     ("rotary", "eltwise_tape", 6_500, 0, 0, 2_097_152, 1.2e-5, "noc"),
-    ("matmul", "matmul_batched", 41_000, 536_870_912, 0, 12_582_912, 5.2e-4, "matrix"),
+    ("matmul", "matmul_batched", 41_000, 536_870_912, 0, 12_582_912, 5.2e-4, "array"),
     ("softmax", "softmax_row", 23_000, 0, 0, 8_388_608, 4.4e-5, "simd"),
     ("matmul", "matmul_weight_stationary", 880_000, 9_663_676_416, 150_994_944, 28_311_552, 1.9e-2, "dram"),
 ]
@@ -39,7 +41,7 @@ def build_report(blocks: int = 4) -> Report:
         macs=sum(x.macs for x in layers),
         utilization=0.1432,
         layers=tuple(layers),
-        notes=("the KV cache is read from DRAM at every step", "weights are absent: values were not executed"),
+        notes=("the KV cache is read from DRAM at every step", "weights are absent: no values"),
     )
 
 
@@ -51,7 +53,7 @@ def build_gpu(blocks: int = 4) -> Report:
         cycles = 4_000 + layer.dram_bytes // 1400 + layer.macs // 400_000
         bound = "dram" if layer.dram_bytes else "launch"
         layers.append(
-            Layer(layer.name, layer.op, "gpu", cycle, cycle + cycles, layer.macs, layer.dram_bytes, 0, 1e-3, bound)
+            replace(layer, kernel="gpu", start_cycle=cycle, end_cycle=cycle + cycles, bound_by=bound)
         )
         cycle += cycles
     return Report(

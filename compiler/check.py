@@ -1,0 +1,73 @@
+"""The law of the graph: what every pass may assume and must leave."""
+
+from __future__ import annotations
+
+from mtia_emu.errors import UserError
+from mtia_emu.types import TensorType
+
+from . import ops, text
+from .graph import Graph, Node
+
+AROUND = 2  # lines shown before and after a fault
+
+
+def check(graph: Graph, after: str = "") -> Graph:
+    """Return the graph, found lawful; raise `UserError` naming the pass it comes `after` and the lines there.
+
+    Lawful: every value is defined once, before it is read; the types of nodes are those that their ops infer;
+    constants hold data of their type; outputs are defined; only embedding bags read runs of `ragged_split`.
+    """
+    defined: dict[str, TensorType] = {**graph.inputs, **{k: c.type for k, c in graph.consts.items()}}
+    if len(defined) != len(graph.inputs) + len(graph.consts):
+        raise _fault(graph, None, "a value is both an input and a constant", after)
+    for node in graph.nodes:
+        _check_node(graph, node, defined, after)
+    for name in graph.outputs:
+        if name not in defined:
+            raise _fault(graph, None, f"output %{name} is not defined", after)
+    for name, const in graph.consts.items():
+        data = const.loaded
+        if data is not None and (data.shape != const.type.shape or data.dtype != const.type.dtype.numpy):
+            raise _fault(graph, None, f"%{name} : {const.type} holds {data.dtype}{list(data.shape)}", after)
+    return graph
+
+
+def _check_node(graph: Graph, node: Node, defined: dict[str, TensorType], after: str) -> None:
+    for value in node.inputs:
+        if value and value not in defined:
+            raise _fault(graph, node, f"{node.op} %{node.output} reads %{value} before it is defined", after)
+    try:
+        ops.check_node(node, defined.__getitem__)
+    except UserError as error:
+        raise _fault(graph, node, str(error), after) from None
+    for value, kind in zip(node.outputs, node.types, strict=True):
+        if value in defined:
+            raise _fault(graph, node, f"%{value} is defined twice", after)
+        defined[value] = kind
+    if node.op == "ragged_split":
+        _check_ragged(graph, node, after)
+
+
+def _check_ragged(graph: Graph, node: Node, after: str) -> None:
+    for value in node.outputs:
+        for user, position in graph.users(value):
+            if user.op != "embedding_bag" or position != 1:
+                message = (
+                    f"{user.op} %{user.output} reads %{value}, a run of ragged_split: only embedding_bag may"
+                )
+                raise _fault(graph, user, message, after)
+        if value in graph.outputs:
+            raise _fault(graph, node, f"%{value}, a run of ragged_split, is an output of the graph", after)
+
+
+def _fault(graph: Graph, node: Node | None, message: str, after: str) -> UserError:
+    """Return the error, with the lines around the node that is at fault."""
+    head = f"after {after}: {message}" if after else message
+    if node is None:
+        return UserError(f"graph {graph.name}: {head}")
+    at = graph.nodes.index(node)
+    shown = [
+        f"{'> ' if i == at else '  '}{text.line(graph.nodes[i])}"
+        for i in range(max(0, at - AROUND), min(len(graph.nodes), at + AROUND + 1))
+    ]
+    return UserError("\n".join([f"graph {graph.name}: {head}", *shown]))

@@ -1,0 +1,128 @@
+"""Schedule and placement to Program: each distinct kernel call is emitted once, each step becomes a launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mtia_emu.chip import Chip
+from mtia_emu.errors import UserError
+from mtia_emu.isa import Binding, Block, Launch, Operand, Program
+from mtia_emu.kernels.builder import NoRoom
+from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
+from mtia_emu.kernels.matmul import emit_matmul
+from mtia_emu.kernels.matmul_plan import Problem, plan_matmul
+from mtia_emu.kernels.rowwise import emit_rowwise
+from mtia_emu.kernels.scalar import emit_scalar
+from mtia_emu.kernels.tape import Tape, parse
+from mtia_emu.types import TensorType
+
+from .place import Placement
+from .schedule import Schedule, Step
+from .views import View
+
+Params = Mapping[str, Any]
+Operands = list[Operand]
+
+
+def emit(
+    plan: Schedule, placement: Placement, *, source: str, dtype: str, dims: Mapping[str, int],
+    model_types: Mapping[str, TensorType], notes: tuple[str, ...] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Program:
+    """Return the program of a placed schedule; `model_types` are inputs and outputs as the model's user sees them."""
+    blocks: dict[Any, int] = {}
+    table: list[Block] = []
+    launches = []
+    for index, step in enumerate(plan.steps):
+        inputs = [_operand(v, placement, written=False) for v in step.inputs]
+        outputs = [_operand(v, placement, written=True) for v in step.outputs]
+        key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
+        if key not in blocks:
+            blocks[key] = len(table)
+            table.append(_block(plan.chip, step, inputs, outputs))
+        places = [placement.address[v.buffer] + v.offset * v.dtype.bytes for v in (*step.inputs, *step.outputs)]
+        launches.append(_launch(step, blocks[key], table[blocks[key]], places, len(inputs)))
+        if progress is not None:
+            progress(index + 1, len(plan.steps))
+    consts = plan.graph.consts
+    bind = _Binder(plan, placement, model_types)
+    return Program(
+        plan.graph.name, source, dtype, dict(dims), plan.chip.model_dump(), tuple(table), tuple(launches),
+        tuple(bind(name, plan.values[name]) for name in plan.graph.inputs),
+        tuple(bind(name, view) for name, view in plan.outputs.items()),
+        tuple(bind(name, plan.values[name]) for name in consts),
+        {name: c for name, c in consts.items() if c.present},
+        placement.dram_bytes, placement.sram_bytes, tuple(plan.works), notes,
+    )
+
+
+class _Binder:
+    def __init__(self, plan: Schedule, placement: Placement, model_types: Mapping[str, TensorType]) -> None:
+        self.plan, self.placement, self.model_types = plan, placement, model_types
+
+    def __call__(self, name: str, view: View) -> Binding:
+        return Binding(name, view.type, self.model_types.get(name, view.type), self.placement.space[view.buffer],
+                       self.placement.address[view.buffer])
+
+
+def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
+    return Operand(view.dtype, view.shape or (1,), view.strides or (1,), placement.space[view.buffer], written)
+
+
+def _launch(step: Step, index: int, block: Block, places: list[int], inputs: int) -> Launch:
+    """Return the launch; a block orders its operands in its own way: see `_block`."""
+    if step.kernel == "matmul":
+        places = [*places[:2], places[-1], *places[2:-1]]
+    if step.kernel == "embedding_bag":
+        places = [*places[:3], places[-1], *places[3:-1]]
+    places += [0] * (len(block.operands) - len(places))  # scratch operands start at the block's scratch
+    return Launch(index, tuple(places), step.name, step.op, step.origin)
+
+
+def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands) -> Block:
+    params = dict(step.params)
+    try:
+        return _EMIT[step.kernel](chip, step.kernel, params, inputs, outputs)
+    except NoRoom as error:
+        raise UserError(f"{step.name} ({step.op}{', ' + step.origin if step.origin else ''}) does not fit {chip.name}: "
+                        f"{error}") from None
+
+
+def _matmul(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+    a, b, *extras = inputs
+    problem = Problem(
+        p["batch"], p["m"], p["k"], p["n"], a.dtype, b.dtype, outputs[0].dtype, a.space, b.space,
+        b_batched=len(b.shape) > 2,
+    )
+    tape = parse(p["epilogue"]) if p["epilogue"] else None
+    return emit_matmul(plan_matmul(problem, chip), a, b, outputs[0], tape, extras)
+
+
+def _rowwise(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+    return emit_rowwise(chip, kernel, parse(p["tape"]), inputs, outputs)
+
+
+def _copy(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+    return emit_rowwise(chip, kernel, Tape(1, (), (0,)), inputs, outputs)
+
+
+def _gather(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+    return emit_gather(chip, inputs[0], inputs[1], outputs[0])
+
+
+def _embedding_bag(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+    table, indices, offsets, *weights = inputs
+    return emit_embedding_bag(
+        chip, table, indices, offsets, outputs[0], p["mode"], weights[0] if weights else None, quantised=p["quantised"]
+    )
+
+
+def _scalar(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+    return emit_scalar(chip, p["op"], dict(p["attrs"]), inputs, outputs)
+
+
+_EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
+    "matmul": _matmul, "map": _rowwise, "row": _rowwise, "rotary": _rowwise, "copy": _copy, "gather": _gather,
+    "embedding_bag": _embedding_bag, "scalar": _scalar,
+}

@@ -1,0 +1,328 @@
+"""Importing: an interpreter that reads ONNX nodes in order and makes our nodes, with every shape known.
+
+What depends on shapes alone is a constant by the time it is read, so conditions on shapes choose a branch
+here and loops of known length are unrolled. What cannot be imported is collected, and reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mtia_emu.errors import UserError
+from mtia_emu.types import TensorType
+
+from ..build import Builder
+from ..graph import Graph, Node
+from ..ops import ONNX, Call, Unsupported
+from .control import SPECIAL
+from .files import tensor_const, text_of
+from .functions import body_of_schema
+from .scope import Absent, Scope, Value, in_order, op_key, reads
+
+NODES = 200_000  # nodes read in one import, with those of functions and loops
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An ONNX node that cannot be imported."""
+
+    node: str
+    op: str
+    reason: str
+
+
+class Importer:
+    """Imports one model into one builder."""
+
+    def __init__(self, model: Any, path: Path, allow_missing: bool) -> None:
+        self.model = model
+        self.path = path
+        self.allow_missing = allow_missing
+        self.builder = Builder()
+        self.failures: list[Failure] = []
+        self.functions = {(f.domain, f.name): f for f in model.functions}
+        self.count = 0
+        self.depth = 0
+
+    def run(self, inputs: Mapping[str, TensorType]) -> Graph:
+        """Return the graph for inputs of these types; raise `UserError` listing what cannot be imported."""
+        graph = self.model.graph
+        scope = Scope(_opsets(self.model.opset_import))
+        for name, kind in inputs.items():
+            self.builder.declare(name, kind)
+            scope.values[name] = name
+        self.graph(graph, scope)
+        self._report()
+        return self._finish(graph, scope, inputs)
+
+    def graph(self, graph: Any, scope: Scope) -> list[Value]:
+        """Import a graph's constants and nodes into a scope; return its outputs."""
+        for tensor in graph.initializer:
+            scope.values[tensor.name] = self._tensor(tensor, tensor.name)
+        if graph.sparse_initializer:
+            raise UserError("sparse initializers are not supported (right: dense ones)")
+        return self.nodes(graph.node, [o.name for o in graph.output], scope)
+
+    def nodes(self, nodes: Sequence[Any], outputs: Sequence[str], scope: Scope) -> list[Value]:
+        """Import nodes into a scope; return the values of the named outputs."""
+        self.depth += 1
+        if self.depth > 64:
+            raise UserError("graphs and functions are nested more than 64 deep")
+        used = set(outputs).union(*(reads(n) for n in nodes))
+        for node in in_order(nodes):
+            self.count += 1
+            if self.count > NODES:
+                raise UserError(
+                    f"the model has more than {NODES} nodes once its loops and functions are written out"
+                )
+            self._node(node, scope, used)
+        self.depth -= 1
+        return [self._find(name, scope, "an output of the graph") for name in outputs]
+
+    def _tensor(self, tensor: Any, name: str) -> Value:
+        try:
+            const = tensor_const(tensor, self.path.parent, self.allow_missing)
+        except Unsupported as error:
+            self.failures.append(Failure(name or "constant", "constant", str(error)))
+            return Absent()
+        if const.loaded is not None and const.type.size <= 1:
+            return self.builder.constant(const.loaded, hint=name or "c")
+        return self.builder.put(self.builder.fresh(name or "c"), const)
+
+    def _find(self, name: str, scope: Scope, reader: str) -> Value:
+        value = scope.find(name)
+        if value is None:
+            raise UserError(f"{self.path}: {reader} reads %{name}, which nothing defines")
+        return value
+
+    def _node(self, node: Any, scope: Scope, used: set[str]) -> None:
+        where = f"{op_key(node)} {node.name or (node.output[0] if node.output else '')}".strip()
+        inputs = tuple(self._find(n, scope, where) if n else "" for n in node.input)
+        outer, self.builder.origin = self.builder.origin, node.name or self.builder.origin
+        try:
+            results = self._import(node, inputs, scope, used)
+        except Unsupported as error:
+            self._fail(node, str(error))
+            results = [Absent()] * len(node.output)
+        except UserError as error:
+            if getattr(error, "placed", False):
+                raise
+            raise _placed(f"{self.path}: {where}: {error}") from None
+        except (
+            TypeError,
+            ValueError,
+            IndexError,
+            KeyError,
+            OverflowError,
+            ZeroDivisionError,
+            AttributeError,
+        ) as error:
+            raise _placed(f"{self.path}: {where} is malformed: {type(error).__name__}: {error}") from error
+        self.builder.origin = outer
+        self._define(node, results, scope)
+
+    def _define(self, node: Any, results: Sequence[Value], scope: Scope) -> None:
+        for i, name in enumerate(node.output):
+            if not name:
+                continue
+            if name in scope.values:
+                raise UserError(
+                    f"{self.path}: value %{name} is defined twice, once by {op_key(node)} {node.name}"
+                )
+            if i >= len(results) or results[i] == "":
+                self._fail(node, f"its result {i}, %{name}, is not supported")
+                scope.values[name] = Absent()
+            else:
+                scope.values[name] = results[i]
+
+    def _fail(self, node: Any, reason: str) -> None:
+        self.failures.append(
+            Failure(node.name or (node.output[0] if node.output else "?"), op_key(node), reason)
+        )
+
+    def _import(self, node: Any, inputs: tuple[Value, ...], scope: Scope, used: set[str]) -> Sequence[Value]:
+        """Return the values of a node's results; raise `Unsupported` when they cannot be made."""
+        key = op_key(node)
+        function = self.functions.get((node.domain, node.op_type))
+        known = (
+            function is not None
+            or key in ONNX
+            or key in SPECIAL
+            or body_of_schema(node, scope.opsets) is not None
+        )
+        if not known:
+            raise Unsupported("no such operator")
+        if any(isinstance(v, Absent) for v in inputs) or any(
+            isinstance(scope.find(n), Absent) for n in reads(node)
+        ):
+            return [Absent()] * len(node.output)
+        if function is not None:
+            return self._call(function, node, inputs, scope)
+        if key in SPECIAL:
+            return SPECIAL[key](self, node, inputs, scope)
+        if key in ONNX:
+            return self._spell(node, key, inputs, scope, used)
+        return self._call(self._schema(node, inputs, scope), node, inputs, scope)
+
+    def _spell(
+        self, node: Any, key: str, inputs: tuple[Value, ...], scope: Scope, used: set[str]
+    ) -> Sequence[Value]:
+        operands = tuple(self.tensor(v) for v in inputs)
+        attrs = self.attributes(node, scope)
+        call = Call(
+            self.builder,
+            key,
+            scope.opsets.get("", 1),
+            operands,
+            len(node.output),
+            attrs,
+            node.output[0] if node.output else "",
+            tuple(bool(n) and n in used for n in node.output),
+        )
+        made = ONNX[key](call)
+        return [made] if isinstance(made, str) else list(made)
+
+    def tensor(self, value: Value) -> str:
+        """Return a value that must be a tensor."""
+        if not isinstance(value, str):
+            raise Unsupported("an operand is a sequence")
+        return value
+
+    def attributes(self, node: Any, scope: Scope) -> dict[str, Any]:
+        """Return a node's attributes as Python values, those of the function around it filled in."""
+        found: dict[str, Any] = {}
+        for attr in node.attribute:
+            if attr.ref_attr_name:
+                if attr.ref_attr_name in scope.attrs:
+                    found[attr.name] = scope.attrs[attr.ref_attr_name]
+            elif attr.type not in (5, 10):
+                found[attr.name] = self._attribute(attr)
+        return found
+
+    def _attribute(self, attr: Any) -> Any:
+        if attr.type == 4:  # TENSOR
+            return tensor_const(attr.t, self.path.parent, False).array(attr.name)
+        plain = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints", 8: "strings"}.get(attr.type)
+        if plain is None:
+            raise Unsupported(f"attribute '{attr.name}' is of kind {attr.type}")
+        value = getattr(attr, plain)
+        if plain == "s":
+            return text_of(value)
+        if plain == "strings":
+            return tuple(text_of(v) for v in value)
+        return tuple(value) if plain in ("floats", "ints") else value
+
+    def _schema(self, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Any:
+        types = [self.builder.type_of(self.tensor(v)) if v else None for v in inputs]
+        body = body_of_schema(self._resolved(node, scope), scope.opsets, types)
+        if body is None:
+            raise Unsupported("no such operator")
+        return body
+
+    def _resolved(self, node: Any, scope: Scope) -> Any:
+        """Return a node whose attributes do not refer to those of the function around it."""
+        import onnx
+
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        del copy.attribute[:]
+        for attr in node.attribute:
+            if not attr.ref_attr_name:
+                copy.attribute.append(attr)
+            elif attr.ref_attr_name in scope.attrs:
+                copy.attribute.append(onnx.helper.make_attribute(attr.name, scope.attrs[attr.ref_attr_name]))
+        return copy
+
+    def _call(self, function: Any, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
+        """Return the results of a function's body on these operands."""
+        attrs = {a.name: self._attribute(a) for a in function.attribute_proto}
+        attrs.update(self.attributes(node, scope))
+        inner = Scope(_opsets(function.opset_import) or scope.opsets, None, {}, attrs)
+        for i, name in enumerate(function.input):
+            inner.values[name] = inputs[i] if i < len(inputs) else ""
+        wanted = [
+            n for n in function.output if n in inner.values or any(n in m.output for m in function.node)
+        ]
+        made = dict(zip(wanted, self.nodes(function.node, wanted, inner), strict=True))
+        return [made.get(name, "") for name in function.output]
+
+    def _report(self) -> None:
+        """Raise `UserError` naming every node that could not be imported, by op type."""
+        if not self.failures:
+            return
+        kinds: dict[tuple[str, str], list[str]] = {}
+        for failure in self.failures:
+            kinds.setdefault((failure.op, failure.reason), []).append(failure.node)
+        lines = []
+        for (op, reason), nodes in kinds.items():
+            shown = ", ".join(nodes[:3]) + (", ..." if len(nodes) > 3 else "")
+            lines.append(f"  {op} x{len(nodes)}: {reason} ({shown})")
+        raise UserError(f"{self.path}: {len(self.failures)} nodes are not supported:\n" + "\n".join(lines))
+
+    def _finish(self, graph: Any, scope: Scope, inputs: Mapping[str, TensorType]) -> Graph:
+        """Return the graph, its values under their ONNX names where they have one."""
+        outputs: list[str] = []
+        for output in graph.output:
+            value = self._find(output.name, scope, "an output of the graph")
+            if not isinstance(value, str):
+                raise UserError(f"{self.path}: output {output.name} is a sequence (right: a tensor)")
+            outputs.append(value)
+        renames = self._renames(scope, outputs, [o.name for o in graph.output], inputs)
+        nodes = [_rename(node, renames) for node in self.builder.nodes]
+        consts = {renames.get(k, k): c for k, c in self.builder.consts.items()}
+        for value, output in zip(outputs, graph.output, strict=True):
+            given = renames.get(value, value)
+            if given != output.name:
+                nodes.append(
+                    Node(output.name, "copy", (given,), (output.name,), (self.builder.type_of(value),))
+                )
+        names = [o.name for o in graph.output]
+        return Graph(graph.name or self.path.stem, nodes, inputs, names, consts).prune()
+
+    def _renames(
+        self, scope: Scope, outputs: Sequence[str], names: Sequence[str], inputs: Mapping[str, TensorType]
+    ) -> dict[str, str]:
+        made = {v for node in self.builder.nodes for v in node.outputs}
+        renames: dict[str, str] = {}
+        given: set[str] = set()
+        wanted = list(zip(names, outputs, strict=True))
+        wanted += [(k, v) for k, v in scope.values.items() if isinstance(v, str)]
+        for name, value in wanted:
+            if value in made and value not in renames and name not in given:
+                renames[value] = name
+                given.add(name)
+        taken = given | set(names)
+        rest = [v for v in (*made, *self.builder.consts) if v not in renames]
+        for value in rest:  # a name that was ours by chance gives way to the model's
+            if value in taken:
+                renames[value] = self._unused(value, taken)
+        return renames
+
+    def _unused(self, name: str, taken: set[str]) -> str:
+        while (candidate := self.builder.fresh(f"{name}.old")) in taken:
+            taken.add(candidate)
+        taken.add(candidate)
+        return candidate
+
+
+class _Placed(UserError):
+    """A user error whose message says already where it arose."""
+
+    placed = True
+
+
+def _placed(message: str) -> UserError:
+    return _Placed(message)
+
+
+def _rename(node: Node, renames: Mapping[str, str]) -> Node:
+    inputs = tuple(renames.get(v, v) for v in node.inputs)
+    outputs = tuple(renames.get(v, v) for v in node.outputs)
+    return replace(node, name=outputs[0] if outputs else node.name, inputs=inputs, outputs=outputs)
+
+
+def _opsets(imports: Any) -> dict[str, int]:
+    return {("" if o.domain == "ai.onnx" else o.domain): int(o.version) for o in imports}

@@ -1,0 +1,41 @@
+"""The door of the frontend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mtia_emu.errors import UserError
+
+from ..graph import Graph
+from .dims import bind
+from .files import read
+from .importer import Importer
+
+
+def load(
+    path: str | Path,
+    dims: Mapping[str, int] | None = None,
+    *,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    allow_missing_weights: bool = True,
+) -> Graph:
+    """Return the graph of an ONNX file, with static shapes.
+
+    `dims` gives sizes to symbolic dimensions, by name or as `input:axis`; `input_shapes` gives whole shapes,
+    which win over the file's own. Weights whose external file is not there become constants without data,
+    unless `allow_missing_weights` is false.
+
+    Raises `UserError` for files that are not ONNX, that point outside their folder, whose dimensions are not all
+    bound, and for operators that we do not have (all of them at once).
+    """
+    path = Path(path)
+    model = read(path)
+    stored = {t.name for t in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in stored]
+    types = bind(inputs, dict(dims or {}), dict(input_shapes or {}))
+    importer = Importer(model, path, allow_missing_weights)
+    try:
+        return importer.run(types)
+    except RecursionError:
+        raise UserError(f"{path}: graphs are nested too deeply") from None

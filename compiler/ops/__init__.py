@@ -1,0 +1,52 @@
+"""The ops of the graph, one file a family: `OPS` lists all of them, `ONNX` how they are spelt there."""
+
+from . import (
+    activations,
+    elementwise,
+    embedding_bag,
+    gather,
+    indexing,
+    map,
+    matmul,
+    move,
+    normalise,
+    quantise,
+    rare,
+    reduce,
+    rotary,
+    shapes,
+    softmax,
+)
+from .base import OPS, Count, Op, check_node, infer, op_named, reference, register, work
+from .spelling import ONNX, Call, Unsupported, onnx
+
+__all__ = [
+    "ONNX",
+    "OPS",
+    "Call",
+    "Count",
+    "Op",
+    "Unsupported",
+    "activations",
+    "check_node",
+    "elementwise",
+    "embedding_bag",
+    "gather",
+    "indexing",
+    "infer",
+    "map",
+    "matmul",
+    "move",
+    "normalise",
+    "onnx",
+    "op_named",
+    "quantise",
+    "rare",
+    "reduce",
+    "reference",
+    "register",
+    "rotary",
+    "shapes",
+    "softmax",
+    "work",
+]

@@ -1,0 +1,91 @@
+"""Pooled rows of an embedding table."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from mtia_emu.errors import UserError
+from mtia_emu.types import TensorType
+
+from ..graph import Attrs
+from .base import Array, Arrays, Count, Op, Types, array, index_dtype, need, register, wide, word
+
+MODES = ("sum", "mean", "max")
+
+
+def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    table, indices, offsets = (need(t) for t in types[:3])
+    if table.rank != 2:
+        raise UserError(f"the table must be [rows, dim], not {table}")
+    if indices.rank != 1 or offsets.rank != 1 or offsets.shape[0] < 1:
+        raise UserError(f"needs indices [l] and offsets [bags+1], got {indices} and {offsets}")
+    index_dtype(indices)
+    index_dtype(offsets)
+    weights = types[3] if len(types) > 3 else None
+    mode = word(attrs, "mode", "", MODES)
+    if weights is not None and (weights.shape != indices.shape or mode != "sum"):
+        raise UserError(f"weights {weights} must have a value per index {indices}, and mode sum, not {mode}")
+    return (TensorType(table.dtype, (offsets.shape[0] - 1, table.shape[1])),)
+
+
+def rows_of(indices: Array, rows: int, what: str = "index") -> Array:
+    """Return indices with negative ones wrapped once; raise `UserError` for one outside the table."""
+    wrapped = np.where(indices < 0, indices.astype(np.int64) + rows, indices)
+    wrong = (wrapped < 0) | (wrapped >= rows)
+    if wrong.any():
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise UserError(
+            f"{what} {int(indices[at])} at {list(at)} is outside the {rows} rows (right: 0 to {rows - 1})"
+        )
+    return wrapped
+
+
+def _pool(rows: Array, mode: str) -> Array:
+    if mode == "max":
+        return rows.max(axis=0)
+    total = rows.sum(axis=0)
+    return total / len(rows) if mode == "mean" else total
+
+
+def _embedding_bag(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    table, indices, offsets = (array(a) for a in arrays[:3])
+    weights = arrays[3] if len(arrays) > 3 else None
+    mode = word(attrs, "mode", "", MODES)
+    out = np.zeros((len(offsets) - 1, table.shape[1]), wide(table[:0]).dtype)
+    for bag, (start, end) in enumerate(pairwise(offsets.tolist())):
+        if not 0 <= start <= end <= len(indices):
+            raise UserError(f"bag {bag} is {start} to {end}, outside the {len(indices)} indices")
+        if start == end:
+            continue
+        rows = wide(table[rows_of(indices[start:end], len(table))])
+        if weights is not None:
+            rows = rows * wide(weights[start:end])[:, None]
+        out[bag] = _pool(rows, mode)
+    return (out.astype(table.dtype),)
+
+
+def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    table, indices, offsets = (need(t) for t in types[:3])
+    rows, dim = table.shape
+    lookups = indices.shape[0]
+    weights = types[3] if len(types) > 3 else None
+    read = min(lookups, rows) * dim * table.dtype.bytes + indices.bytes + offsets.bytes
+    if weights is not None:
+        read += weights.bytes
+    flops = lookups * dim * (1 if weights is None else 2)
+    return Count("embedding_bag", (lookups, results[0].shape[0], dim, rows), flops=flops, read_bytes=read)
+
+
+register(
+    Op(
+        "embedding_bag",
+        "rows table[indices], pooled from offsets[i] to offsets[i+1], times weights?; an empty bag gives 0",
+        (3, 4),
+        _infer,
+        _embedding_bag,
+        _count,
+        ("mode",),
+    )
+)

@@ -1,0 +1,115 @@
+"""ONNX spellings of the rare ops: indexing, ordering, running sums."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mtia_emu.errors import UserError
+
+from .spelling import Call, Unsupported, onnx
+
+
+@onnx("GatherElements")
+def _gather_elements(c: Call) -> str:
+    return c.add("gather_elements", c[0], c[1], axis=c.axis(0))
+
+
+@onnx("GatherND")
+def _gather_nd(c: Call) -> str:
+    return c.add("gather_nd", c[0], c[1], batch_dims=c.attr("batch_dims", 0))
+
+
+@onnx("ScatterElements", "Scatter")
+def _scatter_elements(c: Call) -> str:
+    return c.add("scatter_elements", c[0], c[1], c[2], axis=c.axis(0), reduction=c.attr("reduction", "none"))
+
+
+@onnx("ScatterND")
+def _scatter_nd(c: Call) -> str:
+    return c.add("scatter_nd", c[0], c[1], c[2], reduction=c.attr("reduction", "none"))
+
+
+@onnx("OneHot")
+def _one_hot(c: Call) -> str:
+    depth = int(c.known(1, "depth").reshape(-1)[0])
+    indices = c[0] if c.type(0).dtype.name in ("int32", "int64") else c.cast(c[0], "int64")
+    axis = c.axis(-1, c.type(0).rank + 1)
+    return c.add("one_hot", indices, c[2], axis=axis, depth=depth)
+
+
+@onnx("TopK")
+def _topk(c: Call) -> tuple[str, ...]:
+    k = c.attr("k", 0) if "k" in c.attrs else int(c.known(1, "k").reshape(-1)[0])
+    return c.builder.adds("topk", c[0], hint=c.hint, axis=c.axis(-1), k=k, largest=bool(c.attr("largest", 1)))
+
+
+@onnx("ArgMax", "ArgMin")
+def _arg(c: Call) -> str:
+    axis, x, last = c.axis(0), c[0], c.attr("select_last_index", 0)
+    size = c.type(x).shape[axis]
+    if last:
+        x = backwards(c, x, axis)
+    index = c.builder.adds("topk", x, hint=c.hint, axis=axis, k=1, largest=c.op == "ArgMax")[1]
+    if last:
+        index = c.add("sub", c.scalar(size - 1, index), index)
+    if c.attr("keepdims", 1):
+        return index
+    return c.reshape(index, [s for i, s in enumerate(c.type(0).shape) if i != axis])
+
+
+def backwards(c: Call, x: str, axis: int) -> str:
+    """Return a value with one axis reversed."""
+    shape = c.type(x).shape
+    here = [i == axis for i in range(len(shape))]
+    starts = [s - 1 if h else 0 for s, h in zip(shape, here, strict=True)]
+    ends = [-1 if h else s for s, h in zip(shape, here, strict=True)]
+    return c.add("slice", x, starts=starts, ends=ends, steps=[-1 if h else 1 for h in here])
+
+
+@onnx("Hardmax")
+def _hardmax(c: Call) -> str:
+    kind, axis = c.type(0), c.axis(-1 if c.opset >= 13 else 1)
+    x, rank = c[0], kind.rank
+    if c.opset < 13 and axis + 1 < rank:
+        x, axis, rank = c.reshape(x, (math.prod(kind.shape[:axis]), math.prod(kind.shape[axis:]))), 1, 2
+    size = c.type(x).shape[axis]
+    first = c.builder.adds("topk", x, hint=c.hint, axis=axis, k=1, largest=True)[1]
+    places = np.arange(size).reshape([-1 if i == axis else 1 for i in range(rank)])
+    return c.reshape(c.cast(c.add("equal", first, c.constant(places)), kind.dtype.name), kind.shape)
+
+
+@onnx("CumSum")
+def _cumsum(c: Call) -> str:
+    axis = c.wrap(int(c.known(1, "axis").reshape(-1)[0]), c.type(0).rank)
+    flags = {name: bool(c.attr(name, 0)) for name in ("exclusive", "reverse")}
+    return c.add("cumsum", c[0], axis=axis, **flags)
+
+
+@onnx("NonZero")
+def _nonzero(c: Call) -> str:
+    data = np.atleast_1d(c.known(0, "operand"))
+    return c.constant(np.stack(np.nonzero(data)).astype(np.int64))
+
+
+@onnx("Compress")
+def _compress(c: Call) -> str:
+    picks = np.flatnonzero(c.known(1, "condition")).astype(np.int64)
+    x = c[0]
+    if "axis" not in c.attrs:
+        x = c.reshape(x, (c.type(x).size,))
+    return c.add("gather", x, c.constant(picks), axis=c.axis(0) if "axis" in c.attrs else 0)
+
+
+@onnx("Einsum")
+def _einsum(c: Call) -> str:
+    from .einsum import einsum
+
+    equation = c.attr("equation", "")
+    if len(c.inputs) > 2:
+        raise Unsupported(f"its equation, {equation}, has more than two operands")
+    try:
+        return einsum(c, equation, [c[i] for i in range(len(c.inputs))])
+    except KeyError as error:
+        raise UserError(f"Einsum: equation {equation!r}: unknown letter {error}") from None

@@ -1,0 +1,172 @@
+"""Batched matrix multiply with optional bias, scale and activation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mtia_emu.errors import UserError
+from mtia_emu.types import INT32, DType, TensorType, dtype_of
+from mtia_emu.units.simd import FUNCTIONS, compute
+
+from ..graph import Attrs
+from .base import Array, Arrays, Count, Op, Types, array, broadcast, need, register, wide, word
+from .spelling import Call, Unsupported, onnx
+
+ACTIVATIONS = ("none", *(f.name for f in FUNCTIONS.values() if f.arity == 1 and f.result != "bool"))
+
+
+def _result_dtype(a: DType, b: DType, scale: TensorType | None) -> DType:
+    if a.bits == b.bits == 8 and not a.is_float and not b.is_float:
+        return INT32 if scale is None else scale.dtype
+    if a != b:
+        raise UserError(f"operands differ in dtype: {a} and {b}")
+    return a if scale is None else scale.dtype
+
+
+def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    a, b = need(types[0]), need(types[1])
+    bias, scale = (types[i] if len(types) > i else None for i in (2, 3))
+    if a.rank < 2 or b.rank < 2:
+        raise UserError(f"operands must be matrices or batches of them, got {a} and {b}")
+    if a.shape[-1] != b.shape[-2]:
+        raise UserError(f"inner sizes differ: {a} and {b}")
+    shape = (*broadcast([a.shape[:-2], b.shape[:-2]]), a.shape[-2], b.shape[-1])
+    for name, extra in (("bias", bias), ("scale", scale)):
+        if extra is not None and broadcast([shape, extra.shape]) != shape:
+            raise UserError(f"{name} {extra} does not broadcast to the result, of shape {list(shape)}")
+    word(attrs, "activation", "none", ACTIVATIONS)
+    return (TensorType(_result_dtype(a.dtype, b.dtype, scale), shape),)
+
+
+def product(a: Array, b: Array) -> Array:
+    """Return a @ b: 8-bit integers exactly in int32, floats in fp32 or wider."""
+    if a.dtype.kind in "iu":
+        if a.dtype.itemsize == 1 and a.shape[-1] < 1 << 37:  # exact in doubles, and through BLAS
+            return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64).astype(np.int32)
+        return np.matmul(a, b)
+    return np.matmul(wide(a), wide(b))
+
+
+def _matmul(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    a, b = array(arrays[0]), array(arrays[1])
+    bias, scale = (arrays[i] if len(arrays) > i else None for i in (2, 3))
+    kinds = [None if x is None else TensorType(dtype_of(x), x.shape) for x in (a, b, bias, scale)]
+    out = _infer(kinds, attrs)[0].dtype.numpy
+    result = product(a, b)
+    if scale is not None:
+        result = result.astype(wide(scale).dtype) * wide(scale)
+    if bias is not None:
+        result = result + wide(bias)
+    activation = word(attrs, "activation", "none", ACTIVATIONS)
+    return (result.astype(out) if activation == "none" else compute(activation, [result], out),)
+
+
+def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    a, b = need(types[0]), need(types[1])
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    batch = math.prod(results[0].shape[:-2])
+    if math.prod(b.shape[:-2]) == 1:  # one right-hand side for all: the batch is more rows
+        batch, m = 1, batch * m
+    extras = sum(t is not None for t in types[2:]) + (attrs.get("activation", "none") != "none")
+    return Count("matmul", (batch, m, k, n), macs=results[0].size * k, flops=extras * results[0].size)
+
+
+register(
+    Op(
+        "matmul",
+        "activation(a[..,m,k] @ b[..,k,n] * scale? + bias?), batches broadcast; int8 accumulates in int32",
+        (2, 4),
+        _infer,
+        _matmul,
+        _count,
+        (),
+        ("activation",),
+    )
+)
+
+
+@onnx("MatMul")
+def _spell(c: Call) -> str:
+    return multiply(c, c[0], c[1])
+
+
+def multiply(c: Call, a: str, b: str, *extras: str) -> str:
+    """Return a @ b by NumPy's rules for vectors."""
+    left, right = c.type(a), c.type(b)
+    if not left.rank or not right.rank:
+        raise UserError(f"MatMul of a scalar: {left} and {right}")
+    if left.rank > 1 and right.rank > 1:
+        return c.add("matmul", a, b, *extras)
+    wide_a = c.reshape(a, (1, *left.shape)) if left.rank == 1 else a
+    wide_b = c.reshape(b, (*right.shape, 1)) if right.rank == 1 else b
+    result = c.add("matmul", wide_a, wide_b, *extras)
+    shape = list(c.type(result).shape)
+    if right.rank == 1:
+        del shape[-1]
+    if left.rank == 1:
+        del shape[-1 if right.rank == 1 else -2]
+    return c.reshape(result, shape)
+
+
+def swapped(c: Call, value: str) -> str:
+    """Return a value with its last two axes exchanged."""
+    rank = c.type(value).rank
+    if rank < 2:
+        raise UserError(f"{c.op}: cannot transpose {c.type(value)}")
+    return c.add("transpose", value, perm=(*range(rank - 2), rank - 1, rank - 2))
+
+
+@onnx("Gemm")
+def _gemm(c: Call) -> str:
+    a = swapped(c, c[0]) if c.attr("transA", 0) else c[0]
+    b = swapped(c, c[1]) if c.attr("transB", 0) else c[1]
+    alpha, beta = c.attr("alpha", 1.0), c.attr("beta", 1.0)
+    bias = c[2] if c.has(2) and beta else ""
+    if bias and beta != 1.0:
+        bias = c.add("mul", bias, c.scalar(beta, bias))
+    if alpha == 1.0:
+        return c.add("matmul", a, b, bias)
+    result = c.add("mul", c.add("matmul", a, b), c.scalar(alpha, a))
+    return c.add("add", result, bias) if bias else result
+
+
+@onnx("com.microsoft::FusedMatMul")
+def _fused(c: Call) -> str:
+    if c.attr("transBatchA", 0) or c.attr("transBatchB", 0):
+        raise Unsupported("it transposes the batch")
+    a = swapped(c, c[0]) if c.attr("transA", 0) else c[0]
+    b = swapped(c, c[1]) if c.attr("transB", 0) else c[1]
+    result = multiply(c, a, b)
+    alpha = c.attr("alpha", 1.0)
+    return result if alpha == 1.0 else c.add("mul", result, c.scalar(alpha, result))
+
+
+@onnx("MatMulInteger")
+def _integer(c: Call) -> str:
+    """Return (a - za)(b - zb) as ab - za*colsum(b) - rowsum(a)*zb + k*za*zb: the product is one of bytes."""
+    a, b = c[0], c[1]
+    if c.type(a).rank < 2 or c.type(b).rank < 2:
+        raise Unsupported("an operand is a vector")
+    result = c.add("matmul", a, b)
+    left, right = (_zero(c, i) for i in (2, 3))
+    if left:
+        left = c.reshape(left, (*c.type(left).shape, 1)) if c.type(left).rank == 1 else left
+        columns = c.add("reduce_sum", c.cast(b, "int32"), axes=(c.type(b).rank - 2,), keepdims=True)
+        result = c.add("sub", result, c.add("mul", left, columns))
+    if right:
+        rows = c.add("reduce_sum", c.cast(a, "int32"), axes=(c.type(a).rank - 1,), keepdims=True)
+        result = c.add("sub", result, c.add("mul", rows, right))
+    if left and right:
+        inner = c.scalar(c.type(a).shape[-1], result)
+        result = c.add("add", result, c.add("mul", inner, c.add("mul", left, right)))
+    return result
+
+
+def _zero(c: Call, index: int) -> str:
+    """Return a zero point in int32; "" when it is missing or known to be 0."""
+    if not c.has(index):
+        return ""
+    known = c.builder.known(c[index])
+    return "" if known is not None and not known.any() else c.cast(c[index], "int32")

@@ -1,0 +1,197 @@
+"""Ops that move elements and compute nothing."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mtia_emu.errors import UserError
+from mtia_emu.types import TensorType
+
+from ..graph import Attrs
+from .base import (
+    Array,
+    Arrays,
+    Count,
+    Op,
+    Types,
+    array,
+    axis_of,
+    broadcast,
+    integers,
+    moved,
+    need,
+    number,
+    register,
+    same_dtype,
+)
+
+
+def _infer_reshape(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, shape = need(types[0]), integers(attrs, "shape")
+    if any(s < 0 for s in shape) or math.prod(shape) != x.size:
+        raise UserError(f"{x} has {x.size} elements, shape {list(shape)} has {math.prod(shape)}")
+    return (TensorType(x.dtype, shape),)
+
+
+def _reshape(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    return (array(arrays[0]).reshape(integers(attrs, "shape")),)
+
+
+def _free(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    return Count("move", (0,), read_bytes=0, write_bytes=0)
+
+
+def _infer_transpose(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, perm = need(types[0]), integers(attrs, "perm")
+    if sorted(perm) != list(range(x.rank)):
+        raise UserError(f"perm {list(perm)} is not an order of the {x.rank} axes of {x}")
+    return (TensorType(x.dtype, tuple(x.shape[p] for p in perm)),)
+
+
+def _transpose(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    return (np.transpose(array(arrays[0]), integers(attrs, "perm")),)
+
+
+def _infer_expand(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, shape = need(types[0]), integers(attrs, "shape")
+    if broadcast([x.shape, shape]) != shape:
+        raise UserError(f"{x} does not broadcast to shape {list(shape)}")
+    return (TensorType(x.dtype, shape),)
+
+
+def _expand(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    return (np.broadcast_to(array(arrays[0]), integers(attrs, "shape")),)
+
+
+def _count_expand(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    return Count("move", (results[0].size,))
+
+
+def _ranges(shape: tuple[int, ...], attrs: Attrs) -> list[range]:
+    """Return the positions that a slice takes from each axis; raise `UserError` when they leave it."""
+    bounds = [integers(attrs, name) for name in ("starts", "ends", "steps")]
+    if any(len(b) != len(shape) for b in bounds):
+        raise UserError(f"starts, ends and steps need a value for each of {len(shape)} axes")
+    taken = []
+    for axis, (start, end, step) in enumerate(zip(*bounds, strict=True)):
+        if step == 0:
+            raise UserError(f"step of axis {axis} is 0")
+        picks = range(start, end, step)
+        if picks and not (0 <= picks[0] < shape[axis] and 0 <= picks[-1] < shape[axis]):
+            raise UserError(f"slice {start}:{end}:{step} leaves axis {axis}, of size {shape[axis]}")
+        taken.append(picks)
+    return taken
+
+
+def _infer_slice(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x = need(types[0])
+    return (TensorType(x.dtype, tuple(len(r) for r in _ranges(x.shape, attrs))),)
+
+
+def _slice(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x = array(arrays[0])
+    picks = (
+        slice(r.start, r.stop if r.stop >= 0 else None, r.step) if len(r) else slice(0, 0)
+        for r in _ranges(x.shape, attrs)
+    )
+    return (x[tuple(picks)],)
+
+
+def _infer_concat(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    kinds = [need(t) for t in types]
+    axis = axis_of(attrs, kinds[0].rank)
+    element = same_dtype(kinds)
+    rest = kinds[0].shape[:axis] + kinds[0].shape[axis + 1 :]
+    if any(t.rank != kinds[0].rank or t.shape[:axis] + t.shape[axis + 1 :] != rest for t in kinds):
+        raise UserError(f"shapes differ off axis {axis}: {', '.join(map(str, kinds))}")
+    shape = list(kinds[0].shape)
+    shape[axis] = sum(t.shape[axis] for t in kinds)
+    return (TensorType(element, tuple(shape)),)
+
+
+def _concat(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    parts = [array(a) for a in arrays]
+    return (np.concatenate(parts, axis=axis_of(attrs, parts[0].ndim)),)
+
+
+def _pad_pairs(rank: int, attrs: Attrs) -> list[tuple[int, int]]:
+    pads = integers(attrs, "pads")
+    if len(pads) != 2 * rank or any(p < 0 for p in pads):
+        raise UserError(f"pads {list(pads)} are not {rank} sizes before and {rank} after, all 0 or more")
+    return list(zip(pads[:rank], pads[rank:], strict=True))
+
+
+def _infer_pad(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x = need(types[0])
+    number(attrs, "value", 0)
+    pairs = _pad_pairs(x.rank, attrs)
+    return (TensorType(x.dtype, tuple(s + a + b for s, (a, b) in zip(x.shape, pairs, strict=True))),)
+
+
+def _pad(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x = array(arrays[0])
+    pairs = _pad_pairs(x.ndim, attrs)
+    value = np.asarray(number(attrs, "value", 0)).astype(x.dtype)
+    out = np.full([s + a + b for s, (a, b) in zip(x.shape, pairs, strict=True)], value, x.dtype)
+    out[tuple(slice(a, a + s) for s, (a, _) in zip(x.shape, pairs, strict=True))] = x
+    return (out,)
+
+
+def _infer_tile(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, repeats = need(types[0]), integers(attrs, "repeats")
+    if len(repeats) != x.rank or any(r < 0 for r in repeats):
+        raise UserError(f"repeats {list(repeats)} are not a count for each of the {x.rank} axes of {x}")
+    return (TensorType(x.dtype, tuple(s * r for s, r in zip(x.shape, repeats, strict=True))),)
+
+
+def _tile(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    return (np.tile(array(arrays[0]), integers(attrs, "repeats")),)
+
+
+MANY = 1 << 20  # operands of a concat, at most
+
+for _op in (
+    Op("reshape", "the same elements in another shape", (1, 1), _infer_reshape, _reshape, _free, ("shape",)),
+    Op("transpose", "axes in the order `perm`", (1, 1), _infer_transpose, _transpose, moved, ("perm",)),
+    Op("expand", "broadcast to `shape`", (1, 1), _infer_expand, _expand, _count_expand, ("shape",)),
+    Op(
+        "slice",
+        "x[starts:ends:steps], a value per axis",
+        (1, 1),
+        _infer_slice,
+        _slice,
+        moved,
+        ("starts", "ends", "steps"),
+    ),
+    Op(
+        "concat",
+        "operands one after the other along `axis`",
+        (1, MANY),
+        _infer_concat,
+        _concat,
+        moved,
+        ("axis",),
+    ),
+    Op(
+        "pad",
+        "x with `value` before and after: `pads`",
+        (1, 1),
+        _infer_pad,
+        _pad,
+        _count_expand,
+        ("pads",),
+        ("value",),
+    ),
+    Op(
+        "tile",
+        "x repeated `repeats` times along each axis",
+        (1, 1),
+        _infer_tile,
+        _tile,
+        _count_expand,
+        ("repeats",),
+    ),
+):
+    register(_op)

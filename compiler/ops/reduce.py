@@ -1,0 +1,133 @@
+"""Reductions over axes. Running sums are in `rare`."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mtia_emu.errors import UserError
+from mtia_emu.types import BOOL, TensorType
+from mtia_emu.units.simd import REDUCTIONS
+
+from ..graph import Attrs
+from .base import Array, Arrays, Count, Op, Types, array, integers, need, register, wide
+from .spelling import Call, onnx
+
+
+def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x = need(types[0])
+    axes = integers(attrs, "axes")
+    if len(set(axes)) != len(axes) or any(not 0 <= a < x.rank for a in axes):
+        raise UserError(f"axes {list(axes)} are not distinct axes of {x} (right: 0 to {x.rank - 1})")
+    if attrs.get("keepdims", False):
+        return (TensorType(x.dtype, tuple(1 if i in axes else s for i, s in enumerate(x.shape))),)
+    return (TensorType(x.dtype, tuple(s for i, s in enumerate(x.shape) if i not in axes)),)
+
+
+def _reduce(kind: str, x: Array, axes: tuple[int, ...], keep: bool) -> Array:
+    if not axes:
+        return x
+    full = wide(x)
+    if kind != "mean":
+        kwargs: dict[str, object] = {"dtype": full.dtype} if kind in ("sum", "prod") else {}
+        if kind in ("max", "min"):
+            kwargs = {"initial": _worst(kind, full.dtype)}
+        return np.asarray(REDUCTIONS[kind](full, axis=axes, keepdims=keep, **kwargs)).astype(x.dtype)
+    if x.dtype.kind in "iu":
+        size = math.prod(x.shape[a] for a in axes)
+        return np.asarray(np.sum(x, axis=axes, keepdims=keep) // max(size, 1)).astype(x.dtype)
+    return np.asarray(np.mean(full, axis=axes, keepdims=keep)).astype(x.dtype)
+
+
+def _worst(kind: str, element: np.dtype) -> object:
+    """Return the maximum (or minimum) of nothing."""
+    if element.kind == "f":
+        return -np.inf if kind == "max" else np.inf
+    if element.kind == "b":
+        return kind == "min"
+    limits = np.iinfo(element)
+    return limits.min if kind == "max" else limits.max
+
+
+def _register(kind: str) -> None:
+    def reference(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+        return (_reduce(kind, array(arrays[0]), integers(attrs, "axes"), bool(attrs.get("keepdims", False))),)
+
+    def count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+        return Count("vector", (need(types[0]).size,), flops=need(types[0]).size)
+
+    text = f"{kind} over `axes`"
+    register(Op(f"reduce_{kind}", text, (1, 1), _infer, reference, count, ("axes",), ("keepdims",)))
+
+
+for _kind in ("sum", "mean", "max", "min", "prod"):
+    _register(_kind)
+
+
+def axes_of(c: Call) -> tuple[int, ...]:
+    """Return the axes that an ONNX reduction names, as attribute or operand; all when it names none."""
+    rank = c.type(0).rank
+    axes = c.list_of("axes", 1)
+    if not axes:
+        return () if c.attr("noop_with_empty_axes", 0) else tuple(range(rank))
+    return tuple(sorted({c.wrap(a, rank) for a in axes}))
+
+
+def _spell(c: Call, kind: str, value: str) -> str:
+    return c.add(f"reduce_{kind}", value, axes=axes_of(c), keepdims=bool(c.attr("keepdims", 1)))
+
+
+_PLAIN = {
+    "ReduceSum": "sum",
+    "ReduceMean": "mean",
+    "ReduceMax": "max",
+    "ReduceMin": "min",
+    "ReduceProd": "prod",
+}
+
+
+@onnx(*_PLAIN)
+def _plain(c: Call) -> str:
+    x = c[0]
+    if c.type(x).dtype == BOOL:  # max and min of bool, since opset 20
+        return c.cast(_spell(c, _PLAIN[c.op], c.cast(x, "uint8")), "bool")
+    if not axes_of(c):
+        return x
+    return _spell(c, _PLAIN[c.op], x)
+
+
+@onnx("ReduceL1")
+def _l1(c: Call) -> str:
+    return _spell(c, "sum", c.add("abs", c[0]))
+
+
+@onnx("ReduceSumSquare")
+def _sum_square(c: Call) -> str:
+    return _spell(c, "sum", c.add("mul", c[0], c[0]))
+
+
+@onnx("ReduceL2")
+def _l2(c: Call) -> str:
+    return c.add("sqrt", _sum_square(c))
+
+
+@onnx("ReduceLogSum")
+def _log_sum(c: Call) -> str:
+    return c.add("log", _spell(c, "sum", c[0]))
+
+
+@onnx("ReduceLogSumExp")
+def _log_sum_exp(c: Call) -> str:
+    axes, keep = axes_of(c), bool(c.attr("keepdims", 1))
+    top = c.add("reduce_max", c[0], axes=axes, keepdims=True)
+    total = c.add("reduce_sum", c.add("exp", c.add("sub", c[0], top)), axes=axes, keepdims=True)
+    result = c.add("add", c.add("log", total), top)
+    kept = [s for i, s in enumerate(c.type(0).shape) if i not in axes]
+    return result if keep else c.reshape(result, kept)
+
+
+@onnx("GlobalAveragePool", "GlobalMaxPool")
+def _global_pool(c: Call) -> str:
+    kind = "mean" if c.op == "GlobalAveragePool" else "max"
+    return c.add(f"reduce_{kind}", c[0], axes=tuple(range(2, c.type(0).rank)), keepdims=True)

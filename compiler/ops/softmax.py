@@ -1,0 +1,57 @@
+"""Softmax and its logarithm over one axis."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mtia_emu.types import TensorType
+
+from ..graph import Attrs
+from .base import Array, Arrays, Op, Types, array, axis_of, need, register, vector, wide
+from .spelling import Call, onnx
+
+
+def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    axis_of(attrs, need(types[0]).rank)
+    return (need(types[0]),)
+
+
+def _parts(x: Array, axis: int) -> tuple[Array, Array]:
+    """Return x less its largest element, and the sum of its exponentials."""
+    x = wide(x)
+    shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
+    return shifted, np.exp(shifted).sum(axis=axis, keepdims=True)
+
+
+def _softmax(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x = array(arrays[0])
+    shifted, total = _parts(x, axis_of(attrs, x.ndim))
+    return ((np.exp(shifted) / total).astype(x.dtype),)
+
+
+def _log_softmax(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x = array(arrays[0])
+    shifted, total = _parts(x, axis_of(attrs, x.ndim))
+    return ((shifted - np.log(total)).astype(x.dtype),)
+
+
+# max, subtract, exp, sum, divide
+register(Op("softmax", "softmax over `axis`", (1, 1), _infer, _softmax, vector(5), ("axis",)))
+register(
+    Op("log_softmax", "logarithm of softmax over `axis`", (1, 1), _infer, _log_softmax, vector(5), ("axis",))
+)
+
+
+@onnx("Softmax", "LogSoftmax")
+def _spell(c: Call) -> str:
+    op = "softmax" if c.op == "Softmax" else "log_softmax"
+    kind = c.type(0)
+    if c.opset >= 13:
+        return c.add(op, c[0], axis=c.axis(-1))
+    axis = c.axis(1) if kind.rank != 1 else 0  # before opset 13: over all axes from `axis` on
+    if all(s == 1 for s in kind.shape[axis + 1 :]):
+        return c.add(op, c[0], axis=axis)
+    flat = c.reshape(c[0], (math.prod(kind.shape[:axis]), math.prod(kind.shape[axis:])))
+    return c.reshape(c.add(op, flat, axis=1), kind.shape)

@@ -1,0 +1,21 @@
+"""The passes, one file each; `PASSES` lists all of them by the name that the command line uses."""
+
+from .bags import Bags
+from .base import Pass, Rules
+from .epilogue import Epilogue
+from .heads import Heads
+from .layout import Layout
+from .legalise import Legalise
+from .maps import Maps
+from .norms import Norms
+from .precision import Precision
+from .rotary import Rotary
+from .tidy import Fold, Prune
+
+PASSES: dict[str, type[Pass]] = {
+    p.__name__.lower(): p
+    for p in (Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Precision, Prune, Rotary)
+}
+
+__all__ = ["PASSES", "Bags", "Epilogue", "Fold", "Heads", "Layout", "Legalise", "Maps", "Norms", "Pass", "Precision",
+           "Prune", "Rotary", "Rules"]

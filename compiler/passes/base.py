@@ -1,0 +1,89 @@
+"""What a pass is: a frozen value whose fields are its options and whose call makes a graph of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..build import Builder
+from ..graph import Graph, Match, Node, Outcome, Rewrite, Skip
+
+Rule = Callable[[Node, Match], "Rewrite | Skip | None"]
+ROUNDS = 8  # times a set of rules is offered the graph before it counts as settled
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A step of lowering. It may assume a lawful graph and leaves one; the pipeline checks that."""
+
+    @property
+    def name(self) -> str:
+        """Return the name that the command line uses."""
+        return type(self).__name__.lower()
+
+    def __call__(self, graph: Graph) -> Graph:
+        """Return the graph after this pass."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Rules(Pass):
+    """A pass made of rewrite rules, offered every node until none fires."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the rules, in the order in which a node is offered to them."""
+        raise NotImplementedError
+
+    def __call__(self, graph: Graph) -> Graph:
+        for _ in range(ROUNDS):
+            before = graph
+            for rule in self.rules:
+                graph = graph.rewrite(rule)
+            if graph is before:
+                break
+        return graph
+
+    def outcomes(self, graph: Graph) -> list[Outcome]:
+        """Return what each rule would do to the graph, once: where it fires and why it does not."""
+        log: list[Outcome] = []
+        for rule in self.rules:
+            graph.rewrite(rule, log)
+        return log
+
+
+def scalar(match: Match, value: str) -> float | None:
+    """Return the value of a constant that holds one number, else None."""
+    const = match.const(value)
+    if const is None or not const.present or const.type.size != 1:
+        return None
+    return float(np.asarray(const.array(value)).reshape(-1)[0])
+
+
+def either(node: Node) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return the two operands of a commutative op, in both orders."""
+    a, b = node.inputs
+    return (a, b), (b, a)
+
+
+def strip_casts(match: Match, value: str) -> str:
+    """Return the value behind casts between floats."""
+    node = match.producer(value, "cast")
+    while node is not None and node.type.dtype.is_float and match.type_of(node.inputs[0]).dtype.is_float:
+        value = node.inputs[0]
+        node = match.producer(value, "cast")
+    return value
+
+
+def become(node: Node, builder: Builder, value: str) -> Rewrite:
+    """Return the rewrite in which `value` takes the place of the node's result."""
+    return builder.rewrite({node.output: value})
+
+
+def building(node: Node, match: Match) -> Builder:
+    """Return a builder of nodes that come from this one."""
+    builder = Builder(match)
+    builder.origin = node.origin
+    return builder

@@ -1,0 +1,98 @@
+"""Spell each thing in one way, so that later passes match one spelling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..graph import Match, Node, Rewrite
+from .base import Rule, Rules, become, building, either, scalar
+
+
+@dataclass(frozen=True)
+class Legalise(Rules):
+    """Spell each thing in one way: powers and quotients as products, roots' reciprocals as rsqrt, x sigmoid(x) as silu."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return (_power, _reciprocal, _quotient, _silu, _transposes, _folded_transpose)
+
+
+def _power(node: Node, match: Match) -> Rewrite | None:
+    """pow(x, c) for the exponents that models use."""
+    if node.op != "pow" or (exponent := scalar(match, node.inputs[1])) is None:
+        return None
+    x, b = node.inputs[0], building(node, match)
+    if match.type_of(x) != node.type or not node.type.dtype.is_float:
+        return None
+    if exponent == 2.0:
+        return become(node, b, b.add("mul", x, x))
+    roots = {0.5: "sqrt", -0.5: "rsqrt", -1.0: "reciprocal"}
+    return become(node, b, b.add(roots[exponent], x)) if exponent in roots else None
+
+
+def _reciprocal(node: Node, match: Match) -> Rewrite | None:
+    """1 / sqrt(x) is rsqrt(x)."""
+    root = match.producer(node.inputs[0], "sqrt") if node.op == "reciprocal" else None
+    if root is None:
+        return None
+    b = building(node, match)
+    return become(node, b, b.add("rsqrt", root.inputs[0]))
+
+
+def _quotient(node: Node, match: Match) -> Rewrite | None:
+    """Division by a root or by a constant is a product; 1 / x is a reciprocal."""
+    if node.op != "div" or not node.type.dtype.is_float:
+        return None
+    x, y = node.inputs
+    b = building(node, match)
+    if scalar(match, x) == 1.0 and match.type_of(y) == node.type:
+        return become(node, b, b.add("reciprocal", y))
+    root = match.producer(y, "sqrt")
+    if root is not None:
+        return become(node, b, b.add("mul", x, b.add("rsqrt", root.inputs[0])))
+    divisor = scalar(match, y)
+    if divisor is None or divisor == 0.0 or match.type_of(x).shape != node.type.shape:
+        return None
+    dtype = node.type.dtype.numpy
+    return become(node, b, b.add("mul", x, b.constant(1.0 / divisor, dtype)))
+
+
+def _silu(node: Node, match: Match) -> Rewrite | None:
+    """x * sigmoid(x)."""
+    if node.op != "mul" or len(node.inputs) != 2:
+        return None
+    for x, y in either(node):
+        gate = match.producer(y, "sigmoid")
+        if gate is not None and gate.inputs[0] == x:
+            b = building(node, match)
+            return become(node, b, b.add("silu", x))
+    return None
+
+
+def _transposes(node: Node, match: Match) -> Rewrite | None:
+    """A transpose of a transpose is one."""
+    inner = match.producer(node.inputs[0], "transpose") if node.op == "transpose" else None
+    if inner is None:
+        return None
+    first, second = inner.attrs["perm"], node.attrs["perm"]
+    assert isinstance(first, tuple) and isinstance(second, tuple)
+    b = building(node, match)
+    return become(node, b, b.add("transpose", inner.inputs[0], perm=tuple(first[p] for p in second)))  # type: ignore[index]
+
+
+def _folded_transpose(node: Node, match: Match) -> Rewrite | None:
+    """[b, h, s, d] -> [b*h, s, d] -> [b*h, d, s] -> [b, h, d, s] swaps the last two axes in place."""
+    if node.op != "reshape":
+        return None
+    swap = match.producer(node.inputs[0], "transpose")
+    if swap is None or swap.attrs["perm"] != (0, 2, 1):
+        return None
+    flat = match.producer(swap.inputs[0], "reshape")
+    if flat is None:
+        return None
+    x = match.type_of(flat.inputs[0]).shape
+    if len(x) < 3 or flat.type.shape[1:] != x[-2:] or node.type.shape != (*x[:-2], x[-1], x[-2]):
+        return None
+    b = building(node, match)
+    perm = (*range(len(x) - 2), len(x) - 1, len(x) - 2)
+    return become(node, b, b.add("transpose", flat.inputs[0], perm=perm))

@@ -1,0 +1,92 @@
+"""Chains of elementwise work as one kernel call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mtia_emu.kernels.tape import Source, Step, Tape, parse
+from mtia_emu.types import FP32, DType
+from mtia_emu.units.simd import FUNCTIONS
+
+from ..graph import Match, Node, Rewrite, Skip
+from .base import Rule, Rules, become, building
+
+
+@dataclass(frozen=True)
+class Maps(Rules):
+    """Fuse an elementwise op into the only user of its result, where shapes are equal; intermediates stay in fp32."""
+
+    max_inputs: int = 6
+    max_steps: int = 24
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return (self._fuse,)
+
+    def _fuse(self, node: Node, match: Match) -> Rewrite | Skip | None:
+        tape = tape_of(node, match)
+        if tape is None:
+            return None
+        for position, value in enumerate(node.inputs):
+            maker = match.producer(value)
+            before = tape_of(maker, match) if maker is not None else None
+            if maker is None or before is None or match.only_user(value) is None:
+                continue
+            if maker.type.shape != node.type.shape:
+                continue
+            inputs, joined = splice(before, maker.inputs, tape, node.inputs, position, maker.type.dtype)
+            if len(inputs) > self.max_inputs or len(joined.steps) > self.max_steps:
+                return Skip(f"fused it would have {len(inputs)} operands and {len(joined.steps)} steps")
+            b = building(node, match)
+            return become(node, b, b.add("map", *inputs, tape=str(joined), to=node.type.dtype.name))
+        return None
+
+
+def tape_of(node: Node, match: Match) -> Tape | None:
+    """Return the tape of an elementwise node, None for any other."""
+    if node.op == "map":
+        return parse(str(node.attrs["tape"]))
+    if node.op != "cast" and (node.op not in FUNCTIONS or node.op == "copy"):
+        return None
+    kinds = [node.type.dtype, *(match.type_of(v).dtype for v in node.inputs)]
+    if any(k.name in ("int64", "uint64", "fp64", "int32", "uint32") for k in kinds):
+        return None  # wide integers and doubles do not pass through fp32 unchanged
+    if node.op == "cast":
+        if not all(k.is_float for k in kinds):
+            return None
+        return Tape(1, (Step("copy", (0,), node.type.dtype),), (~0,))
+    return Tape(len(node.inputs), (Step(node.op, tuple(range(len(node.inputs))), node.type.dtype),), (~0,))
+
+
+def splice(
+    before: Tape, before_inputs: tuple[str, ...], after: Tape, after_inputs: tuple[str, ...], position: int,
+    between: DType,
+) -> tuple[list[str], Tape]:
+    """Return operands and tape of `after` with its operand at `position` computed by `before`.
+
+    The value between them is not rounded to its stored type where that is a float: it stays in a register.
+    """
+    value = after_inputs[position]
+    names: list[str] = []
+    for name in (*before_inputs, *(n for n in after_inputs if n != value)):
+        if name not in names:
+            names.append(name)
+    shift = len(before.steps)
+
+    def first(source: Source) -> Source:
+        return names.index(before_inputs[source]) if not isinstance(source, float) and source >= 0 else source
+
+    (result,) = (first(r) for r in before.results)
+
+    def second(source: Source) -> Source:
+        if isinstance(source, float):
+            return source
+        if source < 0:
+            return source - shift
+        return result if after_inputs[source] == value else names.index(after_inputs[source])
+
+    wide = FP32 if between.is_float else between
+    last = before.results[0]
+    steps = [Step(s.function, tuple(map(first, s.sources)), wide if ~i == last else s.to) for i, s in enumerate(before.steps)]
+    steps += [Step(s.function, tuple(map(second, s.sources)), s.to) for s in after.steps]
+    return names, Tape(len(names), tuple(steps), tuple(second(r) for r in after.results))

@@ -1,0 +1,89 @@
+"""Root-mean-square and layer norms, in the spellings of exporters, as one op each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..graph import Match, Node, Rewrite, Skip
+from .base import Rule, Rules, become, building, either, scalar, strip_casts
+
+
+@dataclass(frozen=True)
+class Norms(Rules):
+    """Fuse x * rsqrt(mean(x*x) + e) * w into rmsnorm, and the same of x - mean(x), plus a bias, into layernorm."""
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return (_norm, _bias)
+
+
+def _norm(node: Node, match: Match) -> Rewrite | Skip | None:
+    """weight * cast?(x * rsqrt(mean(x * x) + epsilon)), the casts of narrow models included."""
+    if node.op != "mul" or len(node.inputs) != 2 or node.type.rank < 1:
+        return None
+    for weight, scaled in either(node):
+        maker = match.producer(strip_casts(match, scaled), "mul")
+        found = _scaled(maker, match) if maker is not None else None
+        if found is None:
+            continue
+        x, epsilon = found
+        centred = _centred(x, match)
+        source = strip_casts(match, centred or x)
+        if match.type_of(source).dtype != node.type.dtype:
+            source = centred or x
+        if match.type_of(source) != node.type:
+            return Skip(f"the norm's operand is {match.type_of(source)}, its result {node.type}")
+        if match.type_of(weight).shape != (1,) * (match.type_of(weight).rank - 1) + node.type.shape[-1:]:
+            return Skip(f"the weight {match.type_of(weight)} is not one value a column")
+        b = building(node, match)
+        flat = b.add("reshape", weight, shape=node.type.shape[-1:])
+        op = "layernorm" if centred else "rmsnorm"
+        return become(node, b, b.add(op, source, flat, epsilon=epsilon))
+    return None
+
+
+def _scaled(node: Node, match: Match) -> tuple[str, float] | None:
+    """Return (x, epsilon) of x * rsqrt(mean(x * x) + epsilon) over the last axis."""
+    for x, factor in either(node):
+        root = match.producer(factor, "rsqrt")
+        total = match.producer(root.inputs[0], "add") if root is not None else None
+        if total is None:
+            continue
+        for mean_of, shift in either(total):
+            mean, epsilon = match.producer(mean_of, "reduce_mean"), scalar(match, shift)
+            if mean is None or epsilon is None or not mean.attrs.get("keepdims", False):
+                continue
+            if mean.attrs["axes"] != (match.type_of(mean.inputs[0]).rank - 1,):
+                continue
+            square = match.producer(mean.inputs[0], "mul")
+            if square is not None and square.inputs == (x, x):
+                return x, epsilon
+    return None
+
+
+def _centred(x: str, match: Match) -> str | None:
+    """Return y where x is y - mean(y) over the last axis."""
+    shift = match.producer(x, "sub")
+    mean = match.producer(shift.inputs[1], "reduce_mean") if shift is not None else None
+    if shift is None or mean is None or mean.inputs[0] != shift.inputs[0]:
+        return None
+    last = (match.type_of(mean.inputs[0]).rank - 1,)
+    return shift.inputs[0] if mean.attrs["axes"] == last and mean.attrs.get("keepdims", False) else None
+
+
+def _bias(node: Node, match: Match) -> Rewrite | None:
+    """A layernorm without a bias takes the one that is added to it."""
+    if node.op != "add":
+        return None
+    for value, bias in either(node):
+        norm = match.producer(value, "layernorm")
+        if norm is None or len(norm.inputs) > 2 or match.only_user(value) is not node:
+            continue
+        if np.prod(match.type_of(bias).shape) != node.type.shape[-1] or norm.type != node.type:
+            continue
+        b = building(node, match)
+        flat = b.add("reshape", bias, shape=node.type.shape[-1:])
+        return become(node, b, b.add("layernorm", *norm.inputs, flat, **norm.attrs))
+    return None

@@ -1,0 +1,123 @@
+"""The number format that a model runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mtia_emu.types import DType, TensorType, dtype
+
+from ..graph import Const, Graph, Node, freeze_attrs
+from .base import Pass
+
+ANGLES = ("sin", "cos")  # what they are applied to needs fp32: positions times frequencies
+
+
+@dataclass(frozen=True)
+class Precision(Pass):
+    """Turn the model's floats of one dtype into another; what leads to a sine or cosine stays as it is.
+
+    Constants saturate: a mask of -3.4e38 becomes the narrower type's lowest number, not -inf.
+    """
+
+    source: str = "fp32"
+    to: str = "fp16"
+
+    def __call__(self, graph: Graph) -> Graph:
+        old, new = dtype(self.source), dtype(self.to)
+        return graph if old == new else _Converter(graph, old, new).run()
+
+
+class _Converter:
+    def __init__(self, graph: Graph, old: DType, new: DType) -> None:
+        self.graph, self.old, self.new = graph, old, new
+        self.kept = _angles(graph)
+        self.nodes: list[Node] = []
+        self.casts: dict[tuple[str, DType], str] = {}
+        self.types: dict[str, TensorType] = {}
+
+    def run(self) -> Graph:
+        graph = self.graph
+        inputs = {name: self._type(name, kind) for name, kind in graph.inputs.items()}
+        consts = {name: self._const(name, c) for name, c in graph.consts.items()}
+        self.types = {**inputs, **{k: c.type for k, c in consts.items()}}
+        for node in graph.nodes:
+            self._node(node)
+        return Graph(graph.name, self.nodes, inputs, graph.outputs, consts)
+
+    def _type(self, value: str, kind: TensorType) -> TensorType:
+        if kind.dtype != self.old or value in self.kept:
+            return kind
+        return TensorType(self.new, kind.shape)
+
+    def _const(self, name: str, const: Const) -> Const:
+        kind = self._type(name, const.type)
+        if kind == const.type or not const.present:
+            return Const(kind, const.data)
+        if const.loaded is not None:
+            return Const(kind, saturate(const.loaded, kind.dtype))
+        return Const(kind, _later(const, name, kind.dtype))
+
+    def _node(self, node: Node) -> None:
+        """Convert a node; a value kept in the old format is cast where converted nodes read it."""
+        wants = self.old if all(v in self.kept for v in node.outputs) else self.new
+        inputs = tuple(self._read(v, wants) if v else v for v in node.inputs)
+        types = tuple(self._type(v, t) for v, t in zip(node.outputs, node.types, strict=True))
+        attrs = dict(node.attrs)
+        for name in ("to",):
+            if attrs.get(name) == self.old.name and node.outputs[0] not in self.kept:
+                attrs[name] = self.new.name
+        self.types.update(zip(node.outputs, types, strict=True))
+        self.nodes.append(replace(node, inputs=inputs, types=types, attrs=freeze_attrs(attrs)))
+
+    def _read(self, value: str, wants: DType) -> str:
+        kind = self.types[value]
+        if kind.dtype == wants or {kind.dtype, wants} != {self.old, self.new} or value not in self.kept:
+            return value
+        if (value, wants) not in self.casts:
+            name = self.graph.fresh(f"{value}.{wants}")
+            out = TensorType(wants, kind.shape)
+            self.nodes.append(Node(name, "cast", (value,), (name,), (out,), freeze_attrs({"to": wants.name})))
+            self.casts[value, wants], self.types[name] = name, out
+        return self.casts[value, wants]
+
+
+def _angles(graph: Graph) -> set[str]:
+    """Return the float values on the way to a sine or cosine, and its results."""
+    kept: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.op in ANGLES or kept.intersection(node.outputs):
+            kept.update(node.outputs)
+            kept.update(v for v in node.inputs if v)
+    return kept
+
+
+def _later(const: Const, name: str, to: DType) -> Callable[[], np.ndarray]:
+    return lambda: saturate(const.array(name), to)
+
+
+def saturate(array: np.ndarray, to: DType) -> np.ndarray:
+    """Return the array in a narrower float type, finite values kept finite."""
+    import ml_dtypes
+
+    top = float(ml_dtypes.finfo(to.numpy).max)
+    with np.errstate(all="ignore"):
+        clipped = np.where(np.isfinite(array), np.clip(array, -top, top), array)
+        return clipped.astype(to.numpy)
+
+
+def own_dtype(graph: Graph) -> DType:
+    """Return the float type of most of the model's arithmetic: by multiply-adds, else by bytes of constants."""
+    from ..ops import work
+
+    weight: dict[DType, int] = {}
+    for node in graph.nodes:
+        kind = node.type.dtype
+        if kind.is_float:
+            count = work(graph, node)
+            weight[kind] = weight.get(kind, 0) + count.macs * 1000 + count.read_bytes + count.write_bytes
+    return max(weight, key=lambda k: weight[k]) if weight else dtype("fp32")
+
+

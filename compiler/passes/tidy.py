@@ -1,0 +1,49 @@
+"""Leave out what changes nothing and what nobody reads; make equal things once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..build import Builder
+from ..graph import Graph, Match, Node, Rewrite
+from .base import Pass, become
+
+
+@dataclass(frozen=True)
+class Fold(Pass):
+    """Compute what depends on constants alone, make equal nodes once, drop reshapes and casts that change nothing."""
+
+    def __call__(self, graph: Graph) -> Graph:
+        for _ in range(4):
+            seen: dict[object, str] = {}
+
+            def rule(node: Node, match: Match, seen: dict[object, str] = seen) -> Rewrite | None:
+                return _simpler(node, match, seen)
+
+            folded = graph.rewrite(rule).prune()
+            if folded is graph:
+                break
+            graph = folded
+        return graph
+
+
+def _simpler(node: Node, match: Match, seen: dict[object, str]) -> Rewrite | None:
+    if len(node.outputs) != 1:
+        return None
+    key = (node.op, node.inputs, tuple(node.attrs.items()))
+    if key in seen and not match.is_output(node.output):
+        return Rewrite(renames={node.output: seen[key]})
+    seen.setdefault(key, node.output)
+    builder = Builder(match)
+    builder.origin = node.origin
+    (value,) = builder.make(node.op, node.inputs, node.attrs, node.output)
+    same = len(builder.nodes) == 1 and builder.nodes[0].op == node.op and builder.nodes[0].inputs == node.inputs
+    return None if same else become(node, builder, value)
+
+
+@dataclass(frozen=True)
+class Prune(Pass):
+    """Drop nodes that no output needs and constants that no node reads."""
+
+    def __call__(self, graph: Graph) -> Graph:
+        return graph.prune()

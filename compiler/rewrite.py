@@ -1,0 +1,225 @@
+"""Rules that rewrite a graph, and the draft in which their changes are made one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from mtia_emu.errors import UserError
+from mtia_emu.types import TensorType
+
+from .nodes import Const, Node
+
+if TYPE_CHECKING:
+    from .graph import Graph
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A rule's answer that it does not fire on a node, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A rule's answer: nodes and constants in place of the node, and values in place of its results.
+
+    A result not in `renames` must be made again, under its own name, by one of `nodes`.
+    """
+
+    nodes: Sequence[Node] = ()
+    renames: Mapping[str, str] = field(default_factory=dict)
+    consts: Mapping[str, Const] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rule did at a node: `reason` is empty where it fired."""
+
+    node: Node
+    reason: str = ""
+
+
+Rule = Callable[[Node, "Match"], "Rewrite | Skip | None"]
+
+
+class Draft:
+    """A graph being rewritten: the same facts as `Graph`, kept up to date edit by edit."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: dict[str, Node] = {node.name: node for node in graph.nodes}
+        self.types = dict(graph._types)
+        self.producers = {value: node.name for value, node in graph._producers.items()}
+        self.users: dict[str, dict[str, None]] = {}
+        for node in graph.nodes:
+            self._link(node)
+        self.consts = dict(graph.consts)
+        self.outputs = list(graph.outputs)
+        self.place: dict[str, tuple[int, ...]] = {node.name: (i,) for i, node in enumerate(graph.nodes)}
+        self._fresh = 0
+
+    def _link(self, node: Node) -> None:
+        for value in node.inputs:
+            if value:
+                self.users.setdefault(value, {})[node.name] = None
+
+    def _unlink(self, node: Node) -> None:
+        for value in node.inputs:
+            if value:
+                self.users[value].pop(node.name, None)
+
+    def fresh(self, name: str) -> str:
+        while True:
+            self._fresh += 1
+            candidate = f"{name}.{self._fresh}"
+            if candidate not in self.types and candidate not in self.nodes:
+                return candidate
+
+    def apply(self, node: Node, change: Rewrite) -> None:
+        """Put the change in the node's place; drop what then has no user."""
+        self._remove(node)
+        for name, const in change.consts.items():
+            if name in self.types:
+                raise UserError(f"rewriting {node.name}: constant %{name} is defined already")
+            self.consts[name] = const
+            self.types[name] = const.type
+        for index, new in enumerate(change.nodes):
+            self._add(new, (*self.place[node.name], index))
+        for old, new_value in change.renames.items():
+            self.rename(old, new_value)
+        lost = [v for v in node.outputs if v not in self.types and (self.users.get(v) or v in self.outputs)]
+        if lost:
+            raise UserError(f"rewriting {node.name} ({node.op}) leaves %{lost[0]} undefined")
+        self._sweep(node.inputs)
+
+    def _remove(self, node: Node) -> None:
+        del self.nodes[node.name]
+        self._unlink(node)
+        for value in node.outputs:
+            self.types.pop(value, None)
+            self.producers.pop(value, None)
+
+    def _add(self, node: Node, place: tuple[int, ...]) -> None:
+        if node.name in self.nodes:
+            raise UserError(f"two nodes are named {node.name!r}")
+        for value, kind in zip(node.outputs, node.types, strict=True):
+            if value in self.types:
+                raise UserError(f"{node.op} {node.name}: value %{value} is defined twice")
+            self.types[value] = kind
+            self.producers[value] = node.name
+        self.nodes[node.name] = node
+        self.place[node.name] = place
+        self._link(node)
+
+    def _swap(self, name: str, node: Node) -> None:
+        self._unlink(self.nodes[name])
+        self.nodes[name] = node
+        self._link(node)
+
+    def rename(self, old: str, new: str) -> None:
+        """Let the users of `old` read `new`; a graph output keeps its name."""
+        if old == new:
+            return
+        if old in self.outputs:
+            self._rename_output(old, new)
+            return
+        for user in list(self.users.get(old, ())):
+            self._swap(user, self.nodes[user].renamed({old: new}))
+        self.users.pop(old, None)
+
+    def _rename_output(self, old: str, new: str) -> None:
+        """Make `new` known under the output's name `old`: by renaming its result, or by a copy."""
+        maker = self.producers.get(new)
+        if old in self.types:
+            stale = self.nodes.get(self.producers.get(old, ""))
+            if stale is None or len(stale.outputs) > 1:
+                raise UserError(f"output %{old} cannot be replaced by %{new}")
+            self._remove(stale)
+        if maker is None or new in self.outputs:
+            kind = self.types[new]
+            name = self.fresh(f"{old}.copy")
+            self._add(Node(name, "copy", (new,), (old,), (kind,)), (len(self.graph.nodes), len(self.place)))
+            return
+        node = self.nodes[maker]
+        outputs = tuple(old if v == new else v for v in node.outputs)
+        self.nodes[maker] = replace(node, outputs=outputs)
+        self.types[old] = self.types.pop(new)
+        self.producers.pop(new)
+        self.producers[old] = maker
+        for user in list(self.users.get(new, ())):
+            self._swap(user, self.nodes[user].renamed({new: old}))
+        self.users.pop(new, None)
+
+    def _sweep(self, values: Iterable[str]) -> None:
+        """Drop the nodes behind `values` whose results nobody reads any more."""
+        work = list(values)
+        while work:
+            value = work.pop()
+            maker = self.nodes.get(self.producers.get(value, ""))
+            if maker is None or any(self.users.get(v) or v in self.outputs for v in maker.outputs):
+                continue
+            self._remove(maker)
+            work.extend(maker.inputs)
+
+    def finish(self) -> Graph:
+        """Return the graph as it now stands, in order, without constants that lost their last user."""
+        order = sorted(self.nodes.values(), key=lambda node: self.place[node.name])
+        before = self.graph.consts
+        kept = {
+            k: c
+            for k, c in self.consts.items()
+            if self.users.get(k) or k in self.outputs or not self._was_read(k, before)
+        }
+        return self.graph.with_nodes(order, consts=kept, outputs=self.outputs)
+
+    def _was_read(self, value: str, before: Mapping[str, Const]) -> bool:
+        return value not in before or bool(self.graph.users(value))
+
+
+class Match:
+    """What a rule may ask about the graph as it stands at that moment."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+
+    def type_of(self, value: str) -> TensorType:
+        """Return the type of a value."""
+        return self._draft.types[value]
+
+    def producer(self, value: str, *ops: str) -> Node | None:
+        """Return the node that makes a value; None when there is none, or it is none of the given `ops`."""
+        node = self._draft.nodes.get(self._draft.producers.get(value, ""))
+        return node if node is not None and (not ops or node.op in ops) else None
+
+    def users(self, value: str) -> list[Node]:
+        """Return the nodes that read a value, each once."""
+        return [self._draft.nodes[name] for name in self._draft.users.get(value, ())]
+
+    def only_user(self, value: str) -> Node | None:
+        """Return the one node that reads a value; None when there are more, none, or it is a graph output."""
+        users = self._draft.users.get(value, {})
+        if len(users) != 1 or value in self._draft.outputs:
+            return None
+        return self._draft.nodes[next(iter(users))]
+
+    def is_output(self, value: str) -> bool:
+        """Return whether a value is an output of the graph."""
+        return value in self._draft.outputs
+
+    def const(self, value: str) -> Const | None:
+        """Return the constant of that name, or None."""
+        return self._draft.consts.get(value)
+
+    def fresh(self, name: str) -> str:
+        """Return a name that neither a value nor a node has, made from `name`."""
+        return self._draft.fresh(name)
+
+    def walk_back(self, value: str, *ops: str) -> Iterator[Node]:
+        """Yield the producers behind a value through first operands, while they are among `ops`."""
+        node = self.producer(value, *ops)
+        while node is not None:
+            yield node
+            node = self.producer(node.inputs[0], *ops) if node.inputs else None

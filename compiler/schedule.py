@@ -1,0 +1,128 @@
+"""Graph to Schedule: which kernel runs each node, on which views of which buffers.
+
+Moves of elements that a view can stand for cost nothing and make no step; the DMA walks the view. What no view can
+stand for is copied. The rule of each op is in `rules.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mtia_emu.chip import Chip
+from mtia_emu.types import TensorType, Work
+
+from .graph import Graph, Node
+from .ops import work
+from .views import View, whole
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call: `params` are what the kernel needs besides its operands, as a hashable mapping."""
+
+    name: str
+    op: str
+    kernel: str
+    inputs: tuple[View, ...]
+    outputs: tuple[View, ...]
+    params: tuple[tuple[str, Any], ...] = ()
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A piece of memory: `role` is const, input, output or temp."""
+
+    name: str
+    type: TensorType
+    role: str
+
+
+@dataclass
+class Schedule:
+    """The steps in order, and the buffers that they touch; `values` says where each value of the graph lies."""
+
+    graph: Graph
+    chip: Chip
+    steps: list[Step] = field(default_factory=list)
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    values: dict[str, View] = field(default_factory=dict)
+    outputs: dict[str, View] = field(default_factory=dict)
+    works: list[Work] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self)) + "\n"
+
+    def buffer(self, name: str, kind: TensorType, role: str = "temp") -> View:
+        """Add a buffer and return the view of the whole of it."""
+        unique, n = name, 0
+        while unique in self.buffers:
+            n += 1
+            unique = f"{name}.{n}"
+        self.buffers[unique] = Buffer(unique, kind, role)
+        return whole(unique, kind)
+
+    def step(self, node: Node, kernel: str, inputs: Any, outputs: Any, **params: Any) -> None:
+        """Append a kernel call for a node."""
+        self.steps.append(Step(node.name, node.op, kernel, tuple(inputs), tuple(outputs),
+                               tuple(sorted(params.items())), node.origin))
+
+    def packed(self, node: Node, view: View) -> View:
+        """Return a packed view of the same elements: the view itself, or a copy made by a new step."""
+        if view.contiguous:
+            return view
+        copy = self.buffer(f"{node.name}.packed", view.type)
+        self.step(node, "copy", [view], [copy])
+        return copy
+
+
+def schedule(graph: Graph, chip: Chip) -> Schedule:
+    """Return the steps of a lowered graph for a chip."""
+    from .rules import rule_of
+
+    plan = Schedule(graph, chip)
+    for name, kind in graph.inputs.items():
+        plan.values[name] = plan.buffer(name, kind, "input")
+    for name, const in graph.consts.items():
+        plan.values[name] = plan.buffer(name, const.type, "const")
+    for node in graph.nodes:
+        results = rule_of(node.op)(plan, node)
+        plan.values.update(zip(node.outputs, results, strict=True))
+        count = work(graph, node)
+        if count.macs or count.flops or count.read_bytes + count.write_bytes:
+            plan.works.append(count)
+    for name in graph.outputs:
+        plan.outputs[name] = _output(plan, name)
+    return plan
+
+
+def _output(plan: Schedule, name: str) -> View:
+    """Return where an output lies: a whole temporary buffer of its own becomes it, anything else is copied."""
+    view = plan.values[name]
+    buffer = plan.buffers[view.buffer]
+    taken = any(v.buffer == view.buffer for v in plan.outputs.values())
+    if buffer.role == "temp" and view.contiguous and view.offset == 0 and view.type.size == buffer.type.size and not taken:
+        plan.buffers[view.buffer] = Buffer(buffer.name, buffer.type, "output")
+        return view
+    node = plan.graph.producer(name) or Node(name, "copy", (name,), (name,), (view.type,))
+    copy = plan.buffer(f"{name}.out", view.type, "output")
+    plan.step(node, "copy", [view], [copy])
+    return copy
+
+
+def _lines(plan: Schedule) -> Iterator[str]:
+    yield f"schedule {plan.graph.name} for {plan.chip.name}"
+    for buffer in plan.buffers.values():
+        yield f"  {buffer.role} %{buffer.name} : {buffer.type}"
+    for step in plan.steps:
+        ins = ", ".join(map(_view, step.inputs))
+        outs = ", ".join(map(_view, step.outputs))
+        params = " ".join(f"{k}={v}" for k, v in step.params if v not in (None, ""))
+        yield f"  {outs} = {step.kernel}({ins}) {params}".rstrip() + f"   # {step.name}"
+
+
+def _view(view: View) -> str:
+    lies = "" if view.contiguous and not view.offset else f":({','.join(map(str, view.strides))})+{view.offset}"
+    return f"%{view.buffer}[{','.join(map(str, view.shape))}]{lies}"

@@ -1,0 +1,36 @@
+"""The page on the JSON report names every key that there is, and no other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mtia_emu.report import SCHEMA, Check, Report, as_json
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "report-json.md").read_text(encoding="utf-8")
+NAMED_BY_USERS = ("dims", "check.outputs")  # objects whose keys come from the model
+
+
+def keys(value: Any, at: str = "") -> Iterator[str]:
+    """Yield the path of every key: `layers[].name`, and `*` for a key that comes from the model."""
+    if isinstance(value, list):
+        for item in value:
+            yield from keys(item, at + "[]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            path = f"{at}.{'*' if at in NAMED_BY_USERS else key}".lstrip(".")
+            yield path
+            yield from keys(item, path)
+
+
+def test_every_key_is_documented(report: Report, gpu: Report, check: Check) -> None:
+    there = set(keys(as_json(report, gpu, check))) - {"dims.*", "check.outputs.*"}
+    documented = re.findall(r"^\| `([^`]+)` \|", PAGE, re.M)
+    assert sorted(documented) == sorted(there)
+    assert f"`{SCHEMA}`" in PAGE
+
+
+def test_parts_are_there_only_when_asked_for(report: Report) -> None:
+    assert not {"gpu", "versus_gpu", "check"} & as_json(report).keys()
