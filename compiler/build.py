@@ -15,6 +15,7 @@ from .graph import Attrs, Const, Loader, Node, Rewrite, freeze_attrs
 
 FOLD_ELEMENTS = 1 << 24  # the largest constant computed when a graph is made
 FOLD_BYTES = 1 << 30  # bytes of computed constants that one builder keeps
+LAZY = 1 << 16  # elements beyond which constants are transposed, reshaped and cast only when they are read
 MAX_ELEMENTS = 1 << 40  # elements of any one value
 _RELABEL = ("transpose", "reshape", "cast")  # folded, these keep their operand's name, with the op behind it
 SMALL = 64  # elements of the constants that are looked up by their value
@@ -208,7 +209,8 @@ class Builder:
             return None
         if not all(c.present for c in given):
             return tuple(self.put(self.fresh(hint), Const(t)) for t in types)
-        if max([size, *(c.type.size for c in given)]) <= FOLD_ELEMENTS and self._affords(types):
+        limit = LAZY if op in _RELABEL else FOLD_ELEMENTS
+        if max([size, *(c.type.size for c in given)]) <= limit and self._affords(types):
             arrays = ops.reference(op, [None if c is None else c.array() for c in operands], attrs)
             return tuple(self._known(_packed(a), hint) for a in arrays)
         if len(types) != 1:

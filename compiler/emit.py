@@ -26,7 +26,7 @@ Operands = list[Operand]
 
 
 def emit(
-    plan: Schedule, placement: Placement, *, source: str, dtype: str, dims: Mapping[str, int],
+    plan: Schedule, placement: Placement, *, name: str, source: str, dtype: str, dims: Mapping[str, int],
     model_types: Mapping[str, TensorType], notes: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Program:
@@ -48,11 +48,11 @@ def emit(
     consts = plan.graph.consts
     bind = _Binder(plan, placement, model_types)
     return Program(
-        plan.graph.name, source, dtype, dict(dims), plan.chip.model_dump(), tuple(table), tuple(launches),
-        tuple(bind(name, plan.values[name]) for name in plan.graph.inputs),
-        tuple(bind(name, view) for name, view in plan.outputs.items()),
-        tuple(bind(name, plan.values[name]) for name in consts),
-        {name: c for name, c in consts.items() if c.present},
+        name, source, dtype, dict(dims), plan.chip.model_dump(), tuple(table), tuple(launches),
+        tuple(bind(value, plan.values[value]) for value in plan.graph.inputs),
+        tuple(bind(value, view) for value, view in plan.outputs.items()),
+        tuple(bind(value, plan.values[value]) for value in consts),
+        {value: c for value, c in consts.items() if c.present},
         placement.dram_bytes, placement.sram_bytes, tuple(plan.works), notes,
     )
 
@@ -77,7 +77,7 @@ def _launch(step: Step, index: int, block: Block, places: list[int], inputs: int
     if step.kernel == "embedding_bag":
         places = [*places[:3], places[-1], *places[3:-1]]
     places += [0] * (len(block.operands) - len(places))  # scratch operands start at the block's scratch
-    return Launch(index, tuple(places), step.name, step.op, step.origin)
+    return Launch(index, tuple(places), step.origin or step.name, step.op, step.name)
 
 
 def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands) -> Block:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType, dtype_of
 
 Attr = int | float | str | bool | tuple["Attr", ...]
-Attrs = Mapping[str, Attr]
+Attrs = Mapping[str, Any]  # values are `Attr`; Any, so that they pass as keyword arguments
 Loader = Callable[[], np.ndarray]
 
 

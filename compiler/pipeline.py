@@ -37,7 +37,7 @@ def passes(own: DType, to: DType) -> tuple[Pass, ...]:
         Epilogue(),  # before heads: scales leave the operands that heads looks at
         Heads(),
         Epilogue(),  # again: heads opens the way for scales behind shared keys
-        Precision(own.name, to.name),
+        *([Precision(own.name, to.name)] if own != to else []),
         Fold(),  # casts that precision made needless
         Maps(),  # after all that matches single ops
         Layout(),  # last: fold would undo the views of stored weights
@@ -69,6 +69,8 @@ def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
 
 def choose_dtype(own: DType, chip: Chip, wanted: str | None) -> tuple[DType, tuple[str, ...]]:
     """Return the float type to run in, and a note where it is not the model's own."""
+    if not own.is_float:  # a model of integers runs as it is
+        return own, ()
     if wanted is not None:
         kind = dtype(wanted)
         if not kind.is_float:
@@ -84,8 +86,8 @@ def choose_dtype(own: DType, chip: Chip, wanted: str | None) -> tuple[DType, tup
 
 
 def compile_graph(
-    graph: Graph, chip: Chip, *, wanted: str | None = None, source: str = "", dims: Mapping[str, int] | None = None,
-    inputs_in: str = "dram", progress: Progress | None = None,
+    graph: Graph, chip: Chip, *, name: str = "", wanted: str | None = None, source: str = "",
+    dims: Mapping[str, int] | None = None, inputs_in: str = "dram", progress: Progress | None = None,
 ) -> Compiled:
     """Return a graph compiled for a chip."""
     report = progress or (lambda stage, done, total: None)
@@ -102,19 +104,23 @@ def compile_graph(
     if placement.spilled:
         notes += (f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM",)
     model_types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-    program = emit(plan, placement, source=source, dtype=kind.name, dims=dims or {}, model_types=model_types,
+    program = emit(plan, placement, name=name or graph.name, source=source, dtype=kind.name, dims=dims or {}, model_types=model_types,
                    notes=notes, progress=lambda done, total: report("emit", done, total))
     return Compiled(graph, lowered, plan, program)
 
 
 def compile_file(
-    path: str | Path, chip: Chip, *, dims: Mapping[str, int] | None = None,
-    input_shapes: Mapping[str, tuple[int, ...]] | None = None, wanted: str | None = None,
-    progress: Progress | None = None,
+    path: str | Path, chip: Chip, *, name: str = "", dims: Mapping[str, int] | None = None,
+    shown_dims: Mapping[str, int] | None = None, input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    wanted: str | None = None, inputs_in: str = "dram", progress: Progress | None = None,
 ) -> Compiled:
-    """Return an ONNX file compiled for a chip; errors as in `frontend.load`."""
+    """Return an ONNX file compiled for a chip; errors as in `frontend.load`.
+
+    `name` and `shown_dims` are what the report says of the model; without them the file's own and `dims`.
+    """
     if progress is not None:
         progress("load", 0, 1)
     graph = load(path, dims, input_shapes=input_shapes)
-    return compile_graph(graph, chip, wanted=wanted, source=str(path), dims=dims, progress=progress)
+    return compile_graph(graph, chip, name=name, wanted=wanted, source=str(path), dims=shown_dims or dims,
+                         inputs_in=inputs_in, progress=progress)
 

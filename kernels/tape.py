@@ -16,7 +16,7 @@ import numpy as np
 from mtia_emu.errors import UserError, refuse_unknown
 from mtia_emu.isa import Shape
 from mtia_emu.types import BOOL, FP32, DType, dtype
-from mtia_emu.units.simd import FUNCTIONS, REDUCTIONS, compute
+from mtia_emu.units.simd import FUNCTIONS, REDUCTIONS, compute, fold
 
 Array = np.ndarray[Any, Any]
 Source = int | float  # input i is i, result i is ~i, a number is a float
@@ -77,8 +77,7 @@ class Tape:
         for step in self.steps:
             sources = [_value(s, inputs, values) for s in step.sources]
             if step.folds:
-                wide = sources[0] if sources[0].dtype.kind in "iu" else sources[0].astype(np.float32)
-                values.append(np.asarray(REDUCTIONS[step.reduction](wide, axis=-1, keepdims=True)).astype(step.to.numpy))
+                values.append(fold(step.reduction, sources[0], step.to.numpy))
             else:
                 values.append(compute(step.function, sources, step.to.numpy))
         return [_value(r, inputs, values).astype(k.numpy) for r, k in zip(self.results, kinds, strict=True)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -122,17 +121,6 @@ class Chip(BaseModel):
         return order[0] if order else kind
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a chip, as a listing shows it."""
-
-    key: str
-    value: object
-    unit: str
-    text: str
-    source: str
-
-
 def chip_names() -> list[str]:
     """Return the names of the chips that ship with the product."""
     folder = resources.files("mtia_emu.chips")
@@ -170,11 +158,11 @@ def load_chip(name: str, settings: Mapping[str, object] | None = None) -> Chip:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"{where}: not TOML: {error}") from None
     for key, value in (settings or {}).items():
-        _put(values, key, value)
+        put(values, key, value)
     return validate(values, where)
 
 
-def _put(values: dict[str, Any], key: str, value: object) -> None:
+def put(values: dict[str, Any], key: str, value: object) -> None:
     """Set a dotted key in nested tables; the model's own check judges the result."""
     *path, last = key.split(".")
     table = values
@@ -244,23 +232,3 @@ def parse_setting(text: str) -> tuple[str, object]:
         return key, tomllib.loads(f"x = {raw.strip()}")["x"]
     except tomllib.TOMLDecodeError:
         return key, raw.strip()
-
-
-def parameters(name: str) -> list[Parameter]:
-    """Return every parameter of a chip with its unit, its meaning and the source noted beside it in the file."""
-    import tomlkit
-
-    text, _ = chip_text(name)
-    chip, document = load_chip(name), tomlkit.parse(text)
-    rows = []
-    for key, info in _fields(Chip, ""):
-        value: Any = chip
-        item: Any = document
-        for part in key.split("."):
-            value, item = getattr(value, part), item[part]
-        units = (info.json_schema_extra or {}).get("unit", "")
-        parts = value.items() if isinstance(value, dict) else [("", value)]
-        for part, x in parts:
-            source = (item[part] if part else item).trivia.comment.lstrip("# ")
-            rows.append(Parameter(f"{key}.{part}" if part else key, x, units, info.description or "", source))
-    return rows

@@ -41,9 +41,10 @@ class Joules:
 
 @dataclass(frozen=True)
 class Layer:
-    """One launch: when it ran, what it moved and what bound it.
+    """One launch, the time to launch it included: when it ran, what it moved and what bound it.
 
-    `bound_by` is the resource that was busy the largest share of the layer's time.
+    `bound_by` is the resource that was busy the largest share of the time; `latency` where none was busy half of it,
+    `launch` where launching took longer than running.
     """
 
     name: str
@@ -92,13 +93,21 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Distance:
+    """How far one output is from the oracle's; relative to the largest finite magnitude expected."""
+
+    max_abs_error: float
+    max_rel_error: float
+
+
+@dataclass(frozen=True)
 class Check:
-    """How far outputs are from the oracle's; `relative` is to the largest magnitude of each output."""
+    """How far outputs are from the oracle's, the worst over all and each by name."""
 
     max_abs_error: float
     max_rel_error: float
     tolerance: float
-    outputs: dict[str, dict[str, float]] = field(default_factory=dict)
+    outputs: dict[str, Distance] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -108,11 +117,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How many times better the chip is than the GPU: above 1 the chip wins."""
+    """How many times better the chip is than the GPU: above 1 the chip wins, None where it cannot be said."""
 
-    speed: float
-    energy: float
-    perf_per_watt: float
+    speed: float | None
+    energy: float | None
+    perf_per_watt: float | None
 
 
 def compare(chip: Report, gpu: Report) -> Comparison:
@@ -121,8 +130,8 @@ def compare(chip: Report, gpu: Report) -> Comparison:
     Performance per watt is 1 / (seconds x watts) on each side, which is 1 / joules: at equal work it equals the
     energy ratio. Both are printed since both are asked for by name.
     """
-    energy = gpu.joules / chip.joules if chip.joules else 0.0
-    return Comparison(gpu.seconds / chip.seconds if chip.cycles else 0.0, energy, energy)
+    energy = gpu.joules / chip.joules if chip.joules else None
+    return Comparison(gpu.seconds / chip.seconds if chip.cycles else None, energy, energy)
 
 
 def as_json(report: Report, gpu: Report | None = None, check: Check | None = None) -> dict[str, Any]:
@@ -133,6 +142,7 @@ def as_json(report: Report, gpu: Report | None = None, check: Check | None = Non
         "chip": report.machine,
         "dtype": report.dtype,
         "dims": report.dims,
+        "clock_hz": report.clock_hz,
         "cycles": report.cycles,
         "seconds": report.seconds,
         "joules": report.joules,
@@ -149,7 +159,11 @@ def as_json(report: Report, gpu: Report | None = None, check: Check | None = Non
             {"name": x.name, "seconds": (x.end_cycle - x.start_cycle) / gpu.clock_hz, "bound_by": x.bound_by}
             for x in gpu.layers
         ]
-        out["gpu"] = {"name": gpu.machine, "seconds": gpu.seconds, "joules": gpu.joules, "layers": layers}
+        out["gpu"] = {
+            "name": gpu.machine, "dtype": gpu.dtype, "seconds": gpu.seconds, "joules": gpu.joules, "watts": gpu.watts,
+            "utilization": gpu.utilization, "traffic": asdict(gpu.traffic), "joules_by": asdict(gpu.joules_by),
+            "layers": layers, "notes": list(gpu.notes),
+        }
         out["versus_gpu"] = asdict(compare(report, gpu))
     if check is not None:
         out["check"] = asdict(check) | {"passed": check.passed}

@@ -22,6 +22,7 @@ from .files import tensor_const, text_of
 from .functions import body_of_schema
 from .scope import Absent, Scope, Value, in_order, op_key, reads
 
+OLDEST = 7  # the operator set from which operands broadcast as in NumPy
 NODES = 200_000  # nodes read in one import, with those of functions and loops
 
 
@@ -122,9 +123,9 @@ class Importer:
         ) as error:
             raise _placed(f"{self.path}: {where} is malformed: {type(error).__name__}: {error}") from error
         self.builder.origin = outer
-        self._define(node, results, scope)
+        self._define(node, results, scope, used)
 
-    def _define(self, node: Any, results: Sequence[Value], scope: Scope) -> None:
+    def _define(self, node: Any, results: Sequence[Value], scope: Scope, used: set[str]) -> None:
         for i, name in enumerate(node.output):
             if not name:
                 continue
@@ -133,7 +134,8 @@ class Importer:
                     f"{self.path}: value %{name} is defined twice, once by {op_key(node)} {node.name}"
                 )
             if i >= len(results) or results[i] == "":
-                self._fail(node, f"its result {i}, %{name}, is not supported")
+                if name in used:
+                    self._fail(node, f"its result {i}, %{name}, is not supported")
                 scope.values[name] = Absent()
             else:
                 scope.values[name] = results[i]
@@ -170,6 +172,8 @@ class Importer:
     def _spell(
         self, node: Any, key: str, inputs: tuple[Value, ...], scope: Scope, used: set[str]
     ) -> Sequence[Value]:
+        if scope.opsets.get("", OLDEST) < OLDEST:
+            raise Unsupported(f"operator set {scope.opsets['']} is too old (at least {OLDEST})")
         operands = tuple(self.tensor(v) for v in inputs)
         attrs = self.attributes(node, scope)
         call = Call(

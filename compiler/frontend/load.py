@@ -26,8 +26,8 @@ def load(
     which win over the file's own. Weights whose external file is not there become constants without data,
     unless `allow_missing_weights` is false.
 
-    Raises `UserError` for files that are not ONNX, that point outside their folder, whose dimensions are not all
-    bound, and for operators that we do not have (all of them at once).
+    Raises `UserError` for files that are not ONNX, that point outside their folder, whose dimensions are not
+    all bound, and for operators that we do not have (all of them at once).
     """
     path = Path(path)
     model = read(path)

@@ -190,6 +190,11 @@ def broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(result)
 
 
+def fits(shape: tuple[int, ...], into: tuple[int, ...]) -> bool:
+    """Return whether a shape broadcasts to another without making it larger."""
+    return len(shape) <= len(into) and all(s in (1, t) for s, t in zip(shape[::-1], into[::-1], strict=False))
+
+
 def same_dtype(types: Types, what: str = "operands") -> DType:
     """Return the one dtype of the present types; raise `UserError` when they differ."""
     present = [t for t in types if t is not None]

@@ -11,7 +11,7 @@ from mtia_emu.types import INT32, DType, TensorType, dtype_of
 from mtia_emu.units.simd import FUNCTIONS, compute
 
 from ..graph import Attrs
-from .base import Array, Arrays, Count, Op, Types, array, broadcast, need, register, wide, word
+from .base import Array, Arrays, Count, Op, Types, array, broadcast, fits, need, register, wide, word
 from .spelling import Call, Unsupported, onnx
 
 ACTIVATIONS = ("none", *(f.name for f in FUNCTIONS.values() if f.arity == 1 and f.result != "bool"))
@@ -34,7 +34,7 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
         raise UserError(f"inner sizes differ: {a} and {b}")
     shape = (*broadcast([a.shape[:-2], b.shape[:-2]]), a.shape[-2], b.shape[-1])
     for name, extra in (("bias", bias), ("scale", scale)):
-        if extra is not None and broadcast([shape, extra.shape]) != shape:
+        if extra is not None and not fits(extra.shape, shape):
             raise UserError(f"{name} {extra} does not broadcast to the result, of shape {list(shape)}")
     word(attrs, "activation", "none", ACTIVATIONS)
     return (TensorType(_result_dtype(a.dtype, b.dtype, scale), shape),)

@@ -18,7 +18,7 @@ from .base import (
     Types,
     array,
     axis_of,
-    broadcast,
+    fits,
     integers,
     moved,
     need,
@@ -56,7 +56,7 @@ def _transpose(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 def _infer_expand(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     x, shape = need(types[0]), integers(attrs, "shape")
-    if broadcast([x.shape, shape]) != shape:
+    if not fits(x.shape, shape):
         raise UserError(f"{x} does not broadcast to shape {list(shape)}")
     return (TensorType(x.dtype, shape),)
 

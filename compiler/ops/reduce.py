@@ -37,7 +37,8 @@ def _reduce(kind: str, x: Array, axes: tuple[int, ...], keep: bool) -> Array:
     if x.dtype.kind in "iu":
         size = math.prod(x.shape[a] for a in axes)
         return np.asarray(np.sum(x, axis=axes, keepdims=keep) // max(size, 1)).astype(x.dtype)
-    return np.asarray(np.mean(full, axis=axes, keepdims=keep)).astype(x.dtype)
+    total = np.sum(full, axis=axes, keepdims=keep, dtype=full.dtype)
+    return np.asarray(np.true_divide(total, math.prod(x.shape[a] for a in axes))).astype(x.dtype)
 
 
 def _worst(kind: str, element: np.dtype) -> object:

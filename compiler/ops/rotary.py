@@ -8,7 +8,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from ..graph import Attrs
-from .base import Array, Arrays, Op, Types, array, broadcast, need, register, vector, wide
+from .base import Array, Arrays, Op, Types, array, fits, need, register, vector, wide
 from .spelling import Call, Unsupported, onnx
 
 
@@ -17,7 +17,7 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     if x.rank < 1 or x.shape[-1] % 2:
         raise UserError(f"needs a last axis of even size, not {x}")
     for angle in (cos, sin):
-        if broadcast([x.shape, angle.shape]) != x.shape:
+        if not fits(angle.shape, x.shape):
             raise UserError(f"cos and sin must broadcast to {x}, got {angle}")
     return (x,)
 

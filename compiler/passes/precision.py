@@ -109,15 +109,13 @@ def saturate(array: np.ndarray, to: DType) -> np.ndarray:
 
 
 def own_dtype(graph: Graph) -> DType:
-    """Return the float type of most of the model's arithmetic: by multiply-adds, else by bytes of constants."""
+    """Return the type of most of the model's arithmetic: by multiply-adds, else by bytes moved; floats before others."""
     from ..ops import work
 
     weight: dict[DType, int] = {}
     for node in graph.nodes:
-        kind = node.type.dtype
-        if kind.is_float:
-            count = work(graph, node)
-            weight[kind] = weight.get(kind, 0) + count.macs * 1000 + count.read_bytes + count.write_bytes
-    return max(weight, key=lambda k: weight[k]) if weight else dtype("fp32")
-
-
+        count = work(graph, node)
+        weight[count.dtype] = weight.get(count.dtype, 0) + count.macs * 1000 + count.read_bytes + count.write_bytes
+    floats = {kind: w for kind, w in weight.items() if kind.is_float}
+    products = {kind: w for kind, w in weight.items() if kind.bits == 8 and kind.name != "bool"}
+    return max(floats or products or {dtype("fp32"): 0}, key=lambda k: (floats or products).get(k, 0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 from typing import Any
@@ -62,7 +61,7 @@ def report(program: Program, chip: Chip, lookups: Mapping[int, Array] | None = N
     for launch, c in zip(program.launches, each, strict=True):
         seconds = chip.launch.replace_s if layers else chip.launch.first_s
         gap = math.ceil(chip.cycles(seconds))
-        start, end = at + gap, at + gap + c.cycles
+        start, end = at, at + gap + c.cycles  # a layer's span begins with its launch
         joules = c.joules.total + (gap + c.cycles) * static_per_cycle
         layers.append(Layer(
             launch.name, launch.op, program.blocks[launch.block].kernel, start, end, c.macs,
@@ -83,10 +82,3 @@ def report(program: Program, chip: Chip, lookups: Mapping[int, Array] | None = N
 def _sum(a: Any, b: Any) -> Any:
     return type(a)(*(x + y for x, y in zip(astuple(a), astuple(b), strict=True)))
 
-
-def bounds(report: Report) -> Counter[str]:
-    """Return the cycles spent in layers that each resource bound."""
-    out: Counter[str] = Counter()
-    for layer in report.layers:
-        out[layer.bound_by] += layer.end_cycle - layer.start_cycle
-    return out

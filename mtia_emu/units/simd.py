@@ -23,8 +23,8 @@ Array = np.ndarray[Any, Any]
 class Function:
     """One SIMD function: operands, the passes through the lanes that it takes, and its values.
 
-    `passes` is 1 for what an ALU does at once; functions read from a table and interpolated take 2; those iterated
-    from a table seed (division, roots) take 4. Estimates: the published engines give no per-function rates.
+    `passes` is 1 for what an ALU does at once; functions read from a table and interpolated take 2; those
+    iterated from a table seed (division, roots) take 4. Estimates: no source gives rates by function.
     `result` is "same" (the type of the operands), "bool", or "float" (fp32 when the operands are integers).
     """
 
@@ -138,9 +138,24 @@ def compute(name: str, operands: list[Array], out: np.dtype[Any]) -> Array:
 
     Narrow floats are widened to fp32, fp64 stays fp64; the result is converted to `out`.
     """
-    wide = [x if x.dtype.kind in "iub" or x.dtype == np.float64 else x.astype(np.float32) for x in operands]
     with np.errstate(all="ignore"):
-        return np.asarray(FUNCTIONS[name].apply(*wide)).astype(out)
+        return np.asarray(FUNCTIONS[name].apply(*map(_widen, operands))).astype(out)
+
+
+def fold(name: str, x: Array, out: np.dtype[Any]) -> Array:
+    """Return REDUCTIONS[name] of x along its last axis, kept with length 1, in `out`.
+
+    Narrow floats are summed in fp32, fp64 and integers in their own type.
+    """
+    with np.errstate(all="ignore"):
+        return np.asarray(REDUCTIONS[name](_widen(x), axis=-1, keepdims=True)).astype(out)
+
+
+def _widen(x: Array) -> Array:
+    """Return x as the lanes hold it: NumPy does not negate or subtract truth values, and has no narrow floats."""
+    if x.dtype == np.bool_:
+        return x.astype(np.int8)
+    return x if x.dtype.kind in "iu" or x.dtype == np.float64 else x.astype(np.float32)
 
 
 class Simd(BaseModel):
@@ -149,13 +164,17 @@ class Simd(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     bytes_per_cycle: float = Field(
-        gt=0, description="bytes of one operand that pass the lanes each cycle", json_schema_extra={"unit": "B/cycle"}
+        gt=0,
+        description="bytes of one operand that pass the lanes each cycle",
+        json_schema_extra={"unit": "B/cycle"},
     )
     fp32_macs_per_cycle: float = Field(
         gt=0, description="fp32 multiply-adds each cycle", json_schema_extra={"unit": "MAC/cycle"}
     )
     startup_cycles: int = Field(
-        ge=0, description="cycles from a command's start to its first result", json_schema_extra={"unit": "cycles"}
+        ge=0,
+        description="cycles from a command's start to its first result",
+        json_schema_extra={"unit": "cycles"},
     )
 
     def cycles(self, elements: Array, bytes_each: Array, passes: Array) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.padding import Padding
 from rich.segment import Segment, Segments
 from rich.table import Table
@@ -19,7 +19,7 @@ Cell = str | int | float | Text
 HEADING = "bold cyan"
 _GAP = 3  # cells between two columns
 _INDENT = 2
-_LEAST = 20  # cells that a flexible column keeps before optional columns are dropped
+_LEAST = 23  # cells that a flexible column keeps before optional columns are dropped
 _CAP = 28  # cells that no other cell exceeds
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _QUANTITY = re.compile(r"[-+<]?\d[\d,.]*(e[-+]?\d+)?x?( ?[a-zA-Zµ%/]{1,7})?|-|nan|inf")
@@ -78,9 +78,8 @@ class Page:
     ) -> Table:
         """Return a table no wider than the page; columns that hold only quantities are aligned right.
 
-        The column `flex` takes what width is left, its texts shortened in the middle; when that is too
-        little, the `optional` columns are left out, in their order. Without `flex`, long texts wrap. `total`
-        makes the last row bold.
+        The column `flex` takes what width is left, its texts shortened in the middle; for its sake `optional`
+        columns are left out, the first before the last. Without it texts wrap. `total`: the last row is bold.
         """
         cells = [[self.text(cell) for cell in row] for row in rows]
         heads = [self.text(name, "dim") for name in columns]
@@ -91,9 +90,9 @@ class Page:
             self._cap_column(cells, flex, room)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, border_style="dim")
         for i in keep:
-            right = _quantities([row[i].plain for row in cells])
-            whole = right or flex is not None
-            table.add_column(heads[i], justify="right" if right else "left", no_wrap=whole)
+            numbers = _quantities([row[i].plain for row in cells])
+            side: JustifyMethod = "right" if numbers else "left"
+            table.add_column(heads[i], justify=side, no_wrap=numbers or flex is not None)
         for row in cells:
             table.add_row(*(row[i] for i in keep), style="bold" if total and row is cells[-1] else None)
         return table
@@ -111,7 +110,7 @@ class Page:
                 row[column] = Text(shorten(row[column].plain, width, gap=gap), row[column].style)
 
     def _fit(self, rows: list[list[Text]], flex: int, optional: Sequence[int]) -> tuple[list[int], int]:
-        """Return the columns that fit, those listed last as optional first, and the room for the flexible one."""
+        """Return the columns that fit, and the room for `flex`; the last optional one is tried first."""
         widths = [max(cell_len(row[i].plain) for row in rows) for i in range(len(rows[0]))]
 
         def room(columns: Iterable[int]) -> int:

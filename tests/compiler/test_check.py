@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
+
 from mtia_emu.errors import UserError
 
 GOOD = """graph g {

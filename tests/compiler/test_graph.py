@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 import pytest
-
 from mtia_emu.compiler.graph import Const, Graph, Match, Node, Outcome, Rewrite, Skip
+
 from mtia_emu.errors import UserError
 from mtia_emu.types import FP32, TensorType
 
@@ -74,7 +74,7 @@ def test_constants_are_lazy_or_absent() -> None:
     lazy = Const(T, load)
     assert lazy.present and not reads
     assert lazy.array().tolist() == [1, 1] and reads == [1]
-    with pytest.raises(UserError, match="%w : fp32.2. has no data"):
+    with pytest.raises(UserError, match=r"%w : fp32.2. has no data"):
         Const(T).array("w")
     with pytest.raises(UserError, match="holds data of float64"):
         Const(T, lambda: np.ones(2)).array("w")
@@ -99,7 +99,8 @@ def test_a_rule_rewrites_and_says_why_not() -> None:
 
 def test_an_output_keeps_its_name() -> None:
     graph = chain(node("exp", "w", "x"), node("neg", "a", "w"), node("neg", "y", "a"))
-    assert graph.rewrite(double_neg).nodes == (node("exp", "y", "x"),)
+    (only,) = graph.rewrite(double_neg).nodes
+    assert (only.op, only.inputs, only.outputs) == ("exp", ("x",), ("y",))
     graph = chain(node("neg", "a", "x"), node("neg", "y", "a"))
     (only,) = graph.rewrite(double_neg).nodes
     assert (only.op, only.inputs, only.outputs) == ("copy", ("x",), ("y",))
@@ -126,8 +127,9 @@ def test_a_rewrite_may_add_nodes_and_constants() -> None:
 
 
 def test_a_rewrite_that_loses_a_value_is_refused() -> None:
+    graph = chain(node("exp", "a", "x"), node("neg", "y", "a"))
     with pytest.raises(UserError, match=r"rewriting a \(exp\) leaves %a undefined"):
-        chain(node("exp", "a", "x"), node("neg", "y", "a")).rewrite(lambda n, m: Rewrite() if n.op == "exp" else None)
+        graph.rewrite(lambda n, m: Rewrite() if n.op == "exp" else None)
 
 
 def test_prune_drops_dead_nodes_and_constants() -> None:

@@ -115,8 +115,7 @@ def hostile(report: Report) -> Report:
 def test_hostile_names(report: Report, gpu: Report, terminal: bool) -> None:
     check = Check(1.0, 1.0, 0.1, {HOSTILE: {"max_rel_error": 1.0, HOSTILE: 2.0}})
     file = io.StringIO()
-    colours = "standard" if terminal else None
-    console = Console(file=file, width=120, force_terminal=terminal, color_system=colours)
+    console = Console(file=file, width=120, force_terminal=terminal, color_system="auto")
     print_report(hostile(report), hostile(gpu), check, console)
     text = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue())  # what rich itself colours
     assert "[red]x[/red][/] :boom:" in text

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-
 from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Const, Graph, Node
+
 from mtia_emu.errors import UserError
 from mtia_emu.types import DTYPES, FP16, FP32, INT64, TensorType
 
@@ -26,10 +28,11 @@ GOLDEN = """graph llama {
 
 def golden() -> Graph:
     w, shift = Const(TensorType(FP16, (64, 96))), Const.of(np.array([0.1, -np.inf], np.float32))
-    t32, t64 = TensorType(FP16, (8, 32)), TensorType(FP16, (8, 64))
+    t32, t64, t96 = (TensorType(FP16, (8, n)) for n in (32, 64, 96))
+    attrs = {"axis": 1, "k": (1, 2.0, (True,))}
     nodes = [
-        Node("h", "matmul", ("ids", "w"), ("h",), (TensorType(FP16, (8, 96)),), {"activation": "relu"}, "fc1"),
-        Node("two", "topk", ("h", "", "shift"), ("a b", "b"), (t32, t64), {"axis": 1, "k": (1, 2.0, (True,))}),
+        Node("h", "matmul", ("ids", "w"), ("h",), (t96,), {"activation": "relu"}, "fc1"),
+        Node("two", "topk", ("h", "", "shift"), ("a b", "b"), (t32, t64), attrs),
     ]
     return Graph("llama", nodes, {"ids": TensorType(INT64, (1, 8))}, ["b"], {"w": w, "shift": shift})
 
@@ -67,7 +70,8 @@ def test_every_value_of_every_dtype_comes_back(data: st.DataObject) -> None:
     array = (raw % 2).view(bool) if kind == "bool" else raw.view(DTYPES[kind].numpy)
     graph = Graph("g", [], {}, ["c"], {"c": Const.of(array)})
     back = text.parse(text.dump(graph)).consts["c"].array()
-    wide = [x.astype(np.float64) if DTYPES[kind].is_float else x for x in (array, back)]
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        wide = [x.astype(np.float64) if DTYPES[kind].is_float else x for x in (array, back)]
     np.testing.assert_array_equal(*wide)
 
 
@@ -109,10 +113,8 @@ def test_the_caret_stands_under_the_fault() -> None:
 
 @given(st.integers(0, len(GOLDEN) - 1), st.text(max_size=3), st.integers(0, 5))
 def test_spoilt_text_is_refused_or_read(at: int, put: str, cut: int) -> None:
-    try:
+    with contextlib.suppress(UserError):
         text.parse(GOLDEN[:at] + put + GOLDEN[at + cut :])
-    except UserError:
-        pass
 
 
 def test_deep_brackets_are_refused() -> None:

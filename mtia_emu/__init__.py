@@ -1,0 +1,42 @@
+"""mtia-emu: compile ONNX models for an MTIA-like accelerator, execute the program, count cycles, traffic and joules.
+
+The names below are stable; each is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Outcome": "api",
+    "UserError": "errors",
+    "compile_model": "api",
+    "load_chip": "chip",
+    "load_gpu": "gpu",
+    "load_program": "api",
+    "run": "api",
+    "save_program": "api",
+    "systolic_cycles": "units.systolic",
+}
+__all__ = ["Outcome", "UserError", "compile_model", "load_chip", "load_gpu", "load_program", "run", "save_program",
+           "systolic_cycles"]
+
+if TYPE_CHECKING:
+    from .api import Outcome, compile_model, load_program, run, save_program
+    from .chip import load_chip
+    from .errors import UserError
+    from .gpu import load_gpu
+    from .units.systolic import systolic_cycles
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'mtia_emu' has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

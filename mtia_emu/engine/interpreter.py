@@ -1,0 +1,207 @@
+"""One block in execution: each kind of command, on operands as arrays and slots as parts of local memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..chip import Chip
+from ..errors import UserError
+from ..isa import (
+    COMMAND, FIRST, FUNCTION_NAMES, IMMEDIATE, POOL_MODES, REDUCTION_NAMES, VECTOR, Block, Cast, Op,
+)
+from ..numerics import tile_matmul
+from ..units.simd import compute, fold
+from .memory import Store, View, put_tile, rows_of, tile_of
+
+Array = np.ndarray[Any, Any]
+Library = Mapping[str, Callable[[Sequence[Array], Mapping[str, Any]], Sequence[Array]]]
+Command = tuple[Any, ...]  # the record's fields, in order
+(OP, CAST, FN, FLAGS, PE, SRC_PE, OPERAND, OPERAND2, DST, SRC0, SRC1, SRC2, STAGE, ROW, COL, ROWS, COLS, ROW2, COL2, K,
+ IMM) = range(len(COMMAND.names or ()))
+SOURCES = (SRC0, SRC1, SRC2)
+
+
+class BlockRun:
+    """A block on its operands (`views`), on the PEs' local memories and accumulators, with ops for the core."""
+
+    def __init__(
+        self, block: Block, views: list[View], local: list[Store], banks: list[Store], chip: Chip, library: Library
+    ) -> None:
+        self.block, self.views, self.local, self.banks = block, views, local, banks
+        self.grid, self.library = chip.grid, library
+        self.slots: dict[tuple[int, int], View] = {}
+        self.lookups: list[int] = []
+        unit = chip.pe.matrix
+        fits = {s.dtype.name for s in block.slots if unit.supports(s.dtype.name) and unit.dataflow != "os"}
+        self.chunk = {name: unit.lanes(name) for name in fits}
+        self.actions: dict[int, Callable[[Command], None]] = {
+            Op.LOAD: self.load, Op.STORE: self.store, Op.STAGE: self.stage, Op.GATHER: self.gather, Op.POOL: self.pool,
+            Op.MATMUL: self.matmul, Op.REDUCE: self.reduce, Op.SIMD: self.simd, Op.FOLD: self.fold,
+            Op.SCALAR: self.scalar,
+        }
+
+    def step(self, c: Command) -> None:
+        """Execute one command."""
+        self.actions[c[OP]](c)
+
+    # The doors to memory: all that a command reads or writes goes through one of these.
+
+    def slot(self, pe: int, index: int) -> View:
+        """Return slot `index` of a PE, flat; it is looked up once."""
+        view = self.slots.get((pe, index))
+        if view is None:
+            s = self.block.slots[index]
+            memory = (self.banks if s.accumulator else self.local)[pe]
+            view = self.slots[pe, index] = memory.flat(s.dtype, s.offset, s.bytes)
+        return view
+
+    def take(self, pe: int, index: int, rows: int, cols: int) -> Array:
+        """Return what slot `index` of a PE holds, as [rows, cols]."""
+        return self.slot(pe, index).values[: rows * cols].reshape(rows, cols)
+
+    def give(self, pe: int, index: int, rows: int, cols: int) -> Array:
+        """Return slot `index` of a PE as [rows, cols], for the caller to write whole."""
+        return self.slot(pe, index).values[: rows * cols].reshape(rows, cols)
+
+    def tile(self, operand: int, row: int, rows: int, col: int, cols: int) -> Array:
+        """Return a tile of an operand."""
+        return tile_of(self.views[operand].values, row, rows, col, cols)
+
+    def put(self, operand: int, row: int, col: int, data: Array) -> None:
+        """Write a tile of an operand."""
+        put_tile(self.views[operand].values, row, col, data)
+
+    def rows(self, operand: int, at: Array) -> Array:
+        """Return rows of an operand, by number."""
+        return rows_of(self.views[operand].values, at)
+
+    # The commands.
+
+    def receivers(self, pe: int, cast: int) -> range:
+        """Return the PEs that a load feeds."""
+        grid = self.grid
+        if cast == Cast.ROW:
+            return range(pe // grid.cols * grid.cols, (pe // grid.cols + 1) * grid.cols)
+        if cast == Cast.COL:
+            return range(pe % grid.cols, grid.rows * grid.cols, grid.cols)
+        return range(grid.rows * grid.cols) if cast == Cast.ALL else range(pe, pe + 1)
+
+    def load(self, c: Command) -> None:
+        data = self.tile(c[OPERAND], c[ROW], c[ROWS], c[COL], c[COLS])
+        for pe in self.receivers(c[PE], c[CAST]):
+            self.give(pe, c[DST], c[ROWS], c[COLS])[...] = data
+
+    def store(self, c: Command) -> None:
+        self.put(c[OPERAND], c[ROW], c[COL], self.take(c[PE], c[SRC0], c[ROWS], c[COLS]))
+
+    def stage(self, c: Command) -> None:
+        self.put(c[OPERAND2], c[ROW2], c[COL2], self.tile(c[OPERAND], c[ROW], c[ROWS], c[COL], c[COLS]))
+
+    def matmul(self, c: Command) -> None:
+        pe, m, n, k = c[PE], c[ROWS], c[COLS], c[K]
+        a, b = self.take(pe, c[SRC0], m, k), self.take(pe, c[SRC1], k, n)
+        if c[FLAGS] & FIRST:
+            acc = self.give(pe, c[DST], m, n)
+            acc[...] = 0
+        else:
+            acc = self.take(pe, c[DST], m, n)
+        kind = self.block.slots[c[SRC0]].dtype.name
+        tile_matmul(a, b, acc, k if c[FLAGS] & VECTOR else self.chunk.get(kind, k))
+
+    def reduce(self, c: Command) -> None:
+        acc = self.take(c[PE], c[DST], c[ROWS], c[COLS])
+        acc += self.take(c[SRC_PE], c[DST], c[ROWS], c[COLS])
+
+    def sources(self, c: Command) -> list[Array]:
+        """Return the SIMD operands, each in its own shape."""
+        out = []
+        for i, name in enumerate(SOURCES):
+            index, shape = c[name], c[FLAGS] >> (2 * i) & 3
+            if index == IMMEDIATE:
+                out.append(np.float32(c[IMM]).reshape(1, 1))
+            elif index >= 0:
+                out.append(self.take(c[PE], index, c[ROWS] if shape % 2 == 0 else 1, c[COLS] if shape <= 1 else 1))
+        return out
+
+    def simd(self, c: Command) -> None:
+        sources = self.sources(c)
+        out = self.give(c[PE], c[DST], c[ROWS], c[COLS])
+        out[...] = compute(FUNCTION_NAMES[c[FN]], sources, out.dtype)
+
+    def fold(self, c: Command) -> None:
+        (x,) = self.sources(c)
+        out = self.give(c[PE], c[DST], c[ROWS], 1)
+        out[...] = fold(REDUCTION_NAMES[c[FN]], x, out.dtype)
+
+    def indices(self, operand: int, start: int, stop: int, axis: int) -> Array:
+        """Return indices start..stop of a one-row operand, counted from 0; refuse those outside the axis."""
+        found = self.tile(operand, 0, 1, start, stop - start)[0].astype(np.int64)
+        wrong = (found < -axis) | (found >= axis)
+        if wrong.any():
+            where = start + int(np.argmax(wrong))
+            raise UserError(f"index {found[wrong][0]} at position {where} is outside 0 .. {axis - 1}")
+        return np.where(found < 0, found + axis, found)
+
+    def gather(self, c: Command) -> None:
+        at = self.indices(c[OPERAND2], c[ROW2], c[ROW2] + c[ROWS], c[K]) + c[ROW]
+        data = self.rows(c[OPERAND], at)[:, c[COL] : c[COL] + c[COLS]]
+        self.give(c[PE], c[DST], c[ROWS], c[COLS])[...] = data
+
+    def pool(self, c: Command) -> None:
+        row, rows, cols, weights = c[ROW], c[ROWS], c[COLS], c[ROW2]
+        offsets = self.tile(2, 0, 1, row, rows + 1)[0].astype(np.int64)
+        count = self.views[c[OPERAND2]].values.size
+        if (np.diff(offsets) < 0).any() or offsets[0] < 0 or offsets[-1] > count:
+            raise UserError(f"offsets of bags {row} .. {row + rows} must rise from 0 to at most {count}, got {offsets[:8]}")
+        low, high = int(offsets[0]), int(offsets[-1])
+        at = self.indices(c[OPERAND2], low, high, self.block.operands[c[OPERAND]].rows)
+        values = widen_rows(self.rows(c[OPERAND], at), cols, quantised=bool(c[FLAGS]))
+        if weights >= 0:
+            values = values * self.tile(weights, 0, 1, low, high - low)[0].astype(np.float32)[:, None]
+        self.lookups.append(len(at))
+        self.give(c[PE], c[DST], rows, cols)[...] = pool_bags(values, offsets - low, POOL_MODES[c[FN]])
+
+    def scalar(self, c: Command) -> None:
+        name, attrs = self.block.scalar
+        if name not in self.library:
+            raise UserError(f"op {name} has no reference to run on a core")
+        operands = list(enumerate(self.block.operands))
+        reads = [self._whole(i) for i, x in operands if not x.written]
+        writes = [i for i, x in operands if x.written]
+        try:
+            results = self.library[name](reads, dict(attrs))
+        except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
+            raise UserError(f"op {name} refuses its operands: {error}") from error
+        for i, value in zip(writes, results, strict=True):
+            shape = self.block.operands[i].shape
+            if value.size != np.prod(shape):
+                raise UserError(f"op {name} gives {value.size} elements for an operand of shape {list(shape)}")
+            put_whole = value.reshape(shape).astype(self.block.operands[i].dtype.numpy)
+            self.put(i, 0, 0, put_whole.reshape(-1, shape[-1]))
+
+    def _whole(self, operand: int) -> Array:
+        x = self.block.operands[operand]
+        return self.tile(operand, 0, x.rows, 0, x.cols).reshape(x.shape)
+
+
+def widen_rows(raw: Array, cols: int, *, quantised: bool) -> Array:
+    """Return table rows as fp32; a quantised row is `cols` uint8 values, then an fp32 scale and an fp32 offset."""
+    if not quantised:
+        return raw[:, :cols].astype(np.float32)
+    tail = np.ascontiguousarray(raw[:, cols : cols + 8]).view(np.float32)
+    return raw[:, :cols].astype(np.float32) * tail[:, :1] + tail[:, 1:2]
+
+
+def pool_bags(values: Array, offsets: Array, mode: str) -> Array:
+    """Return the pooled bags in fp32, rows added in order; an empty bag gives 0."""
+    out = np.zeros((len(offsets) - 1, values.shape[1]), np.float32)
+    for bag, (low, high) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+        if high > low:
+            rows = values[low:high]
+            out[bag] = rows.max(axis=0) if mode == "max" else np.add.reduce(rows, axis=0)
+            if mode == "mean":
+                out[bag] /= np.float32(high - low)
+    return out

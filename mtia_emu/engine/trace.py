@@ -1,0 +1,35 @@
+"""What each unit did, layer by layer, as events of a trace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..chip import Chip
+from ..isa import Program
+from ..view.trace import Event
+from .run import costs
+from .timing import UNITS
+
+
+
+def trace_events(program: Program, chip: Chip) -> Iterator[Event]:
+    """Yield the events of a program: tracks `launch` and `layer`, and a track for each kind of unit.
+
+    A unit's event spans from the first to the last command that a unit of that kind ran in the layer, on any PE.
+    """
+    at = 0.0
+    for index, (launch, cost) in enumerate(zip(program.launches, costs(program, chip), strict=True)):
+        gap = math.ceil(chip.cycles(chip.launch.replace_s if index else chip.launch.first_s))
+        block, time = program.blocks[launch.block], cost.time
+        start = at + gap
+        yield Event("launch", launch.name, at, start, {})
+        yield Event("layer", launch.name, start, start + cost.cycles,
+                    {"op": launch.op, "kernel": block.kernel, "mapping": block.mapping, "bound_by": time.bound_by})
+        for unit in np.unique(time.unit):
+            mine = time.unit == unit
+            low, high = float(time.start[mine].min()), float(time.end[mine].max())
+            yield Event(UNITS[int(unit)], launch.name, start + low, start + high, {"commands": int(mine.sum())})
+        at = start + cost.cycles

@@ -1,0 +1,258 @@
+"""Compiled programs on disk: a zip of one JSON header and raw arrays. Nothing in it is ever executed or unpickled."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .chip import validate
+from .errors import UserError
+from .isa import COMMAND, Binding, Block, Launch, Operand, Program, Slot
+from .types import Work, dtype, parse_type
+from .view.files import write_atomic
+
+FORMAT = "mtia-emu.program"
+VERSION = 1
+MAX_HEADER_BYTES = 256 << 20
+MAX_MEMBER_BYTES = 64 << 30
+STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+Attr = int | float | str | bool | list["Attr"]
+
+
+class _Operand(BaseModel):
+    model_config = STRICT
+    dtype: str
+    shape: list[int] = Field(max_length=16)
+    strides: list[int] = Field(max_length=16)
+    space: str
+    written: bool
+    by_column: bool
+
+
+class _Slot(BaseModel):
+    model_config = STRICT
+    dtype: str
+    offset: int
+    bytes: int
+    accumulator: bool
+
+
+class _Block(BaseModel):
+    model_config = STRICT
+    kernel: str
+    operands: list[_Operand]
+    slots: list[_Slot]
+    commands: int = Field(ge=0)
+    scratch_bytes: int = Field(ge=0)
+    stages: int = Field(ge=0)
+    scalar_op: str
+    scalar_attrs: list[tuple[str, Any]]
+    mapping: str
+
+
+class _Launch(BaseModel):
+    model_config = STRICT
+    block: int = Field(ge=0)
+    addresses: list[int]
+    name: str
+    op: str
+    origin: str
+
+
+class _Binding(BaseModel):
+    model_config = STRICT
+    name: str
+    type: str
+    model_type: str
+    space: str
+    address: int
+
+
+class _Work(BaseModel):
+    model_config = STRICT
+    name: str
+    op: str
+    kind: str
+    dtype: str
+    shape: list[int]
+    macs: int
+    flops: int
+    read_bytes: int
+    write_bytes: int
+
+
+class _Header(BaseModel):
+    model_config = STRICT
+    format: str
+    version: int
+    model: str
+    source: str
+    dtype: str
+    dims: dict[str, int]
+    chip: dict[str, Any]
+    blocks: list[_Block]
+    launches: list[_Launch]
+    inputs: list[_Binding]
+    outputs: list[_Binding]
+    consts: list[_Binding]
+    data: list[str]
+    dram_bytes: int = Field(ge=0)
+    sram_bytes: int = Field(ge=0)
+    works: list[_Work]
+    notes: list[str]
+
+
+def is_program(path: Path) -> bool:
+    """Return whether a file looks like a saved program: a zip."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False
+
+
+def save(program: Program, path: str | Path) -> None:
+    """Write a program, with the weights that it has, to a file that `load` reads; whole or not at all."""
+    header = _header(program).model_dump_json().encode()
+
+    def write(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w") as out:
+            out.writestr("header.json", header, zipfile.ZIP_DEFLATED, 1)
+            for index, block in enumerate(program.blocks):
+                out.writestr(f"block{index}", block.commands.tobytes(), zipfile.ZIP_DEFLATED, 1)
+            for index, binding in enumerate(b for b in program.consts if b.name in program.data):
+                array = program.data[binding.name]
+                array = array if isinstance(array, np.ndarray) else array.array(binding.name)
+                out.writestr(f"const{index}", np.ascontiguousarray(array).tobytes(), zipfile.ZIP_STORED)
+
+    write_atomic(path, write)
+
+
+def _header(p: Program) -> _Header:
+    return _Header(
+        format=FORMAT, version=VERSION, model=p.model, source=p.source, dtype=p.dtype, dims=p.dims, chip=p.chip,
+        blocks=[_block(b) for b in p.blocks],
+        launches=[_Launch(block=x.block, addresses=list(x.addresses), name=x.name, op=x.op, origin=x.origin) for x in p.launches],
+        inputs=[_binding(b) for b in p.inputs], outputs=[_binding(b) for b in p.outputs],
+        consts=[_binding(b) for b in p.consts], data=[b.name for b in p.consts if b.name in p.data],
+        dram_bytes=p.dram_bytes, sram_bytes=p.sram_bytes, notes=list(p.notes),
+        works=[_Work(name=w.name, op=w.op, kind=w.kind, dtype=w.dtype.name, shape=list(w.shape), macs=w.macs,
+                     flops=w.flops, read_bytes=w.read_bytes, write_bytes=w.write_bytes) for w in p.works],
+    )
+
+
+def _block(b: Block) -> _Block:
+    return _Block(
+        kernel=b.kernel, commands=len(b.commands), scratch_bytes=b.scratch_bytes, stages=b.stages, mapping=b.mapping,
+        operands=[_Operand(dtype=x.dtype.name, shape=list(x.shape), strides=list(x.strides), space=x.space,
+                           written=x.written, by_column=x.by_column) for x in b.operands],
+        slots=[_Slot(dtype=s.dtype.name, offset=s.offset, bytes=s.bytes, accumulator=s.accumulator) for s in b.slots],
+        scalar_op=b.scalar[0], scalar_attrs=list(b.scalar[1]),
+    )
+
+
+def _binding(b: Binding) -> _Binding:
+    return _Binding(name=b.name, type=str(b.type), model_type=str(b.model_type), space=b.space, address=b.address)
+
+
+class _Stored:
+    """A weight that is read from its program file when it is asked for."""
+
+    def __init__(self, path: Path, member: str, binding: Binding) -> None:
+        self.path, self.member, self.binding = path, member, binding
+
+    def array(self, name: str = "") -> np.ndarray[Any, Any]:
+        """Return the weight."""
+        kind = self.binding.type
+        with zipfile.ZipFile(self.path) as file:
+            raw = _member(file, self.member, kind.bytes, self.path)
+        return np.frombuffer(raw, kind.dtype.numpy).reshape(kind.shape)
+
+
+def load(path: str | Path) -> Program:
+    """Return the program that `save` wrote.
+
+    Raises `UserError` for other files, other versions, and programs that refer to what they do not have. Memory is
+    bounded by what the header claims and the file's own sizes confirm.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as file:
+            size = file.getinfo("header.json").file_size
+            header = _parse(_member(file, "header.json", min(size, MAX_HEADER_BYTES), path), path)
+            blocks = tuple(_read_block(file, i, b, path) for i, b in enumerate(header.blocks))
+    except (OSError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{path}: not a program of mtia-emu: {error}") from None
+    return _program(header, blocks, path)
+
+
+def _parse(raw: bytes, path: Path) -> _Header:
+    try:
+        values = json.loads(raw)
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise UserError(f"{path}: not a program of mtia-emu")
+        if values.get("version") != VERSION:
+            raise UserError(f"{path}: a program of version {values.get('version')}, this is version {VERSION}; compile it again")
+        return _Header.model_validate(values)
+    except (ValueError, RecursionError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: broken program: {where} {first['msg']}") from None
+
+
+def _member(file: zipfile.ZipFile, name: str, size: int, path: Path) -> bytes:
+    """Return a member's bytes, which must be exactly `size`."""
+    info = file.getinfo(name)
+    if info.file_size != size or size > MAX_MEMBER_BYTES:
+        raise UserError(f"{path}: broken program: {name} has {info.file_size} bytes, not {size}")
+    with file.open(info) as stream:
+        return stream.read(size + 1)
+
+
+def _read_block(file: zipfile.ZipFile, index: int, b: _Block, path: Path) -> Block:
+    raw = _member(file, f"block{index}", b.commands * COMMAND.itemsize, path)
+    return Block(
+        b.kernel,
+        tuple(Operand(dtype(x.dtype), tuple(x.shape), tuple(x.strides), x.space, x.written, x.by_column) for x in b.operands),
+        tuple(Slot(dtype(s.dtype), s.offset, s.bytes, s.accumulator) for s in b.slots),
+        np.frombuffer(raw, COMMAND), b.scratch_bytes, b.stages,
+        (b.scalar_op, tuple((k, _frozen(v)) for k, v in b.scalar_attrs)), b.mapping,
+    )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+def _program(h: _Header, blocks: tuple[Block, ...], path: Path) -> Program:
+    from .verify import verify
+
+    consts = tuple(_bound(h.consts))
+    by_name = {b.name: b for b in consts}
+    unknown = [name for name in h.data if name not in by_name]
+    if unknown:
+        raise UserError(f"{path}: broken program: data for unknown weight {unknown[0]!r}")
+    validate(h.chip, f"in {path}")
+    program = Program(
+        h.model, h.source, h.dtype, h.dims, h.chip, blocks,
+        tuple(Launch(x.block, tuple(x.addresses), x.name, x.op, x.origin) for x in h.launches),
+        tuple(_bound(h.inputs)), tuple(_bound(h.outputs)), consts,
+        {name: _Stored(path, f"const{i}", by_name[name]) for i, name in enumerate(h.data)},
+        h.dram_bytes, h.sram_bytes,
+        tuple(Work(w.name, w.op, w.kind, dtype(w.dtype), tuple(w.shape), w.macs, w.flops, w.read_bytes, w.write_bytes)
+              for w in h.works),
+        tuple(h.notes),
+    )
+    verify(program)
+    return program
+
+
+def _bound(bindings: list[_Binding]) -> Iterator[Binding]:
+    for b in bindings:
+        yield Binding(b.name, parse_type(b.type), parse_type(b.model_type), b.space, b.address)

@@ -1,0 +1,1 @@
+"""The hardware units, one file each: parameters, timing rules, values."""

@@ -1,0 +1,137 @@
+"""Real models, exported with the tools that users have: their graphs compute what onnxruntime did."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mtia_emu.compiler import text
+from mtia_emu.compiler.check import check
+from mtia_emu.compiler.frontend import load
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.reference import evaluate
+
+from mtia_emu.errors import UserError
+
+MODELS = Path(__file__).parents[3] / "shared" / "models"
+pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason=f"the model collection is not at {MODELS}")
+
+# model -> the op types that the refusal must name
+UNSUPPORTED = {
+    "deepctr_xdeepfm_dynamo_op20": ["Conv x2"],
+    "genai_llama_int4_cpu": ["com.microsoft::MatMulNBits x11", "com.microsoft::GroupQueryAttention x2"],
+    "genai_qwen3_int4_cpu": ["com.microsoft::MatMulNBits x11", "com.microsoft::GroupQueryAttention x2"],
+    "hf_llama_prefill_dyn_ortcpu": ["com.microsoft::GroupQueryAttention x2"],
+    "hf_mixtral_prefill_dyn": ["Range x1: its limit, %val_287, depends on the data"],
+    "pre_rapidocr_3_10_0_ch_ppocr_mobile_v2_0_cls_mobile": ["Conv x53", "MaxPool x1"],
+    "pre_silero_vad_6_2_3_silero_vad_16k_op15": ["Conv x6"],
+}
+EXECUTED = [
+    "deepctr_dcn_legacy_op17",
+    "deepctr_deepfm_dynamo_op20",
+    "dlrm_dynamo_op20_dense2d",
+    "dlrm_legacy_op17_offsets",
+    "dlrm_ortquant_qdq_int8",
+    "eb_dynamo_op20_mean_offsets",
+    "eb_dynamo_op20_sum_2d",
+    "eb_dynamo_op20_sum_offsets_weighted",
+    "eb_legacy_op11_sum_offsets",
+    "eb_legacy_op17_max_offsets",
+    "eb_legacy_op17_sum_offsets",
+    "hf_gpt2_prefill_dyn",
+    "hf_llama_decode_dyn",
+    "hf_llama_prefill_dyn",
+    "hf_qwen2_decode_dyn",
+    "llama_dynamo_op20_prefill_dyn",
+    "llama_dynamo_op20_prefill_fp16",
+    "llama_dynamo_op23_prefill_static",
+    "llama_legacy_op17_decode_dyn_sdpa",
+    "llama_legacy_op17_prefill_dyn_sdpa",
+    "llama_ortquant_dynamic_int8",
+    "optimum_llama_past",
+    "optimum_phi3_past",
+    "pre_magika_0_5_1_model",
+    "rechub_din",
+    "rechub_mmoe",
+    "rechub_widedeep",
+    "torchrec_dcn_dynamo_op20",
+    "torchrec_dot_legacy_op17",
+]
+WEIGHTLESS = ["weightless_llama32_1b_decode1024", "weightless_llama3_8b_prefill128"]
+
+
+def sample(model: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return a model's sample inputs and outputs."""
+    path = MODELS / model / "io.npz"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    with np.load(path) as io:
+        parts = ({k[len(p) :]: io[k] for k in io if k.startswith(p)} for p in ("in:", "out:"))
+        return next(parts), next(parts)
+
+
+def loaded(model: str) -> Graph:
+    inputs, _ = sample(model)
+    return load(MODELS / model / "model.onnx", {}, input_shapes={k: v.shape for k, v in inputs.items()})
+
+
+@pytest.mark.parametrize("model", EXECUTED)
+def test_it_computes_what_onnxruntime_did(model: str) -> None:
+    inputs, outputs = sample(model)
+    graph = check(loaded(model))
+    got = evaluate(graph, inputs)
+    assert list(got) == list(outputs)
+    for name, right in outputs.items():
+        assert (got[name].shape, got[name].dtype) == (right.shape, right.dtype)
+        tolerance = 5e-3 if right.dtype == np.float16 else 1e-4
+        scale = float(np.abs(right.astype(np.float64)).max(initial=1e-9, where=np.isfinite(right)))
+        ours = got[name].astype(np.float64)
+        if model == "eb_legacy_op17_max_offsets":  # the file says -inf for an empty bag, torch (and we) 0
+            right = np.where(np.isneginf(right), 0, right)
+        np.testing.assert_allclose(ours, right.astype(np.float64), rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("model", EXECUTED)
+def test_its_text_parses_back(model: str) -> None:
+    graph = loaded(model)
+    data = {name: const.array() for name, const in graph.consts.items() if const.present}
+    written = text.dump(graph)
+    back = text.parse(written, data)
+    assert back.nodes == graph.nodes
+    assert text.dump(back) == written
+
+
+@pytest.mark.parametrize("model", EXECUTED)
+def test_no_loop_and_no_shape_arithmetic_is_left(model: str) -> None:
+    graph = loaded(model)
+    assert not [n for n in graph.nodes if n.op in ("range", "nonzero")]
+    if model.startswith(("eb_", "dlrm_", "torchrec_")):
+        bags = [n for n in graph.nodes if n.op == "embedding_bag"]
+        assert len(bags) == (1 if model.startswith("eb_") else 3)
+
+
+@pytest.mark.parametrize("model", sorted(UNSUPPORTED))
+def test_what_is_not_supported_is_named(model: str) -> None:
+    with pytest.raises(UserError) as caught:
+        loaded(model)
+    for words in UNSUPPORTED[model]:
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("model", WEIGHTLESS)
+def test_weightless_graphs_load_fast_and_static(model: str) -> None:
+    start = time.perf_counter()
+    graph = load(MODELS / model / "model.onnx")
+    assert time.perf_counter() - start < 3.0  # measured 0.2 s; the margin is for a busy machine
+    check(graph)
+    absent = [c for c in graph.consts.values() if not c.present]
+    assert sum(c.type.bytes for c in absent) > 2e9
+    assert text.dump(text.parse(text.dump(graph))).count("\n") == text.dump(graph).count("\n")
+
+
+def test_every_model_is_listed() -> None:
+    listed = {*EXECUTED, *UNSUPPORTED, *WEIGHTLESS, "genai_llama_fp16_cuda"}  # the last has no sample
+    found = {p.name for p in MODELS.iterdir() if (p / "model.onnx").exists()}
+    assert found <= listed

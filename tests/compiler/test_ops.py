@@ -1,0 +1,236 @@
+"""Every op: its shape rule agrees with its reference, its work is counted, its errors say what is right."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mtia_emu.compiler import ops
+from mtia_emu.compiler.graph import Graph, Node, freeze_attrs
+
+from mtia_emu.errors import UserError
+from mtia_emu.types import BOOL, DTYPES, FP32, INT64, TensorType, dtype_of
+from mtia_emu.units.simd import FUNCTIONS
+
+RNG = np.random.default_rng(0)
+PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
+
+
+def f32(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+# op -> operands, attributes; each is executed, and held to its shape rule
+CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
+    "cast": [([f32(2, 3)], {"to": name}) for name in DTYPES],
+    "softmax": [([f32(2, 3)], {"axis": 1}), ([f32(2, 0)], {"axis": 1})],
+    "log_softmax": [([f32(2, 3)], {"axis": 0})],
+    "rmsnorm": [([f32(2, 8), f32(8)], {"epsilon": 1e-5})],
+    "layernorm": [([f32(2, 8), f32(8), f32(8)], {"epsilon": 1e-5}), ([f32(2, 8), f32(8)], {"epsilon": 1e-5})],
+    "rotary": [([f32(2, 3, 4, 8), f32(4, 8), f32(4, 8)], {})],
+    "matmul": [
+        ([f32(5, 2, 3), f32(3, 4)], {}),
+        ([f32(5, 1, 2, 3), f32(6, 3, 4), f32(4)], {"activation": "relu"}),
+        ([np.ones((2, 3), np.int8), np.ones((3, 4), np.int8)], {}),
+        ([np.ones((2, 3), np.uint8), np.ones((3, 4), np.int8), f32(4), f32(4)], {"activation": "gelu"}),
+        ([np.ones((2, 3), np.int64), np.ones((3, 4), np.int64)], {}),
+        ([f32(2, 3).astype(ml_dtypes.bfloat16), f32(3, 4).astype(ml_dtypes.bfloat16)], {}),
+    ],
+    "embedding_bag": [
+        ([f32(10, 4), ints(1, 2, 3), ints(0, 1, 1, 3)], {"mode": mode}) for mode in ("sum", "mean", "max")
+    ]
+    + [([f32(10, 4), ints(1, -2, 3), ints(0, 3), f32(3)], {"mode": "sum"})],
+    "gather": [([f32(4, 5), ints(0, -1, 3)], {"axis": 0}), ([f32(4, 5), np.array(2)], {"axis": 1})],
+    "reshape": [([f32(4, 5)], {"shape": [2, 10]})],
+    "transpose": [([f32(2, 3, 4)], {"perm": [2, 0, 1]})],
+    "expand": [([f32(3, 1)], {"shape": [2, 3, 4]})],
+    "slice": [
+        ([f32(6, 5)], {"starts": [1, 4], "ends": [6, -1], "steps": [2, -2]}),
+        ([f32(6, 5)], {"starts": [0, 0], "ends": [0, 5], "steps": [1, 1]}),
+    ],
+    "concat": [([f32(2, 3), f32(2, 1)], {"axis": 1}), ([f32(2)], {"axis": 0})],
+    "pad": [([f32(2, 3)], {"pads": [1, 0, 0, 2], "value": 1.5}), ([f32(2)], {"pads": [1, 1]})],
+    "tile": [([f32(2, 3)], {"repeats": [2, 0]}), ([f32(2, 3)], {"repeats": [1, 3]})],
+    "gather_elements": [([f32(3, 4), np.array([[0, -1]])], {"axis": 1})],
+    "gather_nd": [
+        ([f32(3, 4, 5), np.array([[0, 1], [2, 3]])], {}),
+        ([f32(3, 4, 5), np.array([[[1]], [[2]], [[-1]]])], {"batch_dims": 1}),
+    ],
+    "scatter_elements": [([f32(3, 4), np.array([[0, 1]]), f32(1, 2)], {"axis": 1, "reduction": "add"})],
+    "scatter_nd": [([f32(3, 4), np.array([[0], [2]]), f32(2, 4)], {})],
+    "one_hot": [([ints(0, 2, -1), f32(2)], {"depth": 3, "axis": 1})],
+    "topk": [([f32(3, 8)], {"axis": 1, "k": 3}), ([ints(3, 1, 2)], {"axis": 0, "k": 1, "largest": False})],
+    "cumsum": [([f32(3, 4)], {"axis": 1}), ([ints(1, 2)], {"axis": 0, "exclusive": True, "reverse": True})],
+    "range": [([np.array(3), np.array(2)], {"size": 4})],
+    "nonzero": [([np.array([[0, 1], [1, 0]])], {"size": 2})],
+    "ragged_split": [([ints(5, 6, 7, 8), ints(1, 2)], {})],
+}
+for _kind in ("sum", "mean", "max", "min", "prod"):
+    CASES[f"reduce_{_kind}"] = [
+        ([f32(2, 3, 4)], {"axes": [0, 2], "keepdims": True}),
+        ([np.array([[1, 2], [3, 4]])], {"axes": [1]}),
+        ([f32(2, 3)], {"axes": []}),
+        ([f32(2, 0)], {"axes": [1]}),
+    ]
+for _function in FUNCTIONS.values():
+    _operands = [np.abs(f32(2, 3)) + 0.5, f32(3), f32(2, 1)][: _function.arity]
+    if _function.name == "where":
+        _operands[0] = _operands[0] > 1
+    if _function.name in ("and", "or", "xor", "not"):
+        _operands = [x > 0 for x in _operands]
+    CASES[_function.name] = [(list(_operands), {})]
+
+
+def types_of(arrays: list[np.ndarray | None]) -> list[TensorType | None]:
+    return [None if x is None else TensorType(dtype_of(x), x.shape) for x in arrays]
+
+
+@pytest.mark.parametrize("name", sorted(ops.OPS))
+def test_the_shape_rule_agrees_with_the_reference(name: str) -> None:
+    if name == "map":
+        pytest.skip("a fused chain: its own test executes it")
+    for arrays, raw in CASES[name]:
+        attrs = freeze_attrs(raw)
+        kinds = types_of(arrays)
+        inferred = ops.infer(name, kinds, attrs)
+        results = ops.reference(name, arrays, attrs)
+        assert tuple(types_of(list(results))) == inferred
+        values = {f"v{i}": k for i, k in enumerate(kinds) if k is not None}
+        outputs = tuple(f"y{i}" for i in range(len(inferred)))
+        graph = Graph("g", [Node("n", name, tuple(values), outputs, inferred, attrs)], values, outputs)
+        work = ops.work(graph, graph.nodes[0])
+        assert work.kind in ("matmul", "embedding_bag", "vector", "move")
+        assert min(work.macs, work.flops, work.read_bytes, work.write_bytes) >= 0
+
+
+def test_every_op_of_the_page_is_there_and_no_other() -> None:
+    table = PAGE.read_text().split("### The ops")[1].split("Squeeze, Unsqueeze")[0]
+    words = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"^\| `([^|]*)` ", table, re.M)).replace("`", "")))
+    assert set(ops.OPS) - set(FUNCTIONS) <= words
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "attrs", "words"),
+    [
+        ("matmul", [f32(8, 16), f32(12, 4)], {}, r"inner sizes differ: fp32\[8,16\] and fp32\[12,4\]"),
+        ("matmul", [f32(3), f32(3, 4)], {}, "must be matrices"),
+        ("matmul", [f32(2, 3), np.ones((3, 2), np.int8)], {}, "differ in dtype: fp32 and int8"),
+        ("matmul", [f32(2, 3), f32(3, 2), f32(5)], {}, r"bias fp32\[5\] does not broadcast"),
+        ("matmul", [f32(2, 3), f32(3, 2)], {"activation": "relux"}, "did you mean 'relu'"),
+        ("add", [f32(2), ints(1, 2)], {}, "operands differ in dtype"),
+        ("add", [f32(2), f32(3)], {}, r"shapes \[2\] and \[3\] do not broadcast"),
+        ("where", [f32(2), f32(2), f32(2)], {}, "condition of where must be bool"),
+        ("softmax", [f32(2)], {"axis": 1}, "axis 1 is outside a tensor of rank 1"),
+        ("reduce_sum", [f32(2)], {"axes": [0, 0]}, "not distinct axes"),
+        ("rmsnorm", [f32(2, 4), f32(2)], {"epsilon": 0.0}, r"weights must be floats of shape \[4\]"),
+        ("rotary", [f32(2, 3), f32(3), f32(3)], {}, "even size"),
+        ("gather", [f32(2), f32(2)], {"axis": 0}, "indices must be int64 or int32"),
+        ("reshape", [f32(2, 3)], {"shape": [4]}, "has 6 elements, shape .4. has 4"),
+        ("transpose", [f32(2, 3)], {"perm": [0, 0]}, "not an order of the 2 axes"),
+        ("slice", [f32(4)], {"starts": [0], "ends": [5], "steps": [1]}, "leaves axis 0, of size 4"),
+        ("slice", [f32(4)], {"starts": [0], "ends": [4], "steps": [0]}, "step of axis 0 is 0"),
+        ("concat", [f32(2, 3), f32(3, 3)], {"axis": 1}, "shapes differ off axis 1"),
+        ("topk", [f32(4)], {"axis": 0, "k": 5}, "k 5 is not between 0"),
+        ("cast", [f32(4)], {"to": "fp33"}, "unknown dtype 'fp33'; did you mean 'fp"),
+    ],
+)
+def test_operands_that_do_not_fit_are_refused(
+    name: str, arrays: list[np.ndarray], attrs: dict[str, object], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        ops.infer(name, types_of(list(arrays)), freeze_attrs(attrs))
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "attrs"),
+    [
+        ("gather", [f32(4), ints(4)], {"axis": 0}),
+        ("gather", [f32(4), ints(-5)], {"axis": 0}),
+        ("embedding_bag", [f32(4, 2), ints(9), ints(0, 1)], {"mode": "sum"}),
+        ("gather_nd", [f32(4), np.array([[4]])], {}),
+        ("scatter_elements", [f32(4), ints(7), f32(1)], {"axis": 0}),
+    ],
+)
+def test_indices_out_of_range_are_refused(
+    name: str, arrays: list[np.ndarray], attrs: dict[str, object]
+) -> None:
+    with pytest.raises(UserError, match="is outside the 4 rows"):
+        ops.reference(name, list(arrays), freeze_attrs(attrs))
+
+
+def test_an_empty_bag_gives_zero_in_every_mode() -> None:
+    for mode in ("sum", "mean", "max"):
+        (out,) = ops.reference("embedding_bag", [f32(4, 2) - 9, ints(1), ints(0, 0, 1)], {"mode": mode})
+        assert out[0].tolist() == [0, 0] and out[1].any()
+
+
+def test_int8_accumulates_exactly() -> None:
+    a, b = (RNG.integers(-128, 128, s).astype(np.int8) for s in ((3, 4096), (4096, 2)))
+    (out,) = ops.reference("matmul", [a, b], {})
+    np.testing.assert_array_equal(out, a.astype(np.int64) @ b.astype(np.int64))
+
+
+def test_ties_of_topk_go_to_the_lower_index() -> None:
+    _, index = ops.reference("topk", [np.array([1.0, 3.0, 3.0, 1.0])], freeze_attrs({"axis": 0, "k": 3}))
+    assert index.tolist() == [1, 2, 0]
+
+
+def test_work_reads_each_distinct_operand_once() -> None:
+    kind = TensorType(FP32, (4, 4))
+    graph = Graph("g", [Node("y", "matmul", ("x", "x"), ("y",), (kind,))], {"x": kind}, ["y"])
+    work = ops.work(graph, graph.nodes[0])
+    assert (work.read_bytes, work.write_bytes, work.macs, work.shape) == (64, 64, 64, (1, 4, 4, 4))
+
+
+def test_work_of_a_gather_reads_the_rows_taken() -> None:
+    table, ids, out = TensorType(FP32, (1000, 8)), TensorType(INT64, (2,)), TensorType(FP32, (2, 8))
+    node = Node("y", "gather", ("t", "i"), ("y",), (out,), {"axis": 0})
+    graph = Graph("g", [node], {"t": table, "i": ids}, ["y"])
+    assert ops.work(graph, graph.nodes[0]).read_bytes == 64 + 16
+
+
+SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
+
+
+@settings(deadline=None, max_examples=60)
+@given(SHAPES, SHAPES, st.sampled_from(["add", "less", "div"]), st.sampled_from(["fp32", "int64", "bf16"]))
+def test_elementwise_broadcasts_as_numpy_does(
+    a: tuple[int, ...], b: tuple[int, ...], name: str, kind: str
+) -> None:
+    element = DTYPES[kind]
+    x, y = (np.ones(s, element.numpy) for s in (a, b))
+    try:
+        shape = np.broadcast_shapes(a, b)
+    except ValueError:
+        with pytest.raises(UserError, match="do not broadcast"):
+            ops.infer(name, types_of([x, y]), {})
+        return
+    (inferred,) = ops.infer(name, types_of([x, y]), {})
+    assert inferred == TensorType(BOOL if name == "less" else element, shape)
+    (out,) = ops.reference(name, [x, y], {})
+    assert (dtype_of(out), out.shape) == (inferred.dtype, shape)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_slices_are_those_of_numpy(data: st.DataObject) -> None:
+    shape = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
+    bound = st.integers(-7, 7)
+    steps_of = st.tuples(bound, bound, st.sampled_from([1, 2, -1]))
+    picks = [slice(*slice(*data.draw(steps_of)).indices(s)) for s in shape]
+    starts, ends, steps = zip(*((p.start, p.stop, p.step) for p in picks), strict=True)
+    x = f32(*shape)
+    attrs = freeze_attrs({"starts": starts, "ends": ends, "steps": steps})
+    right = x[np.ix_(*(np.arange(p.start, p.stop, p.step) for p in picks))]
+    (inferred,) = ops.infer("slice", types_of([x]), attrs)
+    assert inferred.shape == right.shape
+    np.testing.assert_array_equal(ops.reference("slice", [x], attrs)[0], right)
