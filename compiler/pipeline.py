@@ -18,7 +18,7 @@ from .check import check
 from .emit import emit
 from .frontend import load
 from .graph import Graph
-from .passes import Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Pass, Precision, Prune, Rotary
+from .passes import Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Pass, Precision, Prune, Rotary, Strips
 from .passes.precision import own_dtype
 from .place import place
 from .schedule import Schedule, schedule
@@ -26,8 +26,8 @@ from .schedule import Schedule, schedule
 Progress = Callable[[str, int, int], None]
 
 
-def passes(own: DType, to: DType) -> tuple[Pass, ...]:
-    """Return the default pipeline for a model of floats `own` that runs in `to`."""
+def passes(own: DType, to: DType, chip: Chip) -> tuple[Pass, ...]:
+    """Return the default pipeline for a model of floats `own` that runs in `to` on a chip."""
     return (
         Legalise(),  # first: the passes below match one spelling
         Fold(),
@@ -40,6 +40,7 @@ def passes(own: DType, to: DType) -> tuple[Pass, ...]:
         *([Precision(own.name, to.name)] if own != to else []),
         Fold(),  # casts that precision made needless
         Maps(),  # after all that matches single ops
+        Strips(chip.sram.bytes // 8),  # after maps: a strip's chain is as short as it gets
         Layout(),  # last: fold would undo the views of stored weights
         Prune(),
     )
@@ -94,7 +95,7 @@ def compile_graph(
     own = own_dtype(graph)
     kind, notes = choose_dtype(own, chip, wanted)
     report("lower", 0, 1)
-    lowered = lower(graph, passes(own, kind))
+    lowered = lower(graph, passes(own, kind, chip))
     report("schedule", 0, 1)
     plan = schedule(lowered, chip)
     placement = place(plan, inputs_in)

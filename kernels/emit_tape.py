@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,12 @@ def elements(shape: Shape, rows: int, cols: int) -> int:
     return (rows if shape in (Shape.FULL, Shape.COL) else 1) * (cols if shape in (Shape.FULL, Shape.ROW) else 1)
 
 
-def allocate(tape: Tape, inputs: Sequence[Shape]) -> Registers:
-    """Assign steps to registers, reusing one after the last step that reads it.
+def allocate(tape: Tape, inputs: Sequence[Shape], wanted: Mapping[int, Shape] | None = None) -> Registers:
+    """Assign steps to registers, reusing one after the last step that reads it; shapes as in `Tape.shapes`.
 
     The tape is finished (`tape.finish`): its results are steps, which write slots of their own and get no register.
     """
-    shapes, last = tape.shapes(inputs), _last_use(tape)
+    shapes, last = tape.shapes(inputs, wanted), _last_use(tape)
     kinds: list[tuple[DType, Shape]] = []
     free: list[int] = []
     register: list[int] = []
@@ -78,6 +78,7 @@ class TapeSite:
     registers: Registers
     slots: Sequence[int]
     into: Mapping[int, Array | int]  # steps that write a given slot (an array over tiles) instead of a register
+    wanted: Mapping[int, Shape] = field(default_factory=dict)  # how those steps' values must meet the tile
 
     def slot(self, source: Source) -> Array | int:
         """Return the slot of a source that is not a number."""
@@ -91,26 +92,23 @@ def emit_steps(
     builder: Builder, tape: Tape, site: TapeSite, order: Array, pe: Array, rows: Array, cols: Array
 ) -> None:
     """Add the commands of every step for every tile; `order` gains 1/1024 a step."""
-    shapes = tape.shapes(site.shapes)
+    shapes = tape.shapes(site.shapes, site.wanted)
     for index, step in enumerate(tape.steps):
         flags, slots, number = _sources(step, shapes, site)
-        fold = REDUCTION_NAMES.index(step.reduction) if step.folds else FUNCTION_NAMES.index(step.function)
-        met = _operand_shape(step, shapes, site.shapes) if step.folds else shapes[index]
+        names = REDUCTION_NAMES if step.folds else FUNCTION_NAMES
+        down = shapes[index] in (Shape.FULL, Shape.COL)
+        across = flags & 3 in (Shape.FULL, Shape.ROW) if step.folds else shapes[index] in (Shape.FULL, Shape.ROW)
         builder.add(
-            Op.FOLD if step.folds else Op.SIMD, order + index / 1024, pe=pe, fn=fold, flags=flags, dst=site.slot(~index),
-            rows=rows if met in (Shape.FULL, Shape.COL) else 1, cols=cols if met in (Shape.FULL, Shape.ROW) else 1,
-            imm=number, **slots,
+            Op.FOLD if step.folds else Op.SIMD, order + index / 1024, pe=pe, flags=flags, dst=site.slot(~index),
+            fn=names.index(step.reduction if step.folds else step.function), rows=rows if down else 1,
+            cols=cols if across else 1, imm=number, **slots,
         )
 
 
-def _operand_shape(step: Step, shapes: Sequence[Shape], inputs: Sequence[Shape]) -> Shape:
-    source = step.sources[0]
-    assert not isinstance(source, float)
-    return shapes[~source] if source < 0 else inputs[source]
-
-
 def _sources(step: Step, shapes: Sequence[Shape], site: TapeSite) -> tuple[int, dict[str, Any], float]:
-    flags, slots, number = 0, {}, 0.0
+    """Return the flags, the slots and the number of a step's sources."""
+    flags, number = 0, 0.0
+    slots: dict[str, Any] = {}
     for index, source in enumerate(step.sources):
         if isinstance(source, float):
             slots[f"src{index}"], number, met = IMMEDIATE, source, Shape.ONE

@@ -95,22 +95,14 @@ class _Emitter:
                  for r, o in zip(tape.results, outputs, strict=True)]
         self.copies = all(plain) and not tape.steps
         self.tape = tape if self.copies else finish(tape, [o.dtype for o in outputs])
-        self.shapes = self._shapes()
-        self.registers = allocate(self.tape, self.shapes)
+        # a copy stores what it loads, so it loads it whole; a tape's last steps spread what is smaller than a tile
+        self.shapes = [Shape.FULL if self.copies else meets(x) for x in inputs]
+        self.out_shapes = [Shape.FULL if self.copies else meets(x) for x in outputs]
+        self.wanted = {} if self.copies else {~int(r): s for r, s in zip(self.tape.results, self.out_shapes, strict=True)}
+        self.registers = allocate(self.tape, self.shapes, self.wanted)
         self.tile = self._tiling()
         text = f"tile={self.tile.rows}x{self.tile.cols}"
         self.build = Builder(chip, kernel, (*inputs, *outputs), text)
-
-    def _shapes(self) -> list[Shape]:
-        """Return how inputs meet tiles; where a result would be smaller than its output, inputs are read whole."""
-        shapes = [meets(x) for x in self.inputs]
-        steps = self.tape.shapes(shapes)
-        self.out_shapes = [meets(x) for x in self.outputs]
-        for result, want in zip(self.tape.results, self.out_shapes, strict=True):
-            got = Shape.ONE if isinstance(result, float) else shapes[result] if result >= 0 else steps[~result]
-            if got != want and not (self.tape.row_wise and want is Shape.COL):
-                return [Shape.FULL] * len(shapes)
-        return shapes
 
     def _held(self) -> list[tuple[int, Shape]]:
         """Return (bytes an element, shape) of all that a tile keeps in local memory, rings counted whole."""
@@ -155,7 +147,7 @@ class _Emitter:
         registers = reserve(self.build, self.registers, tile.rows, tile.cols)
         into = {} if self.copies else {~int(r): self._ring(x, s) for r, x, s in
                                        zip(self.tape.results, self.outputs, self.out_shapes, strict=True)}
-        site = TapeSite(slots, self.shapes, self.registers, registers, into)
+        site = TapeSite(slots, self.shapes, self.registers, registers, into, self.wanted)
         order = self.j * STEP
         emit_steps(self.build, self.tape, site, order + COMPUTE, self.pe, self.n_rows, self.n_cols)
         for index, (result, shape) in enumerate(zip(self.tape.results, self.out_shapes, strict=True)):

@@ -7,7 +7,7 @@ Text form, one step after another: `t0 = mul(x0, x1); t1 = fold_sum(t0); y = mul
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,12 +60,13 @@ class Tape:
                          for i, s in enumerate(self.steps))
         return f"{self.inputs} -> {', '.join(map(_name, self.results))} | {body}"
 
-    def shapes(self, inputs: Sequence[Shape]) -> list[Shape]:
-        """Return how each step's value meets the tile, given the inputs'."""
+    def shapes(self, inputs: Sequence[Shape], wanted: Mapping[int, Shape] | None = None) -> list[Shape]:
+        """Return how each step's value meets the tile, given the inputs'; `wanted` says it of some steps."""
         out: list[Shape] = []
-        for step in self.steps:
-            met = [out[~s] if s < 0 else inputs[s] for s in step.sources if not isinstance(s, float)]
-            out.append(_fold_shape(met) if step.folds else _meet(met))
+        for index, step in enumerate(self.steps):
+            met = [out[~s] if s < 0 else inputs[s] for s in step.sources if isinstance(s, int)]
+            found = _fold_shape(met) if step.folds else _meet(met)
+            out.append((wanted or {}).get(index, found))
         return out
 
     def evaluate(self, inputs: Sequence[Array], kinds: Sequence[DType]) -> list[Array]:

@@ -19,7 +19,10 @@ PLACES = 4096  # places of a kernel; each is a slice
 
 @dataclass(frozen=True)
 class Window:
-    """How a kernel slides over the spatial axes: sizes, steps and padding, a value per axis."""
+    """How a kernel slides over the spatial axes: sizes, steps and padding, a value per axis.
+
+    `after` is what the last position needs; `declared` what the node states, which is less where it rounds up.
+    """
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -27,6 +30,7 @@ class Window:
     before: tuple[int, ...]
     after: tuple[int, ...]
     out: tuple[int, ...]
+    declared: tuple[int, ...]
 
 
 def window(c: Call, kernel: Sequence[int]) -> Window:
@@ -43,6 +47,7 @@ def window(c: Call, kernel: Sequence[int]) -> Window:
         )
     span = [(kernel[a] - 1) * dilations[a] + 1 for a in axes]
     before, after = _pads(c, size, span, strides)
+    declared = tuple(after)
     room = [size[a] + before[a] + after[a] - span[a] for a in axes]
     if c.attr("ceil_mode", 0):
         out = [_ceil_out(room[a], strides[a], size[a] + before[a]) for a in axes]
@@ -51,7 +56,7 @@ def window(c: Call, kernel: Sequence[int]) -> Window:
         out = [r // strides[a] + 1 for a, r in enumerate(room)]
     if min(out) < 1:
         raise UserError(f"{c.op}: kernel {list(kernel)} is larger than {c.type(0)} with its padding")
-    return Window(tuple(kernel), strides, dilations, tuple(before), tuple(after), tuple(out))
+    return Window(tuple(kernel), strides, dilations, tuple(before), tuple(after), tuple(out), declared)
 
 
 def _ceil_out(room: int, stride: int, limit: int) -> int:
@@ -136,14 +141,10 @@ def _average_pool(c: Call) -> str:
 def _counts(c: Call, w: Window) -> np.ndarray:
     """Return how many elements each position averages: padding counts only where the node says so."""
     size, counts = c.type(0).shape[2:], np.ones((), np.int64)
-    declared = list(c.attr("pads", ())) or [0] * (2 * len(size))
     for axis, n in enumerate(size):
         first, last = 0, n
         if c.attr("count_include_pad", 0):
-            first, last = (
-                -w.before[axis],
-                n + (declared[len(size) + axis] if "pads" in c.attrs else w.after[axis]),
-            )
+            first, last = -w.before[axis], n + w.declared[axis]
         start = np.arange(w.out[axis]) * w.strides[axis] - w.before[axis]
         spots = start[:, None] + np.arange(w.kernel[axis]) * w.dilations[axis]
         inside = ((spots >= first) & (spots < last)).sum(axis=1)

@@ -25,8 +25,9 @@ def _expand(
     """Return (code - zero) * scale as [k, n] from codes [n, blocks, bytes]."""
     k, n = shape
     codes = unpack(packed.reshape(n, packed.size // n), bits).reshape(n, scales.size // n, -1)
+    zero: np.ndarray
     if zeros is None:
-        zero = np.float32(1 << (bits - 1))
+        zero = np.asarray(1 << (bits - 1), np.float32)
     elif zeros.dtype == np.uint8:
         zero = unpack(zeros.reshape(n, -1), bits)[:, : codes.shape[1], None].astype(np.float32)
     else:

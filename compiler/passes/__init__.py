@@ -10,12 +10,13 @@ from .maps import Maps
 from .norms import Norms
 from .precision import Precision
 from .rotary import Rotary
+from .strips import Strips
 from .tidy import Fold, Prune
 
 PASSES: dict[str, type[Pass]] = {
     p.__name__.lower(): p
-    for p in (Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Precision, Prune, Rotary)
+    for p in (Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Precision, Prune, Rotary, Strips)
 }
 
 __all__ = ["PASSES", "Bags", "Epilogue", "Fold", "Heads", "Layout", "Legalise", "Maps", "Norms", "Pass", "Precision",
-           "Prune", "Rotary", "Rules"]
+           "Prune", "Rotary", "Rules", "Strips"]

@@ -20,17 +20,12 @@ pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason=f"the model collecti
 
 # model -> the op types that the refusal must name
 UNSUPPORTED = {
-    "deepctr_xdeepfm_dynamo_op20": ["Conv x2"],
-    "genai_llama_int4_cpu": ["com.microsoft::MatMulNBits x11", "com.microsoft::GroupQueryAttention x2"],
-    "genai_qwen3_int4_cpu": ["com.microsoft::MatMulNBits x11", "com.microsoft::GroupQueryAttention x2"],
-    "hf_llama_prefill_dyn_ortcpu": ["com.microsoft::GroupQueryAttention x2"],
-    "hf_mixtral_prefill_dyn": ["Range x1: its limit, %val_287, depends on the data"],
-    "pre_rapidocr_3_10_0_ch_ppocr_mobile_v2_0_cls_mobile": ["Conv x53", "MaxPool x1"],
-    "pre_silero_vad_6_2_3_silero_vad_16k_op15": ["Conv x6"],
+    "hf_mixtral_prefill_dyn": ["Range x1: its limit, %val_287, depends on the data"],  # a token list per expert
 }
 EXECUTED = [
     "deepctr_dcn_legacy_op17",
     "deepctr_deepfm_dynamo_op20",
+    "deepctr_xdeepfm_dynamo_op20",
     "dlrm_dynamo_op20_dense2d",
     "dlrm_legacy_op17_offsets",
     "dlrm_ortquant_qdq_int8",
@@ -40,9 +35,12 @@ EXECUTED = [
     "eb_legacy_op11_sum_offsets",
     "eb_legacy_op17_max_offsets",
     "eb_legacy_op17_sum_offsets",
+    "genai_llama_int4_cpu",
+    "genai_qwen3_int4_cpu",
     "hf_gpt2_prefill_dyn",
     "hf_llama_decode_dyn",
     "hf_llama_prefill_dyn",
+    "hf_llama_prefill_dyn_ortcpu",
     "hf_qwen2_decode_dyn",
     "llama_dynamo_op20_prefill_dyn",
     "llama_dynamo_op20_prefill_fp16",
@@ -53,12 +51,17 @@ EXECUTED = [
     "optimum_llama_past",
     "optimum_phi3_past",
     "pre_magika_0_5_1_model",
+    "pre_rapidocr_3_10_0_ch_ppocr_mobile_v2_0_cls_mobile",
+    "pre_silero_vad_6_2_3_silero_vad_16k_op15",
     "rechub_din",
     "rechub_mmoe",
     "rechub_widedeep",
     "torchrec_dcn_dynamo_op20",
     "torchrec_dot_legacy_op17",
 ]
+# onnxruntime quantised the activations of these to 8 bits (accuracy_level 4); we compute them in fp32, and agree
+# with it to 4e-7 when it does so too
+TOLERANCE = {"genai_llama_int4_cpu": 2e-2, "genai_qwen3_int4_cpu": 2e-2}
 WEIGHTLESS = ["weightless_llama32_1b_decode1024", "weightless_llama3_8b_prefill128"]
 
 
@@ -85,7 +88,7 @@ def test_it_computes_what_onnxruntime_did(model: str) -> None:
     assert list(got) == list(outputs)
     for name, right in outputs.items():
         assert (got[name].shape, got[name].dtype) == (right.shape, right.dtype)
-        tolerance = 5e-3 if right.dtype == np.float16 else 1e-4
+        tolerance = TOLERANCE.get(model, 5e-3 if right.dtype == np.float16 else 1e-4)
         scale = float(np.abs(right.astype(np.float64)).max(initial=1e-9, where=np.isfinite(right)))
         ours = got[name].astype(np.float64)
         if model == "eb_legacy_op17_max_offsets":  # the file says -inf for an empty bag, torch (and we) 0

@@ -1,0 +1,107 @@
+"""Attention a few heads at a time, so that the scores stay in SRAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mtia_emu.types import TensorType
+from mtia_emu.units.simd import FUNCTIONS
+
+from ..build import Builder
+from ..graph import Match, Node, Rewrite, Skip
+from .base import Rule, Rules, become, building
+
+BETWEEN = ("map", "cast", "softmax", *FUNCTIONS)  # what may stand between the two products of attention
+
+
+@dataclass(frozen=True)
+class Strips(Rules):
+    """Split softmax(q k + mask) v over heads until the scores of a strip take at most `max_bytes`; 0 splits nothing."""
+
+    max_bytes: int = 0
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return (self._split,) if self.max_bytes > 0 else ()
+
+    def _split(self, node: Node, match: Match) -> Rewrite | Skip | None:
+        chain = _chain(node, match)
+        if chain is None:
+            return None
+        heads = chain[0].type.shape[1]
+        most = max(n.type.bytes for n in chain)
+        strips = next((s for s in range(1, heads + 1) if heads % s == 0 and most <= self.max_bytes * s), heads)
+        if strips == 1:
+            return Skip(f"the scores take {most} bytes, {self.max_bytes} are allowed" if heads > 1 else "one head")
+        b = building(node, match)
+        parts = [_strip(b, match, chain, node, i, heads // strips) for i in range(strips)]
+        return become(node, b, b.add("concat", *parts, axis=1))
+
+
+def _chain(node: Node, match: Match) -> list[Node] | None:
+    """Return the nodes from the scores' product to the probabilities that `node` multiplies by the values."""
+    if node.op != "matmul" or node.type.rank != 4 or len(node.inputs) != 2:
+        return None
+    chain: list[Node] = []
+    value = node.inputs[0]
+    while True:
+        maker = match.producer(value)
+        if maker is None or maker.type.rank != 4 or match.only_user(value) is None:
+            return None
+        chain.append(maker)
+        if maker.op == "matmul":
+            break
+        if maker.op == "reshape" and not _keeps_heads(maker, match):
+            return None
+        if maker.op not in ("reshape", *BETWEEN):
+            return None
+        if maker.op == "softmax" and maker.attrs["axis"] != 3:
+            return None
+        value = _main(maker, match)
+    if not any(n.op == "softmax" for n in chain) or match.type_of(chain[-1].inputs[1]).rank != 4:
+        return None
+    return chain[::-1]
+
+
+def _main(node: Node, match: Match) -> str:
+    """Return the operand of an elementwise node that is as large as its result and made by a node."""
+    same = [v for v in node.inputs if v and match.type_of(v).shape == node.type.shape and match.producer(v) is not None]
+    return same[0] if same else node.inputs[0]
+
+
+def _keeps_heads(node: Node, match: Match) -> bool:
+    """Return whether a reshape only regroups heads and rows: [b, g, r*m, k] and [b, g*r, m, k]."""
+    before, after = match.type_of(node.inputs[0]).shape, node.type.shape
+    if len(before) != 4 or (before[0], before[3]) != (after[0], after[3]):
+        return False
+    return before[1] % after[1] == 0 or after[1] % before[1] == 0
+
+
+def _strip(b: Builder, match: Match, chain: list[Node], last: Node, index: int, width: int) -> str:
+    """Return the attention of one strip: heads index * width and on, `width` of them, of the scores' product."""
+    scores = chain[0]
+    heads = scores.type.shape[1]
+    left, right, *extras = scores.inputs
+    value = b.add("matmul", _heads(b, left, heads, index, width), _heads(b, right, heads, index, width), *extras,
+                  **scores.attrs)
+    old = scores.output
+    for node in chain[1:]:
+        inputs = [value if v == old else _heads(b, v, node.type.shape[1], index, width * node.type.shape[1] // heads)
+                  for v in node.inputs]
+        if node.op == "reshape":
+            shape = node.type.shape
+            value = b.add("reshape", value, shape=(shape[0], shape[1] * width // heads, *shape[2:]))
+        else:
+            value = b.add(node.op, *inputs, **node.attrs)
+        old = node.output
+    return b.add("matmul", value, _heads(b, last.inputs[1], heads, index, width), **last.attrs)
+
+
+def _heads(b: Builder, value: str, heads: int, index: int, width: int) -> str:
+    """Return the heads of a strip; what is broadcast over heads stays whole."""
+    kind: TensorType = b.type_of(value)
+    if kind.rank < 4 or kind.shape[1] == 1 or kind.shape[1] != heads:
+        return value
+    starts = (0, index * width, 0, 0)
+    ends = (kind.shape[0], (index + 1) * width, *kind.shape[2:])
+    return b.add("slice", value, starts=starts, ends=ends, steps=(1, 1, 1, 1), fold=False)
