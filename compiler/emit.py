@@ -10,7 +10,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.isa import Binding, Block, Launch, Operand, Program
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
-from mtia_emu.kernels.matmul import emit_matmul
+from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
 from mtia_emu.kernels.matmul_plan import Problem, plan_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
@@ -91,11 +91,11 @@ def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands) -> Block
 
 def _matmul(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     a, b, *extras = inputs
+    tape = parse(p["epilogue"]) if p["epilogue"] else None
     problem = Problem(
         p["batch"], p["m"], p["k"], p["n"], a.dtype, b.dtype, outputs[0].dtype, a.space, b.space,
-        b_batched=len(b.shape) > 2,
+        b_batched=len(b.shape) > 2, epilogue_bytes=epilogue_bytes(tape, extras),
     )
-    tape = parse(p["epilogue"]) if p["epilogue"] else None
     return emit_matmul(plan_matmul(problem, chip), a, b, outputs[0], tape, extras)
 
 

@@ -18,7 +18,7 @@ from .check import check
 from .emit import emit
 from .frontend import load
 from .graph import Graph
-from .passes import Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Pass, Precision, Prune, Rotary, Strips
+from .passes import Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Pass, Precision, Prune, Rotary, Strips, Tails
 from .passes.precision import own_dtype
 from .place import place
 from .schedule import Schedule, schedule
@@ -40,6 +40,7 @@ def passes(own: DType, to: DType, chip: Chip) -> tuple[Pass, ...]:
         *([Precision(own.name, to.name)] if own != to else []),
         Fold(),  # casts that precision made needless
         Maps(),  # after all that matches single ops
+        Tails(),
         Strips(chip.sram.bytes // 8),  # after maps: a strip's chain is as short as it gets
         Layout(),  # last: fold would undo the views of stored weights
         Prune(),

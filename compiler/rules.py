@@ -12,6 +12,8 @@ from mtia_emu.types import FP32, DType
 from mtia_emu.units.simd import FUNCTIONS
 
 from .graph import Node
+from .ops.base import broadcast
+from .ops.matmul_map import epilogue
 from .schedule import Schedule
 from .views import View, packed
 
@@ -240,59 +242,55 @@ def _rotary(plan: Schedule, node: Node) -> list[View]:
 
 
 def _matmul(plan: Schedule, node: Node) -> list[View]:
-    """Products: batches that only the left side has become rows; what is left is expanded."""
-    a, b = (plan.values[v] for v in node.inputs[:2])
+    """A product with scale, bias and activation, all of them in the epilogue."""
     extras = {name: plan.values[v] for name, v in zip(("bias", "scale"), node.inputs[2:], strict=False) if v}
-    out = _out(plan, node)
-    shape, target = node.type.shape, out
-    m, k, n = shape[-2], a.shape[-1], shape[-1]
-    batch = math.prod(shape[:-2])
-    if 0 in (*shape, k):
+    activation = str(node.attrs.get("activation", "none"))
+    tape: Tape | None = None
+    if extras or activation != "none":
+        tape = epilogue(("scale" in extras, "bias" in extras), activation)
+    edges = [extras[name] for name in ("scale", "bias") if name in extras]
+    return _product(plan, node, edges, tape)
+
+
+def _matmul_map(plan: Schedule, node: Node) -> list[View]:
+    """A product whose result, in another shape, goes through a tape together with other tensors."""
+    return _product(plan, node, [plan.values[v] for v in node.inputs[2:]], parse(str(node.attrs["tape"])))
+
+
+def _product(plan: Schedule, node: Node, extras: list[View], tape: Tape | None) -> list[View]:
+    """Schedule a product: batches that only the left side has become rows; what is left is expanded."""
+    a, b = (plan.values[v] for v in node.inputs[:2])
+    lead = broadcast([a.shape[:-2], b.shape[:-2]])
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    batch = math.prod(lead)
+    if 0 in (*node.type.shape, k):
         return _scalar(plan, node)
+    a = a.expand((*lead, m, k))
     if math.prod(b.shape[:-2]) == 1:
-        flat = a.expand((*shape[:-2], m, k)).reshape((batch * m, k))
-        flat = flat or plan.packed(node, a.expand((*shape[:-2], m, k))).reshape((batch * m, k))
+        flat = a.reshape((batch * m, k)) or plan.packed(node, a).reshape((batch * m, k))
         right = b.reshape((k, n))
         assert flat is not None and right is not None
         a, b, batch, m = flat, right, 1, batch * m
-        target = View(out.buffer, out.dtype, (m, n), (n, 1), 0)
     else:
-        a, b = a.expand((*shape[:-2], *a.shape[-2:])), b.expand((*shape[:-2], *b.shape[-2:]))
-    edges, tape = _epilogue(plan, node, extras, (batch * m, n))
+        b = b.expand((*lead, k, n))
+    out = _out(plan, node)
+    edges = [_edge(plan, node, x.expand(node.type.shape), (batch * m, n)) for x in extras]
+    target = View(out.buffer, out.dtype, (batch * m, n), (n, 1), 0)
     plan.step(node, "matmul", [a, b, *edges], [target], batch=batch, m=m, k=k, n=n, epilogue=str(tape) if tape else "")
     return [out]
 
 
-def _epilogue(
-    plan: Schedule, node: Node, extras: dict[str, View], shape: tuple[int, int]
-) -> tuple[list[View], Tape | None]:
-    """Return the epilogue of a product, activation(x * scale + bias), and the rows or columns that it reads."""
-    activation = str(node.attrs.get("activation", "none"))
-    if not extras and activation == "none":
-        return [], None
-    tape, edges = TapeBuilder(1 + len(extras)), []
-    value = 0
-    for name, function in (("scale", "mul"), ("bias", "add")):
-        if name in extras:
-            edges.append(_edge(plan, node, extras[name], shape))
-            value = tape.call(function, value, len(edges))
-    if activation != "none":
-        value = tape.call(activation, value)
-    return edges, tape.done(value)
-
-
-def _edge(plan: Schedule, node: Node, view: View, shape: tuple[int, int]) -> View:
-    """Return a bias or scale as one row [1, n] or one column [rows, 1] of the flattened result."""
+def _edge(plan: Schedule, node: Node, full: View, shape: tuple[int, int]) -> View:
+    """Return an operand of an epilogue as one row [1, n], one column [rows, 1], or whole with n columns."""
     rows, n = shape
-    full = view.expand(node.type.shape)
     if all(s == 0 or d == 1 for s, d in zip(full.strides[:-1], full.shape[:-1], strict=True)):
-        return View(view.buffer, view.dtype, (1, n), (0, full.strides[-1]), view.offset)
+        return View(full.buffer, full.dtype, (1, n), (0, full.strides[-1]), full.offset)
     if full.strides[-1] == 0 or full.shape[-1] == 1:
         column = full.slice([0] * len(full.shape), (*full.shape[:-1], 1), [1] * len(full.shape))
         flat = column.reshape((rows, 1)) or plan.packed(node, column).reshape((rows, 1))
         assert flat is not None
         return flat
-    raise UserError(f"{node.name}: a bias or scale of a fused product is a row or a column, not {view.type}")
+    return full.reshape((rows, n)) or full
 
 
 def _gather(plan: Schedule, node: Node) -> list[View]:
@@ -325,5 +323,5 @@ def _embedding_bag(plan: Schedule, node: Node) -> list[View]:
 RULES: dict[str, Rule] = {
     "map": _map, "cast": _cast, "reshape": _reshape, "transpose": _transpose, "expand": _expand, "slice": _slice,
     "concat": _concat, "pad": _pad, "tile": _tile, "softmax": _softmax, "log_softmax": _softmax, "rmsnorm": _norm,
-    "layernorm": _norm, "rotary": _rotary, "matmul": _matmul, "gather": _gather, "embedding_bag": _embedding_bag,
+    "layernorm": _norm, "rotary": _rotary, "matmul": _matmul, "matmul_map": _matmul_map, "gather": _gather, "embedding_bag": _embedding_bag,
 } | {f"reduce_{kind}": _reduce for kind in ("sum", "mean", "max", "min", "prod")}

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.isa import FIRST, VECTOR, Block, Cast, Op, Operand, Shape
+from mtia_emu.types import FP32
 
-from .builder import Builder
-from .emit_tape import TapeSite, allocate, emit_steps, reserve
+from .builder import LINE, Builder, round_up
+from .emit_tape import TapeSite, allocate, elements, emit_steps, reserve
 from .matmul_plan import RINGS, Plan, stage_bytes
 from .tape import Tape, finish
 
@@ -34,9 +35,27 @@ def emit_matmul(
 
     a is [.., m, k], b [.., k, n], out [.., m, n], each seen as a matrix with its batches down the rows. The matrix
     unit keeps both operands k innermost: b is best in memory as [n, k], a b stored [k, n] is turned. The epilogue
-    tape takes the accumulated tile as x0 and the extras as x1, x2, ...: [1, n] rows or [batch * m, 1] columns.
+    tape takes the accumulated tile as x0 and the extras as x1, x2, ...: rows [1, n], columns [batch * m, 1] or whole
+    views of batch * m rows and n columns.
     """
     return _Emitter(plan, a, b, out, finish(epilogue or Tape(1, (), (0,)), [out.dtype]), tuple(extras)).block()
+
+
+def epilogue_bytes(tape: Tape | None, extras: Sequence[Operand]) -> int:
+    """Return the local memory that an epilogue takes for each element of an output tile, its result aside."""
+    if tape is None:
+        return 0
+    shapes = [Shape.FULL, *(_meets(x) for x in extras)]
+    registers = allocate(finish(tape, [FP32]), shapes)
+    whole = sum(kind.bytes for kind, shape in registers.kinds if shape is Shape.FULL)
+    return whole + sum(RINGS * x.dtype.bytes for x, s in zip(extras, shapes[1:], strict=True) if s is Shape.FULL)
+
+
+def _meets(extra: Operand) -> Shape:
+    """Return how an operand of the epilogue meets the output's tiles."""
+    if extra.rows == 1:
+        return Shape.ROW
+    return Shape.COL if extra.cols == 1 else Shape.FULL
 
 
 class _Emitter:
@@ -76,11 +95,11 @@ class _Emitter:
         self.a_slot = self.build.slot(p.a, t.tm * t.kp, RINGS)
         self.b_slot = self.build.slot(p.b, t.kp * t.tn, RINGS)
         tile = t.tm * t.tn
-        self.accumulators = max(1, min(RINGS, self.plan.chip.pe.reduce.bytes // (4 * tile)))
+        self.accumulators = max(1, min(RINGS, self.plan.chip.pe.reduce.bytes // round_up(4 * tile, LINE)))
         self.acc_slot = self.build.slot(p.accumulator, tile, self.accumulators, accumulator=True)
         self.out_slot = self.build.slot(p.out, tile, RINGS)
-        self.shapes = [Shape.FULL] + [Shape.ROW if x.cols > 1 or self.p.n == 1 and x.rows == 1 else Shape.COL for x in self.extras]
-        edge = [t.tn if s is Shape.ROW else t.tm for s in self.shapes[1:]]
+        self.shapes = [Shape.FULL, *(_meets(x) for x in self.extras)]
+        edge = [elements(s, t.tm, t.tn) for s in self.shapes[1:]]
         self.extra_slots = [self.build.slot(x.dtype, e, RINGS) for x, e in zip(self.extras, edge, strict=True)]
         self.registers = allocate(self.tape, self.shapes)
         self.register_slots = reserve(self.build, self.registers, t.tm, t.tn)
@@ -207,6 +226,8 @@ class _Emitter:
             tile = {"row": 0, "rows": 1, "col": self.n0[at], "cols": self.n[at]}
             if self.shapes[index + 1] is Shape.COL:
                 tile = {"row": row, "rows": self.m[at], "col": 0, "cols": 1}
+            elif self.shapes[index + 1] is Shape.FULL:
+                tile |= {"row": row, "rows": self.m[at]}
             self.build.add(Op.LOAD, step * STEP + EXTRAS, pe=pe, operand=3 + index,
                            dst=self.extra_slots[index] + ordinal % RINGS, **tile)
         out = self.out_slot + ordinal % RINGS

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.chip import Chip
+from mtia_emu.errors import UserError
 from mtia_emu.isa import Cast
 from mtia_emu.types import FP32, INT32, DType
 
@@ -42,6 +43,7 @@ class Problem:
     b_space: str
     a_batched: bool = True
     b_batched: bool = True
+    epilogue_bytes: int = 0  # local memory that the epilogue takes for each element of an output tile
 
     @property
     def accumulator(self) -> DType:
@@ -72,6 +74,8 @@ class Plan:
     def __init__(self, problem: Problem, mapping: Mapping, chip: Chip) -> None:
         self.problem, self.mapping, self.chip = problem, mapping, chip
         p, t = problem, mapping
+        if t.over_rows == t.over_cols == "k":
+            raise UserError(f"mapping {t}: k cannot be split over both rows and columns: partial sums travel one way")
         self.tiles = {"b": p.batch, "m": ceil_div(p.m, t.tm), "n": ceil_div(p.n, t.tn), "k": ceil_div(p.k, t.kp)}
         self.parts = dict.fromkeys("bmnk", 1)
         self.parts[t.over_rows] *= chip.grid.rows
@@ -165,7 +169,7 @@ def _panels(problem: Problem, chip: Chip, mapping: Mapping) -> Iterator[Mapping]
 def _panel(problem: Problem, mapping: Mapping, chip: Chip) -> int:
     """Return the longest k panel that local memory holds twice beside the output tiles, 0 where none does."""
     parts = (chip.grid.rows if mapping.over_rows == "k" else 1) * (chip.grid.cols if mapping.over_cols == "k" else 1)
-    spare = chip.pe.local.bytes * 3 // 4 - RINGS * mapping.tm * mapping.tn * (4 + problem.out.bytes)
+    spare = chip.pe.local.bytes * 3 // 4 - mapping.tm * mapping.tn * (RINGS * problem.out.bytes + problem.epilogue_bytes)
     per_k = RINGS * (mapping.tm * problem.a.bytes + mapping.tn * problem.b.bytes)
     step = chip.pe.matrix.lanes(problem.a.name) if chip.pe.matrix.supports(problem.a.name) else 1
     longest = spare // per_k // step * step

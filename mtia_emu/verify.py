@@ -278,7 +278,7 @@ class _Commands:
         self._refuse(c["fn"] >= len(FUNCTION_NAMES), at, f"unknown function; right: 0 to {len(FUNCTION_NAMES) - 1}")
         arity = np.array([f.arity for f in FUNCTIONS.values()])[c["fn"]]
         for i, name in enumerate(_SLOT_FIELDS[1:]):
-            self._refuse((c[name] == NO_SLOT) == (i < arity), at, f"the function takes {arity[0]} operands")
+            self._refuse((c[name] == NO_SLOT) == (i < arity), at, "the function takes more or fewer operands")
             self._source(at, c, i, name)
         self._refuse(c["flags"] >> 6 > 0, at, "unknown flags")
         self._held(at, c["dst"], c["rows"] * c["cols"])

@@ -74,7 +74,7 @@ def _unroll(
             importer.builder.constant(np.asarray(going)),
         ]
         inner.values.update(zip([i.name for i in body.input], [*step, *carried], strict=True))
-        results = importer.graph(body, inner)
+        results = _iteration(importer, body, inner, why)
         going = _scalar(importer, results[0])
         if going is None:
             raise Unsupported(f"its condition depends on the data, and it is no embedding bag: {why}")
@@ -83,6 +83,18 @@ def _unroll(
             scan.append(importer.tensor(value))
         count += 1
     return [*carried, *(_stack(importer, scan) for scan in scans)]
+
+
+def _iteration(importer: Importer, body: Any, inner: Scope, why: str) -> list[Value]:
+    """Return the results of one iteration; raise `Unsupported` for the first node in it that has none."""
+    before = len(importer.failures)
+    results = importer.graph(body, inner)
+    if len(importer.failures) > before:
+        first = importer.failures[before]
+        del importer.failures[before:]
+        fault = f"{first.op} {first.node} in it fails: {first.reason}"
+        raise Unsupported(f"it is no embedding bag ({why}), and {fault}")
+    return results
 
 
 def _stack(importer: Importer, parts: list[str]) -> str:

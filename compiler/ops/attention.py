@@ -48,7 +48,7 @@ def attend(
     bias: str = "",
     softcap: float = 0.0,
 ) -> str:
-    """Return softmax(q @ k^T * scale + bias) @ v of q[b,h,s,d] and k, v[b,g,t,d]: heads share keys in groups."""
+    """Return softmax(q @ k^T * scale + bias) @ v of q[b,h,s,d], k, v[b,g,t,d]: heads share keys by groups."""
     b, h, s, d = c.type(q).shape
     groups, t = c.type(k).shape[1:3]
     if groups < 1 or h % groups or c.type(v).shape[:3] != (b, groups, t):

@@ -21,7 +21,7 @@ PLACES = 4096  # places of a kernel; each is a slice
 class Window:
     """How a kernel slides over the spatial axes: sizes, steps and padding, a value per axis.
 
-    `after` is what the last position needs; `declared` what the node states, which is less where it rounds up.
+    `after` is what the last position needs; `declared` what the node states, less where it rounds up.
     """
 
     kernel: tuple[int, ...]

@@ -11,12 +11,13 @@ from .norms import Norms
 from .precision import Precision
 from .rotary import Rotary
 from .strips import Strips
+from .tails import Tails
 from .tidy import Fold, Prune
 
 PASSES: dict[str, type[Pass]] = {
     p.__name__.lower(): p
-    for p in (Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Precision, Prune, Rotary, Strips)
+    for p in (Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Precision, Prune, Rotary, Strips, Tails)
 }
 
 __all__ = ["PASSES", "Bags", "Epilogue", "Fold", "Heads", "Layout", "Legalise", "Maps", "Norms", "Pass", "Precision",
-           "Prune", "Rotary", "Rules", "Strips"]
+           "Prune", "Rotary", "Rules", "Strips", "Tails"]

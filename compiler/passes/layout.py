@@ -23,7 +23,7 @@ class Layout(Rules):
 
 
 def _weight(node: Node, match: Match) -> Rewrite | Skip | None:
-    if node.op != "matmul" or (const := match.const(node.inputs[1])) is None:
+    if node.op not in ("matmul", "matmul_map") or (const := match.const(node.inputs[1])) is None:
         return None
     name = node.inputs[1]
     if len(match.users(name)) > 1:
@@ -34,7 +34,7 @@ def _weight(node: Node, match: Match) -> Rewrite | Skip | None:
     b = building(node, match)
     stored = b.put(b.fresh(f"{name}.kn"), Const(TensorType(const.type.dtype, shape), _turned(const, name, perm)))
     view = b.add("transpose", stored, perm=perm, fold=False)
-    return become(node, b, b.add("matmul", node.inputs[0], view, *node.inputs[2:], fold=False, **node.attrs))
+    return become(node, b, b.add(node.op, node.inputs[0], view, *node.inputs[2:], fold=False, **node.attrs))
 
 
 def _turned(const: Const, name: str, perm: tuple[int, ...]) -> np.ndarray | Callable[[], np.ndarray] | None:

@@ -28,7 +28,7 @@ class Strips(Rules):
         chain = _chain(node, match)
         if chain is None:
             return None
-        heads = chain[0].type.shape[1]
+        heads = match.type_of(chain[0].inputs[0]).shape[1]
         most = max(n.type.bytes for n in chain)
         strips = next((s for s in range(1, heads + 1) if heads % s == 0 and most <= self.max_bytes * s), heads)
         if strips == 1:
@@ -49,7 +49,7 @@ def _chain(node: Node, match: Match) -> list[Node] | None:
         if maker is None or maker.type.rank != 4 or match.only_user(value) is None:
             return None
         chain.append(maker)
-        if maker.op == "matmul":
+        if maker.op in ("matmul", "matmul_map"):
             break
         if maker.op == "reshape" and not _keeps_heads(maker, match):
             return None
@@ -58,9 +58,11 @@ def _chain(node: Node, match: Match) -> list[Node] | None:
         if maker.op == "softmax" and maker.attrs["axis"] != 3:
             return None
         value = _main(maker, match)
-    if not any(n.op == "softmax" for n in chain) or match.type_of(chain[-1].inputs[1]).rank != 4:
+    left, right = (match.type_of(v) for v in chain[-1].inputs[:2])
+    heads = left.shape[1] if left.rank == right.rank == 4 else 0
+    if not heads or heads != right.shape[1] or chain[-1].type.shape[1] % heads:
         return None
-    return chain[::-1]
+    return chain[::-1] if any(n.op == "softmax" for n in chain) else None
 
 
 def _main(node: Node, match: Match) -> str:
@@ -78,23 +80,30 @@ def _keeps_heads(node: Node, match: Match) -> bool:
 
 
 def _strip(b: Builder, match: Match, chain: list[Node], last: Node, index: int, width: int) -> str:
-    """Return the attention of one strip: heads index * width and on, `width` of them, of the scores' product."""
+    """Return the attention of one strip: `width` heads of the scores' product, from index * width on."""
     scores = chain[0]
-    heads = scores.type.shape[1]
-    left, right, *extras = scores.inputs
-    value = b.add("matmul", _heads(b, left, heads, index, width), _heads(b, right, heads, index, width), *extras,
-                  **scores.attrs)
+    heads = match.type_of(scores.inputs[0]).shape[1]
+
+    def part(value: str, of: int) -> str:
+        """Return the strip's share of a value of which the whole has `of` heads."""
+        return _heads(b, value, of, index, width * of // heads)
+
+    def shape(node: Node) -> tuple[int, ...]:
+        whole = node.type.shape
+        return (whole[0], whole[1] * width // heads, *whole[2:])
+
+    extras = [part(v, scores.type.shape[1]) if v else v for v in scores.inputs[2:]]
+    attrs = dict(scores.attrs) | ({"shape": shape(scores)} if scores.op == "matmul_map" else {})
+    value = b.add(scores.op, part(scores.inputs[0], heads), part(scores.inputs[1], heads), *extras, **attrs)
     old = scores.output
     for node in chain[1:]:
-        inputs = [value if v == old else _heads(b, v, node.type.shape[1], index, width * node.type.shape[1] // heads)
-                  for v in node.inputs]
         if node.op == "reshape":
-            shape = node.type.shape
-            value = b.add("reshape", value, shape=(shape[0], shape[1] * width // heads, *shape[2:]))
+            value = b.add("reshape", value, shape=shape(node))
         else:
+            inputs = [value if v == old else part(v, node.type.shape[1]) for v in node.inputs]
             value = b.add(node.op, *inputs, **node.attrs)
         old = node.output
-    return b.add("matmul", value, _heads(b, last.inputs[1], heads, index, width), **last.attrs)
+    return b.add("matmul", value, part(last.inputs[1], heads), **last.attrs)
 
 
 def _heads(b: Builder, value: str, heads: int, index: int, width: int) -> str:

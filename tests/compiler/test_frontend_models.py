@@ -20,7 +20,8 @@ pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason=f"the model collecti
 
 # model -> the op types that the refusal must name
 UNSUPPORTED = {
-    "hf_mixtral_prefill_dyn": ["Range x1: its limit, %val_287, depends on the data"],  # a token list per expert
+    # a list of tokens per expert, as long as the data say
+    "hf_mixtral_prefill_dyn": ["Range x1: its limit, %val_287, depends on the data"],
 }
 EXECUTED = [
     "deepctr_dcn_legacy_op17",
@@ -59,7 +60,7 @@ EXECUTED = [
     "torchrec_dcn_dynamo_op20",
     "torchrec_dot_legacy_op17",
 ]
-# onnxruntime quantised the activations of these to 8 bits (accuracy_level 4); we compute them in fp32, and agree
+# onnxruntime quantised the activations of these to 8 bits (accuracy_level 4); we compute in fp32, and agree
 # with it to 4e-7 when it does so too
 TOLERANCE = {"genai_llama_int4_cpu": 2e-2, "genai_qwen3_int4_cpu": 2e-2}
 WEIGHTLESS = ["weightless_llama32_1b_decode1024", "weightless_llama3_8b_prefill128"]
@@ -132,6 +133,13 @@ def test_weightless_graphs_load_fast_and_static(model: str) -> None:
     absent = [c for c in graph.consts.values() if not c.present]
     assert sum(c.type.bytes for c in absent) > 2e9
     assert text.dump(text.parse(text.dump(graph))).count("\n") == text.dump(graph).count("\n")
+
+
+def test_a_model_without_samples_loads_by_its_dimensions() -> None:
+    dims = {"batch_size": 1, "sequence_length": 3, "past_sequence_length": 5, "total_sequence_length": 8}
+    graph = load(MODELS / "genai_llama_fp16_cuda" / "model.onnx", {**dims, "kv_cache_dim": 16})
+    check(graph)
+    assert str(graph.type_of("present.0.key")) == "fp16[1,2,8,16]"
 
 
 def test_every_model_is_listed() -> None:
