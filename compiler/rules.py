@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mtia_emu.errors import UserError
 from mtia_emu.kernels.tape import Step as TapeStep
-from mtia_emu.kernels.tape import Tape, TapeBuilder, parse
+from mtia_emu.kernels.tape import Tape, TapeBuilder, inline, parse
 from mtia_emu.types import FP32, DType
 from mtia_emu.units.simd import FUNCTIONS
 
@@ -44,10 +44,21 @@ def _scalar(plan: Schedule, node: Node) -> list[View]:
     return outs
 
 
+def _numbers(plan: Schedule, values: Sequence[str], first: int) -> dict[int, float]:
+    """Return the operands that are float constants of one number, by tape input; values[i] is input first + i."""
+    found = {}
+    for index, value in enumerate(values, first):
+        const = plan.graph.const(value)
+        if const is not None and const.type.size == 1 and const.type.dtype.is_float and const.present:
+            found[index] = float(const.array(value).reshape(-1)[0])
+    return found
+
+
 def _run_map(plan: Schedule, node: Node, tape: Tape, inputs: list[View]) -> list[View]:
-    """Schedule an elementwise tape over the result's shape."""
+    """Schedule an elementwise tape over the result's shape; constant numbers go into its commands."""
     out = _out(plan, node)
-    views = [x.expand(out.shape) for x in inputs]
+    tape, left = inline(tape, _numbers(plan, [v for v in node.inputs if v], 0))
+    views = [inputs[i].expand(out.shape) for i in left]
     plan.step(node, "map", views, [out], tape=str(tape))
     return [out]
 
@@ -243,7 +254,7 @@ def _rotary(plan: Schedule, node: Node) -> list[View]:
 
 def _matmul(plan: Schedule, node: Node) -> list[View]:
     """A product with scale, bias and activation, all of them in the epilogue."""
-    extras = {name: plan.values[v] for name, v in zip(("bias", "scale"), node.inputs[2:], strict=False) if v}
+    extras = {name: v for name, v in zip(("bias", "scale"), node.inputs[2:], strict=False) if v}
     activation = str(node.attrs.get("activation", "none"))
     tape: Tape | None = None
     if extras or activation != "none":
@@ -254,11 +265,14 @@ def _matmul(plan: Schedule, node: Node) -> list[View]:
 
 def _matmul_map(plan: Schedule, node: Node) -> list[View]:
     """A product whose result, in another shape, goes through a tape together with other tensors."""
-    return _product(plan, node, [plan.values[v] for v in node.inputs[2:]], parse(str(node.attrs["tape"])))
+    return _product(plan, node, list(node.inputs[2:]), parse(str(node.attrs["tape"])))
 
 
-def _product(plan: Schedule, node: Node, extras: list[View], tape: Tape | None) -> list[View]:
+def _product(plan: Schedule, node: Node, extras: list[str], tape: Tape | None) -> list[View]:
     """Schedule a product: batches that only the left side has become rows; what is left is expanded."""
+    if tape is not None:
+        tape, left = inline(tape, _numbers(plan, extras, 1))
+        extras = [extras[i - 1] for i in left if i > 0]
     a, b = (plan.values[v] for v in node.inputs[:2])
     lead = broadcast([a.shape[:-2], b.shape[:-2]])
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
@@ -274,7 +288,7 @@ def _product(plan: Schedule, node: Node, extras: list[View], tape: Tape | None) 
     else:
         b = b.expand((*lead, k, n))
     out = _out(plan, node)
-    edges = [_edge(plan, node, x.expand(node.type.shape), (batch * m, n)) for x in extras]
+    edges = [_edge(plan, node, plan.values[v].expand(node.type.shape), (batch * m, n)) for v in extras]
     target = View(out.buffer, out.dtype, (batch * m, n), (n, 1), 0)
     plan.step(node, "matmul", [a, b, *edges], [target], batch=batch, m=m, k=k, n=n, epilogue=str(tape) if tape else "")
     return [out]

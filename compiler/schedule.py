@@ -7,7 +7,7 @@ stand for is copied. The rule of each op is in `rules.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mtia_emu.chip import Chip
@@ -16,6 +16,9 @@ from mtia_emu.types import TensorType, Work
 from .graph import Graph, Node
 from .ops import work
 from .views import View, whole
+
+PINNED_SHARE = 16  # a constant is pinned when it takes at most one part in so many of SRAM
+LEAST_PINNED = 4096  # bytes; a launch to copy less costs more than reading it from DRAM again
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,27 @@ def schedule(graph: Graph, chip: Chip) -> Schedule:
             plan.works.append(count)
     for name in graph.outputs:
         plan.outputs[name] = _output(plan, name)
+    _pin_constants(plan)
     return plan
+
+
+def _pin_constants(plan: Schedule) -> None:
+    """Copy small constants that several steps read (masks, angles) to a temporary first: it finds room in SRAM."""
+    uses: dict[str, int] = {}
+    for step in plan.steps:
+        for name in {v.buffer for v in step.inputs}:
+            uses[name] = uses.get(name, 0) + 1
+    pinned: dict[str, str] = {}
+    copies = []
+    for name, count in uses.items():
+        buffer = plan.buffers[name]
+        if buffer.role != "const" or count < 2 or not LEAST_PINNED <= buffer.type.bytes <= plan.chip.sram.bytes // PINNED_SHARE:
+            continue
+        copy = plan.buffer(f"{name}.pinned", buffer.type)
+        pinned[name] = copy.buffer
+        copies.append(Step(f"{name}.pinned", "copy", "copy", (whole(name, buffer.type),), (copy,)))
+    plan.steps = copies + [replace(s, inputs=tuple(replace(v, buffer=pinned.get(v.buffer, v.buffer)) for v in s.inputs))
+                           for s in plan.steps]
 
 
 def _output(plan: Schedule, name: str) -> View:

@@ -101,6 +101,33 @@ def finish(tape: Tape, kinds: Sequence[DType]) -> Tape:
     return Tape(tape.inputs, tuple(steps), tuple(~r for r in results))
 
 
+def inline(tape: Tape, numbers: Mapping[int, float]) -> tuple[Tape, list[int]]:
+    """Return the tape with inputs replaced by numbers, and the inputs that are left.
+
+    A command holds one number: of several that one step would read, only the first is put in.
+    """
+    wanted = dict(numbers)
+    for step in tape.steps:
+        for source in [s for s in step.sources if not isinstance(s, float) and s in wanted][1 if _free(step) else 0 :]:
+            wanted.pop(int(source), None)
+    for result in tape.results:
+        wanted.pop(int(result), None)
+    left = [i for i in range(tape.inputs) if i not in wanted]
+
+    def placed(source: Source) -> Source:
+        if isinstance(source, float) or source < 0:
+            return source
+        return wanted[source] if source in wanted else left.index(source)
+
+    steps = tuple(replace(s, sources=tuple(map(placed, s.sources))) for s in tape.steps)
+    return Tape(len(left), steps, tuple(map(placed, tape.results))), left
+
+
+def _free(step: Step) -> bool:
+    """Return whether a step reads no number yet, and is not a fold of one."""
+    return not step.folds and not any(isinstance(s, float) for s in step.sources)
+
+
 def _is_read(tape: Tape, source: Source) -> bool:
     return any(source in s.sources for s in tape.steps) or tape.results.count(source) > 1
 

@@ -15,7 +15,7 @@ from mtia_emu.engine.events import events
 from mtia_emu.errors import UserError
 from mtia_emu.isa import Block, Operand
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.matmul import emit_matmul
+from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem, plan_matmul
 from mtia_emu.kernels.tape import Tape, TapeBuilder
 from mtia_emu.numerics import tile_matmul
@@ -110,6 +110,7 @@ def check(plan: Plan, *, turned: bool = False, name: str = "", seed: int = 0) ->
 def test_the_planned_product_is_right(chip: Chip, p: Problem, turned: bool, name: str, seed: int) -> None:
     if not p.a.is_float and "silu" in name:
         name = ""
+    p = replace(p, epilogue_bytes=epilogue_bytes(*epilogue(name, p)))
     check(plan_matmul(p, chip), turned=turned, name=name, seed=seed)
 
 
