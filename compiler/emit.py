@@ -15,7 +15,7 @@ from mtia_emu.kernels.matmul_plan import Problem, plan_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
 from mtia_emu.kernels.tape import Tape, parse
-from mtia_emu.types import TensorType
+from mtia_emu.types import TensorType, Work
 
 from .place import Placement
 from .schedule import Schedule, Step
@@ -27,10 +27,11 @@ Operands = list[Operand]
 
 def emit(
     plan: Schedule, placement: Placement, *, name: str, source: str, dtype: str, dims: Mapping[str, int],
-    model_types: Mapping[str, TensorType], notes: tuple[str, ...] = (),
+    model_types: Mapping[str, TensorType], works: tuple[Work, ...] = (), notes: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Program:
-    """Return the program of a placed schedule; `model_types` are inputs and outputs as the model's user sees them."""
+    """Return the program of a placed schedule; `model_types` are inputs and outputs as the model's user
+    sees them; `works` is what any other machine would have to do."""
     blocks: dict[Any, int] = {}
     table: list[Block] = []
     launches = []
@@ -53,7 +54,7 @@ def emit(
         tuple(bind(value, view) for value, view in plan.outputs.items()),
         tuple(bind(value, plan.values[value]) for value in consts),
         {value: c for value, c in consts.items() if c.present},
-        placement.dram_bytes, placement.sram_bytes, tuple(plan.works), notes,
+        placement.dram_bytes, placement.sram_bytes, works, notes,
     )
 
 
@@ -114,7 +115,8 @@ def _gather(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
 def _embedding_bag(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     table, indices, offsets, *weights = inputs
     return emit_embedding_bag(
-        chip, table, indices, offsets, outputs[0], p["mode"], weights[0] if weights else None, quantised=p["quantised"]
+        chip, table, indices, offsets, outputs[0], p["mode"], weights[0] if weights else None, quantised=p["quantised"],
+        lowest=p["lowest"],
     )
 
 

@@ -11,14 +11,15 @@ from mtia_emu import settings
 from mtia_emu.chip import Chip
 from mtia_emu.errors import UserError
 from mtia_emu.isa import Program
-from mtia_emu.types import DType, dtype
+from mtia_emu.types import DType, Work, dtype
 
 from . import text
 from .check import check
 from .emit import emit
 from .frontend import load
 from .graph import Graph
-from .passes import Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Pass, Precision, Prune, Rotary, Strips, Tails
+from .ops import work
+from .passes import Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Pass, Precision, Prune, Quantise, Rotary, Strips, Tails
 from .passes.precision import own_dtype
 from .place import place
 from .schedule import Schedule, schedule
@@ -26,8 +27,11 @@ from .schedule import Schedule, schedule
 Progress = Callable[[str, int, int], None]
 
 
-def passes(own: DType, to: DType, chip: Chip) -> tuple[Pass, ...]:
-    """Return the default pipeline for a model of floats `own` that runs in `to` on a chip."""
+def passes(own: DType, to: DType, *, int8: bool = False) -> tuple[Pass, ...]:
+    """Return the pipeline for a model of floats `own` that runs in `to`, whatever the machine.
+
+    With `int8` products with weights are quantised.
+    """
     return (
         Legalise(),  # first: the passes below match one spelling
         Fold(),
@@ -41,10 +45,24 @@ def passes(own: DType, to: DType, chip: Chip) -> tuple[Pass, ...]:
         Fold(),  # casts that precision made needless
         Maps(),  # after all that matches single ops
         Tails(),
-        Strips(chip.sram.bytes // 8),  # after maps: a strip's chain is as short as it gets
+        *([Quantise(), Fold()] if int8 else []),  # fold: an activation that several products read is quantised once
+        Prune(),
+    )
+
+
+def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
+    """Return the passes that suit a graph to a chip; other machines are given the graph before them."""
+    return (
+        Strips(chip.sram.bytes // 8),  # after maps and tails: a strip's chain is as short as it gets
         Layout(),  # last: fold would undo the views of stored weights
         Prune(),
     )
+
+
+def works(graph: Graph) -> tuple[Work, ...]:
+    """Return the work of each node that has any, in order."""
+    counts = [work(graph, node) for node in graph.nodes]
+    return tuple(w for w in counts if w.macs or w.flops or w.read_bytes + w.write_bytes)
 
 
 @dataclass(frozen=True)
@@ -69,22 +87,40 @@ def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
     return graph
 
 
-def choose_dtype(own: DType, chip: Chip, wanted: str | None) -> tuple[DType, tuple[str, ...]]:
-    """Return the float type to run in, and a note where it is not the model's own."""
+@dataclass(frozen=True)
+class Format:
+    """The number format that a model runs in: its floats' type, and whether products with weights are in int8."""
+
+    floats: DType
+    int8: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return the dtype that reports show and measure utilization by."""
+        return "int8" if self.int8 else self.floats.name
+
+
+def choose_format(own: DType, chip: Chip, wanted: str | None) -> Format:
+    """Return the format for a model whose own arithmetic is in `own`, with notes where it is another."""
     if not own.is_float:  # a model of integers runs as it is
-        return own, ()
-    if wanted is not None:
-        kind = dtype(wanted)
-        if not kind.is_float:
-            raise UserError(f"--dtype {wanted}: models run in a floating point type (right: fp16, bf16, fp32)")
-    else:
-        kind = chip.nearest_matrix_dtype(own)
+        return Format(own)
+    int8 = wanted == "int8"
+    kind = dtype(wanted) if wanted is not None and not int8 else chip.nearest_matrix_dtype(own)
+    if not kind.is_float or kind.bits < 16:
+        raise UserError(f"--dtype {wanted}: a model runs in fp16, bf16, fp32, or int8 (dynamic quantisation)")
+    if int8 and not chip.pe.matrix.supports("int8"):
+        raise UserError(f"--dtype int8: the matrix unit of {chip.name} has no rate for int8 "
+                        f"(right: {', '.join(chip.pe.matrix.rates)})")
     notes = []
     if kind != own:
         notes.append(f"the model's {own} runs as {kind}")
-    if not chip.pe.matrix.supports(kind.name):
+    if int8:
+        notes.append("products with weights run in int8: a scale a row of activations, found at run time, and a scale a "
+                     "column of weights")
+    elif not chip.pe.matrix.supports(kind.name):
         notes.append(f"the matrix unit of {chip.name} has no rate for {kind}: products run on the SIMD engine")
-    return kind, tuple(notes)
+    return Format(kind, int8, tuple(notes))
 
 
 def compile_graph(
@@ -94,9 +130,11 @@ def compile_graph(
     """Return a graph compiled for a chip."""
     report = progress or (lambda stage, done, total: None)
     own = own_dtype(graph)
-    kind, notes = choose_dtype(own, chip, wanted)
+    form = choose_format(own, chip, wanted)
+    notes = form.notes
     report("lower", 0, 1)
-    lowered = lower(graph, passes(own, kind, chip))
+    fused = lower(graph, passes(own, form.floats, int8=form.int8))
+    lowered = lower(fused, mapping_passes(chip))
     report("schedule", 0, 1)
     plan = schedule(lowered, chip)
     placement = place(plan, inputs_in)
@@ -106,8 +144,8 @@ def compile_graph(
     if placement.spilled:
         notes += (f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM",)
     model_types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-    program = emit(plan, placement, name=name or graph.name, source=source, dtype=kind.name, dims=dims or {}, model_types=model_types,
-                   notes=notes, progress=lambda done, total: report("emit", done, total))
+    program = emit(plan, placement, name=name or graph.name, source=source, dtype=form.name, dims=dims or {},
+                   model_types=model_types, works=works(fused), notes=notes, progress=lambda done, total: report("emit", done, total))
     return Compiled(graph, lowered, plan, program)
 
 

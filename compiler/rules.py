@@ -14,6 +14,7 @@ from mtia_emu.units.simd import FUNCTIONS
 from .graph import Node
 from .ops.base import broadcast
 from .ops.matmul_map import epilogue
+from .ops.quantise_rows import rows_tape
 from .schedule import Schedule
 from .views import View, packed
 
@@ -215,6 +216,13 @@ def _softmax(plan: Schedule, node: Node) -> list[View]:
     return [out] if done else _scalar(plan, node)
 
 
+def _quantise_rows(plan: Schedule, node: Node) -> list[View]:
+    (x,) = _ins(plan, node)
+    out, scale = _out(plan, node), _out(plan, node, 1)
+    done = _rows(plan, node, rows_tape(), [x], [out, _column(scale, x.shape)])
+    return [out, scale] if done else _scalar(plan, node)
+
+
 def _norm(plan: Schedule, node: Node) -> list[View]:
     x, *edges = _ins(plan, node)
     b = TapeBuilder(1 + len(edges))
@@ -330,12 +338,12 @@ def _embedding_bag(plan: Schedule, node: Node) -> list[View]:
     rows = [plan.packed(node, v).reshape((1, v.shape[0])) for v in vectors]
     out = _out(plan, node)
     plan.step(node, "embedding_bag", [table, *rows], [out], mode=str(node.attrs["mode"]),
-              quantised=bool(node.attrs.get("quantised", False)))
+              quantised=bool(node.attrs.get("quantised", False)), lowest=node.attrs.get("empty", "zero") == "lowest")
     return [out]
 
 
 RULES: dict[str, Rule] = {
     "map": _map, "cast": _cast, "reshape": _reshape, "transpose": _transpose, "expand": _expand, "slice": _slice,
-    "concat": _concat, "pad": _pad, "tile": _tile, "softmax": _softmax, "log_softmax": _softmax, "rmsnorm": _norm,
+    "concat": _concat, "pad": _pad, "tile": _tile, "softmax": _softmax, "quantise_rows": _quantise_rows, "log_softmax": _softmax, "rmsnorm": _norm,
     "layernorm": _norm, "rotary": _rotary, "matmul": _matmul, "matmul_map": _matmul_map, "gather": _gather, "embedding_bag": _embedding_bag,
 } | {f"reduce_{kind}": _reduce for kind in ("sum", "mean", "max", "min", "prod")}

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mtia_emu.chip import Chip
-from mtia_emu.types import TensorType, Work
+from mtia_emu.types import TensorType
 
 from .graph import Graph, Node
-from .ops import work
 from .views import View, whole
 
 PINNED_SHARE = 16  # a constant is pinned when it takes at most one part in so many of SRAM
@@ -53,7 +52,6 @@ class Schedule:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     values: dict[str, View] = field(default_factory=dict)
     outputs: dict[str, View] = field(default_factory=dict)
-    works: list[Work] = field(default_factory=list)
 
     def __str__(self) -> str:
         return "\n".join(_lines(self)) + "\n"
@@ -93,9 +91,6 @@ def schedule(graph: Graph, chip: Chip) -> Schedule:
     for node in graph.nodes:
         results = rule_of(node.op)(plan, node)
         plan.values.update(zip(node.outputs, results, strict=True))
-        count = work(graph, node)
-        if count.macs or count.flops or count.read_bytes + count.write_bytes:
-            plan.works.append(count)
     for name in graph.outputs:
         plan.outputs[name] = _output(plan, name)
     _pin_constants(plan)

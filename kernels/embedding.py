@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.chip import Chip
-from mtia_emu.isa import POOL_MODES, Block, Op, Operand
+from mtia_emu.isa import LOWEST, POOL_MODES, QUANTISED, Block, Op, Operand
 from mtia_emu.types import FP32
 
 from .builder import LINE, Builder, NoRoom, ceil_div
@@ -42,13 +42,14 @@ def emit_gather(chip: Chip, x: Operand, indices: Operand, out: Operand) -> Block
 
 def emit_embedding_bag(
     chip: Chip, table: Operand, indices: Operand, offsets: Operand, out: Operand, mode: str,
-    weights: Operand | None = None, *, quantised: bool = False,
+    weights: Operand | None = None, *, quantised: bool = False, lowest: bool = False,
 ) -> Block:
     """Return the block of an embedding bag: out[b] = pool of table[indices[offsets[b] : offsets[b + 1]]].
 
     table is [rows, dim] ([rows, dim + 8] bytes where quantised: dim uint8 values, an fp32 scale and an fp32 offset),
     indices and weights [1, look-ups], offsets [1, bags + 1], out [bags, dim]. Bags are spread over PEs, about equal
-    numbers each; the look-ups of a command are known when it runs, `k` is the mean.
+    numbers each; the look-ups of a command are known when it runs, `k` is the mean. An empty bag gives 0, or -inf where
+    `lowest`.
     """
     bags, dim = out.rows, out.cols
     lookups = indices.cols
@@ -65,7 +66,7 @@ def emit_embedding_bag(
     share = -(-lookups * n // max(bags, 1))
     ring = pooled + j % RINGS
     build.add(Op.POOL, j * 4.0, pe=pe, operand=0, operand2=1, row=row, rows=n, col=0, cols=dim, k=share,
-              fn=POOL_MODES.index(mode), dst=ring, row2=4 if weights else -1, flags=int(quantised))
+              fn=POOL_MODES.index(mode), dst=ring, row2=4 if weights else -1, flags=QUANTISED * quantised | LOWEST * lowest)
     if out.dtype != FP32:
         narrow = build.slot(out.dtype, rows * dim, RINGS) + j % RINGS
         build.add(Op.SIMD, j * 4.0 + 6, pe=pe, fn=0, src0=ring, dst=narrow, rows=n, cols=dim)

@@ -79,6 +79,23 @@ def meets(operand: Operand) -> Shape:
     return {(False, True): Shape.ROW, (True, False): Shape.COL}.get((rows, cols), Shape.ONE)
 
 
+def folded_whole(tape: Tape, inputs: Sequence[Shape]) -> list[Shape]:
+    """Return how inputs meet tiles where those that a fold sees are read over whole rows: a sum counts repeats."""
+    shapes, seen = list(inputs), set[int]()
+    met = tape.shapes(inputs)
+    pending = [s.sources[0] for s in tape.steps if s.folds]
+    while pending:
+        source = pending.pop()
+        if not isinstance(source, int) or source in seen:
+            continue
+        seen.add(source)
+        if source >= 0:
+            shapes[source] = {Shape.COL: Shape.FULL, Shape.ONE: Shape.ROW}.get(shapes[source], shapes[source])
+        elif met[~source] in (Shape.COL, Shape.ONE) and not tape.steps[~source].folds:
+            pending += tape.steps[~source].sources
+    return shapes
+
+
 @dataclass(frozen=True)
 class _Tiling:
     rows: int
@@ -96,7 +113,7 @@ class _Emitter:
         self.copies = all(plain) and not tape.steps
         self.tape = tape if self.copies else finish(tape, [o.dtype for o in outputs])
         # a copy stores what it loads, so it loads it whole; a tape's last steps spread what is smaller than a tile
-        self.shapes = [Shape.FULL if self.copies else meets(x) for x in inputs]
+        self.shapes = [Shape.FULL] * len(inputs) if self.copies else folded_whole(self.tape, [meets(x) for x in inputs])
         self.out_shapes = [Shape.FULL if self.copies else meets(x) for x in outputs]
         self.wanted = {} if self.copies else {~int(r): s for r, s in zip(self.tape.results, self.out_shapes, strict=True)}
         self.registers = allocate(self.tape, self.shapes, self.wanted)

@@ -92,7 +92,7 @@ def finish(tape: Tape, kinds: Sequence[DType]) -> Tape:
     steps, results = list(tape.steps), []
     for source, kind in zip(tape.results, kinds, strict=True):
         own = not isinstance(source, float) and source < 0 and ~source not in results
-        if own and not _is_read(tape, source) or own and steps[~source].to == kind:
+        if own and (steps[~source].to == kind or not _is_read(tape, source) and _narrows(steps[~source].to, kind)):
             steps[~source] = replace(steps[~source], to=kind)
             results.append(~source)
         else:
@@ -126,6 +126,11 @@ def inline(tape: Tape, numbers: Mapping[int, float]) -> tuple[Tape, list[int]]:
 def _free(step: Step) -> bool:
     """Return whether a step reads no number yet, and is not a fold of one."""
     return not step.folds and not any(isinstance(s, float) for s in step.sources)
+
+
+def _narrows(wide: DType, kind: DType) -> bool:
+    """Return whether rounding to `wide` and then to `kind` is rounding to `kind`."""
+    return wide.is_float == kind.is_float and wide.bits >= kind.bits and "bool" not in (wide.name, kind.name)
 
 
 def _is_read(tape: Tape, source: Source) -> bool:

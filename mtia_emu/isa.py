@@ -73,6 +73,8 @@ class Shape(IntEnum):
 
 FIRST = 1  # MATMUL: overwrite the accumulator
 VECTOR = 2  # MATMUL: on the SIMD engine
+QUANTISED = 1  # POOL: rows end in a scale and an offset
+LOWEST = 2  # POOL: an empty bag gives -inf, not 0
 IMMEDIATE = -2  # a SIMD source that is the command's `imm`
 NO_SLOT = -1
 

@@ -11,7 +11,7 @@ import numpy as np
 from .chip import Chip, validate
 from .errors import UserError
 from .isa import (
-    COMMAND, FIRST, FUNCTION_NAMES, IMMEDIATE, NO_SLOT, POOL_MODES, REDUCTION_NAMES, VECTOR, Binding, Block, Cast,
+    COMMAND, FIRST, FUNCTION_NAMES, IMMEDIATE, LOWEST, NO_SLOT, POOL_MODES, QUANTISED, REDUCTION_NAMES, VECTOR, Binding, Block, Cast,
     Op, Operand, Program, Shape, Slot, dump_command, source_shape,
 )
 from .types import DType
@@ -229,12 +229,12 @@ class _Commands:
     def _pool(self, at: Array, c: dict[str, Array]) -> None:
         """A bag's look-ups are known when it runs: the executor refuses what leaves indices, weights or the table."""
         zero, one = np.zeros_like(at), np.ones_like(at)
-        quantised = c["flags"] != 0
+        quantised = (c["flags"] & QUANTISED) > 0
         self._refuse(c["fn"] >= len(POOL_MODES), at, f"unknown mode; right: 0 to {len(POOL_MODES) - 1}")
         self._tile(at, c["operand"], zero, one, zero, c["cols"] + 8 * quantised)
         self._tile(at, zero + 2, zero, one, c["row"], c["rows"] + 1)
         self._tile(at, c["operand2"], zero, one, zero, one)
-        self._refuse((c["k"] < 0) | (c["flags"] > 1) | (c["row2"] < -1), at, "negative look-ups or unknown flags")
+        self._refuse((c["k"] < 0) | (c["flags"] & ~(QUANTISED | LOWEST) > 0) | (c["row2"] < -1), at, "negative look-ups or unknown flags")
         self._integers(at, c["operand2"])
         self._integers(at, zero + 2)
         names = np.array([k.name for k in self.kinds])

@@ -137,7 +137,9 @@ def _legacy(body: Body, inputs: tuple[Value, ...]) -> str:
         )
         operands.append(body.outer(body.source(weights.input[0])))
     _need(builder.type_of(indices).rank == 1, "its indices are not a list")
-    result = builder.add("embedding_bag", *operands, hint="bag", mode=MODES[reduction.op_type])
+    mode = MODES[reduction.op_type]
+    empty = {"empty": "lowest"} if mode == "max" else {}  # the maximum of nothing, as ReduceMax has it
+    result = builder.add("embedding_bag", *operands, hint="bag", mode=mode, **empty)
     return builder.add("reshape", result, shape=_kept(body, reduction, builder.type_of(result).shape))
 
 

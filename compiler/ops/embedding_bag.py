@@ -7,12 +7,13 @@ from itertools import pairwise
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import TensorType
+from mtia_emu.types import FP32, UINT8, TensorType
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, index_dtype, need, register, wide, word
 
 MODES = ("sum", "mean", "max")
+TAIL_BYTES = 8  # a quantised row ends in an fp32 scale and an fp32 offset
 
 
 def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -27,7 +28,17 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     mode = word(attrs, "mode", "", MODES)
     if weights is not None and (weights.shape != indices.shape or mode != "sum"):
         raise UserError(f"weights {weights} must have a value per index {indices}, and mode sum, not {mode}")
-    return (TensorType(table.dtype, (offsets.shape[0] - 1, table.shape[1])),)
+    if not attrs.get("quantised", False):
+        return (TensorType(table.dtype, (offsets.shape[0] - 1, table.shape[1])),)
+    if table.dtype != UINT8 or table.shape[1] <= TAIL_BYTES:
+        raise UserError(f"a quantised table is uint8[rows, dim + {TAIL_BYTES}], not {table}")
+    return (TensorType(FP32, (offsets.shape[0] - 1, table.shape[1] - TAIL_BYTES)),)
+
+
+def unpack(rows: Array) -> Array:
+    """Return quantised rows as fp32: value * scale + offset, the row's last eight bytes being the two."""
+    tail = np.ascontiguousarray(rows[:, -TAIL_BYTES:]).view(np.float32)
+    return rows[:, :-TAIL_BYTES].astype(np.float32) * tail[:, :1] + tail[:, 1:]
 
 
 def rows_of(indices: Array, rows: int, what: str = "index") -> Array:
@@ -53,25 +64,29 @@ def _embedding_bag(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     table, indices, offsets = (array(a) for a in arrays[:3])
     weights = arrays[3] if len(arrays) > 3 else None
     mode = word(attrs, "mode", "", MODES)
-    out = np.zeros((len(offsets) - 1, table.shape[1]), wide(table[:0]).dtype)
+    quantised = bool(attrs.get("quantised", False))
+    values = unpack if quantised else wide
+    kind = values(table[:0]).dtype
+    empty = -np.inf if attrs.get("empty", "zero") == "lowest" else 0.0
+    out = np.full((len(offsets) - 1, values(table[:0]).shape[1]), empty, kind)
     for bag, (start, end) in enumerate(pairwise(offsets.tolist())):
         if not 0 <= start <= end <= len(indices):
             raise UserError(f"bag {bag} is {start} to {end}, outside the {len(indices)} indices")
         if start == end:
             continue
-        rows = wide(table[rows_of(indices[start:end], len(table))])
+        rows = values(table[rows_of(indices[start:end], len(table))])
         if weights is not None:
             rows = rows * wide(weights[start:end])[:, None]
         out[bag] = _pool(rows, mode)
-    return (out.astype(table.dtype),)
+    return (out if quantised else out.astype(table.dtype),)
 
 
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     table, indices, offsets = (need(t) for t in types[:3])
-    rows, dim = table.shape
+    rows, dim = table.shape[0], results[0].shape[1]
     lookups = indices.shape[0]
     weights = types[3] if len(types) > 3 else None
-    read = min(lookups, rows) * dim * table.dtype.bytes + indices.bytes + offsets.bytes
+    read = min(lookups, rows) * table.shape[1] * table.dtype.bytes + indices.bytes + offsets.bytes
     if weights is not None:
         read += weights.bytes
     flops = lookups * dim * (1 if weights is None else 2)
@@ -81,11 +96,12 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
 register(
     Op(
         "embedding_bag",
-        "rows table[indices], pooled from offsets[i] to offsets[i+1], times weights?; an empty bag gives 0",
+        "rows table[indices], pooled from offsets[i] to offsets[i+1], times weights?; an empty bag gives 0, or the lowest number",
         (3, 4),
         _infer,
         _embedding_bag,
         _count,
         ("mode",),
+        ("empty", "quantised"),
     )
 )

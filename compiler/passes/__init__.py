@@ -9,6 +9,7 @@ from .legalise import Legalise
 from .maps import Maps
 from .norms import Norms
 from .precision import Precision
+from .quantise import Quantise
 from .rotary import Rotary
 from .strips import Strips
 from .tails import Tails
@@ -16,8 +17,8 @@ from .tidy import Fold, Prune
 
 PASSES: dict[str, type[Pass]] = {
     p.__name__.lower(): p
-    for p in (Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Precision, Prune, Rotary, Strips, Tails)
+    for p in (Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Precision, Prune, Quantise, Rotary, Strips, Tails)
 }
 
 __all__ = ["PASSES", "Bags", "Epilogue", "Fold", "Heads", "Layout", "Legalise", "Maps", "Norms", "Pass", "Precision",
-           "Prune", "Rotary", "Rules", "Strips", "Tails"]
+           "Prune", "Quantise", "Rotary", "Rules", "Strips", "Tails"]

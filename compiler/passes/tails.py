@@ -33,7 +33,7 @@ class Tails(Rules):
             maker, before = found
             if len(maker.inputs) + len(node.inputs) > self.max_inputs + 3:
                 return Skip("the fused product would have too many operands")
-            inputs = (maker.output, *_extras(maker))
+            inputs = (maker.output, *product_extras(maker))
             names, tape = splice(before, inputs, after, node.inputs, position, maker.type.dtype)
             if names[0] != maker.output:
                 return Skip("the product is used in more than one place")
@@ -55,12 +55,12 @@ def _product(value: str, node: Node, match: Match) -> tuple[Node, Tape] | None:
         return None
     if maker.type.shape[-1] != node.type.shape[-1] or not maker.type.dtype.is_float:
         return None
-    if view is not None and any(match.type_of(v).size > 1 for v in _extras(maker)):
+    if view is not None and any(match.type_of(v).size > 1 for v in product_extras(maker)):
         return None  # what broadcasts over the product's shape may not over the reshaped one
-    return maker, _tape(maker)
+    return maker, product_tape(maker)
 
 
-def _extras(maker: Node) -> tuple[str, ...]:
+def product_extras(maker: Node) -> tuple[str, ...]:
     """Return the operands of a product's own tape, in its order: for matmul scale, then bias."""
     if maker.op == "matmul_map":
         return maker.inputs[2:]
@@ -68,7 +68,8 @@ def _extras(maker: Node) -> tuple[str, ...]:
     return tuple(v for v in (scale, bias) if v)
 
 
-def _tape(maker: Node) -> Tape:
+def product_tape(maker: Node) -> Tape:
+    """Return what a product does to its result before it stores it; x0 is the result."""
     if maker.op == "matmul_map":
         return parse(str(maker.attrs["tape"]))
     bias, scale = (*maker.inputs[2:], "", "")[:2]

@@ -15,9 +15,9 @@ class Fold(Pass):
 
     def __call__(self, graph: Graph) -> Graph:
         for _ in range(4):
-            seen: dict[object, str] = {}
+            seen: dict[object, tuple[str, ...]] = {}
 
-            def rule(node: Node, match: Match, seen: dict[object, str] = seen) -> Rewrite | None:
+            def rule(node: Node, match: Match, seen: dict[object, tuple[str, ...]] = seen) -> Rewrite | None:
                 return _simpler(node, match, seen)
 
             folded = graph.rewrite(rule).prune()
@@ -27,13 +27,13 @@ class Fold(Pass):
         return graph
 
 
-def _simpler(node: Node, match: Match, seen: dict[object, str]) -> Rewrite | None:
+def _simpler(node: Node, match: Match, seen: dict[object, tuple[str, ...]]) -> Rewrite | None:
+    key = (node.op, node.inputs, tuple(node.attrs.items()))
+    if key in seen and not any(match.is_output(v) for v in node.outputs):
+        return Rewrite(renames=dict(zip(node.outputs, seen[key], strict=True)))
+    seen.setdefault(key, node.outputs)
     if len(node.outputs) != 1:
         return None
-    key = (node.op, node.inputs, tuple(node.attrs.items()))
-    if key in seen and not match.is_output(node.output):
-        return Rewrite(renames={node.output: seen[key]})
-    seen.setdefault(key, node.output)
     builder = Builder(match)
     builder.origin = node.origin
     (value,) = builder.make(node.op, node.inputs, node.attrs, node.output)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..chip import Chip
-from ..isa import FUNCTION_NAMES, IMMEDIATE, REDUCTION_NAMES, VECTOR, Block, Cast, Op, Operand, Shape, source_shape
+from ..isa import FUNCTION_NAMES, IMMEDIATE, QUANTISED, REDUCTION_NAMES, VECTOR, Block, Cast, Op, Operand, Shape, source_shape
 from ..types import DTYPES
 from ..units.simd import FUNCTIONS
 
@@ -195,7 +195,7 @@ def _pool(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
     pooled = c["rows"] * cols * 4
     ev.local_write_bytes[at] += looks * row_bytes + pooled
     ev.local_read_bytes[at] += looks * row_bytes
-    dequantise = 1 + (c["flags"] != 0)
+    dequantise = 1 + (c["flags"] & QUANTISED)
     ev.simd_passes[at] += looks * cols * (dequantise + weighted)
     ev.commands[at] += np.ceil(looks / chip.pe.core.rows_per_accumulate)
 

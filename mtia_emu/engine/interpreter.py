@@ -10,7 +10,7 @@ import numpy as np
 from ..chip import Chip
 from ..errors import UserError
 from ..isa import (
-    COMMAND, FIRST, FUNCTION_NAMES, IMMEDIATE, POOL_MODES, REDUCTION_NAMES, VECTOR, Block, Cast, Op,
+    COMMAND, FIRST, FUNCTION_NAMES, IMMEDIATE, LOWEST, POOL_MODES, QUANTISED, REDUCTION_NAMES, VECTOR, Block, Cast, Op,
 )
 from ..numerics import tile_matmul
 from ..units.simd import compute, fold
@@ -158,11 +158,13 @@ class BlockRun:
             raise UserError(f"offsets of bags {row} .. {row + rows} must rise from 0 to at most {count}, got {offsets[:8]}")
         low, high = int(offsets[0]), int(offsets[-1])
         at = self.indices(c[OPERAND2], low, high, self.block.operands[c[OPERAND]].rows)
-        values = widen_rows(self.rows(c[OPERAND], at), cols, quantised=bool(c[FLAGS]))
+        values = widen_rows(self.rows(c[OPERAND], at), cols, quantised=bool(c[FLAGS] & QUANTISED))
         if weights >= 0:
             values = values * self.tile(weights, 0, 1, low, high - low)[0].astype(np.float32)[:, None]
         self.lookups.append(len(at))
-        self.give(c[PE], c[DST], rows, cols)[...] = pool_bags(values, offsets - low, POOL_MODES[c[FN]])
+        self.give(c[PE], c[DST], rows, cols)[...] = pool_bags(
+            values, offsets - low, POOL_MODES[c[FN]], -np.inf if c[FLAGS] & LOWEST else 0.0
+        )
 
     def scalar(self, c: Command) -> None:
         name, attrs = self.block.scalar
@@ -195,9 +197,9 @@ def widen_rows(raw: Array, cols: int, *, quantised: bool) -> Array:
     return raw[:, :cols].astype(np.float32) * tail[:, :1] + tail[:, 1:2]
 
 
-def pool_bags(values: Array, offsets: Array, mode: str) -> Array:
-    """Return the pooled bags in fp32, rows added in order; an empty bag gives 0."""
-    out = np.zeros((len(offsets) - 1, values.shape[1]), np.float32)
+def pool_bags(values: Array, offsets: Array, mode: str, empty: float = 0.0) -> Array:
+    """Return the pooled bags in fp32, rows added in order; an empty bag gives `empty`."""
+    out = np.full((len(offsets) - 1, values.shape[1]), empty, np.float32)
     for bag, (low, high) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
         if high > low:
             rows = values[low:high]

@@ -145,10 +145,11 @@ def compute(name: str, operands: list[Array], out: np.dtype[Any]) -> Array:
 def fold(name: str, x: Array, out: np.dtype[Any]) -> Array:
     """Return REDUCTIONS[name] of x along its last axis, kept with length 1, in `out`.
 
-    Narrow floats are summed in fp32, fp64 and integers in their own type.
+    Narrow floats are summed in fp32, fp64 and integers in their own type. NumPy sums in an order that depends on
+    strides: rows are packed first, so that equal rows have equal sums.
     """
     with np.errstate(all="ignore"):
-        return np.asarray(REDUCTIONS[name](_widen(x), axis=-1, keepdims=True)).astype(out)
+        return np.asarray(REDUCTIONS[name](np.ascontiguousarray(_widen(x)), axis=-1, keepdims=True)).astype(out)
 
 
 def _widen(x: Array) -> Array:

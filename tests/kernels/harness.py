@@ -95,12 +95,18 @@ def program_of(block: Block, chip: Chip) -> Program:
                    top["dram"], top["sram"])
 
 
-def run(block: Block, chip: Chip, inputs: Sequence[Array], library: Any = None) -> Run:
-    """Verify and execute a block on its inputs under CHECK; memory between an output's elements must keep its value."""
+def run(
+    block: Block, chip: Chip, inputs: Sequence[Array], library: Any = None, views: Sequence[Operand] | None = None
+) -> Run:
+    """Verify and execute a block on its inputs under CHECK; memory between an output's elements must keep its value.
+
+    `views` are the operands as the kernel was given them, where the block sees them in another shape.
+    """
     program = program_of(block, chip)
     verify(program, chip)
     given, unread = {}, list(inputs)
-    for i, x in enumerate(block.operands):
+    operands = views or block.operands
+    for i, x in enumerate(operands):
         if x.space == "scratch":
             continue
         flat = np.zeros(x.extent_bytes // x.dtype.bytes, x.dtype.numpy)
@@ -113,7 +119,7 @@ def run(block: Block, chip: Chip, inputs: Sequence[Array], library: Any = None) 
         execution = execute(program, chip, given, library)
     found = []
     for name, flat in execution.outputs.items():
-        operand = block.operands[int(name[3:])]
+        operand = operands[int(name[3:])]
         found.append(strided(flat, operand).copy())
         strided(flat, operand)[...] = 1
         assert (flat == 1).all(), f"{name}: bytes beside the operand were written"

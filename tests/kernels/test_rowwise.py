@@ -64,7 +64,8 @@ def check(chip: Chip, tape: Tape, inputs: list[Operand], outputs: list[Operand],
     """Emit, run and compare with the tape's own values, bit by bit."""
     given = [data_of(x, seed + i) for i, x in enumerate(inputs)]
     wanted = tape.evaluate(given, [x.dtype for x in outputs])
-    found = run(emit_rowwise(chip, "map", tape, inputs, outputs), chip, given).outputs
+    block = emit_rowwise(chip, "map", tape, inputs, outputs)
+    found = run(block, chip, given, views=[*inputs, *outputs]).outputs
     for x, want, got in zip(outputs, wanted, found, strict=True):
         np.testing.assert_array_equal(got, np.broadcast_to(want, x.shape), err_msg=str(tape))
 

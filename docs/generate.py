@@ -1,0 +1,310 @@
+"""Make anew all that the pages do not say by hand: tables, pictures, and the output of the commands that they show.
+
+`make docs`, or `python docs/generate.py [PAGE ...]`. Generated tables stand in a page between
+`<!-- generated: NAME -->` and `<!-- end -->`; NAME is a function of this file. `CHEAP` ones are compared by
+`tests/test_docs.py` with what the pages hold.
+"""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from blocks import fill, run_page, runs
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+PUBLISHED = DOCS / "data" / "published.csv"
+SCALESIM = ROOT / "tests" / "data" / "scalesim_cycles.csv"
+PICTURED = [
+    ("zoo:llama-3-8b", {"seq": 2048}), ("zoo:llama-3-8b", {"seq": 1, "past": 2048}), ("zoo:dlrm-mlperf", {}),
+]
+CHECKED = [
+    ("zoo:llama-tiny", {"batch": 2, "seq": 32}), ("zoo:llama-tiny", {"batch": 2, "seq": 1, "past": 31}),
+    ("zoo:dlrm-small", {"batch": 64}),
+]
+
+
+def pages() -> list[Path]:
+    """Return every page: the README and all Markdown below docs/."""
+    return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table; a bar in a cell is escaped."""
+    lines = [list(head), ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
+
+
+def code(words: Iterable[object]) -> str:
+    """Return words as code, separated by spaces."""
+    return " ".join(f"`{word}`" for word in words)
+
+
+# Tables of what the code declares.
+
+
+def chips() -> str:
+    """Return every parameter with its unit, its meaning and its value on each chip; then the sources of each chip."""
+    from mtia_emu.chip import chip_names
+    from mtia_emu.listing import chip_parameters
+
+    names = chip_names()
+    return _parameters(names, {name: chip_parameters(name) for name in names})
+
+
+def gpus() -> str:
+    """Return the same for the GPUs."""
+    from mtia_emu.gpu import gpu_names
+    from mtia_emu.listing import gpu_parameters
+
+    names = gpu_names()
+    return _parameters(names, {name: gpu_parameters(name) for name in names})
+
+
+def _parameters(names: Sequence[str], each: dict[str, list[Any]]) -> str:
+    values = {name: {p.key: p for p in parameters} for name, parameters in each.items()}
+    keys = {p.key: p for parameters in each.values() for p in parameters if p.key not in ("name", "text")}
+    rows = [
+        [f"`{key}`", p.unit, p.text, *(_value(values[name].get(key)) for name in names)] for key, p in keys.items()
+    ]
+    parts = [table(["parameter", "unit", "meaning", *names], rows)]
+    for name in names:
+        sources = [[f"`{p.key}`", _value(p), p.source] for p in each[name] if p.key not in ("name", "text")]
+        parts += [f"## Sources of {name}", table(["parameter", "value", "source"], sources)]
+    return "\n\n".join(parts)
+
+
+def _value(parameter: Any) -> str:
+    if parameter is None:
+        return ""
+    value = parameter.value
+    return f"{value:g}" if isinstance(value, float) else str(value).replace("(", "[").replace(")", "]")
+
+
+def ops() -> str:
+    """Return the ops of the graph."""
+    from mtia_emu.compiler.ops import OPS
+
+    rows = [
+        [f"`{op.name}`", str(op.arity[0]) if op.arity[0] == op.arity[1] else f"{op.arity[0]} to {op.arity[1]}",
+         " ".join([code(op.attrs), *(f"`{a}`?" for a in op.optional)]).strip(), op.text]
+        for op in sorted(OPS.values(), key=lambda op: op.name)
+    ]
+    return table(["op", "operands", "attributes", "meaning"], rows)
+
+
+def onnx_ops() -> str:
+    """Return the ONNX operators that are imported by a rule of their own."""
+    from mtia_emu.compiler.frontend.control import SPECIAL
+    from mtia_emu.compiler.ops import ONNX
+
+    names = sorted([*ONNX, *SPECIAL], key=str.lower)
+    standard = [n for n in names if "::" not in n]
+    other = [n for n in names if "::" in n]
+    return f"Standard ({len(standard)}): {code(standard)}\n\nOther domains ({len(other)}): {code(other)}"
+
+
+def commands() -> str:
+    """Return the command set, the record's fields, the multicasts and the functions of the SIMD engine."""
+    from mtia_emu.isa import COMMAND, COMMANDS, POOL_MODES, REDUCTION_NAMES, Cast, Shape
+    from mtia_emu.units.simd import FUNCTIONS
+
+    rows = [[int(op), f"`{op.name.lower()}`", *text.split(": ", 1)] for op, text in COMMANDS.items()]
+    record = " ".join(f"`{name}`:{COMMAND[name].name}" for name in COMMAND.names or ())
+    functions = [[f"`{f.name}`", f.arity, f.passes, f.result] for f in FUNCTIONS.values()]
+    return "\n\n".join([
+        table(["number", "command", "unit", "meaning"], rows),
+        "## The record", f"{COMMAND.itemsize} bytes: {record}",
+        "`cast`: " + ", ".join(f"{c.value} {c.name.lower()}" for c in Cast)
+        + ". The shape of a SIMD source, two bits of `flags` each: "
+        + ", ".join(f"{s.value} {s.name.lower()}" for s in Shape) + ".",
+        f"Reductions (`fn` of `fold`): {code(REDUCTION_NAMES)}. Pooling (`fn` of `pool`): {code(POOL_MODES)}.",
+        "## SIMD functions", table(["function", "operands", "passes", "result"], functions),
+    ])
+
+
+def settings() -> str:
+    """Return the environment variables."""
+    from mtia_emu.settings import FLAGS
+
+    return table(["variable", "default", "meaning"], [[f"`{f.name}`", f"`{f.default}`" if f.default else "", f.text] for f in FLAGS])
+
+
+def cli() -> str:
+    """Return the commands of the command line with their help and options."""
+    from mtia_emu.cli import main
+
+    parts = [_help(main.help)]
+    for name, command in main.commands.items():
+        shown = [p for p in command.params if p.param_type_name == "option"]
+        arguments = " ".join(p.human_readable_name.upper() if p.required else f"[{p.human_readable_name.upper()}]"
+                             for p in command.params if p.param_type_name == "argument")
+        parts += [f"## mtia-emu {name} {arguments}".rstrip(), _help(command.help)]
+        if shown:
+            parts.append(table(["option", "default", "meaning"], map(_option, shown)))
+    return "\n\n".join(parts)
+
+
+def _help(text: str | None) -> str:
+    """Return help text as Markdown: what stands behind a backspace mark is shown as it is."""
+    out = []
+    for paragraph in inspect.cleandoc(text or "").split("\n\n"):
+        if paragraph.startswith("\b"):
+            out.append("```\n" + paragraph.lstrip("\b\n") + "\n```")
+        else:
+            out.append(" ".join(paragraph.split()))
+    return "\n\n".join(out)
+
+
+def _option(option: Any) -> list[str]:
+    kind = option.type
+    value = option.metavar or ("\\|".join(kind.choices) if hasattr(kind, "choices") else "" if option.is_flag else "INT")
+    default = option.default if isinstance(option.default, (int, str)) and not option.is_flag else ""
+    spelt = f"`{', '.join(option.opts)}{' ' + value if value else ''}`".replace("\\|", "|")
+    return [spelt, f"`{default}`" if default != "" else "", option.help or ""]
+
+
+def passes() -> str:
+    """Return the default pipeline in order, each pass with its options and its contract."""
+    from mtia_emu.chip import load_chip
+    from mtia_emu.compiler import pipeline
+    from mtia_emu.types import FP16, FP32
+
+    rows = []
+    steps = (*pipeline.passes(FP32, FP16, int8=True), *pipeline.mapping_passes(load_chip("mtia-2i")))
+    for number, step in enumerate(steps, start=1):
+        options = [f"{f.name}={f.default}" for f in fields(step) if f.default is not MISSING]
+        rows.append([number, f"`{step.name}`", code(options), " ".join((type(step).__doc__ or "").split())])
+    return table(["step", "pass", "options and defaults", "contract"], rows)
+
+
+# Comparisons: what the model gives beside what others give.
+
+
+def systolic() -> str:
+    """Return the comparison of the closed form of a systolic array with SCALE-Sim."""
+    import mtia_emu
+
+    rows: dict[str, list[int]] = {}
+    for row in _csv(SCALESIM):
+        sizes = {name: int(row[name.upper()]) for name in "mkn"}
+        got = mtia_emu.systolic_cycles(**sizes, rows=int(row["array_rows"]), cols=int(row["array_cols"]),
+                                       dataflow=row["dataflow"])
+        group = rows.setdefault(f"{row['array_rows']} x {row['array_cols']} {row['dataflow']}", [0, 0])
+        group[0] += 1
+        group[1] += got == int(row["compute_cycles"]) + 1
+    total = [sum(x) for x in zip(*rows.values(), strict=True)]
+    body = [[name, *counts] for name, counts in rows.items()] + [["all", *total]]
+    return table(["array", "products", "cycles equal"], body)
+
+
+def outputs() -> str:
+    """Return how far executed outputs are from those of onnxruntime."""
+    import mtia_emu
+
+    rows = []
+    for model, dims in CHECKED:
+        done = mtia_emu.run(model, "mtia-2i", dims=dims, check=True, gpu=None)
+        assert done.check is not None
+        given = ", ".join(f"{k}={v}" for k, v in done.report.dims.items())
+        rows.append([f"`{model}`", given, done.report.dtype, f"{done.check.max_rel_error:.1e}", f"{done.check.tolerance:g}"])
+    return table(["model", "sizes", "runs as", "largest relative error", "tolerance"], rows)
+
+
+def published() -> str:
+    """Return the comparison with published results of single operators."""
+    from mtia_emu.chip import load_chip
+
+    rows = []
+    for row in _csv(PUBLISHED):
+        m, k, n = (int(row[x]) for x in "mkn")
+        report, chip = _gemm(m, k, n, row["dtype"], row["chip"], row["place"]), load_chip(row["chip"])
+        moved = report.traffic.dram_read_bytes + report.traffic.dram_write_bytes
+        ours = {
+            "microseconds": report.seconds * 1e6, "percent of peak": report.utilization * 100,
+            "percent of DRAM bandwidth": moved / report.seconds / chip.dram.bytes_per_s * 100,
+        }[row["quantity"]]
+        floor = row["quantity"] != "microseconds"
+        given = f"above {row['published']}" if floor else row["published"]
+        ratio = "" if floor else f"{ours / float(row['published']):.2f}"
+        rows.append([row["chip"], row["dtype"], f"{m} x {k} x {n}", row["place"], row["quantity"], given, f"{ours:.1f}", ratio,
+                     row["source"]])
+    head = ["chip", "type", "m x k x n", "operands in", "quantity", "published", "here", "ratio", "source"]
+    return table(head, rows)
+
+
+def _gemm(m: int, k: int, n: int, kind: str, chip: str, place: str) -> Any:
+    """Return the report of one product, as `mtia-emu gemm` makes it."""
+    from mtia_emu import api
+    from mtia_emu.chip import load_chip
+    from mtia_emu.zoo.operators import Gemm
+
+    gemm = Gemm(m, k, n, kind)
+    with tempfile.TemporaryDirectory() as folder:
+        source = api.Source(gemm.build(Path(folder), None), gemm.name, gemm.dims, gemm.example_inputs)
+        dtype = None if kind == "int8" else kind
+        return api.run_source(source, load_chip(chip), dtype=dtype, gpu=None, place=place).report
+
+
+def _csv(path: Path) -> list[dict[str, str]]:
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    return list(csv.DictReader(lines))
+
+
+def pictures(folder: Path) -> list[Path]:
+    """Draw every picture of the pages into a folder; return their paths."""
+    from dataclasses import replace
+
+    import mtia_emu
+    from mtia_emu.types import dtype
+    from mtia_emu.view.plot import roofline, summary
+
+    pairs = []
+    for model, dims in PICTURED:
+        done = mtia_emu.run(model, "mtia-2i", dims=dims, gpu="h100-sxm")
+        sizes = ", ".join(f"{k}={v}" for k, v in dims.items())
+        pairs.append((replace(done.report, model=f"{model.removeprefix('zoo:')} {sizes}".strip()), done.gpu))
+    drawn = [folder / "summary.svg", folder / "roofline.svg"]
+    summary(pairs, drawn[0])
+    chip = mtia_emu.load_chip("mtia-2i")
+    report = pairs[0][0]
+    peak = chip.peak_macs_per_cycle(dtype(report.dtype)) * chip.clock_hz
+    roofline(report, peak, chip.dram.bytes_per_s, chip.sram.bytes_per_s, drawn[1])
+    return drawn
+
+
+CHEAP: dict[str, Callable[[], str]] = {
+    f.__name__.replace("_", "-"): f for f in (chips, gpus, ops, onnx_ops, commands, settings, cli, passes, systolic)
+}
+SECTIONS: dict[str, Callable[[], str]] = CHEAP | {f.__name__: f for f in (outputs, published)}
+
+
+def refresh(page: Path) -> None:
+    """Make a page's tables and the outputs that it shows anew, in place."""
+    text = fill(page.read_text(encoding="utf-8"), SECTIONS)
+    if runs(text):
+        with tempfile.TemporaryDirectory() as folder:
+            text = run_page(text, Path(folder))
+    page.write_text(text, encoding="utf-8")
+
+
+def main(names: Sequence[str]) -> None:
+    """Refresh the named pages, or all pages and pictures."""
+    chosen = [Path(name).resolve() for name in names] or pages()
+    for page in chosen:
+        print(page.relative_to(ROOT))
+        refresh(page)
+    if not names:
+        for path in pictures(DOCS / "pictures"):
+            print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
