@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .schedule import Schedule
+from .schedule import Buffer, Schedule
 
 LINE = 256  # buffers start on lines of this many bytes
 SCRATCH_SHARE = 4  # one part in so many of SRAM is left to kernels that stage operands
@@ -46,50 +46,39 @@ class Arena:
 
 
 def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
-    """Return where every buffer lies. `inputs_in` is "sram" to start (and end) the model's tensors in SRAM.
+    """Return where every buffer lies. `inputs_in` is "sram" to start (and end) the model's tensors there, if they fit.
 
-    Temporaries live from the first step that writes them to the last that reads them. The largest choose first; those
-    that find no room in SRAM spill to DRAM.
+    Constants, inputs and outputs live through the whole program. Temporaries live from the first step that writes them
+    to the last that reads them; the largest choose first, and those that find no room in SRAM spill to DRAM.
     """
-    sram, dram = Arena(plan.chip.sram.bytes - plan.chip.sram.bytes // SCRATCH_SHARE), Arena(None)
-    lives = _lives(plan)
-    space: dict[str, str] = {}
-    address: dict[str, int] = {}
-    spilled = []
     fixed = [b for b in plan.buffers.values() if b.role != "temp"]
+    address, top = _one_after_another(fixed)
+    room = plan.chip.sram.bytes - plan.chip.sram.bytes // SCRATCH_SHARE
+    home = inputs_in if inputs_in == "dram" or top <= room else "dram"
+    space = dict.fromkeys(address, home)
+    base = {"sram": top if home == "sram" else 0, "dram": top if home == "dram" else 0}
+    arenas = {"sram": Arena(room - base["sram"]), "dram": Arena(None)}
+    spilled = [b.name for b in fixed] if home != inputs_in else []
+    lives = _lives(plan)
     temps = [b for b in plan.buffers.values() if b.role == "temp" and b.name in lives]
-    steady = _Steady()
-    for buffer in fixed:
-        at = steady.take(max(buffer.type.bytes, 1))
-        space[buffer.name], address[buffer.name] = inputs_in, at
-    if inputs_in == "sram" and (sram.limit is None or steady.top > sram.limit):
-        inputs_in, space = "dram", dict.fromkeys(space, "dram")
-        spilled += [b.name for b in fixed]
-    base = {"sram": steady.top if inputs_in == "sram" else 0, "dram": steady.top if inputs_in == "dram" else 0}
-    if inputs_in == "sram" and sram.limit is not None:
-        sram.limit -= steady.top
     for buffer in sorted(temps, key=lambda b: (-b.type.bytes, lives[b.name])):
-        size, (first, last) = max(buffer.type.bytes, 1), lives[buffer.name]
-        here = sram.take(size, first, last)
-        if here is None:
+        for memory in ("sram", "dram"):
+            here = arenas[memory].take(max(buffer.type.bytes, 1), *lives[buffer.name])
+            if here is not None:
+                space[buffer.name], address[buffer.name] = memory, base[memory] + here
+                break
             spilled.append(buffer.name)
-            here = dram.take(size, first, last)
-        assert here is not None
-        space[buffer.name] = "dram" if spilled and spilled[-1] == buffer.name else "sram"
-        address[buffer.name] = base[space[buffer.name]] + here
-    return Placement(space, address, base["dram"] + dram.top, base["sram"] + sram.top, tuple(spilled))
+    tops = {memory: base[memory] + arena.top for memory, arena in arenas.items()}
+    return Placement(space, address, tops["dram"], tops["sram"], tuple(spilled))
 
 
-@dataclass
-class _Steady:
-    """Addresses of buffers that live through the whole program, one after another."""
-
-    top: int = 0
-
-    def take(self, size: int) -> int:
-        at = self.top
-        self.top += -(-size // LINE) * LINE
-        return at
+def _one_after_another(buffers: list[Buffer]) -> tuple[dict[str, int], int]:
+    """Return an address for each buffer, and the end of the last."""
+    address, top = {}, 0
+    for buffer in buffers:
+        address[buffer.name] = top
+        top += -(-max(buffer.type.bytes, 1) // LINE) * LINE
+    return address, top
 
 
 def _lives(plan: Schedule) -> dict[str, tuple[int, int]]:

@@ -23,7 +23,9 @@ ROOT = DOCS.parent
 PUBLISHED = DOCS / "data" / "published.csv"
 SCALESIM = ROOT / "tests" / "data" / "scalesim_cycles.csv"
 PICTURED = [
-    ("zoo:llama-3-8b", {"seq": 2048}), ("zoo:llama-3-8b", {"seq": 1, "past": 2048}), ("zoo:dlrm-mlperf", {}),
+    ("Llama-3-8B, prefill of 2048 tokens", "zoo:llama-3-8b", {"seq": 2048}),
+    ("Llama-3-8B, one token after 2048", "zoo:llama-3-8b", {"seq": 1, "past": 2048}),
+    ("DLRM-DCNv2 (MLPerf), batch 512", "zoo:dlrm-mlperf", {"batch": 512}),
 ]
 CHECKED = [
     ("zoo:llama-tiny", {"batch": 2, "seq": 32}), ("zoo:llama-tiny", {"batch": 2, "seq": 1, "past": 31}),
@@ -267,10 +269,9 @@ def pictures(folder: Path) -> list[Path]:
     from mtia_emu.view.plot import roofline, summary
 
     pairs = []
-    for model, dims in PICTURED:
+    for title, model, dims in PICTURED:
         done = mtia_emu.run(model, "mtia-2i", dims=dims, gpu="h100-sxm")
-        sizes = ", ".join(f"{k}={v}" for k, v in dims.items())
-        pairs.append((replace(done.report, model=f"{model.removeprefix('zoo:')} {sizes}".strip()), done.gpu))
+        pairs.append((replace(done.report, model=title), done.gpu))
     drawn = [folder / "summary.svg", folder / "roofline.svg"]
     summary(pairs, drawn[0])
     chip = mtia_emu.load_chip("mtia-2i")

@@ -45,15 +45,15 @@ def epilogue_bytes(tape: Tape | None, extras: Sequence[Operand]) -> int:
     """Return the local memory that an epilogue takes for each element of an output tile, its result aside."""
     if tape is None:
         return 0
-    shapes = [Shape.FULL, *(_meets(x) for x in extras)]
+    shapes = [Shape.FULL, *(_meets(x, x.cols) for x in extras)]
     registers = allocate(finish(tape, [FP32]), shapes)
     whole = sum(kind.bytes for kind, shape in registers.kinds if shape is Shape.FULL)
     return whole + sum(RINGS * x.dtype.bytes for x, s in zip(extras, shapes[1:], strict=True) if s is Shape.FULL)
 
 
-def _meets(extra: Operand) -> Shape:
-    """Return how an operand of the epilogue meets the output's tiles."""
-    if extra.rows == 1:
+def _meets(extra: Operand, n: int) -> Shape:
+    """Return how an operand of the epilogue meets the tiles of an output of n columns."""
+    if extra.rows == 1 and extra.cols == n:
         return Shape.ROW
     return Shape.COL if extra.cols == 1 else Shape.FULL
 
@@ -98,7 +98,7 @@ class _Emitter:
         self.accumulators = max(1, min(RINGS, self.plan.chip.pe.reduce.bytes // round_up(4 * tile, LINE)))
         self.acc_slot = self.build.slot(p.accumulator, tile, self.accumulators, accumulator=True)
         self.out_slot = self.build.slot(p.out, tile, RINGS)
-        self.shapes = [Shape.FULL, *(_meets(x) for x in self.extras)]
+        self.shapes = [Shape.FULL, *(_meets(x, p.n) for x in self.extras)]
         edge = [elements(s, t.tm, t.tn) for s in self.shapes[1:]]
         self.extra_slots = [self.build.slot(x.dtype, e, RINGS) for x, e in zip(self.extras, edge, strict=True)]
         self.registers = allocate(self.tape, self.shapes)

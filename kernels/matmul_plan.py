@@ -147,7 +147,7 @@ def candidates(problem: Problem, chip: Chip) -> Iterator[Mapping]:
 def _sizes(size: int, block: int, least: int) -> list[int]:
     """Return tile sizes: the whole block and its halves that are no smaller than `least`, cut to the size."""
     if size <= least:
-        return [size]
+        return [min(size, block)]
     sizes, tile = [], block
     while tile >= least:
         sizes.append(min(tile, round_up(size, least) if size < tile else tile))

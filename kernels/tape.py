@@ -130,7 +130,7 @@ def _free(step: Step) -> bool:
 
 def _narrows(wide: DType, kind: DType) -> bool:
     """Return whether rounding to `wide` and then to `kind` is rounding to `kind`."""
-    return wide.is_float == kind.is_float and wide.bits >= kind.bits and "bool" not in (wide.name, kind.name)
+    return wide.is_float == kind.is_float and wide.bits > kind.bits and "bool" not in (wide.name, kind.name)
 
 
 def _is_read(tape: Tape, source: Source) -> bool:

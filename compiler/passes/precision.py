@@ -10,6 +10,7 @@ import numpy as np
 from mtia_emu.types import DType, TensorType, dtype
 
 from ..graph import Const, Graph, Node, freeze_attrs
+from ..ops import infer
 from .base import Pass
 
 ANGLES = ("sin", "cos")  # what they are applied to needs fp32: positions times frequencies
@@ -66,11 +67,15 @@ class _Converter:
         inputs = tuple(self._read(v, wants) if v else v for v in node.inputs)
         types = tuple(self._type(v, t) for v, t in zip(node.outputs, node.types, strict=True))
         attrs = dict(node.attrs)
-        for name in ("to",):
-            if attrs.get(name) == self.old.name and node.outputs[0] not in self.kept:
-                attrs[name] = self.new.name
+        if attrs.get("to") == self.old.name and node.outputs[0] not in self.kept:
+            attrs["to"] = self.new.name
         self.types.update(zip(node.outputs, types, strict=True))
-        self.nodes.append(replace(node, inputs=inputs, types=types, attrs=freeze_attrs(attrs)))
+        given = infer(node.op, [self.types[v] if v else None for v in inputs], attrs)
+        outputs = tuple(v if g == t else self.graph.fresh(v) for v, g, t in zip(node.outputs, given, types, strict=True))
+        self.nodes.append(replace(node, inputs=inputs, outputs=outputs, types=given, attrs=freeze_attrs(attrs)))
+        for value, made, kind in zip(node.outputs, outputs, types, strict=True):
+            if made != value:  # the op gives the old type whatever it is given
+                self._cast(made, value, kind)
 
     def _read(self, value: str, wants: DType) -> str:
         kind = self.types[value]
@@ -78,10 +83,12 @@ class _Converter:
             return value
         if (value, wants) not in self.casts:
             name = self.graph.fresh(f"{value}.{wants}")
-            out = TensorType(wants, kind.shape)
-            self.nodes.append(Node(name, "cast", (value,), (name,), (out,), freeze_attrs({"to": wants.name})))
-            self.casts[value, wants], self.types[name] = name, out
+            self.casts[value, wants], self.types[name] = name, TensorType(wants, kind.shape)
+            self._cast(value, name, self.types[name])
         return self.casts[value, wants]
+
+    def _cast(self, value: str, name: str, kind: TensorType) -> None:
+        self.nodes.append(Node(name, "cast", (value,), (name,), (kind,), freeze_attrs({"to": kind.dtype.name})))
 
 
 def _angles(graph: Graph) -> set[str]:

@@ -1,0 +1,148 @@
+"""What the command line gives back: progress, tables, files; and errors as one line without a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .api import Outcome
+
+EXIT_CHECK_FAILED = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+Tick = Callable[[str, int, int], None]
+
+
+class Commands(click.Group):
+    """The command group: what is the user's to mend ends as one line and exit code 2, never as a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except UserError as error:
+            code = _fail(str(error))
+        except BrokenPipeError:  # whoever read our output has seen enough
+            code = _mute(0)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            code = _mute(_fail(f"cannot write the output or a temporary file{where}: {error.strerror or error}"))
+        except MemoryError:
+            code = _fail("out of memory; only time the model (leave out --check and --inputs) or make it smaller")
+        except RecursionError:
+            code = _fail("the input is nested too deeply")
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            code = EXIT_INTERRUPTED
+        ctx.exit(code)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program; text that the terminal has no letters for is printed as escapes."""
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, ValueError, OSError):
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        return super().main(*args, **kwargs)
+
+
+def _fail(message: str) -> int:
+    """Print an error; control characters, which a model's names may hold, are shown, not obeyed."""
+    safe = "".join(c if c in "\n\t" or c.isprintable() else ascii(c)[1:-1] for c in message)
+    with contextlib.suppress(OSError):
+        click.echo(f"error: {safe}", err=True)
+    return EXIT_USER_ERROR
+
+
+def _mute(code: int) -> int:
+    """Send what is still to be flushed to standard output nowhere: it has failed once already."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def console(*, err: bool = False) -> Console:
+    """Return the console that tables are printed on."""
+    from rich.console import Console
+
+    return Console(stderr=err, highlight=False, soft_wrap=False)
+
+
+@contextmanager
+def progress() -> Iterator[Tick | None]:
+    """Give a function that shows progress on a terminal (on stderr); None in a pipe."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console(err=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def tick(stage: str, done: int, total: int) -> None:
+            for name, task in tasks.items():
+                if name != stage:
+                    bar.update(task, visible=False)
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done, total=total, visible=True)
+
+        yield tick
+
+
+def deliver(outcome: Outcome, wanted: dict[str, Any]) -> None:
+    """Write the files that were asked for and print the report; exit 1 where the check failed."""
+    _write_files(outcome, wanted)
+    to = wanted["json_file"]
+    if to is not None:
+        _write_report(outcome, to)
+    if to != "-":
+        from .view.terminal import print_report
+
+        print_report(outcome.report, outcome.gpu, outcome.check, console(), layers=wanted["layers"])
+    if outcome.check is not None and not outcome.check.passed:
+        sys.stdout.flush()
+        sys.exit(EXIT_CHECK_FAILED)
+
+
+def _write_report(outcome: Outcome, to: str) -> None:
+    from .report import as_json
+    from .view.files import json_text, write_json
+
+    value = as_json(outcome.report, outcome.gpu, outcome.check)
+    if to == "-":
+        click.echo(json_text(value), nl=False)
+    else:
+        write_json(to, value)
+
+
+def _write_files(outcome: Outcome, wanted: dict[str, Any]) -> None:
+    if wanted["outputs"] is not None:
+        from .arrays import write_npz
+
+        write_npz(wanted["outputs"], {f"out:{name}": x for name, x in outcome.outputs.items()})
+    if wanted["trace"] is not None:
+        from .trace import trace_events
+        from .view.trace import write_trace
+
+        events = trace_events(outcome.program, outcome.chip, outcome.lookups)
+        write_trace(wanted["trace"], events, outcome.report)
+    if wanted["roofline"] is not None:
+        from .types import dtype
+        from .view.plot import roofline
+
+        chip = outcome.chip
+        peak = chip.peak_macs_per_cycle(dtype(outcome.report.dtype)) * chip.clock_hz
+        roofline(outcome.report, peak, chip.dram.bytes_per_s, chip.sram.bytes_per_s, wanted["roofline"])

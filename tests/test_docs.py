@@ -1,0 +1,100 @@
+"""The pages: their code runs, what they show is what there is, their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(DOCS))
+
+import blocks  # noqa: E402
+import generate  # noqa: E402
+
+PAGES = {str(page.relative_to(ROOT)): page for page in generate.pages()}
+TEXTS = {name: page.read_text(encoding="utf-8") for name, page in PAGES.items()}
+STALE = "run `make docs` and look at what it changes"
+
+
+@pytest.mark.parametrize("name", [name for name, text in TEXTS.items() if blocks.runs(text)])
+def test_page_runs_and_shows_what_it_prints(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(DOCS / "blocks.py"), str(PAGES[name]), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    real = done.stdout.decode()
+    shown = TEXTS[name].splitlines()
+    changed = [f"- {a}\n+ {b}" for a, b in zip(shown, real.splitlines(), strict=False) if a.split() != b.split()]
+    assert blocks.same(TEXTS[name], real), f"{name} is stale: {STALE}\n" + "\n".join(changed[:20])
+
+
+@pytest.mark.parametrize("name", [n for n, t in TEXTS.items() if set(blocks.section_names(t)) & set(generate.CHEAP)])
+def test_generated_tables_are_up_to_date(name: str) -> None:
+    made = blocks.fill(TEXTS[name], generate.CHEAP)
+    assert made.split() == TEXTS[name].split(), f"{name} is stale: {STALE}"
+
+
+def test_every_generated_section_is_known_and_used() -> None:
+    used = {section for text in TEXTS.values() for section in blocks.section_names(text)}
+    assert used == set(generate.SECTIONS)
+
+
+def test_generated_sections_are_not_empty() -> None:
+    for name, text in TEXTS.items():
+        for match in blocks.SECTION.finditer(text):
+            assert len(match[0].splitlines()) > 4, f"{name}: section {match['name']} is empty: {STALE}"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[name]):
+        path, _, anchor = target.partition("#")
+        if "://" in path:
+            continue
+        page = (PAGES[name].parent / path).resolve() if path else PAGES[name]
+        assert page.exists(), f"{name} links to {target}, which is not there"
+        if anchor:
+            assert anchor in _anchors(page.read_text(encoding="utf-8")), f"{name} links to {target}: no such heading"
+
+
+def _anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached, work = set(), ["README.md"]
+    while work:
+        name = work.pop()
+        if name in reached or name not in TEXTS:
+            continue
+        reached.add(name)
+        for target in re.findall(r"\]\(([^)\s#]+)", TEXTS[name]):
+            page = (PAGES[name].parent / target).resolve()
+            if page.is_relative_to(ROOT):
+                work.append(str(page.relative_to(ROOT)))
+    assert reached == set(TEXTS)
+
+
+def test_every_picture_is_drawn_by_the_generator_and_shown() -> None:
+    shown = {Path(p).name for text in TEXTS.values() for p in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text)}
+    drawn = {path.name for path in (DOCS / "pictures").iterdir()}
+    assert shown == drawn
+
+
+def test_what_a_cut_output_shows_is_found_again() -> None:
+    real = "a 1\nb 2.5\nc 3\nd 4\n"
+    assert blocks.refresh("b 9.1\n...\nd 0\n", real) == "b 2.5\n...\nd 4\n"
+    assert blocks.refresh("b 9\n", real) == real
+    with pytest.raises(blocks.Stale, match="no line like 'e 1'"):
+        blocks.refresh("...\ne 1\n", real)
+
+
+def test_pages_may_differ_only_where_the_oracle_decides() -> None:
+    assert blocks.same("largest relative error 0.1, tolerance 1", "largest relative error 0.2,  tolerance 1")
+    assert not blocks.same("time 1 us", "time 2 us")
+    assert not blocks.same("a", "a\nb")
