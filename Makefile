@@ -33,7 +33,7 @@ check: $(VENV)/dev  ## lint and type-check
 	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p mtia_emu
 
 bench: $(VENV)/dev  ## measure wall time, memory and throughput of the tool itself
-	$(BIN)/python -m tests.bench
+	$(BIN)/python tests/bench.py
 
 docs: $(VENV)/dev  ## regenerate every figure and generated table in docs/
 	$(BIN)/python docs/generate.py

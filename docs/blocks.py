@@ -73,7 +73,7 @@ def run_page(page: str, folder: Path) -> str:
         elif kind == "console":
             body = _console(body, folder)
         elif info == "text output":
-            body = refresh(body, printed[0])
+            body = refresh(body or printed[0], printed[0])
         return f"```{info}\n{body}```"
 
     with contextlib.chdir(folder):

@@ -5,33 +5,39 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from . import program_file
-from .chip import Chip, load_chip, validate
+from . import program_file, settings
+from .arrays import input_arrays, typed_inputs
+from .chip import Chip, load_chip, put, validate
 from .compiler.ops import OPS, reference
 from .compiler.pipeline import Compiled, compile_file
 from .engine.function import execute
 from .engine.run import report as make_report
-from .errors import UserError
+from .errors import UserError, nearest
 from .gpu import Gpu, load_gpu
 from .isa import Program
 from .report import Check, Report
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
-TOLERANCE = {"fp32": 1e-4, "fp64": 1e-4, "int8": 5e-2}  # of an output's largest magnitude; int8 rounds on purpose
+DEFAULT_CHIP = "mtia-2i"
+DEFAULT_GPU = "h100-sxm"
+TOLERANCE = {"fp32": 1e-4, "fp64": 1e-4}  # of an output's largest magnitude
 NARROW_TOLERANCE = 1e-2
 ZOO = "zoo:"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What running a model came to: `gpu` and `check` are None where not asked for."""
+    """What running a model came to: `gpu` and `check` are None where not asked for.
+
+    `lookups` are, by launch, those that only an execution knows; `outputs` are empty where there was none.
+    """
 
     program: Program
     chip: Chip
@@ -39,11 +45,12 @@ class Outcome:
     gpu: Report | None = None
     check: Check | None = None
     outputs: dict[str, Array] = field(default_factory=dict)
+    lookups: Mapping[int, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model on disk and, for the zoo, inputs that are right for it."""
+    """A model on disk and, for one that we wrote, inputs that are right for it, by seed."""
 
     path: Path
     name: str
@@ -51,26 +58,73 @@ class Source:
     examples: Callable[[int], dict[str, Array]] | None = None
 
 
+class Operator(Protocol):
+    """A model of one operator, as in `zoo.operators`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dims(self) -> dict[str, int]: ...
+
+    def build(self, folder: Path, seed: int | None) -> Path: ...
+
+    def example_inputs(self, seed: int) -> dict[str, Array]: ...
+
+
 @contextlib.contextmanager
 def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None = None) -> Iterator[Source]:
-    """Give the ONNX file or saved program that `model` names; a zoo model is written to a folder that then goes away.
+    """Give the ONNX file that `model` names; a zoo model is written to a folder that then goes away.
 
     With `execute_seed` a zoo model gets random weights, so that it can be executed.
     """
     if not model.startswith(ZOO):
-        path = Path(model)
-        if not path.is_file():
-            raise UserError(f"model {model!r} is not a file; give an ONNX file, a compiled program, or zoo:NAME "
-                            "(`mtia-emu zoo` lists the names)")
-        yield Source(path, path.stem if path.stem != "model" else path.absolute().parent.name, dict(dims))
+        yield _file_source(model, dims)
         return
     from . import zoo
 
     name = model[len(ZOO):]
+    full = zoo.dims(name) | dict(dims)
     with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder:
         path = zoo.build(name, dims, Path(folder), weights_seed=execute_seed)
-        full = zoo.dims(name) | dict(dims)
         yield Source(path, model, full, lambda seed: zoo.example_inputs(name, full, seed))
+
+
+@contextlib.contextmanager
+def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
+    """Give a model of one operator, with random weights where there is a seed, in a folder that then goes away."""
+    with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder:
+        path = operator.build(Path(folder), seed)
+        yield Source(path, operator.name, operator.dims, operator.example_inputs)
+
+
+def is_program(model: str | Path) -> bool:
+    """Return whether `model` names a compiled program rather than a model."""
+    return not str(model).startswith(ZOO) and program_file.is_program(Path(model))
+
+
+def _file_source(model: str, dims: Mapping[str, int]) -> Source:
+    path = Path(model)
+    if not path.is_file():
+        raise UserError(f"model {model!r} is {'a folder' if path.is_dir() else 'not a file'}{_meant(path)} "
+                        "(right: an ONNX file, a compiled program, or zoo:NAME; `mtia-emu zoo` lists the names)")
+    if is_program(path):
+        raise UserError(f"{model} is compiled already, or not ONNX: it is a zip file (right: the ONNX file)")
+    return Source(path, path.stem if path.stem != "model" else path.absolute().parent.name, dict(dims))
+
+
+def _meant(path: Path) -> str:
+    """Return `; did you mean 'x'?` for the model in a folder, or the name most like a path that is not there."""
+    from .zoo import zoo_names
+
+    known = [f"{ZOO}{name}" for name in zoo_names()] if len(path.parts) == 1 else []
+    folder = path if path.is_dir() else path.parent
+    with contextlib.suppress(OSError):
+        known += sorted(str(p) for p in folder.iterdir() if p.suffix == ".onnx")
+    if path.is_dir():
+        return f"; did you mean '{known[-1]}'?" if known and known[-1].endswith(".onnx") else ""
+    exact = f"{ZOO}{path}"
+    return f"; did you mean '{exact}'?" if exact in known else nearest(str(path), known)
 
 
 def compile_stages(
@@ -79,13 +133,21 @@ def compile_stages(
 ) -> Compiled:
     """Return a model at every stage of lowering; shapes of `inputs` bind symbolic dimensions."""
     shapes = {name: x.shape for name, x in inputs.items()} if inputs else None
-    dims = {} if source.examples is not None else source.dims
-    return compile_file(source.path, chip, name=source.name, dims=dims, shown_dims=source.dims, input_shapes=shapes,
-                        wanted=dtype, inputs_in=place, progress=progress)
+    ours = source.examples is not None
+    try:
+        done = compile_file(source.path, chip, name=source.name, dims={} if ours else source.dims,
+                            shown_dims=source.dims, input_shapes=shapes, wanted=dtype, inputs_in=place,
+                            progress=progress)
+    except UserError as error:
+        if not ours:
+            raise
+        raise UserError(str(error).replace(str(source.path), source.name)) from None
+    origin = source.name if ours else source.path.name  # not where the file lies: that is the user's own business
+    return replace(done, program=replace(done.program, source=origin))
 
 
 def compile_model(
-    model: str | Path, chip: str | Chip = "mtia-2i", *, settings: Mapping[str, object] | None = None,
+    model: str | Path, chip: str | Chip = DEFAULT_CHIP, *, settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None, dtype: str | None = None, inputs: Mapping[str, Array] | None = None,
     seed: int | None = None,
 ) -> Program:
@@ -96,15 +158,14 @@ def compile_model(
     with the model, the chip or the request.
     """
     machine = load_chip(chip, settings) if isinstance(chip, str) else chip
+    given = None if inputs is None else input_arrays(inputs)
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
-        program = compile_stages(source, machine, dtype=dtype, inputs=inputs).program
+        program = compile_stages(source, machine, dtype=dtype, inputs=given).program
         return keep_weights(program) if seed is not None else program
 
 
 def keep_weights(program: Program) -> Program:
     """Return the program with its weights in memory, for when the model's file goes away."""
-    from dataclasses import replace
-
     data = {name: x if isinstance(x, np.ndarray) else x.array(name) for name, x in program.data.items()}
     return replace(program, data=data)
 
@@ -122,7 +183,7 @@ def load_program(path: str | Path) -> Program:
 def run(
     model: str | Path | Program, chip: str | Chip | None = None, *, settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None, dtype: str | None = None, inputs: Mapping[str, Array] | None = None,
-    check: bool = False, gpu: str | Gpu | None = "h100-sxm", seed: int = 0, place: str = "dram",
+    check: bool = False, gpu: str | Gpu | None = DEFAULT_GPU, seed: int = 0, place: str = "dram",
     progress: Progress | None = None,
 ) -> Outcome:
     """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it too.
@@ -130,66 +191,81 @@ def run(
     `check` runs the model in onnxruntime as well, on `inputs` or on seeded random ones, and compares outputs. `gpu`
     names the reference to stand beside, None for none. `place` is "sram" to start operands there.
     """
+    beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
     inputs = None if inputs is None else input_arrays(inputs)
-    if isinstance(model, Program):
-        return run_program(model, _machine(model, chip, settings), inputs=inputs, gpu=gpu, progress=progress)
-    path = Path(str(model))
-    if not str(model).startswith(ZOO) and program_file.is_program(path):
+    if isinstance(model, Program) or is_program(model):
         _refuse(dims=dims, dtype=dtype, check=check)
-        program = load_program(path)
-        return run_program(program, _machine(program, chip, settings), inputs=inputs, gpu=gpu, progress=progress)
-    machine = chip if isinstance(chip, Chip) else load_chip(chip or "mtia-2i", settings)
+        program = model if isinstance(model, Program) else load_program(model)
+        machine = _machine(program, chip, settings)
+        return run_program(program, machine, inputs=inputs, gpu=beside, progress=progress)
+    machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     wanted = check or inputs is not None
     with open_model(str(model), dims or {}, execute_seed=seed if wanted else None) as source:
-        return run_source(source, machine, dtype=dtype, inputs=inputs, check=check, gpu=gpu, seed=seed, place=place,
-                          progress=progress)
+        return run_source(source, machine, dtype=dtype, inputs=inputs, check=check, gpu=beside, seed=seed,
+                          place=place, progress=progress)
 
 
 def run_source(
     source: Source, chip: Chip, *, dtype: str | None = None, inputs: Mapping[str, Array] | None = None,
-    check: bool = False, gpu: str | Gpu | None = "h100-sxm", seed: int = 0, place: str = "dram",
-    progress: Progress | None = None,
+    check: bool = False, sample: bool = False, gpu: str | Gpu | None = DEFAULT_GPU, seed: int = 0,
+    place: str = "dram", progress: Progress | None = None,
 ) -> Outcome:
-    """Run a model that is on disk: see `run`."""
-    from .compiler.samples import random_inputs
-
+    """Run a model that is on disk: see `run`. With `sample` it is executed on seeded random inputs."""
+    beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
     compiled = compile_stages(source, chip, dtype=dtype, inputs=inputs, place=place, progress=progress)
-    if check and inputs is None:
+    program = compiled.program
+    if (check or sample) and inputs is None:
+        _refuse_unready(program)  # before inputs are made, which may be as large as the model
+        from .compiler.samples import random_inputs
+
         inputs = source.examples(seed) if source.examples else random_inputs(compiled.imported, seed)
-    outcome = run_program(compiled.program, chip, inputs=inputs, gpu=gpu, progress=progress)
+    outcome = run_program(program, chip, inputs=inputs, gpu=beside, progress=progress)
     if not check or inputs is None:
         return outcome
     from .oracle import compare_outputs, onnxruntime_outputs
 
-    expected = onnxruntime_outputs(source.path, inputs)
-    tolerance = TOLERANCE.get(compiled.program.dtype, NARROW_TOLERANCE)
-    result = compare_outputs(outcome.outputs, expected, tolerance)
-    return Outcome(outcome.program, chip, outcome.report, outcome.gpu, result, outcome.outputs)
+    if progress is not None:
+        progress("onnxruntime", 0, 1)
+    expected = onnxruntime_outputs(source.path, typed_inputs(inputs, program.inputs))
+    result = compare_outputs(outcome.outputs, expected, TOLERANCE.get(program.dtype, NARROW_TOLERANCE))
+    return replace(outcome, check=result)
 
 
 def run_program(
-    program: Program, chip: Chip, *, inputs: Mapping[str, Array] | None = None, gpu: str | Gpu | None = "h100-sxm",
+    program: Program, chip: Chip, *, inputs: Mapping[str, Array] | None = None, gpu: str | Gpu | None = DEFAULT_GPU,
     progress: Progress | None = None,
 ) -> Outcome:
     """Time and price a program on a chip, and execute it where inputs are given."""
+    machine = load_gpu(gpu) if isinstance(gpu, str) else gpu
     outputs: dict[str, Array] = {}
     lookups: Mapping[int, Array] = {}
     if inputs is not None:
+        _refuse_unready(program)
+        given = typed_inputs(input_arrays(inputs), program.inputs)
         total = len(program.launches)
         tick = (lambda done: progress("execute", done, total)) if progress else None
-        execution = execute(program, chip, input_arrays(inputs), LIBRARY, tick)
+        execution = execute(program, chip, given, LIBRARY, tick)
         outputs, lookups = execution.outputs, execution.lookups
+    if progress is not None:
+        progress("time", 0, 1)
     report = make_report(program, chip, lookups)
     beside = None
-    if gpu is not None:
-        machine = load_gpu(gpu) if isinstance(gpu, str) else gpu
+    if machine is not None:
         beside = machine.run(program.works, model=program.model, dtype=program.dtype, dims=program.dims)
-    return Outcome(program, chip, report, beside, None, outputs)
+    return Outcome(program, chip, report, beside, None, outputs, lookups)
 
 
-def input_arrays(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return arrays by input name, from keys `name` or `in:name`; outputs stored beside them are left out."""
-    return {k.removeprefix("in:"): v for k, v in arrays.items() if not k.startswith("out:")}
+def _refuse_unready(program: Program) -> None:
+    """Refuse to execute a program whose weights are absent, or that does not fit the memory we may take."""
+    absent = [b.name for b in program.consts if b.name not in program.data]
+    if absent:
+        raise UserError(f"{program.model}: {len(absent)} of {len(program.consts)} weights are absent (first: "
+                        f"%{absent[0]}), so it can be timed but not executed; put the weights' file beside the model, "
+                        "or leave out --check and --inputs")
+    need, most = program.dram_bytes + program.sram_bytes, settings.integer(settings.MEMORY)
+    if need > most:
+        raise UserError(f"executing {program.model} needs {need} bytes of memory, at most {most} are allowed; set "
+                        f"{settings.MEMORY.name} higher, or leave out --check and --inputs to only time it")
 
 
 def _machine(program: Program, chip: str | Chip | None, settings: Mapping[str, object] | None) -> Chip:
@@ -198,19 +274,23 @@ def _machine(program: Program, chip: str | Chip | None, settings: Mapping[str, o
         return chip
     if chip is not None:
         return load_chip(chip, settings)
-    from .chip import put
-
-    values = dict(program.chip)
+    values = _copied(program.chip)
     for key, value in (settings or {}).items():
         put(values, key, value)
     return validate(values, str(program.chip.get("name", "")))
+
+
+def _copied(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested tables copied, so that settings leave the program as it is."""
+    return {key: _copied(x) if isinstance(x, dict) else x for key, x in tables.items()}
 
 
 def _refuse(**given: Any) -> None:
     """Refuse what only makes sense for a model that is yet to be compiled."""
     for name, value in given.items():
         if value:
-            raise UserError(f"--{name.replace('dims', 'dim')} has no meaning for a compiled program; give it to the ONNX model")
+            flag = f"--{name.replace('dims', 'dim')}"
+            raise UserError(f"{flag} has no meaning for a compiled program; give it with the ONNX model")
 
 
 LIBRARY = {name: (lambda arrays, attrs, name=name: reference(name, arrays, attrs)) for name in OPS}

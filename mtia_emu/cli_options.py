@@ -57,13 +57,19 @@ def _paths(incomplete: str, suffixes: tuple[str, ...]) -> Iterator[str]:
             yield path + ("/" if entry.is_dir() else "")
 
 
-def _target(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Refuse a file that cannot be written before long work begins, not after it."""
+def target(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return the name of a file to write; refuse one in no folder, before long work begins rather than after it."""
     if value is not None and value != "-" and not Path(value).absolute().parent.is_dir():
         flag = param.opts[-1]
         raise UserError(f"{flag} {value!r}: the folder {str(Path(value).parent)!r} does not exist; create it or "
                         "choose another path")
     return value
+
+
+def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.endswith((".svg", ".png")):
+        raise UserError(f"--roofline {value!r}: pictures are .svg or .png (right: --roofline roofline.svg)")
+    return target(ctx, param, value)
 
 
 MODEL = click.argument("model", shell_complete=complete("model", files=(".onnx", ".mtia")))
@@ -80,17 +86,17 @@ DTYPE = click.option("--dtype", metavar="TYPE", help="Run in fp16, bf16 or fp32.
 KIND = click.option("--dtype", "kind", metavar="TYPE", default="fp16", show_default=True,
                     help="Type of the operands: fp16, bf16, fp32 or int8.")
 INPUTS = click.option("--inputs", metavar="IO.npz", help="Execute on these arrays (keys `name` or `in:name`).")
-OUTPUTS = click.option("--outputs", metavar="OUT.npz", callback=_target,
+OUTPUTS = click.option("--outputs", metavar="OUT.npz", callback=target,
                        help="Write the outputs of the execution (keys `out:name`).")
 CHECK = click.option("--check", is_flag=True, help="Execute (on seeded random inputs without --inputs), compare each "
                                                    "output with onnxruntime, exit 1 beyond tolerance.")
 GPU = click.option("--gpu", metavar="NAME|FILE.toml|none", default="h100-sxm", show_default=True,
                    shell_complete=complete("gpu", files=(".toml",)), help="GPU to stand beside (`mtia-emu gpus`).")
-JSON = click.option("--json", "json_file", metavar="FILE|-", callback=_target,
+JSON = click.option("--json", "json_file", metavar="FILE|-", callback=target,
                     help="Write the report as JSON; `-` prints only that.")
-TRACE = click.option("--trace", metavar="FILE", callback=_target,
+TRACE = click.option("--trace", metavar="FILE", callback=target,
                      help="Write a trace for ui.perfetto.dev; compressed where FILE ends in .gz.")
-ROOFLINE = click.option("--roofline", metavar="FILE.svg|png", callback=_target,
+ROOFLINE = click.option("--roofline", metavar="FILE.svg|png", callback=_picture,
                         help="Draw every layer on the roofline.")
 SEED = click.option("--seed", type=click.IntRange(0), metavar="INT", default=0, show_default=True,
                     help="Seed of random weights and inputs.")

@@ -122,7 +122,8 @@ def _memory(ev: Events, where: Array, space: str, data: Array, bursts: Array, *,
         (ev.sram_write_bytes if out else ev.sram_read_bytes)[where] += data
 
 
-def _receivers(cast: Array, chip: Chip) -> Array:
+def receivers(cast: Array, chip: Chip) -> Array:
+    """Return how many PEs a command of that cast writes."""
     return np.array([1, chip.grid.cols, chip.grid.rows, chip.pes])[cast]
 
 
@@ -136,9 +137,8 @@ def hops(pe: Array, cast: Array, chip: Chip) -> Array:
 
 def _load(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
     payload = _transfer(ev, at, block, chip, c["operand"], c["rows"], c["cols"], out=False)
-    receivers = _receivers(c["cast"], chip)
     written = c["rows"].astype(float) * c["cols"] * _itemsizes(block)[c["operand"]]
-    ev.local_write_bytes[at] += written * receivers
+    ev.local_write_bytes[at] += written * receivers(c["cast"], chip)
     ev.noc_bytes[at] += payload
     links = np.where(c["cast"] == Cast.ALL, chip.pes, hops(c["pe"].astype(int), c["cast"], chip))
     ev.noc_byte_hops[at] += payload * links

@@ -8,17 +8,16 @@ commands. Arbitration in program order is an approximation; `timeline` is the on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..chip import Chip
 from ..errors import UserError
-from ..isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, source_shape
+from ..isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Shape, source_shape
 from ..numerics import jitted
-from ..types import DTYPES
 from ..units.simd import FUNCTIONS
-from .events import Events, events, hops
+from .events import Events, events, hops, receivers
 
 Array = np.ndarray[Any, Any]
 
@@ -50,9 +49,19 @@ class Timeline:
         return name if self.busy[name] * 2 >= self.cycles else "latency"
 
 
-@dataclass(frozen=True)
-class _Costs:
-    """What the recurrence needs to know of each command, in cycles."""
+class _Commands(NamedTuple):
+    """The fields of each command that the recurrence reads; `touched` is the slots read (three) and written (one)."""
+
+    op: Array
+    cast: Array
+    pe: Array
+    src_pe: Array
+    touched: Array
+    stage: Array
+
+
+class _Costs(NamedTuple):
+    """What each command takes, in cycles: of its unit, and of each shared resource."""
 
     unit: Array
     busy: Array
@@ -65,26 +74,38 @@ class _Costs:
     issue: Array
 
 
+class _State(NamedTuple):
+    """When each thing is next free, in cycles, as the recurrence goes along."""
+
+    shared: Array  # DRAM, SRAM, links
+    written: Array  # [PE, slot]: when the slot was last written
+    read: Array  # [PE, slot]: when the last read of the slot ends
+    filled: Array  # [stage]: when the stage was filled
+    emptied: Array  # [stage]: when the last load from the stage ends
+    units: Array  # [PE, unit]
+    issued: Array  # [PE]: when the core has issued its last command
+    port: Array  # [PE]: cycles of local memory's port that have been used
+
+
+class _Grid(NamedTuple):
+    rows: int
+    cols: int
+    bank_share: float  # a read of accumulators frees the first bank after this share of its time
+
+
 def timeline(block: Block, chip: Chip, lookups: Array | None = None) -> Timeline:
     """Return when each command of the block runs on the chip; `lookups` as in `events`.
 
     Raises `UserError` when the block needs more of the chip than it has.
     """
     check_fits(block, chip)
-    ev = events(block, chip, lookups)
-    costs = _costs(block, chip, ev)
-    c = block.commands
-    lanes = len(block.slots) + 1
-    start, end, free = np.zeros(len(c)), np.zeros(len(c)), np.zeros(LINKS + 2 * chip.grid.rows + chip.grid.cols)
-    _recurrence(
-        c["op"], c["cast"], c["pe"].astype(np.int64), c["src_pe"].astype(np.int64), _touched(c),
-        c["stage"].astype(np.int64), costs.unit, costs.busy, costs.latency, costs.dram, costs.sram, costs.link,
-        costs.link_index, costs.local, costs.issue, start, end, free,
-        np.zeros((chip.pes, lanes)), np.zeros((chip.pes, lanes)), np.zeros((2, block.stages + 1)),
-        np.zeros((chip.pes, len(UNITS))), np.zeros((chip.pes, 2)), chip.grid.rows, chip.grid.cols,
-        1.0 / chip.pe.reduce.banks, np.array([s.accumulator for s in block.slots] + [False]),
-    )
-    cycles = float(end.max()) if len(c) else 0.0
+    costs = _costs(block, chip, events(block, chip, lookups))
+    commands, state = _commands(block.commands), _state(block, chip)
+    start, end = np.zeros(len(block.commands)), np.zeros(len(block.commands))
+    accumulator = np.array([s.accumulator for s in block.slots] + [False])
+    grid = _Grid(chip.grid.rows, chip.grid.cols, 1.0 / chip.pe.reduce.banks)
+    _recurrence(commands, costs, state, grid, accumulator, start, end)
+    cycles = float(end.max()) if len(end) else 0.0
     return Timeline(start, end, costs.unit, cycles, _busy(block, chip, costs))
 
 
@@ -104,10 +125,19 @@ def check_fits(block: Block, chip: Chip) -> None:
                         "compile for this chip")
 
 
-def _touched(c: Array) -> Array:
-    """Return the slots that each command reads (three) and writes (one), -1 where none."""
-    sources = np.stack([c[n].astype(np.int64) for n in ("src0", "src1", "src2")] + [c["dst"].astype(np.int64)], axis=1)
-    return np.maximum(sources, -1)
+def _commands(c: Array) -> _Commands:
+    touched = np.stack([np.maximum(c[n], -1) for n in ("src0", "src1", "src2", "dst")], axis=1)
+    return _Commands(*(np.ascontiguousarray(c[n]) for n in ("op", "cast", "pe", "src_pe")), touched,
+                     np.ascontiguousarray(c["stage"]))
+
+
+def _state(block: Block, chip: Chip) -> _State:
+    slots = (chip.pes, len(block.slots) + 1)
+    return _State(
+        np.zeros(LINKS + 2 * chip.grid.rows + chip.grid.cols), np.zeros(slots), np.zeros(slots),
+        np.zeros(block.stages + 1), np.zeros(block.stages + 1), np.zeros((chip.pes, len(UNITS))), np.zeros(chip.pes),
+        np.zeros(chip.pes),
+    )
 
 
 def _unit_of(c: Array) -> Array:
@@ -119,42 +149,44 @@ def _unit_of(c: Array) -> Array:
 
 
 def _costs(block: Block, chip: Chip, ev: Events) -> _Costs:
-    c, unit = block.commands, _unit_of(block.commands)
-    n = len(c)
-    busy, latency, link, index = np.zeros(n), np.zeros(n), np.zeros(n), np.full(n, -1)
-    dram = (ev.dram_read_bytes + ev.dram_write_bytes) / (chip.dram_bytes_per_cycle * chip.dram.efficiency(ev.run_bytes))
-    sram = (ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle
+    c, unit, n = block.commands, _unit_of(block.commands), len(block.commands)
     local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
-    local /= np.where(c["op"] == Op.LOAD, np.array([1, chip.grid.cols, chip.grid.rows, chip.pes])[c["cast"]], 1)
+    costs = _Costs(
+        unit, np.zeros(n), np.zeros(n),
+        dram=(ev.dram_read_bytes + ev.dram_write_bytes) / (chip.dram_bytes_per_cycle * chip.dram.efficiency(ev.run_bytes)),
+        sram=(ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle,
+        link=np.zeros(n), link_index=np.full(n, -1),
+        local=local / receivers(c["cast"], chip),  # of each receiver
+        issue=ev.commands * chip.pe.core.issue_cycles * (unit != CHIP_DMA),
+    )
     for rule in (_time_transfers, _time_matmul, _time_simd, _time_rest):
-        rule(block, chip, ev, busy, latency, link, index)
-    issue = ev.commands * chip.pe.core.issue_cycles * (unit != CHIP_DMA)
-    return _Costs(unit, busy, latency, dram, sram, link, index, local, issue)
+        rule(block, chip, ev, costs)
+    return costs
 
 
-def _time_transfers(block: Block, chip: Chip, ev: Events, busy: Array, latency: Array, link: Array, index: Array) -> None:
+def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     """Time LOAD, STORE, STAGE, GATHER and POOL: the port, the layout unit, the link, and the way there."""
     c = block.commands
     at = np.flatnonzero(np.isin(c["op"], (Op.LOAD, Op.STORE, Op.STAGE, Op.GATHER, Op.POOL)))
     op, pe, cast = c["op"][at], c["pe"][at].astype(int), c["cast"][at]
     payload = ev.noc_bytes[at]
-    port = chip.pe.dma.cycles(payload, ev.runs[at])
-    port = np.where(op == Op.STAGE, 0.0, port)
+    port = np.where(op == Op.STAGE, 0.0, chip.pe.dma.cycles(payload, ev.runs[at]))
     reads = np.where(ev.dram_read_bytes[at] > 0, chip.cycles(chip.dram.latency_s), chip.cycles(chip.sram.latency_s))
     reach = reads * (op != Op.STORE) + hops(pe, cast, chip) * chip.noc.hop_cycles + chip.pe.dma.startup_cycles
     rows = ev.rows[at] * reach / chip.pe.dma.outstanding_rows  # indexed rows: so many requests in flight
     pooled = ev.simd_passes[at] * 4 / chip.pe.simd.bytes_per_cycle
-    busy[at] = np.maximum.reduce([port, ev.transposed_bytes[at] / chip.pe.layout.bytes_per_cycle, rows, pooled])
-    latency[at] = reach + np.where(op == Op.POOL, chip.pe.simd.startup_cycles, 0)
-    rows_, cols_ = chip.grid.rows, chip.grid.cols
+    turned = ev.transposed_bytes[at] / chip.pe.layout.bytes_per_cycle
+    costs.busy[at] = np.maximum.reduce([port, turned, rows, pooled])
+    costs.latency[at] = reach + np.where(op == Op.POOL, chip.pe.simd.startup_cycles, 0)
     by_col = cast == Cast.COL
-    link[at] = payload / np.where(by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle)
-    place = np.where(by_col, LINKS + rows_ + pe % cols_, LINKS + pe // cols_)
-    place = np.where(op == Op.STORE, LINKS + rows_ + cols_ + pe // cols_, place)
-    index[at] = np.where(op == Op.STAGE, -1, place)
+    costs.link[at] = payload / np.where(by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle)
+    grid = chip.grid
+    place = np.where(by_col, LINKS + grid.rows + pe % grid.cols, LINKS + pe // grid.cols)
+    place = np.where(op == Op.STORE, LINKS + grid.rows + grid.cols + pe // grid.cols, place)
+    costs.link_index[at] = np.where(op == Op.STAGE, -1, place)
 
 
-def _time_matmul(block: Block, chip: Chip, ev: Events, busy: Array, latency: Array, link: Array, index: Array) -> None:
+def _time_matmul(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     c = block.commands
     at = np.flatnonzero(c["op"] == Op.MATMUL)
     if not len(at):
@@ -162,14 +194,14 @@ def _time_matmul(block: Block, chip: Chip, ev: Events, busy: Array, latency: Arr
     m, n, k = (c[x][at].astype(np.int64) for x in ("rows", "cols", "k"))
     kind = block.slots[int(c["src0"][at[0]])].dtype
     if (c["flags"][at] & VECTOR).any():
-        busy[at] = ev.macs[at] / chip.pe.simd.macs_per_cycle(kind)
-        latency[at] = chip.pe.simd.startup_cycles
+        costs.busy[at] = ev.macs[at] / chip.pe.simd.macs_per_cycle(kind)
+        costs.latency[at] = chip.pe.simd.startup_cycles
         return
-    busy[at] = chip.pe.matrix.busy(m, k, n, kind.name)
-    latency[at] = chip.pe.matrix.latency(m, k, n, kind.name) - busy[at]
+    costs.busy[at] = chip.pe.matrix.busy(m, k, n, kind.name)
+    costs.latency[at] = chip.pe.matrix.latency(m, k, n, kind.name) - costs.busy[at]
 
 
-def _time_simd(block: Block, chip: Chip, ev: Events, busy: Array, latency: Array, link: Array, index: Array) -> None:
+def _time_simd(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     """Time SIMD and FOLD: the widest operand or result passes the lanes, once for each pass of the function."""
     c = block.commands
     at = np.flatnonzero(np.isin(c["op"], (Op.SIMD, Op.FOLD)))
@@ -179,126 +211,131 @@ def _time_simd(block: Block, chip: Chip, ev: Events, busy: Array, latency: Array
     c = c[at]
     width = sizes[c["dst"]].astype(float)
     for i, name in enumerate(("src0", "src1", "src2")):
-        whole = (c[name] >= 0) & (source_shape(c["flags"].astype(int), i) == 0)
+        whole = (c[name] >= 0) & (source_shape(c["flags"].astype(int), i) == Shape.FULL)
         width = np.maximum(width, sizes[np.maximum(c[name], 0)] * whole)
-    passes = np.where(c["op"] == Op.FOLD, 1, np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])[
-        np.minimum(c["fn"], len(FUNCTION_NAMES) - 1)])
-    busy[at] = chip.pe.simd.cycles(c["rows"].astype(float) * c["cols"], width, passes)
-    latency[at] = chip.pe.simd.startup_cycles
+    by_function = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
+    passes = np.where(c["op"] == Op.FOLD, 1, by_function[c["fn"]])
+    costs.busy[at] = chip.pe.simd.cycles(c["rows"].astype(float) * c["cols"], width, passes)
+    costs.latency[at] = chip.pe.simd.startup_cycles
 
 
-def _time_rest(block: Block, chip: Chip, ev: Events, busy: Array, latency: Array, link: Array, index: Array) -> None:
+def _time_rest(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     c = block.commands
     at = np.flatnonzero(c["op"] == Op.REDUCE)
-    busy[at] = ev.noc_bytes[at] / chip.pe.reduce.bytes_per_cycle
-    latency[at] = chip.noc.hop_cycles
+    costs.busy[at] = ev.noc_bytes[at] / chip.pe.reduce.bytes_per_cycle
+    costs.latency[at] = chip.noc.hop_cycles
     at = np.flatnonzero(c["op"] == Op.SCALAR)
-    busy[at] = ev.scalar_elements[at] * chip.pe.core.scalar_cycles_per_element
-    latency[at] = chip.cycles(chip.dram.latency_s)
+    costs.busy[at] = ev.scalar_elements[at] * chip.pe.core.scalar_cycles_per_element
+    costs.latency[at] = chip.cycles(chip.dram.latency_s)
 
 
 def _busy(block: Block, chip: Chip, costs: _Costs) -> dict[str, float]:
-    """Return the busy cycles of the busiest instance of each resource."""
+    """Return the busy cycles of the busiest instance of each resource; a multicast is work for every receiver."""
     c, unit = block.commands, costs.unit
-    pe = c["pe"].astype(np.int64)
-    spread = np.array([1, chip.grid.cols, chip.grid.rows, chip.pes])[c["cast"]]
+    in_pe = unit != CHIP_DMA
 
     def busiest(mask: Array, cycles: Array) -> float:
-        if not mask.any():
-            return 0.0
-        groups = np.bincount(pe[mask], weights=cycles[mask], minlength=chip.pes)
-        shared = np.where(spread[mask] > 1, cycles[mask], 0).sum() / max(chip.pes, 1)
-        return float(max(groups.max(), shared))
+        return float(_by_pe(c["pe"][mask].astype(np.int64), c["cast"][mask], cycles[mask], chip).max())
 
-    def linked() -> float:
-        used = costs.link_index >= 0
-        return float(np.bincount(costs.link_index[used], weights=costs.link[used]).max()) if used.any() else 0.0
-
-    dma = (unit == LOAD_QUEUE) | (unit == STORE_QUEUE)
-    per_pe = np.ones(len(c), bool)
-    own_core = unit != CHIP_DMA
+    links = np.bincount(costs.link_index + 1, weights=costs.link, minlength=2)[1:]  # -1: none
     return {
         "array": busiest(unit == MATRIX, costs.busy),
         "simd": busiest(unit == SIMD, costs.busy),
-        "dma": busiest(dma, costs.busy),
+        "dma": max(busiest(unit == LOAD_QUEUE, costs.busy), busiest(unit == STORE_QUEUE, costs.busy)),
         "core": busiest(unit == CORE, costs.busy),
-        "issue": busiest(own_core, costs.issue),
-        "local": busiest(per_pe & own_core, costs.local),
-        "noc": linked(),
+        "issue": float(np.bincount(c["pe"][in_pe], costs.issue[in_pe], minlength=1).max()),
+        "local": busiest(in_pe, costs.local),
+        "noc": float(links.max()),
         "sram": float(costs.sram.sum()),
         "dram": float(costs.dram.sum()),
     }
 
 
+def _by_pe(pe: Array, cast: Array, cycles: Array, chip: Chip) -> Array:
+    """Return [rows, cols]: the cycles that fall to each PE, where a multicast takes each receiver as long."""
+    rows, cols = chip.grid.rows, chip.grid.cols
+
+    def total(kind: Cast, index: Array, size: int) -> Array:
+        mine = cast == kind
+        return np.bincount(index[mine], weights=cycles[mine], minlength=size)
+
+    own = total(Cast.NONE, pe, rows * cols).reshape(rows, cols)
+    by_row, by_col = total(Cast.ROW, pe // cols, rows), total(Cast.COL, pe % cols, cols)
+    return own + by_row[:, None] + by_col[None, :] + total(Cast.ALL, pe * 0, 1)
+
+
 @jitted
-def _recurrence(  # noqa: PLR0913 (a compiled loop takes arrays, not objects)
-    op, cast, pe, src_pe, touched, stage, unit, busy, latency, dram, sram, link, link_index, local, issue,
-    start, end, free, written, read, staged, unit_free, core, rows, cols, bank_share, accumulator,
-):  # type: ignore[no-untyped-def]
-    """Fill `start` and `end`. `written[p, s]`: when slot s of PE p was last written; `read`: last read to its end."""
-    for i in range(len(op)):
-        p = pe[i]
-        dst = touched[i, 3]
-        first, last, step = p, p + 1, 1
-        if cast[i] == 1:
-            first = p // cols * cols
-            last = first + cols
-        elif cast[i] == 2:
-            first, last, step = p % cols, rows * cols, cols
-        elif cast[i] == 3:
-            first, last = 0, rows * cols
-        u = unit[i]
-        t = 0.0
-        if u == 5:
-            t = staged[1, stage[i]]
+def _recurrence(
+    c: _Commands, cost: _Costs, state: _State, grid: _Grid, accumulator: Array, start: Array, end: Array
+) -> None:
+    """Fill `start` and `end`, in cycles, command by command; the numbers stand for `Op`, `Cast` and the units."""
+    load, matmul, reduce = 0, 5, 6
+    first_with_depth, chip_dma = 2, 5  # units that take the next command while the last one's result is on its way
+    for i in range(len(c.op)):
+        p, op, u, stage = c.pe[i], c.op[i], cost.unit[i], c.stage[i]
+        dst = c.touched[i, 3]
+        first, last, step = p, p + 1, 1  # the PEs that the command writes
+        if c.cast[i] == 1:
+            first = p // grid.cols * grid.cols
+            last = first + grid.cols
+        elif c.cast[i] == 2:
+            first, last, step = p % grid.cols, grid.rows * grid.cols, grid.cols
+        elif c.cast[i] == 3:
+            first, last = 0, grid.rows * grid.cols
+
+        # when it can start: issued, units free, operands there, the slot that it writes read to the end
+        if u == chip_dma:
+            t = state.emptied[stage]
         else:
-            core[p, 0] += issue[i]
-            t = core[p, 0]
+            state.issued[p] += cost.issue[i]
+            t = state.issued[p]
             for q in range(first, last, step):
-                t = max(t, unit_free[q, u])
+                t = max(t, state.units[q, u])
                 if dst >= 0:
-                    t = max(t, read[q, dst])
-                    if op[i] != 5 and op[i] != 6:
-                        t = max(t, written[q, dst])
+                    t = max(t, state.read[q, dst])
+                    if op != matmul and op != reduce:
+                        t = max(t, state.written[q, dst])
             for j in range(3):
-                if touched[i, j] >= 0:
-                    t = max(t, written[p, touched[i, j]])
-            if op[i] == 0 and stage[i] >= 0:
-                t = max(t, staged[0, stage[i]])
-            if op[i] == 6:
-                t = max(t, max(written[src_pe[i], dst], written[p, dst]))
+                if c.touched[i, j] >= 0:
+                    t = max(t, state.written[p, c.touched[i, j]])
+            if op == load and stage >= 0:
+                t = max(t, state.filled[stage])
+            if op == reduce:
+                t = max(t, max(state.written[c.src_pe[i], dst], state.written[p, dst]))
+
         # each shared resource serves commands in turn, by itself: a transfer flows through all of them at once
-        done = t + busy[i]
-        if dram[i] > 0:
-            free[0] = max(free[0], t) + dram[i]
-            done = max(done, free[0])
-        if sram[i] > 0:
-            free[1] = max(free[1], t) + sram[i]
-            done = max(done, free[1])
-        if link_index[i] >= 0:
-            free[link_index[i]] = max(free[link_index[i]], t) + link[i]
-            done = max(done, free[link_index[i]])
+        done = t + cost.busy[i]
+        if cost.dram[i] > 0:
+            state.shared[0] = max(state.shared[0], t) + cost.dram[i]
+            done = max(done, state.shared[0])
+        if cost.sram[i] > 0:
+            state.shared[1] = max(state.shared[1], t) + cost.sram[i]
+            done = max(done, state.shared[1])
+        link = cost.link_index[i]
+        if link >= 0:
+            state.shared[link] = max(state.shared[link], t) + cost.link[i]
+            done = max(done, state.shared[link])
         start[i] = t
-        if u == 5:
-            end[i] = done + latency[i]
-            staged[0, stage[i]] = end[i]
+        if u == chip_dma:
+            end[i] = done + cost.latency[i]
+            state.filled[stage] = end[i]
             continue
+
+        # what it holds until when: ports of local memory must have had time for all work so far
         for q in range(first, last, step):
-            core[q, 1] += local[i]  # the port of local memory: work done so far must have had time
-            done = max(done, core[q, 1])
-        end[i] = done + latency[i]
+            state.port[q] += cost.local[i]
+            done = max(done, state.port[q])
+        end[i] = done + cost.latency[i]
         for q in range(first, last, step):
-            unit_free[q, u] = t + busy[i] if u > 1 else done
+            state.units[q, u] = t + cost.busy[i] if u >= first_with_depth else done
             if dst >= 0:
-                written[q, dst] = end[i]
+                state.written[q, dst] = end[i]
+        drained = t + (done - t) * grid.bank_share  # banks drain one after another: the next tile follows the first
         for j in range(3):
-            s = touched[i, j]
+            s = c.touched[i, j]
             if s >= 0:
-                if accumulator[s]:  # banks drain one after another: the next tile follows the first bank
-                    read[p, s] = max(read[p, s], t + (done - t) * bank_share)
-                else:
-                    read[p, s] = max(read[p, s], done)
-        if op[i] == 0 and stage[i] >= 0:
-            staged[1, stage[i]] = max(staged[1, stage[i]], done)
-        if op[i] == 6:
-            read[src_pe[i], dst] = max(read[src_pe[i], dst], t + (done - t) * bank_share)
+                state.read[p, s] = max(state.read[p, s], drained if accumulator[s] else done)
+        if op == load and stage >= 0:
+            state.emptied[stage] = max(state.emptied[stage], done)
+        if op == reduce:
+            state.read[c.src_pe[i], dst] = max(state.read[c.src_pe[i], dst], drained)

@@ -42,8 +42,13 @@ def write_atomic(path: str | os.PathLike[str], data: Content) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: object) -> None:
-    """Write `value` as indented JSON. A number that is not finite becomes null, since JSON has none."""
-    write_atomic(path, (json.dumps(_finite(value), indent=2, allow_nan=False) + "\n").encode())
+    """Write `value` as `json_text`."""
+    write_atomic(path, json_text(value).encode())
+
+
+def json_text(value: object) -> str:
+    """Return `value` as indented JSON. A number that is not finite becomes null, since JSON has none."""
+    return json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
 
 
 def _finite(value: Any) -> Any:

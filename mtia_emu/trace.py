@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from ..chip import Chip
-from ..isa import Program
-from ..view.trace import Event
-from .run import costs
-from .timing import UNITS
+from .chip import Chip
+from .engine.run import costs
+from .engine.timing import UNITS
+from .isa import Program
+from .view.trace import Event
+
+Array = np.ndarray[Any, Any]
 
 
-
-def trace_events(program: Program, chip: Chip) -> Iterator[Event]:
+def trace_events(program: Program, chip: Chip, lookups: Mapping[int, Array] | None = None) -> Iterator[Event]:
     """Yield the events of a program: tracks `launch` and `layer`, and a track for each kind of unit.
 
     A unit's event spans from the first to the last command that a unit of that kind ran in the layer, on any PE.
+    `lookups` are those of the execution that the report is of, where there was one.
     """
     at = 0.0
-    for index, (launch, cost) in enumerate(zip(program.launches, costs(program, chip), strict=True)):
+    for index, (launch, cost) in enumerate(zip(program.launches, costs(program, chip, lookups), strict=True)):
         gap = math.ceil(chip.cycles(chip.launch.replace_s if index else chip.launch.first_s))
         block, time = program.blocks[launch.block], cost.time
         start = at + gap
@@ -31,5 +34,6 @@ def trace_events(program: Program, chip: Chip) -> Iterator[Event]:
         for unit in np.unique(time.unit):
             mine = time.unit == unit
             low, high = float(time.start[mine].min()), float(time.end[mine].max())
-            yield Event(UNITS[int(unit)], launch.name, start + low, start + high, {"commands": int(mine.sum())})
+            span = {"commands": int(mine.sum())}
+            yield Event(UNITS[int(unit)], launch.name, start + low, start + high, span)
         at = start + cost.cycles

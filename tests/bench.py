@@ -1,0 +1,114 @@
+"""How fast the tool itself is: wall time and memory of whole commands, and throughput of its inner loops.
+
+Run it with `make bench`. Times vary with the machine; what should hold anywhere are the ratios of one run.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+from rich.console import Console
+
+from mtia_emu.view.terminal import print_table
+from mtia_emu.view.units import count, seconds, size
+
+PREFILL = ("--dim", "batch=1", "--dim", "seq=2048", "--chip", "mtia-2i", "--json", "-")
+RUNS = 3
+
+
+def command(*args: str, env: dict[str, str] | None = None) -> tuple[float, int]:
+    """Return the wall time and the peak memory, in bytes, of one run of the command line."""
+    program = (
+        "import resource, sys; from mtia_emu.cli import main\n"
+        "try: main(sys.argv[1:], standalone_mode=False)\n"
+        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True,
+                          env=os.environ | (env or {}), check=True)
+    return time.perf_counter() - start, int(done.stderr.split()[-1]) * 1024
+
+
+def best(*args: str) -> tuple[float, int]:
+    """Return the median time and the largest memory of a few warm runs."""
+    runs = [command(*args) for _ in range(RUNS)]
+    return float(np.median([t for t, _ in runs])), max(m for _, m in runs)
+
+
+def rate(work: float, call: Callable[[], object]) -> float:
+    """Return units of work a second, over about a second, after a call that compiles."""
+    call()
+    start, calls = time.perf_counter(), 0
+    while time.perf_counter() - start < 1.0:
+        call()
+        calls += 1
+    return work * calls / (time.perf_counter() - start)
+
+
+def whole_commands(console: Console) -> None:
+    """Print the table of whole commands."""
+    with tempfile.TemporaryDirectory() as empty:
+        cold = command("run", "zoo:llama-3-8b", *PREFILL, env={"MTIA_EMU_CACHE": empty})
+    models = {
+        "help": ("--help",),
+        "llama-3-8b prefill 2048": ("run", "zoo:llama-3-8b", *PREFILL),
+        "llama-3-70b prefill 2048": ("run", "zoo:llama-3-70b", *PREFILL),
+        "llama-3-8b decode after 2048": ("run", "zoo:llama-3-8b", "--dim", "seq=1", "--dim", "past=2048", "--json", "-"),
+        "dlrm-mlperf batch 512": ("run", "zoo:dlrm-mlperf", "--json", "-"),
+        "llama-tiny, executed": ("run", "zoo:llama-tiny", "--check", "--json", "-"),
+    }
+    times = {name: best(*args) for name, args in models.items()}
+    rows = [["llama-3-8b prefill 2048, cold", seconds(cold[0]), size(cold[1])]]
+    rows += [[name, seconds(t), size(m)] for name, (t, m) in times.items()]
+    print_table("whole commands (median of 3, warm unless cold)", ["command", "wall", "peak memory"], rows, console)
+    ratio = times["llama-3-70b prefill 2048"][0] / times["llama-3-8b prefill 2048"][0]
+    console.print(f"llama-3-70b takes {ratio:.2f} x the time of llama-3-8b (80 layers to 32)\n")
+
+
+def inner_loops(console: Console) -> None:
+    """Print the table of inner loops."""
+    from mtia_emu.chip import load_chip
+    from mtia_emu.compiler.pipeline import compile_file
+    from mtia_emu.engine.timing import timeline
+    from mtia_emu.numerics import tile_matmul
+    from mtia_emu.units.systolic import step
+    from mtia_emu.zoo.operators import Gemm
+
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((256, 128), np.float32), rng.standard_normal((128, 128), np.float32)
+    cycles = step(a, b, rows=32, cols=32, dataflow="ws")[1]
+    acc = np.zeros((256, 128), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        from pathlib import Path
+
+        path = Gemm(2048, 4096, 14336, "fp16").build(Path(folder), None)
+        chip = load_chip("mtia-2i")
+        block = compile_file(path, chip).program.blocks[0]
+    model_cycles = timeline(block, chip).cycles
+    rows = [
+        ["stepped array, PE cycles", count(rate(cycles * 32 * 32, lambda: step(a, b, rows=32, cols=32, dataflow="ws")))],
+        ["tile product, multiply-adds", count(rate(a.size * 128, lambda: tile_matmul(a, b, acc, 16)))],
+        ["timeline, commands", count(rate(len(block.commands), lambda: timeline(block, chip)))],
+        ["timeline, chip cycles", count(rate(model_cycles, lambda: timeline(block, chip)))],
+    ]
+    print_table("inner loops", ["what", "a second"], rows, console)
+
+
+def main() -> None:
+    """Print both tables."""
+    console = Console(highlight=False)
+    console.print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, "
+                  f"peak memory of this process {size(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)}")
+    whole_commands(console)
+    inner_loops(console)
+
+
+if __name__ == "__main__":
+    main()
