@@ -230,5 +230,5 @@ def parse_setting(text: str) -> tuple[str, object]:
         raise UserError(f"--set {text!r}: unknown key '{key}'{nearest(key, known_keys())}")
     try:
         return key, tomllib.loads(f"x = {raw.strip()}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return key, raw.strip()

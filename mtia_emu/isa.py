@@ -77,6 +77,7 @@ QUANTISED = 1  # POOL: rows end in a scale and an offset
 LOWEST = 2  # POOL: an empty bag gives -inf, not 0
 IMMEDIATE = -2  # a SIMD source that is the command's `imm`
 NO_SLOT = -1
+MOST_COMMANDS = 1 << 23  # of a block: timing takes some 300 bytes for each
 
 COMMAND = np.dtype(
     [(name, "u1") for name in ("op", "cast", "fn", "flags")]

@@ -59,6 +59,6 @@ def _distance(got: Array | None, expected: Array) -> Distance:
         difference = np.abs(a - b)
     difference[(np.isnan(a) & np.isnan(b)) | (a == b)] = 0.0
     difference[np.isnan(difference)] = np.inf
-    scale = np.abs(b[np.isfinite(b)]).max(initial=0.0)
+    scale = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
     worst = float(difference.max(initial=0.0))
     return Distance(worst, worst / scale if scale else worst)

@@ -6,30 +6,34 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from .arrays import BROKEN_ZIP, MAX_RANK
 from .chip import validate
 from .errors import UserError
-from .isa import COMMAND, Binding, Block, Launch, Operand, Program, Slot
-from .types import Work, dtype, parse_type
+from .isa import COMMAND, MOST_COMMANDS, Binding, Block, Launch, Operand, Program, Slot
+from .types import TensorType, Work, dtype, parse_type
 from .view.files import write_atomic
 
 FORMAT = "mtia-emu.program"
 VERSION = 1
-MAX_HEADER_BYTES = 256 << 20
-MAX_MEMBER_BYTES = 64 << 30
+MAX_HEADER_BYTES = 64 << 20
+MOST_IN_ALL = 2 * MOST_COMMANDS  # commands of a file
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: equal programs are equal files
+WORK_RANK = {"matmul": 4, "embedding_bag": 4}
+Count = Annotated[int, Field(ge=0, lt=1 << 62)]
 Attr = int | float | str | bool | list["Attr"]
 
 
 class _Operand(BaseModel):
     model_config = STRICT
     dtype: str
-    shape: list[int] = Field(max_length=16)
-    strides: list[int] = Field(max_length=16)
+    shape: list[Count] = Field(max_length=16)
+    strides: list[Count] = Field(max_length=16)
     space: str
     written: bool
     by_column: bool
@@ -38,8 +42,8 @@ class _Operand(BaseModel):
 class _Slot(BaseModel):
     model_config = STRICT
     dtype: str
-    offset: int
-    bytes: int
+    offset: Count
+    bytes: Count
     accumulator: bool
 
 
@@ -48,18 +52,18 @@ class _Block(BaseModel):
     kernel: str
     operands: list[_Operand]
     slots: list[_Slot]
-    commands: int = Field(ge=0)
-    scratch_bytes: int = Field(ge=0)
-    stages: int = Field(ge=0)
+    commands: int = Field(ge=0, le=MOST_COMMANDS)
+    scratch_bytes: Count
+    stages: Count
     scalar_op: str
-    scalar_attrs: list[tuple[str, Any]]
+    scalar_attrs: list[tuple[str, Attr]]
     mapping: str
 
 
 class _Launch(BaseModel):
     model_config = STRICT
-    block: int = Field(ge=0)
-    addresses: list[int]
+    block: Count
+    addresses: list[Count]
     name: str
     op: str
     origin: str
@@ -71,20 +75,27 @@ class _Binding(BaseModel):
     type: str
     model_type: str
     space: str
-    address: int
+    address: Count
 
 
 class _Work(BaseModel):
     model_config = STRICT
     name: str
     op: str
-    kind: str
+    kind: Literal["matmul", "embedding_bag", "vector", "move"]
     dtype: str
-    shape: list[int]
-    macs: int
-    flops: int
-    read_bytes: int
-    write_bytes: int
+    shape: list[Count] = Field(max_length=MAX_RANK)
+    macs: Count
+    flops: Count
+    read_bytes: Count
+    write_bytes: Count
+
+    @model_validator(mode="after")
+    def _fits(self) -> _Work:
+        rank = WORK_RANK.get(self.kind)
+        if rank is not None and (len(self.shape) != rank or (self.macs and 0 in self.shape)):
+            raise ValueError(f"{self.kind} has a shape of {rank} sizes from 1, got {self.shape}")
+        return self
 
 
 class _Header(BaseModel):
@@ -94,7 +105,7 @@ class _Header(BaseModel):
     model: str
     source: str
     dtype: str
-    dims: dict[str, int]
+    dims: dict[str, Count]
     chip: dict[str, Any]
     blocks: list[_Block]
     launches: list[_Launch]
@@ -102,8 +113,8 @@ class _Header(BaseModel):
     outputs: list[_Binding]
     consts: list[_Binding]
     data: list[str]
-    dram_bytes: int = Field(ge=0)
-    sram_bytes: int = Field(ge=0)
+    dram_bytes: Count
+    sram_bytes: Count
     works: list[_Work]
     notes: list[str]
 
@@ -118,27 +129,35 @@ def is_program(path: Path) -> bool:
 
 
 def save(program: Program, path: str | Path) -> None:
-    """Write a program, with the weights that it has, to a file that `load` reads; whole or not at all."""
+    """Write a program, with the weights that it has, to a file that `load` reads; whole or not at all.
+
+    Equal programs give equal bytes.
+    """
     header = _header(program).model_dump_json().encode()
 
     def write(file: IO[bytes]) -> None:
         with zipfile.ZipFile(file, "w") as out:
-            out.writestr("header.json", header, zipfile.ZIP_DEFLATED, 1)
+            _put(out, "header.json", header)
             for index, block in enumerate(program.blocks):
-                out.writestr(f"block{index}", block.commands.tobytes(), zipfile.ZIP_DEFLATED, 1)
+                _put(out, f"block{index}", block.commands.tobytes())
             for index, binding in enumerate(b for b in program.consts if b.name in program.data):
                 array = program.data[binding.name]
                 array = array if isinstance(array, np.ndarray) else array.array(binding.name)
-                out.writestr(f"const{index}", np.ascontiguousarray(array).tobytes(), zipfile.ZIP_STORED)
+                _put(out, f"const{index}", np.ascontiguousarray(array).tobytes(), zipfile.ZIP_STORED)
 
     write_atomic(path, write)
+
+
+def _put(file: zipfile.ZipFile, name: str, data: bytes, method: int = zipfile.ZIP_DEFLATED) -> None:
+    file.writestr(zipfile.ZipInfo(name, EPOCH), data, method, 1)
 
 
 def _header(p: Program) -> _Header:
     return _Header(
         format=FORMAT, version=VERSION, model=p.model, source=p.source, dtype=p.dtype, dims=p.dims, chip=p.chip,
         blocks=[_block(b) for b in p.blocks],
-        launches=[_Launch(block=x.block, addresses=list(x.addresses), name=x.name, op=x.op, origin=x.origin) for x in p.launches],
+        launches=[_Launch(block=x.block, addresses=list(x.addresses), name=x.name, op=x.op, origin=x.origin)
+                  for x in p.launches],
         inputs=[_binding(b) for b in p.inputs], outputs=[_binding(b) for b in p.outputs],
         consts=[_binding(b) for b in p.consts], data=[b.name for b in p.consts if b.name in p.data],
         dram_bytes=p.dram_bytes, sram_bytes=p.sram_bytes, notes=list(p.notes),
@@ -168,10 +187,13 @@ class _Stored:
         self.path, self.member, self.binding = path, member, binding
 
     def array(self, name: str = "") -> np.ndarray[Any, Any]:
-        """Return the weight."""
+        """Return the weight; raise `UserError` where the file has changed or its data is broken."""
         kind = self.binding.type
-        with zipfile.ZipFile(self.path) as file:
-            raw = _member(file, self.member, kind.bytes, self.path)
+        try:
+            with zipfile.ZipFile(self.path) as file:
+                raw = _member(file, self.member, kind.bytes, self.path)
+        except BROKEN_ZIP as error:
+            raise UserError(f"{self.path}: weight %{self.binding.name} cannot be read: {error}") from None
         return np.frombuffer(raw, kind.dtype.numpy).reshape(kind.shape)
 
 
@@ -187,9 +209,14 @@ def load(path: str | Path) -> Program:
             size = file.getinfo("header.json").file_size
             header = _parse(_member(file, "header.json", min(size, MAX_HEADER_BYTES), path), path)
             blocks = tuple(_read_block(file, i, b, path) for i, b in enumerate(header.blocks))
-    except (OSError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{path}: not a program of mtia-emu: {error}") from None
-    return _program(header, blocks, path)
+            held = {info.filename: info.file_size for info in file.infolist()}
+        return _program(header, blocks, held, path)
+    except UserError as error:
+        named = str(error).startswith(str(path))
+        raise error if named else UserError(f"{path}: broken program: {error}") from None
+    except (*BROKEN_ZIP, OverflowError) as error:
+        reason = str(error) or type(error).__name__
+        raise UserError(f"{path}: not a program of mtia-emu: {reason} (right: what `mtia-emu compile` wrote)") from None
 
 
 def _parse(raw: bytes, path: Path) -> _Header:
@@ -198,28 +225,37 @@ def _parse(raw: bytes, path: Path) -> _Header:
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise UserError(f"{path}: not a program of mtia-emu")
         if values.get("version") != VERSION:
-            raise UserError(f"{path}: a program of version {values.get('version')}, this is version {VERSION}; compile it again")
-        return _Header.model_validate(values)
+            raise UserError(f"{path}: a program of version {str(values.get('version'))[:20]}, this is version "
+                            f"{VERSION}; compile it again")
+        header = _Header.model_validate(values)
     except (ValueError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(map(str, first["loc"]))
         raise UserError(f"{path}: broken program: {where} {first['msg']}") from None
+    commands = sum(b.commands for b in header.blocks)
+    if commands > MOST_IN_ALL:
+        raise UserError(f"{path}: broken program: claims {commands} commands; right: at most {MOST_IN_ALL}")
+    return header
 
 
 def _member(file: zipfile.ZipFile, name: str, size: int, path: Path) -> bytes:
     """Return a member's bytes, which must be exactly `size`."""
     info = file.getinfo(name)
-    if info.file_size != size or size > MAX_MEMBER_BYTES:
+    if info.file_size != size:
         raise UserError(f"{path}: broken program: {name} has {info.file_size} bytes, not {size}")
     with file.open(info) as stream:
-        return stream.read(size + 1)
+        data = stream.read(size + 1)
+    if len(data) != size:
+        raise UserError(f"{path}: broken program: {name} ends after {len(data)} of {size} bytes")
+    return data
 
 
 def _read_block(file: zipfile.ZipFile, index: int, b: _Block, path: Path) -> Block:
     raw = _member(file, f"block{index}", b.commands * COMMAND.itemsize, path)
     return Block(
         b.kernel,
-        tuple(Operand(dtype(x.dtype), tuple(x.shape), tuple(x.strides), x.space, x.written, x.by_column) for x in b.operands),
+        tuple(Operand(dtype(x.dtype), tuple(x.shape), tuple(x.strides), x.space, x.written, x.by_column)
+              for x in b.operands),
         tuple(Slot(dtype(s.dtype), s.offset, s.bytes, s.accumulator) for s in b.slots),
         np.frombuffer(raw, COMMAND), b.scratch_bytes, b.stages,
         (b.scalar_op, tuple((k, _frozen(v)) for k, v in b.scalar_attrs)), b.mapping,
@@ -230,7 +266,7 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
 
-def _program(h: _Header, blocks: tuple[Block, ...], path: Path) -> Program:
+def _program(h: _Header, blocks: tuple[Block, ...], held: dict[str, int], path: Path) -> Program:
     from .verify import verify
 
     consts = tuple(_bound(h.consts))
@@ -238,6 +274,11 @@ def _program(h: _Header, blocks: tuple[Block, ...], path: Path) -> Program:
     unknown = [name for name in h.data if name not in by_name]
     if unknown:
         raise UserError(f"{path}: broken program: data for unknown weight {unknown[0]!r}")
+    for index, name in enumerate(h.data):
+        have, want = held.get(f"const{index}"), by_name[name].type.bytes
+        if have != want:
+            raise UserError(f"{path}: broken program: weight {name!r} takes {want} bytes, the file has {have}")
+    dtype(h.dtype)
     validate(h.chip, f"in {path}")
     program = Program(
         h.model, h.source, h.dtype, h.dims, h.chip, blocks,
@@ -255,4 +296,11 @@ def _program(h: _Header, blocks: tuple[Block, ...], path: Path) -> Program:
 
 def _bound(bindings: list[_Binding]) -> Iterator[Binding]:
     for b in bindings:
-        yield Binding(b.name, parse_type(b.type), parse_type(b.model_type), b.space, b.address)
+        yield Binding(b.name, _type(b.type), _type(b.model_type), b.space, b.address)
+
+
+def _type(text: str) -> TensorType:
+    kind = parse_type(text)
+    if kind.rank > MAX_RANK or any(n >= 1 << 62 for n in kind.shape):
+        raise UserError(f"not a tensor type: {text[:80]!r} (right: at most {MAX_RANK} dimensions)")
+    return kind

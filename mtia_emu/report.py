@@ -112,7 +112,7 @@ class Check:
     @property
     def passed(self) -> bool:
         """Return whether every output is within tolerance."""
-        return self.max_rel_error <= self.tolerance
+        return bool(self.max_rel_error <= self.tolerance)
 
 
 @dataclass(frozen=True)

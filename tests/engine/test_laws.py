@@ -1,0 +1,126 @@
+"""Laws that every block obeys: what is conserved, what is bounded, and what may only get better."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from blocks import BLOCKS, matmuls, reads, rowwises, writes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtia_emu.chip import Chip, validate
+from mtia_emu.engine.energy import dynamic, traffic
+from mtia_emu.engine.events import events
+from mtia_emu.engine.timing import BOUNDS, timeline
+from mtia_emu.isa import Block, Op
+
+Case = tuple[Chip, Block]
+SLACK = 1 + 1e-9  # rounding of sums in another order
+
+FASTER = (  # a parameter and a factor that can only help
+    ("dram.channel_bytes_per_s", 2.0), ("dram.stream_efficiency", 1.1), ("sram.bytes_per_s", 3.0),
+    ("noc.row_bytes_per_cycle", 2.0), ("noc.col_bytes_per_cycle", 1.5), ("pe.local.bytes_per_cycle", 2.0),
+    ("pe.dma.bytes_per_cycle", 2.0), ("pe.dma.runs_per_cycle", 4.0), ("pe.layout.bytes_per_cycle", 2.0),
+    ("pe.simd.bytes_per_cycle", 2.0), ("pe.simd.fp32_macs_per_cycle", 2.0), ("pe.reduce.bytes_per_cycle", 2.0),
+    ("pe.dma.outstanding_rows", 2.0), ("dram.latency_s", 0.5), ("sram.latency_s", 0.0), ("noc.hop_cycles", 0.0),
+    ("pe.dma.startup_cycles", 0.5), ("pe.simd.startup_cycles", 0.0), ("pe.core.issue_cycles", 0.5),
+    ("pe.matrix.fill_cycles", 0.0),
+)
+
+
+def changed(chip: Chip, key: str, factor: float) -> Chip:
+    """Return the chip with one number multiplied."""
+    values = chip.model_dump()
+    *path, last = key.split(".")
+    table = values
+    for part in path:
+        table = table[part]
+    table[last] = type(table[last])(table[last] * factor)
+    return validate(values, "changed")
+
+
+@settings(deadline=None, max_examples=150)
+@given(BLOCKS)
+def test_no_resource_is_busier_than_the_time(case: Case) -> None:
+    chip, block = case
+    time = timeline(block, chip)
+    assert set(time.busy) <= set(BOUNDS)
+    for name, busy in time.busy.items():
+        assert 0 <= busy <= time.cycles * SLACK, name
+    assert (time.start >= 0).all()
+    assert (time.end >= time.start).all()
+    assert time.bound_by in BOUNDS
+
+
+@pytest.mark.parametrize(("key", "factor"), FASTER, ids=[key for key, _ in FASTER])
+@settings(deadline=None, max_examples=40)
+@given(case=BLOCKS)
+def test_a_better_chip_is_never_slower(key: str, factor: float, case: Case) -> None:
+    chip, block = case
+    slow, fast = timeline(block, chip), timeline(block, changed(chip, key, factor))
+    assert (fast.end <= slow.end * SLACK + 1e-6).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(BLOCKS, st.sampled_from([f for f in FASTER if "outstanding" not in f[0]]))
+def test_joules_do_not_depend_on_speed(case: Case, faster: tuple[str, float]) -> None:
+    chip, block = case
+    joules = dynamic(block, events(block, chip), chip)
+    assert all(getattr(joules, f.name) >= 0 for f in fields(joules))
+    other = changed(chip, *faster)
+    assert dynamic(block, events(block, other), other) == joules
+
+
+@settings(deadline=None, max_examples=30)
+@given(BLOCKS)
+def test_equal_blocks_have_equal_counters(case: Case) -> None:
+    chip, block = case
+    first, second = timeline(block, chip), timeline(block, chip)
+    np.testing.assert_array_equal(first.end, second.end)
+    assert first.busy == second.busy
+    assert traffic(events(block, chip)) == traffic(events(block, chip))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.one_of(matmuls(), rowwises()))
+def test_outputs_are_written_once_and_inputs_are_read(case: Case) -> None:
+    _, block = case
+    read, written = reads(block), writes(block)
+    for i, x in enumerate(block.operands):
+        if x.written and x.space != "scratch":
+            assert (written[i] == 1).all()
+        elif x.space != "scratch":
+            assert not written[i].any()
+            rows = slice(None) if any(x.strides[:-1]) else slice(1)
+            cols = slice(None) if x.strides[-1] else slice(1)
+            assert (read[i][rows, cols] >= 1).all()
+
+
+@settings(deadline=None, max_examples=100)
+@given(BLOCKS)
+def test_no_less_is_moved_than_there_is(case: Case) -> None:
+    chip, block = case
+    moved = traffic(events(block, chip))
+    have = {"dram": moved.dram_read_bytes, "sram": moved.sram_read_bytes}
+    put = {"dram": moved.dram_write_bytes, "sram": moved.sram_write_bytes}
+    tables = np.isin(block.commands["op"], (Op.GATHER, Op.POOL)).any()  # only rows that are asked for are read
+    for space in have:
+        least = sum(x.distinct_bytes for i, x in enumerate(block.operands)
+                    if x.space == space and not x.written and not (tables and i == 0))
+        assert have[space] >= least
+        assert put[space] >= sum(x.distinct_bytes for x in block.operands if x.space == space and x.written)
+
+
+@settings(deadline=None, max_examples=60)
+@given(BLOCKS)
+def test_every_command_is_issued_and_takes_time(case: Case) -> None:
+    chip, block = case
+    ev, time = events(block, chip), timeline(block, chip)
+    assert (ev.commands >= 1).all()
+    assert (time.end > time.start).all()
+    for f in fields(ev):
+        found = getattr(ev, f.name)
+        assert np.isfinite(found).all(), f.name
+        assert (found >= 0).all(), f.name
