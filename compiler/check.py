@@ -11,17 +11,22 @@ from .graph import Graph, Node
 AROUND = 2  # lines shown before and after a fault
 
 
-def check(graph: Graph, after: str = "") -> Graph:
+Known = dict[int, tuple[Node, tuple[TensorType | None, ...]]]
+
+
+def check(graph: Graph, after: str = "", known: Known | None = None) -> Graph:
     """Return the graph, found lawful; raise `UserError` naming the pass it comes `after` and the lines there.
 
     Lawful: every value is defined once, before it is read; the types of nodes are those that their ops infer;
-    constants hold data of their type; outputs are defined; only embedding bags read runs of `ragged_split`.
+    constants hold data of their type; outputs are defined; only embedding bags read runs of `ragged_split`. `known`
+    remembers nodes found lawful on operands of given types: a later check does not infer them again.
     """
+    known = {} if known is None else known
     defined: dict[str, TensorType] = {**graph.inputs, **{k: c.type for k, c in graph.consts.items()}}
     if len(defined) != len(graph.inputs) + len(graph.consts):
         raise _fault(graph, None, "a value is both an input and a constant", after)
     for node in graph.nodes:
-        _check_node(graph, node, defined, after)
+        _check_node(graph, node, defined, after, known)
     for name in graph.outputs:
         if name not in defined:
             raise _fault(graph, None, f"output %{name} is not defined", after)
@@ -32,14 +37,17 @@ def check(graph: Graph, after: str = "") -> Graph:
     return graph
 
 
-def _check_node(graph: Graph, node: Node, defined: dict[str, TensorType], after: str) -> None:
+def _check_node(graph: Graph, node: Node, defined: dict[str, TensorType], after: str, known: Known) -> None:
     for value in node.inputs:
         if value and value not in defined:
             raise _fault(graph, node, f"{node.op} %{node.output} reads %{value} before it is defined", after)
-    try:
-        ops.check_node(node, defined.__getitem__)
-    except UserError as error:
-        raise _fault(graph, node, str(error), after) from None
+    operands = tuple(defined[v] if v else None for v in node.inputs)
+    if known.get(id(node), (None, ()))[1] != operands or known[id(node)][0] is not node:
+        try:
+            ops.check_node(node, defined.__getitem__)
+        except UserError as error:
+            raise _fault(graph, node, str(error), after) from None
+        known[id(node)] = (node, operands)  # holding the node keeps its identity from being used again
     for value, kind in zip(node.outputs, node.types, strict=True):
         if value in defined:
             raise _fault(graph, node, f"%{value} is defined twice", after)

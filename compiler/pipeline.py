@@ -14,7 +14,7 @@ from mtia_emu.isa import Program
 from mtia_emu.types import DType, Work, dtype
 
 from . import text
-from .check import check
+from .check import Known, check
 from .emit import emit
 from .frontend import load
 from .graph import Graph
@@ -78,8 +78,9 @@ class Compiled:
 def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
     """Return the graph after all passes, checked after each; `MTIA_EMU_DEBUG=3` prints it each time."""
     debug = settings.integer(settings.DEBUG)
+    known: Known = {}
     for step in pipeline:
-        graph = check(step(graph), after=step.name)
+        graph = check(step(graph), step.name, known)
         if debug >= 1:
             print(f"{step.name}: {len(graph.nodes)} nodes", file=sys.stderr)
         if debug >= 3:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import numpy as np
 
 from .schedule import Buffer, Schedule
 
@@ -21,27 +23,31 @@ class Placement:
     spilled: tuple[str, ...]
 
 
-@dataclass
 class Arena:
     """One memory over time: a buffer takes the lowest address that is free in all steps of its life."""
 
-    limit: int | None
-    top: int = 0
-    alive: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # step -> (address, end) of buffers alive
+    def __init__(self, limit: int | None) -> None:
+        self.limit, self.top = limit, 0
+        self.count = 0
+        self.taken = np.zeros((4, 64), np.int64)  # rows: first step, last step, address, end
 
     def take(self, size: int, first: int, last: int) -> int | None:
         """Return an address for `size` bytes during steps first .. last, or None where there is no room."""
-        taken = sorted({piece for step in range(first, last + 1) for piece in self.alive.get(step, ())})
-        at, end = 0, -(-size // LINE) * LINE
-        for start, stop in taken:
-            if start - at >= end:
+        size = -(-size // LINE) * LINE
+        firsts, lasts, starts, ends = self.taken[:, : self.count]
+        alive = np.flatnonzero((firsts <= last) & (lasts >= first))
+        at = 0
+        for index in alive[np.argsort(starts[alive], kind="stable")].tolist():
+            if starts[index] - at >= size:
                 break
-            at = max(at, stop)
-        if self.limit is not None and at + end > self.limit:
+            at = max(at, int(ends[index]))
+        if self.limit is not None and at + size > self.limit:
             return None
-        for step in range(first, last + 1):
-            self.alive.setdefault(step, []).append((at, at + end))
-        self.top = max(self.top, at + end)
+        if self.count == self.taken.shape[1]:
+            self.taken = np.concatenate([self.taken, np.zeros_like(self.taken)], axis=1)
+        self.taken[:, self.count] = first, last, at, at + size
+        self.count += 1
+        self.top = max(self.top, at + size)
         return at
 
 

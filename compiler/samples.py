@@ -18,11 +18,14 @@ THROUGH = ("reshape", "cast", "slice", "transpose", "concat", "expand", "ragged_
 def random_inputs(graph: Graph, seed: int = 0) -> dict[str, Array]:
     """Return a random array for each input, the same for the same seed.
 
-    Floats are standard normal. Integers that index rows are uniform over them; offsets of bags rise; lengths share
-    the values there are; of what is left, names with "mask" give ones, names with "pos" count up, others are 0 or 1.
+    Floats are standard normal. Integers that index rows are uniform over them; offsets of bags rise; lengths
+    share the values there are; of what is left, names with "mask" give ones, names with "pos" count up,
+    others are 0 or 1.
     """
-    return {name: _sample(graph, name, kind, np.random.default_rng([seed, zlib.crc32(name.encode())]))
-            for name, kind in graph.inputs.items()}
+    return {
+        name: _sample(graph, name, kind, np.random.default_rng([seed, zlib.crc32(name.encode())]))
+        for name, kind in graph.inputs.items()
+    }
 
 
 def _sample(graph: Graph, name: str, kind: TensorType, rng: np.random.Generator) -> Array:
@@ -39,8 +42,14 @@ def _sample(graph: Graph, name: str, kind: TensorType, rng: np.random.Generator)
         cuts[..., 0] = 0
         return cuts.astype(kind.dtype.numpy)
     if "length" in name.lower():
-        total = max((t.size for other, t in graph.inputs.items() if other != name and not t.dtype.is_float), default=0)
-        return np.bincount(rng.integers(0, max(kind.size, 1), total), minlength=kind.size).reshape(kind.shape).astype(kind.dtype.numpy)
+        total = max(
+            (t.size for other, t in graph.inputs.items() if other != name and not t.dtype.is_float), default=0
+        )
+        return (
+            np.bincount(rng.integers(0, max(kind.size, 1), total), minlength=kind.size)
+            .reshape(kind.shape)
+            .astype(kind.dtype.numpy)
+        )
     if "mask" in name.lower() or kind.dtype.name == "bool":
         return np.ones(kind.shape, kind.dtype.numpy)
     if "pos" in name.lower() and kind.rank:

@@ -83,7 +83,7 @@ def run_page(page: str, folder: Path) -> str:
 def _python(body: str, namespace: dict[str, Any], line: int) -> str:
     """Run a block and return what it prints; a traceback shows the page's own line numbers."""
     out = io.StringIO()
-    code = compile("\n" * line + body, "<page>", "exec")
+    code = compile("\n" * line + body, "<page>", "exec", dont_inherit=True)
     with contextlib.redirect_stdout(out):
         exec(code, namespace)
     return out.getvalue()

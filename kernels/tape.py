@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mtia_emu.units.simd import FUNCTIONS, REDUCTIONS, compute, fold
 
 Array = np.ndarray[Any, Any]
 Source = int | float  # input i is i, result i is ~i, a number is a float
+ARITY = {f"fold_{name}": 1 for name in REDUCTIONS} | {name: f.arity for name, f in FUNCTIONS.items()}
 _STEP = re.compile(r"^t(\d+)\s*=\s*(\w+)\((.*)\)(?:\s*:\s*(\w+))?$")
 
 
@@ -161,6 +163,7 @@ def _fold_shape(shapes: Sequence[Shape]) -> Shape:
     return Shape.COL if _meet(shapes) in (Shape.FULL, Shape.COL) else Shape.ONE
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str) -> Tape:
     """Return the tape that `str` printed; raise `UserError` for other text."""
     head, bar, body = text.partition("|")
@@ -178,12 +181,10 @@ def parse(text: str) -> Tape:
 
 
 def _known(function: str, arity: int) -> str:
-    folds = {f"fold_{name}": 1 for name in REDUCTIONS}
-    arities = folds | {name: f.arity for name, f in FUNCTIONS.items()}
-    if function not in arities:
-        raise refuse_unknown("tape function", function, arities)
-    if arities[function] != arity:
-        raise UserError(f"tape function {function} takes {arities[function]} operands, got {arity}")
+    if function not in ARITY:
+        raise refuse_unknown("tape function", function, ARITY)
+    if ARITY[function] != arity:
+        raise UserError(f"tape function {function} takes {ARITY[function]} operands, got {arity}")
     return function
 
 

@@ -83,7 +83,7 @@ def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None 
         return
     from . import zoo
 
-    name = model[len(ZOO):]
+    name = model[len(ZOO) :]
     full = zoo.dims(name) | dict(dims)
     with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder:
         path = zoo.build(name, dims, Path(folder), weights_seed=execute_seed)
@@ -92,7 +92,7 @@ def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None 
 
 @contextlib.contextmanager
 def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
-    """Give a model of one operator, with random weights where there is a seed, in a folder that then goes away."""
+    """Give a model of one operator, in a folder that then goes away; with a seed its weights are random."""
     with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder:
         path = operator.build(Path(folder), seed)
         yield Source(path, operator.name, operator.dims, operator.example_inputs)
@@ -106,15 +106,17 @@ def is_program(model: str | Path) -> bool:
 def _file_source(model: str, dims: Mapping[str, int]) -> Source:
     path = Path(model)
     if not path.is_file():
-        raise UserError(f"model {model!r} is {'a folder' if path.is_dir() else 'not a file'}{_meant(path)} "
-                        "(right: an ONNX file, a compiled program, or zoo:NAME; `mtia-emu zoo` lists the names)")
+        raise UserError(
+            f"model {model!r} is {'a folder' if path.is_dir() else 'not a file'}{_meant(path)} "
+            "(right: an ONNX file, a compiled program, or zoo:NAME; `mtia-emu zoo` lists the names)"
+        )
     if is_program(path):
         raise UserError(f"{model} is compiled already, or not ONNX: it is a zip file (right: the ONNX file)")
     return Source(path, path.stem if path.stem != "model" else path.absolute().parent.name, dict(dims))
 
 
 def _meant(path: Path) -> str:
-    """Return `; did you mean 'x'?` for the model in a folder, or the name most like a path that is not there."""
+    """Return `; did you mean 'x'?` for the model in a folder, or for the name most like a missing path."""
     from .zoo import zoo_names
 
     known = [f"{ZOO}{name}" for name in zoo_names()] if len(path.parts) == 1 else []
@@ -128,34 +130,54 @@ def _meant(path: Path) -> str:
 
 
 def compile_stages(
-    source: Source, chip: Chip, *, dtype: str | None = None, inputs: Mapping[str, Array] | None = None,
-    place: str = "dram", progress: Progress | None = None,
+    source: Source,
+    chip: Chip,
+    *,
+    dtype: str | None = None,
+    inputs: Mapping[str, Array] | None = None,
+    place: str = "dram",
+    progress: Progress | None = None,
 ) -> Compiled:
     """Return a model at every stage of lowering; shapes of `inputs` bind symbolic dimensions."""
     shapes = {name: x.shape for name, x in inputs.items()} if inputs else None
     ours = source.examples is not None
     try:
-        done = compile_file(source.path, chip, name=source.name, dims={} if ours else source.dims,
-                            shown_dims=source.dims, input_shapes=shapes, wanted=dtype, inputs_in=place,
-                            progress=progress)
+        done = compile_file(
+            source.path,
+            chip,
+            name=source.name,
+            dims={} if ours else source.dims,
+            shown_dims=source.dims,
+            input_shapes=shapes,
+            wanted=dtype,
+            inputs_in=place,
+            progress=progress,
+        )
     except UserError as error:
         if not ours:
             raise
         raise UserError(str(error).replace(str(source.path), source.name)) from None
-    origin = source.name if ours else source.path.name  # not where the file lies: that is the user's own business
+    origin = (
+        source.name if ours else source.path.name
+    )  # not where the file lies: that is the user's own business
     return replace(done, program=replace(done.program, source=origin))
 
 
 def compile_model(
-    model: str | Path, chip: str | Chip = DEFAULT_CHIP, *, settings: Mapping[str, object] | None = None,
-    dims: Mapping[str, int] | None = None, dtype: str | None = None, inputs: Mapping[str, Array] | None = None,
+    model: str | Path,
+    chip: str | Chip = DEFAULT_CHIP,
+    *,
+    settings: Mapping[str, object] | None = None,
+    dims: Mapping[str, int] | None = None,
+    dtype: str | None = None,
+    inputs: Mapping[str, Array] | None = None,
     seed: int | None = None,
 ) -> Program:
     """Return a model compiled for a chip.
 
-    `model` is an ONNX file or "zoo:NAME" (with `seed`: with random weights); `settings` change chip parameters by
-    dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`. Raises `UserError` for what is wrong
-    with the model, the chip or the request.
+    `model` is an ONNX file or "zoo:NAME" (with `seed`: with random weights); `settings` change chip
+    parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`. Raises
+    `UserError` for what is wrong with the model, the chip or the request.
     """
     machine = load_chip(chip, settings) if isinstance(chip, str) else chip
     given = None if inputs is None else input_arrays(inputs)
@@ -181,15 +203,24 @@ def load_program(path: str | Path) -> Program:
 
 
 def run(
-    model: str | Path | Program, chip: str | Chip | None = None, *, settings: Mapping[str, object] | None = None,
-    dims: Mapping[str, int] | None = None, dtype: str | None = None, inputs: Mapping[str, Array] | None = None,
-    check: bool = False, gpu: str | Gpu | None = DEFAULT_GPU, seed: int = 0, place: str = "dram",
+    model: str | Path | Program,
+    chip: str | Chip | None = None,
+    *,
+    settings: Mapping[str, object] | None = None,
+    dims: Mapping[str, int] | None = None,
+    dtype: str | None = None,
+    inputs: Mapping[str, Array] | None = None,
+    check: bool = False,
+    gpu: str | Gpu | None = DEFAULT_GPU,
+    seed: int = 0,
+    place: str = "dram",
     progress: Progress | None = None,
 ) -> Outcome:
-    """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it too.
+    """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it
+    too.
 
-    `check` runs the model in onnxruntime as well, on `inputs` or on seeded random ones, and compares outputs. `gpu`
-    names the reference to stand beside, None for none. `place` is "sram" to start operands there.
+    `check` runs the model in onnxruntime as well, on `inputs` or on seeded random ones, and compares outputs.
+    `gpu` names the reference to stand beside, None for none. `place` is "sram" to start operands there.
     """
     beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
     inputs = None if inputs is None else input_arrays(inputs)
@@ -201,14 +232,31 @@ def run(
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     wanted = check or inputs is not None
     with open_model(str(model), dims or {}, execute_seed=seed if wanted else None) as source:
-        return run_source(source, machine, dtype=dtype, inputs=inputs, check=check, gpu=beside, seed=seed,
-                          place=place, progress=progress)
+        return run_source(
+            source,
+            machine,
+            dtype=dtype,
+            inputs=inputs,
+            check=check,
+            gpu=beside,
+            seed=seed,
+            place=place,
+            progress=progress,
+        )
 
 
 def run_source(
-    source: Source, chip: Chip, *, dtype: str | None = None, inputs: Mapping[str, Array] | None = None,
-    check: bool = False, sample: bool = False, gpu: str | Gpu | None = DEFAULT_GPU, seed: int = 0,
-    place: str = "dram", progress: Progress | None = None,
+    source: Source,
+    chip: Chip,
+    *,
+    dtype: str | None = None,
+    inputs: Mapping[str, Array] | None = None,
+    check: bool = False,
+    sample: bool = False,
+    gpu: str | Gpu | None = DEFAULT_GPU,
+    seed: int = 0,
+    place: str = "dram",
+    progress: Progress | None = None,
 ) -> Outcome:
     """Run a model that is on disk: see `run`. With `sample` it is executed on seeded random inputs."""
     beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
@@ -232,7 +280,11 @@ def run_source(
 
 
 def run_program(
-    program: Program, chip: Chip, *, inputs: Mapping[str, Array] | None = None, gpu: str | Gpu | None = DEFAULT_GPU,
+    program: Program,
+    chip: Chip,
+    *,
+    inputs: Mapping[str, Array] | None = None,
+    gpu: str | Gpu | None = DEFAULT_GPU,
     progress: Progress | None = None,
 ) -> Outcome:
     """Time and price a program on a chip, and execute it where inputs are given."""
@@ -259,13 +311,17 @@ def _refuse_unready(program: Program) -> None:
     """Refuse to execute a program whose weights are absent, or that does not fit the memory we may take."""
     absent = [b.name for b in program.consts if b.name not in program.data]
     if absent:
-        raise UserError(f"{program.model}: {len(absent)} of {len(program.consts)} weights are absent (first: "
-                        f"%{absent[0]}), so it can be timed but not executed; put the weights' file beside the model, "
-                        "or leave out --check and --inputs")
+        raise UserError(
+            f"{program.model}: {len(absent)} of {len(program.consts)} weights are absent (first: "
+            f"%{absent[0]}), so it can be timed but not executed; put the weights' file beside the model, "
+            "or leave out --check and --inputs"
+        )
     need, most = program.dram_bytes + program.sram_bytes, settings.integer(settings.MEMORY)
     if need > most:
-        raise UserError(f"executing {program.model} needs {need} bytes of memory, at most {most} are allowed; set "
-                        f"{settings.MEMORY.name} higher, or leave out --check and --inputs to only time it")
+        raise UserError(
+            f"executing {program.model} needs {need} bytes of memory, at most {most} are allowed; set "
+            f"{settings.MEMORY.name} higher, or leave out --check and --inputs to only time it"
+        )
 
 
 def _machine(program: Program, chip: str | Chip | None, settings: Mapping[str, object] | None) -> Chip:

@@ -1,4 +1,4 @@
-"""Arrays by name: .npz files read without unpickling and within bounds, and inputs in the types of a model."""
+"""Arrays by name: .npz files, read without unpickling and within bounds, and a model's inputs."""
 
 from __future__ import annotations
 
@@ -18,8 +18,17 @@ from .types import DTYPES
 from .view.files import write_atomic
 
 Array = np.ndarray[Any, Any]
-BROKEN_ZIP = (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
-              lzma.LZMAError)
+BROKEN_ZIP = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 BROKEN_HEADER = (SyntaxError, TypeError, MemoryError, RecursionError, OverflowError)
 MAX_RANK = 64
 _NUMBERS = {t.numpy for t in DTYPES.values()}
@@ -28,15 +37,18 @@ _NUMBERS = {t.numpy for t in DTYPES.values()}
 def read_npz(path: str) -> dict[str, Array]:
     """Return the arrays of an .npz file by key.
 
-    Raises `UserError` for files that are not .npz, for pickled objects, and for more bytes than `settings.MEMORY`.
+    Raises `UserError` for files that are not .npz, for pickled objects, and for more bytes than
+    `settings.MEMORY`.
     """
     limit = settings.integer(settings.MEMORY)
     try:
         with zipfile.ZipFile(path) as file:
             claimed = sum(info.file_size for info in file.infolist())
             if claimed > limit:
-                raise UserError(f"{path}: holds {claimed} bytes, at most {limit} are read; "
-                                f"set {settings.MEMORY.name} higher")
+                raise UserError(
+                    f"{path}: holds {claimed} bytes, at most {limit} are read; "
+                    f"set {settings.MEMORY.name} higher"
+                )
             arrays: dict[str, Array] = {}
             for info in file.infolist():
                 key = info.filename.removesuffix(".npy")
@@ -55,7 +67,9 @@ def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     """Read one array; its header must claim what the file holds, no more and no less."""
     with file.open(info) as stream:
         version = np.lib.format.read_magic(stream)  # type: ignore[arg-type]
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         shape, by_column, dtype = read(stream)  # type: ignore[arg-type]
         if dtype.hasobject:
             raise ValueError(f"{info.filename} holds Python objects")
@@ -100,8 +114,8 @@ def input_arrays(arrays: Mapping[str, Array]) -> dict[str, Array]:
 def typed_inputs(arrays: Mapping[str, Array], inputs: Sequence[Binding]) -> dict[str, Array]:
     """Return an array for each input, in the model's own type.
 
-    Raises `UserError` for inputs that are missing, unknown or of another shape, and for values that the input's
-    type cannot hold: fractions for an integer, 300 for an int8.
+    Raises `UserError` for inputs that are missing, unknown or of another shape, and for values that the
+    input's type cannot hold: fractions for an integer, 300 for an int8.
     """
     names = [b.name for b in inputs]
     for name in arrays:
@@ -109,7 +123,9 @@ def typed_inputs(arrays: Mapping[str, Array], inputs: Sequence[Binding]) -> dict
             raise refuse_unknown("input", name, names)
     missing = [name for name in names if name not in arrays]
     if missing:
-        raise UserError(f"no array for input {', '.join(map(repr, missing))} (given: {', '.join(arrays) or 'none'})")
+        raise UserError(
+            f"no array for input {', '.join(map(repr, missing))} (given: {', '.join(arrays) or 'none'})"
+        )
     return {b.name: _typed(b, np.asarray(arrays[b.name])) for b in inputs}
 
 
@@ -131,4 +147,3 @@ def _typed(binding: Binding, array: Array) -> Array:
     if not kept:
         raise UserError(f"{given}, with values that {want.dtype} cannot hold")
     return out
-

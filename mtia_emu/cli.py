@@ -45,8 +45,8 @@ def main() -> None:
 def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: Any) -> None:
     """Run MODEL: an ONNX file, a compiled program, or zoo:NAME.
 
-    Time and energy always; with --inputs or --check the program is executed as well. Weights that are not there
-    are no obstacle to timing, only to execution.
+    Time and energy always; with --inputs or --check the program is executed as well. Weights that are not
+    there are no obstacle to timing, only to execution.
 
     \b
     Examples:
@@ -63,8 +63,16 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
     inputs = read_npz(wanted["inputs"]) if wanted["inputs"] else None
     with progress() as tick:
         outcome = api.run(
-            model, wanted["chip"], settings=o.parse_settings(settings), dims=o.parse_dims(dims), progress=tick,
-            dtype=wanted["dtype"], inputs=inputs, check=wanted["check"], gpu=_gpu(wanted["gpu"]), seed=wanted["seed"],
+            model,
+            wanted["chip"],
+            settings=o.parse_settings(settings),
+            dims=o.parse_dims(dims),
+            progress=tick,
+            dtype=wanted["dtype"],
+            inputs=inputs,
+            check=wanted["check"],
+            gpu=_gpu(wanted["gpu"]),
+            seed=wanted["seed"],
         )
     deliver(outcome, wanted)
 
@@ -99,10 +107,17 @@ def _size(name: str, most: int, text: str) -> o.Decorator:
 @_size("dim", 1 << 16, "Elements of a row.")
 @_size("pooling", 1 << 20, "Look-ups of each bag.")
 @_size("batch", 1 << 24, "Bags of each table.")
-@click.option("--skew", metavar="uniform|zipf:A", default="uniform", show_default=True,
-              help="How look-ups spread over rows, where executed.")
+@click.option(
+    "--skew",
+    metavar="uniform|zipf:A",
+    default="uniform",
+    show_default=True,
+    help="How look-ups spread over rows, where executed.",
+)
 @o.options(*o.OPERATOR)
-def tbe(tables: int, rows: int, dim: int, pooling: int, batch: int, skew: str, kind: str, **wanted: Any) -> None:
+def tbe(
+    tables: int, rows: int, dim: int, pooling: int, batch: int, skew: str, kind: str, **wanted: Any
+) -> None:
     """Run one batched embedding bag, rows summed; int8 rows have a scale and an offset each.
 
     \b
@@ -125,18 +140,33 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
     chip, seed = _chip(wanted["chip"], wanted["settings"]), wanted["seed"]
     with api.operator_source(operator, seed if execute else None) as source, progress() as tick:
         outcome = api.run_source(
-            source, chip, dtype=None if kind == "int8" else kind, sample=execute, check=wanted["check"],
-            gpu=_gpu(wanted["gpu"]), seed=seed, place=wanted["place"], progress=tick,
+            source,
+            chip,
+            dtype=None if kind == "int8" else kind,
+            sample=execute,
+            check=wanted["check"],
+            gpu=_gpu(wanted["gpu"]),
+            seed=seed,
+            place=wanted["place"],
+            progress=tick,
         )
     deliver(outcome, wanted)
 
 
 @main.command("compile", short_help="Compile a model to a program file.")
 @o.MODEL
-@click.option("-o", "--output", required=True, metavar="FILE", callback=o.target, help="Program file to write.")
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", callback=o.target, help="Program file to write."
+)
 @o.options(*o.COMPILE)
-def compile_(model: str, output: str, chip: str | None, settings: tuple[str, ...], dims: tuple[str, ...],
-             dtype: str | None) -> None:
+def compile_(
+    model: str,
+    output: str,
+    chip: str | None,
+    settings: tuple[str, ...],
+    dims: tuple[str, ...],
+    dtype: str | None,
+) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
     \b
@@ -150,18 +180,39 @@ def compile_(model: str, output: str, chip: str | None, settings: tuple[str, ...
         program = api.compile_stages(source, _chip(chip, settings), dtype=dtype, progress=tick).program
         api.save_program(program, output)
     commands = sum(len(b.commands) for b in program.blocks)
-    click.echo(f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands")
+    click.echo(
+        f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands"
+    )
 
 
 @main.command(short_help="Print a model at a stage of lowering.")
 @o.MODEL
-@click.option("--at", "stage", type=click.Choice(STAGES), default="graph", show_default=True,
-              help="onnx: as imported; graph: after all passes; schedule: kernels and buffers; program: commands.")
-@click.option("--commands", type=click.IntRange(0), metavar="INT", default=40, show_default=True,
-              help="Commands shown of each block.")
+@click.option(
+    "--at",
+    "stage",
+    type=click.Choice(STAGES),
+    default="graph",
+    show_default=True,
+    help="onnx: as imported; graph: after all passes; schedule: kernels and buffers; program: commands.",
+)
+@click.option(
+    "--commands",
+    type=click.IntRange(0),
+    metavar="INT",
+    default=40,
+    show_default=True,
+    help="Commands shown of each block.",
+)
 @o.options(*o.COMPILE)
-def show(model: str, stage: str, commands: int, chip: str | None, settings: tuple[str, ...], dims: tuple[str, ...],
-         dtype: str | None) -> None:
+def show(
+    model: str,
+    stage: str,
+    commands: int,
+    chip: str | None,
+    settings: tuple[str, ...],
+    dims: tuple[str, ...],
+    dtype: str | None,
+) -> None:
     """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
 
     \b
@@ -180,9 +231,12 @@ def show(model: str, stage: str, commands: int, chip: str | None, settings: tupl
 
     with api.open_model(model, o.parse_dims(dims)) as source:
         compiled = api.compile_stages(source, _chip(chip, settings), dtype=dtype)
-        texts = {"onnx": lambda: text.dump(compiled.imported), "graph": lambda: text.dump(compiled.lowered),
-                 "schedule": lambda: str(compiled.schedule),
-                 "program": lambda: isa.dump(compiled.program, commands=commands)}
+        texts = {
+            "onnx": lambda: text.dump(compiled.imported),
+            "graph": lambda: text.dump(compiled.lowered),
+            "schedule": lambda: str(compiled.schedule),
+            "program": lambda: isa.dump(compiled.program, commands=commands),
+        }
         click.echo(texts[stage](), nl=False)
 
 
@@ -204,9 +258,21 @@ def chips(name: str | None) -> None:
         _print_parameters(f"chip {name}", chip_parameters(name))
         return
     each = [load_chip(n) for n in chip_names()]
-    _print("chips", ["name", "clock", "PEs", "SRAM", "DRAM bandwidth", "TDP"], [
-        [c.name, hertz(c.clock_hz), f"{c.grid.rows} x {c.grid.cols}", size(c.sram.bytes),
-         size(c.dram.bytes_per_s) + "/s", watts(c.tdp_w)] for c in each])
+    _print(
+        "chips",
+        ["name", "clock", "PEs", "SRAM", "DRAM bandwidth", "TDP"],
+        [
+            [
+                c.name,
+                hertz(c.clock_hz),
+                f"{c.grid.rows} x {c.grid.cols}",
+                size(c.sram.bytes),
+                size(c.dram.bytes_per_s) + "/s",
+                watts(c.tdp_w),
+            ]
+            for c in each
+        ],
+    )
 
 
 @main.command(short_help="List the GPUs, or one GPU's parameters.")
@@ -227,8 +293,14 @@ def gpus(name: str | None) -> None:
         _print_parameters(f"GPU {name}", gpu_parameters(name))
         return
     each = [load_gpu(n) for n in gpu_names()]
-    _print("GPUs", ["name", "clock", "SMs", "DRAM bandwidth", "TDP"], [
-        [g.name, hertz(g.clock_hz), str(g.sms), size(g.dram_bytes_per_s) + "/s", watts(g.tdp_w)] for g in each])
+    _print(
+        "GPUs",
+        ["name", "clock", "SMs", "DRAM bandwidth", "TDP"],
+        [
+            [g.name, hertz(g.clock_hz), str(g.sms), size(g.dram_bytes_per_s) + "/s", watts(g.tdp_w)]
+            for g in each
+        ],
+    )
 
 
 @main.command("zoo", short_help="List the built-in models, or one model's parameters.")
@@ -244,8 +316,11 @@ def zoo_(name: str | None) -> None:
     from . import zoo
 
     if name is None:
-        _print("models", ["name", "dimensions (--dim) and their defaults"],
-               [[f"zoo:{n}", " ".join(f"{k}={v}" for k, v in zoo.dims(n).items())] for n in zoo.zoo_names()])
+        _print(
+            "models",
+            ["name", "dimensions (--dim) and their defaults"],
+            [[f"zoo:{n}", " ".join(f"{k}={v}" for k, v in zoo.dims(n).items())] for n in zoo.zoo_names()],
+        )
         return
     facts = zoo.describe(name.removeprefix("zoo:"))
     rows = [[key, str(f["value"]), f["unit"], f["source"]] for key, f in facts.items()]

@@ -58,11 +58,13 @@ def _paths(incomplete: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def target(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Return the name of a file to write; refuse one in no folder, before long work begins rather than after it."""
+    """Return the name of a file to write; refuse one in no folder before long work, not after it."""
     if value is not None and value != "-" and not Path(value).absolute().parent.is_dir():
         flag = param.opts[-1]
-        raise UserError(f"{flag} {value!r}: the folder {str(Path(value).parent)!r} does not exist; create it or "
-                        "choose another path")
+        raise UserError(
+            f"{flag} {value!r}: the folder {str(Path(value).parent)!r} does not exist; create it or "
+            "choose another path"
+        )
     return value
 
 
@@ -74,36 +76,102 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> s
 
 MODEL = click.argument("model", shell_complete=complete("model", files=(".onnx", ".mtia")))
 CHIP = click.option(
-    "--chip", metavar="NAME|FILE.toml", shell_complete=complete("chip", files=(".toml",)),
-    help=f"Chip to run on: a name (`mtia-emu chips`) or a file.  [default: {DEFAULT_CHIP}, or the program's own]")
+    "--chip",
+    metavar="NAME|FILE.toml",
+    shell_complete=complete("chip", files=(".toml",)),
+    help=f"Chip: a name (`mtia-emu chips`) or a file.  [default: {DEFAULT_CHIP}, or a program's own]",
+)
 SET = click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", shell_complete=complete("key"),
-    help="Change a chip parameter, as in --set dram.channels=32; may be repeated.")
-DIM = click.option("--dim", "dims", multiple=True, metavar="NAME=INT",
-                   help="Bind a symbolic dimension, as in --dim seq=512; may be repeated.")
-DTYPE = click.option("--dtype", metavar="TYPE", help="Run in fp16, bf16 or fp32.  [default: the model's own type, or "
-                                                     "the nearest that the chip multiplies]")
-KIND = click.option("--dtype", "kind", metavar="TYPE", default="fp16", show_default=True,
-                    help="Type of the operands: fp16, bf16, fp32 or int8.")
-INPUTS = click.option("--inputs", metavar="IO.npz", help="Execute on these arrays (keys `name` or `in:name`).")
-OUTPUTS = click.option("--outputs", metavar="OUT.npz", callback=target,
-                       help="Write the outputs of the execution (keys `out:name`).")
-CHECK = click.option("--check", is_flag=True, help="Execute (on seeded random inputs without --inputs), compare each "
-                                                   "output with onnxruntime, exit 1 beyond tolerance.")
-GPU = click.option("--gpu", metavar="NAME|FILE.toml|none", default="h100-sxm", show_default=True,
-                   shell_complete=complete("gpu", files=(".toml",)), help="GPU to stand beside (`mtia-emu gpus`).")
-JSON = click.option("--json", "json_file", metavar="FILE|-", callback=target,
-                    help="Write the report as JSON; `-` prints only that.")
-TRACE = click.option("--trace", metavar="FILE", callback=target,
-                     help="Write a trace for ui.perfetto.dev; compressed where FILE ends in .gz.")
-ROOFLINE = click.option("--roofline", metavar="FILE.svg|png", callback=_picture,
-                        help="Draw every layer on the roofline.")
-SEED = click.option("--seed", type=click.IntRange(0), metavar="INT", default=0, show_default=True,
-                    help="Seed of random weights and inputs.")
-LAYERS = click.option("--layers", type=click.IntRange(0), metavar="INT", default=12, show_default=True,
-                      help="Rows of the tables of layers.")
-PLACE = click.option("--place", type=click.Choice(["sram", "dram"]), default="dram", show_default=True,
-                     help="Memory that the operands start in and the result ends in.")
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    shell_complete=complete("key"),
+    help="Change a chip parameter, as in --set dram.channels=32; may be repeated.",
+)
+DIM = click.option(
+    "--dim",
+    "dims",
+    multiple=True,
+    metavar="NAME=INT",
+    help="Bind a symbolic dimension, as in --dim seq=512; may be repeated.",
+)
+DTYPE = click.option(
+    "--dtype",
+    metavar="TYPE",
+    help="Run in fp16, bf16 or fp32.  [default: the model's own type, or "
+    "the nearest that the chip multiplies]",
+)
+KIND = click.option(
+    "--dtype",
+    "kind",
+    metavar="TYPE",
+    default="fp16",
+    show_default=True,
+    help="Type of the operands: fp16, bf16, fp32 or int8.",
+)
+INPUTS = click.option(
+    "--inputs", metavar="IO.npz", help="Execute on these arrays (keys `name` or `in:name`)."
+)
+OUTPUTS = click.option(
+    "--outputs",
+    metavar="OUT.npz",
+    callback=target,
+    help="Write the outputs of the execution (keys `out:name`).",
+)
+CHECK = click.option(
+    "--check",
+    is_flag=True,
+    help="Execute (on seeded random inputs without --inputs), compare each "
+    "output with onnxruntime, exit 1 beyond tolerance.",
+)
+GPU = click.option(
+    "--gpu",
+    metavar="NAME|FILE.toml|none",
+    default="h100-sxm",
+    show_default=True,
+    shell_complete=complete("gpu", files=(".toml",)),
+    help="GPU to stand beside (`mtia-emu gpus`).",
+)
+JSON = click.option(
+    "--json",
+    "json_file",
+    metavar="FILE|-",
+    callback=target,
+    help="Write the report as JSON; `-` prints only that.",
+)
+TRACE = click.option(
+    "--trace",
+    metavar="FILE",
+    callback=target,
+    help="Write a trace for ui.perfetto.dev; compressed where FILE ends in .gz.",
+)
+ROOFLINE = click.option(
+    "--roofline", metavar="FILE.svg|png", callback=_picture, help="Draw every layer on the roofline."
+)
+SEED = click.option(
+    "--seed",
+    type=click.IntRange(0),
+    metavar="INT",
+    default=0,
+    show_default=True,
+    help="Seed of random weights and inputs.",
+)
+LAYERS = click.option(
+    "--layers",
+    type=click.IntRange(0),
+    metavar="INT",
+    default=12,
+    show_default=True,
+    help="Rows of the tables of layers.",
+)
+PLACE = click.option(
+    "--place",
+    type=click.Choice(["sram", "dram"]),
+    default="dram",
+    show_default=True,
+    help="Memory that the operands start in and the result ends in.",
+)
 
 COMPILE = (CHIP, SET, DIM, DTYPE)
 DELIVER = (JSON, TRACE, ROOFLINE, SEED, LAYERS)

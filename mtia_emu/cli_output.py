@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import settings
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ Tick = Callable[[str, int, int], None]
 
 
 class Commands(click.Group):
-    """The command group: what is the user's to mend ends as one line and exit code 2, never as a traceback."""
+    """The command group: what is the user's to mend ends as a line and exit code 2, never a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -39,10 +40,16 @@ class Commands(click.Group):
             code = _mute(0)
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
-            code = _mute(_fail(f"cannot write the output or a temporary file{where}: {error.strerror or error}"))
+            code = _mute(
+                _fail(f"cannot write the output or a temporary file{where}: {error.strerror or error}")
+            )
         except MemoryError:
-            code = _fail("out of memory; only time the model (leave out --check and --inputs) or make it smaller")
+            code = _fail(
+                "out of memory; only time the model (leave out --check and --inputs) or make it smaller"
+            )
         except RecursionError:
+            if settings.integer(settings.DEBUG):
+                raise
             code = _fail("the input is nested too deeply")
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)

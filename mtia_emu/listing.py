@@ -1,4 +1,4 @@
-"""Every parameter of a chip or GPU, with its unit, its meaning, and the source noted beside it in its file."""
+"""Every parameter of a chip or GPU: its unit, its meaning, and the source noted beside it in its file."""
 
 from __future__ import annotations
 

@@ -23,8 +23,9 @@ def onnxruntime_outputs(path: Path, inputs: Mapping[str, Array]) -> dict[str, Ar
     try:
         import onnxruntime as ort
     except ImportError:
-        raise UserError("--check compares with onnxruntime, which is not installed: "
-                        "pip install 'mtia-emu[check]'") from None
+        raise UserError(
+            "--check compares with onnxruntime, which is not installed: pip install 'mtia-emu[check]'"
+        ) from None
     options = ort.SessionOptions()
     options.log_severity_level = 4
     try:
@@ -34,9 +35,10 @@ def onnxruntime_outputs(path: Path, inputs: Mapping[str, Array]) -> dict[str, Ar
         values = session.run(names, {k: v for k, v in inputs.items() if k in known})
     except Exception as error:  # onnxruntime's own errors have no common base
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"onnxruntime cannot run {path.name}, so there is nothing to check against: {first} "
-                        "(right: leave out --check; a bf16 model can be checked as its fp32 one with --dtype bf16)"
-                        ) from None
+        raise UserError(
+            f"onnxruntime cannot run {path.name}, so there is nothing to check against: {first} "
+            "(right: leave out --check; a bf16 model can be checked as its fp32 one with --dtype bf16)"
+        ) from None
     return dict(zip(names, values, strict=True))
 
 

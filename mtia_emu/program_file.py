@@ -1,4 +1,4 @@
-"""Compiled programs on disk: a zip of one JSON header and raw arrays. Nothing in it is ever executed or unpickled."""
+"""Compiled programs on disk: a zip of a JSON header and raw arrays, none of it executed or unpickled."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: equal programs are equal files
 WORK_RANK = {"matmul": 4, "embedding_bag": 4}
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
-Attr = int | float | str | bool | list["Attr"]
+_Plain = bool | int | float | str
+_Attr = _Plain | list[_Plain] | list[list[_Plain]]
 
 
 class _Operand(BaseModel):
@@ -56,7 +57,7 @@ class _Block(BaseModel):
     scratch_bytes: Count
     stages: Count
     scalar_op: str
-    scalar_attrs: list[tuple[str, Attr]]
+    scalar_attrs: list[tuple[str, _Attr]]
     mapping: str
 
 
@@ -154,30 +155,73 @@ def _put(file: zipfile.ZipFile, name: str, data: bytes, method: int = zipfile.ZI
 
 def _header(p: Program) -> _Header:
     return _Header(
-        format=FORMAT, version=VERSION, model=p.model, source=p.source, dtype=p.dtype, dims=p.dims, chip=p.chip,
+        format=FORMAT,
+        version=VERSION,
+        model=p.model,
+        source=p.source,
+        dtype=p.dtype,
+        dims=p.dims,
+        chip=p.chip,
         blocks=[_block(b) for b in p.blocks],
-        launches=[_Launch(block=x.block, addresses=list(x.addresses), name=x.name, op=x.op, origin=x.origin)
-                  for x in p.launches],
-        inputs=[_binding(b) for b in p.inputs], outputs=[_binding(b) for b in p.outputs],
-        consts=[_binding(b) for b in p.consts], data=[b.name for b in p.consts if b.name in p.data],
-        dram_bytes=p.dram_bytes, sram_bytes=p.sram_bytes, notes=list(p.notes),
-        works=[_Work(name=w.name, op=w.op, kind=w.kind, dtype=w.dtype.name, shape=list(w.shape), macs=w.macs,
-                     flops=w.flops, read_bytes=w.read_bytes, write_bytes=w.write_bytes) for w in p.works],
+        launches=[
+            _Launch(block=x.block, addresses=list(x.addresses), name=x.name, op=x.op, origin=x.origin)
+            for x in p.launches
+        ],
+        inputs=[_binding(b) for b in p.inputs],
+        outputs=[_binding(b) for b in p.outputs],
+        consts=[_binding(b) for b in p.consts],
+        data=[b.name for b in p.consts if b.name in p.data],
+        dram_bytes=p.dram_bytes,
+        sram_bytes=p.sram_bytes,
+        notes=list(p.notes),
+        works=[
+            _Work(
+                name=w.name,
+                op=w.op,
+                kind=w.kind,
+                dtype=w.dtype.name,
+                shape=list(w.shape),
+                macs=w.macs,
+                flops=w.flops,
+                read_bytes=w.read_bytes,
+                write_bytes=w.write_bytes,
+            )
+            for w in p.works
+        ],
     )
 
 
 def _block(b: Block) -> _Block:
     return _Block(
-        kernel=b.kernel, commands=len(b.commands), scratch_bytes=b.scratch_bytes, stages=b.stages, mapping=b.mapping,
-        operands=[_Operand(dtype=x.dtype.name, shape=list(x.shape), strides=list(x.strides), space=x.space,
-                           written=x.written, by_column=x.by_column) for x in b.operands],
-        slots=[_Slot(dtype=s.dtype.name, offset=s.offset, bytes=s.bytes, accumulator=s.accumulator) for s in b.slots],
-        scalar_op=b.scalar[0], scalar_attrs=list(b.scalar[1]),
+        kernel=b.kernel,
+        commands=len(b.commands),
+        scratch_bytes=b.scratch_bytes,
+        stages=b.stages,
+        mapping=b.mapping,
+        operands=[
+            _Operand(
+                dtype=x.dtype.name,
+                shape=list(x.shape),
+                strides=list(x.strides),
+                space=x.space,
+                written=x.written,
+                by_column=x.by_column,
+            )
+            for x in b.operands
+        ],
+        slots=[
+            _Slot(dtype=s.dtype.name, offset=s.offset, bytes=s.bytes, accumulator=s.accumulator)
+            for s in b.slots
+        ],
+        scalar_op=b.scalar[0],
+        scalar_attrs=list(b.scalar[1]),
     )
 
 
 def _binding(b: Binding) -> _Binding:
-    return _Binding(name=b.name, type=str(b.type), model_type=str(b.model_type), space=b.space, address=b.address)
+    return _Binding(
+        name=b.name, type=str(b.type), model_type=str(b.model_type), space=b.space, address=b.address
+    )
 
 
 class _Stored:
@@ -200,8 +244,8 @@ class _Stored:
 def load(path: str | Path) -> Program:
     """Return the program that `save` wrote.
 
-    Raises `UserError` for other files, other versions, and programs that refer to what they do not have. Memory is
-    bounded by what the header claims and the file's own sizes confirm.
+    Raises `UserError` for other files, other versions, and programs that refer to what they do not have.
+    Memory is bounded by what the header claims and the file's own sizes confirm.
     """
     path = Path(path)
     try:
@@ -216,7 +260,9 @@ def load(path: str | Path) -> Program:
         raise error if named else UserError(f"{path}: broken program: {error}") from None
     except (*BROKEN_ZIP, OverflowError) as error:
         reason = str(error) or type(error).__name__
-        raise UserError(f"{path}: not a program of mtia-emu: {reason} (right: what `mtia-emu compile` wrote)") from None
+        raise UserError(
+            f"{path}: not a program of mtia-emu: {reason} (right: what `mtia-emu compile` wrote)"
+        ) from None
 
 
 def _parse(raw: bytes, path: Path) -> _Header:
@@ -225,8 +271,10 @@ def _parse(raw: bytes, path: Path) -> _Header:
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise UserError(f"{path}: not a program of mtia-emu")
         if values.get("version") != VERSION:
-            raise UserError(f"{path}: a program of version {str(values.get('version'))[:20]}, this is version "
-                            f"{VERSION}; compile it again")
+            raise UserError(
+                f"{path}: a program of version {str(values.get('version'))[:20]}, this is version "
+                f"{VERSION}; compile it again"
+            )
         header = _Header.model_validate(values)
     except (ValueError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
@@ -254,11 +302,16 @@ def _read_block(file: zipfile.ZipFile, index: int, b: _Block, path: Path) -> Blo
     raw = _member(file, f"block{index}", b.commands * COMMAND.itemsize, path)
     return Block(
         b.kernel,
-        tuple(Operand(dtype(x.dtype), tuple(x.shape), tuple(x.strides), x.space, x.written, x.by_column)
-              for x in b.operands),
+        tuple(
+            Operand(dtype(x.dtype), tuple(x.shape), tuple(x.strides), x.space, x.written, x.by_column)
+            for x in b.operands
+        ),
         tuple(Slot(dtype(s.dtype), s.offset, s.bytes, s.accumulator) for s in b.slots),
-        np.frombuffer(raw, COMMAND), b.scratch_bytes, b.stages,
-        (b.scalar_op, tuple((k, _frozen(v)) for k, v in b.scalar_attrs)), b.mapping,
+        np.frombuffer(raw, COMMAND),
+        b.scratch_bytes,
+        b.stages,
+        (b.scalar_op, tuple((k, _frozen(v)) for k, v in b.scalar_attrs)),
+        b.mapping,
     )
 
 
@@ -277,17 +330,39 @@ def _program(h: _Header, blocks: tuple[Block, ...], held: dict[str, int], path: 
     for index, name in enumerate(h.data):
         have, want = held.get(f"const{index}"), by_name[name].type.bytes
         if have != want:
-            raise UserError(f"{path}: broken program: weight {name!r} takes {want} bytes, the file has {have}")
+            raise UserError(
+                f"{path}: broken program: weight {name!r} takes {want} bytes, the file has {have}"
+            )
     dtype(h.dtype)
     validate(h.chip, f"in {path}")
     program = Program(
-        h.model, h.source, h.dtype, h.dims, h.chip, blocks,
+        h.model,
+        h.source,
+        h.dtype,
+        h.dims,
+        h.chip,
+        blocks,
         tuple(Launch(x.block, tuple(x.addresses), x.name, x.op, x.origin) for x in h.launches),
-        tuple(_bound(h.inputs)), tuple(_bound(h.outputs)), consts,
+        tuple(_bound(h.inputs)),
+        tuple(_bound(h.outputs)),
+        consts,
         {name: _Stored(path, f"const{i}", by_name[name]) for i, name in enumerate(h.data)},
-        h.dram_bytes, h.sram_bytes,
-        tuple(Work(w.name, w.op, w.kind, dtype(w.dtype), tuple(w.shape), w.macs, w.flops, w.read_bytes, w.write_bytes)
-              for w in h.works),
+        h.dram_bytes,
+        h.sram_bytes,
+        tuple(
+            Work(
+                w.name,
+                w.op,
+                w.kind,
+                dtype(w.dtype),
+                tuple(w.shape),
+                w.macs,
+                w.flops,
+                w.read_bytes,
+                w.write_bytes,
+            )
+            for w in h.works
+        ),
         tuple(h.notes),
     )
     verify(program)

@@ -20,8 +20,8 @@ Array = np.ndarray[Any, Any]
 def trace_events(program: Program, chip: Chip, lookups: Mapping[int, Array] | None = None) -> Iterator[Event]:
     """Yield the events of a program: tracks `launch` and `layer`, and a track for each kind of unit.
 
-    A unit's event spans from the first to the last command that a unit of that kind ran in the layer, on any PE.
-    `lookups` are those of the execution that the report is of, where there was one.
+    A unit's event spans from the first to the last command that a unit of that kind ran in the layer, on any
+    PE. `lookups` are those of the execution that the report is of, where there was one.
     """
     at = 0.0
     for index, (launch, cost) in enumerate(zip(program.launches, costs(program, chip, lookups), strict=True)):
@@ -29,8 +29,13 @@ def trace_events(program: Program, chip: Chip, lookups: Mapping[int, Array] | No
         block, time = program.blocks[launch.block], cost.time
         start = at + gap
         yield Event("launch", launch.name, at, start, {})
-        yield Event("layer", launch.name, start, start + cost.cycles,
-                    {"op": launch.op, "kernel": block.kernel, "mapping": block.mapping, "bound_by": time.bound_by})
+        yield Event(
+            "layer",
+            launch.name,
+            start,
+            start + cost.cycles,
+            {"op": launch.op, "kernel": block.kernel, "mapping": block.mapping, "bound_by": time.bound_by},
+        )
         for unit in np.unique(time.unit):
             mine = time.unit == unit
             low, high = float(time.start[mine].min()), float(time.end[mine].max())

@@ -91,8 +91,8 @@ def _verify_operand(index: int, x: Operand, block: Block) -> None:
         raise UserError(f"operand %{index} is in {x.space!r}; right: {', '.join(SPACES)}")
     if not x.shape or len(x.shape) != len(x.strides):
         raise UserError(f"operand %{index} has {len(x.shape)} dimensions and {len(x.strides)} strides; right: 1 of each or more")
-    if min(x.shape) < 1 or min(x.strides) < 0 or max(x.strides) > MOST or math.prod(x.shape) > MOST:
-        raise UserError(f"operand %{index} {x}: right: sizes from 1, strides from 0, at most {MOST} elements")
+    if min(x.shape) < 0 or min(x.strides) < 0 or max(x.strides) > MOST or math.prod(x.shape) > MOST:
+        raise UserError(f"operand %{index} {x}: right: sizes and strides from 0, at most {MOST} elements")
     if block.scalar[0] and math.prod(x.shape) * x.dtype.bytes > max(x.extent_bytes, 1 << 20) * 256:
         raise UserError(f"operand %{index} {x} repeats {x.extent_bytes} bytes too often for a core")
 

@@ -27,7 +27,7 @@ def command(*args: str, env: dict[str, str] | None = None) -> tuple[float, int]:
     """Return the wall time and the peak memory, in bytes, of one run of the command line."""
     program = (
         "import resource, sys; from mtia_emu.cli import main\n"
-        "try: main(sys.argv[1:], standalone_mode=False)\n"
+        "try: main(sys.argv[1:])\n"
         "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
     )
     start = time.perf_counter()

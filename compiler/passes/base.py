@@ -38,10 +38,15 @@ class Rules(Pass):
         raise NotImplementedError
 
     def __call__(self, graph: Graph) -> Graph:
-        for _ in range(ROUNDS):
+        rules = self.rules
+
+        def first(node: Node, match: Match) -> Rewrite | None:
+            answers = (rule(node, match) for rule in rules)
+            return next((a for a in answers if isinstance(a, Rewrite)), None)
+
+        for _ in range(ROUNDS if rules else 0):
             before = graph
-            for rule in self.rules:
-                graph = graph.rewrite(rule)
+            graph = graph.rewrite(first)
             if graph is before:
                 break
         return graph

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -153,7 +154,7 @@ class BlockRun:
     def pool(self, c: Command) -> None:
         row, rows, cols, weights = c[ROW], c[ROWS], c[COLS], c[ROW2]
         offsets = self.tile(2, 0, 1, row, rows + 1)[0].astype(np.int64)
-        count = self.views[c[OPERAND2]].values.size
+        count = self.block.operands[c[OPERAND2]].cols
         if (np.diff(offsets) < 0).any() or offsets[0] < 0 or offsets[-1] > count:
             raise UserError(f"offsets of bags {row} .. {row + rows} must rise from 0 to at most {count}, got {offsets[:8]}")
         low, high = int(offsets[0]), int(offsets[-1])
@@ -177,16 +178,23 @@ class BlockRun:
             results = self.library[name](reads, dict(attrs))
         except (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
             raise UserError(f"op {name} refuses its operands: {error}") from error
+        if len(results) != len(writes):
+            raise UserError(f"op {name} gives {len(results)} results for {len(writes)} operands")
         for i, value in zip(writes, results, strict=True):
-            shape = self.block.operands[i].shape
-            if value.size != np.prod(shape):
-                raise UserError(f"op {name} gives {value.size} elements for an operand of shape {list(shape)}")
-            put_whole = value.reshape(shape).astype(self.block.operands[i].dtype.numpy)
-            self.put(i, 0, 0, put_whole.reshape(-1, shape[-1]))
+            self._put_whole(i, value, name)
 
     def _whole(self, operand: int) -> Array:
         x = self.block.operands[operand]
+        if 0 in x.shape:
+            return self.views[operand].values
         return self.tile(operand, 0, x.rows, 0, x.cols).reshape(x.shape)
+
+    def _put_whole(self, operand: int, value: Array, name: str) -> None:
+        x = self.block.operands[operand]
+        if value.size != math.prod(x.shape):
+            raise UserError(f"op {name} gives {value.size} elements for an operand of shape {list(x.shape)}")
+        if value.size:
+            self.put(operand, 0, 0, value.reshape(x.rows, x.cols).astype(x.dtype.numpy))
 
 
 def widen_rows(raw: Array, cols: int, *, quantised: bool) -> Array:

@@ -63,8 +63,10 @@ def _unsigned(kind: DType) -> np.dtype[Any]:
 
 
 def _strided(flat: Array, operand: Operand) -> Array:
+    if 0 in operand.shape:
+        return np.zeros(operand.shape, flat.dtype)
     strides = tuple(s * operand.dtype.bytes for s in operand.strides)
-    return np.lib.stride_tricks.as_strided(flat, operand.shape, strides)
+    return np.ndarray(operand.shape, flat.dtype, flat, strides=strides)
 
 
 def tile_of(view: Array, row: int, rows: int, col: int, cols: int) -> Array:

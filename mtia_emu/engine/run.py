@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -80,5 +80,5 @@ def report(program: Program, chip: Chip, lookups: Mapping[int, Array] | None = N
 
 
 def _sum(a: Any, b: Any) -> Any:
-    return type(a)(*(x + y for x, y in zip(astuple(a), astuple(b), strict=True)))
+    return type(a)(*(getattr(a, f.name) + getattr(b, f.name) for f in fields(a)))
 

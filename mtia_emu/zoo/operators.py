@@ -1,4 +1,4 @@
-"""Models of one operator: a product, a batched embedding bag. Ordinary ONNX files, like the rest of the zoo."""
+"""Models of one operator: a product, a batched embedding bag. Ordinary ONNX files, like all of the zoo."""
 
 from __future__ import annotations
 
@@ -78,7 +78,14 @@ class Gemm:
         node = helper.make_node(op, ["a", "weight"], ["product"], name="gemm")
         weight = _Tensor("weight", self.kind, (self.k, self.n), self.k**-0.5)
         out = "int32" if self.kind == "int8" else self.kind
-        return _save(folder, [node], [("a", self.kind, (self.m, self.k))], ("product", out, (self.m, self.n)), [weight], seed)
+        return _save(
+            folder,
+            [node],
+            [("a", self.kind, (self.m, self.k))],
+            ("product", out, (self.m, self.n)),
+            [weight],
+            seed,
+        )
 
     def example_inputs(self, seed: int) -> dict[str, Array]:
         """Return a random left side."""
@@ -89,7 +96,7 @@ class Gemm:
 class Tbe:
     """Bags of `pooling` rows of each of `tables` tables, summed; the tables lie one after another as one.
 
-    With `kind` "int8" a row is `dim` uint8 values with an fp32 scale and an fp32 offset of its own; results are fp32.
+    With `kind` "int8" a row is `dim` uint8 values with an fp32 scale and offset of its own; results are fp32.
     """
 
     tables: int
@@ -117,7 +124,10 @@ class Tbe:
         except ValueError:
             exponent = -1.0
         if name != "zipf" or not 0 < exponent <= 10:
-            raise UserError(f"--skew {self.skew!r}: right are uniform, or zipf:A with A above 0 and at most 10 (as zipf:1.05)")
+            raise UserError(
+                f"--skew {self.skew!r}: neither uniform nor zipf:A with A above 0 and at most 10 "
+                "(right: --skew zipf:1.05)"
+            )
         return exponent
 
     @property
@@ -128,7 +138,13 @@ class Tbe:
     @property
     def dims(self) -> dict[str, int]:
         """Return the sizes."""
-        return {"tables": self.tables, "rows": self.rows, "dim": self.dim, "pooling": self.pooling, "batch": self.batch}
+        return {
+            "tables": self.tables,
+            "rows": self.rows,
+            "dim": self.dim,
+            "pooling": self.pooling,
+            "batch": self.batch,
+        }
 
     def build(self, folder: Path, seed: int | None) -> Path:
         """Write the ONNX file; with a seed the tables are random, without they are absent."""
@@ -142,22 +158,36 @@ class Tbe:
             nodes = [helper.make_node("Gather", ["table", "indices"], ["found"], name="gather", axis=0)]
             stored, out = [_Tensor("table", self.kind, (rows, self.dim))], self.kind
         nodes.append(helper.make_node("ReduceSum", ["found", "axes"], ["pooled"], name="tbe", keepdims=0))
-        return _save(folder, nodes, [("indices", "int64", (bags, self.pooling))], ("pooled", out, (bags, self.dim)),
-                     stored, seed, [axes])
+        return _save(
+            folder,
+            nodes,
+            [("indices", "int64", (bags, self.pooling))],
+            ("pooled", out, (bags, self.dim)),
+            stored,
+            seed,
+            [axes],
+        )
 
     @staticmethod
     def _quantised_nodes(helper: Any) -> list[onnx.NodeProto]:
         """Return rows[i] * scale[i] + offset[i] of gathered rows."""
-        gathers = [helper.make_node("Gather", [x, "indices"], [f"{x}.rows"], name=f"{x}.gather", axis=0)
-                   for x in ("table", "scale", "offset")]
-        return [*gathers,
-                helper.make_node("Cast", ["table.rows"], ["wide"], name="cast", to=1),
-                helper.make_node("Mul", ["wide", "scale.rows"], ["scaled"], name="scaled"),
-                helper.make_node("Add", ["scaled", "offset.rows"], ["found"], name="found")]
+        gathers = [
+            helper.make_node("Gather", [x, "indices"], [f"{x}.rows"], name=f"{x}.gather", axis=0)
+            for x in ("table", "scale", "offset")
+        ]
+        return [
+            *gathers,
+            helper.make_node("Cast", ["table.rows"], ["wide"], name="cast", to=1),
+            helper.make_node("Mul", ["wide", "scale.rows"], ["scaled"], name="scaled"),
+            helper.make_node("Add", ["scaled", "offset.rows"], ["found"], name="found"),
+        ]
 
     def _quantised_tensors(self, rows: int) -> list[_Tensor]:
-        return [_Tensor("table", "uint8", (rows, self.dim)), _Tensor("scale", "fp32", (rows, 1), 0.01),
-                _Tensor("offset", "fp32", (rows, 1))]
+        return [
+            _Tensor("table", "uint8", (rows, self.dim)),
+            _Tensor("scale", "fp32", (rows, 1), 0.01),
+            _Tensor("offset", "fp32", (rows, 1)),
+        ]
 
     def example_inputs(self, seed: int) -> dict[str, Array]:
         """Return random indices into the joined tables, spread over each table's rows as `skew` says."""
@@ -172,7 +202,7 @@ class Tbe:
 
 
 def _zipf(rng: np.random.Generator, rows: int, exponent: float, shape: tuple[int, ...]) -> Array:
-    """Return row numbers with P(row) about (row + 1)^-exponent: the inverse of the continuous law's distribution."""
+    """Return rows with P(row) about (row + 1)^-exponent: the continuous law's distribution inverted."""
     u = rng.random(shape)
     if exponent == 1.0:
         rank = np.exp(u * np.log(rows + 1.0))
@@ -193,8 +223,12 @@ def _info(name: str, kind: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
 
 
 def _save(
-    folder: Path, nodes: list[onnx.NodeProto], inputs: list[tuple[str, str, tuple[int, ...]]],
-    output: tuple[str, str, tuple[int, ...]], stored: list[_Tensor], seed: int | None,
+    folder: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: list[tuple[str, str, tuple[int, ...]]],
+    output: tuple[str, str, tuple[int, ...]],
+    stored: list[_Tensor],
+    seed: int | None,
     constants: list[onnx.TensorProto] | None = None,
 ) -> Path:
     """Write the model `operator.onnx` and return its path."""
@@ -203,10 +237,17 @@ def _save(
 
     size = sum(t.bytes for t in stored)
     if seed is not None and size > MAX_STORED_BYTES:
-        raise UserError(f"executing needs {megabytes(size)} of weights, at most {megabytes(MAX_STORED_BYTES)} are made; "
-                        "leave out --check and --outputs to only time it")
-    tensors = [_absent(t) if seed is None else _drawn(t, np.random.default_rng([seed, i])) for i, t in enumerate(stored)]
-    graph = helper.make_graph(nodes, "operator", [_info(*i) for i in inputs], [_info(*output)], tensors + (constants or []))
+        raise UserError(
+            f"executing needs {megabytes(size)} of weights, at most {megabytes(MAX_STORED_BYTES)} are made; "
+            "leave out --check and --outputs to only time it"
+        )
+    tensors = [
+        _absent(t) if seed is None else _drawn(t, np.random.default_rng([seed, i]))
+        for i, t in enumerate(stored)
+    ]
+    graph = helper.make_graph(
+        nodes, "operator", [_info(*i) for i in inputs], [_info(*output)], tensors + (constants or [])
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     path = folder / "operator.onnx"
     onnx.save(model, path)
@@ -225,7 +266,11 @@ def _absent(tensor: _Tensor) -> onnx.TensorProto:
     import onnx
     from onnx import helper
 
-    out = onnx.TensorProto(name=tensor.name, dims=tensor.shape, data_location=onnx.TensorProto.EXTERNAL,
-                           data_type=helper.np_dtype_to_tensor_dtype(dtype(tensor.kind).numpy))
+    out = onnx.TensorProto(
+        name=tensor.name,
+        dims=tensor.shape,
+        data_location=onnx.TensorProto.EXTERNAL,
+        data_type=helper.np_dtype_to_tensor_dtype(dtype(tensor.kind).numpy),
+    )
     out.external_data.add(key="location", value="operator.weights")
     return out
