@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +17,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from blocks import fill, run_page, runs
+from blocks import fill, runs
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -34,8 +35,8 @@ CHECKED = [
 
 
 def pages() -> list[Path]:
-    """Return every page: the README and all Markdown below docs/."""
-    return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+    """Return every page: the README, all Markdown below docs/, and that of the examples."""
+    return [ROOT / "README.md", *sorted(DOCS.rglob("*.md")), ROOT / "examples" / "README.md"]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -248,9 +249,7 @@ def _gemm(m: int, k: int, n: int, kind: str, chip: str, place: str) -> Any:
     from mtia_emu.chip import load_chip
     from mtia_emu.zoo.operators import Gemm
 
-    gemm = Gemm(m, k, n, kind)
-    with tempfile.TemporaryDirectory() as folder:
-        source = api.Source(gemm.build(Path(folder), None), gemm.name, gemm.dims, gemm.example_inputs)
+    with api.operator_source(Gemm(m, k, n, kind), None) as source:
         dtype = None if kind == "int8" else kind
         return api.run_source(source, load_chip(chip), dtype=dtype, gpu=None, place=place).report
 
@@ -288,22 +287,32 @@ SECTIONS: dict[str, Callable[[], str]] = CHEAP | {f.__name__: f for f in (output
 
 
 def refresh(page: Path) -> None:
-    """Make a page's tables and the outputs that it shows anew, in place."""
+    """Make a page's tables and the outputs that it shows anew, in place; its blocks run in a process of their own."""
     text = fill(page.read_text(encoding="utf-8"), SECTIONS)
+    page.write_text(text, encoding="utf-8")
     if runs(text):
         with tempfile.TemporaryDirectory() as folder:
-            text = run_page(text, Path(folder))
-    page.write_text(text, encoding="utf-8")
+            command = [sys.executable, DOCS / "blocks.py", page, folder]
+            page.write_bytes(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def examples() -> list[Path]:
+    """Run every example that has an output beside it; return the outputs, made anew."""
+    found = sorted((ROOT / "examples").glob("*.out"))
+    for path in found:
+        done = subprocess.run([sys.executable, path.with_suffix(".py")], check=True, stdout=subprocess.PIPE)
+        path.write_bytes(done.stdout)
+    return found
 
 
 def main(names: Sequence[str]) -> None:
-    """Refresh the named pages, or all pages and pictures."""
+    """Refresh the named pages, or all pages, pictures and outputs of examples."""
     chosen = [Path(name).resolve() for name in names] or pages()
     for page in chosen:
         print(page.relative_to(ROOT))
         refresh(page)
     if not names:
-        for path in pictures(DOCS / "pictures"):
+        for path in (*pictures(DOCS / "pictures"), *examples()):
             print(path.relative_to(ROOT))
 
 

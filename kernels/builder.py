@@ -9,7 +9,7 @@ import numpy as np
 
 from mtia_emu.chip import Chip
 from mtia_emu.errors import UserError
-from mtia_emu.isa import COMMAND, NO_SLOT, Block, Op, Operand, Slot
+from mtia_emu.isa import COMMAND, MOST_COMMANDS, NO_SLOT, Block, Op, Operand, Slot
 from mtia_emu.types import DType
 
 Array = np.ndarray[Any, Any]
@@ -59,7 +59,19 @@ class Builder:
             out[name] = NO_SLOT
         for name, value in fields.items():
             out[name] = np.broadcast_to(value, shape).ravel()
+        self.limit(len(out) + sum(len(commands) for _, commands in self.parts))
         self.parts.append((np.broadcast_to(np.asarray(order, np.float64), shape).ravel(), out))
+
+    def limit(self, commands: int) -> None:
+        """Raise `UserError` for more commands than a block may have, before memory is taken for them."""
+        if commands > MOST_COMMANDS:
+            raise UserError(f"{self.kernel}: takes {commands} commands or more, a block has at most {MOST_COMMANDS}; "
+                            "make the problem smaller (a smaller batch, say)")
+
+    def steps(self, count: int) -> Array:
+        """Return 0 .. count - 1, a number for each of at least as many commands."""
+        self.limit(count)
+        return np.arange(count)
 
     def block(self, *, scratch_bytes: int = 0, stages: int = 0, scalar: tuple[str, Any] = ("", ())) -> Block:
         """Return the block: all commands, sorted by their order; equal orders keep the order of adding."""

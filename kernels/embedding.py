@@ -30,7 +30,7 @@ def emit_gather(chip: Chip, x: Operand, indices: Operand, out: Operand) -> Block
     rows = min(max(1, room // cols), share, count)
     slot = build.slot(x.dtype, rows * cols, RINGS)
     per_outer, across = ceil_div(count, rows), ceil_div(inner, cols)
-    t = np.arange(outer * per_outer * across)
+    t = build.steps(outer * per_outer * across)
     block, first = t // (per_outer * across), t // across % per_outer * rows
     col, pe, j = t % across * cols, t % chip.pes, t // chip.pes
     tile = {"rows": np.minimum(rows, count - first), "col": col, "cols": np.minimum(cols, inner - col)}
@@ -60,7 +60,7 @@ def emit_embedding_bag(
     if rows < 1:
         raise NoRoom(f"embedding_bag: a row of {dim} elements does not fit {chip.pe.local.bytes} bytes of local memory")
     pooled = build.slot(FP32, rows * dim, RINGS)
-    t = np.arange(ceil_div(bags, rows))
+    t = build.steps(ceil_div(bags, rows))
     pe, j, row = t % chip.pes, t // chip.pes, t * rows
     n = np.minimum(rows, bags - row)
     share = -(-lookups * n // max(bags, 1))

@@ -75,6 +75,7 @@ class _Emitter:
         """Number the steps and find each PE's tile in each step."""
         local, grid = self.plan.local, self.plan.chip.grid
         inner, outer = local[self.plan.inner], local[self.t.outer]
+        self.build.limit(self.plan.steps * grid.rows * grid.cols)
         self.s = np.arange(self.plan.steps)[:, None]
         self.kk = self.s % local["k"]
         self.inner = self.s // local["k"] % inner

@@ -155,7 +155,7 @@ class _Emitter:
     def block(self) -> Block:
         tile, chip = self.tile, self.chip
         across = ceil_div(self.cols, tile.cols)
-        t = np.arange(ceil_div(self.rows, tile.rows) * across)
+        t = self.build.steps(ceil_div(self.rows, tile.rows) * across)
         self.pe, self.j = t % chip.pes, t // chip.pes
         self.row, self.col = t // across * tile.rows, t % across * tile.cols
         self.n_rows = np.minimum(tile.rows, self.rows - self.row)

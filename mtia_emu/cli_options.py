@@ -99,8 +99,8 @@ DIM = click.option(
 DTYPE = click.option(
     "--dtype",
     metavar="TYPE",
-    help="Run in fp16, bf16 or fp32.  [default: the model's own type, or "
-    "the nearest that the chip multiplies]",
+    help="Run in fp16, bf16, fp32, or int8 (weights quantised).  [default: the model's own type, or the "
+    "nearest that the chip multiplies]",
 )
 KIND = click.option(
     "--dtype",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ class Bags(Rules):
 
     Rows spelled as uint8 values times a scale plus an offset, all three gathered, become one table of packed rows.
     """
+
+    rounds: ClassVar[int] = 1  # what it makes, it does not match
 
     @property
     def rules(self) -> tuple[Rule, ...]:

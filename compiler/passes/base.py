@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,7 +31,9 @@ class Pass:
 
 @dataclass(frozen=True)
 class Rules(Pass):
-    """A pass made of rewrite rules, offered every node until none fires."""
+    """A pass made of rewrite rules, offered every node until none fires, `rounds` times at most."""
+
+    rounds: ClassVar[int] = ROUNDS
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -44,7 +47,7 @@ class Rules(Pass):
             answers = (rule(node, match) for rule in rules)
             return next((a for a in answers if isinstance(a, Rewrite)), None)
 
-        for _ in range(ROUNDS if rules else 0):
+        for _ in range(self.rounds if rules else 0):
             before = graph
             graph = graph.rewrite(first)
             if graph is before:

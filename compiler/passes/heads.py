@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..graph import Match, Node, Rewrite, Skip
 from .base import Rule, Rules, become, building
@@ -12,6 +13,8 @@ from .base import Rule, Rules, become, building
 @dataclass(frozen=True)
 class Heads(Rules):
     """Make matmul(q[b,g*r,m,k], repeat(kv[b,g,..], r)) one product of r*m rows for each shared head."""
+
+    rounds: ClassVar[int] = 1  # what it makes, it does not match
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from .base import Rule, Rules, become, building
 @dataclass(frozen=True)
 class Layout(Rules):
     """Store the constant right side of a product transposed, [n, k]: tiles then come in long runs and are not turned."""
+
+    rounds: ClassVar[int] = 1  # what it makes, it does not match
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mtia_emu.kernels.tape import Source, Step, Tape, parse
+
 from mtia_emu.types import FP32, DType
 from mtia_emu.units.simd import FUNCTIONS
 

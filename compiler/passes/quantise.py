@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-
 from mtia_emu.kernels.tape import TapeBuilder, parse
+
 from mtia_emu.types import FP32, INT8, TensorType
 
 from ..graph import Const, Match, Node, Rewrite, Skip
@@ -24,6 +25,8 @@ class Quantise(Rules):
     Sums are exact in int32; scales, bias and activation follow on the tile in fp32. Products of two activations stay
     as they are.
     """
+
+    rounds: ClassVar[int] = 1  # what it makes, it does not match
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..graph import Match, Node, Rewrite
 from .base import Rule, Rules, become, building, either
@@ -11,6 +12,8 @@ from .base import Rule, Rules, become, building, either
 @dataclass(frozen=True)
 class Rotary(Rules):
     """Fuse x * cos + concat(-x2, x1) * sin, x1 and x2 the halves of the last axis, into rotary."""
+
+    rounds: ClassVar[int] = 1  # what it makes, it does not match
 
     @property
     def rules(self) -> tuple[Rule, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mtia_emu.types import TensorType
 from mtia_emu.units.simd import FUNCTIONS
@@ -17,6 +18,8 @@ BETWEEN = ("map", "cast", "softmax", *FUNCTIONS)  # what may stand between the t
 @dataclass(frozen=True)
 class Strips(Rules):
     """Split softmax(q k + mask) v over heads until the scores of a strip take at most `max_bytes`; 0 splits nothing."""
+
+    rounds: ClassVar[int] = 1  # what it makes, it does not match
 
     max_bytes: int = 0
 
