@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mtia_emu.chip import Chip
-from mtia_emu.errors import UserError
-from mtia_emu.isa import Binding, Block, Launch, Operand, Program
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
@@ -15,6 +12,10 @@ from mtia_emu.kernels.matmul_plan import Problem, plan_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
 from mtia_emu.kernels.tape import Tape, parse
+
+from mtia_emu.chip import Chip
+from mtia_emu.errors import UserError
+from mtia_emu.isa import Binding, Block, Launch, Operand, Program
 from mtia_emu.types import TensorType, Work
 
 from .place import Placement
@@ -26,8 +27,16 @@ Operands = list[Operand]
 
 
 def emit(
-    plan: Schedule, placement: Placement, *, name: str, source: str, dtype: str, dims: Mapping[str, int],
-    model_types: Mapping[str, TensorType], works: tuple[Work, ...] = (), notes: tuple[str, ...] = (),
+    plan: Schedule,
+    placement: Placement,
+    *,
+    name: str,
+    source: str,
+    dtype: str,
+    dims: Mapping[str, int],
+    model_types: Mapping[str, TensorType],
+    works: tuple[Work, ...] = (),
+    notes: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Program:
     """Return the program of a placed schedule; `model_types` are inputs and outputs as the model's user
@@ -42,19 +51,30 @@ def emit(
         if key not in blocks:
             blocks[key] = len(table)
             table.append(_block(plan.chip, step, inputs, outputs))
-        places = [placement.address[v.buffer] + v.offset * v.dtype.bytes for v in (*step.inputs, *step.outputs)]
+        places = [
+            placement.address[v.buffer] + v.offset * v.dtype.bytes for v in (*step.inputs, *step.outputs)
+        ]
         launches.append(_launch(step, blocks[key], table[blocks[key]], places, len(inputs)))
         if progress is not None:
             progress(index + 1, len(plan.steps))
     consts = plan.graph.consts
     bind = _Binder(plan, placement, model_types)
     return Program(
-        name, source, dtype, dict(dims), plan.chip.model_dump(), tuple(table), tuple(launches),
+        name,
+        source,
+        dtype,
+        dict(dims),
+        plan.chip.model_dump(),
+        tuple(table),
+        tuple(launches),
         tuple(bind(value, plan.values[value]) for value in plan.graph.inputs),
         tuple(bind(value, view) for value, view in plan.outputs.items()),
         tuple(bind(value, plan.values[value]) for value in consts),
         {value: c for value, c in consts.items() if c.present},
-        placement.dram_bytes, placement.sram_bytes, works, notes,
+        placement.dram_bytes,
+        placement.sram_bytes,
+        works,
+        notes,
     )
 
 
@@ -63,12 +83,19 @@ class _Binder:
         self.plan, self.placement, self.model_types = plan, placement, model_types
 
     def __call__(self, name: str, view: View) -> Binding:
-        return Binding(name, view.type, self.model_types.get(name, view.type), self.placement.space[view.buffer],
-                       self.placement.address[view.buffer])
+        return Binding(
+            name,
+            view.type,
+            self.model_types.get(name, view.type),
+            self.placement.space[view.buffer],
+            self.placement.address[view.buffer],
+        )
 
 
 def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
-    return Operand(view.dtype, view.shape or (1,), view.strides or (1,), placement.space[view.buffer], written)
+    return Operand(
+        view.dtype, view.shape or (1,), view.strides or (1,), placement.space[view.buffer], written
+    )
 
 
 def _launch(step: Step, index: int, block: Block, places: list[int], inputs: int) -> Launch:
@@ -86,16 +113,27 @@ def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands) -> Block
     try:
         return _EMIT[step.kernel](chip, step.kernel, params, inputs, outputs)
     except NoRoom as error:
-        raise UserError(f"{step.name} ({step.op}{', ' + step.origin if step.origin else ''}) does not fit {chip.name}: "
-                        f"{error}") from None
+        raise UserError(
+            f"{step.name} ({step.op}{', ' + step.origin if step.origin else ''}) does not fit {chip.name}: "
+            f"{error}"
+        ) from None
 
 
 def _matmul(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     a, b, *extras = inputs
     tape = parse(p["epilogue"]) if p["epilogue"] else None
     problem = Problem(
-        p["batch"], p["m"], p["k"], p["n"], a.dtype, b.dtype, outputs[0].dtype, a.space, b.space,
-        b_batched=len(b.shape) > 2, epilogue_bytes=epilogue_bytes(tape, extras),
+        p["batch"],
+        p["m"],
+        p["k"],
+        p["n"],
+        a.dtype,
+        b.dtype,
+        outputs[0].dtype,
+        a.space,
+        b.space,
+        b_batched=len(b.shape) > 2,
+        epilogue_bytes=epilogue_bytes(tape, extras),
     )
     return emit_matmul(plan_matmul(problem, chip), a, b, outputs[0], tape, extras)
 
@@ -115,7 +153,14 @@ def _gather(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
 def _embedding_bag(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     table, indices, offsets, *weights = inputs
     return emit_embedding_bag(
-        chip, table, indices, offsets, outputs[0], p["mode"], weights[0] if weights else None, quantised=p["quantised"],
+        chip,
+        table,
+        indices,
+        offsets,
+        outputs[0],
+        p["mode"],
+        weights[0] if weights else None,
+        quantised=p["quantised"],
         lowest=p["lowest"],
     )
 
@@ -125,6 +170,12 @@ def _scalar(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
 
 
 _EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
-    "matmul": _matmul, "map": _rowwise, "row": _rowwise, "rotary": _rowwise, "copy": _copy, "gather": _gather,
-    "embedding_bag": _embedding_bag, "scalar": _scalar,
+    "matmul": _matmul,
+    "map": _rowwise,
+    "row": _rowwise,
+    "rotary": _rowwise,
+    "copy": _copy,
+    "gather": _gather,
+    "embedding_bag": _embedding_bag,
+    "scalar": _scalar,
 }

@@ -19,7 +19,23 @@ from .emit import emit
 from .frontend import load
 from .graph import Graph
 from .ops import work
-from .passes import Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Pass, Precision, Prune, Quantise, Rotary, Strips, Tails
+from .passes import (
+    Bags,
+    Epilogue,
+    Fold,
+    Heads,
+    Layout,
+    Legalise,
+    Maps,
+    Norms,
+    Pass,
+    Precision,
+    Prune,
+    Quantise,
+    Rotary,
+    Strips,
+    Tails,
+)
 from .passes.precision import own_dtype
 from .place import place
 from .schedule import Schedule, schedule
@@ -45,7 +61,9 @@ def passes(own: DType, to: DType, *, int8: bool = False) -> tuple[Pass, ...]:
         Fold(),  # casts that precision made needless
         Maps(),  # after all that matches single ops
         Tails(),
-        *([Quantise(), Fold()] if int8 else []),  # fold: an activation that several products read is quantised once
+        *(
+            [Quantise(), Fold()] if int8 else []
+        ),  # fold: an activation that several products read is quantised once
         Prune(),
     )
 
@@ -111,22 +129,35 @@ def choose_format(own: DType, chip: Chip, wanted: str | None) -> Format:
     if not kind.is_float or kind.bits < 16:
         raise UserError(f"--dtype {wanted}: a model runs in fp16, bf16, fp32, or int8 (dynamic quantisation)")
     if int8 and not chip.pe.matrix.supports("int8"):
-        raise UserError(f"--dtype int8: the matrix unit of {chip.name} has no rate for int8 "
-                        f"(right: {', '.join(chip.pe.matrix.rates)})")
+        raise UserError(
+            f"--dtype int8: the matrix unit of {chip.name} has no rate for int8 "
+            f"(right: {', '.join(chip.pe.matrix.rates)})"
+        )
     notes = []
     if kind != own:
         notes.append(f"the model's {own} runs as {kind}")
     if int8:
-        notes.append("products with weights run in int8: a scale a row of activations, found at run time, and a scale a "
-                     "column of weights")
+        notes.append(
+            "products with weights run in int8: a scale a row of activations, found at run time, and a scale a "
+            "column of weights"
+        )
     elif not chip.pe.matrix.supports(kind.name):
-        notes.append(f"the matrix unit of {chip.name} has no rate for {kind}: products run on the SIMD engine")
+        notes.append(
+            f"the matrix unit of {chip.name} has no rate for {kind}: products run on the SIMD engine"
+        )
     return Format(kind, int8, tuple(notes))
 
 
 def compile_graph(
-    graph: Graph, chip: Chip, *, name: str = "", wanted: str | None = None, source: str = "",
-    dims: Mapping[str, int] | None = None, inputs_in: str = "dram", progress: Progress | None = None,
+    graph: Graph,
+    chip: Chip,
+    *,
+    name: str = "",
+    wanted: str | None = None,
+    source: str = "",
+    dims: Mapping[str, int] | None = None,
+    inputs_in: str = "dram",
+    progress: Progress | None = None,
 ) -> Compiled:
     """Return a graph compiled for a chip."""
     report = progress or (lambda stage, done, total: None)
@@ -140,20 +171,39 @@ def compile_graph(
     plan = schedule(lowered, chip)
     placement = place(plan, inputs_in)
     if placement.dram_bytes > chip.dram.bytes:
-        notes += (f"the program takes {placement.dram_bytes / 1e9:.1f} GB of DRAM, {chip.name} has "
-                  f"{chip.dram.bytes / 1e9:.1f} GB: read it as one of several chips' share",)
+        notes += (
+            f"the program takes {placement.dram_bytes / 1e9:.1f} GB of DRAM, {chip.name} has "
+            f"{chip.dram.bytes / 1e9:.1f} GB: read it as one of several chips' share",
+        )
     if placement.spilled:
         notes += (f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM",)
     model_types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-    program = emit(plan, placement, name=name or graph.name, source=source, dtype=form.name, dims=dims or {},
-                   model_types=model_types, works=works(fused), notes=notes, progress=lambda done, total: report("emit", done, total))
+    program = emit(
+        plan,
+        placement,
+        name=name or graph.name,
+        source=source,
+        dtype=form.name,
+        dims=dims or {},
+        model_types=model_types,
+        works=works(fused),
+        notes=notes,
+        progress=lambda done, total: report("emit", done, total),
+    )
     return Compiled(graph, lowered, plan, program)
 
 
 def compile_file(
-    path: str | Path, chip: Chip, *, name: str = "", dims: Mapping[str, int] | None = None,
-    shown_dims: Mapping[str, int] | None = None, input_shapes: Mapping[str, tuple[int, ...]] | None = None,
-    wanted: str | None = None, inputs_in: str = "dram", progress: Progress | None = None,
+    path: str | Path,
+    chip: Chip,
+    *,
+    name: str = "",
+    dims: Mapping[str, int] | None = None,
+    shown_dims: Mapping[str, int] | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    wanted: str | None = None,
+    inputs_in: str = "dram",
+    progress: Progress | None = None,
 ) -> Compiled:
     """Return an ONNX file compiled for a chip; errors as in `frontend.load`.
 
@@ -162,6 +212,13 @@ def compile_file(
     if progress is not None:
         progress("load", 0, 1)
     graph = load(path, dims, input_shapes=input_shapes)
-    return compile_graph(graph, chip, name=name, wanted=wanted, source=str(path), dims=shown_dims or dims,
-                         inputs_in=inputs_in, progress=progress)
-
+    return compile_graph(
+        graph,
+        chip,
+        name=name,
+        wanted=wanted,
+        source=str(path),
+        dims=shown_dims or dims,
+        inputs_in=inputs_in,
+        progress=progress,
+    )

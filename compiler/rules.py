@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from mtia_emu.errors import UserError
 from mtia_emu.kernels.tape import Step as TapeStep
 from mtia_emu.kernels.tape import Tape, TapeBuilder, inline, parse
+
+from mtia_emu.errors import UserError
 from mtia_emu.types import FP32, DType
 from mtia_emu.units.simd import FUNCTIONS
 
@@ -19,7 +20,9 @@ from .schedule import Schedule
 from .views import View, packed
 
 Rule = Callable[[Schedule, Node], list[View]]
-ROW_TILE_SHARE = 16  # bytes of local memory that a row-wise kernel may need for each element of a row (estimate)
+ROW_TILE_SHARE = (
+    16  # bytes of local memory that a row-wise kernel may need for each element of a row (estimate)
+)
 
 
 def rule_of(op: str) -> Rule:
@@ -142,8 +145,12 @@ def _tile(plan: Schedule, node: Node) -> list[View]:
     out = _out(plan, node)
     pairs = [d for r, n in zip(repeats, x.shape, strict=True) for d in (r, n)]
     strides = tuple(s for t in x.strides for s in (0, t))
-    plan.step(node, "copy", [View(x.buffer, x.dtype, tuple(pairs), strides, x.offset)],
-              [View(out.buffer, out.dtype, tuple(pairs), packed(pairs), 0)])
+    plan.step(
+        node,
+        "copy",
+        [View(x.buffer, x.dtype, tuple(pairs), strides, x.offset)],
+        [View(out.buffer, out.dtype, tuple(pairs), packed(pairs), 0)],
+    )
     return [out]
 
 
@@ -169,7 +176,16 @@ def _reduce(plan: Schedule, node: Node) -> list[View]:
     """Fold rows: the reduced axes, moved to the end, must lie as one; else the operand is packed so first."""
     (x,) = _ins(plan, node)
     axes = _tuple(node, "axes")
-    if not axes or node.type.dtype.name not in ("fp16", "bf16", "fp32", "fp64", "int32", "int64", "int8", "uint8"):
+    if not axes or node.type.dtype.name not in (
+        "fp16",
+        "bf16",
+        "fp32",
+        "fp64",
+        "int32",
+        "int64",
+        "int8",
+        "uint8",
+    ):
         return _scalar(plan, node)
     keep = [i for i in range(len(x.shape)) if i not in axes]
     moved = x.transpose([*keep, *axes])
@@ -256,7 +272,9 @@ def _rotary(plan: Schedule, node: Node) -> list[View]:
     b = TapeBuilder(6)
     first = b.call("sub", b.call("mul", 0, 2), b.call("mul", 1, 4))
     second = b.call("add", b.call("mul", 1, 3), b.call("mul", 0, 5))
-    plan.step(node, "rotary", [*halves(x), *halves(cos), *halves(sin)], halves(out), tape=str(b.done(first, second)))
+    plan.step(
+        node, "rotary", [*halves(x), *halves(cos), *halves(sin)], halves(out), tape=str(b.done(first, second))
+    )
     return [out]
 
 
@@ -298,7 +316,17 @@ def _product(plan: Schedule, node: Node, extras: list[str], tape: Tape | None) -
     out = _out(plan, node)
     edges = [_edge(plan, node, plan.values[v].expand(node.type.shape), (batch * m, n)) for v in extras]
     target = View(out.buffer, out.dtype, (batch * m, n), (n, 1), 0)
-    plan.step(node, "matmul", [a, b, *edges], [target], batch=batch, m=m, k=k, n=n, epilogue=str(tape) if tape else "")
+    plan.step(
+        node,
+        "matmul",
+        [a, b, *edges],
+        [target],
+        batch=batch,
+        m=m,
+        k=k,
+        n=n,
+        epilogue=str(tape) if tape else "",
+    )
     return [out]
 
 
@@ -326,7 +354,9 @@ def _gather(plan: Schedule, node: Node) -> list[View]:
     flat = plan.packed(node, indices).reshape((1, count))
     out = _out(plan, node)
     assert table is not None and flat is not None
-    plan.step(node, "gather", [table, flat], [View(out.buffer, out.dtype, (outer * count, inner), (inner, 1), 0)])
+    plan.step(
+        node, "gather", [table, flat], [View(out.buffer, out.dtype, (outer * count, inner), (inner, 1), 0)]
+    )
     return [out]
 
 
@@ -337,13 +367,36 @@ def _embedding_bag(plan: Schedule, node: Node) -> list[View]:
     table = plan.packed(node, table)
     rows = [plan.packed(node, v).reshape((1, v.shape[0])) for v in vectors]
     out = _out(plan, node)
-    plan.step(node, "embedding_bag", [table, *rows], [out], mode=str(node.attrs["mode"]),
-              quantised=bool(node.attrs.get("quantised", False)), lowest=node.attrs.get("empty", "zero") == "lowest")
+    plan.step(
+        node,
+        "embedding_bag",
+        [table, *rows],
+        [out],
+        mode=str(node.attrs["mode"]),
+        quantised=bool(node.attrs.get("quantised", False)),
+        lowest=node.attrs.get("empty", "zero") == "lowest",
+    )
     return [out]
 
 
 RULES: dict[str, Rule] = {
-    "map": _map, "cast": _cast, "reshape": _reshape, "transpose": _transpose, "expand": _expand, "slice": _slice,
-    "concat": _concat, "pad": _pad, "tile": _tile, "softmax": _softmax, "quantise_rows": _quantise_rows, "log_softmax": _softmax, "rmsnorm": _norm,
-    "layernorm": _norm, "rotary": _rotary, "matmul": _matmul, "matmul_map": _matmul_map, "gather": _gather, "embedding_bag": _embedding_bag,
+    "map": _map,
+    "cast": _cast,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "expand": _expand,
+    "slice": _slice,
+    "concat": _concat,
+    "pad": _pad,
+    "tile": _tile,
+    "softmax": _softmax,
+    "quantise_rows": _quantise_rows,
+    "log_softmax": _softmax,
+    "rmsnorm": _norm,
+    "layernorm": _norm,
+    "rotary": _rotary,
+    "matmul": _matmul,
+    "matmul_map": _matmul_map,
+    "gather": _gather,
+    "embedding_bag": _embedding_bag,
 } | {f"reduce_{kind}": _reduce for kind in ("sum", "mean", "max", "min", "prod")}

@@ -67,8 +67,17 @@ class Schedule:
 
     def step(self, node: Node, kernel: str, inputs: Any, outputs: Any, **params: Any) -> None:
         """Append a kernel call for a node."""
-        self.steps.append(Step(node.name, node.op, kernel, tuple(inputs), tuple(outputs),
-                               tuple(sorted(params.items())), node.origin))
+        self.steps.append(
+            Step(
+                node.name,
+                node.op,
+                kernel,
+                tuple(inputs),
+                tuple(outputs),
+                tuple(sorted(params.items())),
+                node.origin,
+            )
+        )
 
     def packed(self, node: Node, view: View) -> View:
         """Return a packed view of the same elements: the view itself, or a copy made by a new step."""
@@ -107,13 +116,19 @@ def _pin_constants(plan: Schedule) -> None:
     copies = []
     for name, count in uses.items():
         buffer = plan.buffers[name]
-        if buffer.role != "const" or count < 2 or not LEAST_PINNED <= buffer.type.bytes <= plan.chip.sram.bytes // PINNED_SHARE:
+        if (
+            buffer.role != "const"
+            or count < 2
+            or not LEAST_PINNED <= buffer.type.bytes <= plan.chip.sram.bytes // PINNED_SHARE
+        ):
             continue
         copy = plan.buffer(f"{name}.pinned", buffer.type)
         pinned[name] = copy.buffer
         copies.append(Step(f"{name}.pinned", "copy", "copy", (whole(name, buffer.type),), (copy,)))
-    plan.steps = copies + [replace(s, inputs=tuple(replace(v, buffer=pinned.get(v.buffer, v.buffer)) for v in s.inputs))
-                           for s in plan.steps]
+    plan.steps = copies + [
+        replace(s, inputs=tuple(replace(v, buffer=pinned.get(v.buffer, v.buffer)) for v in s.inputs))
+        for s in plan.steps
+    ]
 
 
 def _output(plan: Schedule, name: str) -> View:
@@ -121,7 +136,13 @@ def _output(plan: Schedule, name: str) -> View:
     view = plan.values[name]
     buffer = plan.buffers[view.buffer]
     taken = any(v.buffer == view.buffer for v in plan.outputs.values())
-    if buffer.role == "temp" and view.contiguous and view.offset == 0 and view.type.size == buffer.type.size and not taken:
+    if (
+        buffer.role == "temp"
+        and view.contiguous
+        and view.offset == 0
+        and view.type.size == buffer.type.size
+        and not taken
+    ):
         plan.buffers[view.buffer] = Buffer(buffer.name, buffer.type, "output")
         return view
     node = plan.graph.producer(name) or Node(name, "copy", (name,), (name,), (view.type,))
@@ -142,5 +163,7 @@ def _lines(plan: Schedule) -> Iterator[str]:
 
 
 def _view(view: View) -> str:
-    lies = "" if view.contiguous and not view.offset else f":({','.join(map(str, view.strides))})+{view.offset}"
+    lies = (
+        "" if view.contiguous and not view.offset else f":({','.join(map(str, view.strides))})+{view.offset}"
+    )
     return f"%{view.buffer}[{','.join(map(str, view.shape))}]{lies}"

@@ -28,7 +28,9 @@ class View:
     @property
     def contiguous(self) -> bool:
         """Return whether elements lie one after another in row-major order."""
-        return all(n == 1 or s == t for n, s, t in zip(self.shape, self.strides, packed(self.shape), strict=True))
+        return all(
+            n == 1 or s == t for n, s, t in zip(self.shape, self.strides, packed(self.shape), strict=True)
+        )
 
     def reshape(self, shape: Sequence[int]) -> View | None:
         """Return the view of another shape over the same elements, or None where only a copy can give it."""
@@ -44,12 +46,16 @@ class View:
 
     def transpose(self, perm: Sequence[int]) -> View:
         """Return the view with axes in the order `perm`."""
-        return replace(self, shape=tuple(self.shape[p] for p in perm), strides=tuple(self.strides[p] for p in perm))
+        return replace(
+            self, shape=tuple(self.shape[p] for p in perm), strides=tuple(self.strides[p] for p in perm)
+        )
 
     def expand(self, shape: Sequence[int]) -> View:
         """Return the view broadcast to a shape: new and stretched axes have stride 0."""
         lead = len(shape) - len(self.shape)
-        own = [0 if n == 1 != m else s for n, s, m in zip(self.shape, self.strides, shape[lead:], strict=True)]
+        own = [
+            0 if n == 1 != m else s for n, s, m in zip(self.shape, self.strides, shape[lead:], strict=True)
+        ]
         return replace(self, shape=tuple(shape), strides=(0,) * lead + tuple(own))
 
     def slice(self, starts: Sequence[int], shape: Sequence[int], steps: Sequence[int]) -> View:

@@ -2,14 +2,15 @@
 
 The word behind the fence says what a block is:
 
-- `python` runs, all such blocks of a page in one namespace. A `text output` block behind it shows what it printed.
-- `console` runs each line that begins with `$ `; the lines below are what the command printed. It must exit with 0,
-  or with N where the line ends in `# exits N`. A line `...` stands for lines that are left out.
+- `python` runs, all such blocks of a page in one namespace. A `text output` block behind it shows what it
+  printed.
+- `console` runs each line that begins with `$ `; the lines below are what the command printed. It must exit
+  with 0, or with N where the line ends in `# exits N`. A line `...` stands for lines that are left out.
 - `toml NAME` and `python NAME` are written to the file NAME.
 - Anything else is shown, not run.
 
-A page runs from top to bottom in one folder: `python docs/blocks.py PAGE FOLDER` prints it with its outputs as they
-are now.
+A page runs from top to bottom in one folder: `python docs/blocks.py PAGE FOLDER` prints it with its
+outputs as they are now.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from typing import Any
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 SECTION = re.compile(r"(?P<head><!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL)
 EXITS = re.compile(r"\s+# exits (\d+)$")
-ORACLE = re.compile(r"relative error|\bok$")  # lines whose numbers depend on the library that is compared with
+ORACLE = re.compile(
+    r"relative error|\bok$"
+)  # lines whose numbers depend on the library that is compared with
 LEFT_OUT = "..."
 
 
@@ -116,15 +119,26 @@ def _shell(command: str, folder: Path) -> str:
     wanted = int(expected[1]) if expected else 0
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     env = os.environ | {"PATH": path, "COLUMNS": "80", "NO_COLOR": "1"}
-    done = subprocess.run(["bash", "-c", f"set -o pipefail; {EXITS.sub('', command)}"], cwd=folder, env=env, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {EXITS.sub('', command)}"],
+        cwd=folder,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=300,
+        check=False,
+    )
     if done.returncode != wanted:
         raise Stale(f"`{command}` exits {done.returncode}, not {wanted}:\n{done.stdout}")
     return done.stdout
 
 
 def refresh(shown: str, real: str) -> str:
-    """Return the real output, cut as the shown one is: lines between two `...` begin where a line like theirs is."""
+    """Return the real output, cut as the shown one is.
+
+    Lines between two `...` begin where the real output has a line like the first of them.
+    """
     lines = [line.rstrip() for line in real.rstrip("\n").splitlines()]
     if not shown.strip():
         return ""

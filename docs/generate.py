@@ -1,4 +1,4 @@
-"""Make anew all that the pages do not say by hand: tables, pictures, and the output of the commands that they show.
+"""Make anew what the pages do not say by hand: tables, pictures, the output of the commands that they show.
 
 `make docs`, or `python docs/generate.py [PAGE ...]`. Generated tables stand in a page between
 `<!-- generated: NAME -->` and `<!-- end -->`; NAME is a function of this file. `CHEAP` ones are compared by
@@ -29,7 +29,8 @@ PICTURED = [
     ("DLRM-DCNv2 (MLPerf), batch 512", "zoo:dlrm-mlperf", {"batch": 512}),
 ]
 CHECKED = [
-    ("zoo:llama-tiny", {"batch": 2, "seq": 32}), ("zoo:llama-tiny", {"batch": 2, "seq": 1, "past": 31}),
+    ("zoo:llama-tiny", {"batch": 2, "seq": 32}),
+    ("zoo:llama-tiny", {"batch": 2, "seq": 1, "past": 31}),
     ("zoo:dlrm-small", {"batch": 64}),
 ]
 
@@ -54,7 +55,7 @@ def code(words: Iterable[object]) -> str:
 
 
 def chips() -> str:
-    """Return every parameter with its unit, its meaning and its value on each chip; then the sources of each chip."""
+    """Return every parameter with its unit, meaning and value on each chip; then the sources of each chip."""
     from mtia_emu.chip import chip_names
     from mtia_emu.listing import chip_parameters
 
@@ -75,7 +76,8 @@ def _parameters(names: Sequence[str], each: dict[str, list[Any]]) -> str:
     values = {name: {p.key: p for p in parameters} for name, parameters in each.items()}
     keys = {p.key: p for parameters in each.values() for p in parameters if p.key not in ("name", "text")}
     rows = [
-        [f"`{key}`", p.unit, p.text, *(_value(values[name].get(key)) for name in names)] for key, p in keys.items()
+        [f"`{key}`", p.unit, p.text, *(_value(values[name].get(key)) for name in names)]
+        for key, p in keys.items()
     ]
     parts = [table(["parameter", "unit", "meaning", *names], rows)]
     for name in names:
@@ -96,8 +98,12 @@ def ops() -> str:
     from mtia_emu.compiler.ops import OPS
 
     rows = [
-        [f"`{op.name}`", str(op.arity[0]) if op.arity[0] == op.arity[1] else f"{op.arity[0]} to {op.arity[1]}",
-         " ".join([code(op.attrs), *(f"`{a}`?" for a in op.optional)]).strip(), op.text]
+        [
+            f"`{op.name}`",
+            str(op.arity[0]) if op.arity[0] == op.arity[1] else f"{op.arity[0]} to {op.arity[1]}",
+            " ".join([code(op.attrs), *(f"`{a}`?" for a in op.optional)]).strip(),
+            op.text,
+        ]
         for op in sorted(OPS.values(), key=lambda op: op.name)
     ]
     return table(["op", "operands", "attributes", "meaning"], rows)
@@ -122,22 +128,32 @@ def commands() -> str:
     rows = [[int(op), f"`{op.name.lower()}`", *text.split(": ", 1)] for op, text in COMMANDS.items()]
     record = " ".join(f"`{name}`:{COMMAND[name].name}" for name in COMMAND.names or ())
     functions = [[f"`{f.name}`", f.arity, f.passes, f.result] for f in FUNCTIONS.values()]
-    return "\n\n".join([
-        table(["number", "command", "unit", "meaning"], rows),
-        "## The record", f"{COMMAND.itemsize} bytes: {record}",
-        "`cast`: " + ", ".join(f"{c.value} {c.name.lower()}" for c in Cast)
-        + ". The shape of a SIMD source, two bits of `flags` each: "
-        + ", ".join(f"{s.value} {s.name.lower()}" for s in Shape) + ".",
-        f"Reductions (`fn` of `fold`): {code(REDUCTION_NAMES)}. Pooling (`fn` of `pool`): {code(POOL_MODES)}.",
-        "## SIMD functions", table(["function", "operands", "passes", "result"], functions),
-    ])
+    return "\n\n".join(
+        [
+            table(["number", "command", "unit", "meaning"], rows),
+            "## The record",
+            f"{COMMAND.itemsize} bytes: {record}",
+            "`cast`: "
+            + ", ".join(f"{c.value} {c.name.lower()}" for c in Cast)
+            + ". The shape of a SIMD source, two bits of `flags` each: "
+            + ", ".join(f"{s.value} {s.name.lower()}" for s in Shape)
+            + ".",
+            f"Reductions (`fn` of `fold`): {code(REDUCTION_NAMES)}. "
+            f"Pooling (`fn` of `pool`): {code(POOL_MODES)}.",
+            "## SIMD functions",
+            table(["function", "operands", "passes", "result"], functions),
+        ]
+    )
 
 
 def settings() -> str:
     """Return the environment variables."""
     from mtia_emu.settings import FLAGS
 
-    return table(["variable", "default", "meaning"], [[f"`{f.name}`", f"`{f.default}`" if f.default else "", f.text] for f in FLAGS])
+    return table(
+        ["variable", "default", "meaning"],
+        [[f"`{f.name}`", f"`{f.default}`" if f.default else "", f.text] for f in FLAGS],
+    )
 
 
 def cli() -> str:
@@ -147,8 +163,11 @@ def cli() -> str:
     parts = [_help(main.help)]
     for name, command in main.commands.items():
         shown = [p for p in command.params if p.param_type_name == "option"]
-        arguments = " ".join(p.human_readable_name.upper() if p.required else f"[{p.human_readable_name.upper()}]"
-                             for p in command.params if p.param_type_name == "argument")
+        arguments = " ".join(
+            p.human_readable_name.upper() if p.required else f"[{p.human_readable_name.upper()}]"
+            for p in command.params
+            if p.param_type_name == "argument"
+        )
         parts += [f"## mtia-emu {name} {arguments}".rstrip(), _help(command.help)]
         if shown:
             parts.append(table(["option", "default", "meaning"], map(_option, shown)))
@@ -168,7 +187,9 @@ def _help(text: str | None) -> str:
 
 def _option(option: Any) -> list[str]:
     kind = option.type
-    value = option.metavar or ("\\|".join(kind.choices) if hasattr(kind, "choices") else "" if option.is_flag else "INT")
+    value = option.metavar or (
+        "\\|".join(kind.choices) if hasattr(kind, "choices") else "" if option.is_flag else "INT"
+    )
     default = option.default if isinstance(option.default, (int, str)) and not option.is_flag else ""
     spelt = f"`{', '.join(option.opts)}{' ' + value if value else ''}`".replace("\\|", "|")
     return [spelt, f"`{default}`" if default != "" else "", option.help or ""]
@@ -176,8 +197,9 @@ def _option(option: Any) -> list[str]:
 
 def passes() -> str:
     """Return the default pipeline in order, each pass with its options and its contract."""
-    from mtia_emu.chip import load_chip
     from mtia_emu.compiler import pipeline
+
+    from mtia_emu.chip import load_chip
     from mtia_emu.types import FP16, FP32
 
     rows = []
@@ -198,8 +220,9 @@ def systolic() -> str:
     rows: dict[str, list[int]] = {}
     for row in _csv(SCALESIM):
         sizes = {name: int(row[name.upper()]) for name in "mkn"}
-        got = mtia_emu.systolic_cycles(**sizes, rows=int(row["array_rows"]), cols=int(row["array_cols"]),
-                                       dataflow=row["dataflow"])
+        got = mtia_emu.systolic_cycles(
+            **sizes, rows=int(row["array_rows"]), cols=int(row["array_cols"]), dataflow=row["dataflow"]
+        )
         group = rows.setdefault(f"{row['array_rows']} x {row['array_cols']} {row['dataflow']}", [0, 0])
         group[0] += 1
         group[1] += got == int(row["compute_cycles"]) + 1
@@ -217,7 +240,15 @@ def outputs() -> str:
         done = mtia_emu.run(model, "mtia-2i", dims=dims, check=True, gpu=None)
         assert done.check is not None
         given = ", ".join(f"{k}={v}" for k, v in done.report.dims.items())
-        rows.append([f"`{model}`", given, done.report.dtype, f"{done.check.max_rel_error:.1e}", f"{done.check.tolerance:g}"])
+        rows.append(
+            [
+                f"`{model}`",
+                given,
+                done.report.dtype,
+                f"{done.check.max_rel_error:.1e}",
+                f"{done.check.tolerance:g}",
+            ]
+        )
     return table(["model", "sizes", "runs as", "largest relative error", "tolerance"], rows)
 
 
@@ -231,14 +262,26 @@ def published() -> str:
         report, chip = _gemm(m, k, n, row["dtype"], row["chip"], row["place"]), load_chip(row["chip"])
         moved = report.traffic.dram_read_bytes + report.traffic.dram_write_bytes
         ours = {
-            "microseconds": report.seconds * 1e6, "percent of peak": report.utilization * 100,
+            "microseconds": report.seconds * 1e6,
+            "percent of peak": report.utilization * 100,
             "percent of DRAM bandwidth": moved / report.seconds / chip.dram.bytes_per_s * 100,
         }[row["quantity"]]
         floor = row["quantity"] != "microseconds"
         given = f"above {row['published']}" if floor else row["published"]
         ratio = "" if floor else f"{ours / float(row['published']):.2f}"
-        rows.append([row["chip"], row["dtype"], f"{m} x {k} x {n}", row["place"], row["quantity"], given, f"{ours:.1f}", ratio,
-                     row["source"]])
+        rows.append(
+            [
+                row["chip"],
+                row["dtype"],
+                f"{m} x {k} x {n}",
+                row["place"],
+                row["quantity"],
+                given,
+                f"{ours:.1f}",
+                ratio,
+                row["source"],
+            ]
+        )
     head = ["chip", "type", "m x k x n", "operands in", "quantity", "published", "here", "ratio", "source"]
     return table(head, rows)
 
@@ -281,13 +324,14 @@ def pictures(folder: Path) -> list[Path]:
 
 
 CHEAP: dict[str, Callable[[], str]] = {
-    f.__name__.replace("_", "-"): f for f in (chips, gpus, ops, onnx_ops, commands, settings, cli, passes, systolic)
+    f.__name__.replace("_", "-"): f
+    for f in (chips, gpus, ops, onnx_ops, commands, settings, cli, passes, systolic)
 }
 SECTIONS: dict[str, Callable[[], str]] = CHEAP | {f.__name__: f for f in (outputs, published)}
 
 
 def refresh(page: Path) -> None:
-    """Make a page's tables and the outputs that it shows anew, in place; its blocks run in a process of their own."""
+    """Make a page's tables and shown outputs anew, in place; its blocks run in a process of their own."""
     text = fill(page.read_text(encoding="utf-8"), SECTIONS)
     page.write_text(text, encoding="utf-8")
     if runs(text):

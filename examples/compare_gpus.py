@@ -19,12 +19,17 @@ def main() -> None:
         if name == gpu_names()[0]:
             row(done.report, "")
         against = compare(done.report, done.gpu)
-        row(done.gpu, f"{against.speed:.2f} x as fast, {against.perf_per_watt:.2f} x the performance per watt")
+        row(
+            done.gpu, f"{against.speed:.2f} x as fast, {against.perf_per_watt:.2f} x the performance per watt"
+        )
 
 
 def row(report: Report, text: str) -> None:
     """Print one machine."""
-    print(f"{report.machine:>16s} {report.seconds * 1e6:7.0f} us {report.joules * 1e3:7.1f} mJ {report.watts:6.0f} W   {text}".rstrip())
+    print(
+        f"{report.machine:>16s} {report.seconds * 1e6:7.0f} us {report.joules * 1e3:7.1f} mJ "
+        f"{report.watts:6.0f} W   {text}".rstrip()
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Read a JSON report with the standard library alone: which ops take the time, and what bounds them.
 
-`python read_json_report.py report.json` reads a file that `mtia-emu run ... --json report.json` wrote; without a file
-the script has one written first.
+`python read_json_report.py report.json` reads a file that `mtia-emu run ... --json report.json` wrote;
+without a file the script has one written first.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ def main() -> None:
     else:
         report = json.loads(subprocess.run(COMMAND, check=True, capture_output=True, text=True).stdout)
     assert report["schema"] == "mtia-emu.report.v1"
-    print(f"{report['model']} on {report['chip']}: {report['seconds'] * 1e6:.1f} us, {report['joules'] * 1e6:.0f} uJ")
+    cost = f"{report['seconds'] * 1e6:.1f} us, {report['joules'] * 1e6:.0f} uJ"
+    print(f"{report['model']} on {report['chip']}: {cost}")
     for op, (cycles, count, bounds) in sorted(by_op(report).items(), key=lambda item: -item[1][0]):
-        print(f"  {op:14s} {count:3d} layers {cycles / report['cycles']:6.1%}  bound by {', '.join(sorted(bounds))}")
+        share = cycles / report["cycles"]
+        print(f"  {op:14s} {count:3d} layers {share:6.1%}  bound by {', '.join(sorted(bounds))}")
     print(f"beside {report['gpu']['name']}: {report['versus_gpu']['speed']:.2f} x as fast")
 
 
@@ -34,7 +36,11 @@ def by_op(report: dict[str, Any]) -> dict[str, tuple[int, int, set[str]]]:
     found: dict[str, tuple[int, int, set[str]]] = defaultdict(lambda: (0, 0, set()))
     for layer in report["layers"]:
         cycles, count, bounds = found[layer["op"]]
-        found[layer["op"]] = (cycles + layer["end_cycle"] - layer["start_cycle"], count + 1, bounds | {layer["bound_by"]})
+        found[layer["op"]] = (
+            cycles + layer["end_cycle"] - layer["start_cycle"],
+            count + 1,
+            bounds | {layer["bound_by"]},
+        )
     return found
 
 

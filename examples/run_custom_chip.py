@@ -19,7 +19,10 @@ def main() -> None:
     for title, (model, dims) in WORK.items():
         for chip in CHIPS:
             report = mtia_emu.run(model, chip, dims=dims, gpu=None).report
-            print(f"{title:24s} {report.machine:10s} {report.seconds * 1e3:8.3f} ms {report.joules * 1e3:8.1f} mJ")
+            print(
+                f"{title:24s} {report.machine:10s} {report.seconds * 1e3:8.3f} ms "
+                f"{report.joules * 1e3:8.1f} mJ"
+            )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Sweep the side of the matrix unit: cycles, and the share of peak, of a small decoder.
 
-Peak rate grows with the square of the side. Time follows only until something else, which stays as it is, bounds it.
+Peak rate grows with the square of the side. Time follows only until something else, which stays as it is,
+bounds it.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Builder:
     accumulators: int = 0
 
     def slot(self, kind: DType, elements: int, count: int = 1, *, accumulator: bool = False) -> int:
-        """Reserve `count` equal slots and return the first one's number; raise `NoRoom` where they do not fit."""
+        """Reserve `count` equal slots and return the first one's number, or raise `NoRoom`."""
         first, size = len(self.slots), -(-elements * kind.bytes // LINE) * LINE
         for _ in range(count):
             at = self.accumulators if accumulator else self.local
@@ -44,13 +44,18 @@ class Builder:
             else:
                 self.local += size
         if self.local > self.chip.pe.local.bytes:
-            raise NoRoom(f"{self.kernel}: needs {self.local} bytes of local memory, a PE has {self.chip.pe.local.bytes}")
+            raise NoRoom(
+                f"{self.kernel}: needs {self.local} bytes of local memory, "
+                f"a PE has {self.chip.pe.local.bytes}"
+            )
         if self.accumulators > self.chip.pe.reduce.bytes:
-            raise NoRoom(f"{self.kernel}: needs {self.accumulators} bytes of accumulators, a PE has "
-                         f"{self.chip.pe.reduce.bytes}")
+            raise NoRoom(
+                f"{self.kernel}: needs {self.accumulators} bytes of accumulators, a PE has "
+                f"{self.chip.pe.reduce.bytes}"
+            )
         return first
 
-    def add(self, op: Op, order: Array | int, **fields: Any) -> None:
+    def add(self, op: Op, order: Array | float, **fields: Any) -> None:
         """Add one command for each element of the broadcast fields, to be issued in the order of `order`."""
         shape = np.broadcast_shapes(np.shape(order), *(np.shape(v) for v in fields.values()))
         out = np.zeros(int(np.prod(shape)), COMMAND)
@@ -65,8 +70,10 @@ class Builder:
     def limit(self, commands: int) -> None:
         """Raise `UserError` for more commands than a block may have, before memory is taken for them."""
         if commands > MOST_COMMANDS:
-            raise UserError(f"{self.kernel}: takes {commands} commands or more, a block has at most {MOST_COMMANDS}; "
-                            "make the problem smaller (a smaller batch, say)")
+            raise UserError(
+                f"{self.kernel}: takes {commands} commands or more, a block has at most {MOST_COMMANDS}; "
+                "make the problem smaller (a smaller batch, say)"
+            )
 
     def steps(self, count: int) -> Array:
         """Return 0 .. count - 1, a number for each of at least as many commands."""
@@ -78,8 +85,14 @@ class Builder:
         order = np.concatenate([o for o, _ in self.parts]) if self.parts else np.zeros(0)
         commands = np.concatenate([c for _, c in self.parts]) if self.parts else np.zeros(0, COMMAND)
         return Block(
-            self.kernel, self.operands, tuple(self.slots), commands[np.argsort(order, kind="stable")],
-            scratch_bytes, stages, scalar, self.mapping,
+            self.kernel,
+            self.operands,
+            tuple(self.slots),
+            commands[np.argsort(order, kind="stable")],
+            scratch_bytes,
+            stages,
+            scalar,
+            self.mapping,
         )
 
 

@@ -19,7 +19,8 @@ RINGS = 2
 def emit_gather(chip: Chip, x: Operand, indices: Operand, out: Operand) -> Block:
     """Return the block of a gather: out[o, i] = x[o, indices[i]], rows of contiguous elements.
 
-    x is [outer, axis, inner], indices [1, count], out [outer * count, inner]. Negative indices count from the end.
+    x is [outer, axis, inner], indices [1, count], out [outer * count, inner]. Negative indices count from the
+    end.
     """
     outer, axis, inner = x.shape
     count = indices.cols
@@ -35,21 +36,40 @@ def emit_gather(chip: Chip, x: Operand, indices: Operand, out: Operand) -> Block
     col, pe, j = t % across * cols, t % chip.pes, t // chip.pes
     tile = {"rows": np.minimum(rows, count - first), "col": col, "cols": np.minimum(cols, inner - col)}
     ring = slot + j % RINGS
-    build.add(Op.GATHER, j * 4.0, pe=pe, operand=0, operand2=1, row=block * axis, row2=first, k=axis, dst=ring, **tile)
+    build.add(
+        Op.GATHER,
+        j * 4.0,
+        pe=pe,
+        operand=0,
+        operand2=1,
+        row=block * axis,
+        row2=first,
+        k=axis,
+        dst=ring,
+        **tile,
+    )
     build.add(Op.STORE, j * 4.0 + 6, pe=pe, operand=2, src0=ring, row=block * count + first, **tile)
     return build.block()
 
 
 def emit_embedding_bag(
-    chip: Chip, table: Operand, indices: Operand, offsets: Operand, out: Operand, mode: str,
-    weights: Operand | None = None, *, quantised: bool = False, lowest: bool = False,
+    chip: Chip,
+    table: Operand,
+    indices: Operand,
+    offsets: Operand,
+    out: Operand,
+    mode: str,
+    weights: Operand | None = None,
+    *,
+    quantised: bool = False,
+    lowest: bool = False,
 ) -> Block:
     """Return the block of an embedding bag: out[b] = pool of table[indices[offsets[b] : offsets[b + 1]]].
 
-    table is [rows, dim] ([rows, dim + 8] bytes where quantised: dim uint8 values, an fp32 scale and an fp32 offset),
-    indices and weights [1, look-ups], offsets [1, bags + 1], out [bags, dim]. Bags are spread over PEs, about equal
-    numbers each; the look-ups of a command are known when it runs, `k` is the mean. An empty bag gives 0, or -inf where
-    `lowest`.
+    table is [rows, dim] ([rows, dim + 8] bytes where quantised: dim uint8 values, an fp32 scale and an fp32
+    offset), indices and weights [1, look-ups], offsets [1, bags + 1], out [bags, dim]. Bags are spread over
+    PEs, about equal numbers each; the look-ups of a command are known when it runs, `k` is the mean. An empty
+    bag gives 0, or -inf where `lowest`.
     """
     bags, dim = out.rows, out.cols
     lookups = indices.cols
@@ -58,15 +78,31 @@ def emit_embedding_bag(
     spare = chip.pe.local.bytes * 3 // 4 - chip.pe.core.rows_per_accumulate * table.cols * table.dtype.bytes
     rows = min(spare // (RINGS * dim * (4 + out.dtype.bytes) + LINE), ceil_div(bags, chip.pes))
     if rows < 1:
-        raise NoRoom(f"embedding_bag: a row of {dim} elements does not fit {chip.pe.local.bytes} bytes of local memory")
+        raise NoRoom(
+            f"embedding_bag: a row of {dim} elements does not fit {chip.pe.local.bytes} bytes of local memory"
+        )
     pooled = build.slot(FP32, rows * dim, RINGS)
     t = build.steps(ceil_div(bags, rows))
     pe, j, row = t % chip.pes, t // chip.pes, t * rows
     n = np.minimum(rows, bags - row)
     share = -(-lookups * n // max(bags, 1))
     ring = pooled + j % RINGS
-    build.add(Op.POOL, j * 4.0, pe=pe, operand=0, operand2=1, row=row, rows=n, col=0, cols=dim, k=share,
-              fn=POOL_MODES.index(mode), dst=ring, row2=4 if weights else -1, flags=QUANTISED * quantised | LOWEST * lowest)
+    build.add(
+        Op.POOL,
+        j * 4.0,
+        pe=pe,
+        operand=0,
+        operand2=1,
+        row=row,
+        rows=n,
+        col=0,
+        cols=dim,
+        k=share,
+        fn=POOL_MODES.index(mode),
+        dst=ring,
+        row2=4 if weights else -1,
+        flags=QUANTISED * quantised | LOWEST * lowest,
+    )
     if out.dtype != FP32:
         narrow = build.slot(out.dtype, rows * dim, RINGS) + j % RINGS
         build.add(Op.SIMD, j * 4.0 + 6, pe=pe, fn=0, src0=ring, dst=narrow, rows=n, cols=dim)

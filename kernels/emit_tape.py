@@ -27,13 +27,16 @@ class Registers:
 
 def elements(shape: Shape, rows: int, cols: int) -> int:
     """Return the elements of a value that meets a tile of [rows, cols] in that way."""
-    return (rows if shape in (Shape.FULL, Shape.COL) else 1) * (cols if shape in (Shape.FULL, Shape.ROW) else 1)
+    return (rows if shape in (Shape.FULL, Shape.COL) else 1) * (
+        cols if shape in (Shape.FULL, Shape.ROW) else 1
+    )
 
 
 def allocate(tape: Tape, inputs: Sequence[Shape], wanted: Mapping[int, Shape] | None = None) -> Registers:
     """Assign steps to registers, reusing one after the last step that reads it; shapes as in `Tape.shapes`.
 
-    The tape is finished (`tape.finish`): its results are steps, which write slots of their own and get no register.
+    The tape is finished (`tape.finish`): its results are steps, which write slots of their own and get no
+    register.
     """
     shapes, last = tape.shapes(inputs, wanted), _last_use(tape)
     kinds: list[tuple[DType, Shape]] = []
@@ -71,13 +74,15 @@ def reserve(builder: Builder, registers: Registers, rows: int, cols: int) -> lis
 
 @dataclass(frozen=True)
 class TapeSite:
-    """Where a tape's values stand: a slot (an array over tiles) for each input and register, and their shapes."""
+    """Where a tape's values stand: for each input and register a slot (an array over tiles) and a shape."""
 
     inputs: Sequence[Array | int]
     shapes: Sequence[Shape]
     registers: Registers
     slots: Sequence[int]
-    into: Mapping[int, Array | int]  # steps that write a given slot (an array over tiles) instead of a register
+    into: Mapping[
+        int, Array | int
+    ]  # steps that write a given slot (an array over tiles) instead of a register
     wanted: Mapping[int, Shape] = field(default_factory=dict)  # how those steps' values must meet the tile
 
     def slot(self, source: Source) -> Array | int:
@@ -97,11 +102,20 @@ def emit_steps(
         flags, slots, number = _sources(step, shapes, site)
         names = REDUCTION_NAMES if step.folds else FUNCTION_NAMES
         down = shapes[index] in (Shape.FULL, Shape.COL)
-        across = flags & 3 in (Shape.FULL, Shape.ROW) if step.folds else shapes[index] in (Shape.FULL, Shape.ROW)
+        across = (
+            flags & 3 in (Shape.FULL, Shape.ROW) if step.folds else shapes[index] in (Shape.FULL, Shape.ROW)
+        )
         builder.add(
-            Op.FOLD if step.folds else Op.SIMD, order + index / 1024, pe=pe, flags=flags, dst=site.slot(~index),
-            fn=names.index(step.reduction if step.folds else step.function), rows=rows if down else 1,
-            cols=cols if across else 1, imm=number, **slots,
+            Op.FOLD if step.folds else Op.SIMD,
+            order + index / 1024,
+            pe=pe,
+            flags=flags,
+            dst=site.slot(~index),
+            fn=names.index(step.reduction if step.folds else step.function),
+            rows=rows if down else 1,
+            cols=cols if across else 1,
+            imm=number,
+            **slots,
         )
 
 

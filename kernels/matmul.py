@@ -1,7 +1,8 @@
 """Matrix products: out[b,m,n] = a[b,m,k] x b[b,k,n], with an epilogue tape on each output tile.
 
-All PEs walk the same steps: batch, outer tile, inner tile, k panel. Step s loads its operands while step s - 1
-multiplies; after the last panel of a tile come the reduction chain where k is split, the epilogue and the store.
+All PEs walk the same steps: batch, outer tile, inner tile, k panel. Step s loads its operands while step s -
+1 multiplies; after the last panel of a tile come the reduction chain where k is split, the epilogue and the
+store.
 """
 
 from __future__ import annotations
@@ -22,23 +23,30 @@ from .tape import Tape, finish
 
 Array = np.ndarray[Any, Any]
 
-# The order of issue: a step's loads stand before the product of the step before it, and its store after the loads two
-# steps on, which is about when each is ready; shared resources are granted in this order.
+# The order of issue: a step's loads stand before the product of the step before it, and its store after the
+# loads two steps on, which is about when each is ready; shared resources are granted in this order.
 LOADS, EXTRAS, MATMUL, CHAIN, EPILOGUE, STORE = 0.0, 0.5, 6.0, 6.4, 7.0, 8.6
 STEP = 4.0
 
 
 def emit_matmul(
-    plan: Plan, a: Operand, b: Operand, out: Operand, epilogue: Tape | None = None, extras: Sequence[Operand] = (),
+    plan: Plan,
+    a: Operand,
+    b: Operand,
+    out: Operand,
+    epilogue: Tape | None = None,
+    extras: Sequence[Operand] = (),
 ) -> Block:
     """Return the block of a planned product.
 
-    a is [.., m, k], b [.., k, n], out [.., m, n], each seen as a matrix with its batches down the rows. The matrix
-    unit keeps both operands k innermost: b is best in memory as [n, k], a b stored [k, n] is turned. The epilogue
-    tape takes the accumulated tile as x0 and the extras as x1, x2, ...: rows [1, n], columns [batch * m, 1] or whole
-    views of batch * m rows and n columns.
+    a is [.., m, k], b [.., k, n], out [.., m, n], each seen as a matrix with its batches down the rows. The
+    matrix unit keeps both operands k innermost: b is best in memory as [n, k], a b stored [k, n] is turned.
+    The epilogue tape takes the accumulated tile as x0 and the extras as x1, x2, ...: rows [1, n], columns
+    [batch * m, 1] or whole views of batch * m rows and n columns.
     """
-    return _Emitter(plan, a, b, out, finish(epilogue or Tape(1, (), (0,)), [out.dtype]), tuple(extras)).block()
+    return _Emitter(
+        plan, a, b, out, finish(epilogue or Tape(1, (), (0,)), [out.dtype]), tuple(extras)
+    ).block()
 
 
 def epilogue_bytes(tape: Tape | None, extras: Sequence[Operand]) -> int:
@@ -48,7 +56,9 @@ def epilogue_bytes(tape: Tape | None, extras: Sequence[Operand]) -> int:
     shapes = [Shape.FULL, *(_meets(x, x.cols) for x in extras)]
     registers = allocate(finish(tape, [FP32]), shapes)
     whole = sum(kind.bytes for kind, shape in registers.kinds if shape is Shape.FULL)
-    return whole + sum(RINGS * x.dtype.bytes for x, s in zip(extras, shapes[1:], strict=True) if s is Shape.FULL)
+    return whole + sum(
+        RINGS * x.dtype.bytes for x, s in zip(extras, shapes[1:], strict=True) if s is Shape.FULL
+    )
 
 
 def _meets(extra: Operand, n: int) -> Shape:
@@ -61,7 +71,9 @@ def _meets(extra: Operand, n: int) -> Shape:
 class _Emitter:
     """The step grid of one product: arrays over (step, PE)."""
 
-    def __init__(self, plan: Plan, a: Operand, b: Operand, out: Operand, tape: Tape, extras: tuple[Operand, ...]) -> None:
+    def __init__(
+        self, plan: Plan, a: Operand, b: Operand, out: Operand, tape: Tape, extras: tuple[Operand, ...]
+    ) -> None:
         self.plan, self.tape, self.extras = plan, tape, extras
         self.p, self.t = plan.problem, plan.mapping
         operands = (a, replace(b, by_column=True), out, *extras)
@@ -82,11 +94,20 @@ class _Emitter:
         self.outer = self.s // (local["k"] * inner)  # counts through batches
         pe = np.arange(grid.rows * grid.cols)[None, :]
         self.pe, row, col = pe, pe // grid.cols, pe % grid.cols
-        walk = {"b": self.outer // outer, self.t.outer: self.outer % outer, self.plan.inner: self.inner, "k": self.kk}
+        walk = {
+            "b": self.outer // outer,
+            self.t.outer: self.outer % outer,
+            self.plan.inner: self.inner,
+            "k": self.kk,
+        }
         self.tile = {d: self.plan.part(d, row, col) * local[d] + walk[d] for d in "bmnk"}
         self.valid_out = np.logical_and.reduce([self.tile[d] < self.plan.tiles[d] for d in "bmn"])
         self.valid = self.valid_out & (self.tile["k"] < self.plan.tiles["k"])
-        self.m0, self.n0, self.k0 = self.tile["m"] * self.t.tm, self.tile["n"] * self.t.tn, self.tile["k"] * self.t.kp
+        self.m0, self.n0, self.k0 = (
+            self.tile["m"] * self.t.tm,
+            self.tile["n"] * self.t.tn,
+            self.tile["k"] * self.t.kp,
+        )
         self.m = np.clip(self.p.m - self.m0, 0, self.t.tm)
         self.n = np.clip(self.p.n - self.n0, 0, self.t.tn)
         self.k = np.clip(self.p.k - self.k0, 0, self.t.kp)
@@ -101,7 +122,9 @@ class _Emitter:
         self.out_slot = self.build.slot(p.out, tile, RINGS)
         self.shapes = [Shape.FULL, *(_meets(x, p.n) for x in self.extras)]
         edge = [elements(s, t.tm, t.tn) for s in self.shapes[1:]]
-        self.extra_slots = [self.build.slot(x.dtype, e, RINGS) for x, e in zip(self.extras, edge, strict=True)]
+        self.extra_slots = [
+            self.build.slot(x.dtype, e, RINGS) for x, e in zip(self.extras, edge, strict=True)
+        ]
         self.registers = allocate(self.tape, self.shapes)
         self.register_slots = reserve(self.build, self.registers, t.tm, t.tn)
 
@@ -125,13 +148,18 @@ class _Emitter:
         return self.build.block(scratch_bytes=stage_bytes(self.plan) if self.t.stage else 0, stages=stages)
 
     def _groups(self, cast: Cast) -> tuple[Array, Array]:
-        """Return the leader of each multicast group, and for each (step, group) whether some PE of it has work."""
+        """Return each multicast group's leader, and for each (step, group) whether some PE has work."""
         grid = self.plan.chip.grid
         shape = (len(self.s), grid.rows, grid.cols)
         axes = {Cast.NONE: (), Cast.ROW: (2,), Cast.COL: (1,), Cast.ALL: (1, 2)}[cast]
         work = self.valid.reshape(shape).any(axis=axes).reshape(len(self.s), -1)
         leaders = self.pe.reshape(grid.rows, grid.cols)
-        chosen = {Cast.NONE: leaders, Cast.ROW: leaders[:, :1], Cast.COL: leaders[:1], Cast.ALL: leaders[:1, :1]}[cast]
+        chosen = {
+            Cast.NONE: leaders,
+            Cast.ROW: leaders[:, :1],
+            Cast.COL: leaders[:1],
+            Cast.ALL: leaders[:1, :1],
+        }[cast]
         return chosen.ravel(), work
 
     def _stage_ring(self) -> int:
@@ -153,7 +181,9 @@ class _Emitter:
             stage = self._stage(fields, step, group)
             rows = self.t.tm if operand == "a" else self.t.kp
             fields |= {"operand": len(self.build.operands) - 1, "row": stage * rows, "col": 0}
-        self.build.add(Op.LOAD, step * STEP + LOADS, pe=lead, cast=cast, dst=slot[step, 0], stage=stage, **fields)
+        self.build.add(
+            Op.LOAD, step * STEP + LOADS, pe=lead, cast=cast, dst=slot[step, 0], stage=stage, **fields
+        )
 
     def _tile(self, operand: str, step: Array, pe: Array) -> dict[str, Any]:
         """Return the tile of operand a or b that a PE needs in a step."""
@@ -175,8 +205,12 @@ class _Emitter:
         rows = self.t.tm if self.t.outer == "m" else self.t.kp
         tile = {name: np.broadcast_to(value, step.shape)[once] for name, value in fields.items()}
         self.build.add(
-            Op.STAGE, before * per_outer * STEP - 0.5, operand2=len(self.build.operands) - 1, row2=slot[once] * rows,
-            stage=slot[once], **tile,
+            Op.STAGE,
+            before * per_outer * STEP - 0.5,
+            operand2=len(self.build.operands) - 1,
+            row2=slot[once] * rows,
+            stage=slot[once],
+            **tile,
         )
         return slot
 
@@ -185,8 +219,15 @@ class _Emitter:
         tile = step // self.plan.local["k"]
         vector = 0 if self.plan.chip.pe.matrix.supports(self.p.a.name) else VECTOR
         self.build.add(
-            Op.MATMUL, step * STEP + MATMUL, pe=pe, rows=self.m[step, pe], cols=self.n[step, pe], k=self.k[step, pe],
-            dst=self.acc_slot + tile % self.accumulators, src0=self._ring("a", step), src1=self._ring("b", step),
+            Op.MATMUL,
+            step * STEP + MATMUL,
+            pe=pe,
+            rows=self.m[step, pe],
+            cols=self.n[step, pe],
+            k=self.k[step, pe],
+            dst=self.acc_slot + tile % self.accumulators,
+            src0=self._ring("a", step),
+            src1=self._ring("b", step),
             flags=np.where(self.kk[step, 0] == 0, FIRST, 0) | vector,
         )
 
@@ -201,8 +242,13 @@ class _Emitter:
             here = self._position() == hop
             step, pe = np.nonzero(self.valid_out & here & done[:, None])
             self.build.add(
-                Op.REDUCE, step * STEP + CHAIN + hop / 1024, pe=pe, src_pe=pe - hops, rows=self.m[step, pe],
-                cols=self.n[step, pe], dst=self.acc_slot + step // self.plan.local["k"] % self.accumulators,
+                Op.REDUCE,
+                step * STEP + CHAIN + hop / 1024,
+                pe=pe,
+                src_pe=pe - hops,
+                rows=self.m[step, pe],
+                cols=self.n[step, pe],
+                dst=self.acc_slot + step // self.plan.local["k"] % self.accumulators,
             )
 
     def _chain_length(self) -> tuple[int, int]:
@@ -223,18 +269,36 @@ class _Emitter:
         step, pe = np.nonzero(self.valid_out & final & done[:, None])
         ordinal, at = step // self.plan.local["k"], (step, pe)
         row = self.m0[at] + self.tile["b"][at] * self.p.m
-        for index, extra in enumerate(self.extras):
+        for index in range(len(self.extras)):
             tile = {"row": 0, "rows": 1, "col": self.n0[at], "cols": self.n[at]}
             if self.shapes[index + 1] is Shape.COL:
                 tile = {"row": row, "rows": self.m[at], "col": 0, "cols": 1}
             elif self.shapes[index + 1] is Shape.FULL:
                 tile |= {"row": row, "rows": self.m[at]}
-            self.build.add(Op.LOAD, step * STEP + EXTRAS, pe=pe, operand=3 + index,
-                           dst=self.extra_slots[index] + ordinal % RINGS, **tile)
+            self.build.add(
+                Op.LOAD,
+                step * STEP + EXTRAS,
+                pe=pe,
+                operand=3 + index,
+                dst=self.extra_slots[index] + ordinal % RINGS,
+                **tile,
+            )
         out = self.out_slot + ordinal % RINGS
-        inputs = [self.acc_slot + ordinal % self.accumulators, *(s + ordinal % RINGS for s in self.extra_slots)]
+        inputs = [
+            self.acc_slot + ordinal % self.accumulators,
+            *(s + ordinal % RINGS for s in self.extra_slots),
+        ]
         into = {len(self.tape.steps) - 1: out}
         site = TapeSite(inputs, self.shapes, self.registers, self.register_slots, into)
         emit_steps(self.build, self.tape, site, step * STEP + EPILOGUE, pe, self.m[at], self.n[at])
-        self.build.add(Op.STORE, step * STEP + STORE, pe=pe, operand=2, src0=out, row=row, rows=self.m[at],
-                       col=self.n0[at], cols=self.n[at])
+        self.build.add(
+            Op.STORE,
+            step * STEP + STORE,
+            pe=pe,
+            operand=2,
+            src0=out,
+            row=row,
+            rows=self.m[at],
+            col=self.n0[at],
+            cols=self.n[at],
+        )

@@ -1,10 +1,11 @@
 """How a matrix product is mapped onto the grid, and what that would cost.
 
-A mapping splits one of b, m, n, k over the rows of the PE grid and one over its columns. An operand that does not
-depend on the dimension split over columns is the same along a row of PEs, and one load feeds the row (multicast); the
-same holds for columns. Where k is split, partial sums travel the reduction network (W to E, N to S) and the last PE
-of the chain finishes the tile. Each PE walks its batches, then its tiles, the outer operand fixed while the inner one
-changes; k in panels. An outer operand that stays in DRAM and is read again for each inner tile is staged in SRAM.
+A mapping splits one of b, m, n, k over the rows of the PE grid and one over its columns. An operand that does
+not depend on the dimension split over columns is the same along a row of PEs, and one load feeds the row
+(multicast); the same holds for columns. Where k is split, partial sums travel the reduction network (W to E,
+N to S) and the last PE of the chain finishes the tile. Each PE walks its batches, then its tiles, the outer
+operand fixed while the inner one changes; k in panels. An outer operand that stays in DRAM and is read again
+for each inner tile is staged in SRAM.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Mapping:
-    """How a product is spread: the dimension split over grid rows and columns, tiles, loop order and staging."""
+    """How a product is spread: what is split over grid rows and columns, tiles, loop order and staging."""
 
     over_rows: str
     over_cols: str
@@ -65,7 +66,8 @@ class Mapping:
 
     def __str__(self) -> str:
         staged = " staged" if self.stage else ""
-        return f"rows={self.over_rows} cols={self.over_cols} tile={self.tm}x{self.tn}x{self.kp} outer={self.outer}{staged}"
+        tile = f"{self.tm}x{self.tn}x{self.kp}"
+        return f"rows={self.over_rows} cols={self.over_cols} tile={tile} outer={self.outer}{staged}"
 
 
 class Plan:
@@ -75,8 +77,15 @@ class Plan:
         self.problem, self.mapping, self.chip = problem, mapping, chip
         p, t = problem, mapping
         if t.over_rows == t.over_cols == "k":
-            raise UserError(f"mapping {t}: k cannot be split over both rows and columns: partial sums travel one way")
-        self.tiles = {"b": p.batch, "m": ceil_div(p.m, t.tm), "n": ceil_div(p.n, t.tn), "k": ceil_div(p.k, t.kp)}
+            raise UserError(
+                f"mapping {t}: k cannot be split over both rows and columns: partial sums travel one way"
+            )
+        self.tiles = {
+            "b": p.batch,
+            "m": ceil_div(p.m, t.tm),
+            "n": ceil_div(p.n, t.tn),
+            "k": ceil_div(p.k, t.kp),
+        }
         self.parts = dict.fromkeys("bmnk", 1)
         self.parts[t.over_rows] *= chip.grid.rows
         self.parts[t.over_cols] *= chip.grid.cols
@@ -98,14 +107,19 @@ class Plan:
         if not (self.problem.a_batched if operand == "a" else self.problem.b_batched):
             free.add("b")
         along_row, along_col = self.mapping.over_cols in free, self.mapping.over_rows in free
-        return {(False, False): Cast.NONE, (True, False): Cast.ROW, (False, True): Cast.COL, (True, True): Cast.ALL}[
-            along_row, along_col
-        ]
+        return {
+            (False, False): Cast.NONE,
+            (True, False): Cast.ROW,
+            (False, True): Cast.COL,
+            (True, True): Cast.ALL,
+        }[along_row, along_col]
 
     def leaders(self, operand: str) -> int:
         """Return how many loads bring a tile of the operand to all PEs."""
         grid = self.chip.grid
-        return {Cast.NONE: self.chip.pes, Cast.ROW: grid.rows, Cast.COL: grid.cols, Cast.ALL: 1}[self.cast(operand)]
+        return {Cast.NONE: self.chip.pes, Cast.ROW: grid.rows, Cast.COL: grid.cols, Cast.ALL: 1}[
+            self.cast(operand)
+        ]
 
     @cached_property
     def steps(self) -> int:
@@ -113,7 +127,7 @@ class Plan:
         return self.local["b"] * self.local["m"] * self.local["n"] * self.local["k"]
 
     def reloads(self, operand: str) -> bool:
-        """Return whether a tile of the operand is loaded anew in every step (else once while it stays the same)."""
+        """Return whether a tile of the operand is loaded in every step, not once while it stays the same."""
         own = self.mapping.outer == ("m" if operand == "a" else "n")
         return not own or self.local["k"] > 1
 
@@ -152,7 +166,7 @@ def _sizes(size: int, block: int, least: int) -> list[int]:
     while tile >= least:
         sizes.append(min(tile, round_up(size, least) if size < tile else tile))
         tile //= 2
-    return sorted(set(min(s, size) for s in sizes), reverse=True) or [min(size, block)]
+    return sorted({min(s, size) for s in sizes}, reverse=True) or [min(size, block)]
 
 
 def _panels(problem: Problem, chip: Chip, mapping: Mapping) -> Iterator[Mapping]:
@@ -168,8 +182,12 @@ def _panels(problem: Problem, chip: Chip, mapping: Mapping) -> Iterator[Mapping]
 
 def _panel(problem: Problem, mapping: Mapping, chip: Chip) -> int:
     """Return the longest k panel that local memory holds twice beside the output tiles, 0 where none does."""
-    parts = (chip.grid.rows if mapping.over_rows == "k" else 1) * (chip.grid.cols if mapping.over_cols == "k" else 1)
-    spare = chip.pe.local.bytes * 3 // 4 - mapping.tm * mapping.tn * (RINGS * problem.out.bytes + problem.epilogue_bytes)
+    parts = (chip.grid.rows if mapping.over_rows == "k" else 1) * (
+        chip.grid.cols if mapping.over_cols == "k" else 1
+    )
+    spare = chip.pe.local.bytes * 3 // 4 - mapping.tm * mapping.tn * (
+        RINGS * problem.out.bytes + problem.epilogue_bytes
+    )
     per_k = RINGS * (mapping.tm * problem.a.bytes + mapping.tn * problem.b.bytes)
     step = chip.pe.matrix.lanes(problem.a.name) if chip.pe.matrix.supports(problem.a.name) else 1
     longest = spare // per_k // step * step
@@ -192,9 +210,13 @@ def estimate(plan: Plan) -> Estimate:
     use["sram"] += p.batch * p.m * p.n * p.out.bytes / chip.sram_bytes_per_cycle
     chain = (chip.grid.rows if t.over_rows == "k" else 0) + (chip.grid.cols if t.over_cols == "k" else 0)
     reduce = tiles * chain * t.tm * t.tn * 4 / chip.pe.reduce.bytes_per_cycle
-    first = max(use["port"], use["row links"], use["dram"]) / plan.steps  # the first tile's way in overlaps nothing
+    first = (
+        max(use["port"], use["row links"], use["dram"]) / plan.steps
+    )  # the first tile's way in overlaps nothing
     bound = max(use, key=lambda r: use[r])
-    others = sum(use.values()) - use[bound]  # nothing overlaps perfectly: of two equal bounds prefer less traffic
+    others = (
+        sum(use.values()) - use[bound]
+    )  # nothing overlaps perfectly: of two equal bounds prefer less traffic
     return Estimate(use[bound] + reduce + first + OVERLAP_LOSS * others, commands, bound)
 
 
@@ -250,8 +272,10 @@ def plan_matmul(problem: Problem, chip: Chip, forced: Mapping | None = None) -> 
         if best is None or cost < best[0]:
             best = (cost, plan)
     if best is None:
-        raise NoRoom(f"matmul: no tile of {problem.m}x{problem.k}x{problem.n} {problem.a} fits "
-                     f"{chip.pe.local.bytes} bytes of local memory")
+        raise NoRoom(
+            f"matmul: no tile of {problem.m}x{problem.k}x{problem.n} {problem.a} fits "
+            f"{chip.pe.local.bytes} bytes of local memory"
+        )
     return best[1]
 
 

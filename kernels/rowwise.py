@@ -1,8 +1,8 @@
 """Elementwise, row-wise and copy work: a tape over an iteration space, tiled over rows and columns.
 
-Operands come as views of one iteration space (broadcast dimensions have stride 0). The space is simplified first:
-dimensions that lie one behind another in every operand merge, and a dimension along which some input is contiguous
-moves next to the last, so that a transposed input is read in runs.
+Operands come as views of one iteration space (broadcast dimensions have stride 0). The space is simplified
+first: dimensions that lie one behind another in every operand merge, and a dimension along which some input
+is contiguous moves next to the last, so that a transposed input is read in runs.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ RINGS = 2
 LOADS, COMPUTE, COPIED, STORE, STEP = 0.0, 6.0, 7.9, 8.6, 4.0
 
 
-def emit_rowwise(chip: Chip, kernel: str, tape: Tape, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> Block:
+def emit_rowwise(
+    chip: Chip, kernel: str, tape: Tape, inputs: Sequence[Operand], outputs: Sequence[Operand]
+) -> Block:
     """Return the block that runs a tape: input i is the tape's x_i, output j its j-th result.
 
-    All operands have the iteration space's shape. A tape that folds rows folds the last dimension, whole rows at a
-    time, and outputs of folded results have stride 0 there. Raises `NoRoom` where a row does not fit.
+    All operands have the iteration space's shape. A tape that folds rows folds the last dimension, whole rows
+    at a time, and outputs of folded results have stride 0 there. Raises `NoRoom` where a row does not fit.
     """
     views = simplify([*inputs, *outputs], keep_last=tape.row_wise)
     return _Emitter(chip, kernel, tape, views[: len(inputs)], views[len(inputs) :]).block()
@@ -50,8 +52,10 @@ def simplify(operands: Sequence[Operand], *, keep_last: bool) -> list[Operand]:
     none = (0,) * len(operands)
     while len(space) < 2:
         space.insert(0, (1, none))
-    return [replace(x, shape=tuple(n for n, _ in space), strides=tuple(s[i] for _, s in space))
-            for i, x in enumerate(operands)]
+    return [
+        replace(x, shape=tuple(n for n, _ in space), strides=tuple(s[i] for _, s in space))
+        for i, x in enumerate(operands)
+    ]
 
 
 def _runs_next_to_last(
@@ -70,7 +74,7 @@ def _runs_next_to_last(
 
 
 def meets(operand: Operand) -> Shape:
-    """Return how an operand meets the tiles of its iteration space: broadcast over rows, columns, both or neither."""
+    """Return how an operand meets tiles: broadcast over rows, columns, both or neither."""
     rows = any(s and n > 1 for n, s in zip(operand.shape[:-1], operand.strides[:-1], strict=True))
     cols = operand.strides[-1] != 0 and operand.shape[-1] > 1
     whole = (rows or operand.rows == 1) and (cols or operand.cols == 1)
@@ -80,7 +84,7 @@ def meets(operand: Operand) -> Shape:
 
 
 def folded_whole(tape: Tape, inputs: Sequence[Shape]) -> list[Shape]:
-    """Return how inputs meet tiles where those that a fold sees are read over whole rows: a sum counts repeats."""
+    """Return how inputs meet tiles; what a fold sees is read over whole rows: a sum counts repeats."""
     shapes, seen = list(inputs), set[int]()
     met = tape.shapes(inputs)
     pending = [s.sources[0] for s in tape.steps if s.folds]
@@ -108,14 +112,23 @@ class _Emitter:
     ) -> None:
         self.chip, self.inputs, self.outputs = chip, inputs, outputs
         self.rows, self.cols = outputs[0].rows, (inputs or outputs)[0].shape[-1]
-        plain = [not isinstance(r, float) and r >= 0 and inputs[int(r)].dtype == o.dtype
-                 for r, o in zip(tape.results, outputs, strict=True)]
+        plain = [
+            not isinstance(r, float) and r >= 0 and inputs[int(r)].dtype == o.dtype
+            for r, o in zip(tape.results, outputs, strict=True)
+        ]
         self.copies = all(plain) and not tape.steps
         self.tape = tape if self.copies else finish(tape, [o.dtype for o in outputs])
-        # a copy stores what it loads, so it loads it whole; a tape's last steps spread what is smaller than a tile
-        self.shapes = [Shape.FULL] * len(inputs) if self.copies else folded_whole(self.tape, [meets(x) for x in inputs])
+        # a copy stores what it loads, so it loads it whole; a tape's last steps spread what is smaller than a
+        # tile
+        self.shapes = (
+            [Shape.FULL] * len(inputs) if self.copies else folded_whole(self.tape, [meets(x) for x in inputs])
+        )
         self.out_shapes = [Shape.FULL if self.copies else meets(x) for x in outputs]
-        self.wanted = {} if self.copies else {~int(r): s for r, s in zip(self.tape.results, self.out_shapes, strict=True)}
+        self.wanted = (
+            {}
+            if self.copies
+            else {~int(r): s for r, s in zip(self.tape.results, self.out_shapes, strict=True)}
+        )
         self.registers = allocate(self.tape, self.shapes, self.wanted)
         self.tile = self._tiling()
         text = f"tile={self.tile.rows}x{self.tile.cols}"
@@ -140,8 +153,10 @@ class _Emitter:
         a_row = cols * each[Shape.FULL] + each[Shape.COL]
         rows = (room - cols * each[Shape.ROW]) // max(a_row, 1)
         if rows < 1:
-            raise NoRoom(f"a row of {cols} elements needs {a_row + cols * each[Shape.ROW]} bytes of local memory for "
-                         f"`{self.tape}`, a PE has {self.chip.pe.local.bytes}")
+            raise NoRoom(
+                f"a row of {cols} elements needs {a_row + cols * each[Shape.ROW]} bytes of local memory for "
+                f"`{self.tape}`, a PE has {self.chip.pe.local.bytes}"
+            )
         share = ceil_div(self.rows, max(1, self.chip.pes // ceil_div(self.cols, cols)))
         rows = min(rows, share)
         return _Tiling(ceil_div(share, ceil_div(share, rows)), cols)
@@ -162,14 +177,26 @@ class _Emitter:
         self.n_cols = np.minimum(tile.cols, self.cols - self.col)
         slots = [self._load(i, x, across) for i, x in enumerate(self.inputs)]
         registers = reserve(self.build, self.registers, tile.rows, tile.cols)
-        into = {} if self.copies else {~int(r): self._ring(x, s) for r, x, s in
-                                       zip(self.tape.results, self.outputs, self.out_shapes, strict=True)}
+        into = (
+            {}
+            if self.copies
+            else {
+                ~int(r): self._ring(x, s)
+                for r, x, s in zip(self.tape.results, self.outputs, self.out_shapes, strict=True)
+            }
+        )
         site = TapeSite(slots, self.shapes, self.registers, registers, into, self.wanted)
         order = self.j * STEP
         emit_steps(self.build, self.tape, site, order + COMPUTE, self.pe, self.n_rows, self.n_cols)
         for index, (result, shape) in enumerate(zip(self.tape.results, self.out_shapes, strict=True)):
-            self.build.add(Op.STORE, order + (COPIED if self.copies else STORE), pe=self.pe, operand=len(self.inputs) + index,
-                           src0=site.slot(result), **self._place(shape))
+            self.build.add(
+                Op.STORE,
+                order + (COPIED if self.copies else STORE),
+                pe=self.pe,
+                operand=len(self.inputs) + index,
+                src0=site.slot(result),
+                **self._place(shape),
+            )
         return self.build.block()
 
     def _ring(self, operand: Operand, shape: Shape) -> Array:
@@ -188,13 +215,25 @@ class _Emitter:
         return whole
 
     def _load(self, index: int, operand: Operand, across: int) -> Array | int:
-        """Emit an input's loads and return its slots; what all tiles share is loaded once, by multicast to all."""
+        """Emit an input's loads and return its slots; what all tiles share is loaded once, for all PEs."""
         shape = self.shapes[index]
         if shape is Shape.ONE or (shape is Shape.ROW and across == 1):
             slot = self.build.slot(operand.dtype, self._elements(shape))
-            self.build.add(Op.LOAD, -1.0, pe=0, cast=Cast.ALL, operand=index, dst=slot, row=0, rows=1, col=0,
-                           cols=1 if shape is Shape.ONE else self.cols)
+            self.build.add(
+                Op.LOAD,
+                -1.0,
+                pe=0,
+                cast=Cast.ALL,
+                operand=index,
+                dst=slot,
+                row=0,
+                rows=1,
+                col=0,
+                cols=1 if shape is Shape.ONE else self.cols,
+            )
             return slot
         slots = self.build.slot(operand.dtype, self._elements(shape), RINGS) + self.j % RINGS
-        self.build.add(Op.LOAD, self.j * STEP + LOADS, pe=self.pe, operand=index, dst=slots, **self._place(shape))
+        self.build.add(
+            Op.LOAD, self.j * STEP + LOADS, pe=self.pe, operand=index, dst=slots, **self._place(shape)
+        )
         return slots

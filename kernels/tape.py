@@ -1,7 +1,7 @@
 """A tape: straight-line SIMD work on one tile, the body of every elementwise, row-wise and epilogue kernel.
 
-Text form, one step after another: `t0 = mul(x0, x1); t1 = fold_sum(t0); y = mul(t0, rsqrt...)`. Operands are inputs
-`x0, x1, ...`, earlier results `t0, t1, ...` or numbers; the last `outputs` results are the tape's own.
+Text form, one step after another: `t0 = mul(x0, x1); t1 = fold_sum(t0); y = mul(t0, rsqrt...)`. Operands are
+inputs `x0, x1, ...`, earlier results `t0, t1, ...` or numbers; the last `outputs` results are the tape's own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STEP = re.compile(r"^t(\d+)\s*=\s*(\w+)\((.*)\)(?:\s*:\s*(\w+))?$")
 
 @dataclass(frozen=True)
 class Step:
-    """One command: a SIMD function, or `fold_sum` and its like, of inputs, results or numbers; `to` is its dtype."""
+    """A command: a SIMD function or a fold (`fold_sum`) of inputs, results or numbers; `to` is its dtype."""
 
     function: str
     sources: tuple[Source, ...]
@@ -58,8 +58,10 @@ class Tape:
         return any(s.folds for s in self.steps)
 
     def __str__(self) -> str:
-        body = "; ".join(f"t{i} = {s.function}({', '.join(map(_name, s.sources))}) : {s.to}"
-                         for i, s in enumerate(self.steps))
+        body = "; ".join(
+            f"t{i} = {s.function}({', '.join(map(_name, s.sources))}) : {s.to}"
+            for i, s in enumerate(self.steps)
+        )
         return f"{self.inputs} -> {', '.join(map(_name, self.results))} | {body}"
 
     def shapes(self, inputs: Sequence[Shape], wanted: Mapping[int, Shape] | None = None) -> list[Shape]:
@@ -87,16 +89,18 @@ class Tape:
 
 
 def finish(tape: Tape, kinds: Sequence[DType]) -> Tape:
-    """Return the tape with each result computed by a step of its own, in the type that it leaves the tape with.
+    """Return the tape with each result computed by a step of its own, in the type that it leaves the tape
+    with.
 
     A result that is an input, a number, or a value that other steps read gets a `copy` step.
     """
     steps, results = list(tape.steps), []
     for source, kind in zip(tape.results, kinds, strict=True):
-        own = not isinstance(source, float) and source < 0 and ~source not in results
-        if own and (steps[~source].to == kind or not _is_read(tape, source) and _narrows(steps[~source].to, kind)):
-            steps[~source] = replace(steps[~source], to=kind)
-            results.append(~source)
+        step = ~source if isinstance(source, int) and source < 0 and ~source not in results else -1
+        to = steps[step].to if step >= 0 else kind
+        if step >= 0 and (to == kind or (not _is_read(tape, source) and _narrows(to, kind))):
+            steps[step] = replace(steps[step], to=kind)
+            results.append(step)
         else:
             steps.append(Step("copy", (source,), kind))
             results.append(len(steps) - 1)
@@ -110,7 +114,9 @@ def inline(tape: Tape, numbers: Mapping[int, float]) -> tuple[Tape, list[int]]:
     """
     wanted = dict(numbers)
     for step in tape.steps:
-        for source in [s for s in step.sources if not isinstance(s, float) and s in wanted][1 if _free(step) else 0 :]:
+        for source in [s for s in step.sources if not isinstance(s, float) and s in wanted][
+            1 if _free(step) else 0 :
+        ]:
             wanted.pop(int(source), None)
     for result in tape.results:
         wanted.pop(int(result), None)
@@ -154,9 +160,12 @@ def _value(source: Source, inputs: Sequence[Array], values: Sequence[Array]) -> 
 def _meet(shapes: Sequence[Shape]) -> Shape:
     rows = any(s in (Shape.FULL, Shape.COL) for s in shapes)
     cols = any(s in (Shape.FULL, Shape.ROW) for s in shapes)
-    return {(True, True): Shape.FULL, (False, True): Shape.ROW, (True, False): Shape.COL, (False, False): Shape.ONE}[
-        rows, cols
-    ]
+    return {
+        (True, True): Shape.FULL,
+        (False, True): Shape.ROW,
+        (True, False): Shape.COL,
+        (False, False): Shape.ONE,
+    }[rows, cols]
 
 
 def _fold_shape(shapes: Sequence[Shape]) -> Shape:

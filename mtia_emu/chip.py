@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -18,6 +19,9 @@ from .units.memory import STRICT, Core, Dma, Dram, Launch, Layout, Local, Noc, R
 from .units.simd import Simd
 
 MAX_FILE_BYTES = 1 << 20
+NUMBERS = (int, float, dict[str, float])
+LEAST, MOST = 1e-15, 1e21  # of any number: a chip's times and joules stay finite
+MOST_COUNT = 10**9  # of a whole number that has no limit of its own
 
 
 class Grid(BaseModel):
@@ -48,19 +52,36 @@ class Energy(BaseModel):
 
     model_config = STRICT
 
-    mac_pj: dict[str, float] = Field(description="one multiply-add of the dtype, accumulation included",
-                                     json_schema_extra=unit("pJ"))
+    mac_pj: dict[str, float] = Field(
+        description="one multiply-add of the dtype, accumulation included", json_schema_extra=unit("pJ")
+    )
     simd_pj: float = Field(ge=0, description="one lane pass of the SIMD engine", json_schema_extra=unit("pJ"))
-    scalar_pj: float = Field(ge=0, description="one element of an op that runs on the core", json_schema_extra=unit("pJ"))
-    local_read_pj_per_byte: float = Field(ge=0, description="local memory read", json_schema_extra=unit("pJ/B"))
-    local_write_pj_per_byte: float = Field(ge=0, description="local memory write", json_schema_extra=unit("pJ/B"))
+    scalar_pj: float = Field(
+        ge=0, description="one element of an op that runs on the core", json_schema_extra=unit("pJ")
+    )
+    local_read_pj_per_byte: float = Field(
+        ge=0, description="local memory read", json_schema_extra=unit("pJ/B")
+    )
+    local_write_pj_per_byte: float = Field(
+        ge=0, description="local memory write", json_schema_extra=unit("pJ/B")
+    )
     sram_read_pj_per_byte: float = Field(ge=0, description="shared SRAM read", json_schema_extra=unit("pJ/B"))
-    sram_write_pj_per_byte: float = Field(ge=0, description="shared SRAM write", json_schema_extra=unit("pJ/B"))
-    dram_read_pj_per_byte: float = Field(ge=0, description="DRAM read: device, PHY and controller", json_schema_extra=unit("pJ/B"))
-    dram_write_pj_per_byte: float = Field(ge=0, description="DRAM write: device, PHY and controller", json_schema_extra=unit("pJ/B"))
-    noc_pj_per_byte_hop: float = Field(ge=0, description="one byte over one hop", json_schema_extra=unit("pJ/B"))
+    sram_write_pj_per_byte: float = Field(
+        ge=0, description="shared SRAM write", json_schema_extra=unit("pJ/B")
+    )
+    dram_read_pj_per_byte: float = Field(
+        ge=0, description="DRAM read: device, PHY and controller", json_schema_extra=unit("pJ/B")
+    )
+    dram_write_pj_per_byte: float = Field(
+        ge=0, description="DRAM write: device, PHY and controller", json_schema_extra=unit("pJ/B")
+    )
+    noc_pj_per_byte_hop: float = Field(
+        ge=0, description="one byte over one hop", json_schema_extra=unit("pJ/B")
+    )
     command_pj: float = Field(ge=0, description="issue of one command", json_schema_extra=unit("pJ"))
-    static_w: float = Field(ge=0, description="leakage and what never stops, whole chip", json_schema_extra=unit("W"))
+    static_w: float = Field(
+        ge=0, description="leakage and what never stops, whole chip", json_schema_extra=unit("W")
+    )
 
 
 class Chip(BaseModel):
@@ -69,7 +90,9 @@ class Chip(BaseModel):
     model_config = STRICT
 
     name: str = Field(max_length=64, description="the chip's name")
-    clock_hz: float = Field(gt=0, le=1e12, description="clock of PEs, network and SRAM", json_schema_extra=unit("Hz"))
+    clock_hz: float = Field(
+        gt=0, le=1e12, description="clock of PEs, network and SRAM", json_schema_extra=unit("Hz")
+    )
     node_nm: float = Field(gt=0, description="process node", json_schema_extra=unit("nm"))
     die_mm2: float = Field(gt=0, description="die area", json_schema_extra=unit("mm2"))
     typical_w: float = Field(gt=0, description="published typical power", json_schema_extra=unit("W"))
@@ -102,7 +125,7 @@ class Chip(BaseModel):
         return seconds * self.clock_hz
 
     def peak_macs_per_cycle(self, kind: DType) -> float:
-        """Return the multiply-adds of that dtype that all PEs can start each cycle, on the unit that takes it."""
+        """Return the multiply-adds a cycle of all PEs, on the unit that takes that dtype."""
         if self.pe.matrix.supports(kind.name):
             return self.pes * self.pe.matrix.macs_per_cycle(kind.name)
         return self.pes * self.pe.simd.macs_per_cycle(kind)
@@ -110,8 +133,9 @@ class Chip(BaseModel):
     def nearest_matrix_dtype(self, kind: DType) -> DType:
         """Return `kind` where the matrix unit has a rate for it, else the nearest dtype that it has.
 
-        Nearest: the same kind of number first, then the fewest bits that hold at least as many as asked for, then the
-        most bits there are. Where the unit has no such number at all, `kind` itself: it runs on the SIMD engine.
+        Nearest: the same kind of number first, then the fewest bits that hold at least as many as asked for,
+        then the most bits there are. Where the unit has no such number at all, `kind` itself: it runs on the
+        SIMD engine.
         """
         if self.pe.matrix.supports(kind.name) or not kind.is_float:
             return kind
@@ -138,9 +162,13 @@ def chip_text(name: str) -> tuple[str, str]:
 
 def _file_text(path: Path) -> str:
     if not path.is_file():
-        raise UserError(f"chip file {path} is not a file; give a chip's name ({', '.join(chip_names())}) or a .toml file")
+        raise UserError(
+            f"chip file {path} is not a file; give a chip's name ({', '.join(chip_names())}) or a .toml file"
+        )
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise UserError(f"chip file {path} has {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read")
+        raise UserError(
+            f"chip file {path} has {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read"
+        )
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -150,7 +178,8 @@ def _file_text(path: Path) -> str:
 def load_chip(name: str, settings: Mapping[str, object] | None = None) -> Chip:
     """Return the chip of that name or .toml file, with `settings` (dotted key to value) put over it.
 
-    Unknown keys, wrong types, NaN and values out of range raise `UserError`; files and settings pass the same check.
+    Unknown keys, wrong types, NaN and values out of range raise `UserError`; files and settings pass the same
+    check.
     """
     text, where = chip_text(name)
     try:
@@ -169,20 +198,52 @@ def put(values: dict[str, Any], key: str, value: object) -> None:
     for part in path:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise UserError(f"--set {key}: '{part}' is a value, not a table of keys{nearest(key, known_keys())}")
+            raise UserError(
+                f"--set {key}: '{part}' is a value, not a table of keys{nearest(key, known_keys())}"
+            )
     if isinstance(table.get(last), dict):
-        raise UserError(f"--set {key}: a table of keys, not a value (known: {', '.join(sorted(table[last]))})")
+        raise UserError(
+            f"--set {key}: a table of keys, not a value (known: {', '.join(sorted(table[last]))})"
+        )
     table[last] = value
 
 
 def validate(values: dict[str, Any], where: str) -> Chip:
     """Return the chip that nested values describe; raise `UserError` naming every fault."""
+    faults = [fault for key, info in _fields(Chip, "") if (fault := _unlike(key, info, values))]
+    if faults:
+        raise UserError(f"chip {where}: " + "; ".join(faults))
     try:
         chip = Chip.model_validate(values)
     except ValidationError as error:
         raise UserError(f"chip {where}: " + "; ".join(_fault(e) for e in error.errors())) from None
     _check_whole(chip, where)
     return chip
+
+
+def _unlike(key: str, info: Any, values: Mapping[str, Any]) -> str:
+    """Return what is wrong with a value's kind or size, empty where nothing is, or no value is there to judge.
+
+    pydantic takes True for 1 and "8" for 8, and sets no end to a number.
+    """
+    value: Any = values
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return ""
+        value = value[part]
+    items = value.items() if isinstance(value, Mapping) else [("", value)]
+    for name, x in items:
+        full = f"{key}.{name}" if name else key
+        if isinstance(x, (int, float)) and not isinstance(x, bool) and info.annotation in NUMBERS:
+            if x and not LEAST <= abs(x) <= MOST and math.isfinite(x):
+                return f"'{full}' is {x}: a number here is 0 or from {LEAST:g} to {MOST:g}"
+            if info.annotation is int and not any(hasattr(m, "le") for m in info.metadata) and x > MOST_COUNT:
+                return f"'{full}' is {x}: a count here is at most {MOST_COUNT}"
+        elif info.annotation in NUMBERS and not isinstance(x, Mapping):
+            return f"'{full}' is {x!r}: not a number"
+        elif info.annotation is bool and not isinstance(x, bool):
+            return f"'{full}' is {x!r}: right: true or false"
+    return ""
 
 
 def _fault(error: Any) -> str:
@@ -204,7 +265,9 @@ def _check_whole(chip: Chip, where: str) -> None:
         if not 0 <= price < 1e6:
             raise UserError(f"chip {where}: energy.mac_pj.{name} is {price}; a price is between 0 and 1e6 pJ")
     if "fp32" not in chip.energy.mac_pj:
-        raise UserError(f"chip {where}: energy.mac_pj.fp32 is missing; fp32 work on the SIMD engine needs its price")
+        raise UserError(
+            f"chip {where}: energy.mac_pj.fp32 is missing; fp32 work on the SIMD engine needs its price"
+        )
 
 
 def known_keys() -> list[str]:
@@ -226,7 +289,9 @@ def parse_setting(text: str) -> tuple[str, object]:
     if not equals or not key.strip():
         raise UserError(f"--set {text!r}: not KEY=VALUE (right: --set pe.matrix.rows=64)")
     key = key.strip()
-    if key not in known_keys() and not any(key.startswith(k + ".") for k in ("pe.matrix.rates", "energy.mac_pj")):
+    if key not in known_keys() and not any(
+        key.startswith(k + ".") for k in ("pe.matrix.rates", "energy.mac_pj")
+    ):
         raise UserError(f"--set {text!r}: unknown key '{key}'{nearest(key, known_keys())}")
     try:
         return key, tomllib.loads(f"x = {raw.strip()}")["x"]

@@ -3,37 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .chip import Chip, validate
 from .errors import UserError
-from .isa import (
-    COMMAND, FIRST, FUNCTION_NAMES, IMMEDIATE, LOWEST, NO_SLOT, POOL_MODES, QUANTISED, REDUCTION_NAMES, VECTOR, Binding, Block, Cast,
-    Op, Operand, Program, Shape, Slot, dump_command, source_shape,
-)
-from .types import DType
-from .units.simd import FUNCTIONS
+from .isa import COMMAND, Binding, Block, Operand, Program
+from .verify_commands import MOST, Commands
 
 Array = np.ndarray[Any, Any]
-MOST = 1 << 40  # bytes of a memory, elements of an operand, multiply-adds of a command
 MOST_CELLS = 1 << 24  # slots times PEs: the timing keeps two numbers of each
 SPACES = ("dram", "sram", "scratch")
-_SLOT_FIELDS = ("dst", "src0", "src1", "src2")
-_USES: dict[Op, tuple[str, ...]] = {  # the slots that a command names; others must be NO_SLOT
-    Op.LOAD: ("dst",), Op.STORE: ("src0",), Op.STAGE: (), Op.GATHER: ("dst",), Op.POOL: ("dst",),
-    Op.MATMUL: ("dst", "src0", "src1"), Op.REDUCE: ("dst",), Op.SIMD: _SLOT_FIELDS, Op.FOLD: ("dst", "src0"),
-    Op.SCALAR: (),
-}
 
 
 def verify(program: Program, chip: Chip | None = None) -> None:
     """Raise `UserError` for a program that is not whole: it may come from anywhere.
 
-    A program that passes executes and is timed on `chip` (the one that it was compiled for, where none is given)
-    without any error but a `UserError`, in memory that its own sizes bound. Weights are not looked at.
+    A program that passes executes and is timed on `chip` (the one that it was compiled for, where none is
+    given) without any error but a `UserError`, in memory that its own sizes bound. Weights are not looked at.
     """
     machine = chip or validate(program.chip, f"of program {program.model}")
     for name, have in (("dram", program.dram_bytes), ("sram", program.sram_bytes)):
@@ -58,19 +47,25 @@ def verify_block(block: Block, chip: Chip) -> None:
     if block.commands.dtype != COMMAND or block.commands.ndim != 1:
         raise UserError("commands are not an array of command records")
     if not 0 <= block.scratch_bytes <= min(MOST, chip.sram.bytes):
-        raise UserError(f"{block.scratch_bytes} bytes of SRAM scratch; right: 0 to {min(MOST, chip.sram.bytes)}")
+        raise UserError(
+            f"{block.scratch_bytes} bytes of SRAM scratch; right: 0 to {min(MOST, chip.sram.bytes)}"
+        )
     if not 0 <= block.stages <= len(block.commands):
         raise UserError(f"{block.stages} stage slots for {len(block.commands)} commands")
     if len(block.commands):
-        _Commands(block, chip).verify()
+        Commands(block, chip).verify()
 
 
 def _verify_binding(b: Binding, program: Program) -> None:
     have = {"dram": program.dram_bytes, "sram": program.sram_bytes}.get(b.space)
     if have is None or not 0 <= b.address <= have - b.type.bytes:
-        raise UserError(f"program {program.model}: %{b.name} {b.type} lies at {b.space} {b.address}, outside the memory")
+        raise UserError(
+            f"program {program.model}: %{b.name} {b.type} lies at {b.space} {b.address}, outside the memory"
+        )
     if b.model_type.shape != b.type.shape:
-        raise UserError(f"program {program.model}: %{b.name} is {b.type} in memory but {b.model_type} to its user")
+        raise UserError(
+            f"program {program.model}: %{b.name} is {b.type} in memory but {b.model_type} to its user"
+        )
 
 
 def _verify_launch(name: str, index: int, addresses: Sequence[int], program: Program) -> None:
@@ -83,14 +78,18 @@ def _verify_launch(name: str, index: int, addresses: Sequence[int], program: Pro
     room = {"dram": program.dram_bytes, "sram": program.sram_bytes, "scratch": block.scratch_bytes}
     for address, operand in zip(addresses, block.operands, strict=True):
         if not 0 <= address <= room[operand.space] - operand.extent_bytes:
-            raise UserError(f"{where}: operand {operand} at {address} leaves {room[operand.space]} bytes of {operand.space}")
+            have = f"{room[operand.space]} bytes of {operand.space}"
+            raise UserError(f"{where}: operand {operand} at {address} leaves {have}")
 
 
 def _verify_operand(index: int, x: Operand, block: Block) -> None:
     if x.space not in SPACES:
         raise UserError(f"operand %{index} is in {x.space!r}; right: {', '.join(SPACES)}")
     if not x.shape or len(x.shape) != len(x.strides):
-        raise UserError(f"operand %{index} has {len(x.shape)} dimensions and {len(x.strides)} strides; right: 1 of each or more")
+        raise UserError(
+            f"operand %{index} has {len(x.shape)} dimensions and {len(x.strides)} strides; "
+            "right: as many, 1 or more"
+        )
     if min(x.shape) < 0 or min(x.strides) < 0 or max(x.strides) > MOST or math.prod(x.shape) > MOST:
         raise UserError(f"operand %{index} {x}: right: sizes and strides from 0, at most {MOST} elements")
     if block.scalar[0] and math.prod(x.shape) * x.dtype.bytes > max(x.extent_bytes, 1 << 20) * 256:
@@ -101,253 +100,17 @@ def _verify_slots(block: Block, chip: Chip) -> None:
     slots = block.slots
     if len(slots) >= 1 << 15 or (len(slots) + 1) * chip.pes > MOST_CELLS:
         raise UserError(f"{len(slots)} slots on {chip.pes} PEs; right: at most {MOST_CELLS} in all")
-    for accumulator, what, have in ((False, "local memory", chip.pe.local.bytes),
-                                    (True, "accumulators", chip.pe.reduce.bytes)):
+    for accumulator, what, have in (
+        (False, "local memory", chip.pe.local.bytes),
+        (True, "accumulators", chip.pe.reduce.bytes),
+    ):
         at = 0
         mine = [(s.offset, s.bytes, i) for i, s in enumerate(slots) if s.accumulator == accumulator]
         for offset, size, index in sorted(mine):
             unit = slots[index].dtype.bytes
             if offset < at or size < 0 or offset + size > have or offset % unit or size % unit:
-                raise UserError(f"slot s{index} takes {size} bytes at {offset} of {what}; right: whole elements of "
-                                f"{slots[index].dtype}, from {at} to {have}, one slot after another")
+                raise UserError(
+                    f"slot s{index} takes {size} bytes at {offset} of {what}; right: whole elements of "
+                    f"{slots[index].dtype}, from {at} to {have}, one slot after another"
+                )
             at = offset + size
-
-
-class _Commands:
-    """The commands of one block as columns, and the tables that they refer to."""
-
-    def __init__(self, block: Block, chip: Chip) -> None:
-        self.block, self.chip = block, chip
-        self.c: dict[str, Array] = {n: block.commands[n].astype(np.int64) for n in COMMAND.names or () if n != "imm"}
-        self.op = block.commands["op"]
-        none = Slot(DType("none", np.dtype(np.uint8), 8), 0, 0)
-        slots = block.slots or (none,)
-        self.room = np.array([s.bytes // s.dtype.bytes for s in slots])
-        self.bank = np.array([s.accumulator for s in slots])
-        kinds = {s.dtype.name: s.dtype for s in slots} | {x.dtype.name: x.dtype for x in block.operands}
-        self.kinds = list(kinds.values())
-        self.slot_kind = np.array([list(kinds).index(s.dtype.name) for s in slots])
-        operands = block.operands
-        self.operand_kind = np.array([list(kinds).index(x.dtype.name) for x in operands] or [0])
-        self.operand_rows = np.array([math.prod(x.shape[:-1]) for x in operands] or [0], np.int64)
-        self.operand_cols = np.array([x.cols for x in operands] or [0], np.int64)
-
-    def verify(self) -> None:
-        """Raise `UserError` for the first kind of fault, naming its first command."""
-        self._general()
-        for op, check in ((Op.LOAD, self._load), (Op.STORE, self._store), (Op.STAGE, self._stage),
-                          (Op.GATHER, self._gather), (Op.POOL, self._pool), (Op.MATMUL, self._matmul),
-                          (Op.REDUCE, self._reduce), (Op.SIMD, self._simd), (Op.FOLD, self._fold),
-                          (Op.SCALAR, self._scalar)):
-            at = np.flatnonzero(self.op == op)
-            if len(at):
-                check(at, {name: column[at] for name, column in self.c.items()})
-        self._written_before_read()
-
-    def _refuse(self, wrong: Array, at: Array | None, what: str) -> None:
-        if wrong.any():
-            index = int(np.argmax(wrong))
-            index = index if at is None else int(at[index])
-            command = self.block.commands[index]
-            raise UserError(f"command {index} `{describe(command, self.block)}`: {what}")
-
-    def _general(self) -> None:
-        c, pes = self.c, self.chip.pes
-        self._refuse(self.op >= len(Op), None, f"unknown opcode; right: 0 to {len(Op) - 1}")
-        self._refuse((c["pe"] < 0) | (c["pe"] >= pes), None, f"no such PE; right: 0 to {pes - 1}")
-        self._refuse(c["cast"] >= np.where(self.op == Op.LOAD, len(Cast), 1), None, "no such cast")
-        sizes = np.stack([c["rows"], c["cols"]])
-        least = np.where(self.op == Op.SCALAR, 0, 1)
-        self._refuse((sizes < least).any(axis=0), None, "a tile has at least one row and column")
-        self._refuse(~np.isfinite(self.block.commands["imm"]) & (self.op == Op.SIMD), None, "the number is not finite")
-        used = np.zeros((len(Op), len(_SLOT_FIELDS)), bool)
-        for op, names in _USES.items():
-            used[op] = [n in names for n in _SLOT_FIELDS]
-        for i, name in enumerate(_SLOT_FIELDS):
-            wants = used[self.op, i]
-            immediate = (self.op == Op.SIMD) & (name != "dst")
-            self._refuse(~wants & (c[name] != NO_SLOT), None, f"{name} names a slot that the command does not have")
-            self._refuse(wants & ~immediate & (c[name] < 0) | (c[name] >= len(self.block.slots)), None,
-                         f"{name} names no slot; right: 0 to {len(self.block.slots) - 1}")
-        staged = np.isin(self.op, (Op.LOAD, Op.STAGE))
-        self._refuse((c["stage"] >= self.block.stages) & staged | (c["stage"] < np.where(self.op == Op.STAGE, 0, -1))
-                     | ~staged & (c["stage"] != -1), None, f"no such stage slot; right: below {self.block.stages}")
-
-    def _operand(self, at: Array, index: Array) -> None:
-        self._refuse((index < 0) | (index >= len(self.block.operands)), at,
-                     f"no such operand; right: 0 to {len(self.block.operands) - 1}")
-
-    def _tile(self, at: Array, index: Array, row: Array, rows: Array, col: Array, cols: Array) -> None:
-        self._operand(at, index)
-        outside = (row < 0) | (col < 0) | (row + rows > self.operand_rows[index]) | (col + cols > self.operand_cols[index])
-        self._refuse(outside, at, "the tile leaves its operand")
-
-    def _held(self, at: Array, slot: Array, elements: Array, *, bank: bool | None = False) -> None:
-        self._refuse(elements > self.room[slot], at, "the tile does not fit its slot")
-        if bank is not None:
-            self._refuse(self.bank[slot] != bank, at, f"the slot must be in {'an accumulator' if bank else 'local memory'}")
-
-    def _same(self, at: Array, slot: Array, operand: Array) -> None:
-        self._refuse(self.slot_kind[slot] != self.operand_kind[operand], at, "slot and operand are of different types")
-
-    def _integers(self, at: Array, operand: Array) -> None:
-        whole = np.array([not k.is_float and k.name != "bool" for k in self.kinds])
-        self._refuse(~whole[self.operand_kind[operand]], at, "indices and offsets are integers")
-
-    def _writable(self, at: Array, operand: Array) -> None:
-        written = np.array([x.written for x in self.block.operands])
-        self._refuse(~written[operand], at, "the operand is not an output")
-
-    def _load(self, at: Array, c: dict[str, Array]) -> None:
-        self._tile(at, c["operand"], c["row"], c["rows"], c["col"], c["cols"])
-        self._held(at, c["dst"], c["rows"] * c["cols"])
-        self._same(at, c["dst"], c["operand"])
-
-    def _store(self, at: Array, c: dict[str, Array]) -> None:
-        self._tile(at, c["operand"], c["row"], c["rows"], c["col"], c["cols"])
-        self._held(at, c["src0"], c["rows"] * c["cols"])
-        self._same(at, c["src0"], c["operand"])
-        self._writable(at, c["operand"])
-
-    def _stage(self, at: Array, c: dict[str, Array]) -> None:
-        self._tile(at, c["operand"], c["row"], c["rows"], c["col"], c["cols"])
-        self._tile(at, c["operand2"], c["row2"], c["rows"], c["col2"], c["cols"])
-        scratch = np.array([x.space == "scratch" for x in self.block.operands])
-        self._refuse(~scratch[c["operand2"]] | scratch[c["operand"]], at, "staging copies into scratch")
-        self._refuse(self.operand_kind[c["operand"]] != self.operand_kind[c["operand2"]], at, "the types differ")
-        self._writable(at, c["operand2"])
-
-    def _gather(self, at: Array, c: dict[str, Array]) -> None:
-        one = np.ones_like(at)
-        self._tile(at, c["operand"], c["row"], c["k"], c["col"], c["cols"])
-        self._tile(at, c["operand2"], 0 * one, one, c["row2"], c["rows"])
-        self._refuse(c["k"] < 1, at, "the axis has at least one row")
-        self._held(at, c["dst"], c["rows"] * c["cols"])
-        self._same(at, c["dst"], c["operand"])
-        self._integers(at, c["operand2"])
-
-    def _pool(self, at: Array, c: dict[str, Array]) -> None:
-        """A bag's look-ups are known when it runs: the executor refuses what leaves indices, weights or the table."""
-        zero, one = np.zeros_like(at), np.ones_like(at)
-        quantised = (c["flags"] & QUANTISED) > 0
-        self._refuse(c["fn"] >= len(POOL_MODES), at, f"unknown mode; right: 0 to {len(POOL_MODES) - 1}")
-        self._tile(at, c["operand"], zero, one, zero, c["cols"] + 8 * quantised)
-        self._tile(at, zero + 2, zero, one, c["row"], c["rows"] + 1)
-        self._tile(at, c["operand2"], zero, one, zero, one)
-        self._refuse((c["k"] < 0) | (c["flags"] & ~(QUANTISED | LOWEST) > 0) | (c["row2"] < -1), at, "negative look-ups or unknown flags")
-        self._integers(at, c["operand2"])
-        self._integers(at, zero + 2)
-        names = np.array([k.name for k in self.kinds])
-        self._refuse(quantised & (names[self.operand_kind[c["operand"]]] != "uint8"), at, "quantised rows are uint8")
-        self._operand(at, np.maximum(c["row2"], 0))
-        short = np.array([x.cols for x in self.block.operands])[np.maximum(c["row2"], 0)]
-        self._refuse((c["row2"] >= 0) & (short < self.operand_cols[c["operand2"]]), at, "fewer weights than indices")
-        self._held(at, c["dst"], c["rows"] * c["cols"])
-        self._one_pair(at, c)
-
-    def _one_pair(self, at: Array, c: dict[str, Array]) -> None:
-        for name in ("operand", "operand2"):
-            self._refuse(c[name] != c[name][0], at, f"all pools of a block read one {name}")
-        weights = c["row2"].max()
-        self._refuse((c["row2"] >= 0) & (c["row2"] != weights), at, "all pools of a block read the same weights")
-
-    def _matmul(self, at: Array, c: dict[str, Array]) -> None:
-        m, n, k = c["rows"], c["cols"], c["k"]
-        self._refuse((k < 1) | (m.astype(float) * n * k > MOST), at, "a product has from 1 to 2^40 multiply-adds")
-        self._refuse(c["flags"] & ~(FIRST | VECTOR) > 0, at, "unknown flags")
-        self._held(at, c["src0"], m * k)
-        self._held(at, c["src1"], k * n)
-        self._held(at, c["dst"], m * n, bank=True)
-        vector = c["flags"] & VECTOR > 0
-        for name in ("src0", "src1", "dst"):
-            kind = self.slot_kind[c[name]]
-            self._refuse(kind != kind[0], at, f"all products of a block have the same type of {name}")
-        self._refuse(vector != vector[0], at, "all products of a block run on one unit")
-        left, right, out = (self.kinds[int(self.slot_kind[c[x][0]])] for x in ("src0", "src1", "dst"))
-        known = _multiplies(left) and _multiplies(right) and left.is_float == right.is_float
-        fits = out.name == ("fp32" if left.is_float else "int32")
-        self._refuse(np.full(len(at), not known or not fits), at, f"{left} x {right} cannot be summed in {out}")
-        can = bool(vector[0]) or self.chip.pe.matrix.supports(left.name)
-        self._refuse(np.full(len(at), not can), at, f"the matrix unit of {self.chip.name} does not multiply {left}")
-
-    def _reduce(self, at: Array, c: dict[str, Array]) -> None:
-        self._refuse((c["src_pe"] < 0) | (c["src_pe"] >= self.chip.pes), at, f"no such PE; right: 0 to {self.chip.pes - 1}")
-        self._held(at, c["dst"], c["rows"] * c["cols"], bank=True)
-
-    def _simd(self, at: Array, c: dict[str, Array]) -> None:
-        self._refuse(c["fn"] >= len(FUNCTION_NAMES), at, f"unknown function; right: 0 to {len(FUNCTION_NAMES) - 1}")
-        arity = np.array([f.arity for f in FUNCTIONS.values()])[c["fn"]]
-        for i, name in enumerate(_SLOT_FIELDS[1:]):
-            self._refuse((c[name] == NO_SLOT) == (i < arity), at, "the function takes more or fewer operands")
-            self._source(at, c, i, name)
-        self._refuse(c["flags"] >> 6 > 0, at, "unknown flags")
-        self._held(at, c["dst"], c["rows"] * c["cols"])
-
-    def _source(self, at: Array, c: dict[str, Array], i: int, name: str) -> None:
-        self._refuse(c[name] < IMMEDIATE, at, f"{name} names no slot")
-        shape, read = source_shape(c["flags"], i), c[name] >= 0
-        rows = np.where((shape == Shape.FULL) | (shape == Shape.COL), c["rows"], 1)
-        cols = np.where((shape == Shape.FULL) | (shape == Shape.ROW), c["cols"], 1)
-        self._held(at, np.maximum(c[name], 0), rows * cols * read, bank=None)
-
-    def _fold(self, at: Array, c: dict[str, Array]) -> None:
-        self._refuse(c["fn"] >= len(REDUCTION_NAMES), at, f"unknown reduction; right: 0 to {len(REDUCTION_NAMES) - 1}")
-        self._refuse(c["flags"] >> 2 > 0, at, "unknown flags")
-        self._source(at, c, 0, "src0")
-        self._held(at, c["dst"], c["rows"])
-
-    def _scalar(self, at: Array, c: dict[str, Array]) -> None:
-        self._refuse(np.full(len(at), not self.block.scalar[0]), at, "the block names no op for the core")
-        wide = [math.prod(x.shape) for x in self.block.operands]
-        self._refuse(c["rows"] < 0, at, f"a negative number of elements; right: up to {sum(wide)}")
-
-    def _written_before_read(self) -> None:
-        """Refuse a slot that is read before a command has written it, and a stage that no command has filled."""
-        first = self._first_writes()
-        c, now = self.c, np.arange(len(self.op))
-        for name in _SLOT_FIELDS[1:]:
-            read = c[name] >= 0
-            self._refuse(read & (first[c["pe"], np.maximum(c[name], 0)] >= now), None, f"{name} was never written")
-        sums = (self.op == Op.MATMUL) & (c["flags"] & FIRST == 0) | (self.op == Op.REDUCE)
-        slot = np.maximum(c["dst"], 0)
-        self._refuse(sums & (first[c["pe"], slot] >= now), None, "the accumulator was never written")
-        other = np.where(self.op == Op.REDUCE, c["src_pe"], 0)
-        self._refuse((self.op == Op.REDUCE) & (first[other, slot] >= now), None, "the other accumulator was never written")
-        filled = np.full(self.block.stages + 1, len(self.op))
-        stages = np.flatnonzero(self.op == Op.STAGE)[::-1]
-        filled[c["stage"][stages]] = stages
-        waits = (self.op == Op.LOAD) & (c["stage"] >= 0)
-        self._refuse(waits & (filled[c["stage"]] >= now), None, "the stage was never filled")
-
-    def _first_writes(self) -> Array:
-        """Return [PEs, slots]: the first command that writes each slot of each PE, or their number where none does."""
-        grid, lanes = self.chip.grid, max(1, len(self.block.slots))
-        c, never = self.c, len(self.op)
-        shape = (grid.rows, grid.cols, lanes)
-        first = np.full(shape, never)
-        writes = np.flatnonzero((c["dst"] >= 0) & ((self.op != Op.MATMUL) | (c["flags"] & FIRST > 0))
-                                & (self.op != Op.REDUCE))[::-1]  # the last to be set is the first to be issued
-        row, col, cast = c["pe"] // grid.cols, c["pe"] % grid.cols, c["cast"]
-        for kind, places in ((Cast.NONE, (row, col)), (Cast.ROW, (row,)), (Cast.COL, (col,)), (Cast.ALL, ())):
-            mine = writes[cast[writes] == kind]
-            axes = {Cast.NONE: (0, 1), Cast.ROW: (0,), Cast.COL: (1,), Cast.ALL: ()}[kind]
-            small = np.full((*(shape[a] for a in axes), lanes), never)
-            small[(*(p[mine] for p in places), c["dst"][mine])] = mine
-            first = np.minimum(first, small[:, None, :] if kind is Cast.ROW else small)
-        return first.reshape(grid.rows * grid.cols, lanes)
-
-
-def _multiplies(kind: DType) -> bool:
-    return kind.bits <= 32 and kind.name not in ("uint32", "bool")
-
-
-def describe(command: Any, block: Block) -> str:
-    """Return a command as text even where its numbers mean nothing."""
-    try:
-        return dump_command(command, block)
-    except (IndexError, ValueError):
-        return " ".join(f"{name}={command[name]}" for name in _names())
-
-
-def _names() -> Iterable[str]:
-    return COMMAND.names or ()

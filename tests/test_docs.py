@@ -28,11 +28,15 @@ def test_page_runs_and_shows_what_it_prints(name: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr.decode()
     real = done.stdout.decode()
     shown = TEXTS[name].splitlines()
-    changed = [f"- {a}\n+ {b}" for a, b in zip(shown, real.splitlines(), strict=False) if a.split() != b.split()]
+    changed = [
+        f"- {a}\n+ {b}" for a, b in zip(shown, real.splitlines(), strict=False) if a.split() != b.split()
+    ]
     assert blocks.same(TEXTS[name], real), f"{name} is stale: {STALE}\n" + "\n".join(changed[:20])
 
 
-@pytest.mark.parametrize("name", [n for n, t in TEXTS.items() if set(blocks.section_names(t)) & set(generate.CHEAP)])
+@pytest.mark.parametrize(
+    "name", [n for n, t in TEXTS.items() if set(blocks.section_names(t)) & set(generate.CHEAP)]
+)
 def test_generated_tables_are_up_to_date(name: str) -> None:
     made = blocks.fill(TEXTS[name], generate.CHEAP)
     assert made.split() == TEXTS[name].split(), f"{name} is stale: {STALE}"
@@ -58,7 +62,9 @@ def test_links_lead_somewhere(name: str) -> None:
         page = (PAGES[name].parent / path).resolve() if path else PAGES[name]
         assert page.exists(), f"{name} links to {target}, which is not there"
         if anchor:
-            assert anchor in _anchors(page.read_text(encoding="utf-8")), f"{name} links to {target}: no such heading"
+            assert anchor in _anchors(page.read_text(encoding="utf-8")), (
+                f"{name} links to {target}: no such heading"
+            )
 
 
 def _anchors(text: str) -> set[str]:

@@ -15,7 +15,9 @@ SILENT = {"main_job.py"}  # its times are those of this machine, its errors thos
 
 def run(script: Path, folder: Path) -> str:
     """Return what a script prints, run in a folder of its own; it must exit with 0."""
-    done = subprocess.run([sys.executable, str(script)], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -23,7 +25,9 @@ def run(script: Path, folder: Path) -> str:
 @pytest.mark.parametrize("output", OUTPUTS, ids=lambda path: path.stem)
 def test_example_prints_what_it_should(output: Path, tmp_path: Path) -> None:
     printed = run(output.with_suffix(".py"), tmp_path)
-    assert printed == output.read_text(encoding="utf-8"), f"{output.name} is stale: run `make docs` and look at what it changes"
+    assert printed == output.read_text(encoding="utf-8"), (
+        f"{output.name} is stale: run `make docs` and look at what it changes"
+    )
 
 
 def test_main_job_exits_with_0(tmp_path: Path) -> None:
@@ -31,7 +35,9 @@ def test_main_job_exits_with_0(tmp_path: Path) -> None:
 
 
 def test_every_example_has_an_output() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} - SILENT == {path.with_suffix(".py").name for path in OUTPUTS}
+    assert {path.name for path in EXAMPLES.glob("*.py")} - SILENT == {
+        path.with_suffix(".py").name for path in OUTPUTS
+    }
 
 
 def test_every_example_is_listed() -> None:

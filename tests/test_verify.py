@@ -12,23 +12,23 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from mtia_emu.chip import load_chip
-from mtia_emu.engine.function import execute
-from mtia_emu.engine.run import report
-from mtia_emu.errors import UserError
-from mtia_emu.isa import COMMAND, Binding, Block, Launch, Op, Operand, Program, Slot
 from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul
 from mtia_emu.kernels.matmul_plan import Mapping, Problem, plan_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
 from mtia_emu.kernels.tape import parse
+
+from mtia_emu.chip import load_chip
+from mtia_emu.engine.function import execute
+from mtia_emu.engine.run import report
+from mtia_emu.errors import UserError
+from mtia_emu.isa import COMMAND, Binding, Block, Launch, Op, Operand, Program, Slot
 from mtia_emu.types import DTYPES, FP16, FP32, INT64, TensorType
 from mtia_emu.verify import MOST, verify
 
 sys.path.insert(0, str(Path(__file__).parent / "kernels"))
-from harness import packed, program_of  # noqa: E402
+from harness import packed, program_of
 
 CHIP = load_chip("tiny")
 LIBRARY = {"cumsum": lambda inputs, attrs: [np.cumsum(inputs[0], axis=1)]}
@@ -38,8 +38,12 @@ WHERE = "2 -> t1 | t0 = greater(x0, 0.5); t1 = where(t0, x1, 2.0)"
 
 def _matmul(mapping: Mapping, kind: Any = FP16) -> Block:
     p = Problem(1, 20, 24, 18, kind, kind, FP16, "dram", "dram", b_batched=False)
-    return emit_matmul(plan_matmul(p, CHIP, mapping), packed(kind, (1, 20, 24)), packed(kind, (24, 18)),
-                       packed(FP16, (1, 20, 18), "sram", written=True))
+    return emit_matmul(
+        plan_matmul(p, CHIP, mapping),
+        packed(kind, (1, 20, 24)),
+        packed(kind, (24, 18)),
+        packed(FP16, (1, 20, 18), "sram", written=True),
+    )
 
 
 BLOCKS = (
@@ -47,14 +51,31 @@ BLOCKS = (
     _matmul(Mapping("n", "n", 8, 4, 8, "n", stage=True)),
     _matmul(Mapping("m", "n", 4, 4, 8, "m"), FP32),
     emit_rowwise(CHIP, "row", parse(SOFTMAX), [packed(FP16, (9, 20))], [packed(FP16, (9, 20), written=True)]),
-    emit_rowwise(CHIP, "map", parse(WHERE), [packed(FP16, (9, 20)), Operand(FP16, (9, 20), (0, 1), "sram")],
-                 [packed(FP16, (9, 20), written=True)]),
+    emit_rowwise(
+        CHIP,
+        "map",
+        parse(WHERE),
+        [packed(FP16, (9, 20)), Operand(FP16, (9, 20), (0, 1), "sram")],
+        [packed(FP16, (9, 20), written=True)],
+    ),
     emit_gather(CHIP, packed(FP32, (2, 5, 6)), packed(INT64, (1, 7)), packed(FP32, (14, 6), written=True)),
-    emit_embedding_bag(CHIP, packed(FP16, (9, 12)), packed(INT64, (1, 30)), packed(INT64, (1, 11)),
-                       packed(FP16, (10, 12), written=True), "mean", packed(FP32, (1, 30))),
-    emit_scalar(CHIP, "cumsum", {"axis": 1}, [packed(FP32, (3, 4))], [packed(FP32, (3, 4), "sram", written=True)]),
+    emit_embedding_bag(
+        CHIP,
+        packed(FP16, (9, 12)),
+        packed(INT64, (1, 30)),
+        packed(INT64, (1, 11)),
+        packed(FP16, (10, 12), written=True),
+        "mean",
+        packed(FP32, (1, 30)),
+    ),
+    emit_scalar(
+        CHIP, "cumsum", {"axis": 1}, [packed(FP32, (3, 4))], [packed(FP32, (3, 4), "sram", written=True)]
+    ),
 )
-WILD = st.one_of(st.integers(-3, 40), st.sampled_from([63, 64, 127, 255, 1 << 15, (1 << 31) - 1, -(1 << 31), 1 << 40, 1 << 62]))
+WILD = st.one_of(
+    st.integers(-3, 40),
+    st.sampled_from([63, 64, 127, 255, 1 << 15, (1 << 31) - 1, -(1 << 31), 1 << 40, 1 << 62]),
+)
 
 
 def program(index: int) -> Program:
@@ -140,7 +161,9 @@ def _other_launch(data: st.DataObject, p: Program) -> Program:
 
 
 def _other_binding(data: st.DataObject, p: Program) -> Program:
-    return replace(p, inputs=(mutate(data, p.inputs[0]), *p.inputs[1:]), outputs=(mutate(data, p.outputs[0]),))
+    return replace(
+        p, inputs=(mutate(data, p.inputs[0]), *p.inputs[1:]), outputs=(mutate(data, p.outputs[0]),)
+    )
 
 
 def _other_size(data: st.DataObject, p: Program) -> Program:
@@ -169,29 +192,32 @@ def edited(index: int, kind: Op, **values: int) -> Program:
     return replace(p, blocks=(replace(p.blocks[0], commands=commands),))
 
 
-@pytest.mark.parametrize(("index", "op", "values", "words"), [
-    (0, Op.LOAD, {"op": 77}, "unknown opcode; right: 0 to 9"),
-    (0, Op.LOAD, {"pe": 4}, "no such PE; right: 0 to 3"),
-    (0, Op.LOAD, {"cast": 4}, "no such cast"),
-    (0, Op.LOAD, {"operand": 9}, "no such operand; right: 0 to 2"),
-    (0, Op.LOAD, {"dst": 99}, "dst names no slot"),
-    (0, Op.LOAD, {"row": -1}, "the tile leaves its operand"),
-    (0, Op.LOAD, {"rows": 0}, "at least one row and column"),
-    (0, Op.LOAD, {"dst": 4}, "of different types|must be in local memory"),
-    (0, Op.STORE, {"operand": 0}, "the tile leaves its operand|not an output"),
-    (0, Op.MATMUL, {"k": 0}, "from 1 to 2\\^40 multiply-adds"),
-    (0, Op.MATMUL, {"k": 1 << 20}, "does not fit its slot|multiply-adds"),
-    (0, Op.MATMUL, {"flags": 0}, "the accumulator was never written"),
-    (0, Op.MATMUL, {"flags": 8}, "unknown flags"),
-    (0, Op.REDUCE, {"src_pe": -1}, "no such PE"),
-    (3, Op.SIMD, {"fn": 200}, "unknown function"),
-    (3, Op.SIMD, {"src1": -1}, "more or fewer operands"),
-    (3, Op.FOLD, {"fn": 9}, "unknown reduction"),
-    (1, Op.STAGE, {"stage": -1}, "no such stage slot"),
-    (5, Op.GATHER, {"row2": 6}, "the tile leaves its operand"),
-    (6, Op.POOL, {"fn": 3}, "unknown mode"),
-    (6, Op.POOL, {"row2": 0}, "fewer weights than indices|same weights"),
-])
+@pytest.mark.parametrize(
+    ("index", "op", "values", "words"),
+    [
+        (0, Op.LOAD, {"op": 77}, "unknown opcode; right: 0 to 9"),
+        (0, Op.LOAD, {"pe": 4}, "no such PE; right: 0 to 3"),
+        (0, Op.LOAD, {"cast": 4}, "no such cast"),
+        (0, Op.LOAD, {"operand": 9}, "no such operand; right: 0 to 2"),
+        (0, Op.LOAD, {"dst": 99}, "dst names no slot"),
+        (0, Op.LOAD, {"row": -1}, "the tile leaves its operand"),
+        (0, Op.LOAD, {"rows": 0}, "at least one row and column"),
+        (0, Op.LOAD, {"dst": 4}, "of different types|must be in local memory"),
+        (0, Op.STORE, {"operand": 0}, "the tile leaves its operand|not an output"),
+        (0, Op.MATMUL, {"k": 0}, "from 1 to 2\\^40 multiply-adds"),
+        (0, Op.MATMUL, {"k": 1 << 20}, "does not fit its slot|multiply-adds"),
+        (0, Op.MATMUL, {"flags": 0}, "the accumulator was never written"),
+        (0, Op.MATMUL, {"flags": 8}, "unknown flags"),
+        (0, Op.REDUCE, {"src_pe": -1}, "no such PE"),
+        (3, Op.SIMD, {"fn": 200}, "unknown function"),
+        (3, Op.SIMD, {"src1": -1}, "more or fewer operands"),
+        (3, Op.FOLD, {"fn": 9}, "unknown reduction"),
+        (1, Op.STAGE, {"stage": -1}, "no such stage slot"),
+        (5, Op.GATHER, {"row2": 6}, "the tile leaves its operand"),
+        (6, Op.POOL, {"fn": 3}, "unknown mode"),
+        (6, Op.POOL, {"row2": 0}, "fewer weights than indices|same weights"),
+    ],
+)
 def test_a_refusal_says_what_is_wrong(index: int, op: Op, values: dict[str, int], words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
         verify(edited(index, op, **values))
@@ -208,11 +234,13 @@ def test_tables_are_refused_by_name() -> None:
         verify(replace(p, launches=(replace(launch, addresses=launch.addresses[:2]),)))
     with pytest.raises(UserError, match="launch layer: block 3 of 1"):
         verify(replace(p, launches=(replace(launch, block=3),)))
-    with pytest.raises(UserError, match="dram of .* bytes; right: 0 to"):
+    with pytest.raises(UserError, match=r"dram of .* bytes; right: 0 to"):
         verify(replace(p, dram_bytes=MOST + 1))
     with pytest.raises(UserError, match=r"slot s1 takes .* right: whole elements of fp16, from 128 to 16384"):
-        verify(replace(p, blocks=(replace(block, slots=(block.slots[0], Slot(FP16, 0, 128), *block.slots[2:])),)))
-    with pytest.raises(UserError, match="%x fp16.* outside the memory"):
+        verify(
+            replace(p, blocks=(replace(block, slots=(block.slots[0], Slot(FP16, 0, 128), *block.slots[2:])),))
+        )
+    with pytest.raises(UserError, match=r"%x fp16.* outside the memory"):
         kind = TensorType(FP16, (1 << 20,))
         verify(replace(p, inputs=(Binding("x", kind, kind, "sram", 0),)))
 

@@ -15,8 +15,10 @@ from .base import Array, Arrays, Count, Op, Types, array, broadcast, need, regis
 def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     tape = parse(str(attrs["tape"]))
     if tape.inputs != len(types) or len(tape.results) != 1 or tape.row_wise:
-        raise UserError(f"the tape takes {tape.inputs} operands and gives {len(tape.results)} results; "
-                        f"map has {len(types)} operands and gives one, without folds")
+        raise UserError(
+            f"the tape takes {tape.inputs} operands and gives {len(tape.results)} results; "
+            f"map has {len(types)} operands and gives one, without folds"
+        )
     return (TensorType(dtype(str(attrs["to"])), broadcast([need(t).shape for t in types])),)
 
 
@@ -32,4 +34,14 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
     return Count("vector", (size,), flops=size * len(parse(str(attrs["tape"])).steps))
 
 
-register(Op("map", "a fused elementwise chain, written as a tape", (0, 64), _infer, _reference, _count, ("tape", "to")))
+register(
+    Op(
+        "map",
+        "a fused elementwise chain, written as a tape",
+        (0, 64),
+        _infer,
+        _reference,
+        _count,
+        ("tape", "to"),
+    )
+)

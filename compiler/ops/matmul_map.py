@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from mtia_emu.kernels.tape import Tape, TapeBuilder, parse
 
 from mtia_emu.errors import UserError
-from mtia_emu.kernels.tape import Tape, TapeBuilder, parse
 from mtia_emu.types import TensorType, dtype
 
 from ..graph import Attrs
@@ -32,7 +32,9 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     if math.prod(shape) != plain.size or not shape or shape[-1] != plain.shape[-1]:
         raise UserError(f"the product is {plain}, which cannot be seen as {list(shape)} with equal columns")
     if tape.inputs != len(types) - 1 or len(tape.results) != 1 or tape.row_wise:
-        raise UserError(f"the tape takes {tape.inputs} operands; there are {len(types) - 1}: the product and what follows it")
+        raise UserError(
+            f"the tape takes {tape.inputs} operands; there are {len(types) - 1}: the product and what follows it"
+        )
     if broadcast([shape, *(need(t).shape for t in types[2:])]) != shape:
         raise UserError(f"an operand of the tape does not broadcast to {list(shape)}")
     return (TensorType(dtype(str(attrs["to"])), shape),)
@@ -52,6 +54,13 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
 
 
 register(
-    Op("matmul_map", "a @ b in `shape`, then a tape on it (x0) and further operands", (2, 64), _infer, _reference, _count,
-       ("shape", "tape", "to"))
+    Op(
+        "matmul_map",
+        "a @ b in `shape`, then a tape on it (x0) and further operands",
+        (2, 64),
+        _infer,
+        _reference,
+        _count,
+        ("shape", "tape", "to"),
+    )
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mtia_emu.errors import UserError
 from mtia_emu.kernels.tape import Tape, TapeBuilder
+
+from mtia_emu.errors import UserError
 from mtia_emu.types import FP32, INT8, TensorType
 
 from ..graph import Attrs

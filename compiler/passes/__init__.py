@@ -17,8 +17,40 @@ from .tidy import Fold, Prune
 
 PASSES: dict[str, type[Pass]] = {
     p.__name__.lower(): p
-    for p in (Bags, Epilogue, Fold, Heads, Layout, Legalise, Maps, Norms, Precision, Prune, Quantise, Rotary, Strips, Tails)
+    for p in (
+        Bags,
+        Epilogue,
+        Fold,
+        Heads,
+        Layout,
+        Legalise,
+        Maps,
+        Norms,
+        Precision,
+        Prune,
+        Quantise,
+        Rotary,
+        Strips,
+        Tails,
+    )
 }
 
-__all__ = ["PASSES", "Bags", "Epilogue", "Fold", "Heads", "Layout", "Legalise", "Maps", "Norms", "Pass", "Precision",
-           "Prune", "Quantise", "Rotary", "Rules", "Strips", "Tails"]
+__all__ = [
+    "PASSES",
+    "Bags",
+    "Epilogue",
+    "Fold",
+    "Heads",
+    "Layout",
+    "Legalise",
+    "Maps",
+    "Norms",
+    "Pass",
+    "Precision",
+    "Prune",
+    "Quantise",
+    "Rotary",
+    "Rules",
+    "Strips",
+    "Tails",
+]

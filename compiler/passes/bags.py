@@ -10,7 +10,7 @@ import numpy as np
 
 from mtia_emu.types import UINT8, TensorType
 
-from ..graph import Const, Match, Node, Rewrite
+from ..graph import Const, Match, Node, Rewrite, Skip
 from ..ops.embedding_bag import TAIL_BYTES
 from .base import Rule, Rules, become, building, either
 
@@ -21,7 +21,8 @@ MODES = {"reduce_sum": "sum", "reduce_mean": "mean", "reduce_max": "max"}
 class Bags(Rules):
     """Make reduce(gather(table[r,d], indices[b,p]), axis 1) an embedding bag: rows are pooled on the way in.
 
-    Rows spelled as uint8 values times a scale plus an offset, all three gathered, become one table of packed rows.
+    Rows spelled as uint8 values times a scale plus an offset, all three gathered, become one table of packed
+    rows.
     """
 
     rounds: ClassVar[int] = 1  # what it makes, it does not match
@@ -31,14 +32,18 @@ class Bags(Rules):
         return (_bag, _quantised_bag)
 
 
-def _bag(node: Node, match: Match) -> Rewrite | None:
-    if node.op not in MODES or node.attrs["axes"] != (1,):
+def _bag(node: Node, match: Match) -> Rewrite | Skip | None:
+    """reduce(gather(table, indices))."""
+    rows = match.producer(node.inputs[0], "gather") if node.op in MODES else None
+    if rows is None or not match.type_of(rows.inputs[0]).dtype.is_float:
         return None
-    rows = match.producer(node.inputs[0], "gather")
-    if rows is None or match.only_user(rows.output) is not node or not _looks_up(rows, match):
-        return None
-    table, indices = rows.inputs
-    return _pooled(node, match, table, indices) if match.type_of(table).dtype.is_float else None
+    if not _looks_up(rows, match):
+        return Skip("the gather does not take rows of a matrix, some for each bag")
+    if node.attrs["axes"] != (1,):
+        return Skip(f"the reduction is over axes {list(node.attrs['axes'])}, not over a bag's rows, axis 1")
+    if match.only_user(rows.output) is not node:
+        return Skip("the gathered rows have other users")
+    return _pooled(node, match, *rows.inputs)
 
 
 def _looks_up(rows: Node, match: Match) -> bool:
@@ -48,10 +53,10 @@ def _looks_up(rows: Node, match: Match) -> bool:
 
 
 def _pooled(node: Node, match: Match, table: str, indices: str, packed: Const | None = None) -> Rewrite:
-    """Return the bag in place of the reduction; `packed` is a quantised table to add under the name `table`."""
+    """Return the bag in place of the reduction; `packed` is a quantised table, to be named after `table`."""
     b = building(node, match)
     if packed is not None:
-        table = b.put(b.fresh(table), packed)
+        table = b.put(b.fresh(f"{table}.rows"), packed)
     kind = match.type_of(indices)
     bags, pooling = kind.shape
     flat = b.add("reshape", indices, shape=(bags * pooling,))
@@ -61,40 +66,54 @@ def _pooled(node: Node, match: Match, table: str, indices: str, packed: Const | 
     return become(node, b, b.add("reshape", pooled, shape=node.type.shape))
 
 
-def _quantised_bag(node: Node, match: Match) -> Rewrite | None:
+def _quantised_bag(node: Node, match: Match) -> Rewrite | Skip | None:
     """reduce(cast(gather(q)) * gather(scale) + gather(offset)), each operand order."""
-    if node.op not in MODES or node.attrs["axes"] != (1,):
+    shifted = match.producer(node.inputs[0], "add") if node.op in MODES else None
+    found = _dequantised(shifted, match) if shifted is not None else None
+    if shifted is None or found is None:
         return None
-    shifted = match.producer(node.inputs[0], "add")
-    if shifted is None or match.only_user(shifted.output) is not node:
-        return None
+    if node.attrs["axes"] != (1,):
+        return Skip(f"the reduction is over axes {list(node.attrs['axes'])}, not over a bag's rows, axis 1")
+    if match.only_user(shifted.output) is not node:
+        return Skip("the rows have other users")
+    packed = _packed(found, match)
+    if packed is None:
+        return Skip(
+            "values, scale and offset are not constants uint8[rows, dim], fp32[rows, 1], fp32[rows, 1]"
+        )
+    table, indices = found[0].inputs
+    return _pooled(node, match, table, indices, packed)
+
+
+def _dequantised(shifted: Node, match: Match) -> tuple[Node, Node, Node] | None:
+    """Return the gathers of values, scale and offset by the same indices; None where there are none."""
     for product, offset in either(shifted):
         scaled = match.producer(product, "mul")
         for values, scale in either(scaled) if scaled is not None else ():
             wide = match.producer(values, "cast")
-            found = [match.producer(wide.inputs[0] if wide is not None else "", "gather"), match.producer(scale, "gather"),
-                     match.producer(offset, "gather")]
-            rows, scales, offsets = found
-            if rows is None or scales is None or offsets is None or len({f.inputs[1] for f in found if f}) > 1:
+            rows = match.producer(wide.inputs[0], "gather") if wide is not None else None
+            scales, offsets = match.producer(scale, "gather"), match.producer(offset, "gather")
+            if rows is None or scales is None or offsets is None:
                 continue
-            packed = _packed(rows, scales, offsets, match)
-            if packed is not None:
-                return _pooled(node, match, f"{rows.inputs[0]}.rows", rows.inputs[1], packed)
+            if rows.inputs[1] == scales.inputs[1] == offsets.inputs[1]:
+                return rows, scales, offsets
     return None
 
 
-def _packed(rows: Node, scales: Node, offsets: Node, match: Match) -> Const | None:
-    """Return the constant of packed rows: values, scale, offset; None where the three are not constants that fit."""
-    names = [g.inputs[0] for g in (rows, scales, offsets)]
-    parts = [match.const(n) for n in names]
-    if not all(_looks_up(g, match) for g in (rows, scales, offsets)) or any(p is None for p in parts):
+def _packed(gathers: tuple[Node, Node, Node], match: Match) -> Const | None:
+    """Return the constant of packed rows: values, scale, offset; None where these are not constants that fit."""
+    parts = [match.const(g.inputs[0]) for g in gathers]
+    if not all(_looks_up(g, match) for g in gathers) or any(p is None for p in parts):
         return None
     table, scale, offset = (p for p in parts if p is not None)
+    rows, dim = table.type.shape
     tails = {(t.type.dtype.name, t.type.shape) for t in (scale, offset)}
-    if table.type.dtype != UINT8 or tails != {("fp32", (table.type.shape[0], 1))}:
+    if table.type.dtype != UINT8 or tails != {("fp32", (rows, 1))}:
         return None
-    kind = TensorType(UINT8, (table.type.shape[0], table.type.shape[1] + TAIL_BYTES))
-    return Const(kind, _pack(table, scale, offset) if all(p.present for p in (table, scale, offset)) else None)
+    present = table.present and scale.present and offset.present
+    return Const(
+        TensorType(UINT8, (rows, dim + TAIL_BYTES)), _pack(table, scale, offset) if present else None
+    )
 
 
 def _pack(table: Const, scale: Const, offset: Const) -> Callable[[], np.ndarray]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
+
+from mtia_emu.types import TensorType
 
 from ..build import Builder
 from ..graph import Graph, Match, Node, Outcome, Rewrite, Skip
 
 Rule = Callable[[Node, Match], "Rewrite | Skip | None"]
+SMALLEST, LARGEST = 2.0**-14, 65504.0  # of the normal numbers of fp16
 ROUNDS = 8  # times a set of rules is offered the graph before it counts as settled
 
 
@@ -23,6 +26,13 @@ class Pass:
     def name(self) -> str:
         """Return the name that the command line uses."""
         return type(self).__name__.lower()
+
+    @property
+    def spelling(self) -> str:
+        """Return the pass as a pipeline's text has it: its name, and the options that are not at their default."""
+        changed = [f for f in fields(self) if getattr(self, f.name) != f.default]
+        options = ",".join(f"{f.name.replace('_', '-')}={getattr(self, f.name)}" for f in changed)
+        return f"{self.name}{{{options}}}" if options else self.name
 
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph after this pass."""
@@ -76,13 +86,26 @@ def either(node: Node) -> tuple[tuple[str, str], tuple[str, str]]:
     return (a, b), (b, a)
 
 
-def strip_casts(match: Match, value: str) -> str:
-    """Return the value behind casts between floats."""
+def strip_casts(match: Match, value: str, *, widening: bool = False) -> str:
+    """Return the value behind casts between floats; with `widening`, only behind those that lose nothing."""
     node = match.producer(value, "cast")
-    while node is not None and node.type.dtype.is_float and match.type_of(node.inputs[0]).dtype.is_float:
+    while node is not None:
+        before, after = match.type_of(node.inputs[0]).dtype, node.type.dtype
+        if not (before.is_float and after.is_float) or (widening and before.bits >= after.bits):
+            break
         value = node.inputs[0]
         node = match.producer(value, "cast")
     return value
+
+
+def is_row(kind: TensorType, columns: int) -> bool:
+    """Return whether a tensor has one value a column: [columns], behind any dimensions of 1."""
+    return kind.rank > 0 and kind.shape == (1,) * (kind.rank - 1) + (columns,)
+
+
+def is_held(value: float) -> bool:
+    """Return whether every float format of 16 bits and more holds a number without losing its digits."""
+    return value == 0.0 or SMALLEST <= abs(value) <= LARGEST
 
 
 def become(node: Node, builder: Builder, value: str) -> Rewrite:

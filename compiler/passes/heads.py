@@ -22,7 +22,7 @@ class Heads(Rules):
 
 
 def _shared(node: Node, match: Match) -> Rewrite | Skip | None:
-    if node.op != "matmul" or node.type.rank != 4:
+    if node.op != "matmul" or any(match.type_of(v).rank != 4 for v in node.inputs[:2]):
         return None
     turned = match.producer(node.inputs[1], "transpose")
     if turned is not None and turned.attrs["perm"] != (0, 1, 3, 2):

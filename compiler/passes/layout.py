@@ -35,7 +35,9 @@ def _weight(node: Node, match: Match) -> Rewrite | Skip | None:
     perm = (*range(rank - 2), rank - 1, rank - 2)
     shape = tuple(const.type.shape[p] for p in perm)
     b = building(node, match)
-    stored = b.put(b.fresh(f"{name}.kn"), Const(TensorType(const.type.dtype, shape), _turned(const, name, perm)))
+    stored = b.put(
+        b.fresh(f"{name}.kn"), Const(TensorType(const.type.dtype, shape), _turned(const, name, perm))
+    )
     view = b.add("transpose", stored, perm=perm, fold=False)
     return become(node, b, b.add(node.op, node.inputs[0], view, *node.inputs[2:], fold=False, **node.attrs))
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..graph import Match, Node, Rewrite
-from .base import Rule, Rules, become, building, either, scalar
+from ..graph import Match, Node, Rewrite, Skip
+from .base import Rule, Rules, become, building, either, is_held, scalar
 
 
 @dataclass(frozen=True)
 class Legalise(Rules):
-    """Spell each thing in one way: powers and quotients as products, roots' reciprocals as rsqrt, x sigmoid(x) as silu."""
+    """Spell each thing in one way, so that later passes match one spelling.
+
+    Squares and quotients by a number become products, reciprocals of roots rsqrt, x sigmoid(x) silu; transposes in a
+    row become one, also where they swap the last two axes of a batch that is flattened in between.
+    """
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -39,7 +43,7 @@ def _reciprocal(node: Node, match: Match) -> Rewrite | None:
     return become(node, b, b.add("rsqrt", root.inputs[0]))
 
 
-def _quotient(node: Node, match: Match) -> Rewrite | None:
+def _quotient(node: Node, match: Match) -> Rewrite | Skip | None:
     """Division by a root or by a constant is a product; 1 / x is a reciprocal."""
     if node.op != "div" or not node.type.dtype.is_float:
         return None
@@ -53,13 +57,15 @@ def _quotient(node: Node, match: Match) -> Rewrite | None:
     divisor = scalar(match, y)
     if divisor is None or divisor == 0.0 or match.type_of(x).shape != node.type.shape:
         return None
+    if not is_held(1.0 / divisor):
+        return Skip(f"a narrow format does not hold 1 / {divisor:g}")
     dtype = node.type.dtype.numpy
     return become(node, b, b.add("mul", x, b.constant(1.0 / divisor, dtype)))
 
 
 def _silu(node: Node, match: Match) -> Rewrite | None:
     """x * sigmoid(x)."""
-    if node.op != "mul" or len(node.inputs) != 2:
+    if node.op != "mul":
         return None
     for x, y in either(node):
         gate = match.producer(y, "sigmoid")

@@ -12,10 +12,15 @@ from mtia_emu.units.simd import FUNCTIONS
 from ..graph import Match, Node, Rewrite, Skip
 from .base import Rule, Rules, become, building
 
+WIDE = ("int64", "uint64", "fp64", "int32", "uint32")  # what does not pass through fp32 unchanged
+
 
 @dataclass(frozen=True)
 class Maps(Rules):
-    """Fuse an elementwise op into the only user of its result, where shapes are equal; intermediates stay in fp32."""
+    """Fuse an elementwise op into the only user of its result, where shapes are equal; intermediates stay in fp32.
+
+    A fused node has at most `max_inputs` operands and `max_steps` steps.
+    """
 
     max_inputs: int = 6
     max_steps: int = 24
@@ -28,19 +33,22 @@ class Maps(Rules):
         tape = tape_of(node, match)
         if tape is None:
             return None
+        skipped: Skip | None = None
         for position, value in enumerate(node.inputs):
             maker = match.producer(value)
             before = tape_of(maker, match) if maker is not None else None
-            if maker is None or before is None or match.only_user(value) is None:
+            if maker is None or before is None or maker.type.shape != node.type.shape:
                 continue
-            if maker.type.shape != node.type.shape:
+            if match.only_user(value) is None:
+                skipped = Skip(f"%{value} has other users")
                 continue
             inputs, joined = splice(before, maker.inputs, tape, node.inputs, position, maker.type.dtype)
             if len(inputs) > self.max_inputs or len(joined.steps) > self.max_steps:
-                return Skip(f"fused it would have {len(inputs)} operands and {len(joined.steps)} steps")
+                skipped = Skip(f"fused it would have {len(inputs)} operands and {len(joined.steps)} steps")
+                continue
             b = building(node, match)
             return become(node, b, b.add("map", *inputs, tape=str(joined), to=node.type.dtype.name))
-        return None
+        return skipped
 
 
 def tape_of(node: Node, match: Match) -> Tape | None:
@@ -50,8 +58,8 @@ def tape_of(node: Node, match: Match) -> Tape | None:
     if node.op != "cast" and (node.op not in FUNCTIONS or node.op == "copy"):
         return None
     kinds = [node.type.dtype, *(match.type_of(v).dtype for v in node.inputs)]
-    if any(k.name in ("int64", "uint64", "fp64", "int32", "uint32") for k in kinds):
-        return None  # wide integers and doubles do not pass through fp32 unchanged
+    if any(k.name in WIDE for k in kinds):
+        return None
     if node.op == "cast":
         if not all(k.is_float for k in kinds):
             return None
@@ -60,24 +68,24 @@ def tape_of(node: Node, match: Match) -> Tape | None:
 
 
 def splice(
-    before: Tape, before_inputs: tuple[str, ...], after: Tape, after_inputs: tuple[str, ...], position: int,
+    before: Tape,
+    before_inputs: tuple[str, ...],
+    after: Tape,
+    after_inputs: tuple[str, ...],
+    position: int,
     between: DType,
 ) -> tuple[list[str], Tape]:
     """Return operands and tape of `after` with its operand at `position` computed by `before`.
 
-    The value between them is not rounded to its stored type where that is a float: it stays in a register.
+    All places where `after` reads that operand read the one computed value. A float is not rounded to its stored type
+    `between` them: it stays in a register. Operands that both read appear once.
     """
     value = after_inputs[position]
-    names: list[str] = []
-    for name in (*before_inputs, *(n for n in after_inputs if n != value)):
-        if name not in names:
-            names.append(name)
+    names = list(dict.fromkeys((*before_inputs, *(n for n in after_inputs if n != value))))
     shift = len(before.steps)
 
     def first(source: Source) -> Source:
         return names.index(before_inputs[source]) if not isinstance(source, float) and source >= 0 else source
-
-    (result,) = (first(r) for r in before.results)
 
     def second(source: Source) -> Source:
         if isinstance(source, float):
@@ -86,8 +94,9 @@ def splice(
             return source - shift
         return result if after_inputs[source] == value else names.index(after_inputs[source])
 
-    wide = FP32 if between.is_float else between
-    last = before.results[0]
-    steps = [Step(s.function, tuple(map(first, s.sources)), wide if ~i == last else s.to) for i, s in enumerate(before.steps)]
+    (result,) = (first(r) for r in before.results)
+    steps = [Step(s.function, tuple(map(first, s.sources)), s.to) for s in before.steps]
+    if between.is_float and not isinstance(result, float) and result < 0:
+        steps[~result] = Step(steps[~result].function, steps[~result].sources, FP32)
     steps += [Step(s.function, tuple(map(second, s.sources)), s.to) for s in after.steps]
-    return names, Tape(len(names), tuple(steps), tuple(second(r) for r in after.results))
+    return names, Tape(len(names), tuple(steps), tuple(map(second, after.results)))

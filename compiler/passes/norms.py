@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..graph import Match, Node, Rewrite, Skip
-from .base import Rule, Rules, become, building, either, scalar, strip_casts
+from .base import Rule, Rules, become, building, either, is_row, scalar, strip_casts
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Norms(Rules):
 
 def _norm(node: Node, match: Match) -> Rewrite | Skip | None:
     """weight * cast?(x * rsqrt(mean(x * x) + epsilon)), the casts of narrow models included."""
-    if node.op != "mul" or len(node.inputs) != 2 or node.type.rank < 1:
+    if node.op != "mul" or node.type.rank < 1:
         return None
     for weight, scaled in either(node):
         maker = match.producer(strip_casts(match, scaled), "mul")
@@ -30,12 +28,12 @@ def _norm(node: Node, match: Match) -> Rewrite | Skip | None:
             continue
         x, epsilon = found
         centred = _centred(x, match)
-        source = strip_casts(match, centred or x)
+        source = strip_casts(match, centred or x, widening=True)
         if match.type_of(source).dtype != node.type.dtype:
             source = centred or x
         if match.type_of(source) != node.type:
             return Skip(f"the norm's operand is {match.type_of(source)}, its result {node.type}")
-        if match.type_of(weight).shape != (1,) * (match.type_of(weight).rank - 1) + node.type.shape[-1:]:
+        if not is_row(match.type_of(weight), node.type.shape[-1]):
             return Skip(f"the weight {match.type_of(weight)} is not one value a column")
         b = building(node, match)
         flat = b.add("reshape", weight, shape=node.type.shape[-1:])
@@ -73,16 +71,18 @@ def _centred(x: str, match: Match) -> str | None:
     return shift.inputs[0] if mean.attrs["axes"] == last and mean.attrs.get("keepdims", False) else None
 
 
-def _bias(node: Node, match: Match) -> Rewrite | None:
+def _bias(node: Node, match: Match) -> Rewrite | Skip | None:
     """A layernorm without a bias takes the one that is added to it."""
     if node.op != "add":
         return None
     for value, bias in either(node):
         norm = match.producer(value, "layernorm")
-        if norm is None or len(norm.inputs) > 2 or match.only_user(value) is not node:
+        if norm is None or len(norm.inputs) > 2 or norm.type != node.type or bias == value:
             continue
-        if np.prod(match.type_of(bias).shape) != node.type.shape[-1] or norm.type != node.type:
+        if not is_row(match.type_of(bias), node.type.shape[-1]):
             continue
+        if match.only_user(value) is not node:
+            return Skip("the norm has other users")
         b = building(node, match)
         flat = b.add("reshape", bias, shape=node.type.shape[-1:])
         return become(node, b, b.add("layernorm", *norm.inputs, flat, **norm.attrs))

@@ -14,13 +14,24 @@ from ..ops import infer
 from .base import Pass
 
 ANGLES = ("sin", "cos")  # what they are applied to needs fp32: positions times frequencies
+MOVES = (
+    "reshape",
+    "transpose",
+    "slice",
+    "concat",
+    "expand",
+    "copy",
+    "gather",
+)  # results are operands' elements
+INDICES = ("int32", "int64")
 
 
 @dataclass(frozen=True)
 class Precision(Pass):
-    """Turn the model's floats of one dtype into another; what leads to a sine or cosine stays as it is.
+    """Turn the model's floats of one dtype into another.
 
-    Constants saturate: a mask of -3.4e38 becomes the narrower type's lowest number, not -inf.
+    What leads to a sine or cosine stays as it is, and so do indices that arrive as floats. Constants saturate: a mask
+    of -3.4e38 becomes the narrower type's lowest number, not -inf.
     """
 
     source: str = "fp32"
@@ -34,10 +45,11 @@ class Precision(Pass):
 class _Converter:
     def __init__(self, graph: Graph, old: DType, new: DType) -> None:
         self.graph, self.old, self.new = graph, old, new
-        self.kept = _angles(graph)
+        self.kept = _angles(graph) | _indices(graph)
         self.nodes: list[Node] = []
         self.casts: dict[tuple[str, DType], str] = {}
         self.types: dict[str, TensorType] = {}
+        self.taken = {n.name for n in graph.nodes}
 
     def run(self) -> Graph:
         graph = self.graph
@@ -69,26 +81,44 @@ class _Converter:
         attrs = dict(node.attrs)
         if attrs.get("to") == self.old.name and node.outputs[0] not in self.kept:
             attrs["to"] = self.new.name
+        if node.op == "pad" and node.type.dtype == self.old:
+            attrs["value"] = float(saturate(np.asarray(attrs.get("value", 0.0), np.float64), self.new))
         self.types.update(zip(node.outputs, types, strict=True))
         given = infer(node.op, [self.types[v] if v else None for v in inputs], attrs)
-        outputs = tuple(v if g == t else self.graph.fresh(v) for v, g, t in zip(node.outputs, given, types, strict=True))
-        self.nodes.append(replace(node, inputs=inputs, outputs=outputs, types=given, attrs=freeze_attrs(attrs)))
-        for value, made, kind in zip(node.outputs, outputs, types, strict=True):
-            if made != value:  # the op gives the old type whatever it is given
-                self._cast(made, value, kind)
+        pairs = list(zip(node.outputs, given, types, strict=True))
+        outputs = tuple(v if g == t else self._fresh(f"{v}.{g.dtype}") for v, g, t in pairs)
+        name = node.name if outputs == node.outputs else outputs[0]  # the cast takes over the value's name
+        made = replace(
+            node, name=name, inputs=inputs, outputs=outputs, types=given, attrs=freeze_attrs(attrs)
+        )
+        self.nodes.append(made)
+        for (value, _, kind), source in zip(pairs, outputs, strict=True):
+            if source != value:  # the op gives the old type whatever it is given
+                self._cast(source, value, kind)
 
     def _read(self, value: str, wants: DType) -> str:
         kind = self.types[value]
         if kind.dtype == wants or {kind.dtype, wants} != {self.old, self.new} or value not in self.kept:
             return value
         if (value, wants) not in self.casts:
-            name = self.graph.fresh(f"{value}.{wants}")
+            name = self._fresh(f"{value}.{wants}")
             self.casts[value, wants], self.types[name] = name, TensorType(wants, kind.shape)
             self._cast(value, name, self.types[name])
         return self.casts[value, wants]
 
+    def _fresh(self, name: str) -> str:
+        """Return a name that neither a value nor a node has."""
+        candidate, count = name, 0
+        while self.graph.has(candidate) or candidate in self.taken:
+            count += 1
+            candidate = f"{name}.{count}"
+        self.taken.add(candidate)
+        return candidate
+
     def _cast(self, value: str, name: str, kind: TensorType) -> None:
-        self.nodes.append(Node(name, "cast", (value,), (name,), (kind,), freeze_attrs({"to": kind.dtype.name})))
+        self.nodes.append(
+            Node(name, "cast", (value,), (name,), (kind,), freeze_attrs({"to": kind.dtype.name}))
+        )
 
 
 def _angles(graph: Graph) -> set[str]:
@@ -99,6 +129,31 @@ def _angles(graph: Graph) -> set[str]:
             kept.update(node.outputs)
             kept.update(v for v in node.inputs if v)
     return kept
+
+
+def _indices(graph: Graph) -> set[str]:
+    """Return the float inputs that are moved about and then cast to indices, and what is on that way."""
+    kept: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "cast" and str(node.attrs["to"]) in INDICES:
+            way = _moved(graph, node.inputs[0])
+            kept |= way if way is not None else set()
+    return kept
+
+
+def _moved(graph: Graph, value: str) -> set[str] | None:
+    """Return a value and all that it is moved from; None where something is computed on the way."""
+    found, pending = {value}, [value]
+    while pending:
+        node = graph.producer(pending.pop())
+        if node is None:
+            continue
+        if node.op not in MOVES:
+            return None
+        new = [v for v in node.inputs if v and v not in found]
+        found.update(new)
+        pending += new
+    return found
 
 
 def _later(const: Const, name: str, to: DType) -> Callable[[], np.ndarray]:
@@ -122,7 +177,9 @@ def own_dtype(graph: Graph) -> DType:
     weight: dict[DType, int] = {}
     for node in graph.nodes:
         count = work(graph, node)
-        weight[count.dtype] = weight.get(count.dtype, 0) + count.macs * 1000 + count.read_bytes + count.write_bytes
+        weight[count.dtype] = (
+            weight.get(count.dtype, 0) + count.macs * 1000 + count.read_bytes + count.write_bytes
+        )
     floats = {kind: w for kind, w in weight.items() if kind.is_float}
     products = {kind: w for kind, w in weight.items() if kind.bits == 8 and kind.name != "bool"}
     return max(floats or products or {dtype("fp32"): 0}, key=lambda k: (floats or products).get(k, 0))

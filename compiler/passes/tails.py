@@ -14,7 +14,10 @@ from .maps import splice, tape_of
 
 @dataclass(frozen=True)
 class Tails(Rules):
-    """Fuse an elementwise op into the product that it follows, also behind a reshape that keeps columns."""
+    """Fuse an elementwise op into the product that it follows, also behind a reshape that keeps columns.
+
+    `max_inputs` bounds the operands of the fused product, its two factors aside.
+    """
 
     max_inputs: int = 6
 
@@ -26,38 +29,39 @@ class Tails(Rules):
         after = tape_of(node, match)
         if after is None:
             return None
+        skipped: Skip | None = None
         for position, value in enumerate(node.inputs):
             found = _product(value, node, match)
-            if found is None:
+            if not isinstance(found, Node):
+                skipped = found or skipped
                 continue
-            maker, before = found
-            if len(maker.inputs) + len(node.inputs) > self.max_inputs + 3:
-                return Skip("the fused product would have too many operands")
-            inputs = (maker.output, *product_extras(maker))
-            names, tape = splice(before, inputs, after, node.inputs, position, maker.type.dtype)
-            if names[0] != maker.output:
-                return Skip("the product is used in more than one place")
+            inputs = (found.output, *product_extras(found))
+            tape = product_tape(found)
+            names, tape = splice(tape, inputs, after, node.inputs, position, found.type.dtype)
+            if len(names) - 1 > self.max_inputs:
+                skipped = Skip(f"the fused product would have {len(names) - 1} operands besides its factors")
+                continue
             b = building(node, match)
-            a, right = maker.inputs[:2]
-            fused = b.add("matmul_map", a, right, *names[1:], tape=str(tape), shape=node.type.shape, to=node.type.dtype.name)
-            return become(node, b, fused)
-        return None
+            attrs = {"tape": str(tape), "shape": node.type.shape, "to": node.type.dtype.name}
+            return become(node, b, b.add("matmul_map", *found.inputs[:2], *names[1:], **attrs))
+        return skipped
 
 
-def _product(value: str, node: Node, match: Match) -> tuple[Node, Tape] | None:
-    """Return the product that `value` is, seen through a reshape, and its own tape; only for a single user."""
-    if match.only_user(value) is not node or match.type_of(value).shape != node.type.shape:
-        return None
+def _product(value: str, node: Node, match: Match) -> Node | Skip | None:
+    """Return the product that `value` is, seen through a reshape; it must have no other user."""
     view = match.producer(value, "reshape")
     source = view.inputs[0] if view is not None else value
     maker = match.producer(source, "matmul", "matmul_map")
-    if maker is None or (view is not None and match.only_user(source) is not view):
+    if maker is None or not maker.type.dtype.is_float or match.type_of(value).shape != node.type.shape:
         return None
-    if maker.type.shape[-1] != node.type.shape[-1] or not maker.type.dtype.is_float:
-        return None
-    if view is not None and any(match.type_of(v).size > 1 for v in product_extras(maker)):
-        return None  # what broadcasts over the product's shape may not over the reshaped one
-    return maker, product_tape(maker)
+    if match.only_user(value) is not node or (view is not None and match.only_user(source) is not view):
+        return Skip("the product has other users")
+    if not node.type.rank or maker.type.shape[-1] != node.type.shape[-1]:
+        return Skip("the product is seen in a shape of other columns")
+    extras = [match.type_of(v) for v in product_extras(maker)]
+    if view is not None and any(t.size > 1 or t.rank > node.type.rank for t in extras):
+        return Skip("the product's own operands do not broadcast to the shape that it is seen in")
+    return maker
 
 
 def product_extras(maker: Node) -> tuple[str, ...]:

@@ -29,15 +29,20 @@ class Fold(Pass):
 
 def _simpler(node: Node, match: Match, seen: dict[object, tuple[str, ...]]) -> Rewrite | None:
     key = (node.op, node.inputs, tuple(node.attrs.items()))
-    if key in seen and not any(match.is_output(v) for v in node.outputs):
-        return Rewrite(renames=dict(zip(node.outputs, seen[key], strict=True)))
-    seen.setdefault(key, node.outputs)
+    before = seen.get(key, ())
+    if before and all(match.producer(v) is not None for v in before):  # it may have been simplified since
+        if not any(match.is_output(v) for v in node.outputs):
+            return Rewrite(renames=dict(zip(node.outputs, before, strict=True)))
+    else:
+        seen[key] = node.outputs
     if len(node.outputs) != 1:
         return None
     builder = Builder(match)
     builder.origin = node.origin
     (value,) = builder.make(node.op, node.inputs, node.attrs, node.output)
-    same = len(builder.nodes) == 1 and builder.nodes[0].op == node.op and builder.nodes[0].inputs == node.inputs
+    same = (
+        len(builder.nodes) == 1 and builder.nodes[0].op == node.op and builder.nodes[0].inputs == node.inputs
+    )
     return None if same else become(node, builder, value)
 
 

@@ -8,7 +8,20 @@ from typing import Any
 import numpy as np
 
 from ..chip import Chip
-from ..isa import FUNCTION_NAMES, IMMEDIATE, QUANTISED, REDUCTION_NAMES, VECTOR, Block, Cast, Op, Operand, Shape, source_shape
+from ..isa import (
+    FUNCTION_NAMES,
+    IMMEDIATE,
+    QUANTISED,
+    REDUCTION_NAMES,
+    VECTOR,
+    Block,
+    Cast,
+    Op,
+    Operand,
+    Shape,
+    select,
+    source_shape,
+)
 from ..types import DTYPES
 from ..units.simd import FUNCTIONS
 
@@ -47,7 +60,8 @@ class Events:
 def events(block: Block, chip: Chip, lookups: Array | None = None) -> Events:
     """Return what each command of a block does.
 
-    `lookups` gives, for each POOL command in order, the look-ups that it really had; without it the mean stands.
+    `lookups` gives, for each POOL command in order, the look-ups that it really had; without it the mean
+    stands.
     """
     commands = block.commands
     ev = Events.zeros(len(commands))
@@ -57,7 +71,7 @@ def events(block: Block, chip: Chip, lookups: Array | None = None) -> Events:
         commands["k"][commands["op"] == Op.POOL] = lookups
     for op in np.unique(commands["op"]):
         at = np.flatnonzero(commands["op"] == op)
-        _COUNT[Op(op)](ev, at, commands[at], block, chip)
+        _COUNT[Op(op)](ev, at, select(commands, at), block, chip)
     return ev
 
 
@@ -66,12 +80,15 @@ def _itemsizes(block: Block) -> Array:
 
 
 def _slot_sizes(block: Block) -> tuple[Array, Array]:
-    return (np.array([s.dtype.bytes for s in block.slots] or [0]),
-            np.array([s.accumulator for s in block.slots] or [False]))
+    return (
+        np.array([s.dtype.bytes for s in block.slots] or [0]),
+        np.array([s.accumulator for s in block.slots] or [False]),
+    )
 
 
 def _runs(operand: Operand, rows: Array, cols: Array) -> tuple[Array, Array, bool]:
-    """Return the length in bytes and the number of contiguous runs of tiles, and whether the layout unit turns them.
+    """Return the length in bytes and the number of contiguous runs of tiles, and whether the layout unit
+    turns them.
 
     A tile is turned when its runs in memory lie across the direction in which local memory keeps it.
     """
@@ -85,7 +102,11 @@ def _runs(operand: Operand, rows: Array, cols: Array) -> tuple[Array, Array, boo
     thin = operand.rows == 1 or operand.cols == 1
     if col == 1 and not (row == 1 and operand.cols == 1):
         whole = (row == operand.cols) & (cols == operand.cols) | (rows == 1)
-        return np.where(whole, rows * cols * size, cols * size), np.where(whole, one, rows), operand.by_column and not thin
+        return (
+            np.where(whole, rows * cols * size, cols * size),
+            np.where(whole, one, rows),
+            operand.by_column and not thin,
+        )
     if row == 1:
         length = np.minimum(rows, inner)
         return length * size, -(-rows // length) * cols, not operand.by_column and not thin
@@ -94,12 +115,18 @@ def _runs(operand: Operand, rows: Array, cols: Array) -> tuple[Array, Array, boo
 
 def _payload(operand: Operand, rows: Array, cols: Array) -> Array:
     """Return the distinct bytes of tiles: a broadcast row or column is moved once."""
-    r = rows if len(operand.shape) == 1 or any(operand.strides[:-1]) or operand.rows == 1 else np.ones_like(rows)
+    r = (
+        rows
+        if len(operand.shape) == 1 or any(operand.strides[:-1]) or operand.rows == 1
+        else np.ones_like(rows)
+    )
     c = cols if operand.strides[-1] else np.ones_like(cols)
     return r * c * operand.dtype.bytes
 
 
-def _transfer(ev: Events, at: Array, block: Block, chip: Chip, index: Array, rows: Array, cols: Array, *, out: bool) -> Array:
+def _transfer(
+    ev: Events, at: Array, block: Block, chip: Chip, index: Array, rows: Array, cols: Array, *, out: bool
+) -> Array:
     """Count moves between operands and the network; return each transfer's payload bytes."""
     payload = np.zeros(len(at))
     for i in np.unique(index):
@@ -130,8 +157,14 @@ def receivers(cast: Array, chip: Chip) -> Array:
 def hops(pe: Array, cast: Array, chip: Chip) -> Array:
     """Return the links from the memory at the west edge (north, for columns) to the furthest receiver."""
     row, col = pe // chip.grid.cols, pe % chip.grid.cols
-    far = np.stack([col + 1, np.full_like(row, chip.grid.cols), np.full_like(row, chip.grid.rows),
-                    np.full_like(row, chip.grid.rows + chip.grid.cols)])
+    far = np.stack(
+        [
+            col + 1,
+            np.full_like(row, chip.grid.cols),
+            np.full_like(row, chip.grid.rows),
+            np.full_like(row, chip.grid.rows + chip.grid.cols),
+        ]
+    )
     return far[cast, np.arange(len(pe))]
 
 
@@ -166,7 +199,9 @@ def _gather(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
     ev.local_write_bytes[at] += rows * row_bytes
 
 
-def _indexed(ev: Events, at: Array, c: Array, block: Block, chip: Chip, rows: Array, row_bytes: Array) -> None:
+def _indexed(
+    ev: Events, at: Array, c: Array, block: Block, chip: Chip, rows: Array, row_bytes: Array
+) -> None:
     """Count the rows of an indexed transfer and the indices that name them."""
     index_bytes = rows * _itemsizes(block)[c["operand2"]]
     ev.run_bytes[at], ev.runs[at], ev.rows[at] = row_bytes, rows, rows
@@ -190,8 +225,14 @@ def _pool(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
     weighted = c["row2"] >= 0
     if weighted.any():
         weight_bytes = looks * sizes[np.maximum(c["row2"], 0)] * weighted
-        _memory(ev, at, block.operands[int(c["row2"].max())].space, weight_bytes,
-                chip.dram.burst(weight_bytes, np.ones(len(at))), out=False)
+        _memory(
+            ev,
+            at,
+            block.operands[int(c["row2"].max())].space,
+            weight_bytes,
+            chip.dram.burst(weight_bytes, np.ones(len(at))),
+            out=False,
+        )
     pooled = c["rows"] * cols * 4
     ev.local_write_bytes[at] += looks * row_bytes + pooled
     ev.local_read_bytes[at] += looks * row_bytes
@@ -226,7 +267,9 @@ def _simd(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
     sizes, accumulators = _slot_sizes(block)
     rows, cols = c["rows"].astype(float), c["cols"].astype(float)
     fold = c["op"][0] == Op.FOLD
-    passes = np.ones(len(REDUCTION_NAMES)) if fold else np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
+    passes = (
+        np.ones(len(REDUCTION_NAMES)) if fold else np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
+    )
     ev.simd_passes[at] += rows * cols * passes[c["fn"]]
     for i, name in enumerate(("src0", "src1", "src2")):
         slot = c[name].astype(int)
@@ -249,6 +292,14 @@ def _scalar(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
 
 
 _COUNT = {
-    Op.LOAD: _load, Op.STORE: _store, Op.STAGE: _stage, Op.GATHER: _gather, Op.POOL: _pool, Op.MATMUL: _matmul,
-    Op.REDUCE: _reduce, Op.SIMD: _simd, Op.FOLD: _simd, Op.SCALAR: _scalar,
+    Op.LOAD: _load,
+    Op.STORE: _store,
+    Op.STAGE: _stage,
+    Op.GATHER: _gather,
+    Op.POOL: _pool,
+    Op.MATMUL: _matmul,
+    Op.REDUCE: _reduce,
+    Op.SIMD: _simd,
+    Op.FOLD: _simd,
+    Op.SCALAR: _scalar,
 }

@@ -21,20 +21,23 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class Execution:
-    """The outputs by name, in the model's own types, and what only data can tell: look-ups of each POOL command."""
+    """The outputs by name, in the model's own types, and what only data tell: look-ups of POOL commands."""
 
     outputs: dict[str, Array] = field(default_factory=dict)
     lookups: dict[int, Array] = field(default_factory=dict)  # launch index -> look-ups of its POOL commands
 
 
 def execute(
-    program: Program, chip: Chip, inputs: Mapping[str, Array], library: Library | None = None,
+    program: Program,
+    chip: Chip,
+    inputs: Mapping[str, Array],
+    library: Library | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Execution:
     """Run the program on the inputs (arrays by input name) and return its outputs.
 
-    `library` gives the reference of each op that runs on a core. Raises `UserError` for absent weights, missing or
-    ill-shaped inputs, indices out of range, and programs larger than `settings.MEMORY`.
+    `library` gives the reference of each op that runs on a core. Raises `UserError` for absent weights,
+    missing or ill-shaped inputs, indices out of range, and programs larger than `settings.MEMORY`.
     """
     machine = Machine(program, chip, library or {})
     machine.load(inputs)
@@ -61,11 +64,19 @@ class Machine:
         need = program.dram_bytes + program.sram_bytes + scratch + chip.pes * (local + banks)
         most = settings.integer(settings.MEMORY)
         if need > most:
-            raise UserError(f"executing {program.model} needs {need} bytes of memory, at most {most} are allowed; "
-                            f"set {settings.MEMORY.name} higher, or only time it")
+            raise UserError(
+                f"executing {program.model} needs {need} bytes of memory, at most {most} are allowed; "
+                f"set {settings.MEMORY.name} higher, or only time it"
+            )
         self.check = settings.integer(settings.CHECK) > 0
-        self.memory = {name: Store.blank(size, check=self.check) for name, size in (
-            ("dram", program.dram_bytes), ("sram", program.sram_bytes), ("scratch", scratch))}
+        self.memory = {
+            name: Store.blank(size, check=self.check)
+            for name, size in (
+                ("dram", program.dram_bytes),
+                ("sram", program.sram_bytes),
+                ("scratch", scratch),
+            )
+        }
         self.local = [Store.blank(local, check=self.check) for _ in range(chip.pes)]
         self.banks = [Store.blank(banks, check=self.check) for _ in range(chip.pes)]
 
@@ -73,8 +84,10 @@ class Machine:
         """Write constants and inputs to their places."""
         absent = [b.name for b in self.program.consts if b.name not in self.program.data]
         if absent:
-            raise UserError(f"{self.program.model}: {len(absent)} weights are absent (first: %{absent[0]}); the model can "
-                            "be timed, not executed")
+            raise UserError(
+                f"{self.program.model}: {len(absent)} weights are absent (first: %{absent[0]}); the model "
+                "can be timed, not executed"
+            )
         for binding in self.program.consts:
             data = self.program.data[binding.name]
             self._place(binding, data if isinstance(data, np.ndarray) else data.array(binding.name))
@@ -86,7 +99,9 @@ class Machine:
 
     def _place(self, binding: Binding, array: Array) -> None:
         if array.shape != binding.type.shape:
-            raise UserError(f"%{binding.name}: given {array.dtype}{list(array.shape)}, compiled for {binding.model_type}")
+            raise UserError(
+                f"%{binding.name}: given {array.dtype}{list(array.shape)}, compiled for {binding.model_type}"
+            )
         view = self._tensor(binding)
         view.values[...] = convert(array, binding.type.dtype.numpy)
         if view.marks is not None:
@@ -103,8 +118,10 @@ class Machine:
         for binding in self.program.outputs:
             view = self._tensor(binding)
             if view.marks is not None and not view.marks.all():
-                raise RuntimeError(f"output %{binding.name}: {np.count_nonzero(view.marks == 0)} of {view.marks.size} "
-                                   "elements were never written")
+                raise RuntimeError(
+                    f"output %{binding.name}: {np.count_nonzero(view.marks == 0)} of {view.marks.size} "
+                    "elements were never written"
+                )
             with np.errstate(all="ignore"):
                 out[binding.name] = view.values.astype(binding.model_type.dtype.numpy)
         return out
@@ -143,7 +160,7 @@ def _command(block: Block, index: int) -> str:
 
 
 def convert(array: Array, to: np.dtype[Any]) -> Array:
-    """Return the array in another type; finite values too large for a narrower float become its largest one."""
+    """Return the array in another type; finite values too large for a narrower float become its largest."""
     with np.errstate(all="ignore"):
         out = np.asarray(array).astype(to)
     if array.dtype.kind == "f" and to.itemsize < array.dtype.itemsize and out.dtype.kind not in "iub":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,18 @@ import numpy as np
 from ..chip import Chip
 from ..errors import UserError
 from ..isa import (
-    COMMAND, FIRST, FUNCTION_NAMES, IMMEDIATE, LOWEST, POOL_MODES, QUANTISED, REDUCTION_NAMES, VECTOR, Block, Cast, Op,
+    COMMAND,
+    FIRST,
+    FUNCTION_NAMES,
+    IMMEDIATE,
+    LOWEST,
+    POOL_MODES,
+    QUANTISED,
+    REDUCTION_NAMES,
+    VECTOR,
+    Block,
+    Cast,
+    Op,
 )
 from ..numerics import tile_matmul
 from ..units.simd import compute, fold
@@ -20,16 +32,43 @@ from .memory import Store, View, put_tile, rows_of, tile_of
 Array = np.ndarray[Any, Any]
 Library = Mapping[str, Callable[[Sequence[Array], Mapping[str, Any]], Sequence[Array]]]
 Command = tuple[Any, ...]  # the record's fields, in order
-(OP, CAST, FN, FLAGS, PE, SRC_PE, OPERAND, OPERAND2, DST, SRC0, SRC1, SRC2, STAGE, ROW, COL, ROWS, COLS, ROW2, COL2, K,
- IMM) = range(len(COMMAND.names or ()))
+(
+    OP,
+    CAST,
+    FN,
+    FLAGS,
+    PE,
+    SRC_PE,
+    OPERAND,
+    OPERAND2,
+    DST,
+    SRC0,
+    SRC1,
+    SRC2,
+    STAGE,
+    ROW,
+    COL,
+    ROWS,
+    COLS,
+    ROW2,
+    COL2,
+    K,
+    IMM,
+) = range(len(COMMAND.names or ()))
 SOURCES = (SRC0, SRC1, SRC2)
 
 
 class BlockRun:
-    """A block on its operands (`views`), on the PEs' local memories and accumulators, with ops for the core."""
+    """A block on its operands (`views`), on local memories and accumulators, with ops for the core."""
 
     def __init__(
-        self, block: Block, views: list[View], local: list[Store], banks: list[Store], chip: Chip, library: Library
+        self,
+        block: Block,
+        views: list[View],
+        local: list[Store],
+        banks: list[Store],
+        chip: Chip,
+        library: Library,
     ) -> None:
         self.block, self.views, self.local, self.banks = block, views, local, banks
         self.grid, self.library = chip.grid, library
@@ -37,10 +76,17 @@ class BlockRun:
         self.lookups: list[int] = []
         unit = chip.pe.matrix
         fits = {s.dtype.name for s in block.slots if unit.supports(s.dtype.name) and unit.dataflow != "os"}
-        self.chunk = {name: unit.lanes(name) for name in fits}
+        self.chunk: dict[str, int] = {name: unit.lanes(name) for name in fits}
         self.actions: dict[int, Callable[[Command], None]] = {
-            Op.LOAD: self.load, Op.STORE: self.store, Op.STAGE: self.stage, Op.GATHER: self.gather, Op.POOL: self.pool,
-            Op.MATMUL: self.matmul, Op.REDUCE: self.reduce, Op.SIMD: self.simd, Op.FOLD: self.fold,
+            Op.LOAD: self.load,
+            Op.STORE: self.store,
+            Op.STAGE: self.stage,
+            Op.GATHER: self.gather,
+            Op.POOL: self.pool,
+            Op.MATMUL: self.matmul,
+            Op.REDUCE: self.reduce,
+            Op.SIMD: self.simd,
+            Op.FOLD: self.fold,
             Op.SCALAR: self.scalar,
         }
 
@@ -109,8 +155,10 @@ class BlockRun:
             acc[...] = 0
         else:
             acc = self.take(pe, c[DST], m, n)
-        kind = self.block.slots[c[SRC0]].dtype.name
-        tile_matmul(a, b, acc, k if c[FLAGS] & VECTOR else self.chunk.get(kind, k))
+        chunk = int(k)
+        if not c[FLAGS] & VECTOR:
+            chunk = self.chunk.get(self.block.slots[c[SRC0]].dtype.name, chunk)
+        tile_matmul(a, b, acc, chunk)
 
     def reduce(self, c: Command) -> None:
         acc = self.take(c[PE], c[DST], c[ROWS], c[COLS])
@@ -124,7 +172,9 @@ class BlockRun:
             if index == IMMEDIATE:
                 out.append(np.float32(c[IMM]).reshape(1, 1))
             elif index >= 0:
-                out.append(self.take(c[PE], index, c[ROWS] if shape % 2 == 0 else 1, c[COLS] if shape <= 1 else 1))
+                out.append(
+                    self.take(c[PE], index, c[ROWS] if shape % 2 == 0 else 1, c[COLS] if shape <= 1 else 1)
+                )
         return out
 
     def simd(self, c: Command) -> None:
@@ -156,7 +206,10 @@ class BlockRun:
         offsets = self.tile(2, 0, 1, row, rows + 1)[0].astype(np.int64)
         count = self.block.operands[c[OPERAND2]].cols
         if (np.diff(offsets) < 0).any() or offsets[0] < 0 or offsets[-1] > count:
-            raise UserError(f"offsets of bags {row} .. {row + rows} must rise from 0 to at most {count}, got {offsets[:8]}")
+            raise UserError(
+                f"offsets of bags {row} .. {row + rows} must rise from 0 to at most {count}, "
+                f"got {offsets[:8]}"
+            )
         low, high = int(offsets[0]), int(offsets[-1])
         at = self.indices(c[OPERAND2], low, high, self.block.operands[c[OPERAND]].rows)
         values = widen_rows(self.rows(c[OPERAND], at), cols, quantised=bool(c[FLAGS] & QUANTISED))
@@ -198,7 +251,7 @@ class BlockRun:
 
 
 def widen_rows(raw: Array, cols: int, *, quantised: bool) -> Array:
-    """Return table rows as fp32; a quantised row is `cols` uint8 values, then an fp32 scale and an fp32 offset."""
+    """Return table rows as fp32; a quantised row is `cols` uint8 values, an fp32 scale, an fp32 offset."""
     if not quantised:
         return raw[:, :cols].astype(np.float32)
     tail = np.ascontiguousarray(raw[:, cols : cols + 8]).view(np.float32)
@@ -208,7 +261,7 @@ def widen_rows(raw: Array, cols: int, *, quantised: bool) -> Array:
 def pool_bags(values: Array, offsets: Array, mode: str, empty: float = 0.0) -> Array:
     """Return the pooled bags in fp32, rows added in order; an empty bag gives `empty`."""
     out = np.full((len(offsets) - 1, values.shape[1]), empty, np.float32)
-    for bag, (low, high) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for bag, (low, high) in enumerate(pairwise(offsets)):
         if high > low:
             rows = values[low:high]
             out[bag] = rows.max(axis=0) if mode == "max" else np.add.reduce(rows, axis=0)

@@ -17,7 +17,7 @@ POISON = 0xA5
 
 @dataclass(frozen=True)
 class Store:
-    """One memory. `marks` is as long as `raw` and nonzero where bytes have been written; None without CHECK."""
+    """One memory. `marks`, as long as `raw`, is nonzero where bytes were written; None without CHECK."""
 
     raw: Array
     marks: Array | None
@@ -97,5 +97,5 @@ def put_tile(view: Array, row: int, col: int, data: Array) -> None:
     elif row % lead[-1] + rows <= lead[-1]:
         tile_of(view, row, rows, col, cols)[...] = data
     else:
-        index = np.unravel_index(np.arange(row, row + rows), lead)
+        index: tuple[Any, ...] = np.unravel_index(np.arange(row, row + rows), lead)
         view[(*index, slice(col, col + cols))] = data

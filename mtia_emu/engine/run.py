@@ -56,29 +56,46 @@ def costs(program: Program, chip: Chip, lookups: Mapping[int, Array] | None = No
 def report(program: Program, chip: Chip, lookups: Mapping[int, Array] | None = None) -> Report:
     """Return the report of a program on a chip; `lookups` are an execution's, where there was one."""
     each = costs(program, chip, lookups)
-    layers, at, total, parts = [], 0, Traffic(), Joules()
+    layers: list[Layer] = []
+    at, total, parts = 0, Traffic(), Joules()
     static_per_cycle = chip.energy.static_w / chip.clock_hz
     for launch, c in zip(program.launches, each, strict=True):
         seconds = chip.launch.replace_s if layers else chip.launch.first_s
         gap = math.ceil(chip.cycles(seconds))
         start, end = at, at + gap + c.cycles  # a layer's span begins with its launch
         joules = c.joules.total + (gap + c.cycles) * static_per_cycle
-        layers.append(Layer(
-            launch.name, launch.op, program.blocks[launch.block].kernel, start, end, c.macs,
-            c.traffic.dram_read_bytes + c.traffic.dram_write_bytes,
-            c.traffic.sram_read_bytes + c.traffic.sram_write_bytes, joules,
-            "launch" if gap > c.cycles else c.time.bound_by,
-        ))
+        layers.append(
+            Layer(
+                launch.name,
+                launch.op,
+                program.blocks[launch.block].kernel,
+                start,
+                end,
+                c.macs,
+                c.traffic.dram_read_bytes + c.traffic.dram_write_bytes,
+                c.traffic.sram_read_bytes + c.traffic.sram_write_bytes,
+                joules,
+                "launch" if gap > c.cycles else c.time.bound_by,
+            )
+        )
         at, total, parts = end, _sum(total, c.traffic), _sum(parts, c.joules)
     macs = sum(c.macs for c in each)
     peak = chip.peak_macs_per_cycle(dtype(program.dtype))
     return Report(
-        program.model, chip.name, program.dtype, program.dims, chip.clock_hz, at,
-        replace(parts, static=at * static_per_cycle), total, macs, macs / (peak * at) if at else 0.0, tuple(layers),
+        program.model,
+        chip.name,
+        program.dtype,
+        program.dims,
+        chip.clock_hz,
+        at,
+        replace(parts, static=at * static_per_cycle),
+        total,
+        macs,
+        macs / (peak * at) if at else 0.0,
+        tuple(layers),
         program.notes,
     )
 
 
 def _sum(a: Any, b: Any) -> Any:
     return type(a)(*(getattr(a, f.name) + getattr(b, f.name) for f in fields(a)))
-

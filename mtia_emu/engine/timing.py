@@ -1,8 +1,9 @@
 """When: each command's start and end, by a max-plus recurrence over the commands in the order of issue.
 
-A command starts when its core has issued it, its unit is free, the slots that it reads are written, the slot that it
-writes is no longer read, and the shared resources that it needs (network links, SRAM, DRAM) have served all earlier
-commands. Arbitration in program order is an approximation; `timeline` is the only door to it.
+A command starts when its core has issued it, its unit is free, the slots that it reads are written, the slot
+that it writes is no longer read, and the shared resources that it needs (network links, SRAM, DRAM) have
+served all earlier commands. Arbitration in program order is an approximation; `timeline` is the only door to
+it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ BOUNDS = ("array", "simd", "dma", "core", "issue", "local", "noc", "sram", "dram
 class Timeline:
     """When each command of a block runs, in cycles from the block's start, and how busy each resource was.
 
-    `busy` gives, for each of BOUNDS that a block can have, the cycles of the busiest instance of that resource.
+    `busy` gives, for each of BOUNDS that a block can have, the cycles of the busiest instance of that
+    resource.
     """
 
     start: Array
@@ -50,7 +52,7 @@ class Timeline:
 
 
 class _Commands(NamedTuple):
-    """The fields of each command that the recurrence reads; `touched` is the slots read (three) and written (one)."""
+    """Fields of each command; `touched` is the slots that it reads (three) and writes (one)."""
 
     op: Array
     cast: Array
@@ -118,24 +120,35 @@ def check_fits(block: Block, chip: Chip) -> None:
     ]
     for what, need, have in needs:
         if need > have:
-            raise UserError(f"{block.kernel}: needs {need} bytes of {what}, {chip.name} has {have} "
-                            f"(short by {need - have}); compile for this chip")
+            raise UserError(
+                f"{block.kernel}: needs {need} bytes of {what}, {chip.name} has {have} "
+                f"(short by {need - have}); compile for this chip"
+            )
     if len(block.commands) and int(block.commands["pe"].max()) >= chip.pes:
-        raise UserError(f"{block.kernel}: uses PE {int(block.commands['pe'].max())}, {chip.name} has {chip.pes}; "
-                        "compile for this chip")
+        raise UserError(
+            f"{block.kernel}: uses PE {int(block.commands['pe'].max())}, {chip.name} has {chip.pes}; "
+            "compile for this chip"
+        )
 
 
 def _commands(c: Array) -> _Commands:
     touched = np.stack([np.maximum(c[n], -1) for n in ("src0", "src1", "src2", "dst")], axis=1)
-    return _Commands(*(np.ascontiguousarray(c[n]) for n in ("op", "cast", "pe", "src_pe")), touched,
-                     np.ascontiguousarray(c["stage"]))
+    op, cast, pe, src_pe, stage = (
+        np.ascontiguousarray(c[n]) for n in ("op", "cast", "pe", "src_pe", "stage")
+    )
+    return _Commands(op, cast, pe, src_pe, touched, stage)
 
 
 def _state(block: Block, chip: Chip) -> _State:
     slots = (chip.pes, len(block.slots) + 1)
     return _State(
-        np.zeros(LINKS + 2 * chip.grid.rows + chip.grid.cols), np.zeros(slots), np.zeros(slots),
-        np.zeros(block.stages + 1), np.zeros(block.stages + 1), np.zeros((chip.pes, len(UNITS))), np.zeros(chip.pes),
+        np.zeros(LINKS + 2 * chip.grid.rows + chip.grid.cols),
+        np.zeros(slots),
+        np.zeros(slots),
+        np.zeros(block.stages + 1),
+        np.zeros(block.stages + 1),
+        np.zeros((chip.pes, len(UNITS))),
+        np.zeros(chip.pes),
         np.zeros(chip.pes),
     )
 
@@ -143,7 +156,14 @@ def _state(block: Block, chip: Chip) -> _State:
 def _unit_of(c: Array) -> Array:
     table = np.zeros(len(Op), np.int64)
     table[[Op.STORE, Op.MATMUL, Op.REDUCE, Op.SIMD, Op.FOLD, Op.SCALAR, Op.STAGE]] = [
-        STORE_QUEUE, MATRIX, MATRIX, SIMD, SIMD, CORE, CHIP_DMA]
+        STORE_QUEUE,
+        MATRIX,
+        MATRIX,
+        SIMD,
+        SIMD,
+        CORE,
+        CHIP_DMA,
+    ]
     unit = table[c["op"]]
     return np.where((c["op"] == Op.MATMUL) & (c["flags"] & VECTOR > 0), SIMD, unit)
 
@@ -152,10 +172,14 @@ def _costs(block: Block, chip: Chip, ev: Events) -> _Costs:
     c, unit, n = block.commands, _unit_of(block.commands), len(block.commands)
     local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
     costs = _Costs(
-        unit, np.zeros(n), np.zeros(n),
-        dram=(ev.dram_read_bytes + ev.dram_write_bytes) / (chip.dram_bytes_per_cycle * chip.dram.efficiency(ev.run_bytes)),
+        unit,
+        np.zeros(n),
+        np.zeros(n),
+        dram=(ev.dram_read_bytes + ev.dram_write_bytes)
+        / (chip.dram_bytes_per_cycle * chip.dram.efficiency(ev.run_bytes)),
         sram=(ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle,
-        link=np.zeros(n), link_index=np.full(n, -1),
+        link=np.zeros(n),
+        link_index=np.full(n, -1),
         local=local / receivers(c["cast"], chip),  # of each receiver
         issue=ev.commands * chip.pe.core.issue_cycles * (unit != CHIP_DMA),
     )
@@ -171,7 +195,9 @@ def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None
     op, pe, cast = c["op"][at], c["pe"][at].astype(int), c["cast"][at]
     payload = ev.noc_bytes[at]
     port = np.where(op == Op.STAGE, 0.0, chip.pe.dma.cycles(payload, ev.runs[at]))
-    reads = np.where(ev.dram_read_bytes[at] > 0, chip.cycles(chip.dram.latency_s), chip.cycles(chip.sram.latency_s))
+    reads = np.where(
+        ev.dram_read_bytes[at] > 0, chip.cycles(chip.dram.latency_s), chip.cycles(chip.sram.latency_s)
+    )
     reach = reads * (op != Op.STORE) + hops(pe, cast, chip) * chip.noc.hop_cycles + chip.pe.dma.startup_cycles
     rows = ev.rows[at] * reach / chip.pe.dma.outstanding_rows  # indexed rows: so many requests in flight
     pooled = ev.simd_passes[at] * 4 / chip.pe.simd.bytes_per_cycle
@@ -202,7 +228,7 @@ def _time_matmul(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
 
 
 def _time_simd(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
-    """Time SIMD and FOLD: the widest operand or result passes the lanes, once for each pass of the function."""
+    """Time SIMD and FOLD: the widest operand or result passes the lanes, once for each pass."""
     c = block.commands
     at = np.flatnonzero(np.isin(c["op"], (Op.SIMD, Op.FOLD)))
     if not len(at):
@@ -230,7 +256,7 @@ def _time_rest(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
 
 
 def _busy(block: Block, chip: Chip, costs: _Costs) -> dict[str, float]:
-    """Return the busy cycles of the busiest instance of each resource; a multicast is work for every receiver."""
+    """Return the cycles of each resource's busiest instance; a multicast is work for every receiver."""
     c, unit = block.commands, costs.unit
     in_pe = unit != CHIP_DMA
 
@@ -268,9 +294,12 @@ def _by_pe(pe: Array, cast: Array, cycles: Array, chip: Chip) -> Array:
 def _recurrence(
     c: _Commands, cost: _Costs, state: _State, grid: _Grid, accumulator: Array, start: Array, end: Array
 ) -> None:
-    """Fill `start` and `end`, in cycles, command by command; the numbers stand for `Op`, `Cast` and the units."""
+    """Fill `start` and `end`, in cycles, command by command; numbers stand for `Op`, `Cast` and units."""
     load, matmul, reduce = 0, 5, 6
-    first_with_depth, chip_dma = 2, 5  # units that take the next command while the last one's result is on its way
+    first_with_depth, chip_dma = (
+        2,
+        5,
+    )  # units that take the next command while the last one's result is on its way
     for i in range(len(c.op)):
         p, op, u, stage = c.pe[i], c.op[i], cost.unit[i], c.stage[i]
         dst = c.touched[i, 3]
@@ -303,7 +332,8 @@ def _recurrence(
             if op == reduce:
                 t = max(t, max(state.written[c.src_pe[i], dst], state.written[p, dst]))
 
-        # each shared resource serves commands in turn, by itself: a transfer flows through all of them at once
+        # each shared resource serves commands in turn, by itself: a transfer flows through all of them at
+        # once
         done = t + cost.busy[i]
         if cost.dram[i] > 0:
             state.shared[0] = max(state.shared[0], t) + cost.dram[i]
@@ -330,7 +360,9 @@ def _recurrence(
             state.units[q, u] = t + cost.busy[i] if u >= first_with_depth else done
             if dst >= 0:
                 state.written[q, dst] = end[i]
-        drained = t + (done - t) * grid.bank_share  # banks drain one after another: the next tile follows the first
+        drained = (
+            t + (done - t) * grid.bank_share
+        )  # banks drain one after another: the next tile follows the first
         for j in range(3):
             s = c.touched[i, j]
             if s >= 0:

@@ -1,4 +1,4 @@
-"""The memories and the way to them: PE local memory, shared SRAM, DRAM, DMA engines and the network on chip."""
+"""The memories and the way to them: local memory, shared SRAM, DRAM, DMA engines and the network on chip."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class Local(BaseModel):
     model_config = STRICT
 
     bytes: int = Field(gt=0, le=1 << 40, description="capacity", json_schema_extra=unit("B"))
-    bytes_per_cycle: float = Field(gt=0, description="read plus write bandwidth", json_schema_extra=unit("B/cycle"))
+    bytes_per_cycle: float = Field(
+        gt=0, description="read plus write bandwidth", json_schema_extra=unit("B/cycle")
+    )
 
 
 class Dma(BaseModel):
@@ -30,13 +32,22 @@ class Dma(BaseModel):
 
     model_config = STRICT
 
-    bytes_per_cycle: float = Field(gt=0, description="width of the port to the network, each way",
-                                   json_schema_extra=unit("B/cycle"))
-    startup_cycles: int = Field(ge=0, description="cycles to set a transfer up", json_schema_extra=unit("cycles"))
-    outstanding_rows: int = Field(gt=0, description="row requests of an indexed transfer that may be in flight",
-                                  json_schema_extra=unit("requests"))
-    runs_per_cycle: float = Field(gt=0, description="contiguous runs that can be addressed each cycle",
-                                  json_schema_extra=unit("runs/cycle"))
+    bytes_per_cycle: float = Field(
+        gt=0, description="width of the port to the network, each way", json_schema_extra=unit("B/cycle")
+    )
+    startup_cycles: int = Field(
+        ge=0, description="cycles to set a transfer up", json_schema_extra=unit("cycles")
+    )
+    outstanding_rows: int = Field(
+        gt=0,
+        description="row requests of an indexed transfer that may be in flight",
+        json_schema_extra=unit("requests"),
+    )
+    runs_per_cycle: float = Field(
+        gt=0,
+        description="contiguous runs that can be addressed each cycle",
+        json_schema_extra=unit("runs/cycle"),
+    )
 
     def cycles(self, bytes_: Array, runs: Array) -> Array:
         """Return the cycles that the port is taken: by bytes, or by addresses where runs are short."""
@@ -48,19 +59,26 @@ class Layout(BaseModel):
 
     model_config = STRICT
 
-    bytes_per_cycle: float = Field(gt=0, description="bytes transposed each cycle", json_schema_extra=unit("B/cycle"))
+    bytes_per_cycle: float = Field(
+        gt=0, description="bytes transposed each cycle", json_schema_extra=unit("B/cycle")
+    )
 
 
 class Reduce(BaseModel):
-    """The reduction engine of one processing element: accumulator banks and the one-way network between them."""
+    """The reduction engine of one processing element: accumulators and the one-way network between PEs."""
 
     model_config = STRICT
 
     banks: int = Field(gt=0, le=64, description="accumulator banks", json_schema_extra=unit("banks"))
     bank_rows: int = Field(gt=0, le=4096, description="rows of one bank", json_schema_extra=unit("rows"))
-    bank_cols: int = Field(gt=0, le=4096, description="columns of one bank", json_schema_extra=unit("columns"))
-    bytes_per_cycle: float = Field(gt=0, description="bandwidth to the next PE of the row (W to E) or column (N to S)",
-                                   json_schema_extra=unit("B/cycle"))
+    bank_cols: int = Field(
+        gt=0, le=4096, description="columns of one bank", json_schema_extra=unit("columns")
+    )
+    bytes_per_cycle: float = Field(
+        gt=0,
+        description="bandwidth to the next PE of the row (W to E) or column (N to S)",
+        json_schema_extra=unit("B/cycle"),
+    )
 
     @property
     def bytes(self) -> int:
@@ -73,11 +91,15 @@ class Core(BaseModel):
 
     model_config = STRICT
 
-    issue_cycles: float = Field(ge=0, description="cycles to issue one command", json_schema_extra=unit("cycles"))
-    rows_per_accumulate: int = Field(gt=0, description="embedding rows that one accumulate command takes",
-                                     json_schema_extra=unit("rows"))
-    scalar_cycles_per_element: float = Field(gt=0, description="cycles an element of an op that runs on the core",
-                                             json_schema_extra=unit("cycles"))
+    issue_cycles: float = Field(
+        ge=0, description="cycles to issue one command", json_schema_extra=unit("cycles")
+    )
+    rows_per_accumulate: int = Field(
+        gt=0, description="embedding rows that one accumulate command takes", json_schema_extra=unit("rows")
+    )
+    scalar_cycles_per_element: float = Field(
+        gt=0, description="cycles an element of an op that runs on the core", json_schema_extra=unit("cycles")
+    )
 
 
 class Noc(BaseModel):
@@ -85,9 +107,15 @@ class Noc(BaseModel):
 
     model_config = STRICT
 
-    row_bytes_per_cycle: float = Field(gt=0, description="bandwidth of one row's link", json_schema_extra=unit("B/cycle"))
-    col_bytes_per_cycle: float = Field(gt=0, description="bandwidth of one column's link", json_schema_extra=unit("B/cycle"))
-    hop_cycles: float = Field(ge=0, description="latency from one PE to the next", json_schema_extra=unit("cycles"))
+    row_bytes_per_cycle: float = Field(
+        gt=0, description="bandwidth of one row's link", json_schema_extra=unit("B/cycle")
+    )
+    col_bytes_per_cycle: float = Field(
+        gt=0, description="bandwidth of one column's link", json_schema_extra=unit("B/cycle")
+    )
+    hop_cycles: float = Field(
+        ge=0, description="latency from one PE to the next", json_schema_extra=unit("cycles")
+    )
 
 
 class Sram(BaseModel):
@@ -106,13 +134,23 @@ class Dram(BaseModel):
     model_config = STRICT
 
     bytes: int = Field(gt=0, le=1 << 50, description="capacity", json_schema_extra=unit("B"))
-    channels: int = Field(gt=0, le=4096, description="channels, interleaved", json_schema_extra=unit("channels"))
-    channel_bytes_per_s: float = Field(gt=0, description="peak bandwidth of one channel", json_schema_extra=unit("B/s"))
+    channels: int = Field(
+        gt=0, le=4096, description="channels, interleaved", json_schema_extra=unit("channels")
+    )
+    channel_bytes_per_s: float = Field(
+        gt=0, description="peak bandwidth of one channel", json_schema_extra=unit("B/s")
+    )
     burst_bytes: int = Field(gt=0, le=4096, description="smallest access", json_schema_extra=unit("B"))
     latency_s: float = Field(ge=0, le=1, description="latency of a read", json_schema_extra=unit("s"))
-    stream_efficiency: float = Field(gt=0, le=1, description="share of peak for long runs", json_schema_extra=unit("1"))
-    run_64_efficiency: float = Field(gt=0, le=1, description="share of peak for random 64 B runs", json_schema_extra=unit("1"))
-    run_256_efficiency: float = Field(gt=0, le=1, description="share of peak for random 256 B runs", json_schema_extra=unit("1"))
+    stream_efficiency: float = Field(
+        gt=0, le=1, description="share of peak for long runs", json_schema_extra=unit("1")
+    )
+    run_64_efficiency: float = Field(
+        gt=0, le=1, description="share of peak for random 64 B runs", json_schema_extra=unit("1")
+    )
+    run_256_efficiency: float = Field(
+        gt=0, le=1, description="share of peak for random 256 B runs", json_schema_extra=unit("1")
+    )
 
     @property
     def bytes_per_s(self) -> float:
@@ -124,7 +162,7 @@ class Dram(BaseModel):
         return np.ceil(run_bytes / self.burst_bytes) * self.burst_bytes * runs
 
     def efficiency(self, run_bytes: Array) -> Array:
-        """Return the share of peak for runs of that length: linear in the logarithm between the three given points."""
+        """Return the share of peak for runs of that length, linear in its logarithm between three points."""
         points = np.log2([64.0, 256.0, 2048.0])
         shares = [self.run_64_efficiency, self.run_256_efficiency, self.stream_efficiency]
         return np.interp(np.log2(np.maximum(run_bytes, 1)), points, shares)
@@ -135,5 +173,9 @@ class Launch(BaseModel):
 
     model_config = STRICT
 
-    first_s: float = Field(ge=0, le=1, description="time to launch the first job of a program", json_schema_extra=unit("s"))
-    replace_s: float = Field(ge=0, le=1, description="time to replace one job by the next", json_schema_extra=unit("s"))
+    first_s: float = Field(
+        ge=0, le=1, description="time to launch the first job of a program", json_schema_extra=unit("s")
+    )
+    replace_s: float = Field(
+        ge=0, le=1, description="time to replace one job by the next", json_schema_extra=unit("s")
+    )

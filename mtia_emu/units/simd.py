@@ -1,7 +1,7 @@
 """The SIMD engine: elementwise functions and row reductions over tiles in local memory.
 
-`FUNCTIONS` is the whole language of elementwise work: the graph's elementwise ops, the fused chains and the engine's
-commands all use these names, so that a value is computed by one rule wherever it is computed.
+`FUNCTIONS` is the whole language of elementwise work: the graph's elementwise ops, the fused chains and the
+engine's commands all use these names, so that a value is computed by one rule wherever it is computed.
 """
 
 from __future__ import annotations
@@ -145,15 +145,17 @@ def compute(name: str, operands: list[Array], out: np.dtype[Any]) -> Array:
 def fold(name: str, x: Array, out: np.dtype[Any]) -> Array:
     """Return REDUCTIONS[name] of x along its last axis, kept with length 1, in `out`.
 
-    Narrow floats are summed in fp32, fp64 and integers in their own type. NumPy sums in an order that depends on
-    strides: rows are packed first, so that equal rows have equal sums.
+    Narrow floats are summed in fp32, fp64 and integers in their own type. NumPy sums in an order that depends
+    on strides: rows are packed first, so that equal rows have equal sums.
     """
     with np.errstate(all="ignore"):
-        return np.asarray(REDUCTIONS[name](np.ascontiguousarray(_widen(x)), axis=-1, keepdims=True)).astype(out)
+        return np.asarray(REDUCTIONS[name](np.ascontiguousarray(_widen(x)), axis=-1, keepdims=True)).astype(
+            out
+        )
 
 
 def _widen(x: Array) -> Array:
-    """Return x as the lanes hold it: NumPy does not negate or subtract truth values, and has no narrow floats."""
+    """Return x as the lanes hold it; NumPy does not negate truth values and has no narrow floats."""
     if x.dtype == np.bool_:
         return x.astype(np.int8)
     return x if x.dtype.kind in "iu" or x.dtype == np.float64 else x.astype(np.float32)

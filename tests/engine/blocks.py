@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from harness import chips, packed
 from hypothesis import strategies as st
-
-from mtia_emu.chip import Chip
-from mtia_emu.isa import Block, Op, Operand
 from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem, plan_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.tape import parse
+
+from mtia_emu.chip import Chip
+from mtia_emu.isa import Block, Op, Operand
 from mtia_emu.types import FP16, FP32, INT8, INT32, INT64
 
 Array = np.ndarray[Any, Any]
@@ -32,7 +32,9 @@ def matmuls(draw: st.DrawFn) -> tuple[Chip, Block]:
     kind = draw(st.sampled_from([FP16, INT8, FP32]))
     batch, m, k, n = draw(st.integers(1, 2)), draw(SIZE), draw(SIZE), draw(SIZE)
     a_space, b_space = draw(SPACE), draw(SPACE)
-    p = Problem(batch, m, k, n, kind, kind, FP32 if kind.is_float else INT32, a_space, b_space, b_batched=False)
+    p = Problem(
+        batch, m, k, n, kind, kind, FP32 if kind.is_float else INT32, a_space, b_space, b_batched=False
+    )
     over = draw(st.sampled_from([(r, c) for r in "bmnk" for c in "bmnk" if (r, c) != ("k", "k")]))
     plan = plan_matmul(p, chip)
     if draw(st.booleans()):
@@ -41,7 +43,9 @@ def matmuls(draw: st.DrawFn) -> tuple[Chip, Block]:
         if (a_space if staged.mapping.outer == "m" else b_space) == "dram" and staged.local[staged.inner] > 1:
             plan = staged
     b = Operand(kind, (k, n), (1, k) if draw(st.booleans()) else (n, 1), b_space)
-    return chip, emit_matmul(plan, packed(kind, (batch, m, k), a_space), b, packed(p.out, (batch, m, n), "sram", written=True))
+    return chip, emit_matmul(
+        plan, packed(kind, (batch, m, k), a_space), b, packed(p.out, (batch, m, n), "sram", written=True)
+    )
 
 
 @st.composite
@@ -68,8 +72,13 @@ def indexed(draw: st.DrawFn) -> tuple[Chip, Block]:
         return chip, emit_gather(chip, packed(FP16, (1, rows, dim)), packed(INT64, (1, count)), out)
     weights = packed(FP32, (1, 3 * count)) if draw(st.booleans()) else None
     return chip, emit_embedding_bag(
-        chip, packed(FP16, (rows, dim)), packed(INT64, (1, 3 * count)), packed(INT64, (1, count + 1)),
-        packed(FP32, (count, dim), "sram", written=True), "sum", weights,
+        chip,
+        packed(FP16, (rows, dim)),
+        packed(INT64, (1, 3 * count)),
+        packed(INT64, (1, count + 1)),
+        packed(FP32, (count, dim), "sram", written=True),
+        "sum",
+        weights,
     )
 
 
@@ -91,6 +100,3 @@ def _touched(block: Block, ops: tuple[Op, ...]) -> dict[int, Array]:
     for c in block.commands[np.isin(block.commands["op"], ops)]:
         times[int(c["operand"])][c["row"] : c["row"] + c["rows"], c["col"] : c["col"] + c["cols"]] += 1
     return times
-
-
-

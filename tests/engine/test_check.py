@@ -1,4 +1,4 @@
-"""CHECK mode: what no command has written may not be read, and the message names the command and the layer."""
+"""CHECK mode: what no command has written may not be read; the message names command and layer."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from harness import checking, packed, program_of
+from mtia_emu.kernels.rowwise import emit_rowwise
+from mtia_emu.kernels.tape import parse
 
 from mtia_emu.chip import load_chip
 from mtia_emu.engine.function import Machine, execute
 from mtia_emu.errors import UserError
 from mtia_emu.isa import Block, Op, Program
-from mtia_emu.kernels.rowwise import emit_rowwise
-from mtia_emu.kernels.tape import parse
 from mtia_emu.types import FP32
 
 CHIP = load_chip("tiny")
-RELU = emit_rowwise(CHIP, "map", parse("1 -> t0 | t0 = relu(x0)"), [packed(FP32, (4, 8))], [packed(FP32, (4, 8), written=True)])
+RELU = emit_rowwise(
+    CHIP,
+    "map",
+    parse("1 -> t0 | t0 = relu(x0)"),
+    [packed(FP32, (4, 8))],
+    [packed(FP32, (4, 8), written=True)],
+)
 INPUTS = {"in0": np.ones(32, np.float32), "in1": np.zeros(32, np.float32)}
 
 
@@ -49,7 +55,7 @@ def test_what_an_earlier_launch_left_in_local_memory_does_not_count() -> None:
     whole, broken = program_of(RELU, CHIP), without(RELU, Op.LOAD)
     launches = (whole.launches[0], replace(whole.launches[0], block=1, name="second"))
     program = replace(whole, blocks=(*whole.blocks, *broken.blocks), launches=launches)
-    with checking(), pytest.raises(RuntimeError, match="second .map.: command 0"):
+    with checking(), pytest.raises(RuntimeError, match=r"second .map.: command 0"):
         execute(program, CHIP, INPUTS)
 
 
@@ -69,7 +75,7 @@ def test_memory_starts_poisoned() -> None:
 
 def test_a_program_larger_than_the_limit_is_not_executed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MTIA_EMU_MEMORY_BYTES", "1000")
-    with pytest.raises(UserError, match="needs .* bytes of memory, at most 1000 are allowed"):
+    with pytest.raises(UserError, match=r"needs .* bytes of memory, at most 1000 are allowed"):
         execute(program_of(RELU, CHIP), CHIP, INPUTS)
 
 

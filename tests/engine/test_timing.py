@@ -1,7 +1,7 @@
 """Time at the edge: blocks of a few commands on the chip `tiny`, each start and end worked out by hand.
 
-tiny: 1 GHz; SRAM answers after 10 cycles and moves 64 B a cycle, DRAM after 50 and 16 B; a link moves 32 B, the DMA
-port 16 B a cycle after 4 cycles; a hop takes 1 cycle, an issue 2; local memory moves 64 B a cycle.
+tiny: 1 GHz; SRAM answers after 10 cycles and moves 64 B a cycle, DRAM after 50 and 16 B; a link moves 32 B,
+the DMA port 16 B a cycle after 4 cycles; a hop takes 1 cycle, an issue 2; local memory moves 64 B a cycle.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def block(*commands: dict[str, Any]) -> Block:
         for name, value in fields.items():
             record[name] = value
     spaces = ("sram", "sram", "sram", "dram", "scratch")
-    operands = tuple(Operand(FP16, (8, 8), (8, 1), s, s in ("scratch",) or i == OUT) for i, s in enumerate(spaces))
+    operands = tuple(
+        Operand(FP16, (8, 8), (8, 1), s, s in ("scratch",) or i == OUT) for i, s in enumerate(spaces)
+    )
     turned = Operand(FP16, (8, 8), (1, 8), "sram", False, True)
     return Block("test", (operands[0], turned, *operands[2:]), SLOTS, records, 128, 1)
 
@@ -78,7 +80,10 @@ def test_products_of_one_tile_follow_at_the_rate_of_the_array() -> None:
 
 def test_commands_of_one_core_are_issued_one_after_another() -> None:
     other = {**LOAD_A, "pe": 2}
-    assert [start for start, _ in times(LOAD_A, other)] == [2, 2]  # PE 2 stands in another row: its own core and link
+    assert [start for start, _ in times(LOAD_A, other)] == [
+        2,
+        2,
+    ]  # PE 2 stands in another row: its own core and link
 
 
 def test_a_row_shares_its_link() -> None:

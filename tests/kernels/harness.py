@@ -1,4 +1,4 @@
-"""Blocks on their own: random small chips, operands with memory of their own, and runs that check themselves."""
+"""Blocks on their own: random small chips, operands with memory of their own, runs that check themselves."""
 
 from __future__ import annotations
 
@@ -26,13 +26,22 @@ def chips() -> st.SearchStrategy[Chip]:
     """Return small chips of every dataflow, on which limits are near."""
     side = st.integers(1, 3)
     lanes = st.sampled_from([1, 2, 4, 8])
-    return st.fixed_dictionaries({
-        "grid.rows": side, "grid.cols": side, "pe.matrix.rows": lanes, "pe.matrix.cols": lanes,
-        "pe.matrix.arrays": st.integers(1, 2), "pe.matrix.dataflow": st.sampled_from(["ws", "os", "is"]),
-        "pe.matrix.stationary_buffers": st.sampled_from([1, 2]), "pe.matrix.skewed": st.booleans(),
-        "pe.reduce.banks": st.integers(1, 4), "pe.reduce.bank_rows": st.sampled_from([4, 8]),
-        "pe.reduce.bank_cols": st.sampled_from([4, 8]), "pe.local.bytes": st.sampled_from([6144, 16384, 65536]),
-    }).map(lambda settings: load_chip("tiny", settings))
+    return st.fixed_dictionaries(
+        {
+            "grid.rows": side,
+            "grid.cols": side,
+            "pe.matrix.rows": lanes,
+            "pe.matrix.cols": lanes,
+            "pe.matrix.arrays": st.integers(1, 2),
+            "pe.matrix.dataflow": st.sampled_from(["ws", "os", "is"]),
+            "pe.matrix.stationary_buffers": st.sampled_from([1, 2]),
+            "pe.matrix.skewed": st.booleans(),
+            "pe.reduce.banks": st.integers(1, 4),
+            "pe.reduce.bank_rows": st.sampled_from([4, 8]),
+            "pe.reduce.bank_cols": st.sampled_from([4, 8]),
+            "pe.local.bytes": st.sampled_from([6144, 16384, 65536]),
+        }
+    ).map(lambda settings: load_chip("tiny", settings))
 
 
 def packed(kind: DType, shape: Sequence[int], space: str = "dram", *, written: bool = False) -> Operand:
@@ -76,7 +85,9 @@ def strided(flat: Array, operand: Operand) -> Array:
 
 
 def program_of(block: Block, chip: Chip) -> Program:
-    """Return a program of one launch, each operand in memory of its own: `in<i>` and `out<i>` are flat tensors."""
+    """Return a program of one launch, each operand in memory of its own: `in<i>` and `out<i>` are flat
+    tensors.
+    """
     top = {"dram": 0, "sram": 0}
     places, inputs, outputs = [], [], []
     for i, x in enumerate(block.operands):
@@ -91,14 +102,32 @@ def program_of(block: Block, chip: Chip) -> Program:
         if x.written:
             outputs.append(Binding(f"out{i}", flat, flat, x.space, at))
     launch = Launch(0, tuple(places), "layer", block.kernel)
-    return Program("test", "", "fp32", {}, chip.model_dump(), (block,), (launch,), tuple(inputs), tuple(outputs), (), {},
-                   top["dram"], top["sram"])
+    return Program(
+        "test",
+        "",
+        "fp32",
+        {},
+        chip.model_dump(),
+        (block,),
+        (launch,),
+        tuple(inputs),
+        tuple(outputs),
+        (),
+        {},
+        top["dram"],
+        top["sram"],
+    )
 
 
 def run(
-    block: Block, chip: Chip, inputs: Sequence[Array], library: Any = None, views: Sequence[Operand] | None = None
+    block: Block,
+    chip: Chip,
+    inputs: Sequence[Array],
+    library: Any = None,
+    views: Sequence[Operand] | None = None,
 ) -> Run:
-    """Verify and execute a block on its inputs under CHECK; memory between an output's elements must keep its value.
+    """Verify and execute a block on its inputs under CHECK; memory between an output's elements must keep its
+    value.
 
     `views` are the operands as the kernel was given them, where the block sees them in another shape.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,11 @@ import pytest
 from harness import Array, chips, packed, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mtia_emu.kernels.builder import NoRoom
+from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
 
 from mtia_emu.chip import Chip, load_chip
 from mtia_emu.errors import UserError
-from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
 from mtia_emu.types import FP16, FP32, INT8, INT32, INT64, UINT8, DType
 
 KINDS = st.sampled_from([FP16, FP32, INT8])
@@ -21,7 +22,16 @@ INDEX = st.sampled_from([INT32, INT64])
 
 
 @settings(deadline=None, max_examples=120)
-@given(chips(), st.integers(1, 3), st.integers(1, 9), st.integers(1, 70), st.integers(1, 50), KINDS, INDEX, st.integers(0, 9))
+@given(
+    chips(),
+    st.integers(1, 3),
+    st.integers(1, 9),
+    st.integers(1, 70),
+    st.integers(1, 50),
+    KINDS,
+    INDEX,
+    st.integers(0, 9),
+)
 def test_gather(
     chip: Chip, outer: int, axis: int, inner: int, count: int, kind: DType, index: DType, seed: int
 ) -> None:
@@ -36,7 +46,9 @@ def test_gather(
 
 def test_an_index_outside_the_axis_is_refused_by_position() -> None:
     chip = load_chip("tiny")
-    block = emit_gather(chip, packed(FP32, (1, 4, 2)), packed(INT64, (1, 3)), packed(FP32, (3, 2), written=True))
+    block = emit_gather(
+        chip, packed(FP32, (1, 4, 2)), packed(INT64, (1, 3)), packed(FP32, (3, 2), written=True)
+    )
     with pytest.raises(UserError, match=r"layer \(gather\): index 4 at position 1 is outside 0 .. 3"):
         run(block, chip, [np.zeros((1, 4, 2), np.float32), np.array([[0, 4, 1]])])
 
@@ -61,22 +73,33 @@ def pooled(table: Array, b: dict[str, Any], mode: str) -> Array:
     """Return the bags, added in fp32, one row after another."""
     offsets = b["offsets"][0]
     out = np.zeros((len(offsets) - 1, table.shape[1]), np.float32)
-    for i, (low, high) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for i, (low, high) in enumerate(pairwise(offsets)):
         rows = table[b["indices"][0, low:high]].astype(np.float32)
         if b["weights"] is not None:
             rows = rows * b["weights"][0, low:high, None]
         if high > low:
-            out[i] = rows.max(axis=0) if mode == "max" else rows.sum(axis=0) / (high - low if mode == "mean" else 1)
+            out[i] = (
+                rows.max(axis=0)
+                if mode == "max"
+                else rows.sum(axis=0) / (high - low if mode == "mean" else 1)
+            )
     return out
 
 
-def bag_run(chip: Chip, b: dict[str, Any], mode: str, table: Array, out: DType, dim: int, *, quantised: bool = False) -> Any:
+def bag_run(
+    chip: Chip, b: dict[str, Any], mode: str, table: Array, out: DType, dim: int, *, quantised: bool = False
+) -> Any:
     kinds = {np.dtype(np.float16): FP16, np.dtype(np.float32): FP32, np.dtype(np.uint8): UINT8}
     weights = b["weights"]
     block = emit_embedding_bag(
-        chip, packed(kinds[table.dtype], table.shape), packed(INT64, b["indices"].shape), packed(INT32, b["offsets"].shape),
-        packed(out, (b["offsets"].size - 1, dim), "sram", written=True), mode,
-        None if weights is None else packed(FP32, weights.shape), quantised=quantised,
+        chip,
+        packed(kinds[table.dtype], table.shape),
+        packed(INT64, b["indices"].shape),
+        packed(INT32, b["offsets"].shape),
+        packed(out, (b["offsets"].size - 1, dim), "sram", written=True),
+        mode,
+        None if weights is None else packed(FP32, weights.shape),
+        quantised=quantised,
     )
     given = [table, b["indices"], b["offsets"], *([] if weights is None else [weights])]
     return run(block, chip, given)
@@ -87,7 +110,9 @@ def bag_run(chip: Chip, b: dict[str, Any], mode: str, table: Array, out: DType, 
 def test_embedding_bag(chip: Chip, b: dict[str, Any], mode: str, out: DType) -> None:
     done = bag_run(chip, b, mode, b["table"], out, b["table"].shape[1])
     want = pooled(b["table"], b, mode)
-    np.testing.assert_allclose(done.outputs[0].astype(np.float32), want, rtol=2e-3 if out is FP16 else 1e-5, atol=1e-3)
+    np.testing.assert_allclose(
+        done.outputs[0].astype(np.float32), want, rtol=2e-3 if out is FP16 else 1e-5, atol=1e-3
+    )
     assert done.execution.lookups[0].sum() == b["offsets"][0, -1]
 
 

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 from harness import packed, program_of
-
-from mtia_emu.chip import load_chip
-from mtia_emu.isa import Block, Operand, dump
 from mtia_emu.kernels import KERNELS
 from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul
@@ -18,12 +15,18 @@ from mtia_emu.kernels.matmul_plan import Mapping, Problem, plan_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
 from mtia_emu.kernels.tape import parse
+
+from mtia_emu.chip import load_chip
+from mtia_emu.isa import Block, Operand, dump
 from mtia_emu.types import FP16, FP32, INT32
 
 CHIP = load_chip("tiny")
 FOLDER = Path(__file__).parent / "golden"
 SOFTMAX = "1 -> t4 | t0 = fold_max(x0); t1 = sub(x0, t0); t2 = exp(t1); t3 = fold_sum(t2); t4 = div(t2, t3)"
-ROTARY = "6 -> t2, t5 | t0 = mul(x0, x2); t1 = mul(x1, x4); t2 = sub(t0, t1); t3 = mul(x1, x3); t4 = mul(x0, x5); t5 = add(t3, t4)"
+ROTARY = (
+    "6 -> t2, t5 | t0 = mul(x0, x2); t1 = mul(x1, x4); t2 = sub(t0, t1); "
+    "t3 = mul(x1, x3); t4 = mul(x0, x5); t5 = add(t3, t4)"
+)
 
 
 def matmul() -> Block:
@@ -32,23 +35,39 @@ def matmul() -> Block:
     plan = plan_matmul(problem, CHIP, Mapping("m", "k", 8, 8, 8, "m", stage=True))
     tape = parse("2 -> t1 | t0 = add(x0, x1); t1 = relu(t0)")
     weights = Operand(FP16, (32, 24), (1, 32), "dram")
-    return emit_matmul(plan, packed(FP16, (20, 32)), weights, packed(FP16, (20, 24), "sram", written=True), tape,
-                       [packed(FP32, (1, 24))])
+    return emit_matmul(
+        plan,
+        packed(FP16, (20, 32)),
+        weights,
+        packed(FP16, (20, 24), "sram", written=True),
+        tape,
+        [packed(FP32, (1, 24))],
+    )
 
 
 def elementwise() -> Block:
     rows = Operand(FP16, (6, 40), (0, 1), "dram")
     out = packed(FP16, (6, 40), "sram", written=True)
-    return emit_rowwise(CHIP, "map", parse("2 -> t1 | t0 = mul(x0, 0.5); t1 = add(t0, x1)"), [packed(FP16, (6, 40)), rows], [out])
+    return emit_rowwise(
+        CHIP,
+        "map",
+        parse("2 -> t1 | t0 = mul(x0, 0.5); t1 = add(t0, x1)"),
+        [packed(FP16, (6, 40)), rows],
+        [out],
+    )
 
 
 def row() -> Block:
-    return emit_rowwise(CHIP, "row", parse(SOFTMAX), [packed(FP16, (6, 40))], [packed(FP16, (6, 40), "sram", written=True)])
+    return emit_rowwise(
+        CHIP, "row", parse(SOFTMAX), [packed(FP16, (6, 40))], [packed(FP16, (6, 40), "sram", written=True)]
+    )
 
 
 def copy() -> Block:
     turned = Operand(FP16, (8, 12), (1, 8), "dram")
-    return emit_rowwise(CHIP, "copy", parse("1 -> x0 | "), [turned], [packed(FP16, (8, 12), "sram", written=True)])
+    return emit_rowwise(
+        CHIP, "copy", parse("1 -> x0 | "), [turned], [packed(FP16, (8, 12), "sram", written=True)]
+    )
 
 
 def rotary() -> Block:
@@ -57,23 +76,38 @@ def rotary() -> Block:
 
 
 def gather() -> Block:
-    return emit_gather(CHIP, packed(FP16, (2, 9, 8)), packed(INT32, (1, 5)), packed(FP16, (10, 8), "sram", written=True))
+    return emit_gather(
+        CHIP, packed(FP16, (2, 9, 8)), packed(INT32, (1, 5)), packed(FP16, (10, 8), "sram", written=True)
+    )
 
 
 def embedding_bag() -> Block:
     return emit_embedding_bag(
-        CHIP, packed(FP16, (50, 8)), packed(INT32, (1, 30)), packed(INT32, (1, 7)), packed(FP16, (6, 8), "sram", written=True),
-        "mean", packed(FP32, (1, 30)),
+        CHIP,
+        packed(FP16, (50, 8)),
+        packed(INT32, (1, 30)),
+        packed(INT32, (1, 7)),
+        packed(FP16, (6, 8), "sram", written=True),
+        "mean",
+        packed(FP32, (1, 30)),
     )
 
 
 def scalar() -> Block:
-    return emit_scalar(CHIP, "cumsum", {"axis": 1}, [packed(FP32, (3, 4))], [packed(FP32, (3, 4), written=True)])
+    return emit_scalar(
+        CHIP, "cumsum", {"axis": 1}, [packed(FP32, (3, 4))], [packed(FP32, (3, 4), written=True)]
+    )
 
 
 BLOCKS: dict[str, Callable[[], Block]] = {
-    "matmul": matmul, "map": elementwise, "row": row, "copy": copy, "rotary": rotary, "gather": gather,
-    "embedding_bag": embedding_bag, "scalar": scalar,
+    "matmul": matmul,
+    "map": elementwise,
+    "row": row,
+    "copy": copy,
+    "rotary": rotary,
+    "gather": gather,
+    "embedding_bag": embedding_bag,
+    "scalar": scalar,
 }
 
 

@@ -10,12 +10,12 @@ import pytest
 from harness import Array, chips, packed, run, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from mtia_emu.chip import Chip, load_chip
-from mtia_emu.isa import Op, Operand
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.rowwise import emit_rowwise, simplify
 from mtia_emu.kernels.tape import Tape, TapeBuilder, parse
+
+from mtia_emu.chip import Chip, load_chip
+from mtia_emu.isa import Op, Operand
 from mtia_emu.types import BF16, BOOL, FP16, FP32, INT8, INT32, INT64, DType
 
 COPY = Tape(1, (), (0,))
@@ -39,7 +39,9 @@ FLOATS = [FP16, BF16, FP32]
 
 @st.composite
 def views(draw: st.DrawFn, shape: tuple[int, ...], kind: DType, *, written: bool = False) -> Operand:
-    """Return an operand of a shape: packed or transposed, with gaps, with broadcast dimensions where it is read."""
+    """Return an operand of a shape: packed or transposed, with gaps, with broadcast dimensions where it is
+    read.
+    """
     order = draw(st.permutations(range(len(shape))))
     gap = draw(st.sampled_from([1, 1, 2]))
     strides, at = [0] * len(shape), gap
@@ -75,7 +77,9 @@ def check(chip: Chip, tape: Tape, inputs: list[Operand], outputs: list[Operand],
 def test_elementwise(draw: st.DataObject, chip: Chip, shape: tuple[int, ...], text: str, kind: DType) -> None:
     tape = parse(text)
     inputs = [draw.draw(views(shape, kind)) for _ in range(tape.inputs)]
-    outputs = [draw.draw(views(shape, draw.draw(st.sampled_from(FLOATS)), written=True)) for _ in tape.results]
+    outputs = [
+        draw.draw(views(shape, draw.draw(st.sampled_from(FLOATS)), written=True)) for _ in tape.results
+    ]
     check(chip, tape, inputs, outputs, draw.draw(st.integers(0, 99)))
 
 
@@ -100,7 +104,9 @@ def test_rows(draw: st.DataObject, chip: Chip, shape: tuple[int, ...], text: str
 
 @settings(deadline=None, max_examples=200)
 @given(st.data(), SHAPES, st.booleans())
-def test_simplified_views_name_the_same_elements(draw: st.DataObject, shape: tuple[int, ...], keep: bool) -> None:
+def test_simplified_views_name_the_same_elements(
+    draw: st.DataObject, shape: tuple[int, ...], keep: bool
+) -> None:
     views_ = [draw.draw(views(shape, FP32)) for _ in range(2)]
     simple = simplify(views_, keep_last=keep)
     assert simple[0].shape == simple[1].shape
@@ -141,7 +147,9 @@ def test_what_all_tiles_share_is_loaded_once_for_all() -> None:
     chip = load_chip("tiny")
     tape = parse("2 -> t0 | t0 = mul(x0, x1) : fp16")
     weights = Operand(FP16, (64, 8), (0, 1), "dram")
-    block = emit_rowwise(chip, "row", tape, [packed(FP16, (64, 8)), weights], [packed(FP16, (64, 8), written=True)])
+    block = emit_rowwise(
+        chip, "row", tape, [packed(FP16, (64, 8)), weights], [packed(FP16, (64, 8), written=True)]
+    )
     loads = block.commands[(block.commands["op"] == Op.LOAD) & (block.commands["operand"] == 1)]
     assert loads["cast"].tolist() == [3]
 
@@ -149,6 +157,6 @@ def test_what_all_tiles_share_is_loaded_once_for_all() -> None:
 def test_a_row_that_does_not_fit_says_what_it_needs() -> None:
     chip = load_chip("tiny")
     shape = (2, 10_000)
-    with pytest.raises(NoRoom, match="a row of 10000 elements needs .* bytes of local memory"):
+    with pytest.raises(NoRoom, match=r"a row of 10000 elements needs .* bytes of local memory"):
         emit_rowwise(chip, "row", parse(ROWS[1]), [packed(FP32, shape)], [packed(FP32, shape, written=True)])
     assert math.prod(shape) * 4 > chip.pe.local.bytes

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import Array, packed, run
+from mtia_emu.kernels.scalar import emit_scalar
 
 from mtia_emu.chip import load_chip
 from mtia_emu.errors import UserError
 from mtia_emu.isa import Block
-from mtia_emu.kernels.scalar import emit_scalar
 from mtia_emu.types import FP32, INT64
 
 
@@ -22,7 +22,9 @@ def cumulate(inputs: Sequence[Array], attrs: Mapping[str, Any]) -> list[Array]:
 
 def block() -> Block:
     chip = load_chip("tiny")
-    return emit_scalar(chip, "cumsum", {"axis": 1}, [packed(FP32, (3, 4))], [packed(FP32, (3, 4), "sram", written=True)])
+    return emit_scalar(
+        chip, "cumsum", {"axis": 1}, [packed(FP32, (3, 4))], [packed(FP32, (3, 4), "sram", written=True)]
+    )
 
 
 def test_an_op_runs_by_its_reference() -> None:
