@@ -1,4 +1,4 @@
-"""Schedule and placement to Program: each distinct kernel call is emitted once, each step becomes a launch."""
+"""Schedule and placement to Program: each distinct kernel call becomes a block, each step a launch."""
 
 from __future__ import annotations
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from mtia_emu import settings
 from mtia_emu.chip import Chip
-from mtia_emu.errors import UserError
+from mtia_emu.errors import UserError, refuse_unknown
 from mtia_emu.isa import Program
 from mtia_emu.types import DType, Work, dtype
 
@@ -20,6 +22,7 @@ from .frontend import load
 from .graph import Graph
 from .ops import work
 from .passes import (
+    PASSES,
     Bags,
     Epilogue,
     Fold,
@@ -37,7 +40,7 @@ from .passes import (
     Tails,
 )
 from .passes.precision import own_dtype
-from .place import place
+from .place import Placement, place
 from .schedule import Schedule, schedule
 
 Progress = Callable[[str, int, int], None]
@@ -61,9 +64,7 @@ def passes(own: DType, to: DType, *, int8: bool = False) -> tuple[Pass, ...]:
         Fold(),  # casts that precision made needless
         Maps(),  # after all that matches single ops
         Tails(),
-        *(
-            [Quantise(), Fold()] if int8 else []
-        ),  # fold: an activation that several products read is quantised once
+        *([Quantise(), Fold()] if int8 else []),  # fold: what several products read is quantised once
         Prune(),
     )
 
@@ -75,6 +76,47 @@ def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
         Layout(),  # last: fold would undo the views of stored weights
         Prune(),
     )
+
+
+def parse_passes(spelling: str) -> tuple[Pass, ...]:
+    """Return the passes that a text names, in order: `legalise,maps{max-inputs=4},precision{to=bf16}`.
+
+    Options are the fields of a pass, with dashes; what is left out keeps its default. Raises `UserError` for
+    text of another form, naming the nearest pass or option for one that is not known. `Pass.spelling` is the
+    inverse.
+    """
+    found, at = [], 0
+    while at < len(spelling.rstrip()):
+        match = _PASS.match(spelling, at)
+        if match is None:
+            wrong = spelling[at:].strip()
+            raise UserError(f"not a pass: {wrong!r} in {spelling!r} (right: legalise,maps{{max-inputs=4}})")
+        found.append(_pass(match["name"], match["options"] or ""))
+        at = match.end()
+    return tuple(found)
+
+
+_PASS = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\{(?P<options>[^{}]*)\})?\s*(?:,(?=\s*\S)|$)")
+
+
+def _pass(name: str, options: str) -> Pass:
+    if name not in PASSES:
+        raise refuse_unknown("pass", name, PASSES)
+    known = {f.name.replace("_", "-"): f for f in fields(PASSES[name])}
+    values: dict[str, Any] = {}
+    for option in filter(None, map(str.strip, options.split(","))):
+        key, equals, value = map(str.strip, option.partition("="))
+        if key not in known:
+            raise refuse_unknown(f"option of pass {name}", key, known)
+        kind: type[Any] = type(known[key].default)
+        try:
+            values[known[key].name] = kind(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            right = f"{key}={known[key].default}"
+            raise UserError(f"pass {name}: option {option!r} is not {key}={kind.__name__} (right: {right})")
+    return PASSES[name](**values)
 
 
 def works(graph: Graph) -> tuple[Work, ...]:
@@ -108,7 +150,7 @@ def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
 
 @dataclass(frozen=True)
 class Format:
-    """The number format that a model runs in: its floats' type, and whether products with weights are in int8."""
+    """The number format of a run: the model's floats, and whether products with weights are in int8."""
 
     floats: DType
     int8: bool = False
@@ -138,8 +180,8 @@ def choose_format(own: DType, chip: Chip, wanted: str | None) -> Format:
         notes.append(f"the model's {own} runs as {kind}")
     if int8:
         notes.append(
-            "products with weights run in int8: a scale a row of activations, found at run time, and a scale a "
-            "column of weights"
+            "products with weights run in int8: a scale a row of activations, found at run time, and a scale "
+            "a column of weights"
         )
     elif not chip.pe.matrix.supports(kind.name):
         notes.append(
@@ -159,25 +201,20 @@ def compile_graph(
     inputs_in: str = "dram",
     progress: Progress | None = None,
 ) -> Compiled:
-    """Return a graph compiled for a chip."""
+    """Return a graph compiled for a chip.
+
+    `wanted` is the number format (the chip's nearest to the model's own where None), `inputs_in` the memory
+    in which the model's tensors start, `progress` is called with a stage, and what is done and to do of it.
+    """
     report = progress or (lambda stage, done, total: None)
     own = own_dtype(graph)
     form = choose_format(own, chip, wanted)
-    notes = form.notes
     report("lower", 0, 1)
     fused = lower(graph, passes(own, form.floats, int8=form.int8))
     lowered = lower(fused, mapping_passes(chip))
     report("schedule", 0, 1)
     plan = schedule(lowered, chip)
     placement = place(plan, inputs_in)
-    if placement.dram_bytes > chip.dram.bytes:
-        notes += (
-            f"the program takes {placement.dram_bytes / 1e9:.1f} GB of DRAM, {chip.name} has "
-            f"{chip.dram.bytes / 1e9:.1f} GB: read it as one of several chips' share",
-        )
-    if placement.spilled:
-        notes += (f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM",)
-    model_types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
     program = emit(
         plan,
         placement,
@@ -185,12 +222,26 @@ def compile_graph(
         source=source,
         dtype=form.name,
         dims=dims or {},
-        model_types=model_types,
+        model_types=dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs},
         works=works(fused),
-        notes=notes,
+        notes=form.notes + _room_notes(placement, chip, inputs_in),
         progress=lambda done, total: report("emit", done, total),
     )
     return Compiled(graph, lowered, plan, program)
+
+
+def _room_notes(placement: Placement, chip: Chip, inputs_in: str) -> tuple[str, ...]:
+    """Return what to say of memories that are too small."""
+    notes = []
+    if placement.dram_bytes > chip.dram.bytes:
+        need, have = (f"{size / 1e9:.1f} GB" for size in (placement.dram_bytes, chip.dram.bytes))
+        share = "read it as one of several chips' share"
+        notes.append(f"the program takes {need} of DRAM, {chip.name} has {have}: {share}")
+    if placement.home != inputs_in:
+        notes.append(f"the model's tensors do not fit SRAM: they start in {placement.home}")
+    if placement.spilled:
+        notes.append(f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM")
+    return tuple(notes)
 
 
 def compile_file(

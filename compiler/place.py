@@ -1,4 +1,4 @@
-"""Schedule to addresses: constants and the model's inputs and outputs in DRAM, activations in SRAM while they live."""
+"""Schedule to addresses: constants and the model's tensors in DRAM, activations in SRAM while they live."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ SCRATCH_SHARE = 4  # one part in so many of SRAM is left to kernels that stage o
 
 @dataclass(frozen=True)
 class Placement:
-    """The memory and byte address of each buffer, and how much of each memory is used."""
+    """The memory and byte address of each buffer, and how much of each memory is used.
+
+    `home` is the memory of the model's own tensors; `spilled` are the activations that found no room in SRAM.
+    """
 
     space: dict[str, str]
     address: dict[str, int]
     dram_bytes: int
     sram_bytes: int
     spilled: tuple[str, ...]
+    home: str = "dram"
 
 
 class Arena:
@@ -52,10 +56,11 @@ class Arena:
 
 
 def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
-    """Return where every buffer lies. `inputs_in` is "sram" to start (and end) the model's tensors there, if they fit.
+    """Return where every buffer lies; with `inputs_in` "sram" the model's tensors too, if they fit.
 
-    Constants, inputs and outputs live through the whole program. Temporaries live from the first step that writes them
-    to the last that reads them; the largest choose first, and those that find no room in SRAM spill to DRAM.
+    Constants, inputs and outputs live through the whole program. Temporaries live from the first step that
+    writes them to the last that reads them; the largest choose first, and those that find no room in SRAM
+    spill to DRAM.
     """
     fixed = [b for b in plan.buffers.values() if b.role != "temp"]
     address, top = _one_after_another(fixed)
@@ -64,7 +69,7 @@ def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
     space = dict.fromkeys(address, home)
     base = {"sram": top if home == "sram" else 0, "dram": top if home == "dram" else 0}
     arenas = {"sram": Arena(room - base["sram"]), "dram": Arena(None)}
-    spilled = [b.name for b in fixed] if home != inputs_in else []
+    spilled: list[str] = []
     lives = _lives(plan)
     temps = [b for b in plan.buffers.values() if b.role == "temp" and b.name in lives]
     for buffer in sorted(temps, key=lambda b: (-b.type.bytes, lives[b.name])):
@@ -75,7 +80,7 @@ def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
                 break
             spilled.append(buffer.name)
     tops = {memory: base[memory] + arena.top for memory, arena in arenas.items()}
-    return Placement(space, address, tops["dram"], tops["sram"], tuple(spilled))
+    return Placement(space, address, tops["dram"], tops["sram"], tuple(spilled), home)
 
 
 def _one_after_another(buffers: list[Buffer]) -> tuple[dict[str, int], int]:

@@ -1,17 +1,18 @@
 """Graph to Schedule: which kernel runs each node, on which views of which buffers.
 
-Moves of elements that a view can stand for cost nothing and make no step; the DMA walks the view. What no view can
-stand for is copied. The rule of each op is in `rules.py`.
+Moves of elements that a view can stand for cost nothing and make no step; the DMA walks the view. What no
+view can stand for is copied. The rule of each op is in `rules.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mtia_emu.chip import Chip
-from mtia_emu.types import TensorType
+from mtia_emu.errors import UserError
+from mtia_emu.types import FP64, TensorType
 
 from .graph import Graph, Node
 from .views import View, whole
@@ -44,7 +45,7 @@ class Buffer:
 
 @dataclass
 class Schedule:
-    """The steps in order, and the buffers that they touch; `values` says where each value of the graph lies."""
+    """The steps in order, and the buffers that they touch; `values` says where each of the graph's lies."""
 
     graph: Graph
     chip: Chip
@@ -67,17 +68,39 @@ class Schedule:
 
     def step(self, node: Node, kernel: str, inputs: Any, outputs: Any, **params: Any) -> None:
         """Append a kernel call for a node."""
-        self.steps.append(
-            Step(
-                node.name,
-                node.op,
-                kernel,
-                tuple(inputs),
-                tuple(outputs),
-                tuple(sorted(params.items())),
-                node.origin,
-            )
-        )
+        named = tuple(sorted(params.items()))
+        self.steps.append(Step(node.name, node.op, kernel, tuple(inputs), tuple(outputs), named, node.origin))
+
+    def operands(self, node: Node) -> list[View]:
+        """Return where a node's operands lie, omitted ones left out."""
+        return [self.values[v] for v in node.inputs if v]
+
+    def result(self, node: Node, index: int = 0) -> View:
+        """Add a buffer for one of a node's results."""
+        return self.buffer(node.outputs[index], node.types[index])
+
+    def on_core(self, node: Node) -> list[View]:
+        """Let a core run the op's reference; return where the results lie."""
+        if "" in node.inputs:
+            raise UserError(f"{node.op} {node.name}: an omitted operand cannot be passed to a core")
+        results = [self.result(node, i) for i in range(len(node.outputs))]
+        attrs = tuple(node.attrs.items())
+        self.step(node, "scalar", self.operands(node), results, op=node.op, attrs=attrs)
+        return results
+
+    def numbers(self, values: Sequence[str], first: int) -> dict[int, float]:
+        """Return the values that are constants of one number, by tape input; values[i] is input first + i.
+
+        Doubles are left out: a command's number is an fp32.
+        """
+        found = {}
+        for index, value in enumerate(values, first):
+            const = self.graph.const(value)
+            if const is None or const.type.size != 1 or not const.type.dtype.is_float:
+                continue
+            if const.present and const.type.dtype != FP64:
+                found[index] = float(const.array(value).reshape(-1)[0])
+        return found
 
     def packed(self, node: Node, view: View) -> View:
         """Return a packed view of the same elements: the view itself, or a copy made by a new step."""
@@ -98,7 +121,10 @@ def schedule(graph: Graph, chip: Chip) -> Schedule:
     for name, const in graph.consts.items():
         plan.values[name] = plan.buffer(name, const.type, "const")
     for node in graph.nodes:
-        results = rule_of(node.op)(plan, node)
+        if any(kind.size for kind in node.types):
+            results = rule_of(node.op)(plan, node)
+        else:  # nothing to compute
+            results = [plan.result(node, i) for i in range(len(node.types))]
         plan.values.update(zip(node.outputs, results, strict=True))
     for name in graph.outputs:
         plan.outputs[name] = _output(plan, name)
@@ -107,7 +133,7 @@ def schedule(graph: Graph, chip: Chip) -> Schedule:
 
 
 def _pin_constants(plan: Schedule) -> None:
-    """Copy small constants that several steps read (masks, angles) to a temporary first: it finds room in SRAM."""
+    """Copy small constants that several steps read (masks, angles) to a temporary first, maybe in SRAM."""
     uses: dict[str, int] = {}
     for step in plan.steps:
         for name in {v.buffer for v in step.inputs}:
@@ -116,11 +142,8 @@ def _pin_constants(plan: Schedule) -> None:
     copies = []
     for name, count in uses.items():
         buffer = plan.buffers[name]
-        if (
-            buffer.role != "const"
-            or count < 2
-            or not LEAST_PINNED <= buffer.type.bytes <= plan.chip.sram.bytes // PINNED_SHARE
-        ):
+        fits = LEAST_PINNED <= buffer.type.bytes <= plan.chip.sram.bytes // PINNED_SHARE
+        if buffer.role != "const" or count < 2 or not fits:
             continue
         copy = plan.buffer(f"{name}.pinned", buffer.type)
         pinned[name] = copy.buffer
@@ -132,22 +155,18 @@ def _pin_constants(plan: Schedule) -> None:
 
 
 def _output(plan: Schedule, name: str) -> View:
-    """Return where an output lies: a whole temporary buffer of its own becomes it, anything else is copied."""
+    """Return where an output lies: a temporary buffer of its own becomes it, anything else is copied."""
     view = plan.values[name]
     buffer = plan.buffers[view.buffer]
     taken = any(v.buffer == view.buffer for v in plan.outputs.values())
-    if (
-        buffer.role == "temp"
-        and view.contiguous
-        and view.offset == 0
-        and view.type.size == buffer.type.size
-        and not taken
-    ):
+    whole_buffer = view.contiguous and view.offset == 0 and view.type.size == buffer.type.size
+    if buffer.role == "temp" and whole_buffer and not taken:
         plan.buffers[view.buffer] = Buffer(buffer.name, buffer.type, "output")
         return view
     node = plan.graph.producer(name) or Node(name, "copy", (name,), (name,), (view.type,))
     copy = plan.buffer(f"{name}.out", view.type, "output")
-    plan.step(node, "copy", [view], [copy])
+    if view.type.size:
+        plan.step(node, "copy", [view], [copy])
     return copy
 
 
@@ -163,7 +182,6 @@ def _lines(plan: Schedule) -> Iterator[str]:
 
 
 def _view(view: View) -> str:
-    lies = (
-        "" if view.contiguous and not view.offset else f":({','.join(map(str, view.strides))})+{view.offset}"
-    )
+    plain = view.contiguous and not view.offset
+    lies = "" if plain else f":({','.join(map(str, view.strides))})+{view.offset}"
     return f"%{view.buffer}[{','.join(map(str, view.shape))}]{lies}"

@@ -36,7 +36,7 @@ class View:
         """Return the view of another shape over the same elements, or None where only a copy can give it."""
         if 0 in self.shape:
             return replace(self, shape=tuple(shape), strides=packed(shape))
-        # NumPy knows when a reshape needs a copy; the stand-in array has our strides over one byte and is never read
+        # NumPy knows when a reshape needs a copy; the stand-in has our strides on one byte and is never read
         stand_in = np.lib.stride_tricks.as_strided(np.zeros(1, np.int8), self.shape, self.strides)
         try:
             moved = np.reshape(stand_in, tuple(shape), copy=False)

@@ -17,7 +17,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
-from blocks import fill, runs
+from fences import fill, runs
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -336,7 +336,7 @@ def refresh(page: Path) -> None:
     page.write_text(text, encoding="utf-8")
     if runs(text):
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, DOCS / "blocks.py", page, folder]
+            command = [sys.executable, DOCS / "fences.py", page, folder]
             page.write_bytes(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
 

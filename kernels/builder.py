@@ -9,7 +9,7 @@ import numpy as np
 
 from mtia_emu.chip import Chip
 from mtia_emu.errors import UserError
-from mtia_emu.isa import COMMAND, MOST_COMMANDS, NO_SLOT, Block, Op, Operand, Slot
+from mtia_emu.isa import COMMAND, MOST_COMMANDS, NO_SLOT, Block, Op, Operand, Slot, join, select
 from mtia_emu.types import DType
 
 Array = np.ndarray[Any, Any]
@@ -82,13 +82,13 @@ class Builder:
 
     def block(self, *, scratch_bytes: int = 0, stages: int = 0, scalar: tuple[str, Any] = ("", ())) -> Block:
         """Return the block: all commands, sorted by their order; equal orders keep the order of adding."""
-        order = np.concatenate([o for o, _ in self.parts]) if self.parts else np.zeros(0)
-        commands = np.concatenate([c for _, c in self.parts]) if self.parts else np.zeros(0, COMMAND)
+        order = np.concatenate([np.zeros(0), *(o for o, _ in self.parts)])
+        commands = join([c for _, c in self.parts])
         return Block(
             self.kernel,
             self.operands,
             tuple(self.slots),
-            commands[np.argsort(order, kind="stable")],
+            select(commands, np.argsort(order, kind="stable")),
             scratch_bytes,
             stages,
             scalar,

@@ -245,7 +245,7 @@ def _operand_use(plan: Plan, operand: str, use: dict[str, float]) -> int:
     read = loads * copies * tile
     space = p.a_space if operand == "a" else p.b_space
     outer = t.outer == ("m" if operand == "a" else "n")
-    efficiency = chip.dram.stream_efficiency * chip.dram_bytes_per_cycle
+    efficiency = float(chip.dram.efficiency(np.asarray(t.kp * width))) * chip.dram_bytes_per_cycle  # runs go along k
     if space == "dram" and t.stage and outer:
         once = read / plan.local[plan.inner]
         use["dram"] += once / efficiency

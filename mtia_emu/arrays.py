@@ -7,6 +7,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -41,6 +42,8 @@ def read_npz(path: str) -> dict[str, Array]:
     `settings.MEMORY`.
     """
     limit = settings.integer(settings.MEMORY)
+    if not Path(path).is_file():  # opening a pipe would wait for its writer
+        raise UserError(f"{path}: not an .npz file: there is no such file (right: numpy.savez)")
     try:
         with zipfile.ZipFile(path) as file:
             claimed = sum(info.file_size for info in file.infolist())

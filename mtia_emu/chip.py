@@ -12,13 +12,14 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from . import toml
 from .errors import UserError, nearest, refuse_unknown
 from .types import DType, dtype
 from .units.matrix import Matrix
 from .units.memory import STRICT, Core, Dma, Dram, Launch, Layout, Local, Noc, Reduce, Sram, unit
 from .units.simd import Simd
 
-MAX_FILE_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 18
 NUMBERS = (int, float, dict[str, float])
 LEAST, MOST = 1e-15, 1e21  # of any number: a chip's times and joules stay finite
 MOST_COUNT = 10**9  # of a whole number that has no limit of its own
@@ -182,10 +183,7 @@ def load_chip(name: str, settings: Mapping[str, object] | None = None) -> Chip:
     check.
     """
     text, where = chip_text(name)
-    try:
-        values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(f"{where}: not TOML: {error}") from None
+    values = toml.parse(text, where)
     for key, value in (settings or {}).items():
         put(values, key, value)
     return validate(values, where)
@@ -225,7 +223,7 @@ def _unlike(key: str, info: Any, values: Mapping[str, Any]) -> str:
     """Return what is wrong with a value's kind or size, empty where nothing is, or no value is there to judge.
 
     pydantic takes True for 1 and "8" for 8, and sets no end to a number.
-    """
+    """Return what is wrong with a value's kind or size, empty where nothing is or no value is there.
     value: Any = values
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -237,7 +235,8 @@ def _unlike(key: str, info: Any, values: Mapping[str, Any]) -> str:
         if isinstance(x, (int, float)) and not isinstance(x, bool) and info.annotation in NUMBERS:
             if x and not LEAST <= abs(x) <= MOST and math.isfinite(x):
                 return f"'{full}' is {x}: a number here is 0 or from {LEAST:g} to {MOST:g}"
-            if info.annotation is int and not any(hasattr(m, "le") for m in info.metadata) and x > MOST_COUNT:
+            limited = any(hasattr(m, "le") for m in info.metadata)
+            if info.annotation is int and not limited and x > MOST_COUNT:
                 return f"'{full}' is {x}: a count here is at most {MOST_COUNT}"
         elif info.annotation in NUMBERS and not isinstance(x, Mapping):
             return f"'{full}' is {x!r}: not a number"
@@ -295,5 +294,5 @@ def parse_setting(text: str) -> tuple[str, object]:
         raise UserError(f"--set {text!r}: unknown key '{key}'{nearest(key, known_keys())}")
     try:
         return key, tomllib.loads(f"x = {raw.strip()}")["x"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return key, raw.strip()

@@ -31,37 +31,40 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
-        except UserError as error:
-            code = _fail(str(error))
-        except BrokenPipeError:  # whoever read our output has seen enough
-            code = _mute(0)
-        except OSError as error:
-            where = f" ({error.filename})" if error.filename else ""
-            code = _mute(
-                _fail(f"cannot write the output or a temporary file{where}: {error.strerror or error}")
-            )
-        except MemoryError:
-            code = _fail(
-                "out of memory; only time the model (leave out --check and --inputs) or make it smaller"
-            )
-        except RecursionError:
-            if settings.integer(settings.DEBUG):
-                raise
-            code = _fail("the input is nested too deeply")
+            return super().invoke(ctx)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
-            code = EXIT_INTERRUPTED
-        ctx.exit(code)
+            ctx.exit(EXIT_INTERRUPTED)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program; text that the terminal has no letters for is printed as escapes."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, ValueError, OSError):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-        return super().main(*args, **kwargs)
+        try:
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                sys.stdout.flush()  # here, where a full disk can still be told of
+        except (UserError, MemoryError, RecursionError, OSError) as error:
+            sys.exit(_ended(error))
+
+
+def _ended(error: UserError | MemoryError | RecursionError | OSError) -> int:
+    """Say what ended the program; return its exit code."""
+    if isinstance(error, UserError):
+        return _fail(str(error))
+    if isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
+        return _mute(0)
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        reason = error.strerror or error
+        return _mute(_fail(f"cannot write the output or a temporary file{where}: {reason}"))
+    if settings.integer(settings.DEBUG):
+        raise error
+    if isinstance(error, MemoryError):
+        return _fail("out of memory; only time the model (leave out --check and --inputs) or make it smaller")
+    return _fail("the input is nested too deeply")
 
 
 def _fail(message: str) -> int:

@@ -123,9 +123,11 @@ class _Header(BaseModel):
 def is_program(path: Path) -> bool:
     """Return whether a file looks like a saved program: a zip."""
     try:
+        if not path.is_file():  # opening a pipe would wait for its writer
+            return False
         with open(path, "rb") as file:
             return file.read(4) == b"PK\x03\x04"
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

@@ -324,7 +324,7 @@ class Commands:
         self._refuse(waits & (filled[c["stage"]] >= now), None, "the stage was never filled")
 
     def _first_writes(self) -> Array:
-        """Return [PEs, slots]: the first command that writes each slot, or how many there are where none does."""
+        """Return [PEs, slots]: the first command that writes each slot, past the last where none does."""
         grid, lanes = self.chip.grid, max(1, len(self.block.slots))
         c, never = self.c, len(self.op)
         shape = (grid.rows, grid.cols, lanes)

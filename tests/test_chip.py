@@ -44,7 +44,9 @@ def test_published_numbers(name: str) -> None:
     for kind, tops in TOPS[name].items():
         found = 2 * chip.pes * chip.pe.matrix.macs_per_cycle(kind) * chip.clock_hz / 1e12
         assert found == pytest.approx(tops, rel=0.03)
-    assert chip.pe.local.bytes_per_cycle * chip.clock_hz / 1e9 == pytest.approx(LOCAL_GB_PER_S[name], rel=0.03)
+    assert chip.pe.local.bytes_per_cycle * chip.clock_hz / 1e9 == pytest.approx(
+        LOCAL_GB_PER_S[name], rel=0.03
+    )
 
 
 @pytest.mark.parametrize("name", chip_names())
@@ -67,7 +69,9 @@ def test_derived_rates() -> None:
     assert chip.cycles(1e-6) == pytest.approx(1350)
 
 
-@pytest.mark.parametrize(("asked", "given_"), [(FP16, FP16), (FP32, FP16), (FP8_E4M3, FP16), (BF16, BF16), (INT32, INT32)])
+@pytest.mark.parametrize(
+    ("asked", "given_"), [(FP16, FP16), (FP32, FP16), (FP8_E4M3, FP16), (BF16, BF16), (INT32, INT32)]
+)
 def test_the_nearest_dtype_of_the_matrix_unit(asked: Any, given_: Any) -> None:
     assert load_chip("mtia-2i").nearest_matrix_dtype(asked) == given_
 
@@ -158,8 +162,15 @@ def test_a_chip_of_ones_own(tmp_path: Path) -> None:
         load_chip("mtia2i")
 
 
-VALUES = st.one_of(st.integers(), st.floats(), st.booleans(), st.text(max_size=3), st.none(), st.lists(st.integers(), max_size=2),
-                   st.dictionaries(st.text(max_size=3), st.integers(), max_size=2))  # fmt: skip
+VALUES = st.one_of(
+    st.integers(),
+    st.floats(),
+    st.booleans(),
+    st.text(max_size=3),
+    st.none(),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
 
 
 @settings(deadline=None, max_examples=300)

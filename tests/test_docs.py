@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS))
 
-import blocks  # noqa: E402
+import fences  # noqa: E402
 import generate  # noqa: E402
 
 PAGES = {str(page.relative_to(ROOT)): page for page in generate.pages()}
@@ -21,9 +21,9 @@ TEXTS = {name: page.read_text(encoding="utf-8") for name, page in PAGES.items()}
 STALE = "run `make docs` and look at what it changes"
 
 
-@pytest.mark.parametrize("name", [name for name, text in TEXTS.items() if blocks.runs(text)])
+@pytest.mark.parametrize("name", [name for name, text in TEXTS.items() if fences.runs(text)])
 def test_page_runs_and_shows_what_it_prints(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(DOCS / "blocks.py"), str(PAGES[name]), str(tmp_path)]
+    command = [sys.executable, str(DOCS / "fences.py"), str(PAGES[name]), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
     real = done.stdout.decode()
@@ -31,25 +31,25 @@ def test_page_runs_and_shows_what_it_prints(name: str, tmp_path: Path) -> None:
     changed = [
         f"- {a}\n+ {b}" for a, b in zip(shown, real.splitlines(), strict=False) if a.split() != b.split()
     ]
-    assert blocks.same(TEXTS[name], real), f"{name} is stale: {STALE}\n" + "\n".join(changed[:20])
+    assert fences.same(TEXTS[name], real), f"{name} is stale: {STALE}\n" + "\n".join(changed[:20])
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, t in TEXTS.items() if set(blocks.section_names(t)) & set(generate.CHEAP)]
+    "name", [n for n, t in TEXTS.items() if set(fences.section_names(t)) & set(generate.CHEAP)]
 )
 def test_generated_tables_are_up_to_date(name: str) -> None:
-    made = blocks.fill(TEXTS[name], generate.CHEAP)
+    made = fences.fill(TEXTS[name], generate.CHEAP)
     assert made.split() == TEXTS[name].split(), f"{name} is stale: {STALE}"
 
 
 def test_every_generated_section_is_known_and_used() -> None:
-    used = {section for text in TEXTS.values() for section in blocks.section_names(text)}
+    used = {section for text in TEXTS.values() for section in fences.section_names(text)}
     assert used == set(generate.SECTIONS)
 
 
 def test_generated_sections_are_not_empty() -> None:
     for name, text in TEXTS.items():
-        for match in blocks.SECTION.finditer(text):
+        for match in fences.SECTION.finditer(text):
             assert len(match[0].splitlines()) > 4, f"{name}: section {match['name']} is empty: {STALE}"
 
 
@@ -94,13 +94,13 @@ def test_every_picture_is_drawn_by_the_generator_and_shown() -> None:
 
 def test_what_a_cut_output_shows_is_found_again() -> None:
     real = "a 1\nb 2.5\nc 3\nd 4\n"
-    assert blocks.refresh("b 9.1\n...\nd 0\n", real) == "b 2.5\n...\nd 4\n"
-    assert blocks.refresh("b 9\n", real) == real
-    with pytest.raises(blocks.Stale, match="no line like 'e 1'"):
-        blocks.refresh("...\ne 1\n", real)
+    assert fences.refresh("b 9.1\n...\nd 0\n", real) == "b 2.5\n...\nd 4\n"
+    assert fences.refresh("b 9\n", real) == real
+    with pytest.raises(fences.Stale, match="no line like 'e 1'"):
+        fences.refresh("...\ne 1\n", real)
 
 
 def test_pages_may_differ_only_where_the_oracle_decides() -> None:
-    assert blocks.same("largest relative error 0.1, tolerance 1", "largest relative error 0.2,  tolerance 1")
-    assert not blocks.same("time 1 us", "time 2 us")
-    assert not blocks.same("a", "a\nb")
+    assert fences.same("largest relative error 0.1, tolerance 1", "largest relative error 0.2,  tolerance 1")
+    assert not fences.same("time 1 us", "time 2 us")
+    assert not fences.same("a", "a\nb")

@@ -33,7 +33,7 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
         raise UserError(f"the product is {plain}, which cannot be seen as {list(shape)} with equal columns")
     if tape.inputs != len(types) - 1 or len(tape.results) != 1 or tape.row_wise:
         raise UserError(
-            f"the tape takes {tape.inputs} operands; there are {len(types) - 1}: the product and what follows it"
+            f"the tape takes {tape.inputs} operands; there are {len(types) - 1}: the product and others"
         )
     if broadcast([shape, *(need(t).shape for t in types[2:])]) != shape:
         raise UserError(f"an operand of the tape does not broadcast to {list(shape)}")

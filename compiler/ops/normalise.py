@@ -27,20 +27,23 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return (x,)
 
 
+def _mean(x: Array) -> Array:
+    """Return the mean of each row, NaN where rows are empty."""
+    return np.true_divide(x.sum(axis=-1, keepdims=True), x.shape[-1])
+
+
 def _rmsnorm(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     x = array(arrays[0])
     full = wide(x)
-    scale = np.mean(full * full, axis=-1, keepdims=True) + np.asarray(
-        number(attrs, "epsilon", 0.0), full.dtype
-    )
+    scale = _mean(full * full) + np.asarray(number(attrs, "epsilon", 0.0), full.dtype)
     return ((full / np.sqrt(scale) * wide(array(arrays[1]))).astype(x.dtype),)
 
 
 def _layernorm(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     x = array(arrays[0])
     full = wide(x)
-    centred = full - full.mean(axis=-1, keepdims=True)
-    scale = np.mean(centred * centred, axis=-1, keepdims=True)
+    centred = full - _mean(full)
+    scale = _mean(centred * centred)
     result = (
         centred
         / np.sqrt(scale + np.asarray(number(attrs, "epsilon", 0.0), full.dtype))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ..graph import Const, Match, Node, Rewrite, Skip
 from ..ops.embedding_bag import TAIL_BYTES
 from .base import Rule, Rules, become, building, either
 
+MOST_BAGS = 1 << 26
 MODES = {"reduce_sum": "sum", "reduce_mean": "mean", "reduce_max": "max"}
 
 
@@ -43,7 +44,10 @@ def _bag(node: Node, match: Match) -> Rewrite | Skip | None:
         return Skip(f"the reduction is over axes {list(node.attrs['axes'])}, not over a bag's rows, axis 1")
     if match.only_user(rows.output) is not node:
         return Skip("the gathered rows have other users")
-    return _pooled(node, match, *rows.inputs)
+    if match.type_of(rows.inputs[1]).shape[0] > MOST_BAGS:
+        return Skip(f"offsets of more than {MOST_BAGS} bags are not written out")
+    table, indices = rows.inputs
+    return _pooled(node, match, table, indices)
 
 
 def _looks_up(rows: Node, match: Match) -> bool:
@@ -61,8 +65,8 @@ def _pooled(node: Node, match: Match, table: str, indices: str, packed: Const | 
     bags, pooling = kind.shape
     flat = b.add("reshape", indices, shape=(bags * pooling,))
     offsets = b.constant(np.arange(bags + 1) * pooling, kind.dtype.numpy, hint="offsets")
-    quantised = {"quantised": True} if packed is not None else {}
-    pooled = b.add("embedding_bag", table, flat, offsets, mode=MODES[node.op], fold=False, **quantised)
+    attrs: dict[str, Any] = {"mode": MODES[node.op]} | ({"quantised": True} if packed is not None else {})
+    pooled = b.add("embedding_bag", table, flat, offsets, fold=False, **attrs)
     return become(node, b, b.add("reshape", pooled, shape=node.type.shape))
 
 
@@ -101,7 +105,7 @@ def _dequantised(shifted: Node, match: Match) -> tuple[Node, Node, Node] | None:
 
 
 def _packed(gathers: tuple[Node, Node, Node], match: Match) -> Const | None:
-    """Return the constant of packed rows: values, scale, offset; None where these are not constants that fit."""
+    """Return the constant of packed rows: values, scale, offset; None where these do not fit."""
     parts = [match.const(g.inputs[0]) for g in gathers]
     if not all(_looks_up(g, match) for g in gathers) or any(p is None for p in parts):
         return None

@@ -29,7 +29,7 @@ class Pass:
 
     @property
     def spelling(self) -> str:
-        """Return the pass as a pipeline's text has it: its name, and the options that are not at their default."""
+        """Return the pass as a pipeline's text has it: its name, and the options that are set."""
         changed = [f for f in fields(self) if getattr(self, f.name) != f.default]
         options = ",".join(f"{f.name.replace('_', '-')}={getattr(self, f.name)}" for f in changed)
         return f"{self.name}{{{options}}}" if options else self.name

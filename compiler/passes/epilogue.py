@@ -11,7 +11,7 @@ from .base import Rule, Rules, become, building, either, is_held, is_row, scalar
 
 @dataclass(frozen=True)
 class Epilogue(Rules):
-    """Fold into matmul: constant factors of operands and result (scale), an added row (bias), an activation."""
+    """Fold into matmul: numbers that multiply operands or result (scale), a row (bias), an activation."""
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -31,7 +31,7 @@ def _parts(node: Node) -> tuple[str, str, str, str]:
 
 
 def _factor(match: Match, scale: str, factor: str) -> float | None:
-    """Return the number that scales a product by `scale` ("" for none) and by `factor`; None where there is none."""
+    """Return the number that is `scale` ("" for none) times `factor`; None where these are no numbers."""
     before, more = scalar(match, scale) if scale else 1.0, scalar(match, factor)
     if before is None or more is None or not is_held(before * more):
         return None

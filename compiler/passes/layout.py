@@ -16,7 +16,10 @@ from .base import Rule, Rules, become, building
 
 @dataclass(frozen=True)
 class Layout(Rules):
-    """Store the constant right side of a product transposed, [n, k]: tiles then come in long runs and are not turned."""
+    """Store the constant right side of a product transposed, [n, k].
+
+    Its tiles then come in long runs and are not turned on the way.
+    """
 
     rounds: ClassVar[int] = 1  # what it makes, it does not match
 

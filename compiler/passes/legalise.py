@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..graph import Match, Node, Rewrite, Skip
+from ..ops.base import integers
 from .base import Rule, Rules, become, building, either, is_held, scalar
 
 
@@ -12,8 +13,9 @@ from .base import Rule, Rules, become, building, either, is_held, scalar
 class Legalise(Rules):
     """Spell each thing in one way, so that later passes match one spelling.
 
-    Squares and quotients by a number become products, reciprocals of roots rsqrt, x sigmoid(x) silu; transposes in a
-    row become one, also where they swap the last two axes of a batch that is flattened in between.
+    Squares and quotients by a number become products, reciprocals of roots rsqrt, x sigmoid(x) silu;
+    transposes in a row become one, also where they swap the last two axes of a batch that is flattened in
+    between.
     """
 
     @property
@@ -80,10 +82,9 @@ def _transposes(node: Node, match: Match) -> Rewrite | None:
     inner = match.producer(node.inputs[0], "transpose") if node.op == "transpose" else None
     if inner is None:
         return None
-    first, second = inner.attrs["perm"], node.attrs["perm"]
-    assert isinstance(first, tuple) and isinstance(second, tuple)
+    first, second = integers(inner.attrs, "perm"), integers(node.attrs, "perm")
     b = building(node, match)
-    return become(node, b, b.add("transpose", inner.inputs[0], perm=tuple(first[p] for p in second)))  # type: ignore[index]
+    return become(node, b, b.add("transpose", inner.inputs[0], perm=tuple(first[p] for p in second)))
 
 
 def _folded_transpose(node: Node, match: Match) -> Rewrite | None:

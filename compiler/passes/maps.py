@@ -17,9 +17,9 @@ WIDE = ("int64", "uint64", "fp64", "int32", "uint32")  # what does not pass thro
 
 @dataclass(frozen=True)
 class Maps(Rules):
-    """Fuse an elementwise op into the only user of its result, where shapes are equal; intermediates stay in fp32.
+    """Fuse an elementwise op into the only user of its result, where shapes are equal.
 
-    A fused node has at most `max_inputs` operands and `max_steps` steps.
+    Floats between them stay in fp32. A fused node has at most `max_inputs` operands and `max_steps` steps.
     """
 
     max_inputs: int = 6
@@ -77,8 +77,8 @@ def splice(
 ) -> tuple[list[str], Tape]:
     """Return operands and tape of `after` with its operand at `position` computed by `before`.
 
-    All places where `after` reads that operand read the one computed value. A float is not rounded to its stored type
-    `between` them: it stays in a register. Operands that both read appear once.
+    All places where `after` reads that operand read the one computed value. A float is not rounded to its
+    stored type `between` them: it stays in a register. Operands that both read appear once.
     """
     value = after_inputs[position]
     names = list(dict.fromkeys((*before_inputs, *(n for n in after_inputs if n != value))))

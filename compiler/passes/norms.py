@@ -10,7 +10,10 @@ from .base import Rule, Rules, become, building, either, is_row, scalar, strip_c
 
 @dataclass(frozen=True)
 class Norms(Rules):
-    """Fuse x * rsqrt(mean(x*x) + e) * w into rmsnorm, and the same of x - mean(x), plus a bias, into layernorm."""
+    """Fuse x * rsqrt(mean(x*x) + e) * w into rmsnorm; the same of x - mean(x), plus a bias, into layernorm.
+
+    Casts around the norm, as models in narrow floats have them, go: it is computed in fp32 anyway.
+    """
 
     @property
     def rules(self) -> tuple[Rule, ...]:

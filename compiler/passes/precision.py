@@ -30,8 +30,8 @@ INDICES = ("int32", "int64")
 class Precision(Pass):
     """Turn the model's floats of one dtype into another.
 
-    What leads to a sine or cosine stays as it is, and so do indices that arrive as floats. Constants saturate: a mask
-    of -3.4e38 becomes the narrower type's lowest number, not -inf.
+    What leads to a sine or cosine stays as it is, and so do indices that arrive as floats. Constants
+    saturate: a mask of -3.4e38 becomes the narrower type's lowest number, not -inf.
     """
 
     source: str = "fp32"
@@ -76,7 +76,9 @@ class _Converter:
     def _node(self, node: Node) -> None:
         """Convert a node; a value kept in the old format is cast where converted nodes read it."""
         wants = self.old if all(v in self.kept for v in node.outputs) else self.new
-        inputs = tuple(self._read(v, wants) if v else v for v in node.inputs)
+        inputs = node.inputs  # a cast takes any type
+        if node.op != "cast":
+            inputs = tuple(self._read(v, wants) if v else v for v in node.inputs)
         types = tuple(self._type(v, t) for v, t in zip(node.outputs, node.types, strict=True))
         attrs = dict(node.attrs)
         if attrs.get("to") == self.old.name and node.outputs[0] not in self.kept:
@@ -171,7 +173,10 @@ def saturate(array: np.ndarray, to: DType) -> np.ndarray:
 
 
 def own_dtype(graph: Graph) -> DType:
-    """Return the type of most of the model's arithmetic: by multiply-adds, else by bytes moved; floats before others."""
+    """Return the type of most of the model's arithmetic, by multiply-adds, else by bytes moved.
+
+    Floats come before integers, and these before truth values, which count as fp32.
+    """
     from ..ops import work
 
     weight: dict[DType, int] = {}
@@ -181,5 +186,6 @@ def own_dtype(graph: Graph) -> DType:
             weight.get(count.dtype, 0) + count.macs * 1000 + count.read_bytes + count.write_bytes
         )
     floats = {kind: w for kind, w in weight.items() if kind.is_float}
-    products = {kind: w for kind, w in weight.items() if kind.bits == 8 and kind.name != "bool"}
-    return max(floats or products or {dtype("fp32"): 0}, key=lambda k: (floats or products).get(k, 0))
+    integers = {kind: w for kind, w in weight.items() if kind.name != "bool"}
+    found = floats or integers or {dtype("fp32"): 0}
+    return max(found, key=lambda kind: found[kind])

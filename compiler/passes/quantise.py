@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from mtia_emu.kernels.tape import Tape, TapeBuilder
@@ -23,10 +23,10 @@ Loader = Callable[[], np.ndarray]
 
 @dataclass(frozen=True)
 class Quantise(Rules):
-    """Make x @ weights an int8 product: a scale a row of x found at run time, a scale a column of the weights stored.
+    """Make x @ weights an int8 product: rows of x are scaled at run time, columns of weights beforehand.
 
-    Sums are exact in int32; scales, bias and activation follow on the tile in fp32. Products of two activations stay
-    as they are. Weights that several products read are stored once.
+    Sums are exact in int32; scales, bias and activation follow on the tile in fp32. Products of two
+    activations stay as they are. Weights that several products read are stored once.
     """
 
     rounds: ClassVar[int] = 1  # what it makes, it does not match
@@ -38,7 +38,7 @@ class Quantise(Rules):
 
 @dataclass
 class _Quantiser:
-    """The rule for one graph; `stored` are the weights quantised so far: values and scales by their old name."""
+    """The rule for one graph; `stored` has the weights quantised so far: values and scales by old name."""
 
     stored: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ class _Quantiser:
             0,
             FP32,
         )
-        attrs = {"tape": str(tape), "shape": shape, "to": node.type.dtype.name}
+        attrs: dict[str, Any] = {"tape": str(tape), "shape": shape, "to": node.type.dtype.name}
         return become(node, b, b.add("matmul_map", rows, weights, *names[1:], fold=False, **attrs))
 
     def _weights(self, b: Builder, name: str, const: Const) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..graph import Match, Node, Rewrite
+from ..graph import Match, Node, Rewrite, Skip
 from .base import Rule, Rules, become, building, either
 
 
@@ -20,7 +20,8 @@ class Rotary(Rules):
         return (_rotary,)
 
 
-def _rotary(node: Node, match: Match) -> Rewrite | None:
+def _rotary(node: Node, match: Match) -> Rewrite | Skip | None:
+    """x * cos + turned(x) * sin, each operand order."""
     if node.op != "add":
         return None
     for left, right in either(node):
@@ -29,8 +30,10 @@ def _rotary(node: Node, match: Match) -> Rewrite | None:
             continue
         for half, sin in either(turned):
             x = _turned(half, match)
-            if x is None or x not in straight.inputs or match.type_of(x) != node.type:
+            if x is None or x not in straight.inputs:
                 continue
+            if match.type_of(x) != node.type:
+                return Skip(f"the angles make {node.type} of {match.type_of(x)}")
             cos = straight.inputs[1] if straight.inputs[0] == x else straight.inputs[0]
             b = building(node, match)
             return become(node, b, b.add("rotary", x, cos, sin))

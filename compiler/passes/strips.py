@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ HEADS = 3  # heads are the third dimension from the right: [batch, heads, rows, 
 
 @dataclass(frozen=True)
 class Strips(Rules):
-    """Split softmax(q k + mask) v over heads until the scores of a strip take at most `max_bytes`; 0: never split."""
+    """Split softmax(q k + mask) v over heads until a strip's scores take at most `max_bytes`; 0: never."""
 
     rounds: ClassVar[int] = 1  # what it makes, it does not match
 
@@ -31,20 +32,18 @@ class Strips(Rules):
         chain = _chain(node, match)
         if chain is None:
             return None
-        heads = match.type_of(chain[0].inputs[0]).shape[1]
         sizes = {match.type_of(v).shape[1] for v in chain[0].inputs[:2]} | {n.type.shape[1] for n in chain}
-        values = match.type_of(node.inputs[1])
-        if values.rank == 4:
-            sizes.add(values.shape[1])
-        if not heads or any(size % heads for size in sizes):
-            return Skip(f"the heads are not shared out evenly: {sorted(sizes)}")
+        heads = math.gcd(*sizes)  # before and after regrouping
+        if heads < 2:
+            return Skip(
+                "there is one head" if sizes == {1} else f"no number divides the heads, {sorted(sizes)}"
+            )
         most = max(n.type.bytes for n in chain)
         strips = next(
             (s for s in range(1, heads + 1) if heads % s == 0 and most <= self.max_bytes * s), heads
         )
         if strips == 1:
-            allowed = f"the scores take {most} bytes, {self.max_bytes} are allowed"
-            return Skip(allowed if heads > 1 else "there is one head")
+            return Skip(f"the scores take {most} bytes, {self.max_bytes} are allowed")
         b = building(node, match)
         parts = [_strip(b, match, chain, node, i, strips) for i in range(strips)]
         return become(node, b, b.add("concat", *parts, axis=1))
@@ -62,7 +61,7 @@ def _chain(node: Node, match: Match) -> list[Node] | None:
 
 
 def _back(value: str, match: Match) -> list[Node] | None:
-    """Return the nodes from a product to `value`, each the only user of the one before; None where there are none."""
+    """Return the nodes from a product to `value`, each the only user of the one before, or None."""
     maker = match.producer(value)
     if maker is None or maker.type.rank != 4 or match.only_user(value) is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from mtia_emu.kernels.tape import Tape, parse
 
@@ -42,7 +43,7 @@ class Tails(Rules):
                 skipped = Skip(f"the fused product would have {len(names) - 1} operands besides its factors")
                 continue
             b = building(node, match)
-            attrs = {"tape": str(tape), "shape": node.type.shape, "to": node.type.dtype.name}
+            attrs: dict[str, Any] = {"tape": str(tape), "shape": node.type.shape, "to": node.type.dtype.name}
             return become(node, b, b.add("matmul_map", *found.inputs[:2], *names[1:], **attrs))
         return skipped
 

@@ -11,7 +11,7 @@ from .base import Pass, become
 
 @dataclass(frozen=True)
 class Fold(Pass):
-    """Compute what depends on constants alone, make equal nodes once, drop reshapes and casts that change nothing."""
+    """Compute what depends on constants alone, make equal nodes once, drop what changes nothing."""
 
     def __call__(self, graph: Graph) -> Graph:
         for _ in range(4):

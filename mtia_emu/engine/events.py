@@ -86,57 +86,57 @@ def _slot_sizes(block: Block) -> tuple[Array, Array]:
     )
 
 
-def _runs(operand: Operand, rows: Array, cols: Array) -> tuple[Array, Array, bool]:
-    """Return the length in bytes and the number of contiguous runs of tiles, and whether the layout unit
-    turns them.
+def _lead(operand: Operand) -> tuple[int, int, int]:
+    """Return the stride of an operand's rows, how often each is repeated, and how many lie at that stride."""
+    dims = [d for d in zip(operand.shape[:-1], operand.strides[:-1], strict=True) if d[0] > 1]
+    again, span = 1, 1
+    while dims and dims[-1][1] == 0:
+        again *= dims.pop()[0]
+    stride = dims[-1][1] if dims else operand.cols
+    while dims and dims[-1][1] == stride * span:
+        span *= dims.pop()[0]
+    return stride, again, span
 
-    A tile is turned when its runs in memory lie across the direction in which local memory keeps it.
+
+def _distinct(operand: Operand, row: Array, rows: Array) -> Array:
+    """Return the distinct rows of tiles: a broadcast row is moved once."""
+    _, again, _ = _lead(operand)
+    return (row + rows - 1) // again - row // again + 1.0
+
+
+def _runs(operand: Operand, rows: Array, cols: Array) -> tuple[Array, Array, bool]:
+    """Return the length in bytes and the number of the contiguous runs of tiles, and whether they are turned.
+
+    `rows` are distinct. The layout unit turns a tile whose runs in memory lie across the direction in which
+    local memory keeps it.
     """
     size, col = operand.dtype.bytes, operand.strides[-1]
-    row, inner = (operand.strides[-2], operand.shape[-2]) if len(operand.shape) > 1 else (operand.cols, 1)
-    one = np.ones_like(rows)
-    if row == 0 or operand.rows == 1:
-        row, rows, inner = operand.cols, one, 1
+    row, _, span = _lead(operand)
     if col == 0 or operand.cols == 1:
-        col, cols = 1, one
+        col, cols = 1, np.ones_like(cols)
     thin = operand.rows == 1 or operand.cols == 1
+    length = np.minimum(rows, span)
     if col == 1 and not (row == 1 and operand.cols == 1):
-        whole = (row == operand.cols) & (cols == operand.cols) | (rows == 1)
-        return (
-            np.where(whole, rows * cols * size, cols * size),
-            np.where(whole, one, rows),
-            operand.by_column and not thin,
-        )
+        length = np.where((row == operand.cols) & (cols == operand.cols), length, 1)
+        return length * cols * size, np.ceil(rows / length), operand.by_column and not thin
     if row == 1:
-        length = np.minimum(rows, inner)
-        return length * size, -(-rows // length) * cols, not operand.by_column and not thin
-    return one * size, rows * cols, not thin
+        return length * size, np.ceil(rows / length) * cols, not operand.by_column and not thin
+    return np.full_like(rows, size), rows * cols, not thin
 
 
-def _payload(operand: Operand, rows: Array, cols: Array) -> Array:
-    """Return the distinct bytes of tiles: a broadcast row or column is moved once."""
-    r = (
-        rows
-        if len(operand.shape) == 1 or any(operand.strides[:-1]) or operand.rows == 1
-        else np.ones_like(rows)
-    )
-    c = cols if operand.strides[-1] else np.ones_like(cols)
-    return r * c * operand.dtype.bytes
-
-
-def _transfer(
-    ev: Events, at: Array, block: Block, chip: Chip, index: Array, rows: Array, cols: Array, *, out: bool
-) -> Array:
+def _transfer(ev: Events, at: Array, c: Array, block: Block, chip: Chip, *, out: bool) -> Array:
     """Count moves between operands and the network; return each transfer's payload bytes."""
     payload = np.zeros(len(at))
-    for i in np.unique(index):
-        mine, operand = index == i, block.operands[i]
-        run, runs, transposed = _runs(operand, rows[mine].astype(float), cols[mine].astype(float))
-        data = _payload(operand, rows[mine].astype(float), cols[mine].astype(float))
+    for i in np.unique(c["operand"]):
+        mine, operand = c["operand"] == i, block.operands[i]
+        rows = _distinct(operand, c["row"][mine].astype(np.int64), c["rows"][mine].astype(np.int64))
+        cols = c["cols"][mine].astype(float)
+        run, runs, turned = _runs(operand, rows, cols)
+        data = rows * (cols if operand.strides[-1] else 1) * operand.dtype.bytes
         where = at[mine]
         payload[mine] = data
         ev.run_bytes[where], ev.runs[where] = run, runs
-        ev.transposed_bytes[where] += data * transposed
+        ev.transposed_bytes[where] += data * turned
         _memory(ev, where, operand.space, data, chip.dram.burst(run, runs), out=out)
     return payload
 
@@ -168,8 +168,14 @@ def hops(pe: Array, cast: Array, chip: Chip) -> Array:
     return far[cast, np.arange(len(pe))]
 
 
+def _enter(ev: Events, at: Array, c: Array, payload: Array, chip: Chip) -> None:
+    """Count bytes that cross the network between a memory and one PE."""
+    ev.noc_bytes[at] += payload
+    ev.noc_byte_hops[at] += payload * hops(c["pe"].astype(int), np.zeros(len(at), int), chip)
+
+
 def _load(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
-    payload = _transfer(ev, at, block, chip, c["operand"], c["rows"], c["cols"], out=False)
+    payload = _transfer(ev, at, c, block, chip, out=False)
     written = c["rows"].astype(float) * c["cols"] * _itemsizes(block)[c["operand"]]
     ev.local_write_bytes[at] += written * receivers(c["cast"], chip)
     ev.noc_bytes[at] += payload
@@ -178,14 +184,13 @@ def _load(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
 
 
 def _store(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
-    payload = _transfer(ev, at, block, chip, c["operand"], c["rows"], c["cols"], out=True)
+    payload = _transfer(ev, at, c, block, chip, out=True)
     ev.local_read_bytes[at] += payload
-    ev.noc_bytes[at] += payload
-    ev.noc_byte_hops[at] += payload * hops(c["pe"].astype(int), np.zeros(len(at), int), chip)
+    _enter(ev, at, c, payload, chip)
 
 
 def _stage(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
-    payload = _transfer(ev, at, block, chip, c["operand"], c["rows"], c["cols"], out=False)
+    payload = _transfer(ev, at, c, block, chip, out=False)
     ev.sram_write_bytes[at] += payload
     ev.noc_bytes[at] += payload
     ev.noc_byte_hops[at] += payload
@@ -209,8 +214,7 @@ def _indexed(
     _memory(ev, at, table.space, rows * row_bytes, chip.dram.burst(row_bytes, rows), out=False)
     _memory(ev, at, index.space, index_bytes, chip.dram.burst(index_bytes, np.ones_like(rows)), out=False)
     payload = rows * row_bytes + index_bytes
-    ev.noc_bytes[at] += payload
-    ev.noc_byte_hops[at] += payload * hops(c["pe"].astype(int), np.zeros(len(at), int), chip)
+    _enter(ev, at, c, payload, chip)
 
 
 def _pool(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
@@ -218,21 +222,14 @@ def _pool(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
     table = block.operands[int(c["operand"][0])]
     row_bytes = np.full(len(at), float(table.cols * table.dtype.bytes))
     _indexed(ev, at, c, block, chip, looks, row_bytes)
-    offsets = block.operands[2]
-    offset_bytes = (c["rows"] + 1.0) * offsets.dtype.bytes
-    _memory(ev, at, offsets.space, offset_bytes, chip.dram.burst(offset_bytes, np.ones(len(at))), out=False)
-    ev.noc_bytes[at] += offset_bytes
     weighted = c["row2"] >= 0
-    if weighted.any():
-        weight_bytes = looks * sizes[np.maximum(c["row2"], 0)] * weighted
-        _memory(
-            ev,
-            at,
-            block.operands[int(c["row2"].max())].space,
-            weight_bytes,
-            chip.dram.burst(weight_bytes, np.ones(len(at))),
-            out=False,
-        )
+    for index, words in ((2, c["rows"] + 1.0), (int(c["row2"].max()), looks * weighted)):
+        if index >= 0:
+            data = words * sizes[index]
+            _memory(
+                ev, at, block.operands[index].space, data, chip.dram.burst(data, np.ones(len(at))), out=False
+            )
+            _enter(ev, at, c, data, chip)
     pooled = c["rows"] * cols * 4
     ev.local_write_bytes[at] += looks * row_bytes + pooled
     ev.local_read_bytes[at] += looks * row_bytes

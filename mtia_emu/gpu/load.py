@@ -11,10 +11,11 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from .. import toml
 from ..errors import UserError, nearest, refuse_unknown
 from .machine import Gpu
 
-MAX_FILE_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 18
 
 
 def gpu_names() -> list[str]:
@@ -38,10 +39,7 @@ def load_gpu(name_or_path: str, settings: Mapping[str, str] | None = None) -> Gp
     Unknown names and keys, wrong types, NaN and values out of range raise `UserError`.
     """
     where = f"gpu {name_or_path}"
-    try:
-        values = tomllib.loads(gpu_text(name_or_path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UserError(f"{where}: not TOML: {error}") from None
+    values = toml.parse(gpu_text(name_or_path), where)
     for key, text in (settings or {}).items():
         _put(values, key, text)
     try:
@@ -92,7 +90,7 @@ def _put(values: dict[str, Any], key: str, text: str) -> None:
             raise UserError(f"gpu key '{key}': '{part}' is {table!r} in the file; it is a table of keys")
     try:
         table[last] = tomllib.loads(f"x = {text.strip()}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         table[last] = text.strip()
 
 

@@ -187,6 +187,11 @@ def _mark(axes: Axes, label: str, edge: str, fill: str = "") -> Any:
     return axes.scatter([], [], 45, fill or edge, edgecolors=edge, label=label)
 
 
+def _sizes(report: Report) -> str:
+    """Return the model's dimensions as text, each followed by a comma."""
+    return "".join(f"{name}={size}, " for name, size in report.dims.items())
+
+
 def _name(text: str, width: int) -> str:
     return shorten(clean(text), width)
 
@@ -240,7 +245,7 @@ def _rows(axes: Axes, pairs: Pairs) -> None:
     """Name models and machines at the left."""
     ticks, labels = [], []
     for top, pair in zip(_tops(pairs), pairs, strict=True):
-        title = _name(f"{pair[0].model}, {pair[0].dtype}", 48)
+        title = _name(f"{pair[0].model}, {_sizes(pair[0])}{pair[0].dtype}", 64)
         axes.text(0, top - 0.85, title, weight="bold", va="center")
         for y, report in enumerate(filter(None, pair), start=top):
             ticks.append(y)

@@ -53,12 +53,18 @@ def rowwises(draw: st.DrawFn) -> tuple[Chip, Block]:
     """Return elementwise tapes, folds and turned copies."""
     chip, shape = draw(chips()), (draw(SIZE), draw(SIZE))
     x, out = packed(FP16, shape, draw(SPACE)), packed(FP16, shape, draw(SPACE), written=True)
-    which = draw(st.integers(0, 2))
+    which = draw(st.integers(0, 3))
     if which == 0:
         return chip, emit_rowwise(chip, "row", parse(SOFTMAX), [x], [out])
     if which == 1:
         scale = Operand(FP32, shape, draw(st.sampled_from([(0, 1), (1, 0), (0, 0)])), "dram")
         return chip, emit_rowwise(chip, "map", parse(SCALED), [x, scale], [out])
+    if which == 2:  # each row of x again and again: (outer, again, inner)
+        cube = (draw(st.integers(1, 5)), draw(st.integers(1, 9)), shape[1])
+        again = Operand(FP16, cube, (cube[2], 0, 1), draw(SPACE))
+        return chip, emit_rowwise(
+            chip, "map", parse(SCALED), [again, packed(FP16, cube)], [packed(FP16, cube, written=True)]
+        )
     turned = Operand(FP16, shape, (1, shape[0]), draw(SPACE))
     return chip, emit_rowwise(chip, "copy", parse("1 -> x0 | "), [turned], [out])
 

@@ -7,14 +7,18 @@ from dataclasses import fields
 import numpy as np
 import pytest
 from blocks import BLOCKS, matmuls, reads, rowwises, writes
+from harness import packed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mtia_emu.kernels.rowwise import emit_rowwise
+from mtia_emu.kernels.tape import parse
 
-from mtia_emu.chip import Chip, validate
+from mtia_emu.chip import Chip, load_chip, validate
 from mtia_emu.engine.energy import dynamic, traffic
 from mtia_emu.engine.events import events
 from mtia_emu.engine.timing import BOUNDS, timeline
-from mtia_emu.isa import Block, Op
+from mtia_emu.isa import Block, Op, Operand
+from mtia_emu.types import FP32
 
 Case = tuple[Chip, Block]
 SLACK = 1 + 1e-9  # rounding of sums in another order
@@ -129,6 +133,26 @@ def test_no_less_is_moved_than_there_is(case: Case) -> None:
         )
         assert had >= least
         assert put[space] >= sum(x.distinct_bytes for x in block.operands if x.space == space and x.written)
+
+
+@settings(deadline=None, max_examples=100)
+@given(BLOCKS)
+def test_what_enters_the_network_was_read(case: Case) -> None:
+    chip, block = case
+    ev, op = events(block, chip), block.commands["op"]
+    moves = np.isin(op, (Op.LOAD, Op.GATHER, Op.POOL))
+    assert (ev.dram_read_bytes + ev.sram_read_bytes >= ev.noc_bytes)[moves].all()
+    stores = op == Op.STORE
+    assert (ev.dram_write_bytes + ev.sram_write_bytes >= ev.noc_bytes)[stores].all()
+    assert (ev.local_read_bytes >= ev.noc_bytes)[stores].all()
+
+
+def test_a_row_that_outer_dimensions_repeat_is_read_for_each_of_them() -> None:
+    chip = load_chip("tiny")
+    x = Operand(FP32, (4, 3, 16), (16, 0, 1), "dram")
+    tape, out = parse("1 -> t0 | t0 = relu(x0)"), packed(FP32, (4, 3, 16), written=True)
+    block = emit_rowwise(chip, "map", tape, [x], [out])
+    assert int(events(block, chip).dram_read_bytes.sum()) == 4 * 64  # four distinct rows of one burst
 
 
 @settings(deadline=None, max_examples=60)

@@ -9,7 +9,7 @@ The word behind the fence says what a block is:
 - `toml NAME` and `python NAME` are written to the file NAME.
 - Anything else is shown, not run.
 
-A page runs from top to bottom in one folder: `python docs/blocks.py PAGE FOLDER` prints it with its
+A page runs from top to bottom in one folder: `python docs/fences.py PAGE FOLDER` prints it with its
 outputs as they are now.
 """
 

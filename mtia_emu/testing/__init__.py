@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .chip import Chip, load_chip
-from .compiler.graph import Graph
-from .compiler.samples import random_inputs
-from .testing_motifs import MOTIFS, Grower
+from ..chip import Chip, load_chip
+from ..compiler.graph import Graph
+from ..compiler.samples import random_inputs
+from .grower import Grower
+from .motifs import MOTIFS
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
@@ -33,11 +34,11 @@ Feed = Callable[[Graph], dict[str, Array]]
 def graphs(
     dtype: str = "fp32", motifs: Sequence[str] = (), *, most: int = 4, empty: bool = False
 ) -> SearchStrategy[Graph]:
-    """Return lawful graphs of floats `dtype` made of one to `most` motifs; `motifs` names which (all of `MOTIFS`).
+    """Return lawful graphs of floats `dtype` made of one to `most` motifs: all of `MOTIFS`, or those named.
 
-    Motifs are what passes match, in many spellings, some of them traps: products with their epilogues, norms, rotary
-    embeddings, grouped attention, embedding bags, chains of elementwise work and moves of elements. Values have many
-    users, some of them are outputs. With `empty` a dimension may be 0. Weights are present.
+    Motifs are what passes match, in many spellings, some of them traps: products with their epilogues, norms,
+    rotary embeddings, grouped attention, embedding bags, chains of elementwise work and moves of elements.
+    Values have many users, some of them are outputs. With `empty` a dimension may be 0. Weights are present.
     """
     from hypothesis import strategies as st
 
@@ -47,14 +48,14 @@ def graphs(
     def build(draw: DrawFn) -> Graph:
         grower = Grower(draw, dtype, empty=empty)
         for _ in range(draw(st.integers(1, most))):
-            grower.grow(draw(st.sampled_from(chosen)))
+            MOTIFS[draw(st.sampled_from(chosen))](grower)
         return grower.graph()
 
     return build()
 
 
 def tensors() -> SearchStrategy[Feed]:
-    """Return functions that give a graph random inputs which are right for it: indices lie within their tables."""
+    """Return functions that give a graph random inputs: indices lie within their tables."""
     from hypothesis import strategies as st
 
     def feed(seed: int) -> Feed:
@@ -64,7 +65,7 @@ def tensors() -> SearchStrategy[Feed]:
 
 
 def chips() -> SearchStrategy[Chip]:
-    """Return small chips of every dataflow, on which limits of local memory, accumulators and SRAM are near."""
+    """Return small chips of every dataflow, on which limits of all memories are near."""
     from hypothesis import strategies as st
 
     side, lanes = st.integers(1, 3), st.sampled_from([1, 2, 4, 8])
@@ -99,7 +100,7 @@ def distance(got: Array, expected: Array) -> float:
 
 
 def assert_close(got: Mapping[str, Array], expected: Mapping[str, Array], tolerance: float) -> None:
-    """Raise `AssertionError` naming the first output whose `distance` exceeds the tolerance; 0 asks for equality."""
+    """Raise `AssertionError` naming the first output that is farther than the tolerance; see `distance`."""
     assert list(got) == list(expected), f"outputs {list(got)}, expected {list(expected)}"
     for name, value in expected.items():
         far = distance(got[name], value)

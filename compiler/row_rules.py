@@ -1,0 +1,131 @@
+"""How work on whole rows is scheduled: reductions, softmax, norms, rotary embeddings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from mtia_emu.kernels.emit_tape import allocate
+from mtia_emu.kernels.tape import Tape, TapeBuilder, finish
+
+from mtia_emu.isa import Shape
+from mtia_emu.types import BOOL, FP32, FP64, DType
+
+from .graph import Node
+from .ops.base import integer, integers, number
+from .ops.quantise_rows import rows_tape
+from .schedule import Schedule
+from .views import View, packed
+
+RINGS = 2  # slots of each operand in local memory: one is filled while the other is read
+SLOT_BYTES = 64  # slots start on lines of this many bytes
+
+
+def _fits(plan: Schedule, tape: Tape, inputs: Sequence[View], results: Sequence[DType]) -> bool:
+    """Return whether local memory holds a row of every operand and register; doubles are not folded."""
+    kinds = [*(x.dtype for x in inputs), *results]
+    registers = allocate(finish(tape, results), [Shape.FULL] * len(inputs)).kinds
+    each = sum(RINGS * kind.bytes for kind in kinds) + sum(kind.bytes for kind, _ in registers)
+    slots = RINGS * (RINGS * len(kinds) + len(registers)) * SLOT_BYTES
+    return FP64 not in kinds and inputs[0].shape[-1] * each + slots <= plan.chip.pe.local.bytes
+
+
+def reduction(plan: Schedule, node: Node) -> list[View]:
+    """Fold rows: the reduced axes, moved to the end, must lie as one; else the operand is packed so first."""
+    (x,), kind = plan.operands(node), node.type.dtype
+    axes = integers(node.attrs, "axes")
+    cols = math.prod(x.shape[a] for a in axes)
+    integer_mean = node.op == "reduce_mean" and not kind.is_float  # rounds as integers do
+    if not axes or cols == 0 or kind == BOOL or integer_mean:
+        return plan.on_core(node)
+    keep = [i for i in range(len(x.shape)) if i not in axes]
+    shape = (*(x.shape[i] for i in keep), cols)
+    tape = _fold(node.op.removeprefix("reduce_"), cols, kind)
+    if not _fits(plan, tape, [View(x.buffer, x.dtype, shape, packed(shape))], [kind]):
+        return plan.on_core(node)
+    moved = x.transpose([*keep, *axes])
+    rows = moved.reshape(shape) or plan.packed(node, moved).reshape(shape)
+    out = plan.result(node)
+    plan.step(node, "row", [rows], [_column(out, shape)], tape=str(tape))
+    return [out]
+
+
+def _column(out: View, shape: tuple[int, ...]) -> View:
+    """Return a packed result of one value a row as a view over the iteration space."""
+    return View(out.buffer, out.dtype, shape, (*packed(shape[:-1]), 0), out.offset)
+
+
+def _fold(kind: str, cols: int, to: DType) -> Tape:
+    wide = FP32 if to.is_float else to
+    b = TapeBuilder(1)
+    total = b.call("fold_sum" if kind == "mean" else f"fold_{kind}", 0, to=wide)
+    if kind == "mean":
+        total = b.call("mul", total, 1.0 / cols, to=wide)
+    return b.done(total)
+
+
+def softmax(plan: Schedule, node: Node) -> list[View]:
+    """Fold rows of the axis, which is moved to the end, for the largest element and for the sum of powers."""
+    x = plan.operands(node)[0].last(integer(node.attrs, "axis"))
+    b = TapeBuilder(1)
+    shifted = b.call("sub", 0, b.call("fold_max", 0))
+    powers = b.call("exp", shifted)
+    total = b.call("fold_sum", powers)
+    if node.op == "softmax":
+        tape = b.done(b.call("mul", powers, b.call("reciprocal", total)))
+    else:
+        tape = b.done(b.call("sub", shifted, b.call("log", total)))
+    if not _fits(plan, tape, [x], [node.type.dtype]):
+        return plan.on_core(node)
+    out = plan.result(node)
+    plan.step(node, "row", [x], [out.last(integer(node.attrs, "axis"))], tape=str(tape))
+    return [out]
+
+
+def quantise_rows(plan: Schedule, node: Node) -> list[View]:
+    """Fold rows for their largest magnitude, which scales them."""
+    (x,), tape = plan.operands(node), rows_tape()
+    if not _fits(plan, tape, [x], [t.dtype for t in node.types]):
+        return plan.on_core(node)
+    out, scale = plan.result(node), plan.result(node, 1)
+    plan.step(node, "row", [x], [out, _column(scale, x.shape)], tape=str(tape))
+    return [out, scale]
+
+
+def norm(plan: Schedule, node: Node) -> list[View]:
+    """Fold rows for the mean of squares, after that of the values for layernorm; then weight and bias."""
+    x, *edges = plan.operands(node)
+    b = TapeBuilder(1 + len(edges))
+    n, centred = x.shape[-1], 0
+    if node.op == "layernorm":
+        centred = b.call("sub", 0, b.call("mul", b.call("fold_sum", 0), 1.0 / n))
+    square = b.call("mul", b.call("fold_sum", b.call("mul", centred, centred)), 1.0 / n)
+    root = b.call("rsqrt", b.call("add", square, float(number(node.attrs, "epsilon", 0.0))))
+    result = b.call("mul", b.call("mul", centred, root), 1)
+    tape = b.done(b.call("add", result, 2) if len(edges) > 1 else result)
+    inputs = [x, *(e.expand(x.shape) for e in edges)]
+    if not _fits(plan, tape, inputs, [node.type.dtype]):
+        return plan.on_core(node)
+    out = plan.result(node)
+    plan.step(node, "row", inputs, [out], tape=str(tape))
+    return [out]
+
+
+def rotary(plan: Schedule, node: Node) -> list[View]:
+    """Schedule y1 = x1 cos1 - x2 sin1, y2 = x2 cos2 + x1 sin2 over the halves of each row."""
+    x, cos, sin = plan.operands(node)
+    if x.dtype == FP64:
+        return plan.on_core(node)
+    shape = (*x.shape[:-1], x.shape[-1] // 2)
+    starts, ones = ([0] * len(shape), [0] * len(x.shape[:-1]) + [shape[-1]]), [1] * len(shape)
+
+    def halves(view: View) -> list[View]:
+        return [view.expand(x.shape).slice(start, shape, ones) for start in starts]
+
+    b = TapeBuilder(6)
+    first = b.call("sub", b.call("mul", 0, 2), b.call("mul", 1, 4))
+    second = b.call("add", b.call("mul", 1, 3), b.call("mul", 0, 5))
+    out = plan.result(node)
+    inputs = [*halves(x), *halves(cos), *halves(sin)]
+    plan.step(node, "rotary", inputs, halves(out), tape=str(b.done(first, second)))
+    return [out]

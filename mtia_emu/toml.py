@@ -1,0 +1,23 @@
+"""Parameter files: TOML read without trusting it."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+from .errors import UserError
+
+LONGEST_LINE = 2000  # the parser's time grows with the square of a dotted key
+
+
+def parse(text: str, where: str) -> dict[str, Any]:
+    """Return the values of a TOML text; raise `UserError` for what is not TOML, or not of a person's making."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if len(line) > LONGEST_LINE:
+            raise UserError(
+                f"{where}: line {number} has {len(line)} characters; at most {LONGEST_LINE} are read"
+            )
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: integers of thousands of digits, too
+        raise UserError(f"{where}: not TOML: {error}") from None

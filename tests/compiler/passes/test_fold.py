@@ -1,0 +1,34 @@
+"""What is known is computed, what is equal is made once."""
+
+from __future__ import annotations
+
+import pytest
+from before_after import cases, hold
+from mtia_emu.compiler import text
+from mtia_emu.compiler.passes import Fold
+
+
+@pytest.mark.parametrize("case", cases("fold"))
+def test_before_and_after(case: str) -> None:
+    hold(case)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        '%y : fp32[2,4] = cast(%h) {to="fp32"}',
+        "%y : fp32[4,2] = transpose(%x) {perm=[1, 0]}",
+        "%y : fp32[2,4] = slice(%x) {ends=[-3, -5], starts=[1, 3], steps=[-1, -1]}",
+    ],
+)
+def test_what_changes_something_stays(node: str) -> None:
+    graph = text.parse(f"graph g {{\n  in %x : fp32[2,4]\n  in %h : fp16[2,4]\n  {node}\n  out %y\n}}")
+    assert text.dump(Fold()(graph)) == text.dump(graph)
+
+
+def test_equal_outputs_keep_their_names() -> None:
+    graph = text.parse(
+        "graph g {\n  in %x : fp32[2]\n  %a : fp32[2] = neg(%x)\n  %b : fp32[2] = neg(%x)\n"
+        "  out %a\n  out %b\n}"
+    )
+    assert Fold()(graph).outputs == ("a", "b")

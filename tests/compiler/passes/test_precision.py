@@ -1,0 +1,77 @@
+"""The number format of a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from before_after import cases, hold
+from mtia_emu.compiler import text
+from mtia_emu.compiler.passes.precision import Precision, own_dtype
+from mtia_emu.compiler.reference import evaluate
+
+
+@pytest.mark.parametrize("case", cases("precision"))
+def test_before_and_after(case: str) -> None:
+    hold(case, {"precision_saturates": 1.0}.get(case, 5e-3))  # -3.4e38 becomes -65504
+
+
+def test_indices_that_arrive_as_floats_stay_exact() -> None:
+    graph = text.parse(
+        """graph g {
+  in %x : fp32[2]
+  in %table : fp32[4000,1]
+  %ids : int64[2] = cast(%x) {to="int64"}
+  %y : fp32[2,1] = gather(%table, %ids) {axis=0}
+  out %y
+}"""
+    )
+    inputs = {
+        "x": np.array([2049, 3999], np.float32),
+        "table": np.arange(4000, dtype=np.float32)[:, None] / 4,
+    }
+    made = Precision()(graph)
+    inputs["table"] = inputs["table"].astype(np.float16)
+    assert (evaluate(made, inputs)["y"] == inputs["table"][[2049, 3999]]).all()
+
+
+def test_converting_the_same_graph_twice_gives_the_same() -> None:
+    graph = text.parse(GRAPH)
+    assert text.dump(Precision()(graph)) == text.dump(Precision()(graph))
+
+
+GRAPH = """graph g {
+  in %p : fp32[4]
+  in %x : fp32[4]
+  %cos : fp32[4] = cos(%p)
+  %y : fp32[4] = mul(%x, %cos)
+  out %y
+}"""
+
+
+def test_integers_are_left_alone() -> None:
+    graph = text.parse("graph g {\n  in %x : int64[2]\n  %y : int64[2] = add(%x, %x)\n  out %y\n}")
+    assert text.dump(Precision()(graph)) == text.dump(graph)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "kind"),
+    [
+        ("%y : fp16[4,4] = matmul(%h, %h)\n  %s : fp32[2] = add(%f, %f)", "fp16"),
+        ("%h2 : fp16[4,4] = add(%h, %h)\n  %y : fp32[64,64] = matmul(%big, %big)", "fp32"),
+        ("%y : int32[8,8] = matmul(%b, %b)", "int8"),
+        ("%y : int64[9] = add(%i, %i)", "int64"),
+    ],
+)
+def test_own_dtype_is_that_of_most_arithmetic(nodes: str, kind: str) -> None:
+    graph = text.parse(
+        f"""graph g {{
+  in %h : fp16[4,4]
+  in %f : fp32[2]
+  in %big : fp32[64,64]
+  in %b : int8[8,8]
+  in %i : int64[9]
+  {nodes}
+  out %y
+}}"""
+    )
+    assert own_dtype(graph).name == kind

@@ -1,0 +1,118 @@
+"""The list of passes as text, the choice of a number format, and what compilation says of memories."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mtia_emu.chip import load_chip
+from mtia_emu.compiler import text
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.passes import PASSES, Legalise, Maps, Precision, Strips
+from mtia_emu.compiler.pipeline import choose_format, compile_graph, mapping_passes, parse_passes, passes
+from mtia_emu.errors import UserError
+from mtia_emu.types import FP16, FP32, FP64, INT8, dtype
+
+TINY = load_chip("tiny")
+
+
+def test_passes_are_read_with_their_options() -> None:
+    found = parse_passes(
+        " legalise, maps{max-inputs=4,max-steps=9} ,precision{ to = bf16 },strips{max-bytes=64}"
+    )
+    assert found == (Legalise(), Maps(4, 9), Precision(to="bf16"), Strips(64))
+    assert parse_passes("") == () and parse_passes("maps{}") == (Maps(),)
+
+
+def test_every_pass_is_spelt_by_its_name_and_options() -> None:
+    assert all(PASSES[name]().spelling == name for name in PASSES)
+    whole = (*passes(FP32, FP16, int8=True), *mapping_passes(TINY))
+    spelling = ",".join(step.spelling for step in whole)
+    assert spelling.endswith("quantise,fold,prune,strips{max-bytes=32768},layout,prune")
+    assert parse_passes(spelling) == whole
+
+
+@pytest.mark.parametrize(
+    ("spelling", "message"),
+    [
+        ("legalize", "unknown pass 'legalize'; did you mean 'legalise'?"),
+        ("maps{max-input=4}", "unknown option of pass maps 'max-input'; did you mean 'max-inputs'?"),
+        ("fold{x=1}", r"unknown option of pass fold 'x' \(known: \)"),
+        (
+            "maps{max-inputs=four}",
+            r"pass maps: option 'max-inputs=four' is not max-inputs=int \(right: max-inp",
+        ),
+        ("maps{max-inputs}", "pass maps: option 'max-inputs' is not max-inputs=int"),
+        ("maps{max-inputs=4", "not a pass: 'maps{max-inputs=4' in"),
+        ("fold,,prune", "not a pass: ',prune' in|not a pass: 'fold,,prune' in"),
+        ("fold prune", "not a pass: 'fold prune'"),
+        ("fold,", "not a pass: 'fold,'"),
+    ],
+)
+def test_what_is_not_a_pass_is_refused(spelling: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_passes(spelling)
+
+
+def test_the_format_is_the_nearest_that_the_chip_multiplies() -> None:
+    assert choose_format(FP32, TINY, None).name == "fp16"
+    assert choose_format(FP32, TINY, None).notes == ("the model's fp32 runs as fp16",)
+    assert choose_format(FP16, TINY, None).notes == ()
+    assert choose_format(FP64, TINY, None).floats == FP16
+    assert choose_format(INT8, TINY, "fp32").name == "int8"
+    assert "products run on the SIMD engine" in choose_format(FP32, TINY, "fp32").notes[0]
+    assert choose_format(FP32, TINY, "int8").name == "int8"
+
+
+@pytest.mark.parametrize("wanted", ["int64", "fp8_e4m3", "bool"])
+def test_a_format_that_no_model_runs_in_is_refused(wanted: str) -> None:
+    with pytest.raises(UserError, match=f"--dtype {wanted}: a model runs in fp16, bf16, fp32, or int8"):
+        choose_format(FP32, TINY, wanted)
+
+
+def test_int8_needs_a_matrix_unit_that_has_it() -> None:
+    chip = load_chip("tiny", {"pe.matrix.rates": {"fp16": 1.0}})
+    with pytest.raises(UserError, match="the matrix unit of tiny has no rate for int8"):
+        choose_format(dtype("fp16"), chip, "int8")
+
+
+def model(columns: int) -> Graph:
+    """Return x @ w of that many columns, with an activation in between."""
+    return text.parse(f"""graph g {{
+  in %x : fp16[64,64]
+  const %w : fp16[64,{columns}] = absent
+  %p : fp16[64,{columns}] = matmul(%x, %w)
+  %s : fp16[64,{columns}] = softmax(%p) {{axis=0}}
+  %y : fp16[64,{columns}] = softmax(%s) {{axis=0}}
+  out %y
+}}""")
+
+
+def test_notes_say_which_memories_are_too_small() -> None:
+    assert compile_graph(model(64), TINY).program.notes == ()
+    notes = compile_graph(model(4096), TINY, inputs_in="sram").program.notes
+    assert notes[0] == "the model's tensors do not fit SRAM: they start in dram"
+    assert notes[1].endswith("activations found no room in SRAM and are in DRAM")
+    small = load_chip("tiny", {"dram.bytes": 1000})
+    assert "read it as one of several chips' share" in compile_graph(model(64), small).program.notes[0]
+
+
+def test_a_stage_at_a_time_is_reported() -> None:
+    seen: list[tuple[str, int, int]] = []
+    compile_graph(model(64), TINY, progress=lambda *at: seen.append(at))
+    assert [s[0] for s in seen[:3]] == ["lower", "schedule", "emit"] and seen[-1][1] == seen[-1][2]
+
+
+def test_debug_prints_each_pass(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MTIA_EMU_DEBUG", "3")
+    compile_graph(model(64), TINY)
+    shown = capsys.readouterr().err
+    assert "legalise: 3 nodes" in shown and "graph g {" in shown
+
+
+def test_a_constant_model_has_a_program() -> None:
+    graph = text.parse("graph g {\n  const %c : fp32[2] = [1.0, 2.0]\n  out %c\n}")
+    made = compile_graph(graph, TINY)
+    assert [b.name for b in made.program.outputs] == ["c"] and np.prod(
+        made.program.outputs[0].type.shape
+    ) == 2
