@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 from mtia_emu.kernels.tape import Step as TapeStep
 from mtia_emu.kernels.tape import Tape, inline, parse
 
-from mtia_emu.types import BOOL, FP64
+from mtia_emu.types import BOOL, FP32, FP64
 from mtia_emu.units.simd import FUNCTIONS
 
 from .graph import Node
@@ -105,13 +106,14 @@ def _place(plan: Schedule, node: Node, x: View, out: View, starts: list[int]) ->
 
 def _pad(plan: Schedule, node: Node) -> list[View]:
     """Fill the result with the value, then copy the operand into it."""
-    (x,), out = plan.operands(node), plan.result(node)
-    pads = integers(node.attrs, "pads")
-    if any(p < 0 for p in pads) or out.dtype == FP64:
-        return plan.on_core(node)
-    tape = Tape(0, (TapeStep("copy", (float(number(node.attrs, "value", 0.0)),), out.dtype),), (~0,))
+    (x,) = plan.operands(node)
+    value = float(number(node.attrs, "value", 0.0))
+    if np.float32(value) != value and node.type.dtype != FP32 and node.type.dtype.bits >= FP32.bits:
+        return plan.on_core(node)  # a command's number is an fp32
+    out = plan.result(node)
+    tape = Tape(0, (TapeStep("copy", (value,), out.dtype),), (~0,))
     plan.step(node, "map", [], [out], tape=str(tape))
-    _place(plan, node, x, out, list(pads[: len(x.shape)]))
+    _place(plan, node, x, out, list(integers(node.attrs, "pads")[: len(x.shape)]))
     return [out]
 
 

@@ -220,10 +220,10 @@ def validate(values: dict[str, Any], where: str) -> Chip:
 
 
 def _unlike(key: str, info: Any, values: Mapping[str, Any]) -> str:
-    """Return what is wrong with a value's kind or size, empty where nothing is, or no value is there to judge.
+    """Return what is wrong with a value's kind or size, empty where nothing is or no value is there.
 
     pydantic takes True for 1 and "8" for 8, and sets no end to a number.
-    """Return what is wrong with a value's kind or size, empty where nothing is or no value is there.
+    """
     value: Any = values
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -233,7 +233,7 @@ def _unlike(key: str, info: Any, values: Mapping[str, Any]) -> str:
     for name, x in items:
         full = f"{key}.{name}" if name else key
         if isinstance(x, (int, float)) and not isinstance(x, bool) and info.annotation in NUMBERS:
-            if x and not LEAST <= abs(x) <= MOST and math.isfinite(x):
+            if x and not LEAST <= abs(x) <= MOST and (isinstance(x, int) or math.isfinite(x)):
                 return f"'{full}' is {x}: a number here is 0 or from {LEAST:g} to {MOST:g}"
             limited = any(hasattr(m, "le") for m in info.metadata)
             if info.annotation is int and not limited and x > MOST_COUNT:

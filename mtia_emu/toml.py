@@ -7,6 +7,7 @@ from typing import Any
 
 from .errors import UserError
 
+DEEPEST = 16  # tables and arrays within one another
 LONGEST_LINE = 2000  # the parser's time grows with the square of a dotted key
 
 
@@ -18,6 +19,18 @@ def parse(text: str, where: str) -> dict[str, Any]:
                 f"{where}: line {number} has {len(line)} characters; at most {LONGEST_LINE} are read"
             )
     try:
-        return tomllib.loads(text)
+        values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: integers of thousands of digits, too
         raise UserError(f"{where}: not TOML: {error}") from None
+    if _is_deep(values):
+        raise UserError(f"{where}: tables and arrays are nested more than {DEEPEST} deep")
+    return values
+
+
+def _is_deep(values: dict[str, Any]) -> bool:
+    level: list[Any] = [values]
+    for _ in range(DEEPEST):
+        level = [
+            x for v in level for x in (v.values() if isinstance(v, dict) else v) if isinstance(x, dict | list)
+        ]
+    return bool(level)

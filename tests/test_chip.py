@@ -154,7 +154,7 @@ def test_a_chip_of_ones_own(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read as text"):
         load_chip(str(mine))
     mine.write_text("x" * (2 << 20))
-    with pytest.raises(UserError, match="at most 1048576 are read"):
+    with pytest.raises(UserError, match=r"at most \d+ are read"):
         load_chip(str(mine))
     with pytest.raises(UserError, match="is not a file; give a chip's name"):
         load_chip(str(tmp_path / "none.toml"))

@@ -260,9 +260,21 @@ def test_mutated_inputs(cli: Cli, model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("flag", ["--chip", "--gpu"])
 @pytest.mark.parametrize(
     "content",
-    [b"\xff\xfe\0\0" * 100, b"a = " + b"[" * 100_000, b"x" * (2 << 20), b"", b"clock_hz = nan\n", b"grid = 3\n",
-     b"a." * 900 + b"b = 1\n", b"a." * 50_000 + b"b = 1\n", b"[" * 100, b"name = '" + b"y" * 1900 + b"'\n", b"clock_hz = " + b"9" * 5000],
-)  # fmt: skip
+    [
+        b"\xff\xfe\0\0" * 100,
+        b"a = " + b"[" * 100_000,
+        b"a = " + b"[" * 900 + b"]" * 900,
+        b"x" * (2 << 20),
+        b"",
+        b"clock_hz = nan\n",
+        b"grid = 3\n",
+        b"a." * 900 + b"b = 1\n",
+        b"a." * 50_000 + b"b = 1\n",
+        b"name = '" + b"y" * 1900 + b"'\n",
+        b"clock_hz = " + b"9" * 5000,
+        b"clock_hz = " + b"9" * 1900,
+    ],
+)
 def test_chip_and_gpu_files_that_are_none(
     tmp_path: Path, refused: Refused, flag: str, content: bytes
 ) -> None:

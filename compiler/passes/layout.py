@@ -3,49 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
 from mtia_emu.types import TensorType
 
+from ..build import Builder
 from ..graph import Const, Match, Node, Rewrite, Skip
 from .base import Rule, Rules, become, building
+
+PRODUCTS = ("matmul", "matmul_map")
 
 
 @dataclass(frozen=True)
 class Layout(Rules):
-    """Store the constant right side of a product transposed, [n, k].
+    """Store the constant right side of products transposed, [n, k].
 
-    Its tiles then come in long runs and are not turned on the way.
+    Its tiles then come in long runs and are not turned on the way. A constant that others read too stays.
     """
 
     rounds: ClassVar[int] = 1  # what it makes, it does not match
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        return (_weight,)
+        return (_Turner().rule,)
 
 
-def _weight(node: Node, match: Match) -> Rewrite | Skip | None:
-    if node.op not in ("matmul", "matmul_map") or (const := match.const(node.inputs[1])) is None:
-        return None
-    name = node.inputs[1]
-    if len(match.users(name)) > 1:
-        return Skip(f"%{name} has other users")
-    rank = const.type.rank
-    perm = (*range(rank - 2), rank - 1, rank - 2)
-    shape = tuple(const.type.shape[p] for p in perm)
-    b = building(node, match)
-    stored = b.put(
-        b.fresh(f"{name}.kn"), Const(TensorType(const.type.dtype, shape), _turned(const, name, perm))
-    )
-    view = b.add("transpose", stored, perm=perm, fold=False)
-    return become(node, b, b.add(node.op, node.inputs[0], view, *node.inputs[2:], fold=False, **node.attrs))
+@dataclass
+class _Turner:
+    """The rule for one graph; `stored` has the constants turned so far, by old name."""
+
+    stored: dict[str, str] = field(default_factory=dict)
+
+    def rule(self, node: Node, match: Match) -> Rewrite | Skip | None:
+        """x @ constant."""
+        if node.op not in PRODUCTS or (const := match.const(node.inputs[1])) is None:
+            return None
+        x, name, *extras = node.inputs
+        if match.is_output(name) or not all(_right_side(user, name) for user in match.users(name)):
+            return Skip(f"%{name} has other users")
+        rank = const.type.rank
+        perm = (*range(rank - 2), rank - 1, rank - 2)
+        b = building(node, match)
+        view = b.add("transpose", self._turned(b, name, const, perm), perm=perm, fold=False)
+        return become(node, b, b.add(node.op, x, view, *extras, fold=False, **node.attrs))
+
+    def _turned(self, b: Builder, name: str, const: Const, perm: tuple[int, ...]) -> str:
+        if name not in self.stored:
+            kind = TensorType(const.type.dtype, tuple(const.type.shape[p] for p in perm))
+            data = _later(const, name, perm) if const.present else None
+            self.stored[name] = b.put(b.fresh(f"{name}.kn"), Const(kind, data))
+        return self.stored[name]
 
 
-def _turned(const: Const, name: str, perm: tuple[int, ...]) -> np.ndarray | Callable[[], np.ndarray] | None:
-    if not const.present:
-        return None
+def _right_side(user: Node, name: str) -> bool:
+    """Return whether a node reads a value as the right side of a product only."""
+    return user.op in PRODUCTS and user.inputs[1] == name and user.inputs.count(name) == 1
+
+
+def _later(const: Const, name: str, perm: tuple[int, ...]) -> Callable[[], np.ndarray]:
     return lambda: np.ascontiguousarray(const.array(name).transpose(perm))

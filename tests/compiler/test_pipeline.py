@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from mtia_emu.chip import load_chip
 from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.passes import PASSES, Legalise, Maps, Precision, Strips
 from mtia_emu.compiler.pipeline import choose_format, compile_graph, mapping_passes, parse_passes, passes
+
+from mtia_emu.chip import load_chip
 from mtia_emu.errors import UserError
 from mtia_emu.types import FP16, FP32, FP64, INT8, dtype
 
 TINY = load_chip("tiny")
+HALVES = TINY.pe.matrix.model_copy(update={"rates": {"fp16": 1.0}})
 
 
 def test_passes_are_read_with_their_options() -> None:
-    found = parse_passes(
-        " legalise, maps{max-inputs=4,max-steps=9} ,precision{ to = bf16 },strips{max-bytes=64}"
-    )
+    spelling = " legalise, maps{max-inputs=4,max-steps=9} ,precision{ to = bf16 },strips{max-bytes=64}"
+    found = parse_passes(spelling)
     assert found == (Legalise(), Maps(4, 9), Precision(to="bf16"), Strips(64))
     assert parse_passes("") == () and parse_passes("maps{}") == (Maps(),)
 
@@ -71,7 +71,7 @@ def test_a_format_that_no_model_runs_in_is_refused(wanted: str) -> None:
 
 
 def test_int8_needs_a_matrix_unit_that_has_it() -> None:
-    chip = load_chip("tiny", {"pe.matrix.rates": {"fp16": 1.0}})
+    chip = TINY.model_copy(update={"pe": TINY.pe.model_copy(update={"matrix": HALVES})})
     with pytest.raises(UserError, match="the matrix unit of tiny has no rate for int8"):
         choose_format(dtype("fp16"), chip, "int8")
 

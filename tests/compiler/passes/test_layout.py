@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from before_after import cases, hold, outcomes
+from mtia_emu.compiler import text
+from mtia_emu.compiler.passes import Layout
 
 
 @pytest.mark.parametrize("case", cases("layout"))
@@ -24,3 +26,15 @@ def test_weights_that_others_read_and_activations_stay() -> None:
   out %c
 }"""
     assert outcomes("layout", body) == ["%w has other users"]
+
+
+def test_weights_that_several_products_read_are_stored_once() -> None:
+    graph = text.parse("""graph g {
+  in %x : fp16[2,4]
+  const %w : fp16[4,4] = absent
+  %a : fp16[2,4] = matmul(%x, %w)
+  %b : fp16[2,4] = matmul(%a, %w)
+  out %b
+}""")
+    made = Layout()(graph)
+    assert len(made.consts) == 1 and [n.op for n in made.nodes] == ["transpose", "matmul"] * 2
