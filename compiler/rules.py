@@ -108,7 +108,7 @@ def _pad(plan: Schedule, node: Node) -> list[View]:
     """Fill the result with the value, then copy the operand into it."""
     (x,) = plan.operands(node)
     value = float(number(node.attrs, "value", 0.0))
-    if np.float32(value) != value and node.type.dtype != FP32 and node.type.dtype.bits >= FP32.bits:
+    if float(np.float32(value)) != value and node.type.dtype != FP32 and node.type.dtype.bits >= FP32.bits:
         return plan.on_core(node)  # a command's number is an fp32
     out = plan.result(node)
     tape = Tape(0, (TapeStep("copy", (value,), out.dtype),), (~0,))

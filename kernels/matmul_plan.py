@@ -245,7 +245,8 @@ def _operand_use(plan: Plan, operand: str, use: dict[str, float]) -> int:
     read = loads * copies * tile
     space = p.a_space if operand == "a" else p.b_space
     outer = t.outer == ("m" if operand == "a" else "n")
-    efficiency = float(chip.dram.efficiency(np.asarray(t.kp * width))) * chip.dram_bytes_per_cycle  # runs go along k
+    runs = np.asarray(t.kp * width)  # along k
+    efficiency = float(chip.dram.efficiency(runs)) * chip.dram_bytes_per_cycle
     if space == "dram" and t.stage and outer:
         once = read / plan.local[plan.inner]
         use["dram"] += once / efficiency

@@ -12,7 +12,7 @@ LONGEST_LINE = 2000  # the parser's time grows with the square of a dotted key
 
 
 def parse(text: str, where: str) -> dict[str, Any]:
-    """Return the values of a TOML text; raise `UserError` for what is not TOML, or not of a person's making."""
+    """Return the values of a TOML text; raise `UserError` for what is not TOML, or of no sane size."""
     for number, line in enumerate(text.splitlines(), 1):
         if len(line) > LONGEST_LINE:
             raise UserError(

@@ -1,0 +1,143 @@
+"""Whatever there is, is in its list, on its page, in its package and in a test."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+from mtia_emu.compiler.ops import OPS
+from mtia_emu.compiler.passes import PASSES, Pass
+from mtia_emu.kernels import KERNELS
+
+from mtia_emu.chip import chip_names
+from mtia_emu.cli import main
+from mtia_emu.gpu import gpu_names
+from mtia_emu.isa import COMMANDS, Op
+from mtia_emu.settings import FLAGS
+from mtia_emu.units.simd import FUNCTIONS, REDUCTIONS
+from mtia_emu.zoo import zoo_names
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PLAIN = {"__init__", "base", "onnx_types", "spelling", "shapes"}  # files of ops and passes that hold none
+
+
+@cache
+def tests() -> str:
+    """Return the text of all tests but this one."""
+    files = [p for p in (ROOT / "tests").rglob("*.py") if p != Path(__file__)]
+    return "\n".join(p.read_text(encoding="utf-8") for p in files)
+
+
+@cache
+def page(name: str) -> str:
+    """Return a page of the reference."""
+    return (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8")
+
+
+def registered(folder: str, base: str) -> set[str]:
+    """Return the classes in a folder that are named as bases of nothing but what is listed."""
+    found = set()
+    for file in (ROOT / folder).glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and {b.id for b in node.bases if isinstance(b, ast.Name)} & {
+                base,
+                "Rules",
+            }:
+                found.add(node.name)
+    return found
+
+
+def test_every_pass_is_listed() -> None:
+    assert {p.__name__ for p in PASSES.values()} == registered("compiler/passes", Pass.__name__) - {"Rules"}
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_every_pass_is_documented_and_tested(name: str) -> None:
+    assert PASSES[name].__doc__
+    assert name in page("passes.md").lower()
+    assert (ROOT / "tests" / "compiler" / "passes" / f"test_{name}.py").exists()
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_is_documented(name: str) -> None:
+    assert f"`{name}`" in page("ops.md") or f"`{name} " in page("ops.md") or f" {name}`" in page("ops.md")
+
+
+def test_every_file_of_ops_is_loaded() -> None:
+    files = {p.stem for p in (ROOT / "compiler" / "ops").glob("*.py")} - PLAIN
+    init = (ROOT / "compiler" / "ops" / "__init__.py").read_text(encoding="utf-8")
+    assert {name for name in files if name not in init} == set()
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_kernel_is_used_and_tested(name: str) -> None:
+    used = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "compiler").rglob("*.py"))
+    assert f'"{name}"' in used or name in used
+    assert name in "\n".join(
+        p.read_text(encoding="utf-8") for p in (ROOT / "tests" / "kernels").rglob("*.py")
+    )
+
+
+def test_every_command_is_documented() -> None:
+    assert set(COMMANDS) == set(Op)
+    assert all(op.name.lower() in page("commands.md").lower() for op in Op)
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *REDUCTIONS])
+def test_every_function_of_the_simd_engine_is_tested(name: str) -> None:
+    assert f'"{name}"' in tests() or "FUNCTIONS" in tests()
+
+
+@pytest.mark.parametrize("name", [*chip_names(), *gpu_names()])
+def test_every_chip_and_gpu_is_documented_and_tested(name: str) -> None:
+    assert name in page("chips.md") + page("gpus.md")
+    assert name in tests() or "chip_names()" in tests()
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_every_zoo_model_is_tested(name: str) -> None:
+    assert name in tests() or "zoo_names()" in tests()
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_every_command_of_the_command_line_is_documented_and_tested(name: str) -> None:
+    assert f"mtia-emu {name}" in page("cli.md")
+    assert f'"{name}"' in tests()
+    options = {o for p in main.commands[name].params for o in p.opts if o.startswith("--")}
+    assert {o for o in options if o not in page("cli.md")} == set()
+
+
+@pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
+def test_every_setting_is_documented(flag: object) -> None:
+    assert getattr(flag, "name", "") in page("settings.md")
+
+
+@pytest.mark.parametrize(
+    "unit", [p.stem for p in (ROOT / "mtia_emu" / "units").glob("*.py") if p.stem != "__init__"]
+)
+def test_every_unit_is_tested(unit: str) -> None:
+    assert (ROOT / "tests" / "units" / f"test_{unit}.py").exists() or f"units.{unit}" in tests()
+
+
+def test_every_package_is_packaged() -> None:
+    folders = {"mtia_emu": "mtia_emu", "compiler": "mtia_emu.compiler", "kernels": "mtia_emu.kernels"}
+    found = {
+        ".".join((package, *file.relative_to(ROOT / folder).parent.parts))
+        for folder, package in folders.items()
+        for file in (ROOT / folder).rglob("*.py")
+    }
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == found
+
+
+def test_every_folder_with_data_says_so() -> None:
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    tracked = subprocess.run(["git", "ls-files", "mtia_emu", "compiler", "kernels"], cwd=ROOT, capture_output=True,
+                             text=True, check=False).stdout.split()  # fmt: skip
+    for file in (Path(f) for f in tracked if not f.endswith(".py")):
+        package = ".".join(file.parent.parts)
+        assert any(file.match(pattern) for pattern in data.get(package, [])), f"{file} is not in the wheel"

@@ -1,0 +1,100 @@
+"""What must not be in the repository, and what a wheel of it holds."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MOST_BYTES = 2 << 20
+PRIVATE = re.compile(r"(?<![\w.])/(home|Users|root|tmp|work|private|var/folders)/[\w.-]+")
+ALLOWED = re.compile(r"/tmp/(mtia-emu|x|a|b|model|out)?\b")
+
+
+def tracked() -> list[Path]:
+    """Return the files that git knows; skip outside a checkout."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is no git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_file_is_large() -> None:
+    assert {str(f): f.stat().st_size for f in tracked() if f.stat().st_size > MOST_BYTES} == {}
+
+
+def test_no_file_names_a_folder_of_someones_machine() -> None:
+    found = []
+    for file in tracked():
+        if file.suffix in (".png", ".npz", ".onnx"):
+            continue
+        text = file.read_text(encoding="utf-8", errors="replace")
+        found += [
+            f"{file.relative_to(ROOT)}: {m[0]}" for m in PRIVATE.finditer(text) if not ALLOWED.match(m[0])
+        ]
+    assert found == []
+
+
+def test_no_compiled_or_temporary_files() -> None:
+    bad = (".pyc", ".so", ".tmp", ".orig", ".rej", ".egg-info", ".whl", ".mtia")
+    assert [str(f) for f in tracked() if f.name.endswith(bad) or f.name.startswith(".mtia-emu-")] == []
+
+
+def test_the_licence_and_the_readme_are_there() -> None:
+    names = {f.name for f in tracked()}
+    assert {"LICENSE", "pyproject.toml", "Makefile"} <= names
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the names in a wheel that is built of a copy of the checkout."""
+    copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
+    for file in tracked():
+        target = copy / file.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(file.read_bytes())
+    if not (copy / "README.md").exists():
+        (copy / "README.md").write_text("mtia-emu\n")
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+    ]
+    done = subprocess.run(
+        [*build, "--wheel-dir", str(out), str(copy)], capture_output=True, text=True, check=False
+    )
+    if done.returncode and ("No module named" in done.stderr or "BackendUnavailable" in done.stderr):
+        pytest.skip("setuptools of the right version is not installed here")
+    assert done.returncode == 0, done.stderr
+    (file,) = out.glob("*.whl")
+    with zipfile.ZipFile(file) as archive:
+        return archive.namelist()
+
+
+def test_a_wheel_owns_only_our_name(wheel: list[str]) -> None:
+    assert {re.sub(r"-.*", "", name.partition("/")[0]) for name in wheel} == {"mtia_emu"}
+
+
+def test_a_wheel_is_whole(wheel: list[str]) -> None:
+    for name in (
+        "chips/mtia-2i.toml",
+        "gpus/h100-sxm.toml",
+        "compiler/ops/__init__.py",
+        "kernels/matmul.py",
+        "py.typed",
+    ):
+        assert f"mtia_emu/{name}" in wheel
+    assert not [name for name in wheel if "test_" in name]
