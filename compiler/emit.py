@@ -39,33 +39,25 @@ def emit(
     notes: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Program:
-    """Return the program of a placed schedule; `model_types` are inputs and outputs as the model's user
-    sees them; `works` is what any other machine would have to do."""
-    blocks: dict[Any, int] = {}
-    table: list[Block] = []
-    launches = []
-    for index, step in enumerate(plan.steps):
-        inputs = [_operand(v, placement, written=False) for v in step.inputs]
-        outputs = [_operand(v, placement, written=True) for v in step.outputs]
-        key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
-        if key not in blocks:
-            blocks[key] = len(table)
-            table.append(_block(plan.chip, step, inputs, outputs))
-        places = [
-            placement.address[v.buffer] + v.offset * v.dtype.bytes for v in (*step.inputs, *step.outputs)
-        ]
-        launches.append(_launch(step, blocks[key], table[blocks[key]], places, len(inputs)))
-        if progress is not None:
-            progress(index + 1, len(plan.steps))
+    """Return the program of a placed schedule.
+
+    `model_types` are inputs and outputs as the model's user sees them, `works` is what any other machine
+    would have to do, `progress` is called with the steps done and all of them.
+    """
+    blocks, launches = _launches(plan, placement, progress or (lambda done, total: None))
     consts = plan.graph.consts
-    bind = _Binder(plan, placement, model_types)
+
+    def bind(value: str, view: View) -> Binding:
+        space, address = placement.space[view.buffer], placement.address[view.buffer]
+        return Binding(value, view.type, model_types.get(value, view.type), space, address)
+
     return Program(
         name,
         source,
         dtype,
         dict(dims),
         plan.chip.model_dump(),
-        tuple(table),
+        tuple(blocks),
         tuple(launches),
         tuple(bind(value, plan.values[value]) for value in plan.graph.inputs),
         tuple(bind(value, view) for value, view in plan.outputs.items()),
@@ -78,18 +70,25 @@ def emit(
     )
 
 
-class _Binder:
-    def __init__(self, plan: Schedule, placement: Placement, model_types: Mapping[str, TensorType]) -> None:
-        self.plan, self.placement, self.model_types = plan, placement, model_types
-
-    def __call__(self, name: str, view: View) -> Binding:
-        return Binding(
-            name,
-            view.type,
-            self.model_types.get(name, view.type),
-            self.placement.space[view.buffer],
-            self.placement.address[view.buffer],
-        )
+def _launches(
+    plan: Schedule, placement: Placement, progress: Callable[[int, int], None]
+) -> tuple[list[Block], list[Launch]]:
+    """Return a block for each distinct kernel call, and a launch for each step."""
+    numbers: dict[Any, int] = {}
+    blocks: list[Block] = []
+    launches = []
+    for index, step in enumerate(plan.steps):
+        inputs = [_operand(v, placement, written=False) for v in step.inputs]
+        outputs = [_operand(v, placement, written=True) for v in step.outputs]
+        key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
+        if key not in numbers:
+            numbers[key] = len(blocks)
+            blocks.append(_block(plan.chip, step, inputs, outputs))
+        views = (*step.inputs, *step.outputs)
+        places = [placement.address[v.buffer] + v.offset * v.dtype.bytes for v in views]
+        launches.append(_launch(step, numbers[key], blocks[numbers[key]], places))
+        progress(index + 1, len(plan.steps))
+    return blocks, launches
 
 
 def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
@@ -98,8 +97,8 @@ def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
     )
 
 
-def _launch(step: Step, index: int, block: Block, places: list[int], inputs: int) -> Launch:
-    """Return the launch; a block orders its operands in its own way: see `_block`."""
+def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
+    """Return the launch; kernels put a result before what is optional: see `_matmul`, `_embedding_bag`."""
     if step.kernel == "matmul":
         places = [*places[:2], places[-1], *places[2:-1]]
     if step.kernel == "embedding_bag":

@@ -30,7 +30,7 @@ DEFAULT_CHIP = "mtia-2i"
 DEFAULT_GPU = "h100-sxm"
 TOLERANCE = {"fp32": 1e-4, "fp64": 1e-4}  # of an output's largest magnitude
 NARROW_TOLERANCE = 1e-2
-INT8_TOLERANCE = 5e-2  # products rounded to 8 bits: some 1/127 of a row's largest value each, over some layers
+INT8_TOLERANCE = 5e-2  # products rounded to 8 bits: each to 1/127 of a row's largest value
 ZOO = "zoo:"
 
 
@@ -277,7 +277,7 @@ def run_source(
     if progress is not None:
         progress("onnxruntime", 0, 1)
     expected = onnxruntime_outputs(source.path, typed_inputs(inputs, program.inputs))
-    own = own_dtype(compiled.imported).name  # onnxruntime computes in the model's own type, and rounds as it does
+    own = own_dtype(compiled.imported).name  # what onnxruntime computes in, and rounds to
     tolerance = INT8_TOLERANCE if dtype == "int8" else max(map(_tolerance, (program.dtype, own)))
     return replace(outcome, check=compare_outputs(outcome.outputs, expected, tolerance))
 

@@ -122,7 +122,7 @@ def test_the_small_decoder_passes_its_check(cli: Cli, dims: tuple[str, ...]) -> 
     report = parsed(cli("run", "zoo:llama-tiny", *given, "--check", "--json", "-"))
     assert report["check"]["passed"]
     wide = parsed(cli("run", "zoo:llama-tiny", *given, "--check", "--dtype", "fp32", "--json", "-"))
-    assert wide["check"]["passed"] and wide["check"]["tolerance"] == 1e-2  # the oracle's own fp16 sets the bound
+    assert wide["check"]["passed"] and wide["check"]["tolerance"] == 1e-2  # of the oracle's fp16
 
 
 def test_the_small_recommender_passes_its_check(cli: Cli) -> None:

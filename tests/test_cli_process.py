@@ -1,4 +1,4 @@
-"""The command line as a process: what it imports, what it prints where, that it repeats itself, its memory."""
+"""The command line as a process: what it imports, prints where, repeats exactly, takes of memory."""
 
 from __future__ import annotations
 
@@ -89,7 +89,8 @@ def test_a_full_disk_behind_a_file(flag: str) -> None:
 
 
 def test_a_reader_that_stops_reading() -> None:
-    pipe = f"{sys.executable} -m mtia_emu.cli show zoo:llama-tiny --at program | head -1; echo ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m mtia_emu.cli show zoo:llama-tiny --at program"
+    pipe = f"{command} | head -1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, check=True)
     assert done.stderr == "" and done.stdout.splitlines()[-1] == "0"
 

@@ -44,7 +44,7 @@ MODULES = modules()
 
 def room(module: str) -> str:
     """Return the room that a module is in."""
-    return (module.split(".") + ["__init__"])[1]
+    return [*module.split("."), "__init__"][1]
 
 
 def imports(module: str) -> Iterator[str]:

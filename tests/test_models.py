@@ -1,4 +1,4 @@
-"""Exported models run from the command line: outputs against those that onnxruntime gave when they were exported.
+"""Exported models run from the command line: their outputs against those that onnxruntime gave.
 
 Whatever is not within tolerance is listed with its reason, so that a change in either direction is noticed.
 """
@@ -60,23 +60,24 @@ WEIGHTLESS = {
     "weightless_llama32_1b_decode1024": (),
     "weightless_llama3_8b_prefill128": (),
     "genai_llama_fp16_cuda": (
-        "batch_size=1", "sequence_length=4", "total_sequence_length=9", "past_sequence_length=5", "kv_cache_dim=16",
+        "batch_size=1", "sequence_length=4", "total_sequence_length=9", "past_sequence_length=5",
+        "kv_cache_dim=16",
     ),
 }  # fmt: skip
 REFUSED = {
-    "hf_mixtral_prefill_dyn": "4 nodes are not supported:\n  Range x1: its limit, %val_287, depends on the data",
+    "hf_mixtral_prefill_dyn": "4 nodes are not supported:\n  Range x1: its limit, %val_287, depends on"
 }
 FAILING = {  # (model, dtype): (at least, at most) of the relative error, and why
     ("genai_llama_int4_cpu", "fp32"): (
         5e-3,
         2e-2,
-    ),  # onnxruntime rounded activations to 8 bits (accuracy_level 4)
+    ),  # onnxruntime rounded activations to 8 bits
     ("genai_qwen3_int4_cpu", "fp32"): (5e-3, 2e-2),  # the same
     ("llama_dynamo_op20_prefill_fp16", "fp32"): (1e-4, 2e-3),  # the stored outputs were computed in fp16
     ("llama_ortquant_dynamic_int8", "fp16"): (
         1e-2,
         5e-2,
-    ),  # activations near a rounding edge fall to the other side
+    ),  # activations near a rounding edge cross it
     ("pre_magika_0_5_1_model", "fp16"): (np.inf, np.inf),  # sums of squares beyond 65504 overflow fp16
 }
 

@@ -23,6 +23,10 @@ Change = Callable[[dict[str, Any]], object]
 Edit = Callable[[str, bytes], bytes]
 DIMS = {"batch": 6}
 CODES = {0, 2}
+SAME = (
+    "model", "source", "dtype", "dims", "chip", "launches", "inputs", "outputs", "consts", "works", "notes",
+    "dram_bytes", "sram_bytes",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +90,7 @@ def with_commands(good: Path, path: Path, block: int, change: Callable[[Any], ob
 
 def test_what_is_saved_is_what_is_loaded(program: Program, good: Path) -> None:
     back = program_file.load(good)
-    for name in ("model", "source", "dtype", "dims", "chip", "launches", "inputs", "outputs", "consts", "works",
-                 "notes", "dram_bytes", "sram_bytes"):  # fmt: skip
+    for name in SAME:
         assert getattr(back, name) == getattr(program, name), name
     for ours, theirs in zip(back.blocks, program.blocks, strict=True):
         assert (ours.commands == theirs.commands).all()
@@ -220,8 +223,10 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path] * bool(path) + [leaf for key, x in items for leaf in leaves(x, (*path, key))]
 
 
-VALUES: list[Any] = [0, -1, 1, 1 << 31, 1 << 61, 1 << 70, 1.5, "", "x", "\ud800", None, [], {}, [[]], True, "fp32",
-                     "bool", "uint8", "fp16[8]", "fp16[]", "dram", "sram", "scratch", 1e308]  # fmt: skip
+VALUES: list[Any] = [
+    0, -1, 1, 1 << 31, 1 << 61, 1 << 70, 1.5, "", "x", "\ud800", None, [], {}, [[]], True, "fp32",
+    "bool", "uint8", "fp16[8]", "fp16[]", "dram", "sram", "scratch", 1e308,
+]  # fmt: skip
 
 
 def mutated(header: dict[str, Any], rng: random.Random) -> None:

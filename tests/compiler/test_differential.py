@@ -9,12 +9,11 @@ import os
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
-from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.graph import Const, Graph
 from mtia_emu.compiler.ops import OPS, reference
 from mtia_emu.compiler.passes import Fold, Legalise, Pass
 from mtia_emu.compiler.passes.layout import Layout
@@ -227,12 +226,17 @@ def test_execution_with_dimensions_of_zero(graph: Graph, tensors: testing.Feed) 
 
 @fuzz(30)
 @given(testing.graphs(), st.sampled_from(["fp32", "fp16", "int8"]))
+def test_weights_may_be_absent(graph: Graph, wanted: str) -> None:
+    consts = {k: Const(c.type) if c.type.size > 1 else c for k, c in graph.consts.items()}
+    bare = compiled(graph.with_nodes(graph.nodes, consts=consts), TINY, wanted)
+    check_program(bare)
+    assert all(c.present for c in bare.program.data.values())
+
+
+@fuzz(30)
+@given(testing.graphs(), st.sampled_from(["fp32", "fp16", "int8"]))
 def test_compiling_twice_gives_the_same(graph: Graph, wanted: str) -> None:
     first, second = (compile_graph(graph, TINY, wanted=wanted) for _ in range(2))
     assert text.dump(first.lowered) == text.dump(second.lowered)
     assert str(first.schedule) == str(second.schedule)
     assert dump(first.program) == dump(second.program)
-
-
-if __name__ == "__main__":
-    pytest.main([__file__])

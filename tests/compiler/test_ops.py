@@ -37,6 +37,7 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
     "log_softmax": [([f32(2, 3)], {"axis": 0})],
     "rmsnorm": [([f32(2, 8), f32(8)], {"epsilon": 1e-5})],
     "layernorm": [([f32(2, 8), f32(8), f32(8)], {"epsilon": 1e-5}), ([f32(2, 8), f32(8)], {"epsilon": 1e-5})],
+    "quantise_rows": [([f32(2, 3)], {}), ([f32(0, 4)], {})],
     "rotary": [([f32(2, 3, 4, 8), f32(4, 8), f32(4, 8)], {})],
     "matmul": [
         ([f32(5, 2, 3), f32(3, 4)], {}),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mtia_emu.report import Check, Joules, Layer, Report, Traffic
+from mtia_emu.report import Check, Distance, Joules, Layer, Report, Traffic
 
 _KINDS = [  # op, kernel, cycles, macs, dram bytes, sram bytes, joules, bound by
     ("rmsnorm", "rmsnorm_row", 9_000, 0, 0, 4_194_304, 2.1e-5, "simd"),
@@ -74,8 +74,8 @@ def build_gpu(blocks: int = 4) -> Report:
 def build_check() -> Check:
     """Return a check of two outputs, both within tolerance."""
     outputs = {
-        "logits": {"max_abs_error": 0.0041, "max_rel_error": 0.00072},
-        "present.0.key": {"max_abs_error": 0.0, "max_rel_error": 0.0},
+        "logits": Distance(0.0041, 0.00072),
+        "present.0.key": Distance(0.0, 0.0),
     }
     return Check(0.0041, 0.00072, 0.01, outputs)
 

@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from mtia_emu.report import Check, Joules, Report, Traffic
+from mtia_emu.report import Check, Distance, Joules, Report, Traffic
 from mtia_emu.view.page import Cell
 from mtia_emu.view.terminal import print_report, print_table
 
@@ -148,8 +148,8 @@ def test_overlap_is_explained(report: Report) -> None:
 
 
 def test_failing_outputs_come_first_and_many_are_cut(report: Report) -> None:
-    outputs = {f"out{i}": {"max_abs_error": 0.0, "max_rel_error": 0.0} for i in range(40)}
-    outputs["bad"] = {"max_abs_error": math.nan, "max_rel_error": math.nan}
+    outputs = {f"out{i}": Distance(0.0, 0.0) for i in range(40)}
+    outputs["bad"] = Distance(math.nan, math.nan)
     text = shown(report, None, Check(math.nan, math.nan, 1e-3, outputs))
     part = text[text.index("Check") : text.index("Notes")]
     assert "FAILED: largest relative error nan, tolerance 0.001" in part
