@@ -113,7 +113,7 @@ def hostile(report: Report) -> Report:
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_hostile_names(report: Report, gpu: Report, terminal: bool) -> None:
-    check = Check(1.0, 1.0, 0.1, {HOSTILE: {"max_rel_error": 1.0, HOSTILE: 2.0}})
+    check = Check(1.0, 1.0, 0.1, {HOSTILE: Distance(2.0, 1.0)})
     file = io.StringIO()
     console = Console(file=file, width=120, force_terminal=terminal, color_system="auto")
     print_report(hostile(report), hostile(gpu), check, console)
