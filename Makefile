@@ -29,6 +29,7 @@ test: $(VENV)/dev  ## install what tests need and run them all
 
 check: $(VENV)/dev  ## lint and type-check
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check mtia_emu compiler kernels tests examples
 	rm -rf build && $(BIN)/python -m pip install --quiet --no-deps --target build/typed .
 	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p mtia_emu
 

@@ -18,8 +18,8 @@ def check(graph: Graph, after: str = "", known: Known | None = None) -> Graph:
     """Return the graph, found lawful; raise `UserError` naming the pass it comes `after` and the lines there.
 
     Lawful: every value is defined once, before it is read; the types of nodes are those that their ops infer;
-    constants hold data of their type; outputs are defined; only embedding bags read runs of `ragged_split`. `known`
-    remembers nodes found lawful on operands of given types: a later check does not infer them again.
+    constants hold data of their type; outputs are defined; only embedding bags read runs of `ragged_split`.
+    `known` remembers nodes found lawful on operands of given types: a later check does not infer them again.
     """
     known = {} if known is None else known
     defined: dict[str, TensorType] = {**graph.inputs, **{k: c.type for k, c in graph.consts.items()}}

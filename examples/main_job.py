@@ -21,7 +21,12 @@ JOBS = [
     ("the same, one token after 31", "zoo:llama-tiny", {"batch": 2, "seq": 1, "past": 31}, True),
     ("a DLRM-style recommender, executed", "zoo:dlrm-small", {"batch": 64}, True),
     ("Llama-3-8B, prefill of 2048 tokens, timed", "zoo:llama-3-8b", {"batch": 1, "seq": 2048}, False),
-    ("Llama-3-8B, one token after 2048, timed", "zoo:llama-3-8b", {"batch": 1, "seq": 1, "past": 2048}, False),
+    (
+        "Llama-3-8B, one token after 2048, timed",
+        "zoo:llama-3-8b",
+        {"batch": 1, "seq": 1, "past": 2048},
+        False,
+    ),
 ]
 
 
@@ -38,9 +43,18 @@ def main() -> int:
         passed = "-" if done.check is None else "passed" if done.check.passed else "FAILED"
         failed += passed == "FAILED"
         assert done.gpu is not None
-        rows.append([title, seconds(done.report.seconds), joules(done.report.joules), seconds(done.gpu.seconds),
-                     ratio(done.gpu.seconds / done.report.seconds), ratio(done.gpu.joules / done.report.joules), passed,
-                     f"{took:.1f} s"])
+        rows.append(
+            [
+                title,
+                seconds(done.report.seconds),
+                joules(done.report.joules),
+                seconds(done.gpu.seconds),
+                ratio(done.gpu.seconds / done.report.seconds),
+                ratio(done.gpu.joules / done.report.joules),
+                passed,
+                f"{took:.1f} s",
+            ]
+        )
     console.print(Rule("summary", align="left"))
     columns = ["job", CHIP, "energy", GPU, "speed", "perf/W", "check", "took"]
     print_table(f"{CHIP} beside {GPU}", columns, rows, console)

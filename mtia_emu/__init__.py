@@ -1,4 +1,4 @@
-"""mtia-emu: compile ONNX models for an MTIA-like accelerator, execute the program, count cycles, traffic and joules.
+"""Compile ONNX models for an MTIA-like accelerator, execute the program, count cycles, traffic and joules.
 
 The names below are stable; each is imported when it is first used.
 """
@@ -21,8 +21,17 @@ _HOME = {
     "save_program": "api",
     "systolic_cycles": "units.systolic",
 }
-__all__ = ["Outcome", "UserError", "compile_model", "load_chip", "load_gpu", "load_program", "run", "save_program",
-           "systolic_cycles"]
+__all__ = [
+    "Outcome",
+    "UserError",
+    "compile_model",
+    "load_chip",
+    "load_gpu",
+    "load_program",
+    "run",
+    "save_program",
+    "systolic_cycles",
+]
 
 if TYPE_CHECKING:
     from .api import Outcome, compile_model, load_program, run, save_program

@@ -43,8 +43,8 @@ class Joules:
 class Layer:
     """One launch, the time to launch it included: when it ran, what it moved and what bound it.
 
-    `bound_by` is the resource that was busy the largest share of the time; `latency` where none was busy half of it,
-    `launch` where launching took longer than running.
+    `bound_by` is the resource that was busy the largest share of the time; `latency` where none was busy
+    half of it, `launch` where launching took longer than running.
     """
 
     name: str
@@ -127,8 +127,8 @@ class Comparison:
 def compare(chip: Report, gpu: Report) -> Comparison:
     """Return the ratios of GPU to chip: time, energy, and work per second per watt.
 
-    Performance per watt is 1 / (seconds x watts) on each side, which is 1 / joules: at equal work it equals the
-    energy ratio. Both are printed since both are asked for by name.
+    Performance per watt is 1 / (seconds x watts) on each side, which is 1 / joules: at equal work it equals
+    the energy ratio. Both are printed since both are asked for by name.
     """
     energy = gpu.joules / chip.joules if chip.joules else None
     return Comparison(gpu.seconds / chip.seconds if chip.cycles else None, energy, energy)
@@ -160,9 +160,16 @@ def as_json(report: Report, gpu: Report | None = None, check: Check | None = Non
             for x in gpu.layers
         ]
         out["gpu"] = {
-            "name": gpu.machine, "dtype": gpu.dtype, "seconds": gpu.seconds, "joules": gpu.joules, "watts": gpu.watts,
-            "utilization": gpu.utilization, "traffic": asdict(gpu.traffic), "joules_by": asdict(gpu.joules_by),
-            "layers": layers, "notes": list(gpu.notes),
+            "name": gpu.machine,
+            "dtype": gpu.dtype,
+            "seconds": gpu.seconds,
+            "joules": gpu.joules,
+            "watts": gpu.watts,
+            "utilization": gpu.utilization,
+            "traffic": asdict(gpu.traffic),
+            "joules_by": asdict(gpu.joules_by),
+            "layers": layers,
+            "notes": list(gpu.notes),
         }
         out["versus_gpu"] = asdict(compare(report, gpu))
     if check is not None:

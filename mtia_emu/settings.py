@@ -22,7 +22,9 @@ class Flag:
 
 DEBUG = Flag("MTIA_EMU_DEBUG", "0", "1 a line a stage, 2 a row a layer, 3 the graph after every pass")
 CHECK = Flag("MTIA_EMU_CHECK", "0", "1 poisons memory before execution and names the command that reads it")
-MEMORY = Flag("MTIA_EMU_MEMORY_BYTES", str(8 << 30), "the most memory that executing a model may take, in bytes")
+MEMORY = Flag(
+    "MTIA_EMU_MEMORY_BYTES", str(8 << 30), "the most memory that executing a model may take, in bytes"
+)
 CACHE = Flag("MTIA_EMU_CACHE", "", "folder for compiled numba code; empty means the user's cache folder")
 FLAGS = (DEBUG, CHECK, MEMORY, CACHE)
 

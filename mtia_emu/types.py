@@ -60,7 +60,21 @@ BOOL = _dtype("bool", np.bool_, 8)
 DTYPES: dict[str, DType] = {
     t.name: t
     for t in (
-        FP64, FP32, FP16, BF16, FP8_E4M3, FP8_E5M2, INT64, INT32, INT16, INT8, UINT64, UINT32, UINT16, UINT8, BOOL,
+        FP64,
+        FP32,
+        FP16,
+        BF16,
+        FP8_E4M3,
+        FP8_E5M2,
+        INT64,
+        INT32,
+        INT16,
+        INT8,
+        UINT64,
+        UINT32,
+        UINT16,
+        UINT8,
+        BOOL,
     )
 }
 _BY_NUMPY = {t.numpy: t for t in DTYPES.values()}
@@ -121,10 +135,10 @@ def parse_type(text: str) -> TensorType:
 class Work:
     """What one operator must do, whatever machine does it: all that the GPU reference needs to know.
 
-    `kind` says how to read `shape`: `matmul` is (batch, m, k, n); `embedding_bag` is (lookups, bags, dim, rows);
-    `vector` (elementwise, reductions, norms) and `move` (copies, gathers) are (elements,). `read_bytes` and
-    `write_bytes` are compulsory traffic: each distinct operand byte once. `macs` counts matrix multiply-adds,
-    `flops` all other arithmetic.
+    `kind` says how to read `shape`: `matmul` is (batch, m, k, n); `embedding_bag` is (lookups, bags, dim,
+    rows); `vector` (elementwise, reductions, norms) and `move` (copies, gathers) are (elements,). The bytes
+    are compulsory traffic: each distinct operand byte once. `macs` counts matrix multiply-adds, `flops` all
+    other arithmetic.
     """
 
     name: str

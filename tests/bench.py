@@ -31,8 +31,13 @@ def command(*args: str, env: dict[str, str] | None = None) -> tuple[float, int]:
         "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
     )
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True,
-                          env=os.environ | (env or {}), check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *args],
+        capture_output=True,
+        text=True,
+        env=os.environ | (env or {}),
+        check=True,
+    )
     return time.perf_counter() - start, int(done.stderr.split()[-1]) * 1024
 
 
@@ -60,22 +65,34 @@ def whole_commands(console: Console) -> None:
         "help": ("--help",),
         "llama-3-8b prefill 2048": ("run", "zoo:llama-3-8b", *PREFILL),
         "llama-3-70b prefill 2048": ("run", "zoo:llama-3-70b", *PREFILL),
-        "llama-3-8b decode after 2048": ("run", "zoo:llama-3-8b", "--dim", "seq=1", "--dim", "past=2048", "--json", "-"),
+        "llama-3-8b decode after 2048": (
+            "run",
+            "zoo:llama-3-8b",
+            "--dim",
+            "seq=1",
+            "--dim",
+            "past=2048",
+            "--json",
+            "-",
+        ),
         "dlrm-mlperf batch 512": ("run", "zoo:dlrm-mlperf", "--json", "-"),
         "llama-tiny, executed": ("run", "zoo:llama-tiny", "--check", "--json", "-"),
     }
     times = {name: best(*args) for name, args in models.items()}
     rows = [["llama-3-8b prefill 2048, cold", seconds(cold[0]), size(cold[1])]]
     rows += [[name, seconds(t), size(m)] for name, (t, m) in times.items()]
-    print_table("whole commands (median of 3, warm unless cold)", ["command", "wall", "peak memory"], rows, console)
+    print_table(
+        "whole commands (median of 3, warm unless cold)", ["command", "wall", "peak memory"], rows, console
+    )
     ratio = times["llama-3-70b prefill 2048"][0] / times["llama-3-8b prefill 2048"][0]
     console.print(f"llama-3-70b takes {ratio:.2f} x the time of llama-3-8b (80 layers to 32)\n")
 
 
 def inner_loops(console: Console) -> None:
     """Print the table of inner loops."""
-    from mtia_emu.chip import load_chip
     from mtia_emu.compiler.pipeline import compile_file
+
+    from mtia_emu.chip import load_chip
     from mtia_emu.engine.timing import timeline
     from mtia_emu.numerics import tile_matmul
     from mtia_emu.units.systolic import step
@@ -93,7 +110,10 @@ def inner_loops(console: Console) -> None:
         block = compile_file(path, chip).program.blocks[0]
     model_cycles = timeline(block, chip).cycles
     rows = [
-        ["stepped array, PE cycles", count(rate(cycles * 32 * 32, lambda: step(a, b, rows=32, cols=32, dataflow="ws")))],
+        [
+            "stepped array, PE cycles",
+            count(rate(cycles * 32 * 32, lambda: step(a, b, rows=32, cols=32, dataflow="ws"))),
+        ],
         ["tile product, multiply-adds", count(rate(a.size * 128, lambda: tile_matmul(a, b, acc, 16)))],
         ["timeline, commands", count(rate(len(block.commands), lambda: timeline(block, chip)))],
         ["timeline, chip cycles", count(rate(model_cycles, lambda: timeline(block, chip)))],
@@ -104,8 +124,10 @@ def inner_loops(console: Console) -> None:
 def main() -> None:
     """Print both tables."""
     console = Console(highlight=False)
-    console.print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, "
-                  f"peak memory of this process {size(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)}")
+    console.print(
+        f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, "
+        f"peak memory of this process {size(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)}"
+    )
     whole_commands(console)
     inner_loops(console)
 

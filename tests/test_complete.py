@@ -35,7 +35,7 @@ PLAIN = {
 
 
 @cache
-def tests() -> str:
+def all_tests() -> str:
     """Return the text of all tests but this one."""
     files = [p for p in (ROOT / "tests").rglob("*.py") if p != Path(__file__)]
     return "\n".join(p.read_text(encoding="utf-8") for p in files)
@@ -98,24 +98,24 @@ def test_every_command_is_documented() -> None:
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *REDUCTIONS])
 def test_every_function_of_the_simd_engine_is_tested(name: str) -> None:
-    assert f'"{name}"' in tests() or "FUNCTIONS" in tests()
+    assert f'"{name}"' in all_tests() or "FUNCTIONS" in all_tests()
 
 
 @pytest.mark.parametrize("name", [*chip_names(), *gpu_names()])
 def test_every_chip_and_gpu_is_documented_and_tested(name: str) -> None:
     assert name in page("chips.md") + page("gpus.md")
-    assert name in tests() or "chip_names()" in tests()
+    assert name in all_tests() or "chip_names()" in all_tests()
 
 
 @pytest.mark.parametrize("name", zoo_names())
 def test_every_zoo_model_is_tested(name: str) -> None:
-    assert name in tests() or "zoo_names()" in tests()
+    assert name in all_tests() or "zoo_names()" in all_tests()
 
 
 @pytest.mark.parametrize("name", main.commands)
 def test_every_command_of_the_command_line_is_documented_and_tested(name: str) -> None:
     assert f"mtia-emu {name}" in page("cli.md")
-    assert f'"{name}"' in tests()
+    assert f'"{name}"' in all_tests()
     options = {o for p in main.commands[name].params for o in p.opts if o.startswith("--")}
     assert {o for o in options if o not in page("cli.md")} == set()
 
@@ -127,7 +127,7 @@ def test_every_setting_is_documented(flag: object) -> None:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_every_unit_is_tested(unit: str) -> None:
-    assert (ROOT / "tests" / "units" / f"test_{unit}.py").exists() or f"units.{unit}" in tests()
+    assert (ROOT / "tests" / "units" / f"test_{unit}.py").exists() or f"units.{unit}" in all_tests()
 
 
 def test_every_package_is_packaged() -> None:

@@ -96,7 +96,7 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
 register(
     Op(
         "embedding_bag",
-        "rows table[indices], pooled from offsets[i] to offsets[i+1], times weights?; an empty bag gives 0, or the lowest number",
+        "rows table[indices], pooled from offsets[i] to offsets[i+1], weights?; an empty bag gives 0 or -inf",
         (3, 4),
         _infer,
         _embedding_bag,

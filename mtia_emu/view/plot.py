@@ -252,4 +252,3 @@ def _rows(axes: Axes, pairs: Pairs) -> None:
             labels.append(_name(report.machine, 24))
     axes.set_yticks(ticks, labels)
     axes.set_ylim(_tops(pairs)[-1] + (1 if pairs[-1][1] is None else 2) - 0.4, -0.4)
-

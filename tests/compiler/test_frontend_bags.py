@@ -139,7 +139,9 @@ def test_every_form_is_one_node(spell: object, mode: str, weighted: bool, last: 
     assert [n.attrs["mode"] for n in bags] == [mode.lower()]
     assert len(bags[0].inputs) == (4 if weighted else 3)
     assert {n.op for n in graph.nodes} <= {"embedding_bag", "concat"}
-    empty = -np.inf if mode == "Max" and spell is legacy else 0.0  # ReduceMax of no rows; the other form writes zeros
+    empty = (
+        -np.inf if mode == "Max" and spell is legacy else 0.0
+    )  # ReduceMax of no rows; the other form writes zeros
     np.testing.assert_allclose(evaluate(graph, feed(last))["y"], expected(mode, weighted, empty), rtol=1e-6)
 
 
