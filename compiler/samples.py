@@ -73,7 +73,7 @@ def _role(graph: Graph, name: str) -> tuple[str, int] | None:
                 source = graph.type_of(node.inputs[0 if position == 1 else 1])
                 sizes["rows" if position == 1 else "offsets"].append(source.shape[0])
             elif node.op == "gather" and position == 1:
-                sizes["rows"].append(graph.type_of(node.inputs[0]).shape[int(node.attrs["axis"])])  # type: ignore[arg-type]
+                sizes["rows"].append(graph.type_of(node.inputs[0]).shape[int(node.attrs["axis"])])
             elif node.op in THROUGH:
                 work += [v for v in node.outputs if v not in seen]
                 seen.update(node.outputs)

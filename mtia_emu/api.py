@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -358,4 +359,4 @@ def _refuse(**given: Any) -> None:
 
 def core_library() -> Library:
     """Return the reference of every op there is now, for the ones that run on a core."""
-    return {name: (lambda arrays, attrs, name=name: reference(name, arrays, attrs)) for name in OPS}
+    return {name: partial(reference, name) for name in OPS}

@@ -69,11 +69,11 @@ def read_npz(path: str) -> dict[str, Array]:
 def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     """Read one array; its header must claim what the file holds, no more and no less."""
     with file.open(info) as stream:
-        version = np.lib.format.read_magic(stream)  # type: ignore[arg-type]
+        version = np.lib.format.read_magic(stream)
         read = (
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
-        shape, by_column, dtype = read(stream)  # type: ignore[arg-type]
+        shape, by_column, dtype = read(stream)
         if dtype.hasobject:
             raise ValueError(f"{info.filename} holds Python objects")
         if dtype.names is not None or dtype.kind not in "biufV" or (dtype.kind == "V" and dtype.subdtype):
@@ -96,7 +96,7 @@ def write_npz(path: str, arrays: Mapping[str, Array]) -> None:
         with zipfile.ZipFile(file, "w") as out:
             for name, array in arrays.items():
                 with out.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)  # type: ignore[arg-type]
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
     write_atomic(path, write)
 

@@ -6,7 +6,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -22,6 +22,7 @@ FORMAT = "mtia-emu.program"
 VERSION = 1
 MAX_HEADER_BYTES = 64 << 20
 MOST_IN_ALL = 2 * MOST_COMMANDS  # commands of a file
+Kind = Literal["matmul", "embedding_bag", "vector", "move"]
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: equal programs are equal files
 WORK_RANK = {"matmul": 4, "embedding_bag": 4}
@@ -83,7 +84,7 @@ class _Work(BaseModel):
     model_config = STRICT
     name: str
     op: str
-    kind: Literal["matmul", "embedding_bag", "vector", "move"]
+    kind: Kind
     dtype: str
     shape: list[Count] = Field(max_length=MAX_RANK)
     macs: Count
@@ -180,7 +181,7 @@ def _header(p: Program) -> _Header:
             _Work(
                 name=w.name,
                 op=w.op,
-                kind=w.kind,
+                kind=cast(Kind, w.kind),
                 dtype=w.dtype.name,
                 shape=list(w.shape),
                 macs=w.macs,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..graph import freeze_attrs
 from .files import tensor_const
 from .scope import Scope, Tensors, Value, graph_attr, subgraphs
 
@@ -138,8 +139,8 @@ def _legacy(body: Body, inputs: tuple[Value, ...]) -> str:
         operands.append(body.outer(body.source(weights.input[0])))
     _need(builder.type_of(indices).rank == 1, "its indices are not a list")
     mode = MODES[reduction.op_type]
-    empty = {"empty": "lowest"} if mode == "max" else {}  # the maximum of nothing, as ReduceMax has it
-    result = builder.add("embedding_bag", *operands, hint="bag", mode=mode, **empty)
+    attrs = {"mode": mode} | ({"empty": "lowest"} if mode == "max" else {})  # ReduceMax of nothing is -inf
+    (result,) = builder.make("embedding_bag", tuple(operands), freeze_attrs(attrs), "bag")
     return builder.add("reshape", result, shape=_kept(body, reduction, builder.type_of(result).shape))
 
 

@@ -192,9 +192,9 @@ def _pair(show: units.Show, chip: float, gpu: float) -> list[Cell]:
 
 def _words(report: Report, gpu: Report) -> str:
     """Return the comparison in plain words."""
-    if not (report.cycles and gpu.cycles and report.joules and gpu.joules):
-        return f"{report.machine} and {gpu.machine} cannot be compared: one took no time or no energy."
     versus = compare(report, gpu)
+    if not (versus.speed and versus.energy and versus.perf_per_watt):
+        return f"{report.machine} and {gpu.machine} cannot be compared: one took no time or no energy."
     return (
         f"{report.machine} is {units.ratio(versus.speed)} as fast as {gpu.machine} and uses "
         f"{units.ratio(1 / versus.energy)} the energy; "
