@@ -121,6 +121,20 @@ class Chip(BaseModel):
         """Return the DRAM's peak bandwidth."""
         return self.dram.bytes_per_s / self.clock_hz
 
+    def part(self, rows: int, cols: int) -> Chip:
+        """Return the chip with the corner of [rows, cols] PEs of its grid, where a program made for that grid runs.
+
+        The other PEs idle. Raises `UserError` where the grid is smaller.
+        """
+        if (rows, cols) == (self.grid.rows, self.grid.cols):
+            return self
+        if rows > self.grid.rows or cols > self.grid.cols:
+            raise UserError(
+                f"the program is for a grid of {rows} x {cols} PEs, {self.name} has {self.grid.rows} x {self.grid.cols}; "
+                "compile for this chip"
+            )
+        return self.model_copy(update={"grid": Grid(rows=rows, cols=cols)})
+
     def cycles(self, seconds: float) -> float:
         """Return a time in clock cycles."""
         return seconds * self.clock_hz

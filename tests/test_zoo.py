@@ -296,7 +296,7 @@ def test_impossible_seed(seed: Any, tmp_path: Path) -> None:
 
 
 def test_too_many_weights_to_store(tmp_path: Path) -> None:
-    words = r"llama-3.2-1b: its weights take 2,357\.1 MB, and weights_seed stores at most 512\.0 MB"
+    words = r"llama-3.2-1b: executing it needs 2,357\.1 MB of random weights, and at most 512\.0 MB are made"
     with pytest.raises(UserError, match=words):
         zoo.build("llama-3.2-1b", {}, tmp_path, weights_seed=0)
     assert not list(tmp_path.iterdir())

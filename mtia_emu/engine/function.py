@@ -56,6 +56,7 @@ class Machine:
     """The memories of a chip, and the interpreter of commands."""
 
     def __init__(self, program: Program, chip: Chip, library: Library) -> None:
+        chip = chip.part(**program.chip.get("grid", chip.grid.model_dump()))
         self.program, self.chip, self.library = program, chip, library
         scratch, local, banks = (
             max((getattr(b, part) for b in program.blocks), default=0)

@@ -41,6 +41,7 @@ def cost(program: Program, index: int, chip: Chip, lookups: Array | None = None)
 
 def costs(program: Program, chip: Chip, lookups: Mapping[int, Array] | None = None) -> list[BlockCost]:
     """Return the cost of each launch; equal blocks are timed once. `lookups` come from an execution."""
+    chip = chip.part(**program.chip.get("grid", chip.grid.model_dump()))
     seen: dict[int, BlockCost] = {}
     out = []
     for index, launch in enumerate(program.launches):

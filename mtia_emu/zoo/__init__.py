@@ -90,6 +90,6 @@ def _check_storable(name: str, seed: int, weight_bytes: int) -> None:
         raise UserError(f"{name}: weights_seed is {seed!r}: it must be an integer of at least 0")
     if weight_bytes > MAX_STORED_BYTES:
         raise UserError(
-            f"{name}: its weights take {megabytes(weight_bytes)}, and weights_seed stores at most "
-            f"{megabytes(MAX_STORED_BYTES)}; leave weights_seed out, or take llama-tiny or dlrm-small"
+            f"{name}: executing it needs {megabytes(weight_bytes)} of random weights, and at most "
+            f"{megabytes(MAX_STORED_BYTES)} are made; only time it, or take llama-tiny or dlrm-small"
         )
