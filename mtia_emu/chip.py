@@ -122,7 +122,7 @@ class Chip(BaseModel):
         return self.dram.bytes_per_s / self.clock_hz
 
     def part(self, rows: int, cols: int) -> Chip:
-        """Return the chip with the corner of [rows, cols] PEs of its grid, where a program made for that grid runs.
+        """Return the chip with only a corner of [rows, cols] PEs, where a program made for that grid runs.
 
         The other PEs idle. Raises `UserError` where the grid is smaller.
         """
@@ -130,8 +130,8 @@ class Chip(BaseModel):
             return self
         if rows > self.grid.rows or cols > self.grid.cols:
             raise UserError(
-                f"the program is for a grid of {rows} x {cols} PEs, {self.name} has {self.grid.rows} x {self.grid.cols}; "
-                "compile for this chip"
+                f"the program is for a grid of {rows} x {cols} PEs, {self.name} has "
+                f"{self.grid.rows} x {self.grid.cols}; compile for this chip"
             )
         return self.model_copy(update={"grid": Grid(rows=rows, cols=cols)})
 
