@@ -300,7 +300,7 @@ def test_listings(cli: Cli) -> None:
         (["run", "zoo:llama-tiny", "--set", "clock_hz=nan"], "'clock_hz' is nan"),
         (["run", "zoo:llama-tiny", "--set", "clock_hz=" + "[" * 5000], "'clock_hz' is '[[["),
         (["run", "zoo:llama-tiny", "--outputs", "x.npz"], "--outputs needs an execution: give --inputs"),
-        (["run", "zoo:llama-3-8b", "--check"], "weights take 15,316.5 MB"),
+        (["run", "zoo:llama-3-8b", "--check"], "needs 15,316.5 MB of random weights"),
         (["run", "zoo:llama-tiny", "--json", "/no/such/r.json"], "--json '/no/such/r.json': the folder"),
         (["run", "zoo:llama-tiny", "--roofline", "r.pdf"], ".svg or .png"),
         (["gemm", "8", "8", "8", "--dtype", "int7"], "unknown dtype 'int7'; did you mean 'int8'?"),

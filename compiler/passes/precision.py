@@ -24,14 +24,17 @@ MOVES = (
     "gather",
 )  # results are operands' elements
 INDICES = ("int32", "int64")
+ROOTS = ("sqrt", "rsqrt")
+SUMS = ("reduce_sum", "reduce_mean")
+ON_THE_WAY = ("add", "mul", "div", "max", "reshape")  # from a sum of squares to its root
 
 
 @dataclass(frozen=True)
 class Precision(Pass):
     """Turn the model's floats of one dtype into another.
 
-    What leads to a sine or cosine stays as it is, and so do indices that arrive as floats. Constants
-    saturate: a mask of -3.4e38 becomes the narrower type's lowest number, not -inf.
+    What leads to a sine or cosine stays as it is, and so do indices that arrive as floats, and sums of
+    squares up to their root: they outgrow fp16 where the root does not. Constants saturate: a mask of -3.4e38 becomes the narrower type's lowest number, not -inf.
     """
 
     source: str = "fp32"
@@ -45,7 +48,7 @@ class Precision(Pass):
 class _Converter:
     def __init__(self, graph: Graph, old: DType, new: DType) -> None:
         self.graph, self.old, self.new = graph, old, new
-        self.kept = _angles(graph) | _indices(graph)
+        self.kept = _angles(graph) | _indices(graph) | _squares(graph)
         self.nodes: list[Node] = []
         self.casts: dict[tuple[str, DType], str] = {}
         self.types: dict[str, TensorType] = {}
@@ -100,7 +103,9 @@ class _Converter:
 
     def _read(self, value: str, wants: DType) -> str:
         kind = self.types[value]
-        if kind.dtype == wants or {kind.dtype, wants} != {self.old, self.new} or value not in self.kept:
+        if kind.dtype == wants or {kind.dtype, wants} != {self.old, self.new}:
+            return value
+        if self.graph.type_of(value).dtype != self.old:  # the model's own mix of types is left alone
             return value
         if (value, wants) not in self.casts:
             name = self._fresh(f"{value}.{wants}")
@@ -130,6 +135,27 @@ def _angles(graph: Graph) -> set[str]:
         if node.op in ANGLES or kept.intersection(node.outputs):
             kept.update(node.outputs)
             kept.update(v for v in node.inputs if v)
+    return kept
+
+
+def _squares(graph: Graph) -> set[str]:
+    """Return the values from a square that is summed to the root of the sum, and the constants among them."""
+    summed: dict[str, bool] = {}  # values that come from a square: whether it has been summed
+    for node in graph.nodes:
+        if node.op == "mul" and node.inputs[0] == node.inputs[1]:
+            summed[node.output] = False
+            continue
+        found = [summed[v] for v in node.inputs if v in summed]
+        if found and node.op in (*SUMS, "reshape") and not found[0]:
+            summed[node.output] = node.op in SUMS
+        elif any(found) and node.op in ON_THE_WAY:
+            summed[node.output] = True
+    kept: set[str] = set()
+    for node in reversed(graph.nodes):
+        root = node.op in ROOTS and summed.get(node.inputs[0], False)
+        if root or (node.output in kept and node.output in summed):
+            kept.add(node.output)
+            kept.update(v for v in node.inputs if v in summed or graph.const(v) is not None)
     return kept
 
 

@@ -75,3 +75,28 @@ def test_own_dtype_is_that_of_most_arithmetic(nodes: str, kind: str) -> None:
 }}"""
     )
     assert own_dtype(graph).name == kind
+
+
+def test_a_sum_of_squares_keeps_its_range_up_to_the_root() -> None:
+    graph = text.parse(
+        """graph g {
+  in %x : fp32[2,64]
+  const %tiny : fp32[1] = [1e-12]
+  %square : fp32[2,64] = mul(%x, %x)
+  %mean : fp32[2,1] = reduce_mean(%square) {axes=[1], keepdims=true}
+  %shifted : fp32[2,1] = add(%mean, %tiny)
+  %y : fp32[2,1] = sqrt(%shifted)
+  out %y
+}"""
+    )
+    x = np.full((2, 64), 3000.0, np.float16)
+    made = Precision()(graph)
+    assert made.type_of("square").dtype.name == "fp32"
+    np.testing.assert_allclose(evaluate(made, {"x": x})["y"], 3000.0, rtol=1e-3)
+
+
+def test_a_square_that_is_not_summed_is_converted() -> None:
+    graph = text.parse(
+        "graph g {\n  in %x : fp32[4]\n  %s : fp32[4] = mul(%x, %x)\n  %y : fp32[4] = sqrt(%s)\n  out %y\n}"
+    )
+    assert Precision()(graph).type_of("s").dtype.name == "fp16"
