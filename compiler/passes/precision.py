@@ -34,7 +34,8 @@ class Precision(Pass):
     """Turn the model's floats of one dtype into another.
 
     What leads to a sine or cosine stays as it is, and so do indices that arrive as floats, and sums of
-    squares up to their root: they outgrow fp16 where the root does not. Constants saturate: a mask of -3.4e38 becomes the narrower type's lowest number, not -inf.
+    squares up to their root: they outgrow fp16 where the root does not. Constants saturate: a mask of
+    -3.4e38 becomes the narrower type's lowest number, not -inf.
     """
 
     source: str = "fp32"
