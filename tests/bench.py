@@ -121,8 +121,31 @@ def inner_loops(console: Console) -> None:
     print_table("inner loops", ["what", "a second"], rows, console)
 
 
+def graphs_and_gpu(console: Console) -> None:
+    """Print the table of the compiler's rewriting and of the GPU reference."""
+    from mtia_emu.compiler.graph import Graph, Node
+    from mtia_emu.compiler.passes import Fold
+
+    from mtia_emu.gpu import load_gpu
+    from mtia_emu.types import FP16, TensorType, Work
+
+    kind = TensorType(FP16, (4,))
+    nodes = [Node(f"n{i}", "neg", (f"n{i - 1}" if i else "x",), (f"n{i}",), (kind,)) for i in range(5000)]
+    graph, fold = Graph("chain", nodes, {"x": kind}, ("n4999",)), Fold()
+    gpu = load_gpu("h100-sxm")
+    works = [Work(f"w{i}", "matmul", "matmul", FP16, (1, 64 + i, 512, 512), 1, 0, 1, 1) for i in range(3000)]
+    rows = [
+        ["a pass over a graph, nodes", count(rate(len(nodes), lambda: fold(graph)))],
+        [
+            "GPU reference, layers (shapes seen before)",
+            count(rate(len(works), lambda: gpu.run(works, model="", dtype="fp16", dims={}))),
+        ],
+    ]
+    print_table("compiler and GPU reference", ["what", "a second"], rows, console)
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print all tables."""
     console = Console(highlight=False)
     console.print(
         f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, "
@@ -130,6 +153,7 @@ def main() -> None:
     )
     whole_commands(console)
     inner_loops(console)
+    graphs_and_gpu(console)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -49,10 +48,8 @@ def weights(path: Path) -> Arrays:
 
 
 @pytest.mark.parametrize("name", zoo.zoo_names())
-def test_weightless_file_is_small_quick_and_static(name: str, tmp_path: Path) -> None:
-    start = time.perf_counter()
+def test_weightless_file_is_small_and_static(name: str, tmp_path: Path) -> None:
     path = zoo.build(name, {}, tmp_path)
-    assert time.perf_counter() - start < 2.0
     assert path.stat().st_size < 2**20
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     model = onnx.load(path, load_external_data=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -123,10 +122,8 @@ def test_what_is_not_supported_is_named(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", WEIGHTLESS)
-def test_weightless_graphs_load_fast_and_static(model: str) -> None:
-    start = time.perf_counter()
+def test_weightless_graphs_load_static(model: str) -> None:
     graph = load(MODELS / model / "model.onnx")
-    assert time.perf_counter() - start < 3.0  # measured 0.2 s; the margin is for a busy machine
     check(graph)
     absent = [c for c in graph.consts.values() if not c.present]
     assert sum(c.type.bytes for c in absent) > 2e9
