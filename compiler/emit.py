@@ -8,7 +8,8 @@ from typing import Any
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
-from mtia_emu.kernels.matmul_plan import Problem, plan_matmul
+from mtia_emu.kernels.matmul_plan import Problem
+from mtia_emu.kernels.matmul_search import plan_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
 from mtia_emu.kernels.tape import Tape, parse
@@ -133,6 +134,7 @@ def _matmul(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
         b.space,
         b_batched=len(b.shape) > 2,
         epilogue_bytes=epilogue_bytes(tape, extras),
+        out_space=outputs[0].space,
     )
     return emit_matmul(plan_matmul(problem, chip), a, b, outputs[0], tape, extras)
 

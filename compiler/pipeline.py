@@ -203,8 +203,8 @@ def compile_graph(
 ) -> Compiled:
     """Return a graph compiled for a chip.
 
-    `wanted` is the number format (the chip's nearest to the model's own where None), `inputs_in` the memory
-    in which the model's tensors start, `progress` is called with a stage, and what is done and to do of it.
+    `wanted` is the number format (the chip's nearest to the model's own where None), `inputs_in` names
+    what of the model starts in SRAM (`place.HOMES`), `progress` is called with a stage, and what is done and to do of it.
     """
     report = progress or (lambda stage, done, total: None)
     own = own_dtype(graph)
@@ -224,21 +224,21 @@ def compile_graph(
         dims=dims or {},
         model_types=dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs},
         works=works(fused),
-        notes=form.notes + _room_notes(placement, chip, inputs_in),
+        notes=form.notes + _room_notes(placement, chip),
         progress=lambda done, total: report("emit", done, total),
     )
     return Compiled(graph, lowered, plan, program)
 
 
-def _room_notes(placement: Placement, chip: Chip, inputs_in: str) -> tuple[str, ...]:
+def _room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
     """Return what to say of memories that are too small."""
     notes = []
     if placement.dram_bytes > chip.dram.bytes:
         need, have = (f"{size / 1e9:.1f} GB" for size in (placement.dram_bytes, chip.dram.bytes))
         share = "read it as one of several chips' share"
         notes.append(f"the program takes {need} of DRAM, {chip.name} has {have}: {share}")
-    if placement.home != inputs_in:
-        notes.append(f"the model's tensors do not fit SRAM: they start in {placement.home}")
+    if placement.kept_out:
+        notes.append(f"{len(placement.kept_out)} of the model's tensors found no room in SRAM and are in DRAM")
     if placement.spilled:
         notes.append(f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM")
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""Schedule to addresses: constants and the model's tensors in DRAM, activations in SRAM while they live."""
+"""Schedule to addresses: activations in SRAM while they live, the model's own tensors in DRAM or as asked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import numpy as np
 from .schedule import Buffer, Schedule
 
 LINE = 256  # buffers start on lines of this many bytes
+HOMES = {  # what may start and end in SRAM, by the name of the choice
+    "dram": (),
+    "sram": ("const", "input", "output"),
+    "weights-dram": ("input", "output"),
+}
 SCRATCH_SHARE = 4  # one part in so many of SRAM is left to kernels that stage operands
 
 
@@ -16,7 +21,8 @@ SCRATCH_SHARE = 4  # one part in so many of SRAM is left to kernels that stage o
 class Placement:
     """The memory and byte address of each buffer, and how much of each memory is used.
 
-    `home` is the memory of the model's own tensors; `spilled` are the activations that found no room in SRAM.
+    `spilled` are the activations that found no room in SRAM, `kept_out` the model's own tensors that were to
+    start or end there and do not.
     """
 
     space: dict[str, str]
@@ -24,7 +30,7 @@ class Placement:
     dram_bytes: int
     sram_bytes: int
     spilled: tuple[str, ...]
-    home: str = "dram"
+    kept_out: tuple[str, ...] = ()
 
 
 class Arena:
@@ -56,18 +62,15 @@ class Arena:
 
 
 def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
-    """Return where every buffer lies; with `inputs_in` "sram" the model's tensors too, if they fit.
+    """Return where every buffer lies; `inputs_in` is one of HOMES: what of the model starts and ends in SRAM.
 
-    Constants, inputs and outputs live through the whole program. Temporaries live from the first step that
-    writes them to the last that reads them; the largest choose first, and those that find no room in SRAM
-    spill to DRAM.
+    Constants, inputs and outputs live through the whole program; those that are wanted in SRAM take it one
+    after another, while there is room. Temporaries live from the first step that writes them to the last that
+    reads them; the largest choose first, and those that find no room in SRAM spill to DRAM.
     """
     fixed = [b for b in plan.buffers.values() if b.role != "temp"]
-    address, top = _one_after_another(fixed)
     room = plan.chip.sram.bytes - plan.chip.sram.bytes // SCRATCH_SHARE
-    home = inputs_in if inputs_in == "dram" or top <= room else "dram"
-    space = dict.fromkeys(address, home)
-    base = {"sram": top if home == "sram" else 0, "dram": top if home == "dram" else 0}
+    space, address, base, kept_out = _fixed(fixed, HOMES[inputs_in], room)
     arenas = {"sram": Arena(room - base["sram"]), "dram": Arena(None)}
     spilled: list[str] = []
     lives = _lives(plan)
@@ -80,16 +83,23 @@ def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
                 break
             spilled.append(buffer.name)
     tops = {memory: base[memory] + arena.top for memory, arena in arenas.items()}
-    return Placement(space, address, tops["dram"], tops["sram"], tuple(spilled), home)
+    return Placement(space, address, tops["dram"], tops["sram"], tuple(spilled), kept_out)
 
 
-def _one_after_another(buffers: list[Buffer]) -> tuple[dict[str, int], int]:
-    """Return an address for each buffer, and the end of the last."""
-    address, top = {}, 0
+def _fixed(
+    buffers: list[Buffer], roles: tuple[str, ...], room: int
+) -> tuple[dict[str, str], dict[str, int], dict[str, int], tuple[str, ...]]:
+    """Return the memory and the address of each buffer, how much each memory holds, and what SRAM could not."""
+    space, address, top, kept_out = {}, {}, {"sram": 0, "dram": 0}, []
     for buffer in buffers:
-        address[buffer.name] = top
-        top += -(-max(buffer.type.bytes, 1) // LINE) * LINE
-    return address, top
+        size = -(-max(buffer.type.bytes, 1) // LINE) * LINE
+        wanted = buffer.role in roles
+        memory = "sram" if wanted and top["sram"] + size <= room else "dram"
+        if wanted and memory == "dram":
+            kept_out.append(buffer.name)
+        space[buffer.name], address[buffer.name] = memory, top[memory]
+        top[memory] += size
+    return space, address, top, tuple(kept_out)
 
 
 def _lives(plan: Schedule) -> dict[str, tuple[int, int]]:

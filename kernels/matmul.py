@@ -1,7 +1,7 @@
 """Matrix products: out[b,m,n] = a[b,m,k] x b[b,k,n], with an epilogue tape on each output tile.
 
-All PEs walk the same steps: batch, outer tile, inner tile, k panel. Step s loads its operands while step s -
-1 multiplies; after the last panel of a tile come the reduction chain where k is split, the epilogue and the
+All PEs walk the same steps: batch, outer tile, inner tile, k panel. Step s loads its operands while steps
+before it multiply; after the last panel of a tile come the reduction chain where k is split, the epilogue and the
 store.
 """
 
@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.isa import FIRST, VECTOR, Block, Cast, Op, Operand, Shape
-from mtia_emu.types import FP32
+from mtia_emu.types import FP32, DType
 
 from .builder import LINE, Builder, round_up
 from .emit_tape import TapeSite, allocate, elements, emit_steps, reserve
-from .matmul_plan import RINGS, Plan, stage_bytes
+from .matmul_plan import RINGS, Plan
 from .tape import Tape, finish
 
 Array = np.ndarray[Any, Any]
 
 # The order of issue: a step's loads stand before the product of the step before it, and its store after the
 # loads two steps on, which is about when each is ready; shared resources are granted in this order.
-LOADS, EXTRAS, MATMUL, CHAIN, EPILOGUE, STORE = 0.0, 0.5, 6.0, 6.4, 7.0, 8.6
+LOADS, EXTRAS, REFILL, MATMUL, CHAIN, EPILOGUE, STORE = 0.0, 0.5, 2.2, 6.0, 6.4, 7.0, 8.6
 STEP = 4.0
 
 
@@ -114,8 +114,7 @@ class _Emitter:
 
     def _reserve(self) -> None:
         p, t = self.p, self.t
-        self.a_slot = self.build.slot(p.a, t.tm * t.kp, RINGS)
-        self.b_slot = self.build.slot(p.b, t.kp * t.tn, RINGS)
+        self.panels = {"a": self._panels("a", p.a, t.tm * t.kp), "b": self._panels("b", p.b, t.kp * t.tn)}
         tile = t.tm * t.tn
         self.accumulators = max(1, min(RINGS, self.plan.chip.pe.reduce.bytes // round_up(4 * tile, LINE)))
         self.acc_slot = self.build.slot(p.accumulator, tile, self.accumulators, accumulator=True)
@@ -128,12 +127,29 @@ class _Emitter:
         self.registers = allocate(self.tape, self.shapes)
         self.register_slots = reserve(self.build, self.registers, t.tm, t.tn)
 
+    def _panels(self, operand: str, kind: DType, elements: int) -> Array:
+        """Reserve slots for an operand's panels; return the slot that it stands in, by step."""
+        ring, held = np.broadcast_to(0, self.s[:, 0].shape), self._holds(operand)
+        count, s = self.plan.hold * self.t.rings, self.s[:, 0]
+        if held.any():
+            first = self.build.slot(kind, elements, count)
+            ring = first + self.outer[:, 0] % self.t.rings * self.plan.hold + self.kk[:, 0]
+        if held.all():
+            return ring
+        depth = min(self.t.depth, int((~held).sum()))
+        loaded = np.cumsum(~held) - 1  # how many panels went through the ring before
+        return np.where(held, ring, self.build.slot(kind, elements, depth) + loaded % depth)
+
+    def _holds(self, operand: str) -> Array:
+        """Return, by step, whether the operand's panel stays in local memory while the inner one changes."""
+        return (self.kk[:, 0] < self.plan.hold) & (operand == self.plan.outer_operand)
+
     def _scratch(self) -> Operand:
         """Return the SRAM scratch operand: staged tiles one under another."""
         by_column = self.t.outer == "n"  # b is kept k innermost
         rows, cols, kind = (self.t.kp, self.t.tn, self.p.b) if by_column else (self.t.tm, self.t.kp, self.p.a)
         strides = (rows * cols, 1, rows) if by_column else (rows * cols, cols, 1)
-        tiles = stage_bytes(self.plan) // (rows * cols * kind.bytes)
+        tiles = self.plan.stage_bytes() // (rows * cols * kind.bytes)
         return Operand(kind, (tiles, rows, cols), strides, "scratch", True, by_column)
 
     def block(self) -> Block:
@@ -145,7 +161,7 @@ class _Emitter:
         self._chain(done)
         self._finish_tiles(done)
         stages = RINGS * self._stage_ring() if self.t.stage else 0
-        return self.build.block(scratch_bytes=stage_bytes(self.plan) if self.t.stage else 0, stages=stages)
+        return self.build.block(scratch_bytes=self.plan.stage_bytes() if self.t.stage else 0, stages=stages)
 
     def _groups(self, cast: Cast) -> tuple[Array, Array]:
         """Return each multicast group's leader, and for each (step, group) whether some PE has work."""
@@ -163,16 +179,14 @@ class _Emitter:
         return chosen.ravel(), work
 
     def _stage_ring(self) -> int:
-        return self.plan.leaders("a" if self.t.outer == "m" else "b") * self.plan.local["k"]
+        return self.plan.leaders(self.plan.outer_operand) * self.plan.local["k"]
 
     def _load(self, operand: str) -> None:
         """Emit the loads of a or b, and their staging."""
         plan = self.plan
         cast = plan.cast(operand)
         leaders, work = self._groups(cast)
-        fresh = np.ones(len(self.s), bool) if plan.reloads(operand) else self.inner[:, 0] == 0
-        ordinal = self.s if plan.reloads(operand) else self.outer
-        slot = (self.a_slot if operand == "a" else self.b_slot) + ordinal % RINGS
+        fresh = ~self._holds(operand) | (self.inner[:, 0] == 0)
         step, group = np.nonzero(work & fresh[:, None])
         lead = leaders[group]
         fields = self._tile(operand, step, lead)
@@ -182,8 +196,27 @@ class _Emitter:
             rows = self.t.tm if operand == "a" else self.t.kp
             fields |= {"operand": len(self.build.operands) - 1, "row": stage * rows, "col": 0}
         self.build.add(
-            Op.LOAD, step * STEP + LOADS, pe=lead, cast=cast, dst=slot[step, 0], stage=stage, **fields
+            Op.LOAD,
+            self._when(operand, step),
+            pe=lead,
+            cast=cast,
+            dst=self.panels[operand][step],
+            stage=stage,
+            **fields,
         )
+
+    def _when(self, operand: str, step: Array) -> Array:
+        """Return the place of loads in the order of issue.
+
+        Panels that are held twice are loaded a whole outer tile ahead, spread over its steps; a single held
+        panel is filled again after the product of the step before, which still reads it.
+        """
+        held, lk = self._holds(operand)[step], self.plan.local["k"]
+        per_outer = self.plan.local[self.plan.inner] * lk
+        ahead = (self.outer[step, 0] - 1) * per_outer + self.kk[step, 0] * per_outer // lk
+        if self.t.rings == 2:
+            return np.where(held, np.maximum(ahead, -1) + 0.1, step) * STEP + LOADS
+        return step * STEP + np.where(held & (lk == 1), REFILL, LOADS)
 
     def _tile(self, operand: str, step: Array, pe: Array) -> dict[str, Any]:
         """Return the tile of operand a or b that a PE needs in a step."""
@@ -226,18 +259,14 @@ class _Emitter:
             cols=self.n[step, pe],
             k=self.k[step, pe],
             dst=self.acc_slot + tile % self.accumulators,
-            src0=self._ring("a", step),
-            src1=self._ring("b", step),
+            src0=self.panels["a"][step],
+            src1=self.panels["b"][step],
             flags=np.where(self.kk[step, 0] == 0, FIRST, 0) | vector,
         )
 
-    def _ring(self, operand: str, step: Array) -> Array:
-        ordinal = step if self.plan.reloads(operand) else self.outer[step, 0]
-        return (self.a_slot if operand == "a" else self.b_slot) + ordinal % RINGS
-
     def _chain(self, done: Array) -> None:
         """Emit the reduction of partial sums along the PEs that split k."""
-        hops, parts = self._chain_length()
+        hops, parts = self.plan.chain
         for hop in range(1, parts):
             here = self._position() == hop
             step, pe = np.nonzero(self.valid_out & here & done[:, None])
@@ -251,20 +280,14 @@ class _Emitter:
                 dst=self.acc_slot + step // self.plan.local["k"] % self.accumulators,
             )
 
-    def _chain_length(self) -> tuple[int, int]:
-        """Return the distance in PE numbers of one hop, and how many PEs hold a part of k."""
-        if "k" not in (self.t.over_rows, self.t.over_cols):
-            return 0, 1
-        hop = self.plan.chip.grid.cols if self.t.over_rows == "k" else 1
-        return hop, -(-self.plan.tiles["k"] // self.plan.local["k"])
-
     def _position(self) -> Array:
+        """Return which part of k each PE has."""
         cols = self.plan.chip.grid.cols
-        return self.pe // cols if self.t.over_rows == "k" else self.pe % cols
+        return self.plan.part("k", self.pe // cols, self.pe % cols)
 
     def _finish_tiles(self, done: Array) -> None:
         """Emit the epilogue and the store of each finished tile."""
-        last = self._chain_length()[1] - 1
+        last = self.plan.chain[1] - 1
         final = self._position() == last if last else (self.tile["k"] < self.plan.tiles["k"]) | (self.kk > 0)
         step, pe = np.nonzero(self.valid_out & final & done[:, None])
         ordinal, at = step // self.plan.local["k"], (step, pe)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -85,6 +85,24 @@ class Energy(BaseModel):
     )
 
 
+class Kernels(BaseModel):
+    """What the chip's kernel library does, where there is a choice that the hardware leaves open."""
+
+    model_config = STRICT
+
+    stationary: Literal["weights", "inputs", "any"] = Field(
+        description="the operand of a product that PEs keep while the other one's tiles pass: b, a, or "
+        "whichever is estimated to be faster",
+        json_schema_extra=unit("name"),
+    )
+    bags_in_flight: int = Field(
+        gt=0,
+        le=64,
+        description="bags of one PE that are worked on at once: 1 waits for the indices, then the rows of each",
+        json_schema_extra=unit("bags"),
+    )
+
+
 class Chip(BaseModel):
     """A whole accelerator."""
 
@@ -104,6 +122,7 @@ class Chip(BaseModel):
     sram: Sram
     dram: Dram
     launch: Launch
+    kernels: Kernels
     energy: Energy
 
     @property

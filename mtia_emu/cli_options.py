@@ -167,10 +167,10 @@ LAYERS = click.option(
 )
 PLACE = click.option(
     "--place",
-    type=click.Choice(["sram", "dram"]),
+    type=click.Choice(["sram", "dram", "weights-dram"]),
     default="dram",
     show_default=True,
-    help="Memory that the operands start in and the result ends in.",
+    help="Memory that the operands start in and the result ends in; weights-dram: all but the weights in SRAM.",
 )
 
 COMPILE = (CHIP, SET, DIM, DTYPE)

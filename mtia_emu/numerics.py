@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import update_wrapper
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,23 @@ class jitted:
 
     def __call__(self, *operands: Any) -> Any:
         """Return the function of the operands."""
+        return self.compiled()(*operands)
+
+    def compiled(self) -> Callable[..., Any]:
+        """Return what numba makes of the function, those that it calls compiled too."""
         if self._compiled is None:
-            self._compiled = _compile(self.function)
-        return self._compiled(*operands)
+            self._compiled = _compile(_linked(self.function))
+        return self._compiled
+
+
+def _linked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with the jitted ones that it names replaced by what numba makes of them."""
+    names = function.__globals__
+    called = {n: names[n] for n in function.__code__.co_names if isinstance(names.get(n), jitted)}
+    if not called:
+        return function
+    linked = {n: f.compiled() for n, f in called.items()}
+    return update_wrapper(FunctionType(function.__code__, {**names, **linked}), function)
 
 
 def _compile(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul
-from mtia_emu.kernels.matmul_plan import Mapping, Problem, plan_matmul
+from mtia_emu.kernels.matmul_plan import Mapping, Problem
+from mtia_emu.kernels.matmul_search import plan_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
 from mtia_emu.kernels.tape import parse

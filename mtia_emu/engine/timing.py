@@ -23,11 +23,12 @@ from .events import Events, events, hops, receivers
 Array = np.ndarray[Any, Any]
 
 # units of a PE, each with a queue of its own; the chip's DMA is one more, outside the PEs
-LOAD_QUEUE, STORE_QUEUE, MATRIX, SIMD, CORE, CHIP_DMA = range(6)
-UNITS = ("load", "store", "matrix", "simd", "core", "chip dma")
+LOAD_QUEUE, STORE_QUEUE, MATRIX, REDUCE, SIMD, CORE, CHIP_DMA = range(7)
+UNITS = ("load", "store", "matrix", "reduce", "simd", "core", "chip dma")
 # shared resources: the DRAM, the SRAM, then the links into each row, into each column, and out of each row
 DRAM, SRAM, LINKS = 0, 1, 2
-BOUNDS = ("array", "simd", "dma", "core", "issue", "local", "noc", "sram", "dram", "launch", "latency")
+GAPS = 64  # idle times of a shared resource that are remembered for commands which stand later in the program
+BOUNDS = ("array", "reduce", "simd", "dma", "core", "issue", "local", "noc", "sram", "dram", "launch", "latency")
 
 
 @dataclass(frozen=True)
@@ -79,19 +80,22 @@ class _Costs(NamedTuple):
 class _State(NamedTuple):
     """When each thing is next free, in cycles, as the recurrence goes along."""
 
-    shared: Array  # DRAM, SRAM, links
     written: Array  # [PE, slot]: when the slot was last written
     read: Array  # [PE, slot]: when the last read of the slot ends
+    first_written: Array  # [PE, slot]: of accumulators, when the first bank was
+    first_read: Array  # [PE, slot]: of accumulators, when the first bank has been read
     filled: Array  # [stage]: when the stage was filled
     emptied: Array  # [stage]: when the last load from the stage ends
     units: Array  # [PE, unit]
-    issued: Array  # [PE]: when the core has issued its last command
+    flight: Array  # [PE, n]: when each of the loads on their way is there; the next takes the place of the first
+    issued: Array  # [PE, core]: when a core has issued its last command: one moves data, one computes
     port: Array  # [PE]: cycles of local memory's port that have been used
 
 
 class _Grid(NamedTuple):
     rows: int
     cols: int
+    shared: int  # how many shared resources there are
     bank_share: float  # a read of accumulators frees the first bank after this share of its time
 
 
@@ -105,7 +109,7 @@ def timeline(block: Block, chip: Chip, lookups: Array | None = None) -> Timeline
     commands, state = _commands(block.commands), _state(block, chip)
     start, end = np.zeros(len(block.commands)), np.zeros(len(block.commands))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
-    grid = _Grid(chip.grid.rows, chip.grid.cols, 1.0 / chip.pe.reduce.banks)
+    grid = _Grid(chip.grid.rows, chip.grid.cols, LINKS + 2 * chip.grid.rows + chip.grid.cols, 1.0 / chip.pe.reduce.banks)
     _recurrence(commands, costs, state, grid, accumulator, start, end)
     cycles = float(end.max()) if len(end) else 0.0
     return Timeline(start, end, costs.unit, cycles, _busy(block, chip, costs))
@@ -142,13 +146,15 @@ def _commands(c: Array) -> _Commands:
 def _state(block: Block, chip: Chip) -> _State:
     slots = (chip.pes, len(block.slots) + 1)
     return _State(
-        np.zeros(LINKS + 2 * chip.grid.rows + chip.grid.cols),
+        np.zeros(slots),
+        np.zeros(slots),
         np.zeros(slots),
         np.zeros(slots),
         np.zeros(block.stages + 1),
         np.zeros(block.stages + 1),
         np.zeros((chip.pes, len(UNITS))),
-        np.zeros(chip.pes),
+        np.zeros((chip.pes, chip.pe.dma.outstanding_transfers)),
+        np.zeros((chip.pes, 2)),
         np.zeros(chip.pes),
     )
 
@@ -158,7 +164,7 @@ def _unit_of(c: Array) -> Array:
     table[[Op.STORE, Op.MATMUL, Op.REDUCE, Op.SIMD, Op.FOLD, Op.SCALAR, Op.STAGE]] = [
         STORE_QUEUE,
         MATRIX,
-        MATRIX,
+        REDUCE,
         SIMD,
         SIMD,
         CORE,
@@ -263,13 +269,18 @@ def _busy(block: Block, chip: Chip, costs: _Costs) -> dict[str, float]:
     def busiest(mask: Array, cycles: Array) -> float:
         return float(_by_pe(c["pe"][mask].astype(np.int64), c["cast"][mask], cycles[mask], chip).max())
 
+    def busiest_core(mask: Array) -> float:
+        mine = mask & in_pe
+        return float(np.bincount(c["pe"][mine], costs.issue[mine], minlength=1).max())
+
     links = np.bincount(costs.link_index + 1, weights=costs.link, minlength=2)[1:]  # -1: none
     return {
         "array": busiest(unit == MATRIX, costs.busy),
+        "reduce": busiest(unit == REDUCE, costs.busy),
         "simd": busiest(unit == SIMD, costs.busy),
         "dma": max(busiest(unit == LOAD_QUEUE, costs.busy), busiest(unit == STORE_QUEUE, costs.busy)),
         "core": busiest(unit == CORE, costs.busy),
-        "issue": float(np.bincount(c["pe"][in_pe], costs.issue[in_pe], minlength=1).max()),
+        "issue": max(busiest_core(in_pe & (unit < MATRIX)), busiest_core(unit >= MATRIX)),
         "local": busiest(in_pe, costs.local),
         "noc": float(links.max()),
         "sram": float(costs.sram.sum()),
@@ -291,18 +302,64 @@ def _by_pe(pe: Array, cast: Array, cycles: Array, chip: Chip) -> Array:
 
 
 @jitted
+def _serve(gaps: Array, count: Array, free: Array, r: int, t: float, work: float) -> float:
+    """Book `work` cycles of resource r from time t on, in its gaps first, and return when they are done.
+
+    gaps[r] are the times [start, end) before free[r] at which the resource is idle, oldest first, count[r] of
+    them; the oldest are forgotten where there are too many.
+    """
+    held, done, i = count[r], t, 0
+    while i < held and gaps[r, i, 1] <= t:
+        i += 1
+    while i < held and work > 0:
+        begin, stop = max(gaps[r, i, 0], t), gaps[r, i, 1]
+        take = min(work, stop - begin)
+        work -= take
+        done = begin + take
+        if begin > gaps[r, i, 0]:  # what lies before t stays a gap
+            keep = gaps[r, i, 0]
+            if done < stop and held < gaps.shape[1]:
+                for j in range(held, i, -1):
+                    gaps[r, j] = gaps[r, j - 1]
+                held += 1
+                gaps[r, i, 0], gaps[r, i, 1] = keep, begin
+                gaps[r, i + 1, 0] = done
+            else:
+                gaps[r, i, 1] = begin
+            i += 1
+        elif done < stop:
+            gaps[r, i, 0] = done
+        else:
+            for j in range(i, held - 1):
+                gaps[r, j] = gaps[r, j + 1]
+            held -= 1
+    if work > 0:
+        if t > free[r]:
+            if held == gaps.shape[1]:
+                for j in range(held - 1):
+                    gaps[r, j] = gaps[r, j + 1]
+                held -= 1
+            gaps[r, held, 0], gaps[r, held, 1] = free[r], t
+            held += 1
+        free[r] = max(free[r], t) + work
+        done = free[r]
+    count[r] = held
+    return done
+
+
+@jitted
 def _recurrence(
     c: _Commands, cost: _Costs, state: _State, grid: _Grid, accumulator: Array, start: Array, end: Array
 ) -> None:
     """Fill `start` and `end`, in cycles, command by command; numbers stand for `Op`, `Cast` and units."""
-    load, matmul, reduce = 0, 5, 6
-    first_with_depth, chip_dma = (
-        2,
-        5,
-    )  # units that take the next command while the last one's result is on its way
+    load, reduce, store = 0, 6, 1
+    gaps, free = np.zeros((grid.shared, GAPS, 2)), np.zeros(grid.shared)
+    count = np.zeros(grid.shared, np.int64)
+    computing, chip_dma = 2, 6  # units from here on are driven by the other core; the chip's DMA by none
     for i in range(len(c.op)):
         p, op, u, stage = c.pe[i], c.op[i], cost.unit[i], c.stage[i]
         dst = c.touched[i, 3]
+        banked = dst >= 0 and accumulator[dst]
         first, last, step = p, p + 1, 1  # the PEs that the command writes
         if c.cast[i] == 1:
             first = p // grid.cols * grid.cols
@@ -312,39 +369,51 @@ def _recurrence(
         elif c.cast[i] == 3:
             first, last = 0, grid.rows * grid.cols
 
-        # when it can start: issued, units free, operands there, the slot that it writes read to the end
+        # when it can start: issued, units free, operands there, the slot that it writes read to the end; of
+        # accumulators the first bank will do, and `after` is when the last one is there or free
+        share = cost.busy[i] * grid.bank_share
+        after = 0.0
         if u == chip_dma:
             t = state.emptied[stage]
         else:
-            state.issued[p] += cost.issue[i]
-            t = state.issued[p]
+            core = 0 if u < computing else 1
+            state.issued[p, core] += cost.issue[i]
+            t = state.issued[p, core]
             for q in range(first, last, step):
                 t = max(t, state.units[q, u])
-                if dst >= 0:
-                    t = max(t, state.read[q, dst])
-                    if op != matmul and op != reduce:
-                        t = max(t, state.written[q, dst])
+                if u == 0:
+                    t = max(t, state.flight[q].min())
+                if dst >= 0 and banked:
+                    t = max(t, state.first_read[q, dst])
+                    after = max(after, state.read[q, dst])
+                elif dst >= 0:
+                    t = max(t, max(state.read[q, dst], state.written[q, dst]))
             for j in range(3):
-                if c.touched[i, j] >= 0:
-                    t = max(t, state.written[p, c.touched[i, j]])
+                s = c.touched[i, j]
+                if s >= 0 and accumulator[s]:
+                    t = max(t, state.first_written[p, s])
+                    after = max(after, state.written[p, s])
+                elif s >= 0:
+                    t = max(t, state.written[p, s])
             if op == load and stage >= 0:
                 t = max(t, state.filled[stage])
             if op == reduce:
-                t = max(t, max(state.written[c.src_pe[i], dst], state.written[p, dst]))
+                for q in (p, c.src_pe[i]):
+                    t = max(t, state.first_written[q, dst])
+                    after = max(after, state.written[q, dst])
 
-        # each shared resource serves commands in turn, by itself: a transfer flows through all of them at
-        # once
-        done = t + cost.busy[i]
-        if cost.dram[i] > 0:
-            state.shared[0] = max(state.shared[0], t) + cost.dram[i]
-            done = max(done, state.shared[0])
-        if cost.sram[i] > 0:
-            state.shared[1] = max(state.shared[1], t) + cost.sram[i]
-            done = max(done, state.shared[1])
-        link = cost.link_index[i]
-        if link >= 0:
-            state.shared[link] = max(state.shared[link], t) + cost.link[i]
-            done = max(done, state.shared[link])
+        # each shared resource serves by itself: a transfer flows through all of them at once
+        done = max(t + cost.busy[i], after + share)
+        for kind in range(3):
+            r = kind
+            work = cost.dram[i]
+            if kind == 1:
+                work = cost.sram[i]
+            elif kind == 2:
+                r, work = cost.link_index[i], cost.link[i]
+            if r < 0 or work <= 0:
+                continue
+            done = max(done, _serve(gaps, count, free, r, t, work))
         start[i] = t
         if u == chip_dma:
             end[i] = done + cost.latency[i]
@@ -357,17 +426,20 @@ def _recurrence(
             done = max(done, state.port[q])
         end[i] = done + cost.latency[i]
         for q in range(first, last, step):
-            state.units[q, u] = t + cost.busy[i] if u >= first_with_depth else done
+            state.units[q, u] = done if u == store else max(t + cost.busy[i], after + share)
+            if u == 0:
+                state.flight[q, state.flight[q].argmin()] = end[i]
             if dst >= 0:
                 state.written[q, dst] = end[i]
-        drained = (
-            t + (done - t) * grid.bank_share
-        )  # banks drain one after another: the next tile follows the first
+                state.first_written[q, dst] = t + share + cost.latency[i]
         for j in range(3):
             s = c.touched[i, j]
             if s >= 0:
-                state.read[p, s] = max(state.read[p, s], drained if accumulator[s] else done)
+                state.read[p, s] = max(state.read[p, s], done)
+                state.first_read[p, s] = max(state.first_read[p, s], t + share)
         if op == load and stage >= 0:
             state.emptied[stage] = max(state.emptied[stage], done)
         if op == reduce:
-            state.read[c.src_pe[i], dst] = max(state.read[c.src_pe[i], dst], drained)
+            q = c.src_pe[i]
+            state.read[q, dst] = max(state.read[q, dst], done)
+            state.first_read[q, dst] = max(state.first_read[q, dst], t + share)

@@ -43,6 +43,12 @@ class Dma(BaseModel):
         description="row requests of an indexed transfer that may be in flight",
         json_schema_extra=unit("requests"),
     )
+    outstanding_transfers: int = Field(
+        gt=0,
+        le=256,
+        description="loads that may be on their way to a PE at once",
+        json_schema_extra=unit("transfers"),
+    )
     runs_per_cycle: float = Field(
         gt=0,
         description="contiguous runs that can be addressed each cycle",
@@ -93,6 +99,11 @@ class Core(BaseModel):
 
     issue_cycles: float = Field(
         ge=0, description="cycles to issue one command", json_schema_extra=unit("cycles")
+    )
+    row_issue_cycles: float = Field(
+        ge=0,
+        description="cycles to ask for one row of an indexed transfer",
+        json_schema_extra=unit("cycles/row"),
     )
     rows_per_accumulate: int = Field(
         gt=0, description="embedding rows that one accumulate command takes", json_schema_extra=unit("rows")

@@ -180,6 +180,12 @@ class Simd(BaseModel):
         json_schema_extra={"unit": "cycles"},
     )
 
+    row_startup_cycles: float = Field(
+        ge=0,
+        description="cycles that each row of an accumulate takes besides its elements",
+        json_schema_extra={"unit": "cycles/row"},
+    )
+
     def cycles(self, elements: Array, bytes_each: Array, passes: Array) -> Array:
         """Return the cycles that a function of `passes` takes over elements of that width."""
         return elements * bytes_each * passes / self.bytes_per_cycle

@@ -56,7 +56,7 @@ def test_activations_take_turns_in_sram() -> None:
     where = placed(64)
     assert {where.space[v] for v in "abc"} == {"sram"} and {where.space[v] for v in "xwy"} == {"dram"}
     assert where.sram_bytes == 2 * 64 * 128  # two live at any time
-    assert where.spilled == () and where.home == "dram"
+    assert where.spilled == () and where.kept_out == ()
 
 
 def test_what_finds_no_room_spills() -> None:
@@ -67,5 +67,5 @@ def test_what_finds_no_room_spills() -> None:
 
 def test_the_models_tensors_start_in_sram_where_they_fit() -> None:
     where = placed(64, "sram")
-    assert set(where.space.values()) == {"sram"} and where.dram_bytes == 0 and where.home == "sram"
-    assert placed(512, "sram").home == "dram"
+    assert set(where.space.values()) == {"sram"} and where.dram_bytes == 0 and where.kept_out == ()
+    assert placed(512, "sram").kept_out

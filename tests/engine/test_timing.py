@@ -59,8 +59,8 @@ def test_a_tile_from_load_to_store() -> None:
         (2, 25),  # issued at 2; 128 B pass the port in 8; then 10 of SRAM, 1 hop and 4 of set-up
         (10, 33),  # the queue is free again at 10: the way there overlaps
         (33, 57),  # 2 folds of 4 lanes x 8 rows; then one load of the array and 4 of pipeline
-        (57, 77),  # 64 fp32 words through 16 B lanes; then 4
-        (77, 90),  # 8 through the port; a hop and 4 of set-up
+        (45, 65),  # from the first of 4 banks on; the last is there at 57 and takes 4 of the 16 cycles; then 4
+        (65, 78),  # 8 through the port; a hop and 4 of set-up
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_slot_is_written_again_when_its_last_read_ends() -> None:
 
 
 def test_the_next_tile_follows_the_first_bank() -> None:
-    assert times(LOAD_A, LOAD_B, MATMUL, NARROW, MATMUL)[4][0] == 61  # one of 4 banks is read from 57 to 61
+    assert times(LOAD_A, LOAD_B, MATMUL, NARROW, MATMUL)[4][0] == 49  # one of 4 banks is read from 45 to 49
 
 
 def test_products_of_one_tile_follow_at_the_rate_of_the_array() -> None:
@@ -126,8 +126,9 @@ def test_partial_sums_travel_when_both_are_ready() -> None:
     other = [{**c, "pe": 1} for c in (LOAD_A, LOAD_B, MATMUL)]
     reduce = {"op": Op.REDUCE, "pe": 1, "src_pe": 0, "dst": ACC, **TILE}
     found = times(LOAD_A, LOAD_B, MATMUL, *other, reduce)
-    ready = max(found[2][1], found[5][1])
-    assert found[6] == (ready, ready + 8 + 1)  # 256 B at 32 B a cycle and one hop
+    start = max(found[2][0], found[5][0]) + 4 + 8  # the first of 4 banks of both, out of the pipeline
+    last = max(found[2][1], found[5][1])
+    assert found[6] == (start, last + 8 / 4 + 1)  # 256 B at 32 B a cycle, the last bank behind the last product
 
 
 def test_a_core_takes_its_elements_one_by_one() -> None:

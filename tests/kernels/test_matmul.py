@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
-from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem, plan_matmul
+from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
+from mtia_emu.kernels.matmul_search import plan_matmul
 from mtia_emu.kernels.tape import Tape, TapeBuilder
 
 from mtia_emu.chip import Chip, load_chip
