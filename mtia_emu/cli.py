@@ -109,10 +109,10 @@ def _size(name: str, most: int, text: str) -> o.Decorator:
 @_size("batch", 1 << 24, "Bags of each table.")
 @click.option(
     "--skew",
-    metavar="uniform|zipf:A",
+    metavar="uniform|zipf:A|histogram:NAME|FILE.csv",
     default="uniform",
     show_default=True,
-    help="How look-ups spread over rows, where executed.",
+    help="How look-ups spread over rows, where executed; histograms: dlrm-2021, dlrm-2022.",
 )
 @o.options(*o.OPERATOR)
 def tbe(
@@ -126,6 +126,8 @@ def tbe(
           --batch 2048 --dtype int8
       mtia-emu tbe --tables 8 --rows 5000 --dim 64 --pooling 20 --batch 256 \\
           --skew zipf:1.05 --check
+      mtia-emu tbe --tables 8 --rows 5000 --dim 64 --pooling 20 --batch 256 \\
+          --skew histogram:dlrm-2022 --check
     """
     from .zoo.operators import Tbe
 

@@ -121,6 +121,28 @@ def inner_loops(console: Console) -> None:
     print_table("inner loops", ["what", "a second"], rows, console)
 
 
+def memories(console: Console) -> None:
+    """Print the table of the memory models: the DRAM controller, its fast form, the cache, look-ups."""
+    from mtia_emu.drams import load_dram
+    from mtia_emu.streams import draw, histogram
+    from mtia_emu.units.cache import Cache, CacheShape
+    from mtia_emu.units.dram import measure
+
+    dram, law, rng = load_dram("lpddr5-6400"), histogram("dlrm-2022"), np.random.default_rng(0)
+    address, reads = rng.integers(0, 1 << 26, 20_000) * 32, np.zeros(20_000, bool)
+    runs = rng.integers(32, 1 << 16, 100_000)
+    cache = Cache(CacheShape(bytes=224 << 20, line_bytes=256, ways=16))
+    rows = draw(law, rng, 30_000_000, (200_000,))
+    table = [
+        ["DRAM controller, bursts", count(rate(len(address), lambda: dram.simulate(address, reads)))],
+        ["DRAM curve, points simulated", count(rate(1, lambda: measure(dram, 8)))],
+        ["DRAM fast form, runs", count(rate(len(runs), lambda: dram.efficiency(runs)))],
+        ["cache, accesses", count(rate(len(rows), lambda: cache.access(rows)))],
+        ["look-ups drawn", count(rate(len(rows), lambda: draw(law, rng, 30_000_000, rows.shape)))],
+    ]
+    print_table("memories", ["what", "a second"], table, console)
+
+
 def graphs_and_gpu(console: Console) -> None:
     """Print the table of the compiler's rewriting and of the GPU reference."""
     from mtia_emu.compiler.graph import Graph, Node
@@ -153,6 +175,7 @@ def main() -> None:
     )
     whole_commands(console)
     inner_loops(console)
+    memories(console)
     graphs_and_gpu(console)
 
 

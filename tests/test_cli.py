@@ -213,7 +213,7 @@ def test_gemm(cli: Cli, kind: str, place: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fp16", "fp32", "int8"])
-@pytest.mark.parametrize("skew", ["uniform", "zipf:1.0", "zipf:1.2"])
+@pytest.mark.parametrize("skew", ["uniform", "zipf:1.2", "histogram:dlrm-2022"])
 def test_tbe(cli: Cli, kind: str, skew: str) -> None:
     report = parsed(cli(*TBE, "--dtype", kind, "--skew", skew, "--check", "--json", "-"))
     assert report["check"]["passed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from mtia_emu import zoo
 from mtia_emu.errors import UserError
+from mtia_emu.zoo.bags import Bags
 from mtia_emu.zoo.llama import Llama
 from mtia_emu.zoo.models import MODELS
 from mtia_emu.zoo.writer import ModelWriter
@@ -311,3 +313,40 @@ def test_equal_constants_are_stored_once() -> None:
 def test_importing_the_zoo_imports_no_onnx() -> None:
     code = "import mtia_emu.zoo, sys; mtia_emu.zoo.describe('llama-3-8b'); sys.exit('onnx' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# ---- production embedding bags
+
+
+def test_bags_pool_rows_of_tables_of_unlike_sizes(tmp_path: Path) -> None:
+    bags = Bags(rows=(50, 2, 9), dims=(8, 4, 12), pooling=3, batch=5)
+    path = bags.graph("bags", {"batch": 5}).save(tmp_path / "bags.onnx", 1)
+    feeds, tables = bags.example_inputs({"batch": 5}, 2), weights(path)
+    expected = [tables[f"embedding_bags.{t}.weight"][feeds[f"indices_{t}"]].sum(1) for t in range(3)]
+    (pooled,) = run(path, feeds).values()
+    assert pooled.dtype == np.float32
+    np.testing.assert_allclose(pooled, np.concatenate(expected, axis=1), rtol=1e-2, atol=1e-2)
+
+
+def test_production_bags_are_those_of_fbgemm() -> None:
+    found = {name.rpartition("-")[2]: m for name, m in MODELS.items() if isinstance(m, Bags)}
+    assert len(found) == 10
+    for model in found.values():
+        assert len(model.rows) == len(model.dims) and (model.pooling, model.batch) == (20, 2048)
+    reference = Path(__file__).resolve().parents[2] / "shared/reference/mtia/production_tbe_specs.json"
+    if not reference.exists():
+        pytest.skip(f"no reference data at {reference}")
+    specs = json.loads(reference.read_text(encoding="utf-8"))["specs"]
+    assert {key: (list(m.rows), list(m.dims)) for key, m in found.items()} == {
+        key: (spec["rows"], spec["dims"]) for key, spec in specs.items()
+    }
+
+
+def test_production_bags_have_look_ups_without_weights() -> None:
+    name = "tbe-production-0"
+    inputs = zoo.example_inputs(name, {}, seed=4)
+    for table, rows in enumerate(cast(list[int], zoo.describe(name)["rows"]["value"])):
+        drawn = inputs[f"indices_{table}"]
+        assert drawn.shape == (2048, 20) and drawn.min() >= 0 and drawn.max() < rows
+    drawn = inputs["indices_3"]  # of 30 million rows: alike, hardly one would be asked for twice
+    assert len(np.unique(drawn)) < 0.95 * drawn.size

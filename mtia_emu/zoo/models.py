@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from .bags import Bags
 from .dlrm import Dlrm
 from .llama import Llama, RopeScaling
 from .writer import Fact, ModelWriter
@@ -83,5 +84,50 @@ MODELS: dict[str, Model] = {
         rows=_MLPERF_ROWS, pooling=_MLPERF_MULTI_HOT, dim=128,
         dense_arch=(512, 256, 128), over_arch=(1024, 1024, 512, 256, 1), cross_layers=3, cross_rank=512,
         batch=512,
+    ),
+    # FBGEMM tells its configurations apart by number; the source is in bags.py.
+    "tbe-production-103": Bags(
+        rows=(20072405, 633),
+        dims=(8, 8),
+    ),
+    "tbe-production-61": Bags(
+        rows=(3519, 7529582, 155, 5797, 2737037, 66450),
+        dims=(128,) * 6,
+    ),
+    "tbe-production-50": Bags(
+        rows=(2, 11899818),
+        dims=(128,) * 2,
+    ),
+    "tbe-production-1": Bags(
+        rows=(661, 48, 5801, 653, 30, 224, 612, 710, 30000000, 6784921, 375, 11, 2658, 5376992, 296, 236,
+            760, 763),
+        dims=(128, 128, 128, 128, 128, 20, 20, 20, 128, 128, 128, 128, 128, 128, 20, 20, 20, 20),
+    ),
+    "tbe-production-3": Bags(
+        rows=(4, 2, 301571, 26077834, 2, 2, 4, 6, 752, 5287864, 2307981, 518, 613, 7677271, 3489261, 313, 3,
+            484, 773, 504),
+        dims=(128, 128, 128, 128, 128, 24, 20, 20, 20, 128, 128, 128, 128, 128, 128, 24, 24, 20, 20, 20),
+    ),
+    "tbe-production-27": Bags(
+        rows=(2, 2, 61787, 144013, 4, 2, 685, 603, 692, 30000000, 1776198, 6784906, 11, 729, 16, 6561149,
+            3086, 420, 507, 3, 22, 613),
+        dims=(128, 128, 128, 128, 128, 24, 20, 20, 20, 128, 128, 128, 128, 128, 128, 128, 128, 24, 24, 20,
+            20, 20),
+    ),
+    "tbe-production-0": Bags(
+        rows=(2, 284285, 4, 30000000, 4348658, 6784913, 642110, 236, 278, 3618081),
+        dims=(128,) * 10,
+    ),
+    "tbe-production-13": Bags(
+        rows=(2, 14451, 714, 5, 30000000, 6784941, 4364852, 257, 2, 6171979, 758, 257),
+        dims=(128, 128, 128, 24, 128, 128, 128, 128, 128, 128, 24, 24),
+    ),
+    "tbe-production-2": Bags(
+        rows=(227, 2, 1605631, 31, 2, 642, 2, 30000000, 6783150, 478, 237, 4539974, 5755862, 690),
+        dims=(128, 128, 128, 128, 128, 24, 24, 128, 128, 128, 128, 128, 128, 12),
+    ),
+    "tbe-production-5": Bags(
+        rows=(426463, 8171523, 5587, 2, 30000000, 1943, 107153, 424, 6442728, 4062956),
+        dims=(128, 128, 128, 20, 128, 128, 128, 128, 128, 128),
     ),
 }  # fmt: skip

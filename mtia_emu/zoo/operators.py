@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import streams
 from ..errors import UserError, refuse_unknown
 from ..types import dtype
 from .writer import IR_VERSION, OPSET, megabytes
@@ -111,24 +112,12 @@ class Tbe:
         _check_type(self.kind, TBE_TYPES)
         if self.tables * self.rows > 1 << 40:
             raise UserError(f"{self.tables} tables of {self.rows} rows are more than 2^40 rows")
-        assert self.exponent >= 0
+        assert self.law is not None  # a wrong skew is refused before work begins
 
     @cached_property
-    def exponent(self) -> float:
-        """Return the exponent of the Zipf distribution of rows, 0 where they are uniform."""
-        if self.skew == "uniform":
-            return 0.0
-        name, _, value = self.skew.partition(":")
-        try:
-            exponent = float(value)
-        except ValueError:
-            exponent = -1.0
-        if name != "zipf" or not 0 < exponent <= 10:
-            raise UserError(
-                f"--skew {self.skew!r}: neither uniform nor zipf:A with A above 0 and at most 10 "
-                "(right: --skew zipf:1.05)"
-            )
-        return exponent
+    def law(self) -> streams.Law:
+        """Return how look-ups fall on the rows of a table."""
+        return streams.parse(self.skew)
 
     @property
     def name(self) -> str:
@@ -191,25 +180,11 @@ class Tbe:
 
     def example_inputs(self, seed: int) -> dict[str, Array]:
         """Return random indices into the joined tables, spread over each table's rows as `skew` says."""
-        rng = np.random.default_rng([seed, 2])
-        shape = (self.tables, self.batch, self.pooling)
-        if self.exponent == 0.0:
-            ids = rng.integers(0, self.rows, shape)
-        else:
-            ids = _zipf(rng, self.rows, self.exponent, shape)
-        ids = ids + np.arange(self.tables).reshape(-1, 1, 1) * self.rows
-        return {"indices": ids.reshape(self.tables * self.batch, self.pooling).astype(np.int64)}
-
-
-def _zipf(rng: np.random.Generator, rows: int, exponent: float, shape: tuple[int, ...]) -> Array:
-    """Return rows with P(row) about (row + 1)^-exponent: the continuous law's distribution inverted."""
-    u = rng.random(shape)
-    if exponent == 1.0:
-        rank = np.exp(u * np.log(rows + 1.0))
-    else:
-        top = (rows + 1.0) ** (1.0 - exponent)
-        rank = (1.0 + u * (top - 1.0)) ** (1.0 / (1.0 - exponent))
-    return np.minimum(rank.astype(np.int64) - 1, rows - 1)
+        rng, shape = np.random.default_rng([seed, 2]), (self.batch, self.pooling)
+        each = [
+            streams.draw(self.law, rng, self.rows, shape) + table * self.rows for table in range(self.tables)
+        ]
+        return {"indices": np.concatenate(each)}
 
 
 def _stored(helper: Any, name: str, array: Array) -> onnx.TensorProto:

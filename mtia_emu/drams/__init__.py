@@ -1,0 +1,47 @@
+"""DRAM channels that ship with the product: one TOML file each, the source of a number beside it."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+from pydantic import ValidationError
+
+from .. import toml
+from ..errors import UserError, nearest, refuse_unknown
+from ..units.dram import DramTiming
+
+
+def dram_names() -> list[str]:
+    """Return the names of the DRAM channels."""
+    folder = resources.files(__name__)
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def dram_text(name: str) -> str:
+    """Return the TOML text of a DRAM channel, with the sources in its comments."""
+    if name not in dram_names():
+        raise refuse_unknown("dram", name, dram_names())
+    return (resources.files(__name__) / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def load_dram(name: str, **changed: Any) -> DramTiming:
+    """Return the DRAM channel of that name, with parameters `changed`; raise `UserError` for a bad value."""
+    return check(toml.parse(dram_text(name), f"dram {name}") | changed, f"dram {name}")
+
+
+def check(values: dict[str, Any], where: str) -> DramTiming:
+    """Return the DRAM channel of these parameters; raise `UserError` naming every fault."""
+    try:
+        return DramTiming.model_validate(values, strict=True)
+    except ValidationError as error:
+        raise UserError(f"{where}: " + "; ".join(_fault(e) for e in error.errors())) from None
+
+
+def _fault(error: Any) -> str:
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{nearest(key, DramTiming.model_fields)}"
+    if error["type"] == "missing":
+        return f"key '{key}' is missing"
+    return f"'{key}' is {error['input']!r}: {error['msg'].lower()}" if key else str(error["ctx"]["error"])

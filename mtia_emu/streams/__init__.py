@@ -1,0 +1,184 @@
+"""Streams of embedding look-ups: how often each row of a table is asked for.
+
+A law says which share of the look-ups the most looked-up rows take. It is drawn from by rank and the ranks
+are spread over the table, as rows that are hot lie anywhere in it. Draws are independent: a real stream may
+also ask for a row again soon, of which the published histograms say nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import UserError, refuse_unknown
+
+Array = np.ndarray[Any, Any]
+
+UNIFORM, ZIPF, HISTOGRAM = "uniform", "zipf", "histogram"
+SPELLING = "uniform|zipf:A|histogram:NAME|FILE.csv"
+MOST_ROWS = 1 << 31  # of one table: products of two such numbers fit in 64 bits
+MOST_EXPONENT = 10
+MAX_FILE_BYTES = 1 << 20
+COLUMNS = ["rows", "lookups"]
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+class Law(Protocol):
+    """How look-ups fall on the rows of a table, the most looked-up first."""
+
+    def ranks(self, u: Array, rows: int) -> Array:
+        """Return the rank, from 0 to `rows`, exclusive, below which a share `u` of the look-ups falls."""
+        ...
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Every row alike."""
+
+    def ranks(self, u: Array, rows: int) -> Array:
+        """Return ranks in proportion."""
+        return u * rows
+
+
+@dataclass(frozen=True)
+class Zipf:
+    """Look-ups of a row about (rank + 1) ** -exponent: the continuous law."""
+
+    exponent: float
+
+    def ranks(self, u: Array, rows: int) -> Array:
+        """Return ranks by the inverse of the continuous law's distribution."""
+        if abs(self.exponent - 1.0) < 1e-9:
+            return np.exp(u * math.log(rows + 1.0)) - 1.0
+        power = 1.0 - self.exponent
+        return (1.0 + u * ((rows + 1.0) ** power - 1.0)) ** (1.0 / power) - 1.0
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """The most looked-up `rows[i]` rows take the share `lookups[i]` of all look-ups; both rise to 1.
+
+    Both are shares, of a table's rows and of its look-ups: a smaller table has the same shape. Rows between
+    two points are alike.
+    """
+
+    rows: tuple[float, ...]
+    lookups: tuple[float, ...]
+
+    def ranks(self, u: Array, rows: int) -> Array:
+        """Return ranks by the inverse of the curve."""
+        return np.interp(u, (0.0, *self.lookups), (0.0, *self.rows)) * rows
+
+    def static_hits(self, share: Array) -> Array:
+        """Return the share of look-ups that an ideal cache serves which always holds a share of the rows."""
+        return np.interp(share, (0.0, *self.rows), (0.0, *self.lookups))
+
+
+def draw(law: Law, rng: np.random.Generator, rows: int, shape: Sequence[int]) -> Array:
+    """Return int64 row numbers of a table of `rows` rows, drawn by a law; at most 2^31 rows."""
+    if not 0 < rows <= MOST_ROWS:
+        raise UserError(f"a table of {rows} rows: look-ups are drawn from 1 to {MOST_ROWS}")
+    ranks = np.minimum(law.ranks(rng.random(tuple(shape)), rows).astype(np.int64), rows - 1)
+    return spread(ranks, rows)
+
+
+def spread(ranks: Array, rows: int) -> Array:
+    """Return a row for each rank, a different one for each: neighbours in rank lie far apart in the table."""
+    step = max(1, round(rows * GOLDEN))
+    while math.gcd(step, rows) > 1:
+        step += 1
+    return ranks * step % rows
+
+
+def parse(text: str) -> Law:
+    """Return the law that a text names: uniform, zipf:A, histogram:NAME or histogram:FILE.csv."""
+    kind, colon, value = text.partition(":")
+    if text == UNIFORM:
+        return Uniform()
+    if kind == ZIPF:
+        return Zipf(_exponent(text, value))
+    if kind == HISTOGRAM and colon:
+        return histogram(value)
+    raise UserError(f"--skew {text!r}: none of {SPELLING} (right: --skew zipf:1.05)")
+
+
+def _exponent(text: str, value: str) -> float:
+    try:
+        exponent = float(value)
+    except ValueError:
+        exponent = -1.0
+    if not 0 < exponent <= MOST_EXPONENT:
+        raise UserError(
+            f"--skew {text!r}: A of zipf:A must be above 0 and at most {MOST_EXPONENT} "
+            "(right: --skew zipf:1.05)"
+        )
+    return exponent
+
+
+def histogram_names() -> list[str]:
+    """Return the names of the histograms that ship with the product."""
+    folder = resources.files(__name__)
+    return sorted(f.name.removesuffix(".csv") for f in folder.iterdir() if f.name.endswith(".csv"))
+
+
+def histogram(name: str) -> Histogram:
+    """Return a shipped histogram, or that of a CSV file with columns `rows` and `lookups`.
+
+    `rows` counts the most looked-up rows, `lookups` is the share of look-ups that they take; both rise, the
+    last share is 1, lines that start with # are comments. Raises `UserError` for anything else.
+    """
+    if name.endswith(".csv") or "/" in name:
+        return _curve(_file_text(Path(name)), f"histogram {name}")
+    if name not in histogram_names():
+        raise refuse_unknown("histogram", name, histogram_names())
+    text = (resources.files(__name__) / f"{name}.csv").read_text(encoding="utf-8")
+    return _curve(text, f"histogram {name}")
+
+
+def _file_text(path: Path) -> str:
+    if not path.is_file():
+        raise UserError(
+            f"histogram {path} is not a file; give a name ({', '.join(histogram_names())}) or a .csv file"
+        )
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise UserError(
+            f"histogram {path} has {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read"
+        )
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"histogram {path} cannot be read as text: {error}") from None
+
+
+def _curve(text: str, where: str) -> Histogram:
+    try:
+        lines = list(csv.reader(line for line in text.splitlines() if not line.startswith("#")))
+    except csv.Error as error:
+        raise UserError(f"{where}: not CSV: {error}") from None
+    head, *body = lines or [[]]
+    if head != COLUMNS or not body:
+        raise UserError(f"{where}: columns are {head}; right: {','.join(COLUMNS)}, and a line for each point")
+    try:
+        points = np.array([[float(x) for x in line] for line in body])
+    except ValueError:
+        points = np.zeros((0, 0))
+    if points.shape != (len(body), 2) or not np.isfinite(points).all():
+        raise UserError(f"{where}: every line must have two numbers")
+    rises = (np.diff(points, axis=0, prepend=0.0) > 0).all()
+    if not rises or points[-1, 1] != 1.0:
+        raise UserError(
+            f"{where}: rows and lookups must rise from above 0, lookups to 1 (seen: {points[-1, 1]:g})"
+        )
+    hotness = np.diff(points[:, 1], prepend=0.0) / np.diff(points[:, 0], prepend=0.0)
+    if (np.diff(hotness) > 1e-9 * hotness[:-1]).any():
+        raise UserError(
+            f"{where}: later rows are looked up more often than earlier ones; right: the hottest first"
+        )
+    return Histogram(tuple(points[:, 0] / points[-1, 0]), tuple(points[:, 1]))
