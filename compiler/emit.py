@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from mtia_emu.kernels.builder import NoRoom
@@ -78,8 +80,11 @@ def _launches(
     numbers: dict[Any, int] = {}
     blocks: list[Block] = []
     launches = []
+    packed = _packed(plan)
     for index, step in enumerate(plan.steps):
         inputs = [_operand(v, placement, written=False) for v in step.inputs]
+        if step.kernel == "matmul" and step.inputs[1].buffer in packed:
+            inputs[1] = replace(inputs[1], tiled=True)
         outputs = [_operand(v, placement, written=True) for v in step.outputs]
         key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
         if key not in numbers:
@@ -90,6 +95,13 @@ def _launches(
         launches.append(_launch(step, numbers[key], blocks[numbers[key]], places))
         progress(index + 1, len(plan.steps))
     return blocks, launches
+
+
+def _packed(plan: Schedule) -> set[str]:
+    """Return the constants that one product alone reads: they are stored in the order of its tiles."""
+    uses = Counter(v.buffer for step in plan.steps for v in (*step.inputs, *step.outputs))
+    consts = {b.name for b in plan.buffers.values() if b.role == "const"}
+    return {name for name, count in uses.items() if count == 1 and name in consts}
 
 
 def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
@@ -135,6 +147,7 @@ def _matmul(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
         b_batched=len(b.shape) > 2,
         epilogue_bytes=epilogue_bytes(tape, extras),
         out_space=outputs[0].space,
+        b_tiled=b.tiled,
     )
     return emit_matmul(plan_matmul(problem, chip), a, b, outputs[0], tape, extras)
 

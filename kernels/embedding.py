@@ -76,16 +76,18 @@ def emit_embedding_bag(
     operands = (table, indices, offsets, out) + ((weights,) if weights else ())
     build = Builder(chip, "embedding_bag", operands, f"quantised={int(quantised)}")
     spare = chip.pe.local.bytes * 3 // 4 - chip.pe.core.rows_per_accumulate * table.cols * table.dtype.bytes
-    rows = min(spare // (RINGS * dim * (4 + out.dtype.bytes) + LINE), ceil_div(bags, chip.pes))
+    share = ceil_div(bags, chip.pes)
+    rows = min(spare // (RINGS * dim * (4 + out.dtype.bytes) + LINE), share)
     if rows < 1:
         raise NoRoom(
             f"embedding_bag: a row of {dim} elements does not fit {chip.pe.local.bytes} bytes of local memory"
         )
+    rows = ceil_div(share, ceil_div(share, rows))  # as many commands, of about equal size
     pooled = build.slot(FP32, rows * dim, RINGS)
     t = build.steps(ceil_div(bags, rows))
     pe, j, row = t % chip.pes, t // chip.pes, t * rows
     n = np.minimum(rows, bags - row)
-    share = -(-lookups * n // max(bags, 1))
+    looks = -(-lookups * n // max(bags, 1))
     ring = pooled + j % RINGS
     build.add(
         Op.POOL,
@@ -97,7 +99,7 @@ def emit_embedding_bag(
         rows=n,
         col=0,
         cols=dim,
-        k=share,
+        k=looks,
         fn=POOL_MODES.index(mode),
         dst=ring,
         row2=4 if weights else -1,

@@ -47,6 +47,7 @@ class Problem:
     b_batched: bool = True
     epilogue_bytes: int = 0  # local memory that the epilogue takes for each element of an output tile
     out_space: str = "sram"
+    b_tiled: bool = False  # b lies in memory tile after tile
 
     @property
     def accumulator(self) -> DType:

@@ -15,7 +15,6 @@ import numpy as np
 
 from mtia_emu.chip import Chip
 from mtia_emu.isa import Cast
-from mtia_emu.types import DType
 
 from .builder import LINE, NoRoom, ceil_div, round_up
 from .matmul_plan import CASTS, RINGS, Mapping, Plan, Problem, axis
@@ -239,7 +238,7 @@ class _Space:
         copies = self._leaders(operand)
         read = loads * copies * tile
         if (p.a_space if operand == "a" else p.b_space) == "dram":
-            rate = self._dram_rate(p.a if operand == "a" else p.b)
+            rate = self._dram_rate(operand)
             once = steps // self.inner_count * copies * tile
             stage = outer & self.staged
             use["dram"] += np.where(stage, once, read) / rate
@@ -267,13 +266,15 @@ class _Space:
         spare = self.local["k"] * np.maximum(panel - self.inner_panel / rate, 0)
         held = self.hold * self.outer_panel
         far = np.where(self.by_n, p.b_space == "dram", p.a_space == "dram") & ~self.staged
-        load = np.maximum(held / rate, far * held * self._leaders_outer() / self._dram_rate(p.b if p.b_space == "dram" else p.a))
+        load = np.maximum(held / rate, far * held * self._leaders_outer() / np.where(self.by_n, self._dram_rate("b"), self._dram_rate("a")))
         return np.where(self.rings == 1, np.maximum(load - spare, 0), 0) * self.outer_count * self.local["b"]
 
-    def _dram_rate(self, kind: DType) -> Array:
-        """Return the bytes a cycle of DRAM for runs along a panel."""
-        runs = np.minimum(self.kp, self.p.k) * kind.bytes
-        return self.chip.dram.efficiency(runs) * self.chip.dram_bytes_per_cycle
+    def _dram_rate(self, operand: str) -> Array:
+        """Return the bytes a cycle of DRAM for an operand's panels: runs along k, or a whole panel."""
+        p = self.p
+        runs = np.minimum(self.kp, p.k) * (p.a if operand == "a" else p.b).bytes
+        runs = self.panel["b"] if operand == "b" and p.b_tiled else runs
+        return self.chip.dram_efficiency(runs) * self.chip.dram_bytes_per_cycle
 
     def mapping(self, index: int) -> Mapping:
         """Return a candidate by its number in the flat order of `cost`."""

@@ -19,6 +19,7 @@ from .compiler.ops import OPS, reference
 from .compiler.passes.precision import own_dtype
 from .compiler.pipeline import Compiled, compile_file
 from .engine.function import Library, execute
+from .engine.lookups import Lookups, from_inputs
 from .engine.run import report as make_report
 from .errors import UserError, nearest
 from .gpu import Gpu, load_gpu
@@ -48,7 +49,7 @@ class Outcome:
     gpu: Report | None = None
     check: Check | None = None
     outputs: dict[str, Array] = field(default_factory=dict)
-    lookups: Mapping[int, Array] = field(default_factory=dict)
+    lookups: Mapping[int, Lookups] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -270,7 +271,10 @@ def run_source(
         from .compiler.samples import random_inputs
 
         inputs = source.examples(seed) if source.examples else random_inputs(compiled.imported, seed)
-    outcome = run_program(program, chip, inputs=inputs, gpu=beside, progress=progress)
+    lookups: Mapping[int, Lookups] = {}
+    if inputs is None and source.examples and any(b.kernel == "embedding_bag" for b in program.blocks):
+        lookups = from_inputs(program, typed_inputs(source.examples(seed), program.inputs))
+    outcome = run_program(program, chip, inputs=inputs, lookups=lookups, gpu=beside, progress=progress)
     if not check or inputs is None:
         return outcome
     from .oracle import compare_outputs, onnxruntime_outputs
@@ -292,13 +296,17 @@ def run_program(
     chip: Chip,
     *,
     inputs: Mapping[str, Array] | None = None,
+    lookups: Mapping[int, Lookups] | None = None,
     gpu: str | Gpu | None = DEFAULT_GPU,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Time and price a program on a chip, and execute it where inputs are given."""
+    """Time and price a program on a chip, and execute it where inputs are given.
+
+    `lookups` say which rows of tables are looked up where nothing is executed.
+    """
     machine = load_gpu(gpu) if isinstance(gpu, str) else gpu
     outputs: dict[str, Array] = {}
-    lookups: Mapping[int, Array] = {}
+    lookups = lookups or {}
     if inputs is not None:
         _refuse_unready(program)
         given = typed_inputs(input_arrays(inputs), program.inputs)

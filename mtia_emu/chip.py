@@ -10,16 +10,20 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from . import toml
+from .drams import load_dram
 from .errors import UserError, nearest, refuse_unknown
 from .types import DType, dtype
+from .units.dram import DramTiming
 from .units.matrix import Matrix
 from .units.memory import STRICT, Core, Dma, Dram, Launch, Layout, Local, Noc, Reduce, Sram, unit
 from .units.simd import Simd
 
 MAX_FILE_BYTES = 1 << 18
+Array = np.ndarray[Any, Any]
 NUMBERS = (int, float, dict[str, float])
 LEAST, MOST = 1e-15, 1e21  # of any number: a chip's times and joules stay finite
 MOST_COUNT = 10**9  # of a whole number that has no limit of its own
@@ -139,6 +143,21 @@ class Chip(BaseModel):
     def dram_bytes_per_cycle(self) -> float:
         """Return the DRAM's peak bandwidth."""
         return self.dram.bytes_per_s / self.clock_hz
+
+    @cached_property
+    def dram_timing(self) -> DramTiming | None:
+        """Return the timings of a DRAM channel, None where it is ideal."""
+        d = self.dram
+        if d.device == "ideal":
+            return None
+        changed = {n: getattr(d, n) for n in ("refresh", "channel_interleave_bytes", "ecc_data_bytes")}
+        return load_dram(d.device, **changed).at_rate(d.channel_bytes_per_s)
+
+    def dram_efficiency(self, run_bytes: Array, write_share: float = 0.0) -> Array:
+        """Return the share of DRAM's peak that randomly placed runs of so many consecutive bytes reach."""
+        if self.dram_timing is None:
+            return np.ones(np.shape(run_bytes))
+        return self.dram_timing.efficiency(run_bytes, write_share, self.dram.channels)
 
     def part(self, rows: int, cols: int) -> Chip:
         """Return the chip with only a corner of [rows, cols] PEs, where a program made for that grid runs.
@@ -296,6 +315,10 @@ def _check_whole(chip: Chip, where: str) -> None:
     for name, price in chip.energy.mac_pj.items():
         if not 0 <= price < 1e6:
             raise UserError(f"chip {where}: energy.mac_pj.{name} is {price}; a price is between 0 and 1e6 pJ")
+    try:
+        _ = chip.dram_timing
+    except UserError as error:
+        raise UserError(f"chip {where}: dram: {error}") from None
     if "fp32" not in chip.energy.mac_pj:
         raise UserError(
             f"chip {where}: energy.mac_pj.fp32 is missing; fp32 work on the SIMD engine needs its price"

@@ -120,6 +120,7 @@ class Operand:
     by_column: bool = (
         False  # tiles are kept column by column in local memory: the matrix unit's b, k innermost
     )
+    tiled: bool = False  # lies in memory tile after tile, as it is loaded: a tile is one run of bytes
 
     @cached_property
     def rows(self) -> int:
@@ -148,6 +149,7 @@ class Operand:
     def __str__(self) -> str:
         shape, strides = (",".join(map(str, x)) for x in (self.shape, self.strides))
         marks = (" out" if self.written else "") + (" by column" if self.by_column else "")
+        marks += " tiled" if self.tiled else ""
         return f"{self.dtype}[{shape}]:({strides}) {self.space}{marks}"
 
 

@@ -19,7 +19,7 @@ from .types import TensorType, Work, dtype, parse_type
 from .view.files import write_atomic
 
 FORMAT = "mtia-emu.program"
-VERSION = 1
+VERSION = 2
 MAX_HEADER_BYTES = 64 << 20
 MOST_IN_ALL = 2 * MOST_COMMANDS  # commands of a file
 Kind = Literal["matmul", "embedding_bag", "vector", "move"]
@@ -39,6 +39,7 @@ class _Operand(BaseModel):
     space: str
     written: bool
     by_column: bool
+    tiled: bool
 
 
 class _Slot(BaseModel):
@@ -209,6 +210,7 @@ def _block(b: Block) -> _Block:
                 space=x.space,
                 written=x.written,
                 by_column=x.by_column,
+                tiled=x.tiled,
             )
             for x in b.operands
         ],
@@ -306,7 +308,9 @@ def _read_block(file: zipfile.ZipFile, index: int, b: _Block, path: Path) -> Blo
     return Block(
         b.kernel,
         tuple(
-            Operand(dtype(x.dtype), tuple(x.shape), tuple(x.strides), x.space, x.written, x.by_column)
+            Operand(
+                dtype(x.dtype), tuple(x.shape), tuple(x.strides), x.space, x.written, x.by_column, x.tiled
+            )
             for x in b.operands
         ),
         tuple(Slot(dtype(s.dtype), s.offset, s.bytes, s.accumulator) for s in b.slots),

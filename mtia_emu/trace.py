@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from .chip import Chip
+from .engine.lookups import Lookups
 from .engine.run import costs
 from .engine.timing import UNITS
 from .isa import Program
 from .view.trace import Event
 
-Array = np.ndarray[Any, Any]
 
 
-def trace_events(program: Program, chip: Chip, lookups: Mapping[int, Array] | None = None) -> Iterator[Event]:
+def trace_events(program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None = None) -> Iterator[Event]:
     """Yield the events of a program: tracks `launch` and `layer`, and a track for each kind of unit.
 
     A unit's event spans from the first to the last command that a unit of that kind ran in the layer, on any

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import FP32, UINT8, TensorType
+from mtia_emu.types import UINT8, TensorType, dtype
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, index_dtype, need, register, wide, word
@@ -32,7 +32,8 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
         return (TensorType(table.dtype, (offsets.shape[0] - 1, table.shape[1])),)
     if table.dtype != UINT8 or table.shape[1] <= TAIL_BYTES:
         raise UserError(f"a quantised table is uint8[rows, dim + {TAIL_BYTES}], not {table}")
-    return (TensorType(FP32, (offsets.shape[0] - 1, table.shape[1] - TAIL_BYTES)),)
+    to = dtype(str(attrs.get("to", "fp32")))
+    return (TensorType(to, (offsets.shape[0] - 1, table.shape[1] - TAIL_BYTES)),)
 
 
 def unpack(rows: Array) -> Array:
@@ -78,7 +79,7 @@ def _embedding_bag(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
         if weights is not None:
             rows = rows * wide(weights[start:end])[:, None]
         out[bag] = _pool(rows, mode)
-    return (out if quantised else out.astype(table.dtype),)
+    return (out.astype(dtype(str(attrs.get("to", "fp32"))).numpy if quantised else table.dtype),)
 
 
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
@@ -96,12 +97,13 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
 register(
     Op(
         "embedding_bag",
-        "rows table[indices], pooled from offsets[i] to offsets[i+1], weights?; an empty bag gives 0 or -inf",
+        "rows table[indices], pooled from offsets[i] to offsets[i+1], weights?; an empty bag gives 0 or -inf; "
+        "quantised rows give `to`",
         (3, 4),
         _infer,
         _embedding_bag,
         _count,
         ("mode",),
-        ("empty", "quantised"),
+        ("empty", "quantised", "to"),
     )
 )

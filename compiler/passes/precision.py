@@ -87,6 +87,8 @@ class _Converter:
         attrs = dict(node.attrs)
         if attrs.get("to") == self.old.name and node.outputs[0] not in self.kept:
             attrs["to"] = self.new.name
+        if node.op == "embedding_bag" and attrs.get("quantised") and wants == self.new:
+            attrs["to"] = self.new.name
         if node.op == "pad" and node.type.dtype == self.old:
             attrs["value"] = float(saturate(np.asarray(attrs.get("value", 0.0), np.float64), self.new))
         self.types.update(zip(node.outputs, types, strict=True))

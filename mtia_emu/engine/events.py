@@ -24,6 +24,7 @@ from ..isa import (
 )
 from ..types import DTYPES
 from ..units.simd import FUNCTIONS
+from .lookups import Lookups, expected_misses
 
 Array = np.ndarray[Any, Any]
 DTYPE_NAMES = tuple(DTYPES)
@@ -50,29 +51,51 @@ class Events:
     runs: Array  # number of those runs
     transposed_bytes: Array  # bytes that pass the layout unit
     rows: Array  # rows requested one by one (indexed transfers)
+    missed: Array  # share of an indexed transfer's rows in DRAM that no cache serves
 
     @classmethod
     def zeros(cls, n: int) -> Events:
         """Return the events of n commands that do nothing."""
-        return cls(**{f.name: np.zeros(n) for f in fields(cls)})
+        return cls(**{f.name: np.ones(n) if f.name == "missed" else np.zeros(n) for f in fields(cls)})
 
 
-def events(block: Block, chip: Chip, lookups: Array | None = None) -> Events:
+def events(block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes: int = 0) -> Events:
     """Return what each command of a block does.
 
-    `lookups` gives, for each POOL command in order, the look-ups that it really had; without it the mean
-    stands.
+    `lookups` are those that the block's launch really had; without them the mean stands, spread evenly over the
+    table's rows. `cache_bytes` is the capacity of the cache that rows looked up in DRAM pass.
     """
     commands = block.commands
     ev = Events.zeros(len(commands))
     ev.commands[:] = 1
     if lookups is not None:
         commands = commands.copy()
-        commands["k"][commands["op"] == Op.POOL] = lookups
+        commands["k"][commands["op"] == Op.POOL] = lookups.counts
     for op in np.unique(commands["op"]):
         at = np.flatnonzero(commands["op"] == op)
         _COUNT[Op(op)](ev, at, select(commands, at), block, chip)
+    if cache_bytes:
+        _cache(ev, np.flatnonzero(commands["op"] == Op.POOL), block, chip, lookups, cache_bytes)
     return ev
+
+
+def _cache(
+    ev: Events, at: Array, block: Block, chip: Chip, lookups: Lookups | None, cache_bytes: int
+) -> None:
+    """Let the cache serve part of the rows of a table in DRAM; what it misses it reads and keeps."""
+    table = block.operands[0]
+    if not len(at) or table.space != "dram":
+        return
+    row_bytes, rows = table.cols * table.dtype.bytes, ev.rows[at]
+    whole = chip.dram.burst(np.full(len(at), float(row_bytes)), rows)
+    if lookups is not None and lookups.missed is not None:
+        missed = np.minimum(lookups.missed * chip.sram.line_bytes, whole)
+    else:
+        missed = whole * expected_misses(table.rows, float(rows.sum()), table.extent_bytes <= cache_bytes)
+    ev.dram_read_bytes[at] += missed - whole
+    ev.sram_write_bytes[at] += missed
+    ev.sram_read_bytes[at] += np.maximum(rows * row_bytes - missed, 0)
+    ev.missed[at] = np.divide(missed, whole, out=np.ones(len(at)), where=whole > 0)
 
 
 def _itemsizes(block: Block) -> Array:
@@ -132,6 +155,8 @@ def _transfer(ev: Events, at: Array, c: Array, block: Block, chip: Chip, *, out:
         rows = _distinct(operand, c["row"][mine].astype(np.int64), c["rows"][mine].astype(np.int64))
         cols = c["cols"][mine].astype(float)
         run, runs, turned = _runs(operand, rows, cols)
+        if operand.tiled:
+            run, runs = run * runs, np.ones_like(runs)
         data = rows * (cols if operand.strides[-1] else 1) * operand.dtype.bytes
         where = at[mine]
         payload[mine] = data

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..isa import Binding, Block, Launch, Operand, Program, dump_command
 from .checked import CheckedRun
 from .interpreter import BlockRun, Library
+from .lookups import Lookups
 from .memory import Store, View
 
 Array = np.ndarray[Any, Any]
@@ -24,7 +25,7 @@ class Execution:
     """The outputs by name, in the model's own types, and what only data tell: look-ups of POOL commands."""
 
     outputs: dict[str, Array] = field(default_factory=dict)
-    lookups: dict[int, Array] = field(default_factory=dict)  # launch index -> look-ups of its POOL commands
+    lookups: dict[int, Lookups] = field(default_factory=dict)  # by number of the launch
 
 
 def execute(
@@ -45,7 +46,7 @@ def execute(
     for index, launch in enumerate(program.launches):
         lookups = machine.launch(launch)
         if lookups:
-            run.lookups[index] = np.array(lookups)
+            run.lookups[index] = Lookups(np.array([len(x) for x in lookups]), np.concatenate(lookups))
         if progress is not None:
             progress(index + 1)
     run.outputs = machine.outputs()
@@ -127,8 +128,8 @@ class Machine:
                 out[binding.name] = view.values.astype(binding.model_type.dtype.numpy)
         return out
 
-    def launch(self, launch: Launch) -> list[int]:
-        """Run one block; return the look-ups of its POOL commands."""
+    def launch(self, launch: Launch) -> list[Array]:
+        """Run one block; return the rows that each of its POOL commands looked up."""
         block = self.program.blocks[launch.block]
         views = [self._view(x, a, launch) for x, a in zip(block.operands, launch.addresses, strict=True)]
         kind = CheckedRun if self.check else BlockRun

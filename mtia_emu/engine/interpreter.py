@@ -73,7 +73,7 @@ class BlockRun:
         self.block, self.views, self.local, self.banks = block, views, local, banks
         self.grid, self.library = chip.grid, library
         self.slots: dict[tuple[int, int], View] = {}
-        self.lookups: list[int] = []
+        self.lookups: list[Array] = []
         unit = chip.pe.matrix
         fits = {s.dtype.name for s in block.slots if unit.supports(s.dtype.name) and unit.dataflow != "os"}
         self.chunk: dict[str, int] = {name: unit.lanes(name) for name in fits}
@@ -215,7 +215,7 @@ class BlockRun:
         values = widen_rows(self.rows(c[OPERAND], at), cols, quantised=bool(c[FLAGS] & QUANTISED))
         if weights >= 0:
             values = values * self.tile(weights, 0, 1, low, high - low)[0].astype(np.float32)[:, None]
-        self.lookups.append(len(at))
+        self.lookups.append(at)
         self.give(c[PE], c[DST], rows, cols)[...] = pool_bags(
             values, offsets - low, POOL_MODES[c[FN]], -np.inf if c[FLAGS] & LOWEST else 0.0
         )

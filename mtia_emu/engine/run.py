@@ -15,9 +15,8 @@ from ..report import Joules, Layer, Report, Traffic
 from ..types import dtype
 from .energy import dynamic, traffic
 from .events import events
+from .lookups import Lookups, cache_bytes, through_cache
 from .timing import Timeline, timeline
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -31,21 +30,22 @@ class BlockCost:
     macs: int
 
 
-def cost(program: Program, index: int, chip: Chip, lookups: Array | None = None) -> BlockCost:
+def cost(program: Program, index: int, chip: Chip, lookups: Lookups | None = None) -> BlockCost:
     """Return the cost of one block of a program."""
-    block = program.blocks[index]
-    ev = events(block, chip, lookups)
-    time = timeline(block, chip, lookups)
+    block, cache = program.blocks[index], cache_bytes(program, chip)
+    ev = events(block, chip, lookups, cache)
+    time = timeline(block, chip, lookups, cache)
     return BlockCost(time, math.ceil(time.cycles), traffic(ev), dynamic(block, ev, chip), int(ev.macs.sum()))
 
 
-def costs(program: Program, chip: Chip, lookups: Mapping[int, Array] | None = None) -> list[BlockCost]:
-    """Return the cost of each launch; equal blocks are timed once. `lookups` come from an execution."""
+def costs(program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None = None) -> list[BlockCost]:
+    """Return the cost of each launch; equal blocks are timed once. `lookups` are what is known of the data."""
     chip = chip.part(**program.chip.get("grid", chip.grid.model_dump()))
+    lookups = through_cache(program, chip, lookups or {})
     seen: dict[int, BlockCost] = {}
     out = []
     for index, launch in enumerate(program.launches):
-        if lookups and index in lookups:
+        if index in lookups:
             out.append(cost(program, launch.block, chip, lookups[index]))
             continue
         if launch.block not in seen:
@@ -54,8 +54,8 @@ def costs(program: Program, chip: Chip, lookups: Mapping[int, Array] | None = No
     return out
 
 
-def report(program: Program, chip: Chip, lookups: Mapping[int, Array] | None = None) -> Report:
-    """Return the report of a program on a chip; `lookups` are an execution's, where there was one."""
+def report(program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None = None) -> Report:
+    """Return the report of a program on a chip; `lookups` are an execution's, or an input's."""
     each = costs(program, chip, lookups)
     layers: list[Layer] = []
     at, total, parts = 0, Traffic(), Joules()

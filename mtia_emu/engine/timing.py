@@ -19,6 +19,7 @@ from ..isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Shape, source_shape
 from ..numerics import jitted
 from ..units.simd import FUNCTIONS
 from .events import Events, events, hops, receivers
+from .lookups import Lookups
 
 Array = np.ndarray[Any, Any]
 
@@ -99,13 +100,15 @@ class _Grid(NamedTuple):
     bank_share: float  # a read of accumulators frees the first bank after this share of its time
 
 
-def timeline(block: Block, chip: Chip, lookups: Array | None = None) -> Timeline:
-    """Return when each command of the block runs on the chip; `lookups` as in `events`.
+def timeline(
+    block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes: int = 0
+) -> Timeline:
+    """Return when each command of the block runs on the chip; `lookups` and `cache_bytes` as in `events`.
 
     Raises `UserError` when the block needs more of the chip than it has.
     """
     check_fits(block, chip)
-    costs = _costs(block, chip, events(block, chip, lookups))
+    costs = _costs(block, chip, events(block, chip, lookups, cache_bytes))
     commands, state = _commands(block.commands), _state(block, chip)
     start, end = np.zeros(len(block.commands)), np.zeros(len(block.commands))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
@@ -177,12 +180,13 @@ def _unit_of(c: Array) -> Array:
 def _costs(block: Block, chip: Chip, ev: Events) -> _Costs:
     c, unit, n = block.commands, _unit_of(block.commands), len(block.commands)
     local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
+    dram = ev.dram_read_bytes + ev.dram_write_bytes
+    written = float(ev.dram_write_bytes.sum()) / max(float(dram.sum()), 1.0)
     costs = _Costs(
         unit,
         np.zeros(n),
         np.zeros(n),
-        dram=(ev.dram_read_bytes + ev.dram_write_bytes)
-        / (chip.dram_bytes_per_cycle * chip.dram.efficiency(ev.run_bytes)),
+        dram=dram / (chip.dram_bytes_per_cycle * chip.dram_efficiency(ev.run_bytes, written)),
         sram=(ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle,
         link=np.zeros(n),
         link_index=np.full(n, -1),
@@ -201,21 +205,45 @@ def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None
     op, pe, cast = c["op"][at], c["pe"][at].astype(int), c["cast"][at]
     payload = ev.noc_bytes[at]
     port = np.where(op == Op.STAGE, 0.0, chip.pe.dma.cycles(payload, ev.runs[at]))
-    reads = np.where(
-        ev.dram_read_bytes[at] > 0, chip.cycles(chip.dram.latency_s), chip.cycles(chip.sram.latency_s)
-    )
+    near, far = chip.cycles(chip.sram.latency_s), chip.cycles(chip.dram.latency_s)
+    reads = near + np.where(ev.dram_read_bytes[at] > 0, ev.missed[at], 0.0) * (far - near)
     reach = reads * (op != Op.STORE) + hops(pe, cast, chip) * chip.noc.hop_cycles + chip.pe.dma.startup_cycles
-    rows = ev.rows[at] * reach / chip.pe.dma.outstanding_rows  # indexed rows: so many requests in flight
-    pooled = ev.simd_passes[at] * 4 / chip.pe.simd.bytes_per_cycle
+    rows = np.maximum(  # indexed rows: each is asked for, and so many may be on their way
+        ev.rows[at] * reach / chip.pe.dma.outstanding_rows, ev.rows[at] * chip.pe.core.row_issue_cycles
+    )
     turned = ev.transposed_bytes[at] / chip.pe.layout.bytes_per_cycle
-    costs.busy[at] = np.maximum.reduce([port, turned, rows, pooled])
-    costs.latency[at] = reach + np.where(op == Op.POOL, chip.pe.simd.startup_cycles, 0)
+    costs.busy[at] = np.maximum.reduce([port, turned, rows])
+    costs.latency[at] = reach
+    pools = op == Op.POOL
+    costs.busy[at[pools]] = np.maximum(costs.busy[at[pools]], _pooling(c[at[pools]], ev, at[pools], chip, reach[pools]))
+    costs.latency[at[pools]] += chip.pe.simd.startup_cycles
     by_col = cast == Cast.COL
     costs.link[at] = payload / np.where(by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle)
     grid = chip.grid
     place = np.where(by_col, LINKS + grid.rows + pe % grid.cols, LINKS + pe // grid.cols)
     place = np.where(op == Op.STORE, LINKS + grid.rows + grid.cols + pe // grid.cols, place)
     costs.link_index[at] = np.where(op == Op.STAGE, -1, place)
+
+
+def _pooling(c: Array, ev: Events, at: Array, chip: Chip, reach: Array) -> Array:
+    """Return the cycles of POOL commands: of each bag the indices come first, then the rows, then their sum.
+
+    A bag's rows come in chunks of one accumulate command; the next chunk comes while one is summed. Of
+    `bags_in_flight` bags at once, each resource serves all; one alone waits for every answer.
+    """
+    pe, bags = chip.pe, np.maximum(c["rows"], 1)
+    rows = ev.rows[at] / bags
+    fetch = np.maximum(pe.core.row_issue_cycles, ev.run_bytes[at] / pe.dma.bytes_per_cycle)
+    passes = np.divide(ev.simd_passes[at], ev.rows[at], out=np.zeros(len(at)), where=ev.rows[at] > 0)
+    add = pe.simd.row_startup_cycles + passes * 4 / pe.simd.bytes_per_cycle
+    chunk = float(pe.core.rows_per_accumulate)
+    first = np.minimum(rows, chunk)
+    whole = np.floor((rows - first) / chunk)
+    last = rows - first - whole * chunk
+    each = fetch * first + whole * chunk * np.maximum(fetch, add)
+    each += np.where(last > 0, np.maximum(add * chunk, fetch * last) + add * last, add * first)
+    alone = bags * (2 * reach + each) / chip.kernels.bags_in_flight
+    return reach + np.maximum(alone, np.maximum(fetch, add) * ev.rows[at])
 
 
 def _time_matmul(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:

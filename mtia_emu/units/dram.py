@@ -169,6 +169,25 @@ class DramTiming(BaseModel):
         time = self.rfc_per_bank_s if self.refresh == "per-bank" else self.rfc_all_bank_s
         return int(np.ceil(time / self.tck_s - 1e-6))
 
+    def at_rate(self, bytes_per_s: float) -> DramTiming:
+        """Return the channel with another peak bandwidth: pins and command clock change, times in cells do not.
+
+        What the data pins set (burst, nCCD) keeps its cycles, what the array sets (nRCD, nRP, nRAS, nRC, nRRD,
+        nFAW, nRTP, nWR, nWTR and the latencies) its seconds: speed grades of a standard differ so, about.
+        """
+        ratio = bytes_per_s / self.bytes_per_s
+        if abs(ratio - 1.0) < 1e-9:
+            return self
+        pins = {"ccd_s_cycles", "ccd_l_cycles", "rtw_gap_cycles"}
+        cycles = {
+            name: int(np.ceil(getattr(self, name) * ratio - 1e-6))
+            for name in type(self).model_fields
+            if name.endswith("_cycles") and name not in pins
+        }
+        return self.model_copy(
+            update={"transfers_per_s": self.transfers_per_s * ratio, "tck_s": self.tck_s / ratio, **cycles}
+        )
+
     def rules(self) -> Rules:
         """Return what a controller must obey; formulas as in JESD79-5 and JESD209-5, in cycles."""
         return Rules(

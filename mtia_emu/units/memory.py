@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -130,17 +130,30 @@ class Noc(BaseModel):
 
 
 class Sram(BaseModel):
-    """The shared SRAM, as scratch memory."""
+    """The shared SRAM: scratch memory (LLS) in whole granules, as many as a program needs, the rest a cache (LLC)."""
 
     model_config = STRICT
 
     bytes: int = Field(ge=0, le=1 << 44, description="capacity", json_schema_extra=unit("B"))
     bytes_per_s: float = Field(gt=0, description="read plus write bandwidth", json_schema_extra=unit("B/s"))
     latency_s: float = Field(ge=0, le=1, description="latency of a read", json_schema_extra=unit("s"))
+    granule_bytes: int = Field(
+        gt=0,
+        le=1 << 40,
+        description="the parts in which it is scratch memory or cache; larger than the capacity: no cache",
+        json_schema_extra=unit("B"),
+    )
+    line_bytes: int = Field(gt=0, le=1 << 16, description="a line of the cache", json_schema_extra=unit("B"))
+    ways: int = Field(gt=0, le=256, description="lines of a set of the cache", json_schema_extra=unit("lines"))
+
+    def cache_bytes(self, scratch_bytes: int) -> int:
+        """Return the capacity of the cache beside so much scratch memory: whole granules."""
+        taken = -(-scratch_bytes // self.granule_bytes)
+        return max(self.bytes // self.granule_bytes - taken, 0) * self.granule_bytes
 
 
 class Dram(BaseModel):
-    """The off-chip memory. Efficiency is the share of peak that accesses of a given run length achieve."""
+    """The off-chip memory; what it achieves of its peak follows from the timings of the device."""
 
     model_config = STRICT
 
@@ -153,14 +166,26 @@ class Dram(BaseModel):
     )
     burst_bytes: int = Field(gt=0, le=4096, description="smallest access", json_schema_extra=unit("B"))
     latency_s: float = Field(ge=0, le=1, description="latency of a read", json_schema_extra=unit("s"))
-    stream_efficiency: float = Field(
-        gt=0, le=1, description="share of peak for long runs", json_schema_extra=unit("1")
+    device: str = Field(
+        max_length=64,
+        description="timings of a channel: a file of `mtia_emu/drams`, brought to this channel's bandwidth; "
+        "`ideal` always reaches its peak",
+        json_schema_extra=unit("name"),
     )
-    run_64_efficiency: float = Field(
-        gt=0, le=1, description="share of peak for random 64 B runs", json_schema_extra=unit("1")
+    refresh: Literal["all-bank", "per-bank", "none"] = Field(
+        description="banks that a refresh takes at once", json_schema_extra=unit("name")
     )
-    run_256_efficiency: float = Field(
-        gt=0, le=1, description="share of peak for random 256 B runs", json_schema_extra=unit("1")
+    channel_interleave_bytes: int = Field(
+        gt=0,
+        le=1 << 30,
+        description="consecutive bytes in one channel before the next",
+        json_schema_extra=unit("B"),
+    )
+    ecc_data_bytes: int = Field(
+        ge=0,
+        le=1 << 20,
+        description="data that one burst of error-correcting code stored beside them covers; 0: none",
+        json_schema_extra=unit("B"),
     )
 
     @property
@@ -171,12 +196,6 @@ class Dram(BaseModel):
     def burst(self, run_bytes: Array, runs: Array) -> Array:
         """Return the bytes that cross the pins for `runs` runs of `run_bytes` each: whole bursts."""
         return np.ceil(run_bytes / self.burst_bytes) * self.burst_bytes * runs
-
-    def efficiency(self, run_bytes: Array) -> Array:
-        """Return the share of peak for runs of that length, linear in its logarithm between three points."""
-        points = np.log2([64.0, 256.0, 2048.0])
-        shares = [self.run_64_efficiency, self.run_256_efficiency, self.stream_efficiency]
-        return np.interp(np.log2(np.maximum(run_bytes, 1)), points, shares)
 
 
 class Launch(BaseModel):
