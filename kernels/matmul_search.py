@@ -20,7 +20,8 @@ from .builder import LINE, NoRoom, ceil_div, round_up
 from .matmul_plan import CASTS, RINGS, Mapping, Plan, Problem, axis
 
 Array = np.ndarray[Any, Any]
-MOST_DEPTH = 8  # slots of one circular buffer that are tried
+MOST_DEPTH = 12  # slots of one circular buffer that are tried
+SPARE = 3  # slots that ride out a wait for SRAM while other PEs store
 PANELS = (64, 128, 256, 512, 1024)  # lengths of a k panel that are tried
 SHORT = (1, 2, 4, 8, 16, 32)  # and where local memory holds none of them
 OVERLAP_LOSS = 0.02  # share of the work on resources that do not bound which still shows (estimate)
@@ -147,7 +148,7 @@ class _Space:
         self.inner_panel = np.where(self.by_n, self.panel["a"], self.panel["b"])
         self.inner_count = np.where(self.by_n, self.local["m"], self.local["n"])
         self.outer_count = np.where(self.by_n, self.local["n"], self.local["m"])
-        wanted = RINGS + np.ceil(self._reach() / self._panel_cycles()).astype(int)
+        wanted = RINGS + SPARE + np.ceil(self._reach() / self._panel_cycles()).astype(int)
         room = self._room() // self.inner_panel - RINGS  # beside two panels of the outer operand
         self.depth = np.clip(np.minimum(wanted, room), RINGS, MOST_DEPTH)
         self._hold()

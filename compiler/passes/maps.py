@@ -14,6 +14,8 @@ from .base import Rule, Rules, become, building
 
 WIDE = ("int64", "uint64", "fp64", "int32", "uint32")  # what does not pass through fp32 unchanged
 
+BYTES = ("int8", "uint8")  # integers that quantised models turn floats into and back
+
 
 @dataclass(frozen=True)
 class Maps(Rules):
@@ -61,7 +63,7 @@ def tape_of(node: Node, match: Match) -> Tape | None:
     if any(k.name in WIDE for k in kinds):
         return None
     if node.op == "cast":
-        if not all(k.is_float for k in kinds):
+        if not all(k.is_float or k.name in BYTES for k in kinds) or not any(k.is_float for k in kinds):
             return None
         return Tape(1, (Step("copy", (0,), node.type.dtype),), (~0,))
     return Tape(len(node.inputs), (Step(node.op, tuple(range(len(node.inputs))), node.type.dtype),), (~0,))

@@ -28,7 +28,7 @@ LOAD_QUEUE, STORE_QUEUE, MATRIX, REDUCE, SIMD, CORE, CHIP_DMA = range(7)
 UNITS = ("load", "store", "matrix", "reduce", "simd", "core", "chip dma")
 # shared resources: the DRAM, the SRAM, then the links into each row, into each column, and out of each row
 DRAM, SRAM, LINKS = 0, 1, 2
-GAPS = 64  # idle times of a shared resource that are remembered for commands which stand later in the program
+WINDOW = 64.0  # cycles within which a shared resource serves commands in the order of the program
 BOUNDS = ("array", "reduce", "simd", "dma", "core", "issue", "local", "noc", "sram", "dram", "launch", "latency")
 
 
@@ -330,48 +330,56 @@ def _by_pe(pe: Array, cast: Array, cycles: Array, chip: Chip) -> Array:
 
 
 @jitted
-def _serve(gaps: Array, count: Array, free: Array, r: int, t: float, work: float) -> float:
-    """Book `work` cycles of resource r from time t on, in its gaps first, and return when they are done.
+def _ledger(resources: int, windows: int) -> tuple[Array, Array]:
+    """Return an empty ledger: until when each window of each resource is taken, and the next one with room."""
+    following = np.zeros((resources, windows), np.int64)
+    following[:] = np.arange(windows)
+    return np.zeros((resources, windows)), following
 
-    gaps[r] are the times [start, end) before free[r] at which the resource is idle, oldest first, count[r] of
-    them; the oldest are forgotten where there are too many.
+
+@jitted
+def _grown(used: Array, following: Array, windows: int) -> tuple[Array, Array]:
+    """Return the ledger with more windows."""
+    more, after = _ledger(used.shape[0], windows)
+    more[:, : used.shape[1]] = used
+    after[:, : used.shape[1]] = following
+    return more, after
+
+
+@jitted
+def _serve(used: Array, following: Array, t: float, busy: float, work: float) -> float:
+    """Book `work` cycles of one resource from time t on and return when the last of them is done.
+
+    A transfer that takes its own unit longer (`busy`) asks for its work evenly over that time. Within a window
+    commands are served in the order of the program, from window to window by time.
     """
-    held, done, i = count[r], t, 0
-    while i < held and gaps[r, i, 1] <= t:
-        i += 1
-    while i < held and work > 0:
-        begin, stop = max(gaps[r, i, 0], t), gaps[r, i, 1]
-        take = min(work, stop - begin)
-        work -= take
-        done = begin + take
-        if begin > gaps[r, i, 0]:  # what lies before t stays a gap
-            keep = gaps[r, i, 0]
-            if done < stop and held < gaps.shape[1]:
-                for j in range(held, i, -1):
-                    gaps[r, j] = gaps[r, j - 1]
-                held += 1
-                gaps[r, i, 0], gaps[r, i, 1] = keep, begin
-                gaps[r, i + 1, 0] = done
-            else:
-                gaps[r, i, 1] = begin
-            i += 1
-        elif done < stop:
-            gaps[r, i, 0] = done
-        else:
-            for j in range(i, held - 1):
-                gaps[r, j] = gaps[r, j + 1]
-            held -= 1
-    if work > 0:
-        if t > free[r]:
-            if held == gaps.shape[1]:
-                for j in range(held - 1):
-                    gaps[r, j] = gaps[r, j + 1]
-                held -= 1
-            gaps[r, held, 0], gaps[r, held, 1] = free[r], t
-            held += 1
-        free[r] = max(free[r], t) + work
-        done = free[r]
-    count[r] = held
+    w, done = int(t / WINDOW), t
+    last = int((t + busy) / WINDOW)  # of the windows over which the work is asked for
+    rate = work / busy if busy > work else 1e9
+    asked, left = 0.0, 0.0
+    while asked < work or left > 1e-9:
+        if w <= last and asked < work:
+            until = min(work, rate * ((w + 1) * WINDOW - t)) if w < last else work
+            left += until - asked
+            asked = until
+        begin = max(used[w], t - w * WINDOW)
+        take = min(left, WINDOW - begin)
+        if take > 0:
+            used[w] = begin + take
+            left -= take
+            done = w * WINDOW + used[w]
+            if used[w] >= WINDOW - 1e-9:
+                following[w] = w + 1
+        if asked < work:
+            w += 1
+            continue
+        w += 1  # all is asked for: full windows are passed over at once
+        root = w
+        while following[root] != root:
+            root = following[root]
+        while following[w] != root and w != root:
+            following[w], w = root, following[w]
+        w = root
     return done
 
 
@@ -381,8 +389,8 @@ def _recurrence(
 ) -> None:
     """Fill `start` and `end`, in cycles, command by command; numbers stand for `Op`, `Cast` and units."""
     load, reduce, store = 0, 6, 1
-    gaps, free = np.zeros((grid.shared, GAPS, 2)), np.zeros(grid.shared)
-    count = np.zeros(grid.shared, np.int64)
+    used, following = _ledger(grid.shared, 1024)
+    last_end = np.zeros(grid.shared)
     computing, chip_dma = 2, 6  # units from here on are driven by the other core; the chip's DMA by none
     for i in range(len(c.op)):
         p, op, u, stage = c.pe[i], c.op[i], cost.unit[i], c.stage[i]
@@ -441,7 +449,12 @@ def _recurrence(
                 r, work = cost.link_index[i], cost.link[i]
             if r < 0 or work <= 0:
                 continue
-            done = max(done, _serve(gaps, count, free, r, t, work))
+            most = int((max(t + cost.busy[i], last_end[r]) + work) / WINDOW) + 3
+            if most >= used.shape[1]:
+                used, following = _grown(used, following, 2 * most)
+            served = _serve(used[r], following[r], t, cost.busy[i], work)
+            last_end[r] = max(last_end[r], served)
+            done = max(done, served)
         start[i] = t
         if u == chip_dma:
             end[i] = done + cost.latency[i]

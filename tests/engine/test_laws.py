@@ -26,7 +26,6 @@ ANOMALY = 1.05  # a command that is ready sooner may take a shared resource from
 
 FASTER = (  # a parameter and a factor that can only help
     ("dram.channel_bytes_per_s", 2.0),
-    ("dram.stream_efficiency", 1.1),
     ("sram.bytes_per_s", 3.0),
     ("noc.row_bytes_per_cycle", 2.0),
     ("noc.col_bytes_per_cycle", 1.5),
@@ -38,6 +37,10 @@ FASTER = (  # a parameter and a factor that can only help
     ("pe.simd.fp32_macs_per_cycle", 2.0),
     ("pe.reduce.bytes_per_cycle", 2.0),
     ("pe.dma.outstanding_rows", 2.0),
+    ("pe.dma.outstanding_transfers", 2.0),
+    ("pe.core.row_issue_cycles", 0.0),
+    ("pe.simd.row_startup_cycles", 0.0),
+    ("kernels.bags_in_flight", 2.0),
     ("dram.latency_s", 0.5),
     ("sram.latency_s", 0.0),
     ("noc.hop_cycles", 0.0),

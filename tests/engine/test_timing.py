@@ -104,7 +104,7 @@ def test_a_multicast_takes_the_queue_of_every_receiver() -> None:
 
 
 def test_dram_serves_transfers_in_turn() -> None:
-    rate = 16 * (0.7 + 0.85) / 2  # runs of 128 B lie half way between 64 and 256
+    rate = 16
     far = {**LOAD_A, "operand": FAR}
     first, second = times(far, {**far, "pe": 2, "dst": B_SLOT})
     assert first == (2, pytest.approx(2 + 128 / rate + 50 + 1 + 4, abs=1e-3))
@@ -112,7 +112,7 @@ def test_dram_serves_transfers_in_turn() -> None:
 
 
 def test_a_staged_tile_is_loaded_when_it_is_there() -> None:
-    rate = 16 * (0.7 + 0.85) / 2
+    rate = 16
     stage = {"op": Op.STAGE, "operand": FAR, "operand2": SCRATCH, "stage": 0, **TILE}
     load = {**LOAD_A, "operand": SCRATCH, "stage": 0}
     first, second, third = times(stage, load, stage)
