@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench docs clean
+.PHONY: help run test check bench accuracy fit-mtia docs clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -35,6 +35,13 @@ check: $(VENV)/dev  ## lint and type-check
 
 bench: $(VENV)/dev  ## measure wall time, memory and throughput of the tool itself
 	$(BIN)/python tests/bench.py
+
+accuracy: $(VENV)/dev  ## compare with published results again: docs/accuracy.md and its pictures
+	$(BIN)/python docs/accuracy/mtia.py
+	$(BIN)/python docs/generate.py docs/accuracy.md
+
+fit-mtia: $(VENV)/dev  ## fit the parameters of MTIA 1 that only published results tell, and print them
+	$(BIN)/python docs/accuracy/mtia_fit.py
 
 docs: $(VENV)/dev  ## regenerate every figure and generated table in docs/
 	$(BIN)/python docs/generate.py

@@ -238,7 +238,9 @@ def _room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
         share = "read it as one of several chips' share"
         notes.append(f"the program takes {need} of DRAM, {chip.name} has {have}: {share}")
     if placement.kept_out:
-        notes.append(f"{len(placement.kept_out)} of the model's tensors found no room in SRAM and are in DRAM")
+        notes.append(
+            f"{len(placement.kept_out)} of the model's tensors found no room in SRAM and are in DRAM"
+        )
     if placement.spilled:
         notes.append(f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM")
     return tuple(notes)

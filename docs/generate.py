@@ -21,7 +21,6 @@ from fences import fill, runs
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
-PUBLISHED = DOCS / "data" / "published.csv"
 SCALESIM = ROOT / "tests" / "data" / "scalesim_cycles.csv"
 PICTURED = [
     ("Llama-3-8B, prefill of 2048 tokens", "zoo:llama-3-8b", {"seq": 2048}),
@@ -252,51 +251,6 @@ def outputs() -> str:
     return table(["model", "sizes", "runs as", "largest relative error", "tolerance"], rows)
 
 
-def published() -> str:
-    """Return the comparison with published results of single operators."""
-    from mtia_emu.chip import load_chip
-
-    rows = []
-    for row in _csv(PUBLISHED):
-        m, k, n = (int(row[x]) for x in "mkn")
-        report, chip = _gemm(m, k, n, row["dtype"], row["chip"], row["place"]), load_chip(row["chip"])
-        moved = report.traffic.dram_read_bytes + report.traffic.dram_write_bytes
-        ours = {
-            "microseconds": report.seconds * 1e6,
-            "percent of peak": report.utilization * 100,
-            "percent of DRAM bandwidth": moved / report.seconds / chip.dram.bytes_per_s * 100,
-        }[row["quantity"]]
-        floor = row["quantity"] != "microseconds"
-        given = f"above {row['published']}" if floor else row["published"]
-        ratio = "" if floor else f"{ours / float(row['published']):.2f}"
-        rows.append(
-            [
-                row["chip"],
-                row["dtype"],
-                f"{m} x {k} x {n}",
-                row["place"],
-                row["quantity"],
-                given,
-                f"{ours:.1f}",
-                ratio,
-                row["source"],
-            ]
-        )
-    head = ["chip", "type", "m x k x n", "operands in", "quantity", "published", "here", "ratio", "source"]
-    return table(head, rows)
-
-
-def _gemm(m: int, k: int, n: int, kind: str, chip: str, place: str) -> Any:
-    """Return the report of one product, as `mtia-emu gemm` makes it."""
-    from mtia_emu import api
-    from mtia_emu.chip import load_chip
-    from mtia_emu.zoo.operators import Gemm
-
-    with api.operator_source(Gemm(m, k, n, kind), None) as source:
-        dtype = None if kind == "int8" else kind
-        return api.run_source(source, load_chip(chip), dtype=dtype, gpu=None, place=place).report
-
-
 def _csv(path: Path) -> list[dict[str, str]]:
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     return list(csv.DictReader(lines))
@@ -327,7 +281,7 @@ CHEAP: dict[str, Callable[[], str]] = {
     f.__name__.replace("_", "-"): f
     for f in (chips, gpus, ops, onnx_ops, commands, settings, cli, passes, systolic)
 }
-SECTIONS: dict[str, Callable[[], str]] = CHEAP | {f.__name__: f for f in (outputs, published)}
+SECTIONS: dict[str, Callable[[], str]] = CHEAP | {f.__name__: f for f in (outputs,)}
 
 
 def refresh(page: Path) -> None:

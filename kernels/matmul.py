@@ -208,14 +208,14 @@ class _Emitter:
     def _when(self, operand: str, step: Array) -> Array:
         """Return the place of loads in the order of issue.
 
-        Panels that are held twice are loaded a whole outer tile ahead, spread over its steps; a single held
-        panel is filled again after the product of the step before, which still reads it.
+        Panels that are held twice are loaded a whole outer tile ahead, spread over its steps. A held panel is
+        filled again after the product of the step before, which may still read it.
         """
         held, lk = self._holds(operand)[step], self.plan.local["k"]
         per_outer = self.plan.local[self.plan.inner] * lk
         ahead = (self.outer[step, 0] - 1) * per_outer + self.kk[step, 0] * per_outer // lk
         if self.t.rings == 2:
-            return np.where(held, np.maximum(ahead, -1) + 0.1, step) * STEP + LOADS
+            return np.where(held & (ahead >= 0), ahead * STEP + REFILL, step * STEP + LOADS)
         return step * STEP + np.where(held & (lk == 1), REFILL, LOADS)
 
     def _tile(self, operand: str, step: Array, pe: Array) -> dict[str, Any]:

@@ -75,7 +75,9 @@ class Mapping:
     stage: bool = False
     hold: int = 0  # panels of the outer operand that stay in local memory while the inner one runs
     rings: int = 1  # 2: the next outer tile's held panels are loaded while this one's are in use
-    depth: int = 2  # slots that panels which are not held go through: one is read, the others are on their way
+    depth: int = (
+        2  # slots that panels which are not held go through: one is read, the others are on their way
+    )
 
     def __str__(self) -> str:
         kept = f" hold={self.hold}x{self.rings}" if self.hold else ""

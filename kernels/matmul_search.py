@@ -16,7 +16,7 @@ import numpy as np
 from mtia_emu.chip import Chip
 from mtia_emu.isa import Cast
 
-from .builder import LINE, NoRoom, ceil_div, round_up
+from .builder import LINE, NoRoom, round_up
 from .matmul_plan import CASTS, RINGS, Mapping, Plan, Problem, axis
 
 Array = np.ndarray[Any, Any]
@@ -158,7 +158,11 @@ class _Space:
         chip = self.chip
         far = (chip.grid.rows + chip.grid.cols) / 2 * chip.noc.hop_cycles
         drams = "dram" in (self.p.a_space, self.p.b_space)
-        return chip.cycles(chip.dram.latency_s if drams else chip.sram.latency_s) + far + chip.pe.dma.startup_cycles
+        return (
+            chip.cycles(chip.dram.latency_s if drams else chip.sram.latency_s)
+            + far
+            + chip.pe.dma.startup_cycles
+        )
 
     def _room(self) -> Array:
         """Return the bytes of local memory that are left for panels."""
@@ -267,7 +271,13 @@ class _Space:
         spare = self.local["k"] * np.maximum(panel - self.inner_panel / rate, 0)
         held = self.hold * self.outer_panel
         far = np.where(self.by_n, p.b_space == "dram", p.a_space == "dram") & ~self.staged
-        load = np.maximum(held / rate, far * held * self._leaders_outer() / np.where(self.by_n, self._dram_rate("b"), self._dram_rate("a")))
+        load = np.maximum(
+            held / rate,
+            far
+            * held
+            * self._leaders_outer()
+            / np.where(self.by_n, self._dram_rate("b"), self._dram_rate("a")),
+        )
         return np.where(self.rings == 1, np.maximum(load - spare, 0), 0) * self.outer_count * self.local["b"]
 
     def _dram_rate(self, operand: str) -> Array:

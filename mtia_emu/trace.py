@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -16,8 +15,9 @@ from .isa import Program
 from .view.trace import Event
 
 
-
-def trace_events(program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None = None) -> Iterator[Event]:
+def trace_events(
+    program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None = None
+) -> Iterator[Event]:
     """Yield the events of a program: tracks `launch` and `layer`, and a track for each kind of unit.
 
     A unit's event spans from the first to the last command that a unit of that kind ran in the layer, on any

@@ -29,7 +29,20 @@ UNITS = ("load", "store", "matrix", "reduce", "simd", "core", "chip dma")
 # shared resources: the DRAM, the SRAM, then the links into each row, into each column, and out of each row
 DRAM, SRAM, LINKS = 0, 1, 2
 WINDOW = 64.0  # cycles within which a shared resource serves commands in the order of the program
-BOUNDS = ("array", "reduce", "simd", "dma", "core", "issue", "local", "noc", "sram", "dram", "launch", "latency")
+BOUNDS = (
+    "array",
+    "reduce",
+    "simd",
+    "dma",
+    "core",
+    "issue",
+    "local",
+    "noc",
+    "sram",
+    "dram",
+    "launch",
+    "latency",
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,9 @@ class _State(NamedTuple):
     filled: Array  # [stage]: when the stage was filled
     emptied: Array  # [stage]: when the last load from the stage ends
     units: Array  # [PE, unit]
-    flight: Array  # [PE, n]: when each of the loads on their way is there; the next takes the place of the first
+    flight: (
+        Array  # [PE, n]: when each of the loads on their way is there; the next takes the place of the first
+    )
     issued: Array  # [PE, core]: when a core has issued its last command: one moves data, one computes
     port: Array  # [PE]: cycles of local memory's port that have been used
 
@@ -100,9 +115,7 @@ class _Grid(NamedTuple):
     bank_share: float  # a read of accumulators frees the first bank after this share of its time
 
 
-def timeline(
-    block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes: int = 0
-) -> Timeline:
+def timeline(block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes: int = 0) -> Timeline:
     """Return when each command of the block runs on the chip; `lookups` and `cache_bytes` as in `events`.
 
     Raises `UserError` when the block needs more of the chip than it has.
@@ -112,7 +125,12 @@ def timeline(
     commands, state = _commands(block.commands), _state(block, chip)
     start, end = np.zeros(len(block.commands)), np.zeros(len(block.commands))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
-    grid = _Grid(chip.grid.rows, chip.grid.cols, LINKS + 2 * chip.grid.rows + chip.grid.cols, 1.0 / chip.pe.reduce.banks)
+    grid = _Grid(
+        chip.grid.rows,
+        chip.grid.cols,
+        LINKS + 2 * chip.grid.rows + chip.grid.cols,
+        1.0 / chip.pe.reduce.banks,
+    )
     _recurrence(commands, costs, state, grid, accumulator, start, end)
     cycles = float(end.max()) if len(end) else 0.0
     return Timeline(start, end, costs.unit, cycles, _busy(block, chip, costs))
@@ -215,7 +233,9 @@ def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None
     costs.busy[at] = np.maximum.reduce([port, turned, rows])
     costs.latency[at] = reach
     pools = op == Op.POOL
-    costs.busy[at[pools]] = np.maximum(costs.busy[at[pools]], _pooling(c[at[pools]], ev, at[pools], chip, reach[pools]))
+    costs.busy[at[pools]] = np.maximum(
+        costs.busy[at[pools]], _pooling(c[at[pools]], ev, at[pools], chip, reach[pools])
+    )
     costs.latency[at[pools]] += chip.pe.simd.startup_cycles
     by_col = cast == Cast.COL
     costs.link[at] = payload / np.where(by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle)

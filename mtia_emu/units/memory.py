@@ -144,7 +144,9 @@ class Sram(BaseModel):
         json_schema_extra=unit("B"),
     )
     line_bytes: int = Field(gt=0, le=1 << 16, description="a line of the cache", json_schema_extra=unit("B"))
-    ways: int = Field(gt=0, le=256, description="lines of a set of the cache", json_schema_extra=unit("lines"))
+    ways: int = Field(
+        gt=0, le=256, description="lines of a set of the cache", json_schema_extra=unit("lines")
+    )
 
     def cache_bytes(self, scratch_bytes: int) -> int:
         """Return the capacity of the cache beside so much scratch memory: whole granules."""

@@ -85,6 +85,13 @@ MODELS: dict[str, Model] = {
         dense_arch=(512, 256, 128), over_arch=(1024, 1024, 512, 256, 1), cross_layers=3, cross_rank=512,
         batch=512,
     ),
+    # Two published totals, 200 GB and 0.22 GFLOP a sample (Firoozshahian et al., ISCA 2023, table III, MC2), met by
+    # sizes chosen here: how they are made up is not published.
+    "dlrm-mc2": Dlrm(
+        source="chosen here: 200 GB and 0.22 GFLOP a sample, as MC2 of ISCA 2023",
+        rows=(2600000,) * 300, pooling=(20,) * 300, dim=128,
+        dense_arch=(512, 256, 128), over_arch=(1024, 512, 1), cross_layers=3, cross_rank=300, batch=256,
+    ),
     # FBGEMM tells its configurations apart by number; the source is in bags.py.
     "tbe-production-103": Bags(
         rows=(20072405, 633),

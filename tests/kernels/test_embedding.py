@@ -113,7 +113,9 @@ def test_embedding_bag(chip: Chip, b: dict[str, Any], mode: str, out: DType) -> 
     np.testing.assert_allclose(
         done.outputs[0].astype(np.float32), want, rtol=2e-3 if out is FP16 else 1e-5, atol=1e-3
     )
-    assert done.execution.lookups[0].sum() == b["offsets"][0, -1]
+    found = done.execution.lookups[0]
+    assert found.counts.sum() == len(found.rows) == b["offsets"][0, -1]
+    np.testing.assert_array_equal(found.rows, b["indices"][0, : b["offsets"][0, -1]])
 
 
 @settings(deadline=None, max_examples=60)

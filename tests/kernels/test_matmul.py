@@ -132,7 +132,7 @@ def test_the_planned_product_is_right(chip: Chip, p: Problem, turned: bool, name
 
 @st.composite
 def mappings(draw: st.DrawFn) -> Mapping:
-    """Return mappings of every split, order and staging, tiles small enough for any chip."""
+    """Return mappings of every split, order, holding and staging, tiles small enough for any chip."""
     over = draw(st.sampled_from([(r, c) for r in "bmnk" for c in "bmnk" if (r, c) != ("k", "k")]))
     tile = st.sampled_from([1, 3, 4, 8])
     return Mapping(
@@ -142,6 +142,9 @@ def mappings(draw: st.DrawFn) -> Mapping:
         draw(tile),
         draw(st.sampled_from("mn")),
         draw(st.booleans()),
+        draw(st.integers(0, 3)),
+        draw(st.sampled_from([1, 2])),
+        draw(st.sampled_from([2, 3])),
     )
 
 

@@ -30,5 +30,5 @@ def test_accumulators_are_of_four_bytes(chip: Chip) -> None:
 def test_short_runs_never_get_more_of_dram_than_long_ones(chip: Chip) -> None:
     dram = chip.dram
     assert dram.bytes_per_s == dram.channels * dram.channel_bytes_per_s
-    shares = dram.efficiency(np.array([1.0, 16, 32, 64, 100, 128, 256, 512, 4096, 1 << 20]))
+    shares = chip.dram_efficiency(np.array([1.0, 16, 32, 64, 100, 128, 256, 512, 4096, 1 << 20]))
     assert (np.diff(shares) >= 0).all() and shares[0] > 0 and shares[-1] <= 1
