@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mtia_emu.drams import dram_names, dram_text, load_dram
+from mtia_emu.drams import dram_names, dram_text, load_dram, read_dram
 from mtia_emu.errors import UserError
 from mtia_emu.units.dram import DramTiming
 
@@ -27,7 +27,7 @@ def test_an_unknown_name_is_refused() -> None:
 def test_a_file_is_read_as_a_shipped_channel_is(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(dram_text("ddr5-4800").replace("queue_requests = 64", "queue_requests = 32"))
-    assert load_dram(str(path)) == load_dram("ddr5-4800", queue_requests=32)
+    assert read_dram(path) == load_dram("ddr5-4800", queue_requests=32)
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,15 @@ def test_a_broken_file_is_refused(tmp_path: Path, body: bytes, words: str) -> No
     path = tmp_path / "mine.toml"
     path.write_bytes(body)
     with pytest.raises(UserError, match=words):
-        load_dram(str(path))
+        read_dram(path)
 
 
 def test_a_file_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match=r"dram nowhere\.toml is not a file; give a name \(ddr4-3200, "):
-        load_dram("nowhere.toml")
+        read_dram("nowhere.toml")
+
+
+@pytest.mark.parametrize("name", ["../drams/ddr4-3200", "/etc/passwd", "mine.toml"])
+def test_a_name_is_never_a_path(name: str) -> None:
+    with pytest.raises(UserError, match="unknown dram"):
+        load_dram(name)
