@@ -91,6 +91,17 @@ def _random(rng: np.random.Generator) -> DramTiming:
             continue
 
 
+def together(run_bytes: int, readers: int, bursts: int = 60_000) -> float:
+    """Return the share of peak of runs that lie one after another, `readers` of them read at once in turn."""
+    timing = load_dram("lpddr5-6400")
+    burst = np.arange(run_bytes // timing.burst_bytes)[None, :, None] * timing.burst_bytes
+    groups = np.arange(bursts // (burst.size * readers))[:, None, None] * readers
+    address = ((groups + np.arange(readers)) * run_bytes + burst).ravel()
+    ends = np.sort(timing.simulate(address, np.zeros(address.size, bool)).finish_s)
+    first, last = len(ends) // 5, len(ends) * 4 // 5
+    return float((last - first) * timing.burst_bytes / (ends[last] - ends[first]) / timing.bytes_per_s)
+
+
 def main() -> None:
     """Print the rows and the spread of the fast form's errors."""
     found = rows()
@@ -110,6 +121,10 @@ def main() -> None:
             f"{what} runs: {len(errors)} points, median {np.median(size):.3f}, 90th percentile "
             f"{np.quantile(size, 0.9):.3f}, largest {size.max():.3f}, bias {errors.mean():+.3f}"
         )
+    for run_bytes in (256, 512, 1024):
+        shares = ", ".join(f"{n} at once {together(run_bytes, n):.3f}" for n in (1, 8, 64))
+        alone = float(load_dram("lpddr5-6400").efficiency(np.array(run_bytes)))
+        print(f"lpddr5-6400, runs of {run_bytes} B at random {alone:.3f}, one after another: {shares}")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from .errors import UserError
 
 DEEPEST = 16  # tables and arrays within one another
 LONGEST_LINE = 2000  # the parser's time grows with the square of a dotted key
+MAX_FILE_BYTES = 1 << 18
+
+
+def file_text(path: Path, what: str, names: Sequence[str]) -> str:
+    """Return the text of a parameter file of the user's; raise `UserError` for what cannot be one.
+
+    `what` it is a file of and the `names` that could have been given instead stand in the error.
+    """
+    if not path.is_file():
+        raise UserError(f"{what} {path} is not a file; give a name ({', '.join(names)}) or a file")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise UserError(f"{what} {path} has {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{what} {path} cannot be read as text: {error}") from None
 
 
 def parse(text: str, where: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""DRAM channels that ship with the product: one TOML file each, the source of a number beside it."""
+"""DRAM channels by name or file: TOML, the source of a number beside it. Those here ship with the product."""
 
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,15 +20,25 @@ def dram_names() -> list[str]:
 
 
 def dram_text(name: str) -> str:
-    """Return the TOML text of a DRAM channel, with the sources in its comments."""
+    """Return the TOML text of a shipped DRAM channel, with the sources in its comments."""
     if name not in dram_names():
         raise refuse_unknown("dram", name, dram_names())
     return (resources.files(__name__) / f"{name}.toml").read_text(encoding="utf-8")
 
 
 def load_dram(name: str, **changed: Any) -> DramTiming:
-    """Return the DRAM channel of that name, with parameters `changed`; raise `UserError` for a bad value."""
+    """Return the shipped DRAM channel of that name, with parameters `changed`.
+
+    Unknown names and keys, wrong types and values that cannot be raise `UserError`. A name is never a path:
+    chip files and saved programs, which may come from anyone, hold names.
+    """
     return check(toml.parse(dram_text(name), f"dram {name}") | changed, f"dram {name}")
+
+
+def read_dram(path: str | Path) -> DramTiming:
+    """Return the DRAM channel that a TOML file of the user's describes; raise `UserError` for a bad one."""
+    where = f"dram {path}"
+    return check(toml.parse(toml.file_text(Path(path), "dram", dram_names()), where), where)
 
 
 def check(values: dict[str, Any], where: str) -> DramTiming:

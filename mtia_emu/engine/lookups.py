@@ -15,7 +15,7 @@ import numpy as np
 
 from ..chip import Chip
 from ..isa import Binding, Block, Launch, Op, Program
-from ..units.cache import Cache, CacheShape, lines_of
+from ..units.cache import Cache, lines_of, whole_sets
 
 Array = np.ndarray[Any, Any]
 TABLE, INDICES, OFFSETS = 0, 1, 2  # operands of an embedding bag's block
@@ -83,7 +83,7 @@ def through_cache(program: Program, chip: Chip, lookups: Mapping[int, Lookups]) 
     size, line, ways = cache_bytes(program, chip), chip.sram.line_bytes, chip.sram.ways
     if not size:
         return dict(lookups)
-    cache = Cache(CacheShape(bytes=size // (line * ways) * line * ways, line_bytes=line, ways=ways))
+    cache = Cache(whole_sets(size, line, ways))
     out = {}
     for number, found in sorted(lookups.items()):
         launch = program.launches[number]

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .. import toml
 from ..errors import UserError, refuse_unknown
 
 Array = np.ndarray[Any, Any]
@@ -25,7 +26,6 @@ UNIFORM, ZIPF, HISTOGRAM = "uniform", "zipf", "histogram"
 SPELLING = "uniform|zipf:A|histogram:NAME|FILE.csv"
 MOST_ROWS = 1 << 31  # of one table: products of two such numbers fit in 64 bits
 MOST_EXPONENT = 10
-MAX_FILE_BYTES = 1 << 20
 COLUMNS = ["rows", "lookups"]
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -135,26 +135,11 @@ def histogram(name: str) -> Histogram:
     last share is 1, lines that start with # are comments. Raises `UserError` for anything else.
     """
     if name.endswith(".csv") or "/" in name:
-        return _curve(_file_text(Path(name)), f"histogram {name}")
+        return _curve(toml.file_text(Path(name), "histogram", histogram_names()), f"histogram {name}")
     if name not in histogram_names():
         raise refuse_unknown("histogram", name, histogram_names())
     text = (resources.files(__name__) / f"{name}.csv").read_text(encoding="utf-8")
     return _curve(text, f"histogram {name}")
-
-
-def _file_text(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(
-            f"histogram {path} is not a file; give a name ({', '.join(histogram_names())}) or a .csv file"
-        )
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise UserError(
-            f"histogram {path} has {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read"
-        )
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"histogram {path} cannot be read as text: {error}") from None
 
 
 def _curve(text: str, where: str) -> Histogram:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from ..errors import UserError
 from ..numerics import jitted
 from .memory import STRICT, unit
 
@@ -42,6 +43,16 @@ class CacheShape(BaseModel):
     def sets(self) -> int:
         """Return the number of sets; line n is in set n modulo that."""
         return self.bytes // (self.line_bytes * self.ways)
+
+
+def whole_sets(bytes_: int, line_bytes: int, ways: int) -> CacheShape:
+    """Return the largest cache of whole sets within `bytes_`; raise `UserError` for one that cannot be."""
+    sets = bytes_ // (line_bytes * ways)
+    try:
+        return CacheShape(bytes=sets * line_bytes * ways, line_bytes=line_bytes, ways=ways)
+    except ValidationError as error:
+        shape = f"a cache of {bytes_} B in lines of {line_bytes} B and {ways} ways"
+        raise UserError(f"{shape}: {error.errors()[0]['msg'].lower()}") from None
 
 
 class Cache:

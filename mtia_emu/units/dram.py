@@ -125,9 +125,12 @@ class DramTiming(BaseModel):
             )
         if self.refresh != "none" and self._refresh_every < self.burst_cycles:
             raise ValueError(f"refi_s is {self.refi_s}: refreshes come faster than bursts")
-        if self.refresh != "none" and self._refresh_cycles * 2 > self._refresh_every:
+        if self.refresh != "none" and self._refresh_cycles == 0:
+            raise ValueError(f"refresh is {self.refresh!r}, but rfc_{self.refresh.replace('-', '_')}_s is 0")
+        if self.refresh != "none" and self._refresh_cycles * 2 > self._refresh_every * self._refresh_sets:
             raise ValueError(
-                f"refresh takes {self._refresh_cycles} of every {self._refresh_every} cycles: at most half"
+                f"refresh takes a bank {self._refresh_cycles} of every "
+                f"{self._refresh_every * self._refresh_sets} cycles: at most half"
             )
         return self
 

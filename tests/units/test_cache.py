@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mtia_emu.units.cache import Cache, CacheShape, lines_of
+from mtia_emu.errors import UserError
+from mtia_emu.units.cache import Cache, CacheShape, lines_of, whole_sets
 
 LINE = 64
 
@@ -88,6 +89,13 @@ def test_what_fits_hits_at_its_second_use_in_any_shape() -> None:
 
 def test_a_cyclic_walk_over_one_line_too_many_never_hits() -> None:
     assert not cache(1, 4).access(np.tile(np.arange(5), 10)).any()
+
+
+def test_a_cache_is_cut_to_whole_sets_or_refused() -> None:
+    assert whole_sets(1000, 64, 4).bytes == 768
+    for bytes_, words in ((1 << 44, "a cache of 17592186044416 B in lines of 64 B"), (100, "greater than 0")):
+        with pytest.raises(UserError, match=words):
+            whole_sets(bytes_, 64, 4)
 
 
 def test_lines_of_an_object_that_straddles_them() -> None:
