@@ -204,7 +204,8 @@ def compile_graph(
     """Return a graph compiled for a chip.
 
     `wanted` is the number format (the chip's nearest to the model's own where None), `inputs_in` names
-    what of the model starts in SRAM (`place.HOMES`), `progress` is called with a stage, and what is done and to do of it.
+    what of the model starts in SRAM (`place.HOMES`), `progress` is called with a stage, and what is done
+    and to do of it.
     """
     report = progress or (lambda stage, done, total: None)
     own = own_dtype(graph)
@@ -239,7 +240,7 @@ def _room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
         notes.append(f"the program takes {need} of DRAM, {chip.name} has {have}: {share}")
     if placement.kept_out:
         notes.append(
-            f"{len(placement.kept_out)} of the model's tensors found no room in SRAM and are in DRAM"
+            f"{len(placement.kept_out)} inputs, outputs or weights found no room in SRAM and are in DRAM"
         )
     if placement.spilled:
         notes.append(f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM")

@@ -89,7 +89,7 @@ def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
 def _fixed(
     buffers: list[Buffer], roles: tuple[str, ...], room: int
 ) -> tuple[dict[str, str], dict[str, int], dict[str, int], tuple[str, ...]]:
-    """Return the memory and the address of each buffer, how much each memory holds, and what SRAM could not."""
+    """Return the memory and address of each buffer, what each memory holds, and what SRAM could not."""
     space, address, top, kept_out = {}, {}, {"sram": 0, "dram": 0}, []
     for buffer in buffers:
         size = -(-max(buffer.type.bytes, 1) // LINE) * LINE

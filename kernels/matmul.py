@@ -1,8 +1,8 @@
 """Matrix products: out[b,m,n] = a[b,m,k] x b[b,k,n], with an epilogue tape on each output tile.
 
 All PEs walk the same steps: batch, outer tile, inner tile, k panel. Step s loads its operands while steps
-before it multiply; after the last panel of a tile come the reduction chain where k is split, the epilogue and the
-store.
+before it multiply; after the last panel of a tile come the reduction chain where k is split, the epilogue
+and the store.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class _Emitter:
     def _panels(self, operand: str, kind: DType, elements: int) -> Array:
         """Reserve slots for an operand's panels; return the slot that it stands in, by step."""
         ring, held = np.broadcast_to(0, self.s[:, 0].shape), self._holds(operand)
-        count, s = self.plan.hold * self.t.rings, self.s[:, 0]
+        count = self.plan.hold * self.t.rings
         if held.any():
             first = self.build.slot(kind, elements, count)
             ring = first + self.outer[:, 0] % self.t.rings * self.plan.hold + self.kk[:, 0]

@@ -1,8 +1,8 @@
 """The choice of a product's mapping: every candidate's cost estimated at once, the least taken.
 
 The estimate knows the same units as the timing reading: a resource's cycles are its work over its rate, the
-slowest resource sets the pace, and what no buffer can hide (the first panels, the last tile, loads of held panels
-that wait for their slots) comes on top.
+slowest resource sets the pace, and what no buffer can hide (the first panels, the last tile, loads of held
+panels that wait for their slots) comes on top.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ class _Space:
         self.kept, self.staged = self._axis(5, self.choices[5]), self._axis(6, self.choices[6])
         mine = -(-p.k // parts["k"])
         count = -(-mine // self._axis(3, self.panels))
-        self.kp = -(--(-mine // count) // self.step) * self.step
+        even = -(-mine // count)
+        self.kp = -(-even // self.step) * self.step
         tiles = {"b": p.batch, "m": -(-p.m // self.tm), "n": -(-p.n // self.tn), "k": -(-p.k // self.kp)}
         self.local = {d: -(-tiles[d] // parts[d]) for d in "bmnk"}
         self.chain = np.minimum(parts["k"], -(-tiles["k"] // self.local["k"]))
@@ -261,7 +262,7 @@ class _Space:
         return head + panel + tail + hops + out * 4 / chip.pe.reduce.bytes_per_cycle
 
     def _waits(self, panel: Array) -> Array:
-        """Return the cycles for which the array waits for held panels, whose slots the tile before still reads.
+        """Return the cycles for which the array waits for held panels, whose slots are still read.
 
         A single set of slots is refilled while the last inner tile of the tile before is multiplied, in the
         time that the port has left; straight from DRAM at the rate of DRAM.
@@ -271,13 +272,8 @@ class _Space:
         spare = self.local["k"] * np.maximum(panel - self.inner_panel / rate, 0)
         held = self.hold * self.outer_panel
         far = np.where(self.by_n, p.b_space == "dram", p.a_space == "dram") & ~self.staged
-        load = np.maximum(
-            held / rate,
-            far
-            * held
-            * self._leaders_outer()
-            / np.where(self.by_n, self._dram_rate("b"), self._dram_rate("a")),
-        )
+        outer_rate = np.where(self.by_n, self._dram_rate("b"), self._dram_rate("a"))
+        load = np.maximum(held / rate, far * held * self._leaders_outer() / outer_rate)
         return np.where(self.rings == 1, np.maximum(load - spare, 0), 0) * self.outer_count * self.local["b"]
 
     def _dram_rate(self, operand: str) -> Array:

@@ -224,7 +224,8 @@ def run(
     too.
 
     `check` runs the model in onnxruntime as well, on `inputs` or on seeded random ones, and compares outputs.
-    `gpu` names the reference to stand beside, None for none. `place` is "sram" to start and end tensors there, "weights-dram" for all but the weights.
+    `gpu` names the reference to stand beside, None for none.
+    `place` is "sram" to start and end tensors there, "weights-dram" for all but the weights.
     """
     beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
     inputs = None if inputs is None else input_arrays(inputs)

@@ -102,7 +102,7 @@ class Kernels(BaseModel):
     bags_in_flight: int = Field(
         gt=0,
         le=64,
-        description="bags of one PE that are worked on at once: 1 waits for the indices, then the rows of each",
+        description="bags that a PE works on at once; one alone waits for its indices, then for its rows",
         json_schema_extra=unit("bags"),
     )
 

@@ -170,7 +170,7 @@ PLACE = click.option(
     type=click.Choice(["sram", "dram", "weights-dram"]),
     default="dram",
     show_default=True,
-    help="Memory that the operands start in and the result ends in; weights-dram: all but the weights in SRAM.",
+    help="Memory that operands start in and the result ends in; weights-dram: the others in SRAM.",
 )
 
 COMPILE = (CHIP, SET, DIM, DTYPE)

@@ -97,8 +97,8 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
 register(
     Op(
         "embedding_bag",
-        "rows table[indices], pooled from offsets[i] to offsets[i+1], weights?; an empty bag gives 0 or -inf; "
-        "quantised rows give `to`",
+        "rows table[indices], pooled from offsets[i] to offsets[i+1], weights?; empty ones give 0 or -inf, "
+        "quantised rows `to`",
         (3, 4),
         _infer,
         _embedding_bag,

@@ -104,7 +104,7 @@ def mtia_2i() -> str:
 
 
 def mtia_mc2() -> str:
-    """Return a recommender of MC2's size on MTIA 1: share of peak, and time by operator beside the published."""
+    """Return a recommender of MC2's size on MTIA 1: share of peak, and time by operator."""
     published = {r["op"]: r for r in rows_of("mtia1_breakdown.csv")}
     lines, peaks = [], []
     shares: dict[int, dict[str, float]] = {}

@@ -67,7 +67,7 @@ def timed(operator: Gemm | Tbe, chip: Chip, place: str, dtype: str | None = None
 
 
 def fc(chip: Chip) -> Iterator[Case]:
-    """Yield MTIA 1's fully connected layers in SRAM, in microseconds; the one that spills is never fitted to."""
+    """Yield MTIA 1's fully connected layers in SRAM, in us; the one that spills is never fitted to."""
     rows = rows_of("mtia1_fc.csv")
     for row, fitted in zip(rows, halves(len(rows)), strict=True):
         m, k, n = (int(row[x]) for x in "mkn")
@@ -112,7 +112,7 @@ def other_ops(chip: Chip) -> Iterator[Case]:
 
 
 def _operator_model(op: str, folder: Path) -> tuple[Path, int]:
-    """Write a model of one operator on fp16 tensors of SIDE; return its path and the bytes that it must move."""
+    """Write a model of one operator on fp16 tensors of SIDE; return its path and the bytes that it moves."""
     import onnx
     from onnx import TensorProto as T
     from onnx import helper
@@ -148,12 +148,8 @@ def _bound(report: Report) -> str:
 def anchors() -> Iterator[tuple[str, str, float, str]]:
     """Yield what is published of MTIA 2i: the claim, the range that is right, ours, and its unit."""
     chip = load_chip("mtia-2i")
-    peak = chip.peak_macs_per_cycle
-    from mtia_emu.types import FP16
-
     square = timed(Gemm(2048, 2048, 2048, "fp16"), chip, "sram")
     yield "FP16 2048 x 2048 x 2048 in SRAM", "90 to 97", 100 * square.utilization, "% of peak"
-    assert peak(FP16) > 0
     deep = timed(Gemm(512, 26592, 2048, "fp16"), chip, "weights-dram")
     moved = deep.traffic.dram_read_bytes + deep.traffic.dram_write_bytes
     share = 100 * moved / deep.seconds / chip.dram.bytes_per_s

@@ -1,8 +1,8 @@
 """Fit the few parameters of MTIA 1 that only its published results tell: `make fit-mtia`.
 
-`launch.first_s` on half of the fully connected layers; `pe.core.row_issue_cycles` and `pe.simd.row_startup_cycles` on
-half of the embedding bags that DRAM does not bound. Each fit takes the value with the least median error on its half; the
-chip file holds the result by hand, and the accuracy page shows the errors of both halves.
+`launch.first_s` on half of the fully connected layers; `pe.core.row_issue_cycles` and
+`pe.simd.row_startup_cycles` on half of the embedding bags that DRAM does not bound. Each fit takes the value
+with the least median error on its half; the chip file holds the result, the accuracy page both halves' errors.
 """
 
 from __future__ import annotations

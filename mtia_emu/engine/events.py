@@ -62,8 +62,8 @@ class Events:
 def events(block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes: int = 0) -> Events:
     """Return what each command of a block does.
 
-    `lookups` are those that the block's launch really had; without them the mean stands, spread evenly over the
-    table's rows. `cache_bytes` is the capacity of the cache that rows looked up in DRAM pass.
+    `lookups` are those that the block's launch really had; without them the mean stands, spread evenly over
+    the table's rows. `cache_bytes` is the capacity of the cache that rows looked up in DRAM pass.
     """
     commands = block.commands
     ev = Events.zeros(len(commands))

@@ -1,8 +1,8 @@
 """Which rows of tables are looked up, and how many of them the cache before DRAM serves.
 
-What is looked up, only data tell: an execution, or index inputs that a bag reads as they come. The part of shared
-SRAM that a program does not use as scratch is a cache; looked-up rows of tables in DRAM pass through it, launch
-after launch. Other transfers go past it: the compiler keeps in scratch what is used again.
+What is looked up, only data tell: an execution, or index inputs that a bag reads as they come. The part of
+shared SRAM that a program does not use as scratch is a cache; looked-up rows of tables in DRAM pass through
+it, launch after launch. Other transfers go past it: the compiler keeps in scratch what is used again.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def through_cache(program: Program, chip: Chip, lookups: Mapping[int, Lookups]) 
 
 
 def expected_misses(rows: int, looked_up: float, fits: bool) -> float:
-    """Return the share of uniform look-ups that a cache misses which starts empty and holds the table or not."""
+    """Return the share of uniform look-ups that an empty cache misses, where it holds the table or not."""
     if not fits or looked_up <= 0:
         return 1.0
     return float(min(1.0, rows * -np.expm1(looked_up * np.log1p(-1.0 / max(rows, 2))) / looked_up))

@@ -37,7 +37,7 @@ def cost(program: Program, index: int, chip: Chip, lookups: Lookups | None = Non
 
 
 def costs(program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None = None) -> list[BlockCost]:
-    """Return the cost of each launch; equal blocks are timed once. `lookups` are what is known of the data."""
+    """Return the cost of each launch; equal blocks are timed once. `lookups` are what the data tell."""
     chip = chip.part(**program.chip.get("grid", chip.grid.model_dump()))
     lookups = through_cache(program, chip, lookups or {})
     seen: dict[int, BlockCost] = {}

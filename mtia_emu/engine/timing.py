@@ -28,20 +28,11 @@ LOAD_QUEUE, STORE_QUEUE, MATRIX, REDUCE, SIMD, CORE, CHIP_DMA = range(7)
 UNITS = ("load", "store", "matrix", "reduce", "simd", "core", "chip dma")
 # shared resources: the DRAM, the SRAM, then the links into each row, into each column, and out of each row
 DRAM, SRAM, LINKS = 0, 1, 2
-WINDOW = 64.0  # cycles within which a shared resource serves commands in the order of the program
+WINDOW = 64.0  # cycles within which a shared resource serves commands in the order of the program; more where
+MOST_WINDOWS = 1 << 15  # a block takes more windows than that
 BOUNDS = (
-    "array",
-    "reduce",
-    "simd",
-    "dma",
-    "core",
-    "issue",
-    "local",
-    "noc",
-    "sram",
-    "dram",
-    "launch",
-    "latency",
+    *("array", "reduce", "simd", "dma", "core", "issue"),
+    *("local", "noc", "sram", "dram", "launch", "latency"),
 )
 
 
@@ -232,11 +223,10 @@ def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None
     turned = ev.transposed_bytes[at] / chip.pe.layout.bytes_per_cycle
     costs.busy[at] = np.maximum.reduce([port, turned, rows])
     costs.latency[at] = reach
-    pools = op == Op.POOL
-    costs.busy[at[pools]] = np.maximum(
-        costs.busy[at[pools]], _pooling(c[at[pools]], ev, at[pools], chip, reach[pools])
-    )
-    costs.latency[at[pools]] += chip.pe.simd.startup_cycles
+    pools = at[op == Op.POOL]
+    pooling = _pooling(c[pools], ev, pools, chip, reach[op == Op.POOL])
+    costs.busy[pools] = np.maximum(costs.busy[pools], pooling)
+    costs.latency[pools] += chip.pe.simd.startup_cycles
     by_col = cast == Cast.COL
     costs.link[at] = payload / np.where(by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle)
     grid = chip.grid
@@ -351,7 +341,7 @@ def _by_pe(pe: Array, cast: Array, cycles: Array, chip: Chip) -> Array:
 
 @jitted
 def _ledger(resources: int, windows: int) -> tuple[Array, Array]:
-    """Return an empty ledger: until when each window of each resource is taken, and the next one with room."""
+    """Return an empty ledger: how far each window of each resource is taken, and the next one with room."""
     following = np.zeros((resources, windows), np.int64)
     following[:] = np.arange(windows)
     return np.zeros((resources, windows)), following
@@ -367,28 +357,38 @@ def _grown(used: Array, following: Array, windows: int) -> tuple[Array, Array]:
 
 
 @jitted
-def _serve(used: Array, following: Array, t: float, busy: float, work: float) -> float:
+def _coarser(used: Array, factor: int) -> Array:
+    """Return the ledger with so many windows made one."""
+    out = np.zeros_like(used)
+    for r in range(used.shape[0]):
+        for w in range(used.shape[1]):
+            out[r, w // factor] += used[r, w]
+    return out
+
+
+@jitted
+def _serve(used: Array, following: Array, window: float, t: float, busy: float, work: float) -> float:
     """Book `work` cycles of one resource from time t on and return when the last of them is done.
 
-    A transfer that takes its own unit longer (`busy`) asks for its work evenly over that time. Within a window
-    commands are served in the order of the program, from window to window by time.
+    A transfer that takes its own unit longer (`busy`) asks for its work evenly over that time. Within a
+    window commands are served in the order of the program, from window to window by time.
     """
-    w, done = int(t / WINDOW), t
-    last = int((t + busy) / WINDOW)  # of the windows over which the work is asked for
+    w, done = int(t / window), t
+    last = int((t + busy) / window)  # of the windows over which the work is asked for
     rate = work / busy if busy > work else 1e9
     asked, left = 0.0, 0.0
     while asked < work or left > 1e-9:
         if w <= last and asked < work:
-            until = min(work, rate * ((w + 1) * WINDOW - t)) if w < last else work
+            until = min(work, rate * ((w + 1) * window - t)) if w < last else work
             left += until - asked
             asked = until
-        begin = max(used[w], t - w * WINDOW)
-        take = min(left, WINDOW - begin)
+        begin = max(used[w], t - w * window)
+        take = min(left, window - begin)
         if take > 0:
             used[w] = begin + take
             left -= take
-            done = w * WINDOW + used[w]
-            if used[w] >= WINDOW - 1e-9:
+            done = w * window + used[w]
+            if used[w] >= window * (1 - 1e-9):
                 following[w] = w + 1
         if asked < work:
             w += 1
@@ -409,6 +409,7 @@ def _recurrence(
 ) -> None:
     """Fill `start` and `end`, in cycles, command by command; numbers stand for `Op`, `Cast` and units."""
     load, reduce, store = 0, 6, 1
+    window = WINDOW
     used, following = _ledger(grid.shared, 1024)
     last_end = np.zeros(grid.shared)
     computing, chip_dma = 2, 6  # units from here on are driven by the other core; the chip's DMA by none
@@ -469,10 +470,18 @@ def _recurrence(
                 r, work = cost.link_index[i], cost.link[i]
             if r < 0 or work <= 0:
                 continue
-            most = int((max(t + cost.busy[i], last_end[r]) + work) / WINDOW) + 3
+            until = max(t + cost.busy[i], last_end[r]) + work
+            factor = 1
+            while until / (window * factor) + 3 >= MOST_WINDOWS:
+                factor *= 2
+            if factor > 1:
+                window *= factor
+                _, following = _ledger(grid.shared, used.shape[1])
+                used = _coarser(used, factor)
+            most = int(until / window) + 3
             if most >= used.shape[1]:
                 used, following = _grown(used, following, 2 * most)
-            served = _serve(used[r], following[r], t, cost.busy[i], work)
+            served = _serve(used[r], following[r], window, t, cost.busy[i], work)
             last_end[r] = max(last_end[r], served)
             done = max(done, served)
         start[i] = t

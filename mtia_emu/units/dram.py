@@ -173,10 +173,10 @@ class DramTiming(BaseModel):
         return int(np.ceil(time / self.tck_s - 1e-6))
 
     def at_rate(self, bytes_per_s: float) -> DramTiming:
-        """Return the channel with another peak bandwidth: pins and command clock change, times in cells do not.
+        """Return the channel with another peak bandwidth: pins and clock change, times in the array do not.
 
-        What the data pins set (burst, nCCD) keeps its cycles, what the array sets (nRCD, nRP, nRAS, nRC, nRRD,
-        nFAW, nRTP, nWR, nWTR and the latencies) its seconds: speed grades of a standard differ so, about.
+        What the data pins set (burst, nCCD) keeps its cycles, what the array sets (nRCD, nRP, nRAS, nRC,
+        nRRD, nFAW, nRTP, nWR, nWTR, the latencies) its seconds: so, about, do speed grades differ.
         """
         ratio = bytes_per_s / self.bytes_per_s
         if abs(ratio - 1.0) < 1e-9:

@@ -130,7 +130,7 @@ class Noc(BaseModel):
 
 
 class Sram(BaseModel):
-    """The shared SRAM: scratch memory (LLS) in whole granules, as many as a program needs, the rest a cache (LLC)."""
+    """The shared SRAM: scratch (LLS) in whole granules, as many as a program needs, the rest cache (LLC)."""
 
     model_config = STRICT
 

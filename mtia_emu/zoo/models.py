@@ -85,7 +85,7 @@ MODELS: dict[str, Model] = {
         dense_arch=(512, 256, 128), over_arch=(1024, 1024, 512, 256, 1), cross_layers=3, cross_rank=512,
         batch=512,
     ),
-    # Two published totals, 200 GB and 0.22 GFLOP a sample (Firoozshahian et al., ISCA 2023, table III, MC2), met by
+    # Two published totals, 200 GB and 0.22 GFLOP a sample (Firoozshahian et al., ISCA 2023, MC2), met by
     # sizes chosen here: how they are made up is not published.
     "dlrm-mc2": Dlrm(
         source="chosen here: 200 GB and 0.22 GFLOP a sample, as MC2 of ISCA 2023",

@@ -62,7 +62,7 @@ def test_a_tile_from_load_to_store() -> None:
         (
             45,
             65,
-        ),  # from the first of 4 banks on; the last is there at 57 and takes 4 of the 16 cycles; then 4
+        ),  # from the first of 4 banks on; the last is there at 57 and takes 4 cycles; then 4
         (65, 78),  # 8 through the port; a hop and 4 of set-up
     ]
 
@@ -134,7 +134,7 @@ def test_partial_sums_travel_when_both_are_ready() -> None:
     assert found[6] == (
         start,
         last + 8 / 4 + 1,
-    )  # 256 B at 32 B a cycle, the last bank behind the last product
+    )  # 256 B at 32 B a cycle; a bank is the last
 
 
 def test_a_core_takes_its_elements_one_by_one() -> None:
