@@ -1,12 +1,12 @@
 """How a matrix product is mapped onto the grid.
 
 A mapping splits one or two of b, m, n, k over the rows of the PE grid and one or two over its columns. An
-operand that does not depend on what is split over columns is the same along a row of PEs, and one load feeds
-the row (multicast); the same holds for columns. Where k is split, partial sums travel the reduction network
-(W to E, N to S) and the last PE of the chain finishes the tile. Each PE walks its batches, then its tiles,
-the outer operand fixed while the inner one changes; k in panels. Of the outer operand's panels the first `hold`
-stay in local memory while the inner one changes, the others are loaded again for each inner tile. An outer
-operand in DRAM may be staged in SRAM ahead of its use.
+operand that does not depend on what is split over columns is the same along a row of PEs, and one load
+feeds the row (multicast); the same holds for columns. Where k is split, partial sums travel the reduction
+network (W to E, N to S) and the last PE of the chain finishes the tile. Each PE walks its batches, then its
+tiles, the outer operand fixed while the inner one changes; k in panels. Of the outer operand's panels the
+first `hold` stay in local memory while the inner one changes, the others are loaded again for each inner
+tile. An outer operand in DRAM may be staged in SRAM ahead of its use.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def test_files_that_are_no_programs(tmp_path: Path, content: bytes) -> None:
     ("change", "words"),
     [
         (lambda h: h.update(format="x"), "not a program of mtia-emu"),
-        (lambda h: h.update(version=2), "a program of version 2, this is version 1; compile it again"),
+        (lambda h: h.update(version=3), "a program of version 3, this is version 2; compile it again"),
         (lambda h: h.update(extra=1), "extra"),
         (lambda h: h.pop("dtype"), "dtype"),
         (lambda h: h.update(dtype="fp17"), "unknown dtype 'fp17'"),

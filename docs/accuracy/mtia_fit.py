@@ -2,7 +2,7 @@
 
 `launch.first_s` on half of the fully connected layers; `pe.core.row_issue_cycles` and
 `pe.simd.row_startup_cycles` on half of the embedding bags that DRAM does not bound. Each fit takes the value
-with the least median error on its half; the chip file holds the result, the accuracy page both halves' errors.
+with the least median error on its half; the chip file holds the result, the accuracy page the errors.
 """
 
 from __future__ import annotations
