@@ -118,6 +118,27 @@ def _check(a: Array, b: Array, acc: Array, chunk: int) -> None:
         raise UserError(f"tile_matmul: chunk must be at least 1, got {chunk}")
 
 
+def zero_products(a: Array, b: Array) -> int:
+    """Return how many of the m k n multiply-adds of a[m,k] @ b[k,n] have a zero operand, of either sign.
+
+    Counted exactly, without making a product: position k has as many products without a zero as a's column
+    and b's row have nonzero elements, one times the other.
+    """
+    left, right = _nonzero(a), _nonzero(b)
+    if left.all() and right.all():
+        return 0
+    full = np.add.reduce(left, 0, dtype=np.int64) @ np.add.reduce(right, 1, dtype=np.int64)
+    return a.shape[0] * a.shape[1] * b.shape[1] - int(full)
+
+
+def _nonzero(x: Array) -> Array:
+    """Return where x is nonzero, by its bits: of narrow floats NumPy compares one at a time."""
+    if x.dtype.kind in "biu":
+        return x != 0
+    bits = x.view(f"u{x.itemsize}")
+    return (bits & bits.dtype.type(2 ** (8 * x.itemsize - 1) - 1)) != 0  # without the sign
+
+
 def _exact_products(a: np.dtype[Any], b: np.dtype[Any]) -> int:
     """Return how many products of 8-bit integers fp32 sums without rounding; 0 for wider types."""
     if a.itemsize > 1 or b.itemsize > 1:
