@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -51,7 +52,8 @@ class Add:
 
         shape = [self.elements >> 12, 1 << 12]
         x, y, z = (helper.make_tensor_value_info(v, TensorProto.BFLOAT16, shape) for v in "xyz")
-        graph = helper.make_graph([helper.make_node("Add", ["x", "y"], ["z"], name="add")], "add", [x, y], [z])
+        node = helper.make_node("Add", ["x", "y"], ["z"], name="add")
+        graph = helper.make_graph([node], "add", [x, y], [z])
         path = folder / "add.onnx"
         onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), path)
         return path
@@ -121,7 +123,7 @@ def ungapped(name: str, price_voltage_v: float) -> float:
 
 
 def inferred_pf_per_mm2(name: str, price_voltage_v: float) -> float:
-    """Return the size of the gap on a chip: what brings the busy mean midway between typical power and TDP."""
+    """Return the gap on a chip: what brings the busy mean midway between typical power and TDP."""
     chip = load_chip(name)
     gap = (chip.typical_w + chip.tdp_w) / 2 - ungapped(name, price_voltage_v)
     return max(0.0, gap / clock_w_per_pf_per_mm2(chip))
@@ -188,11 +190,11 @@ def published(name: str) -> list[Mapping[str, str]]:
 
 
 def gemm() -> Table:
-    """Return bf16 products of MTIA 300 by arithmetic intensity, m x 4096 x 4096 of that intensity in their stead."""
+    """Return bf16 products of MTIA 300 by arithmetic intensity, with stand-ins of that intensity."""
     rows: list[list[object]] = []
     edges = [0.0, 100.0, 200.0, 400.0, 800.0, 2000.0]
     cases = [(float(r["flop_per_byte"]), float(r["tflops"])) for r in published("mtia300_gemm.csv")]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         here = [case for case in cases if low <= case[0] < high]
         ours = [_stand_in_tflops(round(intensity / (1 - intensity / 2048))) for intensity, _ in here]
         ratios = [got / want for got, (_, want) in zip(ours, here, strict=True)]

@@ -29,7 +29,9 @@ def test_the_inferred_size_fills_the_gap(name: str, monkeypatch: pytest.MonkeyPa
 
 def test_published_figures_are_read() -> None:
     assert len(accuracy.published("mtia300_gemm.csv")) == 69
-    assert [int(r["elements"]) for r in accuracy.published("mtia300_add.csv")] == [1 << e for e in range(20, 31)]
+    assert [int(r["elements"]) for r in accuracy.published("mtia300_add.csv")] == [
+        1 << e for e in range(20, 31)
+    ]
 
 
 @pytest.mark.parametrize("name", ["mtia-1", "mtia-2i"])

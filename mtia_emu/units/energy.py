@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field
 from .memory import STRICT, unit
 
 LEAKAGE_AT_C = 70.0  # the junction temperature at which `leakage_w_per_mm2` holds
-# Subthreshold current goes as T^2 exp(-q Vth / n k T): with Vth = 0.3 V and n = 1.1 it grows 8.5 times from 25
-# to 85 C, which is a doubling every 19 degrees. An estimate: no measured slope for these processes was found.
+# Subthreshold current goes as T^2 exp(-q Vth / n k T): with Vth = 0.3 V and n = 1.1 it grows 8.5 times from
+# 25 to 85 C, a doubling every 19 degrees. An estimate: no measured slope for these processes was found.
 LEAKAGE_DOUBLING_C = 20.0
 
 
@@ -83,7 +83,9 @@ class Energy(BaseModel):
         "control that no event price holds (inferred)",
         json_schema_extra=unit("pF/mm2"),
     )
-    link_w: float = Field(ge=0, description="links to host and other chips, held up", json_schema_extra=unit("W"))
+    link_w: float = Field(
+        ge=0, description="links to host and other chips, held up", json_schema_extra=unit("W")
+    )
     dram_idle_w: float = Field(
         ge=0, description="DRAM devices at rest: standby and refresh", json_schema_extra=unit("W")
     )
@@ -108,5 +110,5 @@ class Energy(BaseModel):
         return self.leakage_w_per_mm2 * die_mm2 * self.logic_scale * heat
 
     def clock_w(self, die_mm2: float, clock_hz: float) -> float:
-        """Return the power of the clock tree and of control without a price: C V^2 f over the die, in watts."""
+        """Return the power of the clock tree and of unpriced control, C V^2 f over the die, in watts."""
         return self.clock_pf_per_mm2 * 1e-12 * die_mm2 * self.voltage_v**2 * clock_hz

@@ -59,7 +59,10 @@ def test_a_tile_from_load_to_store() -> None:
         (2, 25),  # issued at 2; 128 B pass the port in 8; then 10 of SRAM, 1 hop and 4 of set-up
         (10, 33),  # the queue is free again at 10: the way there overlaps
         (33, 57),  # 2 folds of 4 lanes x 8 rows; then one load of the array and 4 of pipeline
-        (45, 65),  # from the first of 4 banks on; the last is there at 57 and takes 4 of the 16 cycles; then 4
+        (
+            45,
+            65,
+        ),  # from the first of 4 banks on; the last is there at 57 and takes 4 of the 16 cycles; then 4
         (65, 78),  # 8 through the port; a hop and 4 of set-up
     ]
 
@@ -128,7 +131,10 @@ def test_partial_sums_travel_when_both_are_ready() -> None:
     found = times(LOAD_A, LOAD_B, MATMUL, *other, reduce)
     start = max(found[2][0], found[5][0]) + 4 + 8  # the first of 4 banks of both, out of the pipeline
     last = max(found[2][1], found[5][1])
-    assert found[6] == (start, last + 8 / 4 + 1)  # 256 B at 32 B a cycle, the last bank behind the last product
+    assert found[6] == (
+        start,
+        last + 8 / 4 + 1,
+    )  # 256 B at 32 B a cycle, the last bank behind the last product
 
 
 def test_a_core_takes_its_elements_one_by_one() -> None:

@@ -55,7 +55,13 @@ def test_leakage_holds_at_its_own_temperature_and_voltage() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("voltage_v", 0), ("temperature_c", 500), ("link_w", -1), ("clock_pf_per_mm2", float("nan")), ("clock", 1)],
+    [
+        ("voltage_v", 0),
+        ("temperature_c", 500),
+        ("link_w", -1),
+        ("clock_pf_per_mm2", float("nan")),
+        ("clock", 1),
+    ],
 )
 def test_what_cannot_be_is_refused(key: str, value: float) -> None:
     with pytest.raises(ValidationError):
