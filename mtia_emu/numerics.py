@@ -124,19 +124,33 @@ def zero_products(a: Array, b: Array) -> int:
     Counted exactly, without making a product: position k has as many products without a zero as a's column
     and b's row have nonzero elements, one times the other.
     """
-    left, right = _nonzero(a), _nonzero(b)
-    if left.all() and right.all():
-        return 0
-    full = np.add.reduce(left, 0, dtype=np.int64) @ np.add.reduce(right, 1, dtype=np.int64)
+    bits = f"u{a.itemsize}", f"u{b.itemsize}"
+    left, right = a.view(bits[0]), b.view(bits[1])
+    full = _full_products(left, right, _magnitude(a), _magnitude(b))
     return a.shape[0] * a.shape[1] * b.shape[1] - int(full)
 
 
-def _nonzero(x: Array) -> Array:
-    """Return where x is nonzero, by its bits: of narrow floats NumPy compares one at a time."""
-    if x.dtype.kind in "biu":
-        return x != 0
-    bits = x.view(f"u{x.itemsize}")
-    return (bits & bits.dtype.type(2 ** (8 * x.itemsize - 1) - 1)) != 0  # without the sign
+def _magnitude(x: Array) -> int:
+    """Return the bits of an element that are not its sign: -0.0 is a zero, -128 is none."""
+    bits = 8 * x.itemsize
+    return (1 << bits) - 1 if x.dtype.kind in "biu" else (1 << (bits - 1)) - 1
+
+
+@jitted
+def _full_products(a: Array, b: Array, a_bits: int, b_bits: int) -> int:
+    m, k = a.shape
+    n = b.shape[1]
+    left = np.zeros(k, np.int32)
+    for i in range(m):
+        for t in range(k):
+            left[t] += (a[i, t] & a_bits) != 0
+    full = 0
+    for t in range(k):
+        right = 0
+        for j in range(n):
+            right += (b[t, j] & b_bits) != 0
+        full += left[t] * right
+    return full
 
 
 def _exact_products(a: np.dtype[Any], b: np.dtype[Any]) -> int:
