@@ -1,6 +1,6 @@
 """Watts beside published power, the part of them that is inferred, and the chips that are not MTIA 1 or 2i.
 
-`python docs/accuracy_energy.py [power|gap|peaks|gemm|add ...]` prints the tables of docs/accuracy-energy.md.
+`python docs/accuracy_energy.py [power|gap|gpu|peaks|gemm|add ...]` prints the tables of docs/accuracy-energy.md.
 `gap` infers the size of `energy.clock_pf_per_mm2` anew: the chip files carry what it prints.
 """
 
@@ -160,6 +160,18 @@ def gap() -> Table:
     return [*head, "predicts", "mean busy W", "typical / TDP"], rows
 
 
+def gpu() -> Table:
+    """Return joules of MTIA 2i beside an H100's board, and the published spread of performance per watt."""
+    rows: list[list[object]] = []
+    for model, dims in (("zoo:dlrm-mlperf", {"batch": 512}), ("zoo:dlrm-mlperf", {"batch": 2048}), LLAMA):
+        done = api.run(model, "mtia-2i", dims=dims, gpu="h100-sxm")
+        assert done.gpu is not None
+        given = ", ".join(f"{k}={v}" for k, v in done.report.dims.items())
+        ours, theirs = done.report.joules, done.gpu.joules
+        rows.append([f"`{model}`", given, f"{ours:.3g}", f"{theirs:.3g}", f"{theirs / ours:.2f}"])
+    return ["model", "sizes", "MTIA 2i, J", "H100, J", "performance per watt"], rows
+
+
 PEAKS = [  # chip, dtype, published peak in TOPS, source
     ("mtia-1", "int8", 102.4, "ISCA 2023, table I"),
     ("mtia-1", "fp16", 51.2, "ISCA 2023, table I"),
@@ -226,7 +238,7 @@ def add() -> Table:
     return ["elements", "published, us", "here, us", "published, GB/s", "here, GB/s", "ratio of time"], rows
 
 
-SECTIONS: dict[str, Callable[[], Table]] = {f.__name__: f for f in (power, gap, peaks, gemm, add)}
+SECTIONS: dict[str, Callable[[], Table]] = {f.__name__: f for f in (power, gap, gpu, peaks, gemm, add)}
 
 
 def main(names: Sequence[str]) -> None:

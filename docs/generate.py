@@ -339,7 +339,7 @@ CHEAP: dict[str, Callable[[], str]] = {
     for f in (chips, gpus, ops, onnx_ops, commands, settings, cli, passes, systolic)
 }
 SECTIONS: dict[str, Callable[[], str]] = CHEAP | {f.__name__: f for f in (outputs, published)}
-SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "peaks", "gemm", "add")}
+SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu", "peaks", "gemm", "add")}
 
 
 def refresh(page: Path) -> None:
