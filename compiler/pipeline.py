@@ -168,7 +168,7 @@ def choose_format(own: DType, chip: Chip, wanted: str | None) -> Format:
         return Format(own)
     int8 = wanted == "int8"
     kind = dtype(wanted) if wanted is not None and not int8 else chip.nearest_matrix_dtype(own)
-    if not kind.is_float or kind.bits < 16:
+    if not kind.is_float or (kind.bits < 16 and kind != own):
         raise UserError(f"--dtype {wanted}: a model runs in fp16, bf16, fp32, or int8 (dynamic quantisation)")
     if int8 and not chip.pe.matrix.supports("int8"):
         raise UserError(

@@ -277,11 +277,23 @@ def pictures(folder: Path) -> list[Path]:
     return drawn
 
 
+def _energy(name: str) -> Callable[[], str]:
+    """Return a section made of a table of `accuracy_energy.py`."""
+
+    def section() -> str:
+        import accuracy_energy
+
+        return table(*accuracy_energy.SECTIONS[name]())
+
+    return section
+
+
 CHEAP: dict[str, Callable[[], str]] = {
     f.__name__.replace("_", "-"): f
     for f in (chips, gpus, ops, onnx_ops, commands, settings, cli, passes, systolic)
 }
 SECTIONS: dict[str, Callable[[], str]] = CHEAP | {f.__name__: f for f in (outputs,)}
+SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu", "peaks", "gemm", "add")}
 
 
 def refresh(page: Path) -> None:

@@ -308,16 +308,17 @@ def run_program(
     machine = load_gpu(gpu) if isinstance(gpu, str) else gpu
     outputs: dict[str, Array] = {}
     lookups = lookups or {}
+    zero_macs: Mapping[int, Mapping[str, int]] = {}
     if inputs is not None:
         _refuse_unready(program)
         given = typed_inputs(input_arrays(inputs), program.inputs)
         total = len(program.launches)
         tick = (lambda done: progress("execute", done, total)) if progress else None
         execution = execute(program, chip, given, core_library(), tick)
-        outputs, lookups = execution.outputs, execution.lookups
+        outputs, lookups, zero_macs = execution.outputs, execution.lookups, execution.zero_macs
     if progress is not None:
         progress("time", 0, 1)
-    report = make_report(program, chip, lookups)
+    report = make_report(program, chip, lookups, zero_macs)
     beside = None
     if machine is not None:
         beside = machine.run(program.works, model=program.model, dtype=program.dtype, dims=program.dims)

@@ -18,6 +18,7 @@ from .drams import load_dram
 from .errors import UserError, nearest, refuse_unknown
 from .types import DType, dtype
 from .units.dram import DramTiming
+from .units.energy import Energy
 from .units.matrix import Matrix
 from .units.memory import STRICT, Core, Dma, Dram, Launch, Layout, Local, Noc, Reduce, Sram, unit
 from .units.simd import Simd
@@ -50,43 +51,6 @@ class Pe(BaseModel):
     dma: Dma
     core: Core
     local: Local
-
-
-class Energy(BaseModel):
-    """The price of each event, and the power that flows whatever happens."""
-
-    model_config = STRICT
-
-    mac_pj: dict[str, float] = Field(
-        description="one multiply-add of the dtype, accumulation included", json_schema_extra=unit("pJ")
-    )
-    simd_pj: float = Field(ge=0, description="one lane pass of the SIMD engine", json_schema_extra=unit("pJ"))
-    scalar_pj: float = Field(
-        ge=0, description="one element of an op that runs on the core", json_schema_extra=unit("pJ")
-    )
-    local_read_pj_per_byte: float = Field(
-        ge=0, description="local memory read", json_schema_extra=unit("pJ/B")
-    )
-    local_write_pj_per_byte: float = Field(
-        ge=0, description="local memory write", json_schema_extra=unit("pJ/B")
-    )
-    sram_read_pj_per_byte: float = Field(ge=0, description="shared SRAM read", json_schema_extra=unit("pJ/B"))
-    sram_write_pj_per_byte: float = Field(
-        ge=0, description="shared SRAM write", json_schema_extra=unit("pJ/B")
-    )
-    dram_read_pj_per_byte: float = Field(
-        ge=0, description="DRAM read: device, PHY and controller", json_schema_extra=unit("pJ/B")
-    )
-    dram_write_pj_per_byte: float = Field(
-        ge=0, description="DRAM write: device, PHY and controller", json_schema_extra=unit("pJ/B")
-    )
-    noc_pj_per_byte_hop: float = Field(
-        ge=0, description="one byte over one hop", json_schema_extra=unit("pJ/B")
-    )
-    command_pj: float = Field(ge=0, description="issue of one command", json_schema_extra=unit("pJ"))
-    static_w: float = Field(
-        ge=0, description="leakage and what never stops, whole chip", json_schema_extra=unit("W")
-    )
 
 
 class Kernels(BaseModel):
@@ -312,9 +276,6 @@ def _check_whole(chip: Chip, where: str) -> None:
         dtype(name)
         if name not in chip.energy.mac_pj:
             raise UserError(f"chip {where}: pe.matrix.rates has {name} but energy.mac_pj has no price for it")
-    for name, price in chip.energy.mac_pj.items():
-        if not 0 <= price < 1e6:
-            raise UserError(f"chip {where}: energy.mac_pj.{name} is {price}; a price is between 0 and 1e6 pJ")
     try:
         _ = chip.dram_timing
     except UserError as error:
@@ -323,6 +284,23 @@ def _check_whole(chip: Chip, where: str) -> None:
         raise UserError(
             f"chip {where}: energy.mac_pj.fp32 is missing; fp32 work on the SIMD engine needs its price"
         )
+    _check_prices(chip, where)
+
+
+def _check_prices(chip: Chip, where: str) -> None:
+    """Refuse a price that is no price, and a zero operand that costs more than another."""
+    for name, price in chip.energy.mac_pj.items():
+        if not 0 <= price < 1e6:
+            raise UserError(f"chip {where}: energy.mac_pj.{name} is {price}; a price is between 0 and 1e6 pJ")
+        zero = chip.energy.zero_mac_pj.get(name)
+        if zero is None or not 0 <= zero <= price:
+            raise UserError(
+                f"chip {where}: energy.zero_mac_pj.{name} is {'missing' if zero is None else zero}; right: "
+                f"from 0 to {price}, the price of a multiply-add without a zero"
+            )
+    for name in chip.energy.zero_mac_pj:
+        if name not in chip.energy.mac_pj:
+            raise UserError(f"chip {where}: energy.zero_mac_pj has {name}, energy.mac_pj has not")
 
 
 def known_keys() -> list[str]:
@@ -345,7 +323,7 @@ def parse_setting(text: str) -> tuple[str, object]:
         raise UserError(f"--set {text!r}: not KEY=VALUE (right: --set pe.matrix.rows=64)")
     key = key.strip()
     if key not in known_keys() and not any(
-        key.startswith(k + ".") for k in ("pe.matrix.rates", "energy.mac_pj")
+        key.startswith(k + ".") for k in ("pe.matrix.rates", "energy.mac_pj", "energy.zero_mac_pj")
     ):
         raise UserError(f"--set {text!r}: unknown key '{key}'{nearest(key, known_keys())}")
     try:

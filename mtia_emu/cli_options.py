@@ -108,7 +108,7 @@ KIND = click.option(
     metavar="TYPE",
     default="fp16",
     show_default=True,
-    help="Type of the operands: fp16, bf16, fp32 or int8.",
+    help="Type of the operands: fp16, bf16, fp32, int8; of a product also fp8_e4m3, fp8_e5m2.",
 )
 INPUTS = click.option(
     "--inputs", metavar="IO.npz", help="Execute on these arrays (keys `name` or `in:name`)."

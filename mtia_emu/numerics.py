@@ -118,6 +118,41 @@ def _check(a: Array, b: Array, acc: Array, chunk: int) -> None:
         raise UserError(f"tile_matmul: chunk must be at least 1, got {chunk}")
 
 
+def zero_products(a: Array, b: Array) -> int:
+    """Return how many of the m k n multiply-adds of a[m,k] @ b[k,n] have a zero operand, of either sign.
+
+    Counted exactly, without making a product: position k has as many products without a zero as a's column
+    and b's row have nonzero elements, one times the other.
+    """
+    bits = f"u{a.itemsize}", f"u{b.itemsize}"
+    left, right = a.view(bits[0]), b.view(bits[1])
+    full = _full_products(left, right, _magnitude(a), _magnitude(b))
+    return a.shape[0] * a.shape[1] * b.shape[1] - int(full)
+
+
+def _magnitude(x: Array) -> int:
+    """Return the bits of an element that are not its sign: -0.0 is a zero, -128 is none."""
+    bits = 8 * x.itemsize
+    return (1 << bits) - 1 if x.dtype.kind in "biu" else (1 << (bits - 1)) - 1
+
+
+@jitted
+def _full_products(a: Array, b: Array, a_bits: int, b_bits: int) -> int:
+    m, k = a.shape
+    n = b.shape[1]
+    left = np.zeros(k, np.int32)
+    for i in range(m):
+        for t in range(k):
+            left[t] += (a[i, t] & a_bits) != 0
+    full = 0
+    for t in range(k):
+        right = 0
+        for j in range(n):
+            right += (b[t, j] & b_bits) != 0
+        full += left[t] * right
+    return full
+
+
 def _exact_products(a: np.dtype[Any], b: np.dtype[Any]) -> int:
     """Return how many products of 8-bit integers fp32 sums without rounding; 0 for wider types."""
     if a.itemsize > 1 or b.itemsize > 1:

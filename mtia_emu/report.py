@@ -23,7 +23,10 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Joules:
-    """Energy by what spent it, in joules; the fields sum to the whole."""
+    """Energy by what spent it, in joules; the fields sum to the whole.
+
+    `clock` is the clock tree and control that no event price holds: its size is inferred, not counted.
+    """
 
     compute: float = 0.0
     local: float = 0.0
@@ -32,6 +35,7 @@ class Joules:
     noc: float = 0.0
     control: float = 0.0
     static: float = 0.0
+    clock: float = 0.0
 
     @property
     def total(self) -> float:

@@ -85,3 +85,26 @@ def test_the_same_seed_gives_the_same_outcome() -> None:
     assert first.check == second.check and first.report == second.report
     np.testing.assert_array_equal(first.outputs["probability"], second.outputs["probability"])
     assert (first.outputs["probability"] != other.outputs["probability"]).any()
+
+
+@pytest.mark.parametrize("kind", ["fp8_e4m3", "fp8_e5m2"])
+def test_a_product_of_8_bit_floats_runs_at_their_rate(kind: str) -> None:
+    from mtia_emu.types import dtype
+    from mtia_emu.zoo.operators import Gemm
+
+    chip = mtia_emu.load_chip("mtia-300")
+    with api.operator_source(Gemm(48, 64, 32, kind), 0) as source:
+        made = api.keep_weights(api.compile_stages(source, chip, dtype=kind).program)
+        given = source.examples(0) if source.examples else {}
+    done = api.run_program(made, chip, inputs=given, gpu=None)
+    weight = np.asarray(next(iter(made.data.values()))).astype(np.float32)
+    wanted = given["a"].astype(np.float32) @ weight.reshape(-1, 64).T  # kept k innermost
+    got = done.outputs["product"].astype(np.float32)
+    step = 2.0 ** -(3 if kind == "fp8_e4m3" else 2)  # of the format's fraction
+    assert np.abs(got - wanted).max() <= step * np.abs(wanted).max()
+    assert chip.peak_macs_per_cycle(dtype(kind)) == 2 * chip.peak_macs_per_cycle(dtype("fp16"))
+
+
+def test_a_model_does_not_run_in_8_bit_floats() -> None:
+    with pytest.raises(UserError, match="a model runs in fp16, bf16, fp32, or int8"):
+        mtia_emu.run("zoo:llama-tiny", "mtia-300", dtype="fp8_e4m3", gpu=None)

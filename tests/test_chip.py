@@ -15,7 +15,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.listing import chip_parameters as parameters
 from mtia_emu.types import BF16, FP8_E4M3, FP16, FP32, INT8, INT32
 
-FACTS = {  # as printed: MTIA 1 in ISCA 2023, table I; MTIA 2i in ISCA 2025, table 2
+FACTS = {  # as printed: MTIA 1 in ISCA 2023, table I; 2i in ISCA 2025, table 2; 300 in ISCA 2026, table I
     "mtia-1": {
         "clock_hz": 0.8e9, "die_mm2": 373, "grid.rows": 8, "grid.cols": 8, "pe.local.bytes": 128 << 10,
         "sram.bytes": 128 << 20, "sram.bytes_per_s": 800e9, "dram.bytes_per_s": 176e9, "dram.channels": 16,
@@ -26,9 +26,24 @@ FACTS = {  # as printed: MTIA 1 in ISCA 2023, table I; MTIA 2i in ISCA 2025, tab
         "sram.bytes": 256 << 20, "sram.bytes_per_s": 2.7e12, "dram.bytes_per_s": 204.8e9, "dram.channels": 16,
         "dram.bytes": 128e9, "pe.core.rows_per_accumulate": 128, "typical_w": 65, "tdp_w": 85,
     },
+    "mtia-300": {
+        "clock_hz": 1.9e9, "grid.rows": 12, "grid.cols": 6, "pe.local.bytes": 512 << 10,
+        "sram.bytes": 192 << 20, "sram.bytes_per_s": 11.4e12, "dram.bytes": 216e9, "typical_w": 667,
+        "tdp_w": 912,
+    },
+    "tpu-v4i": {
+        "clock_hz": 1.05e9, "pe.matrix.rows": 128, "pe.matrix.cols": 128, "sram.bytes": 128 << 20,
+        "dram.bytes": 8e9, "tdp_w": 175,
+    },
 }  # fmt: skip
-TOPS = {"mtia-1": {"int8": 102.4, "fp16": 51.2}, "mtia-2i": {"int8": 354, "fp16": 177}}
-LOCAL_GB_PER_S = {"mtia-1": 400, "mtia-2i": 1000}
+TOPS = {
+    "mtia-1": {"int8": 102.4, "fp16": 51.2},
+    "mtia-2i": {"int8": 354, "fp16": 177},
+    "mtia-300": {"fp8_e4m3": 1120, "fp16": 560},
+    "tpu-v4i": {"int8": 138, "bf16": 138},
+}
+LOCAL_GB_PER_S = {"mtia-1": 400, "mtia-2i": 1000, "mtia-300": 1900}
+DRAM_GB_PER_S = {"mtia-1": 176, "mtia-2i": 204.8, "mtia-300": 6100, "tpu-v4i": 614}
 
 
 def at(chip: Any, key: str) -> Any:
@@ -44,9 +59,9 @@ def test_published_numbers(name: str) -> None:
     for kind, tops in TOPS[name].items():
         found = 2 * chip.pes * chip.pe.matrix.macs_per_cycle(kind) * chip.clock_hz / 1e12
         assert found == pytest.approx(tops, rel=0.03)
-    assert chip.pe.local.bytes_per_cycle * chip.clock_hz / 1e9 == pytest.approx(
-        LOCAL_GB_PER_S[name], rel=0.03
-    )
+    local = chip.pe.local.bytes_per_cycle * chip.clock_hz / 1e9
+    assert local == pytest.approx(LOCAL_GB_PER_S.get(name, local), rel=0.03)
+    assert chip.dram.bytes_per_s / 1e9 == pytest.approx(DRAM_GB_PER_S[name], rel=0.001)
 
 
 @pytest.mark.parametrize("name", chip_names())

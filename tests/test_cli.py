@@ -26,7 +26,7 @@ TRAFFIC = {
     "local_read_bytes", "local_write_bytes", "sram_read_bytes", "sram_write_bytes", "dram_read_bytes",
     "dram_write_bytes", "noc_bytes",
 }  # fmt: skip
-JOULES = {"compute", "local", "sram", "dram", "noc", "control", "static"}
+JOULES = {"compute", "local", "sram", "dram", "noc", "control", "static", "clock"}
 LAYER = {
     "name",
     "op",
@@ -183,7 +183,7 @@ def test_the_trace_of_an_execution_ends_where_its_report_does(tmp_path: Path) ->
     assert [e.end_cycle for e in events] == [layer.end_cycle for layer in done.report.layers]
 
 
-@pytest.mark.parametrize("key", ["pe.matrix.rows=16", "dram.channels=2", "energy.static_w=1"])
+@pytest.mark.parametrize("key", ["pe.matrix.rows=16", "dram.channels=2", "energy.leakage_w_per_mm2=1"])
 def test_settings_change_the_chip(cli: Cli, key: str) -> None:
     plain = parsed(cli("run", "zoo:llama-tiny", "--json", "-"))
     changed = parsed(cli("run", "zoo:llama-tiny", "--set", key, "--json", "-"))
@@ -306,7 +306,7 @@ def test_listings(cli: Cli) -> None:
         (["gemm", "8", "8", "8", "--dtype", "int7"], "unknown dtype 'int7'; did you mean 'int8'?"),
         (["gemm", "8", "8", "8", "--dtype", "bf16", "--check"], "onnxruntime cannot run operator.onnx"),
         ([*map(str, TBE), "--skew", "zipf:nan"], "(right: --skew zipf:1.05)"),
-        (["chips", "mtia-3"], "unknown chip 'mtia-3'; did you mean 'mtia-1'?"),
+        (["chips", "mtia-4"], "unknown chip 'mtia-4'; did you mean 'mtia-1'?"),
         (["gpus", "h200"], "unknown gpu 'h200'"),
         (["zoo", "llama"], "unknown model 'llama'"),
         (["compile", "zoo:llama-tiny", "-o", "/no/such/p.mtia"], "the folder '/no/such' does not exist"),

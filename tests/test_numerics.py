@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtia_emu.errors import UserError
-from mtia_emu.numerics import jitted, tile_matmul, widen
+from mtia_emu.numerics import jitted, tile_matmul, widen, zero_products
 
 SIZE = st.integers(1, 24)
 
@@ -167,3 +167,20 @@ def _twice(x: int) -> int:
 
 def test_a_jitted_function_keeps_its_name_and_contract() -> None:
     assert jitted(_twice).__doc__ == "Return twice x."  # type: ignore[attr-defined,unused-ignore]
+
+
+KINDS = [np.int8, np.uint8, np.float16, np.float32, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_zero_products_are_those_with_a_zero(kind: type, share: float) -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(1, 4, (7, 12)).astype(kind), rng.integers(1, 4, (12, 5)).astype(kind)
+    for x in (a, b):
+        x[rng.random(x.shape) < share] = 0
+    if np.dtype(kind).kind not in "iu":
+        a[0, 0] = -0.0  # no product of it switches either
+    wide_a, wide_b = a.astype(np.float32), b.astype(np.float32)
+    zeros = (wide_a[:, :, None] == 0) | (wide_b[None] == 0)
+    assert zero_products(a, b) == int(zeros.sum())

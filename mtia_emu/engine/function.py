@@ -22,10 +22,14 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class Execution:
-    """The outputs by name, in the model's own types, and what only data tell: look-ups of POOL commands."""
+    """The outputs by name, in the model's own types, and what only data tell, by index of the launch.
+
+    `lookups` are those of its POOL commands, `zero_macs` its multiply-adds with a zero operand, by dtype.
+    """
 
     outputs: dict[str, Array] = field(default_factory=dict)
-    lookups: dict[int, Lookups] = field(default_factory=dict)  # by number of the launch
+    lookups: dict[int, Lookups] = field(default_factory=dict)
+    zero_macs: dict[int, dict[str, int]] = field(default_factory=dict)
 
 
 def execute(
@@ -44,9 +48,12 @@ def execute(
     machine.load(inputs)
     run = Execution()
     for index, launch in enumerate(program.launches):
-        lookups = machine.launch(launch)
-        if lookups:
-            run.lookups[index] = Lookups(np.array([len(x) for x in lookups]), np.concatenate(lookups))
+        done = machine.launch(launch)
+        if done.lookups:
+            rows = done.lookups
+            run.lookups[index] = Lookups(np.array([len(x) for x in rows]), np.concatenate(rows))
+        if done.zero_macs:
+            run.zero_macs[index] = done.zero_macs
         if progress is not None:
             progress(index + 1)
     run.outputs = machine.outputs()
@@ -128,8 +135,8 @@ class Machine:
                 out[binding.name] = view.values.astype(binding.model_type.dtype.numpy)
         return out
 
-    def launch(self, launch: Launch) -> list[Array]:
-        """Run one block; return the rows that each of its POOL commands looked up."""
+    def launch(self, launch: Launch) -> BlockRun:
+        """Run one block; return it, with what was counted on the way."""
         block = self.program.blocks[launch.block]
         views = [self._view(x, a, launch) for x, a in zip(block.operands, launch.addresses, strict=True)]
         kind = CheckedRun if self.check else BlockRun
@@ -144,7 +151,7 @@ class Machine:
                     raise UserError(f"{_place_of(launch)}: {error}") from None
                 except (IndexError, ValueError) as error:
                     raise RuntimeError(f"{_place_of(launch)}: {_command(block, index)}: {error}") from error
-        return run.lookups
+        return run
 
     def _view(self, operand: Operand, address: int, launch: Launch) -> View:
         try:

@@ -25,7 +25,7 @@ from ..isa import (
     Cast,
     Op,
 )
-from ..numerics import tile_matmul
+from ..numerics import tile_matmul, zero_products
 from ..units.simd import compute, fold
 from .memory import Store, View, put_tile, rows_of, tile_of
 
@@ -73,7 +73,8 @@ class BlockRun:
         self.block, self.views, self.local, self.banks = block, views, local, banks
         self.grid, self.library = chip.grid, library
         self.slots: dict[tuple[int, int], View] = {}
-        self.lookups: list[Array] = []
+        self.lookups: list[Array] = []  # the rows that each POOL command looked up
+        self.zero_macs: dict[str, int] = {}  # dtype -> multiply-adds with a zero operand
         unit = chip.pe.matrix
         fits = {s.dtype.name for s in block.slots if unit.supports(s.dtype.name) and unit.dataflow != "os"}
         self.chunk: dict[str, int] = {name: unit.lanes(name) for name in fits}
@@ -155,10 +156,11 @@ class BlockRun:
             acc[...] = 0
         else:
             acc = self.take(pe, c[DST], m, n)
-        chunk = int(k)
-        if not c[FLAGS] & VECTOR:
-            chunk = self.chunk.get(self.block.slots[c[SRC0]].dtype.name, chunk)
+        name = "fp32" if c[FLAGS] & VECTOR else self.block.slots[c[SRC0]].dtype.name
+        chunk = int(k) if c[FLAGS] & VECTOR else self.chunk.get(name, int(k))
         tile_matmul(a, b, acc, chunk)
+        if zeros := zero_products(a, b):
+            self.zero_macs[name] = self.zero_macs.get(name, 0) + zeros
 
     def reduce(self, c: Command) -> None:
         acc = self.take(c[PE], c[DST], c[ROWS], c[COLS])

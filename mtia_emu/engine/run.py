@@ -11,7 +11,7 @@ from ..chip import Chip
 from ..isa import Program
 from ..report import Joules, Layer, Report, Traffic
 from ..types import dtype
-from .energy import dynamic, traffic
+from .energy import dynamic, spared, standing, traffic
 from .events import events
 from .lookups import Lookups, cache_bytes, through_cache
 from .timing import Timeline, timeline
@@ -52,17 +52,26 @@ def costs(program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None = 
     return out
 
 
-def report(program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None = None) -> Report:
-    """Return the report of a program on a chip; `lookups` are an execution's, or an input's."""
+def report(
+    program: Program,
+    chip: Chip,
+    lookups: Mapping[int, Lookups] | None = None,
+    zero_macs: Mapping[int, Mapping[str, int]] | None = None,
+) -> Report:
+    """Return the report of a program on a chip.
+
+    `lookups` are an execution's, or an input's, `zero_macs` an execution's, by launch; without them bags have
+    their mean of look-ups and no operand is zero.
+    """
     each = costs(program, chip, lookups)
     layers: list[Layer] = []
     at, total, parts = 0, Traffic(), Joules()
-    static_per_cycle = chip.energy.static_w / chip.clock_hz
-    for launch, c in zip(program.launches, each, strict=True):
+    power = standing(chip)
+    for index, (launch, c) in enumerate(zip(program.launches, each, strict=True)):
         seconds = chip.launch.replace_s if layers else chip.launch.first_s
         gap = math.ceil(chip.cycles(seconds))
         start, end = at, at + gap + c.cycles  # a layer's span begins with its launch
-        joules = c.joules.total + (gap + c.cycles) * static_per_cycle
+        joules = _layer_joules(c.joules, (zero_macs or {}).get(index, {}), power, end - start, chip)
         layers.append(
             Layer(
                 launch.name,
@@ -73,11 +82,11 @@ def report(program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None =
                 c.macs,
                 c.traffic.dram_read_bytes + c.traffic.dram_write_bytes,
                 c.traffic.sram_read_bytes + c.traffic.sram_write_bytes,
-                joules,
+                joules.total,
                 "launch" if gap > c.cycles else c.time.bound_by,
             )
         )
-        at, total, parts = end, _sum(total, c.traffic), _sum(parts, c.joules)
+        at, total, parts = end, _sum(total, c.traffic), _sum(parts, joules)
     macs = sum(c.macs for c in each)
     peak = chip.peak_macs_per_cycle(dtype(program.dtype))
     return Report(
@@ -87,13 +96,23 @@ def report(program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None =
         program.dims,
         chip.clock_hz,
         at,
-        replace(parts, static=at * static_per_cycle),
+        parts,
         total,
         macs,
         macs / (peak * at) if at else 0.0,
         tuple(layers),
         program.notes,
     )
+
+
+def _layer_joules(
+    events: Joules, zero_macs: Mapping[str, int], power: Joules, cycles: int, chip: Chip
+) -> Joules:
+    """Return what a launch costs: its events, less what zeros spare, and what flows for all its time."""
+    seconds = cycles / chip.clock_hz
+    compute = max(0.0, events.compute - spared(zero_macs, chip))
+    flows = type(power)(*(getattr(power, f.name) * seconds for f in fields(power)))
+    return _sum(replace(events, compute=compute), flows)
 
 
 def _sum(a: Any, b: Any) -> Any:

@@ -29,6 +29,7 @@ _COLOURS = {
     "array": "#d9730d", "matrix": "#d9730d", "compute": "#d9730d", "simd": "#f0a94e", "vector": "#f0a94e",
     "noc": "#3d8f5f", "dma": "#7cb98b", "gather": "#8f5fb0", "core": "#b5446e", "control": "#8c6d5a",
     "launch": "#6f5647", "issue": "#b99f8d", "latency": "#7f7fae", "static": "#9a9a9a", BETWEEN: "#d0d0d0",
+    "clock": "#c9b458",
 }  # fmt: skip
 _SPARE = ("#c2185b", "#5b6c8f", "#a8b545", "#2f8f9d", "#e07a7a", "#6e5a2f")
 _STYLE: dict[Any, Any] = {

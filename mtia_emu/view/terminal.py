@@ -14,7 +14,7 @@ from . import units
 from .page import Cell, Page, beside
 from .share import BETWEEN, grouped, overlaps, own_cycles, seconds_by_bound
 
-NAMES = {"local": "local", "sram": "SRAM", "dram": "DRAM", "noc": "NoC"}
+NAMES = {"local": "local", "sram": "SRAM", "dram": "DRAM", "noc": "NoC", "clock": "clock (inferred)"}
 _BAR = 14
 _SIDE_BY_SIDE = 100
 _NOTES = 20

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 MAX_STORED_BYTES = 1 << 30
-GEMM_TYPES = ("fp16", "bf16", "fp32", "int8")
+GEMM_TYPES = ("fp16", "bf16", "fp32", "fp8_e4m3", "fp8_e5m2", "int8")
 TBE_TYPES = ("fp16", "bf16", "fp32", "int8")
 
 
