@@ -307,6 +307,7 @@ def pictures(folder: Path) -> list[Path]:
     from dataclasses import replace
 
     import mtia_emu
+    from mtia_emu.engine.bounds import roofs
     from mtia_emu.types import dtype
     from mtia_emu.view.plot import roofline, summary
 
@@ -316,10 +317,8 @@ def pictures(folder: Path) -> list[Path]:
         pairs.append((replace(done.report, model=title), done.gpu))
     drawn = [folder / "summary.svg", folder / "roofline.svg"]
     summary(pairs, drawn[0])
-    chip = mtia_emu.load_chip("mtia-2i")
     report = pairs[0][0]
-    peak = chip.peak_macs_per_cycle(dtype(report.dtype)) * chip.clock_hz
-    roofline(report, peak, chip.dram.bytes_per_s, chip.sram.bytes_per_s, drawn[1])
+    roofline(report, roofs(mtia_emu.load_chip("mtia-2i"), dtype(report.dtype)), drawn[1])
     return drawn
 
 

@@ -1,0 +1,98 @@
+"""Why a model takes the time that it takes on a chip: what bounds each layer, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import api
+from .chip import Chip, load_chip
+from .compiler.pipeline import Compiled, compile_graph
+from .engine.bounds import roofs
+from .engine.events import Events
+from .engine.run import BlockCost, costs, counted
+from .engine.run import report as make_report
+from .explanation import Effect, Explanation, Kind, LayerTime
+from .isa import Program
+from .report import LAUNCH, Layer, Report
+from .sensitivity import effects, steps
+from .types import dtype as dtype_named
+
+MOST_COUNTED = 1 << 21  # commands; counts take some 140 bytes for each
+
+
+def explain(
+    model: str | Path | Program,
+    chip: str | Chip | None = None,
+    *,
+    settings: Mapping[str, object] | None = None,
+    dims: Mapping[str, int] | None = None,
+    dtype: str | None = None,
+    what_if: bool = True,
+    progress: api.Progress | None = None,
+) -> Explanation:
+    """Return what bounds each layer of a model on a chip and, with `what_if`, what would help.
+
+    `model`, `chip`, `settings`, `dims` and `dtype` are those of `run`. A step of a parameter on which a
+    program's tiles and addresses depend is judged with a new program, every other with the same one.
+    """
+    if isinstance(model, Program) or api.is_program(model):
+        outcome = api.run(model, chip, settings=settings, dims=dims, dtype=dtype, gpu=None, progress=progress)
+        return explain_program(outcome.program, outcome.chip, what_if=what_if, progress=progress)
+    machine = chip if isinstance(chip, Chip) else load_chip(chip or api.DEFAULT_CHIP, settings)
+    with api.open_model(str(model), dims or {}) as source:
+        compiled = api.compile_stages(source, machine, dtype=dtype, progress=progress)
+        return explain_program(
+            compiled.program, machine, compiled, dtype=dtype, what_if=what_if, progress=progress
+        )
+
+
+def explain_program(
+    program: Program,
+    chip: Chip,
+    compiled: Compiled | None = None,
+    *,
+    dtype: str | None = None,
+    what_if: bool = True,
+    progress: api.Progress | None = None,
+) -> Explanation:
+    """Return the explanation of a program; `compiled` is what it can be compiled anew from."""
+    if progress is not None:
+        progress("time", 0, 1)
+    base = make_report(program, chip)
+    found: tuple[Effect, ...] | None = None
+    left_out: tuple[str, ...] = ()
+    if what_if:
+        counts = _counts(program, chip)
+
+        def run(other: Chip, kind: Kind) -> Report:
+            if kind == "retimed" or compiled is None:
+                return make_report(program, other, counts=counts)
+            return make_report(compile_graph(compiled.imported, other, wanted=dtype).program, other)
+
+        every = steps(chip, {slot.dtype.name for block in program.blocks for slot in block.slots})
+        todo = [s for s in every if compiled is not None or s.kind == "retimed"]
+        left_out = tuple(s.key for s in every if s not in todo)
+        tick = (lambda done, total: progress("what would help", done, total)) if progress else None
+        found = effects(chip, todo, base, run, tick)
+    peaks = roofs(chip, dtype_named(base.dtype))
+    return Explanation(base, peaks, layer_times(program, chip, base), found, left_out)
+
+
+def _counts(program: Program, chip: Chip) -> list[Events] | None:
+    """Return the program's counts to be kept for every step, None where they would take too much memory."""
+    commands = sum(len(block.commands) for block in program.blocks)
+    return counted(program, chip) if commands <= MOST_COUNTED else None
+
+
+def layer_times(program: Program, chip: Chip, report: Report) -> tuple[LayerTime, ...]:
+    """Return where the time of each layer of a program's report went."""
+    each = zip(program.launches, report.layers, costs(program, chip), strict=True)
+    return tuple(_layer_time(launch.block, layer, cost) for launch, layer, cost in each)
+
+
+def _layer_time(block: int, layer: Layer, cost: BlockCost) -> LayerTime:
+    cycles = layer.end_cycle - layer.start_cycle
+    parts = {LAUNCH: float(cycles - cost.cycles)} | cost.split.parts
+    busy = {name: part / max(cost.cycles, 1) for name, part in cost.time.busy.items()}
+    return LayerTime(layer, block, parts, busy, cost.roof_cycles / max(cycles, 1))
