@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import api
 from .chip import Chip, load_chip
-from .compiler.pipeline import Compiled, compile_graph
+from .compiler.graph import Graph
+from .compiler.pipeline import compile_graph
 from .engine.bounds import roofs
-from .engine.events import Events
-from .engine.run import BlockCost, costs, counted
+from .engine.lookups import Lookups
+from .engine.run import BlockCost, Counts, costs
 from .engine.run import report as make_report
 from .explanation import Effect, Explanation, Kind, LayerTime
 from .isa import Program
@@ -42,52 +44,70 @@ def explain(
     machine = chip if isinstance(chip, Chip) else load_chip(chip or api.DEFAULT_CHIP, settings)
     with api.open_model(str(model), dims or {}) as source:
         compiled = api.compile_stages(source, machine, dtype=dtype, progress=progress)
-        return explain_program(
-            compiled.program, machine, compiled, dtype=dtype, what_if=what_if, progress=progress
-        )
+        again = _Again(source, compiled.imported, dtype)
+        return explain_program(compiled.program, machine, again, what_if=what_if, progress=progress)
+
+
+@dataclass(frozen=True)
+class _Again:
+    """What a model is compiled from: for another chip, or to know its look-ups."""
+
+    source: api.Source
+    graph: Graph
+    dtype: str | None
+
+    def report(self, chip: Chip) -> Report:
+        """Return the report of the model compiled anew."""
+        program = compile_graph(self.graph, chip, wanted=self.dtype).program
+        return make_report(program, chip, self.lookups(program))
+
+    def lookups(self, program: Program) -> dict[int, Lookups]:
+        """Return the look-ups that `run` would time the program with."""
+        return api.example_lookups(self.source, program)
 
 
 def explain_program(
     program: Program,
     chip: Chip,
-    compiled: Compiled | None = None,
+    again: _Again | None = None,
     *,
-    dtype: str | None = None,
     what_if: bool = True,
     progress: api.Progress | None = None,
 ) -> Explanation:
-    """Return the explanation of a program; `compiled` is what it can be compiled anew from."""
+    """Return the explanation of a program; without `again` it is only retimed."""
     if progress is not None:
         progress("time", 0, 1)
-    base = make_report(program, chip)
+    lookups = again.lookups(program) if again is not None else {}
+    counts = Counts(program, chip, lookups, keep=_countable(program, lookups))
+    base = make_report(program, chip, counts=counts)
     found: tuple[Effect, ...] | None = None
     left_out: tuple[str, ...] = ()
     if what_if:
-        counts = _counts(program, chip)
 
         def run(other: Chip, kind: Kind) -> Report:
-            if kind == "retimed" or compiled is None:
+            if kind == "retimed" or again is None:
                 return make_report(program, other, counts=counts)
-            return make_report(compile_graph(compiled.imported, other, wanted=dtype).program, other)
+            return again.report(other)
 
         every = steps(chip, {slot.dtype.name for block in program.blocks for slot in block.slots})
-        todo = [s for s in every if compiled is not None or s.kind == "retimed"]
+        todo = [s for s in every if again is not None or s.kind == "retimed"]
         left_out = tuple(s.key for s in every if s not in todo)
         tick = (lambda done, total: progress("what would help", done, total)) if progress else None
         found = effects(chip, todo, base, run, tick)
     peaks = roofs(chip, dtype_named(base.dtype))
-    return Explanation(base, peaks, layer_times(program, chip, base), found, left_out)
+    return Explanation(base, peaks, layer_times(program, chip, base, counts), found, left_out)
 
 
-def _counts(program: Program, chip: Chip) -> list[Events] | None:
-    """Return the program's counts to be kept for every step, None where they would take too much memory."""
+def _countable(program: Program, lookups: Mapping[int, Lookups]) -> bool:
+    """Return whether counts of all launches may be kept; they are of one block where data do not differ."""
     commands = sum(len(block.commands) for block in program.blocks)
-    return counted(program, chip) if commands <= MOST_COUNTED else None
+    commands += sum(len(program.blocks[program.launches[i].block].commands) for i in lookups)
+    return commands <= MOST_COUNTED
 
 
-def layer_times(program: Program, chip: Chip, report: Report) -> tuple[LayerTime, ...]:
+def layer_times(program: Program, chip: Chip, report: Report, counts: Counts) -> tuple[LayerTime, ...]:
     """Return where the time of each layer of a program's report went."""
-    each = zip(program.launches, report.layers, costs(program, chip), strict=True)
+    each = zip(program.launches, report.layers, costs(program, chip, counts=counts), strict=True)
     return tuple(_layer_time(launch.block, layer, cost) for launch, layer, cost in each)
 
 

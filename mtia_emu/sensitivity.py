@@ -16,12 +16,13 @@ from .report import Report
 Run = Callable[[Chip, Kind], Report]
 Tick = Callable[[int, int], None]
 
-LESS = {"s", "cycles", "pJ", "pJ/B", "W"}  # units of which less is better
-SHAPES = {"lanes", "rows", "columns", "banks"}  # of arrays and tiles: powers of two stay so, or tiles misfit
+LESS = {"s", "cycles", "pJ", "W"}  # units of which less is better, also by the byte or row
+# shapes of arrays and tiles: powers of two stay so, or tiles misfit
+SHAPES = {"lanes", "rows", "columns", "banks", "lines"}
 # sizes that a program's tiles and addresses depend on: with those the model is compiled anew
 SIZES = {"B", "PEs", "arrays", "share"} | SHAPES
 FACTS = {"node_nm", "die_mm2", "typical_w", "tdp_w"}  # of a chip as it is; changing them builds no other chip
-STANDARD = {"dram.burst_bytes"}  # fixed by the memory's standard
+GRAIN = "_bytes"  # what a memory is divided in, such as a burst: its keys end so, a capacity is `bytes`
 
 
 def steps(chip: Chip, dtypes: Collection[str]) -> tuple[Step, ...]:
@@ -50,13 +51,18 @@ def _step(key: str, old: Any, info: Any) -> Step | None:
     unit = str((info.json_schema_extra or {}).get("unit", ""))
     number = isinstance(old, (int, float)) and not isinstance(old, bool)
     chosen = getattr(info.annotation, "__origin__", None) is Literal  # a choice, not an amount
-    if not number or not old or chosen or key in FACTS | STANDARD:
+    if not number or not old or chosen or key in FACTS or key.endswith(GRAIN):
         return None
     double = unit in SHAPES and math.log2(old).is_integer()
-    new = 2 * old if double else better(old, less=unit in LESS)
+    new = 2 * old if double else better(old, less=less_is_better(unit))
     most = next((m.le for m in info.metadata if hasattr(m, "le")), math.inf)
     new = min(new, most)
     return Step(key, unit, old, new, "recompiled" if unit in SIZES else "retimed") if new != old else None
+
+
+def less_is_better(unit: str) -> bool:
+    """Return whether a parameter of that unit of measure is a cost."""
+    return unit.partition("/")[0] in LESS
 
 
 def better(old: int | float, *, less: bool) -> int | float:

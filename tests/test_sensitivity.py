@@ -17,7 +17,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.explanation import Effect, Step
 from mtia_emu.isa import Program
 from mtia_emu.report import Report
-from mtia_emu.sensitivity import FACTS, LESS, STANDARD, better, effects, steps
+from mtia_emu.sensitivity import FACTS, better, effects, less_is_better, steps
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_every_number_of_a_chip_file_has_a_step(name: str) -> None:
     found = {step.key: step for step in steps(chip, ["int8", "fp16"])}
     for p in chip_parameters(name):
         number = isinstance(p.value, (int, float)) and not isinstance(p.value, bool) and p.value
-        if not number or p.key in FACTS | STANDARD | {"pe.matrix.stationary_buffers"}:
+        if not number or p.key in FACTS | {"pe.matrix.stationary_buffers"} or p.key.endswith("_bytes"):
             assert p.key not in found
         elif p.key.rpartition(".")[0] in ("pe.matrix.rates", "energy.mac_pj"):
             assert (p.key in found) == (p.key.rpartition(".")[2] in ("int8", "fp16", "fp32"))
@@ -61,7 +61,7 @@ def test_every_number_of_a_chip_file_has_a_step(name: str) -> None:
                 load_chip(name, {p.key: 2 * p.value})
         else:
             step = found[p.key]
-            assert step.old == p.value and (step.new < step.old) == (p.unit in LESS), p.key
+            assert step.old == p.value and (step.new < step.old) == less_is_better(p.unit), p.key
             assert abs(step.fraction) <= 1
 
 
@@ -69,7 +69,8 @@ def test_shapes_are_doubled_and_limits_kept() -> None:
     found = {step.key: step for step in steps(load_chip("mtia-2i"), ["fp16"])}
     assert (found["pe.matrix.rows"].old, found["pe.matrix.rows"].new) == (32, 64)
     assert (found["dram.channels"].old, found["dram.channels"].new) == (16, 18)
-    assert found["dram.stream_efficiency"].new == 1
+    assert "pe.reduce.bank_rows" not in {step.key for step in steps(load_chip("systolic"), ["fp16"])}
+    assert (found["launch.replace_s"].old, found["launch.replace_s"].new) == (0.5e-6, 0.45e-6)
     assert found["sram.bytes"].kind == found["grid.rows"].kind == "recompiled"
     assert found["clock_hz"].kind == found["dram.channels"].kind == "retimed"
 
@@ -97,7 +98,6 @@ def test_effects_are_those_of_the_changed_chip_in_order(program: Program) -> Non
         report = make_report(program, changed(chip, e.step))
         assert e.seconds_change == pytest.approx(report.seconds / base.seconds - 1)
         assert e.joules_change == pytest.approx(report.joules / base.joules - 1)
-        assert e.seconds_change <= 1e-9 or e.step.key == "clock_hz"
     by_key = {e.step.key: e for e in found}
     static = by_key["energy.static_w"]
     assert static.seconds_change == 0

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
-
 from ..chip import Chip
 from ..isa import Block, Program
 from ..report import LAUNCH, Joules, Layer, Report, Traffic

@@ -137,9 +137,9 @@ def _row(rate: float, floor: float, top: float) -> int:
 
 
 def _letters(names: Sequence[str]) -> dict[str, str]:
-    """Return a letter for each name: the first of its own that no other has, in order of the alphabet."""
+    """Return a letter for each name: the first of its own that no name before it has."""
     taken: dict[str, str] = {}
-    for name in sorted(set(names)):
+    for name in dict.fromkeys(names):
         free = [c for c in name.lower() + "abcdefghijklmnopqrstuvwxyz" if "a" <= c <= "z"]
         taken[name] = next((c for c in free if c not in taken.values()), "x")
     return taken
