@@ -213,21 +213,42 @@ def passes() -> str:
 
 
 def systolic() -> str:
-    """Return the comparison of the closed form of a systolic array with SCALE-Sim."""
-    import mtia_emu
+    """Return the comparison of a systolic array, in closed form and stepped, with SCALE-Sim."""
+    from mtia_emu.units.systolic import sram_words, systolic_cycles
 
     rows: dict[str, list[int]] = {}
     for row in _csv(SCALESIM):
-        sizes = {name: int(row[name.upper()]) for name in "mkn"}
-        got = mtia_emu.systolic_cycles(
-            **sizes, rows=int(row["array_rows"]), cols=int(row["array_cols"]), dataflow=row["dataflow"]
+        m, k, n = (int(row[name]) for name in "MKN")
+        array: dict[str, Any] = {
+            "rows": int(row["array_rows"]),
+            "cols": int(row["array_cols"]),
+            "dataflow": row["dataflow"],
+        }
+        cycles = int(row["compute_cycles"]) + 1
+        reads = int(row["sram_ifmap_reads"]), int(row["sram_filter_reads"])
+        equal = (
+            systolic_cycles(m, k, n, **array) == cycles,
+            _stepped_cycles(m, k, n, array) == cycles,
+            sram_words(m, k, n, **array)[:2] == reads,
         )
-        group = rows.setdefault(f"{row['array_rows']} x {row['array_cols']} {row['dataflow']}", [0, 0])
-        group[0] += 1
-        group[1] += got == int(row["compute_cycles"]) + 1
+        group = rows.setdefault(f"{array['rows']} x {array['cols']} {array['dataflow']}", [0, 0, 0, 0])
+        group[:] = [old + new for old, new in zip(group, (1, *equal), strict=True)]
     total = [sum(x) for x in zip(*rows.values(), strict=True)]
     body = [[name, *counts] for name, counts in rows.items()] + [["all", *total]]
-    return table(["array", "products", "cycles equal"], body)
+    return table(["array", "products", "closed form equal", "stepped array equal", "words read equal"], body)
+
+
+def _stepped_cycles(m: int, k: int, n: int, array: dict[str, Any]) -> int:
+    """Return the cycles of the stepped array; its product is checked."""
+    import numpy as np
+
+    from mtia_emu.units.systolic import step
+
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-9, 9, (m, k)), rng.integers(-9, 9, (k, n))
+    product, cycles, _ = step(a.astype(np.int8), b.astype(np.int8), **array)
+    assert np.array_equal(product, a @ b)
+    return cycles
 
 
 def outputs() -> str:
@@ -261,6 +282,7 @@ def pictures(folder: Path) -> list[Path]:
     from dataclasses import replace
 
     import mtia_emu
+    from mtia_emu.engine.bounds import roofs
     from mtia_emu.types import dtype
     from mtia_emu.view.plot import roofline, summary
 
@@ -270,10 +292,8 @@ def pictures(folder: Path) -> list[Path]:
         pairs.append((replace(done.report, model=title), done.gpu))
     drawn = [folder / "summary.svg", folder / "roofline.svg"]
     summary(pairs, drawn[0])
-    chip = mtia_emu.load_chip("mtia-2i")
     report = pairs[0][0]
-    peak = chip.peak_macs_per_cycle(dtype(report.dtype)) * chip.clock_hz
-    roofline(report, peak, chip.dram.bytes_per_s, chip.sram.bytes_per_s, drawn[1])
+    roofline(report, roofs(mtia_emu.load_chip("mtia-2i"), dtype(report.dtype)), drawn[1])
     return drawn
 
 

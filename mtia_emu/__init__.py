@@ -14,6 +14,7 @@ _HOME = {
     "Outcome": "api",
     "UserError": "errors",
     "compile_model": "api",
+    "explain": "explainer",
     "load_chip": "chip",
     "load_gpu": "gpu",
     "load_program": "api",
@@ -25,6 +26,7 @@ __all__ = [
     "Outcome",
     "UserError",
     "compile_model",
+    "explain",
     "load_chip",
     "load_gpu",
     "load_program",
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from .api import Outcome, compile_model, load_program, run, save_program
     from .chip import load_chip
     from .errors import UserError
+    from .explainer import explain
     from .gpu import load_gpu
     from .units.systolic import systolic_cycles
 

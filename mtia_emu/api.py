@@ -272,9 +272,7 @@ def run_source(
         from .compiler.samples import random_inputs
 
         inputs = source.examples(seed) if source.examples else random_inputs(compiled.imported, seed)
-    lookups: Mapping[int, Lookups] = {}
-    if inputs is None and source.examples and any(b.kernel == "embedding_bag" for b in program.blocks):
-        lookups = from_inputs(program, typed_inputs(source.examples(seed), program.inputs))
+    lookups = example_lookups(source, program, seed) if inputs is None else {}
     outcome = run_program(program, chip, inputs=inputs, lookups=lookups, gpu=beside, progress=progress)
     if not check or inputs is None:
         return outcome
@@ -286,6 +284,13 @@ def run_source(
     own = own_dtype(compiled.imported).name  # what onnxruntime computes in, and rounds to
     tolerance = INT8_TOLERANCE if dtype == "int8" else max(map(_tolerance, (program.dtype, own)))
     return replace(outcome, check=compare_outputs(outcome.outputs, expected, tolerance))
+
+
+def example_lookups(source: Source, program: Program, seed: int = 0) -> dict[int, Lookups]:
+    """Return the look-ups of a zoo model's seeded inputs; none for a model that we did not write."""
+    if not source.examples or all(block.kernel != "embedding_bag" for block in program.blocks):
+        return {}
+    return from_inputs(program, typed_inputs(source.examples(seed), program.inputs))
 
 
 def _tolerance(dtype: str) -> float:

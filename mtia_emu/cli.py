@@ -9,6 +9,7 @@ import click
 
 from . import __version__
 from . import cli_options as o
+from .cli_explain import explain
 from .cli_output import Commands, console, deliver, progress
 from .errors import UserError
 
@@ -347,6 +348,9 @@ def _chip(name: str | None, settings: tuple[str, ...]) -> Chip:
 
 def _gpu(name: str) -> str | None:
     return None if name == "none" else name
+
+
+main.add_command(explain)
 
 
 if __name__ == "__main__":

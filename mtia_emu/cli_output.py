@@ -150,9 +150,8 @@ def _write_files(outcome: Outcome, wanted: dict[str, Any]) -> None:
         events = trace_events(outcome.program, outcome.chip, outcome.lookups)
         write_trace(wanted["trace"], events, outcome.report)
     if wanted["roofline"] is not None:
+        from .engine.bounds import roofs
         from .types import dtype
         from .view.plot import roofline
 
-        chip = outcome.chip
-        peak = chip.peak_macs_per_cycle(dtype(outcome.report.dtype)) * chip.clock_hz
-        roofline(outcome.report, peak, chip.dram.bytes_per_s, chip.sram.bytes_per_s, wanted["roofline"])
+        roofline(outcome.report, roofs(outcome.chip, dtype(outcome.report.dtype)), wanted["roofline"])

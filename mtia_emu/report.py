@@ -6,6 +6,22 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 SCHEMA = "mtia-emu.report.v1"
+FILL, LATENCY, LAUNCH = "fill and drain", "latency", "launch"
+BOUNDS = {  # what a layer on our chip can be bound by
+    "array": "the matrix unit of a PE",
+    "reduce": "the reduction engine of a PE",
+    "simd": "the SIMD engine of a PE",
+    "dma": "the DMA port of a PE",
+    "core": "operations that run on a PE's core",
+    "issue": "a core, issuing commands",
+    "local": "the port of a PE's local memory",
+    "noc": "a link of the network on chip",
+    "sram": "the bandwidth of the shared SRAM",
+    "dram": "the bandwidth of the DRAM",
+    FILL: "idle before the first use and after the last one",
+    LATENCY: "idle between uses, waiting for other commands",
+    LAUNCH: "starting the layer",
+}
 
 
 @dataclass(frozen=True)
@@ -47,8 +63,10 @@ class Joules:
 class Layer:
     """One launch, the time to launch it included: when it ran, what it moved and what bound it.
 
-    `bound_by` is the resource that was busy the largest share of the time; `latency` where none was busy
-    half of it, `launch` where launching took longer than running.
+    `bound_by`, one of BOUNDS, is the resource that was busy the largest share of the time. Where it was busy
+    less than half of it, `fill and drain` or `latency`, whichever kept it idle longer; `launch` where
+    launching took longer than running. `ops` are arithmetic operations: two a multiply-add, one for each
+    element and pass of the SIMD engine and for each element on a core; 0 where they are not counted.
     """
 
     name: str
@@ -61,6 +79,18 @@ class Layer:
     sram_bytes: int
     joules: float
     bound_by: str
+    ops: int = 0
+
+
+@dataclass(frozen=True)
+class Roofs:
+    """The peaks of a machine for arithmetic in `dtype`: what no layer can exceed."""
+
+    dtype: str
+    matrix_ops_per_s: float
+    simd_ops_per_s: float
+    dram_bytes_per_s: float
+    sram_bytes_per_s: float
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,12 @@ def trace_events(
             launch.name,
             start,
             start + cost.cycles,
-            {"op": launch.op, "kernel": block.kernel, "mapping": block.mapping, "bound_by": time.bound_by},
+            {
+                "op": launch.op,
+                "kernel": block.kernel,
+                "mapping": block.mapping,
+                "bound_by": cost.split.bound_by,
+            },
         )
         for unit in np.unique(time.unit):
             mine = time.unit == unit

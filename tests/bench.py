@@ -14,13 +14,15 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from bench_scalesim import beside_scalesim
 from rich.console import Console
 
 from mtia_emu.view.terminal import print_table
-from mtia_emu.view.units import count, seconds, size
+from mtia_emu.view.units import count, ratio, seconds, size
 
 PREFILL = ("--dim", "batch=1", "--dim", "seq=2048", "--chip", "mtia-2i", "--json", "-")
 RUNS = 3
+ARRAY_TARGET = 10e6  # PE-cycles a second of the stepped array
 
 
 def command(*args: str, env: dict[str, str] | None = None) -> tuple[float, int]:
@@ -109,16 +111,35 @@ def inner_loops(console: Console) -> None:
         chip = load_chip("mtia-2i")
         block = compile_file(path, chip).program.blocks[0]
     model_cycles = timeline(block, chip).cycles
+    stepped = rate(cycles * 32 * 32, lambda: step(a, b, rows=32, cols=32, dataflow="ws"))
     rows = [
-        [
-            "stepped array, PE cycles",
-            count(rate(cycles * 32 * 32, lambda: step(a, b, rows=32, cols=32, dataflow="ws"))),
-        ],
+        [f"stepped array, PE cycles ({ratio(stepped / ARRAY_TARGET)} the target)", count(stepped)],
         ["tile product, multiply-adds", count(rate(a.size * 128, lambda: tile_matmul(a, b, acc, 16)))],
         ["timeline, commands", count(rate(len(block.commands), lambda: timeline(block, chip)))],
         ["timeline, chip cycles", count(rate(model_cycles, lambda: timeline(block, chip)))],
     ]
     print_table("inner loops", ["what", "a second"], rows, console)
+
+
+def zoo_models(console: Console) -> None:
+    """Print the table of the zoo: each model read, compiled, timed and priced in this process."""
+    from mtia_emu import api, zoo
+
+    rows, total = [], 0.0
+    for name in zoo.zoo_names():
+        start = time.perf_counter()
+        done = api.run(f"zoo:{name}", gpu=None)
+        took = time.perf_counter() - start
+        commands = sum(len(done.program.blocks[x.block].commands) for x in done.program.launches)
+        cycles = done.report.cycles
+        rates = [count(commands / took), count(cycles / took)]
+        rows.append(
+            [name, str(len(done.report.layers)), count(commands), count(cycles), seconds(took), *rates]
+        )
+        total += took
+    columns = ["model", "launches", "commands", "cycles", "wall", "commands/s", "cycles/s"]
+    print_table("the zoo, model to report", columns, rows, console)
+    console.print(f"the zoo takes {seconds(total)}\n")
 
 
 def memories(console: Console) -> None:
@@ -175,8 +196,10 @@ def main() -> None:
     )
     whole_commands(console)
     inner_loops(console)
+    zoo_models(console)
     memories(console)
     graphs_and_gpu(console)
+    beside_scalesim(console)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ LAYER = {
     "sram_bytes",
     "joules",
     "bound_by",
+    "ops",
 }
 TBE = ("tbe", "--tables", 3, "--rows", 40, "--dim", 16, "--pooling", 5, "--batch", 6)
 

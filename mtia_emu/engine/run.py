@@ -8,47 +8,109 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..chip import Chip
-from ..isa import Program
-from ..report import Joules, Layer, Report, Traffic
+from ..isa import Block, Program
+from ..report import LAUNCH, Joules, Layer, Report, Traffic
 from ..types import dtype
+from .bounds import Split, roof_cycles, split
 from .energy import dynamic, spared, standing, traffic
-from .events import events
+from .events import Events, events
 from .lookups import Lookups, cache_bytes, through_cache
 from .timing import Timeline, timeline
 
 
 @dataclass(frozen=True)
 class BlockCost:
-    """One block on one chip: its times, what it moves, what it costs without static power."""
+    """One block on one chip: its times, what it moves, what it costs without static power.
+
+    `ops` are as in `Layer`; `roof_cycles` is the least time that the work could take on the chip.
+    """
 
     time: Timeline
     cycles: int
     traffic: Traffic
     joules: Joules
     macs: int
+    ops: int
+    split: Split
+    roof_cycles: float
 
 
-def cost(program: Program, index: int, chip: Chip, lookups: Lookups | None = None) -> BlockCost:
-    """Return the cost of one block of a program."""
-    block, cache = program.blocks[index], cache_bytes(program, chip)
-    ev = events(block, chip, lookups, cache)
-    time = timeline(block, chip, lookups, cache)
-    return BlockCost(time, math.ceil(time.cycles), traffic(ev), dynamic(block, ev, chip), int(ev.macs.sum()))
+def cost(block: Block, chip: Chip, ev: Events) -> BlockCost:
+    """Return the cost of one block whose events have been counted."""
+    time = timeline(block, chip, counts=ev)
+    cycles, macs = math.ceil(time.cycles), int(ev.macs.sum())
+    return BlockCost(
+        time,
+        cycles,
+        traffic(ev),
+        dynamic(block, ev, chip),
+        macs,
+        2 * macs + int(ev.simd_passes.sum() + ev.scalar_elements.sum()),
+        split(ev, time, cycles),
+        roof_cycles(ev, chip),
+    )
 
 
-def costs(program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None = None) -> list[BlockCost]:
-    """Return the cost of each launch; equal blocks are timed once. `lookups` are what the data tell."""
-    chip = chip.part(**program.chip.get("grid", chip.grid.model_dump()))
-    lookups = through_cache(program, chip, lookups or {})
-    seen: dict[int, BlockCost] = {}
+class Counts:
+    """The events of each launch of a program; those of launches without look-ups of their own are shared.
+
+    They are counted when asked for, and kept where `keep` says so. No rate or price of the chip changes them.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        chip: Chip,
+        lookups: Mapping[int, Lookups] | None = None,
+        *,
+        keep: bool = False,
+    ) -> None:
+        self._program, self._chip = program, _part(program, chip)
+        self._lookups = through_cache(program, self._chip, lookups or {})
+        self._cache_bytes = cache_bytes(program, self._chip)
+        self._kept: dict[tuple[int, int], Events] | None = {} if keep else None
+
+    def key(self, index: int) -> tuple[int, int]:
+        """Return what launches with equal events have in common."""
+        return self._program.launches[index].block, index if index in self._lookups else -1
+
+    def of(self, index: int) -> Events:
+        """Return the events of a launch."""
+        key = self.key(index)
+        if self._kept is not None and key in self._kept:
+            return self._kept[key]
+        block = self._program.blocks[key[0]]
+        found = events(block, self._chip, self._lookups.get(index), self._cache_bytes)
+        if self._kept is not None:
+            self._kept[key] = found
+        return found
+
+
+def _part(program: Program, chip: Chip) -> Chip:
+    """Return the corner of the chip that the program was compiled for."""
+    return chip.part(**program.chip.get("grid", chip.grid.model_dump()))
+
+
+def costs(
+    program: Program,
+    chip: Chip,
+    lookups: Mapping[int, Lookups] | None = None,
+    counts: Counts | None = None,
+) -> list[BlockCost]:
+    """Return the cost of each launch; equal blocks are timed once.
+
+    `lookups` are what is known of the data; in their place `counts`, of a chip that differs in rates and
+    prices only.
+    """
+    known = counts or Counts(program, chip, lookups)
+    chip = _part(program, chip)
+    seen: dict[tuple[int, int], BlockCost] = {}
     out = []
     for index, launch in enumerate(program.launches):
-        if index in lookups:
-            out.append(cost(program, launch.block, chip, lookups[index]))
-            continue
-        if launch.block not in seen:
-            seen[launch.block] = cost(program, launch.block, chip)
-        out.append(seen[launch.block])
+        key = known.key(index)
+        if key not in seen:
+            seen[key] = cost(program.blocks[launch.block], chip, known.of(index))
+        out.append(seen[key])
     return out
 
 
@@ -57,13 +119,13 @@ def report(
     chip: Chip,
     lookups: Mapping[int, Lookups] | None = None,
     zero_macs: Mapping[int, Mapping[str, int]] | None = None,
+    counts: Counts | None = None,
 ) -> Report:
-    """Return the report of a program on a chip.
+    """Return the report of a program on a chip; `lookups` and `counts` as in `costs`.
 
-    `lookups` are an execution's, or an input's, `zero_macs` an execution's, by launch; without them bags have
-    their mean of look-ups and no operand is zero.
+    `zero_macs` are an execution's, by launch; without them no operand is zero.
     """
-    each = costs(program, chip, lookups)
+    each = costs(program, chip, lookups, counts)
     layers: list[Layer] = []
     at, total, parts = 0, Traffic(), Joules()
     power = standing(chip)
@@ -83,7 +145,8 @@ def report(
                 c.traffic.dram_read_bytes + c.traffic.dram_write_bytes,
                 c.traffic.sram_read_bytes + c.traffic.sram_write_bytes,
                 joules.total,
-                "launch" if gap > c.cycles else c.time.bound_by,
+                LAUNCH if gap > c.cycles else c.split.bound_by,
+                c.ops,
             )
         )
         at, total, parts = end, _sum(total, c.traffic), _sum(parts, joules)

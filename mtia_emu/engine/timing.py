@@ -30,18 +30,13 @@ UNITS = ("load", "store", "matrix", "reduce", "simd", "core", "chip dma")
 DRAM, SRAM, LINKS = 0, 1, 2
 WINDOW = 64.0  # cycles within which a shared resource serves commands in the order of the program; more where
 MOST_WINDOWS = 1 << 15  # a block takes more windows than that
-BOUNDS = (
-    *("array", "reduce", "simd", "dma", "core", "issue"),
-    *("local", "noc", "sram", "dram", "launch", "latency"),
-)
 
 
 @dataclass(frozen=True)
 class Timeline:
     """When each command of a block runs, in cycles from the block's start, and how busy each resource was.
 
-    `busy` gives, for each of BOUNDS that a block can have, the cycles of the busiest instance of that
-    resource.
+    `busy` gives, for each resource among `report.BOUNDS`, the cycles of its busiest instance.
     """
 
     start: Array
@@ -49,12 +44,6 @@ class Timeline:
     unit: Array
     cycles: float
     busy: dict[str, float]
-
-    @property
-    def bound_by(self) -> str:
-        """Return the busiest resource, or `latency` when none was busy half of the time."""
-        name = max(self.busy, key=lambda r: self.busy[r])
-        return name if self.busy[name] * 2 >= self.cycles else "latency"
 
 
 class _Commands(NamedTuple):
@@ -106,13 +95,22 @@ class _Grid(NamedTuple):
     bank_share: float  # a read of accumulators frees the first bank after this share of its time
 
 
-def timeline(block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes: int = 0) -> Timeline:
+def timeline(
+    block: Block,
+    chip: Chip,
+    lookups: Lookups | None = None,
+    cache_bytes: int = 0,
+    *,
+    counts: Events | None = None,
+) -> Timeline:
     """Return when each command of the block runs on the chip; `lookups` and `cache_bytes` as in `events`.
+
+    `counts` are the block's events, where they have been counted already.
 
     Raises `UserError` when the block needs more of the chip than it has.
     """
     check_fits(block, chip)
-    costs = _costs(block, chip, events(block, chip, lookups, cache_bytes))
+    costs = _costs(block, chip, counts or events(block, chip, lookups, cache_bytes))
     commands, state = _commands(block.commands), _state(block, chip)
     start, end = np.zeros(len(block.commands)), np.zeros(len(block.commands))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..report import Report
+from ..report import FILL, Report, Roofs
 from . import units
 from .files import write_atomic
-from .share import BETWEEN, own_cycles, seconds_by_bound
+from .roofline import Roofline, bandwidth, roofline_of
+from .share import BETWEEN, seconds_by_bound
 from .text import clean, shorten
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ _COLOURS = {
     "dram": "#1f5fa8", "hbm": "#1f5fa8", "memory": "#1f5fa8", "sram": "#56a3d9", "local": "#9ccbe8",
     "array": "#d9730d", "matrix": "#d9730d", "compute": "#d9730d", "simd": "#f0a94e", "vector": "#f0a94e",
     "noc": "#3d8f5f", "dma": "#7cb98b", "gather": "#8f5fb0", "core": "#b5446e", "control": "#8c6d5a",
-    "launch": "#6f5647", "issue": "#b99f8d", "latency": "#7f7fae", "static": "#9a9a9a", BETWEEN: "#d0d0d0",
     "clock": "#c9b458",
+    "launch": "#6f5647", "issue": "#b99f8d", "latency": "#7f7fae", FILL: "#c3b1d6",
+    "reduce": "#c99a2e", "static": "#9a9a9a", BETWEEN: "#d0d0d0",
 }  # fmt: skip
 _SPARE = ("#c2185b", "#5b6c8f", "#a8b545", "#2f8f9d", "#e07a7a", "#6e5a2f")
 _STYLE: dict[Any, Any] = {
@@ -42,47 +44,33 @@ _STYLE: dict[Any, Any] = {
 Pairs = Sequence[tuple[Report, Report | None]]
 
 
-@dataclass(frozen=True)
-class _Point:
-    """One spot of a roofline: MAC per byte, MAC/s, and the layers that fall on it."""
-
-    intensity: float
-    rate: float
-    bound_by: str
-    hollow: bool
-    share: float = 0.0
-    layers: int = 0
-
-
-def roofline(
-    report: Report,
-    peak_macs_per_s: float,
-    dram_bytes_per_s: float,
-    sram_bytes_per_s: float,
-    path: str | os.PathLike[str],
-) -> None:
-    """Draw each layer's multiply-adds a second over its multiply-adds a DRAM byte, under the machine's roofs.
+def roofline(report: Report, roofs: Roofs, path: str | os.PathLike[str]) -> None:
+    """Draw each layer's operations a second over its operations a byte, under the machine's roofs.
 
     Both axes are logarithmic; area is the layer's share of the time, colour what bound it. A layer without
-    DRAM traffic is hollow and stands at its multiply-adds per SRAM byte; a layer without multiply-adds cannot
-    be drawn and is counted in the subtitle. Writes SVG or PNG by the suffix, the same bytes for the same
-    input. Raise `UserError` for another suffix, without matplotlib, and when the file cannot be written.
+    DRAM traffic is hollow and stands at its operations per SRAM byte; one that only moves bytes is a triangle
+    at the left edge, as far below its memory's roof as its bandwidth is below the memory's. Writes SVG or PNG
+    by the suffix, the same bytes for the same input. Raise `UserError` for another suffix, without
+    matplotlib, and when the file cannot be written.
     """
     with _figure(path, (8.4, 5.0)) as figure:
         axes = figure.add_subplot()
-        points = _points(report)
-        handles = _roofs(axes, points, peak_macs_per_s, {"DRAM": dram_bytes_per_s, "SRAM": sram_bytes_per_s})
-        colours = _colours({point.bound_by for point in points})
-        for point in points:
+        line = roofline_of(report, roofs)
+        handles = _roofs(axes, line)
+        colours = _colours({point.bound_by for point in line.points})
+        for point in line.points:
             colour = colours[point.bound_by]
-            fill = "white" if point.hollow else colour
+            fill, shape = "white" if point.memory == "sram" else colour, ">" if point.moves else "o"
             area = 20 + 700 * point.share
-            axes.scatter(point.intensity, point.rate, area, fill, edgecolors=colour, alpha=0.8, zorder=3)
+            spot = axes.scatter(point.intensity, point.rate, area, fill, marker=shape)
+            spot.set(edgecolor=colour, alpha=0.8, zorder=3, clip_on=False)
         handles += [_mark(axes, f"bound by {_name(name, 20)}", colours[name]) for name in sorted(colours)]
-        if any(point.hollow for point in points):
-            handles.append(_mark(axes, "no DRAM traffic:\nMAC per SRAM byte", "#555555", "white"))
+        if any(point.memory == "sram" for point in line.points):
+            handles.append(_mark(axes, "no DRAM traffic:\nper SRAM byte", "#555555", "white"))
+        if any(point.moves for point in line.points):
+            handles.append(_mark(axes, "no arithmetic:\nshare of bandwidth", "#555555", marker=">"))
         figure.legend(handles=handles, loc="outside right upper")
-        _roofline_texts(axes, report, points)
+        _roofline_texts(axes, report, line)
 
 
 def summary(reports: Pairs, path: str | os.PathLike[str]) -> None:
@@ -137,55 +125,44 @@ def _colours(names: Iterable[str]) -> dict[str, str]:
     return {name: _COLOURS.get(name) or spare[name] for name in names}
 
 
-def _points(report: Report) -> list[_Point]:
-    """Return layers that can be drawn, those that fall on one spot as one point, large points first."""
-    shares: dict[_Point, list[float]] = {}
-    for layer, own in zip(report.layers, own_cycles(report.layers), strict=True):
-        moved = layer.dram_bytes or layer.sram_bytes
-        if layer.macs > 0 and moved > 0 and layer.end_cycle > layer.start_cycle:
-            rate = layer.macs * report.clock_hz / (layer.end_cycle - layer.start_cycle)
-            spot = _Point(layer.macs / moved, float(f"{rate:.2e}"), layer.bound_by, not layer.dram_bytes)
-            shares.setdefault(spot, []).append(own / report.cycles)
-    points = [replace(spot, share=math.fsum(parts), layers=len(parts)) for spot, parts in shares.items()]
-    return sorted(points, key=lambda point: -point.share)
-
-
-def _roofs(axes: Axes, points: Sequence[_Point], peak: float, memories: Mapping[str, float]) -> list[Any]:
-    """Draw the roofs over a range that holds their ridges and all points; return their legend entries."""
-    ridges = [peak / rate for rate in memories.values()]
-    xs = [*ridges, *(point.intensity for point in points)]
-    low, high = min(xs) / 6, max(xs) * 6
-    lines = axes.plot([min(ridges), high], [peak, peak], "-", color="black", linewidth=1.4)
-    lines[0].set_label(f"peak {units.count(peak, 'MAC/s')}")
-    for (name, rate), dash in zip(memories.items(), ("-", "--"), strict=True):
-        ridge = peak / rate
-        label = f"{name} {units.size(rate)}/s"
-        ends = [low, ridge], [low * rate, peak]
-        lines += axes.plot(*ends, dash, color=_COLOURS[name.lower()], linewidth=1.4, label=label)
-    axes.set(xscale="log", yscale="log", xlim=(low, high))
+def _roofs(axes: Axes, line: Roofline) -> list[Any]:
+    """Draw the roofs; return their legend entries."""
+    roofs, peak = line.roofs, line.roofs.matrix_ops_per_s
+    ends = [peak / bandwidth(roofs, memory) for memory in ("dram", "sram")]
+    lines = axes.plot([min(ends), line.high], [peak, peak], "-", color="black", linewidth=1.4)
+    lines[0].set_label(f"products {units.count(peak, 'op/s')}")
+    simd = [roofs.simd_ops_per_s] * 2
+    label = f"SIMD {units.count(simd[0], 'op/s')}"
+    lines += axes.plot([line.low, line.high], simd, ":", color=_COLOURS["simd"], linewidth=1.2, label=label)
+    for memory, ridge, dash in zip(("dram", "sram"), ends, ("-", "--"), strict=True):
+        rate = bandwidth(roofs, memory)
+        label = f"{memory.upper()} {units.size(rate)}/s"
+        ramp = [line.low, ridge], [line.low * rate, peak]
+        lines += axes.plot(*ramp, dash, color=_COLOURS[memory], linewidth=1.4, label=label)
+    axes.set(xscale="log", yscale="log", xlim=(line.low, line.high))
     return list(lines)
 
 
-def _roofline_texts(axes: Axes, report: Report, points: Sequence[_Point]) -> None:
+def _roofline_texts(axes: Axes, report: Report, line: Roofline) -> None:
     """Write title, subtitle and axes."""
-    drawn = sum(point.layers for point in points)
+    drawn = sum(point.layers for point in line.points)
     hidden = len(report.layers) - drawn
-    share = units.percent(math.fsum(point.share for point in points))
+    share = units.percent(math.fsum(point.share for point in line.points))
     about = f"{drawn} layers, {share} of the time (area: share)"
-    about += f"; {hidden} without multiply-adds or traffic not drawn" if hidden else ""
+    about += f"; {hidden} without traffic not drawn" if hidden else ""
     title = f"{_name(report.model, 32)} on {_name(report.machine, 24)}, {_name(report.dtype, 12)}"
     axes.set_title(title, loc="left", pad=20, weight="bold")
     axes.text(0, 1.02, about, transform=axes.transAxes, color="#555555", fontsize=8)
-    axes.set_xlabel("arithmetic intensity (MAC per DRAM byte)")
-    axes.set_ylabel("achieved rate (MAC/s)")
+    axes.set_xlabel("arithmetic intensity (operations per DRAM byte)")
+    axes.set_ylabel("achieved rate (operations/s)")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: units.si(value, ""))
         axis.set_minor_formatter(lambda value, _: "")
     axes.grid(True, which="major", color="#e6e6e6", linewidth=0.6)
 
 
-def _mark(axes: Axes, label: str, edge: str, fill: str = "") -> Any:
-    return axes.scatter([], [], 45, fill or edge, edgecolors=edge, label=label)
+def _mark(axes: Axes, label: str, edge: str, fill: str = "", marker: str = "o") -> Any:
+    return axes.scatter([], [], 45, fill or edge, edgecolors=edge, label=label, marker=marker)
 
 
 def _sizes(report: Report) -> str:

@@ -18,16 +18,13 @@ from mtia_emu.units import systolic
 from mtia_emu.units.systolic import step, systolic_cycles
 
 FLOWS = ("ws", "os", "is")
-EXCERPT = Path(__file__).parents[1] / "data" / "scalesim_cycles.csv"
-WHOLE = Path(__file__).resolve().parents[3] / "shared" / "reference" / "systolic" / "scalesim_cycles.csv"
+RUNS = Path(__file__).parents[1] / "data" / "scalesim_cycles.csv"
 
 
-@pytest.fixture(params=[EXCERPT, WHOLE], ids=["excerpt", "whole"])
-def runs(request: pytest.FixtureRequest) -> list[dict[str, str]]:
-    """The runs of SCALE-Sim: those shipped with the tests, and all where the reference data are at hand."""
-    if not request.param.exists():
-        pytest.skip(f"no reference data at {request.param}")
-    with request.param.open() as file:
+@pytest.fixture(scope="module")
+def runs() -> list[dict[str, str]]:
+    """Return the runs of SCALE-Sim."""
+    with RUNS.open() as file:
         return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
@@ -39,7 +36,7 @@ def arguments(run: dict[str, str]) -> dict[str, Any]:
 
 def test_cycles_are_those_of_scalesim(runs: list[dict[str, str]]) -> None:
     wrong = [run for run in runs if systolic_cycles(**arguments(run)) != int(run["compute_cycles"]) + 1]
-    assert len(runs) >= 40
+    assert len(runs) == 216
     assert not wrong
 
 

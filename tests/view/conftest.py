@@ -25,7 +25,9 @@ def build_report(blocks: int = 4) -> Report:
     for block in range(blocks):
         for op, kernel, cycles, macs, dram, sram, joules, bound in _KINDS:
             name = f"/model/layers.{block}/{op}_{len(layers) % 6}"
-            layers.append(Layer(name, op, kernel, cycle, cycle + cycles, macs, dram, sram, joules, bound))
+            ops = 2 * macs if macs else sram // 2 if bound == "simd" else 0
+            end = cycle + cycles
+            layers.append(Layer(name, op, kernel, cycle, end, macs, dram, sram, joules, bound, ops))
             cycle += cycles
     dram = sum(x.dram_bytes for x in layers)
     sram = sum(x.sram_bytes for x in layers)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from mtia_emu.errors import UserError
-from mtia_emu.report import Report
-from mtia_emu.view.plot import _points, roofline, summary
+from mtia_emu.report import Report, Roofs
+from mtia_emu.view.plot import roofline, summary
 
 pytest.importorskip("matplotlib")
-PEAK, DRAM, SRAM = 88.5e12, 204e9, 2.7e12
+ROOFS = Roofs("fp16", 177e12, 2.76e12, 204e9, 2.7e12)
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def test_pictures_are_deterministic(
     tmp_path: Path, report: Report, gpu: Report, hostile: Report, suffix: str
 ) -> None:
     for name in ("a", "b"):
-        roofline(report, PEAK, DRAM, SRAM, tmp_path / f"roof-{name}.{suffix}")
-        roofline(hostile, PEAK, DRAM, SRAM, tmp_path / f"bad-{name}.{suffix}")
+        roofline(report, ROOFS, tmp_path / f"roof-{name}.{suffix}")
+        roofline(hostile, ROOFS, tmp_path / f"bad-{name}.{suffix}")
         summary([(report, gpu), (hostile, None)], tmp_path / f"all-{name}.{suffix}")
     for kind in ("roof", "bad", "all"):
         first, second = ((tmp_path / f"{kind}-{name}.{suffix}").read_bytes() for name in "ab")
@@ -47,24 +47,16 @@ def test_pictures_are_deterministic(
 def test_user_settings_do_not_matter(tmp_path: Path, report: Report) -> None:
     import matplotlib
 
-    roofline(report, PEAK, DRAM, SRAM, tmp_path / "a.svg")
+    roofline(report, ROOFS, tmp_path / "a.svg")
     with matplotlib.rc_context({"font.size": 30, "text.parse_math": True, "axes.grid": True}):
-        roofline(report, PEAK, DRAM, SRAM, tmp_path / "b.svg")
+        roofline(report, ROOFS, tmp_path / "b.svg")
         assert matplotlib.rcParams["font.size"] == 30
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
-def test_points(report: Report) -> None:
-    points = _points(report)
-    assert [point.layers for point in points] == [4, 4, 4]  # four equal blocks; norms have no multiply-adds
-    assert [point.hollow for point in points] == [False, False, True]
-    assert points[0].intensity == 64.0
-    assert points[0].share == pytest.approx(4 * 880_000 / report.cycles)
-
-
 def test_nothing_to_draw(tmp_path: Path, report: Report) -> None:
     empty = replace(report, layers=(), cycles=0)
-    roofline(empty, PEAK, DRAM, SRAM, tmp_path / "a.png")
+    roofline(empty, ROOFS, tmp_path / "a.png")
     summary([(empty, None)], tmp_path / "b.png")
     with pytest.raises(UserError, match="needs at least one report"):
         summary([], tmp_path / "c.png")
@@ -74,7 +66,7 @@ def test_nothing_to_draw(tmp_path: Path, report: Report) -> None:
 @pytest.mark.parametrize("name", ["a.pdf", "a", "png"])
 def test_other_suffixes(tmp_path: Path, report: Report, name: str) -> None:
     with pytest.raises(UserError, match=r"cannot draw '.*': the suffix must be \.svg or \.png"):
-        roofline(report, PEAK, DRAM, SRAM, tmp_path / name)
+        roofline(report, ROOFS, tmp_path / name)
     assert not os.listdir(tmp_path)
 
 
@@ -88,4 +80,4 @@ def test_without_matplotlib(tmp_path: Path, report: Report, monkeypatch: pytest.
 
 def test_a_missing_folder(tmp_path: Path, report: Report) -> None:
     with pytest.raises(UserError, match="does not exist"):
-        roofline(report, PEAK, DRAM, SRAM, tmp_path / "none" / "a.png")
+        roofline(report, ROOFS, tmp_path / "none" / "a.png")

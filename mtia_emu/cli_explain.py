@@ -1,0 +1,79 @@
+"""The command `mtia-emu explain`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from . import cli_options as o
+from .cli_output import console, progress
+
+if TYPE_CHECKING:
+    from .explanation import Explanation
+
+
+@click.command("explain", short_help="Say what bounds each layer of a model, and what would help.")
+@o.MODEL
+@o.options(*o.COMPILE, o.JSON, o.ROOFLINE, o.LAYERS)
+@click.option(
+    "--what-if/--no-what-if",
+    default=True,
+    show_default=True,
+    help="Time the model again for each numeric parameter of the chip, made a tenth better.",
+)
+def explain(
+    model: str,
+    chip: str | None,
+    settings: tuple[str, ...],
+    dims: tuple[str, ...],
+    dtype: str | None,
+    json_file: str | None,
+    roofline: str | None,
+    layers: int,
+    what_if: bool,
+) -> None:
+    """Explain the time of MODEL: an ONNX file, a compiled program, or zoo:NAME.
+
+    Prints where the time went, what bounds each layer, every layer on the roofline, and what a better chip
+    would change: one parameter at a time, with the same program or, for sizes that a program depends on, with
+    a new one.
+
+    \b
+    Examples:
+      mtia-emu explain zoo:llama-3-8b --dim seq=1 --dim past=2048
+      mtia-emu explain model.onnx --chip mtia-1 --roofline roofline.svg
+      mtia-emu explain zoo:dlrm-mlperf --no-what-if --json -
+    """
+    from .explainer import explain as explain_model
+
+    with progress() as tick:
+        done = explain_model(
+            model,
+            chip,
+            settings=o.parse_settings(settings),
+            dims=o.parse_dims(dims),
+            dtype=dtype,
+            what_if=what_if,
+            progress=tick,
+        )
+    if roofline is not None:
+        from .view.plot import roofline as draw
+
+        draw(done.report, done.roofs, roofline)
+    if json_file is not None:
+        _write(done, json_file)
+    if json_file != "-":
+        from .view.explain import print_explanation
+
+        print_explanation(done, console(), rows=layers)
+
+
+def _write(done: Explanation, to: str) -> None:
+    from .explanation import as_json
+    from .view.files import json_text, write_json
+
+    if to == "-":
+        click.echo(json_text(as_json(done)), nl=False)
+    else:
+        write_json(to, as_json(done))

@@ -1,0 +1,94 @@
+"""Where a block's time went: how long its busiest resource worked, and why it did not work for the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..chip import Chip
+from ..report import FILL, LATENCY, Roofs
+from ..types import DType, dtype
+from .events import DTYPE_NAMES, Events
+from .timing import UNITS, Timeline
+
+Array = np.ndarray[Any, Any]
+_UNITS_OF = {"array": ("matrix",), "dma": ("load", "store")}  # of other units the name is the resource's
+
+
+@dataclass(frozen=True)
+class Split:
+    """A block's cycles, in four parts that sum to the whole.
+
+    `busy` is how long the busiest resource worked. It idled before the first command that needs it started
+    and after the last one ended, together `fill_and_drain`, and `waiting` in between.
+    """
+
+    resource: str
+    busy: float
+    fill_and_drain: float
+    waiting: float
+
+    @property
+    def bound_by(self) -> str:
+        """Return the resource where it was busy half of the time, else the reason why it idled the longer."""
+        if self.busy >= self.fill_and_drain + self.waiting:
+            return self.resource
+        return FILL if self.fill_and_drain > self.waiting else LATENCY
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Return the cycles of each part, by the name that a layer is bound by it with."""
+        return {self.resource: self.busy, FILL: self.fill_and_drain, LATENCY: self.waiting}
+
+
+def split(ev: Events, time: Timeline, cycles: float) -> Split:
+    """Return how the `cycles` of a block, at least those of its timeline, are divided."""
+    name = max(time.busy, key=lambda r: time.busy[r])
+    busy = min(time.busy[name], cycles)
+    users = _users(name, ev, time.unit)
+    if not users.any():
+        return Split(name, busy, 0.0, cycles - busy)
+    idle = float(time.start[users].min()) + cycles - float(time.end[users].max())
+    fill_and_drain = min(max(idle, 0.0), cycles - busy)
+    return Split(name, busy, fill_and_drain, cycles - busy - fill_and_drain)
+
+
+def _users(name: str, ev: Events, unit: Array) -> Array:
+    """Return which commands need a resource."""
+    used = {
+        "local": ev.local_read_bytes + ev.local_write_bytes,
+        "noc": ev.noc_bytes,
+        "sram": ev.sram_read_bytes + ev.sram_write_bytes,
+        "dram": ev.dram_read_bytes + ev.dram_write_bytes,
+        "issue": ev.commands,
+    }
+    if name in used:
+        return used[name] > 0
+    return np.isin(unit, [UNITS.index(u) for u in _UNITS_OF.get(name, (name,))])
+
+
+def roofs(chip: Chip, kind: DType) -> Roofs:
+    """Return the peaks of a chip for arithmetic in `kind`; a multiply-add is two operations."""
+    simd = chip.pes * chip.pe.simd.bytes_per_cycle / kind.bytes
+    return Roofs(
+        kind.name,
+        2 * chip.peak_macs_per_cycle(kind) * chip.clock_hz,
+        simd * chip.clock_hz,
+        chip.dram.bytes_per_s,
+        chip.sram.bytes_per_s,
+    )
+
+
+def roof_cycles(ev: Events, chip: Chip) -> float:
+    """Return the cycles below which no schedule can bring the block's work on this chip.
+
+    The most that any one of multiply-adds (each at the peak of its own dtype), DRAM bytes and SRAM bytes
+    takes at its peak.
+    """
+    macs = np.bincount(ev.mac_dtype.astype(int), weights=ev.macs, minlength=len(DTYPE_NAMES))
+    compute = sum(n / chip.peak_macs_per_cycle(dtype(DTYPE_NAMES[i])) for i, n in enumerate(macs) if n)
+    dram = float((ev.dram_read_bytes + ev.dram_write_bytes).sum()) / chip.dram_bytes_per_cycle
+    sram = float((ev.sram_read_bytes + ev.sram_write_bytes).sum()) / chip.sram_bytes_per_cycle
+    return max(float(compute), dram, sram)

@@ -1,0 +1,118 @@
+"""Why a model takes the time that it takes on a chip: what bounds each layer, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import api
+from .chip import Chip, load_chip
+from .compiler.graph import Graph
+from .compiler.pipeline import compile_graph
+from .engine.bounds import roofs
+from .engine.lookups import Lookups
+from .engine.run import BlockCost, Counts, costs
+from .engine.run import report as make_report
+from .explanation import Effect, Explanation, Kind, LayerTime
+from .isa import Program
+from .report import LAUNCH, Layer, Report
+from .sensitivity import effects, steps
+from .types import dtype as dtype_named
+
+MOST_COUNTED = 1 << 21  # commands; counts take some 140 bytes for each
+
+
+def explain(
+    model: str | Path | Program,
+    chip: str | Chip | None = None,
+    *,
+    settings: Mapping[str, object] | None = None,
+    dims: Mapping[str, int] | None = None,
+    dtype: str | None = None,
+    what_if: bool = True,
+    progress: api.Progress | None = None,
+) -> Explanation:
+    """Return what bounds each layer of a model on a chip and, with `what_if`, what would help.
+
+    `model`, `chip`, `settings`, `dims` and `dtype` are those of `run`. A step of a parameter on which a
+    program's tiles and addresses depend is judged with a new program, every other with the same one.
+    """
+    if isinstance(model, Program) or api.is_program(model):
+        outcome = api.run(model, chip, settings=settings, dims=dims, dtype=dtype, gpu=None, progress=progress)
+        return explain_program(outcome.program, outcome.chip, what_if=what_if, progress=progress)
+    machine = chip if isinstance(chip, Chip) else load_chip(chip or api.DEFAULT_CHIP, settings)
+    with api.open_model(str(model), dims or {}) as source:
+        compiled = api.compile_stages(source, machine, dtype=dtype, progress=progress)
+        again = _Again(source, compiled.imported, dtype)
+        return explain_program(compiled.program, machine, again, what_if=what_if, progress=progress)
+
+
+@dataclass(frozen=True)
+class _Again:
+    """What a model is compiled from: for another chip, or to know its look-ups."""
+
+    source: api.Source
+    graph: Graph
+    dtype: str | None
+
+    def report(self, chip: Chip) -> Report:
+        """Return the report of the model compiled anew."""
+        program = compile_graph(self.graph, chip, wanted=self.dtype).program
+        return make_report(program, chip, self.lookups(program))
+
+    def lookups(self, program: Program) -> dict[int, Lookups]:
+        """Return the look-ups that `run` would time the program with."""
+        return api.example_lookups(self.source, program)
+
+
+def explain_program(
+    program: Program,
+    chip: Chip,
+    again: _Again | None = None,
+    *,
+    what_if: bool = True,
+    progress: api.Progress | None = None,
+) -> Explanation:
+    """Return the explanation of a program; without `again` it is only retimed."""
+    if progress is not None:
+        progress("time", 0, 1)
+    lookups = again.lookups(program) if again is not None else {}
+    counts = Counts(program, chip, lookups, keep=_countable(program, lookups))
+    base = make_report(program, chip, counts=counts)
+    found: tuple[Effect, ...] | None = None
+    left_out: tuple[str, ...] = ()
+    if what_if:
+
+        def run(other: Chip, kind: Kind) -> Report:
+            if kind == "retimed" or again is None:
+                return make_report(program, other, counts=counts)
+            return again.report(other)
+
+        every = steps(chip, {slot.dtype.name for block in program.blocks for slot in block.slots})
+        todo = [s for s in every if again is not None or s.kind == "retimed"]
+        left_out = tuple(s.key for s in every if s not in todo)
+        tick = (lambda done, total: progress("what would help", done, total)) if progress else None
+        found = effects(chip, todo, base, run, tick)
+    peaks = roofs(chip, dtype_named(base.dtype))
+    return Explanation(base, peaks, layer_times(program, chip, base, counts), found, left_out)
+
+
+def _countable(program: Program, lookups: Mapping[int, Lookups]) -> bool:
+    """Return whether counts of all launches may be kept; they are of one block where data do not differ."""
+    commands = sum(len(block.commands) for block in program.blocks)
+    commands += sum(len(program.blocks[program.launches[i].block].commands) for i in lookups)
+    return commands <= MOST_COUNTED
+
+
+def layer_times(program: Program, chip: Chip, report: Report, counts: Counts) -> tuple[LayerTime, ...]:
+    """Return where the time of each layer of a program's report went."""
+    each = zip(program.launches, report.layers, costs(program, chip, counts=counts), strict=True)
+    return tuple(_layer_time(launch.block, layer, cost) for launch, layer, cost in each)
+
+
+def _layer_time(block: int, layer: Layer, cost: BlockCost) -> LayerTime:
+    cycles = layer.end_cycle - layer.start_cycle
+    parts = {LAUNCH: float(cycles - cost.cycles)} | cost.split.parts
+    busy = {name: part / max(cost.cycles, 1) for name, part in cost.time.busy.items()}
+    return LayerTime(layer, block, parts, busy, cost.roof_cycles / max(cycles, 1))

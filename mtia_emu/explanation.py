@@ -1,0 +1,130 @@
+"""Why a model took the time that it took: plain data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from .report import Layer, Report, Roofs
+
+SCHEMA = "mtia-emu.explain.v1"
+STEP = 0.1  # of a parameter, where it can be had
+Kind = Literal["retimed", "recompiled"]
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """One layer and where its time went.
+
+    `parts` gives cycles by name in `report.BOUNDS`; they sum to the layer's. `busy` gives, for each resource,
+    the share of the layer's time without its launch in which its busiest instance worked; `roof_share` is the
+    least time that the layer's multiply-adds, DRAM bytes and SRAM bytes need at the chip's peaks, of its
+    time. Layers with equal `block` are runs of the same commands.
+    """
+
+    layer: Layer
+    block: int
+    parts: dict[str, float]
+    busy: dict[str, float]
+    roof_share: float
+
+    @property
+    def cycles(self) -> int:
+        """Return the layer's cycles, its launch included."""
+        return self.layer.end_cycle - self.layer.start_cycle
+
+
+@dataclass(frozen=True)
+class Step:
+    """One parameter and its better value: a tenth more, or less where less is better.
+
+    A whole number moves by a tenth rounded to a coarser power of two, by one at least; a power of two that is
+    the shape of an array or tile is doubled; a value with a limit moves no further than that.
+    """
+
+    key: str
+    unit: str
+    old: float
+    new: float
+    kind: Kind
+
+    @property
+    def fraction(self) -> float:
+        """Return how far the value moves, of the old one, with its sign."""
+        return (self.new - self.old) / self.old
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a step does to the whole run, as fractions of its time and energy: below 0 it helps.
+
+    Where the changed chip or its program is refused, `refused` says why and the changes are 0.
+    """
+
+    step: Step
+    seconds_change: float = 0.0
+    joules_change: float = 0.0
+    refused: str = ""
+
+    def per_tenth(self, change: float) -> float:
+        """Return a change of this effect in proportion to a step of a tenth."""
+        return change * STEP / abs(self.step.fraction)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A run, where its time went layer by layer, the chip's roofs, and what a better chip would change.
+
+    `effects` is None where they were not asked for; `left_out` names the parameters that only a new
+    compilation could judge, where the model is a compiled program.
+    """
+
+    report: Report
+    roofs: Roofs
+    layers: tuple[LayerTime, ...]
+    effects: tuple[Effect, ...] | None = None
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def seconds_by_part(self) -> dict[str, float]:
+        """Return the seconds of the run by what they were spent on, largest first; they sum to the whole."""
+        sums: dict[str, float] = {}
+        for x in self.layers:
+            for name, cycles in x.parts.items():
+                sums[name] = sums.get(name, 0.0) + cycles
+        ranked = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
+        return {name: cycles / self.report.clock_hz for name, cycles in ranked if cycles}
+
+
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """Return the documented JSON object (`docs/howto/explain-a-model.md`)."""
+    report = explanation.report
+    head = ("model", "machine", "dtype", "dims", "clock_hz", "seconds", "joules", "utilization")
+    values = {("chip" if name == "machine" else name): getattr(report, name) for name in head}
+    effects = explanation.effects
+    return {
+        "schema": SCHEMA,
+        **values,
+        "seconds_by_part": explanation.seconds_by_part,
+        "roofs": asdict(explanation.roofs),
+        "layers": [_layer_json(x, report.clock_hz) for x in explanation.layers],
+        "effects": None if effects is None else [_effect_json(e) for e in effects],
+        "left_out": list(explanation.left_out),
+        "notes": list(report.notes),
+    }
+
+
+def _layer_json(x: LayerTime, clock_hz: float) -> dict[str, Any]:
+    names = ("name", "op", "kernel", "macs", "ops", "dram_bytes", "sram_bytes", "joules", "bound_by")
+    return {name: getattr(x.layer, name) for name in names} | {
+        "block": x.block,
+        "seconds": x.cycles / clock_hz,
+        "seconds_by_part": {name: cycles / clock_hz for name, cycles in x.parts.items()},
+        "busy": x.busy,
+        "roof_share": x.roof_share,
+    }
+
+
+def _effect_json(e: Effect) -> dict[str, Any]:
+    changes = {"seconds_change": e.seconds_change, "joules_change": e.joules_change, "refused": e.refused}
+    return asdict(e.step) | changes

@@ -1,0 +1,128 @@
+"""An explanation on a terminal: where the time went, layer by layer, the roofline, and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Console, RenderableType
+
+from ..explanation import Effect, Explanation, LayerTime
+from ..report import BOUNDS
+from . import units
+from .page import Cell, Page
+from .roofline import chart, roofline_of
+from .share import grouped, own_cycles
+
+_BAR = 14
+_BUSY = 3  # resources named for a layer
+_LEAST_BUSY = 0.05
+_LEAST_CHANGE = 5e-4  # of time or energy: smaller changes are counted, not shown
+
+
+def print_explanation(done: Explanation, console: Console, *, rows: int = 12) -> None:
+    """Print an explanation; `rows` limits each table. Needs 80 columns to show every table well."""
+    page, report = Page(console), done.report
+    dims = [f"{name}={size}" for name, size in report.dims.items()]
+    about = [report.dtype, *dims, units.seconds(report.seconds), units.joules(report.joules)]
+    title = page.text(f"{report.model} on {report.machine}", "bold")
+    parts: list[RenderableType] = [title, page.text(", ".join(about), "dim"), ""]
+    parts += [_where(page, done), _layers(page, done.layers, rows), _roofline(page, done)]
+    if done.effects is not None:
+        judged = [e for e in done.effects if not e.refused]
+        parts += _what_would_help(page, judged, rows)
+    if notes := _notes(done):
+        parts.append(page.section("Notes", *(page.text(f"- {text}") for text in notes)))
+    page.print(*parts)
+
+
+def _where(page: Page, done: Explanation) -> RenderableType:
+    report, seconds = done.report, done.seconds_by_part
+    bound = grouped(report.layers, own_cycles(report.layers), lambda layer: layer.bound_by)
+    rows: list[list[Cell]] = []
+    for (name, spent), share in zip(seconds.items(), units.percents(list(seconds.values())), strict=True):
+        layers = sum(layer.bound_by == name for layer in report.layers)
+        mine = units.percent(bound.get(name, 0.0) / report.cycles)
+        bar = page.bar(spent / report.seconds, _BAR)
+        rows.append([name, layers, mine, units.seconds(spent), share, bar, BOUNDS.get(name, "")])
+    columns = ["", "layers bound", "their time", "spent on it", "share", "", "what it is"]
+    return page.section("Where the time went", page.table(columns, rows, flex=6, optional=(6,)))
+
+
+def _roofline(page: Page, done: Explanation) -> RenderableType:
+    line = roofline_of(done.report, done.roofs)
+    hidden = len(done.report.layers) - sum(point.layers for point in line.points)
+    note = "letter: what bound a layer; capital: a tenth of the time or more"
+    note += f"; {hidden} without traffic not drawn" if hidden else ""
+    return page.section("Roofline", *chart(page, line), note=note)
+
+
+def _notes(done: Explanation) -> list[str]:
+    refused = [e for e in done.effects or () if e.refused]
+    notes = [f"{e.step.key} = {_value(e.step.new)} was refused: {e.refused}" for e in refused]
+    if done.left_out:
+        keys = ", ".join(done.left_out)
+        notes.append(f"not judged, since a compiled program cannot be compiled anew: {keys}")
+    return notes
+
+
+def _layers(page: Page, layers: Sequence[LayerTime], limit: int) -> RenderableType:
+    """Return the table of layers; those that ran the same commands and were bound alike are one row."""
+    groups: dict[tuple[int, str], list[LayerTime]] = {}
+    for x in layers:
+        groups.setdefault((x.block, x.layer.bound_by), []).append(x)
+    whole = sum(x.cycles for x in layers) or 1
+    ranked = sorted(groups.values(), key=lambda group: -sum(x.cycles for x in group))
+    rows = [_row(group, whole) for group in ranked[:limit]]
+    shown = sum(x.cycles for group in ranked[:limit] for x in group)
+    note = f"{len(rows)} of {len(ranked)} kinds, {units.percent(shown / whole)} of the time"
+    columns = ["layer", "op", "n", "share", "bound by", "of roof", "busy"]
+    table = page.table(columns, rows, flex=0, optional=(1, 5))
+    return page.section("Layers", table, note=note)
+
+
+def _row(group: Sequence[LayerTime], whole: int) -> list[Cell]:
+    first = group[0]
+    cycles = sum(x.cycles for x in group)
+    busy = sorted(first.busy.items(), key=lambda item: -item[1])
+    words = " ".join(f"{name} {share:.0%}" for name, share in busy[:_BUSY] if share >= _LEAST_BUSY)
+    roof = units.percent(sum(x.roof_share * x.cycles for x in group) / cycles) if cycles else "-"
+    name, op = first.layer.name, first.layer.op
+    return [name, op, len(group), units.percent(cycles / whole), first.layer.bound_by, roof, words]
+
+
+def _what_would_help(page: Page, effects: Sequence[Effect], limit: int) -> list[RenderableType]:
+    return [
+        _ranked(page, "What would change the time", effects, lambda e: e.seconds_change, limit),
+        _ranked(page, "What would change the energy", effects, lambda e: e.joules_change, limit),
+    ]
+
+
+def _ranked(
+    page: Page, title: str, effects: Sequence[Effect], change: Callable[[Effect], float], limit: int
+) -> RenderableType:
+    large = [e for e in effects if abs(change(e)) >= _LEAST_CHANGE]
+    ranked = sorted(large, key=lambda e: -abs(e.per_tenth(change(e))))[:limit]
+    note = "largest in proportion to the step first"
+    note += f"; {len(large) - limit} more" if len(large) > limit else ""
+    small = len(effects) - len(large)
+    note += f"; {small} change less than {_LEAST_CHANGE:.2%}" if small else ""
+    if not ranked:
+        return page.section(title, page.text("no parameter does"), note=note)
+    columns = ["parameter", "from", "to", "step", "time", "energy", "program"]
+    rows = [_effect(e) for e in ranked]
+    return page.section(title, page.table(columns, rows, flex=0, optional=(1,)), note=note)
+
+
+def _effect(e: Effect) -> list[Cell]:
+    program = "same" if e.step.kind == "retimed" else "new"
+    values = [_value(e.step.old), _value(e.step.new), f"{e.step.fraction:+.1%}"]
+    return [e.step.key, *values, _signed(e.seconds_change), _signed(e.joules_change), program]
+
+
+def _value(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) or value < 1 << 20 else f"{value:.4g}"
+
+
+def _signed(change: float) -> str:
+    """Return a change in percent with its sign."""
+    return f"{change:+.2%}" if abs(change) >= 5e-5 else "0%"

@@ -1,0 +1,91 @@
+"""Where the time of a block went: the parts sum to it, and no peak of the chip is exceeded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from blocks import BLOCKS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtia_emu.chip import Chip, load_chip
+from mtia_emu.engine.bounds import Split, roof_cycles, roofs, split
+from mtia_emu.engine.events import Events, events
+from mtia_emu.engine.timing import Timeline, timeline
+from mtia_emu.isa import Block
+from mtia_emu.report import BOUNDS, FILL, LATENCY
+from mtia_emu.types import FP16, FP32
+
+Case = tuple[Chip, Block]
+
+
+@settings(deadline=None, max_examples=150)
+@given(BLOCKS)
+def test_the_parts_sum_to_the_time(case: Case) -> None:
+    chip, block = case
+    ev, time = events(block, chip), timeline(block, chip)
+    parts = split(ev, time, math.ceil(time.cycles))
+    assert sum(parts.parts.values()) == pytest.approx(math.ceil(time.cycles))
+    assert min(parts.parts.values()) >= 0
+    assert parts.bound_by in BOUNDS and set(time.busy) <= set(BOUNDS)
+    assert parts.busy == max(time.busy.values())
+
+
+@settings(deadline=None, max_examples=150)
+@given(BLOCKS)
+def test_no_block_is_faster_than_its_roof(case: Case) -> None:
+    chip, block = case
+    time = timeline(block, chip)
+    assert 0 <= roof_cycles(events(block, chip), chip) <= time.cycles * (1 + 1e-9)
+
+
+@settings(deadline=None, max_examples=30)
+@given(BLOCKS)
+def test_counts_may_be_counted_before(case: Case) -> None:
+    chip, block = case
+    np.testing.assert_array_equal(
+        timeline(block, chip, counts=events(block, chip)).end, timeline(block, chip).end
+    )
+
+
+def loads(starts: list[float], ends: list[float], busy: float) -> tuple[Events, Timeline]:
+    """Return commands that each read DRAM, and then one that does not."""
+    ev = Events.zeros(len(starts))
+    ev.dram_read_bytes[:-1] = 64
+    start, end = np.array(starts), np.array(ends)
+    return ev, Timeline(
+        start, end, np.zeros(len(starts), np.int64), float(end.max()), {"dram": busy, "array": 1.0}
+    )
+
+
+def test_idling_is_told_apart_by_when_it_was() -> None:
+    ev, time = loads([10, 60, 80], [30, 70, 100], 30.0)
+    assert split(ev, time, 100) == Split("dram", 30.0, 40.0, 30.0)  # 10 before, 30 after; 30 in between
+    assert split(ev, time, 100).bound_by == FILL
+    assert split(ev, time, 101).fill_and_drain == 41.0
+
+
+@given(busy=st.floats(0, 100), fill=st.floats(0, 100))
+def test_what_a_block_is_bound_by(busy: float, fill: float) -> None:
+    parts = Split("dram", busy, min(fill, 100 - busy), max(0.0, 100 - busy - fill))
+    half = busy >= parts.fill_and_drain + parts.waiting
+    idle = FILL if parts.fill_and_drain > parts.waiting else LATENCY
+    assert parts.bound_by == ("dram" if half else idle)
+
+
+def test_a_resource_without_commands_of_its_own_waits() -> None:
+    ev, time = loads([0, 5], [5, 10], 0.0)
+    idle = replace(time, busy={"core": 0.0})
+    assert split(ev, idle, 10) == Split("core", 0.0, 0.0, 10)
+
+
+def test_roofs_of_mtia_2i_are_the_published_peaks() -> None:
+    chip = load_chip("mtia-2i")
+    found = roofs(chip, FP16)
+    assert found.matrix_ops_per_s == pytest.approx(177e12, rel=1e-3)  # ISCA 2025, table 2
+    assert found.simd_ops_per_s == pytest.approx(5.5e12 / 2, rel=0.01)  # 64 lanes of 8 bits a PE, half at 16
+    assert roofs(chip, FP32).matrix_ops_per_s < found.matrix_ops_per_s / 50
+    assert (found.dram_bytes_per_s, found.sram_bytes_per_s) == (204.8e9, 2.7e12)
