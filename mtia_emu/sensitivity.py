@@ -16,12 +16,15 @@ from .report import Report
 Run = Callable[[Chip, Kind], Report]
 Tick = Callable[[int, int], None]
 
-LESS = {"s", "cycles", "pJ", "W"}  # units of which less is better, also by the byte or row
+LESS = {"s", "cycles", "pJ", "W", "V", "C", "pF"}  # units of which less is better, also by the byte or row
 # shapes of arrays and tiles: powers of two stay so, or tiles misfit
 SHAPES = {"lanes", "rows", "columns", "banks", "lines"}
 # sizes that a program's tiles and addresses depend on: with those the model is compiled anew
 SIZES = {"B", "PEs", "arrays", "share"} | SHAPES
-FACTS = {"node_nm", "die_mm2", "typical_w", "tdp_w"}  # of a chip as it is; changing them builds no other chip
+FACTS = {  # of a chip as it is, or of its prices; changing them builds no other chip
+    *("node_nm", "die_mm2", "typical_w", "tdp_w"),
+    "energy.price_voltage_v",
+}
 GRAIN = "_bytes"  # what a memory is divided in, such as a burst: its keys end so, a capacity is `bytes`
 
 

@@ -17,7 +17,7 @@ ROOFS = Roofs("fp16", 177e12, 2.76e12, 204.8e9, 2.7e12)
 EFFECTS = (
     Effect(Step("dram.channels", "channels", 16, 18, "retimed"), -0.08, -0.02),
     Effect(Step("pe.matrix.rows", "lanes", 32, 64, "recompiled"), -0.2, 0.01),
-    Effect(Step("energy.static_w", "W", 13.0, 11.7, "retimed"), 0.0, -0.03),
+    Effect(Step("energy.link_w", "W", 13.0, 11.7, "retimed"), 0.0, -0.03),
     Effect(Step("noc.hop_cycles", "cycles", 2.0, 1.8, "retimed"), -1e-4, -1e-4),
     Effect(Step("sram.bytes", "B", 1 << 28, 1 << 29, "recompiled"), refused="too large"),
 )
@@ -56,7 +56,7 @@ def test_changes_are_ranked_in_proportion_to_their_step(done: Explanation) -> No
     time, energy = shown(done, 100).split("What would change the ")[1:]
     assert time.index("dram.channels") < time.index("pe.matrix.rows")  # 8% for an eighth, 20% for a doubling
     assert "static" not in time and "noc.hop" not in time
-    assert energy.index("energy.static_w") < energy.index("dram.channels") < energy.index("pe.matrix.rows")
+    assert energy.index("energy.link_w") < energy.index("dram.channels") < energy.index("pe.matrix.rows")
     words = " ".join(time.split())
     assert "+12.5% -8.00% -2.00% same" in words and "+100.0% -20.00% +1.00% new" in words
     assert "2 change less than 0.05%" in time and "1 change less than 0.05%" in energy
