@@ -43,7 +43,14 @@ def test_the_explanation_is_of_the_run(done: Explanation) -> None:
 def test_steps_are_judged_by_the_model_on_the_changed_chip(done: Explanation) -> None:
     assert done.effects is not None and not any(e.refused for e in done.effects)
     by_key = {e.step.key: e for e in done.effects}
-    for key in ("dram.channels", "grid.cols", "clock_hz", "sram.bytes", "energy.leakage_w_per_mm2", "pe.matrix.rows"):
+    for key in (
+        "dram.channels",
+        "grid.cols",
+        "clock_hz",
+        "sram.bytes",
+        "energy.leakage_w_per_mm2",
+        "pe.matrix.rows",
+    ):
         e = by_key[key]
         settings = {key: e.step.new}
         other = mtia_emu.run(MODEL, "tiny", dims=DIMS, settings=settings, gpu=None).report

@@ -9,27 +9,35 @@ it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..chip import Chip
 from ..errors import UserError
 from ..isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Shape, source_shape
-from ..numerics import jitted
 from ..units.simd import FUNCTIONS
 from .events import Events, events, hops, receivers
 from .lookups import Lookups
+from .ordered import in_order_of_time
+from .recurrence import (
+    CHIP_DMA,
+    CORE,
+    LINKS,
+    LOAD_QUEUE,
+    MATRIX,
+    REDUCE,
+    SIMD,
+    STORE_QUEUE,
+    UNITS,
+    Commands,
+    Costs,
+    Grid,
+    State,
+    recur,
+)
 
 Array = np.ndarray[Any, Any]
-
-# units of a PE, each with a queue of its own; the chip's DMA is one more, outside the PEs
-LOAD_QUEUE, STORE_QUEUE, MATRIX, REDUCE, SIMD, CORE, CHIP_DMA = range(7)
-UNITS = ("load", "store", "matrix", "reduce", "simd", "core", "chip dma")
-# shared resources: the DRAM, the SRAM, then the links into each row, into each column, and out of each row
-DRAM, SRAM, LINKS = 0, 1, 2
-WINDOW = 64.0  # cycles within which a shared resource serves commands in the order of the program; more where
-MOST_WINDOWS = 1 << 15  # a block takes more windows than that
 
 
 @dataclass(frozen=True)
@@ -46,55 +54,6 @@ class Timeline:
     busy: dict[str, float]
 
 
-class _Commands(NamedTuple):
-    """Fields of each command; `touched` is the slots that it reads (three) and writes (one)."""
-
-    op: Array
-    cast: Array
-    pe: Array
-    src_pe: Array
-    touched: Array
-    stage: Array
-
-
-class _Costs(NamedTuple):
-    """What each command takes, in cycles: of its unit, and of each shared resource."""
-
-    unit: Array
-    busy: Array
-    latency: Array
-    dram: Array
-    sram: Array
-    link: Array
-    link_index: Array
-    local: Array
-    issue: Array
-
-
-class _State(NamedTuple):
-    """When each thing is next free, in cycles, as the recurrence goes along."""
-
-    written: Array  # [PE, slot]: when the slot was last written
-    read: Array  # [PE, slot]: when the last read of the slot ends
-    first_written: Array  # [PE, slot]: of accumulators, when the first bank was
-    first_read: Array  # [PE, slot]: of accumulators, when the first bank has been read
-    filled: Array  # [stage]: when the stage was filled
-    emptied: Array  # [stage]: when the last load from the stage ends
-    units: Array  # [PE, unit]
-    flight: (
-        Array  # [PE, n]: when each of the loads on their way is there; the next takes the place of the first
-    )
-    issued: Array  # [PE, core]: when a core has issued its last command: one moves data, one computes
-    port: Array  # [PE]: cycles of local memory's port that have been used
-
-
-class _Grid(NamedTuple):
-    rows: int
-    cols: int
-    shared: int  # how many shared resources there are
-    bank_share: float  # a read of accumulators frees the first bank after this share of its time
-
-
 def timeline(
     block: Block,
     chip: Chip,
@@ -102,10 +61,12 @@ def timeline(
     cache_bytes: int = 0,
     *,
     counts: Events | None = None,
+    ordered: bool = False,
 ) -> Timeline:
     """Return when each command of the block runs on the chip; `lookups` and `cache_bytes` as in `events`.
 
-    `counts` are the block's events, where they have been counted already.
+    `counts` are the block's events, where they have been counted already. With `ordered`, shared resources
+    serve strictly in the order of time, by a slow event queue (`ordered.py`) that the fast form is held to.
 
     Raises `UserError` when the block needs more of the chip than it has.
     """
@@ -114,13 +75,17 @@ def timeline(
     commands, state = _commands(block.commands), _state(block, chip)
     start, end = np.zeros(len(block.commands)), np.zeros(len(block.commands))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
-    grid = _Grid(
+    grid = Grid(
         chip.grid.rows,
         chip.grid.cols,
         LINKS + 2 * chip.grid.rows + chip.grid.cols,
         1.0 / chip.pe.reduce.banks,
     )
-    _recurrence(commands, costs, state, grid, accumulator, start, end)
+    if ordered:
+        flights = chip.pe.dma.outstanding_transfers
+        start, end = in_order_of_time(commands, costs, grid, accumulator, flights)
+    else:
+        recur(commands, costs, state, grid, accumulator, start, end)
     cycles = float(end.max()) if len(end) else 0.0
     return Timeline(start, end, costs.unit, cycles, _busy(block, chip, costs))
 
@@ -145,17 +110,17 @@ def check_fits(block: Block, chip: Chip) -> None:
         )
 
 
-def _commands(c: Array) -> _Commands:
+def _commands(c: Array) -> Commands:
     touched = np.stack([np.maximum(c[n], -1) for n in ("src0", "src1", "src2", "dst")], axis=1)
     op, cast, pe, src_pe, stage = (
         np.ascontiguousarray(c[n]) for n in ("op", "cast", "pe", "src_pe", "stage")
     )
-    return _Commands(op, cast, pe, src_pe, touched, stage)
+    return Commands(op, cast, pe, src_pe, touched, stage)
 
 
-def _state(block: Block, chip: Chip) -> _State:
+def _state(block: Block, chip: Chip) -> State:
     slots = (chip.pes, len(block.slots) + 1)
-    return _State(
+    return State(
         np.zeros(slots),
         np.zeros(slots),
         np.zeros(slots),
@@ -184,12 +149,12 @@ def _unit_of(c: Array) -> Array:
     return np.where((c["op"] == Op.MATMUL) & (c["flags"] & VECTOR > 0), SIMD, unit)
 
 
-def _costs(block: Block, chip: Chip, ev: Events) -> _Costs:
+def _costs(block: Block, chip: Chip, ev: Events) -> Costs:
     c, unit, n = block.commands, _unit_of(block.commands), len(block.commands)
     local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
     dram = ev.dram_read_bytes + ev.dram_write_bytes
     written = float(ev.dram_write_bytes.sum()) / max(float(dram.sum()), 1.0)
-    costs = _Costs(
+    costs = Costs(
         unit,
         np.zeros(n),
         np.zeros(n),
@@ -205,7 +170,7 @@ def _costs(block: Block, chip: Chip, ev: Events) -> _Costs:
     return costs
 
 
-def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
+def _time_transfers(block: Block, chip: Chip, ev: Events, costs: Costs) -> None:
     """Time LOAD, STORE, STAGE, GATHER and POOL: the port, the layout unit, the link, and the way there."""
     c = block.commands
     at = np.flatnonzero(np.isin(c["op"], (Op.LOAD, Op.STORE, Op.STAGE, Op.GATHER, Op.POOL)))
@@ -254,7 +219,7 @@ def _pooling(c: Array, ev: Events, at: Array, chip: Chip, reach: Array) -> Array
     return reach + np.maximum(alone, np.maximum(fetch, add) * ev.rows[at])
 
 
-def _time_matmul(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
+def _time_matmul(block: Block, chip: Chip, ev: Events, costs: Costs) -> None:
     c = block.commands
     at = np.flatnonzero(c["op"] == Op.MATMUL)
     if not len(at):
@@ -269,7 +234,7 @@ def _time_matmul(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     costs.latency[at] = chip.pe.matrix.latency(m, k, n, kind.name) - costs.busy[at]
 
 
-def _time_simd(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
+def _time_simd(block: Block, chip: Chip, ev: Events, costs: Costs) -> None:
     """Time SIMD and FOLD: the widest operand or result passes the lanes, once for each pass."""
     c = block.commands
     at = np.flatnonzero(np.isin(c["op"], (Op.SIMD, Op.FOLD)))
@@ -287,7 +252,7 @@ def _time_simd(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     costs.latency[at] = chip.pe.simd.startup_cycles
 
 
-def _time_rest(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
+def _time_rest(block: Block, chip: Chip, ev: Events, costs: Costs) -> None:
     c = block.commands
     at = np.flatnonzero(c["op"] == Op.REDUCE)
     costs.busy[at] = ev.noc_bytes[at] / chip.pe.reduce.bytes_per_cycle
@@ -297,7 +262,7 @@ def _time_rest(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     costs.latency[at] = chip.cycles(chip.dram.latency_s)
 
 
-def _busy(block: Block, chip: Chip, costs: _Costs) -> dict[str, float]:
+def _busy(block: Block, chip: Chip, costs: Costs) -> dict[str, float]:
     """Return the cycles of each resource's busiest instance; a multicast is work for every receiver."""
     c, unit = block.commands, costs.unit
     in_pe = unit != CHIP_DMA
@@ -335,179 +300,3 @@ def _by_pe(pe: Array, cast: Array, cycles: Array, chip: Chip) -> Array:
     own = total(Cast.NONE, pe, rows * cols).reshape(rows, cols)
     by_row, by_col = total(Cast.ROW, pe // cols, rows), total(Cast.COL, pe % cols, cols)
     return own + by_row[:, None] + by_col[None, :] + total(Cast.ALL, pe * 0, 1)
-
-
-@jitted
-def _ledger(resources: int, windows: int) -> tuple[Array, Array]:
-    """Return an empty ledger: how far each window of each resource is taken, and the next one with room."""
-    following = np.zeros((resources, windows), np.int64)
-    following[:] = np.arange(windows)
-    return np.zeros((resources, windows)), following
-
-
-@jitted
-def _grown(used: Array, following: Array, windows: int) -> tuple[Array, Array]:
-    """Return the ledger with more windows."""
-    more, after = _ledger(used.shape[0], windows)
-    more[:, : used.shape[1]] = used
-    after[:, : used.shape[1]] = following
-    return more, after
-
-
-@jitted
-def _coarser(used: Array, factor: int) -> Array:
-    """Return the ledger with so many windows made one."""
-    out = np.zeros_like(used)
-    for r in range(used.shape[0]):
-        for w in range(used.shape[1]):
-            out[r, w // factor] += used[r, w]
-    return out
-
-
-@jitted
-def _serve(used: Array, following: Array, window: float, t: float, busy: float, work: float) -> float:
-    """Book `work` cycles of one resource from time t on and return when the last of them is done.
-
-    A transfer that takes its own unit longer (`busy`) asks for its work evenly over that time. Within a
-    window commands are served in the order of the program, from window to window by time.
-    """
-    w, done = int(t / window), t
-    last = int((t + busy) / window)  # of the windows over which the work is asked for
-    rate = work / busy if busy > work else 1e9
-    asked, left = 0.0, 0.0
-    while asked < work or left > 1e-9:
-        if w <= last and asked < work:
-            until = min(work, rate * ((w + 1) * window - t)) if w < last else work
-            left += until - asked
-            asked = until
-        begin = max(used[w], t - w * window)
-        take = min(left, window - begin)
-        if take > 0:
-            used[w] = begin + take
-            left -= take
-            done = w * window + used[w]
-            if used[w] >= window * (1 - 1e-9):
-                following[w] = w + 1
-        if asked < work:
-            w += 1
-            continue
-        w += 1  # all is asked for: full windows are passed over at once
-        root = w
-        while following[root] != root:
-            root = following[root]
-        while following[w] != root and w != root:
-            following[w], w = root, following[w]
-        w = root
-    return done
-
-
-@jitted
-def _recurrence(
-    c: _Commands, cost: _Costs, state: _State, grid: _Grid, accumulator: Array, start: Array, end: Array
-) -> None:
-    """Fill `start` and `end`, in cycles, command by command; numbers stand for `Op`, `Cast` and units."""
-    load, reduce, store = 0, 6, 1
-    window = WINDOW
-    used, following = _ledger(grid.shared, 1024)
-    last_end = np.zeros(grid.shared)
-    computing, chip_dma = 2, 6  # units from here on are driven by the other core; the chip's DMA by none
-    for i in range(len(c.op)):
-        p, op, u, stage = c.pe[i], c.op[i], cost.unit[i], c.stage[i]
-        dst = c.touched[i, 3]
-        banked = dst >= 0 and accumulator[dst]
-        first, last, step = p, p + 1, 1  # the PEs that the command writes
-        if c.cast[i] == 1:
-            first = p // grid.cols * grid.cols
-            last = first + grid.cols
-        elif c.cast[i] == 2:
-            first, last, step = p % grid.cols, grid.rows * grid.cols, grid.cols
-        elif c.cast[i] == 3:
-            first, last = 0, grid.rows * grid.cols
-
-        # when it can start: issued, units free, operands there, the slot that it writes read to the end; of
-        # accumulators the first bank will do, and `after` is when the last one is there or free
-        share = cost.busy[i] * grid.bank_share
-        after = 0.0
-        if u == chip_dma:
-            t = state.emptied[stage]
-        else:
-            core = 0 if u < computing else 1
-            state.issued[p, core] += cost.issue[i]
-            t = state.issued[p, core]
-            for q in range(first, last, step):
-                t = max(t, state.units[q, u])
-                if u == 0:
-                    t = max(t, state.flight[q].min())
-                if dst >= 0 and banked:
-                    t = max(t, state.first_read[q, dst])
-                    after = max(after, state.read[q, dst])
-                elif dst >= 0:
-                    t = max(t, max(state.read[q, dst], state.written[q, dst]))
-            for j in range(3):
-                s = c.touched[i, j]
-                if s >= 0 and accumulator[s]:
-                    t = max(t, state.first_written[p, s])
-                    after = max(after, state.written[p, s])
-                elif s >= 0:
-                    t = max(t, state.written[p, s])
-            if op == load and stage >= 0:
-                t = max(t, state.filled[stage])
-            if op == reduce:
-                for q in (p, c.src_pe[i]):
-                    t = max(t, state.first_written[q, dst])
-                    after = max(after, state.written[q, dst])
-
-        # each shared resource serves by itself: a transfer flows through all of them at once
-        done = max(t + cost.busy[i], after + share)
-        for kind in range(3):
-            r = kind
-            work = cost.dram[i]
-            if kind == 1:
-                work = cost.sram[i]
-            elif kind == 2:
-                r, work = cost.link_index[i], cost.link[i]
-            if r < 0 or work <= 0:
-                continue
-            until = max(t + cost.busy[i], last_end[r]) + work
-            factor = 1
-            while until / (window * factor) + 3 >= MOST_WINDOWS:
-                factor *= 2
-            if factor > 1:
-                window *= factor
-                _, following = _ledger(grid.shared, used.shape[1])
-                used = _coarser(used, factor)
-            most = int(until / window) + 3
-            if most >= used.shape[1]:
-                used, following = _grown(used, following, 2 * most)
-            served = _serve(used[r], following[r], window, t, cost.busy[i], work)
-            last_end[r] = max(last_end[r], served)
-            done = max(done, served)
-        start[i] = t
-        if u == chip_dma:
-            end[i] = done + cost.latency[i]
-            state.filled[stage] = end[i]
-            continue
-
-        # what it holds until when: ports of local memory must have had time for all work so far
-        for q in range(first, last, step):
-            state.port[q] += cost.local[i]
-            done = max(done, state.port[q])
-        end[i] = done + cost.latency[i]
-        for q in range(first, last, step):
-            state.units[q, u] = done if u == store else max(t + cost.busy[i], after + share)
-            if u == 0:
-                state.flight[q, state.flight[q].argmin()] = end[i]
-            if dst >= 0:
-                state.written[q, dst] = end[i]
-                state.first_written[q, dst] = t + share + cost.latency[i]
-        for j in range(3):
-            s = c.touched[i, j]
-            if s >= 0:
-                state.read[p, s] = max(state.read[p, s], done)
-                state.first_read[p, s] = max(state.first_read[p, s], t + share)
-        if op == load and stage >= 0:
-            state.emptied[stage] = max(state.emptied[stage], done)
-        if op == reduce:
-            q = c.src_pe[i]
-            state.read[q, dst] = max(state.read[q, dst], done)
-            state.first_read[q, dst] = max(state.first_read[q, dst], t + share)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mtia_emu.chip import load_chip
+from mtia_emu.engine.recurrence import WINDOW
 from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
 from mtia_emu.isa import COMMAND, FIRST, FUNCTION_NAMES, NO_SLOT, Block, Cast, Op, Operand, Slot
@@ -49,8 +50,10 @@ STORE = {"op": Op.STORE, "operand": OUT, "src0": RESULT, **TILE}
 
 
 def times(*commands: dict[str, Any]) -> list[tuple[float, float]]:
-    """Return the start and the end of each command."""
-    time = timeline(block(*commands), CHIP)
+    """Return the start and the end of each command; the event queue gives them to within a window."""
+    time, slow = timeline(block(*commands), CHIP), timeline(block(*commands), CHIP, ordered=True)
+    np.testing.assert_allclose(slow.start, time.start, atol=WINDOW)
+    np.testing.assert_allclose(slow.end, time.end, atol=WINDOW)
     return [(round(a, 3), round(b, 3)) for a, b in zip(time.start.tolist(), time.end.tolist(), strict=True)]
 
 

@@ -1,0 +1,214 @@
+"""The slow truth beside the recurrence: commands in the order of time, not of the program.
+
+An event queue takes the command that can start first; links, SRAM and DRAM serve in the order in which they
+are asked. It obeys the same rules as `recurrence.recur` in all else, one command at a time in plain Python.
+Tests hold the fast form to it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .recurrence import (
+    CHIP_DMA,
+    DRAM,
+    LOAD,
+    LOAD_QUEUE,
+    MATRIX,
+    REDUCTION,
+    SRAM,
+    STORE_QUEUE,
+    Commands,
+    Costs,
+    Grid,
+    receivers,
+)
+
+Array = np.ndarray[Any, Any]
+Pes = range
+
+
+@dataclass
+class _Waits:
+    """What a command waits for: (command, moment) pairs; `after` holds of the last bank of accumulators."""
+
+    start: list[tuple[int, str]] = field(default_factory=list)
+    after: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass
+class _Done:
+    """The moments of a command that has run, in cycles."""
+
+    own: float  # its unit takes the next command
+    first_read: float  # the first bank of what it reads is free
+    done: float  # all that it reads is free
+    first_written: float
+    end: float
+
+
+def in_order_of_time(
+    c: Commands, cost: Costs, grid: Grid, accumulator: Array, flights: int
+) -> tuple[Array, Array]:
+    """Return start and end of each command, in cycles; a PE may have `flights` loads on their way."""
+    queue = _Queue(c, cost, grid, accumulator, flights)
+    return queue.run()
+
+
+def dependencies(c: Commands, cost: Costs, grid: Grid, accumulator: Array) -> list[_Waits]:
+    """Return what each command waits for, read off the order of the program."""
+    writer: dict[tuple[int, int], int] = {}
+    readers: dict[tuple[int, int], list[int]] = defaultdict(list)
+    unit: dict[tuple[int, int], int] = {}
+    filled: dict[int, int] = {}
+    emptied: dict[int, list[int]] = defaultdict(list)
+    out = []
+    for i in range(len(c.op)):
+        p, u, dst, stage = int(c.pe[i]), int(cost.unit[i]), int(c.touched[i, 3]), int(c.stage[i])
+        wait = _Waits()
+        out.append(wait)
+        if u == CHIP_DMA:
+            wait.start += [(j, "done") for j in emptied.pop(stage, [])]
+            filled[stage] = i
+            continue
+        mine = Pes(*receivers(int(c.cast[i]), p, grid))
+        sources = [int(s) for s in c.touched[i, :3] if s >= 0]
+        for q in mine:
+            if (q, u) in unit:
+                wait.start.append((unit[q, u], "done" if u == STORE_QUEUE else "own"))
+            if dst >= 0:
+                _writes(wait, writer, readers, (q, dst), bool(accumulator[dst]))
+        for s in sources:
+            _reads(wait, writer, (p, s), bool(accumulator[s]))
+        if c.op[i] == REDUCTION:
+            for q in (p, int(c.src_pe[i])):
+                _reads(wait, writer, (q, dst), True)
+        if c.op[i] == LOAD and stage >= 0:
+            wait.start.append((filled[stage], "end"))
+            emptied[stage].append(i)
+        for q in mine:
+            unit[q, u] = i
+            if dst >= 0:
+                writer[q, dst] = i
+                readers[q, dst] = []
+        for s in sources:
+            readers[p, s].append(i)
+        if c.op[i] == REDUCTION:
+            readers[int(c.src_pe[i]), dst].append(i)
+    return out
+
+
+def _writes(
+    wait: _Waits,
+    writer: dict[tuple[int, int], int],
+    readers: dict[tuple[int, int], list[int]],
+    slot: tuple[int, int],
+    banked: bool,
+) -> None:
+    for j in readers[slot]:
+        wait.start.append((j, "first_read" if banked else "done"))
+        if banked:
+            wait.after.append((j, "done"))
+    if not banked and slot in writer:
+        wait.start.append((writer[slot], "end"))
+
+
+def _reads(wait: _Waits, writer: dict[tuple[int, int], int], slot: tuple[int, int], banked: bool) -> None:
+    if slot in writer:
+        wait.start.append((writer[slot], "first_written" if banked else "end"))
+        if banked:
+            wait.after.append((writer[slot], "end"))
+
+
+class _Queue:
+    """Commands that wait, those that can start, and the resources that they share."""
+
+    def __init__(self, c: Commands, cost: Costs, grid: Grid, accumulator: Array, flights: int) -> None:
+        self.c, self.cost, self.grid, self.flights = c, cost, grid, flights
+        self.waits = dependencies(c, cost, grid, accumulator)
+        self.moments: dict[int, _Done] = {}
+        self.free = np.zeros(grid.shared)
+        self.port: dict[int, float] = defaultdict(float)
+        self.flying: dict[int, list[float]] = defaultdict(list)
+        self.users: dict[int, list[int]] = defaultdict(list)
+        self.open = np.zeros(len(c.op), np.int64)
+        for i, wait in enumerate(self.waits):
+            before = {j for j, _ in (*wait.start, *wait.after)}
+            self.open[i] = len(before)
+            for j in before:
+                self.users[j].append(i)
+
+    def run(self) -> tuple[Array, Array]:
+        """Return start and end of each command."""
+        issued = self._issued()
+        start, end = np.zeros(len(self.open)), np.zeros(len(self.open))
+        heap = [(issued[i], i) for i in np.flatnonzero(self.open == 0).tolist()]
+        heapq.heapify(heap)
+        while heap:
+            t, i = heapq.heappop(heap)
+            later = self._landed(i, t)
+            if later > t:
+                heapq.heappush(heap, (later, i))
+                continue
+            start[i], self.moments[i] = t, self._serve(i, t)
+            end[i] = self.moments[i].end
+            for j in self.users[i]:
+                self.open[j] -= 1
+                if not self.open[j]:
+                    heapq.heappush(heap, (max(issued[j], self._latest(self.waits[j].start)), j))
+        return start, end
+
+    def _latest(self, events: list[tuple[int, str]]) -> float:
+        return max((getattr(self.moments[j], moment) for j, moment in events), default=0.0)
+
+    def _issued(self) -> list[float]:
+        """Return when each command has been issued: cores issue without waiting for anything."""
+        at: dict[tuple[int, bool], float] = defaultdict(float)
+        out = []
+        for i in range(len(self.open)):
+            if self.cost.unit[i] == CHIP_DMA:
+                out.append(0.0)
+                continue
+            core = int(self.c.pe[i]), bool(self.cost.unit[i] < MATRIX)
+            at[core] += float(self.cost.issue[i])
+            out.append(at[core])
+        return out
+
+    def _pes(self, i: int) -> range:
+        return Pes(*receivers(int(self.c.cast[i]), int(self.c.pe[i]), self.grid))
+
+    def _landed(self, i: int, t: float) -> float:
+        """Return when a load finds room among those on their way, t where it does now."""
+        if self.cost.unit[i] != LOAD_QUEUE:
+            return t
+        for q in self._pes(i):
+            self.flying[q] = [end for end in self.flying[q] if end > t]
+            if len(self.flying[q]) >= self.flights:
+                return min(self.flying[q])
+        return t
+
+    def _serve(self, i: int, t: float) -> _Done:
+        """Let command i start at t on all that it shares, and return its moments."""
+        cost, busy = self.cost, float(self.cost.busy[i])
+        share = busy * self.grid.bank_share
+        own = max(t + busy, self._latest(self.waits[i].after) + share)
+        done = own
+        for r, work in ((DRAM, cost.dram[i]), (SRAM, cost.sram[i]), (cost.link_index[i], cost.link[i])):
+            if r >= 0 and work > 0:
+                self.free[r] = max(self.free[r], t) + work
+                done = max(done, float(self.free[r]))
+        if cost.unit[i] == CHIP_DMA:
+            return _Done(done, done, done, done, done + float(cost.latency[i]))
+        for q in self._pes(i):
+            self.port[q] += float(cost.local[i])
+            done = max(done, self.port[q])
+        end = done + float(cost.latency[i])
+        if cost.unit[i] == LOAD_QUEUE:
+            for q in self._pes(i):
+                self.flying[q].append(end)
+        return _Done(own, t + share, done, t + share + float(cost.latency[i]), end)
