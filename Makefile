@@ -38,7 +38,7 @@ bench: $(VENV)/dev  ## measure wall time, memory and throughput of the tool itse
 
 accuracy: $(VENV)/dev  ## compare with published results again: docs/accuracy.md and its pictures
 	$(BIN)/python docs/accuracy/mtia.py
-	$(BIN)/python docs/generate.py docs/accuracy.md
+	$(BIN)/python docs/generate.py docs/accuracy.md docs/accuracy-energy.md
 
 fit-mtia: $(VENV)/dev  ## fit the parameters of MTIA 1 that only published results tell, and print them
 	$(BIN)/python docs/accuracy/mtia_fit.py
