@@ -47,9 +47,7 @@ def fit_rows() -> tuple[tuple[int, int], float]:
 
 
 def _error(row: dict[str, str], program: Any, lookups: Any, issue: int, startup: int) -> float:
-    chip: Chip = load_chip(
-        CHIP, {"pe.core.row_issue_cycles": issue, "pe.simd.row_startup_cycles": startup}
-    )
+    chip: Chip = load_chip(CHIP, {"pe.core.row_issue_cycles": issue, "pe.simd.row_startup_cycles": startup})
     report = api.run_program(program, chip, lookups=lookups, gpu=None).report
     return abs(tbe_rate(tbe_operator(row), report.seconds) / float(row["gb_per_s"]) - 1)
 

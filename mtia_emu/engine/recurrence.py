@@ -75,9 +75,10 @@ class Grid(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """How far each window of each shared resource is taken, in cycles, and the next one with room."""
+    """What is booked in each window of each shared resource, in cycles, and the next one with room."""
 
-    used: Array  # [resource, window]
+    origin: Array  # [resource, window]: from where in the window on it is used
+    used: Array  # [resource, window]: for how long
     following: Array  # [resource, window]
     last: Array  # [resource]: the end of all that is booked
     window: float  # cycles of a window
@@ -88,7 +89,8 @@ def empty(resources: int, windows: int, window: float) -> Ledger:
     """Return a ledger in which nothing is booked."""
     following = np.zeros((resources, windows), np.int64)
     following[:] = np.arange(windows)
-    return Ledger(np.zeros((resources, windows)), following, np.zeros(resources), window)
+    origin = np.full((resources, windows), window)
+    return Ledger(origin, np.zeros((resources, windows)), following, np.zeros(resources), window)
 
 
 @jitted
@@ -106,6 +108,9 @@ def reaching(ledger: Ledger, until: float) -> Ledger:
         out.last[r] = ledger.last[r]
         for w in range(windows):
             out.used[r, w // factor] += ledger.used[r, w]
+            if ledger.used[r, w] > 0:
+                begin = w % factor * ledger.window + ledger.origin[r, w]
+                out.origin[r, w // factor] = min(out.origin[r, w // factor], begin)
     return out
 
 
@@ -116,7 +121,8 @@ def serve(ledger: Ledger, r: int, t: float, busy: float, work: float) -> float:
     A transfer that takes its own unit longer (`busy`) asks for its work evenly over that time. Within a
     window commands are served in the order of the program, from window to window by time.
     """
-    used, following, window = ledger.used[r], ledger.following[r], ledger.window
+    origin, used, following = ledger.origin[r], ledger.used[r], ledger.following[r]
+    window = ledger.window
     w, done = int(t / window), t
     last = int((t + busy) / window)  # of the windows over which the work is asked for
     rate = work / busy if busy > work else 1e9
@@ -126,13 +132,15 @@ def serve(ledger: Ledger, r: int, t: float, busy: float, work: float) -> float:
             until = min(work, rate * ((w + 1) * window - t)) if w < last else work
             left += until - asked
             asked = until
-        begin = max(used[w], t - w * window)
+        first = min(origin[w], max(t - w * window, 0.0))
+        begin = max(first + used[w], t - w * window)
         take = min(left, window - begin)
         if take > 0:
-            used[w] = begin + take
+            origin[w] = first
+            used[w] += take
             left -= take
-            done = w * window + used[w]
-            if used[w] >= window * (1 - 1e-9):
+            done = w * window + begin + take
+            if first + used[w] >= window * (1 - 1e-9):
                 following[w] = w + 1
         w += 1
         if asked >= work:  # full windows are passed over at once
