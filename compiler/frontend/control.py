@@ -41,7 +41,7 @@ def _constant(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: S
 def _if(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
     condition = importer.builder.known(importer.tensor(inputs[0]))
     if condition is None:
-        raise Unsupported("its condition depends on the data")
+        raise Unsupported("its condition depends on the data", importer.tensor(inputs[0]))
     branch = graph_attr(node, "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch")
     return importer.graph(branch, Scope(scope.opsets, scope, {}, scope.attrs))
 

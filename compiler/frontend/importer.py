@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
@@ -33,6 +35,15 @@ class Failure:
     node: str
     op: str
     reason: str
+    value: str = ""
+
+
+class NotImported(UserError):
+    """What cannot be imported; were the values of `inputs` known, it might be."""
+
+    def __init__(self, message: str, inputs: frozenset[str] = frozenset()) -> None:
+        super().__init__(message)
+        self.inputs = inputs
 
 
 class Importer:
@@ -48,10 +59,16 @@ class Importer:
         self.count = 0
         self.depth = 0
 
-    def run(self, inputs: Mapping[str, TensorType]) -> Graph:
-        """Return the graph for inputs of these types; raise `UserError` listing what cannot be imported."""
+    def run(self, inputs: Mapping[str, TensorType], values: Mapping[str, np.ndarray]) -> Graph:
+        """Return the graph for inputs of these types; raise `NotImported` listing what cannot be imported.
+
+        Inputs in `values` become constants, and are no inputs of the graph.
+        """
         graph = self.model.graph
         scope = Scope(_opsets(self.model.opset_import))
+        for name, array in values.items():
+            scope.values[name] = self.builder.constant(array, hint=name)
+        inputs = {name: kind for name, kind in inputs.items() if name not in values}
         for name, kind in inputs.items():
             self.builder.declare(name, kind)
             scope.values[name] = name
@@ -106,7 +123,7 @@ class Importer:
         try:
             results = self._import(node, inputs, scope, used)
         except Unsupported as error:
-            self._fail(node, str(error))
+            self._fail(node, str(error), error.value)
             results = [Absent()] * len(node.output)
         except UserError as error:
             if getattr(error, "placed", False):
@@ -140,9 +157,9 @@ class Importer:
             else:
                 scope.values[name] = results[i]
 
-    def _fail(self, node: Any, reason: str) -> None:
+    def _fail(self, node: Any, reason: str, value: str = "") -> None:
         self.failures.append(
-            Failure(node.name or (node.output[0] if node.output else "?"), op_key(node), reason)
+            Failure(node.name or (node.output[0] if node.output else "?"), op_key(node), reason, value)
         )
 
     def _import(self, node: Any, inputs: tuple[Value, ...], scope: Scope, used: set[str]) -> Sequence[Value]:
@@ -264,7 +281,9 @@ class Importer:
         for (op, reason), nodes in kinds.items():
             shown = ", ".join(nodes[:3]) + (", ..." if len(nodes) > 3 else "")
             lines.append(f"  {op} x{len(nodes)}: {reason} ({shown})")
-        raise UserError(f"{self.path}: {len(self.failures)} nodes are not supported:\n" + "\n".join(lines))
+        message = f"{self.path}: {len(self.failures)} nodes are not supported:\n" + "\n".join(lines)
+        wanted = (self.builder.sources(f.value) for f in self.failures if f.value)
+        raise NotImported(message, frozenset().union(*wanted))
 
     def _finish(self, graph: Any, scope: Scope, inputs: Mapping[str, TensorType]) -> Graph:
         """Return the graph, its values under their ONNX names where they have one."""

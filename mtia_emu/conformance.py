@@ -1,0 +1,125 @@
+"""Conformance: ONNX's own tests of its operators, each compiled and executed by the emulator.
+
+An operand that a static compiler must know (a shape, axes, a trip count) is bound to the test's value when
+the test is compiled, as it is in a model whose exporter made it a constant; nothing else is.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import api
+from .chip import load_chip
+from .compiler.frontend.importer import NotImported
+from .compiler.frontend.load import import_model
+from .compiler.graph import Graph
+from .compiler.passes.precision import own_dtype
+from .compiler.pipeline import compile_graph
+from .errors import UserError
+
+Array = np.ndarray[Any, Any]
+CHIP = "tiny"  # small: what is computed does not depend on the grid's size, what it takes to run a test does
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one test: passed, failed (a wrong answer, or a crash) or unsupported, and why.
+
+    `bound` are the operands that had to be known; `folded` says that nothing was left to execute.
+    """
+
+    case: str
+    op: str
+    status: str
+    reason: str = ""
+    bound: tuple[str, ...] = ()
+    folded: bool = False
+
+
+def cases() -> list[Any]:
+    """Return the test cases that the installed onnx generates for its operators, in its order."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return list(collect_testcases(None))
+
+
+def operator_of(case: Any, known: Mapping[str, Any]) -> str:
+    """Return the operator that a case tests; one of a function's body tests the function's operator."""
+    node = known[re.sub(r"_expanded.*", "", case.name)].model.graph.node[0]
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+
+
+def judge(case: Any, op: str) -> Verdict:
+    """Compile and execute one test case; return what became of it."""
+    bound: dict[str, Array] = {}
+    try:
+        for inputs, expected in case.data_sets:
+            given = _arrays(case.model.graph.input, inputs)
+            graph, bound = _imported(case, given)
+            got = _executed(graph, given)
+            reason = _difference(case, got, _arrays(case.model.graph.output, expected))
+            if reason:
+                return Verdict(case.name, op, "failed", reason, tuple(bound))
+    except UserError as error:
+        return Verdict(case.name, op, "unsupported", str(error), tuple(bound))
+    except Exception as error:  # a crash is a finding, not the end of the run
+        return Verdict(case.name, op, "failed", f"{type(error).__name__}: {error}", tuple(bound))
+    return Verdict(case.name, op, "passed", "", tuple(bound), not graph.nodes)
+
+
+def _arrays(values: Any, data: Any) -> dict[str, Any]:
+    return {value.name: x for value, x in zip(values, data, strict=True)}
+
+
+def _imported(case: Any, given: Mapping[str, Array]) -> tuple[Graph, dict[str, Array]]:
+    """Return the graph of a case, and the operands that had to be bound to import it."""
+    bound: dict[str, Array] = {}
+    shapes = {name: np.shape(x) for name, x in given.items()}
+    while True:
+        try:
+            return import_model(case.model, Path(f"{case.name}.onnx"), {}, shapes, bound), bound
+        except NotImported as error:
+            new = {name: given[name] for name in error.inputs if name in given and name not in bound}
+            if not new:
+                raise
+            bound |= new
+
+
+def _executed(graph: Graph, given: Mapping[str, Array]) -> dict[str, Array]:
+    chip = load_chip(CHIP)
+    own = own_dtype(graph)
+    program = compile_graph(graph, chip, wanted=own.name if own.bits in (16, 32) else None).program
+    return api.run_program(program, chip, inputs={k: given[k] for k in graph.inputs}, gpu=None).outputs
+
+
+def _difference(case: Any, got: Mapping[str, Array], expected: Mapping[str, Array]) -> str:
+    """Return how outputs differ from the expected ones beyond the case's tolerance; "" when they do not."""
+    for name, right in expected.items():
+        mine = got[name]
+        if (mine.dtype, mine.shape) != (right.dtype, right.shape):
+            return f"{name} is {mine.dtype}{list(mine.shape)}, not {right.dtype}{list(right.shape)}"
+        exact = right.dtype.kind in "iub"
+        a, b = (x if exact else x.astype(np.float64) for x in (mine, right))
+        if not (np.array_equal(a, b) if exact else np.allclose(a, b, case.rtol, case.atol, equal_nan=True)):
+            worst = float(np.nanmax(np.abs(a.astype(np.float64) - b.astype(np.float64)), initial=0.0))
+            return f"{name} is off by up to {worst:.3g}"
+    return ""
+
+
+def run(names: Iterable[str] | None = None) -> Iterator[Verdict]:
+    """Yield the verdict of every case, or of those named."""
+    found = cases()
+    known = {c.name: c for c in found}
+    wanted = None if names is None else set(names)
+    for case in found:
+        if wanted is None or case.name in wanted:
+            yield judge(case, operator_of(case, known))
