@@ -23,6 +23,7 @@ from .compiler.graph import Graph
 from .compiler.passes.precision import own_dtype
 from .compiler.pipeline import compile_graph
 from .errors import UserError
+from .types import dtype_of
 
 Array = np.ndarray[Any, Any]
 CHIP = "tiny"  # small: what is computed does not depend on the grid's size, what it takes to run a test does
@@ -109,17 +110,33 @@ def _executed(graph: Graph, given: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _difference(case: Any, got: Mapping[str, Array], expected: Mapping[str, Array]) -> str:
-    """Return how outputs differ from the expected ones beyond the case's tolerance; "" when they do not."""
+    """Return how outputs differ from the expected ones beyond tolerance; "" when they do not.
+
+    The tolerance of a float is the case's own, or rounding where that is more: two units in the last place,
+    and, of the output's largest magnitude, 8 (fp32 and wider) or 1 (narrower) relative to its sums.
+    """
     for name, right in expected.items():
         mine = got[name]
         if (mine.dtype, mine.shape) != (right.dtype, right.shape):
             return f"{name} is {mine.dtype}{list(mine.shape)}, not {right.dtype}{list(right.shape)}"
-        exact = right.dtype.kind in "iub"
-        a, b = (x if exact else x.astype(np.float64) for x in (mine, right))
-        if not (np.array_equal(a, b) if exact else np.allclose(a, b, case.rtol, case.atol, equal_nan=True)):
-            worst = float(np.nanmax(np.abs(a.astype(np.float64) - b.astype(np.float64)), initial=0.0))
+        if not _close(mine, right, case.rtol, case.atol):
+            worst = float(np.nanmax(np.abs(mine.astype(np.float64) - right.astype(np.float64)), initial=0.0))
             return f"{name} is off by up to {worst:.3g}"
     return ""
+
+
+def _close(mine: Array, right: Array, rtol: float, atol: float) -> bool:
+    if not dtype_of(right).is_float:
+        return bool(np.array_equal(mine, right))
+    import ml_dtypes
+
+    unit = float(ml_dtypes.finfo(right.dtype).eps)
+    a, b = mine.astype(np.float64), right.astype(np.float64)
+    largest = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
+    share = 8 if right.dtype.itemsize >= 4 else 1
+    if right.dtype.itemsize == 1:
+        return bool(np.array_equal(a, b, equal_nan=True))
+    return bool(np.allclose(a, b, max(rtol, 2 * unit), max(atol, share * unit * largest), equal_nan=True))
 
 
 def run(names: Iterable[str] | None = None) -> Iterator[Verdict]:
