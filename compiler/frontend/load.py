@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mtia_emu.errors import UserError
+from mtia_emu.types import TensorType
 
 from ..graph import Graph
 from .dims import bind
@@ -45,14 +46,18 @@ def import_model(
     input_shapes: Mapping[str, tuple[int, ...]],
     values: Mapping[str, np.ndarray],
     allow_missing_weights: bool = False,
+    sequences: Mapping[str, Sequence[TensorType] | None] | None = None,
 ) -> Graph:
-    """Return the graph of a ModelProto; `path` is where its external data would be. See `load`."""
-    stored = {t.name for t in model.graph.initializer}
+    """Return the graph of a ModelProto; `path` is where its external data would be. See `load`.
+
+    `sequences` gives the types of the tensors in each input that is a sequence, None for an empty optional.
+    """
+    stored = {t.name for t in model.graph.initializer} | set(sequences or ())
     inputs = [i for i in model.graph.input if i.name not in stored]
     shapes = dict(input_shapes) | {name: array.shape for name, array in values.items()}
     types = bind(inputs, dict(dims), shapes)
     importer = Importer(model, path, allow_missing_weights)
     try:
-        return importer.run(types, values)
+        return importer.run(types, values, sequences or {})
     except RecursionError:
         raise UserError(f"{path}: graphs are nested too deeply") from None

@@ -24,7 +24,12 @@ class Tensors:
     rows: str = ""
 
 
-Value = str | Absent | Tensors
+@dataclass(frozen=True)
+class Nothing:
+    """An optional that is empty."""
+
+
+Value = str | Absent | Tensors | Nothing
 
 
 @dataclass
