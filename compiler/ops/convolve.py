@@ -255,3 +255,18 @@ def _col2im(c: Call) -> str:
         raise UserError(f"Col2Im of {c.type(0)} into {list(size)} by blocks of {list(block)}")
     w = Window(block, strides, dilations, pads[:rank], pads[rank:], out, pads[rank:])
     return overlap_add(c, c.reshape(c[0], (n, rows // taps, taps * spots)), w, size)
+
+
+@onnx("com.microsoft::FusedConv")
+def _fused_conv(c: Call) -> str:
+    from .activations import activation
+
+    result = _conv(c)
+    if c.has(3):
+        result = c.add("add", result, c[3])
+    given = list(c.attr("activation_params", ()))
+    name = c.attr("activation", "")
+    if name == "Clip":
+        low, high = c.scalar(given[0], result), c.scalar(given[1], result)
+        return c.add("min", c.add("max", result, low), high)
+    return activation(name, given[:1], given[1:])(c, result)

@@ -172,3 +172,18 @@ def _lp_normalization(c: Call) -> str:
     size = total if order == 1 else c.add("sqrt", total)
     none = c.add("equal", size, c.scalar(0, size))  # what is all 0 stays 0
     return c.add("div", c[0], c.add("where", none, c.scalar(1, size), size))
+
+
+@onnx("com.microsoft::EmbedLayerNormalization")
+def _embed_layer(c: Call) -> tuple[str, str, str]:
+    """Return the norm of the sum of word, position and segment embeddings, the masks' lengths, and the sum."""
+    batch, length = c.type(0).shape
+    lengths = c.constant(np.zeros(batch, np.int32))
+    if c.has(7):
+        lengths = c.add("reduce_sum", c[7], axes=(1,), keepdims=False)
+    total = c.add("gather", c[2], c[0], axis=0)
+    places = c.optional(8) or c.constant(np.arange(length, dtype=np.int64).reshape(1, -1))
+    total = c.add("add", total, c.add("gather", c[3], places, axis=0))
+    if c.has(1) and c.has(4):
+        total = c.add("add", total, c.add("gather", c[4], c[1], axis=0))
+    return c.add("layernorm", total, c[5], c[6], epsilon=c.attr("epsilon", 1e-12)), lengths, total

@@ -74,17 +74,29 @@ def _dequantize(c: Call) -> str:
 
 @onnx("QLinearMatMul")
 def _qlinear_matmul(c: Call) -> str:
-    """Return the product in int32, scaled to the result's own scale and zero point."""
+    """Return the product in int32, scaled to the result's own scale and zero point.
+
+    Those of the second operand may be one a column, those of the first one a row.
+    """
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (c[i] for i in range(8))
-    if any(c.type(v).size != 1 for v in (a_scale, a_zero, b_scale, b_zero, y_scale, y_zero)):
-        raise Unsupported("a scale or zero point is not a scalar")
-    zeros = tuple(c.reshape(v, ()) for v in (a_zero, b_zero))
-    total = c.compose("MatMulInteger", a, b, *zeros)
-    scales = [c.cast(c.reshape(v, ()), "fp32") for v in (a_scale, b_scale, y_scale)]
+    if c.type(y_scale).size != 1 or c.type(y_zero).size != 1:
+        raise Unsupported("the scale or zero point of its result is not a scalar")
+    left = [_side(c, v, rows=True) for v in (a_zero, a_scale)]
+    right = [_side(c, v, rows=False) for v in (b_zero, b_scale)]
+    total = c.compose("MatMulInteger", a, b, left[0], right[0])
+    scales = [c.cast(v, "fp32") for v in (left[1], right[1], c.reshape(y_scale, ()))]
     scale = c.add("div", c.add("mul", scales[0], scales[1]), scales[2])
     level = c.add("round", c.add("mul", c.cast(total, "fp32"), scale))
     zero = c.cast(c.reshape(y_zero, ()), "fp32")
     return saturate(c, c.add("add", level, zero), c.type(y_zero).dtype)
+
+
+def _side(c: Call, value: str, rows: bool) -> str:
+    """Return a scale or zero point of one side of a product, shaped to broadcast over the result."""
+    kind = c.type(value)
+    if kind.size == 1:
+        return c.reshape(value, ())
+    return c.reshape(value, (kind.size, 1)) if rows and kind.rank == 1 else value
 
 
 @onnx("DynamicQuantizeLinear")
