@@ -9,6 +9,7 @@ import numpy as np
 
 from ..ops import Unsupported
 from . import bags
+from .ragged import make_range
 from .scan import scan, stack
 from .scope import Absent, Scope, Value, graph_attr
 from .sequences import SEQUENCES, Special, scalar
@@ -128,6 +129,7 @@ SPECIAL: dict[str, Special] = {
     "Constant": _constant,
     "If": _if,
     "Loop": _loop,
+    "Range": make_range,
     "Scan": scan,
     **SEQUENCES,
 }

@@ -19,10 +19,11 @@ from mtia_emu.types import TensorType
 from ..build import Builder
 from ..graph import Graph, Node
 from ..ops import ONNX, Call, Unsupported
+from . import ragged
 from .control import SPECIAL
 from .files import tensor_const, text_of
 from .functions import body_of_schema, same_since
-from .scope import Absent, Nothing, Scope, Tensors, Value, in_order, op_key, reads
+from .scope import Absent, Nothing, Ragged, Scope, Tensors, Value, in_order, op_key, reads
 
 OLDEST = 7  # the operator set from which operands broadcast as in NumPy
 NODES = 200_000  # nodes read in one import, with those of functions and loops
@@ -190,15 +191,18 @@ class Importer:
             return [Absent()] * len(node.output)
         if function is not None:
             return self._call(function, node, inputs, scope)
+        if any(isinstance(v, Ragged) for v in inputs):
+            return ragged.apply(self, node, inputs, scope, used)
         if key in SPECIAL:
             return SPECIAL[key](self, node, inputs, scope)
         if key in ONNX:
-            return self._spell(node, key, inputs, scope, used)
+            return self.spell(node, key, inputs, scope, used)
         return self._call(self._schema(node, inputs, scope), node, inputs, scope)
 
-    def _spell(
+    def spell(
         self, node: Any, key: str, inputs: tuple[Value, ...], scope: Scope, used: set[str]
     ) -> Sequence[Value]:
+        """Return what our spelling of an operator makes of a node."""
         version = scope.opsets.get("", OLDEST)
         if version < OLDEST and not same_since(node, version, OLDEST):
             raise Unsupported(f"operator set {version} is too old (at least {OLDEST})")
@@ -219,6 +223,8 @@ class Importer:
 
     def tensor(self, value: Value) -> str:
         """Return a value that must be a tensor."""
+        if isinstance(value, Ragged):
+            raise ragged.unknown(self, value)
         if not isinstance(value, str):
             raise Unsupported("an operand is a sequence, or an optional that is empty")
         return value
@@ -318,6 +324,10 @@ class Importer:
                 outputs |= {f"{output.name}.{i}": item for i, item in enumerate(value.items)}
             elif isinstance(value, str):
                 outputs[output.name] = value
+            elif isinstance(value, Ragged):
+                reason = f"{self.path}: output {output.name} is as long as the data say"
+                found = (self.builder.sources(v) for v in (value.start, value.end))
+                raise NotImported(reason, frozenset().union(*found))
             elif not isinstance(value, Nothing):
                 raise UserError(f"{self.path}: output {output.name} is a sequence of unknown length")
         for name, value in outputs.items():

@@ -29,7 +29,16 @@ class Nothing:
     """An optional that is empty."""
 
 
-Value = str | Absent | Tensors | Nothing
+@dataclass(frozen=True)
+class Ragged:
+    """Rows `start` to `end` of a value, both known only at run time; without a value, those numbers."""
+
+    value: str
+    start: str
+    end: str
+
+
+Value = str | Absent | Tensors | Nothing | Ragged
 
 
 @dataclass

@@ -107,7 +107,7 @@ register(
 )
 
 
-_UNARY = {
+UNARY = {
     "Abs": "abs", "Acos": "acos", "Acosh": "acosh", "Asin": "asin", "Asinh": "asinh", "Atan": "atan",
     "Atanh": "atanh", "BitwiseNot": "bit_not", "Ceil": "ceil", "Cos": "cos", "Cosh": "cosh", "Erf": "erf",
     "Exp": "exp", "Floor": "floor", "IsNaN": "isnan",
@@ -115,7 +115,7 @@ _UNARY = {
     "Sigmoid": "sigmoid", "Sign": "sign", "Sin": "sin", "Sinh": "sinh", "Softplus": "softplus", "Sqrt": "sqrt",
     "Tanh": "tanh",
 }  # fmt: skip
-_BINARY = {
+BINARY = {
     "Add": "add", "And": "and", "BitwiseAnd": "bit_and", "BitwiseOr": "bit_or", "BitwiseXor": "bit_xor", "Div": "div", "Equal": "equal", "Greater": "greater",
     "GreaterOrEqual": "greater_equal", "Less": "less", "LessOrEqual": "less_equal", "Mul": "mul", "Or": "or",
     "PRelu": "prelu", "Sub": "sub", "Xor": "xor",
@@ -124,14 +124,14 @@ _SHIFTS = {"LEFT": "shift_left", "RIGHT": "shift_right"}
 _CHAINS = {"Sum": "add", "Max": "max", "Min": "min"}
 
 
-@onnx(*_UNARY)
+@onnx(*UNARY)
 def _unary(c: Call) -> str:
-    return c.add(_UNARY[c.op], c[0])
+    return c.add(UNARY[c.op], c[0])
 
 
-@onnx(*_BINARY)
+@onnx(*BINARY)
 def _binary(c: Call) -> str:
-    return c.add(_BINARY[c.op], c[0], c[1])
+    return c.add(BINARY[c.op], c[0], c[1])
 
 
 @onnx("BitShift")
