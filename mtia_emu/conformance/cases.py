@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import api
-from .chip import load_chip
-from .compiler.frontend.importer import NotImported
-from .compiler.frontend.load import import_model
-from .compiler.graph import Graph
-from .compiler.passes.precision import own_dtype
-from .compiler.pipeline import compile_graph
-from .errors import UserError
-from .types import TensorType, dtype_of
+from .. import api
+from ..chip import load_chip
+from ..compiler.frontend.importer import NotImported
+from ..compiler.frontend.load import import_model
+from ..compiler.graph import Graph
+from ..compiler.passes.precision import own_dtype
+from ..compiler.pipeline import compile_graph
+from ..errors import UserError, refuse_unknown
+from ..types import TensorType, dtype_of
 
 Array = np.ndarray[Any, Any]
+Progress = Callable[[str, int, int], None]
+CHUNK = 20  # cases that a worker takes at a time
 CHIP = "tiny"  # small: what is computed does not depend on the grid's size, what it takes to run a test does
 
 
@@ -162,11 +167,39 @@ def _close(mine: Array, right: Array, rtol: float, atol: float) -> bool:
     return bool(np.allclose(a, b, max(rtol, 2 * unit), max(atol, share * unit * largest), equal_nan=True))
 
 
-def run(names: Iterable[str] | None = None) -> Iterator[Verdict]:
-    """Yield the verdict of every case, or of those named."""
-    found = cases()
-    known = {c.name: c for c in found}
-    wanted = None if names is None else set(names)
-    for case in found:
-        if wanted is None or case.name in wanted:
-            yield judge(case, operator_of(case, known))
+def _judge_named(names: Sequence[str]) -> list[Verdict]:
+    known = _known()
+    return [judge(known[name], operator_of(known[name], known)) for name in names]
+
+
+@cache
+def _known() -> dict[str, Any]:
+    return {case.name: case for case in cases()}
+
+
+def run(names: Sequence[str] | None = None, workers: int = 1, progress: Progress | None = None) -> list[Verdict]:
+    """Return the verdict of every case, or of those named, in onnx's order whatever the number of workers."""
+    found = list(_known())
+    for name in names or ():
+        if name not in found:
+            raise refuse_unknown("test case", name, found)
+    chosen = found if names is None else sorted(set(names), key=found.index)
+    chunks = [chosen[i : i + CHUNK] for i in range(0, len(chosen), CHUNK)]
+    verdicts: list[Verdict] = []
+    with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+        for done in (map if pool is None else pool.map)(_judge_named, chunks):
+            verdicts += done
+            if progress is not None:
+                progress("conformance", len(verdicts), len(chosen))
+    return verdicts
+
+
+def of_operators(operators: Iterable[str]) -> list[str]:
+    """Return the names of the cases that test any of these operators; raise `UserError` for an unknown one."""
+    known = _known()
+    tested = {name: operator_of(case, known) for name, case in known.items()}
+    wanted = set(operators)
+    for operator in wanted:
+        if operator not in tested.values():
+            raise refuse_unknown("operator with tests", operator, sorted(set(tested.values())))
+    return [name for name, operator in tested.items() if operator in wanted]
