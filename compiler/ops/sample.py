@@ -81,18 +81,8 @@ def _grid_sample(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
         for axis, length in enumerate(size):
             where = places[..., len(size) - 1 - axis]  # x first, then y
             at.append((where + 1) / 2 * (length - 1) if corners else ((where + 1) * length - 1) / 2)
-        at = [_held(a, s, padding, corners) for a, s in zip(at, size, strict=True)]
         rows.append(interpolate(image, at, str(attrs.get("mode", "linear")), padding, corners))
     return (np.stack(rows).astype(array(arrays[0]).dtype),)
-
-
-def _held(at: Array, size: int, padding: str, corners: bool) -> Array:
-    """Return places moved into the operand, where padding does so before interpolation."""
-    if padding == "border":
-        return np.clip(at, 0, size - 1)
-    if padding == "reflection":
-        return _reflect(at, *((0.0, size - 1.0) if corners else (-0.5, size - 0.5)))
-    return at
 
 
 def _infer_roi(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
