@@ -294,16 +294,16 @@ def operators() -> str:
     from mtia_emu.conformance.tables import OPERATOR_COLUMNS, operator_rows, totals
 
     count = totals(_verdicts())
-    return (
-        f"onnx {onnx.__version__}: of {count['cases']} cases **{count['passed']} pass, {count['failed']} fail, "
-        f"{count['unsupported']} are unsupported**. {count['bound']} of those that pass had operands bound when "
-        f"compiled; {count['folded']} had nothing left to execute then.\n\n"
-        + table(OPERATOR_COLUMNS, operator_rows(_verdicts()))
+    summary = (
+        f"onnx {onnx.__version__}: of {count['cases']} cases **{count['passed']} pass, {count['failed']} "
+        f"fail, {count['unsupported']} are unsupported**. {count['bound']} of those that pass had operands "
+        f"bound when compiled; {count['folded']} had nothing left to execute then."
     )
+    return summary + "\n\n" + table(OPERATOR_COLUMNS, operator_rows(_verdicts()))
 
 
 def exported_models() -> str:
-    """Return what became of the exported models; what the page has where these are not beside the checkout."""
+    """Return what became of the exported models; what the page has where they are not beside it."""
     from mtia_emu.conformance import models
     from mtia_emu.conformance.tables import MODEL_COLUMNS, model_rows
 

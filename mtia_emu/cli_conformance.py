@@ -16,13 +16,21 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Run ONNX's operator tests, and a folder of models, on the emulator.")
-@click.option("--op", "operators", multiple=True, metavar="NAME", help="only tests of this operator; repeatable")
+@click.option(
+    "--op", "operators", multiple=True, metavar="NAME", help="only tests of this operator; repeatable"
+)
 @click.option("--case", "names", multiple=True, metavar="NAME", help="only this test; repeatable")
 @click.option("--models", "folder", metavar="FOLDER", help="run NAME/model.onnx on NAME/io.npz as well")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="processes")
-@click.option("--json", "json_file", metavar="FILE", help="write every verdict as JSON; - for standard output")
+@click.option(
+    "--json", "json_file", metavar="FILE", help="write every verdict as JSON; - for standard output"
+)
 def conformance(
-    operators: tuple[str, ...], names: tuple[str, ...], folder: str | None, workers: int, json_file: str | None
+    operators: tuple[str, ...],
+    names: tuple[str, ...],
+    folder: str | None,
+    workers: int,
+    json_file: str | None,
 ) -> None:
     """Compile and execute the tests that the installed onnx has for its operators; compare with their answers.
 

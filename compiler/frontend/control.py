@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 UNROLL = 4096  # iterations of a loop
 
+
 def _constant(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
     for attr in node.attribute:
         if attr.name == "value" and attr.type == 4:
@@ -58,7 +59,9 @@ def _select(importer: Importer, condition: str, a: Value, b: Value) -> Value:
         return a
     builder = importer.builder
     if not (isinstance(a, str) and isinstance(b, str)) or builder.type_of(a) != builder.type_of(b):
-        raise Unsupported("its condition depends on the data, and its branches give different types", condition)
+        raise Unsupported(
+            "its condition depends on the data, and its branches give different types", condition
+        )
     flag = builder.add("reshape", condition, shape=())
     return builder.add("where", flag, a, b)
 
@@ -100,10 +103,10 @@ def _unroll(
             reason = f"its condition depends on the data, and it is no embedding bag: {why}"
             raise Unsupported(reason, importer.tensor(results[0]))
         carried = results[1 : 1 + len(carried)]
-        for scan, value in zip(scans, results[1 + len(carried) :], strict=True):
-            scan.append(importer.tensor(value))
+        for column, value in zip(scans, results[1 + len(carried) :], strict=True):
+            column.append(importer.tensor(value))
         count += 1
-    return [*carried, *(_stack(importer, scan) for scan in scans)]
+    return [*carried, *(_stack(importer, column) for column in scans)]
 
 
 def _iteration(importer: Importer, body: Any, inner: Scope, why: str) -> list[Value]:

@@ -333,7 +333,9 @@ class Importer:
         for name, value in outputs.items():
             run = self.builder.producer(value, "ragged_split")
             if run is not None:
-                reason = f"{self.path}: output {name} is as long as the data say (its sizes must be constants)"
+                reason = (
+                    f"{self.path}: output {name} is as long as the data say (its sizes must be constants)"
+                )
                 raise NotImported(reason, frozenset(self.builder.sources(run.inputs[1])))
         return outputs
 

@@ -8,6 +8,7 @@ from each result the rows that are its own: the worst case, executed and charged
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +61,9 @@ def unknown(importer: Importer, rows: Ragged) -> Unsupported:
 
 def _aligned(importer: Importer, key: str, inputs: tuple[Value, ...], rows: Ragged) -> bool:
     """Return whether each row of the result depends on the same row of the operands alone."""
-    if not rows.value or any(isinstance(v, Ragged) and (v.start, v.end) != (rows.start, rows.end) for v in inputs):
+    if not rows.value or any(
+        isinstance(v, Ragged) and (v.start, v.end) != (rows.start, rows.end) for v in inputs
+    ):
         return False
     rank = len(importer.builder.type_of(rows.value).shape)
     others = [importer.builder.type_of(v).shape for v in inputs if isinstance(v, str) and v]
@@ -82,7 +85,7 @@ def _join(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope
     builder = importer.builder
     runs = [v for v in inputs if isinstance(v, Ragged) and v.value]
     first = builder.known(runs[0].start) if runs else None
-    follow = all(a.end == b.start for a, b in zip(runs, runs[1:], strict=False))
+    follow = all(a.end == b.start for a, b in pairwise(runs))
     starts = first is not None and not first.any()
     same = len({builder.type_of(run.value) for run in runs}) == 1
     axis = importer.attributes(node, scope).get("axis", 0)

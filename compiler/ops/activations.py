@@ -109,7 +109,9 @@ def _scaled_tanh(c: Call) -> str:
 
 def activation(name: str, alphas: list[float], betas: list[float]) -> Function:
     """Return a recurrent layer's activation by its name; its parameters are taken from the lists' fronts."""
-    names = {known.lower(): known for known in (*PARAMETERS, "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")}
+    names = {
+        known.lower(): known for known in (*PARAMETERS, "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")
+    }
     if name.lower() not in names:
         raise Unsupported(f"its activation {name} is none of {', '.join(sorted(names.values()))}")
     known = names[name.lower()]

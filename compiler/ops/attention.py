@@ -111,14 +111,16 @@ def _rows(c: Call, cache: str, start: int, end: int) -> str:
 
 
 def _placed(c: Call, past: str, new: str, before: str, size: int) -> str:
-    """Return `appended` where each sequence has as many rows before as `before` [b,1,1,1] says at run time."""
-    (b, g, held, d), added = c.type(past).shape, c.type(new).shape[2]
+    """Return `appended` where each sequence has `before` [b,1,1,1] rows already, as the data say."""
+    (b, _, held, _), added = c.type(past).shape, c.type(new).shape[2]
     at = c.constant(np.arange(size, dtype=np.int64).reshape(1, 1, size, 1))
     if added == 1:
         grown = c.add("pad", past, pads=(0,) * 6 + (size - held, 0), value=0.0)
         return c.add("where", c.add("equal", at, before), new, grown)
     after = c.add("sub", at, before)
-    fresh = c.add("and", *(c.add(f, after, c.scalar(n, after)) for f, n in (("greater_equal", 0), ("less", added))))
+    fresh = c.add(
+        "and", *(c.add(f, after, c.scalar(n, after)) for f, n in (("greater_equal", 0), ("less", added)))
+    )
     held_row = c.add("min", at, c.scalar(held - 1, at))
     rows = c.add("where", fresh, c.add("add", after, c.scalar(held, after)), held_row)
     both = c.add("concat", past, new, axis=2)
@@ -159,9 +161,9 @@ def _lengths(c: Call, batch: int, added: int, past: int) -> Lengths:
     if total is None and ends is not None:
         length = int(ends.max()) + 1
     known: int | None = length - added
-    if ends is not None and length != added and (ends + 1 != length).any():
-        known = None
-    elif ends is None and c.has(5) and batch > 1 and length != added:
+    if (ends is not None and length != added and (ends + 1 != length).any()) or (
+        ends is None and c.has(5) and batch > 1 and length != added
+    ):
         known = None
     if not 0 <= length - added <= past:
         raise UserError(
@@ -221,7 +223,7 @@ def _group_query(c: Call) -> tuple[str, str, str]:
 
 
 def padding(c: Call, mask: str, queries: int, keys: int) -> str:
-    """Return what a mask adds to scores [b,h,queries,keys]; it is of lengths [b], or of ones [b,(queries,)keys].
+    """Return what a mask adds to scores [b,h,queries,keys]; it is of lengths [b] or of ones [b,(queries,)keys].
 
     Masked scores fall by `mask_filter_value`, as onnxruntime has it.
     """

@@ -22,7 +22,9 @@ def _parts(c: Call, projected: str, sizes: tuple[int, ...]) -> tuple[str, str, s
     return q, k, v
 
 
-def _attention(c: Call, projected: str, sizes: tuple[int, ...], mask: str, past: str, bias: str) -> tuple[str, str]:
+def _attention(
+    c: Call, projected: str, sizes: tuple[int, ...], mask: str, past: str, bias: str
+) -> tuple[str, str]:
     if c.attr("do_rotary", 0) or c.attr("past_present_share_buffer", 0):
         raise Unsupported("it rotates, or shares its cache's buffer")
     q, k, v = _parts(c, projected, sizes)

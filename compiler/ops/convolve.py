@@ -1,4 +1,4 @@
-"""Convolution as a tiled matrix product: its operand's slices, one for each place of the kernel, are columns."""
+"""Convolution as a tiled matrix product: slices of its operand, one a place of the kernel, are columns."""
 
 from __future__ import annotations
 

@@ -113,10 +113,16 @@ def _tensor_scatter(c: Call) -> str:
     """Return a cache with new rows put in at each sequence's own position."""
     shape, new = c.type(0).shape, c.type(1).shape
     axis = c.axis(-2)
-    if axis == 0 or [s for i, s in enumerate(new) if i != axis] != [s for i, s in enumerate(shape) if i != axis]:
+    if axis == 0 or [s for i, s in enumerate(new) if i != axis] != [
+        s for i, s in enumerate(shape) if i != axis
+    ]:
         raise UserError(f"{c.op}: {c.type(1)} does not fit {c.type(0)} along axis {axis}")
     steps = c.constant(np.arange(new[axis], dtype=np.int64).reshape(1, -1))
-    start = c.reshape(c.cast(c[2], "int64"), (shape[0], 1)) if c.has(2) else c.constant(np.zeros((shape[0], 1), np.int64))
+    start = (
+        c.reshape(c.cast(c[2], "int64"), (shape[0], 1))
+        if c.has(2)
+        else c.constant(np.zeros((shape[0], 1), np.int64))
+    )
     places = c.add("add", start, steps)
     if c.attr("mode", "linear") == "circular":
         places = c.add("mod", places, c.scalar(shape[axis], places))

@@ -153,7 +153,10 @@ def _fused_gemm(c: Call) -> str:
     from .activations import activation
 
     parameters = ([c.attr("activation_alpha", 0.0)], [c.attr("activation_beta", 0.0)])
-    given = [p if name in c.attrs else [] for p, name in zip(parameters, ("activation_alpha", "activation_beta"), strict=True)]
+    given = [
+        p if name in c.attrs else []
+        for p, name in zip(parameters, ("activation_alpha", "activation_beta"), strict=True)
+    ]
     return activation(c.attr("activation", ""), *given)(c, _gemm(c))
 
 

@@ -27,7 +27,7 @@ def _expand(
     shape: tuple[int, int],
     order: np.ndarray,
 ) -> np.ndarray:
-    """Return (code - zero) * scale as [k, n] from codes [n, blocks, bytes]; `order` is the block of each k."""
+    """Return (code - zero) * scale as [k, n] from codes [n, blocks, bytes]; `order` is each k's block."""
     k, n = shape
     codes = unpack(packed.reshape(n, packed.size // n), bits)[:, :k]
     zero: np.ndarray
@@ -100,12 +100,16 @@ def _gather_quantised(c: Call) -> str:
     axis, block = c.wrap(c.attr("quantize_axis", 1), len(shape)), c.attr("block_size", 128)
     wanted = tuple(-(-s // block) if i == axis else s for i, s in enumerate(shape))
     if scales.type.shape != wanted:
-        raise UserError(f"{c.op}: scales {scales.type} are not one for each block of {block} of {list(shape)}")
+        raise UserError(
+            f"{c.op}: scales {scales.type} are not one for each block of {block} of {list(shape)}"
+        )
     kind, spread = TensorType(scales.type.dtype, shape), np.arange(shape[axis]) // block
 
     def load() -> np.ndarray:
         codes = _codes(table.array(), bits, packs)
-        default = np.asarray(1 << (bits - 1) if packs > 1 or codes_kind.dtype.name == "uint8" else 0, np.float32)
+        default = np.asarray(
+            1 << (bits - 1) if packs > 1 or codes_kind.dtype.name == "uint8" else 0, np.float32
+        )
         zero = default if zeros is None else np.take(_codes(zeros.array(), bits, packs), spread, axis)
         values = (codes - zero) * np.take(scales.array().astype(np.float32), spread, axis)
         return np.ascontiguousarray(values.astype(kind.dtype.numpy))

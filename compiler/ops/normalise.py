@@ -176,7 +176,7 @@ def _lp_normalization(c: Call) -> str:
 
 @onnx("com.microsoft::EmbedLayerNormalization")
 def _embed_layer(c: Call) -> tuple[str, str, str]:
-    """Return the norm of the sum of word, position and segment embeddings, the masks' lengths, and the sum."""
+    """Return the norm of the sum of word, position and segment embeddings, the masks' lengths, the sum."""
     batch, length = c.type(0).shape
     lengths = c.constant(np.zeros(batch, np.int32))
     if c.has(7):

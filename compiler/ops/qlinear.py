@@ -81,7 +81,9 @@ def _where(c: Call) -> str:
     return quantised(c, c.add("where", c[0], a, b), c[7], c.optional(8), c[1])
 
 
-def product(c: Call, a: str, b: str, a_scale: str, b_scale: str, a_zero: str, b_zero: str, bias: str = "") -> str:
+def product(
+    c: Call, a: str, b: str, a_scale: str, b_scale: str, a_zero: str, b_zero: str, bias: str = ""
+) -> str:
     """Return the product of bytes, scaled to fp32; scales and zero points of b may be one a column."""
     total = c.compose("MatMulInteger", a, b, a_zero, b_zero)
     result = c.add("mul", c.cast(total, "fp32"), c.add("mul", a_scale, b_scale))

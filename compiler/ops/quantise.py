@@ -34,7 +34,9 @@ def _along(c: Call, value: str, shape: tuple[int, ...]) -> str:
 def saturate(c: Call, value: str, to: DType) -> str:
     """Return whole numbers in an integer type, those beyond its limits at the nearest."""
     info = ml_dtypes.iinfo(to.numpy)
-    held = c.add("min", c.add("max", value, c.scalar(float(info.min), value)), c.scalar(float(info.max), value))
+    held = c.add(
+        "min", c.add("max", value, c.scalar(float(info.min), value)), c.scalar(float(info.max), value)
+    )
     return c.cast(held, to.name)
 
 

@@ -1,4 +1,4 @@
-"""Resizing: along each axis, gathered neighbours times constant weights, or a product with a matrix of them."""
+"""Resizing: along each axis, gathered neighbours times constant weights, or a product with their matrix."""
 
 from __future__ import annotations
 

@@ -11,7 +11,21 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from ..graph import Attrs
-from .base import Array, Arrays, Op, Types, array, integer, integers, need, number, register, vector, wide, word
+from .base import (
+    Array,
+    Arrays,
+    Op,
+    Types,
+    array,
+    integer,
+    integers,
+    need,
+    number,
+    register,
+    vector,
+    wide,
+    word,
+)
 from .convolve import window
 from .spelling import Call, Unsupported, onnx
 
@@ -117,7 +131,7 @@ def _roi_align(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 def _pooled(image: Array, at: list[Array], largest: bool) -> Array:
-    """Return the mean (or largest contribution) of samples [h, w, sh, sw]; beyond an image's edge they are 0."""
+    """Return the mean (or largest share) of samples [h, w, sh, sw]; beyond an image's edge they are 0."""
     limits = image.shape[1:]
     inside = np.logical_and(*((a >= -1) & (a <= n) for a, n in zip(at, limits, strict=True)))
     held = [np.clip(a, 0, n - 1) for a, n in zip(at, limits, strict=True)]

@@ -126,7 +126,11 @@ def _window(c: Call) -> str:
     kind = DTYPE_OF_ONNX.get(c.attr("output_datatype", 1))
     if kind is None or not 0 <= size <= LARGEST:
         raise Unsupported(f"it is of {size} elements, or of a type that we do not have")
-    terms = {"HannWindow": (0.5, 0.5), "HammingWindow": (25 / 46, 21 / 46), "BlackmanWindow": (0.42, 0.5, 0.08)}
+    terms = {
+        "HannWindow": (0.5, 0.5),
+        "HammingWindow": (25 / 46, 21 / 46),
+        "BlackmanWindow": (0.42, 0.5, 0.08),
+    }
     angle = 2 * np.pi * np.arange(size) / (size if c.attr("periodic", 1) else max(size - 1, 1))
     wave = sum((-1) ** i * a * np.cos(i * angle) for i, a in enumerate(terms[c.op]))
     return c.constant(np.asarray(wave).astype(kind.numpy))

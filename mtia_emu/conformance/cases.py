@@ -79,7 +79,14 @@ def judge(case: Any, op: str) -> Verdict:
         return Verdict(case.name, op, "unsupported", str(error), tuple(bound))
     except Exception as error:  # a crash is a finding, not the end of the run
         return Verdict(case.name, op, "failed", f"{type(error).__name__}: {error}", tuple(bound))
-    return Verdict(case.name, op, "passed", "", tuple(bound), all(n.op == "copy" for n in graph.nodes) and not graph.inputs)
+    return Verdict(
+        case.name,
+        op,
+        "passed",
+        "",
+        tuple(bound),
+        all(n.op == "copy" for n in graph.nodes) and not graph.inputs,
+    )
 
 
 def _arrays(values: Any, data: Any) -> dict[str, Any]:
@@ -177,7 +184,9 @@ def _known() -> dict[str, Any]:
     return {case.name: case for case in cases()}
 
 
-def run(names: Sequence[str] | None = None, workers: int = 1, progress: Progress | None = None) -> list[Verdict]:
+def run(
+    names: Sequence[str] | None = None, workers: int = 1, progress: Progress | None = None
+) -> list[Verdict]:
     """Return the verdict of every case, or of those named, in onnx's order whatever the number of workers."""
     found = list(_known())
     for name in names or ():
@@ -195,7 +204,7 @@ def run(names: Sequence[str] | None = None, workers: int = 1, progress: Progress
 
 
 def of_operators(operators: Iterable[str]) -> list[str]:
-    """Return the names of the cases that test any of these operators; raise `UserError` for an unknown one."""
+    """Return the names of the cases that test any of these operators; refuse an unknown one."""
     known = _known()
     tested = {name: operator_of(case, known) for name, case in known.items()}
     wanted = set(operators)

@@ -22,7 +22,13 @@ Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
 CHIP = "mtia-2i"
 DTYPES = ("fp32", "fp16", "bf16")
-QUANTISERS = ("DynamicQuantizeLinear", "QuantizeLinear", "MatMulInteger", "DynamicQuantizeMatMul", "QAttention")
+QUANTISERS = (
+    "DynamicQuantizeLinear",
+    "QuantizeLinear",
+    "MatMulInteger",
+    "DynamicQuantizeMatMul",
+    "QAttention",
+)
 SIZES = {"batch": 1, "sequence": 4, "past": 5, "total": 9, "kv_cache": 16}  # of dimensions that nothing binds
 
 
@@ -52,7 +58,7 @@ class Model:
 
 
 def run(folder: Path, progress: Progress | None = None) -> list[Model]:
-    """Return what became of each model in a folder of `NAME/model.onnx`, with `NAME/io.npz` beside it or not."""
+    """Return what became of each `NAME/model.onnx` in a folder, `NAME/io.npz` beside it or not."""
     paths = sorted(folder.glob("*/model.onnx"))
     if not paths:
         raise UserError(f"{folder} has no models (right: a folder of NAME/model.onnx with NAME/io.npz)")
@@ -75,7 +81,9 @@ def judge(path: Path) -> Model:
             return Model(name, nodes, {}, 0.0, str(error))
         return Model(name, nodes, {}, report.seconds)
     arrays = read_npz(str(io))
-    inputs, expected = ({k[len(p) :]: x for k, x in arrays.items() if k.startswith(p)} for p in ("in:", "out:"))
+    inputs, expected = (
+        {k[len(p) :]: x for k, x in arrays.items() if k.startswith(p)} for p in ("in:", "out:")
+    )
     return Model(name, nodes, {dtype: _run(path, proto, dtype, inputs, expected) for dtype in DTYPES})
 
 

@@ -57,8 +57,12 @@ def model_rows(models: Sequence[Model]) -> list[list[str]]:
     rows = []
     for model in models:
         runs = [model.runs.get(dtype) for dtype in DTYPES]
-        note = model.reason or (f"no weights or inputs: timed at {model.seconds:.3g} s" if not model.runs else "")
-        note = note or "; ".join(sorted({r.reason.split("\n")[0] for r in runs if r is not None and r.reason}))
+        note = model.reason or (
+            f"no weights or inputs: timed at {model.seconds:.3g} s" if not model.runs else ""
+        )
+        note = note or "; ".join(
+            sorted({r.reason.split("\n")[0] for r in runs if r is not None and r.reason})
+        )
         rows.append([model.name, str(model.nodes), *(_error(r) for r in runs), note])
     return rows
 

@@ -12,8 +12,6 @@ from mtia_emu.compiler.frontend import load
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.reference import evaluate
 
-from mtia_emu.errors import UserError
-
 MODELS = Path(__file__).parents[3] / "shared" / "models"
 pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason=f"the model collection is not at {MODELS}")
 

@@ -19,7 +19,13 @@ def group_query_attention(rng: Rng) -> Case:
     past, new = (0, int(rng.integers(1, 6))) if prompt else (int(rng.integers(3, 9)), 1)
     heads, packed = groups * per, bool(rng.integers(2))
     rotary, shared = bool(rng.integers(2)), not prompt and bool(rng.integers(2))
-    used = np.full(batch, past) if batch == 1 else rng.integers(1, past + 1, batch) if past else np.zeros(batch, int)
+    used = (
+        np.full(batch, past)
+        if batch == 1
+        else rng.integers(1, past + 1, batch)
+        if past
+        else np.zeros(batch, int)
+    )
     if past:
         used[rng.integers(batch)] = past
     room = past + (4 if shared else 0)
@@ -170,7 +176,9 @@ def matmul_n_bits(rng: Rng) -> Case:
 def gather_block_quantized(rng: Rng) -> Case:
     rows, width, block = 6, 64, pick(rng, 16, 32)
     case = Case("GatherBlockQuantized", 1, gather_axis=0, quantize_axis=1, block_size=block, bits=4)
-    case.give(byte(rng, np.uint8, rows, width // 2), True).give(rng.integers(0, rows, (2, 3)).astype(np.int64))
+    case.give(byte(rng, np.uint8, rows, width // 2), True).give(
+        rng.integers(0, rows, (2, 3)).astype(np.int64)
+    )
     case.give(positive(rng, rows, width // block), True)
     return case.give(pick(rng, None, byte(rng, np.uint8, rows, width // block // 2)), True)
 
@@ -224,8 +232,15 @@ def _columns(rng: Rng, kind: Any, k: int, n: int) -> tuple[Array, Array, Array]:
 
 def dynamic_quantize_matmul(rng: Rng) -> Case:
     weight, scale, zero = _columns(rng, pick(rng, np.uint8, np.int8), 12, 5)
-    case = Case("DynamicQuantizeMatMul").give(f32(rng, 2, 3, 12)).give(weight, True).give(np.asarray(scale), True)
-    return case.give(zero if rng.integers(2) else None, True).give(f32(rng, 5) if rng.integers(2) else None, True)
+    case = (
+        Case("DynamicQuantizeMatMul")
+        .give(f32(rng, 2, 3, 12))
+        .give(weight, True)
+        .give(np.asarray(scale), True)
+    )
+    return case.give(zero if rng.integers(2) else None, True).give(
+        f32(rng, 5) if rng.integers(2) else None, True
+    )
 
 
 def matmul_integer_to_float(rng: Rng) -> Case:

@@ -49,7 +49,9 @@ def resize_antialias(rng: Rng) -> Case:
 def upsample(rng: Rng) -> Case:
     case = standard("Upsample", 1, mode=pick(rng, "nearest", "linear"))
     case.opset = 9
-    return case.give(f32(rng, 1, 2, 3, 4)).give(np.array([1, 1, *pick(rng, (2, 3), (2, 2))], np.float32), True)
+    return case.give(f32(rng, 1, 2, 3, 4)).give(
+        np.array([1, 1, *pick(rng, (2, 3), (2, 2))], np.float32), True
+    )
 
 
 def _window(rng: Rng, rank: int) -> dict[str, Any]:
@@ -118,7 +120,10 @@ def q_linear_conv(rng: Rng) -> Case:
 
 def grid_sample(rng: Rng) -> Case:
     mode = pick(rng, "linear", "nearest", "cubic")
-    attrs = {"padding_mode": pick(rng, "zeros", "border", "reflection"), "align_corners": int(rng.integers(2))}
+    attrs = {
+        "padding_mode": pick(rng, "zeros", "border", "reflection"),
+        "align_corners": int(rng.integers(2)),
+    }
     case = standard("GridSample", 1, mode=mode, **attrs).give(f32(rng, 2, 3, 5, 6))
     return case.give((rng.uniform(-1.3, 1.3, (2, 4, 3, 2))).astype(np.float32))
 
@@ -127,7 +132,9 @@ def roi_align(rng: Rng) -> Case:
     mode = pick(rng, "avg", "max")
     attrs = {"sampling_ratio": pick(rng, 1, 2), "spatial_scale": pick(rng, 1.0, 0.5), "mode": mode}
     way = pick(rng, "half_pixel", "output_half_pixel")
-    case = standard("RoiAlign", 1, output_height=2, output_width=3, coordinate_transformation_mode=way, **attrs)
+    case = standard(
+        "RoiAlign", 1, output_height=2, output_width=3, coordinate_transformation_mode=way, **attrs
+    )
     corners = rng.uniform(0, 5, (4, 2)).astype(np.float32)
     regions = np.concatenate([corners, corners + rng.uniform(1, 6, (4, 2)).astype(np.float32)], axis=1)
     return case.give(f32(rng, 2, 2, 9, 10)).give(regions).give(rng.integers(0, 2, 4).astype(np.int64))
@@ -138,7 +145,9 @@ def _recurrent(rng: Rng, op: str, gates: int, states: int, **extra: Any) -> Case
     ways, hidden, width, batch, length = (2 if way == "bidirectional" else 1), 3, 4, 2, 5
     case = standard(op, 1 + states, hidden_size=hidden, direction=way, **extra)
     case.give(f32(rng, length, batch, width)).give(f32(rng, ways, gates * hidden, width))
-    case.give(f32(rng, ways, gates * hidden, hidden)).give(f32(rng, ways, 2 * gates * hidden) if rng.integers(2) else None)
+    case.give(f32(rng, ways, gates * hidden, hidden)).give(
+        f32(rng, ways, 2 * gates * hidden) if rng.integers(2) else None
+    )
     case.give(rng.integers(1, length + 1, batch).astype(np.int32) if rng.integers(2) else None)
     for _ in range(states):
         case.give(f32(rng, ways, batch, hidden) if rng.integers(2) else None)
@@ -177,7 +186,9 @@ def stft(rng: Rng) -> Case:
 
 
 def lrn(rng: Rng) -> Case:
-    return standard("LRN", 1, size=pick(rng, 1, 3, 5), alpha=0.3, beta=0.6, bias=2.0).give(f32(rng, 2, 6, 3, 4))
+    return standard("LRN", 1, size=pick(rng, 1, 3, 5), alpha=0.3, beta=0.6, bias=2.0).give(
+        f32(rng, 2, 6, 3, 4)
+    )
 
 
 def reverse_sequence(rng: Rng) -> Case:
@@ -257,6 +268,10 @@ def test_a_cubic_grid_sees_beyond_the_border() -> None:
     x = np.arange(4.0, dtype=np.float32).reshape(1, 1, 1, 4)
     x = np.broadcast_to(x, (1, 1, 4, 4)).copy()
     grid = np.array([[[[1.2, 0.0]]]], np.float32)
-    (out,) = reference("grid_sample", [x, grid], {"mode": "cubic", "padding": "border", "align_corners": True})
-    weight = -0.75 * (1.3**3 - 5 * 1.3**2 + 8 * 1.3 - 4)  # Keys' kernel at 1.3, of the neighbour whose value is 2
+    (out,) = reference(
+        "grid_sample", [x, grid], {"mode": "cubic", "padding": "border", "align_corners": True}
+    )
+    weight = -0.75 * (
+        1.3**3 - 5 * 1.3**2 + 8 * 1.3 - 4
+    )  # Keys' kernel at 1.3, of the neighbour whose value is 2
     assert out.item() == pytest.approx(3.0 - weight)

@@ -15,7 +15,9 @@ from mtia_emu.conformance.models import Model, Ran
 VERDICTS = [
     Verdict("a", "Add", "passed"),
     Verdict("b", "Add", "failed", "y is off by up to 1"),
-    Verdict("c", "Loop", "unsupported", "c.onnx: 1 nodes are not supported:\n  Loop x1: it runs on (loop)", ("m",)),
+    Verdict(
+        "c", "Loop", "unsupported", "c.onnx: 1 nodes are not supported:\n  Loop x1: it runs on (loop)", ("m",)
+    ),
     Verdict("d", "Loop", "passed", "", ("m",), True),
 ]
 
