@@ -32,7 +32,7 @@ def conformance(
     workers: int,
     json_file: str | None,
 ) -> None:
-    """Compile and execute the tests that the installed onnx has for its operators; compare with their answers.
+    """Compile and execute the tests that the installed onnx has for its operators; compare the answers.
 
     An operand that must be known when a program is compiled (a shape, axes, a trip count) is bound to the
     test's value; nothing else is. Exit code 1 where an answer is wrong.

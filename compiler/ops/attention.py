@@ -223,7 +223,7 @@ def _group_query(c: Call) -> tuple[str, str, str]:
 
 
 def padding(c: Call, mask: str, queries: int, keys: int) -> str:
-    """Return what a mask adds to scores [b,h,queries,keys]; it is of lengths [b] or of ones [b,(queries,)keys].
+    """Return what a mask adds to scores [b,h,queries,keys]: lengths [b] or of ones [b,(queries,)keys].
 
     Masked scores fall by `mask_filter_value`, as onnxruntime has it.
     """

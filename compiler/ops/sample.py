@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -130,7 +131,7 @@ def _roi_align(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     return (out.astype(array(arrays[0]).dtype),)
 
 
-def _pooled(image: Array, at: list[Array], largest: bool) -> Array:
+def _pooled(image: Array, at: Sequence[Array], largest: bool) -> Array:
     """Return the mean (or largest share) of samples [h, w, sh, sw]; beyond an image's edge they are 0."""
     limits = image.shape[1:]
     inside = np.logical_and(*((a >= -1) & (a <= n) for a, n in zip(at, limits, strict=True)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .spelling import Call, Unsupported, onnx
 
@@ -29,7 +29,7 @@ def _groups(c: Call, kinds: int) -> list[list[str]]:
     return [[rest[kind * count + i] for kind in range(kinds)] for i in range(count)]
 
 
-def _spread(results: list[tuple[str, ...]]) -> list[str]:
+def _spread(results: Sequence[tuple[str, ...]]) -> list[str]:
     return [value for kind in zip(*results, strict=True) for value in kind]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +14,43 @@ pytest.importorskip("onnxruntime")
 SEEDS = range(6)
 
 
-def group_query_attention(rng: Rng) -> Case:
-    batch, groups, per, size = rng.integers(1, 4), rng.integers(1, 3), rng.integers(1, 4), pick(rng, 8, 16)
+@dataclass(frozen=True)
+class Grouped:
+    """The sizes of one grouped-query attention: `used` rows of `room` are in the cache, by sequence."""
+
+    batch: int
+    groups: int
+    heads: int
+    size: int
+    new: int
+    past: int
+    room: int
+    used: Array
+
+    @property
+    def ends(self) -> Array:
+        """Return how many rows each sequence has when the new ones are there."""
+        return self.used + self.new if self.past else self.used
+
+
+def _grouped(rng: Rng) -> Grouped:
+    """Return random sizes: a prompt that is padded on the right, or one token after a cache."""
+    batch, groups, per = (int(v) for v in rng.integers(1, 4, 3))
     prompt = bool(rng.integers(2))
     past, new = (0, int(rng.integers(1, 6))) if prompt else (int(rng.integers(3, 9)), 1)
-    heads, packed = groups * per, bool(rng.integers(2))
-    rotary, shared = bool(rng.integers(2)), not prompt and bool(rng.integers(2))
-    used = (
-        np.full(batch, past)
-        if batch == 1
-        else rng.integers(1, past + 1, batch)
-        if past
-        else np.zeros(batch, int)
-    )
-    if past:
-        used[rng.integers(batch)] = past
-    room = past + (4 if shared else 0)
-    ends = used + new if not prompt else rng.integers(1, new + 1, batch)
-    if prompt:
-        ends[rng.integers(batch)] = new
+    used = rng.integers(1, (new if prompt else past) + 1, batch)
+    used[rng.integers(batch)] = new if prompt else past  # the longest has no padding
+    room = past + (4 if not prompt and rng.integers(2) else 0)
+    return Grouped(batch, groups, groups * per, pick(rng, 8, 16), new, past, room, used)
+
+
+def group_query_attention(rng: Rng) -> Case:
+    at, rotary = _grouped(rng), bool(rng.integers(2))
     case = Case(
         "GroupQueryAttention",
         3,
-        num_heads=heads,
-        kv_num_heads=groups,
+        num_heads=at.heads,
+        kv_num_heads=at.groups,
         do_rotary=int(rotary),
         rotary_interleaved=int(rng.integers(2)),
         local_window_size=pick(rng, -1, 3),
@@ -44,29 +58,23 @@ def group_query_attention(rng: Rng) -> Case:
         smooth_softmax=pick(rng, 0, 1),
         scale=pick(rng, 0.0, 0.3),
     )
-    sizes = [heads * size, groups * size, groups * size]
-    parts = [f32(rng, batch, new, s) for s in sizes]
-    if packed:
-        case.give(np.concatenate(parts, axis=-1)).give(None).give(None)
-    else:
-        for part in parts:
-            case.give(part)
-    cache = [f32(rng, batch, groups, room, size) if past else None for _ in range(2)]
-    case.give(cache[0]).give(cache[1])
-    case.give((ends - 1).astype(np.int32))
-    case.give(np.asarray(past + new, np.int32), True)
-    tables = [f32(rng, 32, size // 2) if rotary else None for _ in range(2)]
-    case.give(tables[0]).give(tables[1])
+    parts = [f32(rng, at.batch, at.new, n * at.size) for n in (at.heads, at.groups, at.groups)]
+    for part in [np.concatenate(parts, axis=-1), None, None] if rng.integers(2) else parts:
+        case.give(part)
+    for _ in range(2):
+        case.give(f32(rng, at.batch, at.groups, at.room, at.size) if at.past else None)
+    case.give((at.ends - 1).astype(np.int32)).give(np.asarray(at.past + at.new, np.int32), True)
+    for _ in range(2):
+        case.give(f32(rng, 32, at.size // 2) if rotary else None)
     # onnxruntime counts on from the first position of the first sequence, whatever the others say
-    places = np.broadcast_to(rng.integers(0, 20) + np.arange(new), (batch, new)).astype(np.int64)
+    places = np.broadcast_to(rng.integers(0, 20) + np.arange(at.new), (at.batch, at.new)).astype(np.int64)
     case.give(places if rotary and rng.integers(2) else None)
-    total = room if shared else past + new
-    bias = f32(rng, pick(rng, 1, batch), pick(rng, 1, heads), new, past + new)
-    case.give(bias if total == past + new and rng.integers(2) else None)
-    case.give(f32(rng, heads) if rng.integers(2) else None)
-    case.ends = ends
-    if prompt:
-        case.rows = np.arange(new) < ends[:, None]
+    bias = f32(rng, pick(rng, 1, at.batch), pick(rng, 1, at.heads), at.new, at.past + at.new)
+    case.give(bias if at.room == at.past and rng.integers(2) else None)
+    case.give(f32(rng, at.heads) if rng.integers(2) else None)
+    case.ends = at.ends
+    if not at.past:
+        case.rows = np.arange(at.new) < at.ends[:, None]
     return case
 
 
