@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench accuracy fit-mtia docs clean
+.PHONY: help run test check bench accuracy fit-mtia docs conformance clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(VENV)/python:
 	$(PYTHON) -c 'import sys; sys.exit("mtia-emu needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
@@ -45,6 +45,9 @@ fit-mtia: $(VENV)/dev  ## fit the parameters of MTIA 1 that only published resul
 
 docs: $(VENV)/dev  ## regenerate every figure and generated table in docs/
 	$(BIN)/python docs/generate.py
+
+conformance: $(VENV)/dev  ## run ONNX's operator tests and the exported models; rewrite docs/operators.md
+	$(BIN)/python docs/generate.py docs/operators.md
 
 clean:  ## remove the environment and build products
 	rm -rf $(VENV) build *.egg-info

@@ -74,6 +74,19 @@ class Builder:
             return None
         return const.array(value)
 
+    def sources(self, value: str) -> set[str]:
+        """Return the declared values (inputs) that a value is computed from."""
+        found, seen, pending = set(), {value}, [value]
+        while pending:
+            name = pending.pop()
+            node = self._producers.get(name)
+            if node is None:
+                found |= set() if name in self.consts else {name}
+                continue
+            pending += [v for v in node.inputs if v and v not in seen]
+            seen.update(node.inputs)
+        return found
+
     def fresh(self, hint: str) -> str:
         """Return a value name not taken: `hint` itself when it is free."""
         if self.scope is not None:

@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from ml_dtypes import finfo
 from mtia_emu.kernels.tape import Step as TapeStep
 from mtia_emu.kernels.tape import Tape, inline, parse
 
-from mtia_emu.types import BOOL, FP32, FP64
+from mtia_emu.types import BOOL, FP32, FP64, STORED
 from mtia_emu.units.simd import FUNCTIONS
 
 from .graph import Node
@@ -61,7 +62,16 @@ def _cast(plan: Schedule, node: Node) -> list[View]:
         return _run_map(
             plan, node, Tape(1, (TapeStep("not", (0,), BOOL), TapeStep("not", (~0,), BOOL)), (~1,))
         )
-    return _run_map(plan, node, Tape(1, (TapeStep("copy", (0,), kind),), (~0,)))
+    if kind.bits > 8 or not (kind.is_float or kind in STORED):
+        return _run_map(plan, node, Tape(1, (TapeStep("copy", (0,), kind),), (~0,)))
+    if kind in STORED:  # the engine has no such lanes
+        return plan.on_core(node)
+    steps: list[TapeStep] = []
+    if node.attrs.get("saturate", True):
+        top = float(finfo(kind.numpy).max)
+        steps = [TapeStep("max", (0, -top), FP32), TapeStep("min", (~0, top), FP32)]
+    steps.append(TapeStep("copy", (~1 if steps else 0,), kind))
+    return _run_map(plan, node, Tape(1, tuple(steps), (~(len(steps) - 1),)))
 
 
 def _reshape(plan: Schedule, node: Node) -> list[View]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mtia_emu.chip import Chip
-from mtia_emu.errors import UserError
 from mtia_emu.types import FP64, TensorType
 
 from .graph import Graph, Node
@@ -81,10 +80,9 @@ class Schedule:
 
     def on_core(self, node: Node) -> list[View]:
         """Let a core run the op's reference; return where the results lie."""
-        if "" in node.inputs:
-            raise UserError(f"{node.op} {node.name}: an omitted operand cannot be passed to a core")
         results = [self.result(node, i) for i in range(len(node.outputs))]
-        attrs = tuple(node.attrs.items())
+        omitted = tuple(i for i, value in enumerate(node.inputs) if not value)
+        attrs = (*node.attrs.items(), *([("omitted", omitted)] if omitted else []))
         self.step(node, "scalar", self.operands(node), results, op=node.op, attrs=attrs)
         return results
 

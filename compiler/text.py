@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import BOOL, TensorType, parse_type
+from mtia_emu.types import BOOL, TensorType, dtype_of, parse_type
 
 from .graph import Attr, Attrs, Const, Graph, Node
 
@@ -94,7 +94,7 @@ def _element(value: np.generic) -> str:
     """Return one element, in the fewest digits that read back as the same value."""
     if value.dtype == np.bool_:
         return "true" if value else "false"
-    if value.dtype.kind in "iu":
+    if not dtype_of(value).is_float:
         return str(int(value))
     if value.dtype in (np.float64, np.float32, np.float16):
         return str(value)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import csv
 import inspect
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from fences import fill, runs
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
+MODELS = ROOT.parent / "shared" / "models"
 SCALESIM = ROOT / "tests" / "data" / "scalesim_cycles.csv"
 PICTURED = [
     ("Llama-3-8B, prefill of 2048 tokens", "zoo:llama-3-8b", {"seq": 2048}),
@@ -277,6 +280,39 @@ def _csv(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(lines))
 
 
+@cache
+def _verdicts() -> list[Any]:
+    from mtia_emu.conformance import cases
+
+    return cases.run(workers=os.cpu_count() or 1)
+
+
+def operators() -> str:
+    """Return what became of ONNX's own operator tests, by operator."""
+    import onnx
+
+    from mtia_emu.conformance.tables import OPERATOR_COLUMNS, operator_rows, totals
+
+    count = totals(_verdicts())
+    summary = (
+        f"onnx {onnx.__version__}: of {count['cases']} cases **{count['passed']} pass, {count['failed']} "
+        f"fail, {count['unsupported']} are unsupported**. {count['bound']} of those that pass had operands "
+        f"bound when compiled; {count['folded']} had nothing left to execute then."
+    )
+    return summary + "\n\n" + table(OPERATOR_COLUMNS, operator_rows(_verdicts()))
+
+
+def exported_models() -> str:
+    """Return what became of the exported models; what the page has where they are not beside it."""
+    from mtia_emu.conformance import models
+    from mtia_emu.conformance.tables import MODEL_COLUMNS, model_rows
+
+    if not MODELS.is_dir():
+        text = (DOCS / "operators.md").read_text(encoding="utf-8")
+        return text.partition("<!-- generated: exported-models -->")[2].partition("<!-- end -->")[0].strip()
+    return table(MODEL_COLUMNS, model_rows(models.run(MODELS)))
+
+
 def pictures(folder: Path) -> list[Path]:
     """Draw every picture of the pages into a folder; return their paths."""
     from dataclasses import replace
@@ -312,7 +348,9 @@ CHEAP: dict[str, Callable[[], str]] = {
     f.__name__.replace("_", "-"): f
     for f in (chips, gpus, ops, onnx_ops, commands, settings, cli, passes, systolic)
 }
-SECTIONS: dict[str, Callable[[], str]] = CHEAP | {f.__name__: f for f in (outputs,)}
+SECTIONS: dict[str, Callable[[], str]] = CHEAP | {
+    f.__name__.replace("_", "-"): f for f in (outputs, operators, exported_models)
+}
 SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu", "peaks", "gemm", "add")}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -374,4 +374,12 @@ def _refuse(**given: Any) -> None:
 
 def core_library() -> Library:
     """Return the reference of every op there is now, for the ones that run on a core."""
-    return {name: partial(reference, name) for name in OPS}
+    return {name: partial(_on_core, name) for name in OPS}
+
+
+def _on_core(name: str, arrays: Sequence[Array], attrs: Mapping[str, Any]) -> tuple[Array, ...]:
+    """Return the values of an op; the attribute `omitted` says which operands are not there."""
+    operands: list[Array | None] = list(arrays)
+    for index in attrs.get("omitted", ()):
+        operands.insert(index, None)
+    return reference(name, operands, attrs)

@@ -9,6 +9,7 @@ import click
 
 from . import __version__
 from . import cli_options as o
+from .cli_conformance import conformance
 from .cli_explain import explain
 from .cli_output import Commands, console, deliver, progress
 from .errors import UserError
@@ -351,6 +352,7 @@ def _gpu(name: str) -> str | None:
 
 
 main.add_command(explain)
+main.add_command(conformance)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,16 @@ UINT32 = _dtype("uint32", np.uint32, 32)
 UINT16 = _dtype("uint16", np.uint16, 16)
 UINT8 = _dtype("uint8", np.uint8, 8)
 BOOL = _dtype("bool", np.bool_, 8)
+# Formats that a model may store and convert; in memory each element takes a byte.
+FP8_E4M3FNUZ = _dtype("fp8_e4m3fnuz", ml_dtypes.float8_e4m3fnuz, 8)
+FP8_E5M2FNUZ = _dtype("fp8_e5m2fnuz", ml_dtypes.float8_e5m2fnuz, 8)
+FP8_E8M0 = _dtype("fp8_e8m0", ml_dtypes.float8_e8m0fnu, 8)
+FP4_E2M1 = _dtype("fp4_e2m1", ml_dtypes.float4_e2m1fn, 4)
+INT4 = _dtype("int4", ml_dtypes.int4, 4)
+UINT4 = _dtype("uint4", ml_dtypes.uint4, 4)
+INT2 = _dtype("int2", ml_dtypes.int2, 2)
+UINT2 = _dtype("uint2", ml_dtypes.uint2, 2)
+STORED = (FP8_E4M3FNUZ, FP8_E5M2FNUZ, FP8_E8M0, FP4_E2M1, INT4, UINT4, INT2, UINT2)
 
 DTYPES: dict[str, DType] = {
     t.name: t
@@ -75,6 +85,7 @@ DTYPES: dict[str, DType] = {
         UINT16,
         UINT8,
         BOOL,
+        *STORED,
     )
 }
 _BY_NUMPY = {t.numpy: t for t in DTYPES.values()}

@@ -98,8 +98,15 @@ def bind(
     return types
 
 
+def _tensor_type(value: Any) -> Any | None:
+    """Return the type of an input that is a tensor, or an optional that holds one."""
+    kind = value.type.optional_type.elem_type if value.type.HasField("optional_type") else value.type
+    return kind.tensor_type if kind.HasField("tensor_type") else None
+
+
 def _dims_of(value: Any) -> list[Any]:
-    return list(value.type.tensor_type.shape.dim)
+    tensor = _tensor_type(value)
+    return [] if tensor is None else list(tensor.shape.dim)
 
 
 def _refuse_strangers(inputs: list[Any], dims: Mapping[str, int]) -> None:
@@ -132,9 +139,9 @@ def _bind_input(
     value: Any, sizes: Mapping[str, int], shape: tuple[int, ...] | None, unbound: dict[str, list[str]]
 ) -> TensorType:
     name = text_of(value.name)
-    if not value.type.HasField("tensor_type"):
-        raise UserError(f"input {name} is not a tensor (sequences, maps and optionals are not supported)")
-    tensor = value.type.tensor_type
+    tensor = _tensor_type(value)
+    if tensor is None:
+        raise UserError(f"input {name} is not a tensor (sequences and maps are not supported)")
     element = DTYPE_OF_ONNX.get(tensor.elem_type)
     if element is None:
         raise UserError(f"input {name} is of ONNX element type {tensor.elem_type}, which we do not have")

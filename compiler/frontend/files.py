@@ -129,15 +129,21 @@ def _field(tensor: Any, element: DType) -> Any:
     return getattr(tensor, _FIELDS.get(element.name, "int32_data"))
 
 
+def stored_bytes(kind: TensorType) -> int:
+    """Return the bytes that a tensor takes in a file: elements below a byte are packed."""
+    return -(-kind.size * kind.dtype.bits // 8) if kind.dtype.bits < 8 else kind.bytes
+
+
 def _check_length(tensor: Any, kind: TensorType) -> None:
-    name = tensor.name or "constant"
+    name, wanted = tensor.name or "constant", stored_bytes(kind)
     if tensor.HasField("raw_data"):
-        if len(tensor.raw_data) != kind.bytes:
+        if len(tensor.raw_data) != wanted:
             raise UserError(
-                f"tensor %{name} : {kind} takes {kind.bytes} bytes, its data has {len(tensor.raw_data)}"
+                f"tensor %{name} : {kind} takes {wanted} bytes, its data has {len(tensor.raw_data)}"
             )
-    elif len(_field(tensor, kind.dtype)) != kind.size:
-        count = len(_field(tensor, kind.dtype))
+        return
+    count = len(_field(tensor, kind.dtype))
+    if count != (wanted if kind.dtype.bits < 8 else kind.size):
         raise UserError(f"tensor %{name} : {kind} has {kind.size} elements, its data has {count}")
 
 
@@ -148,7 +154,9 @@ def _inline(tensor: Any, kind: TensorType) -> np.ndarray:
     if tensor.HasField("raw_data"):
         return _from_bytes(tensor.raw_data, kind)
     values = np.array(_field(tensor, element))
-    if element.name in ("fp16", "bf16", "fp8_e4m3", "fp8_e5m2"):  # bit patterns
+    if element.bits < 8:
+        return _from_bytes(values.astype(np.uint8).tobytes(), kind)
+    if element.is_float and element.bits <= 16:  # bit patterns
         return (
             values.astype(np.uint16 if element.bits == 16 else np.uint8)
             .view(element.numpy)
@@ -160,7 +168,22 @@ def _inline(tensor: Any, kind: TensorType) -> np.ndarray:
 def _from_bytes(data: bytes, kind: TensorType) -> np.ndarray:
     if kind.dtype.name == "bool":
         return (np.frombuffer(data, np.uint8) != 0).reshape(kind.shape)
+    if kind.dtype.bits < 8:
+        from ..ops.nbits import unpack
+
+        codes = unpack(np.frombuffer(data, np.uint8), kind.dtype.bits)[: kind.size]
+        return _signed(codes, kind.dtype).reshape(kind.shape)
     return np.frombuffer(data, kind.dtype.numpy).reshape(kind.shape)
+
+
+def _signed(codes: np.ndarray, element: DType) -> np.ndarray:
+    """Return bit patterns of less than a byte as numbers of that type."""
+    if element.is_float:
+        return codes.view(element.numpy)
+    if element.name.startswith("int"):
+        codes = codes.astype(np.int8)
+        codes = np.where(codes >> (element.bits - 1), codes - np.int8(1 << element.bits), codes)
+    return codes.astype(element.numpy)
 
 
 def _external_file(tensor: Any, folder: Path) -> tuple[Path, dict[str, str]]:
@@ -188,8 +211,9 @@ def _external(tensor: Any, kind: TensorType, folder: Path, allow_missing: bool) 
     offset, length = (
         _count(entries.get(key, default), name, key) for key, default in (("offset", "0"), ("length", ""))
     )
-    if length not in (-1, kind.bytes):
-        raise UserError(f"tensor %{name} : {kind} takes {kind.bytes} bytes, its external data has {length}")
+    wanted = stored_bytes(kind)
+    if length not in (-1, wanted):
+        raise UserError(f"tensor %{name} : {kind} takes {wanted} bytes, its external data has {length}")
     try:
         info = path.stat()
     except OSError:
@@ -198,9 +222,9 @@ def _external(tensor: Any, kind: TensorType, folder: Path, allow_missing: bool) 
         raise UserError(f"tensor %{name}: its data file {path} is missing") from None
     if not stat.S_ISREG(info.st_mode):
         raise UserError(f"tensor %{name}: external data {path} is not a regular file")
-    if offset + kind.bytes > info.st_size:
+    if offset + wanted > info.st_size:
         raise UserError(
-            f"tensor %{name} : {kind} is at bytes {offset} to {offset + kind.bytes} of {path}, "
+            f"tensor %{name} : {kind} is at bytes {offset} to {offset + wanted} of {path}, "
             f"which has {info.st_size}"
         )
     return Const(kind, lambda: _read_at(path, offset, kind))
@@ -210,10 +234,10 @@ def _read_at(path: Path, offset: int, kind: TensorType) -> np.ndarray:
     try:
         with open(path, "rb") as file:
             file.seek(offset)
-            data = file.read(kind.bytes)
+            data = file.read(stored_bytes(kind))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    if len(data) != kind.bytes:
+    if len(data) != stored_bytes(kind):
         raise UserError(f"{path} was cut short while it was read")
     return _from_bytes(data, kind)
 

@@ -37,6 +37,17 @@ def body_of_schema(
     return _specialise(schema, node, version, types)
 
 
+def same_since(node: Any, old: int, new: int) -> bool:
+    """Return whether an operator of the standard set is the same in two versions of that set."""
+    import onnx
+
+    try:
+        versions = {onnx.defs.get_schema(node.op_type, v, "").since_version for v in (old, new)}
+    except onnx.defs.SchemaError:
+        return False
+    return len(versions) == 1
+
+
 def _specialise(schema: Any, node: Any, version: int, types: Sequence[TensorType | None]) -> Any | None:
     import onnx
 

@@ -11,16 +11,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from ..build import Builder
 from ..graph import Graph, Node
 from ..ops import ONNX, Call, Unsupported
+from . import ragged
 from .control import SPECIAL
 from .files import tensor_const, text_of
-from .functions import body_of_schema
-from .scope import Absent, Scope, Value, in_order, op_key, reads
+from .functions import body_of_schema, same_since
+from .scope import Absent, Nothing, Ragged, Scope, Tensors, Value, in_order, op_key, reads
 
 OLDEST = 7  # the operator set from which operands broadcast as in NumPy
 NODES = 200_000  # nodes read in one import, with those of functions and loops
@@ -33,6 +36,15 @@ class Failure:
     node: str
     op: str
     reason: str
+    value: str = ""
+
+
+class NotImported(UserError):
+    """What cannot be imported; were the values of `inputs` known, it might be."""
+
+    def __init__(self, message: str, inputs: frozenset[str] = frozenset()) -> None:
+        super().__init__(message)
+        self.inputs = inputs
 
 
 class Importer:
@@ -48,13 +60,29 @@ class Importer:
         self.count = 0
         self.depth = 0
 
-    def run(self, inputs: Mapping[str, TensorType]) -> Graph:
-        """Return the graph for inputs of these types; raise `UserError` listing what cannot be imported."""
+    def run(
+        self,
+        inputs: Mapping[str, TensorType],
+        values: Mapping[str, np.ndarray],
+        sequences: Mapping[str, Sequence[TensorType] | None],
+    ) -> Graph:
+        """Return the graph for inputs of these types; raise `NotImported` listing what cannot be imported.
+
+        Inputs in `values` become constants, and are no inputs of the graph. A sequence becomes an input for
+        each of its tensors, `NAME.0`, `NAME.1`, ...; None is an optional that is empty.
+        """
         graph = self.model.graph
         scope = Scope(_opsets(self.model.opset_import))
+        for name, array in values.items():
+            scope.values[name] = self.builder.constant(array, hint=name)
+        inputs = {name: kind for name, kind in inputs.items() if name not in values}
+        scope.values.update((name, name) for name in inputs)
+        for name, kinds in sequences.items():
+            items = {f"{name}.{i}": kind for i, kind in enumerate(kinds or ())}
+            scope.values[name] = Nothing() if kinds is None else Tensors(tuple(items))
+            inputs |= items
         for name, kind in inputs.items():
             self.builder.declare(name, kind)
-            scope.values[name] = name
         self.graph(graph, scope)
         self._report()
         return self._finish(graph, scope, inputs)
@@ -106,7 +134,7 @@ class Importer:
         try:
             results = self._import(node, inputs, scope, used)
         except Unsupported as error:
-            self._fail(node, str(error))
+            self._fail(node, str(error), error.value)
             results = [Absent()] * len(node.output)
         except UserError as error:
             if getattr(error, "placed", False):
@@ -140,9 +168,9 @@ class Importer:
             else:
                 scope.values[name] = results[i]
 
-    def _fail(self, node: Any, reason: str) -> None:
+    def _fail(self, node: Any, reason: str, value: str = "") -> None:
         self.failures.append(
-            Failure(node.name or (node.output[0] if node.output else "?"), op_key(node), reason)
+            Failure(node.name or (node.output[0] if node.output else "?"), op_key(node), reason, value)
         )
 
     def _import(self, node: Any, inputs: tuple[Value, ...], scope: Scope, used: set[str]) -> Sequence[Value]:
@@ -163,17 +191,21 @@ class Importer:
             return [Absent()] * len(node.output)
         if function is not None:
             return self._call(function, node, inputs, scope)
+        if any(isinstance(v, Ragged) for v in inputs):
+            return ragged.apply(self, node, inputs, scope, used)
         if key in SPECIAL:
             return SPECIAL[key](self, node, inputs, scope)
         if key in ONNX:
-            return self._spell(node, key, inputs, scope, used)
+            return self.spell(node, key, inputs, scope, used)
         return self._call(self._schema(node, inputs, scope), node, inputs, scope)
 
-    def _spell(
+    def spell(
         self, node: Any, key: str, inputs: tuple[Value, ...], scope: Scope, used: set[str]
     ) -> Sequence[Value]:
-        if scope.opsets.get("", OLDEST) < OLDEST:
-            raise Unsupported(f"operator set {scope.opsets['']} is too old (at least {OLDEST})")
+        """Return what our spelling of an operator makes of a node."""
+        version = scope.opsets.get("", OLDEST)
+        if version < OLDEST and not same_since(node, version, OLDEST):
+            raise Unsupported(f"operator set {version} is too old (at least {OLDEST})")
         operands = tuple(self.tensor(v) for v in inputs)
         attrs = self.attributes(node, scope)
         call = Call(
@@ -191,8 +223,10 @@ class Importer:
 
     def tensor(self, value: Value) -> str:
         """Return a value that must be a tensor."""
+        if isinstance(value, Ragged):
+            raise ragged.unknown(self, value)
         if not isinstance(value, str):
-            raise Unsupported("an operand is a sequence")
+            raise Unsupported("an operand is a sequence, or an optional that is empty")
         return value
 
     def attributes(self, node: Any, scope: Scope) -> dict[str, Any]:
@@ -264,27 +298,46 @@ class Importer:
         for (op, reason), nodes in kinds.items():
             shown = ", ".join(nodes[:3]) + (", ..." if len(nodes) > 3 else "")
             lines.append(f"  {op} x{len(nodes)}: {reason} ({shown})")
-        raise UserError(f"{self.path}: {len(self.failures)} nodes are not supported:\n" + "\n".join(lines))
+        message = f"{self.path}: {len(self.failures)} nodes are not supported:\n" + "\n".join(lines)
+        wanted = (self.builder.sources(f.value) for f in self.failures if f.value)
+        raise NotImported(message, frozenset().union(*wanted))
 
     def _finish(self, graph: Any, scope: Scope, inputs: Mapping[str, TensorType]) -> Graph:
         """Return the graph, its values under their ONNX names where they have one."""
-        outputs: list[str] = []
-        for output in graph.output:
-            value = self._find(output.name, scope, "an output of the graph")
-            if not isinstance(value, str):
-                raise UserError(f"{self.path}: output {output.name} is a sequence (right: a tensor)")
-            outputs.append(value)
-        renames = self._renames(scope, outputs, [o.name for o in graph.output], inputs)
+        wanted = self._outputs(graph, scope)
+        names, outputs = list(wanted), list(wanted.values())
+        renames = self._renames(scope, outputs, names, inputs)
         nodes = [_rename(node, renames) for node in self.builder.nodes]
         consts = {renames.get(k, k): c for k, c in self.builder.consts.items()}
-        for value, output in zip(outputs, graph.output, strict=True):
+        for value, name in zip(outputs, names, strict=True):
             given = renames.get(value, value)
-            if given != output.name:
-                nodes.append(
-                    Node(output.name, "copy", (given,), (output.name,), (self.builder.type_of(value),))
-                )
-        names = [o.name for o in graph.output]
+            if given != name:
+                nodes.append(Node(name, "copy", (given,), (name,), (self.builder.type_of(value),)))
         return Graph(graph.name or self.path.stem, nodes, inputs, names, consts).prune()
+
+    def _outputs(self, graph: Any, scope: Scope) -> dict[str, str]:
+        """Return the values of the graph's outputs by name, those of a sequence as `NAME.0`, `NAME.1`, ..."""
+        outputs: dict[str, str] = {}
+        for output in graph.output:
+            value = self._find(output.name, scope, "an output of the graph")
+            if isinstance(value, Tensors) and not value.rows:
+                outputs |= {f"{output.name}.{i}": item for i, item in enumerate(value.items)}
+            elif isinstance(value, str):
+                outputs[output.name] = value
+            elif isinstance(value, Ragged):
+                reason = f"{self.path}: output {output.name} is as long as the data say"
+                found = (self.builder.sources(v) for v in (value.start, value.end))
+                raise NotImported(reason, frozenset().union(*found))
+            elif not isinstance(value, Nothing):
+                raise UserError(f"{self.path}: output {output.name} is a sequence of unknown length")
+        for name, value in outputs.items():
+            run = self.builder.producer(value, "ragged_split")
+            if run is not None:
+                reason = (
+                    f"{self.path}: output {name} is as long as the data say (its sizes must be constants)"
+                )
+                raise NotImported(reason, frozenset(self.builder.sources(run.inputs[1])))
+        return outputs
 
     def _renames(
         self, scope: Scope, outputs: Sequence[str], names: Sequence[str], inputs: Mapping[str, TensorType]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from mtia_emu.errors import UserError
+from mtia_emu.types import TensorType
 
 from ..graph import Graph
 from .dims import bind
@@ -18,24 +22,42 @@ def load(
     dims: Mapping[str, int] | None = None,
     *,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    values: Mapping[str, np.ndarray] | None = None,
     allow_missing_weights: bool = True,
 ) -> Graph:
     """Return the graph of an ONNX file, with static shapes.
 
     `dims` gives sizes to symbolic dimensions, by name or as `input:axis`; `input_shapes` gives whole shapes,
-    which win over the file's own. Weights whose external file is not there become constants without data,
-    unless `allow_missing_weights` is false.
+    which win over the file's own. Inputs in `values` become constants. Weights whose external file is not
+    there become constants without data, unless `allow_missing_weights` is false.
 
     Raises `UserError` for files that are not ONNX, that point outside their folder, whose dimensions are not
     all bound, and for operators that we do not have (all of them at once).
     """
     path = Path(path)
     model = read(path)
-    stored = {t.name for t in model.graph.initializer}
+    return import_model(model, path, dims or {}, input_shapes or {}, values or {}, allow_missing_weights)
+
+
+def import_model(
+    model: Any,
+    path: Path,
+    dims: Mapping[str, int],
+    input_shapes: Mapping[str, tuple[int, ...]],
+    values: Mapping[str, np.ndarray],
+    allow_missing_weights: bool = False,
+    sequences: Mapping[str, Sequence[TensorType] | None] | None = None,
+) -> Graph:
+    """Return the graph of a ModelProto; `path` is where its external data would be. See `load`.
+
+    `sequences` gives the types of the tensors in each input that is a sequence, None for an empty optional.
+    """
+    stored = {t.name for t in model.graph.initializer} | set(sequences or ())
     inputs = [i for i in model.graph.input if i.name not in stored]
-    types = bind(inputs, dict(dims or {}), dict(input_shapes or {}))
+    shapes = dict(input_shapes) | {name: array.shape for name, array in values.items()}
+    types = bind(inputs, dict(dims), shapes)
     importer = Importer(model, path, allow_missing_weights)
     try:
-        return importer.run(types)
+        return importer.run(types, values, sequences or {})
     except RecursionError:
         raise UserError(f"{path}: graphs are nested too deeply") from None

@@ -24,7 +24,21 @@ class Tensors:
     rows: str = ""
 
 
-Value = str | Absent | Tensors
+@dataclass(frozen=True)
+class Nothing:
+    """An optional that is empty."""
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows `start` to `end` of a value, both known only at run time; without a value, those numbers."""
+
+    value: str
+    start: str
+    end: str
+
+
+Value = str | Absent | Tensors | Nothing | Ragged
 
 
 @dataclass

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from .spelling import Call, onnx
+from collections.abc import Callable
+from functools import partial
+
+from .spelling import ONNX, Call, Unsupported, onnx
+
+Function = Callable[[Call, str], str]
+PARAMETERS = {  # of a recurrent layer's activations: attributes, and their defaults there
+    "Affine": {"alpha": 1.0, "beta": 0.0},
+    "Elu": {"alpha": 1.0},
+    "HardSigmoid": {"alpha": 0.2, "beta": 0.5},
+    "LeakyRelu": {"alpha": 0.01},
+    "ScaledTanh": {"alpha": 1.0, "beta": 1.0},
+    "ThresholdedRelu": {"alpha": 1.0},
+}
 
 
 def _const(c: Call, value: float) -> str:
@@ -81,3 +94,34 @@ def _shrink(c: Call) -> str:
 @onnx("Tan")
 def _tan(c: Call) -> str:
     return c.add("div", c.add("sin", c[0]), c.add("cos", c[0]))
+
+
+@onnx("Affine")
+def _affine(c: Call) -> str:
+    return c.add("add", c.add("mul", c[0], _const(c, c.attr("alpha", 1.0))), _const(c, c.attr("beta", 0.0)))
+
+
+@onnx("ScaledTanh")
+def _scaled_tanh(c: Call) -> str:
+    inner = c.add("tanh", c.add("mul", c[0], _const(c, c.attr("beta", 1.0))))
+    return c.add("mul", inner, _const(c, c.attr("alpha", 1.0)))
+
+
+def activation(name: str, alphas: list[float], betas: list[float]) -> Function:
+    """Return a recurrent layer's activation by its name; its parameters are taken from the lists' fronts."""
+    names = {
+        known.lower(): known for known in (*PARAMETERS, "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")
+    }
+    if name.lower() not in names:
+        raise Unsupported(f"its activation {name} is none of {', '.join(sorted(names.values()))}")
+    known = names[name.lower()]
+    attrs = dict(PARAMETERS.get(known, {}))
+    for attr, given in (("alpha", alphas), ("beta", betas)):
+        if attr in attrs and given:
+            attrs[attr] = given.pop(0)
+    return partial(_applied, known, attrs)
+
+
+def _applied(name: str, attrs: dict[str, float], c: Call, x: str) -> str:
+    made = ONNX[name](Call(c.builder, name, c.opset, (x,), 1, attrs, c.hint))
+    return made if isinstance(made, str) else made[0]

@@ -1,4 +1,4 @@
-"""Convolution and pooling as slices: one of the operand for each place of the kernel."""
+"""Convolution as a tiled matrix product: slices of its operand, one a place of the kernel, are columns."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 
 from mtia_emu.errors import UserError
 
+from .quantise import saturate
 from .spelling import Call, Unsupported, onnx
 
 PLACES = 4096  # places of a kernel; each is a slice
+LARGEST = 1 << 24  # elements of a table of indices
 
 
 @dataclass(frozen=True)
@@ -94,59 +95,178 @@ def places(c: Call, x: str, w: Window, fill: float) -> list[str]:
     return seen
 
 
-@onnx("Conv")
-def _conv(c: Call) -> str:
-    x, weight, groups = c.type(0), c.type(1), c.attr("group", 1)
-    if x.rank < 3 or weight.rank != x.rank or groups < 1 or x.shape[1] != weight.shape[1] * groups:
-        raise UserError(f"Conv of {x} by {weight} in {groups} groups")
-    if weight.shape[0] % groups:
-        raise UserError(f"Conv: {weight.shape[0]} channels do not split into {groups} groups")
-    w = window(c, weight.shape[2:])
-    n, outputs, inner, spots = x.shape[0], weight.shape[0], weight.shape[1], math.prod(w.out)
-    columns = [c.reshape(v, (n, groups, inner, 1, spots)) for v in places(c, c[0], w, 0.0)]
+@dataclass(frozen=True)
+class Product:
+    """A convolution as a matrix product: kernel [g,o/g,i*taps] by columns [n,g,i*taps,spots]."""
+
+    kernel: str
+    columns: str
+    shape: tuple[int, ...]
+
+    @property
+    def outputs(self) -> int:
+        """Return the output channels."""
+        return self.shape[1]
+
+
+def as_product(c: Call, x: str, weight: str, fill: float = 0.0) -> Product:
+    """Return the product that convolves x by weight, with the node's strides, padding and groups."""
+    kind, by, groups = c.type(x), c.type(weight), c.attr("group", 1)
+    if kind.rank < 3 or by.rank != kind.rank or groups < 1 or kind.shape[1] != by.shape[1] * groups:
+        raise UserError(f"{c.op} of {kind} by {by} in {groups} groups")
+    if by.shape[0] % groups:
+        raise UserError(f"{c.op}: {by.shape[0]} channels do not split into {groups} groups")
+    w = window(c, by.shape[2:])
+    n, outputs, inner, spots = kind.shape[0], by.shape[0], by.shape[1], math.prod(w.out)
+    columns = [c.reshape(v, (n, groups, inner, 1, spots)) for v in places(c, x, w, fill)]
     taps = len(columns)
     matrix = c.reshape(c.add("concat", *columns, axis=3), (n, groups, inner * taps, spots))
-    kernel = c.reshape(c[1], (1, groups, outputs // groups, inner * taps))
-    bias = c.reshape(c[2], (1, groups, outputs // groups, 1)) if c.has(2) else ""
+    kernel = c.reshape(weight, (1, groups, outputs // groups, inner * taps))
     if groups == 1:
         matrix = c.reshape(matrix, (n, inner * taps, spots))
         kernel = c.reshape(kernel, (outputs, inner * taps))
-        bias = c.reshape(bias, (outputs, 1)) if bias else ""
-    return c.reshape(c.add("matmul", kernel, matrix, bias), (n, outputs, *w.out))
+    return Product(kernel, matrix, (n, outputs, *w.out))
 
 
-@onnx("MaxPool")
-def _max_pool(c: Call) -> str:
-    if c.wants(1):
-        raise Unsupported("its indices are read")
-    kind = c.type(0).dtype
-    least = float(ml_dtypes.finfo(kind.numpy).min) if kind.is_float else int(np.iinfo(kind.numpy).min)
-    seen = places(c, c[0], window(c, c.attr("kernel_shape", ())), least)
-    result = seen[0]
-    for value in seen[1:]:
-        result = c.add("max", result, value)
-    return result
+def _by_channel(c: Call, value: str, made: Product) -> str:
+    """Return a value per output channel, or of one, shaped as a column of the product."""
+    groups, size = c.attr("group", 1), c.type(value).size
+    if size == 1:
+        return c.reshape(value, ())
+    if size != made.outputs:
+        raise UserError(f"{c.op}: {c.type(value)} is not a value for each of {made.outputs} channels")
+    return c.reshape(value, (size, 1) if groups == 1 else (1, groups, size // groups, 1))
 
 
-@onnx("AveragePool")
-def _average_pool(c: Call) -> str:
-    w = window(c, c.attr("kernel_shape", ()))
-    seen = places(c, c[0], w, 0.0)
-    total = seen[0]
-    for value in seen[1:]:
-        total = c.add("add", total, value)
-    return c.add("div", total, c.builder.constant(_counts(c, w), c.type(0).dtype.numpy))
+@onnx("Conv")
+def _conv(c: Call) -> str:
+    made = as_product(c, c[0], c[1])
+    bias = _by_channel(c, c[2], made) if c.has(2) else ""
+    return c.reshape(c.add("matmul", made.kernel, made.columns, bias), made.shape)
 
 
-def _counts(c: Call, w: Window) -> np.ndarray:
-    """Return how many elements each position averages: padding counts only where the node says so."""
-    size, counts = c.type(0).shape[2:], np.ones((), np.int64)
-    for axis, n in enumerate(size):
-        first, last = 0, n
-        if c.attr("count_include_pad", 0):
-            first, last = -w.before[axis], n + w.declared[axis]
-        start = np.arange(w.out[axis]) * w.strides[axis] - w.before[axis]
-        spots = start[:, None] + np.arange(w.kernel[axis]) * w.dilations[axis]
-        inside = ((spots >= first) & (spots < last)).sum(axis=1)
-        counts = counts[..., None] * inside
-    return counts
+def _integer(c: Call, x: str, weight: str, x_zero: str, w_zero: str) -> tuple[str, Product]:
+    """Return the product of bytes in int32, zero points taken off, and its shape."""
+    fill = c.builder.known(x_zero) if x_zero else np.zeros(1)
+    if fill is None:
+        raise Unsupported("its zero point depends on the data", x_zero)
+    made = as_product(c, x, weight, float(fill.reshape(-1)[0]))
+    zeros = [_by_channel(c, v, made) if v else "" for v in (w_zero, x_zero)]
+    return c.compose("MatMulInteger", made.kernel, made.columns, *zeros), made
+
+
+@onnx("ConvInteger")
+def _conv_integer(c: Call) -> str:
+    total, made = _integer(c, c[0], c[1], c.optional(2), c.optional(3))
+    return c.reshape(total, made.shape)
+
+
+@onnx("QLinearConv")
+def _qlinear_conv(c: Call) -> str:
+    x, x_scale, x_zero, weight, w_scale, w_zero, y_scale, y_zero = (c[i] for i in range(8))
+    total, made = _integer(c, x, weight, x_zero, w_zero)
+    if c.has(8):
+        total = c.add("add", total, _by_channel(c, c[8], made))
+    scales = [_by_channel(c, v, made) for v in (x_scale, w_scale, y_scale)]
+    scale = c.add("div", c.add("mul", scales[0], scales[1]), scales[2])
+    level = c.add("round", c.add("mul", c.cast(total, "fp32"), scale))
+    level = c.add("add", level, c.cast(c.reshape(y_zero, ()), "fp32"))
+    return c.reshape(saturate(c, level, c.type(y_zero).dtype), made.shape)
+
+
+def overlap_add(c: Call, columns: str, w: Window, size: tuple[int, ...]) -> str:
+    """Return [n,c,*size]: columns [n,c,taps*spots], each element added where its tap at its spot lies."""
+    n, channels, count = c.type(columns).shape
+    taps = np.indices(w.kernel).reshape(len(size), -1, 1)
+    spots = np.indices(w.out).reshape(len(size), 1, -1)
+    flat, inside = np.zeros((), np.int64), np.ones((), bool)
+    for a, length in enumerate(size):
+        at = spots[a] * w.strides[a] + taps[a] * w.dilations[a] - w.before[a]
+        flat, inside = flat * length + at, inside & (at >= 0) & (at < length)
+    source, target = np.flatnonzero(inside), flat[inside]
+    order = np.argsort(target, kind="stable")
+    source, target = source[order], target[order]
+    rank = np.arange(len(target)) - np.searchsorted(target, target)
+    if (rank.max(initial=0) + 1) * math.prod(size) > LARGEST:
+        raise Unsupported(f"it adds up more than {LARGEST} elements a channel")
+    table = np.full((rank.max(initial=0) + 1, math.prod(size)), count)
+    table[rank, target] = source
+    padded = c.add("pad", columns, pads=(0, 0, 0, 0, 0, 1), value=0.0)  # what nothing is added to reads 0
+    taken = c.add("gather", padded, c.constant(table.astype(np.int64)), axis=2)
+    return c.reshape(c.add("reduce_sum", taken, axes=(2,), keepdims=False), (n, channels, *size))
+
+
+@onnx("ConvTranspose")
+def _conv_transpose(c: Call) -> str:
+    x, weight, groups = c.type(0), c.type(1), c.attr("group", 1)
+    if x.rank < 3 or weight.rank != x.rank or groups < 1 or x.shape[1] != weight.shape[0]:
+        raise UserError(f"ConvTranspose of {x} by {weight} in {groups} groups")
+    size, kernel, (n, channels) = x.shape[2:], weight.shape[2:], x.shape[:2]
+    w, out = _transposed(c, size, kernel)
+    inner, each, taps, spots = channels // groups, weight.shape[1], math.prod(kernel), math.prod(size)
+    columns = c.reshape(c[1], (1, groups, inner, each * taps))
+    columns = c.add("transpose", columns, perm=(0, 1, 3, 2))
+    columns = c.add("matmul", columns, c.reshape(c[0], (n, groups, inner, spots)))
+    result = overlap_add(c, c.reshape(columns, (n, groups * each, taps * spots)), w, out)
+    if not c.has(2):
+        return result
+    return c.add("add", result, c.reshape(c[2], (groups * each, *(1 for _ in size))))
+
+
+def _transposed(c: Call, size: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[Window, tuple[int, ...]]:
+    """Return the window whose positions are the operand's, and the size of the result."""
+    rank = len(size)
+    lists = {name: tuple(c.attr(name, ())) for name in ("strides", "dilations", "output_padding", "pads")}
+    strides, dilations = (lists[name] or (1,) * rank for name in ("strides", "dilations"))
+    extra, pads = lists["output_padding"] or (0,) * rank, lists["pads"] or (0,) * (2 * rank)
+    if not len(strides) == len(dilations) == len(extra) == len(pads) // 2 == rank:
+        raise UserError(f"{c.op}: strides, dilations, output_padding or pads do not fit {c.type(0)}")
+    full = [
+        s * (n - 1) + o + (k - 1) * d + 1
+        for s, n, o, k, d in zip(strides, size, extra, kernel, dilations, strict=True)
+    ]
+    mode, wanted = c.attr("auto_pad", "NOTSET"), tuple(c.attr("output_shape", ()))
+    if mode.startswith("SAME") and not wanted:
+        wanted = tuple(n * s for n, s in zip(size, strides, strict=True))
+    before, after = pads[:rank], pads[rank:]
+    if wanted:
+        total = [max(f - o, 0) for f, o in zip(full, wanted[-rank:], strict=True)]
+        small, large = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+        before, after = (small, large) if mode == "SAME_UPPER" else (large, small)
+        out = wanted[-rank:]
+    else:
+        out = tuple(f - b - a for f, b, a in zip(full, before, after, strict=True))
+    return Window(kernel, strides, dilations, before, after, size, after), out
+
+
+@onnx("Col2Im")
+def _col2im(c: Call) -> str:
+    size, block = c.integers(1, "image_shape"), c.integers(2, "block_shape")
+    rank = len(size)
+    strides, dilations = (tuple(c.attr(name, ())) or (1,) * rank for name in ("strides", "dilations"))
+    pads = tuple(c.attr("pads", ())) or (0,) * (2 * rank)
+    out = tuple(
+        (size[a] + pads[a] + pads[a + rank] - dilations[a] * (block[a] - 1) - 1) // strides[a] + 1
+        for a in range(rank)
+    )
+    n, rows, spots = c.type(0).shape
+    taps = math.prod(block)
+    if len(block) != rank or rows % taps or spots != math.prod(out):
+        raise UserError(f"Col2Im of {c.type(0)} into {list(size)} by blocks of {list(block)}")
+    w = Window(block, strides, dilations, pads[:rank], pads[rank:], out, pads[rank:])
+    return overlap_add(c, c.reshape(c[0], (n, rows // taps, taps * spots)), w, size)
+
+
+@onnx("com.microsoft::FusedConv")
+def _fused_conv(c: Call) -> str:
+    from .activations import activation
+
+    result = _conv(c)
+    if c.has(3):
+        result = c.add("add", result, c[3])
+    given = list(c.attr("activation_params", ()))
+    name = c.attr("activation", "")
+    if name == "Clip":
+        low, high = c.scalar(given[0], result), c.scalar(given[1], result)
+        return c.add("min", c.add("max", result, low), high)
+    return activation(name, given[:1], given[1:])(c, result)

@@ -6,11 +6,11 @@ import ml_dtypes
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import BOOL, FP32, TensorType, dtype, dtype_of
+from mtia_emu.types import BOOL, FP8_E8M0, FP32, DType, TensorType, dtype, dtype_of
 from mtia_emu.units.simd import FUNCTIONS, Function, compute
 
 from ..graph import Attrs
-from .base import Array, Arrays, Count, Op, Types, array, broadcast, need, register, same_dtype, vector
+from .base import Array, Arrays, Count, Op, Types, array, broadcast, need, register, same_dtype, vector, word
 from .onnx_types import DTYPE_OF_ONNX
 from .spelling import Call, Unsupported, onnx
 
@@ -55,53 +55,92 @@ def _infer_cast(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     return (TensorType(dtype(str(attrs["to"])), need(types[0]).shape),)
 
 
-def convert(x: Array, to: np.dtype) -> Array:
-    """Return the elements as another type: floats truncate to integers, and saturate in 8-bit floats."""
-    if to in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2):
+def convert(x: Array, to: np.dtype, saturate: bool = True, round_mode: str = "up") -> Array:
+    """Return the elements as another type: floats truncate to integers, and saturate in 8-bit floats.
+
+    Without `saturate`, what is too large becomes the type's infinity or NaN. `round_mode` is for exponents
+    alone (fp8_e8m0): up, down or nearest.
+    """
+    if x.dtype.kind not in "iubf":
+        x = x.astype(np.float32)
+    if to == np.bool_:
+        return x != 0
+    kind = dtype_of(np.empty(0, to))
+    if kind == FP8_E8M0:
+        return _exponent(x.astype(np.float32), round_mode)
+    if kind.is_float and kind.bits <= 8 and saturate:
         top = float(ml_dtypes.finfo(to).max)
         x = x.astype(np.float32)
         return np.where(np.isnan(x), x, np.clip(x, -top, top)).astype(to)
-    if to == np.bool_:
-        return x != 0
-    if x.dtype.kind not in "iubf":
-        x = x.astype(np.float32)
     return x.astype(to)
 
 
+def _exponent(x: Array, mode: str) -> Array:
+    """Return the powers of two next to positive numbers as fp8_e8m0; what is not finite becomes NaN."""
+    fraction, exponent = np.frexp(np.abs(x))  # fraction in [0.5, 1)
+    up = {"up": fraction > 0.5, "down": np.zeros_like(x, bool), "nearest": fraction >= 0.75}[mode]
+    biased = np.where(x == 0, 0, np.clip(exponent - 1 + up + 127, 0, 254))
+    return np.where(np.isfinite(x), biased, 255).astype(np.uint8).view(FP8_E8M0.numpy)
+
+
 def _cast(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
-    return (convert(array(arrays[0]), dtype(str(attrs["to"])).numpy),)
+    mode = word(attrs, "round_mode", "up", ("up", "down", "nearest"))
+    saturates = bool(attrs.get("saturate", True))
+    return (convert(array(arrays[0]), dtype(str(attrs["to"])).numpy, saturates, mode),)
 
 
 def _count_cast(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     return Count("vector", (results[0].size,))
 
 
-register(Op("cast", "convert elements to another type", (1, 1), _infer_cast, _cast, _count_cast, ("to",)))
+register(
+    Op(
+        "cast",
+        "convert elements to another type",
+        (1, 1),
+        _infer_cast,
+        _cast,
+        _count_cast,
+        ("to",),
+        ("round_mode", "saturate"),
+    )
+)
 
 
-_UNARY = {
-    "Abs": "abs", "Ceil": "ceil", "Cos": "cos", "Erf": "erf", "Exp": "exp", "Floor": "floor",
-    "IsNaN": "isnan",
+UNARY = {
+    "Abs": "abs", "Acos": "acos", "Acosh": "acosh", "Asin": "asin", "Asinh": "asinh", "Atan": "atan",
+    "Atanh": "atanh", "BitwiseNot": "bit_not", "Ceil": "ceil", "Cos": "cos", "Cosh": "cosh", "Erf": "erf",
+    "Exp": "exp", "Floor": "floor", "IsNaN": "isnan",
     "Log": "log", "Neg": "neg", "Not": "not", "Reciprocal": "reciprocal", "Relu": "relu", "Round": "round",
-    "Sigmoid": "sigmoid", "Sign": "sign", "Sin": "sin", "Softplus": "softplus", "Sqrt": "sqrt",
-    "Tanh": "tanh",
+    "Sigmoid": "sigmoid", "Sign": "sign", "Sin": "sin", "Sinh": "sinh",
+    "Softplus": "softplus", "Sqrt": "sqrt", "Tanh": "tanh",
 }  # fmt: skip
-_BINARY = {
-    "Add": "add", "And": "and", "Div": "div", "Equal": "equal", "Greater": "greater",
+BINARY = {
+    "Add": "add", "And": "and", "BitwiseAnd": "bit_and", "BitwiseOr": "bit_or",
+    "BitwiseXor": "bit_xor", "Div": "div", "Equal": "equal", "Greater": "greater",
     "GreaterOrEqual": "greater_equal", "Less": "less", "LessOrEqual": "less_equal", "Mul": "mul", "Or": "or",
     "PRelu": "prelu", "Sub": "sub", "Xor": "xor",
 }  # fmt: skip
+_SHIFTS = {"LEFT": "shift_left", "RIGHT": "shift_right"}
 _CHAINS = {"Sum": "add", "Max": "max", "Min": "min"}
 
 
-@onnx(*_UNARY)
+@onnx(*UNARY)
 def _unary(c: Call) -> str:
-    return c.add(_UNARY[c.op], c[0])
+    return c.add(UNARY[c.op], c[0])
 
 
-@onnx(*_BINARY)
+@onnx(*BINARY)
 def _binary(c: Call) -> str:
-    return c.add(_BINARY[c.op], c[0], c[1])
+    return c.add(BINARY[c.op], c[0], c[1])
+
+
+@onnx("BitShift")
+def _shift(c: Call) -> str:
+    way = c.attr("direction", "")
+    if way not in _SHIFTS:
+        raise UserError(f"BitShift: direction is {way!r} (right: LEFT or RIGHT)")
+    return c.add(_SHIFTS[way], c[0], c[1])
 
 
 @onnx(*_CHAINS)
@@ -147,17 +186,24 @@ def _clip(c: Call) -> str:
     return result
 
 
-@onnx("Cast")
+@onnx("Cast", "CastLike")
 def _cast_to(c: Call) -> str:
+    if c.op == "CastLike":
+        return narrow(c, c[0], c.type(1).dtype)
     kind = DTYPE_OF_ONNX.get(c.attr("to", 0))
     if kind is None:
         raise Unsupported(f"it casts to ONNX type {c.attr('to', 0)}, which we do not have")
-    return c.cast(c[0], kind.name)
+    return narrow(c, c[0], kind)
 
 
-@onnx("CastLike")
-def _cast_like(c: Call) -> str:
-    return c.cast(c[0], c.type(1).dtype.name)
+def narrow(c: Call, x: str, to: DType) -> str:
+    """Return a value in another type, by the node's own attributes where these matter."""
+    attrs: dict[str, object] = {}
+    if to.is_float and to.bits <= 8 and not c.attr("saturate", 1):
+        attrs["saturate"] = False
+    if to == FP8_E8M0 and c.attr("round_mode", "up") != "up":
+        attrs["round_mode"] = c.attr("round_mode", "up")
+    return c.add("cast", x, to=to.name, **attrs)
 
 
 @onnx("IsInf")

@@ -8,6 +8,7 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 
+from .onnx_types import DTYPE_OF_ONNX
 from .spelling import Call, Unsupported, onnx
 
 
@@ -80,11 +81,86 @@ def _hardmax(c: Call) -> str:
     return c.reshape(c.cast(c.add("equal", first, c.constant(places)), kind.dtype.name), kind.shape)
 
 
-@onnx("CumSum")
-def _cumsum(c: Call) -> str:
+@onnx("CumSum", "CumProd")
+def _cumulative(c: Call) -> str:
     axis = c.wrap(int(c.known(1, "axis").reshape(-1)[0]), c.type(0).rank)
     flags = {name: bool(c.attr(name, 0)) for name in ("exclusive", "reverse")}
-    return c.add("cumsum", c[0], axis=axis, **flags)
+    return c.add(c.op.lower(), c[0], axis=axis, **flags)
+
+
+@onnx("BitCast")
+def _bitcast(c: Call) -> str:
+    kind = DTYPE_OF_ONNX.get(c.attr("to", 0))
+    if kind is None:
+        raise Unsupported(f"it casts to ONNX type {c.attr('to', 0)}, which we do not have")
+    return c.add("bitcast", c[0], to=kind.name)
+
+
+@onnx("Det")
+def _det(c: Call) -> str:
+    return c.add("det", c[0])
+
+
+def along(c: Call, places: str, axis: int, shape: tuple[int, ...]) -> str:
+    """Return places [batch, length], batch being axis 0, as indices along an axis of a shape."""
+    batch, length = c.type(places).shape
+    full = c.reshape(places, [batch if i == 0 else length if i == axis else 1 for i in range(len(shape))])
+    return c.add("expand", full, shape=[length if i == axis else s for i, s in enumerate(shape)])
+
+
+@onnx("TensorScatter")
+def _tensor_scatter(c: Call) -> str:
+    """Return a cache with new rows put in at each sequence's own position."""
+    shape, new = c.type(0).shape, c.type(1).shape
+    axis = c.axis(-2)
+    if axis == 0 or [s for i, s in enumerate(new) if i != axis] != [
+        s for i, s in enumerate(shape) if i != axis
+    ]:
+        raise UserError(f"{c.op}: {c.type(1)} does not fit {c.type(0)} along axis {axis}")
+    steps = c.constant(np.arange(new[axis], dtype=np.int64).reshape(1, -1))
+    start = (
+        c.reshape(c.cast(c[2], "int64"), (shape[0], 1))
+        if c.has(2)
+        else c.constant(np.zeros((shape[0], 1), np.int64))
+    )
+    places = c.add("add", start, steps)
+    if c.attr("mode", "linear") == "circular":
+        places = c.add("mod", places, c.scalar(shape[axis], places))
+    return c.add("scatter_elements", c[0], along(c, places, axis, new), c[1], axis=axis)
+
+
+@onnx("ReverseSequence")
+def _reverse_sequence(c: Call) -> str:
+    time, batch = c.attr("time_axis", 0), c.attr("batch_axis", 1)
+    if {time, batch} != {0, 1} or c.type(1).shape != (c.type(0).shape[batch],):
+        raise UserError(f"{c.op}: lengths {c.type(1)}, axes {time} and {batch} do not fit {c.type(0)}")
+    return reversed_to(c, c[0], c[1], time)
+
+
+def reversed_to(c: Call, x: str, lengths: str, time: int) -> str:
+    """Return x with the first `lengths` [batch] of its time axis, 0 or 1, reversed; batch is the other."""
+    shape = c.type(x).shape
+    steps = c.constant(np.arange(shape[time], dtype=np.int64).reshape(1, -1))
+    length = c.reshape(c.cast(lengths, "int64"), (shape[1 - time], 1))
+    back = c.add("sub", c.add("sub", length, c.scalar(1, length)), steps)
+    places = c.add("where", c.add("less", steps, length), back, steps)
+    if time == 0:
+        places = c.add("transpose", places, perm=(1, 0))
+    full = c.reshape(places, (*shape[:2], *(1 for _ in shape[2:])))
+    return c.add("gather_elements", x, c.add("expand", full, shape=shape), axis=time)
+
+
+@onnx("ai.onnx.ml::ArrayFeatureExtractor")
+def _features(c: Call) -> str:
+    shape, count = c.type(0).shape, c.type(1).size
+    taken = c.add("gather", c[0], c.reshape(c[1], (count,)), axis=len(shape) - 1)
+    return c.reshape(taken, (1, count)) if len(shape) == 1 else taken
+
+
+@onnx("ai.onnx.ml::Binarizer")
+def _binarizer(c: Call) -> str:
+    above = c.add("greater", c[0], c.scalar(c.attr("threshold", 0.0), c[0]))
+    return c.cast(above, c.type(0).dtype.name)
 
 
 @onnx("NonZero")

@@ -12,7 +12,7 @@ from mtia_emu.units.simd import FUNCTIONS, compute
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, broadcast, fits, need, register, wide, word
-from .spelling import Call, Unsupported, onnx
+from .spelling import Call, onnx
 
 ACTIVATIONS = ("none", *(f.name for f in FUNCTIONS.values() if f.arity == 1 and f.result != "bool"))
 
@@ -132,23 +132,40 @@ def _gemm(c: Call) -> str:
     return c.add("add", result, bias) if bias else result
 
 
-@onnx("com.microsoft::FusedMatMul")
+@onnx("com.microsoft::FusedMatMul", "com.microsoft::TransposeMatMul")
 def _fused(c: Call) -> str:
-    if c.attr("transBatchA", 0) or c.attr("transBatchB", 0):
-        raise Unsupported("it transposes the batch")
-    a = swapped(c, c[0]) if c.attr("transA", 0) else c[0]
-    b = swapped(c, c[1]) if c.attr("transB", 0) else c[1]
+    a, b = (_turned(c, i, side) for i, side in enumerate("AB"))
     result = multiply(c, a, b)
     alpha = c.attr("alpha", 1.0)
     return result if alpha == 1.0 else c.add("mul", result, c.scalar(alpha, result))
 
 
+def _turned(c: Call, index: int, side: str) -> str:
+    """Return an operand transposed as the node says; `transBatch` moves its first axis before the last."""
+    value, rank = c[index], c.type(index).rank
+    if c.attr(f"transBatch{side}", 0) and rank > 2:
+        value = c.add("transpose", value, perm=(*range(1, rank - 1), 0, rank - 1))
+    return swapped(c, value) if c.attr(f"trans{side}", 0) and rank > 1 else value
+
+
+@onnx("com.microsoft::FusedGemm")
+def _fused_gemm(c: Call) -> str:
+    from .activations import activation
+
+    parameters = ([c.attr("activation_alpha", 0.0)], [c.attr("activation_beta", 0.0)])
+    given = [
+        p if name in c.attrs else []
+        for p, name in zip(parameters, ("activation_alpha", "activation_beta"), strict=True)
+    ]
+    return activation(c.attr("activation", ""), *given)(c, _gemm(c))
+
+
 @onnx("MatMulInteger")
 def _integer(c: Call) -> str:
     """Return (a - za)(b - zb) as ab - za*colsum(b) - rowsum(a)*zb + k*za*zb: the product is one of bytes."""
-    a, b = c[0], c[1]
-    if c.type(a).rank < 2 or c.type(b).rank < 2:
-        raise Unsupported("an operand is a vector")
+    left_kind, right_kind = c.type(0), c.type(1)
+    a = c.reshape(c[0], (1, *left_kind.shape)) if left_kind.rank == 1 else c[0]
+    b = c.reshape(c[1], (*right_kind.shape, 1)) if right_kind.rank == 1 else c[1]
     result = c.add("matmul", a, b)
     left, right = (_zero(c, i) for i in (2, 3))
     if left:
@@ -161,7 +178,12 @@ def _integer(c: Call) -> str:
     if left and right:
         inner = c.scalar(c.type(a).shape[-1], result)
         result = c.add("add", result, c.add("mul", inner, c.add("mul", left, right)))
-    return result
+    shape = list(c.type(result).shape)
+    if right_kind.rank == 1:
+        del shape[-1]
+    if left_kind.rank == 1:
+        del shape[-1 if right_kind.rank == 1 else -2]
+    return c.reshape(result, shape)
 
 
 def _zero(c: Call, index: int) -> str:

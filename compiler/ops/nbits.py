@@ -20,20 +20,36 @@ def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _expand(
-    packed: np.ndarray, scales: np.ndarray, zeros: np.ndarray | None, bits: int, shape: tuple[int, int]
+    packed: np.ndarray,
+    scales: np.ndarray,
+    zeros: np.ndarray | None,
+    bits: int,
+    shape: tuple[int, int],
+    order: np.ndarray,
 ) -> np.ndarray:
-    """Return (code - zero) * scale as [k, n] from codes [n, blocks, bytes]."""
+    """Return (code - zero) * scale as [k, n] from codes [n, blocks, bytes]; `order` is each k's block."""
     k, n = shape
-    codes = unpack(packed.reshape(n, packed.size // n), bits).reshape(n, scales.size // n, -1)
+    codes = unpack(packed.reshape(n, packed.size // n), bits)[:, :k]
     zero: np.ndarray
     if zeros is None:
         zero = np.asarray(1 << (bits - 1), np.float32)
     elif zeros.dtype == np.uint8:
-        zero = unpack(zeros.reshape(n, -1), bits)[:, : codes.shape[1], None].astype(np.float32)
+        zero = unpack(zeros.reshape(n, -1), bits)[:, order].astype(np.float32)
     else:
-        zero = zeros.reshape(n, -1, 1).astype(np.float32)
-    values = (codes.astype(np.float32) - zero) * scales.reshape(n, -1, 1).astype(np.float32)
-    return np.ascontiguousarray(values.reshape(n, -1)[:, :k].T)
+        zero = zeros.reshape(n, -1)[:, order].astype(np.float32)
+    values = (codes.astype(np.float32) - zero) * scales.reshape(n, -1)[:, order].astype(np.float32)
+    return np.ascontiguousarray(values.T)
+
+
+def _order(c: Call, k: int, block: int) -> np.ndarray:
+    """Return the block of each row: the node's own order (g_idx), or one block after another."""
+    plain = np.arange(k) // max(block, 1)
+    if not c.has(4):
+        return plain
+    order = c.known(4, "g_idx").reshape(-1)[:k]
+    if len(order) != k or order.min(initial=0) < 0 or order.max(initial=0) > plain[-1]:
+        raise UserError(f"{c.op}: g_idx does not name a block for each of {k} rows")
+    return order
 
 
 @onnx("com.microsoft::MatMulNBits")
@@ -41,10 +57,9 @@ def _matmul_nbits(c: Call) -> str:
     k, n, bits, block = (
         c.attr(name, default) for name, default in (("K", 0), ("N", 0), ("bits", 4), ("block_size", 32))
     )
-    if c.has(4) or bits not in (2, 4, 8):
-        raise Unsupported(
-            f"it has {bits}-bit weights" + (", in an order of its own (g_idx)" if c.has(4) else "")
-        )
+    if bits not in (2, 4, 8):
+        raise Unsupported(f"it has {bits}-bit weights")
+    order = _order(c, k, block)
     consts = [c.builder.const_of(c[i]) if c.has(i) else None for i in (1, 2, 3)]
     if any(c.has(i) and const is None for i, const in zip((1, 2, 3), consts, strict=True)):
         raise Unsupported("its weights are not constants")
@@ -63,8 +78,47 @@ def _matmul_nbits(c: Call) -> str:
 
     def load() -> np.ndarray:
         zero = None if zeros is None else zeros.array()
-        return _expand(packed.array(), scales.array(), zero, bits, (k, n)).astype(kind.dtype.numpy)
+        return _expand(packed.array(), scales.array(), zero, bits, (k, n), order).astype(kind.dtype.numpy)
 
     present = all(const.present for const in consts if const is not None)
     name = c.builder.put(c.builder.fresh(f"{c[1]}.expanded"), Const(kind, load if present else None))
     return multiply(c, c[0], name, c.optional(5)) if c.has(5) else multiply(c, c[0], name)
+
+
+@onnx("com.microsoft::GatherBlockQuantized")
+def _gather_quantised(c: Call) -> str:
+    """Return rows of a table of codes, whose blocks along one axis share a scale."""
+    if c.attr("gather_axis", 0) != 0 or c.attr("bits", 4) not in (4, 8):
+        raise Unsupported("it gathers along another axis than the first, or has other than 4 or 8 bits")
+    consts = [c.builder.const_of(c[i]) if c.has(i) else None for i in (0, 2, 3)]
+    table, scales, zeros = consts
+    if table is None or scales is None or (c.has(3) and zeros is None):
+        raise Unsupported("its table is not a constant")
+    codes_kind, bits = c.type(0), c.attr("bits", 4)
+    packs = 8 // bits if codes_kind.dtype.name == "uint8" else 1
+    shape = (*codes_kind.shape[:-1], codes_kind.shape[-1] * packs)
+    axis, block = c.wrap(c.attr("quantize_axis", 1), len(shape)), c.attr("block_size", 128)
+    wanted = tuple(-(-s // block) if i == axis else s for i, s in enumerate(shape))
+    if scales.type.shape != wanted:
+        raise UserError(
+            f"{c.op}: scales {scales.type} are not one for each block of {block} of {list(shape)}"
+        )
+    kind, spread = TensorType(scales.type.dtype, shape), np.arange(shape[axis]) // block
+
+    def load() -> np.ndarray:
+        codes = _codes(table.array(), bits, packs)
+        default = np.asarray(
+            1 << (bits - 1) if packs > 1 or codes_kind.dtype.name == "uint8" else 0, np.float32
+        )
+        zero = default if zeros is None else np.take(_codes(zeros.array(), bits, packs), spread, axis)
+        values = (codes - zero) * np.take(scales.array().astype(np.float32), spread, axis)
+        return np.ascontiguousarray(values.astype(kind.dtype.numpy))
+
+    present = all(const.present for const in consts if const is not None)
+    name = c.builder.put(c.builder.fresh(f"{c[0]}.expanded"), Const(kind, load if present else None))
+    return c.add("gather", name, c[1], axis=0)
+
+
+def _codes(packed: np.ndarray, bits: int, packs: int) -> np.ndarray:
+    """Return codes as fp32, unpacked where several stand in a byte."""
+    return (unpack(packed, bits) if packs > 1 else packed).astype(np.float32)

@@ -118,10 +118,16 @@ def _with_sum(c: Call, result: str, total: str) -> tuple[str, str, str, str]:
 
 
 @onnx("BatchNormalization")
-def _batch_normalization(c: Call) -> str:
-    if c.attr("training_mode", 0) or any(c.wants(i) for i in range(1, 5)):
-        raise Unsupported("it is in training mode")
+def _batch_normalization(c: Call) -> tuple[str, str, str]:
     scale, bias, mean, variance = (c[i] for i in range(1, 5))
+    running = ("", "")
+    if c.attr("training_mode", 0):
+        batch = _batch_statistics(c)
+        momentum = c.attr("momentum", 0.9)
+        running = (_moved(c, mean, batch[0], momentum), _moved(c, variance, batch[1], momentum))
+        mean, variance = batch
+    elif any(c.wants(i) for i in range(1, 5)):
+        raise Unsupported("its running mean and variance are read, outside training mode")
     deviation = c.add("sqrt", c.add("add", variance, c.scalar(c.attr("epsilon", 1e-5), variance)))
     factor = c.add("div", scale, deviation)
     shift = c.add("sub", bias, c.add("mul", mean, factor))
@@ -129,7 +135,22 @@ def _batch_normalization(c: Call) -> str:
     shape = (c.type(scale).size,) + (1,) * (rank - 2)
     name = c.type(0).dtype.name
     factor, shift = (c.cast(c.reshape(v, shape), name) for v in (factor, shift))
-    return c.add("add", c.add("mul", c[0], factor), shift)
+    return c.add("add", c.add("mul", c[0], factor), shift), *running
+
+
+def _batch_statistics(c: Call) -> tuple[str, str]:
+    """Return the mean and variance of each channel of operand 0, in the type of the running ones."""
+    axes = tuple(i for i in range(c.type(0).rank) if i != 1)
+    x = c.cast(c[0], c.type(3).dtype.name)
+    mean = c.add("reduce_mean", x, axes=axes, keepdims=True)
+    centred = c.add("sub", x, mean)
+    variance = c.add("reduce_mean", c.add("mul", centred, centred), axes=axes, keepdims=False)
+    return c.reshape(mean, c.type(variance).shape), variance
+
+
+def _moved(c: Call, old: str, new: str, momentum: float) -> str:
+    kept = c.add("mul", old, c.scalar(momentum, old))
+    return c.add("add", kept, c.add("mul", new, c.scalar(1 - momentum, new)))
 
 
 @onnx("InstanceNormalization")
@@ -151,3 +172,18 @@ def _lp_normalization(c: Call) -> str:
     size = total if order == 1 else c.add("sqrt", total)
     none = c.add("equal", size, c.scalar(0, size))  # what is all 0 stays 0
     return c.add("div", c[0], c.add("where", none, c.scalar(1, size), size))
+
+
+@onnx("com.microsoft::EmbedLayerNormalization")
+def _embed_layer(c: Call) -> tuple[str, str, str]:
+    """Return the norm of the sum of word, position and segment embeddings, the masks' lengths, the sum."""
+    batch, length = c.type(0).shape
+    lengths = c.constant(np.zeros(batch, np.int32))
+    if c.has(7):
+        lengths = c.add("reduce_sum", c[7], axes=(1,), keepdims=False)
+    total = c.add("gather", c[2], c[0], axis=0)
+    places = c.optional(8) or c.constant(np.arange(length, dtype=np.int64).reshape(1, -1))
+    total = c.add("add", total, c.add("gather", c[3], places, axis=0))
+    if c.has(1) and c.has(4):
+        total = c.add("add", total, c.add("gather", c[4], c[1], axis=0))
+    return c.add("layernorm", total, c[5], c[6], epsilon=c.attr("epsilon", 1e-12)), lengths, total

@@ -2,79 +2,103 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 
-from mtia_emu.types import DType, dtype
+from mtia_emu.errors import UserError
+from mtia_emu.types import FP8_E8M0, FP32, DType, dtype
 
+from .elementwise import narrow
 from .onnx_types import DTYPE_OF_ONNX
 from .spelling import Call, Unsupported, onnx
 
 FOLDED = 1024  # elements; larger quantised constants stay in 8 bits, with their scaling as nodes
 
 
-def _along(c: Call, value: str, rank: int) -> str:
-    """Return a scale or zero point shaped to broadcast along `axis`."""
+def _along(c: Call, value: str, shape: tuple[int, ...]) -> str:
+    """Return a scale or zero point shaped to broadcast along `axis` of a shape, or over blocks of it."""
     kind = c.type(value)
-    if kind.size == 1:
+    block = c.attr("block_size", 0)
+    if kind.size == 1 and not block:
         return c.reshape(value, ())
-    if c.attr("block_size", 0) or kind.rank != 1:
-        raise Unsupported("it is quantised by blocks")
-    axis = c.wrap(c.attr("axis", 1), rank)
-    return c.reshape(value, [kind.size if i == axis else 1 for i in range(rank)])
+    axis = c.wrap(c.attr("axis", 1), len(shape))
+    if block:
+        if kind.shape != tuple(-(-s // block) if i == axis else s for i, s in enumerate(shape)):
+            raise UserError(f"{c.op}: {kind} is not a value for each block of {block} of {list(shape)}")
+        return c.add("gather", value, c.constant(np.arange(shape[axis]) // block), axis=axis)
+    if kind.shape != (shape[axis],):
+        raise UserError(f"{c.op}: {kind} is not a value for each of {shape[axis]} along axis {axis}")
+    return c.reshape(value, [kind.size if i == axis else 1 for i in range(len(shape))])
 
 
-def _limits(kind: DType) -> tuple[float, float]:
-    if kind.is_float:
-        raise Unsupported(f"it quantises to {kind}")
-    info = np.iinfo(kind.numpy)
-    return float(info.min), float(info.max)
-
-
-def _saturate(c: Call, value: str, to: DType) -> str:
-    low, high = _limits(to)
-    held = c.add("min", c.add("max", value, c.scalar(low, value)), c.scalar(high, value))
+def saturate(c: Call, value: str, to: DType) -> str:
+    """Return whole numbers in an integer type, those beyond its limits at the nearest."""
+    info = ml_dtypes.iinfo(to.numpy)
+    held = c.add(
+        "min", c.add("max", value, c.scalar(float(info.min), value)), c.scalar(float(info.max), value)
+    )
     return c.cast(held, to.name)
 
 
-@onnx("QuantizeLinear")
+@onnx("QuantizeLinear", "com.microsoft::QuantizeLinear")
 def _quantize(c: Call) -> str:
-    rank = c.type(0).rank
-    to = c.type(2).dtype if c.has(2) else DTYPE_OF_ONNX.get(c.attr("output_dtype", 2) or 2, dtype("uint8"))
-    x = c.cast(c[0], "fp32")
-    level = c.add("round", c.add("div", x, c.cast(_along(c, c[1], rank), "fp32")))
+    shape = c.type(0).shape
+    given = DTYPE_OF_ONNX.get(c.attr("output_dtype", 0))
+    to = c.type(2).dtype if c.has(2) else given or dtype("uint8")
+    level = c.add("div", c.cast(c[0], "fp32"), c.cast(_along(c, c[1], shape), "fp32"))
+    if to.is_float:
+        return narrow(c, level, to)
+    level = c.add("round", level)
     if c.has(2):
-        level = c.add("add", level, c.cast(_along(c, c[2], rank), "fp32"))
-    return _saturate(c, level, to)
+        level = c.add("add", level, c.cast(_along(c, c[2], shape), "fp32"))
+    return saturate(c, level, to)
 
 
-@onnx("DequantizeLinear")
+@onnx("DequantizeLinear", "com.microsoft::DequantizeLinear")
 def _dequantize(c: Call) -> str:
-    rank = c.type(0).rank
+    shape = c.type(0).shape
     fold = c.type(0).size <= FOLDED
-    scale = _along(c, c[1], rank)
-    to = c.type(scale).dtype.name
+    scale = _along(c, c[1], shape)
+    to = c.type(scale).dtype
     zero = c.builder.known(c[2]) if c.has(2) else None
     x = c[0]
-    if c.has(2) and (zero is None or zero.any()):
-        wide = c.builder.add("cast", x, hint=c.hint, fold=fold, to="int32")
-        x = c.builder.add("sub", wide, c.cast(_along(c, c[2], rank), "int32"), hint=c.hint, fold=fold)
-    x = c.builder.add("cast", x, hint=c.hint, fold=fold, to=to)
-    return c.builder.add("mul", x, scale, hint=c.hint, fold=fold)
+    if c.has(2) and (zero is None or zero.astype(np.float32).any()):
+        kind = "fp32" if c.type(0).dtype.is_float else "int32"
+        wide = c.builder.add("cast", x, hint=c.hint, fold=fold, to=kind)
+        x = c.builder.add("sub", wide, c.cast(_along(c, c[2], shape), kind), hint=c.hint, fold=fold)
+    if to == FP8_E8M0:  # a scale of exponents alone
+        to, scale = FP32, c.cast(scale, "fp32")
+    x = c.builder.add("cast", x, hint=c.hint, fold=fold, to=to.name)
+    result = c.builder.add("mul", x, scale, hint=c.hint, fold=fold)
+    wanted = DTYPE_OF_ONNX.get(c.attr("output_dtype", 0), to)
+    return result if wanted == to else c.cast(result, wanted.name)
 
 
 @onnx("QLinearMatMul")
 def _qlinear_matmul(c: Call) -> str:
-    """Return the product in int32, scaled to the result's own scale and zero point."""
+    """Return the product in int32, scaled to the result's own scale and zero point.
+
+    Those of the second operand may be one a column, those of the first one a row.
+    """
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (c[i] for i in range(8))
-    if any(c.type(v).size != 1 for v in (a_scale, a_zero, b_scale, b_zero, y_scale, y_zero)):
-        raise Unsupported("a scale or zero point is not a scalar")
-    zeros = tuple(c.reshape(v, ()) for v in (a_zero, b_zero))
-    total = c.compose("MatMulInteger", a, b, *zeros)
-    scales = [c.cast(c.reshape(v, ()), "fp32") for v in (a_scale, b_scale, y_scale)]
+    if c.type(y_scale).size != 1 or c.type(y_zero).size != 1:
+        raise Unsupported("the scale or zero point of its result is not a scalar")
+    left = [_side(c, v, rows=True) for v in (a_zero, a_scale)]
+    right = [_side(c, v, rows=False) for v in (b_zero, b_scale)]
+    total = c.compose("MatMulInteger", a, b, left[0], right[0])
+    scales = [c.cast(v, "fp32") for v in (left[1], right[1], c.reshape(y_scale, ()))]
     scale = c.add("div", c.add("mul", scales[0], scales[1]), scales[2])
     level = c.add("round", c.add("mul", c.cast(total, "fp32"), scale))
     zero = c.cast(c.reshape(y_zero, ()), "fp32")
-    return _saturate(c, c.add("add", level, zero), c.type(y_zero).dtype)
+    return saturate(c, c.add("add", level, zero), c.type(y_zero).dtype)
+
+
+def _side(c: Call, value: str, rows: bool) -> str:
+    """Return a scale or zero point of one side of a product, shaped to broadcast over the result."""
+    kind = c.type(value)
+    if kind.size == 1:
+        return c.reshape(value, ())
+    return c.reshape(value, (kind.size, 1)) if rows and kind.rank == 1 else value
 
 
 @onnx("DynamicQuantizeLinear")
@@ -85,6 +109,6 @@ def _dynamic(c: Call) -> tuple[str, str, str]:
     low = c.add("min", c.add("reduce_min", c[0], axes=axes, keepdims=False), zero)
     scale = c.add("div", c.add("sub", high, low), c.scalar(255, c[0]))
     uint8 = dtype("uint8")
-    point = _saturate(c, c.add("round", c.add("div", c.add("sub", zero, low), scale)), uint8)
+    point = saturate(c, c.add("round", c.add("div", c.add("sub", zero, low), scale)), uint8)
     level = c.add("round", c.add("div", c[0], scale))
-    return _saturate(c, c.add("add", level, c.cast(point, "fp32")), uint8), scale, point
+    return saturate(c, c.add("add", level, c.cast(point, "fp32")), uint8), scale, point

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import INT64, TensorType
+from mtia_emu.types import INT64, TensorType, dtype
 
 from ..graph import Attrs
 from .base import (
@@ -183,6 +183,46 @@ def _cumsum(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     return ((np.flip(total, axis) if attrs.get("reverse", False) else total).astype(x.dtype),)
 
 
+def _cumprod(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x = array(arrays[0])
+    axis, turned = axis_of(attrs, x.ndim), bool(attrs.get("reverse", False))
+    full = wide(np.flip(x, axis) if turned else x)
+    if attrs.get("exclusive", False) and x.shape[axis]:
+        ones = np.ones_like(np.take(full, [0], axis))
+        full = np.concatenate([ones, np.delete(full, -1, axis)], axis)
+    total = np.cumprod(full, axis=axis, dtype=full.dtype)
+    return ((np.flip(total, axis) if turned else total).astype(x.dtype),)
+
+
+def _infer_bitcast(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, to = need(types[0]), dtype(str(attrs["to"]))
+    if x.dtype.bits != to.bits:
+        raise UserError(f"the bits of {x} are not those of {to}: {x.dtype.bits} and {to.bits}")
+    return (TensorType(to, x.shape),)
+
+
+def _bitcast(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x = np.ascontiguousarray(array(arrays[0]))
+    return (x.view(dtype(str(attrs["to"])).numpy).reshape(array(arrays[0]).shape),)
+
+
+def _infer_det(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x = need(types[0])
+    if x.rank < 2 or x.shape[-1] != x.shape[-2] or not x.dtype.is_float:
+        raise UserError(f"needs square matrices of floats, not {x}")
+    return (TensorType(x.dtype, x.shape[:-2]),)
+
+
+def _det(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x = array(arrays[0])
+    return (np.asarray(np.linalg.det(wide(x))).astype(x.dtype),)
+
+
+def _count_det(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    size = need(types[0]).shape[-1]
+    return Count("vector", (need(types[0]).size,), flops=2 * need(types[0]).size * size // 3)
+
+
 def _infer_range(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     element = same_dtype(types)
     if any(need(t).shape for t in types) or integer(attrs, "size") < 0:
@@ -294,6 +334,18 @@ for _op in (
         ("axis",),
         ("exclusive", "reverse"),
     ),
+    Op(
+        "cumprod",
+        "running product along `axis`",
+        (1, 1),
+        _infer_cumsum,
+        _cumprod,
+        vector(1),
+        ("axis",),
+        ("exclusive", "reverse"),
+    ),
+    Op("bitcast", "the same bits read as another type", (1, 1), _infer_bitcast, _bitcast, moved, ("to",)),
+    Op("det", "determinants of square matrices", (1, 1), _infer_det, _det, _count_det),
     Op("range", "`size` values from start by delta", (2, 2), _infer_range, _range, moved, ("size",)),
     Op(
         "nonzero",

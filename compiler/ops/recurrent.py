@@ -7,22 +7,28 @@ from dataclasses import dataclass
 
 from mtia_emu.errors import UserError
 
+from .activations import Function, activation
+from .indexing import backwards, reversed_to
 from .matmul import swapped
+from .shapes import take
 from .spelling import Call, Unsupported, onnx
 
 STEPS = 4096
-ACTIVATIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "relu"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One direction of a layer: transposed weights [in, gates*h] and [h, gates*h], biases [gates*h] or ""."""
+    """One direction of a layer: transposed weights [in, gates*h] and [h, gates*h], biases [gates*h] or "".
+
+    `peepholes` are those of input, output and forget gate, [h] each, or none.
+    """
 
     weight: str
     recurrent: str
     bias: str
     recurrent_bias: str
-    functions: tuple[str, ...]
+    peepholes: tuple[str, ...]
+    functions: tuple[Function, ...]
     hidden: int
 
 
@@ -30,32 +36,29 @@ State = tuple[str, ...]
 Step = Callable[[Call, Cell, str, State], State]
 
 
-def _cut(c: Call, x: str, axis: int, start: int, end: int) -> str:
-    shape = c.type(x).shape
-    starts = [start if i == axis else 0 for i in range(len(shape))]
-    ends = [end if i == axis else s for i, s in enumerate(shape)]
-    return c.add("slice", x, starts=starts, ends=ends, steps=(1,) * len(shape))
-
-
 def _pick(c: Call, x: str, axis: int, at: int) -> str:
     """Return one element along an axis, which goes."""
     shape = c.type(x).shape
-    return c.reshape(_cut(c, x, axis, at, at + 1), shape[:axis] + shape[axis + 1 :])
+    return c.reshape(take(c, x, axis, at, at + 1), shape[:axis] + shape[axis + 1 :])
 
 
 def _gate(c: Call, x: str, index: int, size: int) -> str:
-    return _cut(c, x, 1, index * size, (index + 1) * size)
+    return take(c, x, 1, index * size, (index + 1) * size)
 
 
-def _cell(c: Call, direction: int, gates: int, functions: tuple[str, ...]) -> Cell:
+def _cell(c: Call, direction: int, gates: int, functions: tuple[Function, ...]) -> Cell:
     hidden = c.attr("hidden_size", 0) or c.type(2).shape[-1]
     weight, recurrent = (swapped(c, _pick(c, c[i], 0, direction)) for i in (1, 2))
     bias = recurrent_bias = ""
     if c.has(3):
         both = _pick(c, c[3], 0, direction)
         size = gates * hidden
-        bias, recurrent_bias = (_cut(c, both, 0, a * size, (a + 1) * size) for a in (0, 1))
-    return Cell(weight, recurrent, bias, recurrent_bias, functions, hidden)
+        bias, recurrent_bias = (take(c, both, 0, a * size, (a + 1) * size) for a in (0, 1))
+    peepholes: tuple[str, ...] = ()
+    if c.op == "LSTM" and c.has(7):
+        all_three = _pick(c, c[7], 0, direction)
+        peepholes = tuple(take(c, all_three, 0, i * hidden, (i + 1) * hidden) for i in range(3))
+    return Cell(weight, recurrent, bias, recurrent_bias, peepholes, functions, hidden)
 
 
 def _lstm_step(c: Call, cell: Cell, x: str, state: State) -> State:
@@ -63,89 +66,128 @@ def _lstm_step(c: Call, cell: Cell, x: str, state: State) -> State:
     total = c.add("matmul", x, cell.weight, cell.bias)
     total = c.add("add", total, c.add("matmul", state[0], cell.recurrent, cell.recurrent_bias))
     i, o, forget, new = (_gate(c, total, n, cell.hidden) for n in range(4))
-    kept = c.add("mul", c.add(f, forget), state[1])
-    memory = c.add("add", kept, c.add("mul", c.add(f, i), c.add(g, new)))
-    return c.add("mul", c.add(f, o), c.add(h, memory)), memory
+    if cell.peepholes:
+        i = c.add("add", i, c.add("mul", cell.peepholes[0], state[1]))
+        forget = c.add("add", forget, c.add("mul", cell.peepholes[2], state[1]))
+    opened = f(c, i)
+    kept = c.add("sub", c.scalar(1, opened), opened) if c.attr("input_forget", 0) else f(c, forget)
+    memory = c.add("add", c.add("mul", kept, state[1]), c.add("mul", opened, g(c, new)))
+    if cell.peepholes:
+        o = c.add("add", o, c.add("mul", cell.peepholes[1], memory))
+    return c.add("mul", f(c, o), h(c, memory)), memory
 
 
 def _gru_step(c: Call, cell: Cell, x: str, state: State) -> State:
     f, g = cell.functions
+    size = cell.hidden
     left = c.add("matmul", x, cell.weight, cell.bias)
     if c.attr("linear_before_reset", 0):
         right = c.add("matmul", state[0], cell.recurrent, cell.recurrent_bias)
-        z, r = (c.add(f, c.add("add", *(_gate(c, v, n, cell.hidden) for v in (left, right)))) for n in (0, 1))
-        inner = c.add("mul", r, _gate(c, right, 2, cell.hidden))
+        z, r = (f(c, c.add("add", *(_gate(c, v, n, size) for v in (left, right)))) for n in (0, 1))
+        inner = c.add("mul", r, _gate(c, right, 2, size))
     else:
-        two = _cut(c, cell.recurrent, 1, 0, 2 * cell.hidden)
-        last = _cut(c, cell.recurrent, 1, 2 * cell.hidden, 3 * cell.hidden)
-        biases = [_cut(c, cell.recurrent_bias, 0, *cut) if cell.recurrent_bias else "" for cut in _cuts(cell)]
+        two, last = take(c, cell.recurrent, 1, 0, 2 * size), take(c, cell.recurrent, 1, 2 * size, 3 * size)
+        cuts = ((0, 2 * size), (2 * size, 3 * size))
+        biases = [take(c, cell.recurrent_bias, 0, *cut) if cell.recurrent_bias else "" for cut in cuts]
         right = c.add("matmul", state[0], two, biases[0])
-        z, r = (c.add(f, c.add("add", *(_gate(c, v, n, cell.hidden) for v in (left, right)))) for n in (0, 1))
+        z, r = (f(c, c.add("add", *(_gate(c, v, n, size) for v in (left, right)))) for n in (0, 1))
         inner = c.add("matmul", c.add("mul", r, state[0]), last, biases[1])
-    new = c.add(g, c.add("add", _gate(c, left, 2, cell.hidden), inner))
+    new = g(c, c.add("add", _gate(c, left, 2, size), inner))
     # (1 - z) * new + z * h
     return (c.add("add", new, c.add("mul", z, c.add("sub", state[0], new))),)
-
-
-def _cuts(cell: Cell) -> tuple[tuple[int, int], tuple[int, int]]:
-    return (0, 2 * cell.hidden), (2 * cell.hidden, 3 * cell.hidden)
 
 
 def _rnn_step(c: Call, cell: Cell, x: str, state: State) -> State:
     total = c.add("matmul", x, cell.weight, cell.bias)
     total = c.add("add", total, c.add("matmul", state[0], cell.recurrent, cell.recurrent_bias))
-    return (c.add(cell.functions[0], total),)
+    return (cell.functions[0](c, total),)
 
 
-def _functions(c: Call, default: tuple[str, ...], directions: int) -> list[tuple[str, ...]]:
-    """Return the activations of each direction, by our names."""
+def _functions(c: Call, default: tuple[str, ...], directions: int) -> list[tuple[Function, ...]]:
+    """Return the activations of each direction, with their parameters, after clipping."""
     names = tuple(c.attr("activations", ())) or default * directions
-    if len(names) != len(default) * directions or any(n not in ACTIVATIONS for n in names):
-        raise Unsupported(f"its activations are {', '.join(names)}")
-    ours = [ACTIVATIONS[n] for n in names]
+    if len(names) != len(default) * directions:
+        raise UserError(f"{c.op}: {len(names)} activations, not {len(default)} for each direction")
+    alphas, betas = (list(c.attr(name, ())) for name in ("activation_alpha", "activation_beta"))
+    ours = [activation(name, alphas, betas) for name in names]
+    if "clip" in c.attrs:
+        ours = [_clipped(function, c.attr("clip", 0.0)) for function in ours]
     return [tuple(ours[i : i + len(default)]) for i in range(0, len(ours), len(default))]
 
 
+def _clipped(function: Function, limit: float) -> Function:
+    def held(c: Call, x: str) -> str:
+        return function(c, c.add("min", c.add("max", x, c.scalar(-limit, x)), c.scalar(limit, x)))
+
+    return held
+
+
 def _run(c: Call, gates: int, default: tuple[str, ...], states: int, step: Step) -> tuple[str, ...]:
-    """Return all outputs [s,d,b,h] and the last states [d,b,h] of a layer over operand 0, [s,b,in]."""
+    """Return all outputs [s,d,b,h] and the last states [d,b,h] of a layer over operand 0, [s,b,in].
+
+    With `layout` 1 the batch comes first in operand and results.
+    """
     way = c.attr("direction", "forward")
     directions = 2 if way == "bidirectional" else 1
-    _check(c, way, directions, states)
-    length, batch = c.type(0).shape[:2]
-    per_direction: list[tuple[list[str], State]] = []
+    x = c.add("transpose", c[0], perm=(1, 0, 2)) if c.attr("layout", 0) else c[0]
+    _check(c, way, directions, c.type(x).shape[0])
+    ways, finals = [], []
     for d, functions in enumerate(_functions(c, default, directions)):
         cell = _cell(c, d, gates, functions)
-        state = tuple(_start(c, 5 + i, d, batch, cell.hidden) for i in range(states))
-        backwards = way == "reverse" or d == 1
-        outputs: list[str] = []
-        for t in reversed(range(length)) if backwards else range(length):
-            state = step(c, cell, _pick(c, c[0], 0, t), state)
-            outputs.append(state[0])
-        per_direction.append((outputs[::-1] if backwards else outputs, state))
-    shape = (1, 1, batch, c.type(per_direction[0][1][0]).shape[1])
-    ways = [c.add("concat", *(c.reshape(v, shape) for v in outputs), axis=0) for outputs, _ in per_direction]
-    finals = [
-        c.add("concat", *(c.reshape(state[i], shape[1:]) for _, state in per_direction), axis=0)
-        for i in range(states)
-    ]
-    return c.add("concat", *ways, axis=1), *finals
+        start = tuple(_start(c, 5 + i, d, c.type(x).shape[1], cell.hidden) for i in range(states))
+        outputs, last = _sweep(c, cell, x, start, step, way == "reverse" or d == 1)
+        ways.append(outputs)
+        finals.append(last)
+    batch_first = bool(c.attr("layout", 0))
+    result = _stack(c, ways, 1)  # [s,d,b,h]
+    if batch_first:
+        result = c.add("transpose", result, perm=(2, 0, 1, 3))
+    return result, *(_stack(c, [f[i] for f in finals], 1 if batch_first else 0) for i in range(states))
 
 
-def _check(c: Call, way: str, directions: int, states: int) -> None:
-    lengths = c.builder.known(c[4]) if c.has(4) else None
-    if c.has(4) and (lengths is None or (lengths != c.type(0).shape[0]).any()):
-        raise Unsupported("its sequences are of unequal length")
-    if "clip" in c.attrs or c.attr("layout", 0) or c.attr("input_forget", 0) or c.has(5 + states):
-        raise Unsupported("it clips, couples gates, has peepholes, or is laid out batch first")
+def _sweep(c: Call, cell: Cell, x: str, state: State, step: Step, back: bool) -> tuple[str, State]:
+    """Return all outputs [s,b,h] of one direction, and the states at each sequence's end."""
+    lengths = _lengths(c, c.type(x).shape[0])
+    if back:
+        x = reversed_to(c, x, lengths, 0) if lengths else backwards(c, x, 0)
+    outputs = []
+    for t in range(c.type(x).shape[0]):
+        new = step(c, cell, _pick(c, x, 0, t), state)
+        shown = new[0]
+        if lengths:  # a sequence that has ended keeps its states, and shows zeros
+            going = c.add("greater", c.reshape(lengths, (c.type(lengths).size, 1)), c.scalar(t, lengths))
+            shown = c.add("where", going, new[0], c.scalar(0, new[0]))
+            new = tuple(c.add("where", going, a, b) for a, b in zip(new, state, strict=True))
+        state = new
+        outputs.append(shown)
+    result = _stack(c, outputs, 0)
+    if back:
+        result = reversed_to(c, result, lengths, 0) if lengths else backwards(c, result, 0)
+    return result, state
+
+
+def _stack(c: Call, parts: list[str], axis: int) -> str:
+    shapes = [c.type(v).shape for v in parts]
+    rows = [c.reshape(v, (*s[:axis], 1, *s[axis:])) for v, s in zip(parts, shapes, strict=True)]
+    return c.add("concat", *rows, axis=axis)
+
+
+def _lengths(c: Call, longest: int) -> str:
+    """Return the lengths of the sequences; "" where all are as long as the operand."""
+    known = c.builder.known(c[4]) if c.has(4) else None
+    return "" if not c.has(4) or (known is not None and bool((known == longest).all())) else c[4]
+
+
+def _check(c: Call, way: str, directions: int, length: int) -> None:
     if way not in ("forward", "reverse", "bidirectional") or c.type(1).shape[0] != directions:
         raise UserError(f"{c.op}: direction {way!r} does not fit weights {c.type(1)}")
-    if not 0 < c.type(0).shape[0] <= STEPS:
-        raise Unsupported(f"it runs {c.type(0).shape[0]} steps (1 to {STEPS} are written out)")
+    if not 0 < length <= STEPS:
+        raise Unsupported(f"it runs {length} steps (1 to {STEPS} are written out)")
 
 
 def _start(c: Call, index: int, direction: int, batch: int, hidden: int) -> str:
     if c.has(index):
-        return _pick(c, c[index], 0, direction)
+        return _pick(c, c[index], 1 if c.attr("layout", 0) else 0, direction)
     return c.add("expand", c.scalar(0, c[0]), shape=(batch, hidden))
 
 

@@ -19,11 +19,11 @@ def _bounded(c: Call, count: float) -> None:
         raise Unsupported(f"it makes a constant of {int(count)} elements (at most {LIMIT})")
 
 
-@onnx("Identity", "Dropout")
-def _identity(c: Call) -> tuple[str, ...]:
-    if c.op == "Dropout" and c.has(2) and c.known(2, "training_mode").any():
+@onnx("Dropout")
+def _dropout(c: Call) -> tuple[str, ...]:
+    if c.has(2) and c.known(2, "training_mode").any() and (not c.has(1) or c.known(1, "ratio").any()):
         raise Unsupported("it is in training mode")
-    if c.op == "Dropout" and c.wants(1):
+    if c.wants(1):
         return c[0], c.add("expand", c.constant(np.asarray(True)), shape=c.type(0).shape)
     return (c[0],)
 
@@ -172,7 +172,7 @@ def _split(c: Call) -> tuple[str, ...]:
 
 def _ragged(c: Call) -> tuple[str, ...]:
     if c.type(0).rank != 1 or c.type(1).shape != (c.outputs,):
-        raise Unsupported(f"its sizes, %{c[1]}, depend on the data")
+        raise Unsupported(f"its sizes, %{c[1]}, depend on the data", c[1])
     return c.builder.adds("ragged_split", c[0], c[1], hint=c.hint)
 
 

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class Unsupported(Exception):
-    """An ONNX node that cannot be imported, and why."""
+    """An ONNX node that cannot be imported, and why; `value` would have to be known for it to be."""
+
+    def __init__(self, reason: str, value: str = "") -> None:
+        super().__init__(reason)
+        self.value = value
 
 
 @dataclass
@@ -68,7 +72,8 @@ class Call:
         """Return an operand's value; raise `Unsupported` when it depends on the model's inputs."""
         data = self.builder.known(self[index])
         if data is None:
-            raise Unsupported(f"its {what}, %{self[index]}, depends on the data (it must be a constant)")
+            reason = f"its {what}, %{self[index]}, depends on the data (it must be a constant)"
+            raise Unsupported(reason, self[index])
         return data
 
     def integers(self, index: int, what: str) -> tuple[int, ...]:

@@ -65,6 +65,8 @@ def tape_of(node: Node, match: Match) -> Tape | None:
     if node.op == "cast":
         if not all(k.is_float or k.name in BYTES for k in kinds) or not any(k.is_float for k in kinds):
             return None
+        if node.type.dtype.is_float and node.type.dtype.bits <= 8:  # these saturate
+            return None
         return Tape(1, (Step("copy", (0,), node.type.dtype),), (~0,))
     return Tape(len(node.inputs), (Step(node.op, tuple(range(len(node.inputs))), node.type.dtype),), (~0,))
 

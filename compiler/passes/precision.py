@@ -204,7 +204,8 @@ def saturate(array: np.ndarray, to: DType) -> np.ndarray:
 def own_dtype(graph: Graph) -> DType:
     """Return the type of most of the model's arithmetic, by multiply-adds, else by bytes moved.
 
-    Floats come before integers, and these before truth values, which count as fp32.
+    Floats come before integers, and these before truth values, which count as fp32, as do floats of 8 bits:
+    nothing is computed in them.
     """
     from ..ops import work
 
@@ -214,7 +215,7 @@ def own_dtype(graph: Graph) -> DType:
         weight[count.dtype] = (
             weight.get(count.dtype, 0) + count.macs * 1000 + count.read_bytes + count.write_bytes
         )
-    floats = {kind: w for kind, w in weight.items() if kind.is_float}
-    integers = {kind: w for kind, w in weight.items() if kind.name != "bool"}
+    floats = {kind: w for kind, w in weight.items() if kind.is_float and kind.bits >= 16}
+    integers = {kind: w for kind, w in weight.items() if kind.name != "bool" and not kind.is_float}
     found = floats or integers or {dtype("fp32"): 0}
     return max(found, key=lambda kind: found[kind])

@@ -122,6 +122,20 @@ FUNCTIONS: dict[str, Function] = _table(
         ("or", 2, 1, "bool", np.logical_or),
         ("xor", 2, 1, "bool", np.logical_xor),
         ("where", 3, 1, "same", np.where),
+        ("asin", 1, 2, "float", np.arcsin),
+        ("acos", 1, 2, "float", np.arccos),
+        ("atan", 1, 2, "float", np.arctan),
+        ("sinh", 1, 2, "float", np.sinh),
+        ("cosh", 1, 2, "float", np.cosh),
+        ("asinh", 1, 2, "float", np.arcsinh),
+        ("acosh", 1, 2, "float", np.arccosh),
+        ("atanh", 1, 2, "float", np.arctanh),
+        ("bit_not", 1, 1, "same", np.invert),
+        ("bit_and", 2, 1, "same", np.bitwise_and),
+        ("bit_or", 2, 1, "same", np.bitwise_or),
+        ("bit_xor", 2, 1, "same", np.bitwise_xor),
+        ("shift_left", 2, 1, "same", np.left_shift),
+        ("shift_right", 2, 1, "same", np.right_shift),
     ]
 )
 

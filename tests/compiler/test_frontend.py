@@ -108,16 +108,16 @@ def test_given_shapes_win_and_may_contradict_one_symbol(tmp_path: Path) -> None:
 
 def test_all_unsupported_operators_are_named_at_once(tmp_path: Path) -> None:
     nodes = [
-        helper.make_node("Det", ["x"], ["a"], name="c1"),
+        helper.make_node("Unique", ["x"], ["a"], name="c1"),
         helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("Det", ["b"], ["c"], name="c2"),
+        helper.make_node("Unique", ["b"], ["c"], name="c2"),
         helper.make_node("Frobnicate", ["c"], ["y"], name="f", domain="acme"),
     ]
     with pytest.raises(UserError) as caught:
         load(saved(tmp_path, model(nodes, {"x": [4, 4]})))
     message = str(caught.value)
     assert "3 nodes are not supported" in message
-    assert "Det x2: no such operator (c1, c2)" in message
+    assert "Unique x2: no such operator (c1, c2)" in message
     assert "acme::Frobnicate x1" in message
 
 

@@ -72,6 +72,20 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
     "one_hot": [([ints(0, 2, -1), f32(2)], {"depth": 3, "axis": 1})],
     "topk": [([f32(3, 8)], {"axis": 1, "k": 3}), ([ints(3, 1, 2)], {"axis": 0, "k": 1, "largest": False})],
     "cumsum": [([f32(3, 4)], {"axis": 1}), ([ints(1, 2)], {"axis": 0, "exclusive": True, "reverse": True})],
+    "cumprod": [([f32(3, 4)], {"axis": 1}), ([ints(1, 2)], {"axis": 0, "exclusive": True, "reverse": True})],
+    "bitcast": [([f32(3, 4)], {"to": "int32"}), ([np.int16(3)], {"to": "fp16"})],
+    "det": [([f32(2, 3, 3)], {})],
+    "grid_sample": [
+        ([f32(1, 2, 4, 5), f32(1, 3, 3, 2)], {"mode": mode, "padding": padding})
+        for mode, padding in (("linear", "zeros"), ("nearest", "border"), ("cubic", "reflection"))
+    ],
+    "roi_align": [([f32(2, 3, 6, 6), np.abs(f32(4, 4)), ints(0, 1, 1, 0)], {"size": (2, 2)})],
+    "deform_columns": [
+        (
+            [f32(1, 2, 5, 5), f32(1, 8, 4, 4)],
+            {"kernel": (2, 2), "strides": (1, 1), "dilations": (1, 1), "before": (0, 0), "groups": 1},
+        )
+    ],
     "range": [([np.array(3), np.array(2)], {"size": 4})],
     "nonzero": [([np.array([[0, 1], [1, 0]])], {"size": 2})],
     "ragged_split": [([ints(5, 6, 7, 8), ints(1, 2)], {})],
@@ -89,6 +103,8 @@ for _function in FUNCTIONS.values():
         _operands[0] = _operands[0] > 1
     if _function.name in ("and", "or", "xor", "not"):
         _operands = [x > 0 for x in _operands]
+    if _function.name.startswith(("bit_", "shift_")):
+        _operands = [x.astype(np.int32) for x in _operands]
     CASES[_function.name] = [(list(_operands), {})]
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import numpy as np
 from mtia_emu.compiler import text
-from mtia_emu.compiler.graph import Node
 from mtia_emu.compiler.schedule import Schedule, schedule
 
+from mtia_emu.api import core_library
 from mtia_emu.chip import load_chip
-from mtia_emu.errors import UserError
-from mtia_emu.types import FP32, TensorType
 
 TINY = load_chip("tiny")
 
@@ -107,8 +105,20 @@ def test_numbers_go_into_commands() -> None:
     assert "mul(x0, 0.5)" in dict(made.steps[0].params)["tape"]
 
 
-def test_an_omitted_operand_cannot_go_to_a_core() -> None:
-    made = Schedule(text.parse("graph g {\n  in %x : fp32[2]\n  out %x\n}"), TINY)
-    node = Node("n", "topk", ("", "x"), ("y",), (TensorType(FP32, (2,)),))
-    with pytest.raises(UserError, match="topk n: an omitted operand cannot be passed to a core"):
-        made.on_core(node)
+def test_a_core_is_told_which_operands_are_omitted() -> None:
+    made = schedule(
+        text.parse("""graph g {
+  in %a : fp64[2,3]
+  in %b : fp64[3,2]
+  in %s : fp64[2]
+  %y : fp64[2,2] = matmul(%a, %b, _, %s)
+  out %y
+}"""),
+        TINY,
+    )
+    (step,) = made.steps
+    params = dict(step.params)
+    assert step.kernel == "scalar" and ("omitted", (2,)) in params["attrs"]
+    a, b, s = np.ones((2, 3)), np.ones((3, 2)), np.full(2, 2.0)
+    (out,) = core_library()["matmul"]([a, b, s], dict(params["attrs"]))
+    np.testing.assert_array_equal(out, np.full((2, 2), 6.0))

@@ -89,7 +89,7 @@ def test_any_name_and_origin_come_back(name: str, origin: str, word: str) -> Non
     ("old", "new", "words"),
     [
         ("graph llama {", "grap llama {", "line 1: expected 'graph '"),
-        ("int64[1,8]", "int46[1,8]", "line 2: unknown dtype 'int46'; did you mean 'int64'"),
+        ("int64[1,8]", "imt64[1,8]", "line 2: unknown dtype 'imt64'; did you mean 'int64'"),
         ("= absent", "= gone", "line 3: expected absent"),
         ("[0.1, -inf]", "[0.1]", r"line 4: fp32\[2\] has 2 elements, 1 are given"),
         ("matmul(%ids, %w)", "matmul(%ids %w)", "line 5: expected ','"),
