@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench accuracy fit-mtia docs conformance clean
+.PHONY: help run test check bench accuracy fit-mtia fit-gpu docs conformance clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -36,12 +36,20 @@ check: $(VENV)/dev  ## lint and type-check
 bench: $(VENV)/dev  ## measure wall time, memory and throughput of the tool itself
 	$(BIN)/python tests/bench.py
 
-accuracy: $(VENV)/dev  ## compare with published results again: docs/accuracy.md and its pictures
+$(VENV)/accuracy: $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --editable '.[accuracy]'
+	@touch $@
+
+accuracy: $(VENV)/accuracy  ## compare with published results and measured kernels again: docs/accuracy*.md and their pictures
 	$(BIN)/python docs/accuracy/mtia.py
+	$(BIN)/python docs/accuracy
 	$(BIN)/python docs/generate.py docs/accuracy.md docs/accuracy-energy.md
 
 fit-mtia: $(VENV)/dev  ## fit the parameters of MTIA 1 that only published results tell, and print them
 	$(BIN)/python docs/accuracy/mtia_fit.py
+
+fit-gpu: $(VENV)/accuracy  ## fit the constants of the GPU files again on half of the measured kernels
+	$(BIN)/python docs/accuracy/gpu_fit.py
 
 docs: $(VENV)/dev  ## regenerate every figure and generated table in docs/
 	$(BIN)/python docs/generate.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +120,20 @@ def _pass(name: str, options: str) -> Pass:
 
 
 def works(graph: Graph) -> tuple[Work, ...]:
-    """Return the work of each node that has any, in order."""
+    """Return the work of each node that has any, in order.
+
+    A value of one that has none, a change of shape, goes by its operand's name.
+    """
     counts = [work(graph, node) for node in graph.nodes]
-    return tuple(w for w in counts if w.macs or w.flops or w.read_bytes + w.write_bytes)
+    same: dict[str, str] = {}
+    found = []
+    for w in counts:
+        inputs = tuple(same.get(v, v) for v in w.inputs)
+        if w.macs or w.flops or w.read_bytes + w.write_bytes:
+            found.append(replace(w, inputs=inputs))
+        elif inputs:
+            same |= dict.fromkeys(w.outputs, inputs[0])
+    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from .engine.function import Library, execute
 from .engine.lookups import Lookups, from_inputs
 from .engine.run import report as make_report
 from .errors import UserError, nearest
-from .gpu import Gpu, load_gpu
+from .gpu import Gpu, Mode, load_gpu
 from .isa import Program
 from .report import Check, Report
 
@@ -216,6 +216,7 @@ def run(
     inputs: Mapping[str, Array] | None = None,
     check: bool = False,
     gpu: str | Gpu | None = DEFAULT_GPU,
+    gpu_mode: Mode | None = None,
     seed: int = 0,
     place: str = "dram",
     progress: Progress | None = None,
@@ -224,7 +225,8 @@ def run(
     too.
 
     `check` runs the model in onnxruntime as well, on `inputs` or on seeded random ones, and compares outputs.
-    `gpu` names the reference to stand beside, None for none.
+    `gpu` names the reference to stand beside, None for none; `gpu_mode` says how work is put
+    on it.
     `place` is "sram" to start and end tensors there, "weights-dram" for all but the weights.
     """
     beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
@@ -233,7 +235,7 @@ def run(
         _refuse(dims=dims, dtype=dtype, check=check)
         program = model if isinstance(model, Program) else load_program(model)
         machine = _machine(program, chip, settings)
-        return run_program(program, machine, inputs=inputs, gpu=beside, progress=progress)
+        return run_program(program, machine, inputs=inputs, gpu=beside, gpu_mode=gpu_mode, progress=progress)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     wanted = check or inputs is not None
     with open_model(str(model), dims or {}, execute_seed=seed if wanted else None) as source:
@@ -244,6 +246,7 @@ def run(
             inputs=inputs,
             check=check,
             gpu=beside,
+            gpu_mode=gpu_mode,
             seed=seed,
             place=place,
             progress=progress,
@@ -259,6 +262,7 @@ def run_source(
     check: bool = False,
     sample: bool = False,
     gpu: str | Gpu | None = DEFAULT_GPU,
+    gpu_mode: Mode | None = None,
     seed: int = 0,
     place: str = "dram",
     progress: Progress | None = None,
@@ -273,7 +277,9 @@ def run_source(
 
         inputs = source.examples(seed) if source.examples else random_inputs(compiled.imported, seed)
     lookups = example_lookups(source, program, seed) if inputs is None else {}
-    outcome = run_program(program, chip, inputs=inputs, lookups=lookups, gpu=beside, progress=progress)
+    outcome = run_program(
+        program, chip, inputs=inputs, lookups=lookups, gpu=beside, gpu_mode=gpu_mode, progress=progress
+    )
     if not check or inputs is None:
         return outcome
     from .oracle import compare_outputs, onnxruntime_outputs
@@ -304,6 +310,7 @@ def run_program(
     inputs: Mapping[str, Array] | None = None,
     lookups: Mapping[int, Lookups] | None = None,
     gpu: str | Gpu | None = DEFAULT_GPU,
+    gpu_mode: Mode | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Time and price a program on a chip, and execute it where inputs are given.
@@ -326,7 +333,9 @@ def run_program(
     report = make_report(program, chip, lookups, zero_macs)
     beside = None
     if machine is not None:
-        beside = machine.run(program.works, model=program.model, dtype=program.dtype, dims=program.dims)
+        beside = machine.run(
+            program.works, model=program.model, dtype=program.dtype, dims=program.dims, mode=gpu_mode
+        )
     return Outcome(program, chip, report, beside, None, outputs, lookups)
 
 

@@ -16,6 +16,7 @@ from .errors import UserError
 
 if TYPE_CHECKING:
     from .chip import Chip
+    from .gpu import Mode
     from .listing import Parameter
 
 STAGES = ("onnx", "graph", "schedule", "program")
@@ -74,6 +75,7 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
             inputs=inputs,
             check=wanted["check"],
             gpu=_gpu(wanted["gpu"]),
+            gpu_mode=_gpu_mode(wanted),
             seed=wanted["seed"],
         )
     deliver(outcome, wanted)
@@ -150,6 +152,7 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
             sample=execute,
             check=wanted["check"],
             gpu=_gpu(wanted["gpu"]),
+            gpu_mode=_gpu_mode(wanted),
             seed=seed,
             place=wanted["place"],
             progress=tick,
@@ -349,6 +352,12 @@ def _chip(name: str | None, settings: tuple[str, ...]) -> Chip:
 
 def _gpu(name: str) -> str | None:
     return None if name == "none" else name
+
+
+def _gpu_mode(wanted: dict[str, Any]) -> Mode:
+    from .gpu import Mode
+
+    return Mode(wanted["gpu_launch"], not wanted["gpu_unfused"], wanted["gpu_sustained"])
 
 
 main.add_command(explain)

@@ -133,6 +133,20 @@ GPU = click.option(
     shell_complete=complete("gpu", files=(".toml",)),
     help="GPU to stand beside (`mtia-emu gpus`).",
 )
+GPU_LAUNCH = click.option(
+    "--gpu-launch",
+    type=click.Choice(["graph", "stream", "host"]),
+    default="graph",
+    show_default=True,
+    help="How its kernels are launched: from a CUDA graph, on a stream, or each by a host that waits.",
+)
+GPU_UNFUSED = click.option(
+    "--gpu-unfused", is_flag=True, help="Run it operator by operator, not fused as a serving runtime does."
+)
+GPU_SUSTAINED = click.option(
+    "--gpu-sustained", is_flag=True, help="Time and price it in steady state, not in a short burst."
+)
+GPUS = (GPU, GPU_LAUNCH, GPU_UNFUSED, GPU_SUSTAINED)
 JSON = click.option(
     "--json",
     "json_file",
@@ -175,8 +189,8 @@ PLACE = click.option(
 
 COMPILE = (CHIP, SET, DIM, DTYPE)
 DELIVER = (JSON, TRACE, ROOFLINE, SEED, LAYERS)
-RUN = (*COMPILE, INPUTS, OUTPUTS, CHECK, GPU, *DELIVER)
-OPERATOR = (CHIP, SET, KIND, PLACE, OUTPUTS, CHECK, GPU, *DELIVER)
+RUN = (*COMPILE, INPUTS, OUTPUTS, CHECK, *GPUS, *DELIVER)
+OPERATOR = (CHIP, SET, KIND, PLACE, OUTPUTS, CHECK, *GPUS, *DELIVER)
 
 
 def options(*each: Decorator) -> Decorator:

@@ -92,6 +92,9 @@ class _Work(BaseModel):
     flops: Count
     read_bytes: Count
     write_bytes: Count
+    row: Count = 0
+    inputs: list[str] = []
+    outputs: list[str] = []
 
     @model_validator(mode="after")
     def _fits(self) -> _Work:
@@ -189,6 +192,9 @@ def _header(p: Program) -> _Header:
                 flops=w.flops,
                 read_bytes=w.read_bytes,
                 write_bytes=w.write_bytes,
+                row=w.row,
+                inputs=list(w.inputs),
+                outputs=list(w.outputs),
             )
             for w in p.works
         ],
@@ -367,6 +373,9 @@ def _program(h: _Header, blocks: tuple[Block, ...], held: dict[str, int], path: 
                 w.flops,
                 w.read_bytes,
                 w.write_bytes,
+                w.row,
+                tuple(w.inputs),
+                tuple(w.outputs),
             )
             for w in h.works
         ),

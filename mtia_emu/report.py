@@ -94,8 +94,19 @@ class Roofs:
 
 
 @dataclass(frozen=True)
+class Band:
+    """An 80 % band of what a measurement would give: as factors of the value that it stands beside."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Report:
-    """The outcome of one model on one machine. `utilization` is of the dtype's peak multiply-add rate."""
+    """The outcome of one model on one machine. `utilization` is of the dtype's peak multiply-add rate.
+
+    `seconds_band` and `joules_band` are given where the machine's model was held to measurements.
+    """
 
     model: str
     machine: str
@@ -109,6 +120,8 @@ class Report:
     utilization: float
     layers: tuple[Layer, ...]
     notes: tuple[str, ...] = ()
+    seconds_band: Band | None = None
+    joules_band: Band | None = None
 
     @property
     def seconds(self) -> float:
@@ -156,16 +169,27 @@ class Comparison:
     speed: float | None
     energy: float | None
     perf_per_watt: float | None
+    speed_band: Band | None = None
+    energy_band: Band | None = None
+
+
+def _around(value: float | None, band: Band | None) -> Band | None:
+    """Return the band of a value that grows with what the band is of."""
+    return Band(value * band.low, value * band.high) if value is not None and band is not None else None
 
 
 def compare(chip: Report, gpu: Report) -> Comparison:
     """Return the ratios of GPU to chip: time, energy, and work per second per watt.
 
     Performance per watt is 1 / (seconds x watts) on each side, which is 1 / joules: at equal work it equals
-    the energy ratio. Both are printed since both are asked for by name.
+    the energy ratio. Both are printed since both are asked for by name. The bands are those of the GPU's
+    model alone: what is wrong with the chip's comes on top.
     """
     energy = gpu.joules / chip.joules if chip.joules else None
-    return Comparison(gpu.seconds / chip.seconds if chip.cycles else None, energy, energy)
+    speed = gpu.seconds / chip.seconds if chip.cycles else None
+    return Comparison(
+        speed, energy, energy, _around(speed, gpu.seconds_band), _around(energy, gpu.joules_band)
+    )
 
 
 def as_json(report: Report, gpu: Report | None = None, check: Check | None = None) -> dict[str, Any]:
@@ -190,7 +214,14 @@ def as_json(report: Report, gpu: Report | None = None, check: Check | None = Non
     }
     if gpu is not None:
         layers = [
-            {"name": x.name, "seconds": (x.end_cycle - x.start_cycle) / gpu.clock_hz, "bound_by": x.bound_by}
+            {
+                "name": x.name,
+                "op": x.op,
+                "kernel": x.kernel,
+                "seconds": (x.end_cycle - x.start_cycle) / gpu.clock_hz,
+                "joules": x.joules,
+                "bound_by": x.bound_by,
+            }
             for x in gpu.layers
         ]
         out["gpu"] = {
@@ -204,6 +235,8 @@ def as_json(report: Report, gpu: Report | None = None, check: Check | None = Non
             "joules_by": asdict(gpu.joules_by),
             "layers": layers,
             "notes": list(gpu.notes),
+            "seconds_band": asdict(gpu.seconds_band) if gpu.seconds_band else None,
+            "joules_band": asdict(gpu.joules_band) if gpu.joules_band else None,
         }
         out["versus_gpu"] = asdict(compare(report, gpu))
     if check is not None:

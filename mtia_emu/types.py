@@ -149,7 +149,8 @@ class Work:
     `kind` says how to read `shape`: `matmul` is (batch, m, k, n); `embedding_bag` is (lookups, bags, dim,
     rows); `vector` (elementwise, reductions, norms) and `move` (copies, gathers) are (elements,). The bytes
     are compulsory traffic: each distinct operand byte once. `macs` counts matrix multiply-adds, `flops` all
-    other arithmetic.
+    other arithmetic. `row` is the elements of a row of a norm or softmax, 0 for what is elementwise.
+    `inputs` and `outputs` name the values, so that a machine that fuses operators can see who reads whom.
     """
 
     name: str
@@ -161,3 +162,6 @@ class Work:
     flops: int
     read_bytes: int
     write_bytes: int
+    row: int = 0
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()

@@ -10,7 +10,10 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 OUTPUTS = sorted(EXAMPLES.glob("*.out"))
-SILENT = {"main_job.py"}  # its times are those of this machine, its errors those of the installed onnxruntime
+SILENT = {
+    "main_job.py",  # its times are those of this machine, its errors those of the installed onnxruntime
+    "gpu_measure.py",  # it measures a GPU
+}
 
 
 def run(script: Path, folder: Path) -> str:

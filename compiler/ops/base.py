@@ -110,6 +110,10 @@ def reference(name: str, arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
         return op_named(name).reference(arrays, attrs)
 
 
+ROWWISE = ("softmax", "log_softmax", "rmsnorm", "layernorm", "quantise_rows")
+"""Ops that hold a whole row before they can write any of it."""
+
+
 def work(graph: Graph, node: Node) -> Work:
     """Return the work of a node: compulsory traffic reads each distinct operand byte once."""
     operands = [graph.type_of(v) if v else None for v in node.inputs]
@@ -119,7 +123,12 @@ def work(graph: Graph, node: Node) -> Work:
     written = sum(t.bytes for t in node.types) if count.write_bytes is None else count.write_bytes
     first = operands[0] if operands else None
     kind = first.dtype if first is not None and count.kind == "matmul" else node.type.dtype
-    return Work(node.name, node.op, count.kind, kind, count.shape, count.macs, count.flops, read, written)
+    row = first.shape[-1] if first is not None and first.rank and node.op in ROWWISE else 0
+    named = tuple(v for v in node.inputs if v)
+    return Work(
+        node.name, node.op, count.kind, kind, count.shape, count.macs, count.flops, read, written, row,
+        named, node.outputs,
+    )  # fmt: skip
 
 
 def need(kind: TensorType | None) -> TensorType:

@@ -1,1 +1,1 @@
-"""What the product's models are compared with: `make accuracy` prints it."""
+"""What the models are compared with: `make accuracy` prints it, `make fit-gpu` fits the GPU files."""

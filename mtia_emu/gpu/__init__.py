@@ -1,12 +1,17 @@
 """The GPU reference: what the same work takes, in seconds and joules, on a published GPU.
 
-One kernel per `Work`, each from a closed form: tiles in waves over SMs for matmuls (`matmul.py`), bytes at
-achievable bandwidth for the rest (`memory.py`), under the board's power limit (`kernel.py`). It knows no
+Kernels from closed forms: tiles in waves over SMs for matmuls (`matmul.py`), fused attention
+(`attention.py`), bytes at achievable bandwidth for the rest (`memory.py`), collectives (`collectives.py`),
+under the board's power limit (`kernel.py`), launched as a serving runtime does (`fusion.py`). It knows no
 model, no chip, no graph.
 """
 
-from .facts import FALLBACK, Facts, Rate, Rates
+from .collectives import PASSES
+from .facts import FALLBACK, Bands, Facts, Rate, Rates
 from .load import gpu_names, gpu_text, load_gpu
-from .machine import LAUNCHES, Gpu
+from .machine import LAUNCHES, Gpu, Mode
 
-__all__ = ["FALLBACK", "LAUNCHES", "Facts", "Gpu", "Rate", "Rates", "gpu_names", "gpu_text", "load_gpu"]
+__all__ = [
+    "FALLBACK", "LAUNCHES", "PASSES", "Bands", "Facts", "Gpu", "Mode", "Rate", "Rates", "gpu_names",
+    "gpu_text", "load_gpu",
+]  # fmt: skip

@@ -6,15 +6,15 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..types import DType
-
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, strict=True)
 
 Side = Annotated[int, Field(gt=0, le=4096)]
+Ratio = Annotated[float, Field(gt=0, le=100)]
 
 FALLBACK: dict[str, tuple[str, ...]] = {
     "fp64": ("fp32",),
     "fp32": ("tf32", "fp32"),
+    "tf32": ("tf32", "fp32"),
     "bf16": ("bf16", "fp16", "tf32", "fp32"),
     "fp16": ("fp16", "bf16", "tf32", "fp32"),
     "fp8_e4m3": ("fp8_e4m3", "bf16", "fp16", "tf32", "fp32"),
@@ -22,16 +22,20 @@ FALLBACK: dict[str, tuple[str, ...]] = {
     "int8": ("int8", "fp16", "tf32", "fp32"),
     "uint8": ("int8", "fp16", "tf32", "fp32"),
     "bool": ("int8", "fp16", "tf32", "fp32"),
+    "fp4": ("fp4", "fp8_e4m3", "bf16", "fp16", "tf32", "fp32"),
 }
 """Which rates a dtype's matmul may run at, best first. fp32 runs as TF32 where the tensor cores have it
 (the usual setting of inference runtimes; the GPU at its strongest). A dtype that is not here runs at the
 fp32 rate.
 """
 
+ELEMENT_BYTES = {"tf32": 4.0, "fp4": 0.5625}
+"""Bytes of an element of what is no dtype of ours; fp4 with a one-byte scale for each 16 (NVFP4)."""
 
-def unit(text: str) -> dict[str, Any]:
-    """Return the schema entry that carries a parameter's unit of measure."""
-    return {"unit": text}
+
+def described(text: str, unit: str, **limits: Any) -> Any:
+    """Return a field with its meaning, its unit of measure and its limits."""
+    return Field(description=text, json_schema_extra={"unit": unit}, **limits)
 
 
 class Rate(BaseModel):
@@ -39,18 +43,11 @@ class Rate(BaseModel):
 
     model_config = STRICT
 
-    flops_per_s: float = Field(
-        gt=0, description="dense datasheet rate at clock_hz", json_schema_extra=unit("FLOP/s")
+    flops_per_s: float = described("dense datasheet rate at clock_hz", "FLOP/s", gt=0)
+    efficiency: float = described(
+        "share of the rate a tile's inner loop keeps at full clock", "1", gt=0, le=1
     )
-    efficiency: float = Field(
-        gt=0,
-        le=1,
-        description="share of the rate a tile's inner loop keeps at full clock",
-        json_schema_extra=unit("1"),
-    )
-    j_per_flop: float = Field(
-        ge=0, description="marginal board energy of one operation", json_schema_extra=unit("J/FLOP")
-    )
+    j_per_flop: float = described("marginal board energy of one operation", "J/FLOP", ge=0)
 
 
 class Rates(BaseModel):
@@ -64,6 +61,70 @@ class Rates(BaseModel):
     fp16: Rate | None = None
     fp8_e4m3: Rate | None = None
     int8: Rate | None = None
+    fp4: Rate | None = None
+
+
+class Attention(BaseModel):
+    """Fused attention: the KV write, the flash kernel and the combination of its splits."""
+
+    model_config = STRICT
+
+    packed: bool = Field(description="query heads that share keys are rows of one block in prefill too")
+    latency_s: float = described("fixed cost of the operator", "s", ge=0, le=1)
+    block_s: float = described("a round of blocks that decode, beside its bytes", "s", ge=0, le=1)
+    split_s: float = described("combining the parts of a cache that is split", "s", ge=0, le=1)
+    sm_bytes_per_s: float = described("keys and values that one SM streams while it decodes", "B/s", gt=0)
+    query_block_s: float = described("a round of blocks of queries in prefill", "s", ge=0, le=1)
+    efficiency: float = described("share of the matmul rate that prefill keeps", "1", gt=0, le=1)
+    prefill_dram_efficiency: float = described(
+        "share of DRAM bandwidth that prefill reaches", "1", gt=0, le=1
+    )
+    decode_dram_efficiency: float = described(
+        "share of DRAM bandwidth that reading the KV cache reaches", "1", gt=0, le=1
+    )
+
+
+class Links(BaseModel):
+    """Collectives between the GPUs of one node."""
+
+    model_config = STRICT
+
+    bytes_per_s: float = described("datasheet link bandwidth of one GPU, one direction", "B/s", gt=0)
+    efficiency: float = described("share of it that large messages reach", "1", gt=0, le=1)
+    latency_s: float = described("fixed cost of a collective", "s", ge=0, le=1)
+    hop_s: float = described("cost of each further GPU on the ring", "s", ge=0, le=1)
+    small_bytes_per_s: float = described(
+        "bandwidth of the low-latency protocol of small messages", "B/s", gt=0
+    )
+    large_s: float = described("extra fixed cost of the protocol of large messages", "s", ge=0, le=1)
+
+
+class Band(BaseModel):
+    """How far measured kernels lie from the model: measured / modelled at the 10th and 90th percentile."""
+
+    model_config = STRICT
+
+    low: Ratio = described("10th percentile of measured / modelled", "1")
+    high: Ratio = described("90th percentile of measured / modelled", "1")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Band:
+        """Refuse a band that is upside down."""
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low:g}, above high, which is {self.high:g}")
+        return self
+
+
+class Bands(BaseModel):
+    """80 % bands by kind of kernel: the wider of held-out residuals and of the spread between sources."""
+
+    model_config = STRICT
+
+    matmul: Band
+    attention: Band
+    vector: Band
+    embedding_bag: Band
+    joules: Band
 
 
 class Facts(BaseModel):
@@ -73,126 +134,86 @@ class Facts(BaseModel):
 
     name: str = Field(max_length=64, description="the GPU's name")
     text: str = Field(max_length=200, description="one line on what it is")
-    clock_hz: float = Field(
-        gt=0,
-        le=1e12,
-        description="datasheet boost clock: rates and cycles are at it",
-        json_schema_extra=unit("Hz"),
+    clock_hz: float = described("datasheet boost clock: rates and cycles are at it", "Hz", gt=0, le=1e12)
+    max_clock_hz: float = described("clock it runs at while power allows", "Hz", gt=0, le=1e12)
+    sms: int = described("streaming multiprocessors (compute units)", "SMs", gt=0, le=4096)
+    vector_flops_per_s: float = described(
+        "fp32 rate outside the tensor cores, multiply-add as two", "FLOP/s", gt=0
     )
-    max_clock_hz: float = Field(
-        gt=0, le=1e12, description="clock it runs at while power allows", json_schema_extra=unit("Hz")
+    vector_j_per_flop: float = described("marginal board energy of one such operation", "J/FLOP", ge=0)
+
+    l2_bytes: float = described("L2 cache", "B", gt=0)
+    l2_bytes_per_s: float = described("L2 read bandwidth, all SMs", "B/s", gt=0)
+    l2_efficiency: float = described("share of it that the tiles of a matmul reach", "1", gt=0, le=2)
+    sm_l2_bytes_per_clock: float = described("what one SM can take from L2", "B/clock", gt=0)
+    l2_resident: float = described("share of L2 in which fresh activations are still found", "1", ge=0, le=1)
+    l2_usable: float = described("share of L2 that keeps what is read again and again", "1", gt=0, le=1)
+
+    dram_bytes: float = described("DRAM capacity", "B", gt=0)
+    dram_bytes_per_s: float = described("DRAM datasheet bandwidth", "B/s", gt=0)
+    dram_efficiency: float = described("share of it that streams reach", "1", gt=0, le=1)
+    matmul_dram_efficiency: float = described(
+        "share of it that the operands of a matmul reach", "1", gt=0, le=1
     )
-    sms: int = Field(gt=0, le=4096, description="streaming multiprocessors", json_schema_extra=unit("SMs"))
-    vector_flops_per_s: float = Field(
-        gt=0,
-        description="fp32 rate outside the tensor cores, multiply-add as two",
-        json_schema_extra=unit("FLOP/s"),
+    dram_sector_bytes: int = described("least bytes a random access moves", "B", gt=0, le=4096)
+    dram_activate_bytes: float = described("bandwidth lost to one random row access", "B", ge=0)
+    dram_latency_s: float = described("one dependent read under load", "s", gt=0, le=1)
+    dram_j_per_byte: float = described(
+        "board energy of a DRAM byte, caches and network included", "J/B", ge=0
     )
-    vector_j_per_flop: float = Field(
-        ge=0, description="marginal board energy of one such operation", json_schema_extra=unit("J/FLOP")
+    lookups_in_flight: int = described(
+        "outstanding row reads of one SM in an embedding kernel", "requests", gt=0, le=65536
     )
 
-    l2_bytes: float = Field(gt=0, description="L2 cache", json_schema_extra=unit("B"))
-    l2_bytes_per_s: float = Field(
-        gt=0, description="L2 read bandwidth, all SMs", json_schema_extra=unit("B/s")
+    launch_stream_s: float = described("period of empty kernels on a stream", "s", ge=0, le=1)
+    launch_graph_s: float = described("period of empty kernels in a graph", "s", ge=0, le=1)
+    launch_host_s: float = described("a kernel that the host launches and waits for", "s", ge=0, le=1)
+    matmul_latency_s: float = described(
+        "start and drain of a matmul kernel beyond its launch", "s", ge=0, le=1
     )
-    sm_l2_bytes_per_clock: float = Field(
-        gt=0, description="what one SM can take from L2", json_schema_extra=unit("B/clock")
+    dram_first_s: float = described("added where operands are not in L2 yet", "s", ge=0, le=1)
+    k_step_s: float = described("least time of one 128-byte step along k", "s", gt=0, le=1)
+    wave_s: float = described("each further wave of tiles", "s", ge=0, le=1)
+    split_s: float = described("reduction after a split-k kernel", "s", ge=0, le=1)
+    store_share: float = described("share of the last wave's stores that nothing hides", "1", ge=0, le=1)
+    overlap: float = described(
+        "p-norm that joins tensor, L2 and DRAM time: 1 adds, large takes the longest", "1", ge=1, le=64
     )
-    l2_resident: float = Field(
-        ge=0,
-        le=1,
-        description="share of L2 in which fresh activations are still found",
-        json_schema_extra=unit("1"),
-    )
-
-    dram_bytes: float = Field(gt=0, description="DRAM capacity", json_schema_extra=unit("B"))
-    dram_bytes_per_s: float = Field(
-        gt=0, description="DRAM datasheet bandwidth", json_schema_extra=unit("B/s")
-    )
-    dram_efficiency: float = Field(
-        gt=0, le=1, description="share of it that streams reach", json_schema_extra=unit("1")
-    )
-    matmul_dram_efficiency: float = Field(
-        gt=0, le=1, description="share of it that the operands of a matmul reach", json_schema_extra=unit("1")
-    )
-    dram_sector_bytes: int = Field(
-        gt=0, le=4096, description="least bytes a random access moves", json_schema_extra=unit("B")
-    )
-    dram_activate_bytes: float = Field(
-        ge=0, description="bandwidth lost to one random row access", json_schema_extra=unit("B")
-    )
-    dram_latency_s: float = Field(
-        gt=0, le=1, description="one dependent read under load", json_schema_extra=unit("s")
-    )
-    dram_j_per_byte: float = Field(
-        ge=0,
-        description="board energy of a DRAM byte, caches and network included",
-        json_schema_extra=unit("J/B"),
-    )
-    lookups_in_flight: int = Field(
-        gt=0,
-        le=65536,
-        description="outstanding row reads of one SM in an embedding kernel",
-        json_schema_extra=unit("requests"),
-    )
-
-    launch_stream_s: float = Field(
-        ge=0, le=1, description="period of empty kernels on a stream", json_schema_extra=unit("s")
-    )
-    launch_graph_s: float = Field(
-        ge=0, le=1, description="period of empty kernels in a graph", json_schema_extra=unit("s")
-    )
-    matmul_latency_s: float = Field(
-        ge=0,
-        le=1,
-        description="fill of the k pipeline and drain of a matmul kernel",
-        json_schema_extra=unit("s"),
-    )
-    wave_s: float = Field(
-        ge=0,
-        le=1,
-        description="each further wave of tiles, or a split-k reduction",
-        json_schema_extra=unit("s"),
-    )
-    overlap: float = Field(
-        ge=1,
-        le=64,
-        description="p-norm that joins tensor, L2 and DRAM time: 1 adds, large takes the longest",
-        json_schema_extra=unit("1"),
-    )
-    cluster: int = Field(
-        gt=0, le=16, description="SMs that share one read of an operand tile", json_schema_extra=unit("SMs")
-    )
+    cluster: int = described("SMs that share one read of an operand tile", "SMs", gt=0, le=16)
     stream_k: bool = Field(description="libraries cut the last wave along k")
-    tiles: tuple[tuple[Side, Side], ...] = Field(
-        min_length=1,
-        max_length=64,
-        description="output tiles the library has",
-        json_schema_extra=unit("elements"),
+    gemv: bool = Field(description="the library has a matrix-vector kernel of its own for one row")
+    tiles: tuple[tuple[Side, Side], ...] = described(
+        "output tiles the library has", "elements", min_length=1, max_length=64
     )
+    row_step_s: float = described("1,024 elements of a row in a norm or softmax kernel", "s", ge=0, le=1)
+    rows_in_flight: int = described("rows that one SM works on in such a kernel", "rows", gt=0, le=64)
+    quantise_s: float = described("kernels that quantise activations before an fp8 matmul", "s", ge=0, le=1)
+    quantise_fp4_s: float = described("the kernel that does so before an fp4 matmul", "s", ge=0, le=1)
 
-    idle_w: float = Field(
-        ge=0, description="board, clocks up, no kernel running", json_schema_extra=unit("W")
+    idle_w: float = described("board, clocks up, no kernel running", "W", ge=0)
+    active_w: float = described("board, every SM running, beside bytes and operations", "W", gt=0)
+    tdp_w: float = described("board power limit", "W", gt=0)
+    sustained_heat: float = described(
+        "energy of a board in steady state over that of a short burst", "1", ge=1, le=4
     )
-    active_w: float = Field(
-        gt=0, description="board, every SM running, beside bytes and operations", json_schema_extra=unit("W")
-    )
-    tdp_w: float = Field(gt=0, description="board power limit", json_schema_extra=unit("W"))
     rates: Rates
+    attention: Attention
+    links: Links | None = None
+    bands: Bands
 
     def __hash__(self) -> int:
         """Return a cheap hash, for the caches of kernels; equality still compares every field."""
         return hash((self.name, self.clock_hz, self.tdp_w, self.dram_bytes_per_s))
 
     @model_validator(mode="after")
-    def _ordered(self) -> Facts:
+    def _consistent(self) -> Facts:
         """Refuse numbers that contradict each other."""
         for low, high in (
             ("idle_w", "active_w"),
             ("active_w", "tdp_w"),
             ("clock_hz", "max_clock_hz"),
             ("launch_graph_s", "launch_stream_s"),
+            ("launch_stream_s", "launch_host_s"),
         ):
             a, b = getattr(self, low), getattr(self, high)
             if a > b:
@@ -201,13 +222,18 @@ class Facts(BaseModel):
             raise ValueError(f"tdp_w is {self.tdp_w:g}; it must be above idle_w, which is {self.idle_w:g}")
         return self
 
-    def rate(self, kind: DType) -> tuple[str, Rate]:
+    def rate(self, dtype: str) -> tuple[str, Rate]:
         """Return the rate at which matmuls of that dtype run, and its name, after `FALLBACK`."""
-        for name in FALLBACK.get(kind.name, ()):
+        for name in FALLBACK.get(dtype, ()):
             found: Rate | None = getattr(self.rates, name)
             if found is not None:
                 return name, found
         return "fp32", self.rates.fp32
+
+    @property
+    def l2_reach(self) -> float:
+        """Return the L2 bandwidth that the tiles of a matmul reach, in bytes a second."""
+        return self.l2_bytes_per_s * self.l2_efficiency
 
     @property
     def stream_bytes_per_s(self) -> float:

@@ -3,85 +3,130 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+
+import numpy as np
 
 from .. import types
 from ..errors import UserError, refuse_unknown
+from ..report import Band as Spread
 from ..report import Joules, Layer, Report, Traffic
 from ..types import DType, Work
-from .facts import Facts
+from .attention import Heads, attention
+from .collectives import collective_seconds
+from .facts import ELEMENT_BYTES, Bands, Facts
+from .fusion import Fused, fuse
 from .kernel import Kernel
-from .matmul import Shape, matmul, shape
+from .matmul import matmul
 from .memory import embedding_bag, stream
+from .shapes import Shapes, shapes
 
-LAUNCHES = ("graph", "stream")
-KINDS = ("matmul", "embedding_bag", "vector", "move")
+LAUNCHES = ("graph", "stream", "host")
+KINDS = ("matmul", "attention", "embedding_bag", "vector", "move")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How work is put on a GPU: how it is launched, whether it is fused, and in which thermal state.
+
+    `launch`: `graph` (back to back in a CUDA graph), `stream` (each kernel pays the longer period of stream
+    launches) or `host` (the host launches each and waits for it). `fused`: as a serving runtime launches it
+    (`fusion.fuse`), else one kernel an operator. `sustained`: a board in steady state, else a short burst.
+    """
+
+    launch: str = "graph"
+    fused: bool = True
+    sustained: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a mode of launching that there is not."""
+        if self.launch not in LAUNCHES:
+            raise refuse_unknown("launch", self.launch, LAUNCHES)
 
 
 class Gpu(Facts):
     """A GPU: its facts, and the time and energy of work on it."""
 
-    def matmul_seconds(self, m: int, k: int, n: int, dtype: str | DType, batch: int = 1) -> float:
+    def matmul_seconds(
+        self, m: int, k: int, n: int, dtype: str | DType, batch: int = 1, *, sustained: bool = False
+    ) -> float:
         """Return the device time of one matmul kernel, back to back with others in a graph.
 
-        `[batch, m, k] x [batch, k, n]`, weights in DRAM. It includes the graph's launch period; it is never
-        below the datasheet roofline (peak rate, peak DRAM bandwidth, each operand byte once) and never
-        falls when a size grows.
+        `[batch, m, k] x [batch, k, n]`, weights in DRAM; `dtype` also "tf32" or "fp4". It includes the
+        graph's launch period; it is never below the datasheet roofline (peak rate, peak DRAM bandwidth, each
+        operand byte once) and never falls when a size grows. `sustained` is a board that has run for
+        seconds, whose power limit holds it lower than a short burst's.
         """
         for name, size in (("m", m), ("k", k), ("n", n), ("batch", batch)):
             if size < 1:
                 raise UserError(f"matmul {name} is {size}; sizes are at least 1")
-        return _matmul(self, shape(m, k, n, _kind(dtype), batch)).seconds
+        kind, element = _named(dtype)
+        heat = self.sustained_heat if sustained else 1.0
+        return _matmul(self, kind, element, (batch, m, k, n), None, None, heat).seconds
 
-    def kernel(self, work: Work) -> Kernel:
+    def collective_seconds(self, kind: str, message_bytes: int, gpus: int) -> float:
+        """Return the time of an all_reduce, all_gather, reduce_scatter or alltoall between GPUs of a node."""
+        return collective_seconds(self, kind, message_bytes, gpus)
+
+    def kernel(self, work: Work, *, sustained: bool = False) -> Kernel:
         """Return the kernel that one operator becomes, launched from a graph."""
+        heat = self.sustained_heat if sustained else 1.0
         return _kernel(
-            self, work.kind, work.dtype, work.shape, work.macs, work.flops, work.read_bytes, work.write_bytes
-        )
+            self, work.kind, work.dtype, work.shape, work.macs, work.flops, work.read_bytes,
+            work.write_bytes, work.row, heat,
+        )  # fmt: skip
 
     def run(
-        self, works: Sequence[Work], *, model: str, dtype: str, dims: dict[str, int], launch: str = "graph"
+        self, works: Sequence[Work], *, model: str, dtype: str, dims: dict[str, int], mode: Mode | None = None
     ) -> Report:
-        """Return the report of the works, one kernel each, in order; one without bytes or operations is none.
+        """Return the report of the works, in order; one without bytes or operations is no kernel.
 
-        `launch`: `graph` (back to back in a CUDA graph) or `stream` (each pays the longer period of stream
-        launches). `sram_*` of the traffic is L2. Joules are the board's: `static` idle with clocks up,
-        `control` the clocked SMs, `compute` operations, `dram` DRAM bytes with caches and network; power
-        never exceeds `tdp_w`. `bound_by`: `tensor`, `dram`, `l2`, `launch`, `power`, or `occupancy` (idle
-        SMs, padding, too few loads in flight, vector ALUs). Operations fused into a matmul cost nothing.
+        `sram_*` of the traffic is L2. Joules are the board's: `static` idle with clocks up, `control` the
+        clocked SMs, `compute` operations, `dram` DRAM bytes with caches and network; power never exceeds
+        `tdp_w`. `bound_by`: `tensor`, `dram`, `l2`, `launch`, `power`, or `occupancy` (idle SMs, padding, too
+        few loads in flight, vector ALUs). Operations fused into a matmul cost nothing.
         """
-        if launch not in LAUNCHES:
-            raise refuse_unknown("launch", launch, LAUNCHES)
-        extra = self.launch_stream_s - self.launch_graph_s if launch == "stream" else 0.0
+        how = mode or Mode()
+        extra = self._period(how.launch) - self.launch_graph_s
         live = [w for w in works if w.macs or w.flops or w.read_bytes or w.write_bytes]
-        kernels = [self.kernel(w) for w in live]
-        layers, seconds = self._layers(live, kernels, extra)
+        items = fuse(live) if how.fused else [Fused(w, (w.name,)) for w in live]
+        kernels = [self.kernel(item.work, sustained=how.sustained) for item in items]
+        layers, seconds = self._layers(items, kernels, extra)
         macs = sum(layer.macs for layer in layers)
-        peak = self.rate(_kind(dtype))[1].flops_per_s / 2
+        peak = self.rate(_named(dtype)[0])[1].flops_per_s / 2
+        times = [(layer.end_cycle - layer.start_cycle) / self.clock_hz for layer in layers]
         return Report(
             model, self.name, dtype, dict(dims), self.clock_hz,
             cycles=layers[-1].end_cycle if layers else 0,
             joules_by=_joules(kernels, self.idle_w * extra), traffic=_traffic(kernels),
             macs=macs, utilization=macs / (seconds * peak) if seconds else 0.0,
-            layers=layers, notes=self._notes(live, launch),
+            layers=layers, notes=self._notes(live, how),
+            seconds_band=_spread(self.bands, items, times), joules_band=_band(self.bands, "joules"),
         )  # fmt: skip
 
+    def _period(self, launch: str) -> float:
+        """Return the period of empty kernels under a mode of launching, in seconds."""
+        return {"graph": self.launch_graph_s, "stream": self.launch_stream_s, "host": self.launch_host_s}[
+            launch
+        ]
+
     def _layers(
-        self, works: list[Work], kernels: list[Kernel], extra: float
+        self, items: list[Fused], kernels: list[Kernel], extra: float
     ) -> tuple[tuple[Layer, ...], float]:
         """Return a layer for each kernel, and the seconds they take together."""
         layers, now = [], 0.0
-        for work, k in zip(works, kernels, strict=True):
+        for item, k in zip(items, kernels, strict=True):
             start, now = now, now + k.seconds + extra
             bound = "launch" if extra > k.seconds else k.bound_by
             layers.append(
                 Layer(
-                    name=work.name,
-                    op=work.op,
+                    name=item.parts[-1] if len(item.parts) == 1 else item.work.name,
+                    op=item.work.op,
                     kernel=k.text,
                     start_cycle=round(start * self.clock_hz),
                     end_cycle=round(now * self.clock_hz),
-                    macs=work.macs,
+                    macs=item.work.macs,
                     dram_bytes=k.dram_read_bytes + k.dram_write_bytes,
                     sram_bytes=k.l2_read_bytes + k.l2_write_bytes,
                     joules=k.joules + self.idle_w * extra,
@@ -90,12 +135,14 @@ class Gpu(Facts):
             )
         return tuple(layers), now
 
-    def _notes(self, works: list[Work], launch: str) -> tuple[str, ...]:
+    def _notes(self, works: list[Work], mode: Mode) -> tuple[str, ...]:
         """Return what a reader must know of the basis, and each dtype that ran at another's rate."""
         kinds = sorted({w.dtype.name for w in works if w.kind == "matmul"})
-        rates = [(kind, self.rate(types.dtype(kind))[0]) for kind in kinds]
+        rates = [(kind, self.rate(kind)[0]) for kind in kinds]
+        how = "fused as a serving runtime does" if mode.fused else "one kernel an operator"
+        state = "steady state" if mode.sustained else "a short burst"
         return (
-            f"GPU time is of kernels launched by {launch}; energy is the board's",
+            f"GPU time is of kernels launched by {mode.launch}, {how}, in {state}; energy is the board's",
             *(
                 f"{self.name} has no {kind} matmul rate: {kind} runs at its {rate} rate"
                 for kind, rate in rates
@@ -104,27 +151,47 @@ class Gpu(Facts):
         )
 
 
-def _kind(dtype: str | DType) -> DType:
-    return types.dtype(dtype) if isinstance(dtype, str) else dtype
+def _named(dtype: str | DType) -> tuple[str, float]:
+    """Return the name and the bytes an element of what a matmul runs in."""
+    if isinstance(dtype, str) and dtype in ELEMENT_BYTES:
+        return dtype, ELEMENT_BYTES[dtype]
+    kind = types.dtype(dtype) if isinstance(dtype, str) else dtype
+    return kind.name, float(kind.bytes)
 
 
 @lru_cache(maxsize=1 << 16)
-def _matmul(facts: Facts, s: Shape) -> Kernel:
-    return matmul(facts, s)
+def _matmul(
+    facts: Facts, kind: str, element: float, dims: tuple[int, ...], read: int | None, write: int | None,
+    heat: float,
+) -> Kernel:  # fmt: skip
+    batch, m, k, n = dims
+    one: Shapes = shapes(m, k, n, element, batch=batch, read=read, write=write)
+    return matmul(facts, facts.rate(kind)[1], one, heat)
 
 
 @lru_cache(maxsize=1 << 16)
 def _kernel(
-    facts: Facts, kind: str, dtype: DType, dims: tuple[int, ...], macs: int, flops: int, read: int, write: int
-) -> Kernel:
+    facts: Facts, kind: str, dtype: DType, dims: tuple[int, ...], macs: int, flops: int, read: int,
+    write: int, row: int, heat: float,
+) -> Kernel:  # fmt: skip
     """Return the kernel of a work without its name, so that equal layers are worked out once."""
     if kind not in KINDS:
         raise ValueError(f"work kind {kind!r} has no GPU kernel (known: {', '.join(KINDS)})")
     if kind == "matmul" and macs:
-        batch, m, k, n = dims
-        return matmul(facts, Shape(batch, m, k, n, dtype, read, write))
-    work = Work("", "", kind, dtype, dims, macs, flops, read, write)
-    return embedding_bag(facts, work) if kind == "embedding_bag" else stream(facts, work)
+        return _matmul(facts, dtype.name, float(dtype.bytes), dims, read, write, heat)
+    if kind == "attention":
+        return attention(facts, facts.rate(dtype.name)[1], _heads(dims, dtype), heat)
+    work = Work("", "", kind, dtype, dims, macs, flops, read, write, row)
+    return embedding_bag(facts, work, heat) if kind == "embedding_bag" else stream(facts, work, heat)
+
+
+def _heads(dims: tuple[int, ...], dtype: DType) -> Heads:
+    """Return the attention of a fused work: all key heads, rows, masked positions, keys, sizes."""
+    batch, rows, queries, keys, key_size, value_size = (np.asarray(float(x)) for x in dims)
+    group = rows / queries if queries else np.asarray(1.0)
+    own = queries if queries else rows
+    causal = bool(queries > 1)
+    return Heads(batch, np.asarray(1.0), group, own, keys, key_size, value_size, float(dtype.bytes), causal)
 
 
 def _joules(kernels: list[Kernel], launch_joules: float) -> Joules:
@@ -144,4 +211,24 @@ def _traffic(kernels: list[Kernel]) -> Traffic:
         sram_write_bytes=sum(k.l2_write_bytes for k in kernels),
         dram_read_bytes=sum(k.dram_read_bytes for k in kernels),
         dram_write_bytes=sum(k.dram_write_bytes for k in kernels),
+    )
+
+
+def _band(bands: Bands, kind: str) -> Spread:
+    band = getattr(bands, "vector" if kind == "move" else kind)
+    return Spread(band.low, band.high)
+
+
+def _spread(bands: Bands, items: list[Fused], seconds: list[float]) -> Spread | None:
+    """Return the band of the whole time: each kernel's, weighted by its time.
+
+    Errors of one kind of kernel go together (a library, a measuring method), so they do not average out.
+    """
+    whole = sum(seconds)
+    if not whole:
+        return None
+    each = [_band(bands, item.work.kind) for item in items]
+    return Spread(
+        sum(b.low * s for b, s in zip(each, seconds, strict=True)) / whole,
+        sum(b.high * s for b, s in zip(each, seconds, strict=True)) / whole,
     )

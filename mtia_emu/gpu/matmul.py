@@ -7,196 +7,217 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from ..types import DType
 from .facts import Facts, Rate
 from .kernel import Kernel, priced, throttled
+from .shapes import Array, Shapes
 
-SPLITS = (1, 2, 3, 4, 6, 8, 16, 32)
+SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 STEP_BYTES = 128  # one step of the k loop reads this much of each row: a cache line, a swizzle width
 PARTIAL_BYTES = 8  # a split-k partial sum is written and read again as fp32
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A batched matmul: its sizes, and the compulsory bytes it reads and writes in total."""
-
-    batch: int
-    m: int
-    k: int
-    n: int
-    kind: DType
-    read_bytes: int
-    write_bytes: int
-
-    @property
-    def flops(self) -> float:
-        """Return the operations, a multiply-add as two."""
-        return 2.0 * self.batch * self.m * self.k * self.n
-
-    @property
-    def activation_bytes(self) -> float:
-        """Return the bytes of the left operand, which an earlier kernel has just written."""
-        return float(min(self.batch * self.m * self.k * self.kind.bytes, self.read_bytes))
-
-
-def shape(m: int, k: int, n: int, kind: DType, batch: int = 1) -> Shape:
-    """Return the shape with each operand byte read once; the result is at least 16 bits wide."""
-    read = batch * (m * k + k * n) * kind.bytes
-    return Shape(batch, m, k, n, kind, read, batch * m * n * max(2, kind.bytes))
+STEP_NORM = 4.0  # the latency of a k step hides behind its arithmetic, and the other way round
 
 
 @dataclass(frozen=True)
 class Plans:
-    """The kernels that the library could choose: a row each, as columns."""
+    """The kernels that the library could choose: columns of shape [1, plans].
 
-    tile_m: np.ndarray
-    tile_n: np.ndarray
-    splits: np.ndarray
-    persistent: np.ndarray
+    `persistent` plans share the last wave out along k (stream-k); `gemv` is the matrix-vector kernel, which
+    has the whole of k in flight at once and serves one row only.
+    """
+
+    tile_m: Array
+    tile_n: Array
+    splits: Array
+    persistent: Array
+    gemv: Array
 
     @cached_property
-    def area(self) -> np.ndarray:
+    def area(self) -> Array:
         """Return the outputs of one tile."""
-        return (self.tile_m * self.tile_n).astype(float)
+        return self.tile_m * self.tile_n
 
     @cached_property
-    def side(self) -> np.ndarray:
-        """Return the square root of `area`."""
-        return np.sqrt(self.area)
-
-    @cached_property
-    def partials(self) -> np.ndarray:
+    def partials(self) -> Array:
         """Return how many partial sums of the whole result are written and read again."""
-        return np.where(self.splits > 1, self.splits, 0).astype(float)
+        return np.where(self.splits > 1, self.splits, 0.0)
 
-    @cached_property
-    def reductions(self) -> np.ndarray:
-        """Return 1 where a reduction follows the tiles, else 0."""
-        return (self.splits > 1).astype(float)
-
-    @cached_property
-    def fixups(self) -> np.ndarray:
-        """Return the outputs of a tile where each SM may leave one in two parts, else 0."""
-        return np.where(self.persistent, self.area, 0.0)
-
-    def text(self, row: int) -> str:
+    def text(self, column: int) -> str:
         """Return the name of one plan."""
-        name = f"gemm {self.tile_m[row]}x{self.tile_n[row]}"
-        if self.persistent[row]:
-            return f"{name} stream-k"
-        return f"{name} split-{self.splits[row]}" if self.splits[row] > 1 else name
+        m, n, splits, persistent, gemv = (
+            int(x[0, column]) for x in (self.tile_m, self.tile_n, self.splits, self.persistent, self.gemv)
+        )
+        if gemv:
+            return "gemv"
+        name = f"gemm {m}x{n}"
+        return f"{name} stream-k" if persistent else f"{name} split-{splits}" if splits > 1 else name
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of each resource and the L2 and DRAM bytes behind them, one element a plan."""
+    """Seconds of each resource, and the bytes behind them, [rows, plans]."""
 
-    tensor: np.ndarray
-    l2: np.ndarray
-    dram: np.ndarray
-    latency: np.ndarray
-    l2_bytes: np.ndarray
-    dram_bytes: np.ndarray
-    busy_sms: np.ndarray
+    tensor: Array
+    l2: Array
+    dram: Array
+    store: Array
+    latency: Array
+    l2_bytes: Array
+    dram_bytes: Array
+    busy_sms: Array
+
+    def free(self, norm: float) -> Array:
+        """Return the seconds at full clock: latency, the p-norm of what overlaps, and the last stores."""
+        most = np.maximum(np.maximum(self.tensor, self.l2), self.dram)
+        parts = sum((part / most) ** norm for part in (self.tensor, self.l2, self.dram))
+        return self.latency + most * parts ** (1 / norm) + self.store
 
 
 @lru_cache(maxsize=64)
-def plans(tiles: tuple[tuple[int, int], ...], stream_k: bool) -> Plans:
-    """Return every tile with every split, and every tile with stream-k where the library has it."""
-    rows = [(m, n, s, False) for m, n in tiles for s in SPLITS]
-    rows += [(m, n, 1, True) for m, n in tiles if stream_k]
-    columns = [np.array(column) for column in zip(*rows, strict=True)]
-    return Plans(*columns)
+def plans(tiles: tuple[tuple[int, int], ...], stream_k: bool, gemv: bool) -> Plans:
+    """Return every tile with every split; stream-k and a matrix-vector kernel where there are any."""
+    rows = [(m, n, s, 0, 0) for m, n in tiles for s in SPLITS]
+    rows += [(m, n, 1, 1, 0) for m, n in tiles if stream_k]
+    rows += [(1, 16, 1, 0, 1)] if gemv else []
+    return Plans(*(np.array(column, float)[None, :] for column in zip(*rows, strict=True)))
 
 
-def _times(facts: Facts, rate: Rate, s: Shape, p: Plans) -> Times:
+def times(facts: Facts, rate: Rate, s: Shapes, p: Plans) -> Times:
     """Return what each plan asks of tensor cores, L2 and DRAM."""
-    step = max(1, STEP_BYTES // s.kind.bytes)
-    depth = -(-s.k // (step * p.splits)) * step
-    ctas = -(-s.m // p.tile_m) * (-(-s.n // p.tile_n) * float(s.batch)) * p.splits
-    # Stream-k shares the last wave out evenly; without it the last wave takes as long as a full one.
+    step = STEP_BYTES / np.maximum(s.left, s.right)
+    steps = np.ceil(s.k / (step * p.splits))
+    ctas = np.ceil(s.m / p.tile_m) * np.ceil(s.n / p.tile_n) * s.batch * p.splits
     share = ctas / facts.sms
-    waves = np.where(p.persistent, np.maximum(1.0, share), np.ceil(share))
-    sm_rate = rate.flops_per_s * rate.efficiency * facts.max_clock_hz / facts.clock_hz / facts.sms
-    edges = np.minimum(p.tile_m, s.m) + np.minimum(p.tile_n, s.n) / facts.cluster
-    loads = edges * (depth * float(s.kind.bytes))
-    outputs = float(s.batch * s.m * s.n)
-    l2_bytes = ctas * loads + PARTIAL_BYTES * (p.partials * outputs + facts.sms * p.fixups) + s.write_bytes
-    one_sm = facts.sm_l2_bytes_per_clock * facts.max_clock_hz
-    dram_bytes = _dram_bytes(facts, s, p)
+    waves = np.where(p.persistent > 0, np.maximum(1.0, share), np.ceil(share))
+    l2_bytes, l2 = _l2(facts, s, p, ctas, waves, steps * step)
+    bandwidth = facts.dram_bytes_per_s * facts.matmul_dram_efficiency
+    cold = 1 - s.warm
+    last = np.minimum(s.write, facts.sms * p.area * s.write / s.outputs) * facts.store_share
+    stores_per_s = 1 / (s.warm / facts.l2_reach + cold / bandwidth)
+    reads = _reads(facts, s, p)
+    latency = facts.launch_graph_s + facts.matmul_latency_s + facts.dram_first_s * cold
     return Times(
-        tensor=waves * p.area * depth * (2.0 / sm_rate),
-        l2=np.maximum(l2_bytes / facts.l2_bytes_per_s, waves * loads / one_sm),
-        dram=dram_bytes / (facts.dram_bytes_per_s * facts.matmul_dram_efficiency),
-        latency=facts.launch_graph_s + facts.matmul_latency_s + facts.wave_s * (waves - 1.0 + p.reductions),
+        tensor=_tensor(facts, rate, s, p, waves * steps, step),
+        l2=l2,
+        dram=(reads + (s.write - last) * cold) / bandwidth,
+        store=last / stores_per_s,
+        latency=latency + facts.wave_s * (waves - 1) * (p.gemv == 0) + facts.split_s * (p.splits > 1),
         l2_bytes=l2_bytes,
-        dram_bytes=dram_bytes,
+        dram_bytes=reads + s.write * cold,
         busy_sms=np.minimum(1.0, share),
     )
 
 
-def _dram_bytes(facts: Facts, s: Shape, p: Plans) -> np.ndarray:
-    """Return the DRAM bytes of each plan.
+def _tensor(facts: Facts, rate: Rate, s: Shapes, p: Plans, steps: Array, step: Array) -> Array:
+    """Return the seconds of the k loop: each step takes its arithmetic or its latency, near the longer."""
+    speed = rate.flops_per_s * rate.efficiency * facts.max_clock_hz / facts.clock_hz / facts.sms
+    arithmetic = p.area * step * 2 / speed
+    loop = steps * (arithmetic**STEP_NORM + facts.k_step_s**STEP_NORM) ** (1 / STEP_NORM)
+    return np.where(p.gemv > 0, 4 * s.macs / facts.vector_flops_per_s, loop)
 
-    Weights come from DRAM, activations partly from L2. Where neither operand fits half of L2, each wave of
-    tiles, a square of sms * tile_m * tile_n outputs, reads its rows and columns anew.
+
+def _l2(facts: Facts, s: Shapes, p: Plans, ctas: Array, waves: Array, depth: Array) -> tuple[Array, Array]:
+    """Return the bytes that tiles take from L2, and the seconds: of all SMs together, of one by itself."""
+    loads = depth * (np.minimum(p.tile_m, s.m) * s.left + np.minimum(p.tile_n, s.n) * s.right / facts.cluster)
+    fixups = p.persistent * facts.sms * p.area
+    moved = ctas * loads + PARTIAL_BYTES * (p.partials * s.outputs + fixups) + s.write
+    one_sm = facts.sm_l2_bytes_per_clock * facts.max_clock_hz
+    return moved, np.maximum(moved / facts.l2_reach, waves * loads / one_sm)
+
+
+def _reads(facts: Facts, s: Shapes, p: Plans) -> Array:
+    """Return the bytes read from DRAM.
+
+    Weights come from DRAM, activations only as far as L2 has not kept them. Where neither operand fits half
+    of L2, each wave of tiles, a square of sms * tile outputs, reads its rows and columns anew.
     """
-    left, right = s.m * s.k * s.kind.bytes, s.k * s.n * s.kind.bytes
-    reads = np.full(p.tile_m.shape, float(s.read_bytes))
-    if min(left, right) > facts.l2_bytes / 2:
-        reads = np.maximum(reads, s.flops * s.kind.bytes / facts.sms**0.5 / p.side)
-    return reads + s.write_bytes - facts.resident_bytes(s.activation_bytes + s.write_bytes)
+    once = s.right_bytes * (1 - s.warm) + np.maximum(0.0, s.left_bytes - facts.l2_resident * facts.l2_bytes)
+    again = s.macs * (s.left + s.right) / np.sqrt(facts.sms * p.area)
+    spills = np.minimum(s.left_bytes, s.right_bytes) > facts.l2_bytes / 2
+    return np.where(spills, np.maximum(once, again), once)
 
 
-def roofline_seconds(facts: Facts, s: Shape) -> float:
-    """Return the datasheet's bound: peak operations and peak DRAM bandwidth, every operand byte once."""
-    return max(
-        s.flops / facts.rate(s.kind)[1].flops_per_s, (s.read_bytes + s.write_bytes) / facts.dram_bytes_per_s
-    )
+def roofline_seconds(facts: Facts, rate: Rate, s: Shapes) -> Array:
+    """Return the datasheet's bound, [rows]: peak operations, peak DRAM bandwidth, every cold byte once."""
+    return np.maximum(2 * s.macs / rate.flops_per_s, s.cold_bytes / facts.dram_bytes_per_s)[:, 0]
 
 
-def matmul(facts: Facts, s: Shape) -> Kernel:
-    """Return the kernel that the library would run: the plan that ends first.
+@dataclass(frozen=True)
+class Chosen:
+    """The plan that ends first, by row: its seconds, what it asked for, and how it slowed down."""
 
-    Its time is launch and latency, and the p-norm of tensor, L2 and DRAM time, under the power limit, and
-    never below `roofline_seconds`. Each plan's time is monotone in every size, so the least of them is as
-    well.
+    seconds: Array
+    column: Array
+    plans: Plans
+    times: Times
+    free: Array
+    active: Array
+
+
+def choose(facts: Facts, rate: Rate, s: Shapes, heat: float = 1.0) -> Chosen:
+    """Return the kernel that the library would run for each row.
+
+    Its time is latency, the p-norm of tensor, L2 and DRAM time, and the last stores, under the power limit
+    (with `heat` times the energy), and never below `roofline_seconds`. Each plan's time is monotone in every
+    size, so the least of them is as well.
     """
-    rate = facts.rate(s.kind)[1]
-    p = plans(facts.tiles, facts.stream_k)
-    t = _times(facts, rate, s, p)
-    norm = facts.overlap
-    most = np.maximum(np.maximum(t.tensor, t.l2), t.dram)
-    body = most * ((t.tensor / most) ** norm + (t.l2 / most) ** norm + (t.dram / most) ** norm) ** (1 / norm)
-    free = t.latency + body
+    p = plans(facts.tiles, facts.stream_k, facts.gemv)
+    t = times(facts, rate, s, p)
+    free = np.where((p.gemv > 0) & (s.batch * s.m > 1), np.inf, t.free(facts.overlap))
     active = (facts.active_w - facts.idle_w) * (free - facts.launch_graph_s) * t.busy_sms
-    compute = rate.j_per_flop * s.flops
-    seconds = throttled(facts, free, active + compute + facts.dram_j_per_byte * t.dram_bytes)
-    row = int(np.argmin(seconds))
+    energy = active + 2 * rate.j_per_flop * s.macs + facts.dram_j_per_byte * t.dram_bytes
+    seconds = throttled(facts, free, energy * heat)
+    column = np.argmin(seconds, axis=1)
+    least = np.take_along_axis(seconds, column[:, None], 1)[:, 0]
+    return Chosen(np.maximum(least, roofline_seconds(facts, rate, s)), column, p, t, free, active)
+
+
+def seconds(facts: Facts, rate: Rate, s: Shapes, heat: float = 1.0) -> Array:
+    """Return the time of each matmul, [rows], in seconds."""
+    return choose(facts, rate, s, heat).seconds
+
+
+def matmul(facts: Facts, rate: Rate, s: Shapes, heat: float = 1.0) -> Kernel:
+    """Return the kernel of the one matmul in `s`."""
+    chosen = choose(facts, rate, s, heat)
+    column, t = int(chosen.column[0]), chosen.times
+    dram, l2 = float(t.dram_bytes[0, column]), float(t.l2_bytes[0, column])
+    joules = (
+        float(chosen.active[0, column]),
+        float(2 * rate.j_per_flop * s.macs[0, 0]),
+        facts.dram_j_per_byte * dram,
+    )
     return priced(
         facts,
-        p.text(row),
-        max(float(seconds[row]), roofline_seconds(facts, s)),
-        _traffic(s, float(t.dram_bytes[row]), float(t.l2_bytes[row])),
-        (float(active[row]), compute, facts.dram_j_per_byte * float(t.dram_bytes[row])),
-        _bound(facts, s, rate, t, row, float(seconds[row] / free[row])),
+        chosen.plans.text(column),
+        float(chosen.seconds[0]),
+        _traffic(s, dram, l2),
+        joules,
+        _bound(facts, rate, s, chosen),
     )
 
 
-def _traffic(s: Shape, dram: float, l2: float) -> tuple[float, float, float, float]:
-    """Return DRAM read, DRAM write, L2 read, L2 write; what L2 keeps is taken from writes first."""
-    write = min(float(s.write_bytes), max(0.0, dram - (s.read_bytes - s.activation_bytes)))
-    return dram - write, write, l2 - s.write_bytes, float(s.write_bytes)
+def _traffic(s: Shapes, dram: float, l2: float) -> tuple[float, float, float, float]:
+    """Return DRAM read, DRAM write, L2 read, L2 write."""
+    write = float(s.write[0, 0])
+    kept = min(write * float(1 - s.warm[0, 0]), dram)
+    return dram - kept, kept, l2 - write, write
 
 
-def _bound(facts: Facts, s: Shape, rate: Rate, t: Times, row: int, slowdown: float) -> str:
+def _bound(facts: Facts, rate: Rate, s: Shapes, chosen: Chosen) -> str:
     """Return what held the kernel longest; `power` where the clock fell by more than 1 %.
 
-    Tensor time that is mostly padding of tiles and idle SMs counts as `occupancy`.
+    Tensor time that is mostly padding of tiles, idle SMs and latency of k steps counts as `occupancy`.
     """
-    parts = {"launch": t.latency[row], "tensor": t.tensor[row], "l2": t.l2[row], "dram": t.dram[row]}
-    longest = max(parts, key=lambda name: float(parts[name]))
-    if longest != "launch" and slowdown > 1.01:
+    t, column = chosen.times, int(chosen.column[0])
+    parts = {
+        name: float(np.broadcast_to(part, chosen.free.shape)[0, column])
+        for name, part in (
+            ("launch", t.latency), ("tensor", t.tensor), ("l2", t.l2), ("dram", t.dram + t.store),
+        )
+    }  # fmt: skip
+    longest = max(parts, key=lambda name: parts[name])
+    if longest != "launch" and chosen.seconds[0] > 1.01 * chosen.free[0, column]:
         return "power"
-    useful = s.flops / (rate.flops_per_s * rate.efficiency * facts.max_clock_hz / facts.clock_hz)
-    return "occupancy" if longest == "tensor" and useful < 0.5 * t.tensor[row] else longest
+    speed = rate.flops_per_s * rate.efficiency * facts.max_clock_hz / facts.clock_hz
+    useful = float(2 * s.macs[0, 0]) / speed
+    return "occupancy" if longest == "tensor" and useful < 0.5 * parts["tensor"] else longest

@@ -1,4 +1,4 @@
-"""Kernels that memory binds: elementwise and move streams, and the random row reads of embedding bags."""
+"""Kernels that memory binds: elementwise and move streams, rows of norms, embedding bags."""
 
 from __future__ import annotations
 
@@ -12,56 +12,67 @@ WARP_BYTES = 512  # one load of a warp: 32 lanes of 16 bytes (CUDA C programming
 INDEX_BYTES = 12  # at most, each look-up: an int64 index and an fp32 weight
 OFFSET_BYTES = 8  # at most, each bag: an int64
 THREADS_PER_SM = 2048  # resident threads of one SM (CUDA C programming guide, capability 8.0 and 9.0)
+BLOCK = (
+    1024  # threads of a block, and so the elements of a row that one step takes (CUDA C programming guide)
+)
 
 
-def _finish(
+def finish(
     facts: Facts,
     text: str,
     parts: dict[str, float],
+    latency: float,
     traffic: tuple[float, float, float, float],
-    flops: float,
+    flops_joules: float,
     busy_sms: float,
+    heat: float,
 ) -> Kernel:
-    """Return the kernel whose parts overlap: launch, one memory round trip, and the longest part."""
-    latency = facts.launch_graph_s + facts.dram_latency_s
+    """Return the kernel whose parts overlap: its latency, then its longest part, under the power limit."""
     longest = max(parts, key=lambda name: parts[name])
     free = latency + parts[longest]
     joules = (
-        (facts.active_w - facts.idle_w) * (free - facts.launch_graph_s) * busy_sms,
-        facts.vector_j_per_flop * flops,
-        facts.dram_j_per_byte * (traffic[0] + traffic[1]),
+        heat * (facts.active_w - facts.idle_w) * (free - facts.launch_graph_s) * busy_sms,
+        heat * flops_joules,
+        heat * facts.dram_j_per_byte * (traffic[0] + traffic[1]),
     )
     seconds = float(throttled(facts, free, sum(joules)))
     bound = "launch" if latency > parts[longest] else "power" if seconds > 1.01 * free else longest
     return priced(facts, text, seconds, traffic, joules, bound)
 
 
-def stream(facts: Facts, work: Work) -> Kernel:
+def stream(facts: Facts, work: Work, heat: float = 1.0) -> Kernel:
     """Return an elementwise, reduction or copy kernel.
 
     Its operands are fresh activations: what L2 keeps of them (`l2_resident`) never reaches DRAM, so small
     tensors move at L2 bandwidth. An operation that is no multiply-add takes the slot of one: half of
-    `vector_flops_per_s`.
+    `vector_flops_per_s`. A norm or softmax gives each row to one block of threads, which goes through it
+    `BLOCK` elements a step, each step as long as a round trip; that adds to the time of the bytes.
     """
     total = float(work.read_bytes + work.write_bytes)
     share = 1.0 - facts.resident_bytes(total) / total if total else 0.0
     elements = max(1, math.prod(work.shape))
-    busy = min(1.0, elements / (facts.sms * THREADS_PER_SM))
     parts = {
         "dram": total * share / facts.stream_bytes_per_s,
         "l2": total / facts.l2_bytes_per_s,
         "occupancy": (2.0 * work.macs + work.flops) / (facts.vector_flops_per_s / 2),
     }
+    latency = facts.launch_graph_s + facts.dram_latency_s
+    if work.row:
+        rounds = math.ceil(elements / work.row / (facts.sms * facts.rows_in_flight))
+        rows_s = rounds * math.ceil(work.row / BLOCK) * facts.row_step_s
+        parts = {name: part + rows_s for name, part in parts.items()}
     traffic = (
         work.read_bytes * share,
         work.write_bytes * share,
         float(work.read_bytes),
         float(work.write_bytes),
     )
-    return _finish(facts, work.kind, parts, traffic, 2.0 * work.macs + work.flops, busy)
+    joules = facts.vector_j_per_flop * (2.0 * work.macs + work.flops)
+    busy = min(1.0, elements / (facts.sms * THREADS_PER_SM))
+    return finish(facts, work.kind, parts, latency, traffic, joules, busy, heat)
 
 
-def embedding_bag(facts: Facts, work: Work) -> Kernel:
+def embedding_bag(facts: Facts, work: Work, heat: float = 1.0) -> Kernel:
     """Return a pooled look-up kernel: random reads of whole rows, uniform over the table.
 
     A row moves in whole sectors and costs an activate on top. A read hits L2 with the share of the table
@@ -86,4 +97,6 @@ def embedding_bag(facts: Facts, work: Work) -> Kernel:
         "occupancy": rounds * facts.dram_latency_s,
     }
     traffic = (misses * row + indices, float(work.write_bytes), fetched, float(work.write_bytes))
-    return _finish(facts, work.kind, parts, traffic, float(work.flops), min(1.0, lookups / slots))
+    latency = facts.launch_graph_s + facts.dram_latency_s
+    joules, busy = facts.vector_j_per_flop * float(work.flops), min(1.0, lookups / slots)
+    return finish(facts, work.kind, parts, latency, traffic, joules, busy, heat)

@@ -18,6 +18,7 @@ NAMES = {"local": "local", "sram": "SRAM", "dram": "DRAM", "noc": "NoC", "clock"
 _BAR = 14
 _SIDE_BY_SIDE = 100
 _NOTES = 20
+_GPU_LAYERS = 5
 _OUTPUTS = 16
 
 
@@ -183,7 +184,29 @@ def _gpu(page: Page, report: Report, gpu: Report) -> RenderableType:
         ["bound by", *(_mostly(x)[0] if x.layers else "-" for x in (report, gpu)), ""],
     ]
     words = page.text(_words(report, gpu), "bold")
-    return page.section("Beside the GPU", page.table(columns, rows), "", words)
+    parts: list[RenderableType] = [page.table(columns, rows), "", words]
+    bands = _bands(report, gpu)
+    if bands:
+        parts.append(page.text(bands, "dim"))
+    return page.section("Beside the GPU", *parts, "", _gpu_bound(page, gpu))
+
+
+def _bands(report: Report, gpu: Report) -> str:
+    """Return how wide the ratios are, as far as the GPU's model was held to measurements."""
+    versus = compare(report, gpu)
+    named = [("as fast", versus.speed_band), ("performance per watt", versus.energy_band)]
+    found = [f"{name} {units.ratio(b.low)} to {units.ratio(b.high)}" for name, b in named if b is not None]
+    return f"80 % band of the GPU's model alone: {'; '.join(found)}." if found else ""
+
+
+def _gpu_bound(page: Page, gpu: Report) -> RenderableType:
+    """Return the GPU's slowest kernels, with what bound each."""
+    ranked = sorted(gpu.layers, key=lambda x: (x.start_cycle - x.end_cycle, x.start_cycle))[:_GPU_LAYERS]
+    rows: list[list[Cell]] = [
+        [x.name, x.op, x.kernel, *_spent(gpu, x.end_cycle - x.start_cycle, x.bound_by)] for x in ranked
+    ]
+    columns = [f"slowest on {gpu.machine}", "op", "kernel", "time", "share", "bound by"]
+    return page.table(columns, rows, flex=0, optional=(2,))
 
 
 def _pair(show: units.Show, chip: float, gpu: float) -> list[Cell]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mtia_emu.report import Check, Distance, Joules, Layer, Report, Traffic
+from mtia_emu.report import Band, Check, Distance, Joules, Layer, Report, Traffic
 
 _KINDS = [  # op, kernel, cycles, macs, dram bytes, sram bytes, joules, bound by
     ("rmsnorm", "rmsnorm_row", 9_000, 0, 0, 4_194_304, 2.1e-5, "simd"),
@@ -70,6 +70,8 @@ def build_gpu(blocks: int = 4) -> Report:
         macs=sum(x.macs for x in layers),
         utilization=0.2911,
         layers=tuple(layers),
+        seconds_band=Band(0.9, 1.15),
+        joules_band=Band(0.8, 1.05),
     )
 
 

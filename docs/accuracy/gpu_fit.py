@@ -1,0 +1,304 @@
+"""Fit the constants of the GPU files on half of the measured groups; write them with their origin.
+
+    make fit-gpu            # every GPU that has tables
+    python docs/accuracy/gpu_fit.py h100-sxm --check    # print, write nothing
+
+The other half of the groups is scored by `make accuracy`. The same data and seed give the same values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from accuracy import gpu_models, tables
+from accuracy.gpu_small import rows_measured, rows_seconds, sustained_rows
+from accuracy.score import SEED, halves, score
+from mtia_emu.gpu import Facts, load_gpu
+
+Vector = np.ndarray
+SAMPLE = 1500  # rows of each dtype that are fitted, drawn by the seed from the fitting half
+SOFT = 0.05  # errors beyond this count less: a library's rare bad choice is no property of the GPU
+BOUNDS: dict[str, tuple[float, float]] = {
+    "matmul_latency_s": (1e-7, 5e-6), "dram_first_s": (1e-8, 5e-6), "k_step_s": (5e-9, 1e-6),
+    "wave_s": (1e-8, 3e-6), "split_s": (3e-7, 8e-6), "store_share": (0.02, 1.0), "overlap": (1.5, 12.0),
+    "matmul_dram_efficiency": (0.5, 0.98), "l2_efficiency": (0.3, 2.0), "quantise_s": (1e-6, 2e-5),
+    "quantise_fp4_s": (5e-7, 2e-5),
+    "rates.bf16.efficiency": (0.5, 0.95), "rates.fp8_e4m3.efficiency": (0.4, 0.95),
+    "rates.fp4.efficiency": (0.3, 1.0), "attention.latency_s": (2e-6, 3e-5),
+    "attention.block_s": (1e-7, 1e-5),
+    "attention.query_block_s": (1e-8, 1e-5), "attention.split_s": (1e-8, 2e-5),
+    "attention.sm_bytes_per_s": (3e9, 2e11), "attention.efficiency": (0.2, 1.0),
+    "attention.prefill_dram_efficiency": (0.3, 0.98), "attention.decode_dram_efficiency": (0.5, 0.98),
+    "links.efficiency": (0.05, 1.0), "links.latency_s": (1e-6, 3e-5), "links.hop_s": (1e-7, 1e-5),
+    "links.small_bytes_per_s": (5e8, 4e11), "links.large_s": (1e-7, 2e-4), "row_step_s": (5e-8, 3e-6),
+    "sustained_heat": (1.0, 3.0),
+}  # fmt: skip
+START: dict[str, float] = {
+    "matmul_latency_s": 1.3e-6, "dram_first_s": 3e-7, "k_step_s": 8e-8, "wave_s": 3e-7, "split_s": 2.8e-6,
+    "store_share": 0.5, "overlap": 4.0, "matmul_dram_efficiency": 0.8, "l2_efficiency": 0.9,
+    "quantise_s": 1e-5, "quantise_fp4_s": 2e-6, "rates.bf16.efficiency": 0.9,
+    "rates.fp8_e4m3.efficiency": 0.75, "rates.fp4.efficiency": 0.7, "attention.latency_s": 1.1e-5,
+    "attention.block_s": 3.5e-6, "attention.query_block_s": 1e-6, "attention.split_s": 2e-6,
+    "attention.sm_bytes_per_s": 2.5e10, "attention.efficiency": 0.6, "attention.prefill_dram_efficiency": 0.8,
+    "attention.decode_dram_efficiency": 0.85, "links.efficiency": 0.8, "links.latency_s": 5e-6,
+    "links.hop_s": 1e-6, "links.small_bytes_per_s": 1e11, "links.large_s": 1.5e-5, "row_step_s": 5e-7,
+    "sustained_heat": 1.4,
+}  # fmt: skip
+"""Where every fit starts, the same for all GPUs, so that a rerun gives the same values."""
+
+MATMUL = ("matmul_latency_s", "dram_first_s", "k_step_s", "wave_s", "split_s", "store_share", "overlap",
+          "matmul_dram_efficiency", "l2_efficiency")  # fmt: skip
+ATTENTION = tuple(k for k in BOUNDS if k.startswith("attention."))
+KINDS = ("matmul", "attention", "vector", "embedding_bag", "joules")
+LINKS = tuple(k for k in BOUNDS if k.startswith("links."))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is fitted together: dotted keys, log(modelled / measured) of the rows, and their source."""
+
+    keys: tuple[str, ...]
+    residuals: Callable[[Facts], Vector]
+    source: str
+
+
+def get(facts: Facts, key: str) -> float:
+    """Return a value by its dotted key."""
+    value: Any = facts
+    for part in key.split("."):
+        value = getattr(value, part)
+    return float(value)
+
+
+def put(facts: Facts, values: Mapping[str, float]) -> Facts:
+    """Return the facts with values put at dotted keys."""
+    for key, value in values.items():
+        facts = _with(facts, key.split("."), value)
+    return facts
+
+
+def _with(model: Any, path: Sequence[str], value: float) -> Any:
+    inner = value if len(path) == 1 else _with(getattr(model, path[0]), path[1:], value)
+    return model.model_copy(update={path[0]: inner})
+
+
+def fitting_rows(name: str, dtype: str) -> Any:
+    """Return the sample of a dtype's linear layers that is fitted."""
+    rows = tables.gemm(name, dtype)
+    rows = rows[halves(list(zip(rows.n, rows.k, strict=True)))]
+    return rows.sample(min(SAMPLE, len(rows)), random_state=SEED)
+
+
+def gemm_task(name: str, facts: Facts, dtypes: Sequence[str], keys: Sequence[str]) -> Task:
+    """Return the fit of linear layers of the dtypes, with each one's efficiency beside `keys`."""
+    parts = [(d, fitting_rows(name, d)) for d in dtypes]
+    wanted = [*keys, *(f"rates.{d}.efficiency" for d, _ in parts)]
+
+    def residuals(at: Facts) -> Vector:
+        each = [np.log(gpu_models.layer_seconds(at, d, r) / r.seconds.to_numpy()) for d, r in parts]
+        return np.concatenate(each)
+
+    runtime = f"trtllm {tables.GEMM[name]['trtllm']}"
+    return Task(tuple(wanted), residuals, f"{runtime} layers, {', '.join(dtypes)}, half of the (n, k) pairs")
+
+
+def gemm_tasks(name: str, facts: Facts) -> list[Task]:
+    """Return the fits of linear layers: 16 and 8 bits share their constants, 4 bits have their own."""
+    eight = facts.rates.fp8_e4m3 is not None
+    both = ("bf16", "fp8_e4m3") if eight else ("bf16",)
+    found = [gemm_task(name, facts, both, [*MATMUL, *(["quantise_s"] if eight else [])])]
+    if facts.rates.fp4 is not None:
+        found.append(gemm_task(name, facts, ("fp4",), ["quantise_fp4_s"]))
+    return found
+
+
+def attention_task(name: str) -> Task:
+    """Return the fit of prefill and decode attention on half of the head layouts."""
+    parts = []
+    for phase in ("context", "generation"):
+        rows = tables.attention(name, phase)
+        rows = rows[halves(list(zip(rows.num_heads, rows.num_key_value_heads, strict=True)))]
+        parts.append((phase, rows.sample(min(SAMPLE, len(rows)), random_state=SEED)))
+
+    def residuals(at: Facts) -> Vector:
+        each = [np.log(gpu_models.attention_seconds(at, r, p) / r.seconds.to_numpy()) for p, r in parts]
+        return np.concatenate(each)
+
+    return Task(
+        ATTENTION, residuals, f"{' '.join(tables.ATTENTION[name])} attention, half of the head layouts"
+    )
+
+
+def links_task(name: str) -> Task:
+    """Return the fit of collectives on half of the pairs of operation and message size."""
+    rows = tables.collectives(name)
+    rows = rows[halves(list(zip(rows.op_name, rows.message_size, strict=True)))]
+
+    def residuals(at: Facts) -> Vector:
+        return np.log(gpu_models.nccl_seconds(at, rows) / rows.seconds.to_numpy())
+
+    return Task(LINKS, residuals, f"NCCL {tables.NCCL[name]}, half of the operations and sizes")
+
+
+def row_task(name: str) -> Task | None:
+    """Return the fit of norms on half of the row counts; None where the reference folder is absent."""
+    rows = rows_measured(name)
+    if rows is None:
+        return None
+    rows = rows[halves(list(rows.M))]
+    return Task(
+        ("row_step_s",),
+        lambda at: np.log(rows_seconds(at, rows) / rows.latency_s.to_numpy()),
+        "Vidur layer norms, half of the row counts",
+    )
+
+
+def heat_task(name: str) -> Task | None:
+    """Return the fit of sustained runs on half of the (n, k) pairs; None where the folder is absent."""
+    rows = sustained_rows(name, "bfloat16")
+    if rows is None:
+        return None
+    rows = rows[halves(list(zip(rows.n, rows.k, strict=True)))]
+
+    def residuals(at: Facts) -> Vector:
+        modelled = gpu_models.layer_seconds(at, "bf16", rows, at.sustained_heat)
+        return np.log(modelled / rows.seconds.to_numpy())
+
+    return Task(("sustained_heat",), residuals, "vllm 0.22.0 sustained layers, half of the (n, k) pairs")
+
+
+def fit(facts: Facts, task: Task) -> dict[str, float]:
+    """Return the values that make the task's residuals small, in four digits."""
+    from scipy.optimize import least_squares
+
+    low, high = (np.log([BOUNDS[k][i] for k in task.keys]) for i in (0, 1))
+    start = np.log([START[k] for k in task.keys])
+    done = least_squares(
+        lambda x: task.residuals(put(facts, dict(zip(task.keys, np.exp(x), strict=True)))),
+        np.clip(start, low + 1e-3, high - 1e-3),
+        bounds=(low, high),
+        loss="soft_l1",
+        f_scale=SOFT,
+        diff_step=0.02,
+        max_nfev=30,
+    )
+    return {k: float(f"{x:.4g}") for k, x in zip(task.keys, np.exp(done.x), strict=True)}
+
+
+def tasks(name: str, facts: Facts) -> list[Task]:
+    """Return what can be fitted of a GPU."""
+    found: list[Task | None] = list(gemm_tasks(name, facts))
+    found += [attention_task(name)] if name in tables.ATTENTION else []
+    found += [links_task(name)] if name in tables.NCCL else []
+    found += [row_task(name), heat_task(name)]
+    return [t for t in found if t is not None]
+
+
+def write(name: str, values: Mapping[str, float], comment: str) -> None:
+    """Put values into a GPU's file, each with where it comes from beside it."""
+    import tomlkit
+
+    path = tables.ROOT / "mtia_emu" / "gpus" / f"{name}.toml"
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    for key, value in values.items():
+        table: Any = document
+        *outer, last = key.split(".")
+        for part in outer:
+            table = table[part]
+        item = tomlkit.item(value)
+        item.comment(comment)
+        item.trivia.comment_ws = "  "
+        table[last] = item
+    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+
+
+def write_bands(name: str) -> None:
+    """Put the error bands of the halves that were not fitted into a GPU's file."""
+    from accuracy.gpu_scores import bands, gpu
+
+    gpu.cache_clear()  # the file has just been written
+    for kind, (low, high, source) in bands(name).items():
+        print(f"{name}: band of {kind}: {low:g} to {high:g}")
+        values = {f"bands.{kind}.low": low, f"bands.{kind}.high": high}
+        write(name, values, f"make fit-gpu: 80 % of measured / modelled, {source}")
+
+
+NEAREST = {"a100-sxm-40gb": "a100-sxm-80gb", "v100": "a100-sxm-80gb", "h100-pcie": "h100-sxm",
+           "mi300x": "h100-sxm"}  # fmt: skip
+"""GPUs without tables of their own, and the one whose fitted constants they borrow."""
+
+OWN = {"mi300x": ("rates.bf16.efficiency", "rates.fp8_e4m3.efficiency"), "v100": ("rates.bf16.efficiency",)}
+"""What such a GPU has a source of its own for, or lacks."""
+
+POWER = ("sustained_heat", "bands.joules.low", "bands.joules.high")
+VECTOR = ("row_step_s", "bands.vector.low", "bands.vector.high")
+GAPS = {
+    "a100-sxm-80gb": dict.fromkeys(POWER, "h200-sxm"),
+    "h100-sxm": dict.fromkeys(POWER, "h200-sxm"),
+    "h200-sxm": dict.fromkeys(VECTOR, "h100-sxm"),
+    "b200": dict.fromkeys(VECTOR, "h100-sxm"),
+    "l40s": dict.fromkeys(VECTOR, "a100-sxm-80gb") | dict.fromkeys(POWER, "h200-sxm"),
+}
+"""What a GPU with tables has none for, and the GPU whose value stands in."""
+
+
+def borrow(name: str, keys: Mapping[str, str]) -> None:
+    """Put values of other GPUs into a GPU's file, saying whose they are."""
+    for other in sorted(set(keys.values())):
+        found: Facts = load_gpu(other)
+        values = {k: get(found, k) for k, whose in keys.items() if whose == other}
+        write(name, values, f"make fit-gpu: no table of its own, as {other}")
+
+
+def all_of(name: str) -> dict[str, str]:
+    """Return every fitted key of a GPU without tables, with whose value stands in."""
+    other, facts = NEAREST[name], load_gpu(name)
+    keys = [k for k in BOUNDS if "fp4" not in k and k not in OWN.get(name, ())]
+    keys += [f"bands.{kind}.{side}" for kind in KINDS for side in ("low", "high")]
+    return {k: other for k in keys if not k.startswith("rates.") or getattr(facts.rates, k.split(".")[1])}
+
+
+def fill() -> None:
+    """Put what has no table of its own into every GPU's file."""
+    for name, keys in GAPS.items():
+        borrow(name, keys)
+    for name in NEAREST:
+        borrow(name, all_of(name))
+
+
+def main() -> None:
+    """Fit the GPUs that are named, or all that have tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("gpu", nargs="*", help=f"one of {', '.join(tables.SYSTEMS)}; all by default")
+    parser.add_argument("--check", action="store_true", help="print what would be written, write nothing")
+    wanted = parser.parse_args()
+    for name in wanted.gpu or tables.SYSTEMS:
+        facts: Facts = load_gpu(name)
+        for task in tasks(name, facts):
+            values = fit(facts, task)
+            facts = put(facts, values)
+            residual = task.residuals(facts)
+            found = score(np.exp(residual), np.ones_like(residual))
+            print(f"{name}: {task.source}: median {found.median:.1%}, 90th percentile {found.ninth:.1%}")
+            print("  " + ", ".join(f"{k} = {v:g}" for k, v in values.items()), flush=True)
+            if not wanted.check:
+                write(name, values, f"fitted by make fit-gpu: {task.source} (seed {SEED})")
+        if not wanted.check:
+            write_bands(name)
+    if not wanted.check:
+        fill()
+
+
+if __name__ == "__main__":
+    main()

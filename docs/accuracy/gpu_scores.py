@@ -1,0 +1,120 @@
+"""Scores of the GPU reference on the halves that were not fitted, and the spread between sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from accuracy import gpu_models, gpu_small, tables
+from accuracy.score import Score, halves, score
+from mtia_emu.gpu import Facts, Gpu, load_gpu
+
+Frame = Any
+Predict = Callable[[Facts, str, Frame], np.ndarray]
+
+
+@cache
+def gpu(name: str) -> Gpu:
+    """Return a GPU by name."""
+    return load_gpu(name)
+
+
+@cache
+def scoring_layers(name: str, dtype: str) -> Frame:
+    """Return the linear layers of the scoring half: the (n, k) pairs that were not fitted."""
+    rows = tables.gemm(name, dtype)
+    return rows[~halves(list(zip(rows.n, rows.k, strict=True)))]
+
+
+def layers(
+    name: str, dtype: str, predict: Predict = gpu_models.layer_seconds, facts: Facts | None = None
+) -> Score:
+    """Return the score of a model of linear layers, the reference itself by default."""
+    rows = scoring_layers(name, dtype)
+    return score(predict(facts or gpu(name), dtype, rows), rows.seconds.to_numpy())
+
+
+def from_h100() -> Gpu:
+    """Return an H200 with the constants that were fitted to H100, and what its own datasheet says."""
+    own, other = gpu("h200-sxm"), gpu("h100-sxm")
+    datasheet = ("name", "text", "dram_bytes", "dram_bytes_per_s")
+    return other.model_copy(update={key: getattr(own, key) for key in datasheet})
+
+
+def attention(name: str, phase: str) -> Score:
+    """Return the score of attention on the head layouts that were not fitted."""
+    rows = tables.attention(name, phase)
+    rows = rows[~halves(list(zip(rows.num_heads, rows.num_key_value_heads, strict=True)))]
+    return score(gpu_models.attention_seconds(gpu(name), rows, phase), rows.seconds.to_numpy())
+
+
+def collectives(name: str) -> Score:
+    """Return the score of collectives on the operations and sizes that were not fitted."""
+    rows = tables.collectives(name)
+    rows = rows[~halves(list(zip(rows.op_name, rows.message_size, strict=True)))]
+    return score(gpu_models.nccl_seconds(gpu(name), rows), rows.seconds.to_numpy())
+
+
+def vectors(name: str, ops: tuple[str, ...]) -> Score | None:
+    """Return the score of elementwise kernels or norms on the row counts that were not fitted."""
+    rows = gpu_small.vidur(name, ops)
+    if rows is None:
+        return None
+    rows = rows[~halves(list(rows.M))]
+    return score(gpu_small.rows_seconds(gpu(name), rows), rows.latency_s.to_numpy())
+
+
+METERED_S = 200e-6  # layers from which the meter, which averages over a second, saw little else
+SERVED = 1.2  # measured / modelled joules of a served model at most, as docs/accuracy-gpu.md has them
+
+
+def sustained(name: str, dtype: str, least_s: float = 0.0) -> dict[str, Score] | None:
+    """Return the scores of time, watts and joules of sustained layers that were not fitted."""
+    rows = gpu_small.sustained_rows(name, tables.DTYPES[dtype])
+    if rows is None or not len(rows):
+        return None
+    rows = rows[~halves(list(zip(rows.n, rows.k, strict=True)))]
+    rows = rows[rows.seconds >= least_s]
+    seconds, watts = gpu_small.sustained(gpu(name), dtype, rows)
+    return {
+        "time": score(seconds, rows.seconds.to_numpy()),
+        "power": score(watts, rows.avg_power_w.to_numpy()),
+        "energy": score(seconds * watts, rows.energy_j.to_numpy()),
+    }
+
+
+def spread(name: str, runtime: str, dtype: str = "bf16") -> Score:
+    """Return how far another runtime's measurements are from those that were fitted, on the scoring half."""
+    keys = ["m", "n", "k"]
+    both = scoring_layers(name, dtype).merge(
+        tables.gemm(name, dtype, runtime), on=keys, suffixes=("", "_other")
+    )
+    return score(both.seconds.to_numpy(), both.seconds_other.to_numpy())
+
+
+def bands(name: str) -> dict[str, tuple[float, float, str]]:
+    """Return measured / modelled at 10 and 90 %: the wider of held-out residuals and sources' spread."""
+    matmul = [layers(name, d) for d in ("bf16", "fp8_e4m3") if getattr(gpu(name).rates, d) is not None]
+    matmul += [spread(name, runtime) for runtime in ("vllm", "sglang")]
+    found = {"matmul": _widest(matmul, "held-out layers, and two other runtimes' tables")}
+    if name in tables.ATTENTION:
+        each = [attention(name, phase) for phase in ("context", "generation")]
+        found["attention"] = _widest(each, "held-out head layouts")
+    vector = [vectors(name, ops) for ops in gpu_small.GROUPS.values()]
+    if all(s is not None for s in vector):
+        found["vector"] = _widest(
+            [s for s in vector if s is not None], "elementwise kernels and held-out norms"
+        )
+    power = sustained(name, "bf16", METERED_S)
+    if power is not None:
+        low, high, source = _widest([power["energy"]], "held-out sustained layers of 200 us and more")
+        found["joules"] = (low, max(high, SERVED), f"{source}, and a served Llama-3.1-8B")
+    return found
+
+
+def _widest(scores: list[Score], source: str) -> tuple[float, float, str]:
+    low, high = min(s.low for s in scores), max(s.high for s in scores)
+    return float(f"{min(low, 1.0):.3g}"), float(f"{max(high, 1.0):.3g}"), source

@@ -1,0 +1,40 @@
+"""Collectives between the GPUs of a node, over rings of links."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import UserError, refuse_unknown
+from .facts import Facts, Links
+
+Array = np.ndarray
+PASSES = {"all_gather": 1, "reduce_scatter": 1, "alltoall": 1, "all_reduce": 2}
+"""How often a message goes round the ring: an all-reduce is a reduce-scatter and an all-gather."""
+
+
+def seconds(links: Links, kind: str, message_bytes: Array | float, gpus: Array | int) -> Array:
+    """Return the time of a collective, in seconds; `message_bytes` are one GPU's whole tensor.
+
+    Each GPU sends (gpus - 1) / gpus of the message a pass. The library takes the better of two protocols:
+    one with little latency and little bandwidth, one with the links' bandwidth and more to set up.
+    """
+    if kind not in PASSES:
+        raise refuse_unknown("collective", kind, PASSES)
+    passes = PASSES[kind]
+    count = np.asarray(gpus, float)
+    moved = passes * np.asarray(message_bytes, float) * (count - 1) / count
+    start = links.latency_s + links.hop_s * passes * (count - 1)
+    small = start + moved / links.small_bytes_per_s
+    large = start + links.large_s + moved / (links.bytes_per_s * links.efficiency)
+    return np.minimum(small, large)
+
+
+def collective_seconds(facts: Facts, kind: str, message_bytes: int, gpus: int) -> float:
+    """Return the time of one collective between `gpus` GPUs; raise `UserError` where there are no links."""
+    if facts.links is None:
+        raise UserError(f"{facts.name} has no [links]; its file gives none")
+    if gpus < 2:
+        raise UserError(f"a collective of {gpus} GPUs; it takes 2 or more")
+    if message_bytes < 0:
+        raise UserError(f"a message of {message_bytes} bytes; it has 0 or more")
+    return float(seconds(facts.links, kind, message_bytes, gpus))

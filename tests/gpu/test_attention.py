@@ -1,0 +1,54 @@
+"""Fused attention on a GPU: it grows with what it reads and computes, and never beats its bytes."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtia_emu.gpu import Gpu, gpu_names, load_gpu
+from mtia_emu.gpu.attention import Heads, attention, seconds
+
+gpus = st.sampled_from(gpu_names()).map(load_gpu)
+heads = st.tuples(
+    st.integers(1, 64), st.sampled_from([1, 2, 8]), st.sampled_from([1, 4, 8]), st.integers(1, 2048)
+)
+
+
+def call(batch: int, kv: int, group: int, keys: int, queries: int = 1) -> Heads:
+    """Return attention of head size 128, causal where there is more than one query."""
+    return Heads(batch, kv, group, min(queries, keys), keys, 128, 128, 2.0, queries > 1)
+
+
+@settings(deadline=None)
+@given(gpus, heads, st.sampled_from([1, 16, 4096]))
+def test_never_below_what_it_reads(gpu: Gpu, h: tuple[int, int, int, int], queries: int) -> None:
+    one = call(*h, queries)
+    time = attention(gpu, gpu.rate("bf16")[1], one)
+    assert time.seconds >= float(one.kv_bytes) / gpu.dram_bytes_per_s
+    assert time.seconds >= 2 * float(one.macs) / gpu.rate("bf16")[1].flops_per_s * (1 - 1e-9)
+    assert 0 <= time.joules <= gpu.tdp_w * time.seconds * (1 + 1e-9)
+
+
+@settings(deadline=None)
+@given(gpus, heads, st.integers(1, 64), st.sampled_from([1, 16]))
+def test_more_sequences_take_longer(gpu: Gpu, h: tuple[int, int, int, int], more: int, queries: int) -> None:
+    rate, (batch, *rest) = gpu.rate("bf16")[1], h
+    few, many = (float(seconds(gpu, rate, call(b, *rest, queries))) for b in (batch, batch + more))
+    # beyond a block for each SM the cache is no longer split, which saves the combining of its parts
+    assert many >= few - gpu.attention.split_s * (1 + 1e-9)
+
+
+def test_a_causal_mask_halves_long_prefill() -> None:
+    gpu = load_gpu("h100-sxm")
+    whole = Heads(1, 8, 4, 8192, 8192, 128, 128, 2.0, False)
+    half = Heads(1, 8, 4, 8192, 8192, 128, 128, 2.0, True)
+    ratio = float(seconds(gpu, gpu.rate("bf16")[1], half) / seconds(gpu, gpu.rate("bf16")[1], whole))
+    assert 0.5 < ratio < 0.6
+
+
+def test_grouped_heads_read_their_keys_once() -> None:
+    shared, own = (
+        Heads(8, 8, 4, 1, 4096, 128, 128, 2.0, False),
+        Heads(8, 32, 1, 1, 4096, 128, 128, 2.0, False),
+    )
+    assert own.kv_bytes == 4 * shared.kv_bytes and own.macs == shared.macs

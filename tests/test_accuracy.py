@@ -1,0 +1,110 @@
+"""The scripts behind the accuracy pages; and the GPU reference held to measured kernels."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+sys.path.insert(0, str(DOCS))
+
+from accuracy import gpu_fit, score, tables  # noqa: E402
+
+from mtia_emu.gpu import load_gpu  # noqa: E402
+
+needs_tables = pytest.mark.skipif(
+    importlib.util.find_spec(tables.PACKAGE) is None or importlib.util.find_spec("pyarrow") is None,
+    reason="the measured tables are an extra: pip install 'mtia-emu[accuracy]'",
+)
+
+
+def test_scores_are_relative_to_what_was_measured() -> None:
+    found = score.score(np.array([1.0, 1.1, 0.8]), np.array([1.0, 1.0, 1.0]))
+    assert (found.rows, round(found.median, 9), round(found.bias, 9)) == (3, 0.1, 0.0)
+    assert found.low < 1 < found.high
+
+
+def test_half_of_the_groups_is_fitted_and_no_group_is_in_both() -> None:
+    groups = [(n, k) for n in range(10) for k in range(10) for _ in range(3)]
+    fitted = score.halves(groups)
+    inside = {g for g, f in zip(groups, fitted, strict=True) if f}
+    outside = {g for g, f in zip(groups, fitted, strict=True) if not f}
+    assert len(inside) == len(outside) == 50 and not inside & outside
+    assert (score.halves(groups) == fitted).all() and (score.halves(groups, seed=1) != fitted).any()
+
+
+def test_every_fitted_key_is_one_of_the_facts_within_its_bounds() -> None:
+    facts = load_gpu("b200")
+    for key, (low, high) in gpu_fit.BOUNDS.items():
+        assert low * 0.999 <= gpu_fit.get(facts, key) <= high * 1.001, key
+        assert low < gpu_fit.START[key] < high
+        assert gpu_fit.get(gpu_fit.put(facts, {key: low}), key) == low
+
+
+def test_a_fit_finds_the_constants_that_made_the_data() -> None:
+    pytest.importorskip("scipy")
+    facts = load_gpu("h100-sxm")
+    true = gpu_fit.put(facts, {"links.latency_s": 7e-6, "links.efficiency": 0.6})
+    from mtia_emu.gpu.collectives import seconds
+
+    size, gpus = np.geomspace(1e3, 1e9, 60), np.tile([2, 4, 8], 20)
+
+    def residuals(at: object) -> np.ndarray:
+        assert true.links is not None
+        return np.log(
+            seconds(at.links, "all_reduce", size, gpus) / seconds(true.links, "all_reduce", size, gpus)
+        )  # type: ignore[attr-defined]
+
+    found = gpu_fit.fit(facts, gpu_fit.Task(("links.latency_s", "links.efficiency"), residuals, "made up"))
+    assert found["links.latency_s"] == pytest.approx(7e-6, rel=0.02)
+    assert found["links.efficiency"] == pytest.approx(0.6, rel=0.02)
+
+
+def test_a_page_takes_its_tables() -> None:
+    spec = importlib.util.spec_from_file_location("accuracy_main", DOCS / "accuracy" / "__main__.py")
+    assert spec is not None and spec.loader is not None
+    main = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(main)
+    text = "a\n<!-- measured: x -->\nold\n<!-- end -->\nb\n<!-- measured: y -->\nkept\n<!-- end -->\n"
+    assert main.fill(text, {"x": "new"}) == text.replace("old\n", "\nnew\n\n")
+    page = (DOCS / "accuracy-gpu.md").read_text(encoding="utf-8")
+    assert set(main.BLOCK.findall(page)) and {name for _, name, _ in main.BLOCK.findall(page)} == set(
+        main.SECTIONS
+    )
+
+
+@needs_tables
+@pytest.mark.parametrize(
+    ("name", "dtype", "median", "ninth"),
+    [
+        ("a100-sxm-80gb", "bf16", 0.065, 0.17),
+        ("h100-sxm", "bf16", 0.05, 0.15),
+        ("h100-sxm", "fp8_e4m3", 0.05, 0.15),
+        ("h200-sxm", "bf16", 0.05, 0.15),
+        ("b200", "bf16", 0.065, 0.19),
+        ("b200", "fp8_e4m3", 0.07, 0.20),
+    ],
+)
+def test_layers_that_were_not_fitted_stay_as_near_as_they_are(
+    name: str, dtype: str, median: float, ninth: float
+) -> None:
+    from accuracy import gpu_models, gpu_scores
+
+    rows = gpu_scores.scoring_layers(name, dtype).sample(2000, random_state=0)
+    facts = load_gpu(name)
+    found = score.score(gpu_models.layer_seconds(facts, dtype, rows), rows.seconds.to_numpy())
+    assert found.median < median and found.ninth < ninth and abs(found.bias) < 0.02
+
+
+@needs_tables
+def test_a_roofline_is_far_too_fast() -> None:
+    """The bar that the reference must clear, on the same rows."""
+    from accuracy import gpu_models, gpu_scores
+
+    rows = gpu_scores.scoring_layers("h100-sxm", "bf16").sample(2000, random_state=0)
+    found = score.score(gpu_models.roofline(load_gpu("h100-sxm"), "bf16", rows), rows.seconds.to_numpy())
+    assert found.bias < -0.25
