@@ -138,12 +138,13 @@ def works(graph: Graph) -> tuple[Work, ...]:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A model at each stage of lowering."""
+    """A model at each stage of lowering; `fused` is before the passes that suit it to a chip."""
 
     imported: Graph
     lowered: Graph
     schedule: Schedule
     program: Program
+    fused: Graph
 
 
 def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
@@ -211,8 +212,11 @@ def compile_graph(
     dims: Mapping[str, int] | None = None,
     inputs_in: str = "dram",
     progress: Progress | None = None,
+    fused: Graph | None = None,
 ) -> Compiled:
     """Return a graph compiled for a chip.
+
+    `fused` is that stage of it, where it was compiled before for a chip that multiplies the same dtypes.
 
     `wanted` is the number format (the chip's nearest to the model's own where None), `inputs_in` names
     what of the model starts in SRAM (`place.HOMES`), `progress` is called with a stage, and what is done
@@ -222,7 +226,8 @@ def compile_graph(
     own = own_dtype(graph)
     form = choose_format(own, chip, wanted)
     report("lower", 0, 1)
-    fused = lower(graph, passes(own, form.floats, int8=form.int8))
+    if fused is None:
+        fused = lower(graph, passes(own, form.floats, int8=form.int8))
     lowered = lower(fused, mapping_passes(chip))
     report("schedule", 0, 1)
     plan = schedule(lowered, chip)
@@ -239,7 +244,7 @@ def compile_graph(
         notes=form.notes + _room_notes(placement, chip),
         progress=lambda done, total: report("emit", done, total),
     )
-    return Compiled(graph, lowered, plan, program)
+    return Compiled(graph, lowered, plan, program, fused)
 
 
 def _room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import api
 from .chip import Chip, load_chip
-from .compiler.graph import Graph
-from .compiler.pipeline import compile_graph
+from .compiler.pipeline import Compiled, compile_graph
 from .engine.bounds import roofs
 from .engine.lookups import Lookups
 from .engine.run import BlockCost, Counts, costs
@@ -44,7 +43,7 @@ def explain(
     machine = chip if isinstance(chip, Chip) else load_chip(chip or api.DEFAULT_CHIP, settings)
     with api.open_model(str(model), dims or {}) as source:
         compiled = api.compile_stages(source, machine, dtype=dtype, progress=progress)
-        again = _Again(source, compiled.imported, dtype)
+        again = _Again(source, compiled, dtype)
         return explain_program(compiled.program, machine, again, what_if=what_if, progress=progress)
 
 
@@ -53,12 +52,13 @@ class _Again:
     """What a model is compiled from: for another chip, or to know its look-ups."""
 
     source: api.Source
-    graph: Graph
+    compiled: Compiled
     dtype: str | None
 
     def report(self, chip: Chip) -> Report:
         """Return the report of the model compiled anew."""
-        program = compile_graph(self.graph, chip, wanted=self.dtype).program
+        done = self.compiled
+        program = compile_graph(done.imported, chip, wanted=self.dtype, fused=done.fused).program
         return make_report(program, chip, self.lookups(program))
 
     def lookups(self, program: Program) -> dict[int, Lookups]:
@@ -79,23 +79,25 @@ def explain_program(
         progress("time", 0, 1)
     lookups = again.lookups(program) if again is not None else {}
     counts = Counts(program, chip, lookups, keep=_countable(program, lookups))
-    base = make_report(program, chip, counts=counts)
+    each = costs(program, chip, counts=counts)
+    times = {counts.key(index): cost.time for index, cost in enumerate(each)}
+    base = make_report(program, chip, counts=counts, times=times)
     found: tuple[Effect, ...] | None = None
     left_out: tuple[str, ...] = ()
     if what_if:
 
         def run(other: Chip, kind: Kind) -> Report:
-            if kind == "retimed" or again is None:
-                return make_report(program, other, counts=counts)
-            return again.report(other)
+            if kind == "recompiled" and again is not None:
+                return again.report(other)
+            return make_report(program, other, counts=counts, times=times if kind == "repriced" else None)
 
         every = steps(chip, {slot.dtype.name for block in program.blocks for slot in block.slots})
-        todo = [s for s in every if again is not None or s.kind == "retimed"]
+        todo = [s for s in every if again is not None or s.kind != "recompiled"]
         left_out = tuple(s.key for s in every if s not in todo)
         tick = (lambda done, total: progress("what would help", done, total)) if progress else None
         found = effects(chip, todo, base, run, tick)
     peaks = roofs(chip, dtype_named(base.dtype))
-    return Explanation(base, peaks, layer_times(program, chip, base, counts), found, left_out)
+    return Explanation(base, peaks, layer_times(program, base, each), found, left_out)
 
 
 def _countable(program: Program, lookups: Mapping[int, Lookups]) -> bool:
@@ -105,10 +107,10 @@ def _countable(program: Program, lookups: Mapping[int, Lookups]) -> bool:
     return commands <= MOST_COUNTED
 
 
-def layer_times(program: Program, chip: Chip, report: Report, counts: Counts) -> tuple[LayerTime, ...]:
-    """Return where the time of each layer of a program's report went."""
-    each = zip(program.launches, report.layers, costs(program, chip, counts=counts), strict=True)
-    return tuple(_layer_time(launch.block, layer, cost) for launch, layer, cost in each)
+def layer_times(program: Program, report: Report, each: Sequence[BlockCost]) -> tuple[LayerTime, ...]:
+    """Return where the time of each layer of a program's report went; `each` is what the launches cost."""
+    joined = zip(program.launches, report.layers, each, strict=True)
+    return tuple(_layer_time(launch.block, layer, cost) for launch, layer, cost in joined)
 
 
 def _layer_time(block: int, layer: Layer, cost: BlockCost) -> LayerTime:

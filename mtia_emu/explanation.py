@@ -9,7 +9,7 @@ from .report import Layer, Report, Roofs
 
 SCHEMA = "mtia-emu.explain.v1"
 STEP = 0.1  # of a parameter, where it can be had
-Kind = Literal["retimed", "recompiled"]
+Kind = Literal["repriced", "retimed", "recompiled"]
 
 
 @dataclass(frozen=True)

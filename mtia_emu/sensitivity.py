@@ -19,6 +19,7 @@ Tick = Callable[[int, int], None]
 LESS = {"s", "cycles", "pJ", "W", "V", "C", "pF"}  # units of which less is better, also by the byte or row
 # shapes of arrays and tiles: powers of two stay so, or tiles misfit
 SHAPES = {"lanes", "rows", "columns", "banks", "lines"}
+PRICES = "energy."  # keys of what changes no time
 # sizes that a program's tiles and addresses depend on: with those the model is compiled anew
 SIZES = {"B", "PEs", "arrays", "share"} | SHAPES
 FACTS = {  # of a chip as it is, or of its prices; changing them builds no other chip
@@ -60,7 +61,13 @@ def _step(key: str, old: Any, info: Any) -> Step | None:
     new = 2 * old if double else better(old, less=less_is_better(unit))
     most = next((m.le for m in info.metadata if hasattr(m, "le")), math.inf)
     new = min(new, most)
-    return Step(key, unit, old, new, "recompiled" if unit in SIZES else "retimed") if new != old else None
+    return Step(key, unit, old, new, _kind(key, unit)) if new != old else None
+
+
+def _kind(key: str, unit: str) -> Kind:
+    if key.startswith(PRICES):
+        return "repriced"
+    return "recompiled" if unit in SIZES else "retimed"
 
 
 def less_is_better(unit: str) -> bool:

@@ -133,11 +133,9 @@ def zoo_models(console: Console) -> None:
         commands = sum(len(done.program.blocks[x.block].commands) for x in done.program.launches)
         cycles = done.report.cycles
         rates = [count(commands / took), count(cycles / took)]
-        rows.append(
-            [name, str(len(done.report.layers)), count(commands), count(cycles), seconds(took), *rates]
-        )
+        rows.append([name, count(commands), count(cycles), seconds(took), *rates])
         total += took
-    columns = ["model", "launches", "commands", "cycles", "wall", "commands/s", "cycles/s"]
+    columns = ["model", "commands", "cycles", "wall", "commands/s", "cycles/s"]
     print_table("the zoo, model to report", columns, rows, console)
     console.print(f"the zoo takes {seconds(total)}\n")
 

@@ -96,33 +96,25 @@ def beside_scalesim(console: Console) -> None:
         return
     ours, whole = [stepped(job) for job in JOBS], [compiled(job) for job in JOBS]
     each = zip(JOBS, theirs, ours, whole, strict=True)
-    rows = [_row(_name(job), *x[:1], x[0] == y[0], x[1], y[1], z) for job, x, y, z in each]
-    sums = (sum(x[1] for x in theirs), sum(x[1] for x in ours), sum(whole))
-    equal = all(x[0] == y[0] for x, y in zip(theirs, ours, strict=True))
-    rows.append(_row("all", sum(x[0] for x in theirs), equal, *sums))
-    columns = ["array, m x k x n", "cycles", "equal", "SCALE-Sim", "stepped", "ratio", "compiled", "ratio"]
+    rows = [_row(*_names(job), x[1], y[1], z) for job, x, y, z in each]
+    sums = sum(x[1] for x in theirs), sum(x[1] for x in ours), sum(whole)
+    rows.append(_row("all", "", *sums))
+    columns = ["array", "m x k x n", "SCALE-Sim", "stepped", "ratio", "compiled", "ratio"]
     print_table("beside SCALE-Sim 3.0.0, the same products in the same run", columns, rows, console)
-    total = sum(x[0] for x in theirs)
-    rates = ", ".join(
-        f"{name} {count(total / took)}"
-        for name, took in zip(("SCALE-Sim", "stepped", "compiled"), sums, strict=True)
+    equal, total = sum(x[0] == y[0] for x, y in zip(theirs, ours, strict=True)), sum(x[0] for x in theirs)
+    console.print(
+        f"cycles of SCALE-Sim and of the stepped array are equal for {equal} of {len(JOBS)} products"
     )
-    console.print(f"array cycles a second: {rates}. Stepped: values too; compiled: ONNX to joules.\n")
+    names = ("SCALE-Sim", "stepped (values too)", "compiled (ONNX to joules)")
+    rates = (f"{name} {count(total / took)}" for name, took in zip(names, sums, strict=True))
+    console.print(f"array cycles a second: {', '.join(rates)}\n")
 
 
-def _name(job: Job) -> str:
+def _names(job: Job) -> tuple[str, str]:
     m, k, n, rows, cols, flow = job
-    return f"{rows}x{cols} {flow}, {m}x{k}x{n}"
+    return f"{rows}x{cols} {flow}", f"{m}x{k}x{n}"
 
 
-def _row(name: str, cycles: int, equal: bool, theirs: float, ours: float, whole: float) -> list[Any]:
-    return [
-        name,
-        f"{cycles:,}",
-        "yes" if equal else "NO",
-        seconds(theirs),
-        seconds(ours),
-        ratio(theirs / ours),
-        seconds(whole),
-        ratio(theirs / whole),
-    ]
+def _row(array: str, product: str, theirs: float, ours: float, whole: float) -> list[Any]:
+    ratios = ratio(theirs / ours), ratio(theirs / whole)
+    return [array, product, seconds(theirs), seconds(ours), ratios[0], seconds(whole), ratios[1]]

@@ -17,6 +17,8 @@ from .events import Events, events
 from .lookups import Lookups, cache_bytes, through_cache
 from .timing import Timeline, timeline
 
+Times = Mapping[tuple[int, int], Timeline]
+
 
 @dataclass(frozen=True)
 class BlockCost:
@@ -35,9 +37,9 @@ class BlockCost:
     roof_cycles: float
 
 
-def cost(block: Block, chip: Chip, ev: Events) -> BlockCost:
-    """Return the cost of one block whose events have been counted."""
-    time = timeline(block, chip, counts=ev)
+def cost(block: Block, chip: Chip, ev: Events, time: Timeline | None = None) -> BlockCost:
+    """Return the cost of one block whose events have been counted, and which may have been timed."""
+    time = time or timeline(block, chip, counts=ev)
     cycles, macs = math.ceil(time.cycles), int(ev.macs.sum())
     return BlockCost(
         time,
@@ -96,11 +98,12 @@ def costs(
     chip: Chip,
     lookups: Mapping[int, Lookups] | None = None,
     counts: Counts | None = None,
+    times: Times | None = None,
 ) -> list[BlockCost]:
     """Return the cost of each launch; equal blocks are timed once.
 
     `lookups` are what is known of the data; in their place `counts`, of a chip that differs in rates and
-    prices only.
+    prices only. `times`, by the key of `counts`, are of a chip that differs in prices only.
     """
     known = counts or Counts(program, chip, lookups)
     chip = _part(program, chip)
@@ -109,7 +112,8 @@ def costs(
     for index, launch in enumerate(program.launches):
         key = known.key(index)
         if key not in seen:
-            seen[key] = cost(program.blocks[launch.block], chip, known.of(index))
+            time = times[key] if times else None
+            seen[key] = cost(program.blocks[launch.block], chip, known.of(index), time)
         out.append(seen[key])
     return out
 
@@ -120,12 +124,13 @@ def report(
     lookups: Mapping[int, Lookups] | None = None,
     zero_macs: Mapping[int, Mapping[str, int]] | None = None,
     counts: Counts | None = None,
+    times: Times | None = None,
 ) -> Report:
-    """Return the report of a program on a chip; `lookups` and `counts` as in `costs`.
+    """Return the report of a program on a chip; `lookups`, `counts` and `times` as in `costs`.
 
     `zero_macs` are an execution's, by launch; without them no operand is zero.
     """
-    each = costs(program, chip, lookups, counts)
+    each = costs(program, chip, lookups, counts, times)
     layers: list[Layer] = []
     at, total, parts = 0, Traffic(), Joules()
     power = standing(chip)

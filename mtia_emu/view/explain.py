@@ -114,7 +114,7 @@ def _ranked(
 
 
 def _effect(e: Effect) -> list[Cell]:
-    program = "same" if e.step.kind == "retimed" else "new"
+    program = "new" if e.step.kind == "recompiled" else "same"
     values = [_value(e.step.old), _value(e.step.new), f"{e.step.fraction:+.1%}"]
     return [e.step.key, *values, _signed(e.seconds_change), _signed(e.joules_change), program]
 
