@@ -9,7 +9,7 @@ import numpy as np
 
 from mtia_emu.chip import Chip
 from mtia_emu.errors import UserError
-from mtia_emu.isa import COMMAND, MOST_COMMANDS, NO_SLOT, Block, Op, Operand, Slot, join, select
+from mtia_emu.isa import COMMAND, MOST_COMMANDS, NO_SLOT, Block, Cast, Op, Operand, Slot, join, select
 from mtia_emu.types import DType
 
 Array = np.ndarray[Any, Any]
@@ -66,6 +66,13 @@ class Builder:
             out[name] = np.broadcast_to(value, shape).ravel()
         self.limit(len(out) + sum(len(commands) for _, commands in self.parts))
         self.parts.append((np.broadcast_to(np.asarray(order, np.float64), shape).ravel(), out))
+
+    def for_all(self) -> dict[str, Any]:
+        """Return the fields of loads that bring one tile to all PEs: a broadcast, or a multicast a row."""
+        grid = self.chip.grid
+        if self.chip.noc.broadcast:
+            return {"pe": 0, "cast": Cast.ALL}
+        return {"pe": np.arange(grid.rows) * grid.cols, "cast": Cast.ROW}
 
     def limit(self, commands: int) -> None:
         """Raise `UserError` for more commands than a block may have, before memory is taken for them."""

@@ -148,7 +148,7 @@ class Plan:
         if not (self.problem.a_batched if operand == "a" else self.problem.b_batched):
             free.add("b")
         along_row, along_col = (all(d in free for d, _ in x) for x in (self.cols, self.rows))
-        return CASTS[along_row, along_col]
+        return cast_of(self.chip, along_row, along_col)
 
     def leaders(self, operand: str) -> int:
         """Return how many loads bring a tile of the operand to all PEs."""
@@ -180,9 +180,8 @@ class Plan:
         return RINGS * self.leaders(self.outer_operand) * self.local["k"] * side * t.kp * width
 
 
-CASTS = {
-    (False, False): Cast.NONE,
-    (True, False): Cast.ROW,
-    (False, True): Cast.COL,
-    (True, True): Cast.ALL,
-}
+def cast_of(chip: Chip, along_row: bool, along_col: bool) -> Cast:
+    """Return how a tile is read that is the same along a row or column of PEs; for all, maybe row by row."""
+    if along_row:
+        return Cast.ALL if along_col and chip.noc.broadcast else Cast.ROW
+    return Cast.COL if along_col else Cast.NONE

@@ -17,7 +17,7 @@ from mtia_emu.chip import Chip
 from mtia_emu.isa import Cast
 
 from .builder import LINE, NoRoom, round_up
-from .matmul_plan import CASTS, RINGS, Mapping, Plan, Problem, axis
+from .matmul_plan import RINGS, Mapping, Plan, Problem, axis, cast_of
 
 Array = np.ndarray[Any, Any]
 MOST_DEPTH = 12  # slots of one circular buffer that are tried
@@ -25,7 +25,9 @@ SPARE = 3  # slots that ride out a wait for SRAM while other PEs store
 PANELS = (64, 128, 256, 512, 1024)  # lengths of a k panel that are tried
 SHORT = (1, 2, 4, 8, 16, 32)  # and where local memory holds none of them
 OVERLAP_LOSS = 0.02  # share of the work on resources that do not bound which still shows (estimate)
-COMMAND_COST = 1e-3  # cycles that a command more must save: of two equal plans the one with fewer is taken
+COMMAND_COST = (
+    4e-2  # cycles that one command more must save: programs of fewer commands are issued and timed sooner
+)
 STAGE_SHARE = 4  # staging takes at most one part in so many of SRAM
 
 
@@ -69,7 +71,7 @@ def _splits(p: Problem, chip: Chip) -> list[_Split]:
             parts = dict.fromkeys("bmnk", 1)
             for dim, factor in (*down, *across):
                 parts[dim] *= factor
-            found.append(_Split(rows, cols, parts, {x: _cast(p, x, down, across) for x in "ab"}))
+            found.append(_Split(rows, cols, parts, {x: _cast(p, chip, x, down, across) for x in "ab"}))
     return found
 
 
@@ -84,11 +86,11 @@ def _axes(p: Problem, size: int) -> Iterator[str]:
                         yield f"{slow}{size // factor}{fast}{factor}"
 
 
-def _cast(p: Problem, operand: str, down: Any, across: Any) -> Cast:
+def _cast(p: Problem, chip: Chip, operand: str, down: Any, across: Any) -> Cast:
     free = {"n"} if operand == "a" else {"m"}
     if not (p.a_batched if operand == "a" else p.b_batched):
         free.add("b")
-    return CASTS[all(d in free for d, _ in across), all(d in free for d, _ in down)]
+    return cast_of(chip, all(d in free for d, _ in across), all(d in free for d, _ in down))
 
 
 def _tiles(size: int, block: int, least: int) -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.chip import Chip
-from mtia_emu.isa import Block, Cast, Op, Operand, Shape
+from mtia_emu.isa import Block, Op, Operand, Shape
 
 from .builder import LINE, Builder, NoRoom, ceil_div, round_up
 from .emit_tape import TapeSite, allocate, elements, emit_steps, reserve
@@ -222,8 +222,7 @@ class _Emitter:
             self.build.add(
                 Op.LOAD,
                 -1.0,
-                pe=0,
-                cast=Cast.ALL,
+                **self.build.for_all(),
                 operand=index,
                 dst=slot,
                 row=0,

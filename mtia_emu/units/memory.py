@@ -114,7 +114,7 @@ class Core(BaseModel):
 
 
 class Noc(BaseModel):
-    """The network on chip: one link along each row and each column of PEs, both with multicast."""
+    """The network on chip: a link along each row and each column of PEs, both with multicast."""
 
     model_config = STRICT
 
@@ -126,6 +126,10 @@ class Noc(BaseModel):
     )
     hop_cycles: float = Field(
         ge=0, description="latency from one PE to the next", json_schema_extra=unit("cycles")
+    )
+    broadcast: bool = Field(
+        description="true: one read may feed all PEs; false: those of one row or one column only",
+        json_schema_extra=unit("yes or no"),
     )
 
 

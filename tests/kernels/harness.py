@@ -40,6 +40,7 @@ def chips() -> st.SearchStrategy[Chip]:
             "pe.reduce.bank_rows": st.sampled_from([4, 8]),
             "pe.reduce.bank_cols": st.sampled_from([4, 8]),
             "pe.local.bytes": st.sampled_from([6144, 16384, 65536]),
+            "noc.broadcast": st.booleans(),
         }
     ).map(lambda settings: load_chip("tiny", settings))
 
