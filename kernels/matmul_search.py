@@ -25,9 +25,7 @@ SPARE = 3  # slots that ride out a wait for SRAM while other PEs store
 PANELS = (64, 128, 256, 512, 1024)  # lengths of a k panel that are tried
 SHORT = (1, 2, 4, 8, 16, 32)  # and where local memory holds none of them
 OVERLAP_LOSS = 0.02  # share of the work on resources that do not bound which still shows (estimate)
-COMMAND_COST = (
-    4e-2  # cycles that one command more must save: programs of fewer commands are issued and timed sooner
-)
+COMMAND_COST = 4e-2  # cycles that one command more must save: fewer commands are timed sooner
 STAGE_SHARE = 4  # staging takes at most one part in so many of SRAM
 
 
