@@ -259,6 +259,20 @@ def borrow(name: str, keys: Mapping[str, str]) -> None:
         write(name, values, f"make fit-gpu: no table of its own, as {other}")
 
 
+LIKE = {"tf32": "bf16", "fp16": "bf16", "int8": "fp8_e4m3"}
+"""Dtypes without a table, and the one of the same tensor core whose efficiency stands in."""
+
+
+def alike(name: str) -> None:
+    """Put the efficiency of a dtype's like where it has no table, on the GPUs that have tables."""
+    facts: Facts = load_gpu(name)
+    for dtype, other in LIKE.items():
+        found = getattr(facts.rates, other)
+        if getattr(facts.rates, dtype) is not None and found is not None:
+            values = {f"rates.{dtype}.efficiency": found.efficiency}
+            write(name, values, f"make fit-gpu: no table of its own, as {other}")
+
+
 def all_of(name: str) -> dict[str, str]:
     """Return every fitted key of a GPU without tables, with whose value stands in."""
     other, facts = NEAREST[name], load_gpu(name)
@@ -273,6 +287,8 @@ def fill() -> None:
         borrow(name, keys)
     for name in NEAREST:
         borrow(name, all_of(name))
+    for name in (*tables.SYSTEMS, "a100-sxm-40gb", "h100-pcie"):
+        alike(name)
 
 
 def main() -> None:
