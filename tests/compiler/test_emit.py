@@ -14,11 +14,12 @@ LAYERS = """graph g {
   in %x : fp16[16,16]
   const %w0 : fp16[16,16] = absent
   const %w1 : fp16[16,16] = absent
+  const %w2 : fp16[16,16] = absent
   %p0 : fp16[16,16] = matmul(%x, %w0)   # first
   %s0 : fp16[16,16] = softmax(%p0) {axis=1}
   %p1 : fp16[16,16] = matmul(%s0, %w1)
   %s1 : fp16[16,16] = softmax(%p1) {axis=1}
-  %p2 : fp16[16,16] = matmul(%s1, %w0)
+  %p2 : fp16[16,16] = matmul(%s1, %w2)
   %s2 : fp16[16,16] = softmax(%p2) {axis=0}
   out %s2
 }"""
@@ -46,7 +47,7 @@ def test_bindings_keep_the_types_that_the_user_sees() -> None:
     made = program(LAYERS.replace("fp16", "fp32"))
     assert str(made.inputs[0].type) == "fp16[16,16]" and str(made.inputs[0].model_type) == "fp32[16,16]"
     assert made.outputs[0].name == "s2" and str(made.outputs[0].model_type) == "fp32[16,16]"
-    assert made.data == {} and len(made.consts) == 2
+    assert made.data == {} and len(made.consts) == 3
 
 
 def test_what_does_not_fit_names_its_layer() -> None:

@@ -91,7 +91,7 @@ def model(columns: int) -> Graph:
 def test_notes_say_which_memories_are_too_small() -> None:
     assert compile_graph(model(64), TINY).program.notes == ()
     notes = compile_graph(model(4096), TINY, inputs_in="sram").program.notes
-    assert notes[0] == "the model's tensors do not fit SRAM: they start in dram"
+    assert notes[0] == "2 inputs, outputs or weights found no room in SRAM and are in DRAM"
     assert notes[1].endswith("activations found no room in SRAM and are in DRAM")
     small = load_chip("tiny", {"dram.bytes": 1000})
     assert "read it as one of several chips' share" in compile_graph(model(64), small).program.notes[0]

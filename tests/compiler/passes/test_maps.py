@@ -30,7 +30,7 @@ CHAIN = """graph g {{
         ("fp32", "%a : fp32[4] = neg(%row)\n  %z : fp32[2,4] = add(%x, %a)", "z", []),  # a row stays a row
         ("int64", "%a : int64[2,4] = add(%x, %y)\n  %z : int64[2,4] = neg(%a)", "z", []),
         ("fp64", "%a : fp64[2,4] = add(%x, %y)\n  %z : fp64[2,4] = neg(%a)", "z", []),
-        ("fp32", '%a : int8[2,4] = cast(%x) {to="int8"}\n  %z : int8[2,4] = neg(%a)', "z", []),
+        ("fp32", '%a : int32[2,4] = cast(%x) {to="int32"}\n  %z : int32[2,4] = neg(%a)', "z", []),
     ],
 )
 def test_what_stays_apart_and_why(kind: str, nodes: str, other: str, reasons: list[str]) -> None:
