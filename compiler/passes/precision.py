@@ -204,18 +204,20 @@ def saturate(array: np.ndarray, to: DType) -> np.ndarray:
 def own_dtype(graph: Graph) -> DType:
     """Return the type of most of the model's arithmetic, by multiply-adds, else by bytes moved.
 
-    Floats come before integers, and these before truth values, which count as fp32, as do floats of 8 bits:
-    nothing is computed in them.
+    Floats come before integers, and these before truth values, which count as fp32, as do floats of 8 bits that
+    nothing multiplies.
     """
     from ..ops import work
 
     weight: dict[DType, int] = {}
+    multiplied: set[DType] = set()
     for node in graph.nodes:
         count = work(graph, node)
         weight[count.dtype] = (
             weight.get(count.dtype, 0) + count.macs * 1000 + count.read_bytes + count.write_bytes
         )
-    floats = {kind: w for kind, w in weight.items() if kind.is_float and kind.bits >= 16}
+        multiplied |= {count.dtype} if count.macs else set()
+    floats = {k: w for k, w in weight.items() if k.is_float and (k.bits >= 16 or k in multiplied)}
     integers = {kind: w for kind, w in weight.items() if kind.name != "bool" and not kind.is_float}
     found = floats or integers or {dtype("fp32"): 0}
     return max(found, key=lambda kind: found[kind])
