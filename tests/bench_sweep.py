@@ -51,7 +51,7 @@ dims = { seq = 1, past = 15 }
 "pe.matrix.cols" = [16, 32, 48, 64]
 "dram.channels" = "4..32 step x2"
 "launch.replace_s" = "1e-7..5e-7 step 1e-7"
-"energy.static_w" = "1..25 step 1"
+"energy.link_w" = "1..25 step 1"
 """
 KILLS = 5
 

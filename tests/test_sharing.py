@@ -28,7 +28,7 @@ CHANGES: dict[str, list[Any]] = {
     "sram.bytes": [4096, 65536, 1 << 22],
     "pe.local.bytes": [32768, 262144],
     "clock_hz": [5e8, 1e9],
-    "energy.static_w": [0.5, 2.0],
+    "energy.link_w": [0.5, 2.0],
     "energy.mac_pj.fp32": [0.5, 3.0],
     "launch.replace_s": [1e-7, 2e-6],
     "grid.cols": [1, 2, 3],

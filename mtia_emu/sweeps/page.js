@@ -3,7 +3,6 @@
 // the page as text, and to the plots through `safe`.
 const data = JSON.parse(document.getElementById("data").textContent);
 const GREY = "#b9c0c8", BLUE = "#1f5fa8", ORANGE = "#d9730d", RED = "#b5446e";
-const PARTS = { compute: ORANGE, local: "#9ccbe8", sram: "#56a3d9", dram: BLUE, noc: "#3d8f5f", control: "#8c6d5a", static: "#9a9a9a" };
 const CONFIG = { responsive: true, displaylogo: false, toImageButtonOptions: { format: "svg" } };
 const byId = (id) => document.getElementById(id);
 const safe = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -150,7 +149,7 @@ function energy() {
   const places = [-1, ...data.bars, ...(chosen >= 0 && !data.bars.includes(chosen) ? [chosen] : [])];
   const rows = places.map((i) => (i < 0 ? data.base : data.rows[i]));
   const names = places.map((i) => safe(nameOf(i)) + (i === chosen && i >= 0 ? " *" : ""));
-  const traces = Object.entries(PARTS).map(([part, color]) => ({ type: "bar", orientation: "h", name: part, y: names, x: rows.map((row) => metric(row, `${model}.joules_${part}`) || 0), marker: { color } }));
+  const traces = Object.entries(data.parts).map(([part, color]) => ({ type: "bar", orientation: "h", name: part, y: names, x: rows.map((row) => metric(row, `${model}.joules_${part}`) || 0), marker: { color } }));
   const whole = data.gpu[`${model}.joules`];
   if (whole) traces.push({ type: "bar", orientation: "h", name: gpuName(), y: [gpuName()], x: [whole], marker: { color: RED, opacity: 0.55 } });
   Plotly.react("energy", traces, layout({ barmode: "stack", margin: { l: 130, r: 20, t: 30, b: 60 }, yaxis: { autorange: "reversed", type: "category" },

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..view.files import write_atomic
-from .pictures import bars
+from .pictures import PARTS, bars
 from .row import STATUSES, Row, metric_columns, record
 from .study import Study
 
@@ -150,6 +150,7 @@ def _data(study: Study) -> dict[str, Any]:
         "points": [row.index for row in rows],
         "rows": table,
         "base": base,
+        "parts": PARTS,
         "bars": [place[row.index] for row in bars(study)[1:]],
         "layers": [_rounded(row.layers) for row in rows[:MOST_DRAWN]],
         "base_layers": _rounded(study.base.layers),

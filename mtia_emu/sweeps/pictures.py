@@ -24,8 +24,13 @@ WIDE = (8.4, 5.0)
 MOST_BARS = 16
 LOG_FROM = 30.0  # an axis whose ends are further apart than this is logarithmic
 GREY, BLUE, ORANGE, RED = "#b9c0c8", "#1f5fa8", "#d9730d", "#b5446e"
-PARTS = tuple(Joules.__dataclass_fields__)
-PART_COLOURS = ("#d9730d", "#9ccbe8", "#56a3d9", "#1f5fa8", "#3d8f5f", "#8c6d5a", "#9a9a9a")
+_COLOURS = (
+    "#d9730d", "#9ccbe8", "#56a3d9", "#1f5fa8", "#3d8f5f", "#8c6d5a", "#9a9a9a", "#7f7fae", "#c9a227", "#8f5fb0",
+    "#2f8f9d", "#6e5a2f",
+)  # fmt: skip
+PARTS = dict(
+    zip(Joules.__dataclass_fields__, _COLOURS, strict=False)
+)  # of a run's energy, each with its colour
 UNITS = {"seconds": "s", "joules": "J", "watts": "W", "area_mm2": "mm2", "dollars": "$"}
 
 
@@ -162,7 +167,7 @@ def energy(study: Study, path: Path) -> None:
         panels = canvas.subplots(len(models), 1, squeeze=False)[:, 0]
         for axes, model in zip(panels, models, strict=True):
             left = np.zeros(len(rows))
-            for part, colour in zip(PARTS, PART_COLOURS, strict=True):
+            for part, colour in PARTS.items():
                 width = np.array([float(row.metrics.get(f"{model}.joules_{part}") or 0.0) for row in rows])
                 axes.barh(range(len(rows)), width, 0.75, left, color=colour, label=part)
                 left += width
