@@ -112,8 +112,8 @@ def _answer(future: Any) -> Row | str:
         try:
             answer: Row | str = future.result()
             return answer
-        except (CancelledError, OSError) as error:  # its worker died before the row was fetched
-            return f"the cluster lost it: {type(error).__name__}"
+        except (CancelledError, OSError) as gone:  # its worker died before the row was fetched
+            return f"the cluster lost it: {type(gone).__name__}"
     error = future.exception() if future.status == "error" else None
     if isinstance(error, UserError):
         raise error

@@ -25,8 +25,8 @@ MOST_BARS = 16
 LOG_FROM = 30.0  # an axis whose ends are further apart than this is logarithmic
 GREY, BLUE, ORANGE, RED = "#b9c0c8", "#1f5fa8", "#d9730d", "#b5446e"
 _COLOURS = (
-    "#d9730d", "#9ccbe8", "#56a3d9", "#1f5fa8", "#3d8f5f", "#8c6d5a", "#9a9a9a", "#7f7fae", "#c9a227", "#8f5fb0",
-    "#2f8f9d", "#6e5a2f",
+    "#d9730d", "#9ccbe8", "#56a3d9", "#1f5fa8", "#3d8f5f", "#8c6d5a", "#9a9a9a", "#7f7fae", "#c9a227",
+    "#8f5fb0", "#2f8f9d", "#6e5a2f",
 )  # fmt: skip
 PARTS = dict(
     zip(Joules.__dataclass_fields__, _COLOURS, strict=False)
