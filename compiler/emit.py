@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
-from mtia_emu.kernels.matmul_plan import Problem
+from mtia_emu.kernels.matmul_plan import Plan, Problem
 from mtia_emu.kernels.matmul_search import plan_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
@@ -19,6 +20,7 @@ from mtia_emu.kernels.tape import Tape, parse
 from mtia_emu.chip import Chip
 from mtia_emu.errors import UserError
 from mtia_emu.isa import Binding, Block, Launch, Operand, Program
+from mtia_emu.sharing import Share, unshared
 from mtia_emu.types import TensorType, Work
 
 from .place import Placement
@@ -41,13 +43,15 @@ def emit(
     works: tuple[Work, ...] = (),
     notes: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
+    share: Share = unshared,
 ) -> Program:
     """Return the program of a placed schedule.
 
     `model_types` are inputs and outputs as the model's user sees them, `works` is what any other machine
-    would have to do, `progress` is called with the steps done and all of them.
+    would have to do, `progress` is called with the steps done and all of them, `share` may give blocks that
+    were made before.
     """
-    blocks, launches = _launches(plan, placement, progress or (lambda done, total: None))
+    blocks, launches = _launches(plan, placement, progress or (lambda done, total: None), share)
     consts = plan.graph.consts
 
     def bind(value: str, view: View) -> Binding:
@@ -74,7 +78,7 @@ def emit(
 
 
 def _launches(
-    plan: Schedule, placement: Placement, progress: Callable[[int, int], None]
+    plan: Schedule, placement: Placement, progress: Callable[[int, int], None], share: Share
 ) -> tuple[list[Block], list[Launch]]:
     """Return a block for each distinct kernel call, and a launch for each step."""
     numbers: dict[Any, int] = {}
@@ -89,7 +93,7 @@ def _launches(
         key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
         if key not in numbers:
             numbers[key] = len(blocks)
-            blocks.append(_block(plan.chip, step, inputs, outputs))
+            blocks.append(_block(plan.chip, step, inputs, outputs, share))
         views = (*step.inputs, *step.outputs)
         places = [placement.address[v.buffer] + v.offset * v.dtype.bytes for v in views]
         launches.append(_launch(step, numbers[key], blocks[numbers[key]], places))
@@ -120,10 +124,12 @@ def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
     return Launch(index, tuple(places), step.origin or step.name, step.op, step.name)
 
 
-def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands) -> Block:
+def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, share: Share) -> Block:
     params = dict(step.params)
+    key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
+    make = partial(_matmul, share) if step.kernel == "matmul" else _EMIT[step.kernel]
     try:
-        return _EMIT[step.kernel](chip, step.kernel, params, inputs, outputs)
+        return share("block", key, chip, lambda c: make(c, step.kernel, params, inputs, outputs))
     except NoRoom as error:
         raise UserError(
             f"{step.name} ({step.op}{', ' + step.origin if step.origin else ''}) does not fit {chip.name}: "
@@ -131,7 +137,7 @@ def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands) -> Block
         ) from None
 
 
-def _matmul(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+def _matmul(share: Share, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     a, b, *extras = inputs
     tape = parse(p["epilogue"]) if p["epilogue"] else None
     problem = Problem(
@@ -149,7 +155,15 @@ def _matmul(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
         out_space=outputs[0].space,
         b_tiled=b.tiled,
     )
-    return emit_matmul(plan_matmul(problem, chip), a, b, outputs[0], tape, extras)
+    # apart: a mapping asks about all of the chip, the commands that it stands for about little
+    mapping = share("plan", problem, chip, lambda c: plan_matmul(problem, c).mapping)
+    key = (problem, mapping, p["epilogue"], tuple(inputs), outputs[0])
+    return share(
+        "product",
+        key,
+        chip,
+        lambda c: emit_matmul(Plan(problem, mapping, c), a, b, outputs[0], tape, extras),
+    )
 
 
 def _rowwise(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
@@ -184,7 +198,6 @@ def _scalar(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
 
 
 _EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
-    "matmul": _matmul,
     "map": _rowwise,
     "row": _rowwise,
     "rotary": _rowwise,

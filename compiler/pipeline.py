@@ -13,6 +13,7 @@ from mtia_emu import settings
 from mtia_emu.chip import Chip
 from mtia_emu.errors import UserError, refuse_unknown
 from mtia_emu.isa import Program
+from mtia_emu.sharing import Same, Share, unshared
 from mtia_emu.types import DType, Work, dtype
 
 from . import text
@@ -213,6 +214,7 @@ def compile_graph(
     inputs_in: str = "dram",
     progress: Progress | None = None,
     fused: Graph | None = None,
+    share: Share = unshared,
 ) -> Compiled:
     """Return a graph compiled for a chip.
 
@@ -220,18 +222,17 @@ def compile_graph(
 
     `wanted` is the number format (the chip's nearest to the model's own where None), `inputs_in` names
     what of the model starts in SRAM (`place.HOMES`), `progress` is called with a stage, and what is done
-    and to do of it.
+    and to do of it. `share` may give what an earlier compilation of the same graph came to: see `sharing`.
     """
     report = progress or (lambda stage, done, total: None)
     own = own_dtype(graph)
     form = choose_format(own, chip, wanted)
     report("lower", 0, 1)
-    if fused is None:
-        fused = lower(graph, passes(own, form.floats, int8=form.int8))
-    lowered = lower(fused, mapping_passes(chip))
+    key, given = (Same(graph), form.floats, form.int8, Same(fused)), fused
+    ready = share("fuse", key, chip, lambda _: _fuse(graph, own, form, given))
     report("schedule", 0, 1)
-    plan = schedule(lowered, chip)
-    placement = place(plan, inputs_in)
+    mapped = share("map", (Same(ready.graph), inputs_in), chip, lambda c: _map(ready.graph, c, inputs_in))
+    plan, placement = replace(mapped.plan, chip=chip), mapped.placement
     program = emit(
         plan,
         placement,
@@ -240,11 +241,38 @@ def compile_graph(
         dtype=form.name,
         dims=dims or {},
         model_types=dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs},
-        works=works(fused),
+        works=ready.works,
         notes=form.notes + _room_notes(placement, chip),
         progress=lambda done, total: report("emit", done, total),
+        share=share,
     )
-    return Compiled(graph, lowered, plan, program, fused)
+    return Compiled(graph, plan.graph, plan, program, ready.graph)
+
+
+@dataclass(frozen=True)
+class _Fused:
+    """A graph after all passes that know no chip, and its work, which any machine would have."""
+
+    graph: Graph
+    works: tuple[Work, ...]
+
+
+@dataclass(frozen=True)
+class _Mapped:
+    """A graph suited to a chip, as steps, and where their buffers lie."""
+
+    plan: Schedule
+    placement: Placement
+
+
+def _fuse(graph: Graph, own: DType, form: Format, given: Graph | None) -> _Fused:
+    fused = lower(graph, passes(own, form.floats, int8=form.int8)) if given is None else given
+    return _Fused(fused, works(fused))
+
+
+def _map(fused: Graph, chip: Chip, inputs_in: str) -> _Mapped:
+    plan = schedule(lower(fused, mapping_passes(chip)), chip)
+    return _Mapped(plan, place(plan, inputs_in))
 
 
 def _room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:

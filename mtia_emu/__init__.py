@@ -20,6 +20,7 @@ _HOME = {
     "load_program": "api",
     "run": "api",
     "save_program": "api",
+    "sweep": "sweeps.run",
     "systolic_cycles": "units.systolic",
 }
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "load_program",
     "run",
     "save_program",
+    "sweep",
     "systolic_cycles",
 ]
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from .errors import UserError
     from .explainer import explain
     from .gpu import load_gpu
+    from .sweeps.run import sweep
     from .units.systolic import systolic_cycles
 
 

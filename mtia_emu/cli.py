@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import __version__
+from . import __version__, cli_sweep
 from . import cli_options as o
 from .cli_conformance import conformance
 from .cli_explain import explain
@@ -332,6 +332,11 @@ def zoo_(name: str | None) -> None:
     facts = zoo.describe(name.removeprefix("zoo:"))
     rows = [[key, str(f["value"]), f["unit"], f["source"]] for key, f in facts.items()]
     _print(name, ["parameter", "value", "unit", "source"], rows)
+
+
+main.add_command(cli_sweep.sweep)
+main.add_command(cli_sweep.report)
+main.add_command(cli_sweep.area)
 
 
 def _print(title: str, columns: list[str], rows: list[list[str]]) -> None:

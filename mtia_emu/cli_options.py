@@ -210,12 +210,12 @@ def parse_settings(texts: Sequence[str]) -> dict[str, object]:
         return {}
     from .chip import parse_setting
 
-    return _once("--set", [parse_setting(text) for text in texts])
+    return once("--set", [parse_setting(text) for text in texts])
 
 
 def parse_dims(texts: Sequence[str]) -> dict[str, int]:
     """Return sizes by dimension, from texts `NAME=INT`."""
-    return _once("--dim", [_dim(text) for text in texts])
+    return once("--dim", [_dim(text) for text in texts])
 
 
 def _dim(text: str) -> tuple[str, int]:
@@ -225,7 +225,7 @@ def _dim(text: str) -> tuple[str, int]:
     return name, int(value)
 
 
-def _once(flag: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def once(flag: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """Return pairs as a dictionary; refuse a key that is given two values."""
     out: dict[str, Any] = {}
     for key, value in pairs:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import bench_sweep
 import numpy as np
 from bench_scalesim import beside_scalesim
 from rich.console import Console
@@ -198,6 +199,7 @@ def main() -> None:
     memories(console)
     graphs_and_gpu(console)
     beside_scalesim(console)
+    bench_sweep.main([])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -67,7 +67,7 @@ class Counts:
         *,
         keep: bool = False,
     ) -> None:
-        self._program, self._chip = program, _part(program, chip)
+        self._program, self._chip = program, part(program, chip)
         self._lookups = through_cache(program, self._chip, lookups or {})
         self._cache_bytes = cache_bytes(program, self._chip)
         self._kept: dict[tuple[int, int], Events] | None = {} if keep else None
@@ -88,7 +88,7 @@ class Counts:
         return found
 
 
-def _part(program: Program, chip: Chip) -> Chip:
+def part(program: Program, chip: Chip) -> Chip:
     """Return the corner of the chip that the program was compiled for."""
     return chip.part(**program.chip.get("grid", chip.grid.model_dump()))
 
@@ -106,7 +106,7 @@ def costs(
     prices only. `times`, by the key of `counts`, are of a chip that differs in prices only.
     """
     known = counts or Counts(program, chip, lookups)
-    chip = _part(program, chip)
+    chip = part(program, chip)
     seen: dict[tuple[int, int], BlockCost] = {}
     out = []
     for index, launch in enumerate(program.launches):
@@ -125,12 +125,14 @@ def report(
     zero_macs: Mapping[int, Mapping[str, int]] | None = None,
     counts: Counts | None = None,
     times: Times | None = None,
+    each: Sequence[BlockCost] | None = None,
 ) -> Report:
     """Return the report of a program on a chip; `lookups`, `counts` and `times` as in `costs`.
 
-    `zero_macs` are an execution's, by launch; without them no operand is zero.
+    `zero_macs` are an execution's, by launch; without them no operand is zero. `each` is the cost of each
+    launch, where it is known already.
     """
-    each = costs(program, chip, lookups, counts, times)
+    each = costs(program, chip, lookups, counts, times) if each is None else each
     layers: list[Layer] = []
     at, total, parts = 0, Traffic(), Joules()
     power = standing(chip)

@@ -53,8 +53,8 @@ def roofline(report: Report, roofs: Roofs, path: str | os.PathLike[str]) -> None
     by the suffix, the same bytes for the same input. Raise `UserError` for another suffix, without
     matplotlib, and when the file cannot be written.
     """
-    with _figure(path, (8.4, 5.0)) as figure:
-        axes = figure.add_subplot()
+    with figure(path, (8.4, 5.0)) as canvas:
+        axes = canvas.add_subplot()
         line = roofline_of(report, roofs)
         handles = _roofs(axes, line)
         colours = _colours({point.bound_by for point in line.points})
@@ -69,7 +69,7 @@ def roofline(report: Report, roofs: Roofs, path: str | os.PathLike[str]) -> None
             handles.append(_mark(axes, "no DRAM traffic:\nper SRAM byte", "#555555", "white"))
         if any(point.moves for point in line.points):
             handles.append(_mark(axes, "no arithmetic:\nshare of bandwidth", "#555555", marker=">"))
-        figure.legend(handles=handles, loc="outside right upper")
+        canvas.legend(handles=handles, loc="outside right upper")
         _roofline_texts(axes, report, line)
 
 
@@ -82,8 +82,8 @@ def summary(reports: Pairs, path: str | os.PathLike[str]) -> None:
     if not reports:
         raise UserError("an overview picture needs at least one report")
     inches = 0.27 * (_tops(reports)[-1] + 2) + 0.5, 0.6
-    with _figure(path, (10.5, sum(inches) + 0.4)) as figure:
-        (left, right), legends = figure.subplots(2, 2, sharey="row", height_ratios=inches)
+    with figure(path, (10.5, sum(inches) + 0.4)) as canvas:
+        (left, right), legends = canvas.subplots(2, 2, sharey="row", height_ratios=inches)
         _panel(left, legends[0], reports, seconds_by_bound, lambda report: units.seconds(report.seconds))
         _panel(right, legends[1], reports, _energy, lambda report: units.joules(report.joules))
         _rows(left, reports)
@@ -92,7 +92,7 @@ def summary(reports: Pairs, path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def _figure(path: str | os.PathLike[str], inches: tuple[float, float]) -> Iterator[Figure]:
+def figure(path: str | os.PathLike[str], inches: tuple[float, float]) -> Iterator[Figure]:
     """Give a figure to draw on, in our style whatever the user's settings, and write it at the end."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
@@ -106,9 +106,9 @@ def _figure(path: str | os.PathLike[str], inches: tuple[float, float]) -> Iterat
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         warnings.filterwarnings("ignore", "Glyph .* missing")  # names may be in any script
-        figure = Figure(figsize=inches, layout="constrained")
-        yield figure
-        write_atomic(path, lambda file: _save(figure, file, suffix[1:]))
+        canvas = Figure(figsize=inches, layout="constrained")
+        yield canvas
+        write_atomic(path, lambda file: _save(canvas, file, suffix[1:]))
 
 
 def _save(figure: Figure, file: IO[bytes], kind: str) -> None:

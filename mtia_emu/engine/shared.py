@@ -1,0 +1,72 @@
+"""The cost of a program's launches, shared between chips: see `sharing`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from ..chip import Chip
+from ..isa import Op, Program
+from ..sharing import Same, Share
+from .events import events
+from .lookups import Lookups, cache_bytes, through_cache
+from .run import BlockCost, cost, part
+
+
+def shared_costs(
+    program: Program, chip: Chip, share: Share, lookups: Mapping[int, Lookups] | None = None
+) -> list[BlockCost]:
+    """Return the cost of each launch, as `run.costs` has it but without the times of each command."""
+    chip = part(program, chip)
+    known = _cached(program, chip, lookups or {}, share)
+    seen: dict[int, BlockCost] = {}
+    out = []
+    for index, launch in enumerate(program.launches):
+        if index in known:
+            out.append(_cost(program, launch.block, chip, known[index], share))
+            continue
+        if launch.block not in seen:
+            seen[launch.block] = _cost(program, launch.block, chip, None, share)
+        out.append(seen[launch.block])
+    return out
+
+
+def _cached(
+    program: Program, chip: Chip, lookups: Mapping[int, Lookups], share: Share
+) -> Mapping[int, Lookups]:
+    """Return look-ups with what the cache missed, shared between equal look-ups of equal tables."""
+    if not lookups:
+        return lookups
+    launches = [(n, program.launches[n]) for n in sorted(lookups)]
+    tables = tuple((n, x.addresses, program.blocks[x.block].operands[:1]) for n, x in launches)
+    key = (_scratch(program), tables, tuple(_content(lookups[n]) for n, _ in launches))
+    return share("cache", key, chip, lambda c: through_cache(program, c, lookups))
+
+
+def _cost(program: Program, index: int, chip: Chip, lookups: Lookups | None, share: Share) -> BlockCost:
+    """Return a block's cost; the times of its commands, which nothing here asks for, are not kept."""
+    block, none = program.blocks[index], np.zeros(0)
+
+    def work(chip: Chip) -> BlockCost:
+        done = cost(block, chip, events(block, chip, lookups, cache_bytes(program, chip)))
+        return replace(done, time=replace(done.time, start=none, end=none, unit=none))
+
+    pools = bool((block.commands["op"] == Op.POOL).any())  # only they look at the cache
+    known = None if lookups is None else _content(lookups)
+    return share("cost", (Same(block), _scratch(program) if pools else None, known), chip, work)
+
+
+def _scratch(program: Program) -> tuple[int, int]:
+    """Return what of SRAM the program takes from the cache."""
+    return program.sram_bytes, max((b.scratch_bytes for b in program.blocks), default=0)
+
+
+def _content(lookups: Lookups) -> str:
+    """Return a digest of look-ups."""
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (lookups.counts, lookups.rows, lookups.missed):
+        digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes() + b"|")
+    return digest.hexdigest()

@@ -1,0 +1,118 @@
+"""The numbers that area and cost are made from: checked values read from `silicon.toml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .. import toml
+from ..errors import UserError, nearest
+
+STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+POSITIVE = Field(gt=0, le=1e9)
+REFERENCE_NM = 7  # the node that areas are given at
+
+
+class AreaFacts(BaseModel):
+    """Areas at 7 nm."""
+
+    model_config = STRICT
+
+    sram_mm2_per_mb: float = POSITIVE
+    float16_mac_um2: float = POSITIVE
+    int8_mac_share: float = POSITIVE
+    float32_mac_share: float = POSITIVE
+    noc_mm2_per_byte_per_cycle: float = Field(ge=0, le=1e9)
+    dram_mm2_per_gb_per_s: float = Field(ge=0, le=1e9)
+    host_mm2: float = Field(ge=0, le=1e9)
+    pe_rest_mm2: float = Field(ge=0, le=1e9)
+
+
+class CostFacts(BaseModel):
+    """What a wafer, a package and memory cost."""
+
+    model_config = STRICT
+
+    wafer_mm: float = POSITIVE
+    yield_alpha: float = POSITIVE
+    package_test_usd: float = Field(ge=0, le=1e9)
+    memory_usd_per_gb: float = Field(ge=0, le=1e9)
+
+
+class Node(BaseModel):
+    """One process node."""
+
+    model_config = STRICT
+
+    transistors_m_per_mm2: float = POSITIVE
+    sram_bit_um2: float = POSITIVE
+    wafer_usd: float = POSITIVE
+    defects_per_cm2: float = Field(ge=0, le=1e3)
+
+
+class Device(BaseModel):
+    """What is published of a GPU: its die and what it costs to make; how far the model of its time is off.
+
+    None where nobody says.
+    """
+
+    model_config = STRICT
+
+    die_mm2: float | None = None
+    make_usd: float | None = None
+    seconds_error_share: float | None = None
+
+
+class Silicon(BaseModel):
+    """All numbers that area and cost are made from."""
+
+    model_config = STRICT
+
+    area: AreaFacts
+    cost: CostFacts
+    node: dict[str, Node]
+    device: dict[str, Device]
+
+    def at(self, node_nm: float) -> Node:
+        """Return the facts of a process node; raise `UserError` for one that there are none of."""
+        found = self.node.get(f"{node_nm:g}")
+        if found is None:
+            known = ", ".join(sorted(self.node, key=float))
+            raise UserError(f"node_nm is {node_nm:g}: area and cost are known at {known} nm")
+        return found
+
+
+@cache
+def _values() -> str:
+    return (resources.files(__package__) / "silicon.toml").read_text(encoding="utf-8")
+
+
+def load_silicon(settings: Mapping[str, object] | None = None) -> Silicon:
+    """Return the numbers, with `settings` (dotted key to value) put over them; raise `UserError`."""
+    values = toml.parse(_values(), "silicon.toml")
+    known = sorted(_leaves(values, ""))
+    for key, value in (settings or {}).items():
+        if key not in known:
+            raise UserError(f"silicon: unknown key '{key}'{nearest(key, known)}")
+        *path, last = key.split(".")
+        table: Any = values
+        for part in path:
+            table = table[part]
+        table[last] = value
+    try:
+        return Silicon.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"silicon: '{key}' is {first['input']!r}: {first['msg'].lower()}") from None
+
+
+def _leaves(values: dict[str, Any], prefix: str) -> list[str]:
+    out = []
+    for name, value in values.items():
+        out += _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
+    return out

@@ -1,0 +1,1 @@
+"""Sweeps: many chips over several models, on every core or a cluster, resumable, with pictures."""

@@ -1,0 +1,138 @@
+"""Evaluate points on a dask cluster: of this machine, or of many."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import islice
+from typing import Any
+
+from ..errors import UserError
+from .evaluate import Job, code_digest
+from .local import lost
+from .row import Row
+from .space import Point
+from .worker import Limits, Worker
+
+CONNECT_SECONDS = 10
+AHEAD = 4  # points that wait at the scheduler for each worker
+_mine = threading.local()  # the worker process that a thread of a dask worker keeps, and the job it is for
+
+
+def on_cluster(
+    job: Job, points: Iterator[Point], limits: Limits, *, scheduler: str | None = None, workers: int = 0
+) -> Iterator[Row]:
+    """Yield rows as they come, from the cluster at `scheduler` or from `workers` processes of this machine.
+
+    Each dask worker keeps a process of its own for the points, so that one that hangs or takes too much
+    memory
+    can be ended. Where the dask worker itself is lost, dask gives its points to another; when dask gives up,
+    the attempt counts as one of `limits.retries`.
+    """
+    try:
+        from distributed import as_completed
+    except ImportError:
+        raise UserError(
+            "a cluster needs dask.distributed: pip install 'mtia-emu[cluster]'; or leave out --workers "
+            "and --scheduler"
+        ) from None
+
+    with ExitStack() as stack:
+        client = stack.enter_context(_client(stack, scheduler, workers))
+        running = _Running(client, job, limits, as_completed())
+        for point in islice(points, AHEAD * max(1, sum(client.nthreads().values()) or workers)):
+            running.submit(point)
+        while running.points:
+            point, answer = running.next()
+            again = None
+            if isinstance(answer, Row):
+                yield answer
+            else:
+                running.attempts[point.index] += 1
+                if running.attempts[point.index] <= limits.retries:
+                    again = point
+                else:
+                    yield lost(point, answer, running.attempts[point.index])
+            again = again or next(points, None)
+            if again is not None:
+                running.submit(again)
+
+
+class _Running:
+    """The points that are at the cluster, by their futures."""
+
+    def __init__(self, client: Any, job: Job, limits: Limits, ended: Any) -> None:
+        self.client, self.limits, self.ended = client, limits, ended
+        self.job, self.digest = (
+            job,
+            job.digest,
+        )  # sent with each point: what is scattered dies with its workers
+        self.points: dict[Any, Point] = {}
+        self.attempts: Counter[int] = Counter()
+
+    def submit(self, point: Point) -> None:
+        """Send a point."""
+        key = f"mtia-emu-{self.digest}-{point.index}-{self.attempts[point.index]}"
+        future = self.client.submit(evaluate, self.job, point, self.limits, key=key, pure=False)
+        self.points[future] = point
+        self.ended.add(future)
+
+    def next(self) -> tuple[Point, Row | str]:
+        """Wait for a point; return it with its row, or with why it has none."""
+        future = next(self.ended)
+        answer = _answer(future)
+        future.release()
+        return self.points.pop(future), answer
+
+
+def evaluate(job: Job, point: Point, limits: Limits) -> Row | str:
+    """Return a point's row, or why there is none: runs on a dask worker, in a process that it keeps."""
+    if job.code != code_digest():
+        raise UserError("the worker runs another version of mtia-emu than the one that started the sweep")
+    worker: Worker | None = getattr(_mine, "worker", None)
+    if worker is None or not worker.alive or _mine.key != (job.digest, limits):
+        if worker is not None:
+            worker.stop()
+        worker = _mine.worker = Worker(job, limits)
+        _mine.key = (job.digest, limits)
+    worker.give(point)
+    if worker.connection.poll(worker.remaining_s):
+        return worker.answer()
+    worker.stop()
+    return f"no result after {limits.timeout_s:g} s"
+
+
+def _answer(future: Any) -> Row | str:
+    """Return the row of a future that has ended, or why it has none."""
+    from distributed import CancelledError
+
+    if future.status == "finished":
+        try:
+            answer: Row | str = future.result()
+            return answer
+        except (CancelledError, OSError) as gone:  # its worker died before the row was fetched
+            return f"the cluster lost it: {type(gone).__name__}"
+    error = future.exception() if future.status == "error" else None
+    if isinstance(error, UserError):
+        raise error
+    return (
+        f"the cluster lost it: {type(error).__name__}" if error else f"the cluster lost it: {future.status}"
+    )
+
+
+def _client(stack: ExitStack, scheduler: str | None, workers: int) -> Any:
+    from distributed import Client, LocalCluster
+
+    if scheduler is not None:
+        try:
+            return Client(scheduler, timeout=CONNECT_SECONDS)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"--scheduler {scheduler}: no dask scheduler answers there within {CONNECT_SECONDS} s "
+                f"({type(error).__name__}); start one with `dask scheduler`"
+            ) from None
+    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    stack.enter_context(cluster)
+    return Client(cluster)

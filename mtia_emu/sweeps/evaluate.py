@@ -1,0 +1,226 @@
+"""One design point: a chip is made, its area and cost reckoned, every model compiled, timed and priced."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, api
+from .. import compiler as _compiler
+from .. import kernels as _kernels
+from ..arrays import typed_inputs
+from ..chip import Chip, chip_text, put, validate
+from ..compiler.frontend import load
+from ..compiler.graph import Graph
+from ..compiler.pipeline import compile_graph
+from ..engine.lookups import Lookups, from_inputs
+from ..engine.run import report
+from ..engine.shared import shared_costs
+from ..errors import UserError
+from ..gpu import load_gpu
+from ..isa import Program
+from ..sharing import Share, Sharing
+from ..silicon import Area, Cost, area, cost, load_silicon
+from ..toml import parse
+from ..types import dtype
+from .expression import evaluate
+from .row import EXCLUDED, FAILED, OK, Row, layer_groups, model_metrics, overall
+from .space import Point
+from .spec import Model, Spec
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs to know: the spec, the base chip's values, which code and models it is for."""
+
+    spec: Spec
+    chip: dict[str, Any]
+    code: str
+    models: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Return a digest of everything that decides the rows."""
+        text = repr((self.spec.digest, self.chip, self.code, self.models))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def make_job(spec: Spec) -> Job:
+    """Return the job of a spec, with the base chip read and the models' files hashed."""
+    text, where = chip_text(spec.chip)
+    values = parse(text, where)
+    validate(values, where)
+    return Job(spec, values, code_digest(), tuple(_model_digest(m) for m in spec.model))
+
+
+def _model_digest(model: Model) -> str:
+    """Return a digest of a model's file; a built-in model is its name."""
+    if model.model.startswith(api.ZOO):
+        return model.model
+    with api.open_model(model.model, model.dims) as source, source.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+@cache
+def code_digest() -> str:
+    """Return a digest of the product's own code and data: a version number says too little while it grows."""
+    digest = hashlib.sha256(__version__.encode())
+    for package in ("mtia_emu", _compiler.__name__, _kernels.__name__):
+        root = Path(str(resources.files(package)))
+        for file in sorted(f for f in root.rglob("*") if f.suffix in (".py", ".toml")):
+            digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass
+class Evaluator:
+    """Evaluates the points of one job; what points have in common is done once."""
+
+    job: Job
+    share: Share = field(default_factory=Sharing)
+    graphs: dict[str, Graph] = field(default_factory=dict)
+    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def row(self, point: Point) -> Row:
+        """Return the row of a point: "failed" where the chip or its programs are impossible, saying why."""
+        params: dict[str, Any] = dict(point.params)
+        try:
+            params, chip = self._chip(params)
+            metrics, broken = self._silicon(chip)
+            if broken:
+                return Row(point.index, params, EXCLUDED, broken)
+            return self.timed(point.index, params, chip, metrics)
+        except UserError as error:
+            return Row(point.index, params, FAILED, str(error))
+
+    def excluded(self, point: Point) -> str:
+        """Return the constraint that a point breaks, empty where it breaks none or its chip cannot be."""
+        try:
+            return self._silicon(self._chip(dict(point.params))[1])[1]
+        except UserError:
+            return ""
+
+    def program(self, model: Model, chip: Chip) -> Program:
+        """Return a model compiled for a chip."""
+        graph, dims = self._graph(model)
+        done = compile_graph(graph, chip, name=model.name, wanted=model.dtype, dims=dims, share=self.share)
+        return done.program
+
+    def timed(self, index: int, params: Mapping[str, Any], chip: Chip, metrics: dict[str, Any]) -> Row:
+        """Return the row of a chip whose columns of area and cost are known."""
+        spec, each, layers = self.job.spec, {}, {}
+        for model in spec.model:
+            try:
+                program = self.program(model, chip)
+                each_launch = shared_costs(program, chip, self.share, self._lookups(model, program))
+                found = report(program, chip, each=each_launch)
+            except UserError as error:
+                raise UserError(f"{model.name}: {error}") from None
+            peak = chip.peak_macs_per_cycle(dtype(found.dtype)) * chip.clock_hz
+            each[model.name], layers[model.name] = model_metrics(found, peak), layer_groups(found)
+        metrics |= overall(each, spec, metrics["area_mm2"], metrics["dollars"])
+        metrics |= {f"{name}.{key}": value for name, one in each.items() for key, value in one.items()}
+        return Row(index, params, OK, "", metrics, layers)
+
+    def _chip(self, params: dict[str, Any]) -> tuple[dict[str, Any], Chip]:
+        values = copy.deepcopy(self.job.chip)
+        for key, value in params.items():
+            put(values, key, value)
+        for key, text in self.job.spec.link.items():
+            params[key] = _whole(evaluate(text, flat(values)))
+            put(values, key, params[key])
+        return params, validate(values, self.job.spec.chip)
+
+    def _silicon(self, chip: Chip) -> tuple[dict[str, Any], str]:
+        """Return the columns of area and cost, and the constraint that they or the parameters break."""
+        facts = load_silicon(self.job.spec.silicon)
+        parts, price = area(chip, facts), cost(chip, facts)
+        values = flat(chip.model_dump()) | {"area_mm2": parts.total_mm2, "dollars": price.total_usd}
+        for text in self.job.spec.constraints:
+            if not evaluate(text, values):
+                return {}, f"not {text}"
+        return silicon_columns(chip, parts, price), ""
+
+    def _lookups(self, model: Model, program: Program) -> dict[int, Lookups]:
+        """Return which rows of its tables a built-in model looks up, as `api.run` has it."""
+        if not any(b.kernel == "embedding_bag" for b in program.blocks):
+            return {}
+        if model.name not in self.examples:
+            with api.open_model(model.model, model.dims) as source:
+                given = source.examples(self.job.spec.seed) if source.examples else {}
+                self.examples[model.name] = typed_inputs(given, program.inputs) if given else {}
+        return from_inputs(program, self.examples[model.name])
+
+    def _graph(self, model: Model) -> tuple[Graph, dict[str, int]]:
+        ours = model.model.startswith(api.ZOO)
+        if model.name not in self.graphs:
+            with api.open_model(model.model, model.dims) as source:
+                self.graphs[model.name] = load(source.path, {} if ours else model.dims)
+        return self.graphs[model.name], model.dims
+
+
+def silicon_columns(chip: Chip, parts: Area, price: Cost) -> dict[str, Any]:
+    """Return the columns of a row that need no model."""
+    return {
+        "area_mm2": parts.total_mm2,
+        "dollars": price.total_usd if math.isfinite(price.total_usd) else None,
+        "yield_share": price.yield_share,
+        "dram_bytes_per_s": float(chip.dram.bytes_per_s),
+        "sram_bytes_per_s": float(chip.sram.bytes_per_s),
+        **{f"area.{name}": value for name, value in asdict(parts).items()},
+    }
+
+
+def _whole(value: Any) -> Any:
+    """Return a float without a fraction as an integer, which is what most parameters are."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else value
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one, by dotted key."""
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            out |= flat(value, f"{prefix}{name}.")
+        else:
+            out[prefix + name] = value
+    return out
+
+
+def reference(evaluator: Evaluator) -> tuple[Row, dict[str, Any]]:
+    """Return the base chip's row (index -1) and the GPU's metrics: what points are compared with.
+
+    A model that cannot be compiled for the base chip raises `UserError` here, before workers start.
+    """
+    spec, job = evaluator.job.spec, evaluator.job
+    chip = validate(copy.deepcopy(job.chip), spec.chip)
+    facts, values = load_silicon(spec.silicon), flat(chip.model_dump())
+    params = {key: values.get(key) for key in (*spec.set, *spec.link)}
+    columns = silicon_columns(chip, area(chip, facts), cost(chip, facts))
+    base = evaluator.timed(-1, params, chip, columns)
+    if spec.gpu == "none":
+        return base, {}
+    gpu, device = load_gpu(spec.gpu), facts.device.get(spec.gpu)
+    each = {}
+    for model in spec.model:
+        program = evaluator.program(model, chip)
+        found = gpu.run(program.works, model=program.model, dtype=program.dtype, dims=program.dims)
+        moved = found.traffic.dram_read_bytes + found.traffic.dram_write_bytes
+        each[model.name] = {
+            "seconds": found.seconds,
+            "joules": found.joules,
+            "macs": found.macs,
+            "dram_bytes": moved,
+        }
+    size, usd = (device.die_mm2, device.make_usd) if device else (None, None)
+    out = {"name": spec.gpu, "seconds_error_share": device.seconds_error_share if device else None} | overall(
+        each, spec, size, usd
+    )
+    return base, out | {f"{name}.{key}": v for name, one in each.items() for key, v in one.items()}

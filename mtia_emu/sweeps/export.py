@@ -1,0 +1,54 @@
+"""The rows of a store as a table for other tools: CSV or Parquet, rows and columns in canonical order."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from typing import IO, Any
+
+from ..errors import UserError
+from ..view.files import write_atomic
+from .row import columns, record
+from .store import Store
+
+CHUNK_ROWS = 10_000
+
+
+def write_csv(store: Store, path: str | os.PathLike[str]) -> None:
+    """Write all rows as CSV; what a row does not have is empty, numbers are exact."""
+    spec = store.spec
+
+    def fill(file: IO[bytes]) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        writer = csv.DictWriter(text, columns(spec), lineterminator="\n")
+        writer.writeheader()
+        for row in store.rows():
+            writer.writerow(record(row, spec))
+        text.detach()
+
+    write_atomic(path, fill)
+
+
+def write_parquet(store: Store, path: str | os.PathLike[str]) -> None:
+    """Write all rows as Parquet; needs pyarrow."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError("Parquet needs pyarrow: pip install 'mtia-emu[sweep]'; or use --csv") from None
+    spec = store.spec
+    records = [record(row, spec) for row in store.rows()]
+    data = {name: _column([r[name] for r in records]) for name in columns(spec)}
+    table = pyarrow.table(data)
+    write_atomic(path, lambda file: pyarrow.parquet.write_table(table, file))
+
+
+def _column(values: list[Any]) -> list[Any]:
+    """Return values of one kind: whole numbers among fractions become fractions, other mixtures text."""
+    kinds = {type(v) for v in values if v is not None}
+    if kinds == {int, float}:
+        return [None if v is None else float(v) for v in values]
+    if len(kinds) > 1:
+        return [None if v is None else str(v) for v in values]
+    return values

@@ -1,0 +1,181 @@
+"use strict";
+// Draws the page of a sweep from the data embedded in it. Every name in the data is a stranger's text: it goes to
+// the page as text, and to the plots through `safe`.
+const data = JSON.parse(document.getElementById("data").textContent);
+const GREY = "#b9c0c8", BLUE = "#1f5fa8", ORANGE = "#d9730d", RED = "#b5446e";
+const CONFIG = { responsive: true, displaylogo: false, toImageButtonOptions: { format: "svg" } };
+const byId = (id) => document.getElementById(id);
+const safe = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const column = (name) => data.rows.map((row) => row[data.columns.indexOf(name)]);
+const base = (name) => data.base[data.columns.indexOf(name)];
+const better = (name) => (data.larger.includes(name) ? -1 : 1);
+const gpuName = () => safe(data.gpu.name);
+let chosen = -1; // a place in data.rows; -1 is the base chip
+
+function layout(more) {
+  return Object.assign({ margin: { l: 70, r: 20, t: 30, b: 60 }, hovermode: "closest", font: { family: "system-ui, sans-serif" },
+    legend: { orientation: "h", y: 1.12 }, paper_bgcolor: "white", plot_bgcolor: "white" }, more);
+}
+
+function axis(name, values) {
+  const known = values.filter((v) => typeof v === "number" && v > 0);
+  const wide = known.length && Math.max(...known) / Math.min(...known) > 30;
+  return { title: { text: safe(name) }, type: known.length === values.length && wide ? "log" : "-", gridcolor: "#ececec", zeroline: false, exponentformat: "SI" };
+}
+
+function hover(row, index) {
+  const shown = [...data.parameters, ...data.objectives];
+  const lines = shown.map((name) => `${safe(name)}: ${safe(format(row[data.columns.indexOf(name)]))}`);
+  return `<b>${index}</b><br>` + lines.join("<br>");
+}
+
+function format(value) {
+  return typeof value === "number" && !Number.isInteger(value) ? value.toPrecision(4) : String(value);
+}
+
+function front(xs, ys, xSign, ySign) {
+  const order = xs.map((_, i) => i).filter((i) => xs[i] !== null && ys[i] !== null);
+  order.sort((a, b) => xSign * (xs[a] - xs[b]) || ySign * (ys[a] - ys[b]));
+  const kept = [];
+  let best = Infinity;
+  for (const i of order) if (ySign * ys[i] < best) { best = ySign * ys[i]; kept.push(i); }
+  return kept;
+}
+
+function band(name) {
+  const timed = name === "seconds" || name.endsWith(".seconds");
+  return timed && data.gpu.seconds_error_share ? data.gpu.seconds_error_share : 0;
+}
+
+function tradeOff() {
+  const x = byId("x").value, y = byId("y").value, xs = column(x), ys = column(y);
+  const kept = front(xs, ys, better(x), better(y));
+  const text = data.rows.map((row, i) => hover(row, data.points[i]));
+  const one = (name, px, py, marker, more) => Object.assign({ name, x: [px], y: [py], mode: "markers", marker, hovertemplate: `${name}<extra></extra>` }, more);
+  const colour = byId("colour").value;
+  const marker = colour === "" ? { color: GREY, size: 7 } : { color: column(colour), size: 7, colorscale: "Viridis", showscale: true, colorbar: { title: { text: safe(colour) } } };
+  const traces = [
+    { name: "points", x: xs, y: ys, text, mode: "markers", marker, hovertemplate: "%{text}<extra></extra>" },
+    { name: `front (${kept.length})`, x: kept.map((i) => xs[i]), y: kept.map((i) => ys[i]), text: kept.map((i) => text[i]), customdata: kept,
+      mode: "lines+markers", line: { color: BLUE, width: 1, shape: "hv" }, marker: { color: BLUE, size: 9 }, hovertemplate: "%{text}<extra></extra>" },
+    one(safe(data.chip), base(x), base(y), { color: ORANGE, size: 16, symbol: "star" }, { meta: "base" }),
+  ];
+  const gx = data.gpu[x], gy = data.gpu[y];
+  if (typeof gx === "number" && typeof gy === "number") {
+    const bars = (name, value) => ({ type: "data", array: [value * band(name)], visible: band(name) > 0, color: RED });
+    traces.push(one(gpuName(), gx, gy, { color: RED, size: 11, symbol: "diamond" }, { error_x: bars(x, gx), error_y: bars(y, gy) }));
+  }
+  const all = (values, b, g) => [...values, b, ...(typeof g === "number" ? [g] : [])];
+  Plotly.react("front", traces, layout({ xaxis: axis(x, all(xs, base(x), gx)), yaxis: axis(y, all(ys, base(y), gy)) }), CONFIG);
+}
+
+function choose(event) {
+  const point = event.points[0];
+  if (point.data.meta === "base") chosen = -1;
+  else if (point.data.customdata) chosen = point.data.customdata[point.pointNumber];
+  else if (point.curveNumber === 0) chosen = point.pointNumber;
+  else return;
+  details();
+}
+
+function parallel() {
+  const names = [...data.varied, ...data.objectives];
+  const dimensions = names.map((name) => {
+    const values = column(name);
+    if (values.every((v) => typeof v === "number")) return { label: safe(name), values };
+    const ranked = [...new Set(values.map(String))].sort();
+    return { label: safe(name), values: values.map((v) => ranked.indexOf(String(v))), tickvals: ranked.map((_, i) => i), ticktext: ranked.map(safe) };
+  });
+  const first = column(data.objectives[0]);
+  const trace = { type: "parcoords", dimensions, line: { color: first, colorscale: "Viridis", showscale: true, colorbar: { title: { text: safe(data.objectives[0]) } } } };
+  Plotly.react("parallel", [trace], layout({ margin: { l: 80, r: 60, t: 60, b: 30 } }), CONFIG);
+}
+
+function sensitivity() {
+  const traces = data.objectives.map((name) => ({ type: "bar", orientation: "h", name: safe(name), y: data.varied.map(safe), x: data.varied.map((key) => data.sensitivity[name][key]) }));
+  Plotly.react("sensitivity", traces, layout({ barmode: "group", margin: { l: 190, r: 20, t: 30, b: 60 }, yaxis: { autorange: "reversed" },
+    xaxis: { range: [0, 1], title: { text: "share of the variance that the parameter explains alone" }, gridcolor: "#ececec" } }), CONFIG);
+}
+
+const rowOf = () => (chosen < 0 ? data.base : data.rows[chosen]);
+const metric = (row, name) => row[data.columns.indexOf(name)];
+const nameOf = (index) => (index < 0 ? data.chip : `point ${data.points[index]}`);
+
+function details() {
+  byId("chosen").textContent = nameOf(chosen);
+  const body = byId("values");
+  body.replaceChildren();
+  data.columns.forEach((name, i) => {
+    if (!byId("all").checked && !data.parameters.includes(name) && !data.objectives.includes(name)) return;
+    const line = body.insertRow();
+    line.insertCell().textContent = name;
+    line.insertCell().textContent = rowOf()[i] === null ? "" : format(rowOf()[i]);
+    line.insertCell().textContent = data.base[i] === null ? "" : format(data.base[i]);
+  });
+  roofline();
+  energy();
+}
+
+function roofline() {
+  const model = byId("model").value, row = rowOf();
+  const groups = ((chosen < 0 ? data.base_layers : data.layers[chosen]) || {})[model] || [];
+  const spots = groups.filter((g) => g[5] > 0 && g[6] > 0 && g[4] > 0).map((g) => ({ x: g[5] / g[6], y: g[5] / g[4], g }));
+  const total = groups.reduce((sum, g) => sum + g[4], 0) || 1;
+  const peak = metric(row, `${model}.peak_macs_per_s`), dram = metric(row, "dram_bytes_per_s"), ridge = peak / dram;
+  const low = Math.min(ridge, ...spots.map((s) => s.x)) / 4, high = Math.max(ridge, ...spots.map((s) => s.x)) * 4;
+  const bounds = [...new Set(spots.map((s) => s.g[2]))].sort();
+  const traces = [
+    { name: "DRAM", x: [low, ridge], y: [low * dram, peak], mode: "lines", line: { color: BLUE }, hoverinfo: "skip" },
+    { name: "peak", x: [ridge, high], y: [peak, peak], mode: "lines", line: { color: "black" }, hoverinfo: "skip" },
+    ...bounds.map((bound) => {
+      const mine = spots.filter((s) => s.g[2] === bound);
+      return { name: `bound by ${safe(bound)}`, x: mine.map((s) => s.x), y: mine.map((s) => s.y), mode: "markers",
+        marker: { size: mine.map((s) => 7 + 38 * Math.sqrt(s.g[4] / total)), opacity: 0.65 },
+        text: mine.map((s) => `${safe(s.g[0])} (${safe(s.g[1])}) x ${s.g[3]}: ${format((100 * s.g[4]) / total)} % of the time`), hovertemplate: "%{text}<extra></extra>" };
+    }),
+  ];
+  const g = (key) => data.gpu[`${model}.${key}`];
+  if (g("macs") && g("dram_bytes") && g("seconds")) {
+    const rate = g("macs") / g("seconds");
+    traces.push({ name: `${gpuName()}, whole model`, x: [g("macs") / g("dram_bytes")], y: [rate], mode: "markers", marker: { color: RED, size: 11, symbol: "diamond" },
+      error_y: { type: "data", array: [rate * band("seconds")], visible: band("seconds") > 0, color: RED } });
+  }
+  const log = (text) => ({ type: "log", title: { text }, gridcolor: "#ececec", exponentformat: "SI" });
+  Plotly.react("roofline", traces, layout({ xaxis: log("MAC per DRAM byte"), yaxis: log("MAC/s") }), CONFIG);
+}
+
+function energy() {
+  const model = byId("model").value;
+  const places = [-1, ...data.bars, ...(chosen >= 0 && !data.bars.includes(chosen) ? [chosen] : [])];
+  const rows = places.map((i) => (i < 0 ? data.base : data.rows[i]));
+  const names = places.map((i) => safe(nameOf(i)) + (i === chosen && i >= 0 ? " *" : ""));
+  const traces = Object.entries(data.parts).map(([part, color]) => ({ type: "bar", orientation: "h", name: part, y: names, x: rows.map((row) => metric(row, `${model}.joules_${part}`) || 0), marker: { color } }));
+  const whole = data.gpu[`${model}.joules`];
+  if (whole) traces.push({ type: "bar", orientation: "h", name: gpuName(), y: [gpuName()], x: [whole], marker: { color: RED, opacity: 0.55 } });
+  Plotly.react("energy", traces, layout({ barmode: "stack", margin: { l: 130, r: 20, t: 30, b: 60 }, yaxis: { autorange: "reversed", type: "category" },
+    xaxis: { title: { text: "joules a run of the model" }, exponentformat: "SI", gridcolor: "#ececec" } }), CONFIG);
+}
+
+function fill(id, names, wanted) {
+  for (const name of names) {
+    const option = document.createElement("option");
+    option.value = name;
+    option.textContent = name === "" ? "(none)" : name;
+    option.selected = name === wanted;
+    byId(id).append(option);
+  }
+}
+
+fill("x", data.numeric, data.objectives[0]);
+fill("y", data.numeric, data.objectives[1] || "area_mm2");
+fill("colour", ["", ...data.numeric], "");
+fill("model", data.models, data.models[0]);
+for (const id of ["x", "y", "colour"]) byId(id).addEventListener("change", tradeOff);
+byId("model").addEventListener("change", () => { roofline(); energy(); });
+byId("all").addEventListener("change", details);
+tradeOff();
+byId("front").on("plotly_click", choose);
+parallel();
+sensitivity();
+details();
+document.body.dataset.ready = "yes";

@@ -1,0 +1,226 @@
+"""What a sweep is asked to do: a checked, frozen value read from TOML or made of flags."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .. import toml
+from ..chip import known_keys, load_chip
+from ..errors import UserError, nearest
+from ..silicon import load_silicon
+from .axis import Axis, axis
+from .expression import names
+
+MAX_FILE_BYTES = 1 << 18
+STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+METHODS = ("grid", "random", "latin", "tpe", "nsga2")
+GUIDED = ("tpe", "nsga2")
+# What a design point is judged by, and whether more is better. Over several models: weighted geometric means.
+OBJECTIVES: dict[str, bool] = {
+    "seconds": False,
+    "joules": False,
+    "area_mm2": False,
+    "dollars": False,
+    "perf_per_watt": True,
+    "perf_per_mm2": True,
+    "perf_per_dollar": True,
+}
+DERIVED = ("area_mm2", "dollars")  # what constraints may name besides the chip's parameters
+TABLES = ("pe.matrix.rates.", "energy.mac_pj.")
+
+
+class Model(BaseModel):
+    """One workload: a model with its dimensions, and how much it counts."""
+
+    model_config = STRICT
+
+    model: str = Field(max_length=4096, description="an ONNX file or zoo:NAME")
+    name: str = Field(default="", max_length=64, description="what columns and pictures call it")
+    dims: dict[str, int] = Field(default_factory=dict, description="symbolic dimensions")
+    dtype: str | None = Field(default=None, description="number format, as --dtype")
+    weight: float = Field(default=1.0, gt=0, le=1e6, description="importance in the weighted geometric mean")
+
+
+class Spec(BaseModel):
+    """A sweep: models, a base chip, the parameters that vary, and how points are chosen."""
+
+    model_config = STRICT
+
+    chip: str = Field(default="mtia-2i", description="base chip: a name or a .toml file")
+    model: tuple[Model, ...] = Field(min_length=1, max_length=64, description="workloads")
+    set: dict[str, Any] = Field(default_factory=dict, description="parameter to values: a list or a range")
+    link: dict[str, str] = Field(default_factory=dict, description="parameter to an expression of others")
+    constraints: tuple[str, ...] = Field(default=(), max_length=64, description="expressions that must hold")
+    method: Literal["grid", "random", "latin", "tpe", "nsga2"] = "grid"
+    points: int = Field(default=0, ge=0, le=10_000_000, description="points to choose (not for a grid)")
+    seed: int = Field(default=0, ge=0, lt=1 << 32, description="seed of what is random")
+    batch: int = Field(
+        default=32, ge=1, le=10_000, description="points that a guided search asks for at a time"
+    )
+    objectives: tuple[str, ...] = Field(
+        default=("seconds", "joules", "area_mm2"), min_length=1, max_length=len(OBJECTIVES)
+    )
+    gpu: str = Field(default="h100-sxm", description="GPU to stand beside, or none")
+    silicon: dict[str, float] = Field(default_factory=dict, description="numbers of area and cost, changed")
+
+    @field_validator("model", "constraints", "objectives", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Return the parameters that vary, in the order given."""
+        return tuple(axis(key, value) for key, value in self.set.items())
+
+    @property
+    def digest(self) -> str:
+        """Return a digest of everything that decides the rows."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_spec(path: str | Path) -> dict[str, Any]:
+    """Return the values in a spec file, unchecked; raise `UserError` for what is not TOML."""
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"spec {str(path)!r} is not a file (right: a .toml file; see examples/sweep.toml)")
+    if file.stat().st_size > MAX_FILE_BYTES:
+        raise UserError(f"spec {path} has {file.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read")
+    try:
+        return toml.parse(file.read_text(encoding="utf-8"), f"spec {path}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"spec {path} cannot be read as text: {error}") from None
+
+
+def make_spec(values: Mapping[str, Any], where: str = "spec") -> Spec:
+    """Return the spec that values describe; raise `UserError` naming every fault."""
+    try:
+        spec = Spec.model_validate(dict(values))
+    except ValidationError as error:
+        raise UserError(f"{where}: " + "; ".join(_fault(e) for e in error.errors())) from None
+    spec = spec.model_copy(update={"model": _named(spec.model, where)})
+    _check_keys(spec, where)
+    _check_method(spec, where)
+    load_silicon(spec.silicon)
+    load_chip(spec.chip)
+    return spec
+
+
+def _fault(error: Any) -> str:
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        known = [*Model.model_fields] if len(error["loc"]) > 1 else [*Spec.model_fields]
+        return f"unknown key '{key}'{nearest(str(error['loc'][-1]), known)} (known: {', '.join(known)})"
+    if error["type"] == "missing":
+        return f"key '{key}' is missing"
+    return f"'{key}' is {str(error['input'])[:80]!r}: {error['msg'].lower()}"
+
+
+def _named(models: tuple[Model, ...], where: str) -> tuple[Model, ...]:
+    """Return the models, each with a name of its own."""
+    out: list[Model] = []
+    for model in models:
+        name = model.name or re.sub(r"^zoo:|\.onnx$", "", model.model.rsplit("/", 1)[-1])
+        used = [m.name for m in out]
+        if name in used and model.name:
+            raise UserError(f"{where}: two models are called '{name}' (right: a name each)")
+        number = next(n for n in range(1, 99) if (n == 1 and name not in used) or f"{name}-{n}" not in used)
+        out.append(
+            model.model_copy(update={"name": name if name not in used else f"{name}-{max(number, 2)}"})
+        )
+    return tuple(out)
+
+
+def _check_keys(spec: Spec, where: str) -> None:
+    known = known_keys()
+    for key in (*spec.set, *spec.link):
+        if key not in known and not key.startswith(TABLES):
+            raise UserError(f"{where}: unknown parameter '{key}'{nearest(key, known)}")
+    both = set(spec.set) & set(spec.link)
+    if both:
+        raise UserError(f"{where}: '{min(both)}' is both set and linked (right: one of the two)")
+    for key, text in spec.link.items():
+        _check_names(f"{where}: link '{key}'", text, known)
+    for text in spec.constraints:
+        _check_names(f"{where}: constraint", text, [*known, *DERIVED])
+    for name in spec.objectives:
+        if name not in OBJECTIVES:
+            near = nearest(name, OBJECTIVES)
+            raise UserError(f"{where}: unknown objective '{name}'{near} (known: {', '.join(OBJECTIVES)})")
+    if len(set(spec.objectives)) < len(spec.objectives):
+        raise UserError(f"{where}: an objective is given twice: {', '.join(spec.objectives)}")
+
+
+def _check_names(what: str, text: str, known: list[str]) -> None:
+    for name in sorted(names(text)):
+        if name not in known and not name.startswith(TABLES):
+            raise UserError(f"{what}: unknown name '{name}' in {text!r}{nearest(name, known)}")
+
+
+def _check_method(spec: Spec, where: str) -> None:
+    free = [a.key for a in spec.axes if not a.values]
+    if spec.method == "grid" and free:
+        raise UserError(
+            f"{where}: a grid needs values of '{free[0]}' ({spec.set[free[0]]!r} has no step); "
+            'right: "16..128 step 16", or another method'
+        )
+    if spec.method == "grid" and spec.points:
+        raise UserError(f"{where}: a grid takes every point: leave 'points' out, or choose another method")
+    if spec.method != "grid" and not spec.points:
+        raise UserError(f"{where}: method '{spec.method}' needs the number of 'points'")
+    if spec.method != "grid" and not spec.set:
+        raise UserError(f"{where}: nothing varies: method '{spec.method}' needs parameters in [set]")
+
+
+def parse_set(text: str) -> tuple[str, Any]:
+    """Return (key, values) of `KEY=V1,V2,...`, `KEY=LOW..HIGH step S` or `KEY=VALUE`."""
+    key, equals, raw = (part.strip() for part in text.partition("="))
+    if not equals or not key or not raw:
+        raise UserError(f"--set {text!r}: not KEY=VALUES (right: --set pe.matrix.rows=16,32,64)")
+    if ".." in raw:
+        return key, raw
+    return key, [_scalar(word.strip()) for word in raw.split(",")]
+
+
+def _scalar(word: str) -> Any:
+    try:
+        return tomllib.loads(f"x = {word}")["x"]
+    except (ValueError, RecursionError):
+        return word
+
+
+def parse_model(text: str) -> dict[str, Any]:
+    """Return the model that `MODEL[,dim=INT...][,weight=W][,name=NAME][,dtype=TYPE]` describes."""
+    model, *parts = text.split(",")
+    out: dict[str, Any] = {"model": model, "dims": {}}
+    for part in parts:
+        key, equals, value = (x.strip() for x in part.partition("="))
+        if not (equals and key and value):
+            raise UserError(
+                f"--model {text!r}: {part!r} is not NAME=VALUE (right: zoo:llama-3-8b,seq=1,past=2048)"
+            )
+        if key in ("name", "dtype"):
+            out[key] = value
+        elif key == "weight":
+            out[key] = _float(text, value)
+        elif value.isascii() and value.isdigit() and len(value) <= 18:
+            out["dims"][key] = int(value)
+        else:
+            raise UserError(f"--model {text!r}: dimension {part!r} is not an integer of at least 0")
+    return out
+
+
+def _float(text: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise UserError(f"--model {text!r}: weight {value!r} is not a number") from None

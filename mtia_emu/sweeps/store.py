@@ -1,0 +1,336 @@
+"""The rows of a sweep on disk: one SQLite file, one writer, every row in a transaction.
+
+The file says what it is (application id), in which form (user version) and what made it (spec, base chip,
+code). It is read as a stranger's: sizes are bounded, values are checked, nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from .. import __version__
+from ..errors import UserError
+from .evaluate import Job
+from .row import STATUSES, Row
+from .spec import Spec, make_spec
+
+APPLICATION = 0x4D544941  # "MTIA"
+VERSION = 1  # of the tables below
+MOST_VALUE_BYTES = 1 << 26
+COMMIT_SECONDS = 0.2  # at most so much work is lost with the process
+MEMORY = ":memory:"
+_TABLES = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE rows (point INTEGER PRIMARY KEY, params TEXT NOT NULL, status TEXT NOT NULL, "
+    "reason TEXT NOT NULL, metrics TEXT NOT NULL, layers BLOB NOT NULL)",
+)
+
+
+class Store:
+    """A sweep's rows and what they came from. Use `create`, `resume` or `read`; close it, or use `with`."""
+
+    def __init__(self, path: str, connection: sqlite3.Connection, lock: IO[bytes] | None = None) -> None:
+        self.path, self.connection, self.lock = path, connection, lock
+        self.last_commit = time.monotonic()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit and close."""
+        with contextlib.suppress(sqlite3.ProgrammingError):
+            if self.connection.in_transaction:
+                self.connection.commit()
+            self.connection.close()
+        if self.lock is not None:
+            self.lock.close()
+
+    def put(self, row: Row) -> None:
+        """Add a row; one that is there already stays as it is."""
+        values = (row.index, _json(row.params), row.status, row.reason, _json(row.metrics))
+        layers = zlib.compress(_json(row.layers).encode(), 6)
+        with _telling(self.path):
+            self.connection.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?, ?)", (*values, layers))
+            if time.monotonic() - self.last_commit > COMMIT_SECONDS:
+                self.commit()
+
+    def commit(self) -> None:
+        """Make everything put so far last."""
+        with _telling(self.path):
+            self.connection.commit()
+        self.last_commit = time.monotonic()
+
+    def note(self, key: str, value: Any) -> None:
+        """Keep one of the facts about the sweep."""
+        with _telling(self.path):
+            self.connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, _json(value)))
+
+    def get(self, key: str) -> Any:
+        """Return one of the facts about the sweep, None where it is not there."""
+        with _telling(self.path):
+            found = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if found is None else _parsed(found[0], self.path)
+
+    @property
+    def spec(self) -> Spec:
+        """Return the spec that made the store, checked."""
+        values = self.get("spec")
+        if not isinstance(values, dict):
+            raise UserError(f"store {self.path}: it has no spec: damaged")
+        return make_spec(values, f"store {self.path}")
+
+    def done(self) -> set[int]:
+        """Return the numbers of the points that have a row."""
+        with _telling(self.path):
+            return {int(point) for (point,) in self.connection.execute("SELECT point FROM rows")}
+
+    def rows(self, *, layers: bool = False) -> Iterator[Row]:
+        """Yield all rows by their number; without their layers unless asked for."""
+        what = "point, params, status, reason, metrics, " + ("layers" if layers else "NULL")
+        with _telling(self.path):
+            for found in self.connection.execute(f"SELECT {what} FROM rows ORDER BY point"):
+                yield _row(found, self.path)
+
+    def count(self) -> int:
+        """Return how many rows there are."""
+        with _telling(self.path):
+            return int(self.connection.execute("SELECT COUNT(*) FROM rows").fetchone()[0])
+
+
+def create(path: str | os.PathLike[str], job: Job, facts: Mapping[str, Any]) -> Store:
+    """Return a new store for a job, with further facts; raise `UserError` where there is a file already."""
+    name = os.fspath(path)
+    check_free(name)
+    return _fill(name, job, facts, None if name == MEMORY else _locked(name, "x+b"))
+
+
+def check_free(path: str | os.PathLike[str]) -> None:
+    """Raise `UserError` where there is a file already, or no folder to make one in."""
+    name = os.fspath(path)
+    if name != MEMORY and Path(name).exists():
+        raise UserError(f"store {name} exists: --resume continues it; or choose another file")
+    if name != MEMORY and not Path(name).absolute().parent.is_dir():
+        raise UserError(f"store {name}: the folder {str(Path(name).parent)!r} does not exist")
+
+
+def _fill(name: str, job: Job, facts: Mapping[str, Any], lock: IO[bytes] | None) -> Store:
+    """Return the store of an empty file with its tables and facts, all in one transaction."""
+    store = Store(name, _connect(name, "rw"), lock)
+    with _telling(name):
+        store.connection.execute("BEGIN")
+        for statement in (
+            *_TABLES,
+            f"PRAGMA user_version = {VERSION}",
+            f"PRAGMA application_id = {APPLICATION}",
+        ):
+            store.connection.execute(statement)
+        for key, value in {**_origin(job), **facts}.items():
+            store.note(key, value)
+        store.commit()
+    return store
+
+
+def resume(path: str | os.PathLike[str], job: Job, facts: Callable[[], Mapping[str, Any]]) -> Store:
+    """Return a store to go on with; raise `UserError` naming what differs where another job made it.
+
+    One that was killed before anything was in it is begun anew, with `facts`.
+    """
+    name = os.fspath(path)
+    _check_file(name)
+    lock = _locked(name, "r+b")
+    try:
+        store = Store(name, _connect(name, "rw"), lock)
+        with _telling(name):
+            empty = not store.connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+        if empty:
+            store.connection.close()
+            return _fill(name, job, facts(), lock)
+        _check(store)
+        _check_origin(store, job)
+    except BaseException:
+        lock.close()
+        raise
+    return store
+
+
+def read(path: str | os.PathLike[str]) -> Store:
+    """Return a store to read from; raise `UserError` for what is none, is damaged or of a newer form."""
+    name = os.fspath(path)
+    _check_file(name)
+    store = Store(name, _connect(name, "ro"))
+    try:
+        _check(store)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _origin(job: Job) -> dict[str, Any]:
+    spec = job.spec.model_dump(mode="json")
+    return {
+        "version": __version__,
+        "code": job.code,
+        "spec": spec,
+        "seed": job.spec.seed,
+        "chip": job.chip,
+        "models": list(job.models),
+        "created_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _check_origin(store: Store, job: Job) -> None:
+    """Refuse to go on with rows that another spec, chip, model or product made; say which."""
+    right = "right: the same one, or a new store"
+    new = _origin(job)
+    if (store.get("version"), store.get("code")) != (new["version"], new["code"]):
+        old = f"{store.get('version')} (code {store.get('code')})"
+        raise UserError(
+            f"store {store.path} was made by mtia-emu {old}, this is {new['version']} (code {new['code']}): "
+            f"rows of two versions are not put together ({right})"
+        )
+    old_spec, new_spec = store.get("spec") or {}, json.loads(_json(new["spec"]))
+    for key in sorted({*old_spec, *new_spec}):
+        if old_spec.get(key) != new_spec.get(key):
+            was, now = (str(s.get(key))[:100] for s in (old_spec, new_spec))
+            raise UserError(
+                f"store {store.path}: the spec has changed: '{key}' was {was}, is {now} ({right})"
+            )
+    for key, what in (("chip", "the base chip's file"), ("models", "a model's file")):
+        if store.get(key) != json.loads(_json(new[key])):
+            raise UserError(f"store {store.path}: {what} has changed since it was begun ({right})")
+
+
+def _check_file(name: str) -> None:
+    path = Path(name)
+    if not path.is_file():
+        raise UserError(f"store {name} is not a file (right: what `mtia-emu sweep -o` wrote)")
+    with _telling(name), path.open("rb") as file:
+        head = file.read(16)
+    if head and head != b"SQLite format 3\0":
+        raise UserError(f"store {name} is not a store of a sweep: not an SQLite file")
+
+
+def _check(store: Store) -> None:
+    with _telling(store.path):
+        identity = store.connection.execute("PRAGMA application_id").fetchone()[0]
+        version = store.connection.execute("PRAGMA user_version").fetchone()[0]
+        if identity != APPLICATION:
+            raise UserError(f"store {store.path} is an SQLite file, but not the store of a sweep")
+        if version > VERSION:
+            raise UserError(
+                f"store {store.path} is of form {version}, this version reads up to {VERSION}; use the "
+                f"mtia-emu "
+                "that wrote it, or a newer one"
+            )
+        fault = store.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if fault != "ok":
+        raise UserError(f"store {store.path} is damaged: {fault}")
+
+
+def _connect(name: str, mode: str) -> sqlite3.Connection:
+    with _telling(name):
+        if name == MEMORY:
+            return sqlite3.connect(MEMORY)
+        uri = f"{Path(name).absolute().as_uri()}?mode={mode}"
+        connection = sqlite3.connect(uri, uri=True, timeout=5)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_VALUE_BYTES)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        return connection
+
+
+def _locked(name: str, mode: str) -> IO[bytes]:
+    """Return the file opened and locked for the one writer; held until the store is closed."""
+    try:
+        file = open(name, mode)  # noqa: SIM115  (closed with the store)
+    except OSError as error:
+        raise UserError(f"store {name} cannot be written: {error.strerror}") from None
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        pass  # no such locks here: SQLite's own still keep the file whole
+    except OSError:
+        file.close()
+        raise UserError(f"store {name} is being written by another sweep") from None
+    return file
+
+
+@contextlib.contextmanager
+def _telling(name: str) -> Iterator[None]:
+    """Turn what SQLite says of a file into an error for the user."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise UserError(f"store {name} cannot be read or written: {error}") from None
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=False, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return dict(value)
+
+
+def _parsed(text: Any, name: str) -> Any:
+    try:
+        if not isinstance(text, str):
+            raise ValueError
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise UserError(f"store {name} is damaged: a value is not JSON") from None
+
+
+def _row(found: tuple[Any, ...], name: str) -> Row:
+    index, params, status, reason, metrics, layers = found
+    values, numbers = _parsed(params, name), _parsed(metrics, name)
+    right = isinstance(values, dict) and isinstance(numbers, dict) and isinstance(reason, str)
+    if not right or status not in STATUSES or not isinstance(index, int):
+        raise UserError(f"store {name} is damaged: row {index!r} is not one of a sweep")
+    for key, value in numbers.items():
+        if not (value is None or isinstance(value, str | int | float)) or value in (math.inf, -math.inf):
+            raise UserError(f"store {name} is damaged: row {index}: '{key}' is not a number")
+    return Row(index, values, status, reason, numbers, _layers(layers, name) if layers is not None else {})
+
+
+def _layers(data: Any, name: str) -> dict[str, list[list[Any]]]:
+    try:
+        inflate = zlib.decompressobj()
+        text = inflate.decompress(data, MOST_VALUE_BYTES)
+        if inflate.unconsumed_tail:
+            raise ValueError
+        value = json.loads(text)
+    except (TypeError, ValueError, zlib.error, RecursionError):
+        raise UserError(f"store {name} is damaged: the layers of a row cannot be read") from None
+    if not isinstance(value, dict) or not all(_are_groups(groups) for groups in value.values()):
+        raise UserError(f"store {name} is damaged: the layers of a row are not lists of groups")
+    return value
+
+
+def _are_groups(groups: Any) -> bool:
+    """Return whether a value is a list of `row.GROUP_FIELDS`: three names, six numbers."""
+    kinds = (str,) * 3 + (int | float,) * 6
+    return isinstance(groups, list) and all(
+        isinstance(g, list)
+        and len(g) == len(kinds)
+        and all(isinstance(v, k) for v, k in zip(g, kinds, strict=True))
+        for g in groups
+    )

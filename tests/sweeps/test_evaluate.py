@@ -1,0 +1,96 @@
+"""One design point: its row is what a single run says, whatever was evaluated before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mtia_emu
+from mtia_emu.errors import UserError
+from mtia_emu.silicon import area, cost
+from mtia_emu.sweeps.evaluate import Evaluator, code_digest, make_job, reference
+from mtia_emu.sweeps.row import columns, record
+from mtia_emu.sweeps.space import Point, Space
+
+
+def test_a_row_is_what_a_single_run_says(make: Any) -> None:
+    """Built-in models with their look-ups, and several points in one evaluator, against `mtia_emu.run`."""
+    models = [
+        {"model": "zoo:dlrm-small", "name": "dlrm", "dims": {"batch": 4}, "weight": 3.0},
+        {"model": "zoo:llama-tiny", "name": "llama", "dims": {"seq": 4}},
+    ]
+    spec = make(model=models, set={"dram.channels": [2, 1], "sram.bytes": [262144, 65536]}, constraints=[])
+    evaluator = Evaluator(make_job(spec))
+    for point in Space(spec):
+        row = evaluator.row(point)
+        chip = mtia_emu.load_chip("tiny", point.params)
+        each = {m["name"]: mtia_emu.run(m["model"], chip, dims=m["dims"], gpu=None).report for m in models}
+        for name, report in each.items():
+            assert row.metrics[f"{name}.cycles"] == report.cycles
+            assert row.metrics[f"{name}.joules"] == report.joules
+            assert row.metrics[f"{name}.dram_read_bytes"] == report.traffic.dram_read_bytes
+            assert sum(g[3] for g in row.layers[name]) == len(report.layers)
+            assert sum(g[4] for g in row.layers[name]) == pytest.approx(report.seconds)
+        mean = (each["dlrm"].seconds ** 3 * each["llama"].seconds) ** 0.25
+        assert row.metrics["seconds"] == pytest.approx(mean)
+        assert row.metrics["area_mm2"] == area(chip).total_mm2
+        assert row.metrics["dollars"] == cost(chip).total_usd
+        assert row.metrics["perf_per_mm2"] == pytest.approx(1 / mean / area(chip).total_mm2)
+        assert set(record(row, spec)) == set(columns(spec)) and set(row.metrics) < set(columns(spec))
+
+
+def test_a_point_that_cannot_be_says_why(make: Any) -> None:
+    spec = make()
+    evaluator = Evaluator(make_job(spec))
+    rows = [evaluator.row(p) for p in Space(spec)]
+    assert [r.status for r in rows] == ["failed", "ok", "ok", "failed", "ok", "excluded"]
+    assert "product:" in rows[0].reason and "local memory" in rows[0].reason
+    assert rows[5].reason == "not dram.channels * pe.local.bytes < 262144"
+    assert not rows[0].metrics and not rows[5].metrics
+    assert evaluator.excluded(Point(0, {"dram.channels": 4, "pe.local.bytes": 131072}))
+    assert not evaluator.excluded(Point(0, {"dram.channels": -4}))  # cannot be at all
+    assert "dram.channels" in evaluator.row(Point(0, {"dram.channels": -4})).reason
+
+
+def test_links_are_followed_and_shown(make: Any) -> None:
+    spec = make(
+        set={"grid.rows": [1, 2]},
+        link={"grid.cols": "grid.rows * 2", "sram.bytes": "grid.cols * 65536"},
+        constraints=[],
+    )
+    evaluator = Evaluator(make_job(spec))
+    rows = [evaluator.row(p) for p in Space(spec)]
+    assert [dict(r.params) for r in rows] == [
+        {"grid.rows": 1, "grid.cols": 2, "sram.bytes": 131072},
+        {"grid.rows": 2, "grid.cols": 4, "sram.bytes": 262144},
+    ]
+    assert all(r.status == "ok" for r in rows)
+
+
+def test_the_base_chip_and_the_gpu_stand_beside(make: Any) -> None:
+    base, gpu = reference(Evaluator(make_job(make())))
+    assert base.status == "ok" and base.params["dram.channels"] == 2
+    assert gpu["name"] == "h100-sxm" and gpu["area_mm2"] == 814 and gpu["seconds"] > 0
+    assert reference(Evaluator(make_job(make(gpu="none"))))[1] == {}
+
+
+def test_a_model_that_is_not_there_is_refused_before_all(make: Any) -> None:
+    with pytest.raises(UserError, match="is not a file"):
+        make_job(make(model=[{"model": "nowhere.onnx"}]))
+
+
+def test_the_job_follows_the_chip_file_and_the_model(make: Any, tmp_path: Path, product: Path) -> None:
+    chip, model = tmp_path / "chip.toml", tmp_path / "m.onnx"
+    text = Path(str(mtia_emu.__file__)).with_name("chips").joinpath("tiny.toml").read_text()
+    chip.write_text(text)
+    model.write_bytes(product.read_bytes())
+    spec = make(chip=str(chip), model=[{"model": str(model)}])
+    first = make_job(spec)
+    assert make_job(spec).digest == first.digest and first.code == code_digest()
+    chip.write_text(text.replace("clock_hz = 1e9", "clock_hz = 2e9"))
+    assert make_job(spec).digest != first.digest
+    chip.write_text(text)
+    model.write_bytes(product.read_bytes() + b"\x00\x00")
+    assert make_job(spec).digest != first.digest

@@ -1,0 +1,299 @@
+"""A whole sweep: the same rows however it is run, through deaths, hangs and kills."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+import mtia_emu
+from mtia_emu.errors import UserError
+from mtia_emu.sweeps import local
+from mtia_emu.sweeps.evaluate import Evaluator, make_job
+from mtia_emu.sweeps.local import Pool, on_cores
+from mtia_emu.sweeps.row import Row
+from mtia_emu.sweeps.space import Space
+from mtia_emu.sweeps.worker import Limits
+
+MANY = {"dram.channels": "1..10 step 1", "sram.latency_s": "1e-8..3e-8 step 1e-8"}
+
+
+@pytest.fixture
+def many(make: Any) -> Any:
+    return make(set=MANY, constraints=[])
+
+
+@pytest.fixture
+def here(many: Any) -> list[Row]:
+    """Return the rows of the larger sweep, made in this process."""
+    evaluator = Evaluator(make_job(many))
+    return [evaluator.row(p) for p in Space(many)]
+
+
+def test_the_same_rows_on_one_process_and_many(values: dict[str, Any], tmp_path: Path) -> None:
+    one = mtia_emu.sweep(values, jobs=0)
+    two = mtia_emu.sweep(values, tmp_path / "s.db", jobs=2)
+    assert one == two and [r["status"] for r in one] == ["failed", "ok", "ok", "failed", "ok", "excluded"]
+    frame = pandas.DataFrame(one)
+    assert len(frame) == 6 and frame["seconds"].notna().sum() == 3
+
+
+def test_rows_tell_their_progress(values: dict[str, Any], tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    mtia_emu.sweep(
+        values, tmp_path / "s.db", jobs=0, progress=lambda done, total, row: seen.append((done, total))
+    )
+    assert seen == [(i, 6) for i in range(7)]
+    mtia_emu.sweep(
+        values,
+        tmp_path / "s.db",
+        jobs=0,
+        resume=True,
+        progress=lambda done, total, row: seen.append((done, total)),
+    )
+    assert seen[7:] == [(6, 6)]
+
+
+def pids(pool: Pool) -> Iterator[int]:
+    return (w.process.pid for w in pool.workers if w is not None)
+
+
+def test_workers_that_die_lose_no_point(many: Any, here: list[Row]) -> None:
+    pool = Pool(make_job(many), iter(Space(many)), 2, Limits(retries=50))
+    rows, killed = [], 0
+    try:
+        for row in pool.rows():
+            rows.append(row)
+            if len(rows) in (6, 14):
+                for pid in list(pids(pool)):
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+    finally:
+        pool.stop()
+    assert killed >= 3 and sorted(rows, key=lambda r: r.index) == here
+
+
+def test_a_worker_that_hangs_is_ended_and_its_point_done_again(many: Any, here: list[Row]) -> None:
+    pool = Pool(make_job(many), iter(Space(many)), 1, Limits(timeout_s=1.5))
+    rows, stopped = [], 0
+    try:
+        for row in pool.rows():
+            rows.append(row)
+            if len(rows) == 5:
+                for pid in pids(pool):
+                    os.kill(pid, signal.SIGSTOP)
+                    stopped += 1
+    finally:
+        pool.stop()
+    assert stopped == 1 and sorted(rows, key=lambda r: r.index) == here
+
+
+def test_a_point_that_no_attempt_gives_a_row_for_is_failed_with_the_reason(
+    make: Any, monkeypatch: Any
+) -> None:
+    spec = make(set={"dram.channels": [1]}, constraints=[])
+    monkeypatch.setattr("mtia_emu.sweeps.worker.START_SECONDS", 0.0)
+    (row,) = on_cores(make_job(spec), iter(Space(spec)), 1, Limits(timeout_s=0.05, retries=1))
+    assert (row.status, row.reason) == ("failed", "no result after 0.05 s (2 attempts)")
+    assert row.params == {"dram.channels": 1}
+
+
+def test_a_worker_out_of_memory_is_recorded(make: Any) -> None:
+    spec = make(set={"dram.channels": [1]}, constraints=[])
+    (row,) = on_cores(make_job(spec), iter(Space(spec)), 1, Limits(memory_bytes=1 << 20, retries=0))
+    assert row.status == "failed" and row.reason.endswith("(1 attempt)")
+    assert "memory" in row.reason or "killed by" in row.reason or "exit code" in row.reason
+
+
+def test_points_are_asked_for_as_they_are_needed(make: Any) -> None:
+    spec = make(set={"dram.channels": "1..100 step 1", "clock_hz": "1e9..1.01e9 step 1e5"}, constraints=[])
+    taken = 0
+
+    def points() -> Iterator[Any]:
+        nonlocal taken
+        for point in Space(spec):
+            taken += 1
+            yield point
+
+    rows = on_cores(make_job(spec), points(), 1, Limits())
+    next(rows)
+    rows.close()  # type: ignore[attr-defined]
+    assert 0 < taken <= 2 * local.SPAN
+
+
+def command(*words: str) -> subprocess.Popen[bytes]:
+    program = "import sys; from mtia_emu.cli import main; main(sys.argv[1:])"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+def test_a_sweep_that_is_killed_goes_on_where_it_was(product: Path, tmp_path: Path) -> None:
+    """Killed at several moments, resumed each time: the rows are those of a sweep that nobody killed."""
+    sets = [word for key, value in MANY.items() for word in ("--set", f"{key}={value}")]
+    base = ["sweep", "--model", f"{product},name=product", "--chip", "tiny", *sets]
+    whole, parts = tmp_path / "whole.db", tmp_path / "parts.db"
+    done = command(*base, "-o", str(whole), "--jobs", "0")
+    assert done.wait() == 0, done.stderr.read()  # type: ignore[union-attr]
+    for seconds in (1.0, 2.5):
+        run = command(*base, "-o", str(parts), "--resume", "--jobs", "1")
+        time.sleep(seconds)
+        run.kill()
+        run.communicate()
+    last = command(*base, "-o", str(parts), "--resume", "--jobs", "2")
+    assert last.wait() == 0, last.stderr.read()  # type: ignore[union-attr]
+    for name, store in (("whole", whole), ("parts", parts)):
+        assert command("report", str(store), "--csv", str(tmp_path / f"{name}.csv")).wait() == 0
+    assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "parts.csv").read_bytes()
+    assert (tmp_path / "whole.csv").read_text().count("\n") == 31
+
+
+def test_workers_end_with_the_sweep_that_was_killed(product: Path, tmp_path: Path) -> None:
+    run = command(
+        "sweep", "--model", str(product), "--chip", "tiny", "--gpu", "none", "-o", str(tmp_path / "s.db"),
+        "--set", "clock_hz=1e9..2e9 step 1e5", "--jobs", "2",
+    )  # fmt: skip
+    children: list[int] = []
+    for _ in range(300):
+        time.sleep(0.1)
+        out = subprocess.run(
+            ["pgrep", "-P", str(run.pid)], capture_output=True, text=True, check=False
+        ).stdout
+        children = [int(pid) for pid in out.split()]
+        if len(children) == 2:
+            break
+    run.kill()
+    run.communicate()
+    assert len(children) == 2
+    left = children
+    for _ in range(200):  # one that is still starting ends when it has started
+        left = [pid for pid in children if _running(pid)]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left
+
+
+def _running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def test_nothing_is_left_where_the_model_cannot_be_compiled(values: dict[str, Any], tmp_path: Path) -> None:
+    values["model"] = [{"model": "zoo:llama-tiny", "dims": {"sequence": 3}}]
+    with pytest.raises(UserError, match="sequence"):
+        mtia_emu.sweep(values, tmp_path / "s.db", jobs=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("method", ["tpe", "nsga2"])
+def test_a_guided_search_is_the_same_on_any_number_of_processes_and_resumed(
+    values: dict[str, Any], tmp_path: Path, method: str
+) -> None:
+    values |= {
+        "method": method, "points": 8, "batch": 4, "constraints": ["dram.channels <= 6"], "seed": 3,
+        "set": {"dram.channels": "1..8", "dram.channel_bytes_per_s": "1e9..9e9 log",
+                "sram.bytes": [65536, 262144]},
+    }  # fmt: skip
+    path = tmp_path / "s.db"
+    whole = mtia_emu.sweep(values, jobs=0)
+    assert len(whole) == 8 and all(r["dram.channels"] <= 6 for r in whole)
+    assert len({(r["dram.channels"], r["dram.channel_bytes_per_s"], r["sram.bytes"]) for r in whole}) == 8
+
+    def stop(done: int, total: int, row: Any) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        mtia_emu.sweep(values, path, jobs=0, progress=stop)
+    assert mtia_emu.sweep(values, path, jobs=2, resume=True) == whole
+
+
+def test_a_guided_search_ends_where_nothing_new_is_left(values: dict[str, Any]) -> None:
+    values |= {
+        "method": "tpe",
+        "points": 50,
+        "batch": 4,
+        "constraints": [],
+        "set": {"dram.channels": [1, 2, 3]},
+    }
+    assert sorted(r["dram.channels"] for r in mtia_emu.sweep(values, jobs=0)) == [1, 2, 3]
+
+
+@pytest.fixture
+def scheduler() -> Iterator[Any]:
+    """Give a dask scheduler and two workers, processes of their own on the loopback."""
+    pytest.importorskip("distributed")
+    run = [
+        sys.executable,
+        "-m",
+        "distributed.cli.dask_scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dashboard",
+    ]
+    started = [subprocess.Popen(run, stderr=subprocess.PIPE, text=True)]
+    address = next(
+        line.split()[-1] for line in started[0].stderr or () if "tcp://" in line and "Scheduler at" in line
+    )
+    threading.Thread(target=lambda: [None for _ in started[0].stderr or ()], daemon=True).start()
+
+    def worker() -> subprocess.Popen[str]:
+        words = [
+            "-m",
+            "distributed.cli.dask_worker",
+            address,
+            "--nthreads",
+            "1",
+            "--no-nanny",
+            "--no-dashboard",
+        ]
+        started.append(subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL, text=True))
+        return started[-1]
+
+    try:
+        yield address, worker
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_a_cluster_whose_workers_are_killed_gives_the_same_rows(
+    scheduler: Any, many: Any, here: list[Row]
+) -> None:
+    from mtia_emu.sweeps.cluster import on_cluster
+
+    address, worker = scheduler
+    alive = [worker(), worker()]
+    rows = []
+    for row in on_cluster(make_job(many), iter(Space(many)), Limits(), scheduler=address):
+        rows.append(row)
+        if len(rows) in (5, 12):
+            alive.append(worker())
+            alive.pop(0).kill()
+    assert sorted(rows, key=lambda r: r.index) == here
+
+
+def test_a_scheduler_that_does_not_answer_is_told(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: Any
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("mtia_emu.sweeps.cluster.CONNECT_SECONDS", 1)
+    with pytest.raises(UserError, match="no dask scheduler answers there within 1 s"):
+        mtia_emu.sweep(values, tmp_path / "s.db", scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(UserError, match="no dask scheduler answers"):
+        mtia_emu.sweep(values, scheduler="nonsense://x")

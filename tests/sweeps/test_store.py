@@ -1,0 +1,167 @@
+"""The store: what is put comes back; what is not a store, is damaged or is another's is refused unharmed."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtia_emu.errors import UserError
+from mtia_emu.sweeps.evaluate import Job, make_job
+from mtia_emu.sweeps.row import Row
+from mtia_emu.sweeps.store import VERSION, create, read, resume
+
+FACTS: dict[str, Any] = {"base": {}, "gpu": {}}
+GROUP = ["matmul", "matmul", "dram", 2, 0.5, 10, 20, 30, 1.5]
+
+
+@pytest.fixture
+def job(make: Any) -> Job:
+    return make_job(make())
+
+
+def row(index: int) -> Row:
+    return Row(
+        index, {"dram.channels": 1}, "ok", "", {"seconds": 0.1 + index, "dollars": None}, {"product": [GROUP]}
+    )
+
+
+def test_rows_come_back_in_order_and_once(tmp_path: Path, job: Job) -> None:
+    path = tmp_path / "s.db"
+    with create(path, job, FACTS) as store:
+        for index in (2, 0, 1, 2):
+            store.put(row(index))
+    with read(path) as store:
+        assert list(store.rows(layers=True)) == [row(i) for i in range(3)]
+        assert store.done() == {0, 1, 2} and store.count() == 3
+        assert store.spec == job.spec and store.get("seed") == 0 and store.get("nothing") is None
+
+
+def test_what_is_there_is_not_written_over(tmp_path: Path, job: Job) -> None:
+    path = tmp_path / "s.db"
+    create(path, job, FACTS).close()
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="exists: --resume continues it"):
+        create(path, job, FACTS)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"seed": 7}, "the spec has changed: 'seed' was 0, is 7"),
+        ({"chip": "systolic"}, "the spec has changed: 'chip' was tiny, is systolic"),
+        ({"set": {"dram.channels": [1]}}, "the spec has changed: 'set' was"),
+    ],
+)
+def test_another_spec_is_noticed_and_named(
+    tmp_path: Path, job: Job, make: Any, changes: dict[str, Any], words: str
+) -> None:
+    path = tmp_path / "s.db"
+    create(path, job, FACTS).close()
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=words):
+        resume(path, make_job(make(**changes)), lambda: FACTS)
+    assert path.read_bytes() == before
+
+
+def test_another_version_chip_or_model_is_noticed_and_named(tmp_path: Path, job: Job) -> None:
+    path = tmp_path / "s.db"
+    create(path, job, FACTS).close()
+    other = {
+        "rows of two versions": Job(job.spec, job.chip, "0" * 16, job.models),
+        "the base chip's file has changed": Job(job.spec, job.chip | {"clock_hz": 1.0}, job.code, job.models),
+        "a model's file has changed": Job(job.spec, job.chip, job.code, ("0" * 16,)),
+    }
+    for words, changed in other.items():
+        with pytest.raises(UserError, match=words):
+            resume(path, changed, lambda: FACTS)
+    resume(path, job, lambda: FACTS).close()
+
+
+def test_a_store_killed_while_it_was_made_is_begun_anew(tmp_path: Path, job: Job) -> None:
+    path = tmp_path / "s.db"
+    path.touch()
+    with resume(path, job, lambda: {"gpu": {"name": "new"}}) as store:
+        assert store.get("gpu") == {"name": "new"} and store.count() == 0
+
+
+def test_one_writer_at_a_time(tmp_path: Path, job: Job) -> None:
+    path = tmp_path / "s.db"
+    with create(path, job, FACTS) as store:
+        store.put(row(0))
+        store.commit()
+        with pytest.raises(UserError, match="is being written by another sweep"):
+            resume(path, job, lambda: FACTS)
+        with read(path) as other:  # reading is free
+            assert other.count() == 1
+        store.put(row(1))
+    assert read(path).count() == 2
+
+
+def changed(path: Path, statement: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "statement, words",
+    [
+        (f"PRAGMA user_version = {VERSION + 1}", "is of form 2, this version reads up to 1"),
+        ("PRAGMA application_id = 7", "not the store of a sweep"),
+        ("UPDATE meta SET value = '{' WHERE key = 'spec'", "a value is not JSON"),
+        ("DELETE FROM meta WHERE key = 'spec'", "it has no spec"),
+        ("UPDATE meta SET value = '{\"chip\": 3}' WHERE key = 'spec'", "'chip' is '3'"),
+        ("UPDATE rows SET params = '[]'", "row 0 is not one of a sweep"),
+        ("UPDATE rows SET status = 'fine'", "row 0 is not one of a sweep"),
+        ("UPDATE rows SET metrics = '{\"seconds\": [1]}'", "'seconds' is not a number"),
+        ("UPDATE rows SET metrics = '{\"seconds\": Infinity}'", "'seconds' is not a number"),
+        ("UPDATE rows SET layers = x'00'", "the layers of a row cannot be read"),
+        ("DROP TABLE rows", "no such table: rows"),
+    ],
+)
+def test_a_store_that_was_tampered_with_is_refused(
+    tmp_path: Path, job: Job, statement: str, words: str
+) -> None:
+    path = tmp_path / "s.db"
+    with create(path, job, FACTS) as store:
+        store.put(row(0))
+    changed(path, statement)
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=words), read(path) as store:
+        assert store.spec
+        list(store.rows(layers=True))
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_store_is_refused(tmp_path: Path, job: Job) -> None:
+    path = tmp_path / "s.db"
+    for content, words in (
+        (b"hello", "not an SQLite file"),
+        (b"SQLite format 3\0" + b"x" * 4096, "cannot be read"),
+    ):
+        path.write_bytes(content)
+        for open_it in (read, lambda p: resume(p, job, lambda: FACTS)):
+            with pytest.raises(UserError, match=words):
+                open_it(path)
+            assert path.read_bytes() == content
+    with pytest.raises(UserError, match="is not a file"):
+        read(tmp_path)
+    changed(tmp_path / "other.db", "CREATE TABLE rows (x)")
+    with pytest.raises(UserError, match="not the store of a sweep"):
+        resume(tmp_path / "other.db", job, lambda: FACTS)
+
+
+def test_a_damaged_page_is_noticed(tmp_path: Path, job: Job) -> None:
+    path = tmp_path / "s.db"
+    with create(path, job, FACTS) as store:
+        for index in range(300):
+            store.put(row(index))
+    content = bytearray(path.read_bytes())
+    content[8192:12288] = b"\xff" * 4096
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged|cannot be read"), read(path) as store:
+        list(store.rows())

@@ -1,0 +1,222 @@
+"""What the rows say: fronts, which parameter matters, the best; pictures, tables and the page of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from mtia_emu.errors import UserError
+from mtia_emu.sweeps import pictures
+from mtia_emu.sweeps.evaluate import make_job
+from mtia_emu.sweeps.export import write_csv, write_parquet
+from mtia_emu.sweeps.page import embedded, page, write_page
+from mtia_emu.sweeps.row import OK, Row, columns, metric_columns
+from mtia_emu.sweeps.spec import make_spec
+from mtia_emu.sweeps.store import Store, create
+from mtia_emu.sweeps.study import Study, explained, pareto
+
+HOSTILE = "</script><script>document.title='PWNED'</script><img src=x onerror=document.title='PWNED'>&amp;<b>"
+DRAWN = ("pareto", "parallel", "sensitivity", "energy", "roofline")
+
+
+def metrics(index: int, names: list[str]) -> dict[str, Any]:
+    out: dict[str, Any] = {name: float(1 + index % 7 + len(name) % 5) for name in names}
+    out |= {name: "dram" for name in names if name.endswith("bound_by")}
+    channels, rows = 1 + index // 4, 1 + index % 4
+    return out | {
+        "seconds": 1.0 / channels,
+        "joules": 2.0 / channels + 0.1 * rows,
+        "area_mm2": 10.0 * rows + channels,
+    }
+
+
+@pytest.fixture
+def store(product: Path) -> Any:
+    """Give a store of 16 made-up rows whose names are hostile."""
+    name = HOSTILE[:60]
+    spec = make_spec(
+        {
+            "chip": "tiny",
+            "model": [{"model": str(product), "name": name}, {"model": str(product), "name": "second"}],
+            "set": {
+                "dram.channels": [1, 2, 3, 4],
+                "pe.matrix.rows": [1, 2, 3, 4],
+                "name": ["tiny", HOSTILE[:50]],
+            },
+            "objectives": ["seconds", "joules", "area_mm2"],
+        }
+    )
+    names = metric_columns(spec)
+    group = [
+        ["matmul", HOSTILE[:30], "dram", 3, 0.5, 100, 20, 30, 1.5],
+        ["x", "map", "simd", 1, 0.1, 0, 5, 5, 0.1],
+    ]
+    layers = {name: group, "second": group}
+    gpu = {"name": HOSTILE, "seconds": 0.1, "joules": 9.0, "area_mm2": 814.0, "seconds_error_share": 0.1}
+    gpu |= {f"{name}.seconds": 0.1, f"{name}.macs": 1e3, f"{name}.dram_bytes": 1e2, f"{name}.joules": 3.0}
+    params = {"dram.channels": 2, "pe.matrix.rows": 2, "name": "tiny"}
+    base = {"params": params, "metrics": metrics(5, names), "layers": layers}
+    with create(":memory:", make_job(spec), {"base": base, "gpu": gpu}) as opened:
+        for i in range(16):
+            here = {
+                "dram.channels": 1 + i // 4,
+                "pe.matrix.rows": 1 + i % 4,
+                "name": HOSTILE[:50] if i % 2 else "tiny",
+            }
+            opened.put(Row(i, here, OK, "", metrics(i, names), layers))
+        opened.put(Row(16, params, "failed", f"{HOSTILE} did not fit"))
+        yield opened
+
+
+@given(
+    arrays.arrays(
+        float, st.tuples(st.integers(0, 30), st.integers(1, 3)), elements=st.integers(0, 4).map(float)
+    )
+)
+def test_the_front_is_what_no_row_dominates(values: Any) -> None:
+    def beaten(i: int) -> bool:
+        return any((v <= values[i]).all() and (v < values[i]).any() for v in values)
+
+    assert pareto(values).tolist() == [not beaten(i) for i in range(len(values))]
+
+
+def test_what_is_no_number_is_never_on_the_front() -> None:
+    assert pareto(np.array([[np.nan, 0.0], [1.0, 1.0]])).tolist() == [False, True]
+
+
+def test_a_parameter_explains_what_follows_it() -> None:
+    groups = np.repeat(np.arange(4), 25)
+    noise = np.random.default_rng(0).standard_normal(100)
+    assert explained(groups, groups.astype(float)) == 1.0
+    assert explained(groups, noise) < 0.1
+    half = groups + noise * np.sqrt(1.25)
+    assert explained(groups, half) == pytest.approx(0.5, abs=0.12)
+    assert (
+        explained(np.zeros(5, int), np.arange(5.0)) == 0.0 and explained(np.zeros(0, int), np.zeros(0)) == 0.0
+    )
+
+
+def test_sensitivity_is_of_the_parameter_that_matters(store: Store) -> None:
+    study = Study.of(store)
+    seconds, area = study.sensitivity("seconds"), study.sensitivity("area_mm2")
+    assert seconds["dram.channels"] == pytest.approx(1.0) and seconds["pe.matrix.rows"] == 0.0
+    assert area["pe.matrix.rows"] > 0.9
+
+
+def test_the_best_and_the_failures(store: Store) -> None:
+    study = Study.of(store)
+    best = study.best()
+    assert best["seconds"].params["dram.channels"] == 4 and best["area_mm2"].index == 0
+    assert study.counts == {"ok": 16, "failed": 1} and study.failures == [(f"{HOSTILE} did not fit", 1)]
+    front = study.front(["seconds", "area_mm2"])
+    assert [r.index for r, on in zip(study.good, front, strict=True) if on] == [0, 4, 8, 12]
+    with pytest.raises(UserError, match="no column 'second'"):
+        study.column("second")
+
+
+@pytest.mark.parametrize("kind", DRAWN)
+def test_pictures_are_drawn_and_are_the_same_each_time(store: Store, tmp_path: Path, kind: str) -> None:
+    study = Study.of(store, layers=True)
+    for name in ("a.svg", "b.svg", "c.png"):
+        getattr(pictures, kind)(study, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert (
+        "<script" not in (tmp_path / "a.svg").read_text()
+        and "\\mathdefault" not in (tmp_path / "a.svg").read_text()
+    )
+
+
+def test_a_roofline_of_what_is_not_there_is_refused(store: Store, tmp_path: Path) -> None:
+    study = Study.of(store, layers=True)
+    with pytest.raises(UserError, match="point 16 has no layers to draw"):
+        pictures.roofline(study, tmp_path / "a.svg", 16)
+    with pytest.raises(UserError, match="no model 'third'"):
+        pictures.roofline(study, tmp_path / "a.svg", 1, "third")
+    with pytest.raises(UserError, match="the suffix must be"):
+        pictures.pareto(study, tmp_path / "a.pdf")
+
+
+def test_tables_hold_every_row_in_canonical_order(store: Store, tmp_path: Path) -> None:
+    write_csv(store, tmp_path / "r.csv")
+    write_parquet(store, tmp_path / "r.parquet")
+    with (tmp_path / "r.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == columns(store.spec) and [r["point"] for r in rows] == [str(i) for i in range(17)]
+    assert float(rows[3]["seconds"]) == 1.0 and rows[16]["seconds"] == "" and HOSTILE in rows[16]["reason"]
+    frame = pandas.read_parquet(tmp_path / "r.parquet")
+    assert list(frame) == columns(store.spec) and frame["seconds"].notna().sum() == 16
+    assert frame["seconds"].tolist()[:16] == [float(r["seconds"]) for r in rows[:16]]
+
+
+def test_a_page_holds_hostile_names_as_text_alone(store: Store) -> None:
+    html = page(Study.of(store, layers=True))
+    assert html.count("</script>") == 3  # the data, plotly.js, ours
+    assert HOSTILE[:60] not in html and "<img" not in html
+    data = json.loads(re.search(r'id="data">(.*?)</script>', html, re.S)[1])  # type: ignore[index]
+    assert data["gpu"]["name"] == HOSTILE and len(data["rows"]) == 16
+
+
+def test_embedded_json_cannot_end_its_element() -> None:
+    text = embedded({"a": "</script><!--&\u2028"})
+    assert not set("<>&\u2028") & set(text) and json.loads(text) == {"a": "</script><!--&\u2028"}
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed to open the page in")
+def test_the_page_opens_in_a_browser(store: Store, tmp_path: Path) -> None:
+    """The real page in a real browser, without a network: every plot drawn, nothing of the names run."""
+    write_page(Study.of(store, layers=True), tmp_path / "r.html")
+    words = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-unsafe-swiftshader",
+        "--enable-logging=stderr",
+    ]
+    words += ["--proxy-server=127.0.0.1:9", "--virtual-time-budget=20000", "--window-size=1250,3400"]
+    words += [
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--screenshot={tmp_path / 'page.png'}",
+        "--dump-dom",
+    ]
+    done = subprocess.run(
+        [str(BROWSER), *words, (tmp_path / "r.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    complaints = [
+        line for line in done.stderr.splitlines() if "CONSOLE" in line and "Performance" not in line
+    ]
+    assert complaints == []
+    assert 'data-ready="yes"' in done.stdout and "<title>Sweep of tiny</title>" in done.stdout
+    drawn = re.sub(r"<script.*?</script>", "", done.stdout, flags=re.S)
+    assert drawn.count('class="main-svg"') >= 5 and 'class="parcoords' in drawn and "<img" not in drawn
+    assert "PWNED" in drawn  # shown as text
+    _look(tmp_path / "page.png")
+
+
+def _look(picture: Path) -> None:
+    """Look at the page: it has the colours of the front, the base chip and the GPU."""
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3).astype(int)
+    assert len(pixels) > 1_000_000
+    for colour in ((31, 95, 168), (217, 115, 13), (181, 68, 110)):
+        assert (np.abs(pixels - colour).max(axis=1) < 12).sum() > 20, colour

@@ -1,0 +1,173 @@
+"""Sharing of results between chips: what is shared equals what is not, and nothing is read unnoticed."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mtia_emu.compiler.frontend import load
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.pipeline import compile_graph
+
+from mtia_emu import api
+from mtia_emu.chip import Chip, known_keys, load_chip
+from mtia_emu.engine.run import report
+from mtia_emu.engine.shared import shared_costs
+from mtia_emu.report import Report
+from mtia_emu.sharing import Same, Share, Sharing, noted, unshared
+
+CHANGES: dict[str, list[Any]] = {
+    "dram.channel_bytes_per_s": [1e9, 4e9, 64e9],
+    "dram.bytes": [1 << 20, 1 << 34],
+    "pe.matrix.rows": [8, 16],
+    "pe.matrix.cols": [4, 32],
+    "sram.bytes": [4096, 65536, 1 << 22],
+    "pe.local.bytes": [32768, 262144],
+    "clock_hz": [5e8, 1e9],
+    "energy.link_w": [0.5, 2.0],
+    "energy.mac_pj.fp32": [0.5, 3.0],
+    "launch.replace_s": [1e-7, 2e-6],
+    "grid.cols": [1, 2, 3],
+    "name": ["tiny", "other"],
+}
+MODELS = [("zoo:llama-tiny", {"batch": 1, "seq": 8}), ("zoo:dlrm-small", {"batch": 4})]
+
+
+@cache
+def imported(model: str, dims: tuple[tuple[str, int], ...]) -> Graph:
+    with api.open_model(model, dict(dims)) as source:
+        return load(source.path, {})
+
+
+def outcome(graph: Graph, chip: Chip, share: Share) -> tuple[Report, dict[str, Any], int]:
+    program = compile_graph(graph, chip, share=share).program
+    each = None if share is unshared else shared_costs(program, chip, share)
+    return report(program, chip, each=each), program.chip, program.dram_bytes
+
+
+@settings(max_examples=5, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in CHANGES.items()}),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_a_shared_result_is_the_unshared_one(points: list[dict[str, Any]]) -> None:
+    share = Sharing()
+    for model, dims in MODELS:
+        graph = imported(model, tuple(dims.items()))
+        for changes in [*points, points[0]]:
+            chip = load_chip("tiny", changes)
+            assert outcome(graph, chip, share) == outcome(graph, chip, unshared)
+
+
+def test_a_change_of_dram_bandwidth_compiles_nothing_and_times_anew() -> None:
+    graph, share = imported(*_model(0)), Sharing()
+    outcome(graph, load_chip("mtia-2i"), share)
+    blocks = share.done["cost"]
+    share.done.clear()
+    outcome(graph, load_chip("mtia-2i", {"dram.channel_bytes_per_s": 12.9e9}), share)
+    assert not {"fuse", "map", "product"} & set(share.done)
+    assert share.done["cost"] == blocks  # every block asks for the DRAM
+
+
+def test_a_change_of_a_price_compiles_nothing() -> None:
+    graph, share = imported(*_model(0)), Sharing()
+    outcome(graph, load_chip("tiny"), share)
+    share.done.clear()
+    outcome(graph, load_chip("tiny", {"energy.dram_read_pj_per_byte": 1.0}), share)
+    assert set(share.done) == {"cost"}
+
+
+def test_an_equal_chip_costs_nothing() -> None:
+    graph, share = imported(*_model(1)), Sharing()
+    first = outcome(graph, load_chip("tiny"), share)
+    share.done.clear()
+    assert outcome(graph, load_chip("tiny"), share) == first and not share.done
+
+
+def _model(index: int) -> tuple[str, tuple[tuple[str, int], ...]]:
+    model, dims = MODELS[index]
+    return model, tuple(dims.items())
+
+
+def test_every_parameter_is_noted_when_read() -> None:
+    for key in known_keys():
+        notes: set[str] = set()
+        value: Any = noted(load_chip("tiny"), notes)
+        for part in key.split("."):
+            value = getattr(value, part)
+        assert notes == {key}
+
+
+def test_methods_note_what_they_read() -> None:
+    notes: set[str] = set()
+    chip = noted(load_chip("tiny"), notes)
+    assert chip.sram_bytes_per_cycle > 0 and chip.pes > 0
+    assert notes == {"sram.bytes_per_s", "clock_hz", "grid.rows", "grid.cols"}
+    notes.clear()
+    chip.part(1, 1).dram.burst(np.ones(1), np.ones(1))
+    assert notes == {"grid.rows", "grid.cols", "dram.burst_bytes"}
+
+
+@pytest.mark.parametrize("read", [dict, lambda c: c.model_dump(), lambda c: c == load_chip("tiny")])
+def test_a_chip_taken_whole_is_read_whole(read: Any) -> None:
+    notes: set[str] = set()
+    read(noted(load_chip("tiny"), notes))
+    assert notes == set(known_keys())
+
+
+def test_work_inside_work_passes_on_what_it_read() -> None:
+    share = Sharing()
+
+    def outer(chip: Chip) -> float:
+        return chip.clock_hz + share("inner", "k", chip, lambda c: c.dram.channels)
+
+    def both(**changes: Any) -> float:
+        return share("outer", "k", load_chip("tiny", changes), outer)
+
+    a = both()
+    assert both(**{"sram.bytes": 1 << 20}) == a and share.done == {"outer": 1, "inner": 1}
+    assert both(clock_hz=5e8) != a and share.done == {"outer": 2, "inner": 1}
+    assert both(clock_hz=5e8, **{"dram.channels": 32}) != both(clock_hz=5e8)
+
+
+def test_work_that_fails_is_not_kept() -> None:
+    share = Sharing()
+
+    def work(chip: Chip) -> int:
+        if chip.clock_hz < 1e9:
+            raise ValueError
+        return 1
+
+    with pytest.raises(ValueError):
+        share("w", "k", load_chip("tiny", {"clock_hz": 5e8}), work)
+    assert share("w", "k", load_chip("tiny", {"clock_hz": 2e9}), work) == 1
+
+
+def test_values_of_another_kind_are_other_values() -> None:
+    share = Sharing()
+    for value in (16.0, 16):
+        chip = load_chip("tiny").model_copy(update={"clock_hz": value})
+        assert type(share("t", "k", chip, lambda c: c.clock_hz)) is type(value)
+
+
+def test_the_results_not_asked_for_longest_go_first() -> None:
+    share, chip = Sharing(most_bytes=3000), load_chip("tiny")
+    for key in ("a", "b", "a", "c"):
+        share("w", key, chip, lambda c: np.zeros(c.grid.rows * 0 + 140))
+    assert share.done["w"] == 3 and share.size_bytes <= 3000
+    share("w", "a", chip, lambda c: np.zeros(1))
+    assert share.done["w"] == 3
+    share("w", "b", chip, lambda c: np.zeros(1))
+    assert share.done["w"] == 4
+
+
+def test_the_same_object_is_a_key() -> None:
+    x, y = [1], [1]
+    assert Same(x) == Same(x) and Same(x) != Same(y) and len({Same(x), Same(x), Same(y)}) == 2
