@@ -94,7 +94,7 @@ def _element(value: np.generic) -> str:
     """Return one element, in the fewest digits that read back as the same value."""
     if value.dtype == np.bool_:
         return "true" if value else "false"
-    if not dtype_of(value).is_float:
+    if not dtype_of(np.asarray(value)).is_float:
         return str(int(value))
     if value.dtype in (np.float64, np.float32, np.float16):
         return str(value)

@@ -182,10 +182,4 @@ def _compress(c: Call) -> str:
 def _einsum(c: Call) -> str:
     from .einsum import einsum
 
-    equation = c.attr("equation", "")
-    if len(c.inputs) > 2:
-        raise Unsupported(f"its equation, {equation}, has more than two operands")
-    try:
-        return einsum(c, equation, [c[i] for i in range(len(c.inputs))])
-    except KeyError as error:
-        raise UserError(f"Einsum: equation {equation!r}: unknown letter {error}") from None
+    return einsum(c, c.attr("equation", ""), [c[i] for i in range(len(c.inputs))])

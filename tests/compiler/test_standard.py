@@ -229,6 +229,25 @@ def col2im(rng: Rng) -> Case:
     return case.give(np.array([5, 5], np.int64), True).give(np.array([2, 2], np.int64), True)
 
 
+def einsum(rng: Rng) -> Case:
+    equation, shapes = pick(
+        rng,
+        ("...ii->...i", [(2, 3, 3)]),
+        ("...ij,...jk->...ik", [(2, 1, 3, 4), (5, 4, 2)]),
+        ("bi,bj,bk->bijk", [(2, 3), (2, 4), (2, 5)]),
+        ("ab,bc,cd->ad", [(2, 3), (3, 4), (4, 5)]),
+        ("b...,b...->b", [(2, 3, 4), (2, 3, 4)]),
+        ("ij,jk", [(2, 3), (3, 4)]),
+        ("bhk,bdk->bdh", [(2, 3, 4), (2, 5, 4)]),
+        ("iij,j->i", [(3, 3, 4), (4,)]),
+        ("i,j->ij", [(3,), (4,)]),
+    )
+    case = standard("Einsum", 1, equation=equation)
+    for shape in shapes:
+        case.give(f32(rng, *shape))
+    return case
+
+
 MAKERS: list[Maker] = [
     average_pool,
     bit_shift,
@@ -238,6 +257,7 @@ MAKERS: list[Maker] = [
     conv_transpose,
     dequantize_blocks,
     dft,
+    einsum,
     grid_sample,
     gru,
     lp_pool,
