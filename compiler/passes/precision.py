@@ -204,8 +204,8 @@ def saturate(array: np.ndarray, to: DType) -> np.ndarray:
 def own_dtype(graph: Graph) -> DType:
     """Return the type of most of the model's arithmetic, by multiply-adds, else by bytes moved.
 
-    Floats come before integers, and these before truth values, which count as fp32, as do floats of 8 bits that
-    nothing multiplies.
+    Floats come before integers, and these before truth values, which count as fp32, as do floats of 8 bits
+    that nothing multiplies.
     """
     from ..ops import work
 
