@@ -41,7 +41,7 @@ $(VENV)/accuracy: $(VENV)/dev
 	@touch $@
 
 accuracy: $(VENV)/accuracy  ## compare with published results and measured kernels again: docs/accuracy*.md and their pictures
-	$(BIN)/python docs/accuracy/mtia.py
+	$(BIN)/python docs/accuracy/mtia.py picture
 	$(BIN)/python docs/accuracy
 	$(BIN)/python docs/generate.py docs/accuracy.md docs/accuracy-energy.md
 

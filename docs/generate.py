@@ -30,6 +30,9 @@ PICTURED = [
     ("Llama-3-8B, one token after 2048", "zoo:llama-3-8b", {"seq": 1, "past": 2048}),
     ("DLRM-DCNv2 (MLPerf), batch 512", "zoo:dlrm-mlperf", {"batch": 512}),
 ]
+MTIA = (
+    *("mtia-fc", "mtia-tbe", "mtia-ops", "mtia-2i", "mtia-mc2", "mtia-production", "timing-order"),
+)  # sections of accuracy/mtia.py
 CHECKED = [
     ("zoo:llama-tiny", {"batch": 2, "seq": 32}),
     ("zoo:llama-tiny", {"batch": 2, "seq": 1, "past": 31}),
@@ -392,6 +395,18 @@ def sweep_pictures(folder: Path) -> list[Path]:
     return list(drawn.values())
 
 
+def _mtia(name: str) -> Callable[[], str]:
+    """Return a section of `accuracy/mtia.py`."""
+
+    def section() -> str:
+        sys.path[:0] = [str(DOCS), str(DOCS / "accuracy")]
+        import mtia
+
+        return str(mtia.SECTIONS[name]())
+
+    return section
+
+
 def _energy(name: str) -> Callable[[], str]:
     """Return a section made of a table of `accuracy_energy.py`."""
 
@@ -411,6 +426,7 @@ SECTIONS: dict[str, Callable[[], str]] = CHEAP | {
     f.__name__.replace("_", "-"): f for f in (outputs, operators, exported_models, equal_area)
 }
 SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu", "peaks", "gemm", "add")}
+SECTIONS |= {name: _mtia(name) for name in MTIA}
 
 
 def refresh(page: Path) -> None:
