@@ -204,20 +204,17 @@ def saturate(array: np.ndarray, to: DType) -> np.ndarray:
 def own_dtype(graph: Graph) -> DType:
     """Return the type of most of the model's arithmetic, by multiply-adds, else by bytes moved.
 
-    Floats come before integers, and these before truth values, which count as fp32, as do floats of 8 bits
-    that nothing multiplies.
+    Floats come before integers, and these before truth values, which count as fp32. Floats of 8 bits count
+    where they are multiplied: nothing else is computed in them.
     """
     from ..ops import work
 
     weight: dict[DType, int] = {}
-    multiplied: set[DType] = set()
     for node in graph.nodes:
         count = work(graph, node)
-        weight[count.dtype] = (
-            weight.get(count.dtype, 0) + count.macs * 1000 + count.read_bytes + count.write_bytes
-        )
-        multiplied |= {count.dtype} if count.macs else set()
-    floats = {k: w for k, w in weight.items() if k.is_float and (k.bits >= 16 or k in multiplied)}
+        moved = 0 if count.dtype.is_float and count.dtype.bits <= 8 else count.read_bytes + count.write_bytes
+        weight[count.dtype] = weight.get(count.dtype, 0) + count.macs * 1000 + moved
+    floats = {kind: w for kind, w in weight.items() if kind.is_float and w}
     integers = {kind: w for kind, w in weight.items() if kind.name != "bool" and not kind.is_float}
     found = floats or integers or {dtype("fp32"): 0}
     return max(found, key=lambda kind: found[kind])
