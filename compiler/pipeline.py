@@ -23,6 +23,7 @@ from .frontend import load
 from .graph import Graph
 from .ops import work
 from .passes import (
+    Attention,
     Bags,
     Epilogue,
     Fold,
@@ -73,7 +74,9 @@ def passes(own: DType, to: DType, *, int8: bool = False) -> tuple[Pass, ...]:
 def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
     """Return the passes that suit a graph to a chip; other machines are given the graph before them."""
     return (
-        Strips(chip.sram.bytes // 8),  # after maps and tails: a strip's chain is as short as it gets
+        Attention(),  # after maps and tails: what stands between its products is one tape
+        Fold(),  # reshapes around it
+        Strips(chip.sram.bytes // 8),  # what is no attention to the pass before
         Layout(),  # last: fold would undo the views of stored weights
         Prune(),
     )

@@ -18,7 +18,20 @@ class Heads(Rules):
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        return (_shared,)
+        return (_unrolled, _shared)
+
+
+def _unrolled(node: Node, match: Match) -> Rewrite | None:
+    """Make keys that exporters turn in three dimensions, [b*h,s,d], turn in four, where heads are seen."""
+    turned = match.producer(node.inputs[0], "transpose") if node.op == "reshape" else None
+    if turned is None or turned.type.rank != 3 or node.type.rank != 4 or turned.attrs["perm"] != (0, 2, 1):
+        return None
+    batch, heads, d, s = node.type.shape
+    if turned.type.shape != (batch * heads, d, s):
+        return None
+    b = building(node, match)
+    keys = b.add("reshape", turned.inputs[0], shape=(batch, heads, s, d))
+    return become(node, b, b.add("transpose", keys, perm=(0, 1, 3, 2)))
 
 
 def _shared(node: Node, match: Match) -> Rewrite | Skip | None:
