@@ -174,6 +174,7 @@ def _output(plan: Schedule, name: str) -> View:
     copy = plan.buffer(f"{name}.out", view.type, "output")
     if view.type.size:
         plan.step(node, "copy", [view], [copy])
+    if buffer.name in plan.reread:
         writers = [i for i, s in enumerate(plan.steps[:-1]) if view.buffer in {v.buffer for v in s.outputs}]
         plan.steps.insert(writers[-1] + 1 if writers else 0, plan.steps.pop())  # then it need not live longer
     return copy

@@ -213,11 +213,9 @@ def _is_guard(node: Node, extras: tuple[str, ...], match: Match) -> bool:
             and steps[1].sources[2] == weights
             and _zero(steps[1].sources[1], node, match)
         )
-    empty = match.producer(node.inputs[0], "equal", "isnan")
+    empty = match.producer(node.inputs[0], "equal")
     if empty is None or scalar(match, node.inputs[1]) != 0.0:
         return False
-    if empty.op == "isnan":
-        return empty.inputs[0] == node.inputs[2]
     most, least = match.producer(empty.inputs[0], "reduce_max"), scalar(match, empty.inputs[1])
     return most is not None and most.inputs[0] in extras and least is not None and least <= HIDDEN
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..graph import Match, Node, Rewrite, Skip
-from .base import Rule, Rules, become, building
+from .base import Rule, Rules, become, building, is_row
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ def _shared(node: Node, match: Match) -> Rewrite | Skip | None:
     found = _repeat(repeated, match)
     if found is None:
         return None
-    if len(node.inputs) > 2 and any(v and match.type_of(v).size != 1 for v in node.inputs[2:]):
-        return Skip("the product has a bias or scale that is not one number")
+    extras = [match.type_of(v) for v in node.inputs[2:] if v]
+    if any(t.size != 1 and not is_row(t, node.type.shape[3]) for t in extras):
+        return Skip("the product has a bias or scale that is neither a number nor a row")
     kv, groups, times = found
     batch, heads, m, k = match.type_of(node.inputs[0]).shape
     if batch != match.type_of(kv).shape[0] or heads != groups * times:

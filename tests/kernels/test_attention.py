@@ -1,4 +1,4 @@
-"""Attention: every tiling gives softmax(q k^T) v, hidden keys are not computed, scores stay in local memory."""
+"""Attention: every tiling gives softmax(q k^T) v, hidden keys cost nothing, scores stay in local memory."""
 
 from __future__ import annotations
 
