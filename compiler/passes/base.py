@@ -31,7 +31,8 @@ class Pass:
     def spelling(self) -> str:
         """Return the pass as a pipeline's text has it: its name, and the options that are set."""
         changed = [f for f in fields(self) if getattr(self, f.name) != f.default]
-        options = ",".join(f"{f.name.replace('_', '-')}={getattr(self, f.name)}" for f in changed)
+        values = [(f.name.replace("_", "-"), getattr(self, f.name)) for f in changed]
+        options = ",".join(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in values)
         return f"{self.name}{{{options}}}" if options else self.name
 
     def __call__(self, graph: Graph) -> Graph:
