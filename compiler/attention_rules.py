@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from mtia_emu.kernels.attention import Scores
 from mtia_emu.kernels.attention_plan import ALWAYS, Attention, estimate, plan_attention
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.matmul_plan import Problem, plan_matmul
-from mtia_emu.kernels.matmul_plan import estimate as estimate_matmul
 from mtia_emu.kernels.tape import finish, inline, parse
 
 from mtia_emu.types import TensorType
@@ -22,6 +21,7 @@ from .row_rules import fits, softmax_tape
 from .schedule import Schedule
 from .views import View, packed, whole
 
+GOOD = 0.9  # of its bound, what a well mapped product reaches (MTIA 2i, ISCA 2025: 92 % of peak)
 SCORES_SHARE = 8  # one part in so many of SRAM is for the scores of the heads that are taken at once
 ROW_BYTES = 30.0  # that pass the SIMD lanes for each score of a softmax of its own (`row_rules.softmax_tape`)
 
@@ -141,30 +141,39 @@ def _fused_cycles(plan: Schedule, call: _Call) -> float | None:
 
 def _separate_cycles(plan: Schedule, call: _Call) -> float | None:
     """Return the estimate of products and softmax, their launches included; None where a row does not fit."""
-    b, g, r, m, d = call.q.shape
-    n, e, kind, chip = call.k.shape[-1], call.v.shape[-1], call.q.dtype, plan.chip
+    b, g, r, m, _ = call.q.shape
+    n, kind, chip = call.k.shape[-1], call.q.dtype, plan.chip
     key = ("separate", call.problem)
     if key not in plan.memo:
         scores = View("", kind, (b, g, r * m, n), packed((b, g, r * m, n)))
-        strips = _strips(plan, call)
-        batch = b * g // strips
-        try:
-            products = [
-                plan_matmul(Problem(batch, r * m, *kn, kind, kind, kind, "sram", call.space), chip)
-                for kn in ((d, n), (n, e))
-            ]
-        except NoRoom:
-            products = []
-        if not products or not fits(plan, softmax_tape(), [scores], [kind]):
+        if not fits(plan, softmax_tape(), [scores], [kind]):
             plan.memo[key] = None
         else:
-            count = b * g * r * m * n
+            count, strips = b * g * r * m * n, _strips(plan, call)
             rows = count * ROW_BYTES / chip.pe.simd.bytes_per_cycle / chip.pes
             rows = max(rows, 2 * count * kind.bytes / chip.sram_bytes_per_cycle)
-            launches = 3 * strips - 1
-            cycles = strips * sum(estimate_matmul(x).cycles for x in products) + rows
-            plan.memo[key] = cycles + launches * chip.cycles(chip.launch.replace_s)
+            launches = (3 * strips - 1) * chip.cycles(chip.launch.replace_s)
+            plan.memo[key] = _products_cycles(plan, call) + rows + launches
     return _number(plan.memo[key])
+
+
+def _products_cycles(plan: Schedule, call: _Call) -> float:
+    """Return about the cycles of the two products, well mapped: array or memory, whichever takes longer."""
+    b, g, r, m, d = call.q.shape
+    n, e, kind, chip = call.k.shape[-1], call.v.shape[-1], call.q.dtype, plan.chip
+    rate = chip.sram_bytes_per_cycle
+    if call.space == "dram":
+        rate = chip.dram_bytes_per_cycle * float(chip.dram_efficiency(np.asarray(d * kind.bytes)))
+    cycles = 0.0
+    for depth, width in ((d, n), (n, e)):
+        if chip.pe.matrix.supports(kind.name):
+            tall = min(r * m, 2 * chip.pe.reduce.bank_rows)
+            work = float(chip.pe.matrix.busy(tall, depth, width, kind.name)) * (r * m / tall) * b * g
+        else:
+            work = b * g * r * m * depth * width / chip.pe.simd.macs_per_cycle(kind)
+        moved = b * g * r * m * n * kind.bytes / chip.sram_bytes_per_cycle  # scores, once each way
+        cycles += max(work / chip.pes, moved, b * g * depth * width * kind.bytes / rate) / GOOD
+    return cycles
 
 
 def _number(value: Any) -> float | None:

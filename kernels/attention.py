@@ -5,8 +5,8 @@ and the weighted sum of the values. Method: Milakov and Gimelshein, Online norma
 2018 (arXiv 1805.02867); Dao et al., FlashAttention, 2022 (arXiv 2205.14135). Scores are rounded to the
 operands' type, as a graph of separate nodes rounds them.
 
-The commands of one panel are issued over many steps, each a panel's work after the one that it waits for, so
-that no unit stands still for another's latency: `AT` says when, in steps after the panel's scores.
+The commands of one panel and unit are issued over many steps, each a panel's work after the one that it waits
+for, so that no unit of the machine stands still for another's latency.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from mtia_emu.isa import FIRST, FUNCTION_NAMES, IMMEDIATE, REDUCTION_NAMES, VECTOR, Block, Op, Operand, Shape
 from mtia_emu.types import FP32
 
-from .attention_plan import KEY_RINGS, VALUE_RINGS, Plan
+from .attention_plan import Plan
 from .attention_walk import Walk
 from .builder import Builder
 from .emit_tape import Registers, TapeSite, allocate, elements, emit_steps, reserve
@@ -33,11 +33,12 @@ LEAST = float(np.finfo(np.float32).tiny)  # a row whose keys are all hidden then
 LONG = 3  # slots of what is used two blocks after it is known
 
 # Steps after a panel's scores; those of powers, weighted values and results count from a block later.
-KEYS, EXTRAS, SCORES, LOGITS = -(KEY_RINGS - 1), -0.85, 0.2, 0.4
+EXTRAS, SCORES, LOGITS = -0.85, 0.2, 0.4
 LARGEST, LARGER, MOST, FACTOR = 1.45, 2.46, 2.48, 3.0
 DIFFERENCE, POWERS, SUM, TOTAL, SCALED = 2.51, 3.52, 4.53, 5.54, 4.545
-WEIGHTED, VALUES = 4.3, 4.3 - VALUE_RINGS + 0.8
-RESULT, FINAL = 3.6, 5.6  # these of a block's first step two blocks later
+WEIGHTED = 4.3
+RESULT, FINAL = 3.6, 5.5  # these of a block's first step two blocks later
+KEYS, VALUES = 0.1, 4.35  # these of the step of the same place in the block of keys before
 
 
 @dataclass(frozen=True)
@@ -104,17 +105,17 @@ class _Emitter:
     def _reserve(self) -> None:
         p, t, plan, slot = self.p, self.t, self.plan, self.build.slot
         tile = t.rows * t.width
-        self.q_slot = slot(self.kind, t.rows * p.dim, RINGS)
-        self.k_slot = slot(self.kind, p.dim * t.width, KEY_RINGS)
-        self.v_slot = slot(self.kind, t.width * p.value_dim, VALUE_RINGS)
+        self.q_slot = slot(self.kind, t.rows * p.dim, RINGS * t.stack)
+        self.k_slot = slot(self.kind, p.dim * t.width, RINGS * t.panels)
+        self.v_slot = slot(self.kind, t.width * p.value_dim, RINGS * t.panels)
         self.score = slot(FP32, tile, plan.score_rings, accumulator=True)
         self.sums = slot(FP32, t.rows * p.value_dim, accumulator=True)
         self.logit = slot(self.kind, tile, plan.logit_rings)
         self.partial_most, self.block_most = slot(self.kind, t.rows, RINGS), slot(self.kind, t.rows, RINGS)
-        self.partial_sum, self.most = slot(FP32, t.rows, RINGS), slot(FP32, t.rows, RINGS)
-        self.factor, self.total = slot(FP32, t.rows, LONG), slot(FP32, t.rows, LONG)
+        self.partial_sum, self.most = slot(FP32, t.rows, RINGS), slot(FP32, t.rows, RINGS * t.stack)
+        self.factor, self.total = slot(FP32, t.rows, LONG), slot(FP32, t.rows, LONG * t.stack)
         self.inverse = slot(FP32, t.rows, RINGS)
-        self.result = slot(FP32, t.rows * p.value_dim, RINGS)
+        self.result = slot(FP32, t.rows * p.value_dim, t.stack)
         self.out = slot(self.build.operands[3].dtype, t.rows * p.value_dim, RINGS)
 
     def _reserve_tapes(self) -> None:
@@ -146,23 +147,36 @@ class _Emitter:
         return self.build.block()
 
     def _load(self) -> None:
-        """Load each unit's queries a block before their scores, and each panel for all PEs of the lane."""
-        w, p, t, leader = self.w, self.p, self.t, self.w.pe[:, 0]
+        """Load each unit's queries a block before their scores, keys and values a block of keys before."""
+        w, p, t = self.w, self.p, self.t
         at, pe = np.nonzero(w.works & (w.panel == 0)[:, None])
         self.build.add(
-            Op.LOAD, w.step[at] - t.panels, pe=w.pe[at, pe], operand=0, dst=self.q_slot + w.turn[at] % RINGS,
+            Op.LOAD, w.step[at] - t.panels, pe=w.pe[at, pe], operand=0, dst=self._queries(at),
             row=w.row[at, pe], rows=w.rows[at, pe], cols=p.dim,
         )  # fmt: skip
+        at = w.load
+        common = {"pe": w.pe[at, 0], "cast": self.plan.cast}
+        order = w.step[at] - t.stack * t.panels
         self.build.add(
-            Op.LOAD, w.step + KEYS, pe=leader, cast=self.plan.cast, operand=1,
-            dst=self.k_slot + w.ordinal % KEY_RINGS,
-            row=w.group * p.dim, rows=p.dim, col=w.key, cols=w.keys,
+            Op.LOAD, order + KEYS, operand=1, dst=self.k_slot + self._panel(at),
+            row=w.group[at] * p.dim, rows=p.dim, col=w.key[at], cols=w.keys[at], **common,
         )  # fmt: skip
         self.build.add(
-            Op.LOAD, w.step + t.panels + VALUES, pe=leader, cast=self.plan.cast, operand=2,
-            dst=self.v_slot + w.ordinal % VALUE_RINGS,
-            row=w.group * p.keys + w.key, rows=w.keys, cols=p.value_dim,
+            Op.LOAD, order + VALUES, operand=2, dst=self.v_slot + self._panel(at),
+            row=w.group[at] * p.keys + w.key[at], rows=w.keys[at], cols=p.value_dim, **common,
         )  # fmt: skip
+
+    def _queries(self, at: Array) -> Array:
+        return self.q_slot + self.w.turn[at] % RINGS * self.t.stack + self.w.unit[at]
+
+    def _panel(self, at: Array) -> Array:
+        return self.w.odd[at] * self.t.panels + self.w.place[at]
+
+    def _most(self, at: Array, odd: Array) -> Array:
+        return self.most + odd * self.t.stack + self.w.unit[at]
+
+    def _total(self, at: Array) -> Array:
+        return self.total + self.w.turn[at] % LONG * self.t.stack + self.w.unit[at]
 
     def _multiply(self) -> None:
         """Multiply queries by keys."""
@@ -171,7 +185,7 @@ class _Emitter:
         self.build.add(
             Op.MATMUL, w.step[at] + SCORES, pe=w.pe[at, pe], flags=FIRST | self.vector,
             rows=w.rows[at, pe], cols=w.keys[at], k=self.p.dim, dst=self._score(at),
-            src0=self.q_slot + w.turn[at] % RINGS, src1=self.k_slot + w.ordinal[at] % KEY_RINGS,
+            src0=self._queries(at), src1=self.k_slot + self._panel(at),
         )  # fmt: skip
 
     def _score(self, at: Array) -> Array:
@@ -240,11 +254,11 @@ class _Emitter:
         early = (w.panel < self.t.panels)[:, None]  # a unit's first block
         at, pe = np.nonzero(w.closes & early)
         here = w.block[at] % RINGS
-        now = self.most + here
+        now = self._most(at, w.odd[at])
         self._simd("max", w.step[at] + MOST, at, pe, now, self.block_most + here, IMMEDIATE, imm=LOWEST)
         at, pe = np.nonzero(w.closes & ~early)
-        here, before = w.block[at] % RINGS, self.most + (w.block[at] - 1) % RINGS
-        now, factor = self.most + here, self.factor + w.block[at] % LONG
+        here, before = w.block[at] % RINGS, self._most(at, 1 - w.odd[at])
+        now, factor = self._most(at, w.odd[at]), self.factor + w.block[at] % LONG
         self._simd("max", w.step[at] + MOST, at, pe, now, before, self.block_most + here)
         self._simd("sub", w.step[at] + FACTOR, at, pe, factor, before, now)
         self._simd("exp", w.step[at] + FACTOR + 1, at, pe, factor, factor)
@@ -254,17 +268,17 @@ class _Emitter:
         w, begins = self.w, (self.w.panel == 0)[:, None]
         order = w.step + self.t.panels
         at, pe = np.nonzero(w.works & (w.place == 0)[:, None] & ~begins)
-        total = self.total + w.turn[at] % LONG
+        total = self._total(at)
         self._simd("mul", order[at] + SCALED, at, pe, total, total, self.factor + w.block[at] % LONG)
         at, pe = np.nonzero(w.works)
         logit, cols = self._logit(at), w.keys[at]
-        most = self.most + w.block[at] % RINGS
+        most = self._most(at, w.odd[at])
         self._simd("sub", order[at] + DIFFERENCE, at, pe, logit, logit, most, cols=cols)
         self._simd("exp", order[at] + POWERS, at, pe, logit, logit, cols=cols)
         at, pe = np.nonzero(w.works & begins)
-        self._fold("sum", order[at] + SUM, at, pe, self.total + w.turn[at] % LONG)
+        self._fold("sum", order[at] + SUM, at, pe, self._total(at))
         at, pe = np.nonzero(w.works & ~begins)
-        total, partial = self.total + w.turn[at] % LONG, self.partial_sum + w.step[at] % RINGS
+        total, partial = self._total(at), self.partial_sum + w.step[at] % RINGS
         self._fold("sum", order[at] + SUM, at, pe, partial)
         self._simd("add", order[at] + TOTAL, at, pe, total, total, partial)
 
@@ -276,7 +290,7 @@ class _Emitter:
             Op.MATMUL, w.step[at] + self.t.panels + WEIGHTED, pe=w.pe[at, pe],
             flags=np.where(w.place[at] == 0, FIRST, 0) | self.vector,
             rows=w.rows[at, pe], cols=self.p.value_dim, k=w.keys[at], dst=self.sums,
-            src0=self._logit(at), src1=self.v_slot + w.ordinal[at] % VALUE_RINGS,
+            src0=self._logit(at), src1=self.v_slot + self._panel(at),
         )  # fmt: skip
 
     def _results(self) -> None:
@@ -284,9 +298,9 @@ class _Emitter:
         w, t, cols = self.w, self.t, self.p.value_dim
         order, early = (w.block + 2) * t.panels + RESULT, (w.panel < t.panels)[:, None]
         at, pe = np.nonzero(w.closes & early)
-        self._simd("copy", order[at], at, pe, self.result + w.turn[at] % RINGS, self.sums, cols=cols)
+        self._simd("copy", order[at], at, pe, self.result + w.unit[at], self.sums, cols=cols)
         at, pe = np.nonzero(w.closes & ~early)
-        result, factor = self.result + w.turn[at] % RINGS, self.factor + w.block[at] % LONG
+        result, factor = self.result + w.unit[at], self.factor + w.block[at] % LONG
         self._simd("mul", order[at], at, pe, result, result, factor, cols=cols)
         self.build.add(
             Op.SIMD, order[at] + 0.05, pe=w.pe[at, pe], fn=FUNCTION_NAMES.index("add"), dst=result,
@@ -297,12 +311,12 @@ class _Emitter:
         """Divide each unit's results by the sum of its powers, and store them."""
         w, t, cols = self.w, self.t, self.p.value_dim
         at, pe = np.nonzero(w.ends)
-        order, ring = (w.block[at] + 2) * t.panels + FINAL, w.turn[at] % RINGS
-        total, inverse = self.total + w.turn[at] % LONG, self.inverse + ring
+        order, ring = (w.block[at] + 2) * t.panels + FINAL, w.block[at] % RINGS
+        total, inverse = self._total(at), self.inverse + ring
         if self.scores.guarded:
             self._simd("max", order, at, pe, total, total, IMMEDIATE, imm=LEAST)
         self._simd("reciprocal", order + 0.01, at, pe, inverse, total)
-        self._simd("mul", order + 0.02, at, pe, self.out + ring, self.result + ring, inverse, cols=cols)
+        self._simd("mul", order + 0.02, at, pe, self.out + ring, self.result + w.unit[at], inverse, cols=cols)
         self.build.add(
             Op.STORE, order + 0.1, pe=w.pe[at, pe], operand=3, src0=self.out + ring,
             row=w.row[at, pe], rows=w.rows[at, pe], cols=cols,

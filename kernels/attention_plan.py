@@ -2,8 +2,9 @@
 
 Queries that share keys and values are a group; its heads lie one after another, `queries` rows each. A lane
 is a row of PEs that share every load of keys and values by multicast, or one PE where a group has too few
-queries to fill a row. Each PE of a lane holds a unit, up to `rows` queries of one group, and meets the keys a
-panel of `width` at a time; after `panels` of them, a block, the running result is scaled to the new maximum.
+queries to fill a row. Each PE of a lane holds `stack` units, up to `rows` queries of one group each, and meets
+the keys a block at a time, `panels` panels of `width` keys: one unit after another takes the whole block,
+while the next one is loaded. After a block a unit's running result is scaled to the new maximum.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from mtia_emu.isa import Cast
 from mtia_emu.types import FP32, DType
 
 from .builder import LINE, NoRoom, ceil_div, round_up
-from .matmul_plan import OVERLAP_LOSS, RINGS
+from .matmul_plan import RINGS
 
 Array = np.ndarray[Any, Any]
-MOST_PANELS = 16  # in a block; beyond it the scaling of results is a small share of the work
-LEAST_PANELS = 2  # fewer, and a block would overtake the results of the one before
+PANELS = (16, 8, 6, 4, 3, 2)  # in a block; beyond that the scaling of results is a small share of the work
+STACKS = (1, 2, 4, 8)
+OVERLAP_LOSS = 0.05  # share of the work on resources that do not bound which still shows (estimate)
 ALWAYS = 1 << 40  # a diagonal that hides no key
-KEY_RINGS, VALUE_RINGS = 4, 4  # panels on their way while others are used
+LAG = 5  # panels between powers and the scores that take their slot
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,16 @@ class Attention:
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a problem is cut: PEs of a lane, queries of a unit, keys of a panel, panels of a block."""
+    """How a problem is cut: PEs a lane, queries a unit, keys a panel, panels a block, units a PE."""
 
     lane: int
     rows: int
     width: int
     panels: int
+    stack: int = 1
 
     def __str__(self) -> str:
-        return f"lane={self.lane} rows={self.rows} keys={self.width}x{self.panels}"
+        return f"lane={self.lane} rows={self.rows}x{self.stack} keys={self.width}x{self.panels}"
 
 
 class Plan:
@@ -102,14 +105,15 @@ class Plan:
 
     @cached_property
     def passes(self) -> int:
-        """Return how many units each PE takes of one group."""
-        return ceil_div(len(self.units), self.tiles.lane * self.split)
+        """Return how often a lane streams the keys of one group."""
+        return ceil_div(len(self.units), self.tiles.lane * self.tiles.stack * self.split)
 
     def needs(self) -> Array:
         """Return [pass, lane of a group]: the panels that a lane streams, those that any of its PEs needs."""
-        need = np.zeros(self.passes * self.split * self.tiles.lane, np.int64)
+        together = self.tiles.lane * self.tiles.stack
+        need = np.zeros(self.passes * self.split * together, np.int64)
         need[: len(self.units)] = self.units[:, 2]
-        return need.reshape(self.passes, self.split, self.tiles.lane).max(axis=2)
+        return need.reshape(self.passes, self.split, together).max(axis=2)
 
     @property
     def score_rings(self) -> int:
@@ -121,18 +125,17 @@ class Plan:
     @property
     def logit_rings(self) -> int:
         """Return the slots of scores in local memory: from the product by keys to that by values."""
-        return self.tiles.panels + VALUE_RINGS + 1
+        return self.tiles.panels + LAG
 
     @property
     def local_bytes(self) -> int:
         """Return about the local memory that the plan takes."""
         p, t = self.problem, self.tiles
-        held = RINGS * t.rows * p.dim * p.kind.bytes
-        held += KEY_RINGS * p.dim * t.width * p.kind.bytes
-        held += VALUE_RINGS * t.width * p.value_dim * p.kind.bytes
+        held = RINGS * t.stack * t.rows * p.dim * p.kind.bytes
+        held += RINGS * t.panels * t.width * (p.dim + p.value_dim) * p.kind.bytes
         held += t.rows * t.width * (self.logit_rings * p.kind.bytes + p.extra_bytes)
-        held += t.rows * p.value_dim * RINGS * (4 + p.kind.bytes)
-        slots = KEY_RINGS + VALUE_RINGS + self.logit_rings + 40
+        held += t.rows * p.value_dim * (4 * t.stack + RINGS * p.kind.bytes)
+        slots = 2 * RINGS * t.panels + self.logit_rings + 10 * t.stack + 40
         return held + slots * LINE
 
 
@@ -162,12 +165,13 @@ def _candidates(problem: Attention, chip: Chip) -> list[Tiles]:
     widths = {max(1, widest >> i) for i in range(3)} | {min(widest, unit.cols)}
     lanes = {chip.grid.cols, 1} if problem.groups * whole else {1}
     return [
-        Tiles(lane, r, w, panels)
+        Tiles(lane, r, w, panels, stack)
         for lane in sorted(lanes, reverse=True)
         for r in sorted(rows, reverse=True)
         for w in sorted(widths, reverse=True)
-        for panels in (MOST_PANELS, MOST_PANELS // 2, MOST_PANELS // 4, LEAST_PANELS)
-        if panels == LEAST_PANELS or panels * w < 2 * problem.keys
+        for panels in PANELS
+        for stack in STACKS
+        if (panels == PANELS[-1] or panels * w < 2 * problem.keys) and (stack - 1) * r < whole
     ]
 
 
@@ -175,20 +179,23 @@ def estimate(plan: Plan) -> float:
     """Return about the cycles of a plan: of the busiest resource, while everything else overlaps with it."""
     p, t, chip = plan.problem, plan.tiles, plan.chip
     panels = float(plan.needs().sum(axis=0).max()) * plan.rounds  # that the longest lane streams
-    per_panel = _panel_cycles(plan)
     loads = t.width * (p.dim + p.value_dim) * p.kind.bytes * panels
-    use = dict(per_panel)
-    use = {name: cycles * panels for name, cycles in use.items()}
-    use["port"] = loads / chip.pe.dma.bytes_per_cycle
+    worked = (
+        float(plan.units[:, 2].sum()) / (t.lane * plan.split) * plan.rounds
+    )  # by each PE, all of its units
+    worked = max(worked, panels)
+    use = {name: cycles * worked for name, cycles in _panel_cycles(plan).items()}
+    turned = chip.pe.layout.bytes_per_cycle  # values are turned on their way
+    use["port"] = loads / min(chip.pe.dma.bytes_per_cycle, 2 * turned)
     lanes_of_row = chip.grid.cols // t.lane
     busy = min(plan.lanes, p.groups * int(np.count_nonzero(plan.needs()[0])))
     use["row links"] = loads * lanes_of_row / chip.noc.row_bytes_per_cycle
     rate = chip.sram_bytes_per_cycle
     if p.space == "dram":
-        rate = chip.dram_bytes_per_cycle * float(chip.dram.efficiency(np.asarray(p.dim * p.kind.bytes)))
+        rate = chip.dram_bytes_per_cycle * float(chip.dram_efficiency(np.asarray(p.dim * p.kind.bytes)))
     use["memory"] = loads * busy / rate
-    blocks = panels / t.panels
-    return max(use.values()) + OVERLAP_LOSS * sum(use.values()) + blocks * 2 * chip.pe.simd.startup_cycles
+    first = use["port"] / max(panels, 1) * min(t.panels, panels)  # nothing overlaps the first block's way in
+    return max(use.values()) + OVERLAP_LOSS * sum(use.values()) + first
 
 
 def _panel_cycles(plan: Plan) -> dict[str, float]:

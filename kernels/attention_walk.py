@@ -1,4 +1,4 @@
-"""The panels of keys that lanes stream under a plan of attention, in order, and who works on each."""
+"""The steps that lanes take under a plan of attention, in order, and who works in each."""
 
 from __future__ import annotations
 
@@ -13,25 +13,33 @@ Array = np.ndarray[Any, Any]
 
 
 class Walk:
-    """Arrays over panels, of all lanes: `turn` numbers a lane's passes, `block` its blocks, `step` panels.
+    """What lanes do, step by step, as arrays: a step is one panel with one unit of each PE of the lane.
 
-    `step` leaves room for the panels that a block lacks, `ordinal` does not. Two-dimensional arrays have a
-    column for each PE of the lane: `works` where a PE has scores of the panel to compute, `plain` where no
-    key of them is hidden, `closes` at a PE's last panel of a block and `ends` at that of its unit.
+    `turn` numbers a lane's passes over keys, `unit` the units of a PE, `block` the blocks that a lane's units
+    take, one after another, `odd` is the parity of the block of keys; `step` leaves room for the panels that
+    a block lacks, `ordinal` does not. Two-dimensional arrays have a column for each PE of the lane: `works`
+    where it has scores to compute, `plain` where no key of them is hidden, `closes` at a unit's last panel of
+    a block, `ends` at its last of all. `load` names one step of each panel, that of the first unit.
     """
 
     def __init__(self, plan: Plan, build: Builder) -> None:
         self.plan, t = plan, plan.tiles
         group, need = self._passes()
         blocks = -(-need // t.panels)
-        first = np.cumsum(blocks, axis=0) - blocks  # the lane's blocks before each pass
-        build.limit(int(need.sum()) * t.lane)
+        first = np.cumsum(blocks, axis=0) - blocks  # the lane's blocks of keys before each pass
+        build.limit(int(need.sum()) * t.lane * t.stack)
         turn, lane = np.nonzero(need)
         count = need[turn, lane]
-        self.turn, self.lane = np.repeat(turn, count), np.repeat(lane, count)
-        self.panel = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+        panel = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+        turn, lane = np.repeat(turn, count), np.repeat(lane, count)
+        streamed = first[turn, lane] + panel // t.panels
+        self.load = np.arange(len(panel)) * t.stack
+        self.turn, self.lane, self.panel = (np.repeat(x, t.stack) for x in (turn, lane, panel))
+        self.unit = np.tile(np.arange(t.stack), len(panel))
         self.group = group[self.turn, self.lane]
-        self.block = first[self.turn, self.lane] + self.panel // t.panels
+        self.keys_block = np.repeat(streamed, t.stack)
+        self.odd = self.keys_block % 2
+        self.block = self.keys_block * t.stack + self.unit
         self.place = self.panel % t.panels
         self.step = self.block * t.panels + self.place
         self.ordinal = _count(self.lane, self.step)
@@ -52,7 +60,7 @@ class Walk:
         plan, t, p = self.plan, self.plan.tiles, self.plan.problem
         col = np.arange(t.lane)[None, :]
         part = self.turn % plan.passes * plan.split + self.lane % plan.split
-        unit = part[:, None] * t.lane + col
+        unit = (part * t.stack + self.unit)[:, None] * t.lane + col
         self.pe = self.lane[:, None] * t.lane + col
         facts = plan.units[np.minimum(unit, len(plan.units) - 1)]
         self.row = facts[..., 0] + self.group[:, None] * p.heads * p.queries
@@ -66,7 +74,7 @@ class Walk:
 
 
 def _count(lane: Array, step: Array) -> Array:
-    """Return the place of each panel among those of its lane."""
+    """Return the place of each step among those of its lane."""
     order = np.lexsort((step, lane))
     sorted_lanes = lane[order]
     starts = np.flatnonzero(np.r_[True, sorted_lanes[1:] != sorted_lanes[:-1]])

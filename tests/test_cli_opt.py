@@ -172,6 +172,7 @@ def test_a_pass_without_rules_is_wrong_as_a_whole() -> None:
     from mtia_emu.compiler.graph import Graph
     from mtia_emu.compiler.passes import Pass
     from mtia_emu.compiler.samples import random_inputs
+
     from mtia_emu.testing.verify import first_fault, narrow, with_weights
 
     @dataclass(frozen=True)
