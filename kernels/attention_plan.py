@@ -2,8 +2,8 @@
 
 Queries that share keys and values are a group; its heads lie one after another, `queries` rows each. A lane
 is a row of PEs that share every load of keys and values by multicast, or one PE where a group has too few
-queries to fill a row. Each PE of a lane holds `stack` units, up to `rows` queries of one group each, and meets
-the keys a block at a time, `panels` panels of `width` keys: one unit after another takes the whole block,
+queries to fill a row. Each PE of a lane holds `stack` units, up to `rows` queries of one group each, and
+meets the keys a block at a time, `panels` panels of `width` keys: one unit after another takes the whole block,
 while the next one is loaded. After a block a unit's running result is scaled to the new maximum.
 """
 
@@ -115,6 +115,13 @@ class Plan:
         need[: len(self.units)] = self.units[:, 2]
         return need.reshape(self.passes, self.split, together).max(axis=2)
 
+    def worked(self) -> int:
+        """Return the panels that the busiest PE takes of one group, all of its units together."""
+        t, need = self.tiles, self.units[:, 2]
+        every = np.zeros(self.passes * self.split * t.stack * t.lane, np.int64)
+        every[: len(need)] = need
+        return int(every.reshape(self.passes, self.split, t.stack, t.lane).sum(axis=(0, 2)).max())
+
     @property
     def score_rings(self) -> int:
         """Return the accumulators that scores take in turn."""
@@ -180,10 +187,7 @@ def estimate(plan: Plan) -> float:
     p, t, chip = plan.problem, plan.tiles, plan.chip
     panels = float(plan.needs().sum(axis=0).max()) * plan.rounds  # that the longest lane streams
     loads = t.width * (p.dim + p.value_dim) * p.kind.bytes * panels
-    worked = (
-        float(plan.units[:, 2].sum()) / (t.lane * plan.split) * plan.rounds
-    )  # by each PE, all of its units
-    worked = max(worked, panels)
+    worked = float(plan.worked()) * plan.rounds
     use = {name: cycles * worked for name, cycles in _panel_cycles(plan).items()}
     turned = chip.pe.layout.bytes_per_cycle  # values are turned on their way
     use["port"] = loads / min(chip.pe.dma.bytes_per_cycle, 2 * turned)

@@ -17,7 +17,7 @@ from mtia_emu.report import SCHEMA
 
 Cli = Callable[..., Result]
 Refused = Callable[..., str]
-COMMANDS = ("run", "compile", "show", "gemm", "tbe", "chips", "gpus", "zoo")
+COMMANDS = ("run", "compile", "show", "opt", "reduce", "gemm", "tbe", "chips", "gpus", "zoo")
 KEYS = {
     "schema", "model", "chip", "dtype", "dims", "cycles", "seconds", "joules", "watts", "macs", "utilization",
     "traffic", "joules_by", "layers",

