@@ -114,8 +114,8 @@ def _call(plan: Schedule, node: Node) -> _Call:
     mask = left.index(mask) if mask else 0
     scores = Scores(tape, mask, bool(node.attrs.get("guarded", False)))
     packed_q = q.reshape((*split, d)) or plan.packed(node, q).reshape((*split, d))
-    out = plan.buffer(node.output, _by_query(node.type))
-    out = out.transpose((0, 2, 1, 3)).reshape((*split, e))
+    stored = plan.buffer(node.output, _by_query(node.type))
+    out = stored.transpose((0, 2, 1, 3)).reshape((*split, e))
     assert packed_q is not None and out is not None
     diagonal = integer(node.attrs, "diagonal", ALWAYS) if mask else ALWAYS
     space = "dram" if any(_is_bound(plan, x) for x in (k, v)) else "sram"

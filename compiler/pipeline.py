@@ -286,8 +286,7 @@ def compile_lowered(graph: Graph, chip: Chip, *, dtype: str) -> Program:
     """Return the program of a graph as it is, without a pass; `dtype` is the format for reports."""
     plan = schedule(graph, chip)
     types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-    form = {"name": graph.name, "source": "", "dtype": dtype, "dims": {}, "model_types": types}
-    return emit(plan, place(plan), **form)
+    return emit(plan, place(plan), name=graph.name, source="", dtype=dtype, dims={}, model_types=types)
 
 
 def _room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:

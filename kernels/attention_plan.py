@@ -3,8 +3,8 @@
 Queries that share keys and values are a group; its heads lie one after another, `queries` rows each. A lane
 is a row of PEs that share every load of keys and values by multicast, or one PE where a group has too few
 queries to fill a row. Each PE of a lane holds `stack` units, up to `rows` queries of one group each, and
-meets the keys a block at a time, `panels` panels of `width` keys: one unit after another takes the whole block,
-while the next one is loaded. After a block a unit's running result is scaled to the new maximum.
+meets the keys a block at a time, `panels` panels of `width` keys: one unit after another takes the whole
+block, while the next one is loaded. After a block a unit's running result is scaled to the new maximum.
 """
 
 from __future__ import annotations
