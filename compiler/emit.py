@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from mtia_emu.kernels.attention import Scores, emit_attention
+from mtia_emu.kernels.attention_plan import plan_attention
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
@@ -118,7 +120,7 @@ def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
     """Return the launch; kernels put a result before what is optional: see `_matmul`, `_embedding_bag`."""
     if step.kernel == "matmul":
         places = [*places[:2], places[-1], *places[2:-1]]
-    if step.kernel == "embedding_bag":
+    if step.kernel in ("embedding_bag", "attention"):
         places = [*places[:3], places[-1], *places[3:-1]]
     places += [0] * (len(block.operands) - len(places))  # scratch operands start at the block's scratch
     return Launch(index, tuple(places), step.origin or step.name, step.op, step.name)
@@ -193,11 +195,19 @@ def _embedding_bag(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs
     )
 
 
+def _attention(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+    q, k, v, *extras = inputs
+    scores = Scores(parse(p["tape"]), p["mask"], p["guarded"])
+    plan = plan_attention(replace(p["problem"], space=k.space), chip)
+    return emit_attention(plan, q, k, v, outputs[0], scores, extras)
+
+
 def _scalar(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     return emit_scalar(chip, p["op"], dict(p["attrs"]), inputs, outputs)
 
 
 _EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
+    "attention": _attention,
     "map": _rowwise,
     "row": _rowwise,
     "rotary": _rowwise,

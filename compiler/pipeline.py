@@ -23,7 +23,7 @@ from .frontend import load
 from .graph import Graph
 from .ops import work
 from .passes import (
-    PASSES,
+    Attention,
     Bags,
     Epilogue,
     Fold,
@@ -42,6 +42,7 @@ from .passes import (
 )
 from .passes.precision import own_dtype
 from .place import Placement, place
+from .plugins import pass_named
 from .schedule import Schedule, schedule
 
 Progress = Callable[[str, int, int], None]
@@ -73,7 +74,9 @@ def passes(own: DType, to: DType, *, int8: bool = False) -> tuple[Pass, ...]:
 def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
     """Return the passes that suit a graph to a chip; other machines are given the graph before them."""
     return (
-        Strips(chip.sram.bytes // 8),  # after maps and tails: a strip's chain is as short as it gets
+        Attention(),  # after maps and tails: what stands between its products is one tape
+        Fold(),  # reshapes around it
+        Strips(chip.sram.bytes // 8),  # what is no attention to the pass before
         Layout(),  # last: fold would undo the views of stored weights
         Prune(),
     )
@@ -101,9 +104,8 @@ _PASS = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\{(?P<options>[^{}]*)\})?\s*(?:,(?
 
 
 def _pass(name: str, options: str) -> Pass:
-    if name not in PASSES:
-        raise refuse_unknown("pass", name, PASSES)
-    known = {f.name.replace("_", "-"): f for f in fields(PASSES[name])}
+    found = pass_named(name)
+    known = {f.name.replace("_", "-"): f for f in fields(found)}
     values: dict[str, Any] = {}
     for option in filter(None, map(str.strip, options.split(","))):
         key, equals, value = map(str.strip, option.partition("="))
@@ -111,13 +113,18 @@ def _pass(name: str, options: str) -> Pass:
             raise refuse_unknown(f"option of pass {name}", key, known)
         kind: type[Any] = type(known[key].default)
         try:
-            values[known[key].name] = kind(value)
+            values[known[key].name] = _truth(value) if kind is bool else kind(value)
         except ValueError:
             equals = ""
         if not equals:
             right = f"{key}={known[key].default}"
             raise UserError(f"pass {name}: option {option!r} is not {key}={kind.__name__} (right: {right})")
-    return PASSES[name](**values)
+    return found(**values)
+
+
+def _truth(word: str) -> bool:
+    """Return what `true` or `false` says; raise `ValueError` for another word."""
+    return ("false", "true").index(word.lower()) == 1
 
 
 def works(graph: Graph) -> tuple[Work, ...]:
@@ -273,6 +280,13 @@ def _fuse(graph: Graph, own: DType, form: Format, given: Graph | None) -> _Fused
 def _map(fused: Graph, chip: Chip, inputs_in: str) -> _Mapped:
     plan = schedule(lower(fused, mapping_passes(chip)), chip)
     return _Mapped(plan, place(plan, inputs_in))
+
+
+def compile_lowered(graph: Graph, chip: Chip, *, dtype: str) -> Program:
+    """Return the program of a graph as it is, without a pass; `dtype` is the format for reports."""
+    plan = schedule(graph, chip)
+    types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
+    return emit(plan, place(plan), name=graph.name, source="", dtype=dtype, dims={}, model_types=types)
 
 
 def _room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:

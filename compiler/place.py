@@ -14,6 +14,7 @@ HOMES = {  # what may start and end in SRAM, by the name of the choice
     "sram": ("const", "input", "output"),
     "weights-dram": ("input", "output"),
 }
+SMALL_SHARE = 256  # one part in so many of SRAM is small for a buffer
 SCRATCH_SHARE = 4  # one part in so many of SRAM is left to kernels that stage operands
 
 
@@ -66,7 +67,8 @@ def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
 
     Constants, inputs and outputs live through the whole program; those that are wanted in SRAM take it one
     after another, while there is room. Temporaries live from the first step that writes them to the last that
-    reads them; the largest choose first, and those that find no room in SRAM spill to DRAM.
+    reads them. Small ones choose first (angles, masks: read in every layer, they need a place that is free in
+    all of them), then the largest; those that find no room in SRAM spill to DRAM.
     """
     fixed = [b for b in plan.buffers.values() if b.role != "temp"]
     room = plan.chip.sram.bytes - plan.chip.sram.bytes // SCRATCH_SHARE
@@ -75,7 +77,8 @@ def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
     spilled: list[str] = []
     lives = _lives(plan)
     temps = [b for b in plan.buffers.values() if b.role == "temp" and b.name in lives]
-    for buffer in sorted(temps, key=lambda b: (-b.type.bytes, lives[b.name])):
+    small = plan.chip.sram.bytes // SMALL_SHARE
+    for buffer in sorted(temps, key=lambda b: (b.type.bytes > small, -b.type.bytes, lives[b.name])):
         for memory in ("sram", "dram"):
             here = arenas[memory].take(max(buffer.type.bytes, 1), *lives[buffer.name])
             if here is not None:

@@ -66,7 +66,7 @@ def _product(plan: Schedule, node: Node, extras: list[str], tape: Tape | None) -
     else:
         b = b.expand((*lead, k, n))
     out = plan.result(node)
-    edges = [_edge(plan, node, plan.values[v].expand(node.type.shape), (batch * m, n)) for v in extras]
+    edges = [edge(plan, node, plan.values[v].expand(node.type.shape), (batch * m, n)) for v in extras]
     target = View(out.buffer, out.dtype, (batch * m, n), (n, 1))
     params = {"batch": batch, "m": m, "k": k, "n": n, "epilogue": str(tape) if tape else ""}
     plan.step(node, "matmul", [a, b, *edges], [target], **params)
@@ -97,7 +97,7 @@ def _flat(plan: Schedule, node: Node, view: View, shape: tuple[int, int]) -> Vie
     return flat
 
 
-def _edge(plan: Schedule, node: Node, full: View, shape: tuple[int, int]) -> View:
+def edge(plan: Schedule, node: Node, full: View, shape: tuple[int, int]) -> View:
     """Return an operand of an epilogue as one row [1, n], one column [rows, 1], or whole with n columns."""
     rows, n = shape
     if all(s == 0 or d == 1 for s, d in zip(full.strides[:-1], full.shape[:-1], strict=True)):

@@ -21,7 +21,7 @@ RINGS = 2  # slots of each operand in local memory: one is filled while the othe
 SLOT_BYTES = 64  # slots start on lines of this many bytes
 
 
-def _fits(plan: Schedule, tape: Tape, inputs: Sequence[View], results: Sequence[DType]) -> bool:
+def fits(plan: Schedule, tape: Tape, inputs: Sequence[View], results: Sequence[DType]) -> bool:
     """Return whether local memory holds a row of every operand and register; doubles are not folded."""
     kinds = [*(x.dtype for x in inputs), *results]
     registers = allocate(finish(tape, results), [Shape.FULL] * len(inputs)).kinds
@@ -41,7 +41,7 @@ def reduction(plan: Schedule, node: Node) -> list[View]:
     keep = [i for i in range(len(x.shape)) if i not in axes]
     shape = (*(x.shape[i] for i in keep), cols)
     tape = _fold(node.op.removeprefix("reduce_"), cols, kind)
-    if not _fits(plan, tape, [View(x.buffer, x.dtype, shape, packed(shape))], [kind]):
+    if not fits(plan, tape, [View(x.buffer, x.dtype, shape, packed(shape))], [kind]):
         return plan.on_core(node)
     moved = x.transpose([*keep, *axes])
     rows = moved.reshape(shape) or plan.packed(node, moved).reshape(shape)
@@ -64,18 +64,25 @@ def _fold(kind: str, cols: int, to: DType) -> Tape:
     return b.done(total)
 
 
+def softmax_tape(guarded: bool = False) -> Tape:
+    """Return the softmax of rows; `guarded` rows of -inf alone give 0 instead of NaN."""
+    b = TapeBuilder(1)
+    powers = b.call("exp", b.call("sub", 0, b.call("fold_max", 0)))
+    weights = b.call("mul", powers, b.call("reciprocal", b.call("fold_sum", powers)))
+    return b.done(b.call("where", b.call("isnan", weights), 0.0, weights) if guarded else weights)
+
+
+def _log_softmax_tape() -> Tape:
+    b = TapeBuilder(1)
+    shifted = b.call("sub", 0, b.call("fold_max", 0))
+    return b.done(b.call("sub", shifted, b.call("log", b.call("fold_sum", b.call("exp", shifted)))))
+
+
 def softmax(plan: Schedule, node: Node) -> list[View]:
     """Fold rows of the axis, which is moved to the end, for the largest element and for the sum of powers."""
     x = plan.operands(node)[0].last(integer(node.attrs, "axis"))
-    b = TapeBuilder(1)
-    shifted = b.call("sub", 0, b.call("fold_max", 0))
-    powers = b.call("exp", shifted)
-    total = b.call("fold_sum", powers)
-    if node.op == "softmax":
-        tape = b.done(b.call("mul", powers, b.call("reciprocal", total)))
-    else:
-        tape = b.done(b.call("sub", shifted, b.call("log", total)))
-    if not _fits(plan, tape, [x], [node.type.dtype]):
+    tape = softmax_tape() if node.op == "softmax" else _log_softmax_tape()
+    if not fits(plan, tape, [x], [node.type.dtype]):
         return plan.on_core(node)
     out = plan.result(node)
     plan.step(node, "row", [x], [out.last(integer(node.attrs, "axis"))], tape=str(tape))
@@ -85,7 +92,7 @@ def softmax(plan: Schedule, node: Node) -> list[View]:
 def quantise_rows(plan: Schedule, node: Node) -> list[View]:
     """Fold rows for their largest magnitude, which scales them."""
     (x,), tape = plan.operands(node), rows_tape()
-    if not _fits(plan, tape, [x], [t.dtype for t in node.types]):
+    if not fits(plan, tape, [x], [t.dtype for t in node.types]):
         return plan.on_core(node)
     out, scale = plan.result(node), plan.result(node, 1)
     plan.step(node, "row", [x], [out, _column(scale, x.shape)], tape=str(tape))
@@ -104,7 +111,7 @@ def norm(plan: Schedule, node: Node) -> list[View]:
     result = b.call("mul", b.call("mul", centred, root), 1)
     tape = b.done(b.call("add", result, 2) if len(edges) > 1 else result)
     inputs = [x, *(e.expand(x.shape) for e in edges)]
-    if not _fits(plan, tape, inputs, [node.type.dtype]):
+    if not fits(plan, tape, inputs, [node.type.dtype]):
         return plan.on_core(node)
     out = plan.result(node)
     plan.step(node, "row", inputs, [out], tape=str(tape))

@@ -17,6 +17,7 @@ from mtia_emu.kernels.tape import Tape, inline, parse
 from mtia_emu.types import BOOL, FP32, FP64, STORED
 from mtia_emu.units.simd import FUNCTIONS
 
+from .attention_rules import attention
 from .graph import Node
 from .ops.base import integer, integers, number
 from .product_rules import matmul, matmul_map
@@ -170,6 +171,7 @@ def _embedding_bag(plan: Schedule, node: Node) -> list[View]:
 
 
 RULES: dict[str, Rule] = {
+    "attention": attention,
     "cast": _cast,
     "concat": _concat,
     "embedding_bag": _embedding_bag,

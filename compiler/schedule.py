@@ -52,6 +52,12 @@ class Schedule:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     values: dict[str, View] = field(default_factory=dict)
     outputs: dict[str, View] = field(default_factory=dict)
+    reread: set[str] = field(
+        default_factory=set
+    )  # buffers that a kernel reads many times: better not in DRAM
+    memo: dict[Any, Any] = field(
+        default_factory=dict
+    )  # what rules have worked out for one node, for the next
 
     def __str__(self) -> str:
         return "\n".join(_lines(self)) + "\n"
@@ -153,18 +159,24 @@ def _pin_constants(plan: Schedule) -> None:
 
 
 def _output(plan: Schedule, name: str) -> View:
-    """Return where an output lies: a temporary buffer of its own becomes it, anything else is copied."""
+    """Return where an output lies: a temporary buffer of its own becomes it, anything else is copied.
+
+    So is what is read many times: it stays where that is cheap.
+    """
     view = plan.values[name]
     buffer = plan.buffers[view.buffer]
     taken = any(v.buffer == view.buffer for v in plan.outputs.values())
     whole_buffer = view.contiguous and view.offset == 0 and view.type.size == buffer.type.size
-    if buffer.role == "temp" and whole_buffer and not taken:
+    if buffer.role == "temp" and whole_buffer and not taken and buffer.name not in plan.reread:
         plan.buffers[view.buffer] = Buffer(buffer.name, buffer.type, "output")
         return view
     node = plan.graph.producer(name) or Node(name, "copy", (name,), (name,), (view.type,))
     copy = plan.buffer(f"{name}.out", view.type, "output")
     if view.type.size:
         plan.step(node, "copy", [view], [copy])
+    if buffer.name in plan.reread:
+        writers = [i for i, s in enumerate(plan.steps[:-1]) if view.buffer in {v.buffer for v in s.outputs}]
+        plan.steps.insert(writers[-1] + 1 if writers else 0, plan.steps.pop())  # then it need not live longer
     return copy
 
 

@@ -1,6 +1,7 @@
 """How one op becomes commands. A kernel knows operands, a chip and the command set: no graph, no engine."""
 
 KERNELS: dict[str, str] = {
+    "attention": "attention by tiles, scores in local memory alone",
     "matmul": "tiled matrix product with an epilogue on each output tile",
     "map": "elementwise tape",
     "row": "tape that folds rows: softmax, norms, reductions",

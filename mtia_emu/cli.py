@@ -11,7 +11,9 @@ from . import __version__, cli_sweep
 from . import cli_options as o
 from .cli_conformance import conformance
 from .cli_explain import explain
+from .cli_opt import opt
 from .cli_output import Commands, console, deliver, progress
+from .cli_reduce import reduce
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -347,6 +349,10 @@ def _print(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 def _print_parameters(title: str, parameters: Iterable[Parameter]) -> None:
     _print(title, PARAMETER_COLUMNS, [[p.key, str(p.value), p.unit, p.text, p.source] for p in parameters])
+
+
+main.add_command(opt)
+main.add_command(reduce)
 
 
 def _chip(name: str | None, settings: tuple[str, ...]) -> Chip:

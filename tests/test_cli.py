@@ -17,7 +17,7 @@ from mtia_emu.report import SCHEMA
 
 Cli = Callable[..., Result]
 Refused = Callable[..., str]
-COMMANDS = ("run", "compile", "show", "gemm", "tbe", "chips", "gpus", "zoo")
+COMMANDS = ("run", "compile", "show", "opt", "reduce", "gemm", "tbe", "chips", "gpus", "zoo")
 KEYS = {
     "schema", "model", "chip", "dtype", "dims", "cycles", "seconds", "joules", "watts", "macs", "utilization",
     "traffic", "joules_by", "layers",
@@ -184,7 +184,7 @@ def test_the_trace_of_an_execution_ends_where_its_report_does(tmp_path: Path) ->
     assert [e.end_cycle for e in events] == [layer.end_cycle for layer in done.report.layers]
 
 
-@pytest.mark.parametrize("key", ["pe.matrix.rows=16", "dram.channels=2", "energy.leakage_w_per_mm2=1"])
+@pytest.mark.parametrize("key", ["pe.simd.bytes_per_cycle=8", "dram.channels=2", "energy.leakage_w_per_mm2=1"])
 def test_settings_change_the_chip(cli: Cli, key: str) -> None:
     plain = parsed(cli("run", "zoo:llama-tiny", "--json", "-"))
     changed = parsed(cli("run", "zoo:llama-tiny", "--set", key, "--json", "-"))

@@ -1,5 +1,6 @@
 """The passes, one file each; `PASSES` lists all of them by the name that the command line uses."""
 
+from .attention import Attention
 from .bags import Bags
 from .base import Pass, Rules
 from .epilogue import Epilogue
@@ -18,6 +19,7 @@ from .tidy import Fold, Prune
 PASSES: dict[str, type[Pass]] = {
     p.__name__.lower(): p
     for p in (
+        Attention,
         Bags,
         Epilogue,
         Fold,
@@ -37,6 +39,7 @@ PASSES: dict[str, type[Pass]] = {
 
 __all__ = [
     "PASSES",
+    "Attention",
     "Bags",
     "Epilogue",
     "Fold",

@@ -31,7 +31,8 @@ class Pass:
     def spelling(self) -> str:
         """Return the pass as a pipeline's text has it: its name, and the options that are set."""
         changed = [f for f in fields(self) if getattr(self, f.name) != f.default]
-        options = ",".join(f"{f.name.replace('_', '-')}={getattr(self, f.name)}" for f in changed)
+        values = [(f.name.replace("_", "-"), getattr(self, f.name)) for f in changed]
+        options = ",".join(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in values)
         return f"{self.name}{{{options}}}" if options else self.name
 
     def __call__(self, graph: Graph) -> Graph:
@@ -51,18 +52,34 @@ class Rules(Pass):
         raise NotImplementedError
 
     def __call__(self, graph: Graph) -> Graph:
-        rules = self.rules
+        return self.apply(graph)[0]
+
+    def apply(self, graph: Graph, most: int | None = None) -> tuple[Graph, list[Outcome]]:
+        """Return the graph after the first `most` rewrites (None: all), and what the rules did, in order.
+
+        Of the reasons for not firing only those of the last round are kept: what an earlier round skipped may
+        have fired since.
+        """
+        rules, fired, skipped = self.rules, list[Outcome](), list[Outcome]()
 
         def first(node: Node, match: Match) -> Rewrite | None:
-            answers = (rule(node, match) for rule in rules)
-            return next((a for a in answers if isinstance(a, Rewrite)), None)
+            reasons = []
+            for rule in rules if most is None or len(fired) < most else ():
+                answer = rule(node, match)
+                if isinstance(answer, Rewrite):
+                    fired.append(Outcome(node))
+                    return answer
+                reasons += [answer.reason] if isinstance(answer, Skip) else []
+            skipped.extend(Outcome(node, reason) for reason in reasons)
+            return None
 
         for _ in range(self.rounds if rules else 0):
             before = graph
+            skipped.clear()
             graph = graph.rewrite(first)
             if graph is before:
                 break
-        return graph
+        return graph, fired + skipped
 
     def outcomes(self, graph: Graph) -> list[Outcome]:
         """Return what each rule would do to the graph, once: where it fires and why it does not."""

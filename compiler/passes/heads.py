@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..graph import Match, Node, Rewrite, Skip
-from .base import Rule, Rules, become, building
+from .base import Rule, Rules, become, building, is_row
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,20 @@ class Heads(Rules):
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        return (_shared,)
+        return (_unrolled, _shared)
+
+
+def _unrolled(node: Node, match: Match) -> Rewrite | None:
+    """Make keys that exporters turn in three dimensions, [b*h,s,d], turn in four, where heads are seen."""
+    turned = match.producer(node.inputs[0], "transpose") if node.op == "reshape" else None
+    if turned is None or turned.type.rank != 3 or node.type.rank != 4 or turned.attrs["perm"] != (0, 2, 1):
+        return None
+    batch, heads, d, s = node.type.shape
+    if turned.type.shape != (batch * heads, d, s):
+        return None
+    b = building(node, match)
+    keys = b.add("reshape", turned.inputs[0], shape=(batch, heads, s, d))
+    return become(node, b, b.add("transpose", keys, perm=(0, 1, 3, 2)))
 
 
 def _shared(node: Node, match: Match) -> Rewrite | Skip | None:
@@ -31,8 +44,9 @@ def _shared(node: Node, match: Match) -> Rewrite | Skip | None:
     found = _repeat(repeated, match)
     if found is None:
         return None
-    if len(node.inputs) > 2 and any(v and match.type_of(v).size != 1 for v in node.inputs[2:]):
-        return Skip("the product has a bias or scale that is not one number")
+    extras = [match.type_of(v) for v in node.inputs[2:] if v]
+    if any(t.size != 1 and not is_row(t, node.type.shape[3]) for t in extras):
+        return Skip("the product has a bias or scale that is neither a number nor a row")
     kv, groups, times = found
     batch, heads, m, k = match.type_of(node.inputs[0]).shape
     if batch != match.type_of(kv).shape[0] or heads != groups * times:

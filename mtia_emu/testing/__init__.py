@@ -13,7 +13,7 @@ Needs hypothesis, which is imported where it is used: `pip install 'mtia-emu[tes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,11 +21,14 @@ import numpy as np
 from ..chip import Chip, load_chip
 from ..compiler.graph import Graph
 from ..compiler.samples import random_inputs
+from .compare import assert_close, distance
 from .grower import Grower
 from .motifs import MOTIFS
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
+
+__all__ = ["MOTIFS", "Feed", "assert_close", "chips", "distance", "graphs", "tensors"]
 
 Array = np.ndarray[Any, Any]
 Feed = Callable[[Graph], dict[str, Array]]
@@ -82,27 +85,3 @@ def chips() -> SearchStrategy[Chip]:
             "sram.bytes": st.sampled_from([8192, 65536, 262144]),
         }
     ).map(lambda settings: load_chip("tiny", settings))
-
-
-def distance(got: Array, expected: Array) -> float:
-    """Return the largest difference of two arrays, over the largest finite magnitude expected (at least 1).
-
-    NaN equals NaN and an infinity itself; what should be finite and is not, is infinitely far.
-    """
-    if got.shape != expected.shape or got.dtype != expected.dtype:
-        return float("inf")
-    a, b = (np.asarray(x).astype(np.float64) for x in (got, expected))
-    with np.errstate(all="ignore"):
-        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
-    gap[np.isnan(gap)] = np.inf
-    scale = np.abs(b[np.isfinite(b)]).max(initial=1.0)
-    return float(gap.max(initial=0.0) / scale)
-
-
-def assert_close(got: Mapping[str, Array], expected: Mapping[str, Array], tolerance: float) -> None:
-    """Raise `AssertionError` naming the first output that is farther than the tolerance; see `distance`."""
-    assert list(got) == list(expected), f"outputs {list(got)}, expected {list(expected)}"
-    for name, value in expected.items():
-        far = distance(got[name], value)
-        if far > tolerance:
-            raise AssertionError(f"%{name} is {far:.2e} off (allowed: {tolerance:.0e})\n{got[name]}\n{value}")

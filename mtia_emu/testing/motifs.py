@@ -179,7 +179,10 @@ def attention(g: Grower) -> None:
             else g.either("mul", scores, g.number(d**-0.5))
         )
     scores = _masked(g, scores)
-    mixed = g.op("matmul", g.op("softmax", scores, axis=3), v)
+    weights = g.op("softmax", scores, axis=3)
+    if g.chance():
+        weights = g.op("where", g.op("isnan", weights), g.number(0.0), weights)
+    mixed = g.op("matmul", weights, v)
     g.add(g.op("reshape", g.op("transpose", mixed, perm=(0, 2, 1, 3)), shape=(b, m, heads * d)))
 
 
@@ -200,13 +203,25 @@ def _repeated(g: Grower, kv: str, times: int) -> str:
     return g.op("reshape", wide, shape=(b, groups * times, s, d))
 
 
+def _causal(g: Grower, scores: str, m: int, s: int, how: str) -> str:
+    """Return scores without those of later keys, some rows of which may see nothing at all."""
+    seen = np.arange(s)[None, :] <= np.arange(m)[:, None] + g.pick((s - m, 0, 1, -1))
+    if how == "seen" or not seen.any(axis=1).all():  # adding to a row without a key would round its scores
+        return g.op("where", g.b.constant(seen), scores, g.number(-60000.0))
+    return g.either(
+        "add", scores, g.b.constant(np.where(seen, 0.0, g.pick((-np.inf, -60000.0))), g.kind.numpy)
+    )
+
+
 def _masked(g: Grower, scores: str) -> str:
     """Return scores with a mask added, or put in by `where`: for all heads, for each, of rank 2 to 4."""
     b, heads, m, s = g.of(scores)
     shape = g.pick(((m, s), (1, 1, m, s), (b, 1, m, s), (1, heads, m, s), (heads, m, s), (b, heads, m, s)))
-    how = g.pick(("none", "add", "computed", "where"))
+    how = g.pick(("none", "add", "computed", "where", "causal", "seen"))
     if how == "none":
         return scores
+    if how in ("causal", "seen"):
+        return _causal(g, scores, m, s, how)
     mask = g.input(shape) if how == "computed" else g.const(shape)
     if how == "where":
         allowed = g.op("less", g.op("abs", mask), g.number(1.0))

@@ -59,6 +59,13 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         ([f32(6, 5)], {"starts": [1, 4], "ends": [6, -1], "steps": [2, -2]}),
         ([f32(6, 5)], {"starts": [0, 0], "ends": [0, 5], "steps": [1, 1]}),
     ],
+    "attention": [
+        ([f32(1, 4, 3, 2), f32(1, 2, 5, 2), f32(1, 2, 5, 6)], {"tape": "1 -> t0 | t0 = mul(x0, 0.5)"}),
+        (
+            [f32(2, 2, 3, 2), f32(2, 2, 5, 2), f32(2, 2, 5, 6), f32(3, 5)],
+            {"tape": "2 -> t0 | t0 = add(x0, x1)", "mask": 1, "diagonal": 2, "guarded": True},
+        ),
+    ],
     "concat": [([f32(2, 3), f32(2, 1)], {"axis": 1}), ([f32(2)], {"axis": 0})],
     "pad": [([f32(2, 3)], {"pads": [1, 0, 0, 2], "value": 1.5}), ([f32(2)], {"pads": [1, 1]})],
     "tile": [([f32(2, 3)], {"repeats": [2, 0]}), ([f32(2, 3)], {"repeats": [1, 3]})],

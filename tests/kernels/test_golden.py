@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from harness import packed, program_of
 from mtia_emu.kernels import KERNELS
+from mtia_emu.kernels.attention import Scores, emit_attention
+from mtia_emu.kernels.attention_plan import Attention, Plan, Tiles
 from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul
 from mtia_emu.kernels.matmul_plan import Mapping, Problem
@@ -71,6 +73,17 @@ def copy() -> Block:
     )
 
 
+def attention() -> Block:
+    """Return causal attention of two heads on one group of keys, the mask read on the diagonal alone."""
+    problem = Attention(1, 2, 8, 16, 8, 8, FP16, "sram", 8, 12)
+    plan = Plan(problem, Tiles(2, 4, 8, 2), CHIP)
+    keys = Operand(FP16, (1, 8, 16), (128, 1, 8), "sram")
+    q, out = packed(FP16, (1, 2, 8, 8)), packed(FP16, (1, 2, 8, 8), "sram", written=True)
+    mask = Operand(FP16, (1, 2, 8, 16), (0, 0, 16, 1), "dram")
+    scores = Scores(parse("2 -> t1 | t0 = mul(x0, 0.25); t1 = add(t0, x1)"), mask=1, guarded=True)
+    return emit_attention(plan, q, keys, packed(FP16, (1, 16, 8)), out, scores, [mask])
+
+
 def rotary() -> Block:
     halves = [packed(FP16, (4, 8)) for _ in range(6)]
     return emit_rowwise(CHIP, "rotary", parse(ROTARY), halves, [packed(FP16, (4, 8), written=True)] * 2)
@@ -101,6 +114,7 @@ def scalar() -> Block:
 
 
 BLOCKS: dict[str, Callable[[], Block]] = {
+    "attention": attention,
     "matmul": matmul,
     "map": elementwise,
     "row": row,

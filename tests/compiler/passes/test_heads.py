@@ -14,7 +14,8 @@ def test_before_and_after(case: str) -> None:
 SHARED = """graph g {{
   in %q : {q}
   in %k : fp32[1,2,5,8]
-  const %bias : fp32[5] = absent
+  const %bias : fp32[3,5] = absent
+  const %row : fp32[5] = absent
   %wide : fp32[{wide}] = reshape(%k) {{shape=[{wide}]}}
   %spread : fp32[{spread}] = expand(%wide) {{shape=[{spread}]}}
   %heads : fp32[1,4,5,8] = reshape(%spread) {{shape=[1, 4, 5, 8]}}
@@ -31,7 +32,7 @@ def test_heads_that_are_repeated_in_turn_are_not_shared() -> None:
 
 def test_a_bias_keeps_the_heads() -> None:
     body = SHARED.format(q="fp32[1,4,3,8]", wide="1, 2, 1, 5, 8", spread="1, 2, 2, 5, 8", extra=", %bias")
-    assert outcomes("heads", body) == ["the product has a bias or scale that is not one number"]
+    assert outcomes("heads", body) == ["the product has a bias or scale that is neither a number nor a row"]
 
 
 @pytest.mark.parametrize("q", ["fp32[3,8]", "fp32[4,3,8]"])

@@ -1,0 +1,225 @@
+"""How attention is scheduled: as one kernel that keeps scores to itself, or as products and a softmax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from mtia_emu.kernels.attention import Scores
+from mtia_emu.kernels.attention_plan import ALWAYS, Attention, estimate, plan_attention
+from mtia_emu.kernels.builder import NoRoom
+from mtia_emu.kernels.tape import finish, inline, parse
+
+from mtia_emu.types import TensorType
+from mtia_emu.units.simd import FUNCTIONS
+
+from .graph import Node
+from .ops.base import integer
+from .product_rules import edge
+from .row_rules import fits, softmax_tape
+from .schedule import Schedule
+from .views import View, packed, whole
+
+GOOD = 0.9  # of its bound, what a well mapped product reaches (MTIA 2i, ISCA 2025: 92 % of peak)
+SCORES_SHARE = 8  # one part in so many of SRAM is for the scores of the heads that are taken at once
+ROW_BYTES = 30.0  # that pass the SIMD lanes for each score of a softmax of its own (`row_rules.softmax_tape`)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One attention on views: q[b,g,r,m,d], k[b,g,d,n], v[b,g,n,e], out as q, extras[b,g,r,m,n]."""
+
+    q: View
+    k: View
+    v: View
+    out: View
+    extras: tuple[View, ...]
+    scores: Scores
+    diagonal: int
+    space: str  # of keys and values
+
+    @property
+    def problem(self) -> Attention:
+        """Return the sizes, and what the tape takes."""
+        b, g, r, m, d = self.q.shape
+        tape = self.scores.plain()
+        wide = [x for x in self.extras if x.strides[-1] and any(x.strides[2:4])]
+        extra_bytes = sum(2 * x.dtype.bytes for x in wide) + 4 * len(self.scores.tape.steps)
+        passes = sum(
+            1 if s.folds else FUNCTIONS[s.function].passes for s in finish(tape, [self.q.dtype]).steps
+        )
+        keys, values = self.k.shape[-1], self.v.shape[-1]
+        return Attention(
+            b * g, r, m, keys, d, values, self.q.dtype, self.space, self.diagonal, extra_bytes, max(passes, 1)
+        )
+
+
+def attention(plan: Schedule, node: Node) -> list[View]:
+    """Schedule the kernel that is estimated to be faster; on the core what neither can hold."""
+    call = _near(plan, _call(plan, node))
+    fused, separate = _fused_cycles(plan, call), _separate_cycles(plan, call)
+    if fused is None and separate is None:
+        return plan.on_core(node)
+    if separate is None or (fused is not None and fused <= separate):
+        how = {"tape": str(call.scores.tape), "mask": call.scores.mask, "guarded": call.scores.guarded}
+        operands = [call.q, call.k, call.v, *call.extras]
+        plan.step(node, "attention", operands, [call.out], problem=call.problem, **how)
+    else:
+        _separate(plan, node, call)
+    return [whole(call.out.buffer, _by_query(node.type)).transpose((0, 2, 1, 3))]
+
+
+def _by_query(kind: TensorType) -> TensorType:
+    """Return the type of [b,h,m,e] as it is stored, [b,m,h,e]: as what joins the heads wants it."""
+    b, h, m, e = kind.shape
+    return TensorType(kind.dtype, (b, m, h, e))
+
+
+def _near(plan: Schedule, call: _Call) -> _Call:
+    """Return the call with keys and values, which are read again for each pass of queries, kept out of DRAM.
+
+    What the graph wants in DRAM is copied to there, if it is small enough to lie in SRAM.
+    """
+    size = call.k.type.bytes + call.v.type.bytes
+    made = all(plan.buffers[x.buffer].role == "temp" for x in (call.k, call.v))
+    if not made or size > plan.chip.sram.bytes // SCORES_SHARE or _passes(plan, call) < 2:
+        return call
+    plan.reread.update((call.k.buffer, call.v.buffer))
+    return replace(call, space="sram")
+
+
+def _passes(plan: Schedule, call: _Call) -> int:
+    """Return how often the kernel reads keys and values; 0 where it does not fit the chip."""
+    try:
+        return plan_attention(call.problem, plan.chip).passes
+    except NoRoom:
+        return 0
+
+
+def _call(plan: Schedule, node: Node) -> _Call:
+    q, k, v = (plan.values[x] for x in node.inputs[:3])
+    b, h, m, d = q.shape
+    g, n, e = k.shape[1], k.shape[2], v.shape[3]
+    split = (b, g, h // g, m)
+    tape, mask = parse(str(node.attrs["tape"])), integer(node.attrs, "mask", 0)
+    numbers = {i: x for i, x in plan.numbers(node.inputs[3:], 1).items() if i != mask}
+    tape, left = inline(tape, numbers)
+    names = [node.inputs[i + 2] for i in left if i > 0]
+    extras = []
+    for name in names:
+        full = plan.values[name].expand((b, h, m, n)).reshape((*split, n))
+        assert full is not None  # a dimension that is split is one stride
+        extras.append(full)
+    mask = left.index(mask) if mask else 0
+    scores = Scores(tape, mask, bool(node.attrs.get("guarded", False)))
+    packed_q = q.reshape((*split, d)) or plan.packed(node, q).reshape((*split, d))
+    stored = plan.buffer(node.output, _by_query(node.type))
+    out = stored.transpose((0, 2, 1, 3)).reshape((*split, e))
+    assert packed_q is not None and out is not None
+    diagonal = integer(node.attrs, "diagonal", ALWAYS) if mask else ALWAYS
+    space = "dram" if any(_is_bound(plan, x) for x in (k, v)) else "sram"
+    return _Call(packed_q, k.transpose((0, 1, 3, 2)), v, out, tuple(extras), scores, diagonal, space)
+
+
+def _is_bound(plan: Schedule, view: View) -> bool:
+    """Return whether a view is of the model's own tensors, which are in DRAM."""
+    names = {plan.values[v].buffer for v in plan.graph.outputs if v in plan.values}
+    return plan.buffers[view.buffer].role != "temp" or view.buffer in names
+
+
+def _fused_cycles(plan: Schedule, call: _Call) -> float | None:
+    """Return the estimate of the one kernel; None where it does not fit the chip."""
+    key = ("attention", call.problem)
+    if key not in plan.memo:
+        try:
+            plan.memo[key] = estimate(plan_attention(call.problem, plan.chip))
+        except NoRoom:
+            plan.memo[key] = None
+    return _number(plan.memo[key])
+
+
+def _separate_cycles(plan: Schedule, call: _Call) -> float | None:
+    """Return the estimate of products and softmax, their launches included; None where a row does not fit."""
+    b, g, r, m, _ = call.q.shape
+    n, kind, chip = call.k.shape[-1], call.q.dtype, plan.chip
+    key = ("separate", call.problem)
+    if key not in plan.memo:
+        scores = View("", kind, (b, g, r * m, n), packed((b, g, r * m, n)))
+        if not fits(plan, softmax_tape(), [scores], [kind]):
+            plan.memo[key] = None
+        else:
+            count, strips = b * g * r * m * n, _strips(plan, call)
+            rows = count * ROW_BYTES / chip.pe.simd.bytes_per_cycle / chip.pes
+            rows = max(rows, 2 * count * kind.bytes / chip.sram_bytes_per_cycle)
+            launches = (3 * strips - 1) * chip.cycles(chip.launch.replace_s)
+            plan.memo[key] = _products_cycles(plan, call) + rows + launches
+    return _number(plan.memo[key])
+
+
+def _products_cycles(plan: Schedule, call: _Call) -> float:
+    """Return about the cycles of the two products, well mapped: array or memory, whichever takes longer."""
+    b, g, r, m, d = call.q.shape
+    n, e, kind, chip = call.k.shape[-1], call.v.shape[-1], call.q.dtype, plan.chip
+    rate = chip.sram_bytes_per_cycle
+    if call.space == "dram":
+        rate = chip.dram_bytes_per_cycle * float(chip.dram_efficiency(np.asarray(d * kind.bytes)))
+    cycles = 0.0
+    for depth, width in ((d, n), (n, e)):
+        if chip.pe.matrix.supports(kind.name):
+            tall = min(r * m, 2 * chip.pe.reduce.bank_rows)
+            work = float(chip.pe.matrix.busy(tall, depth, width, kind.name)) * (r * m / tall) * b * g
+        else:
+            work = b * g * r * m * depth * width / chip.pe.simd.macs_per_cycle(kind)
+        moved = b * g * r * m * n * kind.bytes / chip.sram_bytes_per_cycle  # scores, once each way
+        cycles += max(work / chip.pes, moved, b * g * depth * width * kind.bytes / rate) / GOOD
+    return cycles
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _strips(plan: Schedule, call: _Call) -> int:
+    """Return in how many parts the groups are taken, so that a part's scores fit a share of SRAM."""
+    b, g, r, m, _ = call.q.shape
+    size = b * g * r * m * call.k.shape[-1] * call.q.dtype.bytes
+    room = plan.chip.sram.bytes // SCORES_SHARE
+    return next((s for s in range(1, g + 1) if g % s == 0 and size <= room * s), g)
+
+
+def _separate(plan: Schedule, node: Node, call: _Call) -> None:
+    """Schedule a product, a softmax and a product for each part of the groups."""
+    strips = _strips(plan, call)
+    for index in range(strips):
+        part = _part(call, index, strips)
+        b, g, r, m, d = part.q.shape
+        n, e, rows = part.k.shape[-1], part.v.shape[-1], b * g * r * m
+        scores = plan.buffer(f"{node.name}.scores", TensorType(part.q.dtype, (b, g, r * m, n)))
+        tape = part.scores.tape
+        edges = [edge(plan, node, x, (rows, n)) for x in part.extras] if tape.steps else []
+        sizes = {"batch": b * g, "m": r * m}
+        q = replace(part.q, shape=(b, g, r * m, d), strides=_merged(part.q))
+        epilogue = str(tape) if tape.steps else ""
+        plan.step(node, "matmul", [q, part.k, *edges], [scores], **sizes, k=d, n=n, epilogue=epilogue)
+        weights = plan.buffer(f"{node.name}.weights", scores.type)
+        plan.step(node, "row", [scores], [weights], tape=str(softmax_tape(part.scores.guarded)))
+        out = replace(part.out, shape=(b, g, r * m, e), strides=_merged(part.out))
+        plan.step(node, "matmul", [weights, part.v], [out], **sizes, k=n, n=e, epilogue="")
+
+
+def _merged(view: View) -> tuple[int, ...]:
+    """Return the strides of [b,g,r,m,d] seen as [b,g,r*m,d]."""
+    return (*view.strides[:2], view.strides[3], view.strides[4])
+
+
+def _part(call: _Call, index: int, strips: int) -> _Call:
+    """Return the attention of one part of the groups."""
+
+    def cut(view: View) -> View:
+        width = view.shape[1] // strips
+        starts = [index * width if i == 1 else 0 for i in range(len(view.shape))]
+        return view.slice(starts, (view.shape[0], width, *view.shape[2:]), [1] * len(view.shape))
+
+    q, k, v, out = (cut(x) for x in (call.q, call.k, call.v, call.out))
+    return replace(call, q=q, k=k, v=v, out=out, extras=tuple(map(cut, call.extras)))

@@ -1,0 +1,229 @@
+"""`mtia-emu opt`: passes run one by one, looked at, measured and held to what they were given."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import cli_options as o
+from .cli_output import EXIT_CHECK_FAILED, console, progress
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from .chip import Chip
+    from .compiler.graph import Graph
+    from .compiler.passes import Pass
+    from .compiler.watch import Ran
+
+Examples = Callable[[int], dict[str, Any]]
+INPUTS = 2  # random inputs on which --verify-each compares
+
+
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from .compiler.passes import PASSES
+    from .compiler.plugins import foreign_names
+
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in (*PASSES, *foreign_names()) if name.startswith(last)]
+
+
+@click.command(short_help="Run passes on a model, and check or measure each.")
+@o.MODEL
+@click.option(
+    "--passes",
+    "spelling",
+    metavar="TEXT",
+    shell_complete=_complete,
+    help='Passes in order, as in "legalise,maps{max-inputs=4}".  [default: all that `run` would run]',
+)
+@click.option("-o", "--output", metavar="FILE.ir", callback=o.target, help="Write the graph to a file.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print the graph.")
+@click.option(
+    "--print-after", "shown", multiple=True, metavar="PASS|all", help="Print the graph after a pass."
+)
+@click.option("--stats", is_flag=True, help="Print what each pass did to the number of nodes.")
+@click.option("--why", is_flag=True, help="Print the rules that did not fire, and why.")
+@click.option("--measure", is_flag=True, help="Print cycles with the passes up to each.")
+@click.option(
+    "--verify-each", is_flag=True, help="Execute before and after each pass; exit 1 where one is off."
+)
+@click.option("--bisect", is_flag=True, help="As --verify-each, and name the rewrite that is wrong.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, min_open=True),
+    metavar="FLOAT",
+    help="What --verify-each allows, of an output's largest magnitude.  [default: by the format]",
+)
+@o.options(o.CHIP, o.SET, o.DIM, o.DTYPE, o.SEED)
+def opt(model: str, **wanted: Any) -> None:
+    """Run passes on MODEL (an ONNX file, zoo:NAME, or a graph's text FILE.ir) and print the graph.
+
+    \b
+    Examples:
+      mtia-emu opt model.onnx --passes "legalise,fold,maps{max-inputs=4}"
+      mtia-emu opt zoo:llama-tiny -q --stats --why
+      mtia-emu opt model.ir --passes legalise,mine --verify-each
+      mtia-emu opt zoo:llama-tiny -q --measure --chip mtia-2i
+    """
+    from .chip import load_chip
+
+    chip = load_chip(wanted["chip"] or o.DEFAULT_CHIP, o.parse_settings(wanted["settings"]))
+    if wanted["output"] is not None and not wanted["output"].endswith(".ir"):
+        raise UserError(f"--output {wanted['output']!r}: a graph's text is a file FILE.ir")
+    verify = wanted["verify_each"] or wanted["bisect"]
+    seed = wanted["seed"] if verify else None
+    with progress() as tick, opened(model, wanted["dims"], seed) as (graph, examples):
+        steps = _pipeline(wanted["spelling"], graph, chip, wanted["dtype"])
+        _refuse_unknown_shown(wanted["shown"], steps)
+        if verify:
+            _verify(graph, steps, examples, wanted, tick)
+        ran = _watched(graph, steps, wanted["shown"])
+        last = ran[-1].after if ran else graph
+        if wanted["stats"]:
+            _print_stats(ran)
+        if wanted["why"]:
+            _print_why(ran)
+        if wanted["measure"]:
+            _print_measure(graph, steps, chip, wanted["dtype"], tick)
+        _deliver(last, wanted)
+
+
+@contextmanager
+def opened(model: str, dims: tuple[str, ...], seed: int | None) -> Iterator[tuple[Graph, Examples]]:
+    """Give a model's graph as imported, and a function that makes inputs for it by seed."""
+    from . import api
+    from .compiler.frontend import load
+    from .compiler.samples import random_inputs
+    from .graph_file import is_graph, read_graph
+
+    if is_graph(model):
+        if dims:
+            raise UserError("--dim has no meaning for a graph's text: its shapes are bound")
+        graph = read_graph(model)
+        yield graph, lambda number: random_inputs(graph, number)
+        return
+    with api.open_model(model, o.parse_dims(dims), execute_seed=seed) as source:
+        made = load(source.path, None if source.examples else source.dims)
+        yield made, source.examples or (lambda number: random_inputs(made, number))
+
+
+def _pipeline(spelling: str | None, graph: Graph, chip: Chip, wanted: str | None) -> tuple[Pass, ...]:
+    from .compiler.passes.precision import own_dtype
+    from .compiler.pipeline import choose_format, mapping_passes, parse_passes, passes
+
+    if spelling is not None:
+        return parse_passes(spelling)
+    own = own_dtype(graph)
+    form = choose_format(own, chip, wanted)
+    return (*passes(own, form.floats, int8=form.int8), *mapping_passes(chip))
+
+
+def _refuse_unknown_shown(shown: tuple[str, ...], steps: tuple[Pass, ...]) -> None:
+    from .errors import refuse_unknown
+
+    for name in shown:
+        if name != "all" and name not in {step.name for step in steps}:
+            raise refuse_unknown("pass of --print-after", name, {"all", *(step.name for step in steps)})
+
+
+def _watched(graph: Graph, steps: tuple[Pass, ...], shown: tuple[str, ...]) -> list[Ran]:
+    """Run the passes; print to stderr the graphs that were asked for."""
+    from .compiler import text
+    from .compiler.watch import watch
+
+    ran = []
+    for done in watch(graph, steps):
+        ran.append(done)
+        if "all" in shown or done.step.name in shown:
+            click.echo(
+                f"# after {done.step.spelling}\n{text.dump(done.after, digests=False)}", err=True, nl=False
+            )
+    return ran
+
+
+def _deliver(graph: Graph, wanted: dict[str, Any]) -> None:
+    if wanted["output"] is not None:
+        from .graph_file import write_graph
+
+        files = write_graph(wanted["output"], graph)
+        click.echo(f"{' and '.join(files)}: {len(graph.nodes)} nodes", err=True)
+    elif not wanted["quiet"]:
+        from .compiler import text
+
+        click.echo(text.dump(graph), nl=False)
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from .view.terminal import print_table
+
+    print_table(title, columns, rows, console(err=True))
+
+
+def _print_stats(ran: list[Ran]) -> None:
+    from .compiler.watch import changes
+
+    rows = []
+    for index, done in enumerate(ran, 1):
+        moved = ", ".join(
+            f"{op} {new - old:+d}" for op, (old, new) in changes(done.before, done.after).items()
+        )
+        nodes = f"{len(done.before.nodes)} -> {len(done.after.nodes)}"
+        fired = str(done.fired) if done.outcomes else ""
+        rows.append([str(index), done.step.spelling, nodes, fired, f"{done.seconds * 1e3:.0f} ms", moved])
+    _table("passes", ["", "pass", "nodes", "rewrites", "time", "change by op"], rows)
+
+
+def _print_why(ran: list[Ran]) -> None:
+    rows = []
+    for index, done in enumerate(ran, 1):
+        for (op, reason), count in sorted(done.skipped.items(), key=lambda x: (-x[1], x[0])):
+            rows.append([str(index), done.step.name, op, str(count), reason])
+    _table("rules that did not fire", ["", "pass", "op", "times", "why"], rows)
+
+
+def _print_measure(graph: Graph, steps: tuple[Pass, ...], chip: Chip, wanted: str | None, tick: Any) -> None:
+    from .measure import measure
+
+    rows, before = [], None
+    for done in measure(graph, steps, chip, wanted, tick):
+        change = "" if before is None else f"{done.cycles / before - 1:+.1%}"
+        time, traffic = f"{done.seconds * 1e3:.3f} ms", f"{done.dram_bytes / 1e6:,.1f} MB"
+        share = f"{done.utilization:.1%}"
+        rows.append([done.name, f"{done.cycles:,.0f}", time, change, share, str(done.launches), traffic])
+        before = done.cycles
+    columns = ["with passes up to", "cycles", "time", "change", "of peak", "launches", "DRAM traffic"]
+    _table(f"{graph.name} on {chip.name}", columns, rows)
+
+
+def _verify(
+    graph: Graph,
+    steps: tuple[Pass, ...],
+    examples: Examples,
+    wanted: dict[str, Any],
+    tick: Any,
+) -> None:
+    """Hold each pass to the graph that it was given; say which is off, and exit 1."""
+    from .testing.verify import first_fault, with_weights
+
+    full = with_weights(graph, wanted["seed"])
+    inputs = [examples(wanted["seed"] + number) for number in range(INPUTS)]
+    fault = first_fault(full, steps, inputs, wanted["tolerance"], tick)
+    if fault is None:
+        click.echo(f"verified: {len(steps)} passes keep the results on {len(inputs)} random inputs", err=True)
+        return
+    message = f"pass {fault.index + 1}, {fault.step.spelling}: {fault.what}"
+    click.echo(f"wrong: {message} (seed {wanted['seed']})", err=True)
+    if wanted["bisect"]:
+        from .testing.verify import narrow
+
+        culprit = narrow(fault, full, inputs, wanted["tolerance"])
+        click.echo(
+            f"rewrite {culprit.number} of {culprit.rewrites}: {culprit.node or 'the whole pass'}", err=True
+        )
+        click.echo(culprit.diff, err=True)
+    sys.stdout.flush()
+    sys.exit(EXIT_CHECK_FAILED)

@@ -1,0 +1,182 @@
+"""`mtia-emu reduce`: the smallest part of a model with which a command still fails as it does now."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import cli_options as o
+from .cli_output import progress
+from .errors import UserError
+
+PLACE = "{}"  # where the model's path stands in the command
+KEPT_BYTES = 1 << 20  # of what a command prints, that is looked at
+
+
+@click.command(
+    short_help="Shrink a model while a command keeps failing.",
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("model")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("-o", "--output", required=True, metavar="FILE", callback=o.target, help="Model to write.")
+@click.option("--match", metavar="TEXT", default="", help="What the command must print as well.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="FLOAT",
+    help="Longest run of the command; a longer one does not count as failing.",
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    metavar="INT",
+    help="Most runs of the command; what is smallest by then is written.",
+)
+def reduce(model: str, command: tuple[str, ...], **wanted: Any) -> None:
+    """Shrink MODEL (ONNX, or a graph's text FILE.ir) to a minimal one with which COMMAND still fails.
+
+    COMMAND runs as it is, without a shell, with {} replaced by the path of a smaller model (at the end where
+    there is no {}). Failing is the exit code that it has on the whole model, which must not be 0.
+
+    \b
+    Examples:
+      mtia-emu reduce model.ir -o small.ir -- \\
+          mtia-emu opt {} --passes legalise,mine --verify-each
+      mtia-emu reduce model.onnx -o small.onnx --match "does not fit" -- \\
+          mtia-emu run {}
+    """
+    suffix = Path(model).suffix
+    if suffix not in (".ir", ".onnx") or Path(wanted["output"]).suffix != suffix:
+        raise UserError(
+            f"{model!r} is shrunk to {wanted['output']!r}: right: both FILE.ir, or both FILE.onnx"
+        )
+    with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder, progress() as tick:
+        trial = Trial(
+            command, Path(folder) / f"model{suffix}", wanted["match"], wanted["seconds"], wanted["runs"]
+        )
+        before, after = (_graph if suffix == ".ir" else _onnx)(model, trial, wanted["output"], tick)
+    click.echo(f"{wanted['output']}: {before} nodes -> {after}, {trial.count} runs of the command", err=True)
+    if trial.count > wanted["runs"]:
+        click.echo("the runs were used up: it may shrink further (--runs)", err=True)
+
+
+@dataclass
+class Trial:
+    """A command that is run on models, one after another, at the same path."""
+
+    command: tuple[str, ...]
+    path: Path
+    match: str
+    seconds: float
+    most: int
+    code: int = 0
+    count: int = 0
+
+    def first(self) -> None:
+        """Run the command on the whole model; raise `UserError` where it does not fail as it should."""
+        code, said = self._run()
+        if code is None:
+            raise UserError(
+                f"the command takes more than {self.seconds:g} s on the whole model (right: --seconds)"
+            )
+        if code == 0:
+            raise UserError("the command does not fail on the whole model: its exit code is 0")
+        if self.match and self.match not in said:
+            raise UserError(
+                f"the command fails with {code}, but does not print {self.match!r}: {said[-300:]!r}"
+            )
+        self.code = code
+
+    def fails(self, write: Callable[[Path], None]) -> bool:
+        """Return whether the command fails as at first on the model that `write` puts at the path."""
+        if self.count >= self.most:
+            self.count = self.most + 1
+            return False
+        write(self.path)
+        code, said = self._run()
+        return code == self.code and self.match in said
+
+    def _run(self) -> tuple[int | None, str]:
+        """Return the command's exit code, None where it took too long, and what it printed."""
+        self.count += 1
+        words = [word.replace(PLACE, str(self.path)) for word in self.command]
+        words += [] if any(PLACE in word for word in self.command) else [str(self.path)]
+        with tempfile.TemporaryFile() as out:
+            try:
+                done = subprocess.run(
+                    words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=self.seconds, check=False
+                )
+            except subprocess.TimeoutExpired:
+                return None, ""
+            except (OSError, ValueError) as error:
+                raise UserError(f"the command {words[0]!r} cannot be run: {error}") from None
+            out.seek(0)
+            return done.returncode, out.read(KEPT_BYTES).decode(errors="replace")
+
+
+def _graph(model: str, trial: Trial, output: str, tick: Any) -> tuple[int, int]:
+    """Shrink a graph's text; return its nodes before and after."""
+    from .graph_file import read_graph, write_graph
+    from .testing.shrink import shrink
+
+    whole = read_graph(model)
+    beside = trial.path.with_suffix(".npz")
+
+    def write(graph: Any) -> Callable[[Path], None]:
+        def put(path: Path) -> None:
+            beside.unlink(missing_ok=True)
+            write_graph(path, graph)
+
+        return put
+
+    write(whole)(trial.path)
+    trial.first()
+    small = shrink(whole, lambda graph: _told(trial, tick) and trial.fails(write(graph)))
+    write_graph(output, small)
+    return len(whole.nodes), len(small.nodes)
+
+
+def _onnx(model: str, trial: Trial, output: str, tick: Any) -> tuple[int, int]:
+    """Shrink an ONNX model; return its nodes before and after."""
+    import onnx
+
+    from .testing.shrink_onnx import shrink_onnx
+    from .view.files import write_atomic
+
+    if not Path(model).is_file():
+        raise UserError(f"{model}: there is no such file (right: an ONNX file)")
+    try:
+        whole = onnx.load(model, load_external_data=False)
+    except Exception as error:  # protobuf raises errors of its own
+        raise UserError(f"{model}: not an ONNX file: {error}") from None
+    if any(w.data_location == onnx.TensorProto.EXTERNAL for w in whole.graph.initializer):
+        raise UserError(
+            f"{model}: its weights are in other files, which a smaller model would not find "
+            f"(right: mtia-emu opt {model} --passes '' -o {Path(model).stem}.ir, and reduce that)"
+        )
+    write_atomic(trial.path, whole.SerializeToString())
+    trial.first()
+
+    def fails(small: Any) -> bool:
+        return _told(trial, tick) and trial.fails(lambda path: write_atomic(path, small.SerializeToString()))
+
+    small = shrink_onnx(whole, fails)
+    write_atomic(output, small.SerializeToString())
+    return len(whole.graph.node), len(small.graph.node)
+
+
+def _told(trial: Trial, tick: Any) -> bool:
+    if tick is not None:
+        tick("reduce", trial.count, trial.most)
+    return True

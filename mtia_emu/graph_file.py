@@ -1,0 +1,81 @@
+"""Graphs on disk: text, with large constants in an .npz file of the same name beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .arrays import read_npz, write_npz
+from .compiler import text
+from .compiler.check import check
+from .compiler.graph import Graph
+from .errors import UserError
+from .view.files import write_atomic
+
+Array = np.ndarray[Any, Any]
+SUFFIX = ".ir"
+MOST_BYTES = 1 << 28  # of a text: some hundred times that of Llama 3 8B
+
+
+def is_graph(path: str | Path) -> bool:
+    """Return whether a path is that of a graph's text."""
+    return str(path).endswith(SUFFIX)
+
+
+def read_graph(path: str | Path) -> Graph:
+    """Return the lawful graph in a text; constants shown as a digest are read from the .npz file beside it.
+
+    Without that file they are absent. Raises `UserError`, naming file and line, for text that is no graph.
+    """
+    file = Path(path)
+    body = _read(file)
+    try:
+        graph = text.parse(body)
+        beside = file.with_suffix(".npz")
+        if beside.is_file():
+            graph = text.parse(body, _typed(graph, read_npz(str(beside))))
+        return check(graph)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+
+
+def _read(file: Path) -> str:
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such file (right: a graph's text, FILE{SUFFIX})")
+    if file.stat().st_size > MOST_BYTES:
+        raise UserError(f"{file}: holds {file.stat().st_size} bytes; right: a graph of at most {MOST_BYTES}")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not text: {error.reason} at byte {error.start}") from None
+
+
+def _typed(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return arrays in the types of the graph's constants: .npz files know no bf16, only its bytes."""
+    out = {}
+    for name, array in arrays.items():
+        const = graph.const(name)
+        if const is None:
+            continue
+        kind = const.type.dtype.numpy
+        raw = array.dtype.kind == "V" and array.dtype.itemsize == kind.itemsize
+        out[name] = array.view(kind) if raw else array
+    return out
+
+
+def write_graph(path: str | Path, graph: Graph) -> list[str]:
+    """Write a graph's text and, where large constants have data, the .npz beside it; return the files."""
+    file = Path(path)
+    large = {
+        name: const.array(name)
+        for name, const in graph.consts.items()
+        if const.present and const.type.size > text.INLINE
+    }
+    beside = str(file.with_suffix(".npz"))
+    if large:
+        write_npz(beside, large)
+    write_atomic(file, text.dump(graph).encode())
+    return [str(file), beside] if large else [str(file)]
