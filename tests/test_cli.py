@@ -184,7 +184,9 @@ def test_the_trace_of_an_execution_ends_where_its_report_does(tmp_path: Path) ->
     assert [e.end_cycle for e in events] == [layer.end_cycle for layer in done.report.layers]
 
 
-@pytest.mark.parametrize("key", ["pe.simd.bytes_per_cycle=8", "dram.channels=2", "energy.leakage_w_per_mm2=1"])
+@pytest.mark.parametrize(
+    "key", ["pe.simd.bytes_per_cycle=8", "dram.channels=2", "energy.leakage_w_per_mm2=1"]
+)
 def test_settings_change_the_chip(cli: Cli, key: str) -> None:
     plain = parsed(cli("run", "zoo:llama-tiny", "--json", "-"))
     changed = parsed(cli("run", "zoo:llama-tiny", "--set", key, "--json", "-"))

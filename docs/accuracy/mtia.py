@@ -181,7 +181,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
 
 
 def main(names: Sequence[str]) -> None:
-    """Make the page's tables and the picture anew, or only those that are named (`picture` is the picture)."""
+    """Make the page's tables and the picture anew, or only those that are named (`picture`)."""
     chosen = {n: f for n, f in SECTIONS.items() if not names or n in names}
     PAGE.write_text(fill(PAGE.read_text(encoding="utf-8"), chosen), encoding="utf-8")
     if not names or "picture" in names:
