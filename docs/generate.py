@@ -19,7 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import design_space
 from fences import fill, runs
+from markdown_table import table
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -30,9 +32,7 @@ PICTURED = [
     ("Llama-3-8B, one token after 2048", "zoo:llama-3-8b", {"seq": 1, "past": 2048}),
     ("DLRM-DCNv2 (MLPerf), batch 512", "zoo:dlrm-mlperf", {"batch": 512}),
 ]
-MTIA = (
-    *("mtia-fc", "mtia-tbe", "mtia-ops", "mtia-2i", "mtia-mc2", "mtia-production", "timing-order"),
-)  # sections of accuracy/mtia.py
+MTIA = ("mtia-fc", "mtia-tbe", "mtia-ops", "mtia-2i", "mtia-mc2", "mtia-production", "timing-order")
 CHECKED = [
     ("zoo:llama-tiny", {"batch": 2, "seq": 32}),
     ("zoo:llama-tiny", {"batch": 2, "seq": 1, "past": 31}),
@@ -43,12 +43,6 @@ CHECKED = [
 def pages() -> list[Path]:
     """Return every page: the README, all Markdown below docs/, and that of the examples."""
     return [ROOT / "README.md", *sorted(DOCS.rglob("*.md")), ROOT / "examples" / "README.md"]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a Markdown table; a bar in a cell is escaped."""
-    lines = [list(head), ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
 
 
 def code(words: Iterable[object]) -> str:
@@ -333,66 +327,7 @@ def pictures(folder: Path) -> list[Path]:
     summary(pairs, drawn[0])
     report = pairs[0][0]
     roofline(report, roofs(mtia_emu.load_chip("mtia-2i"), dtype(report.dtype)), drawn[1])
-    return drawn + sweep_pictures(folder)
-
-
-def sweep_store(folder: Path) -> Path:
-    """Return the store of the tutorial's sweep, made in a folder."""
-    from mtia_emu.sweeps.run import Where, run
-    from mtia_emu.sweeps.spec import load_spec, make_spec
-
-    path = folder / "sweep.db"
-    run(make_spec(load_spec(ROOT / "examples" / "sweep.toml")), path, Where()).close()
-    return path
-
-
-@cache
-def sweep_study() -> Any:
-    """Return the study of the tutorial's sweep, which is made once."""
-    from mtia_emu.sweeps.store import read
-    from mtia_emu.sweeps.study import Study
-
-    with tempfile.TemporaryDirectory() as folder, read(sweep_store(Path(folder))) as store:
-        return Study.of(store, layers=True)
-
-
-def equal_area() -> str:
-    """Return what the tutorial's sweep found: the best chip for each workload at equal area."""
-    study = sweep_study()
-    ways = ["decode.seconds", "dlrm.seconds", "seconds", "joules", "dollars"]
-    best = {way: study.good[min(range(len(study.good)), key=study.column(way).__getitem__)] for way in ways}
-    rows = [["MTIA 2i", *_design(study.base)]]
-    rows += [[f"least {way}", *_design(row)] for way, row in best.items()]
-    head = ["chip", "SRAM", "DRAM", "array", "die", "to make", "decode", "DLRM", "joules (mean)"]
-    counts = f"{len(study.good)} of {sum(study.counts.values())} chips fit the area."
-    return f"{counts} MTIA 2i, and the best of them by each measure:\n\n{table(head, rows)}"
-
-
-def _design(row: Any) -> list[str]:
-    p, m = row.params, row.metrics
-    return [
-        f"{p['sram.bytes'] >> 20} MiB",
-        f"{m['dram_bytes_per_s'] / 1e9:.0f} GB/s",
-        f"{p['pe.matrix.rows']} x {p['pe.matrix.cols']}",
-        f"{m['area_mm2']:.0f} mm2",
-        f"{m['dollars']:.0f} $",
-        f"{m['decode.seconds'] * 1e3:.1f} ms",
-        f"{m['dlrm.seconds'] * 1e3:.3f} ms",
-        f"{m['joules']:.3g}",
-    ]
-
-
-def sweep_pictures(folder: Path) -> list[Path]:
-    """Draw the pictures of the tutorial's sweep into a folder; return their paths."""
-    from mtia_emu.sweeps import pictures
-
-    study = sweep_study()
-    kinds = ("pareto", "sensitivity", "parallel", "energy")
-    drawn = {kind: folder / f"sweep-{kind}.svg" for kind in kinds}
-    pictures.pareto(study, drawn["pareto"], "area_mm2", "seconds")
-    for kind in kinds[1:]:
-        getattr(pictures, kind)(study, drawn[kind])
-    return list(drawn.values())
+    return drawn + design_space.pictures_into(folder)
 
 
 def _mtia(name: str) -> Callable[[], str]:
@@ -423,8 +358,9 @@ CHEAP: dict[str, Callable[[], str]] = {
     for f in (chips, gpus, ops, onnx_ops, commands, settings, cli, passes, systolic)
 }
 SECTIONS: dict[str, Callable[[], str]] = CHEAP | {
-    f.__name__.replace("_", "-"): f for f in (outputs, operators, exported_models, equal_area)
+    f.__name__.replace("_", "-"): f for f in (outputs, operators, exported_models)
 }
+SECTIONS |= {"equal-area": design_space.equal_area}
 SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu", "peaks", "gemm", "add")}
 SECTIONS |= {name: _mtia(name) for name in MTIA}
 

@@ -15,7 +15,7 @@ DOCS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(DOCS))
 
 from fences import fill  # noqa: E402
-from generate import table  # noqa: E402
+from markdown_table import table  # noqa: E402
 
 from mtia_emu import api  # noqa: E402
 from mtia_emu.chip import load_chip  # noqa: E402
