@@ -1,0 +1,51 @@
+"""Published results of MTIA, held to what the accuracy page says of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from mtia_emu.chip import load_chip
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "docs" / "accuracy")]
+import mtia_cases  # noqa: E402
+from mtia_cases import Case, Gemm, timed  # noqa: E402
+
+SPILLS = "4096 x 4096 x 4096"
+
+
+def held_out(cases: list[Case]) -> np.ndarray:
+    """Return the absolute errors of the cases that nothing was fitted to."""
+    return np.array([abs(c.error) for c in cases if not c.fitted])
+
+
+def test_fully_connected_layers_on_mtia_1() -> None:
+    cases = [c for c in mtia_cases.fc(load_chip("mtia-1")) if c.name != SPILLS]
+    assert len(cases) == 17
+    assert max(abs(c.error) for c in cases) < 0.05
+    assert np.median(held_out(cases)) < 0.02
+
+
+def test_embedding_bags_on_mtia_1() -> None:
+    cases = list(mtia_cases.tbe(load_chip("mtia-1")))
+    assert np.median([abs(c.error) for c in cases]) < 0.15
+    rate = {c.name: c.here for c in cases}
+    small, large = (rate[f"pooling 50, {rows} rows of 256, batch 256"] for rows in (100, 1000000))
+    assert small > large  # what the cache holds is faster
+    assert (
+        small > rate["pooling 20, 100 rows of 256, batch 256"] > rate["pooling 1, 100 rows of 256, batch 256"]
+    )
+    assert small > rate["pooling 50, 100 rows of 64, batch 256"]
+
+
+def test_products_on_mtia_2i_to_which_nothing_was_fitted() -> None:
+    chip = load_chip("mtia-2i")
+    square = timed(Gemm(2048, 2048, 2048, "fp16"), chip, "sram")
+    assert 0.90 < square.utilization < 0.97
+    deep = timed(Gemm(512, 26592, 2048, "fp16"), chip, "weights-dram")
+    moved = deep.traffic.dram_read_bytes + deep.traffic.dram_write_bytes
+    assert 0.90 < moved / deep.seconds / chip.dram.bytes_per_s < 0.99
+    narrow = timed(Gemm(2048, 2048, 2048, "fp16"), chip, "sram", "int8")
+    assert 1.4 < square.seconds / narrow.seconds < 1.8
