@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 from mtia_emu.kernels.attention import Scores
-from mtia_emu.kernels.attention_plan import ALWAYS, Attention, estimate, plan_attention
+from mtia_emu.kernels.attention_plan import ALWAYS, Attention, Plan, estimate, memory_rate, plan_attention
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.tape import finish, inline, parse
 
@@ -91,10 +90,20 @@ def _near(plan: Schedule, call: _Call) -> _Call:
 
 def _passes(plan: Schedule, call: _Call) -> int:
     """Return how often the kernel reads keys and values; 0 where it does not fit the chip."""
-    try:
-        return plan_attention(call.problem, plan.chip).passes
-    except NoRoom:
-        return 0
+    found = _mapped(plan, call.problem)
+    return 0 if found is None else found.passes
+
+
+def _mapped(plan: Schedule, problem: Attention) -> Plan | None:
+    """Return the plan of the one kernel; None where none fits the chip."""
+    key = ("attention", problem)
+    if key not in plan.memo:
+        try:
+            tiles = plan.share("attention", problem, plan.chip, lambda c: plan_attention(problem, c).tiles)
+            plan.memo[key] = Plan(problem, tiles, plan.chip)
+        except NoRoom:
+            plan.memo[key] = None
+    return cast("Plan | None", plan.memo[key])
 
 
 def _call(plan: Schedule, node: Node) -> _Call:
@@ -130,13 +139,8 @@ def _is_bound(plan: Schedule, view: View) -> bool:
 
 def _fused_cycles(plan: Schedule, call: _Call) -> float | None:
     """Return the estimate of the one kernel; None where it does not fit the chip."""
-    key = ("attention", call.problem)
-    if key not in plan.memo:
-        try:
-            plan.memo[key] = estimate(plan_attention(call.problem, plan.chip))
-        except NoRoom:
-            plan.memo[key] = None
-    return _number(plan.memo[key])
+    found = _mapped(plan, call.problem)
+    return None if found is None else estimate(found, memory_rate(call.problem, plan.chip))
 
 
 def _separate_cycles(plan: Schedule, call: _Call) -> float | None:
@@ -161,9 +165,7 @@ def _products_cycles(plan: Schedule, call: _Call) -> float:
     """Return about the cycles of the two products, well mapped: array or memory, whichever takes longer."""
     b, g, r, m, d = call.q.shape
     n, e, kind, chip = call.k.shape[-1], call.v.shape[-1], call.q.dtype, plan.chip
-    rate = chip.sram_bytes_per_cycle
-    if call.space == "dram":
-        rate = chip.dram_bytes_per_cycle * float(chip.dram_efficiency(np.asarray(d * kind.bytes)))
+    rate = memory_rate(call.problem, chip)
     cycles = 0.0
     for depth, width in ((d, n), (n, e)):
         if chip.pe.matrix.supports(kind.name):

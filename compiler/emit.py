@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from mtia_emu.kernels.attention import Scores, emit_attention
+from mtia_emu.kernels.attention_plan import Plan as AttentionPlan
 from mtia_emu.kernels.attention_plan import plan_attention
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
@@ -129,7 +130,7 @@ def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
 def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, share: Share) -> Block:
     params = dict(step.params)
     key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
-    make = partial(_matmul, share) if step.kernel == "matmul" else _EMIT[step.kernel]
+    make = partial(_PLANNED[step.kernel], share) if step.kernel in _PLANNED else _EMIT[step.kernel]
     try:
         return share("block", key, chip, lambda c: make(c, step.kernel, params, inputs, outputs))
     except NoRoom as error:
@@ -195,19 +196,31 @@ def _embedding_bag(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs
     )
 
 
-def _attention(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+def _attention(
+    share: Share, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
+) -> Block:
     q, k, v, *extras = inputs
     scores = Scores(parse(p["tape"]), p["mask"], p["guarded"])
-    plan = plan_attention(replace(p["problem"], space=k.space), chip)
-    return emit_attention(plan, q, k, v, outputs[0], scores, extras)
+    problem = replace(p["problem"], space=k.space)
+    tiles = share("attention", problem, chip, lambda c: plan_attention(problem, c).tiles)
+    key = (problem, tiles, p["tape"], p["mask"], p["guarded"], tuple(inputs), outputs[0])
+    return share(
+        "fused attention",
+        key,
+        chip,
+        lambda c: emit_attention(AttentionPlan(problem, tiles, c), q, k, v, outputs[0], scores, extras),
+    )
 
 
 def _scalar(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     return emit_scalar(chip, p["op"], dict(p["attrs"]), inputs, outputs)
 
 
-_EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
+_PLANNED: dict[str, Callable[[Share, Chip, str, Params, Operands, Operands], Block]] = {
     "attention": _attention,
+    "matmul": _matmul,
+}
+_EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
     "map": _rowwise,
     "row": _rowwise,
     "rotary": _rowwise,

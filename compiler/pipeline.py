@@ -232,13 +232,15 @@ def compile_graph(
     and to do of it. `share` may give what an earlier compilation of the same graph came to: see `sharing`.
     """
     report = progress or (lambda stage, done, total: None)
-    own = own_dtype(graph)
+    own = share("own", Same(graph), chip, lambda _: own_dtype(graph))
     form = choose_format(own, chip, wanted)
     report("lower", 0, 1)
     key, given = (Same(graph), form.floats, form.int8, Same(fused)), fused
     ready = share("fuse", key, chip, lambda _: _fuse(graph, own, form, given))
     report("schedule", 0, 1)
-    mapped = share("map", (Same(ready.graph), inputs_in), chip, lambda c: _map(ready.graph, c, inputs_in))
+    mapped = share(
+        "map", (Same(ready.graph), inputs_in), chip, lambda c: _map(ready.graph, c, inputs_in, share)
+    )
     plan, placement = replace(mapped.plan, chip=chip), mapped.placement
     program = emit(
         plan,
@@ -277,9 +279,10 @@ def _fuse(graph: Graph, own: DType, form: Format, given: Graph | None) -> _Fused
     return _Fused(fused, works(fused))
 
 
-def _map(fused: Graph, chip: Chip, inputs_in: str) -> _Mapped:
-    plan = schedule(lower(fused, mapping_passes(chip)), chip)
-    return _Mapped(plan, place(plan, inputs_in))
+def _map(fused: Graph, chip: Chip, inputs_in: str, share: Share) -> _Mapped:
+    lowered = share("lower", Same(fused), chip, lambda c: lower(fused, mapping_passes(c)))
+    plan = schedule(lowered, chip, share)
+    return _Mapped(replace(plan, memo={}, share=unshared), place(plan, inputs_in))
 
 
 def compile_lowered(graph: Graph, chip: Chip, *, dtype: str) -> Program:

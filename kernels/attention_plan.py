@@ -149,11 +149,12 @@ class Plan:
 def plan_attention(problem: Attention, chip: Chip) -> Plan:
     """Return the plan with the least estimated time; raise `NoRoom` where none fits the chip's memories."""
     best: tuple[float, Plan] | None = None
+    rate = memory_rate(problem, chip)
     for tiles in _candidates(problem, chip):
         plan = Plan(problem, tiles, chip)
         if plan.score_rings < 1 or plan.local_bytes > chip.pe.local.bytes:
             continue
-        cost = estimate(plan)
+        cost = estimate(plan, rate)
         if best is None or cost < best[0]:
             best = (cost, plan)
     if best is None:
@@ -182,8 +183,19 @@ def _candidates(problem: Attention, chip: Chip) -> list[Tiles]:
     ]
 
 
-def estimate(plan: Plan) -> float:
-    """Return about the cycles of a plan: of the busiest resource, while everything else overlaps with it."""
+def memory_rate(problem: Attention, chip: Chip) -> float:
+    """Return the bytes a cycle at which keys and values come out of the memory that they are in."""
+    if problem.space != "dram":
+        return chip.sram_bytes_per_cycle
+    run = np.asarray(problem.dim * problem.kind.bytes)
+    return chip.dram_bytes_per_cycle * float(chip.dram_efficiency(run))
+
+
+def estimate(plan: Plan, rate: float) -> float:
+    """Return about the cycles of a plan: of the busiest resource, while everything else overlaps with it.
+
+    `rate` is `memory_rate` of its problem.
+    """
     p, t, chip = plan.problem, plan.tiles, plan.chip
     panels = float(plan.needs().sum(axis=0).max()) * plan.rounds  # that the longest lane streams
     loads = t.width * (p.dim + p.value_dim) * p.kind.bytes * panels
@@ -194,9 +206,6 @@ def estimate(plan: Plan) -> float:
     lanes_of_row = chip.grid.cols // t.lane
     busy = min(plan.lanes, p.groups * int(np.count_nonzero(plan.needs()[0])))
     use["row links"] = loads * lanes_of_row / chip.noc.row_bytes_per_cycle
-    rate = chip.sram_bytes_per_cycle
-    if p.space == "dram":
-        rate = chip.dram_bytes_per_cycle * float(chip.dram_efficiency(np.asarray(p.dim * p.kind.bytes)))
     use["memory"] = loads * busy / rate
     first = use["port"] / max(panels, 1) * min(t.panels, panels)  # nothing overlaps the first block's way in
     return max(use.values()) + OVERLAP_LOSS * sum(use.values()) + first
