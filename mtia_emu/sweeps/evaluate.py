@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from ..errors import UserError
 from ..gpu import load_gpu
 from ..isa import Program
 from ..sharing import Share, Sharing
-from ..silicon import Area, Cost, area, cost, load_silicon
+from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
 from ..toml import parse
 from ..types import dtype
 from .expression import evaluate
@@ -88,6 +88,15 @@ class Evaluator:
     graphs: dict[str, Graph] = field(default_factory=dict)
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @cached_property
+    def _facts(self) -> Silicon:
+        return load_silicon(self.job.spec.silicon)
+
+    @cached_property
+    def _base_mm2(self) -> float:
+        """Return the base chip's area as estimated."""
+        return area(validate(self.job.chip, self.job.spec.chip), self._facts).total_mm2
+
     def row(self, point: Point) -> Row:
         """Return the row of a point: "failed" where the chip or its programs are impossible, saying why."""
         params: dict[str, Any] = dict(point.params)
@@ -136,12 +145,20 @@ class Evaluator:
         for key, text in self.job.spec.link.items():
             params[key] = _whole(evaluate(text, flat(values)))
             put(values, key, params[key])
-        return params, validate(values, self.job.spec.chip)
+        chip = validate(values, self.job.spec.chip)
+        return params, chip if "die_mm2" in params else self._sized(chip)
+
+    def _sized(self, chip: Chip) -> Chip:
+        """Return the chip with the base's published die scaled by the change of area that its parameters make.
+
+        Leakage and the clock tree follow the die.
+        """
+        share = area(chip, self._facts).total_mm2 / self._base_mm2
+        return chip.model_copy(update={"die_mm2": chip.die_mm2 * share})
 
     def _silicon(self, chip: Chip) -> tuple[dict[str, Any], str]:
         """Return the columns of area and cost, and the constraint that they or the parameters break."""
-        facts = load_silicon(self.job.spec.silicon)
-        parts, price = area(chip, facts), cost(chip, facts)
+        parts, price = area(chip, self._facts), cost(chip, self._facts)
         values = flat(chip.model_dump()) | {"area_mm2": parts.total_mm2, "dollars": price.total_usd}
         for text in self.job.spec.constraints:
             if not evaluate(text, values):
@@ -170,6 +187,7 @@ def silicon_columns(chip: Chip, parts: Area, price: Cost) -> dict[str, Any]:
     """Return the columns of a row that need no model."""
     return {
         "area_mm2": parts.total_mm2,
+        "die_mm2": chip.die_mm2,
         "dollars": price.total_usd if math.isfinite(price.total_usd) else None,
         "yield_share": price.yield_share,
         "dram_bytes_per_s": float(chip.dram.bytes_per_s),
