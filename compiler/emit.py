@@ -21,13 +21,13 @@ from mtia_emu.kernels.scalar import emit_scalar
 from mtia_emu.kernels.tape import Tape, parse
 
 from mtia_emu.chip import Chip
-from mtia_emu.errors import UserError
 from mtia_emu.isa import Binding, Block, Launch, Operand, Program
 from mtia_emu.sharing import Share, unshared
 from mtia_emu.types import TensorType, Work
 
 from .place import Placement
 from .schedule import Schedule, Step
+from .user_kernels import STEP, emit_user, idle_notes
 from .views import View
 
 Params = Mapping[str, Any]
@@ -76,7 +76,7 @@ def emit(
         placement.dram_bytes,
         placement.sram_bytes,
         works,
-        notes,
+        notes + idle_notes(plan),
     )
 
 
@@ -134,7 +134,7 @@ def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, share: S
     try:
         return share("block", key, chip, lambda c: make(c, step.kernel, params, inputs, outputs))
     except NoRoom as error:
-        raise UserError(
+        raise NoRoom(
             f"{step.name} ({step.op}{', ' + step.origin if step.origin else ''}) does not fit {chip.name}: "
             f"{error}"
         ) from None
@@ -228,4 +228,5 @@ _EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
     "gather": _gather,
     "embedding_bag": _embedding_bag,
     "scalar": _scalar,
+    STEP: emit_user,
 }

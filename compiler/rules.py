@@ -23,16 +23,15 @@ from .ops.base import integer, integers, number
 from .product_rules import matmul, matmul_map
 from .row_rules import norm, quantise_rows, reduction, rotary, softmax
 from .schedule import Schedule
+from .user_kernels import user_rule
 from .views import View, packed
 
 Rule = Callable[[Schedule, Node], list[View]]
 
 
 def rule_of(op: str) -> Rule:
-    """Return the rule of an op; ops without one run by their reference on a core."""
-    if op in FUNCTIONS:
-        return _function
-    return RULES.get(op, Schedule.on_core)
+    """Return the rule of an op, a kernel's from outside first; ops without one run on a core."""
+    return user_rule(op, _function if op in FUNCTIONS else RULES.get(op, Schedule.on_core))
 
 
 def _run_map(plan: Schedule, node: Node, tape: Tape) -> list[View]:

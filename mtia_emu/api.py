@@ -18,6 +18,7 @@ from .chip import Chip, load_chip, put, validate
 from .compiler.ops import OPS, reference
 from .compiler.passes.precision import own_dtype
 from .compiler.pipeline import Compiled, compile_file
+from .compiler.user_kernels import INSTALLED
 from .engine.function import Library, execute
 from .engine.lookups import Lookups, from_inputs
 from .engine.run import report as make_report
@@ -25,6 +26,7 @@ from .errors import UserError, nearest
 from .gpu import Gpu, Mode, load_gpu
 from .isa import Program
 from .report import Check, Report
+from .verify import verify
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
@@ -161,6 +163,8 @@ def compile_stages(
         if not ours:
             raise
         raise UserError(str(error).replace(str(source.path), source.name)) from None
+    if INSTALLED:  # their commands are somebody's
+        verify(done.program, chip)
     origin = (
         source.name if ours else source.path.name
     )  # not where the file lies: that is the user's own business
@@ -282,11 +286,12 @@ def run_source(
     )
     if not check or inputs is None:
         return outcome
-    from .oracle import compare_outputs, onnxruntime_outputs
+    from .kernel_files import expected_outputs
+    from .oracle import compare_outputs
 
     if progress is not None:
         progress("onnxruntime", 0, 1)
-    expected = onnxruntime_outputs(source.path, typed_inputs(inputs, program.inputs))
+    expected = expected_outputs(source.path, typed_inputs(inputs, program.inputs))
     own = own_dtype(compiled.imported).name  # what onnxruntime computes in, and rounds to
     tolerance = INT8_TOLERANCE if dtype == "int8" else max(map(_tolerance, (program.dtype, own)))
     return replace(outcome, check=compare_outputs(outcome.outputs, expected, tolerance))

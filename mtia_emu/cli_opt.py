@@ -58,7 +58,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     metavar="FLOAT",
     help="What --verify-each allows, of an output's largest magnitude.  [default: by the format]",
 )
-@o.options(o.CHIP, o.SET, o.DIM, o.DTYPE, o.SEED)
+@o.options(*o.COMPILE, o.SEED)
 def opt(model: str, **wanted: Any) -> None:
     """Run passes on MODEL (an ONNX file, zoo:NAME, or a graph's text FILE.ir) and print the graph.
 
