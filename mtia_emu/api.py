@@ -238,7 +238,7 @@ def run(
     if isinstance(model, Program) or is_program(model):
         _refuse(dims=dims, dtype=dtype, check=check)
         program = model if isinstance(model, Program) else load_program(model)
-        machine = _machine(program, chip, settings)
+        machine = machine_of(program, chip, settings)
         return run_program(program, machine, inputs=inputs, gpu=beside, gpu_mode=gpu_mode, progress=progress)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     wanted = check or inputs is not None
@@ -361,7 +361,7 @@ def _refuse_unready(program: Program) -> None:
         )
 
 
-def _machine(program: Program, chip: str | Chip | None, settings: Mapping[str, object] | None) -> Chip:
+def machine_of(program: Program, chip: str | Chip | None, settings: Mapping[str, object] | None) -> Chip:
     """Return the chip to time a program on: the one it was compiled for unless another is named."""
     if isinstance(chip, Chip):
         return chip

@@ -31,6 +31,12 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     return [before + comma + name for name in (*PASSES, *foreign_names()) if name.startswith(last)]
 
 
+def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.endswith((".svg", ".dot")):
+        raise UserError(f"--draw {value!r}: a graph's picture is .svg or .dot (right: --draw graph.svg)")
+    return o.target(ctx, param, value)
+
+
 @click.command(short_help="Run passes on a model, and check or measure each.")
 @o.MODEL
 @click.option(
@@ -41,6 +47,13 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     help='Passes in order, as in "legalise,maps{max-inputs=4}".  [default: all that `run` would run]',
 )
 @click.option("-o", "--output", metavar="FILE.ir", callback=o.target, help="Write the graph to a file.")
+@click.option(
+    "--draw",
+    "picture",
+    metavar="FILE.svg|dot",
+    callback=_picture,
+    help="Draw the graph after the passes; of a large one the first nodes.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the graph.")
 @click.option(
     "--print-after", "shown", multiple=True, metavar="PASS|all", help="Print the graph after a pass."
@@ -68,6 +81,7 @@ def opt(model: str, **wanted: Any) -> None:
       mtia-emu opt zoo:llama-tiny -q --stats --why
       mtia-emu opt model.ir --passes legalise,mine --verify-each
       mtia-emu opt zoo:llama-tiny -q --measure --chip mtia-2i
+      mtia-emu opt zoo:llama-tiny -q --passes legalise,fold --draw graph.svg
     """
     from .chip import load_chip
 
@@ -83,6 +97,8 @@ def opt(model: str, **wanted: Any) -> None:
             _verify(graph, steps, examples, wanted, tick)
         ran = _watched(graph, steps, wanted["shown"])
         last = ran[-1].after if ran else graph
+        if wanted["picture"] is not None:
+            _draw(last, wanted["picture"])
         if wanted["stats"]:
             _print_stats(ran)
         if wanted["why"]:
@@ -143,6 +159,16 @@ def _watched(graph: Graph, steps: tuple[Pass, ...], shown: tuple[str, ...]) -> l
                 f"# after {done.step.spelling}\n{text.dump(done.after, digests=False)}", err=True, nl=False
             )
     return ran
+
+
+def _draw(graph: Graph, path: str) -> None:
+    from .drawings import graph_drawing
+    from .view.drawing import draw
+
+    drawing = graph_drawing(graph)
+    left_out = draw(drawing, path)
+    rest = f"; {left_out} further ones are left out" if left_out else ""
+    click.echo(f"{path}: {len(drawing.boxes) - left_out} boxes{rest}", err=True)
 
 
 def _deliver(graph: Graph, wanted: dict[str, Any]) -> None:
