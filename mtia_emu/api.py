@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +14,11 @@ import numpy as np
 from . import program_file, settings
 from .arrays import input_arrays, typed_inputs
 from .chip import Chip, load_chip, put, validate
-from .compiler.ops import OPS, reference
 from .compiler.passes.precision import own_dtype
 from .compiler.pipeline import Compiled, compile_file
+from .compiler.reference import core_library
 from .compiler.user_kernels import INSTALLED
-from .engine.function import Library, execute
+from .engine.function import execute
 from .engine.lookups import Lookups, from_inputs
 from .engine.run import report as make_report
 from .errors import UserError, nearest
@@ -384,16 +383,3 @@ def _refuse(**given: Any) -> None:
         if value:
             flag = f"--{name.replace('dims', 'dim')}"
             raise UserError(f"{flag} has no meaning for a compiled program; give it with the ONNX model")
-
-
-def core_library() -> Library:
-    """Return the reference of every op there is now, for the ones that run on a core."""
-    return {name: partial(_on_core, name) for name in OPS}
-
-
-def _on_core(name: str, arrays: Sequence[Array], attrs: Mapping[str, Any]) -> tuple[Array, ...]:
-    """Return the values of an op; the attribute `omitted` says which operands are not there."""
-    operands: list[Array | None] = list(arrays)
-    for index in attrs.get("omitted", ()):
-        operands.insert(index, None)
-    return reference(name, operands, attrs)

@@ -24,6 +24,7 @@ from .chip import Chip, load_chip
 from .compiler.build import Builder
 from .compiler.graph import Graph, freeze_attrs
 from .compiler.pipeline import compile_lowered
+from .compiler.reference import core_library
 from .compiler.user_kernels import INSTALLED, Kernel, installed
 from .engine.function import execute
 from .errors import UserError, refuse_unknown
@@ -208,7 +209,6 @@ def _accepts(kernel: Kernel, arrays: Iterable[Array], attrs: dict[str, Any]) -> 
 
 def _hold(kernel: Kernel, case: _Case, chip: Chip) -> None:
     """Execute one case on a chip; raise `UserError` for the first element that is off."""
-    from .api import core_library
     from .compiler.ops import reference
 
     graph, inputs = _graph(kernel, case)

@@ -165,6 +165,7 @@ def _diff(before: Graph, step: Pass, most: int | None, whole: Graph | None = Non
 def tolerance_of(graph: Graph) -> float:
     """Return how far results may be off: what the narrowest format that the graph computes in allows."""
     kinds = {kind.dtype.name for node in graph.nodes for kind in node.types}
+    kinds |= {kind.dtype.name for kind in graph.inputs.values()}
     if any(node.op == "quantise_rows" for node in graph.nodes):
         kinds.add("int8")
     else:
