@@ -37,6 +37,7 @@ from .passes import (
     Prune,
     Quantise,
     Rotary,
+    Siblings,
     Strips,
     Tails,
 )
@@ -66,6 +67,7 @@ def passes(own: DType, to: DType, *, int8: bool = False) -> tuple[Pass, ...]:
         Fold(),  # casts that precision made needless
         Maps(),  # after all that matches single ops
         Tails(),
+        Siblings(),  # after tails: a product with a tail of its own keeps it
         *([Quantise(), Fold()] if int8 else []),  # fold: what several products read is quantised once
         Prune(),
     )

@@ -12,6 +12,7 @@ from .norms import Norms
 from .precision import Precision
 from .quantise import Quantise
 from .rotary import Rotary
+from .siblings import Siblings
 from .strips import Strips
 from .tails import Tails
 from .tidy import Fold, Prune
@@ -32,6 +33,7 @@ PASSES: dict[str, type[Pass]] = {
         Prune,
         Quantise,
         Rotary,
+        Siblings,
         Strips,
         Tails,
     )
@@ -54,6 +56,7 @@ __all__ = [
     "Quantise",
     "Rotary",
     "Rules",
+    "Siblings",
     "Strips",
     "Tails",
 ]
