@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from mtia_emu.kernels.attention import Scores, emit_attention
 from mtia_emu.kernels.attention_plan import Plan as AttentionPlan
 from mtia_emu.kernels.attention_plan import plan_attention
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
+from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
 from mtia_emu.kernels.matmul_plan import Plan, Problem
 from mtia_emu.kernels.matmul_search import plan_matmul
@@ -30,6 +30,7 @@ from .schedule import Schedule, Step
 from .user_kernels import STEP, emit_user, idle_notes
 from .views import View
 
+T = TypeVar("T")
 Params = Mapping[str, Any]
 Operands = list[Operand]
 
@@ -118,11 +119,13 @@ def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
 
 
 def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
-    """Return the launch; kernels put a result before what is optional: see `_matmul`, `_embedding_bag`."""
+    """Return the launch; kernels put a result before what is optional: see `_matmul`, `_by_table`."""
     if step.kernel == "matmul":
         places = [*places[:2], places[-1], *places[2:-1]]
-    if step.kernel in ("embedding_bag", "attention"):
+    if step.kernel == "attention":
         places = [*places[:3], places[-1], *places[3:-1]]
+    if step.kernel == "embedding_bag":
+        places = [place for table in _by_table(places, len(step.outputs)) for place in table]
     places += [0] * (len(block.operands) - len(places))  # scratch operands start at the block's scratch
     return Launch(index, tuple(places), step.origin or step.name, step.op, step.name)
 
@@ -182,18 +185,16 @@ def _gather(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
 
 
 def _embedding_bag(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
-    table, indices, offsets, *weights = inputs
-    return emit_embedding_bag(
-        chip,
-        table,
-        indices,
-        offsets,
-        outputs[0],
-        p["mode"],
-        weights[0] if weights else None,
-        quantised=p["quantised"],
-        lowest=p["lowest"],
-    )
+    tables = [Bags(*t) for t in _by_table([*inputs, *outputs], len(outputs))]
+    return emit_embedding_bags(chip, tables, p["mode"], quantised=p["quantised"], lowest=p["lowest"])
+
+
+def _by_table(operands: list[T], tables: int) -> list[list[T]]:
+    """Return the operands of each table, from those of all and then all results: as `Bags` has them."""
+    each = len(operands) // tables - 1
+    inputs, outputs = operands[: each * tables], operands[each * tables :]
+    parts = [inputs[i * each : (i + 1) * each] for i in range(tables)]
+    return [[*part[:3], out, *part[3:]] for part, out in zip(parts, outputs, strict=True)]
 
 
 def _attention(

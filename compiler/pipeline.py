@@ -39,6 +39,7 @@ from .passes import (
     Rotary,
     Siblings,
     Strips,
+    Tables,
     Tails,
 )
 from .passes.precision import own_dtype
@@ -68,6 +69,7 @@ def passes(own: DType, to: DType, *, int8: bool = False) -> tuple[Pass, ...]:
         Maps(),  # after all that matches single ops
         Tails(),
         Siblings(),  # after tails: a product with a tail of its own keeps it
+        Tables(),
         *([Quantise(), Fold()] if int8 else []),  # fold: what several products read is quantised once
         Prune(),
     )

@@ -194,6 +194,10 @@ class Match:
         node = self._draft.nodes.get(self._draft.producers.get(value, ""))
         return node if node is not None and (not ops or node.op in ops) else None
 
+    def nodes(self, op: str) -> list[Node]:
+        """Return the nodes of an op."""
+        return [node for node in self._draft.nodes.values() if node.op == op]
+
     def users(self, value: str) -> list[Node]:
         """Return the nodes that read a value, each once."""
         return [self._draft.nodes[name] for name in self._draft.users.get(value, ())]

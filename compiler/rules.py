@@ -155,18 +155,24 @@ def _gather(plan: Schedule, node: Node) -> list[View]:
 
 
 def _embedding_bag(plan: Schedule, node: Node) -> list[View]:
-    table, *vectors = plan.operands(node)
-    if 0 in vectors[0].shape or table.dtype == FP64:
+    table, indices = plan.operands(node)[:2]
+    if 0 in indices.shape or table.dtype == FP64:
         return plan.on_core(node)
-    rows = [plan.packed(node, v).reshape((1, v.shape[0])) for v in vectors]
+    return _embedding_bags(plan, node)
+
+
+def _embedding_bags(plan: Schedule, node: Node) -> list[View]:
+    """Schedule the bags of several tables as one kernel call; vectors become rows."""
+    views = [plan.packed(node, v) for v in plan.operands(node)]
+    rows = [v if len(v.shape) == 2 else v.reshape((1, v.shape[0])) for v in views]
     params = {
         "mode": str(node.attrs["mode"]),
         "quantised": bool(node.attrs.get("quantised", False)),
         "lowest": node.attrs.get("empty", "zero") == "lowest",
     }
-    table, out = plan.packed(node, table), plan.result(node)
-    plan.step(node, "embedding_bag", [table, *rows], [out], **params)
-    return [out]
+    results = [plan.result(node, i) for i in range(len(node.outputs))]
+    plan.step(node, "embedding_bag", rows, results, **params)
+    return results
 
 
 RULES: dict[str, Rule] = {
@@ -174,6 +180,7 @@ RULES: dict[str, Rule] = {
     "cast": _cast,
     "concat": _concat,
     "embedding_bag": _embedding_bag,
+    "embedding_bags": _embedding_bags,
     "expand": _expand,
     "gather": _gather,
     "layernorm": norm,

@@ -14,6 +14,7 @@ from .quantise import Quantise
 from .rotary import Rotary
 from .siblings import Siblings
 from .strips import Strips
+from .tables import Tables
 from .tails import Tails
 from .tidy import Fold, Prune
 
@@ -35,6 +36,7 @@ PASSES: dict[str, type[Pass]] = {
         Rotary,
         Siblings,
         Strips,
+        Tables,
         Tails,
     )
 }
@@ -58,5 +60,6 @@ __all__ = [
     "Rules",
     "Siblings",
     "Strips",
+    "Tables",
     "Tails",
 ]
