@@ -68,7 +68,6 @@ def passes(own: DType, to: DType, *, int8: bool = False) -> tuple[Pass, ...]:
         Fold(),  # casts that precision made needless
         Maps(),  # after all that matches single ops
         Tails(),
-        Siblings(),  # after tails: a product with a tail of its own keeps it
         Tables(),
         *([Quantise(), Fold()] if int8 else []),  # fold: what several products read is quantised once
         Prune(),
@@ -81,6 +80,7 @@ def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
         Attention(),  # after maps and tails: what stands between its products is one tape
         Fold(),  # reshapes around it
         Strips(chip.sram.bytes // 8),  # what is no attention to the pass before
+        Siblings(),  # after tails and quantise, whose products it joins; a GPU's model does so by itself
         Layout(),  # last: fold would undo the views of stored weights
         Prune(),
     )

@@ -15,6 +15,8 @@ from ..ops.base import integers
 from ..views import View, packed, whole
 from .base import Rule, Rules, building
 
+PRODUCTS = ("matmul", "matmul_map")
+
 
 @dataclass(frozen=True)
 class Siblings(Rules):
@@ -56,13 +58,26 @@ class Siblings(Rules):
 
 
 def _is_plain(node: Node, match: Match) -> bool:
-    """Return whether a node is a product of floats with a constant matrix of its own, and a constant bias."""
-    if node.op != "matmul" or not node.type.dtype.is_float or len(node.inputs) > 3:
+    """Return whether a node is a product of floats with a constant matrix of its own.
+
+    What else it reads must be a constant for each column, or one value for all columns.
+    """
+    if node.op not in PRODUCTS or node.type.rank < 2 or not node.type.dtype.is_float:
         return False
-    shapes = [c.type.shape if (c := match.const(v)) else () for v in node.inputs[1:]]
-    if len(shapes[0]) != 2 or any(s != shapes[0][1:] for s in shapes[1:]):
+    weights = match.const(node.inputs[1])
+    if weights is None or weights.type.rank != 2 or match.only_user(node.inputs[1]) is not node:
         return False
-    return node.type.rank > 1 and match.only_user(node.inputs[1]) is node
+    return all(_shared(v, match) or _by_column(v, node, match) for v in node.inputs[2:] if v)
+
+
+def _shared(value: str, match: Match) -> bool:
+    kind = match.type_of(value)
+    return kind.rank == 0 or kind.shape[-1] == 1
+
+
+def _by_column(value: str, node: Node, match: Match) -> bool:
+    const = match.const(value)
+    return const is not None and const.type.shape == node.type.shape[-1:]
 
 
 def _is_read(node: Node, match: Match) -> bool:
@@ -72,7 +87,10 @@ def _is_read(node: Node, match: Match) -> bool:
 
 def _alike(node: Node, match: Match) -> tuple[object, ...]:
     """Return what products must have in common to be one."""
-    return [match.type_of(v).dtype for v in node.inputs], node.type.dtype, tuple(node.attrs.items())
+    own = [v if not v or _shared(v, match) else match.type_of(v).dtype for v in node.inputs[2:]]
+    attrs = [(k, v) for k, v in node.attrs.items() if k != "shape"]
+    weights = match.type_of(node.inputs[1]).dtype
+    return node.op, weights, node.type.dtype, node.type.shape[:-1], own, attrs
 
 
 def _why_not(node: Node, family: list[Node], match: Match) -> str:
@@ -107,20 +125,23 @@ def _copies(value: str, alone: View, among: View, match: Match) -> Iterator[str]
 def _joined(node: Node, family: list[Node], match: Match) -> Rewrite:
     """Return the joint product in the node's place, and slices in place of all results."""
     b = building(node, match)
-    operands = [_beside(b, family, i) for i in range(1, len(node.inputs))]
-    product = b.add("matmul", node.inputs[0], *operands, fold=False, **node.attrs)
-    shape = b.type_of(product).shape
     ends = list(accumulate(n.type.shape[-1] for n in family))
+    shape = (*node.type.shape[:-1], ends[-1])
+    attrs = dict(node.attrs) | ({"shape": shape} if "shape" in node.attrs else {})
+    operands = [_beside(b, family, i) for i in range(1, len(node.inputs))]
+    product = b.add(node.op, node.inputs[0], *operands, fold=False, **attrs)
     renames = {}
     for member, end in zip(family, ends, strict=True):
-        start = end - member.type.shape[-1]
-        first, last = [0] * len(shape), [*shape[:-1], end]
-        first[-1] = start
-        renames[member.output] = b.add("slice", product, starts=first, ends=last, steps=(1,) * len(shape))
+        first = [0] * (len(shape) - 1) + [end - member.type.shape[-1]]
+        steps = (1,) * len(shape)
+        renames[member.output] = b.add("slice", product, starts=first, ends=[*shape[:-1], end], steps=steps)
     return b.rewrite(renames)
 
 
 def _beside(b: Builder, family: list[Node], operand: int) -> str:
-    """Return a constant operand of all products, columns beside columns."""
+    """Return an operand of all products: the one that they share, or constants, columns beside columns."""
     values = [n.inputs[operand] for n in family]
-    return b.add("concat", *values, axis=b.type_of(values[0]).rank - 1, hint=f"{values[0]}.joined")
+    kind = b.type_of(values[0]) if values[0] else None
+    if kind is None or (len(set(values)) == 1 and (not kind.rank or kind.shape[-1] == 1)):
+        return values[0]
+    return b.add("concat", *values, axis=kind.rank - 1, hint=f"{values[0]}.joined")

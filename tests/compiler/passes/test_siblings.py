@@ -69,3 +69,18 @@ def test_one_product_takes_fewer_cycles() -> None:
     made = lowered(graph, (Siblings(),))
     before, after = (report(compile_lowered(g, chip, dtype="fp16"), chip) for g in (graph, made))
     assert after.cycles < before.cycles
+
+
+def test_one_bias_of_two_products_stands_beside_itself() -> None:
+    body = """graph g {
+  in %x : fp32[3,8]
+  const %w1 : fp32[8,4] = absent
+  const %w2 : fp32[8,4] = absent
+  const %b : fp32[4] = absent
+  %h1 : fp32[3,4] = matmul(%x, %w1, %b)
+  %h2 : fp32[3,4] = matmul(%x, %w2, %b)
+  %y : fp32[3,4] = sub(%h1, %h2)
+  out %y
+}"""
+    graph = with_weights(text.parse(body))
+    np.testing.assert_allclose(results(lowered(graph, (Siblings(),)))["y"], results(graph)["y"], 1e-5, 1e-5)
