@@ -56,7 +56,7 @@ class _Call:
 
 def attention(plan: Schedule, node: Node) -> list[View]:
     """Schedule the kernel that is estimated to be faster; on the core what neither can hold."""
-    call = _near(plan, _call(plan, node))
+    call = _near(plan, node, _call(plan, node))
     fused, separate = _fused_cycles(plan, call), _separate_cycles(plan, call)
     if fused is None and separate is None:
         return plan.on_core(node)
@@ -75,17 +75,34 @@ def _by_query(kind: TensorType) -> TensorType:
     return TensorType(kind.dtype, (b, m, h, e))
 
 
-def _near(plan: Schedule, call: _Call) -> _Call:
+def _near(plan: Schedule, node: Node, call: _Call) -> _Call:
     """Return the call with keys and values, which are read again for each pass of queries, kept out of DRAM.
 
-    What the graph wants in DRAM is copied to there, if it is small enough to lie in SRAM.
+    What the graph wants in DRAM is copied to there, if it is small enough to lie in SRAM; a cache that grows
+    in place is copied from there.
     """
     size = call.k.type.bytes + call.v.type.bytes
-    made = all(plan.buffers[x.buffer].role == "temp" for x in (call.k, call.v))
-    if not made or size > plan.chip.sram.bytes // SCORES_SHARE or _passes(plan, call) < 2:
+    roles = {plan.buffers[x.buffer].role for x in (call.k, call.v)}
+    if (
+        not roles <= {"temp", "output"}
+        or size > plan.chip.sram.bytes // SCORES_SHARE
+        or _passes(plan, call) < 2
+    ):
         return call
-    plan.reread.update((call.k.buffer, call.v.buffer))
-    return replace(call, space="sram")
+    k, v = (
+        _copied(plan, node, x) if plan.buffers[x.buffer].role == "output" else x for x in (call.k, call.v)
+    )
+    plan.reread.update((k.buffer, v.buffer))
+    return replace(call, k=k, v=v, space="sram")
+
+
+def _copied(plan: Schedule, node: Node, view: View) -> View:
+    """Return a packed copy of a view, keys with a row for each key."""
+    turned = view.strides[-1] != 1
+    source = view.transpose((0, 1, 3, 2)) if turned else view
+    copy = plan.buffer(f"{node.name}.near", source.type)
+    plan.step(node, "copy", [source], [copy])
+    return copy.transpose((0, 1, 3, 2)) if turned else copy
 
 
 def _passes(plan: Schedule, call: _Call) -> int:

@@ -60,7 +60,8 @@ def emit(
 
     def bind(value: str, view: View) -> Binding:
         space, address = placement.space[view.buffer], placement.address[view.buffer]
-        return Binding(value, view.type, model_types.get(value, view.type), space, address)
+        strides = () if view.contiguous else view.strides
+        return Binding(value, view.type, model_types.get(value, view.type), space, address, strides)
 
     return Program(
         name,

@@ -25,6 +25,7 @@ from .ops import work
 from .passes import (
     Attention,
     Bags,
+    Caches,
     Epilogue,
     Fold,
     Heads,
@@ -81,6 +82,7 @@ def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
         Fold(),  # reshapes around it
         Strips(chip.sram.bytes // 8),  # what is no attention to the pass before
         Siblings(),  # after tails and quantise, whose products it joins; a GPU's model does so by itself
+        Caches(),
         Layout(),  # last: fold would undo the views of stored weights
         Prune(),
     )
@@ -255,7 +257,7 @@ def compile_graph(
         dims=dims or {},
         model_types=dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs},
         works=ready.works,
-        notes=form.notes + _room_notes(placement, chip),
+        notes=form.notes + _place_notes(plan) + _room_notes(placement, chip),
         progress=lambda done, total: report("emit", done, total),
         share=share,
     )
@@ -294,6 +296,17 @@ def compile_lowered(graph: Graph, chip: Chip, *, dtype: str) -> Program:
     plan = schedule(graph, chip)
     types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
     return emit(plan, place(plan), name=graph.name, source="", dtype=dtype, dims={}, model_types=types)
+
+
+def _place_notes(plan: Schedule) -> tuple[str, ...]:
+    """Return what to say of inputs that lie in the memory of outputs."""
+    shared = [v for v in plan.graph.inputs if plan.buffers[plan.values[v].buffer].role == "output"]
+    if not shared:
+        return ()
+    return (
+        f"{len(shared)} inputs (%{shared[0]}, ...) grow in place: each is taken to lie where the output that "
+        "continues it begins, in one memory with room for both; only what is new is written",
+    )
 
 
 def _room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:

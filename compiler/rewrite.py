@@ -213,6 +213,10 @@ class Match:
         """Return whether a value is an output of the graph."""
         return value in self._draft.outputs
 
+    def is_input(self, value: str) -> bool:
+        """Return whether a value is an input of the graph."""
+        return value in self._draft.graph.inputs
+
     def const(self, value: str) -> Const | None:
         """Return the constant of that name, or None."""
         return self._draft.consts.get(value)

@@ -169,7 +169,7 @@ def _output(plan: Schedule, name: str) -> View:
     buffer = plan.buffers[view.buffer]
     taken = any(v.buffer == view.buffer for v in plan.outputs.values())
     whole_buffer = view.contiguous and view.offset == 0 and view.type.size == buffer.type.size
-    if buffer.role == "temp" and whole_buffer and not taken and buffer.name not in plan.reread:
+    if buffer.role in ("temp", "output") and whole_buffer and not taken and buffer.name not in plan.reread:
         plan.buffers[view.buffer] = Buffer(buffer.name, buffer.type, "output")
         return view
     node = plan.graph.producer(name) or Node(name, "copy", (name,), (name,), (view.type,))

@@ -3,6 +3,7 @@
 from .attention import Attention
 from .bags import Bags
 from .base import Pass, Rules
+from .caches import Caches
 from .epilogue import Epilogue
 from .heads import Heads
 from .layout import Layout
@@ -23,6 +24,7 @@ PASSES: dict[str, type[Pass]] = {
     for p in (
         Attention,
         Bags,
+        Caches,
         Epilogue,
         Fold,
         Heads,
@@ -45,6 +47,7 @@ __all__ = [
     "PASSES",
     "Attention",
     "Bags",
+    "Caches",
     "Epilogue",
     "Fold",
     "Heads",

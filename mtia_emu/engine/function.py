@@ -120,9 +120,7 @@ class Machine:
             view.marks[...] = np.iinfo(view.marks.dtype).max
 
     def _tensor(self, binding: Binding) -> View:
-        flat = self.memory[binding.space].flat(binding.type.dtype, binding.address, binding.type.bytes)
-        shape = binding.type.shape
-        return View(flat.values.reshape(shape), None if flat.marks is None else flat.marks.reshape(shape))
+        return self.memory[binding.space].operand(binding.operand, binding.address)
 
     def outputs(self) -> dict[str, Array]:
         """Return the outputs in the types that the model's user sees."""

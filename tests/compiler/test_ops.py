@@ -51,6 +51,7 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         ([f32(10, 4), ints(1, 2, 3), ints(0, 1, 1, 3)], {"mode": mode}) for mode in ("sum", "mean", "max")
     ]
     + [([f32(10, 4), ints(1, -2, 3), ints(0, 3), f32(3)], {"mode": "sum"})],
+    "append": [([f32(2, 3, 4), f32(2, 1, 4), f32(2, 2, 4)], {"axis": 1})],
     "embedding_bags": [
         ([f32(9, 4), ints(1, 2), ints(0, 1, 2), f32(5, 4), ints(3), ints(0, 0, 1, 1)], {"mode": "mean"}),
         ([f32(9, 4), ints(1, 2), ints(0, 2), f32(2)] * 2, {"mode": "sum", "weighted": True}),

@@ -28,7 +28,9 @@ def test_every_pass_is_spelt_by_its_name_and_options() -> None:
     assert all(PASSES[name]().spelling == name for name in PASSES)
     whole = (*passes(FP32, FP16, int8=True), *mapping_passes(TINY))
     spelling = ",".join(step.spelling for step in whole)
-    assert spelling.endswith("quantise,fold,prune,attention,fold,strips{max-bytes=32768},layout,prune")
+    assert spelling.endswith(
+        "quantise,fold,prune,attention,fold,strips{max-bytes=32768},siblings,caches,layout,prune"
+    )
     assert parse_passes(spelling) == whole
 
 
