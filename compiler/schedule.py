@@ -119,6 +119,7 @@ class Schedule:
 
 def schedule(graph: Graph, chip: Chip, share: Share = unshared) -> Schedule:
     """Return the steps of a lowered graph for a chip; `share` may give what was worked out for another."""
+    from .forward import forward
     from .rules import rule_of
 
     plan = Schedule(graph, chip, share=share)
@@ -134,6 +135,7 @@ def schedule(graph: Graph, chip: Chip, share: Share = unshared) -> Schedule:
         plan.values.update(zip(node.outputs, results, strict=True))
     for name in graph.outputs:
         plan.outputs[name] = _output(plan, name)
+    forward(plan)
     _pin_constants(plan)
     return plan
 
