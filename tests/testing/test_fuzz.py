@@ -89,6 +89,12 @@ def test_graphs_of_a_seed_cover_what_there_is() -> None:
     }
 
 
+def test_a_mean_of_nothing_is_not_compared() -> None:
+    mean = "%y : fp16[2,1] = reduce_mean(%x) {axes=[1], keepdims=true}"
+    graph = text.parse("graph g {\n  in %x : fp16[2,0]\n  " + mean + "\n  out %y\n}\n")
+    assert fuzz.mismatch_of(graph, SEED, 0) is None
+
+
 def test_rounding_is_told_from_a_mistake() -> None:
     steep = text.parse(
         "graph g {\n  in %x : fp32[64]\n  const %a : fp32[] = [1000.0]\n  %y : fp32[64] = mul(%x, %a)\n"
