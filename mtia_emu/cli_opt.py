@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .compiler.watch import Ran
 
 Examples = Callable[[int], dict[str, Any]]
+_DEFAULT = re.compile(r"(?:^|(?<=,))\s*default\s*(?=,|$)")  # in --passes: all that `run` would run
 INPUTS = 2  # random inputs on which --verify-each compares
 
 
@@ -28,7 +30,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     from .compiler.plugins import foreign_names
 
     before, comma, last = incomplete.rpartition(",")
-    return [before + comma + name for name in (*PASSES, *foreign_names()) if name.startswith(last)]
+    return [before + comma + name for name in ("default", *PASSES, *foreign_names()) if name.startswith(last)]
 
 
 def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -44,7 +46,8 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     "spelling",
     metavar="TEXT",
     shell_complete=_complete,
-    help='Passes in order, as in "legalise,maps{max-inputs=4}".  [default: all that `run` would run]',
+    help='Passes in order, as in "legalise,maps{max-inputs=4}"; "default" is all that `run` would run.  '
+    "[default: default]",
 )
 @click.option("-o", "--output", metavar="FILE.ir", callback=o.target, help="Write the graph to a file.")
 @click.option(
@@ -81,6 +84,7 @@ def opt(model: str, **wanted: Any) -> None:
       mtia-emu opt zoo:llama-tiny -q --stats --why
       mtia-emu opt model.ir --passes legalise,mine --verify-each
       mtia-emu opt zoo:llama-tiny -q --measure --chip mtia-2i
+      mtia-emu opt model.onnx --passes mine,default --measure
       mtia-emu opt zoo:llama-tiny -q --passes legalise,fold --draw graph.svg
     """
     from .chip import load_chip
@@ -131,11 +135,13 @@ def _pipeline(spelling: str | None, graph: Graph, chip: Chip, wanted: str | None
     from .compiler.passes.precision import own_dtype
     from .compiler.pipeline import choose_format, mapping_passes, parse_passes, passes
 
-    if spelling is not None:
-        return parse_passes(spelling)
     own = own_dtype(graph)
     form = choose_format(own, chip, wanted)
-    return (*passes(own, form.floats, int8=form.int8), *mapping_passes(chip))
+    default = (*passes(own, form.floats, int8=form.int8), *mapping_passes(chip))
+    if spelling is None:
+        return default
+    before, *behind = (parse_passes(part.strip(", ")) for part in _DEFAULT.split(spelling))
+    return sum(((*default, *part) for part in behind), before)
 
 
 def _refuse_unknown_shown(shown: tuple[str, ...], steps: tuple[Pass, ...]) -> None:
@@ -213,11 +219,12 @@ def _print_why(ran: list[Ran]) -> None:
 
 def _print_measure(graph: Graph, steps: tuple[Pass, ...], chip: Chip, wanted: str | None, tick: Any) -> None:
     from .measure import measure
+    from .view import units
 
     rows, before = [], None
     for done in measure(graph, steps, chip, wanted, tick):
         change = "" if before is None else f"{done.cycles / before - 1:+.1%}"
-        time, traffic = f"{done.seconds * 1e3:.3f} ms", f"{done.dram_bytes / 1e6:,.1f} MB"
+        time, traffic = units.seconds(done.seconds), units.size(done.dram_bytes)
         share = f"{done.utilization:.1%}"
         rows.append([done.name, f"{done.cycles:,.0f}", time, change, share, str(done.launches), traffic])
         before = done.cycles

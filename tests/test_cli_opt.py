@@ -117,6 +117,17 @@ def test_weights_go_beside_the_text_and_come_back(cli: Cli, tmp_path: Path) -> N
     assert all(np.array_equal(c.array(), two.consts[k].array()) for k, c in one.consts.items())
 
 
+def test_passes_stand_around_the_default_ones(cli: Cli) -> None:
+    plain = cli("opt", "zoo:dlrm-small", "--chip", "tiny").stdout
+    assert cli("opt", "zoo:dlrm-small", "--chip", "tiny", "--passes", "default").stdout == plain
+    words = ("-q", "--stats", "--passes", "maps{max-inputs=2}, default,prune", "--chip", "tiny")
+    names = [
+        line.split()[1] for line in cli("opt", "zoo:dlrm-small", *words).stderr.splitlines() if "->" in line
+    ]
+    assert names[0] == "maps{max-inputs=2}" and names[1] == "legalise" and names[-1] == "prune"
+    assert names.count("prune") == 3
+
+
 def test_graphs_are_printed_after_passes(cli: Cli, graph: Path) -> None:
     said = cli("opt", graph, "-q", "--passes", "legalise,fold,prune", "--print-after", "fold").stderr
     assert said.count("# after") == 1 and "# after fold\ngraph t {" in said

@@ -23,12 +23,23 @@ from ..compiler.graph import Graph
 from ..compiler.samples import random_inputs
 from .compare import assert_close, distance
 from .grower import Grower, Seeded, Source
-from .motifs import MOTIFS
+from .motifs import MOTIFS, motif
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
-__all__ = ["MOTIFS", "Feed", "assert_close", "chips", "distance", "graphs", "random_graph", "tensors"]
+__all__ = [
+    "MOTIFS",
+    "Feed",
+    "Grower",
+    "assert_close",
+    "chips",
+    "distance",
+    "graphs",
+    "motif",
+    "random_graph",
+    "tensors",
+]
 
 Array = np.ndarray[Any, Any]
 Feed = Callable[[Graph], dict[str, Array]]
@@ -42,6 +53,7 @@ def graphs(
     Motifs are what passes match, in many spellings, some of them traps: products with their epilogues, norms,
     rotary embeddings, grouped attention, embedding bags, chains of elementwise work and moves of elements.
     Values have many users, some of them are outputs. With `empty` a dimension may be 0. Weights are present.
+    `motif` lists one of your own: a function that adds nodes to a `Grower`.
     """
     from hypothesis import strategies as st
 
