@@ -24,11 +24,13 @@ from ..compiler.samples import random_inputs
 from .compare import assert_close, distance
 from .grower import Grower, Seeded, Source
 from .motifs import MOTIFS, motif
+from .motifs_joint import JOINT
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
 __all__ = [
+    "JOINT",
     "MOTIFS",
     "Feed",
     "Grower",

@@ -56,6 +56,7 @@ class Grower:
         self.b = Builder()
         self.inputs: dict[str, TensorType] = {}
         self.values: list[str] = []
+        self.kept: list[str] = []  # values that are outputs whatever is drawn
         self.extra: list[str] = []  # values of other types, which may be outputs
         self.sizes = (0, *SIZES) if empty else SIZES
         self.rng = np.random.default_rng(source.below(1 << 16))
@@ -128,8 +129,17 @@ class Grower:
             self.values.append(value)
         return value
 
+    def keep(self, value: str) -> str:
+        """Make a value an output; return it."""
+        self.kept.append(value)
+        return value
+
     def graph(self) -> Graph:
         """Return the graph: the last value is an output, and maybe some others."""
-        outputs = self.values[-1:] + [v for v in (*self.values[:-1], *self.extra) if not self.pick(range(5))]
+        outputs = (
+            self.kept
+            + self.values[-1:]
+            + [v for v in (*self.values[:-1], *self.extra) if not self.pick(range(5))]
+        )
         graph = Graph("random", self.b.nodes, self.inputs, dict.fromkeys(outputs), self.b.consts)
         return graph.prune()

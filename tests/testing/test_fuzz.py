@@ -95,6 +95,21 @@ def test_a_mean_of_nothing_is_not_compared() -> None:
     assert fuzz.mismatch_of(graph, SEED, 0) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "op"), zip(testing.JOINT, ("concat", "embedding_bags", "append"), strict=True)
+)
+def test_joint_motifs_are_joined_now_and_then(name: str, op: str) -> None:
+    graphs = [testing.random_graph(SEED, number, motifs=[name], most=1) for number in range(60)]
+    after = [fuzz.lower(g, fuzz.pipeline_of(g, fuzz.random_chip(SEED, 0), None)) for g in graphs]
+    joined = [op in {node.op for node in graph.nodes} for graph in after]
+    if name == "siblings":
+        products = [
+            [sum(n.op in ("matmul", "matmul_map") for n in g.nodes) for g in some] for some in (graphs, after)
+        ]
+        joined = [new < old for old, new in zip(*products, strict=True)]
+    assert any(joined) and not all(joined)
+
+
 def test_rounding_is_told_from_a_mistake() -> None:
     steep = text.parse(
         "graph g {\n  in %x : fp32[64]\n  const %a : fp32[] = [1000.0]\n  %y : fp32[64] = mul(%x, %a)\n"
