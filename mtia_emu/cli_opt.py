@@ -74,6 +74,12 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     metavar="FLOAT",
     help="What --verify-each allows, of an output's largest magnitude.  [default: by the format]",
 )
+@click.option(
+    "--inputs",
+    "inputs_file",
+    metavar="IO.npz",
+    help="Bind dimensions by the shapes of these arrays, and verify on them too (keys `name` or `in:name`).",
+)
 @o.options(*o.COMPILE, o.SEED)
 def opt(model: str, **wanted: Any) -> None:
     """Run passes on MODEL (an ONNX file, zoo:NAME, or a graph's text FILE.ir) and print the graph.
@@ -94,7 +100,7 @@ def opt(model: str, **wanted: Any) -> None:
         raise UserError(f"--output {wanted['output']!r}: a graph's text is a file FILE.ir")
     verify = wanted["verify_each"] or wanted["bisect"]
     seed = wanted["seed"] if verify else None
-    with progress() as tick, opened(model, wanted["dims"], seed) as (graph, examples):
+    with progress() as tick, opened(model, wanted["dims"], seed, wanted["inputs_file"]) as (graph, examples):
         steps = _pipeline(wanted["spelling"], graph, chip, wanted["dtype"])
         _refuse_unknown_shown(wanted["shown"], steps)
         if verify:
@@ -113,22 +119,48 @@ def opt(model: str, **wanted: Any) -> None:
 
 
 @contextmanager
-def opened(model: str, dims: tuple[str, ...], seed: int | None) -> Iterator[tuple[Graph, Examples]]:
-    """Give a model's graph as imported, and a function that makes inputs for it by seed."""
+def opened(
+    model: str, dims: tuple[str, ...], seed: int | None, inputs_file: str | None = None
+) -> Iterator[tuple[Graph, Examples]]:
+    """Give a model's graph as imported, and a function that makes inputs for it by number.
+
+    Arrays in `inputs_file` bind dimensions by their shapes, and are the inputs of number `seed`.
+    """
     from . import api
     from .compiler.frontend import load
     from .compiler.samples import random_inputs
     from .graph_file import is_graph, read_graph
 
+    given = _arrays(inputs_file)
     if is_graph(model):
         if dims:
             raise UserError("--dim has no meaning for a graph's text: its shapes are bound")
         graph = read_graph(model)
-        yield graph, lambda number: random_inputs(graph, number)
+        yield graph, _first(graph, given, seed, lambda number: random_inputs(graph, number))
         return
     with api.open_model(model, o.parse_dims(dims), execute_seed=seed) as source:
-        made = load(source.path, None if source.examples else source.dims)
-        yield made, source.examples or (lambda number: random_inputs(made, number))
+        shapes = None if given is None else {name: x.shape for name, x in given.items()}
+        made = load(source.path, None if source.examples else source.dims, input_shapes=shapes)
+        others = source.examples or (lambda number: random_inputs(made, number))
+        yield made, _first(made, given, seed, others)
+
+
+def _arrays(file: str | None) -> dict[str, Any] | None:
+    from .arrays import input_arrays, read_npz
+
+    return None if file is None else dict(input_arrays(read_npz(file)))
+
+
+def _first(graph: Graph, given: dict[str, Any] | None, seed: int | None, others: Examples) -> Examples:
+    """Return a function that gives what was given for the first number, and what others give for the rest."""
+    if given is None:
+        return others
+    for name, kind in graph.inputs.items():
+        if name not in given or given[name].shape != kind.shape:
+            found = f"{list(given[name].shape)}" if name in given else "nothing"
+            raise UserError(f"--inputs gives {found} for %{name} : {kind}")
+    first = {name: given[name] for name in graph.inputs}
+    return lambda number: first if number == (seed or 0) else others(number)
 
 
 def _pipeline(spelling: str | None, graph: Graph, chip: Chip, wanted: str | None) -> tuple[Pass, ...]:
