@@ -13,6 +13,7 @@ from click.testing import Result
 from mtia_emu.compiler import text
 
 from mtia_emu.graph_file import read_graph
+from mtia_emu.testing.verify import tolerance_of
 
 Cli = Callable[..., Result]
 Refused = Callable[..., str]
@@ -154,6 +155,11 @@ def test_passes_stand_around_the_default_ones(cli: Cli) -> None:
     ]
     assert names[0] == "maps{max-inputs=2}" and names[1] == "legalise" and names[-1] == "prune"
     assert names.count("prune") == 3
+
+
+def test_a_models_own_steps_may_fall_elsewhere_in_a_narrow_format() -> None:
+    body = "graph g {{\n  in %x : {0}[4]\n  %y : {0}[4] = round(%x)\n  out %y\n}}\n"
+    assert [tolerance_of(text.parse(body.format(kind))) for kind in ("fp32", "fp16")] == [1e-4, 5e-2]
 
 
 def test_graphs_are_printed_after_passes(cli: Cli, graph: Path) -> None:

@@ -166,7 +166,10 @@ def tolerance_of(graph: Graph) -> float:
     """Return how far results may be off: what the narrowest format that the graph computes in allows."""
     kinds = {kind.dtype.name for node in graph.nodes for kind in node.types}
     kinds |= {kind.dtype.name for kind in graph.inputs.values()}
-    if any(node.op == "quantise_rows" for node in graph.nodes):
+    steps = {node.op for node in graph.nodes} & {"quantise_rows", "round"}
+    if "quantise_rows" in steps or (
+        steps and kinds & {"fp16", "bf16"}
+    ):  # a narrow format moves what is rounded
         kinds.add("int8")
     else:
         kinds.discard("int8")
