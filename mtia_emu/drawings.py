@@ -13,8 +13,9 @@ from .compiler import text
 from .compiler.graph import Graph, Node
 from .compiler.ops import work
 from .engine.lookups import Lookups
+from .engine.recurrence import UNITS
 from .engine.run import costs, part
-from .engine.timing import UNITS, Timeline
+from .engine.timing import Timeline
 from .errors import UserError, nearest
 from .isa import Op, Program
 from .view.drawing import Box, Drawing

@@ -8,6 +8,8 @@ from xml.etree import ElementTree as ET
 
 from click.testing import Result
 
+from mtia_emu.api import load_program
+
 Cli = Callable[..., Result]
 Refused = Callable[..., str]
 
@@ -28,7 +30,8 @@ def test_a_program_is_drawn_over_time(cli: Cli, tmp_path: Path) -> None:
     done = cli("timeline", program, "-o", picture)
     assert done.exit_code == 0 and "lanes" in done.stderr
     ET.fromstring(picture.read_text())
-    done = cli("timeline", program, "--layer", "interaction.concat", "--pe", 1, "-o", tmp_path / "l.png")
+    layer = load_program(program).launches[-1].name
+    done = cli("timeline", program, "--layer", layer, "--pe", 1, "-o", tmp_path / "l.png")
     assert done.exit_code == 0 and (tmp_path / "l.png").stat().st_size
 
 

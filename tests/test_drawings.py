@@ -14,9 +14,9 @@ import mtia_emu
 from mtia_emu import UserError, testing
 from mtia_emu.chip import load_chip
 from mtia_emu.drawings import MOST_BARS, graph_drawing, layer_lanes, program_lanes, under_way
+from mtia_emu.engine.recurrence import UNITS
 from mtia_emu.engine.run import costs
 from mtia_emu.engine.run import report as make_report
-from mtia_emu.engine.timing import UNITS
 from mtia_emu.view.drawing import dot
 
 TINY = load_chip("tiny")
