@@ -250,18 +250,10 @@ def _print_why(ran: list[Ran]) -> None:
 
 
 def _print_measure(graph: Graph, steps: tuple[Pass, ...], chip: Chip, wanted: str | None, tick: Any) -> None:
-    from .measure import measure
-    from .view import units
+    from .measure import COLUMNS, measure, rows
 
-    rows, before = [], None
-    for done in measure(graph, steps, chip, wanted, tick):
-        change = "" if before is None else f"{done.cycles / before - 1:+.1%}"
-        time, traffic = units.seconds(done.seconds), units.size(done.dram_bytes)
-        share = f"{done.utilization:.1%}"
-        rows.append([done.name, f"{done.cycles:,.0f}", time, change, share, str(done.launches), traffic])
-        before = done.cycles
-    columns = ["with passes up to", "cycles", "time", "change", "of peak", "launches", "DRAM traffic"]
-    _table(f"{graph.name} on {chip.name}", columns, rows)
+    found = list(rows(measure(graph, steps, chip, wanted, tick)))
+    _table(f"{graph.name} on {chip.name}", COLUMNS, found)
 
 
 def _verify(
