@@ -254,7 +254,7 @@ class Facts(BaseModel):
         return self.dram_bytes_per_s * self.dram_efficiency
 
     def heat(self, seconds: np.ndarray | float, sustained: bool) -> np.ndarray | float:
-        """Return an operation's energy over that in a short burst: a long kernel heats the board by itself."""
+        """Return an operation's energy over that in a short burst; a long kernel heats the board alone."""
         if sustained:
             return self.sustained_heat
         return 1 + (self.sustained_heat - 1) * -np.expm1(-seconds / self.heat_s)

@@ -80,10 +80,10 @@ class Gpu(Facts):
     ) -> Report:
         """Return the report of the works, in order; one without bytes or operations is no kernel.
 
-        `sram_*` of the traffic is L2. Joules are the board's: `static` idle with clocks up, `control` the
-        clocked SMs, `compute` operations, `dram` DRAM bytes with caches and network; power never exceeds
-        `tdp_w`. `bound_by`: `tensor`, `dram`, `l2`, `launch`, `power`, or `occupancy` (idle SMs, padding, too
-        few loads in flight, vector ALUs). Operations fused into a matmul cost nothing.
+        `sram_*` of the traffic is L2. Joules are the board's: `static` idle with clocks up, `control` what
+        running kernels add, `compute` operations, `dram` DRAM bytes with caches and network; power never
+        exceeds `tdp_w`. `bound_by`: `tensor`, `dram`, `l2`, `launch`, `power`, or `occupancy` (idle SMs,
+        padding, too few loads in flight, vector ALUs). Operations fused into a matmul cost nothing.
         """
         how = mode or Mode()
         extra = self._period(how.launch) - self.launch_graph_s
@@ -180,7 +180,9 @@ def _kernel(
     if kind == "attention":
         return attention(facts, facts.rate(dtype.name)[1], _heads(dims, dtype), sustained)
     work = Work("", "", kind, dtype, dims, macs, flops, read, write, row)
-    return embedding_bag(facts, work, sustained) if kind == "embedding_bag" else stream(facts, work, sustained)
+    if kind == "embedding_bag":
+        return embedding_bag(facts, work, sustained)
+    return stream(facts, work, sustained)
 
 
 def _heads(dims: tuple[int, ...], dtype: DType) -> Heads:

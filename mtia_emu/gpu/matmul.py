@@ -152,8 +152,8 @@ def choose(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> Chos
     """Return the kernel that the library would run for each row.
 
     Its time is latency and the p-norm of tensor, L2 and DRAM time, under the power limit (operations take
-    `Facts.heat` times their energy), and never below `roofline_seconds`. Each plan's time is monotone in every size, so the
-    least of them is as well.
+    `Facts.heat` times their energy), and never below `roofline_seconds`. Each plan's time is monotone in
+    every size, so the least of them is as well.
     """
     p = plans(facts.tiles, facts.stream_k, facts.gemv_latency_s is not None)
     t = times(facts, rate, s, p)

@@ -10,6 +10,7 @@ import pytest
 import mtia_emu
 from mtia_emu.chip import load_chip
 from mtia_emu.errors import UserError
+from mtia_emu.gpu import load_gpu
 from mtia_emu.silicon import area, cost
 from mtia_emu.sweeps.evaluate import Evaluator, code_digest, make_job, reference
 from mtia_emu.sweeps.row import columns, record
@@ -85,6 +86,9 @@ def test_the_base_chip_and_the_gpu_stand_beside(make: Any) -> None:
     base, gpu = reference(Evaluator(make_job(make())))
     assert base.status == "ok" and base.params["dram.channels"] == 2
     assert gpu["name"] == "h100-sxm" and gpu["area_mm2"] == 814 and gpu["seconds"] > 0
+    bands = load_gpu("h100-sxm").bands
+    wide = max(max(1 - b.low, b.high - 1) for b in (bands.matmul, bands.attention, bands.vector))
+    assert 0 < gpu["seconds_error_share"] <= wide  # the weighted band of its kernels, not a number of its own
     assert reference(Evaluator(make_job(make(gpu="none"))))[1] == {}
 
 
