@@ -14,6 +14,7 @@ from mtia_emu.kernels.attention_plan import plan_attention
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
+from mtia_emu.kernels.matmul_packed import Weights, emit_matmul_packed, plan_packed
 from mtia_emu.kernels.matmul_plan import Plan, Problem
 from mtia_emu.kernels.matmul_search import plan_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
@@ -25,6 +26,7 @@ from mtia_emu.isa import Binding, Block, Launch, Operand, Program
 from mtia_emu.sharing import Share, unshared
 from mtia_emu.types import TensorType, Work
 
+from .ops.dequantise import packing
 from .place import Placement
 from .schedule import Schedule, Step
 from .user_kernels import STEP, emit_user, idle_notes
@@ -33,6 +35,7 @@ from .views import View
 T = TypeVar("T")
 Params = Mapping[str, Any]
 Operands = list[Operand]
+PRODUCTS = ("matmul", "matmul_packed")  # kernels that put their result behind two operands
 
 
 def emit(
@@ -92,7 +95,7 @@ def _launches(
     packed = _packed(plan)
     for index, step in enumerate(plan.steps):
         inputs = [_operand(v, placement, written=False) for v in step.inputs]
-        if step.kernel == "matmul" and step.inputs[1].buffer in packed:
+        if step.kernel in PRODUCTS and step.inputs[1].buffer in packed:
             inputs[1] = replace(inputs[1], tiled=True)
         outputs = [_operand(v, placement, written=True) for v in step.outputs]
         key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
@@ -121,7 +124,7 @@ def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
 
 def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
     """Return the launch; kernels put a result before what is optional: see `_matmul`, `_by_table`."""
-    if step.kernel == "matmul":
+    if step.kernel in PRODUCTS:
         places = [*places[:2], places[-1], *places[2:-1]]
     if step.kernel == "attention":
         places = [*places[:3], places[-1], *places[3:-1]]
@@ -171,6 +174,32 @@ def _matmul(share: Share, chip: Chip, kernel: str, p: Params, inputs: Operands, 
         chip,
         lambda c: emit_matmul(Plan(problem, mapping, c), a, b, outputs[0], tape, extras),
     )
+
+
+def _matmul_packed(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+    a, codes, *rest = inputs
+    zeros = rest.pop() if p["zeros"] else None
+    scales, (out,) = rest.pop(), outputs
+    form = packing({"k": p["k"], "block": p["block"]}, codes.dtype)
+    weights = Weights(form.k, form.block, form.planes, form.plane_rows, zeros is not None, scales.dtype)
+    tape = parse(p["epilogue"])
+    problem = Problem(
+        1,
+        p["m"],
+        form.plane_rows,
+        p["n"],
+        a.dtype,
+        codes.dtype,
+        out.dtype,
+        a.space,
+        codes.space,
+        b_batched=False,
+        epilogue_bytes=epilogue_bytes(tape, rest),
+        out_space=out.space,
+        b_tiled=codes.tiled,
+    )
+    plan = plan_packed(problem, weights, chip)
+    return emit_matmul_packed(plan, weights, a, (codes, scales, zeros), out, tape, rest)
 
 
 def _rowwise(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
@@ -223,6 +252,7 @@ _PLANNED: dict[str, Callable[[Share, Chip, str, Params, Operands, Operands], Blo
     "matmul": _matmul,
 }
 _EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
+    "matmul_packed": _matmul_packed,
     "map": _rowwise,
     "row": _rowwise,
     "rotary": _rowwise,

@@ -11,6 +11,7 @@ from mtia_emu.types import FP32, DType
 
 from .graph import Node
 from .ops.base import broadcast
+from .ops.dequantise import packing
 from .ops.matmul_map import epilogue
 from .schedule import Schedule
 from .views import View
@@ -44,6 +45,26 @@ def _in(tape: Tape, kind: DType) -> Tape:
 def matmul_map(plan: Schedule, node: Node) -> list[View]:
     """Schedule a product whose result, in another shape, goes through a tape together with other tensors."""
     return _product(plan, node, list(node.inputs[2:]), parse(str(node.attrs["tape"])))
+
+
+def matmul_packed(plan: Schedule, node: Node) -> list[View]:
+    """Schedule a product with weights of few bits: every batch becomes rows."""
+    x, codes, scales = (plan.values[v] for v in node.inputs[:3])
+    zeros = [plan.values[v] for v in node.inputs[3:4] if v]
+    if any(kind.name in UNFIT for kind in (x.dtype, node.type.dtype)) or 0 in x.shape:
+        return plan.on_core(node)
+    extras = list(node.inputs[4:])
+    tape, left = inline(parse(str(node.attrs["tape"])), plan.numbers(extras, 1))
+    extras = [extras[i - 1] for i in left if i > 0]
+    form = packing(node.attrs, codes.dtype)
+    m, n = math.prod(x.shape[:-1]), codes.shape[-1]
+    out = plan.result(node)
+    edges = [edge(plan, node, plan.values[v].expand(node.type.shape), (m, n)) for v in extras]
+    target = View(out.buffer, out.dtype, (m, n), (n, 1))
+    params = {"m": m, "k": form.k, "n": n, "block": form.block, "epilogue": str(tape), "zeros": bool(zeros)}
+    inputs = [_flat(plan, node, x, (m, form.k)), codes, *edges, scales, *zeros]
+    plan.step(node, "matmul_packed", inputs, [target], **params)
+    return [out]
 
 
 def _product(plan: Schedule, node: Node, extras: list[str], tape: Tape | None) -> list[View]:
