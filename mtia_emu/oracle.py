@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,4 +100,14 @@ def _distance(got: Array | None, expected: Array) -> Distance:
     difference[np.isnan(difference)] = np.inf
     scale = float(np.abs(b[np.isfinite(b)]).max(initial=0.0))
     worst = float(difference.max(initial=0.0))
-    return Distance(worst, worst / scale if scale else worst)
+    return Distance(worst, worst / scale if scale else worst, *_likeness(a, b))
+
+
+def _likeness(a: Array, b: Array) -> tuple[float | None, float | None]:
+    """Return the cosine between vectors and the signal-to-noise ratio in dB; None for what is not finite."""
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return None, None
+    norms, noise = float(np.linalg.norm(a) * np.linalg.norm(b)), float(((a - b) ** 2).sum())
+    signal = float((b**2).sum())
+    cosine = float(a @ b) / norms if norms else None
+    return cosine, 10 * math.log10(signal / noise) if signal and noise else None

@@ -130,7 +130,7 @@ def pipeline_of(graph: Graph, chip: Chip, wanted: str | None) -> tuple[Pass, ...
     """Return all passes that compiling a graph for a chip in a number format runs."""
     own = own_dtype(graph)
     form = choose_format(own, chip, wanted)
-    return (*passes(own, form.floats, int8=form.int8), *mapping_passes(chip))
+    return (*passes(own, form.floats, quantise=form.quantise), *mapping_passes(chip))
 
 
 def _lowered(graph: Graph, steps: Sequence[Pass], inputs: Mapping[str, Array], exact: float) -> Made:
