@@ -52,6 +52,25 @@ def emit_gather(chip: Chip, x: Operand, indices: Operand, out: Operand) -> Block
     return build.block()
 
 
+def ranked_bags(chip: Chip, table: Operand, out: Operand, count: int) -> list[int]:
+    """Return up to `count` numbers of bags that a command may take, the one thought best first.
+
+    As many as local memory holds, in commands of about equal size; then fewer and fewer, since a result is
+    stored while the next bags are pooled. Raises `NoRoom` where local memory does not hold one.
+    """
+    spare = chip.pe.local.bytes * 3 // 4 - chip.pe.core.rows_per_accumulate * table.cols * table.dtype.bytes
+    share = ceil_div(out.rows, chip.pes)
+    most = min(spare // (RINGS * out.cols * (4 + out.dtype.bytes) + LINE), share)
+    if most < 1:
+        raise NoRoom(
+            f"embedding_bag: a row of {out.cols} elements does not fit {chip.pe.local.bytes} bytes of "
+            "local memory"
+        )
+    least = ceil_div(share, most)  # commands of a PE
+    sizes = [ceil_div(share, commands) for commands in range(least, min(least + 4 * count, share) + 1)]
+    return list(dict.fromkeys(sizes))[:count]
+
+
 def emit_embedding_bag(
     chip: Chip,
     table: Operand,
@@ -63,6 +82,7 @@ def emit_embedding_bag(
     *,
     quantised: bool = False,
     lowest: bool = False,
+    bags_each: int | None = None,
 ) -> Block:
     """Return the block of an embedding bag: out[b] = pool of table[indices[offsets[b] : offsets[b + 1]]].
 
@@ -75,14 +95,7 @@ def emit_embedding_bag(
     lookups = indices.cols
     operands = (table, indices, offsets, out) + ((weights,) if weights else ())
     build = Builder(chip, "embedding_bag", operands, f"quantised={int(quantised)}")
-    spare = chip.pe.local.bytes * 3 // 4 - chip.pe.core.rows_per_accumulate * table.cols * table.dtype.bytes
-    share = ceil_div(bags, chip.pes)
-    rows = min(spare // (RINGS * dim * (4 + out.dtype.bytes) + LINE), share)
-    if rows < 1:
-        raise NoRoom(
-            f"embedding_bag: a row of {dim} elements does not fit {chip.pe.local.bytes} bytes of local memory"
-        )
-    rows = ceil_div(share, ceil_div(share, rows))  # as many commands, of about equal size
+    rows = bags_each or ranked_bags(chip, table, out, 1)[0]
     pooled = build.slot(FP32, rows * dim, RINGS)
     t = build.steps(ceil_div(bags, rows))
     pe, j, row = t % chip.pes, t // chip.pes, t * rows

@@ -1,9 +1,9 @@
 """The cycles that mappings of a product are estimated to take, for all candidates of a space at once.
 
 The estimate knows the same units as the timing reading: a resource's cycles are its work over its rate, and
-the slowest resource sets the pace. The pace changes: where panels stay in local memory, the first of the tiles
-that share them waits for both operands, the others for one. What no buffer can hide (the way of the first
-panels and of the last tile, refills of slots that are still read) comes on top.
+the slowest resource sets the pace. The pace changes: where panels stay in local memory, the first of the
+tiles that share them waits for both operands, the others for one. What no buffer can hide (the way of the
+first panels and of the last tile, refills of slots that are still read) comes on top.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The choice of a product's mapping: every candidate's cost estimated at once, the least taken."""
+"""The choice of a product's mapping: every candidate's cost is estimated at once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,25 @@ def plan_matmul(problem: Problem, chip: Chip, forced: Mapping | None = None) -> 
     """
     if forced is not None:
         return Plan(problem, forced, chip)
+    return Plan(problem, ranked_matmul(problem, chip, 1)[0][0], chip)
+
+
+def ranked_matmul(problem: Problem, chip: Chip, count: int) -> list[tuple[Mapping, float]]:
+    """Return up to `count` different mappings and their estimated cycles, the least first.
+
+    Raises `NoRoom` where no tile fits the chip's local memory.
+    """
     for panels in (PANELS, SHORT):
         space = Space(problem, chip, panels)
-        cost = estimate(space)
-        best = int(np.argmin(cost))
-        if np.isfinite(cost.flat[best]):
-            return Plan(problem, space.mapping(best), chip)
+        cost = estimate(space).ravel()
+        order = [int(np.argmin(cost))] if count == 1 else np.argsort(cost, kind="stable").tolist()
+        found: dict[Mapping, float] = {}
+        for index in order:
+            if len(found) == count or not np.isfinite(cost[index]):
+                break
+            found.setdefault(space.mapping(index), float(cost[index]))
+        if found:
+            return list(found.items())
     raise NoRoom(
         f"matmul: no tile of {problem.m}x{problem.k}x{problem.n} {problem.a} fits "
         f"{chip.pe.local.bytes} bytes of local memory"

@@ -79,6 +79,7 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
             gpu=_gpu(wanted["gpu"]),
             gpu_mode=_gpu_mode(wanted),
             seed=wanted["seed"],
+            tune=wanted["tune"],
         )
     deliver(outcome, wanted)
 
@@ -157,6 +158,7 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
             gpu_mode=_gpu_mode(wanted),
             seed=seed,
             place=wanted["place"],
+            tune=wanted["tune"],
             progress=tick,
         )
     deliver(outcome, wanted)
@@ -175,6 +177,7 @@ def compile_(
     settings: tuple[str, ...],
     dims: tuple[str, ...],
     dtype: str | None,
+    tune: str,
 ) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
@@ -186,7 +189,8 @@ def compile_(
     from . import api
 
     with progress() as tick, api.open_model(model, o.parse_dims(dims)) as source:
-        program = api.compile_stages(source, _chip(chip, settings), dtype=dtype, progress=tick).program
+        machine = _chip(chip, settings)
+        program = api.compile_stages(source, machine, dtype=dtype, tune=tune, progress=tick).program
         api.save_program(program, output)
     commands = sum(len(b.commands) for b in program.blocks)
     click.echo(
@@ -221,6 +225,7 @@ def show(
     settings: tuple[str, ...],
     dims: tuple[str, ...],
     dtype: str | None,
+    tune: str,
 ) -> None:
     """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
 
@@ -239,7 +244,7 @@ def show(
     from .compiler import text
 
     with api.open_model(model, o.parse_dims(dims)) as source:
-        compiled = api.compile_stages(source, _chip(chip, settings), dtype=dtype)
+        compiled = api.compile_stages(source, _chip(chip, settings), dtype=dtype, tune=tune)
         texts = {
             "onnx": lambda: text.dump(compiled.imported),
             "graph": lambda: text.dump(compiled.lowered),

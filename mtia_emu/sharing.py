@@ -221,6 +221,21 @@ def _leaves(table: BaseModel, prefix: str) -> Iterator[str]:
             yield prefix + name
 
 
+def noting(chip: Chip, paths: Iterable[str]) -> None:
+    """Note dotted keys as read of a chip whose reads are noted; of a plain one nothing is."""
+    _notes(chip).update(paths)
+
+
+def known(chip: Chip, paths: tuple[str, ...]) -> bool:
+    """Return whether dotted keys are all parameters of a chip."""
+    return set(paths) <= set(_leaves(_plain(chip), ""))
+
+
+def values_of(chip: Chip, paths: tuple[str, ...]) -> tuple[Hashable, ...]:
+    """Return the values of a chip's dotted keys, as what tells them apart; none of them is noted as read."""
+    return _values(_plain(chip), paths)
+
+
 def _plain(chip: Chip) -> Chip:
     """Return the chip itself, or the one whose reads it notes."""
     noting = chip.__dict__.get("_noting")

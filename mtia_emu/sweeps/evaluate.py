@@ -29,6 +29,7 @@ from ..isa import Program
 from ..sharing import Share, Sharing
 from ..silicon import Area, Cost, area, cost, load_silicon
 from ..toml import parse
+from ..tuning import tuning
 from ..types import dtype
 from .expression import evaluate
 from .row import EXCLUDED, FAILED, OK, Row, layer_groups, model_metrics, overall
@@ -110,8 +111,16 @@ class Evaluator:
     def program(self, model: Model, chip: Chip) -> Program:
         """Return a model compiled for a chip."""
         graph, dims = self._graph(model)
-        done = compile_graph(graph, chip, name=model.name, wanted=model.dtype, dims=dims, share=self.share)
-        return done.program
+        how = tuning(self.job.spec.tune, share=self.share)
+        return compile_graph(
+            graph,
+            chip,
+            name=model.name,
+            wanted=model.dtype,
+            dims=dims,
+            share=how.share,
+            search=how.search,
+        ).program
 
     def timed(self, index: int, params: Mapping[str, Any], chip: Chip, metrics: dict[str, Any]) -> Row:
         """Return the row of a chip whose columns of area and cost are known."""
