@@ -149,7 +149,7 @@ class Evaluator:
         return params, chip if "die_mm2" in params else self._sized(chip)
 
     def _sized(self, chip: Chip) -> Chip:
-        """Return the chip with the base's published die scaled by the change of area that its parameters make.
+        """Return the chip with the base's published die scaled as its parameters change the area.
 
         Leakage and the clock tree follow the die.
         """
