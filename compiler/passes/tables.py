@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..graph import Graph, Match, Node, Outcome, Rewrite, Skip
 from .base import Rule, Rules, building
@@ -73,6 +73,6 @@ def _merged(node: Node, group: list[Node], match: Match) -> Rewrite:
     """Return one op in place of all bags."""
     b = building(node, match)
     operands = [v for bag in group for v in bag.inputs]
-    weighted = {"weighted": True} if len(node.inputs) > 3 else {}
-    results = b.adds("embedding_bags", *operands, fold=False, **node.attrs, **weighted)
+    attrs: dict[str, Any] = dict(node.attrs) | ({"weighted": True} if len(node.inputs) > 3 else {})
+    results = b.adds("embedding_bags", *operands, fold=False, **attrs)
     return b.rewrite({bag.output: value for bag, value in zip(group, results, strict=True)})
