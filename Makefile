@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench accuracy fit-mtia fit-gpu docs conformance clean
+.PHONY: help run test check bench accuracy fit-mtia fit-gpu docs conformance fuzz clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -56,6 +56,11 @@ docs: $(VENV)/dev  ## regenerate every figure and generated table in docs/
 
 conformance: $(VENV)/dev  ## run ONNX's operator tests and the exported models; rewrite docs/operators.md
 	$(BIN)/python docs/generate.py docs/operators.md
+
+COUNT ?= 2000
+SEED ?= 0
+fuzz: $(VENV)/dev  ## try the compiler on COUNT random graphs of SEED on all cores; goes on where it was stopped
+	nice -n 19 $(BIN)/mtia-emu fuzz --count $(COUNT) --seed $(SEED) -o fuzzed
 
 clean:  ## remove the environment and build products
 	rm -rf $(VENV) build *.egg-info

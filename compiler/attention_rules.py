@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from mtia_emu.kernels.attention import Scores
-from mtia_emu.kernels.attention_plan import ALWAYS, Attention, estimate, plan_attention
+from mtia_emu.kernels.attention_plan import ALWAYS, Attention, Plan, estimate, memory_rate, plan_attention
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul_plan import Problem
 from mtia_emu.kernels.matmul_search import ranked_matmul
@@ -58,7 +58,7 @@ class _Call:
 
 def attention(plan: Schedule, node: Node) -> list[View]:
     """Schedule the kernel that is estimated to be faster; on the core what neither can hold."""
-    call = _near(plan, _call(plan, node))
+    call = _near(plan, node, _call(plan, node))
     fused, separate = _fused_cycles(plan, call), _separate_cycles(plan, call)
     if fused is None and separate is None:
         return plan.on_core(node)
@@ -77,25 +77,52 @@ def _by_query(kind: TensorType) -> TensorType:
     return TensorType(kind.dtype, (b, m, h, e))
 
 
-def _near(plan: Schedule, call: _Call) -> _Call:
+def _near(plan: Schedule, node: Node, call: _Call) -> _Call:
     """Return the call with keys and values, which are read again for each pass of queries, kept out of DRAM.
 
-    What the graph wants in DRAM is copied to there, if it is small enough to lie in SRAM.
+    What the graph wants in DRAM is copied to there, if it is small enough to lie in SRAM; a cache that grows
+    in place is copied from there.
     """
     size = call.k.type.bytes + call.v.type.bytes
-    made = all(plan.buffers[x.buffer].role == "temp" for x in (call.k, call.v))
-    if not made or size > plan.chip.sram.bytes // SCORES_SHARE or _passes(plan, call) < 2:
+    roles = {plan.buffers[x.buffer].role for x in (call.k, call.v)}
+    if (
+        not roles <= {"temp", "output"}
+        or size > plan.chip.sram.bytes // SCORES_SHARE
+        or _passes(plan, call) < 2
+    ):
         return call
-    plan.reread.update((call.k.buffer, call.v.buffer))
-    return replace(call, space="sram")
+    k, v = (
+        _copied(plan, node, x) if plan.buffers[x.buffer].role == "output" else x for x in (call.k, call.v)
+    )
+    plan.reread.update((k.buffer, v.buffer))
+    return replace(call, k=k, v=v, space="sram")
+
+
+def _copied(plan: Schedule, node: Node, view: View) -> View:
+    """Return a packed copy of a view, keys with a row for each key."""
+    turned = view.strides[-1] != 1
+    source = view.transpose((0, 1, 3, 2)) if turned else view
+    copy = plan.buffer(f"{node.name}.near", source.type)
+    plan.step(node, "copy", [source], [copy])
+    return copy.transpose((0, 1, 3, 2)) if turned else copy
 
 
 def _passes(plan: Schedule, call: _Call) -> int:
     """Return how often the kernel reads keys and values; 0 where it does not fit the chip."""
-    try:
-        return plan_attention(call.problem, plan.chip).passes
-    except NoRoom:
-        return 0
+    found = _mapped(plan, call.problem)
+    return 0 if found is None else found.passes
+
+
+def _mapped(plan: Schedule, problem: Attention) -> Plan | None:
+    """Return the plan of the one kernel; None where none fits the chip."""
+    key = ("attention", problem)
+    if key not in plan.memo:
+        try:
+            tiles = plan.share("plan", problem, plan.chip, lambda c: plan_attention(problem, c).tiles)
+            plan.memo[key] = Plan(problem, tiles, plan.chip)
+        except NoRoom:
+            plan.memo[key] = None
+    return cast("Plan | None", plan.memo[key])
 
 
 def _call(plan: Schedule, node: Node) -> _Call:
@@ -131,13 +158,8 @@ def _is_bound(plan: Schedule, view: View) -> bool:
 
 def _fused_cycles(plan: Schedule, call: _Call) -> float | None:
     """Return the estimate of the one kernel; None where it does not fit the chip."""
-    key = ("attention", call.problem)
-    if key not in plan.memo:
-        try:
-            plan.memo[key] = estimate(plan_attention(call.problem, plan.chip))
-        except NoRoom:
-            plan.memo[key] = None
-    return _number(plan.memo[key])
+    found = _mapped(plan, call.problem)
+    return None if found is None else estimate(found, memory_rate(call.problem, plan.chip))
 
 
 def _separate_cycles(plan: Schedule, call: _Call) -> float | None:

@@ -7,6 +7,7 @@ from mtia_emu.types import TensorType
 
 from . import ops, text
 from .graph import Graph, Node
+from .ops.embedding_bag import bag_operand
 
 AROUND = 2  # lines shown before and after a fault
 
@@ -59,7 +60,7 @@ def _check_node(graph: Graph, node: Node, defined: dict[str, TensorType], after:
 def _check_ragged(graph: Graph, node: Node, after: str) -> None:
     for value in node.outputs:
         for user, position in graph.users(value):
-            if user.op != "embedding_bag" or position != 1:
+            if bag_operand(user.op, user.attrs, position)[0] != "indices":
                 message = (
                     f"{user.op} %{user.output} reads %{value}, a run of ragged_split: only embedding_bag may"
                 )

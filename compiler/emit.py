@@ -13,7 +13,7 @@ from mtia_emu.kernels.attention import Scores, emit_attention
 from mtia_emu.kernels.attention_plan import Plan as AttentionPlan
 from mtia_emu.kernels.attention_plan import Tiles, ranked_attention
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather, ranked_bags
+from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather, ranked_bags
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
 from mtia_emu.kernels.matmul_search import ranked_matmul
@@ -23,13 +23,13 @@ from mtia_emu.kernels.search import FAST, Search
 from mtia_emu.kernels.tape import Tape, parse
 
 from mtia_emu.chip import Chip
-from mtia_emu.errors import UserError
 from mtia_emu.isa import Binding, Block, Launch, Operand, Program
 from mtia_emu.sharing import Share, unshared
 from mtia_emu.types import TensorType, Work
 
 from .place import Placement
 from .schedule import Schedule, Step
+from .user_kernels import STEP, emit_user, idle_notes
 from .views import View
 
 T = TypeVar("T")
@@ -93,7 +93,8 @@ def emit(
 
     def bind(value: str, view: View) -> Binding:
         space, address = placement.space[view.buffer], placement.address[view.buffer]
-        return Binding(value, view.type, model_types.get(value, view.type), space, address)
+        strides = () if view.contiguous else view.strides
+        return Binding(value, view.type, model_types.get(value, view.type), space, address, strides)
 
     return Program(
         name,
@@ -110,7 +111,7 @@ def emit(
         placement.dram_bytes,
         placement.sram_bytes,
         works,
-        notes,
+        notes + idle_notes(plan),
     )
 
 
@@ -152,11 +153,13 @@ def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
 
 
 def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
-    """Return the launch; kernels put a result before what is optional: see `_matmul`, `_embedding_bag`."""
+    """Return the launch; kernels put a result before what is optional: see `_matmul`, `_by_table`."""
     if step.kernel == "matmul":
         places = [*places[:2], places[-1], *places[2:-1]]
-    if step.kernel in ("embedding_bag", "attention"):
+    if step.kernel == "attention":
         places = [*places[:3], places[-1], *places[3:-1]]
+    if step.kernel == "embedding_bag":
+        places = [place for table in _by_table(places, len(step.outputs)) for place in table]
     places += [0] * (len(block.operands) - len(places))  # scratch operands start at the block's scratch
     return Launch(index, tuple(places), step.origin or step.name, step.op, step.name)
 
@@ -169,7 +172,7 @@ def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, way: _Wa
     try:
         return way.share("block", key, chip, lambda c: make(c, step.kernel, params, inputs, outputs))
     except NoRoom as error:
-        raise UserError(
+        raise NoRoom(
             f"{step.name} ({step.op}{', ' + step.origin if step.origin else ''}) does not fit {chip.name}: "
             f"{error}"
         ) from None
@@ -221,36 +224,38 @@ def _gather(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
 def _embedding_bag(
     way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
 ) -> Block:
-    table, indices, offsets, *weights = inputs
+    tables = [Bags(*t) for t in _by_table([*inputs, *outputs], len(outputs))]
 
-    def made(c: Chip, bags: int) -> Block:
-        return emit_embedding_bag(
-            c,
-            table,
-            indices,
-            offsets,
-            outputs[0],
-            p["mode"],
-            weights[0] if weights else None,
-            quantised=p["quantised"],
-            lowest=p["lowest"],
-            bags_each=bags,
+    def made(c: Chip, most: int) -> Block:
+        return emit_embedding_bags(
+            c, tables, p["mode"], quantised=p["quantised"], lowest=p["lowest"], most=most
         )
 
-    key = (kernel, tuple(sorted(p.items())), tuple(inputs), outputs[0])
-    return made(chip, way.choose(key, chip, lambda c, n: ranked_bags(c, table, outputs[0], n), made))
+    key = (kernel, tuple(sorted(p.items())), tuple(inputs), tuple(outputs))
+    return made(chip, way.choose(key, chip, lambda c, n: ranked_bags(c, tables, n), made))
+
+
+def _by_table(operands: list[T], tables: int) -> list[list[T]]:
+    """Return the operands of each table, from those of all and then all results: as `Bags` has them."""
+    each = len(operands) // tables - 1
+    inputs, outputs = operands[: each * tables], operands[each * tables :]
+    parts = [inputs[i * each : (i + 1) * each] for i in range(tables)]
+    return [[*part[:3], out, *part[3:]] for part, out in zip(parts, outputs, strict=True)]
 
 
 def _attention(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     q, k, v, *extras = inputs
     scores = Scores(parse(p["tape"]), p["mask"], p["guarded"])
     problem = replace(p["problem"], space=k.space)
+    whole = (problem, p["tape"], p["mask"], p["guarded"], tuple(inputs), outputs[0])
 
     def made(c: Chip, tiles: Tiles) -> Block:
         return emit_attention(AttentionPlan(problem, tiles, c), q, k, v, outputs[0], scores, extras)
 
-    key = (kernel, problem, scores, tuple(inputs), outputs[0])
-    return made(chip, way.choose(key, chip, lambda c, n: ranked_attention(problem, c, n), made))
+    # the schedule has asked for the same problem's tiling before
+    key = whole if way.search.time else problem
+    tiles = way.choose(key, chip, lambda c, n: ranked_attention(problem, c, n), made)
+    return way.share("fused attention", (whole, tiles), chip, lambda c: made(c, tiles))
 
 
 def _scalar(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
@@ -264,6 +269,7 @@ _EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
     "copy": _copy,
     "gather": _gather,
     "scalar": _scalar,
+    STEP: emit_user,
 }
 _MAPPED: dict[str, Callable[[_Way, Chip, str, Params, Operands, Operands], Block]] = {
     "attention": _attention,

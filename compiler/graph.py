@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import networkx as nx
 
-from mtia_emu.errors import UserError
+from mtia_emu.errors import UserError, nearest
 from mtia_emu.types import TensorType
 
 from .nodes import Attr, Attrs, Const, Loader, Node, freeze_attrs
@@ -67,10 +67,14 @@ class Graph:
                 if value and value not in self._types:
                     raise UserError(
                         f"{node.op} {node.name}: operand %{value} is not defined anywhere in the graph"
+                        f"{nearest(value, self._types)}"
                     )
         for value in self.outputs:
             if value not in self._types:
-                raise UserError(f"graph {self.name}: output %{value} is not defined anywhere in the graph")
+                raise UserError(
+                    f"graph {self.name}: output %{value} is not defined anywhere in the graph"
+                    f"{nearest(value, self._types)}"
+                )
 
     def _in_order(self, nodes: tuple[Node, ...]) -> bool:
         seen = set(self.inputs) | set(self.consts) | {""}

@@ -27,6 +27,7 @@ from .ops import work
 from .passes import (
     Attention,
     Bags,
+    Caches,
     Epilogue,
     Fold,
     Heads,
@@ -39,7 +40,9 @@ from .passes import (
     Prune,
     Quantise,
     Rotary,
+    Siblings,
     Strips,
+    Tables,
     Tails,
 )
 from .passes.precision import own_dtype
@@ -68,6 +71,7 @@ def passes(own: DType, to: DType, *, int8: bool = False) -> tuple[Pass, ...]:
         Fold(),  # casts that precision made needless
         Maps(),  # after all that matches single ops
         Tails(),
+        Tables(),
         *([Quantise(), Fold()] if int8 else []),  # fold: what several products read is quantised once
         Prune(),
     )
@@ -79,6 +83,8 @@ def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
         Attention(),  # after maps and tails: what stands between its products is one tape
         Fold(),  # reshapes around it
         Strips(chip.sram.bytes // 8),  # what is no attention to the pass before
+        Siblings(),  # after tails and quantise, whose products it joins; a GPU's model does so by itself
+        Caches(),
         Layout(),  # last: fold would undo the views of stored weights
         Prune(),
     )
@@ -236,13 +242,15 @@ def compile_graph(
     `search` says how mappings are chosen.
     """
     report = progress or (lambda stage, done, total: None)
-    own = own_dtype(graph)
+    own = share("own", Same(graph), chip, lambda _: own_dtype(graph))
     form = choose_format(own, chip, wanted)
     report("lower", 0, 1)
     key, given = (Same(graph), form.floats, form.int8, Same(fused)), fused
     ready = share("fuse", key, chip, lambda _: _fuse(graph, own, form, given))
     report("schedule", 0, 1)
-    mapped = share("map", (Same(ready.graph), inputs_in), chip, lambda c: _map(ready.graph, c, inputs_in))
+    mapped = share(
+        "map", (Same(ready.graph), inputs_in), chip, lambda c: _map(ready.graph, c, inputs_in, share)
+    )
     plan, placement = replace(mapped.plan, chip=chip), mapped.placement
     program = emit(
         plan,
@@ -253,7 +261,7 @@ def compile_graph(
         dims=dims or {},
         model_types=dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs},
         works=ready.works,
-        notes=form.notes + _room_notes(placement, chip),
+        notes=form.notes + _place_notes(plan) + _room_notes(placement, chip),
         progress=lambda done, total: report("emit", done, total),
         share=share,
         search=search,
@@ -282,9 +290,10 @@ def _fuse(graph: Graph, own: DType, form: Format, given: Graph | None) -> _Fused
     return _Fused(fused, works(fused))
 
 
-def _map(fused: Graph, chip: Chip, inputs_in: str) -> _Mapped:
-    plan = schedule(lower(fused, mapping_passes(chip)), chip)
-    return _Mapped(plan, place(plan, inputs_in))
+def _map(fused: Graph, chip: Chip, inputs_in: str, share: Share) -> _Mapped:
+    lowered = share("lower", Same(fused), chip, lambda c: lower(fused, mapping_passes(c)))
+    plan = schedule(lowered, chip, share)
+    return _Mapped(replace(plan, memo={}, share=unshared), place(plan, inputs_in))
 
 
 def compile_lowered(graph: Graph, chip: Chip, *, dtype: str) -> Program:
@@ -292,6 +301,17 @@ def compile_lowered(graph: Graph, chip: Chip, *, dtype: str) -> Program:
     plan = schedule(graph, chip)
     types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
     return emit(plan, place(plan), name=graph.name, source="", dtype=dtype, dims={}, model_types=types)
+
+
+def _place_notes(plan: Schedule) -> tuple[str, ...]:
+    """Return what to say of inputs that lie in the memory of outputs."""
+    shared = [v for v in plan.graph.inputs if plan.buffers[plan.values[v].buffer].role == "output"]
+    if not shared:
+        return ()
+    return (
+        f"{len(shared)} inputs (%{shared[0]}, ...) grow in place: each is taken to lie where the output that "
+        "continues it begins, in one memory with room for both; only what is new is written",
+    )
 
 
 def _room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import cast
 
 import numpy as np
 
 from mtia_emu.errors import UserError, refuse_unknown
 
 from . import ops
-from .graph import Graph, Node
+from .graph import Attrs, Graph, Node
+
+OnCore = Callable[[Sequence[np.ndarray], Attrs], tuple[np.ndarray, ...]]
 
 
 def evaluate(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -55,3 +59,16 @@ def _checked(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.nda
             raise UserError(f"input {name} is {kind}, the array given is {array.dtype}{list(array.shape)}")
         values[name] = array
     return values
+
+
+def core_library() -> dict[str, OnCore]:
+    """Return the reference of every op there is now, for the ones that run on a core."""
+    return {name: partial(_on_core, name) for name in ops.OPS}
+
+
+def _on_core(name: str, arrays: Sequence[np.ndarray], attrs: Attrs) -> tuple[np.ndarray, ...]:
+    """Return the values of an op; the attribute `omitted` says which operands are not there."""
+    operands: list[np.ndarray | None] = list(arrays)
+    for index in cast(tuple[int, ...], attrs.get("omitted", ())):
+        operands.insert(index, None)
+    return ops.reference(name, operands, attrs)

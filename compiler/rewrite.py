@@ -194,6 +194,10 @@ class Match:
         node = self._draft.nodes.get(self._draft.producers.get(value, ""))
         return node if node is not None and (not ops or node.op in ops) else None
 
+    def nodes(self, op: str) -> list[Node]:
+        """Return the nodes of an op."""
+        return [node for node in self._draft.nodes.values() if node.op == op]
+
     def users(self, value: str) -> list[Node]:
         """Return the nodes that read a value, each once."""
         return [self._draft.nodes[name] for name in self._draft.users.get(value, ())]
@@ -208,6 +212,10 @@ class Match:
     def is_output(self, value: str) -> bool:
         """Return whether a value is an output of the graph."""
         return value in self._draft.outputs
+
+    def is_input(self, value: str) -> bool:
+        """Return whether a value is an input of the graph."""
+        return value in self._draft.graph.inputs
 
     def const(self, value: str) -> Const | None:
         """Return the constant of that name, or None."""

@@ -23,16 +23,15 @@ from .ops.base import integer, integers, number
 from .product_rules import matmul, matmul_map
 from .row_rules import norm, quantise_rows, reduction, rotary, softmax
 from .schedule import Schedule
+from .user_kernels import user_rule
 from .views import View, packed
 
 Rule = Callable[[Schedule, Node], list[View]]
 
 
 def rule_of(op: str) -> Rule:
-    """Return the rule of an op; ops without one run by their reference on a core."""
-    if op in FUNCTIONS:
-        return _function
-    return RULES.get(op, Schedule.on_core)
+    """Return the rule of an op, a kernel's from outside first; ops without one run on a core."""
+    return user_rule(op, _function if op in FUNCTIONS else RULES.get(op, Schedule.on_core))
 
 
 def _run_map(plan: Schedule, node: Node, tape: Tape) -> list[View]:
@@ -109,6 +108,29 @@ def _concat(plan: Schedule, node: Node) -> list[View]:
     return [out]
 
 
+def _append(plan: Schedule, node: Node) -> list[View]:
+    """Copy what is new behind the first operand, an input of the model, which lies in the result's memory."""
+    past, *new = plan.operands(node)
+    if not _grows(plan, node):
+        return _concat(plan, node)
+    del plan.buffers[past.buffer]
+    out, axis = plan.buffer(node.output, node.type, "output"), integer(node.attrs, "axis")
+    start, ones = [0] * len(past.shape), [1] * len(past.shape)
+    plan.values[node.inputs[0]] = out.slice(start, past.shape, ones)
+    at = past.shape[axis]
+    for x in new:
+        _place(plan, node, x, out, [at if i == axis else 0 for i in range(len(x.shape))])
+        at += x.shape[axis]
+    return [out]
+
+
+def _grows(plan: Schedule, node: Node) -> bool:
+    """Return whether a result can begin with its first operand: an input that nothing else reads."""
+    graph, past = plan.graph, node.inputs[0]
+    alone = [user.name for user, _ in graph.users(past)] == [node.name] and past not in graph.outputs
+    return past in graph.inputs and alone and node.output in graph.outputs
+
+
 def _place(plan: Schedule, node: Node, x: View, out: View, starts: list[int]) -> None:
     """Copy a view to where it stands within another."""
     if x.type.size:
@@ -156,25 +178,33 @@ def _gather(plan: Schedule, node: Node) -> list[View]:
 
 
 def _embedding_bag(plan: Schedule, node: Node) -> list[View]:
-    table, *vectors = plan.operands(node)
-    if 0 in vectors[0].shape or table.dtype == FP64:
+    table, indices = plan.operands(node)[:2]
+    if 0 in indices.shape or table.dtype == FP64:
         return plan.on_core(node)
-    rows = [plan.packed(node, v).reshape((1, v.shape[0])) for v in vectors]
+    return _embedding_bags(plan, node)
+
+
+def _embedding_bags(plan: Schedule, node: Node) -> list[View]:
+    """Schedule the bags of several tables as one kernel call; vectors become rows."""
+    views = [plan.packed(node, v) for v in plan.operands(node)]
+    rows = [v if len(v.shape) == 2 else v.reshape((1, v.shape[0])) for v in views]
     params = {
         "mode": str(node.attrs["mode"]),
         "quantised": bool(node.attrs.get("quantised", False)),
         "lowest": node.attrs.get("empty", "zero") == "lowest",
     }
-    table, out = plan.packed(node, table), plan.result(node)
-    plan.step(node, "embedding_bag", [table, *rows], [out], **params)
-    return [out]
+    results = [plan.result(node, i) for i in range(len(node.outputs))]
+    plan.step(node, "embedding_bag", rows, results, **params)
+    return results
 
 
 RULES: dict[str, Rule] = {
+    "append": _append,
     "attention": attention,
     "cast": _cast,
     "concat": _concat,
     "embedding_bag": _embedding_bag,
+    "embedding_bags": _embedding_bags,
     "expand": _expand,
     "gather": _gather,
     "layernorm": norm,

@@ -10,6 +10,7 @@ import numpy as np
 from mtia_emu.types import TensorType
 
 from .graph import Graph
+from .ops.embedding_bag import bag_operand
 
 Array = np.ndarray[Any, Any]
 THROUGH = ("reshape", "cast", "slice", "transpose", "concat", "expand", "ragged_split", "copy")
@@ -69,9 +70,11 @@ def _role(graph: Graph, name: str) -> tuple[str, int] | None:
     seen, work = {name}, [name]
     while work:
         for node, position in graph.users(work.pop()):
-            if node.op == "embedding_bag" and position in (1, 2):
-                source = graph.type_of(node.inputs[0 if position == 1 else 1])
-                sizes["rows" if position == 1 else "offsets"].append(source.shape[0])
+            part, first = bag_operand(node.op, node.attrs, position)
+            if part == "indices":
+                sizes["rows"].append(graph.type_of(node.inputs[first]).shape[0])
+            elif part == "offsets":
+                sizes["offsets"].append(graph.type_of(node.inputs[first + 1]).shape[0])
             elif node.op == "gather" and position == 1:
                 sizes["rows"].append(graph.type_of(node.inputs[0]).shape[int(node.attrs["axis"])])
             elif node.op in THROUGH:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mtia_emu.chip import Chip
+from mtia_emu.sharing import Share, unshared
 from mtia_emu.types import FP64, TensorType
 
 from .graph import Graph, Node
@@ -58,6 +59,7 @@ class Schedule:
     memo: dict[Any, Any] = field(
         default_factory=dict
     )  # what rules have worked out for one node, for the next
+    share: Share = unshared  # and for one chip, for the next
 
     def __str__(self) -> str:
         return "\n".join(_lines(self)) + "\n"
@@ -115,11 +117,12 @@ class Schedule:
         return copy
 
 
-def schedule(graph: Graph, chip: Chip) -> Schedule:
-    """Return the steps of a lowered graph for a chip."""
+def schedule(graph: Graph, chip: Chip, share: Share = unshared) -> Schedule:
+    """Return the steps of a lowered graph for a chip; `share` may give what was worked out for another."""
+    from .forward import forward
     from .rules import rule_of
 
-    plan = Schedule(graph, chip)
+    plan = Schedule(graph, chip, share=share)
     for name, kind in graph.inputs.items():
         plan.values[name] = plan.buffer(name, kind, "input")
     for name, const in graph.consts.items():
@@ -132,6 +135,7 @@ def schedule(graph: Graph, chip: Chip) -> Schedule:
         plan.values.update(zip(node.outputs, results, strict=True))
     for name in graph.outputs:
         plan.outputs[name] = _output(plan, name)
+    forward(plan)
     _pin_constants(plan)
     return plan
 
@@ -167,7 +171,7 @@ def _output(plan: Schedule, name: str) -> View:
     buffer = plan.buffers[view.buffer]
     taken = any(v.buffer == view.buffer for v in plan.outputs.values())
     whole_buffer = view.contiguous and view.offset == 0 and view.type.size == buffer.type.size
-    if buffer.role == "temp" and whole_buffer and not taken and buffer.name not in plan.reread:
+    if buffer.role in ("temp", "output") and whole_buffer and not taken and buffer.name not in plan.reread:
         plan.buffers[view.buffer] = Buffer(buffer.name, buffer.type, "output")
         return view
     node = plan.graph.producer(name) or Node(name, "copy", (name,), (name,), (view.type,))

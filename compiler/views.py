@@ -82,3 +82,58 @@ def packed(shape: Sequence[int]) -> tuple[int, ...]:
 def whole(buffer: str, kind: TensorType) -> View:
     """Return the view of a whole packed buffer."""
     return View(buffer, kind.dtype, kind.shape, packed(kind.shape))
+
+
+def carried(view: View, source: View, target: View) -> View | None:
+    """Return a view of the source's buffer as the target has it, whose elements are the source's, one by one.
+
+    None where the source is not all of its packed buffer, or where the view steps across a dimension that is
+    broken in the target.
+    """
+    runs = _runs(source, target)
+    if runs is None:
+        return None
+    left, offset, reach = view.offset, target.offset, []
+    for count, step, other in runs:
+        first, left = divmod(left, step)
+        offset += first * other
+        reach.append(count - 1 - first)
+    strides = []
+    for n, stride in zip(view.shape, view.strides, strict=True):
+        if n == 1 or stride == 0:
+            strides.append(0)
+            continue
+        at = next(i for i, (_, step, _) in enumerate(runs) if step <= stride)
+        times, rest = divmod(stride, runs[at][1])
+        reach[at] -= (n - 1) * times
+        if rest:
+            return None
+        strides.append(times * runs[at][2])
+    if min(reach) < 0:
+        return None
+    return replace(view, buffer=target.buffer, strides=tuple(strides), offset=offset)
+
+
+def _runs(source: View, target: View) -> list[tuple[int, int, int]] | None:
+    """Return (elements, stride in the source, stride in the target), widest first, of the fewest dimensions.
+
+    None where the source is not packed in some order of its dimensions, from its buffer's first element.
+    """
+    dims = [
+        (step, n, other)
+        for n, step, other in zip(source.shape, source.strides, target.strides, strict=True)
+        if n > 1
+    ]
+    runs: list[tuple[int, int, int]] = []
+    size = 1
+    for step, n, other in sorted(dims):
+        if step != size:
+            return None
+        size *= n
+        if runs and other == runs[-1][0] * runs[-1][2]:
+            runs[-1] = (runs[-1][0] * n, *runs[-1][1:])
+        else:
+            runs.append((n, step, other))
+    if source.offset or 0 in source.shape:
+        return None
+    return runs[::-1] or [(1, 1, 0)]

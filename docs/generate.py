@@ -33,6 +33,11 @@ PICTURED = [
     ("DLRM-DCNv2 (MLPerf), batch 512", "zoo:dlrm-mlperf", {"batch": 512}),
 ]
 MTIA = ("mtia-fc", "mtia-tbe", "mtia-ops", "mtia-2i", "mtia-mc2", "mtia-production", "timing-order")
+MEASURED: dict[str, tuple[str, dict[str, int]]] = {
+    "prefill": ("zoo:llama-3-8b", {"seq": 2048}),
+    "decode": ("zoo:llama-3-8b", {"seq": 1, "past": 2048}),
+    "dlrm": ("zoo:dlrm-mlperf", {}),
+}
 CHECKED = [
     ("zoo:llama-tiny", {"batch": 2, "seq": 32}),
     ("zoo:llama-tiny", {"batch": 2, "seq": 1, "past": 31}),
@@ -353,6 +358,26 @@ def _energy(name: str) -> Callable[[], str]:
     return section
 
 
+def _measured(model: str, dims: dict[str, int]) -> Callable[[], str]:
+    """Return a section that says what each pass does to the cycles of a model on mtia-2i."""
+
+    def section() -> str:
+        from mtia_emu.compiler import pipeline
+        from mtia_emu.compiler.frontend import load
+
+        from mtia_emu import api, measure
+        from mtia_emu.chip import load_chip
+        from mtia_emu.types import FP16
+
+        chip = load_chip("mtia-2i")
+        steps = (*pipeline.passes(FP16, FP16), *pipeline.mapping_passes(chip))
+        with api.open_model(model, dims) as source:
+            found = list(measure.rows(measure.measure(load(source.path), steps, chip)))
+        return table(measure.COLUMNS, found)
+
+    return section
+
+
 CHEAP: dict[str, Callable[[], str]] = {
     f.__name__.replace("_", "-"): f
     for f in (chips, gpus, ops, onnx_ops, commands, settings, cli, passes, systolic)
@@ -361,6 +386,7 @@ SECTIONS: dict[str, Callable[[], str]] = CHEAP | {
     f.__name__.replace("_", "-"): f for f in (outputs, operators, exported_models)
 }
 SECTIONS |= {"equal-area": design_space.equal_area}
+SECTIONS |= {f"passes-{name}": _measured(*case) for name, case in MEASURED.items()}
 SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu", "peaks", "gemm", "add")}
 SECTIONS |= {name: _mtia(name) for name in MTIA}
 

@@ -25,12 +25,13 @@ from mtia_emu.kernels.attention import Scores, emit_attention
 from mtia_emu.kernels.attention_plan import Attention, Tiles, ranked_attention
 from mtia_emu.kernels.attention_plan import Plan as AttentionPlan
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.embedding import emit_embedding_bag, ranked_bags
+from mtia_emu.kernels.embedding import Bags as Table
+from mtia_emu.kernels.embedding import emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.matmul import emit_matmul
 from mtia_emu.kernels.matmul_estimate import estimate
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
 from mtia_emu.kernels.matmul_search import ranked_matmul
-from mtia_emu.kernels.matmul_space import PANELS, SHORT, Space, splits
+from mtia_emu.kernels.matmul_space import Space, panel_lengths, splits
 from mtia_emu.kernels.search import Search
 from mtia_emu.kernels.tape import parse
 
@@ -97,7 +98,7 @@ class Product:
         return list(dict.fromkeys(self._all(chip)))
 
     def _space(self, chip: Chip) -> Iterator[Mapping]:
-        for panels in (PANELS, SHORT):
+        for panels in panel_lengths(chip):
             space = Space(self.problem, chip, panels)
             for index in np.flatnonzero(np.isfinite(estimate(space).ravel())).tolist():
                 yield space.mapping(index)
@@ -185,22 +186,22 @@ class Bags:
         return f"embedding bag {self.bags} x {self.pooling} rows of {self.dim} {FP16}"
 
     @property
-    def operands(self) -> list[Operand]:
+    def table(self) -> Table:
         """Return table, indices, offsets and result."""
-        return [
+        return Table(
             packed(FP16, (100_000, self.dim), "dram"),
             packed(INT32, (1, self.bags * self.pooling), "dram"),
             packed(INT32, (1, self.bags + 1), "dram"),
             packed(FP16, (self.bags, self.dim), "sram", written=True),
-        ]
+        )
 
     def ranked(self, chip: Chip, count: int) -> list[int]:
         """Return what the search would try, best first."""
-        return ranked_bags(chip, self.operands[0], self.operands[3], count)
+        return ranked_bags(chip, [self.table], count)
 
     def block(self, bags: int, chip: Chip) -> Block:
         """Return the block with so many bags to a command."""
-        return emit_embedding_bag(chip, *self.operands, "sum", bags_each=bags)
+        return emit_embedding_bags(chip, [self.table], "sum", most=bags)
 
     def every(self, chip: Chip) -> list[int]:
         """Return every number of bags to a command."""

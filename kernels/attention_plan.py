@@ -163,11 +163,11 @@ def ranked_attention(problem: Attention, chip: Chip, count: int) -> list[Tiles]:
 
     Raises `NoRoom` where none fits the chip's memories.
     """
-    found = []
+    found, rate = [], memory_rate(problem, chip)
     for tiles in _candidates(problem, chip):
         plan = Plan(problem, tiles, chip)
         if plan.score_rings >= 1 and plan.local_bytes <= chip.pe.local.bytes:
-            found.append((estimate(plan), tiles))
+            found.append((estimate(plan, rate), tiles))
     if not found:
         raise NoRoom(
             f"attention: no tile of {problem.dim} + {problem.value_dim} columns of {problem.kind} fits "
@@ -194,8 +194,16 @@ def _candidates(problem: Attention, chip: Chip) -> list[Tiles]:
     ]
 
 
-def estimate(plan: Plan) -> float:
-    """Return about the cycles of a plan.
+def memory_rate(problem: Attention, chip: Chip) -> float:
+    """Return the bytes a cycle at which keys and values come out of the memory that they are in."""
+    if problem.space != "dram":
+        return chip.sram_bytes_per_cycle
+    run = np.asarray(problem.dim * problem.kind.bytes)
+    return chip.dram_bytes_per_cycle * float(chip.dram_efficiency(run))
+
+
+def estimate(plan: Plan, rate: float) -> float:
+    """Return about the cycles of a plan; `rate` is `memory_rate` of its problem.
 
     The busiest resource sets the pace. A PE's first unit meets a block of keys as it comes, its other units
     meet it in local memory, while the next block is on its way. Of the first block of a unit only scores are
@@ -206,11 +214,11 @@ def estimate(plan: Plan) -> float:
     worked, block = float(plan.worked()) * plan.rounds, float(plan.block)
     before, after = _panel_cycles(plan)
     whole = {name: cycles + after[name] for name, cycles in before.items()}
-    moves, pace = _moves(plan, panels), max(whole.values())
+    moves, pace = _moves(plan, panels, rate), max(whole.values())
     blocks = ceil_div(int(panels), plan.block)
     come, unit = max(moves.values()) / blocks, pace * worked / (blocks * t.stack)
     waits = max(come - unit, 0) + (blocks - 1) * max(come - t.stack * unit, 0)
-    panel, keys = max(_moves(plan, 1.0).values()), p.dim / (p.dim + p.value_dim)
+    panel, keys = max(_moves(plan, 1.0, rate).values()), p.dim / (p.dim + p.value_dim)
     edge = min(block, worked) * (max(before.values()) + max(after.values()) - pace)
     if waits > 0:  # the last keys come before the last values; powers wait for the whole block's keys
         edge = max(edge, block * max(after.values()) - min(BEHIND, block) * panel * (1 - keys))
@@ -220,16 +228,13 @@ def estimate(plan: Plan) -> float:
     return pace * worked + waits + edge + OVERLAP_LOSS * rest + _last(plan)
 
 
-def _moves(plan: Plan, panels: float) -> dict[str, float]:
+def _moves(plan: Plan, panels: float, rate: float) -> dict[str, float]:
     """Return the cycles that panels of keys and values take on their way, each lane streaming so many."""
     p, t, chip = plan.problem, plan.tiles, plan.chip
     loads = t.width * (p.dim + p.value_dim) * p.kind.bytes * panels
     turned = chip.pe.layout.bytes_per_cycle  # values are turned on their way
     lanes_of_row = chip.grid.cols // t.lane
     busy = min(plan.lanes, p.groups * int(np.count_nonzero(plan.needs()[0])))
-    rate = chip.sram_bytes_per_cycle
-    if p.space == "dram":
-        rate = chip.dram_bytes_per_cycle * float(chip.dram_efficiency(np.asarray(p.dim * p.kind.bytes)))
     return {
         "port": loads / min(chip.pe.dma.bytes_per_cycle, 2 * turned),
         "row links": loads * lanes_of_row / chip.noc.row_bytes_per_cycle,

@@ -9,7 +9,7 @@ from mtia_emu.chip import Chip
 from .builder import NoRoom
 from .matmul_estimate import estimate
 from .matmul_plan import Mapping, Plan, Problem
-from .matmul_space import PANELS, SHORT, Space
+from .matmul_space import Space, panel_lengths
 
 
 def plan_matmul(problem: Problem, chip: Chip, forced: Mapping | None = None) -> Plan:
@@ -27,7 +27,7 @@ def ranked_matmul(problem: Problem, chip: Chip, count: int) -> list[tuple[Mappin
 
     Raises `NoRoom` where no tile fits the chip's local memory.
     """
-    for panels in (PANELS, SHORT):
+    for panels in panel_lengths(chip):
         space = Space(problem, chip, panels)
         cost = estimate(space).ravel()
         order = [int(np.argmin(cost))] if count == 1 else np.argsort(cost, kind="stable").tolist()

@@ -17,8 +17,7 @@ from .matmul_plan import RINGS, Mapping, Problem, axis, cast_of
 Array = np.ndarray[Any, Any]
 MOST_DEPTH = 12  # slots of one circular buffer that are tried
 SPARE = 3  # slots that ride out a wait for SRAM while other PEs store
-PANELS = (64, 128, 256, 512, 1024)  # lengths of a k panel that are tried
-SHORT = (1, 2, 4, 8, 16, 32)  # and where local memory holds none of them
+LONGEST = 1024  # k panel that is tried
 STAGE_SHARE = 4  # staging takes at most one part in so many of SRAM
 
 
@@ -34,6 +33,17 @@ class Split:
     rows_parts: dict[str, int]
     cols_parts: dict[str, int]
     casts: dict[str, Cast]
+
+
+def panel_lengths(chip: Chip) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the lengths of a k panel that are tried, and those where local memory holds none of them.
+
+    Each is twice the one before. Of two arrays' depth and more a product hides the change of what is
+    stationary; beyond 64 a longer one saves commands, which an array of more rows does not need.
+    """
+    least = min(64, 2 * chip.pe.matrix.rows)
+    lengths = tuple(1 << i for i in range(LONGEST.bit_length()))
+    return tuple(x for x in lengths if x >= least), tuple(x for x in lengths if x < least)
 
 
 def splits(p: Problem, chip: Chip) -> list[Split]:

@@ -13,7 +13,7 @@ from .builder import NoRoom
 
 T = TypeVar("T")
 Timer = Callable[[Block, Chip], float]
-CANDIDATES = 24
+CANDIDATES = 64
 MOST_COMMANDS = 1 << 21
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "Kernel": "compiler.user_kernels",
     "Outcome": "api",
     "UserError": "errors",
     "compile_model": "api",
@@ -22,8 +23,10 @@ _HOME = {
     "save_program": "api",
     "sweep": "sweeps.run",
     "systolic_cycles": "units.systolic",
+    "use_kernels": "kernel_files",
 }
 __all__ = [
+    "Kernel",
     "Outcome",
     "UserError",
     "compile_model",
@@ -35,14 +38,17 @@ __all__ = [
     "save_program",
     "sweep",
     "systolic_cycles",
+    "use_kernels",
 ]
 
 if TYPE_CHECKING:
     from .api import Outcome, compile_model, load_program, run, save_program
     from .chip import load_chip
+    from .compiler.user_kernels import Kernel
     from .errors import UserError
     from .explainer import explain
     from .gpu import load_gpu
+    from .kernel_files import use_kernels
     from .sweeps.run import sweep
     from .units.systolic import systolic_cycles
 

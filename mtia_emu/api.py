@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,10 +14,11 @@ import numpy as np
 from . import program_file, settings
 from .arrays import input_arrays, typed_inputs
 from .chip import Chip, load_chip, put, validate
-from .compiler.ops import OPS, reference
 from .compiler.passes.precision import own_dtype
 from .compiler.pipeline import Compiled, compile_file
-from .engine.function import Library, execute
+from .compiler.reference import core_library
+from .compiler.user_kernels import INSTALLED
+from .engine.function import execute
 from .engine.lookups import Lookups, from_inputs
 from .engine.run import report as make_report
 from .errors import UserError, nearest
@@ -26,6 +26,7 @@ from .gpu import Gpu, Mode, load_gpu
 from .isa import Program
 from .report import Check, Report
 from .tuning import tuning
+from .verify import verify
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
@@ -166,6 +167,8 @@ def compile_stages(
         if not ours:
             raise
         raise UserError(str(error).replace(str(source.path), source.name)) from None
+    if INSTALLED:  # their commands are somebody's
+        verify(done.program, chip)
     origin = (
         source.name if ours else source.path.name
     )  # not where the file lies: that is the user's own business
@@ -243,7 +246,7 @@ def run(
     if isinstance(model, Program) or is_program(model):
         _refuse(dims=dims, dtype=dtype, check=check)
         program = model if isinstance(model, Program) else load_program(model)
-        machine = _machine(program, chip, settings)
+        machine = machine_of(program, chip, settings)
         return run_program(program, machine, inputs=inputs, gpu=beside, gpu_mode=gpu_mode, progress=progress)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     wanted = check or inputs is not None
@@ -295,11 +298,12 @@ def run_source(
     )
     if not check or inputs is None:
         return outcome
-    from .oracle import compare_outputs, onnxruntime_outputs
+    from .kernel_files import expected_outputs
+    from .oracle import compare_outputs
 
     if progress is not None:
         progress("onnxruntime", 0, 1)
-    expected = onnxruntime_outputs(source.path, typed_inputs(inputs, program.inputs))
+    expected = expected_outputs(source.path, typed_inputs(inputs, program.inputs))
     own = own_dtype(compiled.imported).name  # what onnxruntime computes in, and rounds to
     tolerance = INT8_TOLERANCE if dtype == "int8" else max(map(_tolerance, (program.dtype, own)))
     return replace(outcome, check=compare_outputs(outcome.outputs, expected, tolerance))
@@ -369,7 +373,7 @@ def _refuse_unready(program: Program) -> None:
         )
 
 
-def _machine(program: Program, chip: str | Chip | None, settings: Mapping[str, object] | None) -> Chip:
+def machine_of(program: Program, chip: str | Chip | None, settings: Mapping[str, object] | None) -> Chip:
     """Return the chip to time a program on: the one it was compiled for unless another is named."""
     if isinstance(chip, Chip):
         return chip
@@ -392,16 +396,3 @@ def _refuse(**given: Any) -> None:
         if value:
             flag = f"--{name.replace('dims', 'dim')}"
             raise UserError(f"{flag} has no meaning for a compiled program; give it with the ONNX model")
-
-
-def core_library() -> Library:
-    """Return the reference of every op there is now, for the ones that run on a core."""
-    return {name: partial(_on_core, name) for name in OPS}
-
-
-def _on_core(name: str, arrays: Sequence[Array], attrs: Mapping[str, Any]) -> tuple[Array, ...]:
-    """Return the values of an op; the attribute `omitted` says which operands are not there."""
-    operands: list[Array | None] = list(arrays)
-    for index in attrs.get("omitted", ()):
-        operands.insert(index, None)
-    return reference(name, operands, attrs)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
@@ -122,6 +122,13 @@ class Chip(BaseModel):
         if self.dram_timing is None:
             return np.ones(np.shape(run_bytes))
         return self.dram_timing.efficiency(run_bytes, write_share, self.dram.channels)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with fields changed; what follows from them is worked out anew."""
+        copy = super().model_copy(update=update, deep=deep)
+        for name in vars(copy).keys() - type(self).model_fields:
+            del copy.__dict__[name]
+        return copy
 
     def part(self, rows: int, cols: int) -> Chip:
         """Return the chip with only a corner of [rows, cols] PEs, where a program made for that grid runs.

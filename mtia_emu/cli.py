@@ -10,7 +10,9 @@ import click
 from . import __version__, cli_sweep
 from . import cli_options as o
 from .cli_conformance import conformance
+from .cli_draw import timeline
 from .cli_explain import explain
+from .cli_fuzz import fuzz
 from .cli_opt import opt
 from .cli_output import Commands, console, deliver, progress
 from .cli_reduce import reduce
@@ -378,6 +380,8 @@ def _gpu_mode(wanted: dict[str, Any]) -> Mode:
 
 main.add_command(explain)
 main.add_command(conformance)
+main.add_command(timeline)
+main.add_command(fuzz)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .compiler.watch import Ran
 
 Examples = Callable[[int], dict[str, Any]]
+_DEFAULT = re.compile(r"(?:^|(?<=,))\s*default\s*(?=,|$)")  # in --passes: all that `run` would run
 INPUTS = 2  # random inputs on which --verify-each compares
 
 
@@ -28,7 +30,13 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     from .compiler.plugins import foreign_names
 
     before, comma, last = incomplete.rpartition(",")
-    return [before + comma + name for name in (*PASSES, *foreign_names()) if name.startswith(last)]
+    return [before + comma + name for name in ("default", *PASSES, *foreign_names()) if name.startswith(last)]
+
+
+def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.endswith((".svg", ".dot")):
+        raise UserError(f"--draw {value!r}: a graph's picture is .svg or .dot (right: --draw graph.svg)")
+    return o.target(ctx, param, value)
 
 
 @click.command(short_help="Run passes on a model, and check or measure each.")
@@ -38,9 +46,17 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     "spelling",
     metavar="TEXT",
     shell_complete=_complete,
-    help='Passes in order, as in "legalise,maps{max-inputs=4}".  [default: all that `run` would run]',
+    help='Passes in order, as in "legalise,maps{max-inputs=4}"; "default" is all that `run` would run.  '
+    "[default: default]",
 )
 @click.option("-o", "--output", metavar="FILE.ir", callback=o.target, help="Write the graph to a file.")
+@click.option(
+    "--draw",
+    "picture",
+    metavar="FILE.svg|dot",
+    callback=_picture,
+    help="Draw the graph after the passes; of a large one the first nodes.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the graph.")
 @click.option(
     "--print-after", "shown", multiple=True, metavar="PASS|all", help="Print the graph after a pass."
@@ -58,7 +74,13 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     metavar="FLOAT",
     help="What --verify-each allows, of an output's largest magnitude.  [default: by the format]",
 )
-@o.options(o.CHIP, o.SET, o.DIM, o.DTYPE, o.SEED)
+@click.option(
+    "--inputs",
+    "inputs_file",
+    metavar="IO.npz",
+    help="Bind dimensions by the shapes of these arrays, and verify on them too (keys `name` or `in:name`).",
+)
+@o.options(*o.COMPILE, o.SEED)
 def opt(model: str, **wanted: Any) -> None:
     """Run passes on MODEL (an ONNX file, zoo:NAME, or a graph's text FILE.ir) and print the graph.
 
@@ -68,6 +90,8 @@ def opt(model: str, **wanted: Any) -> None:
       mtia-emu opt zoo:llama-tiny -q --stats --why
       mtia-emu opt model.ir --passes legalise,mine --verify-each
       mtia-emu opt zoo:llama-tiny -q --measure --chip mtia-2i
+      mtia-emu opt model.onnx --passes mine,default --measure
+      mtia-emu opt zoo:llama-tiny -q --passes legalise,fold --draw graph.svg
     """
     from .chip import load_chip
 
@@ -76,13 +100,15 @@ def opt(model: str, **wanted: Any) -> None:
         raise UserError(f"--output {wanted['output']!r}: a graph's text is a file FILE.ir")
     verify = wanted["verify_each"] or wanted["bisect"]
     seed = wanted["seed"] if verify else None
-    with progress() as tick, opened(model, wanted["dims"], seed) as (graph, examples):
+    with progress() as tick, opened(model, wanted["dims"], seed, wanted["inputs_file"]) as (graph, examples):
         steps = _pipeline(wanted["spelling"], graph, chip, wanted["dtype"])
         _refuse_unknown_shown(wanted["shown"], steps)
         if verify:
             _verify(graph, steps, examples, wanted, tick)
         ran = _watched(graph, steps, wanted["shown"])
         last = ran[-1].after if ran else graph
+        if wanted["picture"] is not None:
+            _draw(last, wanted["picture"])
         if wanted["stats"]:
             _print_stats(ran)
         if wanted["why"]:
@@ -93,33 +119,61 @@ def opt(model: str, **wanted: Any) -> None:
 
 
 @contextmanager
-def opened(model: str, dims: tuple[str, ...], seed: int | None) -> Iterator[tuple[Graph, Examples]]:
-    """Give a model's graph as imported, and a function that makes inputs for it by seed."""
+def opened(
+    model: str, dims: tuple[str, ...], seed: int | None, inputs_file: str | None = None
+) -> Iterator[tuple[Graph, Examples]]:
+    """Give a model's graph as imported, and a function that makes inputs for it by number.
+
+    Arrays in `inputs_file` bind dimensions by their shapes, and are the inputs of number `seed`.
+    """
     from . import api
     from .compiler.frontend import load
     from .compiler.samples import random_inputs
     from .graph_file import is_graph, read_graph
 
+    given = _arrays(inputs_file)
     if is_graph(model):
         if dims:
             raise UserError("--dim has no meaning for a graph's text: its shapes are bound")
         graph = read_graph(model)
-        yield graph, lambda number: random_inputs(graph, number)
+        yield graph, _first(graph, given, seed, lambda number: random_inputs(graph, number))
         return
     with api.open_model(model, o.parse_dims(dims), execute_seed=seed) as source:
-        made = load(source.path, None if source.examples else source.dims)
-        yield made, source.examples or (lambda number: random_inputs(made, number))
+        shapes = None if given is None else {name: x.shape for name, x in given.items()}
+        made = load(source.path, None if source.examples else source.dims, input_shapes=shapes)
+        others = source.examples or (lambda number: random_inputs(made, number))
+        yield made, _first(made, given, seed, others)
+
+
+def _arrays(file: str | None) -> dict[str, Any] | None:
+    from .arrays import input_arrays, read_npz
+
+    return None if file is None else dict(input_arrays(read_npz(file)))
+
+
+def _first(graph: Graph, given: dict[str, Any] | None, seed: int | None, others: Examples) -> Examples:
+    """Return a function that gives what was given for the first number, and what others give for the rest."""
+    if given is None:
+        return others
+    for name, kind in graph.inputs.items():
+        if name not in given or given[name].shape != kind.shape:
+            found = f"{list(given[name].shape)}" if name in given else "nothing"
+            raise UserError(f"--inputs gives {found} for %{name} : {kind}")
+    first = {name: given[name] for name in graph.inputs}
+    return lambda number: first if number == (seed or 0) else others(number)
 
 
 def _pipeline(spelling: str | None, graph: Graph, chip: Chip, wanted: str | None) -> tuple[Pass, ...]:
     from .compiler.passes.precision import own_dtype
     from .compiler.pipeline import choose_format, mapping_passes, parse_passes, passes
 
-    if spelling is not None:
-        return parse_passes(spelling)
     own = own_dtype(graph)
     form = choose_format(own, chip, wanted)
-    return (*passes(own, form.floats, int8=form.int8), *mapping_passes(chip))
+    default = (*passes(own, form.floats, int8=form.int8), *mapping_passes(chip))
+    if spelling is None:
+        return default
+    before, *behind = (parse_passes(part.strip(", ")) for part in _DEFAULT.split(spelling))
+    return sum(((*default, *part) for part in behind), before)
 
 
 def _refuse_unknown_shown(shown: tuple[str, ...], steps: tuple[Pass, ...]) -> None:
@@ -143,6 +197,16 @@ def _watched(graph: Graph, steps: tuple[Pass, ...], shown: tuple[str, ...]) -> l
                 f"# after {done.step.spelling}\n{text.dump(done.after, digests=False)}", err=True, nl=False
             )
     return ran
+
+
+def _draw(graph: Graph, path: str) -> None:
+    from .drawings import graph_drawing
+    from .view.drawing import draw
+
+    drawing = graph_drawing(graph)
+    left_out = draw(drawing, path)
+    rest = f"; {left_out} further ones are left out" if left_out else ""
+    click.echo(f"{path}: {len(drawing.boxes) - left_out} boxes{rest}", err=True)
 
 
 def _deliver(graph: Graph, wanted: dict[str, Any]) -> None:
@@ -186,17 +250,10 @@ def _print_why(ran: list[Ran]) -> None:
 
 
 def _print_measure(graph: Graph, steps: tuple[Pass, ...], chip: Chip, wanted: str | None, tick: Any) -> None:
-    from .measure import measure
+    from .measure import COLUMNS, measure, rows
 
-    rows, before = [], None
-    for done in measure(graph, steps, chip, wanted, tick):
-        change = "" if before is None else f"{done.cycles / before - 1:+.1%}"
-        time, traffic = f"{done.seconds * 1e3:.3f} ms", f"{done.dram_bytes / 1e6:,.1f} MB"
-        share = f"{done.utilization:.1%}"
-        rows.append([done.name, f"{done.cycles:,.0f}", time, change, share, str(done.launches), traffic])
-        before = done.cycles
-    columns = ["with passes up to", "cycles", "time", "change", "of peak", "launches", "DRAM traffic"]
-    _table(f"{graph.name} on {chip.name}", columns, rows)
+    found = list(rows(measure(graph, steps, chip, wanted, tick)))
+    _table(f"{graph.name} on {chip.name}", COLUMNS, found)
 
 
 def _verify(

@@ -74,6 +74,14 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     return target(ctx, param, value)
 
 
+def _kernels(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
+    """Compile with kernels of the user's own for as long as the command runs."""
+    if values and not ctx.resilient_parsing:
+        from .kernel_files import use_kernels
+
+        ctx.with_resource(use_kernels(*values))
+
+
 MODEL = click.argument("model", shell_complete=complete("model", files=(".onnx", ".mtia")))
 CHIP = click.option(
     "--chip",
@@ -101,6 +109,16 @@ DTYPE = click.option(
     metavar="TYPE",
     help="Run in fp16, bf16, fp32, or int8 (weights quantised).  [default: the model's own type, or the "
     "nearest that the chip multiplies]",
+)
+KERNEL = click.option(
+    "--kernel",
+    "kernels",
+    multiple=True,
+    metavar="FILE.py|NAME",
+    expose_value=False,
+    callback=_kernels,
+    help="Run an op by a kernel of your own: a file, or a name that a package brings; may be repeated. The "
+    "file is executed, and its kernels are held to their references first.",
 )
 KIND = click.option(
     "--dtype",
@@ -196,7 +214,7 @@ TUNE = click.option(
     "finds on disk (MTIA_EMU_TUNE_CACHE=0: not).",
 )
 
-COMPILE = (CHIP, SET, DIM, DTYPE, TUNE)
+COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL, TUNE)
 DELIVER = (JSON, TRACE, ROOFLINE, SEED, LAYERS)
 RUN = (*COMPILE, INPUTS, OUTPUTS, CHECK, *GPUS, *DELIVER)
 OPERATOR = (CHIP, SET, KIND, PLACE, TUNE, OUTPUTS, CHECK, *GPUS, *DELIVER)

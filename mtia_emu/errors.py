@@ -22,4 +22,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def refuse_unknown(what: str, word: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that is not among `known`."""
     names = sorted(known)
-    return UserError(f"unknown {what} '{word}'{nearest(word, names)} (known: {', '.join(names)})")
+    known_ones = f"known: {', '.join(names)}" if names else "there is none"
+    return UserError(f"unknown {what} '{word}'{nearest(word, names)} ({known_ones})")

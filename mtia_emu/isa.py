@@ -9,6 +9,7 @@ push, the last read its pop.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -200,13 +201,24 @@ class Launch:
 
 @dataclass(frozen=True)
 class Binding:
-    """A tensor of the model at a fixed place: `type` in memory, `model_type` as the model's user sees it."""
+    """A tensor of the model at a fixed place: `type` in memory, `model_type` as the model's user sees it.
+
+    Without `strides`, which count elements, it lies packed.
+    """
 
     name: str
     type: TensorType
     model_type: TensorType
     space: str
     address: int
+    strides: tuple[int, ...] = ()
+
+    @property
+    def operand(self) -> Operand:
+        """Return how the tensor lies in its memory."""
+        shape = self.type.shape
+        packed = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+        return Operand(self.type.dtype, shape, self.strides or packed, self.space)
 
 
 @dataclass(frozen=True)

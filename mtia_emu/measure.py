@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .chip import Chip
 from .compiler.check import check
-from .compiler.graph import Graph
+from .compiler.graph import Graph, Node
 from .compiler.ops import work
+from .compiler.ops.embedding_bag import bag_operand
 from .compiler.passes import Fold, Legalise, Pass, Precision, Prune, Quantise
 from .compiler.passes.precision import own_dtype
-from .compiler.pipeline import choose_format, compile_lowered
+from .compiler.pipeline import choose_format, compile_lowered, lower
 from .engine.run import report
 from .types import dtype
+from .view import units
 
 NEEDED = (Legalise, Fold, Precision, Quantise, Prune)  # choose the number format, or tidy: always run
 Progress = Callable[[str, int, int], None]
@@ -24,13 +26,14 @@ class Measured:
     """A run with the passes up to the one named.
 
     `utilization` is the imported model's multiply-adds over what the matrix units could do in the time: work
-    that a pass leaves out, as the masked half of causal attention, still counts.
+    that a pass leaves out, as the masked half of causal attention, still counts. `dram_share` is the time in
+    which DRAM at its peak would move `least_dram_bytes` of the graph after all passes, over the time.
     """
 
     name: str
     cycles: float
-    seconds: float
     utilization: float
+    dram_share: float
     launches: int
     dram_bytes: float
 
@@ -48,6 +51,7 @@ def measure(
     compared with.
     """
     form = choose_format(own_dtype(graph), chip, wanted)
+    least = least_dram_bytes(lower(graph, tuple(pipeline))) / chip.dram_bytes_per_cycle
     macs = sum(work(graph, node).macs for node in graph.nodes)
     optional = [i for i, step in enumerate(pipeline) if not isinstance(step, NEEDED)]
     for count in range(len(optional) + 1):
@@ -62,4 +66,48 @@ def measure(
         done = report(program, chip)
         traffic = done.traffic.dram_read_bytes + done.traffic.dram_write_bytes
         peak = chip.peak_macs_per_cycle(dtype(form.name)) * done.cycles
-        yield Measured(name, done.cycles, done.seconds, macs / peak, len(program.launches), traffic)
+        shares = macs / peak, least / done.cycles
+        yield Measured(name, done.cycles, *shares, len(program.launches), traffic)
+
+
+def least_dram_bytes(graph: Graph) -> int:
+    """Return the bytes of the model's own tensors, weights, inputs and outputs, each moved once.
+
+    Of a table the rows looked up count, no more than there are; of an output that an input grows into, what
+    is new.
+    """
+    read: dict[str, int] = {}
+    for node in graph.nodes:
+        for position, value in enumerate(node.inputs):
+            if value in graph.inputs or value in graph.consts:
+                read[value] = max(read.get(value, 0), _read_bytes(graph, node, position))
+    written = 0
+    for value in graph.outputs:
+        maker = graph.producer(value)
+        past = graph.type_of(maker.inputs[0]).bytes if maker is not None and maker.op == "append" else 0
+        written += graph.type_of(value).bytes - past
+    return sum(read.values()) + written
+
+
+def _read_bytes(graph: Graph, node: Node, position: int) -> int:
+    """Return the bytes that a node must read of an operand."""
+    kind = graph.type_of(node.inputs[position])
+    part, first = bag_operand(node.op, node.attrs, position)
+    if part == "table":
+        looked_up = graph.type_of(node.inputs[first + 1]).size
+        return min(looked_up, kind.shape[0]) * kind.bytes // max(kind.shape[0], 1)
+    return min(kind.bytes, node.type.bytes) if node.op == "gather" and position == 0 else kind.bytes
+
+
+COLUMNS = ["passes up to", "cycles", "change", "of peak", "of DRAM", "launches", "DRAM"]
+
+
+def rows(measured: Iterable[Measured]) -> Iterator[list[str]]:
+    """Yield the cells of a table with `COLUMNS`, a row for each run."""
+    before: float | None = None
+    for done in measured:
+        change = "" if before is None else f"{done.cycles / before - 1:+.1%}"
+        shares = units.percent(done.utilization), units.percent(done.dram_share)
+        traffic = units.size(done.dram_bytes)
+        yield [done.name, f"{done.cycles:,.0f}", change, *shares, str(done.launches), traffic]
+        before = done.cycles

@@ -1,8 +1,8 @@
-"""The independent executor that outputs are held to: onnxruntime."""
+"""The independent executors that outputs are held to: onnxruntime, and onnx's for operators of the user's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from .report import Check, Distance
 
 Array = np.ndarray[Any, Any]
 INFINITE = float("inf")
+Own = Callable[[Sequence[Any], Mapping[str, Any]], Sequence[Any]]
 
 
 def onnxruntime_outputs(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -40,6 +41,41 @@ def onnxruntime_outputs(path: Path, inputs: Mapping[str, Array]) -> dict[str, Ar
             "(right: leave out --check; a bf16 model can be checked as its fp32 one with --dtype bf16)"
         ) from None
     return dict(zip(names, values, strict=True))
+
+
+def reference_outputs(path: Path, inputs: Mapping[str, Array], ops: Mapping[str, Own]) -> dict[str, Array]:
+    """Return what onnx's own evaluator gives for the model, by output name, and `ops` for its operators.
+
+    `ops` gives the results of operators "domain::Name" that no evaluator knows, of operands and attributes.
+    Raises `UserError` where the evaluator does not run the model.
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        run = ReferenceEvaluator(str(path), new_ops=[_own_op(*item) for item in ops.items()])
+        known = set(run.input_names)
+        values = run.run(None, {k: v for k, v in inputs.items() if k in known})
+    except Exception as error:  # the evaluator's errors have no common base
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"onnx's evaluator cannot run {path.name}, so there is nothing to check against: {first} "
+            "(right: leave out --check)"
+        ) from None
+    return dict(zip(run.output_names, map(np.asarray, values), strict=True))
+
+
+def _own_op(key: str, function: Own) -> type[Any]:
+    """Return an operator as onnx's evaluator takes it."""
+    import onnx
+    from onnx.reference.op_run import OpRun
+
+    def run(self: Any, *arrays: Array, **_: Any) -> tuple[Array, ...]:
+        given = {a.name: onnx.helper.get_attribute_value(a) for a in self.onnx_node.attribute}
+        plain = {k: v.decode() if isinstance(v, bytes) else v for k, v in given.items()}
+        return tuple(function(arrays, plain))
+
+    domain, _, name = key.rpartition("::")
+    return type(name, (OpRun,), {"op_domain": domain, "_run": run})
 
 
 def compare_outputs(got: Mapping[str, Array], expected: Mapping[str, Array], tolerance: float) -> Check:

@@ -79,6 +79,7 @@ class _Binding(BaseModel):
     model_type: str
     space: str
     address: Count
+    strides: list[Count] = Field(default=[], max_length=MAX_RANK)
 
 
 class _Work(BaseModel):
@@ -231,7 +232,12 @@ def _block(b: Block) -> _Block:
 
 def _binding(b: Binding) -> _Binding:
     return _Binding(
-        name=b.name, type=str(b.type), model_type=str(b.model_type), space=b.space, address=b.address
+        name=b.name,
+        type=str(b.type),
+        model_type=str(b.model_type),
+        space=b.space,
+        address=b.address,
+        strides=list(b.strides),
     )
 
 
@@ -387,7 +393,7 @@ def _program(h: _Header, blocks: tuple[Block, ...], held: dict[str, int], path: 
 
 def _bound(bindings: list[_Binding]) -> Iterator[Binding]:
     for b in bindings:
-        yield Binding(b.name, _type(b.type), _type(b.model_type), b.space, b.address)
+        yield Binding(b.name, _type(b.type), _type(b.model_type), b.space, b.address, tuple(b.strides))
 
 
 def _type(text: str) -> TensorType:

@@ -9,8 +9,8 @@ import numpy as np
 
 from .chip import Chip
 from .engine.lookups import Lookups
+from .engine.recurrence import UNITS
 from .engine.run import costs
-from .engine.timing import UNITS
 from .isa import Program
 from .view.trace import Event
 

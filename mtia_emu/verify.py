@@ -59,7 +59,9 @@ def verify_block(block: Block, chip: Chip) -> None:
 
 def _verify_binding(b: Binding, program: Program) -> None:
     have = {"dram": program.dram_bytes, "sram": program.sram_bytes}.get(b.space)
-    if have is None or not 0 <= b.address <= have - b.type.bytes:
+    if b.strides and (len(b.strides) != b.type.rank or not 0 <= min(b.strides) <= max(b.strides) <= MOST):
+        raise UserError(f"program {program.model}: %{b.name} {b.type} lies in strides {list(b.strides)}")
+    if have is None or not 0 <= b.address <= have - max(b.operand.extent_bytes, b.type.bytes):
         raise UserError(
             f"program {program.model}: %{b.name} {b.type} lies at {b.space} {b.address}, outside the memory"
         )

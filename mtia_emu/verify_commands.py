@@ -206,7 +206,8 @@ class Commands:
         quantised = (c["flags"] & QUANTISED) > 0
         self._refuse(c["fn"] >= len(POOL_MODES), at, f"unknown mode; right: 0 to {len(POOL_MODES) - 1}")
         self._tile(at, c["operand"], zero, one, zero, c["cols"] + 8 * quantised)
-        self._tile(at, zero + 2, zero, one, c["row"], c["rows"] + 1)
+        offsets = c["operand2"] + 1
+        self._tile(at, offsets, zero, one, c["row"], c["rows"] + 1)
         self._tile(at, c["operand2"], zero, one, zero, one)
         self._refuse(
             (c["k"] < 0) | (c["flags"] & ~(QUANTISED | LOWEST) > 0) | (c["row2"] < -1),
@@ -214,7 +215,7 @@ class Commands:
             "negative look-ups or unknown flags",
         )
         self._integers(at, c["operand2"])
-        self._integers(at, zero + 2)
+        self._integers(at, offsets)
         names = np.array([k.name for k in self.kinds])
         self._refuse(
             quantised & (names[self.operand_kind[c["operand"]]] != "uint8"), at, "quantised rows are uint8"
@@ -228,12 +229,10 @@ class Commands:
         self._one_pair(at, c)
 
     def _one_pair(self, at: Array, c: dict[str, Array]) -> None:
-        for name in ("operand", "operand2"):
-            self._refuse(c[name] != c[name][0], at, f"all pools of a block read one {name}")
-        weights = c["row2"].max()
-        self._refuse(
-            (c["row2"] >= 0) & (c["row2"] != weights), at, "all pools of a block read the same weights"
-        )
+        _, first, table = np.unique(c["operand"], return_index=True, return_inverse=True)
+        for name, what in (("operand2", "indices"), ("row2", "weights")):
+            other = c[name] != c[name][first][table]
+            self._refuse(other, at, f"all pools of a table of a block read the same {what}")
 
     def _matmul(self, at: Array, c: dict[str, Array]) -> None:
         m, n, k = c["rows"], c["cols"], c["k"]

@@ -13,6 +13,7 @@ from click.testing import Result
 from mtia_emu.compiler import text
 
 from mtia_emu.graph_file import read_graph
+from mtia_emu.testing.verify import tolerance_of
 
 Cli = Callable[..., Result]
 Refused = Callable[..., str]
@@ -115,6 +116,50 @@ def test_weights_go_beside_the_text_and_come_back(cli: Cli, tmp_path: Path) -> N
     kinds = {c.type.dtype.name for c in one.consts.values() if c.present and c.type.size > text.INLINE}
     assert "bf16" in kinds
     assert all(np.array_equal(c.array(), two.consts[k].array()) for k, c in one.consts.items())
+
+
+def test_given_inputs_bind_shapes_and_are_verified_on(
+    cli: Cli, refused: Refused, graph: Path, tmp_path: Path
+) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["rows", 4]) for n in "xy")
+    body = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    onnx.save(
+        helper.make_model(body, ir_version=10, opset_imports=[helper.make_opsetid("", 20)]),
+        tmp_path / "m.onnx",
+    )
+    np.savez(
+        tmp_path / "io.npz", **{"in:x": np.ones((3, 4), np.float32), "out:y": np.ones((3, 4), np.float32)}
+    )
+    words = ("opt", tmp_path / "m.onnx", "--inputs", tmp_path / "io.npz")
+    done = cli(*words, "--verify-each")
+    assert done.exit_code == 0 and "in %x : fp16[3,4]" in done.stdout
+    assert "rows" in refused("opt", tmp_path / "m.onnx")
+    assert "--inputs gives [3, 4] for %x : fp32[4,4]" not in refused(
+        "opt", graph, "--inputs", tmp_path / "none.npz"
+    )
+    np.savez(tmp_path / "io.npz", x=np.ones((3, 4), np.float32))
+    assert "--inputs gives [3, 4] for %x : fp32[4,4]" in refused(
+        "opt", graph, "--inputs", tmp_path / "io.npz"
+    )
+
+
+def test_passes_stand_around_the_default_ones(cli: Cli) -> None:
+    plain = cli("opt", "zoo:dlrm-small", "--chip", "tiny").stdout
+    assert cli("opt", "zoo:dlrm-small", "--chip", "tiny", "--passes", "default").stdout == plain
+    words = ("-q", "--stats", "--passes", "maps{max-inputs=2}, default,prune", "--chip", "tiny")
+    names = [
+        line.split()[1] for line in cli("opt", "zoo:dlrm-small", *words).stderr.splitlines() if "->" in line
+    ]
+    assert names[0] == "maps{max-inputs=2}" and names[1] == "legalise" and names[-1] == "prune"
+    assert names.count("prune") == 3
+
+
+def test_a_models_own_steps_may_fall_elsewhere_in_a_narrow_format() -> None:
+    body = "graph g {{\n  in %x : {0}[4]\n  %y : {0}[4] = round(%x)\n  out %y\n}}\n"
+    assert [tolerance_of(text.parse(body.format(kind))) for kind in ("fp32", "fp16")] == [1e-4, 5e-2]
 
 
 def test_graphs_are_printed_after_passes(cli: Cli, graph: Path) -> None:

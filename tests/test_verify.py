@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
+from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul
 from mtia_emu.kernels.matmul_plan import Mapping, Problem
 from mtia_emu.kernels.matmul_search import plan_matmul
@@ -60,14 +60,19 @@ BLOCKS = (
         [packed(FP16, (9, 20), written=True)],
     ),
     emit_gather(CHIP, packed(FP32, (2, 5, 6)), packed(INT64, (1, 7)), packed(FP32, (14, 6), written=True)),
-    emit_embedding_bag(
+    emit_embedding_bags(
         CHIP,
-        packed(FP16, (9, 12)),
-        packed(INT64, (1, 30)),
-        packed(INT64, (1, 11)),
-        packed(FP16, (10, 12), written=True),
+        [
+            Bags(
+                packed(FP16, (rows, 12)),
+                packed(INT64, (1, 30)),
+                packed(INT64, (1, 11)),
+                packed(FP16, (10, 12), written=True),
+                packed(FP32, (1, 30)),
+            )
+            for rows in (9, 7)
+        ],
         "mean",
-        packed(FP32, (1, 30)),
     ),
     emit_scalar(
         CHIP, "cumsum", {"axis": 1}, [packed(FP32, (3, 4))], [packed(FP32, (3, 4), "sram", written=True)]

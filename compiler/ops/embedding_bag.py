@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,7 +14,10 @@ from mtia_emu.types import UINT8, TensorType, dtype
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, index_dtype, need, register, wide, word
 
+T = TypeVar("T")
 MODES = ("sum", "mean", "max")
+PARTS = ("table", "indices", "offsets", "weights")
+MANY = 1 << 14  # operands of one node, at most: a command names one by 16 bits
 TAIL_BYTES = 8  # a quantised row ends in an fp32 scale and an fp32 offset
 
 
@@ -34,6 +39,30 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
         raise UserError(f"a quantised table is uint8[rows, dim + {TAIL_BYTES}], not {table}")
     to = dtype(str(attrs.get("to", "fp32")))
     return (TensorType(to, (offsets.shape[0] - 1, table.shape[1] - TAIL_BYTES)),)
+
+
+def bag_operand(op: str, attrs: Attrs, position: int) -> tuple[str, int]:
+    """Return what an operand is (table, indices, offsets, weights), and where its table's operands begin.
+
+    The name is "" for an op that pools no rows.
+    """
+    if op not in ("embedding_bag", "embedding_bags"):
+        return "", 0
+    each = len(PARTS) if op == "embedding_bag" else _each(attrs)
+    return PARTS[position % each], position - position % each
+
+
+def _each(attrs: Attrs) -> int:
+    """Return how many operands `embedding_bags` has for each table."""
+    return len(PARTS) - (not attrs.get("weighted", False))
+
+
+def _tables(values: Sequence[T], attrs: Attrs) -> list[Sequence[T]]:
+    """Return the operands of each table."""
+    each = _each(attrs)
+    if len(values) % each:
+        raise UserError(f"needs {each} operands for each table, got {len(values)}")
+    return [values[i : i + each] for i in range(0, len(values), each)]
 
 
 def unpack(rows: Array) -> Array:
@@ -105,5 +134,41 @@ register(
         _count,
         ("mode",),
         ("empty", "quantised", "to"),
+    )
+)
+
+
+def _infer_all(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    results = [_infer(t, attrs)[0] for t in _tables(types, attrs)]
+    kinds = {(need(t[0]).dtype, need(t[0]).shape[-1]) for t in _tables(types, attrs)}
+    if len(kinds) > 1:
+        raise UserError(f"tables must have one type and one width, not {sorted(map(str, kinds))}")
+    return tuple(results)
+
+
+def _embedding_bags(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    return tuple(_embedding_bag(t, attrs)[0] for t in _tables(arrays, attrs))
+
+
+def _count_all(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    """Count one look-up in a table of all rows: what a kernel for batched tables does."""
+    parts = [_count(t, (r,), attrs) for t, r in zip(_tables(types, attrs), results, strict=True)]
+    looked_up, bags, dims, rows = (list(x) for x in zip(*(p.shape for p in parts), strict=True))
+    shape = (sum(looked_up), sum(bags), dims[0], sum(rows))
+    read = sum(p.read_bytes or 0 for p in parts)
+    return Count("embedding_bag", shape, flops=sum(p.flops for p in parts), read_bytes=read)
+
+
+register(
+    Op(
+        "embedding_bags",
+        "embedding_bag of several tables of one width: table, indices, offsets (and weights where "
+        "`weighted`) of each, a result of each",
+        (3, MANY),
+        _infer_all,
+        _embedding_bags,
+        _count_all,
+        ("mode",),
+        ("empty", "quantised", "to", "weighted"),
     )
 )

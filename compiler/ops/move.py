@@ -116,6 +116,11 @@ def _concat(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     return (np.concatenate(parts, axis=axis_of(attrs, parts[0].ndim)),)
 
 
+def _count_append(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    """Count what comes behind the first operand, read and written."""
+    return moved(types, tuple(need(t) for t in types[1:]), attrs)
+
+
 def _pad_pairs(rank: int, attrs: Attrs) -> list[tuple[int, int]]:
     pads = integers(attrs, "pads")
     if len(pads) != 2 * rank or any(p < 0 for p in pads):
@@ -172,6 +177,15 @@ for _op in (
         _infer_concat,
         _concat,
         moved,
+        ("axis",),
+    ),
+    Op(
+        "append",
+        "concat, whose first operand may lie where the result begins",
+        (2, MANY),
+        _infer_concat,
+        _concat,
+        _count_append,
         ("axis",),
     ),
     Op(

@@ -3,6 +3,7 @@
 from .attention import Attention
 from .bags import Bags
 from .base import Pass, Rules
+from .caches import Caches
 from .epilogue import Epilogue
 from .heads import Heads
 from .layout import Layout
@@ -12,7 +13,9 @@ from .norms import Norms
 from .precision import Precision
 from .quantise import Quantise
 from .rotary import Rotary
+from .siblings import Siblings
 from .strips import Strips
+from .tables import Tables
 from .tails import Tails
 from .tidy import Fold, Prune
 
@@ -21,6 +24,7 @@ PASSES: dict[str, type[Pass]] = {
     for p in (
         Attention,
         Bags,
+        Caches,
         Epilogue,
         Fold,
         Heads,
@@ -32,7 +36,9 @@ PASSES: dict[str, type[Pass]] = {
         Prune,
         Quantise,
         Rotary,
+        Siblings,
         Strips,
+        Tables,
         Tails,
     )
 }
@@ -41,6 +47,7 @@ __all__ = [
     "PASSES",
     "Attention",
     "Bags",
+    "Caches",
     "Epilogue",
     "Fold",
     "Heads",
@@ -54,6 +61,8 @@ __all__ = [
     "Quantise",
     "Rotary",
     "Rules",
+    "Siblings",
     "Strips",
+    "Tables",
     "Tails",
 ]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from accuracy import gpu_models, gpu_scores, gpu_small, tables
+from accuracy import gpu_models, gpu_scores, gpu_served, gpu_small, tables
 from accuracy.score import Score, cells, percent, score, table
-from mtia_emu.gpu import Facts, Mode
+from mtia_emu.gpu import Facts
 
 DTYPES = ("bf16", "fp8_e4m3", "fp4")
 DERATED = {
@@ -26,7 +25,6 @@ TARGETS = {"bf16": "5 %, 15 %", "fp8_e4m3": "7 %, 20 %", "fp4": "none"}
 HEAD = ["rows", "median error", "90th percentile", "bias"]
 HOST_S = {"softmax": 12e-6, "layernorm": 45e-6, "gelu": 45e-6}
 """What a PyTorch operator and its synchronisation take beside the kernel, as the rows' source gives it."""
-PROMPT = 300  # tokens; the source does not give it: estimate from the data set's single and two-turn prompts
 
 
 def dtypes(name: str) -> list[str]:
@@ -135,38 +133,6 @@ def power() -> str:
     )
 
 
-def decode(progress: Callable[[str], None] = print) -> str:
-    """Return Llama-3.1-8B served on one H100, beside what was measured."""
-    import mtia_emu
-
-    gpu = gpu_scores.gpu("h100-sxm")
-
-    def step(batch: int, seq: int, past: int) -> tuple[float, float]:
-        dims = {"batch": batch, "seq": seq, "past": past}
-        works = mtia_emu.compile_model("zoo:llama-3-8b", dims=dims).works
-        done = gpu.run(works, model="", dtype="bf16", dims=dims, mode=Mode(sustained=True))
-        return done.seconds, done.joules
-
-    prefill_s, prefill_j = step(1, PROMPT, 0)
-    rows = []
-    with (tables.ROOT / "docs" / "data" / "llama31_8b_h100.csv").open(encoding="utf-8") as stream:
-        measured = list(csv.DictReader(line for line in stream if not line.startswith("#")))
-    for point in measured:
-        batch, output = int(point["batch"]), float(point["output_tokens"])
-        progress(f"decode, batch {batch}")
-        seconds, joules = step(batch, 1, PROMPT + round(output))
-        shared = batch / output  # prompts that enter a step, so that the batch stays full
-        rate = batch / (seconds + shared * prefill_s)
-        energy = (joules + shared * prefill_j) / batch
-        real, real_j = float(point["tokens_per_s"]), float(point["j_per_token"])
-        rows.append([
-            str(batch), f"{real:,.0f}", f"{rate:,.0f}", percent(rate / real - 1, signed=True),
-            f"{real_j:.3f}", f"{energy:.3f}", percent(energy / real_j - 1, signed=True),
-        ])  # fmt: skip
-    head = ["batch", "tokens/s measured", "modelled", "error", "J/token measured", "modelled", "error"]
-    return table(head, rows)
-
-
 def draw(path: Path) -> None:
     """Draw modelled over measured time of the scoring half, a panel a GPU."""
     import matplotlib
@@ -205,5 +171,5 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "gpu-kernels": other_kernels,
     "gpu-host": host_timed,
     "gpu-power": power,
-    "gpu-decode": decode,
+    "gpu-decode": gpu_served.decode,
 }

@@ -56,10 +56,10 @@ def quantise_seconds(facts: Facts, dtype: str, rows: Frame) -> np.ndarray:
     return start + np.maximum(moved / facts.l2_bytes_per_s, cold / facts.stream_bytes_per_s)
 
 
-def layer_seconds(facts: Facts, dtype: str, rows: Frame, heat: float = 1.0) -> np.ndarray:
+def layer_seconds(facts: Facts, dtype: str, rows: Frame, sustained: bool = False) -> np.ndarray:
     """Return the time of measured linear layers: quantising, then the matmul."""
     rate = facts.rate(dtype)[1]
-    return seconds(facts, rate, linear(facts, dtype, rows), heat) + quantise_seconds(facts, dtype, rows)
+    return seconds(facts, rate, linear(facts, dtype, rows), sustained) + quantise_seconds(facts, dtype, rows)
 
 
 def roofline(facts: Facts, dtype: str, rows: Frame) -> np.ndarray:
@@ -89,7 +89,8 @@ def heads(facts: Facts, rows: Frame, phase: str) -> flash.Heads:
     batch = rows.batch_size.to_numpy(float)
     whole = flash.Heads(batch, kv, group, queries, keys, 128.0, 128.0, 2.0, phase == "context")
     warm = kept(facts, whole.kv_bytes + whole.io_bytes)
-    return flash.Heads(batch, kv, group, queries, keys, 128.0, 128.0, 2.0, phase == "context", warm)
+    causal, scattered = phase == "context", (batch > 1) & (kv > 1)
+    return flash.Heads(batch, kv, group, queries, keys, 128.0, 128.0, 2.0, causal, warm, scattered)
 
 
 def attention_seconds(facts: Facts, rows: Frame, phase: str) -> np.ndarray:
@@ -97,10 +98,9 @@ def attention_seconds(facts: Facts, rows: Frame, phase: str) -> np.ndarray:
     rate: Rate = facts.rate("bf16")[1]
     h = heads(facts, rows, phase)
     free = flash.seconds(facts, rate, h)
-    busy = np.minimum(1.0, h.blocks(facts.attention.packed) / facts.sms)
     energy = (
-        (facts.active_w - facts.idle_w) * free * busy
-        + 2 * rate.j_per_flop * h.macs
+        (facts.active_w - facts.idle_w) * free
+        + 2 * rate.j_per_flop * h.macs * facts.heat(free, False)
         + facts.dram_j_per_byte * (h.kv_bytes + h.io_bytes) * (1 - np.asarray(h.warm))
     )
     return throttled(facts, free, energy)

@@ -70,11 +70,12 @@ def sustained(facts: Facts, dtype: str, rows: Frame) -> tuple[np.ndarray, np.nda
     from mtia_emu.gpu.matmul import choose
 
     rate, s = facts.rate(dtype)[1], linear(facts, dtype, rows)
-    chosen = choose(facts, rate, s, facts.sustained_heat)
+    chosen = choose(facts, rate, s, True)
     at = chosen.column[:, None]
     moved = np.take_along_axis(np.broadcast_to(chosen.times.dram_bytes, chosen.free.shape), at, 1)[:, 0]
     active = np.take_along_axis(chosen.active, at, 1)[:, 0]
-    work = 2 * rate.j_per_flop * s.macs[:, 0] + facts.dram_j_per_byte * moved + active
-    watts = np.minimum(facts.tdp_w, facts.idle_w + facts.sustained_heat * work / chosen.seconds)
+    compute = np.take_along_axis(chosen.compute, at, 1)[:, 0]
+    work = compute + facts.dram_j_per_byte * moved + active
+    watts = np.minimum(facts.tdp_w, facts.idle_w + work / chosen.seconds)
     extra = quantise_seconds(facts, dtype, rows)
     return chosen.seconds + extra, watts

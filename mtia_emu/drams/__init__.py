@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,12 @@ def load_dram(name: str, **changed: Any) -> DramTiming:
     Unknown names and keys, wrong types and values that cannot be raise `UserError`. A name is never a path:
     chip files and saved programs, which may come from anyone, hold names.
     """
-    return check(toml.parse(dram_text(name), f"dram {name}") | changed, f"dram {name}")
+    return check(_shipped(name) | changed, f"dram {name}")
+
+
+@lru_cache(maxsize=16)
+def _shipped(name: str) -> dict[str, Any]:
+    return toml.parse(dram_text(name), f"dram {name}")
 
 
 def read_dram(path: str | Path) -> DramTiming:

@@ -11,7 +11,8 @@ from ..chip import Chip
 from ..report import FILL, LATENCY, Roofs
 from ..types import DType, dtype
 from .events import DTYPE_NAMES, Events
-from .timing import UNITS, Timeline
+from .recurrence import UNITS
+from .timing import Timeline
 
 Array = np.ndarray[Any, Any]
 _UNITS_OF = {"array": ("matrix",), "dma": ("load", "store")}  # of other units the name is the resource's
@@ -89,6 +90,7 @@ def roof_cycles(ev: Events, chip: Chip) -> float:
     """
     macs = np.bincount(ev.mac_dtype.astype(int), weights=ev.macs, minlength=len(DTYPE_NAMES))
     compute = sum(n / chip.peak_macs_per_cycle(dtype(DTYPE_NAMES[i])) for i, n in enumerate(macs) if n)
-    dram = float((ev.dram_read_bytes + ev.dram_write_bytes).sum()) / chip.dram_bytes_per_cycle
+    dram = float((ev.dram_read_bytes + ev.dram_write_bytes).sum())
+    dram = dram and dram / chip.dram_bytes_per_cycle  # not asked about where there is nothing for it to do
     sram = float((ev.sram_read_bytes + ev.sram_write_bytes).sum()) / chip.sram_bytes_per_cycle
     return max(float(compute), dram, sram)

@@ -73,23 +73,33 @@ def events(block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes
         commands["k"][commands["op"] == Op.POOL] = lookups.counts
     for op in np.unique(commands["op"]):
         at = np.flatnonzero(commands["op"] == op)
-        _COUNT[Op(op)](ev, at, select(commands, at), block, chip)
+        for part in _by_table(at, commands) if op == Op.POOL else (at,):
+            _COUNT[Op(op)](ev, part, select(commands, part), block, chip)
     if cache_bytes:
-        _cache(ev, np.flatnonzero(commands["op"] == Op.POOL), block, chip, lookups, cache_bytes)
+        pools = np.flatnonzero(commands["op"] == Op.POOL)
+        missed = None if lookups is None else lookups.missed
+        for part in _by_table(pools, commands):
+            mine = None if missed is None else missed[np.searchsorted(pools, part)]
+            _cache(ev, part, block.operands[int(commands["operand"][part[0]])], chip, mine, cache_bytes)
     return ev
 
 
+def _by_table(pools: Array, commands: Array) -> list[Array]:
+    """Return POOL commands, by number, apart by the table that they look up."""
+    tables = commands["operand"][pools]
+    return [pools[tables == table] for table in np.unique(tables)]
+
+
 def _cache(
-    ev: Events, at: Array, block: Block, chip: Chip, lookups: Lookups | None, cache_bytes: int
+    ev: Events, at: Array, table: Operand, chip: Chip, missed_lines: Array | None, cache_bytes: int
 ) -> None:
     """Let the cache serve part of the rows of a table in DRAM; what it misses it reads and keeps."""
-    table = block.operands[0]
-    if not len(at) or table.space != "dram":
+    if table.space != "dram":
         return
     row_bytes, rows = table.cols * table.dtype.bytes, ev.rows[at]
     whole = chip.dram.burst(np.full(len(at), float(row_bytes)), rows)
-    if lookups is not None and lookups.missed is not None:
-        missed = np.minimum(lookups.missed * chip.sram.line_bytes, whole)
+    if missed_lines is not None:
+        missed = np.minimum(missed_lines * chip.sram.line_bytes, whole)
     else:
         missed = whole * expected_misses(table.rows, float(rows.sum()), table.extent_bytes <= cache_bytes)
     ev.dram_read_bytes[at] += missed - whole
@@ -248,7 +258,8 @@ def _pool(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
     row_bytes = np.full(len(at), float(table.cols * table.dtype.bytes))
     _indexed(ev, at, c, block, chip, looks, row_bytes)
     weighted = c["row2"] >= 0
-    for index, words in ((2, c["rows"] + 1.0), (int(c["row2"].max()), looks * weighted)):
+    offsets = int(c["operand2"][0]) + 1
+    for index, words in ((offsets, c["rows"] + 1.0), (int(c["row2"].max()), looks * weighted)):
         if index >= 0:
             data = words * sizes[index]
             _memory(

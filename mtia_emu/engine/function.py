@@ -38,13 +38,16 @@ def execute(
     inputs: Mapping[str, Array],
     library: Library | None = None,
     progress: Callable[[int], None] | None = None,
+    *,
+    check: bool | None = None,
 ) -> Execution:
     """Run the program on the inputs (arrays by input name) and return its outputs.
 
-    `library` gives the reference of each op that runs on a core. Raises `UserError` for absent weights,
-    missing or ill-shaped inputs, indices out of range, and programs larger than `settings.MEMORY`.
+    `library` gives the reference of each op that runs on a core; `check` poisons memory (None: as
+    `settings.CHECK` says). Raises `UserError` for absent weights, missing or ill-shaped inputs, indices out
+    of range, and programs larger than `settings.MEMORY`.
     """
-    machine = Machine(program, chip, library or {})
+    machine = Machine(program, chip, library or {}, check=check)
     machine.load(inputs)
     run = Execution()
     for index, launch in enumerate(program.launches):
@@ -63,7 +66,7 @@ def execute(
 class Machine:
     """The memories of a chip, and the interpreter of commands."""
 
-    def __init__(self, program: Program, chip: Chip, library: Library) -> None:
+    def __init__(self, program: Program, chip: Chip, library: Library, *, check: bool | None = None) -> None:
         chip = chip.part(**program.chip.get("grid", chip.grid.model_dump()))
         self.program, self.chip, self.library = program, chip, library
         scratch, local, banks = (
@@ -77,7 +80,7 @@ class Machine:
                 f"executing {program.model} needs {need} bytes of memory, at most {most} are allowed; "
                 f"set {settings.MEMORY.name} higher, or only time it"
             )
-        self.check = settings.integer(settings.CHECK) > 0
+        self.check = settings.integer(settings.CHECK) > 0 if check is None else check
         self.memory = {
             name: Store.blank(size, check=self.check)
             for name, size in (
@@ -117,9 +120,7 @@ class Machine:
             view.marks[...] = np.iinfo(view.marks.dtype).max
 
     def _tensor(self, binding: Binding) -> View:
-        flat = self.memory[binding.space].flat(binding.type.dtype, binding.address, binding.type.bytes)
-        shape = binding.type.shape
-        return View(flat.values.reshape(shape), None if flat.marks is None else flat.marks.reshape(shape))
+        return self.memory[binding.space].operand(binding.operand, binding.address)
 
     def outputs(self) -> dict[str, Array]:
         """Return the outputs in the types that the model's user sees."""

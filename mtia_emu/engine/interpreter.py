@@ -205,7 +205,7 @@ class BlockRun:
 
     def pool(self, c: Command) -> None:
         row, rows, cols, weights = c[ROW], c[ROWS], c[COLS], c[ROW2]
-        offsets = self.tile(2, 0, 1, row, rows + 1)[0].astype(np.int64)
+        offsets = self.tile(c[OPERAND2] + 1, 0, 1, row, rows + 1)[0].astype(np.int64)
         count = self.block.operands[c[OPERAND2]].cols
         if (np.diff(offsets) < 0).any() or offsets[0] < 0 or offsets[-1] > count:
             raise UserError(

@@ -18,7 +18,6 @@ from ..isa import Binding, Block, Launch, Op, Program
 from ..units.cache import Cache, lines_of, whole_sets
 
 Array = np.ndarray[Any, Any]
-TABLE, INDICES, OFFSETS = 0, 1, 2  # operands of an embedding bag's block
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,26 @@ def from_inputs(program: Program, inputs: Mapping[str, Array]) -> dict[int, Look
     found = {}
     for number, launch in enumerate(program.launches):
         block = program.blocks[launch.block]
-        if block.kernel != "embedding_bag":
-            continue
-        indices, offsets = (_operand(values, block, launch, i) for i in (INDICES, OFFSETS))
-        rows = block.operands[TABLE].rows
-        if indices is not None and offsets is not None and not ((indices < -rows) | (indices >= rows)).any():
-            found[number] = _by_command(block, indices % rows, offsets)
+        pools = block.commands[block.commands["op"] == Op.POOL]
+        known = _rows(pools, values, block, launch) if len(pools) else None
+        if known is not None:
+            found[number] = Lookups(np.array([len(x) for x in known]), np.concatenate(known))
+    return found
+
+
+def _rows(pools: Array, values: Mapping[Binding, Array], block: Block, launch: Launch) -> list[Array] | None:
+    """Return the rows that each POOL command looks up; None where they are not known or leave a table."""
+    bags: dict[int, tuple[Array, Array]] = {}  # indices and offsets, by the operand of the indices
+    for table, at in dict.fromkeys(zip(pools["operand"].tolist(), pools["operand2"].tolist(), strict=True)):
+        rows = block.operands[table].rows
+        indices, offsets = (_operand(values, block, launch, i) for i in (at, at + 1))
+        if indices is None or offsets is None or ((indices < -rows) | (indices >= rows)).any():
+            return None
+        bags[at] = indices % rows, offsets
+    found = []
+    for at, row, rows in zip(*(pools[x].tolist() for x in ("operand2", "row", "rows")), strict=True):
+        indices, offsets = bags[at]
+        found.append(indices[offsets[row] : offsets[row + rows]])
     return found
 
 
@@ -71,13 +84,6 @@ def _operand(values: Mapping[Binding, Array], block: Block, launch: Launch, inde
     return None
 
 
-def _by_command(block: Block, indices: Array, offsets: Array) -> Lookups:
-    pools = block.commands[block.commands["op"] == Op.POOL]
-    first, last = offsets[pools["row"]], offsets[pools["row"] + pools["rows"]]
-    rows = [indices[a:b] for a, b in zip(first.tolist(), last.tolist(), strict=True)]
-    return Lookups(last - first, np.concatenate([np.zeros(0, np.int64), *rows]))
-
-
 def through_cache(program: Program, chip: Chip, lookups: Mapping[int, Lookups]) -> dict[int, Lookups]:
     """Return look-ups with what the cache missed, launch after launch; it starts empty."""
     size, line, ways = cache_bytes(program, chip), chip.sram.line_bytes, chip.sram.ways
@@ -87,18 +93,22 @@ def through_cache(program: Program, chip: Chip, lookups: Mapping[int, Lookups]) 
     out = {}
     for number, found in sorted(lookups.items()):
         launch = program.launches[number]
-        table = program.blocks[launch.block].operands[TABLE]
-        if table.space != "dram":
-            out[number] = found
-            continue
-        size_bytes, stride = table.cols * table.dtype.bytes, table.strides[0] * table.dtype.bytes
-        starts = launch.addresses[TABLE] + found.rows * stride
-        lines = lines_of(starts, size_bytes, line)
-        each = (starts + size_bytes - 1) // line - starts // line + 1  # lines of each row
-        command = np.repeat(np.repeat(np.arange(len(found.counts)), found.counts), each)
-        missed = np.bincount(command[~cache.access(lines)], minlength=len(found.counts))
-        out[number] = replace(found, missed=missed)
+        out[number] = replace(found, missed=_missed(cache, line, program.blocks[launch.block], launch, found))
     return out
+
+
+def _missed(cache: Cache, line: int, block: Block, launch: Launch, found: Lookups) -> Array:
+    """Return the lines that each POOL command misses; all those of tables in SRAM are not asked for."""
+    tables = block.commands["operand"][block.commands["op"] == Op.POOL].tolist()
+    missed, row = np.zeros(len(found.counts), np.int64), 0
+    for command, (index, count) in enumerate(zip(tables, found.counts.tolist(), strict=True)):
+        table, rows = block.operands[index], found.rows[row : row + count]
+        row += count
+        if table.space == "dram":
+            starts = launch.addresses[index] + rows * (table.strides[0] * table.dtype.bytes)
+            lines = lines_of(starts, table.cols * table.dtype.bytes, line)
+            missed[command] = np.count_nonzero(~cache.access(lines))
+    return missed
 
 
 def expected_misses(rows: int, looked_up: float, fits: bool) -> float:

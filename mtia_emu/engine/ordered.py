@@ -23,8 +23,6 @@ from .recurrence import (
     REDUCTION,
     SRAM,
     STORE_QUEUE,
-    Commands,
-    Costs,
     Grid,
     receivers,
 )
@@ -52,15 +50,13 @@ class _Done:
     end: float
 
 
-def in_order_of_time(
-    c: Commands, cost: Costs, grid: Grid, accumulator: Array, flights: int
-) -> tuple[Array, Array]:
+def in_order_of_time(commands: Array, grid: Grid, accumulator: Array, flights: int) -> tuple[Array, Array]:
     """Return start and end of each command, in cycles; a PE may have `flights` loads on their way."""
-    queue = _Queue(c, cost, grid, accumulator, flights)
+    queue = _Queue(commands, grid, accumulator, flights)
     return queue.run()
 
 
-def dependencies(c: Commands, cost: Costs, grid: Grid, accumulator: Array) -> list[_Waits]:
+def dependencies(commands: Array, grid: Grid, accumulator: Array) -> list[_Waits]:
     """Return what each command waits for, read off the order of the program."""
     writer: dict[tuple[int, int], int] = {}
     readers: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -68,16 +64,16 @@ def dependencies(c: Commands, cost: Costs, grid: Grid, accumulator: Array) -> li
     filled: dict[int, int] = {}
     emptied: dict[int, list[int]] = defaultdict(list)
     out = []
-    for i in range(len(c.op)):
-        p, u, dst, stage = int(c.pe[i]), int(cost.unit[i]), int(c.touched[i, 3]), int(c.stage[i])
+    for i, c in enumerate(commands):
+        p, u, dst, stage = (int(c[name]) for name in ("pe", "unit", "dst", "stage"))
         wait = _Waits()
         out.append(wait)
         if u == CHIP_DMA:
             wait.start += [(j, "done") for j in emptied.pop(stage, [])]
             filled[stage] = i
             continue
-        mine = Pes(*receivers(int(c.cast[i]), p, grid))
-        sources = [int(s) for s in c.touched[i, :3] if s >= 0]
+        mine = Pes(*receivers(int(c["cast"]), p, grid))
+        sources = [int(c[name]) for name in ("src0", "src1", "src2") if c[name] >= 0]
         for q in mine:
             if (q, u) in unit:
                 wait.start.append((unit[q, u], "done" if u == STORE_QUEUE else "own"))
@@ -85,10 +81,10 @@ def dependencies(c: Commands, cost: Costs, grid: Grid, accumulator: Array) -> li
                 _writes(wait, writer, readers, (q, dst), bool(accumulator[dst]))
         for s in sources:
             _reads(wait, writer, (p, s), bool(accumulator[s]))
-        if c.op[i] == REDUCTION:
-            for q in (p, int(c.src_pe[i])):
+        if c["op"] == REDUCTION:
+            for q in (p, int(c["src_pe"])):
                 _reads(wait, writer, (q, dst), True)
-        if c.op[i] == LOAD and stage >= 0:
+        if c["op"] == LOAD and stage >= 0:
             wait.start.append((filled[stage], "end"))
             emptied[stage].append(i)
         for q in mine:
@@ -98,8 +94,8 @@ def dependencies(c: Commands, cost: Costs, grid: Grid, accumulator: Array) -> li
                 readers[q, dst] = []
         for s in sources:
             readers[p, s].append(i)
-        if c.op[i] == REDUCTION:
-            readers[int(c.src_pe[i]), dst].append(i)
+        if c["op"] == REDUCTION:
+            readers[int(c["src_pe"]), dst].append(i)
     return out
 
 
@@ -128,15 +124,15 @@ def _reads(wait: _Waits, writer: dict[tuple[int, int], int], slot: tuple[int, in
 class _Queue:
     """Commands that wait, those that can start, and the resources that they share."""
 
-    def __init__(self, c: Commands, cost: Costs, grid: Grid, accumulator: Array, flights: int) -> None:
-        self.c, self.cost, self.grid, self.flights = c, cost, grid, flights
-        self.waits = dependencies(c, cost, grid, accumulator)
+    def __init__(self, commands: Array, grid: Grid, accumulator: Array, flights: int) -> None:
+        self.commands, self.grid, self.flights = commands, grid, flights
+        self.waits = dependencies(commands, grid, accumulator)
         self.moments: dict[int, _Done] = {}
         self.free = np.zeros(grid.shared)
         self.port: dict[int, float] = defaultdict(float)
         self.flying: dict[int, list[float]] = defaultdict(list)
         self.users: dict[int, list[int]] = defaultdict(list)
-        self.open = np.zeros(len(c.op), np.int64)
+        self.open = np.zeros(len(commands), np.int64)
         for i, wait in enumerate(self.waits):
             before = {j for j, _ in (*wait.start, *wait.after)}
             self.open[i] = len(before)
@@ -170,21 +166,21 @@ class _Queue:
         """Return when each command has been issued: cores issue without waiting for anything."""
         at: dict[tuple[int, bool], float] = defaultdict(float)
         out = []
-        for i in range(len(self.open)):
-            if self.cost.unit[i] == CHIP_DMA:
+        for c in self.commands:
+            if c["unit"] == CHIP_DMA:
                 out.append(0.0)
                 continue
-            core = int(self.c.pe[i]), bool(self.cost.unit[i] < MATRIX)
-            at[core] += float(self.cost.issue[i])
+            core = int(c["pe"]), bool(c["unit"] < MATRIX)
+            at[core] += float(c["issue"])
             out.append(at[core])
         return out
 
     def _pes(self, i: int) -> range:
-        return Pes(*receivers(int(self.c.cast[i]), int(self.c.pe[i]), self.grid))
+        return Pes(*receivers(int(self.commands[i]["cast"]), int(self.commands[i]["pe"]), self.grid))
 
     def _landed(self, i: int, t: float) -> float:
         """Return when a load finds room among those on their way, t where it does now."""
-        if self.cost.unit[i] != LOAD_QUEUE:
+        if self.commands[i]["unit"] != LOAD_QUEUE:
             return t
         for q in self._pes(i):
             self.flying[q] = [end for end in self.flying[q] if end > t]
@@ -194,21 +190,22 @@ class _Queue:
 
     def _serve(self, i: int, t: float) -> _Done:
         """Let command i start at t on all that it shares, and return its moments."""
-        cost, busy = self.cost, float(self.cost.busy[i])
+        c = self.commands[i]
+        busy, latency = float(c["busy"]), float(c["latency"])
         share = busy * self.grid.bank_share
         own = max(t + busy, self._latest(self.waits[i].after) + share)
         done = own
-        for r, work in ((DRAM, cost.dram[i]), (SRAM, cost.sram[i]), (cost.link_index[i], cost.link[i])):
+        for r, work in ((DRAM, c["on_dram"]), (SRAM, c["on_sram"]), (c["link"], c["on_link"])):
             if r >= 0 and work > 0:
                 self.free[r] = max(self.free[r], t) + work
                 done = max(done, float(self.free[r]))
-        if cost.unit[i] == CHIP_DMA:
-            return _Done(done, done, done, done, done + float(cost.latency[i]))
+        if c["unit"] == CHIP_DMA:
+            return _Done(done, done, done, done, done + latency)
         for q in self._pes(i):
-            self.port[q] += float(cost.local[i])
+            self.port[q] += float(c["local"])
             done = max(done, self.port[q])
-        end = done + float(cost.latency[i])
-        if cost.unit[i] == LOAD_QUEUE:
+        end = done + latency
+        if c["unit"] == LOAD_QUEUE:
             for q in self._pes(i):
                 self.flying[q].append(end)
-        return _Done(own, t + share, done, t + share + float(cost.latency[i]), end)
+        return _Done(own, t + share, done, t + share + latency, end)

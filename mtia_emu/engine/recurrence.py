@@ -2,7 +2,8 @@
 
 A command starts when its core has issued it, its units are free, its slots are ready and the stage that it
 reads is filled. Links, SRAM and DRAM serve by time, from window to window: a ledger says how far each window
-of each resource is taken. All of it is compiled.
+of each resource is taken. All of it is compiled. What it reads is in few arrays of records: machine code
+counts references of every array that it takes from a tuple.
 """
 
 from __future__ import annotations
@@ -21,50 +22,34 @@ UNITS = ("load", "store", "matrix", "reduce", "simd", "core", "chip dma")
 # shared resources: the DRAM, the SRAM, then the links into each row, into each column, and out of each row
 DRAM, SRAM, LINKS = 0, 1, 2
 LOAD, REDUCTION = 0, 6  # as in `isa.Op`
+FILLED, EMPTIED = 0, 1  # of a stage: when it was filled, and when the last load from it ends
+ISSUED, PORT = len(UNITS), len(UNITS) + 2  # of a PE, behind its units: see `State`
 WINDOW = 64.0  # cycles within which a shared resource serves commands in the order of the program; more where
 MOST_WINDOWS = 1 << 15  # a block takes more windows than that
 
 
-class Commands(NamedTuple):
-    """Fields of each command; `touched` is the slots that it reads (three) and writes (one)."""
-
-    op: Array
-    cast: Array
-    pe: Array
-    src_pe: Array
-    touched: Array
-    stage: Array
-
-
-class Costs(NamedTuple):
-    """What each command takes, in cycles: of its unit, and of each shared resource."""
-
-    unit: Array
-    busy: Array
-    latency: Array
-    dram: Array
-    sram: Array
-    link: Array
-    link_index: Array
-    local: Array
-    issue: Array
+# a command: what it touches (-1: nothing), and what it takes, in cycles, of its unit and of what is shared
+COMMAND = np.dtype(
+    [(name, "i1") for name in ("op", "cast", "unit")]
+    + [(name, "i4") for name in ("pe", "src_pe", "stage", "src0", "src1", "src2", "dst")]
+    + [("link", "i8")]  # which link, as a shared resource
+    + [(name, "f8") for name in ("busy", "latency", "on_dram", "on_sram", "on_link", "local", "issue")],
+    align=True,
+)
+# a slot of a PE: when it was last written, when the last read of it ends; of accumulators also the first bank
+SLOT = np.dtype([(name, "f8") for name in ("written", "read", "first_written", "first_read")])
+# a window of a shared resource: from where in it on it is used, for how long, how many full ones to pass over
+WINDOW_USE = np.dtype([("origin", "f8"), ("used", "f8"), ("skip", "i8")])
 
 
 class State(NamedTuple):
     """When each thing is next free, in cycles, as the recurrence goes along."""
 
-    written: Array  # [PE, slot]: when the slot was last written
-    read: Array  # [PE, slot]: when the last read of the slot ends
-    first_written: Array  # [PE, slot]: of accumulators, when the first bank was
-    first_read: Array  # [PE, slot]: of accumulators, when the first bank has been read
-    filled: Array  # [stage]: when the stage was filled
-    emptied: Array  # [stage]: when the last load from the stage ends
-    units: Array  # [PE, unit]
-    flight: (
-        Array  # [PE, n]: when each of the loads on their way is there; the next takes the place of the first
-    )
-    issued: Array  # [PE, core]: when a core has issued its last command: one moves data, one computes
-    port: Array  # [PE]: cycles of local memory's port that have been used
+    slots: Array  # [PE, slot]
+    stages: Array  # [stage, FILLED or EMPTIED]
+    pes: Array  # [PE, ...]: its units; when each core has issued its last command (ISSUED: the one that moves
+    # data, then the one that computes); cycles of local memory's port that have been used (PORT)
+    flights: Array  # [PE, n]: when each load on its way is there; the next takes the place of the first
 
 
 class Grid(NamedTuple):
@@ -74,55 +59,45 @@ class Grid(NamedTuple):
     bank_share: float  # a read of accumulators frees the first bank after this share of its time
 
 
-class Ledger(NamedTuple):
-    """What is booked in each window of each shared resource, in cycles, and the next one with room."""
-
-    origin: Array  # [resource, window]: from where in the window on it is used
-    used: Array  # [resource, window]: for how long
-    following: Array  # [resource, window]
-    last: Array  # [resource]: the end of all that is booked
-    window: float  # cycles of a window
-
-
-@jitted
-def empty(resources: int, windows: int, window: float) -> Ledger:
-    """Return a ledger in which nothing is booked."""
-    following = np.zeros((resources, windows), np.int64)
-    following[:] = np.arange(windows)
-    origin = np.full((resources, windows), window)
-    return Ledger(origin, np.zeros((resources, windows)), following, np.zeros(resources), window)
+def fresh(pes: int, slots: int, stages: int, flights: int) -> State:
+    """Return the state in which everything is free."""
+    return State(
+        np.zeros((pes, slots), SLOT),
+        np.zeros((stages, 2)),
+        np.zeros((pes, PORT + 1)),
+        np.zeros((pes, flights)),
+    )
 
 
 @jitted
-def reaching(ledger: Ledger, until: float) -> Ledger:
-    """Return the ledger with windows up to a time: more of them or, where those are too many, longer ones."""
-    resources, windows = ledger.used.shape
+def reaching(ledger: Array, window: float, until: float) -> tuple[Array, float]:
+    """Return ledger[window, resource] with windows up to a time, more or longer ones; and their cycles."""
+    windows, resources = ledger.shape
     factor = 1
-    while until / (ledger.window * factor) + 3 >= MOST_WINDOWS:
+    while until / (window * factor) + 3 >= MOST_WINDOWS:
         factor *= 2
-    most = int(until / (ledger.window * factor)) + 3
-    if factor == 1 and most < windows:
-        return ledger
-    out = empty(resources, max(windows, min(2 * most, MOST_WINDOWS)), ledger.window * factor)
-    for r in range(resources):
-        out.last[r] = ledger.last[r]
-        for w in range(windows):
-            out.used[r, w // factor] += ledger.used[r, w]
-            if ledger.used[r, w] > 0:
-                begin = w % factor * ledger.window + ledger.origin[r, w]
-                out.origin[r, w // factor] = min(out.origin[r, w // factor], begin)
-    return out
+    most = int(until / (window * factor)) + 3
+    out = np.zeros((max(windows, min(2 * most, MOST_WINDOWS)), resources), WINDOW_USE)
+    if factor == 1:
+        out[:windows] = ledger
+        return out, window
+    for w in range(windows):
+        for r in range(resources):
+            one, many = ledger[w, r], out[w // factor, r]
+            if one["used"] > 0:
+                begin = w % factor * window + one["origin"]
+                many["origin"] = min(many["origin"], begin) if many["used"] > 0 else begin
+                many["used"] += one["used"]
+    return out, window * factor
 
 
 @jitted
-def serve(ledger: Ledger, r: int, t: float, busy: float, work: float) -> float:
+def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: float) -> float:
     """Book `work` cycles of resource r from time t on and return when the last of them is done.
 
     A transfer that takes its own unit longer (`busy`) asks for its work evenly over that time. Within a
     window commands are served in the order of the program, from window to window by time.
     """
-    origin, used, following = ledger.origin[r], ledger.used[r], ledger.following[r]
-    window = ledger.window
     w, done = int(t / window), t
     last = int((t + busy) / window)  # of the windows over which the work is asked for
     rate = work / busy if busy > work else 1e9
@@ -132,31 +107,33 @@ def serve(ledger: Ledger, r: int, t: float, busy: float, work: float) -> float:
             until = min(work, rate * ((w + 1) * window - t)) if w < last else work
             left += until - asked
             asked = until
-        first = min(origin[w], max(t - w * window, 0.0))
-        begin = max(first + used[w], t - w * window)
+        use, here = ledger[w, r], max(t - w * window, 0.0)
+        first = min(use["origin"], here) if use["used"] > 0 else here
+        begin = max(first + use["used"], t - w * window)
         take = min(left, window - begin)
         if take > 0:
-            origin[w] = first
-            used[w] += take
+            use["origin"] = first
+            use["used"] += take
             left -= take
             done = w * window + begin + take
-            if first + used[w] >= window * (1 - 1e-9):
-                following[w] = w + 1
+            if first + use["used"] >= window * (1 - 1e-9):
+                use["skip"] = 1
         w += 1
         if asked >= work:  # full windows are passed over at once
-            w = _open(following, w)
-    ledger.last[r] = max(ledger.last[r], done)
+            w = _open(ledger, r, w)
     return done
 
 
 @jitted
-def _open(following: Array, w: int) -> int:
+def _open(ledger: Array, r: int, w: int) -> int:
     """Return the first window from w on that has room, and shorten the way for the next search."""
     root = w
-    while following[root] != root:
-        root = following[root]
-    while following[w] != root and w != root:
-        following[w], w = root, following[w]
+    while ledger[root, r]["skip"] > 0:
+        root += ledger[root, r]["skip"]
+    while w < root:
+        following = w + ledger[w, r]["skip"]
+        ledger[w, r]["skip"] = root - w
+        w = following
     return root
 
 
@@ -172,97 +149,111 @@ def receivers(cast: int, p: int, grid: Grid) -> tuple[int, int, int]:
 
 
 @jitted
-def _ready(
-    c: Commands, cost: Costs, state: State, grid: Grid, accumulator: Array, i: int
-) -> tuple[float, float]:
-    """Return when command i can start, and when the last bank of accumulators that it needs is ready."""
-    p, u, dst = c.pe[i], cost.unit[i], c.touched[i, 3]
+def _first_there(flights: Array, q: int) -> int:
+    """Return which of a PE's loads on their way is there first."""
+    best = 0
+    for j in range(1, flights.shape[1]):
+        if flights[q, j] < flights[q, best]:
+            best = j
+    return best
+
+
+@jitted
+def _ready(c: Any, state: State, grid: Grid, accumulator: Array) -> tuple[float, float]:
+    """Return when a command can start, and when the last bank of accumulators that it needs is ready."""
+    slots, pes = state.slots, state.pes
+    p, u, dst = c["pe"], c["unit"], c["dst"]
     if u == CHIP_DMA:
-        return state.emptied[c.stage[i]], 0.0
-    core = 0 if u < MATRIX else 1  # one core drives the DMA, the other what computes
-    state.issued[p, core] += cost.issue[i]
-    t, after = state.issued[p, core], 0.0
-    first, last, step = receivers(c.cast[i], p, grid)
+        return state.stages[c["stage"], EMPTIED], 0.0
+    core = ISSUED if u < MATRIX else ISSUED + 1  # one core drives the DMA, the other what computes
+    pes[p, core] += c["issue"]
+    t, after = pes[p, core], 0.0
+    first, last, step = receivers(c["cast"], p, grid)
     for q in range(first, last, step):
-        t = max(t, state.units[q, u])
+        t = max(t, pes[q, u])
         if u == LOAD_QUEUE:
-            t = max(t, state.flight[q].min())
-        if dst >= 0 and accumulator[dst]:
-            t, after = max(t, state.first_read[q, dst]), max(after, state.read[q, dst])
-        elif dst >= 0:
-            t = max(t, max(state.read[q, dst], state.written[q, dst]))
-    for j in range(3):
-        s = c.touched[i, j]
+            t = max(t, state.flights[q, _first_there(state.flights, q)])
+        if dst >= 0:
+            into = slots[q, dst]
+            if accumulator[dst]:
+                t, after = max(t, into["first_read"]), max(after, into["read"])
+            else:
+                t = max(t, max(into["read"], into["written"]))
+    for s in (c["src0"], c["src1"], c["src2"]):
         if s >= 0 and accumulator[s]:
-            t, after = max(t, state.first_written[p, s]), max(after, state.written[p, s])
+            t, after = max(t, slots[p, s]["first_written"]), max(after, slots[p, s]["written"])
         elif s >= 0:
-            t = max(t, state.written[p, s])
-    if c.op[i] == LOAD and c.stage[i] >= 0:
-        t = max(t, state.filled[c.stage[i]])
-    if c.op[i] == REDUCTION:
-        for q in (p, c.src_pe[i]):
-            t, after = max(t, state.first_written[q, dst]), max(after, state.written[q, dst])
+            t = max(t, slots[p, s]["written"])
+    if c["op"] == LOAD and c["stage"] >= 0:
+        t = max(t, state.stages[c["stage"], FILLED])
+    if c["op"] == REDUCTION:
+        for q in (p, c["src_pe"]):
+            t, after = max(t, slots[q, dst]["first_written"]), max(after, slots[q, dst]["written"])
     return t, after
 
 
 @jitted
-def _hold(
-    c: Commands, cost: Costs, state: State, grid: Grid, i: int, t: float, own: float, done: float
-) -> float:
-    """Note until when command i holds what, given its start and two ends; return its end."""
-    p, u, dst = c.pe[i], cost.unit[i], c.touched[i, 3]
-    share = cost.busy[i] * grid.bank_share
-    first, last, step = receivers(c.cast[i], p, grid)
+def _hold(c: Any, state: State, grid: Grid, t: float, own: float, done: float) -> float:
+    """Note until when a command holds what, given its start and two ends; return its end."""
+    slots, pes, stages = state.slots, state.pes, state.stages
+    p, u, dst, stage = c["pe"], c["unit"], c["dst"], c["stage"]
+    freed = t + c["busy"] * grid.bank_share
+    first, last, step = receivers(c["cast"], p, grid)
     for q in range(first, last, step):  # ports of local memory must have had time for all work so far
-        state.port[q] += cost.local[i]
-        done = max(done, state.port[q])
-    end = done + cost.latency[i]
+        pes[q, PORT] += c["local"]
+        done = max(done, pes[q, PORT])
+    end = done + c["latency"]
     for q in range(first, last, step):
-        state.units[q, u] = done if u == STORE_QUEUE else own
+        pes[q, u] = done if u == STORE_QUEUE else own
         if u == LOAD_QUEUE:
-            state.flight[q, state.flight[q].argmin()] = end
+            state.flights[q, _first_there(state.flights, q)] = end
         if dst >= 0:
-            state.written[q, dst] = end
-            state.first_written[q, dst] = t + share + cost.latency[i]
-    for j in range(3):
-        s = c.touched[i, j]
+            slots[q, dst]["written"] = end
+            slots[q, dst]["first_written"] = freed + c["latency"]
+    for s in (c["src0"], c["src1"], c["src2"]):
         if s >= 0:
-            state.read[p, s] = max(state.read[p, s], done)
-            state.first_read[p, s] = max(state.first_read[p, s], t + share)
-    if c.op[i] == LOAD and c.stage[i] >= 0:
-        state.emptied[c.stage[i]] = max(state.emptied[c.stage[i]], done)
-    if c.op[i] == REDUCTION:
-        q = c.src_pe[i]
-        state.read[q, dst] = max(state.read[q, dst], done)
-        state.first_read[q, dst] = max(state.first_read[q, dst], t + share)
+            _read(slots[p, s], done, freed)
+    if c["op"] == LOAD and stage >= 0:
+        stages[stage, EMPTIED] = max(stages[stage, EMPTIED], done)
+    if c["op"] == REDUCTION:
+        _read(slots[c["src_pe"], dst], done, freed)
     return end
 
 
 @jitted
-def recur(
-    c: Commands, cost: Costs, state: State, grid: Grid, accumulator: Array, start: Array, end: Array
-) -> None:
+def _read(slot: Any, done: float, freed: float) -> None:
+    """Note that a read of a slot frees it and, before that, its first bank."""
+    slot["read"] = max(slot["read"], done)
+    slot["first_read"] = max(slot["first_read"], freed)
+
+
+@jitted
+def recur(commands: Array, state: State, grid: Grid, accumulator: Array, start: Array, end: Array) -> None:
     """Fill `start` and `end`, in cycles, command by command.
 
     A transfer flows through all shared resources on its way at once: the slowest counts.
     """
-    ledger = empty(grid.shared, 1024, WINDOW)
-    for i in range(len(c.op)):
-        t, after = _ready(c, cost, state, grid, accumulator, i)
-        own = max(t + cost.busy[i], after + cost.busy[i] * grid.bank_share)
+    window = WINDOW
+    ledger, last = np.zeros((1024, grid.shared), WINDOW_USE), np.zeros(grid.shared)
+    for i in range(len(commands)):
+        c = commands[i]
+        t, after = _ready(c, state, grid, accumulator)
+        busy = c["busy"]
+        own = max(t + busy, after + busy * grid.bank_share)
         done = own
+        places, works = (DRAM, SRAM, c["link"]), (c["on_dram"], c["on_sram"], c["on_link"])
         for kind in range(3):
-            r, work = DRAM, cost.dram[i]
-            if kind == 1:
-                r, work = SRAM, cost.sram[i]
-            elif kind == 2:
-                r, work = cost.link_index[i], cost.link[i]
+            r, work = places[kind], works[kind]
             if r >= 0 and work > 0:
-                ledger = reaching(ledger, max(t + cost.busy[i], ledger.last[r]) + work)
-                done = max(done, serve(ledger, r, t, cost.busy[i], work))
+                until = max(t + busy, last[r]) + work
+                if until / window + 3 > len(ledger):
+                    ledger, window = reaching(ledger, window, until)
+                served = serve(ledger, window, r, t, busy, work)
+                last[r] = max(last[r], served)
+                done = max(done, served)
         start[i] = t
-        if cost.unit[i] == CHIP_DMA:
-            end[i] = done + cost.latency[i]
-            state.filled[c.stage[i]] = end[i]
+        if c["unit"] == CHIP_DMA:
+            end[i] = done + c["latency"]
+            state.stages[c["stage"], FILLED] = end[i]
         else:
-            end[i] = _hold(c, cost, state, grid, i, t, own, done)
+            end[i] = _hold(c, state, grid, t, own, done)

@@ -15,7 +15,7 @@ from .bounds import Split, roof_cycles, split
 from .energy import dynamic, spared, standing, traffic
 from .events import Events, events
 from .lookups import Lookups, cache_bytes, through_cache
-from .timing import Timeline, timeline
+from .timing import Timeline, check_fits, timed
 
 Times = Mapping[tuple[int, int], Timeline]
 
@@ -38,8 +38,8 @@ class BlockCost:
 
 
 def cost(block: Block, chip: Chip, ev: Events, time: Timeline | None = None) -> BlockCost:
-    """Return the cost of one block whose events have been counted, and which may have been timed."""
-    time = time or timeline(block, chip, counts=ev)
+    """Return the cost of one block that fits the chip, its events counted; it may have been timed."""
+    time = time or timed(block, chip, ev)
     cycles, macs = math.ceil(time.cycles), int(ev.macs.sum())
     return BlockCost(
         time,
@@ -104,6 +104,8 @@ def costs(
 
     `lookups` are what is known of the data; in their place `counts`, of a chip that differs in rates and
     prices only. `times`, by the key of `counts`, are of a chip that differs in prices only.
+
+    Raises `UserError` where a block does not fit the chip.
     """
     known = counts or Counts(program, chip, lookups)
     chip = part(program, chip)
@@ -112,8 +114,9 @@ def costs(
     for index, launch in enumerate(program.launches):
         key = known.key(index)
         if key not in seen:
-            time = times[key] if times else None
-            seen[key] = cost(program.blocks[launch.block], chip, known.of(index), time)
+            block, time = program.blocks[launch.block], times[key] if times else None
+            check_fits(block, chip)
+            seen[key] = cost(block, chip, known.of(index), time)
         out.append(seen[key])
     return out
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,16 +11,22 @@ import numpy as np
 from ..chip import Chip
 from ..isa import Op, Program
 from ..sharing import Same, Share
-from .events import events
+from .events import Events, events
 from .lookups import Lookups, cache_bytes, through_cache
 from .run import BlockCost, cost, part
+from .timing import check_fits
 
 
 def shared_costs(
     program: Program, chip: Chip, share: Share, lookups: Mapping[int, Lookups] | None = None
 ) -> list[BlockCost]:
-    """Return the cost of each launch, as `run.costs` has it but without the times of each command."""
+    """Return the cost of each launch, as `run.costs` has it but without the times of each command.
+
+    Raises `UserError` where a block does not fit the chip.
+    """
     chip = part(program, chip)
+    for block in program.blocks:  # apart: that it fits asks for sizes, what it costs then does not
+        check_fits(block, chip)
     known = _cached(program, chip, lookups or {}, share)
     seen: dict[int, BlockCost] = {}
     out = []
@@ -40,23 +46,34 @@ def _cached(
     """Return look-ups with what the cache missed, shared between equal look-ups of equal tables."""
     if not lookups:
         return lookups
-    launches = [(n, program.launches[n]) for n in sorted(lookups)]
-    tables = tuple((n, x.addresses, program.blocks[x.block].operands[:1]) for n, x in launches)
-    key = (_scratch(program), tables, tuple(_content(lookups[n]) for n, _ in launches))
+    asked = tuple((n, _tables(program, n), _content(found)) for n, found in sorted(lookups.items()))
+    key = (_scratch(program), asked)
     return share("cache", key, chip, lambda c: through_cache(program, c, lookups))
 
 
 def _cost(program: Program, index: int, chip: Chip, lookups: Lookups | None, share: Share) -> BlockCost:
     """Return a block's cost; the times of its commands, which nothing here asks for, are not kept."""
     block, none = program.blocks[index], np.zeros(0)
+    pools = bool((block.commands["op"] == Op.POOL).any())  # only they look at the cache
+    key = (Same(block), _scratch(program) if pools else None, None if lookups is None else _content(lookups))
+
+    def counted(chip: Chip) -> Events:
+        return events(block, chip, lookups, cache_bytes(program, chip) if pools else 0)
 
     def work(chip: Chip) -> BlockCost:
-        done = cost(block, chip, events(block, chip, lookups, cache_bytes(program, chip)))
+        done = cost(block, chip, share("events", key, chip, counted))
         return replace(done, time=replace(done.time, start=none, end=none, unit=none))
 
-    pools = bool((block.commands["op"] == Op.POOL).any())  # only they look at the cache
-    known = None if lookups is None else _content(lookups)
-    return share("cost", (Same(block), _scratch(program) if pools else None, known), chip, work)
+    return share("cost", key, chip, work)
+
+
+def _tables(program: Program, launch: int) -> tuple[Hashable, ...]:
+    """Return the table that each POOL command of a launch looks up, and where it lies."""
+    x = program.launches[launch]
+    block = program.blocks[x.block]
+    tables = block.commands["operand"][block.commands["op"] == Op.POOL].tolist()
+    lie = {i: (block.operands[i], x.addresses[i]) for i in set(tables)}
+    return tuple(tables), tuple(sorted(lie.items(), key=lambda one: one[0]))
 
 
 def _scratch(program: Program) -> tuple[int, int]:

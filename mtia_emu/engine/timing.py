@@ -22,6 +22,7 @@ from .lookups import Lookups
 from .ordered import in_order_of_time
 from .recurrence import (
     CHIP_DMA,
+    COMMAND,
     CORE,
     LINKS,
     LOAD_QUEUE,
@@ -29,11 +30,8 @@ from .recurrence import (
     REDUCE,
     SIMD,
     STORE_QUEUE,
-    UNITS,
-    Commands,
-    Costs,
     Grid,
-    State,
+    fresh,
     recur,
 )
 
@@ -71,10 +69,15 @@ def timeline(
     Raises `UserError` when the block needs more of the chip than it has.
     """
     check_fits(block, chip)
-    costs = _costs(block, chip, counts or events(block, chip, lookups, cache_bytes))
-    commands, state = _commands(block.commands), _state(block, chip)
-    start, end = np.zeros(len(block.commands)), np.zeros(len(block.commands))
+    return timed(block, chip, counts or events(block, chip, lookups, cache_bytes), ordered=ordered)
+
+
+def timed(block: Block, chip: Chip, counts: Events, *, ordered: bool = False) -> Timeline:
+    """Return the `timeline` of a block that is known to fit: how much the chip holds is not asked."""
+    costs = _costs(block, chip, counts)
+    start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
+    flights = chip.pe.dma.outstanding_transfers
     grid = Grid(
         chip.grid.rows,
         chip.grid.cols,
@@ -82,12 +85,12 @@ def timeline(
         1.0 / chip.pe.reduce.banks,
     )
     if ordered:
-        flights = chip.pe.dma.outstanding_transfers
-        start, end = in_order_of_time(commands, costs, grid, accumulator, flights)
+        start, end = in_order_of_time(costs, grid, accumulator, flights)
     else:
-        recur(commands, costs, state, grid, accumulator, start, end)
+        state = fresh(chip.pes, len(accumulator), block.stages + 1, flights)
+        recur(costs, state, grid, accumulator, start, end)
     cycles = float(end.max()) if len(end) else 0.0
-    return Timeline(start, end, costs.unit, cycles, _busy(block, chip, costs))
+    return Timeline(start, end, costs["unit"].copy(), cycles, _busy(block, chip, costs))
 
 
 def check_fits(block: Block, chip: Chip) -> None:
@@ -110,30 +113,6 @@ def check_fits(block: Block, chip: Chip) -> None:
         )
 
 
-def _commands(c: Array) -> Commands:
-    touched = np.stack([np.maximum(c[n], -1) for n in ("src0", "src1", "src2", "dst")], axis=1)
-    op, cast, pe, src_pe, stage = (
-        np.ascontiguousarray(c[n]) for n in ("op", "cast", "pe", "src_pe", "stage")
-    )
-    return Commands(op, cast, pe, src_pe, touched, stage)
-
-
-def _state(block: Block, chip: Chip) -> State:
-    slots = (chip.pes, len(block.slots) + 1)
-    return State(
-        np.zeros(slots),
-        np.zeros(slots),
-        np.zeros(slots),
-        np.zeros(slots),
-        np.zeros(block.stages + 1),
-        np.zeros(block.stages + 1),
-        np.zeros((chip.pes, len(UNITS))),
-        np.zeros((chip.pes, chip.pe.dma.outstanding_transfers)),
-        np.zeros((chip.pes, 2)),
-        np.zeros(chip.pes),
-    )
-
-
 def _unit_of(c: Array) -> Array:
     table = np.zeros(len(Op), np.int64)
     table[[Op.STORE, Op.MATMUL, Op.REDUCE, Op.SIMD, Op.FOLD, Op.SCALAR, Op.STAGE]] = [
@@ -149,53 +128,60 @@ def _unit_of(c: Array) -> Array:
     return np.where((c["op"] == Op.MATMUL) & (c["flags"] & VECTOR > 0), SIMD, unit)
 
 
-def _costs(block: Block, chip: Chip, ev: Events) -> Costs:
-    c, unit, n = block.commands, _unit_of(block.commands), len(block.commands)
+def _costs(block: Block, chip: Chip, ev: Events) -> Array:
+    """Return the block's commands with what each takes: see `recurrence.COMMAND`.
+
+    A chip's DRAM is asked about only where there is something for it to do, so that a block that leaves it
+    alone is seen to take the same time beside any.
+    """
+    c = block.commands
+    costs = np.zeros(len(c), COMMAND)
+    for name in ("op", "cast", "pe", "src_pe", "stage", "src0", "src1", "src2", "dst"):
+        costs[name] = c[name]
+    costs["unit"], costs["link"] = _unit_of(c), -1
+    moved = ev.dram_read_bytes + ev.dram_write_bytes
+    at = np.flatnonzero(moved)
+    if len(at):
+        written = float(ev.dram_write_bytes.sum()) / max(float(moved.sum()), 1.0)
+        share = chip.dram_efficiency(ev.run_bytes[at], written)
+        costs["on_dram"][at] = moved[at] / (chip.dram_bytes_per_cycle * share)
+    costs["on_sram"] = (ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle
     local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
-    dram = ev.dram_read_bytes + ev.dram_write_bytes
-    written = float(ev.dram_write_bytes.sum()) / max(float(dram.sum()), 1.0)
-    costs = Costs(
-        unit,
-        np.zeros(n),
-        np.zeros(n),
-        dram=dram / (chip.dram_bytes_per_cycle * chip.dram_efficiency(ev.run_bytes, written)),
-        sram=(ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle,
-        link=np.zeros(n),
-        link_index=np.full(n, -1),
-        local=local / receivers(c["cast"], chip),  # of each receiver
-        issue=ev.commands * chip.pe.core.issue_cycles * (unit != CHIP_DMA),
-    )
+    costs["local"] = local / receivers(c["cast"], chip)  # of each receiver
+    costs["issue"] = ev.commands * chip.pe.core.issue_cycles * (costs["unit"] != CHIP_DMA)
     for rule in (_time_transfers, _time_matmul, _time_simd, _time_rest):
         rule(block, chip, ev, costs)
     return costs
 
 
-def _time_transfers(block: Block, chip: Chip, ev: Events, costs: Costs) -> None:
+def _time_transfers(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
     """Time LOAD, STORE, STAGE, GATHER and POOL: the port, the layout unit, the link, and the way there."""
     c = block.commands
     at = np.flatnonzero(np.isin(c["op"], (Op.LOAD, Op.STORE, Op.STAGE, Op.GATHER, Op.POOL)))
     op, pe, cast = c["op"][at], c["pe"][at].astype(int), c["cast"][at]
     payload = ev.noc_bytes[at]
     port = np.where(op == Op.STAGE, 0.0, chip.pe.dma.cycles(payload, ev.runs[at]))
-    near, far = chip.cycles(chip.sram.latency_s), chip.cycles(chip.dram.latency_s)
-    reads = near + np.where(ev.dram_read_bytes[at] > 0, ev.missed[at], 0.0) * (far - near)
+    near, missed = chip.cycles(chip.sram.latency_s), ev.missed[at] * (ev.dram_read_bytes[at] > 0)
+    reads = near + missed * (chip.cycles(chip.dram.latency_s) - near if missed.any() else 0.0)
     reach = reads * (op != Op.STORE) + hops(pe, cast, chip) * chip.noc.hop_cycles + chip.pe.dma.startup_cycles
     rows = np.maximum(  # indexed rows: each is asked for, and so many may be on their way
         ev.rows[at] * reach / chip.pe.dma.outstanding_rows, ev.rows[at] * chip.pe.core.row_issue_cycles
     )
     turned = ev.transposed_bytes[at] / chip.pe.layout.bytes_per_cycle
-    costs.busy[at] = np.maximum.reduce([port, turned, rows])
-    costs.latency[at] = reach
+    costs["busy"][at] = np.maximum.reduce([port, turned, rows])
+    costs["latency"][at] = reach
     pools = at[op == Op.POOL]
     pooling = _pooling(c[pools], ev, pools, chip, reach[op == Op.POOL])
-    costs.busy[pools] = np.maximum(costs.busy[pools], pooling)
-    costs.latency[pools] += chip.pe.simd.startup_cycles
+    costs["busy"][pools] = np.maximum(costs["busy"][pools], pooling)
+    costs["latency"][pools] += chip.pe.simd.startup_cycles
     by_col = cast == Cast.COL
-    costs.link[at] = payload / np.where(by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle)
+    costs["on_link"][at] = payload / np.where(
+        by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle
+    )
     grid = chip.grid
     place = np.where(by_col, LINKS + grid.rows + pe % grid.cols, LINKS + pe // grid.cols)
     place = np.where(op == Op.STORE, LINKS + grid.rows + grid.cols + pe // grid.cols, place)
-    costs.link_index[at] = np.where(op == Op.STAGE, -1, place)
+    costs["link"][at] = np.where(op == Op.STAGE, -1, place)
 
 
 def _pooling(c: Array, ev: Events, at: Array, chip: Chip, reach: Array) -> Array:
@@ -219,7 +205,7 @@ def _pooling(c: Array, ev: Events, at: Array, chip: Chip, reach: Array) -> Array
     return reach + np.maximum(alone, np.maximum(fetch, add) * ev.rows[at])
 
 
-def _time_matmul(block: Block, chip: Chip, ev: Events, costs: Costs) -> None:
+def _time_matmul(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
     c = block.commands
     at = np.flatnonzero(c["op"] == Op.MATMUL)
     if not len(at):
@@ -227,14 +213,14 @@ def _time_matmul(block: Block, chip: Chip, ev: Events, costs: Costs) -> None:
     m, n, k = (c[x][at].astype(np.int64) for x in ("rows", "cols", "k"))
     kind = block.slots[int(c["src0"][at[0]])].dtype
     if (c["flags"][at] & VECTOR).any():
-        costs.busy[at] = ev.macs[at] / chip.pe.simd.macs_per_cycle(kind)
-        costs.latency[at] = chip.pe.simd.startup_cycles
+        costs["busy"][at] = ev.macs[at] / chip.pe.simd.macs_per_cycle(kind)
+        costs["latency"][at] = chip.pe.simd.startup_cycles
         return
-    costs.busy[at] = chip.pe.matrix.busy(m, k, n, kind.name)
-    costs.latency[at] = chip.pe.matrix.latency(m, k, n, kind.name) - costs.busy[at]
+    costs["busy"][at] = chip.pe.matrix.busy(m, k, n, kind.name)
+    costs["latency"][at] = chip.pe.matrix.latency(m, k, n, kind.name) - costs["busy"][at]
 
 
-def _time_simd(block: Block, chip: Chip, ev: Events, costs: Costs) -> None:
+def _time_simd(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
     """Time SIMD and FOLD: the widest operand or result passes the lanes, once for each pass."""
     c = block.commands
     at = np.flatnonzero(np.isin(c["op"], (Op.SIMD, Op.FOLD)))
@@ -248,23 +234,23 @@ def _time_simd(block: Block, chip: Chip, ev: Events, costs: Costs) -> None:
         width = np.maximum(width, sizes[np.maximum(c[name], 0)] * whole)
     by_function = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
     passes = np.where(c["op"] == Op.FOLD, 1, by_function[c["fn"]])
-    costs.busy[at] = chip.pe.simd.cycles(c["rows"].astype(float) * c["cols"], width, passes)
-    costs.latency[at] = chip.pe.simd.startup_cycles
+    costs["busy"][at] = chip.pe.simd.cycles(c["rows"].astype(float) * c["cols"], width, passes)
+    costs["latency"][at] = chip.pe.simd.startup_cycles
 
 
-def _time_rest(block: Block, chip: Chip, ev: Events, costs: Costs) -> None:
+def _time_rest(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
     c = block.commands
     at = np.flatnonzero(c["op"] == Op.REDUCE)
-    costs.busy[at] = ev.noc_bytes[at] / chip.pe.reduce.bytes_per_cycle
-    costs.latency[at] = chip.noc.hop_cycles
+    costs["busy"][at] = ev.noc_bytes[at] / chip.pe.reduce.bytes_per_cycle
+    costs["latency"][at] = chip.noc.hop_cycles
     at = np.flatnonzero(c["op"] == Op.SCALAR)
-    costs.busy[at] = ev.scalar_elements[at] * chip.pe.core.scalar_cycles_per_element
-    costs.latency[at] = chip.cycles(chip.dram.latency_s)
+    costs["busy"][at] = ev.scalar_elements[at] * chip.pe.core.scalar_cycles_per_element
+    costs["latency"][at] = chip.cycles(chip.dram.latency_s) if len(at) else 0.0
 
 
-def _busy(block: Block, chip: Chip, costs: Costs) -> dict[str, float]:
+def _busy(block: Block, chip: Chip, costs: Array) -> dict[str, float]:
     """Return the cycles of each resource's busiest instance; a multicast is work for every receiver."""
-    c, unit = block.commands, costs.unit
+    c, unit = block.commands, costs["unit"]
     in_pe = unit != CHIP_DMA
 
     def busiest(mask: Array, cycles: Array) -> float:
@@ -272,20 +258,20 @@ def _busy(block: Block, chip: Chip, costs: Costs) -> dict[str, float]:
 
     def busiest_core(mask: Array) -> float:
         mine = mask & in_pe
-        return float(np.bincount(c["pe"][mine], costs.issue[mine], minlength=1).max())
+        return float(np.bincount(c["pe"][mine], costs["issue"][mine], minlength=1).max())
 
-    links = np.bincount(costs.link_index + 1, weights=costs.link, minlength=2)[1:]  # -1: none
+    links = np.bincount(costs["link"] + 1, weights=costs["on_link"], minlength=2)[1:]  # -1: none
     return {
-        "array": busiest(unit == MATRIX, costs.busy),
-        "reduce": busiest(unit == REDUCE, costs.busy),
-        "simd": busiest(unit == SIMD, costs.busy),
-        "dma": max(busiest(unit == LOAD_QUEUE, costs.busy), busiest(unit == STORE_QUEUE, costs.busy)),
-        "core": busiest(unit == CORE, costs.busy),
+        "array": busiest(unit == MATRIX, costs["busy"]),
+        "reduce": busiest(unit == REDUCE, costs["busy"]),
+        "simd": busiest(unit == SIMD, costs["busy"]),
+        "dma": max(busiest(unit == LOAD_QUEUE, costs["busy"]), busiest(unit == STORE_QUEUE, costs["busy"])),
+        "core": busiest(unit == CORE, costs["busy"]),
         "issue": max(busiest_core(in_pe & (unit < MATRIX)), busiest_core(unit >= MATRIX)),
-        "local": busiest(in_pe, costs.local),
+        "local": busiest(in_pe, costs["local"]),
         "noc": float(links.max()),
-        "sram": float(costs.sram.sum()),
-        "dram": float(costs.dram.sum()),
+        "sram": float(costs["on_sram"].sum()),
+        "dram": float(costs["on_dram"].sum()),
     }
 
 

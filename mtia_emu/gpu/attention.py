@@ -24,7 +24,8 @@ class Heads:
     Each of `queries` rows of a head sees `keys` keys; where `causal`, the last query sees all of them, the
     one before it one less, and so on. `key_size` and `value_size` are head sizes, `element` the bytes of an
     element; `warm` is the share of keys and values that L2 holds already (0 in a model; more in a benchmark
-    that repeats one small call). Fields may be NumPy vectors of one length.
+    that repeats one small call); `scattered` says where the query heads that share keys do not lie together,
+    because there are several sequences and several key heads. Fields may be NumPy vectors of one length.
     """
 
     batch: Array
@@ -37,6 +38,7 @@ class Heads:
     element: float
     causal: bool
     warm: Array | float = 0.0
+    scattered: Array | bool = False
 
     @property
     def rows(self) -> Array:
@@ -114,8 +116,12 @@ def parts(facts: Facts, rate: Rate, h: Heads) -> Parts:
         decodes, np.minimum(np.maximum(blocks, np.minimum(blocks * splits, facts.sms)), facts.sms), facts.sms
     )
     split = decodes & (blocks < facts.sms) & (np.asarray(h.keys) >= LEAST_SPLIT)
+    # without packing, a copy before and one after the kernel bring heads that share keys together
+    copies = decodes & (not a.packed) & (h.group > 1) & np.asarray(h.scattered)
+    copy_s = 2 * (facts.launch_graph_s + facts.dram_latency_s)
+    start = np.where(decodes, a.decode_s, a.prefill_s) + np.where(split, a.split_s, 0.0)
     return Parts(
-        start=a.latency_s + np.where(split, a.split_s, 0.0),
+        start=start + np.where(copies, copy_s, 0.0),
         rounds=blocks / facts.sms * np.where(decodes, a.block_s, a.query_block_s),
         tensor=_tensor(facts, rate, h, decodes),
         dram=moved * (1 - np.asarray(h.warm)) / (facts.dram_bytes_per_s * share),
@@ -140,13 +146,12 @@ def seconds(facts: Facts, rate: Rate, h: Heads) -> Array:
     return parts(facts, rate, h).seconds
 
 
-def attention(facts: Facts, rate: Rate, h: Heads, heat: float = 1.0) -> Kernel:
+def attention(facts: Facts, rate: Rate, h: Heads, sustained: bool = False) -> Kernel:
     """Return the kernel of one attention operator."""
     p = parts(facts, rate, h)
     each = {"tensor": p.tensor, "dram": p.dram, "l2": p.l2, "occupancy": p.rounds}
     bound = max(each, key=lambda name: float(each[name]))
     read, write = float(h.kv_bytes + h.io_bytes / 2), float(h.io_bytes / 2)
     joules = 2 * rate.j_per_flop * float(h.macs)
-    busy = min(1.0, float(h.blocks(facts.attention.packed)) / facts.sms)
     body = {bound: float(p.seconds - p.start)}
-    return finish(facts, "attention", body, float(p.start), (read, write, read, write), joules, busy, heat)
+    return finish(facts, "attention", body, float(p.start), (read, write, read, write), joules, sustained)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, strict=True)
@@ -70,7 +71,8 @@ class Attention(BaseModel):
     model_config = STRICT
 
     packed: bool = Field(description="query heads that share keys are rows of one block in prefill too")
-    latency_s: float = described("fixed cost of the operator", "s", ge=0, le=1)
+    prefill_s: float = described("fixed cost of the operator in prefill", "s", ge=0, le=1)
+    decode_s: float = described("fixed cost of the operator in decode", "s", ge=0, le=1)
     block_s: float = described("a round of blocks that decode, beside its bytes", "s", ge=0, le=1)
     split_s: float = described("combining the parts of a cache that is split", "s", ge=0, le=1)
     sm_bytes_per_s: float = described("keys and values that one SM streams while it decodes", "B/s", gt=0)
@@ -171,17 +173,25 @@ class Facts(BaseModel):
     matmul_latency_s: float = described(
         "start and drain of a matmul kernel beyond its launch", "s", ge=0, le=1
     )
-    dram_first_s: float = described("added where operands are not in L2 yet", "s", ge=0, le=1)
-    k_step_s: float = described("least time of one 128-byte step along k", "s", gt=0, le=1)
-    wave_s: float = described("each further wave of tiles", "s", ge=0, le=1)
-    split_s: float = described("reduction after a split-k kernel", "s", ge=0, le=1)
-    store_share: float = described("share of the last wave's stores that nothing hides", "1", ge=0, le=1)
+    gemv_latency_s: float | None = described(
+        "the same of the library's matrix-vector kernel for one row; none without one", "s",
+        default=None, ge=0, le=1,
+    )  # fmt: skip
+    tile_s: float = described(
+        "filling and storing the first tile, for each 256 elements of its two edges", "s", ge=0, le=1
+    )
+    k_step_bytes: int = described("one step along k reads this much of each row", "B", gt=0, le=4096)
+    k_step_s: float = described("least time of one step along k", "s", gt=0, le=1)
+    wave_s: float = described(
+        "each further wave of tiles, beside what the others move meanwhile", "s", ge=0, le=1
+    )
+    split_s: float = described("start of the reduction after a split-k kernel", "s", ge=0, le=1)
+    reduce_bytes_per_s: float = described("partial sums that this reduction moves", "B/s", gt=0)
     overlap: float = described(
         "p-norm that joins tensor, L2 and DRAM time: 1 adds, large takes the longest", "1", ge=1, le=64
     )
     cluster: int = described("SMs that share one read of an operand tile", "SMs", gt=0, le=16)
     stream_k: bool = Field(description="libraries cut the last wave along k")
-    gemv: bool = Field(description="the library has a matrix-vector kernel of its own for one row")
     tiles: tuple[tuple[Side, Side], ...] = described(
         "output tiles the library has", "elements", min_length=1, max_length=64
     )
@@ -191,10 +201,13 @@ class Facts(BaseModel):
     quantise_fp4_s: float = described("the kernel that does so before an fp4 matmul", "s", ge=0, le=1)
 
     idle_w: float = described("board, clocks up, no kernel running", "W", ge=0)
-    active_w: float = described("board, every SM running, beside bytes and operations", "W", gt=0)
+    active_w: float = described("board, kernels running, beside bytes and operations", "W", gt=0)
     tdp_w: float = described("board power limit", "W", gt=0)
     sustained_heat: float = described(
-        "energy of a board in steady state over that of a short burst", "1", ge=1, le=4
+        "energy of an operation in steady state over that in a short burst", "1", ge=1, le=4
+    )
+    heat_s: float = described(
+        "length of a kernel that, measured by itself, takes a burst most of the way there", "s", gt=0, le=10
     )
     rates: Rates
     attention: Attention
@@ -239,6 +252,12 @@ class Facts(BaseModel):
     def stream_bytes_per_s(self) -> float:
         """Return the DRAM bandwidth that a stream reaches."""
         return self.dram_bytes_per_s * self.dram_efficiency
+
+    def heat(self, seconds: np.ndarray | float, sustained: bool) -> np.ndarray | float:
+        """Return an operation's energy over that in a short burst; a long kernel heats the board alone."""
+        if sustained:
+            return self.sustained_heat
+        return 1 + (self.sustained_heat - 1) * -np.expm1(-seconds / self.heat_s)
 
     def resident_bytes(self, activations: float) -> float:
         """Return how many of a kernel's activation bytes stay in L2 and never reach DRAM."""

@@ -17,7 +17,8 @@ class Kernel:
     """One kernel in a graph of kernels, back to back.
 
     Joules are at board level and sum to the board's power times `seconds`: `static` flows whatever happens,
-    `active` is the clocked SMs, `compute` the operations, `dram` the DRAM bytes with all that carries them.
+    `active` is what running kernels add, `compute` the operations, `dram` the DRAM bytes with all that
+    carries them.
     """
 
     text: str

@@ -29,8 +29,18 @@ def gpu_text(name_or_path: str) -> str:
     if name_or_path.endswith(".toml") or "/" in name_or_path:
         return _file_text(Path(name_or_path))
     if name_or_path not in gpu_names():
-        raise refuse_unknown("gpu", name_or_path, gpu_names())
+        raise _unknown(name_or_path)
     return (resources.files("mtia_emu.gpus") / f"{name_or_path}.toml").read_text(encoding="utf-8")
+
+
+def _unknown(name: str) -> UserError:
+    """Return the error for a name that there is no GPU of: every variant, where it is the name of several."""
+    names = gpu_names()
+    variants = [n for n in names if name and n.startswith(f"{name.lower()}-")]
+    if not variants:
+        return refuse_unknown("gpu", name, names)
+    wanted = " or ".join(f"'{n}'" for n in variants)
+    return UserError(f"unknown gpu '{name}'; did you mean {wanted}? (known: {', '.join(names)})")
 
 
 def load_gpu(name_or_path: str, settings: Mapping[str, str] | None = None) -> Gpu:

@@ -62,8 +62,7 @@ class Gpu(Facts):
             if size < 1:
                 raise UserError(f"matmul {name} is {size}; sizes are at least 1")
         kind, element = _named(dtype)
-        heat = self.sustained_heat if sustained else 1.0
-        return _matmul(self, kind, element, (batch, m, k, n), None, None, heat).seconds
+        return _matmul(self, kind, element, (batch, m, k, n), None, None, sustained).seconds
 
     def collective_seconds(self, kind: str, message_bytes: int, gpus: int) -> float:
         """Return the time of an all_reduce, all_gather, reduce_scatter or alltoall between GPUs of a node."""
@@ -71,10 +70,9 @@ class Gpu(Facts):
 
     def kernel(self, work: Work, *, sustained: bool = False) -> Kernel:
         """Return the kernel that one operator becomes, launched from a graph."""
-        heat = self.sustained_heat if sustained else 1.0
         return _kernel(
             self, work.kind, work.dtype, work.shape, work.macs, work.flops, work.read_bytes,
-            work.write_bytes, work.row, heat,
+            work.write_bytes, work.row, sustained,
         )  # fmt: skip
 
     def run(
@@ -82,10 +80,10 @@ class Gpu(Facts):
     ) -> Report:
         """Return the report of the works, in order; one without bytes or operations is no kernel.
 
-        `sram_*` of the traffic is L2. Joules are the board's: `static` idle with clocks up, `control` the
-        clocked SMs, `compute` operations, `dram` DRAM bytes with caches and network; power never exceeds
-        `tdp_w`. `bound_by`: `tensor`, `dram`, `l2`, `launch`, `power`, or `occupancy` (idle SMs, padding, too
-        few loads in flight, vector ALUs). Operations fused into a matmul cost nothing.
+        `sram_*` of the traffic is L2. Joules are the board's: `static` idle with clocks up, `control` what
+        running kernels add, `compute` operations, `dram` DRAM bytes with caches and network; power never
+        exceeds `tdp_w`. `bound_by`: `tensor`, `dram`, `l2`, `launch`, `power`, or `occupancy` (idle SMs,
+        padding, too few loads in flight, vector ALUs). Operations fused into a matmul cost nothing.
         """
         how = mode or Mode()
         extra = self._period(how.launch) - self.launch_graph_s
@@ -162,27 +160,29 @@ def _named(dtype: str | DType) -> tuple[str, float]:
 @lru_cache(maxsize=1 << 16)
 def _matmul(
     facts: Facts, kind: str, element: float, dims: tuple[int, ...], read: int | None, write: int | None,
-    heat: float,
+    sustained: bool,
 ) -> Kernel:  # fmt: skip
     batch, m, k, n = dims
     one: Shapes = shapes(m, k, n, element, batch=batch, read=read, write=write)
-    return matmul(facts, facts.rate(kind)[1], one, heat)
+    return matmul(facts, facts.rate(kind)[1], one, sustained)
 
 
 @lru_cache(maxsize=1 << 16)
 def _kernel(
     facts: Facts, kind: str, dtype: DType, dims: tuple[int, ...], macs: int, flops: int, read: int,
-    write: int, row: int, heat: float,
+    write: int, row: int, sustained: bool,
 ) -> Kernel:  # fmt: skip
     """Return the kernel of a work without its name, so that equal layers are worked out once."""
     if kind not in KINDS:
         raise ValueError(f"work kind {kind!r} has no GPU kernel (known: {', '.join(KINDS)})")
     if kind == "matmul" and macs:
-        return _matmul(facts, dtype.name, float(dtype.bytes), dims, read, write, heat)
+        return _matmul(facts, dtype.name, float(dtype.bytes), dims, read, write, sustained)
     if kind == "attention":
-        return attention(facts, facts.rate(dtype.name)[1], _heads(dims, dtype), heat)
+        return attention(facts, facts.rate(dtype.name)[1], _heads(dims, dtype), sustained)
     work = Work("", "", kind, dtype, dims, macs, flops, read, write, row)
-    return embedding_bag(facts, work, heat) if kind == "embedding_bag" else stream(facts, work, heat)
+    if kind == "embedding_bag":
+        return embedding_bag(facts, work, sustained)
+    return stream(facts, work, sustained)
 
 
 def _heads(dims: tuple[int, ...], dtype: DType) -> Heads:
@@ -191,7 +191,10 @@ def _heads(dims: tuple[int, ...], dtype: DType) -> Heads:
     group = rows / queries if queries else np.asarray(1.0)
     own = queries if queries else rows
     causal = bool(queries > 1)
-    return Heads(batch, np.asarray(1.0), group, own, keys, key_size, value_size, float(dtype.bytes), causal)
+    return Heads(
+        batch, np.asarray(1.0), group, own, keys, key_size, value_size, float(dtype.bytes), causal,
+        scattered=bool(batch > 1),
+    )  # fmt: skip
 
 
 def _joules(kernels: list[Kernel], launch_joules: float) -> Joules:

@@ -12,7 +12,6 @@ from .kernel import Kernel, priced, throttled
 from .shapes import Array, Shapes
 
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-STEP_BYTES = 128  # one step of the k loop reads this much of each row: a cache line, a swizzle width
 PARTIAL_BYTES = 8  # a split-k partial sum is written and read again as fp32
 STEP_NORM = 4.0  # the latency of a k step hides behind its arithmetic, and the other way round
 
@@ -36,11 +35,6 @@ class Plans:
         """Return the outputs of one tile."""
         return self.tile_m * self.tile_n
 
-    @cached_property
-    def partials(self) -> Array:
-        """Return how many partial sums of the whole result are written and read again."""
-        return np.where(self.splits > 1, self.splits, 0.0)
-
     def text(self, column: int) -> str:
         """Return the name of one plan."""
         m, n, splits, persistent, gemv = (
@@ -59,17 +53,15 @@ class Times:
     tensor: Array
     l2: Array
     dram: Array
-    store: Array
     latency: Array
     l2_bytes: Array
     dram_bytes: Array
-    busy_sms: Array
 
     def free(self, norm: float) -> Array:
-        """Return the seconds at full clock: latency, the p-norm of what overlaps, and the last stores."""
+        """Return the seconds at full clock: latency, and the p-norm of what overlaps."""
         most = np.maximum(np.maximum(self.tensor, self.l2), self.dram)
         parts = sum((part / most) ** norm for part in (self.tensor, self.l2, self.dram))
-        return self.latency + most * parts ** (1 / norm) + self.store
+        return self.latency + most * parts ** (1 / norm)
 
 
 @lru_cache(maxsize=64)
@@ -83,43 +75,45 @@ def plans(tiles: tuple[tuple[int, int], ...], stream_k: bool, gemv: bool) -> Pla
 
 def times(facts: Facts, rate: Rate, s: Shapes, p: Plans) -> Times:
     """Return what each plan asks of tensor cores, L2 and DRAM."""
-    step = STEP_BYTES / np.maximum(s.left, s.right)
+    step = facts.k_step_bytes / np.maximum(s.left, s.right)
     steps = np.ceil(s.k / (step * p.splits))
     ctas = np.ceil(s.m / p.tile_m) * np.ceil(s.n / p.tile_n) * s.batch * p.splits
     share = ctas / facts.sms
     waves = np.where(p.persistent > 0, np.maximum(1.0, share), np.ceil(share))
     l2_bytes, l2 = _l2(facts, s, p, ctas, waves, steps * step)
     bandwidth = facts.dram_bytes_per_s * facts.matmul_dram_efficiency
-    cold = 1 - s.warm
-    last = np.minimum(s.write, facts.sms * p.area * s.write / s.outputs) * facts.store_share
-    stores_per_s = 1 / (s.warm / facts.l2_reach + cold / bandwidth)
-    reads = _reads(facts, s, p)
-    latency = facts.launch_graph_s + facts.matmul_latency_s + facts.dram_first_s * cold
+    dram_bytes = _reads(facts, s, p) + s.write * (1 - s.warm)
     return Times(
-        tensor=_tensor(facts, rate, s, p, waves * steps, step),
+        tensor=_tensor(facts, rate, s, p, waves, steps, step),
         l2=l2,
-        dram=(reads + (s.write - last) * cold) / bandwidth,
-        store=last / stores_per_s,
-        latency=latency + facts.wave_s * (waves - 1) * (p.gemv == 0) + facts.split_s * (p.splits > 1),
+        dram=dram_bytes / bandwidth,
+        latency=_latency(facts, s, p),
         l2_bytes=l2_bytes,
-        dram_bytes=reads + s.write * cold,
-        busy_sms=np.minimum(1.0, share),
+        dram_bytes=dram_bytes,
     )
 
 
-def _tensor(facts: Facts, rate: Rate, s: Shapes, p: Plans, steps: Array, step: Array) -> Array:
-    """Return the seconds of the k loop: each step takes its arithmetic or its latency, near the longer."""
+def _latency(facts: Facts, s: Shapes, p: Plans) -> Array:
+    """Return the seconds that nothing hides: launch, the first tile, the reduction of a split-k kernel."""
+    first = facts.matmul_latency_s + facts.tile_s * (p.tile_m + p.tile_n) / 256
+    start = np.where(p.gemv > 0, facts.gemv_latency_s or 0.0, first)
+    reduction = facts.split_s + PARTIAL_BYTES * p.splits * s.outputs / facts.reduce_bytes_per_s
+    return facts.launch_graph_s + start + np.where(p.splits > 1, reduction, 0.0)
+
+
+def _tensor(facts: Facts, rate: Rate, s: Shapes, p: Plans, waves: Array, steps: Array, step: Array) -> Array:
+    """Return the seconds of one SM: each step takes its arithmetic or its latency, each wave its change."""
     speed = rate.flops_per_s * rate.efficiency * facts.max_clock_hz / facts.clock_hz / facts.sms
     arithmetic = p.area * step * 2 / speed
-    loop = steps * (arithmetic**STEP_NORM + facts.k_step_s**STEP_NORM) ** (1 / STEP_NORM)
-    return np.where(p.gemv > 0, 4 * s.macs / facts.vector_flops_per_s, loop)
+    loop = waves * steps * (arithmetic**STEP_NORM + facts.k_step_s**STEP_NORM) ** (1 / STEP_NORM)
+    return np.where(p.gemv > 0, 4 * s.macs / facts.vector_flops_per_s, loop + facts.wave_s * (waves - 1))
 
 
 def _l2(facts: Facts, s: Shapes, p: Plans, ctas: Array, waves: Array, depth: Array) -> tuple[Array, Array]:
     """Return the bytes that tiles take from L2, and the seconds: of all SMs together, of one by itself."""
     loads = depth * (np.minimum(p.tile_m, s.m) * s.left + np.minimum(p.tile_n, s.n) * s.right / facts.cluster)
     fixups = p.persistent * facts.sms * p.area
-    moved = ctas * loads + PARTIAL_BYTES * (p.partials * s.outputs + fixups) + s.write
+    moved = ctas * loads + PARTIAL_BYTES * fixups + s.write
     one_sm = facts.sm_l2_bytes_per_clock * facts.max_clock_hz
     return moved, np.maximum(moved / facts.l2_reach, waves * loads / one_sm)
 
@@ -151,39 +145,41 @@ class Chosen:
     times: Times
     free: Array
     active: Array
+    compute: Array
 
 
-def choose(facts: Facts, rate: Rate, s: Shapes, heat: float = 1.0) -> Chosen:
+def choose(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> Chosen:
     """Return the kernel that the library would run for each row.
 
-    Its time is latency, the p-norm of tensor, L2 and DRAM time, and the last stores, under the power limit
-    (with `heat` times the energy), and never below `roofline_seconds`. Each plan's time is monotone in every
-    size, so the least of them is as well.
+    Its time is latency and the p-norm of tensor, L2 and DRAM time, under the power limit (operations take
+    `Facts.heat` times their energy), and never below `roofline_seconds`. Each plan's time is monotone in
+    every size, so the least of them is as well.
     """
-    p = plans(facts.tiles, facts.stream_k, facts.gemv)
+    p = plans(facts.tiles, facts.stream_k, facts.gemv_latency_s is not None)
     t = times(facts, rate, s, p)
     free = np.where((p.gemv > 0) & (s.batch * s.m > 1), np.inf, t.free(facts.overlap))
-    active = (facts.active_w - facts.idle_w) * (free - facts.launch_graph_s) * t.busy_sms
-    energy = active + 2 * rate.j_per_flop * s.macs + facts.dram_j_per_byte * t.dram_bytes
-    seconds = throttled(facts, free, energy * heat)
+    active = (facts.active_w - facts.idle_w) * free
+    heat = np.broadcast_to(facts.heat(free, sustained), free.shape)
+    compute = 2 * rate.j_per_flop * s.macs * heat
+    seconds = throttled(facts, free, active + compute + facts.dram_j_per_byte * t.dram_bytes)
     column = np.argmin(seconds, axis=1)
     least = np.take_along_axis(seconds, column[:, None], 1)[:, 0]
-    return Chosen(np.maximum(least, roofline_seconds(facts, rate, s)), column, p, t, free, active)
+    return Chosen(np.maximum(least, roofline_seconds(facts, rate, s)), column, p, t, free, active, compute)
 
 
-def seconds(facts: Facts, rate: Rate, s: Shapes, heat: float = 1.0) -> Array:
+def seconds(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> Array:
     """Return the time of each matmul, [rows], in seconds."""
-    return choose(facts, rate, s, heat).seconds
+    return choose(facts, rate, s, sustained).seconds
 
 
-def matmul(facts: Facts, rate: Rate, s: Shapes, heat: float = 1.0) -> Kernel:
+def matmul(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> Kernel:
     """Return the kernel of the one matmul in `s`."""
-    chosen = choose(facts, rate, s, heat)
+    chosen = choose(facts, rate, s, sustained)
     column, t = int(chosen.column[0]), chosen.times
     dram, l2 = float(t.dram_bytes[0, column]), float(t.l2_bytes[0, column])
     joules = (
         float(chosen.active[0, column]),
-        float(2 * rate.j_per_flop * s.macs[0, 0]),
+        float(chosen.compute[0, column]),
         facts.dram_j_per_byte * dram,
     )
     return priced(
@@ -212,7 +208,7 @@ def _bound(facts: Facts, rate: Rate, s: Shapes, chosen: Chosen) -> str:
     parts = {
         name: float(np.broadcast_to(part, chosen.free.shape)[0, column])
         for name, part in (
-            ("launch", t.latency), ("tensor", t.tensor), ("l2", t.l2), ("dram", t.dram + t.store),
+            ("launch", t.latency), ("tensor", t.tensor), ("l2", t.l2), ("dram", t.dram),
         )
     }  # fmt: skip
     longest = max(parts, key=lambda name: parts[name])

@@ -11,7 +11,6 @@ from .kernel import Kernel, priced, throttled
 WARP_BYTES = 512  # one load of a warp: 32 lanes of 16 bytes (CUDA C programming guide)
 INDEX_BYTES = 12  # at most, each look-up: an int64 index and an fp32 weight
 OFFSET_BYTES = 8  # at most, each bag: an int64
-THREADS_PER_SM = 2048  # resident threads of one SM (CUDA C programming guide, capability 8.0 and 9.0)
 BLOCK = (
     1024  # threads of a block, and so the elements of a row that one step takes (CUDA C programming guide)
 )
@@ -24,23 +23,22 @@ def finish(
     latency: float,
     traffic: tuple[float, float, float, float],
     flops_joules: float,
-    busy_sms: float,
-    heat: float,
+    sustained: bool,
 ) -> Kernel:
     """Return the kernel whose parts overlap: its latency, then its longest part, under the power limit."""
     longest = max(parts, key=lambda name: parts[name])
     free = latency + parts[longest]
     joules = (
-        heat * (facts.active_w - facts.idle_w) * (free - facts.launch_graph_s) * busy_sms,
-        heat * flops_joules,
-        heat * facts.dram_j_per_byte * (traffic[0] + traffic[1]),
+        (facts.active_w - facts.idle_w) * free,
+        float(facts.heat(free, sustained)) * flops_joules,
+        facts.dram_j_per_byte * (traffic[0] + traffic[1]),
     )
     seconds = float(throttled(facts, free, sum(joules)))
     bound = "launch" if latency > parts[longest] else "power" if seconds > 1.01 * free else longest
     return priced(facts, text, seconds, traffic, joules, bound)
 
 
-def stream(facts: Facts, work: Work, heat: float = 1.0) -> Kernel:
+def stream(facts: Facts, work: Work, sustained: bool = False) -> Kernel:
     """Return an elementwise, reduction or copy kernel.
 
     Its operands are fresh activations: what L2 keeps of them (`l2_resident`) never reaches DRAM, so small
@@ -68,11 +66,10 @@ def stream(facts: Facts, work: Work, heat: float = 1.0) -> Kernel:
         float(work.write_bytes),
     )
     joules = facts.vector_j_per_flop * (2.0 * work.macs + work.flops)
-    busy = min(1.0, elements / (facts.sms * THREADS_PER_SM))
-    return finish(facts, work.kind, parts, latency, traffic, joules, busy, heat)
+    return finish(facts, work.kind, parts, latency, traffic, joules, sustained)
 
 
-def embedding_bag(facts: Facts, work: Work, heat: float = 1.0) -> Kernel:
+def embedding_bag(facts: Facts, work: Work, sustained: bool = False) -> Kernel:
     """Return a pooled look-up kernel: random reads of whole rows, uniform over the table.
 
     A row moves in whole sectors and costs an activate on top. A read hits L2 with the share of the table
@@ -98,5 +95,5 @@ def embedding_bag(facts: Facts, work: Work, heat: float = 1.0) -> Kernel:
     }
     traffic = (misses * row + indices, float(work.write_bytes), fetched, float(work.write_bytes))
     latency = facts.launch_graph_s + facts.dram_latency_s
-    joules, busy = facts.vector_j_per_flop * float(work.flops), min(1.0, lookups / slots)
-    return finish(facts, work.kind, parts, latency, traffic, joules, busy, heat)
+    joules = facts.vector_j_per_flop * float(work.flops)
+    return finish(facts, work.kind, parts, latency, traffic, joules, sustained)

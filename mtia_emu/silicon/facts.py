@@ -55,16 +55,12 @@ class Node(BaseModel):
 
 
 class Device(BaseModel):
-    """What is published of a GPU: its die and what it costs to make; how far the model of its time is off.
-
-    None where nobody says.
-    """
+    """What is published of a GPU: its die and what it costs to make; None where nobody says."""
 
     model_config = STRICT
 
     die_mm2: float | None = None
     make_usd: float | None = None
-    seconds_error_share: float | None = None
 
 
 class Silicon(BaseModel):

@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from ..errors import UserError
 from ..gpu import load_gpu
 from ..isa import Program
 from ..sharing import Share, Sharing
-from ..silicon import Area, Cost, area, cost, load_silicon
+from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
 from ..toml import parse
 from ..tuning import tuning
 from ..types import dtype
@@ -89,6 +89,15 @@ class Evaluator:
     graphs: dict[str, Graph] = field(default_factory=dict)
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
 
+    @cached_property
+    def _facts(self) -> Silicon:
+        return load_silicon(self.job.spec.silicon)
+
+    @cached_property
+    def _base_mm2(self) -> float:
+        """Return the base chip's area as estimated."""
+        return area(validate(self.job.chip, self.job.spec.chip), self._facts).total_mm2
+
     def row(self, point: Point) -> Row:
         """Return the row of a point: "failed" where the chip or its programs are impossible, saying why."""
         params: dict[str, Any] = dict(point.params)
@@ -145,12 +154,20 @@ class Evaluator:
         for key, text in self.job.spec.link.items():
             params[key] = _whole(evaluate(text, flat(values)))
             put(values, key, params[key])
-        return params, validate(values, self.job.spec.chip)
+        chip = validate(values, self.job.spec.chip)
+        return params, chip if "die_mm2" in params else self._sized(chip)
+
+    def _sized(self, chip: Chip) -> Chip:
+        """Return the chip with the base's published die scaled as its parameters change the area.
+
+        Leakage and the clock tree follow the die.
+        """
+        share = area(chip, self._facts).total_mm2 / self._base_mm2
+        return chip.model_copy(update={"die_mm2": chip.die_mm2 * share})
 
     def _silicon(self, chip: Chip) -> tuple[dict[str, Any], str]:
         """Return the columns of area and cost, and the constraint that they or the parameters break."""
-        facts = load_silicon(self.job.spec.silicon)
-        parts, price = area(chip, facts), cost(chip, facts)
+        parts, price = area(chip, self._facts), cost(chip, self._facts)
         values = flat(chip.model_dump()) | {"area_mm2": parts.total_mm2, "dollars": price.total_usd}
         for text in self.job.spec.constraints:
             if not evaluate(text, values):
@@ -179,6 +196,7 @@ def silicon_columns(chip: Chip, parts: Area, price: Cost) -> dict[str, Any]:
     """Return the columns of a row that need no model."""
     return {
         "area_mm2": parts.total_mm2,
+        "die_mm2": chip.die_mm2,
         "dollars": price.total_usd if math.isfinite(price.total_usd) else None,
         "yield_share": price.yield_share,
         "dram_bytes_per_s": float(chip.dram.bytes_per_s),
@@ -217,11 +235,13 @@ def reference(evaluator: Evaluator) -> tuple[Row, dict[str, Any]]:
     if spec.gpu == "none":
         return base, {}
     gpu, device = load_gpu(spec.gpu), facts.device.get(spec.gpu)
-    each = {}
+    each, share = {}, 0.0
     for model in spec.model:
         program = evaluator.program(model, chip)
         found = gpu.run(program.works, model=program.model, dtype=program.dtype, dims=program.dims)
         moved = found.traffic.dram_read_bytes + found.traffic.dram_write_bytes
+        if found.seconds_band is not None:
+            share = max(share, 1 - found.seconds_band.low, found.seconds_band.high - 1)
         each[model.name] = {
             "seconds": found.seconds,
             "joules": found.joules,
@@ -229,7 +249,5 @@ def reference(evaluator: Evaluator) -> tuple[Row, dict[str, Any]]:
             "dram_bytes": moved,
         }
     size, usd = (device.die_mm2, device.make_usd) if device else (None, None)
-    out = {"name": spec.gpu, "seconds_error_share": device.seconds_error_share if device else None} | overall(
-        each, spec, size, usd
-    )
+    out = {"name": spec.gpu, "seconds_error_share": share} | overall(each, spec, size, usd)
     return base, out | {f"{name}.{key}": v for name, one in each.items() for key, v in one.items()}

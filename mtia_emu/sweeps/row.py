@@ -121,7 +121,7 @@ def metric_columns(spec: Spec) -> list[str]:
 
     one = [*model_metrics(_nothing(), 0.0)]
     parts = [f"area.{name}" for name in Area.__dataclass_fields__]
-    chip = ["yield_share", "dram_bytes_per_s", "sram_bytes_per_s"]
+    chip = ["die_mm2", "yield_share", "dram_bytes_per_s", "sram_bytes_per_s"]
     return [*OBJECTIVES, *chip, *parts, *(f"{m.name}.{key}" for m in spec.model for key in one)]
 
 
@@ -133,7 +133,8 @@ def _nothing() -> Report:
 
 def columns(spec: Spec) -> list[str]:
     """Return the names of all columns, in canonical order."""
-    return ["point", *spec.set, *spec.link, "status", "reason", *metric_columns(spec)]
+    names = ["point", *spec.set, *spec.link, "status", "reason", *metric_columns(spec)]
+    return list(dict.fromkeys(names))  # a parameter may be a metric too: the die's size
 
 
 def record(row: Row, spec: Spec) -> dict[str, Any]:

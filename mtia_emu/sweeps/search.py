@@ -20,7 +20,7 @@ from .space import Point
 from .spec import OBJECTIVES, Spec
 
 TRIES = 200  # proposals in a row that may break a constraint or be known; the second half are random
-BROKEN = "broken"  # the attribute of a trial that says whether it may not be
+BROKEN = "broken"  # the constraint of a trial that cannot be
 
 
 class Search:
@@ -32,7 +32,7 @@ class Search:
         kind: Any = optuna.samplers.TPESampler
         if spec.method == "nsga2":
             kind = partial(optuna.samplers.NSGAIISampler, population_size=max(2, spec.batch))
-        self.guide = kind(seed=spec.seed, constraints_func=lambda trial: [trial.user_attrs[BROKEN]])
+        self.guide = kind(seed=spec.seed)
         self.chance = optuna.samplers.RandomSampler(seed=spec.seed)
         directions = ["maximize" if OBJECTIVES[name] else "minimize" for name in spec.objectives]
         self.study = optuna.create_study(directions=directions, sampler=self.guide)
@@ -72,7 +72,7 @@ class Search:
 
     def _tell(self, trial: Any, values: Sequence[float] | None) -> None:
         """Tell the library a point's objectives; None: it cannot be, which is a constraint that it breaks."""
-        trial.set_user_attr(BROKEN, float(values is None))
+        trial.set_constraint(BROKEN, float(values is None))
         self.study.tell(trial, self.worst if values is None else values)
 
 

@@ -22,13 +22,26 @@ from ..chip import Chip, load_chip
 from ..compiler.graph import Graph
 from ..compiler.samples import random_inputs
 from .compare import assert_close, distance
-from .grower import Grower
-from .motifs import MOTIFS
+from .grower import Grower, Seeded, Source
+from .motifs import MOTIFS, motif
+from .motifs_joint import JOINT
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
-__all__ = ["MOTIFS", "Feed", "assert_close", "chips", "distance", "graphs", "tensors"]
+__all__ = [
+    "JOINT",
+    "MOTIFS",
+    "Feed",
+    "Grower",
+    "assert_close",
+    "chips",
+    "distance",
+    "graphs",
+    "motif",
+    "random_graph",
+    "tensors",
+]
 
 Array = np.ndarray[Any, Any]
 Feed = Callable[[Graph], dict[str, Array]]
@@ -42,6 +55,7 @@ def graphs(
     Motifs are what passes match, in many spellings, some of them traps: products with their epilogues, norms,
     rotary embeddings, grouped attention, embedding bags, chains of elementwise work and moves of elements.
     Values have many users, some of them are outputs. With `empty` a dimension may be 0. Weights are present.
+    `motif` lists one of your own: a function that adds nodes to a `Grower`.
     """
     from hypothesis import strategies as st
 
@@ -49,12 +63,44 @@ def graphs(
 
     @st.composite
     def build(draw: DrawFn) -> Graph:
-        grower = Grower(draw, dtype, empty=empty)
-        for _ in range(draw(st.integers(1, most))):
-            MOTIFS[draw(st.sampled_from(chosen))](grower)
-        return grower.graph()
+        return _grow(_Drawn(draw), dtype, chosen, most, empty)
 
     return build()
+
+
+def random_graph(
+    *seed: int, dtype: str = "fp32", motifs: Sequence[str] = (), most: int = 4, empty: bool = False
+) -> Graph:
+    """Return the graph of a seed, of the kind that `graphs` draws; quicker by far, and not shrunk."""
+    return _grow(Seeded(*seed), dtype, tuple(motifs) or tuple(MOTIFS), most, empty)
+
+
+def _grow(source: Source, dtype: str, motifs: Sequence[str], most: int, empty: bool) -> Graph:
+    grower = Grower(source, dtype, empty=empty)
+    for _ in range(1 + source.below(most)):
+        MOTIFS[source.pick(motifs)](grower)
+    return grower.graph()
+
+
+class _Drawn:
+    """Choices that hypothesis makes, and shrinks."""
+
+    def __init__(self, draw: DrawFn) -> None:
+        from hypothesis import strategies
+
+        self._draw, self._st = draw, strategies
+
+    def pick(self, choices: Sequence[Any]) -> Any:
+        """Return one of the choices."""
+        return self._draw(self._st.sampled_from(choices))
+
+    def below(self, limit: int) -> int:
+        """Return a number from 0 to `limit` - 1."""
+        return self._draw(self._st.integers(0, limit - 1))
+
+    def order(self, count: int) -> tuple[int, ...]:
+        """Return 0 .. count - 1 in any order."""
+        return tuple(self._draw(self._st.permutations(range(count))))
 
 
 def tensors() -> SearchStrategy[Feed]:
@@ -67,21 +113,22 @@ def tensors() -> SearchStrategy[Feed]:
     return st.integers(0, 1 << 16).map(feed)
 
 
+CHIP_CHOICES: dict[str, tuple[Any, ...]] = {
+    "grid.rows": (1, 2, 3),
+    "grid.cols": (1, 2, 3),
+    "pe.matrix.rows": (1, 2, 4, 8),
+    "pe.matrix.cols": (1, 2, 4, 8),
+    "pe.matrix.dataflow": ("ws", "os", "is"),
+    "pe.reduce.banks": (1, 2, 3, 4),
+    "pe.reduce.bank_rows": (4, 8),
+    "pe.local.bytes": (8192, 16384, 65536),
+    "sram.bytes": (8192, 65536, 262144),
+}
+
+
 def chips() -> SearchStrategy[Chip]:
     """Return small chips of every dataflow, on which limits of all memories are near."""
     from hypothesis import strategies as st
 
-    side, lanes = st.integers(1, 3), st.sampled_from([1, 2, 4, 8])
-    return st.fixed_dictionaries(
-        {
-            "grid.rows": side,
-            "grid.cols": side,
-            "pe.matrix.rows": lanes,
-            "pe.matrix.cols": lanes,
-            "pe.matrix.dataflow": st.sampled_from(["ws", "os", "is"]),
-            "pe.reduce.banks": st.integers(1, 4),
-            "pe.reduce.bank_rows": st.sampled_from([4, 8]),
-            "pe.local.bytes": st.sampled_from([8192, 16384, 65536]),
-            "sram.bytes": st.sampled_from([8192, 65536, 262144]),
-        }
-    ).map(lambda settings: load_chip("tiny", settings))
+    drawn = st.fixed_dictionaries({key: st.sampled_from(each) for key, each in CHIP_CHOICES.items()})
+    return drawn.map(lambda settings: load_chip("tiny", settings))

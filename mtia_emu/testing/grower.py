@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -10,35 +11,67 @@ from ..compiler.build import Builder
 from ..compiler.graph import Const, Graph
 from ..types import TensorType, dtype
 
-if TYPE_CHECKING:
-    from hypothesis.strategies import DrawFn
-
 Array = np.ndarray[Any, Any]
 SIZES = (1, 2, 3, 4, 6, 8)
+
+
+class Source(Protocol):
+    """Where a graph's choices come from."""
+
+    def pick(self, choices: Sequence[Any]) -> Any:
+        """Return one of the choices."""
+
+    def below(self, limit: int) -> int:
+        """Return a number from 0 to `limit` - 1."""
+
+    def order(self, count: int) -> tuple[int, ...]:
+        """Return 0 .. count - 1 in any order."""
+
+
+class Seeded:
+    """Choices from a seed."""
+
+    def __init__(self, *seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+
+    def pick(self, choices: Sequence[Any]) -> Any:
+        """Return one of the choices."""
+        return choices[int(self._rng.integers(len(choices)))]
+
+    def below(self, limit: int) -> int:
+        """Return a number from 0 to `limit` - 1."""
+        return int(self._rng.integers(limit))
+
+    def order(self, count: int) -> tuple[int, ...]:
+        """Return 0 .. count - 1 in any order."""
+        return tuple(map(int, self._rng.permutation(count)))
 
 
 class Grower:
     """A graph as it grows: `values` are those of its own float type, which motifs read and add to."""
 
-    def __init__(self, draw: DrawFn, kind: str, *, empty: bool = False) -> None:
-        from hypothesis import strategies as st
-
-        self._draw, self._st = draw, st
+    def __init__(self, source: Source, kind: str, *, empty: bool = False) -> None:
+        self._source = source
         self.kind = dtype(kind)
         self.b = Builder()
         self.inputs: dict[str, TensorType] = {}
         self.values: list[str] = []
+        self.kept: list[str] = []  # values that are outputs whatever is drawn
         self.extra: list[str] = []  # values of other types, which may be outputs
         self.sizes = (0, *SIZES) if empty else SIZES
-        self.rng = np.random.default_rng(draw(st.integers(0, 1 << 16)))
+        self.rng = np.random.default_rng(source.below(1 << 16))
 
     def pick(self, choices: Any) -> Any:
         """Return one of the choices."""
-        return self._draw(self._st.sampled_from(tuple(choices)))
+        return self._source.pick(tuple(choices))
 
     def chance(self) -> bool:
         """Return True or False."""
-        return bool(self._draw(self._st.booleans()))
+        return bool(self._source.pick((False, True)))
+
+    def order(self, count: int) -> tuple[int, ...]:
+        """Return 0 .. count - 1 in any order."""
+        return self._source.order(count)
 
     def size(self) -> int:
         """Return the size of a dimension."""
@@ -96,8 +129,17 @@ class Grower:
             self.values.append(value)
         return value
 
+    def keep(self, value: str) -> str:
+        """Make a value an output; return it."""
+        self.kept.append(value)
+        return value
+
     def graph(self) -> Graph:
         """Return the graph: the last value is an output, and maybe some others."""
-        outputs = self.values[-1:] + [v for v in (*self.values[:-1], *self.extra) if not self.pick(range(5))]
+        outputs = (
+            self.kept
+            + self.values[-1:]
+            + [v for v in (*self.values[:-1], *self.extra) if not self.pick(range(5))]
+        )
         graph = Graph("random", self.b.nodes, self.inputs, dict.fromkeys(outputs), self.b.consts)
         return graph.prune()

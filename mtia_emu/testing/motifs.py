@@ -337,7 +337,7 @@ def _moved(g: Grower, x: str, how: str) -> str:
             shape=g.pick(((int(np.prod(shape)),), (*shape, 1)[:5] if rank < 5 else shape, shape)),
         )
     if how == "transpose":
-        return g.op("transpose", x, perm=g._draw(g._st.permutations(range(rank))))
+        return g.op("transpose", x, perm=g.order(rank))
     if how == "slice":
         starts, steps = (tuple(g.pick(c) for _ in shape) for c in ((0, 0, 1), (1, 1, 2)))
         starts = tuple(min(a, n) for a, n in zip(starts, shape, strict=True))

@@ -165,7 +165,11 @@ def _diff(before: Graph, step: Pass, most: int | None, whole: Graph | None = Non
 def tolerance_of(graph: Graph) -> float:
     """Return how far results may be off: what the narrowest format that the graph computes in allows."""
     kinds = {kind.dtype.name for node in graph.nodes for kind in node.types}
-    if any(node.op == "quantise_rows" for node in graph.nodes):
+    kinds |= {kind.dtype.name for kind in graph.inputs.values()}
+    steps = {node.op for node in graph.nodes} & {"quantise_rows", "round"}
+    if "quantise_rows" in steps or (
+        steps and kinds & {"fp16", "bf16"}
+    ):  # a narrow format moves what is rounded
         kinds.add("int8")
     else:
         kinds.discard("int8")

@@ -122,23 +122,23 @@ def _serve(
     n, banks = len(bank), len(group)
     channel = banks + group.max() + 1
     ready = np.zeros((channel + 1, 4), np.int64)  # of each command: by bank, then by group, then anywhere
-    opened, hits, last_four = np.full(banks, -1), np.zeros(banks, np.int64), np.full(4, -four)
+    opened, first, last_four = np.full(banks, -1), np.full((banks, 4), -1), np.full(4, -four)
     queue, waiting, taken, now, due = np.zeros(depth, np.int64), 0, 0, 0, every if every > 0 else horizon
     while taken < n or waiting > 0:
         while waiting < depth and taken < n:
-            queue[waiting] = taken
-            hits[bank[taken]] += row[taken] == opened[bank[taken]]
-            waiting, taken = waiting + 1, taken + 1
-        best, slot, c = 2 * horizon, -1, 0  # twice the time, plus one for a command without data
-        for s in range(waiting):
-            i, b = queue[s], bank[queue[s]]
-            x = command[i] if opened[b] == row[i] else 0 if opened[b] < 0 else 1
-            if x == 1 and hits[b] > 0:
-                continue
-            t = max(now, arrival[i], ready[b, x], ready[banks + group[b], x], ready[channel, x])
-            t = max(t, last_four[totals[0] % 4] + four) if x == 0 else t
-            if 2 * t + (x < 2) < best:
-                best, slot, c = 2 * t + (x < 2), s, x
+            queue[waiting], waiting, taken = taken, waiting + 1, taken + 1
+            _join(taken - 1, bank, row, command, opened, first)
+        best, i, c = 2 * horizon, -1, 0  # twice the time, plus one for a command without data
+        activate = last_four[totals[0] % 4] + four
+        for b in range(banks):
+            for x in range(4):
+                j = first[b, x]
+                if j < 0:
+                    continue
+                t = max(now, arrival[j], ready[b, x], ready[banks + group[b], x], ready[channel, x])
+                t = 2 * (max(t, activate) if x == 0 else t) + (x < 2)
+                if t < best or (t == best and j < i):
+                    best, i, c = t, j, x
         now = min(best // 2, due)
         if now >= horizon:
             break
@@ -148,10 +148,11 @@ def _serve(
                 closed = max(due, ready[b, 1]) + gap[0, 1, 0] if opened[b] >= 0 else 0
                 start = max(start, closed, ready[b, 0])
             for b in range(totals[1] % sets, banks, sets):
-                opened[b], hits[b], ready[b, 0] = -1, 0, start + refresh
+                opened[b], ready[b, 0] = -1, start + refresh
+                _line_up(b, queue, waiting, bank, row, command, opened, first)
             totals[1], due = totals[1] + 1, due + every
             continue
-        i, b = queue[slot], bank[queue[slot]]
+        b = bank[i]
         if totals[2] < len(log):
             log[totals[2], 0], log[totals[2], 1], log[totals[2], 2] = now, b, c
             totals[2] += 1
@@ -162,11 +163,43 @@ def _serve(
         if c == 0:
             opened[b], outcome[i] = row[i], max(outcome[i], 1)
             last_four[totals[0] % 4], totals[0] = now, totals[0] + 1
-            for s in range(waiting):
-                hits[b] += bank[queue[s]] == b and row[queue[s]] == row[i]
         elif c == 1:
             opened[b], outcome[i] = -1, 2
         else:
-            issue[i], hits[b], waiting = now, hits[b] - 1, waiting - 1
-            for s in range(slot, waiting):
-                queue[s] = queue[s + 1]
+            issue[i], waiting = now, waiting - 1
+            _leave(i, queue, waiting)
+        _line_up(b, queue, waiting, bank, row, command, opened, first)
+
+
+@jitted
+def _leave(i: int, queue: Array, waiting: int) -> None:
+    """Take a request out of the queue, of which `waiting` stay."""
+    slot = 0
+    while queue[slot] != i:
+        slot += 1
+    for s in range(slot, waiting):
+        queue[s] = queue[s + 1]
+
+
+@jitted
+def _line_up(
+    b: int, queue: Array, waiting: int, bank: Array, row: Array, command: Array, opened: Array, first: Array
+) -> None:
+    """Fill first[b]: of each command the oldest request that waits for it at bank b, -1 for none."""
+    for x in range(4):
+        first[b, x] = -1
+    for s in range(waiting):
+        if bank[queue[s]] == b:
+            _join(queue[s], bank, row, command, opened, first)
+
+
+@jitted
+def _join(i: int, bank: Array, row: Array, command: Array, opened: Array, first: Array) -> None:
+    """Let a request wait for its next command, behind older ones; a row that one hits is not closed."""
+    b = bank[i]
+    x = command[i] if opened[b] == row[i] else 0 if opened[b] < 0 else 1
+    hit = first[b, 2] >= 0 or first[b, 3] >= 0
+    if x >= 2:
+        first[b, 1] = -1
+    if first[b, x] < 0 and not (x == 1 and hit):
+        first[b, x] = i

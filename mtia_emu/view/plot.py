@@ -57,7 +57,7 @@ def roofline(report: Report, roofs: Roofs, path: str | os.PathLike[str]) -> None
         axes = canvas.add_subplot()
         line = roofline_of(report, roofs)
         handles = _roofs(axes, line)
-        colours = _colours({point.bound_by for point in line.points})
+        colours = colours_of({point.bound_by for point in line.points})
         for point in line.points:
             colour = colours[point.bound_by]
             fill, shape = "white" if point.memory == "sram" else colour, ">" if point.moves else "o"
@@ -117,7 +117,7 @@ def _save(figure: Figure, file: IO[bytes], kind: str) -> None:
     figure.savefig(file, format=kind, metadata=nothing)
 
 
-def _colours(names: Iterable[str]) -> dict[str, str]:
+def colours_of(names: Iterable[str]) -> dict[str, str]:
     """Return a colour for each name: the usual one of what is known, spare ones in order for others."""
     names = list(names)
     unknown = sorted(name for name in names if name not in _COLOURS)
@@ -188,7 +188,7 @@ def _panel(
     """Draw one group of bars for each model, top down, and the legend in the axes `below`."""
     amounts = [[(report, parts(report)) for report in pair if report] for pair in pairs]
     names = sorted({name for group in amounts for _, bar in group for name in bar}, key=_rank)
-    colours = _colours(names)
+    colours = colours_of(names)
     for top, group in zip(_tops(pairs), amounts, strict=True):
         longest = max(math.fsum(bar.values()) for _, bar in group) or 1.0
         for y, (report, bar) in enumerate(group, start=top):

@@ -51,6 +51,11 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         ([f32(10, 4), ints(1, 2, 3), ints(0, 1, 1, 3)], {"mode": mode}) for mode in ("sum", "mean", "max")
     ]
     + [([f32(10, 4), ints(1, -2, 3), ints(0, 3), f32(3)], {"mode": "sum"})],
+    "append": [([f32(2, 3, 4), f32(2, 1, 4), f32(2, 2, 4)], {"axis": 1})],
+    "embedding_bags": [
+        ([f32(9, 4), ints(1, 2), ints(0, 1, 2), f32(5, 4), ints(3), ints(0, 0, 1, 1)], {"mode": "mean"}),
+        ([f32(9, 4), ints(1, 2), ints(0, 2), f32(2)] * 2, {"mode": "sum", "weighted": True}),
+    ],
     "gather": [([f32(4, 5), ints(0, -1, 3)], {"axis": 0}), ([f32(4, 5), np.array(2)], {"axis": 1})],
     "reshape": [([f32(4, 5)], {"shape": [2, 10]})],
     "transpose": [([f32(2, 3, 4)], {"perm": [2, 0, 1]})],
@@ -181,6 +186,7 @@ def test_operands_that_do_not_fit_are_refused(
         ("gather", [f32(4), ints(4)], {"axis": 0}),
         ("gather", [f32(4), ints(-5)], {"axis": 0}),
         ("embedding_bag", [f32(4, 2), ints(9), ints(0, 1)], {"mode": "sum"}),
+        ("embedding_bags", [f32(4, 2), ints(9), ints(0, 1)], {"mode": "sum"}),
         ("gather_nd", [f32(4), np.array([[4]])], {}),
         ("scatter_elements", [f32(4), ints(7), f32(1)], {"axis": 0}),
     ],

@@ -28,7 +28,9 @@ def test_every_pass_is_spelt_by_its_name_and_options() -> None:
     assert all(PASSES[name]().spelling == name for name in PASSES)
     whole = (*passes(FP32, FP16, int8=True), *mapping_passes(TINY))
     spelling = ",".join(step.spelling for step in whole)
-    assert spelling.endswith("quantise,fold,prune,attention,fold,strips{max-bytes=32768},layout,prune")
+    assert spelling.endswith(
+        "quantise,fold,prune,attention,fold,strips{max-bytes=32768},siblings,caches,layout,prune"
+    )
     assert parse_passes(spelling) == whole
 
 
@@ -37,7 +39,7 @@ def test_every_pass_is_spelt_by_its_name_and_options() -> None:
     [
         ("legalize", "unknown pass 'legalize'; did you mean 'legalise'?"),
         ("maps{max-input=4}", "unknown option of pass maps 'max-input'; did you mean 'max-inputs'?"),
-        ("fold{x=1}", r"unknown option of pass fold 'x' \(known: \)"),
+        ("fold{x=1}", r"unknown option of pass fold 'x' \(there is none\)"),
         (
             "maps{max-inputs=four}",
             r"pass maps: option 'max-inputs=four' is not max-inputs=int \(right: max-inp",

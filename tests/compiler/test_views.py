@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtia_emu.compiler.views import View, packed, whole
+from mtia_emu.compiler.views import View, carried, packed, whole
 
 from mtia_emu.types import INT32, TensorType
 
@@ -67,3 +67,36 @@ def test_a_reshape_that_needs_a_copy_is_none() -> None:
 def test_empty_views_take_any_shape() -> None:
     view = whole("b", TensorType(INT32, (0, 3))).transpose((1, 0))
     assert view.reshape((0, 7)) == View("b", INT32, (0, 7), packed((0, 7)))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_a_carried_view_reads_what_it_read(data: st.DataObject) -> None:
+    shape = tuple(data.draw(st.lists(st.integers(1, 4), max_size=4)))
+    perm = data.draw(st.permutations(range(len(shape))))
+    source = whole("b", TensorType(INT32, shape)).transpose(perm)
+    wide = [n + data.draw(st.integers(0, 2)) for n in source.shape]
+    starts = [data.draw(st.integers(0, w - n)) for w, n in zip(wide, source.shape, strict=True)]
+    order = data.draw(st.permutations(range(len(wide))))
+    target = whole("c", TensorType(INT32, tuple(wide[i] for i in order)))
+    target = target.transpose(list(np.argsort(order))).slice(starts, source.shape, [1] * len(wide))
+    before, after = np.arange(source.type.size), np.full(int(np.prod(wide)), -1)
+    read(target, after)[...] = read(source, before)
+    view = whole("b", TensorType(INT32, shape))
+    array = before.reshape(shape)
+    for _ in range(data.draw(st.integers(0, 3))):
+        view, array = moved(data.draw, view, array)
+    there = carried(view, source, target)
+    if there is not None:
+        assert there.buffer == "c" and there.shape == view.shape
+        np.testing.assert_array_equal(read(there, after), read(view, before))
+    whole_source = carried(source, source, target)
+    assert whole_source is not None
+
+
+def test_a_view_across_a_broken_row_is_not_carried() -> None:
+    heads = View("b", INT32, (2, 4, 3), (3, 6, 1))  # of [4, 2, 3], heads first
+    target = whole("c", TensorType(INT32, (2, 4, 3)))
+    assert carried(whole("b", TensorType(INT32, (4, 6))), heads, target) is None
+    assert carried(whole("b", TensorType(INT32, (4, 2, 3))), heads, target) is not None
+    assert carried(heads, View("b", INT32, (2, 4, 3), (12, 3, 1), 1), target) is None

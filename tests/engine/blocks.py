@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from harness import chips, packed
 from hypothesis import strategies as st
-from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
+from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
 from mtia_emu.kernels.matmul_search import plan_matmul
@@ -78,15 +78,17 @@ def indexed(draw: st.DrawFn) -> tuple[Chip, Block]:
         out = packed(FP16, (count, dim), "sram", written=True)
         return chip, emit_gather(chip, packed(FP16, (1, rows, dim)), packed(INT64, (1, count)), out)
     weights = packed(FP32, (1, 3 * count)) if draw(st.booleans()) else None
-    return chip, emit_embedding_bag(
-        chip,
-        packed(FP16, (rows, dim)),
-        packed(INT64, (1, 3 * count)),
-        packed(INT64, (1, count + 1)),
-        packed(FP32, (count, dim), "sram", written=True),
-        "sum",
-        weights,
-    )
+    tables = [
+        Bags(
+            packed(FP16, (rows + extra, dim)),
+            packed(INT64, (1, 3 * count)),
+            packed(INT64, (1, count + 1)),
+            packed(FP32, (count, dim), "sram", written=True),
+            weights,
+        )
+        for extra in range(1 + count % 3)
+    ]
+    return chip, emit_embedding_bags(chip, tables, "sum")
 
 
 BLOCKS = st.one_of(matmuls(), rowwises(), indexed())

@@ -52,3 +52,19 @@ def test_grouped_heads_read_their_keys_once() -> None:
         Heads(8, 32, 1, 1, 4096, 128, 128, 2.0, False),
     )
     assert own.kv_bytes == 4 * shared.kv_bytes and own.macs == shared.macs
+
+
+def test_scattered_heads_are_copied_where_a_kernel_does_not_pack_them() -> None:
+    together, scattered, own = (
+        Heads(8, 8, group, 1, 1024, 128, 128, 2.0, False, scattered=apart)
+        for group, apart in ((4, False), (4, True), (1, True))
+    )
+    for name, copies in (("a100-sxm-80gb", 2), ("h100-sxm", 0)):
+        gpu = load_gpu(name)
+        times = [float(seconds(gpu, gpu.rate("bf16")[1], h)) for h in (together, scattered)]
+        wanted = copies * (gpu.launch_graph_s + gpu.dram_latency_s)
+        assert abs(times[1] - times[0] - wanted) < 1e-12
+    gpu = load_gpu("a100-sxm-80gb")
+    alone = Heads(8, 8, 1, 1, 1024, 128, 128, 2.0, False)
+    rate = gpu.rate("bf16")[1]
+    assert seconds(gpu, rate, own) == seconds(gpu, rate, alone)  # heads with keys of their own need none

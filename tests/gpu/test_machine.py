@@ -124,6 +124,12 @@ def test_reports_add_up_and_keep_the_power_limit(
 
 @settings(deadline=None)
 @given(gpus, works)
+def test_a_steady_state_is_never_faster_than_a_burst(gpu: Gpu, work: Work) -> None:
+    assert gpu.kernel(work, sustained=True).seconds >= gpu.kernel(work).seconds * (1 - 1e-9)
+
+
+@settings(deadline=None)
+@given(gpus, works)
 def test_no_kernel_moves_more_than_dram_can(gpu: Gpu, work: Work) -> None:
     k = gpu.kernel(work)
     assert (k.dram_read_bytes + k.dram_write_bytes) <= gpu.dram_bytes_per_s * k.seconds * (1 + 1e-9)
@@ -270,6 +276,8 @@ def test_wrong_settings_are_named(setting: dict[str, str], words: str) -> None:
 
 
 def test_wrong_files_and_arguments_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown gpu 'H100'; did you mean 'h100-pcie' or 'h100-sxm'\?"):
+        load_gpu("H100")
     with pytest.raises(UserError, match="unknown gpu 'h100-sx'; did you mean 'h100-sxm'"):
         load_gpu("h100-sx")
     with pytest.raises(UserError, match="is not a file; give a name"):

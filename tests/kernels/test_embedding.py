@@ -11,7 +11,7 @@ from harness import Array, chips, packed, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
+from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
 
 from mtia_emu.chip import Chip, load_chip
 from mtia_emu.errors import UserError
@@ -91,16 +91,14 @@ def bag_run(
 ) -> Any:
     kinds = {np.dtype(np.float16): FP16, np.dtype(np.float32): FP32, np.dtype(np.uint8): UINT8}
     weights = b["weights"]
-    block = emit_embedding_bag(
-        chip,
+    operands = Bags(
         packed(kinds[table.dtype], table.shape),
         packed(INT64, b["indices"].shape),
         packed(INT32, b["offsets"].shape),
         packed(out, (b["offsets"].size - 1, dim), "sram", written=True),
-        mode,
         None if weights is None else packed(FP32, weights.shape),
-        quantised=quantised,
     )
+    block = emit_embedding_bags(chip, [operands], mode, quantised=quantised)
     given = [table, b["indices"], b["offsets"], *([] if weights is None else [weights])]
     return run(block, chip, given)
 
@@ -116,6 +114,24 @@ def test_embedding_bag(chip: Chip, b: dict[str, Any], mode: str, out: DType) -> 
     found = done.execution.lookups[0]
     assert found.counts.sum() == len(found.rows) == b["offsets"][0, -1]
     np.testing.assert_array_equal(found.rows, b["indices"][0, : b["offsets"][0, -1]])
+
+
+@settings(deadline=None, max_examples=60)
+@given(chips(), st.lists(bags(), min_size=2, max_size=5), st.sampled_from(["sum", "mean", "max"]))
+def test_tables_of_one_width_share_a_block(chip: Chip, several: list[dict[str, Any]], mode: str) -> None:
+    rng, operands, given_ = np.random.default_rng(0), [], []
+    for b in several:
+        b["table"] = rng.standard_normal((len(b["table"]), 6)).astype(np.float16)
+        weights = None if b["weights"] is None else packed(FP32, b["weights"].shape)
+        out = packed(FP32, (b["offsets"].size - 1, 6), "sram", written=True)
+        index = packed(INT64, b["indices"].shape), packed(INT32, b["offsets"].shape)
+        operands.append(Bags(packed(FP16, b["table"].shape), *index, out, weights))
+        given_ += [b["table"], b["indices"], b["offsets"], *([] if weights is None else [b["weights"]])]
+    done = run(emit_embedding_bags(chip, operands, mode), chip, given_)
+    for found, b in zip(done.outputs, several, strict=True):
+        np.testing.assert_allclose(found, pooled(b["table"], b, mode), rtol=1e-5, atol=1e-3)
+    looked_up = sum(int(b["offsets"][0, -1]) for b in several)
+    assert done.execution.lookups[0].counts.sum() == looked_up
 
 
 @settings(deadline=None, max_examples=60)

@@ -11,7 +11,7 @@ from harness import packed, program_of
 from mtia_emu.kernels import KERNELS
 from mtia_emu.kernels.attention import Scores, emit_attention
 from mtia_emu.kernels.attention_plan import Attention, Plan, Tiles
-from mtia_emu.kernels.embedding import emit_embedding_bag, emit_gather
+from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul
 from mtia_emu.kernels.matmul_plan import Mapping, Problem
 from mtia_emu.kernels.matmul_search import plan_matmul
@@ -96,15 +96,14 @@ def gather() -> Block:
 
 
 def embedding_bag() -> Block:
-    return emit_embedding_bag(
-        CHIP,
+    bags = Bags(
         packed(FP16, (50, 8)),
         packed(INT32, (1, 30)),
         packed(INT32, (1, 7)),
         packed(FP16, (6, 8), "sram", written=True),
-        "mean",
         packed(FP32, (1, 30)),
     )
+    return emit_embedding_bags(CHIP, [bags], "mean")
 
 
 def scalar() -> Block:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 from harness import packed
-from mtia_emu.kernels.attention_plan import Attention, Plan, estimate, ranked_attention
+from mtia_emu.kernels.attention_plan import Attention, Plan, estimate, memory_rate, ranked_attention
 from mtia_emu.kernels.builder import Builder, NoRoom
-from mtia_emu.kernels.embedding import emit_embedding_bag, ranked_bags
+from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.matmul_plan import Problem
 from mtia_emu.kernels.matmul_search import plan_matmul, ranked_matmul
 from mtia_emu.kernels.search import FAST, Search
@@ -74,17 +74,19 @@ def test_products_are_ranked_by_their_estimate_and_differ() -> None:
 def test_tilings_of_attention_are_ranked_by_their_estimate() -> None:
     problem = Attention(2, 2, 16, 48, 16, 16, FP16, "sram", extra_bytes=4)
     ranked = ranked_attention(problem, CHIP, 9)
-    costs = [estimate(Plan(problem, tiles, CHIP)) for tiles in ranked]
+    rate = memory_rate(problem, CHIP)
+    costs = [estimate(Plan(problem, tiles, CHIP), rate) for tiles in ranked]
     assert len(set(ranked)) == 9 and costs == sorted(costs)
 
 
 def test_bags_of_a_command_fall_from_what_local_memory_holds() -> None:
     table, out = packed(FP16, (100, 32)), packed(FP16, (200, 32), "sram", written=True)
-    sizes = ranked_bags(CHIP, table, out, 4)
-    assert sizes == sorted(set(sizes), reverse=True) and len(sizes) == 4
     looks, offsets = packed(INT32, (1, 400)), packed(INT32, (1, 201))
-    blocks = [emit_embedding_bag(CHIP, table, looks, offsets, out, "sum", bags_each=n) for n in sizes]
+    bags = [Bags(table, looks, offsets, out)]
+    sizes = ranked_bags(CHIP, bags, 4)
+    assert sizes == sorted(set(sizes), reverse=True) and len(sizes) == 4
+    blocks = [emit_embedding_bags(CHIP, bags, "sum", most=n) for n in sizes]
     assert [int(b.commands["rows"].max()) for b in blocks] == sizes
+    wide = packed(FP32, (2, 9999))
     with pytest.raises(NoRoom, match="a row of 9999 elements"):
-        wide = replace(packed(FP32, (2, 9999)), written=True)
-        ranked_bags(CHIP, wide, wide, 1)
+        ranked_bags(CHIP, [Bags(wide, looks, offsets, replace(wide, written=True))], 1)

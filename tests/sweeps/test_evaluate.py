@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 import mtia_emu
+from mtia_emu.chip import load_chip
 from mtia_emu.errors import UserError
+from mtia_emu.gpu import load_gpu
 from mtia_emu.silicon import area, cost
 from mtia_emu.sweeps.evaluate import Evaluator, code_digest, make_job, reference
 from mtia_emu.sweeps.row import columns, record
@@ -25,7 +27,10 @@ def test_a_row_is_what_a_single_run_says(make: Any) -> None:
     evaluator = Evaluator(make_job(spec))
     for point in Space(spec):
         row = evaluator.row(point)
-        chip = mtia_emu.load_chip("tiny", point.params)
+        die_mm2 = load_chip("tiny").die_mm2 * area(load_chip("tiny", point.params)).total_mm2
+        die_mm2 /= area(load_chip("tiny")).total_mm2
+        assert row.metrics["die_mm2"] == pytest.approx(die_mm2)
+        chip = load_chip("tiny", {**point.params, "die_mm2": row.metrics["die_mm2"]})
         each = {m["name"]: mtia_emu.run(m["model"], chip, dims=m["dims"], gpu=None).report for m in models}
         for name, report in each.items():
             assert row.metrics[f"{name}.cycles"] == report.cycles
@@ -39,6 +44,14 @@ def test_a_row_is_what_a_single_run_says(make: Any) -> None:
         assert row.metrics["dollars"] == cost(chip).total_usd
         assert row.metrics["perf_per_mm2"] == pytest.approx(1 / mean / area(chip).total_mm2)
         assert set(record(row, spec)) == set(columns(spec)) and set(row.metrics) < set(columns(spec))
+
+
+def test_a_die_that_is_swept_is_as_large_as_it_says(make: Any) -> None:
+    spec = make(set={"die_mm2": [5.0, 20.0]})
+    small, large = (Evaluator(make_job(spec)).row(p) for p in Space(spec))
+    assert [r.metrics["die_mm2"] for r in (small, large)] == [5.0, 20.0]
+    assert small.metrics["joules"] < large.metrics["joules"]
+    assert columns(spec).count("die_mm2") == 1 and record(small, spec)["die_mm2"] == 5.0
 
 
 def test_a_point_that_cannot_be_says_why(make: Any) -> None:
@@ -73,6 +86,9 @@ def test_the_base_chip_and_the_gpu_stand_beside(make: Any) -> None:
     base, gpu = reference(Evaluator(make_job(make())))
     assert base.status == "ok" and base.params["dram.channels"] == 2
     assert gpu["name"] == "h100-sxm" and gpu["area_mm2"] == 814 and gpu["seconds"] > 0
+    bands = load_gpu("h100-sxm").bands
+    wide = max(max(1 - b.low, b.high - 1) for b in (bands.matmul, bands.attention, bands.vector))
+    assert 0 < gpu["seconds_error_share"] <= wide  # the weighted band of its kernels, not a number of its own
     assert reference(Evaluator(make_job(make(gpu="none"))))[1] == {}
 
 

@@ -1,0 +1,238 @@
+"""Kernels from outside the tree: one class gives an op's shape rule, its reference and its commands.
+
+They are installed only while `installed` lasts, in place of what the op was imported as and scheduled by.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+from mtia_emu.kernels.builder import NoRoom
+
+from mtia_emu.chip import Chip
+from mtia_emu.errors import UserError, refuse_unknown
+from mtia_emu.isa import Block, Operand
+from mtia_emu.types import TensorType, dtype_of
+
+from .graph import Attrs, Node
+from .ops import ONNX, OPS, Call, Count, Op, check_node
+from .ops.base import infer as infer_op
+from .ops.base import reference as reference_op
+
+if TYPE_CHECKING:
+    from .schedule import Schedule
+    from .views import View
+
+Array = np.ndarray[Any, Any]
+Types = Sequence[TensorType | None]
+Rule = Callable[["Schedule", Node], "list[View]"]
+Example = tuple[Sequence[Array], Mapping[str, Any]]
+T = TypeVar("T")
+STEP = "user"  # the kernel of a schedule's step
+
+
+class Kernel:
+    """A kernel for one op: derive from this in a file, and give the file to `--kernel` or `use_kernels`.
+
+    `op` is an operator of ONNX, "domain::Operator", or an op of the graph ("softmax") whose kernel is to be
+    replaced: that one has a shape rule and a reference already, and needs `examples` and `emit` alone.
+    `flops` counts arithmetic for an element of the largest tensor, `attributes` are the operator's with their
+    defaults, `operands` the fewest and the most. `tolerance` is what the check allows of the largest result;
+    None stands for a few roundings of the format.
+    """
+
+    op: ClassVar[str] = ""
+    flops: ClassVar[int | None] = None
+    attributes: ClassVar[Mapping[str, Any]] = {}
+    operands: ClassVar[tuple[int, int]] = (1, 64)
+    tolerance: ClassVar[float | None] = None
+
+    def infer(self, types: Types, attrs: Attrs) -> Sequence[TensorType]:
+        """Return the types of the results; raise `UserError` for operands that the op does not take."""
+        return infer_op(self.op, types, attrs)
+
+    def reference(self, arrays: Sequence[Array | None], attrs: Attrs) -> Sequence[Array]:
+        """Return the results in NumPy: what the op means, and what the kernel is held to."""
+        return reference_op(self.op, arrays, attrs)
+
+    def takes(self, types: Types, attrs: Attrs) -> bool:
+        """Return whether the kernel runs such operands; others run as they would without it."""
+        return True
+
+    def examples(self, rng: np.random.Generator) -> Iterable[Example]:
+        """Yield operands and attributes on which the kernel is held to its reference, drawn from `rng`."""
+        raise NotImplementedError
+
+    def emit(self, chip: Chip, attrs: Attrs, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> Block:
+        """Return the commands, for a block whose operands are `(*inputs, *outputs)`; omitted ones are out."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """Return the op's name in the graph: `domain::Operator` in letters, digits and underscores."""
+        return re.sub(r"\W+", "_", self.op) if self.foreign else self.op
+
+    @property
+    def foreign(self) -> bool:
+        """Return whether the op is an operator of ONNX that this class alone gives a meaning."""
+        return "::" in self.op
+
+    @property
+    def label(self) -> str:
+        """Return what messages call it."""
+        return f"kernel {type(self).__name__} of {self.op or 'no op'}"
+
+
+INSTALLED: dict[str, Kernel] = {}
+
+
+@contextmanager
+def installed(kernels: Iterable[Kernel]) -> Iterator[None]:
+    """Let the compiler use kernels meanwhile, in the whole process; of two for one op the later stands.
+
+    Raises `UserError` for a kernel that is not whole.
+    """
+    tables: tuple[dict[str, Any], ...] = (INSTALLED, OPS, ONNX)
+    before = [dict(table) for table in tables]
+    try:
+        for kernel in kernels:
+            _install(kernel)
+        yield
+    finally:
+        for table, old in zip(tables, before, strict=True):
+            table.clear()
+            table.update(old)
+
+
+def _install(kernel: Kernel) -> None:
+    """List a kernel, and the op that it brings."""
+    _refuse_partial(kernel)
+    if kernel.foreign:
+        low, high = kernel.operands
+        infer, reference = partial(_infer, kernel), partial(_reference, kernel)
+        text = (type(kernel).__doc__ or kernel.op).strip().partition("\n")[0].rstrip(".")
+        count = partial(_count, kernel.flops or 0)
+        OPS[kernel.name] = Op(
+            kernel.name, text, (low, high), infer, reference, count, tuple(kernel.attributes)
+        )
+        ONNX[kernel.op.removeprefix("ai.onnx::")] = partial(_spell, kernel)
+    INSTALLED[kernel.name] = kernel
+
+
+def _refuse_partial(kernel: Kernel) -> None:
+    """Raise `UserError` for a kernel whose class lacks a part, or has one that means nothing."""
+    own = type(kernel)
+    if not re.fullmatch(r"[\w.]+::\w+|\w*", kernel.op) or not kernel.op:
+        raise UserError(f'{kernel.label}: op = {kernel.op!r} (right: op = "com.example::Operator")')
+    needed = ["examples", "emit"]
+    if kernel.foreign:
+        needed += ["infer", "reference"]
+    elif kernel.op not in OPS:
+        raise UserError(f"{kernel.label}: {refuse_unknown('op', kernel.op, OPS)}")
+    absent = [name for name in needed if getattr(own, name) is getattr(Kernel, name)]
+    if absent:
+        raise UserError(f"{kernel.label} does not define {', '.join(absent)}")
+    if kernel.foreign and kernel.flops is None:
+        raise UserError(f"{kernel.label}: says no `flops`, its operations an element (right: flops = 3, say)")
+
+
+def _spell(kernel: Kernel, call: Call) -> tuple[str, ...]:
+    """Return the results of an ONNX node of the kernel's operator."""
+    attrs = {**kernel.attributes, **call.attrs}
+    for name in attrs:
+        if name not in kernel.attributes:
+            raise refuse_unknown(f"attribute of {kernel.op}", name, kernel.attributes)
+    return call.builder.adds(kernel.name, *call.inputs, hint=call.hint, **attrs)
+
+
+def _infer(kernel: Kernel, types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    found = tuple(_guarded(kernel, "infer", lambda: kernel.infer(types, attrs)))
+    if not found or not all(isinstance(t, TensorType) for t in found):
+        raise UserError(f"{kernel.label}: infer gives {found!r} (right: a TensorType for each result)")
+    return found
+
+
+def _reference(kernel: Kernel, arrays: Sequence[Array | None], attrs: Attrs) -> tuple[Array, ...]:
+    """Return the reference's results, which must be of the types that the shape rule gives."""
+    made = tuple(
+        np.asarray(x) for x in _guarded(kernel, "reference", lambda: kernel.reference(arrays, attrs))
+    )
+    types = [None if x is None else TensorType(dtype_of(x), x.shape) for x in arrays]
+    right = _infer(kernel, types, attrs)
+    given = tuple(f"{x.dtype}{list(x.shape)}" for x in made)
+    wanted = tuple(f"{t.dtype.numpy}{list(t.shape)}" for t in right)
+    if given != wanted:
+        raise UserError(f"{kernel.label}: reference gives {', '.join(given)}, infer says {', '.join(wanted)}")
+    return made
+
+
+def _count(flops: int, types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    size = max(t.size for t in (*types, *results) if t is not None)
+    return Count("vector", (size,), flops=flops * size)
+
+
+def _guarded(kernel: Kernel, what: str, call: Callable[[], T]) -> T:
+    """Return what a part of a kernel gives; whatever it raises is its author's to mend."""
+    try:
+        return call()
+    except (UserError, NotImplementedError):
+        raise
+    except Exception as error:
+        raise UserError(f"{kernel.label}: {what} raises {type(error).__name__}: {error}") from error
+
+
+def user_rule(op: str, otherwise: Rule) -> Rule:
+    """Return the scheduling rule of an op: an installed kernel's where there is one that takes the node."""
+    kernel = INSTALLED.get(op)
+    return otherwise if kernel is None else partial(_schedule, kernel, otherwise)
+
+
+def _schedule(kernel: Kernel, otherwise: Rule, plan: Schedule, node: Node) -> list[View]:
+    types = [plan.values[v].type if v else None for v in node.inputs]
+    if "" in node.inputs or not _guarded(kernel, "takes", lambda: kernel.takes(types, node.attrs)):
+        return otherwise(plan, node)
+    check_node(node, lambda value: plan.values[value].type)
+    results = [plan.result(node, i) for i in range(len(node.outputs))]
+    plan.step(node, STEP, plan.operands(node), results, op=node.op, attrs=tuple(node.attrs.items()))
+    return results
+
+
+def emit_user(
+    chip: Chip, step: str, params: Mapping[str, Any], inputs: Sequence[Operand], outputs: Sequence[Operand]
+) -> Block:
+    """Return the block of an installed kernel, whose operands must be those that it was given."""
+    kernel = INSTALLED[params["op"]]
+    try:
+        block = _guarded(
+            kernel, "emit", lambda: kernel.emit(chip, dict(params["attrs"]), tuple(inputs), tuple(outputs))
+        )
+    except NoRoom as error:
+        raise NoRoom(f"{kernel.label}: {error}") from None
+    if not isinstance(block, Block):
+        raise UserError(f"{kernel.label}: emit gives {block!r} (right: a Block, as Builder.block() makes)")
+    known = (*inputs, *outputs)
+    if len(block.operands) < len(known) or not all(map(_within, block.operands, known)):
+        raise UserError(
+            f"{kernel.label}: the block's operands are {', '.join(map(str, block.operands))}; they must "
+            f"begin with those given, {', '.join(map(str, known))}"
+        )
+    return block
+
+
+def _within(own: Operand, given: Operand) -> bool:
+    """Return whether a block's operand is a view of no more than the one that it was given."""
+    same = (own.dtype, own.space, own.written) == (given.dtype, given.space, given.written)
+    return same and own.extent_bytes <= given.extent_bytes
+
+
+def idle_notes(plan: Schedule) -> tuple[str, ...]:
+    """Return a note for each installed kernel that runs no node."""
+    used = {dict(step.params)["op"] for step in plan.steps if step.kernel == STEP}
+    return tuple(
+        f"{kernel.label} runs no node of this model" for name, kernel in INSTALLED.items() if name not in used
+    )

@@ -1,0 +1,105 @@
+"""`mtia-emu fuzz`: random graphs through every pass, pipeline and format, held to onnxruntime."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from . import cli_options as o
+from .cli_output import EXIT_CHECK_FAILED, progress
+from .errors import UserError
+
+STATE = "fuzz.json"
+
+
+@click.command(short_help="Try the compiler, or passes of your own, on random graphs.")
+@click.option(
+    "--count", type=click.IntRange(1), metavar="INT", default=2000, show_default=True, help="Graphs to try."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), metavar="INT", default=0, show_default=True, help="Seed of the graphs."
+)
+@click.option(
+    "--passes",
+    "spelling",
+    metavar="TEXT",
+    help="Passes to try, as for `opt`.  [default: import, every format's pipeline, programs]",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 256), metavar="INT", help="Processes.  [default: one a core]"
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FOLDER",
+    callback=o.target,
+    help="Keep what was tried, to go on there, and a small model of each mismatch.",
+)
+def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, output: str | None) -> None:
+    """Try random graphs: what is made of each must compute what onnxruntime says that it computes.
+
+    Graphs are made of what exporters write and what looks like it but is not. Exits 1 where anything is off.
+    With -o, a second run of the same seed goes on where the first was stopped.
+
+    \b
+    Examples:
+      mtia-emu fuzz --count 2000
+      mtia-emu fuzz --count 500 --passes legalise,fold,mine
+      mtia-emu fuzz --count 100000 --seed 7 -o fuzzed
+    """
+    from .testing.campaign import Campaign, run
+    from .view.files import write_atomic
+
+    if spelling is not None:
+        from .compiler.pipeline import parse_passes
+
+        parse_passes(spelling)
+    folder = None if output is None else _folder(output)
+    campaign = Campaign(seed, spelling) if folder is None else Campaign.read(folder / STATE, seed, spelling)
+
+    def save(text: str) -> None:
+        if folder is not None:
+            write_atomic(folder / STATE, text.encode())
+
+    with progress() as tick:
+        for found in run(campaign, count, workers or os.cpu_count() or 1, save, tick):
+            click.echo(f"graph {found.number} of seed {seed}: {found.stage}: {found.what}", err=True)
+            _report(found, seed, spelling, folder)
+    _conclude(len(campaign.found), count, seed)
+
+
+def _folder(output: str) -> Path:
+    path = Path(output)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--output {output!r} is no folder (right: a folder, or a new name)")
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def _report(found: object, seed: int, spelling: str | None, folder: Path | None) -> None:
+    """Shrink a graph that is wrong; say which pass is to blame, and keep the small one."""
+    from .compiler import text
+    from .graph_file import write_graph
+    from .testing.campaign import smallest
+    from .testing.fuzz import Mismatch
+
+    assert isinstance(found, Mismatch)
+    small, blamed = smallest(found, seed, spelling)
+    if blamed:
+        click.echo(f"  wrong after pass {blamed}", err=True)
+    if folder is not None:
+        file = folder / f"seed-{seed}-graph-{found.number}.ir"
+        write_graph(file, small)
+        click.echo(f"  {file}: {len(small.nodes)} nodes", err=True)
+    else:
+        click.echo(text.dump(small), err=True, nl=False)
+
+
+def _conclude(wrong: int, count: int, seed: int) -> None:
+    if wrong:
+        click.echo(f"{wrong} of {count} graphs of seed {seed} are off", err=True)
+        sys.exit(EXIT_CHECK_FAILED)
+    click.echo(f"{count} graphs of seed {seed}: no mismatch", err=True)

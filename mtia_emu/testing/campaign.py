@@ -1,0 +1,125 @@
+"""Many random graphs, on every core: what was tried is kept, so that it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from ..compiler.graph import Graph
+from ..errors import UserError
+from .fuzz import Mismatch, blamed, first_wrong, mismatch_of, numbered_graph
+from .shrink import shrink
+
+CHUNK = 50  # graphs that a worker is given at a time
+AHEAD = 4  # chunks for each worker that wait
+Progress = Callable[[str, int, int], None]
+Save = Callable[[str], None]
+
+
+@dataclass
+class Campaign:
+    """Which graphs of a seed have been tried, by chunk, and what was wrong; as it is kept in a file."""
+
+    seed: int
+    passes: str | None = None
+    done: list[int] = field(default_factory=list)
+    found: list[Mismatch] = field(default_factory=list)
+
+    def text(self) -> str:
+        """Return the campaign as JSON."""
+        return json.dumps(asdict(self) | {"chunk": CHUNK, "done": sorted(self.done)}) + "\n"
+
+    @staticmethod
+    def read(path: Path, seed: int, passes: str | None) -> Campaign:
+        """Return the campaign in a file, or a new one; raise `UserError` for another's, or what is none."""
+        if not path.exists():
+            return Campaign(seed, passes)
+        try:
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            found = [Mismatch(int(f["number"]), str(f["stage"]), str(f["what"])) for f in kept["found"]]
+            same = (kept["seed"], kept["passes"], kept["chunk"]) == (seed, passes, CHUNK)
+            done = [int(number) for number in kept["done"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} holds no fuzzing that can go on: {type(error).__name__}: {error}"
+            ) from None
+        if not same:
+            raise UserError(
+                f"{path} is of seed {kept['seed']} and passes {kept['passes']!r}, not of {seed} and "
+                f"{passes!r} (right: another folder, or the same seed and passes)"
+            )
+        return Campaign(seed, passes, done, found)
+
+
+def run(
+    campaign: Campaign,
+    count: int,
+    workers: int,
+    save: Save,
+    progress: Progress | None = None,
+) -> Iterator[Mismatch]:
+    """Try the first `count` graphs that have not been tried; yield what is wrong as it is found.
+
+    `save` is given the campaign's text after each chunk. A chunk is tried whole, so a few graphs more may be
+    tried than asked for. Raises `UserError` where a worker dies.
+    """
+    chunks = [c for c in range(-(-count // CHUNK)) if c not in set(campaign.done)]
+    total = len(chunks) + len(campaign.done)
+    for chunk, found in _tried(campaign, chunks, workers):
+        campaign.done.append(chunk)
+        campaign.found += found
+        save(campaign.text())
+        if progress is not None:
+            progress("fuzz", len(campaign.done) * CHUNK, total * CHUNK)
+        yield from found
+
+
+def _tried(campaign: Campaign, chunks: Sequence[int], workers: int) -> Iterator[tuple[int, list[Mismatch]]]:
+    """Yield each chunk as it is done."""
+    if workers == 1:
+        yield from ((chunk, _try(campaign.seed, chunk, campaign.passes)) for chunk in chunks)
+        return
+    left = iter(chunks)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pending: dict[Future[list[Mismatch]], int] = {}
+    try:
+        while True:
+            while len(pending) < AHEAD * workers and (chunk := next(left, None)) is not None:
+                pending[pool.submit(_try, campaign.seed, chunk, campaign.passes)] = chunk
+            if not pending:
+                return
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                yield pending.pop(future), future.result()
+    except BrokenProcessPool:
+        tried = ", ".join(f"{c * CHUNK} to {c * CHUNK + CHUNK - 1}" for c in sorted(pending.values()))
+        raise UserError(
+            f"a worker died while it tried one of the graphs {tried} of seed {campaign.seed} "
+            "(--workers 1 shows where)"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _try(seed: int, chunk: int, passes: str | None) -> list[Mismatch]:
+    numbers = range(chunk * CHUNK, (chunk + 1) * CHUNK)
+    return [found for found in first_wrong(seed, numbers, passes) if found is not None]
+
+
+def smallest(found: Mismatch, seed: int, passes: str | None) -> tuple[Graph, str]:
+    """Return the smallest part of a graph that is wrong in the same stage, and the pass to blame, or ""."""
+
+    def fails(graph: Graph) -> bool:
+        try:
+            other: Any = mismatch_of(graph, seed, found.number, passes)
+        except Exception:  # a part that the oracle refuses
+            return False
+        return other is not None and other.stage == found.stage
+
+    small = shrink(numbered_graph(seed, found.number), fails)
+    return small, blamed(small, found, seed, passes)

@@ -1,0 +1,230 @@
+"""A graph written as an ONNX model, so that executors that are not ours can say what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..compiler.graph import Graph, Node
+from ..compiler.ops.onnx_types import DTYPE_OF_ONNX
+from ..types import TensorType, dtype
+
+OPSET, IR = 20, 10
+CODES = {kind.name: code for code, kind in DTYPE_OF_ONNX.items()}
+SAME = {  # ops that ONNX has under another spelling of their name, and no attributes
+    "abs": "Abs", "add": "Add", "and": "And", "copy": "Identity", "div": "Div", "equal": "Equal",
+    "exp": "Exp", "gelu": "Gelu", "greater": "Greater", "greater_equal": "GreaterOrEqual", "isnan": "IsNaN",
+    "less": "Less", "less_equal": "LessOrEqual", "log": "Log", "max": "Max", "min": "Min", "mod": "Mod",
+    "mul": "Mul", "neg": "Neg", "not": "Not", "or": "Or", "pow": "Pow", "reciprocal": "Reciprocal",
+    "relu": "Relu", "sigmoid": "Sigmoid", "softplus": "Softplus", "sqrt": "Sqrt", "sub": "Sub",
+    "tanh": "Tanh", "where": "Where", "xor": "Xor",
+}  # fmt: skip
+Writer = Callable[["_Model", Node], str]
+
+
+class Unwritten(Exception):
+    """An op that this module has no ONNX spelling for."""
+
+
+def to_onnx(graph: Graph) -> Any:
+    """Return a graph as a `ModelProto` of operator set 20; raise `Unwritten` for an op that has no spelling.
+
+    Weights must be present. Outputs that are inputs or constants are copied.
+    """
+    from onnx import helper
+
+    model = _Model(graph)
+    for name, const in graph.consts.items():
+        model.weight(const.array(name), name)
+    for node in graph.nodes:
+        model.write(node)
+    model.finish()
+    values = [
+        [helper.make_tensor_value_info(_out(n) if i else n, _code(t), list(t.shape)) for n, t in some]
+        for i, some in enumerate((graph.inputs.items(), ((n, graph.type_of(n)) for n in graph.outputs)))
+    ]
+    made = helper.make_graph(model.nodes, "random", values[0], values[1], model.weights)
+    return helper.make_model(made, ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)])
+
+
+def _out(name: str) -> str:
+    """Return an output's name: its own, apart from that of an input or constant it may be."""
+    return f"out:{name}"
+
+
+def _code(kind: TensorType) -> int:
+    return CODES[kind.dtype.name]
+
+
+class _Model:
+    """The nodes and weights of a model as they are written."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+        self.count = 0
+
+    def weight(self, array: Any, name: str = "") -> str:
+        """Add a constant; return its name."""
+        from onnx import numpy_helper
+
+        name = name or self.fresh()
+        self.weights.append(
+            numpy_helper.from_array(np.ascontiguousarray(array).reshape(np.shape(array)), name)
+        )
+        return name
+
+    def fresh(self) -> str:
+        self.count += 1
+        return f"made:{self.count}"
+
+    def add(self, op: str, *inputs: str, **attrs: Any) -> str:
+        """Add a node with one result; return its name."""
+        from onnx import helper
+
+        name = self.fresh()
+        self.nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attrs))
+        return name
+
+    def ints(self, *values: int) -> str:
+        return self.weight(np.asarray(values, np.int64))
+
+    def number(self, value: float, like: TensorType) -> str:
+        return self.weight(np.asarray(value).astype(like.dtype.numpy))
+
+    def type_of(self, value: str) -> TensorType:
+        return self.graph.type_of(value)
+
+    def write(self, node: Node) -> None:
+        """Add what computes a node; its one result goes by the value's own name."""
+        if len(node.outputs) != 1:
+            raise Unwritten(node.op)
+        if node.op in SAME:
+            made = self.add(SAME[node.op], *node.inputs)
+        elif node.op in _WRITERS:
+            made = _WRITERS[node.op](self, node)
+        else:
+            raise Unwritten(node.op)
+        self.nodes[-1].output[self.nodes[-1].output[:].index(made)] = node.output
+
+    def finish(self) -> None:
+        """Let every output be the result of a node of its own."""
+        from onnx import helper
+
+        for name in self.graph.outputs:
+            self.nodes.append(helper.make_node("Identity", [name], [_out(name)]))
+
+
+def _cast(m: _Model, node: Node) -> str:
+    return m.add("Cast", node.inputs[0], to=CODES[dtype(str(node.attrs["to"])).name])
+
+
+def _matmul(m: _Model, node: Node) -> str:
+    a, b, bias, scale = (*node.inputs, "", "")[:4]
+    y = m.add("MatMul", a, b)
+    y = m.add("Mul", y, scale) if scale else y
+    y = m.add("Add", y, bias) if bias else y
+    activation = str(node.attrs.get("activation", "none"))
+    if activation == "silu":
+        return m.add("Mul", y, m.add("Sigmoid", y))
+    return y if activation == "none" else m.add(SAME[activation], y)
+
+
+def _silu(m: _Model, node: Node) -> str:
+    return m.add("Mul", node.inputs[0], m.add("Sigmoid", node.inputs[0]))
+
+
+def _rsqrt(m: _Model, node: Node) -> str:
+    return m.add("Reciprocal", m.add("Sqrt", node.inputs[0]))
+
+
+def _reduce(m: _Model, node: Node) -> str:
+    op = "Reduce" + node.op.removeprefix("reduce_").capitalize()
+    axes = m.ints(*_tuple(node, "axes"))
+    return m.add(op, node.inputs[0], axes, keepdims=int(bool(node.attrs["keepdims"])))
+
+
+def _softmax(m: _Model, node: Node) -> str:
+    op = {"softmax": "Softmax", "log_softmax": "LogSoftmax"}[node.op]
+    return m.add(op, node.inputs[0], axis=node.attrs["axis"])
+
+
+def _tuple(node: Node, name: str) -> tuple[int, ...]:
+    value = node.attrs[name]
+    assert isinstance(value, tuple)
+    return tuple(int(v) for v in value)
+
+
+def _reshape(m: _Model, node: Node) -> str:
+    return m.add("Reshape", node.inputs[0], m.ints(*node.type.shape), allowzero=1)
+
+
+def _transpose(m: _Model, node: Node) -> str:
+    return m.add("Transpose", node.inputs[0], perm=list(_tuple(node, "perm")))
+
+
+def _expand(m: _Model, node: Node) -> str:
+    return m.add("Expand", node.inputs[0], m.ints(*node.type.shape))
+
+
+def _slice(m: _Model, node: Node) -> str:
+    starts, steps = _tuple(node, "starts"), _tuple(node, "steps")
+    lowest = -(1 << 31)
+    ends = tuple(lowest if s < 0 and e < 0 else e for e, s in zip(_tuple(node, "ends"), steps, strict=True))
+    if not starts:
+        return m.add("Identity", node.inputs[0])
+    axes = range(len(starts))
+    return m.add("Slice", node.inputs[0], m.ints(*starts), m.ints(*ends), m.ints(*axes), m.ints(*steps))
+
+
+def _concat(m: _Model, node: Node) -> str:
+    return m.add("Concat", *node.inputs, axis=node.attrs["axis"])
+
+
+def _pad(m: _Model, node: Node) -> str:
+    value = m.number(float(node.attrs.get("value", 0.0)), node.type)
+    return m.add("Pad", node.inputs[0], m.ints(*_tuple(node, "pads")), value)
+
+
+def _tile(m: _Model, node: Node) -> str:
+    return m.add("Tile", node.inputs[0], m.ints(*_tuple(node, "repeats")))
+
+
+def _gather(m: _Model, node: Node) -> str:
+    return m.add("Gather", *node.inputs, axis=node.attrs["axis"])
+
+
+def _cumsum(m: _Model, node: Node) -> str:
+    flags = {name: int(bool(node.attrs.get(name, False))) for name in ("exclusive", "reverse")}
+    return m.add("CumSum", node.inputs[0], m.weight(np.asarray(node.attrs["axis"], np.int64)), **flags)
+
+
+def _embedding_bag(m: _Model, node: Node) -> str:
+    """Write each bag as a slice of the looked-up rows, pooled; an empty one as zeros."""
+    table, indices, offsets, *weights = node.inputs
+    ends = m.graph.const(offsets)
+    if ends is None or set(node.attrs) != {"mode"}:
+        raise Unwritten("embedding_bag whose offsets are no constant, or of another kind")
+    rows = m.add("Gather", table, indices, axis=0)
+    if weights:
+        rows = m.add("Mul", rows, m.add("Unsqueeze", weights[0], m.ints(1)))
+    op = "Reduce" + str(node.attrs["mode"]).capitalize()
+    empty = m.weight(np.zeros((1, node.type.shape[1]), node.type.dtype.numpy))
+    bags = []
+    for start, end in pairwise(ends.array(offsets).tolist()):
+        part = m.add("Slice", rows, m.ints(start), m.ints(end), m.ints(0))
+        bags.append(m.add(op, part, m.ints(0), keepdims=1) if end > start else empty)
+    return m.add("Concat", *(bags or [m.add("Slice", empty, m.ints(0), m.ints(0), m.ints(0))]), axis=0)
+
+
+_WRITERS: dict[str, Writer] = {
+    "cast": _cast, "concat": _concat, "cumsum": _cumsum, "embedding_bag": _embedding_bag, "expand": _expand,
+    "gather": _gather, "log_softmax": _softmax, "matmul": _matmul, "pad": _pad, "reshape": _reshape,
+    "rsqrt": _rsqrt, "silu": _silu, "slice": _slice, "softmax": _softmax, "tile": _tile,
+    "reduce_sum": _reduce, "reduce_mean": _reduce, "reduce_max": _reduce, "reduce_min": _reduce,
+    "transpose": _transpose,
+}  # fmt: skip

@@ -1,0 +1,82 @@
+"""Graphs on disk come back exactly: of every built-in and exported model, as imported and as lowered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mtia_emu.compiler import text
+from mtia_emu.compiler.frontend import load
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.pipeline import lower
+
+from mtia_emu import UserError
+from mtia_emu.api import open_model
+from mtia_emu.chip import load_chip
+from mtia_emu.graph_file import read_graph, write_graph
+from mtia_emu.testing.fuzz import pipeline_of
+from mtia_emu.zoo import zoo_names
+
+CHIP = load_chip("mtia-2i")
+MODELS = Path(__file__).parents[2] / "shared" / "models"
+SYMBOLS = {  # of the one model without sample inputs
+    "genai_llama_fp16_cuda": {
+        "batch_size": 1,
+        "sequence_length": 4,
+        "total_sequence_length": 12,
+        "past_sequence_length": 8,
+        "kv_cache_dim": 16,
+    }
+}
+EXPORTED = sorted(p.parent.name for p in MODELS.glob("*/model.onnx"))
+
+
+def same_node(a: Any, b: Any) -> bool:
+    return (*vars(a).items(),) == (*vars(b).items(),)
+
+
+def comes_back(graph: Graph, folder: Path) -> None:
+    """Write a graph, read it, and hold each part of it to what was written."""
+    files = write_graph(folder / "g.ir", graph)
+    back = read_graph(folder / "g.ir")
+    assert back.name == graph.name and back.inputs == graph.inputs and back.outputs == graph.outputs
+    assert all(map(same_node, back.nodes, graph.nodes)) and len(back.nodes) == len(graph.nodes)
+    assert list(back.consts) == list(graph.consts)
+    for name, const in graph.consts.items():
+        other = back.consts[name]
+        assert other.type == const.type and other.present == const.present
+        if const.present:
+            assert other.array(name).tobytes() == np.ascontiguousarray(const.array(name)).tobytes(), name
+    assert text.dump(back) == (folder / "g.ir").read_text(encoding="utf-8")
+    for file in files:
+        Path(file).unlink()
+
+
+def both_come_back(graph: Graph, folder: Path) -> None:
+    comes_back(graph, folder)
+    comes_back(lower(graph, pipeline_of(graph, CHIP, None)), folder)
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_built_in_models_come_back(name: str, tmp_path: Path) -> None:
+    with open_model(f"zoo:{name}", {}) as source:
+        both_come_back(load(source.path), tmp_path)
+
+
+@pytest.mark.skipif(not EXPORTED, reason="the model collection is not beside the checkout")
+@pytest.mark.parametrize("name", EXPORTED)
+def test_exported_models_come_back(name: str, tmp_path: Path) -> None:
+    io = MODELS / name / "io.npz"
+    shapes = None
+    if io.exists():
+        with np.load(io) as arrays:
+            shapes = {k.removeprefix("in:"): arrays[k].shape for k in arrays if k.startswith("in:")}
+    both_come_back(load(MODELS / name / "model.onnx", SYMBOLS.get(name), input_shapes=shapes), tmp_path)
+
+
+def test_a_graph_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "g.ir").write_text("graph g {\n  in %x : fp32[2]\n  out %y\n}\n")
+    with pytest.raises(UserError, match=r"g\.ir: .*%y"):
+        read_graph(tmp_path / "g.ir")
