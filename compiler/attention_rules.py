@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from mtia_emu.kernels.attention import Scores
 from mtia_emu.kernels.attention_plan import ALWAYS, Attention, Plan, estimate, memory_rate, plan_attention
 from mtia_emu.kernels.builder import NoRoom
+from mtia_emu.kernels.matmul_plan import Problem
+from mtia_emu.kernels.matmul_search import ranked_matmul
 from mtia_emu.kernels.tape import finish, inline, parse
 
 from mtia_emu.types import TensorType
@@ -20,7 +23,6 @@ from .row_rules import fits, softmax_tape
 from .schedule import Schedule
 from .views import View, packed, whole
 
-GOOD = 0.9  # of its bound, what a well mapped product reaches (MTIA 2i, ISCA 2025: 92 % of peak)
 SCORES_SHARE = 8  # one part in so many of SRAM is for the scores of the heads that are taken at once
 ROW_BYTES = 30.0  # that pass the SIMD lanes for each score of a softmax of its own (`row_rules.softmax_tape`)
 
@@ -116,7 +118,7 @@ def _mapped(plan: Schedule, problem: Attention) -> Plan | None:
     key = ("attention", problem)
     if key not in plan.memo:
         try:
-            tiles = plan.share("attention", problem, plan.chip, lambda c: plan_attention(problem, c).tiles)
+            tiles = plan.share("plan", problem, plan.chip, lambda c: plan_attention(problem, c).tiles)
             plan.memo[key] = Plan(problem, tiles, plan.chip)
         except NoRoom:
             plan.memo[key] = None
@@ -167,32 +169,25 @@ def _separate_cycles(plan: Schedule, call: _Call) -> float | None:
     key = ("separate", call.problem)
     if key not in plan.memo:
         scores = View("", kind, (b, g, r * m, n), packed((b, g, r * m, n)))
-        if not fits(plan, softmax_tape(), [scores], [kind]):
-            plan.memo[key] = None
-        else:
+        plan.memo[key] = None
+        if fits(plan, softmax_tape(), [scores], [kind]):
             count, strips = b * g * r * m * n, _strips(plan, call)
             rows = count * ROW_BYTES / chip.pe.simd.bytes_per_cycle / chip.pes
             rows = max(rows, 2 * count * kind.bytes / chip.sram_bytes_per_cycle)
             launches = (3 * strips - 1) * chip.cycles(chip.launch.replace_s)
-            plan.memo[key] = _products_cycles(plan, call) + rows + launches
+            with contextlib.suppress(NoRoom):
+                plan.memo[key] = _products_cycles(plan, call, strips) + rows + launches
     return _number(plan.memo[key])
 
 
-def _products_cycles(plan: Schedule, call: _Call) -> float:
-    """Return about the cycles of the two products, well mapped: array or memory, whichever takes longer."""
+def _products_cycles(plan: Schedule, call: _Call, strips: int) -> float:
+    """Return the estimated cycles of the two products of all strips, mapped as the search would map them."""
     b, g, r, m, d = call.q.shape
-    n, e, kind, chip = call.k.shape[-1], call.v.shape[-1], call.q.dtype, plan.chip
-    rate = memory_rate(call.problem, chip)
-    cycles = 0.0
-    for depth, width in ((d, n), (n, e)):
-        if chip.pe.matrix.supports(kind.name):
-            tall = min(r * m, 2 * chip.pe.reduce.bank_rows)
-            work = float(chip.pe.matrix.busy(tall, depth, width, kind.name)) * (r * m / tall) * b * g
-        else:
-            work = b * g * r * m * depth * width / chip.pe.simd.macs_per_cycle(kind)
-        moved = b * g * r * m * n * kind.bytes / chip.sram_bytes_per_cycle  # scores, once each way
-        cycles += max(work / chip.pes, moved, b * g * depth * width * kind.bytes / rate) / GOOD
-    return cycles
+    n, e, kind = call.k.shape[-1], call.v.shape[-1], call.q.dtype
+    batch, rows = b * g // strips, r * m
+    scores = Problem(batch, rows, d, n, kind, kind, kind, "sram", call.space)
+    weighted = Problem(batch, rows, n, e, kind, kind, kind, "sram", call.space)
+    return strips * sum(ranked_matmul(p, plan.chip, 1)[0][1] for p in (scores, weighted))
 
 
 def _number(value: Any) -> float | None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Mapping as Table
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
 from mtia_emu.kernels.attention import Scores, emit_attention
 from mtia_emu.kernels.attention_plan import Plan as AttentionPlan
-from mtia_emu.kernels.attention_plan import plan_attention
+from mtia_emu.kernels.attention_plan import Tiles, ranked_attention
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
+from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather, ranked_bags
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
 from mtia_emu.kernels.matmul_packed import Weights, emit_matmul_packed, plan_packed
-from mtia_emu.kernels.matmul_plan import Plan, Problem
-from mtia_emu.kernels.matmul_search import plan_matmul
+from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
+from mtia_emu.kernels.matmul_search import ranked_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
+from mtia_emu.kernels.search import FAST, Search
 from mtia_emu.kernels.tape import Tape, parse
 
 from mtia_emu.chip import Chip
@@ -33,9 +35,38 @@ from .user_kernels import STEP, emit_user, idle_notes
 from .views import View
 
 T = TypeVar("T")
-Params = Mapping[str, Any]
+Params = Table[str, Any]
 Operands = list[Operand]
 PRODUCTS = ("matmul", "matmul_packed")  # kernels that put their result behind two operands
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How blocks are made: what may be shared, and how mappings are chosen."""
+
+    share: Share
+    search: Search
+
+    def choose(
+        self,
+        key: Hashable,
+        chip: Chip,
+        rank: Callable[[Chip, int], Sequence[T]],
+        make: Callable[[Chip, T], Block],
+    ) -> T:
+        """Return one of the mappings that `rank` gives for a chip; `make` gives the block of each.
+
+        `key` holds all that the blocks depend on besides the chip.
+        """
+        search = self.search
+        if search.time is None:
+            return self.share("plan", key, chip, lambda c: rank(c, 1)[0])
+        whole = (key, search.candidates, search.most_commands)
+        place = self.share(
+            "choice", whole, chip, lambda c: search.choose(rank(c, search.count), partial(make, c), c)
+        )
+        ranked = rank(chip, search.count)
+        return ranked[min(place, len(ranked) - 1)]  # a place that was kept by others may be any
 
 
 def emit(
@@ -45,20 +76,22 @@ def emit(
     name: str,
     source: str,
     dtype: str,
-    dims: Mapping[str, int],
-    model_types: Mapping[str, TensorType],
+    dims: Table[str, int],
+    model_types: Table[str, TensorType],
     works: tuple[Work, ...] = (),
     notes: tuple[str, ...] = (),
     progress: Callable[[int, int], None] | None = None,
     share: Share = unshared,
+    search: Search = FAST,
 ) -> Program:
     """Return the program of a placed schedule.
 
     `model_types` are inputs and outputs as the model's user sees them, `works` is what any other machine
     would have to do, `progress` is called with the steps done and all of them, `share` may give blocks that
-    were made before.
+    were made before, `search` chooses the mappings of kernels that have several.
     """
-    blocks, launches = _launches(plan, placement, progress or (lambda done, total: None), share)
+    way = _Way(share, search)
+    blocks, launches = _launches(plan, placement, progress or (lambda done, total: None), way)
     consts = plan.graph.consts
 
     def bind(value: str, view: View) -> Binding:
@@ -86,7 +119,7 @@ def emit(
 
 
 def _launches(
-    plan: Schedule, placement: Placement, progress: Callable[[int, int], None], share: Share
+    plan: Schedule, placement: Placement, progress: Callable[[int, int], None], way: _Way
 ) -> tuple[list[Block], list[Launch]]:
     """Return a block for each distinct kernel call, and a launch for each step."""
     numbers: dict[Any, int] = {}
@@ -101,7 +134,7 @@ def _launches(
         key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
         if key not in numbers:
             numbers[key] = len(blocks)
-            blocks.append(_block(plan.chip, step, inputs, outputs, share))
+            blocks.append(_block(plan.chip, step, inputs, outputs, way))
         views = (*step.inputs, *step.outputs)
         places = [placement.address[v.buffer] + v.offset * v.dtype.bytes for v in views]
         launches.append(_launch(step, numbers[key], blocks[numbers[key]], places))
@@ -134,12 +167,13 @@ def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
     return Launch(index, tuple(places), step.origin or step.name, step.op, step.name)
 
 
-def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, share: Share) -> Block:
+def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, way: _Way) -> Block:
     params = dict(step.params)
     key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
-    make = partial(_PLANNED[step.kernel], share) if step.kernel in _PLANNED else _EMIT[step.kernel]
+    mapped = _MAPPED.get(step.kernel)
+    make = partial(mapped, way) if mapped else _EMIT[step.kernel]
     try:
-        return share("block", key, chip, lambda c: make(c, step.kernel, params, inputs, outputs))
+        return way.share("block", key, chip, lambda c: make(c, step.kernel, params, inputs, outputs))
     except NoRoom as error:
         raise NoRoom(
             f"{step.name} ({step.op}{', ' + step.origin if step.origin else ''}) does not fit {chip.name}: "
@@ -147,7 +181,7 @@ def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, share: S
         ) from None
 
 
-def _matmul(share: Share, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+def _matmul(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     a, b, *extras = inputs
     tape = parse(p["epilogue"]) if p["epilogue"] else None
     problem = Problem(
@@ -165,15 +199,17 @@ def _matmul(share: Share, chip: Chip, kernel: str, p: Params, inputs: Operands, 
         out_space=outputs[0].space,
         b_tiled=b.tiled,
     )
+    whole = (problem, p["epilogue"], tuple(inputs), outputs[0])
+
+    def made(c: Chip, mapping: Mapping) -> Block:
+        return emit_matmul(Plan(problem, mapping, c), a, b, outputs[0], tape, extras)
+
+    def ranked(c: Chip, count: int) -> list[Mapping]:
+        return [mapping for mapping, _ in ranked_matmul(problem, c, count)]
+
     # apart: a mapping asks about all of the chip, the commands that it stands for about little
-    mapping = share("plan", problem, chip, lambda c: plan_matmul(problem, c).mapping)
-    key = (problem, mapping, p["epilogue"], tuple(inputs), outputs[0])
-    return share(
-        "product",
-        key,
-        chip,
-        lambda c: emit_matmul(Plan(problem, mapping, c), a, b, outputs[0], tape, extras),
-    )
+    mapping = way.choose(whole if way.search.time else problem, chip, ranked, made)
+    return way.share("product", (whole, mapping), chip, lambda c: made(c, mapping))
 
 
 def _matmul_packed(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
@@ -214,9 +250,18 @@ def _gather(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
     return emit_gather(chip, inputs[0], inputs[1], outputs[0])
 
 
-def _embedding_bag(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+def _embedding_bag(
+    way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
+) -> Block:
     tables = [Bags(*t) for t in _by_table([*inputs, *outputs], len(outputs))]
-    return emit_embedding_bags(chip, tables, p["mode"], quantised=p["quantised"], lowest=p["lowest"])
+
+    def made(c: Chip, most: int) -> Block:
+        return emit_embedding_bags(
+            c, tables, p["mode"], quantised=p["quantised"], lowest=p["lowest"], most=most
+        )
+
+    key = (kernel, tuple(sorted(p.items())), tuple(inputs), tuple(outputs))
+    return made(chip, way.choose(key, chip, lambda c, n: ranked_bags(c, tables, n), made))
 
 
 def _by_table(operands: list[T], tables: int) -> list[list[T]]:
@@ -227,30 +272,25 @@ def _by_table(operands: list[T], tables: int) -> list[list[T]]:
     return [[*part[:3], out, *part[3:]] for part, out in zip(parts, outputs, strict=True)]
 
 
-def _attention(
-    share: Share, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
-) -> Block:
+def _attention(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     q, k, v, *extras = inputs
     scores = Scores(parse(p["tape"]), p["mask"], p["guarded"])
     problem = replace(p["problem"], space=k.space)
-    tiles = share("attention", problem, chip, lambda c: plan_attention(problem, c).tiles)
-    key = (problem, tiles, p["tape"], p["mask"], p["guarded"], tuple(inputs), outputs[0])
-    return share(
-        "fused attention",
-        key,
-        chip,
-        lambda c: emit_attention(AttentionPlan(problem, tiles, c), q, k, v, outputs[0], scores, extras),
-    )
+    whole = (problem, p["tape"], p["mask"], p["guarded"], tuple(inputs), outputs[0])
+
+    def made(c: Chip, tiles: Tiles) -> Block:
+        return emit_attention(AttentionPlan(problem, tiles, c), q, k, v, outputs[0], scores, extras)
+
+    # the schedule has asked for the same problem's tiling before
+    key = whole if way.search.time else problem
+    tiles = way.choose(key, chip, lambda c, n: ranked_attention(problem, c, n), made)
+    return way.share("fused attention", (whole, tiles), chip, lambda c: made(c, tiles))
 
 
 def _scalar(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     return emit_scalar(chip, p["op"], dict(p["attrs"]), inputs, outputs)
 
 
-_PLANNED: dict[str, Callable[[Share, Chip, str, Params, Operands, Operands], Block]] = {
-    "attention": _attention,
-    "matmul": _matmul,
-}
 _EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
     "matmul_packed": _matmul_packed,
     "map": _rowwise,
@@ -258,7 +298,11 @@ _EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
     "rotary": _rowwise,
     "copy": _copy,
     "gather": _gather,
-    "embedding_bag": _embedding_bag,
     "scalar": _scalar,
     STEP: emit_user,
+}
+_MAPPED: dict[str, Callable[[_Way, Chip, str, Params, Operands, Operands], Block]] = {
+    "attention": _attention,
+    "embedding_bag": _embedding_bag,
+    "matmul": _matmul,
 }

@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from mtia_emu.kernels.search import FAST, Search
+
 from mtia_emu import settings
 from mtia_emu.chip import Chip
 from mtia_emu.errors import UserError, refuse_unknown
@@ -263,6 +265,7 @@ def compile_graph(
     progress: Progress | None = None,
     fused: Graph | None = None,
     share: Share = unshared,
+    search: Search = FAST,
 ) -> Compiled:
     """Return a graph compiled for a chip.
 
@@ -270,7 +273,8 @@ def compile_graph(
 
     `wanted` is the number format (the chip's nearest to the model's own where None), `inputs_in` names
     what of the model starts in SRAM (`place.HOMES`), `progress` is called with a stage, and what is done
-    and to do of it. `share` may give what an earlier compilation of the same graph came to: see `sharing`.
+    and to do of it. `share` may give what an earlier compilation of the same graph came to: see `sharing`;
+    `search` says how mappings are chosen.
     """
     report = progress or (lambda stage, done, total: None)
     own = share("own", Same(graph), chip, lambda _: own_dtype(graph))
@@ -295,6 +299,7 @@ def compile_graph(
         notes=form.notes + _place_notes(plan) + _room_notes(placement, chip),
         progress=lambda done, total: report("emit", done, total),
         share=share,
+        search=search,
     )
     return Compiled(graph, plan.graph, plan, program, ready.graph)
 
@@ -371,6 +376,8 @@ def compile_file(
     wanted: str | None = None,
     inputs_in: str = "dram",
     progress: Progress | None = None,
+    share: Share = unshared,
+    search: Search = FAST,
 ) -> Compiled:
     """Return an ONNX file compiled for a chip; errors as in `frontend.load`.
 
@@ -388,4 +395,6 @@ def compile_file(
         dims=shown_dims or dims,
         inputs_in=inputs_in,
         progress=progress,
+        share=share,
+        search=search,
     )

@@ -147,11 +147,11 @@ class _Emitter:
         return self.build.block()
 
     def _load(self) -> None:
-        """Load each unit's queries a block before their scores, keys and values a block of keys before."""
+        """Load queries, keys and values a block of keys before their scores, in the order of their use."""
         w, p, t = self.w, self.p, self.t
         at, pe = np.nonzero(w.works & (w.panel == 0)[:, None])
         self.build.add(
-            Op.LOAD, w.step[at] - t.panels, pe=w.pe[at, pe], operand=0, dst=self._queries(at),
+            Op.LOAD, w.step[at] - t.stack * t.panels, pe=w.pe[at, pe], operand=0, dst=self._queries(at),
             row=w.row[at, pe], rows=w.rows[at, pe], cols=p.dim,
         )  # fmt: skip
         at = w.load

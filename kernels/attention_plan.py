@@ -27,6 +27,8 @@ PANELS = (16, 8, 6, 4, 3, 2)  # in a block; beyond that the scaling of results i
 STACKS = (1, 2, 4, 8)
 OVERLAP_LOSS = 0.05  # share of the work on resources that do not bound which still shows (estimate)
 ALWAYS = 1 << 40  # a diagonal that hides no key
+STALLS = 2  # of a block's columns each waits for the one before
+BEHIND = 4  # panels by which values come behind keys
 LAG = 5  # panels between powers and the scores that take their slot
 
 
@@ -123,6 +125,11 @@ class Plan:
         return int(every.reshape(self.passes, self.split, t.stack, t.lane).sum(axis=(0, 2)).max())
 
     @property
+    def block(self) -> int:
+        """Return the panels of a block of keys that there are."""
+        return min(self.tiles.panels, ceil_div(self.problem.keys, self.tiles.width))
+
+    @property
     def score_rings(self) -> int:
         """Return the accumulators that scores take in turn."""
         tile = round_up(4 * self.tiles.rows * self.tiles.width, LINE)
@@ -148,21 +155,25 @@ class Plan:
 
 def plan_attention(problem: Attention, chip: Chip) -> Plan:
     """Return the plan with the least estimated time; raise `NoRoom` where none fits the chip's memories."""
-    best: tuple[float, Plan] | None = None
-    rate = memory_rate(problem, chip)
+    return Plan(problem, ranked_attention(problem, chip, 1)[0], chip)
+
+
+def ranked_attention(problem: Attention, chip: Chip, count: int) -> list[Tiles]:
+    """Return up to `count` tilings, the one with the least estimated time first.
+
+    Raises `NoRoom` where none fits the chip's memories.
+    """
+    found, rate = [], memory_rate(problem, chip)
     for tiles in _candidates(problem, chip):
         plan = Plan(problem, tiles, chip)
-        if plan.score_rings < 1 or plan.local_bytes > chip.pe.local.bytes:
-            continue
-        cost = estimate(plan, rate)
-        if best is None or cost < best[0]:
-            best = (cost, plan)
-    if best is None:
+        if plan.score_rings >= 1 and plan.local_bytes <= chip.pe.local.bytes:
+            found.append((estimate(plan, rate), tiles))
+    if not found:
         raise NoRoom(
             f"attention: no tile of {problem.dim} + {problem.value_dim} columns of {problem.kind} fits "
             f"{chip.pe.local.bytes} bytes of local memory and {chip.pe.reduce.bytes} of accumulators"
         )
-    return best[1]
+    return [tiles for _, tiles in sorted(found, key=lambda x: x[0])[:count]]
 
 
 def _candidates(problem: Attention, chip: Chip) -> list[Tiles]:
@@ -179,7 +190,7 @@ def _candidates(problem: Attention, chip: Chip) -> list[Tiles]:
         for w in sorted(widths, reverse=True)
         for panels in PANELS
         for stack in STACKS
-        if (panels == PANELS[-1] or panels * w < 2 * problem.keys) and (stack - 1) * r < whole
+        if (panels == PANELS[-1] or (panels - 1) * w < problem.keys) and (stack - 1) * r < whole
     ]
 
 
@@ -192,38 +203,74 @@ def memory_rate(problem: Attention, chip: Chip) -> float:
 
 
 def estimate(plan: Plan, rate: float) -> float:
-    """Return about the cycles of a plan: of the busiest resource, while everything else overlaps with it.
+    """Return about the cycles of a plan; `rate` is `memory_rate` of its problem.
 
-    `rate` is `memory_rate` of its problem.
+    The busiest resource sets the pace. A PE's first unit meets a block of keys as it comes, its other units
+    meet it in local memory, while the next block is on its way. Of the first block of a unit only scores are
+    computed, of the last only what follows them: there the two halves of the work do not overlap.
     """
-    p, t, chip = plan.problem, plan.tiles, plan.chip
+    p, t = plan.problem, plan.tiles
     panels = float(plan.needs().sum(axis=0).max()) * plan.rounds  # that the longest lane streams
+    worked, block = float(plan.worked()) * plan.rounds, float(plan.block)
+    before, after = _panel_cycles(plan)
+    whole = {name: cycles + after[name] for name, cycles in before.items()}
+    moves, pace = _moves(plan, panels, rate), max(whole.values())
+    blocks = ceil_div(int(panels), plan.block)
+    come, unit = max(moves.values()) / blocks, pace * worked / (blocks * t.stack)
+    waits = max(come - unit, 0) + (blocks - 1) * max(come - t.stack * unit, 0)
+    panel, keys = max(_moves(plan, 1.0, rate).values()), p.dim / (p.dim + p.value_dim)
+    edge = min(block, worked) * (max(before.values()) + max(after.values()) - pace)
+    if waits > 0:  # the last keys come before the last values; powers wait for the whole block's keys
+        edge = max(edge, block * max(after.values()) - min(BEHIND, block) * panel * (1 - keys))
+    else:
+        edge += panel * keys
+    rest = sum(moves.values()) + worked * sum(whole.values()) - max(pace * worked, max(moves.values()))
+    return pace * worked + waits + edge + OVERLAP_LOSS * rest + _last(plan)
+
+
+def _moves(plan: Plan, panels: float, rate: float) -> dict[str, float]:
+    """Return the cycles that panels of keys and values take on their way, each lane streaming so many."""
+    p, t, chip = plan.problem, plan.tiles, plan.chip
     loads = t.width * (p.dim + p.value_dim) * p.kind.bytes * panels
-    worked = float(plan.worked()) * plan.rounds
-    use = {name: cycles * worked for name, cycles in _panel_cycles(plan).items()}
     turned = chip.pe.layout.bytes_per_cycle  # values are turned on their way
-    use["port"] = loads / min(chip.pe.dma.bytes_per_cycle, 2 * turned)
     lanes_of_row = chip.grid.cols // t.lane
     busy = min(plan.lanes, p.groups * int(np.count_nonzero(plan.needs()[0])))
-    use["row links"] = loads * lanes_of_row / chip.noc.row_bytes_per_cycle
-    use["memory"] = loads * busy / rate
-    first = use["port"] / max(panels, 1) * min(t.panels, panels)  # nothing overlaps the first block's way in
-    return max(use.values()) + OVERLAP_LOSS * sum(use.values()) + first
+    return {
+        "port": loads / min(chip.pe.dma.bytes_per_cycle, 2 * turned),
+        "row links": loads * lanes_of_row / chip.noc.row_bytes_per_cycle,
+        "memory": loads * busy / rate,
+    }
 
 
-def _panel_cycles(plan: Plan) -> dict[str, float]:
-    """Return the cycles that one panel takes of the matrix unit, of SIMD and of the core that issues."""
+def _last(plan: Plan) -> float:
+    """Return the cycles from the last product to the result in memory."""
     p, t, chip = plan.problem, plan.tiles, plan.chip
-    matrix, simd = chip.pe.matrix, chip.pe.simd
+    result = t.rows * p.value_dim
+    scaled = 3 * 4 * result / chip.pe.simd.bytes_per_cycle + 5 * chip.pe.simd.startup_cycles
+    return scaled + result * p.kind.bytes / chip.pe.dma.bytes_per_cycle
+
+
+def _panel_cycles(plan: Plan) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the cycles that a panel takes of the matrix unit, of SIMD and of the core that issues.
+
+    Up to its largest score, and from its powers on.
+    """
+    p, t, chip = plan.problem, plan.tiles, plan.chip
+    matrix, simd, issue = chip.pe.matrix, chip.pe.simd, chip.pe.core.issue_cycles
     scores, narrow = t.rows * t.width, p.kind.bytes
-    # the tape; the largest, the difference, its power (2 passes); their sum, in fp32; the scaled results
-    moved = scores * (4 * p.passes + 4 * narrow + 4) + 2 * 4 * t.rows * p.value_dim / t.panels
-    cycles = moved / simd.bytes_per_cycle
+    # the tape and the largest; then the difference, its power (2 passes), their sum in fp32, scaled results
+    early = (scores * (4 * p.passes + narrow) + t.rows * narrow) / simd.bytes_per_cycle
+    block = 2 * 4 * t.rows * p.value_dim + 6 * 4 * t.rows  # and columns: the maximum, what it scales
+    late = (scores * (3 * narrow + 4) + 4 * t.rows + block / plan.block) / simd.bytes_per_cycle
+    late += STALLS * simd.startup_cycles / plan.block
     if matrix.supports(p.kind.name):
         product = float(matrix.busy(t.rows, p.dim, t.width, p.kind.name))
-        product += float(matrix.busy(t.rows, t.width, p.value_dim, p.kind.name))
+        weighted = float(matrix.busy(t.rows, t.width, p.value_dim, p.kind.name))
     else:
-        product = 0.0
-        cycles += scores * (p.dim + p.value_dim) / simd.macs_per_cycle(FP32)
-    commands = 9 + p.passes + 6 / t.panels
-    return {"array": product, "simd": cycles, "issue": commands * chip.pe.core.issue_cycles}
+        product = weighted = 0.0
+        early += scores * p.dim / simd.macs_per_cycle(FP32)
+        late += scores * p.value_dim / simd.macs_per_cycle(FP32)
+    return (
+        {"array": product, "simd": early, "issue": (3 + p.passes) * issue},
+        {"array": weighted, "simd": late, "issue": (5 + 6 / plan.block) * issue},
+    )

@@ -75,17 +75,13 @@ class Bags:
         return (*four, self.weights) if self.weights else four
 
 
-def emit_embedding_bags(
-    chip: Chip, tables: Sequence[Bags], mode: str, *, quantised: bool = False, lowest: bool = False
-) -> Block:
-    """Return the block of embedding bags of tables of one width and type, `mode` one of POOL_MODES.
+def ranked_bags(chip: Chip, tables: Sequence[Bags], count: int) -> list[int]:
+    """Return up to `count` limits to the bags that a command takes, the one thought best first.
 
-    The bags of each table are spread over PEs, about equal numbers each; what the tables leave over goes to
-    the PEs that come next. The look-ups of a command are known when it runs, `k` is the mean. An empty bag
-    gives 0, or -inf where `lowest`. Raises `NoRoom` for a row that local memory does not hold.
+    As many as local memory holds; then, for the table with most bags, fewer and fewer in commands of about
+    equal size, since a result is stored while the next bags are pooled. Raises `NoRoom` where local memory
+    does not hold one.
     """
-    operands = tuple(x for t in tables for x in t.operands)
-    build = Builder(chip, "embedding_bag", operands, f"quantised={int(quantised)}")
     table, out = tables[0].table, tables[0].out
     room = chip.pe.local.bytes * 3 // 4 - chip.pe.core.rows_per_accumulate * table.cols * table.dtype.bytes
     most = room // (RINGS * out.cols * (4 + out.dtype.bytes) + LINE)
@@ -94,6 +90,31 @@ def emit_embedding_bags(
             f"embedding_bag: a row of {out.cols} elements does not fit {chip.pe.local.bytes} bytes of local "
             "memory"
         )
+    share = max(1, ceil_div(max(t.out.rows for t in tables), chip.pes))
+    least = ceil_div(share, most)  # commands of a PE
+    sizes = [ceil_div(share, commands) for commands in range(least, min(least + 4 * count, share) + 1)]
+    return list(dict.fromkeys(sizes))[:count]
+
+
+def emit_embedding_bags(
+    chip: Chip,
+    tables: Sequence[Bags],
+    mode: str,
+    *,
+    quantised: bool = False,
+    lowest: bool = False,
+    most: int | None = None,
+) -> Block:
+    """Return the block of embedding bags of tables of one width and type, `mode` one of POOL_MODES.
+
+    The bags of each table are spread over PEs, about equal numbers each, `most` in a command (as
+    `ranked_bags` has it first, where not given); what the tables leave over goes to the PEs that come next.
+    The look-ups of a command are known when it runs, `k` is the mean. An empty bag gives 0, or -inf where
+    `lowest`. Raises `NoRoom` for a row that local memory does not hold.
+    """
+    operands = tuple(x for t in tables for x in t.operands)
+    build = Builder(chip, "embedding_bag", operands, f"quantised={int(quantised)}")
+    out, most = tables[0].out, most or ranked_bags(chip, tables, 1)[0]
     shares = [_rows_each(t.out.rows, most, chip.pes) for t in tables]
     elements = max(shares) * out.cols
     pooled = build.slot(FP32, elements, RINGS)

@@ -154,8 +154,8 @@ class _Emitter:
 
     def block(self) -> Block:
         """Emit everything and return the block."""
-        self._load("a")
-        self._load("b")
+        for operand in self._order():
+            self._load(operand)
         self._multiply()
         done = self.kk[:, 0] == self.plan.local["k"] - 1
         self._chain(done)
@@ -177,6 +177,17 @@ class _Emitter:
             Cast.ALL: leaders[:1, :1],
         }[cast]
         return chosen.ravel(), work
+
+    def _order(self) -> list[str]:
+        """Return the operands in the order in which a step loads them: what takes a memory longest first.
+
+        From afar before from near, panels of few PEs (many loads at a time) before shared ones, then long
+        ones: while a shared panel passes the ports the memory would idle.
+        """
+        p, t = self.p, self.t
+        spaces = {"a": p.a_space, "b": p.b_space}
+        sizes = {"a": t.tm * t.kp * p.a.bytes, "b": t.tn * t.kp * p.b.bytes}
+        return sorted("ab", key=lambda x: (spaces[x] != "dram", -self.plan.leaders(x), -sizes[x]))
 
     def _stage_ring(self) -> int:
         return self.plan.leaders(self.plan.outer_operand) * self.plan.local["k"]
@@ -216,7 +227,7 @@ class _Emitter:
         ahead = (self.outer[step, 0] - 1) * per_outer + self.kk[step, 0] * per_outer // lk
         if self.t.rings == 2:
             return np.where(held & (ahead >= 0), ahead * STEP + REFILL, step * STEP + LOADS)
-        return step * STEP + np.where(held & (lk == 1), REFILL, LOADS)
+        return step * STEP + np.where(held & (lk == 1) & (self.outer[step, 0] > 0), REFILL, LOADS)
 
     def _tile(self, operand: str, step: Array, pe: Array) -> dict[str, Any]:
         """Return the tile of operand a or b that a PE needs in a step."""

@@ -25,6 +25,7 @@ from .errors import UserError, nearest
 from .gpu import Gpu, Mode, load_gpu
 from .isa import Program
 from .report import Check, Report
+from .tuning import tuning
 from .verify import verify
 
 Array = np.ndarray[Any, Any]
@@ -142,11 +143,13 @@ def compile_stages(
     dtype: str | None = None,
     inputs: Mapping[str, Array] | None = None,
     place: str = "dram",
+    tune: str = "fast",
     progress: Progress | None = None,
 ) -> Compiled:
     """Return a model at every stage of lowering; shapes of `inputs` bind symbolic dimensions."""
     shapes = {name: x.shape for name, x in inputs.items()} if inputs else None
     ours = source.examples is not None
+    how = tuning(tune)
     try:
         done = compile_file(
             source.path,
@@ -158,6 +161,8 @@ def compile_stages(
             wanted=dtype,
             inputs_in=place,
             progress=progress,
+            share=how.share,
+            search=how.search,
         )
     except UserError as error:
         if not ours:
@@ -180,17 +185,19 @@ def compile_model(
     dtype: str | None = None,
     inputs: Mapping[str, Array] | None = None,
     seed: int | None = None,
+    tune: str = "fast",
 ) -> Program:
     """Return a model compiled for a chip.
 
     `model` is an ONNX file or "zoo:NAME" (with `seed`: with random weights); `settings` change chip
-    parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`. Raises
+    parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`; `tune` is "fast"
+    or "full", how hard mappings are looked for. Raises
     `UserError` for what is wrong with the model, the chip or the request.
     """
     machine = load_chip(chip, settings) if isinstance(chip, str) else chip
     given = None if inputs is None else input_arrays(inputs)
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
-        program = compile_stages(source, machine, dtype=dtype, inputs=given).program
+        program = compile_stages(source, machine, dtype=dtype, inputs=given, tune=tune).program
         return keep_weights(program) if seed is not None else program
 
 
@@ -223,6 +230,7 @@ def run(
     gpu_mode: Mode | None = None,
     seed: int = 0,
     place: str = "dram",
+    tune: str = "fast",
     progress: Progress | None = None,
 ) -> Outcome:
     """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it
@@ -231,7 +239,8 @@ def run(
     `check` runs the model in onnxruntime as well, on `inputs` or on seeded random ones, and compares outputs.
     `gpu` names the reference to stand beside, None for none; `gpu_mode` says how work is put
     on it.
-    `place` is "sram" to start and end tensors there, "weights-dram" for all but the weights.
+    `place` is "sram" to start and end tensors there, "weights-dram" for all but the weights; `tune` is
+    "full" to time the best mappings of each kernel and take the fastest.
     """
     beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
     inputs = None if inputs is None else input_arrays(inputs)
@@ -253,6 +262,7 @@ def run(
             gpu_mode=gpu_mode,
             seed=seed,
             place=place,
+            tune=tune,
             progress=progress,
         )
 
@@ -269,11 +279,14 @@ def run_source(
     gpu_mode: Mode | None = None,
     seed: int = 0,
     place: str = "dram",
+    tune: str = "fast",
     progress: Progress | None = None,
 ) -> Outcome:
     """Run a model that is on disk: see `run`. With `sample` it is executed on seeded random inputs."""
     beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
-    compiled = compile_stages(source, chip, dtype=dtype, inputs=inputs, place=place, progress=progress)
+    compiled = compile_stages(
+        source, chip, dtype=dtype, inputs=inputs, place=place, tune=tune, progress=progress
+    )
     program = compiled.program
     if (check or sample) and inputs is None:
         _refuse_unready(program)  # before inputs are made, which may be as large as the model

@@ -81,6 +81,7 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
             gpu=_gpu(wanted["gpu"]),
             gpu_mode=_gpu_mode(wanted),
             seed=wanted["seed"],
+            tune=wanted["tune"],
         )
     deliver(outcome, wanted)
 
@@ -159,6 +160,7 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
             gpu_mode=_gpu_mode(wanted),
             seed=seed,
             place=wanted["place"],
+            tune=wanted["tune"],
             progress=tick,
         )
     deliver(outcome, wanted)
@@ -177,6 +179,7 @@ def compile_(
     settings: tuple[str, ...],
     dims: tuple[str, ...],
     dtype: str | None,
+    tune: str,
 ) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
@@ -188,7 +191,8 @@ def compile_(
     from . import api
 
     with progress() as tick, api.open_model(model, o.parse_dims(dims)) as source:
-        program = api.compile_stages(source, _chip(chip, settings), dtype=dtype, progress=tick).program
+        machine = _chip(chip, settings)
+        program = api.compile_stages(source, machine, dtype=dtype, tune=tune, progress=tick).program
         api.save_program(program, output)
     commands = sum(len(b.commands) for b in program.blocks)
     click.echo(
@@ -223,6 +227,7 @@ def show(
     settings: tuple[str, ...],
     dims: tuple[str, ...],
     dtype: str | None,
+    tune: str,
 ) -> None:
     """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
 
@@ -241,7 +246,7 @@ def show(
     from .compiler import text
 
     with api.open_model(model, o.parse_dims(dims)) as source:
-        compiled = api.compile_stages(source, _chip(chip, settings), dtype=dtype)
+        compiled = api.compile_stages(source, _chip(chip, settings), dtype=dtype, tune=tune)
         texts = {
             "onnx": lambda: text.dump(compiled.imported),
             "graph": lambda: text.dump(compiled.lowered),

@@ -28,6 +28,7 @@ def explain(
     settings: tuple[str, ...],
     dims: tuple[str, ...],
     dtype: str | None,
+    tune: str,
     json_file: str | None,
     roofline: str | None,
     layers: int,
@@ -54,6 +55,7 @@ def explain(
             settings=o.parse_settings(settings),
             dims=o.parse_dims(dims),
             dtype=dtype,
+            tune=tune,
             what_if=what_if,
             progress=tick,
         )

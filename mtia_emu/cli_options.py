@@ -211,10 +211,19 @@ PLACE = click.option(
     help="Memory that operands start in and the result ends in; weights-dram: the others in SRAM.",
 )
 
-COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL)
+TUNE = click.option(
+    "--tune",
+    type=click.Choice(["fast", "full"]),
+    default="fast",
+    show_default=True,
+    help="How mappings of kernels are chosen: by estimate, or the best of them by time; full keeps what it "
+    "finds on disk (MTIA_EMU_TUNE_CACHE=0: not).",
+)
+
+COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL, TUNE)
 DELIVER = (JSON, TRACE, ROOFLINE, SEED, LAYERS)
 RUN = (*COMPILE, CALIBRATE, INPUTS, OUTPUTS, CHECK, *GPUS, *DELIVER)
-OPERATOR = (CHIP, SET, KIND, PLACE, OUTPUTS, CHECK, *GPUS, *DELIVER)
+OPERATOR = (CHIP, SET, KIND, PLACE, TUNE, OUTPUTS, CHECK, *GPUS, *DELIVER)
 
 
 def options(*each: Decorator) -> Decorator:

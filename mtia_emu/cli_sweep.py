@@ -72,6 +72,11 @@ BEST_SHOWN = 5
     help="GPU to stand beside.  [default: h100-sxm]",
 )
 @click.option(
+    "--tune",
+    type=click.Choice(["fast", "full"]),
+    help="How mappings are chosen: by estimate, or by time.  [default: fast]",
+)
+@click.option(
     "-o",
     "--output",
     "store",
@@ -164,7 +169,9 @@ def _values(spec: str | None, wanted: dict[str, Any]) -> dict[str, Any]:
         if wanted[flag]:
             values[flag] = list(wanted[flag])
     values |= {
-        key: wanted[key] for key in ("chip", "method", "points", "seed", "gpu") if wanted[key] is not None
+        key: wanted[key]
+        for key in ("chip", "method", "points", "seed", "gpu", "tune")
+        if wanted[key] is not None
     }
     return values
 

@@ -17,6 +17,7 @@ from .explanation import Effect, Explanation, Kind, LayerTime
 from .isa import Program
 from .report import LAUNCH, Layer, Report
 from .sensitivity import effects, steps
+from .tuning import tuning
 from .types import dtype as dtype_named
 
 MOST_COUNTED = 1 << 21  # commands; counts take some 140 bytes for each
@@ -29,21 +30,22 @@ def explain(
     settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None,
     dtype: str | None = None,
+    tune: str = "fast",
     what_if: bool = True,
     progress: api.Progress | None = None,
 ) -> Explanation:
     """Return what bounds each layer of a model on a chip and, with `what_if`, what would help.
 
-    `model`, `chip`, `settings`, `dims` and `dtype` are those of `run`. A step of a parameter on which a
-    program's tiles and addresses depend is judged with a new program, every other with the same one.
+    `model`, `chip`, `settings`, `dims`, `dtype` and `tune` are those of `run`. A step of a parameter on which
+    a program's tiles and addresses depend is judged with a new program, every other with the same one.
     """
     if isinstance(model, Program) or api.is_program(model):
         outcome = api.run(model, chip, settings=settings, dims=dims, dtype=dtype, gpu=None, progress=progress)
         return explain_program(outcome.program, outcome.chip, what_if=what_if, progress=progress)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or api.DEFAULT_CHIP, settings)
     with api.open_model(str(model), dims or {}) as source:
-        compiled = api.compile_stages(source, machine, dtype=dtype, progress=progress)
-        again = _Again(source, compiled, dtype)
+        compiled = api.compile_stages(source, machine, dtype=dtype, tune=tune, progress=progress)
+        again = _Again(source, compiled, dtype, tune)
         return explain_program(compiled.program, machine, again, what_if=what_if, progress=progress)
 
 
@@ -54,11 +56,14 @@ class _Again:
     source: api.Source
     compiled: Compiled
     dtype: str | None
+    tune: str
 
     def report(self, chip: Chip) -> Report:
         """Return the report of the model compiled anew."""
-        done = self.compiled
-        program = compile_graph(done.imported, chip, wanted=self.dtype, fused=done.fused).program
+        done, how = self.compiled, tuning(self.tune)
+        program = compile_graph(
+            done.imported, chip, wanted=self.dtype, fused=done.fused, share=how.share, search=how.search
+        ).program
         return make_report(program, chip, self.lookups(program))
 
     def lookups(self, program: Program) -> dict[int, Lookups]:

@@ -15,6 +15,7 @@ from .compiler.passes.precision import own_dtype
 from .compiler.pipeline import choose_format, compile_lowered, lower
 from .engine.run import report
 from .types import dtype
+from .view import units
 
 NEEDED = (Legalise, Fold, Precision, Quantise, Prune)  # choose the number format, or tidy: always run
 Progress = Callable[[str, int, int], None]
@@ -31,7 +32,6 @@ class Measured:
 
     name: str
     cycles: float
-    seconds: float
     utilization: float
     dram_share: float
     launches: int
@@ -67,7 +67,7 @@ def measure(
         traffic = done.traffic.dram_read_bytes + done.traffic.dram_write_bytes
         peak = chip.peak_macs_per_cycle(dtype(form.name)) * done.cycles
         shares = macs / peak, least / done.cycles
-        yield Measured(name, done.cycles, done.seconds, *shares, len(program.launches), traffic)
+        yield Measured(name, done.cycles, *shares, len(program.launches), traffic)
 
 
 def least_dram_bytes(graph: Graph) -> int:
@@ -99,7 +99,7 @@ def _read_bytes(graph: Graph, node: Node, position: int) -> int:
     return min(kind.bytes, node.type.bytes) if node.op == "gather" and position == 0 else kind.bytes
 
 
-COLUMNS = ["passes up to", "cycles", "ms", "change", "of peak", "of DRAM", "launches", "DRAM MB"]
+COLUMNS = ["passes up to", "cycles", "change", "of peak", "of DRAM", "launches", "DRAM"]
 
 
 def rows(measured: Iterable[Measured]) -> Iterator[list[str]]:
@@ -107,7 +107,7 @@ def rows(measured: Iterable[Measured]) -> Iterator[list[str]]:
     before: float | None = None
     for done in measured:
         change = "" if before is None else f"{done.cycles / before - 1:+.1%}"
-        time, traffic = f"{done.seconds * 1e3:.3f}", f"{done.dram_bytes / 1e6:,.1f}"
-        shares = f"{done.utilization:.1%}", f"{done.dram_share:.1%}"
-        yield [done.name, f"{done.cycles:,.0f}", time, change, *shares, str(done.launches), traffic]
+        shares = units.percent(done.utilization), units.percent(done.dram_share)
+        traffic = units.size(done.dram_bytes)
+        yield [done.name, f"{done.cycles:,.0f}", change, *shares, str(done.launches), traffic]
         before = done.cycles

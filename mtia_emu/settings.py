@@ -25,8 +25,13 @@ CHECK = Flag("MTIA_EMU_CHECK", "0", "1 poisons memory before execution and names
 MEMORY = Flag(
     "MTIA_EMU_MEMORY_BYTES", str(8 << 30), "the most memory that executing a model may take, in bytes"
 )
-CACHE = Flag("MTIA_EMU_CACHE", "", "folder for compiled numba code; empty means the user's cache folder")
-FLAGS = (DEBUG, CHECK, MEMORY, CACHE)
+CACHE = Flag(
+    "MTIA_EMU_CACHE",
+    "",
+    "folder for compiled numba code and tuned mappings; empty means the user's cache folder",
+)
+TUNE_CACHE = Flag("MTIA_EMU_TUNE_CACHE", "1", "0 keeps `--tune full` from reading and writing tuned mappings")
+FLAGS = (DEBUG, CHECK, MEMORY, CACHE, TUNE_CACHE)
 
 
 def integer(flag: Flag) -> int:
@@ -40,7 +45,7 @@ def integer(flag: Flag) -> int:
 
 
 def cache_folder() -> Path:
-    """Return the folder that holds compiled numba code, made if it is not there."""
+    """Return the folder that holds compiled numba code and tuned mappings, made if it is not there."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     folder = Path(CACHE.value() or os.path.join(home, "mtia-emu"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ about DRAM. Nothing is listed by hand, so nothing can be forgotten when the comp
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
@@ -224,6 +224,21 @@ def _leaves(table: BaseModel, prefix: str) -> Iterator[str]:
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name
+
+
+def noting(chip: Chip, paths: Iterable[str]) -> None:
+    """Note dotted keys as read of a chip whose reads are noted; of a plain one nothing is."""
+    _notes(chip).update(paths)
+
+
+def known(chip: Chip, paths: tuple[str, ...]) -> bool:
+    """Return whether dotted keys are all parameters of a chip."""
+    return set(paths) <= set(_leaves(_plain(chip), ""))
+
+
+def values_of(chip: Chip, paths: tuple[str, ...]) -> tuple[Hashable, ...]:
+    """Return the values of a chip's dotted keys, as what tells them apart; none of them is noted as read."""
+    return _values(_plain(chip), paths)
 
 
 def _plain(chip: Chip) -> Chip:

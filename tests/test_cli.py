@@ -290,7 +290,7 @@ def test_listings(cli: Cli) -> None:
         (["run", "zoo:lama-tiny"], "unknown model 'lama-tiny'; did you mean 'llama-tiny'?"),
         (["run", "llama-tiny"], "model 'llama-tiny' is not a file; did you mean 'zoo:llama-tiny'?"),
         (["run", "zoo:llama-tiny", "--chip", "mtia-2"], "unknown chip 'mtia-2'; did you mean 'mtia-2i'?"),
-        (["run", "zoo:llama-tiny", "--gpu", "h100"], "unknown gpu 'h100'; did you mean 'v100'?"),
+        (["run", "zoo:llama-tiny", "--gpu", "h100"], "did you mean 'h100-pcie' or 'h100-sxm'?"),
         (["run", "zoo:llama-tiny", "--dtype", "fp17"], "fp16"),
         (["run", "zoo:llama-tiny", "--dtype", "int16"], "--dtype int16"),
         (["run", "zoo:llama-tiny", "--dim", "sec=2"], "did you mean 'seq'?"),

@@ -103,7 +103,8 @@ def test_effects_are_those_of_the_changed_chip_in_order(program: Program) -> Non
     by_key = {e.step.key: e for e in found}
     static = by_key["energy.leakage_w_per_mm2"]
     assert static.seconds_change == 0
-    assert -0.1 * base.joules_by.static / base.joules <= static.joules_change < 0
+    most = 0.1 * base.joules_by.static / base.joules  # the rest of it is links
+    assert -most * (1 + 1e-9) <= static.joules_change < 0
 
 
 def test_a_refused_step_says_why(program: Program) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -15,8 +16,9 @@ from mtia_emu.compiler.pipeline import compile_graph
 
 from mtia_emu import api
 from mtia_emu.chip import Chip, known_keys, load_chip
-from mtia_emu.engine.run import report
+from mtia_emu.engine.run import costs, report
 from mtia_emu.engine.shared import shared_costs
+from mtia_emu.isa import Op
 from mtia_emu.report import Report
 from mtia_emu.sharing import Same, Share, Sharing, noted, unshared
 
@@ -83,6 +85,28 @@ def test_a_change_of_sram_size_times_nothing_anew() -> None:
     share.done.clear()
     outcome(graph, load_chip("mtia-2i", {"sram.bytes": 240_000_000}), share)
     assert share.done["map"] and not {"cost", "events", "product"} & set(share.done)
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_look_ups_are_shared_where_all_their_tables_lie_alike(place: int) -> None:
+    """Of a launch that looks up several tables, one lies elsewhere in another program."""
+    chip, share = load_chip("mtia-2i"), Sharing()
+    with api.open_model("zoo:dlrm-small", {"batch": 64}) as source:
+        program = api.compile_stages(source, chip).program
+        lookups = api.example_lookups(source, program)
+    assert lookups
+    index = program.launches[min(lookups)].block
+    block = program.blocks[index]
+    tables = np.unique(block.commands["operand"][block.commands["op"] == Op.POOL])
+    assert len(tables) > 1
+    operands = list(block.operands)
+    operands[tables[place]] = replace(operands[tables[place]], space="sram")
+    blocks = list(program.blocks)
+    blocks[index] = replace(block, operands=tuple(operands))
+    for one in (replace(program, blocks=tuple(blocks)), program):
+        found = shared_costs(one, chip, share, lookups)
+        right = costs(one, chip, lookups)
+        assert [x.traffic for x in found] == [x.traffic for x in right]
 
 
 def test_a_change_of_a_price_compiles_nothing() -> None:

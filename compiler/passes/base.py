@@ -42,9 +42,13 @@ class Pass:
 
 @dataclass(frozen=True)
 class Rules(Pass):
-    """A pass made of rewrite rules, offered every node until none fires, `rounds` times at most."""
+    """A pass made of rewrite rules, offered every node until none fires, `rounds` times at most.
+
+    With `prunes` nodes that are left without a reader go at the end: those that were joined into another.
+    """
 
     rounds: ClassVar[int] = ROUNDS
+    prunes: ClassVar[bool] = False
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -79,7 +83,7 @@ class Rules(Pass):
             graph = graph.rewrite(first)
             if graph is before:
                 break
-        return graph, fired + skipped
+        return graph.prune() if self.prunes and fired else graph, fired + skipped
 
     def outcomes(self, graph: Graph) -> list[Outcome]:
         """Return what each rule would do to the graph, once: where it fires and why it does not."""
@@ -87,6 +91,11 @@ class Rules(Pass):
         for rule in self.rules:
             graph.rewrite(rule, log)
         return log
+
+
+def is_read(node: Node, match: Match) -> bool:
+    """Return whether anything reads a node's result: one that was joined into another has no reader left."""
+    return bool(match.users(node.output)) or match.is_output(node.output)
 
 
 def scalar(match: Match, value: str) -> float | None:

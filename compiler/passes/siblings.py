@@ -10,10 +10,10 @@ from typing import ClassVar
 from mtia_emu.types import TensorType
 
 from ..build import Builder
-from ..graph import Graph, Match, Node, Outcome, Rewrite, Skip
+from ..graph import Match, Node, Rewrite, Skip
 from ..ops.base import integers
 from ..views import View, packed, whole
-from .base import Rule, Rules, building
+from .base import Rule, Rules, building, is_read
 
 PRODUCTS = ("matmul", "matmul_map")
 
@@ -27,6 +27,7 @@ class Siblings(Rules):
     among the others would have to be copied for. `max_columns` bounds the joint product.
     """
 
+    prunes: ClassVar[bool] = True
     rounds: ClassVar[int] = 1  # what it makes has no siblings left
 
     max_columns: int = 1 << 16
@@ -35,15 +36,10 @@ class Siblings(Rules):
     def rules(self) -> tuple[Rule, ...]:
         return (self._join,)
 
-    def apply(self, graph: Graph, most: int | None = None) -> tuple[Graph, list[Outcome]]:
-        """Return as `Rules.apply` does, without the products that were joined."""
-        made, outcomes = super().apply(graph, most)
-        return made if made is graph else made.prune(), outcomes
-
     def _join(self, node: Node, match: Match) -> Rewrite | Skip | None:
-        if not _is_plain(node, match) or not _is_read(node, match):
+        if not _is_plain(node, match) or not is_read(node, match):
             return None
-        family = [n for n in match.users(node.inputs[0]) if _is_plain(n, match) and _is_read(n, match)]
+        family = [n for n in match.users(node.inputs[0]) if _is_plain(n, match) and is_read(n, match)]
         family = [n for n in family if _alike(n, match) == _alike(node, match)]
         if len(family) < 2:
             return None
@@ -78,11 +74,6 @@ def _shared(value: str, match: Match) -> bool:
 def _by_column(value: str, node: Node, match: Match) -> bool:
     const = match.const(value)
     return const is not None and const.type.shape == node.type.shape[-1:]
-
-
-def _is_read(node: Node, match: Match) -> bool:
-    """Return whether anything reads a node's result: one that was joined has no reader left."""
-    return bool(match.users(node.output)) or match.is_output(node.output)
 
 
 def _alike(node: Node, match: Match) -> tuple[object, ...]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from ..graph import Graph, Match, Node, Outcome, Rewrite, Skip
-from .base import Rule, Rules, building
+from ..graph import Match, Node, Rewrite, Skip
+from .base import Rule, Rules, building, is_read
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Tables(Rules):
     which one needs another's result stay apart. `max_tables` bounds the tables of one op.
     """
 
+    prunes: ClassVar[bool] = True
     rounds: ClassVar[int] = 1  # what it makes, it does not match
 
     max_tables: int = 1024
@@ -25,26 +26,16 @@ class Tables(Rules):
     def rules(self) -> tuple[Rule, ...]:
         return (self._merge,)
 
-    def apply(self, graph: Graph, most: int | None = None) -> tuple[Graph, list[Outcome]]:
-        """Return as `Rules.apply` does, without the bags that were merged."""
-        made, outcomes = super().apply(graph, most)
-        return made if made is graph else made.prune(), outcomes
-
     def _merge(self, node: Node, match: Match) -> Rewrite | Skip | None:
-        if node.op != "embedding_bag" or not _is_read(node, match):
+        if node.op != "embedding_bag" or not is_read(node, match):
             return None
         reason = _why_not(node, match)
         if reason:
             return Skip(reason)
         kind = _alike(node, match)
-        group = [n for n in match.nodes("embedding_bag") if _is_read(n, match) and _alike(n, match) == kind]
+        group = [n for n in match.nodes("embedding_bag") if is_read(n, match) and _alike(n, match) == kind]
         group = [n for n in group if not _why_not(n, match)][: self.max_tables]
         return _merged(node, group, match) if len(group) > 1 else Skip("no other table is like it")
-
-
-def _is_read(node: Node, match: Match) -> bool:
-    """Return whether anything reads a node's result: a bag that was merged has no reader left."""
-    return bool(match.users(node.output)) or match.is_output(node.output)
 
 
 def _alike(node: Node, match: Match) -> tuple[object, ...]:
@@ -73,6 +64,6 @@ def _merged(node: Node, group: list[Node], match: Match) -> Rewrite:
     """Return one op in place of all bags."""
     b = building(node, match)
     operands = [v for bag in group for v in bag.inputs]
-    weighted = {"weighted": True} if len(node.inputs) > 3 else {}
-    results = b.adds("embedding_bags", *operands, fold=False, **node.attrs, **weighted)
+    attrs: dict[str, Any] = dict(node.attrs) | ({"weighted": True} if len(node.inputs) > 3 else {})
+    results = b.adds("embedding_bags", *operands, fold=False, **attrs)
     return b.rewrite({bag.output: value for bag, value in zip(group, results, strict=True)})

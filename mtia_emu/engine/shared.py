@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -46,9 +46,8 @@ def _cached(
     """Return look-ups with what the cache missed, shared between equal look-ups of equal tables."""
     if not lookups:
         return lookups
-    launches = [(n, program.launches[n]) for n in sorted(lookups)]
-    tables = tuple((n, x.addresses, program.blocks[x.block].operands[:1]) for n, x in launches)
-    key = (_scratch(program), tables, tuple(_content(lookups[n]) for n, _ in launches))
+    asked = tuple((n, _tables(program, n), _content(found)) for n, found in sorted(lookups.items()))
+    key = (_scratch(program), asked)
     return share("cache", key, chip, lambda c: through_cache(program, c, lookups))
 
 
@@ -66,6 +65,15 @@ def _cost(program: Program, index: int, chip: Chip, lookups: Lookups | None, sha
         return replace(done, time=replace(done.time, start=none, end=none, unit=none))
 
     return share("cost", key, chip, work)
+
+
+def _tables(program: Program, launch: int) -> tuple[Hashable, ...]:
+    """Return the table that each POOL command of a launch looks up, and where it lies."""
+    x = program.launches[launch]
+    block = program.blocks[x.block]
+    tables = block.commands["operand"][block.commands["op"] == Op.POOL].tolist()
+    lie = {i: (block.operands[i], x.addresses[i]) for i in set(tables)}
+    return tuple(tables), tuple(sorted(lie.items(), key=lambda one: one[0]))
 
 
 def _scratch(program: Program) -> tuple[int, int]:

@@ -29,6 +29,7 @@ from ..isa import Program
 from ..sharing import Share, Sharing
 from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
 from ..toml import parse
+from ..tuning import tuning
 from ..types import dtype
 from .expression import evaluate
 from .row import EXCLUDED, FAILED, OK, Row, layer_groups, model_metrics, overall
@@ -119,8 +120,16 @@ class Evaluator:
     def program(self, model: Model, chip: Chip) -> Program:
         """Return a model compiled for a chip."""
         graph, dims = self._graph(model)
-        done = compile_graph(graph, chip, name=model.name, wanted=model.dtype, dims=dims, share=self.share)
-        return done.program
+        how = tuning(self.job.spec.tune, share=self.share)
+        return compile_graph(
+            graph,
+            chip,
+            name=model.name,
+            wanted=model.dtype,
+            dims=dims,
+            share=how.share,
+            search=how.search,
+        ).program
 
     def timed(self, index: int, params: Mapping[str, Any], chip: Chip, metrics: dict[str, Any]) -> Row:
         """Return the row of a chip whose columns of area and cost are known."""
@@ -149,7 +158,7 @@ class Evaluator:
         return params, chip if "die_mm2" in params else self._sized(chip)
 
     def _sized(self, chip: Chip) -> Chip:
-        """Return the chip with the base's published die scaled by the change of area that its parameters make.
+        """Return the chip with the base's published die scaled as its parameters change the area.
 
         Leakage and the clock tree follow the die.
         """

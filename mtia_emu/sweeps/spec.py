@@ -69,6 +69,7 @@ class Spec(BaseModel):
         default=("seconds", "joules", "area_mm2"), min_length=1, max_length=len(OBJECTIVES)
     )
     gpu: str = Field(default="h100-sxm", description="GPU to stand beside, or none")
+    tune: Literal["fast", "full"] = Field(default="fast", description="how mappings are chosen, as --tune")
     silicon: dict[str, float] = Field(default_factory=dict, description="numbers of area and cost, changed")
 
     @field_validator("model", "constraints", "objectives", mode="before")

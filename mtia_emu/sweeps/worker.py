@@ -126,9 +126,10 @@ def serve(connection: Connection) -> None:
         point = connection.recv()
         try:
             answer: Row | str = evaluator.row(point)
-        except MemoryError:
+        except (MemoryError, SystemError) as error:  # the latter from CPython's own code that got no memory
             evaluator = Evaluator(job)  # what was shared is given up
-            answer = f"out of memory (limit {memory_bytes} bytes)" if memory_bytes else "out of memory"
+            limit = f" (limit {memory_bytes} bytes)" if memory_bytes else ""
+            answer = f"out of memory{limit}: {type(error).__name__}"
         except Exception as error:
             answer = f"internal error: {type(error).__name__}: {str(error)[:500]}"
         connection.send(answer)

@@ -1,0 +1,41 @@
+"""How hard the compiler looks for mappings: `--tune fast`, by estimate, or `--tune full`, by time as well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .chip import Chip
+from .engine.timing import timeline
+from .errors import refuse_unknown
+from .isa import Block
+from .kernels.search import FAST, Search
+from .plan_cache import default_cache, remembered
+from .sharing import Share, unshared
+
+MODES = ("fast", "full")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A way to choose mappings, and what remembers choices."""
+
+    search: Search = FAST
+    share: Share = unshared
+
+
+def tuning(mode: str, *, share: Share = unshared, cached: bool = True) -> Tuning:
+    """Return the tuning that a mode names; unless `cached`, what "full" finds is not kept on disk.
+
+    Raises `UserError` for a mode that is not among MODES.
+    """
+    if mode not in MODES:
+        raise refuse_unknown("tuning", mode, MODES)
+    if mode == "fast":
+        return Tuning(FAST, share)
+    kept = default_cache() if cached else None
+    return Tuning(Search(time=cycles), remembered(kept, share) if kept else share)
+
+
+def cycles(block: Block, chip: Chip) -> float:
+    """Return the cycles of a block by the timing reading."""
+    return timeline(block, chip).cycles

@@ -1,0 +1,132 @@
+"""`--tune full`: never slower than the estimate's choice, right, and the same from disk as anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from mtia_emu.compiler.frontend import load
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.pipeline import compile_graph
+
+from mtia_emu import api, isa, settings
+from mtia_emu.chip import Chip, load_chip
+from mtia_emu.engine.timing import timeline
+from mtia_emu.errors import UserError
+from mtia_emu.isa import Program
+from mtia_emu.plan_cache import FILE
+from mtia_emu.sharing import Share, Sharing, unshared
+from mtia_emu.sweeps.evaluate import Evaluator, make_job
+from mtia_emu.sweeps.space import Point
+from mtia_emu.sweeps.spec import make_spec
+from mtia_emu.tuning import tuning
+
+MODELS = [("zoo:llama-tiny", {"batch": 1, "seq": 24}), ("zoo:dlrm-small", {"batch": 24})]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test a cache of its own; numba keeps its code where it was."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(settings.cache_folder()))
+    monkeypatch.setenv(settings.CACHE.name, str(tmp_path))
+    return tmp_path
+
+
+@cache
+def imported(model: str, dims: tuple[tuple[str, int], ...]) -> Graph:
+    with api.open_model(model, dict(dims)) as source:
+        return load(source.path, {})
+
+
+def program(model: str, dims: dict[str, int], chip: Chip, mode: str, share: Share = unshared) -> Program:
+    how = tuning(mode, share=share)
+    graph = imported(model, tuple(dims.items()))
+    return compile_graph(graph, chip, share=how.share, search=how.search).program
+
+
+def text(program: Program) -> str:
+    return isa.dump(program, commands=1 << 20)
+
+
+@pytest.mark.parametrize(("model", "dims"), MODELS, ids=lambda x: str(x))
+def test_no_block_is_slower_than_the_estimates_and_the_whole_is_faster(
+    model: str, dims: dict[str, int]
+) -> None:
+    chip = load_chip("tiny")
+    fast, full = (program(model, dims, chip, mode) for mode in ("fast", "full"))
+    assert [x.name for x in fast.launches] == [x.name for x in full.launches]
+    cycles = [[timeline(p.blocks[launch.block], chip).cycles for launch in p.launches] for p in (fast, full)]
+    assert all(b <= a for a, b in zip(*cycles, strict=True))
+    assert sum(cycles[1]) < sum(cycles[0])
+
+
+@pytest.mark.parametrize(("model", "dims"), MODELS, ids=lambda x: str(x))
+def test_a_program_from_disk_is_the_one_made_anew(model: str, dims: dict[str, int], folder: Path) -> None:
+    chip = load_chip("tiny")
+    made = text(program(model, dims, chip, "full"))
+    assert (folder / FILE).exists()
+    assert text(program(model, dims, chip, "full")) == made
+    (folder / FILE).write_bytes(b"nonsense" * 1000)
+    assert text(program(model, dims, chip, "full")) == made
+
+
+def test_what_chips_share_and_the_disk_has_is_what_each_would_have_made() -> None:
+    shared = Sharing()
+    changes: list[dict[str, object]] = [
+        {},
+        {"dram.channels": 4},
+        {"noc.hop_cycles": 9},
+        {},
+        {"clock_hz": 5e8},
+    ]
+    for change in changes:
+        chip = load_chip("tiny", change)
+        found = text(program(*MODELS[0], chip, "full", shared))
+        alone = tuning("full", cached=False)
+        graph = imported(MODELS[0][0], tuple(MODELS[0][1].items()))
+        assert found == text(compile_graph(graph, chip, share=alone.share, search=alone.search).program)
+
+
+def test_a_tuned_program_computes_the_model() -> None:
+    done = api.run("zoo:llama-tiny", "tiny", dims={"seq": 8}, check=True, gpu=None, tune="full")
+    assert done.check is not None and done.check.passed
+
+
+def test_sweeps_tune_where_the_spec_says_so(folder: Path) -> None:
+    values: dict[str, Any] = {
+        "chip": "tiny",
+        "gpu": "none",
+        "model": [{"model": m, "dims": d} for m, d in MODELS],
+    }
+    cycles = {}
+    for mode in ("fast", "full"):
+        evaluator = Evaluator(make_job(make_spec(values | {"tune": mode})))
+        row = evaluator.row(Point(0, {}))
+        cycles[mode] = row.metrics["llama-tiny.seconds"]
+    assert cycles["full"] <= cycles["fast"] and (folder / FILE).exists()
+    with pytest.raises(UserError, match="'tune' is 'slow'"):
+        make_spec(values | {"tune": "slow"})
+
+
+def test_an_unknown_way_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="unknown tuning 'ful'; did you mean 'full'"):
+        tuning("ful")
+
+
+def test_the_command_line_tunes(cli: Callable[..., Result], folder: Path) -> None:
+    words = ("gemm", 40, 56, 24, "--chip", "tiny", "--gpu", "none", "--json", "-")
+    fast, full = (json.loads(cli(*words, "--tune", mode).output)["cycles"] for mode in ("fast", "full"))
+    assert full <= fast and (folder / FILE).exists()
+
+
+def test_the_cache_can_be_switched_off(
+    cli: Callable[..., Result], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(settings.TUNE_CACHE.name, "0")
+    cli("gemm", 8, 8, 8, "--chip", "tiny", "--gpu", "none", "--tune", "full")
+    assert not (folder / FILE).exists()
