@@ -15,7 +15,7 @@ from mtia_emu.kernels.attention_plan import Tiles, ranked_attention
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather, ranked_bags
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
-from mtia_emu.kernels.matmul_packed import Weights, emit_matmul_packed, plan_packed
+from mtia_emu.kernels.matmul_packed import Weights, emit_matmul_packed, ranked_packed
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
 from mtia_emu.kernels.matmul_search import ranked_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
@@ -212,7 +212,9 @@ def _matmul(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, out
     return way.share("product", (whole, mapping), chip, lambda c: made(c, mapping))
 
 
-def _matmul_packed(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+def _matmul_packed(
+    way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
+) -> Block:
     a, codes, *rest = inputs
     zeros = rest.pop() if p["zeros"] else None
     scales, (out,) = rest.pop(), outputs
@@ -234,8 +236,13 @@ def _matmul_packed(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs
         out_space=out.space,
         b_tiled=codes.tiled,
     )
-    plan = plan_packed(problem, weights, chip)
-    return emit_matmul_packed(plan, weights, a, (codes, scales, zeros), out, tape, rest)
+
+    def made(c: Chip, mapping: Mapping) -> Block:
+        plan = Plan(problem, mapping, c)
+        return emit_matmul_packed(plan, weights, a, (codes, scales, zeros), out, tape, rest)
+
+    key = (problem, weights, p["epilogue"], tuple(inputs), out) if way.search.time else (problem, weights)
+    return made(chip, way.choose(key, chip, lambda c, n: ranked_packed(problem, weights, c, n), made))
 
 
 def _rowwise(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
@@ -292,7 +299,6 @@ def _scalar(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
 
 
 _EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
-    "matmul_packed": _matmul_packed,
     "map": _rowwise,
     "row": _rowwise,
     "rotary": _rowwise,
@@ -305,4 +311,5 @@ _MAPPED: dict[str, Callable[[_Way, Chip, str, Params, Operands, Operands], Block
     "attention": _attention,
     "embedding_bag": _embedding_bag,
     "matmul": _matmul,
+    "matmul_packed": _matmul_packed,
 }

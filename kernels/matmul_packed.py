@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.chip import Chip
-from mtia_emu.isa import FIRST, FUNCTION_NAMES, NO_SLOT, VECTOR, Block, Op, Operand, Shape
+from mtia_emu.isa import FIRST, FUNCTION_NAMES, NO_SLOT, VECTOR, Block, Cast, Op, Operand, Shape
 from mtia_emu.types import DType
 
 from .builder import LINE, NoRoom, ceil_div
@@ -57,14 +57,19 @@ def plan_packed(problem: Problem, weights: Weights, chip: Chip) -> Plan:
 
     Raises `NoRoom` where no tile fits the chip's local memory.
     """
-    found = [
-        (cost, index, plan)
-        for index, plan in enumerate(_candidates(problem, weights, chip))
-        if (cost := _cost(plan, weights)) is not None
-    ]
+    return Plan(problem, ranked_packed(problem, weights, chip, 1)[0], chip)
+
+
+def ranked_packed(problem: Problem, weights: Weights, chip: Chip, count: int) -> list[Mapping]:
+    """Return up to `count` different mappings, that of the least estimated time first; errors as above."""
+    found: dict[Mapping, float] = {}
+    for plan in _candidates(problem, weights, chip):
+        cost = _cost(plan, weights)
+        if cost is not None:
+            found.setdefault(plan.mapping, cost)
     if not found:
         raise NoRoom(f"matmul_packed: no tile fits {chip.pe.local.bytes} bytes of local memory")
-    return min(found, key=lambda x: x[:2])[2]
+    return sorted(found, key=found.__getitem__)[:count]
 
 
 def _candidates(p: Problem, w: Weights, chip: Chip) -> Iterator[Plan]:
@@ -95,39 +100,96 @@ def _cost(plan: Plan, w: Weights) -> float | None:
     """Return the estimated cycles of a plan; None where local memory does not hold its panels.
 
     Each resource's cycles are its work over its rate; the slowest sets the pace, part of the others shows.
+    What no buffer hides comes on top: the way of the first panels, that of panels which replace held ones,
+    and the last tile's sums along a chain of PEs.
     """
     p, t, chip = plan.problem, plan.mapping, plan.chip
-    panel = {"a": t.tm * t.kp * p.a.bytes * w.planes, "b": t.tn * (t.kp + (w.planes + 1) * w.scale.bytes)}
-    wide, tile = t.tn * t.kp * p.a.bytes, t.tm * t.tn
+    panel, wide, tile = _panel_bytes(plan, w), t.tn * t.kp * p.a.bytes, t.tm * t.tn
     slots = {x: plan.hold if x == plan.outer_operand and plan.hold else t.depth for x in "ab"}
     need = sum(panel[x] * slots[x] for x in "ab") + wide * (RINGS + w.passes - 1)
     need += tile * (RINGS * p.out.bytes + p.epilogue_bytes) + LINE * (8 + 6 * max(slots.values()))
     if need > chip.pe.local.bytes or 4 * tile > chip.pe.reduce.bytes:
         return None
-    steps = plan.steps
-    tiles = steps // plan.local["k"]
-    inner = plan.local[plan.inner]
-    loads = {x: steps // inner if x == plan.outer_operand and plan.hold else steps for x in "ab"}
+    work = plan.steps * w.planes
     multiply, expand = _panel_cycles(plan, w)
-    moved = {x: loads[x] * panel[x] for x in "ab"}
-    read = {x: moved[x] * plan.leaders(x) for x in "ab"}
-    spaces = {"a": p.a_space, "b": p.b_space}
-    rates = {
-        "dram": chip.dram_bytes_per_cycle * float(chip.dram_efficiency(np.asarray(t.kp * t.tn))),
-        "sram": chip.sram_bytes_per_cycle,
-    }
-    issue = chip.pe.core.issue_cycles
+    way = chip.cycles(chip.dram.latency_s) + chip.pe.dma.startup_cycles
+    streamed, held = _moves(plan, w, panel)
     use = [
-        steps * w.planes * multiply,
-        steps * w.planes * expand + tiles * tile * 4 / chip.pe.simd.bytes_per_cycle,
-        steps * w.planes * (w.passes + 1) * issue,
-        (loads["a"] * w.planes + loads["b"] * (1 + w.planes + w.zeros)) * issue,
-        sum(moved.values()) / chip.pe.dma.bytes_per_cycle,
-        sum(read.values()) / (chip.noc.row_bytes_per_cycle * chip.grid.rows),
-        *(sum(read[x] for x in "ab" if spaces[x] == space) / rate for space, rate in rates.items()),
+        work * multiply,
+        work * expand + plan.steps // plan.local["k"] * tile * 4 / chip.pe.simd.bytes_per_cycle,
+        work * (w.passes + 1) * chip.pe.core.issue_cycles,
+        plan.steps * way / t.depth,
+        *streamed,
     ]
-    edges = (panel["a"] + panel["b"]) / chip.pe.dma.bytes_per_cycle + multiply + expand
-    return max(use) + SLACK * sum(use) + edges
+    first = 1 / plan.local[plan.inner]  # of the tiles that share held panels, which come with it
+    paced = max(map(sum, zip((u * first for u in use), (0, 0, 0, 0, *held), strict=True)))
+    paced += max(use) * (1 - first)
+    refill = 0.0
+    if plan.hold:  # slots are filled again when the product that last reads them is done
+        hidden = (plan.local["k"] - 2) * max(multiply, expand) * w.planes
+        refill = max(way + panel[plan.outer_operand] / chip.pe.dma.bytes_per_cycle - hidden, 0)
+    refills = plan.local[t.outer] - 1
+    edges = way + (panel["a"] + panel["b"]) / chip.pe.dma.bytes_per_cycle + multiply + expand
+    return paced + SLACK * (sum(use) + sum(held)) + edges + refills * refill + _chain(plan)
+
+
+def _panel_bytes(plan: Plan, w: Weights) -> dict[str, float]:
+    """Return the bytes of a step's panels of both operands, scales and zero points with the codes."""
+    p, t = plan.problem, plan.mapping
+    k, n = min(t.kp, p.k), min(t.tn, p.n)
+    rows = w.planes * w.scale.bytes + w.zeros
+    return {"a": min(t.tm, p.m) * k * p.a.bytes * w.planes, "b": n * (k + rows)}
+
+
+def _moves(plan: Plan, w: Weights, panel: dict[str, float]) -> tuple[list[float], list[float]]:
+    """Return the cycles of what moves panels that are streamed, and that are held.
+
+    They are those of a PE's port and issue, links, SRAM and DRAM.
+    """
+    p, t, chip = plan.problem, plan.mapping, plan.chip
+    streamed, kept = [0.0] * 5, [0.0] * 5
+    k, n = min(t.kp, p.k), min(t.tn, p.n)
+    together = {"a": k * p.a.bytes, "b": k * n if p.b_tiled else n}  # bytes of a run
+    spaces = {"a": p.a_space, "b": p.b_space}
+    commands = {"a": w.planes, "b": 1 + w.planes + w.zeros}
+    runs = {"a": w.planes * min(t.tm, p.m), "b": commands["b"] + (0 if p.b_tiled else k)}
+    for x in "ab":
+        held = x == plan.outer_operand and plan.hold
+        loads = plan.steps // plan.local[plan.inner] if held else plan.steps
+        rows, cols = _leaders(plan, x)
+        rate = chip.dram_bytes_per_cycle * float(chip.dram_efficiency(np.asarray(together[x])))
+        dram, read = spaces[x] == "dram", panel[x] * rows * cols
+        use = (
+            float(chip.pe.dma.cycles(np.asarray(panel[x]), np.asarray(runs[x]))),
+            panel[x] * cols / chip.noc.row_bytes_per_cycle,
+            commands[x] * chip.pe.core.issue_cycles,
+            0.0 if dram else read / chip.sram_bytes_per_cycle,
+            read / rate if dram else 0.0,
+        )
+        into = kept if held else streamed
+        into[:] = [have + loads * more for have, more in zip(into, use, strict=True)]
+    return streamed, kept
+
+
+def _leaders(plan: Plan, operand: str) -> tuple[int, int]:
+    """Return over how many rows, and columns of each, loads of an operand are spread that have work."""
+    across, rows, cols = dict(plan.cols), 1, 1
+    for d in "mnk":
+        used = ceil_div(plan.tiles[d], plan.local[d])
+        along = min(across.get(d, 1), used)
+        rows, cols = rows * ceil_div(used, along), cols * along
+    cast = plan.cast(operand)
+    return 1 if cast in (Cast.COL, Cast.ALL) else rows, 1 if cast in (Cast.ROW, Cast.ALL) else cols
+
+
+def _chain(plan: Plan) -> float:
+    """Return the cycles in which the last tile's sums pass along the PEs that share k."""
+    t, chip = plan.mapping, plan.chip
+    parts = ceil_div(plan.tiles["k"], plan.local["k"])
+    if parts < 2:
+        return 0.0
+    added = t.tm * t.tn * 4 / chip.pe.reduce.bytes_per_cycle
+    return (parts - 2) * (added / chip.pe.reduce.banks + chip.noc.hop_cycles) + added
 
 
 def _panel_cycles(plan: Plan, w: Weights) -> tuple[float, float]:
@@ -138,7 +200,9 @@ def _panel_cycles(plan: Plan, w: Weights) -> tuple[float, float]:
         multiply = float(pe.matrix.busy(m, k, n, p.a.name))
     else:
         multiply = m * k * n / pe.simd.macs_per_cycle(p.a)
-    return multiply, float(pe.simd.cycles(*map(np.asarray, (k * n, p.a.bytes, w.passes))))
+    commands = w.passes + w.zeros  # each waits for the one before
+    expand = float(pe.simd.cycles(*map(np.asarray, (k * n, p.a.bytes, w.passes))))
+    return multiply, expand + commands * pe.simd.startup_cycles
 
 
 def emit_matmul_packed(

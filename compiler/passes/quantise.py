@@ -14,7 +14,7 @@ from mtia_emu.errors import UserError, refuse_unknown
 from mtia_emu.types import FP32, INT8, DType, TensorType
 
 from ..build import Builder
-from ..calibrate import ranges, samples_of
+from ..calibrate import magnitudes, samples_of
 from ..codes import FORMATS, LEAST, Codes, block_ranges, block_scales, encode, encode_range, largest
 from ..graph import Const, Graph, Match, Node, Outcome, Rewrite, Skip
 from ..ops.dequantise import Loads, Shape, pack, weights
@@ -78,8 +78,11 @@ class Quantise(Rules):
         if self.mode != "static":
             return super().apply(graph, most)
         read = {node.name: node.inputs[0] for node in graph.nodes if node.op in PRODUCTS}
-        tops = ranges(graph, set(read.values()), samples_of(graph, self.calibrate))
-        bound = _Calibrated(**vars(self), tops={name: tops[value] for name, value in read.items()})
+        seen = magnitudes(graph, set(read.values()), samples_of(graph, self.calibrate))
+        found = {  # floats have steps that grow with them: nothing is gained by cutting off
+            name: m.largest if self.form.stored.is_float else m.top(127) for name, m in seen.items()
+        }
+        bound = _Calibrated(**vars(self), tops={name: found[value] for name, value in read.items()})
         return Rules.apply(bound, graph, most)  # not its own, which would calibrate again
 
 
@@ -96,11 +99,12 @@ class _Calibrated(Quantise):
 
 @dataclass
 class _Quantiser:
-    """The rule for one graph; `stored` has the weights quantised so far, by old name."""
+    """The rule for one graph; `stored` has the weights quantised so far, by old name, `scales` fixed ones."""
 
     step: Quantise
     tops: Mapping[str, float] = field(default_factory=dict)
     stored: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    scales: dict[float, str] = field(default_factory=dict)
 
     def rule(self, node: Node, match: Match) -> Rewrite | Skip | None:
         """x @ weights, with whatever follows on the tile."""
@@ -139,7 +143,9 @@ class _Quantiser:
         if self.step.mode == "static":
             scale = max(self.tops[node.name], LEAST) / largest(to)
             level = b.add("map", x, tape=str(_fixed(scale, to)), to=to.name)
-            return level, b.constant(np.asarray([scale], np.float32))
+            if scale not in self.scales:
+                self.scales[scale] = b.constant(np.asarray([scale], np.float32))
+            return level, self.scales[scale]
         named: dict[str, Any] = {} if to == INT8 else {"to": to.name}
         rows, scales = b.adds("quantise_rows", x, **named)
         kind = b.type_of(x)
@@ -213,7 +219,7 @@ def _ranged(const: Const, name: str, form: Shape, codes: Codes) -> Loads:
 def _held(scales: np.ndarray, to: DType) -> np.ndarray:
     """Return scales in a type, none of them 0."""
     least = np.finfo(np.float16).tiny if to.name == "fp16" else np.float32(LEAST)
-    return np.maximum(scales, least).astype(to.numpy)
+    return np.where(np.abs(scales) < least, least, scales).astype(to.numpy)
 
 
 def _scaled() -> Tape:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from harness import packed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler import text
@@ -13,14 +15,15 @@ from mtia_emu.compiler.ops.dequantise import pack
 from mtia_emu.compiler.pipeline import compile_lowered
 from mtia_emu.compiler.reference import evaluate
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.matmul_packed import Weights, plan_packed
-from mtia_emu.kernels.matmul_plan import Problem
+from mtia_emu.kernels.matmul_packed import Weights, emit_matmul_packed, plan_packed, ranked_packed
+from mtia_emu.kernels.matmul_plan import Plan, Problem
 
 from mtia_emu import api
 from mtia_emu.chip import load_chip
 from mtia_emu.engine.events import events
 from mtia_emu.engine.function import execute
 from mtia_emu.isa import Program
+from mtia_emu.tuning import cycles
 from mtia_emu.types import FP16, INT8, UINT8
 
 TINY = load_chip("tiny")
@@ -100,6 +103,21 @@ def test_weights_leave_dram_as_codes_and_scales() -> None:
     assert codes + scales <= moved <= codes + scales + 64 * others / 2
     expanded = 512 * 256
     assert expanded * 2 <= counts.simd_passes.sum() <= expanded * 2 + 4096
+
+
+@pytest.mark.parametrize("tiled", [True, False])
+@pytest.mark.parametrize(("m", "k", "n"), [(24, 384, 1152), (24, 384, 384), (1, 1024, 512), (100, 256, 320)])
+def test_the_estimate_finds_a_mapping_near_the_fastest(m: int, k: int, n: int, tiled: bool) -> None:
+    chip, rows = load_chip("mtia-2i"), k // 2
+    problem = Problem(1, m, rows, n, FP16, UINT8, FP16, "sram", "dram", b_batched=False, b_tiled=tiled)
+    weights = Weights(k, 32, 2, rows, False, FP16)
+    a, out = packed(FP16, (m, k), "sram"), packed(FP16, (m, n), "sram", written=True)
+    codes, scales = replace(packed(UINT8, (rows, n)), tiled=tiled), packed(FP16, (k // 32, n))
+    times = [
+        cycles(emit_matmul_packed(Plan(problem, mapping, chip), weights, a, (codes, scales, None), out), chip)
+        for mapping in ranked_packed(problem, weights, chip, 64)
+    ]
+    assert times[0] <= 1.05 * min(times)
 
 
 def test_what_no_local_memory_holds_is_refused() -> None:

@@ -94,6 +94,30 @@ def test_static_scales_come_from_samples_and_need_values() -> None:
         Quantise(activations="static")(graph)
 
 
+def test_products_of_one_input_share_its_static_scale() -> None:
+    rng = np.random.default_rng(0)
+    body = """graph g {
+  in %x : fp32[4,8]
+  const %a : fp32[8,4] = absent
+  const %b : fp32[8,6] = absent
+  %y : fp32[4,4] = matmul(%x, %a)
+  %z : fp32[4,6] = matmul(%x, %b)
+  %u : fp32[4,4] = exp(%y)
+  %v : fp32[4,6] = exp(%z)
+  out %u
+  out %v
+}"""
+    graph = text.parse(body)
+    consts = {
+        name: Const(c.type, rng.standard_normal(c.type.shape).astype(np.float32))
+        for name, c in graph.consts.items()
+    }
+    graph = graph.with_nodes(graph.nodes, consts=consts)
+    for step in parse_passes("quantise{activations=static},fold,siblings"):
+        graph = step(graph)
+    assert [n.op for n in graph.nodes].count("matmul_map") == 1
+
+
 @pytest.mark.parametrize(
     ("spelling", "message"),
     [
