@@ -67,6 +67,39 @@ def matmul_packed(plan: Schedule, node: Node) -> list[View]:
     return [out]
 
 
+def dequantise(plan: Schedule, node: Node) -> list[View]:
+    """Expand codes that no product takes over: a map for each plane, scales and zero points by blocks."""
+    codes, scales, *zeros = plan.operands(node)
+    form, n = packing(node.attrs, codes.dtype), codes.shape[1]
+    if form.k % form.block:
+        return plan.on_core(node)
+    out = plan.result(node)
+    for plane in range(form.planes):
+        name = ("bit_low4", "bit_high4")[plane] if form.planes == 2 else "copy"
+        first = plane * form.plane_rows
+        rows = min(form.plane_rows, form.k - first)
+        if rows < 1:
+            continue
+        shape = (rows // form.block, form.block, n)
+        each = [(scales, first // form.block), *((z, 0) for z in zeros)]
+        parts = [_rows(codes, 0, rows, shape), *(_rows(v, at, shape[0], (shape[0], 1, n)) for v, at in each)]
+        steps = [Step(name, (0,), FP32)]
+        if zeros:
+            steps += [Step(name, (2,), FP32), Step("sub", (~0, ~1), FP32)]
+        steps.append(Step("mul", (~(len(steps) - 1), 1), out.dtype))
+        tape = Tape(len(parts), tuple(steps), (~(len(steps) - 1),))
+        target = _rows(out, first, rows, shape)
+        plan.step(node, "map", [v.expand(shape) for v in parts], [target], tape=str(tape))
+    return [out]
+
+
+def _rows(view: View, first: int, count: int, shape: tuple[int, ...]) -> View:
+    """Return some rows of a packed matrix in another shape."""
+    rows = view.slice((first, 0), (count, view.shape[1]), (1, 1)).reshape(shape)
+    assert rows is not None
+    return rows
+
+
 def _product(plan: Schedule, node: Node, extras: list[str], tape: Tape | None) -> list[View]:
     """Schedule a product: batches that only the left side has become rows; what is left is expanded."""
     a, b = (plan.values[v] for v in node.inputs[:2])
