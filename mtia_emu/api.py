@@ -34,8 +34,6 @@ DEFAULT_CHIP = "mtia-2i"
 DEFAULT_GPU = "h100-sxm"
 TOLERANCE = {"fp32": 1e-4, "fp64": 1e-4}  # of an output's largest magnitude
 NARROW_TOLERANCE = 1e-2
-INT8_TOLERANCE = 5e-2  # products rounded to 8 bits: each to 1/127 of a row's largest value
-COARSE_TOLERANCE = 0.5  # estimate; fp8 and 4 bits: each to 1/16 of itself, or to 1/14 of a block's largest
 ZOO = "zoo:"
 
 
@@ -309,7 +307,7 @@ def run_source(
     few = quantised(dtype) if dtype != own else None
     tolerance = max(map(_tolerance, (program.dtype, own)))
     if few is not None:
-        tolerance = INT8_TOLERANCE if few.weights == "int8" else COARSE_TOLERANCE
+        tolerance = max(tolerance, few.tolerance)
     return replace(outcome, check=compare_outputs(outcome.outputs, expected, tolerance))
 
 

@@ -24,6 +24,7 @@ from .tails import product_extras, product_tape
 
 PRODUCTS = ("matmul", "matmul_map")
 ACTIVATIONS = ("dynamic", "static", "none")
+FINE, COARSE = 5e-2, 0.5  # of an output, estimates: int8 steps are 1/127 of the largest, others up to 1/7
 GROUP = 32  # rows to a scale of 4-bit weights: what exporters of 4-bit models write
 
 
@@ -64,6 +65,10 @@ class Quantise(Rules):
     def mode(self) -> str:
         """Return how activations are quantised, the default made plain."""
         return self.activations or ("none" if self.weights == "int4" else "dynamic")
+
+    @property
+    def tolerance(self) -> float:
+        return FINE if self.weights == "int8" else COARSE
 
     @property
     def form(self) -> Codes:
