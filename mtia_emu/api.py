@@ -15,6 +15,7 @@ from . import program_file, settings
 from .arrays import input_arrays, typed_inputs
 from .chip import Chip, load_chip, put, validate
 from .compiler.passes.precision import own_dtype
+from .compiler.passes.quantise import FINE
 from .compiler.pipeline import Compiled, compile_file, quantised
 from .compiler.reference import core_library
 from .compiler.user_kernels import INSTALLED
@@ -34,6 +35,7 @@ DEFAULT_CHIP = "mtia-2i"
 DEFAULT_GPU = "h100-sxm"
 TOLERANCE = {"fp32": 1e-4, "fp64": 1e-4}  # of an output's largest magnitude
 NARROW_TOLERANCE = 1e-2
+INT8_TOLERANCE = FINE  # products rounded to 8 bits: each to 1/127 of a row's largest value
 ZOO = "zoo:"
 
 
