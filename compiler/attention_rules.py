@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 from mtia_emu.kernels.attention import Scores
-from mtia_emu.kernels.attention_plan import ALWAYS, Attention, Plan, estimate, memory_rate, plan_attention
+from mtia_emu.kernels.attention_plan import ALWAYS, Attention, Plan
+from mtia_emu.kernels.attention_search import Tilings, memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul_plan import Problem
 from mtia_emu.kernels.matmul_search import ranked_matmul
@@ -59,7 +61,8 @@ class _Call:
 def attention(plan: Schedule, node: Node) -> list[View]:
     """Schedule the kernel that is estimated to be faster; on the core what neither can hold."""
     call = _near(plan, node, _call(plan, node))
-    fused, separate = _fused_cycles(plan, call), _separate_cycles(plan, call)
+    fused = _fused_cycles(plan, call)
+    separate = _separate_cycles(plan, call, math.inf if fused is None else fused)
     if fused is None and separate is None:
         return plan.on_core(node)
     if separate is None or (fused is not None and fused <= separate):
@@ -110,19 +113,19 @@ def _copied(plan: Schedule, node: Node, view: View) -> View:
 def _passes(plan: Schedule, call: _Call) -> int:
     """Return how often the kernel reads keys and values; 0 where it does not fit the chip."""
     found = _mapped(plan, call.problem)
-    return 0 if found is None else found.passes
+    return 0 if found is None else found[0].passes
 
 
-def _mapped(plan: Schedule, problem: Attention) -> Plan | None:
-    """Return the plan of the one kernel; None where none fits the chip."""
+def _mapped(plan: Schedule, problem: Attention) -> tuple[Plan, float] | None:
+    """Return the plan of the one kernel and its estimate; None where none fits the chip."""
     key = ("attention", problem)
     if key not in plan.memo:
-        try:
-            tiles = plan.share("plan", problem, plan.chip, lambda c: plan_attention(problem, c).tiles)
-            plan.memo[key] = Plan(problem, tiles, plan.chip)
-        except NoRoom:
-            plan.memo[key] = None
-    return cast("Plan | None", plan.memo[key])
+        plan.memo[key] = None
+        with contextlib.suppress(NoRoom):
+            found = plan.share("tilings", problem, plan.chip, lambda c: Tilings(problem, c))
+            ((tiles, cycles),) = found.ranked(memory_rate(problem, plan.chip), 1)
+            plan.memo[key] = Plan(problem, tiles, plan.chip), cycles
+    return cast("tuple[Plan, float] | None", plan.memo[key])
 
 
 def _call(plan: Schedule, node: Node) -> _Call:
@@ -159,25 +162,35 @@ def _is_bound(plan: Schedule, view: View) -> bool:
 def _fused_cycles(plan: Schedule, call: _Call) -> float | None:
     """Return the estimate of the one kernel; None where it does not fit the chip."""
     found = _mapped(plan, call.problem)
-    return None if found is None else estimate(found, memory_rate(call.problem, plan.chip))
+    return None if found is None else found[1]
 
 
-def _separate_cycles(plan: Schedule, call: _Call) -> float | None:
-    """Return the estimate of products and softmax, their launches included; None where a row does not fit."""
-    b, g, r, m, _ = call.q.shape
-    n, kind, chip = call.k.shape[-1], call.q.dtype, plan.chip
+def _separate_cycles(plan: Schedule, call: _Call, most: float) -> float | None:
+    """Return the estimate of products and softmax, their launches included; None where a row does not fit.
+
+    None too where the work of the array and of the softmax alone takes longer than `most` cycles.
+    """
     key = ("separate", call.problem)
     if key not in plan.memo:
-        scores = View("", kind, (b, g, r * m, n), packed((b, g, r * m, n)))
-        plan.memo[key] = None
-        if fits(plan, softmax_tape(), [scores], [kind]):
-            count, strips = b * g * r * m * n, _strips(plan, call)
-            rows = count * ROW_BYTES / chip.pe.simd.bytes_per_cycle / chip.pes
-            rows = max(rows, 2 * count * kind.bytes / chip.sram_bytes_per_cycle)
-            launches = (3 * strips - 1) * chip.cycles(chip.launch.replace_s)
-            with contextlib.suppress(NoRoom):
-                plan.memo[key] = _products_cycles(plan, call, strips) + rows + launches
-    return _number(plan.memo[key])
+        plan.memo[key] = _separately(plan, call, most)
+    return cast("float | None", plan.memo[key])
+
+
+def _separately(plan: Schedule, call: _Call, most: float) -> float | None:
+    b, g, r, m, d = call.q.shape
+    n, e, kind, chip = call.k.shape[-1], call.v.shape[-1], call.q.dtype, plan.chip
+    if not fits(plan, softmax_tape(), [View("", kind, (b, g, r * m, n), packed((b, g, r * m, n)))], [kind]):
+        return None
+    count, strips = b * g * r * m * n, _strips(plan, call)
+    rows = count * ROW_BYTES / chip.pe.simd.bytes_per_cycle / chip.pes
+    rows = max(rows, 2 * count * kind.bytes / chip.sram_bytes_per_cycle)
+    rows += (3 * strips - 1) * chip.cycles(chip.launch.replace_s)
+    if rows + count * (d + e) / chip.peak_macs_per_cycle(kind) > most:
+        return None
+    try:
+        return rows + _products_cycles(plan, call, strips)
+    except NoRoom:
+        return None
 
 
 def _products_cycles(plan: Schedule, call: _Call, strips: int) -> float:
@@ -188,10 +201,6 @@ def _products_cycles(plan: Schedule, call: _Call, strips: int) -> float:
     scores = Problem(batch, rows, d, n, kind, kind, kind, "sram", call.space)
     weighted = Problem(batch, rows, n, e, kind, kind, kind, "sram", call.space)
     return strips * sum(ranked_matmul(p, plan.chip, 1)[0][1] for p in (scores, weighted))
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
 
 
 def _strips(plan: Schedule, call: _Call) -> int:

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from mtia_emu.kernels.attention import Scores, emit_attention
 from mtia_emu.kernels.attention_plan import Plan as AttentionPlan
-from mtia_emu.kernels.attention_plan import Tiles, ranked_attention
+from mtia_emu.kernels.attention_plan import Tiles
+from mtia_emu.kernels.attention_search import Tilings, memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather, ranked_bags
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
@@ -252,9 +253,11 @@ def _attention(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, 
     def made(c: Chip, tiles: Tiles) -> Block:
         return emit_attention(AttentionPlan(problem, tiles, c), q, k, v, outputs[0], scores, extras)
 
-    # the schedule has asked for the same problem's tiling before
-    key = whole if way.search.time else problem
-    tiles = way.choose(key, chip, lambda c, n: ranked_attention(problem, c, n), made)
+    def ranked(c: Chip, count: int) -> list[Tiles]:
+        found = way.share("tilings", problem, c, lambda c: Tilings(problem, c))
+        return [tiles for tiles, _ in found.ranked(memory_rate(problem, c), count)]
+
+    tiles = way.choose(whole if way.search.time else problem, chip, ranked, made)
     return way.share("fused attention", (whole, tiles), chip, lambda c: made(c, tiles))
 
 

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from markdown_table import table
 from mtia_emu.kernels.attention import Scores, emit_attention
-from mtia_emu.kernels.attention_plan import Attention, Tiles, ranked_attention
+from mtia_emu.kernels.attention_plan import Attention, Tiles
 from mtia_emu.kernels.attention_plan import Plan as AttentionPlan
+from mtia_emu.kernels.attention_search import Tilings, memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import Bags as Table
 from mtia_emu.kernels.embedding import emit_embedding_bags, ranked_bags
@@ -147,7 +148,8 @@ class Heads:
 
     def ranked(self, chip: Chip, count: int) -> list[Tiles]:
         """Return what the search would try, best first."""
-        return ranked_attention(self.problem, chip, count)
+        found = Tilings(self.problem, chip)
+        return [tiles for tiles, _ in found.ranked(memory_rate(self.problem, chip), count)]
 
     def block(self, tiles: Tiles, chip: Chip) -> Block:
         """Return the block of a tiling."""
