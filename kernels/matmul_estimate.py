@@ -43,6 +43,8 @@ class _Estimate:
         self.results = self.p.batch * self.p.m * self.p.n * self.p.out.bytes
         writes = self.results if self.p.out_space == "dram" else 0
         self.written = writes / max(writes + sum(reads), 1)  # share of DRAM's traffic
+        in_dram = [x for x, space in (("a", self.p.a_space), ("b", self.p.b_space)) if space == "dram"]
+        self._dram_rates = {x: self._dram_rate(x) for x in in_dram}
 
     def _sizes(self) -> Any:
         p = self.p
@@ -55,6 +57,7 @@ class _Estimate:
         reach = np.maximum(self._operand("a"), self._operand("b"))
         self._results()
         self.spread["array"] = s.steps * s.panel_cycles
+        self.spread["local"] = s.steps * self._array_reads() / self.chip.pe.local.bytes_per_cycle
         paced = self._paced()
         head = _most(self.first)
         moved, array = _most(self._totals(MOVES)), self.spread["array"]
@@ -106,7 +109,7 @@ class _Estimate:
         staged = self._staged(operand)
         outers = s.local["b"] * s.outer_count
         if (p.a_space if operand == "a" else p.b_space) == "dram":
-            once, rate = np.where(staged, mine * outers * rows * cols, 0), self._dram_rate(operand)
+            once, rate = np.where(staged, mine * outers * rows * cols, 0), self._dram_rates[operand]
             self.first["dram"] = self.first["dram"] + np.where(staged, panel * rows * cols / rate, 0)
             self.spread["dram"] = self.spread["dram"] + once / rate
             self.spread["sram"] = self.spread["sram"] + once / self.chip.sram_bytes_per_cycle
@@ -153,7 +156,7 @@ class _Estimate:
         read = data * rows * cols
         if (p.a_space if operand == "a" else p.b_space) == "dram":
             staged = self._staged(operand)
-            use["dram"] = use["dram"] + np.where(staged, 0, read / self._dram_rate(operand))
+            use["dram"] = use["dram"] + np.where(staged, 0, read / self._dram_rates[operand])
             read = np.where(staged, read, 0)
         use["sram"] = use["sram"] + read / chip.sram_bytes_per_cycle
 
@@ -171,6 +174,15 @@ class _Estimate:
         self.spread["store"] = mine * p.out.bytes / chip.pe.dma.bytes_per_cycle
         self.spread["simd"] = mine * 4 / chip.pe.simd.bytes_per_cycle
         self.spread["reduce"] = np.where(s.chain > 1, mine * 4 / chip.pe.reduce.bytes_per_cycle, 0.0)
+
+    def _array_reads(self) -> Array:
+        """Return the bytes of local memory that a product of panels reads."""
+        s, p, matrix = self.s, self.p, self.chip.pe.matrix
+        if not matrix.supports(p.a.name):
+            return np.zeros(1)
+        m, n, k = np.minimum(s.tm, p.m), np.minimum(s.tn, p.n), np.minimum(s.kp, p.k)
+        a, b = matrix.operand_reads(m, k, n, p.a.name)
+        return a * p.a.bytes + b * p.b.bytes
 
     def _tail(self) -> Array:
         """Return what comes after the last product."""
