@@ -72,9 +72,29 @@ def timeline(
     return timed(block, chip, counts or events(block, chip, lookups, cache_bytes), ordered=ordered)
 
 
-def timed(block: Block, chip: Chip, counts: Events, *, ordered: bool = False) -> Timeline:
-    """Return the `timeline` of a block that is known to fit: how much the chip holds is not asked."""
-    costs = _costs(block, chip, counts)
+@dataclass(frozen=True)
+class Work:
+    """What each command takes, all but of DRAM's channels (`recurrence.COMMAND`), and who is how busy."""
+
+    commands: Array
+    busy: dict[str, float]
+
+
+def work(block: Block, chip: Chip, counts: Events) -> Work:
+    """Return the work of a block's commands; how fast DRAM's channels are is not asked."""
+    commands = _work(block, chip, counts)
+    return Work(commands, _busy(block, chip, commands))
+
+
+def timed(
+    block: Block, chip: Chip, counts: Events, known: Work | None = None, *, ordered: bool = False
+) -> Timeline:
+    """Return the `timeline` of a block that is known to fit: how much the chip holds is not asked.
+
+    `known` is the block's `work`, where it has been found already.
+    """
+    known = known or work(block, chip, counts)
+    costs = _with_dram(known.commands, chip, counts)
     start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
     flights = chip.pe.dma.outstanding_transfers
@@ -90,7 +110,8 @@ def timed(block: Block, chip: Chip, counts: Events, *, ordered: bool = False) ->
         state = fresh(chip.pes, len(accumulator), block.stages + 1, flights)
         recur(costs, state, grid, accumulator, start, end)
     cycles = float(end.max()) if len(end) else 0.0
-    return Timeline(start, end, costs["unit"].copy(), cycles, _busy(block, chip, costs))
+    busy = known.busy | {"dram": float(costs["on_dram"].sum())}
+    return Timeline(start, end, costs["unit"].copy(), cycles, busy)
 
 
 def check_fits(block: Block, chip: Chip) -> None:
@@ -128,23 +149,29 @@ def _unit_of(c: Array) -> Array:
     return np.where((c["op"] == Op.MATMUL) & (c["flags"] & VECTOR > 0), SIMD, unit)
 
 
-def _costs(block: Block, chip: Chip, ev: Events) -> Array:
-    """Return the block's commands with what each takes: see `recurrence.COMMAND`.
+def _with_dram(commands: Array, chip: Chip, ev: Events) -> Array:
+    """Return commands with the time that DRAM's channels are theirs.
 
-    A chip's DRAM is asked about only where there is something for it to do, so that a block that leaves it
-    alone is seen to take the same time beside any.
+    DRAM is asked about only where there is something for it to do, so that a block that leaves it alone is
+    seen to take the same time beside any.
     """
+    moved = ev.dram_read_bytes + ev.dram_write_bytes
+    at = np.flatnonzero(moved)
+    if not len(at):
+        return commands
+    written = float(ev.dram_write_bytes.sum()) / max(float(moved.sum()), 1.0)
+    share = chip.dram_efficiency(ev.run_bytes[at], written)
+    costs = commands.copy()
+    costs["on_dram"][at] = moved[at] / (chip.dram_bytes_per_cycle * share)
+    return costs
+
+
+def _work(block: Block, chip: Chip, ev: Events) -> Array:
     c = block.commands
     costs = np.zeros(len(c), COMMAND)
     for name in ("op", "cast", "pe", "src_pe", "stage", "src0", "src1", "src2", "dst"):
         costs[name] = c[name]
     costs["unit"], costs["link"] = _unit_of(c), -1
-    moved = ev.dram_read_bytes + ev.dram_write_bytes
-    at = np.flatnonzero(moved)
-    if len(at):
-        written = float(ev.dram_write_bytes.sum()) / max(float(moved.sum()), 1.0)
-        share = chip.dram_efficiency(ev.run_bytes[at], written)
-        costs["on_dram"][at] = moved[at] / (chip.dram_bytes_per_cycle * share)
     costs["on_sram"] = (ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle
     local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
     costs["local"] = local / receivers(c["cast"], chip)  # of each receiver
@@ -249,7 +276,7 @@ def _time_rest(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
 
 
 def _busy(block: Block, chip: Chip, costs: Array) -> dict[str, float]:
-    """Return the cycles of each resource's busiest instance; a multicast is work for every receiver."""
+    """Return the cycles of each resource's busiest instance, not DRAM; a multicast is work for every receiver."""
     c, unit = block.commands, costs["unit"]
     in_pe = unit != CHIP_DMA
 
@@ -271,7 +298,6 @@ def _busy(block: Block, chip: Chip, costs: Array) -> dict[str, float]:
         "local": busiest(in_pe, costs["local"]),
         "noc": float(links.max()),
         "sram": float(costs["on_sram"].sum()),
-        "dram": float(costs["on_dram"].sum()),
     }
 
 
