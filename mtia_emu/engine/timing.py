@@ -276,7 +276,7 @@ def _time_rest(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
 
 
 def _busy(block: Block, chip: Chip, costs: Array) -> dict[str, float]:
-    """Return the cycles of each resource's busiest instance, not DRAM; a multicast is work for every receiver."""
+    """Return the cycles of each resource's busiest instance but DRAM; a multicast is work of each PE."""
     c, unit = block.commands, costs["unit"]
     in_pe = unit != CHIP_DMA
 
