@@ -34,7 +34,7 @@ COMMAND = np.dtype(
     [(name, "i1") for name in ("op", "cast", "unit")]
     + [(name, "i4") for name in ("pe", "src_pe", "stage", "src0", "src1", "src2", "dst")]
     + [("link", "i8")]  # which link, as a shared resource
-    + [(name, "f8") for name in ("busy", "latency", "on_dram", "on_sram", "on_link", "local", "issue")],
+    + [(name, "f8") for name in ("busy", "latency", "on_sram", "on_link", "local", "issue")],
     align=True,
 )
 # a slot of a PE: when it was last written, when the last read of it ends; of accumulators also the first bank
@@ -242,8 +242,10 @@ def _read(slot: Any, done: float, freed: float) -> None:
 
 
 @jitted
-def recur(commands: Array, state: State, grid: Grid, accumulator: Array, start: Array, end: Array) -> None:
-    """Fill `start` and `end`, in cycles, command by command.
+def recur(
+    commands: Array, on_dram: Array, state: State, grid: Grid, accumulator: Array, start: Array, end: Array
+) -> None:
+    """Fill `start` and `end`, in cycles, command by command; `on_dram` is the time of DRAM that each takes.
 
     A transfer flows through all shared resources on its way at once: the slowest counts.
     """
@@ -255,7 +257,7 @@ def recur(commands: Array, state: State, grid: Grid, accumulator: Array, start: 
         busy = c["busy"]
         own = max(t + busy, after + busy * grid.bank_share)
         done = own
-        places, works = (DRAM, SRAM, c["link"]), (c["on_dram"], c["on_sram"], c["on_link"])
+        places, works = (DRAM, SRAM, c["link"]), (on_dram[i], c["on_sram"], c["on_link"])
         for kind in range(3):
             r, work = places[kind], works[kind]
             if r >= 0 and work > 0:

@@ -94,7 +94,7 @@ def timed(
     `known` is the block's `work`, where it has been found already.
     """
     known = known or work(block, chip, counts)
-    costs = _with_dram(known.commands, chip, counts)
+    costs, on_dram = known.commands, _on_dram(chip, counts)
     start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
     flights = chip.pe.dma.outstanding_transfers
@@ -105,12 +105,12 @@ def timed(
         1.0 / chip.pe.reduce.banks,
     )
     if ordered:
-        start, end = in_order_of_time(costs, grid, accumulator, flights)
+        start, end = in_order_of_time(costs, on_dram, grid, accumulator, flights)
     else:
         state = fresh(chip.pes, len(accumulator), block.stages + 1, flights)
-        recur(costs, state, grid, accumulator, start, end)
+        recur(costs, on_dram, state, grid, accumulator, start, end)
     cycles = float(end.max()) if len(end) else 0.0
-    busy = known.busy | {"dram": float(costs["on_dram"].sum())}
+    busy = known.busy | {"dram": float(on_dram.sum())}
     return Timeline(start, end, costs["unit"].copy(), cycles, busy)
 
 
@@ -149,21 +149,20 @@ def _unit_of(c: Array) -> Array:
     return np.where((c["op"] == Op.MATMUL) & (c["flags"] & VECTOR > 0), SIMD, unit)
 
 
-def _with_dram(commands: Array, chip: Chip, ev: Events) -> Array:
-    """Return commands with the time that DRAM's channels are theirs.
+def _on_dram(chip: Chip, ev: Events) -> Array:
+    """Return the cycles for which DRAM's channels are each command's.
 
     DRAM is asked about only where there is something for it to do, so that a block that leaves it alone is
     seen to take the same time beside any.
     """
     moved = ev.dram_read_bytes + ev.dram_write_bytes
     at = np.flatnonzero(moved)
-    if not len(at):
-        return commands
-    written = float(ev.dram_write_bytes.sum()) / max(float(moved.sum()), 1.0)
-    share = chip.dram_efficiency(ev.run_bytes[at], written)
-    costs = commands.copy()
-    costs["on_dram"][at] = moved[at] / (chip.dram_bytes_per_cycle * share)
-    return costs
+    cycles = np.zeros(len(moved))
+    if len(at):
+        written = float(ev.dram_write_bytes.sum()) / max(float(moved.sum()), 1.0)
+        share = chip.dram_efficiency(ev.run_bytes[at], written)
+        cycles[at] = moved[at] / (chip.dram_bytes_per_cycle * share)
+    return cycles
 
 
 def _work(block: Block, chip: Chip, ev: Events) -> Array:
