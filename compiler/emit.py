@@ -17,7 +17,7 @@ from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather, ranked_bags
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
-from mtia_emu.kernels.matmul_search import ranked_matmul
+from mtia_emu.kernels.matmul_search import demand_of, ranked_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
 from mtia_emu.kernels.search import FAST, Search
@@ -203,7 +203,8 @@ def _matmul(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, out
         return emit_matmul(Plan(problem, mapping, c), a, b, outputs[0], tape, extras)
 
     def ranked(c: Chip, count: int) -> list[Mapping]:
-        return [mapping for mapping, _ in ranked_matmul(problem, c, count)]
+        demand = way.share("demand", problem, c, lambda c: demand_of(problem, c))
+        return [mapping for mapping, _ in ranked_matmul(problem, c, count, demand)]
 
     # apart: a mapping asks about all of the chip, the commands that it stands for about little
     mapping = way.choose(whole if way.search.time else problem, chip, ranked, made)
