@@ -2,7 +2,7 @@
 
 The estimate knows the same units as the timing reading, and the slowest resource sets the pace. The pace
 changes: where panels stay in local memory, the first of the tiles that share them waits for both operands,
-the others for one. What no buffer can hide (the way of the first panels and of the last tile, refills of slots
+the others for one. What no buffer hides (the way of the first panels and of the last tile, refills of slots
 that are still read) comes on top.
 """
 
