@@ -252,15 +252,15 @@ def _time_simd(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
     at = np.flatnonzero(np.isin(c["op"], (Op.SIMD, Op.FOLD)))
     if not len(at):
         return
-    sizes = np.array([s.dtype.bytes for s in block.slots])
-    c = c[at]
-    width = sizes[c["dst"]].astype(float)
+    sizes = np.array([*(s.dtype.bytes for s in block.slots), 0], np.float32)  # the last: of no slot
+    flags, width = c["flags"][at].astype(int), sizes[c["dst"][at]]
     for i, name in enumerate(("src0", "src1", "src2")):
-        whole = (c[name] >= 0) & (source_shape(c["flags"].astype(int), i) == Shape.FULL)
-        width = np.maximum(width, sizes[np.maximum(c[name], 0)] * whole)
+        slot = np.where(source_shape(flags, i) == Shape.FULL, c[name][at], -1)
+        width = np.maximum(width, sizes[np.maximum(slot, -1)])
     by_function = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
-    passes = np.where(c["op"] == Op.FOLD, 1, by_function[c["fn"]])
-    costs["busy"][at] = chip.pe.simd.cycles(c["rows"].astype(float) * c["cols"], width, passes)
+    passes = np.where(c["op"][at] == Op.FOLD, 1, by_function[c["fn"][at]])
+    elements = c["rows"][at].astype(float) * c["cols"][at]
+    costs["busy"][at] = chip.pe.simd.cycles(elements, width, passes)
     costs["latency"][at] = chip.pe.simd.startup_cycles
 
 
