@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 from mtia_emu.kernels.attention import Scores
-from mtia_emu.kernels.attention_plan import ALWAYS, Attention, Plan, estimate, memory_rate, plan_attention
+from mtia_emu.kernels.attention_plan import ALWAYS, Attention, Plan, Tiles
+from mtia_emu.kernels.attention_search import Tilings, memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul_plan import Problem
 from mtia_emu.kernels.matmul_search import ranked_matmul
 from mtia_emu.kernels.tape import finish, inline, parse
 
+from mtia_emu.chip import Chip
+from mtia_emu.sharing import Share
 from mtia_emu.types import TensorType
 from mtia_emu.units.simd import FUNCTIONS
 
@@ -21,9 +25,10 @@ from .ops.base import integer
 from .product_rules import edge
 from .row_rules import fits, softmax_tape
 from .schedule import Schedule
-from .views import View, packed, whole
+from .views import View, whole
 
 SCORES_SHARE = 8  # one part in so many of SRAM is for the scores of the heads that are taken at once
+FUSED, SEPARATE = "fused", "separate"
 ROW_BYTES = 30.0  # that pass the SIMD lanes for each score of a softmax of its own (`row_rules.softmax_tape`)
 
 
@@ -59,10 +64,10 @@ class _Call:
 def attention(plan: Schedule, node: Node) -> list[View]:
     """Schedule the kernel that is estimated to be faster; on the core what neither can hold."""
     call = _near(plan, node, _call(plan, node))
-    fused, separate = _fused_cycles(plan, call), _separate_cycles(plan, call)
-    if fused is None and separate is None:
+    faster = _faster(plan, call)
+    if faster is None:
         return plan.on_core(node)
-    if separate is None or (fused is not None and fused <= separate):
+    if faster == FUSED:
         how = {"tape": str(call.scores.tape), "mask": call.scores.mask, "guarded": call.scores.guarded}
         operands = [call.q, call.k, call.v, *call.extras]
         plan.step(node, "attention", operands, [call.out], problem=call.problem, **how)
@@ -109,20 +114,26 @@ def _copied(plan: Schedule, node: Node, view: View) -> View:
 
 def _passes(plan: Schedule, call: _Call) -> int:
     """Return how often the kernel reads keys and values; 0 where it does not fit the chip."""
-    found = _mapped(plan, call.problem)
-    return 0 if found is None else found.passes
-
-
-def _mapped(plan: Schedule, problem: Attention) -> Plan | None:
-    """Return the plan of the one kernel; None where none fits the chip."""
-    key = ("attention", problem)
+    key = ("tiling", call.problem)
     if key not in plan.memo:
-        try:
-            tiles = plan.share("plan", problem, plan.chip, lambda c: plan_attention(problem, c).tiles)
-            plan.memo[key] = Plan(problem, tiles, plan.chip)
-        except NoRoom:
-            plan.memo[key] = None
-    return cast("Plan | None", plan.memo[key])
+        work = partial(_tiling, call.problem, plan.share)
+        plan.memo[key] = plan.share(*key, plan.chip, work, decides=True)
+    tiles = cast("Tiles | None", plan.memo[key])
+    return 0 if tiles is None else Plan(call.problem, tiles, plan.chip).passes
+
+
+def _tiling(problem: Attention, share: Share, chip: Chip) -> Tiles | None:
+    found = _best(problem, share, chip)
+    return found and found[0]
+
+
+def _best(problem: Attention, share: Share, chip: Chip) -> tuple[Tiles, float] | None:
+    """Return the tiling of the one kernel and its estimated cycles; None where none fits the chip."""
+    try:
+        found = share("tilings", problem, chip, partial(Tilings, problem))
+    except NoRoom:
+        return None
+    return found.ranked(memory_rate(problem, chip), 1)[0]
 
 
 def _call(plan: Schedule, node: Node) -> _Call:
@@ -156,55 +167,57 @@ def _is_bound(plan: Schedule, view: View) -> bool:
     return plan.buffers[view.buffer].role != "temp" or view.buffer in names
 
 
-def _fused_cycles(plan: Schedule, call: _Call) -> float | None:
-    """Return the estimate of the one kernel; None where it does not fit the chip."""
-    found = _mapped(plan, call.problem)
-    return None if found is None else estimate(found, memory_rate(call.problem, plan.chip))
-
-
-def _separate_cycles(plan: Schedule, call: _Call) -> float | None:
-    """Return the estimate of products and softmax, their launches included; None where a row does not fit."""
-    b, g, r, m, _ = call.q.shape
-    n, kind, chip = call.k.shape[-1], call.q.dtype, plan.chip
-    key = ("separate", call.problem)
+def _faster(plan: Schedule, call: _Call) -> str | None:
+    """Return FUSED or SEPARATE, whichever is estimated to be faster; None where the chip holds neither."""
+    key = ("fused", (call.problem, call.q.shape[1]))
     if key not in plan.memo:
-        scores = View("", kind, (b, g, r * m, n), packed((b, g, r * m, n)))
-        plan.memo[key] = None
-        if fits(plan, softmax_tape(), [scores], [kind]):
-            count, strips = b * g * r * m * n, _strips(plan, call)
-            rows = count * ROW_BYTES / chip.pe.simd.bytes_per_cycle / chip.pes
-            rows = max(rows, 2 * count * kind.bytes / chip.sram_bytes_per_cycle)
-            launches = (3 * strips - 1) * chip.cycles(chip.launch.replace_s)
-            with contextlib.suppress(NoRoom):
-                plan.memo[key] = _products_cycles(plan, call, strips) + rows + launches
-    return _number(plan.memo[key])
+        work = partial(_decide, call.problem, call.q.shape[1], plan.share)
+        plan.memo[key] = plan.share(*key, plan.chip, work, decides=True)
+    return cast("str | None", plan.memo[key])
 
 
-def _products_cycles(plan: Schedule, call: _Call, strips: int) -> float:
-    """Return the estimated cycles of the two products of all strips, mapped as the search would map them."""
-    b, g, r, m, d = call.q.shape
-    n, e, kind = call.k.shape[-1], call.v.shape[-1], call.q.dtype
-    batch, rows = b * g // strips, r * m
-    scores = Problem(batch, rows, d, n, kind, kind, kind, "sram", call.space)
-    weighted = Problem(batch, rows, n, e, kind, kind, kind, "sram", call.space)
-    return strips * sum(ranked_matmul(p, plan.chip, 1)[0][1] for p in (scores, weighted))
+def _decide(p: Attention, groups: int, share: Share, chip: Chip) -> str | None:
+    best = _best(p, share, chip)
+    most = math.inf if best is None else best[1]
+    separate = _separate_cycles(p, _strips(p, groups, chip), chip, most)
+    if separate is not None and separate < most:
+        return SEPARATE
+    return None if best is None else FUSED
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _separate_cycles(p: Attention, strips: int, chip: Chip, most: float) -> float | None:
+    """Return the estimate of products and softmax, their launches included; None where a row does not fit.
+
+    None too where the work of the array and of the softmax alone takes longer than `most` cycles.
+    """
+    kind, each = p.kind, p.heads * p.queries
+    count = p.groups * each * p.keys
+    if not fits(chip, softmax_tape(), p.keys, [kind], [kind]):
+        return None
+    rows = count * ROW_BYTES / chip.pe.simd.bytes_per_cycle / chip.pes
+    rows = max(rows, 2 * count * kind.bytes / chip.sram_bytes_per_cycle)
+    rows += (3 * strips - 1) * chip.cycles(chip.launch.replace_s)
+    if rows + count * (p.dim + p.value_dim) / chip.peak_macs_per_cycle(kind) > most:
+        return None
+    batch = p.groups // strips
+    scores = Problem(batch, each, p.dim, p.keys, kind, kind, kind, "sram", p.space)
+    weighted = Problem(batch, each, p.keys, p.value_dim, kind, kind, kind, "sram", p.space)
+    try:
+        return rows + strips * sum(ranked_matmul(x, chip, 1)[0][1] for x in (scores, weighted))
+    except NoRoom:
+        return None
 
 
-def _strips(plan: Schedule, call: _Call) -> int:
-    """Return in how many parts the groups are taken, so that a part's scores fit a share of SRAM."""
-    b, g, r, m, _ = call.q.shape
-    size = b * g * r * m * call.k.shape[-1] * call.q.dtype.bytes
-    room = plan.chip.sram.bytes // SCORES_SHARE
-    return next((s for s in range(1, g + 1) if g % s == 0 and size <= room * s), g)
+def _strips(p: Attention, groups: int, chip: Chip) -> int:
+    """Return in how many parts an item's groups are taken, so that a part's scores fit a share of SRAM."""
+    size = p.groups * p.heads * p.queries * p.keys * p.kind.bytes
+    room = chip.sram.bytes // SCORES_SHARE
+    return next((s for s in range(1, groups + 1) if groups % s == 0 and size <= room * s), groups)
 
 
 def _separate(plan: Schedule, node: Node, call: _Call) -> None:
     """Schedule a product, a softmax and a product for each part of the groups."""
-    strips = _strips(plan, call)
+    strips = _strips(call.problem, call.q.shape[1], plan.chip)
     for index in range(strips):
         part = _part(call, index, strips)
         b, g, r, m, d = part.q.shape

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 
 from mtia_emu.kernels.attention import Scores, emit_attention
 from mtia_emu.kernels.attention_plan import Plan as AttentionPlan
-from mtia_emu.kernels.attention_plan import Tiles, ranked_attention
+from mtia_emu.kernels.attention_plan import Tiles
+from mtia_emu.kernels.attention_search import Tilings, memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather, ranked_bags
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
 from mtia_emu.kernels.matmul_packed import Weights, emit_matmul_packed, ranked_packed
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
-from mtia_emu.kernels.matmul_search import ranked_matmul
+from mtia_emu.kernels.matmul_search import demand_of, ranked_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
 from mtia_emu.kernels.search import FAST, Search
@@ -205,7 +206,8 @@ def _matmul(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, out
         return emit_matmul(Plan(problem, mapping, c), a, b, outputs[0], tape, extras)
 
     def ranked(c: Chip, count: int) -> list[Mapping]:
-        return [mapping for mapping, _ in ranked_matmul(problem, c, count)]
+        demand = way.share("demand", problem, c, lambda c: demand_of(problem, c))
+        return [mapping for mapping, _ in ranked_matmul(problem, c, count, demand)]
 
     # apart: a mapping asks about all of the chip, the commands that it stands for about little
     mapping = way.choose(whole if way.search.time else problem, chip, ranked, made)
@@ -288,9 +290,11 @@ def _attention(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, 
     def made(c: Chip, tiles: Tiles) -> Block:
         return emit_attention(AttentionPlan(problem, tiles, c), q, k, v, outputs[0], scores, extras)
 
-    # the schedule has asked for the same problem's tiling before
-    key = whole if way.search.time else problem
-    tiles = way.choose(key, chip, lambda c, n: ranked_attention(problem, c, n), made)
+    def ranked(c: Chip, count: int) -> list[Tiles]:
+        found = way.share("tilings", problem, c, lambda c: Tilings(problem, c))
+        return [tiles for tiles, _ in found.ranked(memory_rate(problem, c), count)]
+
+    tiles = way.choose(whole if way.search.time else problem, chip, ranked, made)
     return way.share("fused attention", (whole, tiles), chip, lambda c: made(c, tiles))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from mtia_emu.kernels.emit_tape import allocate
 from mtia_emu.kernels.tape import Tape, TapeBuilder, finish
 
+from mtia_emu.chip import Chip
 from mtia_emu.isa import Shape
 from mtia_emu.types import BOOL, FP32, FP64, DType
 
@@ -21,13 +22,13 @@ RINGS = 2  # slots of each operand in local memory: one is filled while the othe
 SLOT_BYTES = 64  # slots start on lines of this many bytes
 
 
-def fits(plan: Schedule, tape: Tape, inputs: Sequence[View], results: Sequence[DType]) -> bool:
+def fits(chip: Chip, tape: Tape, cols: int, inputs: Sequence[DType], results: Sequence[DType]) -> bool:
     """Return whether local memory holds a row of every operand and register; doubles are not folded."""
-    kinds = [*(x.dtype for x in inputs), *results]
     registers = allocate(finish(tape, results), [Shape.FULL] * len(inputs)).kinds
+    kinds = [*inputs, *results]
     each = sum(RINGS * kind.bytes for kind in kinds) + sum(kind.bytes for kind, _ in registers)
     slots = RINGS * (RINGS * len(kinds) + len(registers)) * SLOT_BYTES
-    return FP64 not in kinds and inputs[0].shape[-1] * each + slots <= plan.chip.pe.local.bytes
+    return FP64 not in kinds and cols * each + slots <= chip.pe.local.bytes
 
 
 def reduction(plan: Schedule, node: Node) -> list[View]:
@@ -41,7 +42,7 @@ def reduction(plan: Schedule, node: Node) -> list[View]:
     keep = [i for i in range(len(x.shape)) if i not in axes]
     shape = (*(x.shape[i] for i in keep), cols)
     tape = _fold(node.op.removeprefix("reduce_"), cols, kind)
-    if not fits(plan, tape, [View(x.buffer, x.dtype, shape, packed(shape))], [kind]):
+    if not fits(plan.chip, tape, cols, [x.dtype], [kind]):
         return plan.on_core(node)
     moved = x.transpose([*keep, *axes])
     rows = moved.reshape(shape) or plan.packed(node, moved).reshape(shape)
@@ -82,7 +83,7 @@ def softmax(plan: Schedule, node: Node) -> list[View]:
     """Fold rows of the axis, which is moved to the end, for the largest element and for the sum of powers."""
     x = plan.operands(node)[0].last(integer(node.attrs, "axis"))
     tape = softmax_tape() if node.op == "softmax" else _log_softmax_tape()
-    if not fits(plan, tape, [x], [node.type.dtype]):
+    if not fits(plan.chip, tape, x.shape[-1], [x.dtype], [node.type.dtype]):
         return plan.on_core(node)
     out = plan.result(node)
     plan.step(node, "row", [x], [out.last(integer(node.attrs, "axis"))], tape=str(tape))
@@ -92,7 +93,7 @@ def softmax(plan: Schedule, node: Node) -> list[View]:
 def quantise_rows(plan: Schedule, node: Node) -> list[View]:
     """Fold rows for their largest magnitude, which scales them."""
     (x,), tape = plan.operands(node), rows_tape(kind_of(node.attrs))
-    if not fits(plan, tape, [x], [t.dtype for t in node.types]):
+    if not fits(plan.chip, tape, x.shape[-1], [x.dtype], [t.dtype for t in node.types]):
         return plan.on_core(node)
     out, scale = plan.result(node), plan.result(node, 1)
     plan.step(node, "row", [x], [out, _column(scale, x.shape)], tape=str(tape))
@@ -111,7 +112,7 @@ def norm(plan: Schedule, node: Node) -> list[View]:
     result = b.call("mul", b.call("mul", centred, root), 1)
     tape = b.done(b.call("add", result, 2) if len(edges) > 1 else result)
     inputs = [x, *(e.expand(x.shape) for e in edges)]
-    if not fits(plan, tape, inputs, [node.type.dtype]):
+    if not fits(plan.chip, tape, inputs[0].shape[-1], [x.dtype for x in inputs], [node.type.dtype]):
         return plan.on_core(node)
     out = plan.result(node)
     plan.step(node, "row", inputs, [out], tape=str(tape))

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from markdown_table import table
 from mtia_emu.kernels.attention import Scores, emit_attention
-from mtia_emu.kernels.attention_plan import Attention, Tiles, ranked_attention
+from mtia_emu.kernels.attention_plan import Attention, Tiles
 from mtia_emu.kernels.attention_plan import Plan as AttentionPlan
+from mtia_emu.kernels.attention_search import Tilings, memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import Bags as Table
 from mtia_emu.kernels.embedding import emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.matmul import emit_matmul
-from mtia_emu.kernels.matmul_estimate import estimate
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
 from mtia_emu.kernels.matmul_search import ranked_matmul
 from mtia_emu.kernels.matmul_space import Space, panel_lengths, splits
@@ -100,7 +100,7 @@ class Product:
     def _space(self, chip: Chip) -> Iterator[Mapping]:
         for panels in panel_lengths(chip):
             space = Space(self.problem, chip, panels)
-            for index in np.flatnonzero(np.isfinite(estimate(space).ravel())).tolist():
+            for index in np.flatnonzero(np.broadcast_to(space.fits, space.shape)).tolist():
                 yield space.mapping(index)
 
     def _all(self, chip: Chip) -> Iterator[Mapping]:
@@ -147,7 +147,8 @@ class Heads:
 
     def ranked(self, chip: Chip, count: int) -> list[Tiles]:
         """Return what the search would try, best first."""
-        return ranked_attention(self.problem, chip, count)
+        found = Tilings(self.problem, chip)
+        return [tiles for tiles, _ in found.ranked(memory_rate(self.problem, chip), count)]
 
     def block(self, tiles: Tiles, chip: Chip) -> Block:
         """Return the block of a tiling."""

@@ -154,9 +154,11 @@ def rules_digest() -> str:
 def remembered(kept: PlanCache, share: Share = unshared) -> Share:
     """Return a `Share` that also keeps choices on disk, in front of the one that is given."""
 
-    def through(kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T]) -> T:
+    def through(
+        kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T], *, decides: bool = False
+    ) -> T:
         if kind != "choice":
-            return share(kind, key, chip, work)
+            return share(kind, key, chip, work, decides=decides)
         what = _digest(rules_digest() + repr(key))
         return share(kind, key, chip, lambda c: _found(kept, what, c, work))
 

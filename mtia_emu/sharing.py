@@ -3,14 +3,17 @@
 `Sharing` runs a piece of work on a chip that notes which of its parameters are read. The result then serves
 every chip that has the same values there: a chip with another DRAM does not compile anew what never asked
 about DRAM. Nothing is listed by hand, so nothing can be forgotten when the compiler or the engine changes.
+
+Work that decides something (which of two kernels is faster) reads much and answers little. Whoever asks for
+a decision depends on the answer, not on what was read to find it: on another chip the decision is made anew,
+and where it comes out the same, so does all that hangs on it.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol, TypeVar, cast
 
@@ -20,7 +23,9 @@ from pydantic import BaseModel
 from .chip import Chip
 
 T = TypeVar("T")
+_Name = tuple[str, Hashable]  # of a piece of work: its kind and key
 MOST_BYTES = 1 << 30
+PACKAGE = __name__.partition(".")[0]
 OBJECT_BYTES = 64  # of anything that is not an array
 SAMPLE = 16  # elements of a long sequence whose size is looked at
 
@@ -28,11 +33,17 @@ SAMPLE = 16  # elements of a long sequence whose size is looked at
 class Share(Protocol):
     """How a caller is given a piece of work's result: by doing it, or from an earlier time."""
 
-    def __call__(self, kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T]) -> T:
-        """Return `work(chip)`; `key` holds all that the work depends on besides the chip."""
+    def __call__(
+        self, kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T], *, decides: bool = False
+    ) -> T:
+        """Return `work(chip)`; `key` holds all that the work depends on besides the chip.
+
+        Where it `decides`, the result is small and hashable, the work never raises for a valid chip, and it
+        may be done again later, on other chips.
+        """
 
 
-def unshared(kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T]) -> T:
+def unshared(kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T], *, decides: bool = False) -> T:
     """Do the work."""
     return work(chip)
 
@@ -52,14 +63,32 @@ class Same:
         return id(self.held)
 
 
+class Notes(set[str]):
+    """The dotted keys of a chip that a piece of work read, and the decisions that it asked for instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: dict[_Name, Hashable] = {}
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """What a result depends on: parameters that were read, decisions that were asked for."""
+
+    paths: tuple[str, ...]
+    asked: tuple[_Name, ...]
+
+
 @dataclass(frozen=True)
 class _Entry:
-    """One result: whose it is, the parameters that it read, and the bytes that it keeps."""
+    """One result: whose it is, what it depends on, the bytes that it keeps, and where it is found."""
 
-    key: Hashable
-    paths: tuple[str, ...]
+    name: _Name
+    needs: _Needs
+    answers: tuple[Hashable, ...]
     result: Any
     size_bytes: int
+    place: Hashable
 
 
 class Sharing:
@@ -73,35 +102,69 @@ class Sharing:
         self.size_bytes = 0
         self.done: Counter[str] = Counter()
         self.shared: Counter[str] = Counter()
-        self._reads: dict[Hashable, Counter[tuple[str, ...]]] = {}  # by key: what was read, how many results
+        self._needs: dict[_Name, Counter[_Needs]] = {}  # by name: what was needed, how many results
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._deciding: dict[_Name, Callable[[Chip], Any]] = {}
 
-    def __call__(self, kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T]) -> T:
-        """Return `work(chip)`, or its result on a chip that agrees in all that the work read."""
-        full, plain, outer = (kind, key), _plain(chip), _notes(chip)
-        for paths in self._reads.get(full, ()):
-            entry = self._entries.get((full, paths, _values(plain, paths)))
+    def __call__(
+        self, kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T], *, decides: bool = False
+    ) -> T:
+        """Return `work(chip)`, or its result on a chip that agrees in all that the work depended on."""
+        name, plain = (kind, key), _plain(chip)
+        entry = self._found(name, plain)
+        if entry is not None:
+            self.shared[kind] += 1
+            self._entries.move_to_end(entry.place)
+        else:
+            self.done[kind] += 1
+            notes = Notes()
+            try:
+                result = work(noted(plain, notes))
+            except BaseException:
+                _pass_on(chip, notes, notes.asked)
+                raise
+            entry = self._keep(name, plain, notes, result)
+        if decides:
+            self._deciding[name] = work
+            _pass_on(chip, (), {name: entry.result})
+        else:
+            _pass_on(chip, entry.needs.paths, dict(zip(entry.needs.asked, entry.answers, strict=True)))
+        return cast(T, entry.result)
+
+    def _found(self, name: _Name, chip: Chip) -> _Entry | None:
+        """Return a result for a chip like this one."""
+        for needs in self._needs.get(name, ()):
+            answers = tuple(self(*x, chip, self._deciding[x], decides=True) for x in needs.asked)
+            entry = self._entries.get((name, needs, _values(chip, needs.paths), answers))
             if entry is not None:
-                self.shared[kind] += 1
-                self._entries.move_to_end((full, paths, _values(plain, paths)))
-                outer.update(paths)
-                return cast(T, entry.result)
-        self.done[kind] += 1
-        with _noting(plain, outer) as (noted_chip, notes):
-            result = work(noted_chip)
-        self._keep(_Entry(full, tuple(sorted(notes)), result, _size((key, result))), plain)
-        return result
+                return entry
+        return None
 
-    def _keep(self, entry: _Entry, chip: Chip) -> None:
-        self._entries[entry.key, entry.paths, _values(chip, entry.paths)] = entry
-        self._reads.setdefault(entry.key, Counter())[entry.paths] += 1
+    def _keep(self, name: _Name, chip: Chip, notes: Notes, result: Any) -> _Entry:
+        needs = _Needs(tuple(sorted(notes)), tuple(notes.asked))
+        answers = tuple(notes.asked.values())
+        place = (name, needs, _values(chip, needs.paths), answers)
+        entry = _Entry(name, needs, answers, result, _size((name, result)), place)
+        self._entries[place] = entry
+        self._needs.setdefault(name, Counter())[needs] += 1
         self.size_bytes += entry.size_bytes
         while self.size_bytes > self.most_bytes and len(self._entries) > 1:
             _, old = self._entries.popitem(last=False)
             self.size_bytes -= old.size_bytes
-            self._reads[old.key][old.paths] -= 1
-            if not +self._reads[old.key]:
-                del self._reads[old.key]
+            self._needs[old.name][old.needs] -= 1
+            if not +self._needs[old.name]:
+                del self._needs[old.name]
+        return entry
+
+
+def _pass_on(chip: Chip, paths: Iterable[str], asked: dict[_Name, Hashable]) -> None:
+    """Note with a chip what work on it depended on: all of it, where decisions cannot be noted."""
+    outer = _notes(chip)
+    outer.update(paths)
+    if isinstance(outer, Notes):
+        outer.asked.update(asked)
+    elif asked:
+        outer.update(_leaves(_plain(chip), ""))
 
 
 def _size(value: Any, depth: int = 6) -> int:
@@ -118,20 +181,10 @@ def _size(value: Any, depth: int = 6) -> int:
         inner = value
     elif depth and isinstance(value, dict):
         inner = list(value.values())
-    elif depth and is_dataclass(value):
-        return OBJECT_BYTES + sum(_size(getattr(value, f.name), depth - 1) for f in fields(value))
+    elif depth and type(value).__module__.startswith(PACKAGE):
+        return OBJECT_BYTES + sum(_size(x, depth - 1) for x in getattr(value, "__dict__", {}).values())
     some = inner[:: max(1, len(inner) // SAMPLE)]
     return OBJECT_BYTES + sum(_size(x, depth - 1) for x in some) * len(inner) // max(len(some), 1)
-
-
-@contextmanager
-def _noting(chip: Chip, outer: set[str]) -> Iterator[tuple[Chip, set[str]]]:
-    """Give a chip that notes what is read of it, and the notes, which are `outer`'s too at the end."""
-    notes: set[str] = set()
-    try:
-        yield cast(Chip, _noted(chip, "", notes)), notes
-    finally:
-        outer |= notes
 
 
 def noted(chip: Chip, notes: set[str]) -> Chip:

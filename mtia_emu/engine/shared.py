@@ -14,7 +14,7 @@ from ..sharing import Same, Share
 from .events import Events, events
 from .lookups import Lookups, cache_bytes, through_cache
 from .run import BlockCost, cost, part
-from .timing import check_fits
+from .timing import check_fits, timed, work
 
 
 def shared_costs(
@@ -60,11 +60,13 @@ def _cost(program: Program, index: int, chip: Chip, lookups: Lookups | None, sha
     def counted(chip: Chip) -> Events:
         return events(block, chip, lookups, cache_bytes(program, chip) if pools else 0)
 
-    def work(chip: Chip) -> BlockCost:
-        done = cost(block, chip, share("events", key, chip, counted))
+    def costed(chip: Chip) -> BlockCost:
+        ev = share("events", key, chip, counted)
+        known = share("work", key, chip, lambda c: work(block, c, share("events", key, c, counted)))
+        done = cost(block, chip, ev, timed(block, chip, ev, known))
         return replace(done, time=replace(done.time, start=none, end=none, unit=none))
 
-    return share("cost", key, chip, work)
+    return share("cost", key, chip, costed)
 
 
 def _tables(program: Program, launch: int) -> tuple[Hashable, ...]:

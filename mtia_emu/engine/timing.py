@@ -72,9 +72,29 @@ def timeline(
     return timed(block, chip, counts or events(block, chip, lookups, cache_bytes), ordered=ordered)
 
 
-def timed(block: Block, chip: Chip, counts: Events, *, ordered: bool = False) -> Timeline:
-    """Return the `timeline` of a block that is known to fit: how much the chip holds is not asked."""
-    costs = _costs(block, chip, counts)
+@dataclass(frozen=True)
+class Work:
+    """What each command takes, all but of DRAM's channels (`recurrence.COMMAND`), and who is how busy."""
+
+    commands: Array
+    busy: dict[str, float]
+
+
+def work(block: Block, chip: Chip, counts: Events) -> Work:
+    """Return the work of a block's commands; how fast DRAM's channels are is not asked."""
+    commands = _work(block, chip, counts)
+    return Work(commands, _busy(block, chip, commands))
+
+
+def timed(
+    block: Block, chip: Chip, counts: Events, known: Work | None = None, *, ordered: bool = False
+) -> Timeline:
+    """Return the `timeline` of a block that is known to fit: how much the chip holds is not asked.
+
+    `known` is the block's `work`, where it has been found already.
+    """
+    known = known or work(block, chip, counts)
+    costs, on_dram = known.commands, _on_dram(chip, counts)
     start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
     flights = chip.pe.dma.outstanding_transfers
@@ -85,12 +105,13 @@ def timed(block: Block, chip: Chip, counts: Events, *, ordered: bool = False) ->
         1.0 / chip.pe.reduce.banks,
     )
     if ordered:
-        start, end = in_order_of_time(costs, grid, accumulator, flights)
+        start, end = in_order_of_time(costs, on_dram, grid, accumulator, flights)
     else:
         state = fresh(chip.pes, len(accumulator), block.stages + 1, flights)
-        recur(costs, state, grid, accumulator, start, end)
+        recur(costs, on_dram, state, grid, accumulator, start, end)
     cycles = float(end.max()) if len(end) else 0.0
-    return Timeline(start, end, costs["unit"].copy(), cycles, _busy(block, chip, costs))
+    busy = known.busy | {"dram": float(on_dram.sum())}
+    return Timeline(start, end, costs["unit"].copy(), cycles, busy)
 
 
 def check_fits(block: Block, chip: Chip) -> None:
@@ -128,23 +149,28 @@ def _unit_of(c: Array) -> Array:
     return np.where((c["op"] == Op.MATMUL) & (c["flags"] & VECTOR > 0), SIMD, unit)
 
 
-def _costs(block: Block, chip: Chip, ev: Events) -> Array:
-    """Return the block's commands with what each takes: see `recurrence.COMMAND`.
+def _on_dram(chip: Chip, ev: Events) -> Array:
+    """Return the cycles for which DRAM's channels are each command's.
 
-    A chip's DRAM is asked about only where there is something for it to do, so that a block that leaves it
-    alone is seen to take the same time beside any.
+    DRAM is asked about only where there is something for it to do, so that a block that leaves it alone is
+    seen to take the same time beside any.
     """
+    moved = ev.dram_read_bytes + ev.dram_write_bytes
+    at = np.flatnonzero(moved)
+    cycles = np.zeros(len(moved))
+    if len(at):
+        written = float(ev.dram_write_bytes.sum()) / max(float(moved.sum()), 1.0)
+        share = chip.dram_efficiency(ev.run_bytes[at], written)
+        cycles[at] = moved[at] / (chip.dram_bytes_per_cycle * share)
+    return cycles
+
+
+def _work(block: Block, chip: Chip, ev: Events) -> Array:
     c = block.commands
     costs = np.zeros(len(c), COMMAND)
     for name in ("op", "cast", "pe", "src_pe", "stage", "src0", "src1", "src2", "dst"):
         costs[name] = c[name]
     costs["unit"], costs["link"] = _unit_of(c), -1
-    moved = ev.dram_read_bytes + ev.dram_write_bytes
-    at = np.flatnonzero(moved)
-    if len(at):
-        written = float(ev.dram_write_bytes.sum()) / max(float(moved.sum()), 1.0)
-        share = chip.dram_efficiency(ev.run_bytes[at], written)
-        costs["on_dram"][at] = moved[at] / (chip.dram_bytes_per_cycle * share)
     costs["on_sram"] = (ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle
     local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
     costs["local"] = local / receivers(c["cast"], chip)  # of each receiver
@@ -226,15 +252,15 @@ def _time_simd(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
     at = np.flatnonzero(np.isin(c["op"], (Op.SIMD, Op.FOLD)))
     if not len(at):
         return
-    sizes = np.array([s.dtype.bytes for s in block.slots])
-    c = c[at]
-    width = sizes[c["dst"]].astype(float)
+    sizes = np.array([*(s.dtype.bytes for s in block.slots), 0], np.float32)  # the last: of no slot
+    flags, width = c["flags"][at].astype(int), sizes[c["dst"][at]]
     for i, name in enumerate(("src0", "src1", "src2")):
-        whole = (c[name] >= 0) & (source_shape(c["flags"].astype(int), i) == Shape.FULL)
-        width = np.maximum(width, sizes[np.maximum(c[name], 0)] * whole)
+        slot = np.where(source_shape(flags, i) == Shape.FULL, c[name][at], -1)
+        width = np.maximum(width, sizes[np.maximum(slot, -1)])
     by_function = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
-    passes = np.where(c["op"] == Op.FOLD, 1, by_function[c["fn"]])
-    costs["busy"][at] = chip.pe.simd.cycles(c["rows"].astype(float) * c["cols"], width, passes)
+    passes = np.where(c["op"][at] == Op.FOLD, 1, by_function[c["fn"][at]])
+    elements = c["rows"][at].astype(float) * c["cols"][at]
+    costs["busy"][at] = chip.pe.simd.cycles(elements, width, passes)
     costs["latency"][at] = chip.pe.simd.startup_cycles
 
 
@@ -249,7 +275,7 @@ def _time_rest(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
 
 
 def _busy(block: Block, chip: Chip, costs: Array) -> dict[str, float]:
-    """Return the cycles of each resource's busiest instance; a multicast is work for every receiver."""
+    """Return the cycles of each resource's busiest instance but DRAM; a multicast is work of each PE."""
     c, unit = block.commands, costs["unit"]
     in_pe = unit != CHIP_DMA
 
@@ -271,7 +297,6 @@ def _busy(block: Block, chip: Chip, costs: Array) -> dict[str, float]:
         "local": busiest(in_pe, costs["local"]),
         "noc": float(links.max()),
         "sram": float(costs["on_sram"].sum()),
-        "dram": float(costs["on_dram"].sum()),
     }
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 from harness import packed
-from mtia_emu.kernels.attention_plan import Attention, Plan, estimate, memory_rate, ranked_attention
+from mtia_emu.kernels.attention_plan import Attention
+from mtia_emu.kernels.attention_search import Tilings, memory_rate, plan_attention
 from mtia_emu.kernels.builder import Builder, NoRoom
 from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.matmul_plan import Problem
@@ -73,10 +74,12 @@ def test_products_are_ranked_by_their_estimate_and_differ() -> None:
 
 def test_tilings_of_attention_are_ranked_by_their_estimate() -> None:
     problem = Attention(2, 2, 16, 48, 16, 16, FP16, "sram", extra_bytes=4)
-    ranked = ranked_attention(problem, CHIP, 9)
-    rate = memory_rate(problem, CHIP)
-    costs = [estimate(Plan(problem, tiles, CHIP), rate) for tiles in ranked]
-    assert len(set(ranked)) == 9 and costs == sorted(costs)
+    tilings, rate = Tilings(problem, CHIP), memory_rate(problem, CHIP)
+    ranked = tilings.ranked(rate, 9)
+    costs = [cycles for _, cycles in ranked]
+    assert len({tiles for tiles, _ in ranked}) == 9 and costs == sorted(costs)
+    assert plan_attention(problem, CHIP).tiles == ranked[0][0]
+    assert min(cost for _, cost in tilings.ranked(rate / 100, 1)) > costs[0]  # keys that come slower
 
 
 def test_bags_of_a_command_fall_from_what_local_memory_holds() -> None:
