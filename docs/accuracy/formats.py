@@ -38,6 +38,7 @@ FORMATS = (
     ("mtia-2i", "bf16", "bf16"),
     ("mtia-2i", "int8, dynamic", "int8"),
     ("mtia-2i", "int8, static", "calibrated"),
+    ("mtia-2i", "int8, static, 16 random samples", "quantise{activations=static,calibrate=16}"),
     ("mtia-2i", "int8 weights alone", FEW % "int8"),
     ("mtia-2i", "fp8_e4m3 weights alone", FEW % "fp8_e4m3"),
     ("mtia-2i", "int4 weights alone, blocks of 32", "int4"),
