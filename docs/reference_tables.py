@@ -168,7 +168,9 @@ def passes() -> str:
     from mtia_emu.types import FP16, FP32
 
     rows = []
-    steps = (*pipeline.passes(FP32, FP16, int8=True), *pipeline.mapping_passes(load_chip("mtia-2i")))
+    int8 = pipeline.FORMATS["int8"]
+    mapping = pipeline.mapping_passes(load_chip("mtia-2i"))
+    steps = (*pipeline.passes(FP32, FP16, quantise=int8), *mapping)
     for number, step in enumerate(steps, start=1):
         options = [f"{f.name}={f.default}" for f in fields(step) if f.default is not MISSING]
         rows.append([number, f"`{step.name}`", code(options), " ".join((type(step).__doc__ or "").split())])
