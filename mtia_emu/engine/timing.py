@@ -19,13 +19,13 @@ from ..isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Shape, source_shape
 from ..units.simd import FUNCTIONS
 from .events import Events, events, hops, receivers
 from .lookups import Lookups
+from .occupancy import occupancy
 from .ordered import in_order_of_time
 from .recurrence import (
     CHIP_DMA,
     COMMAND,
     CORE,
     LINKS,
-    LOAD_QUEUE,
     MATRIX,
     REDUCE,
     SIMD,
@@ -83,7 +83,7 @@ class Work:
 def work(block: Block, chip: Chip, counts: Events) -> Work:
     """Return the work of a block's commands; how fast DRAM's channels are is not asked."""
     commands = _work(block, chip, counts)
-    return Work(commands, _busy(block, chip, commands))
+    return Work(commands, occupancy(commands, chip.grid.rows, chip.grid.cols))
 
 
 def timed(
@@ -272,42 +272,3 @@ def _time_rest(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
     at = np.flatnonzero(c["op"] == Op.SCALAR)
     costs["busy"][at] = ev.scalar_elements[at] * chip.pe.core.scalar_cycles_per_element
     costs["latency"][at] = chip.cycles(chip.dram.latency_s) if len(at) else 0.0
-
-
-def _busy(block: Block, chip: Chip, costs: Array) -> dict[str, float]:
-    """Return the cycles of each resource's busiest instance but DRAM; a multicast is work of each PE."""
-    c, unit = block.commands, costs["unit"]
-    in_pe = unit != CHIP_DMA
-
-    def busiest(mask: Array, cycles: Array) -> float:
-        return float(_by_pe(c["pe"][mask].astype(np.int64), c["cast"][mask], cycles[mask], chip).max())
-
-    def busiest_core(mask: Array) -> float:
-        mine = mask & in_pe
-        return float(np.bincount(c["pe"][mine], costs["issue"][mine], minlength=1).max())
-
-    links = np.bincount(costs["link"] + 1, weights=costs["on_link"], minlength=2)[1:]  # -1: none
-    return {
-        "array": busiest(unit == MATRIX, costs["busy"]),
-        "reduce": busiest(unit == REDUCE, costs["busy"]),
-        "simd": busiest(unit == SIMD, costs["busy"]),
-        "dma": max(busiest(unit == LOAD_QUEUE, costs["busy"]), busiest(unit == STORE_QUEUE, costs["busy"])),
-        "core": busiest(unit == CORE, costs["busy"]),
-        "issue": max(busiest_core(in_pe & (unit < MATRIX)), busiest_core(unit >= MATRIX)),
-        "local": busiest(in_pe, costs["local"]),
-        "noc": float(links.max()),
-        "sram": float(costs["on_sram"].sum()),
-    }
-
-
-def _by_pe(pe: Array, cast: Array, cycles: Array, chip: Chip) -> Array:
-    """Return [rows, cols]: the cycles that fall to each PE, where a multicast takes each receiver as long."""
-    rows, cols = chip.grid.rows, chip.grid.cols
-
-    def total(kind: Cast, index: Array, size: int) -> Array:
-        mine = cast == kind
-        return np.bincount(index[mine], weights=cycles[mine], minlength=size)
-
-    own = total(Cast.NONE, pe, rows * cols).reshape(rows, cols)
-    by_row, by_col = total(Cast.ROW, pe // cols, rows), total(Cast.COL, pe % cols, cols)
-    return own + by_row[:, None] + by_col[None, :] + total(Cast.ALL, pe * 0, 1)
