@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from mtia_emu.kernels.attention import Scores, emit_attention
 from mtia_emu.kernels.attention_plan import Plan as AttentionPlan
 from mtia_emu.kernels.attention_plan import Tiles
-from mtia_emu.kernels.attention_search import Tilings, memory_rate
+from mtia_emu.kernels.attention_search import memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather, ranked_bags
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
@@ -29,6 +29,7 @@ from mtia_emu.isa import Binding, Block, Launch, Operand, Program
 from mtia_emu.sharing import Share, unshared
 from mtia_emu.types import TensorType, Work
 
+from .attention_rules import tilings
 from .ops.dequantise import packing
 from .place import Placement
 from .schedule import Schedule, Step
@@ -291,7 +292,7 @@ def _attention(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, 
         return emit_attention(AttentionPlan(problem, tiles, c), q, k, v, outputs[0], scores, extras)
 
     def ranked(c: Chip, count: int) -> list[Tiles]:
-        found = way.share("tilings", problem, c, lambda c: Tilings(problem, c))
+        found = tilings(problem, way.share, c)
         return [tiles for tiles, _ in found.ranked(memory_rate(problem, c), count)]
 
     tiles = way.choose(whole if way.search.time else problem, chip, ranked, made)
