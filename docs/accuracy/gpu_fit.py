@@ -20,8 +20,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from accuracy import gpu_models, tables
+from accuracy.gpu_small import NARROW, NORMS, rows_seconds, sustained_rows, vidur
 from accuracy.gpu_small import POWER as POWER_TABLES
-from accuracy.gpu_small import rows_measured, rows_seconds, sustained_rows
 from accuracy.score import SEED, halves, score
 from mtia_emu.gpu import Facts, load_gpu
 
@@ -43,6 +43,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "attention.prefill_dram_efficiency": (0.3, 0.98), "attention.decode_dram_efficiency": (0.5, 0.98),
     "links.efficiency": (0.05, 1.0), "links.latency_s": (1e-6, 3e-5), "links.hop_s": (1e-7, 1e-5),
     "links.small_bytes_per_s": (5e8, 4e11), "links.large_s": (1e-7, 2e-4), "row_step_s": (5e-8, 3e-6),
+    "narrow_step_s": (5e-8, 3e-6), "narrow_efficiency": (0.1, 1.0),
     "sustained_heat": (1.0, 3.0),
 }  # fmt: skip
 START: dict[str, float] = {
@@ -56,6 +57,7 @@ START: dict[str, float] = {
     "attention.sm_bytes_per_s": 2.5e10, "attention.efficiency": 0.6, "attention.prefill_dram_efficiency": 0.8,
     "attention.decode_dram_efficiency": 0.85, "links.efficiency": 0.8, "links.latency_s": 5e-6,
     "links.hop_s": 1e-6, "links.small_bytes_per_s": 1e11, "links.large_s": 1.5e-5, "row_step_s": 5e-7,
+    "narrow_step_s": 5e-7, "narrow_efficiency": 0.6,
     "sustained_heat": 1.4,
 }  # fmt: skip
 """Where every fit starts, the same for all GPUs, so that a rerun gives the same values."""
@@ -63,6 +65,7 @@ START: dict[str, float] = {
 MATMUL = ("matmul_latency_s", "tile_s", "k_step_s", "wave_s", "split_s", "reduce_bytes_per_s", "overlap",
           "matmul_dram_efficiency", "l2_efficiency", "l2_usable", "heat_s")  # fmt: skip
 ATTENTION = tuple(k for k in BOUNDS if k.startswith("attention."))
+NARROW_KEYS = ("narrow_step_s", "narrow_efficiency")
 KINDS = ("matmul", "attention", "vector", "embedding_bag", "joules")
 LINKS = tuple(k for k in BOUNDS if k.startswith("links."))
 
@@ -157,16 +160,16 @@ def links_task(name: str) -> Task:
     return Task(LINKS, residuals, f"NCCL {tables.NCCL[name]}, half of the operations and sizes")
 
 
-def row_task(name: str) -> Task | None:
-    """Return the fit of norms on half of the row counts; None where the reference folder is absent."""
-    rows = rows_measured(name)
+def row_task(name: str, ops: Sequence[str], keys: Sequence[str], what: str) -> Task | None:
+    """Return the fit of row kernels on half of the row counts; None where the reference folder is absent."""
+    rows = vidur(name, tuple(ops))
     if rows is None:
         return None
     rows = rows[halves(list(rows.M))]
     return Task(
-        ("row_step_s",),
+        tuple(keys),
         lambda at: np.log(rows_seconds(at, rows) / rows.latency_s.to_numpy()),
-        "Vidur layer norms, half of the row counts",
+        f"Vidur {what}, half of the row counts",
     )
 
 
@@ -207,7 +210,8 @@ def tasks(name: str, facts: Facts) -> list[Task]:
     found: list[Task | None] = list(gemm_tasks(name, facts))
     found += [attention_task(name)] if name in tables.ATTENTION else []
     found += [links_task(name)] if name in tables.NCCL else []
-    found += [row_task(name)]
+    found += [row_task(name, NORMS, ("row_step_s",), "layer norms")]
+    found += [row_task(name, NARROW, NARROW_KEYS, "rotary and activation kernels")]
     return [t for t in found if t is not None]
 
 
@@ -251,7 +255,7 @@ OWN = {
 """What such a GPU has a source of its own for, or lacks."""
 
 POWER = ("sustained_heat", "bands.joules.low", "bands.joules.high")
-VECTOR = ("row_step_s", "bands.vector.low", "bands.vector.high")
+VECTOR = ("row_step_s", *NARROW_KEYS, "bands.vector.low", "bands.vector.high")
 GAPS = {
     "a100-sxm-80gb": dict.fromkeys(POWER, "h200-sxm"),
     "h100-sxm": dict.fromkeys(POWER, "h200-sxm"),

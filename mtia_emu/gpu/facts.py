@@ -196,7 +196,13 @@ class Facts(BaseModel):
         "output tiles the library has", "elements", min_length=1, max_length=64
     )
     row_step_s: float = described("1,024 elements of a row in a norm or softmax kernel", "s", ge=0, le=1)
-    rows_in_flight: int = described("rows that one SM works on in such a kernel", "rows", gt=0, le=64)
+    rows_in_flight: int = described("rows of 1,024 elements that one SM works on in it", "rows", gt=0, le=64)
+    narrow_step_s: float = described(
+        "1,024 elements of a row in a kernel whose threads move one element at a time", "s", ge=0, le=1
+    )
+    narrow_efficiency: float = described(
+        "share of a stream's bandwidth that such a kernel reaches", "1", gt=0, le=1
+    )
     quantise_s: float = described("kernels that quantise activations before an fp8 matmul", "s", ge=0, le=1)
     quantise_fp4_s: float = described("the kernel that does so before an fp4 matmul", "s", ge=0, le=1)
 

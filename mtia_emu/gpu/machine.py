@@ -19,7 +19,7 @@ from .facts import ELEMENT_BYTES, Bands, Facts
 from .fusion import Fused, fuse
 from .kernel import Kernel
 from .matmul import matmul
-from .memory import embedding_bag, stream
+from .memory import NARROW, embedding_bag, stream
 from .shapes import Shapes, shapes
 
 LAUNCHES = ("graph", "stream", "host")
@@ -72,7 +72,7 @@ class Gpu(Facts):
         """Return the kernel that one operator becomes, launched from a graph."""
         return _kernel(
             self, work.kind, work.dtype, work.shape, work.macs, work.flops, work.read_bytes,
-            work.write_bytes, work.row, sustained,
+            work.write_bytes, work.row, sustained, work.op in NARROW,
         )  # fmt: skip
 
     def run(
@@ -170,7 +170,7 @@ def _matmul(
 @lru_cache(maxsize=1 << 16)
 def _kernel(
     facts: Facts, kind: str, dtype: DType, dims: tuple[int, ...], macs: int, flops: int, read: int,
-    write: int, row: int, sustained: bool,
+    write: int, row: int, sustained: bool, narrow: bool,
 ) -> Kernel:  # fmt: skip
     """Return the kernel of a work without its name, so that equal layers are worked out once."""
     if kind not in KINDS:
@@ -182,7 +182,7 @@ def _kernel(
     work = Work("", "", kind, dtype, dims, macs, flops, read, write, row)
     if kind == "embedding_bag":
         return embedding_bag(facts, work, sustained)
-    return stream(facts, work, sustained)
+    return stream(facts, work, sustained, narrow)
 
 
 def _heads(dims: tuple[int, ...], dtype: DType) -> Heads:
