@@ -54,6 +54,10 @@ class Rate(BaseModel):
     flops_per_s: float = described("dense datasheet rate at clock_hz", "FLOP/s", **PER_S)
     efficiency: float = described("share of the rate a tile's inner loop keeps at full clock", "1", **SHARE)
     j_per_flop: float = described("marginal board energy of one operation", "J/FLOP", **PRICE)
+    k_step_s: float | None = described(
+        "least time of one step along k, where it is not the GPU's own", "s", default=None, gt=0, le=1
+    )
+    cuts_k: bool = Field(default=True, description="the library has split-k and stream-k kernels of it")
 
 
 class Rates(BaseModel):
@@ -205,6 +209,9 @@ class Facts(BaseModel):
         "share of a stream's bandwidth that such a kernel reaches", "1", **SHARE
     )
     quantise_s: float = described("kernels that quantise activations before an fp8 matmul", "s", ge=0, le=1)
+    quantise_efficiency: float = described(
+        "share of a stream's bandwidth, from L2 or DRAM, that such kernels reach", "1", **SHARE
+    )
     quantise_fp4_s: float = described("the kernel that does so before an fp4 matmul", "s", ge=0, le=1)
 
     idle_w: float = described("board, clocks up, no kernel running", "W", ge=0, **WATTS)

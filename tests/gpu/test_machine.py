@@ -337,3 +337,15 @@ def test_rotary_moves_an_element_at_a_time() -> None:
     rotary, add = (Work("", op, "vector", FP16, (10**9,), 0, 10**9, size, size) for op in ("rotary", "add"))
     ratio = gpu.kernel(add).seconds / gpu.kernel(rotary).seconds
     assert ratio == pytest.approx(gpu.narrow_efficiency, rel=0.01)
+
+
+def test_a_library_that_does_not_cut_k_waits_for_its_steps() -> None:
+    gpu = load_gpu("b200")
+    assert gpu.rates.fp4 is not None and gpu.rates.fp4.k_step_s is not None
+    narrow, wide, short = (
+        gpu.matmul_seconds(8, k, n, "fp4") for k, n in ((2**16, 128), (2**16, 8192), (2**15, 128))
+    )
+    assert wide < 1.2 * narrow  # one wave either way: each tile goes through all of k
+    steps = 2**15 * 0.5625 / gpu.k_step_bytes
+    assert narrow - short == pytest.approx(steps * gpu.rates.fp4.k_step_s, rel=0.1)
+    assert gpu.matmul_seconds(8, 2**16, 128, "bf16") < 0.5 * narrow
