@@ -80,6 +80,13 @@ class Attention(BaseModel):
     model_config = STRICT
 
     packed: bool = Field(description="query heads that share keys are rows of one block in prefill too")
+    copies_heads: bool = Field(
+        description="decode copies heads that share keys side by side before, and back after, the kernel"
+    )
+    shared_heads: int = described(
+        "query heads that share one read of their keys in decode; where there are more, each reads them",
+        "heads", gt=0, le=4096,
+    )  # fmt: skip
     prefill_s: float = described("fixed cost of the operator in prefill", "s", ge=0, le=1)
     decode_s: float = described("fixed cost of the operator in decode", "s", ge=0, le=1)
     block_s: float = described("a round of blocks that decode, beside its bytes", "s", ge=0, le=1)

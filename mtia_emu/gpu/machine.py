@@ -13,7 +13,7 @@ from ..errors import UserError, refuse_unknown
 from ..report import Band as Spread
 from ..report import Joules, Layer, Report, Traffic
 from ..types import DType, Work
-from .attention import Heads, attention
+from .attention import QUERY_BLOCK, Heads, attention
 from .collectives import collective_seconds
 from .facts import ELEMENT_BYTES, Bands, Facts
 from .fusion import Fused, fuse
@@ -186,13 +186,16 @@ def _kernel(
 
 
 def _heads(dims: tuple[int, ...], dtype: DType) -> Heads:
-    """Return the attention of a fused work: all key heads, rows, masked positions, keys, sizes."""
+    """Return the attention of a fused work: all key heads, rows, masked positions, keys, sizes.
+
+    Few rows without a mask, fewer than keys, are the heads that share those keys, each with its newest query.
+    """
     batch, rows, queries, keys, key_size, value_size = (np.asarray(float(x)) for x in dims)
-    group = rows / queries if queries else np.asarray(1.0)
-    own = queries if queries else rows
+    decodes = not queries and rows < keys and rows <= QUERY_BLOCK
+    own = queries if queries else np.asarray(1.0) if decodes else rows
     causal = bool(queries > 1)
     return Heads(
-        batch, np.asarray(1.0), group, own, keys, key_size, value_size, float(dtype.bytes), causal,
+        batch, np.asarray(1.0), rows / own, own, keys, key_size, value_size, float(dtype.bytes), causal,
         scattered=bool(batch > 1),
     )  # fmt: skip
 
