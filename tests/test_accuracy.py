@@ -113,10 +113,42 @@ def test_a_sampler_takes_longer_for_more_sequences() -> None:
     from accuracy import gpu_served
 
     gpu = load_gpu("h100-sxm")
-    (few_s, few_j), (many_s, many_j) = (gpu_served.sampler(gpu, batch) for batch in (8, 128))
-    moved = sum(map(sum, gpu_served.SAMPLER.values())) * 128 * gpu_served.VOCABULARY
-    assert few_s < many_s < 16 * few_s and few_j < many_j
+    (few_s, few_j), (many_s, many_j) = (gpu_served.sampler(gpu, batch, 128_256) for batch in (8, 128))
+    moved = sum(map(sum, gpu_served.SAMPLER.values())) * 128 * 128_256
+    assert few_s < many_s and few_j < many_j
     assert many_s >= moved / gpu.dram_bytes_per_s
+
+
+def test_a_run_costs_what_its_parts_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt pays for its rows in the linear layers and for its own attention, as often as one enters."""
+    from accuracy import gpu_served
+
+    def step(gpu: object, model: str, batch: int, seq: int, past: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.array([past + seq, 1.0]), np.array([1000.0 * batch * seq, 1.0])
+
+    monkeypatch.setattr(gpu_served, "step", step)
+    monkeypatch.setattr(gpu_served, "sampler", lambda *_: np.array([0.5, 1.0]))
+    run = gpu_served.Run("Qwen3-8B", "made up", 8.0, 100.0, 400.0, output=16.0, age=100.0)
+    found = gpu_served.served(load_gpu("h100-sxm"), run, 40)
+    assert found[0] == (40 + 100 + 1) + 8000 + 0.5 + (1000 * 40 + 40) * 8 / 16
+    assert (run.step_s, run.j_per_token) == (0.08, 4.0)
+
+
+def test_head_norms_are_those_of_the_models_that_have_them() -> None:
+    from accuracy import gpu_served
+
+    gpu = load_gpu("h100-sxm")
+    assert not gpu_served.head_norms(gpu, "Llama-3.1-8B", 8).any()
+    assert gpu_served.head_norms(gpu, "Qwen3-8B", 8)[0] >= 2 * 36 * gpu.launch_graph_s
+
+
+def test_published_runs_are_read_with_their_units() -> None:
+    from accuracy import gpu_served
+
+    found = gpu_served.runs()
+    assert {(r.model, r.data) for r in found} >= {gpu_served.FITTED, gpu_served.SCORED}
+    assert all(0.2 < r.watts / 700 < 1 and 0.005 < r.step_s < 0.05 for r in found)
+    assert all(r.model in gpu_served.MODELS for r in found)
 
 
 @needs_tables

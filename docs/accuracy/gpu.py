@@ -172,4 +172,5 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "gpu-host": host_timed,
     "gpu-power": power,
     "gpu-decode": gpu_served.decode,
+    "gpu-served": gpu_served.others,
 }

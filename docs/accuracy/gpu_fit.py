@@ -20,8 +20,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from accuracy import gpu_models, tables
+from accuracy.gpu_small import NARROW, NORMS, rows_seconds, sustained_rows, vidur
 from accuracy.gpu_small import POWER as POWER_TABLES
-from accuracy.gpu_small import rows_measured, rows_seconds, sustained_rows
 from accuracy.score import SEED, halves, score
 from mtia_emu.gpu import Facts, load_gpu
 
@@ -33,9 +33,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "k_step_s": (5e-9, 1e-6), "wave_s": (1e-8, 2e-5), "split_s": (3e-7, 8e-6),
     "reduce_bytes_per_s": (5e11, 5e13), "overlap": (1.5, 12.0), "matmul_dram_efficiency": (0.5, 0.98),
     "l2_efficiency": (0.3, 2.0), "l2_usable": (0.2, 1.0), "heat_s": (1e-4, 1.0), "quantise_s": (1e-6, 2e-5),
-    "quantise_fp4_s": (5e-7, 2e-5),
+    "quantise_efficiency": (0.2, 1.0), "quantise_fp4_s": (5e-7, 2e-5),
+    "rates.fp8_e4m3.k_step_s": (5e-9, 5e-6),
     "rates.bf16.efficiency": (0.5, 1.0), "rates.fp8_e4m3.efficiency": (0.4, 1.0),
-    "rates.fp4.efficiency": (0.3, 1.0),
+    "rates.fp4.efficiency": (0.3, 1.0), "rates.fp4.k_step_s": (5e-9, 5e-6),
     "attention.prefill_s": (2e-6, 3e-5), "attention.decode_s": (2e-6, 3e-5),
     "attention.block_s": (1e-7, 1e-5),
     "attention.query_block_s": (1e-8, 1e-5), "attention.split_s": (1e-8, 2e-5),
@@ -43,19 +44,22 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "attention.prefill_dram_efficiency": (0.3, 0.98), "attention.decode_dram_efficiency": (0.5, 0.98),
     "links.efficiency": (0.05, 1.0), "links.latency_s": (1e-6, 3e-5), "links.hop_s": (1e-7, 1e-5),
     "links.small_bytes_per_s": (5e8, 4e11), "links.large_s": (1e-7, 2e-4), "row_step_s": (5e-8, 3e-6),
+    "narrow_step_s": (5e-8, 3e-6), "narrow_efficiency": (0.1, 1.0),
     "sustained_heat": (1.0, 3.0),
 }  # fmt: skip
 START: dict[str, float] = {
     "matmul_latency_s": 1.2e-6, "gemv_latency_s": 2.8e-6, "tile_s": 1e-6, "k_step_s": 1e-7, "wave_s": 5e-7,
     "split_s": 2.5e-6, "reduce_bytes_per_s": 5e12, "overlap": 3.0, "matmul_dram_efficiency": 0.8,
     "l2_efficiency": 1.0, "l2_usable": 0.5, "heat_s": 5e-3, "quantise_s": 1e-5,
-    "quantise_fp4_s": 2e-6, "rates.bf16.efficiency": 0.9,
-    "rates.fp8_e4m3.efficiency": 0.75, "rates.fp4.efficiency": 0.7,
+    "quantise_efficiency": 0.7, "quantise_fp4_s": 2e-6, "rates.fp8_e4m3.k_step_s": 1e-7,
+    "rates.bf16.efficiency": 0.9,
+    "rates.fp8_e4m3.efficiency": 0.75, "rates.fp4.efficiency": 0.7, "rates.fp4.k_step_s": 3e-7,
     "attention.prefill_s": 1.1e-5, "attention.decode_s": 1.1e-5,
     "attention.block_s": 3.5e-6, "attention.query_block_s": 1e-6, "attention.split_s": 2e-6,
     "attention.sm_bytes_per_s": 2.5e10, "attention.efficiency": 0.6, "attention.prefill_dram_efficiency": 0.8,
     "attention.decode_dram_efficiency": 0.85, "links.efficiency": 0.8, "links.latency_s": 5e-6,
     "links.hop_s": 1e-6, "links.small_bytes_per_s": 1e11, "links.large_s": 1.5e-5, "row_step_s": 5e-7,
+    "narrow_step_s": 5e-7, "narrow_efficiency": 0.6,
     "sustained_heat": 1.4,
 }  # fmt: skip
 """Where every fit starts, the same for all GPUs, so that a rerun gives the same values."""
@@ -63,6 +67,8 @@ START: dict[str, float] = {
 MATMUL = ("matmul_latency_s", "tile_s", "k_step_s", "wave_s", "split_s", "reduce_bytes_per_s", "overlap",
           "matmul_dram_efficiency", "l2_efficiency", "l2_usable", "heat_s")  # fmt: skip
 ATTENTION = tuple(k for k in BOUNDS if k.startswith("attention."))
+QUANTISE = ("quantise_s", "quantise_efficiency")
+NARROW_KEYS = ("narrow_step_s", "narrow_efficiency")
 KINDS = ("matmul", "attention", "vector", "embedding_bag", "joules")
 LINKS = tuple(k for k in BOUNDS if k.startswith("links."))
 
@@ -123,9 +129,9 @@ def gemm_tasks(name: str, facts: Facts) -> list[Task]:
     # how much a long burst heats a board and how much a steady state does hang together: once more each
     found = [sixteen] if heat is None else [sixteen, heat, sixteen, heat]
     if facts.rates.fp8_e4m3 is not None:
-        found.append(gemm_task(name, facts, ("fp8_e4m3",), ["quantise_s"]))
+        found.append(gemm_task(name, facts, ("fp8_e4m3",), [*QUANTISE, "rates.fp8_e4m3.k_step_s"]))
     if facts.rates.fp4 is not None:
-        found.append(gemm_task(name, facts, ("fp4",), ["quantise_fp4_s"]))
+        found.append(gemm_task(name, facts, ("fp4",), ["quantise_fp4_s", "rates.fp4.k_step_s"]))
     return found
 
 
@@ -157,16 +163,16 @@ def links_task(name: str) -> Task:
     return Task(LINKS, residuals, f"NCCL {tables.NCCL[name]}, half of the operations and sizes")
 
 
-def row_task(name: str) -> Task | None:
-    """Return the fit of norms on half of the row counts; None where the reference folder is absent."""
-    rows = rows_measured(name)
+def row_task(name: str, ops: Sequence[str], keys: Sequence[str], what: str) -> Task | None:
+    """Return the fit of row kernels on half of the row counts; None where the reference folder is absent."""
+    rows = vidur(name, tuple(ops))
     if rows is None:
         return None
     rows = rows[halves(list(rows.M))]
     return Task(
-        ("row_step_s",),
+        tuple(keys),
         lambda at: np.log(rows_seconds(at, rows) / rows.latency_s.to_numpy()),
-        "Vidur layer norms, half of the row counts",
+        f"Vidur {what}, half of the row counts",
     )
 
 
@@ -207,7 +213,8 @@ def tasks(name: str, facts: Facts) -> list[Task]:
     found: list[Task | None] = list(gemm_tasks(name, facts))
     found += [attention_task(name)] if name in tables.ATTENTION else []
     found += [links_task(name)] if name in tables.NCCL else []
-    found += [row_task(name)]
+    found += [row_task(name, NORMS, ("row_step_s",), "layer norms")]
+    found += [row_task(name, NARROW, NARROW_KEYS, "rotary and activation kernels")]
     return [t for t in found if t is not None]
 
 
@@ -251,9 +258,9 @@ OWN = {
 """What such a GPU has a source of its own for, or lacks."""
 
 POWER = ("sustained_heat", "bands.joules.low", "bands.joules.high")
-VECTOR = ("row_step_s", "bands.vector.low", "bands.vector.high")
+VECTOR = ("row_step_s", *NARROW_KEYS, "bands.vector.low", "bands.vector.high")
 GAPS = {
-    "a100-sxm-80gb": dict.fromkeys(POWER, "h200-sxm"),
+    "a100-sxm-80gb": dict.fromkeys(POWER, "h200-sxm") | dict.fromkeys(QUANTISE, "h100-sxm"),
     "h100-sxm": dict.fromkeys(POWER, "h200-sxm"),
     "h200-sxm": dict.fromkeys(VECTOR, "h100-sxm"),
     "b200": dict.fromkeys(VECTOR, "h100-sxm"),
@@ -275,12 +282,13 @@ LIKE = {"tf32": "bf16", "fp16": "bf16", "int8": "fp8_e4m3"}
 
 
 def alike(name: str) -> None:
-    """Put the efficiency of a dtype's like where it has no table, on the GPUs that have tables."""
+    """Put efficiency and step of a dtype's like where it has no table, on the GPUs that have tables."""
     facts: Facts = load_gpu(name)
     for dtype, other in LIKE.items():
         found = getattr(facts.rates, other)
         if getattr(facts.rates, dtype) is not None and found is not None:
-            values = {f"rates.{dtype}.efficiency": found.efficiency}
+            each = {"efficiency": found.efficiency, "k_step_s": found.k_step_s}
+            values = {f"rates.{dtype}.{key}": value for key, value in each.items() if value is not None}
             write(name, values, f"make fit-gpu: no table of its own, as {other}")
 
 

@@ -53,7 +53,8 @@ def quantise_seconds(facts: Facts, dtype: str, rows: Frame) -> np.ndarray:
     moved = QUANTISE_BYTES[dtype] * rows.m.to_numpy(float) * rows.k.to_numpy(float)
     cold = np.maximum(0.0, moved - facts.l2_usable * facts.l2_bytes)
     start = facts.quantise_s if dtype == "fp8_e4m3" else facts.quantise_fp4_s
-    return start + np.maximum(moved / facts.l2_bytes_per_s, cold / facts.stream_bytes_per_s)
+    streamed = np.maximum(moved / facts.l2_bytes_per_s, cold / facts.stream_bytes_per_s)
+    return start + streamed / facts.quantise_efficiency
 
 
 def layer_seconds(facts: Facts, dtype: str, rows: Frame, sustained: bool = False) -> np.ndarray:

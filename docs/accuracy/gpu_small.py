@@ -21,11 +21,13 @@ OPERANDS = {"add": (2, 1, 0), "attn_rope": (1, 1, 1), "mlp_act": (2, 1, 1), "inp
             "post_attention_layernorm": (1, 1, 1), "emb": (1, 1, 1)}  # fmt: skip
 """Tensors read and written by the kernels in the source, and whether one block of threads takes a row."""
 
+NARROW = ("attn_rope", "mlp_act")  # a thread of these moves one element at a time, once through the row
+NORMS = ("input_layernorm", "post_attention_layernorm")
 
 GROUPS = {
     "add": ("add",),
-    "rotary, activation": ("attn_rope", "mlp_act"),
-    "norm": ("input_layernorm", "post_attention_layernorm"),
+    "rotary, activation": NARROW,
+    "norm": NORMS,
 }
 
 
@@ -38,11 +40,6 @@ def vidur(name: str, ops: tuple[str, ...]) -> Frame | None:
     return rows.reset_index(drop=True)
 
 
-def rows_measured(name: str) -> Frame | None:
-    """Return measured layer norms."""
-    return vidur(name, ("input_layernorm", "post_attention_layernorm"))
-
-
 def vector(m: int, n: int, op: str) -> Work:
     """Return the work of a measured kernel on m rows of n fp16 elements."""
     reads, writes, row = OPERANDS[op]
@@ -52,7 +49,9 @@ def vector(m: int, n: int, op: str) -> Work:
 def rows_seconds(facts: Facts, rows: Frame) -> np.ndarray:
     """Return the time of measured vector kernels."""
     each = zip(rows.M, rows.N, rows.op, strict=True)
-    return np.array([stream(facts, vector(int(m), int(n), op)).seconds for m, n, op in each])
+    return np.array(
+        [stream(facts, vector(int(m), int(n), op), narrow=op in NARROW).seconds for m, n, op in each]
+    )
 
 
 def sustained_rows(name: str, dtype: str) -> Frame | None:

@@ -76,10 +76,14 @@ class Heads:
         rows = self.group * self.queries
         return (rows <= QUERY_BLOCK) & (np.asarray(self.queries) == 1 if not packed else True)
 
-    def blocks(self, packed: bool) -> Array:
+    def reads(self, most: int) -> Array:
+        """Return how often a decode reads a key: once, or for each head where more than `most` share it."""
+        return np.where(np.asarray(self.group) <= most, 1.0, self.group)
+
+    def blocks(self, packed: bool, most: int) -> Array:
         """Return blocks of queries."""
         each = self.group * np.ceil(self.queries / QUERY_BLOCK)
-        return self.batch * self.kv_heads * np.where(self.decodes(packed), 1.0, each)
+        return self.batch * self.kv_heads * np.where(self.decodes(packed), self.reads(most), each)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ class Parts:
 def parts(facts: Facts, rate: Rate, h: Heads) -> Parts:
     """Return what attention asks of each resource."""
     a = facts.attention
-    decodes, blocks = h.decodes(a.packed), h.blocks(a.packed)
+    decodes, blocks = h.decodes(a.packed), h.blocks(a.packed, a.shared_heads)
+    streamed = np.where(decodes, h.kv_bytes * h.reads(a.shared_heads), 0.0)
     share = np.where(decodes, a.decode_dram_efficiency, a.prefill_dram_efficiency)
     moved = h.kv_bytes + h.io_bytes
     splits = np.minimum(np.ceil(h.keys / QUERY_BLOCK), MOST_SPLITS)
@@ -116,8 +121,7 @@ def parts(facts: Facts, rate: Rate, h: Heads) -> Parts:
         decodes, np.minimum(np.maximum(blocks, np.minimum(blocks * splits, facts.sms)), facts.sms), facts.sms
     )
     split = decodes & (blocks < facts.sms) & (np.asarray(h.keys) >= LEAST_SPLIT)
-    # without packing, a copy before and one after the kernel bring heads that share keys together
-    copies = decodes & (not a.packed) & (h.group > 1) & np.asarray(h.scattered)
+    copies = decodes & a.copies_heads & (h.group > 1) & np.asarray(h.scattered)
     copy_s = 2 * (facts.launch_graph_s + facts.dram_latency_s)
     start = np.where(decodes, a.decode_s, a.prefill_s) + np.where(split, a.split_s, 0.0)
     return Parts(
@@ -126,7 +130,7 @@ def parts(facts: Facts, rate: Rate, h: Heads) -> Parts:
         tensor=_tensor(facts, rate, h, decodes),
         dram=moved * (1 - np.asarray(h.warm)) / (facts.dram_bytes_per_s * share),
         l2=np.maximum(
-            moved / facts.l2_bytes_per_s, np.where(decodes, h.kv_bytes, 0.0) / (busy * a.sm_bytes_per_s)
+            np.maximum(moved, streamed) / facts.l2_bytes_per_s, streamed / (busy * a.sm_bytes_per_s)
         ),
         decodes=decodes,
     )

@@ -9,6 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, strict=True)
 
+PER_S: dict[str, float] = {"ge": 1e6, "le": 1e21}  # bytes, operations: wider than any machine built
+SHARE: dict[str, float] = {"ge": 1e-4, "le": 1}
+PRICE: dict[str, float] = {"ge": 0, "le": 1e-3}
+BYTES: dict[str, float] = {"ge": 1, "le": 1e18}
+WATTS: dict[str, float] = {"le": 1e6}
+"""Limits within which no sum of a report overflows."""
+
 Side = Annotated[int, Field(gt=0, le=4096)]
 Ratio = Annotated[float, Field(gt=0, le=100)]
 
@@ -44,11 +51,13 @@ class Rate(BaseModel):
 
     model_config = STRICT
 
-    flops_per_s: float = described("dense datasheet rate at clock_hz", "FLOP/s", gt=0)
-    efficiency: float = described(
-        "share of the rate a tile's inner loop keeps at full clock", "1", gt=0, le=1
+    flops_per_s: float = described("dense datasheet rate at clock_hz", "FLOP/s", **PER_S)
+    efficiency: float = described("share of the rate a tile's inner loop keeps at full clock", "1", **SHARE)
+    j_per_flop: float = described("marginal board energy of one operation", "J/FLOP", **PRICE)
+    k_step_s: float | None = described(
+        "least time of one step along k, where it is not the GPU's own", "s", default=None, gt=0, le=1
     )
-    j_per_flop: float = described("marginal board energy of one operation", "J/FLOP", ge=0)
+    cuts_k: bool = Field(default=True, description="the library has split-k and stream-k kernels of it")
 
 
 class Rates(BaseModel):
@@ -71,18 +80,23 @@ class Attention(BaseModel):
     model_config = STRICT
 
     packed: bool = Field(description="query heads that share keys are rows of one block in prefill too")
+    copies_heads: bool = Field(
+        description="decode copies heads that share keys side by side before, and back after, the kernel"
+    )
+    shared_heads: int = described(
+        "query heads that share one read of their keys in decode; where there are more, each reads them",
+        "heads", gt=0, le=4096,
+    )  # fmt: skip
     prefill_s: float = described("fixed cost of the operator in prefill", "s", ge=0, le=1)
     decode_s: float = described("fixed cost of the operator in decode", "s", ge=0, le=1)
     block_s: float = described("a round of blocks that decode, beside its bytes", "s", ge=0, le=1)
     split_s: float = described("combining the parts of a cache that is split", "s", ge=0, le=1)
-    sm_bytes_per_s: float = described("keys and values that one SM streams while it decodes", "B/s", gt=0)
+    sm_bytes_per_s: float = described("keys and values that one SM streams while it decodes", "B/s", **PER_S)
     query_block_s: float = described("a round of blocks of queries in prefill", "s", ge=0, le=1)
-    efficiency: float = described("share of the matmul rate that prefill keeps", "1", gt=0, le=1)
-    prefill_dram_efficiency: float = described(
-        "share of DRAM bandwidth that prefill reaches", "1", gt=0, le=1
-    )
+    efficiency: float = described("share of the matmul rate that prefill keeps", "1", **SHARE)
+    prefill_dram_efficiency: float = described("share of DRAM bandwidth that prefill reaches", "1", **SHARE)
     decode_dram_efficiency: float = described(
-        "share of DRAM bandwidth that reading the KV cache reaches", "1", gt=0, le=1
+        "share of DRAM bandwidth that reading the KV cache reaches", "1", **SHARE
     )
 
 
@@ -91,12 +105,12 @@ class Links(BaseModel):
 
     model_config = STRICT
 
-    bytes_per_s: float = described("datasheet link bandwidth of one GPU, one direction", "B/s", gt=0)
-    efficiency: float = described("share of it that large messages reach", "1", gt=0, le=1)
+    bytes_per_s: float = described("datasheet link bandwidth of one GPU, one direction", "B/s", **PER_S)
+    efficiency: float = described("share of it that large messages reach", "1", **SHARE)
     latency_s: float = described("fixed cost of a collective", "s", ge=0, le=1)
     hop_s: float = described("cost of each further GPU on the ring", "s", ge=0, le=1)
     small_bytes_per_s: float = described(
-        "bandwidth of the low-latency protocol of small messages", "B/s", gt=0
+        "bandwidth of the low-latency protocol of small messages", "B/s", **PER_S
     )
     large_s: float = described("extra fixed cost of the protocol of large messages", "s", ge=0, le=1)
 
@@ -136,32 +150,30 @@ class Facts(BaseModel):
 
     name: str = Field(max_length=64, description="the GPU's name")
     text: str = Field(max_length=200, description="one line on what it is")
-    clock_hz: float = described("datasheet boost clock: rates and cycles are at it", "Hz", gt=0, le=1e12)
-    max_clock_hz: float = described("clock it runs at while power allows", "Hz", gt=0, le=1e12)
+    clock_hz: float = described("datasheet boost clock: rates and cycles are at it", "Hz", ge=1e6, le=1e12)
+    max_clock_hz: float = described("clock it runs at while power allows", "Hz", ge=1e6, le=1e12)
     sms: int = described("streaming multiprocessors (compute units)", "SMs", gt=0, le=4096)
     vector_flops_per_s: float = described(
-        "fp32 rate outside the tensor cores, multiply-add as two", "FLOP/s", gt=0
+        "fp32 rate outside the tensor cores, multiply-add as two", "FLOP/s", **PER_S
     )
-    vector_j_per_flop: float = described("marginal board energy of one such operation", "J/FLOP", ge=0)
+    vector_j_per_flop: float = described("marginal board energy of one such operation", "J/FLOP", **PRICE)
 
-    l2_bytes: float = described("L2 cache", "B", gt=0)
-    l2_bytes_per_s: float = described("L2 read bandwidth, all SMs", "B/s", gt=0)
-    l2_efficiency: float = described("share of it that the tiles of a matmul reach", "1", gt=0, le=2)
-    sm_l2_bytes_per_clock: float = described("what one SM can take from L2", "B/clock", gt=0)
+    l2_bytes: float = described("L2 cache", "B", **BYTES)
+    l2_bytes_per_s: float = described("L2 read bandwidth, all SMs", "B/s", **PER_S)
+    l2_efficiency: float = described("share of it that the tiles of a matmul reach", "1", ge=1e-4, le=2)
+    sm_l2_bytes_per_clock: float = described("what one SM can take from L2", "B/clock", ge=1, le=1e6)
     l2_resident: float = described("share of L2 in which fresh activations are still found", "1", ge=0, le=1)
-    l2_usable: float = described("share of L2 that keeps what is read again and again", "1", gt=0, le=1)
+    l2_usable: float = described("share of L2 that keeps what is read again and again", "1", **SHARE)
 
-    dram_bytes: float = described("DRAM capacity", "B", gt=0)
-    dram_bytes_per_s: float = described("DRAM datasheet bandwidth", "B/s", gt=0)
-    dram_efficiency: float = described("share of it that streams reach", "1", gt=0, le=1)
-    matmul_dram_efficiency: float = described(
-        "share of it that the operands of a matmul reach", "1", gt=0, le=1
-    )
+    dram_bytes: float = described("DRAM capacity", "B", **BYTES)
+    dram_bytes_per_s: float = described("DRAM datasheet bandwidth", "B/s", **PER_S)
+    dram_efficiency: float = described("share of it that streams reach", "1", **SHARE)
+    matmul_dram_efficiency: float = described("share of it that the operands of a matmul reach", "1", **SHARE)
     dram_sector_bytes: int = described("least bytes a random access moves", "B", gt=0, le=4096)
-    dram_activate_bytes: float = described("bandwidth lost to one random row access", "B", ge=0)
+    dram_activate_bytes: float = described("bandwidth lost to one random row access", "B", ge=0, le=1e6)
     dram_latency_s: float = described("one dependent read under load", "s", gt=0, le=1)
     dram_j_per_byte: float = described(
-        "board energy of a DRAM byte, caches and network included", "J/B", ge=0
+        "board energy of a DRAM byte, caches and network included", "J/B", **PRICE
     )
     lookups_in_flight: int = described(
         "outstanding row reads of one SM in an embedding kernel", "requests", gt=0, le=65536
@@ -186,7 +198,7 @@ class Facts(BaseModel):
         "each further wave of tiles, beside what the others move meanwhile", "s", ge=0, le=1
     )
     split_s: float = described("start of the reduction after a split-k kernel", "s", ge=0, le=1)
-    reduce_bytes_per_s: float = described("partial sums that this reduction moves", "B/s", gt=0)
+    reduce_bytes_per_s: float = described("partial sums that this reduction moves", "B/s", **PER_S)
     overlap: float = described(
         "p-norm that joins tensor, L2 and DRAM time: 1 adds, large takes the longest", "1", ge=1, le=64
     )
@@ -196,18 +208,30 @@ class Facts(BaseModel):
         "output tiles the library has", "elements", min_length=1, max_length=64
     )
     row_step_s: float = described("1,024 elements of a row in a norm or softmax kernel", "s", ge=0, le=1)
-    rows_in_flight: int = described("rows that one SM works on in such a kernel", "rows", gt=0, le=64)
+    rows_in_flight: int = described("rows of 1,024 elements that one SM works on in it", "rows", gt=0, le=64)
+    narrow_step_s: float = described(
+        "1,024 elements of a row in a kernel whose threads move one element at a time", "s", ge=0, le=1
+    )
+    narrow_efficiency: float = described(
+        "share of a stream's bandwidth that such a kernel reaches", "1", **SHARE
+    )
     quantise_s: float = described("kernels that quantise activations before an fp8 matmul", "s", ge=0, le=1)
+    quantise_efficiency: float = described(
+        "share of a stream's bandwidth, from L2 or DRAM, that such kernels reach", "1", **SHARE
+    )
     quantise_fp4_s: float = described("the kernel that does so before an fp4 matmul", "s", ge=0, le=1)
 
-    idle_w: float = described("board, clocks up, no kernel running", "W", ge=0)
-    active_w: float = described("board, kernels running, beside bytes and operations", "W", gt=0)
-    tdp_w: float = described("board power limit", "W", gt=0)
+    idle_w: float = described("board, clocks up, no kernel running", "W", ge=0, **WATTS)
+    active_w: float = described("board, kernels running, beside bytes and operations", "W", gt=0, **WATTS)
+    tdp_w: float = described("board power limit", "W", gt=0, **WATTS)
     sustained_heat: float = described(
         "energy of an operation in steady state over that in a short burst", "1", ge=1, le=4
     )
     heat_s: float = described(
-        "length of a kernel that, measured by itself, takes a burst most of the way there", "s", gt=0, le=10
+        "length of a kernel that, measured by itself, takes a burst most of the way there",
+        "s",
+        ge=1e-6,
+        le=10,
     )
     rates: Rates
     attention: Attention

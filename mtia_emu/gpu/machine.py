@@ -13,13 +13,13 @@ from ..errors import UserError, refuse_unknown
 from ..report import Band as Spread
 from ..report import Joules, Layer, Report, Traffic
 from ..types import DType, Work
-from .attention import Heads, attention
+from .attention import QUERY_BLOCK, Heads, attention
 from .collectives import collective_seconds
 from .facts import ELEMENT_BYTES, Bands, Facts
 from .fusion import Fused, fuse
 from .kernel import Kernel
 from .matmul import matmul
-from .memory import embedding_bag, stream
+from .memory import NARROW, embedding_bag, stream
 from .shapes import Shapes, shapes
 
 LAUNCHES = ("graph", "stream", "host")
@@ -72,7 +72,7 @@ class Gpu(Facts):
         """Return the kernel that one operator becomes, launched from a graph."""
         return _kernel(
             self, work.kind, work.dtype, work.shape, work.macs, work.flops, work.read_bytes,
-            work.write_bytes, work.row, sustained,
+            work.write_bytes, work.row, sustained, work.op in NARROW,
         )  # fmt: skip
 
     def run(
@@ -170,7 +170,7 @@ def _matmul(
 @lru_cache(maxsize=1 << 16)
 def _kernel(
     facts: Facts, kind: str, dtype: DType, dims: tuple[int, ...], macs: int, flops: int, read: int,
-    write: int, row: int, sustained: bool,
+    write: int, row: int, sustained: bool, narrow: bool,
 ) -> Kernel:  # fmt: skip
     """Return the kernel of a work without its name, so that equal layers are worked out once."""
     if kind not in KINDS:
@@ -182,17 +182,20 @@ def _kernel(
     work = Work("", "", kind, dtype, dims, macs, flops, read, write, row)
     if kind == "embedding_bag":
         return embedding_bag(facts, work, sustained)
-    return stream(facts, work, sustained)
+    return stream(facts, work, sustained, narrow)
 
 
 def _heads(dims: tuple[int, ...], dtype: DType) -> Heads:
-    """Return the attention of a fused work: all key heads, rows, masked positions, keys, sizes."""
+    """Return the attention of a fused work: all key heads, rows, masked positions, keys, sizes.
+
+    Few rows without a mask, fewer than keys, are the heads that share those keys, each with its newest query.
+    """
     batch, rows, queries, keys, key_size, value_size = (np.asarray(float(x)) for x in dims)
-    group = rows / queries if queries else np.asarray(1.0)
-    own = queries if queries else rows
+    decodes = not queries and rows < keys and rows <= QUERY_BLOCK
+    own = queries if queries else np.asarray(1.0) if decodes else rows
     causal = bool(queries > 1)
     return Heads(
-        batch, np.asarray(1.0), group, own, keys, key_size, value_size, float(dtype.bytes), causal,
+        batch, np.asarray(1.0), rows / own, own, keys, key_size, value_size, float(dtype.bytes), causal,
         scattered=bool(batch > 1),
     )  # fmt: skip
 

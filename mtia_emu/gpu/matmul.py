@@ -65,9 +65,9 @@ class Times:
 
 
 @lru_cache(maxsize=64)
-def plans(tiles: tuple[tuple[int, int], ...], stream_k: bool, gemv: bool) -> Plans:
-    """Return every tile with every split; stream-k and a matrix-vector kernel where there are any."""
-    rows = [(m, n, s, 0, 0) for m, n in tiles for s in SPLITS]
+def plans(tiles: tuple[tuple[int, int], ...], split_k: bool, stream_k: bool, gemv: bool) -> Plans:
+    """Return every tile, with every split, stream-k and a matrix-vector kernel where there are any."""
+    rows = [(m, n, s, 0, 0) for m, n in tiles for s in (SPLITS if split_k else (1,))]
     rows += [(m, n, 1, 1, 0) for m, n in tiles if stream_k]
     rows += [(1, 16, 1, 0, 1)] if gemv else []
     return Plans(*(np.array(column, float)[None, :] for column in zip(*rows, strict=True)))
@@ -105,7 +105,8 @@ def _tensor(facts: Facts, rate: Rate, s: Shapes, p: Plans, waves: Array, steps: 
     """Return the seconds of one SM: each step takes its arithmetic or its latency, each wave its change."""
     speed = rate.flops_per_s * rate.efficiency * facts.max_clock_hz / facts.clock_hz / facts.sms
     arithmetic = p.area * step * 2 / speed
-    loop = waves * steps * (arithmetic**STEP_NORM + facts.k_step_s**STEP_NORM) ** (1 / STEP_NORM)
+    least = rate.k_step_s or facts.k_step_s
+    loop = waves * steps * (arithmetic**STEP_NORM + least**STEP_NORM) ** (1 / STEP_NORM)
     return np.where(p.gemv > 0, 4 * s.macs / facts.vector_flops_per_s, loop + facts.wave_s * (waves - 1))
 
 
@@ -155,7 +156,8 @@ def choose(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> Chos
     `Facts.heat` times their energy), and never below `roofline_seconds`. Each plan's time is monotone in
     every size, so the least of them is as well.
     """
-    p = plans(facts.tiles, facts.stream_k, facts.gemv_latency_s is not None)
+    gemv = facts.gemv_latency_s is not None
+    p = plans(facts.tiles, rate.cuts_k, facts.stream_k and rate.cuts_k, gemv)
     t = times(facts, rate, s, p)
     free = np.where((p.gemv > 0) & (s.batch * s.m > 1), np.inf, t.free(facts.overlap))
     active = (facts.active_w - facts.idle_w) * free

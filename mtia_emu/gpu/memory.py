@@ -11,9 +11,11 @@ from .kernel import Kernel, priced, throttled
 WARP_BYTES = 512  # one load of a warp: 32 lanes of 16 bytes (CUDA C programming guide)
 INDEX_BYTES = 12  # at most, each look-up: an int64 index and an fp32 weight
 OFFSET_BYTES = 8  # at most, each bag: an int64
-BLOCK = (
-    1024  # threads of a block, and so the elements of a row that one step takes (CUDA C programming guide)
-)
+BLOCK = 1024  # threads of a block: the elements of a row that one step takes (CUDA C programming guide)
+WARP = 32  # threads of a warp, and the most blocks that an SM holds (CUDA C programming guide, 8.0 and 9.0)
+NARROW = ("rotary",)
+"""Operators whose kernels give a row to a block whose threads move one 16-bit element at a time (vLLM,
+csrc/pos_encoding_kernels.cu): too few bytes are on their way to fill a stream."""
 
 
 def finish(
@@ -38,13 +40,13 @@ def finish(
     return priced(facts, text, seconds, traffic, joules, bound)
 
 
-def stream(facts: Facts, work: Work, sustained: bool = False) -> Kernel:
-    """Return an elementwise, reduction or copy kernel.
+def stream(facts: Facts, work: Work, sustained: bool = False, narrow: bool = False) -> Kernel:
+    """Return an elementwise, reduction or copy kernel; `narrow` is one like those of `NARROW`.
 
     Its operands are fresh activations: what L2 keeps of them (`l2_resident`) never reaches DRAM, so small
     tensors move at L2 bandwidth. An operation that is no multiply-add takes the slot of one: half of
-    `vector_flops_per_s`. A norm or softmax gives each row to one block of threads, which goes through it
-    `BLOCK` elements a step, each step as long as a round trip; that adds to the time of the bytes.
+    `vector_flops_per_s`. A norm or softmax adds `_rows_s` to the time of its bytes. A narrow kernel goes
+    through a row once: its steps, or all bytes at its share of bandwidth, whichever takes longer.
     """
     total = float(work.read_bytes + work.write_bytes)
     share = 1.0 - facts.resident_bytes(total) / total if total else 0.0
@@ -55,9 +57,12 @@ def stream(facts: Facts, work: Work, sustained: bool = False) -> Kernel:
         "occupancy": (2.0 * work.macs + work.flops) / (facts.vector_flops_per_s / 2),
     }
     latency = facts.launch_graph_s + facts.dram_latency_s
-    if work.row:
-        rounds = math.ceil(elements / work.row / (facts.sms * facts.rows_in_flight))
-        rows_s = rounds * math.ceil(work.row / BLOCK) * facts.row_step_s
+    if narrow:
+        bytes_s = total / (facts.stream_bytes_per_s * facts.narrow_efficiency)
+        steps_s = math.ceil(work.row / BLOCK) * facts.narrow_step_s
+        parts["occupancy"] = max(parts["occupancy"], bytes_s, steps_s)
+    elif work.row:
+        rows_s = _rows_s(facts, elements / work.row, work.row)
         parts = {name: part + rows_s for name, part in parts.items()}
     traffic = (
         work.read_bytes * share,
@@ -67,6 +72,17 @@ def stream(facts: Facts, work: Work, sustained: bool = False) -> Kernel:
     )
     joules = facts.vector_j_per_flop * (2.0 * work.macs + work.flops)
     return finish(facts, work.kind, parts, latency, traffic, joules, sustained)
+
+
+def _rows_s(facts: Facts, rows: float, row: int) -> float:
+    """Return the seconds that norms or softmaxes of `rows` rows wait for their own reductions.
+
+    A block of threads takes a row, `BLOCK` elements a step, each step as long as a round trip; short rows
+    take small blocks, so that an SM works on more of them.
+    """
+    threads = min(BLOCK, WARP * math.ceil(row / WARP))
+    in_flight = min(WARP, facts.rows_in_flight * BLOCK // threads)
+    return math.ceil(rows / (facts.sms * in_flight)) * math.ceil(row / BLOCK) * facts.row_step_s
 
 
 def embedding_bag(facts: Facts, work: Work, sustained: bool = False) -> Kernel:

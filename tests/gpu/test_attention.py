@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mtia_emu.gpu import Gpu, gpu_names, load_gpu
 from mtia_emu.gpu.attention import Heads, attention, seconds
+from mtia_emu.types import BF16, Work
 
 gpus = st.sampled_from(gpu_names()).map(load_gpu)
 heads = st.tuples(
@@ -68,3 +69,22 @@ def test_scattered_heads_are_copied_where_a_kernel_does_not_pack_them() -> None:
     alone = Heads(8, 8, 1, 1, 1024, 128, 128, 2.0, False)
     rate = gpu.rate("bf16")[1]
     assert seconds(gpu, rate, own) == seconds(gpu, rate, alone)  # heads with keys of their own need none
+
+
+def test_more_heads_than_a_block_shares_read_their_keys_each() -> None:
+    gpu = load_gpu("b200")
+    rate, most = gpu.rate("bf16")[1], gpu.attention.shared_heads
+    few, many = (Heads(64, 1, group, 1, 4096, 128, 128, 2.0, False) for group in (most, 2 * most))
+    assert many.kv_bytes == few.kv_bytes
+    assert seconds(gpu, rate, many) > 3 * seconds(gpu, rate, few)
+    together = load_gpu("b200", {"attention.shared_heads": str(2 * most)})
+    assert seconds(together, rate, many) < 1.2 * seconds(gpu, rate, few)
+
+
+def test_grouped_decode_of_a_model_is_decode_on_every_gpu() -> None:
+    """A fused work has its heads as rows: 64 key heads with 4 query heads each, 2,048 keys, no mask."""
+    work = Work("", "attention", "attention", BF16, (64, 4, 0, 2048, 128, 128), 1 << 27, 0, 1 << 26, 1 << 16)
+    for name in gpu_names():
+        gpu = load_gpu(name)
+        whole = Heads(8, 8, 4, 1, 2048, 128, 128, 2.0, False, scattered=True)
+        assert gpu.kernel(work).seconds == attention(gpu, gpu.rate("bf16")[1], whole).seconds

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mtia_emu.errors import UserError
 from mtia_emu.gpu import FALLBACK, Gpu, Mode, gpu_names, gpu_text, load_gpu
 from mtia_emu.gpu.facts import ELEMENT_BYTES
+from mtia_emu.gpu.memory import stream
 from mtia_emu.types import BF16, DTYPES, FP16, FP32, INT8, INT64, DType, Work, dtype
 
 BOUNDS = {"tensor", "dram", "l2", "launch", "occupancy", "power"}
@@ -306,3 +307,45 @@ def test_three_thousand_layers_of_distinct_shapes() -> None:
     gpu = load_gpu("h100-sxm", {"text": "a value that no cache holds"})
     report = run(gpu, items)
     assert len(report.layers) == 3000
+
+
+@settings(deadline=None)
+@given(gpus, st.integers(1, 10**5), st.integers(1, 30_000), st.integers(1, 10**4), st.booleans())
+def test_row_kernels_never_get_faster_by_more_rows_or_longer_ones(
+    gpu: Gpu, rows: int, row: int, more: int, narrow: bool
+) -> None:
+    def time(m: int, n: int) -> float:
+        size = 2 * m * n
+        return stream(
+            gpu, Work("", "", "vector", FP16, (m * n,), 0, m * n, size, size, n), False, narrow
+        ).seconds
+
+    before = time(rows, row) * (1 - 1e-9)
+    assert time(rows + more, row) >= before and time(rows, row + more) >= before
+
+
+def test_short_rows_share_an_sm() -> None:
+    """3,456 rows of 32 elements are one round of small blocks on an A100, 32 an SM."""
+    gpu = load_gpu("a100-sxm-80gb")
+    work = Work("", "", "vector", FP16, (3456 * 32,), 0, 3456 * 32, 64 * 3456, 64 * 3456, 32)
+    start = gpu.launch_graph_s + gpu.dram_latency_s
+    assert gpu.kernel(work).seconds == pytest.approx(start + gpu.row_step_s + 128 * 3456 / gpu.l2_bytes_per_s)
+
+
+def test_rotary_moves_an_element_at_a_time() -> None:
+    gpu, size = load_gpu("h100-sxm"), 2 * 10**9
+    rotary, add = (Work("", op, "vector", FP16, (10**9,), 0, 10**9, size, size) for op in ("rotary", "add"))
+    ratio = gpu.kernel(add).seconds / gpu.kernel(rotary).seconds
+    assert ratio == pytest.approx(gpu.narrow_efficiency, rel=0.01)
+
+
+def test_a_library_that_does_not_cut_k_waits_for_its_steps() -> None:
+    gpu = load_gpu("b200")
+    assert gpu.rates.fp4 is not None and gpu.rates.fp4.k_step_s is not None
+    narrow, wide, short = (
+        gpu.matmul_seconds(8, k, n, "fp4") for k, n in ((2**16, 128), (2**16, 8192), (2**15, 128))
+    )
+    assert wide < 1.2 * narrow  # one wave either way: each tile goes through all of k
+    steps = 2**15 * 0.5625 / gpu.k_step_bytes
+    assert narrow - short == pytest.approx(steps * gpu.rates.fp4.k_step_s, rel=0.1)
+    assert gpu.matmul_seconds(8, 2**16, 128, "bf16") < 0.5 * narrow
