@@ -127,10 +127,16 @@ def _tiling(problem: Attention, share: Share, chip: Chip) -> Tiles | None:
     return found and found[0]
 
 
+def tilings(problem: Attention, share: Share, chip: Chip) -> Tilings:
+    """Return a problem's tilings, whatever memory its keys are in; raise `NoRoom` where none fits."""
+    anywhere = replace(problem, space="")
+    return share("tilings", anywhere, chip, partial(Tilings, anywhere))
+
+
 def _best(problem: Attention, share: Share, chip: Chip) -> tuple[Tiles, float] | None:
     """Return the tiling of the one kernel and its estimated cycles; None where none fits the chip."""
     try:
-        found = share("tilings", problem, chip, partial(Tilings, problem))
+        found = tilings(problem, share, chip)
     except NoRoom:
         return None
     return found.ranked(memory_rate(problem, chip), 1)[0]

@@ -144,7 +144,7 @@ class Builder:
         types = ops.infer(op, [self.type_of(v) if v else None for v in inputs], frozen)
         self._limit(op, types)
         made = self._shortcut(op, inputs, frozen, types)
-        if made is None and fold:
+        if made is None and fold and not ops.op_named(op).stored:
             made = self._fold(op, inputs, frozen, types, hint)
         if made is None:
             made = self._node(op, inputs, frozen, types, hint)

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from mtia_emu.kernels.attention import Scores, emit_attention
 from mtia_emu.kernels.attention_plan import Plan as AttentionPlan
 from mtia_emu.kernels.attention_plan import Tiles
-from mtia_emu.kernels.attention_search import Tilings, memory_rate
+from mtia_emu.kernels.attention_search import memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather, ranked_bags
 from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
+from mtia_emu.kernels.matmul_packed import Weights, emit_matmul_packed, ranked_packed
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
-from mtia_emu.kernels.matmul_search import ranked_matmul
+from mtia_emu.kernels.matmul_search import demand_of, ranked_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
 from mtia_emu.kernels.search import FAST, Search
@@ -28,6 +29,8 @@ from mtia_emu.isa import Binding, Block, Launch, Operand, Program
 from mtia_emu.sharing import Share, unshared
 from mtia_emu.types import TensorType, Work
 
+from .attention_rules import tilings
+from .ops.dequantise import packing
 from .place import Placement
 from .schedule import Schedule, Step
 from .user_kernels import STEP, emit_user, idle_notes
@@ -36,6 +39,7 @@ from .views import View
 T = TypeVar("T")
 Params = Table[str, Any]
 Operands = list[Operand]
+PRODUCTS = ("matmul", "matmul_packed")  # kernels that put their result behind two operands
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ def _launches(
     packed = _packed(plan)
     for index, step in enumerate(plan.steps):
         inputs = [_operand(v, placement, written=False) for v in step.inputs]
-        if step.kernel == "matmul" and step.inputs[1].buffer in packed:
+        if step.kernel in PRODUCTS and step.inputs[1].buffer in packed:
             inputs[1] = replace(inputs[1], tiled=True)
         outputs = [_operand(v, placement, written=True) for v in step.outputs]
         key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
@@ -155,7 +159,7 @@ def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
 
 def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
     """Return the launch; kernels put a result before what is optional: see `_matmul`, `_by_table`."""
-    if step.kernel == "matmul":
+    if step.kernel in PRODUCTS:
         places = [*places[:2], places[-1], *places[2:-1]]
     if step.kernel == "attention":
         places = [*places[:3], places[-1], *places[3:-1]]
@@ -203,11 +207,45 @@ def _matmul(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, out
         return emit_matmul(Plan(problem, mapping, c), a, b, outputs[0], tape, extras)
 
     def ranked(c: Chip, count: int) -> list[Mapping]:
-        return [mapping for mapping, _ in ranked_matmul(problem, c, count)]
+        demand = way.share("demand", problem, c, lambda c: demand_of(problem, c))
+        return [mapping for mapping, _ in ranked_matmul(problem, c, count, demand)]
 
     # apart: a mapping asks about all of the chip, the commands that it stands for about little
     mapping = way.choose(whole if way.search.time else problem, chip, ranked, made)
     return way.share("product", (whole, mapping), chip, lambda c: made(c, mapping))
+
+
+def _matmul_packed(
+    way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
+) -> Block:
+    a, codes, *rest = inputs
+    zeros = rest.pop() if p["zeros"] else None
+    scales, (out,) = rest.pop(), outputs
+    form = packing({"k": p["k"], "block": p["block"]}, codes.dtype)
+    weights = Weights(form.k, form.block, form.planes, form.plane_rows, zeros is not None, scales.dtype)
+    tape = parse(p["epilogue"])
+    problem = Problem(
+        1,
+        p["m"],
+        form.plane_rows,
+        p["n"],
+        a.dtype,
+        codes.dtype,
+        out.dtype,
+        a.space,
+        codes.space,
+        b_batched=False,
+        epilogue_bytes=epilogue_bytes(tape, rest),
+        out_space=out.space,
+        b_tiled=codes.tiled,
+    )
+
+    def made(c: Chip, mapping: Mapping) -> Block:
+        plan = Plan(problem, mapping, c)
+        return emit_matmul_packed(plan, weights, a, (codes, scales, zeros), out, tape, rest)
+
+    key = (problem, weights, p["epilogue"], tuple(inputs), out) if way.search.time else (problem, weights)
+    return made(chip, way.choose(key, chip, lambda c, n: ranked_packed(problem, weights, c, n), made))
 
 
 def _rowwise(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
@@ -254,7 +292,7 @@ def _attention(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, 
         return emit_attention(AttentionPlan(problem, tiles, c), q, k, v, outputs[0], scores, extras)
 
     def ranked(c: Chip, count: int) -> list[Tiles]:
-        found = way.share("tilings", problem, c, lambda c: Tilings(problem, c))
+        found = tilings(problem, way.share, c)
         return [tiles for tiles, _ in found.ranked(memory_rate(problem, c), count)]
 
     tiles = way.choose(whole if way.search.time else problem, chip, ranked, made)
@@ -278,4 +316,5 @@ _MAPPED: dict[str, Callable[[_Way, Chip, str, Params, Operands, Operands], Block
     "attention": _attention,
     "embedding_bag": _embedding_bag,
     "matmul": _matmul,
+    "matmul_packed": _matmul_packed,
 }

@@ -35,6 +35,7 @@ from .passes import (
     Legalise,
     Maps,
     Norms,
+    Packed,
     Pass,
     Precision,
     Prune,
@@ -53,10 +54,10 @@ from .schedule import Schedule, schedule
 Progress = Callable[[str, int, int], None]
 
 
-def passes(own: DType, to: DType, *, int8: bool = False) -> tuple[Pass, ...]:
+def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[Pass, ...]:
     """Return the pipeline for a model of floats `own` that runs in `to`, whatever the machine.
 
-    With `int8` products with weights are quantised.
+    `quantise` puts the weights of products in few bits.
     """
     return (
         Legalise(),  # first: the passes below match one spelling
@@ -72,7 +73,9 @@ def passes(own: DType, to: DType, *, int8: bool = False) -> tuple[Pass, ...]:
         Maps(),  # after all that matches single ops
         Tails(),
         Tables(),
-        *([Quantise(), Fold()] if int8 else []),  # fold: what several products read is quantised once
+        # fold: what several products read is quantised once; tails: a product may end in 8 bits
+        *([quantise, Fold(), Tails()] if quantise is not None else []),
+        Packed(),  # after tails: it takes over the tape of the product
         Prune(),
     )
 
@@ -178,44 +181,76 @@ def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
 
 @dataclass(frozen=True)
 class Format:
-    """The number format of a run: the model's floats, and whether products with weights are in int8."""
+    """The number format of a run: the model's floats, and how weights of products are quantised."""
 
     floats: DType
-    int8: bool = False
+    quantise: Quantise | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """Return the dtype that reports show and measure utilization by."""
-        return "int8" if self.int8 else self.floats.name
+        """Return the dtype that reports show and measure utilization by: the one that is multiplied."""
+        if self.quantise is not None and self.quantise.mode != "none":
+            return self.quantise.weights
+        return self.floats.name
+
+
+FORMATS = {
+    "int8": Quantise(),
+    "int4": Quantise(weights="int4"),
+    "fp8": Quantise(weights="fp8_e4m3"),
+    "fp8_e4m3": Quantise(weights="fp8_e4m3"),
+    "fp8_e5m2": Quantise(weights="fp8_e5m2"),
+}
+"""What `--dtype` may name beside the floats; the text of a `quantise` pass says it in full."""
+
+
+def quantised(wanted: str | None) -> Quantise | None:
+    """Return how a format quantises weights: one of FORMATS, or the text of a `quantise` pass; else None."""
+    if wanted is None or not wanted.startswith("quantise"):
+        return FORMATS.get(wanted or "")
+    steps = parse_passes(wanted)
+    if len(steps) != 1 or not isinstance(steps[0], Quantise):
+        raise UserError(f"--dtype {wanted}: not one quantise pass (right: quantise{{weights=int4,group=64}})")
+    return steps[0]
 
 
 def choose_format(own: DType, chip: Chip, wanted: str | None) -> Format:
     """Return the format for a model whose own arithmetic is in `own`, with notes where it is another."""
     if not own.is_float:  # a model of integers runs as it is
         return Format(own)
-    int8 = wanted == "int8"
-    kind = dtype(wanted) if wanted is not None and not int8 else chip.nearest_matrix_dtype(own)
+    few = quantised(wanted) if wanted != own.name else None
+    kind = dtype(wanted) if wanted is not None and few is None else chip.nearest_matrix_dtype(own)
     if not kind.is_float or (kind.bits < 16 and kind != own):
-        raise UserError(f"--dtype {wanted}: a model runs in fp16, bf16, fp32, or int8 (dynamic quantisation)")
-    if int8 and not chip.pe.matrix.supports("int8"):
+        right = f"fp16, bf16, fp32, or {', '.join(FORMATS)}"
+        raise UserError(f"--dtype {wanted}: a model runs in {right} (weights quantised)")
+    if few is not None and few.mode != "none" and not chip.pe.matrix.supports(few.weights):
         raise UserError(
-            f"--dtype int8: the matrix unit of {chip.name} has no rate for int8 "
-            f"(right: {', '.join(chip.pe.matrix.rates)})"
+            f"--dtype {wanted}: the matrix unit of {chip.name} has no rate for {few.weights} "
+            f"(right: {', '.join(chip.pe.matrix.rates)}; weights alone: "
+            f"--dtype 'quantise{{weights={few.weights},activations=none}}')"
         )
     notes = []
     if kind != own:
         notes.append(f"the model's {own} runs as {kind}")
-    if int8:
-        notes.append(
-            "products with weights run in int8: a scale a row of activations, found at run time, and a scale "
-            "a column of weights"
-        )
-    elif not chip.pe.matrix.supports(kind.name):
+    if few is not None:
+        notes.append(_said(few))
+    if (few is None or few.mode == "none") and not chip.pe.matrix.supports(kind.name):
         notes.append(
             f"the matrix unit of {chip.name} has no rate for {kind}: products run on the SIMD engine"
         )
-    return Format(kind, int8, tuple(notes))
+    return Format(kind, few, tuple(notes))
+
+
+def _said(few: Quantise) -> str:
+    """Return the note of a run with quantised weights."""
+    if few.mode == "none":
+        return f"weights of products are {few.weights}, expanded on their way to the matrix unit"
+    rows = {
+        "dynamic": "a scale a row of activations, found at run time,",
+        "static": f"a scale a tensor of activations, calibrated on {few.calibrate},",
+    }[few.mode]
+    return f"products with weights run in {few.weights}: {rows} and a scale a column of weights"
 
 
 def compile_graph(
@@ -245,7 +280,7 @@ def compile_graph(
     own = share("own", Same(graph), chip, lambda _: own_dtype(graph))
     form = choose_format(own, chip, wanted)
     report("lower", 0, 1)
-    key, given = (Same(graph), form.floats, form.int8, Same(fused)), fused
+    key, given = (Same(graph), form.floats, form.quantise, Same(fused)), fused
     ready = share("fuse", key, chip, lambda _: _fuse(graph, own, form, given))
     report("schedule", 0, 1)
     mapped = share(
@@ -286,7 +321,7 @@ class _Mapped:
 
 
 def _fuse(graph: Graph, own: DType, form: Format, given: Graph | None) -> _Fused:
-    fused = lower(graph, passes(own, form.floats, int8=form.int8)) if given is None else given
+    fused = lower(graph, passes(own, form.floats, quantise=form.quantise)) if given is None else given
     return _Fused(fused, works(fused))
 
 

@@ -11,6 +11,7 @@ from mtia_emu.types import FP32, DType
 
 from .graph import Node
 from .ops.base import broadcast
+from .ops.dequantise import packing
 from .ops.matmul_map import epilogue
 from .schedule import Schedule
 from .views import View
@@ -44,6 +45,59 @@ def _in(tape: Tape, kind: DType) -> Tape:
 def matmul_map(plan: Schedule, node: Node) -> list[View]:
     """Schedule a product whose result, in another shape, goes through a tape together with other tensors."""
     return _product(plan, node, list(node.inputs[2:]), parse(str(node.attrs["tape"])))
+
+
+def matmul_packed(plan: Schedule, node: Node) -> list[View]:
+    """Schedule a product with weights of few bits: every batch becomes rows."""
+    x, codes, scales = (plan.values[v] for v in node.inputs[:3])
+    zeros = [plan.values[v] for v in node.inputs[3:4] if v]
+    if any(kind.name in UNFIT for kind in (x.dtype, node.type.dtype)) or 0 in x.shape:
+        return plan.on_core(node)
+    extras = list(node.inputs[4:])
+    tape, left = inline(parse(str(node.attrs["tape"])), plan.numbers(extras, 1))
+    extras = [extras[i - 1] for i in left if i > 0]
+    form = packing(node.attrs, codes.dtype)
+    m, n = math.prod(x.shape[:-1]), codes.shape[-1]
+    out = plan.result(node)
+    edges = [edge(plan, node, plan.values[v].expand(node.type.shape), (m, n)) for v in extras]
+    target = View(out.buffer, out.dtype, (m, n), (n, 1))
+    params = {"m": m, "k": form.k, "n": n, "block": form.block, "epilogue": str(tape), "zeros": bool(zeros)}
+    inputs = [_flat(plan, node, x, (m, form.k)), codes, *edges, scales, *zeros]
+    plan.step(node, "matmul_packed", inputs, [target], **params)
+    return [out]
+
+
+def dequantise(plan: Schedule, node: Node) -> list[View]:
+    """Expand codes that no product takes over: a map for each plane, scales and zero points by blocks."""
+    codes, scales, *zeros = plan.operands(node)
+    form, n = packing(node.attrs, codes.dtype), codes.shape[1]
+    if form.k % form.block:
+        return plan.on_core(node)
+    out = plan.result(node)
+    for plane in range(form.planes):
+        name = ("bit_low4", "bit_high4")[plane] if form.planes == 2 else "copy"
+        first = plane * form.plane_rows
+        rows = min(form.plane_rows, form.k - first)
+        if rows < 1:
+            continue
+        shape = (rows // form.block, form.block, n)
+        each = [(scales, first // form.block), *((z, 0) for z in zeros)]
+        parts = [_rows(codes, 0, rows, shape), *(_rows(v, at, shape[0], (shape[0], 1, n)) for v, at in each)]
+        steps = [Step(name, (0,), FP32)]
+        if zeros:
+            steps += [Step(name, (2,), FP32), Step("sub", (~0, ~1), FP32)]
+        steps.append(Step("mul", (~(len(steps) - 1), 1), out.dtype))
+        tape = Tape(len(parts), tuple(steps), (~(len(steps) - 1),))
+        target = _rows(out, first, rows, shape)
+        plan.step(node, "map", [v.expand(shape) for v in parts], [target], tape=str(tape))
+    return [out]
+
+
+def _rows(view: View, first: int, count: int, shape: tuple[int, ...]) -> View:
+    """Return some rows of a packed matrix in another shape."""
+    rows = view.slice((first, 0), (count, view.shape[1]), (1, 1)).reshape(shape)
+    assert rows is not None
+    return rows
 
 
 def _product(plan: Schedule, node: Node, extras: list[str], tape: Tape | None) -> list[View]:

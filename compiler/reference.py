@@ -16,13 +16,23 @@ from .graph import Attrs, Graph, Node
 OnCore = Callable[[Sequence[np.ndarray], Attrs], tuple[np.ndarray, ...]]
 
 
-def evaluate(graph: Graph, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the graph's outputs by name; raise `UserError` for inputs missing or of the wrong type."""
+def evaluate(
+    graph: Graph,
+    inputs: Mapping[str, np.ndarray],
+    note: Callable[[str, np.ndarray], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the graph's outputs by name; raise `UserError` for inputs missing or of the wrong type.
+
+    `note` is shown each value that a node makes, with its name.
+    """
     values = _checked(graph, inputs)
     last = {v: i for i, node in enumerate(graph.nodes) for v in node.inputs}
     for index, node in enumerate(graph.nodes):
         results = _run(graph, node, values)
         values.update(zip(node.outputs, results, strict=True))
+        if note is not None:
+            for value, array in zip(node.outputs, results, strict=True):
+                note(value, array)
         for value in node.inputs:  # what nobody reads any more is let go
             if last[value] == index and value not in graph.outputs:
                 values.pop(value, None)

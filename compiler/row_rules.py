@@ -14,7 +14,7 @@ from mtia_emu.types import BOOL, FP32, FP64, DType
 
 from .graph import Node
 from .ops.base import integer, integers, number
-from .ops.quantise_rows import rows_tape
+from .ops.quantise_rows import kind_of, rows_tape
 from .schedule import Schedule
 from .views import View, packed
 
@@ -92,7 +92,7 @@ def softmax(plan: Schedule, node: Node) -> list[View]:
 
 def quantise_rows(plan: Schedule, node: Node) -> list[View]:
     """Fold rows for their largest magnitude, which scales them."""
-    (x,), tape = plan.operands(node), rows_tape()
+    (x,), tape = plan.operands(node), rows_tape(kind_of(node.attrs))
     if not fits(plan.chip, tape, x.shape[-1], [x.dtype], [t.dtype for t in node.types]):
         return plan.on_core(node)
     out, scale = plan.result(node), plan.result(node, 1)

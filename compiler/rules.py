@@ -20,7 +20,7 @@ from mtia_emu.units.simd import FUNCTIONS
 from .attention_rules import attention
 from .graph import Node
 from .ops.base import integer, integers, number
-from .product_rules import matmul, matmul_map
+from .product_rules import dequantise, matmul, matmul_map, matmul_packed
 from .row_rules import norm, quantise_rows, reduction, rotary, softmax
 from .schedule import Schedule
 from .user_kernels import user_rule
@@ -203,6 +203,7 @@ RULES: dict[str, Rule] = {
     "attention": attention,
     "cast": _cast,
     "concat": _concat,
+    "dequantise": dequantise,
     "embedding_bag": _embedding_bag,
     "embedding_bags": _embedding_bags,
     "expand": _expand,
@@ -212,6 +213,7 @@ RULES: dict[str, Rule] = {
     "map": _map,
     "matmul": matmul,
     "matmul_map": matmul_map,
+    "matmul_packed": matmul_packed,
     "pad": _pad,
     "quantise_rows": quantise_rows,
     "reshape": _reshape,

@@ -29,7 +29,6 @@ from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import Bags as Table
 from mtia_emu.kernels.embedding import emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.matmul import emit_matmul
-from mtia_emu.kernels.matmul_estimate import estimate
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
 from mtia_emu.kernels.matmul_search import ranked_matmul
 from mtia_emu.kernels.matmul_space import Space, panel_lengths, splits
@@ -101,7 +100,7 @@ class Product:
     def _space(self, chip: Chip) -> Iterator[Mapping]:
         for panels in panel_lengths(chip):
             space = Space(self.problem, chip, panels)
-            for index in np.flatnonzero(np.isfinite(estimate(space).ravel())).tolist():
+            for index in np.flatnonzero(np.broadcast_to(space.fits, space.shape)).tolist():
                 yield space.mapping(index)
 
     def _all(self, chip: Chip) -> Iterator[Mapping]:

@@ -10,7 +10,7 @@ block, while the next one is loaded. After a block a unit's running result is sc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -76,29 +76,13 @@ class Plan:
         """Return which PEs a load of keys and values feeds."""
         return Cast.ROW if self.tiles.lane > 1 else Cast.NONE
 
-    @cached_property
+    @property
     def units(self) -> Array:
         """Return [unit, (first row in its group, rows, panels that it needs, panels seen whole)].
 
         Units of equal positions in all heads stand together, so that a lane's PEs need about the same keys.
         """
-        p, rows = self.problem, self.tiles.rows
-        whole = p.heads * p.queries
-        if p.queries < rows:  # a unit spans heads, and so all positions
-            first = np.arange(0, whole, rows)
-            low, high = np.zeros_like(first), np.full_like(first, p.queries - 1)
-            count = np.minimum(rows, whole - first)
-        else:
-            at = np.arange(0, p.queries, rows)
-            low = np.repeat(at, p.heads)
-            first = low + np.tile(np.arange(p.heads) * p.queries, len(at))
-            count = np.minimum(rows, p.queries - low)
-            high = low + count - 1
-        seen = np.clip(high + p.diagonal + 1, 0, p.keys)  # keys that some query sees
-        bare = np.clip(low + p.diagonal + 1, 0, p.keys)  # keys that every query sees
-        plain = np.where(bare == p.keys, ceil_div(p.keys, self.tiles.width), bare // self.tiles.width)
-        need = np.maximum(-(-seen // self.tiles.width), 1)
-        return np.stack([first, count, need, plain], axis=1)
+        return _units(self.problem, self.tiles.rows, self.tiles.width)
 
     @cached_property
     def passes(self) -> int:
@@ -146,3 +130,24 @@ class Plan:
         held += t.rows * p.value_dim * (4 * t.stack + RINGS * p.kind.bytes)
         slots = 2 * RINGS * t.panels + self.logit_rings + 10 * t.stack + 40
         return held + slots * LINE
+
+
+@lru_cache(maxsize=32)  # tilings differ in more than these
+def _units(p: Attention, rows: int, width: int) -> Array:
+    whole = p.heads * p.queries
+    if p.queries < rows:  # a unit spans heads, and so all positions
+        first = np.arange(0, whole, rows)
+        low, high = np.zeros_like(first), np.full_like(first, p.queries - 1)
+        count = np.minimum(rows, whole - first)
+    else:
+        at = np.arange(0, p.queries, rows)
+        low = np.repeat(at, p.heads)
+        first = low + np.tile(np.arange(p.heads) * p.queries, len(at))
+        count = np.minimum(rows, p.queries - low)
+        high = low + count - 1
+    seen = np.clip(high + p.diagonal + 1, 0, p.keys)  # keys that some query sees
+    bare = np.clip(low + p.diagonal + 1, 0, p.keys)  # keys that every query sees
+    plain = np.where(bare == p.keys, ceil_div(p.keys, width), bare // width)
+    units = np.stack([first, count, np.maximum(-(-seen // width), 1), plain], axis=1)
+    units.flags.writeable = False
+    return units

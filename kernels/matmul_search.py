@@ -7,6 +7,7 @@ import numpy as np
 from mtia_emu.chip import Chip
 
 from .builder import NoRoom
+from .matmul_demand import Demand
 from .matmul_estimate import estimate
 from .matmul_plan import Mapping, Plan, Problem
 from .matmul_space import Space, panel_lengths
@@ -22,23 +23,35 @@ def plan_matmul(problem: Problem, chip: Chip, forced: Mapping | None = None) -> 
     return Plan(problem, ranked_matmul(problem, chip, 1)[0][0], chip)
 
 
-def ranked_matmul(problem: Problem, chip: Chip, count: int) -> list[tuple[Mapping, float]]:
-    """Return up to `count` different mappings and their estimated cycles, the least first.
+def demand_of(problem: Problem, chip: Chip) -> Demand:
+    """Return what each candidate asks of a chip, how fast DRAM's channels are aside.
 
     Raises `NoRoom` where no tile fits the chip's local memory.
     """
     for panels in panel_lengths(chip):
         space = Space(problem, chip, panels)
-        cost = estimate(space).ravel()
-        order = [int(np.argmin(cost))] if count == 1 else np.argsort(cost, kind="stable").tolist()
-        found: dict[Mapping, float] = {}
-        for index in order:
-            if len(found) == count or not np.isfinite(cost[index]):
-                break
-            found.setdefault(space.mapping(index), float(cost[index]))
-        if found:
-            return list(found.items())
+        if space.fits.any():
+            return Demand(space, chip)
     raise NoRoom(
         f"matmul: no tile of {problem.m}x{problem.k}x{problem.n} {problem.a} fits "
         f"{chip.pe.local.bytes} bytes of local memory"
     )
+
+
+def ranked_matmul(
+    problem: Problem, chip: Chip, count: int, demand: Demand | None = None
+) -> list[tuple[Mapping, float]]:
+    """Return up to `count` different mappings and their estimated cycles, the least first.
+
+    `demand` is `demand_of` the problem, where it is known. Raises `NoRoom` where no tile fits the chip's
+    local memory.
+    """
+    demand = demand or demand_of(problem, chip)
+    cost = np.round(estimate(demand, chip).ravel(), 3)  # so that rounding errors make no difference
+    order = [int(np.argmin(cost))] if count == 1 else np.argsort(cost, kind="stable").tolist()
+    found: dict[Mapping, float] = {}
+    for index in order:
+        if len(found) == count or not np.isfinite(cost[index]):
+            break
+        found.setdefault(demand.s.mapping(index), float(cost[index]))
+    return list(found.items())

@@ -96,7 +96,7 @@ class Space:
     """
 
     def __init__(self, p: Problem, chip: Chip, panels: Sequence[int]) -> None:
-        self.p, self.chip = p, chip
+        self.p = p
         unit, reduce = chip.pe.matrix, chip.pe.reduce
         self.splits = splits(p, chip)
         # the banks stand two by two: a block is at most two banks down and two across
@@ -110,12 +110,14 @@ class Space:
             list(panels),
             order,
             [0, 1, 2],  # nothing held, as much as fits, all of it twice
-            [False, True] if "dram" in (p.a_space, p.b_space) else [False],
+            [False, True] if "dram" in (p.a_space, p.b_space) else [False],  # staged in SRAM
         ]
-        self.step = unit.lanes(p.a.name) if unit.supports(p.a.name) else 1
-        self._walk()
+        self.shape = tuple(len(c) for c in self.choices)
+        self.in_dram = {x for x, space in (("a", p.a_space), ("b", p.b_space)) if space == "dram"}
+        self._walk(unit.lanes(p.a.name) if unit.supports(p.a.name) else 1)
         self._sizes()
-        self._hold()
+        self.panel_cycles = self._panel_cycles(chip)
+        self._hold(chip)
 
     def axis(self, index: int, values: Any) -> Array:
         """Return values along one axis of the space."""
@@ -123,8 +125,8 @@ class Space:
         shape[index] = -1
         return np.asarray(values).reshape(shape)
 
-    def _walk(self) -> None:
-        """Find the tiles and how many of each dimension a PE walks."""
+    def _walk(self, step: int) -> None:
+        """Find the tiles, panels of whole steps along k, and how many of each dimension a PE walks."""
         p = self.p
         self.rows_parts, self.cols_parts = (
             {d: self.axis(0, [getattr(s, name).get(d, 1) for s in self.splits]) for d in "bmnk"}
@@ -134,7 +136,7 @@ class Space:
         self.tm, self.tn = self.axis(1, self.choices[1]), self.axis(2, self.choices[2])
         mine = -(-p.k // parts["k"])
         even = -(-mine // -(-mine // self.axis(3, self.choices[3])))
-        self.kp = -(-even // self.step) * self.step
+        self.kp = -(-even // step) * step
         tiles = {"b": p.batch, "m": -(-p.m // self.tm), "n": -(-p.n // self.tn), "k": -(-p.k // self.kp)}
         self.local = {d: -(-tiles[d] // parts[d]) for d in "bmnk"}
         self.used = {d: -(-tiles[d] // self.local[d]) for d in "bmnk"}  # parts that have tiles
@@ -152,19 +154,15 @@ class Space:
         self.inner_count = np.where(self.by_n, self.local["m"], self.local["n"])
         self.outer_count = np.where(self.by_n, self.local["n"], self.local["m"])
 
-    @property
-    def reach(self) -> float:
+    def _reach(self, chip: Chip) -> float:
         """Return the cycles from a load's end at the memory to its data in a PE half-way across the grid."""
-        chip = self.chip
         far = (chip.grid.rows + chip.grid.cols) / 2 * chip.noc.hop_cycles
-        drams = "dram" in (self.p.a_space, self.p.b_space)
-        memory = chip.cycles(chip.dram.latency_s if drams else chip.sram.latency_s)
+        memory = chip.cycles(chip.dram.latency_s if self.in_dram else chip.sram.latency_s)
         return memory + far + chip.pe.dma.startup_cycles
 
-    @property
-    def panel_cycles(self) -> Array:
+    def _panel_cycles(self, chip: Chip) -> Array:
         """Return the cycles that one product of panels takes the matrix unit, or the core to issue it."""
-        p, chip = self.p, self.chip
+        p = self.p
         m, n, k = np.minimum(self.tm, p.m), np.minimum(self.tn, p.n), np.minimum(self.kp, p.k)
         if chip.pe.matrix.supports(p.a.name):
             cycles = chip.pe.matrix.busy(m, k, n, p.a.name)
@@ -172,40 +170,39 @@ class Space:
             cycles = m * k * n / chip.pe.simd.macs_per_cycle(p.a)
         return np.maximum(cycles, chip.pe.core.issue_cycles)
 
-    def _room(self) -> Array:
+    def _room(self, chip: Chip) -> Array:
         """Return the bytes of local memory that are left for panels."""
-        p, local = self.p, self.chip.pe.local.bytes
+        p, local = self.p, chip.pe.local.bytes
         return local * 15 // 16 - 8 * LINE - self.tm * self.tn * (RINGS * p.out.bytes + p.epilogue_bytes)
 
-    def _hold(self) -> None:
+    def _hold(self, chip: Chip) -> None:
         """Find how many panels of the outer operand local memory can hold, and which candidates fit."""
         p, lk = self.p, self.local["k"]
-        wanted = RINGS + SPARE + np.ceil(self.reach / self.panel_cycles).astype(int)
-        room = self._room() // self.inner_panel - RINGS  # beside two panels of the outer operand
+        wanted = RINGS + SPARE + np.ceil(self._reach(chip) / self.panel_cycles).astype(int)
+        room = self._room(chip) // self.inner_panel - RINGS  # beside two panels of the outer operand
         self.depth = np.clip(np.minimum(wanted, room), RINGS, MOST_DEPTH)
-        free = self._room() - self.depth * self.inner_panel
+        free = self._room(chip) - self.depth * self.inner_panel
         some = np.where(lk * self.outer_panel <= free, lk, free // self.outer_panel - self.depth)
         self.hold = np.where(self.kept == 0, 0, np.where(self.kept == 1, np.minimum(some, lk), lk))
         self.rings = np.where(self.kept == 2, 2, 1)
         need = self.hold * self.rings + np.where(self.hold < lk, self.depth, 0)
         self.fits = (need * self.outer_panel <= free) & ((self.hold > 0) | (self.kept == 0))
         spaces = np.where(self.by_n, p.b_space == "dram", p.a_space == "dram")
-        copies = np.where(self.by_n, self._leaders("b"), self._leaders("a"))
+        copies = np.where(self.by_n, self._leaders("b", chip), self._leaders("a", chip))
         held = RINGS * copies * lk * self.outer_panel
-        self.fits = self.fits & (~self.staged | (spaces & (held <= self.chip.sram.bytes // STAGE_SHARE)))
+        self.fits = self.fits & (~self.staged | (spaces & (held <= chip.sram.bytes // STAGE_SHARE)))
 
-    def _leaders(self, operand: str) -> Array:
-        grid = self.chip.grid
-        copies = {Cast.NONE: self.chip.pes, Cast.ROW: grid.rows, Cast.COL: grid.cols, Cast.ALL: 1}
+    def _leaders(self, operand: str, chip: Chip) -> Array:
+        grid = chip.grid
+        copies = {Cast.NONE: chip.pes, Cast.ROW: grid.rows, Cast.COL: grid.cols, Cast.ALL: 1}
         return self.axis(0, [copies[s.casts[operand]] for s in self.splits])
 
     def mapping(self, index: int) -> Mapping:
         """Return a candidate by its number in the flat order of the space."""
-        shape = tuple(len(c) for c in self.choices)
-        at = np.unravel_index(index, shape)
+        at = np.unravel_index(index, self.shape)
 
         def value(x: Array) -> int:
-            return int(np.broadcast_to(x, shape)[at])
+            return int(np.broadcast_to(x, self.shape)[at])
 
         split = self.splits[int(at[0])]
         return Mapping(

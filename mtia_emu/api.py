@@ -15,7 +15,8 @@ from . import program_file, settings
 from .arrays import input_arrays, typed_inputs
 from .chip import Chip, load_chip, put, validate
 from .compiler.passes.precision import own_dtype
-from .compiler.pipeline import Compiled, compile_file
+from .compiler.passes.quantise import FINE
+from .compiler.pipeline import Compiled, compile_file, quantised
 from .compiler.reference import core_library
 from .compiler.user_kernels import INSTALLED
 from .engine.function import execute
@@ -34,7 +35,7 @@ DEFAULT_CHIP = "mtia-2i"
 DEFAULT_GPU = "h100-sxm"
 TOLERANCE = {"fp32": 1e-4, "fp64": 1e-4}  # of an output's largest magnitude
 NARROW_TOLERANCE = 1e-2
-INT8_TOLERANCE = 5e-2  # products rounded to 8 bits: each to 1/127 of a row's largest value
+INT8_TOLERANCE = FINE  # products rounded to 8 bits: each to 1/127 of a row's largest value
 ZOO = "zoo:"
 
 
@@ -305,7 +306,10 @@ def run_source(
         progress("onnxruntime", 0, 1)
     expected = expected_outputs(source.path, typed_inputs(inputs, program.inputs))
     own = own_dtype(compiled.imported).name  # what onnxruntime computes in, and rounds to
-    tolerance = INT8_TOLERANCE if dtype == "int8" else max(map(_tolerance, (program.dtype, own)))
+    few = quantised(dtype) if dtype != own else None
+    tolerance = max(map(_tolerance, (program.dtype, own)))
+    if few is not None:
+        tolerance = max(tolerance, few.tolerance)
     return replace(outcome, check=compare_outputs(outcome.outputs, expected, tolerance))
 
 

@@ -75,7 +75,7 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
             settings=o.parse_settings(settings),
             dims=o.parse_dims(dims),
             progress=tick,
-            dtype=wanted["dtype"],
+            dtype=o.calibrated(wanted["dtype"], wanted["calibrate"]),
             inputs=inputs,
             check=wanted["check"],
             gpu=_gpu(wanted["gpu"]),

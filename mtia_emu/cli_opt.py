@@ -169,7 +169,7 @@ def _pipeline(spelling: str | None, graph: Graph, chip: Chip, wanted: str | None
 
     own = own_dtype(graph)
     form = choose_format(own, chip, wanted)
-    default = (*passes(own, form.floats, int8=form.int8), *mapping_passes(chip))
+    default = (*passes(own, form.floats, quantise=form.quantise), *mapping_passes(chip))
     if spelling is None:
         return default
     before, *behind = (parse_passes(part.strip(", ")) for part in _DEFAULT.split(spelling))

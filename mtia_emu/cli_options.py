@@ -107,8 +107,14 @@ DIM = click.option(
 DTYPE = click.option(
     "--dtype",
     metavar="TYPE",
-    help="Run in fp16, bf16, fp32, or int8 (weights quantised).  [default: the model's own type, or the "
-    "nearest that the chip multiplies]",
+    help="Run in fp16, bf16, fp32; with weights quantised in int8, fp8 or int4, or as the text of a quantise "
+    "pass says.  [default: the model's own type, or the nearest that the chip multiplies]",
+)
+CALIBRATE = click.option(
+    "--calibrate",
+    metavar="INT|IO.npz",
+    help="Scale activations of --dtype int8 or fp8 by their range over so many seeded samples, or over these "
+    "inputs, not row by row at run time.",
 )
 KERNEL = click.option(
     "--kernel",
@@ -216,7 +222,7 @@ TUNE = click.option(
 
 COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL, TUNE)
 DELIVER = (JSON, TRACE, ROOFLINE, SEED, LAYERS)
-RUN = (*COMPILE, INPUTS, OUTPUTS, CHECK, *GPUS, *DELIVER)
+RUN = (*COMPILE, CALIBRATE, INPUTS, OUTPUTS, CHECK, *GPUS, *DELIVER)
 OPERATOR = (CHIP, SET, KIND, PLACE, TUNE, OUTPUTS, CHECK, *GPUS, *DELIVER)
 
 
@@ -250,6 +256,22 @@ def _dim(text: str) -> tuple[str, int]:
     if not (equals and name and value.isascii() and value.isdigit() and len(value) <= 18):
         raise UserError(f"--dim {text!r}: not NAME=INT with an integer of at least 0 (right: --dim batch=1)")
     return name, int(value)
+
+
+def calibrated(wanted: str | None, samples: str | None) -> str | None:
+    """Return a number format with activations scaled by samples, where there are any."""
+    if samples is None:
+        return wanted
+    from dataclasses import replace
+
+    from .compiler.pipeline import quantised
+
+    few = quantised(wanted)
+    if few is None or few.mode == "none":
+        raise UserError(f"--calibrate {samples}: needs activations in few bits (right: --dtype int8 or fp8)")
+    if set(samples) & set(",{}"):
+        raise UserError(f"--calibrate {samples!r}: a path with none of , {{ }}")
+    return replace(few, activations="static", calibrate=samples).spelling
 
 
 def once(flag: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

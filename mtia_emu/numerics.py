@@ -7,9 +7,12 @@ partial sum to the accumulator. `units/systolic.py` steps an array that gives th
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from functools import update_wrapper
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -21,6 +24,7 @@ from .types import dtype_of
 
 Array = np.ndarray[Any, Any]
 
+MOST_FOLDERS = 64  # of compiled code: one for each text of each module that has some
 _EXACT = 1 << 24  # fp32 holds every integer up to here
 
 
@@ -28,14 +32,27 @@ class jitted:
     """Decorate a function: numba compiles it at its first call and keeps the machine code on disk.
 
     numba is imported by that call, not before; `NUMBA_DISABLE_JIT=1` runs the function as plain Python. The
-    code is kept in `NUMBA_CACHE_DIR` or `settings.cache_folder()`; where neither can be written and numba
-    finds no folder of its own, it is compiled anew in each process. A jitted function may not call another.
+    code is kept in `NUMBA_CACHE_DIR` or `settings.cache_folder()`, in a folder for each text of the modules
+    that it comes from; where neither can be written and numba finds no folder of its own, it is compiled anew
+    in each process.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self._compiled: Callable[..., Any] | None = None
         update_wrapper(self, function)
+
+    @property
+    def called(self) -> dict[str, jitted]:
+        """Return the jitted functions that this one names."""
+        names = self.function.__globals__
+        found = {n: names.get(n) for n in self.function.__code__.co_names}
+        return {n: f for n, f in found.items() if isinstance(f, jitted)}
+
+    @property
+    def files(self) -> set[str]:
+        """Return the modules that the function and those that it calls come from."""
+        return {self.function.__code__.co_filename}.union(*(f.files for f in self.called.values()))
 
     def __call__(self, *operands: Any) -> Any:
         """Return the function of the operands."""
@@ -44,34 +61,48 @@ class jitted:
     def compiled(self) -> Callable[..., Any]:
         """Return what numba makes of the function, those that it calls compiled too."""
         if self._compiled is None:
-            self._compiled = _compile(_linked(self.function))
+            self._compiled = _compile(self._linked(), self.files)
         return self._compiled
 
+    def _linked(self) -> Callable[..., Any]:
+        """Return the function with the jitted ones that it names replaced by what numba makes of them."""
+        function, called = self.function, self.called
+        if not called:
+            return function
+        linked = {n: f.compiled() for n, f in called.items()}
+        names = {**function.__globals__, **linked}
+        return update_wrapper(FunctionType(function.__code__, names), function)
 
-def _linked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with the jitted ones that it names replaced by what numba makes of them."""
-    names = function.__globals__
-    called = {n: names[n] for n in function.__code__.co_names if isinstance(names.get(n), jitted)}
-    if not called:
-        return function
-    linked = {n: f.compiled() for n, f in called.items()}
-    return update_wrapper(FunctionType(function.__code__, {**names, **linked}), function)
 
-
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+def _compile(function: Callable[..., Any], files: set[str]) -> Callable[..., Any]:
     import numba
 
     config: Any = numba.config
     given = config.CACHE_DIR
     try:  # numba chooses the folder when it decorates: name ours for that moment only
         with suppress(OSError):
-            config.CACHE_DIR = given or str(settings.cache_folder())
+            config.CACHE_DIR = given or str(_code_folder(files))
         compiled: Callable[..., Any] = numba.njit(cache=True)(function)
     except RuntimeError:  # no folder can be written
         compiled = numba.njit(function)
     finally:
         config.CACHE_DIR = given
     return compiled
+
+
+def _code_folder(files: set[str]) -> Path:
+    """Return the folder for code made of these modules as they are, and remove those not used for longest.
+
+    numba's own index cannot be read where it names what a newer version of a module no longer has.
+    """
+    text = b"".join(Path(x).read_bytes() for x in sorted(files))
+    folder = settings.cache_folder() / "code" / hashlib.blake2b(text, digest_size=8).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.touch()
+    others = sorted(folder.parent.iterdir(), key=lambda x: x.stat().st_mtime)
+    for old in others[:-MOST_FOLDERS]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
 
 
 def widen(x: Array) -> Array:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal, cast
+from typing import IO, Any, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from .arrays import BROKEN_ZIP, MAX_RANK
 from .chip import validate
 from .errors import UserError
 from .isa import COMMAND, MOST_COMMANDS, Binding, Block, Launch, Operand, Program, Slot
+from .program_header import (
+    BindingRecord,
+    BlockRecord,
+    Header,
+    Kind,
+    LaunchRecord,
+    OperandRecord,
+    SlotRecord,
+    WorkRecord,
+)
 from .types import TensorType, Work, dtype, parse_type
 from .view.files import write_atomic
 
@@ -22,108 +32,7 @@ FORMAT = "mtia-emu.program"
 VERSION = 2
 MAX_HEADER_BYTES = 64 << 20
 MOST_IN_ALL = 2 * MOST_COMMANDS  # commands of a file
-Kind = Literal["matmul", "embedding_bag", "vector", "move"]
-STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: equal programs are equal files
-WORK_RANK = {"matmul": 4, "embedding_bag": 4}
-Count = Annotated[int, Field(ge=0, lt=1 << 62)]
-_Plain = bool | int | float | str
-_Attr = _Plain | list[_Plain] | list[list[_Plain]]
-
-
-class _Operand(BaseModel):
-    model_config = STRICT
-    dtype: str
-    shape: list[Count] = Field(max_length=16)
-    strides: list[Count] = Field(max_length=16)
-    space: str
-    written: bool
-    by_column: bool
-    tiled: bool
-
-
-class _Slot(BaseModel):
-    model_config = STRICT
-    dtype: str
-    offset: Count
-    bytes: Count
-    accumulator: bool
-
-
-class _Block(BaseModel):
-    model_config = STRICT
-    kernel: str
-    operands: list[_Operand]
-    slots: list[_Slot]
-    commands: int = Field(ge=0, le=MOST_COMMANDS)
-    scratch_bytes: Count
-    stages: Count
-    scalar_op: str
-    scalar_attrs: list[tuple[str, _Attr]]
-    mapping: str
-
-
-class _Launch(BaseModel):
-    model_config = STRICT
-    block: Count
-    addresses: list[Count]
-    name: str
-    op: str
-    origin: str
-
-
-class _Binding(BaseModel):
-    model_config = STRICT
-    name: str
-    type: str
-    model_type: str
-    space: str
-    address: Count
-    strides: list[Count] = Field(default=[], max_length=MAX_RANK)
-
-
-class _Work(BaseModel):
-    model_config = STRICT
-    name: str
-    op: str
-    kind: Kind
-    dtype: str
-    shape: list[Count] = Field(max_length=MAX_RANK)
-    macs: Count
-    flops: Count
-    read_bytes: Count
-    write_bytes: Count
-    row: Count = 0
-    inputs: list[str] = []
-    outputs: list[str] = []
-
-    @model_validator(mode="after")
-    def _fits(self) -> _Work:
-        rank = WORK_RANK.get(self.kind)
-        if rank is not None and (len(self.shape) != rank or (self.macs and 0 in self.shape)):
-            raise ValueError(f"{self.kind} has a shape of {rank} sizes from 1, got {self.shape}")
-        return self
-
-
-class _Header(BaseModel):
-    model_config = STRICT
-    format: str
-    version: int
-    model: str
-    source: str
-    dtype: str
-    dims: dict[str, Count]
-    chip: dict[str, Any]
-    blocks: list[_Block]
-    launches: list[_Launch]
-    inputs: list[_Binding]
-    outputs: list[_Binding]
-    consts: list[_Binding]
-    data: list[str]
-    dram_bytes: Count
-    sram_bytes: Count
-    works: list[_Work]
-    notes: list[str]
 
 
 def is_program(path: Path) -> bool:
@@ -161,8 +70,8 @@ def _put(file: zipfile.ZipFile, name: str, data: bytes, method: int = zipfile.ZI
     file.writestr(zipfile.ZipInfo(name, EPOCH), data, method, 1)
 
 
-def _header(p: Program) -> _Header:
-    return _Header(
+def _header(p: Program) -> Header:
+    return Header(
         format=FORMAT,
         version=VERSION,
         model=p.model,
@@ -172,7 +81,7 @@ def _header(p: Program) -> _Header:
         chip=p.chip,
         blocks=[_block(b) for b in p.blocks],
         launches=[
-            _Launch(block=x.block, addresses=list(x.addresses), name=x.name, op=x.op, origin=x.origin)
+            LaunchRecord(block=x.block, addresses=list(x.addresses), name=x.name, op=x.op, origin=x.origin)
             for x in p.launches
         ],
         inputs=[_binding(b) for b in p.inputs],
@@ -183,7 +92,7 @@ def _header(p: Program) -> _Header:
         sram_bytes=p.sram_bytes,
         notes=list(p.notes),
         works=[
-            _Work(
+            WorkRecord(
                 name=w.name,
                 op=w.op,
                 kind=cast(Kind, w.kind),
@@ -202,15 +111,15 @@ def _header(p: Program) -> _Header:
     )
 
 
-def _block(b: Block) -> _Block:
-    return _Block(
+def _block(b: Block) -> BlockRecord:
+    return BlockRecord(
         kernel=b.kernel,
         commands=len(b.commands),
         scratch_bytes=b.scratch_bytes,
         stages=b.stages,
         mapping=b.mapping,
         operands=[
-            _Operand(
+            OperandRecord(
                 dtype=x.dtype.name,
                 shape=list(x.shape),
                 strides=list(x.strides),
@@ -222,7 +131,7 @@ def _block(b: Block) -> _Block:
             for x in b.operands
         ],
         slots=[
-            _Slot(dtype=s.dtype.name, offset=s.offset, bytes=s.bytes, accumulator=s.accumulator)
+            SlotRecord(dtype=s.dtype.name, offset=s.offset, bytes=s.bytes, accumulator=s.accumulator)
             for s in b.slots
         ],
         scalar_op=b.scalar[0],
@@ -230,8 +139,8 @@ def _block(b: Block) -> _Block:
     )
 
 
-def _binding(b: Binding) -> _Binding:
-    return _Binding(
+def _binding(b: Binding) -> BindingRecord:
+    return BindingRecord(
         name=b.name,
         type=str(b.type),
         model_type=str(b.model_type),
@@ -282,7 +191,7 @@ def load(path: str | Path) -> Program:
         ) from None
 
 
-def _parse(raw: bytes, path: Path) -> _Header:
+def _parse(raw: bytes, path: Path) -> Header:
     try:
         values = json.loads(raw)
         if not isinstance(values, dict) or values.get("format") != FORMAT:
@@ -292,7 +201,7 @@ def _parse(raw: bytes, path: Path) -> _Header:
                 f"{path}: a program of version {str(values.get('version'))[:20]}, this is version "
                 f"{VERSION}; compile it again"
             )
-        header = _Header.model_validate(values)
+        header = Header.model_validate(values)
     except (ValueError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": str(error)}
         where = ".".join(map(str, first["loc"]))
@@ -315,7 +224,7 @@ def _member(file: zipfile.ZipFile, name: str, size: int, path: Path) -> bytes:
     return data
 
 
-def _read_block(file: zipfile.ZipFile, index: int, b: _Block, path: Path) -> Block:
+def _read_block(file: zipfile.ZipFile, index: int, b: BlockRecord, path: Path) -> Block:
     raw = _member(file, f"block{index}", b.commands * COMMAND.itemsize, path)
     return Block(
         b.kernel,
@@ -338,20 +247,12 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
 
 
-def _program(h: _Header, blocks: tuple[Block, ...], held: dict[str, int], path: Path) -> Program:
+def _program(h: Header, blocks: tuple[Block, ...], held: dict[str, int], path: Path) -> Program:
     from .verify import verify
 
     consts = tuple(_bound(h.consts))
     by_name = {b.name: b for b in consts}
-    unknown = [name for name in h.data if name not in by_name]
-    if unknown:
-        raise UserError(f"{path}: broken program: data for unknown weight {unknown[0]!r}")
-    for index, name in enumerate(h.data):
-        have, want = held.get(f"const{index}"), by_name[name].type.bytes
-        if have != want:
-            raise UserError(
-                f"{path}: broken program: weight {name!r} takes {want} bytes, the file has {have}"
-            )
+    _check_data(h, by_name, held, path)
     dtype(h.dtype)
     validate(h.chip, f"in {path}")
     program = Program(
@@ -368,30 +269,44 @@ def _program(h: _Header, blocks: tuple[Block, ...], held: dict[str, int], path: 
         {name: _Stored(path, f"const{i}", by_name[name]) for i, name in enumerate(h.data)},
         h.dram_bytes,
         h.sram_bytes,
-        tuple(
-            Work(
-                w.name,
-                w.op,
-                w.kind,
-                dtype(w.dtype),
-                tuple(w.shape),
-                w.macs,
-                w.flops,
-                w.read_bytes,
-                w.write_bytes,
-                w.row,
-                tuple(w.inputs),
-                tuple(w.outputs),
-            )
-            for w in h.works
-        ),
+        tuple(map(_work, h.works)),
         tuple(h.notes),
     )
     verify(program)
     return program
 
 
-def _bound(bindings: list[_Binding]) -> Iterator[Binding]:
+def _check_data(h: Header, by_name: Mapping[str, Binding], held: dict[str, int], path: Path) -> None:
+    """Refuse a file whose members are not just the weights that its header has."""
+    unknown = [name for name in h.data if name not in by_name]
+    if unknown:
+        raise UserError(f"{path}: broken program: data for unknown weight {unknown[0]!r}")
+    for index, name in enumerate(h.data):
+        have, want = held.get(f"const{index}"), by_name[name].type.bytes
+        if have != want:
+            raise UserError(
+                f"{path}: broken program: weight {name!r} takes {want} bytes, the file has {have}"
+            )
+
+
+def _work(w: WorkRecord) -> Work:
+    return Work(
+        w.name,
+        w.op,
+        w.kind,
+        dtype(w.dtype),
+        tuple(w.shape),
+        w.macs,
+        w.flops,
+        w.read_bytes,
+        w.write_bytes,
+        w.row,
+        tuple(w.inputs),
+        tuple(w.outputs),
+    )
+
+
+def _bound(bindings: list[BindingRecord]) -> Iterator[Binding]:
     for b in bindings:
         yield Binding(b.name, _type(b.type), _type(b.model_type), b.space, b.address, tuple(b.strides))
 

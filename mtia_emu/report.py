@@ -141,10 +141,17 @@ class Report:
 
 @dataclass(frozen=True)
 class Distance:
-    """How far one output is from the oracle's; relative to the largest finite magnitude expected."""
+    """How far one output is from the oracle's; relative to the largest finite magnitude expected.
+
+    `cosine` is the cosine of the angle between the two outputs as vectors, `sqnr_db` ten times the logarithm
+    of the ratio of the expected output's energy to the error's. Each is None where it has no finite value: of
+    zeros, of outputs that are not finite, of no error.
+    """
 
     max_abs_error: float
     max_rel_error: float
+    cosine: float | None = None
+    sqnr_db: float | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol, TypeVar, cast
 
@@ -25,6 +25,7 @@ from .chip import Chip
 T = TypeVar("T")
 _Name = tuple[str, Hashable]  # of a piece of work: its kind and key
 MOST_BYTES = 1 << 30
+PACKAGE = __name__.partition(".")[0]
 OBJECT_BYTES = 64  # of anything that is not an array
 SAMPLE = 16  # elements of a long sequence whose size is looked at
 
@@ -180,8 +181,8 @@ def _size(value: Any, depth: int = 6) -> int:
         inner = value
     elif depth and isinstance(value, dict):
         inner = list(value.values())
-    elif depth and is_dataclass(value):
-        return OBJECT_BYTES + sum(_size(getattr(value, f.name), depth - 1) for f in fields(value))
+    elif depth and type(value).__module__.startswith(PACKAGE):
+        return OBJECT_BYTES + sum(_size(x, depth - 1) for x in getattr(value, "__dict__", {}).values())
     some = inner[:: max(1, len(inner) // SAMPLE)]
     return OBJECT_BYTES + sum(_size(x, depth - 1) for x in some) * len(inner) // max(len(some), 1)
 

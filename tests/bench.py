@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import bench_sweep
 import numpy as np
@@ -91,6 +92,21 @@ def whole_commands(console: Console) -> None:
     console.print(f"llama-3-70b takes {ratio:.2f} x the time of llama-3-8b (80 layers to 32)\n")
 
 
+def compile_times(console: Console) -> None:
+    """Print the table of compiling alone; models of the folder beside the checkout where it is there."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "models"
+    models = {f.parent.name: str(f) for f in sorted(beside.glob("weightless_*/*.onnx"))}
+    sizes = {f"llama-3-8b {n}": ("zoo:llama-3-8b", "--dim", f"seq={n}") for n in (1, 128, 2048)}
+    with tempfile.TemporaryDirectory() as folder:
+        out = ("-o", str(Path(folder) / "program"))
+        cold = command("compile", *sizes["llama-3-8b 2048"], *out, env={"MTIA_EMU_CACHE": folder})
+        cases = sizes | {name: (path,) for name, path in models.items()}
+        times = {name: best("compile", *args, *out) for name, args in cases.items()}
+    rows = [["llama-3-8b 2048, cold", seconds(cold[0]), size(cold[1])]]
+    rows += [[name, seconds(t), size(m)] for name, (t, m) in times.items()]
+    print_table("model to program", ["model and its tokens", "wall", "peak memory"], rows, console)
+
+
 def inner_loops(console: Console) -> None:
     """Print the table of inner loops."""
     from mtia_emu.compiler.pipeline import compile_file
@@ -106,8 +122,6 @@ def inner_loops(console: Console) -> None:
     cycles = step(a, b, rows=32, cols=32, dataflow="ws")[1]
     acc = np.zeros((256, 128), np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        from pathlib import Path
-
         path = Gemm(2048, 4096, 14336, "fp16").build(Path(folder), None)
         chip = load_chip("mtia-2i")
         block = compile_file(path, chip).program.blocks[0]
@@ -194,6 +208,7 @@ def main() -> None:
         f"peak memory of this process {size(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)}"
     )
     whole_commands(console)
+    compile_times(console)
     inner_loops(console)
     zoo_models(console)
     memories(console)

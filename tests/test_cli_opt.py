@@ -118,6 +118,13 @@ def test_weights_go_beside_the_text_and_come_back(cli: Cli, tmp_path: Path) -> N
     assert all(np.array_equal(c.array(), two.consts[k].array()) for k, c in one.consts.items())
 
 
+@pytest.mark.parametrize("dtype", ["int4", "int8", "quantise{activations=static,calibrate=1}"])
+def test_a_pass_that_quantises_may_lose_what_it_is_for(cli: Cli, dtype: str) -> None:
+    words = ("opt", "zoo:dlrm-small", "--dim", "batch=4", "-q", "--dtype", dtype, "--verify-each")
+    assert cli(*words).exit_code == 0
+    assert cli(*words, "--tolerance", "1e-5").exit_code == 1
+
+
 def test_given_inputs_bind_shapes_and_are_verified_on(
     cli: Cli, refused: Refused, graph: Path, tmp_path: Path
 ) -> None:

@@ -34,6 +34,15 @@ def test_distance(got: list[float], expected: list[float], absolute: float, rela
     assert check.passed == (relative <= 0.1)
 
 
+def test_cosine_and_signal_to_noise() -> None:
+    (found,) = compare_outputs({"y": np.array([3.0, 4.0])}, {"y": np.array([3.0, 3.0])}, 1).outputs.values()
+    assert found.cosine == pytest.approx(21 / (5 * 18**0.5))
+    assert found.sqnr_db == pytest.approx(10 * np.log10(18))
+    for got, expected in (([0.0], [0.0]), ([INF], [1.0])):
+        (found,) = compare_outputs({"y": np.array(got)}, {"y": np.array(expected)}, 1).outputs.values()
+        assert (found.cosine, found.sqnr_db) == (None, None)
+
+
 def test_scalars_booleans_and_integers() -> None:
     got = {"a": np.array(3.0), "b": np.array([True]), "c": np.array([7], np.uint8)}
     expected = {"a": np.array(3.0), "b": np.array([True]), "c": np.array([9], np.uint8)}

@@ -204,3 +204,24 @@ def test_the_results_not_asked_for_longest_go_first() -> None:
 def test_the_same_object_is_a_key() -> None:
     x, y = [1], [1]
     assert Same(x) == Same(x) and Same(x) != Same(y) and len({Same(x), Same(x), Same(y)}) == 2
+
+
+def test_what_hangs_on_a_decision_is_shared_where_it_comes_out_the_same() -> None:
+    share, done = Sharing(), list[bool]()
+
+    def wide(chip: Chip) -> bool:
+        return chip.dram.channels > 8
+
+    def outer(chip: Chip) -> tuple[bool, int]:
+        done.append(share("wide", "key", chip, wide, decides=True))
+        return done[-1], chip.sram.bytes
+
+    for channels, expected in ((4, False), (8, False), (16, True), (32, True), (2, False)):
+        chip = load_chip("tiny", {"dram.channels": channels})
+        assert share("outer", "key", chip, outer) == (expected, chip.sram.bytes)
+    assert done == [False, True]  # once for each answer
+    larger = load_chip("tiny", {"dram.channels": 4, "sram.bytes": 2 * chip.sram.bytes})
+    assert share("outer", "key", larger, outer) == (False, larger.sram.bytes) and len(done) == 3
+    notes: set[str] = set()
+    share("outer", "key", noted(chip, notes), outer)
+    assert "dram.channels" in notes  # whoever cannot note a decision has read what it read

@@ -40,7 +40,8 @@ class Op:
     """One op of the graph: its name and meaning, operand counts, attributes, and three rules.
 
     `infer` gives result types, `reference` values (floats computed in fp32 or wider), `count` the work.
-    `attrs` are the attributes that a node must have; `optional` those that it may have.
+    `attrs` are the attributes that a node must have; `optional` those that it may have. What a `stored` op
+    makes of constants is larger than they are: it is not computed ahead.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Op:
     count: Counter
     attrs: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
+    stored: bool = False
 
 
 OPS: dict[str, Op] = {}

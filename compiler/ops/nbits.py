@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import TensorType
+from mtia_emu.types import INT8, UINT8, TensorType
 
 from ..graph import Const
+from .dequantise import Shape, store, weights
 from .matmul import multiply
 from .spelling import Call, Unsupported, onnx
 
@@ -74,6 +77,14 @@ def _matmul_nbits(c: Call) -> str:
         raise UserError(
             f"{c.op}: {c.type(1)} and {c.type(2)} are not {k}x{n} weights of {bits} bits by blocks of {block}"
         )
+    if (
+        bits > 2
+        and not c.has(4)
+        and (zeros is None or zeros.type.dtype == UINT8)
+        and c.type(0).dtype.is_float
+    ):
+        name = _packed(c, packed, scales, zeros, Form(k, n, bits, block))
+        return multiply(c, c[0], name, c.optional(5)) if c.has(5) else multiply(c, c[0], name)
     kind = TensorType(c.type(0).dtype, (k, n))
 
     def load() -> np.ndarray:
@@ -83,6 +94,47 @@ def _matmul_nbits(c: Call) -> str:
     present = all(const.present for const in consts if const is not None)
     name = c.builder.put(c.builder.fresh(f"{c[1]}.expanded"), Const(kind, load if present else None))
     return multiply(c, c[0], name, c.optional(5)) if c.has(5) else multiply(c, c[0], name)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A node's weights: k rows, n columns, bits a code, rows a scale."""
+
+    k: int
+    n: int
+    bits: int
+    block: int
+
+    @property
+    def blocks(self) -> int:
+        """Return the blocks along k."""
+        return -(-self.k // self.block)
+
+
+def _packed(c: Call, packed: Const, scales: Const, zeros: Const | None, form: Form) -> str:
+    """Return the weights as a `dequantise` of codes in our own order, made when they are read."""
+
+    def codes() -> np.ndarray:
+        found = unpack(packed.array().reshape(form.n, -1), form.bits)[:, : form.k]
+        return store(_signed(found, form.bits).T, form.bits, form.block)
+
+    def points() -> np.ndarray:
+        assert zeros is not None
+        found = unpack(zeros.array().reshape(form.n, -1), form.bits)[:, : form.blocks]
+        return store(_signed(found, form.bits).T, form.bits, 1)
+
+    def rows() -> np.ndarray:
+        return np.ascontiguousarray(scales.array().reshape(form.n, form.blocks).T.astype(to.numpy))
+
+    to = c.type(0).dtype
+    present = all(const.present for const in (packed, scales, zeros) if const is not None)
+    shape = Shape(form.k, form.n, form.block, UINT8 if form.bits == 4 else INT8)
+    return weights(c.builder, c[1], shape, to, (codes, rows, points if zeros else None), present)
+
+
+def _signed(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Return codes less the middle of their range."""
+    return (codes.astype(np.int16) - (1 << (bits - 1))).astype(np.int8)
 
 
 @onnx("com.microsoft::GatherBlockQuantized")

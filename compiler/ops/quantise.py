@@ -1,18 +1,24 @@
-"""ONNX's quantisation ops as rounding, scaling and casts."""
+"""ONNX's quantisation ops as rounding, scaling and casts; constant matrices of few bits stay codes."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import FP8_E8M0, FP32, DType, dtype
+from mtia_emu.types import FP8_E8M0, FP32, INT8, UINT8, DType, dtype
 
+from ..graph import Const
+from .dequantise import Shape, store, weights
 from .elementwise import narrow
 from .onnx_types import DTYPE_OF_ONNX
 from .spelling import Call, Unsupported, onnx
 
-FOLDED = 1024  # elements; larger quantised constants stay in 8 bits, with their scaling as nodes
+FOLDED = 1024  # elements; larger quantised constants stay in few bits, with their scaling as nodes
+MIDDLE = {"int4": 0, "uint4": 8, "int8": 0, "uint8": 128}  # what codes are less, so that they are signed
 
 
 def _along(c: Call, value: str, shape: tuple[int, ...]) -> str:
@@ -56,6 +62,9 @@ def _quantize(c: Call) -> str:
 
 @onnx("DequantizeLinear", "com.microsoft::DequantizeLinear")
 def _dequantize(c: Call) -> str:
+    stored = _matrix(c)
+    if stored:
+        return stored
     shape = c.type(0).shape
     fold = c.type(0).size <= FOLDED
     scale = _along(c, c[1], shape)
@@ -72,6 +81,67 @@ def _dequantize(c: Call) -> str:
     result = c.builder.add("mul", x, scale, hint=c.hint, fold=fold)
     wanted = DTYPE_OF_ONNX.get(c.attr("output_dtype", 0), to)
     return result if wanted == to else c.cast(result, wanted.name)
+
+
+def _matrix(c: Call) -> str:
+    """Return a constant matrix as a `dequantise` of its codes, made when they are read; "" for anything else.
+
+    Rows that share a scale run along k: a matrix whose scales say otherwise is stored turned.
+    """
+    codes, scales = (c.builder.const_of(c[i]) for i in (0, 1))
+    zeros = c.builder.const_of(c[2]) if c.has(2) else None
+    kind = c.type(0)
+    if codes is None or scales is None or (c.has(2) and zeros is None):
+        return ""
+    to = scales.type.dtype
+    whole = kind.rank == 2 and kind.size > FOLDED and kind.dtype.name in MIDDLE
+    if not whole or to == FP8_E8M0 or DTYPE_OF_ONNX.get(c.attr("output_dtype", 0), to) != to:
+        return ""
+    axis, block = c.wrap(c.attr("axis", 1), 2), c.attr("block_size", 0)
+    single = scales.type.size == 1 and not block
+    turned = not single and axis == (1 if block else 0)
+    if not single:
+        _along(c, c[1], kind.shape)  # refuses scales that do not fit
+    k, n = reversed(kind.shape) if turned else kind.shape
+    form = Shape(k, n, block or k, UINT8 if kind.dtype.bits == 4 else INT8)
+    parts = _Parts(turned, (-(-k // form.block), n), MIDDLE[kind.dtype.name], 8 if form.codes == INT8 else 4)
+    loads = (
+        lambda: parts.codes(codes.array(), form.block),
+        lambda: parts.spread(scales.array()),
+        parts.points(zeros),
+    )
+    present = all(x.present for x in (codes, scales, zeros) if x is not None)
+    made = weights(c.builder, c[0], form, to, loads, present)
+    return c.add("transpose", made, perm=(1, 0)) if turned else made
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """How a matrix is read: turned or not; blocks and columns; what its codes are less; their bits."""
+
+    turned: bool
+    shape: tuple[int, int]
+    middle: int
+    bits: int
+
+    def codes(self, found: np.ndarray, block: int) -> np.ndarray:
+        """Return codes [k, n] as they lie in memory."""
+        return store(self._signed(found.T if self.turned else found), self.bits, block)
+
+    def spread(self, found: np.ndarray) -> np.ndarray:
+        """Return a value for each block and column, from one for all, for each column, or for each block."""
+        whole = found.T if self.turned and found.ndim == 2 else found
+        return np.ascontiguousarray(np.broadcast_to(whole, self.shape))
+
+    def points(self, zeros: Const | None) -> Callable[[], np.ndarray] | None:
+        """Return what reads zero points; None where all of them are the middle."""
+        if zeros is None and not self.middle:
+            return None
+        read = zeros.array if zeros is not None else lambda: np.zeros((), np.uint8)
+        return lambda: store(self._signed(self.spread(read())), self.bits, 1)
+
+    def _signed(self, found: np.ndarray) -> np.ndarray:
+        return (found.astype(np.int16) - self.middle).astype(np.int8)
 
 
 @onnx("QLinearMatMul")

@@ -1,36 +1,46 @@
-"""Rows in int8, each with a scale of its own: what dynamic quantisation does to activations."""
+"""Rows in 8 bits, each with a scale of its own: what dynamic quantisation does to activations."""
 
 from __future__ import annotations
 
 from mtia_emu.kernels.tape import Tape, TapeBuilder
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import FP32, INT8, TensorType
+from mtia_emu.types import FP8_E4M3, FP8_E5M2, FP32, INT8, DType, TensorType
 
+from ..codes import LEAST, largest
 from ..graph import Attrs
-from .base import Array, Arrays, Count, Op, Types, array, need, register
+from .base import Array, Arrays, Count, Op, Types, array, need, register, word
 
-LARGEST = 127.0  # symmetric: -128 is not used
-LEAST = 1e-12  # scale of a row of zeros
+KINDS = {kind.name: kind for kind in (INT8, FP8_E4M3, FP8_E5M2)}
 
 
-def rows_tape() -> Tape:
-    """Return q = round(x * 127 / max|x|) and scale = max|x| / 127 over each row."""
-    t = TapeBuilder(1)
+def kind_of(attrs: Attrs) -> DType:
+    """Return the type that rows are quantised to: int8 unless the attribute `to` says another."""
+    return KINDS[word(attrs, "to", INT8.name, tuple(KINDS))]
+
+
+def rows_tape(to: DType = INT8) -> Tape:
+    """Return q = x * top / max|x|, whole for integers, and scale = max|x| / top over each row.
+
+    `top` is the largest number of the type, of int8 127.
+    """
+    t, most = TapeBuilder(1), largest(to)
     top = t.call("max", t.call("fold_max", t.call("abs", 0)), LEAST)
-    factor = t.call("mul", t.call("reciprocal", top), LARGEST)
-    return t.done(t.call("round", t.call("mul", 0, factor)), t.call("mul", top, 1.0 / LARGEST))
+    factor = t.call("mul", t.call("reciprocal", top), most)
+    level = t.call("mul", 0, factor)
+    return t.done(level if to.is_float else t.call("round", level), t.call("mul", top, 1.0 / most))
 
 
 def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     x = need(types[0])
     if not x.dtype.is_float or not x.rank:
         raise UserError(f"rows of floats can be quantised, not {x}")
-    return TensorType(INT8, x.shape), TensorType(FP32, (*x.shape[:-1], 1))
+    return TensorType(kind_of(attrs), x.shape), TensorType(FP32, (*x.shape[:-1], 1))
 
 
 def _reference(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
-    values, scales = rows_tape().evaluate([array(arrays[0])], [INT8, FP32])
+    to = kind_of(attrs)
+    values, scales = rows_tape(to).evaluate([array(arrays[0])], [to, FP32])
     return values, scales
 
 
@@ -38,4 +48,14 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
     return Count("vector", (results[0].size,), flops=4 * results[0].size)
 
 
-register(Op("quantise_rows", "x as int8, and the fp32 scale of each row", (1, 1), _infer, _reference, _count))
+register(
+    Op(
+        "quantise_rows",
+        "x as int8 (or fp8, as `to` says), and the fp32 scale of each row",
+        (1, 1),
+        _infer,
+        _reference,
+        _count,
+        optional=("to",),
+    )
+)

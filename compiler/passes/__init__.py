@@ -10,6 +10,7 @@ from .layout import Layout
 from .legalise import Legalise
 from .maps import Maps
 from .norms import Norms
+from .packed import Packed
 from .precision import Precision
 from .quantise import Quantise
 from .rotary import Rotary
@@ -32,6 +33,7 @@ PASSES: dict[str, type[Pass]] = {
         Legalise,
         Maps,
         Norms,
+        Packed,
         Precision,
         Prune,
         Quantise,
@@ -55,6 +57,7 @@ __all__ = [
     "Legalise",
     "Maps",
     "Norms",
+    "Packed",
     "Pass",
     "Precision",
     "Prune",

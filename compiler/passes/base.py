@@ -35,6 +35,14 @@ class Pass:
         options = ",".join(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in values)
         return f"{self.name}{{{options}}}" if options else self.name
 
+    @property
+    def tolerance(self) -> float:
+        """Return how far off results may be by what the pass is for, as a share of an output's largest value.
+
+        What rounding to the types of its result explains comes on top of it; most passes change nothing else.
+        """
+        return 0.0
+
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph after this pass."""
         raise NotImplementedError

@@ -14,7 +14,7 @@ from ..build import Builder
 from ..graph import Const, Match, Node, Rewrite, Skip
 from .base import Rule, Rules, become, building
 
-PRODUCTS = ("matmul", "matmul_map")
+PRODUCTS = ("matmul", "matmul_map", "matmul_packed")
 
 
 @dataclass(frozen=True)

@@ -1,50 +1,119 @@
-"""Post-training INT8: products with weights in int8, activations quantised as they come."""
+"""Post-training quantisation: products with weights in few bits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 from mtia_emu.kernels.tape import Tape, TapeBuilder
 
-from mtia_emu.types import FP32, INT8, TensorType
+from mtia_emu.errors import UserError, refuse_unknown
+from mtia_emu.types import FP32, INT8, DType, TensorType
 
 from ..build import Builder
-from ..graph import Const, Match, Node, Rewrite, Skip
-from ..ops.quantise_rows import LARGEST, LEAST
+from ..calibrate import magnitudes, samples_of
+from ..codes import FORMATS, LEAST, Codes, block_ranges, block_scales, encode, encode_range, largest
+from ..graph import Const, Graph, Match, Node, Outcome, Rewrite, Skip
+from ..ops.dequantise import Loads, Shape, pack, weights
 from .base import Rule, Rules, become, building
 from .maps import splice
 from .tails import product_extras, product_tape
 
-Loader = Callable[[], np.ndarray]
+PRODUCTS = ("matmul", "matmul_map")
+ACTIVATIONS = ("dynamic", "static", "none")
+FINE, COARSE = 5e-2, 0.5  # of an output, estimates: int8 steps are 1/127 of the largest, others up to 1/7
+GROUP = 32  # rows to a scale of 4-bit weights: what exporters of 4-bit models write
 
 
 @dataclass(frozen=True)
 class Quantise(Rules):
-    """Make x @ weights an int8 product: rows of x are scaled at run time, columns of weights beforehand.
+    """Put the weights of products in few bits, and with them their activations.
 
-    Sums are exact in int32; scales, bias and activation follow on the tile in fp32. Products of two
-    activations stay as they are. Weights that several products read are stored once.
+    `weights` is int8, int4, fp8_e4m3 or fp8_e5m2. `activations` are quantised to the same type: `dynamic`, a
+    scale a row, found at run time; `static`, a scale a tensor, from the samples that `calibrate` names (a
+    number of seeded random ones, or a file .npz of inputs); or `none`: they stay as they are, and the weights
+    are expanded on their way to the matrix unit. 4-bit weights have `none`. Weights have a scale a column, or
+    one for each `group` rows of a column, which only `none` allows (0: none; int4: 32); `zeros` gives 4-bit
+    blocks a zero point as well. Int8 sums are exact in int32; scales, bias and activation follow on the tile
+    in fp32. Products of two activations stay as they are. Weights that several products read are stored once.
     """
+
+    weights: str = "int8"
+    activations: str = ""  # dynamic; int4: none
+    group: int = 0
+    zeros: bool = False
+    calibrate: str = "4"
 
     rounds: ClassVar[int] = 1  # what it makes, it does not match
 
+    def __post_init__(self) -> None:
+        if self.weights not in FORMATS:
+            raise refuse_unknown("quantise: weights", self.weights, FORMATS)
+        if self.activations and self.activations not in ACTIVATIONS:
+            raise refuse_unknown("quantise: activations", self.activations, ACTIVATIONS)
+        if self.mode != "none" and self.weights == "int4":
+            raise UserError(f"quantise: activations={self.mode} has no 4-bit form (right: activations=none)")
+        if self.group < 0 or (self.group and self.mode != "none"):
+            raise UserError(f"quantise: group={self.group} needs activations=none, and is at least 0")
+        if self.zeros and self.weights != "int4":
+            raise UserError("quantise: zeros=true is for weights=int4")
+
+    @property
+    def mode(self) -> str:
+        """Return how activations are quantised, the default made plain."""
+        return self.activations or ("none" if self.weights == "int4" else "dynamic")
+
+    @property
+    def tolerance(self) -> float:
+        return FINE if self.weights == "int8" else COARSE
+
+    @property
+    def form(self) -> Codes:
+        """Return the format of the weights."""
+        return FORMATS[self.weights]
+
     @property
     def rules(self) -> tuple[Rule, ...]:
-        return (_Quantiser().rule,)
+        return (_Quantiser(self).rule,)
+
+    def apply(self, graph: Graph, most: int | None = None) -> tuple[Graph, list[Outcome]]:
+        if self.mode != "static":
+            return super().apply(graph, most)
+        read = {node.name: node.inputs[0] for node in graph.nodes if node.op in PRODUCTS}
+        seen = magnitudes(graph, set(read.values()), samples_of(graph, self.calibrate))
+        found = {  # floats have steps that grow with them: nothing is gained by cutting off
+            name: m.largest if self.form.stored.is_float else m.top(127) for name, m in seen.items()
+        }
+        bound = _Calibrated(**vars(self), tops={name: found[value] for name, value in read.items()})
+        return Rules.apply(bound, graph, most)  # not its own, which would calibrate again
+
+
+@dataclass(frozen=True)
+class _Calibrated(Quantise):
+    """The pass with the largest magnitude of each product's left side, by the node's name."""
+
+    tops: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return (_Quantiser(self, self.tops).rule,)
 
 
 @dataclass
 class _Quantiser:
-    """The rule for one graph; `stored` has the weights quantised so far: values and scales by old name."""
+    """The rule for one graph; `stored` has the weights quantised so far, by old name, `scales` fixed ones."""
 
-    stored: dict[str, tuple[str, str]] = field(default_factory=dict)
+    step: Quantise
+    tops: Mapping[str, float] = field(default_factory=dict)
+    stored: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    scales: dict[float, str] = field(default_factory=dict)
 
     def rule(self, node: Node, match: Match) -> Rewrite | Skip | None:
         """x @ weights, with whatever follows on the tile."""
-        if node.op not in ("matmul", "matmul_map") or not match.type_of(node.inputs[0]).dtype.is_float:
+        if node.op not in PRODUCTS or not match.type_of(node.inputs[0]).dtype.is_float:
             return None
         x, name = node.inputs[:2]
         const, kind = match.const(name), match.type_of(x)
@@ -52,12 +121,16 @@ class _Quantiser:
             return Skip("its right side is not a weight matrix")
         if 0 in (*const.type.shape, *kind.shape):
             return Skip("it is empty")
+        if const.type.dtype.bits <= 8:
+            return Skip("its weights have few bits already")
         b = building(node, match)
-        weights, columns = self._weights(b, name, const)
-        rows, scale = b.adds("quantise_rows", x)
+        if self.step.mode == "none":
+            matrix = self._blocks(b, name, const)
+            attrs = dict(node.attrs)
+            return become(node, b, b.add(node.op, x, matrix, *node.inputs[2:], fold=False, **attrs))
+        codes, columns = self._columns(b, name, const)
         shape = node.type.shape
-        if len(shape) != kind.rank or shape[:-1] != kind.shape[:-1]:  # the product is seen in another shape
-            scale = b.add("reshape", scale, shape=(*shape[:-1], 1))
+        rows, scale = self._rows(b, node, shape)
         names, tape = splice(
             _scaled(),
             ("product", scale, columns),
@@ -66,20 +139,92 @@ class _Quantiser:
             0,
             FP32,
         )
-        attrs: dict[str, Any] = {"tape": str(tape), "shape": shape, "to": node.type.dtype.name}
-        return become(node, b, b.add("matmul_map", rows, weights, *names[1:], fold=False, **attrs))
+        attrs = {"tape": str(tape), "shape": shape, "to": node.type.dtype.name}
+        return become(node, b, b.add("matmul_map", rows, codes, *names[1:], fold=False, **attrs))
 
-    def _weights(self, b: Builder, name: str, const: Const) -> tuple[str, str]:
-        """Return the quantised values and the scales of columns; they are made when they are read."""
+    def _rows(self, b: Builder, node: Node, shape: tuple[int, ...]) -> tuple[str, str]:
+        """Return the left side in the type of the weights, and its scale, which broadcasts to a shape."""
+        x, to = node.inputs[0], self.step.form.stored
+        if self.step.mode == "static":
+            scale = max(self.tops[node.name], LEAST) / largest(to)
+            level = b.add("map", x, tape=str(_fixed(scale, to)), to=to.name)
+            if scale not in self.scales:
+                self.scales[scale] = b.constant(np.asarray([scale], np.float32))
+            return level, self.scales[scale]
+        named: dict[str, Any] = {} if to == INT8 else {"to": to.name}
+        rows, scales = b.adds("quantise_rows", x, **named)
+        kind = b.type_of(x)
+        if len(shape) != kind.rank or shape[:-1] != kind.shape[:-1]:  # the product is seen in another shape
+            scales = b.add("reshape", scales, shape=(*shape[:-1], 1))
+        return rows, scales
+
+    def _columns(self, b: Builder, name: str, const: Const) -> tuple[str, str]:
+        """Return codes and the scales of columns; they are made when they are read."""
         if name not in self.stored:
-            columns = TensorType(FP32, const.type.shape[1:])
-            self.stored[name] = (
-                b.put(
-                    b.fresh(f"{name}.int8"), Const(TensorType(INT8, const.type.shape), _values(const, name))
-                ),
-                b.put(b.fresh(f"{name}.scale"), Const(columns, _scales(const, name))),
+            form, (k, n) = self.step.form, const.type.shape
+            scales = lru_cache(maxsize=1)(lambda: block_scales(const.array(name), k, form))
+            codes = Const(
+                TensorType(form.stored, (k, n)),
+                (lambda: encode(const.array(name), scales(), k, form)) if const.present else None,
             )
-        return self.stored[name]
+            row = Const(TensorType(FP32, (n,)), (lambda: scales()[0]) if const.present else None)
+            self.stored[name] = (
+                b.put(b.fresh(f"{name}.{form.name}"), codes),
+                b.put(b.fresh(f"{name}.scale"), row),
+            )
+        codes_name, row_name = self.stored[name]
+        return codes_name, row_name
+
+    def _blocks(self, b: Builder, name: str, const: Const) -> str:
+        """Return the weights as a `dequantise` of codes in blocks."""
+        k, n = const.type.shape
+        group = self.step.group or (GROUP if self.step.weights == "int4" else k)
+        form = Shape(k, n, min(group, k), self.step.form.stored)
+        if name in self.stored:
+            return b.add("dequantise", *self.stored[name], k=k, block=form.block)
+        loads = (_ranged if self.step.zeros else _symmetric)(const, name, form, self.step.form)
+        made = weights(b, name, form, const.type.dtype, loads, const.present)
+        maker = b.producer(made)
+        assert maker is not None
+        self.stored[name] = maker.inputs
+        return made
+
+
+def _symmetric(const: Const, name: str, form: Shape, codes: Codes) -> Loads:
+    """Return what makes codes and scales in the weights' own type, to which the codes are fitted."""
+    to = const.type.dtype
+
+    @lru_cache(maxsize=1)
+    def scales() -> np.ndarray:
+        return _held(block_scales(const.array(name), form.block, codes), to)
+
+    def made() -> np.ndarray:
+        found = encode(const.array(name), scales().astype(np.float32), form.block, codes)
+        return pack(found, form.block) if codes.name == "int4" else found
+
+    return made, scales, None
+
+
+def _ranged(const: Const, name: str, form: Shape, codes: Codes) -> Loads:
+    """Return what makes codes of 4 bits, scales in the weights' own type, and zero points."""
+    to = const.type.dtype
+
+    @lru_cache(maxsize=1)
+    def both() -> tuple[np.ndarray, np.ndarray]:
+        scales, zeros = block_ranges(const.array(name), form.block)
+        return _held(scales, to), zeros
+
+    def made() -> np.ndarray:
+        scales, zeros = both()
+        return pack(encode_range(const.array(name), scales.astype(np.float32), zeros, form.block), form.block)
+
+    return made, lambda: both()[0], lambda: pack(both()[1], 1)
+
+
+def _held(scales: np.ndarray, to: DType) -> np.ndarray:
+    """Return scales in a type, none of them 0."""
+    least = np.finfo(np.float16).tiny if to.name == "fp16" else np.float32(LEAST)
+    return np.where(np.abs(scales) < least, least, scales).astype(to.numpy)
 
 
 def _scaled() -> Tape:
@@ -88,16 +233,10 @@ def _scaled() -> Tape:
     return t.done(t.call("mul", t.call("mul", 0, 1), 2))
 
 
-def _scale(const: Const, name: str) -> np.ndarray:
-    top = np.abs(const.array(name).astype(np.float32)).max(axis=0)
-    return np.maximum(top, np.float32(LEAST)) / np.float32(LARGEST)
-
-
-def _scales(const: Const, name: str) -> Loader | None:
-    return (lambda: _scale(const, name)) if const.present else None
-
-
-def _values(const: Const, name: str) -> Loader | None:
-    if not const.present:
-        return None
-    return lambda: np.round(const.array(name).astype(np.float32) / _scale(const, name)).astype(np.int8)
+def _fixed(scale: float, to: DType) -> Tape:
+    """Return x / scale within the type's largest numbers, whole for integers."""
+    t, most = TapeBuilder(1), largest(to)
+    level = t.call("mul", 0, 1.0 / scale)
+    if not to.is_float:
+        level = t.call("round", level)
+    return t.done(t.call("min", t.call("max", level, -most), most))

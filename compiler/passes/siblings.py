@@ -15,7 +15,7 @@ from ..ops.base import integers
 from ..views import View, packed, whole
 from .base import Rule, Rules, building, is_read
 
-PRODUCTS = ("matmul", "matmul_map")
+WEIGHTS = {"matmul": 1, "matmul_map": 1, "matmul_packed": 3}  # operands, after the first, that are the matrix
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,14 @@ def _is_plain(node: Node, match: Match) -> bool:
 
     What else it reads must be a constant for each column, or one value for all columns.
     """
-    if node.op not in PRODUCTS or node.type.rank < 2 or not node.type.dtype.is_float:
+    if node.op not in WEIGHTS or node.type.rank < 2 or not node.type.dtype.is_float:
         return False
-    weights = match.const(node.inputs[1])
-    if weights is None or weights.type.rank != 2 or match.only_user(node.inputs[1]) is not node:
-        return False
-    return all(_shared(v, match) or _by_column(v, node, match) for v in node.inputs[2:] if v)
+    last = 1 + WEIGHTS[node.op]
+    for value in filter(None, node.inputs[1:last]):
+        weights = match.const(value)
+        if weights is None or weights.type.rank != 2 or match.only_user(value) is not node:
+            return False
+    return all(_shared(v, match) or _by_column(v, node, match) for v in node.inputs[last:] if v)
 
 
 def _shared(value: str, match: Match) -> bool:

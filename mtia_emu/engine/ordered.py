@@ -50,9 +50,11 @@ class _Done:
     end: float
 
 
-def in_order_of_time(commands: Array, grid: Grid, accumulator: Array, flights: int) -> tuple[Array, Array]:
+def in_order_of_time(
+    commands: Array, on_dram: Array, grid: Grid, accumulator: Array, flights: int
+) -> tuple[Array, Array]:
     """Return start and end of each command, in cycles; a PE may have `flights` loads on their way."""
-    queue = _Queue(commands, grid, accumulator, flights)
+    queue = _Queue(commands, on_dram, grid, accumulator, flights)
     return queue.run()
 
 
@@ -124,8 +126,8 @@ def _reads(wait: _Waits, writer: dict[tuple[int, int], int], slot: tuple[int, in
 class _Queue:
     """Commands that wait, those that can start, and the resources that they share."""
 
-    def __init__(self, commands: Array, grid: Grid, accumulator: Array, flights: int) -> None:
-        self.commands, self.grid, self.flights = commands, grid, flights
+    def __init__(self, commands: Array, on_dram: Array, grid: Grid, accumulator: Array, flights: int) -> None:
+        self.commands, self.on_dram, self.grid, self.flights = commands, on_dram, grid, flights
         self.waits = dependencies(commands, grid, accumulator)
         self.moments: dict[int, _Done] = {}
         self.free = np.zeros(grid.shared)
@@ -195,7 +197,7 @@ class _Queue:
         share = busy * self.grid.bank_share
         own = max(t + busy, self._latest(self.waits[i].after) + share)
         done = own
-        for r, work in ((DRAM, c["on_dram"]), (SRAM, c["on_sram"]), (c["link"], c["on_link"])):
+        for r, work in ((DRAM, self.on_dram[i]), (SRAM, c["on_sram"]), (c["link"], c["on_link"])):
             if r >= 0 and work > 0:
                 self.free[r] = max(self.free[r], t) + work
                 done = max(done, float(self.free[r]))

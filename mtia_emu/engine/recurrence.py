@@ -26,6 +26,7 @@ FILLED, EMPTIED = 0, 1  # of a stage: when it was filled, and when the last load
 ISSUED, PORT = len(UNITS), len(UNITS) + 2  # of a PE, behind its units: see `State`
 WINDOW = 64.0  # cycles within which a shared resource serves commands in the order of the program; more where
 MOST_WINDOWS = 1 << 15  # a block takes more windows than that
+GROWTH = 4  # times as many windows as are needed, so that there are seldom too few
 
 
 # a command: what it touches (-1: nothing), and what it takes, in cycles, of its unit and of what is shared
@@ -33,7 +34,7 @@ COMMAND = np.dtype(
     [(name, "i1") for name in ("op", "cast", "unit")]
     + [(name, "i4") for name in ("pe", "src_pe", "stage", "src0", "src1", "src2", "dst")]
     + [("link", "i8")]  # which link, as a shared resource
-    + [(name, "f8") for name in ("busy", "latency", "on_dram", "on_sram", "on_link", "local", "issue")],
+    + [(name, "f8") for name in ("busy", "latency", "on_sram", "on_link", "local", "issue")],
     align=True,
 )
 # a slot of a PE: when it was last written, when the last read of it ends; of accumulators also the first bank
@@ -49,7 +50,8 @@ class State(NamedTuple):
     stages: Array  # [stage, FILLED or EMPTIED]
     pes: Array  # [PE, ...]: its units; when each core has issued its last command (ISSUED: the one that moves
     # data, then the one that computes); cycles of local memory's port that have been used (PORT)
-    flights: Array  # [PE, n]: when each load on its way is there; the next takes the place of the first
+    flights: Array  # [PE, n]: when each load on its way is there, a ring in that order
+    head: Array  # [PE]: the first of the ring, whose place the next load takes
 
 
 class Grid(NamedTuple):
@@ -66,6 +68,7 @@ def fresh(pes: int, slots: int, stages: int, flights: int) -> State:
         np.zeros((stages, 2)),
         np.zeros((pes, PORT + 1)),
         np.zeros((pes, flights)),
+        np.zeros(pes, np.int64),
     )
 
 
@@ -76,19 +79,31 @@ def reaching(ledger: Array, window: float, until: float) -> tuple[Array, float]:
     factor = 1
     while until / (window * factor) + 3 >= MOST_WINDOWS:
         factor *= 2
-    most = int(until / (window * factor)) + 3
-    out = np.zeros((max(windows, min(2 * most, MOST_WINDOWS)), resources), WINDOW_USE)
-    if factor == 1:
-        out[:windows] = ledger
-        return out, window
+    if factor > 1:
+        _merge(ledger, window, factor)
+        window *= factor
+    most = int(until / window) + 3
+    if most <= windows:
+        return ledger, window
+    out = np.zeros((min(GROWTH * most, MOST_WINDOWS), resources), WINDOW_USE)
+    out[:windows] = ledger
+    return out, window
+
+
+@jitted
+def _merge(ledger: Array, window: float, factor: int) -> None:
+    """Make each `factor` windows one, in place; none of them counts as full."""
+    windows, resources = ledger.shape
     for w in range(windows):
         for r in range(resources):
-            one, many = ledger[w, r], out[w // factor, r]
-            if one["used"] > 0:
-                begin = w % factor * window + one["origin"]
+            use = ledger[w, r]
+            begin, used = w % factor * window + use["origin"], use["used"]
+            use["origin"] = use["used"] = 0.0
+            use["skip"] = 0
+            many = ledger[w // factor, r]
+            if used > 0:
                 many["origin"] = min(many["origin"], begin) if many["used"] > 0 else begin
-                many["used"] += one["used"]
-    return out, window * factor
+                many["used"] += used
 
 
 @jitted
@@ -98,12 +113,12 @@ def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: flo
     A transfer that takes its own unit longer (`busy`) asks for its work evenly over that time. Within a
     window commands are served in the order of the program, from window to window by time.
     """
-    w, done = int(t / window), t
+    w, done = _open(ledger, r, int(t / window)), t
     last = int((t + busy) / window)  # of the windows over which the work is asked for
     rate = work / busy if busy > work else 1e9
     asked, left = 0.0, 0.0
     while asked < work or left > 1e-9:
-        if w <= last and asked < work:
+        if asked < work:
             until = min(work, rate * ((w + 1) * window - t)) if w < last else work
             left += until - asked
             asked = until
@@ -118,15 +133,13 @@ def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: flo
             done = w * window + begin + take
             if first + use["used"] >= window * (1 - 1e-9):
                 use["skip"] = 1
-        w += 1
-        if asked >= work:  # full windows are passed over at once
-            w = _open(ledger, r, w)
+        w = _open(ledger, r, w + 1)
     return done
 
 
 @jitted
 def _open(ledger: Array, r: int, w: int) -> int:
-    """Return the first window from w on that has room, and shorten the way for the next search."""
+    """Return the first window from w on that has room; full ones are passed over at once, next time too."""
     root = w
     while ledger[root, r]["skip"] > 0:
         root += ledger[root, r]["skip"]
@@ -149,13 +162,14 @@ def receivers(cast: int, p: int, grid: Grid) -> tuple[int, int, int]:
 
 
 @jitted
-def _first_there(flights: Array, q: int) -> int:
-    """Return which of a PE's loads on their way is there first."""
-    best = 0
-    for j in range(1, flights.shape[1]):
-        if flights[q, j] < flights[q, best]:
-            best = j
-    return best
+def _depart(state: State, q: int, end: float) -> None:
+    """Let a load that is there at `end` take the place of the PE's first one."""
+    ring, at = state.flights[q], state.head[q]
+    head = (at + 1) % len(ring)
+    state.head[q] = head
+    while at != head and ring[at - 1] > end:  # most loads are there after all before them
+        ring[at], at = ring[at - 1], (at - 1) % len(ring)
+    ring[at] = end
 
 
 @jitted
@@ -172,7 +186,7 @@ def _ready(c: Any, state: State, grid: Grid, accumulator: Array) -> tuple[float,
     for q in range(first, last, step):
         t = max(t, pes[q, u])
         if u == LOAD_QUEUE:
-            t = max(t, state.flights[q, _first_there(state.flights, q)])
+            t = max(t, state.flights[q, state.head[q]])
         if dst >= 0:
             into = slots[q, dst]
             if accumulator[dst]:
@@ -206,7 +220,7 @@ def _hold(c: Any, state: State, grid: Grid, t: float, own: float, done: float) -
     for q in range(first, last, step):
         pes[q, u] = done if u == STORE_QUEUE else own
         if u == LOAD_QUEUE:
-            state.flights[q, _first_there(state.flights, q)] = end
+            _depart(state, q, end)
         if dst >= 0:
             slots[q, dst]["written"] = end
             slots[q, dst]["first_written"] = freed + c["latency"]
@@ -228,8 +242,10 @@ def _read(slot: Any, done: float, freed: float) -> None:
 
 
 @jitted
-def recur(commands: Array, state: State, grid: Grid, accumulator: Array, start: Array, end: Array) -> None:
-    """Fill `start` and `end`, in cycles, command by command.
+def recur(
+    commands: Array, on_dram: Array, state: State, grid: Grid, accumulator: Array, start: Array, end: Array
+) -> None:
+    """Fill `start` and `end`, in cycles, command by command; `on_dram` is the time of DRAM that each takes.
 
     A transfer flows through all shared resources on its way at once: the slowest counts.
     """
@@ -241,7 +257,7 @@ def recur(commands: Array, state: State, grid: Grid, accumulator: Array, start: 
         busy = c["busy"]
         own = max(t + busy, after + busy * grid.bank_share)
         done = own
-        places, works = (DRAM, SRAM, c["link"]), (c["on_dram"], c["on_sram"], c["on_link"])
+        places, works = (DRAM, SRAM, c["link"]), (on_dram[i], c["on_sram"], c["on_link"])
         for kind in range(3):
             r, work = places[kind], works[kind]
             if r >= 0 and work > 0:

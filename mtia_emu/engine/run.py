@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from ..chip import Chip
 from ..isa import Block, Program
@@ -17,6 +17,7 @@ from .events import Events, events
 from .lookups import Lookups, cache_bytes, through_cache
 from .timing import Timeline, check_fits, timed
 
+T = TypeVar("T")
 Times = Mapping[tuple[int, int], Timeline]
 
 
@@ -136,31 +137,9 @@ def report(
     launch, where it is known already.
     """
     each = costs(program, chip, lookups, counts, times) if each is None else each
-    layers: list[Layer] = []
-    at, total, parts = 0, Traffic(), Joules()
-    power = standing(chip)
-    for index, (launch, c) in enumerate(zip(program.launches, each, strict=True)):
-        seconds = chip.launch.replace_s if layers else chip.launch.first_s
-        gap = math.ceil(chip.cycles(seconds))
-        start, end = at, at + gap + c.cycles  # a layer's span begins with its launch
-        joules = _layer_joules(c.joules, (zero_macs or {}).get(index, {}), power, end - start, chip)
-        layers.append(
-            Layer(
-                launch.name,
-                launch.op,
-                program.blocks[launch.block].kernel,
-                start,
-                end,
-                c.macs,
-                c.traffic.dram_read_bytes + c.traffic.dram_write_bytes,
-                c.traffic.sram_read_bytes + c.traffic.sram_write_bytes,
-                joules.total,
-                LAUNCH if gap > c.cycles else c.split.bound_by,
-                c.ops,
-            )
-        )
-        at, total, parts = end, _sum(total, c.traffic), _sum(parts, joules)
-    macs = sum(c.macs for c in each)
+    joules = _joules(chip, each, zero_macs or {})
+    layers = tuple(_layers(program, chip, each, joules))
+    cycles, macs = layers[-1].end_cycle if layers else 0, sum(c.macs for c in each)
     peak = chip.peak_macs_per_cycle(dtype(program.dtype))
     return Report(
         program.model,
@@ -168,14 +147,59 @@ def report(
         program.dtype,
         program.dims,
         chip.clock_hz,
-        at,
-        parts,
-        total,
+        cycles,
+        _sum(Joules, joules),
+        _sum(Traffic, [c.traffic for c in each]),
         macs,
-        macs / (peak * at) if at else 0.0,
-        tuple(layers),
+        macs / (peak * cycles) if cycles else 0.0,
+        layers,
         program.notes,
     )
+
+
+def _layers(
+    program: Program, chip: Chip, each: Sequence[BlockCost], joules: Sequence[Joules]
+) -> Iterator[Layer]:
+    """Return what each launch takes, one after another; a layer's span begins with its launch."""
+    start = 0
+    for launch, gap, c, spent in zip(program.launches, _gaps(chip, len(each)), each, joules, strict=True):
+        end = start + gap + c.cycles
+        yield Layer(
+            launch.name,
+            launch.op,
+            program.blocks[launch.block].kernel,
+            start,
+            end,
+            c.macs,
+            c.traffic.dram_read_bytes + c.traffic.dram_write_bytes,
+            c.traffic.sram_read_bytes + c.traffic.sram_write_bytes,
+            spent.total,
+            LAUNCH if gap > c.cycles else c.split.bound_by,
+            c.ops,
+        )
+        start = end
+
+
+def _gaps(chip: Chip, launches: int) -> list[int]:
+    """Return the cycles that it takes to begin each launch."""
+    first, more = (math.ceil(chip.cycles(x)) for x in (chip.launch.first_s, chip.launch.replace_s))
+    return [first, *[more] * launches][:launches]
+
+
+def _joules(
+    chip: Chip, each: Sequence[BlockCost], zero_macs: Mapping[int, Mapping[str, int]]
+) -> list[Joules]:
+    """Return the joules of each launch; equal costs without zeros are priced once."""
+    power, known = standing(chip), dict[tuple[int, int], Joules]()
+    out = []
+    for index, (gap, c) in enumerate(zip(_gaps(chip, len(each)), each, strict=True)):
+        zeros, key = zero_macs.get(index, {}), (id(c), gap)
+        if zeros or key not in known:
+            out.append(_layer_joules(c.joules, zeros, power, gap + c.cycles, chip))
+            known |= {} if zeros else {key: out[-1]}
+        else:
+            out.append(known[key])
+    return out
 
 
 def _layer_joules(
@@ -184,9 +208,10 @@ def _layer_joules(
     """Return what a launch costs: its events, less what zeros spare, and what flows for all its time."""
     seconds = cycles / chip.clock_hz
     compute = max(0.0, events.compute - spared(zero_macs, chip))
-    flows = type(power)(*(getattr(power, f.name) * seconds for f in fields(power)))
-    return _sum(replace(events, compute=compute), flows)
+    flows = Joules(*(getattr(power, f.name) * seconds for f in fields(power)))
+    return _sum(Joules, [replace(events, compute=compute), flows])
 
 
-def _sum(a: Any, b: Any) -> Any:
-    return type(a)(*(getattr(a, f.name) + getattr(b, f.name) for f in fields(a)))
+def _sum(kind: type[T], items: Sequence[T]) -> T:
+    """Return the sum of dataclasses, field by field."""
+    return kind(*(sum(getattr(x, f.name) for x in items) for f in fields(cast(Any, kind))))

@@ -19,13 +19,13 @@ from ..isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Shape, source_shape
 from ..units.simd import FUNCTIONS
 from .events import Events, events, hops, receivers
 from .lookups import Lookups
+from .occupancy import occupancy
 from .ordered import in_order_of_time
 from .recurrence import (
     CHIP_DMA,
     COMMAND,
     CORE,
     LINKS,
-    LOAD_QUEUE,
     MATRIX,
     REDUCE,
     SIMD,
@@ -83,7 +83,7 @@ class Work:
 def work(block: Block, chip: Chip, counts: Events) -> Work:
     """Return the work of a block's commands; how fast DRAM's channels are is not asked."""
     commands = _work(block, chip, counts)
-    return Work(commands, _busy(block, chip, commands))
+    return Work(commands, occupancy(commands, chip.grid.rows, chip.grid.cols))
 
 
 def timed(
@@ -94,7 +94,7 @@ def timed(
     `known` is the block's `work`, where it has been found already.
     """
     known = known or work(block, chip, counts)
-    costs = _with_dram(known.commands, chip, counts)
+    costs, on_dram = known.commands, _on_dram(chip, counts)
     start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
     flights = chip.pe.dma.outstanding_transfers
@@ -105,12 +105,12 @@ def timed(
         1.0 / chip.pe.reduce.banks,
     )
     if ordered:
-        start, end = in_order_of_time(costs, grid, accumulator, flights)
+        start, end = in_order_of_time(costs, on_dram, grid, accumulator, flights)
     else:
         state = fresh(chip.pes, len(accumulator), block.stages + 1, flights)
-        recur(costs, state, grid, accumulator, start, end)
+        recur(costs, on_dram, state, grid, accumulator, start, end)
     cycles = float(end.max()) if len(end) else 0.0
-    busy = known.busy | {"dram": float(costs["on_dram"].sum())}
+    busy = known.busy | {"dram": float(on_dram.sum())}
     return Timeline(start, end, costs["unit"].copy(), cycles, busy)
 
 
@@ -149,21 +149,20 @@ def _unit_of(c: Array) -> Array:
     return np.where((c["op"] == Op.MATMUL) & (c["flags"] & VECTOR > 0), SIMD, unit)
 
 
-def _with_dram(commands: Array, chip: Chip, ev: Events) -> Array:
-    """Return commands with the time that DRAM's channels are theirs.
+def _on_dram(chip: Chip, ev: Events) -> Array:
+    """Return the cycles for which DRAM's channels are each command's.
 
     DRAM is asked about only where there is something for it to do, so that a block that leaves it alone is
     seen to take the same time beside any.
     """
     moved = ev.dram_read_bytes + ev.dram_write_bytes
     at = np.flatnonzero(moved)
-    if not len(at):
-        return commands
-    written = float(ev.dram_write_bytes.sum()) / max(float(moved.sum()), 1.0)
-    share = chip.dram_efficiency(ev.run_bytes[at], written)
-    costs = commands.copy()
-    costs["on_dram"][at] = moved[at] / (chip.dram_bytes_per_cycle * share)
-    return costs
+    cycles = np.zeros(len(moved))
+    if len(at):
+        written = float(ev.dram_write_bytes.sum()) / max(float(moved.sum()), 1.0)
+        share = chip.dram_efficiency(ev.run_bytes[at], written)
+        cycles[at] = moved[at] / (chip.dram_bytes_per_cycle * share)
+    return cycles
 
 
 def _work(block: Block, chip: Chip, ev: Events) -> Array:
@@ -253,15 +252,15 @@ def _time_simd(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
     at = np.flatnonzero(np.isin(c["op"], (Op.SIMD, Op.FOLD)))
     if not len(at):
         return
-    sizes = np.array([s.dtype.bytes for s in block.slots])
-    c = c[at]
-    width = sizes[c["dst"]].astype(float)
+    sizes = np.array([*(s.dtype.bytes for s in block.slots), 0], np.float32)  # the last: of no slot
+    flags, width = c["flags"][at].astype(int), sizes[c["dst"][at]]
     for i, name in enumerate(("src0", "src1", "src2")):
-        whole = (c[name] >= 0) & (source_shape(c["flags"].astype(int), i) == Shape.FULL)
-        width = np.maximum(width, sizes[np.maximum(c[name], 0)] * whole)
+        slot = np.where(source_shape(flags, i) == Shape.FULL, c[name][at], -1)
+        width = np.maximum(width, sizes[np.maximum(slot, -1)])
     by_function = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
-    passes = np.where(c["op"] == Op.FOLD, 1, by_function[c["fn"]])
-    costs["busy"][at] = chip.pe.simd.cycles(c["rows"].astype(float) * c["cols"], width, passes)
+    passes = np.where(c["op"][at] == Op.FOLD, 1, by_function[c["fn"][at]])
+    elements = c["rows"][at].astype(float) * c["cols"][at]
+    costs["busy"][at] = chip.pe.simd.cycles(elements, width, passes)
     costs["latency"][at] = chip.pe.simd.startup_cycles
 
 
@@ -273,42 +272,3 @@ def _time_rest(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
     at = np.flatnonzero(c["op"] == Op.SCALAR)
     costs["busy"][at] = ev.scalar_elements[at] * chip.pe.core.scalar_cycles_per_element
     costs["latency"][at] = chip.cycles(chip.dram.latency_s) if len(at) else 0.0
-
-
-def _busy(block: Block, chip: Chip, costs: Array) -> dict[str, float]:
-    """Return the cycles of each resource's busiest instance, not DRAM; a multicast is work for every receiver."""
-    c, unit = block.commands, costs["unit"]
-    in_pe = unit != CHIP_DMA
-
-    def busiest(mask: Array, cycles: Array) -> float:
-        return float(_by_pe(c["pe"][mask].astype(np.int64), c["cast"][mask], cycles[mask], chip).max())
-
-    def busiest_core(mask: Array) -> float:
-        mine = mask & in_pe
-        return float(np.bincount(c["pe"][mine], costs["issue"][mine], minlength=1).max())
-
-    links = np.bincount(costs["link"] + 1, weights=costs["on_link"], minlength=2)[1:]  # -1: none
-    return {
-        "array": busiest(unit == MATRIX, costs["busy"]),
-        "reduce": busiest(unit == REDUCE, costs["busy"]),
-        "simd": busiest(unit == SIMD, costs["busy"]),
-        "dma": max(busiest(unit == LOAD_QUEUE, costs["busy"]), busiest(unit == STORE_QUEUE, costs["busy"])),
-        "core": busiest(unit == CORE, costs["busy"]),
-        "issue": max(busiest_core(in_pe & (unit < MATRIX)), busiest_core(unit >= MATRIX)),
-        "local": busiest(in_pe, costs["local"]),
-        "noc": float(links.max()),
-        "sram": float(costs["on_sram"].sum()),
-    }
-
-
-def _by_pe(pe: Array, cast: Array, cycles: Array, chip: Chip) -> Array:
-    """Return [rows, cols]: the cycles that fall to each PE, where a multicast takes each receiver as long."""
-    rows, cols = chip.grid.rows, chip.grid.cols
-
-    def total(kind: Cast, index: Array, size: int) -> Array:
-        mine = cast == kind
-        return np.bincount(index[mine], weights=cycles[mine], minlength=size)
-
-    own = total(Cast.NONE, pe, rows * cols).reshape(rows, cols)
-    by_row, by_col = total(Cast.ROW, pe // cols, rows), total(Cast.COL, pe % cols, cols)
-    return own + by_row[:, None] + by_col[None, :] + total(Cast.ALL, pe * 0, 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,15 @@ from ..compiler.graph import Graph
 from ..compiler.ops import reference
 from ..compiler.passes import Pass
 from ..compiler.passes.precision import own_dtype
-from ..compiler.pipeline import choose_format, compile_graph, lower, mapping_passes, parse_passes, passes
+from ..compiler.pipeline import (
+    choose_format,
+    compile_graph,
+    lower,
+    mapping_passes,
+    parse_passes,
+    passes,
+    quantised,
+)
 from ..compiler.reference import core_library, evaluate
 from ..compiler.samples import random_inputs
 from ..engine.function import execute
@@ -31,6 +39,14 @@ from .verify import first_fault, results, tolerance_of
 
 Array = np.ndarray[Any, Any]
 FORMATS = ("fp32", "fp16", "bf16", "int8")
+COARSE = (  # formats whose codes are far from the weights: what follows their choice is held to it
+    "quantise{weights=int4,group=2}",  # matrices of random graphs have few rows
+    "quantise{weights=int4,group=3,zeros=true}",
+    "quantise{activations=none}",
+    "quantise{weights=fp8_e4m3,activations=none}",
+    "quantise{activations=static,calibrate=2}",
+)
+COARSELY = 4  # one graph in so many runs in one of them
 EXACT = 2e-5  # of an output's largest value: sums in another order
 HALVES = 8  # one graph in so many is of halves
 EMPTY = 16  # one in so many may have dimensions of 0
@@ -77,8 +93,9 @@ def mismatch_of(graph: Graph, seed: int, number: int, spelling: str | None = Non
 
     The graph is written as ONNX, and onnxruntime's results are what it says. Held to them are our
     references; the graph imported from that ONNX; the graph after the whole pipeline of every number format;
-    and the program compiled for a random chip in one of them, executed. With `spelling`, as `--passes` has
-    it, held to them are those passes alone.
+    and the program compiled for a random chip in one of them, executed. Of coarse formats the pipeline from
+    where codes are chosen, and the program, are held to the graph with those codes. With `spelling`, as
+    `--passes` has it, held to them are those passes alone.
     """
     inputs = random_inputs(graph, number)
     expected = oracle(to_onnx(graph), inputs, list(graph.outputs))
@@ -86,13 +103,14 @@ def mismatch_of(graph: Graph, seed: int, number: int, spelling: str | None = Non
     tame = all(size < LARGE for size in sizes) and not _undefined(graph)
     for stage, make in _stages(graph, seed, number, inputs, spelling):
         try:
-            got, allowed = make()
+            got, allowed, *chosen = make()
         except Exception as error:  # whatever it is, it is a fault
             return Mismatch(number, stage, f"raises {type(error).__name__}: {error}")
-        wrong = _worst(got, expected, allowed) if tame else ""
+        right = chosen[0] if chosen else expected
+        wrong = _worst(got, right, allowed) if tame else ""
         if wrong and allowed > EXACT:  # is it rounding that this graph magnifies?
             allowed = max(allowed, SPREAD * rounding_spread(graph, inputs, stage.rpartition(" ")[2]))
-            wrong = _worst(got, expected, allowed)
+            wrong = _worst(got, right, allowed)
         if wrong:
             return Mismatch(number, stage, wrong)
     return None
@@ -104,14 +122,17 @@ def _undefined(graph: Graph) -> bool:
     return any(not graph.type_of(node.inputs[0]).size for node in means)
 
 
-Made = tuple[Mapping[str, Array], float]
+Made = tuple[Mapping[str, Array], float] | tuple[Mapping[str, Array], float, Mapping[str, Array]]
 Stage = tuple[str, Callable[[], Made]]
 
 
 def _stages(
     graph: Graph, seed: int, number: int, inputs: Mapping[str, Array], spelling: str | None
 ) -> Iterator[Stage]:
-    """Yield the stages by name, each as a function that gives outputs and how far they may be off."""
+    """Yield the stages by name, each as a function that gives outputs, and how far they may be off.
+
+    It may add what from; else it is from the oracle's results.
+    """
     exact = max(EXACT, _rounding(graph))
     chip = random_chip(seed, number)
     if spelling is not None:
@@ -124,13 +145,42 @@ def _stages(
         yield f"pipeline {wanted}", partial(_lowered, graph, steps, inputs, exact)
     wanted = FORMATS[number % len(FORMATS)]
     yield f"program {wanted}", partial(_executed, graph, chip, wanted, inputs, exact)
+    if number % COARSELY == 0:
+        yield from coarse_stages(graph, chip, COARSE[number // COARSELY % len(COARSE)], inputs)
+
+
+def coarse_stages(graph: Graph, chip: Chip, wanted: str, inputs: Mapping[str, Array]) -> Iterator[Stage]:
+    """Yield the stages of a format that chooses codes: held to the graph's results with those codes."""
+    steps, exact = pipeline_of(graph, chip, wanted), max(EXACT, _rounding(graph))
+    at = 1 + next((i for i, step in enumerate(steps) if step == quantised(wanted)), len(steps))
+    if at > len(steps):  # a graph of integers, which has no other format
+        return
+
+    @cache
+    def coded() -> tuple[Graph, Mapping[str, Array]]:
+        made = lower(graph, steps[:at])
+        return made, results(made, inputs, graph)
+
+    def held(make: Callable[[], Made]) -> Made:
+        return (*make()[:2], coded()[1])
+
+    yield (
+        f"pipeline {wanted}",
+        lambda: held(
+            lambda: (
+                results(after := lower(coded()[0], steps[at:]), inputs, graph),
+                max(exact, _rounding(after)),
+            )
+        ),
+    )
+    yield f"program {wanted}", lambda: held(partial(_executed, graph, chip, wanted, inputs, exact))
 
 
 def pipeline_of(graph: Graph, chip: Chip, wanted: str | None) -> tuple[Pass, ...]:
     """Return all passes that compiling a graph for a chip in a number format runs."""
     own = own_dtype(graph)
     form = choose_format(own, chip, wanted)
-    return (*passes(own, form.floats, int8=form.int8), *mapping_passes(chip))
+    return (*passes(own, form.floats, quantise=form.quantise), *mapping_passes(chip))
 
 
 def _lowered(graph: Graph, steps: Sequence[Pass], inputs: Mapping[str, Array], exact: float) -> Made:
@@ -160,12 +210,13 @@ def _with_noise(
     graph: Graph, inputs: Mapping[str, Array], wanted: str, rng: np.random.Generator
 ) -> dict[str, Array]:
     """Return a graph's outputs, every result off by a random part of a step."""
-    step = STEPS.get(wanted, STEPS["fp16"])
+    step, few = STEPS.get(wanted, STEPS["fp16"]), quantised(wanted)
+    codes = few is not None and few.mode != "none"
     values = {**inputs, **{name: const.array(name) for name, const in graph.consts.items()}}
     values = {name: _off(x, step * np.abs(_wide(x)), rng) for name, x in values.items()}
     for node in graph.nodes:
         given = [values[v] if v else None for v in node.inputs]
-        if node.op == "matmul" and wanted == "int8":
+        if node.op == "matmul" and codes:
             given[:2] = [_off(x, _row_step(x, axis), rng) for x, axis in zip(given, (-1, -2), strict=False)]
         for name, x in zip(node.outputs, reference(node.op, given, node.attrs), strict=True):
             values[name] = _off(x, step * np.abs(_wide(x)), rng)

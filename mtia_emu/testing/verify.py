@@ -13,7 +13,7 @@ import numpy as np
 from .. import settings
 from ..compiler import text
 from ..compiler.check import check
-from ..compiler.graph import Const, Graph
+from ..compiler.graph import Const, Graph, Node
 from ..compiler.passes import Pass, Rules
 from ..compiler.reference import evaluate
 from ..errors import UserError
@@ -22,7 +22,8 @@ from .compare import distance
 
 Array = np.ndarray[Any, Any]
 # of an output's largest magnitude: a few roundings of the narrowest format that a graph computes in
-TOLERANCES = {"int8": 5e-2, "bf16": 8e-2, "fp16": 1e-2}
+TOLERANCES = {"int8": 5e-2, "fp8_e4m3": 8e-2, "fp8_e5m2": 0.15, "bf16": 8e-2, "fp16": 1e-2}
+CODES = ("int8", "fp8_e4m3", "fp8_e5m2")  # what activations are rounded to: one may fall on another side
 WIDE_TOLERANCE = 1e-4
 
 
@@ -84,7 +85,7 @@ def _try(
     try:
         after = step.apply(graph, most)[0] if isinstance(step, Rules) else step(graph)
         check(after, step.name)
-        allowed = tolerance_of(after) if tolerance is None else tolerance
+        allowed = max(tolerance_of(after), step.tolerance) if tolerance is None else tolerance
         for given, right in zip(inputs, expected, strict=True):
             got = results(after, given, first)
             for name, value in right.items():
@@ -166,14 +167,19 @@ def tolerance_of(graph: Graph) -> float:
     """Return how far results may be off: what the narrowest format that the graph computes in allows."""
     kinds = {kind.dtype.name for node in graph.nodes for kind in node.types}
     kinds |= {kind.dtype.name for kind in graph.inputs.values()}
-    steps = {node.op for node in graph.nodes} & {"quantise_rows", "round"}
-    if "quantise_rows" in steps or (
-        steps and kinds & {"fp16", "bf16"}
-    ):  # a narrow format moves what is rounded
-        kinds.add("int8")
-    else:
-        kinds.discard("int8")
+    rounds = any(node.op == "round" for node in graph.nodes)
+    narrow = bool(kinds & {"fp16", "bf16"})  # which moves what is rounded
+    moved = {"int8"} if rounds and narrow else set()
+    moved |= {node.types[0].dtype.name for node in graph.nodes if _quantises(node, graph)} & set(CODES)
+    kinds = kinds - set(CODES) | moved
     return max((t for name, t in TOLERANCES.items() if name in kinds), default=WIDE_TOLERANCE)
+
+
+def _quantises(node: Node, graph: Graph) -> bool:
+    """Return whether a node rounds floats to the types of codes."""
+    return node.op in ("quantise_rows", "map", "matmul_map", "matmul_packed") and any(
+        graph.type_of(v).dtype.is_float and graph.type_of(v).dtype.bits > 8 for v in node.inputs if v
+    )
 
 
 def results(graph: Graph, inputs: Mapping[str, Array], first: Graph) -> dict[str, Array]:

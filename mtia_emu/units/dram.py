@@ -317,8 +317,8 @@ def _curve(timing: DramTiming, share: int) -> _Curve:
     longest = STREAM_ROWS * timing.row_bytes * timing.bank_groups
     doubled = 1 << np.arange(int(np.ceil(np.log2(longest / timing.burst_bytes))) + 1)
     bursts = np.union1d(doubled, 3 * doubled[:-2])  # thrice: runs that straddle stripes
-    points = np.array([measure(timing, int(n), WRITE_SHARES[share]) for n in bursts])
-    points[-1] = measure(timing, int(bursts[-1]), WRITE_SHARES[share], stream=True)
+    asked = [(int(n), n == bursts[-1]) for n in bursts]
+    points = np.array([measure(timing, n, WRITE_SHARES[share], stream=last) for n, last in asked])
     rising, falling = np.maximum.accumulate(points[:, 0]), np.minimum.accumulate(points[:, 1])
     return _Curve(np.log2(bursts * timing.burst_bytes), np.minimum(rising, 1.0), falling)
 

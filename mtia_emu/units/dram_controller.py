@@ -123,15 +123,18 @@ def _serve(
     channel = banks + group.max() + 1
     ready = np.zeros((channel + 1, 4), np.int64)  # of each command: by bank, then by group, then anywhere
     opened, first, last_four = np.full(banks, -1), np.full((banks, 4), -1), np.full(4, -four)
-    queue, waiting, taken, now, due = np.zeros(depth, np.int64), 0, 0, 0, every if every > 0 else horizon
+    ends, following = np.full((banks, 2), -1), np.full(n, -1)  # the queue: a list for each bank, by age
+    waiting, taken, now, due = 0, 0, 0, every if every > 0 else horizon
     while taken < n or waiting > 0:
         while waiting < depth and taken < n:
-            queue[waiting], waiting, taken = taken, waiting + 1, taken + 1
-            _join(taken - 1, bank, row, command, opened, first)
+            _enter(taken, bank[taken], ends, following)
+            _join(taken, bank, row, command, opened, first)
+            waiting, taken = waiting + 1, taken + 1
         best, i, c = 2 * horizon, -1, 0  # twice the time, plus one for a command without data
         activate = last_four[totals[0] % 4] + four
         for b in range(banks):
-            for x in range(4):
+            low, high = (0, 1) if opened[b] < 0 else (1, 4)  # a closed bank can only be opened
+            for x in range(low, high):
                 j = first[b, x]
                 if j < 0:
                     continue
@@ -149,7 +152,7 @@ def _serve(
                 start = max(start, closed, ready[b, 0])
             for b in range(totals[1] % sets, banks, sets):
                 opened[b], ready[b, 0] = -1, start + refresh
-                _line_up(b, queue, waiting, bank, row, command, opened, first)
+                _line_up(b, ends, following, bank, row, command, opened, first)
             totals[1], due = totals[1] + 1, due + every
             continue
         b = bank[i]
@@ -167,30 +170,52 @@ def _serve(
             opened[b], outcome[i] = -1, 2
         else:
             issue[i], waiting = now, waiting - 1
-            _leave(i, queue, waiting)
-        _line_up(b, queue, waiting, bank, row, command, opened, first)
+            _leave(i, b, ends, following)
+        _line_up(b, ends, following, bank, row, command, opened, first)
 
 
 @jitted
-def _leave(i: int, queue: Array, waiting: int) -> None:
-    """Take a request out of the queue, of which `waiting` stay."""
-    slot = 0
-    while queue[slot] != i:
-        slot += 1
-    for s in range(slot, waiting):
-        queue[s] = queue[s + 1]
+def _enter(i: int, b: int, ends: Array, following: Array) -> None:
+    """Put a request behind those that wait for its bank."""
+    if ends[b, 0] < 0:
+        ends[b, 0] = i
+    else:
+        following[ends[b, 1]] = i
+    ends[b, 1] = i
+
+
+@jitted
+def _leave(i: int, b: int, ends: Array, following: Array) -> None:
+    """Take a request out of those that wait for its bank."""
+    before, at = -1, ends[b, 0]
+    while at != i:
+        before, at = at, following[at]
+    if before < 0:
+        ends[b, 0] = following[i]
+    else:
+        following[before] = following[i]
+    if ends[b, 1] == i:
+        ends[b, 1] = before
 
 
 @jitted
 def _line_up(
-    b: int, queue: Array, waiting: int, bank: Array, row: Array, command: Array, opened: Array, first: Array
+    b: int,
+    ends: Array,
+    following: Array,
+    bank: Array,
+    row: Array,
+    command: Array,
+    opened: Array,
+    first: Array,
 ) -> None:
     """Fill first[b]: of each command the oldest request that waits for it at bank b, -1 for none."""
     for x in range(4):
         first[b, x] = -1
-    for s in range(waiting):
-        if bank[queue[s]] == b:
-            _join(queue[s], bank, row, command, opened, first)
+    at = ends[b, 0]
+    while at >= 0:
+        _join(at, bank, row, command, opened, first)
+        at = following[at]
 
 
 @jitted

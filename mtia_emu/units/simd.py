@@ -72,6 +72,11 @@ def _mod(a: Array, b: Array) -> Array:
     return np.mod(a, b)
 
 
+def _nibble(x: Array, shift: int) -> Array:
+    """Return four bits of each element as a signed whole number, -8 to 7."""
+    return (((x >> shift) & 15) ^ 8).astype(np.int8) - np.int8(8)
+
+
 def _table(rows: list[tuple[str, int, int, str, Callable[..., Array]]]) -> dict[str, Function]:
     return {row[0]: Function(*row) for row in rows}
 
@@ -134,6 +139,8 @@ FUNCTIONS: dict[str, Function] = _table(
         ("bit_and", 2, 1, "same", np.bitwise_and),
         ("bit_or", 2, 1, "same", np.bitwise_or),
         ("bit_xor", 2, 1, "same", np.bitwise_xor),
+        ("bit_low4", 1, 1, "float", lambda x: _nibble(x, 0)),
+        ("bit_high4", 1, 1, "float", lambda x: _nibble(x, 4)),
         ("shift_left", 2, 1, "same", np.left_shift),
         ("shift_right", 2, 1, "same", np.right_shift),
     ]

@@ -234,7 +234,7 @@ def _check(page: Page, check: Check) -> RenderableType:
     rows.sort(key=lambda row: row[-1] == "ok")  # what failed comes first, else the order stays
     hidden = len(rows) - _OUTPUTS
     note = f"{hidden} more outputs are in the JSON report" if hidden > 0 else ""
-    columns = ["output", "max abs error", "max rel error", ""]
+    columns = ["output", "max abs error", "max rel error", "cosine", "SQNR dB", ""]
     table = page.table(columns, rows[:_OUTPUTS], flex=0)
     return page.section("Check against the oracle", verdict, table, note=note)
 
@@ -242,7 +242,9 @@ def _check(page: Page, check: Check) -> RenderableType:
 def _outcome(name: str, distance: Distance, tolerance: float) -> list[Cell]:
     """Return the row of one output."""
     state = "ok" if distance.max_rel_error <= tolerance else "FAILED"
-    return [name, f"{distance.max_abs_error:.3g}", f"{distance.max_rel_error:.3g}", state]
+    cosine = "" if distance.cosine is None else f"{distance.cosine:.6f}"
+    sqnr = "" if distance.sqnr_db is None else f"{distance.sqnr_db:.1f}"
+    return [name, f"{distance.max_abs_error:.3g}", f"{distance.max_rel_error:.3g}", cosine, sqnr, state]
 
 
 def _notes(page: Page, notes: Sequence[str]) -> RenderableType:

@@ -17,7 +17,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import BOOL, DTYPES, FP32, INT64, TensorType, dtype_of
 from mtia_emu.units.simd import FUNCTIONS
 
-FUSED = {"map", "matmul_map"}
+FUSED = {"map", "matmul_map", "matmul_packed"}
 RNG = np.random.default_rng(0)
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
@@ -37,7 +37,13 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
     "log_softmax": [([f32(2, 3)], {"axis": 0})],
     "rmsnorm": [([f32(2, 8), f32(8)], {"epsilon": 1e-5})],
     "layernorm": [([f32(2, 8), f32(8), f32(8)], {"epsilon": 1e-5}), ([f32(2, 8), f32(8)], {"epsilon": 1e-5})],
-    "quantise_rows": [([f32(2, 3)], {}), ([f32(0, 4)], {})],
+    "quantise_rows": [([f32(2, 3)], {}), ([f32(0, 4)], {}), ([f32(2, 3)], {"to": "fp8_e4m3"})],
+    "dequantise": [
+        ([np.full((4, 3), 0x7F, np.uint8), f32(3, 3)], {"k": 6, "block": 2}),
+        ([np.full((4, 3), 7, np.uint8), f32(3, 3), np.full((2, 3), 1, np.uint8)], {"k": 6, "block": 2}),
+        ([np.full((6, 3), -5, np.int8), f32(1, 3)], {"k": 6, "block": 8}),
+        ([f32(6, 3).astype(ml_dtypes.float8_e4m3fn), f32(2, 3)], {"k": 6, "block": 3}),
+    ],
     "rotary": [([f32(2, 3, 4, 8), f32(4, 8), f32(4, 8)], {})],
     "matmul": [
         ([f32(5, 2, 3), f32(3, 4)], {}),

@@ -7,6 +7,7 @@ import pytest
 from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.passes import PASSES, Legalise, Maps, Precision, Strips
+from mtia_emu.compiler.passes.quantise import Quantise
 from mtia_emu.compiler.pipeline import choose_format, compile_graph, mapping_passes, parse_passes, passes
 
 from mtia_emu.chip import load_chip
@@ -26,10 +27,10 @@ def test_passes_are_read_with_their_options() -> None:
 
 def test_every_pass_is_spelt_by_its_name_and_options() -> None:
     assert all(PASSES[name]().spelling == name for name in PASSES)
-    whole = (*passes(FP32, FP16, int8=True), *mapping_passes(TINY))
+    whole = (*passes(FP32, FP16, quantise=Quantise()), *mapping_passes(TINY))
     spelling = ",".join(step.spelling for step in whole)
     assert spelling.endswith(
-        "quantise,fold,prune,attention,fold,strips{max-bytes=32768},siblings,caches,layout,prune"
+        "quantise,fold,tails,packed,prune,attention,fold,strips{max-bytes=32768},siblings,caches,layout,prune"
     )
     assert parse_passes(spelling) == whole
 
@@ -66,7 +67,7 @@ def test_the_format_is_the_nearest_that_the_chip_multiplies() -> None:
     assert choose_format(FP32, TINY, "int8").name == "int8"
 
 
-@pytest.mark.parametrize("wanted", ["int64", "fp8_e4m3", "bool"])
+@pytest.mark.parametrize("wanted", ["int64", "fp8_e4m3fnuz", "bool"])
 def test_a_format_that_no_model_runs_in_is_refused(wanted: str) -> None:
     with pytest.raises(UserError, match=f"--dtype {wanted}: a model runs in fp16, bf16, fp32, or int8"):
         choose_format(FP32, TINY, wanted)

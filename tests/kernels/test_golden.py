@@ -13,6 +13,7 @@ from mtia_emu.kernels.attention import Scores, emit_attention
 from mtia_emu.kernels.attention_plan import Attention, Plan, Tiles
 from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul
+from mtia_emu.kernels.matmul_packed import Weights, emit_matmul_packed, plan_packed
 from mtia_emu.kernels.matmul_plan import Mapping, Problem
 from mtia_emu.kernels.matmul_search import plan_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
@@ -21,7 +22,7 @@ from mtia_emu.kernels.tape import parse
 
 from mtia_emu.chip import load_chip
 from mtia_emu.isa import Block, Operand, dump
-from mtia_emu.types import FP16, FP32, INT32
+from mtia_emu.types import FP16, FP32, INT32, UINT8
 
 CHIP = load_chip("tiny")
 FOLDER = Path(__file__).parent / "golden"
@@ -44,6 +45,22 @@ def matmul() -> Block:
         weights,
         packed(FP16, (20, 24), "sram", written=True),
         tape,
+        [packed(FP32, (1, 24))],
+    )
+
+
+def matmul_packed() -> Block:
+    """Return a product with 4-bit weights in blocks of 8 rows, which have zero points, and a bias row."""
+    problem = Problem(1, 4, 16, 24, FP16, UINT8, FP16, "dram", "dram", b_batched=False, b_tiled=True)
+    weights = Weights(k=32, block=8, planes=2, plane_rows=16, zeros=True, scale=FP16)
+    codes = Operand(UINT8, (16, 24), (24, 1), "dram", tiled=True)
+    return emit_matmul_packed(
+        plan_packed(problem, weights, CHIP),
+        weights,
+        packed(FP16, (4, 32)),
+        (codes, packed(FP16, (4, 24)), packed(UINT8, (2, 24))),
+        packed(FP16, (4, 24), "sram", written=True),
+        parse("2 -> t0 | t0 = add(x0, x1)"),
         [packed(FP32, (1, 24))],
     )
 
@@ -115,6 +132,7 @@ def scalar() -> Block:
 BLOCKS: dict[str, Callable[[], Block]] = {
     "attention": attention,
     "matmul": matmul,
+    "matmul_packed": matmul_packed,
     "map": elementwise,
     "row": row,
     "copy": copy,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from mtia_emu.compiler.build import Builder
 from mtia_emu.compiler.graph import Graph, Match, Node, Rewrite
 from mtia_emu.compiler.passes.base import Rules, become, building
 from mtia_emu.compiler.pipeline import passes
+from mtia_emu.compiler.samples import random_inputs
+from mtia_emu.kernels.matmul_packed import _PackedEmitter
 
 from mtia_emu import UserError, testing
 from mtia_emu.graph_file import read_graph
 from mtia_emu.testing import fuzz
 from mtia_emu.testing.campaign import CHUNK, Campaign, run, smallest
+from mtia_emu.testing.compare import distance
 from mtia_emu.testing.to_onnx import SAME, Unwritten, to_onnx
 from mtia_emu.types import TensorType, dtype
 from mtia_emu.units.simd import FUNCTIONS
@@ -59,6 +63,33 @@ def test_a_wrong_pass_is_found_and_named(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.stage == "pipeline fp32"
     small, blamed = smallest(found, SEED, None)
     assert blamed == "swapped" and [n.op for n in small.nodes].count("sub") == 1 and len(small.nodes) <= 3
+
+
+def test_a_wrong_expansion_of_codes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = _PackedEmitter._simd
+
+    def wrong(self: _PackedEmitter, name: str, *rest: Any, **named: Any) -> None:
+        right(self, "bit_low4" if name == "bit_high4" else name, *rest, **named)
+
+    monkeypatch.setattr(_PackedEmitter, "_simd", wrong)
+    wanted, seen = fuzz.COARSE[0], []
+    for number in (30, 35):
+        graph = fuzz.numbered_graph(SEED, number)
+        inputs, chip = random_inputs(graph, number), fuzz.random_chip(SEED, number)
+        for stage, make in fuzz.coarse_stages(graph, chip, wanted, inputs):
+            got, allowed, right_one = make()
+            off = max(distance(got[name], value) for name, value in right_one.items())
+            seen += [stage] if off > allowed else []
+    assert seen == [f"program {wanted}"] * 2
+
+
+def test_every_coarse_format_is_tried() -> None:
+    stages = {
+        stage
+        for number in range(0, fuzz.COARSELY * len(fuzz.COARSE), fuzz.COARSELY)
+        for stage, _ in fuzz._stages(fuzz.numbered_graph(SEED, number), SEED, number, {}, None)
+    }
+    assert {f"{kind} {wanted}" for kind in ("pipeline", "program") for wanted in fuzz.COARSE} <= stages
 
 
 def test_a_pass_that_raises_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

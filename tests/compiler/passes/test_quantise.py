@@ -8,8 +8,11 @@ from before_after import cases, hold, outcomes
 from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Const
 from mtia_emu.compiler.passes.layout import Layout
-from mtia_emu.compiler.pipeline import passes
+from mtia_emu.compiler.passes.quantise import Quantise
+from mtia_emu.compiler.pipeline import parse_passes, passes
+from mtia_emu.compiler.reference import evaluate
 
+from mtia_emu.errors import UserError
 from mtia_emu.types import FP16, FP32, TensorType
 
 
@@ -47,6 +50,84 @@ def test_weights_are_not_read_before_they_are_needed() -> None:
   out %y
 }""")
     lazy = graph.with_nodes(graph.nodes, consts={"w": Const(kind, load)})
-    for step in (*passes(FP32, FP16, int8=True), Layout()):
+    for step in (*passes(FP32, FP16, quantise=Quantise()), Layout()):
         lazy = step(lazy)
     assert any(n.op == "matmul_map" for n in lazy.nodes) and all(c.present for c in lazy.consts.values())
+
+
+PRODUCT = """graph g {
+  in %x : fp32[2,64]
+  const %w : fp32[64,4] = absent
+  %y : fp32[2,4] = matmul(%x, %w)
+  out %y
+}"""
+
+
+@pytest.mark.parametrize(
+    ("spelling", "codes"),
+    [
+        ("quantise{weights=int4}", "uint8[32,4]"),
+        ("quantise{weights=int4,group=16,zeros=true}", "uint8[32,4]"),
+        ("quantise{activations=none}", "int8[64,4]"),
+        ("quantise{weights=fp8_e5m2,activations=none}", "fp8_e5m2[64,4]"),
+        ("quantise{weights=fp8_e4m3}", "fp8_e4m3[64,4]"),
+    ],
+)
+def test_weights_are_stored_as_codes(spelling: str, codes: str) -> None:
+    (step,) = parse_passes(spelling)
+    graph = step(text.parse(PRODUCT))
+    assert codes in {str(c.type) for c in graph.consts.values()}
+    assert step.spelling == spelling
+
+
+def test_static_scales_come_from_samples_and_need_values() -> None:
+    rng = np.random.default_rng(0)
+    graph = text.parse(PRODUCT)
+    weights = Const(TensorType(FP32, (64, 4)), rng.standard_normal((64, 4)).astype(np.float32))
+    ready = graph.with_nodes(graph.nodes, consts={"w": weights})
+    made = Quantise(activations="static", calibrate="2")(ready)
+    assert [n.op for n in made.nodes] == ["map", "matmul_map"]
+    inputs = {"x": rng.standard_normal((2, 64)).astype(np.float32)}
+    error = evaluate(made, inputs)["y"] - evaluate(ready, inputs)["y"]
+    assert np.abs(error).max() < 0.05 * np.abs(evaluate(ready, inputs)["y"]).max()
+    with pytest.raises(UserError, match="weights are absent"):
+        Quantise(activations="static")(graph)
+
+
+def test_products_of_one_input_share_its_static_scale() -> None:
+    rng = np.random.default_rng(0)
+    body = """graph g {
+  in %x : fp32[4,8]
+  const %a : fp32[8,4] = absent
+  const %b : fp32[8,6] = absent
+  %y : fp32[4,4] = matmul(%x, %a)
+  %z : fp32[4,6] = matmul(%x, %b)
+  %u : fp32[4,4] = exp(%y)
+  %v : fp32[4,6] = exp(%z)
+  out %u
+  out %v
+}"""
+    graph = text.parse(body)
+    consts = {
+        name: Const(c.type, rng.standard_normal(c.type.shape).astype(np.float32))
+        for name, c in graph.consts.items()
+    }
+    graph = graph.with_nodes(graph.nodes, consts=consts)
+    for step in parse_passes("quantise{activations=static},fold,siblings"):
+        graph = step(graph)
+    assert [n.op for n in graph.nodes].count("matmul_map") == 1
+
+
+@pytest.mark.parametrize(
+    ("spelling", "message"),
+    [
+        ("quantise{weights=int5}", "quantise: weights 'int5'"),
+        ("quantise{activations=all}", "quantise: activations 'all'"),
+        ("quantise{weights=int4,activations=dynamic}", "has no 4-bit form"),
+        ("quantise{group=32}", "needs activations=none"),
+        ("quantise{zeros=true}", "zeros=true is for weights=int4"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(spelling: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_passes(spelling)

@@ -40,6 +40,16 @@ def test_one_product_of_equal_results_is_left(widths: list[int], rows: str) -> N
     assert all(np.allclose(before[name], after[name], 1e-5, 1e-5) for name in before)
 
 
+@pytest.mark.parametrize("options", ["weights=int4", "weights=int4,zeros=true", "activations=none"])
+def test_products_with_codes_are_joined_scales_and_zero_points_as_well(options: str) -> None:
+    graph = with_weights(text.parse(family([4, 6, 5])))
+    apart = lowered(graph, parse_passes(f"quantise{{{options}}},packed"))
+    made = lowered(apart, (Siblings(),))
+    assert [n.op for n in made.nodes].count("matmul_packed") == 1
+    before, after = results(apart), results(made)
+    assert all(np.allclose(before[name], after[name], 1e-5, 1e-5) for name in before)
+
+
 def test_an_output_lies_by_itself() -> None:
     reasons = outcomes("siblings", family([4, 4], tail="  out %p0\n"))
     assert reasons == [

@@ -1,0 +1,112 @@
+"""What the header of a program file may hold: nothing but names, sizes and numbers within bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .arrays import MAX_RANK
+from .isa import MOST_COMMANDS
+
+Kind = Literal["matmul", "embedding_bag", "vector", "move"]
+STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+WORK_RANK = {"matmul": 4, "embedding_bag": 4}
+Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+_Plain = bool | int | float | str
+_Attr = _Plain | list[_Plain] | list[list[_Plain]]
+
+
+class OperandRecord(BaseModel):
+    model_config = STRICT
+    dtype: str
+    shape: list[Count] = Field(max_length=16)
+    strides: list[Count] = Field(max_length=16)
+    space: str
+    written: bool
+    by_column: bool
+    tiled: bool
+
+
+class SlotRecord(BaseModel):
+    model_config = STRICT
+    dtype: str
+    offset: Count
+    bytes: Count
+    accumulator: bool
+
+
+class BlockRecord(BaseModel):
+    model_config = STRICT
+    kernel: str
+    operands: list[OperandRecord]
+    slots: list[SlotRecord]
+    commands: int = Field(ge=0, le=MOST_COMMANDS)
+    scratch_bytes: Count
+    stages: Count
+    scalar_op: str
+    scalar_attrs: list[tuple[str, _Attr]]
+    mapping: str
+
+
+class LaunchRecord(BaseModel):
+    model_config = STRICT
+    block: Count
+    addresses: list[Count]
+    name: str
+    op: str
+    origin: str
+
+
+class BindingRecord(BaseModel):
+    model_config = STRICT
+    name: str
+    type: str
+    model_type: str
+    space: str
+    address: Count
+    strides: list[Count] = Field(default=[], max_length=MAX_RANK)
+
+
+class WorkRecord(BaseModel):
+    model_config = STRICT
+    name: str
+    op: str
+    kind: Kind
+    dtype: str
+    shape: list[Count] = Field(max_length=MAX_RANK)
+    macs: Count
+    flops: Count
+    read_bytes: Count
+    write_bytes: Count
+    row: Count = 0
+    inputs: list[str] = []
+    outputs: list[str] = []
+
+    @model_validator(mode="after")
+    def _fits(self) -> WorkRecord:
+        rank = WORK_RANK.get(self.kind)
+        if rank is not None and (len(self.shape) != rank or (self.macs and 0 in self.shape)):
+            raise ValueError(f"{self.kind} has a shape of {rank} sizes from 1, got {self.shape}")
+        return self
+
+
+class Header(BaseModel):
+    model_config = STRICT
+    format: str
+    version: int
+    model: str
+    source: str
+    dtype: str
+    dims: dict[str, Count]
+    chip: dict[str, Any]
+    blocks: list[BlockRecord]
+    launches: list[LaunchRecord]
+    inputs: list[BindingRecord]
+    outputs: list[BindingRecord]
+    consts: list[BindingRecord]
+    data: list[str]
+    dram_bytes: Count
+    sram_bytes: Count
+    works: list[WorkRecord]
+    notes: list[str]
