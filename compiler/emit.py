@@ -15,7 +15,7 @@ from mtia_emu.kernels.attention_plan import Tiles
 from mtia_emu.kernels.attention_search import memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather, ranked_bags
-from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
+from mtia_emu.kernels.matmul import emit_matmul, epilogue_of
 from mtia_emu.kernels.matmul_packed import Weights, emit_matmul_packed, ranked_packed
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
 from mtia_emu.kernels.matmul_search import demand_of, ranked_matmul
@@ -197,7 +197,7 @@ def _matmul(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, out
         a.space,
         b.space,
         b_batched=len(b.shape) > 2,
-        epilogue_bytes=epilogue_bytes(tape, extras),
+        epilogue=epilogue_of(tape, extras),
         out_space=outputs[0].space,
         b_tiled=b.tiled,
     )
@@ -235,7 +235,7 @@ def _matmul_packed(
         a.space,
         codes.space,
         b_batched=False,
-        epilogue_bytes=epilogue_bytes(tape, rest),
+        epilogue=epilogue_of(tape, rest),
         out_space=out.space,
         b_tiled=codes.tiled,
     )

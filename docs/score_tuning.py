@@ -5,8 +5,9 @@
 A case is one kernel call on one chip. "Every mapping": of a product all splits of the grid, tiles from the
 smallest to the accumulators' size, panels of k, both orders, whatever is held, rings of two to twelve slots,
 staged or not; on the larger chip those that the search ranks. Of attention all lanes, and tiles, blocks and
-stacks from small to large; of an embedding bag any number of bags to a command. Prints the table; with
---part only of the cases that take seconds (the whole takes most of an hour on two cores).
+stacks from small to large; of an embedding bag any number of bags to a command. Prints the table and writes
+it into docs/accuracy-mappings.md (half an hour on two cores); with --part prints only the cases that take
+seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,8 @@ from mtia_emu.tuning import cycles
 from mtia_emu.types import FP16, INT8, INT32, DType
 
 WITHIN = 1.05
+PAGE = Path(__file__).with_name("accuracy-mappings.md")
+BEGIN, END = "<!-- measured: mappings -->", "<!-- end -->"
 SCALED = Scores(parse("1 -> t0 | t0 = mul(x0, 0.25)"))
 CHUNK = 200
 
@@ -233,10 +237,7 @@ CASES: tuple[Case, ...] = (
     Product("tiny", 96, 32, 120),
     Product("mtia-2i", 1, 1024, 1024),
     Product("mtia-2i", 64, 512, 256),
-    Product("mtia-2i", 512, 512, 512, weights="sram"),
-    Product("mtia-2i", 1, 128, 512, batch=32, weights="sram"),
     Product("mtia-2i", 256, 384, 200, INT8),
-    Product("mtia-1", 512, 256, 512, INT8, weights="sram"),
     Product("mtia-1", 64, 1024, 256),
     Heads("tiny", 4, 1, 1, 200, 16),
     Heads("tiny", 1, 4, 40, 40, 8, hidden=True),
@@ -299,19 +300,33 @@ def rows(scored: Sequence[Scored]) -> list[list[str]]:
     ]
 
 
+def summary(scored: Sequence[Scored]) -> list[str]:
+    """Return a sentence for each way to choose."""
+    lines = []
+    for name, place in (("fast", 0), ("full", 1)):
+        shares = [s.shares[place] for s in scored]
+        inside = sum(x <= WITHIN for x in shares)
+        lines.append(
+            f"`--tune {name}`: {inside} of {len(shares)} within 5 % of the best, on average "
+            f"{np.mean(shares) - 1:.1%} above it, at most {max(shares) - 1:.1%}."
+        )
+    return lines
+
+
 def main() -> None:
-    """Print the table."""
-    found = []
+    """Print the table, and write it into the page where all cases were scored."""
+    found, part = [], "--part" in sys.argv
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for case in PART if "--part" in sys.argv else CASES:
+        for case in PART if part else CASES:
             found.append(score(case, pool.map))
             print(f"{case.chip}: {case}: {found[-1].shares}", file=sys.stderr)
-    print(table(["chip", "call", "mappings", "best, cycles", "fast / best", "full / best"], rows(found)))
-    for name, place in (("fast", 0), ("full", 1)):
-        shares = [s.shares[place] for s in found]
-        inside = sum(x <= WITHIN for x in shares)
-        print(f"\n{name}: {inside} of {len(shares)} within 5 %, mean {np.mean(shares):.3f}, "
-              f"largest {max(shares):.3f}")  # fmt: skip
+    columns = ["chip", "call", "mappings", "best, cycles", "fast / best", "full / best"]
+    text = "\n\n".join([table(columns, rows(found)), *summary(found)])
+    print(text)
+    if not part:
+        head, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+        tail = rest[rest.index(END) :]
+        PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

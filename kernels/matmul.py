@@ -15,10 +15,11 @@ import numpy as np
 
 from mtia_emu.isa import FIRST, VECTOR, Block, Cast, Op, Operand, Shape
 from mtia_emu.types import FP32, DType
+from mtia_emu.units.simd import FUNCTIONS
 
 from .builder import LINE, Builder, round_up
 from .emit_tape import TapeSite, allocate, elements, emit_steps, reserve
-from .matmul_plan import RINGS, Plan
+from .matmul_plan import RINGS, Epilogue, Plan
 from .tape import Tape, finish
 
 Array = np.ndarray[Any, Any]
@@ -49,16 +50,19 @@ def emit_matmul(
     ).block()
 
 
-def epilogue_bytes(tape: Tape | None, extras: Sequence[Operand]) -> int:
-    """Return the local memory that an epilogue takes for each element of an output tile, its result aside."""
+def epilogue_of(tape: Tape | None, extras: Sequence[Operand]) -> Epilogue:
+    """Return what an epilogue takes."""
     if tape is None:
-        return 0
+        return Epilogue()
     shapes = [Shape.FULL, *(_meets(x, x.cols) for x in extras)]
-    registers = allocate(finish(tape, [FP32]), shapes)
-    whole = sum(kind.bytes for kind, shape in registers.kinds if shape is Shape.FULL)
-    return whole + sum(
-        RINGS * x.dtype.bytes for x, s in zip(extras, shapes[1:], strict=True) if s is Shape.FULL
-    )
+    done = finish(tape, [FP32])
+    registers = allocate(done, shapes)
+    held = sum(kind.bytes for kind, shape in registers.kinds if shape is Shape.FULL)
+    whole = [x for x, shape in zip(extras, shapes[1:], strict=True) if shape is Shape.FULL]
+    dram = sum(x.dtype.bytes for x in whole if x.space == "dram")
+    size = sum(x.dtype.bytes for x in whole)
+    passes = sum(1 if s.folds else FUNCTIONS[s.function].passes for s in done.steps)
+    return Epilogue(held + RINGS * size, max(passes, 1), size - dram, dram)
 
 
 def _meets(extra: Operand, n: int) -> Shape:

@@ -14,6 +14,7 @@ import numpy as np
 from mtia_emu.chip import Chip
 from mtia_emu.isa import Cast
 
+from .matmul_plan import RINGS
 from .matmul_space import Space
 
 Array = np.ndarray[Any, Any]
@@ -172,13 +173,40 @@ class Demand:
         else:
             runs = np.minimum(s.tn, p.n) * p.out.bytes
             self.dram.append(DramUse(runs, none, none, none, chip.dram.burst(runs, size / runs)))
-        self.each["issue"] = self.each["issue"] + chip.pe.core.issue_cycles
         self.spread["store"] = mine * p.out.bytes / chip.pe.dma.bytes_per_cycle
-        self.spread["simd"] = mine * 4 / chip.pe.simd.bytes_per_cycle
+        self.spread["simd"] = mine * 4 * p.epilogue.passes / chip.pe.simd.bytes_per_cycle
+        self._epilogue(size // p.out.bytes, chip)
+        self.spread["ring"] = np.zeros(1)
         self.spread["reduce"] = np.where(s.chain > 1, mine * 4 / chip.pe.reduce.bytes_per_cycle, 0.0)
         reads = sum(self._bytes(x) for x in s.in_dram)
         writes = size if p.out_space == "dram" else 0
         return writes / max(writes + reads, 1)
+
+    def _epilogue(self, elements: int, chip: Chip) -> None:
+        """Add what the epilogue issues, and its operands, which every PE loads for itself."""
+        s, p, e, none = self.s, self.p, self.p.epilogue, np.zeros(1)
+        self.each["issue"] = self.each["issue"] + e.passes * chip.pe.core.issue_cycles
+        rows, tile = np.minimum(s.tm, p.m), np.minimum(s.tm, p.m) * np.minimum(s.tn, p.n)
+        waits = e.passes * chip.pe.simd.startup_cycles  # each pass takes what the one before gives
+        self.each["simd"] = np.full(1, float(waits))
+        if not e.sram_bytes and not e.dram_bytes:
+            return
+        data = tile * (e.sram_bytes + e.dram_bytes)
+        self.each["port"] = self.each["port"] + chip.pe.dma.cycles(data, rows)
+        used = (
+            waits + tile * 4 * e.passes / chip.pe.simd.bytes_per_cycle
+        )  # then the slot is free for the next
+        come = (
+            chip.cycles(chip.sram.latency_s) + chip.pe.dma.startup_cycles + data / chip.pe.dma.bytes_per_cycle
+        )
+        self.each["ring"] = (come + used) / RINGS
+        link = data * chip.grid.cols / chip.noc.row_bytes_per_cycle
+        self.each["row links"] = self.each["row links"] + link
+        self.spread["sram"] = self.spread["sram"] + elements * e.sram_bytes / chip.sram_bytes_per_cycle
+        if e.dram_bytes:
+            runs = np.minimum(s.tn, p.n) * e.dram_bytes
+            moved = chip.dram.burst(runs, elements * e.dram_bytes / runs)
+            self.dram.append(DramUse(runs, none, none, none, moved))
 
     def _bytes(self, operand: str) -> int:
         p = self.p
@@ -203,7 +231,8 @@ class Demand:
         hop = added / chip.pe.reduce.banks + chip.noc.hop_cycles
         chain = np.where(s.chain > 1, (s.chain - 2) * hop + added, 0)
         store = out * p.out.bytes / chip.pe.dma.bytes_per_cycle
-        return chain + store + out * 4 / chip.pe.simd.bytes_per_cycle
+        simd = out * 4 * p.epilogue.passes / chip.pe.simd.bytes_per_cycle
+        return chain + store + simd + (p.epilogue.passes - 1) * chip.pe.simd.startup_cycles
 
     def _runs(self, operand: str) -> Array:
         """Return the runs of consecutive bytes of an operand's panel."""

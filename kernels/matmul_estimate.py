@@ -51,7 +51,8 @@ def _paced(d: Demand, dram: DramUse, total: Array) -> Array:
     """Return the cycles from the first panel's arrival to the last product, the pace set by the slowest.
 
     A ring of inner panels runs ahead and evens the pace out over as many steps as it has slots. Held panels
-    of a single set are asked for when the product that last reads their slot is done.
+    of a single set are asked for when the product that last reads their slot is done. Most tiles that share
+    the last panels that are held come after these are there; all of them, after the last panels are staged.
     """
     s, most = d.s, d.most
     tile = dram.each + dram.spread / s.tiles
@@ -62,4 +63,8 @@ def _paced(d: Demand, dram: DramUse, total: Array) -> Array:
     refill = d.refill + np.maximum(most.held, dram.held)
     late = np.maximum(refill - opening, 0) * (d.outers - 1)
     mixed = ahead * even + (1 - ahead) * phased + late
-    return np.where((s.rings == 1) & (s.hold > 0), mixed, even)
+    arrived = np.maximum(d.outers * most.held, d.outers * dram.held + dram.spread)
+    inner = (s.inner_count - 1) * most.tile
+    last = np.where(s.hold > 0, arrived + inner, 0)
+    last = np.where(s.staged, np.maximum(last, dram.spread + most.opening + inner), last)
+    return np.maximum(np.where((s.rings == 1) & (s.hold > 0), mixed, even), last)

@@ -107,7 +107,7 @@ def _cost(plan: Plan, w: Weights) -> float | None:
     panel, wide, tile = _panel_bytes(plan, w), t.tn * t.kp * p.a.bytes, t.tm * t.tn
     slots = {x: plan.hold if x == plan.outer_operand and plan.hold else t.depth for x in "ab"}
     need = sum(panel[x] * slots[x] for x in "ab") + wide * (RINGS + w.passes - 1)
-    need += tile * (RINGS * p.out.bytes + p.epilogue_bytes) + LINE * (8 + 6 * max(slots.values()))
+    need += tile * (RINGS * p.out.bytes + p.epilogue.local_bytes) + LINE * (8 + 6 * max(slots.values()))
     if need > chip.pe.local.bytes or 4 * tile > chip.pe.reduce.bytes:
         return None
     work = plan.steps * w.planes

@@ -31,6 +31,19 @@ _AXIS = re.compile(r"^([bmnk])(\d+)([bmnk])(\d+)$")
 
 
 @dataclass(frozen=True)
+class Epilogue:
+    """What a product's epilogue takes for each element of an output tile, its result aside.
+
+    `local_bytes` of local memory, SIMD passes over fp32, and the bytes of operands as large as the result.
+    """
+
+    local_bytes: int = 0
+    passes: int = 1
+    sram_bytes: int = 0
+    dram_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Problem:
     """The sizes of a product. `a_batched` and `b_batched` say whether an operand changes with the batch."""
 
@@ -45,7 +58,7 @@ class Problem:
     b_space: str
     a_batched: bool = True
     b_batched: bool = True
-    epilogue_bytes: int = 0  # local memory that the epilogue takes for each element of an output tile
+    epilogue: Epilogue = Epilogue()
     out_space: str = "sram"
     b_tiled: bool = False  # b lies in memory tile after tile
 

@@ -173,7 +173,9 @@ class Space:
     def _room(self, chip: Chip) -> Array:
         """Return the bytes of local memory that are left for panels."""
         p, local = self.p, chip.pe.local.bytes
-        return local * 15 // 16 - 8 * LINE - self.tm * self.tn * (RINGS * p.out.bytes + p.epilogue_bytes)
+        return (
+            local * 15 // 16 - 8 * LINE - self.tm * self.tn * (RINGS * p.out.bytes + p.epilogue.local_bytes)
+        )
 
     def _hold(self, chip: Chip) -> None:
         """Find how many panels of the outer operand local memory can hold, and which candidates fit."""

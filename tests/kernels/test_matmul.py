@@ -10,7 +10,7 @@ from harness import Array, chips, packed, run, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.matmul import emit_matmul, epilogue_bytes
+from mtia_emu.kernels.matmul import emit_matmul, epilogue_of
 from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
 from mtia_emu.kernels.matmul_search import plan_matmul
 from mtia_emu.kernels.tape import Tape, TapeBuilder
@@ -126,7 +126,7 @@ def check(plan: Plan, *, turned: bool = False, name: str = "", seed: int = 0) ->
 def test_the_planned_product_is_right(chip: Chip, p: Problem, turned: bool, name: str, seed: int) -> None:
     if not p.a.is_float and "silu" in name:
         name = ""
-    p = replace(p, epilogue_bytes=epilogue_bytes(*epilogue(name, p)))
+    p = replace(p, epilogue=epilogue_of(*epilogue(name, p)))
     check(plan_matmul(p, chip), turned=turned, name=name, seed=seed)
 
 
