@@ -57,7 +57,9 @@ class Rate(BaseModel):
     k_step_s: float | None = described(
         "least time of one step along k, where it is not the GPU's own", "s", default=None, gt=0, le=1
     )
-    cuts_k: bool = Field(default=True, description="the library has split-k and stream-k kernels of it")
+    cuts_k: bool | None = Field(
+        default=None, description="the library has split-k and stream-k kernels of it; true where not given"
+    )
 
 
 class Rates(BaseModel):

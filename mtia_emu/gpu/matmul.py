@@ -157,7 +157,8 @@ def choose(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> Chos
     every size, so the least of them is as well.
     """
     gemv = facts.gemv_latency_s is not None
-    p = plans(facts.tiles, rate.cuts_k, facts.stream_k and rate.cuts_k, gemv)
+    cuts_k = rate.cuts_k is not False
+    p = plans(facts.tiles, cuts_k, facts.stream_k and cuts_k, gemv)
     t = times(facts, rate, s, p)
     free = np.where((p.gemv > 0) & (s.batch * s.m > 1), np.inf, t.free(facts.overlap))
     active = (facts.active_w - facts.idle_w) * free
