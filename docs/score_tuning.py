@@ -4,10 +4,10 @@
 
 A case is one kernel call on one chip. "Every mapping": of a product all splits of the grid, tiles from the
 smallest to the accumulators' size, panels of k, both orders, whatever is held, rings of two to twelve slots,
-staged or not; on the larger chip those that the search ranks. Of attention all lanes, and tiles, blocks and
-stacks from small to large; of an embedding bag any number of bags to a command. Prints the table and writes
-it into docs/accuracy-mappings.md (half an hour on two cores); with --part prints only the cases that take
-seconds.
+staged or not; on larger chips those that the search ranks. Of attention all lanes, and tiles, blocks and
+stacks from small (on larger chips 4 queries, 16 keys) to large; of an embedding bag any number of bags to a
+command. Prints the table and writes it into docs/accuracy-mappings.md (half an hour on two cores); with
+--part prints only the cases that take seconds.
 """
 
 from __future__ import annotations
@@ -170,8 +170,9 @@ class Heads:
     def every(self, chip: Chip) -> list[Tiles]:
         """Return every tiling."""
         reduce, whole = chip.pe.reduce, self.heads * self.queries
-        rows = [r for r in (1, 2, 4, 8, 16, 32) if r <= min(whole, reduce.bank_rows * 2)]
-        widths = [w for w in (4, 8, 16, 32, 64) if w <= min(self.keys, reduce.bank_cols * 2)]
+        least = 1 if chip.pes <= 16 else min(4, whole)  # smaller tiles are as many commands as they are slow
+        rows = [r for r in (1, 2, 4, 8, 16, 32) if least <= r <= min(whole, reduce.bank_rows * 2)]
+        widths = [w for w in (4, 8, 16, 32, 64) if 4 * least <= w <= min(self.keys, reduce.bank_cols * 2)]
         lanes = sorted({1, chip.grid.cols})
         stacks = [s for s in (1, 2, 3, 4, 6, 8, 12) if (s - 1) * min(rows) < whole]
         found = product(lanes, rows, widths, (2, 3, 4, 6, 8, 12, 16), stacks)
