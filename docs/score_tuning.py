@@ -6,8 +6,8 @@ A case is one kernel call on one chip. "Every mapping": of a product all splits 
 smallest to the accumulators' size, panels of k, both orders, whatever is held, rings of two to twelve slots,
 staged or not; on larger chips those that the search ranks. Of attention all lanes, and tiles, blocks and
 stacks from small (on larger chips 4 queries, 16 keys) to large; of an embedding bag any number of bags to a
-command. Prints the table and writes it into docs/accuracy-mappings.md (some twenty minutes on two cores); with
---part prints only the cases that take seconds.
+command. Prints the table and writes it into docs/accuracy-mappings.md (some twenty minutes on two cores);
+with --part prints only the cases that take seconds.
 """
 
 from __future__ import annotations
