@@ -12,7 +12,7 @@ from .row import FAILED, Row
 from .space import Point
 from .worker import Limits, Worker
 
-SPAN = 16  # neighbouring points that a worker is given the first refusal of
+SPAN = 64  # neighbouring points that a worker is given the first refusal of
 
 
 def in_process(job: Job, points: Iterator[Point], evaluator: Evaluator | None = None) -> Iterator[Row]:
