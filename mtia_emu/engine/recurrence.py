@@ -61,6 +61,27 @@ class Grid(NamedTuple):
     bank_share: float  # a read of accumulators frees the first bank after this share of its time
 
 
+def packed(commands: Array, unit: Array, link: Array, costs: tuple[Array, ...]) -> Array:
+    """Return the `COMMAND`s of an `isa.Block`'s commands; `costs` are the fp64 fields, in order."""
+    out = np.empty(len(commands), COMMAND)
+    same = commands if commands.flags.writeable else commands.copy()  # machine code for one kind of array
+    _pack(same, unit, link, costs, out)
+    return out
+
+
+@jitted
+def _pack(commands: Array, unit: Array, link: Array, costs: tuple[Array, ...], out: Array) -> None:
+    """Fill `out` in one pass: field by field each would pass memory again."""
+    busy, latency, on_sram, on_link, local, issue = costs
+    for i in range(len(commands)):
+        c, o = commands[i], out[i]
+        o["op"], o["cast"], o["unit"] = c["op"], c["cast"], unit[i]
+        o["pe"], o["src_pe"], o["stage"], o["dst"] = c["pe"], c["src_pe"], c["stage"], c["dst"]
+        o["src0"], o["src1"], o["src2"] = c["src0"], c["src1"], c["src2"]
+        o["link"], o["busy"], o["latency"] = link[i], busy[i], latency[i]
+        o["on_sram"], o["on_link"], o["local"], o["issue"] = on_sram[i], on_link[i], local[i], issue[i]
+
+
 def fresh(pes: int, slots: int, stages: int, flights: int) -> State:
     """Return the state in which everything is free."""
     return State(
@@ -162,23 +183,34 @@ def receivers(cast: int, p: int, grid: Grid) -> tuple[int, int, int]:
 
 
 @jitted
-def _depart(state: State, q: int, end: float) -> None:
+def _depart(flights: Array, heads: Array, q: int, end: float) -> None:
     """Let a load that is there at `end` take the place of the PE's first one."""
-    ring, at = state.flights[q], state.head[q]
-    head = (at + 1) % len(ring)
-    state.head[q] = head
-    while at != head and ring[at - 1] > end:  # most loads are there after all before them
-        ring[at], at = ring[at - 1], (at - 1) % len(ring)
-    ring[at] = end
+    size, at = flights.shape[1], heads[q]
+    head = at + 1 if at + 1 < size else 0
+    heads[q] = head
+    while at != head:
+        before = at - 1 if at > 0 else size - 1
+        if flights[q, before] <= end:  # most loads are there after all before them
+            break
+        flights[q, at], at = flights[q, before], before
+    flights[q, at] = end
 
 
 @jitted
-def _ready(c: Any, state: State, grid: Grid, accumulator: Array) -> tuple[float, float]:
+def _ready(
+    c: Any,
+    slots: Array,
+    stages: Array,
+    pes: Array,
+    flights: Array,
+    heads: Array,
+    grid: Grid,
+    accumulator: Array,
+) -> tuple[float, float]:
     """Return when a command can start, and when the last bank of accumulators that it needs is ready."""
-    slots, pes = state.slots, state.pes
     p, u, dst = c["pe"], c["unit"], c["dst"]
     if u == CHIP_DMA:
-        return state.stages[c["stage"], EMPTIED], 0.0
+        return stages[c["stage"], EMPTIED], 0.0
     core = ISSUED if u < MATRIX else ISSUED + 1  # one core drives the DMA, the other what computes
     pes[p, core] += c["issue"]
     t, after = pes[p, core], 0.0
@@ -186,7 +218,7 @@ def _ready(c: Any, state: State, grid: Grid, accumulator: Array) -> tuple[float,
     for q in range(first, last, step):
         t = max(t, pes[q, u])
         if u == LOAD_QUEUE:
-            t = max(t, state.flights[q, state.head[q]])
+            t = max(t, flights[q, heads[q]])
         if dst >= 0:
             into = slots[q, dst]
             if accumulator[dst]:
@@ -199,7 +231,7 @@ def _ready(c: Any, state: State, grid: Grid, accumulator: Array) -> tuple[float,
         elif s >= 0:
             t = max(t, slots[p, s]["written"])
     if c["op"] == LOAD and c["stage"] >= 0:
-        t = max(t, state.stages[c["stage"], FILLED])
+        t = max(t, stages[c["stage"], FILLED])
     if c["op"] == REDUCTION:
         for q in (p, c["src_pe"]):
             t, after = max(t, slots[q, dst]["first_written"]), max(after, slots[q, dst]["written"])
@@ -207,9 +239,19 @@ def _ready(c: Any, state: State, grid: Grid, accumulator: Array) -> tuple[float,
 
 
 @jitted
-def _hold(c: Any, state: State, grid: Grid, t: float, own: float, done: float) -> float:
+def _hold(
+    c: Any,
+    slots: Array,
+    stages: Array,
+    pes: Array,
+    flights: Array,
+    heads: Array,
+    grid: Grid,
+    t: float,
+    own: float,
+    done: float,
+) -> float:
     """Note until when a command holds what, given its start and two ends; return its end."""
-    slots, pes, stages = state.slots, state.pes, state.stages
     p, u, dst, stage = c["pe"], c["unit"], c["dst"], c["stage"]
     freed = t + c["busy"] * grid.bank_share
     first, last, step = receivers(c["cast"], p, grid)
@@ -220,7 +262,7 @@ def _hold(c: Any, state: State, grid: Grid, t: float, own: float, done: float) -
     for q in range(first, last, step):
         pes[q, u] = done if u == STORE_QUEUE else own
         if u == LOAD_QUEUE:
-            _depart(state, q, end)
+            _depart(flights, heads, q, end)
         if dst >= 0:
             slots[q, dst]["written"] = end
             slots[q, dst]["first_written"] = freed + c["latency"]
@@ -250,10 +292,11 @@ def recur(
     A transfer flows through all shared resources on its way at once: the slowest counts.
     """
     window = WINDOW
+    slots, stages, pes, flights, heads = state.slots, state.stages, state.pes, state.flights, state.head
     ledger, last = np.zeros((1024, grid.shared), WINDOW_USE), np.zeros(grid.shared)
     for i in range(len(commands)):
         c = commands[i]
-        t, after = _ready(c, state, grid, accumulator)
+        t, after = _ready(c, slots, stages, pes, flights, heads, grid, accumulator)
         busy = c["busy"]
         own = max(t + busy, after + busy * grid.bank_share)
         done = own
@@ -270,6 +313,6 @@ def recur(
         start[i] = t
         if c["unit"] == CHIP_DMA:
             end[i] = done + c["latency"]
-            state.stages[c["stage"], FILLED] = end[i]
+            stages[c["stage"], FILLED] = end[i]
         else:
-            end[i] = _hold(c, state, grid, t, own, done)
+            end[i] = _hold(c, slots, stages, pes, flights, heads, grid, t, own, done)
