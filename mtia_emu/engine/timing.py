@@ -23,7 +23,6 @@ from .occupancy import occupancy
 from .ordered import in_order_of_time
 from .recurrence import (
     CHIP_DMA,
-    COMMAND,
     CORE,
     LINKS,
     MATRIX,
@@ -212,9 +211,7 @@ def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None
     costs.busy[pools] = np.maximum(costs.busy[pools], pooling)
     costs.latency[pools] += chip.pe.simd.startup_cycles
     by_col = cast == Cast.COL
-    costs.on_link[at] = payload / np.where(
-        by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle
-    )
+    costs.on_link[at] = payload / np.where(by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle)
     grid = chip.grid
     place = np.where(by_col, LINKS + grid.rows + pe % grid.cols, LINKS + pe // grid.cols)
     place = np.where(op == Op.STORE, LINKS + grid.rows + grid.cols + pe // grid.cols, place)
@@ -280,7 +277,6 @@ def _time_simd(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
 
 
 def _time_rest(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
-    c = block.commands
     at = np.flatnonzero(costs.op == Op.REDUCE)
     costs.busy[at] = ev.noc_bytes[at] / chip.pe.reduce.bytes_per_cycle
     costs.latency[at] = chip.noc.hop_cycles
