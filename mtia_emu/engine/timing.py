@@ -178,16 +178,16 @@ class _Costs:
 
 
 def _work(block: Block, chip: Chip, ev: Events) -> Array:
-    c, zeros = block.commands, [np.zeros(len(block.commands)) for _ in range(3)]
-    unit = _unit_of(c)
-    costs = _Costs(c["op"].copy(), unit, *zeros, np.full(len(c), -1))
+    c, unit = block.commands, _unit_of(block.commands)
+    busy, latency, on_link = np.zeros((3, len(c)))
+    costs = _Costs(c["op"].copy(), unit, busy, latency, on_link, np.full(len(c), -1))
     for rule in (_time_transfers, _time_matmul, _time_simd, _time_rest):
         rule(block, chip, ev, costs)
     on_sram = (ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle
     local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
     local /= receivers(c["cast"], chip)  # of each receiver
     issue = ev.commands * chip.pe.core.issue_cycles * (unit != CHIP_DMA)
-    return packed(c, unit, costs.link, (costs.busy, costs.latency, on_sram, costs.on_link, local, issue))
+    return packed(c, unit, costs.link, (busy, latency, on_sram, on_link, local, issue))
 
 
 def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
