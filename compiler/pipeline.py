@@ -266,6 +266,7 @@ def compile_graph(
     fused: Graph | None = None,
     share: Share = unshared,
     search: Search = FAST,
+    prefetch: bool = False,
 ) -> Compiled:
     """Return a graph compiled for a chip.
 
@@ -274,7 +275,8 @@ def compile_graph(
     `wanted` is the number format (the chip's nearest to the model's own where None), `inputs_in` names
     what of the model starts in SRAM (`place.HOMES`), `progress` is called with a stage, and what is done
     and to do of it. `share` may give what an earlier compilation of the same graph came to: see `sharing`;
-    `search` says how mappings are chosen.
+    `search` says how mappings are chosen; with `prefetch` steps read weights of later ones while they leave
+    DRAM idle.
     """
     report = progress or (lambda stage, done, total: None)
     own = share("own", Same(graph), chip, lambda _: own_dtype(graph))
@@ -300,6 +302,7 @@ def compile_graph(
         progress=lambda done, total: report("emit", done, total),
         share=share,
         search=search,
+        prefetch=prefetch,
     )
     return Compiled(graph, plan.graph, plan, program, ready.graph)
 
@@ -378,6 +381,7 @@ def compile_file(
     progress: Progress | None = None,
     share: Share = unshared,
     search: Search = FAST,
+    prefetch: bool = False,
 ) -> Compiled:
     """Return an ONNX file compiled for a chip; errors as in `frontend.load`.
 
@@ -397,4 +401,5 @@ def compile_file(
         progress=progress,
         share=share,
         search=search,
+        prefetch=prefetch,
     )

@@ -89,6 +89,20 @@ def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
     return Placement(space, address, tops["dram"], tops["sram"], tuple(spilled), kept_out)
 
 
+def vacant(plan: Schedule, placement: Placement, limit: int) -> Arena:
+    """Return SRAM up to an address as an arena in which every buffer of a placement lies."""
+    arena, lives = Arena(limit), _lives(plan)
+    end = max(len(plan.steps) - 1, 0)
+    here = [b for b in plan.buffers.values() if placement.space.get(b.name) == "sram"]
+    arena.count = len(here)
+    arena.taken = np.zeros((4, max(2 * len(here), 1)), np.int64)
+    for index, buffer in enumerate(here):
+        life = lives[buffer.name] if buffer.role == "temp" else (0, end)
+        at = placement.address[buffer.name]
+        arena.taken[:, index] = *life, at, at + -(-max(buffer.type.bytes, 1) // LINE) * LINE
+    return arena
+
+
 def _fixed(
     buffers: list[Buffer], roles: tuple[str, ...], room: int
 ) -> tuple[dict[str, str], dict[str, int], dict[str, int], tuple[str, ...]]:
