@@ -10,7 +10,6 @@ import numpy as np
 from ..chip import Chip
 from ..isa import (
     FUNCTION_NAMES,
-    IMMEDIATE,
     QUANTISED,
     REDUCTION_NAMES,
     VECTOR,
@@ -28,6 +27,7 @@ from .lookups import Lookups, expected_misses
 
 Array = np.ndarray[Any, Any]
 DTYPE_NAMES = tuple(DTYPES)
+MOST_CODES = 1 << 22  # of a table that is looked up in place of sorting
 
 
 @dataclass
@@ -71,8 +71,9 @@ def events(block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes
     if lookups is not None:
         commands = commands.copy()
         commands["k"][commands["op"] == Op.POOL] = lookups.counts
-    for op in np.unique(commands["op"]):
-        at = np.flatnonzero(commands["op"] == op)
+    ops = commands["op"].copy()  # side by side, for it is gone through once for each
+    for op in np.flatnonzero(np.bincount(ops)).tolist():
+        at = np.flatnonzero(ops == op)
         for part in _by_table(at, commands) if op == Op.POOL else (at,):
             _COUNT[Op(op)](ev, part, select(commands, part), block, chip)
     if cache_bytes:
@@ -274,11 +275,25 @@ def _pool(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
     ev.commands[at] += np.ceil(looks / chip.pe.core.rows_per_accumulate)
 
 
+def products(c: Array) -> tuple[Array, Array, Array, Array]:
+    """Return the distinct sizes m, k, n of MATMULs, and the number of each command's among them."""
+    m, k, n = (c[name].astype(np.int64) for name in ("rows", "k", "cols"))
+    wide, deep = int(n.max()) + 1, int(k.max()) + 1
+    code = (m * deep + k) * wide + n
+    if (int(m.max()) + 1) * deep * wide > MOST_CODES:
+        found, which = np.unique(code, return_inverse=True)
+    else:
+        here = np.bincount(code) > 0
+        found, which = np.flatnonzero(here), (np.cumsum(here) - 1)[code]
+    rows, cols = np.divmod(found, wide)
+    return *np.divmod(rows, deep), cols, which
+
+
 def _matmul(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
     sizes, _ = _slot_sizes(block)
-    m, n, k = c["rows"].astype(np.int64), c["cols"].astype(np.int64), c["k"].astype(np.int64)
+    m, k, n, which = products(c)
     a = block.slots[int(c["src0"][0])].dtype
-    ev.macs[at] = m * n * k
+    ev.macs[at] = (m * n * k)[which]
     ev.mac_dtype[at] = DTYPE_NAMES.index(a.name)
     if (c["flags"] & VECTOR).any():
         # each row of b passes the lanes once for four rows of a held in registers
@@ -286,7 +301,7 @@ def _matmul(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
         ev.mac_dtype[at] = DTYPE_NAMES.index("fp32")
     else:
         words_a, words_b = chip.pe.matrix.operand_reads(m, k, n, a.name)
-    ev.local_read_bytes[at] += words_a * sizes[c["src0"]] + words_b * sizes[c["src1"]]
+    ev.local_read_bytes[at] += words_a[which] * sizes[c["src0"]] + words_b[which] * sizes[c["src1"]]
 
 
 def _reduce(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
@@ -304,13 +319,13 @@ def _simd(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
         np.ones(len(REDUCTION_NAMES)) if fold else np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
     )
     ev.simd_passes[at] += rows * cols * passes[c["fn"]]
+    local = np.append(np.where(accumulators, 0, sizes), (0, 0))  # the last two: IMMEDIATE and NO_SLOT
     for i, name in enumerate(("src0", "src1", "src2")):
-        slot = c[name].astype(int)
-        used = (slot >= 0) & (slot != IMMEDIATE)
-        shape = source_shape(c["flags"].astype(int), i)
+        if (c[name] < 0).all():
+            continue
+        shape = source_shape(c["flags"], i)
         size = np.where(shape <= Shape.ROW, cols, 1) * np.where(shape % 2 == 0, rows, 1)
-        inside = used & ~accumulators[np.maximum(slot, 0)]
-        ev.local_read_bytes[at] += size * sizes[np.maximum(slot, 0)] * inside
+        ev.local_read_bytes[at] += size * local[c[name]]
     ev.local_write_bytes[at] += rows * (1 if fold else cols) * sizes[c["dst"]]
 
 

@@ -2,8 +2,7 @@
 
 A command starts when its core has issued it, its units are free, its slots are ready and the stage that it
 reads is filled. Links, SRAM and DRAM serve by time, from window to window: a ledger says how far each window
-of each resource is taken. All of it is compiled. What it reads is in few arrays of records: machine code
-counts references of every array that it takes from a tuple.
+of each resource is taken. What goes through all commands is compiled, and counts no references.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..numerics import jitted
+from ..numerics import borrowing, jitted
 
 Array = np.ndarray[Any, Any]
 
@@ -62,6 +61,27 @@ class Grid(NamedTuple):
     bank_share: float  # a read of accumulators frees the first bank after this share of its time
 
 
+def packed(commands: Array, unit: Array, link: Array, costs: tuple[Array, ...]) -> Array:
+    """Return the `COMMAND`s of an `isa.Block`'s commands; `costs` are the fp64 fields, in order."""
+    out = np.empty(len(commands), COMMAND)
+    same = commands if commands.flags.writeable else commands.copy()  # machine code for one kind of array
+    _pack(same, unit, link, costs, out)
+    return out
+
+
+@jitted
+def _pack(commands: Array, unit: Array, link: Array, costs: tuple[Array, ...], out: Array) -> None:
+    """Fill `out` in one pass: field by field each would pass memory again."""
+    busy, latency, on_sram, on_link, local, issue = costs
+    for i in range(len(commands)):
+        c, o = commands[i], out[i]
+        o["op"], o["cast"], o["unit"] = c["op"], c["cast"], unit[i]
+        o["pe"], o["src_pe"], o["stage"], o["dst"] = c["pe"], c["src_pe"], c["stage"], c["dst"]
+        o["src0"], o["src1"], o["src2"] = c["src0"], c["src1"], c["src2"]
+        o["link"], o["busy"], o["latency"] = link[i], busy[i], latency[i]
+        o["on_sram"], o["on_link"], o["local"], o["issue"] = on_sram[i], on_link[i], local[i], issue[i]
+
+
 def fresh(pes: int, slots: int, stages: int, flights: int) -> State:
     """Return the state in which everything is free."""
     return State(
@@ -107,7 +127,7 @@ def _merge(ledger: Array, window: float, factor: int) -> None:
                 many["used"] += used
 
 
-@jitted
+@borrowing
 def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: float) -> float:
     """Book `work` cycles of resource r from time t on and return when the last of them is done.
 
@@ -138,7 +158,7 @@ def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: flo
     return done
 
 
-@jitted
+@borrowing
 def _open(ledger: Array, r: int, w: int) -> int:
     """Return the first window from w on that has room; full ones are passed over at once, next time too."""
     root = w
@@ -151,7 +171,7 @@ def _open(ledger: Array, r: int, w: int) -> int:
     return root
 
 
-@jitted
+@borrowing
 def receivers(cast: int, p: int, grid: Grid) -> tuple[int, int, int]:
     """Return first, last (excluded) and step of the PEs that a command of PE p writes."""
     if cast == 1:
@@ -162,32 +182,42 @@ def receivers(cast: int, p: int, grid: Grid) -> tuple[int, int, int]:
     return (0, grid.rows * grid.cols, 1) if cast == 3 else (p, p + 1, 1)
 
 
-@jitted
-def _depart(state: State, q: int, end: float) -> None:
+@borrowing
+def _depart(flights: Array, heads: Array, q: int, end: float) -> None:
     """Let a load that is there at `end` take the place of the PE's first one."""
-    ring, at = state.flights[q], state.head[q]
-    head = (at + 1) % len(ring)
-    state.head[q] = head
-    while at != head and ring[at - 1] > end:  # most loads are there after all before them
-        ring[at], at = ring[at - 1], (at - 1) % len(ring)
-    ring[at] = end
+    size, at = flights.shape[1], heads[q]
+    head = at + 1 if at + 1 < size else 0
+    heads[q] = head
+    while at != head:
+        before = at - 1 if at > 0 else size - 1
+        if flights[q, before] <= end:  # most loads are there after all before them
+            break
+        flights[q, at], at = flights[q, before], before
+    flights[q, at] = end
 
 
-@jitted
-def _ready(c: Any, state: State, grid: Grid, accumulator: Array) -> tuple[float, float]:
+@borrowing
+def _ready(
+    c: Any,
+    slots: Array,
+    stages: Array,
+    pes: Array,
+    flights: Array,
+    heads: Array,
+    grid: Grid,
+    accumulator: Array,
+) -> tuple[float, float]:
     """Return when a command can start, and when the last bank of accumulators that it needs is ready."""
-    slots, pes = state.slots, state.pes
     p, u, dst = c["pe"], c["unit"], c["dst"]
     if u == CHIP_DMA:
-        return state.stages[c["stage"], EMPTIED], 0.0
+        return stages[c["stage"], EMPTIED], 0.0
     core = ISSUED if u < MATRIX else ISSUED + 1  # one core drives the DMA, the other what computes
-    pes[p, core] += c["issue"]
-    t, after = pes[p, core], 0.0
+    t, after = pes[p, core] + c["issue"], 0.0
     first, last, step = receivers(c["cast"], p, grid)
     for q in range(first, last, step):
         t = max(t, pes[q, u])
         if u == LOAD_QUEUE:
-            t = max(t, state.flights[q, state.head[q]])
+            t = max(t, flights[q, heads[q]])
         if dst >= 0:
             into = slots[q, dst]
             if accumulator[dst]:
@@ -200,19 +230,30 @@ def _ready(c: Any, state: State, grid: Grid, accumulator: Array) -> tuple[float,
         elif s >= 0:
             t = max(t, slots[p, s]["written"])
     if c["op"] == LOAD and c["stage"] >= 0:
-        t = max(t, state.stages[c["stage"], FILLED])
+        t = max(t, stages[c["stage"], FILLED])
     if c["op"] == REDUCTION:
         for q in (p, c["src_pe"]):
             t, after = max(t, slots[q, dst]["first_written"]), max(after, slots[q, dst]["written"])
     return t, after
 
 
-@jitted
-def _hold(c: Any, state: State, grid: Grid, t: float, own: float, done: float) -> float:
+@borrowing
+def _hold(
+    c: Any,
+    slots: Array,
+    stages: Array,
+    pes: Array,
+    flights: Array,
+    heads: Array,
+    grid: Grid,
+    t: float,
+    own: float,
+    done: float,
+) -> float:
     """Note until when a command holds what, given its start and two ends; return its end."""
-    slots, pes, stages = state.slots, state.pes, state.stages
     p, u, dst, stage = c["pe"], c["unit"], c["dst"], c["stage"]
     freed = t + c["busy"] * grid.bank_share
+    pes[p, ISSUED if u < MATRIX else ISSUED + 1] += c["issue"]
     first, last, step = receivers(c["cast"], p, grid)
     for q in range(first, last, step):  # ports of local memory must have had time for all work so far
         pes[q, PORT] += c["local"]
@@ -221,7 +262,7 @@ def _hold(c: Any, state: State, grid: Grid, t: float, own: float, done: float) -
     for q in range(first, last, step):
         pes[q, u] = done if u == STORE_QUEUE else own
         if u == LOAD_QUEUE:
-            _depart(state, q, end)
+            _depart(flights, heads, q, end)
         if dst >= 0:
             slots[q, dst]["written"] = end
             slots[q, dst]["first_written"] = freed + c["latency"]
@@ -235,14 +276,13 @@ def _hold(c: Any, state: State, grid: Grid, t: float, own: float, done: float) -
     return end
 
 
-@jitted
+@borrowing
 def _read(slot: Any, done: float, freed: float) -> None:
     """Note that a read of a slot frees it and, before that, its first bank."""
     slot["read"] = max(slot["read"], done)
     slot["first_read"] = max(slot["first_read"], freed)
 
 
-@jitted
 def recur(
     commands: Array, on_dram: Array, state: State, grid: Grid, accumulator: Array, start: Array, end: Array
 ) -> None:
@@ -250,29 +290,58 @@ def recur(
 
     A transfer flows through all shared resources on its way at once: the slowest counts.
     """
-    window = WINDOW
-    ledger, last = np.zeros((1024, grid.shared), WINDOW_USE), np.zeros(grid.shared)
-    for i in range(len(commands)):
+    ledger, window, last = np.zeros((1024, grid.shared), WINDOW_USE), WINDOW, np.zeros(grid.shared)
+    work, times = (commands, on_dram), (start, end)
+    done, until = _run(work, *state, grid, accumulator, ledger, window, last, times, 0)
+    while done < len(commands):
+        ledger, window = reaching(ledger, window, until)
+        done, until = _run(work, *state, grid, accumulator, ledger, window, last, times, done)
+
+
+@borrowing
+def _run(
+    work: tuple[Array, Array],
+    slots: Array,
+    stages: Array,
+    pes: Array,
+    flights: Array,
+    heads: Array,
+    grid: Grid,
+    accumulator: Array,
+    ledger: Array,
+    window: float,
+    last: Array,
+    times: tuple[Array, Array],
+    first: int,
+) -> tuple[int, float]:
+    """Time commands from `first` on while the ledger reaches far enough.
+
+    Return the first command that is not timed, and until when the ledger must reach for it.
+    """
+    (commands, on_dram), (start, end) = work, times
+    for i in range(first, len(commands)):
         c = commands[i]
-        t, after = _ready(c, state, grid, accumulator)
-        busy = c["busy"]
+        t, after = _ready(c, slots, stages, pes, flights, heads, grid, accumulator)
+        busy, places, works = c["busy"], (DRAM, SRAM, c["link"]), (on_dram[i], c["on_sram"], c["on_link"])
+        for kind in range(3):
+            if places[kind] >= 0 and works[kind] > 0:
+                until = max(t + busy, last[places[kind]]) + works[kind]
+                if int(until / window) + 3 > len(ledger):
+                    return i, until
         own = max(t + busy, after + busy * grid.bank_share)
         done = own
-        places, works = (DRAM, SRAM, c["link"]), (on_dram[i], c["on_sram"], c["on_link"])
         for kind in range(3):
-            r, work = places[kind], works[kind]
-            if r >= 0 and work > 0:
-                until = max(t + busy, last[r]) + work
-                if until / window + 3 > len(ledger):
-                    ledger, window = reaching(ledger, window, until)
-                served = serve(ledger, window, r, t, busy, work)
+            r = places[kind]
+            if r >= 0 and works[kind] > 0:
+                served = serve(ledger, window, r, t, busy, works[kind])
                 last[r] = max(last[r], served)
                 done = max(done, served)
         start[i] = t
         if c["unit"] == CHIP_DMA:
             end[i] = done + c["latency"]
-            state.stages[c["stage"], FILLED] = end[i]
+            stages[c["stage"], FILLED] = end[i]
             if c["stage"] < 0:
-                state.stages[c["stage"], EMPTIED] = done
+                stages[c["stage"], EMPTIED] = done
         else:
-            end[i] = _hold(c, state, grid, t, own, done)
+            end[i] = _hold(c, slots, stages, pes, flights, heads, grid, t, own, done)
+    return len(commands), 0.0

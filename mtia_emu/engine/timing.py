@@ -15,15 +15,14 @@ import numpy as np
 
 from ..chip import Chip
 from ..errors import UserError
-from ..isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Shape, source_shape
+from ..isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Shape, select, source_shape
 from ..units.simd import FUNCTIONS
-from .events import Events, events, hops, receivers
+from .events import Events, events, hops, products, receivers
 from .lookups import Lookups
 from .occupancy import occupancy
 from .ordered import in_order_of_time
 from .recurrence import (
     CHIP_DMA,
-    COMMAND,
     CORE,
     LINKS,
     MATRIX,
@@ -32,6 +31,7 @@ from .recurrence import (
     STORE_QUEUE,
     Grid,
     fresh,
+    packed,
     recur,
 )
 
@@ -165,26 +165,36 @@ def _on_dram(chip: Chip, ev: Events) -> Array:
     return cycles
 
 
+@dataclass
+class _Costs:
+    """What commands are and take, an element a command: see `recurrence.COMMAND`."""
+
+    op: Array
+    unit: Array
+    busy: Array
+    latency: Array
+    on_link: Array
+    link: Array
+
+
 def _work(block: Block, chip: Chip, ev: Events) -> Array:
-    c = block.commands
-    costs = np.zeros(len(c), COMMAND)
-    for name in ("op", "cast", "pe", "src_pe", "stage", "src0", "src1", "src2", "dst"):
-        costs[name] = c[name]
-    costs["unit"], costs["link"] = _unit_of(c), -1
-    costs["on_sram"] = (ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle
-    local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
-    costs["local"] = local / receivers(c["cast"], chip)  # of each receiver
-    costs["issue"] = ev.commands * chip.pe.core.issue_cycles * (costs["unit"] != CHIP_DMA)
+    c, unit = block.commands, _unit_of(block.commands)
+    busy, latency, on_link = np.zeros((3, len(c)))
+    costs = _Costs(c["op"].copy(), unit, busy, latency, on_link, np.full(len(c), -1))
     for rule in (_time_transfers, _time_matmul, _time_simd, _time_rest):
         rule(block, chip, ev, costs)
-    return costs
+    on_sram = (ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle
+    local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
+    local /= receivers(c["cast"], chip)  # of each receiver
+    issue = ev.commands * chip.pe.core.issue_cycles * (unit != CHIP_DMA)
+    return packed(c, unit, costs.link, (busy, latency, on_sram, on_link, local, issue))
 
 
-def _time_transfers(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
+def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     """Time LOAD, STORE, STAGE, GATHER and POOL: the port, the layout unit, the link, and the way there."""
     c = block.commands
-    at = np.flatnonzero(np.isin(c["op"], (Op.LOAD, Op.STORE, Op.STAGE, Op.GATHER, Op.POOL)))
-    op, pe, cast = c["op"][at], c["pe"][at].astype(int), c["cast"][at]
+    at = np.flatnonzero(costs.op <= Op.POOL)
+    op, pe, cast = costs.op[at], c["pe"][at].astype(int), c["cast"][at]
     payload = ev.noc_bytes[at]
     port = np.where(op == Op.STAGE, 0.0, chip.pe.dma.cycles(payload, ev.runs[at]))
     near, missed = chip.cycles(chip.sram.latency_s), ev.missed[at] * (ev.dram_read_bytes[at] > 0)
@@ -194,20 +204,18 @@ def _time_transfers(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
         ev.rows[at] * reach / chip.pe.dma.outstanding_rows, ev.rows[at] * chip.pe.core.row_issue_cycles
     )
     turned = ev.transposed_bytes[at] / chip.pe.layout.bytes_per_cycle
-    costs["busy"][at] = np.maximum.reduce([port, turned, rows])
-    costs["latency"][at] = reach
+    costs.busy[at] = np.maximum.reduce([port, turned, rows])
+    costs.latency[at] = reach
     pools = at[op == Op.POOL]
     pooling = _pooling(c[pools], ev, pools, chip, reach[op == Op.POOL])
-    costs["busy"][pools] = np.maximum(costs["busy"][pools], pooling)
-    costs["latency"][pools] += chip.pe.simd.startup_cycles
+    costs.busy[pools] = np.maximum(costs.busy[pools], pooling)
+    costs.latency[pools] += chip.pe.simd.startup_cycles
     by_col = cast == Cast.COL
-    costs["on_link"][at] = payload / np.where(
-        by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle
-    )
+    costs.on_link[at] = payload / np.where(by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle)
     grid = chip.grid
     place = np.where(by_col, LINKS + grid.rows + pe % grid.cols, LINKS + pe // grid.cols)
     place = np.where(op == Op.STORE, LINKS + grid.rows + grid.cols + pe // grid.cols, place)
-    costs["link"][at] = np.where(op == Op.STAGE, -1, place)
+    costs.link[at] = np.where(op == Op.STAGE, -1, place)
 
 
 def _pooling(c: Array, ev: Events, at: Array, chip: Chip, reach: Array) -> Array:
@@ -231,44 +239,47 @@ def _pooling(c: Array, ev: Events, at: Array, chip: Chip, reach: Array) -> Array
     return reach + np.maximum(alone, np.maximum(fetch, add) * ev.rows[at])
 
 
-def _time_matmul(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
+def _time_matmul(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     c = block.commands
-    at = np.flatnonzero(c["op"] == Op.MATMUL)
+    at = np.flatnonzero(costs.op == Op.MATMUL)
     if not len(at):
         return
-    m, n, k = (c[x][at].astype(np.int64) for x in ("rows", "cols", "k"))
-    kind = block.slots[int(c["src0"][at[0]])].dtype
-    if (c["flags"][at] & VECTOR).any():
-        costs["busy"][at] = ev.macs[at] / chip.pe.simd.macs_per_cycle(kind)
-        costs["latency"][at] = chip.pe.simd.startup_cycles
+    c = select(c, at)
+    m, k, n, which = products(c)
+    kind = block.slots[int(c["src0"][0])].dtype
+    if (c["flags"] & VECTOR).any():
+        costs.busy[at] = ev.macs[at] / chip.pe.simd.macs_per_cycle(kind)
+        costs.latency[at] = chip.pe.simd.startup_cycles
         return
-    costs["busy"][at] = chip.pe.matrix.busy(m, k, n, kind.name)
-    costs["latency"][at] = chip.pe.matrix.latency(m, k, n, kind.name) - costs["busy"][at]
+    busy = chip.pe.matrix.busy(m, k, n, kind.name)
+    costs.busy[at] = busy[which]
+    costs.latency[at] = (chip.pe.matrix.latency(m, k, n, kind.name) - busy)[which]
 
 
-def _time_simd(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
+def _time_simd(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     """Time SIMD and FOLD: the widest operand or result passes the lanes, once for each pass."""
     c = block.commands
-    at = np.flatnonzero(np.isin(c["op"], (Op.SIMD, Op.FOLD)))
+    at = np.flatnonzero((costs.op == Op.SIMD) | (costs.op == Op.FOLD))
     if not len(at):
         return
-    sizes = np.array([*(s.dtype.bytes for s in block.slots), 0], np.float32)  # the last: of no slot
-    flags, width = c["flags"][at].astype(int), sizes[c["dst"][at]]
+    c = select(c, at)
+    sizes = np.array([*(s.dtype.bytes for s in block.slots), 0, 0], np.float32)  # the last two: of no slot
+    flags, width = c["flags"], sizes[c["dst"]]
     for i, name in enumerate(("src0", "src1", "src2")):
-        slot = np.where(source_shape(flags, i) == Shape.FULL, c[name][at], -1)
-        width = np.maximum(width, sizes[np.maximum(slot, -1)])
+        if (c[name] >= 0).any():
+            whole = source_shape(flags, i) == Shape.FULL
+            width = np.maximum(width, sizes[c[name]] * whole)
     by_function = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
-    passes = np.where(c["op"][at] == Op.FOLD, 1, by_function[c["fn"][at]])
-    elements = c["rows"][at].astype(float) * c["cols"][at]
-    costs["busy"][at] = chip.pe.simd.cycles(elements, width, passes)
-    costs["latency"][at] = chip.pe.simd.startup_cycles
+    passes = np.where(c["op"] == Op.FOLD, 1, by_function[c["fn"]])
+    elements = c["rows"].astype(float) * c["cols"]
+    costs.busy[at] = chip.pe.simd.cycles(elements, width, passes)
+    costs.latency[at] = chip.pe.simd.startup_cycles
 
 
-def _time_rest(block: Block, chip: Chip, ev: Events, costs: Array) -> None:
-    c = block.commands
-    at = np.flatnonzero(c["op"] == Op.REDUCE)
-    costs["busy"][at] = ev.noc_bytes[at] / chip.pe.reduce.bytes_per_cycle
-    costs["latency"][at] = chip.noc.hop_cycles
-    at = np.flatnonzero(c["op"] == Op.SCALAR)
-    costs["busy"][at] = ev.scalar_elements[at] * chip.pe.core.scalar_cycles_per_element
-    costs["latency"][at] = chip.cycles(chip.dram.latency_s) if len(at) else 0.0
+def _time_rest(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
+    at = np.flatnonzero(costs.op == Op.REDUCE)
+    costs.busy[at] = ev.noc_bytes[at] / chip.pe.reduce.bytes_per_cycle
+    costs.latency[at] = chip.noc.hop_cycles
+    at = np.flatnonzero(costs.op == Op.SCALAR)
+    costs.busy[at] = ev.scalar_elements[at] * chip.pe.core.scalar_cycles_per_element
+    costs.latency[at] = chip.cycles(chip.dram.latency_s) if len(at) else 0.0
