@@ -86,7 +86,7 @@ def emit(
     progress: Callable[[int, int], None] | None = None,
     share: Share = unshared,
     search: Search = FAST,
-    prefetch: bool = False,
+    prefetch: bool = True,
 ) -> Program:
     """Return the program of a placed schedule.
 

@@ -21,6 +21,8 @@ from mtia_emu.sharing import Same, Share
 from .place import SCRATCH_SHARE, Arena, Placement, vacant
 from .schedule import Schedule
 
+DIGITS = 4  # binary digits of the counts of tiles and pieces that are copied
+
 
 @dataclass(frozen=True)
 class Ahead:
@@ -112,9 +114,9 @@ class _Planner:
         stream, own = self._stream(number), self._pace(number)
         if stream is None or own is None or own.late < stream.tile_cycles:
             return
-        room = {i: int(self._idle(i) / stream.piece_cycles) for i in self._window(index)}
+        room = {i: _coarse(self._idle(i) / stream.piece_cycles) for i in self._window(index)}
         most = min(int(own.late / stream.tile_cycles), len(stream.tiles), sum(room.values()) // PIECES)
-        while most > 0:
+        while most := _coarse(most):
             copies = dict(_shared_out(most * PIECES, room))
             address = arena.take(most * stream.tile_bytes, min(copies), index)
             if address is not None:
@@ -215,6 +217,12 @@ class _Copy:
 
     def __call__(self, chip: Chip) -> Block:
         return with_prefetch(self.block, self.head, self.pieces)
+
+
+def _coarse(count: float) -> int:
+    """Return a count rounded down to a few binary digits: chips that are nearly alike share blocks."""
+    drop = max(int(count).bit_length() - DIGITS, 0)
+    return int(count) >> drop << drop
 
 
 def _shared_out(pieces: int, room: dict[int, int]) -> Iterator[tuple[int, range]]:
