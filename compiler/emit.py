@@ -32,6 +32,7 @@ from mtia_emu.types import TensorType, Work
 from .attention_rules import tilings
 from .ops.dequantise import packing
 from .place import Placement
+from .prefetch import read_ahead
 from .schedule import Schedule, Step
 from .user_kernels import STEP, emit_user, idle_notes
 from .views import View
@@ -85,15 +86,18 @@ def emit(
     progress: Callable[[int, int], None] | None = None,
     share: Share = unshared,
     search: Search = FAST,
+    prefetch: bool = True,
 ) -> Program:
     """Return the program of a placed schedule.
 
     `model_types` are inputs and outputs as the model's user sees them, `works` is what any other machine
     would have to do, `progress` is called with the steps done and all of them, `share` may give blocks that
-    were made before, `search` chooses the mappings of kernels that have several.
+    were made before, `search` chooses the mappings of kernels that have several, `prefetch` lets steps read
+    weights of later ones while they leave DRAM idle.
     """
     way = _Way(share, search)
     blocks, launches = _launches(plan, placement, progress or (lambda done, total: None), way)
+    ahead = read_ahead(plan, placement, blocks, launches, share, on=prefetch)
     consts = plan.graph.consts
 
     def bind(value: str, view: View) -> Binding:
@@ -107,16 +111,16 @@ def emit(
         dtype,
         dict(dims),
         plan.chip.model_dump(),
-        tuple(blocks),
-        tuple(launches),
+        tuple(ahead.blocks),
+        tuple(ahead.launches),
         tuple(bind(value, plan.values[value]) for value in plan.graph.inputs),
         tuple(bind(value, view) for value, view in plan.outputs.items()),
         tuple(bind(value, plan.values[value]) for value in consts),
         {value: c for value, c in consts.items() if c.present},
         placement.dram_bytes,
-        placement.sram_bytes,
+        ahead.sram_bytes,
         works,
-        notes + idle_notes(plan),
+        notes + ahead.notes + idle_notes(plan),
     )
 
 

@@ -82,6 +82,7 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
             gpu_mode=_gpu_mode(wanted),
             seed=wanted["seed"],
             tune=wanted["tune"],
+            prefetch=wanted["prefetch"],
         )
     deliver(outcome, wanted)
 
@@ -161,6 +162,7 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
             seed=seed,
             place=wanted["place"],
             tune=wanted["tune"],
+            prefetch=wanted["prefetch"],
             progress=tick,
         )
     deliver(outcome, wanted)
@@ -180,6 +182,7 @@ def compile_(
     dims: tuple[str, ...],
     dtype: str | None,
     tune: str,
+    prefetch: bool,
 ) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
@@ -192,7 +195,8 @@ def compile_(
 
     with progress() as tick, api.open_model(model, o.parse_dims(dims)) as source:
         machine = _chip(chip, settings)
-        program = api.compile_stages(source, machine, dtype=dtype, tune=tune, progress=tick).program
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "prefetch": prefetch}
+        program = api.compile_stages(source, machine, progress=tick, **how).program
         api.save_program(program, output)
     commands = sum(len(b.commands) for b in program.blocks)
     click.echo(
@@ -228,6 +232,7 @@ def show(
     dims: tuple[str, ...],
     dtype: str | None,
     tune: str,
+    prefetch: bool,
 ) -> None:
     """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
 
@@ -246,7 +251,8 @@ def show(
     from .compiler import text
 
     with api.open_model(model, o.parse_dims(dims)) as source:
-        compiled = api.compile_stages(source, _chip(chip, settings), dtype=dtype, tune=tune)
+        machine = _chip(chip, settings)
+        compiled = api.compile_stages(source, machine, dtype=dtype, tune=tune, prefetch=prefetch)
         texts = {
             "onnx": lambda: text.dump(compiled.imported),
             "graph": lambda: text.dump(compiled.lowered),

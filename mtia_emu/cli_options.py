@@ -219,11 +219,17 @@ TUNE = click.option(
     help="How mappings of kernels are chosen: by estimate, or the best of them by time; full keeps what it "
     "finds on disk (MTIA_EMU_TUNE_CACHE=0: not).",
 )
+PREFETCH = click.option(
+    "--prefetch/--no-prefetch",
+    default=True,
+    show_default=True,
+    help="Let kernels read weights of later ones into SRAM while they leave DRAM idle.",
+)
 
-COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL, TUNE)
+COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL, TUNE, PREFETCH)
 DELIVER = (JSON, TRACE, ROOFLINE, SEED, LAYERS)
 RUN = (*COMPILE, CALIBRATE, INPUTS, OUTPUTS, CHECK, *GPUS, *DELIVER)
-OPERATOR = (CHIP, SET, KIND, PLACE, TUNE, OUTPUTS, CHECK, *GPUS, *DELIVER)
+OPERATOR = (CHIP, SET, KIND, PLACE, TUNE, PREFETCH, OUTPUTS, CHECK, *GPUS, *DELIVER)
 
 
 def options(*each: Decorator) -> Decorator:
