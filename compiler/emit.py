@@ -30,6 +30,8 @@ from mtia_emu.sharing import Share, unshared
 from mtia_emu.types import TensorType, Work
 
 from .attention_rules import tilings
+from .beside import Call, Run, moments
+from .beside import launches as runs
 from .ops.dequantise import packing
 from .place import Placement
 from .schedule import Schedule, Step
@@ -125,23 +127,55 @@ def _launches(
 ) -> tuple[list[Block], list[Launch]]:
     """Return a block for each distinct kernel call, and a launch for each step."""
     numbers: dict[Any, int] = {}
+    known: dict[Any, tuple[Run, ...]] = {}
+    made: dict[Any, Block] = {}
     blocks: list[Block] = []
-    launches = []
+    launches: list[Launch] = []
     packed = _packed(plan)
-    for index, step in enumerate(plan.steps):
-        inputs = [_operand(v, placement, written=False) for v in step.inputs]
-        if step.kernel in PRODUCTS and step.inputs[1].buffer in packed:
-            inputs[1] = replace(inputs[1], tiled=True)
-        outputs = [_operand(v, placement, written=True) for v in step.outputs]
-        key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
-        if key not in numbers:
-            numbers[key] = len(blocks)
-            blocks.append(_block(plan.chip, step, inputs, outputs, way))
-        views = (*step.inputs, *step.outputs)
-        places = [placement.address[v.buffer] + v.offset * v.dtype.bytes for v in views]
-        launches.append(_launch(step, numbers[key], blocks[numbers[key]], places))
-        progress(index + 1, len(plan.steps))
+    done = 0
+    for steps in moments(plan):
+        calls = [_call(step, placement, packed, partial(_once, made, plan.chip, way)) for step in steps]
+        key = tuple(call.key for call in calls)
+        if key not in known:
+            known[key] = runs(calls, plan.chip, way.search, way.share)
+        for run in known[key]:
+            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(blocks))
+            if number == len(blocks):
+                blocks.append(run.block)
+            alone = [
+                _launch(steps[i], block, _places(steps[i], placement))
+                for i, block in zip(run.calls, run.parts or (run.block,), strict=True)
+            ]
+            launches.append(run.launch(number, alone))
+        done += len(steps)
+        progress(done, len(plan.steps))
     return blocks, launches
+
+
+def _call(step: Step, placement: Placement, packed: set[str], make: Callable[..., Block]) -> Call:
+    """Return the kernel call of a step whose buffers are placed; `packed` as `_packed` has it."""
+    inputs = [_operand(v, placement, written=False) for v in step.inputs]
+    if step.kernel in PRODUCTS and step.inputs[1].buffer in packed:
+        inputs[1] = replace(inputs[1], tiled=True)
+    outputs = [_operand(v, placement, written=True) for v in step.outputs]
+    key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
+    return Call(key, lambda chip: make(key, chip, step, inputs, outputs))
+
+
+def _once(
+    made: dict[Any, Block], whole: Chip, way: _Way, key: Any, chip: Chip, step: Step, *operands: Operands
+) -> Block:
+    """Return the block of a call, made once for the whole chip itself; `made` holds those so far."""
+    if chip is not whole:  # a part of it, or one that notes what is read
+        return _block(chip, step, *operands, way)
+    if key not in made:
+        made[key] = _block(chip, step, *operands, way)
+    return made[key]
+
+
+def _places(step: Step, placement: Placement) -> list[int]:
+    views = (*step.inputs, *step.outputs)
+    return [placement.address[v.buffer] + v.offset * v.dtype.bytes for v in views]
 
 
 def _packed(plan: Schedule) -> set[str]:
@@ -157,7 +191,7 @@ def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
     )
 
 
-def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
+def _launch(step: Step, block: Block, places: list[int]) -> Launch:
     """Return the launch; kernels put a result before what is optional: see `_matmul`, `_by_table`."""
     if step.kernel in PRODUCTS:
         places = [*places[:2], places[-1], *places[2:-1]]
@@ -166,7 +200,7 @@ def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
     if step.kernel == "embedding_bag":
         places = [place for table in _by_table(places, len(step.outputs)) for place in table]
     places += [0] * (len(block.operands) - len(places))  # scratch operands start at the block's scratch
-    return Launch(index, tuple(places), step.origin or step.name, step.op, step.name)
+    return Launch(0, tuple(places), step.origin or step.name, step.op, step.name)
 
 
 def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, way: _Way) -> Block:

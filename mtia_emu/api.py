@@ -20,7 +20,7 @@ from .compiler.pipeline import Compiled, compile_file, quantised
 from .compiler.reference import core_library
 from .compiler.user_kernels import INSTALLED
 from .engine.function import execute
-from .engine.lookups import Lookups, from_inputs
+from .engine.lookups import Lookups, from_inputs, looks_up
 from .engine.run import report as make_report
 from .errors import UserError, nearest
 from .gpu import Gpu, Mode, load_gpu
@@ -144,12 +144,13 @@ def compile_stages(
     inputs: Mapping[str, Array] | None = None,
     place: str = "dram",
     tune: str = "fast",
+    beside: bool = True,
     progress: Progress | None = None,
 ) -> Compiled:
     """Return a model at every stage of lowering; shapes of `inputs` bind symbolic dimensions."""
     shapes = {name: x.shape for name, x in inputs.items()} if inputs else None
     ours = source.examples is not None
-    how = tuning(tune)
+    how = tuning(tune, beside=beside)
     try:
         done = compile_file(
             source.path,
@@ -186,18 +187,20 @@ def compile_model(
     inputs: Mapping[str, Array] | None = None,
     seed: int | None = None,
     tune: str = "fast",
+    beside: bool = True,
 ) -> Program:
     """Return a model compiled for a chip.
 
     `model` is an ONNX file or "zoo:NAME" (with `seed`: with random weights); `settings` change chip
     parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`; `tune` is "fast"
-    or "full", how hard mappings are looked for. Raises
+    or "full", how hard mappings are looked for; `beside` lets independent layers share a launch. Raises
     `UserError` for what is wrong with the model, the chip or the request.
     """
     machine = load_chip(chip, settings) if isinstance(chip, str) else chip
     given = None if inputs is None else input_arrays(inputs)
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
-        program = compile_stages(source, machine, dtype=dtype, inputs=given, tune=tune).program
+        made = compile_stages(source, machine, dtype=dtype, inputs=given, tune=tune, beside=beside)
+        program = made.program
         return keep_weights(program) if seed is not None else program
 
 
@@ -231,6 +234,7 @@ def run(
     seed: int = 0,
     place: str = "dram",
     tune: str = "fast",
+    beside: bool = True,
     progress: Progress | None = None,
 ) -> Outcome:
     """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it
@@ -240,7 +244,8 @@ def run(
     `gpu` names the reference to stand beside, None for none; `gpu_mode` says how work is put
     on it.
     `place` is "sram" to start and end tensors there, "weights-dram" for all but the weights; `tune` is
-    "full" to time the best mappings of each kernel and take the fastest.
+    "full" to time the best mappings of each kernel and take the fastest; unless `beside`, each layer has a
+    launch of its own.
     """
     beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
     inputs = None if inputs is None else input_arrays(inputs)
@@ -263,6 +268,7 @@ def run(
             seed=seed,
             place=place,
             tune=tune,
+            beside=beside,
             progress=progress,
         )
 
@@ -280,12 +286,20 @@ def run_source(
     seed: int = 0,
     place: str = "dram",
     tune: str = "fast",
+    beside: bool = True,
     progress: Progress | None = None,
 ) -> Outcome:
     """Run a model that is on disk: see `run`. With `sample` it is executed on seeded random inputs."""
     beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
     compiled = compile_stages(
-        source, chip, dtype=dtype, inputs=inputs, place=place, tune=tune, progress=progress
+        source,
+        chip,
+        dtype=dtype,
+        inputs=inputs,
+        place=place,
+        tune=tune,
+        beside=beside,
+        progress=progress,
     )
     program = compiled.program
     if (check or sample) and inputs is None:
@@ -315,7 +329,7 @@ def run_source(
 
 def example_lookups(source: Source, program: Program, seed: int = 0) -> dict[int, Lookups]:
     """Return the look-ups of a zoo model's seeded inputs; none for a model that we did not write."""
-    if not source.examples or all(block.kernel != "embedding_bag" for block in program.blocks):
+    if not source.examples or not any(map(looks_up, program.blocks)):
         return {}
     return from_inputs(program, typed_inputs(source.examples(seed), program.inputs))
 

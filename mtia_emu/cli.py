@@ -82,6 +82,7 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
             gpu_mode=_gpu_mode(wanted),
             seed=wanted["seed"],
             tune=wanted["tune"],
+            beside=wanted["beside"],
         )
     deliver(outcome, wanted)
 
@@ -180,6 +181,7 @@ def compile_(
     dims: tuple[str, ...],
     dtype: str | None,
     tune: str,
+    beside: bool,
 ) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
@@ -192,7 +194,8 @@ def compile_(
 
     with progress() as tick, api.open_model(model, o.parse_dims(dims)) as source:
         machine = _chip(chip, settings)
-        program = api.compile_stages(source, machine, dtype=dtype, tune=tune, progress=tick).program
+        made = api.compile_stages(source, machine, dtype=dtype, tune=tune, beside=beside, progress=tick)
+        program = made.program
         api.save_program(program, output)
     commands = sum(len(b.commands) for b in program.blocks)
     click.echo(
@@ -228,6 +231,7 @@ def show(
     dims: tuple[str, ...],
     dtype: str | None,
     tune: str,
+    beside: bool,
 ) -> None:
     """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
 
@@ -246,7 +250,8 @@ def show(
     from .compiler import text
 
     with api.open_model(model, o.parse_dims(dims)) as source:
-        compiled = api.compile_stages(source, _chip(chip, settings), dtype=dtype, tune=tune)
+        machine = _chip(chip, settings)
+        compiled = api.compile_stages(source, machine, dtype=dtype, tune=tune, beside=beside)
         texts = {
             "onnx": lambda: text.dump(compiled.imported),
             "graph": lambda: text.dump(compiled.lowered),

@@ -29,6 +29,7 @@ def explain(
     dims: tuple[str, ...],
     dtype: str | None,
     tune: str,
+    beside: bool,
     json_file: str | None,
     roofline: str | None,
     layers: int,
@@ -56,6 +57,7 @@ def explain(
             dims=o.parse_dims(dims),
             dtype=dtype,
             tune=tune,
+            beside=beside,
             what_if=what_if,
             progress=tick,
         )

@@ -220,7 +220,14 @@ TUNE = click.option(
     "finds on disk (MTIA_EMU_TUNE_CACHE=0: not).",
 )
 
-COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL, TUNE)
+BESIDE = click.option(
+    "--beside/--no-beside",
+    default=True,
+    show_default=True,
+    help="Run independent layers side by side in one launch, each on rows of PEs, where that is faster.",
+)
+
+COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL, TUNE, BESIDE)
 DELIVER = (JSON, TRACE, ROOFLINE, SEED, LAYERS)
 RUN = (*COMPILE, CALIBRATE, INPUTS, OUTPUTS, CHECK, *GPUS, *DELIVER)
 OPERATOR = (CHIP, SET, KIND, PLACE, TUNE, OUTPUTS, CHECK, *GPUS, *DELIVER)

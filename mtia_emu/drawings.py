@@ -149,11 +149,13 @@ def layer_lanes(
 
 
 def _launch_named(program: Program, layer: str) -> int:
-    """Return the first launch of a name: that of the model's node, or of the step of the schedule."""
-    for names in ([x.name for x in program.launches], [x.origin for x in program.launches]):
-        if layer in names:
-            return names.index(layer)
-    known = {name for x in program.launches for name in (x.name, x.origin)}
+    """Return the first launch of a name: that of one of its model's nodes, or of the step of the schedule."""
+    layers = [(index, x) for index, launch in enumerate(program.launches) for x in (launch, *launch.parts)]
+    for named in ("name", "origin"):
+        for index, x in layers:
+            if getattr(x, named) == layer:
+                return index
+    known = {name for _, x in layers for name in (x.name, x.origin)}
     raise UserError(f"no layer {layer!r}{nearest(layer, known)} (`mtia-emu show --at schedule` lists them)")
 
 
