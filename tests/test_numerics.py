@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtia_emu.errors import UserError
-from mtia_emu.numerics import jitted, tile_matmul, widen, zero_products
+from mtia_emu.numerics import borrowing, jitted, tile_matmul, widen, zero_products
 
 SIZE = st.integers(1, 24)
 
@@ -167,6 +167,18 @@ def _twice(x: int) -> int:
 
 def test_a_jitted_function_keeps_its_name_and_contract() -> None:
     assert jitted(_twice).__doc__ == "Return twice x."  # type: ignore[attr-defined,unused-ignore]
+
+
+def test_a_borrowing_function_keeps_no_hold_of_its_arrays() -> None:
+    array = np.zeros(3)
+    before = sys.getrefcount(array)
+    borrowing(_filled)(array)
+    assert array.tolist() == [1, 1, 1]
+    assert sys.getrefcount(array) == before
+
+
+def _filled(x: Any) -> None:
+    x[:] = 1
 
 
 KINDS = [np.int8, np.uint8, np.float16, np.float32, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn]

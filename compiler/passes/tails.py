@@ -1,4 +1,4 @@
-"""Elementwise work that follows a product, done on its tiles: residuals, gates, masks."""
+"""Elementwise work that follows a product, done on its tiles: residuals, gates (SwiGLU, GeGLU), masks."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from .maps import splice, tape_of
 class Tails(Rules):
     """Fuse an elementwise op into the product that it follows, also behind a reshape that keeps columns.
 
+    So a residual is added, a mask applied, and a SwiGLU's gate multiplied, on the tiles of the product.
     `max_inputs` bounds the operands of the fused product, its two factors aside.
     """
 

@@ -72,7 +72,7 @@ def events(block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes
         commands = commands.copy()
         commands["k"][commands["op"] == Op.POOL] = lookups.counts
     ops = commands["op"].copy()  # side by side, for it is gone through once for each
-    for op in np.flatnonzero(np.bincount(ops)):
+    for op in np.flatnonzero(np.bincount(ops)).tolist():
         at = np.flatnonzero(ops == op)
         for part in _by_table(at, commands) if op in (Op.POOL, Op.GATHER) else (at,):
             _COUNT[Op(int(op))](ev, part, select(commands, part), block, chip)

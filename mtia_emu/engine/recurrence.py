@@ -2,8 +2,7 @@
 
 A command starts when its core has issued it, its units are free, its slots are ready and the stage that it
 reads is filled. Links, SRAM and DRAM serve by time, from window to window: a ledger says how far each window
-of each resource is taken. All of it is compiled. What it reads is in few arrays of records: machine code
-counts references of every array that it takes from a tuple.
+of each resource is taken. What goes through all commands is compiled, and counts no references.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..numerics import jitted
+from ..numerics import borrowing, jitted
 
 Array = np.ndarray[Any, Any]
 
@@ -26,6 +25,7 @@ FILLED, EMPTIED = 0, 1  # of a stage: when it was filled, and when the last load
 ISSUED, PORT = len(UNITS), len(UNITS) + 2  # of a PE, behind its units: see `State`
 WINDOW = 64.0  # cycles within which a shared resource serves commands in the order of the program; more where
 MOST_WINDOWS = 1 << 15  # a block takes more windows than that
+LEAST_WINDOWS, SPARE = 1024, 1.25  # of a ledger when it is new: some, and a share more than what is known
 GROWTH = 4  # times as many windows as are needed, so that there are seldom too few
 
 
@@ -155,7 +155,7 @@ def _merge(ledger: Array, window: float, factor: int) -> None:
                 many["used"] += used
 
 
-@jitted
+@borrowing
 def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: float) -> float:
     """Book `work` cycles of resource r from time t on and return when the last of them is done.
 
@@ -186,7 +186,7 @@ def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: flo
     return done
 
 
-@jitted
+@borrowing
 def _open(ledger: Array, r: int, w: int) -> int:
     """Return the first window from w on that has room; full ones are passed over at once, next time too."""
     root = w
@@ -199,7 +199,7 @@ def _open(ledger: Array, r: int, w: int) -> int:
     return root
 
 
-@jitted
+@borrowing
 def _depart(flights: Array, heads: Array, q: int, end: float) -> None:
     """Let a load that is there at `end` take the place of the PE's first one."""
     size, at = flights.shape[1], heads[q]
@@ -213,7 +213,7 @@ def _depart(flights: Array, heads: Array, q: int, end: float) -> None:
     flights[q, at] = end
 
 
-@jitted
+@borrowing
 def _ready(
     c: Any,
     slots: Array,
@@ -228,8 +228,7 @@ def _ready(
     if u == CHIP_DMA:
         return stages[c["stage"], EMPTIED], 0.0
     core = ISSUED if u < MATRIX else ISSUED + 1  # one core drives the DMA, the other what computes
-    pes[p, core] += c["issue"]
-    t, after = pes[p, core], 0.0
+    t, after = pes[p, core] + c["issue"], 0.0
     for q in range(c["first"], c["last"], c["step"]):
         t = max(t, pes[q, u])
         if u == LOAD_QUEUE:
@@ -253,7 +252,7 @@ def _ready(
     return t, after
 
 
-@jitted
+@borrowing
 def _hold(
     c: Any,
     slots: Array,
@@ -269,6 +268,7 @@ def _hold(
     """Note until when a command holds what, given its start and two ends; return its end."""
     p, u, dst, stage = c["pe"], c["unit"], c["dst"], c["stage"]
     freed = t + c["busy"] * grid.bank_share
+    pes[p, ISSUED if u < MATRIX else ISSUED + 1] += c["issue"]
     first, last, step = c["first"], c["last"], c["step"]
     for q in range(first, last, step):  # ports of local memory must have had time for all work so far
         pes[q, PORT] += c["local"]
@@ -291,38 +291,73 @@ def _hold(
     return end
 
 
-@jitted
+@borrowing
 def _read(slot: Any, done: float, freed: float) -> None:
     """Note that a read of a slot frees it and, before that, its first bank."""
     slot["read"] = max(slot["read"], done)
     slot["first_read"] = max(slot["first_read"], freed)
 
 
-@jitted
 def recur(
-    commands: Array, on_dram: Array, state: State, grid: Grid, accumulator: Array, start: Array, end: Array
+    commands: Array,
+    on_dram: Array,
+    state: State,
+    grid: Grid,
+    accumulator: Array,
+    start: Array,
+    end: Array,
+    least: float = 0.0,
 ) -> None:
     """Fill `start` and `end`, in cycles, command by command; `on_dram` is the time of DRAM that each takes.
 
-    A transfer flows through all shared resources on its way at once: the slowest counts.
+    A transfer flows through all shared resources on its way at once: the slowest counts. `least` is a time
+    that the commands are known to take together: the ledger need not grow up to it.
     """
-    window = WINDOW
-    slots, stages, pes, flights, heads = state.slots, state.stages, state.pes, state.flights, state.head
-    ledger, last = np.zeros((1024, grid.shared), WINDOW_USE), np.zeros(grid.shared)
-    for i in range(len(commands)):
+    windows = min(LEAST_WINDOWS + int(SPARE * least / WINDOW), MOST_WINDOWS)
+    ledger, window, last = np.zeros((windows, grid.shared), WINDOW_USE), WINDOW, np.zeros(grid.shared)
+    work, times = (commands, on_dram), (start, end)
+    done, until = _run(work, *state, grid, accumulator, ledger, window, last, times, 0)
+    while done < len(commands):
+        ledger, window = reaching(ledger, window, until)
+        done, until = _run(work, *state, grid, accumulator, ledger, window, last, times, done)
+
+
+@borrowing
+def _run(
+    work: tuple[Array, Array],
+    slots: Array,
+    stages: Array,
+    pes: Array,
+    flights: Array,
+    heads: Array,
+    grid: Grid,
+    accumulator: Array,
+    ledger: Array,
+    window: float,
+    last: Array,
+    times: tuple[Array, Array],
+    first: int,
+) -> tuple[int, float]:
+    """Time commands from `first` on while the ledger reaches far enough.
+
+    Return the first command that is not timed, and until when the ledger must reach for it.
+    """
+    (commands, on_dram), (start, end) = work, times
+    for i in range(first, len(commands)):
         c = commands[i]
         t, after = _ready(c, slots, stages, pes, flights, heads, accumulator)
-        busy = c["busy"]
+        busy, places, works = c["busy"], (DRAM, SRAM, c["link"]), (on_dram[i], c["on_sram"], c["on_link"])
+        for kind in range(3):
+            if places[kind] >= 0 and works[kind] > 0:
+                until = max(t + busy, last[places[kind]]) + works[kind]
+                if int(until / window) + 3 > len(ledger):
+                    return i, until
         own = max(t + busy, after + busy * grid.bank_share)
         done = own
-        places, works = (DRAM, SRAM, c["link"]), (on_dram[i], c["on_sram"], c["on_link"])
         for kind in range(3):
-            r, work = places[kind], works[kind]
-            if r >= 0 and work > 0:
-                until = max(t + busy, last[r]) + work
-                if until / window + 3 > len(ledger):
-                    ledger, window = reaching(ledger, window, until)
-                served = serve(ledger, window, r, t, busy, work)
+            r = places[kind]
+            if r >= 0 and works[kind] > 0:
+                served = serve(ledger, window, r, t, busy, works[kind])
                 last[r] = max(last[r], served)
                 done = max(done, served)
         start[i] = t
@@ -331,3 +366,4 @@ def recur(
             stages[c["stage"], FILLED] = end[i]
         else:
             end[i] = _hold(c, slots, stages, pes, flights, heads, grid, t, own, done)
+    return len(commands), 0.0

@@ -96,6 +96,7 @@ def timed(
     """
     known = known or work(block, chip, counts)
     costs, on_dram = known.commands, _on_dram(chip, counts)
+    busy = known.busy | {"dram": float(on_dram.sum())}
     start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
     flights = chip.pe.dma.outstanding_transfers
@@ -104,9 +105,8 @@ def timed(
         start, end = in_order_of_time(costs, on_dram, grid, accumulator, flights)
     else:
         state = fresh(chip.pes, len(accumulator), block.stages + 1, flights)
-        recur(costs, on_dram, state, grid, accumulator, start, end)
+        recur(costs, on_dram, state, grid, accumulator, start, end, max(busy.values()))
     cycles = float(end.max()) if len(end) else 0.0
-    busy = known.busy | {"dram": float(on_dram.sum())}
     return Timeline(start, end, costs["unit"].copy(), cycles, busy)
 
 
@@ -175,8 +175,8 @@ class _Costs:
 
 def _work(block: Block, chip: Chip, ev: Events) -> Array:
     c, bands = block.commands, block.band_rows(chip.grid.rows)
-    busy, latency, on_link = np.zeros((3, len(c)))
     unit = _unit_of(c)
+    busy, latency, on_link = np.zeros((3, len(c)))
     costs = _Costs(c["op"].copy(), unit, busy, latency, on_link, np.full(len(c), -1))
     for rule in (_time_transfers, _time_matmul, _time_simd, _time_rest):
         rule(block, chip, ev, costs)
@@ -184,7 +184,7 @@ def _work(block: Block, chip: Chip, ev: Events) -> Array:
     local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
     local /= receivers(c, bands, chip)  # of each receiver
     issue = ev.commands * chip.pe.core.issue_cycles * (unit != CHIP_DMA)
-    each = (costs.busy, costs.latency, on_sram, costs.on_link, local, issue)
+    each = (busy, latency, on_sram, on_link, local, issue)
     return packed(c, bands, chip.grid.cols, unit, costs.link, each)
 
 

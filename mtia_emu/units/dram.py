@@ -8,7 +8,8 @@ set on seeded streams of some run lengths, and a straight line in the logarithm 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -27,6 +28,7 @@ from .dram_controller import (
     Served,
     serve,
 )
+from .kept import kept
 from .memory import STRICT, unit
 
 Array = np.ndarray[Any, Any]
@@ -317,10 +319,21 @@ def _curve(timing: DramTiming, share: int) -> _Curve:
     longest = STREAM_ROWS * timing.row_bytes * timing.bank_groups
     doubled = 1 << np.arange(int(np.ceil(np.log2(longest / timing.burst_bytes))) + 1)
     bursts = np.union1d(doubled, 3 * doubled[:-2])  # thrice: runs that straddle stripes
-    asked = [(int(n), n == bursts[-1]) for n in bursts]
-    points = np.array([measure(timing, n, WRITE_SHARES[share], stream=last) for n, last in asked])
+
+    def simulated() -> Array:
+        asked = [(int(n), n == bursts[-1]) for n in bursts]
+        return np.array([measure(timing, n, WRITE_SHARES[share], stream=last) for n, last in asked])
+
+    points = kept("dram", f"{_rules_text()} {timing!r} {WRITE_SHARES[share]}", (len(bursts), 2), simulated)
     rising, falling = np.maximum.accumulate(points[:, 0]), np.minimum.accumulate(points[:, 1])
     return _Curve(np.log2(bursts * timing.burst_bytes), np.minimum(rising, 1.0), falling)
+
+
+@cache
+def _rules_text() -> str:
+    """Return the code by which DRAM is simulated."""
+    here = Path(__file__)
+    return "".join(x.read_text(encoding="utf-8") for x in (here, here.with_name("dram_controller.py")))
 
 
 def measure(
