@@ -156,8 +156,10 @@ class Run:
             for x, place in zip(part.operands, launch.addresses, strict=True)
         ]
         names = tuple(Part(x.name, x.op, x.origin) for x in alone)
-        joined = (" + ".join(getattr(x, name) for x in names) for name in ("name", "op", "origin"))
-        return Launch(number, tuple(places), *joined, parts=names)
+        name, op, origin = (
+            " + ".join(getattr(x, field) for x in names) for field in ("name", "op", "origin")
+        )
+        return Launch(number, tuple(places), name, op, origin, names)
 
 
 def launches(calls: Sequence[Call], chip: Chip, search: Search, share: Share) -> tuple[Run, ...]:

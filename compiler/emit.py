@@ -163,13 +163,20 @@ def _call(step: Step, placement: Placement, packed: set[str], make: Callable[...
 
 
 def _once(
-    made: dict[Any, Block], whole: Chip, way: _Way, key: Any, chip: Chip, step: Step, *operands: Operands
+    made: dict[Any, Block],
+    whole: Chip,
+    way: _Way,
+    key: Any,
+    chip: Chip,
+    step: Step,
+    inputs: Operands,
+    outputs: Operands,
 ) -> Block:
     """Return the block of a call, made once for the whole chip itself; `made` holds those so far."""
     if chip is not whole:  # a part of it, or one that notes what is read
-        return _block(chip, step, *operands, way)
+        return _block(chip, step, inputs, outputs, way)
     if key not in made:
-        made[key] = _block(chip, step, *operands, way)
+        made[key] = _block(chip, step, inputs, outputs, way)
     return made[key]
 
 

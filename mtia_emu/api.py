@@ -247,13 +247,15 @@ def run(
     "full" to time the best mappings of each kernel and take the fastest; unless `beside`, each layer has a
     launch of its own.
     """
-    beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
+    compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
     inputs = None if inputs is None else input_arrays(inputs)
     if isinstance(model, Program) or is_program(model):
         _refuse(dims=dims, dtype=dtype, check=check)
         program = model if isinstance(model, Program) else load_program(model)
         machine = machine_of(program, chip, settings)
-        return run_program(program, machine, inputs=inputs, gpu=beside, gpu_mode=gpu_mode, progress=progress)
+        return run_program(
+            program, machine, inputs=inputs, gpu=compared, gpu_mode=gpu_mode, progress=progress
+        )
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     wanted = check or inputs is not None
     with open_model(str(model), dims or {}, execute_seed=seed if wanted else None) as source:
@@ -263,7 +265,7 @@ def run(
             dtype=dtype,
             inputs=inputs,
             check=check,
-            gpu=beside,
+            gpu=compared,
             gpu_mode=gpu_mode,
             seed=seed,
             place=place,
@@ -290,7 +292,7 @@ def run_source(
     progress: Progress | None = None,
 ) -> Outcome:
     """Run a model that is on disk: see `run`. With `sample` it is executed on seeded random inputs."""
-    beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
+    compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
     compiled = compile_stages(
         source,
         chip,
@@ -309,7 +311,7 @@ def run_source(
         inputs = source.examples(seed) if source.examples else random_inputs(compiled.imported, seed)
     lookups = example_lookups(source, program, seed) if inputs is None else {}
     outcome = run_program(
-        program, chip, inputs=inputs, lookups=lookups, gpu=beside, gpu_mode=gpu_mode, progress=progress
+        program, chip, inputs=inputs, lookups=lookups, gpu=compared, gpu_mode=gpu_mode, progress=progress
     )
     if not check or inputs is None:
         return outcome
@@ -366,12 +368,12 @@ def run_program(
     if progress is not None:
         progress("time", 0, 1)
     report = make_report(program, chip, lookups, zero_macs)
-    beside = None
+    compared = None
     if machine is not None:
-        beside = machine.run(
+        compared = machine.run(
             program.works, model=program.model, dtype=program.dtype, dims=program.dims, mode=gpu_mode
         )
-    return Outcome(program, chip, report, beside, None, outputs, lookups)
+    return Outcome(program, chip, report, compared, None, outputs, lookups)
 
 
 def _refuse_unready(program: Program) -> None:

@@ -77,6 +77,11 @@ BEST_SHOWN = 5
     help="How mappings are chosen: by estimate, or by time.  [default: fast]",
 )
 @click.option(
+    "--beside/--no-beside",
+    default=None,
+    help="Let independent layers share a launch where that is faster.  [default: beside]",
+)
+@click.option(
     "-o",
     "--output",
     "store",
@@ -170,7 +175,7 @@ def _values(spec: str | None, wanted: dict[str, Any]) -> dict[str, Any]:
             values[flag] = list(wanted[flag])
     values |= {
         key: wanted[key]
-        for key in ("chip", "method", "points", "seed", "gpu", "tune")
+        for key in ("chip", "method", "points", "seed", "gpu", "tune", "beside")
         if wanted[key] is not None
     }
     return values

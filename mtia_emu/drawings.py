@@ -17,7 +17,7 @@ from .engine.recurrence import UNITS
 from .engine.run import costs, part
 from .engine.timing import Timeline
 from .errors import UserError, nearest
-from .isa import Op, Program
+from .isa import Launch, Op, Part, Program
 from .view.drawing import Box, Drawing
 from .view.gantt import Bar, Lane
 
@@ -150,7 +150,9 @@ def layer_lanes(
 
 def _launch_named(program: Program, layer: str) -> int:
     """Return the first launch of a name: that of one of its model's nodes, or of the step of the schedule."""
-    layers = [(index, x) for index, launch in enumerate(program.launches) for x in (launch, *launch.parts)]
+    layers: list[tuple[int, Launch | Part]] = []
+    for index, launch in enumerate(program.launches):
+        layers += [(index, launch), *((index, part) for part in launch.parts)]
     for named in ("name", "origin"):
         for index, x in layers:
             if getattr(x, named) == layer:
