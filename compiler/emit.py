@@ -30,6 +30,8 @@ from mtia_emu.sharing import Share, unshared
 from mtia_emu.types import TensorType, Work
 
 from .attention_rules import tilings
+from .beside import Call, Run, moments
+from .beside import launches as runs
 from .ops.dequantise import packing
 from .place import Placement
 from .prefetch import read_ahead
@@ -96,8 +98,8 @@ def emit(
     weights of later ones while they leave DRAM idle.
     """
     way = _Way(share, search)
-    blocks, launches = _launches(plan, placement, progress or (lambda done, total: None), way)
-    ahead = read_ahead(plan, placement, blocks, launches, share, on=prefetch)
+    blocks, launches, times = _launches(plan, placement, progress or (lambda done, total: None), way)
+    ahead = read_ahead(plan, placement, blocks, launches, times, share, on=prefetch)
     consts = plan.graph.consts
 
     def bind(value: str, view: View) -> Binding:
@@ -126,26 +128,67 @@ def emit(
 
 def _launches(
     plan: Schedule, placement: Placement, progress: Callable[[int, int], None], way: _Way
-) -> tuple[list[Block], list[Launch]]:
-    """Return a block for each distinct kernel call, and a launch for each step."""
+) -> tuple[list[Block], list[Launch], list[int]]:
+    """Return a block for each distinct kernel call, a launch for each step or several, and its moment."""
     numbers: dict[Any, int] = {}
+    known: dict[Any, tuple[Run, ...]] = {}
+    made: dict[Any, Block] = {}
     blocks: list[Block] = []
-    launches = []
+    launches: list[Launch] = []
+    times: list[int] = []
     packed = _packed(plan)
-    for index, step in enumerate(plan.steps):
-        inputs = [_operand(v, placement, written=False) for v in step.inputs]
-        if step.kernel in PRODUCTS and step.inputs[1].buffer in packed:
-            inputs[1] = replace(inputs[1], tiled=True)
-        outputs = [_operand(v, placement, written=True) for v in step.outputs]
-        key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
-        if key not in numbers:
-            numbers[key] = len(blocks)
-            blocks.append(_block(plan.chip, step, inputs, outputs, way))
-        views = (*step.inputs, *step.outputs)
-        places = [placement.address[v.buffer] + v.offset * v.dtype.bytes for v in views]
-        launches.append(_launch(step, numbers[key], blocks[numbers[key]], places))
-        progress(index + 1, len(plan.steps))
-    return blocks, launches
+    done = 0
+    for moment, steps in enumerate(moments(plan)):
+        calls = [_call(step, placement, packed, partial(_once, made, plan.chip, way)) for step in steps]
+        key = tuple(call.key for call in calls)
+        if key not in known:
+            known[key] = runs(calls, plan.chip, way.search, way.share)
+        for run in known[key]:
+            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(blocks))
+            if number == len(blocks):
+                blocks.append(run.block)
+            alone = [
+                _launch(steps[i], block, _places(steps[i], placement))
+                for i, block in zip(run.calls, run.parts or (run.block,), strict=True)
+            ]
+            launches.append(run.launch(number, alone))
+            times.append(moment)
+        done += len(steps)
+        progress(done, len(plan.steps))
+    return blocks, launches, times
+
+
+def _call(step: Step, placement: Placement, packed: set[str], make: Callable[..., Block]) -> Call:
+    """Return the kernel call of a step whose buffers are placed; `packed` as `_packed` has it."""
+    inputs = [_operand(v, placement, written=False) for v in step.inputs]
+    if step.kernel in PRODUCTS and step.inputs[1].buffer in packed:
+        inputs[1] = replace(inputs[1], tiled=True)
+    outputs = [_operand(v, placement, written=True) for v in step.outputs]
+    key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
+    return Call(key, lambda chip: make(key, chip, step, inputs, outputs))
+
+
+def _once(
+    made: dict[Any, Block],
+    whole: Chip,
+    way: _Way,
+    key: Any,
+    chip: Chip,
+    step: Step,
+    inputs: Operands,
+    outputs: Operands,
+) -> Block:
+    """Return the block of a call, made once for the whole chip itself; `made` holds those so far."""
+    if chip is not whole:  # a part of it, or one that notes what is read
+        return _block(chip, step, inputs, outputs, way)
+    if key not in made:
+        made[key] = _block(chip, step, inputs, outputs, way)
+    return made[key]
+
+
+def _places(step: Step, placement: Placement) -> list[int]:
+    views = (*step.inputs, *step.outputs)
+    return [placement.address[v.buffer] + v.offset * v.dtype.bytes for v in views]
 
 
 def _packed(plan: Schedule) -> set[str]:
@@ -161,7 +204,7 @@ def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
     )
 
 
-def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
+def _launch(step: Step, block: Block, places: list[int]) -> Launch:
     """Return the launch; kernels put a result before what is optional: see `_matmul`, `_by_table`."""
     if step.kernel in PRODUCTS:
         places = [*places[:2], places[-1], *places[2:-1]]
@@ -170,7 +213,7 @@ def _launch(step: Step, index: int, block: Block, places: list[int]) -> Launch:
     if step.kernel == "embedding_bag":
         places = [place for table in _by_table(places, len(step.outputs)) for place in table]
     places += [0] * (len(block.operands) - len(places))  # scratch operands start at the block's scratch
-    return Launch(index, tuple(places), step.origin or step.name, step.op, step.name)
+    return Launch(0, tuple(places), step.origin or step.name, step.op, step.name)
 
 
 def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, way: _Way) -> Block:

@@ -19,6 +19,7 @@ from mtia_emu.sharing import Same, Share, unshared
 from mtia_emu.types import DType, Work, dtype
 
 from . import text
+from .beside import gather
 from .check import Known, check
 from .emit import emit
 from .frontend import load
@@ -284,8 +285,12 @@ def compile_graph(
     key, given = (Same(graph), form.floats, form.quantise, Same(fused)), fused
     ready = share("fuse", key, chip, lambda _: _fuse(graph, own, form, given))
     report("schedule", 0, 1)
+    together = search.beside and (search.time is not None)  # what `gather` reads of it
     mapped = share(
-        "map", (Same(ready.graph), inputs_in), chip, lambda c: _map(ready.graph, c, inputs_in, share)
+        "map",
+        (Same(ready.graph), inputs_in, together),
+        chip,
+        lambda c: _map(ready.graph, c, inputs_in, share, search),
     )
     plan, placement = replace(mapped.plan, chip=chip), mapped.placement
     program = emit(
@@ -327,9 +332,11 @@ def _fuse(graph: Graph, own: DType, form: Format, given: Graph | None) -> _Fused
     return _Fused(fused, works(fused))
 
 
-def _map(fused: Graph, chip: Chip, inputs_in: str, share: Share) -> _Mapped:
+def _map(fused: Graph, chip: Chip, inputs_in: str, share: Share, search: Search) -> _Mapped:
     lowered = share("lower", Same(fused), chip, lambda c: lower(fused, mapping_passes(c)))
     plan = schedule(lowered, chip, share)
+    if search.beside is not None:
+        gather(plan, search)
     return _Mapped(replace(plan, memo={}, share=unshared), place(plan, inputs_in))
 
 

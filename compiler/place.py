@@ -138,9 +138,9 @@ def _fixed(
 
 
 def _lives(plan: Schedule) -> dict[str, tuple[int, int]]:
-    """Return the first and the last step that touches each buffer."""
+    """Return the first and the last moment at which a step touches each buffer."""
     lives: dict[str, tuple[int, int]] = {}
-    for index, step in enumerate(plan.steps):
+    for index, step in zip(plan.moments or range(len(plan.steps)), plan.steps, strict=True):
         for view in (*step.inputs, *step.outputs):
             lives[view.buffer] = (lives.get(view.buffer, (index, index))[0], index)
     return lives

@@ -61,12 +61,13 @@ def read_ahead(
     placement: Placement,
     blocks: Sequence[Block],
     launches: Sequence[Launch],
+    moments: Sequence[int],
     share: Share,
     *,
     on: bool = True,
 ) -> Ahead:
-    """Return the program with prefetches, where they are `on` and pay; launch i runs step i."""
-    planner = _Planner(plan.chip, blocks, launches, share)
+    """Return the program with prefetches, where they are `on` and pay; launch i runs at `moments[i]`."""
+    planner = _Planner(plan.chip, blocks, launches, moments, share)
     arena = vacant(plan, placement, _limit(plan.chip, placement, blocks))
     for index in range(len(launches) if on else 0):
         planner.plan(index, arena)
@@ -86,7 +87,7 @@ def read_ahead(
 def _limit(chip: Chip, placement: Placement, blocks: Sequence[Block]) -> int:
     """Return how much of SRAM buffers may take: not what kernels stage in, nor a cache that is used."""
     room = chip.sram.bytes - chip.sram.bytes // SCRATCH_SHARE
-    if not any((b.commands["op"] == Op.POOL).any() for b in blocks if b.kernel == "embedding_bag"):
+    if not any((b.commands["op"] == Op.POOL).any() for b in blocks):
         return room
     scratch = max(b.scratch_bytes for b in blocks)
     cache = chip.sram.cache_bytes(placement.sram_bytes + scratch)
@@ -97,8 +98,16 @@ def _limit(chip: Chip, placement: Placement, blocks: Sequence[Block]) -> int:
 class _Planner:
     """What each launch could copy and read ahead, and what it does."""
 
-    def __init__(self, chip: Chip, blocks: Sequence[Block], launches: Sequence[Launch], share: Share) -> None:
+    def __init__(
+        self,
+        chip: Chip,
+        blocks: Sequence[Block],
+        launches: Sequence[Launch],
+        moments: Sequence[int],
+        share: Share,
+    ) -> None:
         self.chip, self.blocks, self.launches, self.share = chip, blocks, launches, share
+        self.moments = moments
         self.changes = [_Change() for _ in launches]
         self.bytes = 0
         self._paces: dict[int, Pace | None] = {}
@@ -118,7 +127,7 @@ class _Planner:
         most = min(int(own.late / stream.tile_cycles), len(stream.tiles), sum(room.values()) // PIECES)
         while most := _coarse(most):
             copies = dict(_shared_out(most * PIECES, room))
-            address = arena.take(most * stream.tile_bytes, min(copies), index)
+            address = arena.take(most * stream.tile_bytes, self.moments[min(copies)], self.moments[index])
             if address is not None:
                 return self._take(index, stream, (most, address), copies)
             most //= 2

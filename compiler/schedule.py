@@ -56,6 +56,7 @@ class Schedule:
     reread: set[str] = field(
         default_factory=set
     )  # buffers that a kernel reads many times: better not in DRAM
+    moments: list[int] = field(default_factory=list)  # of each step, where some are beside others: rising
     memo: dict[Any, Any] = field(
         default_factory=dict
     )  # what rules have worked out for one node, for the next

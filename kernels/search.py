@@ -24,11 +24,14 @@ class Search:
     Without `time` the first is taken. With it, a rule that gives a block's cycles on a chip, the fastest of
     the first `candidates` is; no more are timed than `most_commands` commands hold together. What bounds the
     search is counted, not measured: the same mappings are compared on every machine.
+
+    `beside`, such a rule too, decides which independent layers share a launch; without it each has its own.
     """
 
     time: Timer | None = None
     candidates: int = CANDIDATES
     most_commands: int = MOST_COMMANDS
+    beside: Timer | None = None
 
     @property
     def count(self) -> int:

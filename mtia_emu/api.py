@@ -20,7 +20,7 @@ from .compiler.pipeline import Compiled, compile_file, quantised
 from .compiler.reference import core_library
 from .compiler.user_kernels import INSTALLED
 from .engine.function import execute
-from .engine.lookups import Lookups, from_inputs
+from .engine.lookups import Lookups, from_inputs, looks_up
 from .engine.run import report as make_report
 from .errors import UserError, nearest
 from .gpu import Gpu, Mode, load_gpu
@@ -145,12 +145,13 @@ def compile_stages(
     place: str = "dram",
     tune: str = "fast",
     prefetch: bool = True,
+    beside: bool = True,
     progress: Progress | None = None,
 ) -> Compiled:
     """Return a model at every stage of lowering; shapes of `inputs` bind symbolic dimensions."""
     shapes = {name: x.shape for name, x in inputs.items()} if inputs else None
     ours = source.examples is not None
-    how = tuning(tune)
+    how = tuning(tune, beside=beside)
     try:
         done = compile_file(
             source.path,
@@ -189,20 +190,21 @@ def compile_model(
     seed: int | None = None,
     tune: str = "fast",
     prefetch: bool = True,
+    beside: bool = True,
 ) -> Program:
     """Return a model compiled for a chip.
 
     `model` is an ONNX file or "zoo:NAME" (with `seed`: with random weights); `settings` change chip
     parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`; `tune` is "fast"
     or "full", how hard mappings are looked for; `prefetch` lets kernels read weights of later ones while they
-    leave DRAM idle. Raises `UserError` for what is wrong with the model, the chip or the request.
+    leave DRAM idle, `beside` lets independent layers share a launch. Raises `UserError` for what is wrong
+    with the model, the chip or the request.
     """
     machine = load_chip(chip, settings) if isinstance(chip, str) else chip
     given = None if inputs is None else input_arrays(inputs)
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
-        program = compile_stages(
-            source, machine, dtype=dtype, inputs=given, tune=tune, prefetch=prefetch
-        ).program
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "prefetch": prefetch, "beside": beside}
+        program = compile_stages(source, machine, inputs=given, **how).program
         return keep_weights(program) if seed is not None else program
 
 
@@ -237,6 +239,7 @@ def run(
     place: str = "dram",
     tune: str = "fast",
     prefetch: bool = True,
+    beside: bool = True,
     progress: Progress | None = None,
 ) -> Outcome:
     """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it
@@ -246,15 +249,17 @@ def run(
     `gpu` names the reference to stand beside, None for none; `gpu_mode` says how work is put on it.
     `place` is "sram" to start and end tensors there, "weights-dram" for all but the weights; `tune` is
     "full" to time the best mappings of each kernel and take the fastest; `prefetch` lets kernels read weights
-    of later ones while they leave DRAM idle.
+    of later ones while they leave DRAM idle, `beside` lets independent layers share a launch.
     """
-    beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
+    compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
     inputs = None if inputs is None else input_arrays(inputs)
     if isinstance(model, Program) or is_program(model):
         _refuse(dims=dims, dtype=dtype, check=check)
         program = model if isinstance(model, Program) else load_program(model)
         machine = machine_of(program, chip, settings)
-        return run_program(program, machine, inputs=inputs, gpu=beside, gpu_mode=gpu_mode, progress=progress)
+        return run_program(
+            program, machine, inputs=inputs, gpu=compared, gpu_mode=gpu_mode, progress=progress
+        )
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     wanted = check or inputs is not None
     with open_model(str(model), dims or {}, execute_seed=seed if wanted else None) as source:
@@ -264,12 +269,13 @@ def run(
             dtype=dtype,
             inputs=inputs,
             check=check,
-            gpu=beside,
+            gpu=compared,
             gpu_mode=gpu_mode,
             seed=seed,
             place=place,
             tune=tune,
             prefetch=prefetch,
+            beside=beside,
             progress=progress,
         )
 
@@ -288,12 +294,13 @@ def run_source(
     place: str = "dram",
     tune: str = "fast",
     prefetch: bool = True,
+    beside: bool = True,
     progress: Progress | None = None,
 ) -> Outcome:
     """Run a model that is on disk: see `run`. With `sample` it is executed on seeded random inputs."""
-    beside = load_gpu(gpu) if isinstance(gpu, str) else gpu
-    how: dict[str, Any] = {"dtype": dtype, "place": place, "tune": tune, "prefetch": prefetch}
-    compiled = compile_stages(source, chip, inputs=inputs, progress=progress, **how)
+    compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
+    how: dict[str, Any] = {"place": place, "tune": tune, "prefetch": prefetch, "beside": beside}
+    compiled = compile_stages(source, chip, dtype=dtype, inputs=inputs, progress=progress, **how)
     program = compiled.program
     if (check or sample) and inputs is None:
         _refuse_unready(program)  # before inputs are made, which may be as large as the model
@@ -302,7 +309,7 @@ def run_source(
         inputs = source.examples(seed) if source.examples else random_inputs(compiled.imported, seed)
     lookups = example_lookups(source, program, seed) if inputs is None else {}
     outcome = run_program(
-        program, chip, inputs=inputs, lookups=lookups, gpu=beside, gpu_mode=gpu_mode, progress=progress
+        program, chip, inputs=inputs, lookups=lookups, gpu=compared, gpu_mode=gpu_mode, progress=progress
     )
     if not check or inputs is None:
         return outcome
@@ -322,7 +329,7 @@ def run_source(
 
 def example_lookups(source: Source, program: Program, seed: int = 0) -> dict[int, Lookups]:
     """Return the look-ups of a zoo model's seeded inputs; none for a model that we did not write."""
-    if not source.examples or all(block.kernel != "embedding_bag" for block in program.blocks):
+    if not source.examples or not any(map(looks_up, program.blocks)):
         return {}
     return from_inputs(program, typed_inputs(source.examples(seed), program.inputs))
 
@@ -359,12 +366,12 @@ def run_program(
     if progress is not None:
         progress("time", 0, 1)
     report = make_report(program, chip, lookups, zero_macs)
-    beside = None
+    compared = None
     if machine is not None:
-        beside = machine.run(
+        compared = machine.run(
             program.works, model=program.model, dtype=program.dtype, dims=program.dims, mode=gpu_mode
         )
-    return Outcome(program, chip, report, beside, None, outputs, lookups)
+    return Outcome(program, chip, report, compared, None, outputs, lookups)
 
 
 def _refuse_unready(program: Program) -> None:

@@ -83,6 +83,7 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
             seed=wanted["seed"],
             tune=wanted["tune"],
             prefetch=wanted["prefetch"],
+            beside=wanted["beside"],
         )
     deliver(outcome, wanted)
 
@@ -183,6 +184,7 @@ def compile_(
     dtype: str | None,
     tune: str,
     prefetch: bool,
+    beside: bool,
 ) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
@@ -195,7 +197,7 @@ def compile_(
 
     with progress() as tick, api.open_model(model, o.parse_dims(dims)) as source:
         machine = _chip(chip, settings)
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "prefetch": prefetch}
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "prefetch": prefetch, "beside": beside}
         program = api.compile_stages(source, machine, progress=tick, **how).program
         api.save_program(program, output)
     commands = sum(len(b.commands) for b in program.blocks)
@@ -233,6 +235,7 @@ def show(
     dtype: str | None,
     tune: str,
     prefetch: bool,
+    beside: bool,
 ) -> None:
     """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
 
@@ -252,7 +255,8 @@ def show(
 
     with api.open_model(model, o.parse_dims(dims)) as source:
         machine = _chip(chip, settings)
-        compiled = api.compile_stages(source, machine, dtype=dtype, tune=tune, prefetch=prefetch)
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "prefetch": prefetch, "beside": beside}
+        compiled = api.compile_stages(source, machine, **how)
         texts = {
             "onnx": lambda: text.dump(compiled.imported),
             "graph": lambda: text.dump(compiled.lowered),

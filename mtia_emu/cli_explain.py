@@ -30,6 +30,7 @@ def explain(
     dtype: str | None,
     tune: str,
     prefetch: bool,
+    beside: bool,
     json_file: str | None,
     roofline: str | None,
     layers: int,
@@ -58,6 +59,7 @@ def explain(
             dtype=dtype,
             tune=tune,
             prefetch=prefetch,
+            beside=beside,
             what_if=what_if,
             progress=tick,
         )

@@ -17,7 +17,7 @@ from .engine.recurrence import UNITS
 from .engine.run import costs, part
 from .engine.timing import Timeline
 from .errors import UserError, nearest
-from .isa import Op, Program
+from .isa import Launch, Op, Part, Program
 from .view.drawing import Box, Drawing
 from .view.gantt import Bar, Lane
 
@@ -149,11 +149,15 @@ def layer_lanes(
 
 
 def _launch_named(program: Program, layer: str) -> int:
-    """Return the first launch of a name: that of the model's node, or of the step of the schedule."""
-    for names in ([x.name for x in program.launches], [x.origin for x in program.launches]):
-        if layer in names:
-            return names.index(layer)
-    known = {name for x in program.launches for name in (x.name, x.origin)}
+    """Return the first launch of a name: that of one of its model's nodes, or of the step of the schedule."""
+    layers: list[tuple[int, Launch | Part]] = []
+    for index, launch in enumerate(program.launches):
+        layers += [(index, launch), *((index, part) for part in launch.parts)]
+    for named in ("name", "origin"):
+        for index, x in layers:
+            if getattr(x, named) == layer:
+                return index
+    known = {name for _, x in layers for name in (x.name, x.origin)}
     raise UserError(f"no layer {layer!r}{nearest(layer, known)} (`mtia-emu show --at schedule` lists them)")
 
 

@@ -33,6 +33,7 @@ def explain(
     dtype: str | None = None,
     tune: str = "fast",
     prefetch: bool = True,
+    beside: bool = True,
     what_if: bool = True,
     progress: api.Progress | None = None,
 ) -> Explanation:
@@ -46,9 +47,9 @@ def explain(
         return explain_program(outcome.program, outcome.chip, what_if=what_if, progress=progress)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or api.DEFAULT_CHIP, settings)
     with api.open_model(str(model), dims or {}) as source:
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "prefetch": prefetch}
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "prefetch": prefetch, "beside": beside}
         compiled = api.compile_stages(source, machine, progress=progress, **how)
-        again = _Again(source, compiled, dtype, tune, prefetch)
+        again = _Again(source, compiled, dtype, tune, prefetch, beside)
         return explain_program(compiled.program, machine, again, what_if=what_if, progress=progress)
 
 
@@ -61,10 +62,11 @@ class _Again:
     dtype: str | None
     tune: str
     prefetch: bool
+    beside: bool
 
     def report(self, chip: Chip) -> Report:
         """Return the report of the model compiled anew."""
-        done, how = self.compiled, tuning(self.tune)
+        done, how = self.compiled, tuning(self.tune, beside=self.beside)
         program = compile_graph(
             done.imported,
             chip,

@@ -58,7 +58,7 @@ POOL_MODES = ("sum", "mean", "max")
 
 
 class Cast(IntEnum):
-    """Which PEs one load feeds: its own, its row, its column, or all."""
+    """Which PEs one load feeds: its own, its row, its column, or all, of its own band."""
 
     NONE = 0
     ROW = 1
@@ -167,7 +167,11 @@ class Slot:
 
 @dataclass(frozen=True)
 class Block:
-    """The commands of one kernel call, and what they refer to. Equal blocks are stored once in a program."""
+    """The commands of one launch, and what they refer to. Equal blocks are stored once in a program.
+
+    `bands` divide the grid's rows, by the first row of each band after the first: routers cut the trees of
+    multicasts there, and slots that one band alone uses may lie where another's do.
+    """
 
     kernel: str
     operands: tuple[Operand, ...]
@@ -177,6 +181,7 @@ class Block:
     stages: int = 0
     scalar: tuple[str, tuple[tuple[str, Any], ...]] = ("", ())  # op name and attributes, for SCALAR
     mapping: str = ""
+    bands: tuple[int, ...] = ()
 
     @property
     def local_bytes(self) -> int:
@@ -188,16 +193,35 @@ class Block:
         """Return the accumulator memory that the slots take."""
         return max((s.offset + s.bytes for s in self.slots if s.accumulator), default=0)
 
+    def band_rows(self, rows: int) -> Array:
+        """Return, for each of a grid's rows, the first and the last (excluded) row of its band."""
+        edges = np.array([0, *self.bands, rows])
+        band = np.searchsorted(edges, np.arange(rows), side="right") - 1
+        return np.stack([edges[band], edges[band + 1]], axis=1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several layers that a launch runs, as a `Launch` of its own would name it."""
+
+    name: str
+    op: str
+    origin: str = ""
+
 
 @dataclass(frozen=True)
 class Launch:
-    """One run of a block: a byte address for each operand (scratch operands: of the block's scratch)."""
+    """One run of a block: a byte address for each operand (scratch operands: of the block's scratch).
+
+    `parts` are the layers that run side by side, one a band of the block, where they are several.
+    """
 
     block: int
     addresses: tuple[int, ...]
     name: str
     op: str
     origin: str = ""
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -318,6 +342,10 @@ _TEXT: dict[Op, Callable[[Any, Block], str]] = {
 }
 
 
+def _bands_text(block: Block) -> str:
+    return f" bands from rows 0, {', '.join(map(str, block.bands))}" if block.bands else ""
+
+
 def dump(program: Program, *, commands: int = 40) -> str:
     """Return the program as text: the launches, then each block with its first `commands` commands."""
     lines = [f"program {program.model} for {program.chip['name']} ({program.dtype})"]
@@ -326,7 +354,7 @@ def dump(program: Program, *, commands: int = 40) -> str:
         places = ", ".join(f"0x{a:x}" for a in launch.addresses)
         lines.append(f"  {launch.name}: block {launch.block} at {places}")
     for index, block in enumerate(program.blocks):
-        lines.append(f"block {index} {block.kernel} {block.mapping}".rstrip())
+        lines.append(f"block {index} {block.kernel} {block.mapping}".rstrip() + _bands_text(block))
         lines += [f"  %{i} : {x}" for i, x in enumerate(block.operands)]
         lines += [
             f"  s{i} : {s.dtype} {s.bytes} bytes at {'acc' if s.accumulator else 'local'} {s.offset}"

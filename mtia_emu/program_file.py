@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from .arrays import BROKEN_ZIP, MAX_RANK
 from .chip import validate
 from .errors import UserError
-from .isa import COMMAND, MOST_COMMANDS, Binding, Block, Launch, Operand, Program, Slot
+from .isa import COMMAND, MOST_COMMANDS, Binding, Block, Launch, Operand, Part, Program, Slot
 from .program_header import (
     BindingRecord,
     BlockRecord,
@@ -22,6 +22,7 @@ from .program_header import (
     Kind,
     LaunchRecord,
     OperandRecord,
+    PartRecord,
     SlotRecord,
     WorkRecord,
 )
@@ -29,7 +30,8 @@ from .types import TensorType, Work, dtype, parse_type
 from .view.files import write_atomic
 
 FORMAT = "mtia-emu.program"
-VERSION = 2
+VERSION = 3
+READABLE = (2, VERSION)  # the second knew no launch of several layers
 MAX_HEADER_BYTES = 64 << 20
 MOST_IN_ALL = 2 * MOST_COMMANDS  # commands of a file
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: equal programs are equal files
@@ -80,10 +82,7 @@ def _header(p: Program) -> Header:
         dims=p.dims,
         chip=p.chip,
         blocks=[_block(b) for b in p.blocks],
-        launches=[
-            LaunchRecord(block=x.block, addresses=list(x.addresses), name=x.name, op=x.op, origin=x.origin)
-            for x in p.launches
-        ],
+        launches=[_launch(x) for x in p.launches],
         inputs=[_binding(b) for b in p.inputs],
         outputs=[_binding(b) for b in p.outputs],
         consts=[_binding(b) for b in p.consts],
@@ -111,6 +110,13 @@ def _header(p: Program) -> Header:
     )
 
 
+def _launch(x: Launch) -> LaunchRecord:
+    parts = [PartRecord(name=p.name, op=p.op, origin=p.origin) for p in x.parts]
+    return LaunchRecord(
+        block=x.block, addresses=list(x.addresses), name=x.name, op=x.op, origin=x.origin, parts=parts
+    )
+
+
 def _block(b: Block) -> BlockRecord:
     return BlockRecord(
         kernel=b.kernel,
@@ -118,6 +124,7 @@ def _block(b: Block) -> BlockRecord:
         scratch_bytes=b.scratch_bytes,
         stages=b.stages,
         mapping=b.mapping,
+        bands=list(b.bands),
         operands=[
             OperandRecord(
                 dtype=x.dtype.name,
@@ -196,10 +203,10 @@ def _parse(raw: bytes, path: Path) -> Header:
         values = json.loads(raw)
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise UserError(f"{path}: not a program of mtia-emu")
-        if values.get("version") != VERSION:
+        if values.get("version") not in READABLE:
             raise UserError(
                 f"{path}: a program of version {str(values.get('version'))[:20]}, this is version "
-                f"{VERSION}; compile it again"
+                f"{VERSION} (right: {' or '.join(map(str, READABLE))}); compile it again"
             )
         header = Header.model_validate(values)
     except (ValueError, RecursionError) as error:
@@ -240,6 +247,7 @@ def _read_block(file: zipfile.ZipFile, index: int, b: BlockRecord, path: Path) -
         b.stages,
         (b.scalar_op, tuple((k, _frozen(v)) for k, v in b.scalar_attrs)),
         b.mapping,
+        tuple(b.bands),
     )
 
 
@@ -262,7 +270,7 @@ def _program(h: Header, blocks: tuple[Block, ...], held: dict[str, int], path: P
         h.dims,
         h.chip,
         blocks,
-        tuple(Launch(x.block, tuple(x.addresses), x.name, x.op, x.origin) for x in h.launches),
+        tuple(map(_launched, h.launches)),
         tuple(_bound(h.inputs)),
         tuple(_bound(h.outputs)),
         consts,
@@ -274,6 +282,11 @@ def _program(h: Header, blocks: tuple[Block, ...], held: dict[str, int], path: P
     )
     verify(program)
     return program
+
+
+def _launched(x: LaunchRecord) -> Launch:
+    parts = tuple(Part(p.name, p.op, p.origin) for p in x.parts)
+    return Launch(x.block, tuple(x.addresses), x.name, x.op, x.origin, parts)
 
 
 def _check_data(h: Header, by_name: Mapping[str, Binding], held: dict[str, int], path: Path) -> None:

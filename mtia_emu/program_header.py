@@ -47,6 +47,14 @@ class BlockRecord(BaseModel):
     scalar_op: str
     scalar_attrs: list[tuple[str, _Attr]]
     mapping: str
+    bands: list[Count] = Field(default=[], max_length=256)
+
+
+class PartRecord(BaseModel):
+    model_config = STRICT
+    name: str
+    op: str
+    origin: str
 
 
 class LaunchRecord(BaseModel):
@@ -56,6 +64,7 @@ class LaunchRecord(BaseModel):
     name: str
     op: str
     origin: str
+    parts: list[PartRecord] = []
 
 
 class BindingRecord(BaseModel):

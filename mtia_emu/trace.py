@@ -10,8 +10,9 @@ import numpy as np
 from .chip import Chip
 from .engine.lookups import Lookups
 from .engine.recurrence import UNITS
-from .engine.run import costs
-from .isa import Program
+from .engine.run import costs, part
+from .engine.timing import Timeline
+from .isa import Block, Launch, Program
 from .view.trace import Event
 
 
@@ -21,8 +22,10 @@ def trace_events(
     """Yield the events of a program: tracks `launch` and `layer`, and a track for each kind of unit.
 
     A unit's event spans from the first to the last command that a unit of that kind ran in the layer, on any
-    PE. `lookups` are those of the execution that the report is of, where there was one.
+    PE. Of layers side by side each has one more, from its first to its last command, on the track of its rows
+    of PEs. `lookups` are those of the execution that the report is of, where there was one.
     """
+    cols = part(program, chip).grid.cols
     at = 0.0
     for index, (launch, cost) in enumerate(zip(program.launches, costs(program, chip, lookups), strict=True)):
         gap = math.ceil(chip.cycles(chip.launch.replace_s if index else chip.launch.first_s))
@@ -41,9 +44,22 @@ def trace_events(
                 "bound_by": cost.split.bound_by,
             },
         )
+        yield from _parts(launch, block, time, start, cols)
         for unit in np.unique(time.unit):
             mine = time.unit == unit
             low, high = float(time.start[mine].min()), float(time.end[mine].max())
             span = {"commands": int(mine.sum())}
             yield Event(UNITS[int(unit)], launch.name, start + low, start + high, span)
         at = start + cost.cycles
+
+
+def _parts(launch: Launch, block: Block, time: Timeline, start: float, cols: int) -> Iterator[Event]:
+    """Yield an event for each of the layers that a launch runs side by side."""
+    if not launch.parts:
+        return
+    band = np.searchsorted(block.bands, block.commands["pe"] // cols, side="right")
+    for index, (layer, first) in enumerate(zip(launch.parts, (0, *block.bands), strict=True)):
+        mine = band == index
+        if mine.any():
+            low, high = float(time.start[mine].min()), float(time.end[mine].max())
+            yield Event(f"layer from row {first}", layer.name, start + low, start + high, {"op": layer.op})

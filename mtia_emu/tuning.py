@@ -1,10 +1,15 @@
-"""How hard the compiler looks for mappings: `--tune fast`, by estimate, or `--tune full`, by time as well."""
+"""How hard the compiler looks for mappings: `--tune fast`, by estimate, or `--tune full`, by time as well.
+
+Which layers run side by side is decided by time in both.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from .chip import Chip
+from .engine.shared import shared_cycles
 from .engine.timing import timeline
 from .errors import refuse_unknown
 from .isa import Block
@@ -23,17 +28,20 @@ class Tuning:
     share: Share = unshared
 
 
-def tuning(mode: str, *, share: Share = unshared, cached: bool = True) -> Tuning:
+def tuning(mode: str, *, share: Share = unshared, cached: bool = True, beside: bool = True) -> Tuning:
     """Return the tuning that a mode names; unless `cached`, what "full" finds is not kept on disk.
+
+    Unless `beside`, each layer has a launch of its own.
 
     Raises `UserError` for a mode that is not among MODES.
     """
     if mode not in MODES:
         raise refuse_unknown("tuning", mode, MODES)
+    judge = partial(shared_cycles, share=share) if beside else None
     if mode == "fast":
-        return Tuning(FAST, share)
+        return Tuning(replace(FAST, beside=judge), share)
     kept = default_cache() if cached else None
-    return Tuning(Search(time=cycles), remembered(kept, share) if kept else share)
+    return Tuning(Search(time=cycles, beside=judge), remembered(kept, share) if kept else share)
 
 
 def cycles(block: Block, chip: Chip) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from .chip import Chip, validate
 from .errors import UserError
 from .isa import COMMAND, Binding, Block, Operand, Program
-from .verify_commands import MOST, Commands
+from .verify_commands import MOST, SLOT_FIELDS, Commands
 
 Array = np.ndarray[Any, Any]
 MOST_CELLS = 1 << 24  # slots times PEs: the timing keeps two numbers of each
@@ -38,12 +39,18 @@ def verify(program: Program, chip: Chip | None = None) -> None:
             raise UserError(f"program {program.model}, block {index} ({block.kernel}): {error}") from None
     for launch in program.launches:
         _verify_launch(launch.name, launch.block, launch.addresses, program)
+        bands = len(program.blocks[launch.block].bands) + 1
+        if launch.parts and len(launch.parts) != bands:
+            raise UserError(
+                f"program {program.model}, launch {launch.name}: {len(launch.parts)} layers on {bands} bands"
+            )
 
 
 def verify_block(block: Block, chip: Chip) -> None:
     """Raise `UserError` for a block that refers to what it, or the chip, does not have."""
     for index, operand in enumerate(block.operands):
         _verify_operand(index, operand, block)
+    _verify_bands(block.bands, chip.grid.rows)
     _verify_slots(block, chip)
     if block.commands.dtype != COMMAND or block.commands.ndim != 1:
         raise UserError("commands are not an array of command records")
@@ -99,21 +106,44 @@ def _verify_operand(index: int, x: Operand, block: Block) -> None:
         raise UserError(f"operand %{index} {x} repeats {x.extent_bytes} bytes too often for a core")
 
 
+def _verify_bands(bands: Sequence[int], rows: int) -> None:
+    if not all(low < high for low, high in pairwise([0, *bands, rows])):
+        raise UserError(f"bands begin at rows {list(bands)}; right: rising, from 1 to {rows - 1}")
+
+
 def _verify_slots(block: Block, chip: Chip) -> None:
     slots = block.slots
     if len(slots) >= 1 << 15 or (len(slots) + 1) * chip.pes > MOST_CELLS:
         raise UserError(f"{len(slots)} slots on {chip.pes} PEs; right: at most {MOST_CELLS} in all")
+    users = _bands_of_slots(block, chip)
     for accumulator, what, have in (
         (False, "local memory", chip.pe.local.bytes),
         (True, "accumulators", chip.pe.reduce.bytes),
     ):
-        at = 0
+        ends: dict[int, int] = {}  # of what each band has so far
         mine = [(s.offset, s.bytes, i) for i, s in enumerate(slots) if s.accumulator == accumulator]
         for offset, size, index in sorted(mine):
-            unit = slots[index].dtype.bytes
+            unit, bands = slots[index].dtype.bytes, users[index]
+            at = max((ends.get(band, 0) for band in bands), default=0)
             if offset < at or size < 0 or offset + size > have or offset % unit or size % unit:
                 raise UserError(
                     f"slot s{index} takes {size} bytes at {offset} of {what}; right: whole elements of "
                     f"{slots[index].dtype}, from {at} to {have}, one slot after another"
                 )
-            at = offset + size
+            ends |= dict.fromkeys(bands, offset + size)
+
+
+def _bands_of_slots(block: Block, chip: Chip) -> list[list[int]]:
+    """Return the bands whose PEs use each slot, by number: all slots those of the one band, if it is one.
+
+    What names no PE or slot is left to the law of commands.
+    """
+    if not block.bands or block.commands.dtype != COMMAND:
+        return [[0]] * len(block.slots)
+    used = np.zeros((len(block.slots), len(block.bands) + 1), bool)
+    band = np.searchsorted(block.bands, block.commands["pe"] // chip.grid.cols, side="right")
+    for name in SLOT_FIELDS:
+        slot = block.commands[name]
+        known = (slot >= 0) & (slot < len(used))
+        used[slot[known], band[known]] = True
+    return [np.flatnonzero(row).tolist() for row in used]

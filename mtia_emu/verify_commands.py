@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from .units.simd import FUNCTIONS
 
 Array = np.ndarray[Any, Any]
 MOST = 1 << 40  # bytes of a memory, elements of an operand, multiply-adds of a command
-_SLOT_FIELDS = ("dst", "src0", "src1", "src2")
+SLOT_FIELDS = ("dst", "src0", "src1", "src2")
 _USES: dict[Op, tuple[str, ...]] = {  # the slots that a command names; others must be NO_SLOT
     Op.LOAD: ("dst",),
     Op.STORE: ("src0",),
@@ -43,7 +44,7 @@ _USES: dict[Op, tuple[str, ...]] = {  # the slots that a command names; others m
     Op.POOL: ("dst",),
     Op.MATMUL: ("dst", "src0", "src1"),
     Op.REDUCE: ("dst",),
-    Op.SIMD: _SLOT_FIELDS,
+    Op.SIMD: SLOT_FIELDS,
     Op.FOLD: ("dst", "src0"),
     Op.SCALAR: (),
 }
@@ -108,10 +109,10 @@ class Commands:
         self._refuse(
             ~np.isfinite(self.block.commands["imm"]) & (self.op == Op.SIMD), None, "the number is not finite"
         )
-        used = np.zeros((len(Op), len(_SLOT_FIELDS)), bool)
+        used = np.zeros((len(Op), len(SLOT_FIELDS)), bool)
         for op, names in _USES.items():
-            used[op] = [n in names for n in _SLOT_FIELDS]
-        for i, name in enumerate(_SLOT_FIELDS):
+            used[op] = [n in names for n in SLOT_FIELDS]
+        for i, name in enumerate(SLOT_FIELDS):
             wants = used[self.op, i]
             immediate = (self.op == Op.SIMD) & (name != "dst")
             self._refuse(
@@ -269,13 +270,16 @@ class Commands:
             f"no such PE; right: 0 to {self.chip.pes - 1}",
         )
         self._held(at, c["dst"], c["rows"] * c["cols"], bank=True)
+        band = self.block.band_rows(self.chip.grid.rows)[:, 0]
+        own, other = (band[c[name] // self.chip.grid.cols] for name in ("pe", "src_pe"))
+        self._refuse(own != other, at, "the other PE is in another band")
 
     def _simd(self, at: Array, c: dict[str, Array]) -> None:
         self._refuse(
             c["fn"] >= len(FUNCTION_NAMES), at, f"unknown function; right: 0 to {len(FUNCTION_NAMES) - 1}"
         )
         arity = np.array([f.arity for f in FUNCTIONS.values()])[c["fn"]]
-        for i, name in enumerate(_SLOT_FIELDS[1:]):
+        for i, name in enumerate(SLOT_FIELDS[1:]):
             self._refuse((c[name] == NO_SLOT) == (i < arity), at, "the function takes more or fewer operands")
             self._source(at, c, i, name)
         self._refuse(c["flags"] >> 6 > 0, at, "unknown flags")
@@ -305,7 +309,7 @@ class Commands:
         """Refuse a slot that is read before it is written, and a stage that no command has filled."""
         first = self._first_writes()
         c, now = self.c, np.arange(len(self.op))
-        for name in _SLOT_FIELDS[1:]:
+        for name in SLOT_FIELDS[1:]:
             read = c[name] >= 0
             self._refuse(
                 read & (first[c["pe"], np.maximum(c[name], 0)] >= now), None, f"{name} was never written"
@@ -328,20 +332,26 @@ class Commands:
     def _first_writes(self) -> Array:
         """Return [PEs, slots]: the first command that writes each slot, past the last where none does."""
         grid, lanes = self.chip.grid, max(1, len(self.block.slots))
-        c, never = self.c, len(self.op)
-        shape = (grid.rows, grid.cols, lanes)
-        first = np.full(shape, never)
+        c = self.c
+        first = np.full((grid.rows, grid.cols, lanes), len(self.op))
         writes = np.flatnonzero(
             (c["dst"] >= 0) & ((self.op != Op.MATMUL) | (c["flags"] & FIRST > 0)) & (self.op != Op.REDUCE)
         )[::-1]  # the last to be set is the first to be issued
-        row, col, cast = c["pe"] // grid.cols, c["pe"] % grid.cols, c["cast"]
+        for low, high in pairwise([0, *self.block.bands, grid.rows]):
+            inside = (c["pe"][writes] >= low * grid.cols) & (c["pe"][writes] < high * grid.cols)
+            self._band_writes(first[low:high], writes[inside], low)
+        return first.reshape(grid.rows * grid.cols, lanes)
+
+    def _band_writes(self, first: Array, writes: Array, low: int) -> None:
+        """Put the earliest of one band's writes, which stand latest first, into first[row, col, slot]."""
+        c, (_, cols, lanes), never = self.c, first.shape, len(self.op)
+        row, col, cast = c["pe"] // cols - low, c["pe"] % cols, c["cast"]
         for kind, places in ((Cast.NONE, (row, col)), (Cast.ROW, (row,)), (Cast.COL, (col,)), (Cast.ALL, ())):
             mine = writes[cast[writes] == kind]
             axes = {Cast.NONE: (0, 1), Cast.ROW: (0,), Cast.COL: (1,), Cast.ALL: ()}[kind]
-            small = np.full((*(shape[a] for a in axes), lanes), never)
+            small = np.full((*(first.shape[a] for a in axes), lanes), never)
             small[(*(p[mine] for p in places), c["dst"][mine])] = mine
-            first = np.minimum(first, small[:, None, :] if kind is Cast.ROW else small)
-        return first.reshape(grid.rows * grid.cols, lanes)
+            np.minimum(first, small[:, None, :] if kind is Cast.ROW else small, out=first)
 
 
 def _multiplies(kind: DType) -> bool:

@@ -128,7 +128,12 @@ def test_files_that_are_no_programs(tmp_path: Path, content: bytes) -> None:
     ("change", "words"),
     [
         (lambda h: h.update(format="x"), "not a program of mtia-emu"),
-        (lambda h: h.update(version=3), "a program of version 3, this is version 2; compile it again"),
+        (lambda h: h.update(version=1), "of version 1, this is version 3 (right: 2 or 3); compile it again"),
+        (lambda h: h["blocks"][0].update(bands=[0]), "bands begin at rows [0]"),
+        (
+            lambda h: h["launches"][0].update(parts=[{"name": "x", "op": "y", "origin": ""}] * 9),
+            "9 layers on",
+        ),
         (lambda h: h.update(extra=1), "extra"),
         (lambda h: h.pop("dtype"), "dtype"),
         (lambda h: h.update(dtype="fp17"), "unknown dtype 'fp17'"),
@@ -159,6 +164,19 @@ def test_headers_that_lie(good: Path, tmp_path: Path, change: Change, words: str
     with pytest.raises(UserError) as caught:
         program_file.load(with_header(good, tmp_path / "p.mtia", change))
     assert words in str(caught.value) and "p.mtia" in str(caught.value)
+
+
+def test_a_file_of_the_version_before_is_read(tmp_path: Path) -> None:
+    program = api.compile_model("zoo:dlrm-small", dims=DIMS, seed=1, beside=False)
+    program_file.save(program, tmp_path / "good.mtia")
+
+    def older(header: dict[str, Any]) -> None:
+        header["version"] = 2
+        for record in (*header["blocks"], *header["launches"]):
+            assert not record.pop("bands", []) and not record.pop("parts", [])
+
+    found = program_file.load(with_header(tmp_path / "good.mtia", tmp_path / "p.mtia", older))
+    assert found.launches == program.launches and all(b.bands == () for b in found.blocks)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mtia_emu.kernels.beside import beside
 from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul
 from mtia_emu.kernels.matmul_plan import Mapping, Problem
@@ -36,6 +37,15 @@ CHIP = load_chip("tiny")
 LIBRARY = {"cumsum": lambda inputs, attrs: [np.cumsum(inputs[0], axis=1)]}
 SOFTMAX = "1 -> t4 | t0 = fold_max(x0); t1 = sub(x0, t0); t2 = exp(t1); t3 = fold_sum(t2); t4 = div(t2, t3)"
 WHERE = "2 -> t1 | t0 = greater(x0, 0.5); t1 = where(t0, x1, 2.0)"
+
+
+def _beside() -> Block:
+    part, shape = CHIP.part(1, CHIP.grid.cols), (9, 20)
+    blocks = [
+        emit_rowwise(part, kernel, parse(tape), [packed(FP16, shape)], [packed(FP16, shape, written=True)])
+        for kernel, tape in (("row", SOFTMAX), ("copy", "1 -> x0 | "))
+    ]
+    return beside(blocks, [1, 1], CHIP.grid.cols, [2.0, 1.0])
 
 
 def _matmul(mapping: Mapping, kind: Any = FP16) -> Block:
@@ -75,6 +85,7 @@ BLOCKS = (
         ],
         "mean",
     ),
+    _beside(),
     emit_scalar(
         CHIP, "cumsum", {"axis": 1}, [packed(FP32, (3, 4))], [packed(FP32, (3, 4), "sram", written=True)]
     ),
@@ -178,7 +189,9 @@ def _other_binding(data: st.DataObject, p: Program) -> Program:
 
 
 def _other_size(data: st.DataObject, p: Program) -> Program:
-    name = data.draw(st.sampled_from(["dram_bytes", "sram_bytes", "scratch_bytes", "stages"]))
+    name = data.draw(st.sampled_from(["dram_bytes", "sram_bytes", "scratch_bytes", "stages", "bands"]))
+    if name == "bands":
+        return replace(p, blocks=(replace(p.blocks[0], bands=tuple(data.draw(st.lists(WILD, max_size=3)))),))
     if name in ("dram_bytes", "sram_bytes"):
         return replace(p, **{name: data.draw(WILD)})
     return replace(p, blocks=(replace(p.blocks[0], **{name: data.draw(WILD)}),))
@@ -226,8 +239,8 @@ def edited(index: int, kind: Op, **values: int) -> Program:
         (1, Op.STAGE, {"stage": -2}, "no such stage slot"),
         (1, Op.STAGE, {"stage": -1}, "into scratch, and without a stage slot into SRAM"),
         (1, Op.STAGE, {"operand2": 2}, "staging copies into scratch"),
-        (8, Op.STAGE, {"stage": 0}, "no such stage slot"),
-        (8, Op.STAGE, {"operand2": 1}, "the tile leaves its operand|without a stage slot into SRAM"),
+        (9, Op.STAGE, {"stage": 0}, "no such stage slot"),
+        (9, Op.STAGE, {"operand2": 1}, "the tile leaves its operand|without a stage slot into SRAM"),
         (5, Op.GATHER, {"row2": 6}, "the tile leaves its operand"),
         (6, Op.POOL, {"fn": 3}, "unknown mode"),
         (6, Op.POOL, {"row2": 0}, "fewer weights than indices|same weights"),
@@ -241,7 +254,7 @@ def test_a_refusal_says_what_is_wrong(index: int, op: Op, values: dict[str, int]
 
 
 def test_a_prefetch_stands_behind_all_other_commands() -> None:
-    p = program(8)
+    p = program(9)
     first = replace(p.blocks[0], commands=p.blocks[0].commands[::-1].copy())
     with pytest.raises(UserError, match="staged for a later launch stands behind all other commands"):
         verify(replace(p, blocks=(first,)))

@@ -74,8 +74,8 @@ def events(block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes
     ops = commands["op"].copy()  # side by side, for it is gone through once for each
     for op in np.flatnonzero(np.bincount(ops)).tolist():
         at = np.flatnonzero(ops == op)
-        for part in _by_table(at, commands) if op == Op.POOL else (at,):
-            _COUNT[Op(op)](ev, part, select(commands, part), block, chip)
+        for part in _by_table(at, commands) if op in (Op.POOL, Op.GATHER) else (at,):
+            _COUNT[Op(int(op))](ev, part, select(commands, part), block, chip)
     if cache_bytes:
         pools = np.flatnonzero(commands["op"] == Op.POOL)
         missed = None if lookups is None else lookups.missed
@@ -86,7 +86,7 @@ def events(block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes
 
 
 def _by_table(pools: Array, commands: Array) -> list[Array]:
-    """Return POOL commands, by number, apart by the table that they look up."""
+    """Return POOL or GATHER commands, by number, apart by the table that they look up."""
     tables = commands["operand"][pools]
     return [pools[tables == table] for table in np.unique(tables)]
 
@@ -185,37 +185,36 @@ def _memory(ev: Events, where: Array, space: str, data: Array, bursts: Array, *,
         (ev.sram_write_bytes if out else ev.sram_read_bytes)[where] += data
 
 
-def receivers(cast: Array, chip: Chip) -> Array:
-    """Return how many PEs a command of that cast writes."""
-    return np.array([1, chip.grid.cols, chip.grid.rows, chip.pes])[cast]
+def receivers(c: Array, bands: Array, chip: Chip) -> Array:
+    """Return how many PEs each command writes; `bands` as of `Block.band_rows`."""
+    cols, cast = chip.grid.cols, c["cast"]
+    if len(np.unique(bands)) == 2:
+        return np.array([1, cols, len(bands), chip.pes])[cast]
+    rows = (bands[:, 1] - bands[:, 0])[c["pe"] // cols]
+    return np.choose(cast, [np.ones_like(rows), np.full_like(rows, cols), rows, rows * cols])
 
 
-def hops(pe: Array, cast: Array, chip: Chip) -> Array:
+def hops(pe: Array, cast: Array, bands: Array, chip: Chip) -> Array:
     """Return the links from the memory at the west edge (north, for columns) to the furthest receiver."""
-    row, col = pe // chip.grid.cols, pe % chip.grid.cols
-    far = np.stack(
-        [
-            col + 1,
-            np.full_like(row, chip.grid.cols),
-            np.full_like(row, chip.grid.rows),
-            np.full_like(row, chip.grid.rows + chip.grid.cols),
-        ]
-    )
+    cols, (low, high) = chip.grid.cols, bands[pe // chip.grid.cols].T
+    far = np.stack([pe % cols + 1, np.full_like(pe, cols), high, high - low + cols])
     return far[cast, np.arange(len(pe))]
 
 
 def _enter(ev: Events, at: Array, c: Array, payload: Array, chip: Chip) -> None:
     """Count bytes that cross the network between a memory and one PE."""
     ev.noc_bytes[at] += payload
-    ev.noc_byte_hops[at] += payload * hops(c["pe"].astype(int), np.zeros(len(at), int), chip)
+    ev.noc_byte_hops[at] += payload * (c["pe"] % chip.grid.cols + 1.0)
 
 
 def _load(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
     payload = _transfer(ev, at, c, block, chip, out=False)
     written = c["rows"].astype(float) * c["cols"] * _itemsizes(block)[c["operand"]]
-    ev.local_write_bytes[at] += written * receivers(c["cast"], chip)
+    bands = block.band_rows(chip.grid.rows)
+    reached = receivers(c, bands, chip)
+    ev.local_write_bytes[at] += written * reached
     ev.noc_bytes[at] += payload
-    links = np.where(c["cast"] == Cast.ALL, chip.pes, hops(c["pe"].astype(int), c["cast"], chip))
+    links = np.where(c["cast"] == Cast.ALL, reached, hops(c["pe"].astype(int), c["cast"], bands, chip))
     ev.noc_byte_hops[at] += payload * links
 
 

@@ -22,12 +22,12 @@ from ..isa import (
     REDUCTION_NAMES,
     VECTOR,
     Block,
-    Cast,
     Op,
 )
 from ..numerics import tile_matmul, zero_products
 from ..units.simd import compute, fold
 from .memory import Store, View, put_tile, rows_of, tile_of
+from .recurrence import receivers
 
 Array = np.ndarray[Any, Any]
 Library = Mapping[str, Callable[[Sequence[Array], Mapping[str, Any]], Sequence[Array]]]
@@ -71,7 +71,8 @@ class BlockRun:
         library: Library,
     ) -> None:
         self.block, self.views, self.local, self.banks = block, views, local, banks
-        self.grid, self.library = chip.grid, library
+        self.library, self.cols = library, chip.grid.cols
+        self.bands: list[list[int]] = block.band_rows(chip.grid.rows).tolist()
         self.slots: dict[tuple[int, int], View] = {}
         self.lookups: list[Array] = []  # the rows that each POOL command looked up
         self.zero_macs: dict[str, int] = {}  # dtype -> multiply-adds with a zero operand
@@ -130,12 +131,7 @@ class BlockRun:
 
     def receivers(self, pe: int, cast: int) -> range:
         """Return the PEs that a load feeds."""
-        grid = self.grid
-        if cast == Cast.ROW:
-            return range(pe // grid.cols * grid.cols, (pe // grid.cols + 1) * grid.cols)
-        if cast == Cast.COL:
-            return range(pe % grid.cols, grid.rows * grid.cols, grid.cols)
-        return range(grid.rows * grid.cols) if cast == Cast.ALL else range(pe, pe + 1)
+        return range(*receivers.function(cast, pe, *self.bands[pe // self.cols], self.cols))
 
     def load(self, c: Command) -> None:
         data = self.tile(c[OPERAND], c[ROW], c[ROWS], c[COL], c[COLS])

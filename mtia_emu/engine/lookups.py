@@ -32,6 +32,11 @@ class Lookups:
     missed: Array | None = None
 
 
+def looks_up(block: Block) -> bool:
+    """Return whether a block has embedding bags."""
+    return bool((block.commands["op"] == Op.POOL).any())
+
+
 def cache_bytes(program: Program, chip: Chip) -> int:
     """Return the capacity of the cache beside what the program uses as scratch."""
     scratch = max((b.scratch_bytes for b in program.blocks), default=0)

@@ -15,15 +15,16 @@ Array = np.ndarray[Any, Any]
 LOCAL, MOVER, COMPUTER = len(UNITS), len(UNITS) + 1, len(UNITS) + 2
 
 
-def occupancy(commands: Array, rows: int, cols: int) -> dict[str, float]:
+def occupancy(commands: Array, low: Array, cols: int) -> dict[str, float]:
     """Return the cycles of each resource's busiest instance but DRAM, from `recurrence.COMMAND`s.
 
-    A multicast is work of each PE that receives it.
+    A multicast is work of each PE that receives it. `low` is the first row of each row's band.
     """
+    rows = len(low)
     pes, links = np.zeros((COMPUTER + 1, len(Cast), rows * cols)), np.zeros(LINKS + 2 * rows + cols)
-    sram = _sum(commands, rows, cols, pes, links)
-    own, by_row, by_col, by_all = pes.transpose(1, 0, 2)
-    each = own.reshape(-1, rows, cols) + by_row[:, :rows, None] + by_col[:, None, :cols] + by_all[:, :1, None]
+    sram = _sum(commands, pes, links)
+    own, by_row, by_col, by_all = pes.reshape(-1, len(Cast), rows, cols).transpose(1, 0, 2, 3)
+    each = own + by_row[:, :, :1] + by_col[:, low] + by_all[:, low, :1]
     most = each.max(axis=(1, 2)).tolist()
     return {
         "array": most[MATRIX],
@@ -39,8 +40,8 @@ def occupancy(commands: Array, rows: int, cols: int) -> dict[str, float]:
 
 
 @jitted
-def _sum(commands: Array, rows: int, cols: int, pes: Array, links: Array) -> float:
-    """Add commands to what they occupy: pes[resource, cast, PE or row or column], links; return SRAM's."""
+def _sum(commands: Array, pes: Array, links: Array) -> float:
+    """Add commands to pes[resource, cast, first PE that is written] and to links; return SRAM's cycles."""
     sram = 0.0
     for i in range(len(commands)):
         c = commands[i]
@@ -50,7 +51,7 @@ def _sum(commands: Array, rows: int, cols: int, pes: Array, links: Array) -> flo
         u, p, cast = c["unit"], c["pe"], c["cast"]
         if u == CHIP_DMA:
             continue
-        at = p if cast == 0 else p // cols if cast == 1 else p % cols if cast == 2 else 0
+        at = c["first"]
         pes[u, cast, at] += c["busy"]
         pes[LOCAL, cast, at] += c["local"]
         pes[MOVER if u < MATRIX else COMPUTER, 0, p] += c["issue"]

@@ -25,7 +25,6 @@ from .recurrence import (
     SRAM,
     STORE_QUEUE,
     Grid,
-    receivers,
 )
 
 Array = np.ndarray[Any, Any]
@@ -59,7 +58,7 @@ def in_order_of_time(
     return queue.run()
 
 
-def dependencies(commands: Array, grid: Grid, accumulator: Array) -> list[_Waits]:
+def dependencies(commands: Array, accumulator: Array) -> list[_Waits]:
     """Return what each command waits for, read off the order of the program."""
     writer: dict[tuple[int, int], int] = {}
     readers: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -76,7 +75,7 @@ def dependencies(commands: Array, grid: Grid, accumulator: Array) -> list[_Waits
                 wait.start += [(j, "done") for j in emptied.pop(stage, [])]
                 filled[stage] = i
             continue
-        mine = Pes(*receivers(int(c["cast"]), p, grid))
+        mine = _written(c)
         sources = [int(c[name]) for name in ("src0", "src1", "src2") if c[name] >= 0]
         for q in mine:
             if (q, u) in unit:
@@ -101,6 +100,10 @@ def dependencies(commands: Array, grid: Grid, accumulator: Array) -> list[_Waits
         if c["op"] == REDUCTION:
             readers[int(c["src_pe"]), dst].append(i)
     return out
+
+
+def _written(c: Any) -> range:
+    return Pes(int(c["first"]), int(c["last"]), int(c["step"]))
 
 
 def _writes(
@@ -130,7 +133,7 @@ class _Queue:
 
     def __init__(self, commands: Array, on_dram: Array, grid: Grid, accumulator: Array, flights: int) -> None:
         self.commands, self.on_dram, self.grid, self.flights = commands, on_dram, grid, flights
-        self.waits = dependencies(commands, grid, accumulator)
+        self.waits = dependencies(commands, accumulator)
         self.moments: dict[int, _Done] = {}
         self.ahead = (commands["unit"] == CHIP_DMA) & (commands["stage"] < 0)
         self.free = np.zeros(grid.shared)
@@ -193,14 +196,11 @@ class _Queue:
             out.append(at[core])
         return out
 
-    def _pes(self, i: int) -> range:
-        return Pes(*receivers(int(self.commands[i]["cast"]), int(self.commands[i]["pe"]), self.grid))
-
     def _landed(self, i: int, t: float) -> float:
         """Return when a load finds room among those on their way, t where it does now."""
         if self.commands[i]["unit"] != LOAD_QUEUE:
             return t
-        for q in self._pes(i):
+        for q in _written(self.commands[i]):
             self.flying[q] = [end for end in self.flying[q] if end > t]
             if len(self.flying[q]) >= self.flights:
                 return min(self.flying[q])
@@ -221,12 +221,12 @@ class _Queue:
                     self.taken[r].append((float(self.free[r] - work), float(self.free[r])))
         if c["unit"] == CHIP_DMA:
             return _Done(done, done, done, done, done + latency)
-        for q in self._pes(i):
+        for q in _written(self.commands[i]):
             self.port[q] += float(c["local"])
             done = max(done, self.port[q])
         end = done + latency
         if c["unit"] == LOAD_QUEUE:
-            for q in self._pes(i):
+            for q in _written(self.commands[i]):
                 self.flying[q].append(end)
         return _Done(own, t + share, done, t + share + latency, end)
 

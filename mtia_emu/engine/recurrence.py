@@ -33,7 +33,8 @@ GROWTH = 4  # times as many windows as are needed, so that there are seldom too 
 # a command: what it touches (-1: nothing), and what it takes, in cycles, of its unit and of what is shared
 COMMAND = np.dtype(
     [(name, "i1") for name in ("op", "cast", "unit")]
-    + [(name, "i4") for name in ("pe", "src_pe", "stage", "src0", "src1", "src2", "dst")]
+    + [(name, "i2") for name in ("pe", "src_pe", "src0", "src1", "src2", "dst")]
+    + [(name, "i4") for name in ("stage", "first", "last", "step")]  # the PEs written: see `receivers`
     + [("link", "i8")]  # which link, as a shared resource
     + [(name, "f8") for name in ("busy", "latency", "on_sram", "on_link", "local", "issue")],
     align=True,
@@ -56,22 +57,47 @@ class State(NamedTuple):
 
 
 class Grid(NamedTuple):
-    rows: int
-    cols: int
     shared: int  # how many shared resources there are
     bank_share: float  # a read of accumulators frees the first bank after this share of its time
 
 
-def packed(commands: Array, unit: Array, link: Array, costs: tuple[Array, ...]) -> Array:
-    """Return the `COMMAND`s of an `isa.Block`'s commands; `costs` are the fp64 fields, in order."""
+def packed(
+    commands: Array, bands: Array, cols: int, unit: Array, link: Array, costs: tuple[Array, ...]
+) -> Array:
+    """Return the `COMMAND`s of an `isa.Block`'s commands; `costs` are the fp64 fields, in order.
+
+    `bands` are the block's, row by row, on a grid of so many columns.
+    """
     out = np.empty(len(commands), COMMAND)
     same = commands if commands.flags.writeable else commands.copy()  # machine code for one kind of array
-    _pack(same, unit, link, costs, out)
+    _pack(same, bands, cols, unit, link, costs, out)
     return out
 
 
 @jitted
-def _pack(commands: Array, unit: Array, link: Array, costs: tuple[Array, ...], out: Array) -> None:
+def receivers(cast: int, p: int, low: int, high: int, cols: int) -> tuple[int, int, int]:
+    """Return first, last (excluded) and step of the PEs that a command of PE p writes.
+
+    The band of PE p has rows low .. high of a grid of `cols` columns: no multicast leaves it.
+    """
+    if cast == 1:
+        first = p // cols * cols
+        return first, first + cols, 1
+    if cast == 2:
+        return low * cols + p % cols, high * cols, cols
+    return (low * cols, high * cols, 1) if cast == 3 else (p, p + 1, 1)
+
+
+@jitted
+def _pack(
+    commands: Array,
+    bands: Array,
+    cols: int,
+    unit: Array,
+    link: Array,
+    costs: tuple[Array, ...],
+    out: Array,
+) -> None:
     """Fill `out` in one pass: field by field each would pass memory again."""
     busy, latency, on_sram, on_link, local, issue = costs
     for i in range(len(commands)):
@@ -81,6 +107,8 @@ def _pack(commands: Array, unit: Array, link: Array, costs: tuple[Array, ...], o
         o["src0"], o["src1"], o["src2"] = c["src0"], c["src1"], c["src2"]
         o["link"], o["busy"], o["latency"] = link[i], busy[i], latency[i]
         o["on_sram"], o["on_link"], o["local"], o["issue"] = on_sram[i], on_link[i], local[i], issue[i]
+        row = c["pe"] // cols
+        o["first"], o["last"], o["step"] = receivers(c["cast"], c["pe"], bands[row, 0], bands[row, 1], cols)
 
 
 def fresh(pes: int, slots: int, stages: int, flights: int) -> State:
@@ -173,17 +201,6 @@ def _open(ledger: Array, r: int, w: int) -> int:
 
 
 @borrowing
-def receivers(cast: int, p: int, grid: Grid) -> tuple[int, int, int]:
-    """Return first, last (excluded) and step of the PEs that a command of PE p writes."""
-    if cast == 1:
-        first = p // grid.cols * grid.cols
-        return first, first + grid.cols, 1
-    if cast == 2:
-        return p % grid.cols, grid.rows * grid.cols, grid.cols
-    return (0, grid.rows * grid.cols, 1) if cast == 3 else (p, p + 1, 1)
-
-
-@borrowing
 def _depart(flights: Array, heads: Array, q: int, end: float) -> None:
     """Let a load that is there at `end` take the place of the PE's first one."""
     size, at = flights.shape[1], heads[q]
@@ -205,7 +222,6 @@ def _ready(
     pes: Array,
     flights: Array,
     heads: Array,
-    grid: Grid,
     accumulator: Array,
 ) -> tuple[float, float]:
     """Return when a command can start, and when the last bank of accumulators that it needs is ready."""
@@ -214,8 +230,7 @@ def _ready(
         return stages[c["stage"], EMPTIED], 0.0
     core = ISSUED if u < MATRIX else ISSUED + 1  # one core drives the DMA, the other what computes
     t, after = pes[p, core] + c["issue"], 0.0
-    first, last, step = receivers(c["cast"], p, grid)
-    for q in range(first, last, step):
+    for q in range(c["first"], c["last"], c["step"]):
         t = max(t, pes[q, u])
         if u == LOAD_QUEUE:
             t = max(t, flights[q, heads[q]])
@@ -255,7 +270,7 @@ def _hold(
     p, u, dst, stage = c["pe"], c["unit"], c["dst"], c["stage"]
     freed = t + c["busy"] * grid.bank_share
     pes[p, ISSUED if u < MATRIX else ISSUED + 1] += c["issue"]
-    first, last, step = receivers(c["cast"], p, grid)
+    first, last, step = c["first"], c["last"], c["step"]
     for q in range(first, last, step):  # ports of local memory must have had time for all work so far
         pes[q, PORT] += c["local"]
         done = max(done, pes[q, PORT])
@@ -331,7 +346,7 @@ def _run(
     (commands, on_dram), (start, end) = work, times
     for i in range(first, len(commands)):
         c = commands[i]
-        t, after = _ready(c, slots, stages, pes, flights, heads, grid, accumulator)
+        t, after = _ready(c, slots, stages, pes, flights, heads, accumulator)
         busy, places, works = c["busy"], (DRAM, SRAM, c["link"]), (on_dram[i], c["on_sram"], c["on_link"])
         for kind in range(3):
             if places[kind] >= 0 and works[kind] > 0:

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..chip import Chip
-from ..isa import Op, Program
+from ..isa import Block, Op, Program
 from ..sharing import Same, Share
 from .events import Events, events
-from .lookups import Lookups, cache_bytes, through_cache
+from .lookups import Lookups, cache_bytes, looks_up, through_cache
 from .run import BlockCost, cost, part
 from .timing import check_fits, timed, work
 
@@ -40,6 +40,20 @@ def shared_costs(
     return out
 
 
+def shared_cycles(block: Block, chip: Chip, share: Share) -> float:
+    """Return the cycles of a block by the timing reading, with mean look-ups and no cache.
+
+    Raises `UserError` where the block does not fit the chip.
+    """
+    check_fits(block, chip)
+    key = (Same(block), "alone" if looks_up(block) else None, None)
+    ev = share("events", key, chip, lambda c: events(block, c))
+    known = share(
+        "work", key, chip, lambda c: work(block, c, share("events", key, c, lambda x: events(block, x)))
+    )
+    return timed(block, chip, ev, known).cycles
+
+
 def _cached(
     program: Program, chip: Chip, lookups: Mapping[int, Lookups], share: Share
 ) -> Mapping[int, Lookups]:
@@ -54,7 +68,7 @@ def _cached(
 def _cost(program: Program, index: int, chip: Chip, lookups: Lookups | None, share: Share) -> BlockCost:
     """Return a block's cost; the times of its commands, which nothing here asks for, are not kept."""
     block, none = program.blocks[index], np.zeros(0)
-    pools = bool((block.commands["op"] == Op.POOL).any())  # only they look at the cache
+    pools = looks_up(block)  # only they look at the cache
     key = (Same(block), _scratch(program) if pools else None, None if lookups is None else _content(lookups))
 
     def counted(chip: Chip) -> Events:

@@ -83,7 +83,8 @@ class Work:
 def work(block: Block, chip: Chip, counts: Events) -> Work:
     """Return the work of a block's commands; how fast DRAM's channels are is not asked."""
     commands = _work(block, chip, counts)
-    return Work(commands, occupancy(commands, chip.grid.rows, chip.grid.cols))
+    low = block.band_rows(chip.grid.rows)[:, 0]
+    return Work(commands, occupancy(commands, low, chip.grid.cols))
 
 
 def timed(
@@ -99,12 +100,7 @@ def timed(
     start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
     flights = chip.pe.dma.outstanding_transfers
-    grid = Grid(
-        chip.grid.rows,
-        chip.grid.cols,
-        LINKS + 2 * chip.grid.rows + chip.grid.cols,
-        1.0 / chip.pe.reduce.banks,
-    )
+    grid = Grid(LINKS + 2 * chip.grid.rows + chip.grid.cols, 1.0 / chip.pe.reduce.banks)
     if ordered:
         start, end = in_order_of_time(costs, on_dram, grid, accumulator, flights)
     else:
@@ -178,16 +174,18 @@ class _Costs:
 
 
 def _work(block: Block, chip: Chip, ev: Events) -> Array:
-    c, unit = block.commands, _unit_of(block.commands)
+    c, bands = block.commands, block.band_rows(chip.grid.rows)
+    unit = _unit_of(c)
     busy, latency, on_link = np.zeros((3, len(c)))
     costs = _Costs(c["op"].copy(), unit, busy, latency, on_link, np.full(len(c), -1))
     for rule in (_time_transfers, _time_matmul, _time_simd, _time_rest):
         rule(block, chip, ev, costs)
     on_sram = (ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle
     local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
-    local /= receivers(c["cast"], chip)  # of each receiver
+    local /= receivers(c, bands, chip)  # of each receiver
     issue = ev.commands * chip.pe.core.issue_cycles * (unit != CHIP_DMA)
-    return packed(c, unit, costs.link, (busy, latency, on_sram, on_link, local, issue))
+    each = (busy, latency, on_sram, on_link, local, issue)
+    return packed(c, bands, chip.grid.cols, unit, costs.link, each)
 
 
 def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
@@ -199,7 +197,8 @@ def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None
     port = np.where(op == Op.STAGE, 0.0, chip.pe.dma.cycles(payload, ev.runs[at]))
     near, missed = chip.cycles(chip.sram.latency_s), ev.missed[at] * (ev.dram_read_bytes[at] > 0)
     reads = near + missed * (chip.cycles(chip.dram.latency_s) - near if missed.any() else 0.0)
-    reach = reads * (op != Op.STORE) + hops(pe, cast, chip) * chip.noc.hop_cycles + chip.pe.dma.startup_cycles
+    far = hops(pe, cast, block.band_rows(chip.grid.rows), chip) * chip.noc.hop_cycles
+    reach = reads * (op != Op.STORE) + far + chip.pe.dma.startup_cycles
     rows = np.maximum(  # indexed rows: each is asked for, and so many may be on their way
         ev.rows[at] * reach / chip.pe.dma.outstanding_rows, ev.rows[at] * chip.pe.core.row_issue_cycles
     )

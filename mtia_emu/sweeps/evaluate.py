@@ -20,7 +20,7 @@ from ..chip import Chip, chip_text, put, validate
 from ..compiler.frontend import load
 from ..compiler.graph import Graph
 from ..compiler.pipeline import compile_graph
-from ..engine.lookups import Lookups, from_inputs
+from ..engine.lookups import Lookups, from_inputs, looks_up
 from ..engine.run import report
 from ..engine.shared import shared_costs
 from ..errors import UserError
@@ -120,7 +120,7 @@ class Evaluator:
     def program(self, model: Model, chip: Chip) -> Program:
         """Return a model compiled for a chip."""
         graph, dims = self._graph(model)
-        how = tuning(self.job.spec.tune, share=self.share)
+        how = tuning(self.job.spec.tune, share=self.share, beside=self.job.spec.beside)
         return compile_graph(
             graph,
             chip,
@@ -177,7 +177,7 @@ class Evaluator:
 
     def _lookups(self, model: Model, program: Program) -> dict[int, Lookups]:
         """Return which rows of its tables a built-in model looks up, as `api.run` has it."""
-        if not any(b.kernel == "embedding_bag" for b in program.blocks):
+        if not any(map(looks_up, program.blocks)):
             return {}
         if model.name not in self.examples:
             with api.open_model(model.model, model.dims) as source:

@@ -1,4 +1,7 @@
-"""Random blocks of every kernel on random small chips, and what their operands are read and written."""
+"""Random blocks of every kernel on random small chips, and what their operands are read and written.
+
+Strategies of blocks draw the chip as well, unless they are given one.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ SCALED = "2 -> t1 | t0 = mul(x0, x1); t1 = add(t0, 1.0)"
 
 
 @st.composite
-def matmuls(draw: st.DrawFn) -> tuple[Chip, Block]:
+def matmuls(draw: st.DrawFn, chip: Chip | None = None) -> tuple[Chip, Block]:
     """Return planned and forced products."""
-    chip = draw(chips())
+    chip = chip or draw(chips())
     kind = draw(st.sampled_from([FP16, INT8, FP32]))
     batch, m, k, n = draw(st.integers(1, 2)), draw(SIZE), draw(SIZE), draw(SIZE)
     a_space, b_space = draw(SPACE), draw(SPACE)
@@ -50,9 +53,9 @@ def matmuls(draw: st.DrawFn) -> tuple[Chip, Block]:
 
 
 @st.composite
-def rowwises(draw: st.DrawFn) -> tuple[Chip, Block]:
+def rowwises(draw: st.DrawFn, chip: Chip | None = None) -> tuple[Chip, Block]:
     """Return elementwise tapes, folds and turned copies."""
-    chip, shape = draw(chips()), (draw(SIZE), draw(SIZE))
+    chip, shape = chip or draw(chips()), (draw(SIZE), draw(SIZE))
     x, out = packed(FP16, shape, draw(SPACE)), packed(FP16, shape, draw(SPACE), written=True)
     which = draw(st.integers(0, 3))
     if which == 0:
@@ -71,9 +74,9 @@ def rowwises(draw: st.DrawFn) -> tuple[Chip, Block]:
 
 
 @st.composite
-def indexed(draw: st.DrawFn) -> tuple[Chip, Block]:
+def indexed(draw: st.DrawFn, chip: Chip | None = None) -> tuple[Chip, Block]:
     """Return gathers and embedding bags."""
-    chip, rows, dim, count = draw(chips()), draw(SIZE), draw(SIZE), draw(SIZE)
+    chip, rows, dim, count = chip or draw(chips()), draw(SIZE), draw(SIZE), draw(SIZE)
     if draw(st.booleans()):
         out = packed(FP16, (count, dim), "sram", written=True)
         return chip, emit_gather(chip, packed(FP16, (1, rows, dim)), packed(INT64, (1, count)), out)

@@ -1,0 +1,88 @@
+"""Several kernels in one launch: each keeps to a band of the grid's rows, and shares the memories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+
+from mtia_emu.isa import COMMAND, MOST_COMMANDS, VECTOR, Array, Block, Op, join, select
+
+from .builder import LINE, NoRoom, round_up
+
+_OPERAND = (Op.LOAD, Op.STORE, Op.STAGE, Op.GATHER, Op.POOL)  # commands whose `operand` names one
+_OPERAND2 = (Op.STAGE, Op.GATHER, Op.POOL)
+_MOST_NUMBERS = np.iinfo(COMMAND["operand"]).max  # of operands, of slots
+
+
+def beside(blocks: Sequence[Block], rows: Sequence[int], cols: int, spans: Sequence[float]) -> Block:
+    """Return the block that runs blocks side by side, the first on the grid's first rows.
+
+    Each was made for a grid of so many `rows`, and `cols` columns. Its commands are issued about in
+    proportion to `spans`, the cycles that each block takes alone: what shares a memory serves commands of
+    nearly the same time in the order of issue. Raises `NoRoom` for blocks that no block can hold together.
+    """
+    _refuse_unlike(blocks)
+    firsts = [0, *accumulate(rows)][:-1]
+    operands, slots, stages = (
+        [0, *accumulate(each)]
+        for each in zip(*((len(b.operands), len(b.slots), b.stages) for b in blocks), strict=True)
+    )
+    moved, order = [], []
+    for i, (block, span) in enumerate(zip(blocks, spans, strict=True)):
+        moved.append(_moved(block.commands, firsts[i] * cols, operands[i], slots[i], stages[i]))
+        order.append(np.arange(len(moved[-1])) * (span / max(len(moved[-1]), 1)))
+    return Block(
+        " + ".join(b.kernel for b in blocks),
+        tuple(x for b in blocks for x in b.operands),
+        tuple(s for b in blocks for s in b.slots),
+        select(join(moved), np.argsort(np.concatenate(order), kind="stable")),
+        sum(map(scratch_bytes, blocks)),
+        stages[-1],
+        mapping=" + ".join(f"{n} rows {b.mapping}".rstrip() for b, n in zip(blocks, rows, strict=True)),
+        bands=tuple(firsts[1:]),
+    )
+
+
+def scratch_bytes(block: Block) -> int:
+    """Return the SRAM scratch that a block takes beside others."""
+    return round_up(block.scratch_bytes, LINE)
+
+
+def _refuse_unlike(blocks: Sequence[Block]) -> None:
+    """Raise `NoRoom` for blocks that cannot be one: all products of a block are of the same types."""
+    if any(block.scalar[0] or block.bands for block in blocks):
+        raise NoRoom("a launch has one op for the core, and bands are not divided")
+    if len({kind for block in blocks for kind in _product_kinds(block)}) > 1:
+        raise NoRoom("all products of a launch have the same types")
+    if sum(len(b.commands) for b in blocks) > MOST_COMMANDS:
+        raise NoRoom(f"a block has at most {MOST_COMMANDS} commands")
+    if max(sum(len(b.operands) for b in blocks), sum(len(b.slots) for b in blocks)) > _MOST_NUMBERS:
+        raise NoRoom(f"a block has at most {_MOST_NUMBERS} operands and slots")
+
+
+def _product_kinds(block: Block) -> set[tuple[str, ...]]:
+    """Return the types, and the unit, of a block's products."""
+    c = select(block.commands, np.flatnonzero(block.commands["op"] == Op.MATMUL)[:1])
+    return {
+        (
+            *(block.slots[int(x[name])].dtype.name for name in ("src0", "src1", "dst")),
+            str(x["flags"] & VECTOR),
+        )
+        for x in c
+    }
+
+
+def _moved(commands: Array, pes: int, operands: int, slots: int, stages: int) -> Array:
+    """Return commands with the numbers of all that they name moved on by so many."""
+    c = commands.copy()
+    c["pe"] += pes
+    c["src_pe"][c["op"] == Op.REDUCE] += pes
+    c["operand"][np.isin(c["op"], _OPERAND)] += operands
+    c["operand2"][np.isin(c["op"], _OPERAND2)] += operands
+    c["row2"][(c["op"] == Op.POOL) & (c["row2"] >= 0)] += operands  # the weights of look-ups
+    for name in ("dst", "src0", "src1", "src2"):
+        c[name][c[name] >= 0] += slots
+    c["stage"][c["stage"] >= 0] += stages
+    return c
