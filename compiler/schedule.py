@@ -133,8 +133,10 @@ def schedule(graph: Graph, chip: Chip, share: Share = unshared) -> Schedule:
         else:  # nothing to compute
             results = [plan.result(node, i) for i in range(len(node.types))]
         plan.values.update(zip(node.outputs, results, strict=True))
+    computed = len(plan.steps)
     for name in graph.outputs:
         plan.outputs[name] = _output(plan, name)
+    _copy_at_once(plan, computed)
     forward(plan)
     _pin_constants(plan)
     return plan
@@ -178,10 +180,18 @@ def _output(plan: Schedule, name: str) -> View:
     copy = plan.buffer(f"{name}.out", view.type, "output")
     if view.type.size:
         plan.step(node, "copy", [view], [copy])
-    if buffer.name in plan.reread:
-        writers = [i for i, s in enumerate(plan.steps[:-1]) if view.buffer in {v.buffer for v in s.outputs}]
-        plan.steps.insert(writers[-1] + 1 if writers else 0, plan.steps.pop())  # then it need not live longer
     return copy
+
+
+def _copy_at_once(plan: Schedule, first: int) -> None:
+    """Move the copies that make outputs, from step `first` on, behind what writes their source.
+
+    What is copied need not live longer for that.
+    """
+    written = {v.buffer: i for i, step in enumerate(plan.steps[:first]) for v in step.outputs}
+    place = [float(i) for i in range(first)]
+    place += [written.get(copy.inputs[0].buffer, first) + 0.5 for copy in plan.steps[first:]]
+    plan.steps = [plan.steps[i] for i in sorted(range(len(place)), key=place.__getitem__)]
 
 
 def _lines(plan: Schedule) -> Iterator[str]:

@@ -26,6 +26,7 @@ FILLED, EMPTIED = 0, 1  # of a stage: when it was filled, and when the last load
 ISSUED, PORT = len(UNITS), len(UNITS) + 2  # of a PE, behind its units: see `State`
 WINDOW = 64.0  # cycles within which a shared resource serves commands in the order of the program; more where
 MOST_WINDOWS = 1 << 15  # a block takes more windows than that
+LEAST_WINDOWS, SPARE = 1024, 1.25  # of a ledger when it is new: some, and a share more than what is known
 GROWTH = 4  # times as many windows as are needed, so that there are seldom too few
 
 
@@ -284,13 +285,22 @@ def _read(slot: Any, done: float, freed: float) -> None:
 
 
 def recur(
-    commands: Array, on_dram: Array, state: State, grid: Grid, accumulator: Array, start: Array, end: Array
+    commands: Array,
+    on_dram: Array,
+    state: State,
+    grid: Grid,
+    accumulator: Array,
+    start: Array,
+    end: Array,
+    least: float = 0.0,
 ) -> None:
     """Fill `start` and `end`, in cycles, command by command; `on_dram` is the time of DRAM that each takes.
 
-    A transfer flows through all shared resources on its way at once: the slowest counts.
+    A transfer flows through all shared resources on its way at once: the slowest counts. `least` is a time
+    that the commands are known to take together: the ledger need not grow up to it.
     """
-    ledger, window, last = np.zeros((1024, grid.shared), WINDOW_USE), WINDOW, np.zeros(grid.shared)
+    windows = min(LEAST_WINDOWS + int(SPARE * least / WINDOW), MOST_WINDOWS)
+    ledger, window, last = np.zeros((windows, grid.shared), WINDOW_USE), WINDOW, np.zeros(grid.shared)
     work, times = (commands, on_dram), (start, end)
     done, until = _run(work, *state, grid, accumulator, ledger, window, last, times, 0)
     while done < len(commands):

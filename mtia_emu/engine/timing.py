@@ -95,6 +95,7 @@ def timed(
     """
     known = known or work(block, chip, counts)
     costs, on_dram = known.commands, _on_dram(chip, counts)
+    busy = known.busy | {"dram": float(on_dram.sum())}
     start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
     flights = chip.pe.dma.outstanding_transfers
@@ -108,9 +109,8 @@ def timed(
         start, end = in_order_of_time(costs, on_dram, grid, accumulator, flights)
     else:
         state = fresh(chip.pes, len(accumulator), block.stages + 1, flights)
-        recur(costs, on_dram, state, grid, accumulator, start, end)
+        recur(costs, on_dram, state, grid, accumulator, start, end, max(busy.values()))
     cycles = float(end.max()) if len(end) else 0.0
-    busy = known.busy | {"dram": float(on_dram.sum())}
     return Timeline(start, end, costs["unit"].copy(), cycles, busy)
 
 

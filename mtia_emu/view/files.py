@@ -121,4 +121,6 @@ def _reason(target: str, error: OSError) -> str:
     }
     if not target:
         return "the file name is empty; give a path such as 'report.json'"
+    if error.errno == errno.ENOENT and Path(folder).is_dir():  # one that takes no new files
+        return f"no file can be made in {folder!r}; choose another path"
     return reasons.get(error.errno or 0, error.strerror or str(error))

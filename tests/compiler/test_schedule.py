@@ -63,6 +63,18 @@ def test_outputs_are_buffers_of_their_own() -> None:
     assert [s.kernel for s in made.steps] == ["map"] + ["copy"] * 5
 
 
+def test_an_output_is_copied_as_soon_as_it_is_made() -> None:
+    made = plan("""  in %x : fp32[4]
+  %a : fp32[4] = neg(%x)
+  %b : fp32[4] = exp(%a)
+  %c : fp32[4] = sin(%b)
+  %h : fp32[2] = slice(%a) {ends=[2], starts=[0], steps=[1]}
+  %y : fp32[4] = cos(%c)
+  out %y
+  out %h""")
+    assert [s.outputs[0].buffer for s in made.steps] == ["a", "h.out", "b", "c", "y"]
+
+
 def test_small_constants_that_several_steps_read_are_copied_first() -> None:
     body = """  in %x : fp32[32,{n}]
   const %mask : fp32[32,{n}] = absent

@@ -74,6 +74,12 @@ def test_paths_that_cannot_be(tmp_path: Path, name: str, words: str) -> None:
     assert not os.listdir(tmp_path / "folder")
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no folder here that takes no files")
+def test_a_folder_that_takes_no_files() -> None:
+    with pytest.raises(UserError, match="no file can be made in '/proc/self'"):
+        write_atomic("/proc/self/report.json", b"x")
+
+
 def test_an_empty_name() -> None:
     with pytest.raises(UserError, match=r"the file name is empty; give a path such as 'report\.json'"):
         write_atomic("", b"x")
