@@ -124,6 +124,8 @@ class _Planner:
         if stream is None or own is None or own.late < stream.tile_cycles:
             return
         room = {i: _coarse(self._idle(i) / stream.piece_cycles) for i in self._window(index)}
+        if stream.tile_bytes % (PIECES * self.chip.dram.burst_bytes):  # a cut would break a burst
+            room = {i: pieces // PIECES * PIECES for i, pieces in room.items()}
         most = min(int(own.late / stream.tile_cycles), len(stream.tiles), sum(room.values()) // PIECES)
         while most := _coarse(most):
             copies = dict(_shared_out(most * PIECES, room))

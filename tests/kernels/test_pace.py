@@ -17,7 +17,7 @@ CHIP = load_chip("mtia-2i")
 
 @pytest.fixture(scope="module", params=[{"seq": 1, "past": 512}, {"seq": 256}], ids=["decode", "prefill"])
 def llama(request: pytest.FixtureRequest) -> Program:
-    return api.compile_model("zoo:llama-3.2-1b", CHIP, dims=request.param)
+    return api.compile_model("zoo:llama-3.2-1b", CHIP, dims=request.param, prefetch=False)
 
 
 def timed(program: Program) -> Iterator[tuple[Block, Timeline]]:
