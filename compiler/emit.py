@@ -30,7 +30,7 @@ from mtia_emu.sharing import Share, unshared
 from mtia_emu.types import TensorType, Work
 
 from .attention_rules import tilings
-from .beside import Call, Run, moments
+from .beside import SELDOM, Call, Run, moments
 from .beside import launches as runs
 from .ops.dequantise import packing
 from .place import Placement
@@ -132,12 +132,14 @@ def _launches(
     blocks: list[Block] = []
     launches: list[Launch] = []
     packed = _packed(plan)
-    done = 0
-    for steps in moments(plan):
-        calls = [_call(step, placement, packed, partial(_once, made, plan.chip, way)) for step in steps]
+    done, make = 0, partial(_once, made, plan.chip, way)
+    groups = [(steps, [_call(s, placement, packed, make) for s in steps]) for steps in moments(plan)]
+    times = Counter(tuple(call.key for call in calls) for _, calls in groups if len(calls) > 1)
+    for steps, calls in groups:
         key = tuple(call.key for call in calls)
         if key not in known:
-            known[key] = runs(calls, plan.chip, way.search, way.share)
+            often = times[key] * SELDOM >= len(groups)
+            known[key] = runs(calls, plan.chip, way.search, way.share, often=often)
         for run in known[key]:
             number = numbers.setdefault(tuple(key[i] for i in run.calls), len(blocks))
             if number == len(blocks):
