@@ -34,6 +34,7 @@ from .beside import SELDOM, Call, Run, moments
 from .beside import launches as runs
 from .ops.dequantise import packing
 from .place import Placement
+from .prefetch import read_ahead
 from .schedule import Schedule, Step
 from .user_kernels import STEP, emit_user, idle_notes
 from .views import View
@@ -87,15 +88,18 @@ def emit(
     progress: Callable[[int, int], None] | None = None,
     share: Share = unshared,
     search: Search = FAST,
+    prefetch: bool = True,
 ) -> Program:
     """Return the program of a placed schedule.
 
     `model_types` are inputs and outputs as the model's user sees them, `works` is what any other machine
     would have to do, `progress` is called with the steps done and all of them, `share` may give blocks that
-    were made before, `search` chooses the mappings of kernels that have several.
+    were made before, `search` chooses the mappings of kernels that have several, `prefetch` lets steps read
+    weights of later ones while they leave DRAM idle.
     """
     way = _Way(share, search)
-    blocks, launches = _launches(plan, placement, progress or (lambda done, total: None), way)
+    blocks, launches, times = _launches(plan, placement, progress or (lambda done, total: None), way)
+    ahead = read_ahead(plan, placement, blocks, launches, times, share, on=prefetch)
     consts = plan.graph.consts
 
     def bind(value: str, view: View) -> Binding:
@@ -109,36 +113,37 @@ def emit(
         dtype,
         dict(dims),
         plan.chip.model_dump(),
-        tuple(blocks),
-        tuple(launches),
+        tuple(ahead.blocks),
+        tuple(ahead.launches),
         tuple(bind(value, plan.values[value]) for value in plan.graph.inputs),
         tuple(bind(value, view) for value, view in plan.outputs.items()),
         tuple(bind(value, plan.values[value]) for value in consts),
         {value: c for value, c in consts.items() if c.present},
         placement.dram_bytes,
-        placement.sram_bytes,
+        ahead.sram_bytes,
         works,
-        notes + idle_notes(plan),
+        notes + ahead.notes + idle_notes(plan),
     )
 
 
 def _launches(
     plan: Schedule, placement: Placement, progress: Callable[[int, int], None], way: _Way
-) -> tuple[list[Block], list[Launch]]:
-    """Return a block for each distinct kernel call, and a launch for each step."""
+) -> tuple[list[Block], list[Launch], list[int]]:
+    """Return distinct blocks, the launches that run all steps, and the moment of each launch."""
     numbers: dict[Any, int] = {}
     known: dict[Any, tuple[Run, ...]] = {}
     made: dict[Any, Block] = {}
     blocks: list[Block] = []
     launches: list[Launch] = []
+    times: list[int] = []
     packed = _packed(plan)
     done, make = 0, partial(_once, made, plan.chip, way)
     groups = [(steps, [_call(s, placement, packed, make) for s in steps]) for steps in moments(plan)]
-    times = Counter(tuple(call.key for call in calls) for _, calls in groups if len(calls) > 1)
-    for steps, calls in groups:
+    counts = Counter(tuple(call.key for call in calls) for _, calls in groups if len(calls) > 1)
+    for moment, (steps, calls) in enumerate(groups):
         key = tuple(call.key for call in calls)
         if key not in known:
-            often = times[key] * SELDOM >= len(groups)
+            often = counts[key] * SELDOM >= len(groups)
             known[key] = runs(calls, plan.chip, way.search, way.share, often=often)
         for run in known[key]:
             number = numbers.setdefault(tuple(key[i] for i in run.calls), len(blocks))
@@ -149,9 +154,10 @@ def _launches(
                 for i, block in zip(run.calls, run.parts or (run.block,), strict=True)
             ]
             launches.append(run.launch(number, alone))
+            times.append(moment)
         done += len(steps)
         progress(done, len(plan.steps))
-    return blocks, launches
+    return blocks, launches, times
 
 
 def _call(step: Step, placement: Placement, packed: set[str], make: Callable[..., Block]) -> Call:

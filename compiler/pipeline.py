@@ -48,7 +48,7 @@ from .passes import (
     Tails,
 )
 from .passes.precision import own_dtype
-from .place import Placement, place
+from .place import Placement, place, room_notes
 from .plugins import pass_named
 from .schedule import Schedule, schedule
 
@@ -267,15 +267,16 @@ def compile_graph(
     fused: Graph | None = None,
     share: Share = unshared,
     search: Search = FAST,
+    prefetch: bool = True,
 ) -> Compiled:
     """Return a graph compiled for a chip.
 
-    `fused` is that stage of it, where it was compiled before for a chip that multiplies the same dtypes.
-
+    `fused` is that stage of it, where it was compiled before for a chip that multiplies the same dtypes;
     `wanted` is the number format (the chip's nearest to the model's own where None), `inputs_in` names
     what of the model starts in SRAM (`place.HOMES`), `progress` is called with a stage, and what is done
     and to do of it. `share` may give what an earlier compilation of the same graph came to: see `sharing`;
-    `search` says how mappings are chosen.
+    `search` says how mappings are chosen; with `prefetch` steps read weights of later ones while they leave
+    DRAM idle.
     """
     report = progress or (lambda stage, done, total: None)
     own = share("own", Same(graph), chip, lambda _: own_dtype(graph))
@@ -301,10 +302,11 @@ def compile_graph(
         dims=dims or {},
         model_types=dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs},
         works=ready.works,
-        notes=form.notes + _place_notes(plan) + _room_notes(placement, chip),
+        notes=form.notes + _place_notes(plan) + room_notes(placement, chip),
         progress=lambda done, total: report("emit", done, total),
         share=share,
         search=search,
+        prefetch=prefetch,
     )
     return Compiled(graph, plan.graph, plan, program, ready.graph)
 
@@ -338,11 +340,12 @@ def _map(fused: Graph, chip: Chip, inputs_in: str, share: Share, search: Search)
     return _Mapped(replace(plan, memo={}, share=unshared), place(plan, inputs_in))
 
 
-def compile_lowered(graph: Graph, chip: Chip, *, dtype: str) -> Program:
+def compile_lowered(graph: Graph, chip: Chip, *, dtype: str, prefetch: bool = True) -> Program:
     """Return the program of a graph as it is, without a pass; `dtype` is the format for reports."""
     plan = schedule(graph, chip)
     types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-    return emit(plan, place(plan), name=graph.name, source="", dtype=dtype, dims={}, model_types=types)
+    about: dict[str, Any] = {"name": graph.name, "source": "", "dtype": dtype, "dims": {}}
+    return emit(plan, place(plan), model_types=types, prefetch=prefetch, **about)
 
 
 def _place_notes(plan: Schedule) -> tuple[str, ...]:
@@ -354,22 +357,6 @@ def _place_notes(plan: Schedule) -> tuple[str, ...]:
         f"{len(shared)} inputs (%{shared[0]}, ...) grow in place: each is taken to lie where the output that "
         "continues it begins, in one memory with room for both; only what is new is written",
     )
-
-
-def _room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
-    """Return what to say of memories that are too small."""
-    notes = []
-    if placement.dram_bytes > chip.dram.bytes:
-        need, have = (f"{size / 1e9:.1f} GB" for size in (placement.dram_bytes, chip.dram.bytes))
-        share = "read it as one of several chips' share"
-        notes.append(f"the program takes {need} of DRAM, {chip.name} has {have}: {share}")
-    if placement.kept_out:
-        notes.append(
-            f"{len(placement.kept_out)} inputs, outputs or weights found no room in SRAM and are in DRAM"
-        )
-    if placement.spilled:
-        notes.append(f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM")
-    return tuple(notes)
 
 
 def compile_file(
@@ -385,6 +372,7 @@ def compile_file(
     progress: Progress | None = None,
     share: Share = unshared,
     search: Search = FAST,
+    prefetch: bool = True,
 ) -> Compiled:
     """Return an ONNX file compiled for a chip; errors as in `frontend.load`.
 
@@ -404,4 +392,5 @@ def compile_file(
         progress=progress,
         share=share,
         search=search,
+        prefetch=prefetch,
     )

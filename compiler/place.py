@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtia_emu.chip import Chip
+
 from .schedule import Buffer, Schedule
 
 LINE = 256  # buffers start on lines of this many bytes
@@ -87,6 +89,36 @@ def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
             spilled.append(buffer.name)
     tops = {memory: base[memory] + arena.top for memory, arena in arenas.items()}
     return Placement(space, address, tops["dram"], tops["sram"], tuple(spilled), kept_out)
+
+
+def room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
+    """Return what to say of memories that are too small."""
+    notes = []
+    if placement.dram_bytes > chip.dram.bytes:
+        need, have = (f"{size / 1e9:.1f} GB" for size in (placement.dram_bytes, chip.dram.bytes))
+        share = "read it as one of several chips' share"
+        notes.append(f"the program takes {need} of DRAM, {chip.name} has {have}: {share}")
+    if placement.kept_out:
+        notes.append(
+            f"{len(placement.kept_out)} inputs, outputs or weights found no room in SRAM and are in DRAM"
+        )
+    if placement.spilled:
+        notes.append(f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM")
+    return tuple(notes)
+
+
+def vacant(plan: Schedule, placement: Placement, limit: int) -> Arena:
+    """Return SRAM up to an address as an arena in which every buffer of a placement lies."""
+    arena, lives = Arena(limit), _lives(plan)
+    end = max(len(plan.steps) - 1, 0)
+    here = [b for b in plan.buffers.values() if placement.space.get(b.name) == "sram"]
+    arena.count = len(here)
+    arena.taken = np.zeros((4, max(2 * len(here), 1)), np.int64)
+    for index, buffer in enumerate(here):
+        life = lives[buffer.name] if buffer.role == "temp" else (0, end)
+        at = placement.address[buffer.name]
+        arena.taken[:, index] = *life, at, at + -(-max(buffer.type.bytes, 1) // LINE) * LINE
+    return arena
 
 
 def _fixed(

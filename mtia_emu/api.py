@@ -145,6 +145,7 @@ def compile_stages(
     place: str = "dram",
     tune: str = "fast",
     beside: bool = True,
+    prefetch: bool = True,
     progress: Progress | None = None,
 ) -> Compiled:
     """Return a model at every stage of lowering; shapes of `inputs` bind symbolic dimensions."""
@@ -164,6 +165,7 @@ def compile_stages(
             progress=progress,
             share=how.share,
             search=how.search,
+            prefetch=prefetch,
         )
     except UserError as error:
         if not ours:
@@ -188,19 +190,21 @@ def compile_model(
     seed: int | None = None,
     tune: str = "fast",
     beside: bool = True,
+    prefetch: bool = True,
 ) -> Program:
     """Return a model compiled for a chip.
 
     `model` is an ONNX file or "zoo:NAME" (with `seed`: with random weights); `settings` change chip
     parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`; `tune` is "fast"
-    or "full", how hard mappings are looked for; `beside` lets independent layers share a launch. Raises
-    `UserError` for what is wrong with the model, the chip or the request.
+    or "full", how hard mappings are looked for; `beside` lets independent layers share a launch, `prefetch`
+    lets kernels read weights of later ones while they leave DRAM idle. Raises `UserError` for what is wrong
+    with the model, the chip or the request.
     """
     machine = load_chip(chip, settings) if isinstance(chip, str) else chip
     given = None if inputs is None else input_arrays(inputs)
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
-        made = compile_stages(source, machine, dtype=dtype, inputs=given, tune=tune, beside=beside)
-        program = made.program
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
+        program = compile_stages(source, machine, inputs=given, **how).program
         return keep_weights(program) if seed is not None else program
 
 
@@ -235,17 +239,17 @@ def run(
     place: str = "dram",
     tune: str = "fast",
     beside: bool = True,
+    prefetch: bool = True,
     progress: Progress | None = None,
 ) -> Outcome:
     """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it
     too.
 
     `check` runs the model in onnxruntime as well, on `inputs` or on seeded random ones, and compares outputs.
-    `gpu` names the reference to stand beside, None for none; `gpu_mode` says how work is put
-    on it.
+    `gpu` names the reference to stand beside, None for none; `gpu_mode` says how work is put on it.
     `place` is "sram" to start and end tensors there, "weights-dram" for all but the weights; `tune` is
     "full" to time the best mappings of each kernel and take the fastest; unless `beside`, each layer has a
-    launch of its own.
+    launch of its own; `prefetch` lets kernels read weights of later ones while they leave DRAM idle.
     """
     compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
     inputs = None if inputs is None else input_arrays(inputs)
@@ -271,6 +275,7 @@ def run(
             place=place,
             tune=tune,
             beside=beside,
+            prefetch=prefetch,
             progress=progress,
         )
 
@@ -289,20 +294,14 @@ def run_source(
     place: str = "dram",
     tune: str = "fast",
     beside: bool = True,
+    prefetch: bool = True,
     progress: Progress | None = None,
 ) -> Outcome:
     """Run a model that is on disk: see `run`. With `sample` it is executed on seeded random inputs."""
     compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
-    compiled = compile_stages(
-        source,
-        chip,
-        dtype=dtype,
-        inputs=inputs,
-        place=place,
-        tune=tune,
-        beside=beside,
-        progress=progress,
-    )
+    how: dict[str, Any] = {"dtype": dtype, "place": place, "tune": tune}
+    how |= {"beside": beside, "prefetch": prefetch}
+    compiled = compile_stages(source, chip, inputs=inputs, progress=progress, **how)
     program = compiled.program
     if (check or sample) and inputs is None:
         _refuse_unready(program)  # before inputs are made, which may be as large as the model

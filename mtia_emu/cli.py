@@ -83,6 +83,7 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
             seed=wanted["seed"],
             tune=wanted["tune"],
             beside=wanted["beside"],
+            prefetch=wanted["prefetch"],
         )
     deliver(outcome, wanted)
 
@@ -162,6 +163,7 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
             seed=seed,
             place=wanted["place"],
             tune=wanted["tune"],
+            prefetch=wanted["prefetch"],
             progress=tick,
         )
     deliver(outcome, wanted)
@@ -182,6 +184,7 @@ def compile_(
     dtype: str | None,
     tune: str,
     beside: bool,
+    prefetch: bool,
 ) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
@@ -194,8 +197,8 @@ def compile_(
 
     with progress() as tick, api.open_model(model, o.parse_dims(dims)) as source:
         machine = _chip(chip, settings)
-        made = api.compile_stages(source, machine, dtype=dtype, tune=tune, beside=beside, progress=tick)
-        program = made.program
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
+        program = api.compile_stages(source, machine, progress=tick, **how).program
         api.save_program(program, output)
     commands = sum(len(b.commands) for b in program.blocks)
     click.echo(
@@ -232,6 +235,7 @@ def show(
     dtype: str | None,
     tune: str,
     beside: bool,
+    prefetch: bool,
 ) -> None:
     """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
 
@@ -250,8 +254,8 @@ def show(
     from .compiler import text
 
     with api.open_model(model, o.parse_dims(dims)) as source:
-        machine = _chip(chip, settings)
-        compiled = api.compile_stages(source, machine, dtype=dtype, tune=tune, beside=beside)
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
+        compiled = api.compile_stages(source, _chip(chip, settings), **how)
         texts = {
             "onnx": lambda: text.dump(compiled.imported),
             "graph": lambda: text.dump(compiled.lowered),

@@ -30,6 +30,7 @@ def explain(
     dtype: str | None,
     tune: str,
     beside: bool,
+    prefetch: bool,
     json_file: str | None,
     roofline: str | None,
     layers: int,
@@ -58,6 +59,7 @@ def explain(
             dtype=dtype,
             tune=tune,
             beside=beside,
+            prefetch=prefetch,
             what_if=what_if,
             progress=tick,
         )

@@ -114,7 +114,7 @@ def opt(model: str, **wanted: Any) -> None:
         if wanted["why"]:
             _print_why(ran)
         if wanted["measure"]:
-            _print_measure(graph, steps, chip, wanted["dtype"], tick)
+            _print_measure(graph, steps, chip, wanted, tick)
         _deliver(last, wanted)
 
 
@@ -249,10 +249,12 @@ def _print_why(ran: list[Ran]) -> None:
     _table("rules that did not fire", ["", "pass", "op", "times", "why"], rows)
 
 
-def _print_measure(graph: Graph, steps: tuple[Pass, ...], chip: Chip, wanted: str | None, tick: Any) -> None:
+def _print_measure(
+    graph: Graph, steps: tuple[Pass, ...], chip: Chip, wanted: dict[str, Any], tick: Any
+) -> None:
     from .measure import COLUMNS, measure, rows
 
-    found = list(rows(measure(graph, steps, chip, wanted, tick)))
+    found = list(rows(measure(graph, steps, chip, wanted["dtype"], tick, prefetch=wanted["prefetch"])))
     _table(f"{graph.name} on {chip.name}", COLUMNS, found)
 
 

@@ -219,6 +219,12 @@ TUNE = click.option(
     help="How mappings of kernels are chosen: by estimate, or the best of them by time; full keeps what it "
     "finds on disk (MTIA_EMU_TUNE_CACHE=0: not).",
 )
+PREFETCH = click.option(
+    "--prefetch/--no-prefetch",
+    default=True,
+    show_default=True,
+    help="Let kernels read weights of later ones into SRAM while they leave DRAM idle.",
+)
 
 BESIDE = click.option(
     "--beside/--no-beside",
@@ -227,10 +233,10 @@ BESIDE = click.option(
     help="Run independent layers side by side in one launch, each on rows of PEs, where that is faster.",
 )
 
-COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL, TUNE, BESIDE)
+COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL, TUNE, BESIDE, PREFETCH)
 DELIVER = (JSON, TRACE, ROOFLINE, SEED, LAYERS)
 RUN = (*COMPILE, CALIBRATE, INPUTS, OUTPUTS, CHECK, *GPUS, *DELIVER)
-OPERATOR = (CHIP, SET, KIND, PLACE, TUNE, OUTPUTS, CHECK, *GPUS, *DELIVER)
+OPERATOR = (CHIP, SET, KIND, PLACE, TUNE, PREFETCH, OUTPUTS, CHECK, *GPUS, *DELIVER)
 
 
 def options(*each: Decorator) -> Decorator:

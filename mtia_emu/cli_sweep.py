@@ -82,6 +82,11 @@ BEST_SHOWN = 5
     help="Let independent layers share a launch where that is faster.  [default: beside]",
 )
 @click.option(
+    "--prefetch/--no-prefetch",
+    default=None,
+    help="Let kernels read weights of later ones while they leave DRAM idle.  [default: prefetch]",
+)
+@click.option(
     "-o",
     "--output",
     "store",
@@ -175,7 +180,7 @@ def _values(spec: str | None, wanted: dict[str, Any]) -> dict[str, Any]:
             values[flag] = list(wanted[flag])
     values |= {
         key: wanted[key]
-        for key in ("chip", "method", "points", "seed", "gpu", "tune", "beside")
+        for key in ("chip", "method", "points", "seed", "gpu", "tune", "beside", "prefetch")
         if wanted[key] is not None
     }
     return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import api
 from .chip import Chip, load_chip
@@ -32,23 +33,23 @@ def explain(
     dtype: str | None = None,
     tune: str = "fast",
     beside: bool = True,
+    prefetch: bool = True,
     what_if: bool = True,
     progress: api.Progress | None = None,
 ) -> Explanation:
     """Return what bounds each layer of a model on a chip and, with `what_if`, what would help.
 
-    `model`, `chip`, `settings`, `dims`, `dtype`, `tune`, `beside` are as in `run`. A step of a parameter on
-    which a program's tiles and addresses depend is judged with a new program, others with the same one.
+    All but `what_if` are those of `run`. A step of a parameter on which a program's tiles and addresses
+    depend is judged with a new program, every other with the same one.
     """
     if isinstance(model, Program) or api.is_program(model):
         outcome = api.run(model, chip, settings=settings, dims=dims, dtype=dtype, gpu=None, progress=progress)
         return explain_program(outcome.program, outcome.chip, what_if=what_if, progress=progress)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or api.DEFAULT_CHIP, settings)
     with api.open_model(str(model), dims or {}) as source:
-        compiled = api.compile_stages(
-            source, machine, dtype=dtype, tune=tune, beside=beside, progress=progress
-        )
-        again = _Again(source, compiled, dtype, tune, beside)
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
+        compiled = api.compile_stages(source, machine, progress=progress, **how)
+        again = _Again(source, compiled, dtype, tune, beside, prefetch)
         return explain_program(compiled.program, machine, again, what_if=what_if, progress=progress)
 
 
@@ -61,12 +62,19 @@ class _Again:
     dtype: str | None
     tune: str
     beside: bool
+    prefetch: bool
 
     def report(self, chip: Chip) -> Report:
         """Return the report of the model compiled anew."""
         done, how = self.compiled, tuning(self.tune, beside=self.beside)
         program = compile_graph(
-            done.imported, chip, wanted=self.dtype, fused=done.fused, share=how.share, search=how.search
+            done.imported,
+            chip,
+            wanted=self.dtype,
+            fused=done.fused,
+            share=how.share,
+            search=how.search,
+            prefetch=self.prefetch,
         ).program
         return make_report(program, chip, self.lookups(program))
 

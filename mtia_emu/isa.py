@@ -42,7 +42,8 @@ class Op(IntEnum):
 COMMANDS: dict[Op, str] = {
     Op.LOAD: "dma: tile of an operand -> slot dst of pe, or of every PE that `cast` names",
     Op.STORE: "dma: slot src0 -> tile of an operand",
-    Op.STAGE: "chip dma: tile of a DRAM operand -> tile of scratch operand2, announced in stage slot `stage`",
+    Op.STAGE: "chip dma: tile of an operand -> tile of scratch operand2, announced in stage slot `stage`; "
+    "without one: -> tile of SRAM operand2 for a later launch, when DRAM and SRAM have nothing else to do",
     Op.GATHER: "dma: rows of an operand, named by operand2[row2 : row2 + rows], from `row` on -> slot dst",
     Op.POOL: "dma and simd: bags row .. row + rows of an embedding bag, about k look-ups -> slot dst",
     Op.MATMUL: "matrix (simd where flagged VECTOR): dst (+)= src0[rows, k] x src1[k, cols]",
@@ -289,7 +290,8 @@ def _store_text(c: Any, block: Block) -> str:
 
 
 def _stage_text(c: Any, block: Block) -> str:
-    return f"%{c['operand2']}[{c['row2']}, {c['col2']}] = %{c['operand']}{_tile(c)} stage {c['stage']}"
+    into = f"stage {c['stage']}" if c["stage"] >= 0 else "ahead"
+    return f"%{c['operand2']}[{c['row2']}, {c['col2']}] = %{c['operand']}{_tile(c)} {into}"
 
 
 def _gather_text(c: Any, block: Block) -> str:

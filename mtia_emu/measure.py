@@ -44,6 +44,8 @@ def measure(
     chip: Chip,
     wanted: str | None = None,
     progress: Progress | None = None,
+    *,
+    prefetch: bool = True,
 ) -> Iterator[Measured]:
     """Yield the time of a graph with only the passes that are always run, then with one pass more each time.
 
@@ -62,7 +64,7 @@ def measure(
         made = graph
         for index, step in enumerate(pipeline):
             made = made if index in left_out else check(step(made), step.name)
-        program = compile_lowered(made, chip, dtype=form.name)
+        program = compile_lowered(made, chip, dtype=form.name, prefetch=prefetch)
         done = report(program, chip)
         traffic = done.traffic.dram_read_bytes + done.traffic.dram_write_bytes
         peak = chip.peak_macs_per_cycle(dtype(form.name)) * done.cycles

@@ -125,9 +125,7 @@ class Commands:
             )
         staged = np.isin(self.op, (Op.LOAD, Op.STAGE))
         self._refuse(
-            (c["stage"] >= self.block.stages) & staged
-            | (c["stage"] < np.where(self.op == Op.STAGE, 0, -1))
-            | ~staged & (c["stage"] != -1),
+            (c["stage"] >= self.block.stages) & staged | (c["stage"] < -1) | ~staged & (c["stage"] != -1),
             None,
             f"no such stage slot; right: below {self.block.stages}",
         )
@@ -185,8 +183,13 @@ class Commands:
     def _stage(self, at: Array, c: dict[str, Array]) -> None:
         self._tile(at, c["operand"], c["row"], c["rows"], c["col"], c["cols"])
         self._tile(at, c["operand2"], c["row2"], c["rows"], c["col2"], c["cols"])
-        scratch = np.array([x.space == "scratch" for x in self.block.operands])
-        self._refuse(~scratch[c["operand2"]] | scratch[c["operand"]], at, "staging copies into scratch")
+        space = np.array([x.space for x in self.block.operands])
+        into = np.where(c["stage"] >= 0, "scratch", "sram")
+        wrong = (space[c["operand2"]] != into) | (space[c["operand"]] == "scratch")
+        self._refuse(wrong, at, "staging copies into scratch, and without a stage slot into SRAM")
+        ahead = at[c["stage"] < 0]
+        early = ahead < len(self.op) - len(ahead)
+        self._refuse(early, ahead, "what is staged for a later launch stands behind all other commands")
         self._refuse(
             self.operand_kind[c["operand"]] != self.operand_kind[c["operand2"]], at, "the types differ"
         )
@@ -321,7 +324,7 @@ class Commands:
             "the other accumulator was never written",
         )
         filled = np.full(self.block.stages + 1, len(self.op))
-        stages = np.flatnonzero(self.op == Op.STAGE)[::-1]
+        stages = np.flatnonzero((self.op == Op.STAGE) & (c["stage"] >= 0))[::-1]
         filled[c["stage"][stages]] = stages
         waits = (self.op == Op.LOAD) & (c["stage"] >= 0)
         self._refuse(waits & (filled[c["stage"]] >= now), None, "the stage was never filled")

@@ -76,7 +76,8 @@ def test_a_change_of_dram_bandwidth_compiles_nothing_and_times_what_moves_dram()
     outcome(graph, load_chip("mtia-2i", {"dram.channel_bytes_per_s": 12.81e9}), share)
     assert not {"fuse", "product"} & set(share.done)  # how attention is mapped depends on the DRAM
     assert 0 < share.done["cost"] < blocks  # some blocks leave the DRAM alone
-    assert share.done["events"] == 0
+    ahead = share.done["prefetch"] + share.done["head"]  # how much is read ahead depends on it as well
+    assert share.done["events"] <= ahead < blocks / 2
 
 
 def test_a_change_of_sram_size_times_nothing_anew() -> None:

@@ -17,6 +17,7 @@ from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
 from mtia_emu.kernels.matmul import emit_matmul
 from mtia_emu.kernels.matmul_plan import Mapping, Problem
 from mtia_emu.kernels.matmul_search import plan_matmul
+from mtia_emu.kernels.prefetch import Head, spread, tiles_of, with_prefetch
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
 from mtia_emu.kernels.tape import parse
@@ -89,6 +90,10 @@ BLOCKS = (
         CHIP, "cumsum", {"axis": 1}, [packed(FP32, (3, 4))], [packed(FP32, (3, 4), "sram", written=True)]
     ),
 )
+WEIGHT = tiles_of(BLOCKS[0], 1)
+assert WEIGHT is not None
+AHEAD = with_prefetch(BLOCKS[3], Head(BLOCKS[0].operands[1], WEIGHT, spread(3, WEIGHT)), range(3, 20))
+BLOCKS = (*BLOCKS, AHEAD)
 WILD = st.one_of(
     st.integers(-3, 40),
     st.sampled_from([63, 64, 127, 255, 1 << 15, (1 << 31) - 1, -(1 << 31), 1 << 40, 1 << 62]),
@@ -231,7 +236,11 @@ def edited(index: int, kind: Op, **values: int) -> Program:
         (3, Op.SIMD, {"fn": 200}, "unknown function"),
         (3, Op.SIMD, {"src1": -1}, "more or fewer operands"),
         (3, Op.FOLD, {"fn": 9}, "unknown reduction"),
-        (1, Op.STAGE, {"stage": -1}, "no such stage slot"),
+        (1, Op.STAGE, {"stage": -2}, "no such stage slot"),
+        (1, Op.STAGE, {"stage": -1}, "into scratch, and without a stage slot into SRAM"),
+        (1, Op.STAGE, {"operand2": 2}, "staging copies into scratch"),
+        (8, Op.STAGE, {"stage": 0}, "no such stage slot"),
+        (8, Op.STAGE, {"operand2": 1}, "the tile leaves its operand|without a stage slot into SRAM"),
         (5, Op.GATHER, {"row2": 6}, "the tile leaves its operand"),
         (6, Op.POOL, {"fn": 3}, "unknown mode"),
         (6, Op.POOL, {"row2": 0}, "fewer weights than indices|same weights"),
@@ -242,6 +251,13 @@ def test_a_refusal_says_what_is_wrong(index: int, op: Op, values: dict[str, int]
         verify(edited(index, op, **values))
     assert "program test, block 0" in str(error.value)
     assert "command " in str(error.value)
+
+
+def test_a_prefetch_stands_behind_all_other_commands() -> None:
+    p = program(8)
+    first = replace(p.blocks[0], commands=p.blocks[0].commands[::-1].copy())
+    with pytest.raises(UserError, match="staged for a later launch stands behind all other commands"):
+        verify(replace(p, blocks=(first,)))
 
 
 def test_tables_are_refused_by_name() -> None:

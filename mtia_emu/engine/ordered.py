@@ -1,8 +1,9 @@
 """The slow truth beside the recurrence: commands in the order of time, not of the program.
 
 An event queue takes the command that can start first; links, SRAM and DRAM serve in the order in which they
-are asked. It obeys the same rules as `recurrence.recur` in all else, one command at a time in plain Python.
-Tests hold the fast form to it.
+are asked. Prefetches, for which nothing waits, take what all others leave of DRAM and SRAM, one by one. It
+obeys the same rules as `recurrence.recur` in all else, one command at a time in plain Python. Tests hold the
+fast form to it.
 """
 
 from __future__ import annotations
@@ -70,8 +71,9 @@ def dependencies(commands: Array, accumulator: Array) -> list[_Waits]:
         wait = _Waits()
         out.append(wait)
         if u == CHIP_DMA:
-            wait.start += [(j, "done") for j in emptied.pop(stage, [])]
-            filled[stage] = i
+            if stage >= 0:
+                wait.start += [(j, "done") for j in emptied.pop(stage, [])]
+                filled[stage] = i
             continue
         mine = _written(c)
         sources = [int(c[name]) for name in ("src0", "src1", "src2") if c[name] >= 0]
@@ -133,7 +135,9 @@ class _Queue:
         self.commands, self.on_dram, self.grid, self.flights = commands, on_dram, grid, flights
         self.waits = dependencies(commands, accumulator)
         self.moments: dict[int, _Done] = {}
+        self.ahead = (commands["unit"] == CHIP_DMA) & (commands["stage"] < 0)
         self.free = np.zeros(grid.shared)
+        self.taken: dict[int, list[tuple[float, float]]] = {DRAM: [], SRAM: []}
         self.port: dict[int, float] = defaultdict(float)
         self.flying: dict[int, list[float]] = defaultdict(list)
         self.users: dict[int, list[int]] = defaultdict(list)
@@ -148,7 +152,7 @@ class _Queue:
         """Return start and end of each command."""
         issued = self._issued()
         start, end = np.zeros(len(self.open)), np.zeros(len(self.open))
-        heap = [(issued[i], i) for i in np.flatnonzero(self.open == 0).tolist()]
+        heap = [(issued[i], i) for i in np.flatnonzero((self.open == 0) & ~self.ahead).tolist()]
         heapq.heapify(heap)
         while heap:
             t, i = heapq.heappop(heap)
@@ -162,7 +166,19 @@ class _Queue:
                 self.open[j] -= 1
                 if not self.open[j]:
                     heapq.heappush(heap, (max(issued[j], self._latest(self.waits[j].start)), j))
+        t = 0.0
+        for i in np.flatnonzero(self.ahead).tolist():
+            start[i], t = t, self._serve_ahead(i, t)
+            end[i] = t + float(self.commands[i]["latency"])
         return start, end
+
+    def _serve_ahead(self, i: int, t: float) -> float:
+        """Return when what is left of DRAM and SRAM from t on has been enough for prefetch i."""
+        done = t
+        for r, work in ((DRAM, self.on_dram[i]), (SRAM, self.commands[i]["on_sram"])):
+            if work > 0:
+                done = max(done, _fill(self.taken[r], t, float(work)))
+        return done
 
     def _latest(self, events: list[tuple[int, str]]) -> float:
         return max((getattr(self.moments[j], moment) for j, moment in events), default=0.0)
@@ -201,6 +217,8 @@ class _Queue:
             if r >= 0 and work > 0:
                 self.free[r] = max(self.free[r], t) + work
                 done = max(done, float(self.free[r]))
+                if r in self.taken:
+                    self.taken[r].append((float(self.free[r] - work), float(self.free[r])))
         if c["unit"] == CHIP_DMA:
             return _Done(done, done, done, done, done + latency)
         for q in _written(self.commands[i]):
@@ -211,3 +229,21 @@ class _Queue:
             for q in _written(self.commands[i]):
                 self.flying[q].append(end)
         return _Done(own, t + share, done, t + share + latency, end)
+
+
+def _fill(taken: list[tuple[float, float]], t: float, work: float) -> float:
+    """Return when `work` is done that takes a resource from t on wherever it is not `taken`; book it there.
+
+    `taken` are intervals in the order of time, none of which overlap.
+    """
+    left, at, booked = work, t, []
+    for begin, end in taken:
+        if begin > at and left > 0:
+            booked.append((at, at + min(begin - at, left)))
+            left -= min(begin - at, left)
+        if left > 0:
+            at = max(at, end)
+    if left > 0:
+        booked.append((at, at + left))
+    taken[:] = sorted([*taken, *booked])
+    return booked[-1][1]

@@ -22,6 +22,7 @@ UNITS = ("load", "store", "matrix", "reduce", "simd", "core", "chip dma")
 DRAM, SRAM, LINKS = 0, 1, 2
 LOAD, REDUCTION = 0, 6  # as in `isa.Op`
 FILLED, EMPTIED = 0, 1  # of a stage: when it was filled, and when the last load from it ends
+# Of what has no stage, prefetches, EMPTIED (behind all stages) is when DRAM and SRAM are done with the last.
 ISSUED, PORT = len(UNITS), len(UNITS) + 2  # of a PE, behind its units: see `State`
 WINDOW = 64.0  # cycles within which a shared resource serves commands in the order of the program; more where
 MOST_WINDOWS = 1 << 15  # a block takes more windows than that
@@ -364,6 +365,8 @@ def _run(
         if c["unit"] == CHIP_DMA:
             end[i] = done + c["latency"]
             stages[c["stage"], FILLED] = end[i]
+            if c["stage"] < 0:
+                stages[c["stage"], EMPTIED] = done
         else:
             end[i] = _hold(c, slots, stages, pes, flights, heads, grid, t, own, done)
     return len(commands), 0.0

@@ -129,6 +129,7 @@ class Evaluator:
             dims=dims,
             share=how.share,
             search=how.search,
+            prefetch=self.job.spec.prefetch,
         ).program
 
     def timed(self, index: int, params: Mapping[str, Any], chip: Chip, metrics: dict[str, Any]) -> Row:

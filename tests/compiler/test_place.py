@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler import text
-from mtia_emu.compiler.place import LINE, Arena, Placement, place
+from mtia_emu.compiler.place import LINE, Arena, Placement, place, vacant
 from mtia_emu.compiler.schedule import schedule
 
 from mtia_emu.chip import load_chip
@@ -69,3 +70,20 @@ def test_the_models_tensors_start_in_sram_where_they_fit() -> None:
     where = placed(64, "sram")
     assert set(where.space.values()) == {"sram"} and where.dram_bytes == 0 and where.kept_out == ()
     assert placed(512, "sram").kept_out
+
+
+@pytest.mark.parametrize("home", ["dram", "sram"])
+def test_what_is_vacant_is_what_no_buffer_has(home: str) -> None:
+    """A buffer that is taken in a step meets none that lives then."""
+    made = schedule(text.parse(CHAIN.format(n=64)), load_chip("tiny"))
+    where = place(made, home)
+    arena = vacant(made, where, 1 << 16)
+    for index, step in enumerate(made.steps):
+        at = arena.take(256, index, index)
+        assert at is not None
+        alive = {v.buffer for v in (*step.inputs, *step.outputs)}
+        alive |= {b.name for b in made.buffers.values() if b.role != "temp"}
+        for name in alive:
+            if where.space[name] == "sram":
+                low, size = where.address[name], made.buffers[name].type.bytes
+                assert at + 256 <= low or low + size <= at

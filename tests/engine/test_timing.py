@@ -128,6 +128,15 @@ def test_a_staged_tile_is_loaded_when_it_is_there() -> None:
     assert third[0] == pytest.approx(there + 8, abs=1e-3)  # when the load has read it
 
 
+def test_a_prefetch_takes_what_others_leave_of_dram() -> None:
+    far, ahead = {**LOAD_A, "operand": FAR}, {"op": Op.STAGE, "operand": FAR, "operand2": OUT, **TILE}
+    alone, reach = times(far)[0], 50 + 1 + 4
+    load, first, second = times(far, ahead, ahead)
+    assert load == alone
+    assert first == (0, pytest.approx(8 + 8 + reach, abs=1e-3))  # 128 B of either at 16 B a cycle
+    assert second == (pytest.approx(16, abs=1e-3), pytest.approx(24 + reach, abs=1e-3))
+
+
 def test_partial_sums_travel_when_both_are_ready() -> None:
     other = [{**c, "pe": 1} for c in (LOAD_A, LOAD_B, MATMUL)]
     reduce = {"op": Op.REDUCE, "pe": 1, "src_pe": 0, "dst": ACC, **TILE}
