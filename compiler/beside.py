@@ -28,6 +28,7 @@ REACH = 16  # so many moments back a step looks for others
 ROOM_SHARE = 8  # the steps of a moment touch at most one part in so many of SRAM
 MOST_COMMANDS = 1 << 14  # of blocks that are timed to decide, all in all: as many as compile time allows
 WORTH = 100  # a join that saves less than one part in so many of the time is not worth the time to try it
+SELDOM = 100  # nor is a moment that is fewer than one in so many, unless with `--tune full`
 ALONE = ("scalar", STEP)  # kernels that have the chip to themselves
 SLOW = ("attention",)  # and those whose mapping on a part of the grid takes long to find: with `--tune full`
 
@@ -162,10 +163,12 @@ class Run:
         return Launch(number, tuple(places), name, op, origin, names)
 
 
-def launches(calls: Sequence[Call], chip: Chip, search: Search, share: Share) -> tuple[Run, ...]:
-    """Return the launches of a moment's calls, the next beside those before it where that is faster."""
-    if len(calls) == 1:
-        return (Run((0,), calls[0].make(chip)),)
+def launches(
+    calls: Sequence[Call], chip: Chip, search: Search, share: Share, *, often: bool = True
+) -> tuple[Run, ...]:
+    """Return the launches of a moment's calls: side by side where that is faster, alone unless `often`."""
+    if len(calls) == 1 or not (often or search.time):
+        return tuple(Run((i,), call.make(chip)) for i, call in enumerate(calls))
     key = (tuple(call.key for call in calls), search.candidates, search.most_commands)
     return share("beside", key, chip, lambda c: _decide(calls, c, search, share))
 

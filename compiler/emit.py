@@ -30,7 +30,7 @@ from mtia_emu.sharing import Share, unshared
 from mtia_emu.types import TensorType, Work
 
 from .attention_rules import tilings
-from .beside import Call, Run, moments
+from .beside import SELDOM, Call, Run, moments
 from .beside import launches as runs
 from .ops.dequantise import packing
 from .place import Placement
@@ -129,7 +129,7 @@ def emit(
 def _launches(
     plan: Schedule, placement: Placement, progress: Callable[[int, int], None], way: _Way
 ) -> tuple[list[Block], list[Launch], list[int]]:
-    """Return a block for each distinct kernel call, a launch for each step or several, and its moment."""
+    """Return distinct blocks, the launches that run all steps, and the moment of each launch."""
     numbers: dict[Any, int] = {}
     known: dict[Any, tuple[Run, ...]] = {}
     made: dict[Any, Block] = {}
@@ -137,12 +137,14 @@ def _launches(
     launches: list[Launch] = []
     times: list[int] = []
     packed = _packed(plan)
-    done = 0
-    for moment, steps in enumerate(moments(plan)):
-        calls = [_call(step, placement, packed, partial(_once, made, plan.chip, way)) for step in steps]
+    done, make = 0, partial(_once, made, plan.chip, way)
+    groups = [(steps, [_call(s, placement, packed, make) for s in steps]) for steps in moments(plan)]
+    counts = Counter(tuple(call.key for call in calls) for _, calls in groups if len(calls) > 1)
+    for moment, (steps, calls) in enumerate(groups):
         key = tuple(call.key for call in calls)
         if key not in known:
-            known[key] = runs(calls, plan.chip, way.search, way.share)
+            often = counts[key] * SELDOM >= len(groups)
+            known[key] = runs(calls, plan.chip, way.search, way.share, often=often)
         for run in known[key]:
             number = numbers.setdefault(tuple(key[i] for i in run.calls), len(blocks))
             if number == len(blocks):

@@ -61,13 +61,13 @@ def read_ahead(
     placement: Placement,
     blocks: Sequence[Block],
     launches: Sequence[Launch],
-    moments: Sequence[int],
+    times: Sequence[int],
     share: Share,
     *,
     on: bool = True,
 ) -> Ahead:
-    """Return the program with prefetches, where they are `on` and pay; launch i runs at `moments[i]`."""
-    planner = _Planner(plan.chip, blocks, launches, moments, share)
+    """Return the program with prefetches, where they are `on` and pay; launch i runs at moment times[i]."""
+    planner = _Planner(plan.chip, blocks, launches, times, share)
     arena = vacant(plan, placement, _limit(plan.chip, placement, blocks))
     for index in range(len(launches) if on else 0):
         planner.plan(index, arena)
@@ -103,11 +103,11 @@ class _Planner:
         chip: Chip,
         blocks: Sequence[Block],
         launches: Sequence[Launch],
-        moments: Sequence[int],
+        times: Sequence[int],
         share: Share,
     ) -> None:
         self.chip, self.blocks, self.launches, self.share = chip, blocks, launches, share
-        self.moments = moments
+        self.times = times
         self.changes = [_Change() for _ in launches]
         self.bytes = 0
         self._paces: dict[int, Pace | None] = {}
@@ -129,7 +129,8 @@ class _Planner:
         most = min(int(own.late / stream.tile_cycles), len(stream.tiles), sum(room.values()) // PIECES)
         while most := _coarse(most):
             copies = dict(_shared_out(most * PIECES, room))
-            address = arena.take(most * stream.tile_bytes, self.moments[min(copies)], self.moments[index])
+            life = self.times[min(copies)], self.times[index]
+            address = arena.take(most * stream.tile_bytes, *life)
             if address is not None:
                 return self._take(index, stream, (most, address), copies)
             most //= 2
@@ -150,7 +151,7 @@ class _Planner:
     def _weight(self, block: Block) -> int | None:
         """Return the operand in DRAM that a block alone reads, stored in the order of its tiles."""
         found = (i for i, x in enumerate(block.operands) if x.tiled and x.space == "dram")
-        return next(found, None)
+        return None if block.bands else next(found, None)  # tiles of a layer beside others stay in DRAM
 
     def _idle(self, index: int) -> float:
         """Return the cycles for which a launch leaves DRAM idle, less the way of what is copied then."""

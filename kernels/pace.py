@@ -1,7 +1,7 @@
 """How long a block keeps DRAM and all else busy, estimated from its commands by the units' own rules.
 
-One PE stands for all of a band: the one that stores last, which kernels give as much work as any other. What PEs
-share is counted over all of them.
+One PE stands for all: the one that stores last, which kernels give as much work as any other. What PEs share
+is counted over all of them.
 """
 
 from __future__ import annotations
@@ -45,22 +45,13 @@ class Pace:
 
 
 def pace(block: Block, chip: Chip) -> Pace | None:
-    """Return the estimated pace of a block; None where its commands do not tell it."""
+    """Return the estimated pace of a block; None where its commands do not tell it, as of layers on bands."""
     ops = block.commands["op"]
     stores = np.flatnonzero(ops == Op.STORE)
-    if not len(stores) or np.isin(ops, UNKNOWN).any():
+    if block.bands or not len(stores) or np.isin(ops, UNKNOWN).any():
         return None
     dram, shared = _shared(block, chip)
-    storing = block.commands["pe"][stores]
-    band = np.searchsorted(np.array(block.bands, np.int64), storing // chip.grid.cols, side="right")
-    last = dict(zip(band.tolist(), storing.tolist(), strict=True))  # of each band
-    each = [_pace_of(block, chip, pe, dram, shared) for pe in last.values()]
-    return max(each, key=lambda found: found.other + found.edge)
-
-
-def _pace_of(block: Block, chip: Chip, pe: int, dram: float, shared: dict[str, float]) -> Pace:
-    """Return the pace of a block as one PE has it."""
-    mine = _commands_of(block, chip, pe)
+    mine = _commands_of(block, chip, int(block.commands["pe"][stores[-1]]))
     busy, latency = _costs(mine, block, chip)
     unit = UNIT[mine["op"]]
     own = {name: float(busy[unit == i].sum()) for i, name in enumerate(UNITS)}
@@ -119,10 +110,8 @@ def _runs(x: Operand, rows: Array, cols: Array) -> Array:
 def _commands_of(block: Block, chip: Chip, pe: int) -> Array:
     """Return the commands of a PE, and those that load into it."""
     at, cast, wide = block.commands["pe"], block.commands["cast"], chip.grid.cols
-    low, high = block.band_rows(chip.grid.rows)[pe // wide].tolist()
-    reached = (cast == Cast.ALL) | (cast == Cast.COL) & (at % wide == pe % wide)
-    mine = (at == pe) | (cast == Cast.ROW) & (at // wide == pe // wide)
-    mine |= reached & (at >= low * wide) & (at < high * wide)
+    mine = (at == pe) | (cast == Cast.ALL)
+    mine |= (cast == Cast.ROW) & (at // wide == pe // wide) | (cast == Cast.COL) & (at % wide == pe % wide)
     return select(block.commands, np.flatnonzero(mine & (block.commands["op"] != Op.STAGE)))
 
 

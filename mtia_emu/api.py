@@ -144,8 +144,8 @@ def compile_stages(
     inputs: Mapping[str, Array] | None = None,
     place: str = "dram",
     tune: str = "fast",
-    prefetch: bool = True,
     beside: bool = True,
+    prefetch: bool = True,
     progress: Progress | None = None,
 ) -> Compiled:
     """Return a model at every stage of lowering; shapes of `inputs` bind symbolic dimensions."""
@@ -189,21 +189,21 @@ def compile_model(
     inputs: Mapping[str, Array] | None = None,
     seed: int | None = None,
     tune: str = "fast",
-    prefetch: bool = True,
     beside: bool = True,
+    prefetch: bool = True,
 ) -> Program:
     """Return a model compiled for a chip.
 
     `model` is an ONNX file or "zoo:NAME" (with `seed`: with random weights); `settings` change chip
     parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`; `tune` is "fast"
-    or "full", how hard mappings are looked for; `prefetch` lets kernels read weights of later ones while they
-    leave DRAM idle, `beside` lets independent layers share a launch. Raises `UserError` for what is wrong
+    or "full", how hard mappings are looked for; `beside` lets independent layers share a launch, `prefetch`
+    lets kernels read weights of later ones while they leave DRAM idle. Raises `UserError` for what is wrong
     with the model, the chip or the request.
     """
     machine = load_chip(chip, settings) if isinstance(chip, str) else chip
     given = None if inputs is None else input_arrays(inputs)
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "prefetch": prefetch, "beside": beside}
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
         program = compile_stages(source, machine, inputs=given, **how).program
         return keep_weights(program) if seed is not None else program
 
@@ -238,8 +238,8 @@ def run(
     seed: int = 0,
     place: str = "dram",
     tune: str = "fast",
-    prefetch: bool = True,
     beside: bool = True,
+    prefetch: bool = True,
     progress: Progress | None = None,
 ) -> Outcome:
     """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it
@@ -248,8 +248,8 @@ def run(
     `check` runs the model in onnxruntime as well, on `inputs` or on seeded random ones, and compares outputs.
     `gpu` names the reference to stand beside, None for none; `gpu_mode` says how work is put on it.
     `place` is "sram" to start and end tensors there, "weights-dram" for all but the weights; `tune` is
-    "full" to time the best mappings of each kernel and take the fastest; `prefetch` lets kernels read weights
-    of later ones while they leave DRAM idle, `beside` lets independent layers share a launch.
+    "full" to time the best mappings of each kernel and take the fastest; unless `beside`, each layer has a
+    launch of its own; `prefetch` lets kernels read weights of later ones while they leave DRAM idle.
     """
     compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
     inputs = None if inputs is None else input_arrays(inputs)
@@ -274,8 +274,8 @@ def run(
             seed=seed,
             place=place,
             tune=tune,
-            prefetch=prefetch,
             beside=beside,
+            prefetch=prefetch,
             progress=progress,
         )
 
@@ -293,14 +293,15 @@ def run_source(
     seed: int = 0,
     place: str = "dram",
     tune: str = "fast",
-    prefetch: bool = True,
     beside: bool = True,
+    prefetch: bool = True,
     progress: Progress | None = None,
 ) -> Outcome:
     """Run a model that is on disk: see `run`. With `sample` it is executed on seeded random inputs."""
     compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
-    how: dict[str, Any] = {"place": place, "tune": tune, "prefetch": prefetch, "beside": beside}
-    compiled = compile_stages(source, chip, dtype=dtype, inputs=inputs, progress=progress, **how)
+    how: dict[str, Any] = {"dtype": dtype, "place": place, "tune": tune}
+    how |= {"beside": beside, "prefetch": prefetch}
+    compiled = compile_stages(source, chip, inputs=inputs, progress=progress, **how)
     program = compiled.program
     if (check or sample) and inputs is None:
         _refuse_unready(program)  # before inputs are made, which may be as large as the model

@@ -82,8 +82,8 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
             gpu_mode=_gpu_mode(wanted),
             seed=wanted["seed"],
             tune=wanted["tune"],
-            prefetch=wanted["prefetch"],
             beside=wanted["beside"],
+            prefetch=wanted["prefetch"],
         )
     deliver(outcome, wanted)
 
@@ -183,8 +183,8 @@ def compile_(
     dims: tuple[str, ...],
     dtype: str | None,
     tune: str,
-    prefetch: bool,
     beside: bool,
+    prefetch: bool,
 ) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
@@ -197,7 +197,7 @@ def compile_(
 
     with progress() as tick, api.open_model(model, o.parse_dims(dims)) as source:
         machine = _chip(chip, settings)
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "prefetch": prefetch, "beside": beside}
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
         program = api.compile_stages(source, machine, progress=tick, **how).program
         api.save_program(program, output)
     commands = sum(len(b.commands) for b in program.blocks)
@@ -234,8 +234,8 @@ def show(
     dims: tuple[str, ...],
     dtype: str | None,
     tune: str,
-    prefetch: bool,
     beside: bool,
+    prefetch: bool,
 ) -> None:
     """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
 
@@ -254,9 +254,8 @@ def show(
     from .compiler import text
 
     with api.open_model(model, o.parse_dims(dims)) as source:
-        machine = _chip(chip, settings)
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "prefetch": prefetch, "beside": beside}
-        compiled = api.compile_stages(source, machine, **how)
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
+        compiled = api.compile_stages(source, _chip(chip, settings), **how)
         texts = {
             "onnx": lambda: text.dump(compiled.imported),
             "graph": lambda: text.dump(compiled.lowered),

@@ -71,6 +71,6 @@ def _compiled(model: str, wanted: dict[str, Any], tick: Any) -> tuple[Program, C
         return program, api.machine_of(program, wanted["chip"], settings), {}
     chip = load_chip(wanted["chip"] or o.DEFAULT_CHIP, settings)
     with api.open_model(model, o.parse_dims(wanted["dims"])) as source:
-        how = {name: wanted[name] for name in ("dtype", "tune", "prefetch", "beside")}
+        how = {name: wanted[name] for name in ("dtype", "tune", "beside", "prefetch")}
         program = api.compile_stages(source, chip, progress=tick, **how).program
         return api.keep_weights(program), chip, api.example_lookups(source, program)

@@ -225,6 +225,7 @@ PREFETCH = click.option(
     show_default=True,
     help="Let kernels read weights of later ones into SRAM while they leave DRAM idle.",
 )
+
 BESIDE = click.option(
     "--beside/--no-beside",
     default=True,
@@ -232,7 +233,7 @@ BESIDE = click.option(
     help="Run independent layers side by side in one launch, each on rows of PEs, where that is faster.",
 )
 
-COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL, TUNE, PREFETCH, BESIDE)
+COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL, TUNE, BESIDE, PREFETCH)
 DELIVER = (JSON, TRACE, ROOFLINE, SEED, LAYERS)
 RUN = (*COMPILE, CALIBRATE, INPUTS, OUTPUTS, CHECK, *GPUS, *DELIVER)
 OPERATOR = (CHIP, SET, KIND, PLACE, TUNE, PREFETCH, OUTPUTS, CHECK, *GPUS, *DELIVER)

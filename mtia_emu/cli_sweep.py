@@ -77,14 +77,14 @@ BEST_SHOWN = 5
     help="How mappings are chosen: by estimate, or by time.  [default: fast]",
 )
 @click.option(
-    "--prefetch/--no-prefetch",
-    default=None,
-    help="Let kernels read weights of later ones while they leave DRAM idle.  [default: prefetch]",
-)
-@click.option(
     "--beside/--no-beside",
     default=None,
     help="Let independent layers share a launch where that is faster.  [default: beside]",
+)
+@click.option(
+    "--prefetch/--no-prefetch",
+    default=None,
+    help="Let kernels read weights of later ones while they leave DRAM idle.  [default: prefetch]",
 )
 @click.option(
     "-o",
@@ -180,7 +180,7 @@ def _values(spec: str | None, wanted: dict[str, Any]) -> dict[str, Any]:
             values[flag] = list(wanted[flag])
     values |= {
         key: wanted[key]
-        for key in ("chip", "method", "points", "seed", "gpu", "tune", "prefetch", "beside")
+        for key in ("chip", "method", "points", "seed", "gpu", "tune", "beside", "prefetch")
         if wanted[key] is not None
     }
     return values

@@ -32,8 +32,8 @@ def explain(
     dims: Mapping[str, int] | None = None,
     dtype: str | None = None,
     tune: str = "fast",
-    prefetch: bool = True,
     beside: bool = True,
+    prefetch: bool = True,
     what_if: bool = True,
     progress: api.Progress | None = None,
 ) -> Explanation:
@@ -47,9 +47,9 @@ def explain(
         return explain_program(outcome.program, outcome.chip, what_if=what_if, progress=progress)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or api.DEFAULT_CHIP, settings)
     with api.open_model(str(model), dims or {}) as source:
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "prefetch": prefetch, "beside": beside}
+        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
         compiled = api.compile_stages(source, machine, progress=progress, **how)
-        again = _Again(source, compiled, dtype, tune, prefetch, beside)
+        again = _Again(source, compiled, dtype, tune, beside, prefetch)
         return explain_program(compiled.program, machine, again, what_if=what_if, progress=progress)
 
 
@@ -61,8 +61,8 @@ class _Again:
     compiled: Compiled
     dtype: str | None
     tune: str
-    prefetch: bool
     beside: bool
+    prefetch: bool
 
     def report(self, chip: Chip) -> Report:
         """Return the report of the model compiled anew."""

@@ -70,8 +70,8 @@ class Spec(BaseModel):
     )
     gpu: str = Field(default="h100-sxm", description="GPU to stand beside, or none")
     tune: Literal["fast", "full"] = Field(default="fast", description="how mappings are chosen, as --tune")
-    prefetch: bool = Field(default=True, description="whether weights are read ahead, as --prefetch")
     beside: bool = Field(default=True, description="whether layers may share a launch, as --beside")
+    prefetch: bool = Field(default=True, description="whether weights are read ahead, as --prefetch")
     silicon: dict[str, float] = Field(default_factory=dict, description="numbers of area and cost, changed")
 
     @field_validator("model", "constraints", "objectives", mode="before")

@@ -17,7 +17,7 @@ CHIP = load_chip("mtia-2i")
 
 @pytest.fixture(scope="module", params=[{"seq": 1, "past": 512}, {"seq": 256}], ids=["decode", "prefill"])
 def llama(request: pytest.FixtureRequest) -> Program:
-    return api.compile_model("zoo:llama-3.2-1b", CHIP, dims=request.param, prefetch=False)
+    return api.compile_model("zoo:llama-3.2-1b", CHIP, dims=request.param, beside=False, prefetch=False)
 
 
 def timed(program: Program) -> Iterator[tuple[Block, Timeline]]:
@@ -46,6 +46,6 @@ def test_what_waits_for_dram_is_less_than_its_work(llama: Program) -> None:
 
 
 def test_what_depends_on_data_has_no_pace() -> None:
-    program = api.compile_model("zoo:dlrm-small", CHIP, dims={"batch": 8})
+    program = api.compile_model("zoo:dlrm-small", CHIP, dims={"batch": 8}, beside=False)
     bags = [block for block in program.blocks if block.kernel == "embedding_bag"]
     assert bags and all(pace(block, CHIP) is None for block in bags)
