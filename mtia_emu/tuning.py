@@ -5,8 +5,11 @@ Which layers run side by side is decided by time in both.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import partial
+
+import numpy as np
 
 from .chip import Chip
 from .engine.shared import shared_cycles
@@ -14,8 +17,9 @@ from .engine.timing import timeline
 from .errors import refuse_unknown
 from .isa import Block
 from .kernels.search import FAST, Search
-from .plan_cache import default_cache, remembered
+from .plan_cache import default_cache, remembered, rules_digest
 from .sharing import Share, unshared
+from .units.kept import kept
 
 MODES = ("fast", "full")
 
@@ -29,7 +33,7 @@ class Tuning:
 
 
 def tuning(mode: str, *, share: Share = unshared, cached: bool = True, beside: bool = True) -> Tuning:
-    """Return the tuning that a mode names; unless `cached`, what "full" finds is not kept on disk.
+    """Return the tuning that a mode names; unless `cached`, nothing that it finds is kept on disk.
 
     Unless `beside`, each layer has a launch of its own.
 
@@ -37,7 +41,8 @@ def tuning(mode: str, *, share: Share = unshared, cached: bool = True, beside: b
     """
     if mode not in MODES:
         raise refuse_unknown("tuning", mode, MODES)
-    judge = partial(shared_cycles, share=share) if beside else None
+    timer = kept_cycles if share is unshared and cached else partial(shared_cycles, share=share)
+    judge = timer if beside else None
     if mode == "fast":
         return Tuning(replace(FAST, beside=judge), share)
     kept = default_cache() if cached else None
@@ -47,3 +52,13 @@ def tuning(mode: str, *, share: Share = unshared, cached: bool = True, beside: b
 def cycles(block: Block, chip: Chip) -> float:
     """Return the cycles of a block by the timing reading."""
     return timeline(block, chip).cycles
+
+
+def kept_cycles(block: Block, chip: Chip) -> float:
+    """Return the cycles of a block by the timing reading, from disk where an equal one was timed before.
+
+    So compiling a model again needs no timing, whose machine code takes longer to load than to run.
+    """
+    content = hashlib.blake2b(np.ascontiguousarray(block.commands).tobytes(), digest_size=16).hexdigest()
+    source = f"{rules_digest()} {block!r} {content} {chip!r}"
+    return float(kept("cycles", source, (), lambda: np.asarray(shared_cycles(block, chip, unshared))))

@@ -15,6 +15,7 @@ from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.pipeline import compile_graph
 
 from mtia_emu import api, isa, settings
+from mtia_emu import tuning as tuning_module
 from mtia_emu.chip import Chip, load_chip
 from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
@@ -130,3 +131,15 @@ def test_the_cache_can_be_switched_off(
     monkeypatch.setenv(settings.TUNE_CACHE.name, "0")
     cli("gemm", 8, 8, 8, "--chip", "tiny", "--gpu", "none", "--tune", "full")
     assert not (folder / FILE).exists()
+
+
+def test_a_block_is_timed_once_for_all_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MTIA_EMU_CACHE", str(tmp_path))
+    chip = load_chip("tiny")
+    block = api.compile_model("zoo:dlrm-small", chip, dims={"batch": 4}, beside=False).blocks[0]
+    found = tuning_module.kept_cycles(block, chip)
+    assert found == tuning_module.cycles(block, chip)
+    monkeypatch.setattr(tuning_module, "shared_cycles", None)
+    assert tuning_module.kept_cycles(block, chip) == found
+    with pytest.raises(TypeError):  # another clock, another time
+        tuning_module.kept_cycles(block, load_chip("tiny", {"clock_hz": 2e9}))

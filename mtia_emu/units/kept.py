@@ -14,7 +14,8 @@ import numpy as np
 from .. import settings
 
 Array = np.ndarray[Any, Any]
-MOST_FILES = 512  # the oldest go beyond that
+MOST_FILES = 4096  # of a folder: the oldest go, once in a while
+ONCE = 32  # writes, about, before the folder is looked at
 MOST_BYTES = 1 << 20  # of a file that is looked at
 
 
@@ -58,6 +59,7 @@ def _write(file: Path, numbers: Array) -> None:
     with draft.open("wb") as out:
         np.save(out, numbers)
     draft.replace(file)
-    others = sorted(file.parent.iterdir(), key=lambda x: x.stat().st_mtime)
-    for old in others[:-MOST_FILES]:
-        old.unlink(missing_ok=True)
+    if int(file.stem, 16) % ONCE == 0:
+        others = sorted(file.parent.iterdir(), key=lambda x: x.stat().st_mtime)
+        for old in others[:-MOST_FILES]:
+            old.unlink(missing_ok=True)

@@ -70,6 +70,7 @@ def test_where_nothing_can_be_written_nothing_is_kept(
 
 def test_the_oldest_files_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_FILES", 3)
+    monkeypatch.setattr(module, "ONCE", 1)
     for i in range(6):
         kept("numbers", str(i), (1,), lambda i=i: np.full(1, float(i)))  # type: ignore[misc]
     assert len(list(folder.iterdir())) == 3
