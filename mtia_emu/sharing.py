@@ -11,7 +11,8 @@ and where it comes out the same, so does all that hangs on it.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -79,22 +80,29 @@ class _Needs:
     asked: tuple[_Name, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Entry:
-    """One result: whose it is, what it depends on, the bytes that it keeps, and where it is found."""
+    """One result: whose it is, what it depends on, where it is found, and what it takes to keep or make it.
+
+    `due` is when it goes: see `Sharing`.
+    """
 
     name: _Name
     needs: _Needs
     answers: tuple[Hashable, ...]
     result: Any
     size_bytes: int
+    seconds: float
     place: Hashable
+    due: float = 0.0
 
 
 class Sharing:
-    """A `Share` that keeps results of up to `most_bytes`; the one not asked for longest goes first.
+    """A `Share` that keeps results of up to `most_bytes`.
 
-    For one thread. `done` and `shared` count by kind of work.
+    First goes what took least time a byte and has not been asked for long (GreedyDual-Size, Cao and Irani,
+    USITS 1997): events of a block are large and soon counted again, a lowered graph is neither. `done` and
+    `shared` count by kind of work. For one thread.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -103,7 +111,8 @@ class Sharing:
         self.done: Counter[str] = Counter()
         self.shared: Counter[str] = Counter()
         self._needs: dict[_Name, Counter[_Needs]] = {}  # by name: what was needed, how many results
-        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
+        self._entries: dict[Hashable, _Entry] = {}
+        self._gone = 0.0  # when the last result that went was due
         self._deciding: dict[_Name, Callable[[Chip], Any]] = {}
 
     def __call__(
@@ -114,16 +123,16 @@ class Sharing:
         entry = self._found(name, plain)
         if entry is not None:
             self.shared[kind] += 1
-            self._entries.move_to_end(entry.place)
+            self._defer(entry)
         else:
             self.done[kind] += 1
-            notes = Notes()
+            notes, begun = Notes(), time.perf_counter()
             try:
                 result = work(noted(plain, notes))
             except BaseException:
                 _pass_on(chip, notes, notes.asked)
                 raise
-            entry = self._keep(name, plain, notes, result)
+            entry = self._keep(name, plain, notes, result, time.perf_counter() - begun)
         if decides:
             self._deciding[name] = work
             _pass_on(chip, (), {name: entry.result})
@@ -140,21 +149,34 @@ class Sharing:
                 return entry
         return None
 
-    def _keep(self, name: _Name, chip: Chip, notes: Notes, result: Any) -> _Entry:
+    def _defer(self, entry: _Entry) -> None:
+        entry.due = self._gone + entry.seconds / entry.size_bytes
+
+    def _keep(self, name: _Name, chip: Chip, notes: Notes, result: Any, seconds: float) -> _Entry:
         needs = _Needs(tuple(sorted(notes)), tuple(notes.asked))
         answers = tuple(notes.asked.values())
         place = (name, needs, _values(chip, needs.paths), answers)
-        entry = _Entry(name, needs, answers, result, _size((name, result)), place)
+        entry = _Entry(name, needs, answers, result, _size((name, result)), seconds, place)
         self._entries[place] = entry
         self._needs.setdefault(name, Counter())[needs] += 1
         self.size_bytes += entry.size_bytes
-        while self.size_bytes > self.most_bytes and len(self._entries) > 1:
-            _, old = self._entries.popitem(last=False)
+        if self.size_bytes > self.most_bytes:
+            self._forget()
+        self._defer(entry)
+        return entry
+
+    def _forget(self) -> None:
+        """Let results go until there is room; the newest stays."""
+        *others, _ = self._entries.values()
+        for old in sorted(others, key=lambda entry: entry.due):
+            if self.size_bytes <= self.most_bytes:
+                break
+            del self._entries[old.place]
+            self._gone = old.due
             self.size_bytes -= old.size_bytes
             self._needs[old.name][old.needs] -= 1
             if not +self._needs[old.name]:
                 del self._needs[old.name]
-        return entry
 
 
 def _pass_on(chip: Chip, paths: Iterable[str], asked: dict[_Name, Hashable]) -> None:

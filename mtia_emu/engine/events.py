@@ -27,7 +27,7 @@ from .lookups import Lookups, expected_misses
 
 Array = np.ndarray[Any, Any]
 DTYPE_NAMES = tuple(DTYPES)
-MOST_CODES = 1 << 22  # of a table that is looked up in place of sorting
+MOST_CODES, CODES_EACH = 1 << 22, 64  # of a table that is looked up in place of sorting: all, for one number
 
 
 @dataclass
@@ -278,12 +278,15 @@ def products(c: Array) -> tuple[Array, Array, Array, Array]:
     """Return the distinct sizes m, k, n of MATMULs, and the number of each command's among them."""
     m, k, n = (c[name].astype(np.int64) for name in ("rows", "k", "cols"))
     wide, deep = int(n.max()) + 1, int(k.max()) + 1
-    code = (m * deep + k) * wide + n
-    if (int(m.max()) + 1) * deep * wide > MOST_CODES:
+    code, most = (m * deep + k) * wide + n, (int(m.max()) + 1) * deep * wide
+    if most > min(MOST_CODES, CODES_EACH * len(code)):
         found, which = np.unique(code, return_inverse=True)
     else:
-        here = np.bincount(code) > 0
-        found, which = np.flatnonzero(here), (np.cumsum(here) - 1)[code]
+        here, number = np.zeros(most, bool), np.empty(most, np.int32)
+        here[code] = True
+        found = np.flatnonzero(here)
+        number[found] = np.arange(len(found))
+        which = number[code]
     rows, cols = np.divmod(found, wide)
     return *np.divmod(rows, deep), cols, which
 
