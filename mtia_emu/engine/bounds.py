@@ -16,6 +16,13 @@ from .timing import Timeline
 
 Array = np.ndarray[Any, Any]
 _UNITS_OF = {"array": ("matrix",), "dma": ("load", "store")}  # of other units the name is the resource's
+_EVENTS_OF = {  # that a command which needs the resource has
+    "local": ("local_read_bytes", "local_write_bytes"),
+    "noc": ("noc_bytes",),
+    "sram": ("sram_read_bytes", "sram_write_bytes"),
+    "dram": ("dram_read_bytes", "dram_write_bytes"),
+    "issue": ("commands",),
+}
 
 
 @dataclass(frozen=True)
@@ -58,15 +65,9 @@ def split(ev: Events, time: Timeline, cycles: float) -> Split:
 
 def _users(name: str, ev: Events, unit: Array) -> Array:
     """Return which commands need a resource."""
-    used = {
-        "local": ev.local_read_bytes + ev.local_write_bytes,
-        "noc": ev.noc_bytes,
-        "sram": ev.sram_read_bytes + ev.sram_write_bytes,
-        "dram": ev.dram_read_bytes + ev.dram_write_bytes,
-        "issue": ev.commands,
-    }
-    if name in used:
-        return used[name] > 0
+    fields = _EVENTS_OF.get(name)
+    if fields is not None:
+        return np.logical_or.reduce([getattr(ev, field) > 0 for field in fields])
     return np.isin(unit, [UNITS.index(u) for u in _UNITS_OF.get(name, (name,))])
 
 
