@@ -24,10 +24,12 @@ from mtia_emu.sweeps.worker import Limits
 from mtia_emu.view.terminal import print_table
 
 MODELS = {
-    "llama-3-8b prefill 512": ("zoo:llama-3-8b", {"seq": 512}),
-    "llama-3-8b prefill 2048": ("zoo:llama-3-8b", {"seq": 2048}),
-    "llama-3-8b decode after 2048": ("zoo:llama-3-8b", {"seq": 1, "past": 2048}),
-    "dlrm-mlperf batch 512": ("zoo:dlrm-mlperf", {"batch": 512}),
+    "llama-3-8b prefill 512": ("zoo:llama-3-8b", {"seq": 512}, {}),
+    "prefill 512, prefetch = false": ("zoo:llama-3-8b", {"seq": 512}, {"prefetch": False}),
+    "llama-3-8b prefill 2048": ("zoo:llama-3-8b", {"seq": 2048}, {}),
+    "prefill 2048, prefetch = false": ("zoo:llama-3-8b", {"seq": 2048}, {"prefetch": False}),
+    "llama-3-8b decode after 2048": ("zoo:llama-3-8b", {"seq": 1, "past": 2048}, {}),
+    "dlrm-mlperf batch 512": ("zoo:dlrm-mlperf", {"batch": 512}, {}),
 }
 VARIED = {
     "DRAM bandwidth": {"dram.channel_bytes_per_s": "10e9..13e9 step 0.5e9"},
@@ -56,9 +58,10 @@ dims = { seq = 1, past = 15 }
 KILLS = 5
 
 
-def spec_of(model: tuple[str, dict[str, int]], varied: dict[str, Any]) -> Spec:
-    """Return the sweep of one model along one parameter of MTIA 2i."""
-    return make_spec({"model": [{"model": model[0], "dims": model[1]}], "set": varied, "gpu": "none"})
+def spec_of(model: tuple[str, dict[str, int], dict[str, Any]], varied: dict[str, Any]) -> Spec:
+    """Return the sweep of one model, with what else is asked, along one parameter of MTIA 2i."""
+    name, dims, more = model
+    return make_spec({"model": [{"model": name, "dims": dims}], "set": varied, "gpu": "none"} | more)
 
 
 def rate(spec: Spec) -> float:
@@ -90,7 +93,7 @@ def seconds(jobs: int) -> float:
         "dram.channels": "4..32 step 4",
         "clock_hz": "1e9..1.4e9 step 1e8",
     }
-    spec = spec_of(("zoo:dlrm-small", {"batch": 64}), varied)
+    spec = spec_of(("zoo:dlrm-small", {"batch": 64}, {}), varied)
     pool = Pool(make_job(spec), iter(Space(spec)), jobs, Limits())
     try:
         rows = pool.rows()
