@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -173,9 +174,7 @@ def compile_stages(
         raise UserError(str(error).replace(str(source.path), source.name)) from None
     if INSTALLED:  # their commands are somebody's
         verify(done.program, chip)
-    origin = (
-        source.name if ours else source.path.name
-    )  # not where the file lies: that is the user's own business
+    origin = source.name if ours else source.path.name  # where the file lies is the user's own business
     return replace(done, program=replace(done.program, source=origin))
 
 
@@ -263,21 +262,9 @@ def run(
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     wanted = check or inputs is not None
     with open_model(str(model), dims or {}, execute_seed=seed if wanted else None) as source:
-        return run_source(
-            source,
-            machine,
-            dtype=dtype,
-            inputs=inputs,
-            check=check,
-            gpu=compared,
-            gpu_mode=gpu_mode,
-            seed=seed,
-            place=place,
-            tune=tune,
-            beside=beside,
-            prefetch=prefetch,
-            progress=progress,
-        )
+        how: dict[str, Any] = {"place": place, "tune": tune, "beside": beside, "prefetch": prefetch}
+        how |= {"dtype": dtype, "inputs": inputs, "check": check, "seed": seed, "progress": progress}
+        return run_source(source, machine, gpu=compared, gpu_mode=gpu_mode, **how)
 
 
 def run_source(
@@ -398,15 +385,10 @@ def machine_of(program: Program, chip: str | Chip | None, settings: Mapping[str,
         return chip
     if chip is not None:
         return load_chip(chip, settings)
-    values = _copied(program.chip)
+    values = copy.deepcopy(dict(program.chip))  # settings leave the program as it is
     for key, value in (settings or {}).items():
         put(values, key, value)
     return validate(values, str(program.chip.get("name", "")))
-
-
-def _copied(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested tables copied, so that settings leave the program as it is."""
-    return {key: _copied(x) if isinstance(x, dict) else x for key, x in tables.items()}
 
 
 def _refuse(**given: Any) -> None:

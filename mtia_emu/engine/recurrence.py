@@ -201,30 +201,20 @@ def _open(ledger: Array, r: int, w: int) -> int:
 
 
 @borrowing
-def _depart(flights: Array, heads: Array, q: int, end: float) -> None:
+def _depart(state: State, q: int, end: float) -> None:
     """Let a load that is there at `end` take the place of the PE's first one."""
-    size, at = flights.shape[1], heads[q]
-    head = at + 1 if at + 1 < size else 0
-    heads[q] = head
-    while at != head:
-        before = at - 1 if at > 0 else size - 1
-        if flights[q, before] <= end:  # most loads are there after all before them
-            break
-        flights[q, at], at = flights[q, before], before
-    flights[q, at] = end
+    ring, at = state.flights[q], state.head[q]
+    head = (at + 1) % len(ring)
+    state.head[q] = head
+    while at != head and ring[at - 1] > end:  # most loads are there after all before them
+        ring[at], at = ring[at - 1], (at - 1) % len(ring)
+    ring[at] = end
 
 
 @borrowing
-def _ready(
-    c: Any,
-    slots: Array,
-    stages: Array,
-    pes: Array,
-    flights: Array,
-    heads: Array,
-    accumulator: Array,
-) -> tuple[float, float]:
+def _ready(c: Any, state: State, accumulator: Array) -> tuple[float, float]:
     """Return when a command can start, and when the last bank of accumulators that it needs is ready."""
+    slots, stages, pes = state.slots, state.stages, state.pes
     p, u, dst = c["pe"], c["unit"], c["dst"]
     if u == CHIP_DMA:
         return stages[c["stage"], EMPTIED], 0.0
@@ -233,7 +223,7 @@ def _ready(
     for q in range(c["first"], c["last"], c["step"]):
         t = max(t, pes[q, u])
         if u == LOAD_QUEUE:
-            t = max(t, flights[q, heads[q]])
+            t = max(t, state.flights[q, state.head[q]])
         if dst >= 0:
             into = slots[q, dst]
             if accumulator[dst]:
@@ -254,19 +244,9 @@ def _ready(
 
 
 @borrowing
-def _hold(
-    c: Any,
-    slots: Array,
-    stages: Array,
-    pes: Array,
-    flights: Array,
-    heads: Array,
-    grid: Grid,
-    t: float,
-    own: float,
-    done: float,
-) -> float:
+def _hold(c: Any, state: State, grid: Grid, t: float, own: float, done: float) -> float:
     """Note until when a command holds what, given its start and two ends; return its end."""
+    slots, stages, pes = state.slots, state.stages, state.pes
     p, u, dst, stage = c["pe"], c["unit"], c["dst"], c["stage"]
     freed = t + c["busy"] * grid.bank_share
     pes[p, ISSUED if u < MATRIX else ISSUED + 1] += c["issue"]
@@ -278,7 +258,7 @@ def _hold(
     for q in range(first, last, step):
         pes[q, u] = done if u == STORE_QUEUE else own
         if u == LOAD_QUEUE:
-            _depart(flights, heads, q, end)
+            _depart(state, q, end)
         if dst >= 0:
             slots[q, dst]["written"] = end
             slots[q, dst]["first_written"] = freed + c["latency"]
@@ -317,20 +297,48 @@ def recur(
     windows = min(LEAST_WINDOWS + int(SPARE * least / WINDOW), MOST_WINDOWS)
     ledger, window, last = np.zeros((windows, grid.shared), WINDOW_USE), WINDOW, np.zeros(grid.shared)
     work, times = (commands, on_dram), (start, end)
-    done, until = _run(work, *state, grid, accumulator, ledger, window, last, times, 0)
+    done, until = _run(work, state, grid, accumulator, ledger, window, last, times, 0)
     while done < len(commands):
         ledger, window = reaching(ledger, window, until)
-        done, until = _run(work, *state, grid, accumulator, ledger, window, last, times, done)
+        done, until = _run(work, state, grid, accumulator, ledger, window, last, times, done)
+
+
+@borrowing
+def _shared(c: Any, on_dram: float) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Return the shared resources that a command may need (-1: none), and its work for each."""
+    return (DRAM, SRAM, c["link"]), (on_dram, c["on_sram"], c["on_link"])
+
+
+@borrowing
+def _until(c: Any, on_dram: float, last: Array, t: float) -> float:
+    """Return the time before which shared resources have done the work of a command that starts at t."""
+    places, works = _shared(c, on_dram)
+    until = t
+    for kind in range(3):
+        r = places[kind]
+        if r >= 0 and works[kind] > 0:
+            until = max(until, max(t + c["busy"], last[r]) + works[kind])
+    return until
+
+
+@borrowing
+def _served(c: Any, on_dram: float, ledger: Array, window: float, last: Array, t: float) -> float:
+    """Book the work of a command that starts at t, and return when the last of it is done."""
+    places, works = _shared(c, on_dram)
+    done = t
+    for kind in range(3):
+        r = places[kind]
+        if r >= 0 and works[kind] > 0:
+            served = serve(ledger, window, r, t, c["busy"], works[kind])
+            last[r] = max(last[r], served)
+            done = max(done, served)
+    return done
 
 
 @borrowing
 def _run(
     work: tuple[Array, Array],
-    slots: Array,
-    stages: Array,
-    pes: Array,
-    flights: Array,
-    heads: Array,
+    state: State,
     grid: Grid,
     accumulator: Array,
     ledger: Array,
@@ -343,30 +351,21 @@ def _run(
 
     Return the first command that is not timed, and until when the ledger must reach for it.
     """
-    (commands, on_dram), (start, end) = work, times
+    (commands, on_dram), (start, end), reach = work, times, window * (len(ledger) - 2)
     for i in range(first, len(commands)):
         c = commands[i]
-        t, after = _ready(c, slots, stages, pes, flights, heads, accumulator)
-        busy, places, works = c["busy"], (DRAM, SRAM, c["link"]), (on_dram[i], c["on_sram"], c["on_link"])
-        for kind in range(3):
-            if places[kind] >= 0 and works[kind] > 0:
-                until = max(t + busy, last[places[kind]]) + works[kind]
-                if int(until / window) + 3 > len(ledger):
-                    return i, until
-        own = max(t + busy, after + busy * grid.bank_share)
-        done = own
-        for kind in range(3):
-            r = places[kind]
-            if r >= 0 and works[kind] > 0:
-                served = serve(ledger, window, r, t, busy, works[kind])
-                last[r] = max(last[r], served)
-                done = max(done, served)
+        t, after = _ready(c, state, accumulator)
+        until = _until(c, on_dram[i], last, t)
+        if until >= reach:
+            return i, until
+        own = max(t + c["busy"], after + c["busy"] * grid.bank_share)
+        done = max(own, _served(c, on_dram[i], ledger, window, last, t))
         start[i] = t
         if c["unit"] == CHIP_DMA:
             end[i] = done + c["latency"]
-            stages[c["stage"], FILLED] = end[i]
+            state.stages[c["stage"], FILLED] = end[i]
             if c["stage"] < 0:
-                stages[c["stage"], EMPTIED] = done
+                state.stages[c["stage"], EMPTIED] = done
         else:
-            end[i] = _hold(c, slots, stages, pes, flights, heads, grid, t, own, done)
+            end[i] = _hold(c, state, grid, t, own, done)
     return len(commands), 0.0
