@@ -156,7 +156,10 @@ def _option(option: Any) -> list[str]:
         "\\|".join(kind.choices) if hasattr(kind, "choices") else "" if option.is_flag else "INT"
     )
     default = option.default if isinstance(option.default, (int, str)) and not option.is_flag else ""
-    spelt = f"`{', '.join(option.opts)}{' ' + value if value else ''}`".replace("\\|", "|")
+    if option.secondary_opts and option.default is not None:  # --x / --no-x
+        default = (option.opts if option.default else option.secondary_opts)[0]
+    names = ", ".join((*option.opts, *option.secondary_opts))
+    spelt = f"`{names}{' ' + value if value else ''}`".replace("\\|", "|")
     return [spelt, f"`{default}`" if default != "" else "", option.help or ""]
 
 
