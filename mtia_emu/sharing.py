@@ -151,6 +151,9 @@ class Sharing:
 
     def _defer(self, entry: _Entry) -> None:
         entry.due = self._gone + entry.seconds / entry.size_bytes
+        self._entries[entry.place] = self._entries.pop(
+            entry.place
+        )  # of equals the last that was asked for stays
 
     def _keep(self, name: _Name, chip: Chip, notes: Notes, result: Any, seconds: float) -> _Entry:
         needs = _Needs(tuple(sorted(notes)), tuple(notes.asked))
@@ -158,11 +161,11 @@ class Sharing:
         place = (name, needs, _values(chip, needs.paths), answers)
         entry = _Entry(name, needs, answers, result, _size((name, result)), seconds, place)
         self._entries[place] = entry
+        self._defer(entry)
         self._needs.setdefault(name, Counter())[needs] += 1
         self.size_bytes += entry.size_bytes
         if self.size_bytes > self.most_bytes:
             self._forget()
-        self._defer(entry)
         return entry
 
     def _forget(self) -> None:

@@ -191,8 +191,9 @@ def test_values_of_another_kind_are_other_values() -> None:
         assert type(share("t", "k", chip, lambda c: c.clock_hz)) is type(value)
 
 
-def test_the_results_not_asked_for_longest_go_first() -> None:
+def test_of_equals_the_results_not_asked_for_longest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
     share, chip = Sharing(most_bytes=3000), load_chip("tiny")
+    monkeypatch.setattr("mtia_emu.sharing.time.perf_counter", lambda: 0.0)
     for key in ("a", "b", "a", "c"):
         share("w", key, chip, lambda c: np.zeros(c.grid.rows * 0 + 140))
     assert share.done["w"] == 3 and share.size_bytes <= 3000
@@ -226,3 +227,20 @@ def test_what_hangs_on_a_decision_is_shared_where_it_comes_out_the_same() -> Non
     notes: set[str] = set()
     share("outer", "key", noted(chip, notes), outer)
     assert "dram.channels" in notes  # whoever cannot note a decision has read what it read
+
+
+def test_what_was_long_in_the_making_outlives_what_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    share, chip, now = Sharing(most_bytes=20_000), load_chip("tiny"), [0.0]
+    monkeypatch.setattr("mtia_emu.sharing.time.perf_counter", lambda: now[0])
+
+    def made(seconds: float, size: int) -> np.ndarray:
+        now[0] += seconds
+        return np.zeros(size, np.uint8)
+
+    share("graph", 0, chip, lambda _: made(5.0, 1000))
+    for n in range(10):  # each as large as nearly all that is kept
+        share("events", n, chip, lambda _: made(0.01, 15_000))
+    share("graph", 0, chip, lambda _: made(5.0, 1000))
+    share("events", 0, chip, lambda _: made(0.01, 15_000))
+    assert share.done["graph"] == 1
+    assert share.done["events"] == 11
