@@ -28,7 +28,8 @@ MEMORY = Flag(
 CACHE = Flag(
     "MTIA_EMU_CACHE",
     "",
-    "folder for compiled code, simulated DRAM, times of blocks and tuned mappings; empty means the user's cache folder",
+    "folder for compiled code, simulated DRAM, times of blocks and tuned mappings; empty means the user's cache "
+    "folder",
 )
 TUNE_CACHE = Flag("MTIA_EMU_TUNE_CACHE", "1", "0 keeps `--tune full` from reading and writing tuned mappings")
 FLAGS = (DEBUG, CHECK, MEMORY, CACHE, TUNE_CACHE)
@@ -45,7 +46,7 @@ def integer(flag: Flag) -> int:
 
 
 def cache_folder() -> Path:
-    """Return the folder for compiled code, simulated DRAM, times and tuned mappings, made if it is not there."""
+    """Return the folder of what is kept between runs (`CACHE`), made if it is not there."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     folder = Path(CACHE.value() or os.path.join(home, "mtia-emu"))
     folder.mkdir(parents=True, exist_ok=True)
