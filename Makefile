@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench accuracy fit-mtia fit-gpu docs conformance fuzz clean
+.PHONY: help run test test-deep check bench accuracy fit-mtia fit-gpu docs conformance fuzz clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ run: $(VENV)/run  ## compile and run the main job: a decoder and a recommender e
 
 test: $(VENV)/dev  ## install what tests need and run them all
 	$(BIN)/python -m pytest
+
+test-deep: $(VENV)/dev  ## run the tests that take long and look far
+	$(BIN)/python -m pytest -m deep
 
 check: $(VENV)/dev  ## lint and type-check
 	$(BIN)/ruff check .
