@@ -244,7 +244,7 @@ def run(
     """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it
     too.
 
-    `check` runs the model in onnxruntime as well, on `inputs` or on seeded random ones, and compares outputs.
+    `check` compares outputs with an oracle's (`expected_outputs`), on `inputs` or on seeded random ones.
     `gpu` names the reference to stand beside, None for none; `gpu_mode` says how work is put on it.
     `place` is "sram" to start and end tensors there, "weights-dram" for all but the weights; `tune` is
     "full" to time the best mappings of each kernel and take the fastest; unless `beside`, each layer has a
@@ -301,18 +301,19 @@ def run_source(
     )
     if not check or inputs is None:
         return outcome
-    from .kernel_files import expected_outputs
-    from .oracle import compare_outputs
+    from .kernel_files import own_operators
+    from .oracle import compare_outputs, expected_outputs
 
     if progress is not None:
-        progress("onnxruntime", 0, 1)
-    expected = expected_outputs(source.path, typed_inputs(inputs, program.inputs))
-    own = own_dtype(compiled.imported).name  # what onnxruntime computes in, and rounds to
+        progress("oracle", 0, 1)
+    expected = expected_outputs(source.path, typed_inputs(inputs, program.inputs), own_operators())
+    own = own_dtype(compiled.imported).name  # what the oracle computes in, and rounds to
     few = quantised(dtype) if dtype != own else None
     tolerance = max(map(_tolerance, (program.dtype, own)))
     if few is not None:
         tolerance = max(tolerance, few.tolerance)
-    return replace(outcome, check=compare_outputs(outcome.outputs, expected, tolerance))
+    found = compare_outputs(outcome.outputs, expected.outputs, tolerance)
+    return replace(outcome, check=replace(found, oracle=expected.oracle))
 
 
 def example_lookups(source: Source, program: Program, seed: int = 0) -> dict[int, Lookups]:

@@ -147,7 +147,7 @@ CHECK = click.option(
     "--check",
     is_flag=True,
     help="Execute (on seeded random inputs without --inputs), compare each "
-    "output with onnxruntime, exit 1 beyond tolerance.",
+    "output with an oracle (onnxruntime), exit 1 beyond tolerance.",
 )
 GPU = click.option(
     "--gpu",
