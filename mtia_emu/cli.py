@@ -20,7 +20,6 @@ from .errors import UserError
 
 if TYPE_CHECKING:
     from .chip import Chip
-    from .gpu import Mode
     from .listing import Parameter
 
 STAGES = ("onnx", "graph", "schedule", "program")
@@ -49,7 +48,7 @@ def main() -> None:
 @main.command(short_help="Time, price and execute a model.")
 @o.MODEL
 @o.options(*o.RUN)
-def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: Any) -> None:
+def run(model: str, **wanted: Any) -> None:
     """Run MODEL: an ONNX file, a compiled program, or zoo:NAME.
 
     Time and energy always; with --inputs or --check the program is executed as well. Weights that are not
@@ -72,18 +71,12 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
         outcome = api.run(
             model,
             wanted["chip"],
-            settings=o.parse_settings(settings),
-            dims=o.parse_dims(dims),
-            progress=tick,
-            dtype=o.calibrated(wanted["dtype"], wanted["calibrate"]),
+            settings=o.parse_settings(wanted["settings"]),
+            dims=o.parse_dims(wanted["dims"]),
             inputs=inputs,
-            check=wanted["check"],
             gpu=_gpu(wanted["gpu"]),
-            gpu_mode=_gpu_mode(wanted),
-            seed=wanted["seed"],
-            tune=wanted["tune"],
-            beside=wanted["beside"],
-            prefetch=wanted["prefetch"],
+            progress=tick,
+            options=o.chosen(wanted),
         )
     deliver(outcome, wanted)
 
@@ -150,21 +143,17 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
     from . import api
 
     execute = bool(wanted["check"] or wanted["outputs"])
-    chip, seed = _chip(wanted["chip"], wanted["settings"]), wanted["seed"]
-    with api.operator_source(operator, seed if execute else None) as source, progress() as tick:
+    chip, options = _chip(wanted), o.chosen(wanted)
+    seed = options.seed if execute else None
+    with api.operator_source(operator, seed) as source, progress() as tick:
         outcome = api.run_source(
             source,
             chip,
-            dtype=None if kind == "int8" else kind,
             sample=execute,
-            check=wanted["check"],
             gpu=_gpu(wanted["gpu"]),
-            gpu_mode=_gpu_mode(wanted),
-            seed=seed,
-            place=wanted["place"],
-            tune=wanted["tune"],
-            prefetch=wanted["prefetch"],
             progress=tick,
+            options=options,
+            dtype=None if kind == "int8" else kind,
         )
     deliver(outcome, wanted)
 
@@ -175,17 +164,7 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
     "-o", "--output", required=True, metavar="FILE", callback=o.target, help="Program file to write."
 )
 @o.options(*o.COMPILE)
-def compile_(
-    model: str,
-    output: str,
-    chip: str | None,
-    settings: tuple[str, ...],
-    dims: tuple[str, ...],
-    dtype: str | None,
-    tune: str,
-    beside: bool,
-    prefetch: bool,
-) -> None:
+def compile_(model: str, output: str, **wanted: Any) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
     \b
@@ -195,10 +174,9 @@ def compile_(
     """
     from . import api
 
-    with progress() as tick, api.open_model(model, o.parse_dims(dims)) as source:
-        machine = _chip(chip, settings)
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
-        program = api.compile_stages(source, machine, progress=tick, **how).program
+    with progress() as tick, api.open_model(model, o.parse_dims(wanted["dims"])) as source:
+        options = o.chosen(wanted)
+        program = api.compile_stages(source, _chip(wanted), progress=tick, options=options).program
         api.save_program(program, output)
     commands = sum(len(b.commands) for b in program.blocks)
     click.echo(
@@ -225,18 +203,7 @@ def compile_(
     help="Commands shown of each block.",
 )
 @o.options(*o.COMPILE)
-def show(
-    model: str,
-    stage: str,
-    commands: int,
-    chip: str | None,
-    settings: tuple[str, ...],
-    dims: tuple[str, ...],
-    dtype: str | None,
-    tune: str,
-    beside: bool,
-    prefetch: bool,
-) -> None:
+def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
     """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
 
     \b
@@ -253,9 +220,8 @@ def show(
         return
     from .compiler import text
 
-    with api.open_model(model, o.parse_dims(dims)) as source:
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
-        compiled = api.compile_stages(source, _chip(chip, settings), **how)
+    with api.open_model(model, o.parse_dims(wanted["dims"])) as source:
+        compiled = api.compile_stages(source, _chip(wanted), options=o.chosen(wanted))
         texts = {
             "onnx": lambda: text.dump(compiled.imported),
             "graph": lambda: text.dump(compiled.lowered),
@@ -371,20 +337,14 @@ main.add_command(opt)
 main.add_command(reduce)
 
 
-def _chip(name: str | None, settings: tuple[str, ...]) -> Chip:
+def _chip(wanted: dict[str, Any]) -> Chip:
     from .chip import load_chip
 
-    return load_chip(name or o.DEFAULT_CHIP, o.parse_settings(settings))
+    return load_chip(wanted["chip"] or o.DEFAULT_CHIP, o.parse_settings(wanted["settings"]))
 
 
 def _gpu(name: str) -> str | None:
     return None if name == "none" else name
-
-
-def _gpu_mode(wanted: dict[str, Any]) -> Mode:
-    from .gpu import Mode
-
-    return Mode(wanted["gpu_launch"], not wanted["gpu_unfused"], wanted["gpu_sustained"])
 
 
 main.add_command(explain)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
-from mtia_emu.compiler.emit import emit
+from mtia_emu.compiler.emit import About, emit
 from mtia_emu.compiler.ops import OPS, reference
 from mtia_emu.compiler.place import place
 from mtia_emu.compiler.reference import evaluate
@@ -30,7 +30,7 @@ def kernels(body: str, inputs: dict[str, Array] | None = None, tolerance: float 
     graph = check(text.parse(f"graph g {{\n{body}\n}}"))
     plan = schedule(graph, TINY)
     types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-    program = emit(plan, place(plan), name="g", source="", dtype="fp32", dims={}, model_types=types)
+    program = emit(plan, place(plan), About("g", dtype="fp32", types=types))
     verify(program, TINY)
     given = inputs or random_inputs(graph)
     with np.errstate(all="ignore"):
