@@ -13,7 +13,7 @@ import click
 
 from . import settings
 from .errors import UserError
-from .processes import leave_current_folder
+from .processes import end_tidily, leave_current_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +41,7 @@ class Commands(click.Group):
         """Run the program; text that the terminal has no letters for is printed as escapes."""
         if not (args or kwargs):  # as a program of its own, not called by another
             leave_current_folder()
+            end_tidily()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, ValueError, OSError):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

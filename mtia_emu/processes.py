@@ -59,6 +59,7 @@ def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
     with safe_children():
         made = ProcessPoolExecutor(workers, get_context("spawn"), die_with, (os.getpid(),))
+        running = made._processes  # shutdown forgets them, and waits for what they are at
         try:
             yield made
         except BrokenProcessPool:
@@ -66,6 +67,10 @@ def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
                 f"one of {workers} worker processes died (out of memory?); fewer workers need less, and "
                 "--workers 1 shows where"
             ) from None
+        except BaseException:  # an interrupt, an exit: nobody waits for their work
+            for process in list(running.values()):
+                process.kill()
+            raise
         finally:
             made.shutdown(cancel_futures=True)
 
@@ -78,6 +83,20 @@ def die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     if os.getppid() != parent:
         raise EOFError
+
+
+def end_tidily() -> None:
+    """Have a signal to end this program end it as an exit does: what it put down for a while goes."""
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # another one ends it at once
+        sys.exit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        with contextlib.suppress(ValueError):  # not in the main thread
+            if number and signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, end)
 
 
 def leave_current_folder() -> None:
