@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,6 +30,7 @@ from .gpu import Gpu, load_gpu
 from .isa import Program
 from .options import Mode, Options, Words
 from .report import Check, Report
+from .scratch import scratch
 from .tuning import tuning
 from .verify import verify
 
@@ -98,16 +98,16 @@ def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None 
 
     name = model[len(ZOO) :]
     full = zoo.dims(name) | dict(dims)
-    with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder:
-        path = zoo.build(name, dims, Path(folder), weights_seed=execute_seed)
+    with scratch() as folder:
+        path = zoo.build(name, dims, folder, weights_seed=execute_seed)
         yield Source(path, model, full, lambda seed: zoo.example_inputs(name, full, seed))
 
 
 @contextlib.contextmanager
 def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
     """Give a model of one operator, in a folder that then goes away; with a seed its weights are random."""
-    with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder:
-        path = operator.build(Path(folder), seed)
+    with scratch() as folder:
+        path = operator.build(folder, seed)
         yield Source(path, operator.name, operator.dims, operator.example_inputs)
 
 
