@@ -224,8 +224,8 @@ def run(
     too.
 
     `gpu` names the reference to stand beside, None for none. `options` are the fields of `Options` (`dtype`,
-    `tune`, `beside`, `prefetch`, `place`, `seed`, ...), or a whole value as `options`. `check` runs the model
-    in onnxruntime as well, on `inputs` or on seeded random ones, and compares outputs.
+    `tune`, `beside`, `prefetch`, `place`, `seed`, ...), or a whole value as `options`. `check` compares
+    outputs with an oracle's (`expected_outputs`), on `inputs` or on seeded random ones.
     """
     chosen = Options.of(**options)
     compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
@@ -271,7 +271,7 @@ def run_source(
     if not chosen.check or inputs is None:
         return outcome
     if progress is not None:
-        progress("onnxruntime", 0, 1)
+        progress("oracle", 0, 1)
     return replace(outcome, check=_compared(source, compiled, chosen, inputs, outcome.outputs))
 
 
@@ -282,18 +282,18 @@ def _compared(
     inputs: Mapping[str, Array],
     outputs: Mapping[str, Array],
 ) -> Check:
-    """Return how far the outputs of an execution are from those of onnxruntime."""
-    from .kernel_files import expected_outputs
-    from .oracle import compare_outputs
+    """Return how far the outputs of an execution are from an oracle's."""
+    from .kernel_files import own_operators
+    from .oracle import compare_outputs, expected_outputs
 
     program, wanted = compiled.program, wanted_format(options)
-    expected = expected_outputs(source.path, typed_inputs(inputs, program.inputs))
-    own = own_dtype(compiled.imported).name  # what onnxruntime computes in, and rounds to
+    expected = expected_outputs(source.path, typed_inputs(inputs, program.inputs), own_operators())
+    own = own_dtype(compiled.imported).name  # what the oracle computes in, and rounds to
     few = quantised(wanted) if wanted != own else None
     tolerance = max(map(_tolerance, (program.dtype, own)))
     if few is not None:
         tolerance = max(tolerance, few.tolerance)
-    return compare_outputs(outputs, expected, tolerance)
+    return replace(compare_outputs(outputs, expected.outputs, tolerance), oracle=expected.oracle)
 
 
 def example_lookups(source: Source, program: Program, seed: int = 0) -> dict[int, Lookups]:
