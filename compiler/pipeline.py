@@ -302,7 +302,7 @@ def compile_graph(
         dims=dims or {},
         model_types=dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs},
         works=ready.works,
-        notes=form.notes + _place_notes(plan) + room_notes(placement, chip),
+        notes=graph.notes + form.notes + _place_notes(plan) + room_notes(placement, chip),
         progress=lambda done, total: report("emit", done, total),
         share=share,
         search=search,

@@ -14,7 +14,7 @@ from .cli_draw import timeline
 from .cli_explain import explain
 from .cli_fuzz import fuzz
 from .cli_opt import opt
-from .cli_output import Commands, console, deliver, progress
+from .cli_output import Commands, console, deliver, progress, say
 from .cli_reduce import reduce
 from .errors import UserError
 
@@ -63,11 +63,10 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
       mtia-emu run model.onnx --dim batch=8 --gpu none --trace trace.json
     """
     from . import api
-    from .arrays import read_npz
+    from .arrays import read_inputs
 
     if wanted["outputs"] and not (wanted["check"] or wanted["inputs"]):
         raise UserError("--outputs needs an execution: give --inputs IO.npz, or --check for random inputs")
-    inputs = read_npz(wanted["inputs"]) if wanted["inputs"] else None
     with progress() as tick:
         outcome = api.run(
             model,
@@ -76,7 +75,7 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
             dims=o.parse_dims(dims),
             progress=tick,
             dtype=o.calibrated(wanted["dtype"], wanted["calibrate"]),
-            inputs=inputs,
+            inputs=read_inputs(wanted["inputs"]),
             check=wanted["check"],
             gpu=_gpu(wanted["gpu"]),
             gpu_mode=_gpu_mode(wanted),
@@ -174,10 +173,11 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
 @click.option(
     "-o", "--output", required=True, metavar="FILE", callback=o.target, help="Program file to write."
 )
-@o.options(*o.COMPILE)
+@o.options(*o.COMPILE, o.COMPILED_FOR)
 def compile_(
     model: str,
     output: str,
+    inputs: str | None,
     chip: str | None,
     settings: tuple[str, ...],
     dims: tuple[str, ...],
@@ -194,12 +194,14 @@ def compile_(
       mtia-emu run llama.mtia
     """
     from . import api
+    from .arrays import read_inputs
 
     with progress() as tick, api.open_model(model, o.parse_dims(dims)) as source:
         machine = _chip(chip, settings)
         how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
-        program = api.compile_stages(source, machine, progress=tick, **how).program
-        api.save_program(program, output)
+        compiled = api.compile_stages(source, machine, inputs=read_inputs(inputs), progress=tick, **how)
+        api.save_program(program := compiled.program, output)
+    say(compiled.imported.notes)
     commands = sum(len(b.commands) for b in program.blocks)
     click.echo(
         f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands"
@@ -262,6 +264,7 @@ def show(
             "schedule": lambda: str(compiled.schedule),
             "program": lambda: isa.dump(compiled.program, commands=commands),
         }
+        say(compiled.imported.notes)
         click.echo(texts[stage](), nl=False)
 
 

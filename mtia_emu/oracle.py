@@ -34,7 +34,7 @@ def onnxruntime_outputs(path: Path, inputs: Mapping[str, Array]) -> dict[str, Ar
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        known = {i.name for i in session.get_inputs()}
+        known = {i.name for i in (*session.get_inputs(), *session.get_overridable_initializers())}
         names = [o.name for o in session.get_outputs()]
         values = session.run(names, {k: v for k, v in inputs.items() if k in known})
     except Exception as error:  # onnxruntime's own errors have no common base
