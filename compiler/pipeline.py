@@ -306,7 +306,7 @@ def compile_graph(
         dtype=form.name,
         types=_types(graph),
         works=ready.works,
-        notes=form.notes + _place_notes(plan) + room_notes(placement, chip),
+        notes=graph.notes + form.notes + _place_notes(plan) + room_notes(placement, chip),
     )
     tick = partial(report, "emit")
     program = emit(plan, placement, told, options=chosen, tuning=tuning, progress=tick)
