@@ -324,7 +324,7 @@ def run_program(
     machine = load_gpu(gpu) if isinstance(gpu, str) else gpu
     outputs: dict[str, Array] = {}
     lookups = lookups or {}
-    zero_macs: Mapping[int, Mapping[str, int]] = {}
+    zero_macs: Mapping[int, tuple[Mapping[str, int], ...]] = {}
     if inputs is not None:
         _refuse_unready(program)
         given = typed_inputs(input_arrays(inputs), program.inputs)

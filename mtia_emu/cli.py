@@ -10,6 +10,7 @@ import click
 from . import __version__, cli_sweep
 from . import cli_options as o
 from .cli_conformance import conformance
+from .cli_diff import diff
 from .cli_draw import timeline
 from .cli_explain import explain
 from .cli_fuzz import fuzz
@@ -350,6 +351,7 @@ def _gpu(name: str) -> str | None:
 
 
 main.add_command(explain)
+main.add_command(diff)
 main.add_command(conformance)
 main.add_command(timeline)
 main.add_command(fuzz)
