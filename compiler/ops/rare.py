@@ -174,24 +174,22 @@ def _infer_cumsum(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _cumsum(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
-    x = array(arrays[0])
-    axis = axis_of(attrs, x.ndim)
-    full = wide(np.flip(x, axis) if attrs.get("reverse", False) else x)
-    total = np.cumsum(full, axis=axis, dtype=full.dtype)
-    if attrs.get("exclusive", False):
-        total = total - full
-    return ((np.flip(total, axis) if attrs.get("reverse", False) else total).astype(x.dtype),)
+    return (_running(np.add, array(arrays[0]), attrs),)
 
 
 def _cumprod(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
-    x = array(arrays[0])
+    return (_running(np.multiply, array(arrays[0]), attrs),)
+
+
+def _running(combine: np.ufunc, x: Array, attrs: Attrs) -> Array:
+    """Return x combined along its axis, with all before each element and, unless `exclusive`, itself."""
     axis, turned = axis_of(attrs, x.ndim), bool(attrs.get("reverse", False))
     full = wide(np.flip(x, axis) if turned else x)
     if attrs.get("exclusive", False) and x.shape[axis]:
-        ones = np.ones_like(np.take(full, [0], axis))
-        full = np.concatenate([ones, np.delete(full, -1, axis)], axis)
-    total = np.cumprod(full, axis=axis, dtype=full.dtype)
-    return ((np.flip(total, axis) if turned else total).astype(x.dtype),)
+        none = np.full_like(np.take(full, [0], axis), combine.identity)
+        full = np.concatenate([none, np.delete(full, -1, axis)], axis)
+    total = combine.accumulate(full, axis=axis, dtype=full.dtype)
+    return np.asarray(np.flip(total, axis) if turned else total).astype(x.dtype)
 
 
 def _infer_bitcast(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
