@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from mtia_emu.compiler import text
 from mtia_emu.compiler.pipeline import compile_lowered
 
