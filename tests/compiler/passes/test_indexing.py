@@ -205,5 +205,5 @@ def test_nothing_large_is_left_to_one_core() -> None:
   out %g
   out %n
 }""")
-    kernels = {s.kernel for s in compile_graph(graph, load_chip("mtia-2i"), wanted="fp16").schedule.steps}
+    kernels = {s.kernel for s in compile_graph(graph, load_chip("mtia-2i"), dtype="fp16").schedule.steps}
     assert "scalar" not in kernels and {"gather", "row"} <= kernels
