@@ -58,7 +58,7 @@ def test_settings_leave_a_program_as_it_is() -> None:
 
 
 def test_wrong_names_are_refused_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "compile_file", lambda *a, **k: pytest.fail("the model was compiled"))
+    monkeypatch.setattr(api, "compile_graph", lambda *a, **k: pytest.fail("the model was compiled"))
     with pytest.raises(UserError, match="unknown gpu 'h300'"):
         mtia_emu.run("zoo:llama-tiny", gpu="h300")
     with pytest.raises(UserError, match="unknown chip 'mtia-9'"):

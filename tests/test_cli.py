@@ -187,7 +187,8 @@ def test_the_trace_of_an_execution_ends_where_its_report_does(tmp_path: Path) ->
 
     done = api.run("zoo:dlrm-small", dims={"batch": 3}, check=True, gpu=None)
     events = [e for e in trace_events(done.program, done.chip, done.lookups) if e.track == "layer"]
-    assert [e.end_cycle for e in events] == [layer.end_cycle for layer in done.report.layers]
+    assert len(events) == len(done.program.launches)
+    assert events[-1].end_cycle == done.report.cycles == max(x.end_cycle for x in done.report.layers)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from mtia_emu.chip import Chip, load_chip
 from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
 from mtia_emu.isa import Program
+from mtia_emu.options import Options
 from mtia_emu.plan_cache import FILE
 from mtia_emu.sharing import Share, Sharing, unshared
 from mtia_emu.sweeps.evaluate import Evaluator, make_job
@@ -46,9 +47,10 @@ def imported(model: str, dims: tuple[tuple[str, int], ...]) -> Graph:
 
 
 def program(model: str, dims: dict[str, int], chip: Chip, mode: str, share: Share = unshared) -> Program:
-    how = tuning(mode, share=share)
+    options = Options(tune=mode)
     graph = imported(model, tuple(dims.items()))
-    return compile_graph(graph, chip, share=how.share, search=how.search).program
+    how = tuning(options, share=share)
+    return compile_graph(graph, chip, options=options, tuning=how).program
 
 
 def text(program: Program) -> str:
@@ -68,8 +70,9 @@ def test_no_block_is_slower_than_the_estimates_and_the_whole_is_faster(
 
 
 def made(graph: Graph, chip: Chip, share: Share = unshared, cached: bool = True) -> str:
-    how = tuning("full", share=share, cached=cached)
-    return text(compile_graph(graph, chip, share=how.share, search=how.search).program)
+    options = Options(tune="full")
+    how = tuning(options, share=share, cached=cached)
+    return text(compile_graph(graph, chip, options=options, tuning=how).program)
 
 
 SMALL = """graph small {
@@ -132,8 +135,8 @@ def test_sweeps_tune_where_the_spec_says_so(folder: Path) -> None:
 
 
 def test_an_unknown_way_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UserError, match="unknown tuning 'ful'; did you mean 'full'"):
-        tuning("ful")
+    with pytest.raises(UserError, match="unknown tune 'ful'; did you mean 'full'"):
+        Options(tune="ful")
 
 
 def test_the_command_line_tunes(cli: Callable[..., Result], folder: Path) -> None:

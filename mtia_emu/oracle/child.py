@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .. import settings
 from ..errors import UserError
+from ..processes import environment
 from .server import QUIET, Array, receive, send
 
 SERVER = Path(__file__).with_name("server.py")
@@ -39,8 +40,8 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if settings.integer(settings.DEBUG) else subprocess.DEVNULL,
-            env=os.environ | QUIET,
-            cwd=SERVER.anchor,  # a relative entry of PYTHONPATH names nothing there
+            env=environment() | QUIET,
+            cwd=SERVER.anchor,
             start_new_session=True,  # Ctrl-C is this process's
         )
 

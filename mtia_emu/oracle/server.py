@@ -63,7 +63,7 @@ def run(model: bytes | str, inputs: Mapping[str, Array]) -> dict[str, Array]:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.add_session_config_entry("session.x64quantprecision", "1")  # products of bytes without saturation
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    known = {i.name for i in session.get_inputs()}
+    known = {i.name for i in (*session.get_inputs(), *session.get_overridable_initializers())}
     names = [o.name for o in session.get_outputs()]
     values = session.run(names, {k: v for k, v in inputs.items() if k in known})
     return dict(zip(names, map(np.asarray, values), strict=True))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..chip import Chip, load_chip
+from ..compiler.choice import Tuning
 from ..compiler.frontend.load import import_model
 from ..compiler.graph import Graph
 from ..compiler.ops import reference
@@ -57,7 +58,7 @@ STEPS = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8, "int8": 2.0**-11} 
 SPREAD = (
     3.0  # times a graph's own spread under rounding that results may be off: draws are not the worst case
 )
-TOGETHER = Search(beside=lambda block, chip: 1.0)  # whatever can share a launch does
+TOGETHER = Tuning(Search(beside=lambda block, chip: 1.0))  # whatever can share a launch does
 LARGE = 1e3  # results beyond this have lost the digits that a tolerance speaks of
 
 
@@ -253,7 +254,7 @@ def _imported(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _executed(graph: Graph, chip: Chip, wanted: str, inputs: Mapping[str, Array], exact: float) -> Made:
-    made = compile_graph(graph, chip, wanted=wanted, search=TOGETHER)
+    made = compile_graph(graph, chip, dtype=wanted, tuning=TOGETHER)
     verify(made.program, chip)
     with np.errstate(all="ignore"):
         got = execute(made.program, chip, inputs, core_library()).outputs

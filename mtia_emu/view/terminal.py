@@ -9,10 +9,10 @@ from dataclasses import asdict
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from ..report import Check, Distance, Layer, Report, compare
+from ..report import Check, Distance, Layer, Report, compare, own_cycles
 from . import units
 from .page import Cell, Page, beside
-from .share import BETWEEN, grouped, overlaps, own_cycles, seconds_by_bound
+from .share import BETWEEN, grouped, overlaps, seconds_by_bound
 
 NAMES = {"local": "local", "sram": "SRAM", "dram": "DRAM", "noc": "NoC", "clock": "clock (inferred)"}
 _BAR = 14
