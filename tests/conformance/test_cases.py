@@ -12,7 +12,7 @@ from mtia_emu.conformance import cases
 from mtia_emu.errors import UserError
 
 PARTS = 8
-QUICK = 4  # parts that `make test` takes
+QUICK = 2  # parts that `make test` takes
 LEAST = 1800  # of 1,884 cases of onnx 1.23
 WITHOUT = 80  # cases at most that are refused
 
