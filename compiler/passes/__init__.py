@@ -14,6 +14,7 @@ from .packed import Packed
 from .precision import Precision
 from .quantise import Quantise
 from .rotary import Rotary
+from .rounding import Rounding
 from .siblings import Siblings
 from .strips import Strips
 from .tables import Tables
@@ -38,6 +39,7 @@ PASSES: dict[str, type[Pass]] = {
         Prune,
         Quantise,
         Rotary,
+        Rounding,
         Siblings,
         Strips,
         Tables,
@@ -63,6 +65,7 @@ __all__ = [
     "Prune",
     "Quantise",
     "Rotary",
+    "Rounding",
     "Rules",
     "Siblings",
     "Strips",

@@ -12,7 +12,8 @@ from .base import Rule, Rules, become, building, either, is_row, scalar, strip_c
 class Norms(Rules):
     """Fuse x * rsqrt(mean(x*x) + e) * w into rmsnorm; the same of x - mean(x), plus a bias, into layernorm.
 
-    Casts around the norm, as models in narrow floats have them, go: it is computed in fp32 anyway.
+    Casts around the norm, as models in narrow floats have them, go: it is computed in fp32 anyway, and
+    rounded once, to the type of its result.
     """
 
     @property
@@ -25,13 +26,13 @@ def _norm(node: Node, match: Match) -> Rewrite | Skip | None:
     if node.op != "mul" or node.type.rank < 1:
         return None
     for weight, scaled in either(node):
-        maker = match.producer(strip_casts(match, scaled), "mul")
+        maker = match.producer(strip_casts(match, scaled, node.type.dtype), "mul")
         found = _scaled(maker, match) if maker is not None else None
         if found is None:
             continue
         x, epsilon = found
         centred = _centred(x, match)
-        source = strip_casts(match, centred or x, widening=True)
+        source = strip_casts(match, centred or x)
         if match.type_of(source).dtype != node.type.dtype:
             source = centred or x
         if match.type_of(source) != node.type:
