@@ -42,6 +42,7 @@ from .passes import (
     Prune,
     Quantise,
     Rotary,
+    Rounding,
     Siblings,
     Strips,
     Tables,
@@ -62,7 +63,8 @@ def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[
     `quantise` puts the weights of products in few bits.
     """
     return (
-        Legalise(),  # first: the passes below match one spelling
+        Rounding(),  # first: what it finds are types that the model itself gives
+        Legalise(),  # the passes below match one spelling
         Fold(),
         Norms(),  # before precision: the casts around a norm are part of its spelling
         Rotary(),

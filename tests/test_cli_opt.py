@@ -161,7 +161,7 @@ def test_passes_stand_around_the_default_ones(cli: Cli) -> None:
     names = [
         line.split()[1] for line in cli("opt", "zoo:dlrm-small", *words).stderr.splitlines() if "->" in line
     ]
-    assert names[0] == "maps{max-inputs=2}" and names[1] == "legalise" and names[-1] == "prune"
+    assert names[0] == "maps{max-inputs=2}" and names[1] == "rounding" and names[-1] == "prune"
     assert names.count("prune") == 3
 
 
