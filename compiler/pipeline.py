@@ -31,6 +31,7 @@ from .passes import (
     Epilogue,
     Fold,
     Heads,
+    Indexing,
     Layout,
     Legalise,
     Maps,
@@ -83,6 +84,8 @@ def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[
 def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
     """Return the passes that suit a graph to a chip; other machines are given the graph before them."""
     return (
+        Indexing(),  # other machines index by element at no cost
+        Maps(),  # what indexing compares
         Attention(),  # after maps and tails: what stands between its products is one tape
         Fold(),  # reshapes around it
         Strips(chip.sram.bytes // 8),  # what is no attention to the pass before
@@ -288,7 +291,11 @@ def compile_graph(
         dtype=form.name,
         types=_types(graph),
         works=ready.works,
-        notes=form.notes + _pass_notes(chosen) + _place_notes(plan) + room_notes(placement, chip),
+        notes=graph.notes
+        + form.notes
+        + _pass_notes(chosen)
+        + _place_notes(plan)
+        + room_notes(placement, chip),
     )
     tick = partial(report, "emit")
     program = emit(plan, placement, told, options=chosen, tuning=tuning, progress=tick)

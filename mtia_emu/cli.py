@@ -10,11 +10,12 @@ import click
 from . import __version__, cli_sweep
 from . import cli_options as o
 from .cli_conformance import conformance
+from .cli_diff import diff
 from .cli_draw import timeline
 from .cli_explain import explain
 from .cli_fuzz import fuzz
 from .cli_opt import opt
-from .cli_output import Commands, console, deliver, progress
+from .cli_output import Commands, console, deliver, progress, say
 from .cli_reduce import reduce
 from .errors import UserError
 
@@ -62,18 +63,17 @@ def run(model: str, **wanted: Any) -> None:
       mtia-emu run model.onnx --dim batch=8 --gpu none --trace trace.json
     """
     from . import api
-    from .arrays import read_npz
+    from .arrays import read_inputs
 
     if wanted["outputs"] and not (wanted["check"] or wanted["inputs"]):
         raise UserError("--outputs needs an execution: give --inputs IO.npz, or --check for random inputs")
-    inputs = read_npz(wanted["inputs"]) if wanted["inputs"] else None
     with progress() as tick:
         outcome = api.run(
             model,
             wanted["chip"],
             settings=o.parse_settings(wanted["settings"]),
             dims=o.parse_dims(wanted["dims"]),
-            inputs=inputs,
+            inputs=read_inputs(wanted["inputs"]),
             gpu=_gpu(wanted["gpu"]),
             progress=tick,
             options=o.chosen(wanted),
@@ -164,7 +164,7 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
 @click.option(
     "-o", "--output", required=True, metavar="FILE", callback=o.target, help="Program file to write."
 )
-@o.options(*o.COMPILE)
+@o.options(*o.COMPILE, o.COMPILED_FOR)
 def compile_(model: str, output: str, **wanted: Any) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
@@ -174,11 +174,13 @@ def compile_(model: str, output: str, **wanted: Any) -> None:
       mtia-emu run llama.mtia
     """
     from . import api
+    from .arrays import read_inputs
 
     with progress() as tick, api.open_model(model, o.parse_dims(wanted["dims"])) as source:
-        options = o.chosen(wanted)
-        program = api.compile_stages(source, _chip(wanted), progress=tick, options=options).program
-        api.save_program(program, output)
+        options, inputs = o.chosen(wanted), read_inputs(wanted["inputs"])
+        compiled = api.compile_stages(source, _chip(wanted), inputs=inputs, progress=tick, options=options)
+        api.save_program(program := compiled.program, output)
+    say(compiled.imported.notes)
     commands = sum(len(b.commands) for b in program.blocks)
     click.echo(
         f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands"
@@ -229,6 +231,7 @@ def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
             "schedule": lambda: str(compiled.schedule),
             "program": lambda: isa.dump(compiled.program, commands=commands),
         }
+        say(compiled.imported.notes)
         click.echo(texts[stage](), nl=False)
 
 
@@ -349,6 +352,7 @@ def _gpu(name: str) -> str | None:
 
 
 main.add_command(explain)
+main.add_command(diff)
 main.add_command(conformance)
 main.add_command(timeline)
 main.add_command(fuzz)

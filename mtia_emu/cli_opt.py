@@ -47,7 +47,7 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     "--print-after", "shown", multiple=True, metavar="PASS|all", help="Print the graph after a pass."
 )
 @click.option("--stats", is_flag=True, help="Print what each pass did to the number of nodes.")
-@click.option("--why", is_flag=True, help="Print the rules that did not fire, and why.")
+@click.option("--why", is_flag=True, help="Print the rules that did not fire, by rule and op, and why.")
 @click.option("--measure", is_flag=True, help="Print cycles with the passes up to each.")
 @click.option(
     "--verify-each", is_flag=True, help="Execute before and after each pass; exit 1 where one is off."
@@ -217,9 +217,10 @@ def _print_stats(ran: list[Ran]) -> None:
 def _print_why(ran: list[Ran]) -> None:
     rows = []
     for index, done in enumerate(ran, 1):
-        for (op, reason), count in sorted(done.skipped.items(), key=lambda x: (-x[1], x[0])):
-            rows.append([str(index), done.step.name, op, str(count), reason])
-    _table("rules that did not fire", ["", "pass", "op", "times", "why"], rows)
+        for x in done.skipped:
+            rows.append([str(index), done.step.name, x.rule, x.op, str(x.times), x.reason, x.node])
+    columns = ["", "pass", "rule", "op", "times", "why", "first at"]
+    _table("rules that did not fire", columns, rows)
 
 
 def _print_measure(

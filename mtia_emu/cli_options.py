@@ -141,6 +141,12 @@ KIND = click.option(
 INPUTS = click.option(
     "--inputs", metavar="IO.npz", help="Execute on these arrays (keys `name` or `in:name`)."
 )
+COMPILED_FOR = click.option(
+    "--inputs",
+    metavar="IO.npz",
+    help="Compile for arrays like these: their shapes bind dimensions; where the model has a default for "
+    "one, the program takes it as an input.",
+)
 OUTPUTS = click.option(
     "--outputs",
     metavar="OUT.npz",

@@ -116,12 +116,20 @@ def _countable(program: Program, lookups: Mapping[int, Lookups]) -> bool:
 
 def layer_times(program: Program, report: Report, each: Sequence[BlockCost]) -> tuple[LayerTime, ...]:
     """Return where the time of each layer of a program's report went; `each` is what the launches cost."""
-    joined = zip(program.launches, report.layers, each, strict=True)
-    return tuple(_layer_time(launch.block, layer, cost) for launch, layer, cost in joined)
+    found, band, last = [], 0, -1
+    for layer in report.layers:
+        band, last = (band + 1 if layer.launch == last else 0), layer.launch
+        whole = each[layer.launch]
+        cost = whole if layer.own is None else whole.members[band]
+        found.append(_layer_time(program.launches[layer.launch].block, band, layer, cost))
+    return tuple(found)
 
 
-def _layer_time(block: int, layer: Layer, cost: BlockCost) -> LayerTime:
-    cycles = layer.end_cycle - layer.start_cycle
-    parts = {LAUNCH: float(cycles - cost.cycles)} | cost.split.parts
+def _layer_time(block: int, band: int, layer: Layer, cost: BlockCost) -> LayerTime:
+    """Return where a layer's own time went: of its span, if it ran beside others, in proportion."""
+    span = layer.end_cycle - layer.start_cycle
+    share = layer.cycles / max(span, 1)
+    parts = {LAUNCH: float(span - cost.cycles)} | cost.split.parts
     busy = {name: part / max(cost.cycles, 1) for name, part in cost.time.busy.items()}
-    return LayerTime(layer, block, parts, busy, cost.roof_cycles / max(cycles, 1))
+    own = {name: cycles * share for name, cycles in parts.items()}
+    return LayerTime(layer, block, own, busy, cost.roof_cycles / max(span, 1), band)

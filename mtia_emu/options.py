@@ -163,8 +163,8 @@ class Options:
     )
     check: bool = option(
         False,
-        "Execute (on seeded random inputs without --inputs), compare each output with onnxruntime, exit 1 "
-        "beyond tolerance.",
+        "Execute (on seeded random inputs without --inputs), compare each output with an oracle "
+        "(onnxruntime), exit 1 beyond tolerance.",
         "run",
     )
     gpu_mode: Mode = field(default=Mode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from .compiler.frontend import load
 from .compiler.graph import Graph
 from .errors import UserError, nearest
 from .graph_file import SUFFIX, is_graph, read_graph
+from .scratch import scratch
 
 Array = np.ndarray[Any, Any]
 ZOO = "zoo:"
@@ -83,16 +83,16 @@ def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None 
 
     name = model[len(ZOO) :]
     full = zoo.dims(name) | dict(dims)
-    with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder:
-        path = zoo.build(name, dims, Path(folder), weights_seed=execute_seed)
+    with scratch() as folder:
+        path = zoo.build(name, dims, folder, weights_seed=execute_seed)
         yield Source(path, model, full, lambda seed: zoo.example_inputs(name, full, seed))
 
 
 @contextlib.contextmanager
 def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
     """Give a model of one operator, in a folder that then goes away; with a seed its weights are random."""
-    with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder:
-        path = operator.build(Path(folder), seed)
+    with scratch() as folder:
+        path = operator.build(folder, seed)
         yield Source(path, operator.name, operator.dims, operator.example_inputs)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import api
+from .. import api, processes
 from ..chip import load_chip
 from ..compiler.frontend.importer import NotImported
 from ..compiler.frontend.load import import_model
@@ -195,7 +194,7 @@ def run(
     chosen = found if names is None else sorted(set(names), key=found.index)
     chunks = [chosen[i : i + CHUNK] for i in range(0, len(chosen), CHUNK)]
     verdicts: list[Verdict] = []
-    with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+    with processes.pool(workers) if workers > 1 else nullcontext() as pool:
         for done in (map if pool is None else pool.map)(_judge_named, chunks):
             verdicts += done
             if progress is not None:

@@ -30,7 +30,7 @@ def test_every_pass_is_spelt_by_its_name_and_options() -> None:
     whole = (*passes(FP32, FP16, quantise=Quantise()), *mapping_passes(TINY))
     spelling = ",".join(step.spelling for step in whole)
     assert spelling.endswith(
-        "quantise,fold,tails,packed,prune,attention,fold,strips{max-bytes=32768},siblings,caches,layout,prune"
+        "quantise,fold,tails,packed,prune,indexing,maps,attention,fold,strips{max-bytes=32768},siblings,caches,layout,prune"
     )
     assert parse_passes(spelling) == whole
 

@@ -16,7 +16,7 @@ from mtia_emu import api
 from mtia_emu.chip import load_chip
 from mtia_emu.engine.function import execute
 from mtia_emu.errors import UserError
-from mtia_emu.oracle import onnxruntime_outputs
+from mtia_emu.oracle import expected_outputs
 
 pytest.importorskip("onnxruntime")
 K, N = 96, 24
@@ -66,7 +66,7 @@ def test_values_are_those_of_onnxruntime(codes: str, reader: str, tmp_path: Path
         inputs = write(path, codes, scales, reader, zeros=zeros, seed=seed)
         program = compile_graph(load(path), chip, dtype="fp32").program
         got = execute(program, chip, inputs, api.core_library()).outputs["y"]
-        right = onnxruntime_outputs(path, inputs)["y"]
+        right = expected_outputs(path, inputs).outputs["y"]
         assert np.abs(got - right).max() <= 1e-5 * np.abs(right).max()
         turned = reader in ("Transpose", "Gemm")
         along_k = ("rows", "blocks of columns") if turned else ("columns", "blocks of rows")
