@@ -120,6 +120,16 @@ class Options:
         metavar="INT|IO.npz",
         decides=("lower",),
     )
+    passes: str | None = option(
+        None,
+        'Passes to run: a list in order, as in "legalise,maps{max-inputs=4}", where "default" stands for all '
+        'that would run; or changes of those, as in "+mine@after:tails,-siblings". A name may be a file '
+        "FILE.py, which is executed.  [default: default]",
+        "compile",
+        "sweep",
+        metavar="TEXT",
+        decides=("lower", "map"),
+    )
     tune: str = option(
         "fast",
         "How mappings of kernels are chosen: by estimate, or the best of them by time; full keeps what it "
@@ -199,6 +209,7 @@ class Words(TypedDict, total=False):
     options: Options
     dtype: str | None
     calibrate: str | None
+    passes: str | None
     tune: str
     beside: bool
     prefetch: bool
