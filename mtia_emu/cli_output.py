@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,12 @@ def progress() -> Iterator[Tick | None]:
             bar.update(tasks[stage], completed=done, total=total, visible=True)
 
         yield tick
+
+
+def say(notes: Iterable[str]) -> None:
+    """Say on stderr what the user should hear of a model."""
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
 
 
 def deliver(outcome: Outcome, wanted: dict[str, Any]) -> None:

@@ -162,15 +162,18 @@ def rules_digest() -> str:
     return digest.hexdigest()
 
 
-def remembered(kept: PlanCache, share: Share = unshared) -> Share:
-    """Return a `Share` that also keeps choices on disk, in front of the one that is given."""
+def remembered(kept: PlanCache, share: Share = unshared, deciding: Hashable = ()) -> Share:
+    """Return a `Share` that also keeps choices on disk, in front of the one that is given.
+
+    `deciding` are the options on which they depend.
+    """
 
     def through(
         kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T], *, decides: bool = False
     ) -> T:
         if kind != "choice":
             return share(kind, key, chip, work, decides=decides)
-        what = _digest(rules_digest() + repr(key))
+        what = _digest(rules_digest() + repr((deciding, key)))
         return share(kind, key, chip, lambda c: _found(kept, what, c, work))
 
     return through

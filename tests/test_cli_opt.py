@@ -180,6 +180,8 @@ def test_what_passes_did_and_why_not(cli: Cli) -> None:
     done = cli("opt", "zoo:llama-tiny", "-q", "--stats", "--why")
     assert done.exit_code == 0 and done.stdout == ""
     assert "rmsnorm +5" in done.stderr and "has other users" in done.stderr
+    said = [line.split() for line in done.stderr.partition("rules that did not fire")[2].splitlines()]
+    assert [words[1:5] for words in said if words[1:2] == ["maps"]] == [["maps", "fuse", "add", "3"]]
 
 
 def test_cycles_with_the_passes_up_to_each(cli: Cli) -> None:

@@ -12,6 +12,7 @@ from mtia_emu.types import TensorType
 
 from ..build import Builder
 from ..graph import Graph, Match, Node, Outcome, Rewrite, Skip
+from ..rewrite import rule_name
 
 Rule = Callable[[Node, Match], "Rewrite | Skip | None"]
 SMALLEST, LARGEST = 2.0**-14, 65504.0  # of the normal numbers of fp16
@@ -79,10 +80,10 @@ class Rules(Pass):
             for rule in rules if most is None or len(fired) < most else ():
                 answer = rule(node, match)
                 if isinstance(answer, Rewrite):
-                    fired.append(Outcome(node))
+                    fired.append(Outcome(node, rule=rule_name(rule)))
                     return answer
-                reasons += [answer.reason] if isinstance(answer, Skip) else []
-            skipped.extend(Outcome(node, reason) for reason in reasons)
+                reasons += [(answer.reason, rule_name(rule))] if isinstance(answer, Skip) else []
+            skipped.extend(Outcome(node, *why) for why in reasons)
             return None
 
         for _ in range(self.rounds if rules else 0):

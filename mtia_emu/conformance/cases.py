@@ -127,7 +127,7 @@ def _imported(case: Any, given: Mapping[str, Any]) -> tuple[Graph, dict[str, Arr
 def _executed(graph: Graph, given: Mapping[str, Any]) -> dict[str, Array]:
     chip = load_chip(CHIP)
     own = own_dtype(graph)
-    program = compile_graph(graph, chip, wanted=own.name if own.bits >= 16 else None).program
+    program = compile_graph(graph, chip, dtype=own.name if own.bits >= 16 else None).program
     flat = _flat(given)
     return api.run_program(program, chip, inputs={k: flat[k] for k in graph.inputs}, gpu=None).outputs
 

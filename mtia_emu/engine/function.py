@@ -24,12 +24,13 @@ Array = np.ndarray[Any, Any]
 class Execution:
     """The outputs by name, in the model's own types, and what only data tell, by index of the launch.
 
-    `lookups` are those of its POOL commands, `zero_macs` its multiply-adds with a zero operand, by dtype.
+    `lookups` are those of its POOL commands, `zero_macs` its multiply-adds with a zero operand, by
+    dtype, one mapping a band of the launch's block.
     """
 
     outputs: dict[str, Array] = field(default_factory=dict)
     lookups: dict[int, Lookups] = field(default_factory=dict)
-    zero_macs: dict[int, dict[str, int]] = field(default_factory=dict)
+    zero_macs: dict[int, tuple[dict[str, int], ...]] = field(default_factory=dict)
 
 
 def execute(
@@ -55,8 +56,8 @@ def execute(
         if done.lookups:
             rows = done.lookups
             run.lookups[index] = Lookups(np.array([len(x) for x in rows]), np.concatenate(rows))
-        if done.zero_macs:
-            run.zero_macs[index] = done.zero_macs
+        if any(done.zero_macs):
+            run.zero_macs[index] = tuple(done.zero_macs)
         if progress is not None:
             progress(index + 1)
     run.outputs = machine.outputs()

@@ -346,11 +346,14 @@ def _layers(data: Any, name: str) -> dict[str, list[list[Any]]]:
 
 
 def _are_groups(groups: Any) -> bool:
-    """Return whether a value is a list of `row.GROUP_FIELDS`: three names, six numbers."""
-    kinds = (str,) * 3 + (int | float,) * 6
+    """Return whether a value is a list of `row.GROUP_FIELDS`: three names, numbers.
+
+    Stores of before layers side by side lack the last.
+    """
+    kinds = (str,) * 3 + (int | float,) * 7
     return isinstance(groups, list) and all(
         isinstance(g, list)
-        and len(g) == len(kinds)
-        and all(isinstance(v, k) for v, k in zip(g, kinds, strict=True))
+        and len(g) in (len(kinds) - 1, len(kinds))
+        and all(isinstance(v, k) for v, k in zip(g, kinds, strict=False))
         for g in groups
     )

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from ..report import Check, Distance, Layer, Report, compare
+from ..report import Check, Distance, Layer, Report, compare, own_cycles
 from . import units
 from .page import Cell, Page, beside
-from .share import BETWEEN, grouped, overlaps, own_cycles, seconds_by_bound
+from .share import BETWEEN, grouped, overlaps, seconds_by_bound
 
 NAMES = {"local": "local", "sram": "SRAM", "dram": "DRAM", "noc": "NoC", "clock": "clock (inferred)"}
 _BAR = 14
@@ -228,15 +228,16 @@ def _words(report: Report, gpu: Report) -> str:
 def _check(page: Page, check: Check) -> RenderableType:
     verdict = page.text("passed" if check.passed else "FAILED", "bold green" if check.passed else "bold red")
     verdict.append(f": largest relative error {check.max_rel_error:.3g}, tolerance {check.tolerance:.3g}")
+    title = f"Check against {check.oracle or 'the oracle'}"
     if not check.outputs:
-        return page.section("Check against the oracle", verdict)
+        return page.section(title, verdict)
     rows = [_outcome(name, distance, check.tolerance) for name, distance in check.outputs.items()]
     rows.sort(key=lambda row: row[-1] == "ok")  # what failed comes first, else the order stays
     hidden = len(rows) - _OUTPUTS
     note = f"{hidden} more outputs are in the JSON report" if hidden > 0 else ""
     columns = ["output", "max abs error", "max rel error", "cosine", "SQNR dB", ""]
     table = page.table(columns, rows[:_OUTPUTS], flex=0)
-    return page.section("Check against the oracle", verdict, table, note=note)
+    return page.section(title, verdict, table, note=note)
 
 
 def _outcome(name: str, distance: Distance, tolerance: float) -> list[Cell]:

@@ -102,7 +102,7 @@ def run_with(program: Program, inputs: dict[str, np.ndarray]) -> tuple[Report, R
     chip = load_chip("tiny")
     done = execute(program, chip, inputs, core_library())
     counts: dict[str, int] = {}
-    for found in done.zero_macs.values():
+    for found in (band for bands in done.zero_macs.values() for band in bands):
         for name, count in found.items():
             counts[name] = counts.get(name, 0) + count
     plain = report(program, chip, done.lookups)
