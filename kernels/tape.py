@@ -7,7 +7,7 @@ inputs `x0, x1, ...`, earlier results `t0, t1, ...` or numbers; the last `output
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -129,6 +129,34 @@ def inline(tape: Tape, numbers: Mapping[int, float]) -> tuple[Tape, list[int]]:
 
     steps = tuple(replace(s, sources=tuple(map(placed, s.sources))) for s in tape.steps)
     return Tape(len(left), steps, tuple(map(placed, tape.results))), left
+
+
+def part_of(tape: Tape, results: Sequence[Source], given: Collection[Source]) -> tuple[Tape, list[Source]]:
+    """Return the tape of what `results` need beyond values that are `given`, and which of these it reads.
+
+    The values that it reads, inputs or results of steps, are its inputs, in that order.
+    """
+    names: dict[Source, Source] = {}
+    used: list[Source] = []
+    steps: list[Step] = []
+
+    def placed(source: Source) -> Source:
+        if isinstance(source, float):
+            return source
+        if source not in names:
+            names[source] = taken(source) if source in given else made(tape.steps[~source])
+        return names[source]
+
+    def taken(source: Source) -> Source:
+        used.append(source)
+        return len(used) - 1
+
+    def made(step: Step) -> Source:
+        steps.append(replace(step, sources=tuple(map(placed, step.sources))))
+        return ~(len(steps) - 1)
+
+    ends = tuple(map(placed, results))
+    return Tape(len(used), tuple(steps), ends), used
 
 
 def _free(step: Step) -> bool:

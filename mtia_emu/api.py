@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 import numpy as np
 
 from . import program_file, settings
 from .arrays import input_arrays, typed_inputs
 from .chip import Chip, load_chip, put, validate
+from .compiler.emit import About
+from .compiler.frontend import load
 from .compiler.passes.precision import own_dtype
 from .compiler.passes.quantise import FINE
-from .compiler.pipeline import Compiled, compile_file, quantised
+from .compiler.pipeline import Compiled, compile_graph, quantised, wanted_format
 from .compiler.reference import core_library
 from .compiler.user_kernels import INSTALLED
 from .engine.function import execute
 from .engine.lookups import Lookups, from_inputs, looks_up
 from .engine.run import report as make_report
 from .errors import UserError, nearest
-from .gpu import Gpu, Mode, load_gpu
+from .gpu import Gpu, load_gpu
 from .isa import Program
+from .options import Mode, Options, Words
 from .report import Check, Report
+from .scratch import scratch
 from .tuning import tuning
 from .verify import verify
 
@@ -37,6 +41,7 @@ DEFAULT_GPU = "h100-sxm"
 TOLERANCE = {"fp32": 1e-4, "fp64": 1e-4}  # of an output's largest magnitude
 NARROW_TOLERANCE = 1e-2
 INT8_TOLERANCE = FINE  # products rounded to 8 bits: each to 1/127 of a row's largest value
+BURST = Mode()
 ZOO = "zoo:"
 
 
@@ -93,16 +98,16 @@ def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None 
 
     name = model[len(ZOO) :]
     full = zoo.dims(name) | dict(dims)
-    with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder:
-        path = zoo.build(name, dims, Path(folder), weights_seed=execute_seed)
+    with scratch() as folder:
+        path = zoo.build(name, dims, folder, weights_seed=execute_seed)
         yield Source(path, model, full, lambda seed: zoo.example_inputs(name, full, seed))
 
 
 @contextlib.contextmanager
 def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
     """Give a model of one operator, in a folder that then goes away; with a seed its weights are random."""
-    with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder:
-        path = operator.build(Path(folder), seed)
+    with scratch() as folder:
+        path = operator.build(folder, seed)
         yield Source(path, operator.name, operator.dims, operator.example_inputs)
 
 
@@ -141,33 +146,20 @@ def compile_stages(
     source: Source,
     chip: Chip,
     *,
-    dtype: str | None = None,
     inputs: Mapping[str, Array] | None = None,
-    place: str = "dram",
-    tune: str = "fast",
-    beside: bool = True,
-    prefetch: bool = True,
     progress: Progress | None = None,
+    **options: Unpack[Words],
 ) -> Compiled:
     """Return a model at every stage of lowering; shapes of `inputs` bind symbolic dimensions."""
     shapes = {name: x.shape for name, x in inputs.items()} if inputs else None
-    ours = source.examples is not None
-    how = tuning(tune, beside=beside)
+    ours, chosen = source.examples is not None, Options.of(**options)
+    if progress is not None:
+        progress("load", 0, 1)
     try:
-        done = compile_file(
-            source.path,
-            chip,
-            name=source.name,
-            dims={} if ours else source.dims,
-            shown_dims=source.dims,
-            input_shapes=shapes,
-            wanted=dtype,
-            inputs_in=place,
-            progress=progress,
-            share=how.share,
-            search=how.search,
-            prefetch=prefetch,
-        )
+        graph = load(source.path, {} if ours else source.dims, input_shapes=shapes)
+        about = About(source.name, str(source.path), source.dims)
+        how = tuning(chosen)
+        done = compile_graph(graph, chip, options=chosen, about=about, tuning=how, progress=progress)
     except UserError as error:
         if not ours:
             raise
@@ -184,26 +176,20 @@ def compile_model(
     *,
     settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None,
-    dtype: str | None = None,
     inputs: Mapping[str, Array] | None = None,
-    seed: int | None = None,
-    tune: str = "fast",
-    beside: bool = True,
-    prefetch: bool = True,
+    **options: Unpack[Words],
 ) -> Program:
     """Return a model compiled for a chip.
 
     `model` is an ONNX file or "zoo:NAME" (with `seed`: with random weights); `settings` change chip
-    parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`; `tune` is "fast"
-    or "full", how hard mappings are looked for; `beside` lets independent layers share a launch, `prefetch`
-    lets kernels read weights of later ones while they leave DRAM idle. Raises `UserError` for what is wrong
-    with the model, the chip or the request.
+    parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`; `options` are
+    those of `Options`. Raises `UserError` for what is wrong with the model, the chip or the request.
     """
     machine = load_chip(chip, settings) if isinstance(chip, str) else chip
     given = None if inputs is None else input_arrays(inputs)
+    seed = options.get("seed")
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
-        program = compile_stages(source, machine, inputs=given, **how).program
+        program = compile_stages(source, machine, inputs=given, **options).program
         return keep_weights(program) if seed is not None else program
 
 
@@ -229,90 +215,85 @@ def run(
     *,
     settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None,
-    dtype: str | None = None,
     inputs: Mapping[str, Array] | None = None,
-    check: bool = False,
     gpu: str | Gpu | None = DEFAULT_GPU,
-    gpu_mode: Mode | None = None,
-    seed: int = 0,
-    place: str = "dram",
-    tune: str = "fast",
-    beside: bool = True,
-    prefetch: bool = True,
     progress: Progress | None = None,
+    **options: Unpack[Words],
 ) -> Outcome:
     """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it
     too.
 
-    `check` runs the model in onnxruntime as well, on `inputs` or on seeded random ones, and compares outputs.
-    `gpu` names the reference to stand beside, None for none; `gpu_mode` says how work is put on it.
-    `place` is "sram" to start and end tensors there, "weights-dram" for all but the weights; `tune` is
-    "full" to time the best mappings of each kernel and take the fastest; unless `beside`, each layer has a
-    launch of its own; `prefetch` lets kernels read weights of later ones while they leave DRAM idle.
+    `gpu` names the reference to stand beside, None for none. `options` are the fields of `Options` (`dtype`,
+    `tune`, `beside`, `prefetch`, `place`, `seed`, ...), or a whole value as `options`. `check` compares
+    outputs with an oracle's (`expected_outputs`), on `inputs` or on seeded random ones.
     """
+    chosen = Options.of(**options)
     compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
     inputs = None if inputs is None else input_arrays(inputs)
     if isinstance(model, Program) or is_program(model):
-        _refuse(dims=dims, dtype=dtype, check=check)
+        refuse_compiled(dims, chosen)
         program = model if isinstance(model, Program) else load_program(model)
         machine = machine_of(program, chip, settings)
-        return run_program(
-            program, machine, inputs=inputs, gpu=compared, gpu_mode=gpu_mode, progress=progress
-        )
+        mode = chosen.gpu_mode
+        return run_program(program, machine, inputs=inputs, gpu=compared, gpu_mode=mode, progress=progress)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
-    wanted = check or inputs is not None
-    with open_model(str(model), dims or {}, execute_seed=seed if wanted else None) as source:
-        how: dict[str, Any] = {"place": place, "tune": tune, "beside": beside, "prefetch": prefetch}
-        how |= {"dtype": dtype, "inputs": inputs, "check": check, "seed": seed, "progress": progress}
-        return run_source(source, machine, gpu=compared, gpu_mode=gpu_mode, **how)
+    seed = chosen.seed if chosen.check or inputs is not None else None
+    with open_model(str(model), dims or {}, execute_seed=seed) as source:
+        return run_source(source, machine, inputs=inputs, gpu=compared, progress=progress, options=chosen)
 
 
 def run_source(
     source: Source,
     chip: Chip,
     *,
-    dtype: str | None = None,
     inputs: Mapping[str, Array] | None = None,
-    check: bool = False,
     sample: bool = False,
     gpu: str | Gpu | None = DEFAULT_GPU,
-    gpu_mode: Mode | None = None,
-    seed: int = 0,
-    place: str = "dram",
-    tune: str = "fast",
-    beside: bool = True,
-    prefetch: bool = True,
     progress: Progress | None = None,
+    **options: Unpack[Words],
 ) -> Outcome:
     """Run a model that is on disk: see `run`. With `sample` it is executed on seeded random inputs."""
+    chosen = Options.of(**options)
     compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
-    how: dict[str, Any] = {"dtype": dtype, "place": place, "tune": tune}
-    how |= {"beside": beside, "prefetch": prefetch}
-    compiled = compile_stages(source, chip, inputs=inputs, progress=progress, **how)
+    compiled = compile_stages(source, chip, inputs=inputs, progress=progress, options=chosen)
     program = compiled.program
-    if (check or sample) and inputs is None:
+    if (chosen.check or sample) and inputs is None:
         _refuse_unready(program)  # before inputs are made, which may be as large as the model
         from .compiler.samples import random_inputs
 
-        inputs = source.examples(seed) if source.examples else random_inputs(compiled.imported, seed)
-    lookups = example_lookups(source, program, seed) if inputs is None else {}
+        make = source.examples or partial(random_inputs, compiled.imported)
+        inputs = make(chosen.seed)
+    lookups = example_lookups(source, program, chosen.seed) if inputs is None else {}
+    mode = chosen.gpu_mode
     outcome = run_program(
-        program, chip, inputs=inputs, lookups=lookups, gpu=compared, gpu_mode=gpu_mode, progress=progress
+        program, chip, inputs=inputs, lookups=lookups, gpu=compared, gpu_mode=mode, progress=progress
     )
-    if not check or inputs is None:
+    if not chosen.check or inputs is None:
         return outcome
-    from .kernel_files import expected_outputs
-    from .oracle import compare_outputs
-
     if progress is not None:
-        progress("onnxruntime", 0, 1)
-    expected = expected_outputs(source.path, typed_inputs(inputs, program.inputs))
-    own = own_dtype(compiled.imported).name  # what onnxruntime computes in, and rounds to
-    few = quantised(dtype) if dtype != own else None
+        progress("oracle", 0, 1)
+    return replace(outcome, check=_compared(source, compiled, chosen, inputs, outcome.outputs))
+
+
+def _compared(
+    source: Source,
+    compiled: Compiled,
+    options: Options,
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+) -> Check:
+    """Return how far the outputs of an execution are from an oracle's."""
+    from .kernel_files import own_operators
+    from .oracle import compare_outputs, expected_outputs
+
+    program, wanted = compiled.program, wanted_format(options)
+    expected = expected_outputs(source.path, typed_inputs(inputs, program.inputs), own_operators())
+    own = own_dtype(compiled.imported).name  # what the oracle computes in, and rounds to
+    few = quantised(wanted) if wanted != own else None
     tolerance = max(map(_tolerance, (program.dtype, own)))
     if few is not None:
         tolerance = max(tolerance, few.tolerance)
-    return replace(outcome, check=compare_outputs(outcome.outputs, expected, tolerance))
+    return replace(compare_outputs(outputs, expected.outputs, tolerance), oracle=expected.oracle)
 
 
 def example_lookups(source: Source, program: Program, seed: int = 0) -> dict[int, Lookups]:
@@ -333,7 +314,7 @@ def run_program(
     inputs: Mapping[str, Array] | None = None,
     lookups: Mapping[int, Lookups] | None = None,
     gpu: str | Gpu | None = DEFAULT_GPU,
-    gpu_mode: Mode | None = None,
+    gpu_mode: Mode = BURST,
     progress: Progress | None = None,
 ) -> Outcome:
     """Time and price a program on a chip, and execute it where inputs are given.
@@ -391,9 +372,7 @@ def machine_of(program: Program, chip: str | Chip | None, settings: Mapping[str,
     return validate(values, str(program.chip.get("name", "")))
 
 
-def _refuse(**given: Any) -> None:
+def refuse_compiled(dims: Mapping[str, int] | None, options: Options) -> None:
     """Refuse what only makes sense for a model that is yet to be compiled."""
-    for name, value in given.items():
-        if value:
-            flag = f"--{name.replace('dims', 'dim')}"
-            raise UserError(f"{flag} has no meaning for a compiled program; give it with the ONNX model")
+    for flag in [*(["--dim"] if dims else []), *options.changed(but="program")]:
+        raise UserError(f"{flag} has no meaning for a compiled program; give it with the ONNX model")

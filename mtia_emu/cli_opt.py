@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .compiler.graph import Graph
     from .compiler.passes import Pass
     from .compiler.watch import Ran
+    from .options import Options
 
 Examples = Callable[[int], dict[str, Any]]
 _DEFAULT = re.compile(r"(?:^|(?<=,))\s*default\s*(?=,|$)")  # in --passes: all that `run` would run
@@ -101,7 +102,8 @@ def opt(model: str, **wanted: Any) -> None:
     verify = wanted["verify_each"] or wanted["bisect"]
     seed = wanted["seed"] if verify else None
     with progress() as tick, opened(model, wanted["dims"], seed, wanted["inputs_file"]) as (graph, examples):
-        steps = _pipeline(wanted["spelling"], graph, chip, wanted["dtype"])
+        options = o.chosen(wanted)
+        steps = _pipeline(wanted["spelling"], graph, chip, options)
         _refuse_unknown_shown(wanted["shown"], steps)
         if verify:
             _verify(graph, steps, examples, wanted, tick)
@@ -114,7 +116,7 @@ def opt(model: str, **wanted: Any) -> None:
         if wanted["why"]:
             _print_why(ran)
         if wanted["measure"]:
-            _print_measure(graph, steps, chip, wanted, tick)
+            _print_measure(graph, steps, chip, options, tick)
         _deliver(last, wanted)
 
 
@@ -163,12 +165,12 @@ def _first(graph: Graph, given: dict[str, Any] | None, seed: int | None, others:
     return lambda number: first if number == (seed or 0) else others(number)
 
 
-def _pipeline(spelling: str | None, graph: Graph, chip: Chip, wanted: str | None) -> tuple[Pass, ...]:
+def _pipeline(spelling: str | None, graph: Graph, chip: Chip, options: Options) -> tuple[Pass, ...]:
     from .compiler.passes.precision import own_dtype
-    from .compiler.pipeline import choose_format, mapping_passes, parse_passes, passes
+    from .compiler.pipeline import choose_format, mapping_passes, parse_passes, passes, wanted_format
 
     own = own_dtype(graph)
-    form = choose_format(own, chip, wanted)
+    form = choose_format(own, chip, wanted_format(options))
     default = (*passes(own, form.floats, quantise=form.quantise), *mapping_passes(chip))
     if spelling is None:
         return default
@@ -250,12 +252,10 @@ def _print_why(ran: list[Ran]) -> None:
     _table("rules that did not fire", columns, rows)
 
 
-def _print_measure(
-    graph: Graph, steps: tuple[Pass, ...], chip: Chip, wanted: dict[str, Any], tick: Any
-) -> None:
+def _print_measure(graph: Graph, steps: tuple[Pass, ...], chip: Chip, options: Options, tick: Any) -> None:
     from .measure import COLUMNS, measure, rows
 
-    found = list(rows(measure(graph, steps, chip, wanted["dtype"], tick, prefetch=wanted["prefetch"])))
+    found = list(rows(measure(graph, steps, chip, options, tick)))
     _table(f"{graph.name} on {chip.name}", COLUMNS, found)
 
 

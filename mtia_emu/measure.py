@@ -12,8 +12,10 @@ from .compiler.ops import work
 from .compiler.ops.embedding_bag import bag_operand
 from .compiler.passes import Fold, Legalise, Pass, Precision, Prune, Quantise
 from .compiler.passes.precision import own_dtype
-from .compiler.pipeline import choose_format, compile_lowered, lower
+from .compiler.pipeline import DEFAULTS, choose_format, compile_lowered, lower, wanted_format
 from .engine.run import report
+from .options import Options
+from .tuning import tuning
 from .types import dtype
 from .view import units
 
@@ -42,17 +44,15 @@ def measure(
     graph: Graph,
     pipeline: Sequence[Pass],
     chip: Chip,
-    wanted: str | None = None,
+    options: Options = DEFAULTS,
     progress: Progress | None = None,
-    *,
-    prefetch: bool = True,
 ) -> Iterator[Measured]:
     """Yield the time of a graph with only the passes that are always run, then with one pass more each time.
 
     The passes in `NEEDED` are always run: without them there is another number format, which no time can be
     compared with.
     """
-    form = choose_format(own_dtype(graph), chip, wanted)
+    form, how = choose_format(own_dtype(graph), chip, wanted_format(options)), tuning(options)
     least = least_dram_bytes(lower(graph, tuple(pipeline))) / chip.dram_bytes_per_cycle
     macs = sum(work(graph, node).macs for node in graph.nodes)
     optional = [i for i, step in enumerate(pipeline) if not isinstance(step, NEEDED)]
@@ -64,7 +64,7 @@ def measure(
         made = graph
         for index, step in enumerate(pipeline):
             made = made if index in left_out else check(step(made), step.name)
-        program = compile_lowered(made, chip, dtype=form.name, prefetch=prefetch)
+        program = compile_lowered(made, chip, dtype=form.name, options=options, tuning=how)
         done = report(program, chip)
         traffic = done.traffic.dram_read_bytes + done.traffic.dram_write_bytes
         peak = chip.peak_macs_per_cycle(dtype(form.name)) * done.cycles

@@ -204,12 +204,13 @@ class Distance:
 
 @dataclass(frozen=True)
 class Check:
-    """How far outputs are from the oracle's, the worst over all and each by name."""
+    """How far outputs are from those of the oracle named, the worst over all and each by name."""
 
     max_abs_error: float
     max_rel_error: float
     tolerance: float
     outputs: dict[str, Distance] = field(default_factory=dict)
+    oracle: str = ""
 
     @property
     def passed(self) -> bool:

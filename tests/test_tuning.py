@@ -20,6 +20,7 @@ from mtia_emu.chip import Chip, load_chip
 from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
 from mtia_emu.isa import Program
+from mtia_emu.options import Options
 from mtia_emu.plan_cache import FILE
 from mtia_emu.sharing import Share, Sharing, unshared
 from mtia_emu.sweeps.evaluate import Evaluator, make_job
@@ -45,9 +46,10 @@ def imported(model: str, dims: tuple[tuple[str, int], ...]) -> Graph:
 
 
 def program(model: str, dims: dict[str, int], chip: Chip, mode: str, share: Share = unshared) -> Program:
-    how = tuning(mode, share=share)
+    options = Options(tune=mode)
     graph = imported(model, tuple(dims.items()))
-    return compile_graph(graph, chip, share=how.share, search=how.search).program
+    how = tuning(options, share=share)
+    return compile_graph(graph, chip, options=options, tuning=how).program
 
 
 def text(program: Program) -> str:
@@ -88,9 +90,9 @@ def test_what_chips_share_and_the_disk_has_is_what_each_would_have_made() -> Non
     for change in changes:
         chip = load_chip("tiny", change)
         found = text(program(*MODELS[0], chip, "full", shared))
-        alone = tuning("full", cached=False)
+        alone = tuning(Options(tune="full"), cached=False)
         graph = imported(MODELS[0][0], tuple(MODELS[0][1].items()))
-        assert found == text(compile_graph(graph, chip, share=alone.share, search=alone.search).program)
+        assert found == text(compile_graph(graph, chip, tuning=alone).program)
 
 
 def test_a_tuned_program_computes_the_model() -> None:
@@ -115,8 +117,8 @@ def test_sweeps_tune_where_the_spec_says_so(folder: Path) -> None:
 
 
 def test_an_unknown_way_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UserError, match="unknown tuning 'ful'; did you mean 'full'"):
-        tuning("ful")
+    with pytest.raises(UserError, match="unknown tune 'ful'; did you mean 'full'"):
+        Options(tune="ful")
 
 
 def test_the_command_line_tunes(cli: Callable[..., Result], folder: Path) -> None:

@@ -6,6 +6,7 @@ from .base import Pass, Rules
 from .caches import Caches
 from .epilogue import Epilogue
 from .heads import Heads
+from .indexing import Indexing
 from .layout import Layout
 from .legalise import Legalise
 from .maps import Maps
@@ -29,6 +30,7 @@ PASSES: dict[str, type[Pass]] = {
         Epilogue,
         Fold,
         Heads,
+        Indexing,
         Layout,
         Legalise,
         Maps,
@@ -53,6 +55,7 @@ __all__ = [
     "Epilogue",
     "Fold",
     "Heads",
+    "Indexing",
     "Layout",
     "Legalise",
     "Maps",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, cast
@@ -18,6 +19,8 @@ from .lookups import Lookups, cache_bytes, through_cache
 from .timing import Timeline, check_fits
 
 T = TypeVar("T")
+SCALAR = "scalar"  # the kernel that is an op's reference, on one core
+CORE_SHARE = 0.1  # of the time, beyond which a note says that one core does it
 Times = Mapping[tuple[int, int], Timeline]
 Zeros = Sequence[Mapping[str, int]]  # of a launch: multiply-adds with a zero operand by dtype, band by band
 
@@ -122,7 +125,22 @@ def report(
         macs,
         macs / (peak * cycles) if cycles else 0.0,
         layers,
-        program.notes,
+        program.notes + _core_notes(layers, cycles),
+    )
+
+
+def _core_notes(layers: Sequence[Layer], cycles: int) -> tuple[str, ...]:
+    """Return what to say of work that one core does by itself, where that is much of the time."""
+    took = Counter[str]()
+    for layer in layers:
+        if layer.kernel == SCALAR:
+            took[layer.op] += layer.end_cycle - layer.start_cycle
+    if took.total() <= CORE_SHARE * cycles:
+        return ()
+    most = ", ".join(op for op, _ in took.most_common(3))
+    return (
+        f"{took.total() / cycles:.0%} of the time one processor core works by itself, for want of a kernel "
+        f"({most}): a real chip's software would spread that over the grid",
     )
 
 

@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any
 
 from ..errors import UserError
+from ..processes import safe_children
 from .evaluate import Job, code_digest
 from .local import lost
 from .row import Row
@@ -133,6 +134,7 @@ def _client(stack: ExitStack, scheduler: str | None, workers: int) -> Any:
                 f"--scheduler {scheduler}: no dask scheduler answers there within {CONNECT_SECONDS} s "
                 f"({type(error).__name__}); start one with `dask scheduler`"
             ) from None
+    stack.enter_context(safe_children())  # as long as it lives: it starts new workers for those that die
     cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
     stack.enter_context(cluster)
     return Client(cluster)

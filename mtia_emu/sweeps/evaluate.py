@@ -17,6 +17,7 @@ from .. import compiler as _compiler
 from .. import kernels as _kernels
 from ..arrays import typed_inputs
 from ..chip import Chip, chip_text, put, validate
+from ..compiler.emit import About
 from ..compiler.frontend import load
 from ..compiler.graph import Graph
 from ..compiler.pipeline import compile_graph
@@ -120,17 +121,10 @@ class Evaluator:
     def program(self, model: Model, chip: Chip) -> Program:
         """Return a model compiled for a chip."""
         graph, dims = self._graph(model)
-        how = tuning(self.job.spec.tune, share=self.share, beside=self.job.spec.beside)
-        return compile_graph(
-            graph,
-            chip,
-            name=model.name,
-            wanted=model.dtype,
-            dims=dims,
-            share=how.share,
-            search=how.search,
-            prefetch=self.job.spec.prefetch,
-        ).program
+        options = self.job.spec.options(model)
+        about = About(model.name, dims=dims)
+        how = tuning(options, share=self.share)
+        return compile_graph(graph, chip, options=options, about=about, tuning=how).program
 
     def timed(self, index: int, params: Mapping[str, Any], chip: Chip, metrics: dict[str, Any]) -> Row:
         """Return the row of a chip whose columns of area and cost are known."""

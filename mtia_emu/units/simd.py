@@ -56,7 +56,8 @@ def _sigmoid(x: Array) -> Array:
 def _div(a: Array, b: Array) -> Array:
     if np.issubdtype(np.result_type(a, b), np.integer):  # ONNX integer division truncates towards zero
         b = np.where(b == 0, 1, b)
-        return (np.abs(a) // np.abs(b)) * np.sign(a) * np.sign(b)
+        below = np.floor_divide(a, b)  # not by magnitudes: the lowest integer has none
+        return below + ((np.remainder(a, b) != 0) & ((a < 0) != (b < 0)))
     return np.divide(a, b)
 
 

@@ -228,15 +228,16 @@ def _words(report: Report, gpu: Report) -> str:
 def _check(page: Page, check: Check) -> RenderableType:
     verdict = page.text("passed" if check.passed else "FAILED", "bold green" if check.passed else "bold red")
     verdict.append(f": largest relative error {check.max_rel_error:.3g}, tolerance {check.tolerance:.3g}")
+    title = f"Check against {check.oracle or 'the oracle'}"
     if not check.outputs:
-        return page.section("Check against the oracle", verdict)
+        return page.section(title, verdict)
     rows = [_outcome(name, distance, check.tolerance) for name, distance in check.outputs.items()]
     rows.sort(key=lambda row: row[-1] == "ok")  # what failed comes first, else the order stays
     hidden = len(rows) - _OUTPUTS
     note = f"{hidden} more outputs are in the JSON report" if hidden > 0 else ""
     columns = ["output", "max abs error", "max rel error", "cosine", "SQNR dB", ""]
     table = page.table(columns, rows[:_OUTPUTS], flex=0)
-    return page.section("Check against the oracle", verdict, table, note=note)
+    return page.section(title, verdict, table, note=note)
 
 
 def _outcome(name: str, distance: Distance, tolerance: float) -> list[Cell]:
