@@ -144,13 +144,17 @@ def works(graph: Graph) -> tuple[Work, ...]:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A model at each stage of lowering; `fused` is before the passes that suit it to a chip."""
+    """A model at each stage of lowering; `fused` is before the passes that suit it to a chip.
+
+    `steps` are the steps of the schedule that each launch runs, by number.
+    """
 
     imported: Graph
     lowered: Graph
     schedule: Schedule
     program: Program
     fused: Graph
+    steps: tuple[tuple[int, ...], ...] = ()
 
 
 def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
@@ -300,8 +304,8 @@ def compile_graph(
         + room_notes(placement, chip),
     )
     tick = partial(report, "emit")
-    program = emit(plan, placement, told, options=chosen, tuning=tuning, progress=tick)
-    return Compiled(graph, plan.graph, plan, program, ready.graph)
+    done = emit(plan, placement, told, options=chosen, tuning=tuning, progress=tick)
+    return Compiled(graph, plan.graph, plan, done.program, ready.graph, done.steps)
 
 
 @dataclass(frozen=True)
@@ -363,7 +367,7 @@ def compile_lowered(
     """Return the program of a graph as it is, without a pass; `dtype` is the format for reports."""
     mapped = _placed(graph, chip, options, tuning)
     about = About(graph.name, dtype=dtype, types=_types(graph))
-    return emit(mapped.plan, mapped.placement, about, options=options, tuning=tuning)
+    return emit(mapped.plan, mapped.placement, about, options=options, tuning=tuning).program
 
 
 def _types(graph: Graph) -> dict[str, TensorType]:
