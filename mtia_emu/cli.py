@@ -141,11 +141,12 @@ def tbe(
 def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
     """Write a model of one operator, then run it like any other."""
     from . import api
+    from .sources import operator_source
 
     execute = bool(wanted["check"] or wanted["outputs"])
     chip, options = _chip(wanted), o.chosen(wanted)
     seed = options.seed if execute else None
-    with api.operator_source(operator, seed) as source, progress() as tick:
+    with operator_source(operator, seed) as source, progress() as tick:
         outcome = api.run_source(
             source,
             chip,

@@ -274,6 +274,7 @@ def scheduler() -> Iterator[Any]:
         started.append(subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL, text=True))
         return started[-1]
 
+    worker.scheduler = started[0]  # type: ignore[attr-defined]
     try:
         yield address, worker
     finally:
@@ -308,3 +309,72 @@ def test_a_scheduler_that_does_not_answer_is_told(
         mtia_emu.sweep(values, tmp_path / "s.db", scheduler="tcp://127.0.0.1:9")
     with pytest.raises(UserError, match="no dask scheduler answers"):
         mtia_emu.sweep(values, scheduler="nonsense://x")
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_scheduler_that_is_lost_is_told_and_the_sweep_goes_on_later(
+    scheduler: Any, product: Path, tmp_path: Path, blow: signal.Signals, monkeypatch: Any
+) -> None:
+    address, worker = scheduler
+    worker()
+    monkeypatch.setattr("mtia_emu.sweeps.cluster.CONNECT_SECONDS", 2)
+    monkeypatch.setattr("mtia_emu.sweeps.cluster.ANSWER_SECONDS", 2)
+    values = {"chip": "tiny", "model": [{"model": str(product)}], "set": {"clock_hz": "1e9..2e9 step 1e8"}}
+
+    def strike(done: int, total: int, row: Any) -> None:
+        if done == 4:
+            worker.scheduler.send_signal(blow)
+
+    with pytest.raises(UserError, match=r"scheduler of the sweep has gone.*--resume"):
+        mtia_emu.sweep(values, tmp_path / "s.db", scheduler=address, progress=strike)
+    assert mtia_emu.sweep(values, tmp_path / "s.db", jobs=0, resume=True) == mtia_emu.sweep(values, jobs=0)
+
+
+@pytest.mark.deep
+def test_a_local_cluster_gives_the_same_rows_and_listens_to_nobody_else(
+    values: dict[str, Any], monkeypatch: Any
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    seen: list[Any] = []
+    client = distributed.Client
+    monkeypatch.setattr(distributed, "Client", lambda cluster: seen.append(cluster) or client(cluster))
+    found = mtia_emu.sweep(values, workers=2, progress=lambda *_: seen.extend(listening()))
+    assert found == mtia_emu.sweep(values, jobs=0)
+    assert seen[0].scheduler_address.startswith("inproc://")
+    assert {address.partition(":")[0] for address in seen[1:]} <= {"0100007F"}
+
+
+def listening() -> list[str]:
+    """Return the addresses, in hexadecimal, at which this process waits for connections."""
+    mine = [os.path.realpath(f"/proc/self/fd/{fd}").rpartition("/")[2] for fd in os.listdir("/proc/self/fd")]
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [words[1] for words in lines if words[3] == "0A" and f"socket:[{words[9]}]" in mine]
+
+
+class Client:
+    """A connection to a scheduler, as far as a sweep asks it."""
+
+    def __init__(self, status: str, answers: bool) -> None:
+        self.status, self.answers, self.closed = status, answers, False
+
+    def sync(self, ask: Any) -> None:
+        if not self.answers:
+            raise OSError("the connection is closed")
+
+    def close(self, timeout: float) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(("status", "answers"), [("closed", True), ("connecting", True), ("running", False)])
+def test_a_scheduler_that_is_lost_is_not_waited_for(
+    many: Any, monkeypatch: Any, status: str, answers: bool
+) -> None:
+    from mtia_emu.sweeps import cluster
+
+    monkeypatch.setattr(cluster, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.2)
+    client = Client(status, answers)
+    with pytest.raises(UserError, match="scheduler of the sweep has gone"):
+        cluster._Running(client, make_job(many), Limits()).next()
+    assert client.closed
