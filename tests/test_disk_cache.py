@@ -80,8 +80,8 @@ def test_a_folder_that_cannot_be_made_is_done_without(base: Path, capsys: Any) -
     [
         ("given", "/xdg", "/home", "given"),
         ("", "/xdg", "/home", "/xdg/mtia-emu"),
-        ("", "relative", "/home", "/home/.cache/mtia-emu"),
-        ("", "", "/home", "/home/.cache/mtia-emu"),
+        ("", "relative", "/them", "/them/.cache/mtia-emu"),
+        ("", "", "/them", "/them/.cache/mtia-emu"),
         ("", "", "nowhere", None),
     ],
 )
