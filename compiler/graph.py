@@ -16,7 +16,7 @@ from mtia_emu.errors import UserError, nearest
 from mtia_emu.types import TensorType
 
 from .nodes import Attr, Attrs, Const, Loader, Node, freeze_attrs
-from .rewrite import Draft, Match, Outcome, Rewrite, Rule, Skip
+from .rewrite import Draft, Match, Outcome, Rewrite, Rule, Skip, rule_name
 
 __all__ = [
     "Attr",
@@ -194,7 +194,8 @@ class Graph:
                 draft.apply(current, answer)
                 fired = True
             if log is not None and answer is not None:
-                log.append(Outcome(current, answer.reason if isinstance(answer, Skip) else ""))
+                reason = answer.reason if isinstance(answer, Skip) else ""
+                log.append(Outcome(current, reason, rule_name(rule)))
         return draft.finish() if fired else self
 
     def prune(self) -> Graph:

@@ -10,6 +10,7 @@ import click
 from . import __version__, cli_sweep
 from . import cli_options as o
 from .cli_conformance import conformance
+from .cli_diff import diff
 from .cli_draw import timeline
 from .cli_explain import explain
 from .cli_fuzz import fuzz
@@ -20,7 +21,6 @@ from .errors import UserError
 
 if TYPE_CHECKING:
     from .chip import Chip
-    from .gpu import Mode
     from .listing import Parameter
 
 STAGES = ("onnx", "graph", "schedule", "program")
@@ -49,7 +49,7 @@ def main() -> None:
 @main.command(short_help="Time, price and execute a model.")
 @o.MODEL
 @o.options(*o.RUN)
-def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: Any) -> None:
+def run(model: str, **wanted: Any) -> None:
     """Run MODEL: an ONNX file, a compiled program, or zoo:NAME.
 
     Time and energy always; with --inputs or --check the program is executed as well. Weights that are not
@@ -71,18 +71,12 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
         outcome = api.run(
             model,
             wanted["chip"],
-            settings=o.parse_settings(settings),
-            dims=o.parse_dims(dims),
-            progress=tick,
-            dtype=o.calibrated(wanted["dtype"], wanted["calibrate"]),
+            settings=o.parse_settings(wanted["settings"]),
+            dims=o.parse_dims(wanted["dims"]),
             inputs=read_inputs(wanted["inputs"]),
-            check=wanted["check"],
             gpu=_gpu(wanted["gpu"]),
-            gpu_mode=_gpu_mode(wanted),
-            seed=wanted["seed"],
-            tune=wanted["tune"],
-            beside=wanted["beside"],
-            prefetch=wanted["prefetch"],
+            progress=tick,
+            options=o.chosen(wanted),
         )
     deliver(outcome, wanted)
 
@@ -147,23 +141,20 @@ def tbe(
 def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
     """Write a model of one operator, then run it like any other."""
     from . import api
+    from .sources import operator_source
 
     execute = bool(wanted["check"] or wanted["outputs"])
-    chip, seed = _chip(wanted["chip"], wanted["settings"]), wanted["seed"]
-    with api.operator_source(operator, seed if execute else None) as source, progress() as tick:
+    chip, options = _chip(wanted), o.chosen(wanted)
+    seed = options.seed if execute else None
+    with operator_source(operator, seed) as source, progress() as tick:
         outcome = api.run_source(
             source,
             chip,
-            dtype=None if kind == "int8" else kind,
             sample=execute,
-            check=wanted["check"],
             gpu=_gpu(wanted["gpu"]),
-            gpu_mode=_gpu_mode(wanted),
-            seed=seed,
-            place=wanted["place"],
-            tune=wanted["tune"],
-            prefetch=wanted["prefetch"],
             progress=tick,
+            options=options,
+            dtype=None if kind == "int8" else kind,
         )
     deliver(outcome, wanted)
 
@@ -174,18 +165,7 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
     "-o", "--output", required=True, metavar="FILE", callback=o.target, help="Program file to write."
 )
 @o.options(*o.COMPILE, o.COMPILED_FOR)
-def compile_(
-    model: str,
-    output: str,
-    inputs: str | None,
-    chip: str | None,
-    settings: tuple[str, ...],
-    dims: tuple[str, ...],
-    dtype: str | None,
-    tune: str,
-    beside: bool,
-    prefetch: bool,
-) -> None:
+def compile_(model: str, output: str, **wanted: Any) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
     \b
@@ -196,10 +176,9 @@ def compile_(
     from . import api
     from .arrays import read_inputs
 
-    with progress() as tick, api.open_model(model, o.parse_dims(dims)) as source:
-        machine = _chip(chip, settings)
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
-        compiled = api.compile_stages(source, machine, inputs=read_inputs(inputs), progress=tick, **how)
+    with progress() as tick, api.open_model(model, o.parse_dims(wanted["dims"])) as source:
+        options, inputs = o.chosen(wanted), read_inputs(wanted["inputs"])
+        compiled = api.compile_stages(source, _chip(wanted), inputs=inputs, progress=tick, options=options)
         api.save_program(program := compiled.program, output)
     say(compiled.imported.notes)
     commands = sum(len(b.commands) for b in program.blocks)
@@ -227,18 +206,7 @@ def compile_(
     help="Commands shown of each block.",
 )
 @o.options(*o.COMPILE)
-def show(
-    model: str,
-    stage: str,
-    commands: int,
-    chip: str | None,
-    settings: tuple[str, ...],
-    dims: tuple[str, ...],
-    dtype: str | None,
-    tune: str,
-    beside: bool,
-    prefetch: bool,
-) -> None:
+def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
     """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
 
     \b
@@ -255,9 +223,8 @@ def show(
         return
     from .compiler import text
 
-    with api.open_model(model, o.parse_dims(dims)) as source:
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
-        compiled = api.compile_stages(source, _chip(chip, settings), **how)
+    with api.open_model(model, o.parse_dims(wanted["dims"])) as source:
+        compiled = api.compile_stages(source, _chip(wanted), options=o.chosen(wanted))
         texts = {
             "onnx": lambda: text.dump(compiled.imported),
             "graph": lambda: text.dump(compiled.lowered),
@@ -374,23 +341,18 @@ main.add_command(opt)
 main.add_command(reduce)
 
 
-def _chip(name: str | None, settings: tuple[str, ...]) -> Chip:
+def _chip(wanted: dict[str, Any]) -> Chip:
     from .chip import load_chip
 
-    return load_chip(name or o.DEFAULT_CHIP, o.parse_settings(settings))
+    return load_chip(wanted["chip"] or o.DEFAULT_CHIP, o.parse_settings(wanted["settings"]))
 
 
 def _gpu(name: str) -> str | None:
     return None if name == "none" else name
 
 
-def _gpu_mode(wanted: dict[str, Any]) -> Mode:
-    from .gpu import Mode
-
-    return Mode(wanted["gpu_launch"], not wanted["gpu_unfused"], wanted["gpu_sustained"])
-
-
 main.add_command(explain)
+main.add_command(diff)
 main.add_command(conformance)
 main.add_command(timeline)
 main.add_command(fuzz)

@@ -13,6 +13,7 @@ import click
 
 from . import settings
 from .errors import UserError
+from .processes import end_tidily, leave_current_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,6 +39,9 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program; text that the terminal has no letters for is printed as escapes."""
+        if not (args or kwargs):  # as a program of its own, not called by another
+            leave_current_folder()
+            end_tidily()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, ValueError, OSError):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

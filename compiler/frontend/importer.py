@@ -293,9 +293,8 @@ class Importer:
         inner = Scope(_opsets(function.opset_import) or scope.opsets, None, {}, attrs)
         for i, name in enumerate(function.input):
             inner.values[name] = inputs[i] if i < len(inputs) else ""
-        wanted = [
-            n for n in function.output if n in inner.values or any(n in m.output for m in function.node)
-        ]
+        defined = set(inner.values).union(*(m.output for m in function.node))
+        wanted = [n for n in function.output if n in defined]
         made = dict(zip(wanted, self.nodes(function.node, wanted, inner), strict=True))
         return [made.get(name, "") for name in function.output]
 

@@ -182,30 +182,22 @@ def _infer_cumsum(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _cumsum(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
-    x = array(arrays[0])
-    axis = axis_of(attrs, x.ndim)
-    full = wide(np.flip(x, axis) if attrs.get("reverse", False) else x)
-    if attrs.get("exclusive", False):
-        full = _shifted(full, axis, 0)
-    total = np.cumsum(full, axis=axis, dtype=full.dtype)
-    return ((np.flip(total, axis) if attrs.get("reverse", False) else total).astype(x.dtype),)
-
-
-def _shifted(x: Array, axis: int, first: int) -> Array:
-    """Return x moved on by one along an axis, `first` in front."""
-    if not x.shape[axis]:
-        return x
-    return np.concatenate([np.full_like(np.take(x, [0], axis), first), np.delete(x, -1, axis)], axis)
+    return (_running(np.add, array(arrays[0]), attrs),)
 
 
 def _cumprod(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
-    x = array(arrays[0])
+    return (_running(np.multiply, array(arrays[0]), attrs),)
+
+
+def _running(combine: np.ufunc, x: Array, attrs: Attrs) -> Array:
+    """Return x combined along its axis, with all before each element and, unless `exclusive`, itself."""
     axis, turned = axis_of(attrs, x.ndim), bool(attrs.get("reverse", False))
     full = wide(np.flip(x, axis) if turned else x)
-    if attrs.get("exclusive", False):
-        full = _shifted(full, axis, 1)
-    total = np.cumprod(full, axis=axis, dtype=full.dtype)
-    return ((np.flip(total, axis) if turned else total).astype(x.dtype),)
+    if attrs.get("exclusive", False) and x.shape[axis]:
+        none = np.full_like(np.take(full, [0], axis), combine.identity)
+        full = np.concatenate([none, np.delete(full, -1, axis)], axis)
+    total = combine.accumulate(full, axis=axis, dtype=full.dtype)
+    return np.asarray(np.flip(total, axis) if turned else total).astype(x.dtype)
 
 
 def _infer_bitcast(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
