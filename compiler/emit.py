@@ -63,6 +63,14 @@ class About:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Emitted:
+    """A program, and the steps of the schedule that each of its launches runs, by number."""
+
+    program: Program
+    steps: tuple[tuple[int, ...], ...]
+
+
 def emit(
     plan: Schedule,
     placement: Placement,
@@ -71,15 +79,16 @@ def emit(
     options: Options = DEFAULTS,
     tuning: Tuning = ESTIMATED,
     progress: Callable[[int, int], None] | None = None,
-) -> Program:
+) -> Emitted:
     """Return the program of a placed schedule.
 
     `tuning` chooses the mappings of kernels that have several, and may give blocks that were made before;
     with `options.prefetch` steps read weights of later ones while they leave DRAM idle; `progress` is called
     with the steps done and all of them.
     """
-    blocks, launches, times = _launches(plan, placement, progress or (lambda done, total: None), tuning)
-    ahead = read_ahead(plan, placement, blocks, launches, times, tuning.share, on=options.prefetch)
+    made = _launches(plan, placement, progress or (lambda done, total: None), tuning)
+    share, on = tuning.share, options.prefetch
+    ahead = read_ahead(plan, placement, made.blocks, made.launches, made.times, share, on=on)
     consts = plan.graph.consts
 
     def bind(value: str, view: View) -> Binding:
@@ -87,7 +96,7 @@ def emit(
         strides = () if view.contiguous else view.strides
         return Binding(value, view.type, about.types.get(value, view.type), space, address, strides)
 
-    return Program(
+    program = Program(
         about.name,
         about.source,
         about.dtype,
@@ -104,18 +113,27 @@ def emit(
         about.works,
         about.notes + ahead.notes + idle_notes(plan),
     )
+    return Emitted(program, tuple(made.steps))
+
+
+@dataclass
+class _Made:
+    """Distinct blocks, the launches that run all steps, and of each launch its moment and its steps."""
+
+    blocks: list[Block] = field(default_factory=list)
+    launches: list[Launch] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    steps: list[tuple[int, ...]] = field(default_factory=list)
 
 
 def _launches(
     plan: Schedule, placement: Placement, progress: Callable[[int, int], None], tuning: Tuning
-) -> tuple[list[Block], list[Launch], list[int]]:
-    """Return distinct blocks, the launches that run all steps, and the moment of each launch."""
+) -> _Made:
+    """Return the launches of all steps."""
     numbers: dict[Any, int] = {}
     known: dict[Any, tuple[Run, ...]] = {}
     made: dict[Any, Block] = {}
-    blocks: list[Block] = []
-    launches: list[Launch] = []
-    times: list[int] = []
+    out = _Made()
     packed = _packed(plan)
     done, make = 0, partial(_once, made, plan.chip, tuning)
     groups = [(steps, [_call(s, placement, packed, make) for s in steps]) for steps in moments(plan)]
@@ -126,18 +144,19 @@ def _launches(
             often = counts[key] * SELDOM >= len(groups)
             known[key] = runs(calls, plan.chip, tuning.search, tuning.share, often=often)
         for run in known[key]:
-            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(blocks))
-            if number == len(blocks):
-                blocks.append(run.block)
+            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(out.blocks))
+            if number == len(out.blocks):
+                out.blocks.append(run.block)
             alone = [
                 _launch(steps[i], block, _places(steps[i], placement))
                 for i, block in zip(run.calls, run.parts or (run.block,), strict=True)
             ]
-            launches.append(run.launch(number, alone))
-            times.append(moment)
+            out.launches.append(run.launch(number, alone))
+            out.times.append(moment)
+            out.steps.append(tuple(done + i for i in run.calls))
         done += len(steps)
         progress(done, len(plan.steps))
-    return blocks, launches, times
+    return out
 
 
 def _call(step: Step, placement: Placement, packed: set[str], make: Callable[..., Block]) -> Call:

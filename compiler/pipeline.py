@@ -42,6 +42,7 @@ from .passes import (
     Prune,
     Quantise,
     Rotary,
+    Rounding,
     Siblings,
     Strips,
     Tables,
@@ -61,7 +62,8 @@ def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[
     `quantise` puts the weights of products in few bits.
     """
     return (
-        Legalise(),  # first: the passes below match one spelling
+        Rounding(),  # first: what it finds are types that the model itself gives
+        Legalise(),  # the passes below match one spelling
         Fold(),
         Norms(),  # before precision: the casts around a norm are part of its spelling
         Rotary(),
@@ -142,13 +144,17 @@ def works(graph: Graph) -> tuple[Work, ...]:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A model at each stage of lowering; `fused` is before the passes that suit it to a chip."""
+    """A model at each stage of lowering; `fused` is before the passes that suit it to a chip.
+
+    `steps` are the steps of the schedule that each launch runs, by number.
+    """
 
     imported: Graph
     lowered: Graph
     schedule: Schedule
     program: Program
     fused: Graph
+    steps: tuple[tuple[int, ...], ...] = ()
 
 
 def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
@@ -298,8 +304,8 @@ def compile_graph(
         + room_notes(placement, chip),
     )
     tick = partial(report, "emit")
-    program = emit(plan, placement, told, options=chosen, tuning=tuning, progress=tick)
-    return Compiled(graph, plan.graph, plan, program, ready.graph)
+    done = emit(plan, placement, told, options=chosen, tuning=tuning, progress=tick)
+    return Compiled(graph, plan.graph, plan, done.program, ready.graph, done.steps)
 
 
 @dataclass(frozen=True)
@@ -361,7 +367,7 @@ def compile_lowered(
     """Return the program of a graph as it is, without a pass; `dtype` is the format for reports."""
     mapped = _placed(graph, chip, options, tuning)
     about = About(graph.name, dtype=dtype, types=_types(graph))
-    return emit(mapped.plan, mapped.placement, about, options=options, tuning=tuning)
+    return emit(mapped.plan, mapped.placement, about, options=options, tuning=tuning).program
 
 
 def _types(graph: Graph) -> dict[str, TensorType]:

@@ -26,7 +26,7 @@ from .errors import UserError
 from .gpu import Gpu, load_gpu
 from .isa import Program
 from .options import Mode, Options, Words
-from .report import Check, Report
+from .report import Check, LayerCheck, Report
 from .sources import Operator, Source, is_program, open_model, operator_source  # noqa: F401
 from .tuning import tuning
 from .verify import verify
@@ -170,6 +170,8 @@ def run_source(
 ) -> Outcome:
     """Run a model that is on disk: see `run`. With `sample` it is executed on seeded random inputs."""
     chosen = Options.of(**options)
+    if chosen.by_layer and not chosen.check:
+        raise UserError("--by-layer is part of the check: give --check too")
     compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
     compiled = compile_stages(source, chip, inputs=inputs, progress=progress, options=chosen)
     program = compiled.program
@@ -185,7 +187,19 @@ def run_source(
         return outcome
     if progress is not None:
         progress("oracle", 0, 1)
-    return replace(outcome, check=_compared(source, compiled, chosen, inputs, outcome.outputs))
+    layers = _by_layer(compiled, chip, inputs, progress) if chosen.by_layer else ()
+    return replace(outcome, check=_compared(source, compiled, chosen, inputs, outcome.outputs, layers))
+
+
+def _by_layer(
+    compiled: Compiled, chip: Chip, inputs: Mapping[str, Array], progress: Progress | None
+) -> tuple[LayerCheck, ...]:
+    """Return how far each layer is from its reference."""
+    from .by_layer import by_layer
+
+    total = len(compiled.program.launches)
+    tick = (lambda done: progress("by layer", done, total)) if progress else None
+    return by_layer(compiled, chip, typed_inputs(inputs, compiled.program.inputs), tick)
 
 
 def _compared(
@@ -194,8 +208,9 @@ def _compared(
     options: Options,
     inputs: Mapping[str, Array],
     outputs: Mapping[str, Array],
+    layers: tuple[LayerCheck, ...],
 ) -> Check:
-    """Return how far the outputs of an execution are from an oracle's.
+    """Return how far the outputs of an execution are from an oracle's, beside how far each layer is.
 
     Those of a graph's text, which no other program can read, are held to the references of its ops.
     """
@@ -214,7 +229,8 @@ def _compared(
     tolerance = max(map(_tolerance, (program.dtype, own)))
     if few is not None:
         tolerance = max(tolerance, few.tolerance)
-    return replace(compare_outputs(outputs, expected.outputs, tolerance), oracle=expected.oracle)
+    found = replace(compare_outputs(outputs, expected.outputs, tolerance), oracle=expected.oracle)
+    return replace(found, layers=layers)
 
 
 def example_lookups(source: Source, program: Program, seed: int = 0) -> dict[int, Lookups]:

@@ -166,6 +166,12 @@ class Options:
         "(onnxruntime), exit 1 beyond tolerance.",
         "run",
     )
+    by_layer: bool = option(
+        False,
+        "With --check: also hold each layer to its op's reference, on what its operands should be; name the "
+        "first wrong layer and the first wrong command of it.",
+        "run",
+    )
     gpu_mode: Mode = field(default=Mode())
     seed: int = option(0, "Seed of random weights and inputs.", "run", metavar="INT")
 
@@ -214,6 +220,7 @@ class Words(TypedDict, total=False):
     prefetch: bool
     place: str
     check: bool
+    by_layer: bool
     gpu_mode: Mode
     seed: int
 

@@ -38,7 +38,9 @@ def read_report(path: str | Path) -> Side:
     traffic = report.object("traffic")
     return Side(
         where,
-        *(report.text(name) for name in ("model", "chip", "dtype")),
+        report.text("model"),
+        report.text("chip"),
+        report.text("dtype"),
         report.object("dims").wholes(),
         report.number("seconds"),
         report.number("joules"),
@@ -54,9 +56,17 @@ def read_report(path: str | Path) -> Side:
 def _row(layer: _Object, clock: float, *, new: bool) -> Row:
     start, end = layer.whole("start_cycle"), layer.whole("end_cycle")
     cycles = layer.number("cycles") if new else max(end - start, 0)
-    texts = (layer.text(name) for name in ("name", "op", "kernel", "bound_by"))
-    wholes = (layer.whole(name) for name in ("macs", "dram_bytes", "sram_bytes"))
-    return Row(*texts, cycles / clock, layer.number("joules"), *wholes)
+    return Row(
+        layer.text("name"),
+        layer.text("op"),
+        layer.text("kernel"),
+        layer.text("bound_by"),
+        cycles / clock,
+        layer.number("joules"),
+        layer.whole("macs"),
+        layer.whole("dram_bytes"),
+        layer.whole("sram_bytes"),
+    )
 
 
 def of_report(file: str, report: Report, program: Program) -> Side:

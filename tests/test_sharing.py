@@ -52,7 +52,7 @@ def outcome(graph: Graph, chip: Chip, share: Share) -> tuple[Report, dict[str, A
     return report(program, chip, each=each), program.chip, program.dram_bytes
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(
     st.lists(
         st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in CHANGES.items()}),

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mtia_emu.compiler import text
+from mtia_emu.compiler.frontend import load
+from mtia_emu.compiler.pipeline import lower, passes
 from onnx import TensorProto, helper
 
 from mtia_emu import api
 from mtia_emu.chip import chip_text
-from mtia_emu.compiler import text
-from mtia_emu.compiler.frontend import load
-from mtia_emu.compiler.pipeline import lower, passes
 from mtia_emu.conformance.cases import cases
 from mtia_emu.drams import dram_text
 from mtia_emu.errors import UserError
