@@ -154,3 +154,26 @@ def test_every_folder_with_data_says_so() -> None:
     for file in (Path(f) for f in tracked if not f.endswith(".py")):
         package = ".".join(file.parent.parts)
         assert any(file.match(pattern) for pattern in data.get(package, [])), f"{file} is not in the wheel"
+
+
+def test_the_oldest_dependencies_that_are_tested_are_those_that_are_allowed() -> None:
+    extras = PROJECT["project"]["optional-dependencies"]
+    floors = dict(
+        line.split(">=")
+        for name in ("check", "cluster", "draw", "plot", "search", "sweep", "test")
+        for line in [*PROJECT["project"]["dependencies"], *extras[name]]
+        if not line.startswith("mtia-emu[")
+    )
+    lines = (ROOT / "tests" / "data" / "oldest.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert {name: _release(floor) for name, floor in floors.items()} == {
+        name: _release(pin) for name, pin in pins.items()
+    }
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """Return a version without the zeros at its end."""
+    numbers = [int(part) for part in text.split(".")]
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
