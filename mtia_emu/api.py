@@ -23,11 +23,12 @@ from .compiler.pipeline import Compiled, compile_graph, quantised, wanted_format
 from .compiler.reference import core_library
 from .compiler.user_kernels import INSTALLED
 from .engine.function import execute
-from .engine.lookups import Lookups, from_inputs, looks_up
+from .engine.lookups import Lookups
 from .engine.run import report as make_report
 from .errors import UserError, nearest
 from .gpu import Gpu, load_gpu
 from .isa import Program
+from .lookups import example_lookups, known_lookups
 from .options import Mode, Options, Words
 from .report import Check, Report
 from .scratch import scratch
@@ -125,7 +126,13 @@ def _file_source(model: str, dims: Mapping[str, int]) -> Source:
         )
     if is_program(path):
         raise UserError(f"{model} is compiled already, or not ONNX: it is a zip file (right: the ONNX file)")
-    return Source(path, path.stem if path.stem != "model" else path.absolute().parent.name, dict(dims))
+    name = path.stem if path.stem != "model" else path.absolute().parent.name
+    return Source(path, _text(name), dict(dims))
+
+
+def _text(name: str) -> str:
+    """Return a file's name as text, which not every name is."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _meant(path: Path) -> str:
@@ -166,7 +173,9 @@ def compile_stages(
         raise UserError(str(error).replace(str(source.path), source.name)) from None
     if INSTALLED:  # their commands are somebody's
         verify(done.program, chip)
-    origin = source.name if ours else source.path.name  # where the file lies is the user's own business
+    origin = (
+        source.name if ours else _text(source.path.name)
+    )  # where the file lies is the user's own business
     return replace(done, program=replace(done.program, source=origin))
 
 
@@ -234,8 +243,9 @@ def run(
         refuse_compiled(dims, chosen)
         program = model if isinstance(model, Program) else load_program(model)
         machine = machine_of(program, chip, settings)
-        mode = chosen.gpu_mode
-        return run_program(program, machine, inputs=inputs, gpu=compared, gpu_mode=mode, progress=progress)
+        known = known_lookups(program) if inputs is None else {}
+        how: dict[str, Any] = {"gpu": compared, "gpu_mode": chosen.gpu_mode, "progress": progress}
+        return run_program(program, machine, inputs=inputs, lookups=known, **how)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     seed = chosen.seed if chosen.check or inputs is not None else None
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
@@ -294,13 +304,6 @@ def _compared(
     if few is not None:
         tolerance = max(tolerance, few.tolerance)
     return replace(compare_outputs(outputs, expected.outputs, tolerance), oracle=expected.oracle)
-
-
-def example_lookups(source: Source, program: Program, seed: int = 0) -> dict[int, Lookups]:
-    """Return the look-ups of a zoo model's seeded inputs; none for a model that we did not write."""
-    if not source.examples or not any(map(looks_up, program.blocks)):
-        return {}
-    return from_inputs(program, typed_inputs(source.examples(seed), program.inputs))
 
 
 def _tolerance(dtype: str) -> float:
