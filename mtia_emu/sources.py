@@ -113,7 +113,13 @@ def _file_source(model: str, dims: Mapping[str, int]) -> Source:
         raise UserError("--dim has no meaning for a graph's text: its shapes are bound")
     if is_program(path):
         raise UserError(f"{model} is compiled already, or not ONNX: it is a zip file (right: the ONNX file)")
-    return Source(path, path.stem if path.stem != "model" else path.absolute().parent.name, dict(dims))
+    name = path.stem if path.stem != "model" else path.absolute().parent.name
+    return Source(path, as_text(name), dict(dims))
+
+
+def as_text(name: str) -> str:
+    """Return a file's name as text, which not every name is."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _meant(path: Path) -> str:
