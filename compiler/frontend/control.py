@@ -21,6 +21,15 @@ UNROLL = 4096  # iterations of a loop
 
 
 def _constant(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
+    if any(attr.ref_attr_name for attr in node.attribute):
+        return _new_constant(importer, node, scope)
+    known = importer.constants.get(id(node))
+    if known is None:  # once, however often its loop or function is written out
+        known = importer.constants[id(node)] = (node, _new_constant(importer, node, scope))
+    return known[1]
+
+
+def _new_constant(importer: Importer, node: Any, scope: Scope) -> Sequence[Value]:
     for attr in node.attribute:
         if attr.name == "value" and attr.type == 4:
             return [importer._tensor(attr.t, node.output[0])]

@@ -6,7 +6,7 @@ here and loops of known length are unrolled. What cannot be imported is collecte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,12 @@ from . import ragged
 from .control import SPECIAL
 from .files import tensor_const, text_of
 from .functions import body_of_schema, same_since
-from .scope import Absent, Nothing, Ragged, Scope, Tensors, Value, in_order, op_key, reads
+from .scope import Absent, Body, Nothing, Ragged, Scope, Tensors, Value, cost, op_key, reads
 
+DEEPEST = 64  # graphs and functions within one another
 OLDEST = 7  # the operator set from which operands broadcast as in NumPy
 NODES = 200_000  # nodes read in one import, with those of functions and loops
+REPEATED = 50_000  # nodes, and bodies begun, beyond those that stand in the file: loops and functions written out
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,13 @@ class Importer:
         self.builder = Builder()
         self.failures: list[Failure] = []
         self.functions = {(f.domain, f.name): f for f in model.functions}
+        self.bodies: dict[int, Body] = {}
+        self.stored: dict[int, tuple[Any, Value]] = {}  # a TensorProto and its value, by its `id`
+        self.constants: dict[int, tuple[Any, Sequence[Value]]] = {}  # a Constant node and its value
+        self.lists: dict[int, tuple[Any, Any]] = {}  # an attribute that holds many values, and those
+        self.captured: dict[int, tuple[Any, Set[str]]] = {}
         self.count = 0
+        self.written = 0  # nodes that stand in the bodies begun so far, each counted once
         self.depth = 0
 
     def run(
@@ -93,25 +101,56 @@ class Importer:
             scope.values[tensor.name] = self._tensor(tensor, tensor.name)
         if graph.sparse_initializer:
             raise UserError("sparse initializers are not supported (right: dense ones)")
-        return self.nodes(graph.node, [o.name for o in graph.output], scope)
+        outputs = [o.name for o in graph.output]
+        return self.nodes(self._body(graph, outputs), outputs, scope)
 
-    def nodes(self, nodes: Sequence[Any], outputs: Sequence[str], scope: Scope) -> list[Value]:
-        """Import nodes into a scope; return the values of the named outputs."""
+    def nodes(self, body: Body, outputs: Sequence[str], scope: Scope) -> list[Value]:
+        """Import the nodes of a body into a scope; return the values of the named outputs."""
         self.depth += 1
-        if self.depth > 64:
-            raise UserError("graphs and functions are nested more than 64 deep")
-        used = set(outputs).union(*(reads(n) for n in nodes))
-        for node in in_order(nodes):
-            self.count += 1
-            if self.count > NODES:
-                raise UserError(
-                    f"the model has more than {NODES} nodes once its loops and functions are written out"
-                )
-            self._node(node, scope, used)
+        if self.depth > DEEPEST:
+            raise UserError(f"graphs and functions are nested more than {DEEPEST} deep")
+        self.spend(1)
+        for node in body.nodes:
+            self.spend(cost(node))
+            self._node(node, scope, body.used)
         self.depth -= 1
         return [self._find(name, scope, "an output of the graph") for name in outputs]
 
+    def _body(self, source: Any, outputs: Sequence[str]) -> Body:
+        """Return the body of a graph or function of the file; found once, however often it is written out."""
+        body = self.bodies.get(id(source))
+        if body is None:
+            body = self.bodies[id(source)] = Body.of(source, outputs)
+            self.written += sum(map(cost, body.nodes))
+        return body
+
+    def _captures(self, node: Any) -> Set[str]:
+        """Return the names that a node with graphs of its own reads; found once."""
+        if not any(attr.type in (5, 10) for attr in node.attribute):
+            return frozenset()
+        known = self.captured.get(id(node))
+        if known is None:
+            known = self.captured[id(node)] = (node, reads(node))
+        return known[1]
+
+    def spend(self, steps: int) -> None:
+        """Count work; refuse a model that loops and functions make far larger than its file."""
+        self.count += steps
+        if self.count > min(NODES, self.written + REPEATED):
+            raise UserError(
+                f"the model has more than {self.count - 1} nodes once its loops and functions are written out: at "
+                f"most {REPEATED} beyond those in the file are, and {NODES} in all (right: a model that is "
+                "exported for fewer steps)"
+            )
+
     def _tensor(self, tensor: Any, name: str) -> Value:
+        """Return the constant of a TensorProto: one value, however often a body is written out."""
+        known = self.stored.get(id(tensor))
+        if known is None:
+            known = self.stored[id(tensor)] = (tensor, self._constant(tensor, name))
+        return known[1]
+
+    def _constant(self, tensor: Any, name: str) -> Value:
         try:
             const = tensor_const(tensor, self.path.parent, self.allow_missing)
         except Unsupported as error:
@@ -127,7 +166,7 @@ class Importer:
             raise UserError(f"{self.path}: {reader} reads %{name}, which nothing defines")
         return value
 
-    def _node(self, node: Any, scope: Scope, used: set[str]) -> None:
+    def _node(self, node: Any, scope: Scope, used: Set[str]) -> None:
         where = f"{op_key(node)} {node.name or (node.output[0] if node.output else '')}".strip()
         inputs = tuple(self._find(n, scope, where) if n else "" for n in node.input)
         outer, self.builder.origin = self.builder.origin, node.name or self.builder.origin
@@ -153,7 +192,7 @@ class Importer:
         self.builder.origin = outer
         self._define(node, results, scope, used)
 
-    def _define(self, node: Any, results: Sequence[Value], scope: Scope, used: set[str]) -> None:
+    def _define(self, node: Any, results: Sequence[Value], scope: Scope, used: Set[str]) -> None:
         for i, name in enumerate(node.output):
             if not name:
                 continue
@@ -173,7 +212,7 @@ class Importer:
             Failure(node.name or (node.output[0] if node.output else "?"), op_key(node), reason, value)
         )
 
-    def _import(self, node: Any, inputs: tuple[Value, ...], scope: Scope, used: set[str]) -> Sequence[Value]:
+    def _import(self, node: Any, inputs: tuple[Value, ...], scope: Scope, used: Set[str]) -> Sequence[Value]:
         """Return the values of a node's results; raise `Unsupported` when they cannot be made."""
         key = op_key(node)
         function = self.functions.get((node.domain, node.op_type))
@@ -186,7 +225,7 @@ class Importer:
         if not known:
             raise Unsupported("no such operator")
         if any(isinstance(v, Absent) for v in inputs) or any(
-            isinstance(scope.find(n), Absent) for n in reads(node)
+            isinstance(scope.find(n), Absent) for n in self._captures(node)
         ):
             return [Absent()] * len(node.output)
         if function is not None:
@@ -197,10 +236,10 @@ class Importer:
             return SPECIAL[key](self, node, inputs, scope)
         if key in ONNX:
             return self.spell(node, key, inputs, scope, used)
-        return self._call(self._schema(node, inputs, scope), node, inputs, scope)
+        return self._call(self._schema(node, inputs, scope), node, inputs, scope, own=False)
 
     def spell(
-        self, node: Any, key: str, inputs: tuple[Value, ...], scope: Scope, used: set[str]
+        self, node: Any, key: str, inputs: tuple[Value, ...], scope: Scope, used: Set[str]
     ) -> Sequence[Value]:
         """Return what our spelling of an operator makes of a node."""
         version = scope.opsets.get("", OLDEST)
@@ -241,17 +280,23 @@ class Importer:
         return found
 
     def _attribute(self, attr: Any) -> Any:
+        plain = {1: "f", 2: "i", 3: "s"}.get(attr.type)
+        if plain is not None:
+            value = getattr(attr, plain)
+            return text_of(value) if plain == "s" else value
+        known = self.lists.get(id(attr))
+        if known is None:
+            known = self.lists[id(attr)] = (attr, self._values(attr))
+        return known[1]
+
+    def _values(self, attr: Any) -> Any:
         if attr.type == 4:  # TENSOR
             return tensor_const(attr.t, self.path.parent, False).array(attr.name)
-        plain = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints", 8: "strings"}.get(attr.type)
-        if plain is None:
+        if attr.type == 8:
+            return tuple(text_of(v) for v in attr.strings)
+        if attr.type not in (6, 7):
             raise Unsupported(f"attribute '{attr.name}' is of kind {attr.type}")
-        value = getattr(attr, plain)
-        if plain == "s":
-            return text_of(value)
-        if plain == "strings":
-            return tuple(text_of(v) for v in value)
-        return tuple(value) if plain in ("floats", "ints") else value
+        return tuple(attr.floats if attr.type == 6 else attr.ints)
 
     def _schema(self, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Any:
         types = [self.builder.type_of(self.tensor(v)) if v else None for v in inputs]
@@ -274,8 +319,10 @@ class Importer:
                 copy.attribute.append(onnx.helper.make_attribute(attr.name, scope.attrs[attr.ref_attr_name]))
         return copy
 
-    def _call(self, function: Any, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
-        """Return the results of a function's body on these operands."""
+    def _call(
+        self, function: Any, node: Any, inputs: tuple[Value, ...], scope: Scope, *, own: bool = True
+    ) -> Sequence[Value]:
+        """Return the results of a function's body on these operands; `own`: it stands in the file."""
         attrs = {a.name: self._attribute(a) for a in function.attribute_proto}
         attrs.update(self.attributes(node, scope))
         inner = Scope(_opsets(function.opset_import) or scope.opsets, None, {}, attrs)
@@ -283,7 +330,8 @@ class Importer:
             inner.values[name] = inputs[i] if i < len(inputs) else ""
         defined = set(inner.values).union(*(m.output for m in function.node))
         wanted = [n for n in function.output if n in defined]
-        made = dict(zip(wanted, self.nodes(function.node, wanted, inner), strict=True))
+        body = self._body(function, wanted) if own else Body.of(function, wanted)
+        made = dict(zip(wanted, self.nodes(body, wanted, inner), strict=True))
         return [made.get(name, "") for name in function.output]
 
     def _report(self) -> None:
