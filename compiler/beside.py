@@ -16,7 +16,7 @@ from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.search import Search, Timer
 
 from mtia_emu.chip import Chip
-from mtia_emu.isa import Block, Launch, Part
+from mtia_emu.isa import BESIDE, Block, Launch, Part
 from mtia_emu.sharing import Same, Share
 
 from .place import SCRATCH_SHARE
@@ -163,7 +163,7 @@ class Run:
         ]
         names = tuple(Part(x.name, x.op, x.origin) for x in alone)
         name, op, origin = (
-            " + ".join(getattr(x, part) for x in names) for part in ("name", "op", "origin")
+            BESIDE.join(getattr(x, field) for x in names) for field in ("name", "op", "origin")
         )
         return Launch(number, tuple(places), name, op, origin, names)
 

@@ -154,10 +154,11 @@ class _Line:
         if not text.startswith('"'):
             return text
         try:
-            value = json.loads(text)
-        except ValueError:
-            raise self.fail(f"not a quoted text: {text}") from None
-        return str(value)
+            value = str(json.loads(text))
+            value.encode()
+        except ValueError:  # half a character of two, too
+            raise self.fail(f"not a quoted text: {text[:80]}") from None
+        return value
 
     def value(self) -> str:
         self.expect("%")

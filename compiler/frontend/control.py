@@ -23,16 +23,15 @@ UNROLL = 4096  # iterations of a loop
 def _constant(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
     if any(attr.ref_attr_name for attr in node.attribute):
         return _new_constant(importer, node, scope)
-    known = importer.constants.get(id(node))
-    if known is None:  # once, however often its loop or function is written out
-        known = importer.constants[id(node)] = (node, _new_constant(importer, node, scope))
-    return known[1]
+    return importer.once.of("constant", node, lambda: _new_constant(importer, node, scope))
 
 
 def _new_constant(importer: Importer, node: Any, scope: Scope) -> Sequence[Value]:
     for attr in node.attribute:
         if attr.name == "value" and attr.type == 4:
             return [importer._tensor(attr.t, node.output[0])]
+        if attr.name == "sparse_value" and attr.type == 11:
+            return [importer._tensor(attr.sparse_tensor, node.output[0])]
     attrs = importer.attributes(node, scope)
     kinds = {
         "value_float": np.float32,
@@ -45,7 +44,7 @@ def _new_constant(importer: Importer, node: Any, scope: Scope) -> Sequence[Value
             return [importer.builder.constant(np.asarray(attrs[name], kind), hint=node.output[0])]
     if isinstance(attrs.get("value"), np.ndarray):
         return [importer.builder.constant(attrs["value"], hint=node.output[0])]
-    raise Unsupported(f"a constant given by {', '.join(attrs) or 'nothing'}")  # strings, sparse tensors
+    raise Unsupported(f"a constant given by {', '.join(attrs) or 'nothing'}")  # strings
 
 
 def _if(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:

@@ -17,18 +17,17 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from ..build import Builder
-from ..graph import Graph, Node
+from ..graph import Const, Graph, Node
 from ..ops import ONNX, Call, Unsupported
 from . import ragged
 from .control import SPECIAL
-from .files import tensor_const, text_of
+from .files import initializers, tensor_const, text_of
 from .functions import body_of_schema, same_since
+from .once import DEEPEST, Once
 from .scope import Absent, Body, Nothing, Ragged, Scope, Tensors, Value, cost, op_key, reads
+from .sparse import DENSE, dense_const, is_sparse
 
-DEEPEST = 64  # graphs and functions within one another
 OLDEST = 7  # the operator set from which operands broadcast as in NumPy
-NODES = 200_000  # nodes read in one import, with those of functions and loops
-REPEATED = 50_000  # nodes, and bodies begun, beyond those that stand in the file: loops and functions written out
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,8 @@ class Importer:
         self.builder = Builder()
         self.failures: list[Failure] = []
         self.functions = {(f.domain, f.name): f for f in model.functions}
-        self.bodies: dict[int, Body] = {}
-        self.stored: dict[int, tuple[Any, Value]] = {}  # a TensorProto and its value, by its `id`
-        self.constants: dict[int, tuple[Any, Sequence[Value]]] = {}  # a Constant node and its value
-        self.lists: dict[int, tuple[Any, Any]] = {}  # an attribute that holds many values, and those
-        self.captured: dict[int, tuple[Any, Set[str]]] = {}
-        self.count = 0
-        self.written = 0  # nodes that stand in the bodies begun so far, each counted once
+        self.once = Once()
+        self.written_out = 0  # elements of sparse tensors
         self.depth = 0
 
     def run(
@@ -96,69 +90,51 @@ class Importer:
         return self._finish(graph, scope, inputs)
 
     def graph(self, graph: Any, scope: Scope) -> list[Value]:
-        """Import a graph's constants and nodes into a scope; return its outputs."""
-        for tensor in graph.initializer:
-            scope.values[tensor.name] = self._tensor(tensor, tensor.name)
-        if graph.sparse_initializer:
-            raise UserError("sparse initializers are not supported (right: dense ones)")
+        """Import a graph's constants and nodes into a scope; return its outputs.
+
+        What the scope has already was given: a constant of that name is only its default.
+        """
+        tensors = self.once.of("initializers", graph, lambda: initializers(graph))
         outputs = [o.name for o in graph.output]
-        return self.nodes(self._body(graph, outputs), outputs, scope)
+        body = self.once.body(graph, outputs, len(tensors))
+        self.once.spend(len(tensors) // 16)
+        for name, tensor in tensors.items():
+            if name not in scope.values:
+                scope.values[name] = self._tensor(tensor, name)
+        return self.nodes(body, outputs, scope)
 
     def nodes(self, body: Body, outputs: Sequence[str], scope: Scope) -> list[Value]:
         """Import the nodes of a body into a scope; return the values of the named outputs."""
         self.depth += 1
         if self.depth > DEEPEST:
             raise UserError(f"graphs and functions are nested more than {DEEPEST} deep")
-        self.spend(1)
+        self.once.spend(1)
         for node in body.nodes:
-            self.spend(cost(node))
+            self.once.spend(cost(node))
             self._node(node, scope, body.used)
         self.depth -= 1
         return [self._find(name, scope, "an output of the graph") for name in outputs]
 
-    def _body(self, source: Any, outputs: Sequence[str]) -> Body:
-        """Return the body of a graph or function of the file; found once, however often it is written out."""
-        body = self.bodies.get(id(source))
-        if body is None:
-            body = self.bodies[id(source)] = Body.of(source, outputs)
-            self.written += sum(map(cost, body.nodes))
-        return body
-
-    def _captures(self, node: Any) -> Set[str]:
-        """Return the names that a node with graphs of its own reads; found once."""
-        if not any(attr.type in (5, 10) for attr in node.attribute):
-            return frozenset()
-        known = self.captured.get(id(node))
-        if known is None:
-            known = self.captured[id(node)] = (node, reads(node))
-        return known[1]
-
-    def spend(self, steps: int) -> None:
-        """Count work; refuse a model that loops and functions make far larger than its file."""
-        self.count += steps
-        if self.count > min(NODES, self.written + REPEATED):
-            raise UserError(
-                f"the model has more than {self.count - 1} nodes once its loops and functions are written out: at "
-                f"most {REPEATED} beyond those in the file are, and {NODES} in all (right: a model that is "
-                "exported for fewer steps)"
-            )
-
     def _tensor(self, tensor: Any, name: str) -> Value:
         """Return the constant of a TensorProto: one value, however often a body is written out."""
-        known = self.stored.get(id(tensor))
-        if known is None:
-            known = self.stored[id(tensor)] = (tensor, self._constant(tensor, name))
-        return known[1]
+        return self.once.of("value", tensor, lambda: self._constant(tensor, name))
 
     def _constant(self, tensor: Any, name: str) -> Value:
         try:
-            const = tensor_const(tensor, self.path.parent, self.allow_missing)
+            const = self._const(tensor)
         except Unsupported as error:
             self.failures.append(Failure(name or "constant", "constant", str(error)))
             return Absent()
         if const.loaded is not None and const.type.size <= 1:
             return self.builder.constant(const.loaded, hint=name or "c")
         return self.builder.put(self.builder.fresh(name or "c"), const)
+
+    def _const(self, tensor: Any) -> Const:
+        if not is_sparse(tensor):
+            return tensor_const(tensor, self.path.parent, self.allow_missing)
+        const = dense_const(tensor, self.path.parent, DENSE - self.written_out)
+        self.written_out += const.type.size
+        return const
 
     def _find(self, name: str, scope: Scope, reader: str) -> Value:
         value = scope.find(name)
@@ -238,6 +214,12 @@ class Importer:
             return self.spell(node, key, inputs, scope, used)
         return self._call(self._schema(node, inputs, scope), node, inputs, scope, own=False)
 
+    def _captures(self, node: Any) -> Set[str]:
+        """Return the names that a node with graphs of its own reads."""
+        if not any(attr.type in (5, 10) for attr in node.attribute):
+            return frozenset()
+        return self.once.of("captures", node, lambda: reads(node))
+
     def spell(
         self, node: Any, key: str, inputs: tuple[Value, ...], scope: Scope, used: Set[str]
     ) -> Sequence[Value]:
@@ -284,10 +266,7 @@ class Importer:
         if plain is not None:
             value = getattr(attr, plain)
             return text_of(value) if plain == "s" else value
-        known = self.lists.get(id(attr))
-        if known is None:
-            known = self.lists[id(attr)] = (attr, self._values(attr))
-        return known[1]
+        return self.once.of("values", attr, lambda: self._values(attr))
 
     def _values(self, attr: Any) -> Any:
         if attr.type == 4:  # TENSOR
@@ -330,7 +309,7 @@ class Importer:
             inner.values[name] = inputs[i] if i < len(inputs) else ""
         defined = set(inner.values).union(*(m.output for m in function.node))
         wanted = [n for n in function.output if n in defined]
-        body = self._body(function, wanted) if own else Body.of(function, wanted)
+        body = self.once.body(function, wanted) if own else Body.of(function, wanted)
         made = dict(zip(wanted, self.nodes(body, wanted, inner), strict=True))
         return [made.get(name, "") for name in function.output]
 

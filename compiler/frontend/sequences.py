@@ -84,7 +84,7 @@ def _few(importer: Importer, parts: int) -> int:
     """Return a number of parts; raise `UserError` where it is large."""
     if parts > PARTS:
         raise UserError(f"it makes a sequence of {parts} parts (right: at most {PARTS})")
-    importer.spend(parts)
+    importer.once.spend(parts)
     return parts
 
 

@@ -40,7 +40,9 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 def _round(value: float, digits: int = 0) -> float:
     """Return a number rounded to so many decimal places; Python's own takes as long as `digits` says."""
     if not isinstance(digits, int) or abs(digits) > MOST_DIGITS:
-        raise ValueError(f"round to {digits} places (right: a whole number from -{MOST_DIGITS} to {MOST_DIGITS})")
+        raise ValueError(
+            f"round to {digits} places (right: a whole number from -{MOST_DIGITS} to {MOST_DIGITS})"
+        )
     return round(value, digits) if digits else round(value)
 
 

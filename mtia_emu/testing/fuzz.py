@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..chip import Chip, load_chip
+from ..compiler.choice import Tuning
 from ..compiler.frontend.load import import_model
 from ..compiler.graph import Graph
 from ..compiler.ops import reference
@@ -31,7 +32,9 @@ from ..compiler.pipeline import (
 from ..compiler.reference import core_library, evaluate
 from ..compiler.samples import random_inputs
 from ..engine.function import execute
+from ..errors import UserError
 from ..kernels.search import Search
+from ..oracle import expected_outputs, reference_outputs
 from ..verify import verify
 from .compare import distance
 from .grower import Seeded
@@ -55,7 +58,7 @@ STEPS = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8, "int8": 2.0**-11} 
 SPREAD = (
     3.0  # times a graph's own spread under rounding that results may be off: draws are not the worst case
 )
-TOGETHER = Search(beside=lambda block, chip: 1.0)  # whatever can share a launch does
+TOGETHER = Tuning(Search(beside=lambda block, chip: 1.0))  # whatever can share a launch does
 LARGE = 1e3  # results beyond this have lost the digits that a tolerance speaks of
 
 
@@ -251,7 +254,7 @@ def _imported(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _executed(graph: Graph, chip: Chip, wanted: str, inputs: Mapping[str, Array], exact: float) -> Made:
-    made = compile_graph(graph, chip, wanted=wanted, search=TOGETHER)
+    made = compile_graph(graph, chip, dtype=wanted, tuning=TOGETHER)
     verify(made.program, chip)
     with np.errstate(all="ignore"):
         got = execute(made.program, chip, inputs, core_library()).outputs
@@ -269,22 +272,12 @@ def _worst(got: Mapping[str, Array], expected: Mapping[str, Array], allowed: flo
 
 
 def oracle(model: Any, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
-    """Return the outputs of an ONNX model, by onnxruntime, or onnx's evaluator where that has no kernel."""
+    """Return the outputs of an ONNX model under these names; onnx's where nothing else runs it."""
     try:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = 1
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        values = session.run(None, dict(inputs))
-    except Exception:  # not installed, or no such kernel: its own errors have no common base
-        from onnx.reference import ReferenceEvaluator
-
-        with np.errstate(all="ignore"):
-            values = ReferenceEvaluator(model).run(None, dict(inputs))
-    return dict(zip(names, map(np.asarray, values), strict=True))
+        values = expected_outputs(model, inputs).outputs
+    except UserError:  # onnxruntime is not installed, or has no such kernel
+        values = reference_outputs(model, inputs, {})
+    return dict(zip(names, values.values(), strict=True))
 
 
 def blamed(graph: Graph, found: Mismatch, seed: int, spelling: str | None = None) -> str:

@@ -9,15 +9,15 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from mtia_emu.compiler import text
+from mtia_emu.compiler.passes.precision import own_dtype
+from mtia_emu.compiler.pipeline import choose_format, compile_lowered, lower, passes
+from mtia_emu.compiler.samples import random_inputs
 from rich.console import Console
 
 from mtia_emu import api, isa
 from mtia_emu.arrays import input_arrays, read_npz, typed_inputs
 from mtia_emu.chip import load_chip
-from mtia_emu.compiler import text
-from mtia_emu.compiler.passes.precision import own_dtype
-from mtia_emu.compiler.pipeline import choose_format, compile_lowered, lower, passes
-from mtia_emu.compiler.samples import random_inputs
 from mtia_emu.drams import read_dram
 from mtia_emu.engine.run import report
 from mtia_emu.graph_file import read_graph
@@ -57,7 +57,9 @@ def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | N
     if inputs is not None and any(b.name not in program.data for b in program.consts):
         inputs = None
     machine = api.machine_of(program, None, None)
-    outcome = api.run_program(program, machine, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None)
+    outcome = api.run_program(
+        program, machine, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None
+    )
     if rng.random() < SHOWN:
         isa.dump(program)
         print_report(outcome.report, outcome.gpu, None, Console(file=io.StringIO(), width=80))
