@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 EXIT_CHECK_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+LONGEST = 10_000  # characters of an error
 WIDTH, NARROWEST = 80, 20  # columns of what has no width, and of what has too little
 Tick = Callable[[str, int, int], None]
 
@@ -77,7 +78,9 @@ def _ended(error: UserError | MemoryError | RecursionError | OSError) -> int:
 
 
 def _fail(message: str) -> int:
-    """Print an error."""
+    """Print an error, of one that is as long as a file the beginning."""
+    if len(message) > LONGEST:
+        message = f"{message[:LONGEST]}... ({len(message) - LONGEST} more characters)"
     with contextlib.suppress(OSError):
         say(f"error: {message}", err=True)
     return EXIT_USER_ERROR

@@ -25,7 +25,6 @@ CPU_S = 10
 MEMORY_BYTES = 1 << 30  # beyond what the process had before
 HUNG_S = 3 * CPU_S  # of CPU, where no signal reaches Python: the process is ended
 WALL_S = 600.0  # of one file, on however busy a machine
-LONGEST = 20_000  # characters of an error
 GOOD, REFUSED = "read", "refused"
 Read = Callable[[Path, random.Random], None]
 
@@ -61,8 +60,6 @@ def judged(read: Read, path: Path, rng: random.Random) -> tuple[str, str]:
         read(path, rng)
         return GOOD, ""
     except UserError as error:
-        if len(str(error)) > LONGEST:
-            return "long error", str(error)[:200]
         return ("no memory", str(error)) if "out of memory" in str(error) else (REFUSED, "")
     except RecursionError:
         return REFUSED, ""

@@ -20,9 +20,11 @@ from mtia_emu.conformance.cases import cases
 from mtia_emu.drams import dram_text
 from mtia_emu.errors import UserError
 from mtia_emu.gpu.load import gpu_text
+from mtia_emu.report import as_json
 from mtia_emu.sweeps.run import Where, run
 from mtia_emu.sweeps.spec import make_spec
 from mtia_emu.types import FP16, FP32
+from mtia_emu.view.files import json_text
 
 from .mutate import Files
 
@@ -46,7 +48,7 @@ def seeds(folder: Path) -> list[Seed]:
     found = [Seed("onnx", {"m.onnx": data}) for data in models]
     for make in (_programs, _graphs):
         found += make(models, folder)
-    found += [_external(), *_arrays(), *_parameters(), *_specs(), *_stores(folder), *_histograms()]
+    found += [_report(folder), _external(), *_arrays(), *_parameters(), *_specs(), *_stores(folder), *_histograms()]
     return found
 
 
@@ -114,6 +116,13 @@ def _external() -> Seed:
         weight.external_data.add(key=key, value=value)
     data = _saved([helper.make_node("MatMul", ["x", "w"], ["y"])], [weight])
     return Seed("external", {"m.onnx": data, "w.bin": b"\0\0\x80\x3f" * 16})
+
+
+def _report(folder: Path) -> Seed:
+    """Return a run's report, as `run --json` writes it."""
+    (folder / "m.onnx").write_bytes(_two_layers())
+    done = api.run(folder / "m.onnx", "tiny")
+    return Seed("report", {"r.json": json_text(as_json(done.report, done.gpu, None)).encode()})
 
 
 def _programs(models: list[bytes], folder: Path) -> list[Seed]:
