@@ -28,9 +28,10 @@ from .isa import Program
 from .lookups import example_lookups, known_lookups
 from .options import Mode, Options, Words
 from .report import Check, LayerCheck, Report
-from .sources import Operator, Source, as_text, is_program, open_model, operator_source  # noqa: F401
+from .sources import Operator, Source, is_program, open_model, operator_source  # noqa: F401
 from .tuning import tuning
 from .verify import verify
+from .view.text import valid
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
@@ -84,7 +85,7 @@ def compile_stages(
     if INSTALLED:  # their commands are somebody's
         verify(done.program, chip)
     # where the file lies is the user's own business
-    origin = source.name if ours else as_text(source.path.name)
+    origin = source.name if ours else valid(source.path.name)
     return replace(done, program=replace(done.program, source=origin))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from . import cli_options as o
-from .cli_output import progress
+from .cli_output import progress, say
 from .errors import UserError
 from .resident import Resident, is_ours
 from .scratch import scratch
@@ -70,9 +70,9 @@ def reduce(model: str, command: tuple[str, ...], **wanted: Any) -> None:
             before, after = (_graph if suffix == ".ir" else _onnx)(model, trial, wanted["output"], tick)
         finally:
             trial.close()
-    click.echo(f"{wanted['output']}: {before} nodes -> {after}, {trial.count} runs of the command", err=True)
+    say(f"{wanted['output']}: {before} nodes -> {after}, {trial.count} runs of the command", err=True)
     if trial.count > wanted["runs"]:
-        click.echo("the runs were used up: it may shrink further (--runs)", err=True)
+        say("the runs were used up: it may shrink further (--runs)", err=True)
 
 
 @dataclass

@@ -16,6 +16,7 @@ from .compiler.graph import Graph
 from .errors import UserError, nearest
 from .graph_file import SUFFIX, is_graph, read_graph
 from .scratch import scratch
+from .view.text import valid
 
 Array = np.ndarray[Any, Any]
 ZOO = "zoo:"
@@ -114,12 +115,7 @@ def _file_source(model: str, dims: Mapping[str, int]) -> Source:
     if is_program(path):
         raise UserError(f"{model} is compiled already, or not ONNX: it is a zip file (right: the ONNX file)")
     name = path.stem if path.stem != "model" else path.absolute().parent.name
-    return Source(path, as_text(name), dict(dims))
-
-
-def as_text(name: str) -> str:
-    """Return a file's name as text, which not every name is."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
+    return Source(path, valid(name), dict(dims))
 
 
 def _meant(path: Path) -> str:

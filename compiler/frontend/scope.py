@@ -101,6 +101,32 @@ def in_order(nodes: Sequence[Any]) -> Sequence[Any]:
         raise UserError(f"the model's graph has a cycle: {names} -> ...") from None
 
 
+def cost(node: Any) -> int:
+    """Return the work of importing a node, in nodes of the usual size."""
+    return 1 + (len(node.input) + len(node.output)) // 16
+
+
+@dataclass(frozen=True)
+class Body:
+    """The nodes of a graph or function, each after what it reads, and the names that are read in it.
+
+    `source` is the protobuf message itself: while it is held, no other has its `id`.
+    """
+
+    source: Any
+    nodes: Sequence[Any]
+    used: frozenset[str]
+
+    @classmethod
+    def of(cls, source: Any, outputs: Sequence[str]) -> Body:
+        """Return the body of a graph or function with these outputs."""
+        nodes = list(source.node)
+        used = set(outputs)
+        for node in nodes:
+            used |= reads(node)
+        return cls(source, in_order(nodes), frozenset(used))
+
+
 def graph_attr(node: Any, name: str) -> Any:
     """Return a graph among a node's attributes; raise `UserError` when it is missing."""
     for attr in node.attribute:

@@ -16,6 +16,7 @@ from .scope import Nothing, Scope, Tensors, Value, graph_attr
 if TYPE_CHECKING:
     from .importer import Importer
 
+PARTS = 4096  # of a tensor that is split into a sequence
 Special = Callable[["Importer", Any, "tuple[Value, ...]", Scope], "Sequence[Value]"]
 
 
@@ -58,17 +59,7 @@ def _split_to_sequence(
     x = importer.tensor(inputs[0])
     shape = builder.type_of(x).shape
     axis = attrs.get("axis", 0) % len(shape)
-    sizes = np.ones(shape[axis], np.int64)
-    if len(inputs) > 1 and inputs[1]:
-        data = builder.known(importer.tensor(inputs[1]))
-        if data is None:
-            raise Unsupported("its sizes depend on the data", importer.tensor(inputs[1]))
-        each = int(data.reshape(-1)[0]) if data.ndim == 0 else 0
-        sizes = (
-            np.asarray([min(each, shape[axis] - i) for i in range(0, shape[axis], each)])
-            if each > 0
-            else data
-        )
+    sizes = _sizes(importer, shape[axis], inputs[1] if len(inputs) > 1 else "")
     parts = [
         _part(importer, x, axis, int(end - size), int(end))
         for size, end in zip(sizes, np.cumsum(sizes), strict=True)
@@ -76,6 +67,29 @@ def _split_to_sequence(
     if attrs.get("keepdims", 1) == 0 and len(inputs) < 2:
         parts = [builder.add("reshape", v, shape=shape[:axis] + shape[axis + 1 :]) for v in parts]
     return [Tensors(tuple(parts))]
+
+
+def _sizes(importer: Importer, length: int, given: Value) -> np.ndarray:
+    """Return the sizes of the parts of an axis: ones, equal ones with a rest, or those given."""
+    if not given:
+        return np.ones(_few(importer, length), np.int64)
+    data = importer.builder.known(importer.tensor(given))
+    if data is None:
+        raise Unsupported("its sizes depend on the data", importer.tensor(given))
+    each = int(data.reshape(-1)[0]) if data.ndim == 0 else 0
+    if each <= 0:
+        _few(importer, data.size)
+        return data
+    count = _few(importer, -(-length // each))
+    return np.asarray([min(each, length - i * each) for i in range(count)])
+
+
+def _few(importer: Importer, parts: int) -> int:
+    """Return a number of parts; raise `UserError` where it is large."""
+    if parts > PARTS:
+        raise UserError(f"it makes a sequence of {parts} parts (right: at most {PARTS})")
+    importer.once.spend(parts)
+    return parts
 
 
 def _part(importer: Importer, x: str, axis: int, start: int, end: int) -> str:
