@@ -24,7 +24,7 @@ from .control import SPECIAL
 from .files import initializers, tensor_const, text_of
 from .functions import body_of_schema, same_since
 from .once import DEEPEST, Once
-from .scope import Absent, Body, Nothing, Ragged, Scope, Tensors, Value, cost, op_key, reads
+from .scope import Absent, NodeList, Nothing, Ragged, Scope, Tensors, Value, cost, op_key, reads
 from .sparse import DENSE, dense_const, is_sparse
 
 OLDEST = 7  # the operator set from which operands broadcast as in NumPy
@@ -103,7 +103,7 @@ class Importer:
                 scope.values[name] = self.stored(tensor, name)
         return self.nodes(body, outputs, scope)
 
-    def nodes(self, body: Body, outputs: Sequence[str], scope: Scope) -> list[Value]:
+    def nodes(self, body: NodeList, outputs: Sequence[str], scope: Scope) -> list[Value]:
         """Import the nodes of a body into a scope; return the values of the named outputs."""
         self.depth += 1
         if self.depth > DEEPEST:
@@ -309,7 +309,7 @@ class Importer:
             inner.values[name] = inputs[i] if i < len(inputs) else ""
         defined = set(inner.values).union(*(m.output for m in function.node))
         wanted = [n for n in function.output if n in defined]
-        body = self.once.body(function, wanted) if own else Body.of(function, wanted)
+        body = self.once.body(function, wanted) if own else NodeList.of(function, wanted)
         made = dict(zip(wanted, self.nodes(body, wanted, inner), strict=True))
         return [made.get(name, "") for name in function.output]
 
