@@ -175,7 +175,8 @@ PADDED = """s0 = Squeeze (s)
           j1 = Add (j, one)
           more = Less (j1, e0)
         }>
-        part = Gather (rows, kept)"""
+    left = Size (kept)
+    none = Equal (left, first)"""
 TAKEN = """used = Not (padding)
           grown1 = If (used) <
             then_branch = t3 () => (int64[k2] a2) {
@@ -191,7 +192,8 @@ LEFT = """grown1 = If (padding) <
 
 @pytest.mark.parametrize("asked", [TAKEN, LEFT])
 def test_a_negative_index_may_name_the_padding(asked: str, tmp_path: Path) -> None:
-    text = dynamo("Sum", False, False).replace("part = Slice (rows, s, e)", PADDED.replace("{asked}", asked))
+    text = dynamo("Sum", False, False).replace("part = Slice (rows, s, e)", "part = Gather (rows, kept)")
+    text = text.replace("none = Equal (s, e)", PADDED.replace("{asked}", asked))
     text = text.replace("{rows}", "many").replace(
         "int64 two = {2}", "int64 two = {2}, int64 four = {4},\n int64 many = {20}, int64[0] nowhere = {}"
     )
