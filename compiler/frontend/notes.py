@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mtia_emu.types import TensorType
 
+from ..graph import Graph
 from .scope import subgraphs
+
+STEPS = 16  # of a loop that is worth a word
+MOVES = ("reshape", "slice", "concat", "transpose", "expand")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop that was written out, and the values that its steps made."""
+
+    name: str
+    steps: int
+    values: frozenset[str]
 
 
 def notes(model: Any, inputs: Mapping[str, TensorType]) -> tuple[str, ...]:
@@ -44,3 +58,17 @@ def _empty(model: Any, inputs: Mapping[str, TensorType]) -> Iterator[str]:
                 f"input {value.name} : {kind} is empty, as the model says; for another size: "
                 f"--dim {value.name}:{fixed[0]}=SIZE"
             )
+
+
+def written_out(loops: Iterable[Loop], graph: Graph, renames: Mapping[str, str]) -> list[str]:
+    """Return what to say of long loops that are in the graph step by step."""
+    said = []
+    for loop in loops:
+        values = {renames.get(v, v) for v in loop.values}
+        count = sum(node.op not in MOVES and bool(values & set(node.outputs)) for node in graph.nodes)
+        if count >= loop.steps >= STEPS:
+            said.append(
+                f"{loop.name} is written out: {loop.steps} steps, {count} nodes, launched one by one here and "
+                "on a GPU; a library for the GPU runs such a loop in one kernel: their ratio means little"
+            )
+    return said
