@@ -103,9 +103,10 @@ class Importer:
 
     def loop(self, node: Any, steps: int, before: int) -> None:
         """Note that a node was written out in so many steps; what it made begins after `before` nodes."""
-        made = frozenset(v for n in self.builder.nodes[before:] for v in n.outputs)
-        others = [loop for loop in self.loops if not loop.values <= made]
-        self.loops = [*others, Loop(f"{op_key(node)} {node.name or node.output[0]}", steps, made)]
+        while self.loops and self.loops[-1].first >= before:  # those within it
+            self.loops.pop()
+        name = f"{op_key(node)} {node.name or node.output[0]}"
+        self.loops.append(Loop(name, steps, before, len(self.builder.nodes)))
 
     def stored(self, tensor: Any, name: str) -> Value:
         """Return a tensor of the file as a constant; absent where its type is one that we do not have."""
@@ -312,7 +313,7 @@ class Importer:
             if given != name:
                 nodes.append(Node(name, "copy", (given,), (name,), (self.builder.type_of(value),)))
         whole = Graph(graph.name or self.path.stem, nodes, inputs, names, consts).prune()
-        return whole.with_notes(written_out(self.loops, whole, renames))
+        return whole.with_notes(written_out(self.loops, nodes, whole))
 
     def _outputs(self, graph: Any, scope: Scope) -> dict[str, str]:
         """Return the values of the graph's outputs by name, those of a sequence as `NAME.0`, `NAME.1`, ..."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mtia_emu.types import TensorType
 
-from ..graph import Graph
+from ..graph import Graph, Node
 from .scope import subgraphs
 
 STEPS = 16  # of a loop that is worth a word
@@ -17,11 +17,12 @@ MOVES = ("reshape", "slice", "concat", "transpose", "expand")
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop that was written out, and the values that its steps made."""
+    """A loop that was written out, and which of all nodes made are its steps'."""
 
     name: str
     steps: int
-    values: frozenset[str]
+    first: int
+    last: int
 
 
 def notes(model: Any, inputs: Mapping[str, TensorType]) -> tuple[str, ...]:
@@ -60,15 +61,14 @@ def _empty(model: Any, inputs: Mapping[str, TensorType]) -> Iterator[str]:
             )
 
 
-def written_out(loops: Iterable[Loop], graph: Graph, renames: Mapping[str, str]) -> list[str]:
-    """Return what to say of long loops that are in the graph step by step."""
-    said = []
+def written_out(loops: Iterable[Loop], nodes: Sequence[Node], graph: Graph) -> list[str]:
+    """Return what to say of long loops whose steps, among all nodes made, are in the graph."""
+    live, said = {node.name for node in graph.nodes if node.op not in MOVES}, []
     for loop in loops:
-        values = {renames.get(v, v) for v in loop.values}
-        count = sum(node.op not in MOVES and bool(values & set(node.outputs)) for node in graph.nodes)
+        count = sum(node.name in live for node in nodes[loop.first : loop.last])
         if count >= loop.steps >= STEPS:
             said.append(
-                f"{loop.name} is written out: {loop.steps} steps, {count} nodes, launched one by one here and "
-                "on a GPU; a library for the GPU runs such a loop in one kernel: their ratio means little"
+                f"{loop.name} is written out: {loop.steps} steps, {count} nodes, launched one by one here "
+                "and on a GPU; a library for the GPU runs such a loop in one kernel: their ratio means little"
             )
     return said

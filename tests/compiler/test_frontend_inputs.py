@@ -1,4 +1,4 @@
-"""What a model stores beside its graph: defaults, sizes of 0, sparse tensors; and what the user hears of it."""
+"""What a model stores beside its graph: defaults, sizes of 0, sparse tensors; what the user hears of it."""
 
 from __future__ import annotations
 

@@ -71,9 +71,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(SHARES), help="kinds of files, between commas")
     parser.add_argument("--only", type=int, help="make this one mutant, say what becomes of it, keep it")
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path("fuzzed-files"), help="folder for what is at fault"
-    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("fuzzed-files"), help="folder for what is at fault")
     wanted = parser.parse_args()
     os.environ["MTIA_EMU_MEMORY_BYTES"] = str(1 << 28)
     warnings.simplefilter("ignore")

@@ -105,9 +105,7 @@ def run(
 class _Child:
     """A forked process that reads one mutant after another; its memory cannot grow beyond the bound."""
 
-    def __init__(
-        self, first: int, files: Callable[[int], tuple[str, Files]], readers: dict[str, Read]
-    ) -> None:
+    def __init__(self, first: int, files: Callable[[int], tuple[str, Files]], readers: dict[str, Read]) -> None:
         down, self.questions = os.pipe()
         self.answers, up = os.pipe()
         self.files, self.dead = files, False
@@ -134,9 +132,7 @@ class _Child:
             os.kill(self.pid, signal.SIGKILL)
         status = os.waitpid(self.pid, 0)[1]
         self.pid = 0
-        ended = (
-            f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
-        )
+        ended = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
         return Verdict(number, self.files(number)[0], "died" if ready else "hung", ended)
 
     def _answered(self) -> bool:
@@ -202,3 +198,5 @@ def _cpu_s(pid: int) -> float:
     """Return the CPU seconds that a process has taken."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+

@@ -57,9 +57,7 @@ def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | N
     if inputs is not None and any(b.name not in program.data for b in program.consts):
         inputs = None
     machine = api.machine_of(program, None, None)
-    outcome = api.run_program(
-        program, machine, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None
-    )
+    outcome = api.run_program(program, machine, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None)
     if rng.random() < SHOWN:
         isa.dump(program)
         print_report(outcome.report, outcome.gpu, None, Console(file=io.StringIO(), width=80))
