@@ -24,9 +24,11 @@ import numpy as np
 from mtia_emu.errors import UserError, nearest
 from mtia_emu.types import BOOL, TensorType, dtype_of, parse_type
 
+from .build import MAX_ELEMENTS
 from .graph import Attr, Attrs, Const, Graph, Node
 
 INLINE = 64  # elements of the constants that are written out
+MOST_DIMENSIONS = 64  # of a tensor, as NumPy has it
 DEPTH = 8  # brackets within brackets in an attribute
 _BARE = r"[A-Za-z0-9_/](?:[A-Za-z0-9_./:$\-]*[A-Za-z0-9_])?"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
@@ -165,10 +167,11 @@ class _Line:
         if not text.startswith('"'):
             return text
         try:
-            value = json.loads(text)
-        except ValueError:
-            raise self.fail(f"not a quoted text: {text}") from None
-        return str(value)
+            value = str(json.loads(text))
+            value.encode()
+        except ValueError:  # half a character of two, too
+            raise self.fail(f"not a quoted text: {text[:80]}") from None
+        return value
 
     def value(self) -> str:
         self.expect("%")
@@ -178,10 +181,14 @@ class _Line:
         start = self.at
         text = self.match(_TYPE, "a type, as in fp16[8,64]")
         try:
-            return parse_type(text)
+            kind = parse_type(text)
         except UserError as error:
             self.at = start
             raise self.fail(str(error)) from None
+        if kind.rank > MOST_DIMENSIONS or kind.size > MAX_ELEMENTS:
+            self.at = start
+            raise self.fail(f"a tensor has at most {MOST_DIMENSIONS} dimensions and {MAX_ELEMENTS} elements")
+        return kind
 
     def typed(self) -> tuple[str, TensorType]:
         name = self.value()
@@ -307,9 +314,12 @@ def _scalar(line: _Line) -> int | float | bool:
         return False
     text = line.match(_NUMBER, "a number")
     try:
-        return int(text) if text.lstrip("-").isdigit() else float(text)
+        value = int(text) if text.lstrip("-").isdigit() else float(text)
     except ValueError:
         raise line.fail(f"not a number: {text[:40]}") from None
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        raise line.fail(f"an integer of more than 64 bits: {text[:40]}")
+    return value
 
 
 def _inline(line: _Line, kind: TensorType, values: list[object]) -> Const:

@@ -35,6 +35,8 @@ def read_graph(path: str | Path) -> Graph:
     body = _read(file)
     try:
         graph = text.parse(body)
+        if not graph.outputs:
+            raise UserError(f"graph {graph.name} has no output (right: a line 'out %NAME' before the last)")
         beside = file.with_suffix(".npz")
         if beside.is_file():
             graph = text.parse(body, _typed(graph, read_npz(str(beside))))

@@ -72,8 +72,13 @@ def measure(
         done = report(program, chip, lookups(program) if lookups else {})
         traffic = done.traffic.dram_read_bytes + done.traffic.dram_write_bytes
         peak = chip.peak_macs_per_cycle(dtype(form.name)) * done.cycles
-        shares = macs / peak, least / done.cycles
+        shares = _share(macs, peak), _share(least, done.cycles)
         yield Measured(name, done.cycles, *shares, len(program.launches), traffic)
+
+
+def _share(part: float, whole: float) -> float:
+    """Return a part of a whole; 0 of nothing: a graph without work takes no time."""
+    return part / whole if whole else 0.0
 
 
 def least_dram_bytes(graph: Graph) -> int:
@@ -112,7 +117,7 @@ def rows(measured: Iterable[Measured]) -> Iterator[list[str]]:
     """Yield the cells of a table with `COLUMNS`, a row for each run."""
     before: float | None = None
     for done in measured:
-        change = "" if before is None else f"{done.cycles / before - 1:+.1%}"
+        change = f"{done.cycles / before - 1:+.1%}" if before else ""
         shares = units.percent(done.utilization), units.percent(done.dram_share)
         traffic = units.size(done.dram_bytes)
         yield [done.name, f"{done.cycles:,.0f}", change, *shares, str(done.launches), traffic]

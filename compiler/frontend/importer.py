@@ -6,7 +6,7 @@ here and loops of known length are unrolled. What cannot be imported is collecte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,11 @@ from . import ragged
 from .control import SPECIAL
 from .files import initializers, tensor_const, text_of
 from .functions import body_of_schema, same_since
-from .scope import Absent, Nothing, Ragged, Scope, Tensors, Value, in_order, op_key, reads
+from .once import DEEPEST, Once
+from .scope import Absent, Body, Nothing, Ragged, Scope, Tensors, Value, cost, op_key, reads
 from .sparse import DENSE, dense_const, is_sparse
 
 OLDEST = 7  # the operator set from which operands broadcast as in NumPy
-NODES = 200_000  # nodes read in one import, with those of functions and loops
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Importer:
         self.builder = Builder()
         self.failures: list[Failure] = []
         self.functions = {(f.domain, f.name): f for f in model.functions}
-        self.count = 0
+        self.once = Once()
         self.written_out = 0  # elements of sparse tensors
         self.depth = 0
 
@@ -94,28 +94,32 @@ class Importer:
 
         What the scope has already was given: a constant of that name is only its default.
         """
-        for name, tensor in initializers(graph).items():
+        tensors = self.once.of("initializers", graph, lambda: initializers(graph))
+        outputs = [o.name for o in graph.output]
+        body = self.once.body(graph, outputs, len(tensors))
+        self.once.spend(len(tensors) // 16)
+        for name, tensor in tensors.items():
             if name not in scope.values:
-                scope.values[name] = self._tensor(tensor, name)
-        return self.nodes(graph.node, [o.name for o in graph.output], scope)
+                scope.values[name] = self.stored(tensor, name)
+        return self.nodes(body, outputs, scope)
 
-    def nodes(self, nodes: Sequence[Any], outputs: Sequence[str], scope: Scope) -> list[Value]:
-        """Import nodes into a scope; return the values of the named outputs."""
+    def nodes(self, body: Body, outputs: Sequence[str], scope: Scope) -> list[Value]:
+        """Import the nodes of a body into a scope; return the values of the named outputs."""
         self.depth += 1
-        if self.depth > 64:
-            raise UserError("graphs and functions are nested more than 64 deep")
-        used = set(outputs).union(*(reads(n) for n in nodes))
-        for node in in_order(nodes):
-            self.count += 1
-            if self.count > NODES:
-                raise UserError(
-                    f"the model has more than {NODES} nodes once its loops and functions are written out"
-                )
-            self._node(node, scope, used)
+        if self.depth > DEEPEST:
+            raise UserError(f"graphs and functions are nested more than {DEEPEST} deep")
+        self.once.spend(1)
+        for node in body.nodes:
+            self.once.spend(cost(node))
+            self._node(node, scope, body.used)
         self.depth -= 1
         return [self._find(name, scope, "an output of the graph") for name in outputs]
 
-    def _tensor(self, tensor: Any, name: str) -> Value:
+    def stored(self, tensor: Any, name: str) -> Value:
+        """Return a tensor of the file as a constant: one value, however often a body is written out."""
+        return self.once.of("value", tensor, lambda: self._constant(tensor, name))
+
+    def _constant(self, tensor: Any, name: str) -> Value:
         try:
             const = self._const(tensor)
         except Unsupported as error:
@@ -138,7 +142,7 @@ class Importer:
             raise UserError(f"{self.path}: {reader} reads %{name}, which nothing defines")
         return value
 
-    def _node(self, node: Any, scope: Scope, used: set[str]) -> None:
+    def _node(self, node: Any, scope: Scope, used: Set[str]) -> None:
         where = f"{op_key(node)} {node.name or (node.output[0] if node.output else '')}".strip()
         inputs = tuple(self._find(n, scope, where) if n else "" for n in node.input)
         outer, self.builder.origin = self.builder.origin, node.name or self.builder.origin
@@ -164,7 +168,7 @@ class Importer:
         self.builder.origin = outer
         self._define(node, results, scope, used)
 
-    def _define(self, node: Any, results: Sequence[Value], scope: Scope, used: set[str]) -> None:
+    def _define(self, node: Any, results: Sequence[Value], scope: Scope, used: Set[str]) -> None:
         for i, name in enumerate(node.output):
             if not name:
                 continue
@@ -184,7 +188,7 @@ class Importer:
             Failure(node.name or (node.output[0] if node.output else "?"), op_key(node), reason, value)
         )
 
-    def _import(self, node: Any, inputs: tuple[Value, ...], scope: Scope, used: set[str]) -> Sequence[Value]:
+    def _import(self, node: Any, inputs: tuple[Value, ...], scope: Scope, used: Set[str]) -> Sequence[Value]:
         """Return the values of a node's results; raise `Unsupported` when they cannot be made."""
         key = op_key(node)
         function = self.functions.get((node.domain, node.op_type))
@@ -197,7 +201,7 @@ class Importer:
         if not known:
             raise Unsupported("no such operator")
         if any(isinstance(v, Absent) for v in inputs) or any(
-            isinstance(scope.find(n), Absent) for n in reads(node)
+            isinstance(scope.find(n), Absent) for n in self._captures(node)
         ):
             return [Absent()] * len(node.output)
         if function is not None:
@@ -208,10 +212,16 @@ class Importer:
             return SPECIAL[key](self, node, inputs, scope)
         if key in ONNX:
             return self.spell(node, key, inputs, scope, used)
-        return self._call(self._schema(node, inputs, scope), node, inputs, scope)
+        return self._call(self._schema(node, inputs, scope), node, inputs, scope, own=False)
+
+    def _captures(self, node: Any) -> Set[str]:
+        """Return the names that a node with graphs of its own reads."""
+        if not any(attr.type in (5, 10) for attr in node.attribute):
+            return frozenset()
+        return self.once.of("captures", node, lambda: reads(node))
 
     def spell(
-        self, node: Any, key: str, inputs: tuple[Value, ...], scope: Scope, used: set[str]
+        self, node: Any, key: str, inputs: tuple[Value, ...], scope: Scope, used: Set[str]
     ) -> Sequence[Value]:
         """Return what our spelling of an operator makes of a node."""
         version = scope.opsets.get("", OLDEST)
@@ -252,17 +262,20 @@ class Importer:
         return found
 
     def _attribute(self, attr: Any) -> Any:
+        plain = {1: "f", 2: "i", 3: "s"}.get(attr.type)
+        if plain is not None:
+            value = getattr(attr, plain)
+            return text_of(value) if plain == "s" else value
+        return self.once.of("values", attr, lambda: self._values(attr))
+
+    def _values(self, attr: Any) -> Any:
         if attr.type == 4:  # TENSOR
             return tensor_const(attr.t, self.path.parent, False).array(attr.name)
-        plain = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints", 8: "strings"}.get(attr.type)
-        if plain is None:
+        if attr.type == 8:
+            return tuple(text_of(v) for v in attr.strings)
+        if attr.type not in (6, 7):
             raise Unsupported(f"attribute '{attr.name}' is of kind {attr.type}")
-        value = getattr(attr, plain)
-        if plain == "s":
-            return text_of(value)
-        if plain == "strings":
-            return tuple(text_of(v) for v in value)
-        return tuple(value) if plain in ("floats", "ints") else value
+        return tuple(attr.floats if attr.type == 6 else attr.ints)
 
     def _schema(self, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Any:
         types = [self.builder.type_of(self.tensor(v)) if v else None for v in inputs]
@@ -285,8 +298,10 @@ class Importer:
                 copy.attribute.append(onnx.helper.make_attribute(attr.name, scope.attrs[attr.ref_attr_name]))
         return copy
 
-    def _call(self, function: Any, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
-        """Return the results of a function's body on these operands."""
+    def _call(
+        self, function: Any, node: Any, inputs: tuple[Value, ...], scope: Scope, *, own: bool = True
+    ) -> Sequence[Value]:
+        """Return the results of a function's body on these operands; `own`: it stands in the file."""
         attrs = {a.name: self._attribute(a) for a in function.attribute_proto}
         attrs.update(self.attributes(node, scope))
         inner = Scope(_opsets(function.opset_import) or scope.opsets, None, {}, attrs)
@@ -294,7 +309,8 @@ class Importer:
             inner.values[name] = inputs[i] if i < len(inputs) else ""
         defined = set(inner.values).union(*(m.output for m in function.node))
         wanted = [n for n in function.output if n in defined]
-        made = dict(zip(wanted, self.nodes(function.node, wanted, inner), strict=True))
+        body = self.once.body(function, wanted) if own else Body.of(function, wanted)
+        made = dict(zip(wanted, self.nodes(body, wanted, inner), strict=True))
         return [made.get(name, "") for name in function.output]
 
     def _report(self) -> None:
