@@ -36,6 +36,7 @@ from .ops.dequantise import packing
 from .place import Placement
 from .prefetch import read_ahead
 from .schedule import Schedule, Step
+from .split import split
 from .user_kernels import STEP, emit_user, idle_notes
 from .views import View
 
@@ -78,7 +79,9 @@ def emit(
     with `options.prefetch` steps read weights of later ones while they leave DRAM idle; `progress` is called
     with the steps done and all of them.
     """
-    blocks, launches, times = _launches(plan, placement, progress or (lambda done, total: None), tuning)
+    plan, call_of = _calls(plan, placement, tuning)
+    tick = progress or (lambda done, total: None)
+    blocks, launches, times = _launches(plan, placement, tick, tuning, call_of)
     ahead = read_ahead(plan, placement, blocks, launches, times, tuning.share, on=options.prefetch)
     consts = plan.graph.consts
 
@@ -106,19 +109,30 @@ def emit(
     )
 
 
+def _calls(plan: Schedule, placement: Placement, tuning: Tuning) -> tuple[Schedule, Callable[[Step], Call]]:
+    """Return the schedule with steps that fit a block each, and what gives their kernel calls."""
+    made: dict[Any, Block] = {}
+    call = partial(
+        _call, placement=placement, packed=_packed(plan), make=partial(_once, made, plan.chip, tuning)
+    )
+    return split(plan, lambda step: call(step).make(plan.chip)), call
+
+
 def _launches(
-    plan: Schedule, placement: Placement, progress: Callable[[int, int], None], tuning: Tuning
+    plan: Schedule,
+    placement: Placement,
+    progress: Callable[[int, int], None],
+    tuning: Tuning,
+    call_of: Callable[[Step], Call],
 ) -> tuple[list[Block], list[Launch], list[int]]:
     """Return distinct blocks, the launches that run all steps, and the moment of each launch."""
     numbers: dict[Any, int] = {}
     known: dict[Any, tuple[Run, ...]] = {}
-    made: dict[Any, Block] = {}
     blocks: list[Block] = []
     launches: list[Launch] = []
     times: list[int] = []
-    packed = _packed(plan)
-    done, make = 0, partial(_once, made, plan.chip, tuning)
-    groups = [(steps, [_call(s, placement, packed, make) for s in steps]) for steps in moments(plan)]
+    done = 0
+    groups = [(steps, list(map(call_of, steps))) for steps in moments(plan)]
     counts = Counter(tuple(call.key for call in calls) for _, calls in groups if len(calls) > 1)
     for moment, (steps, calls) in enumerate(groups):
         key = tuple(call.key for call in calls)

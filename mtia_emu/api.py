@@ -173,9 +173,7 @@ def compile_stages(
         raise UserError(str(error).replace(str(source.path), source.name)) from None
     if INSTALLED:  # their commands are somebody's
         verify(done.program, chip)
-    origin = (
-        source.name if ours else _text(source.path.name)
-    )  # where the file lies is the user's own business
+    origin = source.name if ours else _text(source.path.name)  # where it lies is the user's own business
     return replace(done, program=replace(done.program, source=origin))
 
 
