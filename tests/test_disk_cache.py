@@ -78,10 +78,17 @@ def test_a_folder_that_cannot_be_made_is_done_without(base: Path, capsys: Any) -
 @pytest.mark.parametrize(
     ("cache", "xdg", "home", "expected"),
     [
+<<<<<<< HEAD
         ("given", "/xdg", "/home", "given"),
         ("", "/xdg", "/home", "/xdg/mtia-emu"),
-        ("", "relative", "/home", "/home/.cache/mtia-emu"),
-        ("", "", "/home", "/home/.cache/mtia-emu"),
+        ("", "relative", "/them", "/them/.cache/mtia-emu"),
+        ("", "", "/them", "/them/.cache/mtia-emu"),
+=======
+        ("given", "/xdg", "/h", "given"),
+        ("", "/xdg", "/h", "/xdg/mtia-emu"),
+        ("", "relative", "/h", "/h/.cache/mtia-emu"),
+        ("", "", "/h", "/h/.cache/mtia-emu"),
+>>>>>>> robust
         ("", "", "nowhere", None),
     ],
 )

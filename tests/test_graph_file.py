@@ -59,7 +59,9 @@ def both_come_back(graph: Graph, folder: Path) -> None:
     comes_back(lower(graph, pipeline_of(graph, CHIP, None)), folder)
 
 
-@pytest.mark.parametrize("name", zoo_names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.deep] * n.endswith("70b")) for n in zoo_names()]
+)
 def test_built_in_models_come_back(name: str, tmp_path: Path) -> None:
     with open_model(f"zoo:{name}", {}) as source:
         both_come_back(load(source.path), tmp_path)

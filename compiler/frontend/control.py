@@ -23,9 +23,9 @@ UNROLL = 4096  # iterations of a loop
 def _constant(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
     for attr in node.attribute:
         if attr.name == "value" and attr.type == 4:
-            return [importer._tensor(attr.t, node.output[0])]
+            return [importer.stored(attr.t, node.output[0])]
         if attr.name == "sparse_value" and attr.type == 11:
-            return [importer._tensor(attr.sparse_tensor, node.output[0])]
+            return [importer.stored(attr.sparse_tensor, node.output[0])]
     attrs = importer.attributes(node, scope)
     kinds = {
         "value_float": np.float32,

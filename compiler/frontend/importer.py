@@ -96,7 +96,7 @@ class Importer:
         """
         for name, tensor in initializers(graph).items():
             if name not in scope.values:
-                scope.values[name] = self._tensor(tensor, name)
+                scope.values[name] = self.stored(tensor, name)
         return self.nodes(graph.node, [o.name for o in graph.output], scope)
 
     def nodes(self, nodes: Sequence[Any], outputs: Sequence[str], scope: Scope) -> list[Value]:
@@ -115,7 +115,8 @@ class Importer:
         self.depth -= 1
         return [self._find(name, scope, "an output of the graph") for name in outputs]
 
-    def _tensor(self, tensor: Any, name: str) -> Value:
+    def stored(self, tensor: Any, name: str) -> Value:
+        """Return a tensor of the file as a constant; absent where its type is one that we do not have."""
         try:
             const = self._const(tensor)
         except Unsupported as error:

@@ -18,7 +18,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class Tensors:
-    """A sequence of tensors: either its items, or the rows of one value."""
+    """A sequence of tensors: either its items, or those along the first axis of one value."""
 
     items: tuple[str, ...] = ()
     rows: str = ""
