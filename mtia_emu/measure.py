@@ -15,6 +15,7 @@ from .compiler.passes.precision import own_dtype
 from .compiler.pipeline import DEFAULTS, choose_format, compile_lowered, lower, wanted_format
 from .engine.run import report
 from .options import Options
+from .sums import add_up
 from .tuning import tuning
 from .types import dtype
 from .view import units
@@ -88,7 +89,7 @@ def least_dram_bytes(graph: Graph) -> int:
         maker = graph.producer(value)
         past = graph.type_of(maker.inputs[0]).bytes if maker is not None and maker.op == "append" else 0
         written += graph.type_of(value).bytes - past
-    return sum(read.values()) + written
+    return add_up(read.values()) + written
 
 
 def _read_bytes(graph: Graph, node: Node, position: int) -> int:
