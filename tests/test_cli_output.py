@@ -79,7 +79,7 @@ def test_a_file_whose_name_is_not_utf_8(cli: Cli, odd: Path, tmp_path: Path) -> 
     how = ("--chip", "tiny")
     assert cli("run", name, *how, "--gpu", "none", "--trace", tmp_path / "t.json").exit_code == 0
     assert cli("compile", name, *how, "-o", tmp_path / "p.mtia").exit_code == 0
-    assert "bad\\udcff" in cli("run", tmp_path / "p.mtia", "--gpu", "none", "--json", "-").stdout
+    assert r"bad\\udcff" in cli("run", tmp_path / "p.mtia", "--gpu", "none", "--json", "-").stdout
     assert cli("run", f"{name}.gone", *how).exit_code == 2
     assert cli("sweep", "--model", name, "--set", "dram.channels=1", "-o", tmp_path / "s.db").exit_code == 2
 
