@@ -10,7 +10,6 @@ import numpy as np
 
 from mtia_emu.types import DType, TensorType
 
-
 FARTHEST = 1 << 48  # elements between two of a view
 
 

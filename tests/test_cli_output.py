@@ -39,9 +39,22 @@ def odd(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "words",
     [
-        *("show --at onnx", "show --at graph", "show --at schedule", "show --at program", "run --check", "run --json -"),
+        *(
+            "show --at onnx",
+            "show --at graph",
+            "show --at schedule",
+            "show --at program",
+            "run --check",
+            "run --json -",
+        ),
         *("explain", "opt --stats --why --print-after all", "opt -q --measure", "opt -q --verify-each"),
-        *("run --inputs {npz}", "run --dim {name}=3", "run --set {name}=3", "timeline -o {svg}", "opt -q --draw {svg}"),
+        *(
+            "run --inputs {npz}",
+            "run --dim {name}=3",
+            "run --set {name}=3",
+            "timeline -o {svg}",
+            "opt -q --draw {svg}",
+        ),
         *("timeline -o {svg} --layer {name}", "run --roofline {svg}"),
     ],
 )
@@ -63,7 +76,9 @@ def test_a_compiled_program_is_shown_as_text(cli: Cli, odd: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "20"])
-def test_a_report_is_printed_whatever_the_width(cli: Cli, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+def test_a_report_is_printed_whatever_the_width(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     shown = cli("gemm", 8, 8, 8, "--chip", "tiny", "--gpu", "none").stdout
     assert "Totals" in shown and "Energy" in shown

@@ -21,9 +21,9 @@ from mtia_emu.isa import COMMAND
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fuzz_files import bounded, mutate, mutate_onnx, mutate_store, mutate_zip  # noqa: E402
-from fuzz_files.bounded import GOOD, REFUSED, Verdict, run  # noqa: E402
-from fuzz_files.mutate import Files  # noqa: E402
+from fuzz_files import bounded, mutate, mutate_onnx, mutate_store, mutate_zip
+from fuzz_files.bounded import GOOD, REFUSED, Verdict, run
+from fuzz_files.mutate import Files
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="this system has no /proc")
 Change = Callable[[bytes, random.Random, bytes], bytes]
@@ -95,7 +95,7 @@ def _refuses(path: Path, rng: random.Random) -> None:
 
 
 def _fails(path: Path, rng: random.Random) -> None:
-    {}["missing"]  # noqa: B018
+    {}["missing"]
 
 
 def _floods(path: Path, rng: random.Random) -> None:
@@ -111,7 +111,14 @@ def _hangs(path: Path, rng: random.Random) -> None:
         pass
 
 
-READERS = {"fine": _fine, "refuses": _refuses, "fails": _fails, "floods": _floods, "dies": _dies, "hangs": _hangs}
+READERS = {
+    "fine": _fine,
+    "refuses": _refuses,
+    "fails": _fails,
+    "floods": _floods,
+    "dies": _dies,
+    "hangs": _hangs,
+}
 
 
 def test_every_outcome_is_told_apart_and_a_dead_process_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,9 @@ def test_headers_that_lie(good: Path, tmp_path: Path, change: Change, words: str
 def test_a_header_that_unpacks_to_far_more_is_not_read(good: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "p.mtia", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("header.json", " " * (1 << 25))
-    with pytest.raises(UserError, match=r"header.json grows from \d+ to 33554432 bytes; right: at most 200 times"):
+    with pytest.raises(
+        UserError, match=r"header.json grows from \d+ to 33554432 bytes; right: at most 200 times"
+    ):
         program_file.load(tmp_path / "p.mtia")
 
 

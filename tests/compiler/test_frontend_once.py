@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -75,17 +77,21 @@ def test_empty_loops_within_one_another_are_refused(tmp_path: Path) -> None:
 def test_functions_that_call_others_twice_are_refused(tmp_path: Path) -> None:
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
     bodies = [[NODE("Mul", ["a", "a"], ["o"])]]
-    bodies += [[NODE(f"F{k}", ["a"], ["m"], domain="f"), NODE(f"F{k}", ["m"], ["o"], domain="f")] for k in range(24)]
+    bodies += [
+        [NODE(f"F{k}", ["a"], ["m"], domain="f"), NODE(f"F{k}", ["m"], ["o"], domain="f")] for k in range(24)
+    ]
     made = tuple(helper.make_function("f", f"F{k}", ["a"], ["o"], b, opsets) for k, b in enumerate(bodies))
     path = saved(tmp_path / "m.onnx", [NODE("F24", ["x"], ["y"], domain="f")], (), made)
     with pytest.raises(UserError, match="once its loops and functions are written out"):
         load(path)
 
 
-def test_nodes_that_stand_in_the_file_are_no_repetition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nodes_that_stand_in_the_file_are_no_repetition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(once, "REPEATED", 8)
     names = ["x", *(f"h{k}" for k in range(40)), "y"]
-    nodes = [NODE("Mul", [a, a], [b]) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [NODE("Mul", [a, a], [b]) for a, b in pairwise(names)]
     assert len(load(saved(tmp_path / "m.onnx", nodes)).nodes) == 41
     looped = [NODE("Loop", ["trips", "true", "x"], ["y"], body=body([NODE("Mul", ["a", "a"], ["o"])], "o"))]
     with pytest.raises(UserError, match="written out"):
@@ -119,14 +125,17 @@ def test_a_branch_that_is_not_taken_costs_nothing_in_each_iteration(tmp_path: Pa
     def model(size: int) -> Path:
         names = [f"h{k}" for k in range(size)]
         long = helper.make_graph(
-            [NODE("Add", [a, "x"], [b]) for a, b in zip(["x", *names], names, strict=False)], "e", [], [value(names[-1])]
+            [NODE("Add", [a, "x"], [b]) for a, b in zip(["x", *names], names, strict=False)],
+            "e",
+            [],
+            [value(names[-1])],
         )
         short = helper.make_graph([NODE("Relu", ["x"], ["r"])], "t", [], [value("r")])
         choice = NODE("If", ["c"], ["o"], then_branch=short, else_branch=long)
         looped = NODE("Loop", ["trips", "true", "x"], ["y"], body=body([choice], "o"))
         return saved(tmp_path / f"{size}.onnx", [looped], (trips(100), TRUE))
 
-    small, large = (calls(lambda p=model(size): load(p)) for size in (10, 100))  # type: ignore[misc]
+    small, large = (calls(partial(load, model(size))) for size in (10, 100))
     assert large < 3 * small
 
 
@@ -137,7 +146,7 @@ def test_a_function_of_many_outputs_takes_work_in_proportion(tmp_path: Path) -> 
         made = helper.make_function("f", "F", ["a"], names, inner, [helper.make_opsetid("", 17)])
         return saved(tmp_path / f"{count}.onnx", [NODE("F", ["x"], ["y"], domain="f")], (), (made,))
 
-    small, large = (calls(lambda p=model(count): load(p)) for count in (100, 400))  # type: ignore[misc]
+    small, large = (calls(partial(load, model(count))) for count in (100, 400))
     assert large < 6 * small
 
 
@@ -147,7 +156,7 @@ def test_a_concat_of_many_operands_takes_work_in_proportion(tmp_path: Path) -> N
         return saved(tmp_path / f"{count}.onnx", nodes)
 
     api.compile_model(model(10), "tiny")
-    small, large = (calls(lambda p=model(count): api.compile_model(p, "tiny")) for count in (50, 200))  # type: ignore[misc]
+    small, large = (calls(partial(api.compile_model, model(count), "tiny")) for count in (50, 200))
     assert large < 6 * small
 
 
@@ -165,7 +174,12 @@ def test_a_sequence_of_very_many_parts_is_refused(tmp_path: Path, sizes: tuple[i
 
 
 def test_a_kernel_that_is_too_large_is_called_that(tmp_path: Path) -> None:
-    nodes = [NODE("Reshape", ["x", "t"], ["i"]), NODE("Reshape", ["x", "u"], ["j"]), NODE("Expand", ["j", "k"], ["w"]), NODE("ConvTranspose", ["i", "w"], ["y"])]
+    nodes = [
+        NODE("Reshape", ["x", "t"], ["i"]),
+        NODE("Reshape", ["x", "u"], ["j"]),
+        NODE("Expand", ["j", "k"], ["w"]),
+        NODE("ConvTranspose", ["i", "w"], ["y"]),
+    ]
     sizes = {"t": [1, 8, 1, 1], "u": [8, 1, 1, 1], "k": [8, 1, 1 << 31, 4]}
     tensors = tuple(helper.make_tensor(n, TensorProto.INT64, (4,), v) for n, v in sizes.items())
     with pytest.raises(UserError, match=r"its kernel of \[2147483648, 4\].*too large"):

@@ -57,7 +57,7 @@ def _onnx(path: Path, rng: random.Random) -> None:
 
 
 def _is_small(program: Program) -> bool:
-    """Return whether inputs are made: the tool refuses before that what takes more memory than it may have."""
+    """Return whether inputs are made: before that the tool refuses what takes too much memory."""
     return sum(b.model_type.bytes for b in program.inputs) < SMALL_BYTES
 
 

@@ -48,7 +48,15 @@ def seeds(folder: Path) -> list[Seed]:
     found = [Seed("onnx", {"m.onnx": data}) for data in models]
     for make in (_programs, _graphs):
         found += make(models, folder)
-    found += [_report(folder), _external(), *_arrays(), *_parameters(), *_specs(), *_stores(folder), *_histograms()]
+    found += [
+        _report(folder),
+        _external(),
+        *_arrays(),
+        *_parameters(),
+        *_specs(),
+        *_stores(folder),
+        *_histograms(),
+    ]
     return found
 
 
