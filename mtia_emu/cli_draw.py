@@ -62,14 +62,15 @@ def _compiled(model: str, wanted: dict[str, Any], tick: Any) -> tuple[Program, C
     """Return the program, the chip that it is timed on, and the look-ups that are known of it."""
     from . import api
     from .chip import load_chip
+    from .lookups import example_lookups, known_lookups
 
     settings, dims = o.parse_settings(wanted["settings"]), o.parse_dims(wanted["dims"])
     options = o.chosen(wanted)
     if api.is_program(model):
         api.refuse_compiled(dims, options)
         program = api.load_program(model)
-        return program, api.machine_of(program, wanted["chip"], settings), {}
+        return program, api.machine_of(program, wanted["chip"], settings), known_lookups(program)
     chip = load_chip(wanted["chip"] or o.DEFAULT_CHIP, settings)
     with api.open_model(model, dims) as source:
         program = api.compile_stages(source, chip, progress=tick, options=options).program
-        return api.keep_weights(program), chip, api.example_lookups(source, program)
+        return api.keep_weights(program), chip, example_lookups(source, program)
