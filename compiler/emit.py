@@ -66,7 +66,7 @@ class About:
 
 @dataclass(frozen=True)
 class Emitted:
-    """A program, the schedule whose steps fit a block each, and the numbers of those that each launch runs."""
+    """A program, the schedule whose steps fit a block each, and those that each launch runs, by number."""
 
     program: Program
     schedule: Schedule
