@@ -66,7 +66,7 @@ class About:
 
 @dataclass(frozen=True)
 class Emitted:
-    """A program, the schedule whose steps fit a block each, and those that each launch runs, by number."""
+    """A program, the schedule with steps that fit a block each, and the steps of each launch, by number."""
 
     program: Program
     schedule: Schedule
