@@ -64,6 +64,15 @@ class About:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Emitted:
+    """A program, the schedule with steps that fit a block each, and the steps of each launch, by number."""
+
+    program: Program
+    schedule: Schedule
+    steps: tuple[tuple[int, ...], ...]
+
+
 def emit(
     plan: Schedule,
     placement: Placement,
@@ -72,7 +81,7 @@ def emit(
     options: Options = DEFAULTS,
     tuning: Tuning = ESTIMATED,
     progress: Callable[[int, int], None] | None = None,
-) -> Program:
+) -> Emitted:
     """Return the program of a placed schedule.
 
     `tuning` chooses the mappings of kernels that have several, and may give blocks that were made before;
@@ -80,9 +89,9 @@ def emit(
     with the steps done and all of them.
     """
     plan, call_of = _calls(plan, placement, tuning)
-    tick = progress or (lambda done, total: None)
-    blocks, launches, times = _launches(plan, placement, tick, tuning, call_of)
-    ahead = read_ahead(plan, placement, blocks, launches, times, tuning.share, on=options.prefetch)
+    made = _launches(plan, progress or (lambda done, total: None), tuning, call_of, placement)
+    share, on = tuning.share, options.prefetch
+    ahead = read_ahead(plan, placement, made.blocks, made.launches, made.times, share, on=on)
     consts = plan.graph.consts
 
     def bind(value: str, view: View) -> Binding:
@@ -90,7 +99,7 @@ def emit(
         strides = () if view.contiguous else view.strides
         return Binding(value, view.type, about.types.get(value, view.type), space, address, strides)
 
-    return Program(
+    program = Program(
         about.name,
         about.source,
         about.dtype,
@@ -107,6 +116,17 @@ def emit(
         about.works,
         about.notes + ahead.notes + idle_notes(plan),
     )
+    return Emitted(program, plan, tuple(made.steps))
+
+
+@dataclass
+class _Made:
+    """Distinct blocks, the launches that run all steps, and of each launch its moment and its steps."""
+
+    blocks: list[Block] = field(default_factory=list)
+    launches: list[Launch] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    steps: list[tuple[int, ...]] = field(default_factory=list)
 
 
 def _calls(plan: Schedule, placement: Placement, tuning: Tuning) -> tuple[Schedule, Callable[[Step], Call]]:
@@ -120,18 +140,15 @@ def _calls(plan: Schedule, placement: Placement, tuning: Tuning) -> tuple[Schedu
 
 def _launches(
     plan: Schedule,
-    placement: Placement,
     progress: Callable[[int, int], None],
     tuning: Tuning,
     call_of: Callable[[Step], Call],
-) -> tuple[list[Block], list[Launch], list[int]]:
-    """Return distinct blocks, the launches that run all steps, and the moment of each launch."""
+    placement: Placement,
+) -> _Made:
+    """Return the launches of all steps."""
     numbers: dict[Any, int] = {}
     known: dict[Any, tuple[Run, ...]] = {}
-    blocks: list[Block] = []
-    launches: list[Launch] = []
-    times: list[int] = []
-    done = 0
+    out, done = _Made(), 0
     groups = [(steps, list(map(call_of, steps))) for steps in moments(plan)]
     counts = Counter(tuple(call.key for call in calls) for _, calls in groups if len(calls) > 1)
     for moment, (steps, calls) in enumerate(groups):
@@ -140,18 +157,19 @@ def _launches(
             often = counts[key] * SELDOM >= len(groups)
             known[key] = runs(calls, plan.chip, tuning.search, tuning.share, often=often)
         for run in known[key]:
-            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(blocks))
-            if number == len(blocks):
-                blocks.append(run.block)
+            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(out.blocks))
+            if number == len(out.blocks):
+                out.blocks.append(run.block)
             alone = [
                 _launch(steps[i], block, _places(steps[i], placement))
                 for i, block in zip(run.calls, run.parts or (run.block,), strict=True)
             ]
-            launches.append(run.launch(number, alone))
-            times.append(moment)
+            out.launches.append(run.launch(number, alone))
+            out.times.append(moment)
+            out.steps.append(tuple(done + i for i in run.calls))
         done += len(steps)
         progress(done, len(plan.steps))
-    return blocks, launches, times
+    return out
 
 
 def _call(step: Step, placement: Placement, packed: set[str], make: Callable[..., Block]) -> Call:

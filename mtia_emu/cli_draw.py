@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import cli_options as o
-from .cli_output import progress
+from .cli_output import progress, say
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def timeline(model: str, output: str, layer: str | None, pe: int, **wanted: Any)
         title = f"{program.model} on {chip.name}"
     gantt(f"{title} ({program.dtype})", lanes, cycles, chip.clock_hz, output)
     bars = sum(len(lane.bars) for lane in lanes)
-    click.echo(f"{output}: {len(lanes)} lanes, {bars} bars, {cycles:,.0f} cycles", err=True)
+    say(f"{output}: {len(lanes)} lanes, {bars} bars, {cycles:,.0f} cycles", err=True)
 
 
 def _compiled(model: str, wanted: dict[str, Any], tick: Any) -> tuple[Program, Chip, Any]:

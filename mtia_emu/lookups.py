@@ -11,7 +11,7 @@ from .errors import UserError
 from .isa import Program
 
 if TYPE_CHECKING:
-    from .api import Source
+    from .sources import Source
 
 ZOO = "zoo:"
 

@@ -24,7 +24,7 @@ from mtia_emu.zoo.operators import Gemm
 PLANTED = ["collections", "csv", "distributed", "json", "multiprocessing", "numpy", "onnx", "onnxruntime"]
 PLANTED += ["optuna", "pickle", "random", "runpy", "selectors", "socket", "tempfile", "typing", "zlib"]
 PRODUCT = Path(mtia_emu.__file__).parent
-STARTS = {"subprocess", "concurrent.futures", "distributed"}  # what can start a process
+STARTS = {"subprocess", "concurrent.futures", "get_context", "Pool"}  # what can start a process
 ASKS_NOBODY = {"cli_reduce"}  # the command is the user's, and runs as the user would run it
 
 

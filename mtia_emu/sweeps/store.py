@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from .. import __version__
+from ..disk_cache import say_once
 from ..errors import UserError
 from .evaluate import Job
-from .row import STATUSES, Row
+from .row import OK, STATUSES, Row
 from .spec import Spec, make_spec
 
 APPLICATION = 0x4D544941  # "MTIA"
 VERSION = 1  # of the tables below
 MOST_VALUE_BYTES = 1 << 26
+MOST_LAYERS_BYTES = 1 << 18  # of a row, for each model, as text
+MOST_DIGITS = 40  # of a whole number
 COMMIT_SECONDS = 0.2  # at most so much work is lost with the process
 MEMORY = ":memory:"
 _TABLES = (
@@ -49,11 +52,11 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Commit and close."""
-        with contextlib.suppress(sqlite3.ProgrammingError):
+        """Commit what can be, and close."""
+        with contextlib.suppress(sqlite3.Error):  # closed already, or on a full disk, which has been told
             if self.connection.in_transaction:
                 self.connection.commit()
-            self.connection.close()
+        self.connection.close()
         if self.lock is not None:
             self.lock.close()
 
@@ -99,9 +102,21 @@ class Store:
     def rows(self, *, layers: bool = False) -> Iterator[Row]:
         """Yield all rows by their number; without their layers unless asked for."""
         what = "point, params, status, reason, metrics, " + ("layers" if layers else "NULL")
+        most = MOST_LAYERS_BYTES * len(self.spec.model) if layers else 0
         with _telling(self.path):
             for found in self.connection.execute(f"SELECT {what} FROM rows ORDER BY point"):
-                yield _row(found, self.path)
+                yield _row(found, self.path, most)
+
+    def base(self, reason: str) -> Row:
+        """Return the row of the base chip."""
+        values = self.get("base")
+        try:
+            parts = [dict(values[key]) for key in ("params", "metrics", "layers")]
+        except (TypeError, KeyError, ValueError):
+            raise UserError(f"store {self.path} is damaged: the base chip's row cannot be read") from None
+        params, metrics, layers = parts
+        _check_row(params, metrics, self.path, "the base chip's row")
+        return Row(-1, params, OK, reason, metrics, _checked_layers(layers, self.path))
 
     def count(self) -> int:
         """Return how many rows there are."""
@@ -113,7 +128,16 @@ def create(path: str | os.PathLike[str], job: Job, facts: Mapping[str, Any]) -> 
     """Return a new store for a job, with further facts; raise `UserError` where there is a file already."""
     name = os.fspath(path)
     check_free(name)
-    return _fill(name, job, facts, None if name == MEMORY else _locked(name, "x+b"))
+    if name == MEMORY:
+        return _fill(name, job, facts, None)
+    lock = _locked(name, "x+b")
+    try:
+        return _fill(name, job, facts, lock)
+    except BaseException:  # nothing is in it yet
+        lock.close()
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 def check_free(path: str | os.PathLike[str]) -> None:
@@ -128,17 +152,18 @@ def check_free(path: str | os.PathLike[str]) -> None:
 def _fill(name: str, job: Job, facts: Mapping[str, Any], lock: IO[bytes] | None) -> Store:
     """Return the store of an empty file with its tables and facts, all in one transaction."""
     store = Store(name, _connect(name, "rw"), lock)
-    with _telling(name):
-        store.connection.execute("BEGIN")
-        for statement in (
-            *_TABLES,
-            f"PRAGMA user_version = {VERSION}",
-            f"PRAGMA application_id = {APPLICATION}",
-        ):
-            store.connection.execute(statement)
-        for key, value in {**_origin(job), **facts}.items():
-            store.note(key, value)
-        store.commit()
+    try:
+        with _telling(name):
+            store.connection.execute("BEGIN")
+            form = (f"PRAGMA user_version = {VERSION}", f"PRAGMA application_id = {APPLICATION}")
+            for statement in (*_TABLES, *form):
+                store.connection.execute(statement)
+            for key, value in {**_origin(job), **facts}.items():
+                store.note(key, value)
+            store.commit()
+    except BaseException:
+        store.connection.close()  # which takes back what was begun
+        raise
     return store
 
 
@@ -235,9 +260,28 @@ def _check(store: Store) -> None:
                 f"mtia-emu "
                 "that wrote it, or a newer one"
             )
+        _check_tables(store)
         fault = store.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if fault != "ok":
         raise UserError(f"store {store.path} is damaged: {fault}")
+
+
+def _check_tables(store: Store) -> None:
+    """Refuse a file that has not just our tables: a view may have no end, a trigger may undo what is written."""
+    with contextlib.closing(sqlite3.connect(MEMORY)) as empty:
+        for statement in _TABLES:
+            empty.execute(statement)
+        ours = _tables(empty)
+    foreign = [name for name in _tables(store.connection) if name not in ours]
+    if foreign or len(_tables(store.connection)) < len(ours):
+        what = f"it has {foreign[0][0]} {foreign[0][1]!r} of its own" if foreign else "a table is missing"
+        raise UserError(f"store {store.path} is damaged, or not the store of a sweep: {what}")
+
+
+def _tables(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
+    """Return what there is in a file: tables, indices, views and triggers with their texts."""
+    found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 10")
+    return [tuple(str(part)[:1000] for part in row) for row in found]
 
 
 def _connect(name: str, mode: str) -> sqlite3.Connection:
@@ -263,9 +307,12 @@ def _locked(name: str, mode: str) -> IO[bytes]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
         pass  # no such locks here: SQLite's own still keep the file whole
-    except OSError:
+    except BlockingIOError:
         file.close()
         raise UserError(f"store {name} is being written by another sweep") from None
+    except OSError as error:
+        text = f"store {name}: its file system has no locks ({error.strerror}); see that one sweep writes it"
+        say_once("locks", text)
     return file
 
 
@@ -275,7 +322,13 @@ def _telling(name: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise UserError(f"store {name} cannot be read or written: {error}") from None
+        full = "full" in str(error)
+        right = (
+            " (right: free some space, then the sweep with --resume: what was written is kept)"
+            if full
+            else ""
+        )
+        raise UserError(f"store {name} cannot be read or written: {error}{right}") from None
 
 
 def _json(value: Any) -> str:
@@ -294,32 +347,58 @@ def _parsed(text: Any, name: str) -> Any:
     try:
         if not isinstance(text, str):
             raise ValueError
-        return json.loads(text)
+        return _loads(text)
     except (ValueError, RecursionError):
         raise UserError(f"store {name} is damaged: a value is not JSON") from None
 
 
-def _row(found: tuple[Any, ...], name: str) -> Row:
+def _loads(text: str | bytes) -> Any:
+    """Return a JSON value; raise `ValueError` also for numbers that are none or that no sweep has."""
+    return json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_integer)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError(text)
+    return int(text)
+
+
+def _row(found: tuple[Any, ...], name: str, most: int) -> Row:
     index, params, status, reason, metrics, layers = found
     values, numbers = _parsed(params, name), _parsed(metrics, name)
     right = isinstance(values, dict) and isinstance(numbers, dict) and isinstance(reason, str)
     if not right or status not in STATUSES or not isinstance(index, int):
-        raise UserError(f"store {name} is damaged: row {index!r} is not one of a sweep")
-    for key, value in numbers.items():
-        if not (value is None or isinstance(value, str | int | float)) or value in (math.inf, -math.inf):
-            raise UserError(f"store {name} is damaged: row {index}: '{key}' is not a number")
-    return Row(index, values, status, reason, numbers, _layers(layers, name) if layers is not None else {})
+        raise UserError(f"store {name} is damaged: row {repr(index)[:40]} is not one of a sweep")
+    _check_row(values, numbers, name, f"row {index}")
+    return Row(index, values, status, reason, numbers, _layers(layers, name, most) if most else {})
 
 
-def _layers(data: Any, name: str) -> dict[str, list[list[Any]]]:
+def _check_row(params: dict[str, Any], metrics: dict[str, Any], name: str, row: str) -> None:
+    for key, value in [*params.items(), *metrics.items()]:
+        if not (value is None or isinstance(value, str | int | float)):
+            raise UserError(f"store {name} is damaged: {row}: {key[:80]!r} is neither a number nor a text")
+
+
+def _layers(data: Any, name: str, most: int) -> dict[str, list[list[Any]]]:
     try:
         inflate = zlib.decompressobj()
-        text = inflate.decompress(data, MOST_VALUE_BYTES)
+        text = inflate.decompress(data, most)
         if inflate.unconsumed_tail:
             raise ValueError
-        value = json.loads(text)
+        value = _loads(text)
     except (TypeError, ValueError, zlib.error, RecursionError):
         raise UserError(f"store {name} is damaged: the layers of a row cannot be read") from None
+    return _checked_layers(value, name)
+
+
+def _checked_layers(value: Any, name: str) -> dict[str, list[list[Any]]]:
     if not isinstance(value, dict) or not all(_are_groups(groups) for groups in value.values()):
         raise UserError(f"store {name} is damaged: the layers of a row are not lists of groups")
     return value

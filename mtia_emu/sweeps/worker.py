@@ -35,7 +35,7 @@ class Limits:
     retries: int = 2
 
 
-@dataclass
+@dataclass(eq=False)
 class Worker:
     """One worker process, seen from the caller."""
 

@@ -9,21 +9,24 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from mtia_emu.compiler import text
+from mtia_emu.compiler.passes.precision import own_dtype
+from mtia_emu.compiler.pipeline import choose_format, compile_lowered, lower, passes
+from mtia_emu.compiler.samples import random_inputs
 from rich.console import Console
 
 from mtia_emu import api, isa
 from mtia_emu.arrays import input_arrays, read_npz, typed_inputs
 from mtia_emu.chip import load_chip
-from mtia_emu.compiler import text
-from mtia_emu.compiler.passes.precision import own_dtype
-from mtia_emu.compiler.pipeline import choose_format, compile_lowered, lower, passes
-from mtia_emu.compiler.samples import random_inputs
+from mtia_emu.difference import as_json as difference_json
+from mtia_emu.difference import compare
 from mtia_emu.drams import read_dram
 from mtia_emu.engine.run import report
 from mtia_emu.graph_file import read_graph
 from mtia_emu.isa import Program
 from mtia_emu.listing import chip_parameters, gpu_parameters
 from mtia_emu.report import as_json
+from mtia_emu.report_file import read_report
 from mtia_emu.silicon import area, cost
 from mtia_emu.streams import histogram
 from mtia_emu.sweeps.evaluate import Evaluator, make_job
@@ -57,7 +60,9 @@ def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | N
     if inputs is not None and any(b.name not in program.data for b in program.consts):
         inputs = None
     machine = api.machine_of(program, None, None)
-    outcome = api.run_program(program, machine, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None)
+    outcome = api.run_program(
+        program, machine, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None
+    )
     if rng.random() < SHOWN:
         isa.dump(program)
         print_report(outcome.report, outcome.gpu, None, Console(file=io.StringIO(), width=80))
@@ -155,6 +160,13 @@ def _store(path: Path, rng: random.Random) -> None:
             write_page(study, path.parent / "out.html")
 
 
+def _report(path: Path, rng: random.Random) -> None:
+    side = read_report(path)
+    found = compare(side, side)
+    if rng.random() < SHOWN:
+        json_text(difference_json(found))
+
+
 def _histogram(path: Path, rng: random.Random) -> None:
     law = histogram(str(path))
     law.ranks(np.linspace(0, 1, 5), 1000)
@@ -172,4 +184,5 @@ READERS: dict[str, Callable[[Path, random.Random], None]] = {
     "spec": _spec,
     "store": _store,
     "histogram": _histogram,
+    "report": _report,
 }
