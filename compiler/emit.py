@@ -36,6 +36,7 @@ from .ops.dequantise import packing
 from .place import Placement
 from .prefetch import read_ahead
 from .schedule import Schedule, Step
+from .split import split
 from .user_kernels import STEP, emit_user, idle_notes
 from .views import View
 
@@ -63,6 +64,15 @@ class About:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Emitted:
+    """A program, the schedule with steps that fit a block each, and the steps of each launch, by number."""
+
+    program: Program
+    schedule: Schedule
+    steps: tuple[tuple[int, ...], ...]
+
+
 def emit(
     plan: Schedule,
     placement: Placement,
@@ -71,15 +81,17 @@ def emit(
     options: Options = DEFAULTS,
     tuning: Tuning = ESTIMATED,
     progress: Callable[[int, int], None] | None = None,
-) -> Program:
+) -> Emitted:
     """Return the program of a placed schedule.
 
     `tuning` chooses the mappings of kernels that have several, and may give blocks that were made before;
     with `options.prefetch` steps read weights of later ones while they leave DRAM idle; `progress` is called
     with the steps done and all of them.
     """
-    blocks, launches, times = _launches(plan, placement, progress or (lambda done, total: None), tuning)
-    ahead = read_ahead(plan, placement, blocks, launches, times, tuning.share, on=options.prefetch)
+    plan, call_of = _calls(plan, placement, tuning)
+    made = _launches(plan, progress or (lambda done, total: None), tuning, call_of, placement)
+    share, on = tuning.share, options.prefetch
+    ahead = read_ahead(plan, placement, made.blocks, made.launches, made.times, share, on=on)
     consts = plan.graph.consts
 
     def bind(value: str, view: View) -> Binding:
@@ -87,7 +99,7 @@ def emit(
         strides = () if view.contiguous else view.strides
         return Binding(value, view.type, about.types.get(value, view.type), space, address, strides)
 
-    return Program(
+    program = Program(
         about.name,
         about.source,
         about.dtype,
@@ -104,21 +116,40 @@ def emit(
         about.works,
         about.notes + ahead.notes + idle_notes(plan),
     )
+    return Emitted(program, plan, tuple(made.steps))
+
+
+@dataclass
+class _Made:
+    """Distinct blocks, the launches that run all steps, and of each launch its moment and its steps."""
+
+    blocks: list[Block] = field(default_factory=list)
+    launches: list[Launch] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    steps: list[tuple[int, ...]] = field(default_factory=list)
+
+
+def _calls(plan: Schedule, placement: Placement, tuning: Tuning) -> tuple[Schedule, Callable[[Step], Call]]:
+    """Return the schedule with steps that fit a block each, and what gives their kernel calls."""
+    made: dict[Any, Block] = {}
+    call = partial(
+        _call, placement=placement, packed=_packed(plan), make=partial(_once, made, plan.chip, tuning)
+    )
+    return split(plan, lambda step: call(step).make(plan.chip)), call
 
 
 def _launches(
-    plan: Schedule, placement: Placement, progress: Callable[[int, int], None], tuning: Tuning
-) -> tuple[list[Block], list[Launch], list[int]]:
-    """Return distinct blocks, the launches that run all steps, and the moment of each launch."""
+    plan: Schedule,
+    progress: Callable[[int, int], None],
+    tuning: Tuning,
+    call_of: Callable[[Step], Call],
+    placement: Placement,
+) -> _Made:
+    """Return the launches of all steps."""
     numbers: dict[Any, int] = {}
     known: dict[Any, tuple[Run, ...]] = {}
-    made: dict[Any, Block] = {}
-    blocks: list[Block] = []
-    launches: list[Launch] = []
-    times: list[int] = []
-    packed = _packed(plan)
-    done, make = 0, partial(_once, made, plan.chip, tuning)
-    groups = [(steps, [_call(s, placement, packed, make) for s in steps]) for steps in moments(plan)]
+    out, done = _Made(), 0
+    groups = [(steps, list(map(call_of, steps))) for steps in moments(plan)]
     counts = Counter(tuple(call.key for call in calls) for _, calls in groups if len(calls) > 1)
     for moment, (steps, calls) in enumerate(groups):
         key = tuple(call.key for call in calls)
@@ -126,18 +157,19 @@ def _launches(
             often = counts[key] * SELDOM >= len(groups)
             known[key] = runs(calls, plan.chip, tuning.search, tuning.share, often=often)
         for run in known[key]:
-            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(blocks))
-            if number == len(blocks):
-                blocks.append(run.block)
+            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(out.blocks))
+            if number == len(out.blocks):
+                out.blocks.append(run.block)
             alone = [
                 _launch(steps[i], block, _places(steps[i], placement))
                 for i, block in zip(run.calls, run.parts or (run.block,), strict=True)
             ]
-            launches.append(run.launch(number, alone))
-            times.append(moment)
+            out.launches.append(run.launch(number, alone))
+            out.times.append(moment)
+            out.steps.append(tuple(done + i for i in run.calls))
         done += len(steps)
         progress(done, len(plan.steps))
-    return blocks, launches, times
+    return out
 
 
 def _call(step: Step, placement: Placement, packed: set[str], make: Callable[..., Block]) -> Call:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 from mtia_emu import settings
 from mtia_emu.chip import Chip
-from mtia_emu.errors import UserError, refuse_unknown
+from mtia_emu.errors import UserError
 from mtia_emu.isa import Program
 from mtia_emu.options import Options, Words
 from mtia_emu.sharing import Same, unshared
@@ -24,6 +23,7 @@ from .choice import ESTIMATED, Tuning
 from .emit import DEFAULTS, About, emit
 from .graph import Graph
 from .ops import work
+from .pass_text import Steps, parse_passes, steps_of, without_folders
 from .passes import (
     Attention,
     Bags,
@@ -42,6 +42,7 @@ from .passes import (
     Prune,
     Quantise,
     Rotary,
+    Rounding,
     Siblings,
     Strips,
     Tables,
@@ -49,7 +50,6 @@ from .passes import (
 )
 from .passes.precision import own_dtype
 from .place import Placement, place, room_notes
-from .plugins import pass_named
 from .schedule import Schedule, schedule
 
 Progress = Callable[[str, int, int], None]
@@ -62,7 +62,8 @@ def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[
     `quantise` puts the weights of products in few bits.
     """
     return (
-        Legalise(),  # first: the passes below match one spelling
+        Rounding(),  # first: what it finds are types that the model itself gives
+        Legalise(),  # the passes below match one spelling
         Fold(),
         Norms(),  # before precision: the casts around a norm are part of its spelling
         Rotary(),
@@ -97,49 +98,31 @@ def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
     )
 
 
-def parse_passes(spelling: str) -> tuple[Pass, ...]:
-    """Return the passes that a text names, in order: `legalise,maps{max-inputs=4},precision{to=bf16}`.
+def default_steps(own: DType, form: Format, chip: Chip) -> Steps:
+    """Return the passes that run on a model of floats `own` where nobody asks for others."""
+    return Steps(passes(own, form.floats, quantise=form.quantise), mapping_passes(chip))
 
-    Options are the fields of a pass, with dashes; what is left out keeps its default. Raises `UserError` for
-    text of another form, naming the nearest pass or option for one that is not known. `Pass.spelling` is the
-    inverse.
+
+def chosen_steps(own: DType, form: Format, chip: Chip, spelling: str | None) -> Steps:
+    """Return the passes that a text asks for: see `pass_text`.
+
+    Raises `UserError` where they leave out the one that brings the model to its number format.
     """
-    found, at = [], 0
-    while at < len(spelling.rstrip()):
-        match = _PASS.match(spelling, at)
-        if match is None:
-            wrong = spelling[at:].strip()
-            raise UserError(f"not a pass: {wrong!r} in {spelling!r} (right: legalise,maps{{max-inputs=4}})")
-        found.append(_pass(match["name"], match["options"] or ""))
-        at = match.end()
-    return tuple(found)
-
-
-_PASS = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\{(?P<options>[^{}]*)\})?\s*(?:,(?=\s*\S)|$)")
-
-
-def _pass(name: str, options: str) -> Pass:
-    found = pass_named(name)
-    known = {f.name.replace("_", "-"): f for f in fields(found)}
-    values: dict[str, Any] = {}
-    for option in filter(None, map(str.strip, options.split(","))):
-        key, equals, value = map(str.strip, option.partition("="))
-        if key not in known:
-            raise refuse_unknown(f"option of pass {name}", key, known)
-        kind: type[Any] = type(known[key].default)
-        try:
-            values[known[key].name] = _truth(value) if kind is bool else kind(value)
-        except ValueError:
-            equals = ""
-        if not equals:
-            right = f"{key}={known[key].default}"
-            raise UserError(f"pass {name}: option {option!r} is not {key}={kind.__name__} (right: {right})")
-    return found(**values)
-
-
-def _truth(word: str) -> bool:
-    """Return what `true` or `false` says; raise `ValueError` for another word."""
-    return ("false", "true").index(word.lower()) == 1
+    steps = steps_of(default_steps(own, form, chip), spelling)
+    missing = [
+        needed
+        for needed, kind, there in (
+            (f"precision{{to={form.floats}}}", Precision, form.floats != own),
+            ("quantise", Quantise, form.quantise is not None),
+        )
+        if there and not any(isinstance(step, kind) for step in steps.fused)
+    ]
+    if missing:
+        raise UserError(
+            f"--passes {spelling!r} leaves out {missing[0]}, by which the model runs in {form.name} (right: "
+            f"keep it, or --dtype {own})"
+        )
+    return steps
 
 
 def works(graph: Graph) -> tuple[Work, ...]:
@@ -161,13 +144,17 @@ def works(graph: Graph) -> tuple[Work, ...]:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A model at each stage of lowering; `fused` is before the passes that suit it to a chip."""
+    """A model at each stage of lowering; `fused` is before the passes that suit it to a chip.
+
+    `steps` are the steps of the schedule that each launch runs, by number.
+    """
 
     imported: Graph
     lowered: Graph
     schedule: Schedule
     program: Program
     fused: Graph
+    steps: tuple[tuple[int, ...], ...] = ()
 
 
 def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
@@ -292,15 +279,16 @@ def compile_graph(
     own = share("own", Same(graph), chip, lambda _: own_dtype(graph))
     form = choose_format(own, chip, wanted_format(chosen))
     report("lower", 0, 1)
-    key, given = (Same(graph), form.floats, form.quantise, Same(fused)), fused
-    ready = share("fuse", key, chip, lambda _: _fuse(graph, own, form, given))
+    lowering = _Lowering(graph, own, form, chosen.passes)
+    key, given = (Same(graph), form.floats, form.quantise, Same(fused), chosen.deciding("lower")), fused
+    ready = share("fuse", key, chip, lambda _: lowering.fuse(chip) if given is None else _with_works(given))
     report("schedule", 0, 1)
     together = tuning.search.beside and (tuning.search.time is not None)  # what `gather` reads of it
     mapped = share(
         "map",
         (Same(ready.graph), chosen.deciding("map"), together),
         chip,
-        lambda c: _map(ready.graph, c, chosen, tuning),
+        lambda c: _placed(lowering.map(ready.graph, c, tuning), c, chosen, tuning),
     )
     plan, placement = replace(mapped.plan, chip=chip), mapped.placement
     told = replace(
@@ -309,11 +297,15 @@ def compile_graph(
         dtype=form.name,
         types=_types(graph),
         works=ready.works,
-        notes=graph.notes + form.notes + _place_notes(plan) + room_notes(placement, chip),
+        notes=graph.notes
+        + form.notes
+        + _pass_notes(chosen)
+        + _place_notes(plan)
+        + room_notes(placement, chip),
     )
     tick = partial(report, "emit")
-    program = emit(plan, placement, told, options=chosen, tuning=tuning, progress=tick)
-    return Compiled(graph, plan.graph, plan, program, ready.graph)
+    done = emit(plan, placement, told, options=chosen, tuning=tuning, progress=tick)
+    return Compiled(graph, plan.graph, done.schedule, done.program, ready.graph, done.steps)
 
 
 @dataclass(frozen=True)
@@ -332,14 +324,33 @@ class _Mapped:
     placement: Placement
 
 
-def _fuse(graph: Graph, own: DType, form: Format, given: Graph | None) -> _Fused:
-    fused = lower(graph, passes(own, form.floats, quantise=form.quantise)) if given is None else given
+def _with_works(fused: Graph) -> _Fused:
     return _Fused(fused, works(fused))
 
 
-def _map(fused: Graph, chip: Chip, options: Options, tuning: Tuning) -> _Mapped:
-    lowered = tuning.share("lower", Same(fused), chip, lambda c: lower(fused, mapping_passes(c)))
-    return _placed(lowered, chip, options, tuning)
+@dataclass(frozen=True)
+class _Lowering:
+    """Which passes take a model to the graph that is scheduled."""
+
+    graph: Graph
+    own: DType
+    form: Format
+    spelling: str | None
+
+    def fuse(self, chip: Chip) -> _Fused:
+        """Return the graph after the passes that know no chip; `chip` only bounds what may be asked for."""
+        steps = chosen_steps(self.own, self.form, chip, self.spelling)
+        return _with_works(lower(self.graph, steps.fused))
+
+    def map(self, fused: Graph, chip: Chip, tuning: Tuning) -> Graph:
+        """Return a fused graph after the passes that suit it to a chip."""
+        key = (Same(fused), self.spelling)
+        return tuning.share(
+            "lower",
+            key,
+            chip,
+            lambda c: lower(fused, chosen_steps(self.own, self.form, c, self.spelling).mapping),
+        )
 
 
 def _placed(lowered: Graph, chip: Chip, options: Options, tuning: Tuning) -> _Mapped:
@@ -356,12 +367,17 @@ def compile_lowered(
     """Return the program of a graph as it is, without a pass; `dtype` is the format for reports."""
     mapped = _placed(graph, chip, options, tuning)
     about = About(graph.name, dtype=dtype, types=_types(graph))
-    return emit(mapped.plan, mapped.placement, about, options=options, tuning=tuning)
+    return emit(mapped.plan, mapped.placement, about, options=options, tuning=tuning).program
 
 
 def _types(graph: Graph) -> dict[str, TensorType]:
     """Return the types of a model's inputs and outputs, as its user sees them."""
     return dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
+
+
+def _pass_notes(options: Options) -> tuple[str, ...]:
+    """Return what to say of passes that were asked for."""
+    return () if options.passes is None else (f"passes: {without_folders(options.passes)}",)
 
 
 def _place_notes(plan: Schedule) -> tuple[str, ...]:

@@ -42,7 +42,10 @@ def _fold(kind: str, cols: int, to: DType) -> Tape:
     b = TapeBuilder(1)
     total = b.call("fold_sum" if kind == "mean" else f"fold_{kind}", 0, to=wide)
     if kind == "mean":
-        total = b.call("mul", total, 1.0 / cols, to=wide)
+        exact = cols & (cols - 1) == 0  # a power of two
+        total = (
+            b.call("mul", total, 1.0 / cols, to=wide) if exact else b.call("div", total, float(cols), to=wide)
+        )
     return b.done(total)
 
 

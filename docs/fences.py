@@ -133,7 +133,7 @@ def _shell(command: str, folder: Path) -> str:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=300,
+        timeout=1800,  # a safety net
         check=False,
     )
     if done.returncode != wanted:

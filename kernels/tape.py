@@ -2,6 +2,7 @@
 
 Text form, one step after another: `t0 = mul(x0, x1); t1 = fold_sum(t0); y = mul(t0, rsqrt...)`. Operands are
 inputs `x0, x1, ...`, earlier results `t0, t1, ...` or numbers; the last `outputs` results are the tape's own.
+A step whose type is marked, `t0 = copy(x0) : fp16!`, rounds on purpose.
 """
 
 from __future__ import annotations
@@ -22,16 +23,20 @@ from mtia_emu.units.simd import FUNCTIONS, REDUCTIONS, compute, fold
 Array = np.ndarray[Any, Any]
 Source = int | float  # input i is i, result i is ~i, a number is a float
 ARITY = {f"fold_{name}": 1 for name in REDUCTIONS} | {name: f.arity for name, f in FUNCTIONS.items()}
-_STEP = re.compile(r"^t(\d+)\s*=\s*(\w+)\((.*)\)(?:\s*:\s*(\w+))?$")
+_STEP = re.compile(r"^t(\d+)\s*=\s*(\w+)\((.*)\)(?:\s*:\s*(\w+)(!?))?$")
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command: a SIMD function or a fold (`fold_sum`) of inputs, results or numbers; `to` is its dtype."""
+    """A command: a SIMD function or a fold (`fold_sum`) of inputs, results or numbers; `to` is its dtype.
+
+    One that `rounds` to it does so on purpose: tapes may not be joined so that its value stays wider.
+    """
 
     function: str
     sources: tuple[Source, ...]
     to: DType = FP32
+    rounds: bool = False
 
     @property
     def folds(self) -> bool:
@@ -59,7 +64,7 @@ class Tape:
 
     def __str__(self) -> str:
         body = "; ".join(
-            f"t{i} = {s.function}({', '.join(map(_name, s.sources))}) : {s.to}"
+            f"t{i} = {s.function}({', '.join(map(_name, s.sources))}) : {s.to}{'!' if s.rounds else ''}"
             for i, s in enumerate(self.steps)
         )
         return f"{self.inputs} -> {', '.join(map(_name, self.results))} | {body}"
@@ -98,8 +103,9 @@ def finish(tape: Tape, kinds: Sequence[DType]) -> Tape:
     for source, kind in zip(tape.results, kinds, strict=True):
         step = ~source if isinstance(source, int) and source < 0 and ~source not in results else -1
         to = steps[step].to if step >= 0 else kind
-        if step >= 0 and (to == kind or (not _is_read(tape, source) and _narrows(to, kind))):
-            steps[step] = replace(steps[step], to=kind)
+        free = step >= 0 and not _is_read(tape, source) and not steps[step].rounds
+        if step >= 0 and (to == kind or (free and _narrows(to, kind))):
+            steps[step] = replace(steps[step], to=kind, rounds=False)
             results.append(step)
         else:
             steps.append(Step("copy", (source,), kind))
@@ -205,15 +211,16 @@ def parse(text: str) -> Tape:
     """Return the tape that `str` printed; raise `UserError` for other text."""
     head, bar, body = text.partition("|")
     count, arrow, results = head.partition("->")
-    if not bar or not arrow or not count.strip().isdigit():
-        raise UserError(f"not a tape: {text!r} (right: 2 -> t0 | t0 = add(x0, x1) : fp32)")
+    if not bar or not arrow or not _is_index(count.strip()):
+        raise UserError(f"not a tape: {text[:200]!r} (right: 2 -> t0 | t0 = add(x0, x1) : fp32)")
     inputs, steps = int(count), []
     for index, part in enumerate(p.strip() for p in body.split(";") if p.strip()):
         match = _STEP.match(part)
-        if not match or int(match[1]) != index:
+        if not match or match[1] != str(index):
             raise UserError(f"not a tape step: {part!r} (right: t{index} = add(x0, x1) : fp32)")
         sources = tuple(_source(s, inputs, index) for s in match[3].split(","))
-        steps.append(Step(_known(match[2], len(sources)), sources, dtype(match[4] or "fp32")))
+        to = dtype(match[4] or "fp32")
+        steps.append(Step(_known(match[2], len(sources)), sources, to, bool(match[5])))
     return Tape(inputs, tuple(steps), tuple(_source(r, inputs, len(steps)) for r in results.split(",")))
 
 
@@ -225,9 +232,13 @@ def _known(function: str, arity: int) -> str:
     return function
 
 
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9
+
+
 def _source(text: str, inputs: int, results: int) -> Source:
     text = text.strip()
-    if text[:1] in "xt" and text[1:].isdigit():
+    if text[:1] in ("x", "t") and _is_index(text[1:]):
         index = int(text[1:])
         if index >= (inputs if text[0] == "x" else results):
             raise UserError(f"tape operand {text} is not defined before its use")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -16,23 +14,24 @@ from . import program_file, settings
 from .arrays import input_arrays, typed_inputs
 from .chip import Chip, load_chip, put, validate
 from .compiler.emit import About
-from .compiler.frontend import load
 from .compiler.passes.precision import own_dtype
 from .compiler.passes.quantise import FINE
 from .compiler.pipeline import Compiled, compile_graph, quantised, wanted_format
-from .compiler.reference import core_library
+from .compiler.reference import core_library, evaluate
 from .compiler.user_kernels import INSTALLED
 from .engine.function import execute
-from .engine.lookups import Lookups, from_inputs, looks_up
+from .engine.lookups import Lookups
 from .engine.run import report as make_report
-from .errors import UserError, nearest
+from .errors import UserError
 from .gpu import Gpu, load_gpu
 from .isa import Program
+from .lookups import example_lookups, known_lookups
 from .options import Mode, Options, Words
-from .report import Check, Report
-from .scratch import scratch
+from .report import Check, LayerCheck, Report
+from .sources import Operator, Source, is_program, open_model, operator_source  # noqa: F401
 from .tuning import tuning
 from .verify import verify
+from .view.text import valid
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
@@ -42,7 +41,7 @@ TOLERANCE = {"fp32": 1e-4, "fp64": 1e-4}  # of an output's largest magnitude
 NARROW_TOLERANCE = 1e-2
 INT8_TOLERANCE = FINE  # products rounded to 8 bits: each to 1/127 of a row's largest value
 BURST = Mode()
-ZOO = "zoo:"
+REFERENCES = "the references of its ops"  # what a graph's text is held to
 
 
 @dataclass(frozen=True)
@@ -61,87 +60,6 @@ class Outcome:
     lookups: Mapping[int, Lookups] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Source:
-    """A model on disk and, for one that we wrote, inputs that are right for it, by seed."""
-
-    path: Path
-    name: str
-    dims: dict[str, int]
-    examples: Callable[[int], dict[str, Array]] | None = None
-
-
-class Operator(Protocol):
-    """A model of one operator, as in `zoo.operators`."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def dims(self) -> dict[str, int]: ...
-
-    def build(self, folder: Path, seed: int | None) -> Path: ...
-
-    def example_inputs(self, seed: int) -> dict[str, Array]: ...
-
-
-@contextlib.contextmanager
-def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None = None) -> Iterator[Source]:
-    """Give the ONNX file that `model` names; a zoo model is written to a folder that then goes away.
-
-    With `execute_seed` a zoo model gets random weights, so that it can be executed.
-    """
-    if not model.startswith(ZOO):
-        yield _file_source(model, dims)
-        return
-    from . import zoo
-
-    name = model[len(ZOO) :]
-    full = zoo.dims(name) | dict(dims)
-    with scratch() as folder:
-        path = zoo.build(name, dims, folder, weights_seed=execute_seed)
-        yield Source(path, model, full, lambda seed: zoo.example_inputs(name, full, seed))
-
-
-@contextlib.contextmanager
-def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
-    """Give a model of one operator, in a folder that then goes away; with a seed its weights are random."""
-    with scratch() as folder:
-        path = operator.build(folder, seed)
-        yield Source(path, operator.name, operator.dims, operator.example_inputs)
-
-
-def is_program(model: str | Path) -> bool:
-    """Return whether `model` names a compiled program rather than a model."""
-    return not str(model).startswith(ZOO) and program_file.is_program(Path(model))
-
-
-def _file_source(model: str, dims: Mapping[str, int]) -> Source:
-    path = Path(model)
-    if not path.is_file():
-        raise UserError(
-            f"model {model!r} is {'a folder' if path.is_dir() else 'not a file'}{_meant(path)} "
-            "(right: an ONNX file, a compiled program, or zoo:NAME; `mtia-emu zoo` lists the names)"
-        )
-    if is_program(path):
-        raise UserError(f"{model} is compiled already, or not ONNX: it is a zip file (right: the ONNX file)")
-    return Source(path, path.stem if path.stem != "model" else path.absolute().parent.name, dict(dims))
-
-
-def _meant(path: Path) -> str:
-    """Return `; did you mean 'x'?` for the model in a folder, or for the name most like a missing path."""
-    from .zoo import zoo_names
-
-    known = [f"{ZOO}{name}" for name in zoo_names()] if len(path.parts) == 1 else []
-    folder = path if path.is_dir() else path.parent
-    with contextlib.suppress(OSError):
-        known += sorted(str(p) for p in folder.iterdir() if p.suffix == ".onnx")
-    if path.is_dir():
-        return f"; did you mean '{known[-1]}'?" if known and known[-1].endswith(".onnx") else ""
-    exact = f"{ZOO}{path}"
-    return f"; did you mean '{exact}'?" if exact in known else nearest(str(path), known)
-
-
 def compile_stages(
     source: Source,
     chip: Chip,
@@ -156,7 +74,7 @@ def compile_stages(
     if progress is not None:
         progress("load", 0, 1)
     try:
-        graph = load(source.path, {} if ours else source.dims, input_shapes=shapes)
+        graph = source.graph(shapes)
         about = About(source.name, str(source.path), source.dims)
         how = tuning(chosen)
         done = compile_graph(graph, chip, options=chosen, about=about, tuning=how, progress=progress)
@@ -166,7 +84,8 @@ def compile_stages(
         raise UserError(str(error).replace(str(source.path), source.name)) from None
     if INSTALLED:  # their commands are somebody's
         verify(done.program, chip)
-    origin = source.name if ours else source.path.name  # where the file lies is the user's own business
+    # where the file lies is the user's own business
+    origin = source.name if ours else valid(source.path.name)
     return replace(done, program=replace(done.program, source=origin))
 
 
@@ -234,8 +153,9 @@ def run(
         refuse_compiled(dims, chosen)
         program = model if isinstance(model, Program) else load_program(model)
         machine = machine_of(program, chip, settings)
-        mode = chosen.gpu_mode
-        return run_program(program, machine, inputs=inputs, gpu=compared, gpu_mode=mode, progress=progress)
+        known = known_lookups(program) if inputs is None else {}
+        how: dict[str, Any] = {"gpu": compared, "gpu_mode": chosen.gpu_mode, "progress": progress}
+        return run_program(program, machine, inputs=inputs, lookups=known, **how)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     seed = chosen.seed if chosen.check or inputs is not None else None
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
@@ -254,15 +174,14 @@ def run_source(
 ) -> Outcome:
     """Run a model that is on disk: see `run`. With `sample` it is executed on seeded random inputs."""
     chosen = Options.of(**options)
+    if chosen.by_layer and not chosen.check:
+        raise UserError("--by-layer is part of the check: give --check too")
     compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
     compiled = compile_stages(source, chip, inputs=inputs, progress=progress, options=chosen)
     program = compiled.program
     if (chosen.check or sample) and inputs is None:
         _refuse_unready(program)  # before inputs are made, which may be as large as the model
-        from .compiler.samples import random_inputs
-
-        make = source.examples or partial(random_inputs, compiled.imported)
-        inputs = make(chosen.seed)
+        inputs = source.inputs(compiled.imported, chosen.seed)
     lookups = example_lookups(source, program, chosen.seed) if inputs is None else {}
     mode = chosen.gpu_mode
     outcome = run_program(
@@ -272,7 +191,19 @@ def run_source(
         return outcome
     if progress is not None:
         progress("oracle", 0, 1)
-    return replace(outcome, check=_compared(source, compiled, chosen, inputs, outcome.outputs))
+    layers = _by_layer(compiled, chip, inputs, progress) if chosen.by_layer else ()
+    return replace(outcome, check=_compared(source, compiled, chosen, inputs, outcome.outputs, layers))
+
+
+def _by_layer(
+    compiled: Compiled, chip: Chip, inputs: Mapping[str, Array], progress: Progress | None
+) -> tuple[LayerCheck, ...]:
+    """Return how far each layer is from its reference."""
+    from .by_layer import by_layer
+
+    total = len(compiled.program.launches)
+    tick = (lambda done: progress("by layer", done, total)) if progress else None
+    return by_layer(compiled, chip, typed_inputs(inputs, compiled.program.inputs), tick)
 
 
 def _compared(
@@ -281,26 +212,29 @@ def _compared(
     options: Options,
     inputs: Mapping[str, Array],
     outputs: Mapping[str, Array],
+    layers: tuple[LayerCheck, ...],
 ) -> Check:
-    """Return how far the outputs of an execution are from an oracle's."""
+    """Return how far the outputs of an execution are from an oracle's, beside how far each layer is.
+
+    Those of a graph's text, which no other program can read, are held to the references of its ops.
+    """
     from .kernel_files import own_operators
-    from .oracle import compare_outputs, expected_outputs
+    from .oracle import Expected, compare_outputs, expected_outputs
 
     program, wanted = compiled.program, wanted_format(options)
-    expected = expected_outputs(source.path, typed_inputs(inputs, program.inputs), own_operators())
-    own = own_dtype(compiled.imported).name  # what the oracle computes in, and rounds to
+    graph, given = compiled.imported, typed_inputs(inputs, program.inputs)
+    expected = (
+        Expected(evaluate(graph, given), REFERENCES)
+        if source.is_graph
+        else expected_outputs(source.path, given, own_operators())
+    )
+    own = own_dtype(graph).name  # what the oracle computes in, and rounds to
     few = quantised(wanted) if wanted != own else None
     tolerance = max(map(_tolerance, (program.dtype, own)))
     if few is not None:
         tolerance = max(tolerance, few.tolerance)
-    return replace(compare_outputs(outputs, expected.outputs, tolerance), oracle=expected.oracle)
-
-
-def example_lookups(source: Source, program: Program, seed: int = 0) -> dict[int, Lookups]:
-    """Return the look-ups of a zoo model's seeded inputs; none for a model that we did not write."""
-    if not source.examples or not any(map(looks_up, program.blocks)):
-        return {}
-    return from_inputs(program, typed_inputs(source.examples(seed), program.inputs))
+    found = replace(compare_outputs(outputs, expected.outputs, tolerance), oracle=expected.oracle)
+    return replace(found, layers=layers)
 
 
 def _tolerance(dtype: str) -> float:

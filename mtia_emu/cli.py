@@ -15,7 +15,7 @@ from .cli_draw import timeline
 from .cli_explain import explain
 from .cli_fuzz import fuzz
 from .cli_opt import opt
-from .cli_output import Commands, console, deliver, progress, say
+from .cli_output import Commands, console, deliver, progress, say, say_notes
 from .cli_reduce import reduce
 from .errors import UserError
 
@@ -141,11 +141,12 @@ def tbe(
 def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
     """Write a model of one operator, then run it like any other."""
     from . import api
+    from .sources import operator_source
 
     execute = bool(wanted["check"] or wanted["outputs"])
     chip, options = _chip(wanted), o.chosen(wanted)
     seed = options.seed if execute else None
-    with api.operator_source(operator, seed) as source, progress() as tick:
+    with operator_source(operator, seed) as source, progress() as tick:
         outcome = api.run_source(
             source,
             chip,
@@ -179,11 +180,9 @@ def compile_(model: str, output: str, **wanted: Any) -> None:
         options, inputs = o.chosen(wanted), read_inputs(wanted["inputs"])
         compiled = api.compile_stages(source, _chip(wanted), inputs=inputs, progress=tick, options=options)
         api.save_program(program := compiled.program, output)
-    say(compiled.imported.notes)
+    say_notes(compiled.imported.notes)
     commands = sum(len(b.commands) for b in program.blocks)
-    click.echo(
-        f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands"
-    )
+    say(f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands")
 
 
 @main.command(short_help="Print a model at a stage of lowering.")
@@ -218,7 +217,7 @@ def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
     if api.is_program(model):
         if stage != "program":
             raise UserError(f"{model} is a compiled program: it has no {stage} (right: --at program)")
-        click.echo(isa.dump(api.load_program(model), commands=commands), nl=False)
+        say(isa.dump(api.load_program(model), commands=commands), nl=False)
         return
     from .compiler import text
 
@@ -230,8 +229,8 @@ def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
             "schedule": lambda: str(compiled.schedule),
             "program": lambda: isa.dump(compiled.program, commands=commands),
         }
-        say(compiled.imported.notes)
-        click.echo(texts[stage](), nl=False)
+        say_notes(compiled.imported.notes)
+        say(texts[stage](), nl=False)
 
 
 @main.command(short_help="List the chips, or one chip's parameters.")

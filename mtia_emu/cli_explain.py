@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import cli_options as o
-from .cli_output import console, progress
+from .cli_output import console, progress, say
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -65,6 +65,6 @@ def _write(done: Explanation, to: str) -> None:
     from .view.files import json_text, write_json
 
     if to == "-":
-        click.echo(json_text(as_json(done)), nl=False)
+        say(json_text(as_json(done)), nl=False)
     else:
         write_json(to, as_json(done))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from . import cli_options as o
-from .cli_output import EXIT_CHECK_FAILED, console, progress
+from .cli_output import EXIT_CHECK_FAILED, console, progress, say
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -20,18 +20,10 @@ if TYPE_CHECKING:
     from .compiler.passes import Pass
     from .compiler.watch import Ran
     from .options import Options
+    from .sources import Source
 
 Examples = Callable[[int], dict[str, Any]]
-_DEFAULT = re.compile(r"(?:^|(?<=,))\s*default\s*(?=,|$)")  # in --passes: all that `run` would run
 INPUTS = 2  # random inputs on which --verify-each compares
-
-
-def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    from .compiler.passes import PASSES
-    from .compiler.plugins import foreign_names
-
-    before, comma, last = incomplete.rpartition(",")
-    return [before + comma + name for name in ("default", *PASSES, *foreign_names()) if name.startswith(last)]
 
 
 def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -42,14 +34,6 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> s
 
 @click.command(short_help="Run passes on a model, and check or measure each.")
 @o.MODEL
-@click.option(
-    "--passes",
-    "spelling",
-    metavar="TEXT",
-    shell_complete=_complete,
-    help='Passes in order, as in "legalise,maps{max-inputs=4}"; "default" is all that `run` would run.  '
-    "[default: default]",
-)
 @click.option("-o", "--output", metavar="FILE.ir", callback=o.target, help="Write the graph to a file.")
 @click.option(
     "--draw",
@@ -101,9 +85,10 @@ def opt(model: str, **wanted: Any) -> None:
         raise UserError(f"--output {wanted['output']!r}: a graph's text is a file FILE.ir")
     verify = wanted["verify_each"] or wanted["bisect"]
     seed = wanted["seed"] if verify else None
-    with progress() as tick, opened(model, wanted["dims"], seed, wanted["inputs_file"]) as (graph, examples):
+    given = opened(model, wanted["dims"], seed, wanted["inputs_file"])
+    with progress() as tick, given as (source, graph, examples):
         options = o.chosen(wanted)
-        steps = _pipeline(wanted["spelling"], graph, chip, options)
+        steps = _pipeline(graph, chip, options)
         _refuse_unknown_shown(wanted["shown"], steps)
         if verify:
             _verify(graph, steps, examples, wanted, tick)
@@ -116,35 +101,24 @@ def opt(model: str, **wanted: Any) -> None:
         if wanted["why"]:
             _print_why(ran)
         if wanted["measure"]:
-            _print_measure(graph, steps, chip, options, tick)
+            _print_measure(source, graph, steps, chip, options, tick)
         _deliver(last, wanted)
 
 
 @contextmanager
 def opened(
     model: str, dims: tuple[str, ...], seed: int | None, inputs_file: str | None = None
-) -> Iterator[tuple[Graph, Examples]]:
-    """Give a model's graph as imported, and a function that makes inputs for it by number.
+) -> Iterator[tuple[Source, Graph, Examples]]:
+    """Give a model, its graph as imported, and a function that makes inputs for it by number.
 
     Arrays in `inputs_file` bind dimensions by their shapes, and are the inputs of number `seed`.
     """
     from . import api
-    from .compiler.frontend import load
-    from .compiler.samples import random_inputs
-    from .graph_file import is_graph, read_graph
 
     given = _arrays(inputs_file)
-    if is_graph(model):
-        if dims:
-            raise UserError("--dim has no meaning for a graph's text: its shapes are bound")
-        graph = read_graph(model)
-        yield graph, _first(graph, given, seed, lambda number: random_inputs(graph, number))
-        return
     with api.open_model(model, o.parse_dims(dims), execute_seed=seed) as source:
-        shapes = None if given is None else {name: x.shape for name, x in given.items()}
-        made = load(source.path, None if source.examples else source.dims, input_shapes=shapes)
-        others = source.examples or (lambda number: random_inputs(made, number))
-        yield made, _first(made, given, seed, others)
+        graph = source.graph(None if given is None else {name: x.shape for name, x in given.items()})
+        yield source, graph, _first(graph, given, seed, partial(source.inputs, graph))
 
 
 def _arrays(file: str | None) -> dict[str, Any] | None:
@@ -165,17 +139,14 @@ def _first(graph: Graph, given: dict[str, Any] | None, seed: int | None, others:
     return lambda number: first if number == (seed or 0) else others(number)
 
 
-def _pipeline(spelling: str | None, graph: Graph, chip: Chip, options: Options) -> tuple[Pass, ...]:
+def _pipeline(graph: Graph, chip: Chip, options: Options) -> tuple[Pass, ...]:
+    from .compiler.pass_text import steps_of
     from .compiler.passes.precision import own_dtype
-    from .compiler.pipeline import choose_format, mapping_passes, parse_passes, passes, wanted_format
+    from .compiler.pipeline import choose_format, default_steps, wanted_format
 
     own = own_dtype(graph)
     form = choose_format(own, chip, wanted_format(options))
-    default = (*passes(own, form.floats, quantise=form.quantise), *mapping_passes(chip))
-    if spelling is None:
-        return default
-    before, *behind = (parse_passes(part.strip(", ")) for part in _DEFAULT.split(spelling))
-    return sum(((*default, *part) for part in behind), before)
+    return steps_of(default_steps(own, form, chip), options.passes).all
 
 
 def _refuse_unknown_shown(shown: tuple[str, ...], steps: tuple[Pass, ...]) -> None:
@@ -195,9 +166,7 @@ def _watched(graph: Graph, steps: tuple[Pass, ...], shown: tuple[str, ...]) -> l
     for done in watch(graph, steps):
         ran.append(done)
         if "all" in shown or done.step.name in shown:
-            click.echo(
-                f"# after {done.step.spelling}\n{text.dump(done.after, digests=False)}", err=True, nl=False
-            )
+            say(f"# after {done.step.spelling}\n{text.dump(done.after, digests=False)}", err=True, nl=False)
     return ran
 
 
@@ -208,7 +177,7 @@ def _draw(graph: Graph, path: str) -> None:
     drawing = graph_drawing(graph)
     left_out = draw(drawing, path)
     rest = f"; {left_out} further ones are left out" if left_out else ""
-    click.echo(f"{path}: {len(drawing.boxes) - left_out} boxes{rest}", err=True)
+    say(f"{path}: {len(drawing.boxes) - left_out} boxes{rest}", err=True)
 
 
 def _deliver(graph: Graph, wanted: dict[str, Any]) -> None:
@@ -216,11 +185,11 @@ def _deliver(graph: Graph, wanted: dict[str, Any]) -> None:
         from .graph_file import write_graph
 
         files = write_graph(wanted["output"], graph)
-        click.echo(f"{' and '.join(files)}: {len(graph.nodes)} nodes", err=True)
+        say(f"{' and '.join(files)}: {len(graph.nodes)} nodes", err=True)
     elif not wanted["quiet"]:
         from .compiler import text
 
-        click.echo(text.dump(graph), nl=False)
+        say(text.dump(graph), nl=False)
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -252,10 +221,14 @@ def _print_why(ran: list[Ran]) -> None:
     _table("rules that did not fire", columns, rows)
 
 
-def _print_measure(graph: Graph, steps: tuple[Pass, ...], chip: Chip, options: Options, tick: Any) -> None:
+def _print_measure(
+    source: Source, graph: Graph, steps: tuple[Pass, ...], chip: Chip, options: Options, tick: Any
+) -> None:
+    from .api import example_lookups
     from .measure import COLUMNS, measure, rows
 
-    found = list(rows(measure(graph, steps, chip, options, tick)))
+    lookups = partial(example_lookups, source)
+    found = list(rows(measure(graph, steps, chip, options, lookups=lookups, progress=tick)))
     _table(f"{graph.name} on {chip.name}", COLUMNS, found)
 
 
@@ -273,17 +246,15 @@ def _verify(
     inputs = [examples(wanted["seed"] + number) for number in range(INPUTS)]
     fault = first_fault(full, steps, inputs, wanted["tolerance"], tick)
     if fault is None:
-        click.echo(f"verified: {len(steps)} passes keep the results on {len(inputs)} random inputs", err=True)
+        say(f"verified: {len(steps)} passes keep the results on {len(inputs)} random inputs", err=True)
         return
     message = f"pass {fault.index + 1}, {fault.step.spelling}: {fault.what}"
-    click.echo(f"wrong: {message} (seed {wanted['seed']})", err=True)
+    say(f"wrong: {message} (seed {wanted['seed']})", err=True)
     if wanted["bisect"]:
         from .testing.verify import narrow
 
         culprit = narrow(fault, full, inputs, wanted["tolerance"])
-        click.echo(
-            f"rewrite {culprit.number} of {culprit.rewrites}: {culprit.node or 'the whole pass'}", err=True
-        )
-        click.echo(culprit.diff, err=True)
+        say(f"rewrite {culprit.number} of {culprit.rewrites}: {culprit.node or 'the whole pass'}", err=True)
+        say(culprit.diff, err=True)
     sys.stdout.flush()
     sys.exit(EXIT_CHECK_FAILED)

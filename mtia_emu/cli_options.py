@@ -87,7 +87,18 @@ def _kernels(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
         ctx.with_resource(use_kernels(*values))
 
 
-MODEL = click.argument("model", shell_complete=complete("model", files=(".onnx", ".mtia")))
+def _passes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from .compiler.passes import PASSES
+    from .compiler.plugins import foreign_names
+
+    before, comma, last = incomplete.rpartition(",")
+    sign = last[:1] if last[:1] in ("+", "-") else ""
+    known = ("default", *PASSES, *foreign_names())
+    return [before + comma + sign + name for name in known if name.startswith(last[len(sign) :])]
+
+
+COMPLETE = {"passes": _passes}  # how the shell completes options
+MODEL = click.argument("model", shell_complete=complete("model", files=(".onnx", ".mtia", ".ir")))
 CHIP = click.option(
     "--chip",
     metavar="NAME|FILE.toml",
@@ -194,7 +205,7 @@ def flag(f: Field[Any], *, unset: bool = False) -> Decorator:
         shown = name.partition("/")[0][2:] if isinstance(f.default, bool) else f.default
         words |= {"default": None, "show_default": False}
         text = f"{text}  [default: {shown}]"
-    return click.option(name, _parameter(f), help=text, **words)
+    return click.option(name, _parameter(f), help=text, shell_complete=COMPLETE.get(f.name), **words)
 
 
 def _metavar(f: Field[Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .chip import Chip
@@ -13,7 +13,9 @@ from .compiler.ops.embedding_bag import bag_operand
 from .compiler.passes import Fold, Legalise, Pass, Precision, Prune, Quantise
 from .compiler.passes.precision import own_dtype
 from .compiler.pipeline import DEFAULTS, choose_format, compile_lowered, lower, wanted_format
+from .engine.lookups import Lookups
 from .engine.run import report
+from .isa import Program
 from .options import Options
 from .sums import add_up
 from .tuning import tuning
@@ -46,12 +48,14 @@ def measure(
     pipeline: Sequence[Pass],
     chip: Chip,
     options: Options = DEFAULTS,
+    *,
+    lookups: Callable[[Program], Mapping[int, Lookups]] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Measured]:
     """Yield the time of a graph with only the passes that are always run, then with one pass more each time.
 
     The passes in `NEEDED` are always run: without them there is another number format, which no time can be
-    compared with.
+    compared with. `lookups` gives those of a program's tables that are known.
     """
     form, how = choose_format(own_dtype(graph), chip, wanted_format(options)), tuning(options)
     least = least_dram_bytes(lower(graph, tuple(pipeline))) / chip.dram_bytes_per_cycle
@@ -66,11 +70,16 @@ def measure(
         for index, step in enumerate(pipeline):
             made = made if index in left_out else check(step(made), step.name)
         program = compile_lowered(made, chip, dtype=form.name, options=options, tuning=how)
-        done = report(program, chip)
+        done = report(program, chip, lookups(program) if lookups else {})
         traffic = done.traffic.dram_read_bytes + done.traffic.dram_write_bytes
         peak = chip.peak_macs_per_cycle(dtype(form.name)) * done.cycles
-        shares = macs / peak, least / done.cycles
+        shares = _share(macs, peak), _share(least, done.cycles)
         yield Measured(name, done.cycles, *shares, len(program.launches), traffic)
+
+
+def _share(part: float, whole: float) -> float:
+    """Return a part of a whole; 0 of nothing: a graph without work takes no time."""
+    return part / whole if whole else 0.0
 
 
 def least_dram_bytes(graph: Graph) -> int:
@@ -109,7 +118,7 @@ def rows(measured: Iterable[Measured]) -> Iterator[list[str]]:
     """Yield the cells of a table with `COLUMNS`, a row for each run."""
     before: float | None = None
     for done in measured:
-        change = "" if before is None else f"{done.cycles / before - 1:+.1%}"
+        change = f"{done.cycles / before - 1:+.1%}" if before else ""
         shares = units.percent(done.utilization), units.percent(done.dram_share)
         traffic = units.size(done.dram_bytes)
         yield [done.name, f"{done.cycles:,.0f}", change, *shares, str(done.launches), traffic]

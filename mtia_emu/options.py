@@ -120,6 +120,16 @@ class Options:
         metavar="INT|IO.npz",
         decides=("lower",),
     )
+    passes: str | None = option(
+        None,
+        'Passes to run: a list in order, as in "legalise,maps{max-inputs=4}", where "default" stands for all '
+        'that would run; or changes of those, as in "+mine@after:tails,-siblings". A name may be a file '
+        "FILE.py, which is executed.  [default: default]",
+        "compile",
+        "sweep",
+        metavar="TEXT",
+        decides=("lower", "map"),
+    )
     tune: str = option(
         "fast",
         "How mappings of kernels are chosen: by estimate, or the best of them by time; full keeps what it "
@@ -141,7 +151,6 @@ class Options:
         True,
         "Let kernels read weights of later ones into SRAM while they leave DRAM idle.",
         "compile",
-        "operator",
         "sweep",
     )
     place: str = option(
@@ -155,6 +164,12 @@ class Options:
         False,
         "Execute (on seeded random inputs without --inputs), compare each output with an oracle "
         "(onnxruntime), exit 1 beyond tolerance.",
+        "run",
+    )
+    by_layer: bool = option(
+        False,
+        "With --check: also hold each layer to its op's reference, on what its operands should be; name the "
+        "first wrong layer and the first wrong command of it.",
         "run",
     )
     gpu_mode: Mode = field(default=Mode())
@@ -199,11 +214,13 @@ class Words(TypedDict, total=False):
     options: Options
     dtype: str | None
     calibrate: str | None
+    passes: str | None
     tune: str
     beside: bool
     prefetch: bool
     place: str
     check: bool
+    by_layer: bool
     gpu_mode: Mode
     seed: int
 

@@ -205,19 +205,68 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class WrongCommand:
+    """The first wrong command of a layer: its number in the layer's block (-1: none), and why it is wrong.
+
+    It reads what an operand should not hold or nothing has written, or writes what is wrong in the result and
+    stays there. `chain` are the commands that its values come from, itself last; `unlike` is the first of
+    them that what made right parts of the result has no like of: a hint where the fault may lie.
+    """
+
+    index: int
+    text: str
+    why: str
+    chain: tuple[str, ...] = ()
+    unlike: str = ""
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """How far one layer is from its op's reference, on what the reference says that its operands hold.
+
+    The relative error is of the largest magnitude expected. `compared` counts elements: 0 where no value of
+    the model is what the layer writes.
+    """
+
+    name: str
+    op: str
+    kernel: str
+    launch: int
+    max_abs_error: float
+    max_rel_error: float
+    allowed: float
+    compared: int
+    command: WrongCommand | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Return whether the layer is within what is allowed."""
+        return bool(self.max_rel_error <= self.allowed)
+
+
+@dataclass(frozen=True)
 class Check:
-    """How far outputs are from those of the oracle named, the worst over all and each by name."""
+    """How far outputs are from those of the oracle named, the worst over all and each by name.
+
+    `layers` are how far each is from its reference, where that was asked for.
+    """
 
     max_abs_error: float
     max_rel_error: float
     tolerance: float
     outputs: dict[str, Distance] = field(default_factory=dict)
     oracle: str = ""
+    layers: tuple[LayerCheck, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Return whether every output is within tolerance."""
-        return bool(self.max_rel_error <= self.tolerance)
+        """Return whether every output is within tolerance, and every layer that was compared."""
+        return bool(self.max_rel_error <= self.tolerance) and all(x.passed for x in self.layers)
+
+    @property
+    def first_wrong(self) -> LayerCheck | None:
+        """Return the first layer that is wrong by itself."""
+        return next((x for x in self.layers if not x.passed), None)
 
 
 @dataclass(frozen=True)
@@ -304,5 +353,6 @@ def as_json(report: Report, gpu: Report | None = None, check: Check | None = Non
         }
         out["versus_gpu"] = asdict(compare(report, gpu))
     if check is not None:
-        out["check"] = asdict(check) | {"passed": check.passed}
+        layers = [asdict(x) | {"passed": x.passed} for x in check.layers]
+        out["check"] = asdict(check) | {"passed": check.passed, "layers": layers}
     return out

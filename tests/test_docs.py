@@ -19,10 +19,18 @@ import hollow  # noqa: E402
 
 PAGES = {str(page.relative_to(ROOT)): page for page in generate.pages()}
 TEXTS = {name: page.read_text(encoding="utf-8") for name, page in PAGES.items()}
+LONG = {"tutorial-architect.md", "tutorial-compiler.md", "explain-a-model.md", "tune-mappings.md"}
 STALE = "run `make docs` and look at what it changes"
 
 
-@pytest.mark.parametrize("name", [name for name, text in TEXTS.items() if fences.runs(text)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.deep] * (Path(name).name in LONG))
+        for name, text in TEXTS.items()
+        if fences.runs(text)
+    ],
+)
 def test_page_runs_and_shows_what_it_prints(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(DOCS / "fences.py"), str(PAGES[name]), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, check=False)

@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtia_emu.errors import UserError
@@ -31,7 +31,6 @@ def in_order(a: np.ndarray, b: np.ndarray, acc: np.ndarray, chunk: int) -> np.nd
     return out
 
 
-@settings(deadline=None)
 @given(m=SIZE, k=SIZE, n=SIZE, chunk=st.integers(1, 30), seed=st.integers(0, 99))
 def test_floats_are_summed_in_order_to_the_bit(m: int, k: int, n: int, chunk: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -53,7 +52,6 @@ def test_floats_are_near_the_true_product(dtype: Any) -> None:
     assert (np.abs(acc - true) <= bound).all()
 
 
-@settings(deadline=None)
 @given(
     m=SIZE,
     k=st.sampled_from([1, 7, 255, 257, 1023, 1025, 3000]),

@@ -13,6 +13,7 @@ from click.testing import Result
 from mtia_emu.compiler.frontend import load
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.pipeline import compile_graph
+from mtia_emu.compiler.text import parse
 
 from mtia_emu import api, isa, settings
 from mtia_emu import tuning as tuning_module
@@ -68,17 +69,37 @@ def test_no_block_is_slower_than_the_estimates_and_the_whole_is_faster(
     assert sum(cycles[1]) < sum(cycles[0])
 
 
-@pytest.mark.parametrize(("model", "dims"), MODELS, ids=lambda x: str(x))
-def test_a_program_from_disk_is_the_one_made_anew(model: str, dims: dict[str, int], folder: Path) -> None:
+def made(graph: Graph, chip: Chip, share: Share = unshared, cached: bool = True) -> str:
+    options = Options(tune="full")
+    how = tuning(options, share=share, cached=cached)
+    return text(compile_graph(graph, chip, options=options, tuning=how).program)
+
+
+SMALL = """graph small {
+  in %x : fp16[24,32]
+  const %w : fp16[32,16] = absent
+  %y : fp16[24,16] = matmul(%x, %w)
+  out %y
+}"""
+QUICK = pytest.param(lambda: parse(SMALL), id="one product")
+LONG = [
+    pytest.param(lambda m=m, d=d: imported(m, tuple(d.items())), id=m, marks=pytest.mark.deep)
+    for m, d in MODELS
+]
+
+
+@pytest.mark.parametrize("graph", [QUICK, *LONG])
+def test_a_program_from_disk_is_the_one_made_anew(graph: Callable[[], Graph], folder: Path) -> None:
     chip = load_chip("tiny")
-    made = text(program(model, dims, chip, "full"))
+    first = made(graph(), chip)
     assert (folder / FILE).exists()
-    assert text(program(model, dims, chip, "full")) == made
+    assert made(graph(), chip) == first
     (folder / FILE).write_bytes(b"nonsense" * 1000)
-    assert text(program(model, dims, chip, "full")) == made
+    assert made(graph(), chip) == first
 
 
-def test_what_chips_share_and_the_disk_has_is_what_each_would_have_made() -> None:
+@pytest.mark.parametrize("graph", [QUICK, LONG[0]])
+def test_what_chips_share_and_the_disk_has_is_what_each_would_have_made(graph: Callable[[], Graph]) -> None:
     shared = Sharing()
     changes: list[dict[str, object]] = [
         {},
@@ -89,10 +110,7 @@ def test_what_chips_share_and_the_disk_has_is_what_each_would_have_made() -> Non
     ]
     for change in changes:
         chip = load_chip("tiny", change)
-        found = text(program(*MODELS[0], chip, "full", shared))
-        alone = tuning(Options(tune="full"), cached=False)
-        graph = imported(MODELS[0][0], tuple(MODELS[0][1].items()))
-        assert found == text(compile_graph(graph, chip, tuning=alone).program)
+        assert made(graph(), chip, shared) == made(graph(), chip, cached=False)
 
 
 def test_a_tuned_program_computes_the_model() -> None:
@@ -104,13 +122,13 @@ def test_sweeps_tune_where_the_spec_says_so(folder: Path) -> None:
     values: dict[str, Any] = {
         "chip": "tiny",
         "gpu": "none",
-        "model": [{"model": m, "dims": d} for m, d in MODELS],
+        "model": [{"model": m, "dims": d} for m, d in MODELS[1:]],
     }
     cycles = {}
     for mode in ("fast", "full"):
         evaluator = Evaluator(make_job(make_spec(values | {"tune": mode})))
         row = evaluator.row(Point(0, {}))
-        cycles[mode] = row.metrics["llama-tiny.seconds"]
+        cycles[mode] = row.metrics["dlrm-small.seconds"]
     assert cycles["full"] <= cycles["fast"] and (folder / FILE).exists()
     with pytest.raises(UserError, match="'tune' is 'slow'"):
         make_spec(values | {"tune": "slow"})

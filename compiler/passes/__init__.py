@@ -15,6 +15,7 @@ from .packed import Packed
 from .precision import Precision
 from .quantise import Quantise
 from .rotary import Rotary
+from .rounding import Rounding
 from .siblings import Siblings
 from .strips import Strips
 from .tables import Tables
@@ -40,6 +41,7 @@ PASSES: dict[str, type[Pass]] = {
         Prune,
         Quantise,
         Rotary,
+        Rounding,
         Siblings,
         Strips,
         Tables,
@@ -66,6 +68,7 @@ __all__ = [
     "Prune",
     "Quantise",
     "Rotary",
+    "Rounding",
     "Rules",
     "Siblings",
     "Strips",

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mtia_emu.types import TensorType
+from mtia_emu.types import DType, TensorType
 
 from ..build import Builder
 from ..graph import Graph, Match, Node, Outcome, Rewrite, Skip
@@ -121,12 +121,12 @@ def either(node: Node) -> tuple[tuple[str, str], tuple[str, str]]:
     return (a, b), (b, a)
 
 
-def strip_casts(match: Match, value: str, *, widening: bool = False) -> str:
-    """Return the value behind casts between floats; with `widening`, only behind those that lose nothing."""
+def strip_casts(match: Match, value: str, to: DType | None = None) -> str:
+    """Return the value behind casts between floats that lose nothing, or that round to the type `to`."""
     node = match.producer(value, "cast")
     while node is not None:
         before, after = match.type_of(node.inputs[0]).dtype, node.type.dtype
-        if not (before.is_float and after.is_float) or (widening and before.bits >= after.bits):
+        if not (before.is_float and after.is_float) or (before.bits >= after.bits and after != to):
             break
         value = node.inputs[0]
         node = match.producer(value, "cast")

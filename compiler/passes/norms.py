@@ -15,8 +15,9 @@ from .base import Rule, Rules, become, building, either, is_row, scalar, strip_c
 class Norms(Rules):
     """Fuse x * rsqrt(mean(x*x) + e) * w into rmsnorm; the same of x - mean(x), plus a bias, into layernorm.
 
-    Casts around the norm, as models in narrow floats have them, go: it is computed in fp32 anyway. Where no
-    weight follows (one of ones is gone by then), the norm's is of ones.
+    Casts around the norm, as models in narrow floats have them, go: it is computed in fp32 anyway, and
+    rounded once, to the type of its result. Where no weight follows (one of ones is gone by then), the norm's
+    is of ones.
     """
 
     @property
@@ -29,7 +30,7 @@ def _norm(node: Node, match: Match) -> Rewrite | Skip | None:
     if node.op != "mul" or node.type.rank < 1:
         return None
     for weight, scaled in either(node):
-        maker = match.producer(strip_casts(match, scaled), "mul")
+        maker = match.producer(strip_casts(match, scaled, node.type.dtype), "mul")
         found = _scaled(maker, match) if maker is not None else None
         if found is None:
             continue
@@ -65,7 +66,7 @@ def _weighted(user: Node, match: Match) -> bool:
 
 def _normed(node: Node, match: Match, x: str, epsilon: float, weight: str | None) -> Rewrite | Skip:
     centred = _centred(x, match)
-    source = strip_casts(match, centred or x, widening=True)
+    source = strip_casts(match, centred or x)
     if match.type_of(source).dtype != node.type.dtype:
         source = centred or x
     if match.type_of(source) != node.type:

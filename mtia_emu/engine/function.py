@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from .checked import CheckedRun
 from .interpreter import BlockRun, Library
 from .lookups import Lookups
 from .memory import Store, View
+from .traced import Held, TracedRun
 
 Array = np.ndarray[Any, Any]
+Run = TypeVar("Run", bound=BlockRun)
 
 
 @dataclass
@@ -139,9 +142,15 @@ class Machine:
 
     def launch(self, launch: Launch) -> BlockRun:
         """Run one block; return it, with what was counted on the way."""
+        return self._run(launch, CheckedRun if self.check else BlockRun)
+
+    def trace(self, launch: Launch, hold: Mapping[int, Held]) -> TracedRun:
+        """Run one block; return it, with what was noted on the way of who reads and writes what."""
+        return self._run(launch, partial(TracedRun, hold=hold))
+
+    def _run(self, launch: Launch, kind: Callable[..., Run]) -> Run:
         block = self.program.blocks[launch.block]
         views = [self._view(x, a, launch) for x, a in zip(block.operands, launch.addresses, strict=True)]
-        kind = CheckedRun if self.check else BlockRun
         run = kind(block, views, self.local, self.banks, self.chip, self.library)
         for store in (*self.local, *self.banks, self.memory["scratch"]):
             store.forget()

@@ -18,8 +18,8 @@ from .. import kernels as _kernels
 from ..arrays import typed_inputs
 from ..chip import Chip, chip_text, put, validate
 from ..compiler.emit import About
-from ..compiler.frontend import load
 from ..compiler.graph import Graph
+from ..compiler.pass_text import files_of
 from ..compiler.pipeline import compile_graph
 from ..engine.lookups import Lookups, from_inputs, looks_up
 from ..engine.run import report
@@ -29,6 +29,7 @@ from ..gpu import load_gpu
 from ..isa import Program
 from ..sharing import Share, Sharing
 from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
+from ..sources import ZOO
 from ..toml import parse
 from ..tuning import tuning
 from ..types import dtype
@@ -40,7 +41,10 @@ from .spec import Model, Spec
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to know: the spec, the base chip's values, which code and models it is for."""
+    """All that a worker needs to know: the spec, the base chip's values, which code and files it is for.
+
+    `models` are digests of the models' files, and of those that hold passes of the user's.
+    """
 
     spec: Spec
     chip: dict[str, Any]
@@ -59,14 +63,21 @@ def make_job(spec: Spec) -> Job:
     text, where = chip_text(spec.chip)
     values = parse(text, where)
     validate(values, where)
-    return Job(spec, values, code_digest(), tuple(_model_digest(m) for m in spec.model))
+    passes = spec.options(spec.model[0]).passes
+    files = (*map(_model_digest, spec.model), *map(_file_digest, files_of(passes)))
+    return Job(spec, values, code_digest(), files)
 
 
 def _model_digest(model: Model) -> str:
     """Return a digest of a model's file; a built-in model is its name."""
-    if model.model.startswith(api.ZOO):
+    if model.model.startswith(ZOO):
         return model.model
-    with api.open_model(model.model, model.dims) as source, source.path.open("rb") as file:
+    with api.open_model(model.model, model.dims) as source:
+        return _file_digest(source.path)
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
@@ -192,10 +203,9 @@ class Evaluator:
         return from_inputs(program, self.examples[model.name])
 
     def _graph(self, model: Model) -> tuple[Graph, dict[str, int]]:
-        ours = model.model.startswith(api.ZOO)
         if model.name not in self.graphs:
             with api.open_model(model.model, model.dims) as source:
-                self.graphs[model.name] = load(source.path, {} if ours else model.dims)
+                self.graphs[model.name] = source.graph()
         return self.graphs[model.name], model.dims
 
 

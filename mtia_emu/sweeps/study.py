@@ -47,7 +47,14 @@ class Study:
                 reasons[row.reason] += 1
         origin = {key: store.get(key) for key in ("version", "code", "seed", "created_utc")}
         return cls(
-            store.spec, store.path, counts, good, reasons.most_common(), _base(store), _gpu(store), origin
+            store.spec,
+            store.path,
+            counts,
+            good,
+            reasons.most_common(),
+            store.base(BASE),
+            _gpu(store),
+            origin,
         )
 
     @property
@@ -143,14 +150,6 @@ def _groups(values: list[Any]) -> Array:
 
 def _float(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
-
-
-def _base(store: Store) -> Row:
-    values = store.get("base")
-    try:
-        return Row(-1, dict(values["params"]), OK, BASE, dict(values["metrics"]), dict(values["layers"]))
-    except (TypeError, KeyError, ValueError):
-        raise UserError(f"store {store.path} is damaged: the base chip's row cannot be read") from None
 
 
 def _gpu(store: Store) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def test_a_slower_launch_is_not_taken() -> None:
     assert len(program.launches) == len(compiled(towers(4), chip, FAST).launches)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 1 << 20))
 def test_values_and_traffic_are_those_without(number: int) -> None:
     graph, chip = numbered_graph(3, number), random_chip(3, number)
@@ -150,7 +150,7 @@ def test_values_and_traffic_are_those_without(number: int) -> None:
     assert one.macs == other.macs
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_views_apart_have_no_element_in_common(data: st.DataObject) -> None:
     def view() -> View:

@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
@@ -41,8 +41,6 @@ def fuzz(examples: int) -> Any:
     count = max(examples, int(os.environ.get("MTIA_EMU_FUZZ", "0")))
     return settings(
         max_examples=count,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
         phases=[Phase.generate, Phase.shrink],
         derandomize=count == examples,
     )

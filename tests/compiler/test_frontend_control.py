@@ -66,7 +66,7 @@ def test_branches_of_different_types_are_refused(tmp_path: Path) -> None:
         loaded(tmp_path / "m.onnx", text)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.integers(0, 1), st.integers(0, 1), st.integers(0, 1), st.integers(1, 4))
 def test_a_scan_is_written_out(
     tmp_path_factory: pytest.TempPathFactory, axis: int, back: int, out: int, length: int

@@ -32,7 +32,7 @@ def placed(rows: int, inputs_in: str = "dram", sram: int = 65536) -> Placement:
 lives = st.tuples(st.integers(1, 2000), st.integers(0, 9), st.integers(0, 4))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(lives, max_size=80), st.sampled_from([None, 2048, 8192]))
 def test_no_two_pieces_alive_at_once_overlap(wanted: list[tuple[int, int, int]], limit: int | None) -> None:
     arena, pieces = Arena(limit), []
@@ -87,3 +87,24 @@ def test_what_is_vacant_is_what_no_buffer_has(home: str) -> None:
             if where.space[name] == "sram":
                 low, size = where.address[name], made.buffers[name].type.bytes
                 assert at + 256 <= low or low + size <= at
+
+
+def first_fit(taken: list[tuple[int, int, int, int]], size: int, first: int, last: int) -> int:
+    """Return the lowest line from which `size` bytes are free in all steps, found by trying each."""
+    at = 0
+    while any(
+        begin <= last and first <= end and low < at + size and at < high for begin, end, low, high in taken
+    ):
+        at += LINE
+    return at
+
+
+@given(st.lists(st.tuples(st.integers(1, 900), st.integers(0, 6), st.integers(0, 4)), max_size=12))
+def test_a_buffer_takes_the_lowest_address_that_is_free(wanted: list[tuple[int, int, int]]) -> None:
+    arena, taken = Arena(None), []
+    for size, first, steps in wanted:
+        lines = -(-size // LINE) * LINE
+        at = arena.take(size, first, first + steps)
+        assert at == first_fit(taken, lines, first, first + steps)
+        taken.append((first, first + steps, at, at + lines))
+    assert arena.top == max((high for *_, high in taken), default=0)

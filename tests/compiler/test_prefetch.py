@@ -60,7 +60,7 @@ def both(graph: Graph, chip: Chip, **options: Any) -> tuple[Program, Program]:
     return off, on
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.integers(1, 24),
     st.integers(8, 64),

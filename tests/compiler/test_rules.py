@@ -30,7 +30,7 @@ def kernels(body: str, inputs: dict[str, Array] | None = None, tolerance: float 
     graph = check(text.parse(f"graph g {{\n{body}\n}}"))
     plan = schedule(graph, TINY)
     types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-    program = emit(plan, place(plan), About("g", dtype="fp32", types=types))
+    program = emit(plan, place(plan), About("g", dtype="fp32", types=types)).program
     verify(program, TINY)
     given = inputs or random_inputs(graph)
     with np.errstate(all="ignore"):
