@@ -36,6 +36,7 @@ from .ops.dequantise import packing
 from .place import Placement
 from .prefetch import read_ahead
 from .schedule import Schedule, Step
+from .split import split
 from .user_kernels import STEP, emit_user, idle_notes
 from .views import View
 
@@ -65,9 +66,10 @@ class About:
 
 @dataclass(frozen=True)
 class Emitted:
-    """A program, and the steps of the schedule that each of its launches runs, by number."""
+    """A program, the schedule with steps that fit a block each, and the steps of each launch, by number."""
 
     program: Program
+    schedule: Schedule
     steps: tuple[tuple[int, ...], ...]
 
 
@@ -84,7 +86,8 @@ def emit(
 
     `tuning` chooses the mappings of kernels that have several, and may give blocks that were made before.
     """
-    made = _launches(plan, placement, progress or (lambda done, total: None), tuning)
+    plan, call_of = _calls(plan, placement, tuning)
+    made = _launches(plan, progress or (lambda done, total: None), tuning, call_of, placement)
     share, on = tuning.share, options.prefetch
     ahead = read_ahead(plan, placement, made.blocks, made.launches, made.times, share, on=on)
     consts = plan.graph.consts
@@ -111,7 +114,7 @@ def emit(
         about.works,
         about.notes + ahead.notes + idle_notes(plan),
     )
-    return Emitted(program, tuple(made.steps))
+    return Emitted(program, plan, tuple(made.steps))
 
 
 @dataclass
@@ -124,16 +127,25 @@ class _Made:
     steps: list[tuple[int, ...]] = field(default_factory=list)
 
 
+def _calls(plan: Schedule, placement: Placement, tuning: Tuning) -> tuple[Schedule, Callable[[Step], Call]]:
+    """Return the schedule with steps that fit a block each, and what gives their kernel calls."""
+    blocks = _Blocks(plan.chip, tuning)
+    call = partial(_call, placement=placement, packed=_packed(plan), blocks=blocks)
+    return split(plan, lambda step: call(step).make(plan.chip)), call
+
+
 def _launches(
-    plan: Schedule, placement: Placement, progress: Callable[[int, int], None], tuning: Tuning
+    plan: Schedule,
+    progress: Callable[[int, int], None],
+    tuning: Tuning,
+    call_of: Callable[[Step], Call],
+    placement: Placement,
 ) -> _Made:
     """Return the launches of all steps."""
     numbers: dict[Any, int] = {}
     known: dict[Any, tuple[Run, ...]] = {}
-    out = _Made()
-    packed = _packed(plan)
-    done, blocks = 0, _Blocks(plan.chip, tuning)
-    groups = [(steps, [_call(s, placement, packed, blocks) for s in steps]) for steps in moments(plan)]
+    out, done = _Made(), 0
+    groups = [(steps, list(map(call_of, steps))) for steps in moments(plan)]
     counts = Counter(tuple(call.key for call in calls) for _, calls in groups if len(calls) > 1)
     for moment, (steps, calls) in enumerate(groups):
         key = tuple(call.key for call in calls)

@@ -295,7 +295,7 @@ def compile_graph(
     )
     tick = partial(report, "emit")
     done = emit(plan, placement, told, options=chosen, tuning=tuning, progress=tick)
-    return Compiled(graph, plan.graph, plan, done.program, ready.graph, done.steps)
+    return Compiled(graph, plan.graph, done.schedule, done.program, ready.graph, done.steps)
 
 
 def _agreed(options: Options, tuning: Tuning) -> Options:

@@ -17,6 +17,7 @@ from .engine.lookups import Lookups
 from .engine.run import report
 from .isa import Program
 from .options import Options
+from .sums import add_up
 from .tuning import tuning
 from .types import dtype
 from .view import units
@@ -97,7 +98,7 @@ def least_dram_bytes(graph: Graph) -> int:
         maker = graph.producer(value)
         past = graph.type_of(maker.inputs[0]).bytes if maker is not None and maker.op == "append" else 0
         written += graph.type_of(value).bytes - past
-    return sum(read.values()) + written
+    return add_up(read.values()) + written
 
 
 def _read_bytes(graph: Graph, node: Node, position: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 
-from .scope import Scope, Value, subgraphs
+from .scope import NodeList, Scope, Value, subgraphs
 
 if TYPE_CHECKING:
     from .importer import Importer
@@ -123,7 +123,7 @@ class Body:
         importer, inner = self.importer, Scope(self.scope.opsets, self.scope, dict(given), self.scope.attrs)
         before, depth, origin = len(importer.failures), importer.depth, importer.builder.origin
         try:
-            (result,) = importer.nodes(nodes, [name], inner)
+            (result,) = importer.nodes(NodeList.made(nodes, [name]), [name], inner)
         except UserError:
             importer.depth, importer.builder.origin = depth, origin
             return None

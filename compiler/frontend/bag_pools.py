@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .bag_body import SAME, Body, NoBag, Place, need
-from .bag_rows import LAST, Cut, Rows
+from .bag_rows import BRANCHES, LAST, Cut, Rows
 from .scope import graph_attr
 
 MODES = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max"}
-BRANCHES = ("then_branch", "else_branch")
 EMPTY = {"Equal": True, "LessOrEqual": True, "Greater": False}  # a bag's end, compared so with its start
 FLIPPED = {"Less": "Greater", "GreaterOrEqual": "LessOrEqual", "Equal": "Equal"}
 FLIPPED |= {after: before for before, after in FLIPPED.items()}

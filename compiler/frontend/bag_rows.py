@@ -18,6 +18,7 @@ from .scope import graph_attr
 
 SHAPING = ("Unsqueeze", "Squeeze", "Reshape", "Flatten")
 BY_ROW = {*UNARY, *BINARY, *SAME, "Where", "Mod", "Pow", "Min", "Max", "Clip", "DequantizeLinear"}
+BRANCHES = ("then_branch", "else_branch")
 LAST = ""  # the list of a place that is a number: as many rows as there are
 
 
@@ -56,7 +57,7 @@ class Rows:
             node = self.body.node(name)
             need(self.body.invariant(name) is None, f"%{name} is not cut at offsets")
             special = {"Slice": self._slice, "Gather": self._gather, "GatherND": self._gather}
-            special |= {"Compress": self._compress, "Loop": self._kept}
+            special |= {"Compress": self._compress, "If": self._chosen, "Loop": self._kept}
             self.cuts[name] = special.get(node.op_type, self._by_row)(node, name)
         return self.cuts[name]
 
@@ -67,6 +68,17 @@ class Rows:
         need(start is not None and end is not None and start[0] != LAST, "its offsets are not read in turn")
         assert start is not None and end is not None
         return Cut(value, start, end)
+
+    def _chosen(self, node: Any, name: str) -> Cut:
+        """Return the rows of both branches, one of them for the last bag: it may end where all rows end."""
+        at, equal = list(node.output).index(name), self.body.find(node.input[0], "Equal")
+        asked = equal is not None and any(self.body.index(n) is not None for n in equal.input)
+        need(asked, "its condition is not on the number of a bag")
+        ends = [graph_attr(node, branch).output[at].name for branch in BRANCHES]
+        last, other = sorted(map(self.cut, ends), key=lambda cut: cut.end[0] != LAST)
+        same = (last.value, last.start, last.keep) == (other.value, other.start, other.keep)
+        need(same and last.end == (LAST, self.length(last.value)), "its branches take different rows")
+        return other
 
     def bound(self, name: str, value: str) -> Place | None:
         """Return the element of the offsets that a name is, or the `LAST` row of a value; None for others."""
@@ -147,32 +159,36 @@ class Rows:
         ins, outs = [i.name for i in inner.input], [o.name for o in inner.output]
         start, end, step = self._steps(node, ins, outs)
         choice = self.body.maker(outs[1 + at], "If")
-        equal = self.body.maker(choice.input[0], "Equal", "Not")
-        grows = "else_branch"
-        if equal.op_type == "Not":
-            equal, grows = self.body.maker(equal.input[0], "Equal"), "then_branch"
-        same = "then_branch" if grows == "else_branch" else "else_branch"
-        join = self.body.maker(graph_attr(choice, grows).output[0].name, "Concat")
-        need(
-            self.body.source(graph_attr(choice, same).output[0].name) == ins[2 + at],
-            "it collects something else",
-        )
-        need([self.body.source(n) for n in join.input] == [ins[2 + at], step], "it collects something else")
+        branches = [graph_attr(choice, name).output[0].name for name in BRANCHES]
+        grows = next((i for i, name in enumerate(branches) if self.body.find(name, "Concat")), None)
+        need(grows is not None, "it collects something else")
+        assert grows is not None
+        join, other = self.body.maker(branches[grows], "Concat"), self.body.source(branches[1 - grows])
+        parts = [self.body.source(n) for n in join.input]
+        need(parts == [ins[2 + at], step] and other == ins[2 + at], "it collects something else")
         first = self.body.known(node.input[2 + at])
         need(first is not None and not first.size, "what it collects is not empty at first")
-        return self._unlike(equal, step, start, end)
+        taken = self._each(choice.input[0], step)
+        keep = self.builder.add("not", taken) if grows else taken
+        kind = self.builder.type_of(keep)
+        need(kind.rank == 1, "it does not ask for each index")
+        return Cut(self.builder.constant(np.arange(kind.shape[0], dtype=np.int64)), start, end, keep)
 
-    def _unlike(self, equal: Any, step: str, start: Place, end: Place) -> Cut:
-        """Return the places from start to end whose index is not the one that it is compared with."""
-        index, pad = equal.input if self.body.number(equal.input[0]) is None else reversed(equal.input)
-        pick = self.body.maker(index, "Gather")
-        need(self.body.source(pick.input[1]) == step, "its indices are not read in turn")
-        indices, padding = self.body.tensor(pick.input[0]), self.body.number(pad)
-        need(padding is not None and self.builder.type_of(indices).rank == 1, "its padding is not a number")
-        dtype = self.builder.type_of(indices).dtype.numpy
-        same = self.builder.add("equal", indices, self.builder.constant(np.asarray(padding, dtype)))
-        places = self.builder.constant(np.arange(self.length(indices), dtype=np.int64))
-        return Cut(places, start, end, self.builder.add("not", same))
+    def _each(self, name: str, step: str) -> str:
+        """Return what an inner loop computes of elements of lists, one by one, for all of them."""
+        fixed = self.body.invariant(name)
+        if fixed is not None:
+            return self.body.tensor(name)
+        node = self.body.node(name)
+        if node.op_type == "Gather" and self.body.source(node.input[1]) == step:
+            each = self.body.tensor(node.input[0])
+            need(self.builder.type_of(each).rank == 1, "its indices are not read in turn")
+            return each
+        if node.op_type == "If":
+            ends = [graph_attr(node, branch).output[0].name for branch in BRANCHES]
+            return self.builder.add("where", *(self._each(n, step) for n in (node.input[0], *ends)))
+        need(node.op_type in BY_ROW, f"{node.op_type} in it is not done index by index")
+        return self._whole(node, name, {n: self._each(n, step) for n in node.input if n})
 
     def _steps(self, node: Any, ins: Sequence[str], outs: Sequence[str]) -> tuple[Place, Place, str]:
         """Return where an inner loop starts and ends, and what it counts by 1 in between."""

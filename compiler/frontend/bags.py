@@ -20,6 +20,7 @@ from ..graph import freeze_attrs
 from .bag_body import Body, NoBag, Place, need
 from .bag_pools import Pooled, Pools
 from .bag_rows import LAST, Cut
+from .failures import Placed
 from .scope import Scope, Tensors, Value, graph_attr
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ def match(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope
         return _Bags(body).results()
     except NoBag as reason:
         return str(reason)
+    except Placed:
+        raise
     except UserError as error:
-        if getattr(error, "placed", False):
-            raise
         return str(error)
 
 

@@ -90,7 +90,7 @@ def _unroll(
     going = scalar(importer, inputs[1]) if len(inputs) > 1 and inputs[1] else True
     carried = list(inputs[2:])
     scans: list[list[str]] = [[] for _ in range(len(body.output) - 1 - len(carried))]
-    count = 0
+    count, before = 0, len(importer.builder.nodes)
     for known, value in zip((trips, going), inputs[:2], strict=False):
         if known is None:
             reason = f"its length depends on the data, and it is no embedding bag: {why}"
@@ -114,6 +114,7 @@ def _unroll(
         for column, value in zip(scans, results[1 + len(carried) :], strict=True):
             column.append(importer.tensor(value))
         count += 1
+    importer.loop(node, count, before)
     return [*carried, *(_stack(importer, column) for column in scans)]
 
 

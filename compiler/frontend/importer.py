@@ -7,7 +7,7 @@ here and loops of known length are unrolled. What cannot be imported is collecte
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +21,16 @@ from ..graph import Const, Graph, Node
 from ..ops import ONNX, Call, Unsupported
 from . import ragged
 from .control import SPECIAL
+from .failures import Failure, NotImported, Placed, told
 from .files import initializers, tensor_const, text_of
 from .functions import body_of_schema, same_since
+from .notes import Loop, written_out
 from .once import DEEPEST, Once
-from .scope import Absent, Body, Nothing, Ragged, Scope, Tensors, Value, cost, op_key, reads
+from .scope import Absent, NodeList, Nothing, Ragged, Scope, Tensors, Value, cost, op_key, reads
 from .sparse import DENSE, dense_const, is_sparse
 
 OLDEST = 7  # the operator set from which operands broadcast as in NumPy
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An ONNX node that cannot be imported."""
-
-    node: str
-    op: str
-    reason: str
-    value: str = ""
-
-
-class NotImported(UserError):
-    """What cannot be imported; were the values of `inputs` known, it might be."""
-
-    def __init__(self, message: str, inputs: frozenset[str] = frozenset()) -> None:
-        super().__init__(message)
-        self.inputs = inputs
+RECURRENT = ("GRU", "LSTM", "RNN")
 
 
 class Importer:
@@ -60,6 +45,7 @@ class Importer:
         self.functions = {(f.domain, f.name): f for f in model.functions}
         self.once = Once()
         self.written_out = 0  # elements of sparse tensors
+        self.loops: list[Loop] = []
         self.depth = 0
 
     def run(
@@ -103,7 +89,7 @@ class Importer:
                 scope.values[name] = self.stored(tensor, name)
         return self.nodes(body, outputs, scope)
 
-    def nodes(self, body: Body, outputs: Sequence[str], scope: Scope) -> list[Value]:
+    def nodes(self, body: NodeList, outputs: Sequence[str], scope: Scope) -> list[Value]:
         """Import the nodes of a body into a scope; return the values of the named outputs."""
         self.depth += 1
         if self.depth > DEEPEST:
@@ -114,6 +100,13 @@ class Importer:
             self._node(node, scope, body.used)
         self.depth -= 1
         return [self._find(name, scope, "an output of the graph") for name in outputs]
+
+    def loop(self, node: Any, steps: int, before: int) -> None:
+        """Note that a node was written out in so many steps; what it made begins after `before` nodes."""
+        while self.loops and self.loops[-1].first >= before:  # those within it
+            self.loops.pop()
+        name = f"{op_key(node)} {node.name or node.output[0]}"
+        self.loops.append(Loop(name, steps, before, len(self.builder.nodes)))
 
     def stored(self, tensor: Any, name: str) -> Value:
         """Return a tensor of the file as a constant: one value, however often a body is written out."""
@@ -151,10 +144,10 @@ class Importer:
         except Unsupported as error:
             self._fail(node, str(error), error.value)
             results = [Absent()] * len(node.output)
+        except Placed:
+            raise
         except UserError as error:
-            if getattr(error, "placed", False):
-                raise
-            raise _placed(f"{self.path}: {where}: {error}") from None
+            raise Placed(f"{self.path}: {where}: {error}") from None
         except (
             TypeError,
             ValueError,
@@ -164,7 +157,7 @@ class Importer:
             ZeroDivisionError,
             AttributeError,
         ) as error:
-            raise _placed(f"{self.path}: {where} is malformed: {type(error).__name__}: {error}") from error
+            raise Placed(f"{self.path}: {where} is malformed: {type(error).__name__}: {error}") from error
         self.builder.origin = outer
         self._define(node, results, scope, used)
 
@@ -239,7 +232,10 @@ class Importer:
             node.output[0] if node.output else "",
             tuple(bool(n) and n in used for n in node.output),
         )
+        before = len(self.builder.nodes)
         made = ONNX[key](call)
+        if key in RECURRENT:
+            self.loop(node, self.builder.type_of(operands[0]).shape[call.attr("layout", 0)], before)
         return [made] if isinstance(made, str) else list(made)
 
     def tensor(self, value: Value) -> str:
@@ -309,7 +305,7 @@ class Importer:
             inner.values[name] = inputs[i] if i < len(inputs) else ""
         defined = set(inner.values).union(*(m.output for m in function.node))
         wanted = [n for n in function.output if n in defined]
-        body = self.once.body(function, wanted) if own else Body.of(function, wanted)
+        body = self.once.body(function, wanted) if own else NodeList.of(function, wanted)
         made = dict(zip(wanted, self.nodes(body, wanted, inner), strict=True))
         return [made.get(name, "") for name in function.output]
 
@@ -317,16 +313,8 @@ class Importer:
         """Raise `UserError` naming every node that could not be imported, by op type."""
         if not self.failures:
             return
-        kinds: dict[tuple[str, str], list[str]] = {}
-        for failure in self.failures:
-            kinds.setdefault((failure.op, failure.reason), []).append(failure.node)
-        lines = []
-        for (op, reason), nodes in kinds.items():
-            shown = ", ".join(nodes[:3]) + (", ..." if len(nodes) > 3 else "")
-            lines.append(f"  {op} x{len(nodes)}: {reason} ({shown})")
-        message = f"{self.path}: {len(self.failures)} nodes are not supported:\n" + "\n".join(lines)
         wanted = (self.builder.sources(f.value) for f in self.failures if f.value)
-        raise NotImported(message, frozenset().union(*wanted))
+        raise NotImported(told(self.path, self.failures), frozenset().union(*wanted))
 
     def _finish(self, graph: Any, scope: Scope, inputs: Mapping[str, TensorType]) -> Graph:
         """Return the graph, its values under their ONNX names where they have one."""
@@ -339,7 +327,8 @@ class Importer:
             given = renames.get(value, value)
             if given != name:
                 nodes.append(Node(name, "copy", (given,), (name,), (self.builder.type_of(value),)))
-        return Graph(graph.name or self.path.stem, nodes, inputs, names, consts).prune()
+        whole = Graph(graph.name or self.path.stem, nodes, inputs, names, consts).prune()
+        return whole.with_notes(written_out(self.loops, nodes, whole))
 
     def _outputs(self, graph: Any, scope: Scope) -> dict[str, str]:
         """Return the values of the graph's outputs by name, those of a sequence as `NAME.0`, `NAME.1`, ..."""
@@ -389,16 +378,6 @@ class Importer:
             taken.add(candidate)
         taken.add(candidate)
         return candidate
-
-
-class _Placed(UserError):
-    """A user error whose message says already where it arose."""
-
-    placed = True
-
-
-def _placed(message: str) -> UserError:
-    return _Placed(message)
 
 
 def _rename(node: Node, renames: Mapping[str, str]) -> Node:

@@ -1,4 +1,4 @@
-"""What is found once of a model's messages, however often loops and functions write them out, and how often."""
+"""What is found once of a model's messages, however often loops and functions write them out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from mtia_emu.errors import UserError
 
-from .scope import Body, cost
+from .scope import NodeList, cost
 
 DEEPEST = 64  # graphs and functions within one another
 NODES = 200_000  # nodes read in one import, with those of functions and loops
@@ -32,11 +32,11 @@ class Once:
             self.known[key] = message, find()
         return self.known[key][1]
 
-    def body(self, source: Any, outputs: Sequence[str], constants: int = 0) -> Body:
+    def body(self, source: Any, outputs: Sequence[str], constants: int = 0) -> NodeList:
         """Return the body of a graph or function of the file; it has so many constants of its own."""
 
-        def find() -> Body:
-            body = Body.of(source, outputs)
+        def find() -> NodeList:
+            body = NodeList.of(source, outputs)
             self.written += sum(map(cost, body.nodes)) + constants // 16
             return body
 
@@ -47,6 +47,6 @@ class Once:
         self.count += steps
         if self.count > min(NODES, self.written + REPEATED):
             raise UserError(
-                f"the model has {self.count} nodes or more once its loops and functions are written out (right: at "
-                f"most {REPEATED} beyond those in the file, and {NODES} in all)"
+                f"the model has {self.count} nodes or more once its loops and functions are written out "
+                f"(right: at most {REPEATED} beyond those in the file, and {NODES} in all)"
             )

@@ -107,7 +107,7 @@ def cost(node: Any) -> int:
 
 
 @dataclass(frozen=True)
-class Body:
+class NodeList:
     """The nodes of a graph or function, each after what it reads, and the names that are read in it.
 
     `source` is the protobuf message itself: while it is held, no other has its `id`.
@@ -118,13 +118,15 @@ class Body:
     used: frozenset[str]
 
     @classmethod
-    def of(cls, source: Any, outputs: Sequence[str]) -> Body:
+    def of(cls, source: Any, outputs: Sequence[str]) -> NodeList:
         """Return the body of a graph or function with these outputs."""
-        nodes = list(source.node)
-        used = set(outputs)
-        for node in nodes:
-            used |= reads(node)
-        return cls(source, in_order(nodes), frozenset(used))
+        return cls.made(list(source.node), outputs, source)
+
+    @classmethod
+    def made(cls, nodes: Sequence[Any], outputs: Sequence[str], source: Any = None) -> NodeList:
+        """Return a body of these nodes, which have no message of their own without `source`."""
+        used = frozenset(outputs).union(*map(reads, nodes))
+        return cls(source, in_order(nodes), used)
 
 
 def graph_attr(node: Any, name: str) -> Any:

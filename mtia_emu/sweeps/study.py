@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, nearest
+from ..sums import add_up
 from .row import FAILED, OK, Row, record
 from .spec import OBJECTIVES, Spec
 from .store import Store
@@ -133,7 +134,7 @@ def explained(groups: Array, values: Array) -> float:
     total = float(((values - values.mean()) ** 2).sum()) if n else 0.0
     if n <= len(labels) or len(labels) < 2 or total <= 1e-24 * max(1.0, n):
         return 0.0
-    within = sum(float(((values[groups == g] - values[groups == g].mean()) ** 2).sum()) for g in labels)
+    within = add_up(float(((values[groups == g] - values[groups == g].mean()) ** 2).sum()) for g in labels)
     return max(0.0, 1.0 - within / total * (n - 1) / (n - len(labels)))
 
 

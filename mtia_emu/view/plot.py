@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from .. import disk_cache
 from ..errors import UserError
 from ..report import FILL, Report, Roofs
+from ..sums import add_up
 from . import units
 from .files import write_atomic
 from .roofline import Roofline, bandwidth, roofline_of
@@ -85,7 +86,7 @@ def summary(reports: Pairs, path: str | os.PathLike[str]) -> None:
     if not reports:
         raise UserError("an overview picture needs at least one report")
     inches = 0.27 * (_tops(reports)[-1] + 2) + 0.5, 0.6
-    with figure(path, (10.5, sum(inches) + 0.4)) as canvas:
+    with figure(path, (10.5, add_up(inches) + 0.4)) as canvas:
         (left, right), legends = canvas.subplots(2, 2, sharey="row", height_ratios=inches)
         _panel(left, legends[0], reports, seconds_by_bound, lambda report: units.seconds(report.seconds))
         _panel(right, legends[1], reports, _energy, lambda report: units.joules(report.joules))
@@ -233,7 +234,7 @@ def _rank(name: str) -> tuple[int, str]:
 def _tops(pairs: Pairs) -> list[int]:
     """Return the row of the first bar of each group; the row above it holds the model's name."""
     heights = [2 + (gpu is not None) for _, gpu in pairs]
-    return [1 + sum(heights[:i]) for i in range(len(heights))]
+    return [1 + add_up(heights[:i]) for i in range(len(heights))]
 
 
 def _rows(axes: Axes, pairs: Pairs) -> None:
