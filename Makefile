@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test test-deep test-oldest check bench accuracy fit-mtia fit-gpu docs conformance fuzz clean
+.PHONY: help run test test-deep test-oldest check bench accuracy fit-mtia fit-gpu docs conformance fuzz fuzz-files clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -69,6 +69,10 @@ COUNT ?= 2000
 SEED ?= 0
 fuzz: $(VENV)/dev  ## try the compiler on COUNT random graphs of SEED on all cores; goes on where it was stopped
 	nice -n 19 $(BIN)/mtia-emu fuzz --count $(COUNT) --seed $(SEED) -o fuzzed
+
+FILES ?= 100000
+fuzz-files: $(VENV)/dev  ## read FILES mutated files of every kind within bounds, on one core; goes on where it was stopped
+	PYTHONPATH=tests nice -n 19 $(BIN)/python -m fuzz_files --count $(FILES) --seed $(SEED) -o fuzzed-files
 
 clean:  ## remove the environment and build products
 	rm -rf $(VENV) $(VENV)-oldest build *.egg-info

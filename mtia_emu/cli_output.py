@@ -71,8 +71,8 @@ def _ended(error: UserError | MemoryError | RecursionError | OSError) -> int:
         raise error
     if isinstance(error, MemoryError):
         return _fail(
-            "out of memory: what is given asks for more than there is (right: something smaller; a model is only "
-            "timed without --check and --inputs)"
+            "out of memory: what is given asks for more than there is (right: something smaller; a model is "
+            "only timed without --check and --inputs)"
         )
     return _fail("the input is nested too deeply")
 
@@ -104,7 +104,7 @@ def open_what_is_closed() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
 
 
 def _mute(code: int) -> int:

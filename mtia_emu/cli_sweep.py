@@ -277,7 +277,13 @@ def _cell(value: Any) -> str:
     help="Point of a roofline; -1 is the base chip.",
 )
 @click.option("--model", metavar="NAME", help="Model of a roofline.  [default: the first]")
-@click.option("--csv", "csv_file", metavar="FILE", callback=o.target, help="Write all rows as CSV.")
+@click.option(
+    "--csv",
+    "csv_file",
+    metavar="FILE",
+    callback=o.target,
+    help="Write all rows as CSV; texts that look like formulas get an apostrophe.",
+)
 @click.option(
     "--parquet", "parquet_file", metavar="FILE", callback=o.target, help="Write all rows as Parquet."
 )

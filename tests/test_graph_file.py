@@ -79,6 +79,12 @@ def test_exported_models_come_back(name: str, tmp_path: Path) -> None:
     both_come_back(load(MODELS / name / "model.onnx", SYMBOLS.get(name), input_shapes=shapes), tmp_path)
 
 
+def test_a_graph_without_outputs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "g.ir").write_text("graph g {\n  in %x : fp32[2]\n}\n")
+    with pytest.raises(UserError, match=r"g\.ir: graph g has no output"):
+        read_graph(tmp_path / "g.ir")
+
+
 def test_a_graph_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "g.ir").write_text("graph g {\n  in %x : fp32[2]\n  out %y\n}\n")
     with pytest.raises(UserError, match=r"g\.ir:3: output %y"):

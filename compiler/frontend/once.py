@@ -1,4 +1,4 @@
-"""What is found once of a model's messages, however often loops and functions write them out, and how often."""
+"""What is found once of a model's messages, however often loops and functions write them out."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ class Once:
         self.count += steps
         if self.count > min(NODES, self.written + REPEATED):
             raise UserError(
-                f"the model has {self.count} nodes or more once its loops and functions are written out (right: at "
-                f"most {REPEATED} beyond those in the file, and {NODES} in all)"
+                f"the model has {self.count} nodes or more once its loops and functions are written out "
+                f"(right: at most {REPEATED} beyond those in the file, and {NODES} in all)"
             )

@@ -179,8 +179,8 @@ def overlap_add(c: Call, columns: str, w: Window, size: tuple[int, ...]) -> str:
     n, channels, count = c.type(columns).shape
     if max(count, math.prod(size)) > LARGEST:
         raise Unsupported(
-            f"its kernel of {list(w.kernel)} at {list(w.out)} places, and its result of {list(size)}, are too large "
-            f"(right: at most {LARGEST} elements a channel)"
+            f"its kernel of {list(w.kernel)} at {list(w.out)} places, and its result of {list(size)}, are "
+            f"too large (right: at most {LARGEST} elements a channel)"
         )
     taps = np.indices(w.kernel).reshape(len(size), -1, 1)
     spots = np.indices(w.out).reshape(len(size), 1, -1)

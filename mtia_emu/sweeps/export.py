@@ -34,7 +34,7 @@ def write_csv(store: Store, path: str | os.PathLike[str]) -> None:
 
 
 def inert(value: Any) -> Any:
-    """Return a text with an apostrophe before it where a spreadsheet would take it for a formula; else the value."""
+    """Return a value; a text that a spreadsheet would take for a formula with an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import sqlite3
 import time
@@ -21,14 +20,14 @@ from .. import __version__
 from ..disk_cache import say_once
 from ..errors import UserError
 from .evaluate import Job
-from .row import OK, STATUSES, Row
+from .row import OK, Row
 from .spec import Spec, make_spec
+from .stored import check_row, checked_layers, parsed, row_of
 
 APPLICATION = 0x4D544941  # "MTIA"
 VERSION = 1  # of the tables below
 MOST_VALUE_BYTES = 1 << 26
 MOST_LAYERS_BYTES = 1 << 18  # of a row, for each model, as text
-MOST_DIGITS = 40  # of a whole number
 COMMIT_SECONDS = 0.2  # at most so much work is lost with the process
 MEMORY = ":memory:"
 _TABLES = (
@@ -84,7 +83,7 @@ class Store:
         """Return one of the facts about the sweep, None where it is not there."""
         with _telling(self.path):
             found = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if found is None else _parsed(found[0], self.path)
+        return None if found is None else parsed(found[0], self.path)
 
     @property
     def spec(self) -> Spec:
@@ -105,7 +104,7 @@ class Store:
         most = MOST_LAYERS_BYTES * len(self.spec.model) if layers else 0
         with _telling(self.path):
             for found in self.connection.execute(f"SELECT {what} FROM rows ORDER BY point"):
-                yield _row(found, self.path, most)
+                yield row_of(found, self.path, most)
 
     def base(self, reason: str) -> Row:
         """Return the row of the base chip."""
@@ -115,8 +114,8 @@ class Store:
         except (TypeError, KeyError, ValueError):
             raise UserError(f"store {self.path} is damaged: the base chip's row cannot be read") from None
         params, metrics, layers = parts
-        _check_row(params, metrics, self.path, "the base chip's row")
-        return Row(-1, params, OK, reason, metrics, _checked_layers(layers, self.path))
+        check_row(params, metrics, self.path, "the base chip's row")
+        return Row(-1, params, OK, reason, metrics, checked_layers(layers, self.path))
 
     def count(self) -> int:
         """Return how many rows there are."""
@@ -267,7 +266,7 @@ def _check(store: Store) -> None:
 
 
 def _check_tables(store: Store) -> None:
-    """Refuse a file that has not just our tables: a view may have no end, a trigger may undo what is written."""
+    """Refuse a file with more than our tables: a view may have no end, a trigger may undo what is written."""
     with contextlib.closing(sqlite3.connect(MEMORY)) as empty:
         for statement in _TABLES:
             empty.execute(statement)
@@ -341,78 +340,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(value)
     return dict(value)
-
-
-def _parsed(text: Any, name: str) -> Any:
-    try:
-        if not isinstance(text, str):
-            raise ValueError
-        return _loads(text)
-    except (ValueError, RecursionError):
-        raise UserError(f"store {name} is damaged: a value is not JSON") from None
-
-
-def _loads(text: str | bytes) -> Any:
-    """Return a JSON value; raise `ValueError` also for numbers that are none or that no sweep has."""
-    return json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_integer)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-def _integer(text: str) -> int:
-    if len(text) > MOST_DIGITS:
-        raise ValueError(text)
-    return int(text)
-
-
-def _row(found: tuple[Any, ...], name: str, most: int) -> Row:
-    index, params, status, reason, metrics, layers = found
-    values, numbers = _parsed(params, name), _parsed(metrics, name)
-    right = isinstance(values, dict) and isinstance(numbers, dict) and isinstance(reason, str)
-    if not right or status not in STATUSES or not isinstance(index, int):
-        raise UserError(f"store {name} is damaged: row {repr(index)[:40]} is not one of a sweep")
-    _check_row(values, numbers, name, f"row {index}")
-    return Row(index, values, status, reason, numbers, _layers(layers, name, most) if most else {})
-
-
-def _check_row(params: dict[str, Any], metrics: dict[str, Any], name: str, row: str) -> None:
-    for key, value in [*params.items(), *metrics.items()]:
-        if not (value is None or isinstance(value, str | int | float)):
-            raise UserError(f"store {name} is damaged: {row}: {key[:80]!r} is neither a number nor a text")
-
-
-def _layers(data: Any, name: str, most: int) -> dict[str, list[list[Any]]]:
-    try:
-        inflate = zlib.decompressobj()
-        text = inflate.decompress(data, most)
-        if inflate.unconsumed_tail:
-            raise ValueError
-        value = _loads(text)
-    except (TypeError, ValueError, zlib.error, RecursionError):
-        raise UserError(f"store {name} is damaged: the layers of a row cannot be read") from None
-    return _checked_layers(value, name)
-
-
-def _checked_layers(value: Any, name: str) -> dict[str, list[list[Any]]]:
-    if not isinstance(value, dict) or not all(_are_groups(groups) for groups in value.values()):
-        raise UserError(f"store {name} is damaged: the layers of a row are not lists of groups")
-    return value
-
-
-def _are_groups(groups: Any) -> bool:
-    """Return whether a value is a list of `row.GROUP_FIELDS`: three names, numbers.
-
-    Stores of before layers side by side lack the last.
-    """
-    kinds = (str,) * 3 + (int | float,) * 7
-    return isinstance(groups, list) and all(
-        isinstance(g, list)
-        and len(g) in (len(kinds) - 1, len(kinds))
-        and all(isinstance(v, k) for v, k in zip(g, kinds, strict=False))
-        for g in groups
-    )

@@ -28,8 +28,20 @@ from .mutate import Files
 from .readers import READERS
 from .seeds import Seed, seeds
 
-SHARES = {"onnx": 40, "graph": 18, "program": 12, "chip": 5, "gpu": 3, "dram": 2, "spec": 6, "store": 5, "arrays": 5,
-          "external": 3, "histogram": 1, "report": 2}  # fmt: skip
+SHARES = {  # of a hundred mutants, about
+    "onnx": 40,
+    "graph": 18,
+    "program": 12,
+    "chip": 5,
+    "gpu": 3,
+    "dram": 2,
+    "spec": 6,
+    "store": 5,
+    "arrays": 5,
+    "external": 3,
+    "histogram": 1,
+    "report": 2,
+}
 SMALL_BLOCK = 1 << 20  # commands
 KEPT = 3  # mutants of one fault
 EVERY = 500  # mutants between two notes of how far a run is

@@ -11,10 +11,35 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from . import mutate
 
 TRIPS = (0, 1, 2, 64, 4096, 1 << 40)
-OPS = ("Loop", "If", "Scan", "Concat", "Split", "Reshape", "Tile", "Expand", "Pad", "ConstantOfShape", "Range",
-       "Resize", "OneHot", "Gather", "Einsum", "Conv", "ConvTranspose", "LSTM", "TopK", "Identity", "Cast",
-       "SequenceConstruct", "SplitToSequence", "MatMul", "Transpose", "Slice", "CumSum", "MaxPool", "Attention",
-       "DequantizeLinear", "NonZero", "Where", "Constant", "DFT", "Unsqueeze", "GatherND", "LayerNormalization")  # fmt: skip
+OPS = (
+    *[
+        "Loop",
+        "If",
+        "Scan",
+        "Concat",
+        "Split",
+        "Reshape",
+        "Tile",
+        "Expand",
+        "Pad",
+        "ConstantOfShape",
+        "Range",
+        "Resize",
+        "OneHot",
+    ],
+    *["Gather", "Einsum", "Conv", "ConvTranspose", "LSTM", "TopK", "Identity", "Cast", "SequenceConstruct"],
+    *[
+        "SplitToSequence",
+        "MatMul",
+        "Transpose",
+        "Slice",
+        "CumSum",
+        "MaxPool",
+        "Attention",
+        "DequantizeLinear",
+    ],
+    *["NonZero", "Where", "Constant", "DFT", "Unsqueeze", "GatherND", "LayerNormalization"],
+)
 
 
 def messages(root: Any) -> Iterator[Any]:

@@ -144,6 +144,12 @@ def shuffled(members: Members, rng: random.Random) -> Members:
     return [*members[:at], changed[kind], *members[at + 1 :]]
 
 
+DESCRIPTIONS = (  # of an array's elements
+    *("'<f4'", "'<i8'", "'|V2'", "'|O'", "'<U4'", "'<M8[ns]'", "'>f4'", "'|b1'", "'<c8'", "'<f16'"),
+    *("[('a', '<f4')]", "'<V999999999'", "'" + "a" * 300 + "'", "__import__('os')"),
+)
+
+
 def npy(descr: str, shape: str, data: bytes, order: str = "False") -> bytes:
     """Return the bytes of an .npy file with that header."""
     header = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}\n"
@@ -162,8 +168,7 @@ def arrays(data: bytes, rng: random.Random, other: bytes) -> bytes:
     name, body = members[at]
     if kind == 1:
         return packed([*members[:at], (name, mutate.plain(body, rng, other)), *members[at + 1 :]])
-    descr = rng.choice(("'<f4'", "'<i8'", "'|V2'", "'|O'", "'<U4'", "'<M8[ns]'", "'>f4'", "'|b1'", "'<c8'", "'<f16'",
-                        "[('a', '<f4')]", "'<V999999999'", "'" + "a" * 300 + "'", "__import__('os')"))  # fmt: skip
+    descr = rng.choice(DESCRIPTIONS)
     size = rng.choice(mutate.NUMBERS)
     shape = rng.choice(
         (f"({size},)", f"(2, {size})", "()", "(" * 90 + ")" * 90, "(1,) * 10**9", "(2, 4)", f"{size}")

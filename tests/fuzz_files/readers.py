@@ -41,6 +41,7 @@ from mtia_emu.view.files import json_text
 from mtia_emu.view.terminal import print_report
 
 CHIP = "tiny"
+SMALL_BYTES = 1 << 24  # of a program's inputs
 SHOWN = 0.1  # share of the files whose report is printed too
 EXECUTED = 0.3  # share of the models that are executed
 
@@ -48,11 +49,16 @@ EXECUTED = 0.3  # share of the models that are executed
 def _onnx(path: Path, rng: random.Random) -> None:
     with api.open_model(str(path), {}) as source:
         compiled = api.compile_stages(source, load_chip(CHIP))
-    inputs = random_inputs(compiled.imported, 1) if rng.random() < EXECUTED else None
-    _run(compiled.program, rng, inputs)
+    executed = rng.random() < EXECUTED and _is_small(compiled.program)
+    _run(compiled.program, rng, random_inputs(compiled.imported, 1) if executed else None)
     if rng.random() < SHOWN:
         for printed in (text.dump(compiled.imported), text.dump(compiled.lowered), str(compiled.schedule)):
             assert isinstance(printed, str)
+
+
+def _is_small(program: Program) -> bool:
+    """Return whether inputs are made: before that the tool refuses what takes too much memory."""
+    return sum(b.model_type.bytes for b in program.inputs) < SMALL_BYTES
 
 
 def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | None) -> None:
@@ -72,13 +78,13 @@ def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | N
 def _external(path: Path, rng: random.Random) -> None:
     with api.open_model(str(path), {}) as source:
         compiled = api.compile_stages(source, load_chip(CHIP))
-    _run(compiled.program, rng, random_inputs(compiled.imported, 1))
+    _run(compiled.program, rng, random_inputs(compiled.imported, 1) if _is_small(compiled.program) else None)
 
 
 def _program(path: Path, rng: random.Random) -> None:
     program = api.load_program(path)
     inputs = None
-    if rng.random() < EXECUTED and sum(b.model_type.bytes for b in program.inputs) < 1 << 24:
+    if rng.random() < EXECUTED and _is_small(program):
         inputs = {b.name: np.zeros(b.model_type.shape, b.model_type.dtype.numpy) for b in program.inputs}
     _run(program, rng, inputs)
 
