@@ -34,7 +34,7 @@ from .beside import launches as runs
 from .choice import ESTIMATED, Tuning
 from .ops.dequantise import packing
 from .place import Placement
-from .prefetch import read_ahead
+from .prefetch import Ahead, read_ahead
 from .schedule import Schedule, Step
 from .split import split
 from .user_kernels import STEP, emit_user, idle_notes
@@ -90,6 +90,11 @@ def emit(
     made = _launches(plan, progress or (lambda done, total: None), tuning, call_of, placement)
     share, on = tuning.share, options.prefetch
     ahead = read_ahead(plan, placement, made.blocks, made.launches, made.times, share, on=on)
+    return Emitted(_program(plan, placement, about, ahead), plan, tuple(made.steps))
+
+
+def _program(plan: Schedule, placement: Placement, about: About, ahead: Ahead) -> Program:
+    """Return the program of the blocks and launches that there are."""
     consts = plan.graph.consts
 
     def bind(value: str, view: View) -> Binding:
@@ -97,7 +102,7 @@ def emit(
         strides = () if view.contiguous else view.strides
         return Binding(value, view.type, about.types.get(value, view.type), space, address, strides)
 
-    program = Program(
+    return Program(
         about.name,
         about.source,
         about.dtype,
@@ -114,7 +119,6 @@ def emit(
         about.works,
         about.notes + ahead.notes + idle_notes(plan),
     )
-    return Emitted(program, plan, tuple(made.steps))
 
 
 @dataclass
