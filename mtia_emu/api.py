@@ -306,7 +306,8 @@ def machine_of(program: Program, chip: str | Chip | None, settings: Mapping[str,
     return validate(values, str(program.chip.get("name", "")))
 
 
-def refuse_compiled(dims: Mapping[str, int] | None, options: Options) -> None:
-    """Refuse what only makes sense for a model that is yet to be compiled."""
-    for flag in [*(["--dim"] if dims else []), *options.changed(but="program")]:
+def refuse_compiled(dims: Mapping[str, int] | None, options: Options, *, chip: bool = False) -> None:
+    """Refuse what only makes sense for a model that is yet to be compiled; `chip`: another was asked for."""
+    others = [*(["--dim"] if dims else []), *(["--chip"] if chip else [])]
+    for flag in [*others, *options.changed(but="program")]:
         raise UserError(f"{flag} has no meaning for a compiled program; give it with the ONNX model")

@@ -50,7 +50,7 @@ def main() -> None:
 @o.MODEL
 @o.options(*o.RUN)
 def run(model: str, **wanted: Any) -> None:
-    """Run MODEL: an ONNX file, a compiled program, or zoo:NAME.
+    """Run MODEL: an ONNX file, a graph's text FILE.ir, a compiled program, or zoo:NAME.
 
     Time and energy always; with --inputs or --check the program is executed as well. Weights that are not
     there are no obstacle to timing, only to execution.
@@ -217,6 +217,8 @@ def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
     if api.is_program(model):
         if stage != "program":
             raise UserError(f"{model} is a compiled program: it has no {stage} (right: --at program)")
+        dims, chip = o.parse_dims(wanted["dims"]), wanted["chip"] or wanted["settings"]
+        api.refuse_compiled(dims, o.chosen(wanted), chip=bool(chip))
         say(isa.dump(api.load_program(model), commands=commands), nl=False)
         return
     from .compiler import text

@@ -21,7 +21,7 @@ from mtia_emu.oracle import compare_outputs
 Array = np.ndarray[Any, Any]
 CASES = Path(__file__).parents[2] / "shared" / "cases"
 NAMES = sorted(path.parent.name for path in CASES.glob("*/model.onnx"))
-COMMANDS = ["cmd_scan_beside_gpu"] if NAMES else []
+COMMANDS = sorted(path.parent.name for path in CASES.glob("*/cmd.sh"))
 LONG = {"mamba_scan_256", "rnn_sequence_lens"}  # seconds each
 EXACT, NARROW = 2e-5, 2e-2  # of an output's largest magnitude: as computed in fp32; in 16 bits
 

@@ -160,6 +160,7 @@ DELIVERED = {
     "--roofline": Case("--gpu none", "", "--roofline {o}/r.svg", named),
     "--layers": Case("--gpu none", "--layers 0", "--layers 1", printed),
     "--check": Case("--gpu none --json -", "", "--check", keys),
+    "--by-layer": Case("--gpu none --check", "", "--by-layer", printed),
     "--seed": Case("--gpu none --outputs {o}/out.npz --check", "--seed 1", "--seed 2", outputs),
 }
 GEMM = "gemm 40 56 24 --chip tiny --gpu none"

@@ -154,9 +154,9 @@ def test_names_with_any_character(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "dims", "dtype"),
     [
-        ("llama-tiny", {"seq": 4}, None),
+        pytest.param("llama-tiny", {"seq": 4}, None, marks=pytest.mark.deep),
         ("llama-tiny", {"seq": 1, "past": 5}, "int4"),
-        ("dlrm-small", {"batch": 4}, "int8"),
+        pytest.param("dlrm-small", {"batch": 4}, "int8", marks=pytest.mark.deep),
         ("dlrm-small", {"batch": 3}, "quantise{weights=fp8_e4m3,activations=none}"),
     ],
 )

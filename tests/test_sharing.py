@@ -66,7 +66,7 @@ def test_a_shared_result_is_the_unshared_one(points: list[dict[str, Any]]) -> No
 
 
 @pytest.mark.deep
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(POINTS)
 def test_a_shared_result_is_the_unshared_one_many_times(points: list[dict[str, Any]]) -> None:
     hold(points)

@@ -43,7 +43,7 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
     "words",
     [
         ["run", "zoo:llama-tiny", "--json", "-"],
-        ["run", "zoo:dlrm-small", "--dim", "batch=4", "--layers", "all"],
+        ["run", "zoo:dlrm-small", "--dim", "batch=4", "--layers", "99"],
         ["gemm", "64", "256", "64", "--dtype", "int8", "--json", "-"],
         ["explain", "zoo:dlrm-small", "--dim", "batch=4", "--chip", "tiny"],
         ["area"],

@@ -215,7 +215,7 @@ def _panel(
                 width = bar.get(name, 0.0) / longest
                 axes.barh(y, width, 0.78, left, color=colours[name], edgecolor="white", linewidth=0.4)
                 left += width
-            axes.text(left + 0.015, y, add_up(report), va="center", color="#333333")
+            axes.text(left + 0.015, y, total(report), va="center", color="#333333")
     axes.set(xlim=(0, 1.22), xlabel="of the longer bar of each model")
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0%", "25%", "50%", "75%", "100%"])
     axes.spines["left"].set_visible(False)

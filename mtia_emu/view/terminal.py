@@ -22,6 +22,10 @@ _NOTES = 20
 _GPU_LAYERS = 5
 _OUTPUTS = 16
 _CHAIN = 12  # commands behind a wrong one
+_PASSES = (
+    "every layer computes what the graph after all passes says: what is wrong is in the passes, which "
+    "`mtia-emu opt --verify-each` tries one by one, in how the model was read, or in its precision"
+)
 
 
 def print_report(
@@ -267,6 +271,8 @@ def _layer_checks(page: Page, check: Check, limit: int) -> RenderableType:
     body: list[RenderableType] = [page.table(columns, rows, flex=0, optional=(3, 2))] if rows else []
     if check.first_wrong is not None:
         body += ["", *(page.text(line) for line in _culprit(check.first_wrong))]
+    elif not check.passed:
+        body += ["", page.text(_PASSES)]
     return page.section("Layers against their references", *body, note=note)
 
 
