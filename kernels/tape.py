@@ -7,7 +7,7 @@ inputs `x0, x1, ...`, earlier results `t0, t1, ...` or numbers; the last `output
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -73,10 +73,13 @@ class Tape:
             out.append((wanted or {}).get(index, found))
         return out
 
-    def evaluate(self, inputs: Sequence[Array], kinds: Sequence[DType]) -> list[Array]:
+    def evaluate(
+        self, inputs: Sequence[Array], kinds: Sequence[DType], each: Callable[[Step, Array], Array] | None = None
+    ) -> list[Array]:
         """Return the results for whole arrays: the living definition of what the kernels emit.
 
-        Folds reduce the last axis, kept with length 1. `kinds` are the dtypes of the results.
+        Folds reduce the last axis, kept with length 1. `kinds` are the dtypes of the results. What `each` makes of
+        a step's value stands in its place.
         """
         values: list[Array] = []
         for step in self.steps:
@@ -85,6 +88,8 @@ class Tape:
                 values.append(fold(step.reduction, sources[0], step.to.numpy))
             else:
                 values.append(compute(step.function, sources, step.to.numpy))
+            if each is not None:
+                values[-1] = each(step, values[-1])
         return [_value(r, inputs, values).astype(k.numpy) for r, k in zip(self.results, kinds, strict=True)]
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Examples = Callable[[int], dict[str, Any]]
 _DEFAULT = re.compile(r"(?:^|(?<=,))\s*default\s*(?=,|$)")  # in --passes: all that `run` would run
-INPUTS = 2  # random inputs on which --verify-each compares
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -266,16 +265,17 @@ def _verify(
     tick: Any,
 ) -> None:
     """Hold each pass to the graph that it was given; say which is off, and exit 1."""
+    from .testing.judge import samples_for
     from .testing.verify import first_fault, with_weights
 
     full = with_weights(graph, wanted["seed"])
-    inputs = [examples(wanted["seed"] + number) for number in range(INPUTS)]
+    inputs = samples_for(full, wanted["seed"], examples)
     fault = first_fault(full, steps, inputs, wanted["tolerance"], tick)
     if fault is None:
-        click.echo(f"verified: {len(steps)} passes keep the results on {len(inputs)} random inputs", err=True)
+        click.echo(f"verified: {len(steps)} passes keep the results on {len(inputs)} samples", err=True)
         return
     message = f"pass {fault.index + 1}, {fault.step.spelling}: {fault.what}"
-    click.echo(f"wrong: {message} (seed {wanted['seed']})", err=True)
+    click.echo(f"wrong: {message}", err=True)
     if wanted["bisect"]:
         from .testing.verify import narrow
 
