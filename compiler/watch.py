@@ -28,6 +28,14 @@ class Ran:
         return sum(not outcome.reason for outcome in self.outcomes)
 
     @property
+    def changed(self) -> bool:
+        """Return whether the pass did anything to the graph."""
+        if self.outcomes or self.after is self.before:
+            return self.fired > 0
+        old, new = self.before, self.after
+        return (old.nodes, old.outputs, dict(old.inputs)) != (new.nodes, new.outputs, dict(new.inputs))
+
+    @property
     def skipped(self) -> Counter[tuple[str, str]]:
         """Return how often each reason was given for not rewriting, by the op of the node."""
         return Counter((o.node.op, o.reason) for o in self.outcomes if o.reason)

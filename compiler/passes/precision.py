@@ -41,6 +41,10 @@ class Precision(Pass):
     source: str = "fp32"
     to: str = "fp16"
 
+    @property
+    def floats(self) -> str:
+        return self.to
+
     def __call__(self, graph: Graph) -> Graph:
         old, new = dtype(self.source), dtype(self.to)
         return graph if old == new else _Converter(graph, old, new).run()

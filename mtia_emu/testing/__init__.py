@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
 __all__ = [
+    "BUILTIN",
     "JOINT",
     "MOTIFS",
     "Feed",
@@ -43,6 +44,8 @@ __all__ = [
     "tensors",
 ]
 
+BUILTIN = tuple(MOTIFS)
+"""The motifs of this package, by name: others may be listed later."""
 Array = np.ndarray[Any, Any]
 Feed = Callable[[Graph], dict[str, Array]]
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from ..compiler.graph import Graph, Node
 from ..compiler.ops import reference
-from ..compiler.pipeline import quantised
 from ..compiler.reference import evaluate
 from ..kernels.tape import Step, parse
 from ..types import DTYPES, dtype_of
@@ -53,14 +52,6 @@ class Noise:
     codes: bool = False
     loose: bool = False
 
-    @staticmethod
-    def of(wanted: str) -> Noise:
-        """Return the noise of computing in a number format of `--dtype`."""
-        few = quantised(wanted)
-        if few is None:
-            return Noise("" if wanted == "fp32" else wanted)
-        return Noise("fp16", few.mode != "none")
-
 
 def spread(
     graph: Graph, inputs: Mapping[str, Array], noise: Noise, draws: int = DRAWS, first: int = 0
@@ -80,8 +71,8 @@ def spread(
 
 
 def _gap(a: Array, b: Array) -> Array:
-    gap = np.abs(_wide(a) - _wide(b))
-    gap[(_wide(a) == _wide(b)) | (np.isnan(_wide(a)) & np.isnan(_wide(b)))] = 0.0
+    same = (_wide(a) == _wide(b)) | (np.isnan(_wide(a)) & np.isnan(_wide(b)))
+    gap = np.where(same, 0.0, np.abs(_wide(a) - _wide(b)))
     return np.where(np.isnan(gap), np.inf, gap)
 
 

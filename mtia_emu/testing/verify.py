@@ -72,7 +72,7 @@ def _try(step: Pass, graph: Graph, judge: Judge, most: int | None = None) -> tup
         if after is graph:
             return "", after
         check(after, step.name)
-        return judge.fault(graph, after, step.tolerance), after
+        return judge.fault(graph, after, step.tolerance, step.floats), after
     except Exception as error:  # somebody's pass: whatever it raises is what is wrong with it
         return f"raises {type(error).__name__}: {error}", None
 
