@@ -8,7 +8,7 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 from mtia_emu.types import BOOL, TensorType
-from mtia_emu.units.simd import REDUCTIONS
+from mtia_emu.units.simd import FUNCTIONS, REDUCTIONS
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, integers, need, register, wide
@@ -36,7 +36,8 @@ def _reduce(kind: str, x: Array, axes: tuple[int, ...], keep: bool) -> Array:
         return np.asarray(REDUCTIONS[kind](full, axis=axes, keepdims=keep, **kwargs)).astype(x.dtype)
     if x.dtype.kind in "iu":
         size = math.prod(x.shape[a] for a in axes)
-        return np.asarray(np.sum(x, axis=axes, keepdims=keep) // max(size, 1)).astype(x.dtype)
+        whole = np.asarray(np.sum(x, axis=axes, keepdims=keep))  # divided as ONNX divides: towards zero
+        return FUNCTIONS["div"].apply(whole, whole.dtype.type(max(size, 1))).astype(x.dtype)
     total = np.sum(full, axis=axes, keepdims=keep, dtype=full.dtype)
     return np.asarray(np.true_divide(total, math.prod(x.shape[a] for a in axes))).astype(x.dtype)
 

@@ -34,8 +34,13 @@ CHOICES = (
 ).split()
 EXACT = frozenset((*MOVES, *CHOICES))
 """Ops whose results are the same however they are computed: exact, or rounded once and as the op says."""
+STEEP = frozenset("add sub mul div pow".split())
+"""Functions that, regrouped, leave a type's range elsewhere; so do all sums."""
 UNIT = frozenset("sigmoid tanh erf gelu gelu_tanh silu softplus".split())
 """Functions that others may compute by way of numbers about 1, or as large as the operand."""
+PRODUCT = 32.0  # beyond which activations of products give 0 or their operand
+MARKS = (np.nan, 1.0)  # what stands for a number that may be infinite: whatever reads it changes with one of them
+FAR = 0.75  # the power of a type's largest number from which on work may leave its range
 SUMMED_IN = np.dtype(np.float32)  # the narrowest type in which products and rows are summed
 
 
@@ -58,15 +63,20 @@ def spread(
 ) -> dict[str, Array]:
     """Return how far each element of each output moves: the root of the mean square over draws from `first` on.
 
-    Infinite where an element is a number in one draw and none in another. The graph's weights must be present.
+    Infinite where an element is a number in one draw and none in another, and where it depends on what comes
+    near the end of a type's range. The graph's weights must be present.
     """
     with np.errstate(all="ignore"):
         exact = evaluate(graph, inputs)
         squares = {name: np.zeros(value.shape) for name, value in exact.items()}
-        for draw in range(first, first + draws):
-            noisy = noisy_outputs(graph, inputs, noise, np.random.default_rng(draw))
-            for name, value in exact.items():
-                squares[name] += _gap(noisy[name], value) ** 2
+        beyond = False
+        for number, mark in (*((first + i, None) for i in range(draws)), *enumerate(MARKS)):
+            if mark is not None and not beyond:
+                break
+            draw = Draw(noise, number, mark)
+            for name, value in draw.outputs(graph, inputs).items():
+                squares[name] += _gap(value, exact[name]) ** 2
+            beyond = beyond or draw.beyond
     return {name: np.sqrt(square / draws) for name, square in squares.items()}
 
 
@@ -76,78 +86,113 @@ def _gap(a: Array, b: Array) -> Array:
     return np.where(np.isnan(gap), np.inf, gap)
 
 
-def noisy_outputs(graph: Graph, inputs: Mapping[str, Array], noise: Noise, rng: Rng) -> dict[str, Array]:
-    """Return a graph's outputs, every result that is rounded a random part of a step off."""
-    values: dict[str, Array] = {}
-    for name, array in (*inputs.items(), *((name, const.array(name)) for name, const in graph.consts.items())):
-        values[name] = _off(array, _step(array, noise), noise, rng) if noise.floats else array
-    last = {v: i for i, node in enumerate(graph.nodes) for v in node.inputs}
-    for index, node in enumerate(graph.nodes):
-        given = [values[v] if v else None for v in node.inputs]
-        for name, x in zip(node.outputs, _results(node, given, noise, rng), strict=True):
-            values[name] = x
-        for name in node.inputs:
-            if last[name] == index and name not in graph.outputs:
-                values.pop(name, None)
-    return {name: values[name] for name in graph.outputs}
+class Draw:
+    """One evaluation of a graph, every result that is rounded a random part of a step off.
 
+    With a mark, it stands in place of what comes near the end of a type's range where, regrouped, work may leave
+    it. `beyond` says whether anything came there.
+    """
 
-def _results(node: Node, given: Sequence[Array | None], noise: Noise, rng: Rng) -> list[Array]:
-    if noise.codes and node.op == "matmul":
-        coded = [_off(x, _row_step(x, axis), noise, rng) for x, axis in zip(given[:2], (-1, -2), strict=True)]
-        given = [*coded, *given[2:]]
-    if node.op == "map":
-        return _map(node, given, noise, rng)
-    if node.op in EXACT:
-        made = reference(node.op, given, node.attrs)
-        return [_held(x, noise) for x in made]
-    if node.op not in FUNCTIONS:  # which round their results alone
-        given = [None if x is None else _summed(x, rng) for x in given]
-    made = reference(node.op, given, node.attrs)
-    typed = [x.astype(kind.dtype.numpy) for x, kind in zip(made, node.types, strict=True)]
-    size = _unit(node, given) if noise.loose else 0.0
-    return [_off(x, _step(x, noise, size), noise, rng) for x in typed]
+    def __init__(self, noise: Noise, seed: int, mark: float | None = None) -> None:
+        self.noise, self.mark, self.beyond = noise, mark, False
+        self._rng = np.random.default_rng(seed)
+        self._held_in = DTYPES[noise.floats].numpy if noise.floats else None
 
+    def outputs(self, graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return the outputs of a graph on some inputs."""
+        values = {**inputs, **{name: const.array(name) for name, const in graph.consts.items()}}
+        if self.noise.floats:
+            values = {name: self._off(x, self._step(x)) for name, x in values.items()}
+        last = {v: i for i, node in enumerate(graph.nodes) for v in node.inputs}
+        for index, node in enumerate(graph.nodes):
+            given = [values[v] if v else None for v in node.inputs]
+            values.update(zip(node.outputs, self._results(node, given), strict=True))
+            for name in node.inputs:
+                if last[name] == index and name not in graph.outputs:
+                    values.pop(name, None)
+        return {name: values[name] for name in graph.outputs}
 
-def _map(node: Node, given: Sequence[Array | None], noise: Noise, rng: Rng) -> list[Array]:
-    arrays = [x for x in given if x is not None]
+    def _results(self, node: Node, given: Sequence[Array | None]) -> list[Array]:
+        if node.op in EXACT:
+            return [self._held(x) for x in reference(node.op, given, node.attrs)]
+        calm = all(x is None or _finite(x) for x in given)
+        if node.op == "map":
+            return self._map(node, [x for x in given if x is not None], calm)
+        if self.noise.codes and node.op == "matmul":
+            coded = [self._off(x, _row_step(x, axis)) for x, axis in zip(given[:2], (-1, -2), strict=True)]
+            given = [*coded, *given[2:]]
+        if node.op in STEEP or node.op not in FUNCTIONS:
+            given = [None if x is None else self._marked(x, False) for x in given]
+        if node.op not in FUNCTIONS:  # which round their results alone
+            given = [None if x is None else self._summed(x) for x in given]
+        if self.noise.loose and node.op == "log_softmax":
+            made: Sequence[Array] = [np.log(reference("softmax", given, node.attrs)[0])]
+        else:
+            made = reference(node.op, given, node.attrs)
+        typed = [x.astype(kind.dtype.numpy) for x, kind in zip(made, node.types, strict=True)]
+        size = _unit(node, given) if self.noise.loose else 0.0
+        return [self._marked(self._off(x, self._step(x, size)), calm) for x in typed]
 
-    def each(step: Step, value: Array) -> Array:
-        return value if step.function in EXACT else _off(value, _step(value, noise), noise, rng)
+    def _map(self, node: Node, given: Sequence[Array], calm: bool) -> list[Array]:
+        def each(step: Step, value: Array) -> Array:
+            if step.function in EXACT:
+                return value
+            return self._marked(self._off(value, self._step(value)), calm)
 
-    (out,) = parse(str(node.attrs["tape"])).evaluate(arrays, [node.type.dtype], each)
-    return [np.broadcast_to(out, node.type.shape).copy()]
+        (out,) = parse(str(node.attrs["tape"])).evaluate(given, [node.type.dtype], each)
+        return [np.broadcast_to(out, node.type.shape).copy()]
+
+    def _marked(self, x: Array, calm: bool) -> Array:
+        """Return an array, marked where it nears the end of its range; with `calm`, where it has left it too."""
+        if x.dtype.kind in "iub" or dtype_of(x).bits < 16:
+            return x
+        most = float(ml_dtypes.finfo(self._held_in or x.dtype).max) ** FAR
+        size = np.abs(_wide(x))
+        far = (size > most) & (calm | (size != np.inf))
+        if not far.any():
+            return x
+        self.beyond = True
+        return x if self.mark is None else np.where(far, x.dtype.type(self.mark), x)
+
+    def _summed(self, x: Array) -> Array:
+        """Return an operand of a sum off by a step of what it is summed in: as if summed in another order."""
+        if x.dtype.kind in "iub" or dtype_of(x).bits < 16:
+            return x
+        wide = x.astype(np.promote_types(x.dtype, SUMMED_IN) if x.dtype.kind == "f" else SUMMED_IN)
+        eps = np.finfo(wide.dtype).eps
+        return wide * (1 + eps * self._rng.uniform(-1, 1, x.shape)).astype(wide.dtype)
+
+    def _step(self, x: Array, size: Array | float = 0.0) -> Array:
+        """Return a step of each element, in its own type or the format of all floats; of `size` at least."""
+        if x.dtype.kind in "iub":
+            return np.zeros(())
+        infos = [ml_dtypes.finfo(kind) for kind in (x.dtype, self._held_in) if kind is not None]
+        eps, tiny = (max(float(getattr(i, what)) for i in infos) for what in ("eps", "smallest_subnormal"))
+        return np.maximum(eps * np.maximum(np.abs(_wide(x)), size), tiny)
+
+    def _off(self, x: Array | None, step: Array) -> Array:
+        """Return an array with random errors of up to a step; zeros, integers and truth values as they are."""
+        assert x is not None
+        if x.dtype.kind in "iub":
+            return x
+        wide = _wide(x)
+        off = wide + np.where(wide == 0, 0.0, step) * self._rng.uniform(-1, 1, x.shape)
+        return self._held(off.astype(x.dtype))
+
+    def _held(self, x: Array) -> Array:
+        """Return an array as the format of all floats holds it."""
+        if self._held_in is None or x.dtype.kind in "iub":
+            return x
+        return x.astype(self._held_in).astype(x.dtype)
 
 
 def _unit(node: Node, given: Sequence[Array | None]) -> Array | float:
     """Return the size of the numbers by way of which a function may be computed; 0 for none but its result."""
     if node.op == "matmul" and node.attrs.get("activation", "none") != "none":
-        return 1.0
+        return PRODUCT
     if node.op not in UNIT or given[0] is None:
         return 0.0
     return np.maximum(1.0, np.abs(_wide(given[0]))) if node.op not in ("sigmoid", "tanh", "erf") else 1.0
-
-
-def _summed(x: Array, rng: Rng) -> Array:
-    """Return an operand of a sum off by a step of what it is summed in: as if summed in another order."""
-    if x.dtype.kind in "iub" or dtype_of(x).bits < 16:
-        return x
-    wide = x.astype(np.promote_types(x.dtype, SUMMED_IN) if x.dtype.kind == "f" else SUMMED_IN)
-    eps = np.finfo(wide.dtype).eps
-    return wide * (1 + eps * rng.uniform(-1, 1, x.shape)).astype(wide.dtype)
-
-
-def _step(x: Array, noise: Noise, size: Array | float = 0.0) -> Array:
-    """Return a step of each element, in its own type or the format that all are held in; of `size` at least."""
-    if x.dtype.kind in "iub":
-        return np.zeros(())
-    own = ml_dtypes.finfo(x.dtype)
-    eps, tiny = float(own.eps), float(own.smallest_subnormal)
-    if noise.floats:
-        held = ml_dtypes.finfo(DTYPES[noise.floats].numpy)
-        eps, tiny = max(eps, float(held.eps)), max(tiny, float(held.smallest_subnormal))
-    wide = np.abs(_wide(x))
-    return np.maximum(eps * np.maximum(wide, size), tiny)
 
 
 def _row_step(x: Array | None, axis: int) -> Array:
@@ -156,22 +201,9 @@ def _row_step(x: Array | None, axis: int) -> Array:
     return np.abs(_wide(x)).max(axis=axis, keepdims=True, initial=0.0) / 254
 
 
-def _off(x: Array | None, step: Array, noise: Noise, rng: Rng) -> Array:
-    """Return an array with random errors of up to a step; zeros, integers and truth values as they are."""
-    assert x is not None
-    if x.dtype.kind in "iub":
-        return x
-    wide = _wide(x)
-    return _held((wide + np.where(wide == 0, 0.0, step) * rng.uniform(-1, 1, x.shape)).astype(x.dtype), noise)
-
-
-def _held(x: Array, noise: Noise) -> Array:
-    """Return an array as the format of all floats holds it."""
-    if not noise.floats or x.dtype.kind in "iub":
-        return x
-    return x.astype(DTYPES[noise.floats].numpy).astype(x.dtype)
+def _finite(x: Array) -> bool:
+    return x.dtype.kind in "iub" or bool(np.isfinite(_wide(x)).all())
 
 
 def _wide(x: Array) -> Array:
     return x.astype(np.float64)
-
