@@ -25,11 +25,16 @@ FACTOR = 10  # times a graph's own spread, a root mean square, that results may 
 
 
 class Sample(dict[str, Array]):
-    """Inputs of a graph, and what they are called in messages."""
+    """Inputs of a graph, of one of the kinds of `random_inputs`."""
 
-    def __init__(self, name: str, inputs: Inputs) -> None:
+    def __init__(self, kind: str, seed: int, inputs: Inputs) -> None:
         super().__init__(inputs)
-        self.name = name
+        self.kind, self.seed = kind, seed
+
+    @property
+    def name(self) -> str:
+        """Return what the sample is called in messages."""
+        return f"{self.kind}, seed {self.seed}"
 
 
 def samples_for(
@@ -39,13 +44,13 @@ def samples_for(
 
     `usual` makes that one, and the integers of those that index what is not there. Weights must be present.
     """
-    first = Sample(f"{kinds[0]}, seed {seed}", (usual or (lambda n: random_inputs(graph, n)))(seed))
+    first = Sample(kinds[0], seed, (usual or (lambda n: random_inputs(graph, n)))(seed))
     found = [first]
     for kind in kinds[1:]:
         drawn = random_inputs(graph, seed, kind)
         whole = {name: x if graph.inputs[name].dtype.is_float else first[name] for name, x in drawn.items()}
         lawful = next((inputs for inputs in (drawn, whole) if _runs(graph, inputs)), None)
-        found += [] if lawful is None else [Sample(f"{kind}, seed {seed}", lawful)]
+        found += [] if lawful is None else [Sample(kind, seed, lawful)]
     return found
 
 
@@ -89,8 +94,7 @@ def fault_of(
     kinds = {DTYPES[noise.floats].numpy} if noise.floats else set()
     allowed: Inputs = {k: ulps(x, kinds) + share * largest(x) for k, x in expected.items()}
     if hidden:
-        unknown = {k: np.isnan(_wide(x)) | np.isnan(_wide(got[k])) for k, x in expected.items()}
-        allowed = {k: np.where(x, np.inf, allowed[k]) for k, x in unknown.items()}
+        allowed = {k: np.where(_nan(x) | _nan(got[k]), np.inf, allowed[k]) for k, x in expected.items()}
     misses = _misses(got, expected, allowed)
     if misses:
         moved = spread(graph, inputs, noise)
@@ -137,7 +141,7 @@ class Judge:
             return wrong
         allowed = self._allowed(before, after, expected, loss)
         if hides(after):
-            allowed = {k: np.where(np.isnan(_wide(x)), np.inf, allowed[k]) for k, x in expected.items()}
+            allowed = {k: np.where(_nan(x), np.inf, allowed[k]) for k, x in expected.items()}
         misses = _misses(got, expected, allowed)
         for moved in self._spreads(before, given, index, floats) if misses else ():
             allowed = {name: np.maximum(allowed[name], FACTOR * moved[name]) for name in expected}
@@ -248,3 +252,7 @@ def _quantises(node: Node, graph: Graph) -> bool:
 
 def _wide(x: Array) -> Array:
     return x.astype(np.float64)
+
+
+def _nan(x: Array) -> Array:
+    return np.isnan(_wide(x))

@@ -68,16 +68,16 @@ def spread(
     """
     with np.errstate(all="ignore"):
         exact = evaluate(graph, inputs)
+        noisy = [Draw(noise, first + number) for number in range(draws)]
         squares = {name: np.zeros(value.shape) for name, value in exact.items()}
-        beyond = False
-        for number, mark in (*((first + i, None) for i in range(draws)), *enumerate(MARKS)):
-            if mark is not None and not beyond:
-                break
-            draw = Draw(noise, number, mark)
+        for draw in noisy:
             for name, value in draw.outputs(graph, inputs).items():
                 squares[name] += _gap(value, exact[name]) ** 2
-            beyond = beyond or draw.beyond
-    return {name: np.sqrt(square / draws) for name, square in squares.items()}
+        found = {name: np.sqrt(square / draws) for name, square in squares.items()}
+        if any(draw.beyond for draw in noisy):
+            one, two = (Draw(noise, first, mark).outputs(graph, inputs) for mark in MARKS)
+            found = {name: np.where(_gap(one[name], two[name]) > 0, np.inf, x) for name, x in found.items()}
+    return found
 
 
 def _gap(a: Array, b: Array) -> Array:
@@ -89,7 +89,7 @@ def _gap(a: Array, b: Array) -> Array:
 class Draw:
     """One evaluation of a graph, every result that is rounded a random part of a step off.
 
-    With a mark, it stands in place of what comes near the end of a type's range where, regrouped, work may leave
+    A mark stands in place of what comes near the end of a type's range where, regrouped, work may leave
     it. `beyond` says whether anything came there.
     """
 
@@ -115,14 +115,14 @@ class Draw:
     def _results(self, node: Node, given: Sequence[Array | None]) -> list[Array]:
         if node.op in EXACT:
             return [self._held(x) for x in reference(node.op, given, node.attrs)]
-        calm = all(x is None or _finite(x) for x in given)
+        calm = _calm(node, [x for x in given if x is not None])
         if node.op == "map":
             return self._map(node, [x for x in given if x is not None], calm)
         if self.noise.codes and node.op == "matmul":
             coded = [self._off(x, _row_step(x, axis)) for x, axis in zip(given[:2], (-1, -2), strict=True)]
             given = [*coded, *given[2:]]
         if node.op in STEEP or node.op not in FUNCTIONS:
-            given = [None if x is None else self._marked(x, False) for x in given]
+            given = [None if x is None else self._marked(x, np.False_) for x in given]
         if node.op not in FUNCTIONS:  # which round their results alone
             given = [None if x is None else self._summed(x) for x in given]
         if self.noise.loose and node.op == "log_softmax":
@@ -133,7 +133,7 @@ class Draw:
         size = _unit(node, given) if self.noise.loose else 0.0
         return [self._marked(self._off(x, self._step(x, size)), calm) for x in typed]
 
-    def _map(self, node: Node, given: Sequence[Array], calm: bool) -> list[Array]:
+    def _map(self, node: Node, given: Sequence[Array], calm: Any) -> list[Array]:
         def each(step: Step, value: Array) -> Array:
             if step.function in EXACT:
                 return value
@@ -142,7 +142,7 @@ class Draw:
         (out,) = parse(str(node.attrs["tape"])).evaluate(given, [node.type.dtype], each)
         return [np.broadcast_to(out, node.type.shape).copy()]
 
-    def _marked(self, x: Array, calm: bool) -> Array:
+    def _marked(self, x: Array, calm: Any) -> Array:
         """Return an array, marked where it nears the end of its range; with `calm`, where it has left it too."""
         if x.dtype.kind in "iub" or dtype_of(x).bits < 16:
             return x
@@ -162,22 +162,25 @@ class Draw:
         eps = np.finfo(wide.dtype).eps
         return wide * (1 + eps * self._rng.uniform(-1, 1, x.shape)).astype(wide.dtype)
 
-    def _step(self, x: Array, size: Array | float = 0.0) -> Array:
-        """Return a step of each element, in its own type or the format of all floats; of `size` at least."""
+    def _step(self, x: Array, size: Any = 0.0) -> Array:
+        """Return a step of each element, in its own type or the format of all floats; none of exact zeros.
+
+        Functions of another library are off by a step of what they are computed in, of `size`.
+        """
         if x.dtype.kind in "iub":
             return np.zeros(())
         infos = [ml_dtypes.finfo(kind) for kind in (x.dtype, self._held_in) if kind is not None]
         eps, tiny = (max(float(getattr(i, what)) for i in infos) for what in ("eps", "smallest_subnormal"))
-        return np.maximum(eps * np.maximum(np.abs(_wide(x)), size), tiny)
+        magnitude = np.abs(_wide(x))
+        own = np.where((magnitude == 0) | (magnitude == np.inf), 0.0, np.maximum(eps * magnitude, tiny))
+        return np.maximum(own, np.finfo(SUMMED_IN).eps * size + tiny * (size > 0)) if self.noise.loose else own
 
     def _off(self, x: Array | None, step: Array) -> Array:
-        """Return an array with random errors of up to a step; zeros, integers and truth values as they are."""
+        """Return an array with random errors of up to a step; integers and truth values as they are."""
         assert x is not None
         if x.dtype.kind in "iub":
             return x
-        wide = _wide(x)
-        off = wide + np.where(wide == 0, 0.0, step) * self._rng.uniform(-1, 1, x.shape)
-        return self._held(off.astype(x.dtype))
+        return self._held((_wide(x) + step * self._rng.uniform(-1, 1, x.shape)).astype(x.dtype))
 
     def _held(self, x: Array) -> Array:
         """Return an array as the format of all floats holds it."""
@@ -186,23 +189,32 @@ class Draw:
         return x.astype(self._held_in).astype(x.dtype)
 
 
-def _unit(node: Node, given: Sequence[Array | None]) -> Array | float:
+def _unit(node: Node, given: Sequence[Array | None]) -> Any:
     """Return the size of the numbers by way of which a function may be computed; 0 for none but its result."""
     if node.op == "matmul" and node.attrs.get("activation", "none") != "none":
         return PRODUCT
+    if node.op == "log_softmax":
+        return 1.0
     if node.op not in UNIT or given[0] is None:
         return 0.0
-    return np.maximum(1.0, np.abs(_wide(given[0]))) if node.op not in ("sigmoid", "tanh", "erf") else 1.0
+    size = np.abs(_wide(given[0]))
+    return np.clip(size, 1.0, PRODUCT) if node.op not in ("sigmoid", "tanh", "erf") else 1.0
 
 
 def _row_step(x: Array | None, axis: int) -> Array:
     """Return half a step of int8 for each row, or column: its largest magnitude is 127 steps."""
     assert x is not None
-    return np.abs(_wide(x)).max(axis=axis, keepdims=True, initial=0.0) / 254
+    return np.where(_wide(x) == 0, 0.0, np.abs(_wide(x)).max(axis=axis, keepdims=True, initial=0.0) / 254)
 
 
-def _finite(x: Array) -> bool:
-    return x.dtype.kind in "iub" or bool(np.isfinite(_wide(x)).all())
+def _calm(node: Node, given: Sequence[Array]) -> Any:
+    """Return where a result is made of numbers alone, so that an infinity would be an overflow."""
+    finite = [np.isfinite(_wide(x)) for x in given]
+    if node.op == "matmul" and given[0].ndim > 1 and given[1].ndim > 1:
+        return finite[0].all(-1)[..., None] & finite[1].all(-2)[..., None, :]
+    if node.op in FUNCTIONS or node.op == "map":
+        return np.logical_and.reduce(np.broadcast_arrays(*finite))
+    return np.bool_(all(x.all() for x in finite))
 
 
 def _wide(x: Array) -> Array:
