@@ -16,10 +16,11 @@ import numpy as np
 
 from ..compiler.graph import Graph, Node
 from ..compiler.ops import reference
+from ..compiler.ops.matmul import product
 from ..compiler.reference import evaluate
 from ..kernels.tape import Step, parse
 from ..types import DTYPES, dtype_of
-from ..units.simd import FUNCTIONS
+from ..units.simd import FUNCTIONS, compute
 
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
@@ -125,6 +126,8 @@ class Draw:
             given = [None if x is None else self._marked(x, np.False_) for x in given]
         if node.op not in FUNCTIONS:  # which round their results alone
             given = [None if x is None else self._summed(x) for x in given]
+        if node.op == "matmul" and node.type.dtype.is_float:
+            return [self._product(node, given, calm)]
         if self.noise.loose and node.op == "log_softmax":
             made: Sequence[Array] = [np.log(reference("softmax", given, node.attrs)[0])]
         else:
@@ -132,6 +135,23 @@ class Draw:
         typed = [x.astype(kind.dtype.numpy) for x, kind in zip(made, node.types, strict=True)]
         size = _unit(node, given) if self.noise.loose else 0.0
         return [self._marked(self._off(x, self._step(x, size)), calm) for x in typed]
+
+    def _product(self, node: Node, given: Sequence[Array | None], calm: Any) -> Array:
+        """Return a product with its bias, scale and activation, each of which may round."""
+        a, b, bias, scale = (*given, None, None)[:4]
+        kind, activation = node.type.dtype.numpy, str(node.attrs.get("activation", "none"))
+        assert a is not None and b is not None
+        steps: list[tuple[str, list[Any]]] = [("matmul", [a, b]), ("mul", [scale]), ("add", [bias]), (activation, [])]
+        value: Array | None = None
+        for name, others in steps:
+            if name == "none" or any(x is None for x in others):
+                continue
+            operands = [*([] if value is None else [value]), *others]
+            made = product(a, b).astype(kind) if name == "matmul" else compute(name, operands, kind)
+            size = PRODUCT if self.noise.loose and name == activation else 0.0
+            value = self._marked(self._off(made, self._step(made, size)), calm)
+        assert value is not None
+        return value
 
     def _map(self, node: Node, given: Sequence[Array], calm: Any) -> list[Array]:
         def each(step: Step, value: Array) -> Array:
@@ -191,8 +211,6 @@ class Draw:
 
 def _unit(node: Node, given: Sequence[Array | None]) -> Any:
     """Return the size of the numbers by way of which a function may be computed; 0 for none but its result."""
-    if node.op == "matmul" and node.attrs.get("activation", "none") != "none":
-        return PRODUCT
     if node.op == "log_softmax":
         return 1.0
     if node.op not in UNIT or given[0] is None:
