@@ -26,6 +26,11 @@ def pass_named(name: str) -> type[Pass]:
     return _loaded(offered[name])
 
 
+def entry_of(name: str) -> EntryPoint | None:
+    """Return the entry point of a pass that another package brings; None for one of ours, or none at all."""
+    return None if name in PASSES else _offered().get(name)
+
+
 def foreign_names() -> list[str]:
     """Return the names of the passes that other packages bring and ours do not hide."""
     return sorted(set(_offered()) - set(PASSES))

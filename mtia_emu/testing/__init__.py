@@ -24,6 +24,7 @@ from ..compiler.samples import random_inputs
 from .compare import assert_close, distance
 from .grower import Grower, Seeded, Source
 from .motifs import MOTIFS, motif
+from .motifs_bounds import bounds, known
 from .motifs_joint import JOINT
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ __all__ = [
     "Feed",
     "Grower",
     "assert_close",
+    "bounds",
     "chips",
     "distance",
     "graphs",
+    "known",
     "motif",
     "random_graph",
     "tensors",

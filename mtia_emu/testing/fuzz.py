@@ -190,6 +190,8 @@ def _kinds(graph: Graph, made: Made) -> tuple[str, ...]:
     if made.share or made.noise.codes:
         return KINDS[:1]
     own = own_dtype(graph)
+    if made.hidden:  # scores below what masks put in place of others
+        return tuple(kind for kind in KINDS if kind not in ("constants", OVERFLOWING))
     if made.floats and (made.floats != own.name or own.bits < 32):
         return tuple(kind for kind in KINDS if kind not in (SILENT, OVERFLOWING))
     return KINDS
