@@ -23,7 +23,8 @@ from mtia_emu.units.simd import FUNCTIONS
 from .graph import Node
 from .ops.base import integer
 from .product_rules import edge
-from .row_rules import fits, softmax_tape
+from .row_parts import fits
+from .row_rules import softmax_tape
 from .schedule import Schedule
 from .views import View, whole
 

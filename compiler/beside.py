@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, groupby
 
 from mtia_emu.kernels.beside import beside, scratch_bytes
@@ -16,7 +16,7 @@ from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.search import Search, Timer
 
 from mtia_emu.chip import Chip
-from mtia_emu.isa import Block, Launch, Part
+from mtia_emu.isa import BESIDE, Block, Launch, Part
 from mtia_emu.sharing import Same, Share
 
 from .place import SCRATCH_SHARE
@@ -43,9 +43,10 @@ def gather(plan: Schedule, search: Search) -> None:
     alone = ALONE if search.time else (*ALONE, *SLOW)
     for step in plan.steps:
         mine = _Moment([step], _sizes(plan, step), sum(v.type.bytes for v in (*step.inputs, *step.outputs)))
+        mine.note(step)
         best: _Moment | None = None
         for other in reversed(moments[-REACH:]):
-            if any(_depend(step, earlier) for earlier in other.steps):
+            if other.holds_up(step):
                 break
             if _fit(plan, mine, other, alone) and (best is None or mine.rank(other) > mine.rank(best)):
                 best = other
@@ -53,6 +54,7 @@ def gather(plan: Schedule, search: Search) -> None:
             moments.append(mine)
         else:
             best.steps.append(step)
+            best.note(step)
             best.sizes |= mine.sizes
             best.most_bytes = max(best.most_bytes, mine.most_bytes)
     plan.steps = [step for moment in moments for step in moment.steps]
@@ -63,12 +65,31 @@ def gather(plan: Schedule, search: Search) -> None:
 class _Moment:
     """Steps that may run at the same time, and the bytes of each temporary that they touch.
 
-    `most_bytes` is about how much the step with most to do has to move.
+    `most_bytes` is about how much the step with most to do has to move; `read` and `written` are the views of
+    each buffer.
     """
 
     steps: list[Step]
     sizes: dict[str, int]
     most_bytes: int
+    read: dict[str, list[View]] = field(default_factory=dict)
+    written: dict[str, list[View]] = field(default_factory=dict)
+
+    def note(self, step: Step) -> None:
+        """Keep what a step reads and writes."""
+        for views, kept in ((step.inputs, self.read), (step.outputs, self.written)):
+            for view in views:
+                kept.setdefault(view.buffer, []).append(view)
+
+    def holds_up(self, step: Step) -> bool:
+        """Return whether a step may write what one of these reads or writes, or read what one writes."""
+        return any(
+            not apart(view, other)
+            for views, sides in ((step.outputs, (self.written, self.read)), (step.inputs, (self.written,)))
+            for view in views
+            for side in sides
+            for other in side.get(view.buffer, ())
+        )
 
     def rank(self, other: _Moment) -> tuple[int, int]:
         """Return how much is to be won beside another, to compare with that beside a third."""
@@ -89,35 +110,19 @@ def _fit(plan: Schedule, step: _Moment, moment: _Moment, alone: Sequence[str]) -
     return room and len(moment.steps) < plan.chip.grid.rows
 
 
-def _depend(a: Step, b: Step) -> bool:
-    """Return whether one step may write what the other reads or writes."""
-    return _overlap(a.outputs, b.outputs) or _overlap(a.outputs, b.inputs) or _overlap(a.inputs, b.outputs)
-
-
-def _overlap(these: Sequence[View], those: Sequence[View]) -> bool:
-    names = {v.buffer for v in these} & {v.buffer for v in those}
-    return bool(names) and any(
-        a.buffer == b.buffer and not apart(a, b) for a in these if a.buffer in names for b in those
-    )
-
-
 def apart(a: View, b: View) -> bool:
     """Return whether views of one buffer are seen to have no element in common.
 
     One ends before the other begins; or, of memory cut into lines of some stride, they keep to different
     columns.
     """
-    if any(_end(x) <= y.offset for x, y in ((a, b), (b, a))):
+    if a.end <= b.offset or b.end <= a.offset:
         return True
     for line in {*a.strides, *b.strides} - {0, 1}:
         (low, high), (begin, end) = _columns(a, line), _columns(b, line)
         if max(high, end) <= line and (high <= begin or end <= low):
             return True
     return False
-
-
-def _end(view: View) -> int:
-    return view.offset + sum((n - 1) * s for n, s in zip(view.shape, view.strides, strict=True)) + 1
 
 
 def _columns(view: View, line: int) -> tuple[int, int]:
@@ -158,7 +163,7 @@ class Run:
         ]
         names = tuple(Part(x.name, x.op, x.origin) for x in alone)
         name, op, origin = (
-            " + ".join(getattr(x, field) for x in names) for field in ("name", "op", "origin")
+            BESIDE.join(getattr(x, field) for x in names) for field in ("name", "op", "origin")
         )
         return Launch(number, tuple(places), name, op, origin, names)
 

@@ -185,7 +185,7 @@ class Builder:
             maker = self.producer(inputs[0], "reshape")
             if maker is not None:
                 return self.make("reshape", maker.inputs[:1], attrs)
-        same = self.type_of(inputs[0]) == types[0]
+        same = self.type_of(inputs[0]) == types[0] and not attrs.get("rounds")
         if same and (
             op in ("reshape", "expand", "slice", "cast", "copy", "tile", "pad") and _plain_slice(op, attrs)
         ):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 from collections.abc import Mapping as Table
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,17 +21,17 @@ from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
 from mtia_emu.kernels.matmul_search import demand_of, ranked_matmul
 from mtia_emu.kernels.rowwise import emit_rowwise
 from mtia_emu.kernels.scalar import emit_scalar
-from mtia_emu.kernels.search import FAST, Search
 from mtia_emu.kernels.tape import Tape, parse
 
 from mtia_emu.chip import Chip
 from mtia_emu.isa import Binding, Block, Launch, Operand, Program
-from mtia_emu.sharing import Share, unshared
+from mtia_emu.options import Options
 from mtia_emu.types import TensorType, Work
 
 from .attention_rules import tilings
 from .beside import SELDOM, Call, Run, moments
 from .beside import launches as runs
+from .choice import ESTIMATED, Tuning
 from .ops.dequantise import packing
 from .place import Placement
 from .prefetch import read_ahead
@@ -42,76 +42,65 @@ from .views import View
 T = TypeVar("T")
 Params = Table[str, Any]
 Operands = list[Operand]
+DEFAULTS = Options()
 PRODUCTS = ("matmul", "matmul_packed")  # kernels that put their result behind two operands
 
 
 @dataclass(frozen=True)
-class _Way:
-    """How blocks are made: what may be shared, and how mappings are chosen."""
+class About:
+    """What a program says of its model and its steps do not: `dtype` is the format that reports name.
 
-    share: Share
-    search: Search
+    `types` are inputs and outputs as the model's user sees them, `works` is what any other machine would have
+    to do.
+    """
 
-    def choose(
-        self,
-        key: Hashable,
-        chip: Chip,
-        rank: Callable[[Chip, int], Sequence[T]],
-        make: Callable[[Chip, T], Block],
-    ) -> T:
-        """Return one of the mappings that `rank` gives for a chip; `make` gives the block of each.
+    name: str = ""
+    source: str = ""
+    dims: Table[str, int] = field(default_factory=dict)
+    dtype: str = ""
+    types: Table[str, TensorType] = field(default_factory=dict)
+    works: tuple[Work, ...] = ()
+    notes: tuple[str, ...] = ()
 
-        `key` holds all that the blocks depend on besides the chip.
-        """
-        search = self.search
-        if search.time is None:
-            return self.share("plan", key, chip, lambda c: rank(c, 1)[0])
-        whole = (key, search.candidates, search.most_commands)
-        place = self.share(
-            "choice", whole, chip, lambda c: search.choose(rank(c, search.count), partial(make, c), c)
-        )
-        ranked = rank(chip, search.count)
-        return ranked[min(place, len(ranked) - 1)]  # a place that was kept by others may be any
+
+@dataclass(frozen=True)
+class Emitted:
+    """A program, and the steps of the schedule that each of its launches runs, by number."""
+
+    program: Program
+    steps: tuple[tuple[int, ...], ...]
 
 
 def emit(
     plan: Schedule,
     placement: Placement,
+    about: About,
     *,
-    name: str,
-    source: str,
-    dtype: str,
-    dims: Table[str, int],
-    model_types: Table[str, TensorType],
-    works: tuple[Work, ...] = (),
-    notes: tuple[str, ...] = (),
+    options: Options = DEFAULTS,
+    tuning: Tuning = ESTIMATED,
     progress: Callable[[int, int], None] | None = None,
-    share: Share = unshared,
-    search: Search = FAST,
-    prefetch: bool = True,
-) -> Program:
+) -> Emitted:
     """Return the program of a placed schedule.
 
-    `model_types` are inputs and outputs as the model's user sees them, `works` is what any other machine
-    would have to do, `progress` is called with the steps done and all of them, `share` may give blocks that
-    were made before, `search` chooses the mappings of kernels that have several, `prefetch` lets steps read
-    weights of later ones while they leave DRAM idle.
+    `tuning` chooses the mappings of kernels that have several, and may give blocks that were made before;
+    with `options.prefetch` steps read weights of later ones while they leave DRAM idle; `progress` is called
+    with the steps done and all of them.
     """
-    way = _Way(share, search)
-    blocks, launches, times = _launches(plan, placement, progress or (lambda done, total: None), way)
-    ahead = read_ahead(plan, placement, blocks, launches, times, share, on=prefetch)
+    made = _launches(plan, placement, progress or (lambda done, total: None), tuning)
+    share, on = tuning.share, options.prefetch
+    ahead = read_ahead(plan, placement, made.blocks, made.launches, made.times, share, on=on)
     consts = plan.graph.consts
 
     def bind(value: str, view: View) -> Binding:
         space, address = placement.space[view.buffer], placement.address[view.buffer]
         strides = () if view.contiguous else view.strides
-        return Binding(value, view.type, model_types.get(value, view.type), space, address, strides)
+        return Binding(value, view.type, about.types.get(value, view.type), space, address, strides)
 
-    return Program(
-        name,
-        source,
-        dtype,
-        dict(dims),
+    program = Program(
+        about.name,
+        about.source,
+        about.dtype,
+        dict(about.dims),
         plan.chip.model_dump(),
         tuple(ahead.blocks),
         tuple(ahead.launches),
@@ -121,43 +110,53 @@ def emit(
         {value: c for value, c in consts.items() if c.present},
         placement.dram_bytes,
         ahead.sram_bytes,
-        works,
-        notes + ahead.notes + idle_notes(plan),
+        about.works,
+        about.notes + ahead.notes + idle_notes(plan),
     )
+    return Emitted(program, tuple(made.steps))
+
+
+@dataclass
+class _Made:
+    """Distinct blocks, the launches that run all steps, and of each launch its moment and its steps."""
+
+    blocks: list[Block] = field(default_factory=list)
+    launches: list[Launch] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
+    steps: list[tuple[int, ...]] = field(default_factory=list)
 
 
 def _launches(
-    plan: Schedule, placement: Placement, progress: Callable[[int, int], None], way: _Way
-) -> tuple[list[Block], list[Launch], list[int]]:
-    """Return distinct blocks, the launches that run all steps, and the moment of each launch."""
+    plan: Schedule, placement: Placement, progress: Callable[[int, int], None], tuning: Tuning
+) -> _Made:
+    """Return the launches of all steps."""
     numbers: dict[Any, int] = {}
     known: dict[Any, tuple[Run, ...]] = {}
     made: dict[Any, Block] = {}
-    blocks: list[Block] = []
-    launches: list[Launch] = []
-    times: list[int] = []
+    out = _Made()
     packed = _packed(plan)
-    done, make = 0, partial(_once, made, plan.chip, way)
+    done, make = 0, partial(_once, made, plan.chip, tuning)
     groups = [(steps, [_call(s, placement, packed, make) for s in steps]) for steps in moments(plan)]
     counts = Counter(tuple(call.key for call in calls) for _, calls in groups if len(calls) > 1)
     for moment, (steps, calls) in enumerate(groups):
         key = tuple(call.key for call in calls)
         if key not in known:
             often = counts[key] * SELDOM >= len(groups)
-            known[key] = runs(calls, plan.chip, way.search, way.share, often=often)
+            known[key] = runs(calls, plan.chip, tuning.search, tuning.share, often=often)
         for run in known[key]:
-            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(blocks))
-            if number == len(blocks):
-                blocks.append(run.block)
+            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(out.blocks))
+            if number == len(out.blocks):
+                out.blocks.append(run.block)
             alone = [
                 _launch(steps[i], block, _places(steps[i], placement))
                 for i, block in zip(run.calls, run.parts or (run.block,), strict=True)
             ]
-            launches.append(run.launch(number, alone))
-            times.append(moment)
+            out.launches.append(run.launch(number, alone))
+            out.times.append(moment)
+            out.steps.append(tuple(done + i for i in run.calls))
         done += len(steps)
         progress(done, len(plan.steps))
-    return blocks, launches, times
+    return out
 
 
 def _call(step: Step, placement: Placement, packed: set[str], make: Callable[..., Block]) -> Call:
@@ -173,7 +172,7 @@ def _call(step: Step, placement: Placement, packed: set[str], make: Callable[...
 def _once(
     made: dict[Any, Block],
     whole: Chip,
-    way: _Way,
+    tuning: Tuning,
     key: Any,
     chip: Chip,
     step: Step,
@@ -182,9 +181,9 @@ def _once(
 ) -> Block:
     """Return the block of a call, made once for the whole chip itself; `made` holds those so far."""
     if chip is not whole:  # a part of it, or one that notes what is read
-        return _block(chip, step, inputs, outputs, way)
+        return _block(chip, step, inputs, outputs, tuning)
     if key not in made:
-        made[key] = _block(chip, step, inputs, outputs, way)
+        made[key] = _block(chip, step, inputs, outputs, tuning)
     return made[key]
 
 
@@ -218,13 +217,13 @@ def _launch(step: Step, block: Block, places: list[int]) -> Launch:
     return Launch(0, tuple(places), step.origin or step.name, step.op, step.name)
 
 
-def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, way: _Way) -> Block:
+def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, tuning: Tuning) -> Block:
     params = dict(step.params)
     key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
     mapped = _MAPPED.get(step.kernel)
-    make = partial(mapped, way) if mapped else _EMIT[step.kernel]
+    make = partial(mapped, tuning) if mapped else _EMIT[step.kernel]
     try:
-        return way.share("block", key, chip, lambda c: make(c, step.kernel, params, inputs, outputs))
+        return tuning.share("block", key, chip, lambda c: make(c, step.kernel, params, inputs, outputs))
     except NoRoom as error:
         raise NoRoom(
             f"{step.name} ({step.op}{', ' + step.origin if step.origin else ''}) does not fit {chip.name}: "
@@ -232,7 +231,7 @@ def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, way: _Wa
         ) from None
 
 
-def _matmul(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+def _matmul(tuning: Tuning, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     a, b, *extras = inputs
     tape = parse(p["epilogue"]) if p["epilogue"] else None
     problem = Problem(
@@ -256,16 +255,16 @@ def _matmul(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, out
         return emit_matmul(Plan(problem, mapping, c), a, b, outputs[0], tape, extras)
 
     def ranked(c: Chip, count: int) -> list[Mapping]:
-        demand = way.share("demand", problem, c, lambda c: demand_of(problem, c))
+        demand = tuning.share("demand", problem, c, lambda c: demand_of(problem, c))
         return [mapping for mapping, _ in ranked_matmul(problem, c, count, demand)]
 
     # apart: a mapping asks about all of the chip, the commands that it stands for about little
-    mapping = way.choose(whole if way.search.time else problem, chip, ranked, made)
-    return way.share("product", (whole, mapping), chip, lambda c: made(c, mapping))
+    mapping = tuning.choose(whole if tuning.search.time else problem, chip, ranked, made)
+    return tuning.share("product", (whole, mapping), chip, lambda c: made(c, mapping))
 
 
 def _matmul_packed(
-    way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
+    tuning: Tuning, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
 ) -> Block:
     a, codes, *rest = inputs
     zeros = rest.pop() if p["zeros"] else None
@@ -293,8 +292,8 @@ def _matmul_packed(
         plan = Plan(problem, mapping, c)
         return emit_matmul_packed(plan, weights, a, (codes, scales, zeros), out, tape, rest)
 
-    key = (problem, weights, p["epilogue"], tuple(inputs), out) if way.search.time else (problem, weights)
-    return made(chip, way.choose(key, chip, lambda c, n: ranked_packed(problem, weights, c, n), made))
+    key = (problem, weights, p["epilogue"], tuple(inputs), out) if tuning.search.time else (problem, weights)
+    return made(chip, tuning.choose(key, chip, lambda c, n: ranked_packed(problem, weights, c, n), made))
 
 
 def _rowwise(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
@@ -310,7 +309,7 @@ def _gather(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
 
 
 def _embedding_bag(
-    way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
+    tuning: Tuning, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
 ) -> Block:
     tables = [Bags(*t) for t in _by_table([*inputs, *outputs], len(outputs))]
 
@@ -320,7 +319,7 @@ def _embedding_bag(
         )
 
     key = (kernel, tuple(sorted(p.items())), tuple(inputs), tuple(outputs))
-    return made(chip, way.choose(key, chip, lambda c, n: ranked_bags(c, tables, n), made))
+    return made(chip, tuning.choose(key, chip, lambda c, n: ranked_bags(c, tables, n), made))
 
 
 def _by_table(operands: list[T], tables: int) -> list[list[T]]:
@@ -331,7 +330,9 @@ def _by_table(operands: list[T], tables: int) -> list[list[T]]:
     return [[*part[:3], out, *part[3:]] for part, out in zip(parts, outputs, strict=True)]
 
 
-def _attention(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
+def _attention(
+    tuning: Tuning, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
+) -> Block:
     q, k, v, *extras = inputs
     scores = Scores(parse(p["tape"]), p["mask"], p["guarded"])
     problem = replace(p["problem"], space=k.space)
@@ -341,11 +342,11 @@ def _attention(way: _Way, chip: Chip, kernel: str, p: Params, inputs: Operands, 
         return emit_attention(AttentionPlan(problem, tiles, c), q, k, v, outputs[0], scores, extras)
 
     def ranked(c: Chip, count: int) -> list[Tiles]:
-        found = tilings(problem, way.share, c)
+        found = tilings(problem, tuning.share, c)
         return [tiles for tiles, _ in found.ranked(memory_rate(problem, c), count)]
 
-    tiles = way.choose(whole if way.search.time else problem, chip, ranked, made)
-    return way.share("fused attention", (whole, tiles), chip, lambda c: made(c, tiles))
+    tiles = tuning.choose(whole if tuning.search.time else problem, chip, ranked, made)
+    return tuning.share("fused attention", (whole, tiles), chip, lambda c: made(c, tiles))
 
 
 def _scalar(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
@@ -361,7 +362,7 @@ _EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
     "scalar": _scalar,
     STEP: emit_user,
 }
-_MAPPED: dict[str, Callable[[_Way, Chip, str, Params, Operands, Operands], Block]] = {
+_MAPPED: dict[str, Callable[[Tuning, Chip, str, Params, Operands, Operands], Block]] = {
     "attention": _attention,
     "embedding_bag": _embedding_bag,
     "matmul": _matmul,

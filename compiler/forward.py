@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
@@ -27,12 +28,19 @@ def forward(plan: Schedule) -> None:
 
 @dataclass
 class _Forwarder:
-    """The steps, None where a copy was dropped, and the steps that touch each buffer, by number."""
+    """The steps, None where a copy was dropped, and the steps that touch and write each buffer, by number.
+
+    Of a buffer that thousands of copies touch none of them may look at all others: `foreign` has the first
+    that does not keep to a `part` of it, `stuck` are buffers that a step reads or writes by no view.
+    """
 
     plan: Schedule
     steps: list[Step | None]
     touching: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
-    parts: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))  # that keep to a part of it
+    writing: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    parts: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    foreign: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))  # heaps; some are out of date
+    stuck: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for index, step in enumerate(self.plan.steps):
@@ -40,7 +48,11 @@ class _Forwarder:
 
     def _note(self, index: int, step: Step) -> None:
         for view in (*step.inputs, *step.outputs):
+            if index not in self.touching[view.buffer]:
+                heapq.heappush(self.foreign[view.buffer], index)
             self.touching[view.buffer].add(index)
+        for view in step.outputs:
+            self.writing[view.buffer].add(index)
         if step.kernel == "copy" and step.op in JOINS:
             self.parts[step.outputs[0].buffer].add(index)
 
@@ -50,49 +62,56 @@ class _Forwarder:
         if copy is None or copy.kernel != "copy":
             return
         (source,), (target,) = copy.inputs, copy.outputs
+        if source.buffer in self.stuck or not self._may(index, source, target):
+            return
         others = self.touching[source.buffer] - {index}
-        if not self._may(index, source, target, others):
-            return
-        moved = {i: self._moved(i, source, target) for i in others}
-        if None in moved.values():
-            return
+        moved: dict[int, Step] = {}
+        for number in others:
+            step = self._moved(number, source, target)
+            if step is None:
+                return
+            moved[number] = step
+        self.parts[target.buffer] |= others
         for number, step in moved.items():
-            assert step is not None
             self.steps[number] = step
             self._note(number, step)
-        self.parts[target.buffer] |= others
         self.steps[index] = None
         for name in (source.buffer, target.buffer):
             self.touching[name].discard(index)
+            self.writing[name].discard(index)
         self.plan.buffers.pop(source.buffer)
 
-    def _may(self, index: int, source: View, target: View, others: set[int]) -> bool:
+    def _may(self, index: int, source: View, target: View) -> bool:
         """Return whether the makers of what is copied may write the target.
 
         Nothing may touch the target before but what keeps to its other parts.
         """
-        plan, reads = self.plan, {i for i in others if not self._writes(i, source.buffer)}
+        plan = self.plan
         into, own = plan.buffers[target.buffer], plan.buffers[source.buffer]
-        if (
-            own.role != "temp"
-            or own.name in plan.reread
-            or into.name == own.name
-            or len(reads) == len(others)
-        ):
+        if own.role != "temp" or own.name in plan.reread or into.name == own.name:
             return False
-        if reads and (into.role != "temp" or into.type.bytes > plan.chip.sram.bytes // 8):
+        others, makers = len(self.touching[own.name]) - 1, len(self.writing[own.name])
+        if makers == 0:
             return False
-        foreign = self.touching[into.name] - self.parts[into.name]
-        return min(foreign, default=index) >= index and source.type.size == own.type.size
+        if others > makers and (into.role != "temp" or into.type.bytes > plan.chip.sram.bytes // 8):
+            return False
+        return self._first_foreign(into.name, index) >= index and source.type.size == own.type.size
+
+    def _first_foreign(self, buffer: str, default: int) -> int:
+        """Return the first step that touches a buffer and does not keep to a part of it."""
+        heap = self.foreign[buffer]
+        while heap and (heap[0] in self.parts[buffer] or heap[0] not in self.touching[buffer]):
+            heapq.heappop(heap)
+        return heap[0] if heap else default
 
     def _writes(self, index: int, buffer: str) -> bool:
-        step = self.steps[index]
-        return step is not None and buffer in {v.buffer for v in step.outputs}
+        return index in self.writing[buffer]
 
     def _moved(self, index: int, source: View, target: View) -> Step | None:
         """Return a step with its views of the source's buffer in the target's; None where one cannot be."""
         step = self.steps[index]
         if step is None or step.kernel not in (WRITERS if self._writes(index, source.buffer) else READERS):
+            self.stuck.add(source.buffer)
             return None
         sides = []
         for views in (step.inputs, step.outputs):

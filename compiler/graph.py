@@ -16,7 +16,7 @@ from mtia_emu.errors import UserError, nearest
 from mtia_emu.types import TensorType
 
 from .nodes import Attr, Attrs, Const, Loader, Node, freeze_attrs
-from .rewrite import Draft, Match, Outcome, Rewrite, Rule, Skip
+from .rewrite import Draft, Match, Outcome, Rewrite, Rule, Skip, rule_name
 
 __all__ = [
     "Attr",
@@ -37,7 +37,8 @@ __all__ = [
 class Graph:
     """A checked graph: nodes in topological order, every value defined once with one static type.
 
-    Raises `UserError` for a value or node named twice, an operand that nothing defines, and a cycle.
+    `notes` are what whoever made it has to say to the user of the model. Raises `UserError` for a value or
+    node named twice, an operand that nothing defines, and a cycle.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Graph:
         inputs: Mapping[str, TensorType],
         outputs: Iterable[str],
         consts: Mapping[str, Const] | None = None,
+        notes: Iterable[str] = (),
     ) -> None:
         self.name = name
         self.inputs: Mapping[str, TensorType] = MappingProxyType(dict(inputs))
         self.outputs = tuple(outputs)
         self.consts: Mapping[str, Const] = MappingProxyType(dict(consts or {}))
+        self.notes = tuple(notes)
         given = tuple(nodes)
         self._types, self._producers = _definitions(given, self.inputs, self.consts)
         self._check_uses(given)
@@ -160,7 +163,12 @@ class Graph:
             self.inputs,
             self.outputs if outputs is None else outputs,
             self.consts if consts is None else consts,
+            self.notes,
         )
+
+    def with_notes(self, notes: Iterable[str]) -> Graph:
+        """Return the graph with these notes."""
+        return Graph(self.name, self.nodes, self.inputs, self.outputs, self.consts, notes)
 
     def replace_values(self, mapping: Mapping[str, str]) -> Graph:
         """Return the graph in which `mapping[v]` is read in place of `v`; graph outputs keep their names."""
@@ -186,7 +194,8 @@ class Graph:
                 draft.apply(current, answer)
                 fired = True
             if log is not None and answer is not None:
-                log.append(Outcome(current, answer.reason if isinstance(answer, Skip) else ""))
+                reason = answer.reason if isinstance(answer, Skip) else ""
+                log.append(Outcome(current, reason, rule_name(rule)))
         return draft.finish() if fired else self
 
     def prune(self) -> Graph:

@@ -1,30 +1,29 @@
-"""The passes in order, and compilation from a model file to a program."""
+"""The passes in order, and compilation from a graph to a program."""
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any
-
-from mtia_emu.kernels.search import FAST, Search
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Unpack
 
 from mtia_emu import settings
 from mtia_emu.chip import Chip
-from mtia_emu.errors import UserError, refuse_unknown
+from mtia_emu.errors import UserError
 from mtia_emu.isa import Program
-from mtia_emu.sharing import Same, Share, unshared
-from mtia_emu.types import DType, Work, dtype
+from mtia_emu.options import Options, Words
+from mtia_emu.sharing import Same, unshared
+from mtia_emu.types import DType, TensorType, Work, dtype
 
 from . import text
 from .beside import gather
 from .check import Known, check
-from .emit import emit
-from .frontend import load
+from .choice import ESTIMATED, Tuning
+from .emit import DEFAULTS, About, emit
 from .graph import Graph
 from .ops import work
+from .pass_text import Steps, parse_passes, steps_of, without_folders
 from .passes import (
     Attention,
     Bags,
@@ -32,6 +31,7 @@ from .passes import (
     Epilogue,
     Fold,
     Heads,
+    Indexing,
     Layout,
     Legalise,
     Maps,
@@ -42,6 +42,7 @@ from .passes import (
     Prune,
     Quantise,
     Rotary,
+    Rounding,
     Siblings,
     Strips,
     Tables,
@@ -49,10 +50,10 @@ from .passes import (
 )
 from .passes.precision import own_dtype
 from .place import Placement, place, room_notes
-from .plugins import pass_named
 from .schedule import Schedule, schedule
 
 Progress = Callable[[str, int, int], None]
+NOTHING = About()
 
 
 def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[Pass, ...]:
@@ -61,7 +62,8 @@ def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[
     `quantise` puts the weights of products in few bits.
     """
     return (
-        Legalise(),  # first: the passes below match one spelling
+        Rounding(),  # first: what it finds are types that the model itself gives
+        Legalise(),  # the passes below match one spelling
         Fold(),
         Norms(),  # before precision: the casts around a norm are part of its spelling
         Rotary(),
@@ -84,6 +86,8 @@ def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[
 def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
     """Return the passes that suit a graph to a chip; other machines are given the graph before them."""
     return (
+        Indexing(),  # other machines index by element at no cost
+        Maps(),  # what indexing compares
         Attention(),  # after maps and tails: what stands between its products is one tape
         Fold(),  # reshapes around it
         Strips(chip.sram.bytes // 8),  # what is no attention to the pass before
@@ -94,49 +98,31 @@ def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
     )
 
 
-def parse_passes(spelling: str) -> tuple[Pass, ...]:
-    """Return the passes that a text names, in order: `legalise,maps{max-inputs=4},precision{to=bf16}`.
+def default_steps(own: DType, form: Format, chip: Chip) -> Steps:
+    """Return the passes that run on a model of floats `own` where nobody asks for others."""
+    return Steps(passes(own, form.floats, quantise=form.quantise), mapping_passes(chip))
 
-    Options are the fields of a pass, with dashes; what is left out keeps its default. Raises `UserError` for
-    text of another form, naming the nearest pass or option for one that is not known. `Pass.spelling` is the
-    inverse.
+
+def chosen_steps(own: DType, form: Format, chip: Chip, spelling: str | None) -> Steps:
+    """Return the passes that a text asks for: see `pass_text`.
+
+    Raises `UserError` where they leave out the one that brings the model to its number format.
     """
-    found, at = [], 0
-    while at < len(spelling.rstrip()):
-        match = _PASS.match(spelling, at)
-        if match is None:
-            wrong = spelling[at:].strip()
-            raise UserError(f"not a pass: {wrong!r} in {spelling!r} (right: legalise,maps{{max-inputs=4}})")
-        found.append(_pass(match["name"], match["options"] or ""))
-        at = match.end()
-    return tuple(found)
-
-
-_PASS = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\{(?P<options>[^{}]*)\})?\s*(?:,(?=\s*\S)|$)")
-
-
-def _pass(name: str, options: str) -> Pass:
-    found = pass_named(name)
-    known = {f.name.replace("_", "-"): f for f in fields(found)}
-    values: dict[str, Any] = {}
-    for option in filter(None, map(str.strip, options.split(","))):
-        key, equals, value = map(str.strip, option.partition("="))
-        if key not in known:
-            raise refuse_unknown(f"option of pass {name}", key, known)
-        kind: type[Any] = type(known[key].default)
-        try:
-            values[known[key].name] = _truth(value) if kind is bool else kind(value)
-        except ValueError:
-            equals = ""
-        if not equals:
-            right = f"{key}={known[key].default}"
-            raise UserError(f"pass {name}: option {option!r} is not {key}={kind.__name__} (right: {right})")
-    return found(**values)
-
-
-def _truth(word: str) -> bool:
-    """Return what `true` or `false` says; raise `ValueError` for another word."""
-    return ("false", "true").index(word.lower()) == 1
+    steps = steps_of(default_steps(own, form, chip), spelling)
+    missing = [
+        needed
+        for needed, kind, there in (
+            (f"precision{{to={form.floats}}}", Precision, form.floats != own),
+            ("quantise", Quantise, form.quantise is not None),
+        )
+        if there and not any(isinstance(step, kind) for step in steps.fused)
+    ]
+    if missing:
+        raise UserError(
+            f"--passes {spelling!r} leaves out {missing[0]}, by which the model runs in {form.name} (right: "
+            f"keep it, or --dtype {own})"
+        )
+    return steps
 
 
 def works(graph: Graph) -> tuple[Work, ...]:
@@ -158,13 +144,17 @@ def works(graph: Graph) -> tuple[Work, ...]:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A model at each stage of lowering; `fused` is before the passes that suit it to a chip."""
+    """A model at each stage of lowering; `fused` is before the passes that suit it to a chip.
+
+    `steps` are the steps of the schedule that each launch runs, by number.
+    """
 
     imported: Graph
     lowered: Graph
     schedule: Schedule
     program: Program
     fused: Graph
+    steps: tuple[tuple[int, ...], ...] = ()
 
 
 def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
@@ -216,6 +206,18 @@ def quantised(wanted: str | None) -> Quantise | None:
     return steps[0]
 
 
+def wanted_format(options: Options) -> str | None:
+    """Return the number format that options ask for, with activations scaled by samples where they say so."""
+    if options.calibrate is None:
+        return options.dtype
+    few, samples = quantised(options.dtype), options.calibrate
+    if few is None or few.mode == "none":
+        raise UserError(f"--calibrate {samples}: needs activations in few bits (right: --dtype int8 or fp8)")
+    if set(samples) & set(",{}"):
+        raise UserError(f"--calibrate {samples!r}: a path with none of , {{ }}")
+    return replace(few, activations="static", calibrate=samples).spelling
+
+
 def choose_format(own: DType, chip: Chip, wanted: str | None) -> Format:
     """Return the format for a model whose own arithmetic is in `own`, with notes where it is another."""
     if not own.is_float:  # a model of integers runs as it is
@@ -258,57 +260,52 @@ def compile_graph(
     graph: Graph,
     chip: Chip,
     *,
-    name: str = "",
-    wanted: str | None = None,
-    source: str = "",
-    dims: Mapping[str, int] | None = None,
-    inputs_in: str = "dram",
-    progress: Progress | None = None,
+    about: About = NOTHING,
+    tuning: Tuning = ESTIMATED,
     fused: Graph | None = None,
-    share: Share = unshared,
-    search: Search = FAST,
-    prefetch: bool = True,
+    progress: Progress | None = None,
+    **options: Unpack[Words],
 ) -> Compiled:
     """Return a graph compiled for a chip.
 
-    `fused` is that stage of it, where it was compiled before for a chip that multiplies the same dtypes;
-    `wanted` is the number format (the chip's nearest to the model's own where None), `inputs_in` names
-    what of the model starts in SRAM (`place.HOMES`), `progress` is called with a stage, and what is done
-    and to do of it. `share` may give what an earlier compilation of the same graph came to: see `sharing`;
-    `search` says how mappings are chosen; with `prefetch` steps read weights of later ones while they leave
-    DRAM idle.
+    `about` is what the program says of the model: its name, the graph's own without one, source and
+    dimensions; `tuning` is what `options` come to (`mtia_emu.tuning`): how mappings are chosen, and what an
+    earlier compilation of the same graph came to; `fused` is that stage of the graph, where it was compiled
+    before for a chip that multiplies the same dtypes; `progress` is called with a stage, and what is done and
+    to do of it.
     """
-    report = progress or (lambda stage, done, total: None)
+    chosen = Options.of(**options)
+    report, share = progress or (lambda stage, done, total: None), tuning.share
     own = share("own", Same(graph), chip, lambda _: own_dtype(graph))
-    form = choose_format(own, chip, wanted)
+    form = choose_format(own, chip, wanted_format(chosen))
     report("lower", 0, 1)
-    key, given = (Same(graph), form.floats, form.quantise, Same(fused)), fused
-    ready = share("fuse", key, chip, lambda _: _fuse(graph, own, form, given))
+    lowering = _Lowering(graph, own, form, chosen.passes)
+    key, given = (Same(graph), form.floats, form.quantise, Same(fused), chosen.deciding("lower")), fused
+    ready = share("fuse", key, chip, lambda _: lowering.fuse(chip) if given is None else _with_works(given))
     report("schedule", 0, 1)
-    together = search.beside and (search.time is not None)  # what `gather` reads of it
+    together = tuning.search.beside and (tuning.search.time is not None)  # what `gather` reads of it
     mapped = share(
         "map",
-        (Same(ready.graph), inputs_in, together),
+        (Same(ready.graph), chosen.deciding("map"), together),
         chip,
-        lambda c: _map(ready.graph, c, inputs_in, share, search),
+        lambda c: _placed(lowering.map(ready.graph, c, tuning), c, chosen, tuning),
     )
     plan, placement = replace(mapped.plan, chip=chip), mapped.placement
-    program = emit(
-        plan,
-        placement,
-        name=name or graph.name,
-        source=source,
+    told = replace(
+        about,
+        name=about.name or graph.name,
         dtype=form.name,
-        dims=dims or {},
-        model_types=dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs},
+        types=_types(graph),
         works=ready.works,
-        notes=form.notes + _place_notes(plan) + room_notes(placement, chip),
-        progress=lambda done, total: report("emit", done, total),
-        share=share,
-        search=search,
-        prefetch=prefetch,
+        notes=graph.notes
+        + form.notes
+        + _pass_notes(chosen)
+        + _place_notes(plan)
+        + room_notes(placement, chip),
     )
-    return Compiled(graph, plan.graph, plan, program, ready.graph)
+    tick = partial(report, "emit")
+    done = emit(plan, placement, told, options=chosen, tuning=tuning, progress=tick)
+    return Compiled(graph, plan.graph, plan, done.program, ready.graph, done.steps)
 
 
 @dataclass(frozen=True)
@@ -327,25 +324,60 @@ class _Mapped:
     placement: Placement
 
 
-def _fuse(graph: Graph, own: DType, form: Format, given: Graph | None) -> _Fused:
-    fused = lower(graph, passes(own, form.floats, quantise=form.quantise)) if given is None else given
+def _with_works(fused: Graph) -> _Fused:
     return _Fused(fused, works(fused))
 
 
-def _map(fused: Graph, chip: Chip, inputs_in: str, share: Share, search: Search) -> _Mapped:
-    lowered = share("lower", Same(fused), chip, lambda c: lower(fused, mapping_passes(c)))
-    plan = schedule(lowered, chip, share)
-    if search.beside is not None:
-        gather(plan, search)
-    return _Mapped(replace(plan, memo={}, share=unshared), place(plan, inputs_in))
+@dataclass(frozen=True)
+class _Lowering:
+    """Which passes take a model to the graph that is scheduled."""
+
+    graph: Graph
+    own: DType
+    form: Format
+    spelling: str | None
+
+    def fuse(self, chip: Chip) -> _Fused:
+        """Return the graph after the passes that know no chip; `chip` only bounds what may be asked for."""
+        steps = chosen_steps(self.own, self.form, chip, self.spelling)
+        return _with_works(lower(self.graph, steps.fused))
+
+    def map(self, fused: Graph, chip: Chip, tuning: Tuning) -> Graph:
+        """Return a fused graph after the passes that suit it to a chip."""
+        key = (Same(fused), self.spelling)
+        return tuning.share(
+            "lower",
+            key,
+            chip,
+            lambda c: lower(fused, chosen_steps(self.own, self.form, c, self.spelling).mapping),
+        )
 
 
-def compile_lowered(graph: Graph, chip: Chip, *, dtype: str, prefetch: bool = True) -> Program:
+def _placed(lowered: Graph, chip: Chip, options: Options, tuning: Tuning) -> _Mapped:
+    """Return a graph after all passes as steps, those side by side together, and where buffers lie."""
+    plan = schedule(lowered, chip, tuning.share)
+    if tuning.search.beside is not None:
+        gather(plan, tuning.search)
+    return _Mapped(replace(plan, memo={}, share=unshared), place(plan, options.place))
+
+
+def compile_lowered(
+    graph: Graph, chip: Chip, *, dtype: str, options: Options = DEFAULTS, tuning: Tuning = ESTIMATED
+) -> Program:
     """Return the program of a graph as it is, without a pass; `dtype` is the format for reports."""
-    plan = schedule(graph, chip)
-    types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-    about: dict[str, Any] = {"name": graph.name, "source": "", "dtype": dtype, "dims": {}}
-    return emit(plan, place(plan), model_types=types, prefetch=prefetch, **about)
+    mapped = _placed(graph, chip, options, tuning)
+    about = About(graph.name, dtype=dtype, types=_types(graph))
+    return emit(mapped.plan, mapped.placement, about, options=options, tuning=tuning).program
+
+
+def _types(graph: Graph) -> dict[str, TensorType]:
+    """Return the types of a model's inputs and outputs, as its user sees them."""
+    return dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
+
+
+def _pass_notes(options: Options) -> tuple[str, ...]:
+    """Return what to say of passes that were asked for."""
+    return () if options.passes is None else (f"passes: {without_folders(options.passes)}",)
 
 
 def _place_notes(plan: Schedule) -> tuple[str, ...]:
@@ -356,41 +388,4 @@ def _place_notes(plan: Schedule) -> tuple[str, ...]:
     return (
         f"{len(shared)} inputs (%{shared[0]}, ...) grow in place: each is taken to lie where the output that "
         "continues it begins, in one memory with room for both; only what is new is written",
-    )
-
-
-def compile_file(
-    path: str | Path,
-    chip: Chip,
-    *,
-    name: str = "",
-    dims: Mapping[str, int] | None = None,
-    shown_dims: Mapping[str, int] | None = None,
-    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
-    wanted: str | None = None,
-    inputs_in: str = "dram",
-    progress: Progress | None = None,
-    share: Share = unshared,
-    search: Search = FAST,
-    prefetch: bool = True,
-) -> Compiled:
-    """Return an ONNX file compiled for a chip; errors as in `frontend.load`.
-
-    `name` and `shown_dims` are what the report says of the model; without them the file's own and `dims`.
-    """
-    if progress is not None:
-        progress("load", 0, 1)
-    graph = load(path, dims, input_shapes=input_shapes)
-    return compile_graph(
-        graph,
-        chip,
-        name=name,
-        wanted=wanted,
-        source=str(path),
-        dims=shown_dims or dims,
-        inputs_in=inputs_in,
-        progress=progress,
-        share=share,
-        search=search,
-        prefetch=prefetch,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mtia_emu.errors import UserError
@@ -36,13 +37,24 @@ class Rewrite:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a rule did at a node: `reason` is empty where it fired."""
+    """What a rule did at a node: `reason` is empty where it fired; `rule` is its name."""
 
     node: Node
     reason: str = ""
+    rule: str = ""
 
 
 Rule = Callable[[Node, "Match"], "Rewrite | Skip | None"]
+
+
+def rule_name(rule: Rule) -> str:
+    """Return what a rule is called: its function, or the class of an object that is one."""
+    while isinstance(rule, partial):
+        rule = rule.func
+    name = getattr(rule, "__name__", "__call__")
+    if name in ("rule", "__call__"):
+        name = type(getattr(rule, "__self__", rule)).__name__.lower()
+    return name.strip("_")
 
 
 class Draft:

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from mtia_emu.kernels.emit_tape import allocate
-from mtia_emu.kernels.tape import Tape, TapeBuilder, finish
+from mtia_emu.kernels.tape import Tape, TapeBuilder
 
-from mtia_emu.chip import Chip
-from mtia_emu.isa import Shape
 from mtia_emu.types import BOOL, FP32, FP64, DType
 
 from .graph import Node
 from .ops.base import integer, integers, number
 from .ops.quantise_rows import kind_of, rows_tape
+from .row_parts import column, fold_rows, foldable
 from .schedule import Schedule
-from .views import View, packed
-
-RINGS = 2  # slots of each operand in local memory: one is filled while the other is read
-SLOT_BYTES = 64  # slots start on lines of this many bytes
-
-
-def fits(chip: Chip, tape: Tape, cols: int, inputs: Sequence[DType], results: Sequence[DType]) -> bool:
-    """Return whether local memory holds a row of every operand and register; doubles are not folded."""
-    registers = allocate(finish(tape, results), [Shape.FULL] * len(inputs)).kinds
-    kinds = [*inputs, *results]
-    each = sum(RINGS * kind.bytes for kind in kinds) + sum(kind.bytes for kind, _ in registers)
-    slots = RINGS * (RINGS * len(kinds) + len(registers)) * SLOT_BYTES
-    return FP64 not in kinds and cols * each + slots <= chip.pe.local.bytes
+from .views import View
 
 
 def reduction(plan: Schedule, node: Node) -> list[View]:
@@ -42,18 +27,14 @@ def reduction(plan: Schedule, node: Node) -> list[View]:
     keep = [i for i in range(len(x.shape)) if i not in axes]
     shape = (*(x.shape[i] for i in keep), cols)
     tape = _fold(node.op.removeprefix("reduce_"), cols, kind)
-    if not fits(plan.chip, tape, cols, [x.dtype], [kind]):
+    if not foldable([x.dtype], [kind]):
         return plan.on_core(node)
     moved = x.transpose([*keep, *axes])
     rows = moved.reshape(shape) or plan.packed(node, moved).reshape(shape)
+    assert rows is not None  # packed elements have any shape
     out = plan.result(node)
-    plan.step(node, "row", [rows], [_column(out, shape)], tape=str(tape))
+    fold_rows(plan, node, [rows], [column(out, shape)], tape)
     return [out]
-
-
-def _column(out: View, shape: tuple[int, ...]) -> View:
-    """Return a packed result of one value a row as a view over the iteration space."""
-    return View(out.buffer, out.dtype, shape, (*packed(shape[:-1]), 0), out.offset)
 
 
 def _fold(kind: str, cols: int, to: DType) -> Tape:
@@ -61,7 +42,10 @@ def _fold(kind: str, cols: int, to: DType) -> Tape:
     b = TapeBuilder(1)
     total = b.call("fold_sum" if kind == "mean" else f"fold_{kind}", 0, to=wide)
     if kind == "mean":
-        total = b.call("mul", total, 1.0 / cols, to=wide)
+        exact = cols & (cols - 1) == 0  # a power of two
+        total = (
+            b.call("mul", total, 1.0 / cols, to=wide) if exact else b.call("div", total, float(cols), to=wide)
+        )
     return b.done(total)
 
 
@@ -83,20 +67,20 @@ def softmax(plan: Schedule, node: Node) -> list[View]:
     """Fold rows of the axis, which is moved to the end, for the largest element and for the sum of powers."""
     x = plan.operands(node)[0].last(integer(node.attrs, "axis"))
     tape = softmax_tape() if node.op == "softmax" else _log_softmax_tape()
-    if not fits(plan.chip, tape, x.shape[-1], [x.dtype], [node.type.dtype]):
+    if not foldable([x.dtype], [node.type.dtype]):
         return plan.on_core(node)
     out = plan.result(node)
-    plan.step(node, "row", [x], [out.last(integer(node.attrs, "axis"))], tape=str(tape))
+    fold_rows(plan, node, [x], [out.last(integer(node.attrs, "axis"))], tape)
     return [out]
 
 
 def quantise_rows(plan: Schedule, node: Node) -> list[View]:
     """Fold rows for their largest magnitude, which scales them."""
     (x,), tape = plan.operands(node), rows_tape(kind_of(node.attrs))
-    if not fits(plan.chip, tape, x.shape[-1], [x.dtype], [t.dtype for t in node.types]):
+    if not foldable([x.dtype], [t.dtype for t in node.types]):
         return plan.on_core(node)
     out, scale = plan.result(node), plan.result(node, 1)
-    plan.step(node, "row", [x], [out, _column(scale, x.shape)], tape=str(tape))
+    fold_rows(plan, node, [x], [out, column(scale, x.shape)], tape)
     return [out, scale]
 
 
@@ -112,10 +96,10 @@ def norm(plan: Schedule, node: Node) -> list[View]:
     result = b.call("mul", b.call("mul", centred, root), 1)
     tape = b.done(b.call("add", result, 2) if len(edges) > 1 else result)
     inputs = [x, *(e.expand(x.shape) for e in edges)]
-    if not fits(plan.chip, tape, inputs[0].shape[-1], [x.dtype for x in inputs], [node.type.dtype]):
+    if not foldable([x.dtype for x in inputs], [node.type.dtype]):
         return plan.on_core(node)
     out = plan.result(node)
-    plan.step(node, "row", inputs, [out], tape=str(tape))
+    fold_rows(plan, node, inputs, [out], tape)
     return [out]
 
 

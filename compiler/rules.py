@@ -68,8 +68,8 @@ def _cast(plan: Schedule, node: Node) -> list[View]:
         return plan.on_core(node)
     steps: list[TapeStep] = []
     if node.attrs.get("saturate", True):
-        top = float(finfo(kind.numpy).max)
-        steps = [TapeStep("max", (0, -top), FP32), TapeStep("min", (~0, top), FP32)]
+        top, wide = float(finfo(kind.numpy).max), FP64 if x.dtype == FP64 else FP32
+        steps = [TapeStep("max", (0, -top), wide), TapeStep("min", (~0, top), wide)]
     steps.append(TapeStep("copy", (~1 if steps else 0,), kind))
     return _run_map(plan, node, Tape(1, tuple(steps), (~(len(steps) - 1),)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -31,6 +32,11 @@ class View:
         return all(
             n == 1 or s == t for n, s, t in zip(self.shape, self.strides, packed(self.shape), strict=True)
         )
+
+    @cached_property
+    def end(self) -> int:
+        """Return where the view ends: the offset behind its last element."""
+        return self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)) + 1
 
     def reshape(self, shape: Sequence[int]) -> View | None:
         """Return the view of another shape over the same elements, or None where only a copy can give it."""

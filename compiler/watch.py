@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,22 @@ from dataclasses import dataclass
 from .check import Known, check
 from .graph import Graph, Outcome
 from .passes import Pass, Rules
+
+_VALUE = re.compile(r"%[^\s,;:()]+")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Why a rule did not fire on nodes of an op, how many times, and the first of those nodes.
+
+    Where values are named in the reason, and not always the same, they are `%*`.
+    """
+
+    rule: str
+    op: str
+    reason: str
+    times: int
+    node: str
 
 
 @dataclass(frozen=True)
@@ -36,9 +53,24 @@ class Ran:
         return (old.nodes, old.outputs, dict(old.inputs)) != (new.nodes, new.outputs, dict(new.inputs))
 
     @property
-    def skipped(self) -> Counter[tuple[str, str]]:
-        """Return how often each reason was given for not rewriting, by the op of the node."""
-        return Counter((o.node.op, o.reason) for o in self.outcomes if o.reason)
+    def skipped(self) -> list[Skipped]:
+        """Return why rules did not fire: by rule, those that skipped most first, then by op and reason.
+
+        Reasons that differ in the values that they name are one.
+        """
+        found: dict[tuple[str, str, str], list[Outcome]] = {}
+        for o in self.outcomes:
+            if o.reason:
+                found.setdefault((o.rule, o.node.op, _VALUE.sub("%*", o.reason)), []).append(o)
+        of_rule = Counter(o.rule for o in self.outcomes if o.reason)
+        ranked = sorted(found, key=lambda key: (-of_rule[key[0]], key[0], -len(found[key]), key))
+        return [_skipped(key, found[key]) for key in ranked]
+
+
+def _skipped(key: tuple[str, str, str], outcomes: Sequence[Outcome]) -> Skipped:
+    rule, op, reason = key
+    said = {o.reason for o in outcomes}
+    return Skipped(rule, op, said.pop() if len(said) == 1 else reason, len(outcomes), outcomes[0].node.name)
 
 
 def watch(graph: Graph, pipeline: Sequence[Pass]) -> Iterator[Ran]:

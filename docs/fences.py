@@ -25,6 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hollow import check
+
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 SECTION = re.compile(r"(?P<head><!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL)
 EXITS = re.compile(r"\s+# exits (\d+)$")
@@ -39,11 +41,16 @@ class Stale(Exception):
 
 
 def fill(page: str, sections: dict[str, Callable[[], str]]) -> str:
-    """Return the page with the named generated sections made anew; others stay as they are."""
+    """Return the page with the named generated sections made anew; others stay as they are.
+
+    Raises `ValueError` for a row in which every figure is zero or empty (`hollow.py`).
+    """
 
     def one(match: re.Match[str]) -> str:
         make = sections.get(match["name"])
-        return match[0] if make is None else f"{match['head']}\n{make().strip()}\n\n{match['tail']}"
+        if make is None:
+            return match[0]
+        return f"{match['head']}\n{check(match['name'], make().strip())}\n\n{match['tail']}"
 
     return SECTION.sub(one, page)
 
@@ -126,7 +133,7 @@ def _shell(command: str, folder: Path) -> str:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=300,
+        timeout=1800,  # a safety net
         check=False,
     )
     if done.returncode != wanted:

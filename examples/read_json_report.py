@@ -22,7 +22,7 @@ def main() -> None:
             report = json.load(file)
     else:
         report = json.loads(subprocess.run(COMMAND, check=True, capture_output=True, text=True).stdout)
-    assert report["schema"] == "mtia-emu.report.v1"
+    assert report["schema"] == "mtia-emu.report.v2"
     cost = f"{report['seconds'] * 1e6:.1f} us, {report['joules'] * 1e6:.0f} uJ"
     print(f"{report['model']} on {report['chip']}: {cost}")
     for op, (cycles, count, bounds) in sorted(by_op(report).items(), key=lambda item: -item[1][0]):
@@ -31,13 +31,13 @@ def main() -> None:
     print(f"beside {report['gpu']['name']}: {report['versus_gpu']['speed']:.2f} x as fast")
 
 
-def by_op(report: dict[str, Any]) -> dict[str, tuple[int, int, set[str]]]:
+def by_op(report: dict[str, Any]) -> dict[str, tuple[float, int, set[str]]]:
     """Return cycles, layers and bounds of each op."""
-    found: dict[str, tuple[int, int, set[str]]] = defaultdict(lambda: (0, 0, set()))
+    found: dict[str, tuple[float, int, set[str]]] = defaultdict(lambda: (0.0, 0, set()))
     for layer in report["layers"]:
         cycles, count, bounds = found[layer["op"]]
         found[layer["op"]] = (
-            cycles + layer["end_cycle"] - layer["start_cycle"],
+            cycles + layer["cycles"],
             count + 1,
             bounds | {layer["bound_by"]},
         )

@@ -30,7 +30,7 @@ def bound(report: Report) -> str:
     """Return what bound the largest share of the time."""
     cycles: Counter[str] = Counter()
     for layer in report.layers:
-        cycles[layer.bound_by] += layer.end_cycle - layer.start_cycle
+        cycles[layer.bound_by] += layer.cycles
     return cycles.most_common(1)[0][0]
 
 

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from mtia_emu.isa import COMMAND, MOST_COMMANDS, VECTOR, Array, Block, Op, join, select
+from mtia_emu.isa import BESIDE, COMMAND, MOST_COMMANDS, VECTOR, Array, Block, Op, join, select
 
 from .builder import LINE, NoRoom, round_up
 
@@ -34,13 +34,13 @@ def beside(blocks: Sequence[Block], rows: Sequence[int], cols: int, spans: Seque
         moved.append(_moved(block.commands, firsts[i] * cols, operands[i], slots[i], stages[i]))
         order.append(np.arange(len(moved[-1])) * (span / max(len(moved[-1]), 1)))
     return Block(
-        " + ".join(b.kernel for b in blocks),
+        BESIDE.join(b.kernel for b in blocks),
         tuple(x for b in blocks for x in b.operands),
         tuple(s for b in blocks for s in b.slots),
         select(join(moved), np.argsort(np.concatenate(order), kind="stable")),
         sum(map(scratch_bytes, blocks)),
         stages[-1],
-        mapping=" + ".join(f"{n} rows {b.mapping}".rstrip() for b, n in zip(blocks, rows, strict=True)),
+        mapping=BESIDE.join(f"{n} rows {b.mapping}".rstrip() for b, n in zip(blocks, rows, strict=True)),
         bands=tuple(firsts[1:]),
     )
 

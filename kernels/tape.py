@@ -2,12 +2,13 @@
 
 Text form, one step after another: `t0 = mul(x0, x1); t1 = fold_sum(t0); y = mul(t0, rsqrt...)`. Operands are
 inputs `x0, x1, ...`, earlier results `t0, t1, ...` or numbers; the last `outputs` results are the tape's own.
+A step whose type is marked, `t0 = copy(x0) : fp16!`, rounds on purpose.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -22,16 +23,20 @@ from mtia_emu.units.simd import FUNCTIONS, REDUCTIONS, compute, fold
 Array = np.ndarray[Any, Any]
 Source = int | float  # input i is i, result i is ~i, a number is a float
 ARITY = {f"fold_{name}": 1 for name in REDUCTIONS} | {name: f.arity for name, f in FUNCTIONS.items()}
-_STEP = re.compile(r"^t(\d+)\s*=\s*(\w+)\((.*)\)(?:\s*:\s*(\w+))?$")
+_STEP = re.compile(r"^t(\d+)\s*=\s*(\w+)\((.*)\)(?:\s*:\s*(\w+)(!?))?$")
 
 
 @dataclass(frozen=True)
 class Step:
-    """A command: a SIMD function or a fold (`fold_sum`) of inputs, results or numbers; `to` is its dtype."""
+    """A command: a SIMD function or a fold (`fold_sum`) of inputs, results or numbers; `to` is its dtype.
+
+    One that `rounds` to it does so on purpose: tapes may not be joined so that its value stays wider.
+    """
 
     function: str
     sources: tuple[Source, ...]
     to: DType = FP32
+    rounds: bool = False
 
     @property
     def folds(self) -> bool:
@@ -59,7 +64,7 @@ class Tape:
 
     def __str__(self) -> str:
         body = "; ".join(
-            f"t{i} = {s.function}({', '.join(map(_name, s.sources))}) : {s.to}"
+            f"t{i} = {s.function}({', '.join(map(_name, s.sources))}) : {s.to}{'!' if s.rounds else ''}"
             for i, s in enumerate(self.steps)
         )
         return f"{self.inputs} -> {', '.join(map(_name, self.results))} | {body}"
@@ -103,8 +108,9 @@ def finish(tape: Tape, kinds: Sequence[DType]) -> Tape:
     for source, kind in zip(tape.results, kinds, strict=True):
         step = ~source if isinstance(source, int) and source < 0 and ~source not in results else -1
         to = steps[step].to if step >= 0 else kind
-        if step >= 0 and (to == kind or (not _is_read(tape, source) and _narrows(to, kind))):
-            steps[step] = replace(steps[step], to=kind)
+        free = step >= 0 and not _is_read(tape, source) and not steps[step].rounds
+        if step >= 0 and (to == kind or (free and _narrows(to, kind))):
+            steps[step] = replace(steps[step], to=kind, rounds=False)
             results.append(step)
         else:
             steps.append(Step("copy", (source,), kind))
@@ -134,6 +140,34 @@ def inline(tape: Tape, numbers: Mapping[int, float]) -> tuple[Tape, list[int]]:
 
     steps = tuple(replace(s, sources=tuple(map(placed, s.sources))) for s in tape.steps)
     return Tape(len(left), steps, tuple(map(placed, tape.results))), left
+
+
+def part_of(tape: Tape, results: Sequence[Source], given: Collection[Source]) -> tuple[Tape, list[Source]]:
+    """Return the tape of what `results` need beyond values that are `given`, and which of these it reads.
+
+    The values that it reads, inputs or results of steps, are its inputs, in that order.
+    """
+    names: dict[Source, Source] = {}
+    used: list[Source] = []
+    steps: list[Step] = []
+
+    def placed(source: Source) -> Source:
+        if isinstance(source, float):
+            return source
+        if source not in names:
+            names[source] = taken(source) if source in given else made(tape.steps[~source])
+        return names[source]
+
+    def taken(source: Source) -> Source:
+        used.append(source)
+        return len(used) - 1
+
+    def made(step: Step) -> Source:
+        steps.append(replace(step, sources=tuple(map(placed, step.sources))))
+        return ~(len(steps) - 1)
+
+    ends = tuple(map(placed, results))
+    return Tape(len(used), tuple(steps), ends), used
 
 
 def _free(step: Step) -> bool:
@@ -190,7 +224,8 @@ def parse(text: str) -> Tape:
         if not match or int(match[1]) != index:
             raise UserError(f"not a tape step: {part!r} (right: t{index} = add(x0, x1) : fp32)")
         sources = tuple(_source(s, inputs, index) for s in match[3].split(","))
-        steps.append(Step(_known(match[2], len(sources)), sources, dtype(match[4] or "fp32")))
+        to = dtype(match[4] or "fp32")
+        steps.append(Step(_known(match[2], len(sources)), sources, to, bool(match[5])))
     return Tape(inputs, tuple(steps), tuple(_source(r, inputs, len(steps)) for r in results.split(",")))
 
 

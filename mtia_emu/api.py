@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Unpack
 
 import numpy as np
 
 from . import program_file, settings
 from .arrays import input_arrays, typed_inputs
 from .chip import Chip, load_chip, put, validate
+from .compiler.emit import About
 from .compiler.passes.precision import own_dtype
 from .compiler.passes.quantise import FINE
-from .compiler.pipeline import Compiled, compile_file, quantised
-from .compiler.reference import core_library
+from .compiler.pipeline import Compiled, compile_graph, quantised, wanted_format
+from .compiler.reference import core_library, evaluate
 from .compiler.user_kernels import INSTALLED
 from .engine.function import execute
 from .engine.lookups import Lookups, from_inputs, looks_up
 from .engine.run import report as make_report
-from .errors import UserError, nearest
-from .gpu import Gpu, Mode, load_gpu
+from .errors import UserError
+from .gpu import Gpu, load_gpu
 from .isa import Program
-from .report import Check, Report
+from .options import Mode, Options, Words
+from .report import Check, LayerCheck, Report
+from .sources import Operator, Source, is_program, open_model, operator_source  # noqa: F401
 from .tuning import tuning
 from .verify import verify
 
@@ -37,7 +38,8 @@ DEFAULT_GPU = "h100-sxm"
 TOLERANCE = {"fp32": 1e-4, "fp64": 1e-4}  # of an output's largest magnitude
 NARROW_TOLERANCE = 1e-2
 INT8_TOLERANCE = FINE  # products rounded to 8 bits: each to 1/127 of a row's largest value
-ZOO = "zoo:"
+BURST = Mode()
+REFERENCES = "the references of its ops"  # what a graph's text is held to
 
 
 @dataclass(frozen=True)
@@ -56,118 +58,24 @@ class Outcome:
     lookups: Mapping[int, Lookups] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Source:
-    """A model on disk and, for one that we wrote, inputs that are right for it, by seed."""
-
-    path: Path
-    name: str
-    dims: dict[str, int]
-    examples: Callable[[int], dict[str, Array]] | None = None
-
-
-class Operator(Protocol):
-    """A model of one operator, as in `zoo.operators`."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def dims(self) -> dict[str, int]: ...
-
-    def build(self, folder: Path, seed: int | None) -> Path: ...
-
-    def example_inputs(self, seed: int) -> dict[str, Array]: ...
-
-
-@contextlib.contextmanager
-def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None = None) -> Iterator[Source]:
-    """Give the ONNX file that `model` names; a zoo model is written to a folder that then goes away.
-
-    With `execute_seed` a zoo model gets random weights, so that it can be executed.
-    """
-    if not model.startswith(ZOO):
-        yield _file_source(model, dims)
-        return
-    from . import zoo
-
-    name = model[len(ZOO) :]
-    full = zoo.dims(name) | dict(dims)
-    with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder:
-        path = zoo.build(name, dims, Path(folder), weights_seed=execute_seed)
-        yield Source(path, model, full, lambda seed: zoo.example_inputs(name, full, seed))
-
-
-@contextlib.contextmanager
-def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
-    """Give a model of one operator, in a folder that then goes away; with a seed its weights are random."""
-    with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder:
-        path = operator.build(Path(folder), seed)
-        yield Source(path, operator.name, operator.dims, operator.example_inputs)
-
-
-def is_program(model: str | Path) -> bool:
-    """Return whether `model` names a compiled program rather than a model."""
-    return not str(model).startswith(ZOO) and program_file.is_program(Path(model))
-
-
-def _file_source(model: str, dims: Mapping[str, int]) -> Source:
-    path = Path(model)
-    if not path.is_file():
-        raise UserError(
-            f"model {model!r} is {'a folder' if path.is_dir() else 'not a file'}{_meant(path)} "
-            "(right: an ONNX file, a compiled program, or zoo:NAME; `mtia-emu zoo` lists the names)"
-        )
-    if is_program(path):
-        raise UserError(f"{model} is compiled already, or not ONNX: it is a zip file (right: the ONNX file)")
-    return Source(path, path.stem if path.stem != "model" else path.absolute().parent.name, dict(dims))
-
-
-def _meant(path: Path) -> str:
-    """Return `; did you mean 'x'?` for the model in a folder, or for the name most like a missing path."""
-    from .zoo import zoo_names
-
-    known = [f"{ZOO}{name}" for name in zoo_names()] if len(path.parts) == 1 else []
-    folder = path if path.is_dir() else path.parent
-    with contextlib.suppress(OSError):
-        known += sorted(str(p) for p in folder.iterdir() if p.suffix == ".onnx")
-    if path.is_dir():
-        return f"; did you mean '{known[-1]}'?" if known and known[-1].endswith(".onnx") else ""
-    exact = f"{ZOO}{path}"
-    return f"; did you mean '{exact}'?" if exact in known else nearest(str(path), known)
-
-
 def compile_stages(
     source: Source,
     chip: Chip,
     *,
-    dtype: str | None = None,
     inputs: Mapping[str, Array] | None = None,
-    place: str = "dram",
-    tune: str = "fast",
-    beside: bool = True,
-    prefetch: bool = True,
     progress: Progress | None = None,
+    **options: Unpack[Words],
 ) -> Compiled:
     """Return a model at every stage of lowering; shapes of `inputs` bind symbolic dimensions."""
     shapes = {name: x.shape for name, x in inputs.items()} if inputs else None
-    ours = source.examples is not None
-    how = tuning(tune, beside=beside)
+    ours, chosen = source.examples is not None, Options.of(**options)
+    if progress is not None:
+        progress("load", 0, 1)
     try:
-        done = compile_file(
-            source.path,
-            chip,
-            name=source.name,
-            dims={} if ours else source.dims,
-            shown_dims=source.dims,
-            input_shapes=shapes,
-            wanted=dtype,
-            inputs_in=place,
-            progress=progress,
-            share=how.share,
-            search=how.search,
-            prefetch=prefetch,
-        )
+        graph = source.graph(shapes)
+        about = About(source.name, str(source.path), source.dims)
+        how = tuning(chosen)
+        done = compile_graph(graph, chip, options=chosen, about=about, tuning=how, progress=progress)
     except UserError as error:
         if not ours:
             raise
@@ -184,26 +92,20 @@ def compile_model(
     *,
     settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None,
-    dtype: str | None = None,
     inputs: Mapping[str, Array] | None = None,
-    seed: int | None = None,
-    tune: str = "fast",
-    beside: bool = True,
-    prefetch: bool = True,
+    **options: Unpack[Words],
 ) -> Program:
     """Return a model compiled for a chip.
 
     `model` is an ONNX file or "zoo:NAME" (with `seed`: with random weights); `settings` change chip
-    parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`; `tune` is "fast"
-    or "full", how hard mappings are looked for; `beside` lets independent layers share a launch, `prefetch`
-    lets kernels read weights of later ones while they leave DRAM idle. Raises `UserError` for what is wrong
-    with the model, the chip or the request.
+    parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`; `options` are
+    those of `Options`. Raises `UserError` for what is wrong with the model, the chip or the request.
     """
     machine = load_chip(chip, settings) if isinstance(chip, str) else chip
     given = None if inputs is None else input_arrays(inputs)
+    seed = options.get("seed")
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
-        program = compile_stages(source, machine, inputs=given, **how).program
+        program = compile_stages(source, machine, inputs=given, **options).program
         return keep_weights(program) if seed is not None else program
 
 
@@ -229,90 +131,106 @@ def run(
     *,
     settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None,
-    dtype: str | None = None,
     inputs: Mapping[str, Array] | None = None,
-    check: bool = False,
     gpu: str | Gpu | None = DEFAULT_GPU,
-    gpu_mode: Mode | None = None,
-    seed: int = 0,
-    place: str = "dram",
-    tune: str = "fast",
-    beside: bool = True,
-    prefetch: bool = True,
     progress: Progress | None = None,
+    **options: Unpack[Words],
 ) -> Outcome:
     """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it
     too.
 
-    `check` runs the model in onnxruntime as well, on `inputs` or on seeded random ones, and compares outputs.
-    `gpu` names the reference to stand beside, None for none; `gpu_mode` says how work is put on it.
-    `place` is "sram" to start and end tensors there, "weights-dram" for all but the weights; `tune` is
-    "full" to time the best mappings of each kernel and take the fastest; unless `beside`, each layer has a
-    launch of its own; `prefetch` lets kernels read weights of later ones while they leave DRAM idle.
+    `gpu` names the reference to stand beside, None for none. `options` are the fields of `Options` (`dtype`,
+    `tune`, `beside`, `prefetch`, `place`, `seed`, ...), or a whole value as `options`. `check` compares
+    outputs with an oracle's (`expected_outputs`), on `inputs` or on seeded random ones.
     """
+    chosen = Options.of(**options)
     compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
     inputs = None if inputs is None else input_arrays(inputs)
     if isinstance(model, Program) or is_program(model):
-        _refuse(dims=dims, dtype=dtype, check=check)
+        refuse_compiled(dims, chosen)
         program = model if isinstance(model, Program) else load_program(model)
         machine = machine_of(program, chip, settings)
-        return run_program(
-            program, machine, inputs=inputs, gpu=compared, gpu_mode=gpu_mode, progress=progress
-        )
+        mode = chosen.gpu_mode
+        return run_program(program, machine, inputs=inputs, gpu=compared, gpu_mode=mode, progress=progress)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
-    wanted = check or inputs is not None
-    with open_model(str(model), dims or {}, execute_seed=seed if wanted else None) as source:
-        how: dict[str, Any] = {"place": place, "tune": tune, "beside": beside, "prefetch": prefetch}
-        how |= {"dtype": dtype, "inputs": inputs, "check": check, "seed": seed, "progress": progress}
-        return run_source(source, machine, gpu=compared, gpu_mode=gpu_mode, **how)
+    seed = chosen.seed if chosen.check or inputs is not None else None
+    with open_model(str(model), dims or {}, execute_seed=seed) as source:
+        return run_source(source, machine, inputs=inputs, gpu=compared, progress=progress, options=chosen)
 
 
 def run_source(
     source: Source,
     chip: Chip,
     *,
-    dtype: str | None = None,
     inputs: Mapping[str, Array] | None = None,
-    check: bool = False,
     sample: bool = False,
     gpu: str | Gpu | None = DEFAULT_GPU,
-    gpu_mode: Mode | None = None,
-    seed: int = 0,
-    place: str = "dram",
-    tune: str = "fast",
-    beside: bool = True,
-    prefetch: bool = True,
     progress: Progress | None = None,
+    **options: Unpack[Words],
 ) -> Outcome:
     """Run a model that is on disk: see `run`. With `sample` it is executed on seeded random inputs."""
+    chosen = Options.of(**options)
+    if chosen.by_layer and not chosen.check:
+        raise UserError("--by-layer is part of the check: give --check too")
     compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
-    how: dict[str, Any] = {"dtype": dtype, "place": place, "tune": tune}
-    how |= {"beside": beside, "prefetch": prefetch}
-    compiled = compile_stages(source, chip, inputs=inputs, progress=progress, **how)
+    compiled = compile_stages(source, chip, inputs=inputs, progress=progress, options=chosen)
     program = compiled.program
-    if (check or sample) and inputs is None:
+    if (chosen.check or sample) and inputs is None:
         _refuse_unready(program)  # before inputs are made, which may be as large as the model
-        from .compiler.samples import random_inputs
-
-        inputs = source.examples(seed) if source.examples else random_inputs(compiled.imported, seed)
-    lookups = example_lookups(source, program, seed) if inputs is None else {}
+        inputs = source.inputs(compiled.imported, chosen.seed)
+    lookups = example_lookups(source, program, chosen.seed) if inputs is None else {}
+    mode = chosen.gpu_mode
     outcome = run_program(
-        program, chip, inputs=inputs, lookups=lookups, gpu=compared, gpu_mode=gpu_mode, progress=progress
+        program, chip, inputs=inputs, lookups=lookups, gpu=compared, gpu_mode=mode, progress=progress
     )
-    if not check or inputs is None:
+    if not chosen.check or inputs is None:
         return outcome
-    from .kernel_files import expected_outputs
-    from .oracle import compare_outputs
-
     if progress is not None:
-        progress("onnxruntime", 0, 1)
-    expected = expected_outputs(source.path, typed_inputs(inputs, program.inputs))
-    own = own_dtype(compiled.imported).name  # what onnxruntime computes in, and rounds to
-    few = quantised(dtype) if dtype != own else None
+        progress("oracle", 0, 1)
+    layers = _by_layer(compiled, chip, inputs, progress) if chosen.by_layer else ()
+    return replace(outcome, check=_compared(source, compiled, chosen, inputs, outcome.outputs, layers))
+
+
+def _by_layer(
+    compiled: Compiled, chip: Chip, inputs: Mapping[str, Array], progress: Progress | None
+) -> tuple[LayerCheck, ...]:
+    """Return how far each layer is from its reference."""
+    from .by_layer import by_layer
+
+    total = len(compiled.program.launches)
+    tick = (lambda done: progress("by layer", done, total)) if progress else None
+    return by_layer(compiled, chip, typed_inputs(inputs, compiled.program.inputs), tick)
+
+
+def _compared(
+    source: Source,
+    compiled: Compiled,
+    options: Options,
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+    layers: tuple[LayerCheck, ...],
+) -> Check:
+    """Return how far the outputs of an execution are from an oracle's, beside how far each layer is.
+
+    Those of a graph's text, which no other program can read, are held to the references of its ops.
+    """
+    from .kernel_files import own_operators
+    from .oracle import Expected, compare_outputs, expected_outputs
+
+    program, wanted = compiled.program, wanted_format(options)
+    graph, given = compiled.imported, typed_inputs(inputs, program.inputs)
+    expected = (
+        Expected(evaluate(graph, given), REFERENCES)
+        if source.is_graph
+        else expected_outputs(source.path, given, own_operators())
+    )
+    own = own_dtype(graph).name  # what the oracle computes in, and rounds to
+    few = quantised(wanted) if wanted != own else None
     tolerance = max(map(_tolerance, (program.dtype, own)))
     if few is not None:
         tolerance = max(tolerance, few.tolerance)
-    return replace(outcome, check=compare_outputs(outcome.outputs, expected, tolerance))
+    found = replace(compare_outputs(outputs, expected.outputs, tolerance), oracle=expected.oracle)
+    return replace(found, layers=layers)
 
 
 def example_lookups(source: Source, program: Program, seed: int = 0) -> dict[int, Lookups]:
@@ -333,7 +251,7 @@ def run_program(
     inputs: Mapping[str, Array] | None = None,
     lookups: Mapping[int, Lookups] | None = None,
     gpu: str | Gpu | None = DEFAULT_GPU,
-    gpu_mode: Mode | None = None,
+    gpu_mode: Mode = BURST,
     progress: Progress | None = None,
 ) -> Outcome:
     """Time and price a program on a chip, and execute it where inputs are given.
@@ -343,7 +261,7 @@ def run_program(
     machine = load_gpu(gpu) if isinstance(gpu, str) else gpu
     outputs: dict[str, Array] = {}
     lookups = lookups or {}
-    zero_macs: Mapping[int, Mapping[str, int]] = {}
+    zero_macs: Mapping[int, tuple[Mapping[str, int], ...]] = {}
     if inputs is not None:
         _refuse_unready(program)
         given = typed_inputs(input_arrays(inputs), program.inputs)
@@ -391,9 +309,7 @@ def machine_of(program: Program, chip: str | Chip | None, settings: Mapping[str,
     return validate(values, str(program.chip.get("name", "")))
 
 
-def _refuse(**given: Any) -> None:
+def refuse_compiled(dims: Mapping[str, int] | None, options: Options) -> None:
     """Refuse what only makes sense for a model that is yet to be compiled."""
-    for name, value in given.items():
-        if value:
-            flag = f"--{name.replace('dims', 'dim')}"
-            raise UserError(f"{flag} has no meaning for a compiled program; give it with the ONNX model")
+    for flag in [*(["--dim"] if dims else []), *options.changed(but="program")]:
+        raise UserError(f"{flag} has no meaning for a compiled program; give it with the ONNX model")

@@ -114,6 +114,11 @@ def input_arrays(arrays: Mapping[str, Array]) -> dict[str, Array]:
     return out
 
 
+def read_inputs(path: str | None) -> dict[str, Array] | None:
+    """Return the arrays of an .npz file by input name; None where no file is named."""
+    return input_arrays(read_npz(path)) if path else None
+
+
 def typed_inputs(arrays: Mapping[str, Array], inputs: Sequence[Binding]) -> dict[str, Array]:
     """Return an array for each input, in the model's own type.
 

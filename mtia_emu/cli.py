@@ -10,17 +10,17 @@ import click
 from . import __version__, cli_sweep
 from . import cli_options as o
 from .cli_conformance import conformance
+from .cli_diff import diff
 from .cli_draw import timeline
 from .cli_explain import explain
 from .cli_fuzz import fuzz
 from .cli_opt import opt
-from .cli_output import Commands, console, deliver, progress
+from .cli_output import Commands, console, deliver, progress, say
 from .cli_reduce import reduce
 from .errors import UserError
 
 if TYPE_CHECKING:
     from .chip import Chip
-    from .gpu import Mode
     from .listing import Parameter
 
 STAGES = ("onnx", "graph", "schedule", "program")
@@ -49,7 +49,7 @@ def main() -> None:
 @main.command(short_help="Time, price and execute a model.")
 @o.MODEL
 @o.options(*o.RUN)
-def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: Any) -> None:
+def run(model: str, **wanted: Any) -> None:
     """Run MODEL: an ONNX file, a compiled program, or zoo:NAME.
 
     Time and energy always; with --inputs or --check the program is executed as well. Weights that are not
@@ -63,27 +63,20 @@ def run(model: str, dims: tuple[str, ...], settings: tuple[str, ...], **wanted: 
       mtia-emu run model.onnx --dim batch=8 --gpu none --trace trace.json
     """
     from . import api
-    from .arrays import read_npz
+    from .arrays import read_inputs
 
     if wanted["outputs"] and not (wanted["check"] or wanted["inputs"]):
         raise UserError("--outputs needs an execution: give --inputs IO.npz, or --check for random inputs")
-    inputs = read_npz(wanted["inputs"]) if wanted["inputs"] else None
     with progress() as tick:
         outcome = api.run(
             model,
             wanted["chip"],
-            settings=o.parse_settings(settings),
-            dims=o.parse_dims(dims),
-            progress=tick,
-            dtype=o.calibrated(wanted["dtype"], wanted["calibrate"]),
-            inputs=inputs,
-            check=wanted["check"],
+            settings=o.parse_settings(wanted["settings"]),
+            dims=o.parse_dims(wanted["dims"]),
+            inputs=read_inputs(wanted["inputs"]),
             gpu=_gpu(wanted["gpu"]),
-            gpu_mode=_gpu_mode(wanted),
-            seed=wanted["seed"],
-            tune=wanted["tune"],
-            beside=wanted["beside"],
-            prefetch=wanted["prefetch"],
+            progress=tick,
+            options=o.chosen(wanted),
         )
     deliver(outcome, wanted)
 
@@ -148,23 +141,20 @@ def tbe(
 def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
     """Write a model of one operator, then run it like any other."""
     from . import api
+    from .sources import operator_source
 
     execute = bool(wanted["check"] or wanted["outputs"])
-    chip, seed = _chip(wanted["chip"], wanted["settings"]), wanted["seed"]
-    with api.operator_source(operator, seed if execute else None) as source, progress() as tick:
+    chip, options = _chip(wanted), o.chosen(wanted)
+    seed = options.seed if execute else None
+    with operator_source(operator, seed) as source, progress() as tick:
         outcome = api.run_source(
             source,
             chip,
-            dtype=None if kind == "int8" else kind,
             sample=execute,
-            check=wanted["check"],
             gpu=_gpu(wanted["gpu"]),
-            gpu_mode=_gpu_mode(wanted),
-            seed=seed,
-            place=wanted["place"],
-            tune=wanted["tune"],
-            prefetch=wanted["prefetch"],
             progress=tick,
+            options=options,
+            dtype=None if kind == "int8" else kind,
         )
     deliver(outcome, wanted)
 
@@ -174,18 +164,8 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
 @click.option(
     "-o", "--output", required=True, metavar="FILE", callback=o.target, help="Program file to write."
 )
-@o.options(*o.COMPILE)
-def compile_(
-    model: str,
-    output: str,
-    chip: str | None,
-    settings: tuple[str, ...],
-    dims: tuple[str, ...],
-    dtype: str | None,
-    tune: str,
-    beside: bool,
-    prefetch: bool,
-) -> None:
+@o.options(*o.COMPILE, o.COMPILED_FOR)
+def compile_(model: str, output: str, **wanted: Any) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
     \b
@@ -194,12 +174,13 @@ def compile_(
       mtia-emu run llama.mtia
     """
     from . import api
+    from .arrays import read_inputs
 
-    with progress() as tick, api.open_model(model, o.parse_dims(dims)) as source:
-        machine = _chip(chip, settings)
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
-        program = api.compile_stages(source, machine, progress=tick, **how).program
-        api.save_program(program, output)
+    with progress() as tick, api.open_model(model, o.parse_dims(wanted["dims"])) as source:
+        options, inputs = o.chosen(wanted), read_inputs(wanted["inputs"])
+        compiled = api.compile_stages(source, _chip(wanted), inputs=inputs, progress=tick, options=options)
+        api.save_program(program := compiled.program, output)
+    say(compiled.imported.notes)
     commands = sum(len(b.commands) for b in program.blocks)
     click.echo(
         f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands"
@@ -225,18 +206,7 @@ def compile_(
     help="Commands shown of each block.",
 )
 @o.options(*o.COMPILE)
-def show(
-    model: str,
-    stage: str,
-    commands: int,
-    chip: str | None,
-    settings: tuple[str, ...],
-    dims: tuple[str, ...],
-    dtype: str | None,
-    tune: str,
-    beside: bool,
-    prefetch: bool,
-) -> None:
+def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
     """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
 
     \b
@@ -253,15 +223,15 @@ def show(
         return
     from .compiler import text
 
-    with api.open_model(model, o.parse_dims(dims)) as source:
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
-        compiled = api.compile_stages(source, _chip(chip, settings), **how)
+    with api.open_model(model, o.parse_dims(wanted["dims"])) as source:
+        compiled = api.compile_stages(source, _chip(wanted), options=o.chosen(wanted))
         texts = {
             "onnx": lambda: text.dump(compiled.imported),
             "graph": lambda: text.dump(compiled.lowered),
             "schedule": lambda: str(compiled.schedule),
             "program": lambda: isa.dump(compiled.program, commands=commands),
         }
+        say(compiled.imported.notes)
         click.echo(texts[stage](), nl=False)
 
 
@@ -371,23 +341,18 @@ main.add_command(opt)
 main.add_command(reduce)
 
 
-def _chip(name: str | None, settings: tuple[str, ...]) -> Chip:
+def _chip(wanted: dict[str, Any]) -> Chip:
     from .chip import load_chip
 
-    return load_chip(name or o.DEFAULT_CHIP, o.parse_settings(settings))
+    return load_chip(wanted["chip"] or o.DEFAULT_CHIP, o.parse_settings(wanted["settings"]))
 
 
 def _gpu(name: str) -> str | None:
     return None if name == "none" else name
 
 
-def _gpu_mode(wanted: dict[str, Any]) -> Mode:
-    from .gpu import Mode
-
-    return Mode(wanted["gpu_launch"], not wanted["gpu_unfused"], wanted["gpu_sustained"])
-
-
 main.add_command(explain)
+main.add_command(diff)
 main.add_command(conformance)
 main.add_command(timeline)
 main.add_command(fuzz)

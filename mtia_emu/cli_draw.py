@@ -63,14 +63,13 @@ def _compiled(model: str, wanted: dict[str, Any], tick: Any) -> tuple[Program, C
     from . import api
     from .chip import load_chip
 
-    settings = o.parse_settings(wanted["settings"])
+    settings, dims = o.parse_settings(wanted["settings"]), o.parse_dims(wanted["dims"])
+    options = o.chosen(wanted)
     if api.is_program(model):
-        if wanted["dims"] or wanted["dtype"]:
-            raise UserError("--dim and --dtype have no meaning for a compiled program")
+        api.refuse_compiled(dims, options)
         program = api.load_program(model)
         return program, api.machine_of(program, wanted["chip"], settings), {}
     chip = load_chip(wanted["chip"] or o.DEFAULT_CHIP, settings)
-    with api.open_model(model, o.parse_dims(wanted["dims"])) as source:
-        how = {name: wanted[name] for name in ("dtype", "tune", "beside", "prefetch")}
-        program = api.compile_stages(source, chip, progress=tick, **how).program
+    with api.open_model(model, dims) as source:
+        program = api.compile_stages(source, chip, progress=tick, options=options).program
         return api.keep_weights(program), chip, api.example_lookups(source, program)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,20 +22,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Time the model again for each numeric parameter of the chip, made a tenth better.",
 )
-def explain(
-    model: str,
-    chip: str | None,
-    settings: tuple[str, ...],
-    dims: tuple[str, ...],
-    dtype: str | None,
-    tune: str,
-    beside: bool,
-    prefetch: bool,
-    json_file: str | None,
-    roofline: str | None,
-    layers: int,
-    what_if: bool,
-) -> None:
+def explain(model: str, what_if: bool, **wanted: Any) -> None:
     """Explain the time of MODEL: an ONNX file, a compiled program, or zoo:NAME.
 
     Prints where the time went, what bounds each layer, every layer on the roofline, and what a better chip
@@ -53,16 +40,14 @@ def explain(
     with progress() as tick:
         done = explain_model(
             model,
-            chip,
-            settings=o.parse_settings(settings),
-            dims=o.parse_dims(dims),
-            dtype=dtype,
-            tune=tune,
-            beside=beside,
-            prefetch=prefetch,
+            wanted["chip"],
+            settings=o.parse_settings(wanted["settings"]),
+            dims=o.parse_dims(wanted["dims"]),
             what_if=what_if,
             progress=tick,
+            options=o.chosen(wanted),
         )
+    roofline, json_file = wanted["roofline"], wanted["json_file"]
     if roofline is not None:
         from .view.plot import roofline as draw
 
@@ -72,7 +57,7 @@ def explain(
     if json_file != "-":
         from .view.explain import print_explanation
 
-        print_explanation(done, console(), rows=layers)
+        print_explanation(done, console(), rows=wanted["layers"])
 
 
 def _write(done: Explanation, to: str) -> None:

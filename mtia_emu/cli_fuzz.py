@@ -104,8 +104,6 @@ def _report(found: object, seed: int, spelling: str | None, folder: Path | None)
 def _fired(fired: dict[str, int], spelling: str | None, tried: int) -> list[str]:
     """Say on how many graphs each pass did something; return those that never did, of what others bring if any."""
     from .compiler.pipeline import parse_passes
-    from .compiler.plugins import entry_of
-
     steps = parse_passes(spelling or "")
     names = dict.fromkeys(step.spelling for step in steps)
     for name in names:
@@ -113,7 +111,7 @@ def _fired(fired: dict[str, int], spelling: str | None, tried: int) -> list[str]
         seldom = count < SELDOM * tried
         hint = f": on fewer than {SELDOM:.0%}, so little was tried (right: a motif that it fires on)"
         click.echo(f"{name} fired on {count} of {tried} graphs{hint if seldom else ''}", err=True)
-    foreign = [step.spelling for step in steps if entry_of(step.name) is not None]
+    foreign = [step.spelling for step in steps if PASSES.get(step.name) is not type(step)]
     return [name for name in foreign or names if not fired.get(name)]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,17 +19,10 @@ if TYPE_CHECKING:
     from .compiler.graph import Graph
     from .compiler.passes import Pass
     from .compiler.watch import Ran
+    from .options import Options
+    from .sources import Source
 
 Examples = Callable[[int], dict[str, Any]]
-_DEFAULT = re.compile(r"(?:^|(?<=,))\s*default\s*(?=,|$)")  # in --passes: all that `run` would run
-
-
-def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    from .compiler.passes import PASSES
-    from .compiler.plugins import foreign_names
-
-    before, comma, last = incomplete.rpartition(",")
-    return [before + comma + name for name in ("default", *PASSES, *foreign_names()) if name.startswith(last)]
 
 
 def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -40,14 +33,6 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> s
 
 @click.command(short_help="Run passes on a model, and check or measure each.")
 @o.MODEL
-@click.option(
-    "--passes",
-    "spelling",
-    metavar="TEXT",
-    shell_complete=_complete,
-    help='Passes in order, as in "legalise,maps{max-inputs=4}"; "default" is all that `run` would run.  '
-    "[default: default]",
-)
 @click.option("-o", "--output", metavar="FILE.ir", callback=o.target, help="Write the graph to a file.")
 @click.option(
     "--draw",
@@ -61,7 +46,7 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     "--print-after", "shown", multiple=True, metavar="PASS|all", help="Print the graph after a pass."
 )
 @click.option("--stats", is_flag=True, help="Print what each pass did to the number of nodes.")
-@click.option("--why", is_flag=True, help="Print the rules that did not fire, and why.")
+@click.option("--why", is_flag=True, help="Print the rules that did not fire, by rule and op, and why.")
 @click.option("--measure", is_flag=True, help="Print cycles with the passes up to each.")
 @click.option(
     "--verify-each", is_flag=True, help="Execute before and after each pass; exit 1 where one is off."
@@ -99,8 +84,10 @@ def opt(model: str, **wanted: Any) -> None:
         raise UserError(f"--output {wanted['output']!r}: a graph's text is a file FILE.ir")
     verify = wanted["verify_each"] or wanted["bisect"]
     seed = wanted["seed"] if verify else None
-    with progress() as tick, opened(model, wanted["dims"], seed, wanted["inputs_file"]) as (graph, examples):
-        steps = _pipeline(wanted["spelling"], graph, chip, wanted["dtype"])
+    given = opened(model, wanted["dims"], seed, wanted["inputs_file"])
+    with progress() as tick, given as (source, graph, examples):
+        options = o.chosen(wanted)
+        steps = _pipeline(graph, chip, options)
         _refuse_unknown_shown(wanted["shown"], steps)
         if verify:
             _verify(graph, steps, examples, wanted, tick)
@@ -113,35 +100,24 @@ def opt(model: str, **wanted: Any) -> None:
         if wanted["why"]:
             _print_why(ran)
         if wanted["measure"]:
-            _print_measure(graph, steps, chip, wanted, tick)
+            _print_measure(source, graph, steps, chip, options, tick)
         _deliver(last, wanted)
 
 
 @contextmanager
 def opened(
     model: str, dims: tuple[str, ...], seed: int | None, inputs_file: str | None = None
-) -> Iterator[tuple[Graph, Examples]]:
-    """Give a model's graph as imported, and a function that makes inputs for it by number.
+) -> Iterator[tuple[Source, Graph, Examples]]:
+    """Give a model, its graph as imported, and a function that makes inputs for it by number.
 
     Arrays in `inputs_file` bind dimensions by their shapes, and are the inputs of number `seed`.
     """
     from . import api
-    from .compiler.frontend import load
-    from .compiler.samples import random_inputs
-    from .graph_file import is_graph, read_graph
 
     given = _arrays(inputs_file)
-    if is_graph(model):
-        if dims:
-            raise UserError("--dim has no meaning for a graph's text: its shapes are bound")
-        graph = read_graph(model)
-        yield graph, _first(graph, given, seed, lambda number: random_inputs(graph, number))
-        return
     with api.open_model(model, o.parse_dims(dims), execute_seed=seed) as source:
-        shapes = None if given is None else {name: x.shape for name, x in given.items()}
-        made = load(source.path, None if source.examples else source.dims, input_shapes=shapes)
-        others = source.examples or (lambda number: random_inputs(made, number))
-        yield made, _first(made, given, seed, others)
+        graph = source.graph(None if given is None else {name: x.shape for name, x in given.items()})
+        yield source, graph, _first(graph, given, seed, partial(source.inputs, graph))
 
 
 def _arrays(file: str | None) -> dict[str, Any] | None:
@@ -162,17 +138,14 @@ def _first(graph: Graph, given: dict[str, Any] | None, seed: int | None, others:
     return lambda number: first if number == (seed or 0) else others(number)
 
 
-def _pipeline(spelling: str | None, graph: Graph, chip: Chip, wanted: str | None) -> tuple[Pass, ...]:
+def _pipeline(graph: Graph, chip: Chip, options: Options) -> tuple[Pass, ...]:
+    from .compiler.pass_text import steps_of
     from .compiler.passes.precision import own_dtype
-    from .compiler.pipeline import choose_format, mapping_passes, parse_passes, passes
+    from .compiler.pipeline import choose_format, default_steps, wanted_format
 
     own = own_dtype(graph)
-    form = choose_format(own, chip, wanted)
-    default = (*passes(own, form.floats, quantise=form.quantise), *mapping_passes(chip))
-    if spelling is None:
-        return default
-    before, *behind = (parse_passes(part.strip(", ")) for part in _DEFAULT.split(spelling))
-    return sum(((*default, *part) for part in behind), before)
+    form = choose_format(own, chip, wanted_format(options))
+    return steps_of(default_steps(own, form, chip), options.passes).all
 
 
 def _refuse_unknown_shown(shown: tuple[str, ...], steps: tuple[Pass, ...]) -> None:
@@ -243,17 +216,20 @@ def _print_stats(ran: list[Ran]) -> None:
 def _print_why(ran: list[Ran]) -> None:
     rows = []
     for index, done in enumerate(ran, 1):
-        for (op, reason), count in sorted(done.skipped.items(), key=lambda x: (-x[1], x[0])):
-            rows.append([str(index), done.step.name, op, str(count), reason])
-    _table("rules that did not fire", ["", "pass", "op", "times", "why"], rows)
+        for x in done.skipped:
+            rows.append([str(index), done.step.name, x.rule, x.op, str(x.times), x.reason, x.node])
+    columns = ["", "pass", "rule", "op", "times", "why", "first at"]
+    _table("rules that did not fire", columns, rows)
 
 
 def _print_measure(
-    graph: Graph, steps: tuple[Pass, ...], chip: Chip, wanted: dict[str, Any], tick: Any
+    source: Source, graph: Graph, steps: tuple[Pass, ...], chip: Chip, options: Options, tick: Any
 ) -> None:
+    from .api import example_lookups
     from .measure import COLUMNS, measure, rows
 
-    found = list(rows(measure(graph, steps, chip, wanted["dtype"], tick, prefetch=wanted["prefetch"])))
+    lookups = partial(example_lookups, source)
+    found = list(rows(measure(graph, steps, chip, options, lookups=lookups, progress=tick)))
     _table(f"{graph.name} on {chip.name}", COLUMNS, found)
 
 
@@ -272,7 +248,7 @@ def _verify(
     inputs = samples_for(full, wanted["seed"], examples)
     fault = first_fault(full, steps, inputs, wanted["tolerance"], tick)
     if fault is None:
-        click.echo(f"verified: {len(steps)} passes keep the results on {len(inputs)} samples", err=True)
+        click.echo(f"verified: {len(steps)} passes keep the results on {len(inputs)} random inputs", err=True)
         return
     message = f"pass {fault.index + 1}, {fault.step.spelling}: {fault.what}"
     click.echo(f"wrong: {message}", err=True)

@@ -1,15 +1,20 @@
-"""The options of the command line, each spelt once, and the texts that they take turned into values."""
+"""The flags of the command line, each spelt once, and the texts that they take turned into values.
+
+Those that say how a model is compiled and run come from the fields of `options.Options`.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .errors import UserError
+from .options import Mode, Options, Spelling, declared, flag_of
 
 DEFAULT_CHIP = "mtia-2i"
 Decorator = Callable[[Any], Any]
@@ -82,7 +87,18 @@ def _kernels(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
         ctx.with_resource(use_kernels(*values))
 
 
-MODEL = click.argument("model", shell_complete=complete("model", files=(".onnx", ".mtia")))
+def _passes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from .compiler.passes import PASSES
+    from .compiler.plugins import foreign_names
+
+    before, comma, last = incomplete.rpartition(",")
+    sign = last[:1] if last[:1] in ("+", "-") else ""
+    known = ("default", *PASSES, *foreign_names())
+    return [before + comma + sign + name for name in known if name.startswith(last[len(sign) :])]
+
+
+COMPLETE = {"passes": _passes}  # how the shell completes options
+MODEL = click.argument("model", shell_complete=complete("model", files=(".onnx", ".mtia", ".ir")))
 CHIP = click.option(
     "--chip",
     metavar="NAME|FILE.toml",
@@ -103,18 +119,6 @@ DIM = click.option(
     multiple=True,
     metavar="NAME=INT",
     help="Bind a symbolic dimension, as in --dim seq=512; may be repeated.",
-)
-DTYPE = click.option(
-    "--dtype",
-    metavar="TYPE",
-    help="Run in fp16, bf16, fp32; with weights quantised in int8, fp8 or int4, or as the text of a quantise "
-    "pass says.  [default: the model's own type, or the nearest that the chip multiplies]",
-)
-CALIBRATE = click.option(
-    "--calibrate",
-    metavar="INT|IO.npz",
-    help="Scale activations of --dtype int8 or fp8 by their range over so many seeded samples, or over these "
-    "inputs, not row by row at run time.",
 )
 KERNEL = click.option(
     "--kernel",
@@ -137,17 +141,17 @@ KIND = click.option(
 INPUTS = click.option(
     "--inputs", metavar="IO.npz", help="Execute on these arrays (keys `name` or `in:name`)."
 )
+COMPILED_FOR = click.option(
+    "--inputs",
+    metavar="IO.npz",
+    help="Compile for arrays like these: their shapes bind dimensions; where the model has a default for "
+    "one, the program takes it as an input.",
+)
 OUTPUTS = click.option(
     "--outputs",
     metavar="OUT.npz",
     callback=target,
     help="Write the outputs of the execution (keys `out:name`).",
-)
-CHECK = click.option(
-    "--check",
-    is_flag=True,
-    help="Execute (on seeded random inputs without --inputs), compare each "
-    "output with onnxruntime, exit 1 beyond tolerance.",
 )
 GPU = click.option(
     "--gpu",
@@ -157,20 +161,6 @@ GPU = click.option(
     shell_complete=complete("gpu", files=(".toml",)),
     help="GPU to stand beside (`mtia-emu gpus`).",
 )
-GPU_LAUNCH = click.option(
-    "--gpu-launch",
-    type=click.Choice(["graph", "stream", "host"]),
-    default="graph",
-    show_default=True,
-    help="How its kernels are launched: from a CUDA graph, on a stream, or each by a host that waits.",
-)
-GPU_UNFUSED = click.option(
-    "--gpu-unfused", is_flag=True, help="Run it operator by operator, not fused as a serving runtime does."
-)
-GPU_SUSTAINED = click.option(
-    "--gpu-sustained", is_flag=True, help="Time and price it in steady state, not in a short burst."
-)
-GPUS = (GPU, GPU_LAUNCH, GPU_UNFUSED, GPU_SUSTAINED)
 JSON = click.option(
     "--json",
     "json_file",
@@ -187,14 +177,6 @@ TRACE = click.option(
 ROOFLINE = click.option(
     "--roofline", metavar="FILE.svg|png", callback=_picture, help="Draw every layer on the roofline."
 )
-SEED = click.option(
-    "--seed",
-    type=click.IntRange(0),
-    metavar="INT",
-    default=0,
-    show_default=True,
-    help="Seed of random weights and inputs.",
-)
 LAYERS = click.option(
     "--layers",
     type=click.IntRange(0),
@@ -203,40 +185,64 @@ LAYERS = click.option(
     show_default=True,
     help="Rows of the tables of layers.",
 )
-PLACE = click.option(
-    "--place",
-    type=click.Choice(["sram", "dram", "weights-dram"]),
-    default="dram",
-    show_default=True,
-    help="Memory that operands start in and the result ends in; weights-dram: the others in SRAM.",
-)
 
-TUNE = click.option(
-    "--tune",
-    type=click.Choice(["fast", "full"]),
-    default="fast",
-    show_default=True,
-    help="How mappings of kernels are chosen: by estimate, or the best of them by time; full keeps what it "
-    "finds on disk (MTIA_EMU_TUNE_CACHE=0: not).",
-)
-PREFETCH = click.option(
-    "--prefetch/--no-prefetch",
-    default=True,
-    show_default=True,
-    help="Let kernels read weights of later ones into SRAM while they leave DRAM idle.",
-)
 
-BESIDE = click.option(
-    "--beside/--no-beside",
-    default=True,
-    show_default=True,
-    help="Run independent layers side by side in one launch, each on rows of PEs, where that is faster.",
-)
+def flag(f: Field[Any], *, unset: bool = False) -> Decorator:
+    """Return the flag of an option; `unset` is for commands that must know whether it was given."""
+    told: Spelling = f.metadata["flag"]
+    name, words = flag_of(f), _metavar(f)
+    if isinstance(f.default, bool):
+        if f.default and not told.negated:
+            name = f"{name}/--no-{name[2:]}"
+        words |= {"is_flag": True, "default": f.default != told.negated}
+    elif isinstance(f.default, int):
+        words |= {"type": click.IntRange(0), "default": f.default}
+    else:
+        words |= {"default": f.default}
+    words["show_default"] = "/" in name or (not isinstance(f.default, bool) and f.default is not None)
+    text = told.text
+    if unset:
+        shown = name.partition("/")[0][2:] if isinstance(f.default, bool) else f.default
+        words |= {"default": None, "show_default": False}
+        text = f"{text}  [default: {shown}]"
+    return click.option(name, _parameter(f), help=text, shell_complete=COMPLETE.get(f.name), **words)
 
-COMPILE = (CHIP, SET, DIM, DTYPE, KERNEL, TUNE, BESIDE, PREFETCH)
-DELIVER = (JSON, TRACE, ROOFLINE, SEED, LAYERS)
-RUN = (*COMPILE, CALIBRATE, INPUTS, OUTPUTS, CHECK, *GPUS, *DELIVER)
-OPERATOR = (CHIP, SET, KIND, PLACE, TUNE, PREFETCH, OUTPUTS, CHECK, *GPUS, *DELIVER)
+
+def _metavar(f: Field[Any]) -> dict[str, Any]:
+    told: Spelling = f.metadata["flag"]
+    return {"type": click.Choice(told.choices)} if told.choices else {"metavar": told.metavar or None}
+
+
+def _parameter(f: Field[Any]) -> str:
+    """Return the name under which click hands on an option."""
+    return flag_of(f)[2:].replace("-", "_")
+
+
+def flags(use: str, kind: type = Options, *, unset: bool = False) -> tuple[Decorator, ...]:
+    """Return the flags of the options that a use has, in order."""
+    return tuple(flag(f, unset=unset) for f, _ in declared(kind, use))
+
+
+def chosen(given: Mapping[str, Any]) -> Options:
+    """Return the options that a command's flags say; those that it has no flag for are as by default."""
+    mode = Mode(**_values(Mode, given))
+    return Options(**_values(Options, given), gpu_mode=mode)
+
+
+def _values(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        f.name: given[_parameter(f)] != told.negated if told.negated else given[_parameter(f)]
+        for f, told in declared(kind)
+        if _parameter(f) in given
+    }
+
+
+SEED = next(flag(f) for f, _ in declared() if f.name == "seed")
+COMPILE = (CHIP, SET, DIM, KERNEL, *flags("compile"))
+DELIVER = (JSON, TRACE, ROOFLINE, LAYERS)
+EXECUTE = (*flags("run"), GPU, *flags("run", Mode))
+RUN = (*COMPILE, INPUTS, OUTPUTS, *EXECUTE, *DELIVER)
+OPERATOR = (CHIP, SET, KIND, *flags("operator"), OUTPUTS, *EXECUTE, *DELIVER)
 
 
 def options(*each: Decorator) -> Decorator:
@@ -269,22 +275,6 @@ def _dim(text: str) -> tuple[str, int]:
     if not (equals and name and value.isascii() and value.isdigit() and len(value) <= 18):
         raise UserError(f"--dim {text!r}: not NAME=INT with an integer of at least 0 (right: --dim batch=1)")
     return name, int(value)
-
-
-def calibrated(wanted: str | None, samples: str | None) -> str | None:
-    """Return a number format with activations scaled by samples, where there are any."""
-    if samples is None:
-        return wanted
-    from dataclasses import replace
-
-    from .compiler.pipeline import quantised
-
-    few = quantised(wanted)
-    if few is None or few.mode == "none":
-        raise UserError(f"--calibrate {samples}: needs activations in few bits (right: --dtype int8 or fp8)")
-    if set(samples) & set(",{}"):
-        raise UserError(f"--calibrate {samples!r}: a path with none of , {{ }}")
-    return replace(few, activations="static", calibrate=samples).spelling
 
 
 def once(flag: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

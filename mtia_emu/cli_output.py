@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import click
 
 from . import settings
 from .errors import UserError
+from .processes import end_tidily, leave_current_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,6 +39,9 @@ class Commands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program; text that the terminal has no letters for is printed as escapes."""
+        if not (args or kwargs):  # as a program of its own, not called by another
+            leave_current_folder()
+            end_tidily()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, ValueError, OSError):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -110,6 +114,12 @@ def progress() -> Iterator[Tick | None]:
             bar.update(tasks[stage], completed=done, total=total, visible=True)
 
         yield tick
+
+
+def say(notes: Iterable[str]) -> None:
+    """Say on stderr what the user should hear of a model."""
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
 
 
 def deliver(outcome: Outcome, wanted: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import click
 from . import cli_options as o
 from .cli_output import progress
 from .errors import UserError
+from .scratch import scratch
 
 PLACE = "{}"  # where the model's path stands in the command
 KEPT_BYTES = 1 << 20  # of what a command prints, that is looked at
@@ -61,10 +62,8 @@ def reduce(model: str, command: tuple[str, ...], **wanted: Any) -> None:
         raise UserError(
             f"{model!r} is shrunk to {wanted['output']!r}: right: both FILE.ir, or both FILE.onnx"
         )
-    with tempfile.TemporaryDirectory(prefix="mtia-emu-") as folder, progress() as tick:
-        trial = Trial(
-            command, Path(folder) / f"model{suffix}", wanted["match"], wanted["seconds"], wanted["runs"]
-        )
+    with scratch() as folder, progress() as tick:
+        trial = Trial(command, folder / f"model{suffix}", wanted["match"], wanted["seconds"], wanted["runs"])
         before, after = (_graph if suffix == ".ir" else _onnx)(model, trial, wanted["output"], tick)
     click.echo(f"{wanted['output']}: {before} nodes -> {after}, {trial.count} runs of the command", err=True)
     if trial.count > wanted["runs"]:

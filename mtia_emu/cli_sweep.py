@@ -12,6 +12,7 @@ import click
 from . import cli_options as o
 from .cli_output import console
 from .errors import UserError
+from .options import declared
 
 if TYPE_CHECKING:
     from .sweeps.run import Progress
@@ -71,21 +72,7 @@ BEST_SHOWN = 5
     shell_complete=o.complete("gpu"),
     help="GPU to stand beside.  [default: h100-sxm]",
 )
-@click.option(
-    "--tune",
-    type=click.Choice(["fast", "full"]),
-    help="How mappings are chosen: by estimate, or by time.  [default: fast]",
-)
-@click.option(
-    "--beside/--no-beside",
-    default=None,
-    help="Let independent layers share a launch where that is faster.  [default: beside]",
-)
-@click.option(
-    "--prefetch/--no-prefetch",
-    default=None,
-    help="Let kernels read weights of later ones while they leave DRAM idle.  [default: prefetch]",
-)
+@o.options(*o.flags("sweep", unset=True))
 @click.option(
     "-o",
     "--output",
@@ -178,11 +165,8 @@ def _values(spec: str | None, wanted: dict[str, Any]) -> dict[str, Any]:
     for flag in ("constraints", "objectives"):
         if wanted[flag]:
             values[flag] = list(wanted[flag])
-    values |= {
-        key: wanted[key]
-        for key in ("chip", "method", "points", "seed", "gpu", "tune", "beside", "prefetch")
-        if wanted[key] is not None
-    }
+    plain = ("chip", "method", "points", "seed", "gpu", *(f.name for f, _ in declared(use="sweep")))
+    values |= {key: wanted[key] for key in plain if wanted[key] is not None}
     return values
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from . import api
 from .chip import Chip, load_chip
@@ -16,6 +16,7 @@ from .engine.run import BlockCost, Counts, costs
 from .engine.run import report as make_report
 from .explanation import Effect, Explanation, Kind, LayerTime
 from .isa import Program
+from .options import Options, Words
 from .report import LAUNCH, Layer, Report
 from .sensitivity import effects, steps
 from .tuning import tuning
@@ -30,26 +31,25 @@ def explain(
     *,
     settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None,
-    dtype: str | None = None,
-    tune: str = "fast",
-    beside: bool = True,
-    prefetch: bool = True,
     what_if: bool = True,
     progress: api.Progress | None = None,
+    **options: Unpack[Words],
 ) -> Explanation:
     """Return what bounds each layer of a model on a chip and, with `what_if`, what would help.
 
     All but `what_if` are those of `run`. A step of a parameter on which a program's tiles and addresses
     depend is judged with a new program, every other with the same one.
     """
+    chosen = Options.of(**options)
     if isinstance(model, Program) or api.is_program(model):
-        outcome = api.run(model, chip, settings=settings, dims=dims, dtype=dtype, gpu=None, progress=progress)
-        return explain_program(outcome.program, outcome.chip, what_if=what_if, progress=progress)
+        api.refuse_compiled(dims, chosen)
+        program = model if isinstance(model, Program) else api.load_program(model)
+        machine = api.machine_of(program, chip, settings)
+        return explain_program(program, machine, what_if=what_if, progress=progress)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or api.DEFAULT_CHIP, settings)
     with api.open_model(str(model), dims or {}) as source:
-        how: dict[str, Any] = {"dtype": dtype, "tune": tune, "beside": beside, "prefetch": prefetch}
-        compiled = api.compile_stages(source, machine, progress=progress, **how)
-        again = _Again(source, compiled, dtype, tune, beside, prefetch)
+        compiled = api.compile_stages(source, machine, progress=progress, options=chosen)
+        again = _Again(source, compiled, chosen)
         return explain_program(compiled.program, machine, again, what_if=what_if, progress=progress)
 
 
@@ -59,23 +59,13 @@ class _Again:
 
     source: api.Source
     compiled: Compiled
-    dtype: str | None
-    tune: str
-    beside: bool
-    prefetch: bool
+    options: Options
 
     def report(self, chip: Chip) -> Report:
         """Return the report of the model compiled anew."""
-        done, how = self.compiled, tuning(self.tune, beside=self.beside)
-        program = compile_graph(
-            done.imported,
-            chip,
-            wanted=self.dtype,
-            fused=done.fused,
-            share=how.share,
-            search=how.search,
-            prefetch=self.prefetch,
-        ).program
+        graph, fused = self.compiled.imported, self.compiled.fused
+        how = tuning(self.options)
+        program = compile_graph(graph, chip, options=self.options, tuning=how, fused=fused).program
         return make_report(program, chip, self.lookups(program))
 
     def lookups(self, program: Program) -> dict[int, Lookups]:
@@ -126,12 +116,20 @@ def _countable(program: Program, lookups: Mapping[int, Lookups]) -> bool:
 
 def layer_times(program: Program, report: Report, each: Sequence[BlockCost]) -> tuple[LayerTime, ...]:
     """Return where the time of each layer of a program's report went; `each` is what the launches cost."""
-    joined = zip(program.launches, report.layers, each, strict=True)
-    return tuple(_layer_time(launch.block, layer, cost) for launch, layer, cost in joined)
+    found, band, last = [], 0, -1
+    for layer in report.layers:
+        band, last = (band + 1 if layer.launch == last else 0), layer.launch
+        whole = each[layer.launch]
+        cost = whole if layer.own is None else whole.members[band]
+        found.append(_layer_time(program.launches[layer.launch].block, band, layer, cost))
+    return tuple(found)
 
 
-def _layer_time(block: int, layer: Layer, cost: BlockCost) -> LayerTime:
-    cycles = layer.end_cycle - layer.start_cycle
-    parts = {LAUNCH: float(cycles - cost.cycles)} | cost.split.parts
+def _layer_time(block: int, band: int, layer: Layer, cost: BlockCost) -> LayerTime:
+    """Return where a layer's own time went: of its span, if it ran beside others, in proportion."""
+    span = layer.end_cycle - layer.start_cycle
+    share = layer.cycles / max(span, 1)
+    parts = {LAUNCH: float(span - cost.cycles)} | cost.split.parts
     busy = {name: part / max(cost.cycles, 1) for name, part in cost.time.busy.items()}
-    return LayerTime(layer, block, parts, busy, cost.roof_cycles / max(cycles, 1))
+    own = {name: cycles * share for name, cycles in parts.items()}
+    return LayerTime(layer, block, own, busy, cost.roof_cycles / max(span, 1), band)

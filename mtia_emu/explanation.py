@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from .report import Layer, Report, Roofs
 
-SCHEMA = "mtia-emu.explain.v1"
+SCHEMA = "mtia-emu.explain.v2"
 STEP = 0.1  # of a parameter, where it can be had
 Kind = Literal["repriced", "retimed", "recompiled"]
 
@@ -16,10 +16,11 @@ Kind = Literal["repriced", "retimed", "recompiled"]
 class LayerTime:
     """One layer and where its time went.
 
-    `parts` gives cycles by name in `report.BOUNDS`; they sum to the layer's. `busy` gives, for each resource,
-    the share of the layer's time without its launch in which its busiest instance worked; `roof_share` is the
-    least time that the layer's multiply-adds, DRAM bytes and SRAM bytes need at the chip's peaks, of its
-    time. Layers with equal `block` are runs of the same commands.
+    `parts` gives cycles by name in `report.BOUNDS`; they sum to the layer's own. `busy` gives, for each
+    resource, the share of the layer's span without its launch in which its busiest instance worked, for
+    layers beside it too where they share it; `roof_share` is the least time that the layer's multiply-adds,
+    DRAM bytes and SRAM bytes need at the chip's peaks, of its span. Layers with equal `block` and `band` are
+    runs of the same commands.
     """
 
     layer: Layer
@@ -27,11 +28,12 @@ class LayerTime:
     parts: dict[str, float]
     busy: dict[str, float]
     roof_share: float
+    band: int = 0
 
     @property
-    def cycles(self) -> int:
-        """Return the layer's cycles, its launch included."""
-        return self.layer.end_cycle - self.layer.start_cycle
+    def cycles(self) -> float:
+        """Return the layer's own cycles, its launch included."""
+        return self.layer.cycles
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def _layer_json(x: LayerTime, clock_hz: float) -> dict[str, Any]:
     names = ("name", "op", "kernel", "macs", "ops", "dram_bytes", "sram_bytes", "joules", "bound_by")
     return {name: getattr(x.layer, name) for name in names} | {
         "block": x.block,
+        "band": x.band,
+        "launch": x.layer.launch,
         "seconds": x.cycles / clock_hz,
         "seconds_by_part": {name: cycles / clock_hz for name, cycles in x.parts.items()},
         "busy": x.busy,

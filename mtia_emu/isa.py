@@ -155,6 +155,9 @@ class Operand:
         return f"{self.dtype}[{shape}]:({strides}) {self.space}{marks}"
 
 
+BESIDE = " + "  # between the names of layers, and of kernels, that share a launch
+
+
 @dataclass(frozen=True)
 class Slot:
     """A place in every PE's local memory, or in its accumulators, that holds one tile."""
@@ -182,6 +185,13 @@ class Block:
     scalar: tuple[str, tuple[tuple[str, Any], ...]] = ("", ())  # op name and attributes, for SCALAR
     mapping: str = ""
     bands: tuple[int, ...] = ()
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Return the kernel of each band: `kernel` joins their names; where it does not, it is each one's."""
+        names = tuple(self.kernel.split(BESIDE))
+        count = len(self.bands) + 1
+        return names if len(names) == count else (self.kernel,) * count
 
     @property
     def local_bytes(self) -> int:

@@ -5,10 +5,7 @@ Nothing here is reached from a model: code runs only where the user gave its fil
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
-import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +21,7 @@ from .chip import Chip, load_chip
 from .compiler.build import Builder
 from .compiler.graph import Graph, freeze_attrs
 from .compiler.pipeline import compile_lowered
+from .compiler.plugins import execute as execute_file
 from .compiler.reference import core_library
 from .compiler.user_kernels import INSTALLED, Kernel, installed
 from .engine.function import execute
@@ -66,7 +64,7 @@ def load_kernels(source: str | Path) -> tuple[Kernel, ...]:
     The file is executed. Raises `UserError` where it raises, and where there is no kernel in it.
     """
     if str(source).endswith(".py"):
-        return _in_module(_execute(Path(source)), str(source))
+        return _in_module(execute_file(Path(source), "a Kernel"), str(source))
     offered = {entry.name: entry for entry in entry_points(group=GROUP)}
     if str(source) not in offered:
         others = refuse_unknown("kernel", str(source), offered) if offered else "no package here brings one"
@@ -82,26 +80,6 @@ def load_kernels(source: str | Path) -> tuple[Kernel, ...]:
     if not (isinstance(found, type) and issubclass(found, Kernel)):
         raise UserError(f"{where}: {found!r} is no kernel (right: a class derived from mtia_emu.Kernel)")
     return (found(),)
-
-
-def _execute(path: Path) -> ModuleType:
-    """Return the module that a file makes; its name is the file's own, so that files do not meet."""
-    if not path.is_file():
-        raise UserError(f"--kernel {str(path)!r}: there is no such file (right: a Python file with a Kernel)")
-    name = f"mtia_emu_kernel_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses and pickles look for it
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever somebody's file raises
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-        line = lines[-1] if lines else getattr(error, "lineno", None)
-        raise UserError(
-            f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}"
-        ) from error
-    return module
 
 
 def _in_module(module: ModuleType, where: str) -> tuple[Kernel, ...]:
@@ -256,12 +234,9 @@ def _compare(result: int, got: Array, right: Array, tolerance: float | None) -> 
     )
 
 
-def expected_outputs(path: Path, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return onnxruntime's outputs of a model; where operators are the user's, those of onnx's evaluator."""
-    from .oracle import onnxruntime_outputs, reference_outputs
-
-    own = {k.op: partial(_with_defaults, k) for k in INSTALLED.values() if k.foreign}
-    return reference_outputs(path, inputs, own) if own else onnxruntime_outputs(path, inputs)
+def own_operators() -> dict[str, Any]:
+    """Return the references of the user's own operators, by name, as the oracle takes them."""
+    return {k.op: partial(_with_defaults, k) for k in INSTALLED.values() if k.foreign}
 
 
 def _with_defaults(kernel: Kernel, arrays: Sequence[Any], attrs: Mapping[str, Any]) -> Sequence[Array]:

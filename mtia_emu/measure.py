@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .chip import Chip
@@ -12,8 +12,12 @@ from .compiler.ops import work
 from .compiler.ops.embedding_bag import bag_operand
 from .compiler.passes import Fold, Legalise, Pass, Precision, Prune, Quantise
 from .compiler.passes.precision import own_dtype
-from .compiler.pipeline import choose_format, compile_lowered, lower
+from .compiler.pipeline import DEFAULTS, choose_format, compile_lowered, lower, wanted_format
+from .engine.lookups import Lookups
 from .engine.run import report
+from .isa import Program
+from .options import Options
+from .tuning import tuning
 from .types import dtype
 from .view import units
 
@@ -42,17 +46,17 @@ def measure(
     graph: Graph,
     pipeline: Sequence[Pass],
     chip: Chip,
-    wanted: str | None = None,
-    progress: Progress | None = None,
+    options: Options = DEFAULTS,
     *,
-    prefetch: bool = True,
+    lookups: Callable[[Program], Mapping[int, Lookups]] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Measured]:
     """Yield the time of a graph with only the passes that are always run, then with one pass more each time.
 
     The passes in `NEEDED` are always run: without them there is another number format, which no time can be
-    compared with.
+    compared with. `lookups` gives those of a program's tables that are known.
     """
-    form = choose_format(own_dtype(graph), chip, wanted)
+    form, how = choose_format(own_dtype(graph), chip, wanted_format(options)), tuning(options)
     least = least_dram_bytes(lower(graph, tuple(pipeline))) / chip.dram_bytes_per_cycle
     macs = sum(work(graph, node).macs for node in graph.nodes)
     optional = [i for i, step in enumerate(pipeline) if not isinstance(step, NEEDED)]
@@ -64,8 +68,8 @@ def measure(
         made = graph
         for index, step in enumerate(pipeline):
             made = made if index in left_out else check(step(made), step.name)
-        program = compile_lowered(made, chip, dtype=form.name, prefetch=prefetch)
-        done = report(program, chip)
+        program = compile_lowered(made, chip, dtype=form.name, options=options, tuning=how)
+        done = report(program, chip, lookups(program) if lookups else {})
         traffic = done.traffic.dram_read_bytes + done.traffic.dram_write_bytes
         peak = chip.peak_macs_per_cycle(dtype(form.name)) * done.cycles
         shares = macs / peak, least / done.cycles

@@ -7,24 +7,19 @@ partial sum to the accumulator. `units/systolic.py` steps an array that gives th
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from functools import update_wrapper
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from . import settings
+from .code_cache import CodeCache
 from .errors import UserError
 from .types import dtype_of
 
 Array = np.ndarray[Any, Any]
 
-MOST_FOLDERS = 64  # of compiled code: one for each text of each module that has some
 _EXACT = 1 << 24  # fp32 holds every integer up to here
 
 
@@ -33,8 +28,7 @@ class jitted:
 
     numba is imported by that call, not before; `NUMBA_DISABLE_JIT=1` runs the function as plain Python. The
     code is kept in `NUMBA_CACHE_DIR` or `settings.cache_folder()`, in a folder for each text of the modules
-    that it comes from; where neither can be written and numba finds no folder of its own, it is compiled anew
-    in each process.
+    that it comes from (`code_cache`); where that cannot be written, it is compiled anew in each process.
     """
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
@@ -86,32 +80,10 @@ def borrowing(function: Callable[..., Any]) -> jitted:
 def _compile(function: Callable[..., Any], files: set[str], options: dict[str, Any]) -> Callable[..., Any]:
     import numba
 
-    config: Any = numba.config
-    given = config.CACHE_DIR
-    try:  # numba chooses the folder when it decorates: name ours for that moment only
-        with suppress(OSError):
-            config.CACHE_DIR = given or str(_code_folder(files))
-        compiled: Callable[..., Any] = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder can be written
-        compiled = numba.njit(**options)(function)
-    finally:
-        config.CACHE_DIR = given
-    return compiled
-
-
-def _code_folder(files: set[str]) -> Path:
-    """Return the folder for code made of these modules as they are, and remove those not used for longest.
-
-    numba's own index cannot be read where it names what a newer version of a module no longer has.
-    """
-    text = b"".join(Path(x).read_bytes() for x in sorted(files))
-    folder = settings.cache_folder() / "code" / hashlib.blake2b(text, digest_size=8).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.touch()
-    others = sorted(folder.parent.iterdir(), key=lambda x: x.stat().st_mtime)
-    for old in others[:-MOST_FOLDERS]:
-        shutil.rmtree(old, ignore_errors=True)
-    return folder
+    compiled: Any = numba.njit(**options)(function)
+    if hasattr(compiled, "_cache"):  # plain Python, by `NUMBA_DISABLE_JIT`, has none
+        compiled._cache = CodeCache(function, files, options)
+    return compiled  # type: ignore[no-any-return]
 
 
 def widen(x: Array) -> Array:

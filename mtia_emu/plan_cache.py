@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import settings
+from . import disk_cache, settings
 from .chip import Chip
 from .sharing import Share, known, noted, noting, unshared, values_of
 
@@ -29,7 +29,7 @@ MOST_PLACE = 1 << 16
 MOST_TEXT, MOST_READS = 1 << 14, 64  # of the lists of keys that are looked at for one choice
 WAIT_SECONDS = 2.0  # for another process that writes
 SCHEMA = (
-    "CREATE TABLE choices (key TEXT PRIMARY KEY, place INTEGER NOT NULL)",
+    "CREATE TABLE choices (key TEXT PRIMARY KEY, place INTEGER NOT NULL, proof TEXT NOT NULL)",
     "CREATE TABLE reads (what TEXT NOT NULL, paths TEXT NOT NULL, PRIMARY KEY (what, paths))",
 )
 
@@ -53,9 +53,14 @@ class PlanCache:
                 paths = _paths(text)
                 if not known(chip, paths):
                     continue
-                query = "SELECT place FROM choices WHERE key = ?"
-                row = file.execute(query, (_key(what, chip, paths),)).fetchone()
-                if row and isinstance(row[0], int) and 0 <= row[0] < MOST_PLACE:
+                query, key = "SELECT place, proof FROM choices WHERE key = ?", _key(what, chip, paths)
+                row = file.execute(query, (key,)).fetchone()
+                if (
+                    row
+                    and isinstance(row[0], int)
+                    and 0 <= row[0] < MOST_PLACE
+                    and row[1] == _proof(key, row[0])
+                ):
                     return row[0], paths
         return None
 
@@ -68,7 +73,8 @@ class PlanCache:
                 file.execute("DELETE FROM choices")
                 file.execute("DELETE FROM reads")
             file.execute("INSERT OR IGNORE INTO reads VALUES (?, ?)", (what, json.dumps(paths)))
-            file.execute("INSERT OR REPLACE INTO choices VALUES (?, ?)", (_key(what, chip, paths), place))
+            key = _key(what, chip, paths)
+            file.execute("INSERT OR REPLACE INTO choices VALUES (?, ?, ?)", (key, place, _proof(key, place)))
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection | None]:
@@ -134,6 +140,11 @@ def _key(what: str, chip: Chip, paths: tuple[str, ...]) -> str:
     return _digest(repr((what, paths, values_of(chip, paths))))
 
 
+def _proof(key: str, place: int) -> str:
+    """Return what tells a choice as it was kept from one with a bit off."""
+    return _digest(f"{key} {place}")
+
+
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -151,15 +162,18 @@ def rules_digest() -> str:
     return digest.hexdigest()
 
 
-def remembered(kept: PlanCache, share: Share = unshared) -> Share:
-    """Return a `Share` that also keeps choices on disk, in front of the one that is given."""
+def remembered(kept: PlanCache, share: Share = unshared, deciding: Hashable = ()) -> Share:
+    """Return a `Share` that also keeps choices on disk, in front of the one that is given.
+
+    `deciding` are the options on which they depend.
+    """
 
     def through(
         kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T], *, decides: bool = False
     ) -> T:
         if kind != "choice":
             return share(kind, key, chip, work, decides=decides)
-        what = _digest(rules_digest() + repr(key))
+        what = _digest(rules_digest() + repr((deciding, key)))
         return share(kind, key, chip, lambda c: _found(kept, what, c, work))
 
     return through
@@ -184,7 +198,5 @@ def default_cache() -> PlanCache | None:
     """Return the user's cache; None where it is switched off or has no folder that can be made."""
     if settings.integer(settings.TUNE_CACHE) == 0:
         return None
-    try:
-        return PlanCache(settings.cache_folder() / FILE)
-    except OSError:
-        return None
+    folder = disk_cache.folder()
+    return PlanCache(folder / FILE) if folder else None

@@ -11,6 +11,7 @@ from .isa import MOST_COMMANDS
 
 Kind = Literal["matmul", "embedding_bag", "vector", "move"]
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+ATTRS = ConfigDict(extra="forbid", frozen=True)  # an op's attribute may be an infinity: what a Pad pads with
 WORK_RANK = {"matmul": 4, "embedding_bag": 4}
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
 _Plain = bool | int | float | str
@@ -37,7 +38,7 @@ class SlotRecord(BaseModel):
 
 
 class BlockRecord(BaseModel):
-    model_config = STRICT
+    model_config = ATTRS
     kernel: str
     operands: list[OperandRecord]
     slots: list[SlotRecord]
@@ -101,7 +102,7 @@ class WorkRecord(BaseModel):
 
 
 class Header(BaseModel):
-    model_config = STRICT
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants")
     format: str
     version: int
     model: str

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-SCHEMA = "mtia-emu.report.v1"
+import numpy as np
+
+SCHEMA = "mtia-emu.report.v2"
 FILL, LATENCY, LAUNCH = "fill and drain", "latency", "launch"
 BOUNDS = {  # what a layer on our chip can be bound by
     "array": "the matrix unit of a PE",
@@ -61,12 +64,15 @@ class Joules:
 
 @dataclass(frozen=True)
 class Layer:
-    """One launch, the time to launch it included: when it ran, what it moved and what bound it.
+    """One layer, the time to launch it included: when it ran, what it moved and what bound it.
 
     `bound_by`, one of BOUNDS, is the resource that was busy the largest share of the time. Where it was busy
     less than half of it, `fill and drain` or `latency`, whichever kept it idle longer; `launch` where
     launching took longer than running. `ops` are arithmetic operations: two a multiply-add, one for each
     element and pass of the SIMD engine and for each element on a core; 0 where they are not counted.
+
+    `launch` is the number of the launch that ran it, -1 where there are none. Layers of one launch ran side
+    by side: their spans overlap, and `own` is the part of the run's time that is each one's (`own_cycles`).
     """
 
     name: str
@@ -80,6 +86,48 @@ class Layer:
     joules: float
     bound_by: str
     ops: int = 0
+    launch: int = -1
+    own: float | None = None
+
+    @property
+    def cycles(self) -> float:
+        """Return the cycles that are the layer's own: over all layers they sum to those in which any ran."""
+        return self.end_cycle - self.start_cycle if self.own is None else self.own
+
+
+def own_cycles(layers: Sequence[Layer]) -> list[float]:
+    """Return the cycles that each layer is answerable for: those in which n layers run count 1/n for each.
+
+    The sum is the number of cycles in which any layer runs, so shares never exceed the whole. Without overlap
+    it is each layer's duration.
+    """
+    own, group, latest = [0.0] * len(layers), list[int](), float("-inf")
+    for i in sorted(range(len(layers)), key=lambda i: layers[i].start_cycle):
+        if layers[i].start_cycle >= latest:
+            _divide(layers, group, own)
+            group = []
+        group.append(i)
+        latest = max(latest, layers[i].end_cycle)
+    _divide(layers, group, own)
+    return own
+
+
+def _divide(layers: Sequence[Layer], group: Sequence[int], own: list[float]) -> None:
+    """Divide the time of layers that overlap: put own cycles at their numbers."""
+    if len(group) == 1:
+        own[group[0]] = float(max(layers[group[0]].end_cycle - layers[group[0]].start_cycle, 0))
+    if len(group) < 2:
+        return
+    first = layers[group[0]].start_cycle
+    starts = np.array([layers[i].start_cycle - first for i in group], dtype=np.float64)
+    ends = np.maximum(starts, [layers[i].end_cycle - first for i in group])
+    times = np.unique(np.concatenate([starts, ends]))
+    running = np.sort(starts).searchsorted(times, "right") - np.sort(ends).searchsorted(times, "right")
+    weight = np.divide(1.0, running, out=np.zeros(len(times)), where=running > 0)
+    until = np.concatenate([[0.0], np.cumsum(np.diff(times) * weight[:-1])])
+    found = until[times.searchsorted(ends)] - until[times.searchsorted(starts)]
+    for i, cycles in zip(group, found, strict=True):
+        own[i] = float(cycles)
 
 
 @dataclass(frozen=True)
@@ -155,18 +203,68 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class WrongCommand:
+    """The first wrong command of a layer: its number in the layer's block (-1: none), and why it is wrong.
+
+    It reads what an operand should not hold or nothing has written, or writes what is wrong in the result and
+    stays there. `chain` are the commands that its values come from, itself last; `unlike` is the first of
+    them that what made right parts of the result has no like of: a hint where the fault may lie.
+    """
+
+    index: int
+    text: str
+    why: str
+    chain: tuple[str, ...] = ()
+    unlike: str = ""
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """How far one layer is from its op's reference, on what the reference says that its operands hold.
+
+    The relative error is of the largest magnitude expected. `compared` counts elements: 0 where no value of
+    the model is what the layer writes.
+    """
+
+    name: str
+    op: str
+    kernel: str
+    launch: int
+    max_abs_error: float
+    max_rel_error: float
+    allowed: float
+    compared: int
+    command: WrongCommand | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Return whether the layer is within what is allowed."""
+        return bool(self.max_rel_error <= self.allowed)
+
+
+@dataclass(frozen=True)
 class Check:
-    """How far outputs are from the oracle's, the worst over all and each by name."""
+    """How far outputs are from those of the oracle named, the worst over all and each by name.
+
+    `layers` are how far each is from its reference, where that was asked for.
+    """
 
     max_abs_error: float
     max_rel_error: float
     tolerance: float
     outputs: dict[str, Distance] = field(default_factory=dict)
+    oracle: str = ""
+    layers: tuple[LayerCheck, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Return whether every output is within tolerance."""
-        return bool(self.max_rel_error <= self.tolerance)
+        """Return whether every output is within tolerance, and every layer that was compared."""
+        return bool(self.max_rel_error <= self.tolerance) and all(x.passed for x in self.layers)
+
+    @property
+    def first_wrong(self) -> LayerCheck | None:
+        """Return the first layer that is wrong by itself."""
+        return next((x for x in self.layers if not x.passed), None)
 
 
 @dataclass(frozen=True)
@@ -199,6 +297,12 @@ def compare(chip: Report, gpu: Report) -> Comparison:
     )
 
 
+def _layer_json(layer: Layer) -> dict[str, Any]:
+    out = asdict(layer)
+    del out["own"]
+    return out | {"cycles": layer.cycles}
+
+
 def as_json(report: Report, gpu: Report | None = None, check: Check | None = None) -> dict[str, Any]:
     """Return the documented JSON object (`docs/reference/report-json.md`)."""
     out: dict[str, Any] = {
@@ -216,7 +320,7 @@ def as_json(report: Report, gpu: Report | None = None, check: Check | None = Non
         "utilization": report.utilization,
         "traffic": asdict(report.traffic),
         "joules_by": asdict(report.joules_by),
-        "layers": [asdict(layer) for layer in report.layers],
+        "layers": [_layer_json(layer) for layer in report.layers],
         "notes": list(report.notes),
     }
     if gpu is not None:
@@ -247,5 +351,6 @@ def as_json(report: Report, gpu: Report | None = None, check: Check | None = Non
         }
         out["versus_gpu"] = asdict(compare(report, gpu))
     if check is not None:
-        out["check"] = asdict(check) | {"passed": check.passed}
+        layers = [asdict(x) | {"passed": x.passed} for x in check.layers]
+        out["check"] = asdict(check) | {"passed": check.passed, "layers": layers}
     return out

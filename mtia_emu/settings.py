@@ -29,7 +29,7 @@ CACHE = Flag(
     "MTIA_EMU_CACHE",
     "",
     "folder for compiled code, simulated DRAM, times of blocks and tuned mappings; empty means the user's "
-    "cache folder",
+    "cache folder. One that others can write to, or that is full, is not used",
 )
 TUNE_CACHE = Flag("MTIA_EMU_TUNE_CACHE", "1", "0 keeps `--tune full` from reading and writing tuned mappings")
 FLAGS = (DEBUG, CHECK, MEMORY, CACHE, TUNE_CACHE)
@@ -45,9 +45,14 @@ def integer(flag: Flag) -> int:
         raise UserError(f"{flag.name} must be an integer, got {flag.value()!r}") from None
 
 
-def cache_folder() -> Path:
-    """Return the folder of what is kept between runs (`CACHE`), made if it is not there."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = Path(CACHE.value() or os.path.join(home, "mtia-emu"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def cache_folder() -> Path | None:
+    """Return the folder of what is kept between runs (`CACHE`), made or not; None where there is no home.
+
+    `disk_cache` is the door to it.
+    """
+    if CACHE.value():
+        return Path(CACHE.value())
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(home):  # as the XDG specification says
+        home = os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(home) / "mtia-emu" if os.path.isabs(home) else None

@@ -6,47 +6,35 @@ Which layers run side by side is decided by time in both.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from .chip import Chip
+from .compiler.choice import Tuning
 from .engine.shared import shared_cycles
 from .engine.timing import timeline
-from .errors import refuse_unknown
 from .isa import Block
 from .kernels.search import FAST, Search
+from .options import Options
 from .plan_cache import default_cache, remembered, rules_digest
 from .sharing import Share, unshared
 from .units.kept import kept
 
-MODES = ("fast", "full")
 
+def tuning(options: Options, *, share: Share = unshared, cached: bool = True) -> Tuning:
+    """Return how mappings are chosen with options; unless `cached`, nothing that it finds is kept on disk.
 
-@dataclass(frozen=True)
-class Tuning:
-    """A way to choose mappings, and what remembers choices."""
-
-    search: Search = FAST
-    share: Share = unshared
-
-
-def tuning(mode: str, *, share: Share = unshared, cached: bool = True, beside: bool = True) -> Tuning:
-    """Return the tuning that a mode names; unless `cached`, nothing that it finds is kept on disk.
-
-    Unless `beside`, each layer has a launch of its own.
-
-    Raises `UserError` for a mode that is not among MODES.
+    Unless `options.beside`, each layer has a launch of its own.
     """
-    if mode not in MODES:
-        raise refuse_unknown("tuning", mode, MODES)
     timer = kept_cycles if share is unshared and cached else partial(shared_cycles, share=share)
-    judge = timer if beside else None
-    if mode == "fast":
+    judge = timer if options.beside else None
+    if options.tune == "fast":
         return Tuning(replace(FAST, beside=judge), share)
     kept = default_cache() if cached else None
-    return Tuning(Search(time=cycles, beside=judge), remembered(kept, share) if kept else share)
+    through = remembered(kept, share, options.deciding("choice")) if kept else share
+    return Tuning(Search(time=cycles, beside=judge), through)
 
 
 def cycles(block: Block, chip: Chip) -> float:

@@ -106,9 +106,6 @@ class Commands:
         sizes = np.stack([c["rows"], c["cols"]])
         least = np.where(self.op == Op.SCALAR, 0, 1)
         self._refuse(np.any(sizes < least, axis=0), None, "a tile has at least one row and column")
-        self._refuse(
-            ~np.isfinite(self.block.commands["imm"]) & (self.op == Op.SIMD), None, "the number is not finite"
-        )
         used = np.zeros((len(Op), len(SLOT_FIELDS)), bool)
         for op, names in _USES.items():
             used[op] = [n in names for n in SLOT_FIELDS]

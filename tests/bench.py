@@ -109,7 +109,8 @@ def compile_times(console: Console) -> None:
 
 def inner_loops(console: Console) -> None:
     """Print the table of inner loops."""
-    from mtia_emu.compiler.pipeline import compile_file
+    from mtia_emu.compiler.frontend import load
+    from mtia_emu.compiler.pipeline import compile_graph
 
     from mtia_emu.chip import load_chip
     from mtia_emu.engine.timing import timeline
@@ -124,7 +125,7 @@ def inner_loops(console: Console) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Gemm(2048, 4096, 14336, "fp16").build(Path(folder), None)
         chip = load_chip("mtia-2i")
-        block = compile_file(path, chip).program.blocks[0]
+        block = compile_graph(load(path), chip).program.blocks[0]
     model_cycles = timeline(block, chip).cycles
     stepped = rate(cycles * 32 * 32, lambda: step(a, b, rows=32, cols=32, dataflow="ws"))
     rows = [

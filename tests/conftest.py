@@ -1,16 +1,41 @@
-"""What many tests need: the command line in this process, and the collection of exported models."""
+"""What many tests need: the command line in this process, and the collection of exported models.
+
+How hypothesis searches, and what the processes that tests start inherit, is set here and nowhere else.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, settings
+
+# No example fails for the time that it takes: a machine may be slow or busy. `make test` gives the same ones
+# each time, `make test-deep` looks for others.
+settings.register_profile(
+    "steady", deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+)
+settings.register_profile("deep", settings.get_profile("steady"), derandomize=False, print_blob=True)
+settings.load_profile("steady")
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # whoever imports it
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # each test has one core; threads that wait for another burn it
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts compiles our modules
+sys.dont_write_bytecode = False
 
 Cli = Callable[..., Result]
 MODELS = Path(__file__).parents[2] / "shared" / "models"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Look for new examples where the deep tests run."""
+    if config.option.markexpr == "deep":
+        settings.load_profile("deep")
 
 
 @pytest.fixture

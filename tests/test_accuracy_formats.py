@@ -13,7 +13,7 @@ sys.path.insert(0, str(DOCS))
 
 from accuracy import encoder, formats  # noqa: E402
 
-from mtia_emu.oracle import onnxruntime_outputs  # noqa: E402
+from mtia_emu.oracle import expected_outputs  # noqa: E402
 
 needs_encoder = pytest.mark.skipif(
     encoder.folder() is None, reason="the encoder is an extra: pip install 'mtia-emu[accuracy]'"
@@ -34,7 +34,7 @@ def test_sentences_of_like_meaning_are_as_near_as_published(tmp_path: Path) -> N
     for sentence in ("A man is eating food.", "A man is eating a piece of bread."):
         ids = np.asarray([encoder.encode(sentence)])
         encoder.write(path, ids.shape[1], 1)
-        found.append(onnxruntime_outputs(path, {"ids": ids})["embedding"][0])
+        found.append(expected_outputs(path, {"ids": ids}).outputs["embedding"][0])
     # Sentence Transformers documentation, semantic textual similarity of this model (recalled): 0.7553
     assert float(found[0] @ found[1]) == pytest.approx(0.7553, abs=1e-3)
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
+from mtia_emu.compiler.ops import OPS
 
 from mtia_emu.chip import load_chip
+from mtia_emu.report import Layer
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "docs" / "accuracy")]
+import kinds  # noqa: E402
+import mtia  # noqa: E402
 import mtia_cases  # noqa: E402
 from mtia_cases import Case, Gemm, timed  # noqa: E402
 
@@ -49,3 +55,20 @@ def test_products_on_mtia_2i_to_which_nothing_was_fitted() -> None:
     assert 0.90 < moved / deep.seconds / chip.dram.bytes_per_s < 0.99
     narrow = timed(Gemm(2048, 2048, 2048, "fp16"), chip, "sram", "int8")
     assert 1.4 < square.seconds / narrow.seconds < 1.8
+
+
+def test_every_op_is_of_one_published_kind() -> None:
+    listed = [op for ops in kinds.KINDS.values() for op in ops]
+    assert sorted(listed) == sorted(OPS)
+
+
+def test_time_is_summed_by_published_operator() -> None:
+    """Two bags in a launch with a product, which ran for half of it: each has its own time."""
+    bags = Layer("b", "embedding_bags", "embedding_bag", 0, 80, 0, 0, 0, 0.0, "dram", own=60.0)
+    product = Layer("p", "matmul_map", "matmul", 0, 40, 0, 0, 0, 0.0, "array", own=20.0)
+    found = kinds.cycles_by_kind([bags, product, replace(bags, op="embedding_bag", own=None)])
+    assert found == {"EmbeddingBag": 140.0, "FC": 20.0}
+    with pytest.raises(KeyError, match=r"embedding_bag \+ matmul"):
+        kinds.kind_of("embedding_bag + matmul")
+    rows = [{"op": "FC", "batch_64_percent": "1"}, {"op": "Concat", "batch_64_percent": "2"}]
+    assert mtia.breakdown(rows, {64: {"FC": 12.5}}) == [["FC", "1", "12.5"], ["Concat", "2", "no layer"]]

@@ -58,7 +58,7 @@ def test_settings_leave_a_program_as_it_is() -> None:
 
 
 def test_wrong_names_are_refused_before_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "compile_file", lambda *a, **k: pytest.fail("the model was compiled"))
+    monkeypatch.setattr(api, "compile_graph", lambda *a, **k: pytest.fail("the model was compiled"))
     with pytest.raises(UserError, match="unknown gpu 'h300'"):
         mtia_emu.run("zoo:llama-tiny", gpu="h300")
     with pytest.raises(UserError, match="unknown chip 'mtia-9'"):
@@ -69,7 +69,7 @@ def test_progress_is_told() -> None:
     seen: list[tuple[str, int, int]] = []
     mtia_emu.run("zoo:dlrm-small", dims={"batch": 2}, check=True, progress=lambda *step: seen.append(step))
     stages = list(dict.fromkeys(stage for stage, _, _ in seen))
-    assert stages[0] == "load" and "execute" in stages and stages[-1] == "onnxruntime"
+    assert stages[0] == "load" and "execute" in stages and stages[-1] == "oracle"
     assert all(0 <= done <= total for _, done, total in seen)
 
 

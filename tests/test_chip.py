@@ -188,7 +188,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(known_keys()), VALUES)
 def test_any_value_is_taken_or_refused(key: str, value: object) -> None:
     try:

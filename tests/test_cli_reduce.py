@@ -53,7 +53,7 @@ def graph(tmp_path: Path) -> Path:
     return path
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sets(st.integers(0, 30)), st.integers(0, 40))
 def test_ddmin_finds_exactly_what_is_needed(needed: set[int], size: int) -> None:
     items = list(range(max(size, max(needed, default=0) + 1)))
@@ -61,7 +61,7 @@ def test_ddmin_finds_exactly_what_is_needed(needed: set[int], size: int) -> None
     assert set(found) == needed or (len(found) == 1 and needed <= set(found))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(testing.graphs(), st.data())
 def test_every_part_of_a_graph_is_a_lawful_graph(graph: object, data: st.DataObject) -> None:
     names = [node.name for node in graph.nodes if node.op != "ragged_split"]  # type: ignore[attr-defined]

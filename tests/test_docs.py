@@ -15,13 +15,22 @@ sys.path.insert(0, str(DOCS))
 
 import fences  # noqa: E402
 import generate  # noqa: E402
+import hollow  # noqa: E402
 
 PAGES = {str(page.relative_to(ROOT)): page for page in generate.pages()}
 TEXTS = {name: page.read_text(encoding="utf-8") for name, page in PAGES.items()}
+LONG = {"tutorial-architect.md", "tutorial-compiler.md", "explain-a-model.md", "tune-mappings.md"}
 STALE = "run `make docs` and look at what it changes"
 
 
-@pytest.mark.parametrize("name", [name for name, text in TEXTS.items() if fences.runs(text)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.deep] * (Path(name).name in LONG))
+        for name, text in TEXTS.items()
+        if fences.runs(text)
+    ],
+)
 def test_page_runs_and_shows_what_it_prints(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(DOCS / "fences.py"), str(PAGES[name]), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, check=False)
@@ -51,6 +60,29 @@ def test_generated_sections_are_not_empty() -> None:
     for name, text in TEXTS.items():
         for match in fences.SECTION.finditer(text):
             assert len(match[0].splitlines()) > 4, f"{name}: section {match['name']} is empty: {STALE}"
+
+
+@pytest.mark.parametrize("name", [n for n, t in TEXTS.items() if hollow.FENCE.search(t)])
+def test_no_row_of_a_generated_table_is_empty_but_those_declared(name: str) -> None:
+    assert not hollow.unexplained(TEXTS[name])
+
+
+def test_every_declared_row_is_of_a_section_that_there_is() -> None:
+    names = {match["name"] for text in TEXTS.values() for match in hollow.FENCE.finditer(text)}
+    assert {*hollow.ROWS, *hollow.LISTS} <= names
+
+
+@pytest.mark.parametrize("cell", ["0.0", "", "no layer", "+0.00 %", "-0.0%", "0 us", "0.0e+00", "**0**", "-"])
+def test_a_row_of_nothing_is_found_whatever_is_published_beside_it(cell: str) -> None:
+    head = "| operator | published, % | here % | of it |\n| --- | --- | --- | --- |\n"
+    table = f"{head}| FC | 42.1 | 64.2 | 1,024 |\n| Bag | 31.2 | {cell} | 0 |\n| Add | 7 | 0 | 0.1 % |\n"
+    assert list(hollow.hollow(table)) == ["Bag"]
+    with pytest.raises(ValueError, match="row 'Bag' has no figure but zeros"):
+        fences.fill("<!-- generated: x -->\n<!-- end -->", {"x": lambda: table})
+
+
+def test_a_table_of_words_has_no_row_of_nothing() -> None:
+    assert not list(hollow.hollow("| key | unit | meaning |\n| --- | --- | --- |\n| `a` | | text |\n"))
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -47,7 +47,7 @@ def test_a_graph_is_boxes_and_arrows() -> None:
     assert "constant %w : fp32[4,4]" in drawing.boxes[1].tip
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(testing.graphs())
 def test_every_operand_has_its_arrow(graph: Graph) -> None:
     drawing = graph_drawing(graph)

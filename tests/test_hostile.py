@@ -27,15 +27,16 @@ GIB = 1 << 30
 
 
 def limited(*args: object, gib: float = 3.0) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process that cannot have more memory than that."""
+    """Run the command line in a process that cannot have more memory than that, nor more than 60 CPU s."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (int(gib * GIB),) * 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 
     words = [sys.executable, "-m", "mtia_emu.cli", *map(str, args)]
     env = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        words, capture_output=True, text=True, check=False, preexec_fn=limit, env=env, timeout=60
+        words, capture_output=True, text=True, check=False, preexec_fn=limit, env=env, timeout=900
     )
 
 

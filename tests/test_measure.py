@@ -11,6 +11,7 @@ from mtia_emu import api
 from mtia_emu.chip import load_chip
 from mtia_emu.engine.run import report
 from mtia_emu.measure import COLUMNS, least_dram_bytes, measure, rows
+from mtia_emu.options import Options
 from mtia_emu.types import FP16, FP32
 
 CHIP = load_chip("mtia-2i")
@@ -55,7 +56,8 @@ def test_shares_are_of_what_the_machine_could_do() -> None:
   %z : fp16[1,4096] = relu(%y)
   out %z
 }""")
-    first, *_, last = measure(graph, (*passes(FP32, FP16), *mapping_passes(CHIP)), CHIP, "fp16")
+    steps = (*passes(FP32, FP16), *mapping_passes(CHIP))
+    first, *_, last = measure(graph, steps, CHIP, Options(dtype="fp16"))
     least = 2 * (4096 * 4096 + 2 * 4096) / CHIP.dram_bytes_per_cycle
     assert last.dram_share == pytest.approx(least / last.cycles) and 0.9 < last.dram_share < 1
     assert last.cycles < first.cycles and last.launches == first.launches - 1

@@ -95,6 +95,8 @@ def test_a_torn_file_is_begun_anew(cache: PlanCache) -> None:
 
 HOSTILE = [
     "UPDATE choices SET place = -1",
+    "UPDATE choices SET place = place + 1",
+    "UPDATE choices SET proof = x'00'",
     "UPDATE choices SET place = 'x'",
     "UPDATE choices SET place = 1e300",
     "UPDATE reads SET paths = '[\"__class__.__init__\"]'",
@@ -103,7 +105,7 @@ HOSTILE = [
     "UPDATE reads SET paths = 5",
     "CREATE TABLE more (x)",
     "CREATE TRIGGER t AFTER INSERT ON reads BEGIN DELETE FROM choices; END",
-    "ALTER TABLE choices RENAME TO old; CREATE VIEW choices AS SELECT key, 1 AS place FROM old",
+    "ALTER TABLE choices RENAME TO old; CREATE VIEW choices AS SELECT key, 1 AS place, proof FROM old",
 ]
 
 

@@ -12,10 +12,13 @@ sys.path.insert(0, str(DOCS))
 
 import score_tuning  # noqa: E402
 
+LONG = score_tuning.Heads
 QUICK = [case for case in score_tuning.PART if not isinstance(case, score_tuning.Product)]
 
 
-@pytest.mark.parametrize("case", QUICK, ids=str)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=[pytest.mark.deep] * isinstance(c, LONG), id=str(c)) for c in QUICK]
+)
 def test_tuned_in_full_a_call_is_within_5_percent_of_its_best_mapping(case: score_tuning.Case) -> None:
     scored = score_tuning.score(case)
     assert 1 <= scored.shares[1] <= score_tuning.WITHIN

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mtia_emu.compiler.choice import Tuning
 from mtia_emu.compiler.frontend import load
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.pipeline import compile_graph
@@ -46,12 +47,12 @@ def imported(model: str, dims: tuple[tuple[str, int], ...]) -> Graph:
 
 
 def outcome(graph: Graph, chip: Chip, share: Share) -> tuple[Report, dict[str, Any], int]:
-    program = compile_graph(graph, chip, share=share).program
+    program = compile_graph(graph, chip, tuning=Tuning(share=share)).program
     each = None if share is unshared else shared_costs(program, chip, share)
     return report(program, chip, each=each), program.chip, program.dram_bytes
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(
     st.lists(
         st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in CHANGES.items()}),

@@ -35,7 +35,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=st.sampled_from(TEXTS), rows=st.integers(1, 2**31), seed=st.integers(0, 99))
 def test_every_law_stays_in_the_table_and_repeats(text: str, rows: int, seed: int) -> None:
     found = draw(parse(text), rng(seed), rows, (3, 40))

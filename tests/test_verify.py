@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.kernels.beside import beside
 from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
@@ -122,9 +122,22 @@ def test_whole_programs_pass(index: int) -> None:
 
 
 @pytest.mark.parametrize("index", range(len(BLOCKS)))
-@settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60)
 @given(st.data())
 def test_a_broken_command_is_refused_or_runs(index: int, data: st.DataObject) -> None:
+    broken_command(index, data)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("index", range(len(BLOCKS)))
+@settings(max_examples=400)
+@given(st.data())
+def test_a_broken_command_is_refused_or_runs_many_times(index: int, data: st.DataObject) -> None:
+    broken_command(index, data)
+
+
+def broken_command(index: int, data: st.DataObject) -> None:
+    """Change fields of a command of a program: it is refused, or it runs."""
     p = program(index)
     commands = p.blocks[0].commands.copy()
     at = data.draw(st.integers(0, len(commands) - 1))
@@ -197,10 +210,23 @@ def _other_size(data: st.DataObject, p: Program) -> Program:
     return replace(p, blocks=(replace(p.blocks[0], **{name: data.draw(WILD)}),))
 
 
-@pytest.mark.parametrize("change", [_other_operand, _other_slot, _other_launch, _other_binding, _other_size])
-@settings(deadline=None, max_examples=400, suppress_health_check=list(HealthCheck))
+CHANGES = [_other_operand, _other_slot, _other_launch, _other_binding, _other_size]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@settings(max_examples=100)
 @given(st.data(), st.integers(0, len(BLOCKS) - 1))
 def test_a_broken_table_is_refused_or_runs(
+    change: Callable[[st.DataObject, Program], Program], data: st.DataObject, index: int
+) -> None:
+    survives(change(data, program(index)))
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("change", CHANGES)
+@settings(max_examples=400)
+@given(st.data(), st.integers(0, len(BLOCKS) - 1))
+def test_a_broken_table_is_refused_or_runs_many_times(
     change: Callable[[st.DataObject, Program], Program], data: st.DataObject, index: int
 ) -> None:
     survives(change(data, program(index)))

@@ -24,6 +24,8 @@ def _constant(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: S
     for attr in node.attribute:
         if attr.name == "value" and attr.type == 4:
             return [importer._tensor(attr.t, node.output[0])]
+        if attr.name == "sparse_value" and attr.type == 11:
+            return [importer._tensor(attr.sparse_tensor, node.output[0])]
     attrs = importer.attributes(node, scope)
     kinds = {
         "value_float": np.float32,
@@ -36,7 +38,7 @@ def _constant(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: S
             return [importer.builder.constant(np.asarray(attrs[name], kind), hint=node.output[0])]
     if isinstance(attrs.get("value"), np.ndarray):
         return [importer.builder.constant(attrs["value"], hint=node.output[0])]
-    raise Unsupported(f"a constant given by {', '.join(attrs) or 'nothing'}")  # strings, sparse tensors
+    raise Unsupported(f"a constant given by {', '.join(attrs) or 'nothing'}")  # strings
 
 
 def _if(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:

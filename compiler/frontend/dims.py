@@ -162,7 +162,7 @@ def _size(dim: Any, name: str, axis: int, sizes: Mapping[str, int], unbound: dic
     key = f"{name}:{axis}"
     if key in sizes:
         return sizes[key]
-    if dim.HasField("dim_value") and dim.dim_value > 0:  # exporters write 0 and -1 for "any"
+    if dim.HasField("dim_value") and dim.dim_value >= 0:  # exporters write -1 for "any"
         return int(dim.dim_value)
     if dim.dim_param and dim.dim_param != "?":
         size = size_of(dim.dim_param, sizes)

@@ -63,6 +63,7 @@ def _names(model: Any) -> Iterator[str | bytes]:
 def _names_of_graph(graph: Any) -> Iterator[str | bytes]:
     yield graph.name
     yield from (t.name for t in graph.initializer)
+    yield from (t.values.name for t in graph.sparse_initializer)
     for value in (*graph.input, *graph.output):
         yield value.name
         if value.type.HasField("tensor_type"):
@@ -77,6 +78,17 @@ def _names_of_nodes(nodes: Any) -> Iterator[str | bytes]:
             yield from (attr.name, attr.ref_attr_name, attr.t.name)
             for graph in (*([attr.g] if attr.type == 5 else []), *attr.graphs):
                 yield from _names_of_graph(graph)
+
+
+def initializers(graph: Any) -> dict[str, Any]:
+    """Return the constants of a graph by name, dense and sparse; raise `UserError` for a name given twice."""
+    tensors: dict[str, Any] = {}
+    named = [(t.name, t) for t in graph.initializer] + [(t.values.name, t) for t in graph.sparse_initializer]
+    for name, tensor in named:
+        if name in tensors:
+            raise UserError(f"constant %{name} is given twice, as two initializers (right: once)")
+        tensors[name] = tensor
+    return tensors
 
 
 def text_of(value: str | bytes) -> str:

@@ -17,13 +17,14 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from ..build import Builder
-from ..graph import Graph, Node
+from ..graph import Const, Graph, Node
 from ..ops import ONNX, Call, Unsupported
 from . import ragged
 from .control import SPECIAL
-from .files import tensor_const, text_of
+from .files import initializers, tensor_const, text_of
 from .functions import body_of_schema, same_since
 from .scope import Absent, Nothing, Ragged, Scope, Tensors, Value, in_order, op_key, reads
+from .sparse import DENSE, dense_const, is_sparse
 
 OLDEST = 7  # the operator set from which operands broadcast as in NumPy
 NODES = 200_000  # nodes read in one import, with those of functions and loops
@@ -58,6 +59,7 @@ class Importer:
         self.failures: list[Failure] = []
         self.functions = {(f.domain, f.name): f for f in model.functions}
         self.count = 0
+        self.written_out = 0  # elements of sparse tensors
         self.depth = 0
 
     def run(
@@ -88,11 +90,13 @@ class Importer:
         return self._finish(graph, scope, inputs)
 
     def graph(self, graph: Any, scope: Scope) -> list[Value]:
-        """Import a graph's constants and nodes into a scope; return its outputs."""
-        for tensor in graph.initializer:
-            scope.values[tensor.name] = self._tensor(tensor, tensor.name)
-        if graph.sparse_initializer:
-            raise UserError("sparse initializers are not supported (right: dense ones)")
+        """Import a graph's constants and nodes into a scope; return its outputs.
+
+        What the scope has already was given: a constant of that name is only its default.
+        """
+        for name, tensor in initializers(graph).items():
+            if name not in scope.values:
+                scope.values[name] = self._tensor(tensor, name)
         return self.nodes(graph.node, [o.name for o in graph.output], scope)
 
     def nodes(self, nodes: Sequence[Any], outputs: Sequence[str], scope: Scope) -> list[Value]:
@@ -113,13 +117,20 @@ class Importer:
 
     def _tensor(self, tensor: Any, name: str) -> Value:
         try:
-            const = tensor_const(tensor, self.path.parent, self.allow_missing)
+            const = self._const(tensor)
         except Unsupported as error:
             self.failures.append(Failure(name or "constant", "constant", str(error)))
             return Absent()
         if const.loaded is not None and const.type.size <= 1:
             return self.builder.constant(const.loaded, hint=name or "c")
         return self.builder.put(self.builder.fresh(name or "c"), const)
+
+    def _const(self, tensor: Any) -> Const:
+        if not is_sparse(tensor):
+            return tensor_const(tensor, self.path.parent, self.allow_missing)
+        const = dense_const(tensor, self.path.parent, DENSE - self.written_out)
+        self.written_out += const.type.size
+        return const
 
     def _find(self, name: str, scope: Scope, reader: str) -> Value:
         value = scope.find(name)
@@ -281,9 +292,8 @@ class Importer:
         inner = Scope(_opsets(function.opset_import) or scope.opsets, None, {}, attrs)
         for i, name in enumerate(function.input):
             inner.values[name] = inputs[i] if i < len(inputs) else ""
-        wanted = [
-            n for n in function.output if n in inner.values or any(n in m.output for m in function.node)
-        ]
+        defined = set(inner.values).union(*(m.output for m in function.node))
+        wanted = [n for n in function.output if n in defined]
         made = dict(zip(wanted, self.nodes(function.node, wanted, inner), strict=True))
         return [made.get(name, "") for name in function.output]
 

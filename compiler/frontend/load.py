@@ -13,8 +13,9 @@ from mtia_emu.types import TensorType
 
 from ..graph import Graph
 from .dims import bind
-from .files import read
+from .files import initializers, read
 from .importer import Importer
+from .notes import notes
 
 
 def load(
@@ -28,8 +29,9 @@ def load(
     """Return the graph of an ONNX file, with static shapes.
 
     `dims` gives sizes to symbolic dimensions, by name or as `input:axis`; `input_shapes` gives whole shapes,
-    which win over the file's own. Inputs in `values` become constants. Weights whose external file is not
-    there become constants without data, unless `allow_missing_weights` is false.
+    which win over the file's own. Inputs in `values` become constants; so do those with a default (an
+    initializer of their name) that neither `values` nor `input_shapes` name. Weights whose external file is
+    not there become constants without data, unless `allow_missing_weights` is false.
 
     Raises `UserError` for files that are not ONNX, that point outside their folder, whose dimensions are not
     all bound, and for operators that we do not have (all of them at once).
@@ -52,12 +54,14 @@ def import_model(
 
     `sequences` gives the types of the tensors in each input that is a sequence, None for an empty optional.
     """
-    stored = {t.name for t in model.graph.initializer} | set(sequences or ())
-    inputs = [i for i in model.graph.input if i.name not in stored]
     shapes = dict(input_shapes) | {name: array.shape for name, array in values.items()}
+    stored = (initializers(model.graph).keys() - shapes.keys()) | set(sequences or ())
+    inputs = [i for i in model.graph.input if i.name not in stored]
     types = bind(inputs, dict(dims), shapes)
     importer = Importer(model, path, allow_missing_weights)
     try:
-        return importer.run(types, values, sequences or {})
+        graph = importer.run(types, values, sequences or {})
     except RecursionError:
         raise UserError(f"{path}: graphs are nested too deeply") from None
+    said = notes(model, types)
+    return graph.with_notes(said) if said else graph

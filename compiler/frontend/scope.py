@@ -79,7 +79,8 @@ def reads(node: Any) -> set[str]:
     names = {n for n in node.input if n}
     for graph in subgraphs(node):
         inner = {o.name for o in graph.output}.union(*(reads(n) for n in graph.node))
-        own = {i.name for i in graph.input} | {t.name for t in graph.initializer}
+        stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+        own = {i.name for i in graph.input} | stored
         names |= inner - own.union(*(set(n.output) for n in graph.node))
     return names
 

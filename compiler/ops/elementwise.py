@@ -7,7 +7,7 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 from mtia_emu.types import BOOL, FP8_E8M0, FP32, DType, TensorType, dtype, dtype_of
-from mtia_emu.units.simd import FUNCTIONS, Function, compute
+from mtia_emu.units.simd import FUNCTIONS, Function, compute, rounded
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, broadcast, need, register, same_dtype, vector, word
@@ -70,9 +70,9 @@ def convert(x: Array, to: np.dtype, saturate: bool = True, round_mode: str = "up
         return _exponent(x.astype(np.float32), round_mode)
     if kind.is_float and kind.bits <= 8 and saturate:
         top = float(ml_dtypes.finfo(to).max)
-        x = x.astype(np.float32)
-        return np.where(np.isnan(x), x, np.clip(x, -top, top)).astype(to)
-    return x.astype(to)
+        x = x if x.dtype == np.float64 else x.astype(np.float32)
+        return rounded(np.where(np.isnan(x), x, np.clip(x, -top, top)), to)
+    return rounded(x, to)
 
 
 def _exponent(x: Array, mode: str) -> Array:
@@ -90,6 +90,8 @@ def _cast(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 def _count_cast(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    if need(types[0]) == results[0]:  # it only says that a stored value is rounded
+        return Count("move", (0,), read_bytes=0, write_bytes=0)
     return Count("vector", (results[0].size,))
 
 
@@ -102,7 +104,7 @@ register(
         _cast,
         _count_cast,
         ("to",),
-        ("round_mode", "saturate"),
+        ("round_mode", "rounds", "saturate"),
     )
 )
 
@@ -197,8 +199,13 @@ def _cast_to(c: Call) -> str:
 
 
 def narrow(c: Call, x: str, to: DType) -> str:
-    """Return a value in another type, by the node's own attributes where these matter."""
+    """Return a value in another type, by the node's own attributes where these matter.
+
+    The cast to a narrow float `rounds`: no pass may leave it out, or keep what it rounds in a wider type.
+    """
     attrs: dict[str, object] = {}
+    if to.is_float and to.bits < FP32.bits and c.builder.type_of(x).dtype != to:
+        attrs["rounds"] = True
     if to.is_float and to.bits <= 8 and not c.attr("saturate", 1):
         attrs["saturate"] = False
     if to == FP8_E8M0 and c.attr("round_mode", "up") != "up":

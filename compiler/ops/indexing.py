@@ -52,7 +52,10 @@ def _arg(c: Call) -> str:
     size = c.type(x).shape[axis]
     if last:
         x = backwards(c, x, axis)
-    index = c.builder.adds("topk", x, hint=c.hint, axis=axis, k=1, largest=c.op == "ArgMax")[1]
+    if not size:
+        raise UserError(f"{c.op} of {c.type(x)} along axis {axis}: there is no element to point to")
+    low = c.op == "ArgMin"  # NaN is what both find, as NumPy does and as maximum and minimum say
+    index = c.builder.adds("topk", x, hint=c.hint, axis=axis, k=1, largest=not low, nan_least=low)[1]
     if last:
         index = c.add("sub", c.scalar(size - 1, index), index)
     if c.attr("keepdims", 1):
@@ -73,6 +76,8 @@ def backwards(c: Call, x: str, axis: int) -> str:
 def _hardmax(c: Call) -> str:
     kind, axis = c.type(0), c.axis(-1 if c.opset >= 13 else 1)
     x, rank = c[0], kind.rank
+    if not kind.size:
+        return x
     if c.opset < 13 and axis + 1 < rank:
         x, axis, rank = c.reshape(x, (math.prod(kind.shape[:axis]), math.prod(kind.shape[axis:]))), 1, 2
     size = c.type(x).shape[axis]

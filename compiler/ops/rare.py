@@ -160,12 +160,20 @@ def _infer_topk(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 def _topk(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     x = array(arrays[0])
     k, axis = integer(attrs, "k"), axis_of(attrs, x.ndim)
-    keys = wide(x)
-    if keys.dtype.kind in "ub":
-        keys = keys.astype(np.int64)
-    order = np.argsort(-keys if attrs.get("largest", True) else keys, axis=axis, kind="stable")
+    keys, low = wide(x), bool(attrs.get("nan_least", False))
+    if attrs.get("largest", True):  # backwards, and equal elements back in their own order
+        order = x.shape[axis] - 1 - np.flip(_ascending(np.flip(keys, axis), axis, low), axis)
+    else:
+        order = _ascending(keys, axis, low)
     index = np.take(order, np.arange(k), axis=axis)
     return np.take_along_axis(x, index, axis=axis), index.astype(np.int64)
+
+
+def _ascending(keys: Array, axis: int, nan_least: bool) -> Array:
+    """Return the places of keys from the least on, equal ones in their order; NaN is above all, or below."""
+    if not nan_least:
+        return np.argsort(keys, axis=axis, kind="stable")
+    return np.lexsort((keys, ~np.isnan(keys)), axis=axis)
 
 
 def _infer_cumsum(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -174,24 +182,22 @@ def _infer_cumsum(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _cumsum(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
-    x = array(arrays[0])
-    axis = axis_of(attrs, x.ndim)
-    full = wide(np.flip(x, axis) if attrs.get("reverse", False) else x)
-    total = np.cumsum(full, axis=axis, dtype=full.dtype)
-    if attrs.get("exclusive", False):
-        total = total - full
-    return ((np.flip(total, axis) if attrs.get("reverse", False) else total).astype(x.dtype),)
+    return (_running(np.add, array(arrays[0]), attrs),)
 
 
 def _cumprod(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
-    x = array(arrays[0])
+    return (_running(np.multiply, array(arrays[0]), attrs),)
+
+
+def _running(combine: np.ufunc, x: Array, attrs: Attrs) -> Array:
+    """Return x combined along its axis, with all before each element and, unless `exclusive`, itself."""
     axis, turned = axis_of(attrs, x.ndim), bool(attrs.get("reverse", False))
     full = wide(np.flip(x, axis) if turned else x)
     if attrs.get("exclusive", False) and x.shape[axis]:
-        ones = np.ones_like(np.take(full, [0], axis))
-        full = np.concatenate([ones, np.delete(full, -1, axis)], axis)
-    total = np.cumprod(full, axis=axis, dtype=full.dtype)
-    return ((np.flip(total, axis) if turned else total).astype(x.dtype),)
+        none = np.full_like(np.take(full, [0], axis), combine.identity)
+        full = np.concatenate([none, np.delete(full, -1, axis)], axis)
+    total = combine.accumulate(full, axis=axis, dtype=full.dtype)
+    return np.asarray(np.flip(total, axis) if turned else total).astype(x.dtype)
 
 
 def _infer_bitcast(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -316,13 +322,13 @@ for _op in (
     ),
     Op(
         "topk",
-        "the k largest (or smallest), in order, and where they were",
+        "the k largest (or smallest), in order, and where they were; NaN is the largest, or `nan_least`",
         (1, 1),
         _infer_topk,
         _topk,
         vector(1),
         ("axis", "k"),
-        ("largest",),
+        ("largest", "nan_least"),
     ),
     Op(
         "cumsum",

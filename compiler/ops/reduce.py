@@ -8,7 +8,7 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 from mtia_emu.types import BOOL, TensorType
-from mtia_emu.units.simd import FUNCTIONS, REDUCTIONS
+from mtia_emu.units.simd import REDUCTIONS, compute
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, integers, need, register, wide
@@ -35,9 +35,8 @@ def _reduce(kind: str, x: Array, axes: tuple[int, ...], keep: bool) -> Array:
             kwargs = {"initial": _worst(kind, full.dtype)}
         return np.asarray(REDUCTIONS[kind](full, axis=axes, keepdims=keep, **kwargs)).astype(x.dtype)
     if x.dtype.kind in "iu":
-        size = math.prod(x.shape[a] for a in axes)
-        whole = np.asarray(np.sum(x, axis=axes, keepdims=keep))  # divided as ONNX divides: towards zero
-        return FUNCTIONS["div"].apply(whole, whole.dtype.type(max(size, 1))).astype(x.dtype)
+        total, size = np.sum(x, axis=axes, keepdims=keep), math.prod(x.shape[a] for a in axes)
+        return compute("div", [total, np.asarray(max(size, 1), total.dtype)], x.dtype)
     total = np.sum(full, axis=axes, keepdims=keep, dtype=full.dtype)
     return np.asarray(np.true_divide(total, math.prod(x.shape[a] for a in axes))).astype(x.dtype)
 
@@ -123,6 +122,7 @@ def _log_sum(c: Call) -> str:
 def _log_sum_exp(c: Call) -> str:
     axes, keep = axes_of(c), bool(c.attr("keepdims", 1))
     top = c.add("reduce_max", c[0], axes=axes, keepdims=True)
+    top = c.add("where", c.add("isinf", top), c.scalar(0, top), top)  # inf - inf would be NaN
     total = c.add("reduce_sum", c.add("exp", c.add("sub", c[0], top)), axes=axes, keepdims=True)
     result = c.add("add", c.add("log", total), top)
     kept = [s for i, s in enumerate(c.type(0).shape) if i not in axes]

@@ -188,25 +188,59 @@ def _pad(c: Call) -> str:
     before, after = [0] * kind.rank, [0] * kind.rank
     for i, axis in enumerate(axes):
         before[axis], after[axis] = pads[i], pads[len(axes) + i]
+    x = _cut(c, before, after)
+    before, after = ([max(p, 0) for p in sides] for sides in (before, after))
     mode = c.attr("mode", "constant")
     if mode != "constant":
-        return _pad_by_gather(c, mode, before, after)
-    x = c[0]
+        return _pad_by_gather(c, x, mode, before, after)
+    value = c.builder.known(c[2]) if c.has(2) else np.asarray(c.attr("value", 0.0))
+    if value is None or value.size != 1 or not _is_number(value):
+        return _pad_by_concat(c, x, before, after)
+    return c.add("pad", x, pads=[*before, *after], value=value.reshape(-1)[0].item())
+
+
+def _cut(c: Call, before: list[int], after: list[int]) -> str:
+    """Return the operand less what negative pads take away, which is first."""
+    x, kind = c[0], c.type(0)
     for axis, (low, high) in enumerate(zip(before, after, strict=True)):
+        start, end = max(-low, 0), kind.shape[axis] - max(-high, 0)
+        if start > end:
+            raise UserError(f"Pad of {kind} by {low} and {high} along axis {axis}: that takes more than all")
         if low < 0 or high < 0:
-            x = take(c, x, axis, max(-low, 0), kind.shape[axis] - max(-high, 0))
-    value = c.known(2, "value").reshape(-1)[0].item() if c.has(2) else c.attr("value", 0.0)
-    return c.add("pad", x, pads=[max(p, 0) for p in (*before, *after)], value=value)
+            x = take(c, x, axis, start, end)
+    return x
 
 
-def _pad_by_gather(c: Call, mode: str, before: list[int], after: list[int]) -> str:
-    if mode not in ("edge", "reflect", "wrap") or min(*before, *after) < 0:
-        raise Unsupported(f"its mode is {mode}, with pads {before + after}")
-    x = c[0]
+def _is_number(value: np.ndarray) -> bool:
+    """Return whether a command's number, which is fp64, can hold a value."""
+    first = value.reshape(-1)[0].item()
+    return not isinstance(first, int) or int(float(first)) == first
+
+
+def _pad_by_concat(c: Call, x: str, before: list[int], after: list[int]) -> str:
+    """Return x with a tensor of one element repeated around it."""
+    if c.type(2).size != 1:
+        raise UserError(f"Pad: its value must be one element, not {c.type(2)}")
+    value = c.reshape(c[2], ())
+    for axis, (low, high) in enumerate(zip(before, after, strict=True)):
+        shape = c.type(x).shape
+        sides = [
+            c.add("expand", value, shape=(*shape[:axis], size, *shape[axis + 1 :])) for size in (low, high)
+        ]
+        full = [v for v in (sides[0], x, sides[1]) if c.type(v).shape[axis]]
+        x = c.add("concat", *full, axis=axis) if low or high else x
+    return x
+
+
+def _pad_by_gather(c: Call, x: str, mode: str, before: list[int], after: list[int]) -> str:
+    if mode not in ("edge", "reflect", "wrap"):
+        raise Unsupported(f"its mode is {mode} (right: constant, edge, reflect or wrap)")
     for axis, (low, high) in enumerate(zip(before, after, strict=True)):
         size = c.type(x).shape[axis]
         _bounded(c, size + low + high)
-        if (low or high) and size:
+        if (low or high) and not size:
+            raise UserError(f"Pad of {c.type(0)} in mode {mode}: axis {axis} has no element to take")
+        if low or high:
             index = np.pad(np.arange(size, dtype=np.int64), (low, high), mode=mode)  # type: ignore[call-overload]
             x = c.add("gather", x, c.constant(index), axis=axis)
     return x

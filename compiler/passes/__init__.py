@@ -6,6 +6,7 @@ from .base import Pass, Rules
 from .caches import Caches
 from .epilogue import Epilogue
 from .heads import Heads
+from .indexing import Indexing
 from .layout import Layout
 from .legalise import Legalise
 from .maps import Maps
@@ -14,6 +15,7 @@ from .packed import Packed
 from .precision import Precision
 from .quantise import Quantise
 from .rotary import Rotary
+from .rounding import Rounding
 from .siblings import Siblings
 from .strips import Strips
 from .tables import Tables
@@ -29,6 +31,7 @@ PASSES: dict[str, type[Pass]] = {
         Epilogue,
         Fold,
         Heads,
+        Indexing,
         Layout,
         Legalise,
         Maps,
@@ -38,6 +41,7 @@ PASSES: dict[str, type[Pass]] = {
         Prune,
         Quantise,
         Rotary,
+        Rounding,
         Siblings,
         Strips,
         Tables,
@@ -53,6 +57,7 @@ __all__ = [
     "Epilogue",
     "Fold",
     "Heads",
+    "Indexing",
     "Layout",
     "Legalise",
     "Maps",
@@ -63,6 +68,7 @@ __all__ = [
     "Prune",
     "Quantise",
     "Rotary",
+    "Rounding",
     "Rules",
     "Siblings",
     "Strips",

@@ -8,10 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from mtia_emu.types import TensorType
+from mtia_emu.types import DType, TensorType
 
 from ..build import Builder
 from ..graph import Graph, Match, Node, Outcome, Rewrite, Skip
+from ..rewrite import rule_name
 
 Rule = Callable[[Node, Match], "Rewrite | Skip | None"]
 SMALLEST, LARGEST = 2.0**-14, 65504.0  # of the normal numbers of fp16
@@ -84,10 +85,10 @@ class Rules(Pass):
             for rule in rules if most is None or len(fired) < most else ():
                 answer = rule(node, match)
                 if isinstance(answer, Rewrite):
-                    fired.append(Outcome(node))
+                    fired.append(Outcome(node, rule=rule_name(rule)))
                     return answer
-                reasons += [answer.reason] if isinstance(answer, Skip) else []
-            skipped.extend(Outcome(node, reason) for reason in reasons)
+                reasons += [(answer.reason, rule_name(rule))] if isinstance(answer, Skip) else []
+            skipped.extend(Outcome(node, *why) for why in reasons)
             return None
 
         for _ in range(self.rounds if rules else 0):
@@ -125,12 +126,12 @@ def either(node: Node) -> tuple[tuple[str, str], tuple[str, str]]:
     return (a, b), (b, a)
 
 
-def strip_casts(match: Match, value: str, *, widening: bool = False) -> str:
-    """Return the value behind casts between floats; with `widening`, only behind those that lose nothing."""
+def strip_casts(match: Match, value: str, to: DType | None = None) -> str:
+    """Return the value behind casts between floats that lose nothing, or that round to the type `to`."""
     node = match.producer(value, "cast")
     while node is not None:
         before, after = match.type_of(node.inputs[0]).dtype, node.type.dtype
-        if not (before.is_float and after.is_float) or (widening and before.bits >= after.bits):
+        if not (before.is_float and after.is_float) or (before.bits >= after.bits and after != to):
             break
         value = node.inputs[0]
         node = match.producer(value, "cast")

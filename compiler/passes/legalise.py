@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..graph import Match, Node, Rewrite, Skip
 from ..ops.base import integers
 from .base import Rule, Rules, become, building, either, is_held, scalar
+from .rounding import step_follows
+
+NEAR = 8  # ops between a quotient and a step; what quantises has two or three
 
 
 @dataclass(frozen=True)
 class Legalise(Rules):
     """Spell each thing in one way, so that later passes match one spelling.
 
-    Squares and quotients by a number become products, reciprocals of roots rsqrt, x sigmoid(x) silu;
-    transposes in a row become one, also where they swap the last two axes of a batch that is flattened in
-    between.
+    Squares become products, and so do quotients by a number, where that is exact or no step (a rounding to
+    whole numbers, a comparison) follows; reciprocals of roots become rsqrt, x sigmoid(x) silu; transposes in
+    a row become one, also where they swap the last two axes of a batch that is flattened in between.
     """
 
     @property
@@ -54,6 +58,8 @@ def _quotient(node: Node, match: Match) -> Rewrite | Skip | None:
     if scalar(match, x) == 1.0 and match.type_of(y) == node.type:
         return become(node, b, b.add("reciprocal", y))
     root = match.producer(y, "sqrt")
+    if root is not None and step_follows(node, match, 1):
+        return Skip("a step follows, which sees whether the last digit is right")
     if root is not None:
         return become(node, b, b.add("mul", x, b.add("rsqrt", root.inputs[0])))
     divisor = scalar(match, y)
@@ -61,6 +67,8 @@ def _quotient(node: Node, match: Match) -> Rewrite | Skip | None:
         return None
     if not is_held(1.0 / divisor):
         return Skip(f"a narrow format does not hold 1 / {divisor:g}")
+    if math.frexp(divisor)[0] not in (0.5, -0.5) and step_follows(node, match, NEAR):
+        return Skip(f"x * (1 / {divisor:g}) is not x / {divisor:g} to the last digit, which a step sees")
     dtype = node.type.dtype.numpy
     return become(node, b, b.add("mul", x, b.constant(1.0 / divisor, dtype)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mtia_emu.kernels.tape import Source, Step, Tape, parse
 
@@ -21,7 +21,8 @@ BYTES = ("int8", "uint8")  # integers that quantised models turn floats into and
 class Maps(Rules):
     """Fuse an elementwise op into the only user of its result, where shapes are equal.
 
-    Floats between them stay in fp32. A fused node has at most `max_inputs` operands and `max_steps` steps.
+    Floats between them stay in fp32, but where a cast `rounds`. A fused node has at most `max_inputs`
+    operands and `max_steps` steps.
     """
 
     max_inputs: int = 6
@@ -67,8 +68,12 @@ def tape_of(node: Node, match: Match) -> Tape | None:
             return None
         if node.type.dtype.is_float and node.type.dtype.bits <= 8:  # these saturate
             return None
-        return Tape(1, (Step("copy", (0,), node.type.dtype),), (~0,))
+        return _copy(node.type.dtype, rounds=bool(node.attrs.get("rounds")))
     return Tape(len(node.inputs), (Step(node.op, tuple(range(len(node.inputs))), node.type.dtype),), (~0,))
+
+
+def _copy(kind: DType, *, rounds: bool) -> Tape:
+    return Tape(1, (Step("copy", (0,), kind, rounds),), (~0,))
 
 
 def splice(
@@ -82,7 +87,8 @@ def splice(
     """Return operands and tape of `after` with its operand at `position` computed by `before`.
 
     All places where `after` reads that operand read the one computed value. A float is not rounded to its
-    stored type `between` them: it stays in a register. Operands that both read appear once.
+    stored type `between` them: it stays in a register; a step that only rounds to that type is the last one's
+    own. Operands that both read appear once.
     """
     value = after_inputs[position]
     names = list(dict.fromkeys((*before_inputs, *(n for n in after_inputs if n != value))))
@@ -99,8 +105,12 @@ def splice(
         return result if after_inputs[source] == value else names.index(after_inputs[source])
 
     (result,) = (first(r) for r in before.results)
-    steps = [Step(s.function, tuple(map(first, s.sources)), s.to) for s in before.steps]
-    if between.is_float and not isinstance(result, float) and result < 0:
-        steps[~result] = Step(steps[~result].function, steps[~result].sources, FP32)
-    steps += [Step(s.function, tuple(map(second, s.sources)), s.to) for s in after.steps]
+    steps = [replace(s, sources=tuple(map(first, s.sources))) for s in before.steps]
+    last = ~result if not isinstance(result, float) and result < 0 else -1
+    if last >= 0 and after == _copy(between, rounds=True):
+        steps[last] = replace(steps[last], to=between, rounds=True)
+        return names, Tape(len(names), tuple(steps), (result,))
+    if last >= 0 and between.is_float and not steps[last].rounds:
+        steps[last] = replace(steps[last], to=FP32)
+    steps += [replace(s, sources=tuple(map(second, s.sources))) for s in after.steps]
     return names, Tape(len(names), tuple(steps), tuple(map(second, after.results)))

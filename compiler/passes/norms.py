@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+import numpy as np
 
 from ..graph import Match, Node, Rewrite, Skip
 from .base import Rule, Rules, become, building, either, is_row, scalar, strip_casts
@@ -12,12 +15,14 @@ from .base import Rule, Rules, become, building, either, is_row, scalar, strip_c
 class Norms(Rules):
     """Fuse x * rsqrt(mean(x*x) + e) * w into rmsnorm; the same of x - mean(x), plus a bias, into layernorm.
 
-    Casts around the norm, as models in narrow floats have them, go: it is computed in fp32 anyway.
+    Casts around the norm, as models in narrow floats have them, go: it is computed in fp32 anyway, and
+    rounded once, to the type of its result. Where no weight follows (one of ones is gone by then), the norm's
+    is of ones.
     """
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        return (_norm, _bias)
+        return (_norm, _bare, _bias)
 
 
 def _norm(node: Node, match: Match) -> Rewrite | Skip | None:
@@ -25,24 +30,51 @@ def _norm(node: Node, match: Match) -> Rewrite | Skip | None:
     if node.op != "mul" or node.type.rank < 1:
         return None
     for weight, scaled in either(node):
-        maker = match.producer(strip_casts(match, scaled), "mul")
+        maker = match.producer(strip_casts(match, scaled, node.type.dtype), "mul")
         found = _scaled(maker, match) if maker is not None else None
         if found is None:
             continue
-        x, epsilon = found
-        centred = _centred(x, match)
-        source = strip_casts(match, centred or x, widening=True)
-        if match.type_of(source).dtype != node.type.dtype:
-            source = centred or x
-        if match.type_of(source) != node.type:
-            return Skip(f"the norm's operand is {match.type_of(source)}, its result {node.type}")
         if not is_row(match.type_of(weight), node.type.shape[-1]):
             return Skip(f"the weight {match.type_of(weight)} is not one value a column")
-        b = building(node, match)
-        flat = b.add("reshape", weight, shape=node.type.shape[-1:])
-        op = "layernorm" if centred else "rmsnorm"
-        return become(node, b, b.add(op, source, flat, epsilon=epsilon))
+        return _normed(node, match, *found, weight)
     return None
+
+
+def _bare(node: Node, match: Match) -> Rewrite | Skip | None:
+    """x * rsqrt(mean(x * x) + epsilon) that no weight is multiplied by."""
+    found = _scaled(node, match) if node.op == "mul" and node.type.rank else None
+    if found is None:
+        return None
+    if any(_weighted(user, match) for user in _readers(node.output, match)):
+        return Skip("a weight follows")
+    return _normed(node, match, *found, None)
+
+
+def _readers(value: str, match: Match) -> Iterator[Node]:
+    """Yield the nodes that read a value, behind casts."""
+    for user in match.users(value):
+        if user.op == "cast":
+            yield from _readers(user.output, match)
+        else:
+            yield user
+
+
+def _weighted(user: Node, match: Match) -> bool:
+    """Return whether a node multiplies by one value a column."""
+    return user.op == "mul" and any(is_row(match.type_of(v), user.type.shape[-1]) for v in user.inputs)
+
+
+def _normed(node: Node, match: Match, x: str, epsilon: float, weight: str | None) -> Rewrite | Skip:
+    centred = _centred(x, match)
+    source = strip_casts(match, centred or x)
+    if match.type_of(source).dtype != node.type.dtype:
+        source = centred or x
+    if match.type_of(source) != node.type:
+        return Skip(f"the norm's operand is {match.type_of(source)}, its result {node.type}")
+    b, columns = building(node, match), node.type.shape[-1]
+    ones = weight or b.constant(np.ones(columns), node.type.dtype.numpy)
+    flat = b.add("reshape", ones, shape=(columns,))
+    return become(node, b, b.add("layernorm" if centred else "rmsnorm", source, flat, epsilon=epsilon))
 
 
 def _scaled(node: Node, match: Match) -> tuple[str, float] | None:

@@ -12,6 +12,7 @@ from mtia_emu.types import DType, TensorType, dtype
 from ..graph import Const, Graph, Node, freeze_attrs
 from ..ops import infer
 from .base import Pass
+from .rounding import decided
 
 ANGLES = ("sin", "cos")  # what they are applied to needs fp32: positions times frequencies
 MOVES = (
@@ -33,9 +34,10 @@ ON_THE_WAY = ("add", "mul", "div", "max", "reshape")  # from a sum of squares to
 class Precision(Pass):
     """Turn the model's floats of one dtype into another.
 
-    What leads to a sine or cosine stays as it is, and so do indices that arrive as floats, and sums of
-    squares up to their root: they outgrow fp16 where the root does not. Constants saturate: a mask of
-    -3.4e38 becomes the narrower type's lowest number, not -inf.
+    What the model itself rounds to a narrow type (a cast that `rounds`) is rounded to it still. What leads to
+    a sine or cosine stays as it is, and so do indices that arrive as floats, inputs up to where they are
+    compared, made whole or rounded, and sums of squares up to their root: they outgrow fp16 where the root
+    does not. Constants saturate: a mask of -3.4e38 becomes the narrower type's lowest number, not -inf.
     """
 
     source: str = "fp32"
@@ -54,6 +56,8 @@ class _Converter:
     def __init__(self, graph: Graph, old: DType, new: DType) -> None:
         self.graph, self.old, self.new = graph, old, new
         self.kept = _angles(graph) | _indices(graph) | _squares(graph)
+        if new.bits <= old.bits:
+            self.kept |= decided(graph)
         self.nodes: list[Node] = []
         self.casts: dict[tuple[str, DType], str] = {}
         self.types: dict[str, TensorType] = {}
@@ -89,7 +93,8 @@ class _Converter:
             inputs = tuple(self._read(v, wants) if v else v for v in node.inputs)
         types = tuple(self._type(v, t) for v, t in zip(node.outputs, node.types, strict=True))
         attrs = dict(node.attrs)
-        if attrs.get("to") == self.old.name and node.outputs[0] not in self.kept:
+        rounds = bool(attrs.get("rounds"))  # the model asks for this type, whatever it runs in
+        if attrs.get("to") == self.old.name and node.outputs[0] not in self.kept and not rounds:
             attrs["to"] = self.new.name
         if node.op == "embedding_bag" and attrs.get("quantised") and wants == self.new:
             attrs["to"] = self.new.name

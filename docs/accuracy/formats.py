@@ -1,7 +1,7 @@
 """How near each number format keeps a pre-trained encoder to fp32, and what it costs.
 
-    pip install 'mtia-emu[accuracy]'
-    python docs/accuracy/formats.py    # writes the table into docs/accuracy-formats.md
+pip install 'mtia-emu[accuracy]'
+python docs/accuracy/formats.py    # writes the table into docs/accuracy-formats.md
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from markdown_table import table
 from accuracy import encoder
 from mtia_emu import api
 from mtia_emu.chip import load_chip
-from mtia_emu.oracle import compare_outputs, onnxruntime_outputs
+from mtia_emu.oracle import compare_outputs, expected_outputs
 
 PAGE = Path(__file__).resolve().parents[1] / "accuracy-formats.md"
 BEGIN, END = "<!-- measured: formats -->\n", "<!-- end -->"
@@ -64,7 +64,7 @@ def measure(formats: tuple[tuple[str, str, str], ...] = FORMATS) -> list[list[st
         np.savez(samples, ids=ids(SENTENCES[4:]))  # static scales see other sentences than those compared
         source = api.Source(path, "all-minilm-l6-v2", {})
         pairs = [{"ids": ids(SENTENCES[i : i + 2])} for i in (0, 2)]
-        expected = [onnxruntime_outputs(path, x) for x in pairs]
+        expected = [expected_outputs(path, x).outputs for x in pairs]
         for chip, name, spelling in formats:
             if spelling == "calibrated":
                 spelling = f"quantise{{activations=static,calibrate={samples}}}"

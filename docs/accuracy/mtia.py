@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+from kinds import cycles_by_kind
 from mtia_cases import Case, anchors, fc, other_ops, rows_of, tbe
 from order import distribution
 
@@ -23,12 +24,8 @@ from mtia_emu.chip import load_chip  # noqa: E402
 PAGE = DOCS / "accuracy.md"
 PICTURE = DOCS / "pictures" / "accuracy-mtia.svg"
 SPILLS = "4096 x 4096 x 4096"
-BREAKDOWN = {  # our kernels under the published names
-    "FC": ("matmul", "matmul_map"),
-    "EmbeddingBag": ("embedding_bag",),
-    "Concat": ("concat",),
-    "Transpose": ("transpose", "reshape"),
-}
+NONE = "no layer"
+Lines = list[list[str]]
 PRODUCTION = ("0", "1", "2", "3", "5", "13", "27", "50", "61", "103")
 
 
@@ -106,25 +103,27 @@ def mtia_2i() -> str:
 
 def mtia_mc2() -> str:
     """Return a recommender of MC2's size on MTIA 1: share of peak, and time by operator."""
-    published = {r["op"]: r for r in rows_of("mtia1_breakdown.csv")}
-    lines, peaks = [], []
-    shares: dict[int, dict[str, float]] = {}
+    peaks, shares = [], {}
     for batch in (64, 256):
         report = api.run("zoo:dlrm-mc2", "mtia-1", dims={"batch": batch}, gpu=None).report
         int8 = load_chip("mtia-1").pes * 1024 * 0.8e9
         peaks.append(f"batch {batch}: {100 * report.macs / report.seconds / int8:.1f} %")
-        shares[batch] = {
-            name: 100 * sum(x.end_cycle - x.start_cycle for x in report.layers if x.op in ops) / report.cycles
-            for name, ops in BREAKDOWN.items()
-        }
-    for name in BREAKDOWN:
-        row = published[name]
-        lines.append(
-            [name, row["batch_64_percent"], f"{shares[64][name]:.1f}",
-             row["batch_256_percent"], f"{shares[256][name]:.1f}"]
-        )  # fmt: skip
+        kinds = cycles_by_kind(report.layers)
+        shares[batch] = {kind: 100 * cycles / report.cycles for kind, cycles in kinds.items()}
+    lines = breakdown(rows_of("mtia1_breakdown.csv"), shares)
     head = ["operator", "batch 64, published %", "here %", "batch 256, published %", "here %"]
     return f"Share of the INT8 peak: {', '.join(peaks)} (published: 3.9 %).\n\n{table(head, lines)}"
+
+
+def breakdown(published: Iterable[Mapping[str, str]], shares: Mapping[int, Mapping[str, float]]) -> Lines:
+    """Return the rows of published shares beside ours, by batch; an operator without a layer has no share."""
+    return [
+        [row["op"], *(x for batch in shares for x in _both(row, batch, shares[batch]))] for row in published
+    ]
+
+
+def _both(row: Mapping[str, str], batch: int, here: Mapping[str, float]) -> tuple[str, str]:
+    return row[f"batch_{batch}_percent"], f"{here[row['op']]:.1f}" if row["op"] in here else NONE
 
 
 def mtia_production() -> str:

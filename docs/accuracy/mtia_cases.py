@@ -142,7 +142,7 @@ def _operator_model(op: str, folder: Path) -> tuple[Path, int]:
 
 
 def _bound(report: Report) -> str:
-    return max(report.layers, key=lambda layer: layer.end_cycle - layer.start_cycle).bound_by
+    return max(report.layers, key=lambda layer: layer.cycles).bound_by
 
 
 def anchors() -> Iterator[tuple[str, str, float, str]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import api
+from .. import api, processes
 from ..chip import load_chip
 from ..compiler.frontend.importer import NotImported
 from ..compiler.frontend.load import import_model
@@ -128,7 +127,7 @@ def _imported(case: Any, given: Mapping[str, Any]) -> tuple[Graph, dict[str, Arr
 def _executed(graph: Graph, given: Mapping[str, Any]) -> dict[str, Array]:
     chip = load_chip(CHIP)
     own = own_dtype(graph)
-    program = compile_graph(graph, chip, wanted=own.name if own.bits >= 16 else None).program
+    program = compile_graph(graph, chip, dtype=own.name if own.bits >= 16 else None).program
     flat = _flat(given)
     return api.run_program(program, chip, inputs={k: flat[k] for k in graph.inputs}, gpu=None).outputs
 
@@ -195,7 +194,7 @@ def run(
     chosen = found if names is None else sorted(set(names), key=found.index)
     chunks = [chosen[i : i + CHUNK] for i in range(0, len(chosen), CHUNK)]
     verdicts: list[Verdict] = []
-    with ProcessPoolExecutor(workers) if workers > 1 else nullcontext() as pool:
+    with processes.pool(workers) if workers > 1 else nullcontext() as pool:
         for done in (map if pool is None else pool.map)(_judge_named, chunks):
             verdicts += done
             if progress is not None:

@@ -85,6 +85,11 @@ def events(block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes
     return ev
 
 
+def events_of(ev: Events, which: Array) -> Events:
+    """Return the events of some of the commands."""
+    return Events(**{f.name: getattr(ev, f.name)[which] for f in fields(Events)})
+
+
 def _by_table(pools: Array, commands: Array) -> list[Array]:
     """Return POOL or GATHER commands, by number, apart by the table that they look up."""
     tables = commands["operand"][pools]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,20 +17,23 @@ from .checked import CheckedRun
 from .interpreter import BlockRun, Library
 from .lookups import Lookups
 from .memory import Store, View
+from .traced import Held, TracedRun
 
 Array = np.ndarray[Any, Any]
+Run = TypeVar("Run", bound=BlockRun)
 
 
 @dataclass
 class Execution:
     """The outputs by name, in the model's own types, and what only data tell, by index of the launch.
 
-    `lookups` are those of its POOL commands, `zero_macs` its multiply-adds with a zero operand, by dtype.
+    `lookups` are those of its POOL commands, `zero_macs` its multiply-adds with a zero operand, by
+    dtype, one mapping a band of the launch's block.
     """
 
     outputs: dict[str, Array] = field(default_factory=dict)
     lookups: dict[int, Lookups] = field(default_factory=dict)
-    zero_macs: dict[int, dict[str, int]] = field(default_factory=dict)
+    zero_macs: dict[int, tuple[dict[str, int], ...]] = field(default_factory=dict)
 
 
 def execute(
@@ -55,8 +59,8 @@ def execute(
         if done.lookups:
             rows = done.lookups
             run.lookups[index] = Lookups(np.array([len(x) for x in rows]), np.concatenate(rows))
-        if done.zero_macs:
-            run.zero_macs[index] = done.zero_macs
+        if any(done.zero_macs):
+            run.zero_macs[index] = tuple(done.zero_macs)
         if progress is not None:
             progress(index + 1)
     run.outputs = machine.outputs()
@@ -138,9 +142,15 @@ class Machine:
 
     def launch(self, launch: Launch) -> BlockRun:
         """Run one block; return it, with what was counted on the way."""
+        return self._run(launch, CheckedRun if self.check else BlockRun)
+
+    def trace(self, launch: Launch, hold: Mapping[int, Held]) -> TracedRun:
+        """Run one block; return it, with what was noted on the way of who reads and writes what."""
+        return self._run(launch, partial(TracedRun, hold=hold))
+
+    def _run(self, launch: Launch, kind: Callable[..., Run]) -> Run:
         block = self.program.blocks[launch.block]
         views = [self._view(x, a, launch) for x, a in zip(block.operands, launch.addresses, strict=True)]
-        kind = CheckedRun if self.check else BlockRun
         run = kind(block, views, self.local, self.banks, self.chip, self.library)
         for store in (*self.local, *self.banks, self.memory["scratch"]):
             store.forget()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -75,7 +76,8 @@ class BlockRun:
         self.bands: list[list[int]] = block.band_rows(chip.grid.rows).tolist()
         self.slots: dict[tuple[int, int], View] = {}
         self.lookups: list[Array] = []  # the rows that each POOL command looked up
-        self.zero_macs: dict[str, int] = {}  # dtype -> multiply-adds with a zero operand
+        # band by band: dtype -> multiply-adds with a zero operand
+        self.zero_macs: list[dict[str, int]] = [{} for _ in range(len(block.bands) + 1)]
         unit = chip.pe.matrix
         fits = {s.dtype.name for s in block.slots if unit.supports(s.dtype.name) and unit.dataflow != "os"}
         self.chunk: dict[str, int] = {name: unit.lanes(name) for name in fits}
@@ -156,7 +158,8 @@ class BlockRun:
         chunk = int(k) if c[FLAGS] & VECTOR else self.chunk.get(name, int(k))
         tile_matmul(a, b, acc, chunk)
         if zeros := zero_products(a, b):
-            self.zero_macs[name] = self.zero_macs.get(name, 0) + zeros
+            mine = self.zero_macs[bisect_right(self.block.bands, pe // self.cols)]
+            mine[name] = mine.get(name, 0) + zeros
 
     def reduce(self, c: Command) -> None:
         acc = self.take(c[PE], c[DST], c[ROWS], c[COLS])

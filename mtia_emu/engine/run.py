@@ -3,55 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
 from ..chip import Chip
-from ..isa import Block, Program
-from ..report import LAUNCH, Joules, Layer, Report, Traffic
+from ..isa import Block, Launch, Part, Program
+from ..report import LAUNCH, Joules, Layer, Report, Traffic, own_cycles
 from ..types import dtype
-from .bounds import Split, roof_cycles, split
-from .energy import dynamic, spared, standing, traffic
+from .cost import BlockCost, cost
+from .energy import spared, standing
 from .events import Events, events
 from .lookups import Lookups, cache_bytes, through_cache
-from .timing import Timeline, check_fits, timed
+from .timing import Timeline, check_fits
 
 T = TypeVar("T")
+SCALAR = "scalar"  # the kernel that is an op's reference, on one core
+CORE_SHARE = 0.1  # of the time, beyond which a note says that one core does it
 Times = Mapping[tuple[int, int], Timeline]
-
-
-@dataclass(frozen=True)
-class BlockCost:
-    """One block on one chip: its times, what it moves, what it costs without static power.
-
-    `ops` are as in `Layer`; `roof_cycles` is the least time that the work could take on the chip.
-    """
-
-    time: Timeline
-    cycles: int
-    traffic: Traffic
-    joules: Joules
-    macs: int
-    ops: int
-    split: Split
-    roof_cycles: float
-
-
-def cost(block: Block, chip: Chip, ev: Events, time: Timeline | None = None) -> BlockCost:
-    """Return the cost of one block that fits the chip, its events counted; it may have been timed."""
-    time = time or timed(block, chip, ev)
-    cycles, macs = math.ceil(time.cycles), int(ev.macs.sum())
-    return BlockCost(
-        time,
-        cycles,
-        traffic(ev),
-        dynamic(block, ev, chip),
-        macs,
-        2 * macs + int(ev.simd_passes.sum() + ev.scalar_elements.sum()),
-        split(ev, time, cycles),
-        roof_cycles(ev, chip),
-    )
+Zeros = Sequence[Mapping[str, int]]  # of a launch: multiply-adds with a zero operand by dtype, band by band
 
 
 class Counts:
@@ -126,7 +97,7 @@ def report(
     program: Program,
     chip: Chip,
     lookups: Mapping[int, Lookups] | None = None,
-    zero_macs: Mapping[int, Mapping[str, int]] | None = None,
+    zero_macs: Mapping[int, Zeros] | None = None,
     counts: Counts | None = None,
     times: Times | None = None,
     each: Sequence[BlockCost] | None = None,
@@ -137,9 +108,10 @@ def report(
     launch, where it is known already.
     """
     each = costs(program, chip, lookups, counts, times) if each is None else each
-    joules = _joules(chip, each, zero_macs or {})
-    layers = tuple(_layers(program, chip, each, joules))
-    cycles, macs = layers[-1].end_cycle if layers else 0, sum(c.macs for c in each)
+    ran = tuple(_ran(program, chip, each, zero_macs or {}))
+    price = _Price(chip)
+    layers = tuple(layer for x in ran for layer in _layers(x, price))
+    cycles, macs = ran[-1].end if ran else 0, sum(c.macs for c in each)
     peak = chip.peak_macs_per_cycle(dtype(program.dtype))
     return Report(
         program.model,
@@ -148,36 +120,57 @@ def report(
         program.dims,
         chip.clock_hz,
         cycles,
-        _sum(Joules, joules),
+        _sum(Joules, [price.of(x) for x in ran]),
         _sum(Traffic, [c.traffic for c in each]),
         macs,
         macs / (peak * cycles) if cycles else 0.0,
         layers,
-        program.notes,
+        program.notes + _core_notes(layers, cycles),
     )
 
 
-def _layers(
-    program: Program, chip: Chip, each: Sequence[BlockCost], joules: Sequence[Joules]
-) -> Iterator[Layer]:
-    """Return what each launch takes, one after another; a layer's span begins with its launch."""
+def _core_notes(layers: Sequence[Layer], cycles: int) -> tuple[str, ...]:
+    """Return what to say of work that one core does by itself, where that is much of the time."""
+    took = Counter[str]()
+    for layer in layers:
+        if layer.kernel == SCALAR:
+            took[layer.op] += layer.end_cycle - layer.start_cycle
+    if took.total() <= CORE_SHARE * cycles:
+        return ()
+    most = ", ".join(op for op, _ in took.most_common(3))
+    return (
+        f"{took.total() / cycles:.0%} of the time one processor core works by itself, for want of a kernel "
+        f"({most}): a real chip's software would spread that over the grid",
+    )
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """A launch that began at cycle `start`, and its block's commands `gap` cycles later."""
+
+    number: int
+    launch: Launch
+    block: Block
+    start: int
+    gap: int
+    cost: BlockCost
+    zeros: Zeros
+
+    @property
+    def end(self) -> int:
+        """Return the cycle in which the launch ended."""
+        return self.start + self.gap + self.cost.cycles
+
+
+def _ran(
+    program: Program, chip: Chip, each: Sequence[BlockCost], zero_macs: Mapping[int, Zeros]
+) -> Iterator[_Ran]:
+    """Yield the launches, one after another."""
     start = 0
-    for launch, gap, c, spent in zip(program.launches, _gaps(chip, len(each)), each, joules, strict=True):
-        end = start + gap + c.cycles
-        yield Layer(
-            launch.name,
-            launch.op,
-            program.blocks[launch.block].kernel,
-            start,
-            end,
-            c.macs,
-            c.traffic.dram_read_bytes + c.traffic.dram_write_bytes,
-            c.traffic.sram_read_bytes + c.traffic.sram_write_bytes,
-            spent.total,
-            LAUNCH if gap > c.cycles else c.split.bound_by,
-            c.ops,
-        )
-        start = end
+    for i, (launch, gap, c) in enumerate(zip(program.launches, _gaps(chip, len(each)), each, strict=True)):
+        ran = _Ran(i, launch, program.blocks[launch.block], start, gap, c, zero_macs.get(i, ()))
+        yield ran
+        start = ran.end
 
 
 def _gaps(chip: Chip, launches: int) -> list[int]:
@@ -186,30 +179,72 @@ def _gaps(chip: Chip, launches: int) -> list[int]:
     return [first, *[more] * launches][:launches]
 
 
-def _joules(
-    chip: Chip, each: Sequence[BlockCost], zero_macs: Mapping[int, Mapping[str, int]]
-) -> list[Joules]:
-    """Return the joules of each launch; equal costs without zeros are priced once."""
-    power, known = standing(chip), dict[tuple[int, int], Joules]()
+def _layers(ran: _Ran, price: _Price) -> list[Layer]:
+    """Return the layer of a launch, or those that ran side by side: their spans begin with the launch."""
+    names: Sequence[Launch | Part] = ran.launch.parts
+    if not names or len(names) != len(ran.cost.members):
+        return [_layer(ran, ran.launch, ran.block.kernel, ran.cost, price.of(ran).total)]
+    kernels = ran.block.kernels
+    found = [
+        _layer(ran, name, kernel, c, 0.0)
+        for name, kernel, c in zip(names, kernels, ran.cost.members, strict=True)
+    ]
+    zeros = ran.zeros or [{}] * len(found)
     out = []
-    for index, (gap, c) in enumerate(zip(_gaps(chip, len(each)), each, strict=True)):
-        zeros, key = zero_macs.get(index, {}), (id(c), gap)
-        if zeros or key not in known:
-            out.append(_layer_joules(c.joules, zeros, power, gap + c.cycles, chip))
-            known |= {} if zeros else {key: out[-1]}
-        else:
-            out.append(known[key])
+    for x, own, c, z in zip(found, own_cycles(found), ran.cost.members, zeros, strict=True):
+        out.append(replace(x, own=own, joules=price.joules(c.joules, z, own).total))
     return out
 
 
-def _layer_joules(
-    events: Joules, zero_macs: Mapping[str, int], power: Joules, cycles: int, chip: Chip
-) -> Joules:
-    """Return what a launch costs: its events, less what zeros spare, and what flows for all its time."""
-    seconds = cycles / chip.clock_hz
-    compute = max(0.0, events.compute - spared(zero_macs, chip))
-    flows = Joules(*(getattr(power, f.name) * seconds for f in fields(power)))
-    return _sum(Joules, [replace(events, compute=compute), flows])
+def _layer(ran: _Ran, name: Launch | Part, kernel: str, c: BlockCost, joules: float) -> Layer:
+    return Layer(
+        name.name,
+        name.op,
+        kernel,
+        ran.start,
+        ran.start + ran.gap + c.cycles,
+        c.macs,
+        c.traffic.dram_read_bytes + c.traffic.dram_write_bytes,
+        c.traffic.sram_read_bytes + c.traffic.sram_write_bytes,
+        joules,
+        LAUNCH if ran.gap > c.cycles else c.split.bound_by,
+        c.ops,
+        ran.number,
+    )
+
+
+class _Price:
+    """The joules of launches on a chip; equal costs without zeros are priced once."""
+
+    def __init__(self, chip: Chip) -> None:
+        self.chip, self.power = chip, standing(chip)
+        self.known: dict[tuple[int, int], Joules] = {}
+
+    def of(self, ran: _Ran) -> Joules:
+        """Return the joules of a launch."""
+        zeros, key = _all(ran.zeros), (id(ran.cost), ran.gap)
+        if zeros or key not in self.known:
+            found = self.joules(ran.cost.joules, zeros, ran.gap + ran.cost.cycles)
+            if zeros:
+                return found
+            self.known[key] = found
+        return self.known[key]
+
+    def joules(self, events: Joules, zero_macs: Mapping[str, int], cycles: float) -> Joules:
+        """Return what events cost, less what zeros spare, and what flows for so many cycles."""
+        seconds = cycles / self.chip.clock_hz
+        compute = max(0.0, events.compute - spared(zero_macs, self.chip))
+        flows = Joules(*(getattr(self.power, f.name) * seconds for f in fields(self.power)))
+        return _sum(Joules, [replace(events, compute=compute), flows])
+
+
+def _all(zeros: Zeros) -> dict[str, int]:
+    """Return the multiply-adds with a zero operand of all bands, by dtype."""
+    sums: dict[str, int] = {}
+    for band in zeros:
+        for name, count in band.items():
+            sums[name] = sums.get(name, 0) + count
+    return sums
 
 
 def _sum(kind: type[T], items: Sequence[T]) -> T:

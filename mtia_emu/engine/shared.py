@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
 from ..chip import Chip
 from ..isa import Block, Op, Program
 from ..sharing import Same, Share
+from .cost import BlockCost, cost
 from .events import Events, events
 from .lookups import Lookups, cache_bytes, looks_up, through_cache
-from .run import BlockCost, cost, part
+from .run import part
 from .timing import check_fits, timed, work
 
 
@@ -67,7 +67,7 @@ def _cached(
 
 def _cost(program: Program, index: int, chip: Chip, lookups: Lookups | None, share: Share) -> BlockCost:
     """Return a block's cost; the times of its commands, which nothing here asks for, are not kept."""
-    block, none = program.blocks[index], np.zeros(0)
+    block = program.blocks[index]
     pools = looks_up(block)  # only they look at the cache
     key = (Same(block), _scratch(program) if pools else None, None if lookups is None else _content(lookups))
 
@@ -77,8 +77,7 @@ def _cost(program: Program, index: int, chip: Chip, lookups: Lookups | None, sha
     def costed(chip: Chip) -> BlockCost:
         ev = share("events", key, chip, counted)
         known = share("work", key, chip, lambda c: work(block, c, share("events", key, c, counted)))
-        done = cost(block, chip, ev, timed(block, chip, ev, known))
-        return replace(done, time=replace(done.time, start=none, end=none, unit=none))
+        return cost(block, chip, ev, timed(block, chip, ev, known)).untimed()
 
     return share("cost", key, chip, costed)
 

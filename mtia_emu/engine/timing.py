@@ -95,17 +95,17 @@ def timed(
     `known` is the block's `work`, where it has been found already.
     """
     known = known or work(block, chip, counts)
-    costs, on_dram = known.commands, _on_dram(chip, counts)
-    busy = known.busy | {"dram": float(on_dram.sum())}
+    costs, on_channels = known.commands, on_dram(chip, counts)
+    busy = known.busy | {"dram": float(on_channels.sum())}
     start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
     flights = chip.pe.dma.outstanding_transfers
     grid = Grid(LINKS + 2 * chip.grid.rows + chip.grid.cols, 1.0 / chip.pe.reduce.banks)
     if ordered:
-        start, end = in_order_of_time(costs, on_dram, grid, accumulator, flights)
+        start, end = in_order_of_time(costs, on_channels, grid, accumulator, flights)
     else:
         state = fresh(chip.pes, len(accumulator), block.stages + 1, flights)
-        recur(costs, on_dram, state, grid, accumulator, start, end, max(busy.values()))
+        recur(costs, on_channels, state, grid, accumulator, start, end, max(busy.values()))
     cycles = float(end.max()) if len(end) else 0.0
     return Timeline(start, end, costs["unit"].copy(), cycles, busy)
 
@@ -145,7 +145,7 @@ def _unit_of(c: Array) -> Array:
     return np.where((c["op"] == Op.MATMUL) & (c["flags"] & VECTOR > 0), SIMD, unit)
 
 
-def _on_dram(chip: Chip, ev: Events) -> Array:
+def on_dram(chip: Chip, ev: Events) -> Array:
     """Return the cycles for which DRAM's channels are each command's.
 
     DRAM is asked about only where there is something for it to do, so that a block that leaves it alone is

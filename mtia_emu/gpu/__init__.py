@@ -6,10 +6,11 @@ under the board's power limit (`kernel.py`), launched as a serving runtime does 
 model, no chip, no graph.
 """
 
+from ..options import LAUNCHES, Mode
 from .collectives import PASSES
 from .facts import FALLBACK, Bands, Facts, Rate, Rates
 from .load import gpu_names, gpu_text, load_gpu
-from .machine import LAUNCHES, Gpu, Mode
+from .machine import Gpu
 
 __all__ = [
     "FALLBACK", "LAUNCHES", "PASSES", "Bands", "Facts", "Gpu", "Mode", "Rate", "Rates", "gpu_names",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from .. import types
-from ..errors import UserError, refuse_unknown
+from ..errors import UserError
+from ..options import Mode
 from ..report import Band as Spread
 from ..report import Joules, Layer, Report, Traffic
 from ..types import DType, Work
@@ -22,27 +22,7 @@ from .matmul import matmul
 from .memory import NARROW, embedding_bag, stream
 from .shapes import Shapes, shapes
 
-LAUNCHES = ("graph", "stream", "host")
 KINDS = ("matmul", "attention", "embedding_bag", "vector", "move")
-
-
-@dataclass(frozen=True)
-class Mode:
-    """How work is put on a GPU: how it is launched, whether it is fused, and in which thermal state.
-
-    `launch`: `graph` (back to back in a CUDA graph), `stream` (each kernel pays the longer period of stream
-    launches) or `host` (the host launches each and waits for it). `fused`: as a serving runtime launches it
-    (`fusion.fuse`), else one kernel an operator. `sustained`: a board in steady state, else a short burst.
-    """
-
-    launch: str = "graph"
-    fused: bool = True
-    sustained: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse a mode of launching that there is not."""
-        if self.launch not in LAUNCHES:
-            raise refuse_unknown("launch", self.launch, LAUNCHES)
 
 
 class Gpu(Facts):

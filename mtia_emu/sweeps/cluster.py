@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import Any
+from weakref import WeakSet
 
 from ..errors import UserError
 from .evaluate import Job, code_digest
@@ -16,9 +21,12 @@ from .row import Row
 from .space import Point
 from .worker import Limits, Worker
 
-CONNECT_SECONDS = 10
+CONNECT_SECONDS = 10  # in which a scheduler answers first, or again
+QUIET_SECONDS = 5.0  # without a row, after which the scheduler is asked whether it is there
+ANSWER_SECONDS = 10.0  # in which it says so
 AHEAD = 4  # points that wait at the scheduler for each worker
 _mine = threading.local()  # the worker process that a thread of a dask worker keeps, and the job it is for
+_ours: WeakSet[Worker] = WeakSet()  # all of them in this process
 
 
 def on_cluster(
@@ -29,10 +37,10 @@ def on_cluster(
     Each dask worker keeps a process of its own for the points, so that one that hangs or takes too much
     memory
     can be ended. Where the dask worker itself is lost, dask gives its points to another; when dask gives up,
-    the attempt counts as one of `limits.retries`.
+    the attempt counts as one of `limits.retries`. Raises `UserError` where the scheduler is lost.
     """
     try:
-        from distributed import as_completed
+        import distributed  # noqa: F401
     except ImportError:
         raise UserError(
             "a cluster needs dask.distributed: pip install 'mtia-emu[cluster]'; or leave out --workers "
@@ -41,7 +49,7 @@ def on_cluster(
 
     with ExitStack() as stack:
         client = stack.enter_context(_client(stack, scheduler, workers))
-        running = _Running(client, job, limits, as_completed())
+        running = _Running(client, job, limits)
         for point in islice(points, AHEAD * max(1, sum(client.nthreads().values()) or workers)):
             running.submit(point)
         while running.points:
@@ -63,12 +71,10 @@ def on_cluster(
 class _Running:
     """The points that are at the cluster, by their futures."""
 
-    def __init__(self, client: Any, job: Job, limits: Limits, ended: Any) -> None:
-        self.client, self.limits, self.ended = client, limits, ended
-        self.job, self.digest = (
-            job,
-            job.digest,
-        )  # sent with each point: what is scattered dies with its workers
+    def __init__(self, client: Any, job: Job, limits: Limits) -> None:
+        self.client, self.limits, self.job = client, limits, job  # the job goes with each point: what is
+        self.digest = job.digest  # scattered dies with its workers
+        self.ended: SimpleQueue[Any] = SimpleQueue()
         self.points: dict[Any, Point] = {}
         self.attempts: Counter[int] = Counter()
 
@@ -77,14 +83,48 @@ class _Running:
         key = f"mtia-emu-{self.digest}-{point.index}-{self.attempts[point.index]}"
         future = self.client.submit(evaluate, self.job, point, self.limits, key=key, pure=False)
         self.points[future] = point
-        self.ended.add(future)
+        future.add_done_callback(self.ended.put)
 
     def next(self) -> tuple[Point, Row | str]:
         """Wait for a point; return it with its row, or with why it has none."""
-        future = next(self.ended)
-        answer = _answer(future)
-        future.release()
-        return self.points.pop(future), answer
+        while True:
+            try:
+                future = self.ended.get(timeout=QUIET_SECONDS)
+            except Empty:
+                self._check()
+                continue
+            answer = _answer(future)
+            if not isinstance(answer, Row):
+                self._check()
+            future.release()
+            return self.points.pop(future), answer
+
+    def _check(self) -> None:
+        """Raise `UserError` where no scheduler answers, nor one that is there again in a while."""
+        until = time.monotonic() + CONNECT_SECONDS
+        while self.client.status == "connecting" and time.monotonic() < until:
+            time.sleep(0.1)
+        if self.client.status == "running" and _answers(self.client):
+            return
+        with contextlib.suppress(Exception):  # whatever it makes of a connection that is none
+            self.client.close(timeout=1)
+        raise UserError(
+            "the dask scheduler of the sweep has gone, or the network to it; the rows so far are kept "
+            "(right: start it again, and the sweep with --resume)"
+        )
+
+
+def _answers(client: Any) -> bool:
+    """Return whether the scheduler answers."""
+
+    async def ask() -> None:
+        await asyncio.wait_for(client.scheduler.ncores(), ANSWER_SECONDS)
+
+    try:
+        client.sync(ask)
+    except (OSError, TimeoutError, asyncio.CancelledError):
+        return False
+    return True
 
 
 def evaluate(job: Job, point: Point, limits: Limits) -> Row | str:
@@ -96,6 +136,7 @@ def evaluate(job: Job, point: Point, limits: Limits) -> Row | str:
         if worker is not None:
             worker.stop()
         worker = _mine.worker = Worker(job, limits)
+        _ours.add(worker)
         _mine.key = (job.digest, limits)
     worker.give(point)
     if worker.connection.poll(worker.remaining_s):
@@ -133,6 +174,16 @@ def _client(stack: ExitStack, scheduler: str | None, workers: int) -> Any:
                 f"--scheduler {scheduler}: no dask scheduler answers there within {CONNECT_SECONDS} s "
                 f"({type(error).__name__}); start one with `dask scheduler`"
             ) from None
-    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    # workers are threads, as each keeps a process for its points: nothing listens that would run what another
+    # user of the machine sends; the pages that dask serves are for this machine alone
+    near = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    cluster = LocalCluster(n_workers=workers, threads_per_worker=1, processes=False, memory_limit=0, **near)
     stack.enter_context(cluster)
+    stack.callback(_end_ours)
     return Client(cluster)
+
+
+def _end_ours() -> None:
+    """End what the threads of a local cluster wait for."""
+    for worker in list(_ours):
+        worker.process.kill()

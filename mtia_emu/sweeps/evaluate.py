@@ -17,8 +17,9 @@ from .. import compiler as _compiler
 from .. import kernels as _kernels
 from ..arrays import typed_inputs
 from ..chip import Chip, chip_text, put, validate
-from ..compiler.frontend import load
+from ..compiler.emit import About
 from ..compiler.graph import Graph
+from ..compiler.pass_text import files_of
 from ..compiler.pipeline import compile_graph
 from ..engine.lookups import Lookups, from_inputs, looks_up
 from ..engine.run import report
@@ -28,6 +29,7 @@ from ..gpu import load_gpu
 from ..isa import Program
 from ..sharing import Share, Sharing
 from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
+from ..sources import ZOO
 from ..toml import parse
 from ..tuning import tuning
 from ..types import dtype
@@ -39,7 +41,10 @@ from .spec import Model, Spec
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to know: the spec, the base chip's values, which code and models it is for."""
+    """All that a worker needs to know: the spec, the base chip's values, which code and files it is for.
+
+    `models` are digests of the models' files, and of those that hold passes of the user's.
+    """
 
     spec: Spec
     chip: dict[str, Any]
@@ -58,14 +63,21 @@ def make_job(spec: Spec) -> Job:
     text, where = chip_text(spec.chip)
     values = parse(text, where)
     validate(values, where)
-    return Job(spec, values, code_digest(), tuple(_model_digest(m) for m in spec.model))
+    passes = spec.options(spec.model[0]).passes
+    files = (*map(_model_digest, spec.model), *map(_file_digest, files_of(passes)))
+    return Job(spec, values, code_digest(), files)
 
 
 def _model_digest(model: Model) -> str:
     """Return a digest of a model's file; a built-in model is its name."""
-    if model.model.startswith(api.ZOO):
+    if model.model.startswith(ZOO):
         return model.model
-    with api.open_model(model.model, model.dims) as source, source.path.open("rb") as file:
+    with api.open_model(model.model, model.dims) as source:
+        return _file_digest(source.path)
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
@@ -120,17 +132,10 @@ class Evaluator:
     def program(self, model: Model, chip: Chip) -> Program:
         """Return a model compiled for a chip."""
         graph, dims = self._graph(model)
-        how = tuning(self.job.spec.tune, share=self.share, beside=self.job.spec.beside)
-        return compile_graph(
-            graph,
-            chip,
-            name=model.name,
-            wanted=model.dtype,
-            dims=dims,
-            share=how.share,
-            search=how.search,
-            prefetch=self.job.spec.prefetch,
-        ).program
+        options = self.job.spec.options(model)
+        about = About(model.name, dims=dims)
+        how = tuning(options, share=self.share)
+        return compile_graph(graph, chip, options=options, about=about, tuning=how).program
 
     def timed(self, index: int, params: Mapping[str, Any], chip: Chip, metrics: dict[str, Any]) -> Row:
         """Return the row of a chip whose columns of area and cost are known."""
@@ -186,10 +191,9 @@ class Evaluator:
         return from_inputs(program, self.examples[model.name])
 
     def _graph(self, model: Model) -> tuple[Graph, dict[str, int]]:
-        ours = model.model.startswith(api.ZOO)
         if model.name not in self.graphs:
             with api.open_model(model.model, model.dims) as source:
-                self.graphs[model.name] = load(source.path, {} if ours else model.dims)
+                self.graphs[model.name] = source.graph()
         return self.graphs[model.name], model.dims
 
 

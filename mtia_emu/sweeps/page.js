@@ -119,7 +119,8 @@ function details() {
 function roofline() {
   const model = byId("model").value, row = rowOf();
   const groups = ((chosen < 0 ? data.base_layers : data.layers[chosen]) || {})[model] || [];
-  const spots = groups.filter((g) => g[5] > 0 && g[6] > 0 && g[4] > 0).map((g) => ({ x: g[5] / g[6], y: g[5] / g[4], g }));
+  const span = (g) => (g.length > 9 ? g[9] : g[4]); // an older store has none
+  const spots = groups.filter((g) => g[5] > 0 && g[6] > 0 && span(g) > 0).map((g) => ({ x: g[5] / g[6], y: g[5] / span(g), g }));
   const total = groups.reduce((sum, g) => sum + g[4], 0) || 1;
   const peak = metric(row, `${model}.peak_macs_per_s`), dram = metric(row, "dram_bytes_per_s"), ridge = peak / dram;
   const low = Math.min(ridge, ...spots.map((s) => s.x)) / 4, high = Math.max(ridge, ...spots.map((s) => s.x)) * 4;

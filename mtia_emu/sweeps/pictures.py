@@ -237,10 +237,11 @@ def roofline(study: Study, path: Path, point: int = -1, model: str | None = None
 
 
 def _spot(group: list[Any]) -> tuple[float, float, float, str] | None:
-    g = dict(zip(GROUP_FIELDS, group, strict=True))
-    if not (g["macs"] > 0 and g["dram_bytes"] > 0 and g["seconds"] > 0):
+    g = dict(zip(GROUP_FIELDS, group, strict=False))
+    span = g.get("span_seconds", g["seconds"])  # an older store has none
+    if not (g["macs"] > 0 and g["dram_bytes"] > 0 and span > 0):
         return None
-    return g["macs"] / g["dram_bytes"], g["macs"] / g["seconds"], g["seconds"], g["bound_by"]
+    return g["macs"] / g["dram_bytes"], g["macs"] / span, g["seconds"], g["bound_by"]
 
 
 def _roofs(axes: Axes, spots: list[tuple[float, float, float, str]], peak: float, dram: float) -> None:

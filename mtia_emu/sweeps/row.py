@@ -17,12 +17,13 @@ GROUP_FIELDS = (
     "op",
     "kernel",
     "bound_by",
-    "launches",
+    "layers",
     "seconds",
     "macs",
     "dram_bytes",
     "sram_bytes",
     "joules",
+    "span_seconds",
 )
 
 
@@ -60,9 +61,9 @@ def model_metrics(report: Report, peak_macs_per_s: float) -> dict[str, Any]:
 
 def _bound(layers: Iterable[Layer]) -> str:
     """Return what bound the largest share of the time."""
-    cycles: dict[str, int] = {}
+    cycles: dict[str, float] = {}
     for layer in layers:
-        cycles[layer.bound_by] = cycles.get(layer.bound_by, 0) + layer.end_cycle - layer.start_cycle
+        cycles[layer.bound_by] = cycles.get(layer.bound_by, 0) + layer.cycles
     return max(cycles, key=lambda name: (cycles[name], name)) if cycles else ""
 
 
@@ -101,16 +102,17 @@ def _inverse(value: float | None) -> float | None:
 
 
 def layer_groups(report: Report) -> list[list[Any]]:
-    """Return groups of equal layers, the longest first, each as GROUP_FIELDS; amounts are summed."""
+    """Return groups of equal layers, the longest first, each as GROUP_FIELDS; amounts are summed.
+
+    Seconds are the layers' own and sum to the run's; their spans overlap where layers run side by side.
+    """
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for x in report.layers:
-        cycles = x.end_cycle - x.start_cycle
-        key = (x.op, x.kernel, x.bound_by, cycles, x.macs, x.dram_bytes, x.sram_bytes)
-        group = groups.setdefault(key, [x.op, x.kernel, x.bound_by, 0, 0.0, 0, 0, 0, 0.0])
+        own, span = x.cycles / report.clock_hz, (x.end_cycle - x.start_cycle) / report.clock_hz
+        key = (x.op, x.kernel, x.bound_by, round(x.cycles, 6), span, x.macs, x.dram_bytes, x.sram_bytes)
+        group = groups.setdefault(key, [x.op, x.kernel, x.bound_by, 0, 0.0, 0, 0, 0, 0.0, 0.0])
         group[3] += 1
-        for at, value in enumerate(
-            (cycles / report.clock_hz, x.macs, x.dram_bytes, x.sram_bytes, x.joules), 4
-        ):
+        for at, value in enumerate((own, x.macs, x.dram_bytes, x.sram_bytes, x.joules, span), 4):
             group[at] += value
     return sorted(groups.values(), key=lambda g: (-g[4], *map(str, g)))[:MOST_GROUPS]
 

@@ -8,13 +8,14 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator
 
 from .. import toml
 from ..chip import known_keys, load_chip
 from ..errors import UserError, nearest
+from ..options import Options, declared
 from ..silicon import load_silicon
 from .axis import Axis, axis
 from .expression import names
@@ -37,7 +38,24 @@ DERIVED = ("area_mm2", "dollars")  # what constraints may name besides the chip'
 TABLES = ("pe.matrix.rates.", "energy.mac_pj.")
 
 
-class Model(BaseModel):
+def _fields(use: str) -> Any:
+    """Return a base whose fields are the options that a use has, as in `options`."""
+    made: dict[str, Any] = {}
+    for f, flag in declared(use=use):
+        plain: Any = str | None if f.default is None else type(f.default)
+        kind = Literal[flag.choices] if flag.choices else plain
+        made[f.name] = (kind, Field(default=f.default, description=flag.text))
+    return create_model("Fields", __config__=STRICT, **made)
+
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel as Loaded
+    from pydantic import BaseModel as Swept
+else:
+    Swept, Loaded = _fields("sweep"), _fields("workload")
+
+
+class Model(Loaded):
     """One workload: a model with its dimensions, and how much it counts."""
 
     model_config = STRICT
@@ -45,11 +63,10 @@ class Model(BaseModel):
     model: str = Field(max_length=4096, description="an ONNX file or zoo:NAME")
     name: str = Field(default="", max_length=64, description="what columns and pictures call it")
     dims: dict[str, int] = Field(default_factory=dict, description="symbolic dimensions")
-    dtype: str | None = Field(default=None, description="number format, as --dtype")
     weight: float = Field(default=1.0, gt=0, le=1e6, description="importance in the weighted geometric mean")
 
 
-class Spec(BaseModel):
+class Spec(Swept):
     """A sweep: models, a base chip, the parameters that vary, and how points are chosen."""
 
     model_config = STRICT
@@ -69,9 +86,6 @@ class Spec(BaseModel):
         default=("seconds", "joules", "area_mm2"), min_length=1, max_length=len(OBJECTIVES)
     )
     gpu: str = Field(default="h100-sxm", description="GPU to stand beside, or none")
-    tune: Literal["fast", "full"] = Field(default="fast", description="how mappings are chosen, as --tune")
-    beside: bool = Field(default=True, description="whether layers may share a launch, as --beside")
-    prefetch: bool = Field(default=True, description="whether weights are read ahead, as --prefetch")
     silicon: dict[str, float] = Field(default_factory=dict, description="numbers of area and cost, changed")
 
     @field_validator("model", "constraints", "objectives", mode="before")
@@ -83,6 +97,12 @@ class Spec(BaseModel):
     def axes(self) -> tuple[Axis, ...]:
         """Return the parameters that vary, in the order given."""
         return tuple(axis(key, value) for key, value in self.set.items())
+
+    def options(self, model: Model) -> Options:
+        """Return the options that a model of the sweep is compiled and run with."""
+        parts = (self, "sweep"), (model, "workload")
+        given = {f.name: getattr(part, f.name) for part, use in parts for f, _ in declared(use=use)}
+        return Options(**given, seed=self.seed)
 
     @property
     def digest(self) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .. import __version__
+from ..disk_cache import say_once
 from ..errors import UserError
 from .evaluate import Job
 from .row import STATUSES, Row
@@ -49,11 +50,11 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Commit and close."""
-        with contextlib.suppress(sqlite3.ProgrammingError):
+        """Commit what can be, and close."""
+        with contextlib.suppress(sqlite3.Error):  # closed already, or on a full disk, which has been told
             if self.connection.in_transaction:
                 self.connection.commit()
-            self.connection.close()
+        self.connection.close()
         if self.lock is not None:
             self.lock.close()
 
@@ -113,7 +114,16 @@ def create(path: str | os.PathLike[str], job: Job, facts: Mapping[str, Any]) -> 
     """Return a new store for a job, with further facts; raise `UserError` where there is a file already."""
     name = os.fspath(path)
     check_free(name)
-    return _fill(name, job, facts, None if name == MEMORY else _locked(name, "x+b"))
+    if name == MEMORY:
+        return _fill(name, job, facts, None)
+    lock = _locked(name, "x+b")
+    try:
+        return _fill(name, job, facts, lock)
+    except BaseException:  # nothing is in it yet
+        lock.close()
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 def check_free(path: str | os.PathLike[str]) -> None:
@@ -128,17 +138,18 @@ def check_free(path: str | os.PathLike[str]) -> None:
 def _fill(name: str, job: Job, facts: Mapping[str, Any], lock: IO[bytes] | None) -> Store:
     """Return the store of an empty file with its tables and facts, all in one transaction."""
     store = Store(name, _connect(name, "rw"), lock)
-    with _telling(name):
-        store.connection.execute("BEGIN")
-        for statement in (
-            *_TABLES,
-            f"PRAGMA user_version = {VERSION}",
-            f"PRAGMA application_id = {APPLICATION}",
-        ):
-            store.connection.execute(statement)
-        for key, value in {**_origin(job), **facts}.items():
-            store.note(key, value)
-        store.commit()
+    try:
+        with _telling(name):
+            store.connection.execute("BEGIN")
+            form = (f"PRAGMA user_version = {VERSION}", f"PRAGMA application_id = {APPLICATION}")
+            for statement in (*_TABLES, *form):
+                store.connection.execute(statement)
+            for key, value in {**_origin(job), **facts}.items():
+                store.note(key, value)
+            store.commit()
+    except BaseException:
+        store.connection.close()  # which takes back what was begun
+        raise
     return store
 
 
@@ -263,9 +274,12 @@ def _locked(name: str, mode: str) -> IO[bytes]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
         pass  # no such locks here: SQLite's own still keep the file whole
-    except OSError:
+    except BlockingIOError:
         file.close()
         raise UserError(f"store {name} is being written by another sweep") from None
+    except OSError as error:
+        text = f"store {name}: its file system has no locks ({error.strerror}); see that one sweep writes it"
+        say_once("locks", text)
     return file
 
 
@@ -275,7 +289,13 @@ def _telling(name: str) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise UserError(f"store {name} cannot be read or written: {error}") from None
+        full = "full" in str(error)
+        right = (
+            " (right: free some space, then the sweep with --resume: what was written is kept)"
+            if full
+            else ""
+        )
+        raise UserError(f"store {name} cannot be read or written: {error}{right}") from None
 
 
 def _json(value: Any) -> str:
@@ -326,11 +346,14 @@ def _layers(data: Any, name: str) -> dict[str, list[list[Any]]]:
 
 
 def _are_groups(groups: Any) -> bool:
-    """Return whether a value is a list of `row.GROUP_FIELDS`: three names, six numbers."""
-    kinds = (str,) * 3 + (int | float,) * 6
+    """Return whether a value is a list of `row.GROUP_FIELDS`: three names, numbers.
+
+    Stores of before layers side by side lack the last.
+    """
+    kinds = (str,) * 3 + (int | float,) * 7
     return isinstance(groups, list) and all(
         isinstance(g, list)
-        and len(g) == len(kinds)
-        and all(isinstance(v, k) for v, k in zip(g, kinds, strict=True))
+        and len(g) in (len(kinds) - 1, len(kinds))
+        and all(isinstance(v, k) for v, k in zip(g, kinds, strict=False))
         for g in groups
     )

@@ -1,5 +1,4 @@
-"""A process that evaluates design points for another, which may lose it: `python -m mtia_emu.sweeps.worker
-FD`.
+"""A process that evaluates points for another, which may lose it: `python -P -m mtia_emu.sweeps.worker FD`.
 
 It is started as a program of its own rather than forked: the caller's main module is not run again, threads
 of the caller's libraries are not inherited, and a daemon may start it.
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from .. import settings
+from .. import processes, settings
 from .evaluate import Job
 from .row import Row
 from .space import Point
@@ -36,7 +35,7 @@ class Limits:
     retries: int = 2
 
 
-@dataclass
+@dataclass(eq=False)
 class Worker:
     """One worker process, seen from the caller."""
 
@@ -52,7 +51,8 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                processes.python(__name__, str(theirs.fileno())),
+                env=processes.environment(),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -114,7 +114,7 @@ def serve(connection: Connection) -> None:
     from .evaluate import Evaluator
 
     job, memory_bytes, parent = connection.recv()
-    _die_with(parent)
+    processes.die_with(parent)
     if memory_bytes:
         import resource
 
@@ -133,16 +133,6 @@ def serve(connection: Connection) -> None:
         except Exception as error:
             answer = f"internal error: {type(error).__name__}: {str(error)[:500]}"
         connection.send(answer)
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process with its parent, where it can (Linux)."""
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    if os.getppid() != parent:
-        raise EOFError
 
 
 if __name__ == "__main__":

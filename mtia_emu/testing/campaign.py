@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from .. import processes
 from ..compiler.graph import Graph
 from ..compiler.pipeline import parse_passes
 from ..errors import UserError
@@ -101,12 +101,18 @@ def _tried(
     if workers == 1:
         yield from ((chunk, *_try(campaign.seed, chunk, campaign.passes)) for chunk in chunks)
         return
-    left = iter(chunks)
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    with processes.pool(workers) as pool:
+        yield from _spread(pool, campaign, iter(chunks), AHEAD * workers)
+
+
+def _spread(
+    pool: ProcessPoolExecutor, campaign: Campaign, left: Iterator[int], most: int
+) -> Iterator[tuple[int, list[Mismatch], Counter[str]]]:
+    """Yield each chunk as one of several processes has done it."""
     pending: dict[Future[tuple[list[Mismatch], Counter[str]]], int] = {}
     try:
         while True:
-            while len(pending) < AHEAD * workers and (chunk := next(left, None)) is not None:
+            while len(pending) < most and (chunk := next(left, None)) is not None:
                 pending[pool.submit(_try, campaign.seed, chunk, campaign.passes)] = chunk
             if not pending:
                 return
@@ -118,8 +124,6 @@ def _tried(
             f"a worker died while it tried one of the graphs {tried} of seed {campaign.seed} "
             "(--workers 1 shows where)"
         ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _try(seed: int, chunk: int, passes: str | None) -> tuple[list[Mismatch], Counter[str]]:

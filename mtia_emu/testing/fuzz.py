@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..chip import Chip, load_chip
+from ..compiler.choice import Tuning
 from ..compiler.frontend.load import import_model
 from ..compiler.graph import Graph
 from ..compiler.passes import Pass
@@ -32,7 +33,9 @@ from ..compiler.reference import core_library, evaluate
 from ..compiler.samples import KINDS
 from ..compiler.watch import watch
 from ..engine.function import execute
+from ..errors import UserError
 from ..kernels.search import Search
+from ..oracle import expected_outputs, reference_outputs
 from ..verify import verify
 from .grower import Seeded
 from .judge import Inputs, Sample, coarse, fault_of, hides, narrowed, results, samples_for, typed
@@ -52,7 +55,7 @@ COARSE = (  # formats whose codes are far from the weights: what follows their c
 COARSELY = 4  # one graph in so many runs in one of them
 HALVES = 8  # one graph in so many is of halves
 EMPTY = 16  # one in so many may have dimensions of 0
-TOGETHER = Search(beside=lambda block, chip: 1.0)  # whatever can share a launch does
+TOGETHER = Tuning(Search(beside=lambda block, chip: 1.0))  # whatever can share a launch does
 SILENT = "special"  # the kind of sample for which ONNX does not say what all of its operators give
 OVERFLOWING = "extremes"  # the kind in which infinities arise on the way
 
@@ -295,7 +298,7 @@ def _imported(graph: Graph) -> Run:
 
 
 def _executed(graph: Graph, chip: Chip, wanted: str) -> Made:
-    made = compile_graph(graph, chip, wanted=wanted, search=TOGETHER)
+    made = compile_graph(graph, chip, dtype=wanted, tuning=TOGETHER)
     verify(made.program, chip)
 
     def run(inputs: Inputs) -> dict[str, Array]:
@@ -307,22 +310,12 @@ def _executed(graph: Graph, chip: Chip, wanted: str) -> Made:
 
 
 def oracle(model: Any, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
-    """Return the outputs of an ONNX model, by onnxruntime, or onnx's evaluator where that has no kernel."""
+    """Return the outputs of an ONNX model under these names; onnx's where nothing else runs it."""
     try:
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = 1
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        values = session.run(None, dict(inputs))
-    except Exception:  # not installed, or no such kernel: its own errors have no common base
-        from onnx.reference import ReferenceEvaluator
-
-        with np.errstate(all="ignore"):
-            values = ReferenceEvaluator(model).run(None, dict(inputs))
-    return dict(zip(names, map(np.asarray, values), strict=True))
+        values = expected_outputs(model, inputs).outputs
+    except UserError:  # onnxruntime is not installed, or has no such kernel
+        values = reference_outputs(model, inputs, {})
+    return dict(zip(names, values.values(), strict=True))
 
 
 def blamed(graph: Graph, found: Mismatch, seed: int, spelling: str | None = None) -> str:

@@ -56,7 +56,8 @@ def _sigmoid(x: Array) -> Array:
 def _div(a: Array, b: Array) -> Array:
     if np.issubdtype(np.result_type(a, b), np.integer):  # ONNX integer division truncates towards zero
         b = np.where(b == 0, 1, b)
-        return (np.abs(a) // np.abs(b)) * np.sign(a) * np.sign(b)
+        below = np.floor_divide(a, b)  # not by magnitudes: the lowest integer has none
+        return below + ((np.remainder(a, b) != 0) & ((a < 0) != (b < 0)))
     return np.divide(a, b)
 
 
@@ -160,7 +161,25 @@ def compute(name: str, operands: list[Array], out: np.dtype[Any]) -> Array:
     Narrow floats are widened to fp32, fp64 stays fp64; the result is converted to `out`.
     """
     with np.errstate(all="ignore"):
+        if name == "copy":
+            return rounded(_widen(operands[0]), out)
         return np.asarray(FUNCTIONS[name].apply(*map(_widen, operands))).astype(out)
+
+
+def rounded(x: Array, to: np.dtype[Any]) -> Array:
+    """Return x in another type, rounded once.
+
+    ml_dtypes passes through fp32 to its narrow floats, which rounds twice: what fp32 does not hold is made
+    odd in its last digit there, so that it stands on its own side of every tie.
+    """
+    if to.isbuiltin == 1 or x.dtype not in (np.float64, np.int32, np.int64, np.uint32, np.uint64):
+        return x.astype(to)
+    with np.errstate(over="ignore"):
+        exact = x.astype(np.float64)
+        near = exact.astype(np.float32)
+        down = np.where(np.abs(near) > np.abs(exact), np.nextafter(near, np.float32(0)), near)
+        odd = (down.view(np.uint32) | 1).view(np.float32)
+        return np.where((near == exact) | np.isnan(exact), near, odd).astype(to)
 
 
 def fold(name: str, x: Array, out: np.dtype[Any]) -> Array:

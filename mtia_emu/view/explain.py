@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from rich.console import Console, RenderableType
 
 from ..explanation import Effect, Explanation, LayerTime
-from ..report import BOUNDS
+from ..report import BOUNDS, own_cycles
 from . import units
 from .page import Cell, Page
 from .roofline import chart, roofline_of
-from .share import grouped, own_cycles
+from .share import grouped
 
 _BAR = 14
 _BUSY = 3  # resources named for a layer
@@ -67,9 +67,9 @@ def _notes(done: Explanation) -> list[str]:
 
 def _layers(page: Page, layers: Sequence[LayerTime], limit: int) -> RenderableType:
     """Return the table of layers; those that ran the same commands and were bound alike are one row."""
-    groups: dict[tuple[int, str], list[LayerTime]] = {}
+    groups: dict[tuple[int, int, str], list[LayerTime]] = {}
     for x in layers:
-        groups.setdefault((x.block, x.layer.bound_by), []).append(x)
+        groups.setdefault((x.block, x.band, x.layer.bound_by), []).append(x)
     whole = sum(x.cycles for x in layers) or 1
     ranked = sorted(groups.values(), key=lambda group: -sum(x.cycles for x in group))
     rows = [_row(group, whole) for group in ranked[:limit]]
@@ -80,7 +80,7 @@ def _layers(page: Page, layers: Sequence[LayerTime], limit: int) -> RenderableTy
     return page.section("Layers", table, note=note)
 
 
-def _row(group: Sequence[LayerTime], whole: int) -> list[Cell]:
+def _row(group: Sequence[LayerTime], whole: float) -> list[Cell]:
     first = group[0]
     cycles = sum(x.cycles for x in group)
     busy = sorted(first.busy.items(), key=lambda item: -item[1])

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 
 from rich.text import Text
 
-from ..report import Layer, Report, Roofs
+from ..report import Layer, Report, Roofs, own_cycles
 from . import units
 from .page import Page
-from .share import own_cycles
 
 _MARGIN = 6.0  # the range of intensities goes beyond ridges and points by this factor
 _ROWS, _LABEL = 17, 11  # of the chart in characters

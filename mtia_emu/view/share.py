@@ -4,27 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
-
-from ..report import Layer, Report
+from ..report import Layer, Report, own_cycles
 
 BETWEEN = "between layers"
-
-
-def own_cycles(layers: Sequence[Layer]) -> list[float]:
-    """Return the cycles that each layer is answerable for: those in which n layers run count 1/n for each.
-
-    The sum is the number of cycles in which any layer runs, so shares never exceed the whole. Without overlap
-    it is each layer's duration.
-    """
-    starts = np.array([layer.start_cycle for layer in layers], dtype=np.float64)
-    ends = np.maximum(starts, np.array([layer.end_cycle for layer in layers], dtype=np.float64))
-    times = np.unique(np.concatenate([starts, ends]))
-    running = np.sort(starts).searchsorted(times, "right") - np.sort(ends).searchsorted(times, "right")
-    weight = np.divide(1.0, running, out=np.zeros(len(times)), where=running > 0)
-    until = np.concatenate([[0.0], np.cumsum(np.diff(times) * weight[:-1])]) if len(times) else times
-    own = until[times.searchsorted(ends)] - until[times.searchsorted(starts)]
-    return [float(x) for x in own]
 
 
 def overlaps(layers: Sequence[Layer]) -> bool:

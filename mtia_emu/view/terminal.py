@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from ..report import Check, Distance, Layer, Report, compare
+from ..report import Check, Distance, Layer, LayerCheck, Report, compare, own_cycles
 from . import units
 from .page import Cell, Page, beside
-from .share import BETWEEN, grouped, overlaps, own_cycles, seconds_by_bound
+from .share import BETWEEN, grouped, overlaps, seconds_by_bound
 
 NAMES = {"local": "local", "sram": "SRAM", "dram": "DRAM", "noc": "NoC", "clock": "clock (inferred)"}
 _BAR = 14
@@ -20,6 +20,7 @@ _SIDE_BY_SIDE = 100
 _NOTES = 20
 _GPU_LAYERS = 5
 _OUTPUTS = 16
+_CHAIN = 12  # commands behind a wrong one
 
 
 def print_report(
@@ -41,6 +42,8 @@ def print_report(
         parts.append(_gpu(page, report, gpu))
     if check is not None:
         parts.append(_check(page, check))
+        if check.layers:
+            parts.append(_layer_checks(page, check, layers))
     if report.notes:
         parts.append(_notes(page, report.notes))
     page.print(*parts)
@@ -228,15 +231,16 @@ def _words(report: Report, gpu: Report) -> str:
 def _check(page: Page, check: Check) -> RenderableType:
     verdict = page.text("passed" if check.passed else "FAILED", "bold green" if check.passed else "bold red")
     verdict.append(f": largest relative error {check.max_rel_error:.3g}, tolerance {check.tolerance:.3g}")
+    title = f"Check against {check.oracle or 'the oracle'}"
     if not check.outputs:
-        return page.section("Check against the oracle", verdict)
+        return page.section(title, verdict)
     rows = [_outcome(name, distance, check.tolerance) for name, distance in check.outputs.items()]
     rows.sort(key=lambda row: row[-1] == "ok")  # what failed comes first, else the order stays
     hidden = len(rows) - _OUTPUTS
     note = f"{hidden} more outputs are in the JSON report" if hidden > 0 else ""
     columns = ["output", "max abs error", "max rel error", "cosine", "SQNR dB", ""]
     table = page.table(columns, rows[:_OUTPUTS], flex=0)
-    return page.section("Check against the oracle", verdict, table, note=note)
+    return page.section(title, verdict, table, note=note)
 
 
 def _outcome(name: str, distance: Distance, tolerance: float) -> list[Cell]:
@@ -245,6 +249,41 @@ def _outcome(name: str, distance: Distance, tolerance: float) -> list[Cell]:
     cosine = "" if distance.cosine is None else f"{distance.cosine:.6f}"
     sqnr = "" if distance.sqnr_db is None else f"{distance.sqnr_db:.1f}"
     return [name, f"{distance.max_abs_error:.3g}", f"{distance.max_rel_error:.3g}", cosine, sqnr, state]
+
+
+def _layer_checks(page: Page, check: Check, limit: int) -> RenderableType:
+    """Return how far each layer is from its reference: those that are wrong, in order, then the farthest."""
+    wrong = [x for x in check.layers if not x.passed]
+    others = sorted((x for x in check.layers if x.passed), key=lambda x: -_per(x.max_rel_error, x.allowed))
+    rows: list[list[Cell]] = [
+        [x.name, x.op, x.kernel, f"{x.max_abs_error:.3g}", f"{x.max_rel_error:.3g}", f"{x.allowed:.3g}",
+         "ok" if x.passed else "FAILED"]
+        for x in [*wrong, *others][:limit]
+    ]  # fmt: skip
+    unknown = sum(not x.compared for x in check.layers)
+    note = f"{len(rows)} of {len(check.layers)}" + (f"; {unknown} have nothing to compare" if unknown else "")
+    columns = ["layer", "op", "kernel", "max abs error", "max rel error", "allowed", ""]
+    body: list[RenderableType] = [page.table(columns, rows, flex=0, optional=(3, 2))] if rows else []
+    if check.first_wrong is not None:
+        body += ["", *(page.text(line) for line in _culprit(check.first_wrong))]
+    return page.section("Layers against their references", *body, note=note)
+
+
+def _culprit(layer: LayerCheck) -> Iterator[str]:
+    """Yield lines on the first wrong layer: its first wrong command, and whence that has its values."""
+    yield f"first wrong layer: {layer.name} ({layer.op}, launch {layer.launch})"
+    command = layer.command
+    if command is None:
+        return
+    if command.index < 0:
+        yield f"first wrong command: none; {command.why}"
+        return
+    yield f"first wrong command: {command.index} `{command.text}`: {command.why}"
+    if command.unlike and command.unlike != command.chain[-1]:
+        yield f"what made right parts of the result has none like: {command.unlike}"
+    if len(command.chain) > 1:
+        yield "its values come from:"
+        yield from (f"  {text}" for text in command.chain[-_CHAIN:])
 
 
 def _notes(page: Page, notes: Sequence[str]) -> RenderableType:

@@ -1,4 +1,4 @@
-"""Random configurations of one ONNX node, and how our values of it are held to onnxruntime's."""
+"""Random configurations of one ONNX node, and how our values of it are held to the oracle's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mtia_emu.compiler.reference import evaluate
 from onnx import helper, numpy_helper, save
 
 from mtia_emu.errors import UserError
-from mtia_emu.oracle import onnxruntime_outputs
+from mtia_emu.oracle import expected_outputs
 
 Rng = np.random.Generator
 Array = np.ndarray[Any, Any]
@@ -81,13 +81,13 @@ def byte(rng: Rng, kind: Any, *shape: int) -> Array:
 
 
 def hold(make: Maker, seed: int, path: Path) -> None:
-    """Compare our values of a random case with onnxruntime's; skip where that refuses the configuration."""
+    """Compare our values of a random case with the oracle's; skip where that refuses the configuration."""
     case = make(np.random.default_rng([seed, sum(map(ord, make.__name__))]))
     given = case.build(path)
     try:
-        right = onnxruntime_outputs(path, given)
+        right = expected_outputs(path, given).outputs
     except UserError as error:
-        pytest.skip(f"onnxruntime refuses this configuration: {error}")
+        pytest.skip(f"the oracle refuses this configuration: {error}")
     got = evaluate(check(load(path, {}, input_shapes={k: v.shape for k, v in given.items()})), given)
     for i, (output, value) in enumerate(right.items()):
         mine = got[output]

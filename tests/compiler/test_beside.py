@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler.beside import apart, gather, moments
+from mtia_emu.compiler.choice import Tuning
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.reference import core_library
@@ -52,7 +53,7 @@ def towers(count: int, rows: int = 64, width: int = 128) -> Graph:
 
 
 def compiled(graph: Graph, chip: Chip, search: Search) -> Program:
-    return compile_graph(graph, chip, search=search).program
+    return compile_graph(graph, chip, tuning=Tuning(search)).program
 
 
 def test_independent_steps_stand_at_one_moment_and_dependent_ones_do_not() -> None:
@@ -128,14 +129,14 @@ def test_a_slower_launch_is_not_taken() -> None:
     assert len(program.launches) == len(compiled(towers(4), chip, FAST).launches)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 1 << 20))
 def test_values_and_traffic_are_those_without(number: int) -> None:
     graph, chip = numbered_graph(3, number), random_chip(3, number)
     chip = chip.model_copy(update={"grid": chip.grid.model_copy(update={"rows": 3})})
     inputs = random_inputs(graph, 0)
     results = []
-    for search in (FAST, TOGETHER):
+    for search in (FAST, TOGETHER.search):
         program = compiled(graph, chip, search)
         verify(program, chip)
         with np.errstate(all="ignore"):
@@ -149,7 +150,7 @@ def test_values_and_traffic_are_those_without(number: int) -> None:
     assert one.macs == other.macs
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_views_apart_have_no_element_in_common(data: st.DataObject) -> None:
     def view() -> View:
@@ -180,20 +181,20 @@ def test_shared_between_chips_it_is_the_unshared_one() -> None:
     share, graph = Sharing(), towers(3)
     for changes in ({}, {"dram.channel_bytes_per_s": 4e9}, {"launch.replace_s": 1e-9}, {"grid.rows": 3}, {}):
         chip = load_chip("tiny", {"grid.rows": 2, **changes})
-        shared = compile_graph(graph, chip, search=JUDGED, share=share).program
+        shared = compile_graph(graph, chip, tuning=Tuning(JUDGED, share)).program
         plain = compiled(graph, chip, JUDGED)
         assert shared.launches == plain.launches
         each = shared_costs(shared, chip, share)
         assert report(shared, chip, each=each) == report(plain, chip)
     share.done.clear()
-    compile_graph(graph, load_chip("tiny", {"grid.rows": 2}), search=JUDGED, share=share)
+    compile_graph(graph, load_chip("tiny", {"grid.rows": 2}), tuning=Tuning(JUDGED, share))
     assert not share.done
 
 
 def test_lives_of_what_is_touched_at_one_moment_do_not_share_memory() -> None:
     """Buffers that two steps of a moment touch lie apart, one written while the other is read."""
     chip = load_chip(CHIP)
-    done = compile_graph(towers(4), chip, search=JUDGED)
+    done = compile_graph(towers(4), chip, tuning=Tuning(JUDGED))
     plan: Schedule = done.schedule
     for launch in done.program.launches:
         block = done.program.blocks[launch.block]

@@ -9,7 +9,7 @@ import os
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
@@ -41,8 +41,6 @@ def fuzz(examples: int) -> Any:
     count = max(examples, int(os.environ.get("MTIA_EMU_FUZZ", "0")))
     return settings(
         max_examples=count,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
         phases=[Phase.generate, Phase.shrink],
         derandomize=count == examples,
     )
@@ -133,7 +131,7 @@ def test_a_model_of_halves_keeps_results(graph: Graph, tensors: testing.Feed) ->
 
 def compiled(graph: Graph, chip: Chip, wanted: str | None) -> Compiled:
     """Return the compiled graph, its program verified."""
-    made = compile_graph(graph, chip, wanted=wanted)
+    made = compile_graph(graph, chip, dtype=wanted)
     verify(made.program, chip)
     return made
 
@@ -238,7 +236,7 @@ def test_weights_may_be_absent(graph: Graph, wanted: str) -> None:
 @fuzz(30)
 @given(testing.graphs(), st.sampled_from(["fp32", "fp16", "int8"]))
 def test_compiling_twice_gives_the_same(graph: Graph, wanted: str) -> None:
-    first, second = (compile_graph(graph, TINY, wanted=wanted) for _ in range(2))
+    first, second = (compile_graph(graph, TINY, dtype=wanted) for _ in range(2))
     assert text.dump(first.lowered) == text.dump(second.lowered)
     assert str(first.schedule) == str(second.schedule)
     assert dump(first.program) == dump(second.program)

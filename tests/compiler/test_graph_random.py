@@ -57,7 +57,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     return Graph("random", b.nodes, inputs, [values[-1]], b.consts).prune()
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(graphs(), st.integers(0, 1000))
 def test_what_is_inferred_is_computed_and_written(graph: Graph, seed: int) -> None:
     check(graph)

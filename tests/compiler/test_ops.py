@@ -238,7 +238,7 @@ def test_work_of_a_gather_reads_the_rows_taken() -> None:
 SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(SHAPES, SHAPES, st.sampled_from(["add", "less", "div"]), st.sampled_from(["fp32", "int64", "bf16"]))
 def test_elementwise_broadcasts_as_numpy_does(
     a: tuple[int, ...], b: tuple[int, ...], name: str, kind: str
@@ -257,7 +257,7 @@ def test_elementwise_broadcasts_as_numpy_does(
     assert (dtype_of(out), out.shape) == (inferred.dtype, shape)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_slices_are_those_of_numpy(data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))

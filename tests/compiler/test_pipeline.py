@@ -30,7 +30,7 @@ def test_every_pass_is_spelt_by_its_name_and_options() -> None:
     whole = (*passes(FP32, FP16, quantise=Quantise()), *mapping_passes(TINY))
     spelling = ",".join(step.spelling for step in whole)
     assert spelling.endswith(
-        "quantise,fold,tails,packed,prune,attention,fold,strips{max-bytes=32768},siblings,caches,layout,prune"
+        "quantise,fold,tails,packed,prune,indexing,maps,attention,fold,strips{max-bytes=32768},siblings,caches,layout,prune"
     )
     assert parse_passes(spelling) == whole
 
@@ -93,7 +93,7 @@ def model(columns: int) -> Graph:
 
 def test_notes_say_which_memories_are_too_small() -> None:
     assert compile_graph(model(64), TINY).program.notes == ()
-    notes = compile_graph(model(4096), TINY, inputs_in="sram").program.notes
+    notes = compile_graph(model(4096), TINY, place="sram").program.notes
     assert notes[0] == "2 inputs, outputs or weights found no room in SRAM and are in DRAM"
     assert notes[1].endswith("activations found no room in SRAM and are in DRAM")
     small = load_chip("tiny", {"dram.bytes": 1000})

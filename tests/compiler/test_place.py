@@ -32,7 +32,7 @@ def placed(rows: int, inputs_in: str = "dram", sram: int = 65536) -> Placement:
 lives = st.tuples(st.integers(1, 2000), st.integers(0, 9), st.integers(0, 4))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(lives, max_size=80), st.sampled_from([None, 2048, 8192]))
 def test_no_two_pieces_alive_at_once_overlap(wanted: list[tuple[int, int, int]], limit: int | None) -> None:
     arena, pieces = Arena(limit), []

@@ -60,7 +60,7 @@ def both(graph: Graph, chip: Chip, **options: Any) -> tuple[Program, Program]:
     return off, on
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.integers(1, 24),
     st.integers(8, 64),
@@ -74,7 +74,7 @@ def test_a_program_with_prefetches_computes_the_same(
 ) -> None:
     chip = chip.model_copy(update={"dram": chip.dram.model_copy(update={"channel_bytes_per_s": rate})})
     graph = layers(rows, width, steps)
-    off, on = both(graph, chip, wanted=wanted)
+    off, on = both(graph, chip, dtype=wanted)
     verify(on, chip)
     inputs = random_inputs(graph, 0)
     one, two = (execute(p, chip, inputs, core_library(), check=True).outputs for p in (off, on))
@@ -90,7 +90,7 @@ def test_a_program_with_prefetches_computes_the_same(
 
 def test_products_that_wait_for_weights_are_faster() -> None:
     chip = load_chip("mtia-2i")
-    off, on = both(layers(64, 512, [0, 0, 0, 0]), chip, wanted="fp16")
+    off, on = both(layers(64, 512, [0, 0, 0, 0]), chip, dtype="fp16")
     before, after = report(off, chip), report(on, chip)
     assert after.cycles < 0.97 * before.cycles
     assert after.traffic.dram_read_bytes == before.traffic.dram_read_bytes
@@ -100,19 +100,19 @@ def test_products_that_wait_for_weights_are_faster() -> None:
 
 def test_products_that_wait_for_nothing_have_no_head() -> None:
     chip = load_chip("mtia-2i", {"dram.channel_bytes_per_s": 1e12, "dram.device": "ideal"})
-    assert not copies(both(layers(64, 512, [0, 0]), chip, wanted="fp16")[1])
+    assert not copies(both(layers(64, 512, [0, 0]), chip, dtype="fp16")[1])
 
 
 def test_equal_layers_share_blocks() -> None:
     chip = load_chip("mtia-2i")
-    few, many = (both(layers(64, 512, [0] * n), chip, wanted="fp16")[1] for n in (4, 12))
+    few, many = (both(layers(64, 512, [0] * n), chip, dtype="fp16")[1] for n in (4, 12))
     assert len(many.blocks) == len(few.blocks)
 
 
 @pytest.mark.parametrize(("sram", "some"), [(1 << 18, True), (1 << 9, False)])
 def test_heads_take_what_sram_has(sram: int, some: bool) -> None:
     chip = load_chip("tiny", SLOW | {"sram.bytes": sram})
-    on = both(layers(8, 64, [0, 0, 0]), chip, wanted="fp32")[1]
+    on = both(layers(8, 64, [0, 0, 0]), chip, dtype="fp32")[1]
     assert bool(copies(on)) == some
     assert on.sram_bytes <= sram - sram // 4
 

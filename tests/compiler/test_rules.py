@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
-from mtia_emu.compiler.emit import emit
+from mtia_emu.compiler.emit import About, emit
 from mtia_emu.compiler.ops import OPS, reference
 from mtia_emu.compiler.place import place
 from mtia_emu.compiler.reference import evaluate
@@ -30,7 +30,7 @@ def kernels(body: str, inputs: dict[str, Array] | None = None, tolerance: float 
     graph = check(text.parse(f"graph g {{\n{body}\n}}"))
     plan = schedule(graph, TINY)
     types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-    program = emit(plan, place(plan), name="g", source="", dtype="fp32", dims={}, model_types=types)
+    program = emit(plan, place(plan), About("g", dtype="fp32", types=types)).program
     verify(program, TINY)
     given = inputs or random_inputs(graph)
     with np.errstate(all="ignore"):
@@ -117,15 +117,51 @@ def test_where_an_op_runs(node: str, kernel: str) -> None:
     ],
 )
 def test_rows_of_any_length_run_somewhere(node: str) -> None:
-    found = []
-    for columns in (100, 200, 300, 350, 400, 600, 700, 1200, 3000):
-        (kernel,) = kernels(f"""  in %x : fp32[5,{columns}]
+    found = [kernels(rows_of(node, columns), tolerance=2e-5) for columns in (100, 350, 600, 1201, 3000)]
+    assert found[0] == ["row"] and {kernel for each in found for kernel in each} == {"row", "map"}
+
+
+@pytest.mark.parametrize(
+    ("node", "steps"),
+    [
+        ("reduce_mean(%x) {axes=[1]}", ["row", "row"]),
+        ("reduce_max(%x) {axes=[1], keepdims=true}", ["row", "row"]),
+        ("reduce_sum(%x) {axes=[0, 1]}", ["row", "row"]),
+        ("softmax(%x) {axis=1}", ["row", "row", "row", "row", "map"]),
+    ],
+)
+def test_rows_longer_than_local_memory_are_folded_in_pieces(node: str, steps: list[str]) -> None:
+    found = kernels(rows_of(node, 4096))
+    assert found == steps
+
+
+def test_long_rows_that_do_not_divide_have_a_last_piece() -> None:
+    assert kernels(rows_of("reduce_sum(%x) {axes=[1]}", 5003)) == ["row", "row", "row"]
+
+
+def test_what_pieces_come_to_is_folded_in_pieces_too() -> None:
+    x = np.ones((1, 1 << 19), np.float32)
+    body = "  in %x : fp32[1,524288]\n  %y : fp32[1] = reduce_sum(%x) {axes=[1]}\n  out %y"
+    assert kernels(body, {"x": x}, 0.0) == ["row", "row", "row"]
+
+
+def test_long_rows_in_8_bits_have_one_scale() -> None:
+    body = """  in %x : fp32[3,3000]
+  %q : int8[3,3000], %s : fp32[3,1] = quantise_rows(%x) {to="int8"}
+  out %q
+  out %s"""
+    assert kernels(body, tolerance=0.0) == ["row", "row", "map", "map"]
+
+
+def rows_of(node: str, columns: int) -> str:
+    """Return the body of a graph of one node over five rows of %x, with %w and %b for a norm."""
+    kind = {"(%x) {axes=[1]}": "[5]", "=true}": "[5,1]", "[0, 1]}": "[]"}
+    shape = next((s for end, s in kind.items() if node.endswith(end)), f"[5,{columns}]")
+    return f"""  in %x : fp32[5,{columns}]
   in %w : fp32[{columns}]
   in %b : fp32[{columns}]
-  %y : fp32[5,{columns}] = {node}
-  out %y""")
-        found.append(kernel)
-    assert found == sorted(found) and {"row", "scalar"} == set(found)
+  %y : fp32{shape} = {node}
+  out %y"""
 
 
 def test_moves_of_a_transposed_operand() -> None:

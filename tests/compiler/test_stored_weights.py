@@ -16,7 +16,7 @@ from mtia_emu import api
 from mtia_emu.chip import load_chip
 from mtia_emu.engine.function import execute
 from mtia_emu.errors import UserError
-from mtia_emu.oracle import onnxruntime_outputs
+from mtia_emu.oracle import expected_outputs
 
 pytest.importorskip("onnxruntime")
 K, N = 96, 24
@@ -64,9 +64,9 @@ def test_values_are_those_of_onnxruntime(codes: str, reader: str, tmp_path: Path
     chip, path = load_chip("mtia-2i"), tmp_path / "m.onnx"
     for seed, (scales, zeros) in enumerate(product(SCALES, (False, True))):
         inputs = write(path, codes, scales, reader, zeros=zeros, seed=seed)
-        program = compile_graph(load(path), chip, wanted="fp32").program
+        program = compile_graph(load(path), chip, dtype="fp32").program
         got = execute(program, chip, inputs, api.core_library()).outputs["y"]
-        right = onnxruntime_outputs(path, inputs)["y"]
+        right = expected_outputs(path, inputs).outputs["y"]
         assert np.abs(got - right).max() <= 1e-5 * np.abs(right).max()
         turned = reader in ("Transpose", "Gemm")
         along_k = ("rows", "blocks of columns") if turned else ("columns", "blocks of rows")
@@ -77,7 +77,7 @@ def test_values_are_those_of_onnxruntime(codes: str, reader: str, tmp_path: Path
 def test_four_bits_are_stored_two_in_a_byte(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     write(path, "UINT4", "blocks of rows", "MatMul", zeros=True, seed=0)
-    program = compile_graph(load(path), load_chip("mtia-2i"), wanted="fp16").program
+    program = compile_graph(load(path), load_chip("mtia-2i"), dtype="fp16").program
     codes, scales, zeros = 2 * 32 * N, 3 * N * 2, 2 * N  # two blocks in the low halves, one in the high ones
     assert sum(c.type.bytes for c in program.consts) == codes + scales + zeros
 

@@ -42,7 +42,7 @@ def moved(draw: st.DrawFn, view: View, array: Array) -> tuple[View, Array]:
     return view.reshape(flat) or view, array.reshape(flat) if view.reshape(flat) else array
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_view_reads_what_numpy_reads(data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(st.integers(1, 4), max_size=4)))
@@ -69,7 +69,7 @@ def test_empty_views_take_any_shape() -> None:
     assert view.reshape((0, 7)) == View("b", INT32, (0, 7), packed((0, 7)))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_carried_view_reads_what_it_read(data: st.DataObject) -> None:
     shape = tuple(data.draw(st.lists(st.integers(1, 4), max_size=4)))

@@ -12,11 +12,14 @@ from mtia_emu.conformance import cases
 from mtia_emu.errors import UserError
 
 PARTS = 8
+QUICK = 4  # parts that `make test` takes
 LEAST = 1800  # of 1,884 cases of onnx 1.23
 WITHOUT = 80  # cases at most that are refused
 
 
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "part", [*range(QUICK), *(pytest.param(i, marks=pytest.mark.deep) for i in range(QUICK, PARTS))]
+)
 def test_no_operator_computes_a_wrong_value(part: int) -> None:
     names = [case.name for case in cases.cases()][part::PARTS]
     verdicts = cases.run(names)

@@ -22,7 +22,7 @@ from mtia_emu.types import FP16, FP32
 Case = tuple[Chip, Block]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(BLOCKS)
 def test_the_parts_sum_to_the_time(case: Case) -> None:
     chip, block = case
@@ -34,7 +34,7 @@ def test_the_parts_sum_to_the_time(case: Case) -> None:
     assert parts.busy == max(time.busy.values())
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(BLOCKS)
 def test_no_block_is_faster_than_its_roof(case: Case) -> None:
     chip, block = case
@@ -42,7 +42,7 @@ def test_no_block_is_faster_than_its_roof(case: Case) -> None:
     assert 0 <= roof_cycles(events(block, chip), chip) <= time.cycles * (1 + 1e-9)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(BLOCKS)
 def test_counts_may_be_counted_before(case: Case) -> None:
     chip, block = case

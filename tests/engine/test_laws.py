@@ -63,7 +63,7 @@ def changed(chip: Chip, key: str, factor: float) -> Chip:
     return validate(values, "changed")
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(BLOCKS)
 def test_no_resource_is_busier_than_the_time(case: Case) -> None:
     chip, block = case
@@ -76,7 +76,7 @@ def test_no_resource_is_busier_than_the_time(case: Case) -> None:
 
 
 @pytest.mark.parametrize(("key", "factor"), FASTER, ids=[key for key, _ in FASTER])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(case=BLOCKS)
 def test_a_better_chip_is_never_slower(key: str, factor: float, case: Case) -> None:
     chip, block = case
@@ -84,7 +84,7 @@ def test_a_better_chip_is_never_slower(key: str, factor: float, case: Case) -> N
     assert fast.cycles <= slow.cycles * ANOMALY + 8
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(BLOCKS, st.sampled_from([f for f in FASTER if "outstanding" not in f[0]]))
 def test_joules_do_not_depend_on_speed(case: Case, faster: tuple[str, float]) -> None:
     chip, block = case
@@ -94,7 +94,7 @@ def test_joules_do_not_depend_on_speed(case: Case, faster: tuple[str, float]) ->
     assert dynamic(block, events(block, other), other) == joules
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(BLOCKS)
 def test_equal_blocks_have_equal_counters(case: Case) -> None:
     chip, block = case
@@ -104,7 +104,7 @@ def test_equal_blocks_have_equal_counters(case: Case) -> None:
     assert traffic(events(block, chip)) == traffic(events(block, chip))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.one_of(matmuls(), rowwises()))
 def test_outputs_are_written_once_and_inputs_are_read(case: Case) -> None:
     _, block = case
@@ -119,7 +119,7 @@ def test_outputs_are_written_once_and_inputs_are_read(case: Case) -> None:
             assert (read[i][rows, cols] >= 1).all()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(BLOCKS)
 def test_no_less_is_moved_than_there_is(case: Case) -> None:
     chip, block = case
@@ -138,7 +138,7 @@ def test_no_less_is_moved_than_there_is(case: Case) -> None:
         assert put[space] >= sum(x.distinct_bytes for x in block.operands if x.space == space and x.written)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(BLOCKS)
 def test_what_enters_the_network_was_read(case: Case) -> None:
     chip, block = case
@@ -158,7 +158,7 @@ def test_a_row_that_outer_dimensions_repeat_is_read_for_each_of_them() -> None:
     assert int(events(block, chip).dram_read_bytes.sum()) == 4 * 64  # four distinct rows of one burst
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(BLOCKS)
 def test_every_command_is_issued_and_takes_time(case: Case) -> None:
     chip, block = case

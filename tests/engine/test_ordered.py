@@ -15,7 +15,7 @@ from mtia_emu.isa import Block
 from mtia_emu.zoo.operators import Gemm
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(BLOCKS)
 def test_any_block_takes_about_as_long(case: tuple[Chip, Block]) -> None:
     chip, block = case
@@ -23,7 +23,7 @@ def test_any_block_takes_about_as_long(case: tuple[Chip, Block]) -> None:
     assert fast.cycles == pytest.approx(slow.cycles, rel=0.3, abs=64)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(BLOCKS)
 def test_without_contention_both_nearly_agree(case: tuple[Chip, Block]) -> None:
     chip, block = case

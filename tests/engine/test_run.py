@@ -1,9 +1,11 @@
-"""A program on a chip other than the one that it was compiled for."""
+"""Reports of programs: on a chip other than the one that they were compiled for, and what notes say."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from mtia_emu.compiler import text
+from mtia_emu.compiler.pipeline import compile_lowered
 
 from mtia_emu.api import core_library
 from mtia_emu.chip import load_chip
@@ -49,3 +51,19 @@ def test_a_smaller_grid_is_refused(program: Program, rows: int, cols: int) -> No
     chip = load_chip("tiny", {"grid.rows": rows, "grid.cols": cols})
     with pytest.raises(UserError, match=rf"for a grid of 2 x 2 PEs, tiny has {rows} x {cols}; compile"):
         report(program, chip)
+
+
+@pytest.mark.parametrize(("elements", "said"), [(1 << 16, True), (16, False)])
+def test_work_of_one_core_is_said_where_it_takes_long(elements: int, said: bool) -> None:
+    graph = text.parse(f"""graph g {{
+  in %x : fp32[{elements}]
+  in %l : fp16[2048,2048]
+  const %r : fp16[2048,2048] = absent
+  %y : fp32[{elements}] = cumsum(%x) {{axis=0}}
+  %z : fp16[2048,2048] = matmul(%l, %r)
+  out %y
+  out %z
+}}""")
+    chip = load_chip("mtia-2i")
+    notes = report(compile_lowered(graph, chip, dtype="fp16"), chip).notes
+    assert any("one processor core works by itself" in n and "cumsum" in n for n in notes) == said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtia_emu.gpu import Gpu, gpu_names, load_gpu
@@ -20,7 +20,6 @@ def call(batch: int, kv: int, group: int, keys: int, queries: int = 1) -> Heads:
     return Heads(batch, kv, group, min(queries, keys), keys, 128, 128, 2.0, queries > 1)
 
 
-@settings(deadline=None)
 @given(gpus, heads, st.sampled_from([1, 16, 4096]))
 def test_never_below_what_it_reads(gpu: Gpu, h: tuple[int, int, int, int], queries: int) -> None:
     one = call(*h, queries)
@@ -30,7 +29,6 @@ def test_never_below_what_it_reads(gpu: Gpu, h: tuple[int, int, int, int], queri
     assert 0 <= time.joules <= gpu.tdp_w * time.seconds * (1 + 1e-9)
 
 
-@settings(deadline=None)
 @given(gpus, heads, st.integers(1, 64), st.sampled_from([1, 16]))
 def test_more_sequences_take_longer(gpu: Gpu, h: tuple[int, int, int, int], more: int, queries: int) -> None:
     rate, (batch, *rest) = gpu.rate("bf16")[1], h

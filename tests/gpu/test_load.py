@@ -31,7 +31,7 @@ VALUES = ["1e308", "1e30", "1e9", "1e-30", "5e-324", "0.0", "-1.0", "nan", "inf"
 VALUES += ["9" * 400, '"x"', "[]", "[[64, 64], [1e9, 1]]", "true", "1979-05-27", "{ a = 1 }"]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.sampled_from(known_keys()), st.sampled_from(VALUES), st.booleans())
 def test_a_hostile_value_is_refused_or_harmless(key: str, value: str, sustained: bool) -> None:
     with warnings.catch_warnings():

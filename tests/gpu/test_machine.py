@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import tomlkit
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtia_emu.errors import UserError
@@ -72,7 +72,6 @@ def run(gpu: Gpu, items: list[Work], launch: str = "graph", sustained: bool = Fa
     return gpu.run(items, model="m", dtype="bf16", dims={"b": 1}, mode=Mode(launch, sustained=sustained))
 
 
-@settings(deadline=None)
 @given(gpus, sizes, sizes, sizes, kinds, st.integers(1, 64))
 def test_never_below_the_datasheet_roofline(
     gpu: Gpu, m: int, k: int, n: int, kind: DType, batch: int
@@ -84,7 +83,6 @@ def test_never_below_the_datasheet_roofline(
     assert seconds >= gpu.launch_graph_s
 
 
-@settings(deadline=None)
 @given(gpus, sizes, sizes, sizes, kinds, st.integers(1, 16), st.integers(1, 500), st.sampled_from("mknb"))
 def test_matmul_never_gets_faster_by_growing(
     gpu: Gpu, m: int, k: int, n: int, kind: DType, batch: int, more: int, axis: str
@@ -96,7 +94,6 @@ def test_matmul_never_gets_faster_by_growing(
     assert after >= before * (1 - 1e-9)  # strict: the least over plans, each of them monotone
 
 
-@settings(deadline=None)
 @given(gpus, st.lists(works, max_size=6), st.sampled_from(["graph", "stream", "host"]), st.booleans())
 def test_reports_add_up_and_keep_the_power_limit(
     gpu: Gpu, items: list[Work], launch: str, sustained: bool
@@ -123,13 +120,11 @@ def test_reports_add_up_and_keep_the_power_limit(
     assert report.joules >= gpu.idle_w * report.seconds * 0.99 or report.cycles < 100
 
 
-@settings(deadline=None)
 @given(gpus, works)
 def test_a_steady_state_is_never_faster_than_a_burst(gpu: Gpu, work: Work) -> None:
     assert gpu.kernel(work, sustained=True).seconds >= gpu.kernel(work).seconds * (1 - 1e-9)
 
 
-@settings(deadline=None)
 @given(gpus, works)
 def test_no_kernel_moves_more_than_dram_can(gpu: Gpu, work: Work) -> None:
     k = gpu.kernel(work)
@@ -137,7 +132,6 @@ def test_no_kernel_moves_more_than_dram_can(gpu: Gpu, work: Work) -> None:
     assert k.joules <= gpu.tdp_w * k.seconds * (1 + 1e-9)
 
 
-@settings(deadline=None)
 @given(gpus, st.integers(1, 10**6), st.integers(1, 10**6), st.sampled_from([8, 64, 128, 256]))
 def test_more_lookups_take_longer(gpu: Gpu, lookups: int, more: int, dim: int) -> None:
     few = gpu.kernel(bag_work(lookups, 100, dim, 10**6)).seconds
@@ -150,7 +144,6 @@ def test_short_rows_pay_whole_sectors() -> None:
     assert short.dram_read_bytes == pytest.approx(whole.dram_read_bytes, rel=0.02)
 
 
-@settings(deadline=None)
 @given(gpus, st.integers(1, 10**8), st.integers(1, 10**7))
 def test_more_elements_take_longer(gpu: Gpu, elements: int, more: int) -> None:
     assert gpu.kernel(vector_work(elements + more)).seconds >= gpu.kernel(vector_work(elements)).seconds
@@ -309,7 +302,6 @@ def test_three_thousand_layers_of_distinct_shapes() -> None:
     assert len(report.layers) == 3000
 
 
-@settings(deadline=None)
 @given(gpus, st.integers(1, 10**5), st.integers(1, 30_000), st.integers(1, 10**4), st.booleans())
 def test_row_kernels_never_get_faster_by_more_rows_or_longer_ones(
     gpu: Gpu, rows: int, row: int, more: int, narrow: bool

@@ -134,7 +134,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(problem, mask, draw(st.booleans()))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cases(), chips(), st.integers(0, 99))
 def test_the_planned_kernel_computes_attention(case: Case, chip: Chip, seed: int) -> None:
     try:
@@ -144,7 +144,7 @@ def test_the_planned_kernel_computes_attention(case: Case, chip: Chip, seed: int
         assume(False)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     cases(),
     st.integers(1, 6),

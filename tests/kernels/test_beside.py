@@ -98,7 +98,7 @@ def launched(block: Block, parts: list[Block], chip: Chip) -> Program:
     return replace(program, launches=(replace(program.launches[0], addresses=tuple(places)),))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(cases())
 def test_values_are_those_of_each_alone(case: Case) -> None:
     chip, rows, blocks = case
@@ -120,7 +120,7 @@ def test_values_are_those_of_each_alone(case: Case) -> None:
     assert not outputs
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(cases())
 def test_no_cast_leaves_its_band_and_nothing_is_moved_or_computed_twice(case: Case) -> None:
     chip, rows, blocks = case
@@ -139,7 +139,7 @@ def test_no_cast_leaves_its_band_and_nothing_is_moved_or_computed_twice(case: Ca
     assert whole.noc_byte_hops.sum() >= sum(x.noc_byte_hops.sum() for x in parts) * (1 - 1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(cases())
 def test_it_takes_as_long_as_the_longest_and_no_longer_than_all(case: Case) -> None:
     each, whole = alone(case), timeline(join(case), case[0])
@@ -148,7 +148,7 @@ def test_it_takes_as_long_as_the_longest_and_no_longer_than_all(case: Case) -> N
     assert whole.cycles <= sum(each) * ANOMALY + WINDOW + hops * len(whole.start)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(cases())
 def test_both_timings_agree(case: Case) -> None:
     chip, block = case[0], join(case)

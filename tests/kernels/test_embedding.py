@@ -21,7 +21,7 @@ KINDS = st.sampled_from([FP16, FP32, INT8])
 INDEX = st.sampled_from([INT32, INT64])
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(
     chips(),
     st.integers(1, 3),
@@ -103,7 +103,7 @@ def bag_run(
     return run(block, chip, given)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(chips(), bags(), st.sampled_from(["sum", "mean", "max"]), st.sampled_from([FP16, FP32]))
 def test_embedding_bag(chip: Chip, b: dict[str, Any], mode: str, out: DType) -> None:
     done = bag_run(chip, b, mode, b["table"], out, b["table"].shape[1])
@@ -116,7 +116,7 @@ def test_embedding_bag(chip: Chip, b: dict[str, Any], mode: str, out: DType) -> 
     np.testing.assert_array_equal(found.rows, b["indices"][0, : b["offsets"][0, -1]])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(chips(), st.lists(bags(), min_size=2, max_size=5), st.sampled_from(["sum", "mean", "max"]))
 def test_tables_of_one_width_share_a_block(chip: Chip, several: list[dict[str, Any]], mode: str) -> None:
     rng, operands, given_ = np.random.default_rng(0), [], []
@@ -134,7 +134,7 @@ def test_tables_of_one_width_share_a_block(chip: Chip, several: list[dict[str, A
     assert done.execution.lookups[0].counts.sum() == looked_up
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(chips(), bags(), st.sampled_from(["sum", "mean", "max"]))
 def test_quantised_rows(chip: Chip, b: dict[str, Any], mode: str) -> None:
     rng = np.random.default_rng(0)

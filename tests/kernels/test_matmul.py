@@ -119,7 +119,7 @@ def check(plan: Plan, *, turned: bool = False, name: str = "", seed: int = 0) ->
     return block
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     chip=chips(), p=problems(), turned=st.booleans(), name=st.sampled_from(EPILOGUES), seed=st.integers(0, 99)
 )
@@ -148,7 +148,7 @@ def mappings(draw: st.DrawFn) -> Mapping:
     )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     chip=chips(), p=problems(14), mapping=mappings(), turned=st.booleans(), name=st.sampled_from(EPILOGUES)
 )
@@ -167,7 +167,7 @@ def test_every_mapping_gives_the_product(
         assert plan.chip.pe.local.bytes < 8192 or plan.chip.pe.reduce.bytes < 256
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(chip=chips(), p=problems(20), mapping=mappings())
 def test_sums_have_the_bits_of_the_array(chip: Chip, p: Problem, mapping: Mapping) -> None:
     over = tuple("m" if d == "k" else d for d in (mapping.over_rows, mapping.over_cols))

@@ -70,7 +70,7 @@ def executed(program: Program, inputs: dict[str, Any]) -> Any:
     st.integers(1, 70), st.integers(1, 150), st.integers(1, 70), st.sampled_from([1, 3, 16, 32, 48, 512]),
     st.sampled_from([4, 8]), st.booleans(), st.integers(0, 99),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_shape_gives_the_values_of_the_reference(
     m: int, k: int, n: int, block: int, bits: int, zeros: bool, seed: int
 ) -> None:

@@ -109,7 +109,7 @@ def executed(made: Program, chip: Chip) -> dict[str, Array]:
         return execute(made, chip, feed(made)).outputs
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(pairs())
 def test_a_head_is_filled_and_read(case: tuple[Chip, Block, Block, Head, list[range]]) -> None:
     chip, before, reader, head, parts = case
@@ -124,7 +124,7 @@ def test_a_head_is_filled_and_read(case: tuple[Chip, Block, Block, Head, list[ra
         np.testing.assert_array_equal(got[name], value)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(pairs())
 def test_bytes_move_from_one_launch_to_the_other(case: tuple[Chip, Block, Block, Head, list[range]]) -> None:
     chip, before, reader, head, parts = case
@@ -144,7 +144,7 @@ def test_bytes_move_from_one_launch_to_the_other(case: tuple[Chip, Block, Block,
     assert (after.macs == plain.macs).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(pairs())
 def test_a_prefetch_holds_nothing_up(case: tuple[Chip, Block, Block, Head, list[range]]) -> None:
     chip, before, _, head, parts = case

@@ -72,7 +72,7 @@ def check(chip: Chip, tape: Tape, inputs: list[Operand], outputs: list[Operand],
         np.testing.assert_array_equal(got, np.broadcast_to(want, x.shape), err_msg=str(tape))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data(), chips(), SHAPES, st.sampled_from(ELEMENTWISE), st.sampled_from(FLOATS))
 def test_elementwise(draw: st.DataObject, chip: Chip, shape: tuple[int, ...], text: str, kind: DType) -> None:
     tape = parse(text)
@@ -83,13 +83,13 @@ def test_elementwise(draw: st.DataObject, chip: Chip, shape: tuple[int, ...], te
     check(chip, tape, inputs, outputs, draw.draw(st.integers(0, 99)))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data(), chips(), SHAPES, st.sampled_from([FP16, INT8, INT64, BOOL]))
 def test_copies(draw: st.DataObject, chip: Chip, shape: tuple[int, ...], kind: DType) -> None:
     check(chip, COPY, [draw.draw(views(shape, kind))], [draw.draw(views(shape, kind, written=True))])
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data(), chips(), SHAPES, st.sampled_from(ROWS))
 def test_rows(draw: st.DataObject, chip: Chip, shape: tuple[int, ...], text: str) -> None:
     tape = parse(text)
@@ -102,7 +102,7 @@ def test_rows(draw: st.DataObject, chip: Chip, shape: tuple[int, ...], text: str
     check(chip, tape, inputs, outputs)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data(), SHAPES, st.booleans())
 def test_simplified_views_name_the_same_elements(
     draw: st.DataObject, shape: tuple[int, ...], keep: bool
@@ -122,7 +122,7 @@ def _offsets(x: Operand) -> list[int]:
     return [int(i) for i in np.array(x.strides) @ index]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(chips(), st.integers(1, 60), st.integers(1, 60))
 def test_integers_stay_exact(chip: Chip, rows: int, cols: int) -> None:
     b = TapeBuilder(2)

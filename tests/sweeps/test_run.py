@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +85,7 @@ def test_workers_that_die_lose_no_point(many: Any, here: list[Row]) -> None:
 
 
 def test_a_worker_that_hangs_is_ended_and_its_point_done_again(many: Any, here: list[Row]) -> None:
-    pool = Pool(make_job(many), iter(Space(many)), 1, Limits(timeout_s=1.5))
+    pool = Pool(make_job(many), iter(Space(many)), 1, Limits(timeout_s=1.5, retries=50))
     rows, stopped = [], 0
     try:
         for row in pool.rows():
@@ -137,24 +139,31 @@ def command(*words: str) -> subprocess.Popen[bytes]:
     )
 
 
-def test_a_sweep_that_is_killed_goes_on_where_it_was(product: Path, tmp_path: Path) -> None:
-    """Killed at several moments, resumed each time: the rows are those of a sweep that nobody killed."""
-    sets = [word for key, value in MANY.items() for word in ("--set", f"{key}={value}")]
+def rows_in(store: Path) -> int:
+    """Return how many rows a sweep has written so far."""
+    try:
+        with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as file:
+            return int(file.execute("select count(*) from rows").fetchone()[0])
+    except sqlite3.Error:  # not there yet
+        return 0
+
+
+def test_a_sweep_that_is_killed_goes_on_where_it_was(cli: Any, product: Path, tmp_path: Path) -> None:
+    """Killed with some rows written and resumed: the rows are those of a sweep that nobody killed."""
+    ranges = {**MANY, "clock_hz": "1e9..1.4e9 step 1e8"}
+    sets = [word for key, value in ranges.items() for word in ("--set", f"{key}={value}")]
     base = ["sweep", "--model", f"{product},name=product", "--chip", "tiny", *sets]
     whole, parts = tmp_path / "whole.db", tmp_path / "parts.db"
-    done = command(*base, "-o", str(whole), "--jobs", "0")
-    assert done.wait() == 0, done.stderr.read()  # type: ignore[union-attr]
-    for seconds in (1.0, 2.5):
-        run = command(*base, "-o", str(parts), "--resume", "--jobs", "1")
-        time.sleep(seconds)
-        run.kill()
-        run.communicate()
-    last = command(*base, "-o", str(parts), "--resume", "--jobs", "2")
-    assert last.wait() == 0, last.stderr.read()  # type: ignore[union-attr]
+    assert cli(*base, "-o", whole, "--jobs", 0).exit_code == 0
+    run = command(*base, "-o", str(parts), "--resume", "--jobs", "1")
+    until(lambda: run.poll() is not None or rows_in(parts) > 0)
+    run.kill()
+    run.communicate()
+    assert cli(*base, "-o", parts, "--resume", "--jobs", 2).exit_code == 0
     for name, store in (("whole", whole), ("parts", parts)):
-        assert command("report", str(store), "--csv", str(tmp_path / f"{name}.csv")).wait() == 0
+        assert cli("report", store, "--csv", tmp_path / f"{name}.csv").exit_code == 0
     assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "parts.csv").read_bytes()
-    assert (tmp_path / "whole.csv").read_text().count("\n") == 31
+    assert (tmp_path / "whole.csv").read_text().count("\n") == 151
 
 
 def test_workers_end_with_the_sweep_that_was_killed(product: Path, tmp_path: Path) -> None:
@@ -163,24 +172,25 @@ def test_workers_end_with_the_sweep_that_was_killed(product: Path, tmp_path: Pat
         "--set", "clock_hz=1e9..2e9 step 1e5", "--jobs", "2",
     )  # fmt: skip
     children: list[int] = []
-    for _ in range(300):
-        time.sleep(0.1)
-        out = subprocess.run(
-            ["pgrep", "-P", str(run.pid)], capture_output=True, text=True, check=False
-        ).stdout
-        children = [int(pid) for pid in out.split()]
-        if len(children) == 2:
-            break
+
+    def started() -> bool:
+        found = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True, check=False)
+        children[:] = map(int, found.stdout.split())
+        return len(children) == 2
+
+    until(started, 0.1)
     run.kill()
     run.communicate()
-    assert len(children) == 2
-    left = children
-    for _ in range(200):  # one that is still starting ends when it has started
-        left = [pid for pid in children if _running(pid)]
-        if not left:
-            break
-        time.sleep(0.1)
-    assert not left
+    until(lambda: not any(map(_running, children)))  # one that is still starting ends when it has started
+
+
+def until(holds: Callable[[], bool], pause_s: float = 0.01) -> None:
+    """Wait until something holds; that it never will is found after a quarter of an hour."""
+    for _ in range(int(900 / pause_s)):
+        if holds():
+            return
+        time.sleep(pause_s)
+    pytest.fail("it never held")
 
 
 def _running(pid: int) -> bool:
@@ -264,6 +274,7 @@ def scheduler() -> Iterator[Any]:
         started.append(subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL, text=True))
         return started[-1]
 
+    worker.scheduler = started[0]  # type: ignore[attr-defined]
     try:
         yield address, worker
     finally:
@@ -273,10 +284,11 @@ def scheduler() -> Iterator[Any]:
 
 
 def test_a_cluster_whose_workers_are_killed_gives_the_same_rows(
-    scheduler: Any, many: Any, here: list[Row]
+    scheduler: Any, many: Any, here: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mtia_emu.sweeps.cluster import on_cluster
 
+    monkeypatch.setattr("mtia_emu.sweeps.cluster.CONNECT_SECONDS", 900)
     address, worker = scheduler
     alive = [worker(), worker()]
     rows = []
@@ -297,3 +309,72 @@ def test_a_scheduler_that_does_not_answer_is_told(
         mtia_emu.sweep(values, tmp_path / "s.db", scheduler="tcp://127.0.0.1:9")
     with pytest.raises(UserError, match="no dask scheduler answers"):
         mtia_emu.sweep(values, scheduler="nonsense://x")
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_scheduler_that_is_lost_is_told_and_the_sweep_goes_on_later(
+    scheduler: Any, product: Path, tmp_path: Path, blow: signal.Signals, monkeypatch: Any
+) -> None:
+    address, worker = scheduler
+    worker()
+    monkeypatch.setattr("mtia_emu.sweeps.cluster.CONNECT_SECONDS", 2)
+    monkeypatch.setattr("mtia_emu.sweeps.cluster.ANSWER_SECONDS", 2)
+    values = {"chip": "tiny", "model": [{"model": str(product)}], "set": {"clock_hz": "1e9..2e9 step 1e8"}}
+
+    def strike(done: int, total: int, row: Any) -> None:
+        if done == 4:
+            worker.scheduler.send_signal(blow)
+
+    with pytest.raises(UserError, match=r"scheduler of the sweep has gone.*--resume"):
+        mtia_emu.sweep(values, tmp_path / "s.db", scheduler=address, progress=strike)
+    assert mtia_emu.sweep(values, tmp_path / "s.db", jobs=0, resume=True) == mtia_emu.sweep(values, jobs=0)
+
+
+@pytest.mark.deep
+def test_a_local_cluster_gives_the_same_rows_and_listens_to_nobody_else(
+    values: dict[str, Any], monkeypatch: Any
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    seen: list[Any] = []
+    client = distributed.Client
+    monkeypatch.setattr(distributed, "Client", lambda cluster: seen.append(cluster) or client(cluster))
+    found = mtia_emu.sweep(values, workers=2, progress=lambda *_: seen.extend(listening()))
+    assert found == mtia_emu.sweep(values, jobs=0)
+    assert seen[0].scheduler_address.startswith("inproc://")
+    assert {address.partition(":")[0] for address in seen[1:]} <= {"0100007F"}
+
+
+def listening() -> list[str]:
+    """Return the addresses, in hexadecimal, at which this process waits for connections."""
+    mine = [os.path.realpath(f"/proc/self/fd/{fd}").rpartition("/")[2] for fd in os.listdir("/proc/self/fd")]
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [words[1] for words in lines if words[3] == "0A" and f"socket:[{words[9]}]" in mine]
+
+
+class Client:
+    """A connection to a scheduler, as far as a sweep asks it."""
+
+    def __init__(self, status: str, answers: bool) -> None:
+        self.status, self.answers, self.closed = status, answers, False
+
+    def sync(self, ask: Any) -> None:
+        if not self.answers:
+            raise OSError("the connection is closed")
+
+    def close(self, timeout: float) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(("status", "answers"), [("closed", True), ("connecting", True), ("running", False)])
+def test_a_scheduler_that_is_lost_is_not_waited_for(
+    many: Any, monkeypatch: Any, status: str, answers: bool
+) -> None:
+    from mtia_emu.sweeps import cluster
+
+    monkeypatch.setattr(cluster, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.2)
+    client = Client(status, answers)
+    with pytest.raises(UserError, match="scheduler of the sweep has gone"):
+        cluster._Running(client, make_job(many), Limits()).next()
+    assert client.closed

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mtia_emu import disk_cache
 from mtia_emu.errors import UserError
 from mtia_emu.sweeps.evaluate import Job, make_job
 from mtia_emu.sweeps.row import Row
-from mtia_emu.sweeps.store import VERSION, create, read, resume
+from mtia_emu.sweeps.store import VERSION, Store, create, read, resume
 
 FACTS: dict[str, Any] = {"base": {}, "gpu": {}}
 GROUP = ["matmul", "matmul", "dram", 2, 0.5, 10, 20, 30, 1.5]
@@ -86,6 +89,53 @@ def test_a_store_killed_while_it_was_made_is_begun_anew(tmp_path: Path, job: Job
     path.touch()
     with resume(path, job, lambda: {"gpu": {"name": "new"}}) as store:
         assert store.get("gpu") == {"name": "new"} and store.count() == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named_and_done_without(
+    tmp_path: Path, job: Job, number: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(disk_cache, "_said", set())
+    path = tmp_path / "s.db"
+    create(path, job, FACTS).close()
+    with resume(path, job, lambda: FACTS) as store:
+        store.put(row(0))
+    with read(path) as store:
+        assert store.count() == 1
+    said = capsys.readouterr().err
+    assert said.count("its file system has no locks") == 1 and os.strerror(number) in said
+
+
+def test_a_store_that_cannot_be_begun_leaves_nothing(
+    tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Store, "commit", full)
+    with pytest.raises(UserError, match="disk is full"):
+        create(tmp_path / "s.db", job, FACTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_is_told_and_keeps_what_was_written(tmp_path: Path, job: Job) -> None:
+    path = tmp_path / "s.db"
+    with pytest.raises(UserError, match="database or disk is full"), create(path, job, FACTS) as store:
+        store.put(row(0))
+        store.commit()
+        pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
+        store.connection.execute(f"PRAGMA max_page_count = {pages + 1}")  # a disk of so many pages
+        for index in range(1, 2000):
+            store.put(row(index))
+    with resume(path, job, lambda: FACTS) as store:
+        assert 0 in store.done()
+        store.put(row(5000))
 
 
 def test_one_writer_at_a_time(tmp_path: Path, job: Job) -> None:

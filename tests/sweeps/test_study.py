@@ -198,7 +198,7 @@ def test_the_page_opens_in_a_browser(store: Store, tmp_path: Path) -> None:
         [str(BROWSER), *words, (tmp_path / "r.html").as_uri()],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=900,  # a safety net
         check=False,
     )
     complaints = [

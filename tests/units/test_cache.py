@@ -49,7 +49,7 @@ def stack_distances(lines: list[int]) -> list[float]:
 ACCESSES = st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=150)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(accesses=ACCESSES, sets=st.integers(1, 6), ways=st.integers(1, 5), cut=st.integers(0, 150))
 def test_it_does_what_a_plain_one_does_however_calls_are_cut(
     accesses: list[tuple[int, bool]], sets: int, ways: int, cut: int
@@ -66,13 +66,13 @@ def test_it_does_what_a_plain_one_does_however_calls_are_cut(
     assert not ours.access(np.array(lines[:1], int)).any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lines=st.lists(st.integers(0, 30), max_size=120), ways=st.integers(1, 20))
 def test_one_set_hits_where_the_stack_distance_is_below_its_ways(lines: list[int], ways: int) -> None:
     assert list(cache(1, ways).access(np.array(lines, int))) == [d < ways for d in stack_distances(lines)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(lines=st.lists(st.integers(0, 60), max_size=150), ways=st.integers(1, 8), sets=st.integers(1, 8))
 def test_more_ways_never_hit_less(lines: list[int], ways: int, sets: int) -> None:
     asked = np.array(lines, int)

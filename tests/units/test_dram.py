@@ -55,7 +55,7 @@ def test_a_stream_of_an_lpddr5_reaches_95_percent_only_if_banks_are_refreshed_on
     assert whole.efficiency(np.array(1 << 20)) < 1 - whole.rfc_all_bank_s / whole.refi_s
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 2**32 - 1), share=st.floats(0, 1))
 def test_no_run_beats_the_peak_and_longer_runs_are_never_slower(seed: int, share: float) -> None:
     timing = drawn(seed)
@@ -66,7 +66,7 @@ def test_no_run_beats_the_peak_and_longer_runs_are_never_slower(seed: int, share
     assert each[0] <= 1.3 / timing.burst_bytes  # one a burst, and what refresh closes
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), writes=st.floats(0, 1))
 def test_data_take_turns_on_the_pins(seed: int, writes: float) -> None:
     timing, rng = drawn(seed), np.random.default_rng(seed)

@@ -145,7 +145,7 @@ def served_from_open_rows(log: np.ndarray) -> bool:
     return True
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), name=st.sampled_from(["lpddr5-6400", "hbm3-6400", "ddr5-4800"]))
 def test_no_traffic_makes_it_break_a_rule(seed: int, name: str) -> None:
     rng = np.random.default_rng(seed)

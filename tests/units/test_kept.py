@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mtia_emu import disk_cache
 from mtia_emu.units import kept as module
 from mtia_emu.units.kept import kept
 
@@ -31,30 +31,28 @@ def test_equal_sources_are_made_once(folder: Path) -> None:
 
 
 def bad(what: object) -> bytes:
-    out = io.BytesIO()
-    np.save(out, np.asarray(what), allow_pickle=True)
-    return out.getvalue()
+    return np.asarray(what, "<f8").tobytes()
 
 
 @pytest.mark.parametrize(
     "content",
-    [
-        b"",
-        b"nonsense",
-        bad(np.zeros(3)),
-        bad(np.zeros((3, 2), np.float32)),
-        bad(np.full((3, 2), np.nan)),
-        bad(np.array([[None, print]] * 3, object)),
-        bad(np.zeros((3, 2)))[:-8],
-        bad(np.zeros((3, 2))) + bytes(module.MOST_BYTES),
-    ],
+    [b"", b"nonsense", bad(np.zeros(3)), bad(np.full((3, 2), np.nan)), bad(np.zeros((3, 2)))[:-8]],
 )
 def test_a_file_of_another_form_is_made_anew(folder: Path, content: bytes) -> None:
     kept("numbers", "a", (3, 2), lambda: np.ones((3, 2)))
     (file,) = folder.iterdir()
-    file.write_bytes(content)
+    assert disk_cache.write(file, content)
     assert (kept("numbers", "a", (3, 2), lambda: np.full((3, 2), 2.0)) == 2).all()
     assert (kept("numbers", "a", (3, 2), never) == 2).all()
+
+
+def test_a_bit_that_is_off_is_noticed(folder: Path) -> None:
+    kept("numbers", "a", (3, 2), lambda: np.ones((3, 2)))
+    (file,) = folder.iterdir()
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1  # -1 would be a number too
+    file.write_bytes(data)
+    assert (kept("numbers", "a", (3, 2), lambda: np.full((3, 2), 2.0)) == 2).all()
 
 
 def test_where_nothing_can_be_written_nothing_is_kept(

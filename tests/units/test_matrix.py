@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -45,7 +45,6 @@ SIZES = st.tuples(*[st.integers(1, 300)] * 3)
 DTYPE = st.sampled_from(["int8", "fp16"])
 
 
-@settings(deadline=None)
 @given(unit=UNITS, sizes=SIZES, dtype=DTYPE)
 def test_no_faster_than_the_peak(unit: Matrix, sizes: Sizes, dtype: str) -> None:
     least = np.prod(sizes) / unit.macs_per_cycle(dtype)
@@ -53,7 +52,6 @@ def test_no_faster_than_the_peak(unit: Matrix, sizes: Sizes, dtype: str) -> None
     assert unit.latency(*sizes, dtype) >= unit.busy(*sizes, dtype)
 
 
-@settings(deadline=None)
 @given(unit=UNITS, sizes=SIZES, more=st.tuples(*[st.integers(0, 50)] * 3), dtype=DTYPE)
 def test_more_work_takes_no_less(unit: Matrix, sizes: Sizes, more: Sizes, dtype: str) -> None:
     larger = (sizes[0] + more[0], sizes[1] + more[1], sizes[2] + more[2])
@@ -62,7 +60,6 @@ def test_more_work_takes_no_less(unit: Matrix, sizes: Sizes, more: Sizes, dtype:
     assert np.all(np.less_equal(unit.operand_reads(*sizes, dtype), unit.operand_reads(*larger, dtype)))
 
 
-@settings(deadline=None)
 @given(unit=UNITS, dtype=DTYPE, sizes=st.lists(SIZES, min_size=1, max_size=5))
 def test_arrays_of_commands_are_timed_one_by_one(unit: Matrix, dtype: str, sizes: list[Sizes]) -> None:
     m, k, n = np.array(sizes, np.int32).T
@@ -73,7 +70,6 @@ def test_arrays_of_commands_are_timed_one_by_one(unit: Matrix, dtype: str, sizes
         assert together.dtype == np.int64
 
 
-@settings(deadline=None)
 @given(rows=SIDE, cols=SIDE, flow=st.sampled_from(FLOWS), sizes=SIZES)
 def test_a_bare_array_is_that_of_scalesim(rows: int, cols: int, flow: str, sizes: Sizes) -> None:
     unit = Matrix(**{**BARE, "rows": rows, "cols": cols, "dataflow": flow})
@@ -83,7 +79,6 @@ def test_a_bare_array_is_that_of_scalesim(rows: int, cols: int, flow: str, sizes
     assert tuple(unit.operand_reads(*sizes, "int8")) == words[:2]
 
 
-@settings(deadline=None)
 @given(unit=UNITS, sizes=SIZES, dtype=DTYPE)
 def test_a_second_buffer_hides_folds_but_not_the_first(unit: Matrix, sizes: Sizes, dtype: str) -> None:
     one, two = (unit.model_copy(update={"stationary_buffers": buffers}) for buffers in (1, 2))

@@ -66,7 +66,7 @@ SIZE = st.integers(1, 40)
 SIDE = st.integers(1, 12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     m=SIZE,
     k=SIZE,

@@ -72,7 +72,7 @@ def test_names_are_text_and_nothing_else() -> None:
         assert plain.count('"') % 2 == 0 and "\\N" not in plain and "\\l" not in plain
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=30), min_size=2, max_size=6))
 def test_any_name_makes_lawful_xml(names: list[str]) -> None:
     boxes = tuple(Box((name,), tip=name) for name in names)

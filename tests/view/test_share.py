@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from mtia_emu.report import Layer, Report
-from mtia_emu.view.share import overlaps, own_cycles, seconds_by_bound
+from mtia_emu.report import Layer, Report, own_cycles
+from mtia_emu.view.share import overlaps, seconds_by_bound
 
 
 def layer(start: int, end: int, bound: str = "dram") -> Layer:

@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from mtia_emu.report import Check, Distance, Joules, Report, Traffic
+from mtia_emu.report import Check, Distance, Joules, LayerCheck, Report, Traffic, WrongCommand
 from mtia_emu.view.page import Cell
 from mtia_emu.view.terminal import print_report, print_table
 
@@ -173,3 +173,18 @@ def test_listing() -> None:
     assert text.count("[b]two[/b]") == 20
     assert re.search(r"^  tiny +4 +\[red\]x", text, re.M)
     assert listed(["name"], []).splitlines()[0] == "Chips"
+
+
+def test_the_first_wrong_layer_and_its_command_are_told(report: Report, check: Check) -> None:
+    command = WrongCommand(9, "store s1", "writes 4 wrong elements", ("2 load s0", "9 store s1"), "2 load s0")
+    right = LayerCheck("fc1", "matmul", "matmul", 0, 0.5, 0.001, 0.004, 64)
+    wrong = replace(right, name=HOSTILE, launch=1, max_rel_error=0.5, command=command)
+    text = shown(report, None, replace(check, layers=(right, wrong, replace(right, compared=0))))
+    body = text.partition("Layers against their references  3 of 3; 1 have nothing to compare")[2]
+    rows = [line.split() for line in body.splitlines() if line.strip()]
+    assert [row[-1] for row in rows[2:5]] == ["FAILED", "ok", "ok"]
+    assert "first wrong command: 9 `store s1`: writes 4 wrong elements" in body
+    assert "has none like: 2 load s0" in body and "  2 load s0" in body and "\x1b" not in text
+    missing = replace(wrong, command=WrongCommand(-1, "", "no command writes 4 elements of the result"))
+    said = shown(report, None, replace(check, layers=(missing,)))
+    assert "first wrong command: none; no command writes 4" in said

@@ -43,7 +43,7 @@ def test_before_and_after(case: str) -> None:
     hold(case)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 5), st.integers(1, 3), st.integers(1, 9))
 def test_a_program_of_one_memory_gives_equal_results(b: int, h: int, past: int, new: int, d: int) -> None:
     graph = text.parse(grow(b, h, past, new, d))

@@ -27,9 +27,9 @@ NORM = """graph g {{
 }}"""
 
 
-def test_a_weight_a_row_is_no_norm() -> None:
-    reasons = outcomes("norms", NORM.format(weight="fp32[8,1]", mean="8,1", axis=1))
-    assert reasons == ["the weight fp32[8,1] is not one value a column"]
+def test_a_factor_a_row_is_no_weight_of_a_norm() -> None:
+    graph = lowered(text.parse(NORM.format(weight="fp32[8,1]", mean="8,1", axis=1)), parse_passes("norms"))
+    assert [node.op for node in graph.nodes] == ["rmsnorm", "mul"]
 
 
 def test_the_mean_of_columns_is_no_norm() -> None:

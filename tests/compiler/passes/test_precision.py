@@ -100,3 +100,39 @@ def test_a_square_that_is_not_summed_is_converted() -> None:
         "graph g {\n  in %x : fp32[4]\n  %s : fp32[4] = mul(%x, %x)\n  %y : fp32[4] = sqrt(%s)\n  out %y\n}"
     )
     assert Precision()(graph).type_of("s").dtype.name == "fp16"
+
+
+INPUTS = """graph g {
+  in %x : fp32[4]
+  in %z : fp32[4]
+  const %s : fp32[] = [0.08]
+  %q : fp32[4] = div(%x, %s)
+  %r : fp32[4] = round(%q)
+  %i : int8[4] = cast(%r) {to="int8"}
+  %n : fp32[4] = mul(%x, %z)
+  out %i
+  out %n
+}"""
+
+
+def test_inputs_keep_their_type_up_to_a_step() -> None:
+    made = Precision()(text.parse(INPUTS))
+    kinds = {v: made.type_of(v).dtype.name for v in ("x", "z", "q", "r", "n")}
+    assert kinds == {"x": "fp32", "z": "fp16", "q": "fp32", "r": "fp32", "n": "fp16"}
+
+
+def test_a_cast_that_rounds_keeps_its_type() -> None:
+    body = """graph g {
+  in %x : fp32[2]
+  %y : fp16[2] = cast(%x) {rounds=true, to="fp16"}
+  %z : fp16[2] = neg(%y)
+  out %z
+}"""
+    made = Precision("fp16", "fp32")(text.parse(body))
+    assert [(n.op, n.type.dtype.name) for n in made.nodes] == [
+        ("cast", "fp16"),
+        ("cast", "fp32"),
+        ("neg", "fp32"),
+    ]
+    x = np.array([2049, -1], np.float32)
+    assert (evaluate(made, {"x": x})["z"] == [-2048, 1]).all()

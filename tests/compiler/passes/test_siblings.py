@@ -30,7 +30,7 @@ def family(widths: list[int], rows: str = "4", tail: str = "", seen: str = "exp"
     return "\n".join(["graph g {", *lines, tail, "}"])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=6), st.sampled_from(["1", "4", "2,3"]))
 def test_one_product_of_equal_results_is_left(widths: list[int], rows: str) -> None:
     graph = with_weights(text.parse(family(widths, rows)))

@@ -36,7 +36,7 @@ def looked_up(rows: list[int], width: int = 4, bags: int = 3, tail: str = "") ->
     return "\n".join(["graph g {", *lines, tail, "}"])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=6), st.integers(1, 5))
 def test_one_look_up_of_equal_results_is_left(rows: list[int], bags: int) -> None:
     graph = with_weights(text.parse(looked_up(rows, bags=bags)))

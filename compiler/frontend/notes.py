@@ -1,0 +1,46 @@
+"""What the user should hear of a model that is not in its graph, or is easily meant otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mtia_emu.types import TensorType
+
+from .scope import subgraphs
+
+
+def notes(model: Any, inputs: Mapping[str, TensorType]) -> tuple[str, ...]:
+    """Return what to say of a ModelProto and its inputs, bound to sizes."""
+    return (*_sharding(model), *_empty(model, inputs))
+
+
+def _sharding(model: Any) -> Iterator[str]:
+    """Say that annotations for many devices (IR 11 and later) are left aside."""
+    bodies = (model.graph.node, *(f.node for f in model.functions))
+    count = sum(bool(node.device_configurations) for nodes in bodies for node in _all(nodes))
+    if count or model.configuration:
+        yield (
+            f"the model says how to spread it over devices ({len(model.configuration)} configurations, "
+            f"{count} nodes annotated); that is ignored: all of it runs on one chip"
+        )
+
+
+def _all(nodes: Any) -> Iterator[Any]:
+    for node in nodes:
+        yield node
+        for graph in subgraphs(node):
+            yield from _all(graph.node)
+
+
+def _empty(model: Any, inputs: Mapping[str, TensorType]) -> Iterator[str]:
+    """Name the inputs that the model itself fixes at no elements: some exporters write 0 for any size."""
+    for value in model.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        fixed = [a for a, d in enumerate(dims) if d.HasField("dim_value") and not d.dim_value]
+        kind = inputs.get(value.name)
+        if kind is not None and any(kind.shape[a] == 0 for a in fixed):
+            yield (
+                f"input {value.name} : {kind} is empty, as the model says; for another size: "
+                f"--dim {value.name}:{fixed[0]}=SIZE"
+            )

@@ -1,0 +1,95 @@
+"""Machine code that numba made of functions, kept on disk: a file for each function and types of operands.
+
+numba's own cache stops work where a file of it is damaged or its disk is full, and loads whatever stands in
+its folder. This one goes without (`disk_cache`): a file is loaded only where it is this user's and whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import disk_cache
+
+MOST_FOLDERS = 64  # one for each text of each module that has compiled functions
+MOST_BYTES = 1 << 26  # of one function's machine code
+
+
+class CodeCache:
+    """What numba asks for code of one function before it compiles, and gives code to after.
+
+    `files` are the modules that the function and those that it calls come from, `options` those that numba
+    compiles it with.
+    """
+
+    cache_path = ""  # numba shows it
+
+    def __init__(self, function: Callable[..., Any], files: set[str], options: dict[str, Any]) -> None:
+        import llvmlite
+        import numba
+
+        code = hashlib.sha256(function.__code__.co_code).hexdigest()
+        versions = (sys.version, sys.implementation.cache_tag, numba.__version__, llvmlite.__version__)
+        self.name = function.__name__
+        self.source = (function.__module__, function.__qualname__, code, sorted(options.items()), versions)
+        self.folder = _folder(files)
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """Return the code for a signature, None where none of use is kept."""
+        from numba.core.compiler import CompileResult
+
+        if self.folder is None:
+            return None
+        target.refresh()
+        file = self._file(signature, target.codegen())
+        content = disk_cache.read(file, MOST_BYTES)
+        if content is None:
+            return None
+        try:
+            return CompileResult._rebuild(target, *pickle.loads(content))
+        except MemoryError:
+            raise
+        except Exception:  # whatever another build of the same version makes of it
+            disk_cache.discard(file)
+            return None
+
+    def save_overload(self, signature: Any, made: Any) -> None:
+        """Keep the code for a signature, where it can be."""
+        from numba.core.serialize import dumps
+
+        lifted = any(not loop.can_cache for loop in made.lifted)
+        if self.folder is None or lifted or made.library.has_dynamic_globals:
+            return
+        if not disk_cache.write(self._file(signature, made.codegen), dumps(made._reduce())):
+            self.folder = None
+
+    def flush(self) -> None:
+        """Do nothing: what is kept stays right."""
+
+    def _file(self, signature: Any, codegen: Any) -> Path:
+        key = repr((self.source, str(signature), codegen.magic_tuple()))
+        assert self.folder is not None
+        return self.folder / f"{self.name}-{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.code"
+
+
+def _folder(files: set[str]) -> Path | None:
+    """Return the folder for code made of these modules as they are; remove those not used for longest."""
+    text = b"".join(Path(x).read_bytes() for x in sorted(files))
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    digest = hashlib.blake2b(text, digest_size=8).hexdigest()
+    found = disk_cache.folder("code", digest, base=Path(given) if given else None)
+    if found is None:
+        return None
+    with contextlib.suppress(OSError):
+        found.touch()
+        others = sorted(found.parent.iterdir(), key=lambda x: x.stat().st_mtime)
+        for old in others[:-MOST_FOLDERS]:
+            shutil.rmtree(old, ignore_errors=True)
+    return found

@@ -1,0 +1,240 @@
+"""How a model is compiled and run: one frozen value, passed whole.
+
+A field says all that is to be said of an option. From it come the flag of the command line and its help, the
+field of a sweep's spec, and its part in the keys of what is shared or kept on disk. To add one: a field of
+`Options`, its line in `Words`, and the code that reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from numbers import Integral
+from typing import Any, TypedDict, Unpack
+
+from .errors import UserError, nearest, refuse_unknown
+
+LAUNCHES = ("graph", "stream", "host")
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """What an option says of itself where it is spelt.
+
+    `uses` are the places that have it: "compile" (commands that compile a model), "operator" (gemm, tbe),
+    "run" (commands that execute), "program" (also with a compiled program), "sweep" and "workload" (a sweep's
+    spec, and each of its models). `decides` are the stages whose results depend on it. `name` is the flag
+    where it is not the field's name; `negated`, where giving it means false.
+    """
+
+    text: str
+    uses: tuple[str, ...]
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    decides: tuple[str, ...] = ()
+    name: str = ""
+    negated: bool = False
+
+
+def option(default: Any, text: str, *uses: str, **more: Any) -> Any:
+    """Return a dataclass field that is an option; `more` are further fields of its `Spelling`."""
+    return field(default=default, metadata={"flag": Spelling(text, uses, **more)})
+
+
+def _check(value: Any) -> None:
+    """Raise `UserError` for a field whose value is of another type, or not among its choices."""
+    for f in fields(value):
+        given, flag = getattr(value, f.name), f.metadata.get("flag")
+        if is_dataclass(f.default):
+            right = isinstance(given, type(f.default))
+        elif isinstance(f.default, bool):
+            right = isinstance(given, bool)
+        elif isinstance(f.default, int):
+            right = isinstance(given, Integral) and not isinstance(given, bool) and int(given) >= 0
+        else:
+            right = isinstance(given, str) or (given is None and f.default is None)
+        if not right:
+            kind = "text" if f.default is None else type(f.default).__name__
+            raise UserError(f"option {f.name} is {given!r} (right: {kind}, as {f.default!r})")
+        if flag is not None and flag.choices and given not in flag.choices:
+            raise refuse_unknown(f.name, given, flag.choices)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How work is put on a GPU: how it is launched, whether it is fused, and in which thermal state.
+
+    `launch`: `graph` (back to back in a CUDA graph), `stream` (each kernel pays the longer period of stream
+    launches) or `host` (the host launches each and waits for it). `fused`: as a serving runtime launches it
+    (`gpu.fusion.fuse`), else one kernel an operator. `sustained`: a board in steady state, else a short
+    burst.
+    """
+
+    launch: str = option(
+        "graph",
+        "How its kernels are launched: from a CUDA graph, on a stream, or each by a host that waits.",
+        "run",
+        "program",
+        choices=LAUNCHES,
+        name="--gpu-launch",
+    )
+    fused: bool = option(
+        True,
+        "Run it operator by operator, not fused as a serving runtime does.",
+        "run",
+        "program",
+        name="--gpu-unfused",
+        negated=True,
+    )
+    sustained: bool = option(
+        False,
+        "Time and price it in steady state, not in a short burst.",
+        "run",
+        "program",
+        name="--gpu-sustained",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a value that an option cannot have."""
+        _check(self)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a model is compiled and run. Raises `UserError` for a value that an option cannot have."""
+
+    dtype: str | None = option(
+        None,
+        "Run in fp16, bf16, fp32; with weights quantised in int8, fp8 or int4, or as the text of a quantise "
+        "pass says.  [default: the model's own type, or the nearest that the chip multiplies]",
+        "compile",
+        "workload",
+        metavar="TYPE",
+        decides=("lower",),
+    )
+    calibrate: str | None = option(
+        None,
+        "Scale activations of --dtype int8 or fp8 by their range over so many seeded samples, or over these "
+        "inputs, not row by row at run time.",
+        "compile",
+        metavar="INT|IO.npz",
+        decides=("lower",),
+    )
+    passes: str | None = option(
+        None,
+        'Passes to run: a list in order, as in "legalise,maps{max-inputs=4}", where "default" stands for all '
+        'that would run; or changes of those, as in "+mine@after:tails,-siblings". A name may be a file '
+        "FILE.py, which is executed.  [default: default]",
+        "compile",
+        "sweep",
+        metavar="TEXT",
+        decides=("lower", "map"),
+    )
+    tune: str = option(
+        "fast",
+        "How mappings of kernels are chosen: by estimate, or the best of them by time; full keeps what it "
+        "finds on disk (MTIA_EMU_TUNE_CACHE=0: not).",
+        "compile",
+        "operator",
+        "sweep",
+        choices=("fast", "full"),
+        decides=("map", "choice"),
+    )
+    beside: bool = option(
+        True,
+        "Run independent layers side by side in one launch, each on rows of PEs, where that is faster.",
+        "compile",
+        "sweep",
+        decides=("map",),
+    )
+    prefetch: bool = option(
+        True,
+        "Let kernels read weights of later ones into SRAM while they leave DRAM idle.",
+        "compile",
+        "operator",
+        "sweep",
+    )
+    place: str = option(
+        "dram",
+        "Memory that operands start in and the result ends in; weights-dram: the others in SRAM.",
+        "operator",
+        choices=("sram", "dram", "weights-dram"),
+        decides=("map",),
+    )
+    check: bool = option(
+        False,
+        "Execute (on seeded random inputs without --inputs), compare each output with an oracle "
+        "(onnxruntime), exit 1 beyond tolerance.",
+        "run",
+    )
+    by_layer: bool = option(
+        False,
+        "With --check: also hold each layer to its op's reference, on what its operands should be; name the "
+        "first wrong layer and the first wrong command of it.",
+        "run",
+    )
+    gpu_mode: Mode = field(default=Mode())
+    seed: int = option(0, "Seed of random weights and inputs.", "run", metavar="INT")
+
+    def __post_init__(self) -> None:
+        """Refuse a value that an option cannot have."""
+        _check(self)
+
+    @classmethod
+    def of(cls, **words: Unpack[Words]) -> Options:
+        """Return `options`, the defaults without them, changed by the other keywords.
+
+        Raises `TypeError` for a keyword that is no option.
+        """
+        given: dict[str, Any] = dict(words)
+        base = given.pop("options", cls())
+        known = [f.name for f in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise TypeError(f"unknown option {name!r}{nearest(name, known)} (known: {', '.join(known)})")
+        return replace(base, **given)
+
+    def deciding(self, stage: str) -> tuple[tuple[str, Any], ...]:
+        """Return the options on which the result of a stage depends: a part of its key."""
+        names = [f.name for f, flag in declared() if stage in flag.decides]
+        return tuple((name, getattr(self, name)) for name in names)
+
+    def changed(self, *, but: str) -> list[str]:
+        """Return the flags of options that are not as by default and that a use does not have."""
+        return [
+            flag_of(f)
+            for holder in (self, self.gpu_mode)
+            for f, flag in declared(type(holder))
+            if but not in flag.uses and getattr(holder, f.name) != f.default
+        ]
+
+
+class Words(TypedDict, total=False):
+    """Options as keywords of a function; `options` is a value that the others change."""
+
+    options: Options
+    dtype: str | None
+    calibrate: str | None
+    passes: str | None
+    tune: str
+    beside: bool
+    prefetch: bool
+    place: str
+    check: bool
+    by_layer: bool
+    gpu_mode: Mode
+    seed: int
+
+
+def declared(kind: Any = Options, use: str | None = None) -> Iterator[tuple[Field[Any], Spelling]]:
+    """Yield the options of a class that a use has, all without one, in order; not those inside another."""
+    for f in fields(kind):
+        flag: Spelling | None = f.metadata.get("flag")
+        if flag is not None and (use is None or use in flag.uses):
+            yield f, flag
+
+
+def flag_of(option: Field[Any]) -> str:
+    """Return the flag of the command line that gives an option."""
+    flag: Spelling = option.metadata["flag"]
+    return flag.name or f"--{option.name.replace('_', '-')}"

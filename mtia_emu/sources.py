@@ -1,0 +1,130 @@
+"""Where models come from: a file (ONNX, a graph's text), or one that we write (the zoo's, one operator's)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from . import program_file
+from .compiler.frontend import load
+from .compiler.graph import Graph
+from .errors import UserError, nearest
+from .graph_file import SUFFIX, is_graph, read_graph
+from .scratch import scratch
+
+Array = np.ndarray[Any, Any]
+ZOO = "zoo:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model on disk, ONNX or a graph's text, and for one that we wrote inputs right for it, by seed."""
+
+    path: Path
+    name: str
+    dims: dict[str, int]
+    examples: Callable[[int], dict[str, Array]] | None = None
+
+    @property
+    def is_graph(self) -> bool:
+        """Return whether the file is a graph's text, in ops of ours."""
+        return is_graph(self.path)
+
+    def graph(self, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Graph:
+        """Return the graph as imported; `shapes` of inputs bind symbolic dimensions."""
+        if self.is_graph:
+            return _fitting(read_graph(self.path), self.path, shapes or {})
+        return load(self.path, {} if self.examples else self.dims, input_shapes=shapes)
+
+    def inputs(self, graph: Graph, seed: int) -> dict[str, Array]:
+        """Return seeded inputs for the graph: those right for the model where it is one of ours."""
+        from .compiler.samples import random_inputs
+
+        return self.examples(seed) if self.examples else random_inputs(graph, seed)
+
+
+def _fitting(graph: Graph, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    """Return the graph; refuse inputs of other shapes than its own, which are bound."""
+    for name, kind in graph.inputs.items():
+        if shapes.get(name, kind.shape) != kind.shape:
+            raise UserError(f"{path}: input %{name} is {kind}; the array given is {list(shapes[name])}")
+    return graph
+
+
+class Operator(Protocol):
+    """A model of one operator, as in `zoo.operators`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dims(self) -> dict[str, int]: ...
+
+    def build(self, folder: Path, seed: int | None) -> Path: ...
+
+    def example_inputs(self, seed: int) -> dict[str, Array]: ...
+
+
+@contextlib.contextmanager
+def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None = None) -> Iterator[Source]:
+    """Give the file that `model` names; a zoo model is written to a folder that then goes away.
+
+    With `execute_seed` a zoo model gets random weights, so that it can be executed.
+    """
+    if not model.startswith(ZOO):
+        yield _file_source(model, dims)
+        return
+    from . import zoo
+
+    name = model[len(ZOO) :]
+    full = zoo.dims(name) | dict(dims)
+    with scratch() as folder:
+        path = zoo.build(name, dims, folder, weights_seed=execute_seed)
+        yield Source(path, model, full, lambda seed: zoo.example_inputs(name, full, seed))
+
+
+@contextlib.contextmanager
+def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
+    """Give a model of one operator, in a folder that then goes away; with a seed its weights are random."""
+    with scratch() as folder:
+        path = operator.build(folder, seed)
+        yield Source(path, operator.name, operator.dims, operator.example_inputs)
+
+
+def is_program(model: str | Path) -> bool:
+    """Return whether `model` names a compiled program rather than a model."""
+    return not str(model).startswith(ZOO) and program_file.is_program(Path(model))
+
+
+def _file_source(model: str, dims: Mapping[str, int]) -> Source:
+    path = Path(model)
+    if not path.is_file():
+        raise UserError(
+            f"model {model!r} is {'a folder' if path.is_dir() else 'not a file'}{_meant(path)} "
+            "(right: an ONNX file, a graph's text FILE.ir, a compiled program, or zoo:NAME; `mtia-emu zoo` "
+            "lists the names)"
+        )
+    if is_graph(path) and dims:
+        raise UserError("--dim has no meaning for a graph's text: its shapes are bound")
+    if is_program(path):
+        raise UserError(f"{model} is compiled already, or not ONNX: it is a zip file (right: the ONNX file)")
+    return Source(path, path.stem if path.stem != "model" else path.absolute().parent.name, dict(dims))
+
+
+def _meant(path: Path) -> str:
+    """Return `; did you mean 'x'?` for the model in a folder, or for the name most like a missing path."""
+    from .zoo import zoo_names
+
+    known = [f"{ZOO}{name}" for name in zoo_names()] if len(path.parts) == 1 else []
+    folder = path if path.is_dir() else path.parent
+    with contextlib.suppress(OSError):
+        known += sorted(str(p) for p in folder.iterdir() if p.suffix in (".onnx", SUFFIX))
+    if path.is_dir():
+        return f"; did you mean '{known[-1]}'?" if known and known[-1].endswith(".onnx") else ""
+    exact = f"{ZOO}{path}"
+    return f"; did you mean '{exact}'?" if exact in known else nearest(str(path), known)

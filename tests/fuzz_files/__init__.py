@@ -1,0 +1,1 @@
+"""Files of every kind that the tool reads, changed to do harm: `make fuzz-files`."""

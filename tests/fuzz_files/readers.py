@@ -1,0 +1,175 @@
+"""What the tool does with a file of each kind: read it, and all that follows from what it says."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from mtia_emu.compiler import text
+from mtia_emu.compiler.passes.precision import own_dtype
+from mtia_emu.compiler.pipeline import choose_format, compile_lowered, lower, passes
+from mtia_emu.compiler.samples import random_inputs
+from rich.console import Console
+
+from mtia_emu import api, isa
+from mtia_emu.arrays import input_arrays, read_npz, typed_inputs
+from mtia_emu.chip import load_chip
+from mtia_emu.drams import read_dram
+from mtia_emu.engine.run import report
+from mtia_emu.graph_file import read_graph
+from mtia_emu.isa import Program
+from mtia_emu.listing import chip_parameters, gpu_parameters
+from mtia_emu.report import as_json
+from mtia_emu.silicon import area, cost
+from mtia_emu.streams import histogram
+from mtia_emu.sweeps.evaluate import Evaluator, make_job
+from mtia_emu.sweeps.export import write_csv
+from mtia_emu.sweeps.page import write_page
+from mtia_emu.sweeps.space import Space, check_size
+from mtia_emu.sweeps.spec import GUIDED, load_spec, make_spec
+from mtia_emu.sweeps.store import read
+from mtia_emu.sweeps.study import Study
+from mtia_emu.types import FP32, TensorType
+from mtia_emu.view.files import json_text
+from mtia_emu.view.terminal import print_report
+
+CHIP = "tiny"
+SHOWN = 0.1  # share of the files whose report is printed too
+EXECUTED = 0.3  # share of the models that are executed
+
+
+def _onnx(path: Path, rng: random.Random) -> None:
+    with api.open_model(str(path), {}) as source:
+        compiled = api.compile_stages(source, load_chip(CHIP))
+    inputs = random_inputs(compiled.imported, 1) if rng.random() < EXECUTED else None
+    _run(compiled.program, rng, inputs)
+    if rng.random() < SHOWN:
+        for printed in (text.dump(compiled.imported), text.dump(compiled.lowered), str(compiled.schedule)):
+            assert isinstance(printed, str)
+
+
+def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | None) -> None:
+    """Time a program, execute it on inputs, and now and then show it."""
+    if inputs is not None and any(b.name not in program.data for b in program.consts):
+        inputs = None
+    machine = api.machine_of(program, None, None)
+    outcome = api.run_program(program, machine, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None)
+    if rng.random() < SHOWN:
+        isa.dump(program)
+        print_report(outcome.report, outcome.gpu, None, Console(file=io.StringIO(), width=80))
+        json_text(as_json(outcome.report, outcome.gpu, None))
+
+
+def _external(path: Path, rng: random.Random) -> None:
+    with api.open_model(str(path), {}) as source:
+        compiled = api.compile_stages(source, load_chip(CHIP))
+    _run(compiled.program, rng, random_inputs(compiled.imported, 1))
+
+
+def _program(path: Path, rng: random.Random) -> None:
+    program = api.load_program(path)
+    inputs = None
+    if rng.random() < EXECUTED and sum(b.model_type.bytes for b in program.inputs) < 1 << 24:
+        inputs = {b.name: np.zeros(b.model_type.shape, b.model_type.dtype.numpy) for b in program.inputs}
+    _run(program, rng, inputs)
+
+
+def _graph(path: Path, rng: random.Random) -> None:
+    graph = read_graph(path)
+    text.dump(graph, digests=False)
+    chip = load_chip(CHIP)
+    form = choose_format(own_dtype(graph), chip, None)
+    lowered = lower(graph, passes(own_dtype(graph), form.floats)) if rng.random() < 0.7 else graph
+    report(compile_lowered(lowered, chip, dtype=form.name), chip)
+
+
+@cache
+def _bindings() -> tuple[isa.Binding, ...]:
+    kind = TensorType(FP32, (2, 4))
+    return (isa.Binding("x", kind, kind, "dram", 0),)
+
+
+def _arrays(path: Path, rng: random.Random) -> None:
+    typed_inputs(input_arrays(read_npz(str(path))), _bindings())
+
+
+@cache
+def _work(folder: Path) -> Program:
+    from .seeds import _two_layers
+
+    (folder / "work.onnx").write_bytes(_two_layers())
+    return api.compile_model(folder / "work.onnx", CHIP)
+
+
+def _chip(path: Path, rng: random.Random) -> None:
+    chip = load_chip(str(path))
+    cost(chip), area(chip)
+    if rng.random() < SHOWN:
+        chip_parameters(str(path))
+    if rng.random() < EXECUTED:
+        from .seeds import _two_layers
+
+        (path.parent / "work.onnx").write_bytes(_two_layers())
+        report(api.compile_model(path.parent / "work.onnx", chip), chip)
+
+
+def _gpu(path: Path, rng: random.Random) -> None:
+    program = _work(path.parent)
+    gpu = api.load_gpu(str(path))
+    gpu.run(program.works, model="m", dtype=program.dtype, dims={}, mode=None)
+    if rng.random() < SHOWN:
+        gpu_parameters(str(path))
+
+
+def _dram(path: Path, rng: random.Random) -> None:
+    read_dram(path)
+
+
+def _spec(path: Path, rng: random.Random) -> None:
+    spec = make_spec(load_spec(path), "spec")
+    if any(not m.model.startswith("zoo:") for m in spec.model):
+        return
+    check_size(spec, False)
+    if spec.method in GUIDED:
+        return
+    evaluator = Evaluator(make_job(spec))
+    space = Space(spec)
+    for index in {0, len(space) - 1, len(space) // 2}:
+        if index >= 0:
+            evaluator.excluded(space[index])
+
+
+def _store(path: Path, rng: random.Random) -> None:
+    with read(path) as store:
+        for row in store.rows(layers=True):
+            assert row.status
+        study = Study.of(store, layers=True)
+        study.best()
+        if rng.random() < SHOWN:
+            write_csv(store, path.parent / "out.csv")
+        if rng.random() < SHOWN:
+            write_page(study, path.parent / "out.html")
+
+
+def _histogram(path: Path, rng: random.Random) -> None:
+    law = histogram(str(path))
+    law.ranks(np.linspace(0, 1, 5), 1000)
+
+
+READERS: dict[str, Callable[[Path, random.Random], None]] = {
+    "onnx": _onnx,
+    "external": _external,
+    "program": _program,
+    "graph": _graph,
+    "arrays": _arrays,
+    "chip": _chip,
+    "gpu": _gpu,
+    "dram": _dram,
+    "spec": _spec,
+    "store": _store,
+    "histogram": _histogram,
+}
