@@ -15,7 +15,7 @@ PLACES = ("epsilon", "value", "alpha", "scale", "threshold")  # attributes that 
 
 
 def landmarks(graph: Graph, name: str) -> tuple[float, ...]:
-    """Return the finite numbers that a graph computes with behind an input, the nearest first, `MOST` at most."""
+    """Return at most `MOST` finite numbers that a graph computes with behind an input, the nearest first."""
     found: dict[float, None] = {}
     for node in _behind(graph, name):
         for number in _numbers(graph, node):

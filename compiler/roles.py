@@ -60,7 +60,9 @@ def _roles(graph: Graph, name: str) -> Iterator[Role]:
                 bound = direct or role.what in (DIVISOR, EXPONENT, SHIFT)
                 yield role if bound else Role(SMALL)
                 continue
-            fresh = [v for v, t in zip(node.outputs, node.types, strict=True) if v not in seen and t.dtype != BOOL]
+            fresh = [
+                v for v, t in zip(node.outputs, node.types, strict=True) if v not in seen and t.dtype != BOOL
+            ]
             seen.update(fresh)
             work += [(v, direct and node.op in THROUGH) for v in fresh]
 

@@ -28,11 +28,11 @@ SHIFTED = 3  # a divisor in place of 0 and -1, by which there is no quotient, or
 def random_inputs(graph: Graph, seed: int = 0, kind: str = "usual") -> dict[str, Array]:
     """Return a random array for each input, the same for the same seed and kind.
 
-    `usual`: normal numbers, and here and there those at which the graph may change what it does; rows of masks
-    end early. `constants`: half of the numbers at and around the graph's own. `small`, `large`: magnitudes far
-    below and above 1, each row its own. `extremes`: the largest, the least and subnormal numbers. `special`:
-    NaN, infinities and -0. But for the first, whole rows of masks are 0, and indices repeat, lie at the ends and
-    count from the last where they may.
+    `usual`: normal numbers, and here and there those at which the graph may change what it does; rows of
+    masks end early. `constants`: half of the numbers at and around the graph's own. `small`, `large`:
+    magnitudes far below and above 1, each row its own. `extremes`: the largest, the least and subnormal
+    numbers. `special`: NaN, infinities and -0. But for the first, whole rows of masks are 0, and indices
+    repeat, lie at the ends and count from the last where they may.
 
     Whatever the kind, integers that index rows lie within them, offsets of bags rise, and lengths share what
     there is; what becomes an index by arithmetic is 0 or 1, and names with "pos" count up.
@@ -158,8 +158,10 @@ def _floats(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng) 
 def _magnitudes(declared: TensorType, kind: str, rng: Rng) -> Array:
     """Return a factor for each row, far from 1: of those that every format of 16 bits computes with."""
     rows = (*declared.shape[:-1], 1) if declared.rank else ()
-    powers = rng.integers(4, 24, rows) * -1.0 if kind == "small" else rng.integers(1, 8, rows)
-    return np.asarray(2.0**powers)
+    count = max(int(np.prod(rows)), 1)
+    low, high = (-24.0, -3.0) if kind == "small" else (1.0, 10.0)
+    powers = low + (high - low) * (rng.permutation(count) + rng.random(count)) / count  # all of the range
+    return np.asarray(2.0 ** np.floor(powers))[: int(np.prod(rows))].reshape(rows)
 
 
 def _around(numbers: Sequence[float]) -> list[float]:

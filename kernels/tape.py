@@ -79,12 +79,15 @@ class Tape:
         return out
 
     def evaluate(
-        self, inputs: Sequence[Array], kinds: Sequence[DType], each: Callable[[Step, Array], Array] | None = None
+        self,
+        inputs: Sequence[Array],
+        kinds: Sequence[DType],
+        each: Callable[[Step, Array], Array] | None = None,
     ) -> list[Array]:
         """Return the results for whole arrays: the living definition of what the kernels emit.
 
-        Folds reduce the last axis, kept with length 1. `kinds` are the dtypes of the results. What `each` makes of
-        a step's value stands in its place.
+        Folds reduce the last axis, kept with length 1. `kinds` are the dtypes of the results. What `each`
+        makes of a step's value stands in its place.
         """
         values: list[Array] = []
         for step in self.steps:

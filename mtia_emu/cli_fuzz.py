@@ -42,9 +42,10 @@ SELDOM = 0.05  # of the graphs: a pass that does something on fewer has hardly b
 def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, output: str | None) -> None:
     """Try random graphs: what is made of each must compute what onnxruntime says that it computes.
 
-    Graphs are made of what exporters write and what looks like it but is not, and of motifs that the packages of
-    the passes bring. Exits 1 where anything is off, and where a pass that is tried did nothing on any graph: one
-    that another package brings, or any where all are ours. With -o, a second run of the same seed goes on where the first was stopped.
+    Graphs are made of what exporters write and what looks like it but is not, and of motifs that the packages
+    of the passes bring. Exits 1 where anything is off, and where a pass that is tried did nothing on any
+    graph: one that another package brings, or any where all are ours. With -o, a second run of the same seed
+    goes on where the first was stopped.
 
     \b
     Examples:
@@ -102,8 +103,10 @@ def _report(found: object, seed: int, spelling: str | None, folder: Path | None)
 
 
 def _fired(fired: dict[str, int], spelling: str | None, tried: int) -> list[str]:
-    """Say on how many graphs each pass did something; return those that never did, of what others bring if any."""
+    """Say on how many graphs each pass fired; return those that never did, of what others bring if any."""
+    from .compiler.passes import PASSES
     from .compiler.pipeline import parse_passes
+
     steps = parse_passes(spelling or "")
     names = dict.fromkeys(step.spelling for step in steps)
     for name in names:

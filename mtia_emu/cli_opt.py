@@ -56,7 +56,8 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     "--tolerance",
     type=click.FloatRange(0, min_open=True),
     metavar="FLOAT",
-    help="What --verify-each allows, of an output's largest magnitude.  [default: by the format]",
+    help="What --verify-each allows beyond rounding, of an output's largest magnitude.  "
+    "[default: what passes that choose codes give up]",
 )
 @click.option(
     "--inputs",

@@ -46,7 +46,7 @@ class Pass:
 
     @property
     def floats(self) -> str:
-        """Return the number format that the pass gives a graph's floats; "" for one that leaves it as it is."""
+        """Return the number format that the pass gives a graph's floats; "" where it leaves it as it is."""
         return ""
 
     def __call__(self, graph: Graph) -> Graph:

@@ -14,10 +14,12 @@ GROUP = "mtia_emu.motifs"
 
 
 def own_motifs(passes: Sequence[Pass]) -> tuple[str, ...]:
-    """Return the names in `MOTIFS` of the motifs that the packages of some passes bring; list them there first.
+    """Return the names in `MOTIFS` of the motifs that the packages of some passes bring; list them there
+    first.
 
-    Those are the entry points of `mtia_emu.motifs` of a pass's distribution, and what modules of its package have
-    listed by `testing.motif`. Raises `UserError` for an entry point that is no function, or cannot be imported.
+    Those are the entry points of `mtia_emu.motifs` of a pass's distribution, and what modules of its package
+    have listed by `testing.motif`. Raises `UserError` for an entry point that is no function, or cannot be
+    imported.
     """
     found: dict[str, None] = {}
     for step in (step for step in passes if type(step) is not PASSES.get(step.name)):

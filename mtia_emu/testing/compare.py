@@ -29,7 +29,7 @@ def largest(values: Array, least: float = 0.0) -> float:
 
 
 def gaps(got: Array, expected: Array) -> Array:
-    """Return the difference of each element: 0 for NaN and NaN, or one infinity; infinite for a NaN and a number."""
+    """Return each element's difference: 0 for two NaN, or one infinity; infinite for NaN and another."""
     a, b = (np.asarray(x).astype(np.float64) for x in (got, expected))
     with np.errstate(all="ignore"):
         same = (got == expected) | (np.isnan(a) & np.isnan(b))
@@ -52,12 +52,16 @@ class Miss:
     def __str__(self) -> str:
         where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
         off = abs(self.got - self.expected)
-        far = f"{off:.1e} off, {self.allowed:.1e} is allowed" if np.isfinite(off) else "which no rounding explains"
+        far = (
+            f"{off:.1e} off, {self.allowed:.1e} is allowed"
+            if np.isfinite(off)
+            else "which no rounding explains"
+        )
         return f"output %{self.output}{where} is {self.got:.6g}, expected {self.expected:.6g}: {far}"
 
 
 def worst(name: str, got: Array, expected: Array, allowed: Array) -> Miss | None:
-    """Return the element that is off by the most times what is allowed for it; None where all are within that."""
+    """Return the element that is off by the most times what is allowed for it; None where none is beyond."""
     gap = gaps(got, expected)
     beyond = gap > allowed
     if not beyond.any():

@@ -106,12 +106,13 @@ def mismatch_of(
 ) -> Mismatch | None:
     """Return what is wrong with what is made of a graph; None where all of it computes what the graph says.
 
-    The graph is written as ONNX, and onnxruntime's results are what it says; on special numbers, of which ONNX
-    is silent here and there, our references' are. Held to them are our references; the graph imported from that
-    ONNX; the graph after the whole pipeline of every number format; and the program compiled for a random chip
-    in one of them, executed. Of coarse formats the pipeline from where codes are chosen, and the program, are
-    held to the graph with those codes. With `spelling`, as `--passes` has it, held to them are those passes
-    alone, on samples of all kinds; `fired` counts the graphs on which each of them did something.
+    The graph is written as ONNX, and onnxruntime's results are what it says; on special numbers, of which
+    ONNX is silent here and there, our references' are. Held to them are our references; the graph imported
+    from that ONNX; the graph after the whole pipeline of every number format; and the program compiled for a
+    random chip in one of them, executed. Of coarse formats the pipeline from where codes are chosen, and the
+    program, are held to the graph with those codes. With `spelling`, as `--passes` has it, held to them are
+    those passes alone, on samples of all kinds; `fired` counts the graphs on which each of them did
+    something.
     """
     kinds = KINDS if spelling is not None else ("usual", KINDS[1 + number % (len(KINDS) - 1)])
     samples = samples_for(graph, number, kinds=kinds)
@@ -136,7 +137,7 @@ def _said(graph: Graph, sample: Sample) -> Mapping[str, Array]:
         said = oracle(to_onnx(graph), sample, list(graph.outputs))
     except Unwritten:  # by a motif of somebody's
         return results(graph, sample, graph)
-    if not sample.kind == OVERFLOWING:
+    if sample.kind != OVERFLOWING:
         return said
     ours = results(graph, sample, graph)
     return {k: np.where(_finite(x) & _finite(ours[k]), x, ours[k]) for k, x in said.items()}
@@ -158,7 +159,7 @@ class Made:
     """
 
     run: Run
-    noise: Noise = Noise()
+    noise: Noise
     share: float = 0.0
     right: Run | None = None
     hidden: bool = False
@@ -171,7 +172,7 @@ Stage = tuple[str, Callable[[], Made]]
 def _wrong(
     graph: Graph, made: Made, samples: Sequence[Sample], said: Callable[[int], Mapping[str, Array]]
 ) -> str:
-    """Return what is wrong with what was made of a graph on the first sample that shows it; "" for nothing."""
+    """Return what is wrong with what was made of a graph, on the first sample that shows it; else ""."""
     kinds = _kinds(graph, made)
     for index, sample in enumerate(samples):
         if sample.kind not in kinds:
@@ -187,8 +188,8 @@ def _wrong(
 def _kinds(graph: Graph, made: Made) -> tuple[str, ...]:
     """Return the kinds of samples that what is made of a graph is held on.
 
-    Few codes do not tell numbers of many magnitudes apart; formats of another range, and what is fused of narrow
-    ones, give infinities elsewhere.
+    Few codes do not tell numbers of many magnitudes apart; formats of another range, and what is fused of
+    narrow ones, give infinities elsewhere.
     """
     if made.share or made.noise.codes:
         return KINDS[:1]
@@ -246,7 +247,14 @@ def coarse_stages(graph: Graph, chip: Chip, wanted: str) -> Iterator[Stage]:
     def lowered() -> Made:
         after = lower(coded(), steps[at:])
         share = coarse(after)
-        return Made(lambda given: results(after, given, graph), _noise(wanted), share, right, hides(after), _floats(wanted))
+        return Made(
+            lambda given: results(after, given, graph),
+            _noise(wanted),
+            share,
+            right,
+            hides(after),
+            _floats(wanted),
+        )
 
     def executed() -> Made:
         made = _executed(graph, chip, wanted)

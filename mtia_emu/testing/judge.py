@@ -72,7 +72,9 @@ def results(graph: Graph, inputs: Inputs, first: Graph) -> dict[str, Array]:
 def typed(graph: Graph, inputs: Inputs) -> dict[str, Array]:
     """Return inputs in the types that a graph has for them."""
     with np.errstate(all="ignore"):
-        return {name: np.asarray(inputs[name]).astype(kind.dtype.numpy) for name, kind in graph.inputs.items()}
+        return {
+            name: np.asarray(inputs[name]).astype(kind.dtype.numpy) for name, kind in graph.inputs.items()
+        }
 
 
 def fault_of(
@@ -86,7 +88,8 @@ def fault_of(
 ) -> str:
     """Return what is wrong with results of what was made of a graph; "" where rounding explains it.
 
-    `share` of an output's largest magnitude is allowed anyway, and with `hidden` NaN for any number and any for it.
+    `share` of an output's largest magnitude is allowed anyway, and with `hidden` NaN for any number and any
+    for it.
     """
     wrong = _unlike(got, expected)
     if wrong:
@@ -105,20 +108,23 @@ def fault_of(
 class Judge:
     """Holds graphs to those that they were made of, on samples in the types of the `first` of them.
 
-    With a tolerance, that much of an output's largest magnitude is allowed, and nothing else is looked at.
+    With a tolerance, that much of an output's largest magnitude is allowed besides what rounding explains,
+    and not what passes say that they give up.
     """
 
     def __init__(self, first: Graph, samples: Sequence[Inputs], tolerance: float | None = None) -> None:
         self.first, self.samples, self.tolerance = first, samples, tolerance
-        self._kept: dict[int, tuple[Graph, dict[str, Array]]] = {}  # by sample: the last graph and its results
+        self._kept: dict[
+            int, tuple[Graph, dict[str, Array]]
+        ] = {}  # by sample: the last graph and its results
         self._spread: dict[tuple[int, str, frozenset[str]], dict[str, Array]] = {}
 
     def fault(self, before: Graph, after: Graph, loss: float = 0.0, floats: str = "") -> str:
         """Return what is wrong with a graph made of another one; "" where results are the same.
 
-        `loss` is the share of an output's largest magnitude that was given up, `floats` the number format that
-        floats were given. Where codes are chosen only the first sample counts: the others have numbers of many
-        magnitudes, which few codes cannot tell apart.
+        `loss` is the share of an output's largest magnitude that was given up, `floats` the number format
+        that floats were given. Where codes are chosen only the first sample counts: the others have numbers
+        of many magnitudes, which few codes cannot tell apart.
         """
         few = loss > 0 or coarse(after) > coarse(before)
         for index, sample in enumerate(self.samples[:1] if few else self.samples):
@@ -135,7 +141,8 @@ class Judge:
         else:
             expected = results(before, given, self.first)
         got = results(after, given, self.first)
-        self._kept[index] = (after, got)
+        if same:
+            self._kept[index] = (after, got)
         wrong = _unlike(got, expected)
         if wrong:
             return wrong
@@ -150,26 +157,19 @@ class Judge:
                 break
         return str(misses[0]) if misses else ""
 
-    def _spreads(
-        self, before: Graph, given: Inputs, index: int, floats: str
-    ) -> Iterator[dict[str, Array]]:
-        """Yield how far results move: by the first graph of the same number formats, then by this one itself."""
-        if self.tolerance is not None:
-            return
+    def _spreads(self, before: Graph, given: Inputs, index: int, floats: str) -> Iterator[dict[str, Array]]:
+        """Yield how far results move: in the first graph of the same number formats, then in this one."""
         key, noise = (index, floats, frozenset(_floats(before))), Noise(floats)
         if key not in self._spread:
             self._spread[key] = spread(before, typed(before, given), noise, FEW)
         yield self._spread[key]
         yield spread(before, typed(before, given), noise, first=FEW)
 
-    def _allowed(
-        self, before: Graph, after: Graph, expected: Inputs, loss: float
-    ) -> dict[str, Array]:
-        if self.tolerance is not None:
-            return {k: np.asarray(self.tolerance * largest(x)) for k, x in expected.items()}
-        share = loss + coarse(after)
+    def _allowed(self, before: Graph, after: Graph, expected: Inputs, loss: float) -> dict[str, Array]:
+        share = loss + coarse(after) if self.tolerance is None else self.tolerance
         return {
-            name: ulps(x, {before.type_of(name).dtype.numpy, after.type_of(name).dtype.numpy}) + share * largest(x)
+            name: ulps(x, {before.type_of(name).dtype.numpy, after.type_of(name).dtype.numpy})
+            + share * largest(x)
             for name, x in expected.items()
         }
 
@@ -238,7 +238,7 @@ def _floats(graph: Graph) -> dict[str, float]:
 
 
 def coarse(graph: Graph) -> float:
-    """Return how far results may be off by codes that fall on another side, of an output's largest magnitude."""
+    """Return how far codes that fall on another side move results, of an output's largest magnitude."""
     found = {node.type.dtype.name for node in graph.nodes if _quantises(node, graph)}
     return max((allowed for name, allowed in TOLERANCES.items() if name in found), default=0.0)
 

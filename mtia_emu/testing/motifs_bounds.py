@@ -11,7 +11,7 @@ HIDDEN = (-1e4, -100.0)  # what masks put in place of a score
 
 @motif
 def bounds(g: Grower) -> None:
-    """Clips, exponentials of what is bounded, masks by `where`, guards of NaN, roundings; more than one at times."""
+    """Clips, exponentials of what is bounded, masks by `where`, guards of NaN, roundings."""
     x = g.value(1, 4)
     for _ in range(g.pick((1, 1, 2))):
         x = _bounded(g, x, g.pick(("clip", "high", "exp", "mask", "nan", "round")))

@@ -1,8 +1,8 @@
 """How far a graph's results move when every rounding in it falls otherwise: its own measure of what is exact.
 
-Monte Carlo arithmetic (Parker, Pierce and Eggert, Computing in Science and Engineering 2(4), 2000): values are
-computed some times over, each result a random part of a step off. Where numbers cancel, results move far; where
-nothing rounds, they do not move at all.
+Monte Carlo arithmetic (Parker, Pierce and Eggert, Computing in Science and Engineering 2(4), 2000): values
+are computed some times over, each result a random part of a step off. Where numbers cancel, results move far;
+where nothing rounds, they do not move at all.
 """
 
 from __future__ import annotations
@@ -25,22 +25,30 @@ from ..units.simd import FUNCTIONS, compute
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator
 DRAWS = 8
-MOVES = (
-    "reshape transpose expand slice concat append pad tile gather gather_elements gather_nd scatter_elements "
-    "scatter_nd one_hot topk range nonzero bitcast ragged_split"
-).split()
-CHOICES = (
-    "copy neg abs sign floor ceil round relu not isnan isinf max min equal less less_equal greater greater_equal "
-    "and or xor where reduce_max reduce_min fmod cast quantise_rows"
-).split()
-EXACT = frozenset((*MOVES, *CHOICES))
+MOVES = frozenset(
+    {"reshape", "transpose", "expand", "slice", "concat", "append", "pad", "tile", "gather",
+     "gather_elements", "gather_nd", "scatter_elements", "scatter_nd", "one_hot", "topk", "range", "nonzero",
+     "bitcast", "ragged_split"}
+)  # fmt: skip
+CHOICES = frozenset(
+    {"copy", "neg", "abs", "sign", "floor", "ceil", "round", "relu", "not", "isnan", "isinf", "max", "min",
+     "equal", "less", "less_equal", "greater", "greater_equal", "and", "or", "xor", "where", "reduce_max",
+     "reduce_min", "fmod", "cast", "quantise_rows"}
+)  # fmt: skip
+EXACT = MOVES | CHOICES
 """Ops whose results are the same however they are computed: exact, or rounded once and as the op says."""
-STEEP = frozenset("add sub mul div pow".split())
-"""Functions that, regrouped, leave a type's range elsewhere; so do all sums."""
-UNIT = frozenset("sigmoid tanh erf gelu gelu_tanh silu softplus".split())
+STEEP = frozenset(["add", "sub", "mul", "div", "pow"])
+"""Functions that, regrouped, leave a type's range elsewhere; so do all sums but `SOFT` ones."""
+SOFT = frozenset(["softmax", "log_softmax"])
+"""Sums of powers that no operand makes infinite."""
+TAME = SOFT | FUNCTIONS.keys()
+UNIT = frozenset(["sigmoid", "tanh", "erf", "gelu", "gelu_tanh", "silu", "softplus"])
 """Functions that others may compute by way of numbers about 1, or as large as the operand."""
 PRODUCT = 32.0  # beyond which activations of products give 0 or their operand
-MARKS = (np.nan, 1.0)  # what stands for a number that may be infinite: whatever reads it changes with one of them
+MARKS = (
+    np.nan,
+    1.0,
+)  # what stands for a number that may be infinite: whatever reads it changes with one of them
 FAR = 0.75  # the power of a type's largest number from which on work may leave its range
 SUMMED_IN = np.dtype(np.float32)  # the narrowest type in which products and rows are summed
 
@@ -49,9 +57,9 @@ SUMMED_IN = np.dtype(np.float32)  # the narrowest type in which products and row
 class Noise:
     """What is off in a noisy evaluation, by up to one step.
 
-    By default a step of each value's own type. With a number format `floats` all floats are held in it, weights
-    and inputs too; its largest number bounds them. With `codes` operands of products are off by half a step of
-    int8 as well. With `loose` functions of another library are: by a step of 1.
+    By default a step of each value's own type. With a number format `floats` all floats are held in it,
+    weights and inputs too; its largest number bounds them. With `codes` operands of products are off by half
+    a step of int8 as well. With `loose` functions of another library are: by a step of 1.
     """
 
     floats: str = ""
@@ -62,7 +70,8 @@ class Noise:
 def spread(
     graph: Graph, inputs: Mapping[str, Array], noise: Noise, draws: int = DRAWS, first: int = 0
 ) -> dict[str, Array]:
-    """Return how far each element of each output moves: the root of the mean square over draws from `first` on.
+    """Return how far each element of each output moves: the root of the mean square over draws from `first`
+    on.
 
     Infinite where an element is a number in one draw and none in another, and where it depends on what comes
     near the end of a type's range. The graph's weights must be present.
@@ -122,7 +131,7 @@ class Draw:
         if self.noise.codes and node.op == "matmul":
             coded = [self._off(x, _row_step(x, axis)) for x, axis in zip(given[:2], (-1, -2), strict=True)]
             given = [*coded, *given[2:]]
-        if node.op in STEEP or node.op not in FUNCTIONS:
+        if node.op in STEEP or node.op not in TAME:
             given = [None if x is None else self._marked(x, np.False_) for x in given]
         if node.op not in FUNCTIONS:  # which round their results alone
             given = [None if x is None else self._summed(x) for x in given]
@@ -141,7 +150,12 @@ class Draw:
         a, b, bias, scale = (*given, None, None)[:4]
         kind, activation = node.type.dtype.numpy, str(node.attrs.get("activation", "none"))
         assert a is not None and b is not None
-        steps: list[tuple[str, list[Any]]] = [("matmul", [a, b]), ("mul", [scale]), ("add", [bias]), (activation, [])]
+        steps: list[tuple[str, list[Any]]] = [
+            ("matmul", [a, b]),
+            ("mul", [scale]),
+            ("add", [bias]),
+            (activation, []),
+        ]
         value: Array | None = None
         for name, others in steps:
             if name == "none" or any(x is None for x in others):
@@ -163,7 +177,7 @@ class Draw:
         return [np.broadcast_to(out, node.type.shape).copy()]
 
     def _marked(self, x: Array, calm: Any) -> Array:
-        """Return an array, marked where it nears the end of its range; with `calm`, where it has left it too."""
+        """Return an array, marked where it nears the end of its range, or, where `calm`, left it."""
         if x.dtype.kind in "iub" or dtype_of(x).bits < 16:
             return x
         most = float(ml_dtypes.finfo(self._held_in or x.dtype).max) ** FAR
@@ -193,7 +207,9 @@ class Draw:
         eps, tiny = (max(float(getattr(i, what)) for i in infos) for what in ("eps", "smallest_subnormal"))
         magnitude = np.abs(_wide(x))
         own = np.where((magnitude == 0) | (magnitude == np.inf), 0.0, np.maximum(eps * magnitude, tiny))
-        return np.maximum(own, np.finfo(SUMMED_IN).eps * size + tiny * (size > 0)) if self.noise.loose else own
+        return (
+            np.maximum(own, np.finfo(SUMMED_IN).eps * size + tiny * (size > 0)) if self.noise.loose else own
+        )
 
     def _off(self, x: Array | None, step: Array) -> Array:
         """Return an array with random errors of up to a step; integers and truth values as they are."""
@@ -210,7 +226,7 @@ class Draw:
 
 
 def _unit(node: Node, given: Sequence[Array | None]) -> Any:
-    """Return the size of the numbers by way of which a function may be computed; 0 for none but its result."""
+    """Return the size of numbers by way of which a function may be computed; 0 for none but its result."""
     if node.op == "log_softmax":
         return 1.0
     if node.op not in UNIT or given[0] is None:

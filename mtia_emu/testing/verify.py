@@ -20,6 +20,8 @@ from ..types import TensorType
 from .judge import Inputs, Judge
 
 Array = np.ndarray[Any, Any]
+
+
 @dataclass(frozen=True)
 class Fault:
     """A pass that changes results: its place in the pipeline, the graph that it was given, what is off."""
@@ -50,8 +52,8 @@ def first_fault(
     """Return the first pass after which results are off, unlawful or not there at all; None for a good one.
 
     The graph must hold its weights (`with_weights`). Each pass is held to the graph that it was given, on all
-    of `inputs`, which are in the types of the first graph (`samples_for` gives some, the ordinary ones first).
-    What `Judge` allows stands; with a tolerance, that much of an output's largest magnitude.
+    of `inputs`, which are in the types of the first graph (`samples_for` gives some). What `Judge` allows
+    stands; with a tolerance, that much of an output's largest magnitude beyond what rounding explains.
     """
     refuse_large(graph)
     judge = Judge(graph, inputs, tolerance)
@@ -77,9 +79,7 @@ def _try(step: Pass, graph: Graph, judge: Judge, most: int | None = None) -> tup
         return f"raises {type(error).__name__}: {error}", None
 
 
-def narrow(
-    fault: Fault, first: Graph, inputs: Sequence[Mapping[str, Array]], tolerance: float | None = None
-) -> Culprit:
+def narrow(fault: Fault, first: Graph, inputs: Sequence[Inputs], tolerance: float | None = None) -> Culprit:
     """Return the rewrite that makes a faulty pass wrong, by halving; the whole pass, where it has no rules.
 
     `first` is the graph whose types `inputs` have. With the rewrites before the culprit results are right.
