@@ -99,17 +99,19 @@ def _gap(a: Array, b: Array) -> Array:
 class Draw:
     """One evaluation of a graph, every result that is rounded a random part of a step off.
 
-    A mark stands in place of what comes near the end of a type's range where, regrouped, work may leave
-    it. `beyond` says whether anything came there.
+    A mark stands in place of what comes near the end of a type's range where, regrouped, work may leave it,
+    and of infinities that inputs bring into sums: these give NaN in one order and not in another. `beyond`
+    says whether anything came there.
     """
 
     def __init__(self, noise: Noise, seed: int, mark: float | None = None) -> None:
-        self.noise, self.mark, self.beyond = noise, mark, False
+        self.noise, self.mark, self.beyond, self.infinite = noise, mark, False, False
         self._rng = np.random.default_rng(seed)
         self._held_in = DTYPES[noise.floats].numpy if noise.floats else None
 
     def outputs(self, graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs of a graph on some inputs."""
+        self.infinite = any(x.dtype.kind not in "iub" and np.isinf(_wide(x)).any() for x in inputs.values())
         values = {**inputs, **{name: const.array(name) for name, const in graph.consts.items()}}
         if self.noise.floats:
             values = {name: self._off(x, self._step(x)) for name, x in values.items()}
@@ -132,9 +134,10 @@ class Draw:
             coded = [self._off(x, _row_step(x, axis)) for x, axis in zip(given[:2], (-1, -2), strict=True)]
             given = [*coded, *given[2:]]
         if node.op in STEEP or node.op not in TAME:
-            given = [None if x is None else self._marked(x, np.False_) for x in given]
+            given = [None if x is None else self._marked(x, np.bool_(self.infinite)) for x in given]
         if node.op not in FUNCTIONS:  # which round their results alone
-            given = [None if x is None else self._summed(x) for x in given]
+            steps = _steps(node, given)
+            given = [None if x is None else self._summed(x, steps) for x in given]
         if node.op == "matmul" and node.type.dtype.is_float:
             return [self._product(node, given, calm)]
         if self.noise.loose and node.op == "log_softmax":
@@ -188,12 +191,12 @@ class Draw:
         self.beyond = True
         return x if self.mark is None else np.where(far, x.dtype.type(self.mark), x)
 
-    def _summed(self, x: Array) -> Array:
-        """Return an operand of a sum off by a step of what it is summed in: as if summed in another order."""
+    def _summed(self, x: Array, steps: float) -> Array:
+        """Return an operand of a sum off by steps of what it is summed in: as if summed in another order."""
         if x.dtype.kind in "iub" or dtype_of(x).bits < 16:
             return x
         wide = x.astype(np.promote_types(x.dtype, SUMMED_IN) if x.dtype.kind == "f" else SUMMED_IN)
-        eps = np.finfo(wide.dtype).eps
+        eps = steps * np.finfo(wide.dtype).eps
         return wide * (1 + eps * self._rng.uniform(-1, 1, x.shape)).astype(wide.dtype)
 
     def _step(self, x: Array, size: Any = 0.0) -> Array:
@@ -223,6 +226,18 @@ class Draw:
         if self._held_in is None or x.dtype.kind in "iub":
             return x
         return x.astype(self._held_in).astype(x.dtype)
+
+
+def _steps(node: Node, given: Sequence[Array | None]) -> float:
+    """Return by how many steps operands of a sum are off.
+
+    Summed one after another, k terms are off as if each were by sqrt(k) / 4 steps: what is added to has
+    grown.
+    """
+    sizes = [
+        max(x.shape[-1] if x.ndim else 1, x.size // max(node.type.size, 1)) for x in given if x is not None
+    ]
+    return max(1.0, max(sizes, default=1) ** 0.5 / 4)
 
 
 def _unit(node: Node, given: Sequence[Array | None]) -> Any:
