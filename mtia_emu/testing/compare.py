@@ -41,7 +41,7 @@ def gaps(got: Array, expected: Array) -> Array:
 
 @dataclass(frozen=True)
 class Miss:
-    """The element of an output that is farthest beyond what is allowed."""
+    """The element of an output that is off by most of those beyond what is allowed."""
 
     output: str
     index: tuple[int, ...]
@@ -57,18 +57,17 @@ class Miss:
             if np.isfinite(off)
             else "which no rounding explains"
         )
-        return f"output %{self.output}{where} is {self.got:.6g}, expected {self.expected:.6g}: {far}"
+        return f"output %{self.output}{where} is {self.got:.5g}, expected {self.expected:.5g}: {far}"
 
 
 def worst(name: str, got: Array, expected: Array, allowed: Array) -> Miss | None:
-    """Return the element that is off by the most times what is allowed for it; None where none is beyond."""
+    """Return the element that is off by most of those beyond what is allowed; None where there is none."""
     gap = gaps(got, expected)
     beyond = gap > allowed
     if not beyond.any():
         return None
-    with np.errstate(all="ignore"):
-        times = np.where(beyond, gap / np.maximum(allowed, np.finfo(np.float64).tiny), -1.0)
-    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(times)), times.shape))
+    off_by = np.where(beyond, gap, -1.0)
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(off_by)), off_by.shape))
     limit = float(np.broadcast_to(allowed, gap.shape)[index])
     return Miss(name, index, float(got[index]), float(expected[index]), limit)
 
