@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test test-deep check bench accuracy fit-mtia fit-gpu docs conformance fuzz clean
+.PHONY: help run test test-deep test-oldest check bench accuracy fit-mtia fit-gpu docs conformance fuzz fuzz-files clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -29,6 +29,11 @@ test: $(VENV)/dev  ## install what tests need and run them all
 
 test-deep: $(VENV)/dev  ## run the tests that take long and look far
 	$(BIN)/python -m pytest -m deep
+
+test-oldest:  ## run the tests with the oldest dependencies that are allowed, in an environment of their own
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --editable '.[test]' --constraint tests/data/oldest.txt
+	$(VENV)-oldest/bin/python -m pytest -W error::DeprecationWarning -W error::UserWarning
 
 check: $(VENV)/dev  ## lint and type-check
 	$(BIN)/ruff check .
@@ -65,5 +70,9 @@ SEED ?= 0
 fuzz: $(VENV)/dev  ## try the compiler on COUNT random graphs of SEED on all cores; goes on where it was stopped
 	nice -n 19 $(BIN)/mtia-emu fuzz --count $(COUNT) --seed $(SEED) -o fuzzed
 
+FILES ?= 100000
+fuzz-files: $(VENV)/dev  ## read FILES mutated files of every kind within bounds, on one core; goes on where it was stopped
+	PYTHONPATH=tests nice -n 19 $(BIN)/python -m fuzz_files --count $(FILES) --seed $(SEED) -o fuzzed-files
+
 clean:  ## remove the environment and build products
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(VENV)-oldest build *.egg-info

@@ -17,6 +17,7 @@ from mtia_emu.kernels.tape import finish, inline, parse
 
 from mtia_emu.chip import Chip
 from mtia_emu.sharing import Share
+from mtia_emu.sums import add_up
 from mtia_emu.types import TensorType
 from mtia_emu.units.simd import FUNCTIONS
 
@@ -210,7 +211,7 @@ def _separate_cycles(p: Attention, strips: int, chip: Chip, most: float) -> floa
     scores = Problem(batch, each, p.dim, p.keys, kind, kind, kind, "sram", p.space)
     weighted = Problem(batch, each, p.keys, p.value_dim, kind, kind, kind, "sram", p.space)
     try:
-        return rows + strips * sum(ranked_matmul(x, chip, 1)[0][1] for x in (scores, weighted))
+        return rows + strips * add_up(ranked_matmul(x, chip, 1)[0][1] for x in (scores, weighted))
     except NoRoom:
         return None
 

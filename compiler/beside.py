@@ -18,6 +18,7 @@ from mtia_emu.kernels.search import Search, Timer
 from mtia_emu.chip import Chip
 from mtia_emu.isa import BESIDE, Block, Launch, Part
 from mtia_emu.sharing import Same, Share
+from mtia_emu.sums import add_up
 
 from .place import SCRATCH_SHARE
 from .schedule import Schedule, Step
@@ -193,7 +194,7 @@ def _launches(single: list[Run], trial: _Trial) -> list[Run]:
     """Return all as one launch where that is faster, else each beside those before it where that is."""
     for run in single:
         trial.note(run)
-    apart = sum(trial.cycles[run.calls] for run in single) + trial.gap * (len(single) - 1)
+    apart = add_up(trial.cycles[run.calls] for run in single) + trial.gap * (len(single) - 1)
     whole = trial.join(single, apart)
     if whole is not None or len(single) == 2:
         return [whole] if whole is not None else single

@@ -14,7 +14,8 @@ from . import ops
 from .graph import Attrs, Const, Loader, Node, Rewrite, freeze_attrs
 
 FOLD_ELEMENTS = 1 << 24  # the largest constant computed when a graph is made
-FOLD_BYTES = 1 << 30  # bytes of computed constants that one builder keeps
+FOLD_BYTES = 1 << 28  # bytes of computed constants that one builder keeps
+FREE = 1024  # elements up to which a computed constant does not count
 LAZY = 1 << 16  # elements beyond which constants are transposed, reshaped and cast only when they are read
 MAX_ELEMENTS = 1 << 40  # elements of any one value
 _RELABEL = ("transpose", "reshape", "cast")  # folded, these keep their operand's name, with the op behind it
@@ -231,7 +232,7 @@ class Builder:
         return (self.put(self.fresh(hint), Const(types[0], _later(op, operands, attrs))),)
 
     def _affords(self, types: tuple[TensorType, ...]) -> bool:
-        self._folded_bytes += sum(t.bytes for t in types)
+        self._folded_bytes += sum(t.bytes for t in types if t.size > FREE)
         return self._folded_bytes <= FOLD_BYTES
 
     def _known(self, data: np.ndarray, hint: str) -> str:

@@ -12,6 +12,14 @@ from .ops.embedding_bag import bag_operand
 AROUND = 2  # lines shown before and after a fault
 
 
+class Unlawful(UserError):
+    """A graph breaks the law; `value` is what the node at fault makes, or the output or the constant."""
+
+    def __init__(self, message: str, value: str = "") -> None:
+        super().__init__(message)
+        self.value = value
+
+
 Known = dict[int, tuple[Node, tuple[TensorType | None, ...]]]
 
 
@@ -30,11 +38,11 @@ def check(graph: Graph, after: str = "", known: Known | None = None) -> Graph:
         _check_node(graph, node, defined, after, known)
     for name in graph.outputs:
         if name not in defined:
-            raise _fault(graph, None, f"output %{name} is not defined", after)
+            raise _fault(graph, name, f"output %{name} is not defined", after)
     for name, const in graph.consts.items():
         data = const.loaded
         if data is not None and (data.shape != const.type.shape or data.dtype != const.type.dtype.numpy):
-            raise _fault(graph, None, f"%{name} : {const.type} holds {data.dtype}{list(data.shape)}", after)
+            raise _fault(graph, name, f"%{name} : {const.type} holds {data.dtype}{list(data.shape)}", after)
     return graph
 
 
@@ -69,14 +77,14 @@ def _check_ragged(graph: Graph, node: Node, after: str) -> None:
             raise _fault(graph, node, f"%{value}, a run of ragged_split, is an output of the graph", after)
 
 
-def _fault(graph: Graph, node: Node | None, message: str, after: str) -> UserError:
-    """Return the error, with the lines around the node that is at fault."""
+def _fault(graph: Graph, node: Node | str | None, message: str, after: str) -> Unlawful:
+    """Return the error, with the lines around the node that is at fault; a value's name is no node."""
     head = f"after {after}: {message}" if after else message
-    if node is None:
-        return UserError(f"graph {graph.name}: {head}")
+    if not isinstance(node, Node):
+        return Unlawful(f"graph {graph.name}: {head}", node or "")
     at = graph.nodes.index(node)
     shown = [
         f"{'> ' if i == at else '  '}{text.line(graph.nodes[i])}"
         for i in range(max(0, at - AROUND), min(len(graph.nodes), at + AROUND + 1))
     ]
-    return UserError("\n".join([f"graph {graph.name}: {head}", *shown]))
+    return Unlawful("\n".join([f"graph {graph.name}: {head}", *shown]), node.output)

@@ -34,8 +34,9 @@ from .beside import launches as runs
 from .choice import ESTIMATED, Tuning
 from .ops.dequantise import packing
 from .place import Placement
-from .prefetch import read_ahead
+from .prefetch import Ahead, read_ahead
 from .schedule import Schedule, Step
+from .split import split
 from .user_kernels import STEP, emit_user, idle_notes
 from .views import View
 
@@ -65,9 +66,10 @@ class About:
 
 @dataclass(frozen=True)
 class Emitted:
-    """A program, and the steps of the schedule that each of its launches runs, by number."""
+    """A program, the schedule with steps that fit a block each, and the steps of each launch, by number."""
 
     program: Program
+    schedule: Schedule
     steps: tuple[tuple[int, ...], ...]
 
 
@@ -80,15 +82,19 @@ def emit(
     tuning: Tuning = ESTIMATED,
     progress: Callable[[int, int], None] | None = None,
 ) -> Emitted:
-    """Return the program of a placed schedule.
+    """Return the program of a placed schedule; `progress` is called with the steps done and all of them.
 
-    `tuning` chooses the mappings of kernels that have several, and may give blocks that were made before;
-    with `options.prefetch` steps read weights of later ones while they leave DRAM idle; `progress` is called
-    with the steps done and all of them.
+    `tuning` chooses the mappings of kernels that have several, and may give blocks that were made before.
     """
-    made = _launches(plan, placement, progress or (lambda done, total: None), tuning)
+    plan, call_of = _calls(plan, placement, tuning)
+    made = _launches(plan, progress or (lambda done, total: None), tuning, call_of, placement)
     share, on = tuning.share, options.prefetch
     ahead = read_ahead(plan, placement, made.blocks, made.launches, made.times, share, on=on)
+    return Emitted(_program(plan, placement, about, ahead), plan, tuple(made.steps))
+
+
+def _program(plan: Schedule, placement: Placement, about: About, ahead: Ahead) -> Program:
+    """Return the program of the blocks and launches that there are."""
     consts = plan.graph.consts
 
     def bind(value: str, view: View) -> Binding:
@@ -96,7 +102,7 @@ def emit(
         strides = () if view.contiguous else view.strides
         return Binding(value, view.type, about.types.get(value, view.type), space, address, strides)
 
-    program = Program(
+    return Program(
         about.name,
         about.source,
         about.dtype,
@@ -113,7 +119,6 @@ def emit(
         about.works,
         about.notes + ahead.notes + idle_notes(plan),
     )
-    return Emitted(program, tuple(made.steps))
 
 
 @dataclass
@@ -126,17 +131,25 @@ class _Made:
     steps: list[tuple[int, ...]] = field(default_factory=list)
 
 
+def _calls(plan: Schedule, placement: Placement, tuning: Tuning) -> tuple[Schedule, Callable[[Step], Call]]:
+    """Return the schedule with steps that fit a block each, and what gives their kernel calls."""
+    blocks = _Blocks(plan.chip, tuning)
+    call = partial(_call, placement=placement, packed=_packed(plan), blocks=blocks)
+    return split(plan, lambda step: call(step).make(plan.chip)), call
+
+
 def _launches(
-    plan: Schedule, placement: Placement, progress: Callable[[int, int], None], tuning: Tuning
+    plan: Schedule,
+    progress: Callable[[int, int], None],
+    tuning: Tuning,
+    call_of: Callable[[Step], Call],
+    placement: Placement,
 ) -> _Made:
     """Return the launches of all steps."""
     numbers: dict[Any, int] = {}
     known: dict[Any, tuple[Run, ...]] = {}
-    made: dict[Any, Block] = {}
-    out = _Made()
-    packed = _packed(plan)
-    done, make = 0, partial(_once, made, plan.chip, tuning)
-    groups = [(steps, [_call(s, placement, packed, make) for s in steps]) for steps in moments(plan)]
+    out, done = _Made(), 0
+    groups = [(steps, list(map(call_of, steps))) for steps in moments(plan)]
     counts = Counter(tuple(call.key for call in calls) for _, calls in groups if len(calls) > 1)
     for moment, (steps, calls) in enumerate(groups):
         key = tuple(call.key for call in calls)
@@ -159,32 +172,41 @@ def _launches(
     return out
 
 
-def _call(step: Step, placement: Placement, packed: set[str], make: Callable[..., Block]) -> Call:
+@dataclass(frozen=True)
+class _Operation:
+    """A step with the operands of its kernel; `key` is all that its block depends on besides the chip."""
+
+    step: Step
+    inputs: Operands
+    outputs: Operands
+    key: Any
+
+
+@dataclass
+class _Blocks:
+    """Makes the blocks of operations, each once for the whole chip itself."""
+
+    chip: Chip
+    tuning: Tuning
+    made: dict[Any, Block] = field(default_factory=dict)
+
+    def block(self, one: _Operation, chip: Chip) -> Block:
+        """Return the block of an operation on the whole chip, a part, or one that notes what is read."""
+        if chip is not self.chip:
+            return _block(chip, one, self.tuning)
+        if one.key not in self.made:
+            self.made[one.key] = _block(chip, one, self.tuning)
+        return self.made[one.key]
+
+
+def _call(step: Step, placement: Placement, packed: set[str], blocks: _Blocks) -> Call:
     """Return the kernel call of a step whose buffers are placed; `packed` as `_packed` has it."""
     inputs = [_operand(v, placement, written=False) for v in step.inputs]
     if step.kernel in PRODUCTS and step.inputs[1].buffer in packed:
         inputs[1] = replace(inputs[1], tiled=True)
     outputs = [_operand(v, placement, written=True) for v in step.outputs]
     key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
-    return Call(key, lambda chip: make(key, chip, step, inputs, outputs))
-
-
-def _once(
-    made: dict[Any, Block],
-    whole: Chip,
-    tuning: Tuning,
-    key: Any,
-    chip: Chip,
-    step: Step,
-    inputs: Operands,
-    outputs: Operands,
-) -> Block:
-    """Return the block of a call, made once for the whole chip itself; `made` holds those so far."""
-    if chip is not whole:  # a part of it, or one that notes what is read
-        return _block(chip, step, inputs, outputs, tuning)
-    if key not in made:
-        made[key] = _block(chip, step, inputs, outputs, tuning)
-    return made[key]
+    return Call(key, partial(blocks.block, _Operation(step, inputs, outputs, key)))
 
 
 def _places(step: Step, placement: Placement) -> list[int]:
@@ -217,13 +239,14 @@ def _launch(step: Step, block: Block, places: list[int]) -> Launch:
     return Launch(0, tuple(places), step.origin or step.name, step.op, step.name)
 
 
-def _block(chip: Chip, step: Step, inputs: Operands, outputs: Operands, tuning: Tuning) -> Block:
-    params = dict(step.params)
-    key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
+def _block(chip: Chip, one: _Operation, tuning: Tuning) -> Block:
+    step, params = one.step, dict(one.step.params)
     mapped = _MAPPED.get(step.kernel)
     make = partial(mapped, tuning) if mapped else _EMIT[step.kernel]
     try:
-        return tuning.share("block", key, chip, lambda c: make(c, step.kernel, params, inputs, outputs))
+        return tuning.share(
+            "block", one.key, chip, lambda c: make(c, step.kernel, params, one.inputs, one.outputs)
+        )
     except NoRoom as error:
         raise NoRoom(
             f"{step.name} ({step.op}{', ' + step.origin if step.origin else ''}) does not fit {chip.name}: "

@@ -39,7 +39,9 @@ class _Forwarder:
     touching: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     writing: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     parts: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
-    foreign: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))  # heaps; some are out of date
+    foreign: dict[str, list[int]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # heaps; some are out of date
     stuck: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:

@@ -168,7 +168,9 @@ class Graph:
 
     def with_notes(self, notes: Iterable[str]) -> Graph:
         """Return the graph with these notes."""
-        return Graph(self.name, self.nodes, self.inputs, self.outputs, self.consts, notes)
+        said = tuple(notes)
+        same = said == self.notes
+        return self if same else Graph(self.name, self.nodes, self.inputs, self.outputs, self.consts, said)
 
     def replace_values(self, mapping: Mapping[str, str]) -> Graph:
         """Return the graph in which `mapping[v]` is read in place of `v`; graph outputs keep their names."""

@@ -274,22 +274,16 @@ def compile_graph(
     before for a chip that multiplies the same dtypes; `progress` is called with a stage, and what is done and
     to do of it.
     """
-    chosen = Options.of(**options)
+    chosen = _agreed(Options.of(**options), tuning)
     report, share = progress or (lambda stage, done, total: None), tuning.share
     own = share("own", Same(graph), chip, lambda _: own_dtype(graph))
     form = choose_format(own, chip, wanted_format(chosen))
     report("lower", 0, 1)
     lowering = _Lowering(graph, own, form, chosen.passes)
-    key, given = (Same(graph), form.floats, form.quantise, Same(fused), chosen.deciding("lower")), fused
-    ready = share("fuse", key, chip, lambda _: lowering.fuse(chip) if given is None else _with_works(given))
+    key = (Same(graph), form.floats, form.quantise, Same(fused), chosen.deciding("lower"))
+    ready = share("fuse", key, chip, lambda _: _with_works(fused or lowering.fuse(chip)))
     report("schedule", 0, 1)
-    together = tuning.search.beside and (tuning.search.time is not None)  # what `gather` reads of it
-    mapped = share(
-        "map",
-        (Same(ready.graph), chosen.deciding("map"), together),
-        chip,
-        lambda c: _placed(lowering.map(ready.graph, c, tuning), c, chosen, tuning),
-    )
+    mapped = lowering.mapped(ready.graph, chip, chosen, tuning)
     plan, placement = replace(mapped.plan, chip=chip), mapped.placement
     told = replace(
         about,
@@ -297,15 +291,18 @@ def compile_graph(
         dtype=form.name,
         types=_types(graph),
         works=ready.works,
-        notes=graph.notes
-        + form.notes
-        + _pass_notes(chosen)
-        + _place_notes(plan)
-        + room_notes(placement, chip),
+        notes=graph.notes + form.notes + _notes(chosen, plan, placement),
     )
     tick = partial(report, "emit")
     done = emit(plan, placement, told, options=chosen, tuning=tuning, progress=tick)
-    return Compiled(graph, plan.graph, plan, done.program, ready.graph, done.steps)
+    return Compiled(graph, plan.graph, done.schedule, done.program, ready.graph, done.steps)
+
+
+def _agreed(options: Options, tuning: Tuning) -> Options:
+    """Return the options; raise `ValueError` where a tuning was made of others, so that none is lost."""
+    if options.tune == "full" and tuning.search.time is None:
+        raise ValueError("tune='full' needs its tuning (mtia_emu.tuning.tuning), not one by estimate")
+    return options
 
 
 @dataclass(frozen=True)
@@ -337,20 +334,23 @@ class _Lowering:
     form: Format
     spelling: str | None
 
-    def fuse(self, chip: Chip) -> _Fused:
+    def fuse(self, chip: Chip) -> Graph:
         """Return the graph after the passes that know no chip; `chip` only bounds what may be asked for."""
-        steps = chosen_steps(self.own, self.form, chip, self.spelling)
-        return _with_works(lower(self.graph, steps.fused))
+        return lower(self.graph, chosen_steps(self.own, self.form, chip, self.spelling).fused)
 
-    def map(self, fused: Graph, chip: Chip, tuning: Tuning) -> Graph:
-        """Return a fused graph after the passes that suit it to a chip."""
-        key = (Same(fused), self.spelling)
+    def mapped(self, fused: Graph, chip: Chip, options: Options, tuning: Tuning) -> _Mapped:
+        """Return a fused graph suited to a chip, as placed steps."""
+        together = tuning.search.beside and (tuning.search.time is not None)  # what `gather` reads of it
+        key = (Same(fused), options.deciding("map"), together)
         return tuning.share(
-            "lower",
-            key,
-            chip,
-            lambda c: lower(fused, chosen_steps(self.own, self.form, c, self.spelling).mapping),
+            "map", key, chip, lambda c: _placed(self._map(fused, c, tuning), c, options, tuning)
         )
+
+    def _map(self, fused: Graph, chip: Chip, tuning: Tuning) -> Graph:
+        def mapped(c: Chip) -> Graph:
+            return lower(fused, chosen_steps(self.own, self.form, c, self.spelling).mapping)
+
+        return tuning.share("lower", (Same(fused), self.spelling), chip, mapped)
 
 
 def _placed(lowered: Graph, chip: Chip, options: Options, tuning: Tuning) -> _Mapped:
@@ -375,9 +375,10 @@ def _types(graph: Graph) -> dict[str, TensorType]:
     return dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
 
 
-def _pass_notes(options: Options) -> tuple[str, ...]:
-    """Return what to say of passes that were asked for."""
-    return () if options.passes is None else (f"passes: {without_folders(options.passes)}",)
+def _notes(options: Options, plan: Schedule, placement: Placement) -> tuple[str, ...]:
+    """Return what to say of passes that were asked for, and of where values lie."""
+    passes = () if options.passes is None else (f"passes: {without_folders(options.passes)}",)
+    return passes + _place_notes(plan) + room_notes(placement, plan.chip)
 
 
 def _place_notes(plan: Schedule) -> tuple[str, ...]:

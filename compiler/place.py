@@ -41,27 +41,25 @@ class Arena:
 
     def __init__(self, limit: int | None) -> None:
         self.limit, self.top = limit, 0
-        self.count = 0
-        self.taken = np.zeros((4, 64), np.int64)  # rows: first step, last step, address, end
+        self.taken = np.zeros((4, 0), np.int64)  # by address; rows: first step, last step, address, end
 
     def take(self, size: int, first: int, last: int) -> int | None:
         """Return an address for `size` bytes during steps first .. last, or None where there is no room."""
         size = -(-size // LINE) * LINE
-        firsts, lasts, starts, ends = self.taken[:, : self.count]
-        alive = np.flatnonzero((firsts <= last) & (lasts >= first))
-        at = 0
-        for index in alive[np.argsort(starts[alive], kind="stable")].tolist():
-            if starts[index] - at >= size:
-                break
-            at = max(at, int(ends[index]))
+        firsts, lasts = self.taken[:2]
+        _, _, starts, ends = self.taken[:, (firsts <= last) & (lasts >= first)]
+        free = np.append(0, np.maximum.accumulate(ends))  # where nothing that begins before reaches to
+        gaps = np.flatnonzero(starts - free[:-1] >= size)
+        at = int(free[gaps[0] if len(gaps) else -1])
         if self.limit is not None and at + size > self.limit:
             return None
-        if self.count == self.taken.shape[1]:
-            self.taken = np.concatenate([self.taken, np.zeros_like(self.taken)], axis=1)
-        self.taken[:, self.count] = first, last, at, at + size
-        self.count += 1
+        self._put(first, last, at, at + size)
         self.top = max(self.top, at + size)
         return at
+
+    def _put(self, *column: int) -> None:
+        place = np.searchsorted(self.taken[2], column[2], side="right")
+        self.taken = np.insert(self.taken, place, column, axis=1)
 
 
 def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
@@ -112,12 +110,12 @@ def vacant(plan: Schedule, placement: Placement, limit: int) -> Arena:
     arena, lives = Arena(limit), _lives(plan)
     end = max(len(plan.steps) - 1, 0)
     here = [b for b in plan.buffers.values() if placement.space.get(b.name) == "sram"]
-    arena.count = len(here)
-    arena.taken = np.zeros((4, max(2 * len(here), 1)), np.int64)
+    taken = np.zeros((4, len(here)), np.int64)
     for index, buffer in enumerate(here):
         life = lives[buffer.name] if buffer.role == "temp" else (0, end)
         at = placement.address[buffer.name]
-        arena.taken[:, index] = *life, at, at + -(-max(buffer.type.bytes, 1) // LINE) * LINE
+        taken[:, index] = *life, at, at + -(-max(buffer.type.bytes, 1) // LINE) * LINE
+    arena.taken = taken[:, np.argsort(taken[2], kind="stable")]
     return arena
 
 

@@ -69,7 +69,7 @@ class Draft:
         for node in graph.nodes:
             self._link(node)
         self.consts = dict(graph.consts)
-        self.outputs = list(graph.outputs)
+        self.outputs = frozenset(graph.outputs)  # a rewrite leaves the names of outputs as they are
         self.place: dict[str, tuple[int, ...]] = {node.name: (i,) for i, node in enumerate(graph.nodes)}
         self._fresh = 0
 
@@ -185,7 +185,7 @@ class Draft:
             for k, c in self.consts.items()
             if self.users.get(k) or k in self.outputs or not self._was_read(k, before)
         }
-        return self.graph.with_nodes(order, consts=kept, outputs=self.outputs)
+        return self.graph.with_nodes(order, consts=kept, outputs=self.graph.outputs)
 
     def _was_read(self, value: str, before: Mapping[str, Const]) -> bool:
         return value not in before or bool(self.graph.users(value))

@@ -21,12 +21,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mtia_emu.errors import UserError
+from mtia_emu.errors import UserError, nearest
 from mtia_emu.types import BOOL, TensorType, dtype_of, parse_type
 
+from .build import MAX_ELEMENTS
 from .graph import Attr, Attrs, Const, Graph, Node
 
 INLINE = 64  # elements of the constants that are written out
+MOST_DIMENSIONS = 64  # of a tensor, as NumPy has it
 DEPTH = 8  # brackets within brackets in an attribute
 _BARE = r"[A-Za-z0-9_/](?:[A-Za-z0-9_./:$\-]*[A-Za-z0-9_])?"
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
@@ -101,6 +103,14 @@ def _element(value: np.generic) -> str:
     return repr(float(value))
 
 
+class Misread(UserError):
+    """A line of a text is wrong: `what` is without its number."""
+
+    def __init__(self, line: int, what: str) -> None:
+        super().__init__(f"line {line}: {what}")
+        self.line, self.what = line, what
+
+
 class _Line:
     """One line being read; every complaint names the line and points at the place."""
 
@@ -110,10 +120,15 @@ class _Line:
         self.at = 0
         self.skip()
 
-    def fail(self, message: str) -> UserError:
+    def fail_at(self, value: str, message: str) -> Misread:
+        """Return the error for the place where a value stands last."""
+        self.at = max(0, self.text.rfind(f"%{quote(value)}"))
+        return self.fail(message)
+
+    def fail(self, message: str) -> Misread:
         """Return the error for the present place."""
         shown = self.text[max(0, self.at - 60) : self.at + 40]
-        return UserError(f"line {self.number}: {message}\n  {shown}\n  {' ' * min(self.at, 60)}^")
+        return Misread(self.number, f"{message}\n  {shown}\n  {' ' * min(self.at, 60)}^")
 
     def skip(self) -> None:
         while self.at < len(self.text) and self.text[self.at] in " \t":
@@ -152,10 +167,11 @@ class _Line:
         if not text.startswith('"'):
             return text
         try:
-            value = json.loads(text)
-        except ValueError:
-            raise self.fail(f"not a quoted text: {text}") from None
-        return str(value)
+            value = str(json.loads(text))
+            value.encode()
+        except ValueError:  # half a character of two, too
+            raise self.fail(f"not a quoted text: {text[:80]}") from None
+        return value
 
     def value(self) -> str:
         self.expect("%")
@@ -165,10 +181,14 @@ class _Line:
         start = self.at
         text = self.match(_TYPE, "a type, as in fp16[8,64]")
         try:
-            return parse_type(text)
+            kind = parse_type(text)
         except UserError as error:
             self.at = start
             raise self.fail(str(error)) from None
+        if kind.rank > MOST_DIMENSIONS or kind.size > MAX_ELEMENTS:
+            self.at = start
+            raise self.fail(f"a tensor has at most {MOST_DIMENSIONS} dimensions and {MAX_ELEMENTS} elements")
+        return kind
 
     def typed(self) -> tuple[str, TensorType]:
         name = self.value()
@@ -192,7 +212,7 @@ def parse(text: str, consts: Mapping[str, np.ndarray] | None = None) -> Graph:
     """
     lines = [_Line(raw, i) for i, raw in enumerate(text.splitlines(), 1) if raw.strip()]
     if not lines:
-        raise UserError("line 1: expected 'graph', found nothing")
+        raise Misread(1, "expected 'graph', found nothing")
     lines[0].expect("graph ")
     name = lines[0].name("the graph's name")
     lines[0].expect("{")
@@ -201,7 +221,20 @@ def parse(text: str, consts: Mapping[str, np.ndarray] | None = None) -> Graph:
     reader = _Reader(consts or {})
     for one in lines[1:-1]:
         reader.read(one)
+    reader.check_values()
     return Graph(name, reader.nodes, reader.inputs, reader.outputs, reader.consts)
+
+
+def line_of(text: str, value: str) -> int | None:
+    """Return the number of the line that defines a value, or else of the one that gives it out."""
+    mark = f"%{quote(value)}"
+    starts = [mark, f"in {mark}", f"const {mark}", f"out {mark}"]
+    for number, raw in enumerate(text.splitlines(), 1):
+        body = raw.strip()
+        for start in starts:
+            if body.startswith(start) and body[len(start) : len(start) + 1] in ("", " ", ":", ","):
+                return number
+    return None
 
 
 class _Reader:
@@ -213,31 +246,48 @@ class _Reader:
         self.inputs: dict[str, TensorType] = {}
         self.outputs: list[str] = []
         self.consts: dict[str, Const] = {}
+        self.places: dict[str, _Line] = {}  # where each value is defined
+        self.reads: list[tuple[_Line, tuple[str, ...]]] = []
+
+    def check_values(self) -> None:
+        """Refuse lines that read what no line defines."""
+        for line, values in self.reads:
+            for value in filter(None, values):
+                if value not in self.places:
+                    what = "output " * line.text.lstrip().startswith("out ")
+                    near = nearest(value, self.places)
+                    raise line.fail_at(value, f"{what}%{value} is not defined anywhere in the graph{near}")
 
     def read(self, line: _Line) -> None:
         """Take in one line."""
         if line.eat("in "):
             name, kind = line.typed()
-            self._new(line, name, self.inputs)
+            self._new(line, name)
             self.inputs[name] = kind
         elif line.eat("const "):
             name, kind = line.typed()
-            self._new(line, name, self.consts)
+            self._new(line, name)
             line.expect("=")
             self.consts[name] = self._data(line, name, kind)
         elif line.eat("out "):
             self.outputs.append(line.value())
+            self.reads.append((line, (self.outputs[-1],)))
         elif line.peek("%"):
-            self.nodes.append(_node(line))
+            node = _node(line)
+            for value in node.outputs:
+                self._new(line, value)
+            self.reads.append((line, node.inputs))
+            self.nodes.append(node)
         else:
             raise line.fail("expected 'in', 'const', 'out' or a value '%name'")
         if not line.done:
             raise line.fail("expected the end of the line")
 
-    @staticmethod
-    def _new(line: _Line, name: str, table: Mapping[str, object]) -> None:
-        if name in table:
-            raise line.fail(f"%{name} is defined twice")
+    def _new(self, line: _Line, name: str) -> None:
+        if name in self.places:
+            first = self.places[name].number
+            raise line.fail_at(name, f"%{name} is defined twice, first in line {first}")
+        self.places[name] = line
 
     def _data(self, line: _Line, name: str, kind: TensorType) -> Const:
         if line.eat("absent"):
@@ -264,9 +314,12 @@ def _scalar(line: _Line) -> int | float | bool:
         return False
     text = line.match(_NUMBER, "a number")
     try:
-        return int(text) if text.lstrip("-").isdigit() else float(text)
+        value = int(text) if text.lstrip("-").isdigit() else float(text)
     except ValueError:
         raise line.fail(f"not a number: {text[:40]}") from None
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 64:
+        raise line.fail(f"an integer of more than 64 bits: {text[:40]}")
+    return value
 
 
 def _inline(line: _Line, kind: TensorType, values: list[object]) -> Const:

@@ -10,6 +10,8 @@ import numpy as np
 
 from mtia_emu.types import DType, TensorType
 
+FARTHEST = 1 << 48  # elements between two of a view
+
 
 @dataclass(frozen=True)
 class View:
@@ -67,7 +69,11 @@ class View:
     def slice(self, starts: Sequence[int], shape: Sequence[int], steps: Sequence[int]) -> View:
         """Return the view that begins at `starts` and takes every `steps`-th element, `shape` of them."""
         offset = self.offset + sum(a * s for a, s in zip(starts, self.strides, strict=True))
-        strides = tuple(s * t for s, t in zip(self.strides, steps, strict=True))
+        # of an axis of one element the stride is never taken; a step beyond all memory would be no stride
+        strides = tuple(
+            s * t if n > 1 or abs(s * t) <= FARTHEST else 0
+            for n, s, t in zip(shape, self.strides, steps, strict=True)
+        )
         return replace(self, shape=tuple(shape), strides=strides, offset=offset)
 
     def last(self, axis: int) -> View:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +149,6 @@ def _measured(model: str, dims: dict[str, int]) -> Callable[[], str]:
 
     def section() -> str:
         from mtia_emu.compiler import pipeline
-        from mtia_emu.compiler.frontend import load
 
         from mtia_emu import api, measure
         from mtia_emu.chip import load_chip
@@ -158,7 +157,8 @@ def _measured(model: str, dims: dict[str, int]) -> Callable[[], str]:
         chip = load_chip("mtia-2i")
         steps = (*pipeline.passes(FP16, FP16), *pipeline.mapping_passes(chip))
         with api.open_model(model, dims) as source:
-            found = list(measure.rows(measure.measure(load(source.path), steps, chip)))
+            lookups = partial(api.example_lookups, source)
+            found = list(measure.rows(measure.measure(source.graph(), steps, chip, lookups=lookups)))
         return table(measure.COLUMNS, found)
 
     return section

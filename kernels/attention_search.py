@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtia_emu.chip import Chip
+from mtia_emu.sums import add_up
 from mtia_emu.types import FP32
 
 from .attention_plan import Attention, Plan, Tiles
@@ -143,7 +144,7 @@ def _work(plan: Plan) -> Work:
         max(before.values()),
         max(after.values()),
         max(both.values()),
-        sum(both.values()),
+        add_up(both.values()),
         _last(plan),
     )
 

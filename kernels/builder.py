@@ -20,6 +20,10 @@ class NoRoom(UserError):
     """A mapping that does not fit the chip's memories."""
 
 
+class TooLarge(UserError):
+    """A kernel call of more commands than a block may have: the compiler cuts it, where it can."""
+
+
 @dataclass
 class Builder:
     """Collects a block: slots first, then commands, each batch with the order in which it is issued."""
@@ -75,9 +79,9 @@ class Builder:
         return {"pe": np.arange(grid.rows) * grid.cols, "cast": Cast.ROW}
 
     def limit(self, commands: int) -> None:
-        """Raise `UserError` for more commands than a block may have, before memory is taken for them."""
+        """Raise `TooLarge` for more commands than a block may have, before memory is taken for them."""
         if commands > MOST_COMMANDS:
-            raise UserError(
+            raise TooLarge(
                 f"{self.kernel}: takes {commands} commands or more, a block has at most {MOST_COMMANDS}; "
                 "make the problem smaller (a smaller batch, say)"
             )

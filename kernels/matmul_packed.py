@@ -16,6 +16,7 @@ import numpy as np
 
 from mtia_emu.chip import Chip
 from mtia_emu.isa import FIRST, FUNCTION_NAMES, NO_SLOT, VECTOR, Block, Cast, Op, Operand, Shape
+from mtia_emu.sums import add_up
 from mtia_emu.types import DType
 
 from .builder import LINE, NoRoom, ceil_div
@@ -130,7 +131,7 @@ def _cost(plan: Plan, w: Weights) -> float | None:
         refill = max(way + panel[plan.outer_operand] / chip.pe.dma.bytes_per_cycle - hidden, 0)
     refills = plan.local[t.outer] - 1
     edges = way + (panel["a"] + panel["b"]) / chip.pe.dma.bytes_per_cycle + multiply + expand
-    return paced + SLACK * (sum(use) + sum(held)) + edges + refills * refill + _chain(plan)
+    return paced + SLACK * (add_up(use) + add_up(held)) + edges + refills * refill + _chain(plan)
 
 
 def _panel_bytes(plan: Plan, w: Weights) -> dict[str, float]:

@@ -219,12 +219,12 @@ def parse(text: str) -> Tape:
     """Return the tape that `str` printed; raise `UserError` for other text."""
     head, bar, body = text.partition("|")
     count, arrow, results = head.partition("->")
-    if not bar or not arrow or not count.strip().isdigit():
-        raise UserError(f"not a tape: {text!r} (right: 2 -> t0 | t0 = add(x0, x1) : fp32)")
+    if not bar or not arrow or not _is_index(count.strip()):
+        raise UserError(f"not a tape: {text[:200]!r} (right: 2 -> t0 | t0 = add(x0, x1) : fp32)")
     inputs, steps = int(count), []
     for index, part in enumerate(p.strip() for p in body.split(";") if p.strip()):
         match = _STEP.match(part)
-        if not match or int(match[1]) != index:
+        if not match or match[1] != str(index):
             raise UserError(f"not a tape step: {part!r} (right: t{index} = add(x0, x1) : fp32)")
         sources = tuple(_source(s, inputs, index) for s in match[3].split(","))
         to = dtype(match[4] or "fp32")
@@ -240,9 +240,13 @@ def _known(function: str, arity: int) -> str:
     return function
 
 
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9
+
+
 def _source(text: str, inputs: int, results: int) -> Source:
     text = text.strip()
-    if text[:1] in "xt" and text[1:].isdigit():
+    if text[:1] in ("x", "t") and _is_index(text[1:]):
         index = int(text[1:])
         if index >= (inputs if text[0] == "x" else results):
             raise UserError(f"tape operand {text} is not defined before its use")

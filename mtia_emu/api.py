@@ -20,16 +20,18 @@ from .compiler.pipeline import Compiled, compile_graph, quantised, wanted_format
 from .compiler.reference import core_library, evaluate
 from .compiler.user_kernels import INSTALLED
 from .engine.function import execute
-from .engine.lookups import Lookups, from_inputs, looks_up
+from .engine.lookups import Lookups
 from .engine.run import report as make_report
 from .errors import UserError
 from .gpu import Gpu, load_gpu
 from .isa import Program
+from .lookups import example_lookups, known_lookups
 from .options import Mode, Options, Words
 from .report import Check, LayerCheck, Report
 from .sources import Operator, Source, is_program, open_model, operator_source  # noqa: F401
 from .tuning import tuning
 from .verify import verify
+from .view.text import valid
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
@@ -82,7 +84,8 @@ def compile_stages(
         raise UserError(str(error).replace(str(source.path), source.name)) from None
     if INSTALLED:  # their commands are somebody's
         verify(done.program, chip)
-    origin = source.name if ours else source.path.name  # where the file lies is the user's own business
+    # where the file lies is the user's own business
+    origin = source.name if ours else valid(source.path.name)
     return replace(done, program=replace(done.program, source=origin))
 
 
@@ -150,8 +153,9 @@ def run(
         refuse_compiled(dims, chosen)
         program = model if isinstance(model, Program) else load_program(model)
         machine = machine_of(program, chip, settings)
-        mode = chosen.gpu_mode
-        return run_program(program, machine, inputs=inputs, gpu=compared, gpu_mode=mode, progress=progress)
+        known = known_lookups(program) if inputs is None else {}
+        how: dict[str, Any] = {"gpu": compared, "gpu_mode": chosen.gpu_mode, "progress": progress}
+        return run_program(program, machine, inputs=inputs, lookups=known, **how)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     seed = chosen.seed if chosen.check or inputs is not None else None
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
@@ -233,13 +237,6 @@ def _compared(
     return replace(found, layers=layers)
 
 
-def example_lookups(source: Source, program: Program, seed: int = 0) -> dict[int, Lookups]:
-    """Return the look-ups of a zoo model's seeded inputs; none for a model that we did not write."""
-    if not source.examples or not any(map(looks_up, program.blocks)):
-        return {}
-    return from_inputs(program, typed_inputs(source.examples(seed), program.inputs))
-
-
 def _tolerance(dtype: str) -> float:
     return TOLERANCE.get(dtype, NARROW_TOLERANCE)
 
@@ -309,7 +306,8 @@ def machine_of(program: Program, chip: str | Chip | None, settings: Mapping[str,
     return validate(values, str(program.chip.get("name", "")))
 
 
-def refuse_compiled(dims: Mapping[str, int] | None, options: Options) -> None:
-    """Refuse what only makes sense for a model that is yet to be compiled."""
-    for flag in [*(["--dim"] if dims else []), *options.changed(but="program")]:
+def refuse_compiled(dims: Mapping[str, int] | None, options: Options, *, chip: bool = False) -> None:
+    """Refuse what only makes sense for a model that is yet to be compiled; `chip`: another was asked for."""
+    others = [*(["--dim"] if dims else []), *(["--chip"] if chip else [])]
+    for flag in [*others, *options.changed(but="program")]:
         raise UserError(f"{flag} has no meaning for a compiled program; give it with the ONNX model")

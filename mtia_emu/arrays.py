@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ BROKEN_ZIP = (
     zlib.error,
     lzma.LZMAError,
 )
-BROKEN_HEADER = (SyntaxError, TypeError, MemoryError, RecursionError, OverflowError)
+BROKEN_HEADER = (SyntaxError, tokenize.TokenError, TypeError, MemoryError, RecursionError, OverflowError)
 MAX_RANK = 64
 _NUMBERS = {t.numpy for t in DTYPES.values()}
 

@@ -15,7 +15,7 @@ from .cli_draw import timeline
 from .cli_explain import explain
 from .cli_fuzz import fuzz
 from .cli_opt import opt
-from .cli_output import Commands, console, deliver, progress, say
+from .cli_output import Commands, console, deliver, progress, say, say_notes
 from .cli_reduce import reduce
 from .errors import UserError
 
@@ -50,7 +50,7 @@ def main() -> None:
 @o.MODEL
 @o.options(*o.RUN)
 def run(model: str, **wanted: Any) -> None:
-    """Run MODEL: an ONNX file, a compiled program, or zoo:NAME.
+    """Run MODEL: an ONNX file, a graph's text FILE.ir, a compiled program, or zoo:NAME.
 
     Time and energy always; with --inputs or --check the program is executed as well. Weights that are not
     there are no obstacle to timing, only to execution.
@@ -180,11 +180,9 @@ def compile_(model: str, output: str, **wanted: Any) -> None:
         options, inputs = o.chosen(wanted), read_inputs(wanted["inputs"])
         compiled = api.compile_stages(source, _chip(wanted), inputs=inputs, progress=tick, options=options)
         api.save_program(program := compiled.program, output)
-    say(compiled.imported.notes)
+    say_notes(compiled.imported.notes)
     commands = sum(len(b.commands) for b in program.blocks)
-    click.echo(
-        f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands"
-    )
+    say(f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands")
 
 
 @main.command(short_help="Print a model at a stage of lowering.")
@@ -219,7 +217,9 @@ def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
     if api.is_program(model):
         if stage != "program":
             raise UserError(f"{model} is a compiled program: it has no {stage} (right: --at program)")
-        click.echo(isa.dump(api.load_program(model), commands=commands), nl=False)
+        dims, chip = o.parse_dims(wanted["dims"]), wanted["chip"] or wanted["settings"]
+        api.refuse_compiled(dims, o.chosen(wanted), chip=bool(chip))
+        say(isa.dump(api.load_program(model), commands=commands), nl=False)
         return
     from .compiler import text
 
@@ -231,8 +231,8 @@ def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
             "schedule": lambda: str(compiled.schedule),
             "program": lambda: isa.dump(compiled.program, commands=commands),
         }
-        say(compiled.imported.notes)
-        click.echo(texts[stage](), nl=False)
+        say_notes(compiled.imported.notes)
+        say(texts[stage](), nl=False)
 
 
 @main.command(short_help="List the chips, or one chip's parameters.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .cli_output import EXIT_CHECK_FAILED, console, progress
+from .cli_output import EXIT_CHECK_FAILED, console, progress, say
 
 if TYPE_CHECKING:
     from .conformance.cases import Verdict
@@ -64,7 +64,7 @@ def _write(to: str, verdicts: list[Verdict], ran: list[Model]) -> None:
 
     value = as_json(verdicts, ran)
     if to == "-":
-        click.echo(json_text(value), nl=False)
+        say(json_text(value), nl=False)
     else:
         write_json(to, value)
 
@@ -83,7 +83,7 @@ def _print(verdicts: list[Verdict], ran: list[Model]) -> None:
             table.add_row(*row)
         console().print(table)
     count = tables.totals(verdicts)
-    click.echo(
+    say(
         f"{count['passed']} of {count['cases']} cases pass, {count['failed']} fail, "
         f"{count['unsupported']} are unsupported; {count['bound']} passed with operands bound when compiled, "
         f"{count['folded']} with nothing left to execute"

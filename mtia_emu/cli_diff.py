@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import cli_options as o
-from .cli_output import console
+from .cli_output import console, say
 
 if TYPE_CHECKING:
     from .difference import Difference, Side
@@ -65,6 +65,6 @@ def _write(found: Difference, to: str) -> None:
     from .view.files import json_text, write_json
 
     if to == "-":
-        click.echo(json_text(as_json(found)), nl=False)
+        say(json_text(as_json(found)), nl=False)
     else:
         write_json(to, as_json(found))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import cli_options as o
-from .cli_output import progress
+from .cli_output import progress, say
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -55,21 +55,22 @@ def timeline(model: str, output: str, layer: str | None, pe: int, **wanted: Any)
         title = f"{program.model} on {chip.name}"
     gantt(f"{title} ({program.dtype})", lanes, cycles, chip.clock_hz, output)
     bars = sum(len(lane.bars) for lane in lanes)
-    click.echo(f"{output}: {len(lanes)} lanes, {bars} bars, {cycles:,.0f} cycles", err=True)
+    say(f"{output}: {len(lanes)} lanes, {bars} bars, {cycles:,.0f} cycles", err=True)
 
 
 def _compiled(model: str, wanted: dict[str, Any], tick: Any) -> tuple[Program, Chip, Any]:
     """Return the program, the chip that it is timed on, and the look-ups that are known of it."""
     from . import api
     from .chip import load_chip
+    from .lookups import example_lookups, known_lookups
 
     settings, dims = o.parse_settings(wanted["settings"]), o.parse_dims(wanted["dims"])
     options = o.chosen(wanted)
     if api.is_program(model):
         api.refuse_compiled(dims, options)
         program = api.load_program(model)
-        return program, api.machine_of(program, wanted["chip"], settings), {}
+        return program, api.machine_of(program, wanted["chip"], settings), known_lookups(program)
     chip = load_chip(wanted["chip"] or o.DEFAULT_CHIP, settings)
     with api.open_model(model, dims) as source:
         program = api.compile_stages(source, chip, progress=tick, options=options).program
-        return api.keep_weights(program), chip, api.example_lookups(source, program)
+        return api.keep_weights(program), chip, example_lookups(source, program)

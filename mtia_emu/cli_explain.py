@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import cli_options as o
-from .cli_output import console, progress
+from .cli_output import console, progress, say
 
 if TYPE_CHECKING:
     from .explanation import Explanation
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     help="Time the model again for each numeric parameter of the chip, made a tenth better.",
 )
 def explain(model: str, what_if: bool, **wanted: Any) -> None:
-    """Explain the time of MODEL: an ONNX file, a compiled program, or zoo:NAME.
+    """Explain the time of MODEL: an ONNX file, a graph's text FILE.ir, a compiled program, or zoo:NAME.
 
     Prints where the time went, what bounds each layer, every layer on the roofline, and what a better chip
     would change: one parameter at a time, with the same program or, for sizes that a program depends on, with
@@ -65,6 +65,6 @@ def _write(done: Explanation, to: str) -> None:
     from .view.files import json_text, write_json
 
     if to == "-":
-        click.echo(json_text(as_json(done)), nl=False)
+        say(json_text(as_json(done)), nl=False)
     else:
         write_json(to, as_json(done))

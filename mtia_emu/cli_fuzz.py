@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from . import cli_options as o
-from .cli_output import EXIT_CHECK_FAILED, progress
+from .cli_output import EXIT_CHECK_FAILED, progress, say
 from .errors import UserError
 
 STATE = "fuzz.json"
@@ -69,7 +69,7 @@ def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, outpu
 
     with progress() as tick:
         for found in run(campaign, count, workers or os.cpu_count() or 1, save, tick):
-            click.echo(f"graph {found.number} of seed {seed}: {found.stage}: {found.what}", err=True)
+            say(f"graph {found.number} of seed {seed}: {found.stage}: {found.what}", err=True)
             _report(found, seed, spelling, folder)
     idle = _fired(campaign.fired, spelling, campaign.tried)
     _conclude(len(campaign.found), idle, count, seed)
@@ -93,13 +93,13 @@ def _report(found: object, seed: int, spelling: str | None, folder: Path | None)
     assert isinstance(found, Mismatch)
     small, blamed = smallest(found, seed, spelling)
     if blamed:
-        click.echo(f"  wrong after pass {blamed}", err=True)
+        say(f"  wrong after pass {blamed}", err=True)
     if folder is not None:
         file = folder / f"seed-{seed}-graph-{found.number}.ir"
         write_graph(file, small)
-        click.echo(f"  {file}: {len(small.nodes)} nodes", err=True)
+        say(f"  {file}: {len(small.nodes)} nodes", err=True)
     else:
-        click.echo(text.dump(small), err=True, nl=False)
+        say(text.dump(small), err=True, nl=False)
 
 
 def _fired(fired: dict[str, int], spelling: str | None, tried: int) -> list[str]:
@@ -113,17 +113,17 @@ def _fired(fired: dict[str, int], spelling: str | None, tried: int) -> list[str]
         count = fired.get(name, 0)
         seldom = count < SELDOM * tried
         hint = f": on fewer than {SELDOM:.0%}, so little was tried (right: a motif that it fires on)"
-        click.echo(f"{name} fired on {count} of {tried} graphs{hint if seldom else ''}", err=True)
+        say(f"{name} fired on {count} of {tried} graphs{hint if seldom else ''}", err=True)
     foreign = [step.spelling for step in steps if PASSES.get(step.name) is not type(step)]
     return [name for name in foreign or names if not fired.get(name)]
 
 
 def _conclude(wrong: int, idle: list[str], count: int, seed: int) -> None:
     if wrong:
-        click.echo(f"{wrong} of {count} graphs of seed {seed} are off", err=True)
+        say(f"{wrong} of {count} graphs of seed {seed} are off", err=True)
     elif idle:
-        click.echo(f"nothing was verified of {', '.join(idle)}: no graph made it fire", err=True)
+        say(f"nothing was verified of {', '.join(idle)}: no graph made it fire", err=True)
     else:
-        click.echo(f"{count} graphs of seed {seed}: no mismatch", err=True)
+        say(f"{count} graphs of seed {seed}: no mismatch", err=True)
     if wrong or idle:
         sys.exit(EXIT_CHECK_FAILED)

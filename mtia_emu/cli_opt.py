@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import cli_options as o
-from .cli_output import EXIT_CHECK_FAILED, console, progress
+from .cli_output import EXIT_CHECK_FAILED, console, progress, say
 from .errors import UserError
 
 if TYPE_CHECKING:
@@ -166,9 +166,7 @@ def _watched(graph: Graph, steps: tuple[Pass, ...], shown: tuple[str, ...]) -> l
     for done in watch(graph, steps):
         ran.append(done)
         if "all" in shown or done.step.name in shown:
-            click.echo(
-                f"# after {done.step.spelling}\n{text.dump(done.after, digests=False)}", err=True, nl=False
-            )
+            say(f"# after {done.step.spelling}\n{text.dump(done.after, digests=False)}", err=True, nl=False)
     return ran
 
 
@@ -179,7 +177,7 @@ def _draw(graph: Graph, path: str) -> None:
     drawing = graph_drawing(graph)
     left_out = draw(drawing, path)
     rest = f"; {left_out} further ones are left out" if left_out else ""
-    click.echo(f"{path}: {len(drawing.boxes) - left_out} boxes{rest}", err=True)
+    say(f"{path}: {len(drawing.boxes) - left_out} boxes{rest}", err=True)
 
 
 def _deliver(graph: Graph, wanted: dict[str, Any]) -> None:
@@ -187,11 +185,11 @@ def _deliver(graph: Graph, wanted: dict[str, Any]) -> None:
         from .graph_file import write_graph
 
         files = write_graph(wanted["output"], graph)
-        click.echo(f"{' and '.join(files)}: {len(graph.nodes)} nodes", err=True)
+        say(f"{' and '.join(files)}: {len(graph.nodes)} nodes", err=True)
     elif not wanted["quiet"]:
         from .compiler import text
 
-        click.echo(text.dump(graph), nl=False)
+        say(text.dump(graph), nl=False)
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -249,17 +247,15 @@ def _verify(
     inputs = samples_for(full, wanted["seed"], examples)
     fault = first_fault(full, steps, inputs, wanted["tolerance"], tick)
     if fault is None:
-        click.echo(f"verified: {len(steps)} passes keep the results on {len(inputs)} random inputs", err=True)
+        say(f"verified: {len(steps)} passes keep the results on {len(inputs)} random inputs", err=True)
         return
     message = f"pass {fault.index + 1}, {fault.step.spelling}: {fault.what}"
-    click.echo(f"wrong: {message}", err=True)
+    say(f"wrong: {message}", err=True)
     if wanted["bisect"]:
         from .testing.verify import narrow
 
         culprit = narrow(fault, full, inputs, wanted["tolerance"])
-        click.echo(
-            f"rewrite {culprit.number} of {culprit.rewrites}: {culprit.node or 'the whole pass'}", err=True
-        )
-        click.echo(culprit.diff, err=True)
+        say(f"rewrite {culprit.number} of {culprit.rewrites}: {culprit.node or 'the whole pass'}", err=True)
+        say(culprit.diff, err=True)
     sys.stdout.flush()
     sys.exit(EXIT_CHECK_FAILED)

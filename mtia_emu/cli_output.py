@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 EXIT_CHECK_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+LONGEST = 10_000  # characters of an error
+WIDTH, NARROWEST = 80, 20  # columns of what has no width, and of what has too little
 Tick = Callable[[str, int, int], None]
 
 
@@ -34,12 +36,13 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+            say("interrupted", err=True)
             ctx.exit(EXIT_INTERRUPTED)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program; text that the terminal has no letters for is printed as escapes."""
         if not (args or kwargs):  # as a program of its own, not called by another
+            open_what_is_closed()
             leave_current_folder()
             end_tidily()
         for stream in (sys.stdout, sys.stderr):
@@ -67,16 +70,41 @@ def _ended(error: UserError | MemoryError | RecursionError | OSError) -> int:
     if settings.integer(settings.DEBUG):
         raise error
     if isinstance(error, MemoryError):
-        return _fail("out of memory; only time the model (leave out --check and --inputs) or make it smaller")
+        return _fail(
+            "out of memory: what is given asks for more than there is (right: something smaller; a model is "
+            "only timed without --check and --inputs)"
+        )
     return _fail("the input is nested too deeply")
 
 
 def _fail(message: str) -> int:
-    """Print an error; control characters, which a model's names may hold, are shown, not obeyed."""
-    safe = "".join(c if c in "\n\t" or c.isprintable() else ascii(c)[1:-1] for c in message)
+    """Print an error, of one that is as long as a file the beginning."""
+    if len(message) > LONGEST:
+        message = f"{message[:LONGEST]}... ({len(message) - LONGEST} more characters)"
     with contextlib.suppress(OSError):
-        click.echo(f"error: {safe}", err=True)
+        say(f"error: {message}", err=True)
     return EXIT_USER_ERROR
+
+
+def say(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print a text; control characters, which names in files may hold, are shown, not obeyed.
+
+    The only door by which commands print but for the tables of `console`.
+    """
+    from .view.text import printable
+
+    click.echo(printable(text), err=err, nl=nl)
+
+
+def open_what_is_closed() -> None:
+    """Open standard streams that whoever started us has closed, on nothing: no file may take their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
 
 
 def _mute(code: int) -> int:
@@ -90,7 +118,9 @@ def console(*, err: bool = False) -> Console:
     """Return the console that tables are printed on."""
     from rich.console import Console
 
-    return Console(stderr=err, highlight=False, soft_wrap=False)
+    made = Console(stderr=err, highlight=False, soft_wrap=False)
+    made.width = max(made.width, NARROWEST) if made.width > 0 else WIDTH  # COLUMNS=0: of no known width
+    return made
 
 
 @contextmanager
@@ -116,10 +146,10 @@ def progress() -> Iterator[Tick | None]:
         yield tick
 
 
-def say(notes: Iterable[str]) -> None:
+def say_notes(notes: Iterable[str]) -> None:
     """Say on stderr what the user should hear of a model."""
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
 
 
 def deliver(outcome: Outcome, wanted: dict[str, Any]) -> None:
@@ -143,7 +173,7 @@ def _write_report(outcome: Outcome, to: str) -> None:
 
     value = as_json(outcome.report, outcome.gpu, outcome.check)
     if to == "-":
-        click.echo(json_text(value), nl=False)
+        say(json_text(value), nl=False)
     else:
         write_json(to, value)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import cli_options as o
-from .cli_output import console
+from .cli_output import console, say
 from .errors import UserError
 from .options import declared
 
@@ -226,7 +226,7 @@ def _summary(store: Store) -> None:
 
     study = Study.of(store)
     counts = ", ".join(f"{study.counts[status]:,} {status}" for status in STATUSES if study.counts[status])
-    click.echo(f"{store.path}: {sum(study.counts.values()):,} points: {counts or 'none'}")
+    say(f"{store.path}: {sum(study.counts.values()):,} points: {counts or 'none'}")
     best = study.best()
     if best:
         columns = {"base": study.base, **best}
@@ -277,7 +277,13 @@ def _cell(value: Any) -> str:
     help="Point of a roofline; -1 is the base chip.",
 )
 @click.option("--model", metavar="NAME", help="Model of a roofline.  [default: the first]")
-@click.option("--csv", "csv_file", metavar="FILE", callback=o.target, help="Write all rows as CSV.")
+@click.option(
+    "--csv",
+    "csv_file",
+    metavar="FILE",
+    callback=o.target,
+    help="Write all rows as CSV; texts that look like formulas get an apostrophe.",
+)
 @click.option(
     "--parquet", "parquet_file", metavar="FILE", callback=o.target, help="Write all rows as Parquet."
 )

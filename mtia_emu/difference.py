@@ -14,7 +14,7 @@ COUNTS = ("cycles", "layers", "launches", "blocks", "commands")  # of a run; the
 
 @dataclass(frozen=True)
 class Row:
-    """One layer of a run; `seconds` are its own."""
+    """One layer of a run; `seconds` are its own. `commands` and `mapping` are known of programs alone."""
 
     name: str
     op: str
@@ -25,6 +25,8 @@ class Row:
     macs: int
     dram_bytes: int
     sram_bytes: int
+    commands: int | None = None
+    mapping: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,14 @@ class Pair:
         assert found is not None
         return found
 
+    @property
+    def more_commands(self) -> int | None:
+        """Return how many more commands the second run has; None where those of one are not known."""
+        counts = [row.commands for row in (self.a, self.b) if row is not None]
+        if None in counts:
+            return None
+        return (self.b.commands or 0 if self.b else 0) - (self.a.commands or 0 if self.a else 0)
+
     def change(self, amount: str) -> float:
         """Return how much more of an amount the second run has."""
         return _amount(self.b, amount) - _amount(self.a, amount)
@@ -79,7 +89,7 @@ class Pair:
         """Return whether nothing that is compared differs."""
         if self.a is None or self.b is None or self.a.bound_by != self.b.bound_by:
             return False
-        return not any(self.change(amount) for amount in AMOUNTS)
+        return not (self.more_commands or any(self.change(amount) for amount in AMOUNTS))
 
 
 def _amount(row: Row | None, amount: str) -> float:
@@ -162,6 +172,6 @@ def _pair_json(pair: Pair) -> dict[str, Any]:
         "op": pair.either.op,
         "a": None if pair.a is None else asdict(pair.a),
         "b": None if pair.b is None else asdict(pair.b),
-        "change": {x: pair.change(x) for x in AMOUNTS},
+        "change": {x: pair.change(x) for x in AMOUNTS} | {"commands": pair.more_commands},
         "ratio": {x: ratio(_amount(pair.a, x), _amount(pair.b, x)) for x in AMOUNTS},
     }

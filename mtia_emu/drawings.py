@@ -12,6 +12,7 @@ from .chip import Chip
 from .compiler import text
 from .compiler.graph import Graph, Node
 from .compiler.ops import work
+from .engine.cost import BlockCost
 from .engine.lookups import Lookups
 from .engine.recurrence import UNITS
 from .engine.run import costs, part
@@ -70,28 +71,40 @@ def _kind(graph: Graph, node: Node) -> str:
 def program_lanes(
     program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None = None
 ) -> tuple[list[Lane], float]:
-    """Return a program's launches and how busy each kind of unit is meanwhile, and the cycles of the whole.
+    """Return a program's layers and how busy each kind of unit is meanwhile, and the cycles of the whole.
 
-    A unit's bars are as dark as the share of its instances that have a command under way, on average over a
-    thousandth of the time. `lookups` as in `engine.run.costs`.
+    Layers of one launch stand in lanes one below the other. A unit's bars are as dark as the share of its
+    instances that have a command under way, on average over a thousandth of the time. `lookups` as in
+    `engine.run.costs`.
     """
     each = costs(program, chip, lookups)
-    launches, bounds, at = [], [], 0.0
+    rows: list[list[Bar]] = [[]]
+    bounds, at = [], 0.0
     for index, (launch, cost) in enumerate(zip(program.launches, each, strict=True)):
         gap = math.ceil(chip.cycles(chip.launch.replace_s if index else chip.launch.first_s))
-        launches.append(Bar(at, at + gap, "launch"))
+        rows[0].append(Bar(at, at + gap, "launch"))
         bounds.append(at + gap)
         at += gap + cost.cycles
-        launches.append(Bar(bounds[-1], at, cost.split.bound_by, name=launch.name))
+        for row, (name, mine) in enumerate(_beside(launch, cost)):
+            rows += [[]] if row == len(rows) else []
+            rows[row].append(Bar(bounds[-1], bounds[-1] + mine.cycles, mine.split.bound_by, name=name))
     edges = np.linspace(0.0, max(at, 1.0), BINS + 1)
     pes = part(program, chip).pes
     units = sorted({int(u) for cost in each for u in np.unique(cost.time.unit)})
-    lanes = [Lane("layer, by what bound it", tuple(launches), legend=True)]
+    names = ("layer, by what bound it", *["beside it"] * (len(rows) - 1))
+    lanes = [Lane(name, tuple(bars), legend=True) for name, bars in zip(names, rows, strict=True)]
     for unit in units:
         busy = under_way([cost.time for cost in each], bounds, unit, edges)
         name = UNITS[unit]
         lanes.append(Lane(name, _bars(busy / (1 if name == CHIP_WIDE else pes), edges, name)))
     return lanes, at
+
+
+def _beside(launch: Launch, cost: BlockCost) -> list[tuple[str, BlockCost]]:
+    """Return the layers of a launch by name, with what each costs."""
+    if len(launch.parts) != len(cost.members) or not launch.parts:
+        return [(launch.name, cost)]
+    return [(part.name, member) for part, member in zip(launch.parts, cost.members, strict=True)]
 
 
 def under_way(times: list[Timeline], starts: list[float], unit: int, edges: Array) -> Array:

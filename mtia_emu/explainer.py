@@ -16,6 +16,7 @@ from .engine.run import BlockCost, Counts, costs
 from .engine.run import report as make_report
 from .explanation import Effect, Explanation, Kind, LayerTime
 from .isa import Program
+from .lookups import example_lookups, known_lookups
 from .options import Options, Words
 from .report import LAUNCH, Layer, Report
 from .sensitivity import effects, steps
@@ -70,7 +71,7 @@ class _Again:
 
     def lookups(self, program: Program) -> dict[int, Lookups]:
         """Return the look-ups that `run` would time the program with."""
-        return api.example_lookups(self.source, program)
+        return example_lookups(self.source, program)
 
 
 def explain_program(
@@ -84,7 +85,7 @@ def explain_program(
     """Return the explanation of a program; without `again` it is only retimed."""
     if progress is not None:
         progress("time", 0, 1)
-    lookups = again.lookups(program) if again is not None else {}
+    lookups = again.lookups(program) if again is not None else known_lookups(program)
     counts = Counts(program, chip, lookups, keep=_countable(program, lookups))
     each = costs(program, chip, counts=counts)
     times = {counts.key(index): cost.time for index, cost in enumerate(each)}

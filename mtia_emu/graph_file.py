@@ -10,7 +10,7 @@ import numpy as np
 
 from .arrays import read_npz, write_npz
 from .compiler import text
-from .compiler.check import check
+from .compiler.check import Unlawful, check
 from .compiler.graph import Graph
 from .errors import UserError
 from .view.files import write_atomic
@@ -28,16 +28,24 @@ def is_graph(path: str | Path) -> bool:
 def read_graph(path: str | Path) -> Graph:
     """Return the lawful graph in a text; constants shown as a digest are read from the .npz file beside it.
 
-    Without that file they are absent. Raises `UserError`, naming file and line, for text that is no graph.
+    Without that file they are absent. Raises `UserError`, beginning with FILE:LINE, for text that is no
+    graph and for one that is not lawful.
     """
     file = Path(path)
     body = _read(file)
     try:
         graph = text.parse(body)
+        if not graph.outputs:
+            raise UserError(f"graph {graph.name} has no output (right: a line 'out %NAME' before the last)")
         beside = file.with_suffix(".npz")
         if beside.is_file():
             graph = text.parse(body, _typed(graph, read_npz(str(beside))))
         return check(graph)
+    except text.Misread as error:
+        raise UserError(f"{file}:{error.line}: {error.what}") from None
+    except Unlawful as error:
+        line = text.line_of(body, error.value) if error.value else None
+        raise UserError(f"{file}:{line}: {error}" if line else f"{file}: {error}") from None
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
 

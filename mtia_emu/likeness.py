@@ -37,7 +37,7 @@ def unlike(
 
 def _facts(
     commands: Array, chain: Sequence[int], place: int, feeds: Sequence[set[int]]
-) -> tuple[Any, list[tuple[int, ...]]]:
+) -> tuple[Any, list[tuple[int, int, int]]]:
     """Return what a command is, where in the chain its operands come from, and where it reads or writes."""
     c, last = commands[chain[place]], commands[chain[-1]]
     number = {index: at for at, index in enumerate(chain)}

@@ -17,6 +17,7 @@ from .engine.lookups import Lookups
 from .engine.run import report
 from .isa import Program
 from .options import Options
+from .sums import add_up
 from .tuning import tuning
 from .types import dtype
 from .view import units
@@ -72,8 +73,13 @@ def measure(
         done = report(program, chip, lookups(program) if lookups else {})
         traffic = done.traffic.dram_read_bytes + done.traffic.dram_write_bytes
         peak = chip.peak_macs_per_cycle(dtype(form.name)) * done.cycles
-        shares = macs / peak, least / done.cycles
+        shares = _share(macs, peak), _share(least, done.cycles)
         yield Measured(name, done.cycles, *shares, len(program.launches), traffic)
+
+
+def _share(part: float, whole: float) -> float:
+    """Return a part of a whole; 0 of nothing: a graph without work takes no time."""
+    return part / whole if whole else 0.0
 
 
 def least_dram_bytes(graph: Graph) -> int:
@@ -92,7 +98,7 @@ def least_dram_bytes(graph: Graph) -> int:
         maker = graph.producer(value)
         past = graph.type_of(maker.inputs[0]).bytes if maker is not None and maker.op == "append" else 0
         written += graph.type_of(value).bytes - past
-    return sum(read.values()) + written
+    return add_up(read.values()) + written
 
 
 def _read_bytes(graph: Graph, node: Node, position: int) -> int:
@@ -112,7 +118,7 @@ def rows(measured: Iterable[Measured]) -> Iterator[list[str]]:
     """Yield the cells of a table with `COLUMNS`, a row for each run."""
     before: float | None = None
     for done in measured:
-        change = "" if before is None else f"{done.cycles / before - 1:+.1%}"
+        change = f"{done.cycles / before - 1:+.1%}" if before else ""
         shares = units.percent(done.utilization), units.percent(done.dram_share)
         traffic = units.size(done.dram_bytes)
         yield [done.name, f"{done.cycles:,.0f}", change, *shares, str(done.launches), traffic]

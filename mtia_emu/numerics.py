@@ -83,7 +83,7 @@ def _compile(function: Callable[..., Any], files: set[str], options: dict[str, A
     compiled: Any = numba.njit(**options)(function)
     if hasattr(compiled, "_cache"):  # plain Python, by `NUMBA_DISABLE_JIT`, has none
         compiled._cache = CodeCache(function, files, options)
-    return compiled  # type: ignore[no-any-return]
+    return compiled
 
 
 def widen(x: Array) -> Array:

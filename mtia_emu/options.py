@@ -151,7 +151,6 @@ class Options:
         True,
         "Let kernels read weights of later ones into SRAM while they leave DRAM idle.",
         "compile",
-        "operator",
         "sweep",
     )
     place: str = option(

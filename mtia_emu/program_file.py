@@ -33,6 +33,9 @@ FORMAT = "mtia-emu.program"
 VERSION = 3
 READABLE = (2, VERSION)  # the second knew no launch of several layers
 MAX_HEADER_BYTES = 64 << 20
+MAX_HEADER_VALUES = 1 << 21  # of the JSON text, by its commas and brackets; each takes some hundred bytes
+FREE_BYTES = 1 << 24  # a member of so many may be packed however well;
+MOST_TIMES = 200  # a larger one takes at most so many times its bytes in the file: commands take about 16
 MOST_IN_ALL = 2 * MOST_COMMANDS  # commands of a file
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: equal programs are equal files
 
@@ -199,6 +202,11 @@ def load(path: str | Path) -> Program:
 
 
 def _parse(raw: bytes, path: Path) -> Header:
+    count = sum(raw.count(mark) for mark in b",[{")
+    if count > MAX_HEADER_VALUES:
+        raise UserError(
+            f"{path}: broken program: header.json has some {count} values; right: at most {MAX_HEADER_VALUES}"
+        )
     try:
         values = json.loads(raw)
         if not isinstance(values, dict) or values.get("format") != FORMAT:
@@ -224,6 +232,11 @@ def _member(file: zipfile.ZipFile, name: str, size: int, path: Path) -> bytes:
     info = file.getinfo(name)
     if info.file_size != size:
         raise UserError(f"{path}: broken program: {name} has {info.file_size} bytes, not {size}")
+    if size > max(FREE_BYTES, MOST_TIMES * info.compress_size):
+        raise UserError(
+            f"{path}: broken program: {name} grows from {info.compress_size} to {size} bytes; right: at most "
+            f"{MOST_TIMES} times"
+        )
     with file.open(info) as stream:
         data = stream.read(size + 1)
     if len(data) != size:

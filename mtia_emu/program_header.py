@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
 from .arrays import MAX_RANK
 from .isa import MOST_COMMANDS
@@ -14,8 +14,11 @@ STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 ATTRS = ConfigDict(extra="forbid", frozen=True)  # an op's attribute may be an infinity: what a Pad pads with
 WORK_RANK = {"matmul": 4, "embedding_bag": 4}
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
-_Plain = bool | int | float | str
+Whole = Annotated[int, Field(ge=-(1 << 64), le=1 << 64)]
+_Plain = bool | Whole | float | str
 _Attr = _Plain | list[_Plain] | list[list[_Plain]]
+Few = Field(max_length=256)
+Many = Field(max_length=1 << 20)
 
 
 class OperandRecord(BaseModel):
@@ -40,15 +43,15 @@ class SlotRecord(BaseModel):
 class BlockRecord(BaseModel):
     model_config = ATTRS
     kernel: str
-    operands: list[OperandRecord]
-    slots: list[SlotRecord]
+    operands: Annotated[list[OperandRecord], FailFast(), Few]
+    slots: Annotated[list[SlotRecord], FailFast(), Many]
     commands: int = Field(ge=0, le=MOST_COMMANDS)
     scratch_bytes: Count
     stages: Count
     scalar_op: str
-    scalar_attrs: list[tuple[str, _Attr]]
+    scalar_attrs: Annotated[list[tuple[str, _Attr]], FailFast(), Few]
     mapping: str
-    bands: list[Count] = Field(default=[], max_length=256)
+    bands: Annotated[list[Count], FailFast(), Few] = []
 
 
 class PartRecord(BaseModel):
@@ -61,11 +64,11 @@ class PartRecord(BaseModel):
 class LaunchRecord(BaseModel):
     model_config = STRICT
     block: Count
-    addresses: list[Count]
+    addresses: Annotated[list[Count], FailFast(), Many]
     name: str
     op: str
     origin: str
-    parts: list[PartRecord] = []
+    parts: Annotated[list[PartRecord], FailFast(), Few] = []
 
 
 class BindingRecord(BaseModel):
@@ -90,8 +93,8 @@ class WorkRecord(BaseModel):
     read_bytes: Count
     write_bytes: Count
     row: Count = 0
-    inputs: list[str] = []
-    outputs: list[str] = []
+    inputs: Annotated[list[str], FailFast(), Many] = []
+    outputs: Annotated[list[str], FailFast(), Many] = []
 
     @model_validator(mode="after")
     def _fits(self) -> WorkRecord:
@@ -110,13 +113,13 @@ class Header(BaseModel):
     dtype: str
     dims: dict[str, Count]
     chip: dict[str, Any]
-    blocks: list[BlockRecord]
-    launches: list[LaunchRecord]
-    inputs: list[BindingRecord]
-    outputs: list[BindingRecord]
-    consts: list[BindingRecord]
-    data: list[str]
+    blocks: Annotated[list[BlockRecord], FailFast(), Many]
+    launches: Annotated[list[LaunchRecord], FailFast(), Many]
+    inputs: Annotated[list[BindingRecord], FailFast(), Many]
+    outputs: Annotated[list[BindingRecord], FailFast(), Many]
+    consts: Annotated[list[BindingRecord], FailFast(), Many]
+    data: Annotated[list[str], FailFast(), Many]
     dram_bytes: Count
     sram_bytes: Count
-    works: list[WorkRecord]
-    notes: list[str]
+    works: Annotated[list[WorkRecord], FailFast(), Many]
+    notes: Annotated[list[str], FailFast(), Many]

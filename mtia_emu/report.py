@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .sums import add_up
+
 SCHEMA = "mtia-emu.report.v2"
 FILL, LATENCY, LAUNCH = "fill and drain", "latency", "launch"
 BOUNDS = {  # what a layer on our chip can be bound by
@@ -59,7 +61,7 @@ class Joules:
     @property
     def total(self) -> float:
         """Return the sum of all parts."""
-        return float(sum(getattr(self, f.name) for f in fields(self)))
+        return float(add_up(getattr(self, f.name) for f in fields(self)))
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .difference import Row, Side
 from .errors import UserError
-from .isa import Program
+from .isa import BESIDE, Program
 from .report import SCHEMA, Report
 
 OLD_SCHEMA = "mtia-emu.report.v1"  # a launch an entry, without `cycles`
@@ -71,14 +73,15 @@ def _row(layer: _Object, clock: float, *, new: bool) -> Row:
 
 def of_report(file: str, report: Report, program: Program) -> Side:
     """Return the run of a program that was read from a file and timed."""
-    traffic = report.traffic
+    traffic, made = report.traffic, _made(program)
     rows = tuple(
         Row(
             *(x.name, x.op, x.kernel, x.bound_by),
             x.cycles / report.clock_hz,
             *(x.joules, x.macs, x.dram_bytes, x.sram_bytes),
+            *made[i],
         )
-        for x in report.layers
+        for i, x in enumerate(report.layers)
     )
     return Side(
         *(file, report.model, report.machine, report.dtype, report.dims),
@@ -91,6 +94,22 @@ def of_report(file: str, report: Report, program: Program) -> Side:
         len(program.blocks),
         sum(len(program.blocks[launch.block].commands) for launch in program.launches),
     )
+
+
+def _made(program: Program) -> list[tuple[int, str]]:
+    """Return how many commands each layer of a program has, and its mapping, in the order of its report."""
+    cols = int(program.chip["grid"]["cols"])
+    found = []
+    for launch in program.launches:
+        block = program.blocks[launch.block]
+        if not launch.parts or not block.bands:
+            found.append((len(block.commands), block.mapping))
+            continue
+        band = np.searchsorted(block.bands, block.commands["pe"] // cols, side="right")
+        mappings = block.mapping.split(BESIDE)
+        mappings = mappings if len(mappings) == len(launch.parts) else [block.mapping] * len(launch.parts)
+        found += zip(np.bincount(band, minlength=len(mappings)).tolist(), mappings, strict=True)
+    return found
 
 
 def _json(where: str) -> Any:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 PREFIX = "mtia-emu-tmp-"
 OWNER = ".owner"  # the file that its process keeps locked
@@ -39,25 +40,45 @@ def remove_stale(place: Path) -> None:
 def _is_stale(entry: os.DirEntry[str]) -> bool:
     """Return whether a folder is ours and no process keeps it locked; False where that cannot be told."""
     try:
+        return entry.is_dir(follow_symlinks=False) and _is_left(entry, os.path.join(entry.path, OWNER))
+    except OSError:
+        return False
+
+
+def remove_drafts(place: str, start: str, end: str) -> None:
+    """Remove files with such names that processes of this user kept locked and did not live to remove."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(place):
+            if entry.name.startswith(start) and entry.name.endswith(end) and _is_left(entry, entry.path):
+                os.unlink(entry.path)
+
+
+def _is_left(entry: os.DirEntry[str], owner: str) -> bool:
+    """Return whether something old is ours and no process keeps the file `owner` locked."""
+    try:
         import fcntl
 
         found = entry.stat(follow_symlinks=False)
-        young = time.time() - found.st_mtime < YOUNG_SECONDS
-        if young or not entry.is_dir(follow_symlinks=False) or found.st_uid != os.geteuid():
+        if time.time() - found.st_mtime < YOUNG_SECONDS or found.st_uid != os.geteuid():
             return False
-        with open(os.open(os.path.join(entry.path, OWNER), os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        with open(os.open(owner, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
     except (ImportError, OSError):
         return False
 
 
+def keep_locked(file: IO[bytes]) -> None:
+    """Lock an open file until it is closed, where there are locks."""
+    with contextlib.suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 @contextlib.contextmanager
 def _kept_locked(path: Path) -> Iterator[None]:
     """Keep a new file locked, where there are locks."""
     with open(path, "xb") as file:
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        keep_locked(file)
         yield

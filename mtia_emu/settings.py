@@ -28,8 +28,8 @@ MEMORY = Flag(
 CACHE = Flag(
     "MTIA_EMU_CACHE",
     "",
-    "folder for compiled code, simulated DRAM, times of blocks and tuned mappings; empty means the user's "
-    "cache folder. One that others can write to, or that is full, is not used",
+    "folder for compiled code, simulated DRAM, times of blocks, tuned mappings and matplotlib's list of "
+    "fonts; empty means the user's cache folder. One that others can write to, or that is full, is not used",
 )
 TUNE_CACHE = Flag("MTIA_EMU_TUNE_CACHE", "1", "0 keeps `--tune full` from reading and writing tuned mappings")
 FLAGS = (DEBUG, CHECK, MEMORY, CACHE, TUNE_CACHE)

@@ -16,6 +16,7 @@ from .compiler.graph import Graph
 from .errors import UserError, nearest
 from .graph_file import SUFFIX, is_graph, read_graph
 from .scratch import scratch
+from .view.text import valid
 
 Array = np.ndarray[Any, Any]
 ZOO = "zoo:"
@@ -113,7 +114,8 @@ def _file_source(model: str, dims: Mapping[str, int]) -> Source:
         raise UserError("--dim has no meaning for a graph's text: its shapes are bound")
     if is_program(path):
         raise UserError(f"{model} is compiled already, or not ONNX: it is a zip file (right: the ONNX file)")
-    return Source(path, path.stem if path.stem != "model" else path.absolute().parent.name, dict(dims))
+    name = path.stem if path.stem != "model" else path.absolute().parent.name
+    return Source(path, valid(name), dict(dims))
 
 
 def _meant(path: Path) -> str:

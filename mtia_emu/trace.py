@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from .chip import Chip
+from .engine.cost import BlockCost
 from .engine.lookups import Lookups
 from .engine.recurrence import UNITS
 from .engine.run import costs, part
-from .engine.timing import Timeline
 from .isa import Block, Launch, Program
 from .view.trace import Event
 
@@ -44,7 +44,7 @@ def trace_events(
                 "bound_by": cost.split.bound_by,
             },
         )
-        yield from _parts(launch, block, time, start, cols)
+        yield from _parts(launch, block, cost, start, cols)
         for unit in np.unique(time.unit):
             mine = time.unit == unit
             low, high = float(time.start[mine].min()), float(time.end[mine].max())
@@ -53,13 +53,15 @@ def trace_events(
         at = start + cost.cycles
 
 
-def _parts(launch: Launch, block: Block, time: Timeline, start: float, cols: int) -> Iterator[Event]:
+def _parts(launch: Launch, block: Block, cost: BlockCost, start: float, cols: int) -> Iterator[Event]:
     """Yield an event for each of the layers that a launch runs side by side."""
-    if not launch.parts:
+    if not launch.parts or not cost.members:
         return
+    time = cost.time
     band = np.searchsorted(block.bands, block.commands["pe"] // cols, side="right")
     for index, (layer, first) in enumerate(zip(launch.parts, (0, *block.bands), strict=True)):
         mine = band == index
         if mine.any():
             low, high = float(time.start[mine].min()), float(time.end[mine].max())
-            yield Event(f"layer from row {first}", layer.name, start + low, start + high, {"op": layer.op})
+            told = {"op": layer.op, "bound_by": cost.members[index].split.bound_by}
+            yield Event(f"layer from row {first}", layer.name, start + low, start + high, told)

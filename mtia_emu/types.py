@@ -37,6 +37,9 @@ class DType:
         return self.name
 
 
+DIGITS = 18  # of a dimension: fewer than 2^62
+
+
 def _dtype(name: str, numpy: object, bits: int) -> DType:
     return DType(name, np.dtype(numpy), bits)  # type: ignore[call-overload]
 
@@ -135,11 +138,15 @@ def parse_type(text: str) -> TensorType:
     """Return the type that `str` printed; raise `UserError` for other text."""
     name, bracket, rest = text.strip().partition("[")
     if not bracket or not rest.endswith("]"):
-        raise UserError(f"not a tensor type: {text!r} (right: fp16[8,64])")
+        raise UserError(f"not a tensor type: {text[:80]!r} (right: fp16[8,64])")
     dims = rest[:-1].split(",") if rest != "]" else []
-    if not all(d.strip().isdigit() for d in dims):
-        raise UserError(f"not a tensor type: {text!r} (dimensions are integers, as in fp16[8,64])")
+    if not all(_is_size(d.strip()) for d in dims):
+        raise UserError(f"not a tensor type: {text[:80]!r} (dimensions are integers, as in fp16[8,64])")
     return TensorType(dtype(name), tuple(int(d) for d in dims))
+
+
+def _is_size(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= DIGITS
 
 
 @dataclass(frozen=True)

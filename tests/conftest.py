@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,36 @@ def pytest_configure(config: pytest.Config) -> None:
     """Look for new examples where the deep tests run."""
     if config.option.markexpr == "deep":
         settings.load_profile("deep")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_products_of_integers_by_onnxruntime() -> Iterator[None]:
+    """Fail the test that asks onnxruntime for products of integers: on x86 without VNNI its own saturate."""
+    from mtia_emu.oracle import child, pieces
+
+    ask = child.Child.ask
+
+    def watched(self: child.Child, model: bytes | Path, inputs: Any) -> Any:
+        assert not holds_products(model), "products of integers are asked for exactly"
+        return ask(self, model, inputs)
+
+    def holds_products(model: bytes | Path) -> bool:
+        import onnx
+        from google.protobuf.message import DecodeError
+
+        try:
+            proto = (
+                onnx.load_from_string(model)
+                if isinstance(model, bytes)
+                else onnx.load(model, load_external_data=False)
+            )
+        except (OSError, DecodeError):
+            return False
+        return pieces.multiplies_integers(proto)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(child.Child, "ask", watched)
+        yield
 
 
 @pytest.fixture

@@ -70,7 +70,14 @@ def test_a_full_size_model_takes_little_memory() -> None:
 
 @needs_full
 @pytest.mark.parametrize(
-    "args", [["chips"], ["--help"], ["run", "zoo:llama-tiny"], RUN, ["show", "zoo:llama-tiny"]]
+    "args",
+    [
+        ["chips"],
+        ["--help"],
+        RUN,
+        pytest.param(["run", "zoo:llama-tiny"], marks=pytest.mark.deep),
+        pytest.param(["show", "zoo:llama-tiny"], marks=pytest.mark.deep),
+    ],
 )
 def test_a_full_disk_behind_stdout(args: list[str]) -> None:
     with open("/dev/full", "w") as full:
@@ -80,7 +87,9 @@ def test_a_full_disk_behind_stdout(args: list[str]) -> None:
 
 
 @needs_full
-@pytest.mark.parametrize("flag", ["--json", "--trace", "--outputs"])
+@pytest.mark.parametrize(
+    "flag", ["--outputs", *(pytest.param(f, marks=pytest.mark.deep) for f in ("--json", "--trace"))]
+)
 def test_a_full_disk_behind_a_file(flag: str) -> None:
     done = start("run", "zoo:dlrm-small", "--dim", "batch=2", "--check", flag, "/dev/full")
     assert done.returncode == 2 and done.stderr.startswith(

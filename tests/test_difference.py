@@ -164,6 +164,22 @@ def test_names_are_text_on_the_terminal() -> None:
     assert "\x1b" not in said and "[red]x" in said and "+1 s" in said and "1.50x" in said
 
 
+def test_a_program_beside_a_report_has_a_table() -> None:
+    """Commands are known of one side: there is no column of them, also where only that one has a layer."""
+    known, gone = replace(ROW, commands=5), replace(ROW, name="gone", op="add", commands=7)
+    found = compare(side(known, gone, commands=12), side(replace(ROW, seconds=1.0)))
+    assert [p.more_commands for p in found.pairs] == [-7, None]
+    console = Console(width=150, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_difference(found, console)
+    both = compare(found.a, side(replace(known, commands=9), commands=9))
+    print_difference(both, console)
+    first, _, second = (
+        console.export_text().partition("2 of 2 that differ")[2].partition("2 of 2 that differ")
+    )
+    assert "commands" not in first.partition("Totals")[0] and "only A" in first
+    assert "commands" in second and "+4" in second and "-7" in second
+
+
 def test_equal_runs_have_no_row(tmp_path: Path) -> None:
     file = written(tmp_path, report_json(made()))
     done = CliRunner().invoke(main, ["diff", file, file])
@@ -178,7 +194,10 @@ def test_a_program_and_its_report_are_the_same_run(tmp_path: Path) -> None:
     file = written(tmp_path, report_json(mtia_emu.run(program, gpu=None).report))
     done = CliRunner().invoke(main, ["diff", file, str(tmp_path / "p.mtia"), "--json", "-", "--sort", "macs"])
     out = json.loads(done.stdout)
-    assert not any(out["change"].values()) and all(x["a"] == x["b"] for x in out["layers"])
+    assert not any(out["change"].values())
+    for x in out["layers"]:
+        assert x["a"] == x["b"] | {"commands": None, "mapping": ""}
+    assert sum(x["b"]["commands"] for x in out["layers"]) == out["b"]["commands"]
     assert out["a"]["commands"] is None
     sizes = [len(program.blocks[x.block].commands) for x in program.launches]
     assert out["b"]["commands"] == sum(sizes) and out["b"]["launches"] == len(sizes)

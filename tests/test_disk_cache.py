@@ -78,10 +78,10 @@ def test_a_folder_that_cannot_be_made_is_done_without(base: Path, capsys: Any) -
 @pytest.mark.parametrize(
     ("cache", "xdg", "home", "expected"),
     [
-        ("given", "/xdg", "/home", "given"),
-        ("", "/xdg", "/home", "/xdg/mtia-emu"),
-        ("", "relative", "/home", "/home/.cache/mtia-emu"),
-        ("", "", "/home", "/home/.cache/mtia-emu"),
+        ("given", "/xdg", "/h", "given"),
+        ("", "/xdg", "/h", "/xdg/mtia-emu"),
+        ("", "relative", "/h", "/h/.cache/mtia-emu"),
+        ("", "", "/h", "/h/.cache/mtia-emu"),
         ("", "", "nowhere", None),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.pipeline import compile_graph
 
 import mtia_emu
 from mtia_emu import UserError, testing
@@ -17,6 +18,7 @@ from mtia_emu.drawings import MOST_BARS, graph_drawing, layer_lanes, program_lan
 from mtia_emu.engine.recurrence import UNITS
 from mtia_emu.engine.run import costs
 from mtia_emu.engine.run import report as make_report
+from mtia_emu.testing.fuzz import TOGETHER
 from mtia_emu.view.drawing import dot
 
 TINY = load_chip("tiny")
@@ -79,6 +81,23 @@ def test_lanes_are_as_busy_as_the_commands(program) -> None:  # type: ignore[no-
         spent = sum(float((t.end - t.start)[t.unit == unit].sum()) for t in each)
         drawn = float((under_way(each, starts, unit, edges) * np.diff(edges)).sum())
         assert drawn == pytest.approx(spent)
+
+
+def test_layers_of_one_launch_stand_one_below_the_other() -> None:
+    lines = GRAPH.replace("%b : fp32[2,4] = add(%a, %a)", "%b : fp32[2,4] = tanh(%x)").splitlines()
+    graph = text.parse("\n".join([*lines[:-4], "  out %a", "  out %b", "}"]))
+    done = compile_graph(graph, TINY, tuning=TOGETHER).program
+    (launch,) = (x for x in done.launches if x.parts)
+    lanes, cycles = program_lanes(done, TINY)
+    assert [lane.name for lane in lanes[:2]] == ["layer, by what bound it", "beside it"]
+    names = [
+        bar.name for lane in lanes[:2] for bar in lane.bars if bar.name in {x.name for x in launch.parts}
+    ]
+    assert names == [x.name for x in launch.parts]
+    layers = {x.name: x for x in make_report(done, TINY).layers}
+    for bar in (bar for lane in lanes[:2] for bar in lane.bars if bar.name):
+        assert bar.end == layers[bar.name].end_cycle
+    assert max(bar.end for lane in lanes[:2] for bar in lane.bars) == cycles
 
 
 def test_a_layer_shows_every_command_of_a_pe(program) -> None:  # type: ignore[no-untyped-def]

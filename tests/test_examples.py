@@ -10,6 +10,7 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 OUTPUTS = sorted(EXAMPLES.glob("*.out"))
+LONG = {"run_custom_chip", "sweep_design_space", "compare_gpus"}
 SILENT = {
     "main_job.py",  # its times are those of this machine, its errors those of the installed onnxruntime
     "gpu_measure.py",  # it measures a GPU
@@ -25,7 +26,9 @@ def run(script: Path, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("output", OUTPUTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "output", [pytest.param(o, marks=[pytest.mark.deep] * (o.stem in LONG), id=o.stem) for o in OUTPUTS]
+)
 def test_example_prints_what_it_should(output: Path, tmp_path: Path) -> None:
     printed = run(output.with_suffix(".py"), tmp_path)
     assert printed == output.read_text(encoding="utf-8"), (

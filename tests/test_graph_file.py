@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def both_come_back(graph: Graph, folder: Path) -> None:
     comes_back(lower(graph, pipeline_of(graph, CHIP, None)), folder)
 
 
-@pytest.mark.parametrize("name", zoo_names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.deep] * n.endswith("70b")) for n in zoo_names()]
+)
 def test_built_in_models_come_back(name: str, tmp_path: Path) -> None:
     with open_model(f"zoo:{name}", {}) as source:
         both_come_back(load(source.path), tmp_path)
@@ -76,7 +79,55 @@ def test_exported_models_come_back(name: str, tmp_path: Path) -> None:
     both_come_back(load(MODELS / name / "model.onnx", SYMBOLS.get(name), input_shapes=shapes), tmp_path)
 
 
+def test_a_graph_without_outputs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "g.ir").write_text("graph g {\n  in %x : fp32[2]\n}\n")
+    with pytest.raises(UserError, match=r"g\.ir: graph g has no output"):
+        read_graph(tmp_path / "g.ir")
+
+
 def test_a_graph_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "g.ir").write_text("graph g {\n  in %x : fp32[2]\n  out %y\n}\n")
-    with pytest.raises(UserError, match=r"g\.ir: .*%y"):
+    with pytest.raises(UserError, match=r"g\.ir:3: output %y"):
         read_graph(tmp_path / "g.ir")
+
+
+RIGHT = """graph g {
+  in %x : fp32[4,8]
+  const %w : fp32[8,8] = absent
+
+  %y : fp32[4,8] = matmul(%x, %w)
+  %z : fp32[4,8] = relu(%y)
+  out %z
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("fp32[8,8]", "fp32[16,8]", r":5: graph g: matmul.*\n.*> %y : fp32\[4,8\] = matmul"),
+        ("%y : fp32[4,8]", "%y : fp16[4,8]", r":5: graph g: "),
+        (
+            "relu(%y)",
+            "relu(%yy)",
+            r":6: %yy is not defined anywhere in the graph; did you mean 'y'\?\n.*\n +\^$",
+        ),
+        ("out %z", "out %q", r":7: output %q is not defined anywhere in the graph"),
+        (
+            "%z : fp32[4,8] = relu(%y)",
+            "%y : fp32[4,8] = relu(%x)",
+            r":6: %y is defined twice, first in line 5",
+        ),
+        ("relu", "tanhh", r":6: .*tanhh"),
+        ("relu(%y)", "relu(%y, %x)", r":6: graph g: .*relu"),
+        ("relu(%y)", "relu(%y", r":6: expected ','"),
+    ],
+)
+def test_a_fault_is_told_with_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    file = tmp_path / "g.ir"
+    file.write_text(RIGHT)
+    read_graph(file)
+    file.write_text(RIGHT.replace(old, new, 1))
+    with pytest.raises(UserError) as caught:
+        read_graph(file)
+    assert re.match(re.escape(str(file)) + message, str(caught.value)), str(caught.value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import click
@@ -120,3 +122,13 @@ def test_what_a_compiled_program_ignores_is_refused_by_its_flag() -> None:
     ]:
         with pytest.raises(UserError, match=f"{flag} has no meaning for a compiled program"):
             mtia_emu.run(program, gpu=None, **words)  # type: ignore[arg-type]
+
+
+def test_a_compiled_program_is_shown_as_it_is_or_not_at_all(
+    cli: Callable[..., Any], refused: Callable[..., str], tmp_path: Path
+) -> None:
+    file = tmp_path / "p.mtia"
+    cli("compile", "zoo:dlrm-small", "--dim", "batch=2", "--chip", "tiny", "-o", file)
+    assert cli("show", file, "--at", "program").exit_code == 0
+    for words in (("--chip", "mtia-1"), ("--set", "dram.channels=1"), ("--no-beside",), ("--dim", "batch=3")):
+        assert "has no meaning for a compiled program" in refused("show", file, "--at", "program", *words)

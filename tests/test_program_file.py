@@ -147,7 +147,10 @@ def test_files_that_are_no_programs(tmp_path: Path, content: bytes) -> None:
         (lambda h: h["launches"][0].update(addresses=[0]), "1 addresses for"),
         (lambda h: h["launches"][0]["addresses"].__setitem__(0, 1 << 50), "leaves"),
         (lambda h: h["inputs"][0].update(type="fp16[99999999999]"), "outside the memory"),
-        (lambda h: h["inputs"][0].update(type="fp16[²]"), "not a program of mtia-emu"),
+        (lambda h: h["inputs"][0].update(type="fp16[²]"), "not a tensor type: 'fp16[²]'"),
+        (lambda h: h["inputs"][0].update(type=f"fp16[{'9' * 5000}]"), "not a tensor type: 'fp16[99999"),
+        (lambda h: h.update(notes=[""] * (1 << 21)), "header.json has some"),
+        (lambda h: h.update(launches=[{}] * 5), "launches.0.block Field required"),
         (lambda h: h["inputs"][0].update(model_type="fp16[1]"), "but fp16[1] to its user"),
         (lambda h: h["consts"][0].update(type="fp16[" + "1," * 90 + "1]"), "at most 64 dimensions"),
         (lambda h: h["blocks"][0].update(commands=1 << 40), "commands"),
@@ -164,6 +167,15 @@ def test_headers_that_lie(good: Path, tmp_path: Path, change: Change, words: str
     with pytest.raises(UserError) as caught:
         program_file.load(with_header(good, tmp_path / "p.mtia", change))
     assert words in str(caught.value) and "p.mtia" in str(caught.value)
+
+
+def test_a_header_that_unpacks_to_far_more_is_not_read(good: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "p.mtia", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("header.json", " " * (1 << 25))
+    with pytest.raises(
+        UserError, match=r"header.json grows from \d+ to 33554432 bytes; right: at most 200 times"
+    ):
+        program_file.load(tmp_path / "p.mtia")
 
 
 def test_a_file_of_the_version_before_is_read(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from mtia_emu.sweeps.evaluate import code_digest, digest_of
+
 ROOT = Path(__file__).parents[1]
 MOST_BYTES = 2 << 20
 UNREACHABLE = ("No matching distribution", "Could not find a version", "Connection", "No module named pip")
@@ -55,8 +57,8 @@ def test_the_licence_and_the_readme_are_there() -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Return the names in a wheel that is built of a copy of the checkout."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return the files in a wheel that is built of a copy of the checkout."""
     copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("wheel")
     for file in tracked():
         target = copy / file.relative_to(ROOT)
@@ -71,14 +73,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     assert done.returncode == 0, done.stderr
     (file,) = out.glob("*.whl")
     with zipfile.ZipFile(file) as archive:
-        return archive.namelist()
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
-def test_a_wheel_owns_only_our_name(wheel: list[str]) -> None:
+def test_a_wheel_owns_only_our_name(wheel: dict[str, bytes]) -> None:
     assert {re.sub(r"-.*", "", name.partition("/")[0]) for name in wheel} == {"mtia_emu"}
 
 
-def test_a_wheel_is_whole(wheel: list[str]) -> None:
+def test_a_wheel_is_whole(wheel: dict[str, bytes]) -> None:
     for name in (
         "chips/mtia-2i.toml",
         "gpus/h100-sxm.toml",
@@ -88,3 +90,12 @@ def test_a_wheel_is_whole(wheel: list[str]) -> None:
     ):
         assert f"mtia_emu/{name}" in wheel
     assert not [name for name in wheel if "test_" in name]
+
+
+def test_a_wheel_goes_on_with_the_sweeps_of_its_checkout(wheel: dict[str, bytes]) -> None:
+    code = {
+        name.removeprefix("mtia_emu/"): text
+        for name, text in wheel.items()
+        if name.endswith((".py", ".toml"))
+    }
+    assert digest_of((name, code[name]) for name in sorted(code)) == code_digest()

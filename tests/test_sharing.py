@@ -52,15 +52,28 @@ def outcome(graph: Graph, chip: Chip, share: Share) -> tuple[Report, dict[str, A
     return report(program, chip, each=each), program.chip, program.dram_bytes
 
 
-@settings(max_examples=5)
-@given(
-    st.lists(
-        st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in CHANGES.items()}),
-        min_size=2,
-        max_size=4,
-    )
+POINTS = st.lists(
+    st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in CHANGES.items()}),
+    min_size=2,
+    max_size=4,
 )
+
+
+@settings(max_examples=2)
+@given(POINTS)
 def test_a_shared_result_is_the_unshared_one(points: list[dict[str, Any]]) -> None:
+    hold(points)
+
+
+@pytest.mark.deep
+@settings(max_examples=10)
+@given(POINTS)
+def test_a_shared_result_is_the_unshared_one_many_times(points: list[dict[str, Any]]) -> None:
+    hold(points)
+
+
+def hold(points: list[dict[str, Any]]) -> None:
+    """Compile and time for one chip after another, with what they share and without: the same."""
     share = Sharing()
     for model, dims in MODELS:
         graph = imported(model, tuple(dims.items()))

@@ -1,302 +1,267 @@
 """Recognising the loops that exporters write for an embedding bag.
 
-Two spellings are known. The legacy exporter's loop scans: each iteration takes two offsets, slices the
-indices, gathers and reduces. The dynamo exporter gathers all rows first; its loop slices them by two offsets,
-reduces, and inserts the result into a sequence, with a branch for the empty bag.
+Torch's legacy exporter scans: each iteration takes two offsets, slices the indices, gathers and reduces. Its
+dynamo exporter gathers all rows first; its loop slices them, reduces, and inserts the result into a sequence,
+with a branch for the empty bag; with a padding index an inner loop collects the other places. What is read
+here is what each value means, so that other spellings, and what is carried in another order, are known too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtia_emu.errors import UserError
+
+from ..build import Builder
 from ..graph import freeze_attrs
-from .files import tensor_const
-from .scope import Scope, Tensors, Value, graph_attr, subgraphs
+from .bag_body import Body, NoBag, Place, need
+from .bag_pools import Pooled, Pools
+from .bag_rows import LAST, Cut
+from .failures import Placed
+from .scope import Scope, Tensors, Value, graph_attr
 
 if TYPE_CHECKING:
     from .importer import Importer
 
-MODES = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max"}
-SAME = ("Identity", "Cast", "CastLike", "Reshape", "Unsqueeze", "Squeeze", "Flatten")
-
-
-class NoBag(Exception):
-    """Why a loop is not an embedding bag."""
-
-
-def _need(condition: object, why: str) -> None:
-    if not condition:
-        raise NoBag(why)
-
-
-@dataclass
-class Body:
-    """A loop's body: who makes each name in it, its branches included."""
-
-    importer: Importer
-    scope: Scope
-    graph: Any
-
-    def __post_init__(self) -> None:
-        self.makers = {name: node for node in self.walk(self.graph) for name in node.output if name}
-        self.tensors = {t.name: t for g in self.graphs(self.graph) for t in g.initializer}
-
-    def graphs(self, graph: Any) -> Iterator[Any]:
-        """Yield a graph and those nested in it."""
-        yield graph
-        for node in graph.node:
-            for inner in subgraphs(node):
-                yield from self.graphs(inner)
-
-    def walk(self, graph: Any) -> Iterator[Any]:
-        """Yield the nodes of a graph and of those nested in it."""
-        for inner in self.graphs(graph):
-            yield from inner.node
-
-    def source(self, name: str) -> str:
-        """Return the name behind reshapes and casts."""
-        while (maker := self.makers.get(name)) is not None and maker.op_type in SAME:
-            name = maker.input[0]
-        return name
-
-    def maker(self, name: str, *ops: str) -> Any:
-        """Return the node behind a name, reshapes and casts aside; raise `NoBag` when it is none of `ops`."""
-        node = self.makers.get(self.source(name))
-        _need(node is not None and node.op_type in ops, f"%{name} is not made by {' or '.join(ops)}")
-        return node
-
-    def outer(self, name: str) -> str:
-        """Return our value for a name captured from around the loop."""
-        _need(name not in self.makers and name not in self.tensors, f"%{name} is made inside the loop")
-        value = self.scope.find(name)
-        _need(isinstance(value, str), f"%{name} is not a tensor from outside the loop")
-        return str(value)
-
-    def known(self, name: str) -> np.ndarray | None:
-        """Return the value of a constant in the body or around it."""
-        name = self.source(name)
-        maker = self.makers.get(name)
-        if name in self.tensors:
-            return tensor_const(self.tensors[name], self.importer.path.parent, False).array(name)
-        if maker is not None:
-            if maker.op_type == "Constant":
-                value = self.importer.attributes(maker, self.scope)
-                return np.asarray(next(iter(value.values()))) if value else None
-            return None
-        outer = self.scope.find(name)
-        return self.importer.builder.known(outer) if isinstance(outer, str) else None
-
-    def is_(self, name: str, value: object) -> bool:
-        """Return whether a name is a constant of that one value."""
-        data = self.known(name)
-        return data is not None and data.size == 1 and bool(data.reshape(-1)[0] == value)
-
-    def attr(self, node: Any, name: str, default: Any) -> Any:
-        """Return an attribute of a node in the body."""
-        return self.importer.attributes(node, self.scope).get(name, default)
-
-    def reduces_rows(self, node: Any) -> bool:
-        """Return whether a reduction is over axis 0 alone."""
-        axes = self.attr(node, "axes", None)
-        if axes is None and len(node.input) > 1 and node.input[1]:
-            data = self.known(node.input[1])
-            axes = None if data is None else tuple(data.reshape(-1).tolist())
-        return axes in ((0,), (-2,))
+ENDLESS = 1 << 62  # a trip count that only a condition ends
+LASTS = {"Less": 0, "Greater": 0, "LessOrEqual": 1, "GreaterOrEqual": 1}  # what a counter runs past its limit
+OPPOSITE = {
+    "Less": "GreaterOrEqual",
+    "GreaterOrEqual": "Less",
+    "Greater": "LessOrEqual",
+    "LessOrEqual": "Greater",
+}
 
 
 def match(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value] | str:
     """Return the results of a Loop that pools embedding rows, as `embedding_bag`; else why it is none."""
-    body = Body(importer, scope, graph_attr(node, "body"))
-    carried = len(inputs) - 2
     try:
-        if carried == 0:
-            return [_legacy(body, inputs)]
-        return _dynamo(body, inputs, carried)
+        body = Body(importer, scope, graph_attr(node, "body"), inputs)
+        return _Bags(body).results()
     except NoBag as reason:
         return str(reason)
+    except Placed:
+        raise
+    except UserError as error:
+        return str(error)
 
 
-def _legacy(body: Body, inputs: tuple[Value, ...]) -> str:
-    graph, builder = body.graph, body.importer.builder
-    _need(len(graph.output) == 2 and len(graph.input) == 2, "it does not scan exactly one result")
-    _need(body.is_(graph.output[0].name, True), "its condition changes")
-    reduction = body.maker(graph.output[1].name, *MODES)
-    _need(body.reduces_rows(reduction), "it does not reduce over rows")
-    rows, weights = _legacy_rows(body, reduction.input[0])
-    _need(body.attr(rows, "axis", 0) == 0, "it does not gather rows")
-    taken = body.maker(rows.input[1], "Slice")
-    starts, ends = _bounds(body, taken, graph.input[0].name)
-    indices, table = body.outer(body.source(taken.input[0])), body.outer(rows.input[0])
-    operands = [table, indices, _offsets(body, starts, ends, inputs[0])]
-    if weights is not None:
-        _need(
-            _bounds(body, weights, graph.input[0].name) == (starts, ends), "weights are cut at other offsets"
+class _Bags:
+    """The results of a loop, each pooled for all bags at once."""
+
+    def __init__(self, body: Body) -> None:
+        self.body = body
+        self.builder = body.importer.builder
+        self.pools = Pools(body)
+        self.bags = 0  # pooled results
+
+    def results(self) -> list[Value]:
+        """Return what is carried at last, and what was scanned; raise `NoBag` unless rows are pooled."""
+        count = self._trips()
+        scanned = [o.name for o in self.body.graph.output][1 + len(self.body.carried) :]
+        need(scanned or self.body.carried, "it has no result")
+        results: list[Value] = [self._carried(*each, count) for each in self.body.carried]
+        results += [self._pooled(name, count) for name in scanned]
+        need(self.bags, "it pools no rows")
+        return results
+
+    def _trips(self) -> int:
+        """Return how often the loop runs: as often as it says, or as its condition lets it."""
+        trips, going = (*self.body.inputs, "", "")[:2]
+        limit = ENDLESS if not trips else _whole(self.builder, trips)
+        begun = 1 if not going else _whole(self.builder, going)
+        need(limit is not None and begun is not None, "its length is unknown")
+        assert limit is not None
+        count = min(limit, self._limit(self.body.graph.output[0].name)) if begun else 0
+        need(0 <= count < ENDLESS, "nothing ends it")
+        return count
+
+    def _limit(self, name: str) -> int:
+        """Return after how many iterations a condition fails; `ENDLESS` where it holds on."""
+        if self.body.number(name) == 1 or self.body.source(name) == self.body.graph.input[1].name:
+            return ENDLESS
+        node = self.body.maker(name, "And", "Or", "Not", *LASTS)
+        if node.op_type in ("And", "Or"):
+            limits = [self._limit(n) for n in node.input]
+            return min(limits) if node.op_type == "And" else max(limits)
+        op = node.op_type
+        if op == "Not":
+            node = self.body.maker(node.input[0], *OPPOSITE)
+            op = OPPOSITE[node.op_type]
+        small, large = reversed(node.input) if op.startswith("Greater") else node.input
+        index, number = self.body.index(small), self.body.number(large)
+        need(index is not None, "its condition is not on its counter")
+        need(number is not None and op in LASTS, "the number of bags is unknown")
+        assert index is not None and number is not None
+        return max(number + LASTS[op] - index, 0) + 1
+
+    def _carried(self, name: str, after: str, first: Value, count: int) -> Value:
+        """Return the last value of a counter, of what is handed on, or of a sequence of pooled rows."""
+        if name in self.body.counters:
+            kind = self.builder.type_of(str(first))
+            last = np.full(kind.shape, self.body.counters[name] + count, kind.dtype.numpy)
+            return self.builder.constant(last)
+        kept = self.body.invariant(name)
+        if kept is not None:
+            return kept
+        insert = self.body.maker(after, "SequenceInsert")
+        need(
+            isinstance(first, Tensors) and not first.items and not first.rows,
+            "its sequence is not empty at first",
         )
-        operands.append(body.outer(body.source(weights.input[0])))
-    _need(builder.type_of(indices).rank == 1, "its indices are not a list")
-    mode = MODES[reduction.op_type]
-    attrs = {"mode": mode} | ({"empty": "lowest"} if mode == "max" else {})  # ReduceMax of nothing is -inf
-    (result,) = builder.make("embedding_bag", tuple(operands), freeze_attrs(attrs), "bag")
-    return builder.add("reshape", result, shape=_kept(body, reduction, builder.type_of(result).shape))
+        need(self.body.source(insert.input[0]) == name, "it does not append to its sequence")
+        place = insert.input[2] if len(insert.input) > 2 else ""
+        need(not place or self.body.index(place) == 0, "it does not append to its sequence")
+        return Tensors((), self._pooled(insert.input[1], count))
+
+    def _pooled(self, name: str, count: int) -> str:
+        """Return the rows of all bags, one after the other along a new first axis."""
+        pooled = self.pools.pooled(name)
+        offsets = self._offsets(pooled.cut, count)
+        self.bags += 1
+        rows = self.builder.type_of(pooled.cut.value)
+        value = _pool(self.builder, pooled, offsets)
+        row = np.zeros((1, rows.shape[1]) if pooled.keepdims else rows.shape[1:], rows.dtype.numpy)
+        shape = row.shape
+        for node in pooled.tail:
+            kind = self.builder.type_of(self._shaped(node, row))
+            value = self.builder.add("cast", value, to=kind.dtype.name)
+            row, shape = np.zeros(kind.shape, kind.dtype.numpy), kind.shape
+        return self.builder.add("reshape", value, shape=(count, *shape))
+
+    def _shaped(self, node: Any, row: np.ndarray) -> str:
+        """Return what a node behind the reduction makes of a row."""
+        given = {n: self.body.invariant(n) for n in node.input[1:] if n}
+        for name in [n for n, value in given.items() if value is None and node.op_type == "CastLike"]:
+            given[name] = self.pools.rows.cut(name).value
+        given[node.input[0]] = self.builder.constant(row)
+        value = None if None in given.values() else self.body.made([node], given, node.output[0])
+        need(isinstance(value, str), f"{node.op_type} behind its reduction depends on the bag")
+        return str(value)
+
+    def _offsets(self, cut: Cut, count: int) -> str:
+        """Return the offsets [count + 1] of bags that follow one another."""
+        need(cut.end[0] != LAST, "every bag ends with the rows")
+        start, end = self._base(cut.start), self._base(cut.end)
+        if start[0] != end[0]:
+            start, end = self._within(start, end[0], count), self._within(end, start[0], count)
+        if start[0] != end[0]:
+            return self._known_offsets(start, end, count)
+        size = self.builder.type_of(end[0]).shape[0]
+        need(end == (start[0], start[1] + 1), "its bags do not follow one another")
+        need(start[1] >= 0 and end[1] + count <= size, f"{size} offsets are too few for {count} bags")
+        return self.builder.add("slice", end[0], starts=(start[1],), ends=(end[1] + count,), steps=(1,))
+
+    def _known_offsets(self, start: Place, end: Place, count: int) -> str:
+        """Return the constant offsets of bags whose starts and ends are two constants."""
+        starts, ends = (self.builder.known(value) for value, _ in (start, end))
+        need(starts is not None and ends is not None, "its bags do not follow one another")
+        assert starts is not None and ends is not None
+        starts, ends = starts[start[1] : start[1] + count], ends[end[1] : end[1] + count]
+        need(len(starts) == len(ends) == count, f"offsets are too few for {count} bags")
+        need(count and np.array_equal(starts[1:], ends[:-1]), "its bags do not follow one another")
+        return self.builder.constant(np.concatenate([starts[:1], ends]))
+
+    def _base(self, place: Place) -> Place:
+        """Return the same element in the list that this one was sliced from."""
+        value, at = place
+        while (node := self.builder.producer(value, "slice", "reshape", "copy")) is not None:
+            if self.builder.type_of(node.inputs[0]).rank != 1:
+                break
+            if node.op == "slice":
+                (first,), (step,) = node.attrs["starts"], node.attrs["steps"]
+                if step != 1:
+                    break
+                at += int(first)
+            value = node.inputs[0]
+        return value, at
+
+    def _within(self, place: Place, whole: str, count: int) -> Place:
+        """Return the same elements in a list that this one was joined into; else the place as it is."""
+        node, before = self.builder.producer(whole, "concat"), 0
+        for value in node.inputs if node is not None else ():
+            size = self.builder.type_of(value).shape[0]
+            if value == place[0] and place[1] + count <= size:
+                return whole, before + place[1]
+            before += size
+        return place
 
 
-def _kept(body: Body, reduction: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (shape[0], 1, shape[1]) if body.attr(reduction, "keepdims", 1) else shape
+def _whole(builder: Builder, value: Value) -> int | None:
+    """Return a known number of one element."""
+    data = builder.known(value) if isinstance(value, str) else None
+    return None if data is None or data.size != 1 else int(data.reshape(-1)[0])
 
 
-def _legacy_rows(body: Body, name: str) -> tuple[Any, Any | None]:
-    """Return the Gather of the rows and, when they are weighted, the Slice of the weights."""
-    node = body.maker(name, "Gather", "Mul")
-    if node.op_type == "Gather":
-        return node, None
-    sides = [body.maker(v, "Gather", "Slice") for v in node.input]
-    if sides[0].op_type == "Slice":
-        sides.reverse()
-    _need([s.op_type for s in sides] == ["Gather", "Slice"], "its rows are not multiplied by weights")
-    return sides[0], sides[1]
+def _pool(builder: Builder, pooled: Pooled, offsets: str) -> str:
+    """Return the pooled rows: the gather (and its weights) that made them becomes the bag's own."""
+    rows, mode = pooled.cut.value, pooled.mode
+    kind = builder.type_of(rows)
+    need(kind.dtype.is_float, "its rows are not floats")
+    if pooled.cut.keep:
+        return builder.add("cast", _pool_marked(builder, pooled, offsets), to=kind.dtype.name)
+    table, indices, weights = _looked_up(builder, rows)
+    if weights and mode != "sum":
+        table, indices, weights = rows, _places(builder, rows), ()
+    attrs = {"mode": mode}
+    if mode == "max" and not pooled.zero:
+        attrs["empty"] = "lowest"  # ReduceMax of nothing is -inf
+    operands = (table, indices, offsets, *weights)
+    (result,) = builder.make("embedding_bag", operands, freeze_attrs(attrs), "bag")
+    return builder.add("cast", result, to=kind.dtype.name)
 
 
-def _bounds(body: Body, taken: Any, step: str) -> tuple[str, str]:
-    """Return the outer values from which a slice's start and end are read at the loop's step."""
-    _need(len(taken.input) < 4 or not taken.input[3] or body.is_(taken.input[3], 0), "it slices another axis")
-    found = []
-    for name in taken.input[1:3]:
-        pick = body.maker(name, "Gather")
-        _need(body.source(pick.input[1]) == step, "its offsets are not read in turn")
-        found.append(body.outer(body.source(pick.input[0])))
-    _need(len(found) == 2, "its slice has no end")
-    return found[0], found[1]
+def _pool_marked(builder: Builder, pooled: Pooled, offsets: str) -> str:
+    """Return what the rows that are marked pool to."""
+    rows, keep, mode = pooled.cut.value, pooled.cut.keep, pooled.mode
+    table, indices, weights = _looked_up(builder, rows)
+    element, size = builder.type_of(table).dtype, builder.type_of(rows).shape[0]
+    column, places = builder.add("reshape", keep, shape=(size, 1)), _places(builder, rows)
+    none = builder.constant(np.zeros((), element.numpy))
+    marks = builder.add("cast", column, to=element.name)
+    count = builder.add("embedding_bag", marks, places, offsets, mode="sum")
+    if mode == "max":
+        lowest = builder.constant(np.asarray(-np.inf, builder.type_of(rows).dtype.numpy))
+        left = builder.add("where", column, rows, lowest)
+        top = builder.add("embedding_bag", left, places, offsets, mode=mode, empty="lowest")
+        some = builder.add("greater", count, none)
+        zero = builder.constant(np.zeros((), builder.type_of(rows).dtype.numpy))
+        return builder.add("where", some, top, zero) if pooled.zero else top
+    factor = builder.add("cast", keep, to=element.name)
+    if weights:
+        factor = builder.add("where", keep, *weights, none)
+    total = builder.add("embedding_bag", table, indices, offsets, factor, mode="sum")
+    if mode == "sum":
+        return total
+    one = builder.constant(np.ones((), element.numpy))  # the mean of nothing is 0, as of any bag
+    return builder.add("div", total, builder.add("max", count, one))
 
 
-def _offsets(body: Body, starts: str, ends: str, trips: Value) -> str:
-    """Return the cumulative offsets of which `starts` are all but the last and `ends` all but the first."""
-    builder = body.importer.builder
-    count = builder.type_of(ends).size
-    known = builder.known(trips) if isinstance(trips, str) else None
-    _need(
-        known is not None and known.size == 1 and int(known.reshape(-1)[0]) == count, "its length is unknown"
-    )
-    _need(builder.type_of(starts).size in (count, count + 1), "its offsets do not fit its length")
-    whole = starts
-    if builder.type_of(starts).size == count:  # ends continue the starts by one
-        last = builder.add("slice", ends, starts=(count - 1,), ends=(count,), steps=(1,))
-        whole = builder.add("concat", starts, last, axis=0)
-    shifted = builder.add("slice", whole, starts=(1,), ends=(count + 1,), steps=(1,))
-    left, right = builder.known(shifted), builder.known(ends)
-    same = shifted == ends or (left is not None and right is not None and np.array_equal(left, right))
-    _need(same, "its bags do not follow one another")
-    return whole
+def _places(builder: Builder, rows: str) -> str:
+    return builder.constant(np.arange(builder.type_of(rows).shape[0], dtype=np.int64))
 
 
-def _dynamo(body: Body, inputs: tuple[Value, ...], carried: int) -> Sequence[Value]:
-    graph, builder = body.graph, body.importer.builder
-    _need(carried == 2 and len(graph.output) == 3, "it does not carry a counter and a sequence")
-    insert = body.maker(graph.output[2].name, "SequenceInsert")
-    step = graph.input[2].name
-    _need(isinstance(inputs[3], Tensors) and not inputs[3].items, "its sequence is not empty at first")
-    _need(
-        insert.input[0] == graph.input[3].name and len(insert.input) == 2,
-        "it does not append to its sequence",
-    )
-    _need(isinstance(inputs[2], str) and _equal(builder.known(inputs[2]), 0), "it does not count from 0")
-    _need(_is_plus(body, graph.output[1].name, step, 1), "it does not count by 1")
-    count = _limit(body, graph.output[0].name, graph.output[1].name)
-    branch = body.maker(insert.input[1], "If")
-    offsets = _checked_offsets(body, branch, step, count)
-    mode, rows = _branch(body, branch)
-    result = _pool(body, rows, offsets, mode)
-    end = builder.constant(np.asarray(count, np.int64))
-    return [end, Tensors((), result)]
-
-
-def _equal(data: np.ndarray | None, value: int) -> bool:
-    return data is not None and data.size == 1 and int(data.reshape(-1)[0]) == value
-
-
-def _is_plus(body: Body, name: str, base: str, amount: int) -> bool:
-    """Return whether a name is `base` plus a constant amount."""
-    node = body.makers.get(body.source(name))
-    if node is None or node.op_type != "Add":
-        return False
-    left, right = node.input
-    return any(body.source(a) == base and body.is_(b, amount) for a, b in ((left, right), (right, left)))
-
-
-def _limit(body: Body, condition: str, counter: str) -> int:
-    """Return the known number of bags that the condition compares the counter with."""
-    less = body.maker(condition, "Less")
-    _need(body.source(less.input[0]) == body.source(counter), "its condition is not on its counter")
-    limit = body.known(less.input[1])
-    _need(limit is not None and limit.size == 1, "the number of bags is unknown")
-    return int(np.asarray(limit).reshape(-1)[0])
-
-
-def _checked_offsets(body: Body, branch: Any, step: str, count: int) -> str:
-    """Return the offsets from which the branch's condition takes the bag's start and end."""
-    same = body.maker(branch.input[0], "Equal")
-    start, end = (body.maker(v, "Slice") for v in same.input)
-    _need(
-        body.source(start.input[1]) == step and _is_plus(body, start.input[2], step, 1),
-        "starts are not read in turn",
-    )
-    _need(
-        _is_plus(body, end.input[1], step, 1) and _is_plus(body, end.input[2], step, 2),
-        "ends are not read in turn",
-    )
-    _need(start.input[0] == end.input[0], "starts and ends come from two lists")
-    offsets = body.outer(body.source(start.input[0]))
-    builder = body.importer.builder
-    _need(
-        builder.type_of(offsets).shape == (count + 1,),
-        f"offsets {builder.type_of(offsets)} are not {count + 1}",
-    )
-    return offsets
-
-
-def _branch(body: Body, branch: Any) -> tuple[str, str]:
-    """Return the mode and our value of the gathered rows, from the branch for bags that are not empty."""
-    empty = body.known(graph_attr(branch, "then_branch").output[0].name)
-    _need(empty is None or not empty.any(), "an empty bag is not 0")
-    nodes = list(body.walk(graph_attr(branch, "else_branch")))
-    kinds = {n.op_type for n in nodes if n.op_type in MODES}
-    mode = next((MODES[op] for op in ("ReduceMean", "ReduceMax", "ReduceSum") if op in kinds), None)
-    allowed = {"ReduceMean", "ReduceSum"} if mode == "mean" else kinds
-    _need(mode is not None and kinds <= allowed and len(allowed) <= 2, "its rows are not reduced in one way")
-    _need(all(body.reduces_rows(n) for n in nodes if n.op_type in MODES), "it does not reduce over rows")
-    _need(
-        not any(n.op_type in ("Loop", "Scan", "Gather") for n in nodes),
-        "its bags skip some rows (padding_idx)",
-    )
-    slices = {n.input[0] for n in nodes if n.op_type == "Slice"}
-    _need(len(slices) == 1, "its rows come from more than one value")
-    return str(mode), body.outer(body.source(slices.pop()))
-
-
-def _pool(body: Body, rows: str, offsets: str, mode: str) -> str:
-    """Return the pooled rows: the gather (and its weights) that made `rows` becomes the bag's own."""
-    builder = body.importer.builder
-    kind = builder.type_of(rows).dtype.name
-    narrow = builder.producer(rows, "cast")
-    rows = narrow.inputs[0] if narrow is not None else rows
-    weights: list[str] = []
-    product = builder.producer(rows, "mul")
+def _looked_up(builder: Builder, rows: str) -> tuple[str, str, tuple[str, ...]]:
+    """Return the table, indices and weights that rows were made of; else the rows, each by its own place."""
+    alone: tuple[str, str, tuple[str, ...]] = rows, _places(builder, rows), ()
+    value, weights = rows, alone[2]
+    cast = builder.producer(value, "cast")
+    if cast is not None and builder.type_of(cast.inputs[0]).dtype.bits <= builder.type_of(rows).dtype.bits:
+        value = cast.inputs[0]
+    product = builder.producer(value, "mul")
     if product is not None:
-        sides = sorted(product.inputs, key=lambda v: builder.producer(v, "gather") is None)
-        rows, size = sides[0], builder.type_of(sides[0]).shape[0]
-        _need(builder.type_of(sides[1]).shape == (size, 1), "its rows are not multiplied by a weight each")
-        weights = [builder.add("reshape", sides[1], shape=(size,))]
-    gather = builder.producer(rows, "gather")
-    _need(gather is not None and gather.attrs["axis"] == 0, "its rows are not gathered from a table")
-    assert gather is not None
+        value, column = sorted(product.inputs, key=lambda v: builder.producer(v, "gather") is None)
+        size = builder.type_of(value).shape[0]
+        if builder.type_of(column).shape != (size, 1):
+            return alone
+        weights = (builder.add("reshape", column, shape=(size,)),)
+    gather = builder.producer(value, "gather")
+    if gather is None or gather.attrs["axis"] != 0:
+        return alone
     table, indices = gather.inputs
-    _need(
-        builder.type_of(indices).rank == 1 and builder.type_of(table).rank == 2, "its table is not a matrix"
-    )
-    _need(not weights or mode == "sum", f"it weights rows and takes their {mode}")
-    return builder.add(
-        "cast", builder.add("embedding_bag", table, indices, offsets, *weights, mode=mode), to=kind
-    )
+    kinds = builder.type_of(table), builder.type_of(indices)
+    fit = kinds[0].rank == 2 and kinds[1].rank == 1 and kinds[0].dtype.is_float
+    return (table, indices, weights) if fit else alone

@@ -21,11 +21,17 @@ UNROLL = 4096  # iterations of a loop
 
 
 def _constant(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
+    if any(attr.ref_attr_name for attr in node.attribute):
+        return _new_constant(importer, node, scope)
+    return importer.once.of("constant", node, lambda: _new_constant(importer, node, scope))
+
+
+def _new_constant(importer: Importer, node: Any, scope: Scope) -> Sequence[Value]:
     for attr in node.attribute:
         if attr.name == "value" and attr.type == 4:
-            return [importer._tensor(attr.t, node.output[0])]
+            return [importer.stored(attr.t, node.output[0])]
         if attr.name == "sparse_value" and attr.type == 11:
-            return [importer._tensor(attr.sparse_tensor, node.output[0])]
+            return [importer.stored(attr.sparse_tensor, node.output[0])]
     attrs = importer.attributes(node, scope)
     kinds = {
         "value_float": np.float32,
@@ -84,7 +90,7 @@ def _unroll(
     going = scalar(importer, inputs[1]) if len(inputs) > 1 and inputs[1] else True
     carried = list(inputs[2:])
     scans: list[list[str]] = [[] for _ in range(len(body.output) - 1 - len(carried))]
-    count = 0
+    count, before = 0, len(importer.builder.nodes)
     for known, value in zip((trips, going), inputs[:2], strict=False):
         if known is None:
             reason = f"its length depends on the data, and it is no embedding bag: {why}"
@@ -108,6 +114,7 @@ def _unroll(
         for column, value in zip(scans, results[1 + len(carried) :], strict=True):
             column.append(importer.tensor(value))
         count += 1
+    importer.loop(node, count, before)
     return [*carried, *(_stack(importer, column) for column in scans)]
 
 

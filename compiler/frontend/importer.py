@@ -6,8 +6,8 @@ here and loops of known length are unrolled. What cannot be imported is collecte
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +21,16 @@ from ..graph import Const, Graph, Node
 from ..ops import ONNX, Call, Unsupported
 from . import ragged
 from .control import SPECIAL
+from .failures import Failure, NotImported, Placed, told
 from .files import initializers, tensor_const, text_of
 from .functions import body_of_schema, same_since
-from .scope import Absent, Nothing, Ragged, Scope, Tensors, Value, in_order, op_key, reads
+from .notes import Loop, written_out
+from .once import DEEPEST, Once
+from .scope import Absent, NodeList, Nothing, Ragged, Scope, Tensors, Value, cost, op_key, reads
 from .sparse import DENSE, dense_const, is_sparse
 
 OLDEST = 7  # the operator set from which operands broadcast as in NumPy
-NODES = 200_000  # nodes read in one import, with those of functions and loops
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An ONNX node that cannot be imported."""
-
-    node: str
-    op: str
-    reason: str
-    value: str = ""
-
-
-class NotImported(UserError):
-    """What cannot be imported; were the values of `inputs` known, it might be."""
-
-    def __init__(self, message: str, inputs: frozenset[str] = frozenset()) -> None:
-        super().__init__(message)
-        self.inputs = inputs
+RECURRENT = ("GRU", "LSTM", "RNN")
 
 
 class Importer:
@@ -58,8 +43,9 @@ class Importer:
         self.builder = Builder()
         self.failures: list[Failure] = []
         self.functions = {(f.domain, f.name): f for f in model.functions}
-        self.count = 0
+        self.once = Once()
         self.written_out = 0  # elements of sparse tensors
+        self.loops: list[Loop] = []
         self.depth = 0
 
     def run(
@@ -94,28 +80,39 @@ class Importer:
 
         What the scope has already was given: a constant of that name is only its default.
         """
-        for name, tensor in initializers(graph).items():
+        tensors = self.once.of("initializers", graph, lambda: initializers(graph))
+        outputs = [o.name for o in graph.output]
+        body = self.once.body(graph, outputs, len(tensors))
+        self.once.spend(len(tensors) // 16)
+        for name, tensor in tensors.items():
             if name not in scope.values:
-                scope.values[name] = self._tensor(tensor, name)
-        return self.nodes(graph.node, [o.name for o in graph.output], scope)
+                scope.values[name] = self.stored(tensor, name)
+        return self.nodes(body, outputs, scope)
 
-    def nodes(self, nodes: Sequence[Any], outputs: Sequence[str], scope: Scope) -> list[Value]:
-        """Import nodes into a scope; return the values of the named outputs."""
+    def nodes(self, body: NodeList, outputs: Sequence[str], scope: Scope) -> list[Value]:
+        """Import the nodes of a body into a scope; return the values of the named outputs."""
         self.depth += 1
-        if self.depth > 64:
-            raise UserError("graphs and functions are nested more than 64 deep")
-        used = set(outputs).union(*(reads(n) for n in nodes))
-        for node in in_order(nodes):
-            self.count += 1
-            if self.count > NODES:
-                raise UserError(
-                    f"the model has more than {NODES} nodes once its loops and functions are written out"
-                )
-            self._node(node, scope, used)
+        if self.depth > DEEPEST:
+            raise UserError(f"graphs and functions are nested more than {DEEPEST} deep")
+        self.once.spend(1)
+        for node in body.nodes:
+            self.once.spend(cost(node))
+            self._node(node, scope, body.used)
         self.depth -= 1
         return [self._find(name, scope, "an output of the graph") for name in outputs]
 
-    def _tensor(self, tensor: Any, name: str) -> Value:
+    def loop(self, node: Any, steps: int, before: int) -> None:
+        """Note that a node was written out in so many steps; what it made begins after `before` nodes."""
+        while self.loops and self.loops[-1].first >= before:  # those within it
+            self.loops.pop()
+        name = f"{op_key(node)} {node.name or node.output[0]}"
+        self.loops.append(Loop(name, steps, before, len(self.builder.nodes)))
+
+    def stored(self, tensor: Any, name: str) -> Value:
+        """Return a tensor of the file as a constant: one value, however often a body is written out."""
+        return self.once.of("value", tensor, lambda: self._constant(tensor, name))
+
+    def _constant(self, tensor: Any, name: str) -> Value:
         try:
             const = self._const(tensor)
         except Unsupported as error:
@@ -138,7 +135,7 @@ class Importer:
             raise UserError(f"{self.path}: {reader} reads %{name}, which nothing defines")
         return value
 
-    def _node(self, node: Any, scope: Scope, used: set[str]) -> None:
+    def _node(self, node: Any, scope: Scope, used: Set[str]) -> None:
         where = f"{op_key(node)} {node.name or (node.output[0] if node.output else '')}".strip()
         inputs = tuple(self._find(n, scope, where) if n else "" for n in node.input)
         outer, self.builder.origin = self.builder.origin, node.name or self.builder.origin
@@ -147,10 +144,10 @@ class Importer:
         except Unsupported as error:
             self._fail(node, str(error), error.value)
             results = [Absent()] * len(node.output)
+        except Placed:
+            raise
         except UserError as error:
-            if getattr(error, "placed", False):
-                raise
-            raise _placed(f"{self.path}: {where}: {error}") from None
+            raise Placed(f"{self.path}: {where}: {error}") from None
         except (
             TypeError,
             ValueError,
@@ -160,11 +157,11 @@ class Importer:
             ZeroDivisionError,
             AttributeError,
         ) as error:
-            raise _placed(f"{self.path}: {where} is malformed: {type(error).__name__}: {error}") from error
+            raise Placed(f"{self.path}: {where} is malformed: {type(error).__name__}: {error}") from error
         self.builder.origin = outer
         self._define(node, results, scope, used)
 
-    def _define(self, node: Any, results: Sequence[Value], scope: Scope, used: set[str]) -> None:
+    def _define(self, node: Any, results: Sequence[Value], scope: Scope, used: Set[str]) -> None:
         for i, name in enumerate(node.output):
             if not name:
                 continue
@@ -184,7 +181,7 @@ class Importer:
             Failure(node.name or (node.output[0] if node.output else "?"), op_key(node), reason, value)
         )
 
-    def _import(self, node: Any, inputs: tuple[Value, ...], scope: Scope, used: set[str]) -> Sequence[Value]:
+    def _import(self, node: Any, inputs: tuple[Value, ...], scope: Scope, used: Set[str]) -> Sequence[Value]:
         """Return the values of a node's results; raise `Unsupported` when they cannot be made."""
         key = op_key(node)
         function = self.functions.get((node.domain, node.op_type))
@@ -197,7 +194,7 @@ class Importer:
         if not known:
             raise Unsupported("no such operator")
         if any(isinstance(v, Absent) for v in inputs) or any(
-            isinstance(scope.find(n), Absent) for n in reads(node)
+            isinstance(scope.find(n), Absent) for n in self._captures(node)
         ):
             return [Absent()] * len(node.output)
         if function is not None:
@@ -208,10 +205,16 @@ class Importer:
             return SPECIAL[key](self, node, inputs, scope)
         if key in ONNX:
             return self.spell(node, key, inputs, scope, used)
-        return self._call(self._schema(node, inputs, scope), node, inputs, scope)
+        return self._call(self._schema(node, inputs, scope), node, inputs, scope, own=False)
+
+    def _captures(self, node: Any) -> Set[str]:
+        """Return the names that a node with graphs of its own reads."""
+        if not any(attr.type in (5, 10) for attr in node.attribute):
+            return frozenset()
+        return self.once.of("captures", node, lambda: reads(node))
 
     def spell(
-        self, node: Any, key: str, inputs: tuple[Value, ...], scope: Scope, used: set[str]
+        self, node: Any, key: str, inputs: tuple[Value, ...], scope: Scope, used: Set[str]
     ) -> Sequence[Value]:
         """Return what our spelling of an operator makes of a node."""
         version = scope.opsets.get("", OLDEST)
@@ -229,7 +232,10 @@ class Importer:
             node.output[0] if node.output else "",
             tuple(bool(n) and n in used for n in node.output),
         )
+        before = len(self.builder.nodes)
         made = ONNX[key](call)
+        if key in RECURRENT:
+            self.loop(node, self.builder.type_of(operands[0]).shape[call.attr("layout", 0)], before)
         return [made] if isinstance(made, str) else list(made)
 
     def tensor(self, value: Value) -> str:
@@ -252,17 +258,20 @@ class Importer:
         return found
 
     def _attribute(self, attr: Any) -> Any:
+        plain = {1: "f", 2: "i", 3: "s"}.get(attr.type)
+        if plain is not None:
+            value = getattr(attr, plain)
+            return text_of(value) if plain == "s" else value
+        return self.once.of("values", attr, lambda: self._values(attr))
+
+    def _values(self, attr: Any) -> Any:
         if attr.type == 4:  # TENSOR
             return tensor_const(attr.t, self.path.parent, False).array(attr.name)
-        plain = {1: "f", 2: "i", 3: "s", 6: "floats", 7: "ints", 8: "strings"}.get(attr.type)
-        if plain is None:
+        if attr.type == 8:
+            return tuple(text_of(v) for v in attr.strings)
+        if attr.type not in (6, 7):
             raise Unsupported(f"attribute '{attr.name}' is of kind {attr.type}")
-        value = getattr(attr, plain)
-        if plain == "s":
-            return text_of(value)
-        if plain == "strings":
-            return tuple(text_of(v) for v in value)
-        return tuple(value) if plain in ("floats", "ints") else value
+        return tuple(attr.floats if attr.type == 6 else attr.ints)
 
     def _schema(self, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Any:
         types = [self.builder.type_of(self.tensor(v)) if v else None for v in inputs]
@@ -285,8 +294,10 @@ class Importer:
                 copy.attribute.append(onnx.helper.make_attribute(attr.name, scope.attrs[attr.ref_attr_name]))
         return copy
 
-    def _call(self, function: Any, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
-        """Return the results of a function's body on these operands."""
+    def _call(
+        self, function: Any, node: Any, inputs: tuple[Value, ...], scope: Scope, *, own: bool = True
+    ) -> Sequence[Value]:
+        """Return the results of a function's body on these operands; `own`: it stands in the file."""
         attrs = {a.name: self._attribute(a) for a in function.attribute_proto}
         attrs.update(self.attributes(node, scope))
         inner = Scope(_opsets(function.opset_import) or scope.opsets, None, {}, attrs)
@@ -294,23 +305,16 @@ class Importer:
             inner.values[name] = inputs[i] if i < len(inputs) else ""
         defined = set(inner.values).union(*(m.output for m in function.node))
         wanted = [n for n in function.output if n in defined]
-        made = dict(zip(wanted, self.nodes(function.node, wanted, inner), strict=True))
+        body = self.once.body(function, wanted) if own else NodeList.of(function, wanted)
+        made = dict(zip(wanted, self.nodes(body, wanted, inner), strict=True))
         return [made.get(name, "") for name in function.output]
 
     def _report(self) -> None:
         """Raise `UserError` naming every node that could not be imported, by op type."""
         if not self.failures:
             return
-        kinds: dict[tuple[str, str], list[str]] = {}
-        for failure in self.failures:
-            kinds.setdefault((failure.op, failure.reason), []).append(failure.node)
-        lines = []
-        for (op, reason), nodes in kinds.items():
-            shown = ", ".join(nodes[:3]) + (", ..." if len(nodes) > 3 else "")
-            lines.append(f"  {op} x{len(nodes)}: {reason} ({shown})")
-        message = f"{self.path}: {len(self.failures)} nodes are not supported:\n" + "\n".join(lines)
         wanted = (self.builder.sources(f.value) for f in self.failures if f.value)
-        raise NotImported(message, frozenset().union(*wanted))
+        raise NotImported(told(self.path, self.failures), frozenset().union(*wanted))
 
     def _finish(self, graph: Any, scope: Scope, inputs: Mapping[str, TensorType]) -> Graph:
         """Return the graph, its values under their ONNX names where they have one."""
@@ -323,7 +327,8 @@ class Importer:
             given = renames.get(value, value)
             if given != name:
                 nodes.append(Node(name, "copy", (given,), (name,), (self.builder.type_of(value),)))
-        return Graph(graph.name or self.path.stem, nodes, inputs, names, consts).prune()
+        whole = Graph(graph.name or self.path.stem, nodes, inputs, names, consts).prune()
+        return whole.with_notes(written_out(self.loops, nodes, whole))
 
     def _outputs(self, graph: Any, scope: Scope) -> dict[str, str]:
         """Return the values of the graph's outputs by name, those of a sequence as `NAME.0`, `NAME.1`, ..."""
@@ -373,16 +378,6 @@ class Importer:
             taken.add(candidate)
         taken.add(candidate)
         return candidate
-
-
-class _Placed(UserError):
-    """A user error whose message says already where it arose."""
-
-    placed = True
-
-
-def _placed(message: str) -> UserError:
-    return _Placed(message)
 
 
 def _rename(node: Node, renames: Mapping[str, str]) -> Node:

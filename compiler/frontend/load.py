@@ -63,5 +63,4 @@ def import_model(
         graph = importer.run(types, values, sequences or {})
     except RecursionError:
         raise UserError(f"{path}: graphs are nested too deeply") from None
-    said = notes(model, types)
-    return graph.with_notes(said) if said else graph
+    return graph.with_notes((*graph.notes, *notes(model, types)))

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mtia_emu.types import TensorType
 
+from ..graph import Graph, Node
 from .scope import subgraphs
+
+STEPS = 16  # of a loop that is worth a word
+MOVES = ("reshape", "slice", "concat", "transpose", "expand")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop that was written out, and which of all nodes made are its steps'."""
+
+    name: str
+    steps: int
+    first: int
+    last: int
 
 
 def notes(model: Any, inputs: Mapping[str, TensorType]) -> tuple[str, ...]:
@@ -44,3 +59,16 @@ def _empty(model: Any, inputs: Mapping[str, TensorType]) -> Iterator[str]:
                 f"input {value.name} : {kind} is empty, as the model says; for another size: "
                 f"--dim {value.name}:{fixed[0]}=SIZE"
             )
+
+
+def written_out(loops: Iterable[Loop], nodes: Sequence[Node], graph: Graph) -> list[str]:
+    """Return what to say of long loops whose steps, among all nodes made, are in the graph."""
+    live, said = {node.name for node in graph.nodes if node.op not in MOVES}, []
+    for loop in loops:
+        count = sum(node.name in live for node in nodes[loop.first : loop.last])
+        if count >= loop.steps >= STEPS:
+            said.append(
+                f"{loop.name} is written out: {loop.steps} steps, {count} nodes, launched one by one here "
+                "and on a GPU; a library for the GPU runs such a loop in one kernel: their ratio means little"
+            )
+    return said

@@ -7,7 +7,7 @@ from each result the rows that are its own: the worst case, executed and charged
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ def make_range(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: 
 
 
 def apply(
-    importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope, used: set[str]
+    importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope, used: Set[str]
 ) -> Sequence[Value]:
     """Return the results of a node some of whose operands are rows of unknown number."""
     key = op_key(node)

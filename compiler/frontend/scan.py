@@ -64,6 +64,7 @@ def _steps(
         raise UserError(f"Scan over {sorted(lengths)} steps (right: one length for all, 1 to {STEPS})")
     (length,) = lengths
     results: list[list[str]] = []
+    before = len(builder.nodes)
     for t in range(length):
         turns = zip(scanned, axes, back, strict=True)
         slices = [pick(builder, v, a, length - 1 - t if r else t) for v, a, r in turns]
@@ -72,6 +73,7 @@ def _steps(
         made = [importer.tensor(v) for v in importer.graph(body, inner)]
         states = made[: len(states)]
         results.append(made[len(states) :])
+    importer.loop(node, length, before)
     return states + _stacked(builder, results, attrs)
 
 

@@ -18,7 +18,7 @@ class Absent:
 
 @dataclass(frozen=True)
 class Tensors:
-    """A sequence of tensors: either its items, or the rows of one value."""
+    """A sequence of tensors: either its items, or those along the first axis of one value."""
 
     items: tuple[str, ...] = ()
     rows: str = ""
@@ -99,6 +99,34 @@ def in_order(nodes: Sequence[Any]) -> Sequence[Any]:
         cycle = [nodes[source] for source, _ in nx.find_cycle(network)][:8]
         names = " -> ".join(f"{op_key(n)} {n.name or n.output[0]}" for n in cycle)
         raise UserError(f"the model's graph has a cycle: {names} -> ...") from None
+
+
+def cost(node: Any) -> int:
+    """Return the work of importing a node, in nodes of the usual size."""
+    return 1 + (len(node.input) + len(node.output)) // 16
+
+
+@dataclass(frozen=True)
+class NodeList:
+    """The nodes of a graph or function, each after what it reads, and the names that are read in it.
+
+    `source` is the protobuf message itself: while it is held, no other has its `id`.
+    """
+
+    source: Any
+    nodes: Sequence[Any]
+    used: frozenset[str]
+
+    @classmethod
+    def of(cls, source: Any, outputs: Sequence[str]) -> NodeList:
+        """Return the body of a graph or function with these outputs."""
+        return cls.made(list(source.node), outputs, source)
+
+    @classmethod
+    def made(cls, nodes: Sequence[Any], outputs: Sequence[str], source: Any = None) -> NodeList:
+        """Return a body of these nodes, which have no message of their own without `source`."""
+        used = frozenset(outputs).union(*map(reads, nodes))
+        return cls(source, in_order(nodes), used)
 
 
 def graph_attr(node: Any, name: str) -> Any:

@@ -10,11 +10,13 @@ import numpy as np
 from mtia_emu.errors import UserError
 
 from ..ops import Unsupported
+from .scan import pick
 from .scope import Nothing, Scope, Tensors, Value, graph_attr
 
 if TYPE_CHECKING:
     from .importer import Importer
 
+PARTS = 4096  # of a tensor that is split into a sequence
 Special = Callable[["Importer", Any, "tuple[Value, ...]", Scope], "Sequence[Value]"]
 
 
@@ -34,11 +36,14 @@ def position(importer: Importer, value: Value) -> int:
     return place
 
 
-def known_sequence(value: Value) -> tuple[str, ...]:
+def known_sequence(importer: Importer, value: Value) -> tuple[str, ...]:
     """Return the items of a sequence."""
-    if not isinstance(value, Tensors) or value.rows:
+    if not isinstance(value, Tensors):
         raise Unsupported("its sequence is not known")
-    return value.items
+    if not value.rows:
+        return value.items
+    count = importer.builder.type_of(value.rows).shape[0]
+    return tuple(pick(importer.builder, value.rows, 0, at) for at in range(count))
 
 
 def _sequence_empty(
@@ -54,17 +59,7 @@ def _split_to_sequence(
     x = importer.tensor(inputs[0])
     shape = builder.type_of(x).shape
     axis = attrs.get("axis", 0) % len(shape)
-    sizes = np.ones(shape[axis], np.int64)
-    if len(inputs) > 1 and inputs[1]:
-        data = builder.known(importer.tensor(inputs[1]))
-        if data is None:
-            raise Unsupported("its sizes depend on the data", importer.tensor(inputs[1]))
-        each = int(data.reshape(-1)[0]) if data.ndim == 0 else 0
-        sizes = (
-            np.asarray([min(each, shape[axis] - i) for i in range(0, shape[axis], each)])
-            if each > 0
-            else data
-        )
+    sizes = _sizes(importer, shape[axis], inputs[1] if len(inputs) > 1 else "")
     parts = [
         _part(importer, x, axis, int(end - size), int(end))
         for size, end in zip(sizes, np.cumsum(sizes), strict=True)
@@ -72,6 +67,29 @@ def _split_to_sequence(
     if attrs.get("keepdims", 1) == 0 and len(inputs) < 2:
         parts = [builder.add("reshape", v, shape=shape[:axis] + shape[axis + 1 :]) for v in parts]
     return [Tensors(tuple(parts))]
+
+
+def _sizes(importer: Importer, length: int, given: Value) -> np.ndarray:
+    """Return the sizes of the parts of an axis: ones, equal ones with a rest, or those given."""
+    if not given:
+        return np.ones(_few(importer, length), np.int64)
+    data = importer.builder.known(importer.tensor(given))
+    if data is None:
+        raise Unsupported("its sizes depend on the data", importer.tensor(given))
+    each = int(data.reshape(-1)[0]) if data.ndim == 0 else 0
+    if each <= 0:
+        _few(importer, data.size)
+        return data
+    count = _few(importer, -(-length // each))
+    return np.asarray([min(each, length - i * each) for i in range(count)])
+
+
+def _few(importer: Importer, parts: int) -> int:
+    """Return a number of parts; raise `UserError` where it is large."""
+    if parts > PARTS:
+        raise UserError(f"it makes a sequence of {parts} parts (right: at most {PARTS})")
+    importer.once.spend(parts)
+    return parts
 
 
 def _part(importer: Importer, x: str, axis: int, start: int, end: int) -> str:
@@ -90,20 +108,20 @@ def _sequence_construct(
 def _sequence_insert(
     importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope
 ) -> Sequence[Value]:
-    items = list(known_sequence(inputs[0]))
+    items = list(known_sequence(importer, inputs[0]))
     place = position(importer, inputs[2]) if len(inputs) > 2 and inputs[2] else len(items)
     items.insert(place, importer.tensor(inputs[1]))
     return [Tensors(tuple(items))]
 
 
 def _sequence_at(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
-    return [known_sequence(inputs[0])[position(importer, inputs[1])]]
+    return [known_sequence(importer, inputs[0])[position(importer, inputs[1])]]
 
 
 def _sequence_erase(
     importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope
 ) -> Sequence[Value]:
-    items = list(known_sequence(inputs[0]))
+    items = list(known_sequence(importer, inputs[0]))
     del items[position(importer, inputs[1]) if len(inputs) > 1 and inputs[1] else -1]
     return [Tensors(tuple(items))]
 
@@ -111,7 +129,7 @@ def _sequence_erase(
 def _sequence_length(
     importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope
 ) -> Sequence[Value]:
-    return [importer.builder.constant(np.asarray(len(known_sequence(inputs[0])), np.int64))]
+    return [importer.builder.constant(np.asarray(len(known_sequence(importer, inputs[0])), np.int64))]
 
 
 def _concat_from_sequence(
@@ -122,9 +140,7 @@ def _concat_from_sequence(
     if not isinstance(sequence, Tensors):
         raise Unsupported("its operand is not a sequence")
     if sequence.rows:
-        if axis not in (0, -2) or new:
-            raise Unsupported("it joins the bags of an embedding along another axis than the first")
-        return [sequence.rows]
+        return [_joined(importer, sequence.rows, axis, new)]
     if not sequence.items:
         raise Unsupported("its sequence is empty")
     builder = importer.builder
@@ -138,6 +154,21 @@ def _concat_from_sequence(
             for v, s in zip(parts, shapes, strict=True)
         ]
     return [builder.add("concat", *parts, axis=axis)]
+
+
+def _joined(importer: Importer, rows: str, axis: int, new: int) -> str:
+    """Return items that stand along a value's first axis joined along another: a new one, or theirs."""
+    builder = importer.builder
+    shape = builder.type_of(rows).shape
+    axis %= len(shape) if new else len(shape) - 1
+    order = (*range(1, axis + 1), 0, *range(axis + 1, len(shape)))
+    moved = builder.add("transpose", rows, perm=order)
+    if new:
+        return moved
+    sizes = [shape[i] for i in order]
+    return builder.add(
+        "reshape", moved, shape=(*sizes[:axis], sizes[axis] * sizes[axis + 1], *sizes[axis + 2 :])
+    )
 
 
 def _optional(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
@@ -157,8 +188,11 @@ def _get_element(importer: Importer, node: Any, inputs: tuple[Value, ...], scope
 
 def _map(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:
     """Return sequences of what the body makes of each item of the first operand, and of those beside it."""
-    body, count = graph_attr(node, "body"), len(known_sequence(inputs[0]))
-    columns = [v.items if isinstance(v, Tensors) else (importer.tensor(v),) * count for v in inputs]
+    body, count = graph_attr(node, "body"), len(known_sequence(importer, inputs[0]))
+    columns = [
+        known_sequence(importer, v) if isinstance(v, Tensors) else (importer.tensor(v),) * count
+        for v in inputs
+    ]
     if any(len(column) != count for column in columns):
         raise UserError(f"SequenceMap over sequences of lengths {[len(column) for column in columns]}")
     made: list[list[str]] = []

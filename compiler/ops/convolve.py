@@ -177,6 +177,11 @@ def _qlinear_conv(c: Call) -> str:
 def overlap_add(c: Call, columns: str, w: Window, size: tuple[int, ...]) -> str:
     """Return [n,c,*size]: columns [n,c,taps*spots], each element added where its tap at its spot lies."""
     n, channels, count = c.type(columns).shape
+    if max(count, math.prod(size)) > LARGEST:
+        raise Unsupported(
+            f"its kernel of {list(w.kernel)} at {list(w.out)} places, and its result of {list(size)}, are "
+            f"too large (right: at most {LARGEST} elements a channel)"
+        )
     taps = np.indices(w.kernel).reshape(len(size), -1, 1)
     spots = np.indices(w.out).reshape(len(size), 1, -1)
     flat, inside = np.zeros((), np.int64), np.ones((), bool)

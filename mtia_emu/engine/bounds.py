@@ -9,6 +9,7 @@ import numpy as np
 
 from ..chip import Chip
 from ..report import FILL, LATENCY, Roofs
+from ..sums import add_up
 from ..types import DType, dtype
 from .events import DTYPE_NAMES, Events
 from .recurrence import UNITS
@@ -90,7 +91,7 @@ def roof_cycles(ev: Events, chip: Chip) -> float:
     takes at its peak.
     """
     macs = np.bincount(ev.mac_dtype.astype(int), weights=ev.macs, minlength=len(DTYPE_NAMES))
-    compute = sum(n / chip.peak_macs_per_cycle(dtype(DTYPE_NAMES[i])) for i, n in enumerate(macs) if n)
+    compute = add_up(n / chip.peak_macs_per_cycle(dtype(DTYPE_NAMES[i])) for i, n in enumerate(macs) if n)
     dram = float((ev.dram_read_bytes + ev.dram_write_bytes).sum())
     dram = dram and dram / chip.dram_bytes_per_cycle  # not asked about where there is nothing for it to do
     sram = float((ev.sram_read_bytes + ev.sram_write_bytes).sum()) / chip.sram_bytes_per_cycle

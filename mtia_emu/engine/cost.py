@@ -12,6 +12,7 @@ import numpy as np
 from ..chip import Chip
 from ..isa import Block
 from ..report import Joules, Traffic
+from ..sums import add_up
 from .bounds import Split, roof_cycles, split
 from .energy import dynamic, traffic
 from .events import Events, events_of
@@ -113,10 +114,11 @@ def _summing(whole: BlockCost, members: Sequence[BlockCost]) -> Iterator[BlockCo
     """Yield members whose bytes and operations sum to the block's: the last has what rounding left."""
     moved = zip(*(astuple(x.traffic) for x in members), strict=True)
     columns = [
-        (*each[:-1], all_ - sum(each[:-1])) for each, all_ in zip(moved, astuple(whole.traffic), strict=True)
+        (*each[:-1], all_ - add_up(each[:-1]))
+        for each, all_ in zip(moved, astuple(whole.traffic), strict=True)
     ]
     ops = [x.ops for x in members[:-1]]
     for x, bytes_, count in zip(
-        members, zip(*columns, strict=True), [*ops, whole.ops - sum(ops)], strict=True
+        members, zip(*columns, strict=True), [*ops, whole.ops - add_up(ops)], strict=True
     ):
         yield replace(x, traffic=Traffic(*bytes_), ops=count)

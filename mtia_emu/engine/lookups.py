@@ -15,7 +15,7 @@ import numpy as np
 
 from ..chip import Chip
 from ..isa import Binding, Block, Launch, Op, Program
-from ..units.cache import Cache, lines_of, whole_sets
+from ..units.cache import MOST_LINES, Cache, lines_of, whole_sets
 
 Array = np.ndarray[Any, Any]
 
@@ -90,9 +90,13 @@ def _operand(values: Mapping[Binding, Array], block: Block, launch: Launch, inde
 
 
 def through_cache(program: Program, chip: Chip, lookups: Mapping[int, Lookups]) -> dict[int, Lookups]:
-    """Return look-ups with what the cache missed, launch after launch; it starts empty."""
-    size, line, ways = cache_bytes(program, chip), chip.sram.line_bytes, chip.sram.ways
-    if not size:
+    """Return look-ups with what the cache missed, launch after launch; it starts empty.
+
+    A cache larger than is modelled, on a chip whose SRAM has no limit, is as large as is modelled.
+    """
+    line, ways = chip.sram.line_bytes, chip.sram.ways
+    size = min(cache_bytes(program, chip), MOST_LINES * line)
+    if not size or not lookups:
         return dict(lookups)
     cache = Cache(whole_sets(size, line, ways))
     out = {}

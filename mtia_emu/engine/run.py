@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from ..chip import Chip
 from ..isa import Block, Launch, Part, Program
 from ..report import LAUNCH, Joules, Layer, Report, Traffic, own_cycles
+from ..sums import add_up
 from ..types import dtype
 from .cost import BlockCost, cost
 from .energy import spared, standing
@@ -249,4 +250,4 @@ def _all(zeros: Zeros) -> dict[str, int]:
 
 def _sum(kind: type[T], items: Sequence[T]) -> T:
     """Return the sum of dataclasses, field by field."""
-    return kind(*(sum(getattr(x, f.name) for x in items) for f in fields(cast(Any, kind))))
+    return kind(*(add_up(getattr(x, f.name) for x in items) for f in fields(cast(Any, kind))))

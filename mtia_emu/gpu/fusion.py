@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ..sums import add_up
 from ..types import Work
 
 LAYOUT = ("transpose", "concat", "expand", "slice", "pad")
@@ -171,7 +172,7 @@ def _siblings(edges: Edges, gone: set[int], new: dict[int, Fused]) -> None:
             works[0],
             shape=(1, m, k, sum(w.shape[3] for w in works)),
             macs=sum(w.macs for w in works),
-            flops=sum(w.flops for w in works),
+            flops=add_up(w.flops for w in works),
             read_bytes=sum(w.read_bytes for w in works) - left * (len(works) - 1),
             write_bytes=sum(w.write_bytes for w in works),
         )

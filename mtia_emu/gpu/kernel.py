@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..sums import add_up
 from .facts import Facts
 
 Number = TypeVar("Number", float, np.ndarray)
@@ -65,7 +66,7 @@ def priced(
     Where they exceed the power limit over `seconds`, voltage has fallen with the clock and all three shrink
     alike.
     """
-    dynamic = sum(joules)
+    dynamic = add_up(joules)
     room = (facts.tdp_w - facts.idle_w) * seconds
     scale = min(1.0, room / dynamic) if dynamic > 0 else 1.0
     read, write, l2_read, l2_write = (round(x) for x in traffic)

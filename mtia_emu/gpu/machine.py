@@ -12,6 +12,7 @@ from ..errors import UserError
 from ..options import Mode
 from ..report import Band as Spread
 from ..report import Joules, Layer, Report, Traffic
+from ..sums import add_up
 from ..types import DType, Work
 from .attention import QUERY_BLOCK, Heads, attention
 from .collectives import collective_seconds
@@ -183,10 +184,10 @@ def _heads(dims: tuple[int, ...], dtype: DType) -> Heads:
 def _joules(kernels: list[Kernel], launch_joules: float) -> Joules:
     """Return the sum of the kernels' joules; each kernel's launch gap beyond the graph's idles."""
     return Joules(
-        compute=sum(k.compute for k in kernels),
-        dram=sum(k.dram for k in kernels),
-        control=sum(k.active for k in kernels),
-        static=sum(k.static for k in kernels) + launch_joules * len(kernels),
+        compute=add_up(k.compute for k in kernels),
+        dram=add_up(k.dram for k in kernels),
+        control=add_up(k.active for k in kernels),
+        static=add_up(k.static for k in kernels) + launch_joules * len(kernels),
     )
 
 
@@ -210,11 +211,11 @@ def _spread(bands: Bands, items: list[Fused], seconds: list[float]) -> Spread | 
 
     Errors of one kind of kernel go together (a library, a measuring method), so they do not average out.
     """
-    whole = sum(seconds)
+    whole = add_up(seconds)
     if not whole:
         return None
     each = [_band(bands, item.work.kind) for item in items]
     return Spread(
-        sum(b.low * s for b, s in zip(each, seconds, strict=True)) / whole,
-        sum(b.high * s for b, s in zip(each, seconds, strict=True)) / whole,
+        add_up(b.low * s for b, s in zip(each, seconds, strict=True)) / whole,
+        add_up(b.high * s for b, s in zip(each, seconds, strict=True)) / whole,
     )

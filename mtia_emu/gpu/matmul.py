@@ -7,6 +7,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from ..sums import add_up
 from .facts import Facts, Rate
 from .kernel import Kernel, priced, throttled
 from .shapes import Array, Shapes
@@ -60,7 +61,7 @@ class Times:
     def free(self, norm: float) -> Array:
         """Return the seconds at full clock: latency, and the p-norm of what overlaps."""
         most = np.maximum(np.maximum(self.tensor, self.l2), self.dram)
-        parts = sum((part / most) ** norm for part in (self.tensor, self.l2, self.dram))
+        parts = add_up((part / most) ** norm for part in (self.tensor, self.l2, self.dram))
         return self.latency + most * parts ** (1 / norm)
 
 

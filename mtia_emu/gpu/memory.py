@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..sums import add_up
 from ..types import Work
 from .facts import Facts
 from .kernel import Kernel, priced, throttled
@@ -35,7 +36,7 @@ def finish(
         float(facts.heat(free, sustained)) * flops_joules,
         facts.dram_j_per_byte * (traffic[0] + traffic[1]),
     )
-    seconds = float(throttled(facts, free, sum(joules)))
+    seconds = float(throttled(facts, free, add_up(joules)))
     bound = "launch" if latency > parts[longest] else "power" if seconds > 1.01 * free else longest
     return priced(facts, text, seconds, traffic, joules, bound)
 

@@ -5,6 +5,7 @@ onnxruntime, products of integers in exact arithmetic, and onnx's own evaluator.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -108,8 +109,10 @@ def _in_pieces(model: Path | Any, inputs: Mapping[str, Array]) -> dict[str, Arra
     given = {k: v for k, v in inputs.items() if k in known}
     try:
         return outputs_of(whole, given, ask)
-    except (Refused, Died) as error:
-        raise _Scattered(str(error)) from None
+    except UserError:
+        raise
+    except Exception as error:  # what is taken out may be anything: too large to write, of odd shapes
+        raise _Scattered(str(error) or type(error).__name__) from None
 
 
 def _loaded(model: Path | Any) -> Any:
@@ -117,26 +120,30 @@ def _loaded(model: Path | Any) -> Any:
     if not isinstance(model, Path):
         return model
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import Error  # type: ignore[import-untyped]
 
     try:
         return onnx.load(str(model), load_external_data=False)
-    except (OSError, DecodeError):
+    except (OSError, Error):
         return None
 
 
 def _unhurried(model: Path | Any, proto: Any) -> Path | Any:
     """Return a model that leaves no product of floats to be computed in bytes (`accuracy_level`)."""
     import onnx
+    from google.protobuf.message import Error
 
     if not any(a.name == "accuracy_level" for n in walk(proto.graph.node) for a in n.attribute):
         return model
-    whole = onnx.ModelProto()
-    whole.CopyFrom(onnx.load(str(model)) if isinstance(model, Path) else model)
+    whole = onnx.load(str(model)) if isinstance(model, Path) else copy.deepcopy(model)
     for node in walk(whole.graph.node):
         kept = [a for a in node.attribute if a.name != "accuracy_level"]
         del node.attribute[:]
         node.attribute.extend(kept)
+    try:
+        whole.SerializeToString()
+    except (ValueError, Error):  # beyond 2 GiB: it stays on disk, as it is
+        return model
     return whole
 
 

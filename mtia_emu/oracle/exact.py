@@ -42,7 +42,8 @@ def columns(x: Array, kernel: Sequence[int], attrs: Attrs) -> Array:
     x = np.pad(x, [(0, 0), (0, 0), *zip(pads[:rank], pads[rank:], strict=True)])
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     windows = np.lib.stride_tricks.sliding_window_view(x, reach, tuple(range(2, 2 + rank)))
-    return windows[(..., *(slice(None, None, step) for step in (*strides, *dilations)))]
+    steps: tuple[Any, ...] = tuple(slice(None, None, step) for step in (*strides, *dilations))
+    return windows[(..., *steps)]
 
 
 def _pads(
@@ -85,11 +86,11 @@ def int32(total: Array) -> Array:
 
 
 def matmul_integer(arrays: Sequence[Any], _: Attrs) -> list[Array]:
-    return [int32(product(*arrays[:2], operand(arrays, 2), operand(arrays, 3)))]
+    return [int32(product(arrays[0], arrays[1], operand(arrays, 2), operand(arrays, 3)))]
 
 
 def conv_integer(arrays: Sequence[Any], attrs: Attrs) -> list[Array]:
-    return [int32(convolution(*arrays[:2], operand(arrays, 2), operand(arrays, 3), attrs))]
+    return [int32(convolution(arrays[0], arrays[1], operand(arrays, 2), operand(arrays, 3), attrs))]
 
 
 def qlinear_matmul(arrays: Sequence[Any], _: Attrs) -> list[Array]:
@@ -151,7 +152,8 @@ def q_attention(arrays: Sequence[Any], attrs: Attrs) -> list[Array]:
     scale = attrs.get("scale") or query.shape[-1] ** -0.5
     score = query @ present[0].swapaxes(-1, -2) * scale + _hidden(mask, x.shape[:2], present.shape[3], attrs)
     if attrs.get("unidirectional"):
-        score[..., ~np.tri(*score.shape[-2:], present.shape[3] - x.shape[1], dtype=bool)] = -np.inf
+        queries, keys = score.shape[-2:]
+        score[..., ~np.tri(queries, keys, keys - queries, dtype=bool)] = -np.inf
     share = np.exp(score - score.max(axis=-1, keepdims=True))
     result = share / share.sum(axis=-1, keepdims=True) @ present[1]
     joined = result.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1)

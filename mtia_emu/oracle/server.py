@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import ml_dtypes  # noqa: F401  (NumPy then knows the names of narrow types)
 import numpy as np
@@ -23,7 +23,7 @@ QUIET = {"ORT_DISABLE_TELEMETRY": "1", "ORT_TELEMETRY_DISABLED": "1"}  # read wh
 CPU_SECONDS = 3600  # of one model: what takes longer has no end
 
 
-def send(to: BinaryIO, head: Mapping[str, Any], arrays: Mapping[str, Array], body: bytes = b"") -> None:
+def send(to: IO[bytes], head: Mapping[str, Any], arrays: Mapping[str, Array], body: bytes = b"") -> None:
     """Write a message: `head`, then arrays by name, then further bytes."""
     whole = {name: np.asarray(x, order="C") for name, x in arrays.items()}
     kinds = [(name, x.dtype.name, x.shape) for name, x in whole.items()]
@@ -34,7 +34,7 @@ def send(to: BinaryIO, head: Mapping[str, Any], arrays: Mapping[str, Array], bod
     to.flush()
 
 
-def receive(source: BinaryIO) -> tuple[dict[str, Any], dict[str, Array], bytes]:
+def receive(source: IO[bytes]) -> tuple[dict[str, Any], dict[str, Array], bytes]:
     """Return a message as `send` wrote it; raise `EOFError` where it ends too early."""
     head = json.loads(_read(source.readline(), -1))
     arrays = {}
@@ -69,7 +69,7 @@ def run(model: bytes | str, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return dict(zip(names, map(np.asarray, values), strict=True))
 
 
-def answer(source: BinaryIO, sink: BinaryIO) -> None:
+def answer(source: IO[bytes], sink: IO[bytes]) -> None:
     """Take one model and answer it with its outputs, or with the first line of what went wrong."""
     head, inputs, body = receive(source)
     _bound(head["memory"])

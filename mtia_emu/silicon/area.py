@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from ..chip import Chip
+from ..sums import add_up
 from ..types import dtype
 from .facts import REFERENCE_NM, AreaFacts, Silicon, load_silicon
 
@@ -27,7 +28,7 @@ class Area:
     @property
     def total_mm2(self) -> float:
         """Return the area of the die."""
-        return float(sum(getattr(self, f.name) for f in fields(self)))
+        return float(add_up(getattr(self, f.name) for f in fields(self)))
 
 
 def area(chip: Chip, silicon: Silicon | None = None) -> Area:

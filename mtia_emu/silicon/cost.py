@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from ..chip import Chip
+from ..sums import add_up
 from .area import area
 from .facts import Silicon, load_silicon
 
@@ -23,7 +24,7 @@ class Cost:
     @property
     def total_usd(self) -> float:
         """Return the sum of all parts."""
-        return float(sum(getattr(self, f.name) for f in fields(self) if f.name.endswith("_usd")))
+        return float(add_up(getattr(self, f.name) for f in fields(self) if f.name.endswith("_usd")))
 
 
 def dies_per_wafer(die_mm2: float, wafer_mm: float) -> float:

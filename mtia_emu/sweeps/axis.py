@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import UserError
 
 MOST_VALUES = 100_000  # of one parameter
+LONGEST = 40  # characters of a number
 _RANGE = re.compile(
     r"(?P<low>[^.\s][^\s]*?)\s*\.\.\s*(?P<high>[^.\s][^\s]*)(?:\s+step\s+(?P<times>x?)\s*(?P<step>\S+))?"
     r"(?:\s+(?P<log>log))?"
@@ -96,6 +97,8 @@ def _range(key: str, text: str, match: re.Match[str]) -> Axis:
 
 
 def _number(key: str, text: str, word: str) -> Any:
+    if len(word) > LONGEST:
+        raise UserError(f"parameter '{key}': a number of {len(word)} characters (right: at most {LONGEST})")
     try:
         return int(word)
     except ValueError:

@@ -19,7 +19,7 @@ from .evaluate import Job, code_digest
 from .local import lost
 from .row import Row
 from .space import Point
-from .worker import Limits, Worker
+from .worker import KILL_SECONDS, Limits, Worker
 
 CONNECT_SECONDS = 10  # in which a scheduler answers first, or again
 QUIET_SECONDS = 5.0  # without a row, after which the scheduler is asked whether it is there
@@ -187,3 +187,4 @@ def _end_ours() -> None:
     """End what the threads of a local cluster wait for."""
     for worker in list(_ours):
         worker.process.kill()
+        worker.process.wait(KILL_SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -83,12 +83,24 @@ def _file_digest(path: Path) -> str:
 
 @cache
 def code_digest() -> str:
-    """Return a digest of the product's own code and data: a version number says too little while it grows."""
-    digest = hashlib.sha256(__version__.encode())
+    """Return a digest of the product's own code and data: a version number says too little while it grows.
+
+    A checkout and a wheel of it have the same one, though `compiler` and `kernels` lie elsewhere.
+    """
+    files: dict[str, Path] = {}
     for package in ("mtia_emu", _compiler.__name__, _kernels.__name__):
         root = Path(str(resources.files(package)))
-        for file in sorted(f for f in root.rglob("*") if f.suffix in (".py", ".toml")):
-            digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+        below = "/".join(package.split(".")[1:])
+        for file in (f for f in root.rglob("*") if f.suffix in (".py", ".toml")):
+            files[f"{below}/{file.relative_to(root).as_posix()}".lstrip("/")] = file
+    return digest_of((name, files[name].read_bytes()) for name in sorted(files))
+
+
+def digest_of(files: Iterable[tuple[str, bytes]]) -> str:
+    """Return a digest of this version's files: their names below the package, and what is in them."""
+    digest = hashlib.sha256(__version__.encode())
+    for name, content in files:
+        digest.update(name.encode() + b"\0" + content)
     return digest.hexdigest()[:16]
 
 

@@ -13,21 +13,29 @@ from .row import columns, record
 from .store import Store
 
 CHUNK_ROWS = 10_000
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with what a spreadsheet's formula can begin
 
 
 def write_csv(store: Store, path: str | os.PathLike[str]) -> None:
-    """Write all rows as CSV; what a row does not have is empty, numbers are exact."""
+    """Write all rows as CSV; what a row does not have is empty, numbers are exact, texts are `inert`."""
     spec = store.spec
 
     def fill(file: IO[bytes]) -> None:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        text = io.TextIOWrapper(
+            file, encoding="utf-8", errors="backslashreplace", newline="", write_through=True
+        )
         writer = csv.DictWriter(text, columns(spec), lineterminator="\n")
-        writer.writeheader()
+        writer.writerow({name: inert(name) for name in columns(spec)})
         for row in store.rows():
-            writer.writerow(record(row, spec))
+            writer.writerow({name: inert(value) for name, value in record(row, spec).items()})
         text.detach()
 
     write_atomic(path, fill)
+
+
+def inert(value: Any) -> Any:
+    """Return a value; a text that a spreadsheet would take for a formula with an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def write_parquet(store: Store, path: str | os.PathLike[str]) -> None:

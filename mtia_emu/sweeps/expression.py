@@ -17,6 +17,7 @@ from ..errors import UserError, nearest
 
 LONGEST = 500  # characters
 MOST = 1e300  # of any number on the way
+MOST_DIGITS = 300  # that a number is rounded to
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -34,12 +35,23 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
+
+
+def _round(value: float, digits: int = 0) -> float:
+    """Return a number rounded to so many decimal places; Python's own takes as long as `digits` says."""
+    if not isinstance(digits, int) or abs(digits) > MOST_DIGITS:
+        raise ValueError(
+            f"round to {digits} places (right: a whole number from -{MOST_DIGITS} to {MOST_DIGITS})"
+        )
+    return round(value, digits) if digits else round(value)
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": min,
     "max": max,
     "ceil": math.ceil,
     "floor": math.floor,
-    "round": round,
+    "round": _round,
     "sqrt": math.sqrt,
     "log2": math.log2,
 }
@@ -137,17 +149,17 @@ def _walk(node: ast.AST, values: Mapping[str, Any]) -> Any:
         pairs = zip(node.ops, sides, sides[1:], strict=False)
         return all(_COMPARE[type(op)](a, b) for op, a, b in pairs)
     assert isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    return _FUNCTIONS[node.func.id](*(_number(a, values) for a in node.args))
+    return _bounded(_FUNCTIONS[node.func.id](*(_number(a, values) for a in node.args)))
 
 
 def _number(node: ast.AST, values: Mapping[str, Any]) -> Any:
     value = _walk(node, values)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is not a number")
-    return value
+        raise TypeError(f"{str(value)[:80]!r} is not a number")
+    return _bounded(value)
 
 
 def _bounded(value: Any) -> Any:
     if isinstance(value, complex) or abs(value) > MOST:
-        raise ValueError(f"a number beyond {MOST:g}")
+        raise ValueError(f"a number beyond {MOST:g}")  # also what would take long to compute with
     return value

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..report import Joules
+from ..sums import add_up
 from ..view import units
 from ..view.plot import figure
 from ..view.text import clean, shorten
@@ -219,7 +220,7 @@ def roofline(study: Study, path: Path, point: int = -1, model: str | None = None
     with figure(path, WIDE) as canvas:
         axes = canvas.add_subplot()
         spots = [s for g in row.layers.get(model, []) if (s := _spot(g))]
-        total = sum(s[2] for s in spots) or 1.0
+        total = add_up(s[2] for s in spots) or 1.0
         for intensity, rate, seconds, bound in spots:
             axes.scatter(
                 intensity,

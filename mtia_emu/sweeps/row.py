@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..report import Layer, Report
+from ..sums import add_up
 from .spec import OBJECTIVES, Spec
 
 OK, EXCLUDED, FAILED = "ok", "excluded", "failed"
@@ -90,11 +91,11 @@ def overall(
 
 
 def _mean(each: Mapping[str, Mapping[str, Any]], spec: Spec, key: str) -> float:
-    weight = sum(m.weight for m in spec.model)
+    weight = add_up(m.weight for m in spec.model)
     values = [float(each[m.name][key]) for m in spec.model]
     if min(values) <= 0:
         return 0.0
-    return math.exp(sum(m.weight * math.log(v) for m, v in zip(spec.model, values, strict=True)) / weight)
+    return math.exp(add_up(m.weight * math.log(v) for m, v in zip(spec.model, values, strict=True)) / weight)
 
 
 def _inverse(value: float | None) -> float | None:

@@ -18,7 +18,7 @@ from ..errors import UserError, nearest
 from ..options import Options, declared
 from ..silicon import load_silicon
 from .axis import Axis, axis
-from .expression import names
+from .expression import evaluate, names
 
 MAX_FILE_BYTES = 1 << 18
 STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
@@ -184,6 +184,8 @@ def _check_keys(spec: Spec, where: str) -> None:
 
 
 def _check_names(what: str, text: str, known: list[str]) -> None:
+    if not names(text):
+        evaluate(text, {})  # the same at every point: what cannot be said there is said now
     for name in sorted(names(text)):
         if name not in known and not name.startswith(TABLES):
             raise UserError(f"{what}: unknown name '{name}' in {text!r}{nearest(name, known)}")

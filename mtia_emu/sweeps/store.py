@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import sqlite3
 import time
@@ -21,12 +20,14 @@ from .. import __version__
 from ..disk_cache import say_once
 from ..errors import UserError
 from .evaluate import Job
-from .row import STATUSES, Row
+from .row import OK, Row
 from .spec import Spec, make_spec
+from .stored import check_row, checked_layers, parsed, row_of
 
 APPLICATION = 0x4D544941  # "MTIA"
 VERSION = 1  # of the tables below
 MOST_VALUE_BYTES = 1 << 26
+MOST_LAYERS_BYTES = 1 << 18  # of a row, for each model, as text
 COMMIT_SECONDS = 0.2  # at most so much work is lost with the process
 MEMORY = ":memory:"
 _TABLES = (
@@ -82,7 +83,7 @@ class Store:
         """Return one of the facts about the sweep, None where it is not there."""
         with _telling(self.path):
             found = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if found is None else _parsed(found[0], self.path)
+        return None if found is None else parsed(found[0], self.path)
 
     @property
     def spec(self) -> Spec:
@@ -100,9 +101,21 @@ class Store:
     def rows(self, *, layers: bool = False) -> Iterator[Row]:
         """Yield all rows by their number; without their layers unless asked for."""
         what = "point, params, status, reason, metrics, " + ("layers" if layers else "NULL")
+        most = MOST_LAYERS_BYTES * len(self.spec.model) if layers else 0
         with _telling(self.path):
             for found in self.connection.execute(f"SELECT {what} FROM rows ORDER BY point"):
-                yield _row(found, self.path)
+                yield row_of(found, self.path, most)
+
+    def base(self, reason: str) -> Row:
+        """Return the row of the base chip."""
+        values = self.get("base")
+        try:
+            parts = [dict(values[key]) for key in ("params", "metrics", "layers")]
+        except (TypeError, KeyError, ValueError):
+            raise UserError(f"store {self.path} is damaged: the base chip's row cannot be read") from None
+        params, metrics, layers = parts
+        check_row(params, metrics, self.path, "the base chip's row")
+        return Row(-1, params, OK, reason, metrics, checked_layers(layers, self.path))
 
     def count(self) -> int:
         """Return how many rows there are."""
@@ -246,9 +259,28 @@ def _check(store: Store) -> None:
                 f"mtia-emu "
                 "that wrote it, or a newer one"
             )
+        _check_tables(store)
         fault = store.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if fault != "ok":
         raise UserError(f"store {store.path} is damaged: {fault}")
+
+
+def _check_tables(store: Store) -> None:
+    """Refuse a file with more than our tables: a view may have no end, a trigger may undo what is written."""
+    with contextlib.closing(sqlite3.connect(MEMORY)) as empty:
+        for statement in _TABLES:
+            empty.execute(statement)
+        ours = _tables(empty)
+    foreign = [name for name in _tables(store.connection) if name not in ours]
+    if foreign or len(_tables(store.connection)) < len(ours):
+        what = f"it has {foreign[0][0]} {foreign[0][1]!r} of its own" if foreign else "a table is missing"
+        raise UserError(f"store {store.path} is damaged, or not the store of a sweep: {what}")
+
+
+def _tables(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
+    """Return what there is in a file: tables, indices, views and triggers with their texts."""
+    found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 10")
+    return [tuple(str(part)[:1000] for part in row) for row in found]
 
 
 def _connect(name: str, mode: str) -> sqlite3.Connection:
@@ -308,52 +340,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(value)
     return dict(value)
-
-
-def _parsed(text: Any, name: str) -> Any:
-    try:
-        if not isinstance(text, str):
-            raise ValueError
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise UserError(f"store {name} is damaged: a value is not JSON") from None
-
-
-def _row(found: tuple[Any, ...], name: str) -> Row:
-    index, params, status, reason, metrics, layers = found
-    values, numbers = _parsed(params, name), _parsed(metrics, name)
-    right = isinstance(values, dict) and isinstance(numbers, dict) and isinstance(reason, str)
-    if not right or status not in STATUSES or not isinstance(index, int):
-        raise UserError(f"store {name} is damaged: row {index!r} is not one of a sweep")
-    for key, value in numbers.items():
-        if not (value is None or isinstance(value, str | int | float)) or value in (math.inf, -math.inf):
-            raise UserError(f"store {name} is damaged: row {index}: '{key}' is not a number")
-    return Row(index, values, status, reason, numbers, _layers(layers, name) if layers is not None else {})
-
-
-def _layers(data: Any, name: str) -> dict[str, list[list[Any]]]:
-    try:
-        inflate = zlib.decompressobj()
-        text = inflate.decompress(data, MOST_VALUE_BYTES)
-        if inflate.unconsumed_tail:
-            raise ValueError
-        value = json.loads(text)
-    except (TypeError, ValueError, zlib.error, RecursionError):
-        raise UserError(f"store {name} is damaged: the layers of a row cannot be read") from None
-    if not isinstance(value, dict) or not all(_are_groups(groups) for groups in value.values()):
-        raise UserError(f"store {name} is damaged: the layers of a row are not lists of groups")
-    return value
-
-
-def _are_groups(groups: Any) -> bool:
-    """Return whether a value is a list of `row.GROUP_FIELDS`: three names, numbers.
-
-    Stores of before layers side by side lack the last.
-    """
-    kinds = (str,) * 3 + (int | float,) * 7
-    return isinstance(groups, list) and all(
-        isinstance(g, list)
-        and len(g) in (len(kinds) - 1, len(kinds))
-        and all(isinstance(v, k) for v, k in zip(g, kinds, strict=False))
-        for g in groups
-    )

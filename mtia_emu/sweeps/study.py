@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError, nearest
+from ..sums import add_up
 from .row import FAILED, OK, Row, record
 from .spec import OBJECTIVES, Spec
 from .store import Store
@@ -46,7 +47,14 @@ class Study:
                 reasons[row.reason] += 1
         origin = {key: store.get(key) for key in ("version", "code", "seed", "created_utc")}
         return cls(
-            store.spec, store.path, counts, good, reasons.most_common(), _base(store), _gpu(store), origin
+            store.spec,
+            store.path,
+            counts,
+            good,
+            reasons.most_common(),
+            store.base(BASE),
+            _gpu(store),
+            origin,
         )
 
     @property
@@ -126,7 +134,7 @@ def explained(groups: Array, values: Array) -> float:
     total = float(((values - values.mean()) ** 2).sum()) if n else 0.0
     if n <= len(labels) or len(labels) < 2 or total <= 1e-24 * max(1.0, n):
         return 0.0
-    within = sum(float(((values[groups == g] - values[groups == g].mean()) ** 2).sum()) for g in labels)
+    within = add_up(float(((values[groups == g] - values[groups == g].mean()) ** 2).sum()) for g in labels)
     return max(0.0, 1.0 - within / total * (n - 1) / (n - len(labels)))
 
 
@@ -142,14 +150,6 @@ def _groups(values: list[Any]) -> Array:
 
 def _float(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
-
-
-def _base(store: Store) -> Row:
-    values = store.get("base")
-    try:
-        return Row(-1, dict(values["params"]), OK, BASE, dict(values["metrics"]), dict(values["layers"]))
-    except (TypeError, KeyError, ValueError):
-        raise UserError(f"store {store.path} is damaged: the base chip's row cannot be read") from None
 
 
 def _gpu(store: Store) -> dict[str, Any]:

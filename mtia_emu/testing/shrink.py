@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ..compiler.graph import Const, Graph
 from ..types import TensorType
+from .resize import shrink_sizes
 
 T = TypeVar("T", bound=Hashable)
 Test = Callable[[Graph], bool]
@@ -42,7 +43,7 @@ def _without(items: Sequence[T], gone: Iterable[T]) -> list[T]:
 
 
 def shrink(graph: Graph, fails: Test) -> Graph:
-    """Return a part of a graph that still fails: fewer nodes, then fewer outputs, then constants of zeros.
+    """Return a part of a graph that still fails: fewer nodes and outputs, smaller sizes, constants of zeros.
 
     What a removed node made becomes an input; what no node reads any more becomes an output.
     """
@@ -51,6 +52,7 @@ def shrink(graph: Graph, fails: Test) -> Graph:
     outputs = ddmin(small.outputs, lambda some: fails(_only(small, some)))
     if len(outputs) < len(small.outputs):
         small = _only(small, outputs)
+    small = shrink_sizes(small, fails)
     for name in small.consts:
         simple = _zeroed(small, name)
         if simple is not None and fails(simple):

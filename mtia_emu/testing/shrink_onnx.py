@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ..errors import UserError
+from .resize_onnx import shrink_onnx_sizes
 from .shrink import ddmin
 
 Model = Any  # onnx.ModelProto
 
 
 def shrink_onnx(model: Model, fails: Callable[[Model], bool]) -> Model:
-    """Return a part of an ONNX model that still fails; weights that no node reads are left out.
+    """Return a part of an ONNX model that still fails, of small sizes, without weights that no node reads.
 
     What a removed node made becomes an input of the type that onnx infers; a part that needs a type which
     onnx cannot infer is not tried.
@@ -29,7 +30,7 @@ def shrink_onnx(model: Model, fails: Callable[[Model], bool]) -> Model:
     if small is None:  # nothing could be left out, and the whole has values of unknown type
         raise UserError("onnx cannot infer the types of the model's outputs")
     outputs = ddmin([v.name for v in small.graph.output], lambda some: bad(kept, list(some)))
-    return whole.part(kept, outputs)
+    return shrink_onnx_sizes(whole.part(kept, outputs), fails)
 
 
 class _Whole:

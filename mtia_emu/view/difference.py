@@ -82,15 +82,17 @@ def _ops(page: Page, found: Difference, limit: int) -> RenderableType:
 
 def _layers(page: Page, found: Difference, limit: int) -> RenderableType:
     changed = [pair for pair in found.pairs if not pair.equal]
-    rows = [_layer(pair) for pair in changed[:limit]]
+    counted = found.a.commands is not None and found.b.commands is not None
+    rows = [_layer(pair, counted) for pair in changed[:limit]]
     note = f"{len(rows)} of {len(changed)} that differ; {len(found.pairs) - len(changed)} are equal"
     columns = ["layer", "op", "time, A", "B", "B - A", "B / A", "bound by", "DRAM", "SRAM", "energy"]
+    columns += ["commands"] if counted else []
     if not rows:
         return page.section("Layers", note=note)
     return page.section("Layers", page.table(columns, rows, flex=0, optional=(6, 9, 7, 8, 1)), note=note)
 
 
-def _layer(pair: Pair) -> list[Cell]:
+def _layer(pair: Pair, counted: bool) -> list[Cell]:
     """Return the row of a layer; one that only one run has shows no time in the other."""
     x = pair.either
     times = [_SAME if row is None else units.seconds(row.seconds) for row in (pair.a, pair.b)]
@@ -107,4 +109,5 @@ def _layer(pair: Pair) -> list[Cell]:
         _signed(units.size, pair.change("dram_bytes")),
         _signed(units.size, pair.change("sram_bytes")),
         _signed(units.joules, pair.change("joules")),
+        *([_signed(lambda x: f"{x:,.0f}", pair.more_commands or 0)] if counted else []),
     ]

@@ -8,6 +8,7 @@ from rich.console import Console, RenderableType
 
 from ..explanation import Effect, Explanation, LayerTime
 from ..report import BOUNDS, own_cycles
+from ..sums import add_up
 from . import units
 from .page import Cell, Page
 from .roofline import chart, roofline_of
@@ -70,10 +71,10 @@ def _layers(page: Page, layers: Sequence[LayerTime], limit: int) -> RenderableTy
     groups: dict[tuple[int, int, str], list[LayerTime]] = {}
     for x in layers:
         groups.setdefault((x.block, x.band, x.layer.bound_by), []).append(x)
-    whole = sum(x.cycles for x in layers) or 1
-    ranked = sorted(groups.values(), key=lambda group: -sum(x.cycles for x in group))
+    whole = add_up(x.cycles for x in layers) or 1
+    ranked = sorted(groups.values(), key=lambda group: -add_up(x.cycles for x in group))
     rows = [_row(group, whole) for group in ranked[:limit]]
-    shown = sum(x.cycles for group in ranked[:limit] for x in group)
+    shown = add_up(x.cycles for group in ranked[:limit] for x in group)
     note = f"{len(rows)} of {len(ranked)} kinds, {units.percent(shown / whole)} of the time"
     columns = ["layer", "op", "n", "share", "bound by", "of roof", "busy"]
     table = page.table(columns, rows, flex=0, optional=(1, 5))
@@ -82,10 +83,10 @@ def _layers(page: Page, layers: Sequence[LayerTime], limit: int) -> RenderableTy
 
 def _row(group: Sequence[LayerTime], whole: float) -> list[Cell]:
     first = group[0]
-    cycles = sum(x.cycles for x in group)
+    cycles = add_up(x.cycles for x in group)
     busy = sorted(first.busy.items(), key=lambda item: -item[1])
     words = " ".join(f"{name} {share:.0%}" for name, share in busy[:_BUSY] if share >= _LEAST_BUSY)
-    roof = units.percent(sum(x.roof_share * x.cycles for x in group) / cycles) if cycles else "-"
+    roof = units.percent(add_up(x.roof_share * x.cycles for x in group) / cycles) if cycles else "-"
     name, op = first.layer.name, first.layer.op
     return [name, op, len(group), units.percent(cycles / whole), first.layer.bound_by, roof, words]
 

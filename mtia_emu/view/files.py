@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import UserError
+from ..scratch import keep_locked, remove_drafts
 
+DRAFT, ENDING = ".mtia-emu-", ".tmp"
 Content = bytes | Callable[[IO[bytes]], None]
 
 
@@ -79,8 +81,10 @@ def _is_stream(target: str, mode: int | None) -> bool:
 
 
 def _replace(target: str, mode: int | None, data: Content) -> None:
-    """Write beside `target`, then put the new file in its place."""
-    beside = os.path.join(os.path.dirname(target), f".mtia-emu-{secrets.token_hex(8)}.tmp")
+    """Write beside `target`, then put the new file in its place; drafts of killed processes go."""
+    folder = os.path.dirname(target)
+    remove_drafts(folder or os.curdir, DRAFT, ENDING)
+    beside = os.path.join(folder, f"{DRAFT}{secrets.token_hex(8)}{ENDING}")
     try:
         _fill(beside, os.O_CREAT | os.O_EXCL, data, sync=True)
         if mode is not None:
@@ -96,6 +100,8 @@ def _fill(target: str, flags: int, data: Content, *, sync: bool = False) -> None
     """Open `target` with `flags`, write `data`, and sync it to the disk if asked."""
     flags |= os.O_WRONLY | getattr(os, "O_BINARY", 0)
     with open(target, "wb", opener=lambda name, _: os.open(name, flags, 0o666)) as file:
+        if sync:
+            keep_locked(file)
         if callable(data):
             data(file)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from .. import disk_cache
 from ..errors import UserError
 from ..report import FILL, Report, Roofs
+from ..sums import add_up
 from . import units
 from .files import write_atomic
 from .roofline import Roofline, bandwidth, roofline_of
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".svg", ".png")
+FONTS = "MPLCONFIGDIR"  # where matplotlib keeps what it found out about the fonts that there are
 # What is drawn in both panels and on both machines keeps its colour: memory blue, arithmetic orange.
 _COLOURS = {
     "dram": "#1f5fa8", "hbm": "#1f5fa8", "memory": "#1f5fa8", "sram": "#56a3d9", "local": "#9ccbe8",
@@ -82,7 +86,7 @@ def summary(reports: Pairs, path: str | os.PathLike[str]) -> None:
     if not reports:
         raise UserError("an overview picture needs at least one report")
     inches = 0.27 * (_tops(reports)[-1] + 2) + 0.5, 0.6
-    with figure(path, (10.5, sum(inches) + 0.4)) as canvas:
+    with figure(path, (10.5, add_up(inches) + 0.4)) as canvas:
         (left, right), legends = canvas.subplots(2, 2, sharey="row", height_ratios=inches)
         _panel(left, legends[0], reports, seconds_by_bound, lambda report: units.seconds(report.seconds))
         _panel(right, legends[1], reports, _energy, lambda report: units.joules(report.joules))
@@ -98,8 +102,9 @@ def figure(path: str | os.PathLike[str], inches: tuple[float, float]) -> Iterato
     if suffix not in SUFFIXES:
         raise UserError(f"cannot draw {os.fspath(path)!r}: the suffix must be {' or '.join(SUFFIXES)}")
     try:
-        import matplotlib
-        from matplotlib.figure import Figure
+        with _folder_of_ours():
+            import matplotlib
+            from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError("pictures need matplotlib: pip install 'mtia-emu[plot]'") from error
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -109,6 +114,19 @@ def figure(path: str | os.PathLike[str], inches: tuple[float, float]) -> Iterato
         canvas = Figure(figsize=inches, layout="constrained")
         yield canvas
         write_atomic(path, lambda file: _save(canvas, file, suffix[1:]))
+
+
+@contextmanager
+def _folder_of_ours() -> Iterator[None]:
+    """Have matplotlib, where it is imported now, keep its list of fonts in our cache, not in the home."""
+    ours = "matplotlib" not in sys.modules and FONTS not in os.environ and disk_cache.folder("matplotlib")
+    if ours:
+        os.environ[FONTS] = str(ours)
+    try:
+        yield
+    finally:
+        if ours:
+            del os.environ[FONTS]
 
 
 def _save(figure: Figure, file: IO[bytes], kind: str) -> None:
@@ -216,7 +234,7 @@ def _rank(name: str) -> tuple[int, str]:
 def _tops(pairs: Pairs) -> list[int]:
     """Return the row of the first bar of each group; the row above it holds the model's name."""
     heights = [2 + (gpu is not None) for _, gpu in pairs]
-    return [1 + sum(heights[:i]) for i in range(len(heights))]
+    return [1 + add_up(heights[:i]) for i in range(len(heights))]
 
 
 def _rows(axes: Axes, pairs: Pairs) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from ..report import Layer, Report, own_cycles
+from ..sums import add_up
 
 BETWEEN = "between layers"
 
@@ -32,7 +33,7 @@ def grouped(layers: Iterable[Layer], own: Iterable[float], key: Callable[[Layer]
 def seconds_by_bound(report: Report) -> dict[str, float]:
     """Return the seconds of the run by what bound them, largest first; last `BETWEEN`, when no layer ran."""
     sums = grouped(report.layers, own_cycles(report.layers), lambda layer: layer.bound_by)
-    rest = report.cycles - sum(sums.values())
+    rest = report.cycles - add_up(sums.values())
     if rest > 1e-9 * report.cycles:
         sums[BETWEEN] = sums.get(BETWEEN, 0.0) + rest
     return {name: cycles / report.clock_hz for name, cycles in sums.items()}

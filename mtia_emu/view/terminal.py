@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from ..report import Check, Distance, Layer, LayerCheck, Report, compare, own_cycles
+from ..sums import add_up
 from . import units
 from .page import Cell, Page, beside
 from .share import BETWEEN, grouped, overlaps, seconds_by_bound
@@ -21,6 +22,10 @@ _NOTES = 20
 _GPU_LAYERS = 5
 _OUTPUTS = 16
 _CHAIN = 12  # commands behind a wrong one
+_PASSES = (
+    "every layer computes what the graph after all passes says: what is wrong is in the passes, which "
+    "`mtia-emu opt --verify-each` tries one by one, in how the model was read, or in its precision"
+)
 
 
 def print_report(
@@ -136,7 +141,7 @@ def _ops(page: Page, report: Report, own: list[float], limit: int) -> Renderable
     groups: dict[tuple[str, str], list[tuple[Layer, float]]] = {}
     for layer, cycles in zip(report.layers, own, strict=True):
         groups.setdefault((layer.op, layer.kernel), []).append((layer, cycles))
-    ranked = sorted(groups.items(), key=lambda item: (-sum(c for _, c in item[1]), item[0]))
+    ranked = sorted(groups.items(), key=lambda item: (-add_up(c for _, c in item[1]), item[0]))
     rows = [[op, kernel, *_group(report, members)] for (op, kernel), members in ranked[:limit]]
     rest = [member for _, members in ranked[limit:] for member in members]
     if rest:
@@ -149,7 +154,7 @@ def _group(report: Report, members: list[tuple[Layer, float]]) -> list[Cell]:
     """Return what layers come to together."""
     layers, own = [layer for layer, _ in members], [cycles for _, cycles in members]
     bound = next(iter(grouped(layers, own, lambda layer: layer.bound_by)))
-    return [len(members), *_spent(report, sum(own), bound), *_amounts(layers)]
+    return [len(members), *_spent(report, add_up(own), bound), *_amounts(layers)]
 
 
 def _spent(report: Report, cycles: float, bound: str) -> list[Cell]:
@@ -170,7 +175,7 @@ def _top(page: Page, report: Report, own: list[float], limit: int) -> Renderable
     rows: list[list[Cell]] = [
         [x.name, x.op, x.kernel, *_spent(report, cycles, x.bound_by), *_amounts([x])] for x, cycles in shown
     ]
-    part = units.percent(_per(sum(cycles for _, cycles in shown), report.cycles))
+    part = units.percent(_per(add_up(cycles for _, cycles in shown), report.cycles))
     note = f"{len(shown)} of {len(ranked)}, {part} of the time"
     columns = ["layer", "op", "kernel", "time", "share", "bound by", "MACs", "DRAM", "energy"]
     return page.section("Slowest layers", page.table(columns, rows, flex=0, optional=(6, 8, 7, 2)), note=note)
@@ -266,6 +271,8 @@ def _layer_checks(page: Page, check: Check, limit: int) -> RenderableType:
     body: list[RenderableType] = [page.table(columns, rows, flex=0, optional=(3, 2))] if rows else []
     if check.first_wrong is not None:
         body += ["", *(page.text(line) for line in _culprit(check.first_wrong))]
+    elif not check.passed:
+        body += ["", page.text(_PASSES)]
     return page.section("Layers against their references", *body, note=note)
 
 

@@ -18,7 +18,7 @@ from .writer import Fact, megabytes
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Fact", "build", "describe", "dims", "example_inputs", "zoo_names"]
+__all__ = ["Fact", "build", "describe", "dims", "example_inputs", "input_shapes", "zoo_names"]
 
 MAX_STORED_BYTES = 512 * 2**20  # a file with weights must stay under protobuf's 2 GB, and on anyone's disk
 MAX_DIM = 2**31 - 1
@@ -62,6 +62,11 @@ def build(name: str, dims: Mapping[str, int], folder: Path, *, weights_seed: int
 def example_inputs(name: str, dims: Mapping[str, int], seed: int = 0) -> dict[str, np.ndarray]:
     """Return a random value, within range, for each graph input of the model built with these dimensions."""
     return _model(name).example_inputs(_bind(name, dims), seed)
+
+
+def input_shapes(name: str, dims: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each graph input of the model built with these dimensions."""
+    return {port.name: port.shape for port in _model(name).graph(name, _bind(name, dims)).inputs}
 
 
 def _model(name: str) -> Model:

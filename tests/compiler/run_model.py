@@ -51,5 +51,5 @@ def execute(
 ) -> dict[str, Array]:
     """Return the outputs of a model's program."""
     machine = load_chip(chip)
-    program = compile_graph(graph_of(model, given), machine, wanted=dtype).program
+    program = compile_graph(graph_of(model, given), machine, dtype=dtype).program
     return api.run_program(program, machine, inputs=given, gpu=None).outputs

@@ -145,6 +145,68 @@ def test_every_form_is_one_node(spell: object, mode: str, weighted: bool, last: 
     np.testing.assert_allclose(evaluate(graph, feed(last))["y"], expected(mode, weighted, empty), rtol=1e-6)
 
 
+CHOSEN = """top = Sub (bags, one)
+        is_last = Equal (i, top)
+        part = If (is_last) <
+          then_branch = t1 () => (float[p,4] p0) { p0 = Slice (rows, s, size) },
+          else_branch = f1 () => (float[q,4] q0) { q0 = Slice (rows, s, e) }>"""
+
+
+@pytest.mark.parametrize("mode", ["Sum", "Max"])
+def test_the_last_bag_may_have_a_branch_of_its_own(mode: str, tmp_path: Path) -> None:
+    text = dynamo(mode, True, False).replace("part = Slice (rows, s, e)", CHOSEN)
+    graph = loaded(text, tmp_path, False)
+    assert [n.attrs["mode"] for n in graph.nodes if n.op == "embedding_bag"] == [mode.lower()]
+    np.testing.assert_allclose(evaluate(graph, feed(False))["y"], expected(mode, True, 0.0), rtol=1e-6)
+
+
+PADDED = """s0 = Squeeze (s)
+        e0 = Squeeze (e)
+        some = Less (s0, e0)
+        kept, stop = Loop (, some, nowhere, s0) <body = inner (int64 n, bool c1, int64[k] found, int64 j)
+            => (bool more, int64[k1] grown1, int64 j1) {
+          index = Gather (flat, j)
+          below = Less (index, first)
+          whole = If (below) <
+            then_branch = t2 () => (int64 a1) { a1 = Add (index, {rows}) },
+            else_branch = f2 () => (int64 b1) { b1 = Identity (index) }>
+          padding = Equal (whole, four)
+          {asked}
+          j1 = Add (j, one)
+          more = Less (j1, e0)
+        }>
+    left = Size (kept)
+    none = Equal (left, first)"""
+TAKEN = """used = Not (padding)
+          grown1 = If (used) <
+            then_branch = t3 () => (int64[k2] a2) {
+              at1 = Reshape (j, all)
+              a2 = Concat <axis = 0> (found, at1) },
+            else_branch = f3 () => (int64[k3] b2) { b2 = Identity (found) }>"""
+LEFT = """grown1 = If (padding) <
+            then_branch = t3 () => (int64[k2] a2) { a2 = Identity (found) },
+            else_branch = f3 () => (int64[k3] b2) {
+              at1 = Reshape (j, all)
+              b2 = Concat <axis = 0> (found, at1) }>"""
+
+
+@pytest.mark.parametrize("asked", [TAKEN, LEFT])
+def test_a_negative_index_may_name_the_padding(asked: str, tmp_path: Path) -> None:
+    text = dynamo("Sum", False, False).replace("part = Slice (rows, s, e)", "part = Gather (rows, kept)")
+    text = text.replace("none = Equal (s, e)", PADDED.replace("{asked}", asked))
+    text = text.replace("{rows}", "many").replace(
+        "int64 two = {2}", "int64 two = {2}, int64 four = {4},\n int64 many = {20}, int64[0] nowhere = {}"
+    )
+    graph = loaded(text, tmp_path, False)
+    assert "embedding_bag" in {n.op for n in graph.nodes}
+    indices = INDICES.copy()
+    indices[0] = -16  # the row 4, counted from the end
+    rows = TABLE[indices] * (indices % 20 != 4)[:, None]
+    right = np.stack([rows[a:b].sum(axis=0) for a, b in ((0, 2), (2, 2), (2, 5), (5, 7))])
+    got = evaluate(graph, feed(False) | {"indices": indices})["y"]
+    np.testing.assert_allclose(got, right, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [

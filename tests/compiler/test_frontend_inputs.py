@@ -1,4 +1,4 @@
-"""What a model stores beside its graph: defaults of inputs, sizes of 0, sparse tensors, annotations."""
+"""What a model stores beside its graph: defaults, sizes of 0, sparse tensors; what the user hears of it."""
 
 from __future__ import annotations
 
@@ -227,3 +227,40 @@ def test_annotations_for_many_devices_are_named_as_ignored(
     for model in (path, program):
         report = cli("run", model, "--chip", "tiny", "--gpu", "none", "--json", "-").stdout
         assert said in report
+
+
+def recurrence(path: Path, steps: int, op: str = "Scan") -> Path:
+    """Write a model that adds and halves step by step, or an RNN."""
+    x = vi("x", [steps, 1, 4] if op == "RNN" else [steps, 4])
+    if op == "RNN":
+        weights = {"w": np.ones((1, 3, 4), np.float32), "r": np.eye(3, dtype=np.float32)[None]}
+        save(path, [helper.make_node("RNN", ["x", "w", "r"], ["y"], hidden_size=3)], [x], weights)
+        return path
+    body = [helper.make_node("Add", ["h", "e"], ["s"]), helper.make_node("Mul", ["s", "half"], ["h2"])]
+    body.append(helper.make_node("Exp", ["h2"], ["out"]))
+    inner = helper.make_graph(body, "body", [vi("h", [4]), vi("e", [4])], [vi("h2", [4]), vi("out", [4])])
+    scan = helper.make_node("Scan", ["h0", "x"], ["last", "y"], body=inner, num_scan_inputs=1)
+    save(path, [scan], [x], {"h0": np.zeros(4, np.float32), "half": np.float32(0.5)})
+    return path
+
+
+def test_a_long_loop_that_is_written_out_is_said(tmp_path: Path) -> None:
+    (note,) = load(recurrence(tmp_path / "m.onnx", 40)).notes
+    assert note.startswith(
+        "Scan last is written out: 40 steps, 120 nodes, launched one by one here and on a GPU"
+    )
+    assert "their ratio means little" in note
+    outcome = api.run(recurrence(tmp_path / "m.onnx", 20, "RNN"), "tiny")
+    assert [n for n in outcome.report.notes if n.startswith("RNN y is written out: 20 steps")]
+
+
+def test_a_short_loop_and_one_that_folds_are_not_worth_a_word(tmp_path: Path) -> None:
+    assert load(recurrence(tmp_path / "m.onnx", 8)).notes == ()
+    body = [helper.make_node("Add", ["a", "one"], ["b"]), helper.make_node("Identity", ["c"], ["d"])]
+    ins = [vi("i", [], I64), vi("c", [], TensorProto.BOOL), vi("a", [])]
+    inner = helper.make_graph(body, "body", ins, [vi("d", [], TensorProto.BOOL), vi("b", [])])
+    loop = helper.make_node("Loop", ["n", "", "one"], ["z"], body=inner)
+    nodes = [loop, helper.make_node("Mul", ["x", "z"], ["y"])]
+    save(tmp_path / "m.onnx", nodes, [vi("x", [2])], {"n": np.array(50), "one": np.float32(1)})
+    graph = load(tmp_path / "m.onnx")
+    assert graph.notes == () and len(graph.nodes) == 1

@@ -119,3 +119,8 @@ def test_a_constant_model_has_a_program() -> None:
     assert [b.name for b in made.program.outputs] == ["c"] and np.prod(
         made.program.outputs[0].type.shape
     ) == 2
+
+
+def test_a_tuning_of_other_options_is_no_tuning_for_these() -> None:
+    with pytest.raises(ValueError, match="tune='full' needs its tuning"):
+        compile_graph(model(64), TINY, tune="full")

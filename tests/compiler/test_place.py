@@ -87,3 +87,24 @@ def test_what_is_vacant_is_what_no_buffer_has(home: str) -> None:
             if where.space[name] == "sram":
                 low, size = where.address[name], made.buffers[name].type.bytes
                 assert at + 256 <= low or low + size <= at
+
+
+def first_fit(taken: list[tuple[int, int, int, int]], size: int, first: int, last: int) -> int:
+    """Return the lowest line from which `size` bytes are free in all steps, found by trying each."""
+    at = 0
+    while any(
+        begin <= last and first <= end and low < at + size and at < high for begin, end, low, high in taken
+    ):
+        at += LINE
+    return at
+
+
+@given(st.lists(st.tuples(st.integers(1, 900), st.integers(0, 6), st.integers(0, 4)), max_size=12))
+def test_a_buffer_takes_the_lowest_address_that_is_free(wanted: list[tuple[int, int, int]]) -> None:
+    arena, taken = Arena(None), []
+    for size, first, steps in wanted:
+        lines = -(-size // LINE) * LINE
+        at = arena.take(size, first, first + steps)
+        assert at == first_fit(taken, lines, first, first + steps)
+        taken.append((first, first + steps, at, at + lines))
+    assert arena.top == max((high for *_, high in taken), default=0)

@@ -117,6 +117,28 @@ def test_spoilt_text_is_refused_or_read(at: int, put: str, cut: int) -> None:
         text.parse(GOLDEN[:at] + put + GOLDEN[at + cut :])
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (f"in %x : fp32[{'9' * 4400}]", "line 2: not a tensor type: 'fp32.999"),
+        (f"in %x : fp32[{','.join(['1'] * 65)}]", "line 2: a tensor has at most 64 dimensions"),
+        (
+            f"in %x : fp32[{1 << 30},{1 << 30}]",
+            "line 2: a tensor has at most 64 dimensions and 1099511627776 elements",
+        ),
+        (f"%y : fp32[1] = exp(%x) {{a={'9' * 4400}}}", "line 2: not a number: 999"),
+        (
+            f"%y : fp32[1] = exp(%x) {{a={1 << 64}}}",
+            "line 2: an integer of more than 64 bits: 18446744073709551616",
+        ),
+        (r'in %"\ud800" : fp32[1]', "line 2: not a quoted text"),
+    ],
+)
+def test_what_no_number_or_text_can_be_is_refused(line: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        text.parse(f"graph g {{\n  {line}\n}}\n")
+
+
 def test_deep_brackets_are_refused() -> None:
     with pytest.raises(UserError, match="brackets stand more than 8 deep"):
         text.parse("graph g {\n  %y : fp32[1] = exp(%x) {a=" + "[" * 5000 + "}\n}\n")

@@ -100,3 +100,9 @@ def test_a_view_across_a_broken_row_is_not_carried() -> None:
     assert carried(whole("b", TensorType(INT32, (4, 6))), heads, target) is None
     assert carried(whole("b", TensorType(INT32, (4, 2, 3))), heads, target) is not None
     assert carried(heads, View("b", INT32, (2, 4, 3), (12, 3, 1), 1), target) is None
+
+
+def test_a_step_beyond_all_memory_takes_one_element() -> None:
+    taken = whole("b", TensorType(INT32, (4, 4))).slice([1, 0], [1, 4], [1 << 62, 1])
+    assert taken.offset == 4
+    assert taken.reshape((2, 2)) == View("b", INT32, (2, 2), (2, 1), 4)

@@ -12,7 +12,7 @@ from mtia_emu.conformance import cases
 from mtia_emu.errors import UserError
 
 PARTS = 8
-QUICK = 4  # parts that `make test` takes
+QUICK = 2  # parts that `make test` takes
 LEAST = 1800  # of 1,884 cases of onnx 1.23
 WITHOUT = 80  # cases at most that are refused
 
@@ -78,6 +78,7 @@ def test_a_case_that_is_all_known_is_said_to_leave_nothing_to_execute() -> None:
     assert (verdict.status, verdict.bound, verdict.folded) == ("passed", ("condition",), True)
 
 
+@pytest.mark.deep  # each process makes all cases anew
 def test_verdicts_do_not_depend_on_workers() -> None:
     names = cases.of_operators(["Einsum", "Split"])
     assert cases.run(names, workers=2) == cases.run(names)

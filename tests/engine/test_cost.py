@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mtia_emu.compiler.choice import ESTIMATED
 from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.text import parse
-from mtia_emu.kernels.search import FAST
 
 from mtia_emu.chip import load_chip
 from mtia_emu.engine.cost import _share_before
@@ -42,11 +42,11 @@ def side_by_side(number: int) -> tuple[Program, Program, Any]:
     """Return a random graph's program with layers side by side, the one without, and the chip."""
     graph, chip = numbered_graph(3, number), random_chip(3, number)
     chip = chip.model_copy(update={"grid": chip.grid.model_copy(update={"rows": 3})})
-    joined, alone = (compile_graph(graph, chip, search=search).program for search in (TOGETHER, FAST))
+    joined, alone = (compile_graph(graph, chip, tuning=how).program for how in (TOGETHER, ESTIMATED))
     return joined, alone, chip
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=8)
 @given(st.integers(0, 1 << 20))
 def test_layers_of_a_launch_sum_to_it(number: int) -> None:
     program, alone, chip = side_by_side(number)
@@ -74,7 +74,7 @@ def test_the_json_sums_by_op_to_the_run() -> None:
     """Two unlike layers in one launch: no op is a sum of names, and the time by op is that of the run."""
     graph = parse(PAIR.replace("%b : fp16[64,128] = matmul(%y, %v)", "%b : fp16[64,128] = tanh(%y)"))
     chip = load_chip("mtia-2i")
-    program = compile_graph(graph, chip, search=TOGETHER).program
+    program = compile_graph(graph, chip, tuning=TOGETHER).program
     out = as_json(report(program, chip))
     assert [x["op"] for x in out["layers"]] == ["matmul", "tanh"]
     assert {x["launch"] for x in out["layers"]} == {0} and {x["start_cycle"] for x in out["layers"]} == {0}
@@ -87,7 +87,7 @@ def test_the_json_sums_by_op_to_the_run() -> None:
 def test_zeros_of_one_layer_spare_joules_of_that_layer() -> None:
     chip, ones = load_chip("mtia-2i"), np.ones((64, 128), np.float16)
     text = re.sub(r"const (\S+) : (\S+) = absent", r"in \1 : \2", PAIR)
-    program = compile_graph(parse(text), chip, search=TOGETHER).program
+    program = compile_graph(parse(text), chip, tuning=TOGETHER).program
     assert [len(x.parts) for x in program.launches] == [2]
     weights = dict.fromkeys(("w", "v"), np.ones((128, 128), np.float16))
 
@@ -116,6 +116,6 @@ def test_a_layer_is_bound_by_what_it_waits_for() -> None:
     )
     text = text.replace("%a : fp16[64,128] = matmul(%x, %w)", "%a : fp16[64,128] = tanh(%x)")
     text = text.replace("  const %w : fp16[128,128] = absent\n", "")
-    found = report(compile_graph(parse(text), chip, search=TOGETHER).program, chip).layers
+    found = report(compile_graph(parse(text), chip, tuning=TOGETHER).program, chip).layers
     assert [x.launch for x in found] == [0, 0]
     assert found[1].bound_by == "dram"

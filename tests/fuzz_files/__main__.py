@@ -17,6 +17,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+from mtia_emu.kernels import builder
 from rich.console import Console
 
 from mtia_emu.view.terminal import print_table
@@ -27,8 +28,21 @@ from .mutate import Files
 from .readers import READERS
 from .seeds import Seed, seeds
 
-SHARES = {"onnx": 40, "graph": 18, "program": 12, "chip": 5, "gpu": 3, "dram": 2, "spec": 6, "store": 5, "arrays": 5,
-          "external": 3, "histogram": 1}  # fmt: skip
+SHARES = {  # of a hundred mutants, about
+    "onnx": 40,
+    "graph": 18,
+    "program": 12,
+    "chip": 5,
+    "gpu": 3,
+    "dram": 2,
+    "spec": 6,
+    "store": 5,
+    "arrays": 5,
+    "external": 3,
+    "histogram": 1,
+    "report": 2,
+}
+SMALL_BLOCK = 1 << 20  # commands
 KEPT = 3  # mutants of one fault
 EVERY = 500  # mutants between two notes of how far a run is
 
@@ -60,6 +74,7 @@ def _changed(name: str, data: bytes, rng: random.Random, other: bytes) -> bytes:
         ".npz": mutate_zip.arrays,
         ".db": mutate_store.store,
         ".bin": mutate.plain,
+        ".json": lambda text, drawn, _: mutate_zip.json_text(text, drawn),
     }
     return changes.get(Path(name).suffix, mutate.text)(data, rng, other)
 
@@ -71,9 +86,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(SHARES), help="kinds of files, between commas")
     parser.add_argument("--only", type=int, help="make this one mutant, say what becomes of it, keep it")
-    parser.add_argument("-o", "--output", type=Path, default=Path("fuzzed-files"), help="folder for what is at fault")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("fuzzed-files"), help="folder for what is at fault"
+    )
     wanted = parser.parse_args()
     os.environ["MTIA_EMU_MEMORY_BYTES"] = str(1 << 28)
+    builder.MOST_COMMANDS = SMALL_BLOCK  # of a large problem, not of a hostile file, a block takes 3 GB
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory(prefix="mtia-emu-fuzz-") as folder:
         given = seeds(Path(folder))

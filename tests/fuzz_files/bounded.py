@@ -25,7 +25,6 @@ CPU_S = 10
 MEMORY_BYTES = 1 << 30  # beyond what the process had before
 HUNG_S = 3 * CPU_S  # of CPU, where no signal reaches Python: the process is ended
 WALL_S = 600.0  # of one file, on however busy a machine
-LONGEST = 20_000  # characters of an error
 GOOD, REFUSED = "read", "refused"
 Read = Callable[[Path, random.Random], None]
 
@@ -61,8 +60,6 @@ def judged(read: Read, path: Path, rng: random.Random) -> tuple[str, str]:
         read(path, rng)
         return GOOD, ""
     except UserError as error:
-        if len(str(error)) > LONGEST:
-            return "long error", str(error)[:200]
         return ("no memory", str(error)) if "out of memory" in str(error) else (REFUSED, "")
     except RecursionError:
         return REFUSED, ""
@@ -105,7 +102,9 @@ def run(
 class _Child:
     """A forked process that reads one mutant after another; its memory cannot grow beyond the bound."""
 
-    def __init__(self, first: int, files: Callable[[int], tuple[str, Files]], readers: dict[str, Read]) -> None:
+    def __init__(
+        self, first: int, files: Callable[[int], tuple[str, Files]], readers: dict[str, Read]
+    ) -> None:
         down, self.questions = os.pipe()
         self.answers, up = os.pipe()
         self.files, self.dead = files, False
@@ -132,7 +131,9 @@ class _Child:
             os.kill(self.pid, signal.SIGKILL)
         status = os.waitpid(self.pid, 0)[1]
         self.pid = 0
-        ended = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
+        ended = (
+            f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit {os.WEXITSTATUS(status)}"
+        )
         return Verdict(number, self.files(number)[0], "died" if ready else "hung", ended)
 
     def _answered(self) -> bool:
@@ -198,5 +199,3 @@ def _cpu_s(pid: int) -> float:
     """Return the CPU seconds that a process has taken."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-

@@ -11,10 +11,35 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from . import mutate
 
 TRIPS = (0, 1, 2, 64, 4096, 1 << 40)
-OPS = ("Loop", "If", "Scan", "Concat", "Split", "Reshape", "Tile", "Expand", "Pad", "ConstantOfShape", "Range",
-       "Resize", "OneHot", "Gather", "Einsum", "Conv", "ConvTranspose", "LSTM", "TopK", "Identity", "Cast",
-       "SequenceConstruct", "SplitToSequence", "MatMul", "Transpose", "Slice", "CumSum", "MaxPool", "Attention",
-       "DequantizeLinear", "NonZero", "Where", "Constant", "DFT", "Unsqueeze", "GatherND", "LayerNormalization")  # fmt: skip
+OPS = (
+    *[
+        "Loop",
+        "If",
+        "Scan",
+        "Concat",
+        "Split",
+        "Reshape",
+        "Tile",
+        "Expand",
+        "Pad",
+        "ConstantOfShape",
+        "Range",
+        "Resize",
+        "OneHot",
+    ],
+    *["Gather", "Einsum", "Conv", "ConvTranspose", "LSTM", "TopK", "Identity", "Cast", "SequenceConstruct"],
+    *[
+        "SplitToSequence",
+        "MatMul",
+        "Transpose",
+        "Slice",
+        "CumSum",
+        "MaxPool",
+        "Attention",
+        "DequantizeLinear",
+    ],
+    *["NonZero", "Where", "Constant", "DFT", "Unsqueeze", "GatherND", "LayerNormalization"],
+)
 
 
 def messages(root: Any) -> Iterator[Any]:
@@ -29,7 +54,9 @@ def messages(root: Any) -> Iterator[Any]:
 
 
 def _repeated(field: Any) -> bool:
-    return bool(getattr(field, "is_repeated", None) or (not hasattr(field, "is_repeated") and field.label == 3))
+    return bool(
+        getattr(field, "is_repeated", None) or (not hasattr(field, "is_repeated") and field.label == 3)
+    )
 
 
 def field(model: ModelProto, rng: random.Random) -> None:
@@ -74,7 +101,9 @@ def _elements(message: Any, spot: Any, rng: random.Random) -> None:
 def _value(spot: Any, rng: random.Random, root: Any) -> Any:
     """Return an extreme of a field's type; for a text often one that stands elsewhere in the message."""
     if spot.type == spot.TYPE_STRING:
-        texts = [v for m in messages(root) for f, v in m.ListFields() if f.type == spot.type and not _repeated(f)]
+        texts = [
+            v for m in messages(root) for f, v in m.ListFields() if f.type == spot.type and not _repeated(f)
+        ]
         return rng.choice((rng.choice(texts or [""]), rng.choice(OPS), rng.choice(mutate.NAMES)))
     if spot.type == spot.TYPE_BYTES:
         return rng.choice((b"", b"\xff" * 8, bytes(rng.randrange(256) for _ in range(rng.randrange(64)))))

@@ -16,7 +16,20 @@ from mtia_emu.isa import COMMAND
 from . import mutate
 
 Members = list[tuple[str, bytes]]
-VALUES = (*mutate.INTEGERS, -0.5, 1e300, True, None, [], {}, *mutate.NAMES, "fp16[2,3]", "dram", "sram", "fp32")
+VALUES = (
+    *mutate.INTEGERS,
+    -0.5,
+    1e300,
+    True,
+    None,
+    [],
+    {},
+    *mutate.NAMES,
+    "fp16[2,3]",
+    "dram",
+    "sram",
+    "fp32",
+)
 
 
 def unpacked(data: bytes) -> Members:
@@ -131,6 +144,12 @@ def shuffled(members: Members, rng: random.Random) -> Members:
     return [*members[:at], changed[kind], *members[at + 1 :]]
 
 
+DESCRIPTIONS = (  # of an array's elements
+    *("'<f4'", "'<i8'", "'|V2'", "'|O'", "'<U4'", "'<M8[ns]'", "'>f4'", "'|b1'", "'<c8'", "'<f16'"),
+    *("[('a', '<f4')]", "'<V999999999'", "'" + "a" * 300 + "'", "__import__('os')"),
+)
+
+
 def npy(descr: str, shape: str, data: bytes, order: str = "False") -> bytes:
     """Return the bytes of an .npy file with that header."""
     header = f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}, }}\n"
@@ -149,9 +168,13 @@ def arrays(data: bytes, rng: random.Random, other: bytes) -> bytes:
     name, body = members[at]
     if kind == 1:
         return packed([*members[:at], (name, mutate.plain(body, rng, other)), *members[at + 1 :]])
-    descr = rng.choice(("'<f4'", "'<i8'", "'|V2'", "'|O'", "'<U4'", "'<M8[ns]'", "'>f4'", "'|b1'", "'<c8'", "'<f16'",
-                        "[('a', '<f4')]", "'<V999999999'", "'" + "a" * 300 + "'", "__import__('os')"))  # fmt: skip
+    descr = rng.choice(DESCRIPTIONS)
     size = rng.choice(mutate.NUMBERS)
-    shape = rng.choice((f"({size},)", f"(2, {size})", "()", "(" * 90 + ")" * 90, "(1,) * 10**9", "(2, 4)", f"{size}"))
-    changed = (name, npy(descr, shape, bytes(rng.choice((0, 8, 32, 1 << 16))), rng.choice(("False", "True", "2"))))
+    shape = rng.choice(
+        (f"({size},)", f"(2, {size})", "()", "(" * 90 + ")" * 90, "(1,) * 10**9", "(2, 4)", f"{size}")
+    )
+    changed = (
+        name,
+        npy(descr, shape, bytes(rng.choice((0, 8, 32, 1 << 16))), rng.choice(("False", "True", "2"))),
+    )
     return packed([*members[:at], changed, *members[at + 1 :]])

@@ -18,12 +18,15 @@ from rich.console import Console
 from mtia_emu import api, isa
 from mtia_emu.arrays import input_arrays, read_npz, typed_inputs
 from mtia_emu.chip import load_chip
+from mtia_emu.difference import as_json as difference_json
+from mtia_emu.difference import compare
 from mtia_emu.drams import read_dram
 from mtia_emu.engine.run import report
 from mtia_emu.graph_file import read_graph
 from mtia_emu.isa import Program
 from mtia_emu.listing import chip_parameters, gpu_parameters
 from mtia_emu.report import as_json
+from mtia_emu.report_file import read_report
 from mtia_emu.silicon import area, cost
 from mtia_emu.streams import histogram
 from mtia_emu.sweeps.evaluate import Evaluator, make_job
@@ -38,6 +41,7 @@ from mtia_emu.view.files import json_text
 from mtia_emu.view.terminal import print_report
 
 CHIP = "tiny"
+SMALL_BYTES = 1 << 24  # of a program's inputs
 SHOWN = 0.1  # share of the files whose report is printed too
 EXECUTED = 0.3  # share of the models that are executed
 
@@ -45,11 +49,16 @@ EXECUTED = 0.3  # share of the models that are executed
 def _onnx(path: Path, rng: random.Random) -> None:
     with api.open_model(str(path), {}) as source:
         compiled = api.compile_stages(source, load_chip(CHIP))
-    inputs = random_inputs(compiled.imported, 1) if rng.random() < EXECUTED else None
-    _run(compiled.program, rng, inputs)
+    executed = rng.random() < EXECUTED and _is_small(compiled.program)
+    _run(compiled.program, rng, random_inputs(compiled.imported, 1) if executed else None)
     if rng.random() < SHOWN:
         for printed in (text.dump(compiled.imported), text.dump(compiled.lowered), str(compiled.schedule)):
             assert isinstance(printed, str)
+
+
+def _is_small(program: Program) -> bool:
+    """Return whether inputs are made: before that the tool refuses what takes too much memory."""
+    return sum(b.model_type.bytes for b in program.inputs) < SMALL_BYTES
 
 
 def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | None) -> None:
@@ -57,7 +66,9 @@ def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | N
     if inputs is not None and any(b.name not in program.data for b in program.consts):
         inputs = None
     machine = api.machine_of(program, None, None)
-    outcome = api.run_program(program, machine, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None)
+    outcome = api.run_program(
+        program, machine, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None
+    )
     if rng.random() < SHOWN:
         isa.dump(program)
         print_report(outcome.report, outcome.gpu, None, Console(file=io.StringIO(), width=80))
@@ -67,13 +78,13 @@ def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | N
 def _external(path: Path, rng: random.Random) -> None:
     with api.open_model(str(path), {}) as source:
         compiled = api.compile_stages(source, load_chip(CHIP))
-    _run(compiled.program, rng, random_inputs(compiled.imported, 1))
+    _run(compiled.program, rng, random_inputs(compiled.imported, 1) if _is_small(compiled.program) else None)
 
 
 def _program(path: Path, rng: random.Random) -> None:
     program = api.load_program(path)
     inputs = None
-    if rng.random() < EXECUTED and sum(b.model_type.bytes for b in program.inputs) < 1 << 24:
+    if rng.random() < EXECUTED and _is_small(program):
         inputs = {b.name: np.zeros(b.model_type.shape, b.model_type.dtype.numpy) for b in program.inputs}
     _run(program, rng, inputs)
 
@@ -155,6 +166,13 @@ def _store(path: Path, rng: random.Random) -> None:
             write_page(study, path.parent / "out.html")
 
 
+def _report(path: Path, rng: random.Random) -> None:
+    side = read_report(path)
+    found = compare(side, side)
+    if rng.random() < SHOWN:
+        json_text(difference_json(found))
+
+
 def _histogram(path: Path, rng: random.Random) -> None:
     law = histogram(str(path))
     law.ranks(np.linspace(0, 1, 5), 1000)
@@ -172,4 +190,5 @@ READERS: dict[str, Callable[[Path, random.Random], None]] = {
     "spec": _spec,
     "store": _store,
     "histogram": _histogram,
+    "report": _report,
 }

@@ -20,9 +20,11 @@ from mtia_emu.conformance.cases import cases
 from mtia_emu.drams import dram_text
 from mtia_emu.errors import UserError
 from mtia_emu.gpu.load import gpu_text
+from mtia_emu.report import as_json
 from mtia_emu.sweeps.run import Where, run
 from mtia_emu.sweeps.spec import make_spec
 from mtia_emu.types import FP16, FP32
+from mtia_emu.view.files import json_text
 
 from .mutate import Files
 
@@ -46,13 +48,23 @@ def seeds(folder: Path) -> list[Seed]:
     found = [Seed("onnx", {"m.onnx": data}) for data in models]
     for make in (_programs, _graphs):
         found += make(models, folder)
-    found += [_external(), *_arrays(), *_parameters(), *_specs(), *_stores(folder), *_histograms()]
+    found += [
+        _report(folder),
+        _external(),
+        *_arrays(),
+        *_parameters(),
+        *_specs(),
+        *_stores(folder),
+        *_histograms(),
+    ]
     return found
 
 
 def _models() -> Iterator[bytes]:
     """Yield some of ONNX's own test models, and models of loops, functions and look-ups."""
-    small = [c.model.SerializeToString() for c in cases() if c.model is not None and not c.name.endswith("_cuda")]
+    small = [
+        c.model.SerializeToString() for c in cases() if c.model is not None and not c.name.endswith("_cuda")
+    ]
     small = [data for data in small if len(data) <= MOST_SEED_BYTES]
     yield from small[::EVERY]
     for make in (_two_layers, _with_loop, _with_function):
@@ -66,7 +78,9 @@ def _value(name: str, shape: tuple[int, ...], kind: int = TensorProto.FLOAT) -> 
 def _saved(nodes: list[object], tensors: list[object], functions: tuple[object, ...] = ()) -> bytes:
     graph = helper.make_graph(nodes, "g", [_value("x", (2, 4))], [_value("y", (2, 3))], tensors)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
-    return bytes(helper.make_model(graph, opset_imports=opsets, functions=list(functions)).SerializeToString())
+    return bytes(
+        helper.make_model(graph, opset_imports=opsets, functions=list(functions)).SerializeToString()
+    )
 
 
 def _weight(name: str = "w", shape: tuple[int, ...] = (4, 3)) -> object:
@@ -103,11 +117,20 @@ def _with_function() -> bytes:
 
 def _external() -> Seed:
     """Return a model whose weight stands in a file beside it."""
-    weight = TensorProto(name="w", dims=(4, 3), data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+    weight = TensorProto(
+        name="w", dims=(4, 3), data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL
+    )
     for key, value in (("location", "w.bin"), ("offset", "16"), ("length", "48")):
         weight.external_data.add(key=key, value=value)
     data = _saved([helper.make_node("MatMul", ["x", "w"], ["y"])], [weight])
     return Seed("external", {"m.onnx": data, "w.bin": b"\0\0\x80\x3f" * 16})
+
+
+def _report(folder: Path) -> Seed:
+    """Return a run's report, as `run --json` writes it."""
+    (folder / "m.onnx").write_bytes(_two_layers())
+    done = api.run(folder / "m.onnx", "tiny")
+    return Seed("report", {"r.json": json_text(as_json(done.report, done.gpu, None)).encode()})
 
 
 def _programs(models: list[bytes], folder: Path) -> list[Seed]:
@@ -151,9 +174,15 @@ def _arrays() -> list[Seed]:
 
 
 def _parameters() -> list[Seed]:
-    chips = [Seed("chip", {"c.toml": chip_text(name)[0].encode()}) for name in ("tiny", "systolic", "mtia-2i")]
+    chips = [
+        Seed("chip", {"c.toml": chip_text(name)[0].encode()}) for name in ("tiny", "systolic", "mtia-2i")
+    ]
     gpus = [Seed("gpu", {"g.toml": gpu_text(name).encode()}) for name in ("h100-sxm", "mi300x")]
-    return [*chips, *gpus, *(Seed("dram", {"d.toml": dram_text(n).encode()}) for n in ("lpddr5-6400", "ddr4-3200"))]
+    return [
+        *chips,
+        *gpus,
+        *(Seed("dram", {"d.toml": dram_text(n).encode()}) for n in ("lpddr5-6400", "ddr4-3200")),
+    ]
 
 
 SPECS = (
@@ -194,7 +223,9 @@ def _specs() -> list[Seed]:
 def _stores(folder: Path) -> list[Seed]:
     """Return the stores of two sweeps of small chips."""
     found = []
-    for number, varied in enumerate(({"dram.channels": [1, 2]}, {"sram.bytes": [65536, 131072], "grid.rows": [1, 2]})):
+    for number, varied in enumerate(
+        ({"dram.channels": [1, 2]}, {"sram.bytes": [65536, 131072], "grid.rows": [1, 2]})
+    ):
         values = {"chip": "tiny", "model": [{"model": "zoo:dlrm-small", "dims": {"batch": 2}}], "set": varied}
         path = folder / f"{number}.db"
         run(make_spec(values), path, Where(jobs=0)).close()

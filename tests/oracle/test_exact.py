@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from mtia_emu import oracle
 from mtia_emu.errors import UserError
+from mtia_emu.oracle import child
 from mtia_emu.oracle.exact import EXACT
 from mtia_emu.oracle.pieces import multiplies_integers
 
@@ -181,6 +182,12 @@ def test_onnxruntime_is_not_asked_for_products_of_integers(key: str) -> None:
     loop = helper.make_node("If", ["c"], ["z"], then_branch=model.graph, else_branch=model.graph)
     with pytest.raises(UserError, match="multiplies integers"):
         oracle.onnxruntime_outputs(_model([loop], {"c": np.array(True)}, "z"), {})
+
+
+def test_a_test_that_asks_onnxruntime_for_them_fails() -> None:
+    model = node_model("MatMulInteger", {"a": U8, "b": S8}).SerializeToString()
+    with pytest.raises(AssertionError, match="asked for exactly"):
+        child.ask(model, {"a": U8, "b": S8})
 
 
 def test_what_stands_between_products_is_onnxruntimes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,8 @@ def test_values(given_: Any, values: tuple[Any, ...]) -> None:
         ([1, 2, 1], "has a value twice"),
         ([{}], "is not a value"),
         ("0..8 log", "starts above 0"),
+        (f"1..{'9' * 400} step 7", "a number of 400 characters .right: at most 40."),
+        (f"1..{'9' * 400} log", "a number of 400 characters"),
         ("1..1e9 step 1", "has 1e.09 values, at most"),
     ],
 )

@@ -59,7 +59,19 @@ def test_what_is_not_arithmetic_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1 / 0", "10 ** 400", "9 ** 9 ** 9", "(-8) ** 0.5", "s * 2", "yes + 1", "sqrt(-1)"]
+    "text",
+    [
+        "1 / 0",
+        "10 ** 400",
+        "9 ** 9 ** 9",
+        "(-8) ** 0.5",
+        "s * 2",
+        "yes + 1",
+        "sqrt(-1)",
+        "round(1, -999999999)",
+        "round(1, 2.5)",
+        "1" * 400 + " * 2",
+    ],
 )
 def test_what_has_no_value_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="expression"):

@@ -39,6 +39,8 @@ SMALL: dict[str, Any] = {
         ({"link": {"sram.bytes": "exec('x')"}}, "is not arithmetic"),
         ({"constraints": ["area_mm2 <= limit"]}, "unknown name 'limit'"),
         ({"constraints": ["seconds < 1"]}, "unknown name 'seconds'"),
+        ({"constraints": ["round(1, -999999999) <= 450"]}, "round to -999999999 places"),
+        ({"link": {"pe.matrix.cols": "1 / 0"}}, "division by zero"),
         ({"objectives": ["speed"]}, "unknown objective 'speed'"),
         ({"objectives": ["seconds", "seconds"]}, "given twice"),
         ({"points": 5}, "a grid takes every point"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.sweeps.evaluate import Job, make_job
 from mtia_emu.sweeps.row import Row
 from mtia_emu.sweeps.store import VERSION, Store, create, read, resume
+from mtia_emu.sweeps.study import Study
 
 FACTS: dict[str, Any] = {"base": {}, "gpu": {}}
 GROUP = ["matmul", "matmul", "dram", 2, 0.5, 10, 20, 30, 1.5]
@@ -157,6 +159,11 @@ def changed(path: Path, statement: str) -> None:
     connection.close()
 
 
+def _layers(text: str) -> str:
+    """Return the statement that puts a text into a row in place of its layers."""
+    return f"UPDATE rows SET layers = x'{zlib.compress(text.encode()).hex()}'"
+
+
 @pytest.mark.parametrize(
     "statement, words",
     [
@@ -167,10 +174,30 @@ def changed(path: Path, statement: str) -> None:
         ("UPDATE meta SET value = '{\"chip\": 3}' WHERE key = 'spec'", "'chip' is '3'"),
         ("UPDATE rows SET params = '[]'", "row 0 is not one of a sweep"),
         ("UPDATE rows SET status = 'fine'", "row 0 is not one of a sweep"),
-        ("UPDATE rows SET metrics = '{\"seconds\": [1]}'", "'seconds' is not a number"),
-        ("UPDATE rows SET metrics = '{\"seconds\": Infinity}'", "'seconds' is not a number"),
+        ("UPDATE rows SET metrics = '{\"seconds\": [1]}'", "'seconds' is neither a number nor a text"),
+        ("UPDATE rows SET metrics = '{\"seconds\": Infinity}'", "a value is not JSON"),
+        ("UPDATE rows SET metrics = '{\"seconds\": 1e999}'", "a value is not JSON"),
+        (f"UPDATE rows SET metrics = '{{\"seconds\": {'9' * 400}}}'", "a value is not JSON"),
+        (
+            'UPDATE meta SET value = \'{"params": {}, "metrics": {"seconds": []}, "layers": {}}\' '
+            "WHERE key = 'base'",
+            "the base chip's row: 'seconds' is neither",
+        ),
         ("UPDATE rows SET layers = x'00'", "the layers of a row cannot be read"),
-        ("DROP TABLE rows", "no such table: rows"),
+        (_layers('{"decode": [["a", "b", "c", NaN, 0, 0, 0, 0, 0]]}'), "the layers of a row cannot be read"),
+        (
+            _layers(f'{{"decode": [["a", "b", "c", {"9" * 400}, 0, 0, 0, 0, 0]]}}'),
+            "the layers of a row cannot be read",
+        ),
+        (_layers('{"decode": [' + " " * (1 << 20) + "]}"), "the layers of a row cannot be read"),
+        ("DROP TABLE rows", "a table is missing"),
+        ("CREATE TABLE more (x)", "it has table 'more' of its own"),
+        ("CREATE VIEW v AS SELECT 1", "it has view 'v' of its own"),
+        (
+            "CREATE TRIGGER t AFTER INSERT ON rows BEGIN DELETE FROM rows; END",
+            "it has trigger 't' of its own",
+        ),
+        ("ALTER TABLE rows ADD COLUMN more TEXT", "it has table 'rows' of its own"),
     ],
 )
 def test_a_store_that_was_tampered_with_is_refused(
@@ -182,9 +209,24 @@ def test_a_store_that_was_tampered_with_is_refused(
     changed(path, statement)
     before = path.read_bytes()
     with pytest.raises(UserError, match=words), read(path) as store:
-        assert store.spec
-        list(store.rows(layers=True))
+        Study.of(store, layers=True)
     assert path.read_bytes() == before
+
+
+ENDLESS = (
+    "CREATE VIEW rows AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x AS point, "
+    "'{}' AS params, 'ok' AS status, '' AS reason, '{}' AS metrics, x'' AS layers FROM n"
+)
+
+
+def test_rows_that_are_an_endless_view_are_refused(tmp_path: Path, job: Job) -> None:
+    path = tmp_path / "s.db"
+    create(path, job, FACTS).close()
+    changed(path, "DROP TABLE rows")
+    changed(path, ENDLESS)
+    for open_it in (read, lambda p: resume(p, job, lambda: FACTS)):
+        with pytest.raises(UserError, match="it has view 'rows' of its own"):
+            open_it(path)
 
 
 def test_what_is_no_store_is_refused(tmp_path: Path, job: Job) -> None:

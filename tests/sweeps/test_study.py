@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as arrays
 from mtia_emu.errors import UserError
 from mtia_emu.sweeps import pictures
 from mtia_emu.sweeps.evaluate import make_job
-from mtia_emu.sweeps.export import write_csv, write_parquet
+from mtia_emu.sweeps.export import inert, write_csv, write_parquet
 from mtia_emu.sweeps.page import embedded, page, write_page
 from mtia_emu.sweeps.row import OK, Row, columns, metric_columns
 from mtia_emu.sweeps.spec import make_spec
@@ -159,6 +159,16 @@ def test_tables_hold_every_row_in_canonical_order(store: Store, tmp_path: Path) 
     frame = pandas.read_parquet(tmp_path / "r.parquet")
     assert list(frame) == columns(store.spec) and frame["seconds"].notna().sum() == 16
     assert frame["seconds"].tolist()[:16] == [float(r["seconds"]) for r in rows[:16]]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-cmd", "@sum(a1)", "\t=1", "\r=1"])
+def test_a_cell_that_a_spreadsheet_would_compute_is_text(text: str) -> None:
+    assert inert(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", [-1, -0.5, "dram", "", None, "a=b", "'=1"])
+def test_other_cells_stay_as_they_are(value: object) -> None:
+    assert inert(value) is value
 
 
 def test_a_page_holds_hostile_names_as_text_alone(store: Store) -> None:

@@ -138,3 +138,17 @@ def test_json(tmp_path: Path) -> None:
     write_json(tmp_path / "a", {"x": math.nan, "y": [1.5, math.inf, (1, True, None)], "name": "\udc80é"})
     value = json.loads((tmp_path / "a").read_bytes())
     assert value == {"x": None, "y": [1.5, None, [1, True, None]], "name": "\udc80é"}
+
+
+def test_drafts_of_killed_processes_go_and_others_stay(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    names = (".mtia-emu-1.tmp", ".mtia-emu-2.tmp", ".mtia-emu-3.tmp", "mine.tmp", ".mtia-emu-results")
+    left, busy, young, *others = (tmp_path / name for name in names)
+    for file in (left, busy, young, *others):
+        file.write_bytes(b"half")
+        os.utime(file, (1e9, 1e9))
+    os.utime(young)
+    with open(busy, "rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        write_atomic(tmp_path / "report", b"whole")
+    assert sorted(tmp_path.iterdir()) == sorted([busy, young, *others, tmp_path / "report"])

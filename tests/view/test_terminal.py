@@ -185,6 +185,8 @@ def test_the_first_wrong_layer_and_its_command_are_told(report: Report, check: C
     assert [row[-1] for row in rows[2:5]] == ["FAILED", "ok", "ok"]
     assert "first wrong command: 9 `store s1`: writes 4 wrong elements" in body
     assert "has none like: 2 load s0" in body and "  2 load s0" in body and "\x1b" not in text
+    said = shown(report, None, replace(check, max_rel_error=1.0, layers=(right,)))
+    assert "what is wrong is in the passes" in " ".join(said.split()) and "first wrong" not in said
     missing = replace(wrong, command=WrongCommand(-1, "", "no command writes 4 elements of the result"))
     said = shown(report, None, replace(check, layers=(missing,)))
     assert "first wrong command: none; no command writes 4" in said
