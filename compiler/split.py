@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from mtia_emu.kernels.builder import TooLarge, round_up
+
+from mtia_emu.isa import MOST_COMMANDS
 
 from .schedule import Schedule, Step
 from .views import View
 
 SMALL_MACS, SMALL_ELEMENTS = 1 << 34, 1 << 26  # blocks of so little work have few commands
+LARGE_MACS, LARGE_ELEMENTS = 1 << 39, 1 << 32  # of a block: parts of one size share one, soon timed
+MOST_PARTS = 1 << 12  # of a step
 TILE = 64  # parts are whole tiles where they can be
 Params = dict[str, Any]
 
@@ -26,7 +31,14 @@ def split(plan: Schedule, make: Callable[[Step], object]) -> Schedule:
     steps: list[Step] = []
     moments: list[int] = []
     for step, moment in zip(plan.steps, numbers, strict=True):
-        parts = list(_fitting(step, make)) if _is_large(step) else [step]
+        parts = [step]
+        if _is_large(step, SMALL_MACS, SMALL_ELEMENTS):
+            parts = list(islice(_fitting(step, make), MOST_PARTS + 1))
+        if len(parts) > MOST_PARTS:
+            raise TooLarge(
+                f"{step.kernel}: takes more than {MOST_PARTS} launches, a block has at most {MOST_COMMANDS} "
+                "commands; make the problem smaller (a smaller batch, say)"
+            )
         steps += parts
         moments += [moment] * len(parts)
     if len(steps) == len(plan.steps):
@@ -35,26 +47,28 @@ def split(plan: Schedule, make: Callable[[Step], object]) -> Schedule:
 
 
 def _fitting(step: Step, make: Callable[[Step], object]) -> Iterator[Step]:
-    try:
-        make(step)
-    except TooLarge:
-        parts = halves(step)
-        if not parts:
-            raise
-        for part in parts:
-            yield from _fitting(part, make)
-        return
-    yield step
+    parts = halves(step) if _is_large(step, LARGE_MACS, LARGE_ELEMENTS) else []
+    if not parts:
+        try:
+            make(step)
+        except TooLarge:
+            parts = halves(step)
+            if not parts:
+                raise
+    for part in parts:
+        yield from _fitting(part, make)
+    if not parts:
+        yield step
 
 
-def _is_large(step: Step) -> bool:
-    """Return whether a block of a step may have too many commands."""
+def _is_large(step: Step, most_macs: int, most_elements: int) -> bool:
+    """Return whether a step multiplies or moves more than that."""
     p = dict(step.params)
     macs = p.get("batch", 1) * p["m"] * p["k"] * p["n"] if {"m", "k", "n"} <= set(p) else 0
     sizes = [v.type.size for v in (*step.inputs, *step.outputs)]
     if step.kernel == "attention":
         macs = p["problem"].groups * p["problem"].heads * p["problem"].queries * p["problem"].keys
-    return macs > SMALL_MACS or max(sizes, default=0) > SMALL_ELEMENTS
+    return macs > most_macs or max(sizes, default=0) > most_elements
 
 
 def halves(step: Step) -> list[Step]:

@@ -365,7 +365,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 GRAPH = """graph g {
   in %x : fp32[4,8]
-  %y : fp32[4,8] = relu(%x)
+  %y : fp32[4,8] = sigmoid(%x)
   out %y
 }
 """
