@@ -155,7 +155,7 @@ def test_too_large_a_model_is_refused(compiled: Compiled, monkeypatch: pytest.Mo
         checked(compiled)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 1 << 20))
 def test_no_right_layer_is_called_wrong(number: int) -> None:
     graph, chip = numbered_graph(5, number), random_chip(5, number)

@@ -99,3 +99,10 @@ def test_a_wheel_goes_on_with_the_sweeps_of_its_checkout(wheel: dict[str, bytes]
         if name.endswith((".py", ".toml"))
     }
     assert digest_of((name, code[name]) for name in sorted(code)) == code_digest()
+
+
+def test_how_hypothesis_searches_is_set_in_one_place() -> None:
+    """A deadline or a health check fails where a machine is slow: `tests/conftest.py` has none, for all."""
+    files = [p for p in (ROOT / "tests").rglob("*.py") if p.name != "conftest.py" and p != Path(__file__)]
+    words = ("deadline=", "HealthCheck")
+    assert [p.name for p in files if any(w in p.read_text(encoding="utf-8") for w in words)] == []

@@ -46,7 +46,7 @@ def side_by_side(number: int) -> tuple[Program, Program, Any]:
     return joined, alone, chip
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(st.integers(0, 1 << 20))
 def test_layers_of_a_launch_sum_to_it(number: int) -> None:
     program, alone, chip = side_by_side(number)

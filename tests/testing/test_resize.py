@@ -60,7 +60,7 @@ def test_data_are_the_first_of_what_was_there() -> None:
     assert made.type_of("y").shape == (2,)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(graphs(), st.data())
 def test_a_resized_graph_is_lawful_and_smaller(graph: Graph, data: st.DataObject) -> None:
     every = list(changes(shapes_of(graph)))
