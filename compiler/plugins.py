@@ -39,6 +39,11 @@ def pass_named(name: str) -> type[Pass]:
     return _loaded(offered[name])
 
 
+def entry_of(name: str) -> EntryPoint | None:
+    """Return the entry point of a pass that another package brings; None for one of ours, or none at all."""
+    return None if name in PASSES else _offered().get(name)
+
+
 def execute(path: Path, what: str) -> ModuleType:
     """Return the module that a file of the user's makes, under a name of its own, so that files do not meet.
 

@@ -1,8 +1,9 @@
-"""Random inputs that a model can take: indices within their tables, offsets that rise, masks of ones."""
+"""Random inputs that a model can take, drawn to break what is made of it."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,77 +11,197 @@ import numpy as np
 from mtia_emu.types import TensorType
 
 from .graph import Graph
-from .ops.embedding_bag import bag_operand
+from .landmarks import landmarks
+from .roles import DIVISOR, EXPONENT, OFFSETS, ROWS, SHIFT, SMALL, Role, role_of
 
 Array = np.ndarray[Any, Any]
-THROUGH = ("reshape", "cast", "slice", "transpose", "concat", "expand", "ragged_split", "copy")
+Rng = np.random.Generator
+KINDS = ("usual", "constants", "small", "large", "extremes", "special")
+"""The characters of samples; `random_inputs` says what each is."""
+STEPS = (0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, -0.0)  # where signs change and roundings tie
+MODERATE = 64.0  # what narrow formats still compute with as wide ones do
+SPRINKLED = 8  # one element in so many of a usual sample is such a number
+SPECIALS = (np.nan, np.inf, -np.inf, -0.0)
+SHIFTED = 3  # a divisor in place of 0 and -1, by which there is no quotient, or none that fits
 
 
-def random_inputs(graph: Graph, seed: int = 0) -> dict[str, Array]:
-    """Return a random array for each input, the same for the same seed.
+def random_inputs(graph: Graph, seed: int = 0, kind: str = "usual") -> dict[str, Array]:
+    """Return a random array for each input, the same for the same seed and kind.
 
-    Floats are standard normal. Integers that index rows are uniform over them; offsets of bags rise; lengths
-    share the values there are; of what is left, names with "mask" give ones, names with "pos" count up,
-    others are 0 or 1.
+    `usual`: normal numbers, and here and there those at which the graph may change what it does; rows of
+    masks end early. `constants`: half of the numbers at and around the graph's own. `small`, `large`:
+    magnitudes far below and above 1, each row its own. `extremes`: the largest, the least and subnormal
+    numbers. `special`: NaN, infinities and -0. But for the first, whole rows of masks are 0, and indices
+    repeat, lie at the ends and count from the last where they may.
+
+    Whatever the kind, integers that index rows lie within them, offsets of bags rise, and lengths share what
+    there is; what becomes an index by arithmetic is 0 or 1, and names with "pos" count up.
     """
+    number = KINDS.index(kind)
     return {
-        name: _sample(graph, name, kind, np.random.default_rng([seed, zlib.crc32(name.encode())]))
-        for name, kind in graph.inputs.items()
+        name: _sample(
+            graph, name, declared, kind, np.random.default_rng([seed, zlib.crc32(name.encode()), number])
+        )
+        for name, declared in graph.inputs.items()
     }
 
 
-def _sample(graph: Graph, name: str, kind: TensorType, rng: np.random.Generator) -> Array:
-    if kind.dtype.is_float:
-        limit = _rows(graph, name)  # ids that arrive as floats
-        values = rng.integers(0, limit, kind.shape) if limit else rng.standard_normal(kind.shape)
-        return np.asarray(values).astype(kind.dtype.numpy)
-    role = _role(graph, name)
-    if role is not None:
-        what, size = role
-        if what == "rows":
-            return rng.integers(0, max(size, 1), kind.shape).astype(kind.dtype.numpy)
-        cuts = np.sort(rng.integers(0, size + 1, kind.shape), axis=-1)
-        cuts[..., 0] = 0
-        return cuts.astype(kind.dtype.numpy)
-    if "length" in name.lower():
-        total = max(
-            (t.size for other, t in graph.inputs.items() if other != name and not t.dtype.is_float), default=0
-        )
-        return (
-            np.bincount(rng.integers(0, max(kind.size, 1), total), minlength=kind.size)
-            .reshape(kind.shape)
-            .astype(kind.dtype.numpy)
-        )
-    if "mask" in name.lower() or kind.dtype.name == "bool":
-        return np.ones(kind.shape, kind.dtype.numpy)
-    if "pos" in name.lower() and kind.rank:
-        return np.broadcast_to(np.arange(kind.shape[-1]), kind.shape).astype(kind.dtype.numpy)
-    return rng.integers(0, 2, kind.shape).astype(kind.dtype.numpy)
+def _sample(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng) -> Array:
+    role = role_of(graph, name)
+    if role is not None and role.what == ROWS:
+        wraps = role.wraps and declared.dtype.numpy.kind == "i"
+        values = _indices(declared.shape, Role(ROWS, role.size, wraps), kind, rng)
+    elif declared.dtype.is_float:
+        return _floats(graph, name, declared, kind, rng)
+    elif role is not None and role.what == OFFSETS:
+        values = _offsets(declared.shape, role.size, kind, rng)
+    elif "length" in name.lower():
+        values = _lengths(graph, name, declared, kind, rng)
+    elif "mask" in name.lower() or declared.dtype.name == "bool":
+        values = _mask(declared.shape, kind, rng)
+    elif "pos" in name.lower() and declared.rank:
+        values = np.broadcast_to(np.arange(declared.shape[-1]), declared.shape)
+    else:
+        values = _bounded(_integers(graph, name, declared, kind, rng), declared, role, rng)
+    return np.asarray(values).astype(declared.dtype.numpy)
 
 
-def _rows(graph: Graph, name: str) -> int:
-    """Return the fewest rows that a float input, cast to integers, indexes; 0 where it does not."""
-    role = _role(graph, name)
-    return role[1] if role is not None and role[0] == "rows" else 0
+def _indices(shape: tuple[int, ...], role: Role, kind: str, rng: Rng) -> Array:
+    """Return indices of rows: uniform, or mostly the first and the last, or one for all."""
+    last = max(role.size, 1) - 1
+    values = rng.integers(0, last + 1, shape)
+    if kind in ("constants", "extremes"):
+        ends = (0, last, -1, -1 - last) if role.wraps else (0, last)
+        values = np.where(rng.random(shape) < 0.5, rng.choice(ends, shape), values)
+    if kind == "extremes" and role.wraps:
+        values = np.where(rng.random(shape) < 0.5, values - (last + 1) * (values >= 0), values)
+    return np.full(shape, values.reshape(-1)[0]) if kind == "special" and values.size else values
 
 
-def _role(graph: Graph, name: str) -> tuple[str, int] | None:
-    """Return ("rows", how many) for indices, ("offsets", look-ups) for bag offsets, else None."""
-    sizes: dict[str, list[int]] = {"rows": [], "offsets": []}
-    seen, work = {name}, [name]
-    while work:
-        for node, position in graph.users(work.pop()):
-            part, first = bag_operand(node.op, node.attrs, position)
-            if part == "indices":
-                sizes["rows"].append(graph.type_of(node.inputs[first]).shape[0])
-            elif part == "offsets":
-                sizes["offsets"].append(graph.type_of(node.inputs[first + 1]).shape[0])
-            elif node.op == "gather" and position == 1:
-                sizes["rows"].append(graph.type_of(node.inputs[0]).shape[int(node.attrs["axis"])])
-            elif node.op in THROUGH:
-                work += [v for v in node.outputs if v not in seen]
-                seen.update(node.outputs)
-    for what, found in sizes.items():
-        if found:
-            return what, min(found)
-    return None
+def _offsets(shape: tuple[int, ...], size: int, kind: str, rng: Rng) -> Array:
+    """Return where bags begin, rising from 0: many of them empty, or all but one."""
+    few = kind in ("constants", "extremes")
+    cuts = np.sort(rng.choice((0, size), shape) if few else rng.integers(0, size + 1, shape), axis=-1)
+    cuts[..., 0] = 0
+    return cuts
+
+
+def _lengths(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng) -> Array:
+    """Return lengths that share the integers there are: by chance, or all in one."""
+    others = (t.size for other, t in graph.inputs.items() if other != name and not t.dtype.is_float)
+    total, bins = max(others, default=0), max(declared.size, 1)
+    places = np.full(total, rng.integers(bins)) if kind == "extremes" else rng.integers(0, bins, total)
+    return np.bincount(places, minlength=declared.size)[: declared.size].reshape(declared.shape)
+
+
+def _mask(shape: tuple[int, ...], kind: str, rng: Rng) -> Array:
+    """Return ones and zeros: rows that end early, or with holes, every other one empty, a single one left."""
+    if not shape:
+        return np.asarray(1 if kind in ("usual", "large") else rng.integers(2))
+    rows, width = (*shape[:-1], 1), shape[-1]
+    ends = rng.integers(1, max(width, 1) + 1, rows)
+    if kind in ("usual", "large"):
+        return np.broadcast_to(np.arange(width) < ends, shape)
+    if kind == "small":
+        return rng.random(shape) < 0.5
+    empty = (rng.permutation(int(np.prod(rows))) % 2).reshape(rows) == 1
+    left = np.arange(width) == ends - 1 if kind == "extremes" else rng.random(shape) < 0.75
+    return left & ~empty
+
+
+def _integers(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng) -> Array:
+    """Return integers of any size; those of a byte are uniform over all that it holds."""
+    info = np.iinfo(declared.dtype.numpy) if declared.dtype.numpy.kind in "iu" else None
+    low, high = (0, 1) if info is None else (int(info.min), int(info.max))
+    wide = np.dtype(np.uint64 if low == 0 else np.int64)
+    if kind == "large" or declared.dtype.bits <= 8:
+        values = rng.integers(low, high, declared.shape, wide, endpoint=True)
+    else:
+        values = rng.integers(max(low, -8), 16, declared.shape, wide)
+    near = [round(c) + step for step in (0, 1, -1) for c in (*landmarks(graph, name), 0)]
+    ends = [low, high, low + 1, high - 1, *(2**k - 1 for k in range(0, high.bit_length(), 5))]
+    pool = {"constants": near, "extremes": ends + near}.get(kind, [c for c in near if abs(c) <= MODERATE])
+    pool = [c for c in dict.fromkeys(pool) if low <= c <= high]
+    return _sprinkled(values, np.asarray(pool, wide), SPRINKLED if kind in ("usual", "special") else 2, rng)
+
+
+def _bounded(values: Array, declared: TensorType, role: Role | None, rng: Rng) -> Array:
+    """Return integers within what their role allows."""
+    what = role.what if role is not None else ""
+    if what == DIVISOR:
+        return np.where((values == 0) | (values.astype(np.int64) == -1), SHIFTED, values)
+    high = {SMALL: 2, EXPONENT: 4, SHIFT: declared.dtype.bits}.get(what)
+    return values if high is None else rng.integers(0, high, declared.shape)
+
+
+def _floats(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng) -> Array:
+    values, real = rng.standard_normal(declared.shape), declared.dtype.numpy
+    if kind in ("small", "large"):
+        return (values * _magnitudes(declared, kind, rng)).astype(real)
+    numbers = landmarks(graph, name)
+    if kind == "usual":
+        pool, share = [c for c in _around(numbers) if abs(c) <= MODERATE], SPRINKLED
+    elif kind == "constants":
+        pool, share = [*_around(numbers), *_beside(numbers, declared)], 2
+    elif kind == "extremes":
+        pool, share = _ends(declared), 4
+    else:
+        pool, share = list(SPECIALS), SPRINKLED // 2
+    with np.errstate(all="ignore"):
+        drawn = np.asarray(pool).astype(real)
+    drawn = drawn if kind == "special" else drawn[np.isfinite(drawn.astype(np.float64))]
+    if "mask" in name.lower() and kind in ("constants", "special"):
+        drawn, share = np.asarray((0.0, -np.inf if kind == "special" else -1e4)).astype(real), 1
+    return _sprinkled(values.astype(real), drawn, share, rng)
+
+
+def _magnitudes(declared: TensorType, kind: str, rng: Rng) -> Array:
+    """Return a factor for each row, far from 1: of those that every format of 16 bits computes with."""
+    rows = (*declared.shape[:-1], 1) if declared.rank else ()
+    count = max(int(np.prod(rows)), 1)
+    low, high = (-24.0, -3.0) if kind == "small" else (1.0, 10.0)
+    powers = low + (high - low) * (rng.permutation(count) + rng.random(count)) / count  # all of the range
+    return np.asarray(2.0 ** np.floor(powers))[: int(np.prod(rows))].reshape(rows)
+
+
+def _around(numbers: Sequence[float]) -> list[float]:
+    """Return what lies well beside the numbers of a graph, they themselves, and where roundings tie."""
+    far: list[Callable[[float], float]] = [
+        lambda c: c + max(abs(c) / 4, 0.5),
+        lambda c: c - max(abs(c) / 4, 0.5),
+        lambda c: c,
+        lambda c: -c,
+    ]
+    return [move(c) for move in far for c in numbers] + list(STEPS)
+
+
+def _beside(numbers: Sequence[float], declared: TensorType) -> list[float]:
+    """Return the next numbers of a type, and those a few steps away."""
+    import ml_dtypes
+
+    if declared.dtype.bits < 16:
+        return []
+    step = float(ml_dtypes.finfo(declared.dtype.numpy).eps)
+    return [c * (1 + k * step) for k in (1, -1, 4, -4) for c in numbers]
+
+
+def _ends(declared: TensorType) -> list[float]:
+    """Return the largest numbers of a type, the least normal and subnormal ones, and halves of them."""
+    import ml_dtypes
+
+    info = ml_dtypes.finfo(declared.dtype.numpy)
+    sizes = [float(x) for x in (info.max, info.tiny, info.smallest_subnormal)]
+    sizes += [sizes[0] / 2, sizes[1] / 2, sizes[0] ** 0.5]
+    return [sign * size for size in sizes for sign in (1, -1)] + [0.0, -0.0]
+
+
+def _sprinkled(values: Array, pool: Array, share: int, rng: Rng) -> Array:
+    """Return values with one in `share` replaced by numbers of a pool: the first ones, then any."""
+    flat = values.reshape(-1).copy()
+    count = flat.size // share if share >= SPRINKLED else -(-flat.size // share)
+    if not len(pool) or not count:
+        return values
+    places = rng.permutation(flat.size)[:count]
+    first = pool[: -(-count // 2)]
+    flat[places] = np.concatenate([first, rng.choice(pool, count - len(first))])
+    return flat.reshape(values.shape)

@@ -45,6 +45,14 @@ class Ran:
         return sum(not outcome.reason for outcome in self.outcomes)
 
     @property
+    def changed(self) -> bool:
+        """Return whether the pass did anything to the graph."""
+        if self.outcomes or self.after is self.before:
+            return self.fired > 0
+        old, new = self.before, self.after
+        return (old.nodes, old.outputs, dict(old.inputs)) != (new.nodes, new.outputs, dict(new.inputs))
+
+    @property
     def skipped(self) -> list[Skipped]:
         """Return why rules did not fire: by rule, those that skipped most first, then by op and reason.
 

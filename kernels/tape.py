@@ -8,7 +8,7 @@ A step whose type is marked, `t0 = copy(x0) : fp16!`, rounds on purpose.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -78,10 +78,16 @@ class Tape:
             out.append((wanted or {}).get(index, found))
         return out
 
-    def evaluate(self, inputs: Sequence[Array], kinds: Sequence[DType]) -> list[Array]:
+    def evaluate(
+        self,
+        inputs: Sequence[Array],
+        kinds: Sequence[DType],
+        each: Callable[[Step, Array], Array] | None = None,
+    ) -> list[Array]:
         """Return the results for whole arrays: the living definition of what the kernels emit.
 
-        Folds reduce the last axis, kept with length 1. `kinds` are the dtypes of the results.
+        Folds reduce the last axis, kept with length 1. `kinds` are the dtypes of the results. What `each`
+        makes of a step's value stands in its place.
         """
         values: list[Array] = []
         for step in self.steps:
@@ -90,6 +96,8 @@ class Tape:
                 values.append(fold(step.reduction, sources[0], step.to.numpy))
             else:
                 values.append(compute(step.function, sources, step.to.numpy))
+            if each is not None:
+                values[-1] = each(step, values[-1])
         return [_value(r, inputs, values).astype(k.numpy) for r, k in zip(self.results, kinds, strict=True)]
 
 

@@ -13,6 +13,7 @@ from .cli_output import EXIT_CHECK_FAILED, progress, say
 from .errors import UserError
 
 STATE = "fuzz.json"
+SELDOM = 0.05  # of the graphs: a pass that does something on fewer has hardly been tried
 
 
 @click.command(short_help="Try the compiler, or passes of your own, on random graphs.")
@@ -41,8 +42,10 @@ STATE = "fuzz.json"
 def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, output: str | None) -> None:
     """Try random graphs: what is made of each must compute what onnxruntime says that it computes.
 
-    Graphs are made of what exporters write and what looks like it but is not. Exits 1 where anything is off.
-    With -o, a second run of the same seed goes on where the first was stopped.
+    Graphs are made of what exporters write and what looks like it but is not, and of motifs that the packages
+    of the passes bring. Exits 1 where anything is off, and where a pass that is tried did nothing on any
+    graph: one that another package brings, or any where all are ours. With -o, a second run of the same seed
+    goes on where the first was stopped.
 
     \b
     Examples:
@@ -54,9 +57,9 @@ def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, outpu
     from .view.files import write_atomic
 
     if spelling is not None:
-        from .compiler.pipeline import parse_passes
+        from .testing.campaign import motifs_of
 
-        parse_passes(spelling)
+        motifs_of(spelling)
     folder = None if output is None else _folder(output)
     campaign = Campaign(seed, spelling) if folder is None else Campaign.read(folder / STATE, seed, spelling)
 
@@ -68,7 +71,8 @@ def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, outpu
         for found in run(campaign, count, workers or os.cpu_count() or 1, save, tick):
             say(f"graph {found.number} of seed {seed}: {found.stage}: {found.what}", err=True)
             _report(found, seed, spelling, folder)
-    _conclude(len(campaign.found), count, seed)
+    idle = _fired(campaign.fired, spelling, campaign.tried)
+    _conclude(len(campaign.found), idle, count, seed)
 
 
 def _folder(output: str) -> Path:
@@ -98,8 +102,28 @@ def _report(found: object, seed: int, spelling: str | None, folder: Path | None)
         say(text.dump(small), err=True, nl=False)
 
 
-def _conclude(wrong: int, count: int, seed: int) -> None:
+def _fired(fired: dict[str, int], spelling: str | None, tried: int) -> list[str]:
+    """Say on how many graphs each pass fired; return those that never did, of what others bring if any."""
+    from .compiler.passes import PASSES
+    from .compiler.pipeline import parse_passes
+
+    steps = parse_passes(spelling or "")
+    names = dict.fromkeys(step.spelling for step in steps)
+    for name in names:
+        count = fired.get(name, 0)
+        seldom = count < SELDOM * tried
+        hint = f": on fewer than {SELDOM:.0%}, so little was tried (right: a motif that it fires on)"
+        say(f"{name} fired on {count} of {tried} graphs{hint if seldom else ''}", err=True)
+    foreign = [step.spelling for step in steps if PASSES.get(step.name) is not type(step)]
+    return [name for name in foreign or names if not fired.get(name)]
+
+
+def _conclude(wrong: int, idle: list[str], count: int, seed: int) -> None:
     if wrong:
         say(f"{wrong} of {count} graphs of seed {seed} are off", err=True)
+    elif idle:
+        say(f"nothing was verified of {', '.join(idle)}: no graph made it fire", err=True)
+    else:
+        say(f"{count} graphs of seed {seed}: no mismatch", err=True)
+    if wrong or idle:
         sys.exit(EXIT_CHECK_FAILED)
-    say(f"{count} graphs of seed {seed}: no mismatch", err=True)

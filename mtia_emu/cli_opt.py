@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from .sources import Source
 
 Examples = Callable[[int], dict[str, Any]]
-INPUTS = 2  # random inputs on which --verify-each compares
 
 
 def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -57,7 +56,8 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     "--tolerance",
     type=click.FloatRange(0, min_open=True),
     metavar="FLOAT",
-    help="What --verify-each allows, of an output's largest magnitude.  [default: by the format]",
+    help="What --verify-each allows beyond rounding, of an output's largest magnitude.  "
+    "[default: what passes that choose codes give up]",
 )
 @click.option(
     "--inputs",
@@ -240,16 +240,17 @@ def _verify(
     tick: Any,
 ) -> None:
     """Hold each pass to the graph that it was given; say which is off, and exit 1."""
+    from .testing.judge import samples_for
     from .testing.verify import first_fault, with_weights
 
     full = with_weights(graph, wanted["seed"])
-    inputs = [examples(wanted["seed"] + number) for number in range(INPUTS)]
+    inputs = samples_for(full, wanted["seed"], examples)
     fault = first_fault(full, steps, inputs, wanted["tolerance"], tick)
     if fault is None:
         say(f"verified: {len(steps)} passes keep the results on {len(inputs)} random inputs", err=True)
         return
     message = f"pass {fault.index + 1}, {fault.step.spelling}: {fault.what}"
-    say(f"wrong: {message} (seed {wanted['seed']})", err=True)
+    say(f"wrong: {message}", err=True)
     if wanted["bisect"]:
         from .testing.verify import narrow
 

@@ -13,7 +13,6 @@ from click.testing import Result
 from mtia_emu.compiler import text
 
 from mtia_emu.graph_file import read_graph
-from mtia_emu.testing.verify import tolerance_of
 
 Cli = Callable[..., Result]
 Refused = Callable[..., str]
@@ -52,6 +51,22 @@ class Wrong(Rules):
 
 
 @dataclass(frozen=True)
+class Mild(Rules):
+    """Make subtractions a little larger."""
+
+    @property
+    def rules(self):
+        return (self._scale,)
+
+    def _scale(self, node, match):
+        if node.op != "sub":
+            return None
+        new = building(node, match)
+        y = new.add("add", node.inputs[0], new.add("neg", node.inputs[1]))
+        return become(node, new, new.add("mul", y, new.constant(1.25, node.type.dtype.numpy)))
+
+
+@dataclass(frozen=True)
 class Raises(Rules):
     """Raise at the second subtraction."""
 
@@ -74,6 +89,7 @@ class NoPass:
 ENTRIES = """[mtia_emu.passes]
 wrong = others_passes:Wrong
 raises = others_passes:Raises
+mild = others_passes:Mild
 nopass = others_passes:NoPass
 other = others_passes:Wrong
 gone = no_such_module:Pass
@@ -163,11 +179,6 @@ def test_passes_stand_around_the_default_ones(cli: Cli) -> None:
     assert names.count("prune") == 3
 
 
-def test_a_models_own_steps_may_fall_elsewhere_in_a_narrow_format() -> None:
-    body = "graph g {{\n  in %x : {0}[4]\n  %y : {0}[4] = round(%x)\n  out %y\n}}\n"
-    assert [tolerance_of(text.parse(body.format(kind))) for kind in ("fp32", "fp16")] == [1e-4, 5e-2]
-
-
 def test_graphs_are_printed_after_passes(cli: Cli, graph: Path) -> None:
     said = cli("opt", graph, "-q", "--passes", "legalise,fold,prune", "--print-after", "fold").stderr
     assert said.count("# after") == 1 and "# after fold\ngraph t {" in said
@@ -192,7 +203,7 @@ def test_cycles_with_the_passes_up_to_each(cli: Cli) -> None:
 
 def test_the_pipeline_keeps_results(cli: Cli) -> None:
     done = cli("opt", "zoo:llama-tiny", "--dim", "seq=3", "-q", "--verify-each", "--chip", "tiny")
-    assert done.exit_code == 0 and "keep the results on 2 random inputs" in done.stderr
+    assert done.exit_code == 0 and "keep the results on 6 random inputs" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -202,15 +213,15 @@ def test_a_wrong_pass_and_its_rewrite_are_named(
     cli: Cli, graph: Path, others: Path, name: str, number: str, node: str
 ) -> None:
     done = cli("opt", graph, "-q", "--passes", f"legalise,{name}", "--bisect")
-    assert done.exit_code == 1 and f"wrong: pass 2, {name}: output %d is" in done.stderr
+    assert done.exit_code == 1 and f"wrong: pass 2, {name}: output %d[" in done.stderr
     assert f"rewrite {number}: {node} : fp32[1,16] = sub" in done.stderr
     assert "\n-  %" in done.stderr and "\n+  %" in done.stderr
 
 
 def test_a_tolerance_may_be_given(cli: Cli, graph: Path, others: Path) -> None:
-    words = ("opt", graph, "-q", "--passes", "wrong", "--verify-each")
+    words = ("opt", graph, "-q", "--passes", "mild", "--verify-each")
     assert cli(*words).exit_code == 1
-    assert cli(*words, "--tolerance", "100").exit_code == 0
+    assert cli(*words, "--tolerance", "1").exit_code == 0
 
 
 def test_a_pass_that_raises_is_named_with_its_rewrite(cli: Cli, graph: Path, others: Path) -> None:
@@ -236,7 +247,7 @@ def test_a_pass_without_rules_is_wrong_as_a_whole() -> None:
     graph = with_weights(text.parse(GRAPH))
     inputs = [random_inputs(graph)]
     fault = first_fault(graph, [Cut()], inputs)
-    assert fault is not None and "output %d is inf" in fault.what
+    assert fault is not None and fault.what == "output %d is not there"
     assert "-  out %d" in narrow(fault, graph, inputs).diff
 
 

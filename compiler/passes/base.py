@@ -44,6 +44,11 @@ class Pass:
         """
         return 0.0
 
+    @property
+    def floats(self) -> str:
+        """Return the number format that the pass gives a graph's floats; "" where it leaves it as it is."""
+        return ""
+
     def __call__(self, graph: Graph) -> Graph:
         """Return the graph after this pass."""
         raise NotImplementedError

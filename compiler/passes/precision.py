@@ -25,7 +25,6 @@ MOVES = (
     "gather",
 )  # results are operands' elements
 INDICES = ("int32", "int64")
-ROUNDED = {"fp16": 1e-2, "bf16": 8e-2}  # of an output's largest magnitude: a few roundings
 ROOTS = ("sqrt", "rsqrt")
 SUMS = ("reduce_sum", "reduce_mean")
 ON_THE_WAY = ("add", "mul", "div", "max", "reshape")  # from a sum of squares to its root
@@ -45,9 +44,8 @@ class Precision(Pass):
     to: str = "fp16"
 
     @property
-    def tolerance(self) -> float:
-        """Return what the results of a narrower source are off themselves."""
-        return ROUNDED.get(self.source, 0.0)
+    def floats(self) -> str:
+        return self.to
 
     def __call__(self, graph: Graph) -> Graph:
         old, new = dtype(self.source), dtype(self.to)

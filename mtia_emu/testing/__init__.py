@@ -24,25 +24,31 @@ from ..compiler.samples import random_inputs
 from .compare import assert_close, distance
 from .grower import Grower, Seeded, Source
 from .motifs import MOTIFS, motif
+from .motifs_bounds import bounds, known
 from .motifs_joint import JOINT
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
 
 __all__ = [
+    "BUILTIN",
     "JOINT",
     "MOTIFS",
     "Feed",
     "Grower",
     "assert_close",
+    "bounds",
     "chips",
     "distance",
     "graphs",
+    "known",
     "motif",
     "random_graph",
     "tensors",
 ]
 
+BUILTIN = tuple(MOTIFS)
+"""The motifs of this package, by name: others may be listed later."""
 Array = np.ndarray[Any, Any]
 Feed = Callable[[Graph], dict[str, Array]]
 

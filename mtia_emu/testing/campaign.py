@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,7 +13,9 @@ from typing import Any
 
 from .. import processes
 from ..compiler.graph import Graph
+from ..compiler.pipeline import parse_passes
 from ..errors import UserError
+from .brought import own_motifs
 from .fuzz import Mismatch, blamed, first_wrong, mismatch_of, numbered_graph
 from .shrink import shrink
 
@@ -24,12 +27,21 @@ Save = Callable[[str], None]
 
 @dataclass
 class Campaign:
-    """Which graphs of a seed have been tried, by chunk, and what was wrong; as it is kept in a file."""
+    """Which graphs of a seed have been tried, by chunk, and what was wrong; as it is kept in a file.
+
+    `fired` counts the graphs on which each pass did something, where passes are tried.
+    """
 
     seed: int
     passes: str | None = None
     done: list[int] = field(default_factory=list)
     found: list[Mismatch] = field(default_factory=list)
+    fired: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def tried(self) -> int:
+        """Return how many graphs have been tried."""
+        return len(self.done) * CHUNK
 
     def text(self) -> str:
         """Return the campaign as JSON."""
@@ -45,7 +57,8 @@ class Campaign:
             found = [Mismatch(int(f["number"]), str(f["stage"]), str(f["what"])) for f in kept["found"]]
             same = (kept["seed"], kept["passes"], kept["chunk"]) == (seed, passes, CHUNK)
             done = [int(number) for number in kept["done"]]
-        except (ValueError, KeyError, TypeError) as error:
+            fired = {str(name): int(count) for name, count in kept["fired"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path} holds no fuzzing that can go on: {type(error).__name__}: {error}"
             ) from None
@@ -54,7 +67,7 @@ class Campaign:
                 f"{path} is of seed {kept['seed']} and passes {kept['passes']!r}, not of {seed} and "
                 f"{passes!r} (right: another folder, or the same seed and passes)"
             )
-        return Campaign(seed, passes, done, found)
+        return Campaign(seed, passes, done, found, fired)
 
 
 def run(
@@ -71,19 +84,22 @@ def run(
     """
     chunks = [c for c in range(-(-count // CHUNK)) if c not in set(campaign.done)]
     total = len(chunks) + len(campaign.done)
-    for chunk, found in _tried(campaign, chunks, workers):
+    for chunk, found, fired in _tried(campaign, chunks, workers):
         campaign.done.append(chunk)
         campaign.found += found
+        campaign.fired = dict(Counter(campaign.fired) + fired)
         save(campaign.text())
         if progress is not None:
             progress("fuzz", len(campaign.done) * CHUNK, total * CHUNK)
         yield from found
 
 
-def _tried(campaign: Campaign, chunks: Sequence[int], workers: int) -> Iterator[tuple[int, list[Mismatch]]]:
+def _tried(
+    campaign: Campaign, chunks: Sequence[int], workers: int
+) -> Iterator[tuple[int, list[Mismatch], Counter[str]]]:
     """Yield each chunk as it is done."""
     if workers == 1:
-        yield from ((chunk, _try(campaign.seed, chunk, campaign.passes)) for chunk in chunks)
+        yield from ((chunk, *_try(campaign.seed, chunk, campaign.passes)) for chunk in chunks)
         return
     with processes.pool(workers) as pool:
         yield from _spread(pool, campaign, iter(chunks), AHEAD * workers)
@@ -91,9 +107,9 @@ def _tried(campaign: Campaign, chunks: Sequence[int], workers: int) -> Iterator[
 
 def _spread(
     pool: ProcessPoolExecutor, campaign: Campaign, left: Iterator[int], most: int
-) -> Iterator[tuple[int, list[Mismatch]]]:
+) -> Iterator[tuple[int, list[Mismatch], Counter[str]]]:
     """Yield each chunk as one of several processes has done it."""
-    pending: dict[Future[list[Mismatch]], int] = {}
+    pending: dict[Future[tuple[list[Mismatch], Counter[str]]], int] = {}
     try:
         while True:
             while len(pending) < most and (chunk := next(left, None)) is not None:
@@ -101,7 +117,7 @@ def _spread(
             if not pending:
                 return
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                yield pending.pop(future), future.result()
+                yield pending.pop(future), *future.result()
     except BrokenProcessPool:
         tried = ", ".join(f"{c * CHUNK} to {c * CHUNK + CHUNK - 1}" for c in sorted(pending.values()))
         raise UserError(
@@ -110,9 +126,15 @@ def _spread(
         ) from None
 
 
-def _try(seed: int, chunk: int, passes: str | None) -> list[Mismatch]:
-    numbers = range(chunk * CHUNK, (chunk + 1) * CHUNK)
-    return [found for found in first_wrong(seed, numbers, passes) if found is not None]
+def _try(seed: int, chunk: int, passes: str | None) -> tuple[list[Mismatch], Counter[str]]:
+    numbers, fired = range(chunk * CHUNK, (chunk + 1) * CHUNK), Counter[str]()
+    tried = first_wrong(seed, numbers, passes, motifs_of(passes), fired)
+    return [found for found in tried if found is not None], fired
+
+
+def motifs_of(passes: str | None) -> tuple[str, ...]:
+    """Return the motifs that the packages of passes bring, by name, for passes as `--passes` has them."""
+    return () if passes is None else own_motifs(parse_passes(passes))
 
 
 def smallest(found: Mismatch, seed: int, passes: str | None) -> tuple[Graph, str]:
@@ -125,5 +147,5 @@ def smallest(found: Mismatch, seed: int, passes: str | None) -> tuple[Graph, str
             return False
         return other is not None and other.stage == found.stage
 
-    small = shrink(numbered_graph(seed, found.number), fails)
+    small = shrink(numbered_graph(seed, found.number, motifs_of(passes)), fails)
     return small, blamed(small, found, seed, passes)

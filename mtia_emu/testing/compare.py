@@ -1,8 +1,9 @@
-"""How far apart two results are."""
+"""How far apart two results are, as a whole and element by element."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,58 @@ def distance(got: Array, expected: Array) -> float:
     """
     if got.shape != expected.shape or got.dtype != expected.dtype:
         return float("inf")
+    scale = largest(expected, 1.0)
+    return float(gaps(got, expected).max(initial=0.0) / scale)
+
+
+def largest(values: Array, least: float = 0.0) -> float:
+    """Return the largest finite magnitude of an array, at least `least`."""
+    wide = np.abs(values.astype(np.float64))
+    return float(wide[np.isfinite(wide)].max(initial=least))
+
+
+def gaps(got: Array, expected: Array) -> Array:
+    """Return each element's difference: 0 for two NaN, or one infinity; infinite for NaN and another."""
     a, b = (np.asarray(x).astype(np.float64) for x in (got, expected))
     with np.errstate(all="ignore"):
-        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
-    gap[np.isnan(gap)] = np.inf
-    scale = np.abs(b[np.isfinite(b)]).max(initial=1.0)
-    return float(gap.max(initial=0.0) / scale)
+        same = (got == expected) | (np.isnan(a) & np.isnan(b))
+        gap = np.where(same, 0.0, np.abs(a - b))
+        if got.dtype.kind in "iu":  # integers beyond 2^53 may differ, and not as floats of 64 bits
+            gap = np.where(same, 0.0, np.maximum(gap, 1.0))
+    return np.where(np.isnan(gap), np.inf, gap)
+
+
+@dataclass(frozen=True)
+class Miss:
+    """The element of an output that is off by most of those beyond what is allowed."""
+
+    output: str
+    index: tuple[int, ...]
+    got: float
+    expected: float
+    allowed: float
+
+    def __str__(self) -> str:
+        where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
+        off = abs(self.got - self.expected)
+        far = (
+            f"{off:.1e} off, {self.allowed:.1e} is allowed"
+            if np.isfinite(off)
+            else "which no rounding explains"
+        )
+        return f"output %{self.output}{where} is {self.got:.5g}, expected {self.expected:.5g}: {far}"
+
+
+def worst(name: str, got: Array, expected: Array, allowed: Array) -> Miss | None:
+    """Return the element that is off by most of those beyond what is allowed; None where there is none."""
+    gap = gaps(got, expected)
+    beyond = gap > allowed
+    if not beyond.any():
+        return None
+    off_by = np.where(beyond, gap, -1.0)
+    index = tuple(int(i) for i in np.unravel_index(int(np.argmax(off_by)), off_by.shape))
+    limit = float(np.broadcast_to(allowed, gap.shape)[index])
+    return Miss(name, index, float(got[index]), float(expected[index]), limit)
 
 
 def assert_close(got: Mapping[str, Array], expected: Mapping[str, Array], tolerance: float) -> None:

@@ -5,6 +5,7 @@ A graph goes by a seed and a number: the same two give the same graph, inputs, c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,7 +18,6 @@ from ..chip import Chip, load_chip
 from ..compiler.choice import Tuning
 from ..compiler.frontend.load import import_model
 from ..compiler.graph import Graph
-from ..compiler.ops import reference
 from ..compiler.passes import Pass
 from ..compiler.passes.precision import own_dtype
 from ..compiler.pipeline import (
@@ -30,16 +30,18 @@ from ..compiler.pipeline import (
     quantised,
 )
 from ..compiler.reference import core_library, evaluate
-from ..compiler.samples import random_inputs
+from ..compiler.samples import KINDS
+from ..compiler.watch import watch
 from ..engine.function import execute
 from ..errors import UserError
 from ..kernels.search import Search
 from ..oracle import expected_outputs, reference_outputs
 from ..verify import verify
-from .compare import distance
 from .grower import Seeded
-from .to_onnx import to_onnx
-from .verify import first_fault, results, tolerance_of
+from .judge import Inputs, Sample, coarse, fault_of, hides, narrowed, results, samples_for, typed
+from .spread import Noise
+from .to_onnx import Unwritten, to_onnx
+from .verify import first_fault
 
 Array = np.ndarray[Any, Any]
 FORMATS = ("fp32", "fp16", "bf16", "int8")
@@ -51,15 +53,11 @@ COARSE = (  # formats whose codes are far from the weights: what follows their c
     "quantise{activations=static,calibrate=2}",
 )
 COARSELY = 4  # one graph in so many runs in one of them
-EXACT = 2e-5  # of an output's largest value: sums in another order
 HALVES = 8  # one graph in so many is of halves
 EMPTY = 16  # one in so many may have dimensions of 0
-STEPS = {"fp32": 2.0**-24, "fp16": 2.0**-11, "bf16": 2.0**-8, "int8": 2.0**-11}  # half a step, relative
-SPREAD = (
-    3.0  # times a graph's own spread under rounding that results may be off: draws are not the worst case
-)
 TOGETHER = Tuning(Search(beside=lambda block, chip: 1.0))  # whatever can share a launch does
-LARGE = 1e3  # results beyond this have lost the digits that a tolerance speaks of
+SILENT = "special"  # the kind of sample for which ONNX does not say what all of its operators give
+OVERFLOWING = "extremes"  # the kind in which infinities arise on the way
 
 
 @dataclass(frozen=True)
@@ -79,46 +77,128 @@ def random_chip(*seed: int) -> Chip:
     return load_chip("tiny", {key: source.pick(choices) for key, choices in CHIP_CHOICES.items()})
 
 
-def numbered_graph(seed: int, number: int) -> Graph:
-    """Return a random graph by seed and number: of halves, or with empty dimensions, now and then."""
-    from . import random_graph
+def numbered_graph(seed: int, number: int, own: Sequence[str] = ()) -> Graph:
+    """Return a random graph by seed and number: of halves, or with empty dimensions, now and then.
+
+    With motifs of one's own, by name, half of what it is made of is one of them.
+    """
+    from . import BUILTIN, random_graph
 
     kind = "fp16" if number % HALVES == HALVES - 1 else "fp32"
-    return random_graph(seed, number, dtype=kind, empty=number % EMPTY == EMPTY - 1)
+    among = BUILTIN + tuple(own[i % len(own)] for i in range(len(BUILTIN))) if own else BUILTIN
+    return random_graph(seed, number, dtype=kind, motifs=among, empty=number % EMPTY == EMPTY - 1)
 
 
-def first_wrong(seed: int, numbers: Iterable[int], spelling: str | None = None) -> Iterator[Mismatch | None]:
-    """Yield, for each number, what is wrong with its graph, or None; `spelling` as in `mismatch_of`."""
+def first_wrong(
+    seed: int,
+    numbers: Iterable[int],
+    spelling: str | None = None,
+    own: Sequence[str] = (),
+    fired: Counter[str] | None = None,
+) -> Iterator[Mismatch | None]:
+    """Yield, for each number, what is wrong with its graph, or None; the rest as in `mismatch_of`."""
     for number in numbers:
-        yield mismatch_of(numbered_graph(seed, number), seed, number, spelling)
+        yield mismatch_of(numbered_graph(seed, number, own), seed, number, spelling, fired)
 
 
-def mismatch_of(graph: Graph, seed: int, number: int, spelling: str | None = None) -> Mismatch | None:
+def mismatch_of(
+    graph: Graph, seed: int, number: int, spelling: str | None = None, fired: Counter[str] | None = None
+) -> Mismatch | None:
     """Return what is wrong with what is made of a graph; None where all of it computes what the graph says.
 
-    The graph is written as ONNX, and onnxruntime's results are what it says. Held to them are our
-    references; the graph imported from that ONNX; the graph after the whole pipeline of every number format;
-    and the program compiled for a random chip in one of them, executed. Of coarse formats the pipeline from
-    where codes are chosen, and the program, are held to the graph with those codes. With `spelling`, as
-    `--passes` has it, held to them are those passes alone.
+    The graph is written as ONNX, and onnxruntime's results are what it says; on special numbers, of which
+    ONNX is silent here and there, our references' are. Held to them are our references; the graph imported
+    from that ONNX; the graph after the whole pipeline of every number format; and the program compiled for a
+    random chip in one of them, executed. Of coarse formats the pipeline from where codes are chosen, and the
+    program, are held to the graph with those codes. With `spelling`, as `--passes` has it, held to them are
+    those passes alone, on samples of all kinds; `fired` counts the graphs on which each of them did
+    something.
     """
-    inputs = random_inputs(graph, number)
-    expected = oracle(to_onnx(graph), inputs, list(graph.outputs))
-    sizes = (np.abs(_wide(value)).max(initial=0.0) for value in expected.values())
-    tame = all(size < LARGE for size in sizes) and not _undefined(graph)
-    for stage, make in _stages(graph, seed, number, inputs, spelling):
+    kinds = KINDS if spelling is not None else ("usual", KINDS[1 + number % (len(KINDS) - 1)])
+    samples = samples_for(graph, number, kinds=kinds)
+    said = cache(lambda index: _said(graph, samples[index]))
+    for stage, make in _stages(graph, seed, number, samples[0], spelling, fired):
         try:
-            got, allowed, *chosen = make()
+            made = make()
+            wrong = _wrong(graph, made, samples, said)
         except Exception as error:  # whatever it is, it is a fault
-            return Mismatch(number, stage, f"raises {type(error).__name__}: {error}")
-        right = chosen[0] if chosen else expected
-        wrong = _worst(got, right, allowed) if tame else ""
-        if wrong and allowed > EXACT:  # is it rounding that this graph magnifies?
-            allowed = max(allowed, SPREAD * rounding_spread(graph, inputs, stage.rpartition(" ")[2]))
-            wrong = _worst(got, right, allowed)
+            wrong = f"raises {type(error).__name__}: {error}"
         if wrong:
             return Mismatch(number, stage, wrong)
     return None
+
+
+def _said(graph: Graph, sample: Sample) -> Mapping[str, Array]:
+    """Return what a graph computes, by an executor that is not ours wherever ONNX has words for it."""
+    halves = own_dtype(graph).bits < 32  # which onnxruntime computes in floats, whose range is another
+    if sample.kind == SILENT or (halves and sample.kind == OVERFLOWING):
+        return results(graph, sample, graph)
+    try:
+        said = oracle(to_onnx(graph), sample, list(graph.outputs))
+    except Unwritten:  # by a motif of somebody's
+        return results(graph, sample, graph)
+    if sample.kind != OVERFLOWING:
+        return said
+    ours = results(graph, sample, graph)
+    return {k: np.where(_finite(x) & _finite(ours[k]), x, ours[k]) for k, x in said.items()}
+
+
+def _finite(x: Array) -> Array:
+    return np.isfinite(x.astype(np.float64))
+
+
+Run = Callable[[Inputs], Mapping[str, Array]]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What is made of a graph, as a function of its inputs, and how far its results may be off.
+
+    `noise` is that of its number format, `share` what was given up of an output's largest magnitude; `right`
+    gives what it is held to, where that is not what the graph says; `hidden` as `judge.hides` has it.
+    """
+
+    run: Run
+    noise: Noise
+    share: float = 0.0
+    right: Run | None = None
+    hidden: bool = False
+    floats: str = ""  # the format of its floats, where that was chosen
+
+
+Stage = tuple[str, Callable[[], Made]]
+
+
+def _wrong(
+    graph: Graph, made: Made, samples: Sequence[Sample], said: Callable[[int], Mapping[str, Array]]
+) -> str:
+    """Return what is wrong with what was made of a graph, on the first sample that shows it; else ""."""
+    kinds = _kinds(graph, made)
+    for index, sample in enumerate(samples):
+        if sample.kind not in kinds:
+            continue
+        got = made.run(sample)
+        expected = made.right(sample) if made.right is not None else said(index)
+        wrong = fault_of(graph, sample, got, expected, made.noise, made.share, made.hidden)
+        if wrong and not _undefined(graph):
+            return f"{wrong} (sample: {sample.name})"
+    return ""
+
+
+def _kinds(graph: Graph, made: Made) -> tuple[str, ...]:
+    """Return the kinds of samples that what is made of a graph is held on.
+
+    Few codes do not tell numbers of many magnitudes apart; formats of another range, and what is fused of
+    narrow ones, give infinities elsewhere.
+    """
+    if made.share or made.noise.codes:
+        return KINDS[:1]
+    own = own_dtype(graph)
+    if made.hidden:  # scores below what masks put in place of others
+        return tuple(kind for kind in KINDS if kind not in ("constants", OVERFLOWING))
+    if made.floats and (made.floats != own.name or own.bits < 32):
+        return tuple(kind for kind in KINDS if kind not in (SILENT, OVERFLOWING))
+    return KINDS
 
 
 def _undefined(graph: Graph) -> bool:
@@ -127,58 +207,61 @@ def _undefined(graph: Graph) -> bool:
     return any(not graph.type_of(node.inputs[0]).size for node in means)
 
 
-Made = tuple[Mapping[str, Array], float] | tuple[Mapping[str, Array], float, Mapping[str, Array]]
-Stage = tuple[str, Callable[[], Made]]
-
-
 def _stages(
-    graph: Graph, seed: int, number: int, inputs: Mapping[str, Array], spelling: str | None
+    graph: Graph,
+    seed: int,
+    number: int,
+    inputs: Inputs,
+    spelling: str | None,
+    fired: Counter[str] | None = None,
 ) -> Iterator[Stage]:
-    """Yield the stages by name, each as a function that gives outputs, and how far they may be off.
-
-    It may add what from; else it is from the oracle's results.
-    """
-    exact = max(EXACT, _rounding(graph))
+    """Yield the stages by name, each as a function that makes it; `inputs` are some that the graph takes."""
     chip = random_chip(seed, number)
     if spelling is not None:
-        yield f"passes {spelling}", partial(_lowered, graph, parse_passes(spelling), inputs, exact)
+        yield f"passes {spelling}", partial(_passed, graph, parse_passes(spelling), fired)
         return
-    yield "reference", lambda: (evaluate(graph, inputs), exact)
-    yield "import", lambda: (_imported(graph, inputs), exact)
+    yield "reference", lambda: Made(lambda given: evaluate(graph, given), Noise(loose=True))
+    yield "import", lambda: Made(_imported(graph), Noise(loose=True))
     for wanted in FORMATS:
-        steps = pipeline_of(graph, chip, wanted)
-        yield f"pipeline {wanted}", partial(_lowered, graph, steps, inputs, exact)
+        yield f"pipeline {wanted}", partial(_lowered, graph, pipeline_of(graph, chip, wanted), wanted)
     wanted = FORMATS[number % len(FORMATS)]
-    yield f"program {wanted}", partial(_executed, graph, chip, wanted, inputs, exact)
+    yield f"program {wanted}", partial(_executed, graph, chip, wanted)
     if number % COARSELY == 0:
-        yield from coarse_stages(graph, chip, COARSE[number // COARSELY % len(COARSE)], inputs)
+        yield from coarse_stages(graph, chip, COARSE[number // COARSELY % len(COARSE)])
 
 
-def coarse_stages(graph: Graph, chip: Chip, wanted: str, inputs: Mapping[str, Array]) -> Iterator[Stage]:
+def coarse_stages(graph: Graph, chip: Chip, wanted: str) -> Iterator[Stage]:
     """Yield the stages of a format that chooses codes: held to the graph's results with those codes."""
-    steps, exact = pipeline_of(graph, chip, wanted), max(EXACT, _rounding(graph))
+    steps = pipeline_of(graph, chip, wanted)
     at = 1 + next((i for i, step in enumerate(steps) if step == quantised(wanted)), len(steps))
     if at > len(steps):  # a graph of integers, which has no other format
         return
 
     @cache
-    def coded() -> tuple[Graph, Mapping[str, Array]]:
-        made = lower(graph, steps[:at])
-        return made, results(made, inputs, graph)
+    def coded() -> Graph:
+        return lower(graph, steps[:at])
 
-    def held(make: Callable[[], Made]) -> Made:
-        return (*make()[:2], coded()[1])
+    def right(inputs: Inputs) -> Mapping[str, Array]:
+        return results(coded(), inputs, graph)
 
-    yield (
-        f"pipeline {wanted}",
-        lambda: held(
-            lambda: (
-                results(after := lower(coded()[0], steps[at:]), inputs, graph),
-                max(exact, _rounding(after)),
-            )
-        ),
-    )
-    yield f"program {wanted}", lambda: held(partial(_executed, graph, chip, wanted, inputs, exact))
+    def lowered() -> Made:
+        after = lower(coded(), steps[at:])
+        share = coarse(after)
+        return Made(
+            lambda given: results(after, given, graph),
+            _noise(wanted),
+            share,
+            right,
+            hides(after),
+            _floats(wanted),
+        )
+
+    def executed() -> Made:
+        made = _executed(graph, chip, wanted)
+        return Made(made.run, made.noise, made.share, right, made.hidden, made.floats)
+
+    yield f"pipeline {wanted}", lowered
+    yield f"program {wanted}", executed
 
 
 def pipeline_of(graph: Graph, chip: Chip, wanted: str | None) -> tuple[Pass, ...]:
@@ -188,87 +271,50 @@ def pipeline_of(graph: Graph, chip: Chip, wanted: str | None) -> tuple[Pass, ...
     return (*passes(own, form.floats, quantise=form.quantise), *mapping_passes(chip))
 
 
-def _lowered(graph: Graph, steps: Sequence[Pass], inputs: Mapping[str, Array], exact: float) -> Made:
+def _noise(wanted: str) -> Noise:
+    """Return the noise of a number format of `--dtype`, held to functions of another library."""
+    few, floats = quantised(wanted), _floats(wanted)
+    return Noise("" if floats == "fp32" else floats, few is not None and few.mode != "none", True)
+
+
+def _floats(wanted: str) -> str:
+    """Return what the floats of a number format of `--dtype` are."""
+    return wanted if quantised(wanted) is None else "fp16"
+
+
+def _lowered(graph: Graph, steps: Sequence[Pass], wanted: str) -> Made:
     after = lower(graph, tuple(steps))
-    return results(after, inputs, graph), max(exact, _rounding(after))
+    run = partial(results, after, first=graph)
+    return Made(run, _noise(wanted), coarse(after), hidden=hides(after), floats=_floats(wanted))
 
 
-def _rounding(graph: Graph) -> float:
-    """Return what the narrowest format of a graph allows; nothing where it has wide ones alone."""
-    allowed = tolerance_of(graph)
-    return allowed if allowed >= 1e-2 else 0.0
+def _passed(graph: Graph, steps: Sequence[Pass], fired: Counter[str] | None) -> Made:
+    """Return a graph after some passes; count those that did something."""
+    after, share = graph, 0.0
+    for ran in watch(graph, steps):
+        after, share = ran.after, share + ran.step.tolerance
+        if fired is not None and ran.changed:
+            fired[ran.step.spelling] += 1
+    noise = Noise(narrowed(graph, after), loose=True)
+    return Made(partial(results, after, first=graph), noise, share + coarse(after), hidden=hides(after))
 
 
-def rounding_spread(graph: Graph, inputs: Mapping[str, Array], wanted: str, draws: int = 8) -> float:
-    """Return how far outputs move when every result is off by up to half a step of a number format.
-
-    Of int8, the operands of products are, by half a step of their rows' and columns' scales. The largest of
-    some random draws: a graph's own measure of what rounding does to it.
-    """
-    exact = evaluate(graph, inputs)
-    rng = np.random.default_rng(0)
-    noisy = (_with_noise(graph, inputs, wanted, rng) for _ in range(draws))
-    return max((distance(one[name], exact[name]) for one in noisy for name in exact), default=0.0)
-
-
-def _with_noise(
-    graph: Graph, inputs: Mapping[str, Array], wanted: str, rng: np.random.Generator
-) -> dict[str, Array]:
-    """Return a graph's outputs, every result off by a random part of a step."""
-    step, few = STEPS.get(wanted, STEPS["fp16"]), quantised(wanted)
-    codes = few is not None and few.mode != "none"
-    values = {**inputs, **{name: const.array(name) for name, const in graph.consts.items()}}
-    values = {name: _off(x, step * np.abs(_wide(x)), rng) for name, x in values.items()}
-    for node in graph.nodes:
-        given = [values[v] if v else None for v in node.inputs]
-        if node.op == "matmul" and codes:
-            given[:2] = [_off(x, _row_step(x, axis), rng) for x, axis in zip(given, (-1, -2), strict=False)]
-        for name, x in zip(node.outputs, reference(node.op, given, node.attrs), strict=True):
-            values[name] = _off(x, step * np.abs(_wide(x)), rng)
-    return {name: values[name] for name in graph.outputs}
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(np.float64)
-
-
-def _row_step(x: Array | None, axis: int) -> Array:
-    """Return half a step of int8 for each row, or column: its largest magnitude is 127 steps."""
-    assert x is not None
-    return np.abs(_wide(x)).max(axis=axis, keepdims=True, initial=0.0) / 254
-
-
-def _off(x: Array | None, most: Array, rng: np.random.Generator) -> Array:
-    """Return an array with random errors of up to `most`; integers and truth values as they are."""
-    assert x is not None
-    if x.dtype.kind in "iub":
-        return x
-    with np.errstate(all="ignore"):
-        return (_wide(x) + most * rng.uniform(-1, 1, x.shape)).astype(x.dtype)
-
-
-def _imported(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Array]:
+def _imported(graph: Graph) -> Run:
     shapes = {name: kind.shape for name, kind in graph.inputs.items()}
     made = import_model(to_onnx(graph), Path("random.onnx"), {}, shapes, {})
-    return {name.removeprefix("out:"): value for name, value in evaluate(made, inputs).items()}
+    return lambda given: {k.removeprefix("out:"): v for k, v in evaluate(made, dict(given)).items()}
 
 
-def _executed(graph: Graph, chip: Chip, wanted: str, inputs: Mapping[str, Array], exact: float) -> Made:
+def _executed(graph: Graph, chip: Chip, wanted: str) -> Made:
     made = compile_graph(graph, chip, dtype=wanted, tuning=TOGETHER)
     verify(made.program, chip)
-    with np.errstate(all="ignore"):
-        got = execute(made.program, chip, inputs, core_library()).outputs
-    kinds = {name: graph.type_of(name).dtype.numpy for name in got}
-    return {k: v.astype(kinds[k]) for k, v in got.items()}, max(exact, _rounding(made.lowered))
 
+    def run(inputs: Inputs) -> dict[str, Array]:
+        with np.errstate(all="ignore"):
+            got = execute(made.program, chip, typed(made.lowered, inputs), core_library()).outputs
+            return {k: v.astype(graph.type_of(k).dtype.numpy) for k, v in got.items()}
 
-def _worst(got: Mapping[str, Array], expected: Mapping[str, Array], allowed: float) -> str:
-    """Return what is said of the output that is farthest off; "" where all are near enough."""
-    off = {name: distance(got[name], value) if name in got else np.inf for name, value in expected.items()}
-    name = max(off, key=lambda n: off[n], default="")
-    if not name or off[name] <= allowed:
-        return ""
-    return f"output %{name} is {off[name]:.1e} of its largest value off, {allowed:.0e} is allowed"
+    return Made(run, _noise(wanted), coarse(made.lowered), hidden=hides(made.lowered), floats=_floats(wanted))
 
 
 def oracle(model: Any, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
@@ -287,5 +333,5 @@ def blamed(graph: Graph, found: Mismatch, seed: int, spelling: str | None = None
         return ""
     chip = random_chip(seed, found.number)
     steps = parse_passes(spelling) if spelling is not None else pipeline_of(graph, chip, wanted)
-    fault = first_fault(graph, steps, [random_inputs(graph, found.number)])
+    fault = first_fault(graph, steps, samples_for(graph, found.number))
     return fault.step.spelling if fault is not None else ""

@@ -15,11 +15,14 @@ from ..types import TensorType, dtype
 OPSET, IR = 20, 10
 CODES = {kind.name: code for code, kind in DTYPE_OF_ONNX.items()}
 SAME = {  # ops that ONNX has under another spelling of their name, and no attributes
-    "abs": "Abs", "add": "Add", "and": "And", "copy": "Identity", "div": "Div", "equal": "Equal",
-    "exp": "Exp", "gelu": "Gelu", "greater": "Greater", "greater_equal": "GreaterOrEqual", "isnan": "IsNaN",
+    "abs": "Abs", "add": "Add", "and": "And", "ceil": "Ceil", "copy": "Identity", "div": "Div",
+    "equal": "Equal",
+    "exp": "Exp", "floor": "Floor", "gelu": "Gelu", "greater": "Greater", "greater_equal": "GreaterOrEqual",
+    "isnan": "IsNaN",
     "less": "Less", "less_equal": "LessOrEqual", "log": "Log", "max": "Max", "min": "Min", "mod": "Mod",
     "mul": "Mul", "neg": "Neg", "not": "Not", "or": "Or", "pow": "Pow", "reciprocal": "Reciprocal",
-    "relu": "Relu", "sigmoid": "Sigmoid", "softplus": "Softplus", "sqrt": "Sqrt", "sub": "Sub",
+    "relu": "Relu", "round": "Round", "sigmoid": "Sigmoid", "softplus": "Softplus", "sqrt": "Sqrt",
+    "sub": "Sub",
     "tanh": "Tanh", "where": "Where", "xor": "Xor",
 }  # fmt: skip
 Writer = Callable[["_Model", Node], str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,18 +13,13 @@ import numpy as np
 from .. import settings
 from ..compiler import text
 from ..compiler.check import check
-from ..compiler.graph import Const, Graph, Node
+from ..compiler.graph import Const, Graph
 from ..compiler.passes import Pass, Rules
-from ..compiler.reference import evaluate
 from ..errors import UserError
 from ..types import TensorType
-from .compare import distance
+from .judge import Inputs, Judge
 
 Array = np.ndarray[Any, Any]
-# of an output's largest magnitude: a few roundings of the narrowest format that a graph computes in
-TOLERANCES = {"int8": 5e-2, "fp8_e4m3": 8e-2, "fp8_e5m2": 0.15, "bf16": 8e-2, "fp16": 1e-2}
-CODES = ("int8", "fp8_e4m3", "fp8_e5m2")  # what activations are rounded to: one may fall on another side
-WIDE_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -50,72 +45,53 @@ class Culprit:
 def first_fault(
     graph: Graph,
     pipeline: Sequence[Pass],
-    inputs: Sequence[Mapping[str, Array]],
+    inputs: Sequence[Inputs],
     tolerance: float | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Fault | None:
     """Return the first pass after which results are off, unlawful or not there at all; None for a good one.
 
     The graph must hold its weights (`with_weights`). Each pass is held to the graph that it was given, on all
-    of `inputs`, which are in the types of the first graph. Without a tolerance that of `tolerance_of` stands.
+    of `inputs`, which are in the types of the first graph (`samples_for` gives some). What `Judge` allows
+    stands; with a tolerance, that much of an output's largest magnitude beyond what rounding explains.
     """
     refuse_large(graph)
-    expected = [results(graph, given, graph) for given in inputs]
-    first = graph
+    judge = Judge(graph, inputs, tolerance)
     for index, step in enumerate(pipeline):
         if progress is not None:
             progress("verify", index, len(pipeline))
-        wrong, after = _try(step, graph, first, inputs, expected, tolerance)
+        wrong, after = _try(step, graph, judge)
         if after is None or wrong:
             return Fault(index, step, graph, wrong)
-        graph, expected = after, [results(after, given, first) for given in inputs]
+        graph = after
     return None
 
 
-def _try(
-    step: Pass,
-    graph: Graph,
-    first: Graph,
-    inputs: Sequence[Mapping[str, Array]],
-    expected: Sequence[Mapping[str, Array]],
-    tolerance: float | None,
-    most: int | None = None,
-) -> tuple[str, Graph | None]:
+def _try(step: Pass, graph: Graph, judge: Judge, most: int | None = None) -> tuple[str, Graph | None]:
     """Return what is wrong with what a pass makes ("" for nothing), and the graph that it makes, if any."""
     try:
         after = step.apply(graph, most)[0] if isinstance(step, Rules) else step(graph)
+        if after is graph:
+            return "", after
         check(after, step.name)
-        allowed = max(tolerance_of(after), step.tolerance) if tolerance is None else tolerance
-        for given, right in zip(inputs, expected, strict=True):
-            got = results(after, given, first)
-            for name, value in right.items():
-                far = distance(got[name], value) if name in got else float("inf")
-                if far > allowed:
-                    return (
-                        f"output %{name} is {far:.1e} of its largest value off, {allowed:.0e} is allowed",
-                        after,
-                    )
+        return judge.fault(graph, after, step.tolerance, step.floats), after
     except Exception as error:  # somebody's pass: whatever it raises is what is wrong with it
         return f"raises {type(error).__name__}: {error}", None
-    return "", after
 
 
-def narrow(
-    fault: Fault, first: Graph, inputs: Sequence[Mapping[str, Array]], tolerance: float | None = None
-) -> Culprit:
+def narrow(fault: Fault, first: Graph, inputs: Sequence[Inputs], tolerance: float | None = None) -> Culprit:
     """Return the rewrite that makes a faulty pass wrong, by halving; the whole pass, where it has no rules.
 
     `first` is the graph whose types `inputs` have. With the rewrites before the culprit results are right.
     """
-    step, graph = fault.step, fault.before
+    step, graph, judge = fault.step, fault.before, Judge(first, inputs, tolerance)
     if not isinstance(step, Rules):
         return Culprit(1, 1, "", _diff(graph, step, None))
-    expected = [results(graph, given, first) for given in inputs]
     good, bad = 0, _count(step, graph)
     total = bad
     while bad - good > 1:
         middle = (good + bad) // 2
-        wrong, _ = _try(step, graph, first, inputs, expected, tolerance, middle)
+        wrong, _ = _try(step, graph, judge, middle)
         good, bad = (good, middle) if wrong else (middle, bad)
     fired = _fired(step, graph, bad)
     return Culprit(bad, total, fired, _diff(_after(step, graph, good), step, bad, graph))
@@ -161,33 +137,6 @@ def _diff(before: Graph, step: Pass, most: int | None, whole: Graph | None = Non
         return ""
     old, new = (text.dump(g, digests=False).splitlines() for g in (before, after))
     return "\n".join(line for line in difflib.unified_diff(old, new, "before", "after", lineterm="", n=1))
-
-
-def tolerance_of(graph: Graph) -> float:
-    """Return how far results may be off: what the narrowest format that the graph computes in allows."""
-    kinds = {kind.dtype.name for node in graph.nodes for kind in node.types}
-    kinds |= {kind.dtype.name for kind in graph.inputs.values()}
-    rounds = any(node.op == "round" for node in graph.nodes)
-    narrow = bool(kinds & {"fp16", "bf16"})  # which moves what is rounded
-    moved = {"int8"} if rounds and narrow else set()
-    moved |= {node.types[0].dtype.name for node in graph.nodes if _quantises(node, graph)} & set(CODES)
-    kinds = kinds - set(CODES) | moved
-    return max((t for name, t in TOLERANCES.items() if name in kinds), default=WIDE_TOLERANCE)
-
-
-def _quantises(node: Node, graph: Graph) -> bool:
-    """Return whether a node rounds floats to the types of codes."""
-    return node.op in ("quantise_rows", "map", "matmul_map", "matmul_packed") and any(
-        graph.type_of(v).dtype.is_float and graph.type_of(v).dtype.bits > 8 for v in node.inputs if v
-    )
-
-
-def results(graph: Graph, inputs: Mapping[str, Array], first: Graph) -> dict[str, Array]:
-    """Return the outputs by the references, in the types that they have in the graph `first`."""
-    given = {name: np.asarray(inputs[name]).astype(kind.dtype.numpy) for name, kind in graph.inputs.items()}
-    with np.errstate(all="ignore"):
-        made = evaluate(graph, given)
-        return {k: v.astype(first.type_of(k).dtype.numpy) if first.has(k) else v for k, v in made.items()}
 
 
 def with_weights(graph: Graph, seed: int = 0) -> Graph:

@@ -1,0 +1,258 @@
+"""Samples on which graphs are compared, and how far results may be off: element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ..compiler.graph import Graph, Node
+from ..compiler.reference import evaluate
+from ..compiler.samples import KINDS, random_inputs
+from ..types import DTYPES
+from .compare import Miss, largest, worst
+from .spread import Noise, spread
+
+Array = np.ndarray[Any, Any]
+Inputs = Mapping[str, Array]
+# of an output's largest magnitude: codes that roundings of the narrowest format put on another side
+TOLERANCES = {"int8": 5e-2, "fp8_e4m3": 8e-2, "fp8_e5m2": 0.15}
+ULPS = 8  # steps of its type that any result may be off
+FEW = 4  # draws of a spread that many passes share
+FACTOR = 10  # times a graph's own spread, a root mean square, that results may be off
+
+
+class Sample(dict[str, Array]):
+    """Inputs of a graph, of one of the kinds of `random_inputs`."""
+
+    def __init__(self, kind: str, seed: int, inputs: Inputs) -> None:
+        super().__init__(inputs)
+        self.kind, self.seed = kind, seed
+
+    @property
+    def name(self) -> str:
+        """Return what the sample is called in messages."""
+        return f"{self.kind}, seed {self.seed}"
+
+
+def samples_for(
+    graph: Graph, seed: int = 0, usual: Callable[[int], Inputs] | None = None, kinds: Sequence[str] = KINDS
+) -> list[Sample]:
+    """Return a sample of each kind that the graph takes, the usual one first.
+
+    `usual` makes that one, and the integers of those that index what is not there. Weights must be present.
+    """
+    first = Sample(kinds[0], seed, (usual or (lambda n: random_inputs(graph, n)))(seed))
+    found = [first]
+    for kind in kinds[1:]:
+        drawn = random_inputs(graph, seed, kind)
+        whole = {name: x if graph.inputs[name].dtype.is_float else first[name] for name, x in drawn.items()}
+        lawful = next((inputs for inputs in (drawn, whole) if _runs(graph, inputs)), None)
+        found += [] if lawful is None else [Sample(kind, seed, lawful)]
+    return found
+
+
+def _runs(graph: Graph, inputs: Inputs) -> bool:
+    try:
+        results(graph, inputs, graph)
+    except Exception:  # NumPy refuses some integers by errors of its own
+        return False
+    return True
+
+
+def results(graph: Graph, inputs: Inputs, first: Graph) -> dict[str, Array]:
+    """Return the outputs by the references, in the types that they have in the graph `first`."""
+    with np.errstate(all="ignore"):
+        made = evaluate(graph, typed(graph, inputs))
+        return {k: v.astype(first.type_of(k).dtype.numpy) if first.has(k) else v for k, v in made.items()}
+
+
+def typed(graph: Graph, inputs: Inputs) -> dict[str, Array]:
+    """Return inputs in the types that a graph has for them."""
+    with np.errstate(all="ignore"):
+        return {
+            name: np.asarray(inputs[name]).astype(kind.dtype.numpy) for name, kind in graph.inputs.items()
+        }
+
+
+def fault_of(
+    graph: Graph,
+    inputs: Inputs,
+    got: Inputs,
+    expected: Inputs,
+    noise: Noise,
+    share: float = 0.0,
+    hidden: bool = False,
+) -> str:
+    """Return what is wrong with results of what was made of a graph; "" where rounding explains it.
+
+    `share` of an output's largest magnitude is allowed anyway, and with `hidden` NaN for any number and any
+    for it.
+    """
+    wrong = _unlike(got, expected)
+    if wrong:
+        return wrong
+    kinds = {DTYPES[noise.floats].numpy} if noise.floats else set()
+    allowed: Inputs = {k: ulps(x, kinds) + share * largest(x) for k, x in expected.items()}
+    if hidden:
+        allowed = {k: np.where(_nan(x) | _nan(got[k]), np.inf, allowed[k]) for k, x in expected.items()}
+    misses = _misses(got, expected, allowed)
+    if misses:
+        moved = spread(graph, inputs, noise)
+        misses = _misses(got, expected, {k: np.maximum(allowed[k], FACTOR * moved[k]) for k in expected})
+    return str(misses[0]) if misses else ""
+
+
+class Judge:
+    """Holds graphs to those that they were made of, on samples in the types of the `first` of them.
+
+    With a tolerance, that much of an output's largest magnitude is allowed besides what rounding explains,
+    and not what passes say that they give up.
+    """
+
+    def __init__(self, first: Graph, samples: Sequence[Inputs], tolerance: float | None = None) -> None:
+        self.first, self.samples, self.tolerance = first, samples, tolerance
+        self._kept: dict[
+            int, tuple[Graph, dict[str, Array]]
+        ] = {}  # by sample: the last graph and its results
+        self._spread: dict[tuple[int, str, frozenset[str]], dict[str, Array]] = {}
+
+    def fault(self, before: Graph, after: Graph, loss: float = 0.0, floats: str = "") -> str:
+        """Return what is wrong with a graph made of another one; "" where results are the same.
+
+        `loss` is the share of an output's largest magnitude that was given up, `floats` the number format
+        that floats were given. Where codes are chosen only the first sample counts: the others have numbers
+        of many magnitudes, which few codes cannot tell apart.
+        """
+        few = loss > 0 or coarse(after) > coarse(before)
+        for index, sample in enumerate(self.samples[:1] if few else self.samples):
+            wrong = self._fault(before, after, index, loss, floats or narrowed(before, after))
+            if wrong:
+                return f"{wrong} (sample: {sample.name})" if isinstance(sample, Sample) else wrong
+        return ""
+
+    def _fault(self, before: Graph, after: Graph, index: int, loss: float, floats: str) -> str:
+        given, same = _rounded(before, after, self.samples[index])
+        kept = self._kept.get(index)
+        if same and kept is not None and kept[0] is before:
+            expected = kept[1]
+        else:
+            expected = results(before, given, self.first)
+        got = results(after, given, self.first)
+        if same:
+            self._kept[index] = (after, got)
+        wrong = _unlike(got, expected)
+        if wrong:
+            return wrong
+        allowed = self._allowed(before, after, expected, loss)
+        if hides(after):
+            allowed = {k: np.where(_nan(x), np.inf, allowed[k]) for k, x in expected.items()}
+        misses = _misses(got, expected, allowed)
+        for moved in self._spreads(before, given, index, floats) if misses else ():
+            allowed = {name: np.maximum(allowed[name], FACTOR * moved[name]) for name in expected}
+            misses = _misses(got, expected, allowed)
+            if not misses:
+                break
+        return str(misses[0]) if misses else ""
+
+    def _spreads(self, before: Graph, given: Inputs, index: int, floats: str) -> Iterator[dict[str, Array]]:
+        """Yield how far results move: in the first graph of the same number formats, then in this one."""
+        key, noise = (index, floats, frozenset(_floats(before))), Noise(floats)
+        if key not in self._spread:
+            self._spread[key] = spread(before, typed(before, given), noise, FEW)
+        yield self._spread[key]
+        yield spread(before, typed(before, given), noise, first=FEW)
+
+    def _allowed(self, before: Graph, after: Graph, expected: Inputs, loss: float) -> dict[str, Array]:
+        share = loss + coarse(after) if self.tolerance is None else self.tolerance
+        return {
+            name: ulps(x, {before.type_of(name).dtype.numpy, after.type_of(name).dtype.numpy})
+            + share * largest(x)
+            for name, x in expected.items()
+        }
+
+
+def ulps(expected: Array, kinds: set[Any]) -> Array:
+    """Return a few steps of the coarsest of some types, for each element; nothing for integers."""
+    if expected.dtype.kind in "iub":
+        return np.zeros(())
+    infos = [ml_dtypes.finfo(kind) for kind in (*kinds, expected.dtype) if np.dtype(kind).kind not in "iub"]
+    eps = max(float(info.eps) for info in infos)
+    tiny = max(float(info.smallest_subnormal) for info in infos)
+    return ULPS * (eps * np.abs(np.nan_to_num(_wide(expected), posinf=0.0, neginf=0.0)) + tiny)
+
+
+def _unlike(got: Inputs, expected: Inputs) -> str:
+    """Return which output is not there, or is of another type or shape."""
+    for name, x in expected.items():
+        if name not in got:
+            return f"output %{name} is not there"
+        if (got[name].shape, got[name].dtype) != (x.shape, x.dtype):
+            found, right = (f"{a.dtype}{list(a.shape)}" for a in (got[name], x))
+            return f"output %{name} is {found}, expected {right}"
+    return ""
+
+
+def _misses(got: Inputs, expected: Inputs, allowed: Inputs) -> list[Miss]:
+    found = (worst(name, got[name], x, allowed[name]) for name, x in expected.items())
+    return [miss for miss in found if miss is not None]
+
+
+def _rounded(before: Graph, after: Graph, sample: Inputs) -> tuple[Inputs, bool]:
+    """Return a sample as both graphs can hold it, and whether that is all of it."""
+    changed = {
+        name: kind
+        for name, kind in after.inputs.items()
+        if name in before.inputs and before.inputs[name].dtype != kind.dtype
+    }
+    with np.errstate(all="ignore"):
+        given = {
+            name: x.astype(changed[name].dtype.numpy).astype(x.dtype) if name in changed else x
+            for name, x in ((name, np.asarray(x)) for name, x in sample.items())
+        }
+    return given, not changed
+
+
+def hides(graph: Graph) -> bool:
+    """Return whether a graph may give numbers where another gives NaN.
+
+    Attention that is guarded takes any row of NaN for one that sees nothing, and does not read what it masks.
+    """
+    return any(n.op == "attention" and ("diagonal" in n.attrs or "guarded" in n.attrs) for n in graph.nodes)
+
+
+def narrowed(before: Graph, after: Graph) -> str:
+    """Return the number format that a graph computes in and the one before it does not; "" for none."""
+    old, new = (_floats(graph) for graph in (before, after))
+    coarser = {name: eps for name, eps in new.items() if eps > max(old.values(), default=0.0)}
+    return max(coarser, key=lambda name: coarser[name], default="")
+
+
+def _floats(graph: Graph) -> dict[str, float]:
+    """Return the float types of 16 bits and more that a graph has, each with the size of its steps."""
+    kinds = {kind.dtype for node in graph.nodes for kind in node.types}
+    kinds |= {kind.dtype for kind in graph.inputs.values()}
+    return {k.name: float(ml_dtypes.finfo(k.numpy).eps) for k in kinds if k.is_float and k.bits >= 16}
+
+
+def coarse(graph: Graph) -> float:
+    """Return how far codes that fall on another side move results, of an output's largest magnitude."""
+    found = {node.type.dtype.name for node in graph.nodes if _quantises(node, graph)}
+    return max((allowed for name, allowed in TOLERANCES.items() if name in found), default=0.0)
+
+
+def _quantises(node: Node, graph: Graph) -> bool:
+    """Return whether a node rounds floats to the types of codes."""
+    return node.op in ("quantise_rows", "map", "matmul_map", "matmul_packed") and any(
+        graph.type_of(v).dtype.is_float and graph.type_of(v).dtype.bits > 8 for v in node.inputs if v
+    )
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(np.float64)
+
+
+def _nan(x: Array) -> Array:
+    return np.isnan(_wide(x))
