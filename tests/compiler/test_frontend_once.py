@@ -66,6 +66,13 @@ def calls(work: Callable[[], object]) -> int:
     return count
 
 
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let fewer nodes be written out, so that a test is quick."""
+    monkeypatch.setattr(once, "REPEATED", 2000)
+
+
+@pytest.mark.usefixtures("few")
 def test_empty_loops_within_one_another_are_refused(tmp_path: Path) -> None:
     inner = NODE("Loop", ["trips", "true"], ["in"], body=body([]))
     nodes = [NODE("Loop", ["trips", "true"], ["out"], body=body([inner])), NODE("Relu", ["x"], ["y"])]
@@ -74,6 +81,7 @@ def test_empty_loops_within_one_another_are_refused(tmp_path: Path) -> None:
         load(path)
 
 
+@pytest.mark.usefixtures("few")
 def test_functions_that_call_others_twice_are_refused(tmp_path: Path) -> None:
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
     bodies = [[NODE("Mul", ["a", "a"], ["o"])]]

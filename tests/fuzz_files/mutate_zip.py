@@ -6,6 +6,7 @@ import io
 import json
 import random
 import struct
+import warnings
 import zipfile
 from typing import Any
 
@@ -41,7 +42,8 @@ def unpacked(data: bytes) -> Members:
 def packed(members: Members, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     """Return a zip file with these members, whatever their names."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as file:
+    with zipfile.ZipFile(out, "w") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # two members of one name are meant
         for name, data in members:
             info = zipfile.ZipInfo("x", (1980, 1, 1, 0, 0, 0))
             info.filename = name.replace("\0", "0") or "x"
