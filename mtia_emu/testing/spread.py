@@ -258,7 +258,7 @@ def _row_step(x: Array | None, axis: int) -> Array:
 
 def _calm(node: Node, given: Sequence[Array]) -> Any:
     """Return where a result is made of numbers alone, so that an infinity would be an overflow."""
-    finite = [np.isfinite(_wide(x)) for x in given]
+    finite: list[Array] = [np.asarray(np.isfinite(_wide(x))) for x in given]
     if node.op == "matmul" and given[0].ndim > 1 and given[1].ndim > 1:
         return finite[0].all(-1)[..., None] & finite[1].all(-2)[..., None, :]
     if node.op in FUNCTIONS or node.op == "map":
