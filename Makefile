@@ -24,7 +24,7 @@ $(VENV)/dev: $(VENV)/python pyproject.toml
 run: $(VENV)/run  ## compile and run the main job: a decoder and a recommender executed and checked, Llama-3-8B timed
 	$(BIN)/python examples/main_job.py
 
-test: $(VENV)/dev  ## install what tests need and run them all
+test: $(VENV)/dev  ## install what tests need and run them, but for the long ones
 	$(BIN)/python -m pytest
 
 test-deep: $(VENV)/dev  ## run the tests that take long and look far

@@ -15,6 +15,7 @@ from .graph import Attrs, Const, Loader, Node, Rewrite, freeze_attrs
 
 FOLD_ELEMENTS = 1 << 24  # the largest constant computed when a graph is made
 FOLD_BYTES = 1 << 28  # bytes of computed constants that one builder keeps
+LONGEST_NAME = 200  # characters of a name that others are made from: a loop makes thousands
 FREE = 1024  # elements up to which a computed constant does not count
 LAZY = 1 << 16  # elements beyond which constants are transposed, reshaped and cast only when they are read
 MAX_ELEMENTS = 1 << 40  # elements of any one value
@@ -92,10 +93,11 @@ class Builder:
         """Return a value name not taken: `hint` itself when it is free."""
         if self.scope is not None:
             return self.scope.fresh(hint)
-        name = hint or "v"
+        hint = hint[:LONGEST_NAME] or "v"
+        name = hint
         while name in self._types:
             count = self._counts[hint] = self._counts.get(hint, 0) + 1
-            name = f"{hint or 'v'}.{count}"
+            name = f"{hint}.{count}"
         return name
 
     def declare(self, name: str, kind: TensorType) -> None:

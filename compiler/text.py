@@ -254,9 +254,9 @@ class _Reader:
         for line, values in self.reads:
             for value in filter(None, values):
                 if value not in self.places:
-                    what = "output " * line.text.lstrip().startswith("out ")
+                    what = "output" if line.text.lstrip().startswith("out ") else "operand"
                     near = nearest(value, self.places)
-                    raise line.fail_at(value, f"{what}%{value} is not defined anywhere in the graph{near}")
+                    raise line.fail_at(value, f"{what} %{value} is not defined anywhere in the graph{near}")
 
     def read(self, line: _Line) -> None:
         """Take in one line."""

@@ -53,6 +53,7 @@ def cache_folder() -> Path | None:
     if CACHE.value():
         return Path(CACHE.value())
     home = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(home):  # as the XDG specification says
-        home = os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home) / "mtia-emu" if os.path.isabs(home) else None
+    if os.path.isabs(home):  # else it does not count, as the XDG specification says
+        return Path(home) / "mtia-emu"
+    home = os.path.expanduser("~")
+    return Path(home) / ".cache" / "mtia-emu" if os.path.isabs(home) and home != os.sep else None

@@ -139,7 +139,7 @@ VALUES: dict[str, tuple[str, str]] = {
     "--dim": (SMALL, "--chip tiny --dim batch=8"),
     "--dtype": (SMALL, f"{SMALL} --dtype fp32"),
     "--calibrate": (f"{SMALL} --dtype int8", f"{SMALL} --dtype int8 --calibrate 1"),
-    "--passes": (SMALL, f"{SMALL} --passes=-tails,-epilogue"),
+    "--passes": (f"{SMALL} --passes=-tables", f"{SMALL} --passes=-tails,-epilogue"),
     "--tune": (SMALL, f"{SMALL} --tune full"),
     "--beside": (SMALL, f"{SMALL} --no-beside"),
     "--prefetch": (SMALL, f"{SMALL} --no-prefetch"),
@@ -179,7 +179,9 @@ CHOSEN = f"{SWEEP} --set dram.channels=1..9"
 REPORT = "report {f}/s.db"
 CASES: dict[tuple[str, str], Case] = {
     **{
-        (c, flag): Case(words, *VALUES[flag], see) for c, (words, see) in COMPILING.items() for flag in VALUES
+        (c, flag): Case(words + (FEWER if c == "opt" and flag != "--passes" else ""), *VALUES[flag], see)
+        for c, (words, see) in COMPILING.items()
+        for flag in VALUES
     },
     **{
         (c, "--kernel"): Case(
@@ -221,7 +223,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("opt", "--print-after"): Case(OPT, "", "--print-after fold", printed),
     ("opt", "--stats"): Case(OPT, "", "--stats", printed),
     ("opt", "--why"): Case(OPT, "", "--why", printed),
-    ("opt", "--measure"): Case(OPT, "", "--measure", printed),
+    ("opt", "--measure"): Case(OPT + FEWER, "", "--measure", printed),
     ("opt", "--verify-each"): Case(OPT, "", "--verify-each", printed),
     ("opt", "--bisect"): Case(
         "opt {f}/w.ir -q --passes {f}/wrong.py --verify-each", "", "--bisect", printed, (True, True)

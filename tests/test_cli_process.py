@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import mtia_emu
 
 MAIN = "import sys; from mtia_emu.cli import main; sys.argv[0] = 'mtia-emu'; "
 HEAVY = ["numpy", "onnx", "numba", "networkx", "pydantic", "rich", "onnxruntime", "ml_dtypes", "matplotlib"]
@@ -128,3 +131,46 @@ def test_a_terminal_shows_progress_on_stderr() -> None:
     os.close(ours)
     assert json.loads(out)["check"]["passed"]
     assert b"execute" in seen
+
+
+LOCALES = {
+    "C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    "Turkish": {"LC_ALL": "tr_TR.UTF-8"},
+    "no home": {"HOME": "", "XDG_CACHE_HOME": "relative"},
+}
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", LOCALES)
+def test_the_report_does_not_depend_on_where_the_command_runs(name: str, tmp_path: Path) -> None:
+    chip = tmp_path / "chíp.toml"
+    text = (Path(mtia_emu.__file__).parent / "chips" / "tiny.toml").read_text(encoding="utf-8")
+    chip.write_text(text + "# \u2603\n", encoding="utf-8")
+    words = ("run", "zoo:dlrm-small", "--dim", "batch=2", "--chip", chip, "--json", "-")
+    done, plain = start(*words, env=LOCALES[name], cwd=tmp_path), start(*words)
+    assert (done.returncode, done.stdout) == (0, plain.stdout) and "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == [chip]
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0])
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGKILL"])
+def test_a_process_that_is_killed_leaves_no_half_of_a_file(
+    number: str, seconds: float, tmp_path: Path
+) -> None:
+    words = ["compile", "zoo:llama-tiny", "-o", "out.mtia"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{MAIN}main()", *words],
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(getattr(signal, number))
+        process.wait()
+    left = {path.name for path in tmp_path.iterdir()}
+    if "out.mtia" in left:
+        assert start("run", tmp_path / "out.mtia", "--gpu", "none").returncode == 0
+    if number == "SIGTERM":  # SIGKILL leaves a folder, which the next start removes
+        assert left <= {"out.mtia"}

@@ -83,6 +83,8 @@ def test_a_folder_that_cannot_be_made_is_done_without(base: Path, capsys: Any) -
         ("", "relative", "/h", "/h/.cache/mtia-emu"),
         ("", "", "/h", "/h/.cache/mtia-emu"),
         ("", "", "nowhere", None),
+        ("", "", "", None),
+        ("", "", "/", None),
     ],
 )
 def test_where_the_cache_is(

@@ -110,7 +110,7 @@ RIGHT = """graph g {
         (
             "relu(%y)",
             "relu(%yy)",
-            r":6: %yy is not defined anywhere in the graph; did you mean 'y'\?\n.*\n +\^$",
+            r":6: operand %yy is not defined anywhere in the graph; did you mean 'y'\?\n.*\n +\^$",
         ),
         ("out %z", "out %q", r":7: output %q is not defined anywhere in the graph"),
         (

@@ -15,6 +15,7 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 
+from .distinct import distinct
 from .scope import NodeList, Scope, Value, subgraphs
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Body:
     inputs: tuple[Value, ...]
 
     def __post_init__(self) -> None:
+        self.graph = distinct(self.graph)
         self.makers: dict[str, Any] = {}
         for node in (node for graph in self.graphs(self.graph) for node in graph.node):
             for name in filter(None, node.output):

@@ -21,7 +21,7 @@ from .bag_body import Body, NoBag, Place, need
 from .bag_pools import Pooled, Pools
 from .bag_rows import LAST, Cut
 from .failures import Placed
-from .scope import Scope, Tensors, Value, graph_attr
+from .scope import Scope, Tensors, Value, graph_attr, nested_nodes
 
 if TYPE_CHECKING:
     from .importer import Importer
@@ -39,7 +39,10 @@ OPPOSITE = {
 def match(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value] | str:
     """Return the results of a Loop that pools embedding rows, as `embedding_bag`; else why it is none."""
     try:
-        body = Body(importer, scope, graph_attr(node, "body"), inputs)
+        graph = graph_attr(node, "body")
+        size = importer.once.of("size", graph, lambda: nested_nodes(graph))
+        importer.once.spend(size // 16)  # it is looked at whole, also where it runs 0 times
+        body = Body(importer, scope, graph, inputs)
         return _Bags(body).results()
     except NoBag as reason:
         return str(reason)

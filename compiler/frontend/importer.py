@@ -16,7 +16,7 @@ import numpy as np
 from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
-from ..build import Builder
+from ..build import LONGEST_NAME, Builder
 from ..graph import Const, Graph, Node
 from ..ops import ONNX, Call, Unsupported
 from . import ragged
@@ -138,7 +138,8 @@ class Importer:
     def _node(self, node: Any, scope: Scope, used: Set[str]) -> None:
         where = f"{op_key(node)} {node.name or (node.output[0] if node.output else '')}".strip()
         inputs = tuple(self._find(n, scope, where) if n else "" for n in node.input)
-        outer, self.builder.origin = self.builder.origin, node.name or self.builder.origin
+        outer = self.builder.origin
+        self.builder.origin = node.name[:LONGEST_NAME] or outer  # a copy, for each iteration of a loop
         try:
             results = self._import(node, inputs, scope, used)
         except Unsupported as error:

@@ -101,6 +101,11 @@ def in_order(nodes: Sequence[Any]) -> Sequence[Any]:
         raise UserError(f"the model's graph has a cycle: {names} -> ...") from None
 
 
+def nested_nodes(graph: Any) -> int:
+    """Return how many nodes a graph has, those of the graphs within it included."""
+    return len(graph.node) + sum(nested_nodes(inner) for node in graph.node for inner in subgraphs(node))
+
+
 def cost(node: Any) -> int:
     """Return the work of importing a node, in nodes of the usual size."""
     return 1 + (len(node.input) + len(node.output)) // 16

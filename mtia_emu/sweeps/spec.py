@@ -21,6 +21,7 @@ from .axis import Axis, axis
 from .expression import evaluate, names
 
 MAX_FILE_BYTES = 1 << 18
+MOST_VALUES = 1 << 18  # of all parameters together
 STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 METHODS = ("grid", "random", "latin", "tpe", "nsga2")
 GUIDED = ("tpe", "nsga2")
@@ -73,7 +74,9 @@ class Spec(Swept):
 
     chip: str = Field(default="mtia-2i", description="base chip: a name or a .toml file")
     model: tuple[Model, ...] = Field(min_length=1, max_length=64, description="workloads")
-    set: dict[str, Any] = Field(default_factory=dict, description="parameter to values: a list or a range")
+    set: dict[str, Any] = Field(
+        default_factory=dict, max_length=64, description="parameter to values: a list or a range"
+    )
     link: dict[str, str] = Field(default_factory=dict, description="parameter to an expression of others")
     constraints: tuple[str, ...] = Field(default=(), max_length=64, description="expressions that must hold")
     method: Literal["grid", "random", "latin", "tpe", "nsga2"] = "grid"
@@ -168,6 +171,11 @@ def _check_keys(spec: Spec, where: str) -> None:
     for key in (*spec.set, *spec.link):
         if key not in known and not key.startswith(TABLES):
             raise UserError(f"{where}: unknown parameter '{key}'{nearest(key, known)}")
+    count = sum(len(one.values) for one in spec.axes)
+    if count > MOST_VALUES:
+        raise UserError(
+            f"{where}: its parameters have {count} values together, at most {MOST_VALUES} are taken"
+        )
     both = set(spec.set) & set(spec.link)
     if both:
         raise UserError(f"{where}: '{min(both)}' is both set and linked (right: one of the two)")

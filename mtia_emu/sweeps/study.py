@@ -140,10 +140,10 @@ def explained(groups: Array, values: Array) -> float:
 
 def _groups(values: list[Any]) -> Array:
     """Return a group for each value: the value itself, or one of BINS equal parts where there are many."""
-    distinct = sorted(set(map(str, values)))
+    distinct = {text: place for place, text in enumerate(sorted(set(map(str, values))))}
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     if len(distinct) <= BINS or not numeric:
-        return np.array([distinct.index(str(v)) for v in values], int)
+        return np.array([distinct[str(v)] for v in values], int)
     ranks = np.argsort(np.argsort(np.array(values, float), kind="stable"), kind="stable")
     return ranks * BINS // len(values)
 

@@ -15,6 +15,7 @@ from bag_loops import CHOICES, Loop, Spelling, draw, expected, feed
 from mtia_emu.compiler.frontend import load
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.reference import evaluate
+from onnx import numpy_helper
 
 from mtia_emu import api
 from mtia_emu.errors import UserError
@@ -90,6 +91,33 @@ def test_torch_orders_what_its_loops_carry_by_a_hash(tmp_path: Path) -> None:
     assert (
         len({tuple((n.op, n.attrs["mode"]) for n in g.nodes if n.op == "embedding_bag") for g in graphs}) == 1
     )
+
+
+@pytest.mark.parametrize("padding", ["", "loop"])
+def test_branches_may_use_one_name_for_two_values(padding: str, tmp_path: Path) -> None:
+    spelling = replace(DYNAMO, padding=padding)
+    model = Loop(spelling).model()
+    chosen = [n for n in _loop(model).node if n.op_type == "If"][-1]
+    for branch in (a.g for a in chosen.attribute):
+        for node in branch.node:
+            if node.output[0] == branch.output[0].name:
+                node.output[0] = branch.output[0].name = "row"
+    graph = loaded(model, tmp_path)
+    assert "embedding_bag" in {n.op for n in graph.nodes}
+    np.testing.assert_allclose(evaluate(graph, feed())["y"], expected(spelling), rtol=1e-5, atol=1e-6)
+
+
+def test_constants_of_two_branches_may_have_one_name(tmp_path: Path) -> None:
+    model = Loop(DYNAMO).model()
+    branches = [a.g for a in next(n for n in _loop(model).node if n.op_type == "If").attribute]
+    for branch in branches:
+        of = {"ReduceSum": ("zero", np.array([0])), "Identity": ("blank", np.zeros((1, 4), np.float32))}
+        node = branch.node[-1]
+        name, value = of[node.op_type]
+        branch.initializer.append(numpy_helper.from_array(value, "k"))
+        node.input[:] = ["k" if n == name else n for n in node.input]
+    graph = loaded(model, tmp_path)
+    np.testing.assert_allclose(evaluate(graph, feed())["y"], expected(DYNAMO), rtol=1e-5, atol=1e-6)
 
 
 def _loop(model: Any) -> Any:

@@ -199,3 +199,18 @@ def test_pads_by_integers_beyond_fp64(kind: str, value: int, tmp_path: Path) -> 
     inputs = node("Pad", x, np.array([1, 0]), np.array(value, kind), consts=2).build(tmp_path / "m.onnx")
     out = api.run(tmp_path / "m.onnx", "tiny", inputs=inputs, gpu=None).outputs["y0"]
     assert out.tolist() == [value, 1, 2]
+
+
+@pytest.mark.parametrize("op", ["Max", "Min", "Greater", "Equal"])
+def test_nan_beside_numbers(op: str, tmp_path: Path) -> None:
+    held(node(op, SPECIAL, SPECIAL[::-1].copy()), tmp_path)
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin"])
+def test_the_largest_and_the_least_of_nan_is_nan(op: str, tmp_path: Path) -> None:
+    held(node(op, SPECIAL, np.array([1]), consts=1), tmp_path)
+
+
+@pytest.mark.parametrize("op", ["Relu", "Sign", "IsInf", "Abs", "Neg"])
+def test_nan_by_itself(op: str, tmp_path: Path) -> None:
+    held(node(op, SPECIAL), tmp_path)

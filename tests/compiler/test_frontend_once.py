@@ -184,3 +184,28 @@ def test_a_kernel_that_is_too_large_is_called_that(tmp_path: Path) -> None:
     tensors = tuple(helper.make_tensor(n, TensorProto.INT64, (4,), v) for n, v in sizes.items())
     with pytest.raises(UserError, match=r"its kernel of \[2147483648, 4\].*too large"):
         load(saved(tmp_path / "m.onnx", nodes, tensors))
+
+
+def test_a_large_loop_that_never_runs_is_not_looked_at_in_each_iteration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(once, "REPEATED", 500)
+    names = [f"h{k}" for k in range(400)]
+    idle = body([NODE("Add", [a, "x"], [b]) for a, b in pairwise(["a", *names])], names[-1])
+    zero = helper.make_tensor("zero", TensorProto.INT64, (), [0])
+    outer = body([NODE("Loop", ["zero", "true", "a"], ["o"], body=idle)], "o")
+    path = saved(
+        tmp_path / "m.onnx",
+        [NODE("Loop", ["trips", "true", "x"], ["y"], body=outer)],
+        (trips(1000), zero, TRUE),
+    )
+    with pytest.raises(UserError, match="once its loops and functions are written out"):
+        load(path)
+
+
+def test_long_names_are_not_copied_in_each_iteration(tmp_path: Path) -> None:
+    long = "n" * 50_000
+    inner = [NODE("Add", ["a", "x"], [long], name=long), NODE("Mul", [long, "x"], ["o"])]
+    looped = [NODE("Loop", ["trips", "true", "x"], ["y"], body=body(inner, "o"))]
+    graph = load(saved(tmp_path / "m.onnx", looped, (trips(20), TRUE)))
+    assert max(len(text) for node in graph.nodes for text in (node.name, node.origin)) < 300

@@ -41,6 +41,8 @@ SMALL: dict[str, Any] = {
         ({"constraints": ["seconds < 1"]}, "unknown name 'seconds'"),
         ({"constraints": ["round(1, -999999999) <= 450"]}, "round to -999999999 places"),
         ({"link": {"pe.matrix.cols": "1 / 0"}}, "division by zero"),
+        ({"set": {f"energy.mac_pj.{i}": "1..100000 step 1" for i in range(3)}}, "300000 values together"),
+        ({"set": {f"energy.mac_pj.{i}": [1] for i in range(65)}}, "at most 64 items"),
         ({"objectives": ["speed"]}, "unknown objective 'speed'"),
         ({"objectives": ["seconds", "seconds"]}, "given twice"),
         ({"points": 5}, "a grid takes every point"),
