@@ -49,6 +49,7 @@ MARKS = (
     np.nan,
     1.0,
 )  # what stands for a number that may be infinite: whatever reads it changes with one of them
+HALF = 2  # bytes of floats that onnxruntime keeps wider where it can
 FAR = 0.75  # the power of a type's largest number from which on work may leave its range
 SUMMED_IN = np.dtype(np.float32)  # the narrowest type in which products and rows are summed
 
@@ -126,7 +127,9 @@ class Draw:
 
     def _results(self, node: Node, given: Sequence[Array | None]) -> list[Array]:
         if node.op in EXACT:
-            return [self._held(x) for x in reference(node.op, given, node.attrs)]
+            made = [self._held(x) for x in reference(node.op, given, node.attrs)]
+            kept = self.noise.loose and node.op == "cast" and made[0].dtype.itemsize == HALF
+            return [self._off(x, self._step(x)) for x in made] if kept else made
         calm = _calm(node, [x for x in given if x is not None])
         if node.op == "map":
             return self._map(node, [x for x in given if x is not None], calm)
@@ -141,9 +144,9 @@ class Draw:
         if node.op == "matmul" and node.type.dtype.is_float:
             return [self._product(node, given, calm)]
         if self.noise.loose and node.op == "log_softmax":
-            made: Sequence[Array] = [np.log(reference("softmax", given, node.attrs)[0])]
+            made = [np.log(reference("softmax", given, node.attrs)[0])]
         else:
-            made = reference(node.op, given, node.attrs)
+            made = list(reference(node.op, given, node.attrs))
         typed = [x.astype(kind.dtype.numpy) for x, kind in zip(made, node.types, strict=True)]
         size = _unit(node, given) if self.noise.loose else 0.0
         return [self._marked(self._off(x, self._step(x, size)), calm) for x in typed]
@@ -258,7 +261,7 @@ def _row_step(x: Array | None, axis: int) -> Array:
 
 def _calm(node: Node, given: Sequence[Array]) -> Any:
     """Return where a result is made of numbers alone, so that an infinity would be an overflow."""
-    finite = [np.isfinite(_wide(x)) for x in given]
+    finite: list[Array] = [np.asarray(np.isfinite(_wide(x))) for x in given]
     if node.op == "matmul" and given[0].ndim > 1 and given[1].ndim > 1:
         return finite[0].all(-1)[..., None] & finite[1].all(-2)[..., None, :]
     if node.op in FUNCTIONS or node.op == "map":
