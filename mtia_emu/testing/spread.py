@@ -149,7 +149,10 @@ class Draw:
             made = list(reference(node.op, given, node.attrs))
         typed = [x.astype(kind.dtype.numpy) for x, kind in zip(made, node.types, strict=True)]
         size = _unit(node, given) if self.noise.loose else 0.0
-        summed = 0.0 if node.op in FUNCTIONS else _steps(node, given) * float(np.finfo(SUMMED_IN).eps)
+        steps = 0.0 if node.op in FUNCTIONS else _steps(node, given)
+        if self.noise.loose:  # nearly equal terms, added one by one, are all rounded the same way
+            steps *= max(steps, 1.0) * 2
+        summed = steps * float(np.finfo(SUMMED_IN).eps)
         return [self._marked(self._off(x, self._step(x, size) + summed * _size(x)), calm) for x in typed]
 
     def _product(self, node: Node, given: Sequence[Array | None], calm: Any) -> Array:
