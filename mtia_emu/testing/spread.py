@@ -268,7 +268,10 @@ def _calm(node: Node, given: Sequence[Array]) -> Any:
     """Return where a result is made of numbers alone, so that an infinity would be an overflow."""
     finite: list[Array] = [np.asarray(np.isfinite(_wide(x))) for x in given]
     if node.op == "matmul" and given[0].ndim > 1 and given[1].ndim > 1:
-        return finite[0].all(-1)[..., None] & finite[1].all(-2)[..., None, :]
+        rows, columns = (
+            np.all(x, axis=axis, keepdims=True) for x, axis in zip(finite, (-1, -2), strict=False)
+        )
+        return rows & columns
     if node.op in FUNCTIONS or node.op == "map":
         return np.logical_and.reduce(np.broadcast_arrays(*finite))
     return np.bool_(all(x.all() for x in finite))
