@@ -149,7 +149,11 @@ class Draw:
             made = list(reference(node.op, given, node.attrs))
         typed = [x.astype(kind.dtype.numpy) for x, kind in zip(made, node.types, strict=True)]
         size = _unit(node, given) if self.noise.loose else 0.0
-        return [self._marked(self._off(x, self._step(x, size)), calm) for x in typed]
+        steps = 0.0 if node.op in FUNCTIONS else _steps(node, given)
+        if self.noise.loose:  # nearly equal terms, added one by one, are all rounded the same way
+            steps *= max(steps, 1.0) * 2
+        summed = steps * float(np.finfo(SUMMED_IN).eps)
+        return [self._marked(self._off(x, self._step(x, size) + summed * _size(x)), calm) for x in typed]
 
     def _product(self, node: Node, given: Sequence[Array | None], calm: Any) -> Array:
         """Return a product with its bias, scale and activation, each of which may round."""
@@ -237,9 +241,10 @@ def _steps(node: Node, given: Sequence[Array | None]) -> float:
     Summed one after another, k terms are off as if each were by sqrt(k) / 4 steps: what is added to has
     grown.
     """
-    sizes = [
-        max(x.shape[-1] if x.ndim else 1, x.size // max(node.type.size, 1)) for x in given if x is not None
-    ]
+    shapes = [x.shape for x in given if x is not None and x.ndim]
+    axis = int(node.attrs.get("axis", -1))
+    rows = [max(s[-1], s[axis] if -len(s) <= axis < len(s) else 1) for s in shapes]
+    sizes = rows + [x.size // max(node.type.size, 1) for x in given if x is not None]
     return max(1.0, max(sizes, default=1) ** 0.5 / 4)
 
 
@@ -263,10 +268,18 @@ def _calm(node: Node, given: Sequence[Array]) -> Any:
     """Return where a result is made of numbers alone, so that an infinity would be an overflow."""
     finite: list[Array] = [np.asarray(np.isfinite(_wide(x))) for x in given]
     if node.op == "matmul" and given[0].ndim > 1 and given[1].ndim > 1:
-        return finite[0].all(-1)[..., None] & finite[1].all(-2)[..., None, :]
+        rows, columns = (
+            np.all(x, axis=axis, keepdims=True) for x, axis in zip(finite, (-1, -2), strict=False)
+        )
+        return rows & columns
     if node.op in FUNCTIONS or node.op == "map":
         return np.logical_and.reduce(np.broadcast_arrays(*finite))
     return np.bool_(all(x.all() for x in finite))
+
+
+def _size(x: Array) -> Array:
+    """Return the magnitudes of numbers, 0 for what is none."""
+    return np.nan_to_num(np.abs(_wide(x)), posinf=0.0)
 
 
 def _wide(x: Array) -> Array:
