@@ -11,7 +11,7 @@ from .scope import NodeList, cost
 
 DEEPEST = 64  # graphs and functions within one another
 NODES = 200_000  # nodes read in one import, with those of functions and loops
-REPEATED = 50_000  # nodes, and bodies begun, beyond those in the file: loops and functions written out
+REPEATED = 20_000  # nodes, and bodies begun, beyond those in the file: loops and functions written out
 
 
 class Once:

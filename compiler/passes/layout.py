@@ -33,16 +33,23 @@ class Layout(Rules):
 
 @dataclass
 class _Turner:
-    """The rule for one graph; `stored` has the constants turned so far, by old name."""
+    """The rule for one graph; `stored` has the constants turned so far, by old name.
+
+    `turns` says of constants whether all that read them are right sides: turning one for some leaves it so.
+    """
 
     stored: dict[str, str] = field(default_factory=dict)
+    turns: dict[str, bool] = field(default_factory=dict)
 
     def rule(self, node: Node, match: Match) -> Rewrite | Skip | None:
         """x @ constant."""
         if node.op not in PRODUCTS or (const := match.const(node.inputs[1])) is None:
             return None
         x, name, *extras = node.inputs
-        if match.is_output(name) or not all(_right_side(user, name) for user in match.users(name)):
+        if name not in self.turns:
+            alone = not match.is_output(name)
+            self.turns[name] = alone and all(_right_side(user, name) for user in match.users(name))
+        if not self.turns[name]:
             return Skip(f"%{name} has other users")
         rank = const.type.rank
         perm = (*range(rank - 2), rank - 1, rank - 2)

@@ -20,6 +20,7 @@ from mtia_emu.compiler.reference import evaluate
 from mtia_emu.compiler.samples import random_inputs
 
 from mtia_emu import testing
+from mtia_emu.testing.judge import typed
 from mtia_emu.types import TensorType
 
 FOLDER = Path(__file__).parent / "golden"
@@ -46,7 +47,7 @@ def hold(case: str, tolerance: float = 1e-5) -> None:
     assert made == expected
     assert made != text.dump(graph), f"{spelling} leaves the graph as it is"
     full = with_weights(graph)
-    before, after = results(full), results(lowered(full, pipeline))
+    before, after = results(full), results(lowered(full, pipeline), full)
     after = {name: value.astype(before[name].dtype) for name, value in after.items()}
     testing.assert_close(after, before, tolerance)
 
@@ -73,10 +74,13 @@ def random(rng: np.random.Generator, kind: TensorType) -> np.ndarray:
     return np.asarray(data).astype(kind.dtype.numpy)
 
 
-def results(graph: Graph) -> dict[str, np.ndarray]:
-    """Return the outputs of a graph on random inputs."""
+def results(graph: Graph, like: Graph | None = None) -> dict[str, np.ndarray]:
+    """Return the outputs of a graph on the random inputs of another, in its own types; without one on its own.
+
+    What is random depends on the graph: numbers at and around those that it computes with are among it.
+    """
     with np.errstate(all="ignore"):
-        return evaluate(graph, random_inputs(graph))
+        return evaluate(graph, typed(graph, random_inputs(like or graph)))
 
 
 def outcomes(spelling: str, body: str) -> list[str]:

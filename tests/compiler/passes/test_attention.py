@@ -66,7 +66,7 @@ def fused(mask: str, op: str) -> Graph:
     """Return the graph of a mask after the pass, its results unchanged."""
     graph = with_weights(check(text.parse(MASKED.format(mask=mask, op=op))))
     made = check(Attention()(Tails()(Maps()(graph))))
-    testing.assert_close(results(made), results(graph), 1e-5)
+    testing.assert_close(results(made, graph), results(graph), 1e-5)
     assert [n.op for n in made.nodes if n.op in ("attention", "softmax")] == ["attention"]
     return made
 
@@ -128,7 +128,7 @@ def test_a_guard_that_looks_at_the_mask_becomes_part_of_it() -> None:
     made = check(Attention()(Tails()(graph)))
     assert [n.op for n in made.nodes] == ["transpose", "attention"]
     assert made.nodes[1].attrs["guarded"] is True
-    testing.assert_close(results(made), results(graph), 1e-5)
+    testing.assert_close(results(made, graph), results(graph), 1e-5)
 
 
 @pytest.mark.parametrize(("zero", "least"), [("1.0", "-inf"), ("0.0", "0.0")])

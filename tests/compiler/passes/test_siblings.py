@@ -36,7 +36,7 @@ def test_one_product_of_equal_results_is_left(widths: list[int], rows: str) -> N
     graph = with_weights(text.parse(family(widths, rows)))
     made = lowered(graph, (Siblings(),))
     assert [n.op for n in made.nodes].count("matmul") == 1
-    before, after = results(graph), results(made)
+    before, after = results(graph), results(made, graph)
     assert all(np.allclose(before[name], after[name], 1e-5, 1e-5) for name in before)
 
 
@@ -46,7 +46,7 @@ def test_products_with_codes_are_joined_scales_and_zero_points_as_well(options: 
     apart = lowered(graph, parse_passes(f"quantise{{{options}}},packed"))
     made = lowered(apart, (Siblings(),))
     assert [n.op for n in made.nodes].count("matmul_packed") == 1
-    before, after = results(apart), results(made)
+    before, after = results(apart), results(made, apart)
     assert all(np.allclose(before[name], after[name], 1e-5, 1e-5) for name in before)
 
 
@@ -93,4 +93,6 @@ def test_one_bias_of_two_products_stands_beside_itself() -> None:
   out %y
 }"""
     graph = with_weights(text.parse(body))
-    np.testing.assert_allclose(results(lowered(graph, (Siblings(),)))["y"], results(graph)["y"], 1e-5, 1e-5)
+    np.testing.assert_allclose(
+        results(lowered(graph, (Siblings(),)), graph)["y"], results(graph)["y"], 1e-5, 1e-5
+    )
