@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from mtia_emu.kernels.builder import TooLarge, round_up
@@ -25,25 +25,36 @@ Params = dict[str, Any]
 def split(plan: Schedule, make: Callable[[Step], object]) -> Schedule:
     """Return the schedule with steps cut in two until `make` takes each; it raises `TooLarge`.
 
-    Raises what it raises for a step that cannot be cut.
+    Steps beside one that is cut run one after another, as its parts do. Raises what `make` raises for a step
+    that cannot be cut.
     """
-    numbers = plan.moments or [0] * len(plan.steps)
+    parts = {i: _parts(step, make) for i, step in enumerate(plan.steps) if _may_be_large(step)}
+    if all(len(each) == 1 for each in parts.values()):
+        return plan
     steps: list[Step] = []
     moments: list[int] = []
-    for step, moment in zip(plan.steps, numbers, strict=True):
-        parts = [step]
-        if _is_large(step, SMALL_MACS, SMALL_ELEMENTS):
-            parts = list(islice(_fitting(step, make), MOST_PARTS + 1))
-        if len(parts) > MOST_PARTS:
-            raise TooLarge(
-                f"{step.kernel}: takes more than {MOST_PARTS} launches, a block has at most {MOST_COMMANDS} "
-                "commands; make the problem smaller (a smaller batch, say)"
-            )
-        steps += parts
-        moments += [moment] * len(parts)
-    if len(steps) == len(plan.steps):
-        return plan
+    for _, group in groupby(enumerate(plan.moments or range(len(plan.steps))), lambda x: x[1]):
+        numbers = [i for i, _ in group]
+        made = [part for i in numbers for part in parts.get(i, [plan.steps[i]])]
+        first = moments[-1] + 1 if moments else 0
+        together = len(made) == len(numbers)
+        moments += [first if together else first + i for i in range(len(made))]
+        steps += made
     return replace(plan, steps=steps, moments=moments if plan.moments else [])
+
+
+def _may_be_large(step: Step) -> bool:
+    return _is_large(step, SMALL_MACS, SMALL_ELEMENTS)
+
+
+def _parts(step: Step, make: Callable[[Step], object]) -> list[Step]:
+    parts = list(islice(_fitting(step, make), MOST_PARTS + 1))
+    if len(parts) > MOST_PARTS:
+        raise TooLarge(
+            f"{step.kernel}: takes more than {MOST_PARTS} launches, a block has at most {MOST_COMMANDS} "
+            "commands; make the problem smaller (a smaller batch, say)"
+        )
+    return parts
 
 
 def _fitting(step: Step, make: Callable[[Step], object]) -> Iterator[Step]:
@@ -65,10 +76,18 @@ def _is_large(step: Step, most_macs: int, most_elements: int) -> bool:
     """Return whether a step multiplies or moves more than that."""
     p = dict(step.params)
     macs = p.get("batch", 1) * p["m"] * p["k"] * p["n"] if {"m", "k", "n"} <= set(p) else 0
-    sizes = [v.type.size for v in (*step.inputs, *step.outputs)]
+    sizes = [v.type.size for v in (*_gone_over(step), *step.outputs)]
     if step.kernel == "attention":
         macs = p["problem"].groups * p["problem"].heads * p["problem"].queries * p["problem"].keys
     return macs > most_macs or max(sizes, default=0) > most_elements
+
+
+def _gone_over(step: Step) -> Sequence[View]:
+    """Return the operands of which a step reads all: not the tables that it looks rows up in."""
+    if step.kernel not in ("embedding_bag", "gather"):
+        return step.inputs
+    each = len(step.inputs) // len(step.outputs)
+    return [v for i, v in enumerate(step.inputs) if i % each]
 
 
 def halves(step: Step) -> list[Step]:
