@@ -235,7 +235,8 @@ class Importer:
         )
         before = len(self.builder.nodes)
         made = ONNX[key](call)
-        if key in RECURRENT:
+        if key in RECURRENT:  # written out step by step
+            self.once.spend(len(self.builder.nodes) - before)
             self.loop(node, self.builder.type_of(operands[0]).shape[call.attr("layout", 0)], before)
         return [made] if isinstance(made, str) else list(made)
 

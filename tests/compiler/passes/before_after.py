@@ -75,7 +75,7 @@ def random(rng: np.random.Generator, kind: TensorType) -> np.ndarray:
 
 
 def results(graph: Graph, like: Graph | None = None) -> dict[str, np.ndarray]:
-    """Return the outputs of a graph on the random inputs of another, in its own types; without one on its own.
+    """Return the outputs of a graph on the random inputs of another, in its own types; else on its own.
 
     What is random depends on the graph: numbers at and around those that it computes with are among it.
     """
