@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import groupby, islice
 from typing import Any
 
-from mtia_emu.kernels.builder import TooLarge, round_up
+from mtia_emu.kernels.builder import TooLarge, at_most, round_up
 
 from mtia_emu.isa import MOST_COMMANDS
 
@@ -16,14 +16,15 @@ from .schedule import Schedule, Step
 from .views import View
 
 SMALL_MACS, SMALL_ELEMENTS = 1 << 34, 1 << 26  # blocks of so little work have few commands
-LARGE_MACS, LARGE_ELEMENTS = 1 << 39, 1 << 32  # of a block: parts of one size share one, soon timed
+LARGE_MACS = 1 << 39  # blocks of so much have more commands than is worth while
+CUT_COMMANDS = 1 << 21  # of a block, where it can be cut: parts of one size share one, which is soon timed
 MOST_PARTS = 1 << 12  # of a step
 TILE = 64  # parts are whole tiles where they can be
 Params = dict[str, Any]
 
 
 def split(plan: Schedule, make: Callable[[Step], object]) -> Schedule:
-    """Return the schedule with steps cut in two until `make` takes each; it raises `TooLarge`.
+    """Return the schedule with steps cut in two until what `make` makes of each has not too many commands.
 
     Steps beside one that is cut run one after another, as its parts do. Raises what `make` raises for a step
     that cannot be cut.
@@ -43,12 +44,8 @@ def split(plan: Schedule, make: Callable[[Step], object]) -> Schedule:
     return replace(plan, steps=steps, moments=moments if plan.moments else [])
 
 
-def _may_be_large(step: Step) -> bool:
-    return _is_large(step, SMALL_MACS, SMALL_ELEMENTS)
-
-
 def _parts(step: Step, make: Callable[[Step], object]) -> list[Step]:
-    parts = list(islice(_fitting(step, make), MOST_PARTS + 1))
+    parts = list(islice(_fitting(step, make, set()), MOST_PARTS + 1))
     if len(parts) > MOST_PARTS:
         raise TooLarge(
             f"{step.kernel}: takes more than {MOST_PARTS} launches, a block has at most {MOST_COMMANDS} "
@@ -57,29 +54,37 @@ def _parts(step: Step, make: Callable[[Step], object]) -> list[Step]:
     return parts
 
 
-def _fitting(step: Step, make: Callable[[Step], object]) -> Iterator[Step]:
-    parts = halves(step) if _is_large(step, LARGE_MACS, LARGE_ELEMENTS) else []
+def _fitting(step: Step, make: Callable[[Step], object], large: set[Any]) -> Iterator[Step]:
+    """Yield parts of a step for which blocks of few commands do; `large` has the forms of other steps."""
+    form = (step.params, *((v.shape, v.strides) for v in (*step.inputs, *step.outputs)))
+    parts = halves(step) if form in large or _macs(step) > LARGE_MACS else []
     if not parts:
         try:
-            make(step)
+            with at_most(CUT_COMMANDS):
+                make(step)
         except TooLarge:
+            large.add(form)
             parts = halves(step)
             if not parts:
-                raise
+                make(step)
     for part in parts:
-        yield from _fitting(part, make)
+        yield from _fitting(part, make, large)
     if not parts:
         yield step
 
 
-def _is_large(step: Step, most_macs: int, most_elements: int) -> bool:
-    """Return whether a step multiplies or moves more than that."""
-    p = dict(step.params)
-    macs = p.get("batch", 1) * p["m"] * p["k"] * p["n"] if {"m", "k", "n"} <= set(p) else 0
+def _may_be_large(step: Step) -> bool:
+    """Return whether a step multiplies or moves so much that a block of it may have many commands."""
     sizes = [v.type.size for v in (*_gone_over(step), *step.outputs)]
+    return _macs(step) > SMALL_MACS or max(sizes, default=0) > SMALL_ELEMENTS
+
+
+def _macs(step: Step) -> int:
+    """Return about how many multiply-adds a step takes; 0 for what is no product."""
+    p = dict(step.params)
     if step.kernel == "attention":
-        macs = p["problem"].groups * p["problem"].heads * p["problem"].queries * p["problem"].keys
-    return macs > most_macs or max(sizes, default=0) > most_elements
+        return int(p["problem"].groups * p["problem"].heads * p["problem"].queries * p["problem"].keys)
+    return p.get("batch", 1) * p["m"] * p["k"] * p["n"] if {"m", "k", "n"} <= set(p) else 0
 
 
 def _gone_over(step: Step) -> Sequence[View]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +25,19 @@ class NoRoom(UserError):
 
 class TooLarge(UserError):
     """A kernel call of more commands than a block may have: the compiler cuts it, where it can."""
+
+
+_most_commands = ContextVar("most_commands", default=MOST_COMMANDS)
+
+
+@contextmanager
+def at_most(commands: int) -> Iterator[None]:
+    """Let no block have more commands than that meanwhile."""
+    before = _most_commands.set(commands)
+    try:
+        yield
+    finally:
+        _most_commands.reset(before)
 
 
 @dataclass
@@ -80,9 +96,9 @@ class Builder:
 
     def limit(self, commands: int) -> None:
         """Raise `TooLarge` for more commands than a block may have, before memory is taken for them."""
-        if commands > MOST_COMMANDS:
+        if commands > (most := min(MOST_COMMANDS, _most_commands.get())):
             raise TooLarge(
-                f"{self.kernel}: takes {commands} commands or more, a block has at most {MOST_COMMANDS}; "
+                f"{self.kernel}: takes {commands} commands or more, a block has at most {most}; "
                 "make the problem smaller (a smaller batch, say)"
             )
 
