@@ -153,7 +153,19 @@ class Draw:
         if self.noise.loose:  # nearly equal terms, added one by one, are all rounded the same way
             steps *= max(steps, 1.0) * 2
         summed = steps * float(np.finfo(SUMMED_IN).eps)
-        return [self._marked(self._off(x, self._step(x, size) + summed * _size(x)), calm) for x in typed]
+        terms = self._terms(node, given)
+        return [
+            self._marked(self._off(x, np.maximum(self._step(x, size) + summed * _size(x), terms)), calm)
+            for x in typed
+        ]
+
+    def _terms(self, node: Node, given: Sequence[Array | None]) -> Array:
+        """Return a step of the larger term of a sum of two: where they cancel, grouped otherwise it is off by
+        that."""
+        if node.op not in ("add", "sub"):
+            return np.zeros(())
+        a, b = (self._step(x) for x in given if x is not None)
+        return np.where(np.isfinite(a + b), np.maximum(a, b), 0.0)
 
     def _product(self, node: Node, given: Sequence[Array | None], calm: Any) -> Array:
         """Return a product with its bias, scale and activation, each of which may round."""
@@ -203,7 +215,8 @@ class Draw:
         if x.dtype.kind in "iub" or dtype_of(x).bits < 16:
             return x
         wide = x.astype(np.promote_types(x.dtype, SUMMED_IN) if x.dtype.kind == "f" else SUMMED_IN)
-        eps = steps * np.finfo(wide.dtype).eps
+        own = float(ml_dtypes.finfo(x.dtype).eps) if wide.dtype != x.dtype else 0.0  # it may be scaled first
+        eps = own + steps * float(np.finfo(wide.dtype).eps)
         return wide * (1 + eps * self._rng.uniform(-1, 1, x.shape)).astype(wide.dtype)
 
     def _step(self, x: Array, size: Any = 0.0) -> Array:
