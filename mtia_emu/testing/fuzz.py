@@ -38,7 +38,7 @@ from ..kernels.search import Search
 from ..oracle import expected_outputs, reference_outputs
 from ..verify import verify
 from .grower import Seeded
-from .judge import Inputs, Sample, coarse, fault_of, hides, narrowed, results, samples_for, typed
+from .judge import Inputs, Judge, Sample, coarse, fault_of, hides, results, samples_for, typed
 from .spread import Noise
 from .to_onnx import Unwritten, to_onnx
 from .verify import first_fault
@@ -164,6 +164,7 @@ class Made:
     right: Run | None = None
     hidden: bool = False
     floats: str = ""  # the format of its floats, where that was chosen
+    after: Graph | None = None  # the graph itself, where it gives nothing up
 
 
 Stage = tuple[str, Callable[[], Made]]
@@ -182,7 +183,9 @@ def _wrong(
         wrong = fault_of(graph, sample, got, expected, made.noise, made.share, made.hidden)
         if wrong and not _undefined(graph):
             return f"{wrong} (sample: {sample.name})"
-    return ""
+    if made.after is None or _undefined(graph):
+        return ""
+    return Judge(graph, [sample for sample in samples if sample.kind in kinds]).fault(graph, made.after)
 
 
 def _kinds(graph: Graph, made: Made) -> tuple[str, ...]:
@@ -290,13 +293,19 @@ def _lowered(graph: Graph, steps: Sequence[Pass], wanted: str) -> Made:
 
 def _passed(graph: Graph, steps: Sequence[Pass], fired: Counter[str] | None) -> Made:
     """Return a graph after some passes; count those that did something."""
-    after, share = graph, 0.0
+    after, share, floats = graph, 0.0, ""
     for ran in watch(graph, steps):
-        after, share = ran.after, share + ran.step.tolerance
+        after, share, floats = ran.after, share + ran.step.tolerance, ran.step.floats or floats
         if fired is not None and ran.changed:
             fired[ran.step.spelling] += 1
-    noise = Noise(narrowed(graph, after), loose=True)
-    return Made(partial(results, after, first=graph), noise, share + coarse(after), hidden=hides(after))
+    same = not share and not floats and coarse(after) <= coarse(graph)
+    return Made(
+        partial(results, after, first=graph),
+        Noise(floats, loose=True),
+        share + coarse(after),
+        hidden=hides(after),
+        after=after if same else None,
+    )
 
 
 def _imported(graph: Graph) -> Run:

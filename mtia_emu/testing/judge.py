@@ -111,7 +111,7 @@ def fault_of(
 
 @dataclass(frozen=True)
 class Given:
-    """What a pass gives up: a share of outputs' largest magnitudes, a number format; or, `strict`, nothing."""
+    """What a pass gives up: a share of outputs' largest magnitudes, a number format; if `strict`, nothing."""
 
     loss: float
     floats: str
@@ -223,7 +223,7 @@ class Judge:
     def _allowed(
         self, after: Graph, expected: Inputs, firm: dict[str, Array], loss: float
     ) -> dict[str, Array]:
-        """Return what is allowed besides roundings: what was given up, codes and NaN behind which an output is."""
+        """Return what is allowed before roundings are asked: what was given up, codes and NaN."""
         found, hidden = {}, hiding(after)
         for name, x in expected.items():
             share = loss + coarse(after, name) if self.tolerance is None else self.tolerance
@@ -233,7 +233,7 @@ class Judge:
 
 
 def _first(got: Inputs, expected: Inputs, firm: Inputs, told: Mapping[str, Array]) -> str:
-    """Return what is wrong where widened results are apart, though narrow ones may be near; "" for nothing."""
+    """Return what is wrong where widened results are apart, though rounded they may be near; else ""."""
     bound = {k: np.where(told[k], firm[k], np.inf) if k in told else np.inf for k in expected}
     misses = _misses(got, expected, bound)
     if misses:
@@ -242,7 +242,10 @@ def _first(got: Inputs, expected: Inputs, firm: Inputs, told: Mapping[str, Array
         if apart.any():
             index = tuple(int(i) for i in np.argwhere(apart)[0])
             where = f"[{', '.join(map(str, index))}]" if index else ""
-            return f"output %{name}{where} is {float(got[name][index]):.5g} and only near by rounding: in fp64 it is another number"
+            value = float(got[name][index])
+            return (
+                f"output %{name}{where} is {value:.5g}, near only by rounding: in fp64 it is another number"
+            )
     return ""
 
 
@@ -313,13 +316,6 @@ def _behind(graph: Graph, nodes: Iterable[Node]) -> frozenset[str]:
     return frozenset(reached.intersection(graph.outputs))
 
 
-def narrowed(before: Graph, after: Graph) -> str:
-    """Return the number format that a graph computes in and the one before it does not; "" for none."""
-    old, new = (_floats(graph) for graph in (before, after))
-    coarser = {name: eps for name, eps in new.items() if eps > max(old.values(), default=0.0)}
-    return max(coarser, key=lambda name: coarser[name], default="")
-
-
 def _floats(graph: Graph) -> dict[str, float]:
     """Return the float types of 16 bits and more that a graph has, each with the size of its steps."""
     kinds = {kind.dtype for node in graph.nodes for kind in node.types}
@@ -328,7 +324,7 @@ def _floats(graph: Graph) -> dict[str, float]:
 
 
 def coarse(graph: Graph, output: str | None = None) -> float:
-    """Return how far codes that fall on another side move results, or one of them, of its largest magnitude."""
+    """Return how far codes that fall on another side move results, or one, of its largest magnitude."""
     makers = [node for node in graph.nodes if _quantises(node, graph)]
     found = {node.type.dtype.name for node in makers if output is None or output in _behind(graph, [node])}
     return max((allowed for name, allowed in TOLERANCES.items() if name in found), default=0.0)

@@ -202,7 +202,8 @@ class Draw:
         """Return an array, marked where it nears the end of its range, or, where `calm`, left it."""
         if x.dtype.kind in "iub" or dtype_of(x).bits < 16:
             return x
-        most = float(ml_dtypes.finfo(self._held_in or x.dtype).max) ** FAR
+        kinds = [kind for kind in (self._held_in, x.dtype) if kind is not None]
+        most = min(float(ml_dtypes.finfo(kind).max) for kind in kinds) ** FAR
         size = np.abs(_wide(x))
         far = (size > most) & (calm | (size != np.inf))
         if not far.any():

@@ -1,4 +1,4 @@
-"""A graph computed once more with its floats of 16 bits and more widened to fp64: what rounding does not explain.
+"""A graph computed once more, its floats of 16 bits and more widened to fp64: what no rounding explains.
 
 Where narrow results are apart because roundings fell otherwise, or because a type's range ended, widened ones
 agree. Formats of 8 bits, and casts to them, stay: what they choose is part of what a graph says.
@@ -40,7 +40,7 @@ POLES = frozenset(["log", "div", "reciprocal", "rsqrt", "pow", "cast", "max", "m
 
 @dataclass(frozen=True)
 class Widened:
-    """Outputs of a widened graph; `left` says whether anything was too large or too small for fp64 as well."""
+    """Outputs of a widened graph; `left` says whether anything was too large or small for fp64 as well."""
 
     outputs: Mapping[str, Array]
     left: bool
@@ -52,9 +52,10 @@ def widened(
     rng: np.random.Generator | None = None,
     steps: Steps | None = None,
 ) -> Widened | None:
-    """Return the outputs of the graph widened; None where a reference takes no fp64, or gives no lasting shape.
+    """Return the outputs of the graph widened; None where a reference takes no fp64.
 
-    With `rng` inexact results are a random part of a step of fp64 off, and constants of `steps` one of theirs.
+    With `rng` inexact results are a random part of a step of fp64 off, and constants of `steps` one of
+    theirs.
     """
     try:
         with np.errstate(all="ignore"):
@@ -211,7 +212,7 @@ def _moved(
 
 
 def _new(before: Graph, after: Graph) -> dict[str, Array]:
-    """Return a step of each number of constants that only the second graph has; none of numbers of few digits."""
+    """Return a step of each number in constants that only the second graph has; 0 for those of few digits."""
     known = {id(c.data) for c in before.consts.values()}
     new = {k: c for k, c in after.consts.items() if _narrow(c.type) and id(c.data) not in known}
     if not new:
