@@ -216,7 +216,7 @@ class Draw:
         if x.dtype.kind in "iub" or dtype_of(x).bits < 16:
             return x
         wide = x.astype(np.promote_types(x.dtype, SUMMED_IN) if x.dtype.kind == "f" else SUMMED_IN)
-        own = float(ml_dtypes.finfo(x.dtype).eps) if wide.dtype != x.dtype else 0.0  # it may be scaled first
+        own = float(ml_dtypes.finfo(x.dtype).eps) / 2 if wide.dtype != x.dtype else 0.0  # if scaled first
         eps = own + steps * float(np.finfo(wide.dtype).eps)
         return wide * (1 + eps * self._rng.uniform(-1, 1, x.shape)).astype(wide.dtype)
 
