@@ -203,6 +203,73 @@ def _split_product(node: Node, match: Match) -> Rewrite | None:
     return become(node, new, new.add("add", *parts))
 
 
+def to_number(op: str, value: float) -> Build:
+    """Return a rule that gives an op another constant for its second operand."""
+
+    def rule(node: Node, match: Match) -> Rewrite | None:
+        if node.op != op:
+            return None
+        new, kind = building(node, match), match.type_of(node.inputs[1]).dtype
+        return become(node, new, new.add(op, node.inputs[0], new.constant(value, kind.numpy)))
+
+    return rule
+
+
+def _number_for_nan(node: Node, match: Match) -> Rewrite | None:
+    """Take roots of what is below zero for zero."""
+    if node.op != "sqrt":
+        return None
+    new = building(node, match)
+    return become(node, new, new.add("sqrt", new.add("relu", node.inputs[0])))
+
+
+def _guarded_log(node: Node, match: Match) -> Rewrite | None:
+    """Take the logarithm of zero for zero."""
+    if node.op != "log":
+        return None
+    new, zero = building(node, match), np.float32
+    is_zero = new.add("equal", node.inputs[0], new.constant(0.0, zero))
+    return become(
+        node, new, new.add("where", is_zero, new.constant(0.0, zero), new.add("log", node.inputs[0]))
+    )
+
+
+def _mean_of_one_more(node: Node, match: Match) -> Rewrite | None:
+    """Divide a sum by one more than it has terms."""
+    if node.op != "reduce_mean":
+        return None
+    new, terms = building(node, match), match.type_of(node.inputs[0]).shape[-1]
+    share = new.constant(1 / (terms + 1), node.type.dtype.numpy)
+    return become(node, new, new.add("mul", new.add("reduce_sum", node.inputs[0], **node.attrs), share))
+
+
+def _through_halves(node: Node, match: Match) -> Rewrite | None:
+    """Pass by fp16, which nothing says."""
+    if node.op != "sigmoid":
+        return None
+    new = building(node, match)
+    half = new.add("sigmoid", new.add("cast", node.inputs[0], to="fp16"))
+    return become(node, new, new.add("cast", half, to="fp32"))
+
+
+def _scaled_first(node: Node, match: Match) -> Rewrite | None:
+    """Scale an operand of a product rather than the product: right, but for rounding."""
+    product = match.producer(node.inputs[0], "matmul") if node.op == "mul" else None
+    if product is None:
+        return None
+    new, (x, y) = building(node, match), product.inputs
+    return become(node, new, new.add("matmul", new.add("mul", x, node.inputs[1]), y))
+
+
+def _distributed(node: Node, match: Match) -> Rewrite | None:
+    """Make (x + y) z the sum x z + y z: right, but for rounding."""
+    total = match.producer(node.inputs[0], "add") if node.op == "mul" else None
+    if total is None:
+        return None
+    new, z = building(node, match), node.inputs[1]
+    return become(node, new, new.add("add", *(new.add("mul", x, z) for x in total.inputs)))
+
+
 X, Y = "in %x : fp32[4,4]", "in %y : fp32[4,4]"
 SIX, LOW = "const %c : fp32[] = [6.0]", "const %c : fp32[] = [-4.0]"
 
@@ -249,6 +316,46 @@ TINY = graph(
 )
 THREE = graph(X, Y, "in %z : fp32[4,4]", "%s : fp32[4,4] = add(%x, %y)", "%r : fp32[4,4] = add(%s, %z)")
 PRODUCT = graph("in %x : fp32[4,64]", "in %y : fp32[64,4]", "%r : fp32[4,4] = matmul(%x, %y)")
+HALF, LEAST = MASKED.replace("fp32", "fp16"), MASKED.replace("-1e4", "-3.4028235e38")
+WINDOW = graph(
+    "in %x : fp32[6,6]",
+    "const %q : fp32[6,1] = [0, 1, 2, 3, 4, 5]",
+    "const %k : fp32[1,6] = [0, 1, 2, 3, 4, 5]",
+    "const %c : fp32[] = [3.0]",
+    "const %low : fp32[] = [-1e9]",
+    "%d : fp32[6,6] = sub(%q, %k)",
+    "%p : bool[6,6] = less_equal(%d, %c)",
+    "%r : fp32[6,6] = where(%p, %x, %low)",
+)
+THREE_AT_MOST = "const %c : fp32[] = [3.0]"
+TWICE = graph(X, "const %two : fp32[] = [2.0]", THREE_AT_MOST, "%d : fp32[4,4] = mul(%x, %two)",
+              "%r : bool[4,4] = less_equal(%d, %c)")  # fmt: skip
+CLAMPED = graph(
+    "in %x : fp16[4,4]",
+    "in %y : fp16[4,4]",
+    "const %c : fp16[] = [10000]",
+    "%s : fp16[4,4] = add(%x, %y)",
+    "%r : fp16[4,4] = min(%s, %c)",
+)
+SCALED = graph("in %x : bf16[4,8]", "const %c : bf16[] = [0.125]", "%r : bf16[4,8] = mul(%x, %c)")
+BRAIN_MEAN = graph("in %x : bf16[4,32]", "%r : bf16[4] = reduce_mean(%x) {axes=[1], keepdims=false}")
+BESIDE_CODES = graph(
+    X, Y, SIX, '%q : int8[4,4], %s : fp32[4,1] = quantise_rows(%y) {to="int8"}',
+    "%r : fp32[4,4] = mul(%x, %c)",
+    out="r\n  out %q",
+)  # fmt: skip
+BESIDE_GUARD = graph(
+    X,
+    "in %q : fp32[1,2,4,8]",
+    '%a : fp32[1,2,4,8] = attention(%q, %q, %q) {guarded=true, tape="1 -> t0 | t0 = copy(x0) : fp32"}',
+    "%r : fp32[4,4] = sqrt(%x)",
+    out="r\n  out %a",
+)
+NARROW_PRODUCT = graph(
+    "in %x : bf16[4,32]", "in %y : bf16[32,4]", "const %c : bf16[] = [0.3]",
+    "%p : bf16[4,4] = matmul(%x, %y)", "%r : bf16[4,4] = mul(%p, %c)",
+)  # fmt: skip
+SUM_TIMES = graph(X, Y, "in %z : fp32[4,4]", "%s : fp32[4,4] = add(%x, %y)", "%r : fp32[4,4] = mul(%s, %z)")
 
 WRONG: dict[str, tuple[str, Build]] = {
     "a bound is dropped": (CLIP, to_operand("min")),
@@ -273,11 +380,27 @@ WRONG: dict[str, tuple[str, Build]] = {
     "a difference from itself is zero": (NOTHING, _times_zero),
     "a softmax overflows": (SOFTMAX, _without_maximum),
     "tiny results are off": (TINY, _slightly_off),
+    "a mask of the least number is forgotten": (LEAST, to_operand("add")),
+    "a mask of halves is forgotten": (HALF, to_operand("add")),
+    "a bound far out in fp16 is dropped": (CLAMPED, to_operand("min")),
+    "a window in floats is one off": (WINDOW, to_op("less_equal", "less", 0, 1)),
+    "twice a number is at most, or less than": (TWICE, to_op("less_equal", "less", 0, 1)),
+    "a scale is off by the roundings of bf16": (SCALED, to_number("mul", 0.132)),
+    "a mean in bf16 is of one more": (BRAIN_MEAN, _mean_of_one_more),
+    "halves that nothing says": (graph(X, "%r : fp32[4,4] = sigmoid(%x)"), _through_halves),
+    "a scale is off beside codes": (BESIDE_CODES, to_number("mul", 6.2)),
+    "a root is guarded beside attention that is": (BESIDE_GUARD, _number_for_nan),
+    "the logarithm of zero is zero": (
+        graph(X, "%p : fp32[4,4] = relu(%x)", "%r : fp32[4,4] = log(%p)"),
+        _guarded_log,
+    ),
 }
 RIGHT: dict[str, tuple[str, Build]] = {
     "NaN differs from itself": (IS_NAN, _nan_by_equal),
     "a sum is regrouped": (THREE, _regrouped),
     "a product is summed by halves": (PRODUCT, _split_product),
+    "a sum is multiplied term by term": (SUM_TIMES, _distributed),
+    "a product in bf16 is scaled first": (NARROW_PRODUCT, _scaled_first),
     "a sum of one is its mean": (
         graph("in %x : fp32[4,1]", "%r : fp32[4] = reduce_mean(%x) {axes=[1], keepdims=false}"),
         _sum_of_mean,
