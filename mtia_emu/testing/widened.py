@@ -26,7 +26,8 @@ EPS = float(np.finfo(WIDE).eps)
 NARROW = re.compile(r"\b(fp32|fp16|bf16)\b")
 NEAR = 1e-6  # relative: attributes are numbers of fp64, constants were rounded to fp32
 FLOOR = 1e-13  # of an output's largest magnitude
-TIMES = 8.0  # what moves in so few draws may move further
+TIMES = 2.0  # what moves in so few draws may move further
+STEPS_OFF = 4.0  # of fp64, of any result: references may take more steps than one
 DRAWS = 3
 SHARES = 16  # numbers that are so many parts of 1 were not rounded
 SHORT = np.float32  # what holds a number in so few digits was likely computed exactly
@@ -88,7 +89,7 @@ def _const(const: Const, name: str, rng: np.random.Generator | None, steps: Step
     value = _wide(const.array(name))
     if rng is None or name not in steps:
         return value
-    return value + steps[name] * rng.uniform(-1, 1, value.shape)
+    return value + steps[name] * rng.choice((-1.0, 1.0), value.shape)
 
 
 def _attrs(attrs: Attrs) -> dict[str, Any]:
@@ -143,8 +144,8 @@ def _off(node: Node, given: Sequence[Array | None], value: Array, rng: np.random
         least = min((float(np.abs(x[x != 0]).min(initial=np.inf)) for x in floats), default=np.inf)
         if most * EPS > least:
             inexact, size = np.ones_like(inexact), np.maximum(size, most)
-    step = np.where(inexact & np.isfinite(size), EPS * size, 0.0)
-    return value + step * rng.uniform(-1, 1, value.shape)
+    step = np.where(inexact & np.isfinite(size), STEPS_OFF * EPS * size, 0.0)
+    return value + step * rng.choice((-1.0, 1.0), value.shape)
 
 
 def agreement(
