@@ -18,7 +18,7 @@ from mtia_emu.types import DType, TensorType, Work, dtype
 
 from . import text
 from .beside import gather
-from .check import Known, check
+from .check import Known, check_made
 from .choice import ESTIMATED, Tuning
 from .emit import DEFAULTS, About, emit
 from .graph import Graph
@@ -162,7 +162,7 @@ def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
     debug = settings.integer(settings.DEBUG)
     known: Known = {}
     for step in pipeline:
-        graph = check(step(graph), step.name, known)
+        graph = check_made(graph, step(graph), step.name, step.floats, known)
         if debug >= 1:
             print(f"{step.name}: {len(graph.nodes)} nodes", file=sys.stderr)
         if debug >= 3:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .check import Known, check
+from .check import Known, check_made
 from .graph import Graph, Outcome
 from .passes import Pass, Rules
 
@@ -84,7 +84,7 @@ def watch(graph: Graph, pipeline: Sequence[Pass]) -> Iterator[Ran]:
             error.add_note(f"in pass {step.spelling}")
             raise
         seconds = time.perf_counter() - start
-        check(after, step.name, known)
+        check_made(graph, after, step.name, step.floats, known)
         yield Ran(step, graph, after, tuple(outcomes), seconds)
         graph = after
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import settings
 from ..compiler import text
-from ..compiler.check import check
+from ..compiler.check import check, signature_fault
 from ..compiler.graph import Const, Graph
 from ..compiler.passes import Pass, Rules
 from ..errors import UserError
@@ -74,9 +74,11 @@ def _try(step: Pass, graph: Graph, judge: Judge, most: int | None = None) -> tup
         if after is graph:
             return "", after
         check(after, step.name)
-        return judge.fault(graph, after, step.tolerance, step.floats), after
+        wrong = signature_fault(graph, after, step.floats)
+        return wrong or judge.fault(graph, after, step.tolerance, step.floats), after
     except Exception as error:  # somebody's pass: whatever it raises is what is wrong with it
-        return f"raises {type(error).__name__}: {error}", None
+        hint = " (right: a new constant: those of a graph do not change)" if "read-only" in str(error) else ""
+        return f"raises {type(error).__name__}: {error}{hint}", None
 
 
 def narrow(fault: Fault, first: Graph, inputs: Sequence[Inputs], tolerance: float | None = None) -> Culprit:
