@@ -53,6 +53,10 @@ SMALL: dict[str, Any] = {
         ({"seed": -1}, "'seed' is '-1'"),
         ({"silicon": {"cost.wafer": 1.0}}, "silicon: unknown key 'cost.wafer'"),
         ({"model": 3}, "'model' is '3'"),
+        (
+            {"model": [{"model": "s\udcff.onnx"}]},
+            r"spec: 'model.0.model' is 's\\udcff.onnx', which is not UTF-8[^;]*$",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(changes: dict[str, Any], words: str) -> None:
