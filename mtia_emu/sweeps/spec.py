@@ -123,7 +123,7 @@ def load_spec(path: str | Path) -> dict[str, Any]:
     if file.stat().st_size > MAX_FILE_BYTES:
         raise UserError(f"spec {path} has {file.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read")
     try:
-        return toml.parse(file.read_text(encoding="utf-8"), f"spec {path}")
+        return toml.parse(file.read_text(encoding="utf-8-sig"), f"spec {path}")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"spec {path} cannot be read as text: {error}") from None
 
