@@ -47,7 +47,7 @@ def check(graph: Graph, after: str = "", known: Known | None = None) -> Graph:
 
 
 def check_made(before: Graph, after: Graph, name: str, floats: str = "", known: Known | None = None) -> Graph:
-    """Return what the pass `name` made of a graph, found lawful and with the inputs and outputs of that graph.
+    """Return what the pass `name` made of a graph, found lawful and with the inputs and outputs of that one.
 
     Raises `UserError` as `check` does, and for what `signature_fault` finds.
     """
@@ -70,7 +70,9 @@ def signature_fault(before: Graph, after: Graph, floats: str = "") -> str:
     ):
         if old != new:
             was, found = (", ".join(f"%{v}" for v in names) or "none" for names in (old, new))
-            return f"its {what}s are {found}, not {was} (right: those of the graph that it was given, in order)"
+            return (
+                f"its {what}s are {found}, not {was} (right: those of the graph that it was given, in order)"
+            )
         for name in old:
             kind, now = before.type_of(name), after.type_of(name)
             if kind != now:

@@ -13,6 +13,7 @@ import numpy as np
 from .. import settings
 from ..compiler import text
 from ..compiler.check import check, signature_fault
+from ..compiler.foreign import apply
 from ..compiler.graph import Const, Graph
 from ..compiler.passes import Pass, Rules
 from ..errors import UserError
@@ -70,7 +71,7 @@ def first_fault(
 def _try(step: Pass, graph: Graph, judge: Judge, most: int | None = None) -> tuple[str, Graph | None]:
     """Return what is wrong with what a pass makes ("" for nothing), and the graph that it makes, if any."""
     try:
-        after = step.apply(graph, most)[0] if isinstance(step, Rules) else step(graph)
+        after = step.apply(graph, most)[0] if isinstance(step, Rules) and most else apply(step, graph)[0]
         if after is graph:
             return "", after
         check(after, step.name)
