@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mtia_emu.compiler.build import Builder
 from mtia_emu.compiler.frontend import load
 from onnx import TensorProto, helper, numpy_helper, save
 
@@ -54,3 +55,13 @@ def test_tables_that_shapes_alone_ask_for_are_bounded(tmp_path: Path) -> None:
         ),
     ]
     assert not [text for text in said if "constant of" not in text]
+
+
+def test_a_product_of_constants_that_takes_long_is_left_to_the_machine() -> None:
+    def folded(size: int) -> bool:
+        b = Builder()
+        ones = b.add("expand", b.constant(np.int64(1)), shape=(size, size))
+        product = b.add("matmul", ones, ones)
+        return product in b.consts
+
+    assert folded(8) and not folded(2048)
