@@ -12,6 +12,7 @@ import os
 import pickle
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from . import disk_cache
 
 MOST_FOLDERS = 64  # one for each text of each module that has compiled functions
 MOST_BYTES = 1 << 26  # of one function's machine code
+PATIENCE_S = 30.0  # that a process waits for another one's code before it compiles the function itself
+POLL_S = 0.05
 
 
 class CodeCache:
@@ -40,15 +43,25 @@ class CodeCache:
         self.name = function.__name__
         self.source = (function.__module__, function.__qualname__, code, sorted(options.items()), versions)
         self.folder = _folder(files)
+        self.turn: int | None = None  # the lock held while code is made that is to be kept
 
     def load_overload(self, signature: Any, target: Any) -> Any:
-        """Return the code for a signature, None where none of use is kept."""
-        from numba.core.compiler import CompileResult
-
+        """Return the code for a signature, made by another process meanwhile or before; None without any."""
+        self._end_turn()
         if self.folder is None:
             return None
         target.refresh()
         file = self._file(signature, target.codegen())
+        found = self._loaded(file, target)
+        if found is None and self._take_turn(file):
+            found = self._loaded(file, target)
+        if found is not None:
+            self._end_turn()
+        return found
+
+    def _loaded(self, file: Path, target: Any) -> Any:
+        from numba.core.compiler import CompileResult
+
         content = disk_cache.read(file, MOST_BYTES)
         if content is None:
             return None
@@ -65,10 +78,36 @@ class CodeCache:
         from numba.core.serialize import dumps
 
         lifted = any(not loop.can_cache for loop in made.lifted)
-        if self.folder is None or lifted or made.library.has_dynamic_globals:
-            return
-        if not disk_cache.write(self._file(signature, made.codegen), dumps(made._reduce())):
+        kept = self.folder is not None and not lifted and not made.library.has_dynamic_globals
+        if kept and not disk_cache.write(self._file(signature, made.codegen), dumps(made._reduce())):
             self.folder = None
+        self._end_turn()
+
+    def _take_turn(self, file: Path) -> bool:
+        """Wait until no other process makes this code; return whether it is worth looking for it again."""
+        try:
+            import fcntl
+
+            self.turn = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except (ImportError, OSError):  # each process compiles for itself
+            return False
+        waited = False
+        for _ in range(round(PATIENCE_S / POLL_S)):
+            try:
+                fcntl.flock(self.turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waited = True
+                time.sleep(POLL_S)
+            except OSError:  # a file system without locks
+                return waited
+            else:
+                return waited
+        return waited
+
+    def _end_turn(self) -> None:
+        if self.turn is not None:
+            os.close(self.turn)
+        self.turn = None
 
     def flush(self) -> None:
         """Do nothing: what is kept stays right."""

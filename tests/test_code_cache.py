@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,38 @@ def test_code_that_cannot_be_loaded_is_compiled_anew(base: Path) -> None:
     (file,) = kept(base)
     write(file, b"whole, but no pickle")
     assert (call(3), call(3)) == (0, 1)
+
+
+@pytest.fixture
+def held(base: Path) -> Iterator[tuple[Path, Any]]:
+    """Give the file of code that is not there, and its lock, which another process holds."""
+    fcntl = pytest.importorskip("fcntl")
+    call(3)
+    (file,) = kept(base)
+    with open(file.with_suffix(".lock"), "w") as other:  # a second opening is as another process's
+        fcntl.flock(other, fcntl.LOCK_EX)
+        yield file, other
+
+
+def test_a_process_waits_for_the_code_that_another_makes(held: Any, monkeypatch: Any) -> None:
+    file, other = held
+    content = file.read_bytes()
+    file.unlink()
+
+    def another_ends(_: float) -> None:
+        file.write_bytes(content)
+        other.close()
+
+    monkeypatch.setattr(code_cache.time, "sleep", another_ends)
+    assert call(3) == 1
+
+
+def test_a_process_that_waits_in_vain_compiles(held: Any, monkeypatch: Any) -> None:
+    file, _ = held
+    file.unlink()
+    monkeypatch.setattr(code_cache, "PATIENCE_S", 2 * code_cache.POLL_S)
+    assert call(3) == 0
+    assert file.exists()
 
 
 def test_code_goes_into_the_folder_that_numba_is_given(base: Path, tmp_path: Path, monkeypatch: Any) -> None:
