@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -52,13 +53,21 @@ def random_inputs(graph: Graph, seed: int = 0, kind: str = "usual") -> dict[str,
 
 def _refuse_large(graph: Graph) -> None:
     """Raise `UserError` for inputs that take more memory to draw than `settings.MEMORY` allows."""
-    need, most = sum(DRAWN * kind.size for kind in graph.inputs.values()), settings.integer(settings.MEMORY)
+    bytes_of = {name: _drawn_bytes(kind) for name, kind in graph.inputs.items()}
+    need, most = sum(bytes_of.values()), settings.integer(settings.MEMORY)
     if need > most:
-        name, kind = max(graph.inputs.items(), key=lambda x: x[1].size)
+        name = max(bytes_of, key=bytes_of.__getitem__)
+        kind = graph.inputs[name]
         raise UserError(
             f"drawing inputs of {graph.name} takes {need} bytes of memory, most of it for %{name} : {kind}; "
             f"at most {most} are allowed: choose smaller dimensions, or set {settings.MEMORY.name} higher"
         )
+
+
+def _drawn_bytes(kind: TensorType) -> int:
+    """Return the bytes of an array while it is drawn; of an empty one those that NumPy refuses it for."""
+    counted = DRAWN * math.prod(n or 1 for n in kind.shape)
+    return counted if counted >= 1 << 63 else DRAWN * kind.size
 
 
 def _sample(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng) -> Array:

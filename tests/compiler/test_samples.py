@@ -74,3 +74,9 @@ def test_inputs_beyond_the_memory_allowed_are_refused_before_they_are_drawn(size
     graph = text.parse(f"graph g {{\n  in %x : int8[{size}]\n  in %y : int8[1]\n  out %y\n}}")
     with pytest.raises(UserError, match=rf"inputs of g takes {8 * size + 8} bytes .*%x : int8\[{size}\]"):
         random_inputs(graph)
+
+
+def test_an_empty_input_whose_other_dimensions_no_array_can_have_is_refused() -> None:
+    graph = text.parse(f"graph g {{\n  in %x : int64[0,{1 << 31},{1 << 31}]\n  in %y : int8[1]\n  out %y\n}}")
+    with pytest.raises(UserError, match="drawing inputs of g takes"):
+        random_inputs(graph)
