@@ -156,11 +156,14 @@ def _answer(future: Any) -> Row | str:
 
     if future.status == "finished":
         try:
-            answer: Row | str = future.result()
+            answer: Row | str = future.result(timeout=ANSWER_SECONDS)  # a scheduler may hang, too
             return answer
-        except (CancelledError, OSError) as gone:  # its worker died before the row was fetched
+        except (CancelledError, OSError, TimeoutError) as gone:  # its worker died before it was fetched
             return f"the cluster lost it: {type(gone).__name__}"
-    error = future.exception() if future.status == "error" else None
+    try:
+        error = future.exception(timeout=ANSWER_SECONDS) if future.status == "error" else None
+    except TimeoutError as late:
+        error = late
     if isinstance(error, UserError):
         raise error
     return (
