@@ -226,7 +226,7 @@ class Builder:
         size = sum(t.size for t in types)
         if size > max(FOLD_ELEMENTS, sum(c.type.size for c in given)):
             return None
-        if not self._multiplies(op, [c and c.type for c in operands], types, attrs):
+        if not self._multiplies(op, [None if c is None else c.type for c in operands], types, attrs):
             return None
         if not all(c.present for c in given):
             return tuple(self.put(self.fresh(hint), Const(t)) for t in types)
