@@ -46,6 +46,43 @@ def check(graph: Graph, after: str = "", known: Known | None = None) -> Graph:
     return graph
 
 
+def check_made(before: Graph, after: Graph, name: str, floats: str = "", known: Known | None = None) -> Graph:
+    """Return what the pass `name` made of a graph, found lawful and with the inputs and outputs of that one.
+
+    Raises `UserError` as `check` does, and for what `signature_fault` finds.
+    """
+    check(after, name, known)
+    wrong = signature_fault(before, after, floats)
+    if wrong:
+        raise Unlawful(f"graph {after.name}: after {name}: {wrong}")
+    return after
+
+
+def signature_fault(before: Graph, after: Graph, floats: str = "") -> str:
+    """Return what a pass changes of a graph's inputs and outputs that it may not; "" for nothing.
+
+    Their names, order and shapes stay. So do their types; but floats may become those of the format `floats`,
+    which is the one that the pass says it brings.
+    """
+    for what, old, new in (
+        ("input", tuple(before.inputs), tuple(after.inputs)),
+        ("output", before.outputs, after.outputs),
+    ):
+        if old != new:
+            was, found = (", ".join(f"%{v}" for v in names) or "none" for names in (old, new))
+            return (
+                f"its {what}s are {found}, not {was} (right: those of the graph that it was given, in order)"
+            )
+        for name in old:
+            kind, now = before.type_of(name), after.type_of(name)
+            if kind != now:
+                formats = kind.shape == now.shape and kind.dtype.is_float and now.dtype.is_float
+                if not formats or now.dtype.name != floats:
+                    hint = f", or `floats` of the pass is {now.dtype.name!r}" if formats else ""
+                    return f"{what} %{name} is {now}, not {kind} (right: as it was{hint})"
+    return ""
+
+
 def _check_node(graph: Graph, node: Node, defined: dict[str, TensorType], after: str, known: Known) -> None:
     for value in node.inputs:
         if value and value not in defined:

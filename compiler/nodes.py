@@ -89,10 +89,17 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Const:
-    """A constant: its type, and its data: an array, a function that reads one, or None where absent."""
+    """A constant: its type, and its data: an array, a function that reads one, or None where absent.
+
+    Graphs share constants, so arrays are read-only: a pass puts another constant in place of one.
+    """
 
     type: TensorType
     data: np.ndarray | Loader | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data, np.ndarray):
+            object.__setattr__(self, "data", _read_only(self.data))
 
     @staticmethod
     def of(array: np.ndarray) -> Const:
@@ -110,10 +117,18 @@ class Const:
         return self.data if isinstance(self.data, np.ndarray) else None
 
     def array(self, name: str = "constant") -> np.ndarray:
-        """Return the data, read now if lazy; raise `UserError` when absent or not of the stated type."""
+        """Return the data, read-only, read now if lazy; raise `UserError` when absent or of another type."""
         if self.data is None:
             raise UserError(f"%{name} : {self.type} has no data: its weights are absent from the model")
         array = self.data if isinstance(self.data, np.ndarray) else self.data()
         if array.shape != self.type.shape or array.dtype != self.type.dtype.numpy:
             raise UserError(f"%{name} : {self.type} holds data of {array.dtype}{list(array.shape)}")
-        return array
+        return _read_only(array)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """Return an array whose elements cannot be changed: itself, or a view of it."""
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array

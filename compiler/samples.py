@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from mtia_emu import settings
+from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from .graph import Graph
@@ -21,6 +24,7 @@ KINDS = ("usual", "constants", "small", "large", "extremes", "special")
 STEPS = (0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, -0.0)  # where signs change and roundings tie
 MODERATE = 64.0  # what narrow formats still compute with as wide ones do
 SPRINKLED = 8  # one element in so many of a usual sample is such a number
+DRAWN = 8  # bytes of a number when it is drawn
 SPECIALS = (np.nan, np.inf, -np.inf, -0.0)
 SHIFTED = 3  # a divisor in place of 0 and -1, by which there is no quotient, or none that fits
 
@@ -38,12 +42,32 @@ def random_inputs(graph: Graph, seed: int = 0, kind: str = "usual") -> dict[str,
     there is; what becomes an index by arithmetic is 0 or 1, and names with "pos" count up.
     """
     number = KINDS.index(kind)
+    _refuse_large(graph)
     return {
         name: _sample(
             graph, name, declared, kind, np.random.default_rng([seed, zlib.crc32(name.encode()), number])
         )
         for name, declared in graph.inputs.items()
     }
+
+
+def _refuse_large(graph: Graph) -> None:
+    """Raise `UserError` for inputs that take more memory to draw than `settings.MEMORY` allows."""
+    bytes_of = {name: _drawn_bytes(kind) for name, kind in graph.inputs.items()}
+    need, most = sum(bytes_of.values()), settings.integer(settings.MEMORY)
+    if need > most:
+        name = max(bytes_of, key=bytes_of.__getitem__)
+        kind = graph.inputs[name]
+        raise UserError(
+            f"drawing inputs of {graph.name} takes {need} bytes of memory, most of it for %{name} : {kind}; "
+            f"at most {most} are allowed: choose smaller dimensions, or set {settings.MEMORY.name} higher"
+        )
+
+
+def _drawn_bytes(kind: TensorType) -> int:
+    """Return the bytes of an array while it is drawn; of an empty one those that NumPy refuses it for."""
+    counted = DRAWN * math.prod(n or 1 for n in kind.shape)
+    return counted if counted >= 1 << 63 else DRAWN * kind.size
 
 
 def _sample(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng) -> Array:

@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .check import Known, check
+from .check import Known, check_made
+from .foreign import apply, blamed
 from .graph import Graph, Outcome
-from .passes import Pass, Rules
+from .nodes import Const
+from .passes import Pass
 
+SMALL = 4096  # elements of a constant whose numbers are compared
 _VALUE = re.compile(r"%[^\s,;:()]+")
 
 
@@ -46,11 +49,8 @@ class Ran:
 
     @property
     def changed(self) -> bool:
-        """Return whether the pass did anything to the graph."""
-        if self.outcomes or self.after is self.before:
-            return self.fired > 0
-        old, new = self.before, self.after
-        return (old.nodes, old.outputs, dict(old.inputs)) != (new.nodes, new.outputs, dict(new.inputs))
+        """Return whether the pass did anything to the graph but name values, and whatever its rules say."""
+        return not same(self.before, self.after)
 
     @property
     def skipped(self) -> list[Skipped]:
@@ -79,14 +79,55 @@ def watch(graph: Graph, pipeline: Sequence[Pass]) -> Iterator[Ran]:
     for step in pipeline:
         start = time.perf_counter()
         try:
-            after, outcomes = step.apply(graph) if isinstance(step, Rules) else (step(graph), [])
+            with blamed(step):
+                after, outcomes = apply(step, graph)
+                seconds = time.perf_counter() - start
+                check_made(graph, after, step.name, step.floats, known)
         except Exception as error:
             error.add_note(f"in pass {step.spelling}")
             raise
-        seconds = time.perf_counter() - start
-        check(after, step.name, known)
         yield Ran(step, graph, after, tuple(outcomes), seconds)
         graph = after
+
+
+def same(one: Graph, other: Graph) -> bool:
+    """Return whether two graphs hold the same nodes between the same inputs, constants and outputs.
+
+    What values and nodes are called makes no difference, nor does the order of nodes.
+    """
+    if one is other:
+        return True
+    numbers: dict[object, int] = {}
+    return _form(one, numbers) == _form(other, numbers)
+
+
+def _form(graph: Graph, numbers: dict[object, int]) -> tuple[list[int], Counter[int]]:
+    """Return the outputs of a graph and how often it has each value, by numbers that two graphs share.
+
+    A value goes by what makes it and by the numbers of the operands.
+    """
+
+    def number(*key: object) -> int:
+        return numbers.setdefault(key, len(numbers))
+
+    known = {"": number()}
+    known |= {name: number("input", name, kind) for name, kind in graph.inputs.items()}
+    known |= {name: number("const", *_content(name, const)) for name, const in graph.consts.items()}
+    found = Counter(known.values())
+    for node in graph.nodes:
+        operands = tuple(known[v] for v in node.inputs)
+        for place, value in enumerate(node.outputs):
+            known[value] = number(node.op, operands, node.types, repr(dict(node.attrs)), place)
+            found[known[value]] += 1
+    return [known[v] for v in graph.outputs], found
+
+
+def _content(name: str, const: Const) -> tuple[object, ...]:
+    """Return what tells a constant from another: of large ones which array it is, not what is in it."""
+    data = const.loaded
+    if data is not None and data.size <= SMALL:
+        return const.type, data.tobytes()
+    return const.type, id(const.data) if const.present else name
 
 
 def changes(before: Graph, after: Graph) -> dict[str, tuple[int, int]]:

@@ -18,7 +18,12 @@ SELDOM = 0.05  # of the graphs: a pass that does something on fewer has hardly b
 
 @click.command(short_help="Try the compiler, or passes of your own, on random graphs.")
 @click.option(
-    "--count", type=click.IntRange(1), metavar="INT", default=2000, show_default=True, help="Graphs to try."
+    "--count",
+    type=click.IntRange(1),
+    metavar="INT",
+    default=2000,
+    show_default=True,
+    help="Graphs to try, in fifties.",
 )
 @click.option(
     "--seed", type=click.IntRange(0), metavar="INT", default=0, show_default=True, help="Seed of the graphs."
@@ -45,7 +50,7 @@ def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, outpu
     Graphs are made of what exporters write and what looks like it but is not, and of motifs that the packages
     of the passes bring. Exits 1 where anything is off, and where a pass that is tried did nothing on any
     graph: one that another package brings, or any where all are ours. With -o, a second run of the same seed
-    goes on where the first was stopped.
+    goes on where the first was stopped, as long as neither the passes nor mtia-emu have changed.
 
     \b
     Examples:
@@ -62,6 +67,8 @@ def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, outpu
         motifs_of(spelling)
     folder = None if output is None else _folder(output)
     campaign = Campaign(seed, spelling) if folder is None else Campaign.read(folder / STATE, seed, spelling)
+    if folder is not None and (folder / STATE).exists() and not campaign.done:
+        say(f"{folder / STATE} is of other passes or another mtia-emu: begun anew", err=True)
 
     def save(text: str) -> None:
         if folder is not None:
@@ -72,7 +79,7 @@ def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, outpu
             say(f"graph {found.number} of seed {seed}: {found.stage}: {found.what}", err=True)
             _report(found, seed, spelling, folder)
     idle = _fired(campaign.fired, spelling, campaign.tried)
-    _conclude(len(campaign.found), idle, count, seed)
+    _conclude(len(campaign.found), idle, campaign.tried, seed)
 
 
 def _folder(output: str) -> Path:
@@ -118,12 +125,12 @@ def _fired(fired: dict[str, int], spelling: str | None, tried: int) -> list[str]
     return [name for name in foreign or names if not fired.get(name)]
 
 
-def _conclude(wrong: int, idle: list[str], count: int, seed: int) -> None:
+def _conclude(wrong: int, idle: list[str], tried: int, seed: int) -> None:
     if wrong:
-        say(f"{wrong} of {count} graphs of seed {seed} are off", err=True)
+        say(f"{wrong} of {tried} graphs of seed {seed} are off", err=True)
     elif idle:
         say(f"nothing was verified of {', '.join(idle)}: no graph made it fire", err=True)
     else:
-        say(f"{count} graphs of seed {seed}: no mismatch", err=True)
+        say(f"{tried} graphs of seed {seed}: no mismatch", err=True)
     if wrong or idle:
         sys.exit(EXIT_CHECK_FAILED)

@@ -90,9 +90,10 @@ def opt(model: str, **wanted: Any) -> None:
         options = o.chosen(wanted)
         steps = _pipeline(graph, chip, options)
         _refuse_unknown_shown(wanted["shown"], steps)
-        if verify:
-            _verify(graph, steps, examples, wanted, tick)
+        samples = _verify(graph, steps, examples, wanted, tick) if verify else 0
         ran = _watched(graph, steps, wanted["shown"])
+        if verify:
+            say(_verified(ran, samples), err=True)
         last = ran[-1].after if ran else graph
         if wanted["picture"] is not None:
             _draw(last, wanted["picture"])
@@ -238,8 +239,8 @@ def _verify(
     examples: Examples,
     wanted: dict[str, Any],
     tick: Any,
-) -> None:
-    """Hold each pass to the graph that it was given; say which is off, and exit 1."""
+) -> int:
+    """Hold each pass to the graph that it was given, on so many inputs; say which is off, and exit 1."""
     from .testing.judge import samples_for
     from .testing.verify import first_fault, with_weights
 
@@ -247,8 +248,7 @@ def _verify(
     inputs = samples_for(full, wanted["seed"], examples)
     fault = first_fault(full, steps, inputs, wanted["tolerance"], tick)
     if fault is None:
-        say(f"verified: {len(steps)} passes keep the results on {len(inputs)} random inputs", err=True)
-        return
+        return len(inputs)
     message = f"pass {fault.index + 1}, {fault.step.spelling}: {fault.what}"
     say(f"wrong: {message}", err=True)
     if wanted["bisect"]:
@@ -259,3 +259,16 @@ def _verify(
         say(culprit.diff, err=True)
     sys.stdout.flush()
     sys.exit(EXIT_CHECK_FAILED)
+
+
+def _verified(ran: list[Ran], samples: int) -> str:
+    """Return what to say of passes that are right: also which of them had nothing to do, by `name.number`."""
+    names = [done.step.name for done in ran]
+    numbered = [
+        f"{name}.{names[: i + 1].count(name)}" if names.count(name) > 1 else name
+        for i, name in enumerate(names)
+    ]
+    idle = [name for name, done in zip(numbered, ran, strict=True) if not done.changed]
+    passes = f"{len(ran)} passes keep" if len(ran) != 1 else "1 pass keeps"
+    rest = f"; {len(idle)} of {len(ran)} changed nothing: {', '.join(idle)}" if idle else ""
+    return f"verified: {passes} the results on {samples} random inputs{rest}"

@@ -28,6 +28,27 @@ GRAPH = """graph t {
   out %d
 }
 """
+LESS = """
+from dataclasses import dataclass
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.passes.base import Pass
+
+
+@dataclass(frozen=True)
+class Less(Pass):
+    def __call__(self, graph):
+        nodes = [n.renamed({"x": "y"}) for n in graph.nodes]
+        return Graph(graph.name, nodes, {"y": graph.inputs["y"]}, graph.outputs, graph.consts)
+
+
+@dataclass(frozen=True)
+class Half(Pass):
+    def __call__(self, graph):
+        for const in graph.consts.values():
+            data = const.array()
+            data *= 0.5
+        return graph
+"""
 PASSES = '''
 from dataclasses import dataclass
 from mtia_emu.compiler.passes.base import Rules, become, building
@@ -218,6 +239,29 @@ def test_a_wrong_pass_and_its_rewrite_are_named(
     assert "\n-  %" in done.stderr and "\n+  %" in done.stderr
 
 
+def test_passes_that_had_nothing_to_do_are_named(cli: Cli, graph: Path) -> None:
+    words = ("opt", graph, "-q", "--verify-each", "--passes")
+    said = cli(*words, "bags").stderr
+    assert said == "verified: 1 pass keeps the results on 6 random inputs; 1 of 1 changed nothing: bags\n"
+    said = cli(*words, "legalise,prune,maps,prune").stderr
+    assert "verified: 4 passes keep" in said and said.endswith(
+        "changed nothing: legalise, prune.1, prune.2\n"
+    )
+
+
+def test_a_pass_that_changes_inputs_is_refused_by_name(refused: Refused, graph: Path, tmp_path: Path) -> None:
+    (tmp_path / "less.py").write_text(LESS)
+    said = refused("run", graph, "--passes", f"+{tmp_path}/less.py:less@before:fold")
+    assert "after less: its inputs are %y, not %x, %y" in said
+
+
+def test_a_pass_cannot_change_constants_in_place(cli: Cli, graph: Path, tmp_path: Path) -> None:
+    (tmp_path / "less.py").write_text(LESS)
+    done = cli("opt", graph, "-q", "--verify-each", "--passes", f"{tmp_path}/less.py:half")
+    assert done.exit_code == 1 and "raises ValueError: " in done.stderr
+    assert "(right: a new constant: those of a graph do not change)" in done.stderr
+
+
 def test_a_tolerance_may_be_given(cli: Cli, graph: Path, others: Path) -> None:
     words = ("opt", graph, "-q", "--passes", "mild", "--verify-each")
     assert cli(*words).exit_code == 1
@@ -247,7 +291,7 @@ def test_a_pass_without_rules_is_wrong_as_a_whole() -> None:
     graph = with_weights(text.parse(GRAPH))
     inputs = [random_inputs(graph)]
     fault = first_fault(graph, [Cut()], inputs)
-    assert fault is not None and fault.what == "output %d is not there"
+    assert fault is not None and fault.what.startswith("its outputs are %c, not %d (right: ")
     assert "-  out %d" in narrow(fault, graph, inputs).diff
 
 

@@ -13,17 +13,20 @@ Needs hypothesis, which is imported where it is used: `pip install 'mtia-emu[tes
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..chip import Chip, load_chip
+from ..compiler.foreign import place_of
 from ..compiler.graph import Graph
 from ..compiler.samples import random_inputs
+from ..errors import UserError
 from .compare import assert_close, distance
 from .grower import Grower, Seeded, Source
-from .motifs import MOTIFS, motif
+from .motifs import MOTIFS, Motif, motif
 from .motifs_bounds import bounds, known
 from .motifs_joint import JOINT
 
@@ -84,8 +87,20 @@ def random_graph(
 def _grow(source: Source, dtype: str, motifs: Sequence[str], most: int, empty: bool) -> Graph:
     grower = Grower(source, dtype, empty=empty)
     for _ in range(1 + source.below(most)):
-        MOTIFS[source.pick(motifs)](grower)
+        name = source.pick(motifs)
+        try:
+            MOTIFS[name](grower)
+        except Exception as error:
+            if name in BUILTIN or not isinstance(source, Seeded):  # hypothesis has exceptions of its own
+                raise
+            raise UserError(f"motif {name!r} {_raised(error, MOTIFS[name])}") from error
     return grower.graph()
+
+
+def _raised(error: Exception, motif: Motif) -> str:
+    """Return what somebody's motif raises, and at which line of its file."""
+    file = getattr(sys.modules.get(motif.__module__), "__file__", None) or ""
+    return f"raises {type(error).__name__}: {error} ({place_of(error.__traceback__, file)})"
 
 
 class _Drawn:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 
+from ..compiler.foreign import IN_FILE
 from ..compiler.passes import PASSES, Pass
 from ..compiler.plugins import entry_of
 from ..errors import UserError
 from .motifs import MOTIFS, Motif
 
 GROUP = "mtia_emu.motifs"
+OURS = ("mtia_emu", "mtia_emu.compiler", "mtia_emu.kernels")
 
 
 def own_motifs(passes: Sequence[Pass]) -> tuple[str, ...]:
@@ -32,7 +38,40 @@ def own_motifs(passes: Sequence[Pass]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _package(make: Motif) -> str:
+def digest(passes: Sequence[Pass]) -> str:
+    """Return what tells these passes from others of their names: a digest of our code and of theirs.
+
+    Theirs are the imported modules of their packages and of those that bring their motifs; of a file that the
+    user names also those that lie beside it.
+    """
+    motifs = own_motifs(passes)
+    found = hashlib.blake2b(digest_size=16)
+    for file in sorted({*_ours(), *_theirs([*map(type, passes), *(MOTIFS[name] for name in motifs)])}):
+        found.update(str(file).encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()
+
+
+def _ours() -> Iterator[Path]:
+    for name in OURS:
+        root = Path(str(resources.files(name)))
+        yield from (file for file in root.rglob("*") if file.suffix in (".py", ".toml"))
+
+
+def _theirs(makers: Sequence[Callable[..., object]]) -> Iterator[Path]:
+    """Yield the files of the modules from which some passes and motifs come, ours aside."""
+    packages = {_package(make) for make in makers} - {OURS[0]}
+    files = {
+        name: Path(file)
+        for name, module in list(sys.modules.items())
+        if (file := getattr(module, "__file__", None))
+    }
+    folders = {file.parent for name, file in files.items() if name in packages and name.startswith(IN_FILE)}
+    for name, file in files.items():
+        if (name.partition(".")[0] in packages or file.parent in folders) and file.is_file():
+            yield file.absolute()
+
+
+def _package(make: Callable[..., object]) -> str:
     return str(getattr(make, "__module__", "")).partition(".")[0]
 
 

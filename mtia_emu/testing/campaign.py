@@ -15,7 +15,7 @@ from .. import processes
 from ..compiler.graph import Graph
 from ..compiler.pipeline import parse_passes
 from ..errors import UserError
-from .brought import own_motifs
+from .brought import digest, own_motifs
 from .fuzz import Mismatch, blamed, first_wrong, mismatch_of, numbered_graph
 from .shrink import shrink
 
@@ -29,7 +29,8 @@ Save = Callable[[str], None]
 class Campaign:
     """Which graphs of a seed have been tried, by chunk, and what was wrong; as it is kept in a file.
 
-    `fired` counts the graphs on which each pass did something, where passes are tried.
+    `fired` counts the graphs on which each pass did something, where passes are tried; `code` tells the
+    passes, motifs and compiler that were tried from others, as `brought.digest` does.
     """
 
     seed: int
@@ -37,6 +38,7 @@ class Campaign:
     done: list[int] = field(default_factory=list)
     found: list[Mismatch] = field(default_factory=list)
     fired: dict[str, int] = field(default_factory=dict)
+    code: str = ""
 
     @property
     def tried(self) -> int:
@@ -49,9 +51,13 @@ class Campaign:
 
     @staticmethod
     def read(path: Path, seed: int, passes: str | None) -> Campaign:
-        """Return the campaign in a file, or a new one; raise `UserError` for another's, or what is none."""
+        """Return the campaign in a file, or a new one where there is none or it tried other code.
+
+        Raises `UserError` for another's, or what is none.
+        """
+        code = digest(() if passes is None else parse_passes(passes))
         if not path.exists():
-            return Campaign(seed, passes)
+            return Campaign(seed, passes, code=code)
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
             found = [Mismatch(int(f["number"]), str(f["stage"]), str(f["what"])) for f in kept["found"]]
@@ -67,7 +73,9 @@ class Campaign:
                 f"{path} is of seed {kept['seed']} and passes {kept['passes']!r}, not of {seed} and "
                 f"{passes!r} (right: another folder, or the same seed and passes)"
             )
-        return Campaign(seed, passes, done, found, fired)
+        if kept.get("code") != code:  # what was tried has changed since
+            return Campaign(seed, passes, code=code)
+        return Campaign(seed, passes, done, found, fired, code)
 
 
 def run(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+DIGITS = 18  # one more than tell any two floats apart
 
 
 def distance(got: Array, expected: Array) -> float:
@@ -52,12 +53,16 @@ class Miss:
     def __str__(self) -> str:
         where = f"[{', '.join(map(str, self.index))}]" if self.index else ""
         off = abs(self.got - self.expected)
-        far = (
-            f"{off:.1e} off, {self.allowed:.1e} is allowed"
-            if np.isfinite(off)
-            else "which no rounding explains"
-        )
-        return f"output %{self.output}{where} is {self.got:.5g}, expected {self.expected:.5g}: {far}"
+        beyond, limit = _apart(off, self.allowed, 1, "e")
+        far = f"{beyond} off, {limit} is allowed" if np.isfinite(off) else "which no rounding explains"
+        got, expected = _apart(self.got, self.expected, 5, "g")
+        return f"output %{self.output}{where} is {got}, expected {expected}: {far}"
+
+
+def _apart(a: float, b: float, least: int, form: str) -> tuple[str, str]:
+    """Return two numbers with `least` digits, or with as many as tell one from the other."""
+    words = ((f"{a:.{digits}{form}}", f"{b:.{digits}{form}}") for digits in range(least, DIGITS))
+    return next(((x, y) for x, y in words if x != y), (f"{a:.{least}{form}}", f"{b:.{least}{form}}"))
 
 
 def worst(name: str, got: Array, expected: Array, allowed: Array) -> Miss | None:

@@ -236,7 +236,8 @@ class Judge:
 
 def _first(got: Inputs, expected: Inputs, firm: Inputs, told: Mapping[str, Array]) -> str:
     """Return what is wrong where widened results are apart, though rounded they may be near; else ""."""
-    bound = {k: np.where(told[k], firm[k], np.inf) if k in told else np.inf for k in expected}
+    none = np.asarray(False)
+    bound = {k: np.where(told.get(k, none), firm[k], np.inf) for k in expected}
     misses = _misses(got, expected, bound)
     if misses:
         return str(misses[0])

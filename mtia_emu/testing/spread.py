@@ -218,7 +218,7 @@ class Draw:
         wide = x.astype(np.promote_types(x.dtype, SUMMED_IN) if x.dtype.kind == "f" else SUMMED_IN)
         own = float(ml_dtypes.finfo(x.dtype).eps) / 2 if wide.dtype != x.dtype else 0.0  # if scaled first
         eps = own + steps * float(np.finfo(wide.dtype).eps)
-        return wide * (1 + eps * self._rng.uniform(-1, 1, x.shape)).astype(wide.dtype)
+        return wide * np.asarray(1 + eps * self._rng.uniform(-1, 1, x.shape)).astype(wide.dtype)
 
     def _step(self, x: Array, size: Any = 0.0) -> Array:
         """Return a step of each element, in its own type or the format of all floats; none of exact zeros.

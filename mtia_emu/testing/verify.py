@@ -12,7 +12,8 @@ import numpy as np
 
 from .. import settings
 from ..compiler import text
-from ..compiler.check import check
+from ..compiler.check import check, signature_fault
+from ..compiler.foreign import apply
 from ..compiler.graph import Const, Graph
 from ..compiler.passes import Pass, Rules
 from ..errors import UserError
@@ -70,13 +71,15 @@ def first_fault(
 def _try(step: Pass, graph: Graph, judge: Judge, most: int | None = None) -> tuple[str, Graph | None]:
     """Return what is wrong with what a pass makes ("" for nothing), and the graph that it makes, if any."""
     try:
-        after = step.apply(graph, most)[0] if isinstance(step, Rules) else step(graph)
+        after = step.apply(graph, most)[0] if isinstance(step, Rules) and most else apply(step, graph)[0]
         if after is graph:
             return "", after
         check(after, step.name)
-        return judge.fault(graph, after, step.tolerance, step.floats), after
+        wrong = signature_fault(graph, after, step.floats)
+        return wrong or judge.fault(graph, after, step.tolerance, step.floats), after
     except Exception as error:  # somebody's pass: whatever it raises is what is wrong with it
-        return f"raises {type(error).__name__}: {error}", None
+        hint = " (right: a new constant: those of a graph do not change)" if "read-only" in str(error) else ""
+        return f"raises {type(error).__name__}: {error}{hint}", None
 
 
 def narrow(fault: Fault, first: Graph, inputs: Sequence[Inputs], tolerance: float | None = None) -> Culprit:

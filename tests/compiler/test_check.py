@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from mtia_emu.compiler import text
-from mtia_emu.compiler.check import check
+from mtia_emu.compiler.check import check, check_made
 
 from mtia_emu.errors import UserError
 
@@ -62,3 +62,43 @@ def test_the_lines_around_the_fault_are_shown() -> None:
     assert lines[1] == "  %a : fp32[4,8] = exp(%x)"
     assert lines[2] == "> %h : fp32[4,3] = matmul(%a, %w)   # fc1"
     assert len(lines) == 5
+
+
+INPUTS = "  in %x : fp32[4]\n  in %n : int32[4]\n"
+SMALL = """graph s {
+  in %x : fp32[4]
+  in %n : int32[4]
+  %y : fp32[4] = neg(%x)
+  %m : int32[4] = neg(%n)
+  out %y
+  out %m
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "floats", "words"),
+    [
+        ("fp32", "int32", "", r"input %x is int32\[4\], not fp32\[4\] \(right: as it was\)"),
+        ("fp32", "int32", "int32", r"input %x is int32\[4\], not fp32\[4\]"),
+        ("fp32", "bf16", "", r"input %x is bf16\[4\], .* `floats` of the pass is 'bf16'"),
+        ("fp32", "bf16", "fp16", r"input %x is bf16\[4\], not fp32\[4\]"),
+        ("fp32[4]", "fp32[5]", "fp32", r"input %x is fp32\[5\], not fp32\[4\]"),
+        ("int32", "fp32", "fp32", r"input %n is fp32\[4\], not int32\[4\]"),
+        (INPUTS, "".join(reversed(INPUTS.splitlines(keepends=True))), "", "inputs are %n, %x, not %x, %n"),
+        ("  in %x", "  in %z : bool[1]\n  in %x", "", "inputs are %z, %x, %n, not %x, %n"),
+        ("  out %y\n  out %m", "  out %m\n  out %y", "", "outputs are %m, %y, not %y, %m"),
+        ("out %m", "out %m\n  out %x", "", "outputs are %y, %m, %x, not %y, %m"),
+        ("  out %m\n", "", "", "outputs are %y, not %y, %m"),
+    ],
+)
+def test_a_pass_keeps_inputs_and_outputs(old: str, new: str, floats: str, words: str) -> None:
+    assert old in SMALL
+    after = text.parse(SMALL.replace(old, new))
+    with pytest.raises(UserError, match=f"graph s: after mine: .*{words}"):
+        check_made(text.parse(SMALL), after, "mine", floats)
+
+
+def test_a_pass_that_names_its_floats_may_change_them() -> None:
+    after = text.parse(SMALL.replace("fp32", "bf16"))
+    assert check_made(text.parse(SMALL), after, "mine", "bf16") is after

@@ -87,6 +87,16 @@ def double_neg(one: Node, match: Match) -> Rewrite | Skip | None:
     return Rewrite(renames={one.output: inner.inputs[0]})
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_constants_do_not_change_in_place(lazy: bool) -> None:
+    data = np.ones(3, np.float32)
+    const = Const(TensorType(FP32, (3,)), (lambda: data) if lazy else data)
+    with pytest.raises(ValueError, match="read-only"):
+        const.array()[0] = 2
+    data[0] = 3  # whoever made it still may
+    assert const.array()[0] == 3
+
+
 def test_a_rule_rewrites_and_says_why_not() -> None:
     graph = chain(node("neg", "a", "x"), node("neg", "b", "a"), node("exp", "y", "b"))
     log: list[Outcome] = []

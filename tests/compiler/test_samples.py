@@ -9,6 +9,8 @@ from mtia_emu.compiler.landmarks import landmarks
 from mtia_emu.compiler.roles import Role, role_of
 from mtia_emu.compiler.samples import KINDS, random_inputs
 
+from mtia_emu.errors import UserError
+
 GRAPH = text.parse(
     """graph g {
   in %x : fp32[8,8]
@@ -65,3 +67,16 @@ def test_kinds_are_what_they_say() -> None:
     assert masks.any() and not masks.all()
     usual = of["usual"]["attention_mask"]
     assert usual[:, 0].all() and not usual.all() and (np.diff(usual, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("size", [1 << 30, 1 << 40])
+def test_inputs_beyond_the_memory_allowed_are_refused_before_they_are_drawn(size: int) -> None:
+    graph = text.parse(f"graph g {{\n  in %x : int8[{size}]\n  in %y : int8[1]\n  out %y\n}}")
+    with pytest.raises(UserError, match=rf"inputs of g takes {8 * size + 8} bytes .*%x : int8\[{size}\]"):
+        random_inputs(graph)
+
+
+def test_an_empty_input_whose_other_dimensions_no_array_can_have_is_refused() -> None:
+    graph = text.parse(f"graph g {{\n  in %x : int64[0,{1 << 31},{1 << 31}]\n  in %y : int8[1]\n  out %y\n}}")
+    with pytest.raises(UserError, match="drawing inputs of g takes"):
+        random_inputs(graph)

@@ -12,7 +12,7 @@ from click.testing import Result
 from mtia_emu.compiler.pipeline import parse_passes
 
 from mtia_emu.testing import BUILTIN, MOTIFS, fuzz
-from mtia_emu.testing.brought import own_motifs
+from mtia_emu.testing.brought import digest, own_motifs
 
 Cli = Callable[..., Result]
 Refused = Callable[..., str]
@@ -55,6 +55,7 @@ def signed(g):
 
 NOTHING = None
 '''
+FILE = f"from mtia_emu import testing\n{PASSES}{MOTIFS_TEXT}\ntesting.motif(signed)\n"
 ENTRIES = """[mtia_emu.passes]
 signs = signs_passes:Signs
 idle = signs_passes:Idle
@@ -124,3 +125,37 @@ def test_what_is_no_motif_is_refused(refused: Refused, signs: Path, value: str, 
     signs.write_text(ENTRIES.replace("signs_motifs:signed", value))
     said = refused("fuzz", "--count", 50, "--workers", 1, "--passes", "signs")
     assert f"motif 'signed', entry point {value!r} of group mtia_emu.motifs: {message}" in said
+
+
+def test_a_motif_that_raises_is_named_with_its_line(refused: Refused, signs: Path) -> None:
+    file = signs.parent.parent / "signs_motifs.py"
+    file.write_text("def signed(g):\n    g.op('cast', g.value(), to=g.kind)\n")
+    said = refused("fuzz", "--count", 50, "--workers", 1, "--passes", "signs")
+    assert "motif 'signed' raises UserError: cast.to: an attribute is" in said
+    assert said.strip().endswith("signs_motifs.py:2)")
+
+
+def test_what_is_kept_is_of_the_code_that_was_tried(cli: Cli, tmp_path: Path) -> None:
+    file, words = tmp_path / "signs.py", ("fuzz", "--count", 10, "--workers", 1, "-o", tmp_path / "kept")
+    file.write_text(FILE)
+    done = [cli(*words, "--passes", f"{file}:signs").stderr for _ in range(2)]
+    assert done[0] == done[1] and "50 graphs of seed 0: no mismatch" in done[0]
+    file.write_text(FILE.replace("wrong: bool = False", "wrong: bool = True"))
+    again = cli(*words, "--passes", f"{file}:signs")
+    assert again.exit_code == 1 and "is of other passes or another mtia-emu: begun anew" in again.stderr
+    assert "of 50 graphs of seed 0 are off" in again.stderr
+
+
+def test_a_digest_is_of_what_lies_beside_a_file_and_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "signs_beside.py").write_text("")
+    (tmp_path / "signs_unread.py").write_text("")
+    (tmp_path / "signs.py").write_text(f"import signs_beside\n{PASSES}")
+    steps = parse_passes(f"{tmp_path / 'signs.py'}:signs")
+    first = digest(steps)
+    (tmp_path / "signs_unread.py").write_text("1")
+    assert digest(steps) == first
+    (tmp_path / "signs_beside.py").write_text("1")
+    assert digest(steps) != first
