@@ -39,7 +39,7 @@ def _tied(x: Array) -> Array:
 SHAPES: dict[str, tuple[Shape, ...]] = {
     "small": (_negative, np.abs, _tied, _same),
     "large": (_below, np.abs, np.zeros_like, _kept),
-    "extremes": (_kept, _kept, _same, _kept, _kept, _kept, np.zeros_like, _kept),
+    "extremes": (_kept, _kept, _kept, np.zeros_like),
     "special": (_kept, _negative, _kept, np.abs),
 }
 ACROSS = ("extremes", "special")  # kinds whose rows lie along the first axis

@@ -205,7 +205,7 @@ def _floats(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng) 
         both = list(dict.fromkeys((*met, *numbers)))
         pool, share = [*met, *_around(both), *_beside(both, declared)], 2
     elif kind == "extremes":
-        pool, share = _turned(_ends(declared), -(-values.size // 4), rng), 2
+        pool, share = _turned(_ends(declared), -(-values.size // 8), rng), 4
     else:
         pool, share = list(SPECIALS), SPRINKLED // 2
     with np.errstate(all="ignore"):
