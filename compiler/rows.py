@@ -25,9 +25,9 @@ def _negative(x: Array) -> Array:
 
 
 def _below(x: Array) -> Array:
-    """Return a row that lies far from 0, as seen from itself: below the negative of its largest number."""
+    """Return a row that lies far below 0, as seen from how far its numbers lie apart."""
     sizes = np.abs(x)
-    return -(sizes + sizes.max(axis=-1, keepdims=True))
+    return -(sizes + AWAY * sizes.max(axis=-1, keepdims=True, initial=0))
 
 
 def _tied(x: Array) -> Array:
@@ -40,8 +40,9 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
     "small": (_negative, np.abs, _tied, _same),
     "large": (_below, np.abs, np.zeros_like, _kept),
     "extremes": (_kept, _kept, _kept, np.zeros_like),
-    "special": (_kept, _negative, _kept, np.abs),
+    "special": (_kept, _negative, np.zeros_like, np.abs),
 }
+AWAY = 8  # times its largest number that a row is moved by
 ACROSS = ("extremes", "special")  # kinds whose rows lie along the first axis
 FEWEST = 2  # rows of which some may be made special and others not
 
