@@ -19,13 +19,15 @@ EXPONENTS = 4  # powers of integers up to which most fit
 class Lawful:
     """Says which values of one input keep what a graph makes of it within what it may be.
 
-    `known` is false where that would take too much work, weights that are not there, or where a use tells no
-    bounds; no value but the smallest is known to be lawful then.
+    `size` is the most that any of it counts, `rises` whether cuts are made of it. `known` is false where
+    that would take too much work, weights that are not there, or where a use tells no bounds: no value is
+    known to be lawful then.
     """
 
     def __init__(self, graph: Graph, name: str) -> None:
         self.bounds = list(bounds(graph, name))
-        self.size = max((role.size for _, role in self.bounds if role.what == ROWS), default=0)
+        self.size = max((role.size for _, role in self.bounds if role.what in (ROWS, OFFSETS)), default=0)
+        self.rises = any(role.what == OFFSETS for _, role in self.bounds)
         self.part = graph.with_nodes(graph.nodes, outputs=dict.fromkeys(v for v, _ in self.bounds)).prune()
         work = sum(t.size for node in self.part.nodes for t in node.types)
         there = all(const.present for const in self.part.consts.values())
@@ -33,10 +35,14 @@ class Lawful:
         self.known = bool(self.bounds) and there and told and work <= MOST_WORK
 
     def first(self, name: str, candidates: Iterable[Array], others: Mapping[str, Array]) -> Array | None:
-        """Return the first of the candidates for the input that is lawful beside the values of all others."""
+        """Return the first of the candidates for the input that is lawful beside the values of all others.
+
+        Where cuts are made of it, sorted ones are tried as well.
+        """
         if not self.known:
             return None
-        return next((x for x in candidates if self._holds({**others, name: x})), None)
+        given = (y for x in candidates for y in ((x, np.sort(x, axis=-1)) if self.rises and x.ndim else (x,)))
+        return next((x for x in given if self._holds({**others, name: x})), None)
 
     def _holds(self, inputs: Mapping[str, Array]) -> bool:
         try:

@@ -27,7 +27,7 @@ def _negative(x: Array) -> Array:
 def _below(x: Array) -> Array:
     """Return a row that lies far below 0, as seen from how far its numbers lie apart."""
     sizes = np.abs(x)
-    return -(sizes + AWAY * sizes.max(axis=-1, keepdims=True, initial=0))
+    return -((sizes / CLOSE).astype(x.dtype) + sizes.max(axis=-1, keepdims=True, initial=0))
 
 
 def _tied(x: Array) -> Array:
@@ -36,14 +36,13 @@ def _tied(x: Array) -> Array:
     return np.concatenate([x[..., : x.shape[-1] - half], x[..., :half]], axis=-1)
 
 
-SHAPES: dict[str, tuple[Shape, ...]] = {
-    "small": (_negative, np.abs, _tied, _same),
-    "large": (_below, np.abs, np.zeros_like, _kept),
-    "extremes": (_kept, _kept, _kept, np.zeros_like),
+SHAPES: dict[str, tuple[Shape, ...]] = {  # no zeros where products overflow: what is infinite times 0?
+    "small": (_negative, np.zeros_like, _tied, _same),
+    "large": (_below, np.abs, _kept, _kept),
     "special": (_kept, _negative, np.zeros_like, np.abs),
 }
-AWAY = 8  # times its largest number that a row is moved by
-ACROSS = ("extremes", "special")  # kinds whose rows lie along the first axis
+CLOSE = 8  # times nearer to each other that the numbers of a row come
+ACROSS = ("special",)  # kinds whose rows lie along the first axis
 FEWEST = 2  # rows of which some may be made special and others not
 
 
