@@ -16,6 +16,8 @@ from .graph import Attrs, Const, Loader, Node, Rewrite, freeze_attrs
 FOLD_ELEMENTS = 1 << 24  # the largest constant computed when a graph is made
 FOLD_BYTES = 1 << 28  # bytes of computed constants that one builder keeps
 LONGEST_NAME = 200  # characters of a name that others are made from: a loop makes thousands
+FOLD_MACS = 1 << 36  # multiply-adds that one builder spends on computed constants; one of integers is
+SLOW = 1 << 6  # so many times as slow: no library multiplies them
 FREE = 1024  # elements up to which a computed constant does not count
 LAZY = 1 << 16  # elements beyond which constants are transposed, reshaped and cast only when they are read
 MAX_ELEMENTS = 1 << 40  # elements of any one value
@@ -49,6 +51,7 @@ class Builder:
         self._made: dict[object, tuple[str, ...]] = {}
         self._counts: dict[str, int] = {}
         self._folded_bytes = 0
+        self._folded_macs = 0
 
     def type_of(self, value: str) -> TensorType:
         """Return the type of a value made here or known to the scope."""
@@ -223,6 +226,8 @@ class Builder:
         size = sum(t.size for t in types)
         if size > max(FOLD_ELEMENTS, sum(c.type.size for c in given)):
             return None
+        if not self._multiplies(op, [None if c is None else c.type for c in operands], types, attrs):
+            return None
         if not all(c.present for c in given):
             return tuple(self.put(self.fresh(hint), Const(t)) for t in types)
         limit = LAZY if op in _RELABEL else FOLD_ELEMENTS
@@ -232,6 +237,14 @@ class Builder:
         if len(types) != 1:
             return None
         return (self.put(self.fresh(hint), Const(types[0], _later(op, operands, attrs))),)
+
+    def _multiplies(
+        self, op: str, operands: Sequence[TensorType | None], types: tuple[TensorType, ...], attrs: Attrs
+    ) -> bool:
+        """Return whether the products of an op on constants are few enough to be worked out now."""
+        macs = ops.op_named(op).count(operands, types, attrs).macs
+        self._folded_macs += macs if types and types[0].dtype.is_float else SLOW * macs
+        return not macs or self._folded_macs <= FOLD_MACS
 
     def _affords(self, types: tuple[TensorType, ...]) -> bool:
         self._folded_bytes += sum(t.bytes for t in types if t.size > FREE)

@@ -19,6 +19,7 @@ from typing import Any
 
 from mtia_emu.errors import UserError, refuse_unknown
 
+from .foreign import raised
 from .passes import Pass
 from .plugins import pass_named
 
@@ -184,7 +185,12 @@ def _pass(name: str, options: str) -> Pass:
         if not equals:
             right = f"{key}={known[key].default}"
             raise UserError(f"pass {name}: option {option!r} is not {key}={kind.__name__} (right: {right})")
-    return found(**values)
+    try:
+        return found(**values)
+    except UserError:
+        raise
+    except Exception as error:  # its author's own check of its options
+        raise UserError(f"pass {name}: {raised(error, found)}") from error
 
 
 def _truth(word: str) -> bool:

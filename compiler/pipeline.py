@@ -21,6 +21,7 @@ from .beside import gather
 from .check import Known, check
 from .choice import ESTIMATED, Tuning
 from .emit import DEFAULTS, About, emit
+from .foreign import apply, blamed
 from .graph import Graph
 from .ops import work
 from .pass_text import Steps, parse_passes, steps_of, without_folders
@@ -162,7 +163,8 @@ def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
     debug = settings.integer(settings.DEBUG)
     known: Known = {}
     for step in pipeline:
-        graph = check(step(graph), step.name, known)
+        with blamed(step):
+            graph = check(apply(step, graph)[0], step.name, known)
         if debug >= 1:
             print(f"{step.name}: {len(graph.nodes)} nodes", file=sys.stderr)
         if debug >= 3:

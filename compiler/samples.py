@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from mtia_emu import settings
+from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from .graph import Graph
@@ -24,6 +27,7 @@ KINDS = ("usual", "constants", "small", "large", "extremes", "special")
 STEPS = (0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, -0.0)  # where signs change and roundings tie
 MODERATE = 64.0  # what narrow formats still compute with as wide ones do
 SPRINKLED = 8  # one element in so many of a usual sample is such a number
+DRAWN = 8  # bytes of a number when it is drawn
 SPECIALS = (np.nan, np.inf, -np.inf, -0.0)
 LANDMARKS = 8  # rows that a graph names, of which indices have some
 SHIFTED = 3  # a divisor in place of 0 and -1, by which there is no quotient, or none that fits
@@ -43,6 +47,7 @@ def random_inputs(graph: Graph, seed: int = 0, kind: str = "usual") -> dict[str,
     alone, where what has "pos" in it counts up. What becomes an index by arithmetic is 0 or 1 there, and in
     the other kinds any integers that `Lawful` finds to be right.
     """
+    _refuse_large(graph)
     values = {name: _sample(graph, name, kind, _rng(seed, name, kind)) for name in graph.inputs}
     if kind == "usual":
         return values
@@ -60,6 +65,25 @@ def random_inputs(graph: Graph, seed: int = 0, kind: str = "usual") -> dict[str,
 
 def _rng(seed: int, name: str, kind: str) -> Rng:
     return np.random.default_rng([seed, zlib.crc32(name.encode()), KINDS.index(kind)])
+
+
+def _refuse_large(graph: Graph) -> None:
+    """Raise `UserError` for inputs that take more memory to draw than `settings.MEMORY` allows."""
+    bytes_of = {name: _drawn_bytes(kind) for name, kind in graph.inputs.items()}
+    need, most = sum(bytes_of.values()), settings.integer(settings.MEMORY)
+    if need > most:
+        name = max(bytes_of, key=bytes_of.__getitem__)
+        kind = graph.inputs[name]
+        raise UserError(
+            f"drawing inputs of {graph.name} takes {need} bytes of memory, most of it for %{name} : {kind}; "
+            f"at most {most} are allowed: choose smaller dimensions, or set {settings.MEMORY.name} higher"
+        )
+
+
+def _drawn_bytes(kind: TensorType) -> int:
+    """Return the bytes of an array while it is drawn; of an empty one those that NumPy refuses it for."""
+    counted = DRAWN * math.prod(n or 1 for n in kind.shape)
+    return counted if counted >= 1 << 63 else DRAWN * kind.size
 
 
 def _sample(graph: Graph, name: str, kind: str, rng: Rng) -> Array:

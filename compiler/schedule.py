@@ -6,7 +6,7 @@ view can stand for is copied. The rule of each op is in `rules.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -135,8 +135,10 @@ def schedule(graph: Graph, chip: Chip, share: Share = unshared) -> Schedule:
             results = [plan.result(node, i) for i in range(len(node.types))]
         plan.values.update(zip(node.outputs, results, strict=True))
     computed = len(plan.steps)
+    taken: set[str] = set()
     for name in graph.outputs:
-        plan.outputs[name] = _output(plan, name)
+        plan.outputs[name] = _output(plan, name, taken)
+        taken.add(plan.outputs[name].buffer)
     _copy_at_once(plan, computed)
     forward(plan)
     _pin_constants(plan)
@@ -165,16 +167,20 @@ def _pin_constants(plan: Schedule) -> None:
     ]
 
 
-def _output(plan: Schedule, name: str) -> View:
+def _output(plan: Schedule, name: str, taken: Container[str]) -> View:
     """Return where an output lies: a temporary buffer of its own becomes it, anything else is copied.
 
-    So is what is read many times: it stays where that is cheap.
+    So is what is read many times: it stays where that is cheap. `taken` has the buffers of other outputs.
     """
     view = plan.values[name]
     buffer = plan.buffers[view.buffer]
-    taken = any(v.buffer == view.buffer for v in plan.outputs.values())
     whole_buffer = view.contiguous and view.offset == 0 and view.type.size == buffer.type.size
-    if buffer.role in ("temp", "output") and whole_buffer and not taken and buffer.name not in plan.reread:
+    if (
+        buffer.role in ("temp", "output")
+        and whole_buffer
+        and view.buffer not in taken
+        and buffer.name not in plan.reread
+    ):
         plan.buffers[view.buffer] = Buffer(buffer.name, buffer.type, "output")
         return view
     node = plan.graph.producer(name) or Node(name, "copy", (name,), (name,), (view.type,))

@@ -19,6 +19,7 @@ from mtia_emu.errors import UserError, refuse_unknown
 from mtia_emu.isa import Block, Operand
 from mtia_emu.types import TensorType, dtype_of
 
+from .foreign import raised
 from .graph import Attrs, Node
 from .ops import ONNX, OPS, Call, Count, Op, check_node
 from .ops.base import infer as infer_op
@@ -180,10 +181,10 @@ def _guarded(kernel: Kernel, what: str, call: Callable[[], T]) -> T:
     """Return what a part of a kernel gives; whatever it raises is its author's to mend."""
     try:
         return call()
-    except (UserError, NotImplementedError):
+    except (UserError, MemoryError):
         raise
     except Exception as error:
-        raise UserError(f"{kernel.label}: {what} raises {type(error).__name__}: {error}") from error
+        raise UserError(f"{kernel.label}: {what} {raised(error, type(kernel))}") from error
 
 
 def user_rule(op: str, otherwise: Rule) -> Rule:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from .check import Known, check
+from .foreign import apply, blamed
 from .graph import Graph, Outcome
-from .passes import Pass, Rules
+from .passes import Pass
 
 _VALUE = re.compile(r"%[^\s,;:()]+")
 
@@ -79,12 +80,13 @@ def watch(graph: Graph, pipeline: Sequence[Pass]) -> Iterator[Ran]:
     for step in pipeline:
         start = time.perf_counter()
         try:
-            after, outcomes = step.apply(graph) if isinstance(step, Rules) else (step(graph), [])
+            with blamed(step):
+                after, outcomes = apply(step, graph)
+                seconds = time.perf_counter() - start
+                check(after, step.name, known)
         except Exception as error:
             error.add_note(f"in pass {step.spelling}")
             raise
-        seconds = time.perf_counter() - start
-        check(after, step.name, known)
         yield Ran(step, graph, after, tuple(outcomes), seconds)
         graph = after
 

@@ -18,6 +18,7 @@ from .resident import Resident, is_ours
 from .scratch import scratch
 
 PLACE = "{}"  # where the model's path stands in the command
+SHOWN = 120  # characters of what it prints
 KEPT_BYTES = 1 << 20  # of what a command prints, that is looked at
 
 
@@ -71,6 +72,12 @@ def reduce(model: str, command: tuple[str, ...], **wanted: Any) -> None:
         finally:
             trial.close()
     say(f"{wanted['output']}: {before} nodes -> {after}, {trial.count} runs of the command", err=True)
+    if trial.everywhere:
+        say(
+            f"the command fails with {trial.code} on a model of one other node as well: it may fail on any "
+            f"model ({trial.said})",
+            err=True,
+        )
     if trial.count > wanted["runs"]:
         say("the runs were used up: it may shrink further (--runs)", err=True)
 
@@ -86,6 +93,8 @@ class Trial:
     most: int
     code: int = 0
     count: int = 0
+    everywhere: bool = False  # it fails on a model that has nothing of the whole one too
+    said: str = ""  # the last line that it prints there
     resident: Resident | None = None
 
     def __post_init__(self) -> None:
@@ -131,6 +140,15 @@ class Trial:
         write(self.path)
         code, said = self._run()
         return code == self.code and self.match in said
+
+    def try_other(self, write: Callable[[Path], None]) -> None:
+        """Find out whether the command fails as at first on a good model of one node, which `write` puts."""
+        from .view.text import shorten
+
+        write(self.path)
+        code, said = self._run()
+        self.everywhere = code == self.code and self.match in said
+        self.said = shorten((said.strip().splitlines() or ["it prints nothing"])[-1], SHOWN)
 
     def _run(self) -> tuple[int | None, str]:
         """Return the command's exit code, None where it took too long, and what it printed."""
@@ -183,6 +201,8 @@ def _graph(model: str, trial: Trial, output: str, tick: Any) -> tuple[int, int]:
     small = made()
     if not trial.alone(write(small)):  # it fails only where others ran before it
         small = made()
+    if len(small.nodes) <= 1:
+        trial.try_other(write(_other_graph({node.op for node in small.nodes})))
     write_graph(output, small)
     return len(whole.nodes), len(small.nodes)
 
@@ -217,8 +237,28 @@ def _onnx(model: str, trial: Trial, output: str, tick: Any) -> tuple[int, int]:
     small = made()
     if not trial.alone(write(small)):  # it fails only where others ran before it
         small = made()
+    if len(small.graph.node) <= 1:
+        trial.try_other(write(_other_onnx({node.op_type for node in small.graph.node})))
     write_atomic(output, small.SerializeToString())
     return len(whole.graph.node), len(small.graph.node)
+
+
+def _other_graph(ops: set[str]) -> Any:
+    """Return a graph of one node, of none of these ops."""
+    from .compiler import text
+
+    op = "neg" if "relu" in ops else "relu"
+    return text.parse(f"graph other {{\n  in %x : fp32[4]\n  %y : fp32[4] = {op}(%x)\n  out %y\n}}\n")
+
+
+def _other_onnx(ops: set[str]) -> Any:
+    """Return an ONNX model of one node, of none of these operators."""
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy")
+    node = helper.make_node("Neg" if "Relu" in ops else "Relu", ["x"], ["y"])
+    graph = helper.make_graph([node], "other", [x], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
 def _told(trial: Trial, tick: Any) -> bool:

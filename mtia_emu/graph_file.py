@@ -12,7 +12,7 @@ from .arrays import read_npz, write_npz
 from .compiler import text
 from .compiler.check import Unlawful, check
 from .compiler.graph import Graph
-from .errors import UserError
+from .errors import UserError, nearest
 from .view.files import write_atomic
 
 Array = np.ndarray[Any, Any]
@@ -39,7 +39,9 @@ def read_graph(path: str | Path) -> Graph:
             raise UserError(f"graph {graph.name} has no output (right: a line 'out %NAME' before the last)")
         beside = file.with_suffix(".npz")
         if beside.is_file():
-            graph = text.parse(body, _typed(graph, read_npz(str(beside))))
+            arrays = read_npz(str(beside))
+            _refuse_unknown_keys(beside, arrays, graph, body)
+            graph = text.parse(body, _typed(graph, arrays))
         return check(graph)
     except text.Misread as error:
         raise UserError(f"{file}:{error.line}: {error.what}") from None
@@ -56,9 +58,26 @@ def _read(file: Path) -> str:
     if file.stat().st_size > MOST_BYTES:
         raise UserError(f"{file}: holds {file.stat().st_size} bytes; right: a graph of at most {MOST_BYTES}")
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not text: {error.reason} at byte {error.start}") from None
+
+
+def _refuse_unknown_keys(beside: Path, arrays: Mapping[str, Array], graph: Graph, body: str) -> None:
+    """Raise `UserError` for arrays that are no constant's where a constant that should have data has none."""
+    unknown = [name for name in arrays if name not in graph.consts]
+    if not unknown:
+        return
+    lacking = [name for name, c in graph.consts.items() if not c.present and name not in arrays]
+    lines = body.splitlines()
+    without = [n for n in lacking if not lines[(text.line_of(body, n) or 1) - 1].rstrip().endswith("absent")]
+    if without:
+        near = f" (right: {without[0]!r})" if len(without) == 1 else nearest(unknown[0], without)
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise UserError(
+            f"{beside} has no data for const %{without[0]}, but {unknown[0]!r}{more}, which is no const of "
+            f"the graph{near}"
+        )
 
 
 def _typed(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, Array]:

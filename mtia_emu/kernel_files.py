@@ -19,6 +19,7 @@ import numpy as np
 
 from .chip import Chip, load_chip
 from .compiler.build import Builder
+from .compiler.foreign import raised
 from .compiler.graph import Graph, freeze_attrs
 from .compiler.pipeline import compile_lowered
 from .compiler.plugins import execute as execute_file
@@ -165,7 +166,7 @@ def _examples(kernel: Kernel, rng: np.random.Generator) -> list[Any]:
         raise
     except Exception as error:  # whatever somebody's generator raises
         raise UserError(
-            f"{kernel.label}: examples raise {type(error).__name__}: {error} "
+            f"{kernel.label}: examples {raised(error, type(kernel))} "
             "(right: yield [operands], {attributes})"
         ) from error
     if not found:

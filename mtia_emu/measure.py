@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .chip import Chip
-from .compiler.check import check
+from .compiler.check import Known, check
 from .compiler.graph import Graph, Node
 from .compiler.ops import work
 from .compiler.ops.embedding_bag import bag_operand
@@ -60,21 +60,56 @@ def measure(
     form, how = choose_format(own_dtype(graph), chip, wanted_format(options)), tuning(options)
     least = least_dram_bytes(lower(graph, tuple(pipeline))) / chip.dram_bytes_per_cycle
     macs = sum(work(graph, node).macs for node in graph.nodes)
-    optional = [i for i, step in enumerate(pipeline) if not isinstance(step, NEEDED)]
-    for count in range(len(optional) + 1):
+    prefixes = _Prefixes(graph, pipeline)
+    made: Graph | None = None
+    for count in range(len(prefixes.optional) + 1):
         if progress is not None:
-            progress("measure", count, len(optional) + 1)
-        left_out = set(optional[count:])
-        name = pipeline[optional[count - 1]].name if count else "none"
-        made = graph
-        for index, step in enumerate(pipeline):
-            made = made if index in left_out else check(step(made), step.name)
-        program = compile_lowered(made, chip, dtype=form.name, options=options, tuning=how)
-        done = report(program, chip, lookups(program) if lookups else {})
-        traffic = done.traffic.dram_read_bytes + done.traffic.dram_write_bytes
-        peak = chip.peak_macs_per_cycle(dtype(form.name)) * done.cycles
-        shares = _share(macs, peak), _share(least, done.cycles)
+            progress("measure", count, len(prefixes.optional) + 1)
+        before, made = made, prefixes.lowered(count)
+        name = pipeline[prefixes.optional[count - 1]].name if count else "none"
+        if made is not before:
+            program = compile_lowered(made, chip, dtype=form.name, options=options, tuning=how)
+            done = report(program, chip, lookups(program) if lookups else {})
+            traffic = done.traffic.dram_read_bytes + done.traffic.dram_write_bytes
+            peak = chip.peak_macs_per_cycle(dtype(form.name)) * done.cycles
+            shares = _share(macs, peak), _share(least, done.cycles)
         yield Measured(name, done.cycles, *shares, len(program.launches), traffic)
+
+
+class _Prefixes:
+    """Graphs after a pipeline's needed passes and the first of the others; none is made twice."""
+
+    def __init__(self, graph: Graph, pipeline: Sequence[Pass]) -> None:
+        self.graph, self.pipeline = graph, pipeline
+        self.optional = [i for i, step in enumerate(pipeline) if not isinstance(step, NEEDED)]
+        self._known: Known = {}
+        self._ran: dict[int, tuple[Graph, Graph]] = {}  # by pass: what it was given last, and its result
+
+    def lowered(self, count: int) -> Graph:
+        """Return the graph after the first `count` optional passes; the same one as before if it is equal."""
+        left_out = set(self.optional[count:])
+        made = self.graph
+        for index in range(len(self.pipeline)):
+            made = made if index in left_out else self._after(index, made)
+        return made
+
+    def _after(self, index: int, given: Graph) -> Graph:
+        before, after = self._ran.get(index, (None, given))
+        if before is not given:
+            step = self.pipeline[index]
+            after = check(step(given), step.name, self._known)
+            after = given if _equal(after, given) else after
+            self._ran[index] = (given, after)
+        return after
+
+
+def _equal(one: Graph, other: Graph) -> bool:
+    """Return whether two graphs are alike to the last constant: compiled, they give the same program."""
+    same = one.nodes == other.nodes and one.outputs == other.outputs
+    same = same and list(one.inputs.items()) == list(other.inputs.items()) and one.notes == other.notes
+    return same and [(k, id(c)) for k, c in one.consts.items()] == [
+        (k, id(c)) for k, c in other.consts.items()
+    ]
 
 
 def _share(part: float, whole: float) -> float:

@@ -20,7 +20,12 @@ class Flag:
         return os.environ.get(self.name, self.default)
 
 
-DEBUG = Flag("MTIA_EMU_DEBUG", "0", "1 a line a stage, 2 a row a layer, 3 the graph after every pass")
+DEBUG = Flag(
+    "MTIA_EMU_DEBUG",
+    "0",
+    "1 a line a stage, and the traceback of a pass or kernel of yours that raises; 2 a row a layer, 3 the "
+    "graph after every pass",
+)
 CHECK = Flag("MTIA_EMU_CHECK", "0", "1 poisons memory before execution and names the command that reads it")
 MEMORY = Flag(
     "MTIA_EMU_MEMORY_BYTES", str(8 << 30), "the most memory that executing a model may take, in bytes"

@@ -24,7 +24,7 @@ def file_text(path: Path, what: str, names: Sequence[str]) -> str:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise UserError(f"{what} {path} has {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{what} {path} cannot be read as text: {error}") from None
 

@@ -12,7 +12,7 @@ import numpy as np
 from .chip import Chip, validate
 from .errors import UserError
 from .isa import COMMAND, Binding, Block, Operand, Program
-from .verify_commands import MOST, SLOT_FIELDS, Commands
+from .verify_commands import MOST, MOST_BYTES, SLOT_FIELDS, Commands
 
 Array = np.ndarray[Any, Any]
 MOST_CELLS = 1 << 24  # slots times PEs: the timing keeps two numbers of each
@@ -28,8 +28,8 @@ def verify(program: Program, chip: Chip | None = None) -> None:
     """
     machine = chip or validate(program.chip, f"of program {program.model}")
     for name, have in (("dram", program.dram_bytes), ("sram", program.sram_bytes)):
-        if not 0 <= have <= MOST:
-            raise UserError(f"program {program.model}: {name} of {have} bytes; right: 0 to {MOST}")
+        if not 0 <= have <= MOST_BYTES:
+            raise UserError(f"program {program.model}: {name} of {have} bytes; right: 0 to {MOST_BYTES}")
     for binding in (*program.inputs, *program.outputs, *program.consts):
         _verify_binding(binding, program)
     for index, block in enumerate(program.blocks):

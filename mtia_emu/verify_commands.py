@@ -34,7 +34,8 @@ from .types import DType
 from .units.simd import FUNCTIONS
 
 Array = np.ndarray[Any, Any]
-MOST = 1 << 40  # bytes of a memory, elements of an operand, multiply-adds of a command
+MOST = 1 << 40  # elements of an operand, multiply-adds of a command
+MOST_BYTES = 1 << 48  # of a memory
 SLOT_FIELDS = ("dst", "src0", "src1", "src2")
 _USES: dict[Op, tuple[str, ...]] = {  # the slots that a command names; others must be NO_SLOT
     Op.LOAD: ("dst",),

@@ -159,7 +159,8 @@ def test_a_wrong_setting_is_refused(text: str, words: str) -> None:
 
 def test_a_chip_of_ones_own(tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
-    mine.write_text(chip_text("tiny")[0].replace('name = "tiny"', 'name = "mine"'))
+    text = chip_text("tiny")[0].replace('name = "tiny"', 'name = "mine"')
+    mine.write_text(text, encoding="utf-8-sig")
     assert load_chip(str(mine)) == load_chip("tiny").model_copy(update={"name": "mine"})
     assert parameters(str(mine))[0].value == "mine"
     mine.write_text("grid = [")

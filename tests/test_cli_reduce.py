@@ -157,3 +157,13 @@ def test_the_failure_must_say_what_is_asked_for(refused: Refused, graph: Path, t
 def test_both_files_are_of_one_kind(refused: Refused, tmp_path: Path, model: str, output: str) -> None:
     message = refused("reduce", tmp_path / model, "-o", tmp_path / output, "--", "true")
     assert "right: both FILE.ir, or both FILE.onnx" in message
+
+
+@pytest.mark.parametrize(("words", "told"), [("", True), ("exp(", False), ("relu", False)])
+def test_a_failure_on_any_model_is_told(
+    words: str, told: bool, cli: Cli, graph: Path, tmp_path: Path
+) -> None:
+    graph.write_text(GRAPH.replace("= neg(", "= relu("))
+    done = cli("reduce", graph, "-o", tmp_path / "s.ir", "--", *failing(words), "{}")
+    assert done.exit_code == 0 and "-> 1" in done.stderr
+    assert ("the command fails with 3 on a model of one other node as well" in done.stderr) == told

@@ -131,3 +131,39 @@ def test_a_fault_is_told_with_its_line(tmp_path: Path, old: str, new: str, messa
     with pytest.raises(UserError) as caught:
         read_graph(file)
     assert re.match(re.escape(str(file)) + message, str(caught.value)), str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_text(tmp_path: Path) -> None:
+    (tmp_path / "g.ir").write_text(RIGHT, encoding="utf-8-sig")
+    assert read_graph(tmp_path / "g.ir").outputs == ("z",)
+
+
+BIG = np.ones((8, 16), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (
+            ["weigth"],
+            r"has no data for const %weight, but 'weigth', which is no .*right: 'weight'",
+        ),
+        (["zzz", "in:x"], r"has no data for const %weight, but 'zzz' and 1 more"),
+        (["weight", "zzz"], ""),
+        ([], ""),
+    ],
+)
+def test_an_array_that_is_no_constants_is_told_where_one_lacks(
+    keys: list[str], said: str, tmp_path: Path
+) -> None:
+    lines = (
+        "  in %x : fp32[4,8]\n  const %spare : fp32[8,16] = absent\n  const %weight : fp32[8,16] = present\n"
+    )
+    node = "  %y : fp32[4,16] = matmul(%x, %weight)\n  out %y\n"
+    (tmp_path / "g.ir").write_text(f"graph g {{\n{lines}{node}}}\n")
+    np.savez(tmp_path / "g.npz", **dict.fromkeys(keys, BIG))
+    if said:
+        with pytest.raises(UserError, match=said):
+            read_graph(tmp_path / "g.ir")
+    else:
+        assert read_graph(tmp_path / "g.ir").consts["weight"].present == ("weight" in keys)

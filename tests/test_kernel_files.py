@@ -163,7 +163,7 @@ WRONG = {
     "shape rule": ("return [types[0]]", "return types[0].shape", "right: a TensorType for each result"),
     "no flops": ("flops = 1", "", "says no `flops`"),
     "no examples": ("def examples", "def samples", "does not define examples"),
-    "bad examples": (', {"by": -0.5}', "", "examples raise ValueError"),
+    "bad examples": (', {"by": -0.5}', "", "examples raises ValueError"),
     "bad op": ('"com.example::Scaled"', '"a b"', "op = 'a b'"),
     "unknown op": ('"com.example::Scaled"', '"sotfmax"', "did you mean 'softmax'"),
     "no kernel": ("(Kernel)", "", "has no kernel"),

@@ -6,6 +6,7 @@ import pytest
 from mtia_emu.compiler import text
 from mtia_emu.compiler.frontend import load
 from mtia_emu.compiler.pipeline import compile_graph, mapping_passes, passes
+from mtia_emu.compiler.pipeline import compile_lowered as compiled
 
 from mtia_emu import api
 from mtia_emu.chip import load_chip
@@ -63,3 +64,17 @@ def test_shares_are_of_what_the_machine_could_do() -> None:
     assert last.cycles < first.cycles and last.launches == first.launches - 1
     none, after = rows([first, last])
     assert len(none) == len(COLUMNS) and none[2] == "" and after[2].startswith("-")
+
+
+def test_what_a_pass_leaves_as_it_is_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mtia_emu import measure as module
+
+    graph = text.parse("""graph g {
+  in %x : fp16[8,8]
+  %y : fp16[8,8] = relu(%x)
+  out %y
+}""")
+    timed = []
+    monkeypatch.setattr(module, "compile_lowered", lambda *a, **k: timed.append(a[0]) or compiled(*a, **k))
+    found = list(measure(graph, passes(FP16, FP16), CHIP, Options(dtype="fp16")))
+    assert len(timed) < len(found) / 4 and len({x.cycles for x in found}) == len(timed)

@@ -28,7 +28,7 @@ from mtia_emu.engine.run import report
 from mtia_emu.errors import UserError
 from mtia_emu.isa import COMMAND, Binding, Block, Launch, Op, Operand, Program, Slot
 from mtia_emu.types import DTYPES, FP16, FP32, INT64, TensorType
-from mtia_emu.verify import MOST, verify
+from mtia_emu.verify import MOST_BYTES, verify
 
 sys.path.insert(0, str(Path(__file__).parent / "kernels"))
 from harness import packed, program_of
@@ -296,7 +296,7 @@ def test_tables_are_refused_by_name() -> None:
     with pytest.raises(UserError, match="launch layer: block 3 of 1"):
         verify(replace(p, launches=(replace(launch, block=3),)))
     with pytest.raises(UserError, match=r"dram of .* bytes; right: 0 to"):
-        verify(replace(p, dram_bytes=MOST + 1))
+        verify(replace(p, dram_bytes=MOST_BYTES + 1))
     with pytest.raises(UserError, match=r"slot s1 takes .* right: whole elements of fp16, from 128 to 16384"):
         verify(
             replace(p, blocks=(replace(block, slots=(block.slots[0], Slot(FP16, 0, 128), *block.slots[2:])),))

@@ -11,10 +11,9 @@ from collections.abc import Sequence, Set
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..ops import ONNX, Unsupported
 from ..ops.elementwise import BINARY, UNARY
+from ..ops.spelling import counted
 from .scope import Ragged, Scope, Value, op_key
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ def _join(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope
     if len(runs) != len(inputs) or not (follow and starts and same) or axis != 0:
         raise unknown(importer, next(v for v in inputs if isinstance(v, Ragged)))
     shape = builder.type_of(runs[0].value).shape
-    places = builder.constant(np.arange(shape[0], dtype=np.int64).reshape(-1, *(1 for _ in shape[1:])))
+    places = builder.constant(counted(shape[0]).reshape(-1, *(1 for _ in shape[1:])))
     result = runs[-1].value
     for run in reversed(runs[:-1]):
         end = builder.add("cast", builder.add("reshape", run.end, shape=()), to="int64")

@@ -13,7 +13,7 @@ from mtia_emu.errors import UserError
 from .matmul import swapped
 from .rotary import rotate, rotate_pairs
 from .shapes import take
-from .spelling import Call, Unsupported, onnx
+from .spelling import Call, Unsupported, bounded, counted, onnx
 
 
 def heads(c: Call, x: str, count: int) -> str:
@@ -113,7 +113,7 @@ def _rows(c: Call, cache: str, start: int, end: int) -> str:
 def _placed(c: Call, past: str, new: str, before: str, size: int) -> str:
     """Return `appended` where each sequence has `before` [b,1,1,1] rows already, as the data say."""
     (b, _, held, _), added = c.type(past).shape, c.type(new).shape[2]
-    at = c.constant(np.arange(size, dtype=np.int64).reshape(1, 1, size, 1))
+    at = c.constant(counted(size).reshape(1, 1, size, 1))
     if added == 1:
         grown = c.add("pad", past, pads=(0,) * 6 + (size - held, 0), value=0.0)
         return c.add("where", c.add("equal", at, before), new, grown)
@@ -133,7 +133,7 @@ def _rotated(c: Call, x: str, before: str) -> str:
     """Return queries or keys turned by their positions: given ones, or counted on from those before."""
     length = c.type(x).shape[2]
     cos, sin = c[7], c[8]
-    steps = c.constant(np.arange(length, dtype=np.int64).reshape(1, -1))
+    steps = c.constant(counted(length).reshape(1, -1))
     positions = c.optional(9) or c.add("add", c.reshape(before, (c.type(before).size, 1)), steps)
     tables = [c.add("gather", v, positions, axis=0) for v in (cos, sin)]
     cos, sin = (c.reshape(v, (c.type(v).shape[0], 1, *c.type(v).shape[1:])) for v in tables)
@@ -179,10 +179,11 @@ def _visible(c: Call, lengths: Lengths, queries: int) -> str:
     """Return which keys each query sees: [queries, keys], or [b,1,queries,keys]; "" when it is all."""
     window = c.attr("local_window_size", -1)
     if lengths.known is not None:
+        bounded(queries * lengths.total)
         seen = causal(lengths.known, queries, lengths.total, window)
         return "" if seen is None else c.constant(seen)
-    key = c.constant(np.arange(lengths.total, dtype=np.int64).reshape(1, 1, 1, -1))
-    steps = c.constant(np.arange(queries, dtype=np.int64).reshape(1, 1, -1, 1))
+    key = c.constant(counted(lengths.total).reshape(1, 1, 1, -1))
+    steps = c.constant(counted(queries).reshape(1, 1, -1, 1))
     query = c.add("add", lengths.before, steps)
     inside = c.add("less_equal", key, query)
     if window < 0:
@@ -231,7 +232,7 @@ def padding(c: Call, mask: str, queries: int, keys: int) -> str:
     if len(shape) == 1:
         if shape[0] != c.type(0).shape[0]:
             raise Unsupported(f"its mask {c.type(mask)} is of cumulated lengths")
-        at = c.constant(np.arange(keys).astype(c.type(mask).dtype.numpy).reshape(1, 1, 1, -1))
+        at = c.constant(counted(keys).astype(c.type(mask).dtype.numpy).reshape(1, 1, 1, -1))
         seen = c.add("less", at, c.reshape(mask, (shape[0], 1, 1, 1)))
     elif shape[-1] != keys or len(shape) not in (2, 3):
         raise Unsupported(f"its mask {c.type(mask)} is not of {keys} keys")

@@ -9,7 +9,7 @@ import numpy as np
 from mtia_emu.errors import UserError
 
 from .onnx_types import DTYPE_OF_ONNX
-from .spelling import Call, Unsupported, onnx
+from .spelling import Call, Unsupported, bounded, counted, onnx
 
 
 @onnx("GatherElements")
@@ -82,7 +82,7 @@ def _hardmax(c: Call) -> str:
         x, axis, rank = c.reshape(x, (math.prod(kind.shape[:axis]), math.prod(kind.shape[axis:]))), 1, 2
     size = c.type(x).shape[axis]
     first = c.builder.adds("topk", x, hint=c.hint, axis=axis, k=1, largest=True)[1]
-    places = np.arange(size).reshape([-1 if i == axis else 1 for i in range(rank)])
+    places = counted(size).reshape([-1 if i == axis else 1 for i in range(rank)])
     return c.reshape(c.cast(c.add("equal", first, c.constant(places)), kind.dtype.name), kind.shape)
 
 
@@ -122,7 +122,8 @@ def _tensor_scatter(c: Call) -> str:
         s for i, s in enumerate(shape) if i != axis
     ]:
         raise UserError(f"{c.op}: {c.type(1)} does not fit {c.type(0)} along axis {axis}")
-    steps = c.constant(np.arange(new[axis], dtype=np.int64).reshape(1, -1))
+    steps = c.constant(counted(new[axis]).reshape(1, -1))
+    bounded(shape[0])
     start = (
         c.reshape(c.cast(c[2], "int64"), (shape[0], 1))
         if c.has(2)
@@ -145,7 +146,7 @@ def _reverse_sequence(c: Call) -> str:
 def reversed_to(c: Call, x: str, lengths: str, time: int) -> str:
     """Return x with the first `lengths` [batch] of its time axis, 0 or 1, reversed; batch is the other."""
     shape = c.type(x).shape
-    steps = c.constant(np.arange(shape[time], dtype=np.int64).reshape(1, -1))
+    steps = c.constant(counted(shape[time]).reshape(1, -1))
     length = c.reshape(c.cast(lengths, "int64"), (shape[1 - time], 1))
     back = c.add("sub", c.add("sub", length, c.scalar(1, length)), steps)
     places = c.add("where", c.add("less", steps, length), back, steps)

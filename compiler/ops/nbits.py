@@ -12,7 +12,7 @@ from mtia_emu.types import INT8, UINT8, TensorType
 from ..graph import Const
 from .dequantise import Shape, store, weights
 from .matmul import multiply
-from .spelling import Call, Unsupported, onnx
+from .spelling import Call, Unsupported, counted, onnx
 
 
 def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def _expand(
 
 def _order(c: Call, k: int, block: int) -> np.ndarray:
     """Return the block of each row: the node's own order (g_idx), or one block after another."""
-    plain = np.arange(k) // max(block, 1)
+    plain = counted(k) // max(block, 1)
     if not c.has(4):
         return plain
     order = c.known(4, "g_idx").reshape(-1)[:k]
@@ -155,7 +155,7 @@ def _gather_quantised(c: Call) -> str:
         raise UserError(
             f"{c.op}: scales {scales.type} are not one for each block of {block} of {list(shape)}"
         )
-    kind, spread = TensorType(scales.type.dtype, shape), np.arange(shape[axis]) // block
+    kind, spread = TensorType(scales.type.dtype, shape), counted(shape[axis]) // block
 
     def load() -> np.ndarray:
         codes = _codes(table.array(), bits, packs)

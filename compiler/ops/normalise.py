@@ -11,7 +11,7 @@ from mtia_emu.types import TensorType
 
 from ..graph import Attrs
 from .base import Array, Arrays, Op, Types, array, need, number, register, vector, wide
-from .spelling import Call, Unsupported, onnx
+from .spelling import Call, Unsupported, bounded, counted, onnx
 
 
 def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -178,11 +178,12 @@ def _lp_normalization(c: Call) -> str:
 def _embed_layer(c: Call) -> tuple[str, str, str]:
     """Return the norm of the sum of word, position and segment embeddings, the masks' lengths, the sum."""
     batch, length = c.type(0).shape
+    bounded(batch)
     lengths = c.constant(np.zeros(batch, np.int32))
     if c.has(7):
         lengths = c.add("reduce_sum", c[7], axes=(1,), keepdims=False)
     total = c.add("gather", c[2], c[0], axis=0)
-    places = c.optional(8) or c.constant(np.arange(length, dtype=np.int64).reshape(1, -1))
+    places = c.optional(8) or c.constant(counted(length).reshape(1, -1))
     total = c.add("add", total, c.add("gather", c[3], places, axis=0))
     if c.has(1) and c.has(4):
         total = c.add("add", total, c.add("gather", c[4], c[1], axis=0))

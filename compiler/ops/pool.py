@@ -11,7 +11,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import DType
 
 from .convolve import Window, places, window
-from .spelling import Call, onnx
+from .spelling import Call, bounded, onnx
 
 
 def lowest(kind: DType) -> float:
@@ -48,6 +48,7 @@ def _spot_of(c: Call, w: Window, place: str) -> str:
     strides, step = [0] * len(size), 1
     for axis in order:
         strides[axis], step = step, step * size[axis]
+    bounded(math.prod((*lead, *w.out)))
     taps = np.indices(w.kernel).reshape(len(size), -1)
     moves = sum(taps[a] * w.dilations[a] * strides[a] for a in range(len(size)))
     spots = np.indices(w.out)
@@ -80,6 +81,7 @@ def _places_of(c: Call, natural: tuple[int, ...], shape: tuple[int, ...]) -> tup
     if shape != natural:
         if len(shape) != len(natural) or any(s < n for s, n in zip(shape, natural, strict=True)):
             raise UserError(f"{c.op}: output_shape {list(shape)} is smaller than {list(natural)}")
+        bounded(math.prod(shape))
         table = np.arange(math.prod(shape)).reshape(shape)[tuple(slice(0, n) for n in natural)]
         indices = c.add("gather", c.constant(table.reshape(-1)), indices, axis=0)
     return indices, c.reshape(c[0], (size,))
@@ -94,14 +96,15 @@ def _average_pool(c: Call) -> str:
 
 def _counts(c: Call, w: Window) -> np.ndarray:
     """Return how many elements each position averages: padding counts only where the node says so."""
+    bounded(math.prod(w.out))
     size, counts = c.type(0).shape[2:], np.ones((), np.int64)
     for axis, n in enumerate(size):
         first, last = 0, n
         if c.attr("count_include_pad", 0):
             first, last = -w.before[axis], n + w.declared[axis]
         start = np.arange(w.out[axis]) * w.strides[axis] - w.before[axis]
-        spots = start[:, None] + np.arange(w.kernel[axis]) * w.dilations[axis]
-        inside = ((spots >= first) & (spots < last)).sum(axis=1)
+        begin, end = (-(-(at - start) // w.dilations[axis]) for at in (first, last))  # of taps inside
+        inside = end.clip(0, w.kernel[axis]) - begin.clip(0, w.kernel[axis])
         counts = counts[..., None] * inside
     return counts
 

@@ -15,7 +15,7 @@ from ..graph import Const
 from .dequantise import Shape, store, weights
 from .elementwise import narrow
 from .onnx_types import DTYPE_OF_ONNX
-from .spelling import Call, Unsupported, onnx
+from .spelling import Call, Unsupported, counted, onnx
 
 FOLDED = 1024  # elements; larger quantised constants stay in few bits, with their scaling as nodes
 MIDDLE = {"int4": 0, "uint4": 8, "int8": 0, "uint8": 128}  # what codes are less, so that they are signed
@@ -31,7 +31,7 @@ def _along(c: Call, value: str, shape: tuple[int, ...]) -> str:
     if block:
         if kind.shape != tuple(-(-s // block) if i == axis else s for i, s in enumerate(shape)):
             raise UserError(f"{c.op}: {kind} is not a value for each block of {block} of {list(shape)}")
-        return c.add("gather", value, c.constant(np.arange(shape[axis]) // block), axis=axis)
+        return c.add("gather", value, c.constant(counted(shape[axis]) // block), axis=axis)
     if kind.shape != (shape[axis],):
         raise UserError(f"{c.op}: {kind} is not a value for each of {shape[axis]} along axis {axis}")
     return c.reshape(value, [kind.size if i == axis else 1 for i in range(len(shape))])

@@ -9,7 +9,7 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 
-from .spelling import Call, Unsupported, onnx
+from .spelling import Call, Unsupported, bounded, onnx
 
 TAPS = 8  # neighbours of a point; more of them are a matrix product
 MODES = ("nearest", "linear", "cubic")
@@ -65,6 +65,7 @@ def _weights(c: Call, mode: str, at: np.ndarray, a: Axis) -> tuple[np.ndarray, n
     scale = min(a.scale, 1.0) if c.attr("antialias", 0) else 1.0
     reach = 2 if mode == "cubic" else 1
     first = math.floor(-reach / scale) + 1
+    bounded(a.out * (2 - 2 * first))
     steps = np.arange(first, 2 - first)[None, :]
     if mode == "nearest":
         right = {
@@ -107,6 +108,7 @@ def _resize_axis(c: Call, x: str, axis: int, mode: str, at: np.ndarray, a: Axis)
 
 def _by_matrix(c: Call, x: str, axis: int, taken: np.ndarray, weights: np.ndarray, a: Axis) -> str:
     kind = c.type(x)
+    bounded(a.size * a.out)
     matrix = np.zeros((a.size, a.out))
     np.add.at(matrix, (taken, np.arange(a.out)[:, None]), weights)
     last = kind.rank - 1
@@ -161,6 +163,7 @@ def _resize(c: Call) -> str:
     for i, axis in enumerate(axes):
         start, end = (float(roi[i]), float(roi[i + len(axes)])) if crops else (0.0, 1.0)
         a = Axis(shape[axis], sizes[i], scales[i], start, end)
+        bounded(max(a.size, a.out))
         at = _coordinates(way, a)
         if crops:
             outside.append((axis, (at < 0) | (at > a.size - 1)))

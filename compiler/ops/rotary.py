@@ -9,7 +9,7 @@ from mtia_emu.types import TensorType
 
 from ..graph import Attrs
 from .base import Array, Arrays, Op, Types, array, fits, need, register, vector, wide
-from .spelling import Call, Unsupported, onnx
+from .spelling import Call, Unsupported, counted, onnx
 
 
 def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -104,6 +104,6 @@ def _spell_microsoft(c: Call) -> str:
     if positions not in ((1,), shape[:1] + shape[-2:-1]) and len(positions) != 2:
         raise Unsupported(f"its position_ids are of shape {list(positions)}")
     if len(positions) == 1:  # the position of the first token
-        steps = np.arange(shape[-2], dtype=np.int64).reshape(1, -1)
+        steps = counted(shape[-2]).reshape(1, -1)
         return _embed(c, c[2], c[3], c.add("add", c.reshape(c[1], (1, 1)), c.constant(steps)))
     return _embed(c, c[2], c[3], c[1])

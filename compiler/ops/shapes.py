@@ -9,14 +9,7 @@ import numpy as np
 from mtia_emu.errors import UserError
 
 from .onnx_types import DTYPE_OF_ONNX
-from .spelling import Call, Unsupported, onnx
-
-LIMIT = 1 << 24  # elements of a constant made here
-
-
-def _bounded(c: Call, count: float) -> None:
-    if count > LIMIT:
-        raise Unsupported(f"it makes a constant of {int(count)} elements (at most {LIMIT})")
+from .spelling import Call, Unsupported, bounded, onnx
 
 
 @onnx("Dropout")
@@ -237,7 +230,7 @@ def _pad_by_gather(c: Call, x: str, mode: str, before: list[int], after: list[in
         raise Unsupported(f"its mode is {mode} (right: constant, edge, reflect or wrap)")
     for axis, (low, high) in enumerate(zip(before, after, strict=True)):
         size = c.type(x).shape[axis]
-        _bounded(c, size + low + high)
+        bounded(size + low + high)
         if (low or high) and not size:
             raise UserError(f"Pad of {c.type(0)} in mode {mode}: axis {axis} has no element to take")
         if low or high:
@@ -262,7 +255,7 @@ def _range(c: Call) -> str:
     if not delta:
         raise UserError("Range: delta is 0")
     count = max(math.ceil((limit.item() - start.item()) / delta.item()), 0)
-    _bounded(c, count)
+    bounded(count)
     return c.constant((start + np.arange(count) * delta).astype(start.dtype))
 
 
@@ -270,7 +263,7 @@ def _range(c: Call) -> str:
 def _eye_like(c: Call) -> str:
     kind = c.type(0)
     element = DTYPE_OF_ONNX.get(c.attr("dtype", 0), kind.dtype)
-    _bounded(c, kind.size)
+    bounded(kind.size)
     if kind.rank != 2:
         raise UserError(f"EyeLike of {kind}: not a matrix")
     return c.constant(np.eye(kind.shape[0], kind.shape[1], k=c.attr("k", 0)).astype(element.numpy))
@@ -282,7 +275,7 @@ def _trilu(c: Call) -> str:
     if kind.rank < 2:
         raise UserError(f"Trilu of {kind}: not a matrix")
     rows, columns = kind.shape[-2:]
-    _bounded(c, rows * columns)
+    bounded(rows * columns)
     k = int(c.known(1, "k").reshape(())) if c.has(1) else 0
     keep = np.tri(rows, columns, k if not c.attr("upper", 1) else k - 1, dtype=np.bool_)
     return c.add("where", c.constant(~keep if c.attr("upper", 1) else keep), c[0], c.scalar(0, c[0]))

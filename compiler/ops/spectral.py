@@ -9,7 +9,7 @@ from mtia_emu.errors import UserError
 from .convolve import LARGEST
 from .onnx_types import DTYPE_OF_ONNX
 from .shapes import take
-from .spelling import Call, Unsupported, onnx
+from .spelling import Call, Unsupported, bounded, onnx
 
 
 def _matrix(length: int, points: int, inverse: bool, kind: np.dtype) -> np.ndarray:
@@ -90,6 +90,7 @@ def _stft(c: Call) -> str:
     if step < 1 or not 1 <= length <= size:
         raise UserError(f"STFT of {c.type(0)} by frames of {length}, {step} apart")
     frames = (size - length) // step + 1
+    bounded(frames * length)
     index = np.arange(frames)[:, None] * step + np.arange(length)
     x = c.add("gather", c.reshape(c[0], (batch, size, parts)), c.constant(index.astype(np.int64)), axis=1)
     if window:

@@ -15,12 +15,27 @@ if TYPE_CHECKING:
     from ..build import Builder
 
 
+LIMIT = 1 << 24  # elements of a constant made here, which the node's few bytes may ask for
+
+
 class Unsupported(Exception):
     """An ONNX node that cannot be imported, and why; `value` would have to be known for it to be."""
 
     def __init__(self, reason: str, value: str = "") -> None:
         super().__init__(reason)
         self.value = value
+
+
+def bounded(count: float) -> None:
+    """Raise `Unsupported` for a constant of more than `LIMIT` elements, before it is made."""
+    if count > LIMIT:
+        raise Unsupported(f"it makes a constant of {int(count)} elements (right: at most {LIMIT})")
+
+
+def counted(count: int) -> np.ndarray:
+    """Return 0, 1, .. count - 1; raise `Unsupported` where they are too many."""
+    bounded(count)
+    return np.arange(count, dtype=np.int64)
 
 
 @dataclass

@@ -44,8 +44,6 @@ def _bag(node: Node, match: Match) -> Rewrite | Skip | None:
         return Skip(f"the reduction is over axes {list(node.attrs['axes'])}, not over a bag's rows, axis 1")
     if match.only_user(rows.output) is not node:
         return Skip("the gathered rows have other users")
-    if match.type_of(rows.inputs[1]).shape[0] > MOST_BAGS:
-        return Skip(f"offsets of more than {MOST_BAGS} bags are not written out")
     table, indices = rows.inputs
     return _pooled(node, match, table, indices)
 
@@ -56,8 +54,12 @@ def _looks_up(rows: Node, match: Match) -> bool:
     return rows.attrs["axis"] == 0 and table.rank == 2 and indices.rank == 2 and indices.shape[1] > 0
 
 
-def _pooled(node: Node, match: Match, table: str, indices: str, packed: Const | None = None) -> Rewrite:
+def _pooled(
+    node: Node, match: Match, table: str, indices: str, packed: Const | None = None
+) -> Rewrite | Skip:
     """Return the bag in place of the reduction; `packed` is a quantised table, to be named after `table`."""
+    if match.type_of(indices).shape[0] > MOST_BAGS:
+        return Skip(f"offsets of more than {MOST_BAGS} bags are not written out")
     b = building(node, match)
     if packed is not None:
         table = b.put(b.fresh(f"{table}.rows"), packed)

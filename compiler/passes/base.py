@@ -16,6 +16,7 @@ from ..rewrite import rule_name
 
 Rule = Callable[[Node, Match], "Rewrite | Skip | None"]
 SMALLEST, LARGEST = 2.0**-14, 65504.0  # of the normal numbers of fp16
+MADE = 1 << 22  # elements of a constant that a pass makes: one that shapes alone ask for may have no end
 ROUNDS = 8  # times a set of rules is offered the graph before it counts as settled
 
 
@@ -151,6 +152,13 @@ def is_held(value: float) -> bool:
 def become(node: Node, builder: Builder, value: str) -> Rewrite:
     """Return the rewrite in which `value` takes the place of the node's result."""
     return builder.rewrite({node.output: value})
+
+
+def too_many(count: int) -> Skip | None:
+    """Return why no constant of so many elements is made; None for what is."""
+    return (
+        Skip(f"it takes a constant of {count} elements (at most {MADE} are made)") if count > MADE else None
+    )
 
 
 def building(node: Node, match: Match) -> Builder:

@@ -15,7 +15,7 @@ from mtia_emu.types import BOOL, FP32, INT32, INT64, DType
 from ..build import Builder
 from ..graph import Match, Node, Rewrite, Skip
 from ..ops.base import integer
-from .base import Rule, Rules, building
+from .base import Rule, Rules, building, too_many
 
 Array = np.ndarray[Any, Any]
 INT32_ELEMENTS = 1 << 31  # whose places int32 counts
@@ -48,7 +48,7 @@ class Indexing(Rules):
         size = sum(kind.size for kind in kinds)
         if size < least:
             return Skip(f"{size} elements are too few (`least` asks for {least})")
-        return rule(node, match)
+        return too_many(_counts_to(node, match)) or rule(node, match)
 
 
 def _rounds(node: Node, match: Match) -> int:
@@ -58,6 +58,18 @@ def _rounds(node: Node, match: Match) -> int:
     if node.op in ("cumsum", "cumprod"):
         return match.type_of(node.inputs[0]).shape[integer(node.attrs, "axis")].bit_length()
     return 1
+
+
+def _counts_to(node: Node, match: Match) -> int:
+    """Return the most places that a node's new spelling counts in a constant."""
+    first, last = (match.type_of(v).shape for v in (node.inputs[0], node.inputs[-1]))
+    if node.op == "one_hot":
+        return integer(node.attrs, "depth")
+    if node.op == "topk":
+        return first[integer(node.attrs, "axis")]
+    if node.op == "gather_nd":
+        return max(first[: integer(node.attrs, "batch_dims", 0)], default=0)
+    return max(last, default=0) if node.op == "gather_elements" else 0
 
 
 def _gather_nd(node: Node, match: Match) -> Rewrite | Skip | None:

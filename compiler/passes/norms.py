@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Match, Node, Rewrite, Skip
-from .base import Rule, Rules, become, building, either, is_row, scalar, strip_casts
+from .base import Rule, Rules, become, building, either, is_row, scalar, strip_casts, too_many
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ def _normed(node: Node, match: Match, x: str, epsilon: float, weight: str | None
     if match.type_of(source) != node.type:
         return Skip(f"the norm's operand is {match.type_of(source)}, its result {node.type}")
     b, columns = building(node, match), node.type.shape[-1]
+    if not weight and (many := too_many(columns)):
+        return many
     ones = weight or b.constant(np.ones(columns), node.type.dtype.numpy)
     flat = b.add("reshape", ones, shape=(columns,))
     return become(node, b, b.add("layernorm" if centred else "rmsnorm", source, flat, epsilon=epsilon))

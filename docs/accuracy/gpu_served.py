@@ -39,9 +39,7 @@ its sort of more rows moves 1.1 times as much, which is not told apart.
 QWEN3 = {"heads": 40, "kv_heads": 8, "head_dim": 128, "vocab": 151_936, "rope_theta": 1e6, "context": 40_960}
 MODELS: dict[str, Llama] = {
     "Llama-3.1-8B": ZOO["llama-3-8b"],  # type: ignore[dict-item]
-    "Qwen3-14B": Llama(
-        source="Qwen/Qwen3-14B config.json", layers=40, hidden=5120, ffn=17_408, **QWEN3
-    ),  # type: ignore[arg-type]
+    "Qwen3-14B": Llama(source="Qwen/Qwen3-14B config.json", layers=40, hidden=5120, ffn=17_408, **QWEN3),  # type: ignore[arg-type]
     "Qwen3-8B": Llama(
         source="Qwen/Qwen3-8B config.json", layers=36, hidden=4096, ffn=12_288, **{**QWEN3, "heads": 32}
     ),  # type: ignore[arg-type]
@@ -111,9 +109,7 @@ def head_norms(gpu: Gpu, model: str, rows: int) -> Cost:
     for heads in (sizes.heads, sizes.kv_heads):
         count = rows * heads * sizes.head_dim
         kernels.append(
-            Work(
-                "", "rmsnorm", "vector", BF16, (count,), 0, 4 * count, 2 * count, 2 * count, sizes.head_dim
-            )
+            Work("", "rmsnorm", "vector", BF16, (count,), 0, 4 * count, 2 * count, 2 * count, sizes.head_dim)
         )
     return sizes.layers * cost(gpu, kernels)
 

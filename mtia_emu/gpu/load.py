@@ -66,7 +66,7 @@ def _file_text(path: Path) -> str:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise UserError(f"gpu file {path} has {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read")
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"gpu file {path} cannot be read as text: {error}") from None
 

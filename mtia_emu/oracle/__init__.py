@@ -16,6 +16,8 @@ import numpy as np
 
 from ..errors import UserError
 from ..report import Check, Distance
+from ..scratch import scratch
+from ..view.text import valid
 from .child import Died, Refused, ask
 from .exact import EXACT, Array, Own
 from .pieces import attributes, bodies, key_of, multiplies_integers, outputs_of, walk
@@ -44,6 +46,7 @@ def expected_outputs(
     `ops` gives their results ("domain::Name": a function of operands and attributes).
     Raises `UserError` where nothing runs the model.
     """
+    model = _spelt(model)
     if ops:
         return Expected(reference_outputs(model, inputs, ops), REFERENCE)
     proto = _loaded(model)
@@ -73,6 +76,7 @@ def onnxruntime_outputs(model: Path | Any, inputs: Mapping[str, Array]) -> dict[
     Raises `UserError` where it does not run the model, and for one with products of integers: on some
     processors its kernels for bytes saturate.
     """
+    model = _spelt(model)
     proto = _loaded(model)
     if proto is not None and multiplies_integers(proto):
         raise UserError(f"{_name(model)} multiplies integers: onnxruntime's results depend on the processor")
@@ -128,6 +132,26 @@ def _loaded(model: Path | Any) -> Any:
         return None
 
 
+def _spelt(model: Path | Any) -> Path | Any:
+    """Return a model that onnx and onnxruntime can read: in memory where its path is not UTF-8.
+
+    Their own code takes no other paths, so files of weights are read by way of a link to their folder.
+    """
+    if not isinstance(model, Path) or valid(str(model.resolve())) == str(model.resolve()):
+        return model
+    import onnx
+
+    try:
+        proto = _loaded(model)
+        with scratch() as folder:
+            (folder / "model").symlink_to(model.resolve().parent, target_is_directory=True)
+            if proto is not None:
+                onnx.load_external_data_for_model(proto, str(folder / "model"))
+    except Exception as error:  # onnx raises errors of many kinds
+        raise UserError(f"the weights of {_name(model)}, whose path is not UTF-8: {error}") from None
+    return model if proto is None else proto
+
+
 def _unhurried(model: Path | Any, proto: Any) -> Path | Any:
     """Return a model that leaves no product of floats to be computed in bytes (`accuracy_level`)."""
     import onnx
@@ -148,7 +172,7 @@ def _unhurried(model: Path | Any, proto: Any) -> Path | Any:
 
 
 def _name(model: Path | Any) -> str:
-    return model.name if isinstance(model, Path) else "the model"
+    return valid(model.name) if isinstance(model, Path) else "the model"
 
 
 def reference_outputs(

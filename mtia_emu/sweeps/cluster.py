@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections import Counter
@@ -14,7 +15,9 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from weakref import WeakSet
 
+from .. import settings
 from ..errors import UserError
+from ..scratch import scratch
 from .evaluate import Job, code_digest
 from .local import lost
 from .row import Row
@@ -24,6 +27,7 @@ from .worker import KILL_SECONDS, Limits, Worker
 CONNECT_SECONDS = 10  # in which a scheduler answers first, or again
 QUIET_SECONDS = 5.0  # without a row, after which the scheduler is asked whether it is there
 ANSWER_SECONDS = 10.0  # in which it says so
+LOGGERS = ("distributed", "distributed.client")  # which dask gives levels and handlers of their own
 AHEAD = 4  # points that wait at the scheduler for each worker
 _mine = threading.local()  # the worker process that a thread of a dask worker keeps, and the job it is for
 _ours: WeakSet[Worker] = WeakSet()  # all of them in this process
@@ -48,6 +52,7 @@ def on_cluster(
         ) from None
 
     with ExitStack() as stack:
+        stack.enter_context(_quiet())
         client = stack.enter_context(_client(stack, scheduler, workers))
         running = _Running(client, job, limits)
         for point in islice(points, AHEAD * max(1, sum(client.nthreads().values()) or workers)):
@@ -151,11 +156,14 @@ def _answer(future: Any) -> Row | str:
 
     if future.status == "finished":
         try:
-            answer: Row | str = future.result()
+            answer: Row | str = future.result(timeout=ANSWER_SECONDS)  # a scheduler may hang, too
             return answer
-        except (CancelledError, OSError) as gone:  # its worker died before the row was fetched
+        except (CancelledError, OSError, TimeoutError) as gone:  # its worker died before it was fetched
             return f"the cluster lost it: {type(gone).__name__}"
-    error = future.exception() if future.status == "error" else None
+    try:
+        error = future.exception(timeout=ANSWER_SECONDS) if future.status == "error" else None
+    except TimeoutError as late:
+        error = late
     if isinstance(error, UserError):
         raise error
     return (
@@ -163,7 +171,22 @@ def _answer(future: Any) -> Row | str:
     )
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep dask from printing what we tell ourselves; `MTIA_EMU_DEBUG=1` lets it."""
+    loggers = [] if settings.integer(settings.DEBUG) else [logging.getLogger(name) for name in LOGGERS]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
 def _client(stack: ExitStack, scheduler: str | None, workers: int) -> Any:
+    import dask
     from distributed import Client, LocalCluster
 
     if scheduler is not None:
@@ -177,6 +200,8 @@ def _client(stack: ExitStack, scheduler: str | None, workers: int) -> Any:
     # workers are threads, as each keeps a process for its points: nothing listens that would run what another
     # user of the machine sends; the pages that dask serves are for this machine alone
     near = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
+    folder = stack.enter_context(scratch())  # where dask puts its own, which it would leave behind
+    stack.enter_context(dask.config.set({"temporary-directory": str(folder)}))
     cluster = LocalCluster(n_workers=workers, threads_per_worker=1, processes=False, memory_limit=0, **near)
     stack.enter_context(cluster)
     stack.callback(_end_ours)

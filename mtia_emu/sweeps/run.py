@@ -78,6 +78,7 @@ def run(
     check_size(spec, consent)
     job = make_job(spec)
     evaluator = Evaluator(job)
+    fresh = path is not None and not Path(path).exists()
     store = _open(path, job, evaluator, again)
     try:
         steps = _guided if spec.method in GUIDED else _known
@@ -85,6 +86,8 @@ def run(
             store.put(row)
         store.commit()
     except BaseException:
+        if fresh:
+            store.remove_empty()
         store.close()
         raise
     return store

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from ..chip import known_keys, load_chip
 from ..errors import UserError, nearest
 from ..options import Options, declared
 from ..silicon import load_silicon
+from ..view.text import valid
 from .axis import Axis, axis
 from .expression import evaluate, names
 
@@ -122,7 +123,7 @@ def load_spec(path: str | Path) -> dict[str, Any]:
     if file.stat().st_size > MAX_FILE_BYTES:
         raise UserError(f"spec {path} has {file.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read")
     try:
-        return toml.parse(file.read_text(encoding="utf-8"), f"spec {path}")
+        return toml.parse(file.read_text(encoding="utf-8-sig"), f"spec {path}")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"spec {path} cannot be read as text: {error}") from None
 
@@ -132,7 +133,7 @@ def make_spec(values: Mapping[str, Any], where: str = "spec") -> Spec:
     try:
         spec = Spec.model_validate(dict(values))
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(_fault(e) for e in error.errors())) from None
+        raise UserError(f"{where}: " + "; ".join(map(_fault, _first(error.errors())))) from None
     spec = spec.model_copy(update={"model": _named(spec.model, where)})
     _check_keys(spec, where)
     _check_method(spec, where)
@@ -141,8 +142,17 @@ def make_spec(values: Mapping[str, Any], where: str = "spec") -> Spec:
     return spec
 
 
+def _first(errors: Sequence[Any]) -> list[Any]:
+    """Return errors without those of a whole that are due to one of a part: a list left without its item."""
+    places = [error["loc"] for error in errors]
+    return [e for e in errors if not any(p != e["loc"] and p[: len(e["loc"])] == e["loc"] for p in places)]
+
+
 def _fault(error: Any) -> str:
     key = ".".join(map(str, error["loc"]))
+    if error["type"] == "string_unicode":
+        shown = valid(str(error["input"]))[:80]
+        return f"'{key}' is '{shown}', which is not UTF-8, as a store's texts are (right: a link to it)"
     if error["type"] == "extra_forbidden":
         known = [*Model.model_fields] if len(error["loc"]) > 1 else [*Spec.model_fields]
         return f"unknown key '{key}'{nearest(str(error['loc'][-1]), known)} (known: {', '.join(known)})"

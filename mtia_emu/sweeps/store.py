@@ -59,6 +59,12 @@ class Store:
         if self.lock is not None:
             self.lock.close()
 
+    def remove_empty(self) -> None:
+        """Remove the file where no row is in it; the store is of no use then but to be closed."""
+        with contextlib.suppress(UserError, OSError):
+            if self.path != MEMORY and not self.count():
+                os.unlink(self.path)
+
     def put(self, row: Row) -> None:
         """Add a row; one that is there already stays as it is."""
         values = (row.index, _json(row.params), row.status, row.reason, _json(row.metrics))

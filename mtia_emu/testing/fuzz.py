@@ -144,7 +144,8 @@ def _said(graph: Graph, sample: Sample) -> Mapping[str, Array]:
 
 
 def _finite(x: Array) -> Array:
-    return np.isfinite(x.astype(np.float64))
+    """Return which results have not left their type's range; of integers nobody can tell."""
+    return np.isfinite(x.astype(np.float64)) & (x.dtype.kind not in "iu")
 
 
 Run = Callable[[Inputs], Mapping[str, Array]]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..compiler.graph import Const
-from ..types import dtype
+from ..types import FP32, dtype
 from .grower import Grower
 
 EPSILON = 0.1  # large, so that norms of nearly equal numbers do not magnify rounding
@@ -206,11 +206,10 @@ def _repeated(g: Grower, kv: str, times: int) -> str:
 def _causal(g: Grower, scores: str, m: int, s: int, how: str) -> str:
     """Return scores without those of later keys, some rows of which may see nothing at all."""
     seen = np.arange(s)[None, :] <= np.arange(m)[:, None] + g.pick((s - m, 0, 1, -1))
+    hidden = float(np.finfo(np.float32).min) if g.kind == FP32 else -60000.0  # below all scores
     if how == "seen" or not seen.any(axis=1).all():  # adding to a row without a key would round its scores
-        return g.op("where", g.b.constant(seen), scores, g.number(-60000.0))
-    return g.either(
-        "add", scores, g.b.constant(np.where(seen, 0.0, g.pick((-np.inf, -60000.0))), g.kind.numpy)
-    )
+        return g.op("where", g.b.constant(seen), scores, g.number(hidden))
+    return g.either("add", scores, g.b.constant(np.where(seen, 0.0, g.pick((-np.inf, hidden))), g.kind.numpy))
 
 
 def _masked(g: Grower, scores: str) -> str:

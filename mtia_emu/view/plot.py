@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from .. import disk_cache
 from ..errors import UserError
 from ..report import FILL, Report, Roofs
+from ..scratch import scratch
 from ..sums import add_up
 from . import units
 from .files import write_atomic
@@ -118,15 +119,28 @@ def figure(path: str | os.PathLike[str], inches: tuple[float, float]) -> Iterato
 
 @contextmanager
 def _folder_of_ours() -> Iterator[None]:
-    """Have matplotlib, where it is imported now, keep its list of fonts in our cache, not in the home."""
-    ours = "matplotlib" not in sys.modules and FONTS not in os.environ and disk_cache.folder("matplotlib")
-    if ours:
-        os.environ[FONTS] = str(ours)
-    try:
+    """Have matplotlib, where it is imported now, keep its list of fonts in our cache, not in the home.
+
+    Where nothing can be kept, the list is made in a folder that goes: matplotlib would say so at length.
+    """
+    given = os.environ.get(FONTS)
+    if "matplotlib" in sys.modules or (given is not None and _is_writable(given)):
         yield
-    finally:
-        if ours:
+        return
+    with ExitStack() as stack:
+        os.environ[FONTS] = str(disk_cache.folder("matplotlib") or stack.enter_context(scratch()))
+        try:
+            yield
+        finally:
             del os.environ[FONTS]
+            os.environ.update({} if given is None else {FONTS: given})
+
+
+def _is_writable(folder: str) -> bool:
+    """Return whether a folder is there, or can be made, for us to write to."""
+    with suppress(OSError):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK)
 
 
 def _save(figure: Figure, file: IO[bytes], kind: str) -> None:

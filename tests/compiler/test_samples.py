@@ -9,6 +9,8 @@ from mtia_emu.compiler.landmarks import landmarks, solved
 from mtia_emu.compiler.roles import Role, role_of
 from mtia_emu.compiler.samples import KINDS, random_inputs
 
+from mtia_emu.errors import UserError
+
 GRAPH = text.parse(
     """graph g {
   in %x : fp32[8,8]
@@ -73,7 +75,7 @@ def _drawn(name: str, *lines: str, seeds: int = 3) -> list[np.ndarray]:
     return [random_inputs(graph, seed, kind)[name] for seed in range(seeds) for kind in KINDS[1:]]
 
 
-INDEX = {  # what an index is made of, the least and the most that a table of 9 rows allows, the most of 5
+INDEX = {  # what an index is made of, the least and the most that a table of 9 rows allows
     "mod": ("const %k : int64[] = [9]", "%j : int64[6] = mod(%i, %k)", -(2**63), 2**63 - 1),
     "mul": ("const %k : int64[] = [2]", "%j : int64[6] = mul(%i, %k)", -4, 4),
     "min": ("const %k : int64[] = [8]", "%j : int64[6] = min(%i, %k)", -9, 2**63 - 1),
@@ -137,3 +139,16 @@ def test_a_number_of_the_graph_is_met_behind_arithmetic_and_among_many() -> None
         "x", "in %x : fp32[4,1]", f"const %t : fp32[100] = [{many}]", "%r : bool[4,100] = less(%x, %t)"
     )
     assert any((x % 1 == 0.25).any() for x in drawn)
+
+
+@pytest.mark.parametrize("size", [1 << 30, 1 << 40])
+def test_inputs_beyond_the_memory_allowed_are_refused_before_they_are_drawn(size: int) -> None:
+    graph = text.parse(f"graph g {{\n  in %x : int8[{size}]\n  in %y : int8[1]\n  out %y\n}}")
+    with pytest.raises(UserError, match=rf"inputs of g takes {8 * size + 8} bytes .*%x : int8\[{size}\]"):
+        random_inputs(graph)
+
+
+def test_an_empty_input_whose_other_dimensions_no_array_can_have_is_refused() -> None:
+    graph = text.parse(f"graph g {{\n  in %x : int64[0,{1 << 31},{1 << 31}]\n  in %y : int8[1]\n  out %y\n}}")
+    with pytest.raises(UserError, match="drawing inputs of g takes"):
+        random_inputs(graph)

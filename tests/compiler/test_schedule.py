@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from mtia_emu.compiler import text
 from mtia_emu.compiler.schedule import Schedule, schedule
@@ -134,3 +136,26 @@ def test_a_core_is_told_which_operands_are_omitted() -> None:
     a, b, s = np.ones((2, 3)), np.ones((3, 2)), np.full(2, 2.0)
     (out,) = core_library()["matmul"]([a, b, s], dict(params["attrs"]))
     np.testing.assert_array_equal(out, np.full((2, 2), 6.0))
+
+
+def test_work_grows_with_the_number_of_outputs_not_with_its_square() -> None:
+    def calls(count: int) -> int:
+        outputs = "".join(
+            f"  %y{i} : fp32[1] = slice(%x) {{ends=[{i + 1}], starts=[{i}], steps=[1]}}\n  out %y{i}\n"
+            for i in range(count)
+        )
+        graph = text.parse(f"graph g {{\n  in %x : fp32[{count}]\n{outputs}}}")
+        seen = 0
+
+        def note(*_: object) -> None:
+            nonlocal seen
+            seen += 1
+
+        sys.setprofile(note)
+        try:
+            schedule(graph, TINY)
+        finally:
+            sys.setprofile(None)
+        return seen
+
+    assert calls(400) < 2.5 * calls(200)

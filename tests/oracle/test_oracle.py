@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+from mtia_emu import oracle
 from mtia_emu.errors import UserError
 from mtia_emu.oracle import compare_outputs, onnxruntime_outputs
 
@@ -61,3 +65,29 @@ def test_what_onnxruntime_refuses(tmp_path: Path) -> None:
         UserError, match=r"onnxruntime cannot run m\.onnx, so there is nothing to check against"
     ):
         onnxruntime_outputs(tmp_path / "m.onnx", {})
+
+
+@pytest.mark.parametrize("op", ["MatMul", "MatMulInteger"])
+@pytest.mark.parametrize("place", [b"s\xff\xfe.onnx", b"d\xff/m.onnx"])
+def test_a_model_whose_path_is_not_utf_8_is_run_with_its_files_of_weights(
+    op: str, place: bytes, tmp_path: Path
+) -> None:
+    """By its oracles' own account these take no such path; expected: 300 * 2 of ones and twos."""
+    path = tmp_path / os.fsdecode(place)
+    try:
+        path.parent.mkdir(exist_ok=True)
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    kind = TensorProto.FLOAT if op == "MatMul" else TensorProto.UINT8
+    ends = [("x", kind, [1, 300]), ("y", TensorProto.FLOAT if op == "MatMul" else TensorProto.INT32, [1, 8])]
+    infos = [helper.make_tensor_value_info(*end) for end in ends]
+    ones = np.full((300, 8), 2, helper.tensor_dtype_to_np_dtype(kind))
+    node = helper.make_node(op, ["x", "w"], ["y"])
+    graph = helper.make_graph([node], "g", infos[:1], infos[1:], [numpy_helper.from_array(ones, "w")])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    plain = tmp_path / "plain.onnx"
+    onnx.save(made, str(plain), save_as_external_data=True, location="w.bin", size_threshold=0)
+    (tmp_path / "w.bin").rename(path.parent / "w.bin")
+    plain.rename(path)
+    found = oracle.expected_outputs(path, {"x": np.ones((1, 300), ones.dtype)})
+    assert found.outputs["y"].tolist() == [[600] * 8]

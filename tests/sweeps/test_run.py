@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sqlite3
@@ -307,8 +308,33 @@ def test_a_scheduler_that_does_not_answer_is_told(
     monkeypatch.setattr("mtia_emu.sweeps.cluster.CONNECT_SECONDS", 1)
     with pytest.raises(UserError, match="no dask scheduler answers there within 1 s"):
         mtia_emu.sweep(values, tmp_path / "s.db", scheduler="tcp://127.0.0.1:9")
+    assert not [*tmp_path.glob("s.db*")]  # a store without a row is of no use
     with pytest.raises(UserError, match="no dask scheduler answers"):
         mtia_emu.sweep(values, scheduler="nonsense://x")
+
+
+def test_dask_says_nothing_of_its_own_and_leaves_no_folder(
+    product: Path, tmp_path: Path, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    values = {"chip": "tiny", "model": [{"model": str(product)}]}
+    log, seen = logging.getLogger("distributed.client"), []
+    client = distributed.Client
+
+    def noisy(cluster: Any) -> Any:
+        log.error("of its own")
+        seen.append([path.name for path in tmp_path.glob("*/*")])
+        return client(cluster)
+
+    monkeypatch.setattr(distributed, "Client", noisy)
+    log.addHandler(caplog.handler)
+    level, kept = log.level, {*tmp_path.iterdir()}
+    assert len(mtia_emu.sweep(values, workers=1)) == 1
+    assert any("dask-scratch-space" in names for names in seen)
+    assert {*tmp_path.iterdir()} == kept
+    log.removeHandler(caplog.handler)
+    assert not caplog.records and log.level == level
 
 
 @pytest.mark.deep

@@ -53,6 +53,10 @@ SMALL: dict[str, Any] = {
         ({"seed": -1}, "'seed' is '-1'"),
         ({"silicon": {"cost.wafer": 1.0}}, "silicon: unknown key 'cost.wafer'"),
         ({"model": 3}, "'model' is '3'"),
+        (
+            {"model": [{"model": "s\udcff.onnx"}]},
+            r"spec: 'model.0.model' is 's\\udcff.onnx', which is not UTF-8[^;]*$",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(changes: dict[str, Any], words: str) -> None:
@@ -84,7 +88,7 @@ def test_the_digest_follows_what_decides_the_rows() -> None:
 
 def test_a_file_is_read_within_bounds(tmp_path: Path) -> None:
     file = tmp_path / "spec.toml"
-    file.write_text('chip = "tiny"\n[set]\n"dram.channels" = [1, 2]\n')
+    file.write_text('chip = "tiny"\n[set]\n"dram.channels" = [1, 2]\n', encoding="utf-8-sig")
     assert load_spec(file) == {"chip": "tiny", "set": {"dram.channels": [1, 2]}}
     file.write_text("x = [")
     with pytest.raises(UserError, match="not TOML"):

@@ -13,6 +13,7 @@ import pytest
 
 from mtia_emu.errors import UserError
 from mtia_emu.report import Report, Roofs
+from mtia_emu.view import plot
 from mtia_emu.view.plot import roofline, summary
 
 pytest.importorskip("matplotlib")
@@ -81,3 +82,23 @@ def test_without_matplotlib(tmp_path: Path, report: Report, monkeypatch: pytest.
 def test_a_missing_folder(tmp_path: Path, report: Report) -> None:
     with pytest.raises(UserError, match="does not exist"):
         roofline(report, ROOFS, tmp_path / "none" / "a.png")
+
+
+@pytest.mark.parametrize("given", [None, "a file/fonts"])
+def test_matplotlib_is_given_a_folder_that_it_can_write_to_and_that_goes(
+    given: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It prints lines of its own where it is not."""
+    (tmp_path / "a file").touch()
+    monkeypatch.setattr(
+        "mtia_emu.view.plot.disk_cache.folder", lambda *_: None
+    )  # as in a home that is read-only
+    monkeypatch.delitem(sys.modules, "matplotlib")
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    if given is not None:
+        monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / given))
+    before = os.environ.get("MPLCONFIGDIR")
+    with plot._folder_of_ours():
+        folder = Path(os.environ["MPLCONFIGDIR"])
+        (folder / "fontlist.json").touch()
+    assert not folder.exists() and os.environ.get("MPLCONFIGDIR") == before

@@ -207,3 +207,29 @@ def test_nothing_large_is_left_to_one_core() -> None:
 }""")
     kernels = {s.kernel for s in compile_graph(graph, load_chip("mtia-2i"), dtype="fp16").schedule.steps}
     assert "scalar" not in kernels and {"gather", "row"} <= kernels
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        """  in %i : int64[10]
+  const %v : fp32[2] = [0.0, 1.0]
+  %y : fp32[10,1000000000] = one_hot(%i, %v) {axis=1, depth=1000000000}
+  out %y""",
+        """  in %x : fp32[10,1000000000]
+  %y : fp32[10,1], %i : int64[10,1] = topk(%x) {axis=1, k=1, largest=true}
+  out %y""",
+        """  in %x : fp32[1000000000,4,4]
+  in %i : int64[1000000000,1]
+  %y : fp32[1000000000,4] = gather_nd(%x, %i) {batch_dims=1}
+  out %y""",
+        """  in %x : fp32[1000000000,4]
+  in %i : int64[1000000000,1]
+  %y : fp32[1000000000,1] = gather_elements(%x, %i) {axis=1}
+  out %y""",
+    ],
+)
+def test_places_that_are_too_many_to_count_are_left_to_a_core(body: str) -> None:
+    graph = text.parse(f"graph g {{\n{body}\n}}")
+    (outcome,) = Indexing().outcomes(graph)
+    assert outcome.reason == "it takes a constant of 1000000000 elements (at most 4194304 are made)"
