@@ -113,10 +113,10 @@ def test_a_name_binds_the_usual_kind_alone(name: str) -> None:
 
 
 def test_some_whole_rows_are_zero_or_equal_or_of_one_sign() -> None:
-    drawn = _drawn("x", "in %x : fp32[4,16]", "%r : fp32[4,16] = neg(%x)", seeds=1)
+    drawn = _drawn("x", "in %x : fp32[4,16]", "%r : fp32[4,16] = neg(%x)")
+    assert any((column < 0).all() for x in drawn for column in x.T)
     rows = [row for x in drawn for row in x if np.isfinite(row).all()]
-    columns = [column for x in drawn for column in x.T]
-    assert any((row == 0).all() for row in rows) and any((column == 0).all() for column in columns)
+    assert any((row == 0).all() for row in rows)
     assert any((row == row[0]).all() and row[0] for row in rows)
     assert any((row < 0).all() for row in rows) and any((row > 0).all() for row in rows)
     assert any((row == row.max()).sum() == 2 for row in rows)
