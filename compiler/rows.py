@@ -37,8 +37,8 @@ def _tied(x: Array) -> Array:
 
 
 SHAPES: dict[str, tuple[Shape, ...]] = {  # no zeros where products overflow: what is infinite times 0?
-    "small": (_negative, np.zeros_like, _tied, _same),
-    "large": (_below, np.abs, _kept, _kept),
+    "small": (_negative, np.zeros_like, np.abs, _same),
+    "large": (_below, np.abs, _tied, _kept),
 }
 CLOSE = 8  # times nearer to each other that the numbers of a row come
 ACROSS = ("large",)  # kinds in half of whose samples rows lie along the first axis
@@ -48,8 +48,8 @@ FEWEST = 2  # rows of which some may be made special and others not
 def shaped(values: Array, kind: str, rng: Rng) -> Array:
     """Return floats of which each row of a kind has a shape of `SHAPES`: as many rows of each as may be.
 
-    Rows lie along the last axis; in half of those of `ACROSS`, along the first. What is a single row is left as it is, but
-    for `small` numbers, which are negative then.
+    Rows lie along the last axis; in half of those of `ACROSS`, along the first. What is a single row is left
+    as it is, but for `small` numbers, which are negative then.
     """
     if not values.ndim or not values.size or values.shape[-1] < FEWEST:
         return values

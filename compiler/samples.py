@@ -212,7 +212,7 @@ def _integers(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng
     ends = [low, high, low + 1, high - 1, *(2**k - 1 for k in range(0, high.bit_length(), 5))]
     pool = {"constants": near, "extremes": ends + near}.get(kind, [c for c in near if abs(c) <= MODERATE])
     pool = [c for c in dict.fromkeys(pool) if low <= c <= high]
-    pool = pool if kind == "usual" else _turned(pool, values.size, rng)
+    pool = _turned(pool, values.size, rng) if kind == "constants" else pool
     return _sprinkled(values, np.asarray(pool, wide), SPRINKLED if kind in ("usual", "special") else 2, rng)
 
 
