@@ -30,7 +30,8 @@ OPERANDS = {  # where an operand's values are bounded, by op and position
 class Role:
     """What an input stands for: `rows` and `offsets` count from 0 to `size`, the others need no size.
 
-    `small` is what becomes an index by arithmetic: its bounds are not known. With `wraps` -1 is the last row.
+    `small` is what becomes an index by arithmetic, whose bounds `Lawful` finds, or sizes, of which none is
+    known. With `wraps` -1 is the last row.
     """
 
     what: str
@@ -49,16 +50,26 @@ def role_of(graph: Graph, name: str) -> Role | None:
     return Role(what, min(role.size for role in same), all(role.wraps for role in same))
 
 
+def bounds(graph: Graph, name: str) -> Iterator[tuple[str, Role]]:
+    """Yield each value made of an input, or itself, that has a role, with that role."""
+    yield from ((value, role) for value, role, _ in _uses(graph, name))
+
+
 def _roles(graph: Graph, name: str) -> Iterator[Role]:
     """Yield a role for each use of a value, directly or behind other work."""
+    for _, role, direct in _uses(graph, name):
+        yield role if direct or role.what in (DIVISOR, EXPONENT, SHIFT) else Role(SMALL)
+
+
+def _uses(graph: Graph, name: str) -> Iterator[tuple[str, Role, bool]]:
+    """Yield the operands made of a value that have roles, and whether nothing is computed in between."""
     seen, work = {name}, [(name, True)]
     while work:
         value, direct = work.pop()
         for node, position in graph.users(value):
             role = _use(graph, node, position)
             if role is not None:
-                bound = direct or role.what in (DIVISOR, EXPONENT, SHIFT)
-                yield role if bound else Role(SMALL)
+                yield value, role, direct
                 continue
             fresh = [
                 v for v, t in zip(node.outputs, node.types, strict=True) if v not in seen and t.dtype != BOOL

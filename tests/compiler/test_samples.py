@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mtia_emu.compiler import text
-from mtia_emu.compiler.landmarks import landmarks
+from mtia_emu.compiler.landmarks import landmarks, solved
 from mtia_emu.compiler.roles import Role, role_of
 from mtia_emu.compiler.samples import KINDS, random_inputs
 
@@ -67,6 +67,78 @@ def test_kinds_are_what_they_say() -> None:
     assert masks.any() and not masks.all()
     usual = of["usual"]["attention_mask"]
     assert usual[:, 0].all() and not usual.all() and (np.diff(usual, axis=1) <= 0).all()
+
+
+def _drawn(name: str, *lines: str, seeds: int = 3) -> list[np.ndarray]:
+    """Return an input of a small graph, of each kind but the usual one."""
+    graph = text.parse("\n".join(["graph g {", *lines, "  out %r", "}"]) + "\n")
+    return [random_inputs(graph, seed, kind)[name] for seed in range(seeds) for kind in KINDS[1:]]
+
+
+INDEX = {  # what an index is made of, the least and the most that a table of 9 rows allows
+    "mod": ("const %k : int64[] = [9]", "%j : int64[6] = mod(%i, %k)", -(2**63), 2**63 - 1),
+    "mul": ("const %k : int64[] = [2]", "%j : int64[6] = mul(%i, %k)", -4, 4),
+    "min": ("const %k : int64[] = [8]", "%j : int64[6] = min(%i, %k)", -9, 2**63 - 1),
+    "add": ("const %k : int64[] = [3]", "%j : int64[6] = add(%i, %k)", -12, 5),
+}
+
+
+@pytest.mark.parametrize("op", INDEX)
+def test_what_becomes_an_index_is_any_that_is_lawful(op: str) -> None:
+    const, node, least, most = INDEX[op]
+    gather = "%r : fp32[6,2] = gather(%t, %j) {axis=0}"
+    drawn = _drawn("i", "in %t : fp32[9,2]", "in %i : int64[6]", const, node, gather)
+    assert all(least <= i.min() and i.max() <= most for i in drawn)
+    found = {i for values in drawn for i in values.tolist()}
+    assert min(found) < 0 and max(found) > 1
+
+
+def test_offsets_by_arithmetic_rise() -> None:
+    drawn = _drawn(
+        "o",
+        "in %t : fp32[5,4]",
+        "in %i : int64[6]",
+        "in %o : int64[4]",
+        "const %one : int64[] = [1]",
+        "%p : int64[4] = mul(%o, %one)",
+        '%r : fp32[4,4] = embedding_bag(%t, %i, %p) {mode="sum"}',
+    )
+    assert all((np.diff(o) >= 0).all() and o.min() >= 0 and o.max() <= 6 for o in drawn)
+
+
+@pytest.mark.parametrize("name", ["deposit", "mask_id", "length_m", "position_ids"])
+def test_a_name_binds_the_usual_kind_alone(name: str) -> None:
+    drawn = _drawn(name, f"in %{name} : int32[8]", f"%r : int32[8] = abs(%{name})")
+    assert min(x.min() for x in drawn) < 0 and max(x.max() for x in drawn) > 8
+
+
+def test_some_whole_rows_are_zero_or_equal_or_of_one_sign() -> None:
+    drawn = _drawn("x", "in %x : fp32[4,16]", "%r : fp32[4,16] = neg(%x)")
+    assert any((column < 0).all() for x in drawn for column in x.T)
+    rows = [row for x in drawn for row in x if np.isfinite(row).all()]
+    assert any((row == 0).all() for row in rows)
+    assert any((row == row[0]).all() and row[0] for row in rows)
+    assert any((row < 0).all() for row in rows) and any((row > 0).all() for row in rows)
+    assert any((row == row.max()).sum() == 2 for row in rows)
+
+
+def test_a_number_of_the_graph_is_met_behind_arithmetic_and_among_many() -> None:
+    lines = [
+        "in %x : fp32[]",
+        "const %c : fp32[] = [4.0]",
+        "const %t : fp32[] = [6.0]",
+        "%y : fp32[] = mul(%x, %c)",
+        "%z : fp32[] = sub(%t, %y)",
+        "%r : bool[] = less(%z, %c)",
+    ]
+    graph = text.parse("\n".join(["graph g {", *lines, "  out %r", "}"]) + "\n")
+    assert solved(graph, "x") == (0.5,)
+    assert all(random_inputs(graph, seed, "constants")["x"] == 0.5 for seed in range(5))
+    many = ", ".join(f"{n}.25" for n in range(100))
+    drawn = _drawn(
+        "x", "in %x : fp32[4,1]", f"const %t : fp32[100] = [{many}]", "%r : bool[4,100] = less(%x, %t)"
+    )
+    assert any((x % 1 == 0.25).any() for x in drawn)
 
 
 @pytest.mark.parametrize("size", [1 << 30, 1 << 40])
