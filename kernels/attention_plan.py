@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.chip import Chip
-from mtia_emu.isa import Cast
+from mtia_emu.isa import MOST_COMMANDS, Cast
 from mtia_emu.types import DType
 
-from .builder import LINE, ceil_div, round_up
+from .builder import LINE, TooLarge, ceil_div, round_up
 from .matmul_plan import RINGS
 
 Array = np.ndarray[Any, Any]
@@ -135,6 +135,11 @@ class Plan:
 @lru_cache(maxsize=32)  # tilings differ in more than these
 def _units(p: Attention, rows: int, width: int) -> Array:
     whole = p.heads * p.queries
+    if whole // rows > MOST_COMMANDS:  # each unit takes some
+        raise TooLarge(
+            f"attention: {whole} rows of scores take more than {MOST_COMMANDS} commands; make the problem "
+            "smaller (a smaller batch, say)"
+        )
     if p.queries < rows:  # a unit spans heads, and so all positions
         first = np.arange(0, whole, rows)
         low, high = np.zeros_like(first), np.full_like(first, p.queries - 1)

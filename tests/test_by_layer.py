@@ -150,8 +150,8 @@ def test_a_saved_program_is_held_to_the_model(compiled: Compiled, tmp_path: Path
 
 
 def test_too_large_a_model_is_refused(compiled: Compiled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MTIA_EMU_MEMORY_BYTES", "30000")
-    with pytest.raises(UserError, match=r"--by-layer keeps every value of g: \d+ bytes, at most 30000"):
+    monkeypatch.setenv("MTIA_EMU_MEMORY_BYTES", "64000")
+    with pytest.raises(UserError, match=r"--by-layer keeps every value of g: \d+ bytes, at most 64000"):
         checked(compiled)
 
 

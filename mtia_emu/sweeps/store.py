@@ -326,7 +326,7 @@ def _telling(name: str) -> Iterator[None]:
     """Turn what SQLite says of a file into an error for the user."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeError) as error:  # texts of a damaged file may be none
         full = "full" in str(error)
         right = (
             " (right: free some space, then the sweep with --resume: what was written is kept)"
