@@ -57,6 +57,34 @@ HALVES = 8  # one graph in so many is of halves
 EMPTY = 16  # one in so many may have dimensions of 0
 TOGETHER = Tuning(Search(beside=lambda block, chip: 1.0))  # whatever can share a launch does
 SILENT = "special"  # the kind of sample for which ONNX does not say what all of its operators give
+STEPS = {
+    "round",
+    "floor",
+    "ceil",
+    "sign",
+    "mod",
+    "fmod",
+    "equal",
+    "less",
+    "less_equal",
+    "greater",
+    "greater_equal",
+}
+INEXACT = {
+    "exp",
+    "log",
+    "sqrt",
+    "rsqrt",
+    "tanh",
+    "erf",
+    "sigmoid",
+    "pow",
+    "softplus",
+    "gelu",
+    "silu",
+    "sin",
+    "cos",
+}
 OVERFLOWING = "extremes"  # the kind in which infinities arise on the way
 
 
@@ -197,12 +225,16 @@ def _kinds(graph: Graph, made: Made) -> tuple[str, ...]:
     """
     if made.share or made.noise.codes:
         return KINDS[:1]
-    own = own_dtype(graph)
+    own, ops = own_dtype(graph), {node.op for node in graph.nodes}
+    left_out = {"constants"} if ops & STEPS and ops & INEXACT else set()  # a last digit decides at a tie
+    narrow = (made.floats and made.floats != own.name) or own.bits < 32
+    if narrow and "softmax" in ops:  # a last digit decides which score is the largest
+        left_out.add("large")
     if made.hidden:  # scores below what masks put in place of others
-        return tuple(kind for kind in KINDS if kind not in ("constants", OVERFLOWING))
-    if made.floats and (made.floats != own.name or own.bits < 32):
-        return tuple(kind for kind in KINDS if kind not in (SILENT, OVERFLOWING))
-    return KINDS
+        left_out |= {"constants", OVERFLOWING}
+    elif narrow and made.floats:
+        left_out |= {SILENT, OVERFLOWING}
+    return tuple(kind for kind in KINDS if kind not in left_out)
 
 
 def _undefined(graph: Graph) -> bool:
