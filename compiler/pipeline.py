@@ -9,20 +9,23 @@ from functools import partial
 from typing import Unpack
 
 from mtia_emu import settings
-from mtia_emu.chip import Chip
 from mtia_emu.errors import UserError
-from mtia_emu.isa import Program
+from mtia_emu.machine.chip import Chip
 from mtia_emu.options import Options, Words
-from mtia_emu.sharing import Same, unshared
+from mtia_emu.program.isa import Program
+from mtia_emu.reuse.sharing import Same, unshared
 from mtia_emu.types import DType, TensorType, Work, dtype
 
 from . import text
-from .beside import gather
 from .check import Known, check_made
-from .choice import ESTIMATED, Tuning
-from .emit import DEFAULTS, About, emit
 from .foreign import apply, blamed
 from .graph import Graph
+from .lower.beside import gather
+from .lower.choice import ESTIMATED, Tuning
+from .lower.emit import DEFAULTS, About, emit
+from .lower.place import Placement, place, room_notes
+from .lower.schedule import schedule
+from .lower.steps import Schedule
 from .ops import work
 from .pass_text import Steps, parse_passes, steps_of, without_folders
 from .passes import (
@@ -50,8 +53,6 @@ from .passes import (
     Tails,
 )
 from .passes.precision import own_dtype
-from .place import Placement, place, room_notes
-from .schedule import Schedule, schedule
 
 Progress = Callable[[str, int, int], None]
 NOTHING = About()
@@ -271,7 +272,7 @@ def compile_graph(
     """Return a graph compiled for a chip.
 
     `about` is what the program says of the model: its name, the graph's own without one, source and
-    dimensions; `tuning` is what `options` come to (`mtia_emu.tuning`): how mappings are chosen, and what an
+    dimensions; `tuning` is what `options` come to (`study.tuning`): how mappings are chosen, and what an
     earlier compilation of the same graph came to; `fused` is that stage of the graph, where it was compiled
     before for a chip that multiplies the same dtypes; `progress` is called with a stage, and what is done and
     to do of it.
@@ -303,7 +304,7 @@ def compile_graph(
 def _agreed(options: Options, tuning: Tuning) -> Options:
     """Return the options; raise `ValueError` where a tuning was made of others, so that none is lost."""
     if options.tune == "full" and tuning.search.time is None:
-        raise ValueError("tune='full' needs its tuning (mtia_emu.tuning.tuning), not one by estimate")
+        raise ValueError("tune='full' needs its tuning (mtia_emu.study.tuning.tuning), not one by estimate")
     return options
 
 

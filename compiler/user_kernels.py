@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from mtia_emu.kernels.builder import NoRoom
 
-from mtia_emu.chip import Chip
 from mtia_emu.errors import UserError, refuse_unknown
-from mtia_emu.isa import Block, Operand
+from mtia_emu.machine.chip import Chip
+from mtia_emu.program.isa import Block, Operand
 from mtia_emu.types import TensorType, dtype_of
 
 from .foreign import raised
@@ -26,8 +26,8 @@ from .ops.base import infer as infer_op
 from .ops.base import reference as reference_op
 
 if TYPE_CHECKING:
-    from .schedule import Schedule
-    from .views import View
+    from .lower.steps import Schedule
+    from .lower.views import View
 
 Array = np.ndarray[Any, Any]
 Types = Sequence[TensorType | None]

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from mtia_emu import api
-from mtia_emu.chip import Chip, load_chip
-from mtia_emu.report import Report
+from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.results.report import Report
 from mtia_emu.zoo.operators import Gemm
 
 Table = tuple[Sequence[str], list[list[object]]]

@@ -150,8 +150,9 @@ def _measured(model: str, dims: dict[str, int]) -> Callable[[], str]:
     def section() -> str:
         from mtia_emu.compiler import pipeline
 
-        from mtia_emu import api, measure
-        from mtia_emu.chip import load_chip
+        from mtia_emu import api
+        from mtia_emu.machine.chip import load_chip
+        from mtia_emu.study import measure
         from mtia_emu.types import FP16
 
         chip = load_chip("mtia-2i")

@@ -21,8 +21,8 @@ def code(words: Iterable[object]) -> str:
 
 def chips() -> str:
     """Return every parameter with its unit, meaning and value on each chip; then the sources of each chip."""
-    from mtia_emu.chip import chip_names
-    from mtia_emu.listing import chip_parameters
+    from mtia_emu.machine.chip import chip_names
+    from mtia_emu.study.listing import chip_parameters
 
     names = chip_names()
     return _parameters(names, {name: chip_parameters(name) for name in names})
@@ -31,7 +31,7 @@ def chips() -> str:
 def gpus() -> str:
     """Return the same for the GPUs."""
     from mtia_emu.gpu import gpu_names
-    from mtia_emu.listing import gpu_parameters
+    from mtia_emu.study.listing import gpu_parameters
 
     names = gpu_names()
     return _parameters(names, {name: gpu_parameters(name) for name in names})
@@ -87,8 +87,8 @@ def onnx_ops() -> str:
 
 def commands() -> str:
     """Return the command set, the record's fields, the multicasts and the functions of the SIMD engine."""
-    from mtia_emu.isa import COMMAND, COMMANDS, POOL_MODES, REDUCTION_NAMES, Cast, Shape
-    from mtia_emu.units.simd import FUNCTIONS
+    from mtia_emu.machine.units.simd import FUNCTIONS
+    from mtia_emu.program.isa import COMMAND, COMMANDS, POOL_MODES, REDUCTION_NAMES, Cast, Shape
 
     rows = [[int(op), f"`{op.name.lower()}`", *text.split(": ", 1)] for op, text in COMMANDS.items()]
     record = " ".join(f"`{name}`:{COMMAND[name].name}" for name in COMMAND.names or ())
@@ -123,7 +123,7 @@ def settings() -> str:
 
 def cli() -> str:
     """Return the commands of the command line with their help and options."""
-    from mtia_emu.cli import main
+    from mtia_emu.cli.app import main
 
     parts = [_help(main.help)]
     for name, command in main.commands.items():
@@ -167,7 +167,7 @@ def passes() -> str:
     """Return the default pipeline in order, each pass with its options and its contract."""
     from mtia_emu.compiler import pipeline
 
-    from mtia_emu.chip import load_chip
+    from mtia_emu.machine.chip import load_chip
     from mtia_emu.types import FP16, FP32
 
     rows = []
@@ -182,7 +182,7 @@ def passes() -> str:
 
 def systolic() -> str:
     """Return the comparison of a systolic array, in closed form and stepped, with SCALE-Sim."""
-    from mtia_emu.units.systolic import sram_words, systolic_cycles
+    from mtia_emu.machine.units.systolic import sram_words, systolic_cycles
 
     rows: dict[str, list[int]] = {}
     for row in _csv(SCALESIM):
@@ -210,7 +210,7 @@ def _stepped_cycles(m: int, k: int, n: int, array: dict[str, Any]) -> int:
     """Return the cycles of the stepped array; its product is checked."""
     import numpy as np
 
-    from mtia_emu.units.systolic import step
+    from mtia_emu.machine.units.systolic import step
 
     rng = np.random.default_rng(0)
     a, b = rng.integers(-9, 9, (m, k)), rng.integers(-9, 9, (k, n))

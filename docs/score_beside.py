@@ -15,8 +15,8 @@ from pathlib import Path
 from markdown_table import table
 
 from mtia_emu import api
-from mtia_emu.chip import load_chip
 from mtia_emu.engine.run import report
+from mtia_emu.machine.chip import load_chip
 
 CHIP = "mtia-2i"
 MODELS = (

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from mtia_emu import zoo
+from mtia_emu.machine.units.cache import Cache, CacheShape, lines_of
 from mtia_emu.streams import draw, histogram, histogram_names
-from mtia_emu.units.cache import Cache, CacheShape, lines_of
 from mtia_emu.zoo.bags import Bags
 from mtia_emu.zoo.models import MODELS
 

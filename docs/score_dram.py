@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtia_emu.drams import dram_names, load_dram
 from mtia_emu.errors import UserError
-from mtia_emu.units.dram import STREAM_ROWS, DramTiming, measure
+from mtia_emu.machine.drams import dram_names, load_dram
+from mtia_emu.machine.units.dram import STREAM_ROWS, DramTiming, measure
 
 DATA = Path(__file__).parent / "data" / "dram_efficiency.csv"
 SEED = 1  # not that of the fast form

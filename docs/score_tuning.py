@@ -23,24 +23,24 @@ from typing import Any
 
 import numpy as np
 from markdown_table import table
-from mtia_emu.kernels.attention import Scores, emit_attention
-from mtia_emu.kernels.attention_plan import Attention, Tiles
-from mtia_emu.kernels.attention_plan import Plan as AttentionPlan
-from mtia_emu.kernels.attention_search import Tilings, memory_rate
+from mtia_emu.kernels.attention.fused import Scores, emit_attention
+from mtia_emu.kernels.attention.plan import Attention, Tiles
+from mtia_emu.kernels.attention.plan import Plan as AttentionPlan
+from mtia_emu.kernels.attention.search import Tilings, memory_rate
+from mtia_emu.kernels.bags.embedding import Bags as Table
+from mtia_emu.kernels.bags.embedding import emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.embedding import Bags as Table
-from mtia_emu.kernels.embedding import emit_embedding_bags, ranked_bags
-from mtia_emu.kernels.matmul import emit_matmul
-from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
-from mtia_emu.kernels.matmul_search import ranked_matmul
-from mtia_emu.kernels.matmul_space import Space, panel_lengths, splits
+from mtia_emu.kernels.matmul.dense import emit_matmul
+from mtia_emu.kernels.matmul.plan import Mapping, Plan, Problem
+from mtia_emu.kernels.matmul.search import ranked_matmul
+from mtia_emu.kernels.matmul.space import Space, panel_lengths, splits
+from mtia_emu.kernels.rows.tape import parse
 from mtia_emu.kernels.search import Search
-from mtia_emu.kernels.tape import parse
 
-from mtia_emu.chip import Chip, load_chip
 from mtia_emu.errors import UserError
-from mtia_emu.isa import Block, Operand
-from mtia_emu.tuning import cycles
+from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.isa import Block, Operand
+from mtia_emu.study.tuning import cycles
 from mtia_emu.types import FP16, INT8, INT32, DType
 
 WITHIN = 1.05

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mtia_emu
 from mtia_emu.gpu import gpu_names
-from mtia_emu.report import Report, compare
+from mtia_emu.results.report import Report, compare
 
 CHIP, MODEL, DIMS = "mtia-2i", "zoo:dlrm-mlperf", {"batch": 2048}
 

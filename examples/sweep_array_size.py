@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 import mtia_emu
-from mtia_emu.report import Report
+from mtia_emu.results.report import Report
 from mtia_emu.types import dtype
 
 CHIP, MODEL, DIMS = "mtia-2i", "zoo:llama-tiny", {"batch": 4, "seq": 128}

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from mtia_emu.isa import BESIDE, COMMAND, MOST_COMMANDS, VECTOR, Array, Block, Op, join, select
+from mtia_emu.program.isa import BESIDE, COMMAND, MOST_COMMANDS, VECTOR, Array, Block, Op, join, select
 
 from .builder import LINE, NoRoom, round_up
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mtia_emu.chip import Chip
 from mtia_emu.errors import UserError
-from mtia_emu.isa import COMMAND, MOST_COMMANDS, NO_SLOT, Block, Cast, Op, Operand, Slot, join, select
+from mtia_emu.machine.chip import Chip
+from mtia_emu.program.isa import COMMAND, MOST_COMMANDS, NO_SLOT, Block, Cast, Op, Operand, Slot, join, select
 from mtia_emu.types import DType
 
 Array = np.ndarray[Any, Any]

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from mtia_emu.chip import Chip
-from mtia_emu.isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Operand, select
-from mtia_emu.units.simd import FUNCTIONS
+from mtia_emu.machine.chip import Chip
+from mtia_emu.machine.units.simd import FUNCTIONS
+from mtia_emu.program.isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Operand, select
 
 Array = np.ndarray[Any, Any]
 UNKNOWN = (Op.POOL, Op.SCALAR)  # how long these take depends on data, or on one core

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtia_emu.isa import COMMAND, NO_SLOT, Block, Op, Operand, join
+from mtia_emu.program.isa import COMMAND, NO_SLOT, Block, Op, Operand, join
 
 from .builder import ceil_div
 

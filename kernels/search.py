@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mtia_emu.chip import Chip
-from mtia_emu.isa import Block
+from mtia_emu.machine.chip import Chip
+from mtia_emu.program.isa import Block
 
 from .builder import NoRoom
 

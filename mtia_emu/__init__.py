@@ -15,15 +15,15 @@ _HOME = {
     "Outcome": "api",
     "UserError": "errors",
     "compile_model": "api",
-    "explain": "explainer",
-    "load_chip": "chip",
+    "explain": "study.explainer",
+    "load_chip": "machine.chip",
     "load_gpu": "gpu",
     "load_program": "api",
     "run": "api",
     "save_program": "api",
     "sweep": "sweeps.run",
-    "systolic_cycles": "units.systolic",
-    "use_kernels": "kernel_files",
+    "systolic_cycles": "machine.units.systolic",
+    "use_kernels": "plugins.kernels",
 }
 __all__ = [
     "Kernel",
@@ -42,15 +42,16 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from mtia_emu.compiler.user_kernels import Kernel
+
     from .api import Outcome, compile_model, load_program, run, save_program
-    from .chip import load_chip
-    from .compiler.user_kernels import Kernel
     from .errors import UserError
-    from .explainer import explain
     from .gpu import load_gpu
-    from .kernel_files import use_kernels
+    from .machine.chip import load_chip
+    from .machine.units.systolic import systolic_cycles
+    from .plugins.kernels import use_kernels
+    from .study.explainer import explain
     from .sweeps.run import sweep
-    from .units.systolic import systolic_cycles
 
 
 def __getattr__(name: str) -> Any:

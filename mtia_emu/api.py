@@ -10,28 +10,30 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from . import program_file, settings
-from .arrays import input_arrays, typed_inputs
-from .chip import Chip, load_chip, put, validate
-from .compiler.emit import About
-from .compiler.passes.precision import own_dtype
-from .compiler.passes.quantise import FINE
-from .compiler.pipeline import Compiled, compile_graph, quantised, wanted_format
-from .compiler.reference import core_library, evaluate
-from .compiler.user_kernels import INSTALLED
+from mtia_emu.compiler.lower.emit import About
+from mtia_emu.compiler.passes.precision import own_dtype
+from mtia_emu.compiler.passes.quantise import FINE
+from mtia_emu.compiler.pipeline import Compiled, compile_graph, quantised, wanted_format
+from mtia_emu.compiler.reference import core_library, evaluate
+from mtia_emu.compiler.user_kernels import INSTALLED
+
+from . import settings
 from .engine.function import execute
 from .engine.lookups import Lookups
 from .engine.run import report as make_report
 from .errors import UserError
+from .files.writing import valid
 from .gpu import Gpu, load_gpu
-from .isa import Program
-from .lookups import example_lookups, known_lookups
+from .machine.chip import Chip, load_chip, put, validate
 from .options import Mode, Options, Words
-from .report import Check, LayerCheck, Report
+from .program import file as program_file
+from .program.inputs import input_arrays, typed_inputs
+from .program.isa import Program
+from .program.verify import verify
+from .results.report import Check, LayerCheck, Report
 from .sources import Operator, Source, is_program, open_model, operator_source  # noqa: F401
-from .tuning import tuning
-from .verify import verify
-from .view.text import valid
+from .study.lookups import example_lookups, known_lookups
+from .study.tuning import tuning
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
@@ -199,7 +201,7 @@ def _by_layer(
     compiled: Compiled, chip: Chip, inputs: Mapping[str, Array], progress: Progress | None
 ) -> tuple[LayerCheck, ...]:
     """Return how far each layer is from its reference."""
-    from .by_layer import by_layer
+    from .study.by_layer import by_layer
 
     total = len(compiled.program.launches)
     tick = (lambda done: progress("by layer", done, total)) if progress else None
@@ -218,8 +220,8 @@ def _compared(
 
     Those of a graph's text, which no other program can read, are held to the references of its ops.
     """
-    from .kernel_files import own_operators
     from .oracle import Expected, compare_outputs, expected_outputs
+    from .plugins.kernels import own_operators
 
     program, wanted = compiled.program, wanted_format(options)
     graph, given = compiled.imported, typed_inputs(inputs, program.inputs)

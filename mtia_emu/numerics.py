@@ -2,7 +2,7 @@
 
 Floating point sums depend on their order, so the order is part of the machine: an array whose stationary
 operand covers `chunk` rows of k sums those products from zero, one k after another, and only then adds the
-partial sum to the accumulator. `units/systolic.py` steps an array that gives the same bits.
+partial sum to the accumulator. `machine/units/systolic.py` steps an array that gives the same bits.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .code_cache import CodeCache
 from .errors import UserError
+from .files.code_cache import CodeCache
 from .types import dtype_of
 
 Array = np.ndarray[Any, Any]

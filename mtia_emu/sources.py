@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from . import program_file
-from .compiler.frontend import load
-from .compiler.graph import Graph
+from mtia_emu.compiler.frontend import load
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.graph_file import SUFFIX, is_graph, read_graph
+
 from .errors import UserError, nearest
-from .graph_file import SUFFIX, is_graph, read_graph
-from .scratch import scratch
-from .view.text import valid
+from .files.scratch import scratch
+from .files.writing import valid
+from .program import file as program_file
 
 Array = np.ndarray[Any, Any]
 ZOO = "zoo:"
@@ -44,7 +45,7 @@ class Source:
 
     def inputs(self, graph: Graph, seed: int) -> dict[str, Array]:
         """Return seeded inputs for the graph: those right for the model where it is one of ours."""
-        from .compiler.samples import random_inputs
+        from mtia_emu.compiler.inputs.samples import random_inputs
 
         return self.examples(seed) if self.examples else random_inputs(graph, seed)
 

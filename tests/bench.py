@@ -112,10 +112,10 @@ def inner_loops(console: Console) -> None:
     from mtia_emu.compiler.frontend import load
     from mtia_emu.compiler.pipeline import compile_graph
 
-    from mtia_emu.chip import load_chip
     from mtia_emu.engine.timing import timeline
+    from mtia_emu.machine.chip import load_chip
+    from mtia_emu.machine.units.systolic import step
     from mtia_emu.numerics import tile_matmul
-    from mtia_emu.units.systolic import step
     from mtia_emu.zoo.operators import Gemm
 
     rng = np.random.default_rng(0)
@@ -158,10 +158,10 @@ def zoo_models(console: Console) -> None:
 
 def memories(console: Console) -> None:
     """Print the table of the memory models: the DRAM controller, its fast form, the cache, look-ups."""
-    from mtia_emu.drams import load_dram
+    from mtia_emu.machine.drams import load_dram
+    from mtia_emu.machine.units.cache import Cache, CacheShape
+    from mtia_emu.machine.units.dram import measure
     from mtia_emu.streams import draw, histogram
-    from mtia_emu.units.cache import Cache, CacheShape
-    from mtia_emu.units.dram import measure
 
     dram, law, rng = load_dram("lpddr5-6400"), histogram("dlrm-2022"), np.random.default_rng(0)
     address, reads = rng.integers(0, 1 << 26, 20_000) * 32, np.zeros(20_000, bool)

@@ -61,7 +61,7 @@ def scalesim(jobs: tuple[Job, ...]) -> list[tuple[int, float]]:
 
 def stepped(job: Job) -> tuple[int, float]:
     """Return the cycles of a product in the stepped array, values included, and the seconds it took."""
-    from mtia_emu.units.systolic import step
+    from mtia_emu.machine.units.systolic import step
 
     m, k, n, rows, cols, flow = job
     rng = np.random.default_rng(0)
@@ -75,7 +75,7 @@ def stepped(job: Job) -> tuple[int, float]:
 def compiled(job: Job) -> float:
     """Return the seconds in which the product is written as ONNX, compiled, timed and priced."""
     from mtia_emu import api
-    from mtia_emu.chip import load_chip
+    from mtia_emu.machine.chip import load_chip
     from mtia_emu.zoo.operators import Gemm
 
     m, k, n, rows, cols, flow = job

@@ -105,6 +105,6 @@ def models() -> Path:
 
 
 def _main() -> Any:
-    from mtia_emu.cli import main
+    from mtia_emu.cli.app import main
 
     return main

@@ -13,7 +13,7 @@ sys.path.insert(0, str(DOCS))
 
 import accuracy_energy as accuracy  # noqa: E402
 
-from mtia_emu.chip import load_chip  # noqa: E402
+from mtia_emu.machine.chip import load_chip  # noqa: E402
 
 
 @pytest.mark.parametrize("name", ["mtia-1", "mtia-2i"])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from mtia_emu.compiler.ops import OPS
 
-from mtia_emu.chip import load_chip
-from mtia_emu.report import Layer
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.results.report import Layer
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "docs" / "accuracy")]
 import kinds  # noqa: E402

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from mtia_emu import api
-from mtia_emu.arrays import read_npz
 from mtia_emu.errors import UserError
-from mtia_emu.isa import Program
+from mtia_emu.files.npz import read_npz
 from mtia_emu.oracle import compare_outputs
+from mtia_emu.program.isa import Program
 
 Array = np.ndarray[Any, Any]
 CASES = Path(__file__).parents[2] / "shared" / "cases"

@@ -13,16 +13,16 @@ from mtia_emu.compiler.ops import OPS
 from mtia_emu.compiler.passes import PASSES, Pass
 from mtia_emu.kernels import KERNELS
 
-from mtia_emu.chip import chip_names
-from mtia_emu.cli import main
+from mtia_emu.cli.app import main
 from mtia_emu.gpu import gpu_names
-from mtia_emu.isa import COMMANDS, Op
+from mtia_emu.machine.chip import chip_names
+from mtia_emu.machine.units.simd import REDUCTIONS
+from mtia_emu.program.isa import COMMANDS, Op
 from mtia_emu.settings import FLAGS
-from mtia_emu.units.simd import REDUCTIONS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-UNITS = sorted(p.stem for p in (ROOT / "mtia_emu" / "units").glob("*.py") if p.stem != "__init__")
+UNITS = sorted(p.stem for p in (ROOT / "mtia_emu" / "machine" / "units").glob("*.py") if p.stem != "__init__")
 PLAIN = {
     "__init__",
     "base",
@@ -134,7 +134,9 @@ def test_every_setting_is_documented(flag: object) -> None:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_every_unit_is_tested(unit: str) -> None:
-    assert (ROOT / "tests" / "units" / f"test_{unit}.py").exists() or f"units.{unit}" in all_tests()
+    assert (
+        ROOT / "tests" / "machine" / "units" / f"test_{unit}.py"
+    ).exists() or f"units.{unit}" in all_tests()
 
 
 def test_every_package_is_packaged() -> None:

@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from mtia_emu.errors import UserError
-from mtia_emu.isa import COMMAND
+from mtia_emu.program.isa import COMMAND
 
 sys.path.insert(0, str(Path(__file__).parent))
 

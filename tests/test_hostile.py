@@ -19,7 +19,7 @@ import pytest
 from click.testing import Result
 from onnx import TensorProto, helper
 
-from mtia_emu.chip import chip_text
+from mtia_emu.machine.chip import chip_text
 
 Cli = Callable[..., Result]
 Refused = Callable[..., str]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from mtia_emu.arrays import read_npz
+from mtia_emu.files.npz import read_npz
 from mtia_emu.oracle import compare_outputs
 
 Cli = Callable[..., Result]

@@ -115,7 +115,7 @@ SCRIPT = """
 import sys
 import numpy as np
 from mtia_emu import numerics
-from mtia_emu.units.systolic import step
+from mtia_emu.machine.units.systolic import step
 assert "numba" not in sys.modules
 a = np.arange(12, dtype=np.float32).reshape(3, 4) / 7
 acc = np.zeros((3, 3), np.float32)

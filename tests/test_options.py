@@ -11,8 +11,8 @@ import click
 import pytest
 
 import mtia_emu
-from mtia_emu import cli_options
-from mtia_emu.cli import main
+from mtia_emu.cli import options as cli_options
+from mtia_emu.cli.app import main
 from mtia_emu.errors import UserError
 from mtia_emu.options import Mode, Options, Words, declared, flag_of
 from mtia_emu.sweeps.spec import Model, Spec, make_spec

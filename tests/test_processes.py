@@ -25,7 +25,7 @@ PLANTED = ["collections", "csv", "distributed", "json", "multiprocessing", "nump
 PLANTED += ["optuna", "pickle", "random", "runpy", "selectors", "socket", "tempfile", "typing", "zlib"]
 PRODUCT = Path(mtia_emu.__file__).parent
 STARTS = {"subprocess", "concurrent.futures", "get_context", "Pool"}  # what can start a process
-ASKS_NOBODY = {"cli_reduce"}  # the command is the user's, and runs as the user would run it
+ASKS_NOBODY = {"reduce"}  # the command is the user's, and runs as the user would run it
 
 
 @pytest.fixture

@@ -19,13 +19,14 @@ from mtia_emu.compiler.pipeline import compile_graph
 from onnx import ModelProto, helper, numpy_helper
 from onnx.parser import parse_model
 
-from mtia_emu import api, program_file, zoo
-from mtia_emu.arrays import read_npz
-from mtia_emu.chip import load_chip
+from mtia_emu import api, zoo
 from mtia_emu.conformance import cases
 from mtia_emu.errors import UserError
-from mtia_emu.isa import Program
-from mtia_emu.lookups import known_lookups
+from mtia_emu.files.npz import read_npz
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.program import file as program_file
+from mtia_emu.program.isa import Program
+from mtia_emu.study.lookups import known_lookups
 
 Array = np.ndarray[Any, Any]
 Cli = Callable[..., Result]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from click.testing import Result
 from mtia_emu.compiler.graph import Const
+from mtia_emu.compiler.graph_file import write_graph
 from mtia_emu.compiler.text import parse
 
 import mtia_emu
-from mtia_emu.graph_file import write_graph
 
 Cli = Callable[..., Result]
 Refused = Callable[..., str]

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtia_emu.errors import UserError
+from mtia_emu.machine.units.cache import Cache, CacheShape
 from mtia_emu.streams import Histogram, Zipf, draw, histogram, histogram_names, parse, spread
-from mtia_emu.units.cache import Cache, CacheShape
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared/reference/mtia/embedding_trace_static_cache_hit.csv"
 TRACES = {

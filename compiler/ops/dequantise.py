@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtia_emu.errors import UserError
+from mtia_emu.machine.units.simd import compute
 from mtia_emu.types import FP8_E4M3, FP8_E5M2, INT8, UINT8, DType, TensorType
-from mtia_emu.units.simd import compute
 
 from ..graph import Attrs, Const
 from .base import Array, Arrays, Count, Op, Types, array, integer, need, register, wide

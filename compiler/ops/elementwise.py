@@ -6,8 +6,8 @@ import ml_dtypes
 import numpy as np
 
 from mtia_emu.errors import UserError
+from mtia_emu.machine.units.simd import FUNCTIONS, Function, compute, rounded
 from mtia_emu.types import BOOL, FP8_E8M0, FP32, DType, TensorType, dtype, dtype_of
-from mtia_emu.units.simd import FUNCTIONS, Function, compute, rounded
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, broadcast, need, register, same_dtype, vector, word

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from mtia_emu.kernels.tape import parse
+from mtia_emu.kernels.rows.tape import parse
 
 from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType, dtype

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from mtia_emu.errors import UserError
+from mtia_emu.machine.units.simd import FUNCTIONS, compute
 from mtia_emu.types import INT32, DType, TensorType, dtype_of
-from mtia_emu.units.simd import FUNCTIONS, compute
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, broadcast, fits, need, register, wide, word

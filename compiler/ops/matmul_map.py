@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from mtia_emu.kernels.tape import Tape, TapeBuilder, parse
+from mtia_emu.kernels.rows.tape import Tape, TapeBuilder, parse
 
 from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType, dtype

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtia_emu.kernels.tape import Tape, TapeBuilder
+from mtia_emu.kernels.rows.tape import Tape, TapeBuilder
 
 from mtia_emu.errors import UserError
 from mtia_emu.types import FP8_E4M3, FP8_E5M2, FP32, INT8, DType, TensorType

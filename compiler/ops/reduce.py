@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from mtia_emu.errors import UserError
+from mtia_emu.machine.units.simd import REDUCTIONS, compute
 from mtia_emu.types import BOOL, TensorType
-from mtia_emu.units.simd import REDUCTIONS, compute
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, integers, need, register, wide

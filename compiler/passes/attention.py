@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from mtia_emu.kernels.tape import Source, Tape, parse
+from mtia_emu.kernels.rows.tape import Source, Tape, parse
 
 from ..graph import Const, Match, Node, Rewrite, Skip
 from .base import Rule, Rules, become, building, scalar

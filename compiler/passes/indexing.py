@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mtia_emu.kernels.tape import TapeBuilder
+from mtia_emu.kernels.rows.tape import TapeBuilder
 
 from mtia_emu.types import BOOL, FP32, INT32, INT64, DType
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mtia_emu.kernels.tape import Source, Step, Tape, parse
+from mtia_emu.kernels.rows.tape import Source, Step, Tape, parse
 
+from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.types import FP32, DType
-from mtia_emu.units.simd import FUNCTIONS
 
 from ..graph import Match, Node, Rewrite, Skip
 from .base import Rule, Rules, become, building

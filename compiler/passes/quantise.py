@@ -8,15 +8,15 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
-from mtia_emu.kernels.tape import Tape, TapeBuilder
+from mtia_emu.kernels.rows.tape import Tape, TapeBuilder
 
 from mtia_emu.errors import UserError, refuse_unknown
 from mtia_emu.types import FP32, INT8, DType, TensorType
 
 from ..build import Builder
-from ..calibrate import magnitudes, samples_of
 from ..codes import FORMATS, LEAST, Codes, block_ranges, block_scales, encode, encode_range, largest
 from ..graph import Const, Graph, Match, Node, Outcome, Rewrite, Skip
+from ..inputs.calibrate import magnitudes, samples_of
 from ..ops.dequantise import Loads, Shape, pack, weights
 from .base import Rule, Rules, become, building
 from .maps import splice

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.types import FP32
-from mtia_emu.units.simd import FUNCTIONS
 
 from ..graph import Graph, Match, Node, Rewrite
 from .base import Rule, Rules, building

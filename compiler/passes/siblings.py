@@ -11,8 +11,8 @@ from mtia_emu.types import TensorType
 
 from ..build import Builder
 from ..graph import Match, Node, Rewrite, Skip
+from ..lower.views import View, packed, whole
 from ..ops.base import integers
-from ..views import View, packed, whole
 from .base import Rule, Rules, building, is_read
 
 WEIGHTS = {"matmul": 1, "matmul_map": 1, "matmul_packed": 3}  # operands, after the first, that are the matrix

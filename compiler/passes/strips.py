@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mtia_emu.units.simd import FUNCTIONS
+from mtia_emu.machine.units.simd import FUNCTIONS
 
 from ..build import Builder
 from ..graph import Match, Node, Rewrite, Skip

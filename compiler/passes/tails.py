@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mtia_emu.kernels.tape import Tape, parse
+from mtia_emu.kernels.rows.tape import Tape, parse
 
 from ..graph import Match, Node, Rewrite, Skip
 from ..ops.matmul_map import epilogue

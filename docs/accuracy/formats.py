@@ -18,7 +18,7 @@ from markdown_table import table
 
 from accuracy import encoder
 from mtia_emu import api
-from mtia_emu.chip import load_chip
+from mtia_emu.machine.chip import load_chip
 from mtia_emu.oracle import compare_outputs, expected_outputs
 
 PAGE = Path(__file__).resolve().parents[1] / "accuracy-formats.md"

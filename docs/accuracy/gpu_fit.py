@@ -222,7 +222,7 @@ def write(name: str, values: Mapping[str, float], comment: str) -> None:
     """Put values into a GPU's file, each with where it comes from beside it."""
     import tomlkit
 
-    path = tables.ROOT / "mtia_emu" / "gpus" / f"{name}.toml"
+    path = tables.ROOT / "mtia_emu" / "gpu" / "gpus" / f"{name}.toml"
     document = tomlkit.parse(path.read_text(encoding="utf-8"))
     for key, value in values.items():
         table: Any = document

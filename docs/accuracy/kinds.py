@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mtia_emu.report import Layer
-from mtia_emu.units.simd import FUNCTIONS
+from mtia_emu.machine.units.simd import FUNCTIONS
+from mtia_emu.results.report import Layer
 
 OTHERS = "Others"
 KINDS: dict[str, tuple[str, ...]] = {

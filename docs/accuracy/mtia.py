@@ -19,7 +19,7 @@ from fences import fill  # noqa: E402
 from markdown_table import table  # noqa: E402
 
 from mtia_emu import api  # noqa: E402
-from mtia_emu.chip import load_chip  # noqa: E402
+from mtia_emu.machine.chip import load_chip  # noqa: E402
 
 PAGE = DOCS / "accuracy.md"
 PICTURE = DOCS / "pictures" / "accuracy-mtia.svg"

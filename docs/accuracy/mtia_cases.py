@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from mtia_emu import api
-from mtia_emu.chip import Chip, load_chip
 from mtia_emu.engine.lookups import from_inputs
-from mtia_emu.isa import Program
-from mtia_emu.report import Report
+from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.isa import Program
+from mtia_emu.results.report import Report
 from mtia_emu.zoo.operators import Gemm, Tbe
 
 DATA = Path(__file__).parents[1] / "data"

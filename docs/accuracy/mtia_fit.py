@@ -14,7 +14,7 @@ import numpy as np
 from mtia_cases import compiled, fc, halves, in_sram, rows_of, tbe_operator, tbe_rate
 
 from mtia_emu import api
-from mtia_emu.chip import Chip, load_chip
+from mtia_emu.machine.chip import Chip, load_chip
 
 CHIP = "mtia-1"
 LAUNCHES_S = np.arange(2.0e-6, 6.01e-6, 0.1e-6)

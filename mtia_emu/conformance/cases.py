@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
+from mtia_emu.compiler.frontend.importer import NotImported
+from mtia_emu.compiler.frontend.load import import_model
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.passes.precision import own_dtype
+from mtia_emu.compiler.pipeline import compile_graph
+
 from .. import api, processes
-from ..chip import load_chip
-from ..compiler.frontend.importer import NotImported
-from ..compiler.frontend.load import import_model
-from ..compiler.graph import Graph
-from ..compiler.passes.precision import own_dtype
-from ..compiler.pipeline import compile_graph
 from ..errors import UserError, refuse_unknown
+from ..machine.chip import load_chip
 from ..types import TensorType, dtype_of
 
 Array = np.ndarray[Any, Any]

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from mtia_emu.compiler.frontend.files import read
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.passes.precision import own_dtype
+
 from .. import api
-from ..arrays import read_npz
-from ..chip import load_chip
-from ..compiler.frontend.files import read
-from ..compiler.graph import Graph
-from ..compiler.passes.precision import own_dtype
 from ..errors import UserError
+from ..files.npz import read_npz
+from ..machine.chip import load_chip
 from ..oracle import compare_outputs
 
 Array = np.ndarray[Any, Any]

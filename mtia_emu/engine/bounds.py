@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..chip import Chip
-from ..report import FILL, LATENCY, Roofs
+from ..machine.chip import Chip
+from ..results.report import FILL, LATENCY, Roofs
 from ..sums import add_up
 from ..types import DType, dtype
 from .events import DTYPE_NAMES, Events

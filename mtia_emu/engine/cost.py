@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..chip import Chip
-from ..isa import Block
-from ..report import Joules, Traffic
+from ..machine.chip import Chip
+from ..program.isa import Block
+from ..results.report import Joules, Traffic
 from ..sums import add_up
 from .bounds import Split, roof_cycles, split
 from .energy import dynamic, traffic

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..chip import Chip
-from ..isa import Block
-from ..report import Joules, Traffic
+from ..machine.chip import Chip
+from ..program.isa import Block
+from ..results.report import Joules, Traffic
 from .events import DTYPE_NAMES, Events
 
 Array = np.ndarray[Any, Any]

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..chip import Chip
-from ..isa import (
+from ..machine.chip import Chip
+from ..machine.units.simd import FUNCTIONS
+from ..program.isa import (
     FUNCTION_NAMES,
     QUANTISED,
     REDUCTION_NAMES,
@@ -22,7 +23,6 @@ from ..isa import (
     source_shape,
 )
 from ..types import DTYPES
-from ..units.simd import FUNCTIONS
 from .lookups import Lookups, expected_misses
 
 Array = np.ndarray[Any, Any]

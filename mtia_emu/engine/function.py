@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .. import settings
-from ..chip import Chip
 from ..errors import UserError
-from ..isa import Binding, Block, Launch, Operand, Program, dump_command
+from ..machine.chip import Chip
+from ..program.isa import Binding, Block, Launch, Operand, Program, dump_command
 from .checked import CheckedRun
 from .interpreter import BlockRun, Library
 from .lookups import Lookups

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..chip import Chip
 from ..errors import UserError
-from ..isa import (
+from ..machine.chip import Chip
+from ..machine.units.simd import compute, fold
+from ..numerics import tile_matmul, zero_products
+from ..program.isa import (
     COMMAND,
     FIRST,
     FUNCTION_NAMES,
@@ -25,8 +27,6 @@ from ..isa import (
     Block,
     Op,
 )
-from ..numerics import tile_matmul, zero_products
-from ..units.simd import compute, fold
 from .memory import Store, View, put_tile, rows_of, tile_of
 from .recurrence import receivers
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..chip import Chip
-from ..isa import Binding, Block, Launch, Op, Program
-from ..units.cache import MOST_LINES, Cache, lines_of, whole_sets
+from ..machine.chip import Chip
+from ..machine.units.cache import MOST_LINES, Cache, lines_of, whole_sets
+from ..program.isa import Binding, Block, Launch, Op, Program
 
 Array = np.ndarray[Any, Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..isa import Operand
+from ..program.isa import Operand
 from ..types import DType
 
 Array = np.ndarray[Any, Any]

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..isa import Cast
 from ..numerics import jitted
+from ..program.isa import Cast
 from .recurrence import CHIP_DMA, CORE, LINKS, LOAD_QUEUE, MATRIX, REDUCE, SIMD, STORE_QUEUE, UNITS
 
 Array = np.ndarray[Any, Any]

@@ -15,17 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .recurrence import (
-    CHIP_DMA,
-    DRAM,
-    LOAD,
-    LOAD_QUEUE,
-    MATRIX,
-    REDUCTION,
-    SRAM,
-    STORE_QUEUE,
-    Grid,
-)
+from .recurrence import CHIP_DMA, DRAM, LOAD, LOAD_QUEUE, MATRIX, REDUCTION, SRAM, STORE_QUEUE, Grid
 
 Array = np.ndarray[Any, Any]
 Pes = range

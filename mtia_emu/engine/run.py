@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
-from ..chip import Chip
-from ..isa import Block, Launch, Part, Program
-from ..report import LAUNCH, Joules, Layer, Report, Traffic, own_cycles
+from ..machine.chip import Chip
+from ..program.isa import Block, Launch, Part, Program
+from ..results.report import LAUNCH, Joules, Layer, Report, Traffic, own_cycles
 from ..sums import add_up
 from ..types import dtype
 from .cost import BlockCost, cost

@@ -7,9 +7,9 @@ from collections.abc import Hashable, Mapping
 
 import numpy as np
 
-from ..chip import Chip
-from ..isa import Block, Op, Program
-from ..sharing import Same, Share
+from ..machine.chip import Chip
+from ..program.isa import Block, Op, Program
+from ..reuse.sharing import Same, Share
 from .cost import BlockCost, cost
 from .events import Events, events
 from .lookups import Lookups, cache_bytes, looks_up, through_cache

@@ -13,27 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ..chip import Chip
 from ..errors import UserError
-from ..isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Shape, select, source_shape
-from ..units.simd import FUNCTIONS
+from ..machine.chip import Chip
+from ..machine.units.simd import FUNCTIONS
+from ..program.isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Shape, select, source_shape
 from .events import Events, events, hops, products, receivers
 from .lookups import Lookups
 from .occupancy import occupancy
 from .ordered import in_order_of_time
-from .recurrence import (
-    CHIP_DMA,
-    CORE,
-    LINKS,
-    MATRIX,
-    REDUCE,
-    SIMD,
-    STORE_QUEUE,
-    Grid,
-    fresh,
-    packed,
-    recur,
-)
+from .recurrence import CHIP_DMA, CORE, LINKS, MATRIX, REDUCE, SIMD, STORE_QUEUE, Grid, fresh, packed, recur
 
 Array = np.ndarray[Any, Any]
 

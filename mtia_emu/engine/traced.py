@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..isa import Op
+from ..program.isa import Op
 from .interpreter import DST, OP, PE, BlockRun, Command
 from .memory import put_tile, rows_of, tile_of
 

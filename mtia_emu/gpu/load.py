@@ -11,8 +11,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from .. import toml
 from ..errors import UserError, nearest, refuse_unknown
+from ..files import toml
 from .machine import Gpu
 
 MAX_FILE_BYTES = 1 << 18
@@ -20,7 +20,7 @@ MAX_FILE_BYTES = 1 << 18
 
 def gpu_names() -> list[str]:
     """Return the names of the GPUs that ship with the product."""
-    folder = resources.files("mtia_emu.gpus")
+    folder = resources.files("mtia_emu.gpu.gpus")
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
@@ -30,7 +30,7 @@ def gpu_text(name_or_path: str) -> str:
         return _file_text(Path(name_or_path))
     if name_or_path not in gpu_names():
         raise _unknown(name_or_path)
-    return (resources.files("mtia_emu.gpus") / f"{name_or_path}.toml").read_text(encoding="utf-8")
+    return (resources.files("mtia_emu.gpu.gpus") / f"{name_or_path}.toml").read_text(encoding="utf-8")
 
 
 def _unknown(name: str) -> UserError:

@@ -10,8 +10,8 @@ import numpy as np
 from .. import types
 from ..errors import UserError
 from ..options import Mode
-from ..report import Band as Spread
-from ..report import Joules, Layer, Report, Traffic
+from ..results.report import Band as Spread
+from ..results.report import Joules, Layer, Report, Traffic
 from ..sums import add_up
 from ..types import DType, Work
 from .attention import QUERY_BLOCK, Heads, attention

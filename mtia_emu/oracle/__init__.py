@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..report import Check, Distance
-from ..scratch import scratch
-from ..view.text import valid
+from ..files.scratch import scratch
+from ..files.writing import valid
+from ..results.report import Check, Distance
 from .child import Died, Refused, ask
 from .exact import EXACT, Array, Own
 from .pieces import attributes, bodies, key_of, multiplies_integers, outputs_of, walk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from ..chip import Chip
+from ..machine.chip import Chip
 from ..sums import add_up
 from ..types import dtype
 from .facts import REFERENCE_NM, AreaFacts, Silicon, load_silicon

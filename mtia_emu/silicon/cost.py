@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from ..chip import Chip
+from ..machine.chip import Chip
 from ..sums import add_up
 from .area import area
 from .facts import Silicon, load_silicon

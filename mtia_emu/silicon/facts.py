@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .. import toml
 from ..errors import UserError, nearest
+from ..files import toml
 
 STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 POSITIVE = Field(gt=0, le=1e9)

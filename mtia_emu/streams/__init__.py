@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .. import toml
 from ..errors import UserError, refuse_unknown
+from ..files import toml
 
 Array = np.ndarray[Any, Any]
 

@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from .. import settings
 from ..errors import UserError
-from ..scratch import scratch
+from ..files.scratch import scratch
 from .evaluate import Job, code_digest
 from .local import lost
 from .row import Row

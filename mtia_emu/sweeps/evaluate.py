@@ -12,26 +12,27 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.lower.emit import About
+from mtia_emu.compiler.pass_text import files_of
+from mtia_emu.compiler.pipeline import compile_graph
+
 from .. import __version__, api
 from .. import compiler as _compiler
 from .. import kernels as _kernels
-from ..arrays import typed_inputs
-from ..chip import Chip, chip_text, put, validate
-from ..compiler.emit import About
-from ..compiler.graph import Graph
-from ..compiler.pass_text import files_of
-from ..compiler.pipeline import compile_graph
 from ..engine.lookups import Lookups, from_inputs, looks_up
 from ..engine.run import report
 from ..engine.shared import shared_costs
 from ..errors import UserError
+from ..files.toml import parse
 from ..gpu import load_gpu
-from ..isa import Program
-from ..sharing import Share, Sharing
+from ..machine.chip import Chip, chip_text, put, validate
+from ..program.inputs import typed_inputs
+from ..program.isa import Program
+from ..reuse.sharing import Share, Sharing
 from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
 from ..sources import ZOO
-from ..toml import parse
-from ..tuning import tuning
+from ..study.tuning import tuning
 from ..types import dtype
 from .expression import evaluate
 from .row import EXCLUDED, FAILED, OK, Row, layer_groups, model_metrics, overall

@@ -8,7 +8,7 @@ import os
 from typing import IO, Any
 
 from ..errors import UserError
-from ..view.files import write_atomic
+from ..files.writing import write_atomic
 from .row import columns, record
 from .store import Store
 

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from ..errors import UserError
-from ..view.files import write_atomic
+from ..files.writing import write_atomic
 from .pictures import PARTS, bars
 from .row import STATUSES, Row, metric_columns, record
 from .study import Study

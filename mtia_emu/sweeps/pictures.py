@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import UserError
-from ..report import Joules
+from ..results.report import Joules
 from ..sums import add_up
 from ..view import units
 from ..view.plot import figure

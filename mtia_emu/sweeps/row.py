@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..report import Layer, Report
+from ..results.report import Layer, Report
 from ..sums import add_up
 from .spec import OBJECTIVES, Spec
 
@@ -129,7 +129,7 @@ def metric_columns(spec: Spec) -> list[str]:
 
 
 def _nothing() -> Report:
-    from ..report import Joules, Traffic
+    from ..results.report import Joules, Traffic
 
     return Report("", "", "", {}, 1.0, 0, Joules(), Traffic(), 0, 0.0, ())
 

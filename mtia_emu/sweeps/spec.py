@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator
 
-from .. import toml
-from ..chip import known_keys, load_chip
 from ..errors import UserError, nearest
+from ..files import toml
+from ..files.writing import valid
+from ..machine.chip import known_keys, load_chip
 from ..options import Options, declared
 from ..silicon import load_silicon
-from ..view.text import valid
 from .axis import Axis, axis
 from .expression import evaluate, names
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from .. import __version__
-from ..disk_cache import say_once
 from ..errors import UserError
+from ..files.disk_cache import say_once
 from .evaluate import Job
 from .row import OK, Row
 from .spec import Spec, make_spec

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..chip import Chip, load_chip
-from ..compiler.foreign import place_of
-from ..compiler.graph import Graph
-from ..compiler.samples import random_inputs
+from mtia_emu.compiler.foreign import place_of
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.inputs.samples import random_inputs
+
 from ..errors import UserError
+from ..machine.chip import Chip, load_chip
 from .compare import assert_close, distance
 from .grower import Grower, Seeded, Source
 from .motifs import MOTIFS, Motif, motif

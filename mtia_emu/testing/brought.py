@@ -9,11 +9,12 @@ from importlib import resources
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from ..compiler.foreign import IN_FILE
-from ..compiler.passes import PASSES, Pass
-from ..compiler.plugins import entry_of
+from mtia_emu.compiler.foreign import IN_FILE
+from mtia_emu.compiler.passes import PASSES, Pass
+from mtia_emu.compiler.plugins import entry_of
+
 from ..errors import UserError
-from .motifs import MOTIFS, Motif
+from ..testing.motifs import MOTIFS, Motif
 
 GROUP = "mtia_emu.motifs"
 OURS = ("mtia_emu", "mtia_emu.compiler", "mtia_emu.kernels")

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.pipeline import parse_passes
+
 from .. import processes
-from ..compiler.graph import Graph
-from ..compiler.pipeline import parse_passes
 from ..errors import UserError
-from .brought import digest, own_motifs
+from ..testing.brought import digest, own_motifs
 from .fuzz import Mismatch, blamed, first_wrong, mismatch_of, numbered_graph
 from .shrink import shrink
 

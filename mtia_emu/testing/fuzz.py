@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ..chip import Chip, load_chip
-from ..compiler.choice import Tuning
-from ..compiler.frontend.load import import_model
-from ..compiler.graph import Graph
-from ..compiler.passes import Pass
-from ..compiler.passes.precision import own_dtype
-from ..compiler.pipeline import (
+from mtia_emu.compiler.frontend.load import import_model
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.inputs.samples import KINDS
+from mtia_emu.compiler.lower.choice import Tuning
+from mtia_emu.compiler.passes import Pass
+from mtia_emu.compiler.passes.precision import own_dtype
+from mtia_emu.compiler.pipeline import (
     choose_format,
     compile_graph,
     lower,
@@ -29,14 +29,15 @@ from ..compiler.pipeline import (
     passes,
     quantised,
 )
-from ..compiler.reference import core_library, evaluate
-from ..compiler.samples import KINDS
-from ..compiler.watch import watch
+from mtia_emu.compiler.reference import core_library, evaluate
+from mtia_emu.compiler.watch import watch
+from mtia_emu.kernels.search import Search
+
 from ..engine.function import execute
 from ..errors import UserError
-from ..kernels.search import Search
+from ..machine.chip import Chip, load_chip
 from ..oracle import expected_outputs, reference_outputs
-from ..verify import verify
+from ..program.verify import verify
 from .grower import Seeded
 from .judge import Inputs, Judge, Sample, coarse, fault_of, hides, results, samples_for, typed
 from .spread import Noise

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..compiler.build import Builder
-from ..compiler.graph import Const, Graph
+from mtia_emu.compiler.build import Builder
+from mtia_emu.compiler.graph import Const, Graph
+
 from ..types import TensorType, dtype
 
 Array = np.ndarray[Any, Any]

@@ -9,9 +9,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from ..compiler.graph import Graph, Node
-from ..compiler.reference import evaluate
-from ..compiler.samples import KINDS, random_inputs
+from mtia_emu.compiler.graph import Graph, Node
+from mtia_emu.compiler.inputs.samples import KINDS, random_inputs
+from mtia_emu.compiler.reference import evaluate
+
 from ..types import DTYPES
 from .compare import Miss, largest, worst
 from .spread import FAR, Noise, spread

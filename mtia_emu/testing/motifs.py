@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..compiler.graph import Const
+from mtia_emu.compiler.graph import Const
+
 from ..types import FP32, dtype
 from .grower import Grower
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, TypeVar
 
-from ..compiler.check import check
-from ..compiler.graph import Const, Graph, Node
-from ..compiler.nodes import Attr
-from ..compiler.ops import infer
+from mtia_emu.compiler.check import check
+from mtia_emu.compiler.graph import Const, Graph, Node
+from mtia_emu.compiler.nodes import Attr
+from mtia_emu.compiler.ops import infer
+
 from ..errors import UserError
 from ..types import TensorType
 

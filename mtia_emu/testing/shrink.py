@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
-from ..compiler.graph import Const, Graph
+from mtia_emu.compiler.graph import Const, Graph
+
 from ..types import TensorType
 from .resize import shrink_sizes
 

@@ -14,13 +14,14 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from ..compiler.graph import Graph, Node
-from ..compiler.ops import reference
-from ..compiler.ops.matmul import product
-from ..compiler.reference import evaluate
-from ..kernels.tape import Step, parse
+from mtia_emu.compiler.graph import Graph, Node
+from mtia_emu.compiler.ops import reference
+from mtia_emu.compiler.ops.matmul import product
+from mtia_emu.compiler.reference import evaluate
+from mtia_emu.kernels.rows.tape import Step, parse
+
+from ..machine.units.simd import FUNCTIONS, compute
 from ..types import DTYPES, dtype_of
-from ..units.simd import FUNCTIONS, compute
 
 Array = np.ndarray[Any, Any]
 Rng = np.random.Generator

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler.graph import Graph, Node
-from ..compiler.ops.onnx_types import DTYPE_OF_ONNX
+from mtia_emu.compiler.graph import Graph, Node
+from mtia_emu.compiler.ops.onnx_types import DTYPE_OF_ONNX
+
 from ..types import TensorType, dtype
 
 OPSET, IR = 20, 10

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from mtia_emu.compiler import text
+from mtia_emu.compiler.check import check, signature_fault
+from mtia_emu.compiler.foreign import apply
+from mtia_emu.compiler.graph import Const, Graph
+from mtia_emu.compiler.passes import Pass, Rules
+
 from .. import settings
-from ..compiler import text
-from ..compiler.check import check, signature_fault
-from ..compiler.foreign import apply
-from ..compiler.graph import Const, Graph
-from ..compiler.passes import Pass, Rules
 from ..errors import UserError
 from ..types import TensorType
 from .judge import Inputs, Judge

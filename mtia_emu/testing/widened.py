@@ -14,8 +14,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from ..compiler.graph import Attrs, Const, Graph, Node
-from ..compiler.ops import reference
+from mtia_emu.compiler.graph import Attrs, Const, Graph, Node
+from mtia_emu.compiler.ops import reference
+
 from ..types import TensorType, dtype_of
 from .compare import largest
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
 
-from ..difference import Difference, Pair, Row, Side, ratio
+from ..results.difference import Difference, Pair, Row, Side, ratio
 from . import units
 from .page import Cell, Page
 

@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from ..errors import UserError
-from .files import write_atomic
+from ..files.writing import write_atomic
 from .text import clean, shorten
 
 MOST_BOXES = {".svg": 400, ".dot": 20_000}  # beyond them nobody sees anything, or no viewer answers

@@ -12,13 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from .. import disk_cache
 from ..errors import UserError
-from ..report import FILL, Report, Roofs
-from ..scratch import scratch
+from ..files import disk_cache
+from ..files.scratch import scratch
+from ..files.writing import write_atomic
+from ..results.report import FILL, Report, Roofs
 from ..sums import add_up
 from . import units
-from .files import write_atomic
 from .roofline import Roofline, bandwidth, roofline_of
 from .share import BETWEEN, seconds_by_bound
 from .text import clean, shorten

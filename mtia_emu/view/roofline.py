@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from rich.text import Text
 
-from ..report import Layer, Report, Roofs, own_cycles
+from ..results.report import Layer, Report, Roofs, own_cycles
 from . import units
 from .page import Page
 

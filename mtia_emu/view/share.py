@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ..report import Layer, Report, own_cycles
+from ..results.report import Layer, Report, own_cycles
 from ..sums import add_up
 
 BETWEEN = "between layers"

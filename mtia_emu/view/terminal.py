@@ -9,7 +9,7 @@ from dataclasses import asdict
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from ..report import Check, Distance, Layer, LayerCheck, Report, compare, own_cycles
+from ..results.report import Check, Distance, Layer, LayerCheck, Report, compare, own_cycles
 from ..sums import add_up
 from . import units
 from .page import Cell, Page, beside

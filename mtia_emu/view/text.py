@@ -29,11 +29,6 @@ def clean(text: str, *, ascii_only: bool = False) -> str:
     return shown.encode("ascii", "backslashreplace").decode("ascii") if ascii_only else shown
 
 
-def valid(name: str) -> str:
-    """Return a file's name as text that can be written: bytes that are not UTF-8 as backslash escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def printable(text: str) -> str:
     """Return a text of lines with all that a terminal may act on, or hide, written as backslash escapes."""
     return "".join(c if c in "\n\t" or c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import IO, cast
 
-from ..report import Report
-from .files import write_atomic
+from ..files.writing import write_atomic
+from ..results.report import Report
 from .text import clean
 
 LAUNCHES = "launches"

@@ -13,7 +13,7 @@ from mtia_emu.compiler.pipeline import compile_graph
 from onnx import ModelProto, NodeProto, helper, numpy_helper, parser
 
 from mtia_emu import api
-from mtia_emu.chip import load_chip
+from mtia_emu.machine.chip import load_chip
 
 Array = np.ndarray[Any, Any]
 HEAD = '<ir_version: 10, opset_import: ["": 21]>\n'

@@ -14,20 +14,20 @@ from hypothesis import strategies as st
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
 from mtia_emu.compiler.graph import Const, Graph
+from mtia_emu.compiler.lower.place import LINE, place
 from mtia_emu.compiler.ops import OPS, reference
 from mtia_emu.compiler.passes import Attention, Fold, Legalise, Pass
 from mtia_emu.compiler.passes.layout import Layout
 from mtia_emu.compiler.passes.strips import Strips
 from mtia_emu.compiler.pipeline import Compiled, compile_graph, mapping_passes, passes
-from mtia_emu.compiler.place import LINE, place
 from mtia_emu.compiler.reference import evaluate
 
 from mtia_emu import testing
-from mtia_emu.chip import Chip, load_chip
 from mtia_emu.engine.function import execute
-from mtia_emu.isa import Op, dump
+from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.isa import Op, dump
+from mtia_emu.program.verify import verify
 from mtia_emu.types import FP16, FP32, dtype
-from mtia_emu.verify import verify
 
 Array = np.ndarray[Any, Any]
 LIBRARY = {name: (lambda arrays, attrs, name=name: reference(name, arrays, attrs)) for name in OPS}

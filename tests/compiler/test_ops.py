@@ -14,8 +14,8 @@ from mtia_emu.compiler import ops
 from mtia_emu.compiler.graph import Graph, Node, freeze_attrs
 
 from mtia_emu.errors import UserError
+from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.types import BOOL, DTYPES, FP32, INT64, TensorType, dtype_of
-from mtia_emu.units.simd import FUNCTIONS
 
 FUSED = {"map", "matmul_map", "matmul_packed"}
 RNG = np.random.default_rng(0)

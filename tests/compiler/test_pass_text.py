@@ -13,9 +13,9 @@ from mtia_emu.compiler.pass_text import Steps, files_of, parse_passes, steps_of
 from mtia_emu.compiler.pipeline import FORMATS, Format, chosen_steps
 
 import mtia_emu
-from mtia_emu.chip import load_chip
 from mtia_emu.errors import UserError
-from mtia_emu.program_file import load
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.program.file import load
 from mtia_emu.types import FP16, FP32
 
 Cli = Callable[..., Result]

@@ -10,8 +10,8 @@ from mtia_emu.compiler.passes import PASSES, Legalise, Maps, Precision, Strips
 from mtia_emu.compiler.passes.quantise import Quantise
 from mtia_emu.compiler.pipeline import choose_format, compile_graph, mapping_passes, parse_passes, passes
 
-from mtia_emu.chip import load_chip
 from mtia_emu.errors import UserError
+from mtia_emu.machine.chip import load_chip
 from mtia_emu.types import FP16, FP32, FP64, INT8, dtype
 
 TINY = load_chip("tiny")

@@ -13,9 +13,9 @@ from mtia_emu.compiler.pipeline import compile_graph
 from onnx import TensorProto, helper, numpy_helper, save
 
 from mtia_emu import api
-from mtia_emu.chip import load_chip
 from mtia_emu.engine.function import execute
 from mtia_emu.errors import UserError
+from mtia_emu.machine.chip import load_chip
 from mtia_emu.oracle import expected_outputs
 
 pytest.importorskip("onnxruntime")

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from harness import chips, packed
 from hypothesis import strategies as st
-from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
-from mtia_emu.kernels.matmul import emit_matmul
-from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
-from mtia_emu.kernels.matmul_search import plan_matmul
-from mtia_emu.kernels.rowwise import emit_rowwise
-from mtia_emu.kernels.tape import parse
+from mtia_emu.kernels.bags.embedding import Bags, emit_embedding_bags, emit_gather
+from mtia_emu.kernels.matmul.dense import emit_matmul
+from mtia_emu.kernels.matmul.plan import Mapping, Plan, Problem
+from mtia_emu.kernels.matmul.search import plan_matmul
+from mtia_emu.kernels.rows.rowwise import emit_rowwise
+from mtia_emu.kernels.rows.tape import parse
 
-from mtia_emu.chip import Chip
-from mtia_emu.isa import Block, Op, Operand
+from mtia_emu.machine.chip import Chip
+from mtia_emu.program.isa import Block, Op, Operand
 from mtia_emu.types import FP16, FP32, INT8, INT32, INT64
 
 Array = np.ndarray[Any, Any]

@@ -11,12 +11,12 @@ from blocks import BLOCKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtia_emu.chip import Chip, load_chip
 from mtia_emu.engine.bounds import Split, roof_cycles, roofs, split
 from mtia_emu.engine.events import Events, events
 from mtia_emu.engine.timing import Timeline, timeline
-from mtia_emu.isa import Block
-from mtia_emu.report import BOUNDS, FILL, LATENCY
+from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.isa import Block
+from mtia_emu.results.report import BOUNDS, FILL, LATENCY
 from mtia_emu.types import FP16, FP32
 
 Case = tuple[Chip, Block]

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from harness import checking, packed, program_of
-from mtia_emu.kernels.rowwise import emit_rowwise
-from mtia_emu.kernels.tape import parse
+from mtia_emu.kernels.rows.rowwise import emit_rowwise
+from mtia_emu.kernels.rows.tape import parse
 
-from mtia_emu.chip import load_chip
 from mtia_emu.engine.function import Machine, execute
 from mtia_emu.errors import UserError
-from mtia_emu.isa import Block, Op, Program
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.program.isa import Block, Op, Program
 from mtia_emu.types import FP32
 
 CHIP = load_chip("tiny")

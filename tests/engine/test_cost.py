@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtia_emu.compiler.choice import ESTIMATED
+from mtia_emu.compiler.lower.choice import ESTIMATED
 from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.text import parse
 
-from mtia_emu.chip import load_chip
 from mtia_emu.engine.cost import _share_before
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.run import costs, report
 from mtia_emu.engine.timing import Timeline
-from mtia_emu.isa import Program
-from mtia_emu.report import Layer, as_json
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.program.isa import Program
+from mtia_emu.results.report import Layer, as_json
 from mtia_emu.testing.fuzz import TOGETHER, numbered_graph, random_chip
 
 AMOUNTS = ("macs", "ops", "dram_bytes", "sram_bytes")

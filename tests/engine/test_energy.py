@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 import mtia_emu
 from mtia_emu.api import core_library
-from mtia_emu.chip import Chip, load_chip
 from mtia_emu.engine.energy import dynamic, spared, standing
 from mtia_emu.engine.events import events
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.run import report
-from mtia_emu.isa import Block, Program
-from mtia_emu.report import Joules, Report
+from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.isa import Block, Program
+from mtia_emu.results.report import Joules, Report
 
 Case = tuple[Chip, Block]
 PRICES = [  # a key, and the part of the joules that it must not lower

@@ -10,15 +10,15 @@ from blocks import BLOCKS, matmuls, reads, rowwises, writes
 from harness import packed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtia_emu.kernels.rowwise import emit_rowwise
-from mtia_emu.kernels.tape import parse
+from mtia_emu.kernels.rows.rowwise import emit_rowwise
+from mtia_emu.kernels.rows.tape import parse
 
-from mtia_emu.chip import Chip, load_chip, validate
 from mtia_emu.engine.energy import dynamic, traffic
 from mtia_emu.engine.events import events
 from mtia_emu.engine.timing import timeline
-from mtia_emu.isa import Block, Op, Operand
-from mtia_emu.report import BOUNDS
+from mtia_emu.machine.chip import Chip, load_chip, validate
+from mtia_emu.program.isa import Block, Op, Operand
+from mtia_emu.results.report import BOUNDS
 from mtia_emu.types import FP32
 
 Case = tuple[Chip, Block]

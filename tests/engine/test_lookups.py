@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mtia_emu import api
-from mtia_emu.chip import load_chip
+from mtia_emu.machine.chip import load_chip
 from mtia_emu.zoo.operators import Gemm, Tbe
 
 

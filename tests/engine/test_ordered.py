@@ -8,10 +8,10 @@ from blocks import BLOCKS
 from hypothesis import given, settings
 
 from mtia_emu import api
-from mtia_emu.chip import Chip, load_chip
 from mtia_emu.engine.recurrence import WINDOW
 from mtia_emu.engine.timing import timeline
-from mtia_emu.isa import Block
+from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.isa import Block
 from mtia_emu.zoo.operators import Gemm
 
 

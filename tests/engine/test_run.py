@@ -8,11 +8,11 @@ from mtia_emu.compiler import text
 from mtia_emu.compiler.pipeline import compile_lowered
 
 from mtia_emu.api import core_library
-from mtia_emu.chip import load_chip
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.run import report
 from mtia_emu.errors import UserError
-from mtia_emu.isa import Program
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.program.isa import Program
 
 SIZES = [(2, 2), (4, 2), (2, 5), (6, 6)]
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtia_emu.chip import load_chip
 from mtia_emu.engine.recurrence import WINDOW
 from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
-from mtia_emu.isa import COMMAND, FIRST, FUNCTION_NAMES, NO_SLOT, Block, Cast, Op, Operand, Slot
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.program.isa import COMMAND, FIRST, FUNCTION_NAMES, NO_SLOT, Block, Cast, Op, Operand, Slot
 from mtia_emu.types import FP16, FP32
 
 CHIP = load_chip("tiny")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mtia_emu.isa import COMMAND
+from mtia_emu.program.isa import COMMAND
 
 from . import mutate
 

@@ -10,25 +10,28 @@ from pathlib import Path
 
 import numpy as np
 from mtia_emu.compiler import text
+from mtia_emu.compiler.graph_file import read_graph
+from mtia_emu.compiler.inputs.samples import random_inputs
 from mtia_emu.compiler.passes.precision import own_dtype
 from mtia_emu.compiler.pipeline import choose_format, compile_lowered, lower, passes
-from mtia_emu.compiler.samples import random_inputs
 from rich.console import Console
 
-from mtia_emu import api, isa
-from mtia_emu.arrays import input_arrays, read_npz, typed_inputs
-from mtia_emu.chip import load_chip
-from mtia_emu.difference import as_json as difference_json
-from mtia_emu.difference import compare
-from mtia_emu.drams import read_dram
+from mtia_emu import api
 from mtia_emu.engine.run import report
-from mtia_emu.graph_file import read_graph
-from mtia_emu.isa import Program
-from mtia_emu.listing import chip_parameters, gpu_parameters
-from mtia_emu.report import as_json
-from mtia_emu.report_file import read_report
+from mtia_emu.files.npz import read_npz
+from mtia_emu.files.writing import json_text
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.machine.drams import read_dram
+from mtia_emu.program import isa
+from mtia_emu.program.inputs import input_arrays, typed_inputs
+from mtia_emu.program.isa import Program
+from mtia_emu.results.difference import as_json as difference_json
+from mtia_emu.results.difference import compare
+from mtia_emu.results.report import as_json
+from mtia_emu.results.report_file import read_report
 from mtia_emu.silicon import area, cost
 from mtia_emu.streams import histogram
+from mtia_emu.study.listing import chip_parameters, gpu_parameters
 from mtia_emu.sweeps.evaluate import Evaluator, make_job
 from mtia_emu.sweeps.export import write_csv
 from mtia_emu.sweeps.page import write_page
@@ -37,7 +40,6 @@ from mtia_emu.sweeps.spec import GUIDED, load_spec, make_spec
 from mtia_emu.sweeps.store import read
 from mtia_emu.sweeps.study import Study
 from mtia_emu.types import FP32, TensorType
-from mtia_emu.view.files import json_text
 from mtia_emu.view.terminal import print_report
 
 CHIP = "tiny"

@@ -15,16 +15,16 @@ from mtia_emu.compiler.pipeline import lower, passes
 from onnx import TensorProto, helper
 
 from mtia_emu import api
-from mtia_emu.chip import chip_text
 from mtia_emu.conformance.cases import cases
-from mtia_emu.drams import dram_text
 from mtia_emu.errors import UserError
+from mtia_emu.files.writing import json_text
 from mtia_emu.gpu.load import gpu_text
-from mtia_emu.report import as_json
+from mtia_emu.machine.chip import chip_text
+from mtia_emu.machine.drams import dram_text
+from mtia_emu.results.report import as_json
 from mtia_emu.sweeps.run import Where, run
 from mtia_emu.sweeps.spec import make_spec
 from mtia_emu.types import FP16, FP32
-from mtia_emu.view.files import json_text
 
 from .mutate import Files
 

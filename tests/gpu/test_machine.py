@@ -238,7 +238,8 @@ def test_every_number_has_its_source_beside_it(name: str) -> None:
     assert tomllib.loads(gpu_text(name))["name"] == name
     check(tomlkit.parse(gpu_text(name)), "")
     assert all(
-        f.name.endswith((".toml", ".py")) or f.is_dir() for f in resources.files("mtia_emu.gpus").iterdir()
+        f.name.endswith((".toml", ".py")) or f.is_dir()
+        for f in resources.files("mtia_emu.gpu.gpus").iterdir()
     )
 
 

@@ -12,11 +12,11 @@ from unittest import mock
 import numpy as np
 from hypothesis import strategies as st
 
-from mtia_emu.chip import Chip, load_chip
 from mtia_emu.engine.function import Execution, execute
-from mtia_emu.isa import Binding, Block, Launch, Operand, Program
+from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.isa import Binding, Block, Launch, Operand, Program
+from mtia_emu.program.verify import verify
 from mtia_emu.types import DType, TensorType
-from mtia_emu.verify import verify
 
 Array = np.ndarray[Any, Any]
 LINE = 64

@@ -15,21 +15,21 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mtia_emu.kernels.beside import beside, scratch_bytes
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.matmul import emit_matmul
-from mtia_emu.kernels.matmul_plan import Mapping, Plan, Problem
-from mtia_emu.kernels.rowwise import emit_rowwise
-from mtia_emu.kernels.scalar import emit_scalar
-from mtia_emu.kernels.tape import parse
+from mtia_emu.kernels.matmul.dense import emit_matmul
+from mtia_emu.kernels.matmul.plan import Mapping, Plan, Problem
+from mtia_emu.kernels.rows.rowwise import emit_rowwise
+from mtia_emu.kernels.rows.scalar import emit_scalar
+from mtia_emu.kernels.rows.tape import parse
 
-from mtia_emu.chip import Chip, load_chip
 from mtia_emu.engine.events import events
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.recurrence import WINDOW, receivers
 from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
-from mtia_emu.isa import Block, Op, Program
+from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.isa import Block, Op, Program
+from mtia_emu.program.verify import verify
 from mtia_emu.types import FP16, FP32
-from mtia_emu.verify import verify
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
 from blocks import indexed, matmuls, rowwises

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 from harness import packed, program_of
 from mtia_emu.kernels import KERNELS
-from mtia_emu.kernels.attention import Scores, emit_attention
-from mtia_emu.kernels.attention_plan import Attention, Plan, Tiles
-from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, emit_gather
-from mtia_emu.kernels.matmul import emit_matmul
-from mtia_emu.kernels.matmul_packed import Weights, emit_matmul_packed, plan_packed
-from mtia_emu.kernels.matmul_plan import Mapping, Problem
-from mtia_emu.kernels.matmul_search import plan_matmul
-from mtia_emu.kernels.rowwise import emit_rowwise
-from mtia_emu.kernels.scalar import emit_scalar
-from mtia_emu.kernels.tape import parse
+from mtia_emu.kernels.attention.fused import Scores, emit_attention
+from mtia_emu.kernels.attention.plan import Attention, Plan, Tiles
+from mtia_emu.kernels.bags.embedding import Bags, emit_embedding_bags, emit_gather
+from mtia_emu.kernels.matmul.dense import emit_matmul
+from mtia_emu.kernels.matmul.packed import Weights, emit_matmul_packed, plan_packed
+from mtia_emu.kernels.matmul.plan import Mapping, Problem
+from mtia_emu.kernels.matmul.search import plan_matmul
+from mtia_emu.kernels.rows.rowwise import emit_rowwise
+from mtia_emu.kernels.rows.scalar import emit_scalar
+from mtia_emu.kernels.rows.tape import parse
 
-from mtia_emu.chip import load_chip
-from mtia_emu.isa import Block, Operand, dump
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.program.isa import Block, Operand, dump
 from mtia_emu.types import FP16, FP32, INT32, UINT8
 
 CHIP = load_chip("tiny")

@@ -8,9 +8,9 @@ import pytest
 from mtia_emu.kernels.pace import pace
 
 from mtia_emu import api
-from mtia_emu.chip import load_chip
 from mtia_emu.engine.timing import Timeline, timeline
-from mtia_emu.isa import Block, Program
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.program.isa import Block, Program
 
 CHIP = load_chip("mtia-2i")
 

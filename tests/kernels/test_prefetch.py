@@ -10,20 +10,20 @@ import pytest
 from harness import checking, chips, packed, values
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from mtia_emu.kernels.matmul import emit_matmul
-from mtia_emu.kernels.matmul_plan import Mapping, Problem
-from mtia_emu.kernels.matmul_search import plan_matmul
+from mtia_emu.kernels.matmul.dense import emit_matmul
+from mtia_emu.kernels.matmul.plan import Mapping, Problem
+from mtia_emu.kernels.matmul.search import plan_matmul
 from mtia_emu.kernels.prefetch import PIECES, Head, Tiles, spread, tiles_of, with_head, with_prefetch
-from mtia_emu.kernels.rowwise import emit_rowwise
-from mtia_emu.kernels.tape import parse
+from mtia_emu.kernels.rows.rowwise import emit_rowwise
+from mtia_emu.kernels.rows.tape import parse
 
-from mtia_emu.chip import Chip, load_chip
 from mtia_emu.engine.events import events
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.timing import timeline
-from mtia_emu.isa import Binding, Block, Launch, Op, Operand, Program, dump
+from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.isa import Binding, Block, Launch, Op, Operand, Program, dump
+from mtia_emu.program.verify import verify
 from mtia_emu.types import FP16, TensorType
-from mtia_emu.verify import verify
 
 Array = np.ndarray[Any, Any]
 SIZE = st.integers(1, 40)

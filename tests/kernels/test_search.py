@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 from harness import packed
-from mtia_emu.kernels.attention_plan import Attention
-from mtia_emu.kernels.attention_search import Tilings, memory_rate, plan_attention
+from mtia_emu.kernels.attention.plan import Attention
+from mtia_emu.kernels.attention.search import Tilings, memory_rate, plan_attention
+from mtia_emu.kernels.bags.embedding import Bags, emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.builder import Builder, NoRoom
-from mtia_emu.kernels.embedding import Bags, emit_embedding_bags, ranked_bags
-from mtia_emu.kernels.matmul_plan import Problem
-from mtia_emu.kernels.matmul_search import plan_matmul, ranked_matmul
+from mtia_emu.kernels.matmul.plan import Problem
+from mtia_emu.kernels.matmul.search import plan_matmul, ranked_matmul
 from mtia_emu.kernels.search import FAST, Search
 
-from mtia_emu.chip import Chip, load_chip
-from mtia_emu.isa import Block, Op
+from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.isa import Block, Op
 from mtia_emu.types import FP16, FP32, INT32
 
 CHIP = load_chip("tiny")

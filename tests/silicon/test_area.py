@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import pytest
 
-from mtia_emu.chip import load_chip
 from mtia_emu.errors import UserError
+from mtia_emu.machine.chip import load_chip
 from mtia_emu.silicon import area, load_silicon
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtia_emu.chip import load_chip
+from mtia_emu.machine.chip import load_chip
 from mtia_emu.silicon import cost
 from mtia_emu.silicon.cost import dies_per_wafer, yield_share
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import mtia_emu
-from mtia_emu.chip import load_chip
 from mtia_emu.errors import UserError
 from mtia_emu.gpu import load_gpu
+from mtia_emu.machine.chip import load_chip
 from mtia_emu.silicon import area, cost
 from mtia_emu.sweeps.evaluate import Evaluator, code_digest, make_job, reference
 from mtia_emu.sweeps.row import columns, record
@@ -99,7 +99,7 @@ def test_a_model_that_is_not_there_is_refused_before_all(make: Any) -> None:
 
 def test_the_job_follows_the_chip_file_and_the_model(make: Any, tmp_path: Path, product: Path) -> None:
     chip, model = tmp_path / "chip.toml", tmp_path / "m.onnx"
-    text = Path(str(mtia_emu.__file__)).with_name("chips").joinpath("tiny.toml").read_text()
+    text = Path(str(mtia_emu.__file__)).with_name("machine").joinpath("chips", "tiny.toml").read_text()
     chip.write_text(text)
     model.write_bytes(product.read_bytes())
     spec = make(chip=str(chip), model=[{"model": str(model)}])

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from mtia_emu import disk_cache
 from mtia_emu.errors import UserError
+from mtia_emu.files import disk_cache
 from mtia_emu.sweeps.evaluate import Job, make_job
 from mtia_emu.sweeps.row import Row
 from mtia_emu.sweeps.store import VERSION, Store, create, read, resume

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Graph
-from mtia_emu.compiler.samples import KINDS
+from mtia_emu.compiler.inputs.samples import KINDS
 
 from mtia_emu.testing.judge import Judge, Sample, coarse, samples_for
 from mtia_emu.testing.verify import first_fault, with_weights

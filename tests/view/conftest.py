@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mtia_emu.report import Band, Check, Distance, Joules, Layer, Report, Traffic
+from mtia_emu.results.report import Band, Check, Distance, Joules, Layer, Report, Traffic
 
 _KINDS = [  # op, kernel, cycles, macs, dram bytes, sram bytes, joules, bound by
     ("rmsnorm", "rmsnorm_row", 9_000, 0, 0, 4_194_304, 2.1e-5, "simd"),

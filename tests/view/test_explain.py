@@ -9,8 +9,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from mtia_emu.explanation import Effect, Explanation, LayerTime, Step
-from mtia_emu.report import FILL, LAUNCH, Report, Roofs
+from mtia_emu.results.explanation import Effect, Explanation, LayerTime, Step
+from mtia_emu.results.report import FILL, LAUNCH, Report, Roofs
 from mtia_emu.view.explain import print_explanation
 
 ROOFS = Roofs("fp16", 177e12, 2.76e12, 204.8e9, 2.7e12)

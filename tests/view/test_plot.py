@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mtia_emu.errors import UserError
-from mtia_emu.report import Report, Roofs
+from mtia_emu.results.report import Report, Roofs
 from mtia_emu.view import plot
 from mtia_emu.view.plot import roofline, summary
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mtia_emu.report import SCHEMA, Check, LayerCheck, Report, WrongCommand, as_json
+from mtia_emu.results.report import SCHEMA, Check, LayerCheck, Report, WrongCommand, as_json
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "report-json.md").read_text(encoding="utf-8")
 NAMED_BY_USERS = ("dims", "check.outputs")  # objects whose keys come from the model

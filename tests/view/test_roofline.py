@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from mtia_emu.report import Report, Roofs
+from mtia_emu.results.report import Report, Roofs
 from mtia_emu.view.page import Page
 from mtia_emu.view.roofline import Roofline, chart, roofline_of
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mtia_emu.report import Layer, Report, own_cycles
+from mtia_emu.results.report import Layer, Report, own_cycles
 from mtia_emu.view.share import overlaps, seconds_by_bound
 
 

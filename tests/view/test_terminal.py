@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from mtia_emu.report import Check, Distance, Joules, LayerCheck, Report, Traffic, WrongCommand
+from mtia_emu.results.report import Check, Distance, Joules, LayerCheck, Report, Traffic, WrongCommand
 from mtia_emu.view.page import Cell
 from mtia_emu.view.terminal import print_report, print_table
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from mtia_emu.errors import UserError
-from mtia_emu.report import Report
+from mtia_emu.results.report import Report
 from mtia_emu.view.trace import LANES, LAUNCHES, Event, _micros, launches, write_trace
 
 

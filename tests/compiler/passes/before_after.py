@@ -14,10 +14,10 @@ import numpy as np
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
 from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.inputs.samples import random_inputs
 from mtia_emu.compiler.passes import Pass, Rules
 from mtia_emu.compiler.pipeline import parse_passes
 from mtia_emu.compiler.reference import evaluate
-from mtia_emu.compiler.samples import random_inputs
 
 from mtia_emu import testing
 from mtia_emu.testing.judge import typed

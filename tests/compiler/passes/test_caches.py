@@ -10,17 +10,17 @@ from before_after import cases, hold, lowered, outcomes, results
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler import text
+from mtia_emu.compiler.inputs.samples import random_inputs
 from mtia_emu.compiler.passes import Caches
 from mtia_emu.compiler.pipeline import compile_graph, compile_lowered
-from mtia_emu.compiler.samples import random_inputs
 
 from mtia_emu import testing
-from mtia_emu.chip import load_chip
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.run import report
 from mtia_emu.errors import UserError
-from mtia_emu.program_file import load, save
-from mtia_emu.verify import verify
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.program.file import load, save
+from mtia_emu.program.verify import verify
 
 CHIP = load_chip("mtia-2i")
 GROW = """graph g {{

@@ -14,7 +14,7 @@ from mtia_emu.compiler.passes import Indexing
 from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.reference import evaluate
 
-from mtia_emu.chip import load_chip
+from mtia_emu.machine.chip import load_chip
 
 Array = np.ndarray[Any, Any]
 ALL = (Indexing(least=0),)

@@ -8,8 +8,8 @@ from mtia_emu.compiler import text
 from mtia_emu.compiler.passes import Layout
 from mtia_emu.compiler.pipeline import compile_lowered
 
-from mtia_emu.chip import load_chip
 from mtia_emu.engine.run import report
+from mtia_emu.machine.chip import load_chip
 
 
 @pytest.mark.parametrize("case", cases("layout"))

@@ -11,8 +11,8 @@ from mtia_emu.compiler import text
 from mtia_emu.compiler.passes import Siblings
 from mtia_emu.compiler.pipeline import compile_lowered, parse_passes
 
-from mtia_emu.chip import load_chip
 from mtia_emu.engine.run import report
+from mtia_emu.machine.chip import load_chip
 
 
 @pytest.mark.parametrize("case", cases("siblings"))

@@ -11,10 +11,10 @@ from mtia_emu.compiler import text
 from mtia_emu.compiler.passes import Tables
 from mtia_emu.compiler.pipeline import compile_lowered
 
-from mtia_emu.chip import load_chip
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.lookups import from_inputs, through_cache
 from mtia_emu.engine.run import report
+from mtia_emu.machine.chip import load_chip
 
 CHIP = load_chip("mtia-2i")
 

@@ -1,0 +1,1 @@
+"""A graph becomes a program: steps, places, waves, prefetching, commands."""

@@ -1,0 +1,144 @@
+"""Schedule to addresses: activations in SRAM while they live, the model's own tensors in DRAM or as asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtia_emu.machine.chip import Chip
+
+from .steps import Buffer, Schedule
+
+LINE = 256  # buffers start on lines of this many bytes
+HOMES = {  # what may start and end in SRAM, by the name of the choice
+    "dram": (),
+    "sram": ("const", "input", "output"),
+    "weights-dram": ("input", "output"),
+}
+SMALL_SHARE = 256  # one part in so many of SRAM is small for a buffer
+SCRATCH_SHARE = 4  # one part in so many of SRAM is left to kernels that stage operands
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The memory and byte address of each buffer, and how much of each memory is used.
+
+    `spilled` are the activations that found no room in SRAM, `kept_out` the model's own tensors that were to
+    start or end there and do not.
+    """
+
+    space: dict[str, str]
+    address: dict[str, int]
+    dram_bytes: int
+    sram_bytes: int
+    spilled: tuple[str, ...]
+    kept_out: tuple[str, ...] = ()
+
+
+class Arena:
+    """One memory over time: a buffer takes the lowest address that is free in all steps of its life."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit, self.top = limit, 0
+        self.taken = np.zeros((4, 0), np.int64)  # by address; rows: first step, last step, address, end
+
+    def take(self, size: int, first: int, last: int) -> int | None:
+        """Return an address for `size` bytes during steps first .. last, or None where there is no room."""
+        size = -(-size // LINE) * LINE
+        firsts, lasts = self.taken[:2]
+        _, _, starts, ends = self.taken[:, (firsts <= last) & (lasts >= first)]
+        free = np.append(0, np.maximum.accumulate(ends))  # where nothing that begins before reaches to
+        gaps = np.flatnonzero(starts - free[:-1] >= size)
+        at = int(free[gaps[0] if len(gaps) else -1])
+        if self.limit is not None and at + size > self.limit:
+            return None
+        self._put(first, last, at, at + size)
+        self.top = max(self.top, at + size)
+        return at
+
+    def _put(self, *column: int) -> None:
+        place = np.searchsorted(self.taken[2], column[2], side="right")
+        self.taken = np.insert(self.taken, place, column, axis=1)
+
+
+def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
+    """Return where every buffer lies; `inputs_in` is one of HOMES: what of the model starts and ends in SRAM.
+
+    Constants, inputs and outputs live through the whole program; those that are wanted in SRAM take it one
+    after another, while there is room. Temporaries live from the first step that writes them to the last that
+    reads them. Small ones choose first (angles, masks: read in every layer, they need a place that is free in
+    all of them), then the largest; those that find no room in SRAM spill to DRAM.
+    """
+    fixed = [b for b in plan.buffers.values() if b.role != "temp"]
+    room = plan.chip.sram.bytes - plan.chip.sram.bytes // SCRATCH_SHARE
+    space, address, base, kept_out = _fixed(fixed, HOMES[inputs_in], room)
+    arenas = {"sram": Arena(room - base["sram"]), "dram": Arena(None)}
+    spilled: list[str] = []
+    lives = _lives(plan)
+    temps = [b for b in plan.buffers.values() if b.role == "temp" and b.name in lives]
+    small = plan.chip.sram.bytes // SMALL_SHARE
+    for buffer in sorted(temps, key=lambda b: (b.type.bytes > small, -b.type.bytes, lives[b.name])):
+        for memory in ("sram", "dram"):
+            here = arenas[memory].take(max(buffer.type.bytes, 1), *lives[buffer.name])
+            if here is not None:
+                space[buffer.name], address[buffer.name] = memory, base[memory] + here
+                break
+            spilled.append(buffer.name)
+    tops = {memory: base[memory] + arena.top for memory, arena in arenas.items()}
+    return Placement(space, address, tops["dram"], tops["sram"], tuple(spilled), kept_out)
+
+
+def room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
+    """Return what to say of memories that are too small."""
+    notes = []
+    if placement.dram_bytes > chip.dram.bytes:
+        need, have = (f"{size / 1e9:.1f} GB" for size in (placement.dram_bytes, chip.dram.bytes))
+        share = "read it as one of several chips' share"
+        notes.append(f"the program takes {need} of DRAM, {chip.name} has {have}: {share}")
+    if placement.kept_out:
+        notes.append(
+            f"{len(placement.kept_out)} inputs, outputs or weights found no room in SRAM and are in DRAM"
+        )
+    if placement.spilled:
+        notes.append(f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM")
+    return tuple(notes)
+
+
+def vacant(plan: Schedule, placement: Placement, limit: int) -> Arena:
+    """Return SRAM up to an address as an arena in which every buffer of a placement lies."""
+    arena, lives = Arena(limit), _lives(plan)
+    end = max(len(plan.steps) - 1, 0)
+    here = [b for b in plan.buffers.values() if placement.space.get(b.name) == "sram"]
+    taken = np.zeros((4, len(here)), np.int64)
+    for index, buffer in enumerate(here):
+        life = lives[buffer.name] if buffer.role == "temp" else (0, end)
+        at = placement.address[buffer.name]
+        taken[:, index] = *life, at, at + -(-max(buffer.type.bytes, 1) // LINE) * LINE
+    arena.taken = taken[:, np.argsort(taken[2], kind="stable")]
+    return arena
+
+
+def _fixed(
+    buffers: list[Buffer], roles: tuple[str, ...], room: int
+) -> tuple[dict[str, str], dict[str, int], dict[str, int], tuple[str, ...]]:
+    """Return the memory and address of each buffer, what each memory holds, and what SRAM could not."""
+    space, address, top, kept_out = {}, {}, {"sram": 0, "dram": 0}, []
+    for buffer in buffers:
+        size = -(-max(buffer.type.bytes, 1) // LINE) * LINE
+        wanted = buffer.role in roles
+        memory = "sram" if wanted and top["sram"] + size <= room else "dram"
+        if wanted and memory == "dram":
+            kept_out.append(buffer.name)
+        space[buffer.name], address[buffer.name] = memory, top[memory]
+        top[memory] += size
+    return space, address, top, tuple(kept_out)
+
+
+def _lives(plan: Schedule) -> dict[str, tuple[int, int]]:
+    """Return the first and the last moment at which a step touches each buffer."""
+    lives: dict[str, tuple[int, int]] = {}
+    for index, step in zip(plan.moments or range(len(plan.steps)), plan.steps, strict=True):
+        for view in (*step.inputs, *step.outputs):
+            lives[view.buffer] = (lives.get(view.buffer, (index, index))[0], index)
+    return lives

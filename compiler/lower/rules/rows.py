@@ -1,0 +1,123 @@
+"""How work on whole rows is scheduled: reductions, softmax, norms, rotary embeddings."""
+
+from __future__ import annotations
+
+import math
+
+from mtia_emu.kernels.rows.tape import Tape, TapeBuilder
+
+from mtia_emu.types import BOOL, FP32, FP64, DType
+
+from ...graph import Node
+from ...ops.base import integer, integers, number
+from ...ops.quantise_rows import kind_of, rows_tape
+from ..steps import Schedule
+from ..views import View
+from .row_parts import column, fold_rows, foldable
+
+
+def reduction(plan: Schedule, node: Node) -> list[View]:
+    """Fold rows: the reduced axes, moved to the end, must lie as one; else the operand is packed so first."""
+    (x,), kind = plan.operands(node), node.type.dtype
+    axes = integers(node.attrs, "axes")
+    cols = math.prod(x.shape[a] for a in axes)
+    integer_mean = node.op == "reduce_mean" and not kind.is_float  # rounds as integers do
+    if not axes or cols == 0 or kind == BOOL or integer_mean:
+        return plan.on_core(node)
+    keep = [i for i in range(len(x.shape)) if i not in axes]
+    shape = (*(x.shape[i] for i in keep), cols)
+    tape = _fold(node.op.removeprefix("reduce_"), cols, kind)
+    if not foldable([x.dtype], [kind]):
+        return plan.on_core(node)
+    moved = x.transpose([*keep, *axes])
+    rows = moved.reshape(shape) or plan.packed(node, moved).reshape(shape)
+    assert rows is not None  # packed elements have any shape
+    out = plan.result(node)
+    fold_rows(plan, node, [rows], [column(out, shape)], tape)
+    return [out]
+
+
+def _fold(kind: str, cols: int, to: DType) -> Tape:
+    wide = FP32 if to.is_float else to
+    b = TapeBuilder(1)
+    total = b.call("fold_sum" if kind == "mean" else f"fold_{kind}", 0, to=wide)
+    if kind == "mean":
+        exact = cols & (cols - 1) == 0  # a power of two
+        total = (
+            b.call("mul", total, 1.0 / cols, to=wide) if exact else b.call("div", total, float(cols), to=wide)
+        )
+    return b.done(total)
+
+
+def softmax_tape(guarded: bool = False) -> Tape:
+    """Return the softmax of rows; `guarded` rows of -inf alone give 0 instead of NaN."""
+    b = TapeBuilder(1)
+    powers = b.call("exp", b.call("sub", 0, b.call("fold_max", 0)))
+    weights = b.call("mul", powers, b.call("reciprocal", b.call("fold_sum", powers)))
+    return b.done(b.call("where", b.call("isnan", weights), 0.0, weights) if guarded else weights)
+
+
+def _log_softmax_tape() -> Tape:
+    b = TapeBuilder(1)
+    shifted = b.call("sub", 0, b.call("fold_max", 0))
+    return b.done(b.call("sub", shifted, b.call("log", b.call("fold_sum", b.call("exp", shifted)))))
+
+
+def softmax(plan: Schedule, node: Node) -> list[View]:
+    """Fold rows of the axis, which is moved to the end, for the largest element and for the sum of powers."""
+    x = plan.operands(node)[0].last(integer(node.attrs, "axis"))
+    tape = softmax_tape() if node.op == "softmax" else _log_softmax_tape()
+    if not foldable([x.dtype], [node.type.dtype]):
+        return plan.on_core(node)
+    out = plan.result(node)
+    fold_rows(plan, node, [x], [out.last(integer(node.attrs, "axis"))], tape)
+    return [out]
+
+
+def quantise_rows(plan: Schedule, node: Node) -> list[View]:
+    """Fold rows for their largest magnitude, which scales them."""
+    (x,), tape = plan.operands(node), rows_tape(kind_of(node.attrs))
+    if not foldable([x.dtype], [t.dtype for t in node.types]):
+        return plan.on_core(node)
+    out, scale = plan.result(node), plan.result(node, 1)
+    fold_rows(plan, node, [x], [out, column(scale, x.shape)], tape)
+    return [out, scale]
+
+
+def norm(plan: Schedule, node: Node) -> list[View]:
+    """Fold rows for the mean of squares, after that of the values for layernorm; then weight and bias."""
+    x, *edges = plan.operands(node)
+    b = TapeBuilder(1 + len(edges))
+    n, centred = x.shape[-1], 0
+    if node.op == "layernorm":
+        centred = b.call("sub", 0, b.call("mul", b.call("fold_sum", 0), 1.0 / n))
+    square = b.call("mul", b.call("fold_sum", b.call("mul", centred, centred)), 1.0 / n)
+    root = b.call("rsqrt", b.call("add", square, float(number(node.attrs, "epsilon", 0.0))))
+    result = b.call("mul", b.call("mul", centred, root), 1)
+    tape = b.done(b.call("add", result, 2) if len(edges) > 1 else result)
+    inputs = [x, *(e.expand(x.shape) for e in edges)]
+    if not foldable([x.dtype for x in inputs], [node.type.dtype]):
+        return plan.on_core(node)
+    out = plan.result(node)
+    fold_rows(plan, node, inputs, [out], tape)
+    return [out]
+
+
+def rotary(plan: Schedule, node: Node) -> list[View]:
+    """Schedule y1 = x1 cos1 - x2 sin1, y2 = x2 cos2 + x1 sin2 over the halves of each row."""
+    x, cos, sin = plan.operands(node)
+    if x.dtype == FP64:
+        return plan.on_core(node)
+    shape = (*x.shape[:-1], x.shape[-1] // 2)
+    starts, ones = ([0] * len(shape), [0] * len(x.shape[:-1]) + [shape[-1]]), [1] * len(shape)
+
+    def halves(view: View) -> list[View]:
+        return [view.expand(x.shape).slice(start, shape, ones) for start in starts]
+
+    b = TapeBuilder(6)
+    first = b.call("sub", b.call("mul", 0, 2), b.call("mul", 1, 4))
+    second = b.call("add", b.call("mul", 1, 3), b.call("mul", 0, 5))
+    out = plan.result(node)
+    inputs = [*halves(x), *halves(cos), *halves(sin)]
+    plan.step(node, "rotary", inputs, halves(out), tape=str(b.done(first, second)))
+    return [out]

@@ -1,0 +1,227 @@
+"""How each op is scheduled: a view where one will do, else a kernel call; ops without a rule run on a core.
+
+Rules may assume that at least one result has elements. Rules of rows are in `row_rules.py`, of products in
+`product_rules.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from ml_dtypes import finfo
+from mtia_emu.kernels.rows.tape import Step as TapeStep
+from mtia_emu.kernels.rows.tape import Tape, inline, parse
+
+from mtia_emu.machine.units.simd import FUNCTIONS
+from mtia_emu.types import BOOL, FP32, FP64, STORED
+
+from ...graph import Node
+from ...ops.base import integer, integers, number
+from ...user_kernels import user_rule
+from ..steps import Schedule
+from ..views import View, packed
+from .attention import attention
+from .products import dequantise, matmul, matmul_map, matmul_packed
+from .rows import norm, quantise_rows, reduction, rotary, softmax
+
+Rule = Callable[[Schedule, Node], list[View]]
+
+
+def rule_of(op: str) -> Rule:
+    """Return the rule of an op, a kernel's from outside first; ops without one run on a core."""
+    return user_rule(op, _function if op in FUNCTIONS else RULES.get(op, Schedule.on_core))
+
+
+def _run_map(plan: Schedule, node: Node, tape: Tape) -> list[View]:
+    """Schedule an elementwise tape over the result's shape; constant numbers go into its commands."""
+    inputs, out = plan.operands(node), plan.result(node)
+    tape, left = inline(tape, plan.numbers(node.inputs, 0))
+    plan.step(node, "map", [inputs[i].expand(out.shape) for i in left], [out], tape=str(tape))
+    return [out]
+
+
+def _function(plan: Schedule, node: Node) -> list[View]:
+    if node.op == "copy":
+        return plan.operands(node)
+    sources = tuple(range(len(node.inputs)))
+    return _run_map(plan, node, Tape(len(sources), (TapeStep(node.op, sources, node.type.dtype),), (~0,)))
+
+
+def _map(plan: Schedule, node: Node) -> list[View]:
+    return _run_map(plan, node, parse(str(node.attrs["tape"])))
+
+
+def _cast(plan: Schedule, node: Node) -> list[View]:
+    """Convert elements; to a truth value by two negations, since any number but 0 is true."""
+    (x,), kind = plan.operands(node), node.type.dtype
+    if x.dtype == kind:
+        return [x]
+    if kind == BOOL:
+        return _run_map(
+            plan, node, Tape(1, (TapeStep("not", (0,), BOOL), TapeStep("not", (~0,), BOOL)), (~1,))
+        )
+    if kind.bits > 8 or not (kind.is_float or kind in STORED):
+        return _run_map(plan, node, Tape(1, (TapeStep("copy", (0,), kind),), (~0,)))
+    if kind in STORED:  # the engine has no such lanes
+        return plan.on_core(node)
+    steps: list[TapeStep] = []
+    if node.attrs.get("saturate", True):
+        top, wide = float(finfo(kind.numpy).max), FP64 if x.dtype == FP64 else FP32
+        steps = [TapeStep("max", (0, -top), wide), TapeStep("min", (~0, top), wide)]
+    steps.append(TapeStep("copy", (~1 if steps else 0,), kind))
+    return _run_map(plan, node, Tape(1, tuple(steps), (~(len(steps) - 1),)))
+
+
+def _reshape(plan: Schedule, node: Node) -> list[View]:
+    (x,) = plan.operands(node)
+    view = x.reshape(node.type.shape) or plan.packed(node, x).reshape(node.type.shape)
+    assert view is not None
+    return [view]
+
+
+def _transpose(plan: Schedule, node: Node) -> list[View]:
+    (x,) = plan.operands(node)
+    return [x.transpose(integers(node.attrs, "perm"))]
+
+
+def _expand(plan: Schedule, node: Node) -> list[View]:
+    (x,) = plan.operands(node)
+    return [x.expand(node.type.shape)]
+
+
+def _slice(plan: Schedule, node: Node) -> list[View]:
+    (x,) = plan.operands(node)
+    starts, steps = integers(node.attrs, "starts"), integers(node.attrs, "steps")
+    if any(s < 1 for s in steps):
+        return plan.on_core(node)
+    begin = [min(max(a + n if a < 0 else a, 0), n) for a, n in zip(starts, x.shape, strict=True)]
+    return [x.slice(begin, node.type.shape, steps)]
+
+
+def _concat(plan: Schedule, node: Node) -> list[View]:
+    out, axis, at = plan.result(node), integer(node.attrs, "axis"), 0
+    for x in plan.operands(node):
+        _place(plan, node, x, out, [at if i == axis else 0 for i in range(len(x.shape))])
+        at += x.shape[axis]
+    return [out]
+
+
+def _append(plan: Schedule, node: Node) -> list[View]:
+    """Copy what is new behind the first operand, an input of the model, which lies in the result's memory."""
+    past, *new = plan.operands(node)
+    if not _grows(plan, node):
+        return _concat(plan, node)
+    del plan.buffers[past.buffer]
+    out, axis = plan.buffer(node.output, node.type, "output"), integer(node.attrs, "axis")
+    start, ones = [0] * len(past.shape), [1] * len(past.shape)
+    plan.values[node.inputs[0]] = out.slice(start, past.shape, ones)
+    at = past.shape[axis]
+    for x in new:
+        _place(plan, node, x, out, [at if i == axis else 0 for i in range(len(x.shape))])
+        at += x.shape[axis]
+    return [out]
+
+
+def _grows(plan: Schedule, node: Node) -> bool:
+    """Return whether a result can begin with its first operand: an input that nothing else reads."""
+    graph, past = plan.graph, node.inputs[0]
+    alone = [user.name for user, _ in graph.users(past)] == [node.name] and past not in graph.outputs
+    return past in graph.inputs and alone and node.output in graph.outputs
+
+
+def _place(plan: Schedule, node: Node, x: View, out: View, starts: list[int]) -> None:
+    """Copy a view to where it stands within another."""
+    if x.type.size:
+        plan.step(node, "copy", [x], [out.slice(starts, x.shape, [1] * len(x.shape))])
+
+
+def _pad(plan: Schedule, node: Node) -> list[View]:
+    """Fill the result with the value, then copy the operand into it."""
+    (x,) = plan.operands(node)
+    value = float(number(node.attrs, "value", 0.0))
+    if float(np.float32(value)) != value and node.type.dtype != FP32 and node.type.dtype.bits >= FP32.bits:
+        return plan.on_core(node)  # a command's number is an fp32
+    out = plan.result(node)
+    tape = Tape(0, (TapeStep("copy", (value,), out.dtype),), (~0,))
+    plan.step(node, "map", [], [out], tape=str(tape))
+    _place(plan, node, x, out, list(integers(node.attrs, "pads")[: len(x.shape)]))
+    return [out]
+
+
+def _tile(plan: Schedule, node: Node) -> list[View]:
+    """Copy once: each axis of the result is a pair, the repeat (stride 0 in the operand) and the axis."""
+    (x,), out = plan.operands(node), plan.result(node)
+    repeats = integers(node.attrs, "repeats")
+    pairs = tuple(d for r, n in zip(repeats, x.shape, strict=True) for d in (r, n))
+    strides = tuple(s for t in x.strides for s in (0, t))
+    source = View(x.buffer, x.dtype, pairs, strides, x.offset)
+    plan.step(node, "copy", [source], [View(out.buffer, out.dtype, pairs, packed(pairs))])
+    return [out]
+
+
+def _gather(plan: Schedule, node: Node) -> list[View]:
+    x, indices = plan.operands(node)
+    axis = integer(node.attrs, "axis")
+    outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+    count = math.prod(indices.shape)
+    if not x.shape[axis]:
+        return plan.on_core(node)
+    table = plan.packed(node, x).reshape((outer, x.shape[axis], inner))
+    flat = plan.packed(node, indices).reshape((1, count))
+    out = plan.result(node)
+    assert table is not None and flat is not None
+    rows = View(out.buffer, out.dtype, (outer * count, inner), (inner, 1))
+    plan.step(node, "gather", [table, flat], [rows])
+    return [out]
+
+
+def _embedding_bag(plan: Schedule, node: Node) -> list[View]:
+    table, indices = plan.operands(node)[:2]
+    if 0 in indices.shape or table.dtype == FP64:
+        return plan.on_core(node)
+    return _embedding_bags(plan, node)
+
+
+def _embedding_bags(plan: Schedule, node: Node) -> list[View]:
+    """Schedule the bags of several tables as one kernel call; vectors become rows."""
+    views = [plan.packed(node, v) for v in plan.operands(node)]
+    rows = [v if len(v.shape) == 2 else v.reshape((1, v.shape[0])) for v in views]
+    params = {
+        "mode": str(node.attrs["mode"]),
+        "quantised": bool(node.attrs.get("quantised", False)),
+        "lowest": node.attrs.get("empty", "zero") == "lowest",
+    }
+    results = [plan.result(node, i) for i in range(len(node.outputs))]
+    plan.step(node, "embedding_bag", rows, results, **params)
+    return results
+
+
+RULES: dict[str, Rule] = {
+    "append": _append,
+    "attention": attention,
+    "cast": _cast,
+    "concat": _concat,
+    "dequantise": dequantise,
+    "embedding_bag": _embedding_bag,
+    "embedding_bags": _embedding_bags,
+    "expand": _expand,
+    "gather": _gather,
+    "layernorm": norm,
+    "log_softmax": softmax,
+    "map": _map,
+    "matmul": matmul,
+    "matmul_map": matmul_map,
+    "matmul_packed": matmul_packed,
+    "pad": _pad,
+    "quantise_rows": quantise_rows,
+    "reshape": _reshape,
+    "rmsnorm": norm,
+    "rotary": rotary,
+    "slice": _slice,
+    "softmax": softmax,
+    "tile": _tile,
+    "transpose": _transpose,
+    **{f"reduce_{kind}": reduction for kind in ("sum", "mean", "max", "min", "prod")},
+}

@@ -1,0 +1,98 @@
+"""Graph to Schedule: a step for each kernel call, in order; the rule of each op is in `rules/`."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import replace
+
+from mtia_emu.machine.chip import Chip
+from mtia_emu.reuse.sharing import Share, unshared
+
+from ..graph import Graph, Node
+from .elide import forward
+from .rules.table import rule_of
+from .steps import Buffer, Schedule, Step
+from .views import View, whole
+
+PINNED_SHARE = 16  # a constant is pinned when it takes at most one part in so many of SRAM
+LEAST_PINNED = 4096  # bytes; a launch to copy less costs more than reading it from DRAM again
+
+
+def schedule(graph: Graph, chip: Chip, share: Share = unshared) -> Schedule:
+    """Return the steps of a lowered graph for a chip; `share` may give what was worked out for another."""
+    plan = Schedule(graph, chip, share=share)
+    for name, kind in graph.inputs.items():
+        plan.values[name] = plan.buffer(name, kind, "input")
+    for name, const in graph.consts.items():
+        plan.values[name] = plan.buffer(name, const.type, "const")
+    for node in graph.nodes:
+        if any(kind.size for kind in node.types):
+            results = rule_of(node.op)(plan, node)
+        else:  # nothing to compute
+            results = [plan.result(node, i) for i in range(len(node.types))]
+        plan.values.update(zip(node.outputs, results, strict=True))
+    computed = len(plan.steps)
+    taken: set[str] = set()
+    for name in graph.outputs:
+        plan.outputs[name] = _output(plan, name, taken)
+        taken.add(plan.outputs[name].buffer)
+    _copy_at_once(plan, computed)
+    forward(plan)
+    _pin_constants(plan)
+    return plan
+
+
+def _pin_constants(plan: Schedule) -> None:
+    """Copy small constants that several steps read (masks, angles) to a temporary first, maybe in SRAM."""
+    uses: dict[str, int] = {}
+    for step in plan.steps:
+        for name in {v.buffer for v in step.inputs}:
+            uses[name] = uses.get(name, 0) + 1
+    pinned: dict[str, str] = {}
+    copies = []
+    for name, count in uses.items():
+        buffer = plan.buffers[name]
+        fits = LEAST_PINNED <= buffer.type.bytes <= plan.chip.sram.bytes // PINNED_SHARE
+        if buffer.role != "const" or count < 2 or not fits:
+            continue
+        copy = plan.buffer(f"{name}.pinned", buffer.type)
+        pinned[name] = copy.buffer
+        copies.append(Step(f"{name}.pinned", "copy", "copy", (whole(name, buffer.type),), (copy,)))
+    plan.steps = copies + [
+        replace(s, inputs=tuple(replace(v, buffer=pinned.get(v.buffer, v.buffer)) for v in s.inputs))
+        for s in plan.steps
+    ]
+
+
+def _output(plan: Schedule, name: str, taken: Container[str]) -> View:
+    """Return where an output lies: a temporary buffer of its own becomes it, anything else is copied.
+
+    So is what is read many times: it stays where that is cheap. `taken` has the buffers of other outputs.
+    """
+    view = plan.values[name]
+    buffer = plan.buffers[view.buffer]
+    whole_buffer = view.contiguous and view.offset == 0 and view.type.size == buffer.type.size
+    if (
+        buffer.role in ("temp", "output")
+        and whole_buffer
+        and view.buffer not in taken
+        and buffer.name not in plan.reread
+    ):
+        plan.buffers[view.buffer] = Buffer(buffer.name, buffer.type, "output")
+        return view
+    node = plan.graph.producer(name) or Node(name, "copy", (name,), (name,), (view.type,))
+    copy = plan.buffer(f"{name}.out", view.type, "output")
+    if view.type.size:
+        plan.step(node, "copy", [view], [copy])
+    return copy
+
+
+def _copy_at_once(plan: Schedule, first: int) -> None:
+    """Move the copies that make outputs, from step `first` on, behind what writes their source.
+
+    What is copied need not live longer for that.
+    """
+    written = {v.buffer: i for i, step in enumerate(plan.steps[:first]) for v in step.outputs}
+    place = [float(i) for i in range(first)]
+    place += [written.get(copy.inputs[0].buffer, first) + 0.5 for copy in plan.steps[first:]]
+    plan.steps = [plan.steps[i] for i in sorted(range(len(place)), key=place.__getitem__)]

@@ -1,0 +1,346 @@
+"""Attention with the scores in local memory alone: tiled, with a running maximum and sum (online softmax).
+
+Of each unit of queries the PE keeps, in fp32, the largest score of each row so far, the sum of the powers
+and the weighted sum of the values. Method: Milakov and Gimelshein, Online normalizer calculation for softmax,
+2018 (arXiv 1805.02867); Dao et al., FlashAttention, 2022 (arXiv 2205.14135). Scores are rounded to the
+operands' type, as a graph of separate nodes rounds them.
+
+The commands of one panel and unit are issued over many steps, each a panel's work after the one that it waits
+for, so that no unit of the machine stands still for another's latency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mtia_emu.program.isa import (
+    FIRST,
+    FUNCTION_NAMES,
+    IMMEDIATE,
+    REDUCTION_NAMES,
+    VECTOR,
+    Block,
+    Op,
+    Operand,
+    Shape,
+)
+from mtia_emu.types import FP32
+
+from ..builder import Builder
+from ..matmul.plan import RINGS
+from ..rows.emit_tape import Registers, TapeSite, allocate, elements, emit_steps, reserve
+from ..rows.tape import Source, Tape, finish
+from .plan import Plan
+from .walk import Walk
+
+Array = np.ndarray[Any, Any]
+LOWEST = float(np.finfo(np.float32).min)  # stands for a maximum before there is one: no power of it is NaN
+LEAST = float(np.finfo(np.float32).tiny)  # a row whose keys are all hidden then gives 0, not 0/0
+LONG = 3  # slots of what is used two blocks after it is known
+
+# Steps after a panel's scores; those of powers, weighted values and results count from a block later.
+EXTRAS, SCORES, LOGITS = -0.85, 0.2, 0.4
+LARGEST, LARGER, MOST, FACTOR = 1.45, 2.46, 2.48, 3.0
+DIFFERENCE, POWERS, SUM, TOTAL, SCALED = 2.51, 3.52, 4.53, 5.54, 4.545
+WEIGHTED = 4.3
+RESULT, FINAL = 3.6, 5.5  # these of a block's first step two blocks later
+KEYS, VALUES = 0.1, 4.35  # these of the step of the same place in the block of keys before
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is done to scores before their softmax: a tape of the score and the extras.
+
+    `mask` is the input of the tape that hides keys beyond the diagonal and changes no others; 0 for none. A
+    `guarded` row with all its keys hidden gives zeros; else it gives what the division by its sum, 0, gives.
+    """
+
+    tape: Tape
+    mask: int = 0
+    guarded: bool = False
+
+    def plain(self) -> Tape:
+        """Return the tape where the mask changes nothing: without the step that applies it."""
+        if not self.mask:
+            return self.tape
+        at = next(i for i, s in enumerate(self.tape.steps) if self.mask in s.sources)
+        step = self.tape.steps[at]
+        kept = step.sources[1] if step.function == "where" else step.sources[step.sources[0] == self.mask]
+
+        def moved(source: Source) -> Source:
+            if isinstance(source, float) or source >= 0 or ~source < at:
+                return source
+            return kept if ~source == at else source + 1
+
+        steps = self.tape.steps[:at] + self.tape.steps[at + 1 :]
+        steps = tuple(replace(s, sources=tuple(map(moved, s.sources))) for s in steps)
+        return Tape(self.tape.inputs, steps, tuple(map(moved, self.tape.results)))
+
+
+def emit_attention(
+    plan: Plan,
+    q: Operand,
+    k: Operand,
+    v: Operand,
+    out: Operand,
+    scores: Scores,
+    extras: Sequence[Operand] = (),
+) -> Block:
+    """Return the block of softmax(tape(q k^T, extras)) v.
+
+    q is [groups, heads, queries, dim], k [groups, dim, keys], v [groups, keys, value dim], out as q with the
+    values' dim; extras are views of [groups, heads, queries, keys]. Groups may be several dimensions.
+    """
+    return _Emitter(plan, (q, k, v, out, *extras), scores).block()
+
+
+class _Emitter:
+    """The commands of all panels."""
+
+    def __init__(self, plan: Plan, operands: tuple[Operand, ...], scores: Scores) -> None:
+        self.plan, self.p, self.t, self.scores = plan, plan.problem, plan.tiles, scores
+        q, k, v, *rest = operands
+        self.kind, self.extras = q.dtype, rest[1:]
+        columns = (replace(x, by_column=True) for x in (k, v))
+        self.build = Builder(plan.chip, "attention", (q, *columns, *rest), str(self.t))
+        self.vector = 0 if plan.chip.pe.matrix.supports(q.dtype.name) else VECTOR
+        self.w = Walk(plan, self.build)
+        self._reserve()
+        self._reserve_tapes()
+
+    def _reserve(self) -> None:
+        p, t, plan, slot = self.p, self.t, self.plan, self.build.slot
+        tile = t.rows * t.width
+        self.q_slot = slot(self.kind, t.rows * p.dim, RINGS * t.stack)
+        self.k_slot = slot(self.kind, p.dim * t.width, RINGS * t.panels)
+        self.v_slot = slot(self.kind, t.width * p.value_dim, RINGS * t.panels)
+        self.score = slot(FP32, tile, plan.score_rings, accumulator=True)
+        self.sums = slot(FP32, t.rows * p.value_dim, accumulator=True)
+        self.logit = slot(self.kind, tile, plan.logit_rings)
+        self.partial_most, self.block_most = slot(self.kind, t.rows, RINGS), slot(self.kind, t.rows, RINGS)
+        self.partial_sum, self.most = slot(FP32, t.rows, RINGS), slot(FP32, t.rows, RINGS * t.stack)
+        self.factor, self.total = slot(FP32, t.rows, LONG), slot(FP32, t.rows, LONG * t.stack)
+        self.inverse = slot(FP32, t.rows, RINGS)
+        self.result = slot(FP32, t.rows * p.value_dim, t.stack)
+        self.out = slot(self.build.operands[3].dtype, t.rows * p.value_dim, RINGS)
+
+    def _reserve_tapes(self) -> None:
+        """Reserve slots for the extras, and for the registers of the tape with and without its mask."""
+        t = self.t
+        self.shapes = [Shape.FULL, *map(_meets, self.extras)]
+        self.extra_slots = [
+            self.build.slot(x.dtype, elements(s, t.rows, t.width), RINGS)
+            for x, s in zip(self.extras, self.shapes[1:], strict=True)
+        ]
+        self.tapes: list[tuple[Array, Tape, Registers, list[int]]] = []
+        kinds = [(self.w.works & ~self.w.plain, self.scores.tape), (self.w.plain, self.scores.plain())]
+        for where, tape in kinds if self.scores.mask else [(self.w.works, self.scores.tape)]:
+            done = finish(tape, [self.kind])
+            held = allocate(done, self.shapes, _whole(done))
+            self.tapes.append((where, done, held, reserve(self.build, held, t.rows, t.width)))
+
+    def block(self) -> Block:
+        """Emit everything and return the block."""
+        self._load()
+        self._multiply()
+        for where, tape, held, slots in self.tapes:
+            self._logits(where, tape, held, slots)
+        self._maximum()
+        self._powers()
+        self._weighted()
+        self._results()
+        self._final()
+        return self.build.block()
+
+    def _load(self) -> None:
+        """Load queries, keys and values a block of keys before their scores, in the order of their use."""
+        w, p, t = self.w, self.p, self.t
+        at, pe = np.nonzero(w.works & (w.panel == 0)[:, None])
+        self.build.add(
+            Op.LOAD, w.step[at] - t.stack * t.panels, pe=w.pe[at, pe], operand=0, dst=self._queries(at),
+            row=w.row[at, pe], rows=w.rows[at, pe], cols=p.dim,
+        )  # fmt: skip
+        at = w.load
+        common = {"pe": w.pe[at, 0], "cast": self.plan.cast}
+        order = w.step[at] - t.stack * t.panels
+        self.build.add(
+            Op.LOAD, order + KEYS, operand=1, dst=self.k_slot + self._panel(at),
+            row=w.group[at] * p.dim, rows=p.dim, col=w.key[at], cols=w.keys[at], **common,
+        )  # fmt: skip
+        self.build.add(
+            Op.LOAD, order + VALUES, operand=2, dst=self.v_slot + self._panel(at),
+            row=w.group[at] * p.keys + w.key[at], rows=w.keys[at], cols=p.value_dim, **common,
+        )  # fmt: skip
+
+    def _queries(self, at: Array) -> Array:
+        return self.q_slot + self.w.turn[at] % RINGS * self.t.stack + self.w.unit[at]
+
+    def _panel(self, at: Array) -> Array:
+        return self.w.odd[at] * self.t.panels + self.w.place[at]
+
+    def _most(self, at: Array, odd: Array) -> Array:
+        return self.most + odd * self.t.stack + self.w.unit[at]
+
+    def _total(self, at: Array) -> Array:
+        return self.total + self.w.turn[at] % LONG * self.t.stack + self.w.unit[at]
+
+    def _multiply(self) -> None:
+        """Multiply queries by keys."""
+        w = self.w
+        at, pe = np.nonzero(w.works)
+        self.build.add(
+            Op.MATMUL, w.step[at] + SCORES, pe=w.pe[at, pe], flags=FIRST | self.vector,
+            rows=w.rows[at, pe], cols=w.keys[at], k=self.p.dim, dst=self._score(at),
+            src0=self._queries(at), src1=self.k_slot + self._panel(at),
+        )  # fmt: skip
+
+    def _score(self, at: Array) -> Array:
+        return self.score + self.w.ordinal[at] % self.plan.score_rings
+
+    def _logit(self, at: Array) -> Array:
+        return self.logit + self.w.ordinal[at] % self.plan.logit_rings
+
+    def _logits(self, where: Array, tape: Tape, held: Registers, slots: list[int]) -> None:
+        """Apply a tape to scores on the way from the accumulators to local memory."""
+        w = self.w
+        at, pe = np.nonzero(where)
+        used = {s for step in tape.steps for s in step.sources if not isinstance(s, float) and s > 0}
+        for source in sorted(used):
+            self._load_extra(int(source) - 1, at, pe)
+        inputs = [self._score(at), *(s + w.step[at] % RINGS for s in self.extra_slots)]
+        wanted = _whole(tape)
+        site = TapeSite(inputs, self.shapes, held, slots, dict.fromkeys(wanted, self._logit(at)), wanted)
+        emit_steps(self.build, tape, site, w.step[at] + LOGITS, w.pe[at, pe], w.rows[at, pe], w.keys[at])
+
+    def _load_extra(self, index: int, at: Array, pe: Array) -> None:
+        w, shape = self.w, self.shapes[index + 1]
+        whole_rows, whole_cols = shape in (Shape.FULL, Shape.COL), shape in (Shape.FULL, Shape.ROW)
+        self.build.add(
+            Op.LOAD, w.step[at] + EXTRAS, pe=w.pe[at, pe], operand=4 + index,
+            dst=self.extra_slots[index] + w.step[at] % RINGS,
+            row=w.row[at, pe], rows=w.rows[at, pe] if whole_rows else 1,
+            col=w.key[at] if whole_cols else 0, cols=w.keys[at] if whole_cols else 1,
+        )  # fmt: skip
+
+    def _simd(
+        self,
+        name: str,
+        order: Array,
+        at: Array,
+        pe: Array,
+        dst: Any,
+        *sources: Any,
+        cols: Any = 1,
+        imm: float = 0.0,
+    ) -> None:
+        """Add a SIMD function of a tile or column, any further sources being columns (or the number)."""
+        flags = sum(int(Shape.COL) << (2 * i) for i in range(1, len(sources)))
+        slots = {f"src{i}": s for i, s in enumerate(sources)}
+        self.build.add(
+            Op.SIMD, order, pe=self.w.pe[at, pe], fn=FUNCTION_NAMES.index(name), flags=flags, dst=dst,
+            rows=self.w.rows[at, pe], cols=cols, imm=imm, **slots,
+        )  # fmt: skip
+
+    def _fold(self, name: str, order: Array, at: Array, pe: Array, dst: Any) -> None:
+        """Add a reduction of a panel's scores or powers."""
+        self.build.add(
+            Op.FOLD, order, pe=self.w.pe[at, pe], fn=REDUCTION_NAMES.index(name), dst=dst,
+            src0=self._logit(at), rows=self.w.rows[at, pe], cols=self.w.keys[at],
+        )  # fmt: skip
+
+    def _maximum(self) -> None:
+        """Find each block's largest score, then the largest so far and how much that scales what there is."""
+        w, opens = self.w, (self.w.place == 0)[:, None]
+        at, pe = np.nonzero(w.works & opens)
+        self._fold("max", w.step[at] + LARGEST, at, pe, self.block_most + w.block[at] % RINGS)
+        at, pe = np.nonzero(w.works & ~opens)
+        mine, partial = self.block_most + w.block[at] % RINGS, self.partial_most + w.step[at] % RINGS
+        self._fold("max", w.step[at] + LARGEST, at, pe, partial)
+        self._simd("max", w.step[at] + LARGER, at, pe, mine, mine, partial)
+        early = (w.panel < self.t.panels)[:, None]  # a unit's first block
+        at, pe = np.nonzero(w.closes & early)
+        here = w.block[at] % RINGS
+        now = self._most(at, w.odd[at])
+        self._simd("max", w.step[at] + MOST, at, pe, now, self.block_most + here, IMMEDIATE, imm=LOWEST)
+        at, pe = np.nonzero(w.closes & ~early)
+        here, before = w.block[at] % RINGS, self._most(at, 1 - w.odd[at])
+        now, factor = self._most(at, w.odd[at]), self.factor + w.block[at] % LONG
+        self._simd("max", w.step[at] + MOST, at, pe, now, before, self.block_most + here)
+        self._simd("sub", w.step[at] + FACTOR, at, pe, factor, before, now)
+        self._simd("exp", w.step[at] + FACTOR + 1, at, pe, factor, factor)
+
+    def _powers(self) -> None:
+        """Turn scores into powers, in place, and add them up."""
+        w, begins = self.w, (self.w.panel == 0)[:, None]
+        order = w.step + self.t.panels
+        at, pe = np.nonzero(w.works & (w.place == 0)[:, None] & ~begins)
+        total = self._total(at)
+        self._simd("mul", order[at] + SCALED, at, pe, total, total, self.factor + w.block[at] % LONG)
+        at, pe = np.nonzero(w.works)
+        logit, cols = self._logit(at), w.keys[at]
+        most = self._most(at, w.odd[at])
+        self._simd("sub", order[at] + DIFFERENCE, at, pe, logit, logit, most, cols=cols)
+        self._simd("exp", order[at] + POWERS, at, pe, logit, logit, cols=cols)
+        at, pe = np.nonzero(w.works & begins)
+        self._fold("sum", order[at] + SUM, at, pe, self._total(at))
+        at, pe = np.nonzero(w.works & ~begins)
+        total, partial = self._total(at), self.partial_sum + w.step[at] % RINGS
+        self._fold("sum", order[at] + SUM, at, pe, partial)
+        self._simd("add", order[at] + TOTAL, at, pe, total, total, partial)
+
+    def _weighted(self) -> None:
+        """Multiply powers by values."""
+        w = self.w
+        at, pe = np.nonzero(w.works)
+        self.build.add(
+            Op.MATMUL, w.step[at] + self.t.panels + WEIGHTED, pe=w.pe[at, pe],
+            flags=np.where(w.place[at] == 0, FIRST, 0) | self.vector,
+            rows=w.rows[at, pe], cols=self.p.value_dim, k=w.keys[at], dst=self.sums,
+            src0=self._logit(at), src1=self.v_slot + self._panel(at),
+        )  # fmt: skip
+
+    def _results(self) -> None:
+        """Scale each unit's results to the new maximum and add the block's."""
+        w, t, cols = self.w, self.t, self.p.value_dim
+        order, early = (w.block + 2) * t.panels + RESULT, (w.panel < t.panels)[:, None]
+        at, pe = np.nonzero(w.closes & early)
+        self._simd("copy", order[at], at, pe, self.result + w.unit[at], self.sums, cols=cols)
+        at, pe = np.nonzero(w.closes & ~early)
+        result, factor = self.result + w.unit[at], self.factor + w.block[at] % LONG
+        self._simd("mul", order[at], at, pe, result, result, factor, cols=cols)
+        self.build.add(
+            Op.SIMD, order[at] + 0.05, pe=w.pe[at, pe], fn=FUNCTION_NAMES.index("add"), dst=result,
+            src0=result, src1=self.sums, rows=w.rows[at, pe], cols=cols,
+        )  # fmt: skip
+
+    def _final(self) -> None:
+        """Divide each unit's results by the sum of its powers, and store them."""
+        w, t, cols = self.w, self.t, self.p.value_dim
+        at, pe = np.nonzero(w.ends)
+        order, ring = (w.block[at] + 2) * t.panels + FINAL, w.block[at] % RINGS
+        total, inverse = self._total(at), self.inverse + ring
+        if self.scores.guarded:
+            self._simd("max", order, at, pe, total, total, IMMEDIATE, imm=LEAST)
+        self._simd("reciprocal", order + 0.01, at, pe, inverse, total)
+        self._simd("mul", order + 0.02, at, pe, self.out + ring, self.result + w.unit[at], inverse, cols=cols)
+        self.build.add(
+            Op.STORE, order + 0.1, pe=w.pe[at, pe], operand=3, src0=self.out + ring,
+            row=w.row[at, pe], rows=w.rows[at, pe], cols=cols,
+        )  # fmt: skip
+
+
+def _whole(tape: Tape) -> dict[int, Shape]:
+    """Return which step gives a tape's result, which fills the tile whatever it is made of."""
+    return {~int(tape.results[0]): Shape.FULL}
+
+
+def _meets(extra: Operand) -> Shape:
+    """Return how an extra meets a tile of scores of one group."""
+    rows = any(s and n > 1 for s, n in zip(extra.strides[-3:-1], extra.shape[-3:-1], strict=True))
+    cols = extra.strides[-1] != 0 and extra.cols > 1
+    shapes = {(True, True): Shape.FULL, (False, True): Shape.ROW, (True, False): Shape.COL}
+    return shapes.get((rows, cols), Shape.ONE)

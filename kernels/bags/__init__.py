@@ -1,0 +1,1 @@
+"""Indexed work: gathers and embedding bags."""

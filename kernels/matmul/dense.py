@@ -1,0 +1,342 @@
+"""Matrix products: out[b,m,n] = a[b,m,k] x b[b,k,n], with an epilogue tape on each output tile.
+
+All PEs walk the same steps: batch, outer tile, inner tile, k panel. Step s loads its operands while steps
+before it multiply; after the last panel of a tile come the reduction chain where k is split, the epilogue
+and the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mtia_emu.machine.units.simd import FUNCTIONS
+from mtia_emu.program.isa import FIRST, VECTOR, Block, Cast, Op, Operand, Shape
+from mtia_emu.types import FP32, DType
+
+from ..builder import LINE, Builder, round_up
+from ..rows.emit_tape import TapeSite, allocate, elements, emit_steps, reserve
+from ..rows.tape import Tape, finish
+from .plan import RINGS, Epilogue, Plan
+
+Array = np.ndarray[Any, Any]
+
+# The order of issue: a step's loads stand before the product of the step before it, and its store after the
+# loads two steps on, which is about when each is ready; shared resources are granted in this order.
+LOADS, EXTRAS, REFILL, MATMUL, CHAIN, EPILOGUE, STORE = 0.0, 0.5, 2.2, 6.0, 6.4, 7.0, 8.6
+STEP = 4.0
+
+
+def emit_matmul(
+    plan: Plan,
+    a: Operand,
+    b: Operand,
+    out: Operand,
+    epilogue: Tape | None = None,
+    extras: Sequence[Operand] = (),
+) -> Block:
+    """Return the block of a planned product.
+
+    a is [.., m, k], b [.., k, n], out [.., m, n], each seen as a matrix with its batches down the rows. The
+    matrix unit keeps both operands k innermost: b is best in memory as [n, k], a b stored [k, n] is turned.
+    The epilogue tape takes the accumulated tile as x0 and the extras as x1, x2, ...: rows [1, n], columns
+    [batch * m, 1] or whole views of batch * m rows and n columns.
+    """
+    return _Emitter(
+        plan, a, b, out, finish(epilogue or Tape(1, (), (0,)), [out.dtype]), tuple(extras)
+    ).block()
+
+
+def epilogue_of(tape: Tape | None, extras: Sequence[Operand]) -> Epilogue:
+    """Return what an epilogue takes."""
+    if tape is None:
+        return Epilogue()
+    shapes = [Shape.FULL, *(_meets(x, x.cols) for x in extras)]
+    done = finish(tape, [FP32])
+    registers = allocate(done, shapes)
+    held = sum(kind.bytes for kind, shape in registers.kinds if shape is Shape.FULL)
+    whole = [x for x, shape in zip(extras, shapes[1:], strict=True) if shape is Shape.FULL]
+    dram = sum(x.dtype.bytes for x in whole if x.space == "dram")
+    size = sum(x.dtype.bytes for x in whole)
+    passes = sum(1 if s.folds else FUNCTIONS[s.function].passes for s in done.steps)
+    return Epilogue(held + RINGS * size, max(passes, 1), size - dram, dram)
+
+
+def _meets(extra: Operand, n: int) -> Shape:
+    """Return how an operand of the epilogue meets the tiles of an output of n columns."""
+    if extra.rows == 1 and extra.cols == n:
+        return Shape.ROW
+    return Shape.COL if extra.cols == 1 else Shape.FULL
+
+
+class _Emitter:
+    """The step grid of one product: arrays over (step, PE)."""
+
+    def __init__(
+        self, plan: Plan, a: Operand, b: Operand, out: Operand, tape: Tape, extras: tuple[Operand, ...]
+    ) -> None:
+        self.plan, self.tape, self.extras = plan, tape, extras
+        self.p, self.t = plan.problem, plan.mapping
+        operands = (a, replace(b, by_column=True), out, *extras)
+        if self.t.stage:
+            operands += (self._scratch(),)
+        self.build = Builder(plan.chip, "matmul", operands, str(self.t))
+        self._walk()
+        self._reserve()
+
+    def _walk(self) -> None:
+        """Number the steps and find each PE's tile in each step."""
+        local, grid = self.plan.local, self.plan.chip.grid
+        inner, outer = local[self.plan.inner], local[self.t.outer]
+        self.build.limit(self.plan.steps * grid.rows * grid.cols)
+        self.s = np.arange(self.plan.steps)[:, None]
+        self.kk = self.s % local["k"]
+        self.inner = self.s // local["k"] % inner
+        self.outer = self.s // (local["k"] * inner)  # counts through batches
+        pe = np.arange(grid.rows * grid.cols)[None, :]
+        self.pe, row, col = pe, pe // grid.cols, pe % grid.cols
+        walk = {
+            "b": self.outer // outer,
+            self.t.outer: self.outer % outer,
+            self.plan.inner: self.inner,
+            "k": self.kk,
+        }
+        self.tile = {d: self.plan.part(d, row, col) * local[d] + walk[d] for d in "bmnk"}
+        self.valid_out = np.logical_and.reduce([self.tile[d] < self.plan.tiles[d] for d in "bmn"])
+        self.valid = self.valid_out & (self.tile["k"] < self.plan.tiles["k"])
+        self.m0, self.n0, self.k0 = (
+            self.tile["m"] * self.t.tm,
+            self.tile["n"] * self.t.tn,
+            self.tile["k"] * self.t.kp,
+        )
+        self.m = np.clip(self.p.m - self.m0, 0, self.t.tm)
+        self.n = np.clip(self.p.n - self.n0, 0, self.t.tn)
+        self.k = np.clip(self.p.k - self.k0, 0, self.t.kp)
+
+    def _reserve(self) -> None:
+        p, t = self.p, self.t
+        self.panels = {"a": self._panels("a", p.a, t.tm * t.kp), "b": self._panels("b", p.b, t.kp * t.tn)}
+        tile = t.tm * t.tn
+        self.accumulators = max(1, min(RINGS, self.plan.chip.pe.reduce.bytes // round_up(4 * tile, LINE)))
+        self.acc_slot = self.build.slot(p.accumulator, tile, self.accumulators, accumulator=True)
+        self.out_slot = self.build.slot(p.out, tile, RINGS)
+        self.shapes = [Shape.FULL, *(_meets(x, p.n) for x in self.extras)]
+        edge = [elements(s, t.tm, t.tn) for s in self.shapes[1:]]
+        self.extra_slots = [
+            self.build.slot(x.dtype, e, RINGS) for x, e in zip(self.extras, edge, strict=True)
+        ]
+        self.registers = allocate(self.tape, self.shapes)
+        self.register_slots = reserve(self.build, self.registers, t.tm, t.tn)
+
+    def _panels(self, operand: str, kind: DType, elements: int) -> Array:
+        """Reserve slots for an operand's panels; return the slot that it stands in, by step."""
+        ring, held = np.broadcast_to(0, self.s[:, 0].shape), self._holds(operand)
+        count = self.plan.hold * self.t.rings
+        if held.any():
+            first = self.build.slot(kind, elements, count)
+            ring = first + self.outer[:, 0] % self.t.rings * self.plan.hold + self.kk[:, 0]
+        if held.all():
+            return ring
+        depth = min(self.t.depth, int((~held).sum()))
+        loaded = np.cumsum(~held) - 1  # how many panels went through the ring before
+        return np.where(held, ring, self.build.slot(kind, elements, depth) + loaded % depth)
+
+    def _holds(self, operand: str) -> Array:
+        """Return, by step, whether the operand's panel stays in local memory while the inner one changes."""
+        return (self.kk[:, 0] < self.plan.hold) & (operand == self.plan.outer_operand)
+
+    def _scratch(self) -> Operand:
+        """Return the SRAM scratch operand: staged tiles one under another."""
+        by_column = self.t.outer == "n"  # b is kept k innermost
+        rows, cols, kind = (self.t.kp, self.t.tn, self.p.b) if by_column else (self.t.tm, self.t.kp, self.p.a)
+        strides = (rows * cols, 1, rows) if by_column else (rows * cols, cols, 1)
+        tiles = self.plan.stage_bytes() // (rows * cols * kind.bytes)
+        return Operand(kind, (tiles, rows, cols), strides, "scratch", True, by_column)
+
+    def block(self) -> Block:
+        """Emit everything and return the block."""
+        for operand in self._order():
+            self._load(operand)
+        self._multiply()
+        done = self.kk[:, 0] == self.plan.local["k"] - 1
+        self._chain(done)
+        self._finish_tiles(done)
+        stages = RINGS * self._stage_ring() if self.t.stage else 0
+        return self.build.block(scratch_bytes=self.plan.stage_bytes() if self.t.stage else 0, stages=stages)
+
+    def _groups(self, cast: Cast) -> tuple[Array, Array]:
+        """Return each multicast group's leader, and for each (step, group) whether some PE has work."""
+        grid = self.plan.chip.grid
+        shape = (len(self.s), grid.rows, grid.cols)
+        axes = {Cast.NONE: (), Cast.ROW: (2,), Cast.COL: (1,), Cast.ALL: (1, 2)}[cast]
+        work = self.valid.reshape(shape).any(axis=axes).reshape(len(self.s), -1)
+        leaders = self.pe.reshape(grid.rows, grid.cols)
+        chosen = {
+            Cast.NONE: leaders,
+            Cast.ROW: leaders[:, :1],
+            Cast.COL: leaders[:1],
+            Cast.ALL: leaders[:1, :1],
+        }[cast]
+        return chosen.ravel(), work
+
+    def _order(self) -> list[str]:
+        """Return the operands in the order in which a step loads them: what takes a memory longest first.
+
+        From afar before from near, panels of few PEs (many loads at a time) before shared ones, then long
+        ones: while a shared panel passes the ports the memory would idle.
+        """
+        p, t = self.p, self.t
+        spaces = {"a": p.a_space, "b": p.b_space}
+        sizes = {"a": t.tm * t.kp * p.a.bytes, "b": t.tn * t.kp * p.b.bytes}
+        return sorted("ab", key=lambda x: (spaces[x] != "dram", -self.plan.leaders(x), -sizes[x]))
+
+    def _stage_ring(self) -> int:
+        return self.plan.leaders(self.plan.outer_operand) * self.plan.local["k"]
+
+    def _load(self, operand: str) -> None:
+        """Emit the loads of a or b, and their staging."""
+        plan = self.plan
+        cast = plan.cast(operand)
+        leaders, work = self._groups(cast)
+        fresh = ~self._holds(operand) | (self.inner[:, 0] == 0)
+        step, group = np.nonzero(work & fresh[:, None])
+        lead = leaders[group]
+        fields = self._tile(operand, step, lead)
+        stage: Any = -1
+        if self.t.stage and self.t.outer == ("m" if operand == "a" else "n"):
+            stage = self._stage(fields, step, group)
+            rows = self.t.tm if operand == "a" else self.t.kp
+            fields |= {"operand": len(self.build.operands) - 1, "row": stage * rows, "col": 0}
+        self.build.add(
+            Op.LOAD,
+            self._when(operand, step),
+            pe=lead,
+            cast=cast,
+            dst=self.panels[operand][step],
+            stage=stage,
+            **fields,
+        )
+
+    def _when(self, operand: str, step: Array) -> Array:
+        """Return the place of loads in the order of issue.
+
+        Panels that are held twice are loaded a whole outer tile ahead, spread over its steps. A held panel is
+        filled again after the product of the step before, which may still read it.
+        """
+        held, lk = self._holds(operand)[step], self.plan.local["k"]
+        per_outer = self.plan.local[self.plan.inner] * lk
+        ahead = (self.outer[step, 0] - 1) * per_outer + self.kk[step, 0] * per_outer // lk
+        if self.t.rings == 2:
+            return np.where(held & (ahead >= 0), ahead * STEP + REFILL, step * STEP + LOADS)
+        return step * STEP + np.where(held & (lk == 1) & (self.outer[step, 0] > 0), REFILL, LOADS)
+
+    def _tile(self, operand: str, step: Array, pe: Array) -> dict[str, Any]:
+        """Return the tile of operand a or b that a PE needs in a step."""
+        at = (step, pe)
+        batch, k0, k = self.tile["b"][at], self.k0[at], self.k[at]
+        if operand == "a":
+            row = self.m0[at] + (batch * self.p.m if self.p.a_batched else 0)
+            return {"operand": 0, "row": row, "rows": self.m[at], "col": k0, "cols": k}
+        row = k0 + (batch * self.p.k if self.p.b_batched else 0)
+        return {"operand": 1, "row": row, "rows": k, "col": self.n0[at], "cols": self.n[at]}
+
+    def _stage(self, fields: dict[str, Any], step: Array, group: Array) -> Array:
+        """Emit the copies to SRAM of the tiles that steps load; return each load's stage slot."""
+        ring, kk = self._stage_ring(), self.kk[step, 0]
+        slot = self.outer[step, 0] % RINGS * ring + group * self.plan.local["k"] + kk
+        once = self.inner[step, 0] == 0
+        before = np.maximum(self.outer[step[once], 0] - 1, 0)  # an outer step ahead
+        per_outer = self.plan.local[self.plan.inner] * self.plan.local["k"]
+        rows = self.t.tm if self.t.outer == "m" else self.t.kp
+        tile = {name: np.broadcast_to(value, step.shape)[once] for name, value in fields.items()}
+        self.build.add(
+            Op.STAGE,
+            before * per_outer * STEP - 0.5,
+            operand2=len(self.build.operands) - 1,
+            row2=slot[once] * rows,
+            stage=slot[once],
+            **tile,
+        )
+        return slot
+
+    def _multiply(self) -> None:
+        step, pe = np.nonzero(self.valid)
+        tile = step // self.plan.local["k"]
+        vector = 0 if self.plan.chip.pe.matrix.supports(self.p.a.name) else VECTOR
+        self.build.add(
+            Op.MATMUL,
+            step * STEP + MATMUL,
+            pe=pe,
+            rows=self.m[step, pe],
+            cols=self.n[step, pe],
+            k=self.k[step, pe],
+            dst=self.acc_slot + tile % self.accumulators,
+            src0=self.panels["a"][step],
+            src1=self.panels["b"][step],
+            flags=np.where(self.kk[step, 0] == 0, FIRST, 0) | vector,
+        )
+
+    def _chain(self, done: Array) -> None:
+        """Emit the reduction of partial sums along the PEs that split k."""
+        hops, parts = self.plan.chain
+        for hop in range(1, parts):
+            here = self._position() == hop
+            step, pe = np.nonzero(self.valid_out & here & done[:, None])
+            self.build.add(
+                Op.REDUCE,
+                step * STEP + CHAIN + hop / 1024,
+                pe=pe,
+                src_pe=pe - hops,
+                rows=self.m[step, pe],
+                cols=self.n[step, pe],
+                dst=self.acc_slot + step // self.plan.local["k"] % self.accumulators,
+            )
+
+    def _position(self) -> Array:
+        """Return which part of k each PE has."""
+        cols = self.plan.chip.grid.cols
+        return self.plan.part("k", self.pe // cols, self.pe % cols)
+
+    def _finish_tiles(self, done: Array) -> None:
+        """Emit the epilogue and the store of each finished tile."""
+        last = self.plan.chain[1] - 1
+        final = self._position() == last if last else (self.tile["k"] < self.plan.tiles["k"]) | (self.kk > 0)
+        step, pe = np.nonzero(self.valid_out & final & done[:, None])
+        ordinal, at = step // self.plan.local["k"], (step, pe)
+        row = self.m0[at] + self.tile["b"][at] * self.p.m
+        for index in range(len(self.extras)):
+            tile = {"row": 0, "rows": 1, "col": self.n0[at], "cols": self.n[at]}
+            if self.shapes[index + 1] is Shape.COL:
+                tile = {"row": row, "rows": self.m[at], "col": 0, "cols": 1}
+            elif self.shapes[index + 1] is Shape.FULL:
+                tile |= {"row": row, "rows": self.m[at]}
+            self.build.add(
+                Op.LOAD,
+                step * STEP + EXTRAS,
+                pe=pe,
+                operand=3 + index,
+                dst=self.extra_slots[index] + ordinal % RINGS,
+                **tile,
+            )
+        out = self.out_slot + ordinal % RINGS
+        inputs = [
+            self.acc_slot + ordinal % self.accumulators,
+            *(s + ordinal % RINGS for s in self.extra_slots),
+        ]
+        into = {len(self.tape.steps) - 1: out}
+        site = TapeSite(inputs, self.shapes, self.registers, self.register_slots, into)
+        emit_steps(self.build, self.tape, site, step * STEP + EPILOGUE, pe, self.m[at], self.n[at])
+        self.build.add(
+            Op.STORE,
+            step * STEP + STORE,
+            pe=pe,
+            operand=2,
+            src0=out,
+            row=row,
+            rows=self.m[at],
+            col=self.n0[at],
+            cols=self.n[at],
+        )

@@ -1,0 +1,70 @@
+"""The cycles that mappings of a product are estimated to take, for all candidates of a space at once.
+
+The estimate knows the same units as the timing reading, and the slowest resource sets the pace. The pace
+changes: where panels stay in local memory, the first of the tiles that share them waits for both operands,
+the others for one. What no buffer hides (the way of the first panels and of the last tile, refills of slots
+that are still read) comes on top.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mtia_emu.machine.chip import Chip
+
+from .demand import Demand, DramUse
+
+Array = np.ndarray[Any, Any]
+OVERLAP_LOSS = 0.02  # share of the work on resources that do not bound which still shows (estimate)
+COMMAND_COST = 4e-2  # cycles that one command more must save: fewer commands are timed sooner
+
+
+def estimate(demand: Demand, chip: Chip) -> Array:
+    """Return the estimated cycles of every candidate, infinite for those that do not fit.
+
+    Of the chip only DRAM is asked about: all else is in the demand.
+    """
+    d, s, most = demand, demand.s, demand.most
+    dram = _dram_cycles(demand, chip)
+    total = s.tiles * dram.each + d.outers * dram.held + dram.spread
+    array = d.spread["array"]
+    moved, head = np.maximum(most.moved, total), np.maximum(most.first, dram.first)
+    edge = np.maximum(moved + s.panel_cycles, array + head) - np.maximum(moved, array)
+    lost = OVERLAP_LOSS * (most.every + total - np.maximum(most.total, total))
+    cycles = d.reach + _paced(demand, dram, total) + lost + edge + d.tail
+    return np.where(s.fits, cycles + d.commands * COMMAND_COST, np.inf)
+
+
+def _dram_cycles(demand: Demand, chip: Chip) -> DramUse:
+    """Return what is asked of DRAM, in cycles."""
+    each = held = first = spread = np.zeros(1)
+    for x in demand.dram:
+        rate = chip.dram_efficiency(x.runs, demand.written) * chip.dram_bytes_per_cycle
+        each, held = each + x.each / rate, held + x.held / rate
+        first, spread = first + x.first / rate, spread + x.spread / rate
+    return DramUse(np.zeros(1), each, held, first, spread)
+
+
+def _paced(d: Demand, dram: DramUse, total: Array) -> Array:
+    """Return the cycles from the first panel's arrival to the last product, the pace set by the slowest.
+
+    A ring of inner panels runs ahead and evens the pace out over as many steps as it has slots. Held panels
+    of a single set are asked for when the product that last reads their slot is done. Most tiles that share
+    the last panels that are held come after these are there; all of them, after the last panels are staged.
+    """
+    s, most = d.s, d.most
+    tile = dram.each + dram.spread / s.tiles
+    opening = np.maximum(most.opening, tile + dram.held)
+    even = np.maximum(most.rest, total - (tile + dram.held)) + opening
+    phased = d.outers * opening + (s.tiles - d.outers) * np.maximum(most.tile, tile)
+    ahead = np.minimum(s.depth / (s.local["k"] * s.inner_count), 1)
+    refill = d.refill + np.maximum(most.held, dram.held)
+    late = np.maximum(refill - opening, 0) * (d.outers - 1)
+    mixed = ahead * even + (1 - ahead) * phased + late
+    arrived = np.maximum(d.outers * most.held, d.outers * dram.held + dram.spread)
+    inner = (s.inner_count - 1) * most.tile
+    last = np.where(s.hold > 0, arrived + inner, 0)
+    last = np.where(s.staged, np.maximum(last, dram.spread + most.opening + inner), last)
+    return np.maximum(np.where((s.rings == 1) & (s.hold > 0), mixed, even), last)

@@ -1,0 +1,200 @@
+"""How a matrix product is mapped onto the grid.
+
+A mapping splits one or two of b, m, n, k over the rows of the PE grid and one or two over its columns. An
+operand that does not depend on what is split over columns is the same along a row of PEs, and one load
+feeds the row (multicast); the same holds for columns. Where k is split, partial sums travel the reduction
+network (W to E, N to S) and the last PE of the chain finishes the tile. Each PE walks its batches, then its
+tiles, the outer operand fixed while the inner one changes; k in panels. Of the outer operand's panels the
+first `hold` stay in local memory while the inner one changes, the others are loaded again for each inner
+tile. An outer operand in DRAM may be staged in SRAM ahead of its use.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from mtia_emu.errors import UserError
+from mtia_emu.machine.chip import Chip
+from mtia_emu.program.isa import Cast
+from mtia_emu.types import FP32, INT32, DType
+
+from ..builder import ceil_div
+
+Array = np.ndarray[Any, Any]
+RINGS = 2  # slots of each other circular buffer: one is filled while the other is read
+_AXIS = re.compile(r"^([bmnk])(\d+)([bmnk])(\d+)$")
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What a product's epilogue takes for each element of an output tile, its result aside.
+
+    `local_bytes` of local memory, SIMD passes over fp32, and the bytes of operands as large as the result.
+    """
+
+    local_bytes: int = 0
+    passes: int = 1
+    sram_bytes: int = 0
+    dram_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The sizes of a product. `a_batched` and `b_batched` say whether an operand changes with the batch."""
+
+    batch: int
+    m: int
+    k: int
+    n: int
+    a: DType
+    b: DType
+    out: DType
+    a_space: str
+    b_space: str
+    a_batched: bool = True
+    b_batched: bool = True
+    epilogue: Epilogue = Epilogue()
+    out_space: str = "sram"
+    b_tiled: bool = False  # b lies in memory tile after tile
+
+    @property
+    def accumulator(self) -> DType:
+        """Return the type that sums products."""
+        return FP32 if self.a.is_float else INT32
+
+    def size(self, dim: str) -> int:
+        """Return the size of b, m, n or k."""
+        return {"b": self.batch, "m": self.m, "n": self.n, "k": self.k}[dim]
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """How a product is spread: what is split over grid rows and columns, tiles, loop order, what is kept.
+
+    An axis of the grid is split over one dimension ("n"), or over two, the second changing faster ("n2k4").
+    """
+
+    over_rows: str
+    over_cols: str
+    tm: int
+    tn: int
+    kp: int
+    outer: str  # "m": a stays while n runs; "n": b stays while m runs
+    stage: bool = False
+    hold: int = 0  # panels of the outer operand that stay in local memory while the inner one runs
+    rings: int = 1  # 2: the next outer tile's held panels are loaded while this one's are in use
+    depth: int = (
+        2  # slots that panels which are not held go through: one is read, the others are on their way
+    )
+
+    def __str__(self) -> str:
+        kept = f" hold={self.hold}x{self.rings}" if self.hold else ""
+        staged = " staged" if self.stage else ""
+        tile = f"{self.tm}x{self.tn}x{self.kp}"
+        deep = f" depth={self.depth}" if self.depth != RINGS else ""
+        split = f"rows={self.over_rows} cols={self.over_cols}"
+        return f"{split} tile={tile} outer={self.outer}{kept}{deep}{staged}"
+
+
+@lru_cache(maxsize=4096)
+def axis(spec: str, size: int) -> tuple[tuple[str, int], ...]:
+    """Return the dimensions that an axis of `size` PEs is split over, slowest first, and into how many parts.
+
+    Raises `UserError` for a spec that is neither one of b, m, n, k nor two with factors that give `size`.
+    """
+    if spec in ("b", "m", "n", "k"):
+        return ((spec, size),)
+    match = _AXIS.match(spec)
+    if not match or int(match[2]) * int(match[4]) != size or match[1] == match[3]:
+        raise UserError(
+            f"mapping: {spec!r} does not split an axis of {size} PEs (right: n, or n{max(size // 2, 1)}k2)"
+        )
+    return ((match[1], int(match[2])), (match[3], int(match[4])))
+
+
+class Plan:
+    """A problem under a mapping on a grid: how many tiles each PE walks, and which PE gets which."""
+
+    def __init__(self, problem: Problem, mapping: Mapping, chip: Chip) -> None:
+        self.problem, self.mapping, self.chip = problem, mapping, chip
+        p, t = problem, mapping
+        self.rows, self.cols = axis(t.over_rows, chip.grid.rows), axis(t.over_cols, chip.grid.cols)
+        split = [d for d, _ in (*self.rows, *self.cols)]
+        if split.count("k") > 1:
+            raise UserError(
+                f"mapping {t}: k cannot be split over both rows and columns: partial sums travel one way"
+            )
+        if any(len(x) > 1 and x[0][0] == "k" for x in (self.rows, self.cols)):
+            raise UserError(f"mapping {t}: k must change fastest along its axis: sums go to the next PE")
+        self.tiles = {
+            "b": p.batch,
+            "m": ceil_div(p.m, t.tm),
+            "n": ceil_div(p.n, t.tn),
+            "k": ceil_div(p.k, t.kp),
+        }
+        self.parts = dict.fromkeys("bmnk", 1)
+        for dim, factor in (*self.rows, *self.cols):
+            self.parts[dim] *= factor
+        self.local = {d: ceil_div(self.tiles[d], self.parts[d]) for d in "bmnk"}
+        self.inner = "n" if t.outer == "m" else "m"
+        self.hold = min(t.hold, self.local["k"])
+
+    def part(self, dim: str, row: Array, col: Array) -> Array:
+        """Return which part of a dimension falls to the PE at (row, col)."""
+        part = np.zeros_like(row)
+        for place, parts in ((row, self.rows), (col, self.cols)):
+            below = 1
+            for name, factor in reversed(parts):
+                if name == dim:
+                    part = part * factor + place // below % factor
+                below *= factor
+        return part
+
+    def cast(self, operand: str) -> Cast:
+        """Return which PEs share a tile of operand a (does not depend on n) or b (does not depend on m)."""
+        free = {"n"} if operand == "a" else {"m"}
+        if not (self.problem.a_batched if operand == "a" else self.problem.b_batched):
+            free.add("b")
+        along_row, along_col = (all(d in free for d, _ in x) for x in (self.cols, self.rows))
+        return cast_of(self.chip, along_row, along_col)
+
+    def leaders(self, operand: str) -> int:
+        """Return how many loads bring a tile of the operand to all PEs."""
+        grid = self.chip.grid
+        return {Cast.NONE: self.chip.pes, Cast.ROW: grid.rows, Cast.COL: grid.cols, Cast.ALL: 1}[
+            self.cast(operand)
+        ]
+
+    @cached_property
+    def steps(self) -> int:
+        """Return the steps that every PE walks."""
+        return self.local["b"] * self.local["m"] * self.local["n"] * self.local["k"]
+
+    @property
+    def outer_operand(self) -> str:
+        """Return the operand that stays while the other one's tiles change: a or b."""
+        return "a" if self.mapping.outer == "m" else "b"
+
+    @property
+    def chain(self) -> tuple[int, int]:
+        """Return the distance in PE numbers of one hop of the chain, and how many PEs hold a part of k."""
+        hop = 1 if "k" in dict(self.cols) else self.chip.grid.cols
+        return hop, ceil_div(self.tiles["k"], self.local["k"])
+
+    def stage_bytes(self) -> int:
+        """Return the SRAM scratch that staging takes: two outer steps' tiles of the outer operand."""
+        p, t = self.problem, self.mapping
+        side, width = (t.tm, p.a.bytes) if t.outer == "m" else (t.tn, p.b.bytes)
+        return RINGS * self.leaders(self.outer_operand) * self.local["k"] * side * t.kp * width
+
+
+def cast_of(chip: Chip, along_row: bool, along_col: bool) -> Cast:
+    """Return how a tile is read that is the same along a row or column of PEs; for all, maybe row by row."""
+    if along_row:
+        return Cast.ALL if along_col and chip.noc.broadcast else Cast.ROW
+    return Cast.COL if along_col else Cast.NONE

@@ -1,0 +1,57 @@
+"""The choice of a product's mapping: every candidate's cost is estimated at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtia_emu.machine.chip import Chip
+
+from ..builder import NoRoom
+from .demand import Demand
+from .estimate import estimate
+from .plan import Mapping, Plan, Problem
+from .space import Space, panel_lengths
+
+
+def plan_matmul(problem: Problem, chip: Chip, forced: Mapping | None = None) -> Plan:
+    """Return the plan with the least estimated time; ties go to the first candidate.
+
+    Raises `NoRoom` where no tile fits the chip's local memory.
+    """
+    if forced is not None:
+        return Plan(problem, forced, chip)
+    return Plan(problem, ranked_matmul(problem, chip, 1)[0][0], chip)
+
+
+def demand_of(problem: Problem, chip: Chip) -> Demand:
+    """Return what each candidate asks of a chip, how fast DRAM's channels are aside.
+
+    Raises `NoRoom` where no tile fits the chip's local memory.
+    """
+    for panels in panel_lengths(chip):
+        space = Space(problem, chip, panels)
+        if space.fits.any():
+            return Demand(space, chip)
+    raise NoRoom(
+        f"matmul: no tile of {problem.m}x{problem.k}x{problem.n} {problem.a} fits "
+        f"{chip.pe.local.bytes} bytes of local memory"
+    )
+
+
+def ranked_matmul(
+    problem: Problem, chip: Chip, count: int, demand: Demand | None = None
+) -> list[tuple[Mapping, float]]:
+    """Return up to `count` different mappings and their estimated cycles, the least first.
+
+    `demand` is `demand_of` the problem, where it is known. Raises `NoRoom` where no tile fits the chip's
+    local memory.
+    """
+    demand = demand or demand_of(problem, chip)
+    cost = np.round(estimate(demand, chip).ravel(), 3)  # so that rounding errors make no difference
+    order = [int(np.argmin(cost))] if count == 1 else np.argsort(cost, kind="stable").tolist()
+    found: dict[Mapping, float] = {}
+    for index in order:
+        if len(found) == count or not np.isfinite(cost[index]):
+            break
+        found.setdefault(demand.s.mapping(index), float(cost[index]))
+    return list(found.items())

@@ -1,0 +1,364 @@
+"""The command line. Heavy imports happen inside commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import __version__
+from ..errors import UserError
+from . import options as o
+from . import sweep as cli_sweep
+from .conformance import conformance
+from .diff import diff
+from .draw import timeline
+from .explain import explain
+from .fuzz import fuzz
+from .opt import opt
+from .output import Commands, console, deliver, progress, say, say_notes
+from .reduce import reduce
+
+if TYPE_CHECKING:
+    from ..machine.chip import Chip
+    from ..study.listing import Parameter
+
+STAGES = ("onnx", "graph", "schedule", "program")
+PARAMETER_COLUMNS = ["parameter", "value", "unit", "meaning", "source"]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="mtia-emu")
+def main() -> None:
+    """Compile ONNX models for an MTIA-like accelerator; run the program; read cycles, traffic and joules.
+
+    \b
+    Examples:
+      mtia-emu run zoo:llama-3-8b --dim seq=2048 --chip mtia-2i
+      mtia-emu run model.onnx --inputs io.npz --check
+      mtia-emu run model.onnx --set dram.channels=32 --json -
+      mtia-emu gemm 2048 2048 2048 --dtype int8 --place sram
+
+    \b
+    Exit codes: 0 done, 1 the check failed, 2 something given is wrong.
+    Shell completion: eval "$(_MTIA_EMU_COMPLETE=bash_source mtia-emu)"
+    (or zsh_source, fish_source)
+    """
+
+
+@main.command(short_help="Time, price and execute a model.")
+@o.MODEL
+@o.options(*o.RUN)
+def run(model: str, **wanted: Any) -> None:
+    """Run MODEL: an ONNX file, a graph's text FILE.ir, a compiled program, or zoo:NAME.
+
+    Time and energy always; with --inputs or --check the program is executed as well. Weights that are not
+    there are no obstacle to timing, only to execution.
+
+    \b
+    Examples:
+      mtia-emu run zoo:dlrm-small --check
+      mtia-emu run zoo:llama-3-8b --dim seq=1 --dim past=2048 --json -
+      mtia-emu run model.onnx --inputs io.npz --outputs out.npz
+      mtia-emu run model.onnx --dim batch=8 --gpu none --trace trace.json
+    """
+    from .. import api
+    from ..program.inputs import read_inputs
+
+    if wanted["outputs"] and not (wanted["check"] or wanted["inputs"]):
+        raise UserError("--outputs needs an execution: give --inputs IO.npz, or --check for random inputs")
+    with progress() as tick:
+        outcome = api.run(
+            model,
+            wanted["chip"],
+            settings=o.parse_settings(wanted["settings"]),
+            dims=o.parse_dims(wanted["dims"]),
+            inputs=read_inputs(wanted["inputs"]),
+            gpu=_gpu(wanted["gpu"]),
+            progress=tick,
+            options=o.chosen(wanted),
+        )
+    deliver(outcome, wanted)
+
+
+@main.command(short_help="Run one matrix product.")
+@click.argument("m", type=click.IntRange(1, 1 << 24))
+@click.argument("k", type=click.IntRange(1, 1 << 24))
+@click.argument("n", type=click.IntRange(1, 1 << 24))
+@o.options(*o.OPERATOR)
+def gemm(m: int, k: int, n: int, kind: str, **wanted: Any) -> None:
+    """Run one product of an M x K matrix by a K x N weight.
+
+    \b
+    Examples:
+      mtia-emu gemm 2048 2048 2048 --place sram
+      mtia-emu gemm 512 26592 2048 --dtype int8 --check
+      mtia-emu gemm 1024 1024 1024 --chip systolic --gpu none \\
+          --set pe.matrix.rows=128 --set pe.matrix.cols=128
+    """
+    from ..zoo.operators import Gemm
+
+    _operator(Gemm(m, k, n, kind), kind, wanted)
+
+
+def _size(name: str, most: int, text: str) -> o.Decorator:
+    return click.option(f"--{name}", type=click.IntRange(1, most), metavar="INT", required=True, help=text)
+
+
+@main.command(short_help="Run one batched embedding bag.")
+@_size("tables", 1 << 16, "Embedding tables.")
+@_size("rows", 1 << 31, "Rows of each table.")
+@_size("dim", 1 << 16, "Elements of a row.")
+@_size("pooling", 1 << 20, "Look-ups of each bag.")
+@_size("batch", 1 << 24, "Bags of each table.")
+@click.option(
+    "--skew",
+    metavar="uniform|zipf:A|histogram:NAME|FILE.csv",
+    default="uniform",
+    show_default=True,
+    help="How look-ups spread over rows, where executed; histograms: dlrm-2021, dlrm-2022.",
+)
+@o.options(*o.OPERATOR)
+def tbe(
+    tables: int, rows: int, dim: int, pooling: int, batch: int, skew: str, kind: str, **wanted: Any
+) -> None:
+    """Run one batched embedding bag, rows summed; int8 rows have a scale and an offset each.
+
+    \b
+    Examples:
+      mtia-emu tbe --tables 8 --rows 1000000 --dim 128 --pooling 20 \\
+          --batch 2048 --dtype int8
+      mtia-emu tbe --tables 8 --rows 5000 --dim 64 --pooling 20 --batch 256 \\
+          --skew zipf:1.05 --check
+      mtia-emu tbe --tables 8 --rows 5000 --dim 64 --pooling 20 --batch 256 \\
+          --skew histogram:dlrm-2022 --check
+    """
+    from ..zoo.operators import Tbe
+
+    _operator(Tbe(tables, rows, dim, pooling, batch, kind, skew), kind, wanted)
+
+
+def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
+    """Write a model of one operator, then run it like any other."""
+    from .. import api
+    from ..sources import operator_source
+
+    execute = bool(wanted["check"] or wanted["outputs"])
+    chip, options = _chip(wanted), o.chosen(wanted)
+    seed = options.seed if execute else None
+    with operator_source(operator, seed) as source, progress() as tick:
+        outcome = api.run_source(
+            source,
+            chip,
+            sample=execute,
+            gpu=_gpu(wanted["gpu"]),
+            progress=tick,
+            options=options,
+            dtype=None if kind == "int8" else kind,
+        )
+    deliver(outcome, wanted)
+
+
+@main.command("compile", short_help="Compile a model to a program file.")
+@o.MODEL
+@click.option(
+    "-o", "--output", required=True, metavar="FILE", callback=o.target, help="Program file to write."
+)
+@o.options(*o.COMPILE, o.COMPILED_FOR)
+def compile_(model: str, output: str, **wanted: Any) -> None:
+    """Compile MODEL to a program file, which holds the chip and the weights that there are.
+
+    \b
+    Example:
+      mtia-emu compile zoo:llama-3-8b --dim seq=512 -o llama.mtia
+      mtia-emu run llama.mtia
+    """
+    from .. import api
+    from ..program.inputs import read_inputs
+
+    with progress() as tick, api.open_model(model, o.parse_dims(wanted["dims"])) as source:
+        options, inputs = o.chosen(wanted), read_inputs(wanted["inputs"])
+        compiled = api.compile_stages(source, _chip(wanted), inputs=inputs, progress=tick, options=options)
+        api.save_program(program := compiled.program, output)
+    say_notes(compiled.imported.notes)
+    commands = sum(len(b.commands) for b in program.blocks)
+    say(f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands")
+
+
+@main.command(short_help="Print a model at a stage of lowering.")
+@o.MODEL
+@click.option(
+    "--at",
+    "stage",
+    type=click.Choice(STAGES),
+    default="graph",
+    show_default=True,
+    help="onnx: as imported; graph: after all passes; schedule: kernels and buffers; program: commands.",
+)
+@click.option(
+    "--commands",
+    type=click.IntRange(0),
+    metavar="INT",
+    default=40,
+    show_default=True,
+    help="Commands shown of each block.",
+)
+@o.options(*o.COMPILE)
+def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
+    """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
+
+    \b
+    Examples:
+      mtia-emu show zoo:llama-tiny --at graph
+      mtia-emu show zoo:dlrm-small --at program --commands 5
+    """
+    from .. import api
+    from ..program import isa
+
+    if api.is_program(model):
+        if stage != "program":
+            raise UserError(f"{model} is a compiled program: it has no {stage} (right: --at program)")
+        dims, chip = o.parse_dims(wanted["dims"]), wanted["chip"] or wanted["settings"]
+        api.refuse_compiled(dims, o.chosen(wanted), chip=bool(chip))
+        say(isa.dump(api.load_program(model), commands=commands), nl=False)
+        return
+    from mtia_emu.compiler import text
+
+    with api.open_model(model, o.parse_dims(wanted["dims"])) as source:
+        compiled = api.compile_stages(source, _chip(wanted), options=o.chosen(wanted))
+        texts = {
+            "onnx": lambda: text.dump(compiled.imported),
+            "graph": lambda: text.dump(compiled.lowered),
+            "schedule": lambda: str(compiled.schedule),
+            "program": lambda: isa.dump(compiled.program, commands=commands),
+        }
+        say_notes(compiled.imported.notes)
+        say(texts[stage](), nl=False)
+
+
+@main.command(short_help="List the chips, or one chip's parameters.")
+@click.argument("name", required=False, shell_complete=o.complete("chip", files=(".toml",)))
+def chips(name: str | None) -> None:
+    """List the chips; with NAME (or a .toml file), every parameter with its unit, value and source.
+
+    \b
+    Examples:
+      mtia-emu chips
+      mtia-emu chips mtia-2i
+    """
+    from ..machine.chip import chip_names, load_chip
+    from ..study.listing import chip_parameters
+    from ..view.units import hertz, size, watts
+
+    if name is not None:
+        _print_parameters(f"chip {name}", chip_parameters(name))
+        return
+    each = [load_chip(n) for n in chip_names()]
+    _print(
+        "chips",
+        ["name", "clock", "PEs", "SRAM", "DRAM bandwidth", "TDP"],
+        [
+            [
+                c.name,
+                hertz(c.clock_hz),
+                f"{c.grid.rows} x {c.grid.cols}",
+                size(c.sram.bytes),
+                size(c.dram.bytes_per_s) + "/s",
+                watts(c.tdp_w),
+            ]
+            for c in each
+        ],
+    )
+
+
+@main.command(short_help="List the GPUs, or one GPU's parameters.")
+@click.argument("name", required=False, shell_complete=o.complete("gpu", files=(".toml",)))
+def gpus(name: str | None) -> None:
+    """List the GPUs; with NAME (or a .toml file), every parameter with its unit, value and source.
+
+    \b
+    Examples:
+      mtia-emu gpus
+      mtia-emu gpus h100-sxm
+    """
+    from ..gpu import gpu_names, load_gpu
+    from ..study.listing import gpu_parameters
+    from ..view.units import hertz, size, watts
+
+    if name is not None:
+        _print_parameters(f"GPU {name}", gpu_parameters(name))
+        return
+    each = [load_gpu(n) for n in gpu_names()]
+    _print(
+        "GPUs",
+        ["name", "clock", "SMs", "DRAM bandwidth", "TDP"],
+        [
+            [g.name, hertz(g.clock_hz), str(g.sms), size(g.dram_bytes_per_s) + "/s", watts(g.tdp_w)]
+            for g in each
+        ],
+    )
+
+
+@main.command("zoo", short_help="List the built-in models, or one model's parameters.")
+@click.argument("name", required=False, shell_complete=o.complete("model"))
+def zoo_(name: str | None) -> None:
+    """List the built-in models; with NAME, every parameter with its unit, value and source.
+
+    \b
+    Examples:
+      mtia-emu zoo
+      mtia-emu zoo llama-3-8b
+    """
+    from .. import zoo
+
+    if name is None:
+        _print(
+            "models",
+            ["name", "dimensions (--dim) and their defaults"],
+            [[f"zoo:{n}", " ".join(f"{k}={v}" for k, v in zoo.dims(n).items())] for n in zoo.zoo_names()],
+        )
+        return
+    facts = zoo.describe(name.removeprefix("zoo:"))
+    rows = [[key, str(f["value"]), f["unit"], f["source"]] for key, f in facts.items()]
+    _print(name, ["parameter", "value", "unit", "source"], rows)
+
+
+main.add_command(cli_sweep.sweep)
+main.add_command(cli_sweep.report)
+main.add_command(cli_sweep.area)
+
+
+def _print(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from ..view.terminal import print_table
+
+    print_table(title, columns, rows, console())
+
+
+def _print_parameters(title: str, parameters: Iterable[Parameter]) -> None:
+    _print(title, PARAMETER_COLUMNS, [[p.key, str(p.value), p.unit, p.text, p.source] for p in parameters])
+
+
+main.add_command(opt)
+main.add_command(reduce)
+
+
+def _chip(wanted: dict[str, Any]) -> Chip:
+    from ..machine.chip import load_chip
+
+    return load_chip(wanted["chip"] or o.DEFAULT_CHIP, o.parse_settings(wanted["settings"]))
+
+
+def _gpu(name: str) -> str | None:
+    return None if name == "none" else name
+
+
+main.add_command(explain)
+main.add_command(diff)
+main.add_command(conformance)
+main.add_command(timeline)
+main.add_command(fuzz)
+
+
+if __name__ == "__main__":
+    main()

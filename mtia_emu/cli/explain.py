@@ -1,0 +1,70 @@
+"""The command `mtia-emu explain`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options as o
+from .output import console, progress, say
+
+if TYPE_CHECKING:
+    from ..results.explanation import Explanation
+
+
+@click.command("explain", short_help="Say what bounds each layer of a model, and what would help.")
+@o.MODEL
+@o.options(*o.COMPILE, o.JSON, o.ROOFLINE, o.LAYERS)
+@click.option(
+    "--what-if/--no-what-if",
+    default=True,
+    show_default=True,
+    help="Time the model again for each numeric parameter of the chip, made a tenth better.",
+)
+def explain(model: str, what_if: bool, **wanted: Any) -> None:
+    """Explain the time of MODEL: an ONNX file, a graph's text FILE.ir, a compiled program, or zoo:NAME.
+
+    Prints where the time went, what bounds each layer, every layer on the roofline, and what a better chip
+    would change: one parameter at a time, with the same program or, for sizes that a program depends on, with
+    a new one.
+
+    \b
+    Examples:
+      mtia-emu explain zoo:llama-3-8b --dim seq=1 --dim past=2048
+      mtia-emu explain model.onnx --chip mtia-1 --roofline roofline.svg
+      mtia-emu explain zoo:dlrm-mlperf --no-what-if --json -
+    """
+    from ..study.explainer import explain as explain_model
+
+    with progress() as tick:
+        done = explain_model(
+            model,
+            wanted["chip"],
+            settings=o.parse_settings(wanted["settings"]),
+            dims=o.parse_dims(wanted["dims"]),
+            what_if=what_if,
+            progress=tick,
+            options=o.chosen(wanted),
+        )
+    roofline, json_file = wanted["roofline"], wanted["json_file"]
+    if roofline is not None:
+        from ..view.plot import roofline as draw
+
+        draw(done.report, done.roofs, roofline)
+    if json_file is not None:
+        _write(done, json_file)
+    if json_file != "-":
+        from ..view.explain import print_explanation
+
+        print_explanation(done, console(), rows=wanted["layers"])
+
+
+def _write(done: Explanation, to: str) -> None:
+    from ..files.writing import json_text, write_json
+    from ..results.explanation import as_json
+
+    if to == "-":
+        say(json_text(as_json(done)), nl=False)
+    else:
+        write_json(to, as_json(done))

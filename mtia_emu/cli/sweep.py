@@ -1,0 +1,361 @@
+"""The commands of the command line about many chips: sweep, report, area."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import UserError
+from ..options import declared
+from . import options as o
+from .output import console, say
+
+if TYPE_CHECKING:
+    from ..sweeps.run import Progress
+    from ..sweeps.store import Store
+
+SUFFIXES = (".html", ".svg", ".png")
+PICTURES = ("pareto", "parallel", "sensitivity", "energy", "roofline")
+METHODS = ("grid", "random", "latin", "tpe", "nsga2")
+BEST_SHOWN = 5
+
+
+@click.command(short_help="Evaluate many chips over several models.")
+@click.argument("spec", required=False, metavar="[SPEC.toml]", type=click.Path())
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="MODEL[,DIM=INT...]",
+    help="A model with its dimensions, weight=W, name=NAME, dtype=TYPE; may be repeated.",
+)
+@click.option(
+    "--chip", metavar="NAME|FILE.toml", shell_complete=o.complete("chip", files=(".toml",)), help="Base chip."
+)
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUES",
+    shell_complete=o.complete("key"),
+    help='What varies: KEY=16,32,64 or KEY="16..128 step x2"; may be repeated.',
+)
+@click.option(
+    "--link", "links", multiple=True, metavar="KEY=EXPR", help="Set KEY to an expression of other parameters."
+)
+@click.option(
+    "--constraint",
+    "constraints",
+    multiple=True,
+    metavar="EXPR",
+    help='As in "area_mm2 <= 450"; may be repeated.',
+)
+@click.option(
+    "--objective",
+    "objectives",
+    multiple=True,
+    metavar="NAME",
+    help="What counts, as seconds, joules, area_mm2, dollars, perf_per_watt; may be repeated.",
+)
+@click.option("--method", type=click.Choice(METHODS), help="How points are chosen.  [default: grid]")
+@click.option(
+    "--points", type=click.IntRange(1), metavar="INT", help="Points to choose (all methods but grid)."
+)
+@click.option("--seed", type=click.IntRange(0), metavar="INT", help="Seed of what is random.  [default: 0]")
+@click.option(
+    "--gpu",
+    metavar="NAME|none",
+    shell_complete=o.complete("gpu"),
+    help="GPU to stand beside.  [default: h100-sxm]",
+)
+@o.options(*o.flags("sweep", unset=True))
+@click.option(
+    "-o",
+    "--output",
+    "store",
+    metavar="STORE",
+    required=True,
+    callback=o.target,
+    help="SQLite file for the rows.",
+)
+@click.option("--resume", is_flag=True, help="Go on with STORE; begin it where it is not there.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(0),
+    metavar="INT",
+    help="Processes on this machine; 0: none but this.  [default: one a core]",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="INT", help="Run on a local dask cluster of so many workers."
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Run on the dask cluster there, as in tcp://host:8786.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    default=600.0,
+    show_default=True,
+    help="Most time of one attempt at a point.",
+)
+@click.option(
+    "--memory",
+    "memory_bytes",
+    type=click.IntRange(0),
+    metavar="BYTES",
+    default=0,
+    help="Most memory of a worker.  [default: no limit]",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    metavar="INT",
+    default=2,
+    show_default=True,
+    help="Attempts after the first, where a worker dies, hangs or runs out of memory.",
+)
+@click.option("--yes", "consent", is_flag=True, help="Do start a sweep of more than 100,000 points.")
+def sweep(spec: str | None, store: str, **wanted: Any) -> None:
+    """Evaluate every point of a space of chips over several models; the rows go to STORE.
+
+    SPEC.toml says what to do (examples/sweep.toml); flags say the same, or change it. A sweep may be killed
+    at any time: --resume goes on with it.
+
+    \b
+    Examples:
+      mtia-emu sweep examples/sweep.toml -o sweep.db
+      mtia-emu sweep --model zoo:dlrm-small --set "dram.channels=8..32 step 8" \\
+          --set "sram.bytes=67108864..268435456 step x2" -o sweep.db
+      mtia-emu sweep examples/sweep.toml -o sweep.db --resume --workers 8
+      mtia-emu report sweep.db -o report.html
+    """
+    from ..sweeps.run import Where, run
+    from ..sweeps.spec import make_spec
+    from ..sweeps.worker import Limits
+
+    if wanted["workers"] and wanted["scheduler"]:
+        raise UserError("--workers and --scheduler are two ways to a cluster (right: one of the two)")
+    checked = make_spec(_values(spec, wanted), f"spec {spec}" if spec else "sweep")
+    limits = Limits(wanted["timeout_s"], wanted["memory_bytes"], wanted["retries"])
+    jobs = {} if wanted["jobs"] is None else {"jobs": wanted["jobs"]}
+    where = Where(**jobs, workers=wanted["workers"] or 0, scheduler=wanted["scheduler"], limits=limits)
+    with _progress(checked.objectives[0]) as tick:
+        done = run(checked, store, where, again=wanted["resume"], consent=wanted["consent"], progress=tick)
+    with done:
+        _summary(done)
+
+
+def _values(spec: str | None, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the spec file with what flags say over them."""
+    from ..sweeps.spec import load_spec, parse_model, parse_set
+
+    values = load_spec(spec) if spec else {}
+    if wanted["models"]:
+        values["model"] = [parse_model(text) for text in wanted["models"]]
+    if "model" not in values:
+        raise UserError("a sweep needs a model: SPEC.toml, or --model zoo:llama-3-8b,seq=1,past=2048")
+    for flag, table in (("sets", "set"), ("links", "link")):
+        given = o.once(f"--{table}", [_pair(table, text, parse_set) for text in wanted[flag]])
+        if given:
+            values[table] = {**values.get(table, {}), **given}
+    for flag in ("constraints", "objectives"):
+        if wanted[flag]:
+            values[flag] = list(wanted[flag])
+    plain = ("chip", "method", "points", "seed", "gpu", *(f.name for f, _ in declared(use="sweep")))
+    values |= {key: wanted[key] for key in plain if wanted[key] is not None}
+    return values
+
+
+def _pair(table: str, text: str, parse_set: Any) -> tuple[str, Any]:
+    if table == "set":
+        key, values = parse_set(text)
+        return key, values
+    key, equals, expression = (part.strip() for part in text.partition("="))
+    if not (key and equals and expression):
+        raise UserError(f"--link {text!r}: not KEY=EXPR (right: --link pe.matrix.cols=pe.matrix.rows)")
+    return key, expression
+
+
+@contextmanager
+def _progress(objective: str) -> Iterator[Progress | None]:
+    """Give a function that shows rate, time left and the best so far on a terminal; None in a pipe."""
+    screen = console(err=True)
+    if not screen.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ..sweeps.spec import OBJECTIVES
+
+    bar = Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        TextColumn("{task.fields[best]}"),
+        console=screen,
+    )
+    started, first, best = time.monotonic(), -1, None
+    with bar:
+        task = bar.add_task("", total=None, rate="", best="")
+
+        def tick(done: int, total: int, row: Any) -> None:
+            nonlocal first, best
+            first = done if first < 0 else first
+            value = row.metrics.get(objective) if row is not None else None
+            if value is not None and (
+                best is None or (value > best if OBJECTIVES[objective] else value < best)
+            ):
+                best = value
+            rate = (done - first) / max(time.monotonic() - started, 1e-9)
+            shown = "" if best is None else f"best {objective} {best:.4g}"
+            bar.update(task, completed=done, total=total, rate=f"{rate:.2f} points/s", best=shown)
+
+        yield tick
+
+
+def _summary(store: Store) -> None:
+    """Print what a sweep came to: how many points, and the best of each objective."""
+    from ..sweeps.row import STATUSES, record
+    from ..sweeps.study import Study
+    from ..view.terminal import print_table
+
+    study = Study.of(store)
+    counts = ", ".join(f"{study.counts[status]:,} {status}" for status in STATUSES if study.counts[status])
+    say(f"{store.path}: {sum(study.counts.values()):,} points: {counts or 'none'}")
+    best = study.best()
+    if best:
+        columns = {"base": study.base, **best}
+        names = [*study.parameters, *study.spec.objectives]
+        records = [record(row, study.spec) for row in columns.values()]
+        rows = [["point", "-", *(str(row.index) for row in best.values())]]
+        rows += [[name, *(_cell(values[name]) for values in records)] for name in names]
+        print_table("best in each objective", ["", *columns], rows, console())
+    if study.failures:
+        print_table(
+            "failed",
+            ["points", "reason"],
+            [[str(n), why] for why, n in study.failures[:BEST_SHOWN]],
+            console(),
+        )
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+@click.command(short_help="Show a sweep: a page, pictures, tables.")
+@click.argument("store", type=click.Path())
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE.html|svg|png",
+    callback=o.target,
+    help="Page with all plots, or one picture.",
+)
+@click.option(
+    "--picture",
+    type=click.Choice(PICTURES),
+    default="pareto",
+    show_default=True,
+    help="What to draw as .svg or .png.",
+)
+@click.option(
+    "--x", "x", metavar="COLUMN", help="Column across, of a Pareto picture.  [default: the first objective]"
+)
+@click.option("--y", "y", metavar="COLUMN", help="Column upwards.  [default: the second objective]")
+@click.option(
+    "--point",
+    type=click.IntRange(-1),
+    metavar="INT",
+    default=-1,
+    show_default=True,
+    help="Point of a roofline; -1 is the base chip.",
+)
+@click.option("--model", metavar="NAME", help="Model of a roofline.  [default: the first]")
+@click.option(
+    "--csv",
+    "csv_file",
+    metavar="FILE",
+    callback=o.target,
+    help="Write all rows as CSV; texts that look like formulas get an apostrophe.",
+)
+@click.option(
+    "--parquet", "parquet_file", metavar="FILE", callback=o.target, help="Write all rows as Parquet."
+)
+def report(store: str, **wanted: Any) -> None:
+    """Show the rows of a sweep's STORE.
+
+    \b
+    Examples:
+      mtia-emu report sweep.db
+      mtia-emu report sweep.db -o report.html
+      mtia-emu report sweep.db -o front.svg --x area_mm2 --y decode.seconds
+      mtia-emu report sweep.db -o roofline.png --picture roofline --point 12
+      mtia-emu report sweep.db --csv rows.csv --parquet rows.parquet
+    """
+    from ..sweeps.export import write_csv, write_parquet
+    from ..sweeps.store import read
+
+    target = wanted["output"]
+    if target is not None and not target.endswith(SUFFIXES):
+        raise UserError(f"-o {target!r}: a report is .html, a picture .svg or .png")
+    with read(store) as opened:
+        if wanted["csv_file"]:
+            write_csv(opened, wanted["csv_file"])
+        if wanted["parquet_file"]:
+            write_parquet(opened, wanted["parquet_file"])
+        if target is not None:
+            _draw(opened, target, wanted)
+        if not (target or wanted["csv_file"] or wanted["parquet_file"]):
+            _summary(opened)
+
+
+def _draw(store: Store, target: str, wanted: dict[str, Any]) -> None:
+    from ..sweeps.study import Study
+
+    study = Study.of(store, layers=True)
+    if target.endswith(".html"):
+        from ..sweeps.page import write_page
+
+        write_page(study, target)
+        return
+    from ..sweeps import pictures
+
+    if wanted["picture"] == "pareto":
+        pictures.pareto(study, target, wanted["x"], wanted["y"])
+    elif wanted["picture"] == "roofline":
+        pictures.roofline(study, target, wanted["point"], wanted["model"])
+    else:
+        getattr(pictures, wanted["picture"])(study, target)
+
+
+@click.command(short_help="Print a chip's die area and cost to make.")
+@o.options(o.CHIP, o.SET)
+def area(chip: str | None, settings: tuple[str, ...]) -> None:
+    """Print the die area of a chip by component, and what it costs to make, from its parameters.
+
+    \b
+    Examples:
+      mtia-emu area
+      mtia-emu area --chip mtia-1 --set sram.bytes=268435456
+    """
+    from ..machine.chip import load_chip
+    from ..silicon import area as area_of
+    from ..silicon import cost as cost_of
+    from ..view.terminal import print_table
+
+    machine = load_chip(chip or o.DEFAULT_CHIP, o.parse_settings(settings))
+    found, price = area_of(machine), cost_of(machine)
+    parts = [(name, getattr(found, name)) for name in found.__dataclass_fields__]
+    whole = found.total_mm2
+    rows = [[name, f"{mm2:.1f}", f"{mm2 / whole:.1%}"] for name, mm2 in [*parts, ("whole die", whole)]]
+    print_table(f"{machine.name}: die area", ["component", "mm2", "share"], rows, console())
+    dollars = [(n, getattr(price, n)) for n in ("die_usd", "package_test_usd", "memory_usd", "total_usd")]
+    rows = [[name.removesuffix("_usd").replace("_", " and "), f"{usd:,.0f}"] for name, usd in dollars]
+    rows += [["good dies", f"{price.yield_share:.1%}"], ["dies a wafer", f"{price.dies_per_wafer:.0f}"]]
+    print_table("cost to make, $", ["part", ""], rows, console())

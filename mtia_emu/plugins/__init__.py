@@ -1,0 +1,1 @@
+"""Code that users bring: kernels of their own, motifs for random graphs."""

@@ -1,0 +1,245 @@
+"""Kernels of the user's own: read from a file or a package that the user names, and held to their reference.
+
+Nothing here is reached from a model: code runs only where the user gave its file, or its package's name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from mtia_emu.compiler.build import Builder
+from mtia_emu.compiler.foreign import raised
+from mtia_emu.compiler.graph import Graph, freeze_attrs
+from mtia_emu.compiler.pipeline import compile_lowered
+from mtia_emu.compiler.plugins import execute as execute_file
+from mtia_emu.compiler.reference import core_library
+from mtia_emu.compiler.user_kernels import INSTALLED, Kernel, installed
+from mtia_emu.kernels.builder import NoRoom
+
+from ..engine.function import execute
+from ..errors import UserError, refuse_unknown
+from ..machine.chip import Chip, load_chip
+from ..program.verify import verify
+from ..types import BF16, FP16, DType, TensorType, dtype_of
+
+Array = np.ndarray[Any, Any]
+GROUP = "mtia_emu.kernels"
+CHIPS = ("tiny", "mtia-2i")  # what kernels are held to their reference on: one where memory is short
+TOLERANCES = {"fp16": 4e-3, "bf16": 3e-2}  # of the largest result: a few roundings
+WIDE_TOLERANCE = 1e-5
+MOST_EXAMPLES = 64
+
+
+@contextmanager
+def use_kernels(*kernels: str | Path | Kernel) -> Iterator[tuple[Kernel, ...]]:
+    """Compile with kernels of your own meanwhile: files FILE.py, names of packages' kernels, or `Kernel`s.
+
+    Each is executed on its examples first and held to its reference. Raises `UserError` for what is no kernel
+    and for one that is wrong, naming the first element that is.
+    """
+    found = tuple(kernel for given in kernels for kernel in _kernels_of(given))
+    with installed(found):
+        for kernel in found:
+            hold_to_reference(kernel)
+        yield found
+
+
+def _kernels_of(given: str | Path | Kernel) -> Sequence[Kernel]:
+    if isinstance(given, Kernel):
+        return (given,)
+    return load_kernels(given)
+
+
+def load_kernels(source: str | Path) -> tuple[Kernel, ...]:
+    """Return the kernels in a file FILE.py, or those that an installed package lists under a name.
+
+    The file is executed. Raises `UserError` where it raises, and where there is no kernel in it.
+    """
+    if str(source).endswith(".py"):
+        return _in_module(execute_file(Path(source), "a Kernel"), str(source))
+    offered = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if str(source) not in offered:
+        others = refuse_unknown("kernel", str(source), offered) if offered else "no package here brings one"
+        raise UserError(f"--kernel {str(source)!r} is no file FILE.py, nor a package's kernel: {others}")
+    entry = offered[str(source)]
+    where = f"kernel {entry.name!r}, entry point {entry.value!r} of group {GROUP}"
+    try:
+        found = entry.load()
+    except Exception as error:  # whatever importing somebody's package raises
+        raise UserError(f"{where}: cannot be imported: {type(error).__name__}: {error}") from error
+    if isinstance(found, ModuleType):
+        return _in_module(found, where)
+    if not (isinstance(found, type) and issubclass(found, Kernel)):
+        raise UserError(f"{where}: {found!r} is no kernel (right: a class derived from mtia_emu.Kernel)")
+    return (found(),)
+
+
+def _in_module(module: ModuleType, where: str) -> tuple[Kernel, ...]:
+    """Return a kernel of each class that a module defines, in their order, but for abstract ones."""
+    classes = [
+        c
+        for c in vars(module).values()
+        if isinstance(c, type) and issubclass(c, Kernel) and c.__module__ == module.__name__
+    ]
+    found = tuple(c() for c in classes if c.op and not inspect.isabstract(c))
+    if not found:
+        raise UserError(
+            f"{where}: has no kernel (right: a class derived from mtia_emu.Kernel, with its `op`)"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One example as it is executed: in one format, its operands packed or seen through a transposition."""
+
+    number: int
+    arrays: tuple[Array, ...]
+    attrs: dict[str, Any]
+    turned: bool
+
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{dtype_of(x)}{list(x.shape)}" for x in self.arrays)
+        return f"example {self.number} ({shapes}{', read through a transposition' if self.turned else ''})"
+
+
+def hold_to_reference(kernel: Kernel, *, seed: int = 0) -> int:
+    """Execute an installed kernel on its examples; return on how many cases it gave its reference's results.
+
+    Every example runs in its own format, in fp16 and in bf16 where the shape rule takes them, with packed
+    operands and with transposed ones, on small and large chips, in poisoned memory. Raises `UserError` naming
+    the first element that is off.
+    """
+    done, no_room = 0, ""
+    for case in _cases(kernel, seed):
+        types = [TensorType(dtype_of(x), x.shape) for x in case.arrays]
+        if not kernel.takes(types, freeze_attrs(case.attrs)):
+            continue
+        for chip in map(load_chip, CHIPS):
+            try:
+                _hold(kernel, case, chip)
+                done += 1
+            except NoRoom as error:
+                no_room = str(error)
+            except UserError as error:
+                raise UserError(f"{kernel.label}: {case} on {chip.name}: {error}") from None
+    if not done:
+        why = no_room or "it takes none of them"
+        raise UserError(f"{kernel.label} ran on none of its examples, so nothing is known of it: {why}")
+    return done
+
+
+def _cases(kernel: Kernel, seed: int) -> Iterator[_Case]:
+    rng = np.random.default_rng(seed)
+    for number, (arrays, attrs) in enumerate(_examples(kernel, rng)):
+        full = {**kernel.attributes, **attrs}
+        formats = {}
+        for kind in (None, FP16, BF16):
+            given = tuple(_in_format(np.asarray(x), kind) for x in arrays)
+            formats[tuple(x.dtype for x in given)] = given
+        for own, given in enumerate(formats.values()):
+            if own and not _accepts(kernel, given, full):
+                continue
+            for turned in (False, True) if any(x.ndim > 1 for x in given) else (False,):
+                yield _Case(number, given, full, turned)
+
+
+def _examples(kernel: Kernel, rng: np.random.Generator) -> list[Any]:
+    """Return the examples; raise `UserError` where there are none, or not of the right form."""
+    try:
+        found = []
+        for example in kernel.examples(rng):
+            arrays, attrs = example
+            found.append((tuple(np.asarray(x) for x in arrays), dict(attrs)))
+            if len(found) > MOST_EXAMPLES:
+                raise UserError(f"{kernel.label}: more than {MOST_EXAMPLES} examples")
+    except UserError:
+        raise
+    except Exception as error:  # whatever somebody's generator raises
+        raise UserError(
+            f"{kernel.label}: examples {raised(error, type(kernel))} "
+            "(right: yield [operands], {attributes})"
+        ) from error
+    if not found:
+        raise UserError(f"{kernel.label}: examples yields nothing (right: yield [operands], {{attributes}})")
+    return found
+
+
+def _in_format(array: Array, kind: DType | None) -> Array:
+    return array if kind is None or array.dtype.kind != "f" else array.astype(kind.numpy)
+
+
+def _accepts(kernel: Kernel, arrays: Iterable[Array], attrs: dict[str, Any]) -> bool:
+    try:
+        kernel.infer([TensorType(dtype_of(x), x.shape) for x in arrays], freeze_attrs(attrs))
+    except UserError:
+        return False
+    return True
+
+
+def _hold(kernel: Kernel, case: _Case, chip: Chip) -> None:
+    """Execute one case on a chip; raise `UserError` for the first element that is off."""
+    from mtia_emu.compiler.ops import reference
+
+    graph, inputs = _graph(kernel, case)
+    expected = reference(kernel.name, case.arrays, freeze_attrs(case.attrs))
+    program = compile_lowered(graph, chip, dtype=str(dtype_of(case.arrays[0])))
+    verify(program, chip)
+    try:
+        got = execute(program, chip, inputs, core_library(), check=True).outputs
+    except RuntimeError as error:  # poisoned memory was read, or results were never written
+        raise UserError(str(error)) from error
+    for index, (value, right) in enumerate(zip(got.values(), expected, strict=True)):
+        _compare(index, value, right, kernel.tolerance)
+
+
+def _graph(kernel: Kernel, case: _Case) -> tuple[Graph, dict[str, Array]]:
+    """Return a graph of the one node, and its inputs."""
+    build, inputs, operands = Builder(), {}, []
+    for index, array in enumerate(case.arrays):
+        perm = tuple(reversed(range(array.ndim)))
+        turned = case.turned and array.ndim > 1
+        name = f"x{index}"
+        inputs[name] = array.transpose(perm) if turned else array
+        build.declare(name, TensorType(dtype_of(array), inputs[name].shape))
+        operands.append(build.add("transpose", name, perm=perm) if turned else name)
+    results = build.adds(kernel.name, *operands, fold=False, **case.attrs)
+    types = {name: build.type_of(name) for name in inputs}
+    return Graph("check", build.nodes, types, results, build.consts), inputs
+
+
+def _compare(result: int, got: Array, right: Array, tolerance: float | None) -> None:
+    """Raise `UserError` for the first element that is farther off than the format allows."""
+    kind = str(dtype_of(right))
+    allowed = TOLERANCES.get(kind, WIDE_TOLERANCE if right.dtype.kind == "f" else 0.0)
+    a, b = got.astype(np.float64), right.astype(np.float64)
+    scale = max(1.0, float(np.abs(b[np.isfinite(b)]).max(initial=0.0)))
+    limit = (allowed if tolerance is None else tolerance) * scale
+    with np.errstate(invalid="ignore"):
+        fine = (a == b) | (np.isnan(a) & np.isnan(b)) | (np.abs(a - b) <= limit)
+    if fine.all():
+        return
+    at = tuple(int(i) for i in np.argwhere(~fine)[0])
+    raise UserError(
+        f"result {result} at {list(at)} is {a[at]:.6g}, its reference gives {b[at]:.6g} (allowed: "
+        f"{limit:.1e} off; {np.count_nonzero(~fine)} of {fine.size} elements are off)"
+    )
+
+
+def own_operators() -> dict[str, Any]:
+    """Return the references of the user's own operators, by name, as the oracle takes them."""
+    return {k.op: partial(_with_defaults, k) for k in INSTALLED.values() if k.foreign}
+
+
+def _with_defaults(kernel: Kernel, arrays: Sequence[Any], attrs: Mapping[str, Any]) -> Sequence[Array]:
+    return kernel.reference(arrays, {**kernel.attributes, **attrs})

@@ -1,0 +1,1 @@
+"""The language between compiler and engine: commands, blocks, launches, their law and their file."""

@@ -1,0 +1,376 @@
+"""The program: commands, blocks of commands, and launches that run a block on given addresses.
+
+A command is a fixed record; `COMMANDS` says what each does. A tile is named by (row, col, rows, cols) of an
+operand seen as a matrix: all dimensions but the last are rows, the last is columns. Commands of a block stand
+in the order in which they are issued; a command that reads a slot waits for the command that last wrote it,
+and one that writes a slot waits for all that still read it: a ring of slots is a circular buffer, a write its
+push, the last read its pop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..machine.units.simd import FUNCTIONS, REDUCTIONS
+from ..types import DType, TensorType, Work
+
+Array = np.ndarray[Any, Any]
+
+
+class Op(IntEnum):
+    """The kinds of command."""
+
+    LOAD = 0
+    STORE = 1
+    STAGE = 2
+    GATHER = 3
+    POOL = 4
+    MATMUL = 5
+    REDUCE = 6
+    SIMD = 7
+    FOLD = 8
+    SCALAR = 9
+
+
+COMMANDS: dict[Op, str] = {
+    Op.LOAD: "dma: tile of an operand -> slot dst of pe, or of every PE that `cast` names",
+    Op.STORE: "dma: slot src0 -> tile of an operand",
+    Op.STAGE: "chip dma: tile of an operand -> tile of scratch operand2, announced in stage slot `stage`; "
+    "without one: -> tile of SRAM operand2 for a later launch, when DRAM and SRAM have nothing else to do",
+    Op.GATHER: "dma: rows of an operand, named by operand2[row2 : row2 + rows], from `row` on -> slot dst",
+    Op.POOL: "dma and simd: bags row .. row + rows of an embedding bag, about k look-ups -> slot dst",
+    Op.MATMUL: "matrix (simd where flagged VECTOR): dst (+)= src0[rows, k] x src1[k, cols]",
+    Op.REDUCE: "reduction network: accumulator dst += the same accumulator of src_pe",
+    Op.SIMD: "simd: dst[rows, cols] = FUNCTIONS[fn](src0, src1, src2)",
+    Op.FOLD: "simd: dst[rows, 1] = REDUCTIONS[fn] of src0[rows, cols] along its rows",
+    Op.SCALAR: "core: runs the op named by the block on all its operands",
+}
+FUNCTION_NAMES = tuple(FUNCTIONS)
+REDUCTION_NAMES = tuple(REDUCTIONS)
+POOL_MODES = ("sum", "mean", "max")
+
+
+class Cast(IntEnum):
+    """Which PEs one load feeds: its own, its row, its column, or all, of its own band."""
+
+    NONE = 0
+    ROW = 1
+    COL = 2
+    ALL = 3
+
+
+class Shape(IntEnum):
+    """How a SIMD operand meets a tile of [rows, cols]: whole, one row, one column, one element."""
+
+    FULL = 0
+    ROW = 1
+    COL = 2
+    ONE = 3
+
+
+FIRST = 1  # MATMUL: overwrite the accumulator
+VECTOR = 2  # MATMUL: on the SIMD engine
+QUANTISED = 1  # POOL: rows end in a scale and an offset
+LOWEST = 2  # POOL: an empty bag gives -inf, not 0
+IMMEDIATE = -2  # a SIMD source that is the command's `imm`
+NO_SLOT = -1
+MOST_COMMANDS = 1 << 23  # of a block: timing takes some 300 bytes for each
+
+COMMAND = np.dtype(
+    [(name, "u1") for name in ("op", "cast", "fn", "flags")]
+    + [(name, "i2") for name in ("pe", "src_pe", "operand", "operand2", "dst", "src0", "src1", "src2")]
+    + [(name, "i4") for name in ("stage", "row", "col", "rows", "cols", "row2", "col2", "k")]
+    + [("imm", "f4")]
+)
+
+
+def select(commands: Array, at: Array) -> Array:
+    """Return some commands, by number: moved as words, several times as fast as field by field."""
+    return _words(commands)[at].view(COMMAND).reshape(-1)
+
+
+def join(parts: Sequence[Array]) -> Array:
+    """Return arrays of commands one after another."""
+    return np.concatenate([_words(np.zeros(0, COMMAND)), *map(_words, parts)]).view(COMMAND).reshape(-1)
+
+
+def _words(commands: Array) -> Array:
+    return np.ascontiguousarray(commands).view(np.uint64).reshape(-1, COMMAND.itemsize // 8)
+
+
+def source_shape(flags: Array, index: int) -> Array:
+    """Return the `Shape` of SIMD source `index`, which stands in two bits of the flags."""
+    return (flags >> (2 * index)) & 3
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A strided view that a block reads or writes; a launch gives its address. Strides count elements."""
+
+    dtype: DType
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    space: str  # "dram", "sram", or "scratch": SRAM that the block uses for itself
+    written: bool = False
+    by_column: bool = (
+        False  # tiles are kept column by column in local memory: the matrix unit's b, k innermost
+    )
+    tiled: bool = False  # lies in memory tile after tile, as it is loaded: a tile is one run of bytes
+
+    @cached_property
+    def rows(self) -> int:
+        """Return the rows of the matrix view."""
+        return int(np.prod(self.shape[:-1], dtype=np.int64))
+
+    @property
+    def cols(self) -> int:
+        """Return the columns of the matrix view."""
+        return self.shape[-1]
+
+    @cached_property
+    def extent_bytes(self) -> int:
+        """Return the bytes from the first element to the end of the last."""
+        if 0 in self.shape:
+            return 0
+        span = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        return (span + 1) * self.dtype.bytes
+
+    @cached_property
+    def distinct_bytes(self) -> int:
+        """Return the bytes of distinct elements: broadcast dimensions count once."""
+        shape = [n for n, s in zip(self.shape, self.strides, strict=True) if s != 0]
+        return int(np.prod(shape, dtype=np.int64)) * self.dtype.bytes
+
+    def __str__(self) -> str:
+        shape, strides = (",".join(map(str, x)) for x in (self.shape, self.strides))
+        marks = (" out" if self.written else "") + (" by column" if self.by_column else "")
+        marks += " tiled" if self.tiled else ""
+        return f"{self.dtype}[{shape}]:({strides}) {self.space}{marks}"
+
+
+BESIDE = " + "  # between the names of layers, and of kernels, that share a launch
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place in every PE's local memory, or in its accumulators, that holds one tile."""
+
+    dtype: DType
+    offset: int
+    bytes: int
+    accumulator: bool = False
+
+
+@dataclass(frozen=True)
+class Block:
+    """The commands of one launch, and what they refer to. Equal blocks are stored once in a program.
+
+    `bands` divide the grid's rows, by the first row of each band after the first: routers cut the trees of
+    multicasts there, and slots that one band alone uses may lie where another's do.
+    """
+
+    kernel: str
+    operands: tuple[Operand, ...]
+    slots: tuple[Slot, ...]
+    commands: Array = field(repr=False)
+    scratch_bytes: int = 0
+    stages: int = 0
+    scalar: tuple[str, tuple[tuple[str, Any], ...]] = ("", ())  # op name and attributes, for SCALAR
+    mapping: str = ""
+    bands: tuple[int, ...] = ()
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Return the kernel of each band: `kernel` joins their names; where it does not, it is each one's."""
+        names = tuple(self.kernel.split(BESIDE))
+        count = len(self.bands) + 1
+        return names if len(names) == count else (self.kernel,) * count
+
+    @property
+    def local_bytes(self) -> int:
+        """Return the local memory that the slots take."""
+        return max((s.offset + s.bytes for s in self.slots if not s.accumulator), default=0)
+
+    @property
+    def accumulator_bytes(self) -> int:
+        """Return the accumulator memory that the slots take."""
+        return max((s.offset + s.bytes for s in self.slots if s.accumulator), default=0)
+
+    def band_rows(self, rows: int) -> Array:
+        """Return, for each of a grid's rows, the first and the last (excluded) row of its band."""
+        edges = np.array([0, *self.bands, rows])
+        band = np.searchsorted(edges, np.arange(rows), side="right") - 1
+        return np.stack([edges[band], edges[band + 1]], axis=1)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several layers that a launch runs, as a `Launch` of its own would name it."""
+
+    name: str
+    op: str
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One run of a block: a byte address for each operand (scratch operands: of the block's scratch).
+
+    `parts` are the layers that run side by side, one a band of the block, where they are several.
+    """
+
+    block: int
+    addresses: tuple[int, ...]
+    name: str
+    op: str
+    origin: str = ""
+    parts: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A tensor of the model at a fixed place: `type` in memory, `model_type` as the model's user sees it.
+
+    Without `strides`, which count elements, it lies packed.
+    """
+
+    name: str
+    type: TensorType
+    model_type: TensorType
+    space: str
+    address: int
+    strides: tuple[int, ...] = ()
+
+    @property
+    def operand(self) -> Operand:
+        """Return how the tensor lies in its memory."""
+        shape = self.type.shape
+        packed = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+        return Operand(self.type.dtype, shape, self.strides or packed, self.space)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled model: everything that running it needs, but the values of weights may be absent."""
+
+    model: str
+    source: str
+    dtype: str
+    dims: dict[str, int]
+    chip: dict[str, Any]
+    blocks: tuple[Block, ...]
+    launches: tuple[Launch, ...]
+    inputs: tuple[Binding, ...]
+    outputs: tuple[Binding, ...]
+    consts: tuple[Binding, ...]
+    data: dict[str, Any] = field(
+        repr=False
+    )  # const name -> array, or what has .array(name); absent weights are not here
+    dram_bytes: int
+    sram_bytes: int
+    works: tuple[Work, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def dump_command(c: Any, block: Block) -> str:
+    """Return one command as a line of text."""
+    op = Op(int(c["op"]))
+    return f"{op.name.lower():7s} pe{c['pe']:<3d} {_TEXT[op](c, block)}"
+
+
+def _tile(c: Any) -> str:
+    return f"[{c['row']}+{c['rows']}, {c['col']}+{c['cols']}]"
+
+
+def _load_text(c: Any, block: Block) -> str:
+    wait = f" after stage {c['stage']}" if c["stage"] >= 0 else ""
+    cast = "" if c["cast"] == Cast.NONE else " cast " + Cast(int(c["cast"])).name.lower()
+    return f"s{c['dst']} = %{c['operand']}{_tile(c)}{cast}{wait}"
+
+
+def _store_text(c: Any, block: Block) -> str:
+    return f"%{c['operand']}{_tile(c)} = s{c['src0']}"
+
+
+def _stage_text(c: Any, block: Block) -> str:
+    into = f"stage {c['stage']}" if c["stage"] >= 0 else "ahead"
+    return f"%{c['operand2']}[{c['row2']}, {c['col2']}] = %{c['operand']}{_tile(c)} {into}"
+
+
+def _gather_text(c: Any, block: Block) -> str:
+    return f"s{c['dst']} = %{c['operand']}{_tile(c)} rows %{c['operand2']}[{c['row2']}+{c['rows']}]"
+
+
+def _pool_text(c: Any, block: Block) -> str:
+    return f"s{c['dst']} = {POOL_MODES[c['fn']]} %{c['operand']} bags {_tile(c)} about {c['k']} look-ups"
+
+
+def _matmul_text(c: Any, block: Block) -> str:
+    equals = "=" if c["flags"] & FIRST else "+="
+    unit = " on simd" if c["flags"] & VECTOR else ""
+    return f"s{c['dst']} {equals} s{c['src0']} x s{c['src1']} ({c['rows']}x{c['k']}x{c['cols']}){unit}"
+
+
+def _reduce_text(c: Any, block: Block) -> str:
+    return f"s{c['dst']} += pe{c['src_pe']}.s{c['dst']} ({c['rows']}x{c['cols']})"
+
+
+def _scalar_text(c: Any, block: Block) -> str:
+    return f"{block.scalar[0]} on {c['rows']} elements"
+
+
+def _simd_text(c: Any, block: Block) -> str:
+    names = REDUCTION_NAMES if c["op"] == Op.FOLD else FUNCTION_NAMES
+    shown = []
+    for i, name in enumerate(("src0", "src1", "src2")):
+        if c[name] == IMMEDIATE:
+            shown.append(repr(float(c["imm"])))
+        elif c[name] != NO_SLOT:
+            shape = Shape(int(source_shape(c["flags"], i)))
+            shown.append(f"s{c[name]}" + ("" if shape is Shape.FULL else f".{shape.name.lower()}"))
+    return f"s{c['dst']} = {names[c['fn']]}({', '.join(shown)}) ({c['rows']}x{c['cols']})"
+
+
+_TEXT: dict[Op, Callable[[Any, Block], str]] = {
+    Op.LOAD: _load_text,
+    Op.STORE: _store_text,
+    Op.STAGE: _stage_text,
+    Op.GATHER: _gather_text,
+    Op.POOL: _pool_text,
+    Op.MATMUL: _matmul_text,
+    Op.REDUCE: _reduce_text,
+    Op.SIMD: _simd_text,
+    Op.FOLD: _simd_text,
+    Op.SCALAR: _scalar_text,
+}
+
+
+def _bands_text(block: Block) -> str:
+    return f" bands from rows 0, {', '.join(map(str, block.bands))}" if block.bands else ""
+
+
+def dump(program: Program, *, commands: int = 40) -> str:
+    """Return the program as text: the launches, then each block with its first `commands` commands."""
+    lines = [f"program {program.model} for {program.chip['name']} ({program.dtype})"]
+    lines += [f"  dram {program.dram_bytes} bytes, sram {program.sram_bytes} bytes", "launches"]
+    for launch in program.launches:
+        places = ", ".join(f"0x{a:x}" for a in launch.addresses)
+        lines.append(f"  {launch.name}: block {launch.block} at {places}")
+    for index, block in enumerate(program.blocks):
+        lines.append(f"block {index} {block.kernel} {block.mapping}".rstrip() + _bands_text(block))
+        lines += [f"  %{i} : {x}" for i, x in enumerate(block.operands)]
+        lines += [
+            f"  s{i} : {s.dtype} {s.bytes} bytes at {'acc' if s.accumulator else 'local'} {s.offset}"
+            for i, s in enumerate(block.slots)
+        ]
+        lines += ["  " + dump_command(c, block) for c in block.commands[:commands]]
+        if len(block.commands) > commands:
+            lines.append(f"  ... {len(block.commands) - commands} more commands")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""What comes of a run, as plain data: reports, comparisons, explanations."""

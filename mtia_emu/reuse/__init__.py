@@ -1,0 +1,1 @@
+"""Results and choices that are used again: in memory between like chips, and on disk between runs."""

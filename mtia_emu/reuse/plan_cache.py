@@ -1,0 +1,212 @@
+"""Choices of mappings kept on disk, found again by all that they depend on.
+
+A choice is a number: the place of a mapping among those that are ranked by estimate. Whatever the file says,
+a program is made of mappings that the compiler would have tried. What of the chip a choice depends on is
+noted while it is made (`sharing`), so two chips that differ elsewhere have it in common.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Hashable, Iterator
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .. import settings
+from ..files import disk_cache
+from ..machine.chip import Chip
+from .sharing import Share, known, noted, noting, unshared, values_of
+
+T = TypeVar("T")
+FILE = "plans.sqlite"
+RULES = (
+    "engine",
+    "kernels",
+    "machine/units",
+    "machine/drams",
+    "machine/chip.py",
+    "program",
+    "reuse",
+    "types.py",
+)
+MOST_CHOICES = 100_000  # the file is begun anew beyond that
+MOST_PLACE = 1 << 16
+MOST_TEXT, MOST_READS = 1 << 14, 64  # of the lists of keys that are looked at for one choice
+WAIT_SECONDS = 2.0  # for another process that writes
+SCHEMA = (
+    "CREATE TABLE choices (key TEXT PRIMARY KEY, place INTEGER NOT NULL, proof TEXT NOT NULL)",
+    "CREATE TABLE reads (what TEXT NOT NULL, paths TEXT NOT NULL, PRIMARY KEY (what, paths))",
+)
+
+
+class PlanCache:
+    """Choices in an SQLite file that several processes may use at once.
+
+    A file that is broken, of another form or cannot be written is no error: it is begun anew, or not used.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def find(self, what: str, chip: Chip) -> tuple[int, tuple[str, ...]] | None:
+        """Return a choice and the chip's keys that it depends on; None where none is for such a chip."""
+        with self._open() as file:
+            if file is None:
+                return None
+            query = "SELECT paths FROM reads WHERE what = ? AND length(paths) < ? LIMIT ?"
+            for (text,) in file.execute(query, (what, MOST_TEXT, MOST_READS)).fetchall():
+                paths = _paths(text)
+                if not known(chip, paths):
+                    continue
+                query, key = "SELECT place, proof FROM choices WHERE key = ?", _key(what, chip, paths)
+                row = file.execute(query, (key,)).fetchone()
+                if (
+                    row
+                    and isinstance(row[0], int)
+                    and 0 <= row[0] < MOST_PLACE
+                    and row[1] == _proof(key, row[0])
+                ):
+                    return row[0], paths
+        return None
+
+    def keep(self, what: str, chip: Chip, paths: tuple[str, ...], place: int) -> None:
+        """Keep a choice that depends on these of the chip's keys."""
+        with self._open() as file:
+            if file is None:
+                return
+            if file.execute("SELECT count(*) FROM choices").fetchone()[0] >= MOST_CHOICES:
+                file.execute("DELETE FROM choices")
+                file.execute("DELETE FROM reads")
+            file.execute("INSERT OR IGNORE INTO reads VALUES (?, ?)", (what, json.dumps(paths)))
+            key = _key(what, chip, paths)
+            file.execute("INSERT OR REPLACE INTO choices VALUES (?, ?, ?)", (key, place, _proof(key, place)))
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection | None]:
+        """Give the file, in one transaction; None where it cannot be used."""
+        try:
+            file = _connect(self.file)
+        except (sqlite3.Error, OSError):
+            yield None
+            return
+        try:
+            with file:
+                yield file
+        except sqlite3.OperationalError:  # another process keeps it, or the disk is full
+            return
+        except sqlite3.DatabaseError:
+            _remove(self.file)
+        finally:
+            file.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the file, begun anew where it is not ours; nothing in it is trusted beyond two plain tables."""
+    for _ in range(2):
+        file = sqlite3.connect(path, timeout=WAIT_SECONDS)
+        try:
+            file.execute("PRAGMA trusted_schema = OFF")
+            file.execute("PRAGMA synchronous = OFF")  # a choice that is lost is made again
+            found = file.execute(
+                "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
+            ).fetchall()
+            if not found:
+                with file:
+                    for line in SCHEMA:
+                        file.execute(line.replace("TABLE", "TABLE IF NOT EXISTS", 1))
+            if not found or tuple(row[0] for row in found) == SCHEMA:
+                return file
+        except sqlite3.OperationalError:
+            file.close()
+            raise
+        except sqlite3.DatabaseError:
+            pass
+        file.close()
+        _remove(path)
+    raise OSError(f"{path} cannot be begun anew")
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        with contextlib.suppress(OSError):
+            path.with_name(path.name + suffix).unlink()
+
+
+def _paths(text: Any) -> tuple[str, ...]:
+    """Return the dotted keys that a text lists, none where it is no list of words."""
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        found = json.loads(text)
+        if isinstance(found, list) and all(isinstance(x, str) for x in found):
+            return tuple(found)
+    return ("",)
+
+
+def _key(what: str, chip: Chip, paths: tuple[str, ...]) -> str:
+    return _digest(repr((what, paths, values_of(chip, paths))))
+
+
+def _proof(key: str, place: int) -> str:
+    """Return what tells a choice as it was kept from one with a bit off."""
+    return _digest(f"{key} {place}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@cache
+def rules_digest() -> str:
+    """Return a digest of the code that ranks, emits and times: a choice is by the rules of its time."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in RULES:
+        root = Path(str(resources.files("mtia_emu.kernels" if name == "kernels" else "mtia_emu")))
+        place = root if name == "kernels" else root / name
+        files = sorted(place.rglob("*")) if place.is_dir() else [place]
+        for file in (f for f in files if f.suffix in (".py", ".toml")):
+            digest.update(f"{name}/{file.name}".encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+def remembered(kept: PlanCache, share: Share = unshared, deciding: Hashable = ()) -> Share:
+    """Return a `Share` that also keeps choices on disk, in front of the one that is given.
+
+    `deciding` are the options on which they depend.
+    """
+
+    def through(
+        kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T], *, decides: bool = False
+    ) -> T:
+        if kind != "choice":
+            return share(kind, key, chip, work, decides=decides)
+        what = _digest(rules_digest() + repr((deciding, key)))
+        return share(kind, key, chip, lambda c: _found(kept, what, c, work))
+
+    return through
+
+
+def _found(kept: PlanCache, what: str, chip: Chip, work: Callable[[Chip], Any]) -> Any:
+    """Return the choice on disk, or make it and keep it; the chip's notes are as if it had been made."""
+    hit = kept.find(what, chip)
+    if hit is not None:
+        place, paths = hit
+        noting(chip, paths)
+        return place
+    notes: set[str] = set()
+    place = work(noted(chip, notes))
+    paths = tuple(sorted(notes))
+    noting(chip, paths)
+    kept.keep(what, chip, paths, place)
+    return place
+
+
+def default_cache() -> PlanCache | None:
+    """Return the user's cache; None where it is switched off or has no folder that can be made."""
+    if settings.integer(settings.TUNE_CACHE) == 0:
+        return None
+    folder = disk_cache.folder()
+    return PlanCache(folder / FILE) if folder else None

@@ -1,0 +1,119 @@
+"""What would help: a program's time and energy on a chip on which one parameter is a tenth better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from ..errors import UserError
+from ..machine.chip import Chip, put, validate
+from ..results.explanation import STEP, Effect, Kind, Step
+from ..results.report import Report
+
+Run = Callable[[Chip, Kind], Report]
+Tick = Callable[[int, int], None]
+
+LESS = {"s", "cycles", "pJ", "W", "V", "C", "pF"}  # units of which less is better, also by the byte or row
+# shapes of arrays and tiles: powers of two stay so, or tiles misfit
+SHAPES = {"lanes", "rows", "columns", "banks", "lines"}
+PRICES = "energy."  # keys of what changes no time
+# sizes that a program's tiles and addresses depend on: with those the model is compiled anew
+SIZES = {"B", "PEs", "arrays", "share"} | SHAPES
+FACTS = {  # of a chip as it is, or of its prices; changing them builds no other chip
+    *("node_nm", "die_mm2", "typical_w", "tdp_w"),
+    "energy.price_voltage_v",
+}
+GRAIN = "_bytes"  # what a memory is divided in, such as a burst: its keys end so, a capacity is `bytes`
+
+
+def steps(chip: Chip, dtypes: Collection[str]) -> tuple[Step, ...]:
+    """Return a step for each numeric parameter of a chip that has room to get better, in the file's order.
+
+    Of rates and prices that are given by dtype, those of `dtypes` and fp32, in which the SIMD engine works.
+    """
+    used = {*dtypes, "fp32"}
+    found = (_step(*parameter) for parameter in _parameters(chip, "", used))
+    return tuple(step for step in found if step is not None)
+
+
+def _parameters(model: BaseModel, prefix: str, dtypes: Collection[str]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield key, value and field of every parameter; entries of a table by dtype apart."""
+    for name, info in type(model).model_fields.items():
+        key, value = prefix + name, getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _parameters(value, f"{key}.", dtypes)
+        elif isinstance(value, dict):
+            yield from ((f"{key}.{part}", x, info) for part, x in value.items() if part in dtypes)
+        else:
+            yield key, value, info
+
+
+def _step(key: str, old: Any, info: Any) -> Step | None:
+    unit = str((info.json_schema_extra or {}).get("unit", ""))
+    number = isinstance(old, (int, float)) and not isinstance(old, bool)
+    chosen = getattr(info.annotation, "__origin__", None) is Literal  # a choice, not an amount
+    if not number or not old or chosen or key in FACTS or key.endswith(GRAIN):
+        return None
+    double = unit in SHAPES and math.log2(old).is_integer()
+    new = 2 * old if double else better(old, less=less_is_better(unit))
+    most = next((m.le for m in info.metadata if hasattr(m, "le")), math.inf)
+    new = min(new, most)
+    return Step(key, unit, old, new, _kind(key, unit)) if new != old else None
+
+
+def _kind(key: str, unit: str) -> Kind:
+    if key.startswith(PRICES):
+        return "repriced"
+    return "recompiled" if unit in SIZES else "retimed"
+
+
+def less_is_better(unit: str) -> bool:
+    """Return whether a parameter of that unit of measure is a cost."""
+    return unit.partition("/")[0] in LESS
+
+
+def better(old: int | float, *, less: bool) -> int | float:
+    """Return a positive number a tenth larger, or smaller with `less`; see `Step` for whole numbers."""
+    sign = -1 if less else 1
+    if isinstance(old, float):
+        return float(f"{old * (1 + sign * STEP):.6g}")
+    tenth = old * STEP
+    grain = 1 << max(0, math.floor(math.log2(tenth)))
+    return old + sign * max(grain, round(tenth / grain) * grain)
+
+
+def effects(
+    chip: Chip, todo: Sequence[Step], base: Report, run: Run, tick: Tick | None = None
+) -> tuple[Effect, ...]:
+    """Return the effect of each step on the run that `base` reports, the largest change of time first.
+
+    Changes are ranked in proportion to a step of a tenth.
+
+    `run` gives the report of the same model on another chip: with the same program, or with a new one. Equal
+    changes of time stand in order of the change of energy, then as in `todo`.
+    """
+    found = []
+    for number, step in enumerate(todo):
+        if tick is not None:
+            tick(number, len(todo))
+        found.append(_effect(chip, step, base, run))
+    return tuple(
+        sorted(found, key=lambda e: [-abs(e.per_tenth(x)) for x in (e.seconds_change, e.joules_change)])
+    )
+
+
+def _effect(chip: Chip, step: Step, base: Report, run: Run) -> Effect:
+    values = chip.model_dump()
+    put(values, step.key, step.new)
+    try:
+        report = run(validate(values, chip.name), step.kind)
+    except UserError as error:
+        return Effect(step, refused=str(error))
+    return Effect(step, _change(base.seconds, report.seconds), _change(base.joules, report.joules))
+
+
+def _change(old: float, new: float) -> float:
+    return new / old - 1 if old else 0.0

@@ -1,0 +1,209 @@
+"""Kernels from outside: held to their reference when they are read, used only where the user gave them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import Result
+from mtia_emu.compiler.ops import ONNX, OPS
+from mtia_emu.compiler.user_kernels import INSTALLED
+from onnx import TensorProto, helper
+
+import mtia_emu
+from mtia_emu import UserError
+from mtia_emu.plugins.kernels import load_kernels
+
+Cli = Callable[..., Result]
+Refused = Callable[..., str]
+HEADER = """
+import numpy as np
+from mtia_emu import Kernel, UserError
+from mtia_emu.program.isa import FUNCTION_NAMES, Op
+from mtia_emu.kernels.builder import Builder
+"""
+SCALED = '''
+class Scaled(Kernel):
+    """x times a number."""
+
+    op = "com.example::Scaled"
+    flops = 1
+    attributes = {"by": 2.0}
+    operands = (1, 1)
+
+    def infer(self, types, attrs):
+        if not types[0].dtype.is_float or types[0].rank != 2:
+            raise UserError("Scaled takes a matrix of floats")
+        return [types[0]]
+
+    def reference(self, arrays, attrs):
+        return [(arrays[0].astype(np.float32) * attrs["by"]).astype(arrays[0].dtype)]
+
+    def takes(self, types, attrs):
+        return types[0].shape[-1] <= 64
+
+    def examples(self, rng):
+        yield [rng.standard_normal((3, 5)).astype(np.float32)], {}
+        yield [rng.standard_normal((8, 64)).astype(np.float32)], {"by": -0.5}
+
+    def emit(self, chip, attrs, inputs, outputs):
+        (x,), (out,) = inputs, outputs
+        build = Builder(chip, "scaled", (x, out))
+        a, b = (build.slot(o.dtype, x.rows * x.cols) for o in (x, out))
+        tile = {"row": 0, "rows": x.rows, "col": 0, "cols": x.cols}
+        size = {"rows": x.rows, "cols": x.cols}
+        build.add(Op.LOAD, 0, pe=0, operand=0, dst=a, **tile)
+        mul = FUNCTION_NAMES.index("mul")
+        build.add(Op.SIMD, 1, pe=0, fn=mul, src0=a, src1=-2, imm=attrs["by"], dst=b, **size)
+        build.add(Op.STORE, 2, pe=0, operand=1, src0=b, **tile)
+        return build.block()
+'''
+
+
+@pytest.fixture
+def scaled(tmp_path: Path) -> Path:
+    path = tmp_path / "scaled.py"
+    path.write_text(HEADER + SCALED)
+    return path
+
+
+def model(path: Path, cols: int = 12, **attrs: float) -> Path:
+    """Write a model of the operator and an addition."""
+    nodes = [
+        helper.make_node("Scaled", ["x"], ["s"], domain="com.example", **attrs),
+        helper.make_node("Add", ["s", "x"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [4, cols]) for n in "xy")
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.example", 1)]
+    graph = helper.make_graph(nodes, "scaled", [x], [y])
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=opsets), path)
+    return path
+
+
+def test_a_kernel_runs_its_operator(scaled: Path, tmp_path: Path, cli: Cli) -> None:
+    file = model(tmp_path / "m.onnx", by=3.0)
+    done = cli("run", file, "--kernel", scaled, "--check", "--gpu", "none")
+    assert done.exit_code == 0, done.output
+    assert "scaled" in done.stdout and "passed" in done.stdout
+    assert not INSTALLED and "com_example_Scaled" not in OPS and "com.example::Scaled" not in ONNX
+
+
+def test_attributes_have_their_defaults(scaled: Path, tmp_path: Path) -> None:
+    x = np.arange(48, dtype=np.float32).reshape(4, 12) / 64
+    with mtia_emu.use_kernels(scaled):
+        done = mtia_emu.run(model(tmp_path / "m.onnx"), "tiny", inputs={"x": x}, gpu=None)
+    np.testing.assert_allclose(done.outputs["y"], 3 * x, rtol=2e-3)
+
+
+def test_what_a_kernel_does_not_take_runs_on_a_core(scaled: Path, tmp_path: Path) -> None:
+    with mtia_emu.use_kernels(scaled):
+        done = mtia_emu.run(model(tmp_path / "m.onnx", cols=65), "tiny", check=True, gpu=None)
+    assert done.check is not None and done.check.passed
+    assert [layer.kernel for layer in done.report.layers] == ["scalar", "map"]
+    assert any("runs no node" in note for note in done.program.notes)
+
+
+def test_a_compiled_program_needs_no_kernel(scaled: Path, tmp_path: Path, cli: Cli) -> None:
+    file, program = model(tmp_path / "m.onnx"), tmp_path / "m.mtia"
+    assert cli("compile", file, "--kernel", scaled, "-o", program).exit_code == 0
+    assert "scaled" in cli("run", program, "--gpu", "none").stdout
+
+
+def test_a_model_alone_brings_no_code(scaled: Path, tmp_path: Path, refused: Refused) -> None:
+    scaled.write_text("raise SystemExit(3)")
+    assert "no such operator" in refused("run", model(tmp_path / "m.onnx"))
+
+
+def test_passes_see_the_op(scaled: Path, tmp_path: Path, cli: Cli) -> None:
+    done = cli("opt", model(tmp_path / "m.onnx"), "--kernel", scaled, "--verify-each", "--bisect")
+    assert done.exit_code == 0 and "com_example_Scaled(%x) {by=2.0}" in done.stdout
+
+
+def test_an_op_of_ours_can_be_given_another_kernel() -> None:
+    class Plain(mtia_emu.Kernel):
+        op = "softmax"
+
+        def examples(self, rng: np.random.Generator):  # type: ignore[no-untyped-def]
+            yield [rng.standard_normal((5, 7)).astype(np.float32)], {"axis": 1}
+
+        def emit(self, chip, attrs, inputs, outputs):  # type: ignore[no-untyped-def]
+            from mtia_emu.kernels.rows.rowwise import emit_rowwise
+            from mtia_emu.kernels.rows.tape import TapeBuilder
+
+            tape = TapeBuilder(1)
+            powers = tape.call("exp", 0)
+            result = tape.call("div", powers, tape.call("fold_sum", powers))
+            return emit_rowwise(chip, "plain", tape.done(result), inputs, outputs)
+
+    with mtia_emu.use_kernels(Plain()) as (kernel,):
+        assert {"softmax": kernel} == INSTALLED
+    assert not INSTALLED and "softmax" in OPS
+
+
+WRONG = {
+    "values": ('imm=attrs["by"]', "imm=2.0", "example 1 (fp32[8, 64]) on tiny: result 0 at [0, 0] is"),
+    "narrow": ("imm=attrs[", "imm=(1.01 if x.dtype.bits == 16 else 1) * attrs[", "example 0 (fp16[3, 5])"),
+    "strides": ("(x, out))", "(replace(x, strides=(x.cols, 1)), out))", "read through a transposition"),
+    "unwritten": ("build.add(Op.STORE", "0 and build.add(Op.STORE", "15 of 15 elements were never written"),
+    "slot": ("dst=b", "dst=7", "names no slot"),
+    "room": ("x.rows * x.cols)", "1 << 40)", "ran on none of its examples"),
+    "none": ("<= 64", "<= 2", "it takes none of them"),
+    "raises": ("(x,), (out,)", "(x, z), (out,)", "emit raises ValueError"),
+    "no block": ("return build.block()", "return build", "right: a Block"),
+    "operands": ("(x, out))", "(out, x))", "must begin with those given"),
+    "reference": (
+        ".astype(arrays[0].dtype)]",
+        ".T]",
+        "reference gives float32[5, 3], infer says float32[3, 5]",
+    ),
+    "shape rule": ("return [types[0]]", "return types[0].shape", "right: a TensorType for each result"),
+    "no flops": ("flops = 1", "", "says no `flops`"),
+    "no examples": ("def examples", "def samples", "does not define examples"),
+    "bad examples": (', {"by": -0.5}', "", "examples raises ValueError"),
+    "bad op": ('"com.example::Scaled"', '"a b"', "op = 'a b'"),
+    "unknown op": ('"com.example::Scaled"', '"sotfmax"', "did you mean 'softmax'"),
+    "no kernel": ("(Kernel)", "", "has no kernel"),
+    "syntax": ("class", "klass", "scaled.py, line 8: SyntaxError"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_kernel_is_refused(case: str, scaled: Path, tmp_path: Path, refused: Refused) -> None:
+    old, new, said = WRONG[case]
+    text = scaled.read_text()
+    assert old in text
+    scaled.write_text(
+        text.replace(old, new).replace("\nimport numpy", "\nfrom dataclasses import replace\nimport numpy")
+    )
+    message = refused("run", model(tmp_path / "m.onnx"), "--kernel", scaled)
+    assert said in message
+    assert not INSTALLED and "com_example_Scaled" not in OPS
+
+
+def test_what_is_no_kernel_is_refused(tmp_path: Path, refused: Refused) -> None:
+    assert "no such file" in refused("run", "zoo:dlrm-small", "--kernel", tmp_path / "none.py")
+    assert "no file FILE.py" in refused("run", "zoo:dlrm-small", "--kernel", "none")
+
+
+def test_unknown_attributes_are_refused(scaled: Path, tmp_path: Path, refused: Refused) -> None:
+    file = model(tmp_path / "m.onnx", bi=1.0)
+    assert "did you mean 'by'" in refused("run", file, "--kernel", scaled)
+
+
+def test_packages_bring_kernels(scaled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = tmp_path / "others_kernels-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: others-kernels\nVersion: 1.0\n")
+    lines = "scaled = scaled:Scaled\nall = scaled\nwrong = scaled:Builder\ngone = no_such_module\n"
+    (about / "entry_points.txt").write_text("[mtia_emu.kernels]\n" + lines)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "scaled", raising=False)
+    for name in ("scaled", "all"):
+        assert [kernel.op for kernel in load_kernels(name)] == ["com.example::Scaled"]
+    for name, said in {"wrong": "is no kernel", "gone": "cannot be imported", "scald": "'scaled'"}.items():
+        with pytest.raises(UserError, match=said):
+            load_kernels(name)
