@@ -25,7 +25,7 @@ _RELABEL = ("transpose", "reshape", "cast")  # folded, these keep their operand'
 SMALL = 64  # elements of the constants that are looked up by their value
 
 
-class Scope(Protocol):
+class RewriteScope(Protocol):
     """What surrounds a builder: a graph being rewritten."""
 
     def type_of(self, value: str) -> TensorType: ...
@@ -34,14 +34,14 @@ class Scope(Protocol):
     def fresh(self, name: str) -> str: ...
 
 
-class Builder:
+class NodeBuilder:
     """Collects new nodes and constants over a scope (a `Match`), or over nothing.
 
     An op on constants becomes a constant: computed now, when read, or absent as its operands are. The same op
     on the same operands is made once.
     """
 
-    def __init__(self, scope: Scope | None = None) -> None:
+    def __init__(self, scope: RewriteScope | None = None) -> None:
         self.scope = scope
         self.origin = ""
         self.nodes: list[Node] = []

@@ -13,7 +13,7 @@ from typing import Any
 from mtia_emu import settings
 from mtia_emu.errors import UserError
 
-from .graph import Graph, Outcome
+from .graph import Graph, RuleOutcome
 from .passes import Pass, Rules
 
 OURS = "mtia_emu."
@@ -36,7 +36,7 @@ def blamed(step: Pass) -> Iterator[None]:
         raise UserError(f"{label(step)}: {raised(error, type(step))}") from error
 
 
-def apply(step: Pass, graph: Graph) -> tuple[Graph, list[Outcome]]:
+def apply(step: Pass, graph: Graph) -> tuple[Graph, list[RuleOutcome]]:
     """Return the graph after a pass, unchecked, and what its rules did, where it is made of rules."""
     after, outcomes = step.apply(graph) if isinstance(step, Rules) else (step(graph), [])
     if not isinstance(after, Graph):

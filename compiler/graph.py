@@ -16,7 +16,7 @@ from mtia_emu.errors import UserError, nearest
 from mtia_emu.types import TensorType
 
 from .nodes import Attr, Attrs, Const, Loader, Node, freeze_attrs
-from .rewrite import Draft, Match, Outcome, Rewrite, Rule, Skip, rule_name
+from .rewrite import Draft, Match, Rewrite, Rule, RuleOutcome, Skip, rule_name
 
 __all__ = [
     "Attr",
@@ -26,9 +26,9 @@ __all__ = [
     "Loader",
     "Match",
     "Node",
-    "Outcome",
     "Rewrite",
     "Rule",
+    "RuleOutcome",
     "Skip",
     "freeze_attrs",
 ]
@@ -179,7 +179,7 @@ class Graph:
             draft.rename(old, new)
         return draft.finish()
 
-    def rewrite(self, rule: Rule, log: list[Outcome] | None = None) -> Graph:
+    def rewrite(self, rule: Rule, log: list[RuleOutcome] | None = None) -> Graph:
         """Return the graph after offering each node, in order, to the rule once.
 
         What the rule did and why it skipped goes to `log`. Nodes left without a user are dropped. New nodes
@@ -197,7 +197,7 @@ class Graph:
                 fired = True
             if log is not None and answer is not None:
                 reason = answer.reason if isinstance(answer, Skip) else ""
-                log.append(Outcome(current, reason, rule_name(rule)))
+                log.append(RuleOutcome(current, reason, rule_name(rule)))
         return draft.finish() if fired else self
 
     def prune(self) -> Graph:

@@ -13,7 +13,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip
 from mtia_emu.options import Options, Words
 from mtia_emu.program.isa import Program
-from mtia_emu.reuse.sharing import Same, unshared
+from mtia_emu.reuse.memo import SameObject, unmemoised
 from mtia_emu.types import DType, TensorType, Work, dtype
 
 from . import text
@@ -278,13 +278,13 @@ def compile_graph(
     to do of it.
     """
     chosen = _agreed(Options.of(**options), tuning)
-    report, share = progress or (lambda stage, done, total: None), tuning.share
-    own = share("own", Same(graph), chip, lambda _: own_dtype(graph))
+    report, memoise = progress or (lambda stage, done, total: None), tuning.memoise
+    own = memoise("own", SameObject(graph), chip, lambda _: own_dtype(graph))
     form = choose_format(own, chip, wanted_format(chosen))
     report("lower", 0, 1)
     lowering = _Lowering(graph, own, form, chosen.passes)
-    key = (Same(graph), form.floats, form.quantise, Same(fused), chosen.deciding("lower"))
-    ready = share("fuse", key, chip, lambda _: _with_works(fused or lowering.fuse(chip)))
+    key = (SameObject(graph), form.floats, form.quantise, SameObject(fused), chosen.deciding("lower"))
+    ready = memoise("fuse", key, chip, lambda _: _with_works(fused or lowering.fuse(chip)))
     report("schedule", 0, 1)
     mapped = lowering.mapped(ready.graph, chip, chosen, tuning)
     plan, placement = replace(mapped.plan, chip=chip), mapped.placement
@@ -344,8 +344,8 @@ class _Lowering:
     def mapped(self, fused: Graph, chip: Chip, options: Options, tuning: Tuning) -> _Mapped:
         """Return a fused graph suited to a chip, as placed steps."""
         together = tuning.search.beside and (tuning.search.time is not None)  # what `gather` reads of it
-        key = (Same(fused), options.deciding("map"), together)
-        return tuning.share(
+        key = (SameObject(fused), options.deciding("map"), together)
+        return tuning.memoise(
             "map", key, chip, lambda c: _placed(self._map(fused, c, tuning), c, options, tuning)
         )
 
@@ -353,15 +353,15 @@ class _Lowering:
         def mapped(c: Chip) -> Graph:
             return lower(fused, chosen_steps(self.own, self.form, c, self.spelling).mapping)
 
-        return tuning.share("lower", (Same(fused), self.spelling), chip, mapped)
+        return tuning.memoise("lower", (SameObject(fused), self.spelling), chip, mapped)
 
 
 def _placed(lowered: Graph, chip: Chip, options: Options, tuning: Tuning) -> _Mapped:
     """Return a graph after all passes as steps, those side by side together, and where buffers lie."""
-    plan = schedule(lowered, chip, tuning.share)
+    plan = schedule(lowered, chip, tuning.memoise)
     if tuning.search.beside is not None:
         gather(plan, tuning.search)
-    return _Mapped(replace(plan, memo={}, share=unshared), place(plan, options.place))
+    return _Mapped(replace(plan, memo={}, memoise=unmemoised), place(plan, options.place))
 
 
 def compile_lowered(

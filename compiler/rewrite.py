@@ -36,7 +36,7 @@ class Rewrite:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RuleOutcome:
     """What a rule did at a node: `reason` is empty where it fired; `rule` is its name."""
 
     node: Node

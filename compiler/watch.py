@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from .check import Known, check_made
 from .foreign import apply, blamed
-from .graph import Graph, Outcome
+from .graph import Graph, RuleOutcome
 from .nodes import Const
 from .passes import Pass
 
@@ -33,13 +33,13 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Ran:
+class PassRun:
     """A pass that ran: the graph before and after it, and what its rules did, where it is made of rules."""
 
     step: Pass
     before: Graph
     after: Graph
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[RuleOutcome, ...]
     seconds: float
 
     @property
@@ -58,7 +58,7 @@ class Ran:
 
         Reasons that differ in the values that they name are one.
         """
-        found: dict[tuple[str, str, str], list[Outcome]] = {}
+        found: dict[tuple[str, str, str], list[RuleOutcome]] = {}
         for o in self.outcomes:
             if o.reason:
                 found.setdefault((o.rule, o.node.op, _VALUE.sub("%*", o.reason)), []).append(o)
@@ -67,13 +67,13 @@ class Ran:
         return [_skipped(key, found[key]) for key in ranked]
 
 
-def _skipped(key: tuple[str, str, str], outcomes: Sequence[Outcome]) -> Skipped:
+def _skipped(key: tuple[str, str, str], outcomes: Sequence[RuleOutcome]) -> Skipped:
     rule, op, reason = key
     said = {o.reason for o in outcomes}
     return Skipped(rule, op, said.pop() if len(said) == 1 else reason, len(outcomes), outcomes[0].node.name)
 
 
-def watch(graph: Graph, pipeline: Sequence[Pass]) -> Iterator[Ran]:
+def watch(graph: Graph, pipeline: Sequence[Pass]) -> Iterator[PassRun]:
     """Yield each pass as it has run, its graph checked; what a pass raises gets a note that names it."""
     known: Known = {}
     for step in pipeline:
@@ -86,7 +86,7 @@ def watch(graph: Graph, pipeline: Sequence[Pass]) -> Iterator[Ran]:
         except Exception as error:
             error.add_note(f"in pass {step.spelling}")
             raise
-        yield Ran(step, graph, after, tuple(outcomes), seconds)
+        yield PassRun(step, graph, after, tuple(outcomes), seconds)
         graph = after
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from mtia_emu import zoo
 from mtia_emu.machine.units.cache import Cache, CacheShape, lines_of
 from mtia_emu.streams import draw, histogram, histogram_names
-from mtia_emu.zoo.bags import Bags
+from mtia_emu.zoo.bags import BagTables
 from mtia_emu.zoo.models import MODELS
 
 CACHE_BYTES = 224 << 20
@@ -40,7 +40,7 @@ def hits(name: str, row_bytes: int) -> tuple[float, float]:
 def production_hits(name: str) -> tuple[float, float]:
     """Return the share of lines that hit in a production model's last batch, and that of its large tables."""
     model = MODELS[name]
-    assert isinstance(model, Bags)
+    assert isinstance(model, BagTables)
     cache = Cache(CacheShape(bytes=CACHE_BYTES, line_bytes=LINE_BYTES, ways=WAYS))
     row_bytes = [dim * 2 for dim in model.dims]
     table_bytes = np.array(model.rows) * row_bytes
@@ -66,7 +66,7 @@ def main() -> None:
                 f"{name}, rows of {row_bytes:3} B: ideal static cache {ideal:.1%}, "
                 f"least recent use {recent:.1%}"
             )
-    for name in (n for n in zoo.zoo_names() if isinstance(MODELS[n], Bags)):
+    for name in (n for n in zoo.zoo_names() if isinstance(MODELS[n], BagTables)):
         every, large = production_hits(name)
         print(f"{name}: {every:.1%} of lines hit; of those of tables above 1 GiB, or all, {large:.1%}")
 

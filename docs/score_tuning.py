@@ -23,19 +23,18 @@ from typing import Any
 
 import numpy as np
 from markdown_table import table
-from mtia_emu.kernels.attention.fused import Scores, emit_attention
-from mtia_emu.kernels.attention.plan import Attention, Tiles
-from mtia_emu.kernels.attention.plan import Plan as AttentionPlan
+from mtia_emu.kernels.attention.fused import ScoreTape, emit_attention
+from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionProblem, AttentionTiling
 from mtia_emu.kernels.attention.search import Tilings, memory_rate
-from mtia_emu.kernels.bags.embedding import Bags as Table
+from mtia_emu.kernels.bags.embedding import BagOperands as Table
 from mtia_emu.kernels.bags.embedding import emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul.dense import emit_matmul
-from mtia_emu.kernels.matmul.plan import Mapping, Plan, Problem
+from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulPlan, MatmulProblem
 from mtia_emu.kernels.matmul.search import ranked_matmul
-from mtia_emu.kernels.matmul.space import Space, panel_lengths, splits
+from mtia_emu.kernels.matmul.space import MappingSpace, panel_lengths, splits
 from mtia_emu.kernels.rows.tape import parse
-from mtia_emu.kernels.search import Search
+from mtia_emu.kernels.search import MappingSearch
 
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip, load_chip
@@ -46,7 +45,7 @@ from mtia_emu.types import FP16, INT8, INT32, DType
 WITHIN = 1.05
 PAGE = Path(__file__).with_name("accuracy-mappings.md")
 BEGIN, END = "<!-- measured: mappings -->", "<!-- end -->"
-SCALED = Scores(parse("1 -> t0 | t0 = mul(x0, 0.25)"))
+SCALED = ScoreTape(parse("1 -> t0 | t0 = mul(x0, 0.25)"))
 CHUNK = 200
 
 
@@ -73,19 +72,19 @@ class Product:
         return f"product {batch}{self.m} x {self.k} x {self.n} {self.kind}, b in {self.weights.upper()}"
 
     @property
-    def problem(self) -> Problem:
+    def problem(self) -> MatmulProblem:
         """Return the kernel's problem."""
         out, alone = FP16 if self.kind.is_float else INT32, self.batch == 1
-        return Problem(
+        return MatmulProblem(
             self.batch, self.m, self.k, self.n, self.kind, self.kind, out, "sram", self.weights,
             b_batched=not alone, b_tiled=alone and self.weights == "dram",
         )  # fmt: skip
 
-    def ranked(self, chip: Chip, count: int) -> list[Mapping]:
+    def ranked(self, chip: Chip, count: int) -> list[MatmulMapping]:
         """Return what the search would try, best first."""
         return [mapping for mapping, _ in ranked_matmul(self.problem, chip, count)]
 
-    def block(self, mapping: Mapping, chip: Chip) -> Block:
+    def block(self, mapping: MatmulMapping, chip: Chip) -> Block:
         """Return the block of a mapping."""
         p = self.problem
         a = packed(p.a, (p.batch, p.m, p.k), p.a_space)
@@ -93,29 +92,29 @@ class Product:
         b = packed(p.b, shape, p.b_space)
         b = replace(b, strides=(*b.strides[:-2], 1, p.k), tiled=p.b_tiled)
         out = packed(p.out, (p.batch, p.m, p.n), p.out_space, written=True)
-        return emit_matmul(Plan(p, mapping, chip), a, b, out)
+        return emit_matmul(MatmulPlan(p, mapping, chip), a, b, out)
 
-    def every(self, chip: Chip) -> list[Mapping]:
+    def every(self, chip: Chip) -> list[MatmulMapping]:
         """Return every mapping."""
         if chip.pes > 16:
             return list(dict.fromkeys(self._space(chip)))
         return list(dict.fromkeys(self._all(chip)))
 
-    def _space(self, chip: Chip) -> Iterator[Mapping]:
+    def _space(self, chip: Chip) -> Iterator[MatmulMapping]:
         for panels in panel_lengths(chip):
-            space = Space(self.problem, chip, panels)
+            space = MappingSpace(self.problem, chip, panels)
             for index in np.flatnonzero(np.broadcast_to(space.fits, space.shape)).tolist():
                 yield space.mapping(index)
 
-    def _all(self, chip: Chip) -> Iterator[Mapping]:
+    def _all(self, chip: Chip) -> Iterator[MatmulMapping]:
         p, reduce = self.problem, chip.pe.reduce
         lanes = chip.pe.matrix.lanes(p.a.name)
         tms, tns = _sizes(p.m, 2 * reduce.bank_rows), _sizes(p.n, 2 * reduce.bank_cols)
         kps = sorted({-(-min(x, p.k) // lanes) * lanes for x in (8, 16, 32, 64, 128, 256)})
         stages = (False, True) if p.b_space == "dram" else (False,)
         for split, tm, tn, kp, outer in product(splits(p, chip), tms, tns, kps, "mn"):
-            base = Mapping(split.rows, split.cols, tm, tn, kp, outer)
-            panels = Plan(p, base, chip).local["k"]
+            base = MatmulMapping(split.rows, split.cols, tm, tn, kp, outer)
+            panels = MatmulPlan(p, base, chip).local["k"]
             holds = [(0, 1), *((h, r) for h in {1, -(-panels // 2), panels} for r in (1, 2))]
             for (hold, rings), depth, stage in product(holds, (2, 4, 8, 12), stages):
                 if not stage or outer == "n":
@@ -141,20 +140,20 @@ class Heads:
         )
 
     @property
-    def problem(self) -> Attention:
+    def problem(self) -> AttentionProblem:
         """Return the kernel's problem."""
         diagonal = {"diagonal": self.keys - self.queries} if self.hidden else {}
-        return Attention(
+        return AttentionProblem(
             self.groups, self.heads, self.queries, self.keys, self.dim, self.dim, FP16, "sram",
             extra_bytes=4, **diagonal,
         )  # fmt: skip
 
-    def ranked(self, chip: Chip, count: int) -> list[Tiles]:
+    def ranked(self, chip: Chip, count: int) -> list[AttentionTiling]:
         """Return what the search would try, best first."""
         found = Tilings(self.problem, chip)
         return [tiles for tiles, _ in found.ranked(memory_rate(self.problem, chip), count)]
 
-    def block(self, tiles: Tiles, chip: Chip) -> Block:
+    def block(self, tiles: AttentionTiling, chip: Chip) -> Block:
         """Return the block of a tiling."""
         p = self.problem
         q = packed(FP16, (p.groups, p.heads, p.queries, p.dim), "sram")
@@ -167,7 +166,7 @@ class Heads:
             raise NoRoom("scores do not fit the accumulators")
         return emit_attention(plan, q, k, v, out, SCALED)
 
-    def every(self, chip: Chip) -> list[Tiles]:
+    def every(self, chip: Chip) -> list[AttentionTiling]:
         """Return every tiling."""
         reduce, whole = chip.pe.reduce, self.heads * self.queries
         least = 1 if chip.pes <= 16 else min(4, whole)  # smaller tiles are as many commands as they are slow
@@ -176,7 +175,7 @@ class Heads:
         lanes = sorted({1, chip.grid.cols})
         stacks = [s for s in (1, 2, 3, 4, 6, 8, 12) if (s - 1) * min(rows) < whole]
         found = product(lanes, rows, widths, (2, 3, 4, 6, 8, 12, 16), stacks)
-        return [Tiles(*x) for x in found if x[2] * x[3] < 2 * self.keys or x[3] == 2]
+        return [AttentionTiling(*x) for x in found if x[2] * x[3] < 2 * self.keys or x[3] == 2]
 
 
 @dataclass(frozen=True)
@@ -283,7 +282,7 @@ def _chunk(case: Case, mappings: list[Any]) -> list[float]:
 
 def score(case: Case, run: Callable[..., Any] = map) -> Scored:
     """Return how the search does on a case; `run` maps a function over lists."""
-    chip, search = load_chip(case.chip), Search(time=cycles)
+    chip, search = load_chip(case.chip), MappingSearch(time=cycles)
     ranked: list[Any] = case.ranked(chip, search.count)
     full = ranked[search.choose(ranked, lambda x: case.block(x, chip), chip)]
     every: list[Any] = list(dict.fromkeys([*ranked, *case.every(chip)]))

@@ -7,12 +7,18 @@ from itertools import accumulate
 
 import numpy as np
 
-from mtia_emu.program.isa import BESIDE, COMMAND, MOST_COMMANDS, VECTOR, Array, Block, Op, join, select
+from mtia_emu.program.isa import BESIDE, COMMAND, MOST_COMMANDS, VECTOR, Array, Block, Opcode, join, select
 
 from .builder import LINE, NoRoom, round_up
 
-_OPERAND = (Op.LOAD, Op.STORE, Op.STAGE, Op.GATHER, Op.POOL)  # commands whose `operand` names one
-_OPERAND2 = (Op.STAGE, Op.GATHER, Op.POOL)
+_OPERAND = (
+    Opcode.LOAD,
+    Opcode.STORE,
+    Opcode.STAGE,
+    Opcode.GATHER,
+    Opcode.POOL,
+)  # commands whose `operand` names one
+_OPERAND2 = (Opcode.STAGE, Opcode.GATHER, Opcode.POOL)
 _MOST_NUMBERS = np.iinfo(COMMAND["operand"]).max  # of operands, of slots
 
 
@@ -64,7 +70,7 @@ def _refuse_unlike(blocks: Sequence[Block]) -> None:
 
 def _product_kinds(block: Block) -> set[tuple[str, ...]]:
     """Return the types, and the unit, of a block's products."""
-    c = select(block.commands, np.flatnonzero(block.commands["op"] == Op.MATMUL)[:1])
+    c = select(block.commands, np.flatnonzero(block.commands["op"] == Opcode.MATMUL)[:1])
     return {
         (
             *(block.slots[int(x[name])].dtype.name for name in ("src0", "src1", "dst")),
@@ -78,10 +84,10 @@ def _moved(commands: Array, pes: int, operands: int, slots: int, stages: int) ->
     """Return commands with the numbers of all that they name moved on by so many."""
     c = commands.copy()
     c["pe"] += pes
-    c["src_pe"][c["op"] == Op.REDUCE] += pes
+    c["src_pe"][c["op"] == Opcode.REDUCE] += pes
     c["operand"][np.isin(c["op"], _OPERAND)] += operands
     c["operand2"][np.isin(c["op"], _OPERAND2)] += operands
-    c["row2"][(c["op"] == Op.POOL) & (c["row2"] >= 0)] += operands  # the weights of look-ups
+    c["row2"][(c["op"] == Opcode.POOL) & (c["row2"] >= 0)] += operands  # the weights of look-ups
     for name in ("dst", "src0", "src1", "src2"):
         c[name][c[name] >= 0] += slots
     c["stage"][c["stage"] >= 0] += stages

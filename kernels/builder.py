@@ -12,7 +12,18 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip
-from mtia_emu.program.isa import COMMAND, MOST_COMMANDS, NO_SLOT, Block, Cast, Op, Operand, Slot, join, select
+from mtia_emu.program.isa import (
+    COMMAND,
+    MOST_COMMANDS,
+    NO_SLOT,
+    Block,
+    Cast,
+    Opcode,
+    Operand,
+    Slot,
+    join,
+    select,
+)
 from mtia_emu.types import DType
 
 Array = np.ndarray[Any, Any]
@@ -75,7 +86,7 @@ class Builder:
             )
         return first
 
-    def add(self, op: Op, order: Array | float, **fields: Any) -> None:
+    def add(self, op: Opcode, order: Array | float, **fields: Any) -> None:
         """Add one command for each element of the broadcast fields, to be issued in the order of `order`."""
         shape = np.broadcast_shapes(np.shape(order), *(np.shape(v) for v in fields.values()))
         out = np.zeros(int(np.prod(shape)), COMMAND)

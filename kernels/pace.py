@@ -13,11 +13,11 @@ import numpy as np
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.units.simd import FUNCTIONS
-from mtia_emu.program.isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Operand, select
+from mtia_emu.program.isa import FUNCTION_NAMES, VECTOR, Block, Cast, Opcode, Operand, select
 
 Array = np.ndarray[Any, Any]
-UNKNOWN = (Op.POOL, Op.SCALAR)  # how long these take depends on data, or on one core
-UNIT = np.array([0, 1, -1, 0, -1, 2, 3, 4, 4, -1])  # of each `Op`: the queue of a PE that it takes
+UNKNOWN = (Opcode.POOL, Opcode.SCALAR)  # how long these take depends on data, or on one core
+UNIT = np.array([0, 1, -1, 0, -1, 2, 3, 4, 4, -1])  # of each `Opcode`: the queue of a PE that it takes
 UNITS = ("load", "store", "matrix", "reduce", "simd")
 LOADING = ("load", "sram", "link", "dram")  # resources that are busy from the first load on
 
@@ -47,7 +47,7 @@ class Pace:
 def pace(block: Block, chip: Chip) -> Pace | None:
     """Return the estimated pace of a block; None where its commands do not tell it, as of layers on bands."""
     ops = block.commands["op"]
-    stores = np.flatnonzero(ops == Op.STORE)
+    stores = np.flatnonzero(ops == Opcode.STORE)
     if block.bands or not len(stores) or np.isin(ops, UNKNOWN).any():
         return None
     dram, shared = _shared(block, chip)
@@ -72,17 +72,17 @@ def dram_cycles(chip: Chip, run_bytes: Array, runs: Array, written: float = 0.0)
 
 def _shared(block: Block, chip: Chip) -> tuple[float, dict[str, float]]:
     """Return the cycles of DRAM, and those of SRAM and of the links into rows: of their mean."""
-    at = np.flatnonzero(block.commands["op"] <= Op.GATHER)
+    at = np.flatnonzero(block.commands["op"] <= Opcode.GATHER)
     moves = select(block.commands, at)
     data, runs = _tiles(moves, block)
     far = np.array([x.space == "dram" for x in block.operands])[moves["operand"]]
-    near = ~far | (moves["op"] == Op.STAGE)
+    near = ~far | (moves["op"] == Opcode.STAGE)
     dram = 0.0
     if far.any():
-        written = float(data[far & (moves["op"] == Op.STORE)].sum()) / float(data[far].sum())
+        written = float(data[far & (moves["op"] == Opcode.STORE)].sum()) / float(data[far].sum())
         length, of = np.unique(data[far] / runs[far], return_inverse=True)
         dram = float(dram_cycles(chip, length, np.bincount(of, runs[far]), written).sum())
-    loaded = float(data[(moves["op"] == Op.LOAD) & (moves["cast"] != Cast.COL)].sum())
+    loaded = float(data[(moves["op"] == Opcode.LOAD) & (moves["cast"] != Cast.COL)].sum())
     sram = float(data[near].sum()) / chip.sram_bytes_per_cycle
     return dram, {"sram": sram, "link": loaded / (chip.grid.rows * chip.noc.row_bytes_per_cycle)}
 
@@ -112,27 +112,27 @@ def _commands_of(block: Block, chip: Chip, pe: int) -> Array:
     at, cast, wide = block.commands["pe"], block.commands["cast"], chip.grid.cols
     mine = (at == pe) | (cast == Cast.ALL)
     mine |= (cast == Cast.ROW) & (at // wide == pe // wide) | (cast == Cast.COL) & (at % wide == pe % wide)
-    return select(block.commands, np.flatnonzero(mine & (block.commands["op"] != Op.STAGE)))
+    return select(block.commands, np.flatnonzero(mine & (block.commands["op"] != Opcode.STAGE)))
 
 
 def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array]:
     """Return the cycles that each command of a PE takes its unit, and those until its result is there."""
     busy, latency = np.zeros(len(mine)), np.zeros(len(mine))
-    move = mine["op"] <= Op.GATHER
+    move = mine["op"] <= Opcode.GATHER
     busy[move] = chip.pe.dma.cycles(*_tiles(mine[move], block))
     far = np.array([x.space == "dram" for x in block.operands])[mine["operand"]] & move
     reach = chip.pe.dma.startup_cycles + chip.grid.cols * chip.noc.hop_cycles
-    latency[move] = reach + chip.cycles(chip.sram.latency_s) * (mine["op"][move] != Op.STORE)
+    latency[move] = reach + chip.cycles(chip.sram.latency_s) * (mine["op"][move] != Opcode.STORE)
     if far.any():
-        latency[far & (mine["op"] != Op.STORE)] = reach + chip.cycles(chip.dram.latency_s)
+        latency[far & (mine["op"] != Opcode.STORE)] = reach + chip.cycles(chip.dram.latency_s)
     elements = mine["rows"].astype(float) * mine["cols"]
-    simd = np.isin(mine["op"], (Op.SIMD, Op.FOLD))
+    simd = np.isin(mine["op"], (Opcode.SIMD, Opcode.FOLD))
     passes = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])[np.where(simd, mine["fn"], 0)]
-    passes = np.where(mine["op"] == Op.FOLD, 1, passes)
+    passes = np.where(mine["op"] == Opcode.FOLD, 1, passes)
     width = np.array([s.dtype.bytes for s in block.slots])[np.maximum(mine["src0"], mine["dst"])]
     busy[simd] = chip.pe.simd.cycles(elements, width, passes)[simd]
     latency[simd] = chip.pe.simd.startup_cycles
-    add = mine["op"] == Op.REDUCE
+    add = mine["op"] == Opcode.REDUCE
     busy[add] = 4 * elements[add] / chip.pe.reduce.bytes_per_cycle
     latency[add] = chip.noc.hop_cycles
     _products(mine, block, chip, busy, latency)
@@ -140,7 +140,7 @@ def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array]:
 
 
 def _products(mine: Array, block: Block, chip: Chip, busy: Array, latency: Array) -> None:
-    at = np.flatnonzero(mine["op"] == Op.MATMUL)
+    at = np.flatnonzero(mine["op"] == Opcode.MATMUL)
     if not len(at):
         return
     m, k, n = (mine[name][at].astype(np.int64) for name in ("rows", "k", "cols"))
@@ -154,7 +154,7 @@ def _products(mine: Array, block: Block, chip: Chip, busy: Array, latency: Array
 
 def _issue(mine: Array, chip: Chip) -> float:
     """Return the cycles of the core that issues more: one those that move data, one those that compute."""
-    moving = np.count_nonzero(mine["op"] <= Op.GATHER)
+    moving = np.count_nonzero(mine["op"] <= Opcode.GATHER)
     return max(moving, len(mine) - moving) * chip.pe.core.issue_cycles
 
 
@@ -165,7 +165,7 @@ def _edge(mine: Array, busy: Array, latency: Array, bound: str) -> float:
     """
     unit = UNIT[mine["op"]]
     loads = np.flatnonzero(unit == 0)
-    multiplied = loads[np.isin(mine["dst"][loads], mine["src1"][mine["op"] == Op.MATMUL])]
+    multiplied = loads[np.isin(mine["dst"][loads], mine["src1"][mine["op"] == Opcode.MATMUL])]
     if bound in UNITS[1:]:  # its own part of what comes after is in its work already
         latency = np.where(unit == UNITS.index(bound), 0.0, latency)
         busy = np.where(unit == UNITS.index(bound), 0.0, busy)
@@ -186,7 +186,7 @@ def _follows(tail: Array, busy: Array, latency: Array) -> float:
     free, ready = dict.fromkeys(range(len(UNITS)), 0.0), {int(tail["dst"][0]): 0.0}
     rows = zip(*(tail[name][1:].tolist() for name in names), busy[1:], latency[1:], strict=True)
     for dst, *sources, op, takes, late in rows:
-        added = [dst] if op in (Op.REDUCE, Op.MATMUL) else []
+        added = [dst] if op in (Opcode.REDUCE, Opcode.MATMUL) else []
         waits = [ready[x] for x in (*sources, *added) if x in ready]
         if not waits:
             ready.pop(dst, None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtia_emu.program.isa import COMMAND, NO_SLOT, Block, Op, Operand, join
+from mtia_emu.program.isa import COMMAND, NO_SLOT, Block, Opcode, Operand, join
 
 from .builder import ceil_div
 
@@ -20,7 +20,7 @@ PIECES = 8  # parts in which a tile may be copied, each by another launch; few, 
 
 
 @dataclass(frozen=True)
-class Tiles:
+class LoadedTiles:
     """The tiles of an operand that a block loads, as arrays over tiles in the order of their first loads.
 
     `loads` counts the loads of each; `at` are the commands that load any, `of` the tile that each loads.
@@ -38,10 +38,10 @@ class Tiles:
         return len(self.row)
 
 
-def tiles_of(block: Block, operand: int) -> Tiles | None:
+def tiles_of(block: Block, operand: int) -> LoadedTiles | None:
     """Return the tiles of an operand that LOAD commands name; None where two begin at one corner."""
     c = block.commands
-    at = np.flatnonzero((c["op"] == Op.LOAD) & (c["operand"] == operand))
+    at = np.flatnonzero((c["op"] == Opcode.LOAD) & (c["operand"] == operand))
     row, rows, col, cols = (c[name][at].astype(np.int64) for name in ("row", "rows", "col", "cols"))
     corner = row * block.operands[operand].cols + col
     _, first, of, loads = np.unique(corner, return_index=True, return_inverse=True, return_counts=True)
@@ -51,7 +51,7 @@ def tiles_of(block: Block, operand: int) -> Tiles | None:
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     first = first[order]
-    return Tiles(row[first], rows[first], col[first], cols[first], loads[order], at, place[of])
+    return LoadedTiles(row[first], rows[first], col[first], cols[first], loads[order], at, place[of])
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Head:
     """Some tiles of an operand, one after another in SRAM; tile i is tile `chosen[i]` of `tiles`."""
 
     source: Operand
-    tiles: Tiles
+    tiles: LoadedTiles
     chosen: Array
 
     @property
@@ -71,7 +71,7 @@ class Head:
         return Operand(self.source.dtype, shape, strides, "sram", False, self.source.by_column, tiled=True)
 
 
-def spread(head: int, tiles: Tiles) -> Array:
+def spread(head: int, tiles: LoadedTiles) -> Array:
     """Return which `head` tiles to read ahead: evenly spread, so that DRAM is busy with others all along."""
     return np.arange(head) * len(tiles) // head
 
@@ -121,7 +121,7 @@ def _stages(fields: dict[str, Array], places: dict[str, int]) -> Array:
     out = np.zeros(len(fields["row"]), COMMAND)
     for name in ("dst", "src0", "src1", "src2", "src_pe", "stage"):
         out[name] = NO_SLOT
-    out["op"] = Op.STAGE
+    out["op"] = Opcode.STAGE
     for name, value in (fields | places).items():
         out[name] = value
     return out

@@ -18,7 +18,7 @@ MOST_COMMANDS = 1 << 21
 
 
 @dataclass(frozen=True)
-class Search:
+class MappingSearch:
     """A choice among mappings that are ranked by estimate.
 
     Without `time` the first is taken. With it, a rule that gives a block's cycles on a chip, the fastest of
@@ -64,4 +64,4 @@ class Search:
         return best[1]
 
 
-FAST = Search()
+FAST = MappingSearch()

@@ -17,7 +17,7 @@ from mtia_emu.cli.app import main
 from mtia_emu.gpu import gpu_names
 from mtia_emu.machine.chip import chip_names
 from mtia_emu.machine.units.simd import REDUCTIONS
-from mtia_emu.program.isa import COMMANDS, Op
+from mtia_emu.program.isa import COMMANDS, Opcode
 from mtia_emu.settings import FLAGS
 
 ROOT = Path(__file__).parents[1]
@@ -91,8 +91,8 @@ def test_every_kernel_is_used_and_tested(name: str) -> None:
 
 
 def test_every_command_is_documented() -> None:
-    assert set(COMMANDS) == set(Op)
-    assert all(op.name.lower() in page("commands.md").lower() for op in Op)
+    assert set(COMMANDS) == set(Opcode)
+    assert all(op.name.lower() in page("commands.md").lower() for op in Opcode)
 
 
 @pytest.mark.parametrize("name", REDUCTIONS)

@@ -15,7 +15,7 @@ from mtia_emu.cli import options as cli_options
 from mtia_emu.cli.app import main
 from mtia_emu.errors import UserError
 from mtia_emu.options import Mode, Options, Words, declared, flag_of
-from mtia_emu.sweeps.spec import Model, Spec, make_spec
+from mtia_emu.sweeps.spec import Spec, Workload, make_spec
 
 
 def test_every_option_is_a_keyword_of_its_type() -> None:
@@ -73,7 +73,7 @@ def test_a_sweep_has_the_fields_of_its_use() -> None:
     )
     assert spec.options(spec.model[0]) == Options("fp16", tune="full", prefetch=False, seed=3)
     assert Spec.model_fields.keys() >= {f.name for f, _ in declared(use="sweep")}
-    assert Model.model_fields.keys() >= {f.name for f, _ in declared(use="workload")}
+    assert Workload.model_fields.keys() >= {f.name for f, _ in declared(use="workload")}
 
 
 def test_keywords_change_a_whole_value() -> None:

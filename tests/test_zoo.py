@@ -17,7 +17,7 @@ import pytest
 from mtia_emu import zoo
 from mtia_emu.errors import UserError
 from mtia_emu.oracle import expected_outputs
-from mtia_emu.zoo.bags import Bags
+from mtia_emu.zoo.bags import BagTables
 from mtia_emu.zoo.llama import Llama
 from mtia_emu.zoo.models import MODELS
 from mtia_emu.zoo.writer import ModelWriter
@@ -317,7 +317,7 @@ def test_importing_the_zoo_imports_no_onnx() -> None:
 
 
 def test_bags_pool_rows_of_tables_of_unlike_sizes(tmp_path: Path) -> None:
-    bags = Bags(rows=(50, 2, 9), dims=(8, 4, 12), pooling=3, batch=5)
+    bags = BagTables(rows=(50, 2, 9), dims=(8, 4, 12), pooling=3, batch=5)
     path = bags.graph("bags", {"batch": 5}).save(tmp_path / "bags.onnx", 1)
     feeds, tables = bags.example_inputs({"batch": 5}, 2), weights(path)
     expected = [tables[f"embedding_bags.{t}.weight"][feeds[f"indices_{t}"]].sum(1) for t in range(3)]
@@ -327,7 +327,7 @@ def test_bags_pool_rows_of_tables_of_unlike_sizes(tmp_path: Path) -> None:
 
 
 def test_production_bags_are_those_of_fbgemm() -> None:
-    found = {name.rpartition("-")[2]: m for name, m in MODELS.items() if isinstance(m, Bags)}
+    found = {name.rpartition("-")[2]: m for name, m in MODELS.items() if isinstance(m, BagTables)}
     assert len(found) == 10
     for model in found.values():
         assert len(model.rows) == len(model.dims) and (model.pooling, model.batch) == (20, 2048)

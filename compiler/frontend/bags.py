@@ -15,7 +15,7 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 
-from ..build import Builder
+from ..build import NodeBuilder
 from ..graph import freeze_attrs
 from .bag_body import Body, NoBag, Place, need
 from .bag_pools import Pooled, Pools
@@ -193,13 +193,13 @@ class _Bags:
         return place
 
 
-def _whole(builder: Builder, value: Value) -> int | None:
+def _whole(builder: NodeBuilder, value: Value) -> int | None:
     """Return a known number of one element."""
     data = builder.known(value) if isinstance(value, str) else None
     return None if data is None or data.size != 1 else int(data.reshape(-1)[0])
 
 
-def _pool(builder: Builder, pooled: Pooled, offsets: str) -> str:
+def _pool(builder: NodeBuilder, pooled: Pooled, offsets: str) -> str:
     """Return the pooled rows: the gather (and its weights) that made them becomes the bag's own."""
     rows, mode = pooled.cut.value, pooled.mode
     kind = builder.type_of(rows)
@@ -217,7 +217,7 @@ def _pool(builder: Builder, pooled: Pooled, offsets: str) -> str:
     return builder.add("cast", result, to=kind.dtype.name)
 
 
-def _pool_marked(builder: Builder, pooled: Pooled, offsets: str) -> str:
+def _pool_marked(builder: NodeBuilder, pooled: Pooled, offsets: str) -> str:
     """Return what the rows that are marked pool to."""
     rows, keep, mode = pooled.cut.value, pooled.cut.keep, pooled.mode
     table, indices, weights = _looked_up(builder, rows)
@@ -243,11 +243,11 @@ def _pool_marked(builder: Builder, pooled: Pooled, offsets: str) -> str:
     return builder.add("div", total, builder.add("max", count, one))
 
 
-def _places(builder: Builder, rows: str) -> str:
+def _places(builder: NodeBuilder, rows: str) -> str:
     return builder.constant(np.arange(builder.type_of(rows).shape[0], dtype=np.int64))
 
 
-def _looked_up(builder: Builder, rows: str) -> tuple[str, str, tuple[str, ...]]:
+def _looked_up(builder: NodeBuilder, rows: str) -> tuple[str, str, tuple[str, ...]]:
     """Return the table, indices and weights that rows were made of; else the rows, each by its own place."""
     alone: tuple[str, str, tuple[str, ...]] = rows, _places(builder, rows), ()
     value, weights = rows, alone[2]

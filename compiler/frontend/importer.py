@@ -16,7 +16,7 @@ import numpy as np
 from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
-from ..build import LONGEST_NAME, Builder
+from ..build import LONGEST_NAME, NodeBuilder
 from ..graph import Const, Graph, Node
 from ..ops import ONNX, Call, Unsupported
 from . import ragged
@@ -40,7 +40,7 @@ class Importer:
         self.model = model
         self.path = path
         self.allow_missing = allow_missing
-        self.builder = Builder()
+        self.builder = NodeBuilder()
         self.failures: list[Failure] = []
         self.functions = {(f.domain, f.name): f for f in model.functions}
         self.once = Once()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtia_emu.errors import UserError
 
-from ..build import Builder
+from ..build import NodeBuilder
 from ..ops import Unsupported
 from .scope import Scope, Value, graph_attr
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 STEPS = 4096
 
 
-def stack(builder: Builder, parts: Sequence[str], axis: int) -> str:
+def stack(builder: NodeBuilder, parts: Sequence[str], axis: int) -> str:
     """Return tensors of one shape, one after the other along a new axis."""
     shapes = [builder.type_of(v).shape for v in parts]
     rows = [
@@ -26,7 +26,7 @@ def stack(builder: Builder, parts: Sequence[str], axis: int) -> str:
     return builder.add("concat", *rows, axis=axis)
 
 
-def pick(builder: Builder, x: str, axis: int, at: int) -> str:
+def pick(builder: NodeBuilder, x: str, axis: int, at: int) -> str:
     """Return one element along an axis, which goes."""
     shape = builder.type_of(x).shape
     starts = [at if i == axis else 0 for i in range(len(shape))]
@@ -77,12 +77,12 @@ def _steps(
     return states + _stacked(builder, results, attrs)
 
 
-def _axes(builder: Builder, values: list[str], given: Sequence[int]) -> list[int]:
+def _axes(builder: NodeBuilder, values: list[str], given: Sequence[int]) -> list[int]:
     axes = list(given) or [0] * len(values)
     return [a % builder.type_of(v).rank for a, v in zip(axes, values, strict=True)]
 
 
-def _stacked(builder: Builder, results: list[list[str]], attrs: dict[str, Any]) -> list[str]:
+def _stacked(builder: NodeBuilder, results: list[list[str]], attrs: dict[str, Any]) -> list[str]:
     columns = [list(column) for column in zip(*results, strict=True)]
     axes = list(attrs.get("scan_output_axes", ())) or [0] * len(columns)
     back = list(attrs.get("scan_output_directions", ())) or [0] * len(columns)

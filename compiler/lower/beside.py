@@ -13,11 +13,11 @@ from itertools import accumulate, groupby
 
 from mtia_emu.kernels.beside import beside, scratch_bytes
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.search import Search, Timer
+from mtia_emu.kernels.search import MappingSearch, Timer
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import BESIDE, Block, Launch, Part
-from mtia_emu.reuse.sharing import Same, Share
+from mtia_emu.reuse.memo import Memoise, SameObject
 from mtia_emu.sums import add_up
 
 from ..user_kernels import STEP
@@ -34,7 +34,7 @@ ALONE = ("scalar", STEP)  # kernels that have the chip to themselves
 SLOW = ("attention",)  # and those whose mapping on a part of the grid takes long to find: with `--tune full`
 
 
-def gather(plan: Schedule, search: Search) -> None:
+def gather(plan: Schedule, search: MappingSearch) -> None:
     """Move steps up beside earlier ones that they are independent of; `plan.moments` says which are beside.
 
     Of several such moments a step takes the one in which most is done at the same time: the largest of those
@@ -134,7 +134,7 @@ def _columns(view: View, line: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Call:
+class KernelCall:
     """One kernel call: `key` is all that its block depends on besides the chip, `make` makes the block."""
 
     key: Hashable
@@ -170,23 +170,25 @@ class Run:
 
 
 def launches(
-    calls: Sequence[Call], chip: Chip, search: Search, share: Share, *, often: bool = True
+    calls: Sequence[KernelCall], chip: Chip, search: MappingSearch, memoise: Memoise, *, often: bool = True
 ) -> tuple[Run, ...]:
     """Return the launches of a moment's calls: side by side where that is faster, alone unless `often`."""
     if len(calls) == 1 or not (often or search.time):
         return tuple(Run((i,), call.make(chip)) for i, call in enumerate(calls))
     key = (tuple(call.key for call in calls), search.candidates, search.most_commands)
-    return share("beside", key, chip, lambda c: _decide(calls, c, search, share))
+    return memoise("beside", key, chip, lambda c: _decide(calls, c, search, memoise))
 
 
-def _decide(calls: Sequence[Call], chip: Chip, search: Search, share: Share) -> tuple[Run, ...]:
+def _decide(
+    calls: Sequence[KernelCall], chip: Chip, search: MappingSearch, memoise: Memoise
+) -> tuple[Run, ...]:
     most = MOST_COMMANDS if search.time is None else search.most_commands
     single = [Run((i,), call.make(chip)) for i, call in enumerate(calls)]
     short = [run for run in single if len(run.block.commands) <= most]
     long = [run for run in single if len(run.block.commands) > most]
     if search.beside is None or len(short) < 2:
         return tuple(single)
-    done = _launches(short, _Trial(calls, chip, search.beside, share))
+    done = _launches(short, _Trial(calls, chip, search.beside, memoise))
     return tuple(sorted([*done, *long], key=lambda run: run.calls))
 
 
@@ -209,8 +211,8 @@ def _launches(single: list[Run], trial: _Trial) -> list[Run]:
 class _Trial:
     """What the calls of a moment take alone, and what some take side by side, in cycles by their numbers."""
 
-    def __init__(self, calls: Sequence[Call], chip: Chip, time: Timer, share: Share) -> None:
-        self.calls, self.chip, self.time, self.share = calls, chip, time, share
+    def __init__(self, calls: Sequence[KernelCall], chip: Chip, time: Timer, memoise: Memoise) -> None:
+        self.calls, self.chip, self.time, self.memoise = calls, chip, time, memoise
         self.cycles: dict[tuple[int, ...], int] = {}
         self.known: dict[Hashable, int] = {}
         self.gap = math.ceil(chip.cycles(chip.launch.replace_s))
@@ -236,8 +238,8 @@ class _Trial:
         chips = [self.chip.part(n, self.chip.grid.cols) for n in rows]
         try:
             parts = tuple(self.calls[i].make(chip) for i, chip in zip(members, chips, strict=True))
-            key = (*map(Same, parts), rows, spans)
-            block = self.share("joined", key, self.chip, lambda c: beside(parts, rows, c.grid.cols, spans))
+            key = (*map(SameObject, parts), rows, spans)
+            block = self.memoise("joined", key, self.chip, lambda c: beside(parts, rows, c.grid.cols, spans))
         except NoRoom:
             return None
         if block.scratch_bytes > self.chip.sram.bytes // SCRATCH_SHARE:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from mtia_emu.kernels.search import FAST, Search
+from mtia_emu.kernels.search import FAST, MappingSearch
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import Block
-from mtia_emu.reuse.sharing import Share, unshared
+from mtia_emu.reuse.memo import Memoise, unmemoised
 
 T = TypeVar("T")
 
@@ -20,8 +20,8 @@ T = TypeVar("T")
 class Tuning:
     """A way to choose mappings, and what may give the results of work that was done before."""
 
-    search: Search = FAST
-    share: Share = unshared
+    search: MappingSearch = FAST
+    memoise: Memoise = unmemoised
 
     def choose(
         self,
@@ -36,9 +36,9 @@ class Tuning:
         """
         search = self.search
         if search.time is None:
-            return self.share("plan", key, chip, lambda c: rank(c, 1)[0])
+            return self.memoise("plan", key, chip, lambda c: rank(c, 1)[0])
         whole = (key, search.candidates, search.most_commands)
-        place = self.share(
+        place = self.memoise(
             "choice", whole, chip, lambda c: search.choose(rank(c, search.count), partial(make, c), c)
         )
         ranked = rank(chip, search.count)

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from mtia_emu.kernels.attention.fused import Scores, emit_attention
-from mtia_emu.kernels.attention.plan import Plan as AttentionPlan
-from mtia_emu.kernels.attention.plan import Tiles
+from mtia_emu.kernels.attention.fused import ScoreTape, emit_attention
+from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionTiling
 from mtia_emu.kernels.attention.search import memory_rate
-from mtia_emu.kernels.bags.embedding import Bags, emit_embedding_bags, emit_gather, ranked_bags
+from mtia_emu.kernels.bags.embedding import BagOperands, emit_embedding_bags, emit_gather, ranked_bags
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul.dense import emit_matmul, epilogue_of
 from mtia_emu.kernels.matmul.packed import Weights, emit_matmul_packed, ranked_packed
-from mtia_emu.kernels.matmul.plan import Mapping, Plan, Problem
+from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulPlan, MatmulProblem
 from mtia_emu.kernels.matmul.search import demand_of, ranked_matmul
 from mtia_emu.kernels.rows.rowwise import emit_rowwise
 from mtia_emu.kernels.rows.scalar import emit_scalar
@@ -30,7 +29,7 @@ from mtia_emu.types import TensorType, Work
 
 from ..ops.dequantise import packing
 from ..user_kernels import STEP, emit_user, idle_notes
-from .beside import SELDOM, Call, Run, moments
+from .beside import SELDOM, KernelCall, Run, moments
 from .beside import launches as runs
 from .choice import ESTIMATED, Tuning
 from .place import Placement
@@ -88,8 +87,8 @@ def emit(
     """
     plan, call_of = _calls(plan, placement, tuning)
     made = _launches(plan, progress or (lambda done, total: None), tuning, call_of, placement)
-    share, on = tuning.share, options.prefetch
-    ahead = read_ahead(plan, placement, made.blocks, made.launches, made.times, share, on=on)
+    memoise, on = tuning.memoise, options.prefetch
+    ahead = read_ahead(plan, placement, made.blocks, made.launches, made.times, memoise, on=on)
     return Emitted(_program(plan, placement, about, ahead), plan, tuple(made.steps))
 
 
@@ -131,7 +130,9 @@ class _Made:
     steps: list[tuple[int, ...]] = field(default_factory=list)
 
 
-def _calls(plan: Schedule, placement: Placement, tuning: Tuning) -> tuple[Schedule, Callable[[Step], Call]]:
+def _calls(
+    plan: Schedule, placement: Placement, tuning: Tuning
+) -> tuple[Schedule, Callable[[Step], KernelCall]]:
     """Return the schedule with steps that fit a block each, and what gives their kernel calls."""
     blocks = _Blocks(plan.chip, tuning)
     call = partial(_call, placement=placement, packed=_packed(plan), blocks=blocks)
@@ -142,7 +143,7 @@ def _launches(
     plan: Schedule,
     progress: Callable[[int, int], None],
     tuning: Tuning,
-    call_of: Callable[[Step], Call],
+    call_of: Callable[[Step], KernelCall],
     placement: Placement,
 ) -> _Made:
     """Return the launches of all steps."""
@@ -155,7 +156,7 @@ def _launches(
         key = tuple(call.key for call in calls)
         if key not in known:
             often = counts[key] * SELDOM >= len(groups)
-            known[key] = runs(calls, plan.chip, tuning.search, tuning.share, often=often)
+            known[key] = runs(calls, plan.chip, tuning.search, tuning.memoise, often=often)
         for run in known[key]:
             number = numbers.setdefault(tuple(key[i] for i in run.calls), len(out.blocks))
             if number == len(out.blocks):
@@ -199,14 +200,14 @@ class _Blocks:
         return self.made[one.key]
 
 
-def _call(step: Step, placement: Placement, packed: set[str], blocks: _Blocks) -> Call:
+def _call(step: Step, placement: Placement, packed: set[str], blocks: _Blocks) -> KernelCall:
     """Return the kernel call of a step whose buffers are placed; `packed` as `_packed` has it."""
     inputs = [_operand(v, placement, written=False) for v in step.inputs]
     if step.kernel in PRODUCTS and step.inputs[1].buffer in packed:
         inputs[1] = replace(inputs[1], tiled=True)
     outputs = [_operand(v, placement, written=True) for v in step.outputs]
     key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
-    return Call(key, partial(blocks.block, _Operation(step, inputs, outputs, key)))
+    return KernelCall(key, partial(blocks.block, _Operation(step, inputs, outputs, key)))
 
 
 def _places(step: Step, placement: Placement) -> list[int]:
@@ -244,7 +245,7 @@ def _block(chip: Chip, one: _Operation, tuning: Tuning) -> Block:
     mapped = _MAPPED.get(step.kernel)
     make = partial(mapped, tuning) if mapped else _EMIT[step.kernel]
     try:
-        return tuning.share(
+        return tuning.memoise(
             "block", one.key, chip, lambda c: make(c, step.kernel, params, one.inputs, one.outputs)
         )
     except NoRoom as error:
@@ -257,7 +258,7 @@ def _block(chip: Chip, one: _Operation, tuning: Tuning) -> Block:
 def _matmul(tuning: Tuning, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
     a, b, *extras = inputs
     tape = parse(p["epilogue"]) if p["epilogue"] else None
-    problem = Problem(
+    problem = MatmulProblem(
         p["batch"],
         p["m"],
         p["k"],
@@ -274,16 +275,16 @@ def _matmul(tuning: Tuning, chip: Chip, kernel: str, p: Params, inputs: Operands
     )
     whole = (problem, p["epilogue"], tuple(inputs), outputs[0])
 
-    def made(c: Chip, mapping: Mapping) -> Block:
-        return emit_matmul(Plan(problem, mapping, c), a, b, outputs[0], tape, extras)
+    def made(c: Chip, mapping: MatmulMapping) -> Block:
+        return emit_matmul(MatmulPlan(problem, mapping, c), a, b, outputs[0], tape, extras)
 
-    def ranked(c: Chip, count: int) -> list[Mapping]:
-        demand = tuning.share("demand", problem, c, lambda c: demand_of(problem, c))
+    def ranked(c: Chip, count: int) -> list[MatmulMapping]:
+        demand = tuning.memoise("demand", problem, c, lambda c: demand_of(problem, c))
         return [mapping for mapping, _ in ranked_matmul(problem, c, count, demand)]
 
     # apart: a mapping asks about all of the chip, the commands that it stands for about little
     mapping = tuning.choose(whole if tuning.search.time else problem, chip, ranked, made)
-    return tuning.share("product", (whole, mapping), chip, lambda c: made(c, mapping))
+    return tuning.memoise("product", (whole, mapping), chip, lambda c: made(c, mapping))
 
 
 def _matmul_packed(
@@ -295,7 +296,7 @@ def _matmul_packed(
     form = packing({"k": p["k"], "block": p["block"]}, codes.dtype)
     weights = Weights(form.k, form.block, form.planes, form.plane_rows, zeros is not None, scales.dtype)
     tape = parse(p["epilogue"])
-    problem = Problem(
+    problem = MatmulProblem(
         1,
         p["m"],
         form.plane_rows,
@@ -311,8 +312,8 @@ def _matmul_packed(
         b_tiled=codes.tiled,
     )
 
-    def made(c: Chip, mapping: Mapping) -> Block:
-        plan = Plan(problem, mapping, c)
+    def made(c: Chip, mapping: MatmulMapping) -> Block:
+        plan = MatmulPlan(problem, mapping, c)
         return emit_matmul_packed(plan, weights, a, (codes, scales, zeros), out, tape, rest)
 
     key = (problem, weights, p["epilogue"], tuple(inputs), out) if tuning.search.time else (problem, weights)
@@ -334,7 +335,7 @@ def _gather(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Opera
 def _embedding_bag(
     tuning: Tuning, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
 ) -> Block:
-    tables = [Bags(*t) for t in _by_table([*inputs, *outputs], len(outputs))]
+    tables = [BagOperands(*t) for t in _by_table([*inputs, *outputs], len(outputs))]
 
     def made(c: Chip, most: int) -> Block:
         return emit_embedding_bags(
@@ -346,7 +347,7 @@ def _embedding_bag(
 
 
 def _by_table(operands: list[T], tables: int) -> list[list[T]]:
-    """Return the operands of each table, from those of all and then all results: as `Bags` has them."""
+    """Return the operands of each table, as `BagOperands` has them."""
     each = len(operands) // tables - 1
     inputs, outputs = operands[: each * tables], operands[each * tables :]
     parts = [inputs[i * each : (i + 1) * each] for i in range(tables)]
@@ -357,19 +358,19 @@ def _attention(
     tuning: Tuning, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
 ) -> Block:
     q, k, v, *extras = inputs
-    scores = Scores(parse(p["tape"]), p["mask"], p["guarded"])
+    scores = ScoreTape(parse(p["tape"]), p["mask"], p["guarded"])
     problem = replace(p["problem"], space=k.space)
     whole = (problem, p["tape"], p["mask"], p["guarded"], tuple(inputs), outputs[0])
 
-    def made(c: Chip, tiles: Tiles) -> Block:
+    def made(c: Chip, tiles: AttentionTiling) -> Block:
         return emit_attention(AttentionPlan(problem, tiles, c), q, k, v, outputs[0], scores, extras)
 
-    def ranked(c: Chip, count: int) -> list[Tiles]:
-        found = tilings(problem, tuning.share, c)
+    def ranked(c: Chip, count: int) -> list[AttentionTiling]:
+        found = tilings(problem, tuning.memoise, c)
         return [tiles for tiles, _ in found.ranked(memory_rate(problem, c), count)]
 
     tiles = tuning.choose(whole if tuning.search.time else problem, chip, ranked, made)
-    return tuning.share("fused attention", (whole, tiles), chip, lambda c: made(c, tiles))
+    return tuning.memoise("fused attention", (whole, tiles), chip, lambda c: made(c, tiles))
 
 
 def _scalar(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:

@@ -19,7 +19,7 @@ Array = np.ndarray[Any, Any]
 INPUT = -1  # in place of the number of a step: written before the first
 
 
-class Expected:
+class ExpectedMemory:
     """The contents of the buffers of a schedule, element by element, and which step writes each last."""
 
     def __init__(self, plan: Schedule, inputs: Mapping[str, Array]) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from mtia_emu.kernels.pace import Pace, dram_cycles, pace
-from mtia_emu.kernels.prefetch import PIECES, Head, Tiles, spread, tiles_of, with_head, with_prefetch
+from mtia_emu.kernels.prefetch import PIECES, Head, LoadedTiles, spread, tiles_of, with_head, with_prefetch
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.program.isa import Block, Launch, Op
-from mtia_emu.reuse.sharing import Same, Share
+from mtia_emu.program.isa import Block, Launch, Opcode
+from mtia_emu.reuse.memo import Memoise, SameObject
 
 from .place import SCRATCH_SHARE, Arena, Placement, vacant
 from .steps import Schedule
@@ -42,7 +42,7 @@ class _Stream:
     """
 
     operand: int
-    tiles: Tiles
+    tiles: LoadedTiles
     tile_bytes: int
     piece_cycles: float
     tile_cycles: float
@@ -62,12 +62,12 @@ def read_ahead(
     blocks: Sequence[Block],
     launches: Sequence[Launch],
     times: Sequence[int],
-    share: Share,
+    memoise: Memoise,
     *,
     on: bool = True,
 ) -> Ahead:
     """Return the program with prefetches, where they are `on` and pay; launch i runs at moment times[i]."""
-    planner = _Planner(plan.chip, blocks, launches, times, share)
+    planner = _Planner(plan.chip, blocks, launches, times, memoise)
     arena = vacant(plan, placement, _limit(plan.chip, placement, blocks))
     for index in range(len(launches) if on else 0):
         planner.plan(index, arena)
@@ -87,7 +87,7 @@ def read_ahead(
 def _limit(chip: Chip, placement: Placement, blocks: Sequence[Block]) -> int:
     """Return how much of SRAM buffers may take: not what kernels stage in, nor a cache that is used."""
     room = chip.sram.bytes - chip.sram.bytes // SCRATCH_SHARE
-    if not any((b.commands["op"] == Op.POOL).any() for b in blocks):
+    if not any((b.commands["op"] == Opcode.POOL).any() for b in blocks):
         return room
     scratch = max(b.scratch_bytes for b in blocks)
     cache = chip.sram.cache_bytes(placement.sram_bytes + scratch)
@@ -104,9 +104,9 @@ class _Planner:
         blocks: Sequence[Block],
         launches: Sequence[Launch],
         times: Sequence[int],
-        share: Share,
+        memoise: Memoise,
     ) -> None:
-        self.chip, self.blocks, self.launches, self.share = chip, blocks, launches, share
+        self.chip, self.blocks, self.launches, self.memoise = chip, blocks, launches, memoise
         self.times = times
         self.changes = [_Change() for _ in launches]
         self.bytes = 0
@@ -161,7 +161,7 @@ class _Planner:
     def _pace(self, number: int) -> Pace | None:
         if number not in self._paces:
             block = self.blocks[number]
-            self._paces[number] = self.share("pace", Same(block), self.chip, lambda c: pace(block, c))
+            self._paces[number] = self.memoise("pace", SameObject(block), self.chip, lambda c: pace(block, c))
         return self._paces[number]
 
     def _stream(self, number: int) -> _Stream | None:
@@ -172,7 +172,9 @@ class _Planner:
     def _measured(self, number: int) -> _Stream | None:
         block, operand = self.blocks[number], self._weights[number]
         assert operand is not None
-        tiles = self.share("tiles", (Same(block), operand), self.chip, lambda _: tiles_of(block, operand))
+        tiles = self.memoise(
+            "tiles", (SameObject(block), operand), self.chip, lambda _: tiles_of(block, operand)
+        )
         if tiles is None or not len(tiles):
             return None
         tile_bytes = Head(block.operands[operand], tiles, spread(1, tiles)).operand.extent_bytes
@@ -206,10 +208,10 @@ class _Planner:
         block = base = self.blocks[number]
         if head:
             own = self._head(number, head)
-            block = self.share("head", (Same(base), head), self.chip, lambda _: with_head(base, own))
+            block = self.memoise("head", (SameObject(base), head), self.chip, lambda _: with_head(base, own))
         for reader, tiles, pieces in copies:
-            key = (Same(block), Same(self.blocks[reader]), tiles, pieces)
-            block = self.share("prefetch", key, self.chip, _Copy(block, self._head(reader, tiles), pieces))
+            key = (SameObject(block), SameObject(self.blocks[reader]), tiles, pieces)
+            block = self.memoise("prefetch", key, self.chip, _Copy(block, self._head(reader, tiles), pieces))
         return block
 
     def _head(self, number: int, tiles: int) -> Head:

@@ -6,7 +6,7 @@ from collections.abc import Container
 from dataclasses import replace
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.reuse.sharing import Share, unshared
+from mtia_emu.reuse.memo import Memoise, unmemoised
 
 from ..graph import Graph, Node
 from .elide import forward
@@ -18,9 +18,9 @@ PINNED_SHARE = 16  # a constant is pinned when it takes at most one part in so m
 LEAST_PINNED = 4096  # bytes; a launch to copy less costs more than reading it from DRAM again
 
 
-def schedule(graph: Graph, chip: Chip, share: Share = unshared) -> Schedule:
-    """Return the steps of a lowered graph for a chip; `share` may give what was worked out for another."""
-    plan = Schedule(graph, chip, share=share)
+def schedule(graph: Graph, chip: Chip, memoise: Memoise = unmemoised) -> Schedule:
+    """Return the steps of a lowered graph for a chip; `memoise` may give what was worked out for another."""
+    plan = Schedule(graph, chip, memoise=memoise)
     for name, kind in graph.inputs.items():
         plan.values[name] = plan.buffer(name, kind, "input")
     for name, const in graph.consts.items():

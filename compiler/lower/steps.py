@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.reuse.sharing import Share, unshared
+from mtia_emu.reuse.memo import Memoise, unmemoised
 from mtia_emu.types import FP64, TensorType
 
 from ..graph import Graph, Node
@@ -57,7 +57,7 @@ class Schedule:
     memo: dict[Any, Any] = field(
         default_factory=dict
     )  # what rules have worked out for one node, for the next
-    share: Share = unshared  # and for one chip, for the next
+    memoise: Memoise = unmemoised  # and for one chip, for the next
 
     def __str__(self) -> str:
         return "\n".join(_lines(self)) + "\n"

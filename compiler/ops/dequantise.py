@@ -21,7 +21,7 @@ from ..graph import Attrs, Const
 from .base import Array, Arrays, Count, Op, Types, array, integer, need, register, wide
 
 if TYPE_CHECKING:
-    from ..build import Builder
+    from ..build import NodeBuilder
 
 CODES = ("uint8", "int8", "fp8_e4m3", "fp8_e5m2")  # uint8: two of 4 bits
 
@@ -52,7 +52,7 @@ class Packing:
 
 
 @dataclass(frozen=True)
-class Shape:
+class PackedShape:
     """Weights to be stored: k rows, n columns, rows to a scale, and the type of an element of codes."""
 
     k: int
@@ -128,7 +128,7 @@ def _kind(codes: Array) -> DType:
     return next(kind for kind in (UINT8, INT8, FP8_E4M3, FP8_E5M2) if kind.numpy == codes.dtype)
 
 
-def weights(builder: Builder, name: str, form: Shape, to: DType, load: Loads, present: bool) -> str:
+def weights(builder: NodeBuilder, name: str, form: PackedShape, to: DType, load: Loads, present: bool) -> str:
     """Return the matrix [k, n] of floats `to` whose codes, scales and maybe zero points are made when read.
 
     Each loader gives its array as it lies in memory. Without values (`present`) only the types are known.

@@ -10,7 +10,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import INT8, UINT8, TensorType
 
 from ..graph import Const
-from .dequantise import Shape, store, weights
+from .dequantise import PackedShape, store, weights
 from .matmul import multiply
 from .spelling import Call, Unsupported, counted, onnx
 
@@ -128,7 +128,7 @@ def _packed(c: Call, packed: Const, scales: Const, zeros: Const | None, form: Fo
 
     to = c.type(0).dtype
     present = all(const.present for const in (packed, scales, zeros) if const is not None)
-    shape = Shape(form.k, form.n, form.block, UINT8 if form.bits == 4 else INT8)
+    shape = PackedShape(form.k, form.n, form.block, UINT8 if form.bits == 4 else INT8)
     return weights(c.builder, c[1], shape, to, (codes, rows, points if zeros else None), present)
 
 

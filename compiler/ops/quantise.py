@@ -12,7 +12,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import FP8_E8M0, FP32, INT8, UINT8, DType, dtype
 
 from ..graph import Const
-from .dequantise import Shape, store, weights
+from .dequantise import PackedShape, store, weights
 from .elementwise import narrow
 from .onnx_types import DTYPE_OF_ONNX
 from .spelling import Call, Unsupported, counted, onnx
@@ -103,7 +103,7 @@ def _matrix(c: Call) -> str:
     if not single:
         _along(c, c[1], kind.shape)  # refuses scales that do not fit
     k, n = reversed(kind.shape) if turned else kind.shape
-    form = Shape(k, n, block or k, UINT8 if kind.dtype.bits == 4 else INT8)
+    form = PackedShape(k, n, block or k, UINT8 if kind.dtype.bits == 4 else INT8)
     parts = _Parts(turned, (-(-k // form.block), n), MIDDLE[kind.dtype.name], 8 if form.codes == INT8 else 4)
     loads = (
         lambda: parts.codes(codes.array(), form.block),

@@ -16,7 +16,7 @@ MODES = ("nearest", "linear", "cubic")
 
 
 @dataclass(frozen=True)
-class Axis:
+class ResizeAxis:
     """How one axis is resized: from `size` to `out` points, `scale` apart, seen through `start` to `end`."""
 
     size: int
@@ -26,7 +26,7 @@ class Axis:
     end: float
 
 
-def _coordinates(mode: str, a: Axis) -> np.ndarray:
+def _coordinates(mode: str, a: ResizeAxis) -> np.ndarray:
     """Return where in the operand each point of the result lies; formulas of ONNX's Resize."""
     x = np.arange(a.out, dtype=np.float64)
     half = (x + 0.5) / a.scale - 0.5
@@ -58,7 +58,7 @@ def _cubic(x: np.ndarray, a: float) -> np.ndarray:
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 
-def _weights(c: Call, mode: str, at: np.ndarray, a: Axis) -> tuple[np.ndarray, np.ndarray]:
+def _weights(c: Call, mode: str, at: np.ndarray, a: ResizeAxis) -> tuple[np.ndarray, np.ndarray]:
     """Return the neighbours [out, taps] of each point, maybe outside the operand, and their weights."""
     base = np.ceil(at) - 1  # a point on a pixel is the right end of its interval
     ratio = (at - base)[:, None]
@@ -89,7 +89,7 @@ def _weights(c: Call, mode: str, at: np.ndarray, a: Axis) -> tuple[np.ndarray, n
     return neighbours, weights
 
 
-def _resize_axis(c: Call, x: str, axis: int, mode: str, at: np.ndarray, a: Axis) -> str:
+def _resize_axis(c: Call, x: str, axis: int, mode: str, at: np.ndarray, a: ResizeAxis) -> str:
     neighbours, weights = _weights(c, mode, at, a)
     taken = np.clip(neighbours, 0, a.size - 1).astype(np.int64)
     kind = c.type(x)
@@ -106,7 +106,7 @@ def _resize_axis(c: Call, x: str, axis: int, mode: str, at: np.ndarray, a: Axis)
     return total
 
 
-def _by_matrix(c: Call, x: str, axis: int, taken: np.ndarray, weights: np.ndarray, a: Axis) -> str:
+def _by_matrix(c: Call, x: str, axis: int, taken: np.ndarray, weights: np.ndarray, a: ResizeAxis) -> str:
     kind = c.type(x)
     bounded(a.size * a.out)
     matrix = np.zeros((a.size, a.out))
@@ -162,7 +162,7 @@ def _resize(c: Call) -> str:
     sizes, scales = _sizes(c, shape, axes)
     for i, axis in enumerate(axes):
         start, end = (float(roi[i]), float(roi[i + len(axes)])) if crops else (0.0, 1.0)
-        a = Axis(shape[axis], sizes[i], scales[i], start, end)
+        a = ResizeAxis(shape[axis], sizes[i], scales[i], start, end)
         bounded(max(a.size, a.out))
         at = _coordinates(way, a)
         if crops:

@@ -12,7 +12,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 if TYPE_CHECKING:
-    from ..build import Builder
+    from ..build import NodeBuilder
 
 
 LIMIT = 1 << 24  # elements of a constant made here, which the node's few bytes may ask for
@@ -42,7 +42,7 @@ def counted(count: int) -> np.ndarray:
 class Call:
     """One ONNX node being imported: operands are values of ours, attributes Python values and arrays."""
 
-    builder: Builder
+    builder: NodeBuilder
     op: str
     opset: int
     inputs: tuple[str, ...]

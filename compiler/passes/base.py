@@ -10,8 +10,8 @@ import numpy as np
 
 from mtia_emu.types import DType, TensorType
 
-from ..build import Builder
-from ..graph import Graph, Match, Node, Outcome, Rewrite, Skip
+from ..build import NodeBuilder
+from ..graph import Graph, Match, Node, Rewrite, RuleOutcome, Skip
 from ..rewrite import rule_name
 
 Rule = Callable[[Node, Match], "Rewrite | Skip | None"]
@@ -73,23 +73,23 @@ class Rules(Pass):
     def __call__(self, graph: Graph) -> Graph:
         return self.apply(graph)[0]
 
-    def apply(self, graph: Graph, most: int | None = None) -> tuple[Graph, list[Outcome]]:
+    def apply(self, graph: Graph, most: int | None = None) -> tuple[Graph, list[RuleOutcome]]:
         """Return the graph after the first `most` rewrites (None: all), and what the rules did, in order.
 
         Of the reasons for not firing only those of the last round are kept: what an earlier round skipped may
         have fired since.
         """
-        rules, fired, skipped = self.rules, list[Outcome](), list[Outcome]()
+        rules, fired, skipped = self.rules, list[RuleOutcome](), list[RuleOutcome]()
 
         def first(node: Node, match: Match) -> Rewrite | None:
             reasons = []
             for rule in rules if most is None or len(fired) < most else ():
                 answer = rule(node, match)
                 if isinstance(answer, Rewrite):
-                    fired.append(Outcome(node, rule=rule_name(rule)))
+                    fired.append(RuleOutcome(node, rule=rule_name(rule)))
                     return answer
                 reasons += [(answer.reason, rule_name(rule))] if isinstance(answer, Skip) else []
-            skipped.extend(Outcome(node, *why) for why in reasons)
+            skipped.extend(RuleOutcome(node, *why) for why in reasons)
             return None
 
         for _ in range(self.rounds if rules else 0):
@@ -100,9 +100,9 @@ class Rules(Pass):
                 break
         return graph.prune() if self.prunes and fired else graph, fired + skipped
 
-    def outcomes(self, graph: Graph) -> list[Outcome]:
+    def outcomes(self, graph: Graph) -> list[RuleOutcome]:
         """Return what each rule would do to the graph, once: where it fires and why it does not."""
-        log: list[Outcome] = []
+        log: list[RuleOutcome] = []
         for rule in self.rules:
             graph.rewrite(rule, log)
         return log
@@ -149,7 +149,7 @@ def is_held(value: float) -> bool:
     return value == 0.0 or SMALLEST <= abs(value) <= LARGEST
 
 
-def become(node: Node, builder: Builder, value: str) -> Rewrite:
+def become(node: Node, builder: NodeBuilder, value: str) -> Rewrite:
     """Return the rewrite in which `value` takes the place of the node's result."""
     return builder.rewrite({node.output: value})
 
@@ -161,8 +161,8 @@ def too_many(count: int) -> Skip | None:
     )
 
 
-def building(node: Node, match: Match) -> Builder:
+def building(node: Node, match: Match) -> NodeBuilder:
     """Return a builder of nodes that come from this one."""
-    builder = Builder(match)
+    builder = NodeBuilder(match)
     builder.origin = node.origin
     return builder

@@ -12,7 +12,7 @@ from mtia_emu.kernels.rows.tape import TapeBuilder
 
 from mtia_emu.types import BOOL, FP32, INT32, INT64, DType
 
-from ..build import Builder
+from ..build import NodeBuilder
 from ..graph import Match, Node, Rewrite, Skip
 from ..ops.base import integer
 from .base import Rule, Rules, building, too_many
@@ -131,14 +131,14 @@ def _behind(match: Match, indices: str, shape: tuple[int, ...], axis: int) -> in
     return count
 
 
-def _counted(b: Builder, size: int, shape: Sequence[int], axis: int) -> str:
+def _counted(b: NodeBuilder, size: int, shape: Sequence[int], axis: int) -> str:
     """Return 0 .. size - 1 along an axis of a shape, of one element along the others."""
     return b.constant(
         np.arange(size).reshape([-1 if a == axis else 1 for a in range(len(shape))]), INT64.numpy
     )
 
 
-def _flat(b: Builder, parts: Sequence[str], sizes: Sequence[int], counted: int) -> str:
+def _flat(b: NodeBuilder, parts: Sequence[str], sizes: Sequence[int], counted: int) -> str:
     """Return the sum of indices times their strides; negative ones, behind the first `counted`, wrap."""
     kind = INT32 if math.prod(sizes) < INT32_ELEMENTS else INT64
     t = TapeBuilder(3 * len(parts))
@@ -191,7 +191,7 @@ def _box(indices: Array, shape: tuple[int, ...]) -> tuple[list[int], list[int]] 
     return (starts.tolist(), sizes.tolist()) if (grid == flat).all() else None
 
 
-def _placed(b: Builder, x: str, new: str, starts: Sequence[int], axis: int) -> str:
+def _placed(b: NodeBuilder, x: str, new: str, starts: Sequence[int], axis: int) -> str:
     """Return x with `new` at `starts`; dimensions before `axis` are equal already."""
     shape, size = b.type_of(x).shape, b.type_of(new).shape
     while axis < len(starts) and size[axis] == shape[axis]:
@@ -204,7 +204,7 @@ def _placed(b: Builder, x: str, new: str, starts: Sequence[int], axis: int) -> s
     return b.add("concat", *(p for p in parts if b.type_of(p).shape[axis]), axis=axis)
 
 
-def _cut(b: Builder, x: str, axis: int, start: int, end: int) -> str:
+def _cut(b: NodeBuilder, x: str, axis: int, start: int, end: int) -> str:
     shape = b.type_of(x).shape
     starts = [start if a == axis else 0 for a in range(len(shape))]
     ends = [end if a == axis else n for a, n in enumerate(shape)]
@@ -246,7 +246,7 @@ def _first_elements(node: Node, match: Match) -> Rewrite | Skip | None:
 class _Order:
     """Takes elements of rows in order, the first of equal ones first; NaN is the largest."""
 
-    def __init__(self, b: Builder, x: str, kind: DType, axis: int, largest: bool) -> None:
+    def __init__(self, b: NodeBuilder, x: str, kind: DType, axis: int, largest: bool) -> None:
         self.b, self.x, self.axis, self.largest = b, x, axis, largest
         shape = b.type_of(x).shape
         self.fold = f"reduce_{'max' if largest else 'min'}"
@@ -320,7 +320,7 @@ def _running(node: Node, match: Match) -> Rewrite | Skip | None:
     return _become(node, b, b.add("cast", total, to=kind.name))
 
 
-def _become(node: Node, b: Builder, value: str) -> Rewrite:
+def _become(node: Node, b: NodeBuilder, value: str) -> Rewrite:
     return b.rewrite({node.output: b.add("reshape", value, shape=node.type.shape)})
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mtia_emu.types import TensorType
 
-from ..build import Builder
+from ..build import NodeBuilder
 from ..graph import Const, Match, Node, Rewrite, Skip
 from .base import Rule, Rules, become, building
 
@@ -57,7 +57,7 @@ class _Turner:
         view = b.add("transpose", self._turned(b, name, const, perm), perm=perm, fold=False)
         return become(node, b, b.add(node.op, x, view, *extras, fold=False, **node.attrs))
 
-    def _turned(self, b: Builder, name: str, const: Const, perm: tuple[int, ...]) -> str:
+    def _turned(self, b: NodeBuilder, name: str, const: Const, perm: tuple[int, ...]) -> str:
         if name not in self.stored:
             kind = TensorType(const.type.dtype, tuple(const.type.shape[p] for p in perm))
             data = _later(const, name, perm) if const.present else None

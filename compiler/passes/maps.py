@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mtia_emu.kernels.rows.tape import Source, Step, Tape, parse
+from mtia_emu.kernels.rows.tape import Source, Tape, TapeStep, parse
 
 from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.types import FP32, DType
@@ -69,11 +69,13 @@ def tape_of(node: Node, match: Match) -> Tape | None:
         if node.type.dtype.is_float and node.type.dtype.bits <= 8:  # these saturate
             return None
         return _copy(node.type.dtype, rounds=bool(node.attrs.get("rounds")))
-    return Tape(len(node.inputs), (Step(node.op, tuple(range(len(node.inputs))), node.type.dtype),), (~0,))
+    return Tape(
+        len(node.inputs), (TapeStep(node.op, tuple(range(len(node.inputs))), node.type.dtype),), (~0,)
+    )
 
 
 def _copy(kind: DType, *, rounds: bool) -> Tape:
-    return Tape(1, (Step("copy", (0,), kind, rounds),), (~0,))
+    return Tape(1, (TapeStep("copy", (0,), kind, rounds),), (~0,))
 
 
 def splice(

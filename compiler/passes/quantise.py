@@ -13,11 +13,11 @@ from mtia_emu.kernels.rows.tape import Tape, TapeBuilder
 from mtia_emu.errors import UserError, refuse_unknown
 from mtia_emu.types import FP32, INT8, DType, TensorType
 
-from ..build import Builder
+from ..build import NodeBuilder
 from ..codes import FORMATS, LEAST, Codes, block_ranges, block_scales, encode, encode_range, largest
-from ..graph import Const, Graph, Match, Node, Outcome, Rewrite, Skip
+from ..graph import Const, Graph, Match, Node, Rewrite, RuleOutcome, Skip
 from ..inputs.calibrate import magnitudes, samples_of
-from ..ops.dequantise import Loads, Shape, pack, weights
+from ..ops.dequantise import Loads, PackedShape, pack, weights
 from .base import Rule, Rules, become, building
 from .maps import splice
 from .tails import product_extras, product_tape
@@ -79,7 +79,7 @@ class Quantise(Rules):
     def rules(self) -> tuple[Rule, ...]:
         return (_Quantiser(self).rule,)
 
-    def apply(self, graph: Graph, most: int | None = None) -> tuple[Graph, list[Outcome]]:
+    def apply(self, graph: Graph, most: int | None = None) -> tuple[Graph, list[RuleOutcome]]:
         if self.mode != "static":
             return super().apply(graph, most)
         read = {node.name: node.inputs[0] for node in graph.nodes if node.op in PRODUCTS}
@@ -142,7 +142,7 @@ class _Quantiser:
         attrs = {"tape": str(tape), "shape": shape, "to": node.type.dtype.name}
         return become(node, b, b.add("matmul_map", rows, codes, *names[1:], fold=False, **attrs))
 
-    def _rows(self, b: Builder, node: Node, shape: tuple[int, ...]) -> tuple[str, str]:
+    def _rows(self, b: NodeBuilder, node: Node, shape: tuple[int, ...]) -> tuple[str, str]:
         """Return the left side in the type of the weights, and its scale, which broadcasts to a shape."""
         x, to = node.inputs[0], self.step.form.stored
         if self.step.mode == "static":
@@ -158,7 +158,7 @@ class _Quantiser:
             scales = b.add("reshape", scales, shape=(*shape[:-1], 1))
         return rows, scales
 
-    def _columns(self, b: Builder, name: str, const: Const) -> tuple[str, str]:
+    def _columns(self, b: NodeBuilder, name: str, const: Const) -> tuple[str, str]:
         """Return codes and the scales of columns; they are made when they are read."""
         if name not in self.stored:
             form, (k, n) = self.step.form, const.type.shape
@@ -175,11 +175,11 @@ class _Quantiser:
         codes_name, row_name = self.stored[name]
         return codes_name, row_name
 
-    def _blocks(self, b: Builder, name: str, const: Const) -> str:
+    def _blocks(self, b: NodeBuilder, name: str, const: Const) -> str:
         """Return the weights as a `dequantise` of codes in blocks."""
         k, n = const.type.shape
         group = self.step.group or (GROUP if self.step.weights == "int4" else k)
-        form = Shape(k, n, min(group, k), self.step.form.stored)
+        form = PackedShape(k, n, min(group, k), self.step.form.stored)
         if name in self.stored:
             return b.add("dequantise", *self.stored[name], k=k, block=form.block)
         loads = (_ranged if self.step.zeros else _symmetric)(const, name, form, self.step.form)
@@ -190,7 +190,7 @@ class _Quantiser:
         return made
 
 
-def _symmetric(const: Const, name: str, form: Shape, codes: Codes) -> Loads:
+def _symmetric(const: Const, name: str, form: PackedShape, codes: Codes) -> Loads:
     """Return what makes codes and scales in the weights' own type, to which the codes are fitted."""
     to = const.type.dtype
 
@@ -205,7 +205,7 @@ def _symmetric(const: Const, name: str, form: Shape, codes: Codes) -> Loads:
     return made, scales, None
 
 
-def _ranged(const: Const, name: str, form: Shape, codes: Codes) -> Loads:
+def _ranged(const: Const, name: str, form: PackedShape, codes: Codes) -> Loads:
     """Return what makes codes of 4 bits, scales in the weights' own type, and zero points."""
     to = const.type.dtype
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from mtia_emu.types import TensorType
 
-from ..build import Builder
+from ..build import NodeBuilder
 from ..graph import Match, Node, Rewrite, Skip
 from ..lower.views import View, packed, whole
 from ..ops.base import integers
@@ -131,7 +131,7 @@ def _joined(node: Node, family: list[Node], match: Match) -> Rewrite:
     return b.rewrite(renames)
 
 
-def _beside(b: Builder, family: list[Node], operand: int) -> str:
+def _beside(b: NodeBuilder, family: list[Node], operand: int) -> str:
     """Return an operand of all products: the one that they share, or constants, columns beside columns."""
     values = [n.inputs[operand] for n in family]
     kind = b.type_of(values[0]) if values[0] else None

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from mtia_emu.machine.units.simd import FUNCTIONS
 
-from ..build import Builder
+from ..build import NodeBuilder
 from ..graph import Match, Node, Rewrite, Skip
 from .base import Rule, Rules, become, building
 
@@ -88,7 +88,7 @@ def _keeps_heads(node: Node, match: Match) -> bool:
     return before[1] % after[1] == 0 or after[1] % before[1] == 0
 
 
-def _strip(b: Builder, match: Match, chain: list[Node], last: Node, index: int, strips: int) -> str:
+def _strip(b: NodeBuilder, match: Match, chain: list[Node], last: Node, index: int, strips: int) -> str:
     """Return the attention of strip `index` of `strips`."""
 
     def part(value: str) -> str:
@@ -110,7 +110,7 @@ def _strip(b: Builder, match: Match, chain: list[Node], last: Node, index: int, 
     return b.add("matmul", value, part(last.inputs[1]), **last.attrs)
 
 
-def _share(b: Builder, value: str, index: int, strips: int) -> str:
+def _share(b: NodeBuilder, value: str, index: int, strips: int) -> str:
     """Return a strip's share of a value's heads; what is broadcast over heads stays whole."""
     shape = b.type_of(value).shape
     axis = len(shape) - HEADS

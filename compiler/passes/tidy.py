@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..build import Builder
+from ..build import NodeBuilder
 from ..graph import Graph, Match, Node, Rewrite
 from .base import Pass, become
 
@@ -37,7 +37,7 @@ def _simpler(node: Node, match: Match, seen: dict[object, tuple[str, ...]]) -> R
         seen[key] = node.outputs
     if len(node.outputs) != 1:
         return None
-    builder = Builder(match)
+    builder = NodeBuilder(match)
     builder.origin = node.origin
     (value,) = builder.make(node.op, node.inputs, node.attrs, node.output)
     same = (

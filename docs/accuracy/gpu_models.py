@@ -79,7 +79,7 @@ def derated(facts: Facts, dtype: str, rows: Frame, constants: tuple[float, float
     return start + np.maximum(work, s.cold_bytes[:, 0] / (memory * facts.dram_bytes_per_s))
 
 
-def heads(facts: Facts, rows: Frame, phase: str) -> flash.Heads:
+def heads(facts: Facts, rows: Frame, phase: str) -> flash.HeadShape:
     """Return measured attention: one cache, read by every repeat, so that L2 keeps small ones."""
     kv, group = (
         rows.num_key_value_heads.to_numpy(float),
@@ -88,10 +88,10 @@ def heads(facts: Facts, rows: Frame, phase: str) -> flash.Heads:
     queries = rows.isl.to_numpy(float)
     keys = queries + rows.step.to_numpy(float) if phase == "generation" else queries
     batch = rows.batch_size.to_numpy(float)
-    whole = flash.Heads(batch, kv, group, queries, keys, 128.0, 128.0, 2.0, phase == "context")
+    whole = flash.HeadShape(batch, kv, group, queries, keys, 128.0, 128.0, 2.0, phase == "context")
     warm = kept(facts, whole.kv_bytes + whole.io_bytes)
     causal, scattered = phase == "context", (batch > 1) & (kv > 1)
-    return flash.Heads(batch, kv, group, queries, keys, 128.0, 128.0, 2.0, causal, warm, scattered)
+    return flash.HeadShape(batch, kv, group, queries, keys, 128.0, 128.0, 2.0, causal, warm, scattered)
 
 
 def attention_seconds(facts: Facts, rows: Frame, phase: str) -> np.ndarray:

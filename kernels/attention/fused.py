@@ -24,7 +24,7 @@ from mtia_emu.program.isa import (
     REDUCTION_NAMES,
     VECTOR,
     Block,
-    Op,
+    Opcode,
     Operand,
     Shape,
 )
@@ -34,7 +34,7 @@ from ..builder import Builder
 from ..matmul.plan import RINGS
 from ..rows.emit_tape import Registers, TapeSite, allocate, elements, emit_steps, reserve
 from ..rows.tape import Source, Tape, finish
-from .plan import Plan
+from .plan import AttentionPlan
 from .walk import Walk
 
 Array = np.ndarray[Any, Any]
@@ -52,7 +52,7 @@ KEYS, VALUES = 0.1, 4.35  # these of the step of the same place in the block of 
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoreTape:
     """What is done to scores before their softmax: a tape of the score and the extras.
 
     `mask` is the input of the tape that hides keys beyond the diagonal and changes no others; 0 for none. A
@@ -82,12 +82,12 @@ class Scores:
 
 
 def emit_attention(
-    plan: Plan,
+    plan: AttentionPlan,
     q: Operand,
     k: Operand,
     v: Operand,
     out: Operand,
-    scores: Scores,
+    scores: ScoreTape,
     extras: Sequence[Operand] = (),
 ) -> Block:
     """Return the block of softmax(tape(q k^T, extras)) v.
@@ -101,7 +101,7 @@ def emit_attention(
 class _Emitter:
     """The commands of all panels."""
 
-    def __init__(self, plan: Plan, operands: tuple[Operand, ...], scores: Scores) -> None:
+    def __init__(self, plan: AttentionPlan, operands: tuple[Operand, ...], scores: ScoreTape) -> None:
         self.plan, self.p, self.t, self.scores = plan, plan.problem, plan.tiles, scores
         q, k, v, *rest = operands
         self.kind, self.extras = q.dtype, rest[1:]
@@ -161,18 +161,18 @@ class _Emitter:
         w, p, t = self.w, self.p, self.t
         at, pe = np.nonzero(w.works & (w.panel == 0)[:, None])
         self.build.add(
-            Op.LOAD, w.step[at] - t.stack * t.panels, pe=w.pe[at, pe], operand=0, dst=self._queries(at),
+            Opcode.LOAD, w.step[at] - t.stack * t.panels, pe=w.pe[at, pe], operand=0, dst=self._queries(at),
             row=w.row[at, pe], rows=w.rows[at, pe], cols=p.dim,
         )  # fmt: skip
         at = w.load
         common = {"pe": w.pe[at, 0], "cast": self.plan.cast}
         order = w.step[at] - t.stack * t.panels
         self.build.add(
-            Op.LOAD, order + KEYS, operand=1, dst=self.k_slot + self._panel(at),
+            Opcode.LOAD, order + KEYS, operand=1, dst=self.k_slot + self._panel(at),
             row=w.group[at] * p.dim, rows=p.dim, col=w.key[at], cols=w.keys[at], **common,
         )  # fmt: skip
         self.build.add(
-            Op.LOAD, order + VALUES, operand=2, dst=self.v_slot + self._panel(at),
+            Opcode.LOAD, order + VALUES, operand=2, dst=self.v_slot + self._panel(at),
             row=w.group[at] * p.keys + w.key[at], rows=w.keys[at], cols=p.value_dim, **common,
         )  # fmt: skip
 
@@ -193,7 +193,7 @@ class _Emitter:
         w = self.w
         at, pe = np.nonzero(w.works)
         self.build.add(
-            Op.MATMUL, w.step[at] + SCORES, pe=w.pe[at, pe], flags=FIRST | self.vector,
+            Opcode.MATMUL, w.step[at] + SCORES, pe=w.pe[at, pe], flags=FIRST | self.vector,
             rows=w.rows[at, pe], cols=w.keys[at], k=self.p.dim, dst=self._score(at),
             src0=self._queries(at), src1=self.k_slot + self._panel(at),
         )  # fmt: skip
@@ -220,7 +220,7 @@ class _Emitter:
         w, shape = self.w, self.shapes[index + 1]
         whole_rows, whole_cols = shape in (Shape.FULL, Shape.COL), shape in (Shape.FULL, Shape.ROW)
         self.build.add(
-            Op.LOAD, w.step[at] + EXTRAS, pe=w.pe[at, pe], operand=4 + index,
+            Opcode.LOAD, w.step[at] + EXTRAS, pe=w.pe[at, pe], operand=4 + index,
             dst=self.extra_slots[index] + w.step[at] % RINGS,
             row=w.row[at, pe], rows=w.rows[at, pe] if whole_rows else 1,
             col=w.key[at] if whole_cols else 0, cols=w.keys[at] if whole_cols else 1,
@@ -241,14 +241,14 @@ class _Emitter:
         flags = sum(int(Shape.COL) << (2 * i) for i in range(1, len(sources)))
         slots = {f"src{i}": s for i, s in enumerate(sources)}
         self.build.add(
-            Op.SIMD, order, pe=self.w.pe[at, pe], fn=FUNCTION_NAMES.index(name), flags=flags, dst=dst,
+            Opcode.SIMD, order, pe=self.w.pe[at, pe], fn=FUNCTION_NAMES.index(name), flags=flags, dst=dst,
             rows=self.w.rows[at, pe], cols=cols, imm=imm, **slots,
         )  # fmt: skip
 
     def _fold(self, name: str, order: Array, at: Array, pe: Array, dst: Any) -> None:
         """Add a reduction of a panel's scores or powers."""
         self.build.add(
-            Op.FOLD, order, pe=self.w.pe[at, pe], fn=REDUCTION_NAMES.index(name), dst=dst,
+            Opcode.FOLD, order, pe=self.w.pe[at, pe], fn=REDUCTION_NAMES.index(name), dst=dst,
             src0=self._logit(at), rows=self.w.rows[at, pe], cols=self.w.keys[at],
         )  # fmt: skip
 
@@ -297,7 +297,7 @@ class _Emitter:
         w = self.w
         at, pe = np.nonzero(w.works)
         self.build.add(
-            Op.MATMUL, w.step[at] + self.t.panels + WEIGHTED, pe=w.pe[at, pe],
+            Opcode.MATMUL, w.step[at] + self.t.panels + WEIGHTED, pe=w.pe[at, pe],
             flags=np.where(w.place[at] == 0, FIRST, 0) | self.vector,
             rows=w.rows[at, pe], cols=self.p.value_dim, k=w.keys[at], dst=self.sums,
             src0=self._logit(at), src1=self.v_slot + self._panel(at),
@@ -313,7 +313,7 @@ class _Emitter:
         result, factor = self.result + w.unit[at], self.factor + w.block[at] % LONG
         self._simd("mul", order[at], at, pe, result, result, factor, cols=cols)
         self.build.add(
-            Op.SIMD, order[at] + 0.05, pe=w.pe[at, pe], fn=FUNCTION_NAMES.index("add"), dst=result,
+            Opcode.SIMD, order[at] + 0.05, pe=w.pe[at, pe], fn=FUNCTION_NAMES.index("add"), dst=result,
             src0=result, src1=self.sums, rows=w.rows[at, pe], cols=cols,
         )  # fmt: skip
 
@@ -328,7 +328,7 @@ class _Emitter:
         self._simd("reciprocal", order + 0.01, at, pe, inverse, total)
         self._simd("mul", order + 0.02, at, pe, self.out + ring, self.result + w.unit[at], inverse, cols=cols)
         self.build.add(
-            Op.STORE, order + 0.1, pe=w.pe[at, pe], operand=3, src0=self.out + ring,
+            Opcode.STORE, order + 0.1, pe=w.pe[at, pe], operand=3, src0=self.out + ring,
             row=w.row[at, pe], rows=w.rows[at, pe], cols=cols,
         )  # fmt: skip
 

@@ -28,7 +28,7 @@ LAG = 5  # panels between powers and the scores that take their slot
 
 
 @dataclass(frozen=True)
-class Attention:
+class AttentionProblem:
     """The sizes of softmax(tape(q k^T, extras)) v: groups of heads, each of so many queries.
 
     Key j is hidden from query i of a head where j > i + diagonal. `extra_bytes` is the local memory that
@@ -49,7 +49,7 @@ class Attention:
 
 
 @dataclass(frozen=True)
-class Tiles:
+class AttentionTiling:
     """How a problem is cut: PEs a lane, queries a unit, keys a panel, panels a block, units a PE."""
 
     lane: int
@@ -62,10 +62,10 @@ class Tiles:
         return f"lane={self.lane} rows={self.rows}x{self.stack} keys={self.width}x{self.panels}"
 
 
-class Plan:
+class AttentionPlan:
     """A problem on a grid under a tiling: its units, and the passes in which lanes take them."""
 
-    def __init__(self, problem: Attention, tiles: Tiles, chip: Chip) -> None:
+    def __init__(self, problem: AttentionProblem, tiles: AttentionTiling, chip: Chip) -> None:
         self.problem, self.tiles, self.chip = problem, tiles, chip
         self.lanes = chip.pes // tiles.lane
         self.split = max(1, self.lanes // problem.groups)  # lanes of one group
@@ -133,7 +133,7 @@ class Plan:
 
 
 @lru_cache(maxsize=32)  # tilings differ in more than these
-def _units(p: Attention, rows: int, width: int) -> Array:
+def _units(p: AttentionProblem, rows: int, width: int) -> Array:
     whole = p.heads * p.queries
     if whole // rows > MOST_COMMANDS:  # each unit takes some
         raise TooLarge(

@@ -17,7 +17,7 @@ from mtia_emu.sums import add_up
 from mtia_emu.types import FP32
 
 from ..builder import NoRoom, ceil_div
-from .plan import Attention, Plan, Tiles
+from .plan import AttentionPlan, AttentionProblem, AttentionTiling
 
 Array = np.ndarray[Any, Any]
 PANELS = (16, 8, 6, 4, 3, 2)  # in a block; beyond that the scaling of results is a small share of the work
@@ -27,7 +27,7 @@ STALLS = 2  # of a block's columns each waits for the one before
 BEHIND = 4  # panels by which values come behind keys
 
 
-class Work(NamedTuple):
+class TilingWork(NamedTuple):
     """What a tiling asks of a chip, in cycles of one PE or lane unless said; or, of many tilings, arrays.
 
     `port` and `links` pass the keys and values, of `bytes` in all, over `panels` panels; `before` and `after`
@@ -53,9 +53,9 @@ class Work(NamedTuple):
 class Tilings:
     """The tilings of a problem that fit a chip, and what each asks of it: all but the keys' own memory."""
 
-    def __init__(self, problem: Attention, chip: Chip) -> None:
+    def __init__(self, problem: AttentionProblem, chip: Chip) -> None:
         """Raise `NoRoom` where no tiling fits the chip's memories."""
-        plans = [Plan(problem, tiles, chip) for tiles in _candidates(problem, chip)]
+        plans = [AttentionPlan(problem, tiles, chip) for tiles in _candidates(problem, chip)]
         fitting = [p for p in plans if p.score_rings >= 1 and p.local_bytes <= chip.pe.local.bytes]
         if not fitting:
             raise NoRoom(
@@ -64,9 +64,9 @@ class Tilings:
             )
         self.problem = problem
         self.tiles = tuple(p.tiles for p in fitting)
-        self.work = Work(*np.array([_work(p) for p in fitting], np.float64).T)
+        self.work = TilingWork(*np.array([_work(p) for p in fitting], np.float64).T)
 
-    def ranked(self, rate: float, count: int) -> list[tuple[Tiles, float]]:
+    def ranked(self, rate: float, count: int) -> list[tuple[AttentionTiling, float]]:
         """Return up to `count` tilings and their estimated cycles, the least first.
 
         `rate` is `memory_rate` of the problem.
@@ -76,13 +76,13 @@ class Tilings:
         return [(self.tiles[i], float(cycles[i])) for i in order]
 
 
-def plan_attention(problem: Attention, chip: Chip) -> Plan:
+def plan_attention(problem: AttentionProblem, chip: Chip) -> AttentionPlan:
     """Return the plan with the least estimated time; raise `NoRoom` where none fits the chip's memories."""
     ((tiles, _),) = Tilings(problem, chip).ranked(memory_rate(problem, chip), 1)
-    return Plan(problem, tiles, chip)
+    return AttentionPlan(problem, tiles, chip)
 
 
-def memory_rate(problem: Attention, chip: Chip) -> float:
+def memory_rate(problem: AttentionProblem, chip: Chip) -> float:
     """Return the bytes a cycle at which keys and values come out of the memory that they are in."""
     if problem.space != "dram":
         return chip.sram_bytes_per_cycle
@@ -90,7 +90,7 @@ def memory_rate(problem: Attention, chip: Chip) -> float:
     return chip.dram_bytes_per_cycle * float(chip.dram_efficiency(run))
 
 
-def estimate(p: Attention, w: Work, rate: float) -> Array:
+def estimate(p: AttentionProblem, w: TilingWork, rate: float) -> Array:
     """Return about the cycles of tilings, keys and values coming at `rate` bytes a cycle."""
     moved = np.maximum(np.maximum(w.port, w.links), w.bytes / rate)
     come, unit = moved / w.blocks, w.pace * w.worked / (w.blocks * w.stack)
@@ -104,7 +104,7 @@ def estimate(p: Attention, w: Work, rate: float) -> Array:
     return w.pace * w.worked + waits + edge + OVERLAP_LOSS * rest + w.last
 
 
-def _candidates(problem: Attention, chip: Chip) -> Iterator[Tiles]:
+def _candidates(problem: AttentionProblem, chip: Chip) -> Iterator[AttentionTiling]:
     """Return tilings worth estimating: tiles of accumulators, blocks as long as they may be."""
     unit, whole = chip.pe.matrix, problem.heads * problem.queries
     widest = min(problem.keys, chip.pe.reduce.bank_cols * 2)
@@ -112,7 +112,7 @@ def _candidates(problem: Attention, chip: Chip) -> Iterator[Tiles]:
     widths = {max(1, widest >> i) for i in range(3)} | {min(widest, unit.cols)}
     lanes = {chip.grid.cols, 1} if problem.groups * whole else {1}
     return (
-        Tiles(lane, r, w, panels, stack)
+        AttentionTiling(lane, r, w, panels, stack)
         for lane in sorted(lanes, reverse=True)
         for r in sorted(rows, reverse=True)
         for w in sorted(widths, reverse=True)
@@ -122,7 +122,7 @@ def _candidates(problem: Attention, chip: Chip) -> Iterator[Tiles]:
     )
 
 
-def _work(plan: Plan) -> Work:
+def _work(plan: AttentionPlan) -> TilingWork:
     """Return what a plan asks of its chip."""
     p, t, chip = plan.problem, plan.tiles, plan.chip
     needs = plan.needs()
@@ -132,7 +132,7 @@ def _work(plan: Plan) -> Work:
     lanes = min(plan.lanes, p.groups * int(np.count_nonzero(needs[0])))  # that have work
     before, after = _panel_cycles(plan)
     both = {name: cycles + after[name] for name, cycles in before.items()}
-    return Work(
+    return TilingWork(
         panels,
         ceil_div(panels, plan.block),
         plan.block,
@@ -149,7 +149,7 @@ def _work(plan: Plan) -> Work:
     )
 
 
-def _last(plan: Plan) -> float:
+def _last(plan: AttentionPlan) -> float:
     """Return the cycles from the last product to the result in memory."""
     p, t, chip = plan.problem, plan.tiles, plan.chip
     result = t.rows * p.value_dim
@@ -157,7 +157,7 @@ def _last(plan: Plan) -> float:
     return scaled + result * p.kind.bytes / chip.pe.dma.bytes_per_cycle
 
 
-def _panel_cycles(plan: Plan) -> tuple[dict[str, float], dict[str, float]]:
+def _panel_cycles(plan: AttentionPlan) -> tuple[dict[str, float], dict[str, float]]:
     """Return the cycles that a panel takes of the matrix unit, of SIMD and of the core that issues.
 
     Up to its largest score, and from its powers on.

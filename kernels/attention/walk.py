@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..builder import Builder
-from .plan import Plan
+from .plan import AttentionPlan
 
 Array = np.ndarray[Any, Any]
 
@@ -22,7 +22,7 @@ class Walk:
     a block, `ends` at its last of all. `load` names one step of each panel, that of the first unit.
     """
 
-    def __init__(self, plan: Plan, build: Builder) -> None:
+    def __init__(self, plan: AttentionPlan, build: Builder) -> None:
         self.plan, t = plan, plan.tiles
         group, need = self._passes()
         blocks = -(-need // t.panels)

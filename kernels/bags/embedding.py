@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.program.isa import LOWEST, POOL_MODES, QUANTISED, Block, Op, Operand
+from mtia_emu.program.isa import LOWEST, POOL_MODES, QUANTISED, Block, Opcode, Operand
 from mtia_emu.types import FP32
 
 from ..builder import LINE, Builder, NoRoom, ceil_div
@@ -39,7 +39,7 @@ def emit_gather(chip: Chip, x: Operand, indices: Operand, out: Operand) -> Block
     tile = {"rows": np.minimum(rows, count - first), "col": col, "cols": np.minimum(cols, inner - col)}
     ring = slot + j % RINGS
     build.add(
-        Op.GATHER,
+        Opcode.GATHER,
         j * 4.0,
         pe=pe,
         operand=0,
@@ -50,12 +50,12 @@ def emit_gather(chip: Chip, x: Operand, indices: Operand, out: Operand) -> Block
         dst=ring,
         **tile,
     )
-    build.add(Op.STORE, j * 4.0 + 6, pe=pe, operand=2, src0=ring, row=block * count + first, **tile)
+    build.add(Opcode.STORE, j * 4.0 + 6, pe=pe, operand=2, src0=ring, row=block * count + first, **tile)
     return build.block()
 
 
 @dataclass(frozen=True)
-class Bags:
+class BagOperands:
     """The operands of one table's bags: out[b] = pool of table[indices[offsets[b] : offsets[b + 1]]].
 
     table is [rows, dim] ([rows, dim + 8] bytes where quantised: dim uint8 values, an fp32 scale and an fp32
@@ -75,7 +75,7 @@ class Bags:
         return (*four, self.weights) if self.weights else four
 
 
-def ranked_bags(chip: Chip, tables: Sequence[Bags], count: int) -> list[int]:
+def ranked_bags(chip: Chip, tables: Sequence[BagOperands], count: int) -> list[int]:
     """Return up to `count` limits to the bags that a command takes, the one thought best first.
 
     As many as local memory holds; then, for the table with most bags, fewer and fewer in commands of about
@@ -98,7 +98,7 @@ def ranked_bags(chip: Chip, tables: Sequence[Bags], count: int) -> list[int]:
 
 def emit_embedding_bags(
     chip: Chip,
-    tables: Sequence[Bags],
+    tables: Sequence[BagOperands],
     mode: str,
     *,
     quantised: bool = False,
@@ -138,7 +138,7 @@ def _rows_each(bags: int, most: int, pes: int) -> int:
 
 def _pool(
     build: Builder,
-    t: Bags,
+    t: BagOperands,
     first: int,
     turn: Array,
     fields: dict[str, Array],
@@ -152,7 +152,7 @@ def _pool(
     looks = -(-t.indices.cols * fields["rows"] // max(t.out.rows, 1))
     weights = first + 4 if t.weights else -1
     build.add(
-        Op.POOL,
+        Opcode.POOL,
         turn * 4.0,
         operand=first,
         operand2=first + 1,
@@ -168,6 +168,6 @@ def _pool(
     if narrow is not None:
         half = narrow + turn % RINGS
         tile = {"pe": fields["pe"], "rows": fields["rows"], "cols": cols}
-        build.add(Op.SIMD, turn * 4.0 + 6, fn=0, src0=ring, dst=half, **tile)
+        build.add(Opcode.SIMD, turn * 4.0 + 6, fn=0, src0=ring, dst=half, **tile)
         ring = half
-    build.add(Op.STORE, turn * 4.0 + 7, operand=first + 3, src0=ring, col=0, cols=cols, **fields)
+    build.add(Opcode.STORE, turn * 4.0 + 7, operand=first + 3, src0=ring, col=0, cols=cols, **fields)

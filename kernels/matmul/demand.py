@@ -15,7 +15,7 @@ from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import Cast
 
 from .plan import RINGS
-from .space import Space
+from .space import MappingSpace
 
 Array = np.ndarray[Any, Any]
 Uses = dict[str, Array]  # cycles by resource
@@ -60,7 +60,7 @@ class Demand:
     when on a single set of held panels is late. `written` is the share of DRAM's traffic that is writes.
     """
 
-    def __init__(self, space: Space, chip: Chip) -> None:
+    def __init__(self, space: MappingSpace, chip: Chip) -> None:
         self.s, self.p = space, space.p
         self.each, self.held, self.first, self.spread = (dict.fromkeys(MOVES, np.zeros(1)) for _ in range(4))
         self.dram: list[DramUse] = []

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.machine.units.simd import FUNCTIONS
-from mtia_emu.program.isa import FIRST, VECTOR, Block, Cast, Op, Operand, Shape
+from mtia_emu.program.isa import FIRST, VECTOR, Block, Cast, Opcode, Operand, Shape
 from mtia_emu.types import FP32, DType
 
 from ..builder import LINE, Builder, round_up
 from ..rows.emit_tape import TapeSite, allocate, elements, emit_steps, reserve
 from ..rows.tape import Tape, finish
-from .plan import RINGS, Epilogue, Plan
+from .plan import RINGS, Epilogue, MatmulPlan
 
 Array = np.ndarray[Any, Any]
 
@@ -31,7 +31,7 @@ STEP = 4.0
 
 
 def emit_matmul(
-    plan: Plan,
+    plan: MatmulPlan,
     a: Operand,
     b: Operand,
     out: Operand,
@@ -76,7 +76,7 @@ class _Emitter:
     """The step grid of one product: arrays over (step, PE)."""
 
     def __init__(
-        self, plan: Plan, a: Operand, b: Operand, out: Operand, tape: Tape, extras: tuple[Operand, ...]
+        self, plan: MatmulPlan, a: Operand, b: Operand, out: Operand, tape: Tape, extras: tuple[Operand, ...]
     ) -> None:
         self.plan, self.tape, self.extras = plan, tape, extras
         self.p, self.t = plan.problem, plan.mapping
@@ -211,7 +211,7 @@ class _Emitter:
             rows = self.t.tm if operand == "a" else self.t.kp
             fields |= {"operand": len(self.build.operands) - 1, "row": stage * rows, "col": 0}
         self.build.add(
-            Op.LOAD,
+            Opcode.LOAD,
             self._when(operand, step),
             pe=lead,
             cast=cast,
@@ -253,7 +253,7 @@ class _Emitter:
         rows = self.t.tm if self.t.outer == "m" else self.t.kp
         tile = {name: np.broadcast_to(value, step.shape)[once] for name, value in fields.items()}
         self.build.add(
-            Op.STAGE,
+            Opcode.STAGE,
             before * per_outer * STEP - 0.5,
             operand2=len(self.build.operands) - 1,
             row2=slot[once] * rows,
@@ -267,7 +267,7 @@ class _Emitter:
         tile = step // self.plan.local["k"]
         vector = 0 if self.plan.chip.pe.matrix.supports(self.p.a.name) else VECTOR
         self.build.add(
-            Op.MATMUL,
+            Opcode.MATMUL,
             step * STEP + MATMUL,
             pe=pe,
             rows=self.m[step, pe],
@@ -286,7 +286,7 @@ class _Emitter:
             here = self._position() == hop
             step, pe = np.nonzero(self.valid_out & here & done[:, None])
             self.build.add(
-                Op.REDUCE,
+                Opcode.REDUCE,
                 step * STEP + CHAIN + hop / 1024,
                 pe=pe,
                 src_pe=pe - hops,
@@ -314,7 +314,7 @@ class _Emitter:
             elif self.shapes[index + 1] is Shape.FULL:
                 tile |= {"row": row, "rows": self.m[at]}
             self.build.add(
-                Op.LOAD,
+                Opcode.LOAD,
                 step * STEP + EXTRAS,
                 pe=pe,
                 operand=3 + index,
@@ -330,7 +330,7 @@ class _Emitter:
         site = TapeSite(inputs, self.shapes, self.registers, self.register_slots, into)
         emit_steps(self.build, self.tape, site, step * STEP + EPILOGUE, pe, self.m[at], self.n[at])
         self.build.add(
-            Op.STORE,
+            Opcode.STORE,
             step * STEP + STORE,
             pe=pe,
             operand=2,

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.program.isa import FIRST, FUNCTION_NAMES, NO_SLOT, VECTOR, Block, Cast, Op, Operand, Shape
+from mtia_emu.program.isa import FIRST, FUNCTION_NAMES, NO_SLOT, VECTOR, Block, Cast, Opcode, Operand, Shape
 from mtia_emu.sums import add_up
 from mtia_emu.types import DType
 
 from ..builder import LINE, NoRoom, ceil_div
 from ..rows.tape import Tape, finish
 from .dense import LOADS, MATMUL, STEP, _Emitter
-from .plan import RINGS, Mapping, Plan, Problem
+from .plan import RINGS, MatmulMapping, MatmulPlan, MatmulProblem
 
 Array = np.ndarray[Any, Any]
 EXPAND = 5.0  # in the order of issue: after the product of the step before, and before this step's
@@ -53,17 +53,17 @@ class Weights:
         return 3 if self.zeros else 2
 
 
-def plan_packed(problem: Problem, weights: Weights, chip: Chip) -> Plan:
+def plan_packed(problem: MatmulProblem, weights: Weights, chip: Chip) -> MatmulPlan:
     """Return the plan with the least estimated time of a product whose k is that of one plane.
 
     Raises `NoRoom` where no tile fits the chip's local memory.
     """
-    return Plan(problem, ranked_packed(problem, weights, chip, 1)[0], chip)
+    return MatmulPlan(problem, ranked_packed(problem, weights, chip, 1)[0], chip)
 
 
-def ranked_packed(problem: Problem, weights: Weights, chip: Chip, count: int) -> list[Mapping]:
+def ranked_packed(problem: MatmulProblem, weights: Weights, chip: Chip, count: int) -> list[MatmulMapping]:
     """Return up to `count` different mappings, that of the least estimated time first; errors as above."""
-    found: dict[Mapping, float] = {}
+    found: dict[MatmulMapping, float] = {}
     for plan in _candidates(problem, weights, chip):
         cost = _cost(plan, weights)
         if cost is not None:
@@ -73,7 +73,7 @@ def ranked_packed(problem: Problem, weights: Weights, chip: Chip, count: int) ->
     return sorted(found, key=found.__getitem__)[:count]
 
 
-def _candidates(p: Problem, w: Weights, chip: Chip) -> Iterator[Plan]:
+def _candidates(p: MatmulProblem, w: Weights, chip: Chip) -> Iterator[MatmulPlan]:
     reduce = chip.pe.reduce
     most_m, most_n = reduce.bank_rows * max(1, reduce.banks // 2), reduce.bank_cols * min(2, reduce.banks)
     single = w.plane_blocks == 1 and w.planes * w.plane_rows >= w.k and w.block >= w.plane_rows
@@ -85,11 +85,11 @@ def _candidates(p: Problem, w: Weights, chip: Chip) -> Iterator[Plan]:
     for (over_rows, over_cols), tm, tn, kp, outer in product(
         splits, tall, wide, dict.fromkeys(longest), "mn"
     ):
-        plain = Mapping(over_rows, over_cols, tm, tn, kp, outer, depth=RINGS + DEPTH)
-        yield Plan(p, plain, chip)
-        count = Plan(p, plain, chip).local["k"]
+        plain = MatmulMapping(over_rows, over_cols, tm, tn, kp, outer, depth=RINGS + DEPTH)
+        yield MatmulPlan(p, plain, chip)
+        count = MatmulPlan(p, plain, chip).local["k"]
         if outer == "n" and ceil_div(p.m, tm) > 1:
-            yield Plan(p, replace(plain, hold=count), chip)
+            yield MatmulPlan(p, replace(plain, hold=count), chip)
 
 
 def _panel(block: int, most: int, alone: bool) -> int:
@@ -97,7 +97,7 @@ def _panel(block: int, most: int, alone: bool) -> int:
     return next(size for size in range(min(block, most), 0, -1) if alone or block % size == 0)
 
 
-def _cost(plan: Plan, w: Weights) -> float | None:
+def _cost(plan: MatmulPlan, w: Weights) -> float | None:
     """Return the estimated cycles of a plan; None where local memory does not hold its panels.
 
     Each resource's cycles are its work over its rate; the slowest sets the pace, part of the others shows.
@@ -134,7 +134,7 @@ def _cost(plan: Plan, w: Weights) -> float | None:
     return paced + SLACK * (add_up(use) + add_up(held)) + edges + refills * refill + _chain(plan)
 
 
-def _panel_bytes(plan: Plan, w: Weights) -> dict[str, float]:
+def _panel_bytes(plan: MatmulPlan, w: Weights) -> dict[str, float]:
     """Return the bytes of a step's panels of both operands, scales and zero points with the codes."""
     p, t = plan.problem, plan.mapping
     k, n = min(t.kp, p.k), min(t.tn, p.n)
@@ -142,7 +142,7 @@ def _panel_bytes(plan: Plan, w: Weights) -> dict[str, float]:
     return {"a": min(t.tm, p.m) * k * p.a.bytes * w.planes, "b": n * (k + rows)}
 
 
-def _moves(plan: Plan, w: Weights, panel: dict[str, float]) -> tuple[list[float], list[float]]:
+def _moves(plan: MatmulPlan, w: Weights, panel: dict[str, float]) -> tuple[list[float], list[float]]:
     """Return the cycles of what moves panels that are streamed, and that are held.
 
     They are those of a PE's port and issue, links, SRAM and DRAM.
@@ -172,7 +172,7 @@ def _moves(plan: Plan, w: Weights, panel: dict[str, float]) -> tuple[list[float]
     return streamed, kept
 
 
-def _leaders(plan: Plan, operand: str) -> tuple[int, int]:
+def _leaders(plan: MatmulPlan, operand: str) -> tuple[int, int]:
     """Return over how many rows, and columns of each, loads of an operand are spread that have work."""
     across, rows, cols = dict(plan.cols), 1, 1
     for d in "mnk":
@@ -183,7 +183,7 @@ def _leaders(plan: Plan, operand: str) -> tuple[int, int]:
     return 1 if cast in (Cast.COL, Cast.ALL) else rows, 1 if cast in (Cast.ROW, Cast.ALL) else cols
 
 
-def _chain(plan: Plan) -> float:
+def _chain(plan: MatmulPlan) -> float:
     """Return the cycles in which the last tile's sums pass along the PEs that share k."""
     t, chip = plan.mapping, plan.chip
     parts = ceil_div(plan.tiles["k"], plan.local["k"])
@@ -193,7 +193,7 @@ def _chain(plan: Plan) -> float:
     return (parts - 2) * (added / chip.pe.reduce.banks + chip.noc.hop_cycles) + added
 
 
-def _panel_cycles(plan: Plan, w: Weights) -> tuple[float, float]:
+def _panel_cycles(plan: MatmulPlan, w: Weights) -> tuple[float, float]:
     """Return the cycles in which a panel of one plane is multiplied and is expanded."""
     p, t, pe = plan.problem, plan.mapping, plan.chip.pe
     m, k, n = min(t.tm, p.m), min(t.kp, p.k), min(t.tn, p.n)
@@ -207,7 +207,7 @@ def _panel_cycles(plan: Plan, w: Weights) -> tuple[float, float]:
 
 
 def emit_matmul_packed(
-    plan: Plan,
+    plan: MatmulPlan,
     weights: Weights,
     a: Operand,
     operands: tuple[Operand, Operand, Operand | None],
@@ -275,7 +275,7 @@ class _PackedEmitter(_Emitter):
         step, group = np.nonzero(work & fresh[:, None])
         at = (step, leaders[group])
         self.build.add(
-            Op.LOAD,
+            Opcode.LOAD,
             self._when("b", step) + LOADS + 1 / 64,
             pe=at[1],
             cast=cast,
@@ -297,7 +297,7 @@ class _PackedEmitter(_Emitter):
             wide = self._expand(plane, step, pe, order)
             fresh = FIRST if plane == 0 else 0
             self.build.add(
-                Op.MATMUL,
+                Opcode.MATMUL,
                 order + (MATMUL - EXPAND) / 4,
                 pe=pe,
                 rows=self.m[step, pe],
@@ -338,7 +338,7 @@ class _PackedEmitter(_Emitter):
         """Emit one function over panels; its second operand is one row."""
         flags = 0 if isinstance(src1, int) and src1 == NO_SLOT else Shape.ROW << 2
         self.build.add(
-            Op.SIMD,
+            Opcode.SIMD,
             order,
             pe=pe,
             fn=FUNCTION_NAMES.index(name),

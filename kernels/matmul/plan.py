@@ -44,7 +44,7 @@ class Epilogue:
 
 
 @dataclass(frozen=True)
-class Problem:
+class MatmulProblem:
     """The sizes of a product. `a_batched` and `b_batched` say whether an operand changes with the batch."""
 
     batch: int
@@ -73,7 +73,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Mapping:
+class MatmulMapping:
     """How a product is spread: what is split over grid rows and columns, tiles, loop order, what is kept.
 
     An axis of the grid is split over one dimension ("n"), or over two, the second changing faster ("n2k4").
@@ -117,10 +117,10 @@ def axis(spec: str, size: int) -> tuple[tuple[str, int], ...]:
     return ((match[1], int(match[2])), (match[3], int(match[4])))
 
 
-class Plan:
+class MatmulPlan:
     """A problem under a mapping on a grid: how many tiles each PE walks, and which PE gets which."""
 
-    def __init__(self, problem: Problem, mapping: Mapping, chip: Chip) -> None:
+    def __init__(self, problem: MatmulProblem, mapping: MatmulMapping, chip: Chip) -> None:
         self.problem, self.mapping, self.chip = problem, mapping, chip
         p, t = problem, mapping
         self.rows, self.cols = axis(t.over_rows, chip.grid.rows), axis(t.over_cols, chip.grid.cols)

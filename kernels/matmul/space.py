@@ -12,7 +12,7 @@ from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import Cast
 
 from ..builder import LINE, round_up
-from .plan import RINGS, Mapping, Problem, axis, cast_of
+from .plan import RINGS, MatmulMapping, MatmulProblem, axis, cast_of
 
 Array = np.ndarray[Any, Any]
 MOST_DEPTH = 12  # slots of one circular buffer that are tried
@@ -22,7 +22,7 @@ STAGE_SHARE = 4  # staging takes at most one part in so many of SRAM
 
 
 @dataclass(frozen=True)
-class Split:
+class GridSplit:
     """How the grid is split, and what follows: parts of each dimension, who shares a tile.
 
     `rows_parts` and `cols_parts` are what each axis of the grid does.
@@ -46,7 +46,7 @@ def panel_lengths(chip: Chip) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(x for x in lengths if x >= least), tuple(x for x in lengths if x < least)
 
 
-def splits(p: Problem, chip: Chip) -> list[Split]:
+def splits(p: MatmulProblem, chip: Chip) -> list[GridSplit]:
     """Return every split of the grid worth a try: dimensions of one element are not split."""
     found = []
     for rows in _axes(p, chip.grid.rows):
@@ -55,11 +55,11 @@ def splits(p: Problem, chip: Chip) -> list[Split]:
             if sum(d == "k" for d, _ in (*down, *across)) > 1:
                 continue
             casts = {x: _cast(p, chip, x, down, across) for x in "ab"}
-            found.append(Split(rows, cols, dict(down), dict(across), casts))
+            found.append(GridSplit(rows, cols, dict(down), dict(across), casts))
     return found
 
 
-def _axes(p: Problem, size: int) -> Iterator[str]:
+def _axes(p: MatmulProblem, size: int) -> Iterator[str]:
     dims = [d for d in "bmnk" if p.size(d) > 1 or d == "m"]
     yield from dims
     for slow in dims:
@@ -70,7 +70,7 @@ def _axes(p: Problem, size: int) -> Iterator[str]:
                         yield f"{slow}{size // factor}{fast}{factor}"
 
 
-def _cast(p: Problem, chip: Chip, operand: str, down: Any, across: Any) -> Cast:
+def _cast(p: MatmulProblem, chip: Chip, operand: str, down: Any, across: Any) -> Cast:
     free = {"n"} if operand == "a" else {"m"}
     if not (p.a_batched if operand == "a" else p.b_batched):
         free.add("b")
@@ -88,14 +88,14 @@ def _tiles(size: int, block: int, least: int) -> list[int]:
     return sorted({min(s, size) for s in sizes}, reverse=True) or [min(size, block)]
 
 
-class Space:
+class MappingSpace:
     """All candidates: axes are split, tm, tn, panel, loop order, held, staged; and what follows of each.
 
     `local` counts the tiles of each dimension that a PE walks; `panel` is the bytes of an operand's panel,
     `hold` of how many panels of the outer operand stay, `fits` whether local memory and SRAM hold it all.
     """
 
-    def __init__(self, p: Problem, chip: Chip, panels: Sequence[int]) -> None:
+    def __init__(self, p: MatmulProblem, chip: Chip, panels: Sequence[int]) -> None:
         self.p = p
         unit, reduce = chip.pe.matrix, chip.pe.reduce
         self.splits = splits(p, chip)
@@ -199,7 +199,7 @@ class Space:
         copies = {Cast.NONE: chip.pes, Cast.ROW: grid.rows, Cast.COL: grid.cols, Cast.ALL: 1}
         return self.axis(0, [copies[s.casts[operand]] for s in self.splits])
 
-    def mapping(self, index: int) -> Mapping:
+    def mapping(self, index: int) -> MatmulMapping:
         """Return a candidate by its number in the flat order of the space."""
         at = np.unravel_index(index, self.shape)
 
@@ -207,7 +207,7 @@ class Space:
             return int(np.broadcast_to(x, self.shape)[at])
 
         split = self.splits[int(at[0])]
-        return Mapping(
+        return MatmulMapping(
             split.rows,
             split.cols,
             value(self.tm),

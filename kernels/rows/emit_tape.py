@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from mtia_emu.program.isa import FUNCTION_NAMES, IMMEDIATE, REDUCTION_NAMES, Op, Shape
+from mtia_emu.program.isa import FUNCTION_NAMES, IMMEDIATE, REDUCTION_NAMES, Opcode, Shape
 from mtia_emu.types import DType
 
 from ..builder import Builder
-from .tape import Source, Step, Tape
+from .tape import Source, Tape, TapeStep
 
 Array = np.ndarray[Any, Any]
 
@@ -106,7 +106,7 @@ def emit_steps(
             flags & 3 in (Shape.FULL, Shape.ROW) if step.folds else shapes[index] in (Shape.FULL, Shape.ROW)
         )
         builder.add(
-            Op.FOLD if step.folds else Op.SIMD,
+            Opcode.FOLD if step.folds else Opcode.SIMD,
             order + index / 1024,
             pe=pe,
             flags=flags,
@@ -119,7 +119,7 @@ def emit_steps(
         )
 
 
-def _sources(step: Step, shapes: Sequence[Shape], site: TapeSite) -> tuple[int, dict[str, Any], float]:
+def _sources(step: TapeStep, shapes: Sequence[Shape], site: TapeSite) -> tuple[int, dict[str, Any], float]:
     """Return the flags, the slots and the number of a step's sources."""
     flags, number = 0, 0.0
     slots: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.program.isa import Block, Op, Operand, Shape
+from mtia_emu.program.isa import Block, Opcode, Operand, Shape
 
 from ..builder import LINE, Builder, NoRoom, ceil_div, round_up
 from .emit_tape import TapeSite, allocate, elements, emit_steps, reserve
@@ -190,7 +190,7 @@ class _Emitter:
         emit_steps(self.build, self.tape, site, order + COMPUTE, self.pe, self.n_rows, self.n_cols)
         for index, (result, shape) in enumerate(zip(self.tape.results, self.out_shapes, strict=True)):
             self.build.add(
-                Op.STORE,
+                Opcode.STORE,
                 order + (COPIED if self.copies else STORE),
                 pe=self.pe,
                 operand=len(self.inputs) + index,
@@ -220,7 +220,7 @@ class _Emitter:
         if shape is Shape.ONE or (shape is Shape.ROW and across == 1):
             slot = self.build.slot(operand.dtype, self._elements(shape))
             self.build.add(
-                Op.LOAD,
+                Opcode.LOAD,
                 -1.0,
                 **self.build.for_all(),
                 operand=index,
@@ -233,6 +233,6 @@ class _Emitter:
             return slot
         slots = self.build.slot(operand.dtype, self._elements(shape), RINGS) + self.j % RINGS
         self.build.add(
-            Op.LOAD, self.j * STEP + LOADS, pe=self.pe, operand=index, dst=slots, **self._place(shape)
+            Opcode.LOAD, self.j * STEP + LOADS, pe=self.pe, operand=index, dst=slots, **self._place(shape)
         )
         return slots

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.program.isa import Block, Op, Operand
+from mtia_emu.program.isa import Block, Opcode, Operand
 
 from ..builder import Builder
 
@@ -18,5 +18,5 @@ def emit_scalar(
     operands = (*inputs, *outputs)
     build = Builder(chip, "scalar", operands, op)
     elements = sum(x.rows * x.cols for x in operands)
-    build.add(Op.SCALAR, 0, pe=0, rows=min(elements, (1 << 31) - 1))
+    build.add(Opcode.SCALAR, 0, pe=0, rows=min(elements, (1 << 31) - 1))
     return build.block(scalar=(op, tuple(attrs.items())))

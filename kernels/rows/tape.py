@@ -27,7 +27,7 @@ _STEP = re.compile(r"^t(\d+)\s*=\s*(\w+)\((.*)\)(?:\s*:\s*(\w+)(!?))?$")
 
 
 @dataclass(frozen=True)
-class Step:
+class TapeStep:
     """A command: a SIMD function or a fold (`fold_sum`) of inputs, results or numbers; `to` is its dtype.
 
     One that `rounds` to it does so on purpose: tapes may not be joined so that its value stays wider.
@@ -54,7 +54,7 @@ class Tape:
     """Steps over `inputs` inputs; `results` names the steps whose values leave the tape, in order."""
 
     inputs: int
-    steps: tuple[Step, ...]
+    steps: tuple[TapeStep, ...]
     results: tuple[Source, ...]
 
     @property
@@ -82,7 +82,7 @@ class Tape:
         self,
         inputs: Sequence[Array],
         kinds: Sequence[DType],
-        each: Callable[[Step, Array], Array] | None = None,
+        each: Callable[[TapeStep, Array], Array] | None = None,
     ) -> list[Array]:
         """Return the results for whole arrays: the living definition of what the kernels emit.
 
@@ -116,7 +116,7 @@ def finish(tape: Tape, kinds: Sequence[DType]) -> Tape:
             steps[step] = replace(steps[step], to=kind, rounds=False)
             results.append(step)
         else:
-            steps.append(Step("copy", (source,), kind))
+            steps.append(TapeStep("copy", (source,), kind))
             results.append(len(steps) - 1)
     return Tape(tape.inputs, tuple(steps), tuple(~r for r in results))
 
@@ -152,7 +152,7 @@ def part_of(tape: Tape, results: Sequence[Source], given: Collection[Source]) ->
     """
     names: dict[Source, Source] = {}
     used: list[Source] = []
-    steps: list[Step] = []
+    steps: list[TapeStep] = []
 
     def placed(source: Source) -> Source:
         if isinstance(source, float):
@@ -165,7 +165,7 @@ def part_of(tape: Tape, results: Sequence[Source], given: Collection[Source]) ->
         used.append(source)
         return len(used) - 1
 
-    def made(step: Step) -> Source:
+    def made(step: TapeStep) -> Source:
         steps.append(replace(step, sources=tuple(map(placed, step.sources))))
         return ~(len(steps) - 1)
 
@@ -173,7 +173,7 @@ def part_of(tape: Tape, results: Sequence[Source], given: Collection[Source]) ->
     return Tape(len(used), tuple(steps), ends), used
 
 
-def _free(step: Step) -> bool:
+def _free(step: TapeStep) -> bool:
     """Return whether a step reads no number yet, and is not a fold of one."""
     return not step.folds and not any(isinstance(s, float) for s in step.sources)
 
@@ -228,7 +228,7 @@ def parse(text: str) -> Tape:
             raise UserError(f"not a tape step: {part!r} (right: t{index} = add(x0, x1) : fp32)")
         sources = tuple(_source(s, inputs, index) for s in match[3].split(","))
         to = dtype(match[4] or "fp32")
-        steps.append(Step(_known(match[2], len(sources)), sources, to, bool(match[5])))
+        steps.append(TapeStep(_known(match[2], len(sources)), sources, to, bool(match[5])))
     return Tape(inputs, tuple(steps), tuple(_source(r, inputs, len(steps)) for r in results.split(",")))
 
 
@@ -262,12 +262,12 @@ class TapeBuilder:
 
     def __init__(self, inputs: int) -> None:
         self.inputs = inputs
-        self.steps: list[Step] = []
+        self.steps: list[TapeStep] = []
 
     def call(self, function: str, *sources: Source, to: DType = FP32) -> int:
         """Append a step and return its value's name."""
         kind = BOOL if function in FUNCTIONS and FUNCTIONS[function].result == "bool" else to
-        self.steps.append(Step(_known(function, len(sources)), sources, kind))
+        self.steps.append(TapeStep(_known(function, len(sources)), sources, kind))
         return ~(len(self.steps) - 1)
 
     def done(self, *results: Source) -> Tape:

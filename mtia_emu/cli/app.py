@@ -17,7 +17,7 @@ from .draw import timeline
 from .explain import explain
 from .fuzz import fuzz
 from .opt import opt
-from .output import Commands, console, deliver, progress, say, say_notes
+from .output import CommandGroup, console, deliver, progress, say, say_notes
 from .reduce import reduce
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ STAGES = ("onnx", "graph", "schedule", "program")
 PARAMETER_COLUMNS = ["parameter", "value", "unit", "meaning", "source"]
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, "-V", "--version", prog_name="mtia-emu")
 def main() -> None:
     """Compile ONNX models for an MTIA-like accelerator; run the program; read cycles, traffic and joules.

@@ -12,7 +12,7 @@ from .output import EXIT_CHECK_FAILED, console, progress, say
 
 if TYPE_CHECKING:
     from ..conformance.cases import Verdict
-    from ..conformance.models import Model
+    from ..conformance.models import ModelVerdict
 
 
 @click.command(short_help="Run ONNX's operator tests, and a folder of models, on the emulator.")
@@ -58,7 +58,7 @@ def conformance(
         sys.exit(EXIT_CHECK_FAILED)
 
 
-def _write(to: str, verdicts: list[Verdict], ran: list[Model]) -> None:
+def _write(to: str, verdicts: list[Verdict], ran: list[ModelVerdict]) -> None:
     from ..conformance.tables import as_json
     from ..files.writing import json_text, write_json
 
@@ -69,7 +69,7 @@ def _write(to: str, verdicts: list[Verdict], ran: list[Model]) -> None:
         write_json(to, value)
 
 
-def _print(verdicts: list[Verdict], ran: list[Model]) -> None:
+def _print(verdicts: list[Verdict], ran: list[ModelVerdict]) -> None:
     from rich.table import Table
 
     from ..conformance import tables

@@ -17,7 +17,7 @@ from .output import EXIT_CHECK_FAILED, console, progress, say
 if TYPE_CHECKING:
     from mtia_emu.compiler.graph import Graph
     from mtia_emu.compiler.passes import Pass
-    from mtia_emu.compiler.watch import Ran
+    from mtia_emu.compiler.watch import PassRun
 
     from ..machine.chip import Chip
     from ..options import Options
@@ -160,7 +160,7 @@ def _refuse_unknown_shown(shown: tuple[str, ...], steps: tuple[Pass, ...]) -> No
             raise refuse_unknown("pass of --print-after", name, {"all", *(step.name for step in steps)})
 
 
-def _watched(graph: Graph, steps: tuple[Pass, ...], shown: tuple[str, ...]) -> list[Ran]:
+def _watched(graph: Graph, steps: tuple[Pass, ...], shown: tuple[str, ...]) -> list[PassRun]:
     """Run the passes; print to stderr the graphs that were asked for."""
     from mtia_emu.compiler import text
     from mtia_emu.compiler.watch import watch
@@ -201,7 +201,7 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     print_table(title, columns, rows, console(err=True))
 
 
-def _print_stats(ran: list[Ran]) -> None:
+def _print_stats(ran: list[PassRun]) -> None:
     from mtia_emu.compiler.watch import changes
 
     rows = []
@@ -215,7 +215,7 @@ def _print_stats(ran: list[Ran]) -> None:
     _table("passes", ["", "pass", "nodes", "rewrites", "time", "change by op"], rows)
 
 
-def _print_why(ran: list[Ran]) -> None:
+def _print_why(ran: list[PassRun]) -> None:
     rows = []
     for index, done in enumerate(ran, 1):
         for x in done.skipped:
@@ -263,7 +263,7 @@ def _verify(
     sys.exit(EXIT_CHECK_FAILED)
 
 
-def _verified(ran: list[Ran], samples: int) -> str:
+def _verified(ran: list[PassRun], samples: int) -> str:
     """Return what to say of passes that are right: also which of them had nothing to do, by `name.number`."""
     names = [done.step.name for done in ran]
     numbered = [

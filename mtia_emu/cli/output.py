@@ -28,7 +28,7 @@ WIDTH, NARROWEST = 80, 20  # columns of what has no width, and of what has too l
 Tick = Callable[[str, int, int], None]
 
 
-class Commands(click.Group):
+class CommandGroup(click.Group):
     """The command group: what is the user's to mend ends as a line and exit code 2, never a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:

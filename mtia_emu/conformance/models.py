@@ -34,7 +34,7 @@ SIZES = {"batch": 1, "sequence": 4, "past": 5, "total": 9, "kv_cache": 16}  # of
 
 
 @dataclass(frozen=True)
-class Ran:
+class FormatRun:
     """One model in one number format: its largest relative error and the tolerance; or why it did not run."""
 
     error: float
@@ -48,17 +48,17 @@ class Ran:
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelVerdict:
     """What became of a model: by number format where it can be executed, else the seconds it was timed at."""
 
     name: str
     nodes: int
-    runs: dict[str, Ran]
+    runs: dict[str, FormatRun]
     seconds: float = 0.0
     reason: str = ""
 
 
-def run(folder: Path, progress: Progress | None = None) -> list[Model]:
+def run(folder: Path, progress: Progress | None = None) -> list[ModelVerdict]:
     """Return what became of each `NAME/model.onnx` in a folder, `NAME/io.npz` beside it or not."""
     paths = sorted(folder.glob("*/model.onnx"))
     if not paths:
@@ -71,7 +71,7 @@ def run(folder: Path, progress: Progress | None = None) -> list[Model]:
     return found
 
 
-def judge(path: Path) -> Model:
+def judge(path: Path) -> ModelVerdict:
     """Compile and execute one model on its stored inputs; only time it where there are none."""
     name, io, proto = path.parent.name, path.with_name("io.npz"), read(path)
     nodes = len(proto.graph.node)
@@ -79,27 +79,27 @@ def judge(path: Path) -> Model:
         try:
             report = api.run(path, CHIP, dims=_sizes(proto), gpu=None).report
         except UserError as error:
-            return Model(name, nodes, {}, 0.0, str(error))
-        return Model(name, nodes, {}, report.seconds)
+            return ModelVerdict(name, nodes, {}, 0.0, str(error))
+        return ModelVerdict(name, nodes, {}, report.seconds)
     arrays = read_npz(str(io))
     inputs, expected = (
         {k[len(p) :]: x for k, x in arrays.items() if k.startswith(p)} for p in ("in:", "out:")
     )
-    return Model(name, nodes, {dtype: _run(path, proto, dtype, inputs, expected) for dtype in DTYPES})
+    return ModelVerdict(name, nodes, {dtype: _run(path, proto, dtype, inputs, expected) for dtype in DTYPES})
 
 
 def _run(
     path: Path, proto: Any, dtype: str, inputs: Mapping[str, Array], expected: Mapping[str, Array]
-) -> Ran:
+) -> FormatRun:
     chip = load_chip(CHIP)
     try:
         with api.open_model(str(path), {}) as source:
             compiled = api.compile_stages(source, chip, dtype=dtype, inputs=inputs)
         outputs = api.run_program(compiled.program, chip, inputs=inputs, gpu=None).outputs
     except UserError as error:
-        return Ran(float("inf"), 0.0, str(error))
+        return FormatRun(float("inf"), 0.0, str(error))
     tolerance = _tolerance(compiled.imported, proto, dtype)
-    return Ran(compare_outputs(outputs, expected, tolerance).max_rel_error, tolerance)
+    return FormatRun(compare_outputs(outputs, expected, tolerance).max_rel_error, tolerance)
 
 
 def _tolerance(graph: Graph, proto: Any, dtype: str) -> float:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .cases import Verdict
-from .models import DTYPES, Model, Ran
+from .models import DTYPES, FormatRun, ModelVerdict
 
 OPERATOR_COLUMNS = ["operator", "cases", "passed", "failed", "unsupported", "why not"]
 MODEL_COLUMNS = ["model", "nodes", *(f"error in {d}" for d in DTYPES), "note"]
@@ -52,7 +52,7 @@ def reason(verdict: Verdict) -> str:
     return re.sub(r"^input \S+ is", "an operand is", text)
 
 
-def model_rows(models: Sequence[Model]) -> list[list[str]]:
+def model_rows(models: Sequence[ModelVerdict]) -> list[list[str]]:
     """Return a row for each model; an error beyond tolerance is marked with it."""
     rows = []
     for model in models:
@@ -67,7 +67,7 @@ def model_rows(models: Sequence[Model]) -> list[list[str]]:
     return rows
 
 
-def _error(ran: Ran | None) -> str:
+def _error(ran: FormatRun | None) -> str:
     if ran is None:
         return ""
     if ran.reason:
@@ -75,7 +75,7 @@ def _error(ran: Ran | None) -> str:
     return f"{ran.error:.1e}" if ran.passed else f"{ran.error:.1e}, above {ran.tolerance:g}"
 
 
-def as_json(verdicts: Sequence[Verdict], models: Sequence[Model]) -> dict[str, Any]:
+def as_json(verdicts: Sequence[Verdict], models: Sequence[ModelVerdict]) -> dict[str, Any]:
     """Return everything as plain data."""
     return {
         "schema": "mtia-emu.conformance.v1",

@@ -27,7 +27,7 @@ _EVENTS_OF = {  # that a command which needs the resource has
 
 
 @dataclass(frozen=True)
-class Split:
+class CycleSplit:
     """A block's cycles, in four parts that sum to the whole.
 
     `busy` is how long the busiest resource worked. It idled before the first command that needs it started
@@ -52,16 +52,16 @@ class Split:
         return {self.resource: self.busy, FILL: self.fill_and_drain, LATENCY: self.waiting}
 
 
-def split(ev: Events, time: Timeline, cycles: float) -> Split:
+def split(ev: Events, time: Timeline, cycles: float) -> CycleSplit:
     """Return how the `cycles` of a block, at least those of its timeline, are divided."""
     name = max(time.busy, key=lambda r: time.busy[r])
     busy = min(time.busy[name], cycles)
     users = _users(name, ev, time.unit)
     if not users.any():
-        return Split(name, busy, 0.0, cycles - busy)
+        return CycleSplit(name, busy, 0.0, cycles - busy)
     idle = float(time.start[users].min()) + cycles - float(time.end[users].max())
     fill_and_drain = min(max(idle, 0.0), cycles - busy)
-    return Split(name, busy, fill_and_drain, cycles - busy - fill_and_drain)
+    return CycleSplit(name, busy, fill_and_drain, cycles - busy - fill_and_drain)
 
 
 def _users(name: str, ev: Events, unit: Array) -> Array:

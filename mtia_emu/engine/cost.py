@@ -13,7 +13,7 @@ from ..machine.chip import Chip
 from ..program.isa import Block
 from ..results.report import Joules, Traffic
 from ..sums import add_up
-from .bounds import Split, roof_cycles, split
+from .bounds import CycleSplit, roof_cycles, split
 from .energy import dynamic, traffic
 from .events import Events, events_of
 from .occupancy import occupancy
@@ -38,7 +38,7 @@ class BlockCost:
     joules: Joules
     macs: int
     ops: int
-    split: Split
+    split: CycleSplit
     roof_cycles: float
     members: tuple[BlockCost, ...] = ()
 

@@ -16,7 +16,7 @@ from ..program.isa import (
     VECTOR,
     Block,
     Cast,
-    Op,
+    Opcode,
     Operand,
     Shape,
     select,
@@ -70,14 +70,14 @@ def events(block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes
     ev.commands[:] = 1
     if lookups is not None:
         commands = commands.copy()
-        commands["k"][commands["op"] == Op.POOL] = lookups.counts
+        commands["k"][commands["op"] == Opcode.POOL] = lookups.counts
     ops = commands["op"].copy()  # side by side, for it is gone through once for each
     for op in np.flatnonzero(np.bincount(ops)).tolist():
         at = np.flatnonzero(ops == op)
-        for part in _by_table(at, commands) if op in (Op.POOL, Op.GATHER) else (at,):
-            _COUNT[Op(int(op))](ev, part, select(commands, part), block, chip)
+        for part in _by_table(at, commands) if op in (Opcode.POOL, Opcode.GATHER) else (at,):
+            _COUNT[Opcode(int(op))](ev, part, select(commands, part), block, chip)
     if cache_bytes:
-        pools = np.flatnonzero(commands["op"] == Op.POOL)
+        pools = np.flatnonzero(commands["op"] == Opcode.POOL)
         missed = None if lookups is None else lookups.missed
         for part in _by_table(pools, commands):
             mine = None if missed is None else missed[np.searchsorted(pools, part)]
@@ -321,7 +321,7 @@ def _reduce(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
 def _simd(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
     sizes, accumulators = _slot_sizes(block)
     rows, cols = c["rows"].astype(float), c["cols"].astype(float)
-    fold = c["op"][0] == Op.FOLD
+    fold = c["op"][0] == Opcode.FOLD
     passes = (
         np.ones(len(REDUCTION_NAMES)) if fold else np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
     )
@@ -347,14 +347,14 @@ def _scalar(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
 
 
 _COUNT = {
-    Op.LOAD: _load,
-    Op.STORE: _store,
-    Op.STAGE: _stage,
-    Op.GATHER: _gather,
-    Op.POOL: _pool,
-    Op.MATMUL: _matmul,
-    Op.REDUCE: _reduce,
-    Op.SIMD: _simd,
-    Op.FOLD: _simd,
-    Op.SCALAR: _scalar,
+    Opcode.LOAD: _load,
+    Opcode.STORE: _store,
+    Opcode.STAGE: _stage,
+    Opcode.GATHER: _gather,
+    Opcode.POOL: _pool,
+    Opcode.MATMUL: _matmul,
+    Opcode.REDUCE: _reduce,
+    Opcode.SIMD: _simd,
+    Opcode.FOLD: _simd,
+    Opcode.SCALAR: _scalar,
 }

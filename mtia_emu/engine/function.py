@@ -16,7 +16,7 @@ from ..program.isa import Binding, Block, Launch, Operand, Program, dump_command
 from .checked import CheckedRun
 from .interpreter import BlockRun, Library
 from .lookups import Lookups
-from .memory import Store, View
+from .memory import MarkedMemory, MemoryView
 from .traced import Held, TracedRun
 
 Array = np.ndarray[Any, Any]
@@ -86,15 +86,15 @@ class Machine:
             )
         self.check = settings.integer(settings.CHECK) > 0 if check is None else check
         self.memory = {
-            name: Store.blank(size, check=self.check)
+            name: MarkedMemory.blank(size, check=self.check)
             for name, size in (
                 ("dram", program.dram_bytes),
                 ("sram", program.sram_bytes),
                 ("scratch", scratch),
             )
         }
-        self.local = [Store.blank(local, check=self.check) for _ in range(chip.pes)]
-        self.banks = [Store.blank(banks, check=self.check) for _ in range(chip.pes)]
+        self.local = [MarkedMemory.blank(local, check=self.check) for _ in range(chip.pes)]
+        self.banks = [MarkedMemory.blank(banks, check=self.check) for _ in range(chip.pes)]
 
     def load(self, inputs: Mapping[str, Array]) -> None:
         """Write constants and inputs to their places."""
@@ -123,7 +123,7 @@ class Machine:
         if view.marks is not None:
             view.marks[...] = np.iinfo(view.marks.dtype).max
 
-    def _tensor(self, binding: Binding) -> View:
+    def _tensor(self, binding: Binding) -> MemoryView:
         return self.memory[binding.space].operand(binding.operand, binding.address)
 
     def outputs(self) -> dict[str, Array]:
@@ -164,7 +164,7 @@ class Machine:
                     raise RuntimeError(f"{_place_of(launch)}: {_command(block, index)}: {error}") from error
         return run
 
-    def _view(self, operand: Operand, address: int, launch: Launch) -> View:
+    def _view(self, operand: Operand, address: int, launch: Launch) -> MemoryView:
         try:
             return self.memory[operand.space].operand(operand, address)
         except UserError as error:

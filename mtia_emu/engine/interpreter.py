@@ -25,9 +25,9 @@ from ..program.isa import (
     REDUCTION_NAMES,
     VECTOR,
     Block,
-    Op,
+    Opcode,
 )
-from .memory import Store, View, put_tile, rows_of, tile_of
+from .memory import MarkedMemory, MemoryView, put_tile, rows_of, tile_of
 from .recurrence import receivers
 
 Array = np.ndarray[Any, Any]
@@ -65,16 +65,16 @@ class BlockRun:
     def __init__(
         self,
         block: Block,
-        views: list[View],
-        local: list[Store],
-        banks: list[Store],
+        views: list[MemoryView],
+        local: list[MarkedMemory],
+        banks: list[MarkedMemory],
         chip: Chip,
         library: Library,
     ) -> None:
         self.block, self.views, self.local, self.banks = block, views, local, banks
         self.library, self.cols = library, chip.grid.cols
         self.bands: list[list[int]] = block.band_rows(chip.grid.rows).tolist()
-        self.slots: dict[tuple[int, int], View] = {}
+        self.slots: dict[tuple[int, int], MemoryView] = {}
         self.lookups: list[Array] = []  # the rows that each POOL command looked up
         # band by band: dtype -> multiply-adds with a zero operand
         self.zero_macs: list[dict[str, int]] = [{} for _ in range(len(block.bands) + 1)]
@@ -82,16 +82,16 @@ class BlockRun:
         fits = {s.dtype.name for s in block.slots if unit.supports(s.dtype.name) and unit.dataflow != "os"}
         self.chunk: dict[str, int] = {name: unit.lanes(name) for name in fits}
         self.actions: dict[int, Callable[[Command], None]] = {
-            Op.LOAD: self.load,
-            Op.STORE: self.store,
-            Op.STAGE: self.stage,
-            Op.GATHER: self.gather,
-            Op.POOL: self.pool,
-            Op.MATMUL: self.matmul,
-            Op.REDUCE: self.reduce,
-            Op.SIMD: self.simd,
-            Op.FOLD: self.fold,
-            Op.SCALAR: self.scalar,
+            Opcode.LOAD: self.load,
+            Opcode.STORE: self.store,
+            Opcode.STAGE: self.stage,
+            Opcode.GATHER: self.gather,
+            Opcode.POOL: self.pool,
+            Opcode.MATMUL: self.matmul,
+            Opcode.REDUCE: self.reduce,
+            Opcode.SIMD: self.simd,
+            Opcode.FOLD: self.fold,
+            Opcode.SCALAR: self.scalar,
         }
 
     def step(self, c: Command) -> None:
@@ -100,7 +100,7 @@ class BlockRun:
 
     # The doors to memory: all that a command reads or writes goes through one of these.
 
-    def slot(self, pe: int, index: int) -> View:
+    def slot(self, pe: int, index: int) -> MemoryView:
         """Return slot `index` of a PE, flat; it is looked up once."""
         view = self.slots.get((pe, index))
         if view is None:

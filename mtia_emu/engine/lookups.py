@@ -15,7 +15,7 @@ import numpy as np
 
 from ..machine.chip import Chip
 from ..machine.units.cache import MOST_LINES, Cache, lines_of, whole_sets
-from ..program.isa import Binding, Block, Launch, Op, Program
+from ..program.isa import Binding, Block, Launch, Opcode, Program
 
 Array = np.ndarray[Any, Any]
 
@@ -34,7 +34,7 @@ class Lookups:
 
 def looks_up(block: Block) -> bool:
     """Return whether a block has embedding bags."""
-    return bool((block.commands["op"] == Op.POOL).any())
+    return bool((block.commands["op"] == Opcode.POOL).any())
 
 
 def cache_bytes(program: Program, chip: Chip) -> int:
@@ -56,7 +56,7 @@ def from_inputs(program: Program, inputs: Mapping[str, Array]) -> dict[int, Look
     found = {}
     for number, launch in enumerate(program.launches):
         block = program.blocks[launch.block]
-        pools = block.commands[block.commands["op"] == Op.POOL]
+        pools = block.commands[block.commands["op"] == Opcode.POOL]
         known = _rows(pools, values, block, launch) if len(pools) else None
         if known is not None:
             found[number] = Lookups(np.array([len(x) for x in known]), np.concatenate(known))
@@ -108,7 +108,7 @@ def through_cache(program: Program, chip: Chip, lookups: Mapping[int, Lookups]) 
 
 def _missed(cache: Cache, line: int, block: Block, launch: Launch, found: Lookups) -> Array:
     """Return the lines that each POOL command misses; all those of tables in SRAM are not asked for."""
-    tables = block.commands["operand"][block.commands["op"] == Op.POOL].tolist()
+    tables = block.commands["operand"][block.commands["op"] == Opcode.POOL].tolist()
     missed, row = np.zeros(len(found.counts), np.int64), 0
     for command, (index, count) in enumerate(zip(tables, found.counts.tolist(), strict=True)):
         table, rows = block.operands[index], found.rows[row : row + count]

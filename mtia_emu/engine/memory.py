@@ -16,14 +16,14 @@ POISON = 0xA5
 
 
 @dataclass(frozen=True)
-class Store:
+class MarkedMemory:
     """One memory. `marks`, as long as `raw`, is nonzero where bytes were written; None without CHECK."""
 
     raw: Array
     marks: Array | None
 
     @classmethod
-    def blank(cls, size: int, *, check: bool) -> Store:
+    def blank(cls, size: int, *, check: bool) -> MarkedMemory:
         """Return a memory of zeros, or of poison where it is checked."""
         if not check:
             return cls(np.zeros(size, np.uint8), None)
@@ -34,24 +34,24 @@ class Store:
         if self.marks is not None:
             self.marks[:] = 0
 
-    def flat(self, kind: DType, start: int, size: int) -> View:
+    def flat(self, kind: DType, start: int, size: int) -> MemoryView:
         """Return `size` bytes from `start` as elements of a type."""
         part = slice(start, start + size)
         marks = None if self.marks is None else self.marks[part].view(_unsigned(kind))
-        return View(self.raw[part].view(kind.numpy), marks)
+        return MemoryView(self.raw[part].view(kind.numpy), marks)
 
-    def operand(self, operand: Operand, start: int) -> View:
+    def operand(self, operand: Operand, start: int) -> MemoryView:
         """Return an operand at a byte address; raise `UserError` where it leaves the memory."""
         end = start + operand.extent_bytes
         if start < 0 or end > len(self.raw):
             raise UserError(f"operand {operand} at {start} ends at {end}, beyond {len(self.raw)} bytes")
         whole = self.flat(operand.dtype, start, operand.extent_bytes)
         marks = None if whole.marks is None else _strided(whole.marks, operand)
-        return View(_strided(whole.values, operand), marks)
+        return MemoryView(_strided(whole.values, operand), marks)
 
 
 @dataclass(frozen=True)
-class View:
+class MemoryView:
     """Elements of a memory, and in the same places their marks: all bits set where an element is written."""
 
     values: Array

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .recurrence import CHIP_DMA, DRAM, LOAD, LOAD_QUEUE, MATRIX, REDUCTION, SRAM, STORE_QUEUE, Grid
+from .recurrence import CHIP_DMA, DRAM, LOAD, LOAD_QUEUE, MATRIX, REDUCTION, SRAM, STORE_QUEUE, Sharers
 
 Array = np.ndarray[Any, Any]
 Pes = range
@@ -41,7 +41,7 @@ class _Done:
 
 
 def in_order_of_time(
-    commands: Array, on_dram: Array, grid: Grid, accumulator: Array, flights: int
+    commands: Array, on_dram: Array, grid: Sharers, accumulator: Array, flights: int
 ) -> tuple[Array, Array]:
     """Return start and end of each command, in cycles; a PE may have `flights` loads on their way."""
     queue = _Queue(commands, on_dram, grid, accumulator, flights)
@@ -121,7 +121,9 @@ def _reads(wait: _Waits, writer: dict[tuple[int, int], int], slot: tuple[int, in
 class _Queue:
     """Commands that wait, those that can start, and the resources that they share."""
 
-    def __init__(self, commands: Array, on_dram: Array, grid: Grid, accumulator: Array, flights: int) -> None:
+    def __init__(
+        self, commands: Array, on_dram: Array, grid: Sharers, accumulator: Array, flights: int
+    ) -> None:
         self.commands, self.on_dram, self.grid, self.flights = commands, on_dram, grid, flights
         self.waits = dependencies(commands, accumulator)
         self.moments: dict[int, _Done] = {}

@@ -56,7 +56,7 @@ class State(NamedTuple):
     head: Array  # [PE]: the first of the ring, whose place the next load takes
 
 
-class Grid(NamedTuple):
+class Sharers(NamedTuple):
     shared: int  # how many shared resources there are
     bank_share: float  # a read of accumulators frees the first bank after this share of its time
 
@@ -244,7 +244,7 @@ def _ready(c: Any, state: State, accumulator: Array) -> tuple[float, float]:
 
 
 @borrowing
-def _hold(c: Any, state: State, grid: Grid, t: float, own: float, done: float) -> float:
+def _hold(c: Any, state: State, grid: Sharers, t: float, own: float, done: float) -> float:
     """Note until when a command holds what, given its start and two ends; return its end."""
     slots, stages, pes = state.slots, state.stages, state.pes
     p, u, dst, stage = c["pe"], c["unit"], c["dst"], c["stage"]
@@ -283,7 +283,7 @@ def recur(
     commands: Array,
     on_dram: Array,
     state: State,
-    grid: Grid,
+    grid: Sharers,
     accumulator: Array,
     start: Array,
     end: Array,
@@ -339,7 +339,7 @@ def _served(c: Any, on_dram: float, ledger: Array, window: float, last: Array, t
 def _run(
     work: tuple[Array, Array],
     state: State,
-    grid: Grid,
+    grid: Sharers,
     accumulator: Array,
     ledger: Array,
     window: float,

@@ -16,12 +16,24 @@ import numpy as np
 from ..errors import UserError
 from ..machine.chip import Chip
 from ..machine.units.simd import FUNCTIONS
-from ..program.isa import FUNCTION_NAMES, VECTOR, Block, Cast, Op, Shape, select, source_shape
+from ..program.isa import FUNCTION_NAMES, VECTOR, Block, Cast, Opcode, Shape, select, source_shape
 from .events import Events, events, hops, products, receivers
 from .lookups import Lookups
 from .occupancy import occupancy
 from .ordered import in_order_of_time
-from .recurrence import CHIP_DMA, CORE, LINKS, MATRIX, REDUCE, SIMD, STORE_QUEUE, Grid, fresh, packed, recur
+from .recurrence import (
+    CHIP_DMA,
+    CORE,
+    LINKS,
+    MATRIX,
+    REDUCE,
+    SIMD,
+    STORE_QUEUE,
+    Sharers,
+    fresh,
+    packed,
+    recur,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -61,22 +73,22 @@ def timeline(
 
 
 @dataclass(frozen=True)
-class Work:
+class BlockWork:
     """What each command takes, all but of DRAM's channels (`recurrence.COMMAND`), and who is how busy."""
 
     commands: Array
     busy: dict[str, float]
 
 
-def work(block: Block, chip: Chip, counts: Events) -> Work:
+def work(block: Block, chip: Chip, counts: Events) -> BlockWork:
     """Return the work of a block's commands; how fast DRAM's channels are is not asked."""
     commands = _work(block, chip, counts)
     low = block.band_rows(chip.grid.rows)[:, 0]
-    return Work(commands, occupancy(commands, low, chip.grid.cols))
+    return BlockWork(commands, occupancy(commands, low, chip.grid.cols))
 
 
 def timed(
-    block: Block, chip: Chip, counts: Events, known: Work | None = None, *, ordered: bool = False
+    block: Block, chip: Chip, counts: Events, known: BlockWork | None = None, *, ordered: bool = False
 ) -> Timeline:
     """Return the `timeline` of a block that is known to fit: how much the chip holds is not asked.
 
@@ -88,7 +100,7 @@ def timed(
     start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
     flights = chip.pe.dma.outstanding_transfers
-    grid = Grid(LINKS + 2 * chip.grid.rows + chip.grid.cols, 1.0 / chip.pe.reduce.banks)
+    grid = Sharers(LINKS + 2 * chip.grid.rows + chip.grid.cols, 1.0 / chip.pe.reduce.banks)
     if ordered:
         start, end = in_order_of_time(costs, on_channels, grid, accumulator, flights)
     else:
@@ -119,8 +131,10 @@ def check_fits(block: Block, chip: Chip) -> None:
 
 
 def _unit_of(c: Array) -> Array:
-    table = np.zeros(len(Op), np.int64)
-    table[[Op.STORE, Op.MATMUL, Op.REDUCE, Op.SIMD, Op.FOLD, Op.SCALAR, Op.STAGE]] = [
+    table = np.zeros(len(Opcode), np.int64)
+    table[
+        [Opcode.STORE, Opcode.MATMUL, Opcode.REDUCE, Opcode.SIMD, Opcode.FOLD, Opcode.SCALAR, Opcode.STAGE]
+    ] = [
         STORE_QUEUE,
         MATRIX,
         REDUCE,
@@ -130,7 +144,7 @@ def _unit_of(c: Array) -> Array:
         CHIP_DMA,
     ]
     unit = table[c["op"]]
-    return np.where((c["op"] == Op.MATMUL) & (c["flags"] & VECTOR > 0), SIMD, unit)
+    return np.where((c["op"] == Opcode.MATMUL) & (c["flags"] & VECTOR > 0), SIMD, unit)
 
 
 def on_dram(chip: Chip, ev: Events) -> Array:
@@ -179,30 +193,30 @@ def _work(block: Block, chip: Chip, ev: Events) -> Array:
 def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     """Time LOAD, STORE, STAGE, GATHER and POOL: the port, the layout unit, the link, and the way there."""
     c = block.commands
-    at = np.flatnonzero(costs.op <= Op.POOL)
+    at = np.flatnonzero(costs.op <= Opcode.POOL)
     op, pe, cast = costs.op[at], c["pe"][at].astype(int), c["cast"][at]
     payload = ev.noc_bytes[at]
-    port = np.where(op == Op.STAGE, 0.0, chip.pe.dma.cycles(payload, ev.runs[at]))
+    port = np.where(op == Opcode.STAGE, 0.0, chip.pe.dma.cycles(payload, ev.runs[at]))
     near, missed = chip.cycles(chip.sram.latency_s), ev.missed[at] * (ev.dram_read_bytes[at] > 0)
     reads = near + missed * (chip.cycles(chip.dram.latency_s) - near if missed.any() else 0.0)
     far = hops(pe, cast, block.band_rows(chip.grid.rows), chip) * chip.noc.hop_cycles
-    reach = reads * (op != Op.STORE) + far + chip.pe.dma.startup_cycles
+    reach = reads * (op != Opcode.STORE) + far + chip.pe.dma.startup_cycles
     rows = np.maximum(  # indexed rows: each is asked for, and so many may be on their way
         ev.rows[at] * reach / chip.pe.dma.outstanding_rows, ev.rows[at] * chip.pe.core.row_issue_cycles
     )
     turned = ev.transposed_bytes[at] / chip.pe.layout.bytes_per_cycle
     costs.busy[at] = np.maximum.reduce([port, turned, rows])
     costs.latency[at] = reach
-    pools = at[op == Op.POOL]
-    pooling = _pooling(c[pools], ev, pools, chip, reach[op == Op.POOL])
+    pools = at[op == Opcode.POOL]
+    pooling = _pooling(c[pools], ev, pools, chip, reach[op == Opcode.POOL])
     costs.busy[pools] = np.maximum(costs.busy[pools], pooling)
     costs.latency[pools] += chip.pe.simd.startup_cycles
     by_col = cast == Cast.COL
     costs.on_link[at] = payload / np.where(by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle)
     grid = chip.grid
     place = np.where(by_col, LINKS + grid.rows + pe % grid.cols, LINKS + pe // grid.cols)
-    place = np.where(op == Op.STORE, LINKS + grid.rows + grid.cols + pe // grid.cols, place)
-    costs.link[at] = np.where(op == Op.STAGE, -1, place)
+    place = np.where(op == Opcode.STORE, LINKS + grid.rows + grid.cols + pe // grid.cols, place)
+    costs.link[at] = np.where(op == Opcode.STAGE, -1, place)
 
 
 def _pooling(c: Array, ev: Events, at: Array, chip: Chip, reach: Array) -> Array:
@@ -228,7 +242,7 @@ def _pooling(c: Array, ev: Events, at: Array, chip: Chip, reach: Array) -> Array
 
 def _time_matmul(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     c = block.commands
-    at = np.flatnonzero(costs.op == Op.MATMUL)
+    at = np.flatnonzero(costs.op == Opcode.MATMUL)
     if not len(at):
         return
     c = select(c, at)
@@ -246,7 +260,7 @@ def _time_matmul(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
 def _time_simd(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     """Time SIMD and FOLD: the widest operand or result passes the lanes, once for each pass."""
     c = block.commands
-    at = np.flatnonzero((costs.op == Op.SIMD) | (costs.op == Op.FOLD))
+    at = np.flatnonzero((costs.op == Opcode.SIMD) | (costs.op == Opcode.FOLD))
     if not len(at):
         return
     c = select(c, at)
@@ -257,16 +271,16 @@ def _time_simd(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
             whole = source_shape(flags, i) == Shape.FULL
             width = np.maximum(width, sizes[c[name]] * whole)
     by_function = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
-    passes = np.where(c["op"] == Op.FOLD, 1, by_function[c["fn"]])
+    passes = np.where(c["op"] == Opcode.FOLD, 1, by_function[c["fn"]])
     elements = c["rows"].astype(float) * c["cols"]
     costs.busy[at] = chip.pe.simd.cycles(elements, width, passes)
     costs.latency[at] = chip.pe.simd.startup_cycles
 
 
 def _time_rest(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
-    at = np.flatnonzero(costs.op == Op.REDUCE)
+    at = np.flatnonzero(costs.op == Opcode.REDUCE)
     costs.busy[at] = ev.noc_bytes[at] / chip.pe.reduce.bytes_per_cycle
     costs.latency[at] = chip.noc.hop_cycles
-    at = np.flatnonzero(costs.op == Op.SCALAR)
+    at = np.flatnonzero(costs.op == Opcode.SCALAR)
     costs.busy[at] = ev.scalar_elements[at] * chip.pe.core.scalar_cycles_per_element
     costs.latency[at] = chip.cycles(chip.dram.latency_s) if len(at) else 0.0

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..program.isa import Op
+from ..program.isa import Opcode
 from .interpreter import DST, OP, PE, BlockRun, Command
 from .memory import put_tile, rows_of, tile_of
 
 Array = np.ndarray[Any, Any]
 NOBODY = -1
-_IN_PLACE = (Op.MATMUL, Op.REDUCE)  # commands that write what they have read
+_IN_PLACE = (Opcode.MATMUL, Opcode.REDUCE)  # commands that write what they have read
 
 
 @dataclass(frozen=True)

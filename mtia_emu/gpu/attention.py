@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .facts import Facts, Rate
-from .kernel import Kernel
+from .kernel import GpuKernel
 from .memory import finish
 
 Array = np.ndarray
@@ -18,7 +18,7 @@ QUERY_BLOCK = 128  # rows of queries that one block of threads holds (FlashAtten
 
 
 @dataclass(frozen=True)
-class Heads:
+class HeadShape:
     """Attention of `batch` sequences: `kv_heads` key heads, each with `group` query heads.
 
     Each of `queries` rows of a head sees `keys` keys; where `causal`, the last query sees all of them, the
@@ -109,7 +109,7 @@ class Parts:
         return self.start + np.where(self.decodes, decode, self.rounds + self.tensor + memory)
 
 
-def parts(facts: Facts, rate: Rate, h: Heads) -> Parts:
+def parts(facts: Facts, rate: Rate, h: HeadShape) -> Parts:
     """Return what attention asks of each resource."""
     a = facts.attention
     decodes, blocks = h.decodes(a.packed), h.blocks(a.packed, a.shared_heads)
@@ -136,7 +136,7 @@ def parts(facts: Facts, rate: Rate, h: Heads) -> Parts:
     )
 
 
-def _tensor(facts: Facts, rate: Rate, h: Heads, decodes: Array) -> Array:
+def _tensor(facts: Facts, rate: Rate, h: HeadShape, decodes: Array) -> Array:
     """Return the seconds of tensor cores: of all blocks together, or of the one that sees most keys."""
     speed = rate.flops_per_s * facts.max_clock_hz / facts.clock_hz * facts.attention.efficiency
     rows = h.group * h.queries
@@ -145,12 +145,12 @@ def _tensor(facts: Facts, rate: Rate, h: Heads, decodes: Array) -> Array:
     return np.where(decodes, total, np.maximum(total, longest)) / speed
 
 
-def seconds(facts: Facts, rate: Rate, h: Heads) -> Array:
+def seconds(facts: Facts, rate: Rate, h: HeadShape) -> Array:
     """Return the time of attention at full clock, in seconds."""
     return parts(facts, rate, h).seconds
 
 
-def attention(facts: Facts, rate: Rate, h: Heads, sustained: bool = False) -> Kernel:
+def attention(facts: Facts, rate: Rate, h: HeadShape, sustained: bool = False) -> GpuKernel:
     """Return the kernel of one attention operator."""
     p = parts(facts, rate, h)
     each = {"tensor": p.tensor, "dram": p.dram, "l2": p.l2, "occupancy": p.rounds}

@@ -76,7 +76,7 @@ class Rates(BaseModel):
     fp4: Rate | None = None
 
 
-class Attention(BaseModel):
+class AttentionFacts(BaseModel):
     """Fused attention: the KV write, the flash kernel and the combination of its splits."""
 
     model_config = STRICT
@@ -117,7 +117,7 @@ class Links(BaseModel):
     large_s: float = described("extra fixed cost of the protocol of large messages", "s", ge=0, le=1)
 
 
-class Band(BaseModel):
+class MeasuredBand(BaseModel):
     """How far measured kernels lie from the model: measured / modelled at the 10th and 90th percentile."""
 
     model_config = STRICT
@@ -126,7 +126,7 @@ class Band(BaseModel):
     high: Ratio = described("90th percentile of measured / modelled", "1")
 
     @model_validator(mode="after")
-    def _ordered(self) -> Band:
+    def _ordered(self) -> MeasuredBand:
         """Refuse a band that is upside down."""
         if self.low > self.high:
             raise ValueError(f"low is {self.low:g}, above high, which is {self.high:g}")
@@ -138,11 +138,11 @@ class Bands(BaseModel):
 
     model_config = STRICT
 
-    matmul: Band
-    attention: Band
-    vector: Band
-    embedding_bag: Band
-    joules: Band
+    matmul: MeasuredBand
+    attention: MeasuredBand
+    vector: MeasuredBand
+    embedding_bag: MeasuredBand
+    joules: MeasuredBand
 
 
 class Facts(BaseModel):
@@ -236,7 +236,7 @@ class Facts(BaseModel):
         le=10,
     )
     rates: Rates
-    attention: Attention
+    attention: AttentionFacts
     links: Links | None = None
     bands: Bands
 

@@ -14,7 +14,7 @@ Number = TypeVar("Number", float, np.ndarray)
 
 
 @dataclass(frozen=True)
-class Kernel:
+class GpuKernel:
     """One kernel in a graph of kernels, back to back.
 
     Joules are at board level and sum to the board's power times `seconds`: `static` flows whatever happens,
@@ -59,7 +59,7 @@ def priced(
     traffic: tuple[float, float, float, float],
     joules: tuple[float, float, float],
     bound_by: str,
-) -> Kernel:
+) -> GpuKernel:
     """Return the kernel record.
 
     `traffic` is DRAM read, DRAM write, L2 read, L2 write; `joules` is active, compute, dram at full clock.
@@ -71,6 +71,6 @@ def priced(
     scale = min(1.0, room / dynamic) if dynamic > 0 else 1.0
     read, write, l2_read, l2_write = (round(x) for x in traffic)
     active, compute, dram = (x * scale for x in joules)
-    return Kernel(
+    return GpuKernel(
         text, seconds, read, write, l2_read, l2_write, facts.idle_w * seconds, active, compute, dram, bound_by
     )

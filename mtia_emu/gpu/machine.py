@@ -14,11 +14,11 @@ from ..results.report import Band as Spread
 from ..results.report import Joules, Layer, Report, Traffic
 from ..sums import add_up
 from ..types import DType, Work
-from .attention import QUERY_BLOCK, Heads, attention
+from .attention import QUERY_BLOCK, HeadShape, attention
 from .collectives import collective_seconds
 from .facts import ELEMENT_BYTES, Bands, Facts
 from .fusion import Fused, fuse
-from .kernel import Kernel
+from .kernel import GpuKernel
 from .matmul import matmul
 from .memory import NARROW, embedding_bag, stream
 from .shapes import Shapes, shapes
@@ -49,7 +49,7 @@ class Gpu(Facts):
         """Return the time of an all_reduce, all_gather, reduce_scatter or alltoall between GPUs of a node."""
         return collective_seconds(self, kind, message_bytes, gpus)
 
-    def kernel(self, work: Work, *, sustained: bool = False) -> Kernel:
+    def kernel(self, work: Work, *, sustained: bool = False) -> GpuKernel:
         """Return the kernel that one operator becomes, launched from a graph."""
         return _kernel(
             self, work.kind, work.dtype, work.shape, work.macs, work.flops, work.read_bytes,
@@ -91,7 +91,7 @@ class Gpu(Facts):
         ]
 
     def _layers(
-        self, items: list[Fused], kernels: list[Kernel], extra: float
+        self, items: list[Fused], kernels: list[GpuKernel], extra: float
     ) -> tuple[tuple[Layer, ...], float]:
         """Return a layer for each kernel, and the seconds they take together."""
         layers, now = [], 0.0
@@ -142,7 +142,7 @@ def _named(dtype: str | DType) -> tuple[str, float]:
 def _matmul(
     facts: Facts, kind: str, element: float, dims: tuple[int, ...], read: int | None, write: int | None,
     sustained: bool,
-) -> Kernel:  # fmt: skip
+) -> GpuKernel:  # fmt: skip
     batch, m, k, n = dims
     one: Shapes = shapes(m, k, n, element, batch=batch, read=read, write=write)
     return matmul(facts, facts.rate(kind)[1], one, sustained)
@@ -152,7 +152,7 @@ def _matmul(
 def _kernel(
     facts: Facts, kind: str, dtype: DType, dims: tuple[int, ...], macs: int, flops: int, read: int,
     write: int, row: int, sustained: bool, narrow: bool,
-) -> Kernel:  # fmt: skip
+) -> GpuKernel:  # fmt: skip
     """Return the kernel of a work without its name, so that equal layers are worked out once."""
     if kind not in KINDS:
         raise ValueError(f"work kind {kind!r} has no GPU kernel (known: {', '.join(KINDS)})")
@@ -166,7 +166,7 @@ def _kernel(
     return stream(facts, work, sustained, narrow)
 
 
-def _heads(dims: tuple[int, ...], dtype: DType) -> Heads:
+def _heads(dims: tuple[int, ...], dtype: DType) -> HeadShape:
     """Return the attention of a fused work: all key heads, rows, masked positions, keys, sizes.
 
     Few rows without a mask, fewer than keys, are the heads that share those keys, each with its newest query.
@@ -175,13 +175,13 @@ def _heads(dims: tuple[int, ...], dtype: DType) -> Heads:
     decodes = not queries and rows < keys and rows <= QUERY_BLOCK
     own = queries if queries else np.asarray(1.0) if decodes else rows
     causal = bool(queries > 1)
-    return Heads(
+    return HeadShape(
         batch, np.asarray(1.0), rows / own, own, keys, key_size, value_size, float(dtype.bytes), causal,
         scattered=bool(batch > 1),
     )  # fmt: skip
 
 
-def _joules(kernels: list[Kernel], launch_joules: float) -> Joules:
+def _joules(kernels: list[GpuKernel], launch_joules: float) -> Joules:
     """Return the sum of the kernels' joules; each kernel's launch gap beyond the graph's idles."""
     return Joules(
         compute=add_up(k.compute for k in kernels),
@@ -191,7 +191,7 @@ def _joules(kernels: list[Kernel], launch_joules: float) -> Joules:
     )
 
 
-def _traffic(kernels: list[Kernel]) -> Traffic:
+def _traffic(kernels: list[GpuKernel]) -> Traffic:
     """Return the kernels' bytes; L2 stands in the fields of shared SRAM."""
     return Traffic(
         sram_read_bytes=sum(k.l2_read_bytes for k in kernels),

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..sums import add_up
 from .facts import Facts, Rate
-from .kernel import Kernel, priced, throttled
+from .kernel import GpuKernel, priced, throttled
 from .shapes import Array, Shapes
 
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -176,7 +176,7 @@ def seconds(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> Arr
     return choose(facts, rate, s, sustained).seconds
 
 
-def matmul(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> Kernel:
+def matmul(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> GpuKernel:
     """Return the kernel of the one matmul in `s`."""
     chosen = choose(facts, rate, s, sustained)
     column, t = int(chosen.column[0]), chosen.times

@@ -7,7 +7,7 @@ import math
 from ..sums import add_up
 from ..types import Work
 from .facts import Facts
-from .kernel import Kernel, priced, throttled
+from .kernel import GpuKernel, priced, throttled
 
 WARP_BYTES = 512  # one load of a warp: 32 lanes of 16 bytes (CUDA C programming guide)
 INDEX_BYTES = 12  # at most, each look-up: an int64 index and an fp32 weight
@@ -27,7 +27,7 @@ def finish(
     traffic: tuple[float, float, float, float],
     flops_joules: float,
     sustained: bool,
-) -> Kernel:
+) -> GpuKernel:
     """Return the kernel whose parts overlap: its latency, then its longest part, under the power limit."""
     longest = max(parts, key=lambda name: parts[name])
     free = latency + parts[longest]
@@ -41,7 +41,7 @@ def finish(
     return priced(facts, text, seconds, traffic, joules, bound)
 
 
-def stream(facts: Facts, work: Work, sustained: bool = False, narrow: bool = False) -> Kernel:
+def stream(facts: Facts, work: Work, sustained: bool = False, narrow: bool = False) -> GpuKernel:
     """Return an elementwise, reduction or copy kernel; `narrow` is one like those of `NARROW`.
 
     Its operands are fresh activations: what L2 keeps of them (`l2_resident`) never reaches DRAM, so small
@@ -86,7 +86,7 @@ def _rows_s(facts: Facts, rows: float, row: int) -> float:
     return math.ceil(rows / (facts.sms * in_flight)) * math.ceil(row / BLOCK) * facts.row_step_s
 
 
-def embedding_bag(facts: Facts, work: Work, sustained: bool = False) -> Kernel:
+def embedding_bag(facts: Facts, work: Work, sustained: bool = False) -> GpuKernel:
     """Return a pooled look-up kernel: random reads of whole rows, uniform over the table.
 
     A row moves in whole sectors and costs an activate on top. A read hits L2 with the share of the table

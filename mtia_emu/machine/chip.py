@@ -20,7 +20,19 @@ from .drams import load_dram
 from .units.dram import DramTiming
 from .units.energy import Energy
 from .units.matrix import Matrix
-from .units.memory import STRICT, Core, Dma, Dram, Launch, Layout, Local, Noc, Reduce, Sram, unit
+from .units.memory import (
+    STRICT,
+    ControlProcessor,
+    Core,
+    Dma,
+    Dram,
+    LayoutUnit,
+    Local,
+    Noc,
+    Reduce,
+    Sram,
+    unit,
+)
 from .units.simd import Simd
 
 MAX_FILE_BYTES = 1 << 18
@@ -47,7 +59,7 @@ class Pe(BaseModel):
     matrix: Matrix
     reduce: Reduce
     simd: Simd
-    layout: Layout
+    layout: LayoutUnit
     dma: Dma
     core: Core
     local: Local
@@ -89,7 +101,7 @@ class Chip(BaseModel):
     noc: Noc
     sram: Sram
     dram: Dram
-    launch: Launch
+    launch: ControlProcessor
     kernels: Kernels
     energy: Energy
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mtia_emu.compiler.build import Builder
+from mtia_emu.compiler.build import NodeBuilder
 from mtia_emu.compiler.foreign import raised
 from mtia_emu.compiler.graph import Graph, freeze_attrs
 from mtia_emu.compiler.pipeline import compile_lowered
@@ -205,7 +205,7 @@ def _hold(kernel: Kernel, case: _Case, chip: Chip) -> None:
 
 def _graph(kernel: Kernel, case: _Case) -> tuple[Graph, dict[str, Array]]:
     """Return a graph of the one node, and its inputs."""
-    build, inputs, operands = Builder(), {}, []
+    build, inputs, operands = NodeBuilder(), {}, []
     for index, array in enumerate(case.arrays):
         perm = tuple(reversed(range(array.ndim)))
         turned = case.turned and array.ndim > 1

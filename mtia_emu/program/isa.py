@@ -24,7 +24,7 @@ from ..types import DType, TensorType, Work
 Array = np.ndarray[Any, Any]
 
 
-class Op(IntEnum):
+class Opcode(IntEnum):
     """The kinds of command."""
 
     LOAD = 0
@@ -39,18 +39,18 @@ class Op(IntEnum):
     SCALAR = 9
 
 
-COMMANDS: dict[Op, str] = {
-    Op.LOAD: "dma: tile of an operand -> slot dst of pe, or of every PE that `cast` names",
-    Op.STORE: "dma: slot src0 -> tile of an operand",
-    Op.STAGE: "chip dma: tile of an operand -> tile of scratch operand2, announced in stage slot `stage`; "
-    "without one: -> tile of SRAM operand2 for a later launch, when DRAM and SRAM have nothing else to do",
-    Op.GATHER: "dma: rows of an operand, named by operand2[row2 : row2 + rows], from `row` on -> slot dst",
-    Op.POOL: "dma and simd: bags row .. row + rows of an embedding bag, about k look-ups -> slot dst",
-    Op.MATMUL: "matrix (simd where flagged VECTOR): dst (+)= src0[rows, k] x src1[k, cols]",
-    Op.REDUCE: "reduction network: accumulator dst += the same accumulator of src_pe",
-    Op.SIMD: "simd: dst[rows, cols] = FUNCTIONS[fn](src0, src1, src2)",
-    Op.FOLD: "simd: dst[rows, 1] = REDUCTIONS[fn] of src0[rows, cols] along its rows",
-    Op.SCALAR: "core: runs the op named by the block on all its operands",
+COMMANDS: dict[Opcode, str] = {
+    Opcode.LOAD: "dma: tile of an operand -> slot dst of pe, or of every PE that `cast` names",
+    Opcode.STORE: "dma: slot src0 -> tile of an operand",
+    Opcode.STAGE: "chip dma: tile of an operand -> tile of scratch operand2, announced in stage slot `stage`;"
+    " without one: -> tile of SRAM operand2 for a later launch, when DRAM and SRAM have nothing else to do",
+    Opcode.GATHER: "dma: rows of an operand named by operand2[row2 : row2 + rows], from `row` on -> slot dst",
+    Opcode.POOL: "dma and simd: bags row .. row + rows of an embedding bag, about k look-ups -> slot dst",
+    Opcode.MATMUL: "matrix (simd where flagged VECTOR): dst (+)= src0[rows, k] x src1[k, cols]",
+    Opcode.REDUCE: "reduction network: accumulator dst += the same accumulator of src_pe",
+    Opcode.SIMD: "simd: dst[rows, cols] = FUNCTIONS[fn](src0, src1, src2)",
+    Opcode.FOLD: "simd: dst[rows, 1] = REDUCTIONS[fn] of src0[rows, cols] along its rows",
+    Opcode.SCALAR: "core: runs the op named by the block on all its operands",
 }
 FUNCTION_NAMES = tuple(FUNCTIONS)
 REDUCTION_NAMES = tuple(REDUCTIONS)
@@ -281,7 +281,7 @@ class Program:
 
 def dump_command(c: Any, block: Block) -> str:
     """Return one command as a line of text."""
-    op = Op(int(c["op"]))
+    op = Opcode(int(c["op"]))
     return f"{op.name.lower():7s} pe{c['pe']:<3d} {_TEXT[op](c, block)}"
 
 
@@ -327,7 +327,7 @@ def _scalar_text(c: Any, block: Block) -> str:
 
 
 def _simd_text(c: Any, block: Block) -> str:
-    names = REDUCTION_NAMES if c["op"] == Op.FOLD else FUNCTION_NAMES
+    names = REDUCTION_NAMES if c["op"] == Opcode.FOLD else FUNCTION_NAMES
     shown = []
     for i, name in enumerate(("src0", "src1", "src2")):
         if c[name] == IMMEDIATE:
@@ -338,17 +338,17 @@ def _simd_text(c: Any, block: Block) -> str:
     return f"s{c['dst']} = {names[c['fn']]}({', '.join(shown)}) ({c['rows']}x{c['cols']})"
 
 
-_TEXT: dict[Op, Callable[[Any, Block], str]] = {
-    Op.LOAD: _load_text,
-    Op.STORE: _store_text,
-    Op.STAGE: _stage_text,
-    Op.GATHER: _gather_text,
-    Op.POOL: _pool_text,
-    Op.MATMUL: _matmul_text,
-    Op.REDUCE: _reduce_text,
-    Op.SIMD: _simd_text,
-    Op.FOLD: _simd_text,
-    Op.SCALAR: _scalar_text,
+_TEXT: dict[Opcode, Callable[[Any, Block], str]] = {
+    Opcode.LOAD: _load_text,
+    Opcode.STORE: _store_text,
+    Opcode.STAGE: _stage_text,
+    Opcode.GATHER: _gather_text,
+    Opcode.POOL: _pool_text,
+    Opcode.MATMUL: _matmul_text,
+    Opcode.REDUCE: _reduce_text,
+    Opcode.SIMD: _simd_text,
+    Opcode.FOLD: _simd_text,
+    Opcode.SCALAR: _scalar_text,
 }
 
 

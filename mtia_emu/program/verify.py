@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import UserError
 from ..machine.chip import Chip, validate
 from .isa import COMMAND, Binding, Block, Operand, Program
-from .verify_commands import MOST, MOST_BYTES, SLOT_FIELDS, Commands
+from .verify_commands import MOST, MOST_BYTES, SLOT_FIELDS, CommandColumns
 
 Array = np.ndarray[Any, Any]
 MOST_CELLS = 1 << 24  # slots times PEs: the timing keeps two numbers of each
@@ -61,7 +61,7 @@ def verify_block(block: Block, chip: Chip) -> None:
     if not 0 <= block.stages <= MOST_STAGES:
         raise UserError(f"{block.stages} stage slots; right: 0 to {MOST_STAGES}")
     if len(block.commands):
-        Commands(block, chip).verify()
+        CommandColumns(block, chip).verify()
 
 
 def _verify_binding(b: Binding, program: Program) -> None:

@@ -26,7 +26,7 @@ from .isa import (
     VECTOR,
     Block,
     Cast,
-    Op,
+    Opcode,
     Shape,
     Slot,
     dump_command,
@@ -37,21 +37,21 @@ Array = np.ndarray[Any, Any]
 MOST = 1 << 40  # elements of an operand, multiply-adds of a command
 MOST_BYTES = 1 << 48  # of a memory
 SLOT_FIELDS = ("dst", "src0", "src1", "src2")
-_USES: dict[Op, tuple[str, ...]] = {  # the slots that a command names; others must be NO_SLOT
-    Op.LOAD: ("dst",),
-    Op.STORE: ("src0",),
-    Op.STAGE: (),
-    Op.GATHER: ("dst",),
-    Op.POOL: ("dst",),
-    Op.MATMUL: ("dst", "src0", "src1"),
-    Op.REDUCE: ("dst",),
-    Op.SIMD: SLOT_FIELDS,
-    Op.FOLD: ("dst", "src0"),
-    Op.SCALAR: (),
+_USES: dict[Opcode, tuple[str, ...]] = {  # the slots that a command names; others must be NO_SLOT
+    Opcode.LOAD: ("dst",),
+    Opcode.STORE: ("src0",),
+    Opcode.STAGE: (),
+    Opcode.GATHER: ("dst",),
+    Opcode.POOL: ("dst",),
+    Opcode.MATMUL: ("dst", "src0", "src1"),
+    Opcode.REDUCE: ("dst",),
+    Opcode.SIMD: SLOT_FIELDS,
+    Opcode.FOLD: ("dst", "src0"),
+    Opcode.SCALAR: (),
 }
 
 
-class Commands:
+class CommandColumns:
     """The commands of one block as columns, and the tables that they refer to."""
 
     def __init__(self, block: Block, chip: Chip) -> None:
@@ -76,16 +76,16 @@ class Commands:
         """Raise `UserError` for the first kind of fault, naming its first command."""
         self._general()
         for op, check in (
-            (Op.LOAD, self._load),
-            (Op.STORE, self._store),
-            (Op.STAGE, self._stage),
-            (Op.GATHER, self._gather),
-            (Op.POOL, self._pool),
-            (Op.MATMUL, self._matmul),
-            (Op.REDUCE, self._reduce),
-            (Op.SIMD, self._simd),
-            (Op.FOLD, self._fold),
-            (Op.SCALAR, self._scalar),
+            (Opcode.LOAD, self._load),
+            (Opcode.STORE, self._store),
+            (Opcode.STAGE, self._stage),
+            (Opcode.GATHER, self._gather),
+            (Opcode.POOL, self._pool),
+            (Opcode.MATMUL, self._matmul),
+            (Opcode.REDUCE, self._reduce),
+            (Opcode.SIMD, self._simd),
+            (Opcode.FOLD, self._fold),
+            (Opcode.SCALAR, self._scalar),
         ):
             at = np.flatnonzero(self.op == op)
             if len(at):
@@ -101,18 +101,18 @@ class Commands:
 
     def _general(self) -> None:
         c, pes = self.c, self.chip.pes
-        self._refuse(self.op >= len(Op), None, f"unknown opcode; right: 0 to {len(Op) - 1}")
+        self._refuse(self.op >= len(Opcode), None, f"unknown opcode; right: 0 to {len(Opcode) - 1}")
         self._refuse((c["pe"] < 0) | (c["pe"] >= pes), None, f"no such PE; right: 0 to {pes - 1}")
-        self._refuse(c["cast"] >= np.where(self.op == Op.LOAD, len(Cast), 1), None, "no such cast")
+        self._refuse(c["cast"] >= np.where(self.op == Opcode.LOAD, len(Cast), 1), None, "no such cast")
         sizes = np.stack([c["rows"], c["cols"]])
-        least = np.where(self.op == Op.SCALAR, 0, 1)
+        least = np.where(self.op == Opcode.SCALAR, 0, 1)
         self._refuse(np.any(sizes < least, axis=0), None, "a tile has at least one row and column")
-        used = np.zeros((len(Op), len(SLOT_FIELDS)), bool)
+        used = np.zeros((len(Opcode), len(SLOT_FIELDS)), bool)
         for op, names in _USES.items():
             used[op] = [n in names for n in SLOT_FIELDS]
         for i, name in enumerate(SLOT_FIELDS):
             wants = used[self.op, i]
-            immediate = (self.op == Op.SIMD) & (name != "dst")
+            immediate = (self.op == Opcode.SIMD) & (name != "dst")
             self._refuse(
                 ~wants & (c[name] != NO_SLOT), None, f"{name} names a slot that the command does not have"
             )
@@ -121,7 +121,7 @@ class Commands:
                 None,
                 f"{name} names no slot; right: 0 to {len(self.block.slots) - 1}",
             )
-        staged = np.isin(self.op, (Op.LOAD, Op.STAGE))
+        staged = np.isin(self.op, (Opcode.LOAD, Opcode.STAGE))
         self._refuse(
             (c["stage"] >= self.block.stages) & staged | (c["stage"] < -1) | ~staged & (c["stage"] != -1),
             None,
@@ -312,19 +312,19 @@ class Commands:
             self._refuse(
                 read & (first[c["pe"], np.maximum(c[name], 0)] >= now), None, f"{name} was never written"
             )
-        sums = (self.op == Op.MATMUL) & (c["flags"] & FIRST == 0) | (self.op == Op.REDUCE)
+        sums = (self.op == Opcode.MATMUL) & (c["flags"] & FIRST == 0) | (self.op == Opcode.REDUCE)
         slot = np.maximum(c["dst"], 0)
         self._refuse(sums & (first[c["pe"], slot] >= now), None, "the accumulator was never written")
-        other = np.where(self.op == Op.REDUCE, c["src_pe"], 0)
+        other = np.where(self.op == Opcode.REDUCE, c["src_pe"], 0)
         self._refuse(
-            (self.op == Op.REDUCE) & (first[other, slot] >= now),
+            (self.op == Opcode.REDUCE) & (first[other, slot] >= now),
             None,
             "the other accumulator was never written",
         )
         filled = np.full(self.block.stages + 1, len(self.op))
-        stages = np.flatnonzero((self.op == Op.STAGE) & (c["stage"] >= 0))[::-1]
+        stages = np.flatnonzero((self.op == Opcode.STAGE) & (c["stage"] >= 0))[::-1]
         filled[c["stage"][stages]] = stages
-        waits = (self.op == Op.LOAD) & (c["stage"] >= 0)
+        waits = (self.op == Opcode.LOAD) & (c["stage"] >= 0)
         self._refuse(waits & (filled[c["stage"]] >= now), None, "the stage was never filled")
 
     def _first_writes(self) -> Array:
@@ -333,7 +333,9 @@ class Commands:
         c = self.c
         first = np.full((grid.rows, grid.cols, lanes), len(self.op))
         writes = np.flatnonzero(
-            (c["dst"] >= 0) & ((self.op != Op.MATMUL) | (c["flags"] & FIRST > 0)) & (self.op != Op.REDUCE)
+            (c["dst"] >= 0)
+            & ((self.op != Opcode.MATMUL) | (c["flags"] & FIRST > 0))
+            & (self.op != Opcode.REDUCE)
         )[::-1]  # the last to be set is the first to be issued
         for low, high in pairwise([0, *self.block.bands, grid.rows]):
             inside = (c["pe"][writes] >= low * grid.cols) & (c["pe"][writes] < high * grid.cols)

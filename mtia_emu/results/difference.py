@@ -13,7 +13,7 @@ COUNTS = ("cycles", "layers", "launches", "blocks", "commands")  # of a run; the
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerRow:
     """One layer of a run; `seconds` are its own. `commands` and `mapping` are known of programs alone."""
 
     name: str
@@ -47,7 +47,7 @@ class Side:
     dram_bytes: int
     sram_bytes: int
     cycles: int
-    rows: tuple[Row, ...]
+    rows: tuple[LayerRow, ...]
     launches: int
     blocks: int | None = None
     commands: int | None = None
@@ -62,11 +62,11 @@ class Side:
 class Pair:
     """A layer of each run, the same one; None where only the other has it."""
 
-    a: Row | None
-    b: Row | None
+    a: LayerRow | None
+    b: LayerRow | None
 
     @property
-    def either(self) -> Row:
+    def either(self) -> LayerRow:
         """Return the layer, of the second run where it has it."""
         found = self.b or self.a
         assert found is not None
@@ -92,7 +92,7 @@ class Pair:
         return not (self.more_commands or any(self.change(amount) for amount in AMOUNTS))
 
 
-def _amount(row: Row | None, amount: str) -> float:
+def _amount(row: LayerRow | None, amount: str) -> float:
     return 0 if row is None else getattr(row, amount)
 
 
@@ -114,7 +114,7 @@ def compare(a: Side, b: Side, by: str = "seconds") -> Difference:
     return Difference(a, b, tuple(sorted(matched(a.rows, b.rows), key=effect)))
 
 
-_KEYS: tuple[Callable[[Row], Hashable], ...] = (
+_KEYS: tuple[Callable[[LayerRow], Hashable], ...] = (
     lambda x: (x.name, x.op, x.kernel, x.macs),
     lambda x: (x.name, x.op),
     lambda x: (x.op, x.kernel, x.macs, x.dram_bytes, x.sram_bytes),
@@ -122,7 +122,7 @@ _KEYS: tuple[Callable[[Row], Hashable], ...] = (
 )
 
 
-def matched(a: Sequence[Row], b: Sequence[Row]) -> list[Pair]:
+def matched(a: Sequence[LayerRow], b: Sequence[LayerRow]) -> list[Pair]:
     """Return the layers of two runs in pairs, each in one, in the order of the first.
 
     Layers are the same by name and op, else by op and size. Of several that are alike the first goes with the

@@ -37,7 +37,7 @@ class LayerTime:
 
 
 @dataclass(frozen=True)
-class Step:
+class ParameterStep:
     """One parameter and its better value: a tenth more, or less where less is better.
 
     A whole number moves by a tenth rounded to a coarser power of two, by one at least; a power of two that is
@@ -63,7 +63,7 @@ class Effect:
     Where the changed chip or its program is refused, `refused` says why and the changes are 0.
     """
 
-    step: Step
+    step: ParameterStep
     seconds_change: float = 0.0
     joules_change: float = 0.0
     refused: str = ""

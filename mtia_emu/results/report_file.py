@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..program.isa import BESIDE, Program
-from .difference import Row, Side
+from .difference import LayerRow, Side
 from .report import SCHEMA, Report
 
 OLD_SCHEMA = "mtia-emu.report.v1"  # a launch an entry, without `cycles`
@@ -55,10 +55,10 @@ def read_report(path: str | Path) -> Side:
     )
 
 
-def _row(layer: _Object, clock: float, *, new: bool) -> Row:
+def _row(layer: _Object, clock: float, *, new: bool) -> LayerRow:
     start, end = layer.whole("start_cycle"), layer.whole("end_cycle")
     cycles = layer.number("cycles") if new else max(end - start, 0)
-    return Row(
+    return LayerRow(
         layer.text("name"),
         layer.text("op"),
         layer.text("kernel"),
@@ -75,7 +75,7 @@ def of_report(file: str, report: Report, program: Program) -> Side:
     """Return the run of a program that was read from a file and timed."""
     traffic, made = report.traffic, _made(program)
     rows = tuple(
-        Row(
+        LayerRow(
             *(x.name, x.op, x.kernel, x.bound_by),
             x.cycles / report.clock_hz,
             *(x.joules, x.macs, x.dram_bytes, x.sram_bytes),

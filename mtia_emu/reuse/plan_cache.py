@@ -2,7 +2,7 @@
 
 A choice is a number: the place of a mapping among those that are ranked by estimate. Whatever the file says,
 a program is made of mappings that the compiler would have tried. What of the chip a choice depends on is
-noted while it is made (`sharing`), so two chips that differ elsewhere have it in common.
+noted while it is made (`memo`), so two chips that differ elsewhere have it in common.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from .. import settings
 from ..files import disk_cache
 from ..machine.chip import Chip
-from .sharing import Share, known, noted, noting, unshared, values_of
+from .memo import Memoise, known, noted, noting, unmemoised, values_of
 
 T = TypeVar("T")
 FILE = "plans.sqlite"
@@ -172,8 +172,8 @@ def rules_digest() -> str:
     return digest.hexdigest()
 
 
-def remembered(kept: PlanCache, share: Share = unshared, deciding: Hashable = ()) -> Share:
-    """Return a `Share` that also keeps choices on disk, in front of the one that is given.
+def remembered(kept: PlanCache, memoise: Memoise = unmemoised, deciding: Hashable = ()) -> Memoise:
+    """Return a `Memoise` that also keeps choices on disk, in front of the one that is given.
 
     `deciding` are the options on which they depend.
     """
@@ -182,9 +182,9 @@ def remembered(kept: PlanCache, share: Share = unshared, deciding: Hashable = ()
         kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T], *, decides: bool = False
     ) -> T:
         if kind != "choice":
-            return share(kind, key, chip, work, decides=decides)
+            return memoise(kind, key, chip, work, decides=decides)
         what = _digest(rules_digest() + repr((deciding, key)))
-        return share(kind, key, chip, lambda c: _found(kept, what, c, work))
+        return memoise(kind, key, chip, lambda c: _found(kept, what, c, work))
 
     return through
 

@@ -43,7 +43,7 @@ class CostFacts(BaseModel):
     memory_usd_per_gb: float = Field(ge=0, le=1e9)
 
 
-class Node(BaseModel):
+class ProcessNode(BaseModel):
     """One process node."""
 
     model_config = STRICT
@@ -70,10 +70,10 @@ class Silicon(BaseModel):
 
     area: AreaFacts
     cost: CostFacts
-    node: dict[str, Node]
+    node: dict[str, ProcessNode]
     device: dict[str, Device]
 
-    def at(self, node_nm: float) -> Node:
+    def at(self, node_nm: float) -> ProcessNode:
         """Return the facts of a process node; raise `UserError` for one that there are none of."""
         found = self.node.get(f"{node_nm:g}")
         if found is None:

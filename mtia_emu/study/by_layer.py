@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mtia_emu.compiler.lower.expected import Expected
+from mtia_emu.compiler.lower.expected import ExpectedMemory
 from mtia_emu.compiler.lower.steps import Step
 from mtia_emu.compiler.lower.views import View as Where
 from mtia_emu.compiler.pipeline import Compiled
@@ -19,7 +19,7 @@ from mtia_emu.compiler.reference import core_library
 
 from .. import settings
 from ..engine.function import Machine, convert
-from ..engine.memory import View
+from ..engine.memory import MemoryView
 from ..engine.traced import NOBODY, Held, TracedRun
 from ..errors import UserError
 from ..machine.chip import Chip
@@ -94,7 +94,7 @@ class _Judge:
         self.machine = Machine(program, chip, core_library())
         self.machine.load(inputs)
         given = {b.name: convert(np.asarray(inputs[b.name]), b.type.dtype.numpy) for b in program.inputs}
-        self.right = Expected(self.plan, given)
+        self.right = ExpectedMemory(self.plan, given)
 
     def launch(self, index: int) -> Iterator[LayerCheck]:
         """Run a launch and yield how far each of its layers is off; then put right what it has written."""
@@ -123,7 +123,7 @@ class _Judge:
             )
             yield _Layer(name, kernel, number, step, reads, writes)
 
-    def _check(self, index: int, layer: _Layer, views: Sequence[View]) -> LayerCheck:
+    def _check(self, index: int, layer: _Layer, views: Sequence[MemoryView]) -> LayerCheck:
         allowed, worst, compared = _allowed(layer.step), Distance(0.0, 0.0), 0
         for operand, where in layer.writes.items():
             mask = self.right.written(layer.number, where)

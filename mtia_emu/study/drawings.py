@@ -19,7 +19,7 @@ from ..engine.run import costs, part
 from ..engine.timing import Timeline
 from ..errors import UserError, nearest
 from ..machine.chip import Chip
-from ..program.isa import Launch, Op, Part, Program
+from ..program.isa import Launch, Opcode, Part, Program
 from ..view.drawing import Box, Drawing
 from ..view.gantt import Bar, Lane
 
@@ -188,6 +188,6 @@ def _command_lanes(unit: str, commands: Array, start: Array, end: Array, cycles:
         if row is None:
             rows.append(row := [])
         shade = SHADES[len(row) % 2]
-        name = Op(int(commands["op"][index])).name.lower()
+        name = Opcode(int(commands["op"][index])).name.lower()
         row.append(Bar(float(start[index]), float(end[index]), kind, shade, name))
     return [Lane(unit if i == 0 else f"{unit}, {i + 1} at once", tuple(row)) for i, row in enumerate(rows)]

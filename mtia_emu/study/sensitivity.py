@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from ..errors import UserError
 from ..machine.chip import Chip, put, validate
-from ..results.explanation import STEP, Effect, Kind, Step
+from ..results.explanation import STEP, Effect, Kind, ParameterStep
 from ..results.report import Report
 
 Run = Callable[[Chip, Kind], Report]
@@ -29,7 +29,7 @@ FACTS = {  # of a chip as it is, or of its prices; changing them builds no other
 GRAIN = "_bytes"  # what a memory is divided in, such as a burst: its keys end so, a capacity is `bytes`
 
 
-def steps(chip: Chip, dtypes: Collection[str]) -> tuple[Step, ...]:
+def steps(chip: Chip, dtypes: Collection[str]) -> tuple[ParameterStep, ...]:
     """Return a step for each numeric parameter of a chip that has room to get better, in the file's order.
 
     Of rates and prices that are given by dtype, those of `dtypes` and fp32, in which the SIMD engine works.
@@ -51,7 +51,7 @@ def _parameters(model: BaseModel, prefix: str, dtypes: Collection[str]) -> Itera
             yield key, value, info
 
 
-def _step(key: str, old: Any, info: Any) -> Step | None:
+def _step(key: str, old: Any, info: Any) -> ParameterStep | None:
     unit = str((info.json_schema_extra or {}).get("unit", ""))
     number = isinstance(old, (int, float)) and not isinstance(old, bool)
     chosen = getattr(info.annotation, "__origin__", None) is Literal  # a choice, not an amount
@@ -61,7 +61,7 @@ def _step(key: str, old: Any, info: Any) -> Step | None:
     new = 2 * old if double else better(old, less=less_is_better(unit))
     most = next((m.le for m in info.metadata if hasattr(m, "le")), math.inf)
     new = min(new, most)
-    return Step(key, unit, old, new, _kind(key, unit)) if new != old else None
+    return ParameterStep(key, unit, old, new, _kind(key, unit)) if new != old else None
 
 
 def _kind(key: str, unit: str) -> Kind:
@@ -76,7 +76,7 @@ def less_is_better(unit: str) -> bool:
 
 
 def better(old: int | float, *, less: bool) -> int | float:
-    """Return a positive number a tenth larger, or smaller with `less`; see `Step` for whole numbers."""
+    """Return a positive number a tenth larger, or smaller with `less`; `ParameterStep` has whole numbers."""
     sign = -1 if less else 1
     if isinstance(old, float):
         return float(f"{old * (1 + sign * STEP):.6g}")
@@ -86,7 +86,7 @@ def better(old: int | float, *, less: bool) -> int | float:
 
 
 def effects(
-    chip: Chip, todo: Sequence[Step], base: Report, run: Run, tick: Tick | None = None
+    chip: Chip, todo: Sequence[ParameterStep], base: Report, run: Run, tick: Tick | None = None
 ) -> tuple[Effect, ...]:
     """Return the effect of each step on the run that `base` reports, the largest change of time first.
 
@@ -105,7 +105,7 @@ def effects(
     )
 
 
-def _effect(chip: Chip, step: Step, base: Report, run: Run) -> Effect:
+def _effect(chip: Chip, step: ParameterStep, base: Report, run: Run) -> Effect:
     values = chip.model_dump()
     put(values, step.key, step.new)
     try:

@@ -12,30 +12,30 @@ from functools import partial
 import numpy as np
 
 from mtia_emu.compiler.lower.choice import Tuning
-from mtia_emu.kernels.search import FAST, Search
+from mtia_emu.kernels.search import FAST, MappingSearch
 
-from ..engine.shared import shared_cycles
+from ..engine.memoised import memoised_cycles
 from ..engine.timing import timeline
 from ..machine.chip import Chip
 from ..machine.units.kept import kept
 from ..options import Options
 from ..program.isa import Block
+from ..reuse.memo import Memoise, unmemoised
 from ..reuse.plan_cache import default_cache, remembered, rules_digest
-from ..reuse.sharing import Share, unshared
 
 
-def tuning(options: Options, *, share: Share = unshared, cached: bool = True) -> Tuning:
+def tuning(options: Options, *, memoise: Memoise = unmemoised, cached: bool = True) -> Tuning:
     """Return how mappings are chosen with options; unless `cached`, nothing that it finds is kept on disk.
 
     Unless `options.beside`, each layer has a launch of its own.
     """
-    timer = kept_cycles if share is unshared and cached else partial(shared_cycles, share=share)
+    timer = kept_cycles if memoise is unmemoised and cached else partial(memoised_cycles, memoise=memoise)
     judge = timer if options.beside else None
     if options.tune == "fast":
-        return Tuning(replace(FAST, beside=judge), share)
+        return Tuning(replace(FAST, beside=judge), memoise)
     kept = default_cache() if cached else None
-    through = remembered(kept, share, options.deciding("choice")) if kept else share
-    return Tuning(Search(time=cycles, beside=judge), through)
+    through = remembered(kept, memoise, options.deciding("choice")) if kept else memoise
+    return Tuning(MappingSearch(time=cycles, beside=judge), through)
 
 
 def cycles(block: Block, chip: Chip) -> float:
@@ -50,4 +50,4 @@ def kept_cycles(block: Block, chip: Chip) -> float:
     """
     content = hashlib.blake2b(np.ascontiguousarray(block.commands).tobytes(), digest_size=16).hexdigest()
     source = f"{rules_digest()} {block!r} {content} {chip!r}"
-    return float(kept("cycles", source, (), lambda: np.asarray(shared_cycles(block, chip, unshared))))
+    return float(kept("cycles", source, (), lambda: np.asarray(memoised_cycles(block, chip, unmemoised))))

@@ -21,15 +21,15 @@ from .. import __version__, api
 from .. import compiler as _compiler
 from .. import kernels as _kernels
 from ..engine.lookups import Lookups, from_inputs, looks_up
+from ..engine.memoised import memoised_costs
 from ..engine.run import report
-from ..engine.shared import shared_costs
 from ..errors import UserError
 from ..files.toml import parse
 from ..gpu import load_gpu
 from ..machine.chip import Chip, chip_text, put, validate
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
-from ..reuse.sharing import Share, Sharing
+from ..reuse.memo import Memo, Memoise
 from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
 from ..sources import ZOO
 from ..study.tuning import tuning
@@ -37,7 +37,7 @@ from ..types import dtype
 from .expression import evaluate
 from .row import EXCLUDED, FAILED, OK, Row, layer_groups, model_metrics, overall
 from .space import Point
-from .spec import Model, Spec
+from .spec import Spec, Workload
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def make_job(spec: Spec) -> Job:
     return Job(spec, values, code_digest(), files)
 
 
-def _model_digest(model: Model) -> str:
+def _model_digest(model: Workload) -> str:
     """Return a digest of a model's file; a built-in model is its name."""
     if model.model.startswith(ZOO):
         return model.model
@@ -110,7 +110,7 @@ class Evaluator:
     """Evaluates the points of one job; what points have in common is done once."""
 
     job: Job
-    share: Share = field(default_factory=Sharing)
+    memoise: Memoise = field(default_factory=Memo)
     graphs: dict[str, Graph] = field(default_factory=dict)
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -142,12 +142,12 @@ class Evaluator:
         except UserError:
             return ""
 
-    def program(self, model: Model, chip: Chip) -> Program:
+    def program(self, model: Workload, chip: Chip) -> Program:
         """Return a model compiled for a chip."""
         graph, dims = self._graph(model)
         options = self.job.spec.options(model)
         about = About(model.name, dims=dims)
-        how = tuning(options, share=self.share)
+        how = tuning(options, memoise=self.memoise)
         return compile_graph(graph, chip, options=options, about=about, tuning=how).program
 
     def timed(self, index: int, params: Mapping[str, Any], chip: Chip, metrics: dict[str, Any]) -> Row:
@@ -156,7 +156,7 @@ class Evaluator:
         for model in spec.model:
             try:
                 program = self.program(model, chip)
-                each_launch = shared_costs(program, chip, self.share, self._lookups(model, program))
+                each_launch = memoised_costs(program, chip, self.memoise, self._lookups(model, program))
                 found = report(program, chip, each=each_launch)
             except UserError as error:
                 raise UserError(f"{model.name}: {error}") from None
@@ -193,7 +193,7 @@ class Evaluator:
                 return {}, f"not {text}"
         return silicon_columns(chip, parts, price), ""
 
-    def _lookups(self, model: Model, program: Program) -> dict[int, Lookups]:
+    def _lookups(self, model: Workload, program: Program) -> dict[int, Lookups]:
         """Return which rows of its tables a built-in model looks up, as `api.run` has it."""
         if not any(map(looks_up, program.blocks)):
             return {}
@@ -203,7 +203,7 @@ class Evaluator:
                 self.examples[model.name] = typed_inputs(given, program.inputs) if given else {}
         return from_inputs(program, self.examples[model.name])
 
-    def _graph(self, model: Model) -> tuple[Graph, dict[str, int]]:
+    def _graph(self, model: Workload) -> tuple[Graph, dict[str, int]]:
         if model.name not in self.graphs:
             with api.open_model(model.model, model.dims) as source:
                 self.graphs[model.name] = source.graph()

@@ -57,7 +57,7 @@ else:
     Swept, Loaded = _fields("sweep"), _fields("workload")
 
 
-class Model(Loaded):
+class Workload(Loaded):
     """One workload: a model with its dimensions, and how much it counts."""
 
     model_config = STRICT
@@ -74,7 +74,7 @@ class Spec(Swept):
     model_config = STRICT
 
     chip: str = Field(default="mtia-2i", description="base chip: a name or a .toml file")
-    model: tuple[Model, ...] = Field(min_length=1, max_length=64, description="workloads")
+    model: tuple[Workload, ...] = Field(min_length=1, max_length=64, description="workloads")
     set: dict[str, Any] = Field(
         default_factory=dict, max_length=64, description="parameter to values: a list or a range"
     )
@@ -102,7 +102,7 @@ class Spec(Swept):
         """Return the parameters that vary, in the order given."""
         return tuple(axis(key, value) for key, value in self.set.items())
 
-    def options(self, model: Model) -> Options:
+    def options(self, model: Workload) -> Options:
         """Return the options that a model of the sweep is compiled and run with."""
         parts = (self, "sweep"), (model, "workload")
         given = {f.name: getattr(part, f.name) for part, use in parts for f, _ in declared(use=use)}
@@ -154,16 +154,16 @@ def _fault(error: Any) -> str:
         shown = valid(str(error["input"]))[:80]
         return f"'{key}' is '{shown}', which is not UTF-8, as a store's texts are (right: a link to it)"
     if error["type"] == "extra_forbidden":
-        known = [*Model.model_fields] if len(error["loc"]) > 1 else [*Spec.model_fields]
+        known = [*Workload.model_fields] if len(error["loc"]) > 1 else [*Spec.model_fields]
         return f"unknown key '{key}'{nearest(str(error['loc'][-1]), known)} (known: {', '.join(known)})"
     if error["type"] == "missing":
         return f"key '{key}' is missing"
     return f"'{key}' is {str(error['input'])[:80]!r}: {error['msg'].lower()}"
 
 
-def _named(models: tuple[Model, ...], where: str) -> tuple[Model, ...]:
+def _named(models: tuple[Workload, ...], where: str) -> tuple[Workload, ...]:
     """Return the models, each with a name of its own."""
-    out: list[Model] = []
+    out: list[Workload] = []
     for model in models:
         name = model.name or re.sub(r"^zoo:|\.onnx$", "", model.model.rsplit("/", 1)[-1])
         used = [m.name for m in out]

@@ -26,7 +26,7 @@ from mtia_emu.compiler.inputs.samples import random_inputs
 from ..errors import UserError
 from ..machine.chip import Chip, load_chip
 from .compare import assert_close, distance
-from .grower import Grower, Seeded, Source
+from .grower import ChoiceSource, Grower, Seeded
 from .motifs import MOTIFS, Motif, motif
 from .motifs_bounds import bounds, known
 from .motifs_joint import JOINT
@@ -85,7 +85,7 @@ def random_graph(
     return _grow(Seeded(*seed), dtype, tuple(motifs) or tuple(MOTIFS), most, empty)
 
 
-def _grow(source: Source, dtype: str, motifs: Sequence[str], most: int, empty: bool) -> Graph:
+def _grow(source: ChoiceSource, dtype: str, motifs: Sequence[str], most: int, empty: bool) -> Graph:
     grower = Grower(source, dtype, empty=empty)
     for _ in range(1 + source.below(most)):
         name = source.pick(motifs)

@@ -31,7 +31,7 @@ from mtia_emu.compiler.pipeline import (
 )
 from mtia_emu.compiler.reference import core_library, evaluate
 from mtia_emu.compiler.watch import watch
-from mtia_emu.kernels.search import Search
+from mtia_emu.kernels.search import MappingSearch
 
 from ..engine.function import execute
 from ..errors import UserError
@@ -56,7 +56,7 @@ COARSE = (  # formats whose codes are far from the weights: what follows their c
 COARSELY = 4  # one graph in so many runs in one of them
 HALVES = 8  # one graph in so many is of halves
 EMPTY = 16  # one in so many may have dimensions of 0
-TOGETHER = Tuning(Search(beside=lambda block, chip: 1.0))  # whatever can share a launch does
+TOGETHER = Tuning(MappingSearch(beside=lambda block, chip: 1.0))  # whatever can share a launch does
 SILENT = "special"  # the kind of sample for which ONNX does not say what all of its operators give
 STEPS = {
     "round",

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mtia_emu.compiler.build import Builder
+from mtia_emu.compiler.build import NodeBuilder
 from mtia_emu.compiler.graph import Const, Graph
 
 from ..types import TensorType, dtype
@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 SIZES = (1, 2, 3, 4, 6, 8)
 
 
-class Source(Protocol):
+class ChoiceSource(Protocol):
     """Where a graph's choices come from."""
 
     def pick(self, choices: Sequence[Any]) -> Any:
@@ -51,10 +51,10 @@ class Seeded:
 class Grower:
     """A graph as it grows: `values` are those of its own float type, which motifs read and add to."""
 
-    def __init__(self, source: Source, kind: str, *, empty: bool = False) -> None:
+    def __init__(self, source: ChoiceSource, kind: str, *, empty: bool = False) -> None:
         self._source = source
         self.kind = dtype(kind)
-        self.b = Builder()
+        self.b = NodeBuilder()
         self.inputs: dict[str, TensorType] = {}
         self.values: list[str] = []
         self.kept: list[str] = []  # values that are outputs whatever is drawn

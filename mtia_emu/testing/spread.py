@@ -18,7 +18,7 @@ from mtia_emu.compiler.graph import Graph, Node
 from mtia_emu.compiler.ops import reference
 from mtia_emu.compiler.ops.matmul import product
 from mtia_emu.compiler.reference import evaluate
-from mtia_emu.kernels.rows.tape import Step, parse
+from mtia_emu.kernels.rows.tape import TapeStep, parse
 
 from ..machine.units.simd import FUNCTIONS, compute
 from ..types import DTYPES, dtype_of
@@ -191,7 +191,7 @@ class Draw:
         return value
 
     def _map(self, node: Node, given: Sequence[Array], calm: Any) -> list[Array]:
-        def each(step: Step, value: Array) -> Array:
+        def each(step: TapeStep, value: Array) -> Array:
             if step.function in EXACT:
                 return value
             return self._marked(self._off(value, self._step(value)), calm)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console, RenderableType
 
-from ..results.difference import Difference, Pair, Row, Side, ratio
+from ..results.difference import Difference, LayerRow, Pair, Side, ratio
 from . import units
 from .page import Cell, Page
 
@@ -61,13 +61,13 @@ def _ratio(a: float, b: float) -> str:
 
 
 def _ops(page: Page, found: Difference, limit: int) -> RenderableType:
-    groups: dict[str, tuple[list[Row], list[Row]]] = {}
+    groups: dict[str, tuple[list[LayerRow], list[LayerRow]]] = {}
     for pair in found.pairs:
         for at, row in enumerate((pair.a, pair.b)):
             if row is not None:
                 groups.setdefault(row.op, ([], []))[at].append(row)
 
-    def seconds(rows: Sequence[Row]) -> float:
+    def seconds(rows: Sequence[LayerRow]) -> float:
         return math.fsum(row.seconds for row in rows)
 
     ranked = sorted(groups.items(), key=lambda g: (-abs(seconds(g[1][1]) - seconds(g[1][0])), g[0]))

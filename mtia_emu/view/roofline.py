@@ -17,7 +17,7 @@ _ROWS, _LABEL = 17, 11  # of the chart in characters
 
 
 @dataclass(frozen=True)
-class Point:
+class RooflinePoint:
     """One spot: operations per byte of `memory`, operations a second, and the layers that fall on it.
 
     A layer that only moves bytes has no intensity: it stands at the left edge, as far below its memory's roof
@@ -38,7 +38,7 @@ class Roofline:
     """Every layer that does or moves something, and the range of intensities, which holds all ridges."""
 
     roofs: Roofs
-    points: tuple[Point, ...]
+    points: tuple[RooflinePoint, ...]
     low: float
     high: float
 
@@ -60,7 +60,7 @@ def roofline_of(report: Report, roofs: Roofs) -> Roofline:
     ridges = [roofs.matrix_ops_per_s / bandwidth(roofs, memory) for memory in ("dram", "sram")]
     found = [layer.ops / _moved(layer)[0] for layer in report.layers if layer.ops and _moved(layer)[0]]
     low, high = min([*ridges, *found]) / _MARGIN, max([*ridges, *found]) * _MARGIN
-    shares: dict[Point, list[float]] = {}
+    shares: dict[RooflinePoint, list[float]] = {}
     for layer, own in zip(report.layers, own_cycles(report.layers), strict=True):
         if _moved(layer)[0] and layer.end_cycle > layer.start_cycle:
             spot = _spot(layer, report.clock_hz, low)
@@ -73,12 +73,12 @@ def _moved(layer: Layer) -> tuple[int, str]:
     return (layer.dram_bytes, "dram") if layer.dram_bytes else (layer.sram_bytes, "sram")
 
 
-def _spot(layer: Layer, clock_hz: float, low: float) -> Point:
+def _spot(layer: Layer, clock_hz: float, low: float) -> RooflinePoint:
     moved, memory = _moved(layer)
     seconds = (layer.end_cycle - layer.start_cycle) / clock_hz
     intensity = layer.ops / moved if layer.ops else low
     rate = float(f"{intensity * moved / seconds:.2e}")
-    return Point(intensity, rate, layer.bound_by, memory, not layer.ops)
+    return RooflinePoint(intensity, rate, layer.bound_by, memory, not layer.ops)
 
 
 def chart(page: Page, line: Roofline) -> list[Text]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError, refuse_unknown
-from .models import MODELS, Model
+from .models import MODELS, ZooModel
 from .writer import Fact, megabytes
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def input_shapes(name: str, dims: Mapping[str, int]) -> dict[str, tuple[int, ...
     return {port.name: port.shape for port in _model(name).graph(name, _bind(name, dims)).inputs}
 
 
-def _model(name: str) -> Model:
+def _model(name: str) -> ZooModel:
     if name not in MODELS:
         raise refuse_unknown("model", name, MODELS)
     return MODELS[name]

@@ -20,7 +20,7 @@ SOURCE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bags:
+class BagTables:
     """Tables of `rows` by `dims` elements; `skew` is the law of the look-ups that are drawn as inputs."""
 
     rows: tuple[int, ...]

@@ -1,10 +1,10 @@
-"""The list of models. To add one, write its sizes here; to add a family, give it the methods of `Model`."""
+"""The list of models. To add one, write its sizes here; to add a family, give it `ZooModel`'s methods."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from .bags import Bags
+from .bags import BagTables
 from .dlrm import Dlrm
 from .llama import Llama, RopeScaling
 from .writer import Fact, ModelWriter
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-class Model(Protocol):
+class ZooModel(Protocol):
     """What a family of models must offer."""
 
     def facts(self) -> dict[str, Fact]:
@@ -45,7 +45,7 @@ _MLPERF_ROWS = (
 )  # fmt: skip
 _MLPERF_MULTI_HOT = (3, 2, 1, 2, 6, 1, 1, 1, 1, 7, 3, 8, 1, 6, 9, 5, 1, 1, 1, 12, 100, 27, 10, 3, 1, 1)
 
-MODELS: dict[str, Model] = {
+MODELS: dict[str, ZooModel] = {
     "llama-tiny": Llama(
         source="chosen here: small enough to execute in a test",
         layers=2, hidden=256, heads=8, kv_heads=2, head_dim=32, ffn=512, vocab=1024,
@@ -93,47 +93,47 @@ MODELS: dict[str, Model] = {
         dense_arch=(512, 256, 128), over_arch=(1024, 512, 1), cross_layers=3, cross_rank=300, batch=256,
     ),
     # FBGEMM tells its configurations apart by number; the source is in bags.py.
-    "tbe-production-103": Bags(
+    "tbe-production-103": BagTables(
         rows=(20072405, 633),
         dims=(8, 8),
     ),
-    "tbe-production-61": Bags(
+    "tbe-production-61": BagTables(
         rows=(3519, 7529582, 155, 5797, 2737037, 66450),
         dims=(128,) * 6,
     ),
-    "tbe-production-50": Bags(
+    "tbe-production-50": BagTables(
         rows=(2, 11899818),
         dims=(128,) * 2,
     ),
-    "tbe-production-1": Bags(
+    "tbe-production-1": BagTables(
         rows=(661, 48, 5801, 653, 30, 224, 612, 710, 30000000, 6784921, 375, 11, 2658, 5376992, 296, 236,
             760, 763),
         dims=(128, 128, 128, 128, 128, 20, 20, 20, 128, 128, 128, 128, 128, 128, 20, 20, 20, 20),
     ),
-    "tbe-production-3": Bags(
+    "tbe-production-3": BagTables(
         rows=(4, 2, 301571, 26077834, 2, 2, 4, 6, 752, 5287864, 2307981, 518, 613, 7677271, 3489261, 313, 3,
             484, 773, 504),
         dims=(128, 128, 128, 128, 128, 24, 20, 20, 20, 128, 128, 128, 128, 128, 128, 24, 24, 20, 20, 20),
     ),
-    "tbe-production-27": Bags(
+    "tbe-production-27": BagTables(
         rows=(2, 2, 61787, 144013, 4, 2, 685, 603, 692, 30000000, 1776198, 6784906, 11, 729, 16, 6561149,
             3086, 420, 507, 3, 22, 613),
         dims=(128, 128, 128, 128, 128, 24, 20, 20, 20, 128, 128, 128, 128, 128, 128, 128, 128, 24, 24, 20,
             20, 20),
     ),
-    "tbe-production-0": Bags(
+    "tbe-production-0": BagTables(
         rows=(2, 284285, 4, 30000000, 4348658, 6784913, 642110, 236, 278, 3618081),
         dims=(128,) * 10,
     ),
-    "tbe-production-13": Bags(
+    "tbe-production-13": BagTables(
         rows=(2, 14451, 714, 5, 30000000, 6784941, 4364852, 257, 2, 6171979, 758, 257),
         dims=(128, 128, 128, 24, 128, 128, 128, 128, 128, 128, 24, 24),
     ),
-    "tbe-production-2": Bags(
+    "tbe-production-2": BagTables(
         rows=(227, 2, 1605631, 31, 2, 642, 2, 30000000, 6783150, 478, 237, 4539974, 5755862, 690),
         dims=(128, 128, 128, 128, 128, 24, 24, 128, 128, 128, 128, 128, 128, 12),
     ),
-    "tbe-production-5": Bags(
+    "tbe-production-5": BagTables(
         rows=(426463, 8171523, 5587, 2, 30000000, 1943, 107153, 424, 6442728, 4062956),
         dims=(128, 128, 128, 20, 128, 128, 128, 128, 128, 128),
     ),

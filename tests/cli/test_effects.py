@@ -26,7 +26,7 @@ from mtia_emu.program import isa
 KERNEL = """
 import numpy as np
 from mtia_emu import Kernel
-from mtia_emu.program.isa import FUNCTION_NAMES, Op
+from mtia_emu.program.isa import FUNCTION_NAMES, Opcode
 from mtia_emu.kernels.builder import Builder
 
 
@@ -49,10 +49,10 @@ class Twice(Kernel):
         build = Builder(chip, "twice", (x, out))
         a, b = (build.slot(o.dtype, x.rows * x.cols) for o in (x, out))
         tile = {"row": 0, "rows": x.rows, "col": 0, "cols": x.cols}
-        build.add(Op.LOAD, 0, pe=0, operand=0, dst=a, **tile)
+        build.add(Opcode.LOAD, 0, pe=0, operand=0, dst=a, **tile)
         add = FUNCTION_NAMES.index("add")
-        build.add(Op.SIMD, 1, pe=0, fn=add, src0=a, src1=a, dst=b, rows=x.rows, cols=x.cols)
-        build.add(Op.STORE, 2, pe=0, operand=1, src0=b, **tile)
+        build.add(Opcode.SIMD, 1, pe=0, fn=add, src0=a, src1=a, dst=b, rows=x.rows, cols=x.cols)
+        build.add(Opcode.STORE, 2, pe=0, operand=1, src0=b, **tile)
         return build.block()
 """
 

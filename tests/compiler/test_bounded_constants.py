@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mtia_emu.compiler.build import Builder
+from mtia_emu.compiler.build import NodeBuilder
 from mtia_emu.compiler.frontend import load
 from onnx import TensorProto, helper, numpy_helper, save
 
@@ -59,7 +59,7 @@ def test_tables_that_shapes_alone_ask_for_are_bounded(tmp_path: Path) -> None:
 
 def test_a_product_of_constants_that_takes_long_is_left_to_the_machine() -> None:
     def folded(size: int) -> bool:
-        b = Builder()
+        b = NodeBuilder()
         ones = b.add("expand", b.constant(np.int64(1)), shape=(size, size))
         product = b.add("matmul", ones, ones)
         return product in b.consts

@@ -25,7 +25,7 @@ from mtia_emu.compiler.reference import evaluate
 from mtia_emu import testing
 from mtia_emu.engine.function import execute
 from mtia_emu.machine.chip import Chip, load_chip
-from mtia_emu.program.isa import Op, dump
+from mtia_emu.program.isa import Opcode, dump
 from mtia_emu.program.verify import verify
 from mtia_emu.types import FP16, FP32, dtype
 
@@ -162,7 +162,7 @@ def program_macs(made: Compiled) -> int:
     """Return the multiply-adds of all launches."""
     each = []
     for block in made.program.blocks:
-        c = block.commands[block.commands["op"] == Op.MATMUL]
+        c = block.commands[block.commands["op"] == Opcode.MATMUL]
         each.append(int((c["rows"].astype(np.int64) * c["cols"] * c["k"]).sum()))
     return sum(each[launch.block] for launch in made.program.launches)
 

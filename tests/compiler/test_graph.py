@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mtia_emu.compiler.graph import Const, Graph, Match, Node, Outcome, Rewrite, Skip
+from mtia_emu.compiler.graph import Const, Graph, Match, Node, Rewrite, RuleOutcome, Skip
 
 from mtia_emu.errors import UserError
 from mtia_emu.types import FP32, TensorType
@@ -99,7 +99,7 @@ def test_constants_do_not_change_in_place(lazy: bool) -> None:
 
 def test_a_rule_rewrites_and_says_why_not() -> None:
     graph = chain(node("neg", "a", "x"), node("neg", "b", "a"), node("exp", "y", "b"))
-    log: list[Outcome] = []
+    log: list[RuleOutcome] = []
     after = graph.rewrite(double_neg, log)
     assert after.nodes == (node("exp", "y", "x"),)
     assert [(o.node.name, o.reason) for o in log] == [("a", "its operand is no neg"), ("b", "")]

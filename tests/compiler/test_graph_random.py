@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler import text
-from mtia_emu.compiler.build import Builder
+from mtia_emu.compiler.build import NodeBuilder
 from mtia_emu.compiler.check import check
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.reference import evaluate
@@ -18,7 +18,7 @@ KINDS = ("unary", "binary", "matmul", "reduce", "transpose", "reshape", "slice",
 BINARY = ("add", "mul", "max", "sub")
 
 
-def grow(draw: st.DrawFn, b: Builder, values: list[str]) -> str:
+def grow(draw: st.DrawFn, b: NodeBuilder, values: list[str]) -> str:
     """Add one node of a random kind on a random value; return its result."""
     x = draw(st.sampled_from(values))
     shape = b.type_of(x).shape
@@ -46,7 +46,7 @@ def grow(draw: st.DrawFn, b: Builder, values: list[str]) -> str:
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
     """Return a graph of up to a dozen nodes over two inputs and a constant."""
-    b = Builder()
+    b = NodeBuilder()
     shapes = st.lists(st.integers(1, 4), min_size=0, max_size=3).map(tuple)
     inputs = {name: TensorType(FP32, draw(shapes)) for name in ("x", "y z")}
     for name, kind in inputs.items():

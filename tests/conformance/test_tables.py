@@ -10,7 +10,7 @@ from click.testing import Result
 
 from mtia_emu.conformance import tables
 from mtia_emu.conformance.cases import Verdict
-from mtia_emu.conformance.models import Model, Ran
+from mtia_emu.conformance.models import FormatRun, ModelVerdict
 
 VERDICTS = [
     Verdict("a", "Add", "passed"),
@@ -32,10 +32,14 @@ def test_rows_count_each_outcome_and_say_why() -> None:
 
 
 def test_errors_beyond_tolerance_are_marked() -> None:
-    runs = {"fp32": Ran(1e-7, 1e-4), "fp16": Ran(0.5, 0.01), "bf16": Ran(1.0, 0.0, "no such operator")}
-    (row,) = tables.model_rows([Model("m", 3, runs)])
+    runs = {
+        "fp32": FormatRun(1e-7, 1e-4),
+        "fp16": FormatRun(0.5, 0.01),
+        "bf16": FormatRun(1.0, 0.0, "no such operator"),
+    }
+    (row,) = tables.model_rows([ModelVerdict("m", 3, runs)])
     assert row == ["m", "3", "1.0e-07", "5.0e-01, above 0.01", "refused", "no such operator"]
-    (row,) = tables.model_rows([Model("w", 9, {}, 0.25)])
+    (row,) = tables.model_rows([ModelVerdict("w", 9, {}, 0.25)])
     assert row[2:] == ["", "", "", "no weights or inputs: timed at 0.25 s"]
 
 

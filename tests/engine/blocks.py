@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from harness import chips, packed
 from hypothesis import strategies as st
-from mtia_emu.kernels.bags.embedding import Bags, emit_embedding_bags, emit_gather
+from mtia_emu.kernels.bags.embedding import BagOperands, emit_embedding_bags, emit_gather
 from mtia_emu.kernels.matmul.dense import emit_matmul
-from mtia_emu.kernels.matmul.plan import Mapping, Plan, Problem
+from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulPlan, MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul
 from mtia_emu.kernels.rows.rowwise import emit_rowwise
 from mtia_emu.kernels.rows.tape import parse
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.program.isa import Block, Op, Operand
+from mtia_emu.program.isa import Block, Opcode, Operand
 from mtia_emu.types import FP16, FP32, INT8, INT32, INT64
 
 Array = np.ndarray[Any, Any]
@@ -36,14 +36,16 @@ def matmuls(draw: st.DrawFn, chip: Chip | None = None) -> tuple[Chip, Block]:
     kind = draw(st.sampled_from([FP16, INT8, FP32]))
     batch, m, k, n = draw(st.integers(1, 2)), draw(SIZE), draw(SIZE), draw(SIZE)
     a_space, b_space = draw(SPACE), draw(SPACE)
-    p = Problem(
+    p = MatmulProblem(
         batch, m, k, n, kind, kind, FP32 if kind.is_float else INT32, a_space, b_space, b_batched=False
     )
     over = draw(st.sampled_from([(r, c) for r in "bmnk" for c in "bmnk" if (r, c) != ("k", "k")]))
     plan = plan_matmul(p, chip)
     if draw(st.booleans()):
-        plan = Plan(p, Mapping(*over, 4, 4, draw(st.sampled_from([2, 8])), draw(st.sampled_from("mn"))), chip)
-        staged = Plan(p, replace(plan.mapping, stage=True), chip)
+        plan = MatmulPlan(
+            p, MatmulMapping(*over, 4, 4, draw(st.sampled_from([2, 8])), draw(st.sampled_from("mn"))), chip
+        )
+        staged = MatmulPlan(p, replace(plan.mapping, stage=True), chip)
         if (a_space if staged.mapping.outer == "m" else b_space) == "dram" and staged.local[staged.inner] > 1:
             plan = staged
     b = Operand(kind, (k, n), (1, k) if draw(st.booleans()) else (n, 1), b_space)
@@ -82,7 +84,7 @@ def indexed(draw: st.DrawFn, chip: Chip | None = None) -> tuple[Chip, Block]:
         return chip, emit_gather(chip, packed(FP16, (1, rows, dim)), packed(INT64, (1, count)), out)
     weights = packed(FP32, (1, 3 * count)) if draw(st.booleans()) else None
     tables = [
-        Bags(
+        BagOperands(
             packed(FP16, (rows + extra, dim)),
             packed(INT64, (1, 3 * count)),
             packed(INT64, (1, count + 1)),
@@ -99,15 +101,15 @@ BLOCKS = st.one_of(matmuls(), rowwises(), indexed())
 
 def reads(block: Block) -> dict[int, Array]:
     """Return how often commands read each element of each operand that they name by tiles."""
-    return _touched(block, (Op.LOAD, Op.STAGE))
+    return _touched(block, (Opcode.LOAD, Opcode.STAGE))
 
 
 def writes(block: Block) -> dict[int, Array]:
     """Return how often commands write each element of each output."""
-    return _touched(block, (Op.STORE,))
+    return _touched(block, (Opcode.STORE,))
 
 
-def _touched(block: Block, ops: tuple[Op, ...]) -> dict[int, Array]:
+def _touched(block: Block, ops: tuple[Opcode, ...]) -> dict[int, Array]:
     times = {i: np.zeros((x.rows, x.cols), int) for i, x in enumerate(block.operands)}
     for c in block.commands[np.isin(block.commands["op"], ops)]:
         times[int(c["operand"])][c["row"] : c["row"] + c["rows"], c["col"] : c["col"] + c["cols"]] += 1

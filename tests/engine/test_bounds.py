@@ -11,7 +11,7 @@ from blocks import BLOCKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtia_emu.engine.bounds import Split, roof_cycles, roofs, split
+from mtia_emu.engine.bounds import CycleSplit, roof_cycles, roofs, split
 from mtia_emu.engine.events import Events, events
 from mtia_emu.engine.timing import Timeline, timeline
 from mtia_emu.machine.chip import Chip, load_chip
@@ -63,14 +63,14 @@ def loads(starts: list[float], ends: list[float], busy: float) -> tuple[Events, 
 
 def test_idling_is_told_apart_by_when_it_was() -> None:
     ev, time = loads([10, 60, 80], [30, 70, 100], 30.0)
-    assert split(ev, time, 100) == Split("dram", 30.0, 40.0, 30.0)  # 10 before, 30 after; 30 in between
+    assert split(ev, time, 100) == CycleSplit("dram", 30.0, 40.0, 30.0)  # 10 before, 30 after; 30 in between
     assert split(ev, time, 100).bound_by == FILL
     assert split(ev, time, 101).fill_and_drain == 41.0
 
 
 @given(busy=st.floats(0, 100), fill=st.floats(0, 100))
 def test_what_a_block_is_bound_by(busy: float, fill: float) -> None:
-    parts = Split("dram", busy, min(fill, 100 - busy), max(0.0, 100 - busy - fill))
+    parts = CycleSplit("dram", busy, min(fill, 100 - busy), max(0.0, 100 - busy - fill))
     half = busy >= parts.fill_and_drain + parts.waiting
     idle = FILL if parts.fill_and_drain > parts.waiting else LATENCY
     assert parts.bound_by == ("dram" if half else idle)
@@ -79,7 +79,7 @@ def test_what_a_block_is_bound_by(busy: float, fill: float) -> None:
 def test_a_resource_without_commands_of_its_own_waits() -> None:
     ev, time = loads([0, 5], [5, 10], 0.0)
     idle = replace(time, busy={"core": 0.0})
-    assert split(ev, idle, 10) == Split("core", 0.0, 0.0, 10)
+    assert split(ev, idle, 10) == CycleSplit("core", 0.0, 0.0, 10)
 
 
 def test_roofs_of_mtia_2i_are_the_published_peaks() -> None:

@@ -13,7 +13,7 @@ from mtia_emu.kernels.rows.tape import parse
 from mtia_emu.engine.function import Machine, execute
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
-from mtia_emu.program.isa import Block, Op, Program
+from mtia_emu.program.isa import Block, Opcode, Program
 from mtia_emu.types import FP32
 
 CHIP = load_chip("tiny")
@@ -27,32 +27,32 @@ RELU = emit_rowwise(
 INPUTS = {"in0": np.ones(32, np.float32), "in1": np.zeros(32, np.float32)}
 
 
-def without(block: Block, op: Op) -> Program:
+def without(block: Block, op: Opcode) -> Program:
     """Return a program whose block has lost its commands of one kind, for any reason."""
     return program_of(replace(block, commands=block.commands[block.commands["op"] != op]), CHIP)
 
 
 def test_a_slot_that_no_command_has_written_is_named() -> None:
     with checking(), pytest.raises(RuntimeError) as error:
-        execute(without(RELU, Op.LOAD), CHIP, INPUTS)
+        execute(without(RELU, Opcode.LOAD), CHIP, INPUTS)
     assert str(error.value).startswith("layer (map): command 0 `simd    pe0")
     assert "of which no command has written" in str(error.value)
 
 
 def test_without_check_it_passes_in_silence() -> None:
-    execute(without(RELU, Op.LOAD), CHIP, INPUTS)
+    execute(without(RELU, Opcode.LOAD), CHIP, INPUTS)
 
 
 def test_a_tile_larger_than_what_was_written_is_refused() -> None:
     commands = RELU.commands.copy()
-    load = np.flatnonzero(commands["op"] == Op.LOAD)[0]
+    load = np.flatnonzero(commands["op"] == Opcode.LOAD)[0]
     commands["cols"][load] -= 1
     with checking(), pytest.raises(RuntimeError, match=r"reads \d+ elements of s0 of pe 0, 1 of which"):
         execute(program_of(replace(RELU, commands=commands), CHIP), CHIP, INPUTS)
 
 
 def test_what_an_earlier_launch_left_in_local_memory_does_not_count() -> None:
-    whole, broken = program_of(RELU, CHIP), without(RELU, Op.LOAD)
+    whole, broken = program_of(RELU, CHIP), without(RELU, Opcode.LOAD)
     launches = (whole.launches[0], replace(whole.launches[0], block=1, name="second"))
     program = replace(whole, blocks=(*whole.blocks, *broken.blocks), launches=launches)
     with checking(), pytest.raises(RuntimeError, match=r"second .map.: command 0"):
@@ -60,7 +60,7 @@ def test_what_an_earlier_launch_left_in_local_memory_does_not_count() -> None:
 
 
 def test_an_output_that_was_never_written_is_named() -> None:
-    program = without(RELU, Op.STORE)
+    program = without(RELU, Opcode.STORE)
     program = replace(program, inputs=program.inputs[:1])
     with checking(), pytest.raises(RuntimeError, match=r"output %out1: 32 of 32 elements were never written"):
         execute(program, CHIP, INPUTS)

@@ -17,7 +17,7 @@ from mtia_emu.engine.energy import dynamic, traffic
 from mtia_emu.engine.events import events
 from mtia_emu.engine.timing import timeline
 from mtia_emu.machine.chip import Chip, load_chip, validate
-from mtia_emu.program.isa import Block, Op, Operand
+from mtia_emu.program.isa import Block, Opcode, Operand
 from mtia_emu.results.report import BOUNDS
 from mtia_emu.types import FP32
 
@@ -126,7 +126,7 @@ def test_no_less_is_moved_than_there_is(case: Case) -> None:
     moved = traffic(events(block, chip))
     have = {"dram": moved.dram_read_bytes, "sram": moved.sram_read_bytes}
     put = {"dram": moved.dram_write_bytes, "sram": moved.sram_write_bytes}
-    asked = np.isin(block.commands["op"], (Op.GATHER, Op.POOL))
+    asked = np.isin(block.commands["op"], (Opcode.GATHER, Opcode.POOL))
     tables = set(block.commands["operand"][asked].tolist())  # only rows that are asked for are read
     for space, had in have.items():
         least = sum(
@@ -143,9 +143,9 @@ def test_no_less_is_moved_than_there_is(case: Case) -> None:
 def test_what_enters_the_network_was_read(case: Case) -> None:
     chip, block = case
     ev, op = events(block, chip), block.commands["op"]
-    moves = np.isin(op, (Op.LOAD, Op.GATHER, Op.POOL))
+    moves = np.isin(op, (Opcode.LOAD, Opcode.GATHER, Opcode.POOL))
     assert (ev.dram_read_bytes + ev.sram_read_bytes >= ev.noc_bytes)[moves].all()
-    stores = op == Op.STORE
+    stores = op == Opcode.STORE
     assert (ev.dram_write_bytes + ev.sram_write_bytes >= ev.noc_bytes)[stores].all()
     assert (ev.local_read_bytes >= ev.noc_bytes)[stores].all()
 

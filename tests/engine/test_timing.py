@@ -15,7 +15,7 @@ from mtia_emu.engine.recurrence import WINDOW
 from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
-from mtia_emu.program.isa import COMMAND, FIRST, FUNCTION_NAMES, NO_SLOT, Block, Cast, Op, Operand, Slot
+from mtia_emu.program.isa import COMMAND, FIRST, FUNCTION_NAMES, NO_SLOT, Block, Cast, Opcode, Operand, Slot
 from mtia_emu.types import FP16, FP32
 
 CHIP = load_chip("tiny")
@@ -42,11 +42,11 @@ def block(*commands: dict[str, Any]) -> Block:
     return Block("test", (operands[0], turned, *operands[2:]), SLOTS, records, 128, 1)
 
 
-LOAD_A = {"op": Op.LOAD, "operand": A, "dst": A_SLOT, **TILE}
-LOAD_B = {"op": Op.LOAD, "operand": B, "dst": B_SLOT, **TILE}
-MATMUL = {"op": Op.MATMUL, "dst": ACC, "src0": A_SLOT, "src1": B_SLOT, "k": 8, "flags": FIRST, **TILE}
-NARROW = {"op": Op.SIMD, "fn": COPY, "dst": RESULT, "src0": ACC, **TILE}
-STORE = {"op": Op.STORE, "operand": OUT, "src0": RESULT, **TILE}
+LOAD_A = {"op": Opcode.LOAD, "operand": A, "dst": A_SLOT, **TILE}
+LOAD_B = {"op": Opcode.LOAD, "operand": B, "dst": B_SLOT, **TILE}
+MATMUL = {"op": Opcode.MATMUL, "dst": ACC, "src0": A_SLOT, "src1": B_SLOT, "k": 8, "flags": FIRST, **TILE}
+NARROW = {"op": Opcode.SIMD, "fn": COPY, "dst": RESULT, "src0": ACC, **TILE}
+STORE = {"op": Opcode.STORE, "operand": OUT, "src0": RESULT, **TILE}
 
 
 def times(*commands: dict[str, Any]) -> list[tuple[float, float]]:
@@ -119,7 +119,7 @@ def test_dram_serves_transfers_in_turn() -> None:
 
 def test_a_staged_tile_is_loaded_when_it_is_there() -> None:
     rate = 16
-    stage = {"op": Op.STAGE, "operand": FAR, "operand2": SCRATCH, "stage": 0, **TILE}
+    stage = {"op": Opcode.STAGE, "operand": FAR, "operand2": SCRATCH, "stage": 0, **TILE}
     load = {**LOAD_A, "operand": SCRATCH, "stage": 0}
     first, second, third = times(stage, load, stage)
     there = 128 / rate + 50 + 1 + 4
@@ -129,7 +129,7 @@ def test_a_staged_tile_is_loaded_when_it_is_there() -> None:
 
 
 def test_a_prefetch_takes_what_others_leave_of_dram() -> None:
-    far, ahead = {**LOAD_A, "operand": FAR}, {"op": Op.STAGE, "operand": FAR, "operand2": OUT, **TILE}
+    far, ahead = {**LOAD_A, "operand": FAR}, {"op": Opcode.STAGE, "operand": FAR, "operand2": OUT, **TILE}
     alone, reach = times(far)[0], 50 + 1 + 4
     load, first, second = times(far, ahead, ahead)
     assert load == alone
@@ -139,7 +139,7 @@ def test_a_prefetch_takes_what_others_leave_of_dram() -> None:
 
 def test_partial_sums_travel_when_both_are_ready() -> None:
     other = [{**c, "pe": 1} for c in (LOAD_A, LOAD_B, MATMUL)]
-    reduce = {"op": Op.REDUCE, "pe": 1, "src_pe": 0, "dst": ACC, **TILE}
+    reduce = {"op": Opcode.REDUCE, "pe": 1, "src_pe": 0, "dst": ACC, **TILE}
     found = times(LOAD_A, LOAD_B, MATMUL, *other, reduce)
     start = max(found[2][0], found[5][0]) + 4 + 8  # the first of 4 banks of both, out of the pipeline
     last = max(found[2][1], found[5][1])
@@ -150,7 +150,7 @@ def test_partial_sums_travel_when_both_are_ready() -> None:
 
 
 def test_a_core_takes_its_elements_one_by_one() -> None:
-    assert times({"op": Op.SCALAR, "rows": 100})[0][1] >= 2 + 400 + 50
+    assert times({"op": Opcode.SCALAR, "rows": 100})[0][1] >= 2 + 400 + 50
 
 
 def test_no_commands_take_no_time() -> None:

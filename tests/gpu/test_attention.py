@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtia_emu.gpu import Gpu, gpu_names, load_gpu
-from mtia_emu.gpu.attention import Heads, attention, seconds
+from mtia_emu.gpu.attention import HeadShape, attention, seconds
 from mtia_emu.types import BF16, Work
 
 gpus = st.sampled_from(gpu_names()).map(load_gpu)
@@ -15,9 +15,9 @@ heads = st.tuples(
 )
 
 
-def call(batch: int, kv: int, group: int, keys: int, queries: int = 1) -> Heads:
+def call(batch: int, kv: int, group: int, keys: int, queries: int = 1) -> HeadShape:
     """Return attention of head size 128, causal where there is more than one query."""
-    return Heads(batch, kv, group, min(queries, keys), keys, 128, 128, 2.0, queries > 1)
+    return HeadShape(batch, kv, group, min(queries, keys), keys, 128, 128, 2.0, queries > 1)
 
 
 @given(gpus, heads, st.sampled_from([1, 16, 4096]))
@@ -39,23 +39,23 @@ def test_more_sequences_take_longer(gpu: Gpu, h: tuple[int, int, int, int], more
 
 def test_a_causal_mask_halves_long_prefill() -> None:
     gpu = load_gpu("h100-sxm")
-    whole = Heads(1, 8, 4, 8192, 8192, 128, 128, 2.0, False)
-    half = Heads(1, 8, 4, 8192, 8192, 128, 128, 2.0, True)
+    whole = HeadShape(1, 8, 4, 8192, 8192, 128, 128, 2.0, False)
+    half = HeadShape(1, 8, 4, 8192, 8192, 128, 128, 2.0, True)
     ratio = float(seconds(gpu, gpu.rate("bf16")[1], half) / seconds(gpu, gpu.rate("bf16")[1], whole))
     assert 0.5 < ratio < 0.6
 
 
 def test_grouped_heads_read_their_keys_once() -> None:
     shared, own = (
-        Heads(8, 8, 4, 1, 4096, 128, 128, 2.0, False),
-        Heads(8, 32, 1, 1, 4096, 128, 128, 2.0, False),
+        HeadShape(8, 8, 4, 1, 4096, 128, 128, 2.0, False),
+        HeadShape(8, 32, 1, 1, 4096, 128, 128, 2.0, False),
     )
     assert own.kv_bytes == 4 * shared.kv_bytes and own.macs == shared.macs
 
 
 def test_scattered_heads_are_copied_where_a_kernel_does_not_pack_them() -> None:
     together, scattered, own = (
-        Heads(8, 8, group, 1, 1024, 128, 128, 2.0, False, scattered=apart)
+        HeadShape(8, 8, group, 1, 1024, 128, 128, 2.0, False, scattered=apart)
         for group, apart in ((4, False), (4, True), (1, True))
     )
     for name, copies in (("a100-sxm-80gb", 2), ("h100-sxm", 0)):
@@ -64,7 +64,7 @@ def test_scattered_heads_are_copied_where_a_kernel_does_not_pack_them() -> None:
         wanted = copies * (gpu.launch_graph_s + gpu.dram_latency_s)
         assert abs(times[1] - times[0] - wanted) < 1e-12
     gpu = load_gpu("a100-sxm-80gb")
-    alone = Heads(8, 8, 1, 1, 1024, 128, 128, 2.0, False)
+    alone = HeadShape(8, 8, 1, 1, 1024, 128, 128, 2.0, False)
     rate = gpu.rate("bf16")[1]
     assert seconds(gpu, rate, own) == seconds(gpu, rate, alone)  # heads with keys of their own need none
 
@@ -72,7 +72,7 @@ def test_scattered_heads_are_copied_where_a_kernel_does_not_pack_them() -> None:
 def test_more_heads_than_a_block_shares_read_their_keys_each() -> None:
     gpu = load_gpu("b200")
     rate, most = gpu.rate("bf16")[1], gpu.attention.shared_heads
-    few, many = (Heads(64, 1, group, 1, 4096, 128, 128, 2.0, False) for group in (most, 2 * most))
+    few, many = (HeadShape(64, 1, group, 1, 4096, 128, 128, 2.0, False) for group in (most, 2 * most))
     assert many.kv_bytes == few.kv_bytes
     assert seconds(gpu, rate, many) > 3 * seconds(gpu, rate, few)
     together = load_gpu("b200", {"attention.shared_heads": str(2 * most)})
@@ -84,5 +84,5 @@ def test_grouped_decode_of_a_model_is_decode_on_every_gpu() -> None:
     work = Work("", "attention", "attention", BF16, (64, 4, 0, 2048, 128, 128), 1 << 27, 0, 1 << 26, 1 << 16)
     for name in gpu_names():
         gpu = load_gpu(name)
-        whole = Heads(8, 8, 4, 1, 2048, 128, 128, 2.0, False, scattered=True)
+        whole = HeadShape(8, 8, 4, 1, 2048, 128, 128, 2.0, False, scattered=True)
         assert gpu.kernel(work).seconds == attention(gpu, gpu.rate("bf16")[1], whole).seconds

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mtia_emu.kernels.beside import beside, scratch_bytes
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul.dense import emit_matmul
-from mtia_emu.kernels.matmul.plan import Mapping, Plan, Problem
+from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulPlan, MatmulProblem
 from mtia_emu.kernels.rows.rowwise import emit_rowwise
 from mtia_emu.kernels.rows.scalar import emit_scalar
 from mtia_emu.kernels.rows.tape import parse
@@ -27,7 +27,7 @@ from mtia_emu.engine.recurrence import WINDOW, receivers
 from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip, load_chip
-from mtia_emu.program.isa import Block, Op, Program
+from mtia_emu.program.isa import Block, Opcode, Program
 from mtia_emu.program.verify import verify
 from mtia_emu.types import FP16, FP32
 
@@ -126,7 +126,7 @@ def test_no_cast_leaves_its_band_and_nothing_is_moved_or_computed_twice(case: Ca
     chip, rows, blocks = case
     block, cols = join(case), chip.grid.cols
     bands = block.band_rows(chip.grid.rows)
-    for c in block.commands[block.commands["op"] == Op.LOAD].tolist():
+    for c in block.commands[block.commands["op"] == Opcode.LOAD].tolist():
         cast, pe = c[1], c[4]
         low, high = bands[pe // cols]
         reached = range(*receivers.function(cast, pe, low, high, cols))
@@ -180,11 +180,11 @@ def test_bands_that_are_none_are_refused(bands: tuple[int, ...]) -> None:
 
 def test_a_sum_across_bands_is_refused() -> None:
     chip = load_chip("tiny", {"grid.rows": 2, "grid.cols": 1})
-    p = Problem(1, 8, 32, 8, FP16, FP16, FP16, "dram", "dram", b_batched=False)
-    plan = Plan(p, Mapping("k", "n", 8, 8, 8, "m"), chip)
+    p = MatmulProblem(1, 8, 32, 8, FP16, FP16, FP16, "dram", "dram", b_batched=False)
+    plan = MatmulPlan(p, MatmulMapping("k", "n", 8, 8, 8, "m"), chip)
     out = packed(FP16, (1, 8, 8), "sram", written=True)
     block = emit_matmul(plan, packed(FP16, (1, 8, 32)), packed(FP16, (32, 8)), out)
-    assert (block.commands["op"] == Op.REDUCE).any()
+    assert (block.commands["op"] == Opcode.REDUCE).any()
     verify(program_of(block, chip), chip)
     with pytest.raises(UserError, match="the other PE is in another band"):
         verify(program_of(replace(block, bands=(1,)), chip), chip)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from harness import packed, program_of
 from mtia_emu.kernels import KERNELS
-from mtia_emu.kernels.attention.fused import Scores, emit_attention
-from mtia_emu.kernels.attention.plan import Attention, Plan, Tiles
-from mtia_emu.kernels.bags.embedding import Bags, emit_embedding_bags, emit_gather
+from mtia_emu.kernels.attention.fused import ScoreTape, emit_attention
+from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionProblem, AttentionTiling
+from mtia_emu.kernels.bags.embedding import BagOperands, emit_embedding_bags, emit_gather
 from mtia_emu.kernels.matmul.dense import emit_matmul
 from mtia_emu.kernels.matmul.packed import Weights, emit_matmul_packed, plan_packed
-from mtia_emu.kernels.matmul.plan import Mapping, Problem
+from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul
 from mtia_emu.kernels.rows.rowwise import emit_rowwise
 from mtia_emu.kernels.rows.scalar import emit_scalar
@@ -35,8 +35,8 @@ ROTARY = (
 
 def matmul() -> Block:
     """Return a staged product, k split over the columns of the grid, with a bias row and relu."""
-    problem = Problem(1, 20, 32, 24, FP16, FP16, FP16, "dram", "dram", b_batched=False)
-    plan = plan_matmul(problem, CHIP, Mapping("m", "k", 8, 8, 8, "m", stage=True))
+    problem = MatmulProblem(1, 20, 32, 24, FP16, FP16, FP16, "dram", "dram", b_batched=False)
+    plan = plan_matmul(problem, CHIP, MatmulMapping("m", "k", 8, 8, 8, "m", stage=True))
     tape = parse("2 -> t1 | t0 = add(x0, x1); t1 = relu(t0)")
     weights = Operand(FP16, (32, 24), (1, 32), "dram")
     return emit_matmul(
@@ -51,7 +51,7 @@ def matmul() -> Block:
 
 def matmul_packed() -> Block:
     """Return a product with 4-bit weights in blocks of 8 rows, which have zero points, and a bias row."""
-    problem = Problem(1, 4, 16, 24, FP16, UINT8, FP16, "dram", "dram", b_batched=False, b_tiled=True)
+    problem = MatmulProblem(1, 4, 16, 24, FP16, UINT8, FP16, "dram", "dram", b_batched=False, b_tiled=True)
     weights = Weights(k=32, block=8, planes=2, plane_rows=16, zeros=True, scale=FP16)
     codes = Operand(UINT8, (16, 24), (24, 1), "dram", tiled=True)
     return emit_matmul_packed(
@@ -92,12 +92,12 @@ def copy() -> Block:
 
 def attention() -> Block:
     """Return causal attention of two heads on one group of keys, the mask read on the diagonal alone."""
-    problem = Attention(1, 2, 8, 16, 8, 8, FP16, "sram", 8, 12)
-    plan = Plan(problem, Tiles(2, 4, 8, 2), CHIP)
+    problem = AttentionProblem(1, 2, 8, 16, 8, 8, FP16, "sram", 8, 12)
+    plan = AttentionPlan(problem, AttentionTiling(2, 4, 8, 2), CHIP)
     keys = Operand(FP16, (1, 8, 16), (128, 1, 8), "sram")
     q, out = packed(FP16, (1, 2, 8, 8)), packed(FP16, (1, 2, 8, 8), "sram", written=True)
     mask = Operand(FP16, (1, 2, 8, 16), (0, 0, 16, 1), "dram")
-    scores = Scores(parse("2 -> t1 | t0 = mul(x0, 0.25); t1 = add(t0, x1)"), mask=1, guarded=True)
+    scores = ScoreTape(parse("2 -> t1 | t0 = mul(x0, 0.25); t1 = add(t0, x1)"), mask=1, guarded=True)
     return emit_attention(plan, q, keys, packed(FP16, (1, 16, 8)), out, scores, [mask])
 
 
@@ -113,7 +113,7 @@ def gather() -> Block:
 
 
 def embedding_bag() -> Block:
-    bags = Bags(
+    bags = BagOperands(
         packed(FP16, (50, 8)),
         packed(INT32, (1, 30)),
         packed(INT32, (1, 7)),

@@ -11,9 +11,9 @@ from harness import checking, chips, packed, values
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mtia_emu.kernels.matmul.dense import emit_matmul
-from mtia_emu.kernels.matmul.plan import Mapping, Problem
+from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul
-from mtia_emu.kernels.prefetch import PIECES, Head, Tiles, spread, tiles_of, with_head, with_prefetch
+from mtia_emu.kernels.prefetch import PIECES, Head, LoadedTiles, spread, tiles_of, with_head, with_prefetch
 from mtia_emu.kernels.rows.rowwise import emit_rowwise
 from mtia_emu.kernels.rows.tape import parse
 
@@ -21,7 +21,7 @@ from mtia_emu.engine.events import events
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.timing import timeline
 from mtia_emu.machine.chip import Chip, load_chip
-from mtia_emu.program.isa import Binding, Block, Launch, Op, Operand, Program, dump
+from mtia_emu.program.isa import Binding, Block, Launch, Opcode, Operand, Program, dump
 from mtia_emu.program.verify import verify
 from mtia_emu.types import FP16, TensorType
 
@@ -31,10 +31,10 @@ TINY = load_chip("tiny")
 
 
 def product(
-    chip: Chip, m: int, k: int, n: int, mapping: Mapping | None = None, *, turned: bool = True
+    chip: Chip, m: int, k: int, n: int, mapping: MatmulMapping | None = None, *, turned: bool = True
 ) -> Block:
     """Return a product whose weight [k, n] lies in DRAM tile after tile, stored [n, k] where `turned`."""
-    problem = Problem(1, m, k, n, FP16, FP16, FP16, "sram", "dram", b_batched=False, b_tiled=True)
+    problem = MatmulProblem(1, m, k, n, FP16, FP16, FP16, "sram", "dram", b_batched=False, b_tiled=True)
     weight = Operand(FP16, (k, n), (1, k) if turned else (n, 1), "dram", tiled=True)
     plan = plan_matmul(problem, chip, mapping)
     return emit_matmul(plan, packed(FP16, (m, k), "sram"), weight, packed(FP16, (m, n), "sram", written=True))
@@ -46,7 +46,7 @@ def step(chip: Chip, rows: int, cols: int, space: str) -> Block:
     return emit_rowwise(chip, "map", parse("1 -> t0 | t0 = exp(x0)"), [x], [out])
 
 
-def weight_of(block: Block) -> Tiles:
+def weight_of(block: Block) -> LoadedTiles:
     tiles = tiles_of(block, 1)
     assert tiles is not None
     return tiles
@@ -59,7 +59,7 @@ def pairs(draw: st.DrawFn) -> tuple[Chip, Block, Block, Head, list[range]]:
     mapping = None
     if draw(st.booleans()):
         over = draw(st.sampled_from([(r, c) for r in "bmnk" for c in "bmnk" if (r, c) != ("k", "k")]))
-        mapping = Mapping(*over, 4, 4, draw(st.sampled_from([2, 8])), draw(st.sampled_from("mn")))
+        mapping = MatmulMapping(*over, 4, 4, draw(st.sampled_from([2, 8])), draw(st.sampled_from("mn")))
     reader = product(chip, draw(SIZE), draw(SIZE), draw(SIZE), mapping, turned=draw(st.booleans()))
     tiles = weight_of(reader)
     assume(len(tiles))  # none where the whole weight is staged
@@ -138,7 +138,7 @@ def test_bytes_move_from_one_launch_to_the_other(case: tuple[Chip, Block, Block,
     burst = chip.dram.burst_bytes
     moved = sum(x.dram_read_bytes.sum() for x in copied) - len(parts) * base.dram_read_bytes.sum()
     ends = burst * sum(
-        np.count_nonzero(with_prefetch(before, head, p).commands["op"] == Op.STAGE) for p in parts
+        np.count_nonzero(with_prefetch(before, head, p).commands["op"] == Opcode.STAGE) for p in parts
     )
     assert moved <= plain.dram_read_bytes.sum() - after.dram_read_bytes.sum() + ends
     assert (after.macs == plain.macs).all()
@@ -170,7 +170,7 @@ def test_a_prefetch_takes_what_dram_has_left() -> None:
 
 
 def test_a_block_with_a_head_and_a_prefetch_as_text() -> None:
-    reader = product(TINY, 4, 16, 8, Mapping("m", "n", 4, 4, 8, "m"))
+    reader = product(TINY, 4, 16, 8, MatmulMapping("m", "n", 4, 4, 8, "m"))
     tiles = weight_of(reader)
     head = Head(reader.operands[1], tiles, spread(2, tiles))
     text = dump(program(TINY, [with_prefetch(step(TINY, 2, 4, "sram"), head, range(2, 9))], []))
@@ -189,7 +189,7 @@ def test_a_block_with_a_head_and_a_prefetch_as_text() -> None:
 def test_loads_that_begin_at_one_corner_have_no_tiles() -> None:
     reader = product(TINY, 4, 16, 8)
     commands = reader.commands.copy()
-    at = np.flatnonzero((commands["op"] == Op.LOAD) & (commands["operand"] == 1))
+    at = np.flatnonzero((commands["op"] == Opcode.LOAD) & (commands["operand"] == 1))
     commands = np.concatenate([commands, commands[at[:1]]])
     commands["rows"][-1] -= 1
     assert tiles_of(replace(reader, commands=commands), 1) is None

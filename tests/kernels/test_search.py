@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 from harness import packed
-from mtia_emu.kernels.attention.plan import Attention
+from mtia_emu.kernels.attention.plan import AttentionProblem
 from mtia_emu.kernels.attention.search import Tilings, memory_rate, plan_attention
-from mtia_emu.kernels.bags.embedding import Bags, emit_embedding_bags, ranked_bags
+from mtia_emu.kernels.bags.embedding import BagOperands, emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.builder import Builder, NoRoom
-from mtia_emu.kernels.matmul.plan import Problem
+from mtia_emu.kernels.matmul.plan import MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul, ranked_matmul
-from mtia_emu.kernels.search import FAST, Search
+from mtia_emu.kernels.search import FAST, MappingSearch
 
 from mtia_emu.machine.chip import Chip, load_chip
-from mtia_emu.program.isa import Block, Op
+from mtia_emu.program.isa import Block, Opcode
 from mtia_emu.types import FP16, FP32, INT32
 
 CHIP = load_chip("tiny")
@@ -26,7 +26,7 @@ def block(commands: int) -> Block:
     if commands < 0:
         raise NoRoom(f"no room for {commands}")
     build = Builder(CHIP, "map", ())
-    build.add(Op.SIMD, build.steps(commands) * 1.0)
+    build.add(Opcode.SIMD, build.steps(commands) * 1.0)
     return build.block()
 
 
@@ -36,7 +36,7 @@ def length(block: Block, chip: Chip) -> float:
 
 
 def test_the_fastest_is_taken_and_the_first_of_equals() -> None:
-    assert Search(length).choose([5, 3, 4, 3], block, CHIP) == 1
+    assert MappingSearch(length).choose([5, 3, 4, 3], block, CHIP) == 1
 
 
 def test_without_a_rule_of_time_nothing_is_emitted() -> None:
@@ -47,9 +47,9 @@ def test_without_a_rule_of_time_nothing_is_emitted() -> None:
 
 
 def test_what_has_no_room_is_passed_over() -> None:
-    assert Search(length).choose([-1, 9, -2, 7], block, CHIP) == 3
+    assert MappingSearch(length).choose([-1, 9, -2, 7], block, CHIP) == 3
     with pytest.raises(NoRoom, match="no room for -2"):
-        Search(length).choose([-1, -2], block, CHIP)
+        MappingSearch(length).choose([-1, -2], block, CHIP)
 
 
 def test_no_more_commands_are_timed_than_the_budget_has() -> None:
@@ -59,13 +59,15 @@ def test_no_more_commands_are_timed_than_the_budget_has() -> None:
         timed.append(len(block.commands))
         return length(block, chip)
 
-    assert Search(note, most_commands=12).choose([6, 5, 4, 1], block, CHIP) == 1
+    assert MappingSearch(note, most_commands=12).choose([6, 5, 4, 1], block, CHIP) == 1
     assert timed == [6, 5]
-    assert Search(note, most_commands=3).choose([4, 1], block, CHIP) == 0  # the first one alone is too long
+    assert (
+        MappingSearch(note, most_commands=3).choose([4, 1], block, CHIP) == 0
+    )  # the first one alone is too long
 
 
 def test_products_are_ranked_by_their_estimate_and_differ() -> None:
-    problem = Problem(1, 24, 40, 32, FP16, FP16, FP16, "sram", "dram", b_batched=False, b_tiled=True)
+    problem = MatmulProblem(1, 24, 40, 32, FP16, FP16, FP16, "sram", "dram", b_batched=False, b_tiled=True)
     ranked = ranked_matmul(problem, CHIP, 20)
     costs = [cost for _, cost in ranked]
     assert len(ranked) == len({mapping for mapping, _ in ranked}) == 20 and costs == sorted(costs)
@@ -73,7 +75,7 @@ def test_products_are_ranked_by_their_estimate_and_differ() -> None:
 
 
 def test_tilings_of_attention_are_ranked_by_their_estimate() -> None:
-    problem = Attention(2, 2, 16, 48, 16, 16, FP16, "sram", extra_bytes=4)
+    problem = AttentionProblem(2, 2, 16, 48, 16, 16, FP16, "sram", extra_bytes=4)
     tilings, rate = Tilings(problem, CHIP), memory_rate(problem, CHIP)
     ranked = tilings.ranked(rate, 9)
     costs = [cycles for _, cycles in ranked]
@@ -85,11 +87,11 @@ def test_tilings_of_attention_are_ranked_by_their_estimate() -> None:
 def test_bags_of_a_command_fall_from_what_local_memory_holds() -> None:
     table, out = packed(FP16, (100, 32)), packed(FP16, (200, 32), "sram", written=True)
     looks, offsets = packed(INT32, (1, 400)), packed(INT32, (1, 201))
-    bags = [Bags(table, looks, offsets, out)]
+    bags = [BagOperands(table, looks, offsets, out)]
     sizes = ranked_bags(CHIP, bags, 4)
     assert sizes == sorted(set(sizes), reverse=True) and len(sizes) == 4
     blocks = [emit_embedding_bags(CHIP, bags, "sum", most=n) for n in sizes]
     assert [int(b.commands["rows"].max()) for b in blocks] == sizes
     wide = packed(FP32, (2, 9999))
     with pytest.raises(NoRoom, match="a row of 9999 elements"):
-        ranked_bags(CHIP, [Bags(wide, looks, offsets, replace(wide, written=True))], 1)
+        ranked_bags(CHIP, [BagOperands(wide, looks, offsets, replace(wide, written=True))], 1)

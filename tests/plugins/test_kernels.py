@@ -23,7 +23,7 @@ Refused = Callable[..., str]
 HEADER = """
 import numpy as np
 from mtia_emu import Kernel, UserError
-from mtia_emu.program.isa import FUNCTION_NAMES, Op
+from mtia_emu.program.isa import FUNCTION_NAMES, Opcode
 from mtia_emu.kernels.builder import Builder
 """
 SCALED = '''
@@ -56,10 +56,10 @@ class Scaled(Kernel):
         a, b = (build.slot(o.dtype, x.rows * x.cols) for o in (x, out))
         tile = {"row": 0, "rows": x.rows, "col": 0, "cols": x.cols}
         size = {"rows": x.rows, "cols": x.cols}
-        build.add(Op.LOAD, 0, pe=0, operand=0, dst=a, **tile)
+        build.add(Opcode.LOAD, 0, pe=0, operand=0, dst=a, **tile)
         mul = FUNCTION_NAMES.index("mul")
-        build.add(Op.SIMD, 1, pe=0, fn=mul, src0=a, src1=-2, imm=attrs["by"], dst=b, **size)
-        build.add(Op.STORE, 2, pe=0, operand=1, src0=b, **tile)
+        build.add(Opcode.SIMD, 1, pe=0, fn=mul, src0=a, src1=-2, imm=attrs["by"], dst=b, **size)
+        build.add(Opcode.STORE, 2, pe=0, operand=1, src0=b, **tile)
         return build.block()
 '''
 
@@ -148,7 +148,11 @@ WRONG = {
     "values": ('imm=attrs["by"]', "imm=2.0", "example 1 (fp32[8, 64]) on tiny: result 0 at [0, 0] is"),
     "narrow": ("imm=attrs[", "imm=(1.01 if x.dtype.bits == 16 else 1) * attrs[", "example 0 (fp16[3, 5])"),
     "strides": ("(x, out))", "(replace(x, strides=(x.cols, 1)), out))", "read through a transposition"),
-    "unwritten": ("build.add(Op.STORE", "0 and build.add(Op.STORE", "15 of 15 elements were never written"),
+    "unwritten": (
+        "build.add(Opcode.STORE",
+        "0 and build.add(Opcode.STORE",
+        "15 of 15 elements were never written",
+    ),
     "slot": ("dst=b", "dst=7", "names no slot"),
     "room": ("x.rows * x.cols)", "1 << 40)", "ran on none of its examples"),
     "none": ("<= 64", "<= 2", "it takes none of them"),

@@ -8,7 +8,7 @@ from mtia_emu.program.isa import (
     COMMAND,
     COMMANDS,
     Block,
-    Op,
+    Opcode,
     Operand,
     Shape,
     Slot,
@@ -20,7 +20,7 @@ from mtia_emu.types import FP16, FP32
 
 
 def test_every_command_is_described() -> None:
-    assert set(COMMANDS) == set(Op)
+    assert set(COMMANDS) == set(Opcode)
 
 
 def test_a_record_is_whole_words() -> None:

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtia_emu.kernels.bags.embedding import Bags, emit_embedding_bags, emit_gather
+from mtia_emu.kernels.bags.embedding import BagOperands, emit_embedding_bags, emit_gather
 from mtia_emu.kernels.beside import beside
 from mtia_emu.kernels.matmul.dense import emit_matmul
-from mtia_emu.kernels.matmul.plan import Mapping, Problem
+from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul
 from mtia_emu.kernels.prefetch import Head, spread, tiles_of, with_prefetch
 from mtia_emu.kernels.rows.rowwise import emit_rowwise
@@ -26,7 +26,7 @@ from mtia_emu.engine.function import execute
 from mtia_emu.engine.run import report
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
-from mtia_emu.program.isa import COMMAND, Binding, Block, Launch, Op, Operand, Program, Slot
+from mtia_emu.program.isa import COMMAND, Binding, Block, Launch, Opcode, Operand, Program, Slot
 from mtia_emu.program.verify import MOST_BYTES, verify
 from mtia_emu.types import DTYPES, FP16, FP32, INT64, TensorType
 
@@ -48,8 +48,8 @@ def _beside() -> Block:
     return beside(blocks, [1, 1], CHIP.grid.cols, [2.0, 1.0])
 
 
-def _matmul(mapping: Mapping, kind: Any = FP16) -> Block:
-    p = Problem(1, 20, 24, 18, kind, kind, FP16, "dram", "dram", b_batched=False)
+def _matmul(mapping: MatmulMapping, kind: Any = FP16) -> Block:
+    p = MatmulProblem(1, 20, 24, 18, kind, kind, FP16, "dram", "dram", b_batched=False)
     return emit_matmul(
         plan_matmul(p, CHIP, mapping),
         packed(kind, (1, 20, 24)),
@@ -59,9 +59,9 @@ def _matmul(mapping: Mapping, kind: Any = FP16) -> Block:
 
 
 BLOCKS = (
-    _matmul(Mapping("m", "k", 8, 8, 8, "m")),
-    _matmul(Mapping("n", "n", 8, 4, 8, "n", stage=True)),
-    _matmul(Mapping("m", "n", 4, 4, 8, "m"), FP32),
+    _matmul(MatmulMapping("m", "k", 8, 8, 8, "m")),
+    _matmul(MatmulMapping("n", "n", 8, 4, 8, "n", stage=True)),
+    _matmul(MatmulMapping("m", "n", 4, 4, 8, "m"), FP32),
     emit_rowwise(CHIP, "row", parse(SOFTMAX), [packed(FP16, (9, 20))], [packed(FP16, (9, 20), written=True)]),
     emit_rowwise(
         CHIP,
@@ -74,7 +74,7 @@ BLOCKS = (
     emit_embedding_bags(
         CHIP,
         [
-            Bags(
+            BagOperands(
                 packed(FP16, (rows, 12)),
                 packed(INT64, (1, 30)),
                 packed(INT64, (1, 11)),
@@ -232,7 +232,7 @@ def test_a_broken_table_is_refused_or_runs_many_times(
     survives(change(data, program(index)))
 
 
-def edited(index: int, kind: Op, **values: int) -> Program:
+def edited(index: int, kind: Opcode, **values: int) -> Program:
     """Return a program with fields of its first command of a kind changed."""
     p = program(index)
     commands = p.blocks[0].commands.copy()
@@ -245,34 +245,34 @@ def edited(index: int, kind: Op, **values: int) -> Program:
 @pytest.mark.parametrize(
     ("index", "op", "values", "words"),
     [
-        (0, Op.LOAD, {"op": 77}, "unknown opcode; right: 0 to 9"),
-        (0, Op.LOAD, {"pe": 4}, "no such PE; right: 0 to 3"),
-        (0, Op.LOAD, {"cast": 4}, "no such cast"),
-        (0, Op.LOAD, {"operand": 9}, "no such operand; right: 0 to 2"),
-        (0, Op.LOAD, {"dst": 99}, "dst names no slot"),
-        (0, Op.LOAD, {"row": -1}, "the tile leaves its operand"),
-        (0, Op.LOAD, {"rows": 0}, "at least one row and column"),
-        (0, Op.LOAD, {"dst": 4}, "of different types|must be in local memory"),
-        (0, Op.STORE, {"operand": 0}, "the tile leaves its operand|not an output"),
-        (0, Op.MATMUL, {"k": 0}, "from 1 to 2\\^40 multiply-adds"),
-        (0, Op.MATMUL, {"k": 1 << 20}, "does not fit its slot|multiply-adds"),
-        (0, Op.MATMUL, {"flags": 0}, "the accumulator was never written"),
-        (0, Op.MATMUL, {"flags": 8}, "unknown flags"),
-        (0, Op.REDUCE, {"src_pe": -1}, "no such PE"),
-        (3, Op.SIMD, {"fn": 200}, "unknown function"),
-        (3, Op.SIMD, {"src1": -1}, "more or fewer operands"),
-        (3, Op.FOLD, {"fn": 9}, "unknown reduction"),
-        (1, Op.STAGE, {"stage": -2}, "no such stage slot"),
-        (1, Op.STAGE, {"stage": -1}, "into scratch, and without a stage slot into SRAM"),
-        (1, Op.STAGE, {"operand2": 2}, "staging copies into scratch"),
-        (9, Op.STAGE, {"stage": 0}, "no such stage slot"),
-        (9, Op.STAGE, {"operand2": 1}, "the tile leaves its operand|without a stage slot into SRAM"),
-        (5, Op.GATHER, {"row2": 6}, "the tile leaves its operand"),
-        (6, Op.POOL, {"fn": 3}, "unknown mode"),
-        (6, Op.POOL, {"row2": 0}, "fewer weights than indices|same weights"),
+        (0, Opcode.LOAD, {"op": 77}, "unknown opcode; right: 0 to 9"),
+        (0, Opcode.LOAD, {"pe": 4}, "no such PE; right: 0 to 3"),
+        (0, Opcode.LOAD, {"cast": 4}, "no such cast"),
+        (0, Opcode.LOAD, {"operand": 9}, "no such operand; right: 0 to 2"),
+        (0, Opcode.LOAD, {"dst": 99}, "dst names no slot"),
+        (0, Opcode.LOAD, {"row": -1}, "the tile leaves its operand"),
+        (0, Opcode.LOAD, {"rows": 0}, "at least one row and column"),
+        (0, Opcode.LOAD, {"dst": 4}, "of different types|must be in local memory"),
+        (0, Opcode.STORE, {"operand": 0}, "the tile leaves its operand|not an output"),
+        (0, Opcode.MATMUL, {"k": 0}, "from 1 to 2\\^40 multiply-adds"),
+        (0, Opcode.MATMUL, {"k": 1 << 20}, "does not fit its slot|multiply-adds"),
+        (0, Opcode.MATMUL, {"flags": 0}, "the accumulator was never written"),
+        (0, Opcode.MATMUL, {"flags": 8}, "unknown flags"),
+        (0, Opcode.REDUCE, {"src_pe": -1}, "no such PE"),
+        (3, Opcode.SIMD, {"fn": 200}, "unknown function"),
+        (3, Opcode.SIMD, {"src1": -1}, "more or fewer operands"),
+        (3, Opcode.FOLD, {"fn": 9}, "unknown reduction"),
+        (1, Opcode.STAGE, {"stage": -2}, "no such stage slot"),
+        (1, Opcode.STAGE, {"stage": -1}, "into scratch, and without a stage slot into SRAM"),
+        (1, Opcode.STAGE, {"operand2": 2}, "staging copies into scratch"),
+        (9, Opcode.STAGE, {"stage": 0}, "no such stage slot"),
+        (9, Opcode.STAGE, {"operand2": 1}, "the tile leaves its operand|without a stage slot into SRAM"),
+        (5, Opcode.GATHER, {"row2": 6}, "the tile leaves its operand"),
+        (6, Opcode.POOL, {"fn": 3}, "unknown mode"),
+        (6, Opcode.POOL, {"row2": 0}, "fewer weights than indices|same weights"),
     ],
 )
-def test_a_refusal_says_what_is_wrong(index: int, op: Op, values: dict[str, int], words: str) -> None:
+def test_a_refusal_says_what_is_wrong(index: int, op: Opcode, values: dict[str, int], words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
         verify(edited(index, op, **values))
     assert "program test, block 0" in str(error.value)

@@ -14,23 +14,23 @@ from rich.console import Console
 
 from mtia_emu.cli.app import main
 from mtia_emu.errors import UserError
-from mtia_emu.results.difference import AMOUNTS, Row, Side, as_json, compare, matched
+from mtia_emu.results.difference import AMOUNTS, LayerRow, Side, as_json, compare, matched
 from mtia_emu.results.report import SCHEMA, Joules, Layer, Report, Traffic
 from mtia_emu.results.report import as_json as report_json
 from mtia_emu.results.report_file import MAX_FILE_BYTES, OLD_SCHEMA, read_report
 from mtia_emu.view.difference import print_difference
 
-ROW = Row("fc", "matmul", "matmul", "dram", 2.0, 1.0, 64, 8, 4)
+ROW = LayerRow("fc", "matmul", "matmul", "dram", 2.0, 1.0, 64, 8, 4)
 
 
-def side(*rows: Row, **changes: Any) -> Side:
+def side(*rows: LayerRow, **changes: Any) -> Side:
     seconds, joules = sum(x.seconds for x in rows), sum(x.joules for x in rows)
     sums = (sum(getattr(x, name) for x in rows) for name in ("macs", "dram_bytes", "sram_bytes"))
     made = Side("a.json", "m", "chip", "fp16", {"n": 1}, seconds, joules, *sums, 10, rows, len(rows))
     return replace(made, **changes)
 
 
-def names(a: list[Row], b: list[Row]) -> list[tuple[str | None, str | None]]:
+def names(a: list[LayerRow], b: list[LayerRow]) -> list[tuple[str | None, str | None]]:
     return [(p.a and p.a.kernel, p.b and p.b.kernel) for p in matched(a, b)]
 
 

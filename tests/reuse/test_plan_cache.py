@@ -12,8 +12,8 @@ import pytest
 
 from mtia_emu import settings
 from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.reuse.memo import Memo, noted
 from mtia_emu.reuse.plan_cache import FILE, PlanCache, default_cache, remembered, rules_digest
-from mtia_emu.reuse.sharing import Sharing, noted
 
 CHIP = load_chip("tiny")
 
@@ -35,17 +35,17 @@ def cache(tmp_path: Path) -> PlanCache:
 
 
 def test_a_choice_is_made_once_for_all_chips_that_agree_in_what_it_read(cache: PlanCache) -> None:
-    work, share = Work(), remembered(cache)
+    work, memoise = Work(), remembered(cache)
     others = [CHIP, load_chip("tiny", {"sram.bytes": 65536}), load_chip("tiny", {"dram.channels": 4})]
-    assert [share("choice", "k", chip, work) for chip in others] == [5, 5, 7] and work.done == 2
-    assert [share("choice", "k", chip, work) for chip in others] == [5, 5, 7] and work.done == 2
-    share("choice", "another", CHIP, work)
+    assert [memoise("choice", "k", chip, work) for chip in others] == [5, 5, 7] and work.done == 2
+    assert [memoise("choice", "k", chip, work) for chip in others] == [5, 5, 7] and work.done == 2
+    memoise("choice", "another", CHIP, work)
     assert work.done == 3
 
 
 def test_only_choices_are_kept(cache: PlanCache) -> None:
-    work, share = Work(), remembered(cache)
-    assert share("plan", "k", CHIP, work) == share("plan", "k", CHIP, work) == 5 and work.done == 2
+    work, memoise = Work(), remembered(cache)
+    assert memoise("plan", "k", CHIP, work) == memoise("plan", "k", CHIP, work) == 5 and work.done == 2
     assert not cache.file.exists()
 
 
@@ -54,10 +54,10 @@ def test_a_choice_from_disk_notes_what_it_depends_on(cache: PlanCache) -> None:
     notes: set[str] = set()
     assert remembered(cache)("choice", "k", noted(CHIP, notes), Work()) == 5
     assert notes == {"dram.channels"}
-    shared, work = Sharing(), Work()
-    share = remembered(cache, shared)
+    shared, work = Memo(), Work()
+    memoise = remembered(cache, shared)
     wide = load_chip("tiny", {"dram.channels": 4})
-    assert [share("choice", "k", c, work) for c in (CHIP, wide, CHIP)] == [5, 7, 5]
+    assert [memoise("choice", "k", c, work) for c in (CHIP, wide, CHIP)] == [5, 7, 5]
     assert work.done == 1 and shared.shared["choice"] == 1
 
 

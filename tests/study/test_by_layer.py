@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler.inputs.samples import random_inputs
-from mtia_emu.compiler.lower.expected import Expected
+from mtia_emu.compiler.lower.expected import ExpectedMemory
 from mtia_emu.compiler.pipeline import Compiled, compile_graph
 from mtia_emu.compiler.reference import evaluate
 from mtia_emu.compiler.text import parse
@@ -23,7 +23,7 @@ from mtia_emu.cli.app import main
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.program.file import load, save
-from mtia_emu.program.isa import FUNCTION_NAMES, Op, Program
+from mtia_emu.program.isa import FUNCTION_NAMES, Opcode, Program
 from mtia_emu.results.report import LayerCheck
 from mtia_emu.study.by_layer import by_layer
 from mtia_emu.testing.fuzz import TOGETHER, numbered_graph, random_chip
@@ -64,7 +64,7 @@ def planted(program: Program, layer: int, change: Callable[[Any], int]) -> tuple
     return replace(program, blocks=tuple(blocks)), at
 
 
-def nth(commands: Any, op: Op, n: int = 0) -> int:
+def nth(commands: Any, op: Opcode, n: int = 0) -> int:
     return int(np.flatnonzero(commands["op"] == op)[n])
 
 
@@ -78,7 +78,7 @@ def test_each_layer_is_judged_on_right_operands(compiled: Compiled) -> None:
     """A layer before a wrong one is right, and so is the one behind it that reads what it made."""
 
     def wrong(commands: Any) -> int:
-        at = nth(commands, Op.SIMD)
+        at = nth(commands, Opcode.SIMD)
         commands["fn"][at] = FUNCTION_NAMES.index("neg")
         return at
 
@@ -91,13 +91,13 @@ def test_each_layer_is_judged_on_right_operands(compiled: Compiled) -> None:
 
 
 def misplaced_store(commands: Any) -> int:
-    at = nth(commands, Op.STORE)
-    commands["src0"][at] = commands["dst"][nth(commands, Op.LOAD)]
+    at = nth(commands, Opcode.STORE)
+    commands["src0"][at] = commands["dst"][nth(commands, Opcode.LOAD)]
     return at
 
 
 def misplaced_load(commands: Any) -> int:
-    at = nth(commands, Op.LOAD)
+    at = nth(commands, Opcode.LOAD)
     commands["row"][at] += 1
     commands["col"][at] += commands["rows"][at] == 1
     return at
@@ -105,7 +105,7 @@ def misplaced_load(commands: Any) -> int:
 
 def elsewhere(commands: Any) -> int:
     """Load into another PE: who needs it finds nothing there."""
-    at = nth(commands, Op.LOAD)
+    at = nth(commands, Opcode.LOAD)
     commands["pe"][at] = 1 - commands["pe"][at]
     commands["cast"][at] = 0
     return at
@@ -129,7 +129,7 @@ def test_the_planted_command_is_in_the_chain(
 
 def test_a_result_that_nothing_writes_is_told(compiled: Compiled) -> None:
     def drop(commands: Any) -> int:
-        stores = np.flatnonzero(commands["op"] == Op.STORE)
+        stores = np.flatnonzero(commands["op"] == Opcode.STORE)
         commands["row"][stores], commands["col"][stores] = (commands[n][stores[0]] for n in ("row", "col"))
         return -1
 
@@ -172,7 +172,7 @@ def test_memory_should_hold_what_the_graph_computes(compiled: Compiled) -> None:
         name: np.asarray(x).astype(compiled.lowered.inputs[name].dtype.numpy)
         for name, x in random_inputs(compiled.imported, 0).items()
     }
-    right, outputs = Expected(plan, inputs), evaluate(compiled.lowered, inputs)
+    right, outputs = ExpectedMemory(plan, inputs), evaluate(compiled.lowered, inputs)
     for name, view in plan.outputs.items():
         np.testing.assert_array_equal(right.of(view), outputs[name])
     for index, step in enumerate(plan.steps):
@@ -189,7 +189,7 @@ def test_the_command_line_names_layer_and_command(monkeypatch: pytest.MonkeyPatc
     def broken(chip: Chip, *given: Any) -> Any:
         block = kernel(chip, *given)
         commands = block.commands.copy()
-        products = (commands["op"] == Op.SIMD) & (commands["fn"] == FUNCTION_NAMES.index("mul"))
+        products = (commands["op"] == Opcode.SIMD) & (commands["fn"] == FUNCTION_NAMES.index("mul"))
         commands["fn"][products] = FUNCTION_NAMES.index("add")
         return replace(block, commands=commands)
 

@@ -15,7 +15,7 @@ from mtia_emu.engine.run import report as make_report
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip, chip_names, load_chip, put, validate
 from mtia_emu.program.isa import Program
-from mtia_emu.results.explanation import Effect, Step
+from mtia_emu.results.explanation import Effect, ParameterStep
 from mtia_emu.results.report import Report
 from mtia_emu.study.sensitivity import FACTS, better, effects, less_is_better, steps
 
@@ -25,7 +25,7 @@ def program() -> Program:
     return mtia_emu.compile_model("zoo:dlrm-small", "tiny", dims={"batch": 4})
 
 
-def changed(chip: Chip, step: Step) -> Chip:
+def changed(chip: Chip, step: ParameterStep) -> Chip:
     values = chip.model_dump()
     put(values, step.key, step.new)
     return validate(values, chip.name)

@@ -22,8 +22,8 @@ from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.options import Options
 from mtia_emu.program import isa
 from mtia_emu.program.isa import Program
+from mtia_emu.reuse.memo import Memo, Memoise, unmemoised
 from mtia_emu.reuse.plan_cache import FILE
-from mtia_emu.reuse.sharing import Share, Sharing, unshared
 from mtia_emu.study import tuning as tuning_module
 from mtia_emu.study.tuning import tuning
 from mtia_emu.sweeps.evaluate import Evaluator, make_job
@@ -47,10 +47,12 @@ def imported(model: str, dims: tuple[tuple[str, int], ...]) -> Graph:
         return load(source.path, {})
 
 
-def program(model: str, dims: dict[str, int], chip: Chip, mode: str, share: Share = unshared) -> Program:
+def program(
+    model: str, dims: dict[str, int], chip: Chip, mode: str, memoise: Memoise = unmemoised
+) -> Program:
     options = Options(tune=mode)
     graph = imported(model, tuple(dims.items()))
-    how = tuning(options, share=share)
+    how = tuning(options, memoise=memoise)
     return compile_graph(graph, chip, options=options, tuning=how).program
 
 
@@ -70,9 +72,9 @@ def test_no_block_is_slower_than_the_estimates_and_the_whole_is_faster(
     assert sum(cycles[1]) < sum(cycles[0])
 
 
-def made(graph: Graph, chip: Chip, share: Share = unshared, cached: bool = True) -> str:
+def made(graph: Graph, chip: Chip, memoise: Memoise = unmemoised, cached: bool = True) -> str:
     options = Options(tune="full")
-    how = tuning(options, share=share, cached=cached)
+    how = tuning(options, memoise=memoise, cached=cached)
     return text(compile_graph(graph, chip, options=options, tuning=how).program)
 
 
@@ -101,7 +103,7 @@ def test_a_program_from_disk_is_the_one_made_anew(graph: Callable[[], Graph], fo
 
 @pytest.mark.parametrize("graph", [QUICK, LONG[0]])
 def test_what_chips_share_and_the_disk_has_is_what_each_would_have_made(graph: Callable[[], Graph]) -> None:
-    shared = Sharing()
+    shared = Memo()
     changes: list[dict[str, object]] = [
         {},
         {"dram.channels": 4},
@@ -160,7 +162,7 @@ def test_a_block_is_timed_once_for_all_processes(monkeypatch: pytest.MonkeyPatch
     block = api.compile_model("zoo:dlrm-small", chip, dims={"batch": 4}, beside=False).blocks[0]
     found = tuning_module.kept_cycles(block, chip)
     assert found == tuning_module.cycles(block, chip)
-    monkeypatch.setattr(tuning_module, "shared_cycles", None)
+    monkeypatch.setattr(tuning_module, "memoised_cycles", None)
     assert tuning_module.kept_cycles(block, chip) == found
     with pytest.raises(TypeError):  # another clock, another time
         tuning_module.kept_cycles(block, load_chip("tiny", {"clock_hz": 2e9}))

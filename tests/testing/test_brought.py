@@ -12,7 +12,7 @@ from click.testing import Result
 from mtia_emu.compiler.pipeline import parse_passes
 
 from mtia_emu.testing import BUILTIN, MOTIFS, fuzz
-from mtia_emu.plugins.motifs import digest, own_motifs
+from mtia_emu.testing.brought import digest, own_motifs
 
 Cli = Callable[..., Result]
 Refused = Callable[..., str]

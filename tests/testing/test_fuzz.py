@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 from mtia_emu.compiler import text
-from mtia_emu.compiler.build import Builder
+from mtia_emu.compiler.build import NodeBuilder
 from mtia_emu.compiler.graph import Graph, Match, Node, Rewrite
 from mtia_emu.compiler.graph_file import read_graph
 from mtia_emu.compiler.passes.base import Rules, become, building
@@ -152,7 +152,7 @@ def test_every_function_that_onnx_shares_means_the_same_there(name: str) -> None
     arrays[0] = arrays[0] > 1 if name == "where" else arrays[0]
     if name == "mod":
         kinds, arrays = ["int32", "int32"], [(x * 8).astype(np.int32) for x in arrays]
-    build = Builder()
+    build = NodeBuilder()
     types = {f"x{i}": TensorType(dtype(k), (16,)) for i, k in enumerate(kinds)}
     for value, declared in types.items():
         build.declare(value, declared)

@@ -9,17 +9,17 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from mtia_emu.results.explanation import Effect, Explanation, LayerTime, Step
+from mtia_emu.results.explanation import Effect, Explanation, LayerTime, ParameterStep
 from mtia_emu.results.report import FILL, LAUNCH, Report, Roofs
 from mtia_emu.view.explain import print_explanation
 
 ROOFS = Roofs("fp16", 177e12, 2.76e12, 204.8e9, 2.7e12)
 EFFECTS = (
-    Effect(Step("dram.channels", "channels", 16, 18, "retimed"), -0.08, -0.02),
-    Effect(Step("pe.matrix.rows", "lanes", 32, 64, "recompiled"), -0.2, 0.01),
-    Effect(Step("energy.link_w", "W", 13.0, 11.7, "retimed"), 0.0, -0.03),
-    Effect(Step("noc.hop_cycles", "cycles", 2.0, 1.8, "retimed"), -1e-4, -1e-4),
-    Effect(Step("sram.bytes", "B", 1 << 28, 1 << 29, "recompiled"), refused="too large"),
+    Effect(ParameterStep("dram.channels", "channels", 16, 18, "retimed"), -0.08, -0.02),
+    Effect(ParameterStep("pe.matrix.rows", "lanes", 32, 64, "recompiled"), -0.2, 0.01),
+    Effect(ParameterStep("energy.link_w", "W", 13.0, 11.7, "retimed"), 0.0, -0.03),
+    Effect(ParameterStep("noc.hop_cycles", "cycles", 2.0, 1.8, "retimed"), -1e-4, -1e-4),
+    Effect(ParameterStep("sram.bytes", "B", 1 << 28, 1 << 29, "recompiled"), refused="too large"),
 )
 
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
-from mtia_emu.kernels.attention.fused import Scores
-from mtia_emu.kernels.attention.plan import ALWAYS, Attention, Plan, Tiles
+from mtia_emu.kernels.attention.fused import ScoreTape
+from mtia_emu.kernels.attention.plan import ALWAYS, AttentionPlan, AttentionProblem, AttentionTiling
 from mtia_emu.kernels.attention.search import Tilings, memory_rate
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.matmul.plan import Problem
+from mtia_emu.kernels.matmul.plan import MatmulProblem
 from mtia_emu.kernels.matmul.search import ranked_matmul
 from mtia_emu.kernels.rows.tape import finish, inline, parse
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.units.simd import FUNCTIONS
-from mtia_emu.reuse.sharing import Share
+from mtia_emu.reuse.memo import Memoise
 from mtia_emu.sums import add_up
 from mtia_emu.types import TensorType
 
@@ -43,12 +43,12 @@ class _Call:
     v: View
     out: View
     extras: tuple[View, ...]
-    scores: Scores
+    scores: ScoreTape
     diagonal: int
     space: str  # of keys and values
 
     @property
-    def problem(self) -> Attention:
+    def problem(self) -> AttentionProblem:
         """Return the sizes, and what the tape takes."""
         b, g, r, m, d = self.q.shape
         tape = self.scores.plain()
@@ -58,7 +58,7 @@ class _Call:
             1 if s.folds else FUNCTIONS[s.function].passes for s in finish(tape, [self.q.dtype]).steps
         )
         keys, values = self.k.shape[-1], self.v.shape[-1]
-        return Attention(
+        return AttentionProblem(
             b * g, r, m, keys, d, values, self.q.dtype, self.space, self.diagonal, extra_bytes, max(passes, 1)
         )
 
@@ -118,27 +118,27 @@ def _passes(plan: Schedule, call: _Call) -> int:
     """Return how often the kernel reads keys and values; 0 where it does not fit the chip."""
     key = ("tiling", call.problem)
     if key not in plan.memo:
-        work = partial(_tiling, call.problem, plan.share)
-        plan.memo[key] = plan.share(*key, plan.chip, work, decides=True)
-    tiles = cast("Tiles | None", plan.memo[key])
-    return 0 if tiles is None else Plan(call.problem, tiles, plan.chip).passes
+        work = partial(_tiling, call.problem, plan.memoise)
+        plan.memo[key] = plan.memoise(*key, plan.chip, work, decides=True)
+    tiles = cast("AttentionTiling | None", plan.memo[key])
+    return 0 if tiles is None else AttentionPlan(call.problem, tiles, plan.chip).passes
 
 
-def _tiling(problem: Attention, share: Share, chip: Chip) -> Tiles | None:
-    found = _best(problem, share, chip)
+def _tiling(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> AttentionTiling | None:
+    found = _best(problem, memoise, chip)
     return found and found[0]
 
 
-def tilings(problem: Attention, share: Share, chip: Chip) -> Tilings:
+def tilings(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> Tilings:
     """Return a problem's tilings, whatever memory its keys are in; raise `NoRoom` where none fits."""
     anywhere = replace(problem, space="")
-    return share("tilings", anywhere, chip, partial(Tilings, anywhere))
+    return memoise("tilings", anywhere, chip, partial(Tilings, anywhere))
 
 
-def _best(problem: Attention, share: Share, chip: Chip) -> tuple[Tiles, float] | None:
+def _best(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> tuple[AttentionTiling, float] | None:
     """Return the tiling of the one kernel and its estimated cycles; None where none fits the chip."""
     try:
-        found = tilings(problem, share, chip)
+        found = tilings(problem, memoise, chip)
     except NoRoom:
         return None
     return found.ranked(memory_rate(problem, chip), 1)[0]
@@ -159,7 +159,7 @@ def _call(plan: Schedule, node: Node) -> _Call:
         assert full is not None  # a dimension that is split is one stride
         extras.append(full)
     mask = left.index(mask) if mask else 0
-    scores = Scores(tape, mask, bool(node.attrs.get("guarded", False)))
+    scores = ScoreTape(tape, mask, bool(node.attrs.get("guarded", False)))
     packed_q = q.reshape((*split, d)) or plan.packed(node, q).reshape((*split, d))
     stored = plan.buffer(node.output, _by_query(node.type))
     out = stored.transpose((0, 2, 1, 3)).reshape((*split, e))
@@ -179,13 +179,13 @@ def _faster(plan: Schedule, call: _Call) -> str | None:
     """Return FUSED or SEPARATE, whichever is estimated to be faster; None where the chip holds neither."""
     key = ("fused", (call.problem, call.q.shape[1]))
     if key not in plan.memo:
-        work = partial(_decide, call.problem, call.q.shape[1], plan.share)
-        plan.memo[key] = plan.share(*key, plan.chip, work, decides=True)
+        work = partial(_decide, call.problem, call.q.shape[1], plan.memoise)
+        plan.memo[key] = plan.memoise(*key, plan.chip, work, decides=True)
     return cast("str | None", plan.memo[key])
 
 
-def _decide(p: Attention, groups: int, share: Share, chip: Chip) -> str | None:
-    best = _best(p, share, chip)
+def _decide(p: AttentionProblem, groups: int, memoise: Memoise, chip: Chip) -> str | None:
+    best = _best(p, memoise, chip)
     most = math.inf if best is None else best[1]
     separate = _separate_cycles(p, _strips(p, groups, chip), chip, most)
     if separate is not None and separate < most:
@@ -193,7 +193,7 @@ def _decide(p: Attention, groups: int, share: Share, chip: Chip) -> str | None:
     return None if best is None else FUSED
 
 
-def _separate_cycles(p: Attention, strips: int, chip: Chip, most: float) -> float | None:
+def _separate_cycles(p: AttentionProblem, strips: int, chip: Chip, most: float) -> float | None:
     """Return the estimate of products and softmax, their launches included; None where a row does not fit.
 
     None too where the work of the array and of the softmax alone takes longer than `most` cycles.
@@ -208,15 +208,15 @@ def _separate_cycles(p: Attention, strips: int, chip: Chip, most: float) -> floa
     if rows + count * (p.dim + p.value_dim) / chip.peak_macs_per_cycle(kind) > most:
         return None
     batch = p.groups // strips
-    scores = Problem(batch, each, p.dim, p.keys, kind, kind, kind, "sram", p.space)
-    weighted = Problem(batch, each, p.keys, p.value_dim, kind, kind, kind, "sram", p.space)
+    scores = MatmulProblem(batch, each, p.dim, p.keys, kind, kind, kind, "sram", p.space)
+    weighted = MatmulProblem(batch, each, p.keys, p.value_dim, kind, kind, kind, "sram", p.space)
     try:
         return rows + strips * add_up(ranked_matmul(x, chip, 1)[0][1] for x in (scores, weighted))
     except NoRoom:
         return None
 
 
-def _strips(p: Attention, groups: int, chip: Chip) -> int:
+def _strips(p: AttentionProblem, groups: int, chip: Chip) -> int:
     """Return in how many parts an item's groups are taken, so that a part's scores fit a share of SRAM."""
     size = p.groups * p.heads * p.queries * p.keys * p.kind.bytes
     room = chip.sram.bytes // SCORES_SHARE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from mtia_emu.kernels.rows.tape import Source, Step, Tape, inline, parse
+from mtia_emu.kernels.rows.tape import Source, Tape, TapeStep, inline, parse
 
 from mtia_emu.types import FP32, DType
 
@@ -39,7 +39,7 @@ def _in(tape: Tape, kind: DType) -> Tape:
     """Return a tape that computes in integers where its result is of integers."""
     if kind.is_float:
         return tape
-    return Tape(tape.inputs, tuple(Step(s.function, s.sources, kind) for s in tape.steps), tape.results)
+    return Tape(tape.inputs, tuple(TapeStep(s.function, s.sources, kind) for s in tape.steps), tape.results)
 
 
 def matmul_map(plan: Schedule, node: Node) -> list[View]:
@@ -83,10 +83,10 @@ def dequantise(plan: Schedule, node: Node) -> list[View]:
         shape = (rows // form.block, form.block, n)
         each = [(scales, first // form.block), *((z, 0) for z in zeros)]
         parts = [_rows(codes, 0, rows, shape), *(_rows(v, at, shape[0], (shape[0], 1, n)) for v, at in each)]
-        steps = [Step(name, (0,), FP32)]
+        steps = [TapeStep(name, (0,), FP32)]
         if zeros:
-            steps += [Step(name, (2,), FP32), Step("sub", (~0, ~1), FP32)]
-        steps.append(Step("mul", (~(len(steps) - 1), 1), out.dtype))
+            steps += [TapeStep(name, (2,), FP32), TapeStep("sub", (~0, ~1), FP32)]
+        steps.append(TapeStep("mul", (~(len(steps) - 1), 1), out.dtype))
         tape = Tape(len(parts), tuple(steps), (~(len(steps) - 1),))
         target = _rows(out, first, rows, shape)
         plan.step(node, "map", [v.expand(shape) for v in parts], [target], tape=str(tape))
@@ -130,7 +130,7 @@ def _product(plan: Schedule, node: Node, extras: list[str], tape: Tape | None) -
 def _nothing(plan: Schedule, node: Node, extras: list[str], tape: Tape | None) -> list[View]:
     """Schedule a product over no elements: what follows it, on zeros."""
     out = plan.result(node)
-    zero = Step("copy", (0.0,), FP32 if out.dtype.is_float else out.dtype)
+    zero = TapeStep("copy", (0.0,), FP32 if out.dtype.is_float else out.dtype)
     after = tape or Tape(1, (), (0,))
 
     def moved(source: Source) -> Source:

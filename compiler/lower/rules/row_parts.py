@@ -12,8 +12,7 @@ from dataclasses import replace
 
 from mtia_emu.kernels.builder import LINE, ceil_div, round_up
 from mtia_emu.kernels.rows.emit_tape import allocate
-from mtia_emu.kernels.rows.tape import Source, Tape, finish, part_of
-from mtia_emu.kernels.rows.tape import Step as TapeStep
+from mtia_emu.kernels.rows.tape import Source, Tape, TapeStep, finish, part_of
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import Shape

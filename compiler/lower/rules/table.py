@@ -11,8 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 from ml_dtypes import finfo
-from mtia_emu.kernels.rows.tape import Step as TapeStep
-from mtia_emu.kernels.rows.tape import Tape, inline, parse
+from mtia_emu.kernels.rows.tape import Tape, TapeStep, inline, parse
 
 from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.types import BOOL, FP32, FP64, STORED

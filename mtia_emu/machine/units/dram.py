@@ -24,8 +24,8 @@ from .dram_controller import (
     PRECHARGE,
     READ,
     WRITE,
-    Rules,
     Served,
+    TimingRules,
     serve,
 )
 from .kept import kept
@@ -193,9 +193,9 @@ class DramTiming(BaseModel):
             update={"transfers_per_s": self.transfers_per_s * ratio, "tck_s": self.tck_s / ratio, **cycles}
         )
 
-    def rules(self) -> Rules:
+    def rules(self) -> TimingRules:
         """Return what a controller must obey; formulas as in JESD79-5 and JESD209-5, in cycles."""
-        return Rules(
+        return TimingRules(
             gap=self._gaps(),
             group=np.arange(self.banks) // self.banks_per_group,
             four_activates=self.faw_cycles,

@@ -23,7 +23,7 @@ FOREVER = 1 << 60
 
 
 @dataclass(frozen=True)
-class Rules:
+class TimingRules:
     """What the controller must obey, in cycles of the command clock.
 
     `gap[scope, before, after]` are the cycles from one command to the next, -1 where there is no rule;
@@ -73,7 +73,7 @@ class Served:
 
 
 def serve(
-    rules: Rules,
+    rules: TimingRules,
     bank: Array,
     row: Array,
     write: Array,

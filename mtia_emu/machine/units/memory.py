@@ -60,7 +60,7 @@ class Dma(BaseModel):
         return np.maximum(bytes_ / self.bytes_per_cycle, runs / self.runs_per_cycle)
 
 
-class Layout(BaseModel):
+class LayoutUnit(BaseModel):
     """The layout unit of one processing element: it transposes tiles on their way to or from local memory."""
 
     model_config = STRICT
@@ -204,7 +204,7 @@ class Dram(BaseModel):
         return np.ceil(run_bytes / self.burst_bytes) * self.burst_bytes * runs
 
 
-class Launch(BaseModel):
+class ControlProcessor(BaseModel):
     """What the control processor takes to start work on the grid."""
 
     model_config = STRICT

@@ -19,24 +19,24 @@ from mtia_emu.compiler.lower.steps import Schedule
 from mtia_emu.compiler.lower.views import View, packed
 from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.reference import core_library
-from mtia_emu.kernels.search import FAST, Search
+from mtia_emu.kernels.search import FAST, MappingSearch
 
 from mtia_emu import api
 from mtia_emu.engine.function import execute
+from mtia_emu.engine.memoised import memoised_costs
 from mtia_emu.engine.run import report
-from mtia_emu.engine.shared import shared_costs
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.program.file import load, save
 from mtia_emu.program.isa import Program, dump
 from mtia_emu.program.verify import verify
-from mtia_emu.reuse.sharing import Sharing
+from mtia_emu.reuse.memo import Memo
 from mtia_emu.study.trace import trace_events
 from mtia_emu.study.tuning import cycles
 from mtia_emu.testing.fuzz import TOGETHER, numbered_graph, random_chip
 from mtia_emu.types import FP16
 
 Array = np.ndarray[Any, Any]
-JUDGED = Search(beside=cycles)
+JUDGED = MappingSearch(beside=cycles)
 CHIP = "mtia-2i"
 
 
@@ -53,7 +53,7 @@ def towers(count: int, rows: int = 64, width: int = 128) -> Graph:
     return parse("\n".join([*lines, "}"]))
 
 
-def compiled(graph: Graph, chip: Chip, search: Search) -> Program:
+def compiled(graph: Graph, chip: Chip, search: MappingSearch) -> Program:
     return compile_graph(graph, chip, tuning=Tuning(search)).program
 
 
@@ -124,7 +124,7 @@ def test_a_model_is_no_slower_by_its_own_timing(model: str, dims: dict[str, int]
 def test_a_slower_launch_is_not_taken() -> None:
     """A timer to which a launch of several layers is the slower makes the program that is made without."""
     chip = load_chip(CHIP)
-    dislike = Search(beside=lambda block, _: 1e9 if block.bands else 1e5)
+    dislike = MappingSearch(beside=lambda block, _: 1e9 if block.bands else 1e5)
     program = compiled(towers(4), chip, dislike)
     assert not any(block.bands for block in program.blocks) and not any(x.parts for x in program.launches)
     assert len(program.launches) == len(compiled(towers(4), chip, FAST).launches)
@@ -179,17 +179,17 @@ def test_columns_of_one_result_are_apart() -> None:
 
 
 def test_shared_between_chips_it_is_the_unshared_one() -> None:
-    share, graph = Sharing(), towers(3)
+    memoise, graph = Memo(), towers(3)
     for changes in ({}, {"dram.channel_bytes_per_s": 4e9}, {"launch.replace_s": 1e-9}, {"grid.rows": 3}, {}):
         chip = load_chip("tiny", {"grid.rows": 2, **changes})
-        shared = compile_graph(graph, chip, tuning=Tuning(JUDGED, share)).program
+        shared = compile_graph(graph, chip, tuning=Tuning(JUDGED, memoise)).program
         plain = compiled(graph, chip, JUDGED)
         assert shared.launches == plain.launches
-        each = shared_costs(shared, chip, share)
+        each = memoised_costs(shared, chip, memoise)
         assert report(shared, chip, each=each) == report(plain, chip)
-    share.done.clear()
-    compile_graph(graph, load_chip("tiny", {"grid.rows": 2}), tuning=Tuning(JUDGED, share))
-    assert not share.done
+    memoise.done.clear()
+    compile_graph(graph, load_chip("tiny", {"grid.rows": 2}), tuning=Tuning(JUDGED, memoise))
+    assert not memoise.done
 
 
 def test_lives_of_what_is_touched_at_one_moment_do_not_share_memory() -> None:

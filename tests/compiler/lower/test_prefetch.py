@@ -19,7 +19,7 @@ from mtia_emu.engine.function import execute
 from mtia_emu.engine.lookups import cache_bytes
 from mtia_emu.engine.run import report
 from mtia_emu.machine.chip import Chip, load_chip
-from mtia_emu.program.isa import Op, Program
+from mtia_emu.program.isa import Opcode, Program
 from mtia_emu.program.verify import verify
 
 BETWEEN = (
@@ -49,7 +49,9 @@ def layers(rows: int, width: int, steps: list[int], seed: int = 0) -> Graph:
 
 def copies(program: Program) -> int:
     """Return how many prefetches the launches of a program do."""
-    each = [int(((b.commands["op"] == Op.STAGE) & (b.commands["stage"] < 0)).sum()) for b in program.blocks]
+    each = [
+        int(((b.commands["op"] == Opcode.STAGE) & (b.commands["stage"] < 0)).sum()) for b in program.blocks
+    ]
     return sum(each[x.block] for x in program.launches)
 
 

@@ -10,8 +10,8 @@ import pytest
 from harness import Array, chips, packed, run, values
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from mtia_emu.kernels.attention.fused import Scores, emit_attention
-from mtia_emu.kernels.attention.plan import ALWAYS, Attention, Plan, Tiles
+from mtia_emu.kernels.attention.fused import ScoreTape, emit_attention
+from mtia_emu.kernels.attention.plan import ALWAYS, AttentionPlan, AttentionProblem, AttentionTiling
 from mtia_emu.kernels.attention.search import Tilings, memory_rate, plan_attention
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.rows.tape import Tape, parse
@@ -19,7 +19,7 @@ from mtia_emu.kernels.rows.tape import Tape, parse
 from mtia_emu.engine.events import events
 from mtia_emu.engine.timing import timeline
 from mtia_emu.machine.chip import Chip, load_chip
-from mtia_emu.program.isa import Block, Op, Operand
+from mtia_emu.program.isa import Block, Opcode, Operand
 from mtia_emu.types import BF16, FP16, FP32, DType
 
 SCALED = "1 -> t0 | t0 = mul(x0, 0.25)"
@@ -32,15 +32,15 @@ TOLERANCE = {"fp32": 1e-5, "fp16": 4e-3, "bf16": 4e-2}
 class Case:
     """A problem, how its scores are masked, and whether it is guarded."""
 
-    problem: Attention
+    problem: AttentionProblem
     mask: str = ""  # "": none; "row": over keys alone; "added", "chosen": causal; "whole": of any kind
     guarded: bool = False
 
     @property
-    def scores(self) -> Scores:
+    def scores(self) -> ScoreTape:
         """Return what is done to scores."""
         tape: Tape = parse({"": SCALED, "chosen": CHOSEN}.get(self.mask, ADDED))
-        return Scores(tape, int(self.mask in ("added", "chosen")), self.guarded)
+        return ScoreTape(tape, int(self.mask in ("added", "chosen")), self.guarded)
 
     def operands(self) -> list[Operand]:
         """Return q, k, v, out and the mask."""
@@ -96,13 +96,13 @@ class Case:
 DTYPE_BOOL = DType("bool", np.dtype(bool), 8)
 
 
-def emitted(case: Case, plan: Plan) -> Block:
+def emitted(case: Case, plan: AttentionPlan) -> Block:
     """Return the block of a case under a plan."""
     q, k, v, out, *extras = case.operands()
     return emit_attention(plan, q, k, v, out, case.scores, extras)
 
 
-def holds(case: Case, plan: Plan, seed: int = 0) -> Block:
+def holds(case: Case, plan: AttentionPlan, seed: int = 0) -> Block:
     """Execute a case under a plan and hold it to its definition; return the block."""
     block = emitted(case, plan)
     arrays = case.data(seed)
@@ -122,7 +122,7 @@ def cases(draw: st.DrawFn) -> Case:
     queries, keys = draw(st.integers(1, 20)), draw(st.integers(1, 50))
     mask = draw(st.sampled_from(["", "row", "whole", "added", "chosen"]))
     diagonal = draw(st.integers(0, keys)) if mask in ("added", "chosen") else ALWAYS
-    problem = Attention(
+    problem = AttentionProblem(
         draw(st.integers(1, 5)), draw(st.integers(1, 3)), queries, keys, draw(size), draw(size),
         draw(st.sampled_from([FP16, BF16, FP32])), draw(st.sampled_from(["dram", "sram"])), diagonal, 24,
     )  # fmt: skip
@@ -152,31 +152,35 @@ def test_every_tiling_computes_attention(
     case: Case, rows: int, width: int, panels: int, stack: int, row: bool
 ) -> None:
     chip = load_chip("tiny", {"pe.local.bytes": 65536})
-    plan = Plan(case.problem, Tiles(chip.grid.cols if row else 1, rows, width, panels, stack), chip)
+    plan = AttentionPlan(
+        case.problem, AttentionTiling(chip.grid.cols if row else 1, rows, width, panels, stack), chip
+    )
     assume(plan.score_rings > 0)
     holds(case, plan)
 
 
 def causal(queries: int = 64, keys: int = 64, **more: Any) -> Case:
     """Return a causal case, of two groups of two heads."""
-    return Case(Attention(2, 2, queries, keys, 16, 16, FP16, "sram", keys - queries, 16, **more), "added")
+    return Case(
+        AttentionProblem(2, 2, queries, keys, 16, 16, FP16, "sram", keys - queries, 16, **more), "added"
+    )
 
 
 def test_hidden_tiles_are_not_computed() -> None:
     chip = load_chip("tiny")
-    plan = Plan(causal().problem, Tiles(2, 8, 8, 4), chip)
+    plan = AttentionPlan(causal().problem, AttentionTiling(2, 8, 8, 4), chip)
     block = holds(causal(), plan)
-    c = block.commands[block.commands["op"] == Op.MATMUL]
+    c = block.commands[block.commands["op"] == Opcode.MATMUL]
     tiles = (64 // 8) * (64 // 8 + 1) // 2  # of each head, the diagonal and what is left of it
     assert len(c) == 2 * tiles * 2 * 2
-    masks = block.commands[(block.commands["op"] == Op.LOAD) & (block.commands["operand"] == 4)]
+    masks = block.commands[(block.commands["op"] == Opcode.LOAD) & (block.commands["operand"] == 4)]
     assert len(masks) == 64 // 8 * 2 * 2  # the diagonal alone reads the mask
 
 
 def test_scores_reach_no_shared_memory_and_keys_are_loaded_once_for_a_row() -> None:
     chip = load_chip("tiny")
     problem = replace(causal().problem, diagonal=ALWAYS)
-    plan = Plan(problem, Tiles(2, 8, 8, 4), chip)
+    plan = AttentionPlan(problem, AttentionTiling(2, 8, 8, 4), chip)
     found = events(emitted(Case(problem), plan), chip)
     qo = 2 * problem.groups * problem.heads * problem.queries * problem.dim * 2
     kv = problem.groups * problem.keys * (problem.dim + problem.value_dim) * 2
@@ -187,9 +191,9 @@ def test_scores_reach_no_shared_memory_and_keys_are_loaded_once_for_a_row() -> N
 @pytest.mark.parametrize("guarded", [False, True])
 def test_a_row_that_sees_nothing_is_zero_where_guarded(guarded: bool) -> None:
     chip = load_chip("tiny")
-    problem = Attention(1, 1, 4, 20, 4, 4, FP32, "sram", extra_bytes=24)
+    problem = AttentionProblem(1, 1, 4, 20, 4, 4, FP32, "sram", extra_bytes=24)
     case = Case(problem, "whole", guarded)
-    plan = Plan(problem, Tiles(2, 2, 8, 2), chip)
+    plan = AttentionPlan(problem, AttentionTiling(2, 2, 8, 2), chip)
     arrays = [*case.data(0)[:3], np.full((1, 1, 4, 20), -np.inf, np.float32)]
     (got,) = run(emitted(case, plan), chip, arrays, views=case.operands()).outputs
     assert (got == 0).all() if guarded else np.isnan(got).all()
@@ -199,14 +203,16 @@ def test_the_plan_is_near_the_best_of_all_tilings() -> None:
     chip = load_chip("mtia-2i")
     sizes = [(8, 4, 256, 512), (32, 1, 64, 1024), (8, 4, 1, 2048), (64, 1, 128, 128)]
     for groups, heads, queries, keys in sizes:
-        problem = Attention(groups, heads, queries, keys, 128, 128, FP16, "sram", extra_bytes=4)
+        problem = AttentionProblem(groups, heads, queries, keys, 128, 128, FP16, "sram", extra_bytes=4)
         chosen = plan_attention(problem, chip)
         cycles = best = timeline(emitted(Case(problem), chosen), chip).cycles
         for lane, rows, width, panels, stack in (
             (8, 16, 64, 4, 4), (8, 16, 64, 4, 1), (8, 16, 64, 3, 2), (8, 16, 32, 8, 4), (8, 8, 64, 2, 8),
             (1, 16, 64, 4, 2), (1, 4, 64, 4, 1), (8, 4, 64, 8, 1),
         ):  # fmt: skip
-            plan = Plan(problem, Tiles(lane, min(rows, heads * queries), width, panels, stack), chip)
+            plan = AttentionPlan(
+                problem, AttentionTiling(lane, min(rows, heads * queries), width, panels, stack), chip
+            )
             if plan.score_rings > 0 and plan.local_bytes <= chip.pe.local.bytes:
                 best = min(best, timeline(emitted(Case(problem), plan), chip).cycles)
         assert cycles <= 1.1 * best, f"{chosen.tiles}: {cycles} cycles, {best} are possible"
@@ -215,6 +221,6 @@ def test_the_plan_is_near_the_best_of_all_tilings() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    problem = Attention(1, 1, 8, 64, 4096, 4096, FP16, "sram")
+    problem = AttentionProblem(1, 1, 8, 64, 4096, 4096, FP16, "sram")
     with pytest.raises(NoRoom, match="attention: no tile of 4096 \\+ 4096 columns of fp16 fits 16384 bytes"):
         plan_attention(problem, load_chip("tiny"))

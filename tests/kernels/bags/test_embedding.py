@@ -10,7 +10,7 @@ import pytest
 from harness import Array, chips, packed, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtia_emu.kernels.bags.embedding import Bags, emit_embedding_bags, emit_gather
+from mtia_emu.kernels.bags.embedding import BagOperands, emit_embedding_bags, emit_gather
 from mtia_emu.kernels.builder import NoRoom
 
 from mtia_emu.errors import UserError
@@ -91,7 +91,7 @@ def bag_run(
 ) -> Any:
     kinds = {np.dtype(np.float16): FP16, np.dtype(np.float32): FP32, np.dtype(np.uint8): UINT8}
     weights = b["weights"]
-    operands = Bags(
+    operands = BagOperands(
         packed(kinds[table.dtype], table.shape),
         packed(INT64, b["indices"].shape),
         packed(INT32, b["offsets"].shape),
@@ -125,7 +125,7 @@ def test_tables_of_one_width_share_a_block(chip: Chip, several: list[dict[str, A
         weights = None if b["weights"] is None else packed(FP32, b["weights"].shape)
         out = packed(FP32, (b["offsets"].size - 1, 6), "sram", written=True)
         index = packed(INT64, b["indices"].shape), packed(INT32, b["offsets"].shape)
-        operands.append(Bags(packed(FP16, b["table"].shape), *index, out, weights))
+        operands.append(BagOperands(packed(FP16, b["table"].shape), *index, out, weights))
         given_ += [b["table"], b["indices"], b["offsets"], *([] if weights is None else [b["weights"]])]
     done = run(emit_embedding_bags(chip, operands, mode), chip, given_)
     for found, b in zip(done.outputs, several, strict=True):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul.dense import emit_matmul, epilogue_of
-from mtia_emu.kernels.matmul.plan import Mapping, Plan, Problem
+from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulPlan, MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul
 from mtia_emu.kernels.rows.tape import Tape, TapeBuilder
 
@@ -26,7 +26,7 @@ PAIRS = [(FP16, FP16), (BF16, BF16), (FP32, FP32), (INT8, INT8), (UINT8, INT8)]
 EPILOGUES = ("", "bias", "scale", "scale bias relu", "silu", "column", "whole")
 
 
-def operands(p: Problem, *, turned: bool) -> tuple[Operand, Operand, Operand]:
+def operands(p: MatmulProblem, *, turned: bool) -> tuple[Operand, Operand, Operand]:
     """Return a, b and out of a problem; `turned` says that b lies in memory as [n, k]."""
     a = packed(p.a, (p.batch, p.m, p.k), p.a_space)
     if not p.a_batched:
@@ -38,7 +38,7 @@ def operands(p: Problem, *, turned: bool) -> tuple[Operand, Operand, Operand]:
     return a, b, packed(p.out, (p.batch, p.m, p.n), "sram", written=True)
 
 
-def epilogue(name: str, p: Problem) -> tuple[Tape | None, list[Operand]]:
+def epilogue(name: str, p: MatmulProblem) -> tuple[Tape | None, list[Operand]]:
     """Return a tape and the extras that it reads."""
     if not name:
         return None, []
@@ -60,13 +60,13 @@ def epilogue(name: str, p: Problem) -> tuple[Tape | None, list[Operand]]:
 
 
 @st.composite
-def problems(draw: st.DrawFn, most: int = 40) -> Problem:
+def problems(draw: st.DrawFn, most: int = 40) -> MatmulProblem:
     """Return small problems of every kind of operand."""
     a, b = draw(st.sampled_from(PAIRS))
     batch = draw(st.integers(1, 3))
     space, size = st.sampled_from(["dram", "sram"]), st.integers(1, most)
     out = draw(st.sampled_from([FP32, FP16])) if a.is_float else draw(st.sampled_from([INT32, FP32]))
-    return Problem(
+    return MatmulProblem(
         batch,
         draw(size),
         draw(size),
@@ -90,7 +90,7 @@ def inputs(block: Block, seed: int) -> list[Array]:
     return found
 
 
-def expected(block: Block, tape: Tape | None, p: Problem, given: list[Array]) -> Array:
+def expected(block: Block, tape: Tape | None, p: MatmulProblem, given: list[Array]) -> Array:
     """Return the product in fp64 with the epilogue in fp32."""
     wide = np.float64 if p.a.is_float else np.int64
     product = given[0].astype(wide) @ given[1].astype(wide)
@@ -101,7 +101,7 @@ def expected(block: Block, tape: Tape | None, p: Problem, given: list[Array]) ->
     return out.reshape(product.shape)
 
 
-def check(plan: Plan, *, turned: bool = False, name: str = "", seed: int = 0) -> Block:
+def check(plan: MatmulPlan, *, turned: bool = False, name: str = "", seed: int = 0) -> Block:
     """Emit, run and compare a plan; return its block."""
     p = plan.problem
     tape, extras = epilogue(name, p)
@@ -123,7 +123,9 @@ def check(plan: Plan, *, turned: bool = False, name: str = "", seed: int = 0) ->
 @given(
     chip=chips(), p=problems(), turned=st.booleans(), name=st.sampled_from(EPILOGUES), seed=st.integers(0, 99)
 )
-def test_the_planned_product_is_right(chip: Chip, p: Problem, turned: bool, name: str, seed: int) -> None:
+def test_the_planned_product_is_right(
+    chip: Chip, p: MatmulProblem, turned: bool, name: str, seed: int
+) -> None:
     if not p.a.is_float and "silu" in name:
         name = ""
     p = replace(p, epilogue=epilogue_of(*epilogue(name, p)))
@@ -131,11 +133,11 @@ def test_the_planned_product_is_right(chip: Chip, p: Problem, turned: bool, name
 
 
 @st.composite
-def mappings(draw: st.DrawFn) -> Mapping:
+def mappings(draw: st.DrawFn) -> MatmulMapping:
     """Return mappings of every split, order, holding and staging, tiles small enough for any chip."""
     over = draw(st.sampled_from([(r, c) for r in "bmnk" for c in "bmnk" if (r, c) != ("k", "k")]))
     tile = st.sampled_from([1, 3, 4, 8])
-    return Mapping(
+    return MatmulMapping(
         *over,
         draw(st.sampled_from([1, 2, 4])),
         draw(st.sampled_from([1, 3, 4])),
@@ -153,14 +155,14 @@ def mappings(draw: st.DrawFn) -> Mapping:
     chip=chips(), p=problems(14), mapping=mappings(), turned=st.booleans(), name=st.sampled_from(EPILOGUES)
 )
 def test_every_mapping_gives_the_product(
-    chip: Chip, p: Problem, mapping: Mapping, turned: bool, name: str
+    chip: Chip, p: MatmulProblem, mapping: MatmulMapping, turned: bool, name: str
 ) -> None:
     if not p.a.is_float and "silu" in name:
         name = ""
-    plan = Plan(p, mapping, chip)
+    plan = MatmulPlan(p, mapping, chip)
     staged_space = p.a_space if mapping.outer == "m" else p.b_space
     if mapping.stage and (staged_space != "dram" or plan.local[plan.inner] == 1):
-        plan = Plan(p, replace(mapping, stage=False), chip)
+        plan = MatmulPlan(p, replace(mapping, stage=False), chip)
     try:
         check(plan, turned=turned, name=name)
     except NoRoom:
@@ -169,7 +171,7 @@ def test_every_mapping_gives_the_product(
 
 @settings(max_examples=80)
 @given(chip=chips(), p=problems(20), mapping=mappings())
-def test_sums_have_the_bits_of_the_array(chip: Chip, p: Problem, mapping: Mapping) -> None:
+def test_sums_have_the_bits_of_the_array(chip: Chip, p: MatmulProblem, mapping: MatmulMapping) -> None:
     over = tuple("m" if d == "k" else d for d in (mapping.over_rows, mapping.over_cols))
     p = replace(p, out=p.accumulator)
     unit = chip.pe.matrix
@@ -177,7 +179,7 @@ def test_sums_have_the_bits_of_the_array(chip: Chip, p: Problem, mapping: Mappin
     mapping = replace(
         mapping, over_rows=over[0], over_cols=over[1], kp=-(-mapping.kp // lanes) * lanes, stage=False
     )
-    block = emit_matmul(Plan(p, mapping, chip), *operands(p, turned=False))
+    block = emit_matmul(MatmulPlan(p, mapping, chip), *operands(p, turned=False))
     given = inputs(block, 1)
     (found,) = run(block, chip, given).outputs
     stepped = unit.supports(p.a.name) and unit.dataflow != "os"
@@ -191,15 +193,15 @@ def test_sums_have_the_bits_of_the_array(chip: Chip, p: Problem, mapping: Mappin
 
 def test_a_product_that_both_sides_split_is_refused() -> None:
     chip = load_chip("tiny")
-    problem = Problem(1, 8, 8, 8, FP16, FP16, FP16, "dram", "dram", b_batched=False)
+    problem = MatmulProblem(1, 8, 8, 8, FP16, FP16, FP16, "dram", "dram", b_batched=False)
     with pytest.raises(UserError, match="k cannot be split over both"):
-        plan_matmul(problem, chip, Mapping("k", "k", 8, 8, 8, "m"))
+        plan_matmul(problem, chip, MatmulMapping("k", "k", 8, 8, 8, "m"))
 
 
 def test_a_forced_mapping_that_does_not_fit_says_so() -> None:
     chip = load_chip("tiny")
-    problem = Problem(1, 512, 512, 512, FP16, FP16, FP16, "dram", "dram", b_batched=False)
-    plan = plan_matmul(problem, chip, Mapping("m", "n", 8, 8, 4096, "m"))
+    problem = MatmulProblem(1, 512, 512, 512, FP16, FP16, FP16, "dram", "dram", b_batched=False)
+    plan = plan_matmul(problem, chip, MatmulMapping("m", "n", 8, 8, 4096, "m"))
     with pytest.raises(NoRoom, match=r"needs .* bytes of local memory, a PE has 16384"):
         emit_matmul(plan, *operands(problem, turned=False))
 
@@ -208,7 +210,7 @@ def test_a_forced_mapping_that_does_not_fit_says_so() -> None:
 def test_one_load_feeds_a_row_of_pes(kind: DType) -> None:
     chip = load_chip("tiny")
     out = FP16 if kind.is_float else INT32
-    problem = Problem(1, 16, 8, 16, kind, kind, out, "sram", "sram", b_batched=False)
-    block = check(plan_matmul(problem, chip, Mapping("m", "n", 8, 8, 8, "m")))
+    problem = MatmulProblem(1, 16, 8, 16, kind, kind, out, "sram", "sram", b_batched=False)
+    block = check(plan_matmul(problem, chip, MatmulMapping("m", "n", 8, 8, 8, "m")))
     casts = block.commands["cast"][block.commands["op"] == 0]
     assert sorted(casts.tolist()) == [1, 1, 2, 2]  # two rows of a, two columns of b

@@ -16,7 +16,7 @@ from mtia_emu.compiler.pipeline import compile_lowered
 from mtia_emu.compiler.reference import evaluate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul.packed import Weights, emit_matmul_packed, plan_packed, ranked_packed
-from mtia_emu.kernels.matmul.plan import Plan, Problem
+from mtia_emu.kernels.matmul.plan import MatmulPlan, MatmulProblem
 
 from mtia_emu import api
 from mtia_emu.engine.events import events
@@ -109,12 +109,15 @@ def test_weights_leave_dram_as_codes_and_scales() -> None:
 @pytest.mark.parametrize(("m", "k", "n"), [(24, 384, 1152), (24, 384, 384), (1, 1024, 512), (100, 256, 320)])
 def test_the_estimate_finds_a_mapping_near_the_fastest(m: int, k: int, n: int, tiled: bool) -> None:
     chip, rows = load_chip("mtia-2i"), k // 2
-    problem = Problem(1, m, rows, n, FP16, UINT8, FP16, "sram", "dram", b_batched=False, b_tiled=tiled)
+    problem = MatmulProblem(1, m, rows, n, FP16, UINT8, FP16, "sram", "dram", b_batched=False, b_tiled=tiled)
     weights = Weights(k, 32, 2, rows, False, FP16)
     a, out = packed(FP16, (m, k), "sram"), packed(FP16, (m, n), "sram", written=True)
     codes, scales = replace(packed(UINT8, (rows, n)), tiled=tiled), packed(FP16, (k // 32, n))
     times = [
-        cycles(emit_matmul_packed(Plan(problem, mapping, chip), weights, a, (codes, scales, None), out), chip)
+        cycles(
+            emit_matmul_packed(MatmulPlan(problem, mapping, chip), weights, a, (codes, scales, None), out),
+            chip,
+        )
         for mapping in ranked_packed(problem, weights, chip, 64)
     ]
     assert times[0] <= 1.05 * min(times)
@@ -124,7 +127,7 @@ def test_what_no_local_memory_holds_is_refused() -> None:
     small = TINY.model_copy(
         update={"pe": TINY.pe.model_copy(update={"local": TINY.pe.local.model_copy(update={"bytes": 1024})})}
     )
-    problem = Problem(1, 64, 64, 64, FP16, UINT8, FP16, "sram", "dram", b_batched=False)
+    problem = MatmulProblem(1, 64, 64, 64, FP16, UINT8, FP16, "sram", "dram", b_batched=False)
     with pytest.raises(NoRoom, match="no tile fits 1024 bytes of local memory"):
         plan_packed(problem, Weights(128, 32, 2, 64, False, FP16), small)
 

@@ -15,7 +15,7 @@ from mtia_emu.kernels.rows.rowwise import emit_rowwise, simplify
 from mtia_emu.kernels.rows.tape import Tape, TapeBuilder, parse
 
 from mtia_emu.machine.chip import Chip, load_chip
-from mtia_emu.program.isa import Op, Operand
+from mtia_emu.program.isa import Opcode, Operand
 from mtia_emu.types import BF16, BOOL, FP16, FP32, INT8, INT32, INT64, DType
 
 COPY = Tape(1, (), (0,))
@@ -150,7 +150,7 @@ def test_what_all_tiles_share_is_loaded_once_for_all() -> None:
     block = emit_rowwise(
         chip, "row", tape, [packed(FP16, (64, 8)), weights], [packed(FP16, (64, 8), written=True)]
     )
-    loads = block.commands[(block.commands["op"] == Op.LOAD) & (block.commands["operand"] == 1)]
+    loads = block.commands[(block.commands["op"] == Opcode.LOAD) & (block.commands["operand"] == 1)]
     assert loads["cast"].tolist() == [3]
 
 

@@ -20,8 +20,8 @@ from mtia_emu.machine.units.dram_controller import (
     PRECHARGE,
     READ,
     WRITE,
-    Rules,
     Served,
+    TimingRules,
     serve,
 )
 
@@ -29,13 +29,13 @@ QUIET = load_dram("lpddr5-6400", refresh="none").rules()
 DUE = 400  # cycles from refresh to refresh in the tests that have one
 
 
-def ask(rules: Rules, *requests: tuple[int, int, int], **more: Any) -> Served:
+def ask(rules: TimingRules, *requests: tuple[int, int, int], **more: Any) -> Served:
     """Serve requests (bank, row, write)."""
     bank, row, write = np.array(requests).T
     return serve(rules, bank, row, write.astype(bool), **more)
 
 
-def with_gap(scope: int, before: int, after: int, cycles: int, rules: Rules = QUIET) -> Rules:
+def with_gap(scope: int, before: int, after: int, cycles: int, rules: TimingRules = QUIET) -> TimingRules:
     """Return rules with one gap changed."""
     gap = rules.gap.copy()
     gap[scope, before, after] = cycles
@@ -116,7 +116,7 @@ def test_a_refresh_closes_its_banks_for_its_time() -> None:
         assert served.issue[1] == (DUE + after if waits else DUE)
 
 
-def broken(rules: Rules, log: np.ndarray) -> list[str]:
+def broken(rules: TimingRules, log: np.ndarray) -> list[str]:
     """Return every rule that a log of commands breaks, by comparing every pair: slow and plain."""
     faults = []
     for i, (then, bank, command) in enumerate(log):

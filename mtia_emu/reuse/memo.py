@@ -1,6 +1,6 @@
 """Results shared between chips that agree in every parameter that a piece of work read.
 
-`Sharing` runs a piece of work on a chip that notes which of its parameters are read. The result then serves
+`Memo` runs a piece of work on a chip that notes which of its parameters are read. The result then serves
 every chip that has the same values there: a chip with another DRAM does not compile anew what never asked
 about DRAM. Nothing is listed by hand, so nothing can be forgotten when the compiler or the engine changes.
 
@@ -31,7 +31,7 @@ OBJECT_BYTES = 64  # of anything that is not an array
 SAMPLE = 16  # elements of a long sequence whose size is looked at
 
 
-class Share(Protocol):
+class Memoise(Protocol):
     """How a caller is given a piece of work's result: by doing it, or from an earlier time."""
 
     def __call__(
@@ -44,12 +44,14 @@ class Share(Protocol):
         """
 
 
-def unshared(kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T], *, decides: bool = False) -> T:
+def unmemoised(
+    kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], T], *, decides: bool = False
+) -> T:
     """Do the work."""
     return work(chip)
 
 
-class Same:
+class SameObject:
     """A key that is equal to another when both hold the very same object, which it keeps alive."""
 
     __slots__ = ("held",)
@@ -58,7 +60,7 @@ class Same:
         self.held = held
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and self.held is other.held
+        return isinstance(other, SameObject) and self.held is other.held
 
     def __hash__(self) -> int:
         return id(self.held)
@@ -84,7 +86,7 @@ class _Needs:
 class _Entry:
     """One result: whose it is, what it depends on, where it is found, and what it takes to keep or make it.
 
-    `due` is when it goes: see `Sharing`.
+    `due` is when it goes: see `Memo`.
     """
 
     name: _Name
@@ -97,8 +99,8 @@ class _Entry:
     due: float = 0.0
 
 
-class Sharing:
-    """A `Share` that keeps results of up to `most_bytes`.
+class Memo:
+    """A `Memoise` that keeps results of up to `most_bytes`.
 
     First goes what took least time a byte and has not been asked for long (GreedyDual-Size, Cao and Irani,
     USITS 1997): events of a block are large and soon counted again, a lowered graph is neither. `done` and
@@ -199,7 +201,7 @@ def _size(value: Any, depth: int = 6) -> int:
     """
     if isinstance(value, np.ndarray):
         return int(value.nbytes)
-    if isinstance(value, Same):
+    if isinstance(value, SameObject):
         return _size(value.held, depth)
     inner: Sequence[Any] = ()
     if depth and isinstance(value, tuple | list):
