@@ -172,8 +172,8 @@ class Demand:
             self.dram.append(DramUse(runs, none, none, none, chip.dram.burst(runs, size / runs)))
         self.spread["store"] = self._store(mine, chip).busy
         self.spread["simd"], _ = chip.pe.simd.cost(mine, 4, p.epilogue.passes)
-        self._epilogue(size // p.out.bytes, chip)
         self.spread["ring"] = np.zeros(1)
+        self._epilogue(size // p.out.bytes, chip)
         self.spread["reduce"] = np.where(s.chain > 1, ways.pass_on(mine * 4, chip).busy, 0.0)
         reads = sum(self._bytes(x) for x in s.in_dram)
         writes = size if p.out_space == "dram" else 0
@@ -200,7 +200,9 @@ class Demand:
         data = tile * (e.sram_bytes + e.dram_bytes)
         way = ways.load(Transfer(data, rows, hops, missed=float(e.dram_bytes > 0)), chip)
         self.each["port"] = self.each["port"] + way.busy
-        self.each["ring"] = (way.latency + way.busy + waits + passed) / RINGS  # then a slot is free again
+        come = way.latency + way.busy
+        self.each["ring"] = (come + waits + passed) / RINGS  # then a slot is free again
+        self.spread["ring"] = -np.minimum(come, s.tiles * self.each["ring"])  # the first comes with panels
         self.each["row links"] = self.each["row links"] + way.on_link * chip.grid.cols
         self.spread["sram"] = self.spread["sram"] + chip.sram_cycles(elements * e.sram_bytes)
         if e.dram_bytes:

@@ -230,7 +230,7 @@ class _Estimate:
         run = data / runs
         near, far = 0.0, 0.0
         if self.spaces[operand] == "dram":
-            far = float(chip.dram_cycles(chip.dram.burst(run, runs), run).sum())
+            far = float(chip.run_cycles(run, runs).sum())
         else:
             near = float(chip.sram_cycles(data.sum()))
         issue = float(chip.pe.core.issue(len(loads)))

@@ -143,6 +143,10 @@ class Chip(BaseModel):
         """Return the cycles of DRAM's channels for bytes of whole bursts, in runs of so many bytes each."""
         return np.asarray(np.asarray(bytes_) / self.dram_rate(run_bytes, write_share))
 
+    def run_cycles(self, run_bytes: ArrayLike, runs: ArrayLike, write_share: float = 0.0) -> Array:
+        """Return the cycles of DRAM's channels for so many runs of consecutive bytes, whole bursts each."""
+        return self.dram_cycles(self.dram.burst(np.asarray(run_bytes), runs), run_bytes, write_share)
+
     def dram_rate(self, run_bytes: ArrayLike, write_share: float = 0.0) -> Array:
         """Return the bytes a cycle of DRAM's channels, in runs of so many bytes each."""
         return self.dram_bytes_per_cycle * self.dram_efficiency(np.asarray(run_bytes), write_share)
