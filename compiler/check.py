@@ -63,8 +63,8 @@ def check_made(before: Graph, after: Graph, name: str, floats: str = "", known: 
 def signature_fault(before: Graph, after: Graph, floats: str = "") -> str:
     """Return what a pass changes of a graph's inputs and outputs that it may not; "" for nothing.
 
-    Their names, order and shapes stay, and what lives in place. So do their types; but floats may become those of the format `floats`,
-    which is the one that the pass says it brings.
+    Their names, order and shapes stay, and what lives in place. So do their types; but floats may become
+    those of the format `floats`, which is the one that the pass says it brings.
     """
     for what, old, new in (
         ("input", tuple(before.inputs), tuple(after.inputs)),

@@ -65,7 +65,7 @@ def test_all_that_reads_a_state_reads_it_before_it_changes() -> None:
 @settings(max_examples=25)
 @given(st.integers(0, 99), st.permutations(["a", "b", "c"]))
 def test_states_that_depend_on_one_another_change_at_the_end(seed: int, order: list[str]) -> None:
-    """Each next value is of the values before: a' = a + b, b' = b + c, c' = c + a, in any order of outputs."""
+    """Each next value is of values before: a' = a + b, b' = b + c, c' = c + a, in any order of outputs."""
     lines = {"a": "%na at %a", "b": "%nb at %b", "c": "%nc at %c"}
     source = "graph g {\n" + "".join(f"  in %{v} : fp32[5,7]\n" for v in "abc")
     source += "".join(f"  %n{v} : fp32[5,7] = add(%{v}, %{n})\n" for v, n in ("ab", "bc", "ca"))
