@@ -9,8 +9,8 @@ from mtia_emu.compiler.check import Known, check
 from mtia_emu.compiler.graph import Graph, Node
 from mtia_emu.compiler.ops import work
 from mtia_emu.compiler.ops.embedding_bag import bag_operand
-from mtia_emu.compiler.passes import Fold, Legalise, Pass, Precision, Prune, Quantise
-from mtia_emu.compiler.passes.precision import own_dtype
+from mtia_emu.compiler.passes import Fold, Legalise, Pass, Prune, Quantise, SetPrecision
+from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.pipeline import DEFAULTS, choose_format, compile_lowered, lower, wanted_format
 
 from ..engine.lookups import Lookups
@@ -23,7 +23,7 @@ from ..types import dtype
 from ..view import units
 from .tuning import tuning
 
-NEEDED = (Legalise, Fold, Precision, Quantise, Prune)  # choose the number format, or tidy: always run
+NEEDED = (Legalise, Fold, SetPrecision, Quantise, Prune)  # choose the number format, or tidy: always run
 Progress = Callable[[str, int, int], None]
 
 
