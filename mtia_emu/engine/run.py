@@ -9,13 +9,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
 from ..machine.chip import Chip
+from ..program.events import Events
 from ..program.isa import Block, Launch, Part, Program
 from ..results.report import LAUNCH, Joules, Layer, Report, Traffic, own_cycles
 from ..sums import add_up
 from ..types import dtype
 from .cost import BlockCost, cost
 from .energy import spared, standing
-from .events import Events, events
+from .events import events
 from .lookups import Lookups, cache_bytes, through_cache
 from .timing import Timeline, check_fits
 

@@ -15,20 +15,19 @@ import numpy as np
 
 from ..errors import UserError
 from ..machine.chip import Chip
-from ..machine.units.simd import FUNCTIONS
-from ..program.isa import FUNCTION_NAMES, VECTOR, Block, Cast, Opcode, Shape, select, source_shape
-from .events import Events, events, hops, products, receivers
+from ..program.commands import batches, queue_numbers
+from ..program.events import Events
+from ..program.geometry import links, reached
+from ..program.isa import Block
+from .events import events
 from .lookups import Lookups
 from .occupancy import occupancy
 from .ordered import in_order_of_time
 from .recurrence import (
-    CHIP_DMA,
-    CORE,
+    CHIP_WIDE,
+    KIND_TRAITS,
     LINKS,
-    MATRIX,
-    REDUCE,
-    SIMD,
-    STORE_QUEUE,
+    QUEUE_TRAITS,
     Sharers,
     fresh,
     packed,
@@ -100,7 +99,7 @@ def timed(
     start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
     flights = chip.pe.dma.outstanding_transfers
-    grid = Sharers(LINKS + 2 * chip.grid.rows + chip.grid.cols, 1.0 / chip.pe.reduce.banks)
+    grid = Sharers(LINKS + links(chip), 1.0 / chip.pe.reduce.banks)
     if ordered:
         start, end = in_order_of_time(costs, on_channels, grid, accumulator, flights)
     else:
@@ -130,23 +129,6 @@ def check_fits(block: Block, chip: Chip) -> None:
         )
 
 
-def _unit_of(c: Array) -> Array:
-    table = np.zeros(len(Opcode), np.int64)
-    table[
-        [Opcode.STORE, Opcode.MATMUL, Opcode.REDUCE, Opcode.SIMD, Opcode.FOLD, Opcode.SCALAR, Opcode.STAGE]
-    ] = [
-        STORE_QUEUE,
-        MATRIX,
-        REDUCE,
-        SIMD,
-        SIMD,
-        CORE,
-        CHIP_DMA,
-    ]
-    unit = table[c["op"]]
-    return np.where((c["op"] == Opcode.MATMUL) & (c["flags"] & VECTOR > 0), SIMD, unit)
-
-
 def on_dram(chip: Chip, ev: Events) -> Array:
     """Return the cycles for which DRAM's channels are each command's.
 
@@ -163,124 +145,19 @@ def on_dram(chip: Chip, ev: Events) -> Array:
     return cycles
 
 
-@dataclass
-class _Costs:
-    """What commands are and take, an element a command: see `recurrence.COMMAND`."""
-
-    op: Array
-    unit: Array
-    busy: Array
-    latency: Array
-    on_link: Array
-    link: Array
-
-
 def _work(block: Block, chip: Chip, ev: Events) -> Array:
-    c, bands = block.commands, block.band_rows(chip.grid.rows)
-    unit = _unit_of(c)
+    """Return a block's commands as the recurrence takes them: `recurrence.COMMAND`."""
+    c, bands, queue = block.commands, block.band_rows(chip.grid.rows), queue_numbers(block.commands)
     busy, latency, on_link = np.zeros((3, len(c)))
-    costs = _Costs(c["op"].copy(), unit, busy, latency, on_link, np.full(len(c), -1))
-    for rule in (_time_transfers, _time_matmul, _time_simd, _time_rest):
-        rule(block, chip, ev, costs)
+    link = np.full(len(c), -1)
+    for kind, batch in batches(block, chip):
+        cost, at = kind.cost(batch, ev), batch.at
+        busy[at], latency[at], on_link[at] = cost.busy, cost.latency, cost.on_link
+        link[at] = np.where(np.less(cost.link, 0), -1, LINKS + np.asarray(cost.link))
     on_sram = (ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle
     local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
-    local /= receivers(c, bands, chip)  # of each receiver
-    issue = ev.commands * chip.pe.core.issue_cycles * (unit != CHIP_DMA)
+    local /= reached(c, bands, chip)  # of each receiver
+    traits = QUEUE_TRAITS[queue] | KIND_TRAITS[c["op"]]
+    issue = ev.commands * chip.pe.core.issue_cycles * (traits & CHIP_WIDE == 0)
     each = (busy, latency, on_sram, on_link, local, issue)
-    return packed(c, bands, chip.grid.cols, unit, costs.link, each)
-
-
-def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
-    """Time LOAD, STORE, STAGE, GATHER and POOL: the port, the layout unit, the link, and the way there."""
-    c = block.commands
-    at = np.flatnonzero(costs.op <= Opcode.POOL)
-    op, pe, cast = costs.op[at], c["pe"][at].astype(int), c["cast"][at]
-    payload = ev.noc_bytes[at]
-    port = np.where(op == Opcode.STAGE, 0.0, chip.pe.dma.cycles(payload, ev.runs[at]))
-    near, missed = chip.cycles(chip.sram.latency_s), ev.missed[at] * (ev.dram_read_bytes[at] > 0)
-    reads = near + missed * (chip.cycles(chip.dram.latency_s) - near if missed.any() else 0.0)
-    far = hops(pe, cast, block.band_rows(chip.grid.rows), chip) * chip.noc.hop_cycles
-    reach = reads * (op != Opcode.STORE) + far + chip.pe.dma.startup_cycles
-    rows = np.maximum(  # indexed rows: each is asked for, and so many may be on their way
-        ev.rows[at] * reach / chip.pe.dma.outstanding_rows, ev.rows[at] * chip.pe.core.row_issue_cycles
-    )
-    turned = ev.transposed_bytes[at] / chip.pe.layout.bytes_per_cycle
-    costs.busy[at] = np.maximum.reduce([port, turned, rows])
-    costs.latency[at] = reach
-    pools = at[op == Opcode.POOL]
-    pooling = _pooling(c[pools], ev, pools, chip, reach[op == Opcode.POOL])
-    costs.busy[pools] = np.maximum(costs.busy[pools], pooling)
-    costs.latency[pools] += chip.pe.simd.startup_cycles
-    by_col = cast == Cast.COL
-    costs.on_link[at] = payload / np.where(by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle)
-    grid = chip.grid
-    place = np.where(by_col, LINKS + grid.rows + pe % grid.cols, LINKS + pe // grid.cols)
-    place = np.where(op == Opcode.STORE, LINKS + grid.rows + grid.cols + pe // grid.cols, place)
-    costs.link[at] = np.where(op == Opcode.STAGE, -1, place)
-
-
-def _pooling(c: Array, ev: Events, at: Array, chip: Chip, reach: Array) -> Array:
-    """Return the cycles of POOL commands: of each bag the indices come first, then the rows, then their sum.
-
-    A bag's rows come in chunks of one accumulate command; the next chunk comes while one is summed. Of
-    `bags_in_flight` bags at once, each resource serves all; one alone waits for every answer.
-    """
-    pe, bags = chip.pe, np.maximum(c["rows"], 1)
-    rows = ev.rows[at] / bags
-    fetch = np.maximum(pe.core.row_issue_cycles, ev.run_bytes[at] / pe.dma.bytes_per_cycle)
-    passes = np.divide(ev.simd_passes[at], ev.rows[at], out=np.zeros(len(at)), where=ev.rows[at] > 0)
-    add = pe.simd.row_startup_cycles + passes * 4 / pe.simd.bytes_per_cycle
-    chunk = float(pe.core.rows_per_accumulate)
-    first = np.minimum(rows, chunk)
-    whole = np.floor((rows - first) / chunk)
-    last = rows - first - whole * chunk
-    each = fetch * first + whole * chunk * np.maximum(fetch, add)
-    each += np.where(last > 0, np.maximum(add * chunk, fetch * last) + add * last, add * first)
-    alone = bags * (2 * reach + each) / chip.kernels.bags_in_flight
-    return reach + np.maximum(alone, np.maximum(fetch, add) * ev.rows[at])
-
-
-def _time_matmul(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
-    c = block.commands
-    at = np.flatnonzero(costs.op == Opcode.MATMUL)
-    if not len(at):
-        return
-    c = select(c, at)
-    m, k, n, which = products(c)
-    kind = block.slots[int(c["src0"][0])].dtype
-    if (c["flags"] & VECTOR).any():
-        costs.busy[at] = ev.macs[at] / chip.pe.simd.macs_per_cycle(kind)
-        costs.latency[at] = chip.pe.simd.startup_cycles
-        return
-    busy = chip.pe.matrix.busy(m, k, n, kind.name)
-    costs.busy[at] = busy[which]
-    costs.latency[at] = (chip.pe.matrix.latency(m, k, n, kind.name) - busy)[which]
-
-
-def _time_simd(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
-    """Time SIMD and FOLD: the widest operand or result passes the lanes, once for each pass."""
-    c = block.commands
-    at = np.flatnonzero((costs.op == Opcode.SIMD) | (costs.op == Opcode.FOLD))
-    if not len(at):
-        return
-    c = select(c, at)
-    sizes = np.array([*(s.dtype.bytes for s in block.slots), 0, 0], np.float32)  # the last two: of no slot
-    flags, width = c["flags"], sizes[c["dst"]]
-    for i, name in enumerate(("src0", "src1", "src2")):
-        if (c[name] >= 0).any():
-            whole = source_shape(flags, i) == Shape.FULL
-            width = np.maximum(width, sizes[c[name]] * whole)
-    by_function = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
-    passes = np.where(c["op"] == Opcode.FOLD, 1, by_function[c["fn"]])
-    elements = c["rows"].astype(float) * c["cols"]
-    costs.busy[at] = chip.pe.simd.cycles(elements, width, passes)
-    costs.latency[at] = chip.pe.simd.startup_cycles
-
-
-def _time_rest(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
-    at = np.flatnonzero(costs.op == Opcode.REDUCE)
-    costs.busy[at] = ev.noc_bytes[at] / chip.pe.reduce.bytes_per_cycle
-    costs.latency[at] = chip.noc.hop_cycles
-    at = np.flatnonzero(costs.op == Opcode.SCALAR)
-    costs.busy[at] = ev.scalar_elements[at] * chip.pe.core.scalar_cycles_per_element
-    costs.latency[at] = chip.cycles(chip.dram.latency_s) if len(at) else 0.0
+    return packed(c, bands, chip.grid.cols, (queue, traits, link), each)

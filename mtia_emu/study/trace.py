@@ -9,9 +9,9 @@ import numpy as np
 
 from ..engine.cost import BlockCost
 from ..engine.lookups import Lookups
-from ..engine.recurrence import UNITS
 from ..engine.run import costs, part
 from ..machine.chip import Chip
+from ..program.commands import UNITS
 from ..program.isa import Block, Launch, Program
 from ..view.trace import Event
 
