@@ -12,7 +12,7 @@ import numpy as np
 
 from ...machine.chip import Chip
 from ..isa import Block, Opcode, select
-from .base import MEMBERS, Array, Batch, CommandKind, Cost, MemoryDoors, Queue
+from .base import MEMBERS, Array, Batch, CommandCost, CommandKind, MemoryDoors, Queue
 from .core import RunOnCore
 from .dma import LoadTile, StageTile, StoreTile
 from .lookups import GatherRows, PoolBags
@@ -27,8 +27,8 @@ __all__ = (
     "RESOURCES",
     "UNITS",
     "Batch",
+    "CommandCost",
     "CommandKind",
-    "Cost",
     "MemoryDoors",
     "Queue",
     "batches",

@@ -78,7 +78,7 @@ class Batch:
         return np.array([s.dtype.bytes for s in self.block.slots] or [0])
 
 
-class Cost(NamedTuple):
+class CommandCost(NamedTuple):
     """What each command of a batch takes, in cycles.
 
     Its unit is taken for `busy`; its result is there `latency` after all that it shares is done with it; it
@@ -186,7 +186,7 @@ class CommandKind:
         """Add what commands do to the events of their block."""
         raise NotImplementedError
 
-    def cost(self, batch: Batch, ev: Events) -> Cost:
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
         """Return what commands take, by the rule of the machine's unit and their block's events."""
         raise NotImplementedError
 

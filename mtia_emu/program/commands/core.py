@@ -12,7 +12,7 @@ from ..columns import CommandColumns
 from ..events import Events
 from ..fields import Fields
 from ..isa import Block, Opcode
-from .base import Array, Batch, CommandKind, Cost, MemoryDoors, Queue
+from .base import Array, Batch, CommandCost, CommandKind, MemoryDoors, Queue
 from .dma import pass_memory
 
 CORE = Queue("core", "core", "operations that run on a PE's core", "core")
@@ -43,10 +43,10 @@ class RunOnCore(CommandKind):
         ev.run_bytes[at], ev.runs[at] = RUN_BYTES, 1
         ev.scalar_elements[at] += batch.c["rows"]
 
-    def cost(self, batch: Batch, ev: Events) -> Cost:
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
         chip = batch.chip
         busy = ev.scalar_elements[batch.at] * chip.pe.core.scalar_cycles_per_element
-        return Cost(busy, chip.cycles(chip.dram.latency_s))
+        return CommandCost(busy, chip.cycles(chip.dram.latency_s))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         name, attrs = run.block.scalar

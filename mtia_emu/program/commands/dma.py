@@ -12,7 +12,7 @@ from ..events import Events
 from ..fields import CAST, COL, COL2, COLS, DST, OPERAND, OPERAND2, PE, ROW, ROW2, ROWS, SRC0, Fields
 from ..geometry import distinct, hops, links_in, links_out, reached, runs_of
 from ..isa import Block, Cast, Opcode
-from .base import Array, Batch, CommandKind, Cost, MemoryDoors, Queue, tile_text
+from .base import Array, Batch, CommandCost, CommandKind, MemoryDoors, Queue, tile_text
 
 PORT = "the DMA port of a PE"
 LOADS = Queue("load", "dma", PORT, "dma", moves=True, flies=True)
@@ -41,9 +41,9 @@ class LoadTile(CommandKind):
         far = hops(batch.pe, c["cast"], batch.bands, batch.chip)
         ev.noc_byte_hops[batch.at] += payload * np.where(c["cast"] == Cast.ALL, receivers, far)
 
-    def cost(self, batch: Batch, ev: Events) -> Cost:
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
         busy = np.maximum(port_cycles(batch, ev), _turning(batch, ev))
-        return Cost(busy, way_of_read(batch, ev), *into_grid(batch, ev))
+        return CommandCost(busy, way_of_read(batch, ev), *into_grid(batch, ev))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         data = run.tile(c[OPERAND], c[ROW], c[ROWS], c[COL], c[COLS])
@@ -74,11 +74,11 @@ class StoreTile(CommandKind):
         ev.local_read_bytes[batch.at] += payload
         cross_network(batch, ev, payload)
 
-    def cost(self, batch: Batch, ev: Events) -> Cost:
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
         chip, pe = batch.chip, batch.pe
         busy = np.maximum(port_cycles(batch, ev), _turning(batch, ev))
         on_link = ev.noc_bytes[batch.at] / chip.noc.row_bytes_per_cycle
-        return Cost(busy, _way(batch), on_link, links_out(pe, chip))
+        return CommandCost(busy, _way(batch), on_link, links_out(pe, chip))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         run.put(c[OPERAND], c[ROW], c[COL], run.take(c[PE], c[SRC0], c[ROWS], c[COLS]))
@@ -120,8 +120,8 @@ class StageTile(CommandKind):
         ev.noc_bytes[batch.at] += payload
         ev.noc_byte_hops[batch.at] += payload
 
-    def cost(self, batch: Batch, ev: Events) -> Cost:
-        return Cost(_turning(batch, ev), way_of_read(batch, ev))
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
+        return CommandCost(_turning(batch, ev), way_of_read(batch, ev))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         run.put(c[OPERAND2], c[ROW2], c[COL2], run.tile(c[OPERAND], c[ROW], c[ROWS], c[COL], c[COLS]))

@@ -12,7 +12,7 @@ from ..columns import CommandColumns
 from ..events import Events
 from ..fields import COL, COLS, DST, FLAGS, FN, OPERAND, OPERAND2, PE, ROW, ROW2, ROWS, Fields, K
 from ..isa import LOWEST, POOL_MODES, QUANTISED, Block, Opcode
-from .base import Array, Batch, CommandKind, Cost, MemoryDoors, tile_text
+from .base import Array, Batch, CommandCost, CommandKind, MemoryDoors, tile_text
 from .dma import LOADS, cross_network, into_grid, pass_memory, port_cycles, way_of_read
 
 
@@ -39,9 +39,9 @@ class GatherRows(CommandKind):
         _look_up(batch, ev, rows, row_bytes)
         ev.local_write_bytes[batch.at] += rows * row_bytes
 
-    def cost(self, batch: Batch, ev: Events) -> Cost:
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
         way = way_of_read(batch, ev)
-        return Cost(_asking(batch, ev, way), way, *into_grid(batch, ev))
+        return CommandCost(_asking(batch, ev, way), way, *into_grid(batch, ev))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         at = indices(run, c[OPERAND2], c[ROW2], c[ROW2] + c[ROWS], c[K]) + c[ROW]
@@ -95,10 +95,10 @@ class PoolBags(CommandKind):
         ev.simd_passes[at] += looks * cols * (dequantise + weighted)
         ev.commands[at] += np.ceil(looks / batch.chip.pe.core.rows_per_accumulate)
 
-    def cost(self, batch: Batch, ev: Events) -> Cost:
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
         way = way_of_read(batch, ev)
         busy = np.maximum(_asking(batch, ev, way), _pooling(batch, ev, way))
-        return Cost(busy, way + batch.chip.pe.simd.startup_cycles, *into_grid(batch, ev))
+        return CommandCost(busy, way + batch.chip.pe.simd.startup_cycles, *into_grid(batch, ev))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         row, rows, cols, weights = c[ROW], c[ROWS], c[COLS], c[ROW2]

@@ -12,7 +12,7 @@ from ..columns import MOST, CommandColumns
 from ..events import DTYPE_NAMES, Events
 from ..fields import COLS, DST, FLAGS, PE, ROWS, SRC0, SRC1, Fields, K
 from ..isa import FIRST, VECTOR, Block, Opcode
-from .base import Array, Batch, CommandKind, Cost, MemoryDoors, Queue
+from .base import Array, Batch, CommandCost, CommandKind, MemoryDoors, Queue
 from .simd import SIMD
 
 MATRIX = Queue("matrix", "array", "the matrix unit of a PE", "matrix")
@@ -62,13 +62,13 @@ class MultiplyTiles(CommandKind):
         sizes = batch.slot_bytes
         ev.local_read_bytes[at] += words_a[which] * sizes[c["src0"]] + words_b[which] * sizes[c["src1"]]
 
-    def cost(self, batch: Batch, ev: Events) -> Cost:
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
         pe, kind = batch.chip.pe, _multiplied(batch)
         if _on_simd(batch.c):
-            return Cost(ev.macs[batch.at] / pe.simd.macs_per_cycle(kind), pe.simd.startup_cycles)
+            return CommandCost(ev.macs[batch.at] / pe.simd.macs_per_cycle(kind), pe.simd.startup_cycles)
         m, k, n, which = products(batch.c)
         busy = pe.matrix.busy(m, k, n, kind.name)
-        return Cost(busy[which], (pe.matrix.latency(m, k, n, kind.name) - busy)[which])
+        return CommandCost(busy[which], (pe.matrix.latency(m, k, n, kind.name) - busy)[which])
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         pe, m, n, k = c[PE], c[ROWS], c[COLS], c[K]

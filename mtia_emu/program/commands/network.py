@@ -8,7 +8,7 @@ from ..columns import CommandColumns
 from ..events import Events
 from ..fields import COLS, DST, PE, ROWS, SRC_PE, Fields
 from ..isa import Block, Opcode
-from .base import Array, Batch, CommandKind, Cost, MemoryDoors, Queue
+from .base import Array, Batch, CommandCost, CommandKind, MemoryDoors, Queue
 
 REDUCTION = Queue("reduce", "reduce", "the reduction engine of a PE", "reduce")
 ACCUMULATOR_BYTES = 4  # of one element
@@ -37,9 +37,9 @@ class AddAccumulator(CommandKind):
         ev.noc_byte_hops[batch.at] += data
         ev.simd_passes[batch.at] += batch.elements
 
-    def cost(self, batch: Batch, ev: Events) -> Cost:
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
         chip = batch.chip
-        return Cost(ev.noc_bytes[batch.at] / chip.pe.reduce.bytes_per_cycle, chip.noc.hop_cycles)
+        return CommandCost(ev.noc_bytes[batch.at] / chip.pe.reduce.bytes_per_cycle, chip.noc.hop_cycles)
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         acc = run.take(c[PE], c[DST], c[ROWS], c[COLS])

@@ -20,7 +20,7 @@ from ..isa import (
     Shape,
     source_shape,
 )
-from .base import Array, Batch, CommandKind, Cost, MemoryDoors, Queue
+from .base import Array, Batch, CommandCost, CommandKind, MemoryDoors, Queue
 
 SIMD = Queue("simd", "simd", "the SIMD engine of a PE", "simd")
 SOURCE_NAMES, SOURCES = ("src0", "src1", "src2"), (SRC0, SRC1, SRC2)
@@ -51,7 +51,7 @@ class ApplyFunction(CommandKind):
         _read_sources(batch, ev)
         ev.local_write_bytes[batch.at] += batch.elements * batch.slot_bytes[batch.c["dst"]]
 
-    def cost(self, batch: Batch, ev: Events) -> Cost:
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
         return _cost(batch, PASSES[batch.c["fn"]])
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
@@ -83,7 +83,7 @@ class FoldRows(CommandKind):
         rows = batch.c["rows"].astype(float)
         ev.local_write_bytes[batch.at] += rows * batch.slot_bytes[batch.c["dst"]]
 
-    def cost(self, batch: Batch, ev: Events) -> Cost:
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
         return _cost(batch, np.ones(1, np.int64))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
@@ -117,7 +117,7 @@ def _read_sources(batch: Batch, ev: Events) -> None:
         ev.local_read_bytes[batch.at] += size * local[c[name]]
 
 
-def _cost(batch: Batch, passes: Array) -> Cost:
+def _cost(batch: Batch, passes: Array) -> CommandCost:
     """Return what commands take: the widest operand or result passes the lanes, once for each pass."""
     c, simd = batch.c, batch.chip.pe.simd
     sizes = np.array([*(s.dtype.bytes for s in batch.block.slots), 0, 0], np.float32)  # last: of no slot
@@ -126,7 +126,7 @@ def _cost(batch: Batch, passes: Array) -> Cost:
         if (c[name] >= 0).any():
             whole = source_shape(c["flags"], i) == Shape.FULL
             width = np.maximum(width, sizes[c[name]] * whole)
-    return Cost(simd.cycles(batch.elements, width, passes), simd.startup_cycles)
+    return CommandCost(simd.cycles(batch.elements, width, passes), simd.startup_cycles)
 
 
 def _sources(run: MemoryDoors, c: Fields) -> list[Array]:
