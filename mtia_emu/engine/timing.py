@@ -140,8 +140,7 @@ def on_dram(chip: Chip, ev: Events) -> Array:
     cycles = np.zeros(len(moved))
     if len(at):
         written = float(ev.dram_write_bytes.sum()) / max(float(moved.sum()), 1.0)
-        share = chip.dram_efficiency(ev.run_bytes[at], written)
-        cycles[at] = moved[at] / (chip.dram_bytes_per_cycle * share)
+        cycles[at] = chip.dram_cycles(moved[at], ev.run_bytes[at], written)
     return cycles
 
 
@@ -154,10 +153,10 @@ def _work(block: Block, chip: Chip, ev: Events) -> Array:
         cost, at = kind.cost(batch, ev), batch.at
         busy[at], latency[at], on_link[at] = cost.busy, cost.latency, cost.on_link
         link[at] = np.where(np.less(cost.link, 0), -1, LINKS + np.asarray(cost.link))
-    on_sram = (ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle
-    local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
+    on_sram = chip.sram_cycles(ev.sram_read_bytes + ev.sram_write_bytes)
+    local, _ = chip.pe.local.cost(ev.local_read_bytes + ev.local_write_bytes)
     local /= reached(c, bands, chip)  # of each receiver
     traits = QUEUE_TRAITS[queue] | KIND_TRAITS[c["op"]]
-    issue = ev.commands * chip.pe.core.issue_cycles * (traits & CHIP_WIDE == 0)
+    issue = chip.pe.core.issue(ev.commands) * (traits & CHIP_WIDE == 0)
     each = (busy, latency, on_sram, on_link, local, issue)
     return packed(c, bands, chip.grid.cols, (queue, traits, link), each)

@@ -36,7 +36,7 @@ class Counter:
 
 
 @dataclass(frozen=True)
-class Circumstance:
+class Detail:
     """What says how an event came about; it has no price of its own."""
 
     text: str
@@ -44,7 +44,7 @@ class Circumstance:
 
 @dataclass
 class Events:
-    """One array a kind of event, one element a command: a `Counter` with its price, or a `Circumstance` about one."""
+    """One array a kind of event, an element a command: a `Counter` with its price, or a `Detail` of one."""
 
     local_read_bytes: Annotated[
         Array, Counter("bytes read from PE local memories", "energy.local_read_pj_per_byte", "local")
@@ -69,14 +69,12 @@ class Events:
     dram_write_bytes: Annotated[
         Array, Counter("bytes written to DRAM, whole bursts", "energy.dram_write_pj_per_byte", "dram")
     ]
-    noc_bytes: Annotated[
-        Array, Circumstance("payload bytes that enter the network on chip, a multicast once")
-    ]
+    noc_bytes: Annotated[Array, Detail("payload bytes that enter the network on chip, a multicast once")]
     noc_byte_hops: Annotated[
         Array, Counter("payload bytes times the links that they cross", "energy.noc_pj_per_byte_hop", "noc")
     ]
     macs: Annotated[Array, Counter("multiply-adds", "energy.mac_pj", "compute", operations=2, by="mac_dtype")]
-    mac_dtype: Annotated[Array, Circumstance("the dtype of the multiply-adds, an index into DTYPE_NAMES")]
+    mac_dtype: Annotated[Array, Detail("the dtype of the multiply-adds, an index into DTYPE_NAMES")]
     simd_passes: Annotated[
         Array,
         Counter("elements times passes through the SIMD lanes", "energy.simd_pj", "compute", operations=1),
@@ -85,13 +83,11 @@ class Events:
         Array, Counter("elements handled by a core", "energy.scalar_pj", "compute", operations=1)
     ]
     commands: Annotated[Array, Counter("commands issued", "energy.command_pj", "control")]
-    run_bytes: Annotated[
-        Array, Circumstance("length of a transfer's contiguous runs: DRAM efficiency, addressing")
-    ]
-    runs: Annotated[Array, Circumstance("number of those runs")]
-    transposed_bytes: Annotated[Array, Circumstance("bytes that pass the layout unit")]
-    rows: Annotated[Array, Circumstance("rows requested one by one (indexed transfers)")]
-    missed: Annotated[Array, Circumstance("share of an indexed transfer's rows in DRAM that no cache serves")]
+    run_bytes: Annotated[Array, Detail("length of a transfer's contiguous runs: DRAM efficiency, addressing")]
+    runs: Annotated[Array, Detail("number of those runs")]
+    transposed_bytes: Annotated[Array, Detail("bytes that pass the layout unit")]
+    rows: Annotated[Array, Detail("rows requested one by one (indexed transfers)")]
+    missed: Annotated[Array, Detail("share of an indexed transfer's rows in DRAM that no cache serves")]
 
     @classmethod
     def zeros(cls, n: int) -> Events:
@@ -107,8 +103,8 @@ def _counters() -> dict[str, Counter]:
     """Return the fields of `Events` that have a price; raise `TypeError` for a field that says nothing."""
     kinds = {name: getattr(hint, "__metadata__", (None,))[0] for name, hint in _HINTS.items()}
     for name, kind in kinds.items():
-        if not isinstance(kind, Counter | Circumstance):
-            raise TypeError(f"event {name} is neither a Counter, with a price, nor a Circumstance about one")
+        if not isinstance(kind, Counter | Detail):
+            raise TypeError(f"event {name} is neither a Counter, with a price, nor a Detail about one")
     return {name: kind for name, kind in kinds.items() if isinstance(kind, Counter)}
 
 

@@ -36,13 +36,6 @@ def reached(c: Array, bands: Array, chip: Chip) -> Array:
     return np.choose(cast, [np.ones_like(rows), np.full_like(rows, cols), rows, rows * cols])
 
 
-def hops(pe: Array, cast: Array, bands: Array, chip: Chip) -> Array:
-    """Return the links from the memory at the west edge (north, for columns) to the furthest receiver."""
-    cols, (low, high) = chip.grid.cols, bands[pe // chip.grid.cols].T
-    far = np.stack([pe % cols + 1, np.full_like(pe, cols), high, high - low + cols])
-    return far[cast, np.arange(len(pe))]
-
-
 def links(chip: Chip) -> int:
     """Return how many links a chip has: into each row of PEs, into each column, and out of each row."""
     return 2 * chip.grid.rows + chip.grid.cols

@@ -45,8 +45,8 @@ class RunOnCore(CommandKind):
 
     def cost(self, batch: Batch, ev: Events) -> CommandCost:
         chip = batch.chip
-        busy = ev.scalar_elements[batch.at] * chip.pe.core.scalar_cycles_per_element
-        return CommandCost(busy, chip.cycles(chip.dram.latency_s))
+        latency = chip.cycles(chip.dram.latency_s)
+        return CommandCost(*chip.pe.core.cost(ev.scalar_elements[batch.at], latency))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         name, attrs = run.block.scalar

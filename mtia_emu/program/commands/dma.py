@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ...machine.chip import Chip
+from ...machine.ways import Transfer, Way, load, stage, store
 from ..columns import CommandColumns
 from ..events import Events
 from ..fields import CAST, COL, COL2, COLS, DST, OPERAND, OPERAND2, PE, ROW, ROW2, ROWS, SRC0, Fields
-from ..geometry import distinct, hops, links_in, links_out, reached, runs_of
+from ..geometry import distinct, links_in, links_out, reached, runs_of
 from ..isa import Block, Cast, Opcode
 from .base import Array, Batch, CommandCost, CommandKind, MemoryDoors, Queue, tile_text
 
@@ -38,12 +38,11 @@ class LoadTile(CommandKind):
         receivers = reached(c, batch.bands, batch.chip)
         ev.local_write_bytes[batch.at] += batch.elements * batch.operand_bytes[c["operand"]] * receivers
         ev.noc_bytes[batch.at] += payload
-        far = hops(batch.pe, c["cast"], batch.bands, batch.chip)
+        far = batch.chip.grid.hops(batch.pe, c["cast"], batch.bands)
         ev.noc_byte_hops[batch.at] += payload * np.where(c["cast"] == Cast.ALL, receivers, far)
 
     def cost(self, batch: Batch, ev: Events) -> CommandCost:
-        busy = np.maximum(port_cycles(batch, ev), _turning(batch, ev))
-        return CommandCost(busy, way_of_read(batch, ev), *into_grid(batch, ev))
+        return into_grid(batch, load(transfers(batch, ev), batch.chip))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         data = run.tile(c[OPERAND], c[ROW], c[ROWS], c[COL], c[COLS])
@@ -75,10 +74,8 @@ class StoreTile(CommandKind):
         cross_network(batch, ev, payload)
 
     def cost(self, batch: Batch, ev: Events) -> CommandCost:
-        chip, pe = batch.chip, batch.pe
-        busy = np.maximum(port_cycles(batch, ev), _turning(batch, ev))
-        on_link = ev.noc_bytes[batch.at] / chip.noc.row_bytes_per_cycle
-        return CommandCost(busy, _way(batch), on_link, links_out(pe, chip))
+        way = store(transfers(batch, ev), batch.chip)
+        return CommandCost(*way, links_out(batch.pe, batch.chip))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         run.put(c[OPERAND], c[ROW], c[COL], run.take(c[PE], c[SRC0], c[ROWS], c[COLS]))
@@ -121,7 +118,7 @@ class StageTile(CommandKind):
         ev.noc_byte_hops[batch.at] += payload
 
     def cost(self, batch: Batch, ev: Events) -> CommandCost:
-        return CommandCost(_turning(batch, ev), way_of_read(batch, ev))
+        return CommandCost(*stage(transfers(batch, ev), batch.chip))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         run.put(c[OPERAND2], c[ROW2], c[COL2], run.tile(c[OPERAND], c[ROW], c[ROWS], c[COL], c[COLS]))
@@ -164,36 +161,20 @@ def cross_network(batch: Batch, ev: Events, payload: Array) -> None:
     ev.noc_byte_hops[batch.at] += payload * (batch.c["pe"] % batch.chip.grid.cols + 1.0)
 
 
-def port_cycles(batch: Batch, ev: Events) -> Array:
-    """Return the cycles that transfers take the port of their PE."""
-    return batch.chip.pe.dma.cycles(ev.noc_bytes[batch.at], ev.runs[batch.at])
+def transfers(batch: Batch, ev: Events) -> Transfer:
+    """Return commands that move tiles or rows, as the machine's ways are asked for them."""
+    at, c, chip = batch.at, batch.c, batch.chip
+    return Transfer(
+        ev.noc_bytes[at],
+        ev.runs[at],
+        chip.grid.hops(batch.pe, c["cast"], batch.bands),
+        c["cast"] == Cast.COL,
+        ev.missed[at] * (ev.dram_read_bytes[at] > 0),
+        ev.transposed_bytes[at],
+        ev.rows[at],
+    )
 
 
-def _turning(batch: Batch, ev: Events) -> Array:
-    """Return the cycles that tiles take the layout unit."""
-    return np.asarray(ev.transposed_bytes[batch.at] / batch.chip.pe.layout.bytes_per_cycle)
-
-
-def into_grid(batch: Batch, ev: Events) -> tuple[Array, Array]:
-    """Return the cycles that transfers take the link by which they come to a PE, and its number."""
-    noc, cast = batch.chip.noc, batch.c["cast"]
-    rate = np.where(cast == Cast.COL, noc.col_bytes_per_cycle, noc.row_bytes_per_cycle)
-    return ev.noc_bytes[batch.at] / rate, links_in(batch.pe, cast, batch.chip)
-
-
-def _way(batch: Batch, reads: Array | float = 0.0) -> Array:
-    """Return the cycles that data are under way: the answer of a memory, the hops, the set-up."""
-    chip = batch.chip
-    far = hops(batch.pe, batch.c["cast"], batch.bands, chip) * chip.noc.hop_cycles
-    return np.asarray(reads + far + chip.pe.dma.startup_cycles)
-
-
-def way_of_read(batch: Batch, ev: Events) -> Array:
-    """Return the cycles from a read's start until its data are there; DRAM's only where it is read."""
-    at, chip = batch.at, batch.chip
-    near, missed = chip.cycles(chip.sram.latency_s), ev.missed[at] * (ev.dram_read_bytes[at] > 0)
-    return _way(batch, near + missed * (_dram_latency(chip) - near if missed.any() else 0.0))
-
-
-def _dram_latency(chip: Chip) -> float:
-    return chip.cycles(chip.dram.latency_s)
+def into_grid(batch: Batch, way: Way) -> CommandCost:
+    """Return what commands take whose data come to a PE by the link of its row or its column."""
+    return CommandCost(*way, links_in(batch.pe, batch.c["cast"], batch.chip))

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
+from ...machine.ways import Pooled, gather, pool
 from ..columns import CommandColumns
 from ..events import Events
 from ..fields import COL, COLS, DST, FLAGS, FN, OPERAND, OPERAND2, PE, ROW, ROW2, ROWS, Fields, K
 from ..isa import LOWEST, POOL_MODES, QUANTISED, Block, Opcode
 from .base import Array, Batch, CommandCost, CommandKind, MemoryDoors, tile_text
-from .dma import LOADS, cross_network, into_grid, pass_memory, port_cycles, way_of_read
+from .dma import LOADS, cross_network, into_grid, pass_memory, transfers
 
 
 class GatherRows(CommandKind):
@@ -40,8 +41,7 @@ class GatherRows(CommandKind):
         ev.local_write_bytes[batch.at] += rows * row_bytes
 
     def cost(self, batch: Batch, ev: Events) -> CommandCost:
-        way = way_of_read(batch, ev)
-        return CommandCost(_asking(batch, ev, way), way, *into_grid(batch, ev))
+        return into_grid(batch, gather(transfers(batch, ev), batch.chip))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         at = indices(run, c[OPERAND2], c[ROW2], c[ROW2] + c[ROWS], c[K]) + c[ROW]
@@ -96,9 +96,7 @@ class PoolBags(CommandKind):
         ev.commands[at] += np.ceil(looks / batch.chip.pe.core.rows_per_accumulate)
 
     def cost(self, batch: Batch, ev: Events) -> CommandCost:
-        way = way_of_read(batch, ev)
-        busy = np.maximum(_asking(batch, ev, way), _pooling(batch, ev, way))
-        return CommandCost(busy, way + batch.chip.pe.simd.startup_cycles, *into_grid(batch, ev))
+        return into_grid(batch, pool(transfers(batch, ev), _pooled(batch, ev), batch.chip))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         row, rows, cols, weights = c[ROW], c[ROWS], c[COLS], c[ROW2]
@@ -152,39 +150,11 @@ def _read_words(batch: Batch, ev: Events, operand: int, words: Array) -> None:
     cross_network(batch, ev, data)
 
 
-def _asking(batch: Batch, ev: Events, way: Array) -> Array:
-    """Return the cycles of the port, and of asking for rows, of which so many may be on their way."""
-    rows, pe = ev.rows[batch.at], batch.chip.pe
-    asked = np.maximum(rows * way / pe.dma.outstanding_rows, rows * pe.core.row_issue_cycles)
-    return np.maximum(port_cycles(batch, ev), asked)
-
-
-def _pooling(batch: Batch, ev: Events, way: Array) -> Array:
-    """Return the cycles of POOL commands: of each bag the indices come first, then the rows, then their sum.
-
-    A bag's rows come in chunks of one accumulate command; the next chunk comes while one is summed. Of
-    `bags_in_flight` bags at once, each resource serves all; one alone waits for every answer.
-
-    An example: 4 bags of 20 rows; a row takes 4 cycles to fetch and 3 to add, 8 rows a chunk, and an answer
-    comes after 100. A bag alone: its first chunk 8 * 4 = 32; the second is fetched while the first is summed,
-    8 * max(4, 3) = 32; the last 4 rows are there before the second chunk is summed, 8 * 3 = 24, and are
-    summed in 12. That is 100, and 2 * 100 for the indices and the first row: 300 a bag. With one bag in
-    flight the four take 1,200. With four in flight they take 300 by their own waits, but the DMA fetches 80
-    rows, one in 4 cycles: 320. The offsets come first, 100 more: 420.
-    """
-    at, pe, bags = batch.at, batch.chip.pe, np.maximum(batch.c["rows"], 1)
-    rows = ev.rows[at] / bags
-    fetch = np.maximum(pe.core.row_issue_cycles, ev.run_bytes[at] / pe.dma.bytes_per_cycle)
-    passes = np.divide(ev.simd_passes[at], ev.rows[at], out=np.zeros(len(at)), where=ev.rows[at] > 0)
-    add = pe.simd.row_startup_cycles + passes * 4 / pe.simd.bytes_per_cycle
-    chunk = float(pe.core.rows_per_accumulate)
-    first = np.minimum(rows, chunk)
-    whole = np.floor((rows - first) / chunk)
-    last = rows - first - whole * chunk
-    each = fetch * first + whole * chunk * np.maximum(fetch, add)
-    each += np.where(last > 0, np.maximum(add * chunk, fetch * last) + add * last, add * first)
-    alone = bags * (2 * way + each) / batch.chip.kernels.bags_in_flight
-    return np.asarray(way + np.maximum(alone, np.maximum(fetch, add) * ev.rows[at]))
+def _pooled(batch: Batch, ev: Events) -> Pooled:
+    """Return what commands pool, by what was counted of them."""
+    bags, looks = np.maximum(batch.c["rows"], 1), ev.rows[batch.at]
+    passes = np.divide(ev.simd_passes[batch.at], looks, out=np.zeros(len(looks)), where=looks > 0)
+    return Pooled(bags, looks / bags, ev.run_bytes[batch.at], passes)
 
 
 def indices(run: MemoryDoors, operand: int, start: int, stop: int, axis: int) -> Array:

@@ -65,10 +65,10 @@ class MultiplyTiles(CommandKind):
     def cost(self, batch: Batch, ev: Events) -> CommandCost:
         pe, kind = batch.chip.pe, _multiplied(batch)
         if _on_simd(batch.c):
-            return CommandCost(ev.macs[batch.at] / pe.simd.macs_per_cycle(kind), pe.simd.startup_cycles)
+            return CommandCost(*pe.simd.product_cost(ev.macs[batch.at], kind))
         m, k, n, which = products(batch.c)
-        busy = pe.matrix.busy(m, k, n, kind.name)
-        return CommandCost(busy[which], (pe.matrix.latency(m, k, n, kind.name) - busy)[which])
+        busy, latency = pe.matrix.cost(m, k, n, kind.name)
+        return CommandCost(busy[which], latency[which])
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         pe, m, n, k = c[PE], c[ROWS], c[COLS], c[K]

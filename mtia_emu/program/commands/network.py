@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...machine.ways import pass_on
 from ..columns import CommandColumns
 from ..events import Events
 from ..fields import COLS, DST, PE, ROWS, SRC_PE, Fields
@@ -38,8 +39,7 @@ class AddAccumulator(CommandKind):
         ev.simd_passes[batch.at] += batch.elements
 
     def cost(self, batch: Batch, ev: Events) -> CommandCost:
-        chip = batch.chip
-        return CommandCost(ev.noc_bytes[batch.at] / chip.pe.reduce.bytes_per_cycle, chip.noc.hop_cycles)
+        return CommandCost(*pass_on(ev.noc_bytes[batch.at], batch.chip))
 
     def execute(self, run: MemoryDoors, c: Fields) -> None:
         acc = run.take(c[PE], c[DST], c[ROWS], c[COLS])

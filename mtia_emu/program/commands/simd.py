@@ -126,7 +126,7 @@ def _cost(batch: Batch, passes: Array) -> CommandCost:
         if (c[name] >= 0).any():
             whole = source_shape(c["flags"], i) == Shape.FULL
             width = np.maximum(width, sizes[c[name]] * whole)
-    return CommandCost(simd.cycles(batch.elements, width, passes), simd.startup_cycles)
+    return CommandCost(*simd.cost(batch.elements, width, passes))
 
 
 def _sources(run: MemoryDoors, c: Fields) -> list[Array]:
