@@ -185,6 +185,10 @@ class Chip(BaseModel):
         """Return a time in clock cycles."""
         return seconds * self.clock_hz
 
+    def launch_cycles(self, number: int) -> int:
+        """Return the cycles that it takes to start a launch, by its number in the program, from 0."""
+        return math.ceil(self.cycles(self.launch.replace_s if number else self.launch.first_s))
+
     def peak_macs_per_cycle(self, kind: DType) -> float:
         """Return the multiply-adds a cycle of all PEs, on the unit that takes that dtype."""
         if self.pe.matrix.supports(kind.name):

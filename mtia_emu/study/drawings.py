@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,13 @@ from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Graph, Node
 from mtia_emu.compiler.ops import work
 
-from ..engine.cost import BlockCost
+from ..engine.launches import costs, part
 from ..engine.lookups import Lookups
-from ..engine.recurrence import UNITS
-from ..engine.run import costs, part
+from ..engine.sequence import LaunchRun, launch_runs
 from ..engine.timing import Timeline
 from ..errors import UserError, nearest
 from ..machine.chip import Chip
+from ..program.commands import QUEUES, Queue
 from ..program.isa import Launch, Opcode, Part, Program
 from ..view.drawing import Box, Drawing
 from ..view.gantt import Bar, Lane
@@ -29,8 +28,6 @@ BINS = 1000  # into which the time axis is cut where single commands cannot be s
 LEVELS = 8  # of how busy units are in a bin
 SHADES = (1.0, 0.6)  # of neighbouring commands
 MOST_BARS = 2000  # commands of a unit that are drawn one by one
-CHIP_WIDE = "chip dma"  # the one unit that no PE has
-DMA = ("load", "store", CHIP_WIDE)  # which share a colour
 SHOWN = 4  # constants of a node that its box names
 
 
@@ -76,39 +73,34 @@ def program_lanes(
 
     Layers of one launch stand in lanes one below the other. A unit's bars are as dark as the share of its
     instances that have a command under way, on average over a thousandth of the time. `lookups` as in
-    `engine.run.costs`.
+    `engine.launches.costs`.
     """
-    each = costs(program, chip, lookups)
-    rows: list[list[Bar]] = [[]]
-    bounds, at = [], 0.0
-    for index, (launch, cost) in enumerate(zip(program.launches, each, strict=True)):
-        gap = math.ceil(chip.cycles(chip.launch.replace_s if index else chip.launch.first_s))
-        rows[0].append(Bar(at, at + gap, "launch"))
-        bounds.append(at + gap)
-        at += gap + cost.cycles
-        for row, (name, mine) in enumerate(_beside(launch, cost)):
-            rows += [[]] if row == len(rows) else []
-            rows[row].append(Bar(bounds[-1], bounds[-1] + mine.cycles, mine.split.bound_by, name=name))
-    edges = np.linspace(0.0, max(at, 1.0), BINS + 1)
+    runs = list(launch_runs(program, chip, costs(program, chip, lookups)))
+    cycles = float(runs[-1].span.end if runs else 0)
+    edges = np.linspace(0.0, max(cycles, 1.0), BINS + 1)
     pes = part(program, chip).pes
-    units = sorted({int(u) for cost in each for u in np.unique(cost.time.unit)})
+    times, begins = [run.cost.time for run in runs], [run.span.begin for run in runs]
+    lanes = _layer_lanes(runs)
+    for unit in sorted({int(u) for time in times for u in np.unique(time.unit)}):
+        busy = under_way(times, begins, unit, edges)
+        queue = QUEUES[unit]
+        lanes.append(Lane(queue.name, _bars(busy / (1 if queue.chip_wide else pes), edges, queue.colour)))
+    return lanes, cycles
+
+
+def _layer_lanes(runs: Iterable[LaunchRun]) -> list[Lane]:
+    """Return the layers in lanes, those of one launch below one another, each coloured by what bound it."""
+    rows: list[list[Bar]] = [[]]
+    for run in runs:
+        rows[0].append(Bar(run.span.start, run.span.begin, "launch"))
+        rows += [[] for _ in run.layers[len(rows) :]]
+        for row, x in zip(rows, run.layers, strict=False):
+            row.append(Bar(x.span.begin, x.span.end, x.cost.split.bound_by, name=x.layer.name))
     names = ("layer, by what bound it", *["beside it"] * (len(rows) - 1))
-    lanes = [Lane(name, tuple(bars), legend=True) for name, bars in zip(names, rows, strict=True)]
-    for unit in units:
-        busy = under_way([cost.time for cost in each], bounds, unit, edges)
-        name = UNITS[unit]
-        lanes.append(Lane(name, _bars(busy / (1 if name == CHIP_WIDE else pes), edges, name)))
-    return lanes, at
+    return [Lane(name, tuple(bars), legend=True) for name, bars in zip(names, rows, strict=True)]
 
 
-def _beside(launch: Launch, cost: BlockCost) -> list[tuple[str, BlockCost]]:
-    """Return the layers of a launch by name, with what each costs."""
-    if len(launch.parts) != len(cost.members) or not launch.parts:
-        return [(launch.name, cost)]
-    return [(part.name, member) for part, member in zip(launch.parts, cost.members, strict=True)]
-
-
-def under_way(times: list[Timeline], starts: list[float], unit: int, edges: Array) -> Array:
+def under_way(times: Sequence[Timeline], starts: Sequence[float], unit: int, edges: Array) -> Array:
     """Return how many of a kind's instances have a command under way, on average between two edges."""
     known: dict[int, tuple[Array, Array]] = {}
     done = np.zeros(len(edges))
@@ -133,7 +125,6 @@ def _until(moments: Array, times: Array) -> Array:
 
 def _bars(share: Array, edges: Array, kind: str) -> tuple[Bar, ...]:
     """Return bars over bins of like share; nothing where nothing was busy."""
-    kind = "dma" if kind in DMA else kind
     level = np.ceil(np.clip(share, 0, 1) * LEVELS - 1e-6).astype(int)
     cuts = np.flatnonzero(np.diff(level)) + 1
     spans = zip([0, *cuts], [*cuts, len(level)], strict=True)
@@ -155,10 +146,10 @@ def layer_lanes(
     cost = costs(program, chip, lookups)[index]
     commands, time = program.blocks[program.launches[index].block].commands, cost.time
     lanes: list[Lane] = []
-    for unit, name in enumerate(UNITS):
-        mine = (time.unit == unit) & ((commands["pe"] == pe) | (name == CHIP_WIDE))
+    for unit, queue in enumerate(QUEUES):
+        mine = (time.unit == unit) & ((commands["pe"] == pe) | queue.chip_wide)
         if mine.any():
-            lanes += _command_lanes(name, commands[mine], time.start[mine], time.end[mine], cost.cycles)
+            lanes += _command_lanes(queue, commands[mine], time.start[mine], time.end[mine], cost.cycles)
     return lanes, float(cost.cycles)
 
 
@@ -175,13 +166,13 @@ def _launch_named(program: Program, layer: str) -> int:
     raise UserError(f"no layer {layer!r}{nearest(layer, known)} (`mtia-emu show --at schedule` lists them)")
 
 
-def _command_lanes(unit: str, commands: Array, start: Array, end: Array, cycles: float) -> list[Lane]:
+def _command_lanes(queue: Queue, commands: Array, start: Array, end: Array, cycles: float) -> list[Lane]:
     """Return a lane for each command that a unit has under way at the same time as others."""
-    kind = "dma" if unit in DMA else unit
+    unit, kind = queue.name, queue.colour
     if len(commands) > MOST_BARS:
         edges = np.linspace(0.0, max(cycles, 1.0), BINS + 1)
         share = np.diff(_until(np.sort(start), edges) - _until(np.sort(end), edges)) / np.diff(edges)
-        return [Lane(f"{unit} ({len(commands):,} commands)", _bars(share, edges, unit))]
+        return [Lane(f"{unit} ({len(commands):,} commands)", _bars(share, edges, kind))]
     rows: list[list[Bar]] = []
     for index in np.argsort(start, kind="stable"):
         row = next((r for r in rows if r[-1].end <= start[index]), None)
