@@ -7,43 +7,27 @@ from collections.abc import Callable
 from collections.abc import Mapping as Table
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from mtia_emu.kernels.attention.fused import ScoreTape, emit_attention
-from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionTiling
-from mtia_emu.kernels.attention.search import memory_rate
-from mtia_emu.kernels.bags.embedding import BagOperands, emit_embedding_bags, emit_gather, ranked_bags
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.matmul.dense import emit_matmul, epilogue_of
-from mtia_emu.kernels.matmul.packed import Weights, emit_matmul_packed, ranked_packed
-from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulPlan, MatmulProblem
-from mtia_emu.kernels.matmul.search import demand_of, ranked_matmul
-from mtia_emu.kernels.rows.rowwise import emit_rowwise
-from mtia_emu.kernels.rows.scalar import emit_scalar
-from mtia_emu.kernels.rows.tape import Tape, parse
+from mtia_emu.kernels.kernel import Kernel, KernelCall
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.options import Options
 from mtia_emu.program.isa import Binding, Block, Launch, Operand, Program
 from mtia_emu.types import TensorType, Work
 
-from ..ops.dequantise import packing
-from ..user_kernels import STEP, emit_user, idle_notes
-from .beside import SELDOM, KernelCall, Run, moments
+from ..user_kernels import idle_notes, kernel_of
+from .beside import SELDOM, BlockSource, Run, moments
 from .beside import launches as runs
 from .choice import ESTIMATED, Tuning
 from .place import Placement
 from .prefetch import Ahead, read_ahead
-from .rules.attention import tilings
 from .split import split
 from .steps import Schedule, Step
 from .views import View
 
-T = TypeVar("T")
-Params = Table[str, Any]
-Operands = list[Operand]
 DEFAULTS = Options()
-PRODUCTS = ("matmul", "matmul_packed")  # kernels that put their result behind two operands
 
 
 @dataclass(frozen=True)
@@ -132,7 +116,7 @@ class _Made:
 
 def _calls(
     plan: Schedule, placement: Placement, tuning: Tuning
-) -> tuple[Schedule, Callable[[Step], KernelCall]]:
+) -> tuple[Schedule, Callable[[Step], BlockSource]]:
     """Return the schedule with steps that fit a block each, and what gives their kernel calls."""
     blocks = _Blocks(plan.chip, tuning)
     call = partial(_call, placement=placement, packed=_packed(plan), blocks=blocks)
@@ -143,7 +127,7 @@ def _launches(
     plan: Schedule,
     progress: Callable[[int, int], None],
     tuning: Tuning,
-    call_of: Callable[[Step], KernelCall],
+    call_of: Callable[[Step], BlockSource],
     placement: Placement,
 ) -> _Made:
     """Return the launches of all steps."""
@@ -175,12 +159,15 @@ def _launches(
 
 @dataclass(frozen=True)
 class _Operation:
-    """A step with the operands of its kernel; `key` is all that its block depends on besides the chip."""
+    """A step as a call of its kernel; `key` is all that its block depends on besides the chip."""
 
     step: Step
-    inputs: Operands
-    outputs: Operands
-    key: Any
+    kernel: Kernel
+    call: KernelCall
+
+    @property
+    def key(self) -> tuple[str, KernelCall]:
+        return self.step.kernel, self.call
 
 
 @dataclass
@@ -200,18 +187,19 @@ class _Blocks:
         return self.made[one.key]
 
 
-def _call(step: Step, placement: Placement, packed: set[str], blocks: _Blocks) -> KernelCall:
+def _call(step: Step, placement: Placement, packed: set[str], blocks: _Blocks) -> BlockSource:
     """Return the kernel call of a step whose buffers are placed; `packed` as `_packed` has it."""
-    inputs = [_operand(v, placement, written=False) for v in step.inputs]
-    if step.kernel in PRODUCTS and step.inputs[1].buffer in packed:
-        inputs[1] = replace(inputs[1], tiled=True)
+    inputs, kernel = [_operand(v, placement, written=False) for v in step.inputs], kernel_of(step)
+    if (weight := kernel.weight) is not None and step.inputs[weight].buffer in packed:
+        inputs[weight] = replace(inputs[weight], tiled=True)
     outputs = [_operand(v, placement, written=True) for v in step.outputs]
-    key = (step.kernel, step.params, tuple(inputs), tuple(outputs))
-    return KernelCall(key, partial(blocks.block, _Operation(step, inputs, outputs, key)))
+    one = _Operation(step, kernel, KernelCall(tuple(inputs), tuple(outputs), step.params))
+    return BlockSource(one.key, partial(blocks.block, one))
 
 
 def _places(step: Step, placement: Placement) -> list[int]:
-    views = (*step.inputs, *step.outputs)
+    """Return the addresses of a step's operands, in the order of its block's."""
+    views = kernel_of(step).arranged(step.inputs, step.outputs)
     return [placement.address[v.buffer] + v.offset * v.dtype.bytes for v in views]
 
 
@@ -229,166 +217,17 @@ def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
 
 
 def _launch(step: Step, block: Block, places: list[int]) -> Launch:
-    """Return the launch; kernels put a result before what is optional: see `_matmul`, `_by_table`."""
-    if step.kernel in PRODUCTS:
-        places = [*places[:2], places[-1], *places[2:-1]]
-    if step.kernel == "attention":
-        places = [*places[:3], places[-1], *places[3:-1]]
-    if step.kernel == "embedding_bag":
-        places = [place for table in _by_table(places, len(step.outputs)) for place in table]
+    """Return the launch of a step's block, its operands at these addresses."""
     places += [0] * (len(block.operands) - len(places))  # scratch operands start at the block's scratch
     return Launch(0, tuple(places), step.origin or step.name, step.op, step.name)
 
 
 def _block(chip: Chip, one: _Operation, tuning: Tuning) -> Block:
-    step, params = one.step, dict(one.step.params)
-    mapped = _MAPPED.get(step.kernel)
-    make = partial(mapped, tuning) if mapped else _EMIT[step.kernel]
+    step = one.step
     try:
-        return tuning.memoise(
-            "block", one.key, chip, lambda c: make(c, step.kernel, params, one.inputs, one.outputs)
-        )
+        return tuning.memoise("block", one.key, chip, lambda c: tuning.block(one.kernel, one.call, c))
     except NoRoom as error:
         raise NoRoom(
             f"{step.name} ({step.op}{', ' + step.origin if step.origin else ''}) does not fit {chip.name}: "
             f"{error}"
         ) from None
-
-
-def _matmul(tuning: Tuning, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
-    a, b, *extras = inputs
-    tape = parse(p["epilogue"]) if p["epilogue"] else None
-    problem = MatmulProblem(
-        p["batch"],
-        p["m"],
-        p["k"],
-        p["n"],
-        a.dtype,
-        b.dtype,
-        outputs[0].dtype,
-        a.space,
-        b.space,
-        b_batched=len(b.shape) > 2,
-        epilogue=epilogue_of(tape, extras),
-        out_space=outputs[0].space,
-        b_tiled=b.tiled,
-    )
-    whole = (problem, p["epilogue"], tuple(inputs), outputs[0])
-
-    def made(c: Chip, mapping: MatmulMapping) -> Block:
-        return emit_matmul(MatmulPlan(problem, mapping, c), a, b, outputs[0], tape, extras)
-
-    def ranked(c: Chip, count: int) -> list[MatmulMapping]:
-        demand = tuning.memoise("demand", problem, c, lambda c: demand_of(problem, c))
-        return [mapping for mapping, _ in ranked_matmul(problem, c, count, demand)]
-
-    # apart: a mapping asks about all of the chip, the commands that it stands for about little
-    mapping = tuning.choose(whole if tuning.search.time else problem, chip, ranked, made)
-    return tuning.memoise("product", (whole, mapping), chip, lambda c: made(c, mapping))
-
-
-def _matmul_packed(
-    tuning: Tuning, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
-) -> Block:
-    a, codes, *rest = inputs
-    zeros = rest.pop() if p["zeros"] else None
-    scales, (out,) = rest.pop(), outputs
-    form = packing({"k": p["k"], "block": p["block"]}, codes.dtype)
-    weights = Weights(form.k, form.block, form.planes, form.plane_rows, zeros is not None, scales.dtype)
-    tape = parse(p["epilogue"])
-    problem = MatmulProblem(
-        1,
-        p["m"],
-        form.plane_rows,
-        p["n"],
-        a.dtype,
-        codes.dtype,
-        out.dtype,
-        a.space,
-        codes.space,
-        b_batched=False,
-        epilogue=epilogue_of(tape, rest),
-        out_space=out.space,
-        b_tiled=codes.tiled,
-    )
-
-    def made(c: Chip, mapping: MatmulMapping) -> Block:
-        plan = MatmulPlan(problem, mapping, c)
-        return emit_matmul_packed(plan, weights, a, (codes, scales, zeros), out, tape, rest)
-
-    key = (problem, weights, p["epilogue"], tuple(inputs), out) if tuning.search.time else (problem, weights)
-    return made(chip, tuning.choose(key, chip, lambda c, n: ranked_packed(problem, weights, c, n), made))
-
-
-def _rowwise(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
-    return emit_rowwise(chip, kernel, parse(p["tape"]), inputs, outputs)
-
-
-def _copy(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
-    return emit_rowwise(chip, kernel, Tape(1, (), (0,)), inputs, outputs)
-
-
-def _gather(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
-    return emit_gather(chip, inputs[0], inputs[1], outputs[0])
-
-
-def _embedding_bag(
-    tuning: Tuning, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
-) -> Block:
-    tables = [BagOperands(*t) for t in _by_table([*inputs, *outputs], len(outputs))]
-
-    def made(c: Chip, most: int) -> Block:
-        return emit_embedding_bags(
-            c, tables, p["mode"], quantised=p["quantised"], lowest=p["lowest"], most=most
-        )
-
-    key = (kernel, tuple(sorted(p.items())), tuple(inputs), tuple(outputs))
-    return made(chip, tuning.choose(key, chip, lambda c, n: ranked_bags(c, tables, n), made))
-
-
-def _by_table(operands: list[T], tables: int) -> list[list[T]]:
-    """Return the operands of each table, as `BagOperands` has them."""
-    each = len(operands) // tables - 1
-    inputs, outputs = operands[: each * tables], operands[each * tables :]
-    parts = [inputs[i * each : (i + 1) * each] for i in range(tables)]
-    return [[*part[:3], out, *part[3:]] for part, out in zip(parts, outputs, strict=True)]
-
-
-def _attention(
-    tuning: Tuning, chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands
-) -> Block:
-    q, k, v, *extras = inputs
-    scores = ScoreTape(parse(p["tape"]), p["mask"], p["guarded"])
-    problem = replace(p["problem"], space=k.space)
-    whole = (problem, p["tape"], p["mask"], p["guarded"], tuple(inputs), outputs[0])
-
-    def made(c: Chip, tiles: AttentionTiling) -> Block:
-        return emit_attention(AttentionPlan(problem, tiles, c), q, k, v, outputs[0], scores, extras)
-
-    def ranked(c: Chip, count: int) -> list[AttentionTiling]:
-        found = tilings(problem, tuning.memoise, c)
-        return [tiles for tiles, _ in found.ranked(memory_rate(problem, c), count)]
-
-    tiles = tuning.choose(whole if tuning.search.time else problem, chip, ranked, made)
-    return tuning.memoise("fused attention", (whole, tiles), chip, lambda c: made(c, tiles))
-
-
-def _scalar(chip: Chip, kernel: str, p: Params, inputs: Operands, outputs: Operands) -> Block:
-    return emit_scalar(chip, p["op"], dict(p["attrs"]), inputs, outputs)
-
-
-_EMIT: dict[str, Callable[[Chip, str, Params, Operands, Operands], Block]] = {
-    "map": _rowwise,
-    "row": _rowwise,
-    "rotary": _rowwise,
-    "copy": _copy,
-    "gather": _gather,
-    "scalar": _scalar,
-    STEP: emit_user,
-}
-_MAPPED: dict[str, Callable[[Tuning, Chip, str, Params, Operands, Operands], Block]] = {
-    "attention": _attention,
-    "embedding_bag": _embedding_bag,
-    "matmul": _matmul,
-    "matmul_packed": _matmul_packed,
-}

@@ -23,7 +23,7 @@ from mtia_emu.compiler.graph import Graph, freeze_attrs
 from mtia_emu.compiler.pipeline import compile_lowered
 from mtia_emu.compiler.plugins import execute as execute_file
 from mtia_emu.compiler.reference import core_library
-from mtia_emu.compiler.user_kernels import INSTALLED, Kernel, installed
+from mtia_emu.compiler.user_kernels import INSTALLED, UserKernel, installed
 from mtia_emu.kernels.builder import NoRoom
 
 from ..engine.function import execute
@@ -41,7 +41,7 @@ MOST_EXAMPLES = 64
 
 
 @contextmanager
-def use_kernels(*kernels: str | Path | Kernel) -> Iterator[tuple[Kernel, ...]]:
+def use_kernels(*kernels: str | Path | UserKernel) -> Iterator[tuple[UserKernel, ...]]:
     """Compile with kernels of your own meanwhile: files FILE.py, names of packages' kernels, or `Kernel`s.
 
     Each is executed on its examples first and held to its reference. Raises `UserError` for what is no kernel
@@ -54,13 +54,13 @@ def use_kernels(*kernels: str | Path | Kernel) -> Iterator[tuple[Kernel, ...]]:
         yield found
 
 
-def _kernels_of(given: str | Path | Kernel) -> Sequence[Kernel]:
-    if isinstance(given, Kernel):
+def _kernels_of(given: str | Path | UserKernel) -> Sequence[UserKernel]:
+    if isinstance(given, UserKernel):
         return (given,)
     return load_kernels(given)
 
 
-def load_kernels(source: str | Path) -> tuple[Kernel, ...]:
+def load_kernels(source: str | Path) -> tuple[UserKernel, ...]:
     """Return the kernels in a file FILE.py, or those that an installed package lists under a name.
 
     The file is executed. Raises `UserError` where it raises, and where there is no kernel in it.
@@ -79,17 +79,17 @@ def load_kernels(source: str | Path) -> tuple[Kernel, ...]:
         raise UserError(f"{where}: cannot be imported: {type(error).__name__}: {error}") from error
     if isinstance(found, ModuleType):
         return _in_module(found, where)
-    if not (isinstance(found, type) and issubclass(found, Kernel)):
+    if not (isinstance(found, type) and issubclass(found, UserKernel)):
         raise UserError(f"{where}: {found!r} is no kernel (right: a class derived from mtia_emu.Kernel)")
     return (found(),)
 
 
-def _in_module(module: ModuleType, where: str) -> tuple[Kernel, ...]:
+def _in_module(module: ModuleType, where: str) -> tuple[UserKernel, ...]:
     """Return a kernel of each class that a module defines, in their order, but for abstract ones."""
     classes = [
         c
         for c in vars(module).values()
-        if isinstance(c, type) and issubclass(c, Kernel) and c.__module__ == module.__name__
+        if isinstance(c, type) and issubclass(c, UserKernel) and c.__module__ == module.__name__
     ]
     found = tuple(c() for c in classes if c.op and not inspect.isabstract(c))
     if not found:
@@ -113,7 +113,7 @@ class _Case:
         return f"example {self.number} ({shapes}{', read through a transposition' if self.turned else ''})"
 
 
-def hold_to_reference(kernel: Kernel, *, seed: int = 0) -> int:
+def hold_to_reference(kernel: UserKernel, *, seed: int = 0) -> int:
     """Execute an installed kernel on its examples; return on how many cases it gave its reference's results.
 
     Every example runs in its own format, in fp16 and in bf16 where the shape rule takes them, with packed
@@ -139,7 +139,7 @@ def hold_to_reference(kernel: Kernel, *, seed: int = 0) -> int:
     return done
 
 
-def _cases(kernel: Kernel, seed: int) -> Iterator[_Case]:
+def _cases(kernel: UserKernel, seed: int) -> Iterator[_Case]:
     rng = np.random.default_rng(seed)
     for number, (arrays, attrs) in enumerate(_examples(kernel, rng)):
         full = {**kernel.attributes, **attrs}
@@ -154,7 +154,7 @@ def _cases(kernel: Kernel, seed: int) -> Iterator[_Case]:
                 yield _Case(number, given, full, turned)
 
 
-def _examples(kernel: Kernel, rng: np.random.Generator) -> list[Any]:
+def _examples(kernel: UserKernel, rng: np.random.Generator) -> list[Any]:
     """Return the examples; raise `UserError` where there are none, or not of the right form."""
     try:
         found = []
@@ -179,7 +179,7 @@ def _in_format(array: Array, kind: DType | None) -> Array:
     return array if kind is None or array.dtype.kind != "f" else array.astype(kind.numpy)
 
 
-def _accepts(kernel: Kernel, arrays: Iterable[Array], attrs: dict[str, Any]) -> bool:
+def _accepts(kernel: UserKernel, arrays: Iterable[Array], attrs: dict[str, Any]) -> bool:
     try:
         kernel.infer([TensorType(dtype_of(x), x.shape) for x in arrays], freeze_attrs(attrs))
     except UserError:
@@ -187,7 +187,7 @@ def _accepts(kernel: Kernel, arrays: Iterable[Array], attrs: dict[str, Any]) -> 
     return True
 
 
-def _hold(kernel: Kernel, case: _Case, chip: Chip) -> None:
+def _hold(kernel: UserKernel, case: _Case, chip: Chip) -> None:
     """Execute one case on a chip; raise `UserError` for the first element that is off."""
     from mtia_emu.compiler.ops import reference
 
@@ -203,7 +203,7 @@ def _hold(kernel: Kernel, case: _Case, chip: Chip) -> None:
         _compare(index, value, right, kernel.tolerance)
 
 
-def _graph(kernel: Kernel, case: _Case) -> tuple[Graph, dict[str, Array]]:
+def _graph(kernel: UserKernel, case: _Case) -> tuple[Graph, dict[str, Array]]:
     """Return a graph of the one node, and its inputs."""
     build, inputs, operands = NodeBuilder(), {}, []
     for index, array in enumerate(case.arrays):
@@ -241,5 +241,5 @@ def own_operators() -> dict[str, Any]:
     return {k.op: partial(_with_defaults, k) for k in INSTALLED.values() if k.foreign}
 
 
-def _with_defaults(kernel: Kernel, arrays: Sequence[Any], attrs: Mapping[str, Any]) -> Sequence[Array]:
+def _with_defaults(kernel: UserKernel, arrays: Sequence[Any], attrs: Mapping[str, Any]) -> Sequence[Array]:
     return kernel.reference(arrays, {**kernel.attributes, **attrs})
