@@ -22,7 +22,7 @@ from .beside import SELDOM, BlockSource, Run, moments
 from .beside import launches as runs
 from .choice import ESTIMATED, Tuning
 from .place import Placement
-from .prefetch import Ahead, read_ahead
+from .prefetch import Ahead, TimedLaunches, read_ahead
 from .split import split
 from .steps import Schedule, Step
 from .views import View
@@ -69,11 +69,11 @@ def emit(
 
     `tuning` chooses the mappings of kernels that have several, and may give blocks that were made before.
     """
-    plan, call_of = _calls(plan, placement, tuning)
-    made = _launches(plan, progress or (lambda done, total: None), tuning, call_of, placement)
-    memoise, on = tuning.memoise, options.prefetch
-    ahead = read_ahead(plan, placement, made.blocks, made.launches, made.times, memoise, on=on)
-    return Emitted(_program(plan, placement, about, ahead), plan, tuple(made.steps))
+    calls = _Calls(plan.chip, placement, tuning, _packed(plan))
+    plan = split(plan, lambda step: calls.source(step).make(plan.chip))
+    timed = _launches(plan, calls, progress or (lambda before, total: None))
+    ahead = read_ahead(plan, placement, timed, tuning.memoise, on=options.prefetch)
+    return Emitted(_program(plan, placement, about, ahead), plan, tuple(timed.steps))
 
 
 def _program(plan: Schedule, placement: Placement, about: About, ahead: Ahead) -> Program:
@@ -105,102 +105,52 @@ def _program(plan: Schedule, placement: Placement, about: About, ahead: Ahead) -
 
 
 @dataclass
-class _Made:
-    """Distinct blocks, the launches that run all steps, and of each launch its moment and its steps."""
+class _Calls:
+    """The kernel calls of placed steps; each block is made once for the whole chip.
 
-    blocks: list[Block] = field(default_factory=list)
-    launches: list[Launch] = field(default_factory=list)
-    times: list[int] = field(default_factory=list)
-    steps: list[tuple[int, ...]] = field(default_factory=list)
-
-
-def _calls(
-    plan: Schedule, placement: Placement, tuning: Tuning
-) -> tuple[Schedule, Callable[[Step], BlockSource]]:
-    """Return the schedule with steps that fit a block each, and what gives their kernel calls."""
-    blocks = _Blocks(plan.chip, tuning)
-    call = partial(_call, placement=placement, packed=_packed(plan), blocks=blocks)
-    return split(plan, lambda step: call(step).make(plan.chip)), call
-
-
-def _launches(
-    plan: Schedule,
-    progress: Callable[[int, int], None],
-    tuning: Tuning,
-    call_of: Callable[[Step], BlockSource],
-    placement: Placement,
-) -> _Made:
-    """Return the launches of all steps."""
-    numbers: dict[Any, int] = {}
-    known: dict[Any, tuple[Run, ...]] = {}
-    out, done = _Made(), 0
-    groups = [(steps, list(map(call_of, steps))) for steps in moments(plan)]
-    counts = Counter(tuple(call.key for call in calls) for _, calls in groups if len(calls) > 1)
-    for moment, (steps, calls) in enumerate(groups):
-        key = tuple(call.key for call in calls)
-        if key not in known:
-            often = counts[key] * SELDOM >= len(groups)
-            known[key] = runs(calls, plan.chip, tuning.search, tuning.memoise, often=often)
-        for run in known[key]:
-            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(out.blocks))
-            if number == len(out.blocks):
-                out.blocks.append(run.block)
-            alone = [
-                _launch(steps[i], block, _places(steps[i], placement))
-                for i, block in zip(run.calls, run.parts or (run.block,), strict=True)
-            ]
-            out.launches.append(run.launch(number, alone))
-            out.times.append(moment)
-            out.steps.append(tuple(done + i for i in run.calls))
-        done += len(steps)
-        progress(done, len(plan.steps))
-    return out
-
-
-@dataclass(frozen=True)
-class _Operation:
-    """A step as a call of its kernel; `key` is all that its block depends on besides the chip."""
-
-    step: Step
-    kernel: Kernel
-    call: KernelCall
-
-    @property
-    def key(self) -> tuple[str, KernelCall]:
-        return self.step.kernel, self.call
-
-
-@dataclass
-class _Blocks:
-    """Makes the blocks of operations, each once for the whole chip itself."""
+    `packed` are the constants that may be stored in the order of tiles.
+    """
 
     chip: Chip
+    placement: Placement
     tuning: Tuning
-    made: dict[Any, Block] = field(default_factory=dict)
+    packed: set[str]
+    blocks: dict[Any, Block] = field(default_factory=dict)
 
-    def block(self, one: _Operation, chip: Chip) -> Block:
-        """Return the block of an operation on the whole chip, a part, or one that notes what is read."""
-        if chip is not self.chip:
-            return _block(chip, one, self.tuning)
-        if one.key not in self.made:
-            self.made[one.key] = _block(chip, one, self.tuning)
-        return self.made[one.key]
+    def source(self, step: Step) -> BlockSource:
+        """Return the block of a step, to be made for the whole chip or for a part of it."""
+        inputs, kernel = [self._operand(v, written=False) for v in step.inputs], kernel_of(step)
+        if (weight := kernel.weight) is not None and step.inputs[weight].buffer in self.packed:
+            inputs[weight] = replace(inputs[weight], tiled=True)
+        outputs = [self._operand(v, written=True) for v in step.outputs]
+        call = KernelCall(tuple(inputs), tuple(outputs), step.params)
+        return BlockSource((step.kernel, call), partial(self._block, step, kernel, call))
 
+    def _operand(self, view: View, *, written: bool) -> Operand:
+        space = self.placement.space[view.buffer]
+        return Operand(view.dtype, view.shape or (1,), view.strides or (1,), space, written)
 
-def _call(step: Step, placement: Placement, packed: set[str], blocks: _Blocks) -> BlockSource:
-    """Return the kernel call of a step whose buffers are placed; `packed` as `_packed` has it."""
-    inputs, kernel = [_operand(v, placement, written=False) for v in step.inputs], kernel_of(step)
-    if (weight := kernel.weight) is not None and step.inputs[weight].buffer in packed:
-        inputs[weight] = replace(inputs[weight], tiled=True)
-    outputs = [_operand(v, placement, written=True) for v in step.outputs]
-    one = _Operation(step, kernel, KernelCall(tuple(inputs), tuple(outputs), step.params))
-    return BlockSource(one.key, partial(blocks.block, one))
+    def _block(self, step: Step, kernel: Kernel, call: KernelCall, chip: Chip) -> Block:
+        """Return a step's block on the whole chip, on a part of it, or on one that notes what is read."""
+        key = (step.kernel, call)
+        if chip is self.chip and key in self.blocks:
+            return self.blocks[key]
+        try:
+            block = self.tuning.memoise("block", key, chip, lambda c: self.tuning.block(kernel, call, c))
+        except NoRoom as error:
+            origin = f", {step.origin}" if step.origin else ""
+            where = f"{step.name} ({step.op}{origin}) does not fit {chip.name}"
+            raise NoRoom(f"{where}: {error}") from None
+        if chip is self.chip:
+            self.blocks[key] = block
+        return block
 
-
-def _places(step: Step, placement: Placement) -> list[int]:
-    """Return the addresses of a step's operands, in the order of its block's."""
-    views = kernel_of(step).arranged(step.inputs, step.outputs)
-    return [placement.address[v.buffer] + v.offset * v.dtype.bytes for v in views]
+    def launch(self, step: Step, block: Block) -> Launch:
+        """Return the launch of a step's block, its operands where they are placed."""
+        views, address = kernel_of(step).arranged(step.inputs, step.outputs), self.placement.address
+        places = [address[v.buffer] + v.offset * v.dtype.bytes for v in views]
+        places += [0] * (len(block.operands) - len(places))  # scratch operands start at the block's scratch
+        return Launch(0, tuple(places), step.origin or step.name, step.op, step.name)
 
 
 def _packed(plan: Schedule) -> set[str]:
@@ -210,24 +160,26 @@ def _packed(plan: Schedule) -> set[str]:
     return {name for name, count in uses.items() if count == 1 and name in consts}
 
 
-def _operand(view: View, placement: Placement, *, written: bool) -> Operand:
-    return Operand(
-        view.dtype, view.shape or (1,), view.strides or (1,), placement.space[view.buffer], written
-    )
-
-
-def _launch(step: Step, block: Block, places: list[int]) -> Launch:
-    """Return the launch of a step's block, its operands at these addresses."""
-    places += [0] * (len(block.operands) - len(places))  # scratch operands start at the block's scratch
-    return Launch(0, tuple(places), step.origin or step.name, step.op, step.name)
-
-
-def _block(chip: Chip, one: _Operation, tuning: Tuning) -> Block:
-    step = one.step
-    try:
-        return tuning.memoise("block", one.key, chip, lambda c: tuning.block(one.kernel, one.call, c))
-    except NoRoom as error:
-        raise NoRoom(
-            f"{step.name} ({step.op}{', ' + step.origin if step.origin else ''}) does not fit {chip.name}: "
-            f"{error}"
-        ) from None
+def _launches(plan: Schedule, calls: _Calls, progress: Callable[[int, int], None]) -> TimedLaunches:
+    """Return the launches of all steps, each moment's side by side where that is faster."""
+    tuning, numbers, known = calls.tuning, dict[Any, int](), dict[Any, tuple[Run, ...]]()
+    timed, before = TimedLaunches(), 0
+    groups = [(steps, list(map(calls.source, steps))) for steps in moments(plan)]
+    counts = Counter(tuple(s.key for s in sources) for _, sources in groups if len(sources) > 1)
+    for moment, (steps, sources) in enumerate(groups):
+        key = tuple(source.key for source in sources)
+        if key not in known:
+            often = counts[key] * SELDOM >= len(groups)
+            known[key] = runs(sources, plan.chip, tuning.search, tuning.memoise, often=often)
+        for run in known[key]:
+            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(timed.blocks))
+            if number == len(timed.blocks):
+                timed.blocks.append(run.block)
+            parts = zip(run.calls, run.parts or (run.block,), strict=True)
+            alone = [calls.launch(steps[i], block) for i, block in parts]
+            timed.launches.append(run.launch(number, alone))
+            timed.moments.append(moment)
+            timed.steps.append(tuple(before + i for i in run.calls))
+        before += len(steps)
+        progress(before, len(plan.steps))
+    return timed

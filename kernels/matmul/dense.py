@@ -316,6 +316,22 @@ class _Emitter:
         step, pe = np.nonzero(self.valid_out & final & done[:, None])
         ordinal, at = step // self.plan.local["k"], (step, pe)
         row = self.m0[at] + self.tile["b"][at] * self.p.m
+        self._load_extras(step, pe, row)
+        out = self.out_slot + ordinal % RINGS
+        inputs = [
+            self.acc_slot + ordinal % self.accumulators,
+            *(s + ordinal % RINGS for s in self.extra_slots),
+        ]
+        into = {len(self.tape.steps) - 1: out}
+        site = TapeSite(inputs, self.shapes, self.registers, self.register_slots, into)
+        tiles = PeTiles(pe, self.m[at], self.n[at])
+        emit_steps(self.build, self.tape, site, ISSUE.at("epilogue", step), tiles)
+        tile = {"row": row, "rows": self.m[at], "col": self.n0[at], "cols": self.n[at]}
+        self.build.add(Opcode.STORE, ISSUE.at("store", step), pe=pe, operand=2, src0=out, **tile)
+
+    def _load_extras(self, step: Array, pe: Array, row: Array) -> None:
+        """Emit the loads of what epilogues take, for tiles that begin at `row` of the result."""
+        ordinal, at = step // self.plan.local["k"], (step, pe)
         for index in range(len(self.extras)):
             tile = {"row": 0, "rows": 1, "col": self.n0[at], "cols": self.n[at]}
             if self.shapes[index + 1] is Shape.COL:
@@ -330,23 +346,3 @@ class _Emitter:
                 dst=self.extra_slots[index] + ordinal % RINGS,
                 **tile,
             )
-        out = self.out_slot + ordinal % RINGS
-        inputs = [
-            self.acc_slot + ordinal % self.accumulators,
-            *(s + ordinal % RINGS for s in self.extra_slots),
-        ]
-        into = {len(self.tape.steps) - 1: out}
-        site = TapeSite(inputs, self.shapes, self.registers, self.register_slots, into)
-        tiles = PeTiles(pe, self.m[at], self.n[at])
-        emit_steps(self.build, self.tape, site, ISSUE.at("epilogue", step), tiles)
-        self.build.add(
-            Opcode.STORE,
-            ISSUE.at("store", step),
-            pe=pe,
-            operand=2,
-            src0=out,
-            row=row,
-            rows=self.m[at],
-            col=self.n0[at],
-            cols=self.n[at],
-        )
