@@ -20,15 +20,18 @@ import numpy as np
 from mtia_emu.compiler.build import NodeBuilder
 from mtia_emu.compiler.foreign import raised
 from mtia_emu.compiler.graph import Graph, freeze_attrs
+from mtia_emu.compiler.lower.choice import ESTIMATED, Tuning
 from mtia_emu.compiler.pipeline import compile_lowered
 from mtia_emu.compiler.plugins import execute as execute_file
 from mtia_emu.compiler.reference import core_library
 from mtia_emu.compiler.user_kernels import INSTALLED, UserKernel, installed
 from mtia_emu.kernels.builder import NoRoom
+from mtia_emu.kernels.search import MappingSearch
 
 from ..engine.function import execute
 from ..errors import UserError, refuse_unknown
 from ..machine.chip import Chip, load_chip
+from ..program.isa import Block, Program
 from ..program.verify import verify
 from ..types import BF16, FP16, DType, TensorType, dtype_of
 
@@ -38,6 +41,7 @@ CHIPS = ("tiny", "mtia-2i")  # what kernels are held to their reference on: one 
 TOLERANCES = {"fp16": 4e-3, "bf16": 3e-2}  # of the largest result: a few roundings
 WIDE_TOLERANCE = 1e-5
 MOST_EXAMPLES = 64
+MOST_MAPPINGS = 4  # that each example is executed under
 
 
 @contextmanager
@@ -117,15 +121,16 @@ def hold_to_reference(kernel: UserKernel, *, seed: int = 0) -> int:
     """Execute an installed kernel on its examples; return on how many cases it gave its reference's results.
 
     Every example runs in its own format, in fp16 and in bf16 where the shape rule takes them, with packed
-    operands and with transposed ones, on small and large chips, in poisoned memory. Raises `UserError` naming
-    the first element that is off.
+    operands and with transposed ones, on small and large chips, in poisoned memory; under each of the first
+    few mappings where there are several, and on one row of PEs where the kernel may share a launch. Raises
+    `UserError` naming the first element that is off.
     """
     done, no_room = 0, ""
     for case in _cases(kernel, seed):
         types = [TensorType(dtype_of(x), x.shape) for x in case.arrays]
         if not kernel.takes(types, freeze_attrs(case.attrs)):
             continue
-        for chip in map(load_chip, CHIPS):
+        for chip in _chips(kernel):
             try:
                 _hold(kernel, case, chip)
                 done += 1
@@ -137,6 +142,14 @@ def hold_to_reference(kernel: UserKernel, *, seed: int = 0) -> int:
         why = no_room or "it takes none of them"
         raise UserError(f"{kernel.label} ran on none of its examples, so nothing is known of it: {why}")
     return done
+
+
+def _chips(kernel: UserKernel) -> Iterator[Chip]:
+    """Yield the chips that a kernel is executed on."""
+    yield from map(load_chip, CHIPS)
+    if kernel.shares_launch:
+        small = load_chip(CHIPS[0])
+        yield small.part(1, small.grid.cols)
 
 
 def _cases(kernel: UserKernel, seed: int) -> Iterator[_Case]:
@@ -188,19 +201,46 @@ def _accepts(kernel: UserKernel, arrays: Iterable[Array], attrs: dict[str, Any])
 
 
 def _hold(kernel: UserKernel, case: _Case, chip: Chip) -> None:
-    """Execute one case on a chip; raise `UserError` for the first element that is off."""
+    """Execute one case on a chip, under each mapping; raise `UserError` for the first element that is off."""
     from mtia_emu.compiler.ops import reference
 
     graph, inputs = _graph(kernel, case)
     expected = reference(kernel.name, case.arrays, freeze_attrs(case.attrs))
-    program = compile_lowered(graph, chip, dtype=str(dtype_of(case.arrays[0])))
+    dtype, place, turns = str(dtype_of(case.arrays[0])), 0, 1
+    while place < turns:
+        turn = _Turn(place)
+        tuning = Tuning(MappingSearch(turn, candidates=MOST_MAPPINGS)) if kernel.mapped else ESTIMATED
+        program = compile_lowered(graph, chip, dtype=dtype, tuning=tuning)
+        _hold_program(program, chip, inputs, expected, kernel.tolerance)
+        place, turns = place + 1, turn.calls
+
+
+class _Turn:
+    """A judge of mappings that lets the one at a place win, and counts those that it is shown."""
+
+    def __init__(self, place: int) -> None:
+        self.place, self.calls = place, 0
+
+    def __call__(self, block: Block, chip: Chip) -> float:
+        self.calls += 1
+        return float(self.calls - 1 != self.place)
+
+
+def _hold_program(
+    program: Program,
+    chip: Chip,
+    inputs: dict[str, Array],
+    expected: Sequence[Array],
+    tolerance: float | None,
+) -> None:
+    """Execute a program; raise `UserError` for the first element that is off."""
     verify(program, chip)
     try:
         got = execute(program, chip, inputs, core_library(), check=True).outputs
     except RuntimeError as error:  # poisoned memory was read, or results were never written
         raise UserError(str(error)) from error
     for index, (value, right) in enumerate(zip(got.values(), expected, strict=True)):
-        _compare(index, value, right, kernel.tolerance)
+        _compare(index, value, right, tolerance)
 
 
 def _graph(kernel: UserKernel, case: _Case) -> tuple[Graph, dict[str, Array]]:
