@@ -51,7 +51,6 @@ class UserKernel(Kernel):
     whether it has several mappings, it says as our own kernels do.
     """
 
-    op: ClassVar[str] = ""
     flops: ClassVar[int | None] = None
     attributes: ClassVar[Mapping[str, Any]] = {}
     operands: ClassVar[tuple[int, int]] = (1, 64)
@@ -64,10 +63,6 @@ class UserKernel(Kernel):
     def reference(self, arrays: Sequence[Array | None], attrs: Attrs) -> Sequence[Array]:
         """Return the results in NumPy: what the op means, and what the kernel is held to."""
         return reference_op(self.op, arrays, attrs)
-
-    def takes(self, types: Types, attrs: Attrs) -> bool:
-        """Return whether the kernel runs such operands; others run as they would without it."""
-        return True
 
     def examples(self, rng: np.random.Generator) -> Iterable[Example]:
         """Yield operands and attributes on which the kernel is held to its reference, drawn from `rng`."""

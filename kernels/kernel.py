@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import Block, Operand
+from mtia_emu.types import TensorType
 
 from .halves import Portion
 
@@ -46,9 +47,11 @@ class Kernel:
     """A way to run an op; derive from it, and list a value of the class.
 
     A kernel with one mapping defines `emit`. One with several defines `candidates`, and `emit_mapping` in
-    place of `emit`.
+    place of `emit`. One with an `op` runs the nodes of that op which it `takes`, with their operands and
+    attributes as they are; others are called by the rules of `compiler/lower`.
     """
 
+    op: str = ""
     summary: str = ""
     reads_views: bool = False  # any strided view of memory; else packed ones
     writes_views: bool = False
@@ -60,6 +63,10 @@ class Kernel:
     def name(self) -> str:
         """Return what programs and reports call it."""
         raise NotImplementedError
+
+    def takes(self, types: Sequence[TensorType | None], attrs: Mapping[str, Any]) -> bool:
+        """Return whether it runs such operands of its op; others run as they would without it."""
+        return True
 
     def problem(self, call: KernelCall) -> Hashable:
         """Return what candidates are ranked by: sizes, dtypes, spaces; of two equal ones the same is best."""
