@@ -30,7 +30,8 @@ from .program import file as program_file
 from .program.inputs import input_arrays, typed_inputs
 from .program.isa import Program
 from .program.verify import verify
-from .results.report import Check, LayerCheck, Report
+from .results.check import Check, LayerCheck
+from .results.report import Report
 from .sources import Operator, Source, is_program, open_model, operator_source  # noqa: F401
 from .study.lookups import example_lookups, known_lookups
 from .study.tuning import tuning

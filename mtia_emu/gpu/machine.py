@@ -11,7 +11,8 @@ from .. import types
 from ..errors import UserError
 from ..options import Mode
 from ..results.report import Band as Spread
-from ..results.report import Joules, Layer, Report, Traffic
+from ..results.report import Joules, Layer, Report, Stretch, Traffic
+from ..results.spans import Track
 from ..sums import add_up
 from ..types import DType, Work
 from .attention import QUERY_BLOCK, HeadShape, attention
@@ -74,14 +75,14 @@ class Gpu(Facts):
         layers, seconds = self._layers(items, kernels, extra)
         macs = sum(layer.macs for layer in layers)
         peak = self.rate(_named(dtype)[0])[1].flops_per_s / 2
-        times = [(layer.end_cycle - layer.start_cycle) / self.clock_hz for layer in layers]
+        track = Track(self.name, self.clock_hz)
+        length = track.exact_seconds(layers[-1].end_cycle if layers else 0)
         return Report(
-            model, self.name, dtype, dict(dims), self.clock_hz,
-            cycles=layers[-1].end_cycle if layers else 0,
+            model, self.name, dtype, dict(dims), (track,), (Stretch(layers, length),),
             joules_by=_joules(kernels, self.idle_w * extra), traffic=_traffic(kernels),
-            macs=macs, utilization=macs / (seconds * peak) if seconds else 0.0,
-            layers=layers, notes=self._notes(live, how),
-            seconds_band=_spread(self.bands, items, times), joules_band=_band(self.bands, "joules"),
+            macs=macs, peak_macs=seconds * peak, notes=self._notes(live, how),
+            seconds_band=_spread(self.bands, items, [x.span_s for x in layers]),
+            joules_band=_band(self.bands, "joules"),
         )  # fmt: skip
 
     def _period(self, launch: str) -> float:
@@ -94,7 +95,7 @@ class Gpu(Facts):
         self, items: list[Fused], kernels: list[GpuKernel], extra: float
     ) -> tuple[tuple[Layer, ...], float]:
         """Return a layer for each kernel, and the seconds they take together."""
-        layers, now = [], 0.0
+        layers, now, track = [], 0.0, Track(self.name, self.clock_hz)
         for item, k in zip(items, kernels, strict=True):
             start, now = now, now + k.seconds + extra
             bound = "launch" if extra > k.seconds else k.bound_by
@@ -110,6 +111,7 @@ class Gpu(Facts):
                     sram_bytes=k.l2_read_bytes + k.l2_write_bytes,
                     joules=k.joules + self.idle_w * extra,
                     bound_by=bound,
+                    track=track,
                 )
             )
         return tuple(layers), now

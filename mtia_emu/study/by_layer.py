@@ -24,7 +24,7 @@ from ..engine.traced import NOBODY, Held, TracedRun
 from ..errors import UserError
 from ..machine.chip import Chip
 from ..program.isa import Block, Launch, Part, Program, dump_command
-from ..results.report import Distance, LayerCheck, WrongCommand
+from ..results.check import Distance, LayerCheck, WrongCommand
 from .likeness import unlike
 
 Array = np.ndarray[Any, Any]
