@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from .. import types
 from ..errors import UserError
 from ..options import Mode
+from ..results.machine import Computation
 from ..results.report import Band as Spread
 from ..results.report import Joules, Layer, Report, Stretch, Traffic
 from ..results.spans import Track
@@ -85,6 +87,14 @@ class Gpu(Facts):
             joules_band=_band(self.bands, "joules"),
         )  # fmt: skip
 
+    def report(self, work: Computation, /, mode: Mode | None = None) -> Report:
+        """Return the report of a computation; `run` says what it holds."""
+        return self.run(work.works, model=work.model, dtype=work.dtype, dims=dict(work.dims), mode=mode)
+
+    def in_mode(self, mode: Mode) -> GpuInMode:
+        """Return the machine that puts work on this GPU in a mode."""
+        return GpuInMode(self, mode)
+
     def _period(self, launch: str) -> float:
         """Return the period of empty kernels under a mode of launching, in seconds."""
         return {"graph": self.launch_graph_s, "stream": self.launch_stream_s, "host": self.launch_host_s}[
@@ -130,6 +140,23 @@ class Gpu(Facts):
                 if kind != rate
             ),
         )
+
+
+@dataclass(frozen=True)
+class GpuInMode:
+    """A GPU that work is put on in one way."""
+
+    gpu: Gpu
+    mode: Mode
+
+    @property
+    def name(self) -> str:
+        """Return the GPU's name."""
+        return self.gpu.name
+
+    def report(self, work: Computation, /) -> Report:
+        """Return the report of a computation."""
+        return self.gpu.report(work, self.mode)
 
 
 def _named(dtype: str | DType) -> tuple[str, float]:
