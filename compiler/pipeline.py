@@ -386,7 +386,8 @@ def _notes(options: Options, plan: Schedule, placement: Placement) -> tuple[str,
 
 def _place_notes(plan: Schedule) -> tuple[str, ...]:
     """Return what to say of inputs that lie in the memory of outputs."""
-    shared = [v for v in plan.graph.inputs if plan.buffers[plan.values[v].buffer].role == "output"]
+    states = set(plan.graph.states.values())
+    shared = [v for v in plan.graph.inputs if v in states]
     if not shared:
         return ()
     return (

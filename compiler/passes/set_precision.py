@@ -70,7 +70,7 @@ class _Converter:
         self.types = {**inputs, **{k: c.type for k, c in consts.items()}}
         for node in graph.nodes:
             self._node(node)
-        return Graph(graph.name, self.nodes, inputs, graph.outputs, consts)
+        return Graph(graph.name, self.nodes, inputs, graph.outputs, consts).with_states(graph.states)
 
     def _type(self, value: str, kind: TensorType) -> TensorType:
         if kind.dtype != self.old or value in self.kept:

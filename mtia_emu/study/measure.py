@@ -121,8 +121,7 @@ def _share(part: float, whole: float) -> float:
 def least_dram_bytes(graph: Graph) -> int:
     """Return the bytes of the model's own tensors, weights, inputs and outputs, each moved once.
 
-    Of a table the rows looked up count, no more than there are; of an output that an input grows into, what
-    is new.
+    Of a table the rows looked up count, no more than there are; of a state that grows, what is new.
     """
     read: dict[str, int] = {}
     for node in graph.nodes:
@@ -131,9 +130,9 @@ def least_dram_bytes(graph: Graph) -> int:
                 read[value] = max(read.get(value, 0), _read_bytes(graph, node, position))
     written = 0
     for value in graph.outputs:
-        maker = graph.producer(value)
-        past = graph.type_of(maker.inputs[0]).bytes if maker is not None and maker.op == "append" else 0
-        written += graph.type_of(value).bytes - past
+        size, before = graph.type_of(value).bytes, graph.states.get(value)
+        past = graph.type_of(before).bytes if before else 0
+        written += size - past if past < size else size
     return add_up(read.values()) + written
 
 

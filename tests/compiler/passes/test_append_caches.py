@@ -121,8 +121,8 @@ def test_keys_that_are_read_often_are_copied_near() -> None:
   %values : fp16[1,2,900,16] = append(%past_v, %v) {axis=2}
   %y : fp16[1,4,600,16] = attention(%q, %keys, %values) {tape="1 -> x0 | "}
   out %y
-  out %keys
-  out %values
+  out %keys at %past_k
+  out %values at %past_v
 }"""
     )
     chip = load_chip("tiny", {"sram.bytes": 1 << 20})
