@@ -1,4 +1,4 @@
-"""Schedule and placement to Program: each distinct kernel call becomes a block, each step a launch."""
+"""Schedule and placement to launches: each distinct kernel call becomes a block, each step a launch."""
 
 from __future__ import annotations
 
@@ -23,17 +23,15 @@ from mtia_emu.kernels.rows.scalar import emit_scalar
 from mtia_emu.kernels.rows.tape import Tape, parse
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.options import Options
-from mtia_emu.program.isa import Binding, Block, Launch, Operand, Program
-from mtia_emu.types import TensorType, Work
+from mtia_emu.program.isa import Block, Launch, Operand
 
 from ..ops.dequantise import packing
-from ..user_kernels import STEP, emit_user, idle_notes
+from ..user_kernels import STEP, emit_user
 from .beside import SELDOM, KernelCall, Run, moments
 from .beside import launches as runs
 from .choice import ESTIMATED, Tuning
+from .launches import Launches
 from .place import Placement
-from .prefetch import Ahead, read_ahead
 from .rules.attention import tilings
 from .split import split
 from .steps import Schedule, Step
@@ -42,92 +40,21 @@ from .views import View
 T = TypeVar("T")
 Params = Table[str, Any]
 Operands = list[Operand]
-DEFAULTS = Options()
 PRODUCTS = ("matmul", "matmul_packed")  # kernels that put their result behind two operands
 
 
-@dataclass(frozen=True)
-class About:
-    """What a program says of its model and its steps do not: `dtype` is the format that reports name.
-
-    `types` are inputs and outputs as the model's user sees them, `works` is what any other machine would have
-    to do.
-    """
-
-    name: str = ""
-    source: str = ""
-    dims: Table[str, int] = field(default_factory=dict)
-    dtype: str = ""
-    types: Table[str, TensorType] = field(default_factory=dict)
-    works: tuple[Work, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Emitted:
-    """A program, the schedule with steps that fit a block each, and the steps of each launch, by number."""
-
-    program: Program
-    schedule: Schedule
-    steps: tuple[tuple[int, ...], ...]
-
-
 def emit(
-    plan: Schedule,
+    schedule: Schedule,
     placement: Placement,
-    about: About,
-    *,
-    options: Options = DEFAULTS,
     tuning: Tuning = ESTIMATED,
     progress: Callable[[int, int], None] | None = None,
-) -> Emitted:
-    """Return the program of a placed schedule; `progress` is called with the steps done and all of them.
+) -> Launches:
+    """Return the launches of a placed schedule; `progress` is called with the steps done and all of them.
 
     `tuning` chooses the mappings of kernels that have several, and may give blocks that were made before.
     """
-    plan, call_of = _calls(plan, placement, tuning)
-    made = _launches(plan, progress or (lambda done, total: None), tuning, call_of, placement)
-    memoise, on = tuning.memoise, options.prefetch
-    ahead = read_ahead(plan, placement, made.blocks, made.launches, made.times, memoise, on=on)
-    return Emitted(_program(plan, placement, about, ahead), plan, tuple(made.steps))
-
-
-def _program(plan: Schedule, placement: Placement, about: About, ahead: Ahead) -> Program:
-    """Return the program of the blocks and launches that there are."""
-    consts = plan.graph.consts
-
-    def bind(value: str, view: View) -> Binding:
-        space, address = placement.space[view.buffer], placement.address[view.buffer]
-        strides = () if view.contiguous else view.strides
-        return Binding(value, view.type, about.types.get(value, view.type), space, address, strides)
-
-    return Program(
-        about.name,
-        about.source,
-        about.dtype,
-        dict(about.dims),
-        plan.chip.model_dump(),
-        tuple(ahead.blocks),
-        tuple(ahead.launches),
-        tuple(bind(value, plan.values[value]) for value in plan.graph.inputs),
-        tuple(bind(value, view) for value, view in plan.outputs.items()),
-        tuple(bind(value, plan.values[value]) for value in consts),
-        {value: c for value, c in consts.items() if c.present},
-        placement.dram_bytes,
-        ahead.sram_bytes,
-        about.works,
-        about.notes + ahead.notes + idle_notes(plan),
-    )
-
-
-@dataclass
-class _Made:
-    """Distinct blocks, the launches that run all steps, and of each launch its moment and its steps."""
-
-    blocks: list[Block] = field(default_factory=list)
-    launches: list[Launch] = field(default_factory=list)
-    times: list[int] = field(default_factory=list)
-    steps: list[tuple[int, ...]] = field(default_factory=list)
+    schedule, call_of = _calls(schedule, placement, tuning)
+    return _launches(schedule, progress or (lambda done, total: None), tuning, call_of, placement)
 
 
 def _calls(
@@ -145,11 +72,11 @@ def _launches(
     tuning: Tuning,
     call_of: Callable[[Step], KernelCall],
     placement: Placement,
-) -> _Made:
+) -> Launches:
     """Return the launches of all steps."""
     numbers: dict[Any, int] = {}
     known: dict[Any, tuple[Run, ...]] = {}
-    out, done = _Made(), 0
+    out, done = Launches(plan), 0
     groups = [(steps, list(map(call_of, steps))) for steps in moments(plan)]
     counts = Counter(tuple(call.key for call in calls) for _, calls in groups if len(calls) > 1)
     for moment, (steps, calls) in enumerate(groups):
