@@ -67,7 +67,7 @@ def test_every_pass_is_listed() -> None:
 def test_every_pass_is_documented_and_tested(name: str) -> None:
     assert PASSES[name].__doc__
     assert name in page("passes.md").lower()
-    assert (ROOT / "tests" / "compiler" / "passes" / f"test_{name}.py").exists()
+    assert (ROOT / "tests" / "compiler" / "passes" / f"test_{name.replace('-', '_')}.py").exists()
 
 
 @pytest.mark.parametrize("name", OPS)
