@@ -1,7 +1,7 @@
 """Plant every mutant of the table, one at a time, and say which the nearest tests notice.
 
-Exits with 1 where they notice fewer than `LEAST` of all, where a mutant's place is gone, or where the tests fail
-without any.
+Exits with 1 where they notice fewer than `LEAST` of all, where a mutant's place is gone, or where the tests
+fail without any.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
-from .change import mutated
-from .table import ROOT, TABLE, Misplaced, Mutant, mutants
+from mtia_emu.settings import cache_folder
+
+from .change import places
+from .table import ROOT, Misplaced, Mutant, mutants
 
 LEAST = 0.9
 PATIENCE_S = 180.0  # of one mutant's tests: what takes longer has been noticed
@@ -27,7 +28,7 @@ PASSED, FAILED, INTERRUPTED = 0, 1, 2  # exits of pytest; a module that fails to
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a mutant: its number, the word for it, the seconds that it took, and what pytest said last."""
+    """What became of a mutant: its number, the word for it, the seconds taken, and what pytest said last."""
 
     number: int
     word: str
@@ -36,10 +37,11 @@ class Verdict:
 
 
 def planted(number: int, tests: tuple[str, ...], *, jitted: bool) -> tuple[int | None, str]:
-    """Run tests with a mutant in a process of its own; return how pytest exits (None: too late) and its last line.
+    """Run tests with a mutant, by its number, in a process of its own.
 
-    Times and choices that are kept on disk are kept by the text of files, which a mutant does not change: each
-    has a folder of its own. Compiled code is shared, for a mutant in a module that has some runs as Python.
+    Return how pytest exits (None: it took too long), and the last that it said. What is kept on disk is kept
+    by the text of files, which a mutant does not change: each has a folder of its own. Compiled code alone is
+    shared; where the mutant's module has some, all runs as Python.
     """
     with tempfile.TemporaryDirectory(prefix="mtia-emu-mutant-") as folder:
         env = os.environ | {"PYTHONPATH": "tests", "MTIA_EMU_CACHE": folder, "OPENBLAS_NUM_THREADS": "1"}
@@ -57,14 +59,15 @@ def planted(number: int, tests: tuple[str, ...], *, jitted: bool) -> tuple[int |
 
 
 def _compiled() -> str:
-    return os.environ.get("NUMBA_CACHE_DIR") or str(Path(tempfile.gettempdir()) / f"mtia-emu-mutants-{os.getuid()}")
+    """Return the folder of compiled code: the user's own, where it stays."""
+    return os.environ.get("NUMBA_CACHE_DIR") or str(cache_folder() or tempfile.gettempdir())
 
 
 def judge(number: int, mutant: Mutant) -> Verdict:
     """Return what the nearest tests make of a mutant."""
     begin = time.monotonic()
     try:
-        mutated(mutant.file.read_text(encoding="utf-8"), mutant)
+        places(mutant.file.read_text(encoding="utf-8"), mutant)
     except Misplaced as error:
         return Verdict(number, ERROR, 0.0, str(error))
     exit_code, said = planted(number, mutant.tests, jitted=mutant.jitted)
@@ -83,7 +86,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="mutants", description=__doc__)
     parser.add_argument("words", nargs="*", help="only mutants whose name has one of these words")
     parser.add_argument("--workers", type=int, default=2, help="how many at once")
-    parser.add_argument("--table", type=Path, default=TABLE, help=argparse.SUPPRESS)
     given = parser.parse_args()
     table = mutants()
     asked = [i for i, x in enumerate(table) if not given.words or any(w in x.name for w in given.words)]
