@@ -1,7 +1,7 @@
 """What the mappings of a product ask of the chip, for all candidates of a space at once.
 
 A resource's cycles are its work over its rate, by the units' own rules. DRAM is asked for bytes: how fast its
-channels are is for `matmul_estimate.py`, so that chips that differ there share all of this.
+channels are is for `estimate.py`, so that chips that differ there share all of this.
 """
 
 from __future__ import annotations

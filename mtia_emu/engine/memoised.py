@@ -1,4 +1,4 @@
-"""The cost of a program's launches, shared between chips: see `sharing`."""
+"""The cost of a program's launches, memoised between chips: see `reuse/memo.py`."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ LOAD_QUEUE, STORE_QUEUE, MATRIX, REDUCE, SIMD, CORE, CHIP_DMA = range(7)
 UNITS = ("load", "store", "matrix", "reduce", "simd", "core", "chip dma")
 # shared resources: the DRAM, the SRAM, then the links into each row, into each column, and out of each row
 DRAM, SRAM, LINKS = 0, 1, 2
-LOAD, REDUCTION = 0, 6  # as in `isa.Op`
+LOAD, REDUCTION = 0, 6  # as in `isa.Opcode`
 FILLED, EMPTIED = 0, 1  # of a stage: when it was filled, and when the last load from it ends
 # Of what has no stage, prefetches, EMPTIED (behind all stages) is when DRAM and SRAM are done with the last.
 ISSUED, PORT = len(UNITS), len(UNITS) + 2  # of a PE, behind its units: see `State`
