@@ -81,6 +81,11 @@ def test_a_row_of_nothing_is_found_whatever_is_published_beside_it(cell: str) ->
         fences.fill("<!-- generated: x -->\n<!-- end -->", {"x": lambda: table})
 
 
+def test_a_pass_that_changes_nothing_has_no_row() -> None:
+    head, idle, twice = ["none", "9", "", "1"], ["fold", "9", "+0.0%", "1"], ["fold", "9", "+0.0%", "2"]
+    assert generate.changed([head, idle, twice, idle]) == [head, twice, idle]
+
+
 def test_a_table_of_words_has_no_row_of_nothing() -> None:
     assert not list(hollow.hollow("| key | unit | meaning |\n| --- | --- | --- |\n| `a` | | text |\n"))
 
