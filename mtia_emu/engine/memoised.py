@@ -57,7 +57,7 @@ def memoised_cycles(block: Block, chip: Chip, memoise: Memoise) -> float:
 def _cached(
     program: Program, chip: Chip, lookups: Mapping[int, Lookups], memoise: Memoise
 ) -> Mapping[int, Lookups]:
-    """Return look-ups with what the cache missed, shared between equal look-ups of equal tables."""
+    """Return look-ups with what the cache missed, once for equal look-ups of equal tables."""
     if not lookups:
         return lookups
     asked = tuple((n, _tables(program, n), _content(found)) for n, found in sorted(lookups.items()))
