@@ -17,7 +17,8 @@ from mtia_emu.cli.app import main
 from mtia_emu.gpu import gpu_names
 from mtia_emu.machine.chip import chip_names
 from mtia_emu.machine.units.simd import REDUCTIONS
-from mtia_emu.program.isa import COMMANDS, Opcode
+from mtia_emu.program.commands import COMMANDS
+from mtia_emu.program.isa import Opcode
 from mtia_emu.settings import FLAGS
 
 ROOT = Path(__file__).parents[1]
