@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 from onnx import TensorProto, helper
 
-from mtia_emu.results.report import SCHEMA
+from mtia_emu.results.report_json import SCHEMA
 
 Cli = Callable[..., Result]
 Refused = Callable[..., str]

@@ -28,8 +28,8 @@ from mtia_emu.program.isa import Program
 from mtia_emu.program.text import dump
 from mtia_emu.results.difference import as_json as difference_json
 from mtia_emu.results.difference import compare
-from mtia_emu.results.report import as_json
 from mtia_emu.results.report_file import read_report
+from mtia_emu.results.report_json import as_json
 from mtia_emu.silicon import area, cost
 from mtia_emu.streams import histogram
 from mtia_emu.study.listing import chip_parameters, gpu_parameters
