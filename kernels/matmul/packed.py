@@ -16,37 +16,29 @@ import numpy as np
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.ways import Transfer, load, read_latency
-from mtia_emu.program.isa import FIRST, FUNCTION_NAMES, NO_SLOT, VECTOR, Block, Cast, Opcode, Operand, Shape
+from mtia_emu.program.isa import FIRST, FUNCTION_NAMES, VECTOR, Block, Cast, Opcode, Operand, Shape
 from mtia_emu.sums import add_up
 from mtia_emu.types import DType
 
 from ..builder import LINE, NoRoom, ceil_div
 from ..estimates import chain, exposed
+from ..rows.emit_tape import PeTiles
 from ..rows.tape import Tape, finish
-from .dense import LOADS, MATMUL, STEP, _Emitter
+from .dense import ISSUE, _Emitter
+from .packing import Packing
 from .plan import RINGS, MatmulMapping, MatmulPlan, MatmulProblem
 
 Array = np.ndarray[Any, Any]
-EXPAND = 5.0  # in the order of issue: after the product of the step before, and before this step's
 PANELS = (256, 64, 16)  # most rows of a panel of codes that are tried
 DEPTH = 3  # panels of codes on their way, beside the one that is read
 
 
 @dataclass(frozen=True)
-class Weights:
-    """How weights lie: rows of the matrix, rows to a scale, codes an element, and whether zeros are given."""
+class Weights(Packing):
+    """How weights lie, whether they have zero points, and the type of their scales."""
 
-    k: int
-    block: int
-    planes: int
-    plane_rows: int
     zeros: bool
     scale: DType
-
-    @property
-    def plane_blocks(self) -> int:
-        """Return the rows of scales that one plane has."""
-        return ceil_div(self.plane_rows, self.block)
 
     @property
     def passes(self) -> int:
@@ -248,42 +240,48 @@ def _leaders(plan: MatmulPlan, operand: str) -> tuple[int, int]:
     return 1 if cast in (Cast.COL, Cast.ALL) else rows, 1 if cast in (Cast.ROW, Cast.ALL) else cols
 
 
+@dataclass(frozen=True)
+class PackedMatrix:
+    """A matrix of few bits in memory: codes [plane_rows, n], scales [blocks, n], zeros [plane_blocks, n]."""
+
+    form: Weights
+    codes: Operand
+    scales: Operand
+    zeros: Operand | None = None
+
+
 def emit_matmul_packed(
     plan: MatmulPlan,
-    weights: Weights,
     a: Operand,
-    operands: tuple[Operand, Operand, Operand | None],
+    weights: PackedMatrix,
     out: Operand,
     epilogue: Tape | None = None,
     extras: Sequence[Operand] = (),
 ) -> Block:
     """Return the block of a planned product a[m, k] x weights[k, n]; the plan's k is that of one plane.
 
-    `operands` are codes [plane_rows, n], scales [blocks, n] and zero points [plane_blocks, n], or None. The
-    block's operands are a, codes, out, the extras, scales and zero points; epilogue and extras as in
+    The block's operands are a, codes, out, the extras, scales and zero points; epilogue and extras as in
     `emit_matmul`.
     """
-    codes, scales, zeros = operands
     tape = finish(epilogue or Tape(1, (), (0,)), [out.dtype])
-    emitter = _PackedEmitter(plan, a, codes, out, tape, tuple(extras))
-    return emitter.unpack(weights, scales, zeros).block()
+    return _PackedEmitter(plan, a, weights.codes, out, tape, tuple(extras)).unpack(weights).block()
 
 
 class _PackedEmitter(_Emitter):
     """The step grid of a product, each step with a panel for each plane of its codes."""
 
-    def unpack(self, weights: Weights, scales: Operand, zeros: Operand | None) -> _PackedEmitter:
+    def unpack(self, weights: PackedMatrix) -> _PackedEmitter:
         """Add the operands and slots of what expands codes; return the emitter."""
-        self.w, p, t = weights, self.p, self.t
+        self.w, p, t, zeros = weights.form, self.p, self.t, weights.zeros
         self.build.kernel = "matmul_packed"
         self.scales = len(self.build.operands)
-        self.build.operands += (scales, *([zeros] if zeros is not None else []))
-        more = weights.planes - 1
+        self.build.operands += (weights.scales, *([zeros] if zeros is not None else []))
+        more = self.w.planes - 1
         self.a_panels = [self.panels["a"], *(self._panels("a", p.a, t.tm * t.kp) for _ in range(more))]
-        self.scale_slots = [self._panels("b", scales.dtype, t.tn) for _ in range(weights.planes)]
+        self.scale_slots = [self._panels("b", weights.scales.dtype, t.tn) for _ in range(self.w.planes)]
         self.zero_slots = self._panels("b", zeros.dtype, t.tn) if zeros is not None else None
         self.points = self.build.slot(p.a, t.tn, RINGS)
-        self.work = self.build.slot(p.a, t.tn * t.kp, weights.passes - 1)
+        self.work = self.build.slot(p.a, t.tn * t.kp, self.w.passes - 1)
         self.wide = self.build.slot(p.a, t.tn * t.kp, RINGS)
         self.first = {"k0": self.k0, "k": self.k, "valid": self.valid}
         return self
@@ -318,7 +316,7 @@ class _PackedEmitter(_Emitter):
         at = (step, leaders[group])
         self.build.add(
             Opcode.LOAD,
-            self._when("b", step) + LOADS + 1 / 64,
+            self._when("b", step) + 1 / 2,  # behind the panels of its step
             pe=at[1],
             cast=cast,
             dst=slots[step],
@@ -335,12 +333,13 @@ class _PackedEmitter(_Emitter):
         for plane in range(self.w.planes):
             self._at(plane)
             step, pe = np.nonzero(self.valid)
-            order = step * STEP + EXPAND + plane / 2
+            # a plane is expanded, then multiplied: the array works while SIMD expands the next one
+            order = ISSUE.at("product", step) + plane / self.w.planes
             wide = self._expand(plane, step, pe, order)
             fresh = FIRST if plane == 0 else 0
             self.build.add(
                 Opcode.MATMUL,
-                order + (MATMUL - EXPAND) / 4,
+                order + 1 / 4,
                 pe=pe,
                 rows=self.m[step, pe],
                 cols=self.n[step, pe],
@@ -354,40 +353,28 @@ class _PackedEmitter(_Emitter):
 
     def _expand(self, plane: int, step: Array, pe: Array, order: Array) -> Array:
         """Emit the SIMD commands that expand panels of codes; return the slots that hold the result."""
-        k, n = self.k[step, pe], self.n[step, pe]
+        panels = PeTiles(pe, self.k[step, pe], self.n[step, pe])
         turn = (step * self.w.planes + plane) % RINGS
         name = "copy" if self.w.planes == 1 else ("bit_low4", "bit_high4")[plane]
-        self._simd(name, order, pe, k, n, self.work, self.panels["b"][step])
+        self._simd(name, order, panels, self.work, self.panels["b"][step])
         value = self.work
         if self.zero_slots is not None:
-            self._simd(name, order, pe, np.ones_like(k), n, self.points + turn, self.zero_slots[step])
+            self._simd(name, order, replace(panels, rows=1), self.points + turn, self.zero_slots[step])
             value = self.work + 1
-            self._simd("sub", order, pe, k, n, value, self.work, self.points + turn)
-        self._simd("mul", order, pe, k, n, self.wide + turn, value, self.scale_slots[plane][step])
+            self._simd("sub", order, panels, value, self.work, self.points + turn)
+        self._simd("mul", order, panels, self.wide + turn, value, self.scale_slots[plane][step])
         return np.asarray(self.wide + turn)
 
-    def _simd(
-        self,
-        name: str,
-        order: Array,
-        pe: Array,
-        rows: Array,
-        cols: Array,
-        dst: Any,
-        src0: Any,
-        src1: Any = NO_SLOT,
-    ) -> None:
+    def _simd(self, name: str, order: Array, panels: PeTiles, dst: Any, *sources: Any) -> None:
         """Emit one function over panels; its second operand is one row."""
-        flags = 0 if isinstance(src1, int) and src1 == NO_SLOT else Shape.ROW << 2
         self.build.add(
             Opcode.SIMD,
             order,
-            pe=pe,
+            pe=panels.pe,
             fn=FUNCTION_NAMES.index(name),
-            rows=rows,
-            cols=cols,
+            rows=panels.rows,
+            cols=panels.cols,
             dst=dst,
-            src0=src0,
-            src1=src1,
-            flags=int(flags),
+            flags=int(Shape.ROW << 2) if len(sources) > 1 else 0,
+            **{f"src{i}": slot for i, slot in enumerate(sources)},
         )

@@ -8,8 +8,9 @@ from functools import partial
 from typing import cast
 
 from mtia_emu.kernels.attention.fused import ScoreTape
+from mtia_emu.kernels.attention.kernel import tilings
 from mtia_emu.kernels.attention.plan import ALWAYS, AttentionPlan, AttentionProblem, AttentionTiling
-from mtia_emu.kernels.attention.search import Tilings, first_cycles, memory_rate
+from mtia_emu.kernels.attention.search import first_cycles, memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul.plan import MatmulProblem
 from mtia_emu.kernels.matmul.search import ranked_matmul
@@ -129,16 +130,10 @@ def _tiling(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> Attentio
     return found and found[0]
 
 
-def tilings(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> Tilings:
-    """Return a problem's tilings, whatever memory its keys are in; raise `NoRoom` where none fits."""
-    anywhere = replace(problem, space="")
-    return memoise("tilings", anywhere, chip, partial(Tilings, anywhere))
-
-
 def _best(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> tuple[AttentionTiling, float] | None:
     """Return the tiling of the one kernel and its estimated cycles; None where none fits the chip."""
     try:
-        found = tilings(problem, memoise, chip)
+        found = tilings(problem, chip, memoise)
     except NoRoom:
         return None
     ((tiles, cycles),) = found.ranked(memory_rate(problem, chip), 1)
