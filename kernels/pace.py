@@ -1,6 +1,6 @@
 """How long a block keeps DRAM and all else busy, estimated from its commands by their own rules.
 
-One PE stands for all: the one that stores last, which kernels give as much work as any other. What PEs share
+One PE stands for all: of those that store most, the one that stores last. What PEs share
 is counted over all of them.
 """
 
@@ -54,7 +54,7 @@ def pace(block: Block, chip: Chip) -> Pace | None:
     if block.bands or not len(stores) or OPAQUE[ops].any():
         return None
     dram, shared = _shared(block, chip)
-    mine = _commands_of(block, chip, int(block.commands["pe"][stores[-1]]))
+    mine = _commands_of(block, chip, _busiest(select(block.commands, stores)))
     busy, latency = _costs(mine, block, chip)
     unit = UNIT[mine["op"]]
     own = {name: float(busy[unit == i].sum()) for i, name in enumerate(UNITS)}
@@ -88,6 +88,13 @@ def _shared(block: Block, chip: Chip) -> tuple[float, dict[str, float]]:
     links, _ = chip.noc.cost(loaded, False, 0)
     sram = chip.sram_cycles((ev.sram_read_bytes + ev.sram_write_bytes).sum())
     return dram, {"sram": float(sram), "link": float(links) / chip.grid.rows}
+
+
+def _busiest(stores: Array) -> int:
+    """Return the PE that stores most elements; of several, the one that stores last."""
+    pe = stores["pe"].astype(np.int64)
+    work = np.bincount(pe, stores["rows"].astype(float) * stores["cols"])[pe]
+    return int(pe[work == work.max()][-1])
 
 
 def _commands_of(block: Block, chip: Chip, pe: int) -> Array:

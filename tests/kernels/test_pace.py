@@ -24,8 +24,9 @@ def test_the_pace_of_a_small_block() -> None:
     """A tile of a product on tiny, b from DRAM: 128 B are 8 cycles of DRAM.
 
     Load queue 8 + 8, array 2 folds of 8: 16. SIMD is busiest: 64 x 4 B / 16 = 16, and 4 until it is done.
-    Before it begins: the first load is issued, 2, and comes, 8 + 10 + 1 + 4 = 23. After the last load that a product waits for: the
-    product 16, its pipeline and first load 8, the store 8, and 1 + 4 until it is there: 37.
+    Before it begins: the first load is issued, 2, and comes, 8 + 10 + 1 + 4 = 23. After the last load that a
+    product waits for: the product 16, its pipeline and first load 8, the store 8, and 1 + 4 until it is
+    there: 37.
     """
     found = pace(tiny.block(*LOADS, PRODUCT, *LAST), load_chip("tiny"))
     assert found is not None
