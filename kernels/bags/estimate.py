@@ -49,7 +49,7 @@ def _command(chip: Chip, t: BagOperands, bags: int) -> ways.Way:
     named = looks * t.indices.dtype.bytes + (bags + 1) * t.offsets.dtype.bytes
     named += looks * t.weights.dtype.bytes if t.weights else 0
     hops = chip.grid.hops(chip.grid.cols - 1, Cast.NONE)
-    missed = float("dram" in (t.table.space, t.indices.space))  # indices come the same way
+    missed = float(t.table.space.off_chip or t.indices.space.off_chip)  # indices come the same way
     rows = Transfer(looks * row_bytes + named, looks, hops, missed=missed, rows=looks)
     passes = 1 + (t.table.cols != t.out.cols) + bool(t.weights)  # what is quantised passes once more
     pooled = Pooled(*map(np.asarray, (bags, t.looked_up, row_bytes, t.out.cols * passes)))
@@ -64,7 +64,7 @@ def _memories(chip: Chip, tables: Sequence[BagOperands]) -> tuple[float, float]:
             (t.table, t.table.cols * t.table.dtype.bytes, t.indices.cols),
             (t.out, t.out.cols * t.out.dtype.bytes, t.out.rows),
         ):
-            if x.space == "dram":
+            if x.space.off_chip:
                 dram += float(chip.run_cycles(run, runs))
             else:
                 sram += float(chip.sram_cycles(run * runs))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mtia_emu.machine import ways
 from mtia_emu.machine.chip import Chip
+from mtia_emu.machine.memories import Memory
 from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.machine.ways import Transfer
 from mtia_emu.program.isa import Cast, Operand, Shape
@@ -22,7 +23,7 @@ def row_cycles(chip: Chip, tape: Tape, rows: int, cols: int, kinds: tuple[DType,
 
     Raises `NoRoom` where local memory does not hold a row.
     """
-    source, out = (Operand(kind, (rows, cols), (cols, 1), "sram") for kind in kinds)
+    source, out = (Operand(kind, (rows, cols), (cols, 1), Memory.SRAM) for kind in kinds)
     count, height, width = tiles_of(chip, tape, [source], [out])
     turns, beside = ceil_div(count, chip.pes), min(count, chip.pes)
     row = min(beside, chip.grid.cols)  # PEs that take turns on a link
