@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from mtia_emu.machine import ways
 from mtia_emu.machine.chip import Chip
 
 Array = np.ndarray[Any, Any]
+Numbers = Array | float
 # share of the work on resources that do not bound which still shows (estimates); in attention it is more, for
 # within a panel its units wait for each other
 OVERLAP_LOSS = {"product": 0.02, "attention": 0.05}
@@ -50,7 +50,7 @@ def exposed(every: Any, most: Any, kernel: str = "product") -> Any:
     return OVERLAP_LOSS[kernel] * (every - most)
 
 
-def chain(parts: ArrayLike, bytes_: ArrayLike, chip: Chip) -> Array:
+def chain(parts: Numbers, bytes_: Numbers, chip: Chip) -> Array:
     """Return the cycles in which the last tile's sums pass along the PEs that each hold a part of k.
 
     A PE passes its sums on from the first bank of accumulators on; only the last one's are waited for whole.

@@ -1,7 +1,7 @@
 """How long a block keeps DRAM and all else busy, estimated from its commands by their own rules.
 
-One PE stands for all: of those that store most, the one that stores last. What PEs share
-is counted over all of them.
+One PE stands for all: of those that store most, the one that stores last. What PEs share is counted over all
+of them.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array]:
 
 def _issue(mine: Array, chip: Chip) -> float:
     """Return the cycles of the core that issues more: one those that move data, one those that compute."""
-    moving = np.count_nonzero(MOVES[mine["op"]])
+    moving = int(np.count_nonzero(MOVES[mine["op"]]))
     return float(chip.pe.core.issue(max(moving, len(mine) - moving)))
 
 
