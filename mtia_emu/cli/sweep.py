@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -133,20 +134,17 @@ def sweep(spec: str | None, store: str, **wanted: Any) -> None:
       mtia-emu sweep examples/sweep.toml -o sweep.db --resume --workers 8
       mtia-emu report sweep.db -o report.html
     """
-    from ..sweeps.run import Where, run
+    from ..sweeps.run import SweepRun, run
     from ..sweeps.spec import make_spec
-    from ..sweeps.worker import Limits
 
     if wanted["workers"] and wanted["scheduler"]:
         raise UserError("--workers and --scheduler are two ways to a cluster (right: one of the two)")
     checked = make_spec(_values(spec, wanted), f"spec {spec}" if spec else "sweep")
-    limits = Limits(wanted["timeout_s"], wanted["memory_bytes"], wanted["retries"])
-    jobs = {} if wanted["jobs"] is None else {"jobs": wanted["jobs"]}
-    where = Where(**jobs, workers=wanted["workers"] or 0, scheduler=wanted["scheduler"], limits=limits)
+    words = {f.name: wanted[f.name] for f in fields(SweepRun) if wanted.get(f.name) is not None}
     with _progress(checked.objectives[0]) as tick:
-        done = run(checked, store, where, again=wanted["resume"], consent=wanted["consent"], progress=tick)
-    with done:
-        _summary(done)
+        rows = run(checked, SweepRun(store, **words), tick)
+    with rows:
+        _summary(rows)
 
 
 def _values(spec: str | None, wanted: dict[str, Any]) -> dict[str, Any]:
