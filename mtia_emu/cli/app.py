@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -95,7 +96,7 @@ def run(model: str, **wanted: Any) -> None:
 @click.argument("k", type=click.IntRange(1, 1 << 24))
 @click.argument("n", type=click.IntRange(1, 1 << 24))
 @o.options(*o.OPERATOR)
-def gemm(m: int, k: int, n: int, kind: str, **wanted: Any) -> None:
+def gemm(m: int, k: int, n: int, **wanted: Any) -> None:
     """Run one product of an M x K matrix by a K x N weight.
 
     \b
@@ -107,19 +108,25 @@ def gemm(m: int, k: int, n: int, kind: str, **wanted: Any) -> None:
     """
     from ..zoo.operators import Gemm
 
-    _operator(Gemm(m, k, n, kind), kind, wanted)
+    _operator(Gemm(m, k, n, wanted["dtype"]), wanted)
 
 
-def _size(name: str, most: int, text: str) -> o.Decorator:
+SIZES = {  # of an embedding bag: the most of each, and what it is
+    "tables": (1 << 16, "Embedding tables."),
+    "rows": (1 << 31, "Rows of each table."),
+    "dim": (1 << 16, "Elements of a row."),
+    "pooling": (1 << 20, "Look-ups of each bag."),
+    "batch": (1 << 24, "Bags of each table."),
+}
+
+
+def _size(name: str) -> o.Decorator:
+    most, text = SIZES[name]
     return click.option(f"--{name}", type=click.IntRange(1, most), metavar="INT", required=True, help=text)
 
 
 @main.command(short_help="Run one batched embedding bag.")
-@_size("tables", 1 << 16, "Embedding tables.")
-@_size("rows", 1 << 31, "Rows of each table.")
-@_size("dim", 1 << 16, "Elements of a row.")
-@_size("pooling", 1 << 20, "Look-ups of each bag.")
-@_size("batch", 1 << 24, "Bags of each table.")
+@o.options(*map(_size, SIZES))
 @click.option(
     "--skew",
     metavar="uniform|zipf:A|histogram:NAME|FILE.csv",
@@ -128,9 +135,7 @@ def _size(name: str, most: int, text: str) -> o.Decorator:
     help="How look-ups spread over rows, where executed; histograms: dlrm-2021, dlrm-2022.",
 )
 @o.options(*o.OPERATOR)
-def tbe(
-    tables: int, rows: int, dim: int, pooling: int, batch: int, skew: str, kind: str, **wanted: Any
-) -> None:
+def tbe(skew: str, **wanted: Any) -> None:
     """Run one batched embedding bag, rows summed; int8 rows have a scale and an offset each.
 
     \b
@@ -144,16 +149,19 @@ def tbe(
     """
     from ..zoo.operators import Tbe
 
-    _operator(Tbe(tables, rows, dim, pooling, batch, kind, skew), kind, wanted)
+    sizes = {name: wanted[name] for name in SIZES}
+    _operator(Tbe(**sizes, kind=wanted["dtype"], skew=skew), wanted)
 
 
-def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
+def _operator(operator: Any, wanted: dict[str, Any]) -> None:
     """Write a model of one operator, then run it like any other."""
     from .. import api
     from ..sources import operator_source
 
     execute = bool(wanted["check"] or wanted["outputs"])
     chip, options = _chip(wanted), o.chosen(wanted)
+    if options.dtype == "int8":  # the model itself is in int8, and not to be quantised
+        options = replace(options, dtype=None)
     seed = options.seed if execute else None
     with operator_source(operator, seed) as source, progress() as tick:
         outcome = api.run_source(
@@ -163,7 +171,6 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
             gpu=_gpu(wanted["gpu"]),
             progress=tick,
             options=options,
-            dtype=None if kind == "int8" else kind,
         )
     deliver(outcome, wanted)
 
