@@ -93,9 +93,10 @@ def _span(arity: tuple[int, int]) -> str:
 def commands() -> str:
     """Return the command set, the record's fields, the multicasts and the functions of the SIMD engine."""
     from mtia_emu.machine.units.simd import FUNCTIONS
-    from mtia_emu.program.isa import COMMAND, COMMANDS, POOL_MODES, REDUCTION_NAMES, Cast, Shape
+    from mtia_emu.program.commands import COMMANDS
+    from mtia_emu.program.isa import COMMAND, POOL_MODES, REDUCTION_NAMES, Cast, Shape
 
-    rows = [[int(op), f"`{op.name.lower()}`", *text.split(": ", 1)] for op, text in COMMANDS.items()]
+    rows = [[int(k.opcode), f"`{k.opcode.name.lower()}`", k.unit, k.text] for k in COMMANDS.values()]
     record = " ".join(f"`{name}`:{COMMAND[name].name}" for name in COMMAND.names or ())
     alike: dict[tuple[int, int, str], list[str]] = {}
     for f in FUNCTIONS.values():
@@ -103,7 +104,7 @@ def commands() -> str:
     functions = [[*facts, code(names)] for facts, names in sorted(alike.items())]
     return "\n\n".join(
         [
-            table(["number", "command", "unit", "meaning"], rows),
+            table(["number", "command", "unit", "meaning"], sorted(rows)),
             "## The record",
             f"{COMMAND.itemsize} bytes: {record}",
             "`cast`: "

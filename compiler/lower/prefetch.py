@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from mtia_emu.kernels.pace import Pace, dram_cycles, pace
+from mtia_emu.kernels.pace import Pace, pace
 from mtia_emu.kernels.prefetch import PIECES, Head, LoadedTiles, spread, tiles_of, with_head, with_prefetch
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.program.isa import Block, Launch, Opcode
+from mtia_emu.machine.ways import read_latency
+from mtia_emu.program.commands import looks_up
+from mtia_emu.program.isa import Block, Cast, Launch
 from mtia_emu.reuse.memo import Memoise, SameObject
 
 from .launches import Launches
@@ -84,7 +86,7 @@ def read_ahead(launched: Launches, placement: Placement, memoise: Memoise) -> Ah
 def _limit(chip: Chip, placement: Placement, blocks: Sequence[Block]) -> int:
     """Return how much of SRAM buffers may take: not what kernels stage in, nor a cache that is used."""
     room = chip.sram.bytes - chip.sram.bytes // SCRATCH_SHARE
-    if not any((b.commands["op"] == Opcode.POOL).any() for b in blocks):
+    if not any(map(looks_up, blocks)):
         return room
     scratch = max(b.scratch_bytes for b in blocks)
     cache = chip.sram.cache_bytes(placement.sram_bytes + scratch)
@@ -104,7 +106,7 @@ class _Planner:
         self._paces: dict[int, Pace | None] = {}
         self._streams: dict[int, _Stream | None] = {}
         self._weights = [self._weight(block) for block in self.blocks]
-        self._latency = chip.cycles(chip.dram.latency_s) + chip.pe.dma.startup_cycles + chip.noc.hop_cycles
+        self._latency = float(read_latency(chip.grid.hops(0, Cast.NONE), 1.0, chip))
 
     def plan(self, index: int, arena: Arena) -> None:
         """Give a launch a head where DRAM holds it up and launches before it leave DRAM idle."""
@@ -170,7 +172,7 @@ class _Planner:
             return None
         tile_bytes = Head(block.operands[operand], tiles, spread(1, tiles)).operand.extent_bytes
         each = np.array([tile_bytes / PIECES, tile_bytes])
-        cycles = dram_cycles(self.chip, each, np.ones(2))
+        cycles = self.chip.run_cycles(each, np.ones(2))
         loads = float(tiles.loads.mean())
         return _Stream(operand, tiles, tile_bytes, float(cycles[0]), float(cycles[1]) * loads)
 

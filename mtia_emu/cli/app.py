@@ -229,14 +229,14 @@ def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
       mtia-emu show zoo:dlrm-small --at program --commands 5
     """
     from .. import api
-    from ..program import isa
+    from ..program.text import dump
 
     if api.is_program(model):
         if stage != "program":
             raise UserError(f"{model} is a compiled program: it has no {stage} (right: --at program)")
         dims, chip = o.parse_dims(wanted["dims"]), wanted["chip"] or wanted["settings"]
         api.refuse_compiled(dims, o.chosen(wanted), chip=bool(chip))
-        say(isa.dump(api.load_program(model), commands=commands), nl=False)
+        say(dump(api.load_program(model), commands=commands), nl=False)
         return
     with api.open_model(model, o.parse_dims(wanted["dims"])) as source:
         compiled = api.compile_stages(source, _chip(wanted), options=o.chosen(wanted))
@@ -249,10 +249,11 @@ def _text(form: Graph | Schedule | Program, commands: int) -> str:
     from mtia_emu.compiler import text
     from mtia_emu.compiler.graph import Graph
 
-    from ..program import isa
+    from ..program.isa import Program
+    from ..program.text import dump
 
-    if isinstance(form, isa.Program):
-        return isa.dump(form, commands=commands)
+    if isinstance(form, Program):
+        return dump(form, commands=commands)
     return text.dump(form) if isinstance(form, Graph) else str(form)
 
 

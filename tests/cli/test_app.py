@@ -14,7 +14,7 @@ from click.testing import Result
 from mtia_emu.compiler.stages import STAGES
 from onnx import TensorProto, helper
 
-from mtia_emu.results.report import SCHEMA
+from mtia_emu.results.report_json import SCHEMA
 
 Cli = Callable[..., Result]
 Refused = Callable[..., str]

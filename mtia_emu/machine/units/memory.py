@@ -68,6 +68,10 @@ class Dma(BaseModel):
         by_bytes = np.asarray(bytes_) / self.bytes_per_cycle
         return np.maximum(by_bytes, np.asarray(runs) / self.runs_per_cycle), self.startup_cycles
 
+    def flight_cycles(self, loads: ArrayLike, latency: ArrayLike) -> Array:
+        """Return the cycles that so many loads take at least, since only some may be on their way at once."""
+        return np.asarray(loads) * latency / self.outstanding_transfers
+
 
 class LayoutUnit(BaseModel):
     """The layout unit of one processing element: it transposes tiles on their way to or from local memory."""
