@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -192,7 +193,7 @@ class _Model:
     """The parts of a model; `stored` are weights, drawn or absent, `constants` are there in any case."""
 
     nodes: list[onnx.NodeProto]
-    inputs: list[_Declared]
+    inputs: Sequence[_Declared]
     output: _Declared
     stored: list[_Tensor]
     constants: list[onnx.TensorProto] = field(default_factory=list)
