@@ -116,11 +116,11 @@ class Schedule:
         return copy
 
 
-def _lines(plan: Schedule) -> Iterator[str]:
-    yield f"schedule {plan.graph.name} for {plan.chip.name}"
-    for buffer in plan.buffers.values():
+def _lines(schedule: Schedule) -> Iterator[str]:
+    yield f"schedule {schedule.graph.name} for {schedule.chip.name}"
+    for buffer in schedule.buffers.values():
         yield f"  {buffer.role} %{buffer.name} : {buffer.type}"
-    for step in plan.steps:
+    for step in schedule.steps:
         ins = ", ".join(map(_view, step.inputs))
         outs = ", ".join(map(_view, step.outputs))
         params = " ".join(f"{k}={v}" for k, v in step.params if v not in (None, ""))
