@@ -126,9 +126,9 @@ def _fixed(
     space, address, top, kept_out = {}, {}, {"sram": 0, "dram": 0}, []
     for buffer in buffers:
         size = -(-max(buffer.type.bytes, 1) // LINE) * LINE
-        wanted = buffer.role in roles
-        memory = "sram" if wanted and top["sram"] + size <= room else "dram"
-        if wanted and memory == "dram":
+        at_home = buffer.role in roles
+        memory = "sram" if at_home and top["sram"] + size <= room else "dram"
+        if at_home and memory == "dram":
             kept_out.append(buffer.name)
         space[buffer.name], address[buffer.name] = memory, top[memory]
         top[memory] += size

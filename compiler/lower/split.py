@@ -34,11 +34,11 @@ def split(schedule: Schedule, make: Callable[[Step], object]) -> Schedule:
     moments: list[int] = []
     for _, group in groupby(enumerate(schedule.moments or range(len(schedule.steps))), lambda x: x[1]):
         numbers = [i for i, _ in group]
-        made = [part for i in numbers for part in parts.get(i, [schedule.steps[i]])]
+        whole = [part for i in numbers for part in parts.get(i, [schedule.steps[i]])]
         first = moments[-1] + 1 if moments else 0
-        together = len(made) == len(numbers)
-        moments += [first if together else first + i for i in range(len(made))]
-        steps += made
+        together = len(whole) == len(numbers)
+        moments += [first if together else first + i for i in range(len(whole))]
+        steps += whole
     return replace(schedule, steps=steps, moments=moments if schedule.moments else [])
 
 

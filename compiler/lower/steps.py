@@ -98,14 +98,14 @@ class Schedule:
 
         Doubles are left out: a command's number is an fp32.
         """
-        found = {}
+        known = {}
         for index, value in enumerate(values, first):
             const = self.graph.const(value)
             if const is None or const.type.size != 1 or not const.type.dtype.is_float:
                 continue
             if const.present and const.type.dtype != FP64:
-                found[index] = float(const.array(value).reshape(-1)[0])
-        return found
+                known[index] = float(const.array(value).reshape(-1)[0])
+        return known
 
     def packed(self, node: Node, view: View) -> View:
         """Return a packed view of the same elements: the view itself, or a copy made by a new step."""

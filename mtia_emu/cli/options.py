@@ -44,8 +44,8 @@ def complete(kind: str, *, files: Sequence[str] = ()) -> Complete:
     """Return a shell completion for a kind of name, and for files that end in one of `files`."""
 
     def find(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-        found = [name for name in names(kind) if name.startswith(incomplete)]
-        return found + list(_paths(incomplete, tuple(files))) if files else found
+        matches = [name for name in names(kind) if name.startswith(incomplete)]
+        return matches + list(_paths(incomplete, tuple(files))) if files else matches
 
     return find
 

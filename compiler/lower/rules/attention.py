@@ -127,17 +127,17 @@ def _passes(schedule: Schedule, call: _Call) -> int:
 
 
 def _tiling(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> AttentionTiling | None:
-    found = _best(problem, memoise, chip)
-    return found and found[0]
+    best = _best(problem, memoise, chip)
+    return best and best[0]
 
 
 def _best(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> tuple[AttentionTiling, float] | None:
     """Return the tiling of the one kernel and its estimated cycles; None where none fits the chip."""
     try:
-        found = tilings(problem, chip, memoise)
+        ranking = tilings(problem, chip, memoise)
     except NoRoom:
         return None
-    ((tiles, cycles),) = found.ranked(memory_rate(problem, chip), 1)
+    ((tiles, cycles),) = ranking.ranked(memory_rate(problem, chip), 1)
     return tiles, cycles + first_cycles(problem, chip)
 
 

@@ -78,22 +78,22 @@ def _in_parts(
         fold_rows(schedule, node, [parts], [column(total, parts.shape)], again)
         views[fold] = total
     for narrow in sorted(set(columns)):
-        done = [(r, x) for r, x, c in zip(tape.results, outputs, columns, strict=True) if c == narrow]
-        _after_folds(schedule, node, tape, done, views, narrow)
+        alike = [(r, x) for r, x, c in zip(tape.results, outputs, columns, strict=True) if c == narrow]
+        _after_folds(schedule, node, tape, alike, views, narrow)
 
 
 def _after_folds(
     schedule: Schedule,
     node: Node,
     tape: Tape,
-    done: Sequence[tuple[Source, View]],
+    results: Sequence[tuple[Source, View]],
     views: Mapping[Source, View],
     narrow: bool,
 ) -> None:
     """Schedule the elementwise rest of a tape: for results of one value a row, over those values alone."""
-    part, used = part_of(tape, [result for result, _ in done], views)
-    shape = done[0][1].shape
-    outputs = [x for _, x in done]
+    part, used = part_of(tape, [result for result, _ in results], views)
+    shape = results[0][1].shape
+    outputs = [x for _, x in results]
     if narrow:
         shape = (*shape[:-1], 1)
         outputs = [replace(x, shape=shape) for x in outputs]
