@@ -37,8 +37,8 @@ def _one(c: Call, value: str) -> str:
 
 def _plain(c: Call, op: str, *inputs: str) -> str:
     """Return what a standard operator makes of values, with this node's attributes."""
-    made = ONNX[op](Call(c.builder, op, c.opset, inputs, 1, c.attrs, c.hint))
-    return made if isinstance(made, str) else made[0]
+    result = ONNX[op](Call(c.builder, op, c.opset, inputs, 1, c.attrs, c.hint))
+    return result if isinstance(result, str) else result[0]
 
 
 @onnx(f"{MS}QLinearAdd", f"{MS}QLinearMul")
