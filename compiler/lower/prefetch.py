@@ -234,8 +234,8 @@ def _coarse(count: float) -> int:
 
 def _shared_out(pieces: int, room: dict[int, int]) -> Iterator[tuple[int, range]]:
     """Yield which pieces each launch copies, as many as it has room for, until all are."""
-    done = 0
+    given = 0
     for index, most in room.items():
-        if many := min(most, pieces - done):
-            yield index, range(done, done + many)
-            done += many
+        if many := min(most, pieces - given):
+            yield index, range(given, given + many)
+            given += many

@@ -49,13 +49,13 @@ def samples_for(
     `usual` makes that one, and the integers of those that index what is not there. Weights must be present.
     """
     first = Sample(kinds[0], seed, (usual or (lambda n: random_inputs(graph, n)))(seed))
-    found = [first]
+    samples = [first]
     for kind in kinds[1:]:
         drawn = random_inputs(graph, seed, kind)
         whole = {name: x if graph.inputs[name].dtype.is_float else first[name] for name, x in drawn.items()}
         lawful = next((inputs for inputs in (drawn, whole) if _runs(graph, inputs)), None)
-        found += [] if lawful is None else [Sample(kind, seed, lawful)]
-    return found
+        samples += [] if lawful is None else [Sample(kind, seed, lawful)]
+    return samples
 
 
 def _runs(graph: Graph, inputs: Inputs) -> bool:
@@ -69,8 +69,8 @@ def _runs(graph: Graph, inputs: Inputs) -> bool:
 def results(graph: Graph, inputs: Inputs, first: Graph) -> dict[str, Array]:
     """Return the outputs by the references, in the types that they have in the graph `first`."""
     with np.errstate(all="ignore"):
-        made = evaluate(graph, typed(graph, inputs))
-        return {k: v.astype(first.type_of(k).dtype.numpy) if first.has(k) else v for k, v in made.items()}
+        values = evaluate(graph, typed(graph, inputs))
+        return {k: v.astype(first.type_of(k).dtype.numpy) if first.has(k) else v for k, v in values.items()}
 
 
 def typed(graph: Graph, inputs: Inputs) -> dict[str, Array]:
@@ -235,12 +235,12 @@ class Judge:
         self, after: Graph, expected: Inputs, firm: dict[str, Array], loss: float
     ) -> dict[str, Array]:
         """Return what is allowed before roundings are asked: what was given up, codes and NaN."""
-        found, hidden = {}, hiding(after)
+        allowed, hidden = {}, hiding(after)
         for name, x in expected.items():
             share = loss + coarse(after, name) if self.tolerance is None else self.tolerance
             more = firm[name] + share * largest(x)
-            found[name] = np.where(_nan(x), np.inf, more) if name in hidden else more
-        return found
+            allowed[name] = np.where(_nan(x), np.inf, more) if name in hidden else more
+        return allowed
 
 
 def _first(got: Inputs, expected: Inputs, firm: Inputs, told: Mapping[str, Array]) -> str:
@@ -282,14 +282,14 @@ def _unlike(got: Inputs, expected: Inputs) -> str:
         if name not in got:
             return f"output %{name} is not there"
         if (got[name].shape, got[name].dtype) != (x.shape, x.dtype):
-            found, right = (f"{a.dtype}{list(a.shape)}" for a in (got[name], x))
-            return f"output %{name} is {found}, expected {right}"
+            got_text, right = (f"{a.dtype}{list(a.shape)}" for a in (got[name], x))
+            return f"output %{name} is {got_text}, expected {right}"
     return ""
 
 
 def _misses(got: Inputs, expected: Inputs, allowed: Inputs) -> list[Miss]:
-    found = (worst(name, got[name], x, allowed[name]) for name, x in expected.items())
-    return [miss for miss in found if miss is not None]
+    misses = (worst(name, got[name], x, allowed[name]) for name, x in expected.items())
+    return [miss for miss in misses if miss is not None]
 
 
 def _rounded(before: Graph, after: Graph, sample: Inputs) -> tuple[Inputs, bool]:
@@ -343,8 +343,8 @@ def _floats(graph: Graph) -> dict[str, float]:
 def coarse(graph: Graph, output: str | None = None) -> float:
     """Return how far codes that fall on another side move results, or one, of its largest magnitude."""
     makers = [node for node in graph.nodes if _quantises(node, graph)]
-    found = {node.type.dtype.name for node in makers if output is None or output in _behind(graph, [node])}
-    return max((allowed for name, allowed in TOLERANCES.items() if name in found), default=0.0)
+    types = {node.type.dtype.name for node in makers if output is None or output in _behind(graph, [node])}
+    return max((allowed for name, allowed in TOLERANCES.items() if name in types), default=0.0)
 
 
 def _quantises(node: Node, graph: Graph) -> bool:

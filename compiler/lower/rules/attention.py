@@ -72,9 +72,9 @@ def attention(schedule: Schedule, node: Node) -> list[View]:
     if faster is None:
         return schedule.on_core(node)
     if faster == FUSED:
-        how = {"tape": str(call.scores.tape), "mask": call.scores.mask, "guarded": call.scores.guarded}
+        scoring = {"tape": str(call.scores.tape), "mask": call.scores.mask, "guarded": call.scores.guarded}
         operands = [call.q, call.k, call.v, *call.extras]
-        schedule.step(node, "attention", operands, [call.out], problem=call.problem, **how)
+        schedule.step(node, "attention", operands, [call.out], problem=call.problem, **scoring)
     else:
         _separate(schedule, node, call)
     return [whole(call.out.buffer, _by_query(node.type)).transpose((0, 2, 1, 3))]
