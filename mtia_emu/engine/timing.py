@@ -146,13 +146,14 @@ def on_dram(chip: Chip, ev: Events) -> Array:
 
 def _work(block: Block, chip: Chip, ev: Events) -> Array:
     """Return a block's commands as the recurrence takes them: `recurrence.COMMAND`."""
-    c, bands, queue = block.commands, block.band_rows(chip.grid.rows), queue_numbers(block.commands)
+    c, bands = block.commands, block.band_rows(chip.grid.rows)
     busy, latency, on_link = np.zeros((3, len(c)))
-    link = np.full(len(c), -1)
+    queue, link = np.zeros(len(c), np.int8), np.full(len(c), -1)
     for kind, batch in batches(block, chip):
         cost, at = kind.cost(batch, ev), batch.at
         busy[at], latency[at], on_link[at] = cost.busy, cost.latency, cost.on_link
-        link[at] = np.where(np.less(cost.link, 0), -1, LINKS + np.asarray(cost.link))
+        link[at] = -1 if cost.link is None else LINKS + cost.link
+        queue[at] = queue_numbers(kind, batch)
     on_sram = chip.sram_cycles(ev.sram_read_bytes + ev.sram_write_bytes)
     local, _ = chip.pe.local.cost(ev.local_read_bytes + ev.local_write_bytes)
     local /= reached(c, bands, chip)  # of each receiver
