@@ -6,17 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ..program.commands import RESOURCES
 from ..sums import add_up
 from .spans import own_ticks
 
 SCHEMA = "mtia-emu.report.v2"
 FILL, LATENCY, LAUNCH = "fill and drain", "latency", "launch"
-BOUNDS = {  # what a layer on our chip can be bound by
-    "array": "the matrix unit of a PE",
-    "reduce": "the reduction engine of a PE",
-    "simd": "the SIMD engine of a PE",
-    "dma": "the DMA port of a PE",
-    "core": "operations that run on a PE's core",
+BOUNDS = {  # what a layer on our chip can be bound by: the units that commands take, and what they share
+    **RESOURCES,
     "issue": "a core, issuing commands",
     "local": "the port of a PE's local memory",
     "noc": "a link of the network on chip",
