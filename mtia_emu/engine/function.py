@@ -53,7 +53,7 @@ def execute(
     `settings.CHECK` says). Raises `UserError` for absent weights, missing or ill-shaped inputs, indices out
     of range, and programs larger than `settings.MEMORY`.
     """
-    machine = Machine(program, chip, library or {}, check=check)
+    machine = Executor(program, chip, library or {}, check=check)
     machine.load(inputs)
     run = Execution()
     for index, launch in enumerate(program.launches):
@@ -69,7 +69,7 @@ def execute(
     return run
 
 
-class Machine:
+class Executor:
     """The memories of a chip, and the interpreter of commands."""
 
     def __init__(self, program: Program, chip: Chip, library: Library, *, check: bool | None = None) -> None:

@@ -75,17 +75,17 @@ def gather(t: Transfer, chip: Chip) -> Way:
 
 
 def read_latency(hops: ArrayLike, missed: ArrayLike, chip: Chip) -> Array:
-    """Return the cycles until what is read from SRAM, or missed there and so from DRAM, is in the PE."""
+    """Return the cycles, in any shape, until what is read from SRAM, or missed there, is in the PE."""
     return np.asarray(chip.read_latency(missed) + chip.noc.latency(hops) + chip.pe.dma.startup_cycles)
 
 
 def write_latency(hops: ArrayLike, chip: Chip) -> Array:
-    """Return the cycles until what leaves a PE is in its memory."""
+    """Return the cycles, in any shape, until what leaves a PE is in its memory."""
     return np.asarray(chip.noc.latency(hops) + chip.pe.dma.startup_cycles)
 
 
 def _queued(t: Transfer, chip: Chip) -> Array:
-    """Return the cycles of a PE's queue: those of its port or, where that is slower, of its layout unit."""
+    """Return the cycles [transfer] of a PE's queue: of its port or, if that is slower, its layout unit."""
     port, _ = chip.pe.dma.cost(t.bytes, t.runs)
     turned, _ = chip.pe.layout.cost(t.turned)
     return np.maximum(port, turned)
@@ -109,6 +109,13 @@ def pool(t: Transfer, p: Pooled, chip: Chip) -> Way:
 
     A bag's rows come in chunks of one accumulate command; the next chunk comes while one is summed. Of
     `bags_in_flight` bags at once, each resource serves all; one alone waits for every answer.
+
+    An example: 4 bags of 20 rows; a row takes 4 cycles to fetch and 3 to add, 8 rows a chunk, and an answer
+    comes after 100. A bag alone: its first chunk 8 * 4 = 32; the second is fetched while the first is summed,
+    8 * max(4, 3) = 32; the last 4 rows are there before the second chunk is summed, 8 * 3 = 24, and are
+    summed in 12. That is 100, and 2 * 100 for the indices and the first row: 300 a bag. With one bag in
+    flight the four take 1,200. With four in flight they take 300 by their own waits, but the DMA fetches 80
+    rows, one in 4 cycles: 320. The offsets come first, 100 more: 420.
     """
     way = gather(t, chip)
     core = chip.pe.core
@@ -121,7 +128,7 @@ def pool(t: Transfer, p: Pooled, chip: Chip) -> Way:
 
 
 def _summed(rows: Array, fetch: Array, add: Array, most: int) -> Array:
-    """Return the cycles in which the rows of a bag come, `fetch` cycles each, and are summed, `add` each."""
+    """Return the cycles [command] in which rows of a bag come, `fetch` each, and are summed, `add` each."""
     chunk = float(most)
     first = np.minimum(rows, chunk)
     whole = np.floor((rows - first) / chunk)
