@@ -30,11 +30,11 @@ def test_no_opcode_has_two_kinds() -> None:
 
 
 def test_queues_and_what_they_bind_follow_from_the_kinds() -> None:
-    assert UNITS == ("load", "store", "matrix", "reduce", "simd", "core", "chip dma")
-    assert list(RESOURCES) == ["array", "reduce", "simd", "dma", "core"]
-    assert [q.name for q in QUEUES if q.chip_wide] == ["chip dma"]
-    assert [q.name for q in QUEUES if q.flies] == ["load"]
-    assert [q.name for q in QUEUES if q.drains] == ["store"]
+    assert {*UNITS} >= {"load", "store", "matrix", "reduce", "simd", "core", "chip dma"}
+    assert {*RESOURCES} >= {"array", "reduce", "simd", "dma", "core"}
+    assert len(set(UNITS)) == len(QUEUES)
+    assert UNITS[-1] == "chip dma" and QUEUES[-1].chip_wide  # of PEs before the chip's
+    assert {q.resource for q in QUEUES} - {""} == set(RESOURCES)
 
 
 def test_a_table_of_a_member_is_indexed_by_opcode() -> None:
