@@ -99,12 +99,12 @@ def timed(
     start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
     flights = chip.pe.dma.outstanding_transfers
-    grid = Sharers(LINKS + links(chip), 1.0 / chip.pe.reduce.banks)
+    grid = Sharers(LINKS + links(chip), 1.0 / chip.pe.reduce.banks, accumulator)
     if ordered:
-        start, end = in_order_of_time(costs, on_channels, grid, accumulator, flights)
+        start, end = in_order_of_time(costs, on_channels, grid, flights)
     else:
         state = fresh(chip.pes, len(accumulator), block.stages + 1, flights)
-        recur(costs, on_channels, state, grid, accumulator, start, end, max(busy.values()))
+        recur((costs, on_channels), state, grid, (start, end), max(busy.values()))
     cycles = float(end.max()) if len(end) else 0.0
     return Timeline(start, end, costs["unit"].copy(), cycles, busy)
 
