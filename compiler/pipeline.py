@@ -14,7 +14,7 @@ from mtia_emu.machine.chip import Chip
 from mtia_emu.options import Options, Words
 from mtia_emu.program.isa import Program
 from mtia_emu.reuse.memo import SameObject, unmemoised
-from mtia_emu.types import DType, TensorType, Work, dtype
+from mtia_emu.types import DType, ModelWork, TensorType, dtype
 
 from . import text
 from .check import Known, check_made
@@ -26,7 +26,6 @@ from .lower.emit import DEFAULTS, About, emit
 from .lower.place import Placement, place, room_notes
 from .lower.schedule import schedule
 from .lower.steps import Schedule
-from .ops import work
 from .pass_text import Steps, parse_passes, steps_of, without_folders
 from .passes import (
     Attention,
@@ -52,6 +51,7 @@ from .passes import (
     Tables,
     Tails,
 )
+from .passes.groups import GroupAttention, GroupChains, Grouping, GroupProjections, mark
 from .passes.precision import own_dtype
 
 Progress = Callable[[str, int, int], None]
@@ -127,21 +127,20 @@ def chosen_steps(own: DType, form: Format, chip: Chip, spelling: str | None) -> 
     return steps
 
 
-def works(graph: Graph) -> tuple[Work, ...]:
-    """Return the work of each node that has any, in order.
+GPU_PASSES: tuple[Grouping, ...] = (
+    GroupAttention(),  # first: it takes the softmax, and the work around it, whole
+    GroupProjections(),
+    GroupChains(),  # last: what is in no other kernel
+)
+"""The passes that mark what a GPU runs as one kernel, on the graph that no chip is known to yet."""
 
-    A value of one that has none, a change of shape, goes by its operand's name.
-    """
-    counts = [work(graph, node) for node in graph.nodes]
-    same: dict[str, str] = {}
-    found = []
-    for w in counts:
-        inputs = tuple(same.get(v, v) for v in w.inputs)
-        if w.macs or w.flops or w.read_bytes + w.write_bytes:
-            found.append(replace(w, inputs=inputs))
-        elif inputs:
-            same |= dict.fromkeys(w.outputs, inputs[0])
-    return tuple(found)
+
+def asked_work(graph: Graph) -> ModelWork:
+    """Return what a graph asks of a machine that is no chip of ours: work a node, and groups of nodes."""
+    marked = mark(graph)
+    for grouping in GPU_PASSES:
+        marked = grouping(marked)
+    return marked.asked
 
 
 @dataclass(frozen=True)
@@ -293,7 +292,8 @@ def compile_graph(
         name=about.name or graph.name,
         dtype=form.name,
         types=_types(graph),
-        works=ready.works,
+        works=ready.asked.works,
+        groups=ready.asked.groups,
         notes=graph.notes + form.notes + _notes(chosen, plan, placement),
     )
     tick = partial(report, "emit")
@@ -313,7 +313,7 @@ class _Fused:
     """A graph after all passes that know no chip, and its work, which any machine would have."""
 
     graph: Graph
-    works: tuple[Work, ...]
+    asked: ModelWork
 
 
 @dataclass(frozen=True)
@@ -325,7 +325,7 @@ class _Mapped:
 
 
 def _with_works(fused: Graph) -> _Fused:
-    return _Fused(fused, works(fused))
+    return _Fused(fused, asked_work(fused))
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,14 @@ def passes() -> str:
     return table(["step", "pass", "options and defaults", "contract"], rows)
 
 
+def groupings() -> str:
+    """Return the passes that mark what a GPU runs as one kernel, in order, each with its contract."""
+    from mtia_emu.compiler.pipeline import GPU_PASSES
+
+    rows = [[f"`{type(step).__name__}`", " ".join((type(step).__doc__ or "").split())] for step in GPU_PASSES]
+    return table(["pass", "contract"], rows)
+
+
 def systolic() -> str:
     """Return the comparison of a systolic array, in closed form and stepped, with SCALE-Sim."""
     from mtia_emu.machine.units.systolic import sram_words, systolic_cycles
@@ -226,5 +234,5 @@ def _csv(path: Path) -> list[dict[str, str]]:
 
 SECTIONS: dict[str, Callable[[], str]] = {
     f.__name__.replace("_", "-"): f
-    for f in (chips, gpus, ops, onnx_ops, commands, settings, cli, passes, systolic)
+    for f in (chips, gpus, ops, onnx_ops, commands, settings, cli, passes, groupings, systolic)
 }

@@ -273,9 +273,7 @@ def run_program(
     report = make_report(program, chip, lookups, zero_macs)
     compared = None
     if machine is not None:
-        compared = machine.run(
-            program.works, model=program.model, dtype=program.dtype, dims=program.dims, mode=gpu_mode
-        )
+        compared = machine.run(program.asked, gpu_mode)
     return Outcome(program, chip, report, compared, None, outputs, lookups)
 
 

@@ -25,7 +25,7 @@ from mtia_emu.kernels.rows.tape import Tape, parse
 from mtia_emu.machine.chip import Chip
 from mtia_emu.options import Options
 from mtia_emu.program.isa import Binding, Block, Launch, Operand, Program
-from mtia_emu.types import TensorType, Work
+from mtia_emu.types import TensorType, Work, WorkGroup
 
 from ..ops.dequantise import packing
 from ..user_kernels import STEP, emit_user, idle_notes
@@ -50,8 +50,8 @@ PRODUCTS = ("matmul", "matmul_packed")  # kernels that put their result behind t
 class About:
     """What a program says of its model and its steps do not: `dtype` is the format that reports name.
 
-    `types` are inputs and outputs as the model's user sees them, `works` is what any other machine would have
-    to do.
+    `types` are inputs and outputs as the model's user sees them; `works` is what any other machine would have
+    to do, `groups` which of it a serving runtime does in one kernel.
     """
 
     name: str = ""
@@ -61,6 +61,7 @@ class About:
     types: Table[str, TensorType] = field(default_factory=dict)
     works: tuple[Work, ...] = ()
     notes: tuple[str, ...] = ()
+    groups: tuple[WorkGroup, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ def _program(plan: Schedule, placement: Placement, about: About, ahead: Ahead) -
         ahead.sram_bytes,
         about.works,
         about.notes + ahead.notes + idle_notes(plan),
+        about.groups,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..machine.units.simd import FUNCTIONS, REDUCTIONS
-from ..types import DType, TensorType, Work
+from ..types import DType, ModelWork, TensorType, Work, WorkGroup
 
 Array = np.ndarray[Any, Any]
 
@@ -277,6 +277,12 @@ class Program:
     sram_bytes: int
     works: tuple[Work, ...] = ()
     notes: tuple[str, ...] = ()
+    groups: tuple[WorkGroup, ...] = ()
+
+    @property
+    def asked(self) -> ModelWork:
+        """Return what the model asks of any other machine."""
+        return ModelWork(self.works, self.groups, self.model, self.dtype, self.dims)
 
 
 def dump_command(c: Any, block: Block) -> str:

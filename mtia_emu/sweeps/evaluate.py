@@ -256,7 +256,7 @@ def reference(evaluator: Evaluator) -> tuple[Row, dict[str, Any]]:
     each, share = {}, 0.0
     for model in spec.model:
         program = evaluator.program(model, chip)
-        found = gpu.run(program.works, model=program.model, dtype=program.dtype, dims=program.dims)
+        found = gpu.run(program.asked)
         moved = found.traffic.dram_read_bytes + found.traffic.dram_write_bytes
         if found.seconds_band is not None:
             share = max(share, 1 - found.seconds_band.low, found.seconds_band.high - 1)
