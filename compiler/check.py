@@ -27,7 +27,8 @@ def check(graph: Graph, after: str = "", known: Known | None = None) -> Graph:
     """Return the graph, found lawful; raise `UserError` naming the pass it comes `after` and the lines there.
 
     Lawful: every value is defined once, before it is read; the types of nodes are those that their ops infer;
-    constants hold data of their type; outputs are defined; only embedding bags read runs of `ragged_split`.
+    constants hold data of their type; outputs are defined; a state fits into the memory of its next
+    value, which no other shares; only embedding bags read runs of `ragged_split`.
     `known` remembers nodes found lawful on operands of given types: a later check does not infer them again.
     """
     known = {} if known is None else known
@@ -43,6 +44,7 @@ def check(graph: Graph, after: str = "", known: Known | None = None) -> Graph:
         data = const.loaded
         if data is not None and (data.shape != const.type.shape or data.dtype != const.type.dtype.numpy):
             raise _fault(graph, name, f"%{name} : {const.type} holds {data.dtype}{list(data.shape)}", after)
+    _check_states(graph, after)
     return graph
 
 
@@ -61,8 +63,8 @@ def check_made(before: Graph, after: Graph, name: str, floats: str = "", known: 
 def signature_fault(before: Graph, after: Graph, floats: str = "") -> str:
     """Return what a pass changes of a graph's inputs and outputs that it may not; "" for nothing.
 
-    Their names, order and shapes stay. So do their types; but floats may become those of the format `floats`,
-    which is the one that the pass says it brings.
+    Their names, order and shapes stay, and what lives in place. So do their types; but floats may become
+    those of the format `floats`, which is the one that the pass says it brings.
     """
     for what, old, new in (
         ("input", tuple(before.inputs), tuple(after.inputs)),
@@ -80,7 +82,25 @@ def signature_fault(before: Graph, after: Graph, floats: str = "") -> str:
                 if not formats or now.dtype.name != floats:
                     hint = f", or `floats` of the pass is {now.dtype.name!r}" if formats else ""
                     return f"{what} %{name} is {now}, not {kind} (right: as it was{hint})"
-    return ""
+    lost = [f"%{new} at %{old}" for new, old in before.states.items() if after.states.get(new) != old]
+    return (
+        f"it loses that {lost[0]} lives in place (right: `with_states` of the graph before)" if lost else ""
+    )
+
+
+def _check_states(graph: Graph, after: str) -> None:
+    """Refuse outputs that cannot lie where their inputs lie."""
+    before = list(graph.states.values())
+    for new, old in graph.states.items():
+        was, now = graph.type_of(old), graph.type_of(new)
+        sizes = list(zip(was.shape, now.shape, strict=False))
+        fits = len(was.shape) == len(now.shape) and all(a <= b for a, b in sizes)
+        if was.dtype != now.dtype or not fits or sum(a < b for a, b in sizes) > 1:
+            right = "of its dtype, longer on one axis at most"
+            message = f"output %{new} : {now} cannot lie at %{old} : {was} (right: {right})"
+            raise _fault(graph, new, message, after)
+        if before.count(old) > 1:
+            raise _fault(graph, new, f"several outputs lie at %{old} (right: one)", after)
 
 
 def _check_node(graph: Graph, node: Node, defined: dict[str, TensorType], after: str, known: Known) -> None:

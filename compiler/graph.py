@@ -7,6 +7,7 @@ edges cannot disagree; `Graph.network` is the networkx form from which order and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from functools import cached_property
 from types import MappingProxyType
 
@@ -37,8 +38,10 @@ __all__ = [
 class Graph:
     """A checked graph: nodes in topological order, every value defined once with one static type.
 
-    `notes` are what whoever made it has to say to the user of the model. Raises `UserError` for a value or
-    node named twice, an operand that nothing defines, and a cycle.
+    `notes` are what whoever made it has to say to the user of the model. `states` are the values that live in
+    place: of an output the input whose next value it is, and in whose memory it lies (weights, the moments of
+    an optimiser, caches). Raises `UserError` for a value or node named twice, an operand that nothing
+    defines, and a cycle.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Graph:
         self.outputs = tuple(outputs)
         self.consts: Mapping[str, Const] = MappingProxyType(dict(consts or {}))
         self.notes = tuple(notes)
+        self.states: Mapping[str, str] = MappingProxyType({})
         given = tuple(nodes)
         self._types, self._producers = _definitions(given, self.inputs, self.consts)
         self._check_uses(given)
@@ -157,7 +161,7 @@ class Graph:
         outputs: Iterable[str] | None = None,
     ) -> Graph:
         """Return the graph with other nodes (and constants, outputs when given)."""
-        return Graph(
+        graph = Graph(
             self.name,
             nodes,
             self.inputs,
@@ -165,12 +169,27 @@ class Graph:
             self.consts if consts is None else consts,
             self.notes,
         )
+        return graph.with_states(self.states)
 
     def with_notes(self, notes: Iterable[str]) -> Graph:
         """Return the graph with these notes."""
         said = tuple(notes)
-        same = said == self.notes
-        return self if same else Graph(self.name, self.nodes, self.inputs, self.outputs, self.consts, said)
+        if said == self.notes:
+            return self
+        graph = Graph(self.name, self.nodes, self.inputs, self.outputs, self.consts, said)
+        return graph.with_states(self.states)
+
+    def with_states(self, states: Mapping[str, str]) -> Graph:
+        """Return the graph with these states: of outputs, the inputs in whose memory they lie.
+
+        Those whose input or output the graph does not have are left out.
+        """
+        here = {new: old for new, old in states.items() if new in self.outputs and old in self.inputs}
+        if here == self.states:
+            return self
+        graph = copy(self)
+        graph.states = MappingProxyType(here)
+        return graph
 
     def replace_values(self, mapping: Mapping[str, str]) -> Graph:
         """Return the graph in which `mapping[v]` is read in place of `v`; graph outputs keep their names."""

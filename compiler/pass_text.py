@@ -1,8 +1,8 @@
 """Passes as text: a list of them, or changes of the pipeline that would run.
 
-    legalise,maps{max-inputs=4},mine.py          these, in this order
-    mine,default                                 one, then all that would run
-    +mine@after:tails,-siblings,-fold.2          one more at a place, one less, the second fold less
+    legalise,fuse-maps{max-inputs=4},mine.py              these, in this order
+    mine,default                                          one, then all that would run
+    +mine@after:fuse-tails,-merge-siblings,-fold.2        one more at a place, one less, the second fold less
 
 A name is that of a pass of ours, of one that an installed package brings, or a file FILE.py with one pass
 in it (FILE.py:name where it has several), which is executed. A place names a pass of the pipeline, the first
@@ -24,10 +24,10 @@ from .passes import Pass
 from .plugins import pass_named
 
 DEFAULT = "default"  # in a list: all that would run
-EXAMPLE = "legalise,maps{max-inputs=4}"
+EXAMPLE = "legalise,fuse-maps{max-inputs=4}"
 _OPTIONS = r"(?:\{(?P<options>[^{}]*)\})?"
 _PLACE = r"(?:@(?P<side>before|after):(?P<anchor>[\w-]+(?:\.[0-9]+)?))?"
-_NAME = r"(?P<name>[^\s,{}@]+\.py(?::\w+)?|\w[\w-]*(?:\.[0-9]+)?)"
+_NAME = r"(?P<name>[^\s,{}@]+\.py(?::\w[\w-]*)?|\w[\w-]*(?:\.[0-9]+)?)"
 _ITEM = re.compile(rf"\s*(?P<sign>[+-]?)\s*{_NAME}\s*{_OPTIONS}\s*{_PLACE}\s*(?:,(?=\s*\S)|$)")
 
 
@@ -45,7 +45,7 @@ class Steps:
 
 
 def parse_passes(spelling: str) -> tuple[Pass, ...]:
-    """Return the passes that a text names, in order: `legalise,maps{max-inputs=4},precision{to=bf16}`.
+    """Return the passes that a text names, in order: `fuse-maps{max-inputs=4},set-precision{to=bf16}`.
 
     Options are the fields of a pass, with dashes; what is left out keeps its default. Raises `UserError` for
     text of another form, naming the nearest pass or option for one that is not known. `Pass.spelling` is the
@@ -72,7 +72,7 @@ def steps_of(default: Steps, spelling: str | None) -> Steps:
         plain = next(item for item in items if not item["sign"])
         raise UserError(
             f"--passes {spelling!r} both changes the pipeline and lists passes ({plain['name']}): right: one "
-            "of the two, as +mine@after:tails or mine,default"
+            "of the two, as +mine@after:fuse-tails or mine,default"
         )
     if not changes:
         return _listed(default, items)
@@ -98,7 +98,9 @@ def _items(spelling: str) -> list[re.Match[str]]:
         match = _ITEM.match(spelling, at)
         if match is None:
             wrong = spelling[at:].strip()
-            raise UserError(f"not a pass: {wrong!r} in {spelling!r} (right: {EXAMPLE}, or +mine@after:tails)")
+            raise UserError(
+                f"not a pass: {wrong!r} in {spelling!r} (right: {EXAMPLE}, or +mine@after:fuse-tails)"
+            )
         found.append(match)
         at = match.end()
     return found
@@ -128,8 +130,8 @@ def _added(steps: Steps, item: re.Match[str]) -> Steps:
     if item["anchor"] is None:
         known = ", ".join(dict.fromkeys(step.name for step in steps.all))
         raise UserError(
-            f"+{item['name']} needs its place in the pipeline (right: +{item['name']}@after:tails; passes: "
-            f"{known})"
+            f"+{item['name']} needs its place in the pipeline (right: +{item['name']}@after:fuse-tails; "
+            f"passes: {known})"
         )
     one = _pass(item["name"], item["options"] or "")
     at = _place(steps, item["anchor"]) + (item["side"] == "after")

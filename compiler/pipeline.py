@@ -28,31 +28,31 @@ from .lower.schedule import schedule
 from .lower.steps import Schedule
 from .pass_text import Steps, parse_passes, steps_of, without_folders
 from .passes import (
-    Attention,
-    Bags,
-    Caches,
-    Epilogue,
+    AppendCaches,
     Fold,
-    Heads,
-    Indexing,
-    Layout,
+    FuseAttention,
+    FuseBags,
+    FuseEpilogue,
+    FuseMaps,
+    FuseNorms,
+    FuseRotary,
+    FuseTails,
+    GroupHeads,
+    KeepPacked,
+    KeepRounding,
     Legalise,
-    Maps,
-    Norms,
-    Packed,
+    LowerIndexing,
+    MergeSiblings,
+    MergeTables,
     Pass,
-    Precision,
     Prune,
     Quantise,
-    Rotary,
-    Rounding,
-    Siblings,
-    Strips,
-    Tables,
-    Tails,
+    SetPrecision,
+    SetWeightLayout,
+    SplitIntoStrips,
 )
-from .passes.groups import GroupAttention, GroupChains, Grouping, GroupProjections, mark
-from .passes.precision import own_dtype
+from .passes.groups import MarkAttention, MarkChains, Marking, MarkProjections, mark
+from .passes.set_precision import own_dtype
 
 Progress = Callable[[str, int, int], None]
 NOTHING = About()
@@ -64,23 +64,23 @@ def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[
     `quantise` puts the weights of products in few bits.
     """
     return (
-        Rounding(),  # first: what it finds are types that the model itself gives
+        KeepRounding(),  # first: what it finds are types that the model itself gives
         Legalise(),  # the passes below match one spelling
         Fold(),
-        Norms(),  # before precision: the casts around a norm are part of its spelling
-        Rotary(),
-        Bags(),
-        Epilogue(),  # before heads: scales leave the operands that heads looks at
-        Heads(),
-        Epilogue(),  # again: heads opens the way for scales behind shared keys
-        *([Precision(own.name, to.name)] if own != to else []),
-        Fold(),  # casts that precision made needless
-        Maps(),  # after all that matches single ops
-        Tails(),
-        Tables(),
-        # fold: what several products read is quantised once; tails: a product may end in 8 bits
-        *([quantise, Fold(), Tails()] if quantise is not None else []),
-        Packed(),  # after tails: it takes over the tape of the product
+        FuseNorms(),  # before set-precision: the casts around a norm are part of its spelling
+        FuseRotary(),
+        FuseBags(),
+        FuseEpilogue(),  # before group-heads: scales leave the operands that it looks at
+        GroupHeads(),
+        FuseEpilogue(),  # again: group-heads opens the way for scales behind shared keys
+        *([SetPrecision(own.name, to.name)] if own != to else []),
+        Fold(),  # casts that set-precision made needless
+        FuseMaps(),  # after all that matches single ops
+        FuseTails(),
+        MergeTables(),
+        # fold: what several products read is quantised once; fuse-tails: a product may end in 8 bits
+        *([quantise, Fold(), FuseTails()] if quantise is not None else []),
+        KeepPacked(),  # after fuse-tails: it takes over the tape of the product
         Prune(),
     )
 
@@ -88,14 +88,14 @@ def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[
 def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
     """Return the passes that suit a graph to a chip; other machines are given the graph before them."""
     return (
-        Indexing(),  # other machines index by element at no cost
-        Maps(),  # what indexing compares
-        Attention(),  # after maps and tails: what stands between its products is one tape
+        LowerIndexing(),  # other machines index by element at no cost
+        FuseMaps(),  # what lower-indexing compares
+        FuseAttention(),  # after fuse-maps and fuse-tails: what stands between its products is one tape
         Fold(),  # reshapes around it
-        Strips(chip.sram.bytes // 8),  # what is no attention to the pass before
-        Siblings(),  # after tails and quantise, whose products it joins; a GPU's model does so by itself
-        Caches(),
-        Layout(),  # last: fold would undo the views of stored weights
+        SplitIntoStrips(chip.sram.bytes // 8),  # what is no attention to the pass before
+        MergeSiblings(),  # after fuse-tails and quantise, whose products it joins
+        AppendCaches(),
+        SetWeightLayout(),  # last: fold would undo the views of stored weights
         Prune(),
     )
 
@@ -114,7 +114,7 @@ def chosen_steps(own: DType, form: Format, chip: Chip, spelling: str | None) -> 
     missing = [
         needed
         for needed, kind, there in (
-            (f"precision{{to={form.floats}}}", Precision, form.floats != own),
+            (f"set-precision{{to={form.floats}}}", SetPrecision, form.floats != own),
             ("quantise", Quantise, form.quantise is not None),
         )
         if there and not any(isinstance(step, kind) for step in steps.fused)
@@ -127,10 +127,10 @@ def chosen_steps(own: DType, form: Format, chip: Chip, spelling: str | None) -> 
     return steps
 
 
-GPU_PASSES: tuple[Grouping, ...] = (
-    GroupAttention(),  # first: it takes the softmax, and the work around it, whole
-    GroupProjections(),
-    GroupChains(),  # last: what is in no other kernel
+GPU_PASSES: tuple[Marking, ...] = (
+    MarkAttention(),  # first: it takes the softmax, and the work around it, whole
+    MarkProjections(),
+    MarkChains(),  # last: what is in no other kernel
 )
 """The passes that mark what a GPU runs as one kernel, on the graph that no chip is known to yet."""
 
@@ -138,8 +138,8 @@ GPU_PASSES: tuple[Grouping, ...] = (
 def asked_work(graph: Graph) -> ModelWork:
     """Return what a graph asks of a machine that is no chip of ours: work a node, and groups of nodes."""
     marked = mark(graph)
-    for grouping in GPU_PASSES:
-        marked = grouping(marked)
+    for marking in GPU_PASSES:
+        marked = marking(marked)
     return marked.asked
 
 
@@ -386,7 +386,8 @@ def _notes(options: Options, plan: Schedule, placement: Placement) -> tuple[str,
 
 def _place_notes(plan: Schedule) -> tuple[str, ...]:
     """Return what to say of inputs that lie in the memory of outputs."""
-    shared = [v for v in plan.graph.inputs if plan.buffers[plan.values[v].buffer].role == "output"]
+    states = set(plan.graph.states.values())
+    shared = [v for v in plan.graph.inputs if v in states]
     if not shared:
         return ()
     return (

@@ -19,6 +19,7 @@ from types import ModuleType
 from mtia_emu.errors import UserError, refuse_unknown
 
 from .passes import PASSES, Pass
+from .passes.base import pass_name
 
 GROUP = "mtia_emu.passes"
 
@@ -101,7 +102,7 @@ def _passes_in(file: str, changed: tuple[int, int]) -> dict[str, type[Pass]]:
         raise UserError(
             f"{file}: {bare[0].__name__} is no dataclass (right: @dataclass(frozen=True) above it)"
         )
-    return {c.__name__.lower(): c for c in own if not c.__name__.startswith("_")}
+    return {pass_name(c): c for c in own if not c.__name__.startswith("_")}
 
 
 def foreign_names() -> list[str]:
@@ -125,8 +126,6 @@ def _loaded(entry: EntryPoint) -> type[Pass]:
         raise UserError(f"{where}: cannot be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Pass) and is_dataclass(found)):
         raise UserError(f"{where}: {found!r} is not a pass (right: a frozen dataclass derived from Pass)")
-    if found.__name__.lower() != entry.name:  # `Pass.spelling` must be read back
-        raise UserError(
-            f"{where}: the class is {found.__name__} (right: an entry {found.__name__.lower()!r})"
-        )
+    if pass_name(found) != entry.name:  # `Pass.spelling` must be read back
+        raise UserError(f"{where}: the class is {found.__name__} (right: an entry {pass_name(found)!r})")
     return found

@@ -50,8 +50,14 @@ def dump(graph: Graph, *, digests: bool = True) -> str:
     lines += [f"  in %{quote(name)} : {kind}" for name, kind in graph.inputs.items()]
     lines += [f"  const %{quote(k)} : {c.type} = {_const(k, c, digests)}" for k, c in graph.consts.items()]
     lines += [f"  {line(node)}" for node in graph.nodes]
-    lines += [f"  out %{quote(name)}" for name in graph.outputs]
+    lines += [f"  out {_output(graph, name)}" for name in graph.outputs]
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def _output(graph: Graph, name: str) -> str:
+    """Return an output as it stands in the text: with the input in whose memory it lies."""
+    before = graph.states.get(name)
+    return f"%{quote(name)}" + (f" at %{quote(before)}" if before else "")
 
 
 def line(node: Node) -> str:
@@ -222,7 +228,8 @@ def parse(text: str, consts: Mapping[str, np.ndarray] | None = None) -> Graph:
     for one in lines[1:-1]:
         reader.read(one)
     reader.check_values()
-    return Graph(name, reader.nodes, reader.inputs, reader.outputs, reader.consts)
+    graph = Graph(name, reader.nodes, reader.inputs, reader.outputs, reader.consts)
+    return graph.with_states(reader.states)
 
 
 def line_of(text: str, value: str) -> int | None:
@@ -245,6 +252,7 @@ class _Reader:
         self.nodes: list[Node] = []
         self.inputs: dict[str, TensorType] = {}
         self.outputs: list[str] = []
+        self.states: dict[str, str] = {}
         self.consts: dict[str, Const] = {}
         self.places: dict[str, _Line] = {}  # where each value is defined
         self.reads: list[tuple[_Line, tuple[str, ...]]] = []
@@ -272,6 +280,8 @@ class _Reader:
         elif line.eat("out "):
             self.outputs.append(line.value())
             self.reads.append((line, (self.outputs[-1],)))
+            if line.eat("at "):
+                self._state(line, self.outputs[-1], line.value())
         elif line.peek("%"):
             node = _node(line)
             for value in node.outputs:
@@ -282,6 +292,12 @@ class _Reader:
             raise line.fail("expected 'in', 'const', 'out' or a value '%name'")
         if not line.done:
             raise line.fail("expected the end of the line")
+
+    def _state(self, line: _Line, output: str, before: str) -> None:
+        if before not in self.inputs:
+            near = nearest(before, self.inputs)
+            raise line.fail_at(before, f"%{before} is no input of the graph: an output lies at one{near}")
+        self.states[output] = before
 
     def _new(self, line: _Line, name: str) -> None:
         if name in self.places:

@@ -119,7 +119,7 @@ def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array]:
     """Return the cycles that each command of a PE takes its unit, and those until its result is there."""
     busy, latency = np.zeros(len(mine)), np.zeros(len(mine))
     move = mine["op"] <= Opcode.GATHER
-    busy[move] = chip.pe.dma.cycles(*_tiles(mine[move], block))
+    busy[move] = chip.pe.dma.cost(*_tiles(mine[move], block))[0]
     far = np.array([x.space == "dram" for x in block.operands])[mine["operand"]] & move
     reach = chip.pe.dma.startup_cycles + chip.grid.cols * chip.noc.hop_cycles
     latency[move] = reach + chip.cycles(chip.sram.latency_s) * (mine["op"][move] != Opcode.STORE)
@@ -130,7 +130,7 @@ def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array]:
     passes = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])[np.where(simd, mine["fn"], 0)]
     passes = np.where(mine["op"] == Opcode.FOLD, 1, passes)
     width = np.array([s.dtype.bytes for s in block.slots])[np.maximum(mine["src0"], mine["dst"])]
-    busy[simd] = chip.pe.simd.cycles(elements, width, passes)[simd]
+    busy[simd] = chip.pe.simd.cost(elements, width, passes)[0][simd]
     latency[simd] = chip.pe.simd.startup_cycles
     add = mine["op"] == Opcode.REDUCE
     busy[add] = 4 * elements[add] / chip.pe.reduce.bytes_per_cycle

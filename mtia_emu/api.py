@@ -11,8 +11,8 @@ from typing import Any, Unpack
 import numpy as np
 
 from mtia_emu.compiler.lower.emit import About
-from mtia_emu.compiler.passes.precision import own_dtype
 from mtia_emu.compiler.passes.quantise import FINE
+from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.pipeline import Compiled, compile_graph, quantised, wanted_format
 from mtia_emu.compiler.reference import core_library, evaluate
 from mtia_emu.compiler.user_kernels import INSTALLED

@@ -122,9 +122,9 @@ class Options:
     )
     passes: str | None = option(
         None,
-        'Passes to run: a list in order, as in "legalise,maps{max-inputs=4}", where "default" stands for all '
-        'that would run; or changes of those, as in "+mine@after:tails,-siblings". A name may be a file '
-        "FILE.py, which is executed.  [default: default]",
+        'Passes to run: a list in order, as in "legalise,fuse-maps{max-inputs=4}", where "default" stands '
+        'for all that would run; or changes of those, as in "+mine@after:fuse-tails,-merge-siblings". A name '
+        "may be a file FILE.py, which is executed.  [default: default]",
         "compile",
         "sweep",
         metavar="TEXT",

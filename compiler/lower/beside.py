@@ -215,7 +215,7 @@ class _Trial:
         self.calls, self.chip, self.time, self.memoise = calls, chip, time, memoise
         self.cycles: dict[tuple[int, ...], int] = {}
         self.known: dict[Hashable, int] = {}
-        self.gap = math.ceil(chip.cycles(chip.launch.replace_s))
+        self.gap = chip.launch_cycles(1)
 
     def note(self, run: Run) -> None:
         """Time a launch of one call; equal calls are timed once."""

@@ -23,6 +23,7 @@ def schedule(graph: Graph, chip: Chip, memoise: Memoise = unmemoised) -> Schedul
     plan = Schedule(graph, chip, memoise=memoise)
     for name, kind in graph.inputs.items():
         plan.values[name] = plan.buffer(name, kind, "input")
+    _put_states(plan)
     for name, const in graph.consts.items():
         plan.values[name] = plan.buffer(name, const.type, "const")
     for node in graph.nodes:
@@ -32,14 +33,26 @@ def schedule(graph: Graph, chip: Chip, memoise: Memoise = unmemoised) -> Schedul
             results = [plan.result(node, i) for i in range(len(node.types))]
         plan.values.update(zip(node.outputs, results, strict=True))
     computed = len(plan.steps)
-    taken: set[str] = set()
-    for name in graph.outputs:
+    taken = {view.buffer for view in plan.in_place.values()}
+    for name in sorted(graph.outputs, key=plan.in_place.__contains__):  # states change last
         plan.outputs[name] = _output(plan, name, taken)
         taken.add(plan.outputs[name].buffer)
+    plan.outputs = {name: plan.outputs[name] for name in graph.outputs}
     _copy_at_once(plan, computed)
     forward(plan)
     _pin_constants(plan)
     return plan
+
+
+def _put_states(plan: Schedule) -> None:
+    """Let each state lie where its next value begins: an input and an output of one memory."""
+    for new, old in plan.graph.states.items():
+        if new == old:
+            continue
+        before = plan.values[old]
+        del plan.buffers[before.buffer]
+        place = plan.in_place[new] = plan.buffer(new, plan.graph.type_of(new), "output")
+        plan.values[old] = place.slice([0] * len(before.shape), before.shape, [1] * len(before.shape))
 
 
 def _pin_constants(plan: Schedule) -> None:
@@ -69,9 +82,13 @@ def _output(plan: Schedule, name: str, taken: Container[str]) -> View:
 
     So is what is read many times: it stays where that is cheap. `taken` has the buffers of other outputs.
     """
-    view = plan.values[name]
+    view, place = plan.values[name], plan.in_place.get(name)
+    if place is not None and view == place:
+        return place
     buffer = plan.buffers[view.buffer]
-    whole_buffer = view.contiguous and view.offset == 0 and view.type.size == buffer.type.size
+    whole_buffer = (
+        place is None and view.contiguous and view.offset == 0 and view.type.size == buffer.type.size
+    )
     if (
         buffer.role in ("temp", "output")
         and whole_buffer
@@ -81,7 +98,7 @@ def _output(plan: Schedule, name: str, taken: Container[str]) -> View:
         plan.buffers[view.buffer] = Buffer(buffer.name, buffer.type, "output")
         return view
     node = plan.graph.producer(name) or Node(name, "copy", (name,), (name,), (view.type,))
-    copy = plan.buffer(f"{name}.out", view.type, "output")
+    copy = place or plan.buffer(f"{name}.out", view.type, "output")
     if view.type.size:
         plan.step(node, "copy", [view], [copy])
     return copy
@@ -90,9 +107,13 @@ def _output(plan: Schedule, name: str, taken: Container[str]) -> View:
 def _copy_at_once(plan: Schedule, first: int) -> None:
     """Move the copies that make outputs, from step `first` on, behind what writes their source.
 
-    What is copied need not live longer for that.
+    What is copied need not live longer for that. A copy into a state waits for all that read it.
     """
-    written = {v.buffer: i for i, step in enumerate(plan.steps[:first]) for v in step.outputs}
+    written = {v.buffer: float(i) for i, step in enumerate(plan.steps[:first]) for v in step.outputs}
+    read = {v.buffer: float(i) for i, step in enumerate(plan.steps[:first]) for v in step.inputs}
     place = [float(i) for i in range(first)]
-    place += [written.get(copy.inputs[0].buffer, first) + 0.5 for copy in plan.steps[first:]]
+    for copy in plan.steps[first:]:
+        source, target = copy.inputs[0].buffer, copy.outputs[0].buffer
+        place.append(max(written.get(source, first) + 0.5, read.get(target, -1) + 0.5))
+        read[source] = max(read.get(source, -1), place[-1])
     plan.steps = [plan.steps[i] for i in sorted(range(len(place)), key=place.__getitem__)]

@@ -50,6 +50,7 @@ class Schedule:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     values: dict[str, View] = field(default_factory=dict)
     outputs: dict[str, View] = field(default_factory=dict)
+    in_place: dict[str, View] = field(default_factory=dict)  # where outputs lie that are states
     reread: set[str] = field(
         default_factory=set
     )  # buffers that a kernel reads many times: better not in DRAM

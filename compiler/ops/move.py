@@ -181,7 +181,7 @@ for _op in (
     ),
     Op(
         "append",
-        "concat, whose first operand may lie where the result begins",
+        "concat, whose first operand lies where the result begins if that is its next value",
         (2, MANY),
         _infer_concat,
         _concat,

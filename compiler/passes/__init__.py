@@ -1,77 +1,77 @@
 """The passes, one file each; `PASSES` lists all of them by the name that the command line uses."""
 
-from .attention import Attention
-from .bags import Bags
-from .base import Pass, Rules
-from .caches import Caches
-from .epilogue import Epilogue
-from .heads import Heads
-from .indexing import Indexing
-from .layout import Layout
+from .append_caches import AppendCaches
+from .base import Pass, Rules, pass_name
+from .fuse_attention import FuseAttention
+from .fuse_bags import FuseBags
+from .fuse_epilogue import FuseEpilogue
+from .fuse_maps import FuseMaps
+from .fuse_norms import FuseNorms
+from .fuse_rotary import FuseRotary
+from .fuse_tails import FuseTails
+from .group_heads import GroupHeads
+from .keep_packed import KeepPacked
+from .keep_rounding import KeepRounding
 from .legalise import Legalise
-from .maps import Maps
-from .norms import Norms
-from .packed import Packed
-from .precision import Precision
+from .lower_indexing import LowerIndexing
+from .merge_siblings import MergeSiblings
+from .merge_tables import MergeTables
 from .quantise import Quantise
-from .rotary import Rotary
-from .rounding import Rounding
-from .siblings import Siblings
-from .strips import Strips
-from .tables import Tables
-from .tails import Tails
+from .set_precision import SetPrecision
+from .set_weight_layout import SetWeightLayout
+from .split_into_strips import SplitIntoStrips
 from .tidy import Fold, Prune
 
 PASSES: dict[str, type[Pass]] = {
-    p.__name__.lower(): p
+    pass_name(p): p
     for p in (
-        Attention,
-        Bags,
-        Caches,
-        Epilogue,
+        FuseAttention,
+        FuseBags,
+        AppendCaches,
+        FuseEpilogue,
         Fold,
-        Heads,
-        Indexing,
-        Layout,
+        GroupHeads,
+        LowerIndexing,
+        SetWeightLayout,
         Legalise,
-        Maps,
-        Norms,
-        Packed,
-        Precision,
+        FuseMaps,
+        FuseNorms,
+        KeepPacked,
+        SetPrecision,
         Prune,
         Quantise,
-        Rotary,
-        Rounding,
-        Siblings,
-        Strips,
-        Tables,
-        Tails,
+        FuseRotary,
+        KeepRounding,
+        MergeSiblings,
+        SplitIntoStrips,
+        MergeTables,
+        FuseTails,
     )
 }
 
 __all__ = [
     "PASSES",
-    "Attention",
-    "Bags",
-    "Caches",
-    "Epilogue",
+    "AppendCaches",
     "Fold",
-    "Heads",
-    "Indexing",
-    "Layout",
+    "FuseAttention",
+    "FuseBags",
+    "FuseEpilogue",
+    "FuseMaps",
+    "FuseNorms",
+    "FuseRotary",
+    "FuseTails",
+    "GroupHeads",
+    "KeepPacked",
+    "KeepRounding",
     "Legalise",
-    "Maps",
-    "Norms",
-    "Packed",
+    "LowerIndexing",
+    "MergeSiblings",
+    "MergeTables",
     "Pass",
-    "Precision",
     "Prune",
     "Quantise",
-    "Rotary",
-    "Rounding",
     "Rules",
-    "Siblings",
-    "Strips",
-    "Tables",
-    "Tails",
+    "SetPrecision",
+    "SetWeightLayout",
+    "SplitIntoStrips",
 ]

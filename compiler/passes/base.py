@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ClassVar
@@ -18,6 +19,12 @@ Rule = Callable[[Node, Match], "Rewrite | Skip | None"]
 SMALLEST, LARGEST = 2.0**-14, 65504.0  # of the normal numbers of fp16
 MADE = 1 << 22  # elements of a constant that a pass makes: one that shapes alone ask for may have no end
 ROUNDS = 8  # times a set of rules is offered the graph before it counts as settled
+_WORDS = re.compile("(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def pass_name(kind: type[Pass]) -> str:
+    """Return the name that the command line uses for a pass: `fuse-tails` for the class `FuseTails`."""
+    return _WORDS.sub("-", kind.__name__).lower()
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Pass:
     @property
     def name(self) -> str:
         """Return the name that the command line uses."""
-        return type(self).__name__.lower()
+        return pass_name(type(self))
 
     @property
     def spelling(self) -> str:

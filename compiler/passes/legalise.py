@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..graph import Match, Node, Rewrite, Skip
 from ..ops.base import integers
 from .base import Rule, Rules, become, building, either, is_held, scalar
-from .rounding import step_follows
+from .keep_rounding import step_follows
 
 NEAR = 8  # ops between a quotient and a step; what quantises has two or three
 

@@ -19,8 +19,8 @@ from ..graph import Const, Graph, Match, Node, Rewrite, RuleOutcome, Skip
 from ..inputs.calibrate import magnitudes, samples_of
 from ..ops.dequantise import Loads, PackedShape, pack, weights
 from .base import Rule, Rules, become, building
-from .maps import splice
-from .tails import product_extras, product_tape
+from .fuse_maps import splice
+from .fuse_tails import product_extras, product_tape
 
 PRODUCTS = ("matmul", "matmul_map")
 ACTIVATIONS = ("dynamic", "static", "none")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mtia_emu import api
-from mtia_emu.engine.run import Counts
+from mtia_emu.engine.launches import Counts
 from mtia_emu.engine.timing import timeline
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.program.isa import Program

@@ -158,7 +158,7 @@ class Demand:
     ) -> None:  # fmt: skip
         """Add loads of so many bytes into each PE to the resources' cycles."""
         by_col = self.s.axis(0, [x.casts[operand] is Cast.COL for x in self.s.splits])
-        use["port"] = use["port"] + chip.pe.dma.cycles(data, loads * self._runs(operand))
+        use["port"] = use["port"] + chip.pe.dma.cost(data, loads * self._runs(operand))[0]
         use["col links"] = use["col links"] + np.where(by_col, data / chip.noc.col_bytes_per_cycle, 0)
         use["row links"] = use["row links"] + np.where(by_col, 0, data * cols / chip.noc.row_bytes_per_cycle)
         use["issue"] = use["issue"] + loads * chip.pe.core.issue_cycles
@@ -192,7 +192,7 @@ class Demand:
         if not e.sram_bytes and not e.dram_bytes:
             return
         data = tile * (e.sram_bytes + e.dram_bytes)
-        self.each["port"] = self.each["port"] + chip.pe.dma.cycles(data, rows)
+        self.each["port"] = self.each["port"] + chip.pe.dma.cost(data, rows)[0]
         used = (
             waits + tile * 4 * e.passes / chip.pe.simd.bytes_per_cycle
         )  # then the slot is free for the next

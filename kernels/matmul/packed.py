@@ -161,7 +161,7 @@ def _moves(plan: MatmulPlan, w: Weights, panel: dict[str, float]) -> tuple[list[
         rate = chip.dram_bytes_per_cycle * float(chip.dram_efficiency(np.asarray(together[x])))
         dram, read = spaces[x] == "dram", panel[x] * rows * cols
         use = (
-            float(chip.pe.dma.cycles(np.asarray(panel[x]), np.asarray(runs[x]))),
+            float(chip.pe.dma.cost(panel[x], runs[x])[0]),
             panel[x] * cols / chip.noc.row_bytes_per_cycle,
             commands[x] * chip.pe.core.issue_cycles,
             0.0 if dram else read / chip.sram_bytes_per_cycle,
@@ -202,7 +202,7 @@ def _panel_cycles(plan: MatmulPlan, w: Weights) -> tuple[float, float]:
     else:
         multiply = m * k * n / pe.simd.macs_per_cycle(p.a)
     commands = w.passes + w.zeros  # each waits for the one before
-    expand = float(pe.simd.cycles(*map(np.asarray, (k * n, p.a.bytes, w.passes))))
+    expand = float(pe.simd.cost(k * n, p.a.bytes, w.passes)[0])
     return multiply, expand + commands * pe.simd.startup_cycles
 
 

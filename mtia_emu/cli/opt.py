@@ -72,7 +72,7 @@ def opt(model: str, **wanted: Any) -> None:
 
     \b
     Examples:
-      mtia-emu opt model.onnx --passes "legalise,fold,maps{max-inputs=4}"
+      mtia-emu opt model.onnx --passes "legalise,fold,fuse-maps{max-inputs=4}"
       mtia-emu opt zoo:llama-tiny -q --stats --why
       mtia-emu opt model.ir --passes legalise,mine --verify-each
       mtia-emu opt zoo:llama-tiny -q --measure --chip mtia-2i
@@ -144,7 +144,7 @@ def _first(graph: Graph, given: dict[str, Any] | None, seed: int | None, others:
 
 def _pipeline(graph: Graph, chip: Chip, options: Options) -> tuple[Pass, ...]:
     from mtia_emu.compiler.pass_text import steps_of
-    from mtia_emu.compiler.passes.precision import own_dtype
+    from mtia_emu.compiler.passes.set_precision import own_dtype
     from mtia_emu.compiler.pipeline import choose_format, default_steps, wanted_format
 
     own = own_dtype(graph)

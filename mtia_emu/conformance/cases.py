@@ -20,7 +20,7 @@ import numpy as np
 from mtia_emu.compiler.frontend.importer import NotImported
 from mtia_emu.compiler.frontend.load import import_model
 from mtia_emu.compiler.graph import Graph
-from mtia_emu.compiler.passes.precision import own_dtype
+from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.pipeline import compile_graph
 
 from .. import api, processes

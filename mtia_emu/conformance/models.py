@@ -11,7 +11,7 @@ import numpy as np
 
 from mtia_emu.compiler.frontend.files import read
 from mtia_emu.compiler.graph import Graph
-from mtia_emu.compiler.passes.precision import own_dtype
+from mtia_emu.compiler.passes.set_precision import own_dtype
 
 from .. import api
 from ..errors import UserError

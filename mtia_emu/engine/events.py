@@ -199,13 +199,6 @@ def receivers(c: Array, bands: Array, chip: Chip) -> Array:
     return np.choose(cast, [np.ones_like(rows), np.full_like(rows, cols), rows, rows * cols])
 
 
-def hops(pe: Array, cast: Array, bands: Array, chip: Chip) -> Array:
-    """Return the links from the memory at the west edge (north, for columns) to the furthest receiver."""
-    cols, (low, high) = chip.grid.cols, bands[pe // chip.grid.cols].T
-    far = np.stack([pe % cols + 1, np.full_like(pe, cols), high, high - low + cols])
-    return far[cast, np.arange(len(pe))]
-
-
 def _enter(ev: Events, at: Array, c: Array, payload: Array, chip: Chip) -> None:
     """Count bytes that cross the network between a memory and one PE."""
     ev.noc_bytes[at] += payload
@@ -219,7 +212,7 @@ def _load(ev: Events, at: Array, c: Array, block: Block, chip: Chip) -> None:
     reached = receivers(c, bands, chip)
     ev.local_write_bytes[at] += written * reached
     ev.noc_bytes[at] += payload
-    links = np.where(c["cast"] == Cast.ALL, reached, hops(c["pe"].astype(int), c["cast"], bands, chip))
+    links = np.where(c["cast"] == Cast.ALL, reached, chip.grid.hops(c["pe"].astype(int), c["cast"], bands))
     ev.noc_byte_hops[at] += payload * links
 
 

@@ -12,15 +12,15 @@ from ..program.isa import Block, Opcode, Program
 from ..reuse.memo import Memoise, SameObject
 from .cost import BlockCost, cost
 from .events import Events, events
+from .launches import part
 from .lookups import Lookups, cache_bytes, looks_up, through_cache
-from .run import part
 from .timing import check_fits, timed, work
 
 
 def memoised_costs(
     program: Program, chip: Chip, memoise: Memoise, lookups: Mapping[int, Lookups] | None = None
 ) -> list[BlockCost]:
-    """Return the cost of each launch, as `run.costs` has it but without the times of each command.
+    """Return the cost of each launch, as `launches.costs` has it but without the times of each command.
 
     Raises `UserError` where a block does not fit the chip.
     """

@@ -162,6 +162,14 @@ def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: flo
 
     A transfer that takes its own unit longer (`busy`) asks for its work evenly over that time. Within a
     window commands are served in the order of the program, from window to window by time.
+
+    An example, windows of 64 cycles, calls in this order. 50 cycles asked for at 10: window 0 is used from
+    10 to 60, done at 60. 40 asked for at 20: 4 fit behind them, up to 64; window 0 counts as full, and 36 go
+    to window 1, done at 100. 10 asked for at 5: window 0 is full, so they come behind those 36, done at 110,
+    although 5 to 10 was idle. That is the error of one window at most that the order of the program costs.
+    Had the second call not come, they would be served behind the first and window 0 used from 5 on.
+    64 asked for at 128 by a unit that needs 128 cycles for it: half of window 2 and half of window 3, which
+    leaves the other halves to others; done at 224, and the unit itself then ends at 256.
     """
     w, done = _open(ledger, r, int(t / window)), t
     last = int((t + busy) / window)  # of the windows over which the work is asked for

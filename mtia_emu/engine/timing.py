@@ -8,6 +8,7 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,9 @@ import numpy as np
 from ..errors import UserError
 from ..machine.chip import Chip
 from ..machine.units.simd import FUNCTIONS
+from ..machine.ways import Pooled, Transfer, Way, gather, load, pass_on, pool, stage, store
 from ..program.isa import FUNCTION_NAMES, VECTOR, Block, Cast, Opcode, Shape, select, source_shape
-from .events import Events, events, hops, products, receivers
+from .events import Events, events, products, receivers
 from .lookups import Lookups
 from .occupancy import occupancy
 from .ordered import in_order_of_time
@@ -36,6 +38,12 @@ from .recurrence import (
 )
 
 Array = np.ndarray[Any, Any]
+WAYS: dict[Opcode, Callable[[Transfer, Chip], Way]] = {
+    Opcode.LOAD: load,
+    Opcode.STORE: store,
+    Opcode.STAGE: stage,
+    Opcode.GATHER: gather,
+}
 
 
 @dataclass(frozen=True)
@@ -158,8 +166,7 @@ def on_dram(chip: Chip, ev: Events) -> Array:
     cycles = np.zeros(len(moved))
     if len(at):
         written = float(ev.dram_write_bytes.sum()) / max(float(moved.sum()), 1.0)
-        share = chip.dram_efficiency(ev.run_bytes[at], written)
-        cycles[at] = moved[at] / (chip.dram_bytes_per_cycle * share)
+        cycles[at] = chip.dram_cycles(moved[at], ev.run_bytes[at], written)
     return cycles
 
 
@@ -182,62 +189,53 @@ def _work(block: Block, chip: Chip, ev: Events) -> Array:
     costs = _Costs(c["op"].copy(), unit, busy, latency, on_link, np.full(len(c), -1))
     for rule in (_time_transfers, _time_matmul, _time_simd, _time_rest):
         rule(block, chip, ev, costs)
-    on_sram = (ev.sram_read_bytes + ev.sram_write_bytes) / chip.sram_bytes_per_cycle
-    local = (ev.local_read_bytes + ev.local_write_bytes) / chip.pe.local.bytes_per_cycle
+    on_sram = chip.sram_cycles(ev.sram_read_bytes + ev.sram_write_bytes)
+    local, _ = chip.pe.local.cost(ev.local_read_bytes + ev.local_write_bytes)
     local /= receivers(c, bands, chip)  # of each receiver
-    issue = ev.commands * chip.pe.core.issue_cycles * (unit != CHIP_DMA)
+    issue = chip.pe.core.issue(ev.commands) * (unit != CHIP_DMA)
     each = (busy, latency, on_sram, on_link, local, issue)
     return packed(c, bands, chip.grid.cols, unit, costs.link, each)
 
 
 def _time_transfers(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
-    """Time LOAD, STORE, STAGE, GATHER and POOL: the port, the layout unit, the link, and the way there."""
-    c = block.commands
-    at = np.flatnonzero(costs.op <= Opcode.POOL)
-    op, pe, cast = costs.op[at], c["pe"][at].astype(int), c["cast"][at]
-    payload = ev.noc_bytes[at]
-    port = np.where(op == Opcode.STAGE, 0.0, chip.pe.dma.cycles(payload, ev.runs[at]))
-    near, missed = chip.cycles(chip.sram.latency_s), ev.missed[at] * (ev.dram_read_bytes[at] > 0)
-    reads = near + missed * (chip.cycles(chip.dram.latency_s) - near if missed.any() else 0.0)
-    far = hops(pe, cast, block.band_rows(chip.grid.rows), chip) * chip.noc.hop_cycles
-    reach = reads * (op != Opcode.STORE) + far + chip.pe.dma.startup_cycles
-    rows = np.maximum(  # indexed rows: each is asked for, and so many may be on their way
-        ev.rows[at] * reach / chip.pe.dma.outstanding_rows, ev.rows[at] * chip.pe.core.row_issue_cycles
-    )
-    turned = ev.transposed_bytes[at] / chip.pe.layout.bytes_per_cycle
-    costs.busy[at] = np.maximum.reduce([port, turned, rows])
-    costs.latency[at] = reach
-    pools = at[op == Opcode.POOL]
-    pooling = _pooling(c[pools], ev, pools, chip, reach[op == Opcode.POOL])
-    costs.busy[pools] = np.maximum(costs.busy[pools], pooling)
-    costs.latency[pools] += chip.pe.simd.startup_cycles
-    by_col = cast == Cast.COL
-    costs.on_link[at] = payload / np.where(by_col, chip.noc.col_bytes_per_cycle, chip.noc.row_bytes_per_cycle)
-    grid = chip.grid
-    place = np.where(by_col, LINKS + grid.rows + pe % grid.cols, LINKS + pe // grid.cols)
-    place = np.where(op == Opcode.STORE, LINKS + grid.rows + grid.cols + pe // grid.cols, place)
-    costs.link[at] = np.where(op == Opcode.STAGE, -1, place)
+    """Time LOAD, STORE, STAGE, GATHER and POOL: each takes its own way."""
+    c, bands = block.commands, block.band_rows(chip.grid.rows)
+    for op in (*WAYS, Opcode.POOL):
+        at = np.flatnonzero(costs.op == op)
+        if not len(at):
+            continue
+        pe, cast = c["pe"][at].astype(int), c["cast"][at]
+        transfer = Transfer(
+            ev.noc_bytes[at],
+            ev.runs[at],
+            chip.grid.hops(pe, cast, bands),
+            cast == Cast.COL,
+            ev.missed[at] * (ev.dram_read_bytes[at] > 0),
+            ev.transposed_bytes[at],
+            ev.rows[at],
+        )
+        pooled = _pooled(c, ev, at) if op == Opcode.POOL else None
+        way = pool(transfer, pooled, chip) if pooled else WAYS[op](transfer, chip)
+        costs.busy[at], costs.latency[at], costs.on_link[at] = way
+        costs.link[at] = _links(op, pe, cast, chip)
 
 
-def _pooling(c: Array, ev: Events, at: Array, chip: Chip, reach: Array) -> Array:
-    """Return the cycles of POOL commands: of each bag the indices come first, then the rows, then their sum.
+def _links(op: Opcode, pe: Array, cast: Array, chip: Chip) -> Array | int:
+    """Return the link that each transfer of a kind takes, as a shared resource; -1 for none."""
+    rows, cols = chip.grid.rows, chip.grid.cols
+    if op == Opcode.STAGE:
+        return -1
+    if op == Opcode.STORE:
+        return LINKS + rows + cols + pe // cols
+    return np.where(cast == Cast.COL, LINKS + rows + pe % cols, LINKS + pe // cols)
 
-    A bag's rows come in chunks of one accumulate command; the next chunk comes while one is summed. Of
-    `bags_in_flight` bags at once, each resource serves all; one alone waits for every answer.
-    """
-    pe, bags = chip.pe, np.maximum(c["rows"], 1)
-    rows = ev.rows[at] / bags
-    fetch = np.maximum(pe.core.row_issue_cycles, ev.run_bytes[at] / pe.dma.bytes_per_cycle)
-    passes = np.divide(ev.simd_passes[at], ev.rows[at], out=np.zeros(len(at)), where=ev.rows[at] > 0)
-    add = pe.simd.row_startup_cycles + passes * 4 / pe.simd.bytes_per_cycle
-    chunk = float(pe.core.rows_per_accumulate)
-    first = np.minimum(rows, chunk)
-    whole = np.floor((rows - first) / chunk)
-    last = rows - first - whole * chunk
-    each = fetch * first + whole * chunk * np.maximum(fetch, add)
-    each += np.where(last > 0, np.maximum(add * chunk, fetch * last) + add * last, add * first)
-    alone = bags * (2 * reach + each) / chip.kernels.bags_in_flight
-    return reach + np.maximum(alone, np.maximum(fetch, add) * ev.rows[at])
+
+def _pooled(c: Array, ev: Events, at: Array) -> Pooled:
+    """Return what POOL commands pool, by what was counted of them."""
+    bags = np.maximum(c["rows"][at], 1)
+    looked = ev.rows[at]
+    passes = np.divide(ev.simd_passes[at], looked, out=np.zeros(len(at)), where=looked > 0)
+    return Pooled(bags, looked / bags, ev.run_bytes[at], passes)
 
 
 def _time_matmul(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
@@ -249,12 +247,10 @@ def _time_matmul(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     m, k, n, which = products(c)
     kind = block.slots[int(c["src0"][0])].dtype
     if (c["flags"] & VECTOR).any():
-        costs.busy[at] = ev.macs[at] / chip.pe.simd.macs_per_cycle(kind)
-        costs.latency[at] = chip.pe.simd.startup_cycles
+        costs.busy[at], costs.latency[at] = chip.pe.simd.product_cost(ev.macs[at], kind)
         return
-    busy = chip.pe.matrix.busy(m, k, n, kind.name)
-    costs.busy[at] = busy[which]
-    costs.latency[at] = (chip.pe.matrix.latency(m, k, n, kind.name) - busy)[which]
+    busy, latency = chip.pe.matrix.cost(m, k, n, kind.name)
+    costs.busy[at], costs.latency[at] = busy[which], latency[which]
 
 
 def _time_simd(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
@@ -273,14 +269,13 @@ def _time_simd(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     by_function = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
     passes = np.where(c["op"] == Opcode.FOLD, 1, by_function[c["fn"]])
     elements = c["rows"].astype(float) * c["cols"]
-    costs.busy[at] = chip.pe.simd.cycles(elements, width, passes)
-    costs.latency[at] = chip.pe.simd.startup_cycles
+    costs.busy[at], costs.latency[at] = chip.pe.simd.cost(elements, width, passes)
 
 
 def _time_rest(block: Block, chip: Chip, ev: Events, costs: _Costs) -> None:
     at = np.flatnonzero(costs.op == Opcode.REDUCE)
-    costs.busy[at] = ev.noc_bytes[at] / chip.pe.reduce.bytes_per_cycle
-    costs.latency[at] = chip.noc.hop_cycles
+    costs.busy[at], costs.latency[at], _ = pass_on(ev.noc_bytes[at], chip)
     at = np.flatnonzero(costs.op == Opcode.SCALAR)
-    costs.busy[at] = ev.scalar_elements[at] * chip.pe.core.scalar_cycles_per_element
-    costs.latency[at] = chip.cycles(chip.dram.latency_s) if len(at) else 0.0
+    if len(at):
+        latency = chip.cycles(chip.dram.latency_s)
+        costs.busy[at], costs.latency[at] = chip.pe.core.cost(ev.scalar_elements[at], latency)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import UserError, nearest, refuse_unknown
@@ -28,11 +29,11 @@ from .units.memory import (
     Dram,
     LayoutUnit,
     Local,
-    Noc,
     Reduce,
     Sram,
     unit,
 )
+from .units.noc import Grid, Noc
 from .units.simd import Simd
 
 MAX_FILE_BYTES = 1 << 18
@@ -40,15 +41,6 @@ Array = np.ndarray[Any, Any]
 NUMBERS = (int, float, dict[str, float])
 LEAST, MOST = 1e-15, 1e21  # of any number: a chip's times and joules stay finite
 MOST_COUNT = 10**9  # of a whole number that has no limit of its own
-
-
-class Grid(BaseModel):
-    """The grid of processing elements."""
-
-    model_config = STRICT
-
-    rows: int = Field(gt=0, le=256, description="rows of PEs", json_schema_extra=unit("PEs"))
-    cols: int = Field(gt=0, le=256, description="columns of PEs", json_schema_extra=unit("PEs"))
 
 
 class Pe(BaseModel):
@@ -135,6 +127,24 @@ class Chip(BaseModel):
             return np.ones(np.shape(run_bytes))
         return self.dram_timing.efficiency(run_bytes, write_share, self.dram.channels)
 
+    def sram_cycles(self, bytes_: ArrayLike) -> Array:
+        """Return the cycles in which the shared SRAM reads or writes so many bytes."""
+        return np.asarray(bytes_) / self.sram_bytes_per_cycle
+
+    def dram_cycles(self, bytes_: ArrayLike, run_bytes: ArrayLike, write_share: float = 0.0) -> Array:
+        """Return the cycles of DRAM's channels for bytes of whole bursts, in runs of so many bytes each."""
+        share = self.dram_efficiency(np.asarray(run_bytes), write_share)
+        return np.asarray(np.asarray(bytes_) / (self.dram_bytes_per_cycle * share))
+
+    def read_latency(self, missed: ArrayLike) -> Array:
+        """Return the cycles of a read out of SRAM, or of DRAM for the share of reads that SRAM misses.
+
+        DRAM is asked about only where something misses.
+        """
+        near = self.cycles(self.sram.latency_s)
+        more = self.cycles(self.dram.latency_s) - near if np.any(missed) else 0.0
+        return np.asarray(near + np.asarray(missed) * more)
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with fields changed; what follows from them is worked out anew."""
         copy = super().model_copy(update=update, deep=deep)
@@ -159,6 +169,10 @@ class Chip(BaseModel):
     def cycles(self, seconds: float) -> float:
         """Return a time in clock cycles."""
         return seconds * self.clock_hz
+
+    def launch_cycles(self, number: int) -> int:
+        """Return the cycles that it takes to start a launch, by its number in the program, from 0."""
+        return math.ceil(self.cycles(self.launch.replace_s if number else self.launch.first_s))
 
     def peak_macs_per_cycle(self, kind: DType) -> float:
         """Return the multiply-adds a cycle of all PEs, on the unit that takes that dtype."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..machine.units.noc import Cast
 from ..machine.units.simd import FUNCTIONS, REDUCTIONS
 from ..types import DType, ModelWork, TensorType, Work, WorkGroup
 
@@ -55,15 +56,6 @@ COMMANDS: dict[Opcode, str] = {
 FUNCTION_NAMES = tuple(FUNCTIONS)
 REDUCTION_NAMES = tuple(REDUCTIONS)
 POOL_MODES = ("sum", "mean", "max")
-
-
-class Cast(IntEnum):
-    """Which PEs one load feeds: its own, its row, its column, or all, of its own band."""
-
-    NONE = 0
-    ROW = 1
-    COL = 2
-    ALL = 3
 
 
 class Shape(IntEnum):

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-import numpy as np
-
 from ..sums import add_up
+from .spans import own_ticks
 
 SCHEMA = "mtia-emu.report.v2"
 FILL, LATENCY, LAUNCH = "fill and drain", "latency", "launch"
@@ -98,38 +97,8 @@ class Layer:
 
 
 def own_cycles(layers: Sequence[Layer]) -> list[float]:
-    """Return the cycles that each layer is answerable for: those in which n layers run count 1/n for each.
-
-    The sum is the number of cycles in which any layer runs, so shares never exceed the whole. Without overlap
-    it is each layer's duration.
-    """
-    own, group, latest = [0.0] * len(layers), list[int](), float("-inf")
-    for i in sorted(range(len(layers)), key=lambda i: layers[i].start_cycle):
-        if layers[i].start_cycle >= latest:
-            _divide(layers, group, own)
-            group = []
-        group.append(i)
-        latest = max(latest, layers[i].end_cycle)
-    _divide(layers, group, own)
-    return own
-
-
-def _divide(layers: Sequence[Layer], group: Sequence[int], own: list[float]) -> None:
-    """Divide the time of layers that overlap: put own cycles at their numbers."""
-    if len(group) == 1:
-        own[group[0]] = float(max(layers[group[0]].end_cycle - layers[group[0]].start_cycle, 0))
-    if len(group) < 2:
-        return
-    first = layers[group[0]].start_cycle
-    starts = np.array([layers[i].start_cycle - first for i in group], dtype=np.float64)
-    ends = np.maximum(starts, [layers[i].end_cycle - first for i in group])
-    times = np.unique(np.concatenate([starts, ends]))
-    running = np.sort(starts).searchsorted(times, "right") - np.sort(ends).searchsorted(times, "right")
-    weight = np.divide(1.0, running, out=np.zeros(len(times)), where=running > 0)
-    until = np.concatenate([[0.0], np.cumsum(np.diff(times) * weight[:-1])])
-    found = until[times.searchsorted(ends)] - until[times.searchsorted(starts)]
-    for i, cycles in zip(group, found, strict=True):
-        own[i] = float(cycles)
+    """Return the cycles that each layer is answerable for, as `own_ticks` has it."""
+    return own_ticks([x.start_cycle for x in layers], [x.end_cycle for x in layers])
 
 
 @dataclass(frozen=True)

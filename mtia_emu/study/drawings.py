@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,10 @@ from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Graph, Node
 from mtia_emu.compiler.ops import work
 
-from ..engine.cost import BlockCost
+from ..engine.launches import costs, part
 from ..engine.lookups import Lookups
 from ..engine.recurrence import UNITS
-from ..engine.run import costs, part
+from ..engine.sequence import LaunchRun, launch_runs
 from ..engine.timing import Timeline
 from ..errors import UserError, nearest
 from ..machine.chip import Chip
@@ -76,39 +75,34 @@ def program_lanes(
 
     Layers of one launch stand in lanes one below the other. A unit's bars are as dark as the share of its
     instances that have a command under way, on average over a thousandth of the time. `lookups` as in
-    `engine.run.costs`.
+    `engine.launches.costs`.
     """
-    each = costs(program, chip, lookups)
-    rows: list[list[Bar]] = [[]]
-    bounds, at = [], 0.0
-    for index, (launch, cost) in enumerate(zip(program.launches, each, strict=True)):
-        gap = math.ceil(chip.cycles(chip.launch.replace_s if index else chip.launch.first_s))
-        rows[0].append(Bar(at, at + gap, "launch"))
-        bounds.append(at + gap)
-        at += gap + cost.cycles
-        for row, (name, mine) in enumerate(_beside(launch, cost)):
-            rows += [[]] if row == len(rows) else []
-            rows[row].append(Bar(bounds[-1], bounds[-1] + mine.cycles, mine.split.bound_by, name=name))
-    edges = np.linspace(0.0, max(at, 1.0), BINS + 1)
+    runs = list(launch_runs(program, chip, costs(program, chip, lookups)))
+    cycles = float(runs[-1].span.end if runs else 0)
+    edges = np.linspace(0.0, max(cycles, 1.0), BINS + 1)
     pes = part(program, chip).pes
-    units = sorted({int(u) for cost in each for u in np.unique(cost.time.unit)})
-    names = ("layer, by what bound it", *["beside it"] * (len(rows) - 1))
-    lanes = [Lane(name, tuple(bars), legend=True) for name, bars in zip(names, rows, strict=True)]
-    for unit in units:
-        busy = under_way([cost.time for cost in each], bounds, unit, edges)
+    times, begins = [run.cost.time for run in runs], [run.span.begin for run in runs]
+    lanes = _layer_lanes(runs)
+    for unit in sorted({int(u) for time in times for u in np.unique(time.unit)}):
+        busy = under_way(times, begins, unit, edges)
         name = UNITS[unit]
         lanes.append(Lane(name, _bars(busy / (1 if name == CHIP_WIDE else pes), edges, name)))
-    return lanes, at
+    return lanes, cycles
 
 
-def _beside(launch: Launch, cost: BlockCost) -> list[tuple[str, BlockCost]]:
-    """Return the layers of a launch by name, with what each costs."""
-    if len(launch.parts) != len(cost.members) or not launch.parts:
-        return [(launch.name, cost)]
-    return [(part.name, member) for part, member in zip(launch.parts, cost.members, strict=True)]
+def _layer_lanes(runs: Iterable[LaunchRun]) -> list[Lane]:
+    """Return the layers in lanes, those of one launch below one another, each coloured by what bound it."""
+    rows: list[list[Bar]] = [[]]
+    for run in runs:
+        rows[0].append(Bar(run.span.start, run.span.begin, "launch"))
+        rows += [[] for _ in run.layers[len(rows) :]]
+        for row, x in zip(rows, run.layers, strict=False):
+            row.append(Bar(x.span.begin, x.span.end, x.cost.split.bound_by, name=x.layer.name))
+    names = ("layer, by what bound it", *["beside it"] * (len(rows) - 1))
+    return [Lane(name, tuple(bars), legend=True) for name, bars in zip(names, rows, strict=True)]
 
 
-def under_way(times: list[Timeline], starts: list[float], unit: int, edges: Array) -> Array:
+def under_way(times: Sequence[Timeline], starts: Sequence[float], unit: int, edges: Array) -> Array:
     """Return how many of a kind's instances have a command under way, on average between two edges."""
     known: dict[int, tuple[Array, Array]] = {}
     done = np.zeros(len(edges))

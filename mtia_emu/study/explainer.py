@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
@@ -11,9 +11,10 @@ from mtia_emu.compiler.pipeline import Compiled, compile_graph
 
 from .. import api
 from ..engine.bounds import roofs
+from ..engine.launches import Counts, costs
 from ..engine.lookups import Lookups
-from ..engine.run import BlockCost, Counts, costs
 from ..engine.run import report as make_report
+from ..engine.sequence import LaunchRun, LayerRun, launch_runs
 from ..machine.chip import Chip, load_chip
 from ..options import Options, Words
 from ..program.isa import Program
@@ -90,7 +91,7 @@ def explain_program(
     counts = Counts(program, chip, lookups, keep=_countable(program, lookups))
     each = costs(program, chip, counts=counts)
     times = {counts.key(index): cost.time for index, cost in enumerate(each)}
-    base = make_report(program, chip, counts=counts, times=times)
+    base = make_report(program, chip, each=each)
     found: tuple[Effect, ...] | None = None
     left_out: tuple[str, ...] = ()
     if what_if:
@@ -98,7 +99,8 @@ def explain_program(
         def run(other: Chip, kind: Kind) -> Report:
             if kind == "recompiled" and again is not None:
                 return again.report(other)
-            return make_report(program, other, counts=counts, times=times if kind == "repriced" else None)
+            known = times if kind == "repriced" else None
+            return make_report(program, other, each=costs(program, other, counts=counts, times=known))
 
         every = steps(chip, {slot.dtype.name for block in program.blocks for slot in block.slots})
         todo = [s for s in every if again is not None or s.kind != "recompiled"]
@@ -106,7 +108,7 @@ def explain_program(
         tick = (lambda done, total: progress("what would help", done, total)) if progress else None
         found = effects(chip, todo, base, run, tick)
     peaks = roofs(chip, dtype_named(base.dtype))
-    return Explanation(base, peaks, layer_times(program, base, each), found, left_out)
+    return Explanation(base, peaks, layer_times(base, launch_runs(program, chip, each)), found, left_out)
 
 
 def _countable(program: Program, lookups: Mapping[int, Lookups]) -> bool:
@@ -116,22 +118,19 @@ def _countable(program: Program, lookups: Mapping[int, Lookups]) -> bool:
     return commands <= MOST_COUNTED
 
 
-def layer_times(program: Program, report: Report, each: Sequence[BlockCost]) -> tuple[LayerTime, ...]:
-    """Return where the time of each layer of a program's report went; `each` is what the launches cost."""
-    found, band, last = [], 0, -1
-    for layer in report.layers:
-        band, last = (band + 1 if layer.launch == last else 0), layer.launch
-        whole = each[layer.launch]
-        cost = whole if layer.own is None else whole.members[band]
-        found.append(_layer_time(program.launches[layer.launch].block, band, layer, cost))
-    return tuple(found)
+def layer_times(report: Report, runs: Iterable[LaunchRun]) -> tuple[LayerTime, ...]:
+    """Return where the time of each layer of a report went; `runs` are the launches of its program."""
+    layers = ((run.launch.block, layer) for run in runs for layer in run.layers)
+    return tuple(
+        _layer_time(block, x, layer) for (block, x), layer in zip(layers, report.layers, strict=True)
+    )
 
 
-def _layer_time(block: int, band: int, layer: Layer, cost: BlockCost) -> LayerTime:
+def _layer_time(block: int, run: LayerRun, layer: Layer) -> LayerTime:
     """Return where a layer's own time went: of its span, if it ran beside others, in proportion."""
-    span = layer.end_cycle - layer.start_cycle
-    share = layer.cycles / max(span, 1)
-    parts = {LAUNCH: float(span - cost.cycles)} | cost.split.parts
+    span, cost = run.span, run.cost
+    share = layer.cycles / max(span.ticks, 1)
+    parts = {LAUNCH: float(span.begin - span.start)} | cost.split.parts
     busy = {name: part / max(cost.cycles, 1) for name, part in cost.time.busy.items()}
     own = {name: cycles * share for name, cycles in parts.items()}
-    return LayerTime(layer, block, own, busy, cost.roof_cycles / max(span, 1), band)
+    return LayerTime(layer, block, own, busy, cost.roof_cycles / max(span.ticks, 1), run.band)

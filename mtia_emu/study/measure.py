@@ -9,8 +9,8 @@ from mtia_emu.compiler.check import Known, check
 from mtia_emu.compiler.graph import Graph, Node
 from mtia_emu.compiler.ops import work
 from mtia_emu.compiler.ops.embedding_bag import bag_operand
-from mtia_emu.compiler.passes import Fold, Legalise, Pass, Precision, Prune, Quantise
-from mtia_emu.compiler.passes.precision import own_dtype
+from mtia_emu.compiler.passes import Fold, Legalise, Pass, Prune, Quantise, SetPrecision
+from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.pipeline import DEFAULTS, choose_format, compile_lowered, lower, wanted_format
 
 from ..engine.lookups import Lookups
@@ -23,7 +23,7 @@ from ..types import dtype
 from ..view import units
 from .tuning import tuning
 
-NEEDED = (Legalise, Fold, Precision, Quantise, Prune)  # choose the number format, or tidy: always run
+NEEDED = (Legalise, Fold, SetPrecision, Quantise, Prune)  # choose the number format, or tidy: always run
 Progress = Callable[[str, int, int], None]
 
 
@@ -121,8 +121,7 @@ def _share(part: float, whole: float) -> float:
 def least_dram_bytes(graph: Graph) -> int:
     """Return the bytes of the model's own tensors, weights, inputs and outputs, each moved once.
 
-    Of a table the rows looked up count, no more than there are; of an output that an input grows into, what
-    is new.
+    Of a table the rows looked up count, no more than there are; of a state that grows, what is new.
     """
     read: dict[str, int] = {}
     for node in graph.nodes:
@@ -131,9 +130,9 @@ def least_dram_bytes(graph: Graph) -> int:
                 read[value] = max(read.get(value, 0), _read_bytes(graph, node, position))
     written = 0
     for value in graph.outputs:
-        maker = graph.producer(value)
-        past = graph.type_of(maker.inputs[0]).bytes if maker is not None and maker.op == "append" else 0
-        written += graph.type_of(value).bytes - past
+        size, before = graph.type_of(value).bytes, graph.states.get(value)
+        past = graph.type_of(before).bytes if before else 0
+        written += size - past if past < size else size
     return add_up(read.values()) + written
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
-from ..engine.cost import BlockCost
+from ..engine.launches import costs, part
 from ..engine.lookups import Lookups
 from ..engine.recurrence import UNITS
-from ..engine.run import costs, part
+from ..engine.sequence import LaunchRun, launch_runs
 from ..machine.chip import Chip
-from ..program.isa import Block, Launch, Program
+from ..program.isa import Program
 from ..view.trace import Event
+
+Array = np.ndarray[Any, Any]
 
 
 def trace_events(
@@ -26,42 +28,32 @@ def trace_events(
     of PEs. `lookups` are those of the execution that the report is of, where there was one.
     """
     cols = part(program, chip).grid.cols
-    at = 0.0
-    for index, (launch, cost) in enumerate(zip(program.launches, costs(program, chip, lookups), strict=True)):
-        gap = math.ceil(chip.cycles(chip.launch.replace_s if index else chip.launch.first_s))
-        block, time = program.blocks[launch.block], cost.time
-        start = at + gap
-        yield Event("launch", launch.name, at, start, {})
-        yield Event(
-            "layer",
-            launch.name,
-            start,
-            start + cost.cycles,
-            {
-                "op": launch.op,
-                "kernel": block.kernel,
-                "mapping": block.mapping,
-                "bound_by": cost.split.bound_by,
-            },
-        )
-        yield from _parts(launch, block, cost, start, cols)
-        for unit in np.unique(time.unit):
-            mine = time.unit == unit
-            low, high = float(time.start[mine].min()), float(time.end[mine].max())
-            span = {"commands": int(mine.sum())}
-            yield Event(UNITS[int(unit)], launch.name, start + low, start + high, span)
-        at = start + cost.cycles
+    for run in launch_runs(program, chip, costs(program, chip, lookups)):
+        name, span = run.launch.name, run.span
+        args = {"op": run.launch.op, "kernel": run.block.kernel, "mapping": run.block.mapping}
+        yield Event("launch", name, span.start, span.begin, {})
+        yield Event("layer", name, span.begin, span.end, args | {"bound_by": run.cost.split.bound_by})
+        if len(run.layers) > 1:
+            yield from _beside(run, cols)
+        unit = run.cost.time.unit
+        for number in np.unique(unit):
+            yield _busy(UNITS[int(number)], name, run, unit == number)
 
 
-def _parts(launch: Launch, block: Block, cost: BlockCost, start: float, cols: int) -> Iterator[Event]:
+def _busy(
+    track: str, name: str, run: LaunchRun, mine: Array, args: Mapping[str, object] | None = None
+) -> Event:
+    """Return the event from the first to the last of a launch's commands that a mask, not empty, selects."""
+    time, begin = run.cost.time, run.span.begin
+    low, high = float(time.start[mine].min()), float(time.end[mine].max())
+    return Event(track, name, begin + low, begin + high, args or {"commands": int(mine.sum())})
+
+
+def _beside(run: LaunchRun, cols: int) -> Iterator[Event]:
     """Yield an event for each of the layers that a launch runs side by side."""
-    if not launch.parts or not cost.members:
-        return
-    time = cost.time
-    band = np.searchsorted(block.bands, block.commands["pe"] // cols, side="right")
-    for index, (layer, first) in enumerate(zip(launch.parts, (0, *block.bands), strict=True)):
-        mine = band == index
+    band = np.searchsorted(run.block.bands, run.block.commands["pe"] // cols, side="right")
+    for layer, first in zip(run.layers, (0, *run.block.bands), strict=True):
+        mine = band == layer.band
         if mine.any():
-            low, high = float(time.start[mine].min()), float(time.end[mine].max())
-            told = {"op": layer.op, "bound_by": cost.members[index].split.bound_by}
-            yield Event(f"layer from row {first}", layer.name, start + low, start + high, told)
+            args = {"op": layer.layer.op, "bound_by": layer.cost.split.bound_by}
+            yield _busy(f"layer from row {first}", layer.layer.name, run, mine, args)

@@ -19,7 +19,7 @@ from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.inputs.samples import KINDS
 from mtia_emu.compiler.lower.choice import Tuning
 from mtia_emu.compiler.passes import Pass
-from mtia_emu.compiler.passes.precision import own_dtype
+from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.pipeline import (
     choose_format,
     compile_graph,

@@ -92,7 +92,8 @@ def resized(graph: Graph, change: Change) -> Graph | None:
         for node in graph.nodes:
             nodes.append(made := _node(node, types, change.sizes))
             types.update(zip(made.outputs, made.types, strict=True))
-        return check(Graph(graph.name, nodes, inputs, graph.outputs, consts), "resize")
+        small = Graph(graph.name, nodes, inputs, graph.outputs, consts)
+        return check(small.with_states(graph.states), "resize")
     except (UserError, ArithmeticError, LookupError, TypeError, ValueError):  # rules take lawful operands
         return None
 

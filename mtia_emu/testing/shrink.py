@@ -71,15 +71,15 @@ def part(graph: Graph, names: Iterable[str]) -> Graph:
     inputs |= {v: graph.type_of(v) for v in sorted(read - made - set(inputs) - set(graph.consts))}
     outputs = [v for v in graph.outputs if v in made]
     outputs += [v for node in nodes for v in node.outputs if v not in read and v not in outputs]
-    return Graph(graph.name, nodes, inputs, outputs, {k: c for k, c in graph.consts.items() if k in read})
+    consts = {k: c for k, c in graph.consts.items() if k in read}
+    return Graph(graph.name, nodes, inputs, outputs, consts).with_states(graph.states)
 
 
 def _only(graph: Graph, outputs: Sequence[str]) -> Graph:
     kept = graph.with_nodes(graph.nodes, outputs=outputs).prune()
     read = {v for node in kept.nodes for v in node.inputs} | set(outputs)
-    return Graph(
-        graph.name, kept.nodes, {v: t for v, t in kept.inputs.items() if v in read}, outputs, kept.consts
-    )
+    inputs = {v: t for v, t in kept.inputs.items() if v in read}
+    return Graph(graph.name, kept.nodes, inputs, outputs, kept.consts).with_states(graph.states)
 
 
 def _zeroed(graph: Graph, name: str) -> Graph | None:

@@ -140,14 +140,16 @@ VALUES: dict[str, tuple[str, str]] = {
     "--dim": (SMALL, "--chip tiny --dim batch=8"),
     "--dtype": (SMALL, f"{SMALL} --dtype fp32"),
     "--calibrate": (f"{SMALL} --dtype int8", f"{SMALL} --dtype int8 --calibrate 1"),
-    "--passes": (f"{SMALL} --passes=-tables", f"{SMALL} --passes=-tails,-epilogue"),
+    "--passes": (f"{SMALL} --passes=-merge-tables", f"{SMALL} --passes=-fuse-tails,-fuse-epilogue"),
     "--tune": (SMALL, f"{SMALL} --tune full"),
     "--beside": (SMALL, f"{SMALL} --no-beside"),
     "--prefetch": (SMALL, f"{SMALL} --no-prefetch"),
 }
 FEWER = (  # passes, each of which `opt --measure` would time a program without
-    " --passes=-norms,-rotary,-bags,-heads,-packed,-strips,-caches,-tables,-indexing,-attention,-maps,-tails,"
-    "-siblings,-epilogue,-layout"
+    " --passes=-fuse-norms,-fuse-rotary,-fuse-bags,-group-heads,"
+    "-keep-packed,-split-into-strips,-append-caches,-merge-tables,"
+    "-lower-indexing,-fuse-attention,-fuse-maps,-fuse-tails,"
+    "-merge-siblings,-fuse-epilogue,-set-weight-layout"
 )
 RUN = f"run {{f}}/m.onnx {SMALL}"
 GPU = "--gpu a100-sxm-40gb --json -"
@@ -269,7 +271,7 @@ CASES: dict[tuple[str, str], Case] = {
         SWEEP + " --set dram.channels=1,2", "", "--constraint dram.channels>1", printed
     ),
     ("sweep", "--objective"): Case(SWEEP, "", "--objective joules", printed),
-    ("sweep", "--passes"): Case(SWEEP, "", "--passes=-tails,-epilogue", printed),
+    ("sweep", "--passes"): Case(SWEEP, "", "--passes=-fuse-tails,-fuse-epilogue", printed),
     ("sweep", "--tune"): Case(SWEEP, "", "--tune full", printed),
     ("sweep", "--beside"): Case(SWEEP, "", "--no-beside", printed),
     ("sweep", "--prefetch"): Case(SWEEP, "", "--no-prefetch", printed),

@@ -191,11 +191,11 @@ def test_given_inputs_bind_shapes_and_are_verified_on(
 def test_passes_stand_around_the_default_ones(cli: Cli) -> None:
     plain = cli("opt", "zoo:dlrm-small", "--chip", "tiny").stdout
     assert cli("opt", "zoo:dlrm-small", "--chip", "tiny", "--passes", "default").stdout == plain
-    words = ("-q", "--stats", "--passes", "maps{max-inputs=2}, default,prune", "--chip", "tiny")
+    words = ("-q", "--stats", "--passes", "fuse-maps{max-inputs=2}, default,prune", "--chip", "tiny")
     names = [
         line.split()[1] for line in cli("opt", "zoo:dlrm-small", *words).stderr.splitlines() if "->" in line
     ]
-    assert names[0] == "maps{max-inputs=2}" and names[1] == "rounding" and names[-1] == "prune"
+    assert names[0].startswith("fuse-maps{max-i") and names[1] == "keep-rounding" and names[-1] == "prune"
     assert names.count("prune") == 3
 
 
@@ -211,14 +211,16 @@ def test_what_passes_did_and_why_not(cli: Cli) -> None:
     assert done.exit_code == 0 and done.stdout == ""
     assert "rmsnorm +5" in done.stderr and "has other users" in done.stderr
     said = [line.split() for line in done.stderr.partition("rules that did not fire")[2].splitlines()]
-    assert [words[1:5] for words in said if words[1:2] == ["maps"]] == [["maps", "fuse", "add", "3"]]
+    assert [words[1:5] for words in said if words[1:2] == ["fuse-maps"]] == [
+        ["fuse-maps", "fuse", "add", "3"]
+    ]
 
 
 def test_cycles_with_the_passes_up_to_each(cli: Cli) -> None:
     said = cli("opt", "zoo:llama-tiny", "-q", "--measure").stderr
     rows = [line.split() for line in said.splitlines() if line.strip()]
     cycles = {row[0]: int(row[1].replace(",", "")) for row in rows if len(row) > 5 and row[1][:1].isdigit()}
-    assert cycles["layout"] < cycles["norms"] < cycles["none"]
+    assert cycles["set-weight-layout"] < cycles["fuse-norms"] < cycles["none"]
 
 
 def test_the_pipeline_keeps_results(cli: Cli) -> None:
@@ -240,9 +242,11 @@ def test_a_wrong_pass_and_its_rewrite_are_named(
 
 def test_passes_that_had_nothing_to_do_are_named(cli: Cli, graph: Path) -> None:
     words = ("opt", graph, "-q", "--verify-each", "--passes")
-    said = cli(*words, "bags").stderr
-    assert said == "verified: 1 pass keeps the results on 6 random inputs; 1 of 1 changed nothing: bags\n"
-    said = cli(*words, "legalise,prune,maps,prune").stderr
+    said = cli(*words, "fuse-bags").stderr
+    assert (
+        said == "verified: 1 pass keeps the results on 6 random inputs; 1 of 1 changed nothing: fuse-bags\n"
+    )
+    said = cli(*words, "legalise,prune,fuse-maps,prune").stderr
     assert "verified: 4 passes keep" in said and said.endswith(
         "changed nothing: legalise, prune.1, prune.2\n"
     )

@@ -102,3 +102,11 @@ def test_a_pass_keeps_inputs_and_outputs(old: str, new: str, floats: str, words:
 def test_a_pass_that_names_its_floats_may_change_them() -> None:
     after = text.parse(SMALL.replace("fp32", "bf16"))
     assert check_made(text.parse(SMALL), after, "mine", "bf16") is after
+
+
+def test_a_pass_that_loses_a_state_is_named() -> None:
+    source = "graph g {\n  in %w : fp32[4]\n  %n : fp32[4] = neg(%w)\n  out %n at %w\n}\n"
+    graph = text.parse(source)
+    assert check_made(graph, graph, "mine") is graph
+    with pytest.raises(UserError, match="after mine: it loses that %n at %w lives in place"):
+        check_made(graph, text.parse(source.replace(" at %w", "")), "mine")

@@ -16,9 +16,9 @@ from mtia_emu.compiler.check import check
 from mtia_emu.compiler.graph import Const, Graph
 from mtia_emu.compiler.lower.place import LINE, place
 from mtia_emu.compiler.ops import OPS, reference
-from mtia_emu.compiler.passes import Attention, Fold, Legalise, Pass
-from mtia_emu.compiler.passes.layout import Layout
-from mtia_emu.compiler.passes.strips import Strips
+from mtia_emu.compiler.passes import Fold, FuseAttention, Legalise, Pass
+from mtia_emu.compiler.passes.set_weight_layout import SetWeightLayout
+from mtia_emu.compiler.passes.split_into_strips import SplitIntoStrips
 from mtia_emu.compiler.pipeline import Compiled, compile_graph, mapping_passes, passes
 from mtia_emu.compiler.reference import evaluate
 
@@ -60,7 +60,13 @@ def tame(outputs: dict[str, Array]) -> bool:
 
 def every_pass() -> tuple[Pass, ...]:
     """Return each pass that keeps the number format, and strips of one head."""
-    return (*{type(p): p for p in passes(FP32, FP32)}.values(), Attention(), Layout(), Strips(1), Strips(64))
+    return (
+        *{type(p): p for p in passes(FP32, FP32)}.values(),
+        FuseAttention(),
+        SetWeightLayout(),
+        SplitIntoStrips(1),
+        SplitIntoStrips(64),
+    )
 
 
 @fuzz(120)
@@ -83,7 +89,9 @@ def test_each_pass_keeps_law_and_results(
 def test_each_pass_keeps_moves_exactly(graph: Graph, tensors: testing.Feed, step: Pass) -> None:
     inputs = tensors(graph)
     made = check(step(graph), after=step.name)
-    testing.assert_close(values(made, inputs), values(graph, inputs), 1e-6 if step.name == "bags" else 0.0)
+    testing.assert_close(
+        values(made, inputs), values(graph, inputs), 1e-6 if step.name == "fuse-bags" else 0.0
+    )
 
 
 @fuzz(60)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Graph
-from mtia_emu.compiler.passes import PASSES, Legalise, Maps, Precision, Strips
+from mtia_emu.compiler.passes import PASSES, FuseMaps, Legalise, SetPrecision, SplitIntoStrips
 from mtia_emu.compiler.passes.quantise import Quantise
 from mtia_emu.compiler.pipeline import choose_format, compile_graph, mapping_passes, parse_passes, passes
 
@@ -19,10 +19,13 @@ HALVES = TINY.pe.matrix.model_copy(update={"rates": {"fp16": 1.0}})
 
 
 def test_passes_are_read_with_their_options() -> None:
-    spelling = " legalise, maps{max-inputs=4,max-steps=9} ,precision{ to = bf16 },strips{max-bytes=64}"
+    spelling = (
+        " legalise, fuse-maps{max-inputs=4,max-steps=9} ,set-precision{ to = bf16 },"
+        "split-into-strips{max-bytes=64}"
+    )
     found = parse_passes(spelling)
-    assert found == (Legalise(), Maps(4, 9), Precision(to="bf16"), Strips(64))
-    assert parse_passes("") == () and parse_passes("maps{}") == (Maps(),)
+    assert found == (Legalise(), FuseMaps(4, 9), SetPrecision(to="bf16"), SplitIntoStrips(64))
+    assert parse_passes("") == () and parse_passes("fuse-maps{}") == (FuseMaps(),)
 
 
 def test_every_pass_is_spelt_by_its_name_and_options() -> None:
@@ -30,7 +33,8 @@ def test_every_pass_is_spelt_by_its_name_and_options() -> None:
     whole = (*passes(FP32, FP16, quantise=Quantise()), *mapping_passes(TINY))
     spelling = ",".join(step.spelling for step in whole)
     assert spelling.endswith(
-        "quantise,fold,tails,packed,prune,indexing,maps,attention,fold,strips{max-bytes=32768},siblings,caches,layout,prune"
+        "quantise,fold,fuse-tails,keep-packed,prune,lower-indexing,fuse-maps,fuse-attention,fold,"
+        "split-into-strips{max-bytes=32768},merge-siblings,append-caches,set-weight-layout,prune"
     )
     assert parse_passes(spelling) == whole
 
@@ -39,14 +43,17 @@ def test_every_pass_is_spelt_by_its_name_and_options() -> None:
     ("spelling", "message"),
     [
         ("legalize", "unknown pass 'legalize'; did you mean 'legalise'?"),
-        ("maps{max-input=4}", "unknown option of pass maps 'max-input'; did you mean 'max-inputs'?"),
+        (
+            "fuse-maps{max-input=4}",
+            "unknown option of pass fuse-maps 'max-input'; did you mean 'max-inputs'?",
+        ),
         ("fold{x=1}", r"unknown option of pass fold 'x' \(there is none\)"),
         (
-            "maps{max-inputs=four}",
-            r"pass maps: option 'max-inputs=four' is not max-inputs=int \(right: max-inp",
+            "fuse-maps{max-inputs=four}",
+            r"pass fuse-maps: option 'max-inputs=four' is not max-inputs=int \(right: max-inp",
         ),
-        ("maps{max-inputs}", "pass maps: option 'max-inputs' is not max-inputs=int"),
-        ("maps{max-inputs=4", "not a pass: 'maps{max-inputs=4' in"),
+        ("fuse-maps{max-inputs}", "pass fuse-maps: option 'max-inputs' is not max-inputs=int"),
+        ("fuse-maps{max-inputs=4", "not a pass: 'fuse-maps{max-inputs=4' in"),
         ("fold,,prune", "not a pass: ',prune' in|not a pass: 'fold,,prune' in"),
         ("fold prune", "not a pass: 'fold prune'"),
         ("fold,", "not a pass: 'fold,'"),

@@ -10,14 +10,16 @@ import pytest
 from blocks import BLOCKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import block
+from worked import WORKED
 
 from mtia_emu.engine.bounds import CycleSplit, roof_cycles, roofs, split
 from mtia_emu.engine.events import Events, events
 from mtia_emu.engine.timing import Timeline, timeline
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.program.isa import Block
-from mtia_emu.results.report import BOUNDS, FILL, LATENCY
-from mtia_emu.types import FP16, FP32
+from mtia_emu.results.report import BOUNDS, FILL, LATENCY, Roofs
+from mtia_emu.types import FP16, FP32, FP64
 
 Case = tuple[Chip, Block]
 
@@ -80,6 +82,71 @@ def test_a_resource_without_commands_of_its_own_waits() -> None:
     ev, time = loads([0, 5], [5, 10], 0.0)
     idle = replace(time, busy={"core": 0.0})
     assert split(ev, idle, 10) == CycleSplit("core", 0.0, 0.0, 10)
+
+
+USERS = {  # a resource, a command of OPERANDS that needs it, and one that does not
+    "array": ("matmul fp16", "load whole rows"),
+    "reduce": ("reduce", "load whole rows"),
+    "simd": ("fold rows", "matmul fp16"),
+    "dma": ("store", "fold rows"),
+    "local": ("load whole rows", "stage"),
+    "noc": ("store", "matmul fp16"),
+    "sram": ("store", "load parts of rows from DRAM"),
+    "dram": ("stage", "load whole rows"),
+}
+
+
+@pytest.mark.parametrize("name", USERS)
+def test_a_resource_idles_before_and_after_those_that_need_it(name: str) -> None:
+    """One command needs the resource, busy for 1 of 1000 cycles; the rest is before, in or after it."""
+    cases = [WORKED[x] for x in USERS[name]]
+    both = block(*({n: x.block.commands[0][n] for n in x.block.commands.dtype.names} for x in cases))
+    chip = load_chip("tiny")
+    time = replace(timeline(both, chip), busy={name: 1.0})
+    took = float(time.end[0] - time.start[0])
+    assert split(events(both, chip), time, 1000) == CycleSplit(
+        name, 1.0, 1000 - took, pytest.approx(took - 1)
+    )
+
+
+def test_a_busier_resource_is_named() -> None:
+    """Pooling keeps the port busy 203 of 269 cycles: 6 before it, 60 for the last answer."""
+    x = WORKED["pool with weights"]
+    found = split(events(x.block, x.chip), timeline(x.block, x.chip), 269)
+    assert (
+        found == CycleSplit("dma", 203.0, 6.0, 60.0) and found.bound_by == "dma"
+    )  # its answer is waited for
+
+
+def test_roofs_of_tiny() -> None:
+    """4 PEs: 4 x 8 lanes of fp16, 16 B of SIMD each; 4 fp32 multiply-adds, half as many fp64; 1 GHz."""
+    chip = load_chip("tiny")
+    assert roofs(chip, FP16) == Roofs("fp16", 256e9, 32e9, 16e9, 64e9)
+    assert roofs(chip, FP32) == Roofs("fp32", 32e9, 16e9, 16e9, 64e9)
+    assert roofs(chip, FP64) == Roofs("fp64", 16e9, 8e9, 16e9, 64e9)
+
+
+AMOUNTS = {  # of one kind of event, and the cycles below which it cannot be brought
+    "sram_read_bytes": 64,  # a cycle
+    "sram_write_bytes": 64,
+    "dram_read_bytes": 16,
+    "dram_write_bytes": 16,
+}
+
+
+@pytest.mark.parametrize("name", AMOUNTS)
+def test_no_schedule_beats_a_memory(name: str) -> None:
+    ev = Events.zeros(2)
+    getattr(ev, name)[:] = 320
+    assert roof_cycles(ev, load_chip("tiny")) == 640 / AMOUNTS[name]
+
+
+def test_no_schedule_beats_the_arithmetic() -> None:
+    """2560 int8 at 256 a cycle and 1280 fp16 at 128: 10 and 10; SRAM's 640 B take 10 meanwhile."""
+    ev = Events.zeros(2)
+    ev.macs[:], ev.mac_dtype[:] = (2560, 1280), (9, 2)
+    ev.sram_read_bytes[:] = 320
+    assert roof_cycles(ev, load_chip("tiny")) == 20
 
 
 def test_roofs_of_mtia_2i_are_the_published_peaks() -> None:

@@ -17,7 +17,8 @@ from mtia_emu.compiler.text import parse
 
 from mtia_emu.engine.cost import _share_before
 from mtia_emu.engine.function import execute
-from mtia_emu.engine.run import costs, report
+from mtia_emu.engine.launches import costs
+from mtia_emu.engine.run import report
 from mtia_emu.engine.timing import Timeline
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.isa import Program

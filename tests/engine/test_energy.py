@@ -10,16 +10,19 @@ import pytest
 from blocks import BLOCKS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from worked import WORKED
 
 import mtia_emu
 from mtia_emu.api import core_library
-from mtia_emu.engine.energy import dynamic, spared, standing
-from mtia_emu.engine.events import events
+from mtia_emu.engine.energy import dynamic, spared, standing, traffic
+from mtia_emu.engine.events import Events, events
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.run import report
 from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.machine.units.energy import Energy
 from mtia_emu.program.isa import Block, Program
-from mtia_emu.results.report import Joules, Report
+from mtia_emu.results.report import Joules, Report, Traffic
+from mtia_emu.types import DTYPES
 
 Case = tuple[Chip, Block]
 PRICES = [  # a key, and the part of the joules that it must not lower
@@ -42,6 +45,105 @@ STANDING = ["voltage_v", "temperature_c", "leakage_w_per_mm2", "clock_pf_per_mm2
 def with_energy(chip: Chip, **values: object) -> Chip:
     """Return the chip with some of its prices changed."""
     return chip.model_copy(update={"energy": chip.energy.model_copy(update=values)})
+
+
+# Tiny at 1.5 times the voltage of its prices in logic and 2 times in local memory, and no two prices alike.
+DEAR = {
+    **{"voltage_v": 1.5, "memory_voltage_v": 2.0, "price_voltage_v": 1.0},
+    **{
+        "mac_pj": {"int8": 2.0, "fp16": 3.0, "fp32": 5.0},
+        "zero_mac_pj": {"int8": 0.5, "fp16": 1.0, "fp32": 1.5},
+    },
+    **{"simd_pj": 7.0, "scalar_pj": 11.0, "local_read_pj_per_byte": 13.0, "local_write_pj_per_byte": 17.0},
+    **{"sram_read_pj_per_byte": 19.0, "sram_write_pj_per_byte": 23.0, "dram_read_pj_per_byte": 29.0},
+    **{"dram_write_pj_per_byte": 31.0, "noc_pj_per_byte_hop": 37.0, "command_pj": 41.0},
+    **{
+        "leakage_w_per_mm2": 0.02,
+        "temperature_c": 90.0,
+        "clock_pf_per_mm2": 30.0,
+        "link_w": 0.25,
+        "dram_idle_w": 0.125,
+    },
+}
+LOGIC, MEMORY = 2.25, 4.0  # squares of the voltages
+ONE_EACH = {  # of one event: the part of the joules that it is in, and pJ
+    "local_read_bytes": ("local", 13 * MEMORY),
+    "local_write_bytes": ("local", 17 * MEMORY),
+    "sram_read_bytes": ("sram", 19 * LOGIC),
+    "sram_write_bytes": ("sram", 23 * LOGIC),
+    "dram_read_bytes": ("dram", 29),  # DRAM has a supply of its own
+    "dram_write_bytes": ("dram", 31),
+    "noc_byte_hops": ("noc", 37 * LOGIC),
+    "simd_passes": ("compute", 7 * LOGIC),
+    "scalar_elements": ("compute", 11 * LOGIC),
+    "commands": ("control", 41 * LOGIC),
+    "macs": ("compute", 5 * LOGIC),  # of a dtype without a price of its own: as fp32
+    # The length and number of runs, rows asked for, bytes turned and the bytes that enter the network tell
+    # times; what they cost is in the prices above.
+    **dict.fromkeys(
+        ("noc_bytes", "run_bytes", "runs", "rows", "transposed_bytes", "mac_dtype", "missed"), ("compute", 0)
+    ),
+}
+
+
+def dear() -> Chip:
+    """Return tiny with the prices of DEAR."""
+    return with_energy(load_chip("tiny"), **DEAR)
+
+
+def one(field: str, dtype: int = 0) -> Events:
+    """Return a single event, of a command that does nothing else."""
+    ev = Events.zeros(1)
+    ev.missed[:] = 0
+    ev.mac_dtype[:] = dtype
+    getattr(ev, field)[:] = 1
+    return ev
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(Events)])
+def test_one_event_costs_its_price_and_nothing_else(field: str) -> None:
+    part, pj = ONE_EACH[field]
+    found = asdict(dynamic(WORKED["stage"].block, one(field), dear()))
+    assert found == pytest.approx(dict.fromkeys(found, 0.0) | {part: pj * 1e-12}, rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize(("dtype", "pj"), [("int8", 2), ("fp16", 3), ("fp32", 5), ("bf16", 5), ("fp64", 5)])
+def test_a_multiply_add_has_the_price_of_its_dtype(dtype: str, pj: float) -> None:
+    found = dynamic(WORKED["stage"].block, one("macs", list(DTYPES).index(dtype)), dear())
+    assert found.compute == pytest.approx(pj * LOGIC * 1e-12, rel=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "pj"), [("int8", 1.5), ("fp16", 2), ("fp32", 3.5), ("bf16", 3.5)])
+def test_a_zero_spares_what_its_multiplier_does_not_switch(dtype: str, pj: float) -> None:
+    assert spared({dtype: 10}, dear()) == pytest.approx(10 * pj * LOGIC * 1e-12, rel=1e-12)
+
+
+def test_bytes_of_each_level_are_told_apart() -> None:
+    """Each event's number is another: none is taken for another's."""
+    levels = [f.name for f in fields(Traffic)]
+    for at, name in enumerate(levels):
+        moved = asdict(traffic(one(name)))
+        assert [moved[x] for x in levels] == [int(i == at) for i in range(len(levels))]
+
+
+def test_standing_power_is_what_was_worked_out() -> None:
+    """10 mm2 at 0.02 W/mm2, 1.5 V squared, 20 C above 70 twice that; 30 pF/mm2 x 10 mm2 x 2.25 V2 x 1 GHz."""
+    power = asdict(standing(dear()))
+    some = {"static": 10 * 0.02 * 2.25 * 2 + 0.25, "clock": 30e-12 * 10 * 2.25 * 1e9, "dram": 0.125}
+    assert power == pytest.approx(dict.fromkeys(power, 0.0) | some, rel=1e-12)
+
+
+def test_every_price_of_a_chip_is_worked_out() -> None:
+    assert set(DEAR) == set(Energy.model_fields)
+
+
+def test_a_command_costs_what_was_worked_out() -> None:
+    """Pooling with weights: 160 passes, 160 B out of local memory and 224 into it, 832 B of DRAM ..."""
+    x = WORKED["pool with weights"]
+    pj = {"compute": 160 * 1.0, "local": 160 * 0.74 + 224 * 0.87, "sram": 40 * 8.2, "dram": 832 * 48.0}
+    pj |= {"noc": 608 * 1.7, "control": 300.0, "static": 0.0, "clock": 0.0}
+    found = asdict(dynamic(x.block, events(x.block, x.chip), x.chip))
+    assert found == pytest.approx({part: n * 1e-12 for part, n in pj.items()}, rel=1e-12)
 
 
 @settings(max_examples=40)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from harness import program_of
 from mtia_emu.compiler import text
 from mtia_emu.compiler.pipeline import compile_lowered
+from worked import WORKED
 
 from mtia_emu.api import core_library
 from mtia_emu.engine.function import execute
@@ -13,6 +17,77 @@ from mtia_emu.engine.run import report
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.isa import Program
+from mtia_emu.results.report import Report, as_json
+
+POWER = {"energy.link_w": 0.5, "energy.dram_idle_w": 0.25, "energy.clock_pf_per_mm2": 40}
+# 10 mm2 x 0.017 W of leakage; the clock: 40 pF x 10 mm2 x 0.75 V squared x 1 GHz.
+STATIC, IDLE, CLOCK = 0.17 + 0.5, 0.25, 0.225
+EVENTS = 1.076e-9  # 3840 x 0.1 + 800 x 0.74 + 100 pJ, of the product
+
+
+def twice(name: str, kind: str = "int8", **settings: object) -> Report:
+    """Return the report of two launches of a worked command on tiny, with more power and `settings`."""
+    chip = load_chip("tiny", POWER | settings)
+    one = program_of(WORKED[name].block, chip)
+    launches = tuple(replace(one.launches[0], name=x) for x in ("first", "second"))
+    return report(replace(one, dtype=kind, launches=launches), chip)
+
+
+def test_launches_stand_one_after_another_each_behind_its_start() -> None:
+    """A product of 86 cycles: 100 to launch the first one, 50 to replace it by the second."""
+    out = as_json(twice("matmul int8"))
+    assert [(x["start_cycle"], x["end_cycle"]) for x in out["layers"]] == [(0, 186), (186, 322)]
+    assert [x["cycles"] for x in out["layers"]] == [186, 136]
+    assert (out["cycles"], out["seconds"]) == (322, pytest.approx(322e-9))
+    assert [x["bound_by"] for x in out["layers"]] == ["launch", "array"]  # the array works 72 of 86 cycles
+    assert [x["launch"] for x in out["layers"]] == [0, 1]
+
+
+def test_part_of_a_cycle_is_a_whole_one() -> None:
+    """At 1.5 GHz launches take 150 and 75 cycles, a load from DRAM with 75 to wait 99: 2 + 18 + 75 + 2 + 4.
+
+    DRAM brings 192 B at 10.67 B a cycle. Launches of 99.9 ns take 149.85 cycles.
+    """
+    out = as_json(twice("load parts of rows from DRAM", clock_hz=1.5e9, **{"launch.first_s": 99.9e-9}))
+    assert [(x["start_cycle"], x["end_cycle"]) for x in out["layers"]] == [(0, 251), (251, 427)]
+    assert out["seconds"] == pytest.approx(427 / 1.5e9)
+
+
+def test_joules_are_of_events_and_of_all_the_time() -> None:
+    out = as_json(twice("matmul int8"))
+    first, second = out["layers"]
+    power = STATIC + IDLE + CLOCK
+    assert first["joules"] == pytest.approx(EVENTS + power * 186e-9, rel=1e-9)
+    assert second["joules"] == pytest.approx(EVENTS + power * 136e-9, rel=1e-9)
+    parts = {"compute": 768e-12, "local": 1184e-12, "control": 200e-12, "sram": 0, "noc": 0}
+    parts |= {"static": STATIC * 322e-9, "dram": IDLE * 322e-9, "clock": CLOCK * 322e-9}
+    assert out["joules_by"] == pytest.approx(parts, rel=1e-9)
+    assert out["joules"] == pytest.approx(sum(parts.values()), rel=1e-9)
+    assert out["watts"] == pytest.approx(out["joules"] / 322e-9)
+
+
+def test_amounts_are_of_all_launches() -> None:
+    """3840 multiply-adds twice, of 256 a cycle at best; a layer has two operations each."""
+    out = as_json(twice("matmul int8"))
+    assert (out["macs"], out["utilization"]) == (7680, pytest.approx(7680 / (322 * 256)))
+    assert [(x["macs"], x["ops"]) for x in out["layers"]] == [(3840, 7680)] * 2
+    assert out["traffic"] == dict.fromkeys(out["traffic"], 0) | {"local_read_bytes": 1600}
+    staged = as_json(twice("stage"))
+    assert [(x["dram_bytes"], x["sram_bytes"]) for x in staged["layers"]] == [(64, 64)] * 2
+    counts = {"dram_read_bytes": 128, "sram_write_bytes": 128, "noc_bytes": 128}
+    assert staged["traffic"] == dict.fromkeys(staged["traffic"], 0) | counts
+    assert [x["ops"] for x in as_json(twice("exp of accumulators"))["layers"]] == [128, 128]
+    assert [x["ops"] for x in as_json(twice("scalar"))["layers"]] == [20, 20]
+
+
+def test_a_zero_spares_joules_of_the_launch_that_met_it() -> None:
+    """100 int8 multiply-adds at 0.03, not 0.10 pJ."""
+    chip = load_chip("tiny")
+    one = program_of(WORKED["matmul int8"].block, chip)
+    full, less = report(one, chip), report(one, chip, zero_macs={0: ({"int8": 100},)})
+    assert full.joules_by.compute - less.joules_by.compute == pytest.approx(7e-12)
+    assert full.layers[0].joules - less.layers[0].joules == pytest.approx(7e-12, rel=1e-3)
+
 
 SIZES = [(2, 2), (4, 2), (2, 5), (6, 6)]
 

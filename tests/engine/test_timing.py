@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from worked import WORKED
 
 from mtia_emu.engine.recurrence import WINDOW
 from mtia_emu.engine.timing import timeline
@@ -55,6 +56,74 @@ def times(*commands: dict[str, Any]) -> list[tuple[float, float]]:
     np.testing.assert_allclose(slow.start, time.start, atol=WINDOW)
     np.testing.assert_allclose(slow.end, time.end, atol=WINDOW)
     return [(round(a, 3), round(b, 3)) for a, b in zip(time.start.tolist(), time.end.tolist(), strict=True)]
+
+
+@pytest.mark.parametrize("name", WORKED)
+def test_each_command_starts_and_ends_when_was_worked_out(name: str) -> None:
+    """One command by itself: both rules of sharing give the same, to rounding."""
+    x = WORKED[name]
+    for ordered in (False, True):
+        time = timeline(x.block, x.chip, ordered=ordered)
+        assert (time.start[0], time.end[0]) == (x.start, pytest.approx(x.end, abs=1e-6))
+        assert time.cycles == time.end[0]
+
+
+# A number of the chip, another value for it, a worked command and when that then ends.
+RATES: tuple[tuple[str, float, str, float], ...] = (
+    ("pe.core.issue_cycles", 5, "load whole rows", 24),  # 3 later
+    ("pe.dma.bytes_per_cycle", 4, "load whole rows", 30),  # 48 / 4 = 12, not 3
+    ("pe.dma.runs_per_cycle", 0.5, "load column by column", 33),  # 8 runs take 16, not 8
+    ("pe.dma.startup_cycles", 9, "load whole rows", 26),
+    ("pe.dma.startup_cycles", 9, "store", 21),
+    ("pe.dma.outstanding_rows", 4, "gather", 100),  # 3 x 56 / 4 = 42, not 21
+    ("noc.hop_cycles", 3, "load into all", 36),  # 4 hops, 2 more each
+    ("noc.hop_cycles", 3, "store", 20),
+    ("noc.hop_cycles", 3, "reduce", 13),
+    ("noc.row_bytes_per_cycle", 4, "load into a row", 50),  # 128 / 4 = 32, not 8
+    ("noc.col_bytes_per_cycle", 4, "load into a row", 26),
+    ("noc.col_bytes_per_cycle", 4, "load into a column", 50),
+    ("noc.row_bytes_per_cycle", 4, "load into a column", 26),
+    ("noc.row_bytes_per_cycle", 4, "store", 40),
+    ("sram.latency_s", 30e-9, "load whole rows", 41),
+    ("sram.latency_s", 30e-9, "store", 16),  # nobody waits for it
+    ("sram.latency_s", 30e-9, "stage", 59),
+    ("sram.bytes_per_s", 4e9, "load whole rows", 30),  # 48 / 4 = 12, not 3
+    ("sram.bytes_per_s", 4e9, "stage", 71),  # 64 / 4 = 16, not 4
+    ("dram.latency_s", 70e-9, "load parts of rows from DRAM", 90),
+    ("dram.latency_s", 70e-9, "store parts of rows to DRAM", 19),
+    ("dram.latency_s", 70e-9, "gather", 106.5),  # 3 x 76 / 8 = 28.5; 2 + 28.5 + 76
+    ("dram.latency_s", 70e-9, "scalar", 152),
+    ("dram.channel_bytes_per_s", 2e9, "load parts of rows from DRAM", 106),  # 192 / 4 = 48, not 12
+    ("dram.channels", 1, "load parts of rows from DRAM", 82),  # 192 / 8 = 24
+    ("dram.burst_bytes", 16, "load parts of rows from DRAM", 61),  # 3 x 16 / 16 = 3
+    ("pe.local.bytes_per_cycle", 2, "add a row", 84),  # 160 / 2 = 80 from cycle 0; then 4
+    ("pe.core.row_issue_cycles", 30, "gather", 148),  # 3 x 30 = 90, not 21
+    ("pe.core.scalar_cycles_per_element", 2, "scalar", 92),
+    ("pe.simd.startup_cycles", 7, "add a row", 13),
+    ("pe.simd.startup_cycles", 7, "fold rows", 17),
+    ("pe.simd.startup_cycles", 7, "matmul on the SIMD engine", 57),
+    ("pe.simd.startup_cycles", 7, "pool with weights", 272),
+    ("pe.simd.bytes_per_cycle", 8, "exp of accumulators", 70),  # 64, not 32
+    ("pe.simd.fp32_macs_per_cycle", 8, "matmul on the SIMD engine", 30),  # 24, not 48
+    ("pe.simd.row_startup_cycles", 10, "pool with weights", 309),  # a row is added in 14, not 6: 5 x 8 more
+    ("kernels.bags_in_flight", 1, "pool with weights", 416),  # 294 for both bags, not 147
+    # Chunks of 2, 2 and 1 rows: 2 + 12 + 12 + 6 = 32, not 35: 144, not 147. 5 accumulates are issued: 6 x 2.
+    ("pe.core.rows_per_accumulate", 2, "pool with weights", 272),  # 12 + 56 + 144 + 60
+    ("pe.reduce.bytes_per_cycle", 16, "reduce", 19),
+    ("pe.matrix.fill_cycles", 10, "matmul fp16", 48),
+    ("pe.matrix.rows", 4, "matmul fp16", 72),  # 2 lanes: 8 folds of 8 rows; the load takes 2
+    ("pe.matrix.cols", 4, "matmul fp16", 74),  # 2 folds across
+    ("pe.matrix.arrays", 2, "matmul int8", 50),  # both folds across at once: 3 x 12
+    ("pe.matrix.stationary_buffers", 1, "matmul fp16", 54),  # 4 x (4 + 8); 2 + 48 + 4
+    ("clock_hz", 2e9, "load whole rows", 31),  # SRAM answers after 20 cycles
+)
+
+
+@pytest.mark.parametrize(("key", "value", "name", "end"), RATES, ids=[f"{k}: {n}" for k, _, n, _ in RATES])
+def test_each_number_of_the_chip_tells_where_it_should(key: str, value: float, name: str, end: float) -> None:
+    x = WORKED[name]
+    time = timeline(x.block, load_chip("tiny", x.settings | {key: value}))
+    assert time.end[0] == pytest.approx(end, abs=1e-6)
 
 
 def test_a_tile_from_load_to_store() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from mtia_emu.compiler import text
 from mtia_emu.compiler.graph_file import read_graph
 from mtia_emu.compiler.inputs.samples import random_inputs
-from mtia_emu.compiler.passes.precision import own_dtype
+from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.pipeline import choose_format, compile_lowered, lower, passes
 from rich.console import Console
 

@@ -16,8 +16,9 @@ from mtia_emu.compiler.lower.choice import Tuning
 from mtia_emu.compiler.pipeline import compile_graph
 
 from mtia_emu import api
+from mtia_emu.engine.launches import costs
 from mtia_emu.engine.memoised import memoised_costs
-from mtia_emu.engine.run import costs, report
+from mtia_emu.engine.run import report
 from mtia_emu.machine.chip import Chip, known_keys, load_chip
 from mtia_emu.program.isa import Opcode
 from mtia_emu.results.report import Report

@@ -41,7 +41,7 @@ def test_each_tensor_of_the_model_moves_once_at_least() -> None:
   %bag : fp16[1,4] = embedding_bag(%table, %ids, %ends) {mode="sum"}
   %p : fp16[3,4] = matmul(%rows, %w)
   %q : fp16[1,4] = matmul(%bag, %w)
-  out %cache
+  out %cache at %past
   out %p
   out %q
 }""")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mtia_emu
-from mtia_emu.engine.run import Counts
+from mtia_emu.engine.launches import Counts
 from mtia_emu.engine.run import report as make_report
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip, chip_names, load_chip, put, validate

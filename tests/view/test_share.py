@@ -6,29 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from mtia_emu.results.report import Layer, Report, own_cycles
+from mtia_emu.results.report import Layer, Report
 from mtia_emu.view.share import overlaps, seconds_by_bound
 
 
 def layer(start: int, end: int, bound: str = "dram") -> Layer:
     return Layer("x", "matmul", "k", start, end, 0, 0, 0, 0.0, bound)
-
-
-@pytest.mark.parametrize(
-    ("spans", "own"),
-    [
-        ([], []),
-        ([(0, 10)], [10]),
-        ([(0, 10), (10, 15)], [10, 5]),
-        ([(0, 10), (4, 8)], [8, 2]),
-        ([(0, 10), (0, 10), (0, 10)], [10 / 3] * 3),
-        ([(5, 5), (0, 10)], [0, 10]),
-        ([(8, 12), (0, 10)], [3, 9]),
-        ([(4, 2)], [0]),
-    ],
-)
-def test_own_cycles(spans: list[tuple[int, int]], own: list[float]) -> None:
-    assert own_cycles([layer(*span) for span in spans]) == pytest.approx(own)
 
 
 def test_overlaps() -> None:

@@ -108,26 +108,16 @@ def _concat(plan: Schedule, node: Node) -> list[View]:
 
 
 def _append(plan: Schedule, node: Node) -> list[View]:
-    """Copy what is new behind the first operand, an input of the model, which lies in the result's memory."""
+    """Copy what is new behind the first operand, where that is the state whose next value this is."""
     past, *new = plan.operands(node)
-    if not _grows(plan, node):
+    if plan.graph.states.get(node.output) != node.inputs[0]:
         return _concat(plan, node)
-    del plan.buffers[past.buffer]
-    out, axis = plan.buffer(node.output, node.type, "output"), integer(node.attrs, "axis")
-    start, ones = [0] * len(past.shape), [1] * len(past.shape)
-    plan.values[node.inputs[0]] = out.slice(start, past.shape, ones)
+    out, axis = plan.in_place[node.output], integer(node.attrs, "axis")
     at = past.shape[axis]
     for x in new:
         _place(plan, node, x, out, [at if i == axis else 0 for i in range(len(x.shape))])
         at += x.shape[axis]
     return [out]
-
-
-def _grows(plan: Schedule, node: Node) -> bool:
-    """Return whether a result can begin with its first operand: an input that nothing else reads."""
-    graph, past = plan.graph, node.inputs[0]
-    alone = [user.name for user, _ in graph.users(past)] == [node.name] and past not in graph.outputs
-    return past in graph.inputs and alone and node.output in graph.outputs
 
 
 def _place(plan: Schedule, node: Node, x: View, out: View, starts: list[int]) -> None:

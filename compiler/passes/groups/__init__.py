@@ -1,17 +1,17 @@
 """Passes that mark which nodes a serving runtime runs as one kernel, one file each."""
 
-from .attention import GroupAttention
-from .base import Flow, Grouping, MarkedGraph, NodeGroup, mark
-from .chains import GroupChains
-from .projections import GroupProjections
+from .attention import MarkAttention
+from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
+from .chains import MarkChains
+from .projections import MarkProjections
 
 __all__ = [
     "Flow",
-    "GroupAttention",
-    "GroupChains",
-    "GroupProjections",
-    "Grouping",
+    "MarkAttention",
+    "MarkChains",
+    "MarkProjections",
     "MarkedGraph",
+    "Marking",
     "NodeGroup",
     "mark",
 ]

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from mtia_emu.types import AttentionWork
 
 from ...graph import Match, Node
-from ..attention import AttentionNodes, Diagonals, attention_at
-from .base import Flow, Grouping, MarkedGraph, NodeGroup
+from ..fuse_attention import AttentionNodes, Diagonals, attention_at
+from .base import Flow, MarkedGraph, Marking, NodeGroup
 
 LAYOUT = ("transpose", "concat", "expand", "slice", "pad")
 """Moves that a kernel takes as strides or does in place: heads, the cache's new rows, shared heads."""
 
 
 @dataclass(frozen=True)
-class GroupAttention(Grouping):
-    """Mark what the pass `attention` would make one op, with the moves of elements before and after it.
+class MarkAttention(Marking):
+    """Mark what the pass `fuse-attention` would make one op, with the moves of elements before and after it.
 
     The work has the heads that share keys, and the diagonal of a causal mask, as the compiler knows them.
     """

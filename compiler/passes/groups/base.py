@@ -104,7 +104,7 @@ class MarkedGraph:
 
 
 @dataclass(frozen=True)
-class Grouping:
+class Marking:
     """A pass that marks groups; the graph stays as it is."""
 
     def __call__(self, marked: MarkedGraph) -> MarkedGraph:

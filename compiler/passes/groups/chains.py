@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mtia_emu.types import ElementwiseWork, RotaryWork
 
-from .base import Grouping, MarkedGraph, NodeGroup
+from .base import MarkedGraph, Marking, NodeGroup
 
 Plain = ElementwiseWork | RotaryWork
 
@@ -26,7 +26,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class GroupChains(Grouping):
+class MarkChains(Marking):
     """Mark elementwise work with the one node that reads its result, where both have the same elements.
 
     What goes from one to the other is neither written nor read; the kernel runs in the last one's place.

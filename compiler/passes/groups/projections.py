@@ -9,11 +9,11 @@ from typing import TypeGuard
 from mtia_emu.types import ProductWork, Work
 
 from ...graph import Node
-from .base import Grouping, MarkedGraph, NodeGroup
+from .base import MarkedGraph, Marking, NodeGroup
 
 
 @dataclass(frozen=True)
-class GroupProjections(Grouping):
+class MarkProjections(Marking):
     """Mark plain products of one input as one product of all their columns, in the first one's place."""
 
     def __call__(self, marked: MarkedGraph) -> MarkedGraph:

@@ -131,6 +131,11 @@ class Matrix(BaseModel):
             return busy + self._skew(dtype)
         return busy + np.minimum(self._stream(m, k, n, dtype), self._load(dtype)) + self._skew(dtype)
 
+    def cost(self, m: ArrayLike, k: ArrayLike, n: ArrayLike, dtype: str) -> tuple[Array, Array]:
+        """Return the cycles for which the command keeps the unit, and those from then to its last result."""
+        busy = self.busy(m, k, n, dtype)
+        return busy, self.latency(m, k, n, dtype) - busy
+
     def operand_reads(self, m: ArrayLike, k: ArrayLike, n: ArrayLike, dtype: str) -> tuple[Array, Array]:
         """Return the words of a and of b that the command reads from local memory.
 

@@ -1,10 +1,14 @@
-"""The memories and the way to them: local memory, shared SRAM, DRAM, DMA engines and the network on chip."""
+"""The memories, and the units of a PE beside the engines: local memory, DMA, layout unit, reduction, cores.
+
+A unit's `cost` is (busy, latency), in cycles: how long it is taken, how much later its result is there.
+"""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field
 
 Array = np.ndarray[Any, Any]
@@ -25,6 +29,10 @@ class Local(BaseModel):
     bytes_per_cycle: float = Field(
         gt=0, description="read plus write bandwidth", json_schema_extra=unit("B/cycle")
     )
+
+    def cost(self, bytes_: ArrayLike) -> tuple[Array, float]:
+        """Return the cycles of its port for bytes read and written."""
+        return np.asarray(bytes_) / self.bytes_per_cycle, 0.0
 
 
 class Dma(BaseModel):
@@ -55,9 +63,10 @@ class Dma(BaseModel):
         json_schema_extra=unit("runs/cycle"),
     )
 
-    def cycles(self, bytes_: Array, runs: Array) -> Array:
-        """Return the cycles that the port is taken: by bytes, or by addresses where runs are short."""
-        return np.maximum(bytes_ / self.bytes_per_cycle, runs / self.runs_per_cycle)
+    def cost(self, bytes_: ArrayLike, runs: ArrayLike) -> tuple[Array, int]:
+        """Return the cycles that the port is taken, by bytes or, where runs are short, by addresses."""
+        by_bytes = np.asarray(bytes_) / self.bytes_per_cycle
+        return np.maximum(by_bytes, np.asarray(runs) / self.runs_per_cycle), self.startup_cycles
 
 
 class LayoutUnit(BaseModel):
@@ -68,6 +77,10 @@ class LayoutUnit(BaseModel):
     bytes_per_cycle: float = Field(
         gt=0, description="bytes transposed each cycle", json_schema_extra=unit("B/cycle")
     )
+
+    def cost(self, bytes_: ArrayLike) -> tuple[Array, float]:
+        """Return the cycles in which bytes are turned on their way."""
+        return np.asarray(bytes_) / self.bytes_per_cycle, 0.0
 
 
 class Reduce(BaseModel):
@@ -91,6 +104,10 @@ class Reduce(BaseModel):
         """Return the bytes of all accumulators, 4 bytes each."""
         return self.banks * self.bank_rows * self.bank_cols * 4
 
+    def cost(self, bytes_: ArrayLike, hop_cycles: float) -> tuple[Array, float]:
+        """Return the cycles in which sums go to the next PE, and those of the one hop."""
+        return np.asarray(bytes_) / self.bytes_per_cycle, hop_cycles
+
 
 class Core(BaseModel):
     """The processor cores of one processing element: they issue commands and run what no other unit can."""
@@ -112,25 +129,13 @@ class Core(BaseModel):
         gt=0, description="cycles an element of an op that runs on the core", json_schema_extra=unit("cycles")
     )
 
+    def issue(self, commands: ArrayLike) -> Array:
+        """Return the cycles in which one core issues so many commands."""
+        return np.asarray(commands) * self.issue_cycles
 
-class Noc(BaseModel):
-    """The network on chip: a link along each row and each column of PEs, both with multicast."""
-
-    model_config = STRICT
-
-    row_bytes_per_cycle: float = Field(
-        gt=0, description="bandwidth of one row's link", json_schema_extra=unit("B/cycle")
-    )
-    col_bytes_per_cycle: float = Field(
-        gt=0, description="bandwidth of one column's link", json_schema_extra=unit("B/cycle")
-    )
-    hop_cycles: float = Field(
-        ge=0, description="latency from one PE to the next", json_schema_extra=unit("cycles")
-    )
-    broadcast: bool = Field(
-        description="true: one read may feed all PEs; false: those of one row or one column only",
-        json_schema_extra=unit("yes or no"),
-    )
+    def cost(self, elements: ArrayLike, latency: float) -> tuple[Array, float]:
+        """Return the cycles of an op over so many elements, and those to the memory of its operands."""
+        return np.asarray(elements) * self.scalar_cycles_per_element, latency
 
 
 class Sram(BaseModel):
@@ -174,8 +179,8 @@ class Dram(BaseModel):
     latency_s: float = Field(ge=0, le=1, description="latency of a read", json_schema_extra=unit("s"))
     device: str = Field(
         max_length=64,
-        description="timings of a channel: a file of `mtia_emu/drams`, brought to this channel's bandwidth; "
-        "`ideal` always reaches its peak",
+        description="timings of a channel: a file of `mtia_emu/machine/drams`, brought to this channel's "
+        "bandwidth; `ideal` always reaches its peak",
         json_schema_extra=unit("name"),
     )
     refresh: Literal["all-bank", "per-bank", "none"] = Field(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...types import DType
@@ -226,9 +227,18 @@ class Simd(BaseModel):
         json_schema_extra={"unit": "cycles/row"},
     )
 
-    def cycles(self, elements: Array, bytes_each: Array, passes: Array) -> Array:
-        """Return the cycles that a function of `passes` takes over elements of that width."""
-        return elements * bytes_each * passes / self.bytes_per_cycle
+    def cost(self, elements: ArrayLike, bytes_each: ArrayLike, passes: ArrayLike) -> tuple[Array, int]:
+        """Return the cycles of a function of `passes` over elements of that width, and its latency."""
+        passed = np.asarray(elements) * bytes_each * passes
+        return np.asarray(passed / self.bytes_per_cycle), self.startup_cycles
+
+    def product_cost(self, macs: ArrayLike, kind: DType) -> tuple[Array, int]:
+        """Return the cycles of so many multiply-adds of a product, and its latency."""
+        return np.asarray(macs) / self.macs_per_cycle(kind), self.startup_cycles
+
+    def row_cost(self, passed: ArrayLike) -> tuple[Array, int]:
+        """Return the cycles in which a looked-up row is added, its fp32 elements passing `passed` times."""
+        return self.row_startup_cycles + np.asarray(passed) * 4 / self.bytes_per_cycle, self.startup_cycles
 
     def macs_per_cycle(self, kind: DType) -> float:
         """Return multiply-adds a cycle; types wider than fp32 run at a rate inverse to their width."""

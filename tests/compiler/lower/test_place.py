@@ -108,3 +108,69 @@ def test_a_buffer_takes_the_lowest_address_that_is_free(wanted: list[tuple[int, 
         assert at == first_fit(taken, lines, first, first + steps)
         taken.append((first, first + steps, at, at + lines))
     assert arena.top == max((high for *_, high in taken), default=0)
+
+
+# Bytes, and to the next line of 256: x 640 (768), w 512, v 160 (256), y 200 (256), a 320 (512), b 200 (256).
+# a lives in steps 0 and 1, b in steps 1 and 2: they cannot take turns.
+WORKED = """graph g {
+  in %x : fp32[10,16]
+  const %w : fp32[16,8] = absent
+  const %v : fp32[8,5] = absent
+  %a : fp32[10,8] = matmul(%x, %w)
+  %b : fp32[10,5] = matmul(%a, %v)
+  %y : fp32[10,5] = softmax(%b) {axis=1}
+  out %y
+}"""
+
+
+def addresses(inputs_in: str, **settings: object) -> Placement:
+    """Return where the worked graph's buffers lie on tiny."""
+    return place(schedule(text.parse(WORKED), load_chip("tiny", settings)), inputs_in)
+
+
+def test_addresses_are_those_worked_out_by_hand() -> None:
+    where = addresses("dram")
+    assert where.space == {"x": "dram", "w": "dram", "v": "dram", "y": "dram", "a": "sram", "b": "sram"}
+    assert {n: where.address[n] for n in "xwvy"} == {"x": 0, "w": 768, "v": 1280, "y": 1536}
+    assert {n: where.address[n] for n in "ab"} == {"a": 0, "b": 512}  # a, 320 B, chooses first
+    assert (where.dram_bytes, where.sram_bytes) == (1792, 768)
+
+
+def test_the_smallest_choose_first() -> None:
+    """Of 65536 B one part in 256 is 256: b, of 200 B, is small, a is not."""
+    where = addresses("dram", **{"sram.bytes": 65536})
+    assert {n: where.address[n] for n in "ab"} == {"b": 0, "a": 256}
+
+
+def test_a_quarter_of_sram_is_left_to_kernels() -> None:
+    """Of 1024 B 768 are for buffers: a and b. Of 1020 B 765: b spills, behind the tensors in DRAM."""
+    both, one = (addresses("dram", **{"sram.bytes": n}) for n in (1024, 1020))
+    assert both.spilled == () and both.sram_bytes == 768
+    assert one.spilled == ("b",) and one.address["b"] == 1792
+    assert (one.dram_bytes, one.sram_bytes) == (1792 + 256, 512)
+
+
+def test_the_models_tensors_take_sram_one_after_another() -> None:
+    """Of 2048 B 1536 are for buffers: x, w and v take them all. y and the activations go to DRAM."""
+    where = addresses("sram", **{"sram.bytes": 2048})
+    assert {n: where.address[n] for n in "xwv"} == {"x": 0, "w": 768, "v": 1280}
+    assert {n: where.address[n] for n in "yab"} == {"y": 0, "a": 256, "b": 768}
+    assert where.kept_out == ("y",) and where.spilled == ("a", "b")
+    assert (where.dram_bytes, where.sram_bytes) == (1024, 1536)
+
+
+def test_weights_may_stay_where_they_are() -> None:
+    where = addresses("weights-dram")
+    assert {n: where.address[n] for n in "xyab"} == {"x": 0, "y": 768, "a": 1024, "b": 1536}
+    assert {n: where.address[n] for n in "wv"} == {"w": 0, "v": 512}
+    assert (where.dram_bytes, where.sram_bytes) == (768, 1792)
+
+
+def test_what_is_vacant_begins_where_buffers_end() -> None:
+    """Step 0 has a in bytes 0 .. 512, step 2 has b in 512 .. 768."""
+    made = schedule(text.parse(WORKED), load_chip("tiny"))
+    arena = vacant(made, place(made), 1024)
+    assert arena.take(257, 2, 2) == 0
+    assert arena.take(512, 0, 0) == 512
+    assert arena.take(512, 1, 1) is None
+    assert arena.take(256, 1, 1) == 768

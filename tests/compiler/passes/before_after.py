@@ -29,9 +29,9 @@ ARROW = "=>\n"
 
 def cases(name: str) -> list[str]:
     """Return the golden files of a pass, by name; there must be some."""
-    found = sorted(path.stem for path in FOLDER.glob(f"{name}_*.ir"))
-    assert found, f"no golden file of pass {name}"
-    return found
+    stems = sorted(path.stem for path in FOLDER.glob(f"{name.replace('-', '_')}_*.ir"))
+    assert stems, f"no golden file of pass {name}"
+    return stems
 
 
 def hold(case: str, tolerance: float = 1e-5) -> None:

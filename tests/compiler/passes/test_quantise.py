@@ -7,8 +7,8 @@ import pytest
 from before_after import cases, hold, outcomes
 from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Const
-from mtia_emu.compiler.passes.layout import Layout
 from mtia_emu.compiler.passes.quantise import Quantise
+from mtia_emu.compiler.passes.set_weight_layout import SetWeightLayout
 from mtia_emu.compiler.pipeline import parse_passes, passes
 from mtia_emu.compiler.reference import evaluate
 
@@ -50,7 +50,7 @@ def test_weights_are_not_read_before_they_are_needed() -> None:
   out %y
 }""")
     lazy = graph.with_nodes(graph.nodes, consts={"w": Const(kind, load)})
-    for step in (*passes(FP32, FP16, quantise=Quantise()), Layout()):
+    for step in (*passes(FP32, FP16, quantise=Quantise()), SetWeightLayout()):
         lazy = step(lazy)
     assert any(n.op == "matmul_map" for n in lazy.nodes) and all(c.present for c in lazy.consts.values())
 
@@ -113,7 +113,7 @@ def test_products_of_one_input_share_its_static_scale() -> None:
         for name, c in graph.consts.items()
     }
     graph = graph.with_nodes(graph.nodes, consts=consts)
-    for step in parse_passes("quantise{activations=static},fold,siblings"):
+    for step in parse_passes("quantise{activations=static},fold,merge-siblings"):
         graph = step(graph)
     assert [n.op for n in graph.nodes].count("matmul_map") == 1
 

@@ -17,9 +17,9 @@ def chip(request: pytest.FixtureRequest) -> Chip:
 def test_a_transfer_is_bound_by_bytes_or_by_addresses(chip: Chip) -> None:
     dma = chip.pe.dma
     sizes = np.array([64.0, 4096.0])
-    np.testing.assert_allclose(dma.cycles(sizes, np.zeros(2)), sizes / dma.bytes_per_cycle)
+    np.testing.assert_allclose(dma.cost(sizes, np.zeros(2))[0], sizes / dma.bytes_per_cycle)
     many = 10 * sizes / dma.bytes_per_cycle * dma.runs_per_cycle
-    np.testing.assert_allclose(dma.cycles(sizes, many), many / dma.runs_per_cycle)
+    np.testing.assert_allclose(dma.cost(sizes, many)[0], many / dma.runs_per_cycle)
 
 
 def test_accumulators_are_of_four_bytes(chip: Chip) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
-from mtia_emu.compiler.passes import Maps, Tails
-from mtia_emu.compiler.passes.groups import GroupAttention, MarkedGraph, mark
+from mtia_emu.compiler.passes import FuseMaps, FuseTails
+from mtia_emu.compiler.passes.groups import MarkAttention, MarkedGraph, mark
 
 from mtia_emu.types import AttentionWork
 
@@ -34,7 +34,7 @@ def marked(b: int = 1, g: int = 2, group: int = 1, m: int = 16, **parts: str) ->
     words = {"mask": "", "masked": "", "last": "h", "guard": "", "seen": "p", "out": ""} | parts
     sizes = {"b": b, "g": g, "heads": g * group, "m": m, "rows": group * m}
     graph = check(text.parse(PLAIN.format(**sizes, **words)))
-    return GroupAttention()(mark(check(Tails()(Maps()(graph)))))
+    return MarkAttention()(mark(check(FuseTails()(FuseMaps()(graph)))))
 
 
 def work(given: MarkedGraph) -> AttentionWork:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
-from mtia_emu.compiler.passes.groups import GroupChains, MarkedGraph, mark
+from mtia_emu.compiler.passes.groups import MarkChains, MarkedGraph, mark
 
 from mtia_emu.types import ElementwiseWork
 
@@ -13,7 +13,7 @@ from mtia_emu.types import ElementwiseWork
 def marked(body: str) -> MarkedGraph:
     """Return the marked graph of work on %x and %y, of 1,000 elements."""
     lines = f"in %x : fp16[10,100]\nin %y : fp16[10,100]\n{body}"
-    return GroupChains()(mark(check(text.parse(f"graph g {{\n{lines}\n}}"))))
+    return MarkChains()(mark(check(text.parse(f"graph g {{\n{lines}\n}}"))))
 
 
 A, B, C = (f"%{name} : fp16[10,100] = " for name in "abc")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
-from mtia_emu.compiler.passes.groups import GroupProjections, MarkedGraph, mark
+from mtia_emu.compiler.passes.groups import MarkedGraph, MarkProjections, mark
 
 from mtia_emu.types import ProductWork
 
@@ -12,7 +12,7 @@ from mtia_emu.types import ProductWork
 def marked(body: str) -> MarkedGraph:
     """Return the marked graph of some products of %x, [16, 64]."""
     lines = "in %x : fp16[16,64]\n" + body
-    return GroupProjections()(mark(check(text.parse(f"graph g {{\n{lines}\n}}"))))
+    return MarkProjections()(mark(check(text.parse(f"graph g {{\n{lines}\n}}"))))
 
 
 def product(name: str, columns: int, operand: str = "x", more: str = "") -> str:

@@ -1,0 +1,335 @@
+"""Indexing and ordering by what runs on all PEs: gathers of rows, slices, folds of rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mtia_emu.kernels.rows.tape import TapeBuilder
+
+from mtia_emu.types import BOOL, FP32, INT32, INT64, DType
+
+from ..build import NodeBuilder
+from ..graph import Match, Node, Rewrite, Skip
+from ..ops.base import integer
+from .base import Rule, Rules, building, too_many
+
+Array = np.ndarray[Any, Any]
+INT32_ELEMENTS = 1 << 31  # whose places int32 counts
+ORDERED = ("fp32", "fp16", "bf16", "int64", "int32", "int16", "int8", "uint8")  # types whose rows are folded
+
+
+@dataclass(frozen=True)
+class LowerIndexing(Rules):
+    """Spell indexing by element, one-hot rows, TopK and running sums in ops that run on all PEs.
+
+    GatherND and GatherElements become a gather of rows by one index, which is worked out before; ScatterND
+    whose constant indices name a box of its operand becomes slices around what is written; a one-hot is a
+    comparison with places counted; each of the first k elements of a row two folds, of values and of places;
+    a running sum or product adds what stands 1, 2, 4, ... places before. What has fewer than `least` elements
+    for each time that this goes over them stays on a core, which takes less time than launches.
+    """
+
+    least: int = 1024
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        return (self._spell,)
+
+    def _spell(self, node: Node, match: Match) -> Rewrite | Skip | None:
+        rule = _RULES.get(node.op)
+        if rule is None:
+            return None
+        kinds = [*(match.type_of(v) for v in node.inputs if v), *node.types]
+        least = self.least * _rounds(node, match)
+        size = sum(kind.size for kind in kinds)
+        if size < least:
+            return Skip(f"{size} elements are too few (`least` asks for {least})")
+        return too_many(_counts_to(node, match)) or rule(node, match)
+
+
+def _rounds(node: Node, match: Match) -> int:
+    """Return how often a node's new spelling goes over its operand."""
+    if node.op == "topk":
+        return integer(node.attrs, "k")
+    if node.op in ("cumsum", "cumprod"):
+        return match.type_of(node.inputs[0]).shape[integer(node.attrs, "axis")].bit_length()
+    return 1
+
+
+def _counts_to(node: Node, match: Match) -> int:
+    """Return the most places that a node's new spelling counts in a constant."""
+    first, last = (match.type_of(v).shape for v in (node.inputs[0], node.inputs[-1]))
+    if node.op == "one_hot":
+        return integer(node.attrs, "depth")
+    if node.op == "topk":
+        return first[integer(node.attrs, "axis")]
+    if node.op == "gather_nd":
+        return max(first[: integer(node.attrs, "batch_dims", 0)], default=0)
+    return max(last, default=0) if node.op == "gather_elements" else 0
+
+
+def _gather_nd(node: Node, match: Match) -> Rewrite | Skip | None:
+    """Gather rows of x by an index of several parts as by one: the sum of parts times their strides."""
+    x, indices = node.inputs
+    shape, places = match.type_of(x).shape, match.type_of(indices).shape
+    batch, depth = integer(node.attrs, "batch_dims", 0), places[-1]
+    lead, inner = shape[: batch + depth], shape[batch + depth :]
+    if not math.prod(shape):
+        return Skip("there are no elements to gather")
+    b = building(node, match)
+    parts = [_counted(b, n, places[:-1], axis) for axis, n in enumerate(lead[:batch])]
+    starts, sizes = [0] * len(places), [*places[:-1], 1]
+    for part in range(depth):
+        one = b.add(
+            "slice",
+            indices,
+            starts=[*starts[:-1], part],
+            ends=[*sizes[:-1], part + 1],
+            steps=[1] * len(sizes),
+        )
+        parts.append(b.add("reshape", one, shape=places[:-1]))
+    flat = _flat(b, parts, lead, batch)
+    rows = b.add("reshape", x, shape=(math.prod(lead), *inner))
+    return _become(node, b, b.add("gather", rows, flat, axis=0))
+
+
+def _gather_elements(node: Node, match: Match) -> Rewrite | Skip | None:
+    """Gather elements, or rows where the index is one for all of a row, by the place of each in x."""
+    x, indices = node.inputs
+    shape, axis = match.type_of(x).shape, integer(node.attrs, "axis")
+    if not math.prod(shape):
+        return Skip("there are no elements to gather")
+    b = building(node, match)
+    inner = _behind(match, indices, shape, axis)
+    places = match.type_of(indices).shape
+    if inner:
+        indices = match.producer(indices, "expand").inputs[0]  # type: ignore[union-attr]
+    kept = len(shape) - inner
+    index = b.add("reshape", indices, shape=places[:kept])
+    parts = [index if a == axis else _counted(b, places[a], places[:kept], a) for a in range(kept)]
+    flat = _flat(b, parts, shape[:kept], 0)
+    rows = b.add("reshape", x, shape=(math.prod(shape[:kept]), *shape[kept:]))
+    return _become(node, b, b.add("gather", rows, flat, axis=0))
+
+
+def _behind(match: Match, indices: str, shape: tuple[int, ...], axis: int) -> int:
+    """Return how many last dimensions of x an index, expanded over them, takes whole."""
+    node = match.producer(indices, "expand")
+    if node is None:
+        return 0
+    own, full = match.type_of(node.inputs[0]).shape, node.type.shape
+    count = 0
+    while len(own) == len(full) and count < len(full) - 1 - axis:
+        at = len(full) - 1 - count
+        if own[at] != 1 or full[at] != shape[at]:
+            break
+        count += 1
+    return count
+
+
+def _counted(b: NodeBuilder, size: int, shape: Sequence[int], axis: int) -> str:
+    """Return 0 .. size - 1 along an axis of a shape, of one element along the others."""
+    return b.constant(
+        np.arange(size).reshape([-1 if a == axis else 1 for a in range(len(shape))]), INT64.numpy
+    )
+
+
+def _flat(b: NodeBuilder, parts: Sequence[str], sizes: Sequence[int], counted: int) -> str:
+    """Return the sum of indices times their strides; negative ones, behind the first `counted`, wrap."""
+    kind = INT32 if math.prod(sizes) < INT32_ELEMENTS else INT64
+    t = TapeBuilder(3 * len(parts))
+    operands, terms = [], []
+    for i, (part, size) in enumerate(zip(parts, sizes, strict=True)):
+        at, stride = 3 * i, math.prod(sizes[i + 1 :])
+        operands += [part, b.constant(size, kind.numpy), b.constant(stride, kind.numpy)]
+        place = t.call("copy", at, to=kind)
+        if i >= counted:
+            place = t.call(
+                "where", t.call("less", place, 0.0), t.call("add", place, at + 1, to=kind), place, to=kind
+            )
+        terms.append(t.call("mul", place, at + 2, to=kind))
+    total = terms[0]
+    for term in terms[1:]:
+        total = t.call("add", total, term, to=kind)
+    return b.add("map", *operands, tape=str(t.done(total)), to=kind.name)
+
+
+def _scatter_box(node: Node, match: Match) -> Rewrite | Skip | None:
+    """Write a box of x, named by constant indices in order, as slices around what is written."""
+    x, indices, updates = node.inputs
+    if node.attrs.get("reduction", "none") != "none":
+        return Skip("it adds to what is there")
+    const = match.const(indices)
+    if const is None or not const.present:
+        return Skip("its indices are not known")
+    shape = match.type_of(x).shape
+    box = _box(const.array(indices), shape)
+    if box is None:
+        return Skip("its indices do not name a box in order")
+    b = building(node, match)
+    starts, sizes = box
+    new = b.add("reshape", updates, shape=(*sizes, *shape[len(sizes) :]))
+    return _become(node, b, _placed(b, x, new, starts, 0))
+
+
+def _box(indices: Array, shape: tuple[int, ...]) -> tuple[list[int], list[int]] | None:
+    """Return where the box that indices name row by row starts, and its sizes; None where they name none."""
+    depth = indices.shape[-1]
+    if not depth or not indices.size:
+        return None
+    flat = indices.reshape(-1, depth)
+    flat = np.where(flat < 0, flat + np.array(shape[:depth]), flat)
+    starts = flat.min(axis=0)
+    sizes = flat.max(axis=0) - starts + 1
+    if math.prod(map(int, sizes)) != len(flat):
+        return None
+    grid = np.indices(sizes).reshape(depth, -1).T + starts
+    return (starts.tolist(), sizes.tolist()) if (grid == flat).all() else None
+
+
+def _placed(b: NodeBuilder, x: str, new: str, starts: Sequence[int], axis: int) -> str:
+    """Return x with `new` at `starts`; dimensions before `axis` are equal already."""
+    shape, size = b.type_of(x).shape, b.type_of(new).shape
+    while axis < len(starts) and size[axis] == shape[axis]:
+        axis += 1
+    if axis == len(starts):
+        return new
+    first, last = starts[axis], starts[axis] + size[axis]
+    parts = [_cut(b, x, axis, 0, first), _placed(b, _cut(b, x, axis, first, last), new, starts, axis + 1)]
+    parts.append(_cut(b, x, axis, last, shape[axis]))
+    return b.add("concat", *(p for p in parts if b.type_of(p).shape[axis]), axis=axis)
+
+
+def _cut(b: NodeBuilder, x: str, axis: int, start: int, end: int) -> str:
+    shape = b.type_of(x).shape
+    starts = [start if a == axis else 0 for a in range(len(shape))]
+    ends = [end if a == axis else n for a, n in enumerate(shape)]
+    return b.add("slice", x, starts=starts, ends=ends, steps=[1] * len(shape))
+
+
+def _one_hot(node: Node, match: Match) -> Rewrite | Skip | None:
+    indices, values = node.inputs
+    depth, axis, shape = integer(node.attrs, "depth"), integer(node.attrs, "axis"), node.type.shape
+    b = building(node, match)
+    index = b.add("reshape", indices, shape=[1 if a == axis else n for a, n in enumerate(shape)])
+    kind = b.type_of(index).dtype.numpy
+    wrapped = b.add(
+        "where",
+        b.add("less", index, b.constant(0, kind)),
+        b.add("add", index, b.constant(depth, kind)),
+        index,
+    )
+    places = b.constant(np.arange(depth).reshape([-1 if a == axis else 1 for a in range(len(shape))]), kind)
+    off, on = (b.add("reshape", _cut(b, values, 0, i, i + 1), shape=()) for i in range(2))
+    return _become(node, b, b.add("where", b.add("equal", wrapped, places), on, off))
+
+
+def _first_elements(node: Node, match: Match) -> Rewrite | Skip | None:
+    """Fold rows for the largest element that is not taken yet, then for its first place, k times."""
+    (x,), kind = node.inputs, match.type_of(node.inputs[0])
+    axis, k = integer(node.attrs, "axis"), integer(node.attrs, "k")
+    if kind.dtype.name not in ORDERED or not k:
+        return Skip(f"rows of {kind.dtype} are not folded" if k else "k is 0")
+    b = building(node, match)
+    order = _Order(b, x, kind.dtype, axis, bool(node.attrs.get("largest", True)))
+    found = [order.take() for _ in range(k)]
+    values = b.add("concat", *(value for value, _ in found), axis=axis)
+    places = b.add("concat", *(place for _, place in found), axis=axis)
+    renames = dict(zip(node.outputs, (values, b.add("cast", places, to=INT64.name)), strict=True))
+    return b.rewrite(renames)
+
+
+class _Order:
+    """Takes elements of rows in order, the first of equal ones first; NaN is the largest."""
+
+    def __init__(self, b: NodeBuilder, x: str, kind: DType, axis: int, largest: bool) -> None:
+        self.b, self.x, self.axis, self.largest = b, x, axis, largest
+        shape = b.type_of(x).shape
+        self.fold = f"reduce_{'max' if largest else 'min'}"
+        self.places = b.add("cast", _counted(b, shape[axis], shape, axis), to=INT32.name)
+        self.end = b.constant(shape[axis], INT32.numpy)
+        self.nan = b.add("isnan", x) if kind.is_float else ""
+        low = -np.inf if kind.is_float else np.iinfo(kind.numpy).min
+        high = np.inf if kind.is_float else np.iinfo(kind.numpy).max
+        self.beyond = b.constant(low if largest else high, kind.numpy)
+        self.taken = self.place = ""
+
+    def take(self) -> tuple[str, str]:
+        """Return the next element of each row, and its place."""
+        b = self.b
+        if self.place:
+            self.taken = self._either(self.taken, b.add("equal", self.places, self.place))
+        last = self.nan and not self.largest  # numbers first: what is left behind them is NaN
+        out = self._either(self.taken, self.nan) if last else self.taken
+        rest = b.add("where", out, self.beyond, self.x) if out else self.x
+        value = b.add(self.fold, rest, axes=[self.axis], keepdims=True)
+        hit = b.add("equal", self.x, value)
+        if self.nan and self.largest:  # a row with NaN has no other largest
+            hit = b.add("or", hit, self.nan)
+        if self.taken:
+            hit = b.add("and", hit, b.add("not", self.taken))
+        return self._behind(hit, value) if last else (value, self._first(hit, self.end))
+
+    def _first(self, hit: str, other: str) -> str:
+        """Return the first place of each row that is hit; elsewhere stands `other`."""
+        at = self.b.add("where", hit, self.places, other)
+        self.place = self.b.add("reduce_min", at, axes=[self.axis], keepdims=True)
+        return self.place
+
+    def _behind(self, hit: str, value: str) -> tuple[str, str]:
+        """Return value and place of what is hit; of the first NaN that is left, in rows without a hit."""
+        b = self.b
+        behind = b.add("add", self.places, self.end)
+        if self.taken:
+            behind = b.add("where", self.taken, b.add("add", self.end, self.end), behind)
+        place = self._first(hit, behind)
+        is_number = b.add("less", place, self.end)
+        nan = b.constant(np.nan, b.type_of(value).dtype.numpy)
+        self.place = b.add("where", is_number, place, b.add("sub", place, self.end))
+        return b.add("where", is_number, value, nan), self.place
+
+    def _either(self, one: str, other: str) -> str:
+        return self.b.add("or", one, other) if one else other
+
+
+def _running(node: Node, match: Match) -> Rewrite | Skip | None:
+    """Add to each element the sum 1, 2, 4, ... places before it: sums double in length."""
+    (x,), axis = node.inputs, integer(node.attrs, "axis")
+    size, kind = node.type.shape[axis], node.type.dtype
+    combine, none = ("add", 0) if node.op == "cumsum" else ("mul", 1)
+    if kind == BOOL:
+        return Skip("truth values are not added")
+    b = building(node, match)
+    wide = FP32 if kind.is_float and kind.bits < FP32.bits else kind
+    total, back, step = b.add("cast", x, to=wide.name), bool(node.attrs.get("reverse", False)), 1
+    while step < size:
+        first, last = _cut(b, total, axis, 0, step), _cut(b, total, axis, size - step, size)
+        low, high = _cut(b, total, axis, 0, size - step), _cut(b, total, axis, step, size)
+        sums = b.add(combine, low, high)
+        total = b.add("concat", *((sums, last) if back else (first, sums)), axis=axis)
+        step *= 2
+    if node.attrs.get("exclusive", False):
+        shape = [1 if a == axis else n for a, n in enumerate(node.type.shape)]
+        ends = b.add("expand", b.constant(none, wide.numpy), shape=shape)
+        kept = _cut(b, total, axis, int(back), size - 1 + back)
+        total = b.add("concat", *((kept, ends) if back else (ends, kept)), axis=axis)
+    return _become(node, b, b.add("cast", total, to=kind.name))
+
+
+def _become(node: Node, b: NodeBuilder, value: str) -> Rewrite:
+    return b.rewrite({node.output: b.add("reshape", value, shape=node.type.shape)})
+
+
+_RULES = {
+    "cumprod": _running,
+    "cumsum": _running,
+    "gather_elements": _gather_elements,
+    "gather_nd": _gather_nd,
+    "one_hot": _one_hot,
+    "scatter_nd": _scatter_box,
+    "topk": _first_elements,
+}

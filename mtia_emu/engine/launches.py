@@ -1,0 +1,82 @@
+"""The events and the cost of each launch of a program; what equal launches share is worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..machine.chip import Chip
+from ..program.isa import Program
+from .cost import BlockCost, cost
+from .events import Events, events
+from .lookups import Lookups, cache_bytes, through_cache
+from .timing import Timeline, check_fits
+
+Times = Mapping[tuple[int, int], Timeline]
+
+
+class Counts:
+    """The events of each launch of a program; those of launches without look-ups of their own are shared.
+
+    They are counted when asked for, and kept where `keep` says so. No rate or price of the chip changes them.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        chip: Chip,
+        lookups: Mapping[int, Lookups] | None = None,
+        *,
+        keep: bool = False,
+    ) -> None:
+        self._program, self._chip = program, part(program, chip)
+        self._lookups = through_cache(program, self._chip, lookups or {})
+        self._cache_bytes = cache_bytes(program, self._chip)
+        self._kept: dict[tuple[int, int], Events] | None = {} if keep else None
+
+    def key(self, index: int) -> tuple[int, int]:
+        """Return what launches with equal events have in common."""
+        return self._program.launches[index].block, index if index in self._lookups else -1
+
+    def of(self, index: int) -> Events:
+        """Return the events of a launch."""
+        key = self.key(index)
+        if self._kept is not None and key in self._kept:
+            return self._kept[key]
+        block = self._program.blocks[key[0]]
+        counts = events(block, self._chip, self._lookups.get(index), self._cache_bytes)
+        if self._kept is not None:
+            self._kept[key] = counts
+        return counts
+
+
+def part(program: Program, chip: Chip) -> Chip:
+    """Return the corner of the chip that the program was compiled for."""
+    return chip.part(**program.chip.get("grid", chip.grid.model_dump()))
+
+
+def costs(
+    program: Program,
+    chip: Chip,
+    lookups: Mapping[int, Lookups] | None = None,
+    counts: Counts | None = None,
+    times: Times | None = None,
+) -> list[BlockCost]:
+    """Return the cost of each launch; equal blocks are timed once.
+
+    `lookups` are what is known of the data; in their place `counts`, of a chip that differs in rates and
+    prices only. `times`, by the key of `counts`, are of a chip that differs in prices only.
+
+    Raises `UserError` where a block does not fit the chip.
+    """
+    known = counts or Counts(program, chip, lookups)
+    chip = part(program, chip)
+    seen: dict[tuple[int, int], BlockCost] = {}
+    out = []
+    for index, launch in enumerate(program.launches):
+        key = known.key(index)
+        if key not in seen:
+            block, time = program.blocks[launch.block], times[key] if times else None
+            check_fits(block, chip)
+            seen[key] = cost(block, chip, known.of(index), time)
+        out.append(seen[key])
+    return out

@@ -1,0 +1,71 @@
+"""The network on chip: a link along each row and each column of PEs; which PEs one load feeds."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import BaseModel, Field
+
+from .memory import STRICT, unit
+
+Array = np.ndarray[Any, Any]
+
+
+class Cast(IntEnum):
+    """Which PEs one load feeds: its own, its row, its column, or all, of its own band."""
+
+    NONE = 0
+    ROW = 1
+    COL = 2
+    ALL = 3
+
+
+class Noc(BaseModel):
+    """The network on chip: a link along each row and each column of PEs, both with multicast."""
+
+    model_config = STRICT
+
+    row_bytes_per_cycle: float = Field(
+        gt=0, description="bandwidth of one row's link", json_schema_extra=unit("B/cycle")
+    )
+    col_bytes_per_cycle: float = Field(
+        gt=0, description="bandwidth of one column's link", json_schema_extra=unit("B/cycle")
+    )
+    hop_cycles: float = Field(
+        ge=0, description="latency from one PE to the next", json_schema_extra=unit("cycles")
+    )
+    broadcast: bool = Field(
+        description="true: one read may feed all PEs; false: those of one row or one column only",
+        json_schema_extra=unit("yes or no"),
+    )
+
+    def cost(self, bytes_: ArrayLike, by_col: ArrayLike, hops: ArrayLike) -> tuple[Array, Array]:
+        """Return the cycles for which a column's or a row's link is taken, and those over so many links."""
+        rate = np.where(by_col, self.col_bytes_per_cycle, self.row_bytes_per_cycle)
+        return np.asarray(bytes_) / rate, self.latency(hops)
+
+    def latency(self, hops: ArrayLike) -> Array:
+        """Return the cycles over so many links."""
+        return np.asarray(hops) * self.hop_cycles
+
+
+class Grid(BaseModel):
+    """The grid of processing elements."""
+
+    model_config = STRICT
+
+    rows: int = Field(gt=0, le=256, description="rows of PEs", json_schema_extra=unit("PEs"))
+    cols: int = Field(gt=0, le=256, description="columns of PEs", json_schema_extra=unit("PEs"))
+
+    def hops(self, pe: ArrayLike, cast: ArrayLike, bands: Array | None = None) -> Array:
+        """Return the links from the memory to the furthest PE that each load of PE `pe` feeds.
+
+        A memory feeds rows from the west edge and columns from the north. `bands[row]` are the first and the
+        last (excluded) row of each row's band; without them the grid is one.
+        """
+        pe = np.asarray(pe)
+        low, high = (0, self.rows) if bands is None else bands[pe // self.cols].T
+        return np.choose(cast, [pe % self.cols + 1, self.cols, high, high - low + self.cols])
