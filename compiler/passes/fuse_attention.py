@@ -64,7 +64,7 @@ class Diagonals:
         scores, shape = nodes.scores, nodes.softmax.type.shape
         for index, name in enumerate(scores.extras, 1):
             const = match.const(name)
-            where = _masks(scores.tape, index, scores.extras, match)
+            where = mask_use(scores.tape, index, scores.extras, match)
             if const is None or not const.present or where is None or const.type.shape[-2:] != shape[-2:]:
                 continue
             if const.type.size != shape[-2] * shape[-1]:
@@ -253,7 +253,7 @@ def _zero(source: Source, node: Node, match: Match) -> bool:
     return source >= 0 and scalar(match, node.inputs[source]) == 0.0
 
 
-def _masks(tape: Tape, index: int, extras: tuple[str, ...], match: Match) -> bool | None:
+def mask_use(tape: Tape, index: int, extras: tuple[str, ...], match: Match) -> bool | None:
     """Return how an input hides scores in a tape's last step: by truth (True), by what it adds (False)."""
     used = [i for i, s in enumerate(tape.steps) if index in s.sources]
     if len(used) != 1 or any(s.function != "copy" for s in tape.steps[used[0] + 1 :]):

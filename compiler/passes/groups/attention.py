@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mtia_emu.types import AttentionWork
 
 from ...graph import Match, Node
-from ..fuse_attention import AttentionNodes, Diagonals, attention_at
+from ..fuse_attention import HIDDEN, AttentionNodes, Diagonals, attention_at, mask_use
 from .base import Flow, MarkedGraph, Marking, NodeGroup
+from .masks import Array, Bounds, MaskBounds
 
 LAYOUT = ("transpose", "concat", "expand", "slice", "pad")
 """Moves that a kernel takes as strides or does in place: heads, the cache's new rows, shared heads."""
@@ -19,20 +20,59 @@ LAYOUT = ("transpose", "concat", "expand", "slice", "pad")
 class MarkAttention(Marking):
     """Mark what the pass `fuse-attention` would make one op, with the moves of elements before and after it.
 
-    The work has the heads that share keys, and the diagonal of a causal mask, as the compiler knows them.
+    The work has the heads that share keys, and the diagonal of a causal mask, as the compiler knows them. Of
+    a mask that inputs of the model are part of, it knows what is hidden whatever they are (`masks.py`).
     """
 
     def __call__(self, marked: MarkedGraph) -> MarkedGraph:
-        diagonals, taken, groups = Diagonals(), set[str](), list[NodeGroup]()
+        masks, taken, groups = _Masks(marked.match), set[str](), list[NodeGroup]()
         for node in marked.graph.nodes:
             nodes = attention_at(node, marked.match)
             if isinstance(nodes, AttentionNodes):
-                mask = diagonals.of(nodes, marked.match)
-                work = _work(nodes, None if mask is None else mask[1], marked.match)
+                work = _work(nodes, masks.diagonal(nodes), marked.match)
                 inside = _inside(nodes, work, marked) - taken  # a move that two read goes with the first
                 taken |= inside
                 groups.append(NodeGroup(marked.flow.in_order(inside), node.name, work))
         return marked.with_groups(groups)
+
+
+@dataclass
+class _Masks:
+    """What is known of the masks of one graph: the diagonals of constant ones, the bounds of others."""
+
+    match: Match
+    diagonals: Diagonals = field(default_factory=Diagonals)
+    known: dict[tuple[str, bool, tuple[int, ...]], int | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.bounds = MaskBounds(self.match)
+
+    def diagonal(self, nodes: AttentionNodes) -> int | None:
+        """Return the least diagonal behind which a mask of an attention hides all keys; None for none."""
+        exact = self.diagonals.of(nodes, self.match)
+        if exact is not None:
+            return exact[1]
+        each = [self._of(nodes, index, name) for index, name in enumerate(nodes.scores.extras, 1)]
+        return min((d for d in each if d is not None), default=None)
+
+    def _of(self, nodes: AttentionNodes, index: int, name: str) -> int | None:
+        """Return the diagonal behind which an operand of the scores' tape hides all keys, for certain."""
+        by_truth = mask_use(nodes.scores.tape, index, nodes.scores.extras, self.match)
+        shape = nodes.softmax.type.shape[2], nodes.softmax.type.shape[3]
+        if by_truth is None or self.match.type_of(name).shape[-2:] != shape:
+            return None
+        key = (name, by_truth, shape)
+        if key not in self.known:
+            self.known[key] = self.bounds.diagonal(name, shape, _untrue if by_truth else _lowest)
+        return self.known[key]
+
+
+def _untrue(bounds: Bounds) -> Array:
+    return (bounds.low == 0) & (bounds.high == 0)
+
+
+def _lowest(bounds: Bounds) -> Array:
+    return bounds.high <= HIDDEN
 
 
 def _work(nodes: AttentionNodes, diagonal: int | None, match: Match) -> AttentionWork:

@@ -77,6 +77,17 @@ def test_a_causal_mask_keeps_its_diagonal(m: int, diagonal: int) -> None:
     assert work(marked(m=m, **causal(diagonal, m))).diagonal == diagonal
 
 
+def test_a_causal_mask_behind_padding_keeps_its_diagonal() -> None:
+    """As PyTorch exports it: the padding is an input of the model."""
+    shown = ", ".join("true" if j <= i else "false" for i in range(16) for j in range(16))
+    mask = (
+        f"const %c : bool[16,16] = [{shown}]\n  in %pad : bool[1,1,1,16]\n  const %zero : fp16[] = [0.0]\n"
+        "  const %low : fp16[] = [-inf]\n  %both : bool[1,1,16,16] = and(%c, %pad)\n"
+        "  %m : fp16[1,1,16,16] = where(%both, %zero, %low)"
+    )
+    assert work(marked(mask=mask, masked="%a : fp16[1,2,16,16] = add(%h, %m)", last="a")).diagonal == 0
+
+
 @pytest.mark.parametrize("shape", ["1,1,16,16", "1,2,16,16", "1,1,1,16"])
 def test_a_mask_that_nobody_knows_hides_nothing_for_certain(shape: str) -> None:
     given = {"mask": f"in %m : fp16[{shape}]", "masked": "%a : fp16[1,2,16,16] = add(%h, %m)", "last": "a"}
