@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar, get_args
@@ -104,7 +104,7 @@ def dtype(name: str) -> DType:
 
 
 def dtype_of(array: np.ndarray) -> DType:
-    """Return the dtype of a NumPy array; raise `UserError` for a type that we do not have."""
+    """Return the dtype of a NumPy array of any shape; raise `UserError` for a type that we do not have."""
     if array.dtype not in _BY_NUMPY:
         raise UserError(f"arrays of {array.dtype} are not supported (known: {', '.join(DTYPES)})")
     return _BY_NUMPY[array.dtype]
@@ -299,6 +299,13 @@ class WorkGroup:
     at: int
 
 
+def launched(works: Sequence[Work], groups: Sequence[WorkGroup]) -> tuple[Work, ...]:
+    """Return what a serving runtime launches for works, in order: groups in place of their parts."""
+    inside = {i for group in groups for i in group.parts}
+    whole = {group.at: group.work for group in groups}
+    return tuple(whole.get(i, w) for i, w in enumerate(works) if i not in inside or i in whole)
+
+
 @dataclass(frozen=True)
 class ModelWork:
     """What a model asks of any machine: the work of each node, in order, and groups that run as one kernel.
@@ -312,10 +319,3 @@ class ModelWork:
     model: str = ""
     dtype: str = "fp16"
     dims: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def fused(self) -> tuple[Work, ...]:
-        """Return what a serving runtime launches, in order: groups in place of their parts."""
-        inside = {i for group in self.groups for i in group.parts}
-        whole = {group.at: group.work for group in self.groups}
-        return tuple(whole.get(i, w) for i, w in enumerate(self.works) if i not in inside or i in whole)

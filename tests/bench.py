@@ -196,7 +196,7 @@ def graphs_and_gpu(console: Console) -> None:
         ["a pass over a graph, nodes", count(rate(len(nodes), lambda: fold(graph)))],
         [
             "GPU reference, layers (shapes seen before)",
-            count(rate(len(works), lambda: gpu.run(ModelWork(works)))),
+            count(rate(len(works), lambda: gpu.report(ModelWork(works)))),
         ],
     ]
     print_table("compiler and GPU reference", ["what", "a second"], rows, console)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from accuracy import gpu_scores, tables
 from accuracy.score import cells, percent, score, table
 from mtia_emu.gpu import Gpu, Mode
-from mtia_emu.types import BF16, FP32, ElementwiseWork, RowWork, Work
+from mtia_emu.types import BF16, FP32, ElementwiseWork, ModelWork, RowWork, Work
 from mtia_emu.zoo.llama import Llama
 from mtia_emu.zoo.models import MODELS as ZOO
 
@@ -122,11 +122,11 @@ def step(gpu: Gpu, model: str, batch: int, seq: int, past: int) -> tuple[Cost, C
     dims = {"batch": batch, "seq": seq, "past": past}
     with tempfile.TemporaryDirectory() as folder:
         path = MODELS[model].graph("step", dims).save(Path(folder) / "step.onnx", None)
-        asked = mtia_emu.compile_model(str(path)).asked
-    done = gpu.run(replace(asked, dtype="bf16", dims=dims), STEADY)
+        program = mtia_emu.compile_model(str(path))
+    done = gpu.report(ModelWork(program.works, program.groups, dtype="bf16", dims=dims), STEADY)
     parts = [np.zeros(2), np.zeros(2)]
     for layer in done.layers:
-        seconds = (layer.end_cycle - layer.start_cycle) / gpu.clock_hz
+        seconds = layer.span_s
         parts[layer.op != "attention"] += (seconds, layer.joules)
     return parts[0], parts[1] + head_norms(gpu, model, batch * seq)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,8 +12,10 @@ import numpy as np
 from .. import types
 from ..errors import UserError
 from ..options import Mode
+from ..results.machine import Computation
 from ..results.report import Band as Spread
-from ..results.report import Joules, Layer, Report, Traffic
+from ..results.report import Joules, Layer, Report, Stretch, Traffic
+from ..results.spans import Track
 from ..sums import add_up
 from ..types import (
     WORKS,
@@ -22,11 +24,11 @@ from ..types import (
     CopyWork,
     DType,
     ElementwiseWork,
-    ModelWork,
     ProductWork,
     RotaryWork,
     RowWork,
     Work,
+    launched,
 )
 from .attention import HeadShape, attention
 from .collectives import collective_seconds
@@ -69,8 +71,8 @@ class Gpu(Facts):
         """Return the kernel of a work, launched from a graph, in the thermal state of `mode`."""
         return _kernel(self.board(mode), replace(work, name="", op=""))
 
-    def run(self, asked: ModelWork, mode: Mode | None = None) -> Report:
-        """Return the report of a model's work, in order; work without bytes or operations is no kernel.
+    def report(self, work: Computation, /, mode: Mode | None = None) -> Report:
+        """Return the report of a model's work, in order; what has no bytes and no operations is no kernel.
 
         `sram_*` of the traffic is L2. Joules are the board's: `static` idle with clocks up, `control` what
         running kernels add, `compute` operations, `dram` DRAM bytes with caches and network; power never
@@ -79,20 +81,26 @@ class Gpu(Facts):
         """
         chosen = mode or BURST
         extra = self._period(chosen.launch) - self.launch_graph_s
-        works = [w for w in (asked.fused if chosen.fused else asked.works) if _live(w)]
-        kernels = [self.kernel(work, mode=chosen) for work in works]
+        groups = work.groups if chosen.fused else ()
+        works = [w for w in launched(work.works, groups) if _live(w)]
+        kernels = [self.kernel(w, mode=chosen) for w in works]
         layers, seconds = self._layers(works, kernels, extra)
         macs = sum(layer.macs for layer in layers)
-        peak = self.rate(_named(asked.dtype)[0])[1].flops_per_s / 2
-        times = [(layer.end_cycle - layer.start_cycle) / self.clock_hz for layer in layers]
+        peak = self.rate(_named(work.dtype)[0])[1].flops_per_s / 2
+        track = Track(self.name, self.clock_hz)
+        length = track.exact_seconds(layers[-1].end_cycle if layers else 0)
         return Report(
-            asked.model, self.name, asked.dtype, dict(asked.dims), self.clock_hz,
-            cycles=layers[-1].end_cycle if layers else 0,
+            work.model, self.name, work.dtype, dict(work.dims), (track,), (Stretch(layers, length),),
             joules_by=_joules(kernels, self.idle_w * extra), traffic=_traffic(kernels),
-            macs=macs, utilization=macs / (seconds * peak) if seconds else 0.0,
-            layers=layers, notes=self._notes([w for w in asked.works if _live(w)], chosen),
-            seconds_band=_spread(self.bands, works, times), joules_band=_band(self.bands, "joules"),
+            macs=macs, peak_macs=seconds * peak,
+            notes=self._notes([w for w in work.works if _live(w)], chosen),
+            seconds_band=_spread(self.bands, works, [x.span_s for x in layers]),
+            joules_band=_band(self.bands, "joules"),
         )  # fmt: skip
+
+    def in_mode(self, mode: Mode) -> GpuInMode:
+        """Return the machine that puts work on this GPU in a mode."""
+        return GpuInMode(self, mode)
 
     def _period(self, launch: str) -> float:
         """Return the period of empty kernels under a mode of launching, in seconds."""
@@ -104,7 +112,7 @@ class Gpu(Facts):
         self, works: list[Work], kernels: list[GpuKernel], extra: float
     ) -> tuple[tuple[Layer, ...], float]:
         """Return a layer for each kernel, and the seconds they take together."""
-        layers, now = [], 0.0
+        layers, now, track = [], 0.0, Track(self.name, self.clock_hz)
         for work, k in zip(works, kernels, strict=True):
             start, now = now, now + k.seconds + extra
             bound = "launch" if extra > k.seconds else k.bound_by
@@ -120,6 +128,7 @@ class Gpu(Facts):
                     sram_bytes=k.l2_read_bytes + k.l2_write_bytes,
                     joules=k.joules + self.idle_w * extra,
                     bound_by=bound,
+                    track=track,
                 )
             )
         return tuple(layers), now
@@ -138,6 +147,23 @@ class Gpu(Facts):
                 if kind != rate
             ),
         )
+
+
+@dataclass(frozen=True)
+class GpuInMode:
+    """A GPU that work is put on in one way."""
+
+    gpu: Gpu
+    mode: Mode
+
+    @property
+    def name(self) -> str:
+        """Return the GPU's name."""
+        return self.gpu.name
+
+    def report(self, work: Computation, /) -> Report:
+        """Return the report of a computation."""
+        return self.gpu.report(work, self.mode)
 
 
 def _live(work: Work) -> bool:

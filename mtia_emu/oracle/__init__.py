@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import UserError
 from ..files.scratch import scratch
 from ..files.writing import valid
-from ..results.report import Check, Distance
+from ..results.check import Check, Distance
 from .child import Died, Refused, ask
 from .exact import EXACT, Array, Own
 from .pieces import attributes, bodies, key_of, multiplies_integers, outputs_of, walk
@@ -222,7 +222,7 @@ def compare_outputs(got: Mapping[str, Array], expected: Mapping[str, Array], tol
 
 
 def _distance(got: Array | None, expected: Array) -> Distance:
-    """Return the largest difference, and the same relative to the largest finite magnitude expected."""
+    """Return the largest difference of two arrays of any shape, and it over the largest finite magnitude."""
     if got is None or got.shape != expected.shape:
         return Distance(INFINITE, INFINITE)
     a, b = got.astype(np.float64).ravel(), expected.astype(np.float64).ravel()

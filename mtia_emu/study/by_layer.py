@@ -18,13 +18,14 @@ from mtia_emu.compiler.pipeline import Compiled
 from mtia_emu.compiler.reference import core_library
 
 from .. import settings
-from ..engine.function import Machine, convert
+from ..engine.function import Executor, convert
 from ..engine.memory import MemoryView
 from ..engine.traced import NOBODY, Held, TracedRun
 from ..errors import UserError
 from ..machine.chip import Chip
-from ..program.isa import Block, Launch, Part, Program, dump_command
-from ..results.report import Distance, LayerCheck, WrongCommand
+from ..program.isa import Block, Launch, Part, Program
+from ..program.text import dump_command
+from ..results.check import Distance, LayerCheck, WrongCommand
 from .likeness import unlike
 
 Array = np.ndarray[Any, Any]
@@ -91,7 +92,7 @@ class _Judge:
                 f"{program.model}: {len(program.launches)} launches; the model compiles to {len(self.steps)}"
             )
         _refuse_large(compiled)
-        self.machine = Machine(program, chip, core_library())
+        self.machine = Executor(program, chip, core_library())
         self.machine.load(inputs)
         given = {b.name: convert(np.asarray(inputs[b.name]), b.type.dtype.numpy) for b in program.inputs}
         self.right = ExpectedMemory(self.plan, given)
@@ -215,14 +216,14 @@ def _allowed(step: Step) -> float:
 
 
 def _distance(got: Array, right: Array, mask: Array) -> Distance:
-    """Return the largest error among the elements of a mask; relative to the largest magnitude there."""
+    """Return the largest error where a mask of their shape says, and it over the largest magnitude there."""
     gaps = _gaps(got, right)[mask]
     worst, scale = float(gaps.max(initial=0.0)), _scale(right, mask)
     return Distance(worst, worst / scale if scale else worst)
 
 
 def _gaps(got: Array, right: Array) -> Array:
-    """Return how far elements are apart; NaN equals NaN, and is infinitely far from a number."""
+    """Return how far elements are apart, in the same shape; NaN equals NaN and is infinitely far from all."""
     a, b = got.astype(np.float64), right.astype(np.float64)
     with np.errstate(all="ignore"):
         gaps = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))

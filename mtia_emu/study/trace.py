@@ -9,9 +9,9 @@ import numpy as np
 
 from ..engine.launches import costs, part
 from ..engine.lookups import Lookups
-from ..engine.recurrence import UNITS
 from ..engine.sequence import LaunchRun, launch_runs
 from ..machine.chip import Chip
+from ..program.commands import UNITS
 from ..program.isa import Program
 from ..view.trace import Event
 
@@ -43,7 +43,7 @@ def trace_events(
 def _busy(
     track: str, name: str, run: LaunchRun, mine: Array, args: Mapping[str, object] | None = None
 ) -> Event:
-    """Return the event from the first to the last of a launch's commands that a mask, not empty, selects."""
+    """Return the event from the first to the last of a launch's commands that mine[command] selects."""
     time, begin = run.cost.time, run.span.begin
     low, high = float(time.start[mine].min()), float(time.end[mine].max())
     return Event(track, name, begin + low, begin + high, args or {"commands": int(mine.sum())})

@@ -64,7 +64,7 @@ def test_a_hostile_value_is_refused_or_harmless(key: str, value: str, sustained:
             kernel = gpu.kernel(work, mode=Mode(sustained=sustained))
             assert 0 < kernel.seconds < math.inf
             assert 0 <= kernel.joules <= gpu.tdp_w * kernel.seconds * (1 + 1e-9)
-        report = gpu.run(ModelWork(ALL, dtype="bf16"))
+        report = gpu.report(ModelWork(ALL, dtype="bf16"))
         assert report.cycles >= 0 and math.isfinite(report.joules)
         if gpu.links is not None:
             assert 0 <= gpu.collective_seconds("all_reduce", 1 << 20, 8) < math.inf

@@ -89,7 +89,7 @@ works = st.one_of(
 def run(gpu: Gpu, items: list[Work], launch: str = "graph", sustained: bool = False) -> Any:
     """Return the report of the works on the GPU."""
     asked = ModelWork(tuple(items), model="m", dtype="bf16", dims={"b": 1})
-    return gpu.run(asked, Mode(launch, sustained=sustained))
+    return gpu.report(asked, Mode(launch, sustained=sustained))
 
 
 @given(gpus, sizes, sizes, sizes, kinds, st.integers(1, 64))
@@ -217,7 +217,7 @@ def test_a_group_runs_as_one_kernel_where_it_is_marked() -> None:
     works = tuple(vector_work(10**6 + i) for i in range(4))
     whole = vector_work(3 * 10**6)
     asked = ModelWork(works, (WorkGroup(whole, (0, 2), 2),), dtype="fp16")
-    fused, apart = gpu.run(asked), gpu.run(asked, Mode(fused=False))
+    fused, apart = gpu.report(asked), gpu.report(asked, Mode(fused=False))
     times = [gpu.kernel(w).seconds for w in (works[1], whole, works[3])]
     assert [x.dram_bytes for x in fused.layers] == [
         k.dram_read_bytes + k.dram_write_bytes for k in map(gpu.kernel, (works[1], whole, works[3]))

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtia_emu.kernels.bags.embedding import BagOperands, emit_embedding_bags, emit_gather
+from mtia_emu.kernels.bags.gather import emit_gather
+from mtia_emu.kernels.bags.pooled import BagOperands, emit_embedding_bags
 from mtia_emu.kernels.beside import beside
 from mtia_emu.kernels.matmul.dense import emit_matmul
 from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulProblem
@@ -245,7 +246,7 @@ def edited(index: int, kind: Opcode, **values: int) -> Program:
 @pytest.mark.parametrize(
     ("index", "op", "values", "words"),
     [
-        (0, Opcode.LOAD, {"op": 77}, "unknown opcode; right: 0 to 9"),
+        (0, Opcode.LOAD, {"op": 77}, "unknown opcode; right: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
         (0, Opcode.LOAD, {"pe": 4}, "no such PE; right: 0 to 3"),
         (0, Opcode.LOAD, {"cast": 4}, "no such cast"),
         (0, Opcode.LOAD, {"operand": 9}, "no such operand; right: 0 to 2"),

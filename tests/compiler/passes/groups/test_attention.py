@@ -8,7 +8,7 @@ from mtia_emu.compiler.check import check
 from mtia_emu.compiler.passes import FuseMaps, FuseTails
 from mtia_emu.compiler.passes.groups import MarkAttention, MarkedGraph, mark
 
-from mtia_emu.types import AttentionWork
+from mtia_emu.types import AttentionWork, launched
 
 PLAIN = """graph g {{
   in %q : fp16[{b},{g},{rows},8]
@@ -49,7 +49,7 @@ def test_it_is_one_kernel_with_the_moves_around_it() -> None:
     (group,) = asked.groups
     ops = ["transpose", "matmul", "softmax", "matmul", "transpose"]
     assert [asked.works[i].op for i in group.parts] == ops
-    assert asked.works[group.at].name == "o" and asked.fused == (group.work,)
+    assert asked.works[group.at].name == "o" and launched(asked.works, asked.groups) == (group.work,)
     assert group.work.macs == sum(w.macs for w in asked.works) == 2 * 16 * 16 * (8 + 4)
 
 
@@ -101,7 +101,7 @@ def test_a_guard_of_rows_that_see_nothing_is_inside() -> None:
         "  %z : fp16[1,2,16,16] = where(%n, %zero, %p)"
     )
     asked = marked(guard=guard, seen="z").asked
-    assert [w.kind for w in asked.fused] == ["attention"]
+    assert [w.kind for w in launched(asked.works, asked.groups)] == ["attention"]
 
 
 @pytest.mark.parametrize("value", ["s", "p"])
