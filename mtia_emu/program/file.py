@@ -15,12 +15,8 @@ from ..errors import UserError
 from ..files.npz import BROKEN_ZIP, MAX_RANK
 from ..files.writing import write_atomic
 from ..machine.chip import validate
-<<<<<<< HEAD
-from ..types import TensorType, Work, WorkGroup, dtype, parse_type
-=======
 from ..machine.memories import memory_named
-from ..types import TensorType, Work, dtype, parse_type
->>>>>>> main
+from ..types import TensorType, Work, WorkGroup, dtype, parse_type
 from .header import (
     SIZES,
     WORK_CLASSES,
