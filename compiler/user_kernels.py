@@ -25,6 +25,7 @@ from mtia_emu.types import TensorType, dtype_of
 from .foreign import raised
 from .graph import Attrs, Node
 from .ops import ONNX, OPS, Call, Count, Op, check_node
+from .ops.base import elementwise
 from .ops.base import infer as infer_op
 from .ops.base import reference as reference_op
 
@@ -173,7 +174,7 @@ def _reference(kernel: UserKernel, arrays: Sequence[Array | None], attrs: Attrs)
 
 def _count(flops: int, types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     size = max(t.size for t in (*types, *results) if t is not None)
-    return Count("vector", (size,), flops=flops * size)
+    return elementwise(size, flops * size)
 
 
 def _guarded(kernel: UserKernel, what: str, call: Callable[[], T]) -> T:

@@ -82,7 +82,7 @@ class Mode:
 
     `launch`: `graph` (back to back in a CUDA graph), `stream` (each kernel pays the longer period of stream
     launches) or `host` (the host launches each and waits for it). `fused`: as a serving runtime launches it
-    (`gpu.fusion.fuse`), else one kernel an operator. `sustained`: a board in steady state, else a short
+    (`types.launched`), else one kernel an operator. `sustained`: a board in steady state, else a short
     burst.
     """
 

@@ -11,7 +11,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from ..graph import Attrs
-from .base import Array, Arrays, Op, Types, array, need, number, register, vector, wide
+from .base import Array, Arrays, Op, Types, array, need, number, register, rows, wide
 from .spelling import Call, Unsupported, bounded, counted, onnx
 
 
@@ -56,12 +56,8 @@ def _layernorm(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 # rmsnorm: square, sum, scale, weight; layernorm: sum, subtract, square, sum, scale, weight, bias
-register(
-    Op("rmsnorm", "root-mean-square norm of x, weight", (2, 2), _infer, _rmsnorm, vector(4), ("epsilon",))
-)
-register(
-    Op("layernorm", "layer norm of x, weight, bias?", (2, 3), _infer, _layernorm, vector(7), ("epsilon",))
-)
+register(Op("rmsnorm", "root-mean-square norm of x, weight", (2, 2), _infer, _rmsnorm, rows(4), ("epsilon",)))
+register(Op("layernorm", "layer norm of x, weight, bias?", (2, 3), _infer, _layernorm, rows(7), ("epsilon",)))
 
 
 def _over_last(c: Call, op: str, axis: int, weights: Sequence[str], epsilon: float) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from ..machine.memories import Memory, memory_named
 from ..machine.units.noc import Cast  # noqa: F401  a word of the language, imported from here
 from ..machine.units.simd import FUNCTIONS, REDUCTIONS
-from ..types import DType, TensorType, Work
+from ..types import DType, TensorType, Work, WorkGroup
 
 Array = np.ndarray[Any, Any]
 
@@ -263,6 +263,7 @@ class Program:
     sram_bytes: int
     works: tuple[Work, ...] = ()
     notes: tuple[str, ...] = ()
+    groups: tuple[WorkGroup, ...] = ()
 
     @property
     def memory_bytes(self) -> dict[Memory, int]:

@@ -13,10 +13,10 @@ from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.pipeline import (
     DEFAULTS,
     NOTHING,
+    asked_work,
     compile_graph,
     lower,
     passes,
-    works,
 )
 
 from ..engine.cost import BlockCost
@@ -30,7 +30,7 @@ from ..program.isa import Program
 from ..results.machine import Computation
 from ..results.report import Report
 from ..reuse.memo import Memoise, unmemoised
-from ..types import Work, dtype
+from ..types import ModelWork, Work, WorkGroup, dtype
 from .tuning import tuning
 
 Costing = Callable[[Program, Chip, Mapping[int, Lookups]], Sequence[BlockCost]]
@@ -69,6 +69,11 @@ class ProgramRun:
         """Return what each operator must do."""
         return self.program.works
 
+    @property
+    def groups(self) -> tuple[WorkGroup, ...]:
+        """Return which operators a serving runtime runs as one kernel."""
+        return self.program.groups
+
 
 @dataclass(frozen=True)
 class GraphModel:
@@ -102,14 +107,23 @@ class GraphModel:
             return few.weights if few.mode != "none" else own_dtype(self.graph).name
         return self.options.dtype or own_dtype(self.graph).name
 
-    @cached_property
+    @property
     def works(self) -> tuple[Work, ...]:
         """Return what each operator must do, after the passes that suit any machine."""
+        return self._asked.works
+
+    @property
+    def groups(self) -> tuple[WorkGroup, ...]:
+        """Return which operators a serving runtime runs as one kernel."""
+        return self._asked.groups
+
+    @cached_property
+    def _asked(self) -> ModelWork:
         if self.fused is not None:
-            return works(self.fused)
+            return asked_work(self.fused)
         own, few = own_dtype(self.graph), quantised(format_text(self.options))
         floats = own if few is not None else dtype(self.dtype)
-        return works(lower(self.graph, passes(own, floats, quantise=few)))
+        return asked_work(lower(self.graph, passes(own, floats, quantise=few)))
 
 
 @dataclass(frozen=True)
