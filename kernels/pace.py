@@ -13,12 +13,15 @@ import numpy as np
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.units.simd import FUNCTIONS
+from mtia_emu.program.commands import table_of
 from mtia_emu.program.isa import FUNCTION_NAMES, VECTOR, Block, Cast, Opcode, Operand, select
 
 Array = np.ndarray[Any, Any]
-UNKNOWN = (Opcode.POOL, Opcode.SCALAR)  # how long these take depends on data, or on one core
-UNIT = np.array([0, 1, -1, 0, -1, 2, 3, 4, 4, -1])  # of each `Opcode`: the queue of a PE that it takes
 UNITS = ("load", "store", "matrix", "reduce", "simd")
+UNIT = table_of(lambda kind: UNITS.index(kind.queue.name) if kind.queue.name in UNITS else -1)
+OPAQUE = table_of(lambda kind: kind.opaque)
+MOVES = table_of(lambda kind: kind.queue.moves)
+ADDS = table_of(lambda kind: kind.adds)
 LOADING = ("load", "sram", "link", "dram")  # resources that are busy from the first load on
 
 
@@ -48,7 +51,7 @@ def pace(block: Block, chip: Chip) -> Pace | None:
     """Return the estimated pace of a block; None where its commands do not tell it, as of layers on bands."""
     ops = block.commands["op"]
     stores = np.flatnonzero(ops == Opcode.STORE)
-    if block.bands or not len(stores) or np.isin(ops, UNKNOWN).any():
+    if block.bands or not len(stores) or OPAQUE[ops].any():
         return None
     dram, shared = _shared(block, chip)
     mine = _commands_of(block, chip, int(block.commands["pe"][stores[-1]]))
@@ -72,7 +75,7 @@ def dram_cycles(chip: Chip, run_bytes: Array, runs: Array, written: float = 0.0)
 
 def _shared(block: Block, chip: Chip) -> tuple[float, dict[str, float]]:
     """Return the cycles of DRAM, and those of SRAM and of the links into rows: of their mean."""
-    at = np.flatnonzero(block.commands["op"] <= Opcode.GATHER)
+    at = np.flatnonzero(MOVES[block.commands["op"]])
     moves = select(block.commands, at)
     data, runs = _tiles(moves, block)
     far = np.array([x.space == "dram" for x in block.operands])[moves["operand"]]
@@ -118,7 +121,7 @@ def _commands_of(block: Block, chip: Chip, pe: int) -> Array:
 def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array]:
     """Return the cycles that each command of a PE takes its unit, and those until its result is there."""
     busy, latency = np.zeros(len(mine)), np.zeros(len(mine))
-    move = mine["op"] <= Opcode.GATHER
+    move = MOVES[mine["op"]]
     busy[move] = chip.pe.dma.cost(*_tiles(mine[move], block))[0]
     far = np.array([x.space == "dram" for x in block.operands])[mine["operand"]] & move
     reach = chip.pe.dma.startup_cycles + chip.grid.cols * chip.noc.hop_cycles
@@ -154,7 +157,7 @@ def _products(mine: Array, block: Block, chip: Chip, busy: Array, latency: Array
 
 def _issue(mine: Array, chip: Chip) -> float:
     """Return the cycles of the core that issues more: one those that move data, one those that compute."""
-    moving = np.count_nonzero(mine["op"] <= Opcode.GATHER)
+    moving = np.count_nonzero(MOVES[mine["op"]])
     return max(moving, len(mine) - moving) * chip.pe.core.issue_cycles
 
 
@@ -186,7 +189,7 @@ def _follows(tail: Array, busy: Array, latency: Array) -> float:
     free, ready = dict.fromkeys(range(len(UNITS)), 0.0), {int(tail["dst"][0]): 0.0}
     rows = zip(*(tail[name][1:].tolist() for name in names), busy[1:], latency[1:], strict=True)
     for dst, *sources, op, takes, late in rows:
-        added = [dst] if op in (Opcode.REDUCE, Opcode.MATMUL) else []
+        added = [dst] if ADDS[op] else []
         waits = [ready[x] for x in (*sources, *added) if x in ready]
         if not waits:
             ready.pop(dst, None)

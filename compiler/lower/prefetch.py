@@ -15,7 +15,8 @@ from mtia_emu.kernels.pace import Pace, dram_cycles, pace
 from mtia_emu.kernels.prefetch import PIECES, Head, LoadedTiles, spread, tiles_of, with_head, with_prefetch
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.program.isa import Block, Launch, Opcode
+from mtia_emu.program.commands import looks_up
+from mtia_emu.program.isa import Block, Launch
 from mtia_emu.reuse.memo import Memoise, SameObject
 
 from .place import SCRATCH_SHARE, Arena, Placement, vacant
@@ -87,7 +88,7 @@ def read_ahead(
 def _limit(chip: Chip, placement: Placement, blocks: Sequence[Block]) -> int:
     """Return how much of SRAM buffers may take: not what kernels stage in, nor a cache that is used."""
     room = chip.sram.bytes - chip.sram.bytes // SCRATCH_SHARE
-    if not any((b.commands["op"] == Opcode.POOL).any() for b in blocks):
+    if not any(map(looks_up, blocks)):
         return room
     scratch = max(b.scratch_bytes for b in blocks)
     cache = chip.sram.cache_bytes(placement.sram_bytes + scratch)

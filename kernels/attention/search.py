@@ -91,7 +91,16 @@ def memory_rate(problem: AttentionProblem, chip: Chip) -> float:
 
 
 def estimate(p: AttentionProblem, w: TilingWork, rate: float) -> Array:
-    """Return about the cycles of tilings, keys and values coming at `rate` bytes a cycle."""
+    """Return about the cycles of tilings, keys and values coming at `rate` bytes a cycle.
+
+    An example: 8 panels of keys come in 4 blocks of 2, to a PE that holds 2 units of queries. A panel takes a
+    unit 20 cycles up to its scores and 25 from its powers on; together 30, since different parts of the PE
+    do the two. So a unit takes 60 a block, the PE 2 * 60 = 120, and all work 4 * 120 = 480. If all keys and
+    values take the port 400, a block comes in 100: the first unit waits 100 - 60 = 40 for the first block,
+    later blocks come while both units work. At the first and the last block the two halves of the work do not
+    overlap: 2 panels * (20 + 25 - 30) = 30 (`edge`). In all 480 + 40 + 30 = 550. If the keys take 560, a
+    block comes in 140: the first wait is 80, and each of the 3 later blocks is 140 - 120 = 20 late: 650.
+    """
     moved = np.maximum(np.maximum(w.port, w.links), w.bytes / rate)
     come, unit = moved / w.blocks, w.pace * w.worked / (w.blocks * w.stack)
     waits = np.maximum(come - unit, 0) + (w.blocks - 1) * np.maximum(come - w.stack * unit, 0)

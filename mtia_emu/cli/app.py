@@ -216,14 +216,14 @@ def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
       mtia-emu show zoo:dlrm-small --at program --commands 5
     """
     from .. import api
-    from ..program import isa
+    from ..program.text import dump
 
     if api.is_program(model):
         if stage != "program":
             raise UserError(f"{model} is a compiled program: it has no {stage} (right: --at program)")
         dims, chip = o.parse_dims(wanted["dims"]), wanted["chip"] or wanted["settings"]
         api.refuse_compiled(dims, o.chosen(wanted), chip=bool(chip))
-        say(isa.dump(api.load_program(model), commands=commands), nl=False)
+        say(dump(api.load_program(model), commands=commands), nl=False)
         return
     from mtia_emu.compiler import text
 
@@ -233,7 +233,7 @@ def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
             "onnx": lambda: text.dump(compiled.imported),
             "graph": lambda: text.dump(compiled.lowered),
             "schedule": lambda: str(compiled.schedule),
-            "program": lambda: isa.dump(compiled.program, commands=commands),
+            "program": lambda: dump(compiled.program, commands=commands),
         }
         say_notes(compiled.imported.notes)
         say(texts[stage](), nl=False)

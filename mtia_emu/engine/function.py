@@ -12,9 +12,11 @@ import numpy as np
 from .. import settings
 from ..errors import UserError
 from ..machine.chip import Chip
-from ..program.isa import Binding, Block, Launch, Operand, Program, dump_command
+from ..program.commands.base import Library
+from ..program.isa import Binding, Block, Launch, Operand, Program
+from ..program.text import dump_command
 from .checked import CheckedRun
-from .interpreter import BlockRun, Library
+from .interpreter import BlockRun
 from .lookups import Lookups
 from .memory import MarkedMemory, MemoryView
 from .traced import Held, TracedRun

@@ -23,7 +23,8 @@ from ..engine.memory import MemoryView
 from ..engine.traced import NOBODY, Held, TracedRun
 from ..errors import UserError
 from ..machine.chip import Chip
-from ..program.isa import Block, Launch, Part, Program, dump_command
+from ..program.isa import Block, Launch, Part, Program
+from ..program.text import dump_command
 from ..results.check import Distance, LayerCheck, WrongCommand
 from .likeness import unlike
 

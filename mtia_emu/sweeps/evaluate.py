@@ -20,12 +20,13 @@ from .. import __version__, api
 from .. import compiler as _compiler
 from .. import kernels as _kernels
 from ..engine.cost import BlockCost
-from ..engine.lookups import Lookups, from_inputs, looks_up
+from ..engine.lookups import Lookups, from_inputs
 from ..engine.memoised import memoised_costs
 from ..errors import UserError
 from ..files.toml import parse
 from ..gpu import load_gpu
 from ..machine.chip import Chip, chip_text, put, validate
+from ..program.commands import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
 from ..reuse.memo import Memo, Memoise

@@ -25,6 +25,7 @@ from mtia_emu.machine.drams import read_dram
 from mtia_emu.program import isa
 from mtia_emu.program.inputs import input_arrays, typed_inputs
 from mtia_emu.program.isa import Program
+from mtia_emu.program.text import dump
 from mtia_emu.results.difference import as_json as difference_json
 from mtia_emu.results.difference import compare
 from mtia_emu.results.report_file import read_report
@@ -72,7 +73,7 @@ def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | N
         program, machine, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None
     )
     if rng.random() < SHOWN:
-        isa.dump(program)
+        dump(program)
         print_report(outcome.report, outcome.gpu, None, Console(file=io.StringIO(), width=80))
         json_text(as_json(outcome.report, outcome.gpu, None))
 

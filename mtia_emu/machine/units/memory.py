@@ -179,8 +179,8 @@ class Dram(BaseModel):
     latency_s: float = Field(ge=0, le=1, description="latency of a read", json_schema_extra=unit("s"))
     device: str = Field(
         max_length=64,
-        description="timings of a channel: a file of `mtia_emu/drams`, brought to this channel's bandwidth; "
-        "`ideal` always reaches its peak",
+        description="timings of a channel: a file of `mtia_emu/machine/drams`, brought to this channel's "
+        "bandwidth; `ideal` always reaches its peak",
         json_schema_extra=unit("name"),
     )
     refresh: Literal["all-bank", "per-bank", "none"] = Field(
