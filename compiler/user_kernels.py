@@ -6,13 +6,16 @@ They are installed only while `installed` lasts, in place of what the op was imp
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
+from mtia_emu.kernels import KERNELS
 from mtia_emu.kernels.builder import NoRoom
+from mtia_emu.kernels.kernel import Kernel, KernelCall, Memoise
 
 from mtia_emu.errors import UserError, refuse_unknown
 from mtia_emu.machine.chip import Chip
@@ -26,7 +29,7 @@ from .ops.base import infer as infer_op
 from .ops.base import reference as reference_op
 
 if TYPE_CHECKING:
-    from .lower.steps import Schedule
+    from .lower.steps import Schedule, Step
     from .lower.views import View
 
 Array = np.ndarray[Any, Any]
@@ -37,17 +40,17 @@ T = TypeVar("T")
 STEP = "user"  # the kernel of a schedule's step
 
 
-class Kernel:
-    """A kernel for one op: derive from this in a file, and give the file to `--kernel` or `use_kernels`.
+class UserKernel(Kernel):
+    """A kernel for one op, and what the op means: derive from it in a file, and give the file to `--kernel`.
 
-    `op` is an operator of ONNX, "domain::Operator", or an op of the graph ("softmax") whose kernel is to be
-    replaced: that one has a shape rule and a reference already, and needs `examples` and `emit` alone.
-    `flops` counts arithmetic for an element of the largest tensor, `attributes` are the operator's with their
-    defaults, `operands` the fewest and the most. `tolerance` is what the check allows of the largest result;
-    None stands for a few roundings of the format.
+    `use_kernels` takes it as well. `op` is an operator of ONNX, "domain::Operator", or an op of the graph
+    ("softmax") whose kernel is to be replaced: that one has a shape rule and a reference already, and needs
+    `examples` and `emit` alone. `flops` counts arithmetic for an element of the largest tensor, `attributes`
+    are the operator's with their defaults, `operands` the fewest and the most. `tolerance` is what the check
+    allows of the largest result; None stands for a few roundings of the format. How it lies in a program, and
+    whether it has several mappings, it says as our own kernels do.
     """
 
-    op: ClassVar[str] = ""
     flops: ClassVar[int | None] = None
     attributes: ClassVar[Mapping[str, Any]] = {}
     operands: ClassVar[tuple[int, int]] = (1, 64)
@@ -61,16 +64,8 @@ class Kernel:
         """Return the results in NumPy: what the op means, and what the kernel is held to."""
         return reference_op(self.op, arrays, attrs)
 
-    def takes(self, types: Types, attrs: Attrs) -> bool:
-        """Return whether the kernel runs such operands; others run as they would without it."""
-        return True
-
     def examples(self, rng: np.random.Generator) -> Iterable[Example]:
         """Yield operands and attributes on which the kernel is held to its reference, drawn from `rng`."""
-        raise NotImplementedError
-
-    def emit(self, chip: Chip, attrs: Attrs, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> Block:
-        """Return the commands, for a block whose operands are `(*inputs, *outputs)`; omitted ones are out."""
         raise NotImplementedError
 
     @property
@@ -89,11 +84,11 @@ class Kernel:
         return f"kernel {type(self).__name__} of {self.op or 'no op'}"
 
 
-INSTALLED: dict[str, Kernel] = {}
+INSTALLED: dict[str, UserKernel] = {}
 
 
 @contextmanager
-def installed(kernels: Iterable[Kernel]) -> Iterator[None]:
+def installed(kernels: Iterable[UserKernel]) -> Iterator[None]:
     """Let the compiler use kernels meanwhile, in the whole process; of two for one op the later stands.
 
     Raises `UserError` for a kernel that is not whole.
@@ -110,7 +105,7 @@ def installed(kernels: Iterable[Kernel]) -> Iterator[None]:
             table.update(old)
 
 
-def _install(kernel: Kernel) -> None:
+def _install(kernel: UserKernel) -> None:
     """List a kernel, and the op that it brings."""
     _refuse_partial(kernel)
     if kernel.foreign:
@@ -125,24 +120,24 @@ def _install(kernel: Kernel) -> None:
     INSTALLED[kernel.name] = kernel
 
 
-def _refuse_partial(kernel: Kernel) -> None:
+def _refuse_partial(kernel: UserKernel) -> None:
     """Raise `UserError` for a kernel whose class lacks a part, or has one that means nothing."""
     own = type(kernel)
     if not re.fullmatch(r"[\w.]+::\w+|\w*", kernel.op) or not kernel.op:
         raise UserError(f'{kernel.label}: op = {kernel.op!r} (right: op = "com.example::Operator")')
-    needed = ["examples", "emit"]
+    needed = ["examples", "emit_mapping" if kernel.mapped else "emit"]
     if kernel.foreign:
         needed += ["infer", "reference"]
     elif kernel.op not in OPS:
         raise UserError(f"{kernel.label}: {refuse_unknown('op', kernel.op, OPS)}")
-    absent = [name for name in needed if getattr(own, name) is getattr(Kernel, name)]
+    absent = [name for name in needed if getattr(own, name) is getattr(UserKernel, name)]
     if absent:
         raise UserError(f"{kernel.label} does not define {', '.join(absent)}")
     if kernel.foreign and kernel.flops is None:
         raise UserError(f"{kernel.label}: says no `flops`, its operations an element (right: flops = 3, say)")
 
 
-def _spell(kernel: Kernel, call: Call) -> tuple[str, ...]:
+def _spell(kernel: UserKernel, call: Call) -> tuple[str, ...]:
     """Return the results of an ONNX node of the kernel's operator."""
     attrs = {**kernel.attributes, **call.attrs}
     for name in attrs:
@@ -151,14 +146,14 @@ def _spell(kernel: Kernel, call: Call) -> tuple[str, ...]:
     return call.builder.adds(kernel.name, *call.inputs, hint=call.hint, **attrs)
 
 
-def _infer(kernel: Kernel, types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+def _infer(kernel: UserKernel, types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     found = tuple(_guarded(kernel, "infer", lambda: kernel.infer(types, attrs)))
     if not found or not all(isinstance(t, TensorType) for t in found):
         raise UserError(f"{kernel.label}: infer gives {found!r} (right: a TensorType for each result)")
     return found
 
 
-def _reference(kernel: Kernel, arrays: Sequence[Array | None], attrs: Attrs) -> tuple[Array, ...]:
+def _reference(kernel: UserKernel, arrays: Sequence[Array | None], attrs: Attrs) -> tuple[Array, ...]:
     """Return the reference's results, which must be of the types that the shape rule gives."""
     made = tuple(
         np.asarray(x) for x in _guarded(kernel, "reference", lambda: kernel.reference(arrays, attrs))
@@ -177,10 +172,12 @@ def _count(flops: int, types: Types, results: tuple[TensorType, ...], attrs: Att
     return Count("vector", (size,), flops=flops * size)
 
 
-def _guarded(kernel: Kernel, what: str, call: Callable[[], T]) -> T:
+def _guarded(kernel: UserKernel, what: str, call: Callable[[], T]) -> T:
     """Return what a part of a kernel gives; whatever it raises is its author's to mend."""
     try:
         return call()
+    except NoRoom as error:
+        raise NoRoom(f"{kernel.label}: {error}") from None
     except (UserError, MemoryError):
         raise
     except Exception as error:
@@ -193,7 +190,7 @@ def user_rule(op: str, otherwise: Rule) -> Rule:
     return otherwise if kernel is None else partial(_schedule, kernel, otherwise)
 
 
-def _schedule(kernel: Kernel, otherwise: Rule, plan: Schedule, node: Node) -> list[View]:
+def _schedule(kernel: UserKernel, otherwise: Rule, plan: Schedule, node: Node) -> list[View]:
     types = [plan.values[v].type if v else None for v in node.inputs]
     if "" in node.inputs or not _guarded(kernel, "takes", lambda: kernel.takes(types, node.attrs)):
         return otherwise(plan, node)
@@ -203,26 +200,69 @@ def _schedule(kernel: Kernel, otherwise: Rule, plan: Schedule, node: Node) -> li
     return results
 
 
-def emit_user(
-    chip: Chip, step: str, params: Mapping[str, Any], inputs: Sequence[Operand], outputs: Sequence[Operand]
-) -> Block:
-    """Return the block of an installed kernel, whose operands must be those that it was given."""
-    kernel = INSTALLED[params["op"]]
+class _Guarded(Kernel):
+    """A user's kernel as the compiler asks it: what its parts raise, or give, is its author's to mend."""
+
+    def __init__(self, kernel: UserKernel) -> None:
+        self.kernel, self.summary = kernel, kernel.label
+        self.reads_views, self.writes_views = kernel.reads_views, kernel.writes_views
+        self.shares_launch, self.slow_search = kernel.shares_launch, kernel.slow_search
+
+    @property
+    def name(self) -> str:
+        return self.kernel.name
+
+    @property
+    def mapped(self) -> bool:
+        return self.kernel.mapped
+
+    def problem(self, call: KernelCall) -> Hashable:
+        own = replace(call, named=call.params["attrs"])
+        problem = _guarded(self.kernel, "problem", lambda: self.kernel.problem(own))
+        return _hashable(self.kernel, "problem", problem)
+
+    def candidates(self, problem: Any, chip: Chip, count: int, memoise: Memoise) -> Sequence[Any]:
+        kernel = self.kernel
+        ranked = _guarded(
+            kernel, "candidates", lambda: list(kernel.candidates(problem, chip, count, memoise))
+        )
+        if not ranked:
+            raise UserError(f"{kernel.label}: candidates gives none (right: one mapping at least, or NoRoom)")
+        return [_hashable(kernel, "candidates", mapping) for mapping in ranked[:count]]
+
+    def emit_mapping(self, chip: Chip, call: KernelCall, mapping: Any) -> Block:
+        """Return the block, whose operands must be those that it was given."""
+        kernel, own = self.kernel, replace(call, named=call.params["attrs"])
+        what = "emit_mapping" if self.mapped else "emit"
+        block = _guarded(kernel, what, lambda: kernel.emit_mapping(chip, own, mapping))
+        if not isinstance(block, Block):
+            raise UserError(
+                f"{kernel.label}: {what} gives {block!r} (right: a Block, as Builder.block() makes)"
+            )
+        known = (*call.inputs, *call.outputs)
+        if len(block.operands) < len(known) or not all(map(_within, block.operands, known)):
+            raise UserError(
+                f"{kernel.label}: the block's operands are {', '.join(map(str, block.operands))}; they must "
+                f"begin with those given, {', '.join(map(str, known))}"
+            )
+        return block
+
+
+def kernel_of(step: Step) -> Kernel:
+    """Return the kernel that a step calls: one of ours, or an installed one."""
+    if step.kernel == STEP:
+        return _Guarded(INSTALLED[dict(step.params)["op"]])
+    return KERNELS[step.kernel]
+
+
+def _hashable(kernel: UserKernel, what: str, value: Any) -> Any:
     try:
-        block = _guarded(
-            kernel, "emit", lambda: kernel.emit(chip, dict(params["attrs"]), tuple(inputs), tuple(outputs))
-        )
-    except NoRoom as error:
-        raise NoRoom(f"{kernel.label}: {error}") from None
-    if not isinstance(block, Block):
-        raise UserError(f"{kernel.label}: emit gives {block!r} (right: a Block, as Builder.block() makes)")
-    known = (*inputs, *outputs)
-    if len(block.operands) < len(known) or not all(map(_within, block.operands, known)):
+        hash(value)
+    except TypeError:
         raise UserError(
-            f"{kernel.label}: the block's operands are {', '.join(map(str, block.operands))}; they must "
-            f"begin with those given, {', '.join(map(str, known))}"
-        )
-    return block
+            f"{kernel.label}: {what} gives {value!r} (right: what can be a key of a dict: a number, a tuple)"
+        ) from None
+    return value
 
 
 def _within(own: Operand, given: Operand) -> bool:

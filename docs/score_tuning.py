@@ -23,11 +23,11 @@ from typing import Any
 
 import numpy as np
 from markdown_table import table
-from mtia_emu.kernels.attention.fused import ScoreTape, emit_attention
+from mtia_emu.kernels.attention.fused import AttentionOperands, ScoreTape, emit_attention
 from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionProblem, AttentionTiling
 from mtia_emu.kernels.attention.search import Tilings, memory_rate
-from mtia_emu.kernels.bags.embedding import BagOperands as Table
-from mtia_emu.kernels.bags.embedding import emit_embedding_bags, ranked_bags
+from mtia_emu.kernels.bags.pooled import BagOperands as Table
+from mtia_emu.kernels.bags.pooled import emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul.dense import emit_matmul
 from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulPlan, MatmulProblem
@@ -164,7 +164,7 @@ class Heads:
         plan = AttentionPlan(p, tiles, chip)
         if plan.score_rings < 1:
             raise NoRoom("scores do not fit the accumulators")
-        return emit_attention(plan, q, k, v, out, SCALED)
+        return emit_attention(plan, AttentionOperands(q, k, v, out), SCALED)
 
     def every(self, chip: Chip) -> list[AttentionTiling]:
         """Return every tiling."""

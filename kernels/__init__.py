@@ -1,14 +1,22 @@
 """How one op becomes commands. A kernel knows operands, a chip and the command set: no graph, no engine."""
 
-KERNELS: dict[str, str] = {
-    "attention": "attention by tiles, scores in local memory alone",
-    "matmul": "tiled matrix product with an epilogue on each output tile",
-    "matmul_packed": "tiled matrix product with weights of few bits, expanded by SIMD before the array",
-    "map": "elementwise tape",
-    "row": "tape that folds rows: softmax, norms, reductions",
-    "copy": "strided copy: transposes, concatenation, slices that no view can stand for",
-    "rotary": "rotary position embedding on the two halves of each row",
-    "gather": "rows by index",
-    "embedding_bag": "rows by index, pooled",
-    "scalar": "an op by its reference on one core",
-}
+from .attention.kernel import AttentionKernel
+from .bags.gather import GatherKernel
+from .bags.pooled import EmbeddingBagKernel
+from .kernel import Kernel
+from .matmul.kernel import MatmulKernel, PackedMatmulKernel
+from .rows.kernel import CopyKernel, ScalarKernel, TapeKernel
+
+ALL = (
+    AttentionKernel(),
+    MatmulKernel(),
+    PackedMatmulKernel(),
+    TapeKernel("map", "elementwise tape"),
+    TapeKernel("row", "tape that folds rows: softmax, norms, reductions", folds=True),
+    CopyKernel("copy", "strided copy: transposes, concatenation, slices that no view can stand for"),
+    TapeKernel("rotary", "rotary position embedding on the two halves of each row"),
+    GatherKernel(),
+    EmbeddingBagKernel(),
+    ScalarKernel(),
+)
+KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in ALL}

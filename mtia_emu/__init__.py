@@ -1,6 +1,6 @@
 """Compile ONNX models for an MTIA-like accelerator, execute the program, count cycles, traffic and joules.
 
-The names below are stable; each is imported when it is first used.
+The names below are stable; each is imported when it is first used, from its module, maybe as "module:name".
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "Kernel": "compiler.user_kernels",
+    "Kernel": "compiler.user_kernels:UserKernel",
     "Outcome": "api",
     "UserError": "errors",
     "compile_model": "api",
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from mtia_emu.compiler.user_kernels import Kernel
+    from mtia_emu.compiler.user_kernels import UserKernel as Kernel
 
     from .api import Outcome, compile_model, load_program, run, save_program
     from .errors import UserError
@@ -57,7 +57,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'mtia_emu' has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    module, _, own = _HOME[name].partition(":")
+    return getattr(import_module(f"{__name__}.{module}"), own or name)
 
 
 def __dir__() -> list[str]:

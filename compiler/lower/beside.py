@@ -20,7 +20,7 @@ from mtia_emu.program.isa import BESIDE, Block, Launch, Part
 from mtia_emu.reuse.memo import Memoise, SameObject
 from mtia_emu.sums import add_up
 
-from ..user_kernels import STEP
+from ..user_kernels import kernel_of
 from .place import SCRATCH_SHARE
 from .steps import Schedule, Step
 from .views import View
@@ -30,8 +30,6 @@ ROOM_SHARE = 8  # the steps of a moment touch at most one part in so many of SRA
 MOST_COMMANDS = 1 << 14  # of blocks that are timed to decide, all in all: as many as compile time allows
 WORTH = 100  # a join that saves less than one part in so many of the time is not worth the time to try it
 SELDOM = 100  # nor is a moment that is fewer than one in so many, unless with `--tune full`
-ALONE = ("scalar", STEP)  # kernels that have the chip to themselves
-SLOW = ("attention",)  # and those whose mapping on a part of the grid takes long to find: with `--tune full`
 
 
 def gather(plan: Schedule, search: MappingSearch) -> None:
@@ -41,7 +39,6 @@ def gather(plan: Schedule, search: MappingSearch) -> None:
     that are smaller than itself, else the smallest.
     """
     moments: list[_Moment] = []
-    alone = ALONE if search.time else (*ALONE, *SLOW)
     for step in plan.steps:
         mine = _Moment([step], _sizes(plan, step), sum(v.type.bytes for v in (*step.inputs, *step.outputs)))
         mine.note(step)
@@ -49,7 +46,7 @@ def gather(plan: Schedule, search: MappingSearch) -> None:
         for other in reversed(moments[-REACH:]):
             if other.holds_up(step):
                 break
-            if _fit(plan, mine, other, alone) and (best is None or mine.rank(other) > mine.rank(best)):
+            if _fit(plan, mine, other, search) and (best is None or mine.rank(other) > mine.rank(best)):
                 best = other
         if best is None:
             moments.append(mine)
@@ -103,12 +100,18 @@ def _sizes(plan: Schedule, step: Step) -> dict[str, int]:
     return {name: b.type.bytes for name, b in touched.items() if b.role == "temp"}
 
 
-def _fit(plan: Schedule, step: _Moment, moment: _Moment, alone: Sequence[str]) -> bool:
+def _fit(plan: Schedule, step: _Moment, moment: _Moment, search: MappingSearch) -> bool:
     """Return whether a step may join others: a row of PEs for each, room for all that they touch."""
-    if any(s.kernel in alone for s in (*step.steps, *moment.steps)):
+    if not all(_may_share(s, search) for s in (*step.steps, *moment.steps)):
         return False
     room = sum((moment.sizes | step.sizes).values()) <= plan.chip.sram.bytes // ROOM_SHARE
     return room and len(moment.steps) < plan.chip.grid.rows
+
+
+def _may_share(step: Step, search: MappingSearch) -> bool:
+    """Return whether a step may share a launch; what takes long to map, with `--tune full` alone."""
+    kernel = kernel_of(step)
+    return kernel.shares_launch and (search.time is not None or not kernel.slow_search)
 
 
 def apart(a: View, b: View) -> bool:
@@ -134,8 +137,8 @@ def _columns(view: View, line: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class KernelCall:
-    """One kernel call: `key` is all that its block depends on besides the chip, `make` makes the block."""
+class BlockSource:
+    """A kernel call's block, to be made: `key` is all that it depends on besides the chip that it is for."""
 
     key: Hashable
     make: Callable[[Chip], Block]
@@ -170,7 +173,7 @@ class Run:
 
 
 def launches(
-    calls: Sequence[KernelCall], chip: Chip, search: MappingSearch, memoise: Memoise, *, often: bool = True
+    calls: Sequence[BlockSource], chip: Chip, search: MappingSearch, memoise: Memoise, *, often: bool = True
 ) -> tuple[Run, ...]:
     """Return the launches of a moment's calls: side by side where that is faster, alone unless `often`."""
     if len(calls) == 1 or not (often or search.time):
@@ -180,7 +183,7 @@ def launches(
 
 
 def _decide(
-    calls: Sequence[KernelCall], chip: Chip, search: MappingSearch, memoise: Memoise
+    calls: Sequence[BlockSource], chip: Chip, search: MappingSearch, memoise: Memoise
 ) -> tuple[Run, ...]:
     most = MOST_COMMANDS if search.time is None else search.most_commands
     single = [Run((i,), call.make(chip)) for i, call in enumerate(calls)]
@@ -211,7 +214,7 @@ def _launches(single: list[Run], trial: _Trial) -> list[Run]:
 class _Trial:
     """What the calls of a moment take alone, and what some take side by side, in cycles by their numbers."""
 
-    def __init__(self, calls: Sequence[KernelCall], chip: Chip, time: Timer, memoise: Memoise) -> None:
+    def __init__(self, calls: Sequence[BlockSource], chip: Chip, time: Timer, memoise: Memoise) -> None:
         self.calls, self.chip, self.time, self.memoise = calls, chip, time, memoise
         self.cycles: dict[tuple[int, ...], int] = {}
         self.known: dict[Hashable, int] = {}

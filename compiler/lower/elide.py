@@ -6,12 +6,11 @@ import heapq
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
+from ..user_kernels import kernel_of
 from .steps import Schedule, Step
 from .views import View, carried
 
 JOINS = ("append", "concat")  # ops whose copies fill parts of one result that do not overlap
-READERS = ("attention", "copy", "map", "matmul", "rotary", "row")  # kernels that read any view
-WRITERS = (*READERS, "embedding_bag", "gather")  # and that write any
 
 
 def forward(plan: Schedule) -> None:
@@ -106,13 +105,15 @@ class _Forwarder:
             heapq.heappop(heap)
         return heap[0] if heap else default
 
-    def _writes(self, index: int, buffer: str) -> bool:
-        return index in self.writing[buffer]
+    def _takes_views(self, index: int, step: Step, buffer: str) -> bool:
+        """Return whether a step may meet a buffer by any view: it reads or writes what its kernel can."""
+        kernel = kernel_of(step)
+        return kernel.writes_views if index in self.writing[buffer] else kernel.reads_views
 
     def _moved(self, index: int, source: View, target: View) -> Step | None:
         """Return a step with its views of the source's buffer in the target's; None where one cannot be."""
         step = self.steps[index]
-        if step is None or step.kernel not in (WRITERS if self._writes(index, source.buffer) else READERS):
+        if step is None or not self._takes_views(index, step, source.buffer):
             self.stuck.add(source.buffer)
             return None
         sides = []

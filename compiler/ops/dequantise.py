@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from mtia_emu.kernels.matmul.packing import Packing, packing_of
 
 from mtia_emu.errors import UserError
 from mtia_emu.machine.units.simd import compute
@@ -24,31 +25,6 @@ if TYPE_CHECKING:
     from ..build import NodeBuilder
 
 CODES = ("uint8", "int8", "fp8_e4m3", "fp8_e5m2")  # uint8: two of 4 bits
-
-
-@dataclass(frozen=True)
-class Packing:
-    """How a matrix of k rows lies: `planes` codes an element of memory, `block` rows to a scale."""
-
-    k: int
-    block: int
-    planes: int
-
-    @property
-    def plane_rows(self) -> int:
-        """Return the rows of the matrix that one plane has: whole blocks, but for the only plane."""
-        half = -(-self.k // (self.planes * self.block)) * self.block
-        return min(half, self.k)
-
-    @property
-    def blocks(self) -> int:
-        """Return the blocks along k."""
-        return -(-self.k // self.block)
-
-    @property
-    def plane_blocks(self) -> int:
-        """Return the blocks of one plane."""
-        return -(-self.plane_rows // self.block)
 
 
 @dataclass(frozen=True)
@@ -72,7 +48,7 @@ def packing(attrs: Attrs, codes: DType) -> Packing:
         raise UserError(f"codes must be {', '.join(CODES)}, not {codes}")
     if k < 1 or block < 1:
         raise UserError(f"k and block must be above 0, got {k} and {block}")
-    return Packing(k, min(block, k), 2 if codes == UINT8 else 1)
+    return packing_of(k, block, codes)
 
 
 def pack(codes: Array, block: int) -> Array:

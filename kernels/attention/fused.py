@@ -11,7 +11,6 @@ for, so that no unit of the machine stands still for another's latency.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,7 +31,8 @@ from mtia_emu.types import FP32
 
 from ..builder import Builder
 from ..matmul.plan import RINGS
-from ..rows.emit_tape import Registers, TapeSite, allocate, elements, emit_steps, reserve
+from ..phases import Phases
+from ..rows.emit_tape import PeTiles, Registers, TapeSite, allocate, elements, emit_steps, reserve
 from ..rows.tape import Source, Tape, finish
 from .plan import AttentionPlan
 from .walk import Walk
@@ -42,13 +42,56 @@ LOWEST = float(np.finfo(np.float32).min)  # stands for a maximum before there is
 LEAST = float(np.finfo(np.float32).tiny)  # a row whose keys are all hidden then gives 0, not 0/0
 LONG = 3  # slots of what is used two blocks after it is known
 
-# Steps after a panel's scores; those of powers, weighted values and results count from a block later.
-EXTRAS, SCORES, LOGITS = -0.85, 0.2, 0.4
-LARGEST, LARGER, MOST, FACTOR = 1.45, 2.46, 2.48, 3.0
-DIFFERENCE, POWERS, SUM, TOTAL, SCALED = 2.51, 3.52, 4.53, 5.54, 4.545
-WEIGHTED = 4.3
-RESULT, FINAL = 3.6, 5.5  # these of a block's first step two blocks later
-KEYS, VALUES = 0.1, 4.35  # these of the step of the same place in the block of keys before
+# In a round a unit takes one panel. Work on several is under way at a time, so that array, SIMD and DMA all
+# find their operands there: scores of one panel; powers of one of the block before, whose largest score is
+# known by then; and the results of the block before that. Rounds count from the step that `at` is given.
+ISSUE = Phases(
+    # loads, a block of keys ahead of their step: `_load`
+    queries=0,
+    # how far the largest score so far rose with the block, and the factor for what was summed before it
+    rise=3,
+    factor=4,  # waits for the rise
+    keys=0,
+    extras=-1,  # the round before the tape that reads them
+    # the array: scores of this panel, then values of one whose powers were done in the round before
+    scores=0,
+    weighted=4,
+    values=4,  # loads: as much later than keys as they are needed later
+    # SIMD: the tape, on scores as they come from the array, then a round later their largest,
+    logits=0,
+    largest=1,
+    larger=2,  # and one more for each command that waits for the one before it
+    most=2,
+    guarded=5,
+    # from here on powers of a panel, a round for each of difference, power, sum and total; between them the
+    # quotient of a unit that is done, whose commands wait for one another as well
+    difference=2,
+    inverse=5,
+    power=3,
+    quotient=5,
+    summed=4,
+    totalled=5,
+    scaled=4,  # of the total before the block: behind the factor, and before the block's first sum is added
+    # results last: all weighted values of the block have left the array
+    result=3,
+    store=5,  # of the quotient
+    added=3,
+)
+
+
+@dataclass(frozen=True)
+class AttentionOperands:
+    """The operands of softmax(tape(q k^T, extras)) v.
+
+    q is [groups, heads, queries, dim], k [groups, dim, keys], v [groups, keys, value dim], out as q with the
+    values' dim; extras are views of [groups, heads, queries, keys]. Groups may be several dimensions.
+    """
+
+    q: Operand
+    k: Operand
+    v: Operand
+    out: Operand
+    extras: tuple[Operand, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,33 +124,21 @@ class ScoreTape:
         return Tape(self.tape.inputs, steps, tuple(map(moved, self.tape.results)))
 
 
-def emit_attention(
-    plan: AttentionPlan,
-    q: Operand,
-    k: Operand,
-    v: Operand,
-    out: Operand,
-    scores: ScoreTape,
-    extras: Sequence[Operand] = (),
-) -> Block:
-    """Return the block of softmax(tape(q k^T, extras)) v.
-
-    q is [groups, heads, queries, dim], k [groups, dim, keys], v [groups, keys, value dim], out as q with the
-    values' dim; extras are views of [groups, heads, queries, keys]. Groups may be several dimensions.
-    """
-    return _Emitter(plan, (q, k, v, out, *extras), scores).block()
+def emit_attention(plan: AttentionPlan, operands: AttentionOperands, scores: ScoreTape) -> Block:
+    """Return the block of planned attention; the block's operands stand in the order of the record."""
+    return _Emitter(plan, operands, scores).block()
 
 
 class _Emitter:
     """The commands of all panels."""
 
-    def __init__(self, plan: AttentionPlan, operands: tuple[Operand, ...], scores: ScoreTape) -> None:
+    def __init__(self, plan: AttentionPlan, operands: AttentionOperands, scores: ScoreTape) -> None:
         self.plan, self.p, self.t, self.scores = plan, plan.problem, plan.tiles, scores
-        q, k, v, *rest = operands
-        self.kind, self.extras = q.dtype, rest[1:]
-        columns = (replace(x, by_column=True) for x in (k, v))
-        self.build = Builder(plan.chip, "attention", (q, *columns, *rest), str(self.t))
-        self.vector = 0 if plan.chip.pe.matrix.supports(q.dtype.name) else VECTOR
+        x = operands
+        self.kind, self.extras = x.q.dtype, x.extras
+        columns = (replace(side, by_column=True) for side in (x.k, x.v))
+        self.build = Builder(plan.chip, "attention", (x.q, *columns, x.out, *x.extras), str(self.t))
+        self.vector = 0 if plan.chip.pe.matrix.supports(self.kind.name) else VECTOR
         self.w = Walk(plan, self.build)
         self._reserve()
         self._reserve_tapes()
@@ -149,6 +180,7 @@ class _Emitter:
         self._multiply()
         for where, tape, held, slots in self.tapes:
             self._logits(where, tape, held, slots)
+        self._largest()
         self._maximum()
         self._powers()
         self._weighted()
@@ -159,20 +191,20 @@ class _Emitter:
     def _load(self) -> None:
         """Load queries, keys and values a block of keys before their scores, in the order of their use."""
         w, p, t = self.w, self.p, self.t
+        ahead = w.step - t.stack * t.panels
         at, pe = np.nonzero(w.works & (w.panel == 0)[:, None])
         self.build.add(
-            Opcode.LOAD, w.step[at] - t.stack * t.panels, pe=w.pe[at, pe], operand=0, dst=self._queries(at),
+            Opcode.LOAD, ISSUE.at("queries", ahead[at]), pe=w.pe[at, pe], operand=0, dst=self._queries(at),
             row=w.row[at, pe], rows=w.rows[at, pe], cols=p.dim,
         )  # fmt: skip
         at = w.load
         common = {"pe": w.pe[at, 0], "cast": self.plan.cast}
-        order = w.step[at] - t.stack * t.panels
         self.build.add(
-            Opcode.LOAD, order + KEYS, operand=1, dst=self.k_slot + self._panel(at),
+            Opcode.LOAD, ISSUE.at("keys", ahead[at]), operand=1, dst=self.k_slot + self._panel(at),
             row=w.group[at] * p.dim, rows=p.dim, col=w.key[at], cols=w.keys[at], **common,
         )  # fmt: skip
         self.build.add(
-            Opcode.LOAD, order + VALUES, operand=2, dst=self.v_slot + self._panel(at),
+            Opcode.LOAD, ISSUE.at("values", ahead[at]), operand=2, dst=self.v_slot + self._panel(at),
             row=w.group[at] * p.keys + w.key[at], rows=w.keys[at], cols=p.value_dim, **common,
         )  # fmt: skip
 
@@ -193,7 +225,7 @@ class _Emitter:
         w = self.w
         at, pe = np.nonzero(w.works)
         self.build.add(
-            Opcode.MATMUL, w.step[at] + SCORES, pe=w.pe[at, pe], flags=FIRST | self.vector,
+            Opcode.MATMUL, ISSUE.at("scores", w.step[at]), pe=w.pe[at, pe], flags=FIRST | self.vector,
             rows=w.rows[at, pe], cols=w.keys[at], k=self.p.dim, dst=self._score(at),
             src0=self._queries(at), src1=self.k_slot + self._panel(at),
         )  # fmt: skip
@@ -214,35 +246,31 @@ class _Emitter:
         inputs = [self._score(at), *(s + w.step[at] % RINGS for s in self.extra_slots)]
         wanted = _whole(tape)
         site = TapeSite(inputs, self.shapes, held, slots, dict.fromkeys(wanted, self._logit(at)), wanted)
-        emit_steps(self.build, tape, site, w.step[at] + LOGITS, w.pe[at, pe], w.rows[at, pe], w.keys[at])
+        emit_steps(self.build, tape, site, ISSUE.at("logits", w.step[at]), self._tiles(at, pe, w.keys[at]))
 
     def _load_extra(self, index: int, at: Array, pe: Array) -> None:
         w, shape = self.w, self.shapes[index + 1]
         whole_rows, whole_cols = shape in (Shape.FULL, Shape.COL), shape in (Shape.FULL, Shape.ROW)
         self.build.add(
-            Opcode.LOAD, w.step[at] + EXTRAS, pe=w.pe[at, pe], operand=4 + index,
+            Opcode.LOAD, ISSUE.at("extras", w.step[at]), pe=w.pe[at, pe], operand=4 + index,
             dst=self.extra_slots[index] + w.step[at] % RINGS,
             row=w.row[at, pe], rows=w.rows[at, pe] if whole_rows else 1,
             col=w.key[at] if whole_cols else 0, cols=w.keys[at] if whole_cols else 1,
         )  # fmt: skip
 
+    def _tiles(self, at: Array, pe: Array, cols: Any = 1) -> PeTiles:
+        """Return tiles of the rows of units, so many columns wide."""
+        return PeTiles(self.w.pe[at, pe], self.w.rows[at, pe], cols)
+
     def _simd(
-        self,
-        name: str,
-        order: Array,
-        at: Array,
-        pe: Array,
-        dst: Any,
-        *sources: Any,
-        cols: Any = 1,
-        imm: float = 0.0,
+        self, name: str, order: Array, tiles: PeTiles, dst: Any, *sources: Any, imm: float = 0.0
     ) -> None:
-        """Add a SIMD function of a tile or column, any further sources being columns (or the number)."""
+        """Add a SIMD function of tiles or columns, any further sources being columns (or the number)."""
         flags = sum(int(Shape.COL) << (2 * i) for i in range(1, len(sources)))
         slots = {f"src{i}": s for i, s in enumerate(sources)}
         self.build.add(
-            Opcode.SIMD, order, pe=self.w.pe[at, pe], fn=FUNCTION_NAMES.index(name), flags=flags, dst=dst,
-            rows=self.w.rows[at, pe], cols=cols, imm=imm, **slots,
+            Opcode.SIMD, order, pe=tiles.pe, fn=FUNCTION_NAMES.index(name), flags=flags, dst=dst,
+            rows=tiles.rows, cols=tiles.cols, imm=imm, **slots,
         )  # fmt: skip
 
     def _fold(self, name: str, order: Array, at: Array, pe: Array, dst: Any) -> None:
@@ -252,52 +280,55 @@ class _Emitter:
             src0=self._logit(at), rows=self.w.rows[at, pe], cols=self.w.keys[at],
         )  # fmt: skip
 
-    def _maximum(self) -> None:
-        """Find each block's largest score, then the largest so far and how much that scales what there is."""
+    def _largest(self) -> None:
+        """Find each block's largest score."""
         w, opens = self.w, (self.w.place == 0)[:, None]
         at, pe = np.nonzero(w.works & opens)
-        self._fold("max", w.step[at] + LARGEST, at, pe, self.block_most + w.block[at] % RINGS)
+        self._fold("max", ISSUE.at("largest", w.step[at]), at, pe, self.block_most + w.block[at] % RINGS)
         at, pe = np.nonzero(w.works & ~opens)
         mine, partial = self.block_most + w.block[at] % RINGS, self.partial_most + w.step[at] % RINGS
-        self._fold("max", w.step[at] + LARGEST, at, pe, partial)
-        self._simd("max", w.step[at] + LARGER, at, pe, mine, mine, partial)
-        early = (w.panel < self.t.panels)[:, None]  # a unit's first block
+        self._fold("max", ISSUE.at("largest", w.step[at]), at, pe, partial)
+        self._simd("max", ISSUE.at("larger", w.step[at]), self._tiles(at, pe), mine, mine, partial)
+
+    def _maximum(self) -> None:
+        """Find the largest score so far after each block, and how much that scales what there is."""
+        w, early = self.w, (self.w.panel < self.t.panels)[:, None]  # a unit's first block
         at, pe = np.nonzero(w.closes & early)
-        here = w.block[at] % RINGS
-        now = self._most(at, w.odd[at])
-        self._simd("max", w.step[at] + MOST, at, pe, now, self.block_most + here, IMMEDIATE, imm=LOWEST)
+        here, now = self.block_most + w.block[at] % RINGS, self._most(at, w.odd[at])
+        most = ISSUE.at("most", w.step[at])
+        self._simd("max", most, self._tiles(at, pe), now, here, IMMEDIATE, imm=LOWEST)
         at, pe = np.nonzero(w.closes & ~early)
-        here, before = w.block[at] % RINGS, self._most(at, 1 - w.odd[at])
-        now, factor = self._most(at, w.odd[at]), self.factor + w.block[at] % LONG
-        self._simd("max", w.step[at] + MOST, at, pe, now, before, self.block_most + here)
-        self._simd("sub", w.step[at] + FACTOR, at, pe, factor, before, now)
-        self._simd("exp", w.step[at] + FACTOR + 1, at, pe, factor, factor)
+        column, here = self._tiles(at, pe), self.block_most + w.block[at] % RINGS
+        before, now = self._most(at, 1 - w.odd[at]), self._most(at, w.odd[at])
+        factor = self.factor + w.block[at] % LONG
+        self._simd("max", ISSUE.at("most", w.step[at]), column, now, before, here)
+        self._simd("sub", ISSUE.at("rise", w.step[at]), column, factor, before, now)
+        self._simd("exp", ISSUE.at("factor", w.step[at]), column, factor, factor)
 
     def _powers(self) -> None:
         """Turn scores into powers, in place, and add them up."""
         w, begins = self.w, (self.w.panel == 0)[:, None]
-        order = w.step + self.t.panels
+        step = w.step + self.t.panels  # a block later
         at, pe = np.nonzero(w.works & (w.place == 0)[:, None] & ~begins)
-        total = self._total(at)
-        self._simd("mul", order[at] + SCALED, at, pe, total, total, self.factor + w.block[at] % LONG)
+        total, factor = self._total(at), self.factor + w.block[at] % LONG
+        self._simd("mul", ISSUE.at("scaled", step[at]), self._tiles(at, pe), total, total, factor)
         at, pe = np.nonzero(w.works)
-        logit, cols = self._logit(at), w.keys[at]
-        most = self._most(at, w.odd[at])
-        self._simd("sub", order[at] + DIFFERENCE, at, pe, logit, logit, most, cols=cols)
-        self._simd("exp", order[at] + POWERS, at, pe, logit, logit, cols=cols)
+        logit, tile, most = self._logit(at), self._tiles(at, pe, w.keys[at]), self._most(at, w.odd[at])
+        self._simd("sub", ISSUE.at("difference", step[at]), tile, logit, logit, most)
+        self._simd("exp", ISSUE.at("power", step[at]), tile, logit, logit)
         at, pe = np.nonzero(w.works & begins)
-        self._fold("sum", order[at] + SUM, at, pe, self._total(at))
+        self._fold("sum", ISSUE.at("summed", step[at]), at, pe, self._total(at))
         at, pe = np.nonzero(w.works & ~begins)
         total, partial = self._total(at), self.partial_sum + w.step[at] % RINGS
-        self._fold("sum", order[at] + SUM, at, pe, partial)
-        self._simd("add", order[at] + TOTAL, at, pe, total, total, partial)
+        self._fold("sum", ISSUE.at("summed", step[at]), at, pe, partial)
+        self._simd("add", ISSUE.at("totalled", step[at]), self._tiles(at, pe), total, total, partial)
 
     def _weighted(self) -> None:
         """Multiply powers by values."""
         w = self.w
         at, pe = np.nonzero(w.works)
         self.build.add(
-            Opcode.MATMUL, w.step[at] + self.t.panels + WEIGHTED, pe=w.pe[at, pe],
+            Opcode.MATMUL, ISSUE.at("weighted", w.step[at] + self.t.panels), pe=w.pe[at, pe],
             flags=np.where(w.place[at] == 0, FIRST, 0) | self.vector,
             rows=w.rows[at, pe], cols=self.p.value_dim, k=w.keys[at], dst=self.sums,
             src0=self._logit(at), src1=self.v_slot + self._panel(at),
@@ -306,30 +337,34 @@ class _Emitter:
     def _results(self) -> None:
         """Scale each unit's results to the new maximum and add the block's."""
         w, t, cols = self.w, self.t, self.p.value_dim
-        order, early = (w.block + 2) * t.panels + RESULT, (w.panel < t.panels)[:, None]
+        step, early = (w.block + 2) * t.panels, (w.panel < t.panels)[:, None]
         at, pe = np.nonzero(w.closes & early)
-        self._simd("copy", order[at], at, pe, self.result + w.unit[at], self.sums, cols=cols)
+        result = self.result + w.unit[at]
+        self._simd("copy", ISSUE.at("result", step[at]), self._tiles(at, pe, cols), result, self.sums)
         at, pe = np.nonzero(w.closes & ~early)
-        result, factor = self.result + w.unit[at], self.factor + w.block[at] % LONG
-        self._simd("mul", order[at], at, pe, result, result, factor, cols=cols)
+        tile, result, factor = (
+            self._tiles(at, pe, cols), self.result + w.unit[at], self.factor + w.block[at] % LONG
+        )  # fmt: skip
+        self._simd("mul", ISSUE.at("result", step[at]), tile, result, result, factor)
         self.build.add(
-            Opcode.SIMD, order[at] + 0.05, pe=w.pe[at, pe], fn=FUNCTION_NAMES.index("add"), dst=result,
-            src0=result, src1=self.sums, rows=w.rows[at, pe], cols=cols,
+            Opcode.SIMD, ISSUE.at("added", step[at]), pe=tile.pe, fn=FUNCTION_NAMES.index("add"), dst=result,
+            src0=result, src1=self.sums, rows=tile.rows, cols=cols,
         )  # fmt: skip
 
     def _final(self) -> None:
         """Divide each unit's results by the sum of its powers, and store them."""
         w, t, cols = self.w, self.t, self.p.value_dim
         at, pe = np.nonzero(w.ends)
-        order, ring = (w.block[at] + 2) * t.panels + FINAL, w.block[at] % RINGS
-        total, inverse = self._total(at), self.inverse + ring
+        step, ring, column = (w.block[at] + 2) * t.panels, w.block[at] % RINGS, self._tiles(at, pe)
+        total, inverse, out = self._total(at), self.inverse + ring, self.out + ring
         if self.scores.guarded:
-            self._simd("max", order, at, pe, total, total, IMMEDIATE, imm=LEAST)
-        self._simd("reciprocal", order + 0.01, at, pe, inverse, total)
-        self._simd("mul", order + 0.02, at, pe, self.out + ring, self.result + w.unit[at], inverse, cols=cols)
+            self._simd("max", ISSUE.at("guarded", step), column, total, total, IMMEDIATE, imm=LEAST)
+        self._simd("reciprocal", ISSUE.at("inverse", step), column, inverse, total)
+        tile = self._tiles(at, pe, cols)
+        self._simd("mul", ISSUE.at("quotient", step), tile, out, self.result + w.unit[at], inverse)
         self.build.add(
-            Opcode.STORE, order + 0.1, pe=w.pe[at, pe], operand=3, src0=self.out + ring,
-            row=w.row[at, pe], rows=w.rows[at, pe], cols=cols,
+            Opcode.STORE, ISSUE.at("store", step), pe=tile.pe, operand=3, src0=out,
+            row=w.row[at, pe], rows=tile.rows, cols=cols,
         )  # fmt: skip
 
 

@@ -18,16 +18,24 @@ from mtia_emu.program.isa import FIRST, VECTOR, Block, Cast, Opcode, Operand, Sh
 from mtia_emu.types import FP32, DType
 
 from ..builder import LINE, Builder, round_up
-from ..rows.emit_tape import TapeSite, allocate, elements, emit_steps, reserve
+from ..phases import Phases
+from ..rows.emit_tape import PeTiles, TapeSite, allocate, elements, emit_steps, reserve
 from ..rows.tape import Tape, finish
-from .plan import RINGS, Epilogue, MatmulPlan
+from .plan import RINGS, EpilogueCost, MatmulPlan
 
 Array = np.ndarray[Any, Any]
 
-# The order of issue: a step's loads stand before the product of the step before it, and its store after the
-# loads two steps on, which is about when each is ready; shared resources are granted in this order.
-LOADS, EXTRAS, REFILL, MATMUL, CHAIN, EPILOGUE, STORE = 0.0, 0.5, 2.2, 6.0, 6.4, 7.0, 8.6
-STEP = 4.0
+# Links, SRAM and DRAM are granted in the order of issue: each phase stands about where it is ready to run.
+ISSUE = Phases(
+    loads=0,  # a round before the product that reads them: on their way while the step before multiplies
+    extras=0,  # the epilogue reads them, after all panels of its tile
+    store=2,  # the epilogue, of the round before, is about done; loads go first: a product waits for them
+    product=1,
+    refill=0,  # of slots that hold a panel: behind the product of the step before, which may still read it
+    chain=1,  # the sums of a tile whose last panel is multiplied go from PE to PE,
+    epilogue=1,  # and the last PE finishes them
+    stage=-1,  # copies to SRAM begin before any load of the outer tile that they run beside
+)
 
 
 def emit_matmul(
@@ -50,10 +58,10 @@ def emit_matmul(
     ).block()
 
 
-def epilogue_of(tape: Tape | None, extras: Sequence[Operand]) -> Epilogue:
+def epilogue_of(tape: Tape | None, extras: Sequence[Operand]) -> EpilogueCost:
     """Return what an epilogue takes."""
     if tape is None:
-        return Epilogue()
+        return EpilogueCost()
     shapes = [Shape.FULL, *(_meets(x, x.cols) for x in extras)]
     done = finish(tape, [FP32])
     registers = allocate(done, shapes)
@@ -62,7 +70,7 @@ def epilogue_of(tape: Tape | None, extras: Sequence[Operand]) -> Epilogue:
     dram = sum(x.dtype.bytes for x in whole if x.space == "dram")
     size = sum(x.dtype.bytes for x in whole)
     passes = sum(1 if s.folds else FUNCTIONS[s.function].passes for s in done.steps)
-    return Epilogue(held + RINGS * size, max(passes, 1), size - dram, dram)
+    return EpilogueCost(held + RINGS * size, max(passes, 1), size - dram, dram)
 
 
 def _meets(extra: Operand, n: int) -> Shape:
@@ -229,9 +237,10 @@ class _Emitter:
         held, lk = self._holds(operand)[step], self.plan.local["k"]
         per_outer = self.plan.local[self.plan.inner] * lk
         ahead = (self.outer[step, 0] - 1) * per_outer + self.kk[step, 0] * per_outer // lk
+        loads = ISSUE.at("loads", step)
         if self.t.rings == 2:
-            return np.where(held & (ahead >= 0), ahead * STEP + REFILL, step * STEP + LOADS)
-        return step * STEP + np.where(held & (lk == 1) & (self.outer[step, 0] > 0), REFILL, LOADS)
+            return np.where(held & (ahead >= 0), ISSUE.at("refill", ahead), loads)
+        return np.where(held & (lk == 1) & (self.outer[step, 0] > 0), ISSUE.at("refill", step), loads)
 
     def _tile(self, operand: str, step: Array, pe: Array) -> dict[str, Any]:
         """Return the tile of operand a or b that a PE needs in a step."""
@@ -254,7 +263,7 @@ class _Emitter:
         tile = {name: np.broadcast_to(value, step.shape)[once] for name, value in fields.items()}
         self.build.add(
             Opcode.STAGE,
-            before * per_outer * STEP - 0.5,
+            ISSUE.at("stage", before * per_outer),
             operand2=len(self.build.operands) - 1,
             row2=slot[once] * rows,
             stage=slot[once],
@@ -268,7 +277,7 @@ class _Emitter:
         vector = 0 if self.plan.chip.pe.matrix.supports(self.p.a.name) else VECTOR
         self.build.add(
             Opcode.MATMUL,
-            step * STEP + MATMUL,
+            ISSUE.at("product", step),
             pe=pe,
             rows=self.m[step, pe],
             cols=self.n[step, pe],
@@ -287,7 +296,7 @@ class _Emitter:
             step, pe = np.nonzero(self.valid_out & here & done[:, None])
             self.build.add(
                 Opcode.REDUCE,
-                step * STEP + CHAIN + hop / 1024,
+                ISSUE.at("chain", step) + hop / 1024,
                 pe=pe,
                 src_pe=pe - hops,
                 rows=self.m[step, pe],
@@ -307,6 +316,22 @@ class _Emitter:
         step, pe = np.nonzero(self.valid_out & final & done[:, None])
         ordinal, at = step // self.plan.local["k"], (step, pe)
         row = self.m0[at] + self.tile["b"][at] * self.p.m
+        self._load_extras(step, pe, row)
+        out = self.out_slot + ordinal % RINGS
+        inputs = [
+            self.acc_slot + ordinal % self.accumulators,
+            *(s + ordinal % RINGS for s in self.extra_slots),
+        ]
+        into = {len(self.tape.steps) - 1: out}
+        site = TapeSite(inputs, self.shapes, self.registers, self.register_slots, into)
+        tiles = PeTiles(pe, self.m[at], self.n[at])
+        emit_steps(self.build, self.tape, site, ISSUE.at("epilogue", step), tiles)
+        tile = {"row": row, "rows": self.m[at], "col": self.n0[at], "cols": self.n[at]}
+        self.build.add(Opcode.STORE, ISSUE.at("store", step), pe=pe, operand=2, src0=out, **tile)
+
+    def _load_extras(self, step: Array, pe: Array, row: Array) -> None:
+        """Emit the loads of what epilogues take, for tiles that begin at `row` of the result."""
+        ordinal, at = step // self.plan.local["k"], (step, pe)
         for index in range(len(self.extras)):
             tile = {"row": 0, "rows": 1, "col": self.n0[at], "cols": self.n[at]}
             if self.shapes[index + 1] is Shape.COL:
@@ -315,28 +340,9 @@ class _Emitter:
                 tile |= {"row": row, "rows": self.m[at]}
             self.build.add(
                 Opcode.LOAD,
-                step * STEP + EXTRAS,
+                ISSUE.at("extras", step),
                 pe=pe,
                 operand=3 + index,
                 dst=self.extra_slots[index] + ordinal % RINGS,
                 **tile,
             )
-        out = self.out_slot + ordinal % RINGS
-        inputs = [
-            self.acc_slot + ordinal % self.accumulators,
-            *(s + ordinal % RINGS for s in self.extra_slots),
-        ]
-        into = {len(self.tape.steps) - 1: out}
-        site = TapeSite(inputs, self.shapes, self.registers, self.register_slots, into)
-        emit_steps(self.build, self.tape, site, step * STEP + EPILOGUE, pe, self.m[at], self.n[at])
-        self.build.add(
-            Opcode.STORE,
-            step * STEP + STORE,
-            pe=pe,
-            operand=2,
-            src0=out,
-            row=row,
-            rows=self.m[at],
-            col=self.n0[at],
-            cols=self.n[at],
-        )

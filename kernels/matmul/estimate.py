@@ -14,10 +14,10 @@ import numpy as np
 
 from mtia_emu.machine.chip import Chip
 
+from ..estimates import exposed
 from .demand import Demand, DramUse
 
 Array = np.ndarray[Any, Any]
-OVERLAP_LOSS = 0.02  # share of the work on resources that do not bound which still shows (estimate)
 COMMAND_COST = 4e-2  # cycles that one command more must save: fewer commands are timed sooner
 
 
@@ -32,7 +32,7 @@ def estimate(demand: Demand, chip: Chip) -> Array:
     array = d.spread["array"]
     moved, head = np.maximum(most.moved, total), np.maximum(most.first, dram.first)
     edge = np.maximum(moved + s.panel_cycles, array + head) - np.maximum(moved, array)
-    lost = OVERLAP_LOSS * (most.every + total - np.maximum(most.total, total))
+    lost = exposed(most.every + total, np.maximum(most.total, total))
     cycles = d.reach + _paced(demand, dram, total) + lost + edge + d.tail
     return np.where(s.fits, cycles + d.commands * COMMAND_COST, np.inf)
 
@@ -41,7 +41,7 @@ def _dram_cycles(demand: Demand, chip: Chip) -> DramUse:
     """Return what is asked of DRAM, in cycles."""
     each = held = first = spread = np.zeros(1)
     for x in demand.dram:
-        rate = chip.dram_efficiency(x.runs, demand.written) * chip.dram_bytes_per_cycle
+        rate = chip.dram_rate(x.runs, demand.written)
         each, held = each + x.each / rate, held + x.held / rate
         first, spread = first + x.first / rate, spread + x.spread / rate
     return DramUse(np.zeros(1), each, held, first, spread)

@@ -31,7 +31,7 @@ _AXIS = re.compile(r"^([bmnk])(\d+)([bmnk])(\d+)$")
 
 
 @dataclass(frozen=True)
-class Epilogue:
+class EpilogueCost:
     """What a product's epilogue takes for each element of an output tile, its result aside.
 
     `local_bytes` of local memory, SIMD passes over fp32, and the bytes of operands as large as the result.
@@ -58,7 +58,7 @@ class MatmulProblem:
     b_space: str
     a_batched: bool = True
     b_batched: bool = True
-    epilogue: Epilogue = Epilogue()
+    epilogue: EpilogueCost = EpilogueCost()
     out_space: str = "sram"
     b_tiled: bool = False  # b lies in memory tile after tile
 

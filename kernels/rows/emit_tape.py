@@ -93,9 +93,16 @@ class TapeSite:
         return self.into[~source] if ~source in self.into else self.slots[self.registers.register[~source]]
 
 
-def emit_steps(
-    builder: Builder, tape: Tape, site: TapeSite, order: Array, pe: Array, rows: Array, cols: Array
-) -> None:
+@dataclass(frozen=True)
+class PeTiles:
+    """Tiles that PEs work on, as arrays over tiles: whose each is, and its size."""
+
+    pe: Any
+    rows: Any
+    cols: Any
+
+
+def emit_steps(builder: Builder, tape: Tape, site: TapeSite, order: Array, tiles: PeTiles) -> None:
     """Add the commands of every step for every tile; `order` gains 1/1024 a step."""
     shapes = tape.shapes(site.shapes, site.wanted)
     for index, step in enumerate(tape.steps):
@@ -108,12 +115,12 @@ def emit_steps(
         builder.add(
             Opcode.FOLD if step.folds else Opcode.SIMD,
             order + index / 1024,
-            pe=pe,
+            pe=tiles.pe,
             flags=flags,
             dst=site.slot(~index),
             fn=names.index(step.reduction if step.folds else step.function),
-            rows=rows if down else 1,
-            cols=cols if across else 1,
+            rows=tiles.rows if down else 1,
+            cols=tiles.cols if across else 1,
             imm=number,
             **slots,
         )

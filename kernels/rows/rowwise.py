@@ -17,12 +17,21 @@ from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import Block, Opcode, Operand, Shape
 
 from ..builder import LINE, Builder, NoRoom, ceil_div, round_up
-from .emit_tape import TapeSite, allocate, elements, emit_steps, reserve
+from ..phases import Phases
+from .emit_tape import PeTiles, TapeSite, allocate, elements, emit_steps, reserve
 from .tape import Tape, finish
 
 Array = np.ndarray[Any, Any]
 RINGS = 2
-LOADS, COMPUTE, COPIED, STORE, STEP = 0.0, 6.0, 7.9, 8.6, 4.0
+
+# Each PE has a tile a round.
+ISSUE = Phases(
+    loads=0,  # a round before they are read, beside the work on the tile before
+    store=2,  # behind the loads of that round, which SIMD waits for: what it writes is done about then
+    compute=1,
+    copied=1,  # a copy is stored as soon as its load is there
+    shared=-1,  # what all tiles read comes once, before the first round
+)
 
 
 def emit_rowwise(
@@ -186,12 +195,12 @@ class _Emitter:
             }
         )
         site = TapeSite(slots, self.shapes, self.registers, registers, into, self.wanted)
-        order = self.j * STEP
-        emit_steps(self.build, self.tape, site, order + COMPUTE, self.pe, self.n_rows, self.n_cols)
+        tiles = PeTiles(self.pe, self.n_rows, self.n_cols)
+        emit_steps(self.build, self.tape, site, ISSUE.at("compute", self.j), tiles)
         for index, (result, shape) in enumerate(zip(self.tape.results, self.out_shapes, strict=True)):
             self.build.add(
                 Opcode.STORE,
-                order + (COPIED if self.copies else STORE),
+                ISSUE.at("copied" if self.copies else "store", self.j),
                 pe=self.pe,
                 operand=len(self.inputs) + index,
                 src0=site.slot(result),
@@ -221,7 +230,7 @@ class _Emitter:
             slot = self.build.slot(operand.dtype, self._elements(shape))
             self.build.add(
                 Opcode.LOAD,
-                -1.0,
+                ISSUE.at("shared", 0),
                 **self.build.for_all(),
                 operand=index,
                 dst=slot,
@@ -233,6 +242,11 @@ class _Emitter:
             return slot
         slots = self.build.slot(operand.dtype, self._elements(shape), RINGS) + self.j % RINGS
         self.build.add(
-            Opcode.LOAD, self.j * STEP + LOADS, pe=self.pe, operand=index, dst=slots, **self._place(shape)
+            Opcode.LOAD,
+            ISSUE.at("loads", self.j),
+            pe=self.pe,
+            operand=index,
+            dst=slots,
+            **self._place(shape),
         )
         return slots

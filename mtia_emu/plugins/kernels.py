@@ -20,15 +20,18 @@ import numpy as np
 from mtia_emu.compiler.build import NodeBuilder
 from mtia_emu.compiler.foreign import raised
 from mtia_emu.compiler.graph import Graph, freeze_attrs
+from mtia_emu.compiler.lower.choice import ESTIMATED, Tuning
 from mtia_emu.compiler.pipeline import compile_lowered
 from mtia_emu.compiler.plugins import execute as execute_file
 from mtia_emu.compiler.reference import core_library
-from mtia_emu.compiler.user_kernels import INSTALLED, Kernel, installed
+from mtia_emu.compiler.user_kernels import INSTALLED, UserKernel, installed
 from mtia_emu.kernels.builder import NoRoom
+from mtia_emu.kernels.search import MappingSearch
 
 from ..engine.function import execute
 from ..errors import UserError, refuse_unknown
 from ..machine.chip import Chip, load_chip
+from ..program.isa import Block, Program
 from ..program.verify import verify
 from ..types import BF16, FP16, DType, TensorType, dtype_of
 
@@ -38,10 +41,11 @@ CHIPS = ("tiny", "mtia-2i")  # what kernels are held to their reference on: one 
 TOLERANCES = {"fp16": 4e-3, "bf16": 3e-2}  # of the largest result: a few roundings
 WIDE_TOLERANCE = 1e-5
 MOST_EXAMPLES = 64
+MOST_MAPPINGS = 4  # that each example is executed under
 
 
 @contextmanager
-def use_kernels(*kernels: str | Path | Kernel) -> Iterator[tuple[Kernel, ...]]:
+def use_kernels(*kernels: str | Path | UserKernel) -> Iterator[tuple[UserKernel, ...]]:
     """Compile with kernels of your own meanwhile: files FILE.py, names of packages' kernels, or `Kernel`s.
 
     Each is executed on its examples first and held to its reference. Raises `UserError` for what is no kernel
@@ -54,13 +58,13 @@ def use_kernels(*kernels: str | Path | Kernel) -> Iterator[tuple[Kernel, ...]]:
         yield found
 
 
-def _kernels_of(given: str | Path | Kernel) -> Sequence[Kernel]:
-    if isinstance(given, Kernel):
+def _kernels_of(given: str | Path | UserKernel) -> Sequence[UserKernel]:
+    if isinstance(given, UserKernel):
         return (given,)
     return load_kernels(given)
 
 
-def load_kernels(source: str | Path) -> tuple[Kernel, ...]:
+def load_kernels(source: str | Path) -> tuple[UserKernel, ...]:
     """Return the kernels in a file FILE.py, or those that an installed package lists under a name.
 
     The file is executed. Raises `UserError` where it raises, and where there is no kernel in it.
@@ -79,17 +83,17 @@ def load_kernels(source: str | Path) -> tuple[Kernel, ...]:
         raise UserError(f"{where}: cannot be imported: {type(error).__name__}: {error}") from error
     if isinstance(found, ModuleType):
         return _in_module(found, where)
-    if not (isinstance(found, type) and issubclass(found, Kernel)):
+    if not (isinstance(found, type) and issubclass(found, UserKernel)):
         raise UserError(f"{where}: {found!r} is no kernel (right: a class derived from mtia_emu.Kernel)")
     return (found(),)
 
 
-def _in_module(module: ModuleType, where: str) -> tuple[Kernel, ...]:
+def _in_module(module: ModuleType, where: str) -> tuple[UserKernel, ...]:
     """Return a kernel of each class that a module defines, in their order, but for abstract ones."""
     classes = [
         c
         for c in vars(module).values()
-        if isinstance(c, type) and issubclass(c, Kernel) and c.__module__ == module.__name__
+        if isinstance(c, type) and issubclass(c, UserKernel) and c.__module__ == module.__name__
     ]
     found = tuple(c() for c in classes if c.op and not inspect.isabstract(c))
     if not found:
@@ -113,19 +117,20 @@ class _Case:
         return f"example {self.number} ({shapes}{', read through a transposition' if self.turned else ''})"
 
 
-def hold_to_reference(kernel: Kernel, *, seed: int = 0) -> int:
+def hold_to_reference(kernel: UserKernel, *, seed: int = 0) -> int:
     """Execute an installed kernel on its examples; return on how many cases it gave its reference's results.
 
     Every example runs in its own format, in fp16 and in bf16 where the shape rule takes them, with packed
-    operands and with transposed ones, on small and large chips, in poisoned memory. Raises `UserError` naming
-    the first element that is off.
+    operands and with transposed ones, on small and large chips, in poisoned memory; under each of the first
+    few mappings where there are several, and on one row of PEs where the kernel may share a launch. Raises
+    `UserError` naming the first element that is off.
     """
     done, no_room = 0, ""
     for case in _cases(kernel, seed):
         types = [TensorType(dtype_of(x), x.shape) for x in case.arrays]
         if not kernel.takes(types, freeze_attrs(case.attrs)):
             continue
-        for chip in map(load_chip, CHIPS):
+        for chip in _chips(kernel):
             try:
                 _hold(kernel, case, chip)
                 done += 1
@@ -139,7 +144,15 @@ def hold_to_reference(kernel: Kernel, *, seed: int = 0) -> int:
     return done
 
 
-def _cases(kernel: Kernel, seed: int) -> Iterator[_Case]:
+def _chips(kernel: UserKernel) -> Iterator[Chip]:
+    """Yield the chips that a kernel is executed on."""
+    yield from map(load_chip, CHIPS)
+    if kernel.shares_launch:
+        small = load_chip(CHIPS[0])
+        yield small.part(1, small.grid.cols)
+
+
+def _cases(kernel: UserKernel, seed: int) -> Iterator[_Case]:
     rng = np.random.default_rng(seed)
     for number, (arrays, attrs) in enumerate(_examples(kernel, rng)):
         full = {**kernel.attributes, **attrs}
@@ -154,7 +167,7 @@ def _cases(kernel: Kernel, seed: int) -> Iterator[_Case]:
                 yield _Case(number, given, full, turned)
 
 
-def _examples(kernel: Kernel, rng: np.random.Generator) -> list[Any]:
+def _examples(kernel: UserKernel, rng: np.random.Generator) -> list[Any]:
     """Return the examples; raise `UserError` where there are none, or not of the right form."""
     try:
         found = []
@@ -179,7 +192,7 @@ def _in_format(array: Array, kind: DType | None) -> Array:
     return array if kind is None or array.dtype.kind != "f" else array.astype(kind.numpy)
 
 
-def _accepts(kernel: Kernel, arrays: Iterable[Array], attrs: dict[str, Any]) -> bool:
+def _accepts(kernel: UserKernel, arrays: Iterable[Array], attrs: dict[str, Any]) -> bool:
     try:
         kernel.infer([TensorType(dtype_of(x), x.shape) for x in arrays], freeze_attrs(attrs))
     except UserError:
@@ -187,23 +200,50 @@ def _accepts(kernel: Kernel, arrays: Iterable[Array], attrs: dict[str, Any]) -> 
     return True
 
 
-def _hold(kernel: Kernel, case: _Case, chip: Chip) -> None:
-    """Execute one case on a chip; raise `UserError` for the first element that is off."""
+def _hold(kernel: UserKernel, case: _Case, chip: Chip) -> None:
+    """Execute one case on a chip, under each mapping; raise `UserError` for the first element that is off."""
     from mtia_emu.compiler.ops import reference
 
     graph, inputs = _graph(kernel, case)
     expected = reference(kernel.name, case.arrays, freeze_attrs(case.attrs))
-    program = compile_lowered(graph, chip, dtype=str(dtype_of(case.arrays[0])))
+    dtype, place, turns = str(dtype_of(case.arrays[0])), 0, 1
+    while place < turns:
+        turn = _Turn(place)
+        tuning = Tuning(MappingSearch(turn, candidates=MOST_MAPPINGS)) if kernel.mapped else ESTIMATED
+        program = compile_lowered(graph, chip, dtype=dtype, tuning=tuning)
+        _hold_program(program, chip, inputs, expected, kernel.tolerance)
+        place, turns = place + 1, turn.calls
+
+
+class _Turn:
+    """A judge of mappings that lets the one at a place win, and counts those that it is shown."""
+
+    def __init__(self, place: int) -> None:
+        self.place, self.calls = place, 0
+
+    def __call__(self, block: Block, chip: Chip) -> float:
+        self.calls += 1
+        return float(self.calls - 1 != self.place)
+
+
+def _hold_program(
+    program: Program,
+    chip: Chip,
+    inputs: dict[str, Array],
+    expected: Sequence[Array],
+    tolerance: float | None,
+) -> None:
+    """Execute a program; raise `UserError` for the first element that is off."""
     verify(program, chip)
     try:
         got = execute(program, chip, inputs, core_library(), check=True).outputs
     except RuntimeError as error:  # poisoned memory was read, or results were never written
         raise UserError(str(error)) from error
     for index, (value, right) in enumerate(zip(got.values(), expected, strict=True)):
-        _compare(index, value, right, kernel.tolerance)
+        _compare(index, value, right, tolerance)
 
 
-def _graph(kernel: Kernel, case: _Case) -> tuple[Graph, dict[str, Array]]:
+def _graph(kernel: UserKernel, case: _Case) -> tuple[Graph, dict[str, Array]]:
     """Return a graph of the one node, and its inputs."""
     build, inputs, operands = NodeBuilder(), {}, []
     for index, array in enumerate(case.arrays):
@@ -219,7 +259,7 @@ def _graph(kernel: Kernel, case: _Case) -> tuple[Graph, dict[str, Array]]:
 
 
 def _compare(result: int, got: Array, right: Array, tolerance: float | None) -> None:
-    """Raise `UserError` for the first element that is farther off than the format allows."""
+    """Raise `UserError` for the first element, in any shape, that is farther off than its format allows."""
     kind = str(dtype_of(right))
     allowed = TOLERANCES.get(kind, WIDE_TOLERANCE if right.dtype.kind == "f" else 0.0)
     a, b = got.astype(np.float64), right.astype(np.float64)
@@ -241,5 +281,5 @@ def own_operators() -> dict[str, Any]:
     return {k.op: partial(_with_defaults, k) for k in INSTALLED.values() if k.foreign}
 
 
-def _with_defaults(kernel: Kernel, arrays: Sequence[Any], attrs: Mapping[str, Any]) -> Sequence[Array]:
+def _with_defaults(kernel: UserKernel, arrays: Sequence[Any], attrs: Mapping[str, Any]) -> Sequence[Array]:
     return kernel.reference(arrays, {**kernel.attributes, **attrs})

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from harness import chips, packed
 from hypothesis import strategies as st
-from mtia_emu.kernels.bags.embedding import BagOperands, emit_embedding_bags, emit_gather
+from mtia_emu.kernels.bags.gather import emit_gather
+from mtia_emu.kernels.bags.pooled import BagOperands, emit_embedding_bags
 from mtia_emu.kernels.matmul.dense import emit_matmul
 from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulPlan, MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul

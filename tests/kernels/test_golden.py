@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from harness import packed, program_of
 from mtia_emu.kernels import KERNELS
-from mtia_emu.kernels.attention.fused import ScoreTape, emit_attention
+from mtia_emu.kernels.attention.fused import AttentionOperands, ScoreTape, emit_attention
 from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionProblem, AttentionTiling
-from mtia_emu.kernels.bags.embedding import BagOperands, emit_embedding_bags, emit_gather
+from mtia_emu.kernels.bags.gather import emit_gather
+from mtia_emu.kernels.bags.pooled import BagOperands, emit_embedding_bags
 from mtia_emu.kernels.matmul.dense import emit_matmul
-from mtia_emu.kernels.matmul.packed import Weights, emit_matmul_packed, plan_packed
+from mtia_emu.kernels.matmul.packed import PackedMatrix, Weights, emit_matmul_packed, plan_packed
 from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul
 from mtia_emu.kernels.rows.rowwise import emit_rowwise
@@ -52,13 +53,12 @@ def matmul() -> Block:
 def matmul_packed() -> Block:
     """Return a product with 4-bit weights in blocks of 8 rows, which have zero points, and a bias row."""
     problem = MatmulProblem(1, 4, 16, 24, FP16, UINT8, FP16, "dram", "dram", b_batched=False, b_tiled=True)
-    weights = Weights(k=32, block=8, planes=2, plane_rows=16, zeros=True, scale=FP16)
+    weights = Weights(k=32, block=8, planes=2, zeros=True, scale=FP16)
     codes = Operand(UINT8, (16, 24), (24, 1), "dram", tiled=True)
     return emit_matmul_packed(
         plan_packed(problem, weights, CHIP),
-        weights,
         packed(FP16, (4, 32)),
-        (codes, packed(FP16, (4, 24)), packed(UINT8, (2, 24))),
+        PackedMatrix(weights, codes, packed(FP16, (4, 24)), packed(UINT8, (2, 24))),
         packed(FP16, (4, 24), "sram", written=True),
         parse("2 -> t0 | t0 = add(x0, x1)"),
         [packed(FP32, (1, 24))],
@@ -98,7 +98,8 @@ def attention() -> Block:
     q, out = packed(FP16, (1, 2, 8, 8)), packed(FP16, (1, 2, 8, 8), "sram", written=True)
     mask = Operand(FP16, (1, 2, 8, 16), (0, 0, 16, 1), "dram")
     scores = ScoreTape(parse("2 -> t1 | t0 = mul(x0, 0.25); t1 = add(t0, x1)"), mask=1, guarded=True)
-    return emit_attention(plan, q, keys, packed(FP16, (1, 16, 8)), out, scores, [mask])
+    operands = AttentionOperands(q, keys, packed(FP16, (1, 16, 8)), out, (mask,))
+    return emit_attention(plan, operands, scores)
 
 
 def rotary() -> Block:

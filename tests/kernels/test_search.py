@@ -8,7 +8,7 @@ import pytest
 from harness import packed
 from mtia_emu.kernels.attention.plan import AttentionProblem
 from mtia_emu.kernels.attention.search import Tilings, memory_rate, plan_attention
-from mtia_emu.kernels.bags.embedding import BagOperands, emit_embedding_bags, ranked_bags
+from mtia_emu.kernels.bags.pooled import BagOperands, emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.builder import Builder, NoRoom
 from mtia_emu.kernels.matmul.plan import MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul, ranked_matmul

@@ -211,3 +211,88 @@ def test_packages_bring_kernels(scaled: Path, tmp_path: Path, monkeypatch: pytes
     for name, said in {"wrong": "is no kernel", "gone": "cannot be imported", "scald": "'scaled'"}.items():
         with pytest.raises(UserError, match=said):
             load_kernels(name)
+
+
+TILED = (
+    SCALED.replace("class Scaled(Kernel)", "class Tiled(Kernel)").partition("    def emit")[0]
+    + """
+    shares_launch = True
+
+    def candidates(self, problem, chip, count, memoise):
+        return (1, 4)[:count]
+
+    def emit_mapping(self, chip, call, mapping):
+        (x,), (out,) = call.inputs, call.outputs
+        build = Builder(chip, "tiled", (x, out), f"rows={mapping}")
+        a, b = (build.slot(o.dtype, mapping * x.cols, 2) for o in (x, out))
+        t = np.arange(-(-x.rows // mapping))
+        size = {"rows": np.minimum(mapping, x.rows - t * mapping), "cols": x.cols}
+        tile = {"row": t * mapping, "col": 0, **size}
+        build.add(Opcode.LOAD, t * 3, pe=0, operand=0, dst=a + t % 2, **tile)
+        mul, by = FUNCTION_NAMES.index("mul"), call.params["by"]
+        slots = {"src0": a + t % 2, "src1": -2, "dst": b + t % 2}
+        build.add(Opcode.SIMD, t * 3 + 1, pe=0, fn=mul, imm=by, **slots, **size)
+        build.add(Opcode.STORE, t * 3 + 2, pe=0, operand=1, src0=b + t % 2, **tile)
+        return build.block()
+"""
+)
+
+
+@pytest.fixture
+def tiled(tmp_path: Path) -> Path:
+    path = tmp_path / "tiled.py"
+    path.write_text(HEADER + TILED)
+    return path
+
+
+def test_of_several_mappings_the_first_is_taken_or_the_fastest(tiled: Path, tmp_path: Path) -> None:
+    file = model(tmp_path / "m.onnx")
+    with mtia_emu.use_kernels(tiled):
+        mappings = [
+            [b.mapping for b in mtia_emu.compile_model(file, "tiny", tune=tune).blocks if b.kernel == "tiled"]
+            for tune in ("fast", "full")
+        ]
+        done = mtia_emu.run(file, "tiny", tune="full", check=True, gpu=None)
+    assert mappings == [["rows=1"], ["rows=4"]]  # the second has a fourth of the commands
+    assert done.check is not None and done.check.passed
+
+
+def test_a_mapping_that_is_wrong_is_refused_though_another_comes_first(tiled: Path) -> None:
+    tiled.write_text(tiled.read_text().replace('call.params["by"]', 'call.params["by"] + (mapping == 4)'))
+    with pytest.raises(UserError, match=r"kernel Tiled .* example 0 .* result 0 at \[0, 0\] is"):
+        load_and_hold(tiled)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("(1, 4)[:count]", "()", r"candidates gives none \(right: one mapping at least"),
+        ("(1, 4)[:count]", "([1], [4])", r"candidates gives \[1\] \(right: what can be a key of a dict"),
+        ("(1, 4)[:count]", "1 / 0", "candidates raises ZeroDivisionError"),
+        ("return build.block()", "return None", "emit_mapping gives None"),
+        ("def emit_mapping", "def emit_other", "Tiled .* does not define emit_mapping"),
+    ],
+)
+def test_what_is_wrong_with_mappings_is_said(tiled: Path, old: str, new: str, message: str) -> None:
+    tiled.write_text(tiled.read_text().replace(old, new))
+    with pytest.raises(UserError, match=message):
+        load_and_hold(tiled)
+
+
+def load_and_hold(path: Path) -> None:
+    with mtia_emu.use_kernels(path):
+        pass
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_kernel_may_share_a_launch_where_it_says_so(shares: bool, tiled: Path, tmp_path: Path) -> None:
+    tiled.write_text(tiled.read_text().replace("shares_launch = True", f"shares_launch = {shares}"))
+    nodes = [helper.make_node("Scaled", [x], [y], domain="com.example") for x, y in ("ac", "bd")]
+    a, b, c, d = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [16, 60]) for n in "abcd")
+    graph = helper.make_graph(nodes, "two", [a, b], [c, d])
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.example", 1)]
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=opsets), tmp_path / "two.onnx")
+    with mtia_emu.use_kernels(tiled):
+        done = mtia_emu.run(tmp_path / "two.onnx", "tiny", check=True, gpu=None)
+    assert [block.kernel for block in done.program.blocks] == (["tiled + tiled"] if shares else ["tiled"])
+    assert done.check is not None and done.check.passed

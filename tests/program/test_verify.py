@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtia_emu.kernels.bags.embedding import BagOperands, emit_embedding_bags, emit_gather
+from mtia_emu.kernels.bags.gather import emit_gather
+from mtia_emu.kernels.bags.pooled import BagOperands, emit_embedding_bags
 from mtia_emu.kernels.beside import beside
 from mtia_emu.kernels.matmul.dense import emit_matmul
 from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulProblem

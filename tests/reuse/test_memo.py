@@ -1,4 +1,4 @@
-"""Sharing of results between chips: what is shared equals what is not, and nothing is read unnoticed."""
+"""Memoising between chips: what is memoised equals what is not, and nothing is read unnoticed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_change_of_dram_bandwidth_compiles_nothing_and_times_what_moves_dram()
     blocks = memoise.done["cost"]
     memoise.done.clear()
     outcome(graph, load_chip("mtia-2i", {"dram.channel_bytes_per_s": 12.81e9}), memoise)
-    assert not {"fuse", "product"} & set(memoise.done)  # how attention is mapped depends on the DRAM
+    assert not {"fuse", "commands"} & set(memoise.done)  # how attention is mapped depends on the DRAM
     assert 0 < memoise.done["cost"] < blocks  # some blocks leave the DRAM alone
     ahead = memoise.done["prefetch"] + memoise.done["head"]  # how much is read ahead depends on it as well
     assert memoise.done["events"] <= ahead < blocks / 2
@@ -100,7 +100,7 @@ def test_a_change_of_sram_size_times_nothing_anew() -> None:
     outcome(graph, load_chip("mtia-2i"), memoise)
     memoise.done.clear()
     outcome(graph, load_chip("mtia-2i", {"sram.bytes": 240_000_000}), memoise)
-    assert memoise.done["map"] and not {"cost", "events", "product"} & set(memoise.done)
+    assert memoise.done["place"] and not {"cost", "events", "commands"} & set(memoise.done)
 
 
 @pytest.mark.parametrize("place", [0, -1])

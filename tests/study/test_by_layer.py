@@ -18,6 +18,8 @@ from mtia_emu.compiler.lower.expected import ExpectedMemory
 from mtia_emu.compiler.pipeline import Compiled, compile_graph
 from mtia_emu.compiler.reference import evaluate
 from mtia_emu.compiler.text import parse
+from mtia_emu.kernels import KERNELS
+from mtia_emu.kernels.rows.kernel import TapeKernel
 
 from mtia_emu.cli.app import main
 from mtia_emu.errors import UserError
@@ -182,18 +184,15 @@ def test_memory_should_hold_what_the_graph_computes(compiled: Compiled) -> None:
 
 
 def test_the_command_line_names_layer_and_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mtia_emu.compiler.lower import emit
+    class Broken(TapeKernel):
+        def emit(self, chip: Chip, *given: Any) -> Any:
+            block = super().emit(chip, *given)
+            commands = block.commands.copy()
+            products = (commands["op"] == Opcode.SIMD) & (commands["fn"] == FUNCTION_NAMES.index("mul"))
+            commands["fn"][products] = FUNCTION_NAMES.index("add")
+            return replace(block, commands=commands)
 
-    kernel = emit._EMIT["row"]
-
-    def broken(chip: Chip, *given: Any) -> Any:
-        block = kernel(chip, *given)
-        commands = block.commands.copy()
-        products = (commands["op"] == Opcode.SIMD) & (commands["fn"] == FUNCTION_NAMES.index("mul"))
-        commands["fn"][products] = FUNCTION_NAMES.index("add")
-        return replace(block, commands=commands)
-
-    monkeypatch.setitem(emit._EMIT, "row", broken)
+    monkeypatch.setitem(KERNELS, "row", Broken("row", "", folds=True))
     words = ["run", "zoo:llama-tiny", "--dim", "seq=1", "--gpu", "none", "--check", "--by-layer"]
     done = CliRunner().invoke(main, [*words, "--chip", CHIP, "--json", "-"])
     report = json.loads(done.stdout)

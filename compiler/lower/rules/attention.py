@@ -8,8 +8,9 @@ from functools import partial
 from typing import cast
 
 from mtia_emu.kernels.attention.fused import ScoreTape
+from mtia_emu.kernels.attention.kernel import tilings
 from mtia_emu.kernels.attention.plan import ALWAYS, AttentionPlan, AttentionProblem, AttentionTiling
-from mtia_emu.kernels.attention.search import Tilings, memory_rate
+from mtia_emu.kernels.attention.search import first_cycles, memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul.plan import MatmulProblem
 from mtia_emu.kernels.matmul.search import ranked_matmul
@@ -31,7 +32,7 @@ from .rows import softmax_tape
 
 SCORES_SHARE = 8  # one part in so many of SRAM is for the scores of the heads that are taken at once
 FUSED, SEPARATE = "fused", "separate"
-ROW_BYTES = 30.0  # that pass the SIMD lanes for each score of a softmax of its own (`row_rules.softmax_tape`)
+ROW_BYTES = 30.0  # that pass the SIMD lanes for each score of a softmax of its own (`softmax_tape`)
 
 
 @dataclass(frozen=True)
@@ -129,19 +130,14 @@ def _tiling(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> Attentio
     return found and found[0]
 
 
-def tilings(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> Tilings:
-    """Return a problem's tilings, whatever memory its keys are in; raise `NoRoom` where none fits."""
-    anywhere = replace(problem, space="")
-    return memoise("tilings", anywhere, chip, partial(Tilings, anywhere))
-
-
 def _best(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> tuple[AttentionTiling, float] | None:
     """Return the tiling of the one kernel and its estimated cycles; None where none fits the chip."""
     try:
-        found = tilings(problem, memoise, chip)
+        found = tilings(problem, chip, memoise)
     except NoRoom:
         return None
-    return found.ranked(memory_rate(problem, chip), 1)[0]
+    ((tiles, cycles),) = found.ranked(memory_rate(problem, chip), 1)
+    return tiles, cycles + first_cycles(problem, chip)
 
 
 def _call(plan: Schedule, node: Node) -> _Call:
@@ -202,8 +198,8 @@ def _separate_cycles(p: AttentionProblem, strips: int, chip: Chip, most: float) 
     count = p.groups * each * p.keys
     if not fits(chip, softmax_tape(), p.keys, [kind], [kind]):
         return None
-    rows = count * ROW_BYTES / chip.pe.simd.bytes_per_cycle / chip.pes
-    rows = max(rows, 2 * count * kind.bytes / chip.sram_bytes_per_cycle)
+    passed, _ = chip.pe.simd.cost(count, ROW_BYTES, 1)
+    rows = max(float(passed) / chip.pes, float(chip.sram_cycles(2 * count * kind.bytes)))
     rows += (3 * strips - 1) * chip.cycles(chip.launch.replace_s)
     if rows + count * (p.dim + p.value_dim) / chip.peak_macs_per_cycle(kind) > most:
         return None

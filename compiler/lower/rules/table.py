@@ -1,16 +1,19 @@
 """How each op is scheduled: a view where one will do, else a kernel call; ops without a rule run on a core.
 
-Rules may assume that at least one result has elements. Rules of rows are in `row_rules.py`, of products in
-`product_rules.py`.
+Rules may assume that at least one result has elements. Rules of rows are in `rows.py`, of products in
+`products.py`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from ml_dtypes import finfo
+from mtia_emu.kernels import KERNELS
+from mtia_emu.kernels.kernel import Kernel
 from mtia_emu.kernels.rows.tape import Tape, TapeStep, inline, parse
 
 from mtia_emu.machine.units.simd import FUNCTIONS
@@ -30,7 +33,23 @@ Rule = Callable[[Schedule, Node], list[View]]
 
 def rule_of(op: str) -> Rule:
     """Return the rule of an op, a kernel's from outside first; ops without one run on a core."""
-    return user_rule(op, _function if op in FUNCTIONS else RULES.get(op, Schedule.on_core))
+    rule: Rule = _function if op in FUNCTIONS else RULES.get(op, Schedule.on_core)
+    for kernel in KERNELS.values():
+        if kernel.op == op:
+            rule = partial(_as_it_is, kernel, rule)
+    return user_rule(op, rule)
+
+
+def _as_it_is(kernel: Kernel, otherwise: Rule, plan: Schedule, node: Node) -> list[View]:
+    """Schedule a kernel that runs nodes of an op as they are, where it takes this one."""
+    types = [plan.values[v].type if v else None for v in node.inputs]
+    if "" in node.inputs or not kernel.takes(types, node.attrs):
+        return otherwise(plan, node)
+    views = plan.operands(node)
+    inputs = views if kernel.reads_views else [plan.packed(node, view) for view in views]
+    results = [plan.result(node, i) for i in range(len(node.outputs))]
+    plan.step(node, kernel.name, inputs, results, **node.attrs)
+    return results
 
 
 def _run_map(plan: Schedule, node: Node, tape: Tape) -> list[View]:

@@ -9,15 +9,19 @@ import pytest
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
 from mtia_emu.compiler.inputs.samples import random_inputs
-from mtia_emu.compiler.lower.emit import About, emit
-from mtia_emu.compiler.lower.place import place
 from mtia_emu.compiler.lower.schedule import schedule
 from mtia_emu.compiler.ops import OPS, reference
+from mtia_emu.compiler.pipeline import compile_lowered
 from mtia_emu.compiler.reference import evaluate
+from mtia_emu.kernels import KERNELS
+from mtia_emu.kernels.kernel import Kernel
+from mtia_emu.kernels.rows.rowwise import emit_rowwise
+from mtia_emu.kernels.rows.tape import parse
 
 from mtia_emu import testing
 from mtia_emu.engine.function import execute
-from mtia_emu.machine.chip import load_chip
+from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.isa import Block
 from mtia_emu.program.verify import verify
 
 Array = np.ndarray[Any, Any]
@@ -28,15 +32,13 @@ LIBRARY = {name: (lambda arrays, attrs, name=name: reference(name, arrays, attrs
 def kernels(body: str, inputs: dict[str, Array] | None = None, tolerance: float = 1e-5) -> list[str]:
     """Return the kernels that run a graph, which is executed as it is and held to its references."""
     graph = check(text.parse(f"graph g {{\n{body}\n}}"))
-    plan = schedule(graph, TINY)
-    types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-    program = emit(plan, place(plan), About("g", dtype="fp32", types=types)).program
+    program = compile_lowered(graph, TINY, dtype="fp32")
     verify(program, TINY)
     given = inputs or random_inputs(graph)
     with np.errstate(all="ignore"):
         expected = evaluate(graph, given)
     testing.assert_close(execute(program, TINY, given, LIBRARY).outputs, expected, tolerance)
-    return [step.kernel for step in plan.steps]
+    return [step.kernel for step in schedule(graph, TINY).steps]
 
 
 @pytest.mark.parametrize("extra", ["", ", %b", ", _, %s", ", %b, %s"])
@@ -189,3 +191,26 @@ def test_operands_of_a_tail_in_every_shape() -> None:
   %y : fp32[2,3,5] = matmul_map(%a, %b, %row, %column, %one, %whole, %batch) {{{attrs}}}
   out %y"""
     assert kernels(body)[-1] == "matmul"
+
+
+class _Turned(Kernel):
+    """Negation by a kernel of its own, of what has an even number of columns."""
+
+    name = "turned"
+    op = "neg"
+
+    def takes(self, types: Any, attrs: Any) -> bool:
+        return types[0].shape[-1] % 2 == 0
+
+    def emit(self, chip: Chip, attrs: Any, inputs: Any, outputs: Any) -> Block:
+        assert all(x.strides == (x.cols, 1) for x in inputs)  # it reads no views
+        return emit_rowwise(chip, self.name, parse("1 -> t0 | t0 = neg(x0)"), inputs, outputs)
+
+
+def test_a_kernel_with_an_op_runs_the_nodes_that_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KERNELS, "turned", _Turned())
+    assert kernels("  in %x : fp32[5,6]\n  %y : fp32[5,6] = neg(%x)\n  out %y") == ["turned"]
+    assert kernels("  in %x : fp32[5,7]\n  %y : fp32[5,7] = neg(%x)\n  out %y") == ["map"]
+    turned = "  %t : fp32[5,6] = transpose(%x) {perm=[1,0]}\n"
+    body = f"  in %x : fp32[6,5]\n{turned}  %y : fp32[5,6] = neg(%t)\n  out %y"
+    assert kernels(body) == ["copy", "turned"]

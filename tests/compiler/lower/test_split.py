@@ -135,12 +135,6 @@ def test_what_cannot_be_cut_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         compiled("product, rows")
 
 
-def test_parts_are_whole_tiles() -> None:
-    assert split._bounds(16384) == [(0, 8192), (8192, 8192)]
-    assert split._bounds(200) == [(0, 128), (128, 72)]
-    assert split._bounds(3) == [(0, 2), (2, 1)]
-
-
 def test_a_small_step_is_not_tried() -> None:
     program, _ = compiled("elements")
     assert program.launches

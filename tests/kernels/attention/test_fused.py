@@ -10,7 +10,7 @@ import pytest
 from harness import Array, chips, packed, run, values
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from mtia_emu.kernels.attention.fused import ScoreTape, emit_attention
+from mtia_emu.kernels.attention.fused import AttentionOperands, ScoreTape, emit_attention
 from mtia_emu.kernels.attention.plan import ALWAYS, AttentionPlan, AttentionProblem, AttentionTiling
 from mtia_emu.kernels.attention.search import Tilings, memory_rate, plan_attention
 from mtia_emu.kernels.builder import NoRoom
@@ -99,7 +99,7 @@ DTYPE_BOOL = DType("bool", np.dtype(bool), 8)
 def emitted(case: Case, plan: AttentionPlan) -> Block:
     """Return the block of a case under a plan."""
     q, k, v, out, *extras = case.operands()
-    return emit_attention(plan, q, k, v, out, case.scores, extras)
+    return emit_attention(plan, AttentionOperands(q, k, v, out, tuple(extras)), case.scores)
 
 
 def holds(case: Case, plan: AttentionPlan, seed: int = 0) -> Block:

@@ -15,7 +15,13 @@ from mtia_emu.compiler.ops.dequantise import pack
 from mtia_emu.compiler.pipeline import compile_lowered
 from mtia_emu.compiler.reference import evaluate
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.matmul.packed import Weights, emit_matmul_packed, plan_packed, ranked_packed
+from mtia_emu.kernels.matmul.packed import (
+    PackedMatrix,
+    Weights,
+    emit_matmul_packed,
+    plan_packed,
+    ranked_packed,
+)
 from mtia_emu.kernels.matmul.plan import MatmulPlan, MatmulProblem
 
 from mtia_emu import api
@@ -110,12 +116,14 @@ def test_weights_leave_dram_as_codes_and_scales() -> None:
 def test_the_estimate_finds_a_mapping_near_the_fastest(m: int, k: int, n: int, tiled: bool) -> None:
     chip, rows = load_chip("mtia-2i"), k // 2
     problem = MatmulProblem(1, m, rows, n, FP16, UINT8, FP16, "sram", "dram", b_batched=False, b_tiled=tiled)
-    weights = Weights(k, 32, 2, rows, False, FP16)
+    weights = Weights(k, 32, 2, False, FP16)
     a, out = packed(FP16, (m, k), "sram"), packed(FP16, (m, n), "sram", written=True)
     codes, scales = replace(packed(UINT8, (rows, n)), tiled=tiled), packed(FP16, (k // 32, n))
     times = [
         cycles(
-            emit_matmul_packed(MatmulPlan(problem, mapping, chip), weights, a, (codes, scales, None), out),
+            emit_matmul_packed(
+                MatmulPlan(problem, mapping, chip), a, PackedMatrix(weights, codes, scales), out
+            ),
             chip,
         )
         for mapping in ranked_packed(problem, weights, chip, 64)
@@ -129,7 +137,7 @@ def test_what_no_local_memory_holds_is_refused() -> None:
     )
     problem = MatmulProblem(1, 64, 64, 64, FP16, UINT8, FP16, "sram", "dram", b_batched=False)
     with pytest.raises(NoRoom, match="no tile fits 1024 bytes of local memory"):
-        plan_packed(problem, Weights(128, 32, 2, 64, False, FP16), small)
+        plan_packed(problem, Weights(128, 32, 2, False, FP16), small)
 
 
 def test_codes_of_eight_bits_lie_one_in_an_element() -> None:

@@ -1,0 +1,186 @@
+"""Kernels of matrix products: with weights as they are, and with weights of few bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from mtia_emu.machine.chip import Chip
+from mtia_emu.program.isa import Block, Operand
+
+from ..halves import Portion, cut_at, in_two, part, rows
+from ..kernel import Kernel, KernelCall, Memoise
+from ..rows.tape import parse
+from .dense import emit_matmul, epilogue_of
+from .packed import PackedMatrix, Weights, emit_matmul_packed, ranked_packed
+from .packing import packing_of
+from .plan import MatmulMapping, MatmulPlan, MatmulProblem
+from .search import demand_of, ranked_matmul
+
+T = TypeVar("T")
+
+
+class ProductKernel(Kernel):
+    """What all products have in common: a and b, operands of the epilogue, the result m x n.
+
+    Parameters are m, k, n, maybe batch, and `epilogue`, a tape's text, or "".
+    """
+
+    shares_launch = True
+    weight = 1
+
+    def arranged(self, inputs: Sequence[T], outputs: Sequence[T]) -> list[T]:
+        """Put the result behind a and b: what follows is optional."""
+        return [*inputs[:2], *outputs, *inputs[2:]]
+
+    def macs(self, params: Mapping[str, Any]) -> int:
+        """Return those of the whole product."""
+        return int(params.get("batch", 1) * params["m"] * params["k"] * params["n"])
+
+    def rights(self, params: Mapping[str, Any]) -> int:
+        """Return how many inputs at the end belong to b."""
+        return 0
+
+    def halves(self, call: Portion) -> list[Portion]:
+        """Cut the batch, else the longer side of the result."""
+        p = call.params
+        a, b, *rest = call.inputs
+        (out,), edges = call.outputs, rest[: len(rest) - self.rights(p)]
+        behind = rest[len(edges) :]
+        if p.get("batch", 1) > 1:
+            return _batches(call, edges)
+        if p["m"] >= p["n"] and p["m"] > 1:
+
+            def tall(s: int, n: int) -> Portion | None:
+                cut = (rows(x, p["m"], s, n) for x in edges)
+                return call.of([part(a, -2, s, n), b, *cut, *behind], [rows(out, p["m"], s, n)], m=n)
+
+            return in_two(p["m"], tall)
+
+        def wide(s: int, n: int) -> Portion | None:
+            return call.of([a, *(part(x, -1, s, n) for x in (b, *rest))], [part(out, -1, s, n)], n=n)
+
+        return in_two(p["n"], wide) if p["n"] > 1 else []
+
+
+def _batches(call: Portion, edges: Sequence[Any]) -> list[Portion]:
+    """Cut the first dimension of batches."""
+    (a, b), (out,), p = call.inputs[:2], call.outputs, call.params
+    dim = next(i for i, n in enumerate(a.shape) if n > 1)
+    total, size = p["batch"] * p["m"], a.shape[dim]
+
+    def cut(s: int, n: int) -> Portion | None:
+        span = (s * (total // size), n * (total // size))
+        factors = [part(x, dim, s, n) for x in (a, b)]
+        result = rows(out, total, *span)
+        return call.of(
+            [*factors, *(rows(x, total, *span) for x in edges)], [result], batch=p["batch"] * n // size
+        )
+
+    return cut_at(-(-size // 2), size, cut)
+
+
+class MatmulKernel(ProductKernel):
+    """out = epilogue(a b): see `emit_matmul`."""
+
+    name = "matmul"
+    summary = "tiled matrix product with an epilogue on each output tile"
+    reads_views = writes_views = True
+
+    def problem(self, call: KernelCall) -> MatmulProblem:
+        """Return the sizes, and where the operands lie."""
+        (a, b, *extras), (out,), p = call.inputs, call.outputs, call.params
+        return MatmulProblem(
+            p["batch"],
+            p["m"],
+            p["k"],
+            p["n"],
+            a.dtype,
+            b.dtype,
+            out.dtype,
+            a.space,
+            b.space,
+            b_batched=len(b.shape) > 2,
+            epilogue=epilogue_of(parse(p["epilogue"]) if p["epilogue"] else None, extras),
+            out_space=out.space,
+            b_tiled=b.tiled,
+        )
+
+    def candidates(
+        self, problem: MatmulProblem, chip: Chip, count: int, memoise: Memoise
+    ) -> list[MatmulMapping]:
+        """Return mappings by their estimated time; what each asks of the chip is counted once."""
+        demand = memoise("demand", problem, chip, lambda c: demand_of(problem, c))
+        return [mapping for mapping, _ in ranked_matmul(problem, chip, count, demand)]
+
+    def emit_mapping(self, chip: Chip, call: KernelCall, mapping: MatmulMapping) -> Block:
+        """Return the commands of the planned product."""
+        a, b, *extras = call.inputs
+        text = call.params["epilogue"]
+        plan = MatmulPlan(self.problem(call), mapping, chip)
+        return emit_matmul(plan, a, b, call.outputs[0], parse(text) if text else None, extras)
+
+
+@dataclass(frozen=True)
+class PackedProblem:
+    """A product whose k is that of one plane, and how its weights lie."""
+
+    product: MatmulProblem
+    weights: Weights
+
+
+class PackedMatmulKernel(ProductKernel):
+    """out = epilogue(a weights): see `emit_matmul_packed`.
+
+    Inputs are a, codes, those of the epilogue, scales, and zero points where `zeros`.
+    """
+
+    name = "matmul_packed"
+    summary = "tiled matrix product with weights of few bits, expanded by SIMD before the array"
+
+    def rights(self, params: Mapping[str, Any]) -> int:
+        """Return how many belong to the weights: scales, maybe zero points."""
+        return 1 + bool(params["zeros"])
+
+    def problem(self, call: KernelCall) -> PackedProblem:
+        """Return the sizes, where the operands lie, and how the weights lie in them."""
+        p, a, out, (matrix, extras) = call.params, call.inputs[0], call.outputs[0], self._weights(call)
+        codes, form = matrix.codes, matrix.form
+        product = MatmulProblem(
+            1,
+            p["m"],
+            form.plane_rows,
+            p["n"],
+            a.dtype,
+            codes.dtype,
+            out.dtype,
+            a.space,
+            codes.space,
+            b_batched=False,
+            epilogue=epilogue_of(parse(p["epilogue"]), extras),
+            out_space=out.space,
+            b_tiled=codes.tiled,
+        )
+        return PackedProblem(product, form)
+
+    def _weights(self, call: KernelCall) -> tuple[PackedMatrix, list[Operand]]:
+        """Return the weights, and the operands of the epilogue."""
+        (_, codes, *rest), p = call.inputs, call.params
+        zeros = rest.pop() if p["zeros"] else None
+        scales, form = rest.pop(), packing_of(p["k"], p["block"], codes.dtype)
+        weights = Weights(form.k, form.block, form.planes, zeros is not None, scales.dtype)
+        return PackedMatrix(weights, codes, scales, zeros), rest
+
+    def candidates(
+        self, problem: PackedProblem, chip: Chip, count: int, memoise: Memoise
+    ) -> list[MatmulMapping]:
+        """Return mappings by their estimated time."""
+        return ranked_packed(problem.product, problem.weights, chip, count)
+
+    def emit_mapping(self, chip: Chip, call: KernelCall, mapping: MatmulMapping) -> Block:
+        """Return the commands of the planned product."""
+        matrix, extras = self._weights(call)
+        plan = MatmulPlan(self.problem(call).product, mapping, chip)
+        tape = parse(call.params["epilogue"])
+        return emit_matmul_packed(plan, call.inputs[0], matrix, call.outputs[0], tape, extras)

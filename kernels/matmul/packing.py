@@ -1,0 +1,39 @@
+"""How a matrix of few bits lies in memory: planes of codes, and rows that share a scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mtia_emu.types import UINT8, DType
+
+from ..builder import ceil_div
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a matrix of k rows lies: `planes` codes an element of memory, `block` rows to a scale."""
+
+    k: int
+    block: int
+    planes: int
+
+    @property
+    def plane_rows(self) -> int:
+        """Return the rows of the matrix that one plane has: whole blocks, but for the only plane."""
+        half = ceil_div(self.k, self.planes * self.block) * self.block
+        return min(half, self.k)
+
+    @property
+    def blocks(self) -> int:
+        """Return the blocks along k."""
+        return ceil_div(self.k, self.block)
+
+    @property
+    def plane_blocks(self) -> int:
+        """Return the blocks of one plane, which are its rows of scales."""
+        return ceil_div(self.plane_rows, self.block)
+
+
+def packing_of(k: int, block: int, codes: DType) -> Packing:
+    """Return the packing of k rows, `block` to a scale, in elements of a type: two in one of uint8."""
+    return Packing(k, min(block, k), 2 if codes == UINT8 else 1)
