@@ -6,18 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from mtia_emu.compiler.formats import format_text, quantised
+from mtia_emu.compiler.formats import Format, choose_format, format_text
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.passes.set_precision import own_dtype
-from mtia_emu.compiler.pipeline import (
-    DEFAULTS,
-    NOTHING,
-    compile_graph,
-    lower,
-    passes,
-    works,
-)
+from mtia_emu.compiler.pipeline import DEFAULTS, NOTHING, chosen_steps, compile_graph, lower, works
 
 from ..engine.cost import BlockCost
 from ..engine.launches import costs
@@ -30,7 +23,7 @@ from ..program.isa import Program
 from ..results.machine import Computation
 from ..results.report import Report
 from ..reuse.memo import Memoise, unmemoised
-from ..types import Work, dtype
+from ..types import Work
 from .tuning import tuning
 
 Costing = Callable[[Program, Chip, Mapping[int, Lookups]], Sequence[BlockCost]]
@@ -95,21 +88,21 @@ class GraphModel:
         return self.about.dims
 
     @cached_property
+    def _form(self) -> Format:
+        return choose_format(own_dtype(self.graph), None, format_text(self.options))
+
+    @property
     def dtype(self) -> str:
         """Return the number format that is asked for, the model's own where none is."""
-        few = quantised(format_text(self.options))
-        if few is not None:
-            return few.weights if few.mode != "none" else own_dtype(self.graph).name
-        return self.options.dtype or own_dtype(self.graph).name
+        return self._form.name
 
     @cached_property
     def works(self) -> tuple[Work, ...]:
-        """Return what each operator must do, after the passes that suit any machine."""
+        """Return what each operator must do, after the passes that know no chip."""
         if self.fused is not None:
             return works(self.fused)
-        own, few = own_dtype(self.graph), quantised(format_text(self.options))
-        floats = own if few is not None else dtype(self.dtype)
-        return works(lower(self.graph, passes(own, floats, quantise=few)))
+        steps = chosen_steps(own_dtype(self.graph), self._form, None, self.options.passes)
+        return works(lower(self.graph, steps.fused))
 
 
 @dataclass(frozen=True)

@@ -113,10 +113,16 @@ def test_a_run_after_another_by_hand() -> None:
 
 
 def test_names_that_differ_are_said_once_and_sizes_that_differ_not_at_all() -> None:
-    a = report_of((), Fraction(1), (CHIP,))
-    b = Report("d", "c", "int8", {"n": 4, "m": 1}, (CHIP,), (), Joules(), Traffic(), 0, 0.0)
-    found = a + b + a
-    assert (found.model, found.machine, found.dtype, found.dims) == ("m + d", "c", "fp16 + int8", {"n": 4})
+    a = Report("m", "c", "fp16", {"n": 4, "seq": 128}, (CHIP,), (), Joules(), Traffic(), 0, 0.0)
+    b = Report("d", "c", "int8", {"n": 4, "m": 1, "seq": 1}, (CHIP,), (), Joules(), Traffic(), 0, 0.0)
+    both = a + b + a
+    assert (both.model, both.machine, both.dtype, both.dims) == ("m + d", "c", "fp16 + int8", {"n": 4})
+
+
+def test_a_layer_beside_others_tells_its_own_time_from_its_span() -> None:
+    x = layer("q", 27, 81, own=13.5)
+    assert (x.cycles, x.seconds, x.span_s) == (13.5, 1e-8, 4e-8)
+    assert layer("p", 27, 81).seconds == 4e-8
 
 
 def test_a_billion_runs_take_no_more_room_than_one() -> None:
