@@ -39,10 +39,10 @@ THROUGH = {
     "results/test_difference.py": "view/difference",
     "reuse/test_memo.py": "engine/memoised",
     "silicon/test_area.py": "silicon/facts",
+    "study/test_accelerator.py": "results/machine",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",
     "study/test_explainer.py": "results/explanation",
     "sweeps/test_run.py": "sweeps/search sweeps/stored",
-    "test_saved.py": "study/lookups",
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
     "testing/spread testing/widened",
     "engine/test_sequence.py": "study/trace",

@@ -32,11 +32,14 @@ def read_report(path: str | Path) -> Side:
         raise UserError(
             f"{where}: schema is {_shown(schema)}; right: {SCHEMA!r}, as `mtia-emu run --json` writes it"
         )
-    clock = report.number("clock_hz")
-    if not clock:
-        raise UserError(f"{where}: clock_hz is 0; right: a clock rate")
+    clock = report.rate("clock_hz")
+    several = "tracks" in report.values
+    clocks = {x.text("name"): x.rate("clock_hz") for x in report.objects("tracks")} if several else {}
     layers = report.objects("layers")
-    rows = tuple(_row(layer, clock, new=schema == SCHEMA) for layer in layers)
+    rows = tuple(
+        _row(layer, layer.among("track", clocks) if several else clock, new=schema == SCHEMA)
+        for layer in layers
+    )
     numbers = {layer.whole("launch") for layer in layers} if schema == SCHEMA else layers
     traffic = report.object("traffic")
     return Side(
@@ -155,6 +158,20 @@ class _Object:
             raise self._wrong(name, "a number from 0")
         return float(value)
 
+    def rate(self, name: str) -> float:
+        """Return a number above 0."""
+        value = self.number(name)
+        if not value:
+            raise self._wrong(name, "a clock rate")
+        return value
+
+    def among(self, name: str, values: Mapping[str, float]) -> float:
+        """Return the value of which a string is the name."""
+        key = self.text(name)
+        if key not in values:
+            raise self._wrong(name, f"one of {', '.join(values) or 'no tracks'}")
+        return values[key]
+
     def whole(self, name: str) -> int:
         """Return a whole number from 0."""
         value = self.values.get(name)
@@ -176,7 +193,7 @@ class _Object:
         """Return a list of objects."""
         value = self.values.get(name)
         if not isinstance(value, list) or len(value) > MOST_LAYERS:
-            raise self._wrong(name, f"a list of at most {MOST_LAYERS} layers")
+            raise self._wrong(name, f"a list of at most {MOST_LAYERS} objects")
         return [_Object(x, f"{self.where}: {name}[{i}]") for i, x in enumerate(value)]
 
 
