@@ -139,19 +139,41 @@ def cli() -> str:
 
 def passes() -> str:
     """Return the default pipeline in order, each pass with its options and its contract."""
-    from mtia_emu.compiler import pipeline
+    from mtia_emu.compiler import formats, pipeline
 
     from mtia_emu.machine.chip import load_chip
     from mtia_emu.types import FP16, FP32
 
     rows = []
-    int8 = pipeline.FORMATS["int8"]
+    int8 = formats.FORMATS["int8"]
     mapping = pipeline.mapping_passes(load_chip("mtia-2i"))
     steps = (*pipeline.passes(FP32, FP16, quantise=int8), *mapping)
     for number, step in enumerate(steps, start=1):
         options = [f"{f.name}={f.default}" for f in fields(step) if f.default is not MISSING]
         rows.append([number, f"`{step.name}`", code(options), _first_sentence(step)])
     return table(["step", "pass", "options and defaults", "what"], rows)
+
+
+def stages() -> str:
+    """Return the stages of compilation: what each takes and gives, and on what it depends."""
+    from mtia_emu.compiler.stages import STAGES
+
+    from mtia_emu.options import Options
+
+    rows = []
+    for stage in STAGES:
+        options = [name.replace("_", "-") for name, _ in Options().deciding(stage.name)]
+        rows.append(
+            [
+                f"`{stage.name}`",
+                f"{code(stage.takes)} -> `{stage.gives}`".lstrip(),
+                code(options),
+                "all" if stage.chip == ("*",) else code(stage.chip),
+                "yes" if stage.kept else "",
+                stage.does,
+            ]
+        )
+    return table(["stage", "takes -> gives", "options", "of the chip", "memoised", "what it does"], rows)
 
 
 def systolic() -> str:
@@ -199,5 +221,6 @@ def _csv(path: Path) -> list[dict[str, str]]:
 
 
 SECTIONS: dict[str, Callable[[], str]] = {
-    f.__name__.replace("_", "-"): f for f in (chips, gpus, ops, commands, settings, cli, passes, systolic)
+    f.__name__.replace("_", "-"): f
+    for f in (chips, gpus, ops, commands, settings, cli, passes, stages, systolic)
 }

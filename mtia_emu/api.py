@@ -10,10 +10,11 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from mtia_emu.compiler.lower.emit import About
+from mtia_emu.compiler.formats import format_text, quantised
+from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.passes.quantise import FINE
 from mtia_emu.compiler.passes.set_precision import own_dtype
-from mtia_emu.compiler.pipeline import Compiled, compile_graph, quantised, wanted_format
+from mtia_emu.compiler.pipeline import Compiled, compile_graph
 from mtia_emu.compiler.reference import core_library, evaluate
 from mtia_emu.compiler.user_kernels import INSTALLED
 
@@ -221,7 +222,7 @@ def _compared(
     from .oracle import Expected, compare_outputs, expected_outputs
     from .plugins.kernels import own_operators
 
-    program, wanted = compiled.program, wanted_format(options)
+    program, wanted = compiled.program, format_text(options)
     graph, given = compiled.imported, typed_inputs(inputs, program.inputs)
     expected = (
         Expected(evaluate(graph, given), REFERENCES)

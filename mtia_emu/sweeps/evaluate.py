@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mtia_emu.compiler.graph import Graph
-from mtia_emu.compiler.lower.emit import About
+from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.pass_text import files_of
 
 from .. import __version__, api

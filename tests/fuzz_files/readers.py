@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from mtia_emu.compiler import text
+from mtia_emu.compiler.formats import choose_format
 from mtia_emu.compiler.graph_file import read_graph
 from mtia_emu.compiler.inputs.samples import random_inputs
 from mtia_emu.compiler.passes.set_precision import own_dtype
-from mtia_emu.compiler.pipeline import choose_format, compile_lowered, lower, passes
+from mtia_emu.compiler.pipeline import compile_lowered, lower, passes
 from rich.console import Console
 
 from mtia_emu import api
