@@ -23,6 +23,7 @@ THROUGH = {
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
     "cli/test_resident.py": "cli/serve",
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
+    "compiler/lower/test_emit.py": "compiler/lower/launches",
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",
@@ -51,7 +52,7 @@ THROUGH = {
 OF_MORE = {
     "scripts of docs/ and examples/": "accuracy accuracy_energy accuracy_formats accuracy_mtia docs examples "
     "gpu_measure score_tuning",
-    "the tree itself": "complete layers mirror repository",
+    "the tree itself": "complete house layers mirror repository",
     "tools of the tests": "fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",

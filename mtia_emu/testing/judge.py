@@ -81,26 +81,27 @@ def typed(graph: Graph, inputs: Inputs) -> dict[str, Array]:
         }
 
 
-def fault_of(
-    graph: Graph,
-    inputs: Inputs,
-    got: Inputs,
-    expected: Inputs,
-    noise: Noise,
-    share: float = 0.0,
-    hidden: bool = False,
-) -> str:
-    """Return what is wrong with results of what was made of a graph; "" where rounding explains it.
+@dataclass(frozen=True)
+class Allowance:
+    """How far results may be off: by the noise of a format, and a `share` of an output's largest magnitude.
 
-    `share` of an output's largest magnitude is allowed anyway, and with `hidden` NaN for any number and any
-    for it.
+    With `hidden` NaN is allowed for any number, and any number for NaN.
     """
+
+    noise: Noise
+    share: float = 0.0
+    hidden: bool = False
+
+
+def fault_of(graph: Graph, inputs: Inputs, got: Inputs, expected: Inputs, may: Allowance) -> str:
+    """Return what is wrong with results of what was made of a graph; "" where rounding explains it."""
     wrong = _unlike(got, expected)
     if wrong:
         return wrong
+    noise = may.noise
     kinds = {DTYPES[noise.floats].numpy} if noise.floats else set()
-    allowed: Inputs = {k: ulps(x, kinds) + share * largest(x) for k, x in expected.items()}
-    if hidden:
+    allowed: Inputs = {k: ulps(x, kinds) + may.share * largest(x) for k, x in expected.items()}
+    if may.hidden:
         allowed = {k: np.where(_nan(x) | _nan(got[k]), np.inf, allowed[k]) for k, x in expected.items()}
     misses = _misses(got, expected, allowed)
     if misses:
@@ -117,6 +118,22 @@ class Given:
     loss: float
     floats: str
     strict: bool
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Results of a graph on a sample beside those of the graph that it was made of.
+
+    `firm` is what rounding to the types of results alone allows.
+    """
+
+    before: Graph
+    after: Graph
+    sample: Inputs
+    index: int
+    got: Inputs
+    expected: Inputs
+    firm: dict[str, Array]
 
 
 class Judge:
@@ -171,34 +188,25 @@ class Judge:
             wrong = _first(got, expected, firm, told)
             if wrong:
                 return wrong
-        misses = self._excused(before, after, sample, index, up, got, expected, firm, told)
+        held = _Held(before, after, sample, index, got, expected, firm)
+        misses = self._excused(held, up, told)
         return str(misses[0]) if misses else ""
 
-    def _excused(
-        self,
-        before: Graph,
-        after: Graph,
-        sample: Inputs,
-        index: int,
-        up: Given,
-        got: Inputs,
-        expected: Inputs,
-        firm: dict[str, Array],
-        told: Mapping[str, Array],
-    ) -> list[Miss]:
+    def _excused(self, held: _Held, up: Given, told: Mapping[str, Array]) -> list[Miss]:
         """Return what is off and not excused: what widened results tell apart, no rounding excuses."""
-        allowed = self._allowed(after, expected, firm, up.loss)
+        firm = held.firm
+        allowed = self._allowed(held.after, held.expected, firm, up.loss)
         for name in told:  # what underflows in one order does not in another
-            allowed[name] = allowed[name] + _least(before.type_of(name).dtype.numpy)
+            allowed[name] = allowed[name] + _least(held.before.type_of(name).dtype.numpy)
 
-        def found() -> list[Miss]:
+        def beyond() -> list[Miss]:
             bound = {k: np.where(told[k], firm[k], x) if k in told else x for k, x in allowed.items()}
-            return _misses(got, expected, bound)
+            return _misses(held.got, held.expected, bound)
 
-        misses = found()
-        for moved in self._spreads(before, sample, index, up.floats) if misses else ():
-            allowed = {name: np.maximum(allowed[name], FACTOR * moved[name]) for name in expected}
-            misses = found()
+        misses = beyond()
+        for moved in self._spreads(held.before, held.sample, held.index, up.floats) if misses else ():
+            allowed = {name: np.maximum(allowed[name], FACTOR * moved[name]) for name in held.expected}
+            misses = beyond()
             if not misses:
                 break
         return misses
