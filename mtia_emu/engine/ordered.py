@@ -41,12 +41,12 @@ class _Done:
 
 
 def in_order_of_time(commands: Array, on_dram: Array, grid: Sharers, flights: int) -> tuple[Array, Array]:
-    """Return start and end of each command, in cycles; a PE may have `flights` loads on their way."""
+    """Return start and end [command], in cycles; a PE may have `flights` loads on their way."""
     return _Queue(commands, on_dram, grid, flights).run()
 
 
 def dependencies(commands: Array, accumulator: Array) -> list[_Waits]:
-    """Return what each command waits for, read off the order of the program."""
+    """Return what each of commands[n] waits for, read off the order of the program."""
     order = _Order(accumulator)
     return [order.follow(i, c) for i, c in enumerate(commands)]
 
@@ -153,7 +153,7 @@ class _Queue:
                 self.users[j].append(i)
 
     def run(self) -> tuple[Array, Array]:
-        """Return start and end of each command."""
+        """Return start and end, [command] each."""
         issued = self._issued()
         start, end = np.zeros(len(self.open)), np.zeros(len(self.open))
         heap = [(issued[i], i) for i in np.flatnonzero((self.open == 0) & ~self.ahead).tolist()]

@@ -73,7 +73,7 @@ class Sharers(NamedTuple):
 def packed(
     commands: Array, bands: Array, cols: int, places: tuple[Array, ...], costs: tuple[Array, ...]
 ) -> Array:
-    """Return the `COMMAND`s of an `isa.Block`'s commands; `costs` are the fp64 fields, in order.
+    """Return the `COMMAND`s [n] of an `isa.Block`'s commands [n]; `costs` are the fp64 fields, in order.
 
     `places` are unit, traits and link; `bands` are the block's, row by row, on a grid of so many columns.
     """
@@ -92,7 +92,7 @@ def _pack(
     costs: tuple[Array, ...],
     out: Array,
 ) -> None:
-    """Fill `out` in one pass: field by field each would pass memory again."""
+    """Fill out[n] in one pass: field by field each would pass memory again."""
     unit, traits, link = places
     busy, latency, on_sram, on_link, local, issue = costs
     for i in range(len(commands)):
@@ -137,7 +137,7 @@ def reaching(ledger: Array, window: float, until: float) -> tuple[Array, float]:
 
 @jitted
 def _merge(ledger: Array, window: float, factor: int) -> None:
-    """Make each `factor` windows one, in place; none of them counts as full."""
+    """Make each `factor` windows of ledger[window, resource] one, in place; none of them counts as full."""
     windows, resources = ledger.shape
     for w in range(windows):
         for r in range(resources):
@@ -192,7 +192,7 @@ def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: flo
 
 @borrowing
 def _open(ledger: Array, r: int, w: int) -> int:
-    """Return the first window from w on that has room; full ones are passed over at once, next time too."""
+    """Return the first window from w on of ledger[window, r] with room; full ones are passed over at once."""
     root = w
     while ledger[root, r]["skip"] > 0:
         root += ledger[root, r]["skip"]
@@ -216,7 +216,7 @@ def _depart(state: State, q: int, end: float) -> None:
 
 @borrowing
 def _ready(c: Any, state: State, accumulator: Array) -> tuple[float, float]:
-    """Return when a command can start, and when the last bank of accumulators that it needs is ready."""
+    """Return when a command can start, and when the last bank that it needs is ready; accumulator[slot]."""
     slots, stages, pes = state.slots, state.stages, state.pes
     p, u, dst, traits = c["pe"], UNIT + c["unit"], c["dst"], c["traits"]
     if traits & CHIP_WIDE:
@@ -311,7 +311,7 @@ def _shared(c: Any, on_dram: float) -> tuple[tuple[int, int, int], tuple[float, 
 
 @borrowing
 def _until(c: Any, on_dram: float, last: Array, t: float) -> float:
-    """Return the time before which shared resources have done the work of a command that starts at t."""
+    """Return the time before which resources, last[resource], have done the work of a command from t on."""
     places, works = _shared(c, on_dram)
     until = t
     for kind in range(3):
@@ -323,7 +323,7 @@ def _until(c: Any, on_dram: float, last: Array, t: float) -> float:
 
 @borrowing
 def _served(c: Any, on_dram: float, ledger: Array, window: float, last: Array, t: float) -> float:
-    """Book the work of a command that starts at t, and return when the last of it is done."""
+    """Book the work of a command that starts at t in ledger[window, resource]; return when all is done."""
     places, works = _shared(c, on_dram)
     done = t
     for kind in range(3):

@@ -130,7 +130,7 @@ def check_fits(block: Block, chip: Chip) -> None:
 
 
 def on_dram(chip: Chip, ev: Events) -> Array:
-    """Return the cycles for which DRAM's channels are each command's.
+    """Return the cycles for which DRAM's channels are each command's, [command].
 
     DRAM is asked about only where there is something for it to do, so that a block that leaves it alone is
     seen to take the same time beside any.
@@ -145,7 +145,7 @@ def on_dram(chip: Chip, ev: Events) -> Array:
 
 
 def _work(block: Block, chip: Chip, ev: Events) -> Array:
-    """Return a block's commands as the recurrence takes them: `recurrence.COMMAND`."""
+    """Return a block's commands as the recurrence takes them: `recurrence.COMMAND`, [n]."""
     c, bands = block.commands, block.band_rows(chip.grid.rows)
     busy, latency, on_link = np.zeros((3, len(c)))
     queue, link = np.zeros(len(c), np.int8), np.full(len(c), -1)

@@ -82,7 +82,7 @@ RESOURCES = {k.queue.resource: k.queue.meaning for k in COMMANDS.values() if k.q
 
 
 def table_of(member: Callable[[CommandKind], Any]) -> Array:
-    """Return a member of every kind as an array that is indexed by opcode; other numbers have 0."""
+    """Return a member of every kind as an array [256] by opcode; other numbers have 0."""
     some = {opcode: member(kind) for opcode, kind in COMMANDS.items()}
     out = np.zeros(np.iinfo(np.uint8).max + 1, np.result_type(*some.values()))
     out[list(some)] = list(some.values())
@@ -121,6 +121,6 @@ def batches(block: Block, chip: Chip, commands: Array | None = None) -> Iterator
 
 
 def by_table(at: Array, commands: Array) -> list[Array]:
-    """Return commands that look rows up, by number, apart by the table that they look up."""
+    """Return commands at[n] that look rows up, by number, apart by the table that they look up."""
     tables = commands["operand"][at]
     return [at[tables == one] for one in np.unique(tables)]

@@ -65,7 +65,7 @@ class Batch:
 
     @property
     def pe(self) -> Array:
-        """Return the PE of each command; the records need not be moved for it."""
+        """Return the PE of each command, [command]; the records need not be moved for it."""
         return self.commands["pe"][self.at].astype(int)
 
     @property
@@ -75,17 +75,17 @@ class Batch:
 
     @property
     def elements(self) -> Array:
-        """Return rows times columns of each command."""
+        """Return rows times columns of each command, [command]."""
         return self.c["rows"].astype(float) * self.c["cols"]
 
     @property
     def operand_bytes(self) -> Array:
-        """Return the bytes of an element of each of the block's operands, by number."""
+        """Return the bytes of an element of each of the block's operands, [operand]."""
         return np.array([x.dtype.bytes for x in self.block.operands] or [0])
 
     @property
     def slot_bytes(self) -> Array:
-        """Return the bytes of an element of each of the block's slots, by number."""
+        """Return the bytes of an element of each of the block's slots, [slot]."""
         return np.array([s.dtype.bytes for s in self.block.slots] or [0])
 
 
@@ -115,13 +115,13 @@ class MemoryDoors(Protocol):
         """Return slot `index` of a PE as [rows, cols], for the caller to write whole."""
 
     def tile(self, operand: int, row: int, rows: int, col: int, cols: int) -> Array:
-        """Return a tile of an operand."""
+        """Return a tile [rows, cols] of an operand."""
 
     def put(self, operand: int, row: int, col: int, data: Array) -> None:
-        """Write a tile of an operand."""
+        """Write a tile [rows, cols] of an operand."""
 
     def rows(self, operand: int, at: Array) -> Array:
-        """Return rows of an operand, by number."""
+        """Return rows [n, cols] of an operand, by number at[n]."""
 
     def whole(self, operand: int) -> Array:
         """Return an operand in its own shape."""
@@ -136,7 +136,7 @@ class MemoryDoors(Protocol):
         """Note multiply-adds with a zero operand."""
 
     def note_lookups(self, rows: Array) -> None:
-        """Note the rows of a table that a command looked up."""
+        """Note rows[n] of a table that a command looked up."""
 
 
 MEMBERS = {  # that every kind of command must have, and what each says
@@ -190,7 +190,7 @@ class CommandKind:
             raise TypeError(f"{command}, class {cls.__name__}, lacks {lacks}")
 
     def verify(self, columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
-        """Refuse commands that say what no such command may; `c` are their columns, `at` their numbers."""
+        """Refuse commands that say what none may; `c` are their columns [n], at[n] their numbers."""
         raise NotImplementedError
 
     def count(self, batch: Batch, ev: Events) -> None:

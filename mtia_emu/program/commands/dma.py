@@ -131,7 +131,7 @@ class StageTile(CommandKind):
 
 
 def _transfer(batch: Batch, ev: Events, *, out: bool) -> Array:
-    """Count moves between operands and the network; return each transfer's payload bytes."""
+    """Count moves between operands and the network; return each transfer's payload bytes, [command]."""
     c, payload = batch.c, np.zeros(len(batch.at))
     for i in np.unique(c["operand"]):
         mine, operand = c["operand"] == i, batch.block.operands[i]
@@ -150,7 +150,7 @@ def _transfer(batch: Batch, ev: Events, *, out: bool) -> Array:
 
 
 def pass_memory(ev: Events, where: Array, space: Memory, data: Array, bursts: Array, *, out: bool) -> None:
-    """Count bytes at the memory that an operand is in; `bursts` are those that DRAM moves for them."""
+    """Count data[n] bytes at the memory that an operand is in; DRAM moves bursts[n] for them."""
     if space.off_chip:
         (ev.dram_write_bytes if out else ev.dram_read_bytes)[where] += bursts
     else:
@@ -158,7 +158,7 @@ def pass_memory(ev: Events, where: Array, space: Memory, data: Array, bursts: Ar
 
 
 def cross_network(batch: Batch, ev: Events, payload: Array) -> None:
-    """Count bytes that cross the network between a memory and one PE."""
+    """Count payload[command] bytes that cross the network between a memory and one PE."""
     ev.noc_bytes[batch.at] += payload
     ev.noc_byte_hops[batch.at] += payload * (batch.c["pe"] % batch.chip.grid.cols + 1.0)
 
