@@ -115,7 +115,7 @@ def _package(file: Path) -> list[str]:
 
 
 def reached(test: Path) -> set[str]:
-    """Return the files that a test imports, by itself or by way of others; one in cli/ starts the commands."""
+    """Return the files that a test imports, by itself or by way of others; one in cli/ starts commands."""
     seen: set[str] = set()
     work = [*imports(test), *(["cli/app"] if test.parent.name == "cli" else [])]
     while work:
