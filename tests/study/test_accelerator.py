@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from mtia_emu.compiler.lower.emit import About
+from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.pipeline import compile_graph
 
 import mtia_emu
