@@ -44,6 +44,20 @@ def test_the_pace_of_a_block_that_dram_holds_up() -> None:
     assert (found.idle, found.late) == (114, 12)
 
 
+def test_the_pace_of_a_tile_summed_over_two_pes() -> None:
+    """PE 1 adds the sums of PE 0 to its own: 256 B / 32 = 8 and a hop, between the product and its store.
+
+    SIMD is busiest again: 20. Before it an issue 2 and the first load, 8 + 10 + 2 + 4 = 24; after the last
+    load the product 16 + 8, the sums 8 + 1, the store 8 and 2 + 4.
+    """
+    near = [{**load, "operand": NEAR} for load in LOADS]
+    add = command(Opcode.REDUCE, src_pe=0, dst=ACC, **TILE)
+    mine = [{**c, "pe": 1} for c in (*near, PRODUCT, add, *LAST)]
+    found = pace(tiny.block(*near, PRODUCT, *mine), load_chip("tiny"))
+    assert found is not None
+    assert (found.dram, found.other, found.edge) == (0, 20, 2 + 24 + 24 + 9 + 14)
+
+
 @pytest.fixture(scope="module", params=[{"seq": 1, "past": 512}, {"seq": 256}], ids=["decode", "prefill"])
 def llama(request: pytest.FixtureRequest) -> Program:
     return api.compile_model("zoo:llama-3.2-1b", CHIP, dims=request.param, beside=False, prefetch=False)
