@@ -24,14 +24,11 @@ THROUGH = {
     "cli/test_resident.py": "cli/serve",
     "cli/test_sweep.py": "sweeps/search sweeps/stored",
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
-    "compiler/lower/test_emit.py": "compiler/lower/assemble compiler/lower/launches",
+    "compiler/lower/test_emit.py": "compiler/lower/launches",
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",
     "engine/test_checked.py": "engine/interpreter engine/memory",
-    "engine/test_events.py": "program/events program/geometry program/commands/base program/commands/core "
-    "program/commands/dma program/commands/lookups program/commands/matrix program/commands/network "
-    "program/commands/simd",
     "gpu/test_machine.py": "gpu/kernel gpu/matmul gpu/shapes",
     "kernels/attention/test_fused.py": "kernels/attention/walk",
     "kernels/matmul/test_estimate.py": "kernels/estimates kernels/matmul/demand kernels/matmul/space",
@@ -58,7 +55,7 @@ THROUGH = {
 OF_MORE = {
     "scripts of docs/ and examples/": "accuracy accuracy_energy accuracy_formats accuracy_mtia docs examples "
     "gpu_measure score_tuning",
-    "the tree itself": "complete layers mirror repository",
+    "the tree itself": "complete house layers mirror repository",
     "tools of the tests": "fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
@@ -144,7 +141,7 @@ def test_there_are_sources_and_tests() -> None:
 def test_every_source_has_a_test_of_its_name_or_a_reason() -> None:
     listed = {name for names in THROUGH.values() for name in names.split()}
     assert {name for name in SOURCES if not has_test(name)} - listed == set(), "no test of that name"
-    assert listed - SOURCES == set(), "listed, but not there"
+    assert {name for name in listed if name not in SOURCES or has_test(name)} == set(), "listed for nothing"
 
 
 @pytest.mark.parametrize("test", THROUGH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -63,19 +64,23 @@ register(
 )
 
 
-def _over_last(c: Call, op: str, axis: int, x: str, weight: str, bias: str, epsilon: float) -> str:
-    """Return the norm over all axes from `axis` on, which are made one."""
+def _over_last(c: Call, op: str, axis: int, weights: Sequence[str], epsilon: float) -> str:
+    """Return the norm of the first operand over all axes from `axis` on, which are made one.
+
+    `weights` are those that the op takes, "" for one that is left out.
+    """
+    x = c[0]
     shape = c.type(x).shape
     inner = shape[axis:]
     flat = (*shape[:axis], math.prod(inner))
-    weights = [c.reshape(c.add("expand", w, shape=inner), flat[axis:]) for w in (weight, bias) if w]
-    return c.reshape(c.add(op, c.reshape(x, flat), *weights, epsilon=epsilon), shape)
+    flat_weights = [c.reshape(c.add("expand", w, shape=inner), flat[axis:]) for w in weights if w]
+    return c.reshape(c.add(op, c.reshape(x, flat), *flat_weights, epsilon=epsilon), shape)
 
 
 @onnx("LayerNormalization")
 def _layer_normalization(c: Call) -> tuple[str, str, str]:
     axis, epsilon = c.axis(-1), c.attr("epsilon", 1e-5)
-    result = _over_last(c, "layernorm", axis, c[0], c[1], c.optional(2), epsilon)
+    result = _over_last(c, "layernorm", axis, (c[1], c.optional(2)), epsilon)
     if not (c.wants(1) or c.wants(2)):
         return (result, "", "")
     x = c.cast(c[0], "fp32")
@@ -90,7 +95,7 @@ def _layer_normalization(c: Call) -> tuple[str, str, str]:
 def _rms_normalization(c: Call) -> str:
     if c.wants(1):
         raise Unsupported("its inverse deviation is read")
-    return _over_last(c, "rmsnorm", c.axis(-1), c[0], c[1], "", c.attr("epsilon", 1e-5))
+    return _over_last(c, "rmsnorm", c.axis(-1), (c[1],), c.attr("epsilon", 1e-5))
 
 
 @onnx("com.microsoft::SkipSimplifiedLayerNormalization")

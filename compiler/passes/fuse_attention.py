@@ -92,9 +92,9 @@ class _Fuser:
                 continue
             if (name, where) not in self.diagonals:
                 self.diagonals[name, where] = _diagonal_of(const, seen=where)
-            found = self.diagonals[name, where]
-            if found is not None:
-                return {"mask": index, "diagonal": found}
+            diagonal = self.diagonals[name, where]
+            if diagonal is not None:
+                return {"mask": index, "diagonal": diagonal}
         return {}
 
 
@@ -238,8 +238,8 @@ def _masks(tape: Tape, index: int, extras: tuple[str, ...], match: Match) -> boo
         return None
     least = step.sources[2]
     if not isinstance(least, float):
-        found = scalar(match, extras[least - 1]) if least > 0 else None
-        least = 0.0 if found is None else found
+        number = scalar(match, extras[least - 1]) if least > 0 else None
+        least = 0.0 if number is None else number
     return True if least <= HIDDEN else None
 
 

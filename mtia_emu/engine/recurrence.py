@@ -67,6 +67,7 @@ class State(NamedTuple):
 class Sharers(NamedTuple):
     shared: int  # how many shared resources there are
     bank_share: float  # a read of accumulators frees the first bank after this share of its time
+    accumulator: Array  # [slot]: whether it is in an accumulator
 
 
 def packed(
@@ -282,27 +283,24 @@ def _read(slot: Any, done: float, freed: float) -> None:
 
 
 def recur(
-    commands: Array,
-    on_dram: Array,
+    work: tuple[Array, Array],
     state: State,
     grid: Sharers,
-    accumulator: Array,
-    start: Array,
-    end: Array,
+    times: tuple[Array, Array],
     least: float = 0.0,
 ) -> None:
-    """Fill `start` and `end`, in cycles, command by command; `on_dram` is the time of DRAM that each takes.
+    """Fill `times`, the start and the end of each command in cycles, command by command.
 
-    A transfer flows through all shared resources on its way at once: the slowest counts. `least` is a time
-    that the commands are known to take together: the ledger need not grow up to it.
+    `work` is the commands, and the cycles of DRAM that each takes. A transfer flows through all shared
+    resources on its way at once: the slowest counts. `least` is a time that the commands are known to take
+    together: the ledger need not grow up to it.
     """
     windows = min(LEAST_WINDOWS + int(SPARE * least / WINDOW), MOST_WINDOWS)
     ledger, window, last = np.zeros((windows, grid.shared), WINDOW_USE), WINDOW, np.zeros(grid.shared)
-    work, times = (commands, on_dram), (start, end)
-    done, until = _run(work, state, grid, accumulator, ledger, window, last, times, 0)
-    while done < len(commands):
+    done, until = _run(work, state, grid, (ledger, window, last), times, 0)
+    while done < len(work[0]):
         ledger, window = reaching(ledger, window, until)
-        done, until = _run(work, state, grid, accumulator, ledger, window, last, times, done)
+        done, until = _run(work, state, grid, (ledger, window, last), times, done)
 
 
 @borrowing
@@ -342,21 +340,21 @@ def _run(
     work: tuple[Array, Array],
     state: State,
     grid: Sharers,
-    accumulator: Array,
-    ledger: Array,
-    window: float,
-    last: Array,
+    booked: tuple[Array, float, Array],
     times: tuple[Array, Array],
     first: int,
 ) -> tuple[int, float]:
     """Time commands from `first` on while the ledger reaches far enough.
 
-    Return the first command that is not timed, and until when the ledger must reach for it.
+    `booked` is what shared resources have to do: the ledger, the cycles of a window, and when the last of
+    each resource's work is done. Return the first command that is not timed, and until when the ledger must
+    reach for it.
     """
-    (commands, on_dram), (start, end), reach = work, times, window * (len(ledger) - 2)
+    (commands, on_dram), (start, end), (ledger, window, last) = work, times, booked
+    reach = window * (len(ledger) - 2)
     for i in range(first, len(commands)):
         c = commands[i]
-        t, after = _ready(c, state, accumulator)
+        t, after = _ready(c, state, grid.accumulator)
         until = _until(c, on_dram[i], last, t)
         if until >= reach:
             return i, until

@@ -74,13 +74,13 @@ def _row(layer: _Object, clock: float, *, new: bool) -> LayerRow:
 
 def of_report(file: str, report: Report, program: Program) -> Side:
     """Return the run of a program that was read from a file and timed."""
-    traffic, made = report.traffic, _made(program)
+    traffic, mappings = report.traffic, _made(program)
     rows = tuple(
         LayerRow(
             *(x.name, x.op, x.kernel, x.bound_by),
             x.seconds,
             *(x.joules, x.macs, x.dram_bytes, x.sram_bytes),
-            *made[i],
+            *mappings[i],
         )
         for i, x in enumerate(report.layers)
     )
@@ -100,17 +100,17 @@ def of_report(file: str, report: Report, program: Program) -> Side:
 def _made(program: Program) -> list[tuple[int, str]]:
     """Return how many commands each layer of a program has, and its mapping, in the order of its report."""
     cols = int(program.chip["grid"]["cols"])
-    found = []
+    blocks = []
     for launch in program.launches:
         block = program.blocks[launch.block]
         if not launch.parts or not block.bands:
-            found.append((len(block.commands), block.mapping))
+            blocks.append((len(block.commands), block.mapping))
             continue
         band = np.searchsorted(block.bands, block.commands["pe"] // cols, side="right")
         mappings = block.mapping.split(BESIDE)
         mappings = mappings if len(mappings) == len(launch.parts) else [block.mapping] * len(launch.parts)
-        found += zip(np.bincount(band, minlength=len(mappings)).tolist(), mappings, strict=True)
-    return found
+        blocks += zip(np.bincount(band, minlength=len(mappings)).tolist(), mappings, strict=True)
+    return blocks
 
 
 def _json(where: str) -> Any:
@@ -138,8 +138,8 @@ class _Object:
         self.where = where
 
     def _wrong(self, name: str, right: str) -> UserError:
-        found = _shown(self.values[name]) if name in self.values else "missing"
-        return UserError(f"{self.where}: {name} is {found}; right: {right}")
+        seen = _shown(self.values[name]) if name in self.values else "missing"
+        return UserError(f"{self.where}: {name} is {seen}; right: {right}")
 
     def text(self, name: str) -> str:
         """Return a string."""

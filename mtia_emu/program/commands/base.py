@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from ...machine.chip import Chip
 from ..columns import CommandColumns
 from ..events import Events
 from ..fields import Fields
-from ..isa import Block, Opcode
+from ..isa import Block, Opcode, select
 
 Array = np.ndarray[Any, Any]
 Library = Mapping[str, Callable[[Sequence[Array], Mapping[str, Any]], Sequence[Array]]]
@@ -46,21 +47,31 @@ class Queue:
 
 @dataclass(frozen=True)
 class Batch:
-    """Commands of one kind of a block on a chip, side by side: `c` are the records, `at` their numbers.
+    """Commands of one kind of a block on a chip, side by side: those numbered `at` among all `commands`.
 
     `bands` are the block's, row by row of the grid. Commands that look rows up come apart by their table.
     """
 
     at: Array
-    c: Array
+    commands: Array
     block: Block
     chip: Chip
     bands: Array
 
+    @cached_property
+    def c(self) -> Array:
+        """Return the commands' records."""
+        return select(self.commands, self.at)
+
     @property
     def pe(self) -> Array:
-        """Return the PE of each command."""
-        return self.c["pe"].astype(int)
+        """Return the PE of each command; the records need not be moved for it."""
+        return self.commands["pe"][self.at].astype(int)
+
+    @property
+    def cast(self) -> Array:
+        """Return the multicast of each command, likewise."""
+        return np.asarray(self.commands["cast"][self.at])
 
     @property
     def elements(self) -> Array:
@@ -82,13 +93,13 @@ class CommandCost(NamedTuple):
     """What each command of a batch takes, in cycles.
 
     Its unit is taken for `busy`; its result is there `latency` after all that it shares is done with it; it
-    takes `link` (-1: none, else as `geometry.links_in` numbers them) for `on_link`.
+    takes `link` (None: none, else as `geometry.links_in` numbers them) for `on_link`.
     """
 
     busy: Array
     latency: Array | float
     on_link: Array | float = 0.0
-    link: Array | int = -1
+    link: Array | None = None
 
 
 class MemoryDoors(Protocol):

@@ -165,12 +165,12 @@ def cross_network(batch: Batch, ev: Events, payload: Array) -> None:
 
 def transfers(batch: Batch, ev: Events) -> Transfer:
     """Return commands that move tiles or rows, as the machine's ways are asked for them."""
-    at, c, chip = batch.at, batch.c, batch.chip
+    at, cast, chip = batch.at, batch.cast, batch.chip
     return Transfer(
         ev.noc_bytes[at],
         ev.runs[at],
-        chip.grid.hops(batch.pe, c["cast"], batch.bands),
-        c["cast"] == Cast.COL,
+        chip.grid.hops(batch.pe, cast, batch.bands),
+        cast == Cast.COL,
         ev.missed[at] * (ev.dram_read_bytes[at] > 0),
         ev.transposed_bytes[at],
         ev.rows[at],
@@ -179,4 +179,4 @@ def transfers(batch: Batch, ev: Events) -> Transfer:
 
 def into_grid(batch: Batch, way: Way) -> CommandCost:
     """Return what commands take whose data come to a PE by the link of its row or its column."""
-    return CommandCost(*way, links_in(batch.pe, batch.c["cast"], batch.chip))
+    return CommandCost(*way, links_in(batch.pe, batch.cast, batch.chip))
