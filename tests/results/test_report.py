@@ -155,3 +155,20 @@ def test_json_names_tracks_where_there_are_several() -> None:
     two = as_json(one + report_of((layer("q", 0, 3, LINK),), LINK.exact_seconds(3), (LINK,)))
     assert two["tracks"] == [{"name": "chip", "clock_hz": 1.35e9}, {"name": "link", "clock_hz": 0.3e9}]
     assert [x["track"] for x in two["layers"]] == ["chip", "link"]
+
+
+def test_the_chip_beside_a_gpu_by_hand() -> None:
+    """The chip takes 4 s and 6 J, the GPU 2 s and 30 J: half as fast, five times as frugal."""
+    bands = {"seconds_band": Band(0.5, 2.0), "joules_band": Band(0.9, 1.1)}
+    chip = report_of((), Fraction(4), (CHIP,), joules_by=Joules(compute=2.0, static=4.0))
+    gpu = report_of((), Fraction(2), (OTHER,), joules_by=Joules(dram=30.0), **bands)
+    assert (chip.seconds, chip.joules, chip.watts) == (4.0, 6.0, 1.5)
+    assert (gpu.seconds, gpu.joules, gpu.watts) == (2.0, 30.0, 15.0)
+    ratio = compare(chip, gpu)
+    assert (ratio.speed, ratio.energy, ratio.perf_per_watt) == (0.5, 5.0, 5.0)
+    assert ratio.speed_band == Band(0.25, 1.0) and ratio.energy_band == Band(4.5, 5.5)
+
+
+def test_utilization_is_of_what_the_time_allows() -> None:
+    assert report_of((), Fraction(1), (CHIP,), macs=30, peak_macs=120.0).utilization == 0.25
+    assert report_of((), Fraction(1), (CHIP,), macs=30).utilization == 0.0
