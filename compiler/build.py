@@ -81,16 +81,16 @@ class NodeBuilder:
 
     def sources(self, value: str) -> set[str]:
         """Return the declared values (inputs) that a value is computed from."""
-        found, seen, pending = set(), {value}, [value]
+        origins, seen, pending = set(), {value}, [value]
         while pending:
             name = pending.pop()
             node = self._producers.get(name)
             if node is None:
-                found |= set() if name in self.consts else {name}
+                origins |= set() if name in self.consts else {name}
                 continue
             pending += [v for v in node.inputs if v and v not in seen]
             seen.update(node.inputs)
-        return found
+        return origins
 
     def fresh(self, hint: str) -> str:
         """Return a value name not taken: `hint` itself when it is free."""
@@ -149,13 +149,13 @@ class NodeBuilder:
             return self._made[key]
         types = ops.infer(op, [self.type_of(v) if v else None for v in inputs], frozen)
         self._limit(op, types)
-        made = self._shortcut(op, inputs, frozen, types)
-        if made is None and fold and not ops.op_named(op).stored:
-            made = self._fold(op, inputs, frozen, types, hint)
-        if made is None:
-            made = self._node(op, inputs, frozen, types, hint)
-        self._made[key] = made
-        return made
+        shortcut = self._shortcut(op, inputs, frozen, types)
+        if shortcut is None and fold and not ops.op_named(op).stored:
+            shortcut = self._fold(op, inputs, frozen, types, hint)
+        if shortcut is None:
+            shortcut = self._node(op, inputs, frozen, types, hint)
+        self._made[key] = shortcut
+        return shortcut
 
     def rewrite(self, renames: Mapping[str, str]) -> Rewrite:
         """Return what was made here as a rule's answer."""

@@ -71,9 +71,9 @@ def signature_fault(before: Graph, after: Graph, floats: str = "") -> str:
         ("output", before.outputs, after.outputs),
     ):
         if old != new:
-            was, found = (", ".join(f"%{v}" for v in names) or "none" for names in (old, new))
+            was, is_now = (", ".join(f"%{v}" for v in names) or "none" for names in (old, new))
             return (
-                f"its {what}s are {found}, not {was} (right: those of the graph that it was given, in order)"
+                f"its {what}s are {is_now}, not {was} (right: those of the graph that it was given, in order)"
             )
         for name in old:
             kind, now = before.type_of(name), after.type_of(name)

@@ -95,12 +95,12 @@ def _fitted(weights: Array, block: int, fit: Callable[[Array], tuple[Array, ...]
     """Return what `fit` gives for weights [k, n] as blocks [blocks, block, n], some at a time."""
     _refuse_infinite(weights)
     k, n = weights.shape
-    rows, made = block * max(1, CHUNK // (block * n)), []
+    rows, chunks = block * max(1, CHUNK // (block * n)), []
     for start in range(0, k, rows):
         part = weights[start : start + rows].astype(np.float32)
         whole = np.pad(part, ((0, -len(part) % block), (0, 0)))
-        made.append(fit(whole.reshape(-1, block, n)))
-    return tuple(np.concatenate(parts) for parts in zip(*made, strict=True))
+        chunks.append(fit(whole.reshape(-1, block, n)))
+    return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
 
 
 def _symmetric(blocks: Array) -> tuple[Array, ...]:
@@ -127,15 +127,15 @@ def _ranged(blocks: Array) -> tuple[Array, ...]:
 
 def _nearest(blocks: Array, candidates: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
     """Return the scales and zero points [blocks,n], of those given, that err least in square."""
-    least, found = np.full(0, np.inf), (np.empty(0), np.empty(0))
+    least, fit = np.full(0, np.inf), (np.empty(0), np.empty(0))
     for scales, zeros in candidates:
         steps, points = scales[:, None], zeros[:, None]
         codes = np.clip(np.round(blocks / steps + points), LOWEST, TOP)
         error = (((codes - points) * steps - blocks) ** 2).sum(axis=1)
         if not least.size:
-            least, found = error, (scales, zeros)
+            least, fit = error, (scales, zeros)
             continue
         better = error < least
         least = np.where(better, error, least)
-        found = np.where(better, scales, found[0]), np.where(better, zeros, found[1])
-    return found
+        fit = np.where(better, scales, fit[0]), np.where(better, zeros, fit[1])
+    return fit

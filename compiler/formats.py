@@ -63,31 +63,41 @@ def format_text(options: Options) -> str | None:
     return replace(few, activations="static", calibrate=samples).spelling
 
 
-def choose_format(own: DType, chip: Chip, spelling: str | None) -> Format:
-    """Return the format for a model whose own arithmetic is in `own`, with notes where it is another."""
+def choose_format(own: DType, chip: Chip | None, spelling: str | None) -> Format:
+    """Return the format for a model whose own arithmetic is in `own`, with notes where it is another.
+
+    Without a chip it is what is asked for, whatever multiplies it.
+    """
     if not own.is_float:  # a model of integers runs as it is
         return Format(own)
     few = quantised(spelling) if spelling != own.name else None
-    kind = dtype(spelling) if spelling is not None and few is None else chip.nearest_matrix_dtype(own)
+    near = own if chip is None else chip.nearest_matrix_dtype(own)
+    kind = dtype(spelling) if spelling is not None and few is None else near
     if not kind.is_float or (kind.bits < 16 and kind != own):
         right = f"fp16, bf16, fp32, or {', '.join(FORMATS)}"
         raise UserError(f"--dtype {spelling}: a model runs in {right} (weights quantised)")
-    if few is not None and few.mode != "none" and not chip.pe.matrix.supports(few.weights):
+    notes = [f"the model's {own} runs as {kind}"] if kind != own else []
+    notes += [_said(few)] if few is not None else []
+    notes += _unmultiplied(kind, few, chip, spelling) if chip is not None else []
+    return Format(kind, few, tuple(notes))
+
+
+def _unmultiplied(kind: DType, few: Quantise | None, chip: Chip, spelling: str | None) -> list[str]:
+    """Return what to say of a format that the chip's matrix unit has no rate for.
+
+    Raises `UserError` where activations would be in few bits.
+    """
+    matrix = chip.pe.matrix
+    if few is None or few.mode == "none":
+        said = f"the matrix unit of {chip.name} has no rate for {kind}: products run on the SIMD engine"
+        return [] if matrix.supports(kind.name) else [said]
+    if not matrix.supports(few.weights):
         raise UserError(
             f"--dtype {spelling}: the matrix unit of {chip.name} has no rate for {few.weights} "
-            f"(right: {', '.join(chip.pe.matrix.rates)}; weights alone: "
+            f"(right: {', '.join(matrix.rates)}; weights alone: "
             f"--dtype 'quantise{{weights={few.weights},activations=none}}')"
         )
-    notes = []
-    if kind != own:
-        notes.append(f"the model's {own} runs as {kind}")
-    if few is not None:
-        notes.append(_said(few))
-    if (few is None or few.mode == "none") and not chip.pe.matrix.supports(kind.name):
-        notes.append(
-            f"the matrix unit of {chip.name} has no rate for {kind}: products run on the SIMD engine"
-        )
-    return Format(kind, few, tuple(notes))
+    return []
 
 
 def _said(few: Quantise) -> str:

@@ -51,12 +51,12 @@ def parse_passes(spelling: str) -> tuple[Pass, ...]:
     text of another form, naming the nearest pass or option for one that is not known. `Pass.spelling` is the
     inverse.
     """
-    found = []
+    steps = []
     for item in _items(spelling):
         if item["sign"] or item["side"]:
             raise UserError(f"{item[0].strip(', ')!r} changes a pipeline, here is none (right: {EXAMPLE})")
-        found.append(_pass(item["name"], item["options"] or ""))
-    return tuple(found)
+        steps.append(_pass(item["name"], item["options"] or ""))
+    return tuple(steps)
 
 
 def steps_of(default: Steps, spelling: str | None) -> Steps:
@@ -93,7 +93,7 @@ def without_folders(spelling: str) -> str:
 
 
 def _items(spelling: str) -> list[re.Match[str]]:
-    found, at = [], 0
+    items, at = [], 0
     while at < len(spelling.rstrip()):
         match = _ITEM.match(spelling, at)
         if match is None:
@@ -101,9 +101,9 @@ def _items(spelling: str) -> list[re.Match[str]]:
             raise UserError(
                 f"not a pass: {wrong!r} in {spelling!r} (right: {EXAMPLE}, or +mine@after:fuse-tails)"
             )
-        found.append(match)
+        items.append(match)
         at = match.end()
-    return found
+    return items
 
 
 def _listed(default: Steps, items: Sequence[re.Match[str]]) -> Steps:
@@ -172,8 +172,8 @@ def _place(steps: Steps, anchor: str) -> int:
 
 
 def _pass(name: str, options: str) -> Pass:
-    found = pass_named(name)
-    known = {f.name.replace("_", "-"): f for f in fields(found)}
+    pass_class = pass_named(name)
+    known = {f.name.replace("_", "-"): f for f in fields(pass_class)}
     values: dict[str, Any] = {}
     for option in filter(None, map(str.strip, options.split(","))):
         key, equals, value = map(str.strip, option.partition("="))
@@ -188,11 +188,11 @@ def _pass(name: str, options: str) -> Pass:
             right = f"{key}={known[key].default}"
             raise UserError(f"pass {name}: option {option!r} is not {key}={kind.__name__} (right: {right})")
     try:
-        return found(**values)
+        return pass_class(**values)
     except UserError:
         raise
     except Exception as error:  # its author's own check of its options
-        raise UserError(f"pass {name}: {raised(error, found)}") from error
+        raise UserError(f"pass {name}: {raised(error, pass_class)}") from error
 
 
 def _truth(word: str) -> bool:

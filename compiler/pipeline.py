@@ -15,7 +15,7 @@ from mtia_emu.machine.chip import Chip
 from mtia_emu.options import Options, Words
 from mtia_emu.program.isa import Program
 from mtia_emu.reuse.memo import SameObject
-from mtia_emu.types import DType, TensorType, Work
+from mtia_emu.types import DType, ModelWork, TensorType
 
 from . import text
 from .check import Known, check_made
@@ -31,7 +31,6 @@ from .lower.place import Placement, place, room_notes
 from .lower.prefetch import Ahead, as_launched, read_ahead
 from .lower.schedule import schedule
 from .lower.steps import Schedule
-from .ops import work
 from .pass_text import Steps, steps_of, without_folders
 from .passes import (
     AppendCaches,
@@ -57,6 +56,7 @@ from .passes import (
     SetWeightLayout,
     SplitIntoStrips,
 )
+from .passes.groups import MarkAttention, MarkChains, Marking, MarkProjections, mark
 from .passes.set_precision import own_dtype
 from .stages import STAGES, Stage, stages_from
 
@@ -104,7 +104,7 @@ def mapping_passes(chip: Chip | None) -> tuple[Pass, ...]:
         FuseAttention(),  # after fuse-maps and fuse-tails: what stands between its products is one tape
         Fold(),  # reshapes around it
         SplitIntoStrips(strip_bytes),  # what is no attention to the pass before
-        MergeSiblings(),  # after fuse-tails and quantise, whose products it joins; a GPU does so itself
+        MergeSiblings(),  # after fuse-tails and quantise, whose products it joins
         AppendCaches(),
         SetWeightLayout(),  # last: fold would undo the views of stored weights
         Prune(),
@@ -138,21 +138,20 @@ def chosen_steps(own: DType, form: Format, chip: Chip | None, spelling: str | No
     return steps
 
 
-def works(graph: Graph) -> tuple[Work, ...]:
-    """Return the work of each node that has any, in order.
+GPU_PASSES: tuple[Marking, ...] = (
+    MarkAttention(),  # first: it takes the softmax, and the work around it, whole
+    MarkProjections(),
+    MarkChains(),  # last: what is in no other kernel
+)
+"""The passes that mark what a GPU runs as one kernel, on the graph that no chip is known to yet."""
 
-    A value of one that has none, a change of shape, goes by its operand's name.
-    """
-    counts = [work(graph, node) for node in graph.nodes]
-    same: dict[str, str] = {}
-    whole = []
-    for w in counts:
-        inputs = tuple(same.get(v, v) for v in w.inputs)
-        if w.macs or w.flops or w.read_bytes + w.write_bytes:
-            whole.append(replace(w, inputs=inputs))
-        elif inputs:
-            same |= dict.fromkeys(w.outputs, inputs[0])
-    return tuple(whole)
+
+def asked_work(graph: Graph) -> ModelWork:
+    """Return what a graph asks of a machine that is no chip of ours: work a node, and groups of nodes."""
+    marked = mark(graph)
+    for marking in GPU_PASSES:
+        marked = marking(marked)
+    return marked.asked
 
 
 def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
@@ -324,7 +323,7 @@ def _describe(
     task: Compilation,
     graph: Graph,
     form: Format,
-    counts: tuple[Work, ...],
+    asked: ModelWork,
     moments: Schedule,
     placement: Placement,
 ) -> About:
@@ -337,7 +336,8 @@ def _describe(
         name=task.about.name or graph.name,
         dtype=form.name,
         types=_types(graph),
-        works=counts,
+        works=asked.works,
+        groups=asked.groups,
         notes=graph.notes + form.notes + notes,
     )
 
@@ -368,7 +368,7 @@ _WORK: dict[str, Callable[..., Any]] = {
     "own": lambda task, graph: own_dtype(graph),
     "format": _format,
     "fuse": _fuse,
-    "count": lambda task, fused: works(fused),
+    "count": lambda task, fused: asked_work(fused),
     "suit": _suit,
     "schedule": _schedule,
     "beside": _beside,

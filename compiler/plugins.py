@@ -75,20 +75,20 @@ def _in_file(file: str, name: str) -> type[Pass]:
         changed = stat.st_mtime_ns, stat.st_size
     except OSError:
         changed = (0, 0)
-    found = _passes_in(file, changed)
+    classes = _passes_in(file, changed)
     if name:
-        if name not in found:
-            raise refuse_unknown(f"pass of {file}", name, found)
-        return found[name]
-    if len(found) != 1:
-        names = ", ".join(f"{file}:{n}" for n in found)
+        if name not in classes:
+            raise refuse_unknown(f"pass of {file}", name, classes)
+        return classes[name]
+    if len(classes) != 1:
+        names = ", ".join(f"{file}:{n}" for n in classes)
         right = (
             f"one of {names}"
-            if found
+            if classes
             else "a frozen dataclass derived from Pass, with fields that have defaults"
         )
-        raise UserError(f"{file}: {len(found)} passes are in it (right: {right})")
-    return next(iter(found.values()))
+        raise UserError(f"{file}: {len(classes)} passes are in it (right: {right})")
+    return next(iter(classes.values()))
 
 
 @cache
@@ -112,8 +112,8 @@ def foreign_names() -> list[str]:
 
 def _offered() -> dict[str, EntryPoint]:
     """Return the entry points by name; of two packages that bring one name, the first in the alphabet."""
-    found = sorted(entry_points(group=GROUP), key=lambda e: (e.name, e.value), reverse=True)
-    return {entry.name: entry for entry in found}
+    entries = sorted(entry_points(group=GROUP), key=lambda e: (e.name, e.value), reverse=True)
+    return {entry.name: entry for entry in entries}
 
 
 @cache
@@ -121,11 +121,11 @@ def _loaded(entry: EntryPoint) -> type[Pass]:
     """Return the class behind an entry point; raise `UserError` where it is none, or cannot be imported."""
     where = f"pass {entry.name!r}, entry point {entry.value!r} of group {GROUP}"
     try:
-        found = entry.load()
+        loaded = entry.load()
     except Exception as error:  # whatever importing somebody's package raises
         raise UserError(f"{where}: cannot be imported: {type(error).__name__}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Pass) and is_dataclass(found)):
-        raise UserError(f"{where}: {found!r} is not a pass (right: a frozen dataclass derived from Pass)")
-    if pass_name(found) != entry.name:  # `Pass.spelling` must be read back
-        raise UserError(f"{where}: the class is {found.__name__} (right: an entry {pass_name(found)!r})")
-    return found
+    if not (isinstance(loaded, type) and issubclass(loaded, Pass) and is_dataclass(loaded)):
+        raise UserError(f"{where}: {loaded!r} is not a pass (right: a frozen dataclass derived from Pass)")
+    if pass_name(loaded) != entry.name:  # `Pass.spelling` must be read back
+        raise UserError(f"{where}: the class is {loaded.__name__} (right: an entry {pass_name(loaded)!r})")
+    return loaded

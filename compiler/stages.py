@@ -58,7 +58,7 @@ STAGES = (
         at="fused",
         shown="as other machines are given it",
     ),
-    Stage("count", ("fused",), "works", "The work of each node, which any machine would have.", kept=True),
+    Stage("count", ("fused",), "asked", "The work of each node, and groups of nodes for a GPU.", kept=True),
     Stage(
         "suit",
         ("fused", "own", "format"),
@@ -96,7 +96,7 @@ STAGES = (
     ),
     Stage(
         "describe",
-        ("onnx", "format", "works", "moments", "placement"),
+        ("onnx", "format", "asked", "moments", "placement"),
         "about",
         "What the program says of the model: name, types, notes.",
         chip=("dram",),

@@ -159,12 +159,12 @@ class _Line:
             raise self.fail(f"expected '{mark}'")
 
     def match(self, pattern: re.Pattern[str], what: str) -> str:
-        found = pattern.match(self.text, self.at)
-        if found is None:
+        hit = pattern.match(self.text, self.at)
+        if hit is None:
             raise self.fail(f"expected {what}")
-        self.at = found.end()
+        self.at = hit.end()
         self.skip()
-        return found.group()
+        return hit.group()
 
     def name(self, what: str) -> str:
         return self.unquote(self.match(_NAME, what))
@@ -203,12 +203,12 @@ class _Line:
 
     def many(self, item: Callable[[], object], end: str) -> list[object]:
         """Return items between commas, up to and with the end mark."""
-        found: list[object] = []
+        items: list[object] = []
         while not self.eat(end):
-            if found:
+            if items:
                 self.expect(",")
-            found.append(item())
-        return found
+            items.append(item())
+        return items
 
 
 def parse(text: str, consts: Mapping[str, np.ndarray] | None = None) -> Graph:
@@ -310,7 +310,7 @@ class _Reader:
             return Const(kind)
         if line.eat("["):
             return _inline(line, kind, line.many(lambda: _scalar(line), "]"))
-        wanted = (
+        digest_text = (
             "" if line.eat("present") else line.match(_DIGEST, "absent, present, [values] or sha256:digest")
         )
         if name not in self.data:
@@ -318,7 +318,7 @@ class _Reader:
         array = np.asarray(self.data[name])
         if array.shape != kind.shape or array.dtype != kind.dtype.numpy:
             raise line.fail(f"the data given for %{name} are {array.dtype}{list(array.shape)}, not {kind}")
-        if wanted and digest(array) != wanted:
+        if digest_text and digest(array) != digest_text:
             raise line.fail(f"the data given for %{name} have another digest, {digest(array)}")
         return Const(kind, array)
 
@@ -365,17 +365,17 @@ def _attr_value(line: _Line, depth: int = 0) -> Attr:
 
 
 def _attrs(line: _Line) -> Attrs:
-    found: dict[str, Attr] = {}
+    attrs: dict[str, Attr] = {}
 
     def one() -> None:
         name = line.match(_WORD, "the name of an attribute")
-        if name in found:
+        if name in attrs:
             raise line.fail(f"attribute '{name}' is given twice")
         line.expect("=")
-        found[name] = _attr_value(line)
+        attrs[name] = _attr_value(line)
 
     line.many(one, "}")
-    return found
+    return attrs
 
 
 def _node(line: _Line) -> Node:

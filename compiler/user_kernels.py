@@ -25,6 +25,7 @@ from mtia_emu.types import TensorType, dtype_of
 from .foreign import raised
 from .graph import Attrs, Node
 from .ops import ONNX, OPS, Call, Count, Op, check_node
+from .ops.base import elementwise
 from .ops.base import infer as infer_op
 from .ops.base import reference as reference_op
 
@@ -147,29 +148,33 @@ def _spell(kernel: UserKernel, call: Call) -> tuple[str, ...]:
 
 
 def _infer(kernel: UserKernel, types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    found = tuple(_guarded(kernel, "infer", lambda: kernel.infer(types, attrs)))
-    if not found or not all(isinstance(t, TensorType) for t in found):
-        raise UserError(f"{kernel.label}: infer gives {found!r} (right: a TensorType for each result)")
-    return found
+    types_inferred = tuple(_guarded(kernel, "infer", lambda: kernel.infer(types, attrs)))
+    if not types_inferred or not all(isinstance(t, TensorType) for t in types_inferred):
+        raise UserError(
+            f"{kernel.label}: infer gives {types_inferred!r} (right: a TensorType for each result)"
+        )
+    return types_inferred
 
 
 def _reference(kernel: UserKernel, arrays: Sequence[Array | None], attrs: Attrs) -> tuple[Array, ...]:
     """Return the reference's results, which must be of the types that the shape rule gives."""
-    made = tuple(
+    results = tuple(
         np.asarray(x) for x in _guarded(kernel, "reference", lambda: kernel.reference(arrays, attrs))
     )
     types = [None if x is None else TensorType(dtype_of(x), x.shape) for x in arrays]
     right = _infer(kernel, types, attrs)
-    given = tuple(f"{x.dtype}{list(x.shape)}" for x in made)
-    wanted = tuple(f"{t.dtype.numpy}{list(t.shape)}" for t in right)
-    if given != wanted:
-        raise UserError(f"{kernel.label}: reference gives {', '.join(given)}, infer says {', '.join(wanted)}")
-    return made
+    given = tuple(f"{x.dtype}{list(x.shape)}" for x in results)
+    expected = tuple(f"{t.dtype.numpy}{list(t.shape)}" for t in right)
+    if given != expected:
+        raise UserError(
+            f"{kernel.label}: reference gives {', '.join(given)}, infer says {', '.join(expected)}"
+        )
+    return results
 
 
 def _count(flops: int, types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     size = max(t.size for t in (*types, *results) if t is not None)
-    return Count("vector", (size,), flops=flops * size)
+    return elementwise(size, flops * size)
 
 
 def _guarded(kernel: UserKernel, what: str, call: Callable[[], T]) -> T:

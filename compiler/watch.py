@@ -58,13 +58,13 @@ class PassRun:
 
         Reasons that differ in the values that they name are one.
         """
-        found: dict[tuple[str, str, str], list[RuleOutcome]] = {}
+        by_reason: dict[tuple[str, str, str], list[RuleOutcome]] = {}
         for o in self.outcomes:
             if o.reason:
-                found.setdefault((o.rule, o.node.op, _VALUE.sub("%*", o.reason)), []).append(o)
+                by_reason.setdefault((o.rule, o.node.op, _VALUE.sub("%*", o.reason)), []).append(o)
         of_rule = Counter(o.rule for o in self.outcomes if o.reason)
-        ranked = sorted(found, key=lambda key: (-of_rule[key[0]], key[0], -len(found[key]), key))
-        return [_skipped(key, found[key]) for key in ranked]
+        ranked = sorted(by_reason, key=lambda key: (-of_rule[key[0]], key[0], -len(by_reason[key]), key))
+        return [_skipped(key, by_reason[key]) for key in ranked]
 
 
 def _skipped(key: tuple[str, str, str], outcomes: Sequence[RuleOutcome]) -> Skipped:
@@ -113,13 +113,13 @@ def _form(graph: Graph, numbers: dict[object, int]) -> tuple[list[int], Counter[
     known = {"": number()}
     known |= {name: number("input", name, kind) for name, kind in graph.inputs.items()}
     known |= {name: number("const", *_content(name, const)) for name, const in graph.consts.items()}
-    found = Counter(known.values())
+    counts = Counter(known.values())
     for node in graph.nodes:
         operands = tuple(known[v] for v in node.inputs)
         for place, value in enumerate(node.outputs):
             known[value] = number(node.op, operands, node.types, repr(dict(node.attrs)), place)
-            found[known[value]] += 1
-    return [known[v] for v in graph.outputs], found
+            counts[known[value]] += 1
+    return [known[v] for v in graph.outputs], counts
 
 
 def _content(name: str, const: Const) -> tuple[object, ...]:

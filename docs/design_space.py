@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def sweep_store(folder: Path) -> Path:
     """Return the store of the tutorial's sweep, made in a folder."""
-    from mtia_emu.sweeps.run import Where, run
+    from mtia_emu.sweeps.run import SweepRun, run
     from mtia_emu.sweeps.spec import load_spec, make_spec
 
     path = folder / "sweep.db"
-    run(make_spec(load_spec(ROOT / "examples" / "sweep.toml")), path, Where()).close()
+    run(make_spec(load_spec(ROOT / "examples" / "sweep.toml")), SweepRun(path)).close()
     return path
 
 

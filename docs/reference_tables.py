@@ -176,6 +176,13 @@ def stages() -> str:
     return table(["stage", "takes -> gives", "options", "of the chip", "memoised", "what it does"], rows)
 
 
+def markings() -> str:
+    """Return the passes that mark what a GPU runs as one kernel, in order, each with what it does."""
+    from mtia_emu.compiler.pipeline import GPU_PASSES
+
+    return table(["pass", "what"], [[f"`{type(x).__name__}`", _first_sentence(x)] for x in GPU_PASSES])
+
+
 def systolic() -> str:
     """Return the comparison of a systolic array, in closed form and stepped, with SCALE-Sim."""
     from mtia_emu.machine.units.systolic import sram_words, systolic_cycles
@@ -222,5 +229,5 @@ def _csv(path: Path) -> list[dict[str, str]]:
 
 SECTIONS: dict[str, Callable[[], str]] = {
     f.__name__.replace("_", "-"): f
-    for f in (chips, gpus, ops, commands, settings, cli, passes, stages, systolic)
+    for f in (chips, gpus, ops, commands, settings, cli, passes, markings, stages, systolic)
 }

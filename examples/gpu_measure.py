@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from mtia_emu.gpu import Gpu, load_gpu
-from mtia_emu.types import BF16, FP16, DType, Work, dtype
+from mtia_emu.types import BF16, FP16, AttentionWork, BagWork, CopyWork, DType, ProductWork, Work, dtype
 
 Kernels = list[Callable[[], Any]]
 
@@ -85,29 +85,31 @@ def work(row: Row) -> Work:
 
 def _gemm_work(kind: DType, m: int, k: int, n: int, _: int) -> Work:
     size, out = kind.bytes, max(kind.bytes, BF16.bytes)  # the result of fp8 operands is bf16
-    return Work("", "matmul", "matmul", kind, (1, m, k, n), m * k * n, 0, size * (m + n) * k, out * m * n)
+    read, write = size * (m + n) * k, out * m * n
+    return ProductWork(
+        "", "matmul", kind, batch=1, m=m, k=k, n=n, flops=0, read_bytes=read, write_bytes=write
+    )
 
 
 def _attention_work(kind: DType, batch: int, heads: int, kv_heads: int, keys: int, causal: bool) -> Work:
-    queries = keys if causal else 1
-    kv = 2 * kind.bytes * batch * kv_heads * keys * HEAD_SIZE
-    io = kind.bytes * batch * heads * queries * HEAD_SIZE
-    masked = queries if causal else 0
-    shape = (batch * kv_heads, heads // kv_heads * queries, masked, keys, HEAD_SIZE, HEAD_SIZE)
-    macs = 2 * batch * heads * queries * keys * HEAD_SIZE
-    return Work("", "attention", "attention", kind, shape, macs, 0, kv + io, io)
+    return AttentionWork(
+        "", "attention", kind, batch=batch, kv_heads=kv_heads, group=heads // kv_heads,
+        queries=keys if causal else 1, keys=keys, key_size=HEAD_SIZE, value_size=HEAD_SIZE,
+        diagonal=0 if causal else None,
+    )  # fmt: skip
 
 
 def _bag_work(kind: DType, bags: int, pooling: int, dim: int, rows: int) -> Work:
     lookups = bags * pooling
     read = min(lookups, rows) * dim * kind.bytes + 8 * lookups + 8 * (bags + 1)
-    write = bags * dim * kind.bytes
-    shape = (lookups, bags, dim, rows)
-    return Work("", "embedding_bag", "embedding_bag", kind, shape, 0, lookups * dim, read, write)
+    return BagWork(
+        "", "embedding_bag", kind, lookups=lookups, bags=bags, dim=dim, rows=rows, flops=lookups * dim,
+        read_bytes=read, write_bytes=bags * dim * kind.bytes,
+    )  # fmt: skip
 
 
 def _copy_work(kind: DType, size: int, *_: int) -> Work:
-    return Work("", "copy", "move", kind, (size // kind.bytes,), 0, 0, size, size)
+    return CopyWork("", "copy", kind, read_bytes=size, write_bytes=size)
 
 
 WORKS: dict[str, Callable[..., Work]] = {

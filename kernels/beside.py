@@ -14,7 +14,7 @@ from .builder import LINE, NoRoom, round_up
 
 
 def _naming(name: str) -> Array:
-    """Return, by opcode, whether a field names an operand."""
+    """Return [256], by opcode, whether a field names an operand."""
     return table_of(lambda kind: name in kind.operands)
 
 
@@ -82,7 +82,7 @@ def _product_kinds(block: Block) -> set[tuple[str, ...]]:
 
 
 def _moved(commands: Array, pes: int, operands: int, slots: int, stages: int) -> Array:
-    """Return commands with the numbers of all that they name moved on by so many."""
+    """Return commands [n] with the numbers of all that they name moved on by so many."""
     c = commands.copy()
     c["pe"] += pes
     c["src_pe"][_FROM_PEER[c["op"]]] += pes

@@ -51,7 +51,7 @@ def exposed(every: Any, most: Any, kernel: str = "product") -> Any:
 
 
 def chain(parts: Numbers, bytes_: Numbers, chip: Chip) -> Array:
-    """Return the cycles in which the last tile's sums pass along the PEs that each hold a part of k.
+    """Return the cycles, in any shape, in which the last tile's sums pass along PEs that split k.
 
     A PE passes its sums on from the first bank of accumulators on; only the last one's are waited for whole.
     """

@@ -75,7 +75,7 @@ class Head:
 
 
 def spread(head: int, tiles: LoadedTiles) -> Array:
-    """Return which `head` tiles to read ahead: evenly spread, so that DRAM is busy with others all along."""
+    """Return which tiles to read ahead, [head]: evenly spread, so that DRAM is busy with others all along."""
     return np.arange(head) * len(tiles) // head
 
 
@@ -120,7 +120,7 @@ def with_prefetch(block: Block, head: Head, pieces: range) -> Block:
 
 
 def _stages(fields: dict[str, Array], places: dict[str, int]) -> Array:
-    """Return STAGE commands that announce nothing."""
+    """Return STAGE commands [n] that announce nothing."""
     out = np.zeros(len(fields["row"]), COMMAND)
     for name in ("dst", "src0", "src1", "src2", "src_pe", "stage"):
         out[name] = NO_SLOT

@@ -81,17 +81,17 @@ def compile_stages(
     try:
         graph = source.graph(shapes)
         about = About(source.name, str(source.path), source.dims)
-        how = tuning(chosen)
-        done = compile_graph(graph, chip, options=chosen, about=about, tuning=how, progress=progress)
+        mappings = tuning(chosen)
+        compiled = compile_graph(graph, chip, options=chosen, about=about, tuning=mappings, progress=progress)
     except UserError as error:
         if not ours:
             raise
         raise UserError(str(error).replace(str(source.path), source.name)) from None
     if INSTALLED:  # their commands are somebody's
-        verify(done.program, chip)
+        verify(compiled.program, chip)
     # where the file lies is the user's own business
     origin = source.name if ours else valid(source.path.name)
-    return replace(done, program=replace(done.program, source=origin))
+    return replace(compiled, program=replace(compiled.program, source=origin))
 
 
 def compile_model(
@@ -222,7 +222,7 @@ def _compared(
     from .oracle import Expected, compare_outputs, expected_outputs
     from .plugins.kernels import own_operators
 
-    program, wanted = compiled.program, format_text(options)
+    program, spelling = compiled.program, format_text(options)
     graph, given = compiled.imported, typed_inputs(inputs, program.inputs)
     expected = (
         Expected(evaluate(graph, given), REFERENCES)
@@ -230,12 +230,12 @@ def _compared(
         else expected_outputs(source.path, given, own_operators())
     )
     own = own_dtype(graph).name  # what the oracle computes in, and rounds to
-    few = quantised(wanted) if wanted != own else None
+    few = quantised(spelling) if spelling != own else None
     tolerance = max(map(_tolerance, (program.dtype, own)))
     if few is not None:
         tolerance = max(tolerance, few.tolerance)
-    found = replace(compare_outputs(outputs, expected.outputs, tolerance), oracle=expected.oracle)
-    return replace(found, layers=layers)
+    check = replace(compare_outputs(outputs, expected.outputs, tolerance), oracle=expected.oracle)
+    return replace(check, layers=layers)
 
 
 def _tolerance(dtype: str) -> float:

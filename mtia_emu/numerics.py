@@ -40,8 +40,8 @@ class jitted:
     def called(self) -> dict[str, jitted]:
         """Return the jitted functions that this one names."""
         names = self.function.__globals__
-        found = {n: names.get(n) for n in self.function.__code__.co_names}
-        return {n: f for n, f in found.items() if isinstance(f, jitted)}
+        named = {n: names.get(n) for n in self.function.__code__.co_names}
+        return {n: f for n, f in named.items() if isinstance(f, jitted)}
 
     @property
     def files(self) -> set[str]:
@@ -123,9 +123,9 @@ def _check(a: Array, b: Array, acc: Array, chunk: int) -> None:
     left, right = dtype_of(a), dtype_of(b)
     if left.is_float != right.is_float:
         raise UserError(f"tile_matmul: {left} times {right}: both must be floats or both integers")
-    wanted = np.dtype(np.float32 if left.is_float else np.int32)
-    if acc.dtype != wanted:
-        raise UserError(f"tile_matmul: {left} operands need a {wanted} acc, got {acc.dtype}")
+    sum_type = np.dtype(np.float32 if left.is_float else np.int32)
+    if acc.dtype != sum_type:
+        raise UserError(f"tile_matmul: {left} operands need a {sum_type} acc, got {acc.dtype}")
     if chunk < 1:
         raise UserError(f"tile_matmul: chunk must be at least 1, got {chunk}")
 

@@ -18,13 +18,23 @@ LAUNCHES = ("graph", "stream", "host")
 
 
 @dataclass(frozen=True)
+class Variant:
+    """What an option says of itself in one use: its default there and its text."""
+
+    use: str
+    default: Any
+    text: str
+
+
+@dataclass(frozen=True)
 class Spelling:
     """What an option says of itself where it is spelt.
 
     `uses` are the places that have it: "compile" (commands that compile a model), "operator" (gemm, tbe),
     "run" (commands that execute), "program" (also with a compiled program), "sweep" and "workload" (a sweep's
     spec, and each of its models). `decides` are the stages whose results depend on it. `name` is the flag
-    where it is not the field's name; `negated`, where giving it means false.
+    where it is not the field's name; `negated`, where giving it means false; `variants` are what it says in
+    uses where it means something narrower.
     """
 
     text: str
@@ -34,6 +44,12 @@ class Spelling:
     decides: tuple[str, ...] = ()
     name: str = ""
     negated: bool = False
+    variants: tuple[Variant, ...] = ()
+
+    def variant(self, use: str, default: Any) -> tuple[Any, str]:
+        """Return the default and the text that the option has in a use."""
+        special = [(v.default, v.text) for v in self.variants if v.use == use]
+        return special[0] if special else (default, self.text)
 
 
 def option(default: Any, text: str, *uses: str, **more: Any) -> Any:
@@ -66,7 +82,7 @@ class Mode:
 
     `launch`: `graph` (back to back in a CUDA graph), `stream` (each kernel pays the longer period of stream
     launches) or `host` (the host launches each and waits for it). `fused`: as a serving runtime launches it
-    (`gpu.fusion.fuse`), else one kernel an operator. `sustained`: a board in steady state, else a short
+    (`types.launched`), else one kernel an operator. `sustained`: a board in steady state, else a short
     burst.
     """
 
@@ -109,8 +125,16 @@ class Options:
         "pass says.  [default: the model's own type, or the nearest that the chip multiplies]",
         "compile",
         "workload",
+        "operator",
         metavar="TYPE",
         decides=("format",),
+        variants=(
+            Variant(
+                "operator",
+                "fp16",
+                "Type of the operands: fp16, bf16, fp32, int8; of a product also fp8_e4m3, fp8_e5m2.",
+            ),
+        ),
     )
     calibrate: str | None = option(
         None,

@@ -58,10 +58,10 @@ def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     from multiprocessing import get_context
 
     with safe_children():
-        made = ProcessPoolExecutor(workers, get_context("spawn"), die_with, (os.getpid(),))
-        running = made._processes  # shutdown forgets them, and waits for what they are at
+        workers_pool = ProcessPoolExecutor(workers, get_context("spawn"), die_with, (os.getpid(),))
+        running = workers_pool._processes  # shutdown forgets them, and waits for what they are at
         try:
-            yield made
+            yield workers_pool
         except BrokenProcessPool:
             raise UserError(
                 f"one of {workers} worker processes died (out of memory?); fewer workers need less, and "
@@ -72,7 +72,7 @@ def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
                 process.kill()
             raise
         finally:
-            made.shutdown(cancel_futures=True)
+            workers_pool.shutdown(cancel_futures=True)
 
 
 def die_with(parent: int) -> None:

@@ -1,10 +1,12 @@
-"""Data types, tensor types and the work of one operator: what every room may know."""
+"""Data types, tensor types and the work of a model: what every room may know."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar, get_args
 
 import ml_dtypes
 import numpy as np
@@ -150,25 +152,170 @@ def _is_size(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Work:
-    """What one operator must do, whatever machine does it: all that the GPU reference needs to know.
-
-    `kind` says how to read `shape`: `matmul` is (batch, m, k, n); `embedding_bag` is (lookups, bags, dim,
-    rows); `vector` (elementwise, reductions, norms) and `move` (copies, gathers) are (elements,). The bytes
-    are compulsory traffic: each distinct operand byte once. `macs` counts matrix multiply-adds, `flops` all
-    other arithmetic. `row` is the elements of a row of a norm or softmax, 0 for what is elementwise.
-    `inputs` and `outputs` name the values, so that a machine that fuses operators can see who reads whom.
-    """
+class _NodeWork:
+    """What the work of every node has: the node's name and op, and the element type that it computes in."""
 
     name: str
     op: str
-    kind: str
     dtype: DType
-    shape: tuple[int, ...]
-    macs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductWork(_NodeWork):
+    """Products of matrices, [batch, m, k] x [batch, k, n], and `flops` of arithmetic on their results."""
+
+    kind: ClassVar[str] = "matmul"
+    batch: int
+    m: int
+    k: int
+    n: int
     flops: int
     read_bytes: int
     write_bytes: int
+
+    @property
+    def macs(self) -> int:
+        """Return the multiply-adds."""
+        return self.batch * self.m * self.k * self.n
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionWork(_NodeWork):
+    """softmax(q k^T) v of `batch` sequences: `group` query heads share each of `kv_heads` heads of keys.
+
+    Each query head has `queries` rows of `key_size` and sees `keys` keys; values have `value_size`. A mask
+    that is known hides keys j > i + `diagonal` from query i; None where none is known.
+    """
+
+    kind: ClassVar[str] = "attention"
+    flops: ClassVar[int] = 0
+    batch: int
+    kv_heads: int
+    group: int
+    queries: int
+    keys: int
+    key_size: int
+    value_size: int
+    diagonal: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """Return the rows of queries in all heads."""
+        return self.batch * self.kv_heads * self.group * self.queries
+
+    @property
+    def macs(self) -> int:
+        """Return the multiply-adds of both products, hidden ones included."""
+        return self.rows * self.keys * (self.key_size + self.value_size)
+
+    @property
+    def read_bytes(self) -> int:
+        """Return the bytes of queries, keys and values, each read once."""
+        cache = self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size)
+        return (self.rows * self.key_size + cache) * self.dtype.bytes
+
+    @property
+    def write_bytes(self) -> int:
+        """Return the bytes of the result."""
+        return self.rows * self.value_size * self.dtype.bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _VectorWork(_NodeWork):
+    """Arithmetic that is no product of matrices: `flops` on `elements`."""
+
+    kind: ClassVar[str] = "vector"
+    macs: ClassVar[int] = 0
+    elements: int
+    flops: int
+    read_bytes: int
+    write_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElementwiseWork(_VectorWork):
+    """Arithmetic on elements, or a reduction of them, at which no row waits for itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowWork(_VectorWork):
+    """A norm, a softmax or quantising, which holds a whole row of `row` elements before it writes any."""
+
+    row: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotaryWork(_VectorWork):
+    """Rotary embedding: a block a token, which goes through `row` elements in steps; 0: not known."""
+
     row: int = 0
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagWork(_NodeWork):
+    """Look-ups in a table of `rows` rows of `dim` elements, pooled to `bags` results."""
+
+    kind: ClassVar[str] = "embedding_bag"
+    macs: ClassVar[int] = 0
+    lookups: int
+    bags: int
+    dim: int
+    rows: int
+    flops: int
+    read_bytes: int
+    write_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyWork(_NodeWork):
+    """A move of elements: a copy, a transpose, a gather."""
+
+    kind: ClassVar[str] = "move"
+    macs: ClassVar[int] = 0
+    flops: ClassVar[int] = 0
+    read_bytes: int
+    write_bytes: int
+
+
+Work = ProductWork | AttentionWork | ElementwiseWork | RowWork | RotaryWork | BagWork | CopyWork
+"""What one kernel must do, whatever machine does it.
+
+Bytes are compulsory traffic: each distinct operand byte once. `macs` are multiply-adds of products of
+matrices, `flops` all other arithmetic. `kind` is the family that reports and error bands go by.
+"""
+
+WORKS: tuple[type[Work], ...] = get_args(Work)
+
+
+@dataclass(frozen=True)
+class WorkGroup:
+    """Nodes that a serving runtime runs as one kernel: what the whole does, and which works it replaces.
+
+    `parts` are the places of those works among all of a model, in order; the kernel runs in place `at`.
+    """
+
+    work: Work
+    parts: tuple[int, ...]
+    at: int
+
+
+def launched(works: Sequence[Work], groups: Sequence[WorkGroup]) -> tuple[Work, ...]:
+    """Return what a serving runtime launches for works, in order: groups in place of their parts."""
+    inside = {i for group in groups for i in group.parts}
+    whole = {group.at: group.work for group in groups}
+    return tuple(whole.get(i, w) for i, w in enumerate(works) if i not in inside or i in whole)
+
+
+@dataclass(frozen=True)
+class ModelWork:
+    """What a model asks of any machine: the work of each node, in order, and groups that run as one kernel.
+
+    `dtype` is the number format that it runs in, `dims` are its symbolic dimensions. A work is in one group
+    at most.
+    """
+
+    works: tuple[Work, ...]
+    groups: tuple[WorkGroup, ...] = ()
+    model: str = ""
+    dtype: str = "fp16"
+    dims: Mapping[str, int] = field(default_factory=dict)

@@ -184,18 +184,19 @@ def graphs_and_gpu(console: Console) -> None:
     from mtia_emu.compiler.passes import Fold
 
     from mtia_emu.gpu import load_gpu
-    from mtia_emu.types import FP16, TensorType, Work
+    from mtia_emu.types import FP16, ModelWork, ProductWork, TensorType
 
     kind = TensorType(FP16, (4,))
     nodes = [Node(f"n{i}", "neg", (f"n{i - 1}" if i else "x",), (f"n{i}",), (kind,)) for i in range(5000)]
     graph, fold = Graph("chain", nodes, {"x": kind}, ("n4999",)), Fold()
     gpu = load_gpu("h100-sxm")
-    works = [Work(f"w{i}", "matmul", "matmul", FP16, (1, 64 + i, 512, 512), 1, 0, 1, 1) for i in range(3000)]
+    sizes = {"batch": 1, "k": 512, "n": 512, "flops": 0, "read_bytes": 1, "write_bytes": 1}
+    works = tuple(ProductWork(f"w{i}", "matmul", FP16, m=64 + i, **sizes) for i in range(3000))
     rows = [
         ["a pass over a graph, nodes", count(rate(len(nodes), lambda: fold(graph)))],
         [
             "GPU reference, layers (shapes seen before)",
-            count(rate(len(works), lambda: gpu.run(works, model="", dtype="fp16", dims={}))),
+            count(rate(len(works), lambda: gpu.report(ModelWork(works)))),
         ],
     ]
     print_table("compiler and GPU reference", ["what", "a second"], rows, console)

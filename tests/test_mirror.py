@@ -22,26 +22,31 @@ THROUGH = {
     "cli/test_effects.py": "cli/conformance cli/diff cli/explain cli/fuzz",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
     "cli/test_resident.py": "cli/serve",
+    "cli/test_sweep.py": "sweeps/search sweeps/stored",
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
+    "compiler/lower/test_emit.py": "compiler/lower/launches",
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",
     "engine/test_checked.py": "engine/interpreter engine/memory",
     "gpu/test_machine.py": "gpu/kernel gpu/matmul gpu/shapes",
     "kernels/attention/test_fused.py": "kernels/attention/walk",
-    "kernels/matmul/test_estimate.py": "kernels/matmul/demand kernels/matmul/space",
+    "kernels/matmul/test_estimate.py": "kernels/estimates kernels/matmul/demand kernels/matmul/space",
+    "kernels/matmul/test_packed.py": "kernels/matmul/packing",
     "kernels/rows/test_rowwise.py": "kernels/rows/emit_tape",
+    "kernels/test_kernel.py": "kernels/attention/kernel kernels/matmul/kernel kernels/rows/kernel",
     "machine/test_chip.py": "files/toml",
     "plugins/test_kernels.py": "compiler/plugins compiler/user_kernels",
     "program/test_file.py": "program/header",
     "program/test_inputs.py": "files/npz",
+    "program/test_verify.py": "program/columns program/fields",
     "results/test_difference.py": "view/difference",
     "reuse/test_memo.py": "engine/memoised",
     "silicon/test_area.py": "silicon/facts",
-    "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",
+    "study/test_accelerator.py": "results/machine",
+    "study/test_by_layer.py": "results/check compiler/lower/expected engine/traced study/likeness",
     "study/test_explainer.py": "results/explanation",
     "sweeps/test_run.py": "sweeps/search sweeps/stored",
-    "test_saved.py": "study/lookups",
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
     "testing/spread testing/widened",
     "engine/test_sequence.py": "study/trace",
@@ -51,10 +56,10 @@ THROUGH = {
 OF_MORE = {
     "scripts of docs/ and examples/": "accuracy accuracy_energy accuracy_formats accuracy_mtia docs examples "
     "gpu_measure score_tuning",
-    "the tree itself": "complete layers mirror repository",
+    "the tree itself": "complete house layers mirror repository",
     "tools of the tests": "fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
-    "the command line as a whole": "cli/effects cli/help_examples cli/process files/writes",
+    "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
     "the compiler as a whole": "compiler/bounded_constants compiler/casts compiler/differential "
     "compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft compiler/standard "
     "compiler/stored_weights compiler/lower/states",
@@ -66,20 +71,18 @@ OF_MORE = {
 }
 
 
-def sources() -> dict[str, Path]:
-    """Return the files of the product by their path as tests mirror it; packages' own files are left out."""
-    files = {
+def files() -> dict[str, Path]:
+    """Return the files of the product by their path as tests mirror it."""
+    return {
         prefix + file.relative_to(ROOT / folder).with_suffix("").as_posix(): file
         for folder, prefix in FOLDERS.items()
         for file in (ROOT / folder).rglob("*.py")
     }
-    return {name: file for name, file in files.items() if not file.stem.startswith("__")}
 
 
-SOURCES = sources()
-MODULES = {
-    f"mtia_emu.{name.replace('/', '.')}": name for name in SOURCES
-}  # compiler/ and kernels/ are parts of the package
+FILES = files()
+SOURCES = {name for name, file in FILES.items() if not file.stem.startswith("__")}
+MODULES = {f"mtia_emu.{name.removesuffix('/__init__').replace('/', '.')}": name for name in FILES}
 NAMED = {
     file.relative_to(TESTS).with_name(file.stem.removeprefix("test_")).as_posix()
     for file in TESTS.rglob("test_*.py")
@@ -109,24 +112,16 @@ def _package(file: Path) -> list[str]:
     return list(parts) if parts[:1] == ("mtia_emu",) else ["mtia_emu", *parts]
 
 
-def reached(file: Path) -> set[str]:
-    """Return the sources that a test imports, by itself or by way of others."""
+def reached(test: Path) -> set[str]:
+    """Return the files that a test imports, by itself or by way of others; one in cli/ starts commands."""
     seen: set[str] = set()
-    command_line = {"cli/app"} if file.parent.name == "cli" else set()
-    work = [*imports(file), *command_line, *(name for name in SOURCES if name.startswith(_doors(file)))]
+    work = [*imports(test), *(["cli/app"] if test.parent.name == "cli" else [])]
     while work:
         name = work.pop()
         if name not in seen:
             seen.add(name)
-            work += imports(SOURCES[name])
+            work += imports(FILES[name])
     return seen
-
-
-def _doors(file: Path) -> tuple[str, ...]:
-    """Return the packages whose `__init__` a test asks: what that names counts as imported."""
-    text = file.read_text(encoding="utf-8")
-    packages = {name.rpartition("/")[0] for name in SOURCES} - {""}
-    return tuple(f"{p}/" for p in packages if f"mtia_emu.{p.replace('/', '.')} import" in text)
 
 
 def has_test(name: str) -> bool:
@@ -156,12 +151,8 @@ def test_what_is_tested_through_a_door_is_behind_it(test: str) -> None:
 
 
 def test_every_test_is_named_for_a_source_or_listed() -> None:
-    folders = {
-        (prefix + file.parent.relative_to(ROOT / folder).as_posix()).removesuffix("/.")
-        for folder, prefix in FOLDERS.items()
-        for file in (ROOT / folder).rglob("__init__.py")
-    }
+    folders = {name.removesuffix("/__init__") for name in FILES.keys() - SOURCES}
     inside = {f"{folder}/{folder.rpartition('/')[2]}" for folder in folders}
     listed = {name for names in OF_MORE.values() for name in names.split()}
-    assert NAMED - SOURCES.keys() - folders - inside - listed == set(), "named for nothing"
+    assert NAMED - SOURCES - folders - inside - listed == set(), "named for nothing"
     assert listed - NAMED == set(), "listed for nothing"

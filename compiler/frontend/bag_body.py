@@ -173,13 +173,13 @@ class Body:
     @cached_property
     def counters(self) -> dict[str, int]:
         """Return what counts by 1: the iteration's number and carried values, with what each starts from."""
-        found = {self.graph.input[0].name: 0}
+        starts = {self.graph.input[0].name: 0}
         builder = self.importer.builder
         for name, after, first in self.carried:
             start = builder.known(first) if isinstance(first, str) else None
             if start is not None and start.size == 1 and self.plus(after) == (name, 1):
-                found[name] = int(start.reshape(-1)[0])
-        return found
+                starts[name] = int(start.reshape(-1)[0])
+        return starts
 
     def index(self, name: str) -> int | None:
         """Return by how much a value exceeds the iteration's number; None when it is no index."""

@@ -17,7 +17,7 @@ Bounds = tuple[Place, Place, str]
 
 
 @dataclass(frozen=True)
-class Pooled:
+class BagResult:
     """Rows reduced to one, and the nodes that shape it behind; `zero`: where there are no rows, it is 0."""
 
     mode: str
@@ -34,7 +34,7 @@ class Pools:
         self.body = body
         self.rows = Rows(body)
 
-    def pooled(self, name: str) -> Pooled:
+    def pooled(self, name: str) -> BagResult:
         """Return the reduction behind a name; raise `NoBag` where there is none that we know."""
         node = self.body.node(name)
         if node.op_type in SAME:
@@ -48,13 +48,13 @@ class Pools:
             return self._mean(node)
         raise NoBag(f"%{name} is not made by {' or '.join(MODES)}")
 
-    def _reduced(self, node: Any) -> Pooled:
+    def _reduced(self, node: Any) -> BagResult:
         need(self.body.reduces_rows(node), "it does not reduce over rows")
         cut = self.rows.cut(node.input[0])
         need(self.body.importer.builder.type_of(cut.value).rank == 2, "its rows are no matrix")
-        return Pooled(MODES[node.op_type], cut, bool(self.body.attr(node, "keepdims", 1)))
+        return BagResult(MODES[node.op_type], cut, bool(self.body.attr(node, "keepdims", 1)))
 
-    def _mean(self, node: Any) -> Pooled:
+    def _mean(self, node: Any) -> BagResult:
         """Return a mean that is spelt as a sum over how many rows there are."""
         total = self.pooled(node.input[0])
         need(
@@ -87,7 +87,7 @@ class Pools:
             return False
         return cut.end == bounds[1] or (LAST, self.rows.length(cut.value)) in (cut.end, bounds[1])
 
-    def _chosen(self, node: Any, at: int) -> Pooled:
+    def _chosen(self, node: Any, at: int) -> BagResult:
         """Return what an If pools: where there are rows, if it asks for that; else in both branches."""
         branches = [graph_attr(node, name).output[at].name for name in BRANCHES]
         asked = self._empty(node.input[0])
@@ -101,7 +101,7 @@ class Pools:
         need(not known.any() if known is not None else self._sums(nothing, pooled), "an empty bag is not 0")
         return replace(pooled, zero=True)
 
-    def _sums(self, name: str, like: Pooled) -> bool:
+    def _sums(self, name: str, like: BagResult) -> bool:
         """Return whether a name is the sum of the same rows: 0, where there are none."""
         other = self.pooled(name)
         return other.mode == "sum" and other.cut == like.cut
@@ -136,7 +136,7 @@ class Pools:
             return places[0], places[1], ""
         return self._count(end) if self.body.number(start) == 0 else None
 
-    def _alike(self, node: Any, first: str, second: str) -> Pooled:
+    def _alike(self, node: Any, first: str, second: str) -> BagResult:
         """Return what both branches pool, one of them for the last bag: it may end where all rows end."""
         equal = self.body.find(node.input[0], "Equal")
         asked = equal is not None and any(self.body.index(n) is not None for n in equal.input)

@@ -91,13 +91,13 @@ class Rows:
         need(node.op_type in BY_ROW, f"{node.op_type} in it is not done row by row")
         fixed = {n: self.body.invariant(n) for n in node.input if n}
         cuts = {n: self.cut(n) for n, value in fixed.items() if value is None}
-        made = self._whole(
+        uncut = self._whole(
             node, name, {n: c.value for n, c in cuts.items()} | {n: v for n, v in fixed.items() if v}
         )
         first = next(iter(cuts.values()))
         need(all(c.bounds == first.bounds for c in cuts.values()), "rows that differ are put together")
         need(
-            len({self.length(v) for v in (made, *(c.value for c in cuts.values()))}) == 1,
+            len({self.length(v) for v in (uncut, *(c.value for c in cuts.values()))}) == 1,
             "its rows are mixed",
         )
         if node.op_type in SHAPING:
@@ -105,11 +105,11 @@ class Rows:
             need(shape is None or shape.reshape(-1)[0] in (-1, 0), "its rows are mixed")
         elif node.op_type != "CastLike":
             kinds = {n: self.builder.type_of(c.value) for n, c in cuts.items()}
-            rank = self.builder.type_of(made).rank
+            rank = self.builder.type_of(uncut).rank
             others = [self.builder.type_of(v) for v in fixed.values() if isinstance(v, str) and v]
             whole = all(k.rank == rank for k in kinds.values())
             need(whole and all(k.rank < rank or k.shape[0] == 1 for k in others), "its rows are mixed")
-        return replace(first, value=made)
+        return replace(first, value=uncut)
 
     def _whole(self, node: Any, name: str, given: dict[str, Any]) -> str:
         """Return what a node makes of whole values."""

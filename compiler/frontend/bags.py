@@ -18,7 +18,7 @@ from mtia_emu.errors import UserError
 from ..build import NodeBuilder
 from ..graph import freeze_attrs
 from .bag_body import Body, NoBag, Place, need
-from .bag_pools import Pooled, Pools
+from .bag_pools import BagResult, Pools
 from .bag_rows import LAST, Cut
 from .failures import Placed
 from .scope import Scope, Tensors, Value, graph_attr, nested_nodes
@@ -199,7 +199,7 @@ def _whole(builder: NodeBuilder, value: Value) -> int | None:
     return None if data is None or data.size != 1 else int(data.reshape(-1)[0])
 
 
-def _pool(builder: NodeBuilder, pooled: Pooled, offsets: str) -> str:
+def _pool(builder: NodeBuilder, pooled: BagResult, offsets: str) -> str:
     """Return the pooled rows: the gather (and its weights) that made them becomes the bag's own."""
     rows, mode = pooled.cut.value, pooled.mode
     kind = builder.type_of(rows)
@@ -217,7 +217,7 @@ def _pool(builder: NodeBuilder, pooled: Pooled, offsets: str) -> str:
     return builder.add("cast", result, to=kind.dtype.name)
 
 
-def _pool_marked(builder: NodeBuilder, pooled: Pooled, offsets: str) -> str:
+def _pool_marked(builder: NodeBuilder, pooled: BagResult, offsets: str) -> str:
     """Return what the rows that are marked pool to."""
     rows, keep, mode = pooled.cut.value, pooled.cut.keep, pooled.mode
     table, indices, weights = _looked_up(builder, rows)

@@ -90,11 +90,11 @@ def bind(
     unbound: dict[str, list[str]] = {}
     types = {i.name: _bind_input(i, sizes, shapes.get(i.name), unbound) for i in inputs}
     if unbound:
-        wanted = "; ".join(f"'{symbol}' (in {', '.join(where)})" for symbol, where in unbound.items())
+        unbound_text = "; ".join(f"'{symbol}' (in {', '.join(where)})" for symbol, where in unbound.items())
         example = " ".join(
             f"--dim '{s}=1'" if not s.replace("_", "").isalnum() else f"--dim {s}=1" for s in unbound
         )
-        raise UserError(f"dimensions have no size: {wanted}; give each one, for example: {example}")
+        raise UserError(f"dimensions have no size: {unbound_text}; give each one, for example: {example}")
     return types
 
 

@@ -147,15 +147,15 @@ def stored_bytes(kind: TensorType) -> int:
 
 
 def _check_length(tensor: Any, kind: TensorType) -> None:
-    name, wanted = tensor.name or "constant", stored_bytes(kind)
+    name, size = tensor.name or "constant", stored_bytes(kind)
     if tensor.HasField("raw_data"):
-        if len(tensor.raw_data) != wanted:
+        if len(tensor.raw_data) != size:
             raise UserError(
-                f"tensor %{name} : {kind} takes {wanted} bytes, its data has {len(tensor.raw_data)}"
+                f"tensor %{name} : {kind} takes {size} bytes, its data has {len(tensor.raw_data)}"
             )
         return
     count = len(_field(tensor, kind.dtype))
-    if count != (wanted if kind.dtype.bits < 8 else kind.size):
+    if count != (size if kind.dtype.bits < 8 else kind.size):
         raise UserError(f"tensor %{name} : {kind} has {kind.size} elements, its data has {count}")
 
 
@@ -223,9 +223,9 @@ def _external(tensor: Any, kind: TensorType, folder: Path, allow_missing: bool) 
     offset, length = (
         _count(entries.get(key, default), name, key) for key, default in (("offset", "0"), ("length", ""))
     )
-    wanted = stored_bytes(kind)
-    if length not in (-1, wanted):
-        raise UserError(f"tensor %{name} : {kind} takes {wanted} bytes, its external data has {length}")
+    size = stored_bytes(kind)
+    if length not in (-1, size):
+        raise UserError(f"tensor %{name} : {kind} takes {size} bytes, its external data has {length}")
     try:
         info = path.stat()
     except OSError:
@@ -234,9 +234,9 @@ def _external(tensor: Any, kind: TensorType, folder: Path, allow_missing: bool) 
         raise UserError(f"tensor %{name}: its data file {path} is missing") from None
     if not stat.S_ISREG(info.st_mode):
         raise UserError(f"tensor %{name}: external data {path} is not a regular file")
-    if offset + wanted > info.st_size:
+    if offset + size > info.st_size:
         raise UserError(
-            f"tensor %{name} : {kind} is at bytes {offset} to {offset + wanted} of {path}, "
+            f"tensor %{name} : {kind} is at bytes {offset} to {offset + size} of {path}, "
             f"which has {info.st_size}"
         )
     return Const(kind, lambda: _read_at(path, offset, kind))

@@ -234,11 +234,11 @@ class Importer:
             tuple(bool(n) and n in used for n in node.output),
         )
         before = len(self.builder.nodes)
-        made = ONNX[key](call)
+        results = ONNX[key](call)
         if key in RECURRENT:  # written out step by step
             self.once.spend(len(self.builder.nodes) - before)
             self.loop(node, self.builder.type_of(operands[0]).shape[call.attr("layout", 0)], before)
-        return [made] if isinstance(made, str) else list(made)
+        return [results] if isinstance(results, str) else list(results)
 
     def tensor(self, value: Value) -> str:
         """Return a value that must be a tensor."""
@@ -250,14 +250,14 @@ class Importer:
 
     def attributes(self, node: Any, scope: Scope) -> dict[str, Any]:
         """Return a node's attributes as Python values, those of the function around it filled in."""
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for attr in node.attribute:
             if attr.ref_attr_name:
                 if attr.ref_attr_name in scope.attrs:
-                    found[attr.name] = scope.attrs[attr.ref_attr_name]
+                    values[attr.name] = scope.attrs[attr.ref_attr_name]
             elif attr.type not in (5, 10):
-                found[attr.name] = self._attribute(attr)
-        return found
+                values[attr.name] = self._attribute(attr)
+        return values
 
     def _attribute(self, attr: Any) -> Any:
         plain = {1: "f", 2: "i", 3: "s"}.get(attr.type)
@@ -306,22 +306,22 @@ class Importer:
         for i, name in enumerate(function.input):
             inner.values[name] = inputs[i] if i < len(inputs) else ""
         defined = set(inner.values).union(*(m.output for m in function.node))
-        wanted = [n for n in function.output if n in defined]
-        body = self.once.body(function, wanted) if own else NodeList.of(function, wanted)
-        made = dict(zip(wanted, self.nodes(body, wanted, inner), strict=True))
-        return [made.get(name, "") for name in function.output]
+        names = [n for n in function.output if n in defined]
+        body = self.once.body(function, names) if own else NodeList.of(function, names)
+        results = dict(zip(names, self.nodes(body, names, inner), strict=True))
+        return [results.get(name, "") for name in function.output]
 
     def _report(self) -> None:
         """Raise `UserError` naming every node that could not be imported, by op type."""
         if not self.failures:
             return
-        wanted = (self.builder.sources(f.value) for f in self.failures if f.value)
-        raise NotImported(told(self.path, self.failures), frozenset().union(*wanted))
+        sources = (self.builder.sources(f.value) for f in self.failures if f.value)
+        raise NotImported(told(self.path, self.failures), frozenset().union(*sources))
 
     def _finish(self, graph: Any, scope: Scope, inputs: Mapping[str, TensorType]) -> Graph:
         """Return the graph, its values under their ONNX names where they have one."""
-        wanted = self._outputs(graph, scope)
-        names, outputs = list(wanted), list(wanted.values())
+        values = self._outputs(graph, scope)
+        names, outputs = list(values), list(values.values())
         renames = self._renames(scope, outputs, names, inputs)
         nodes = [_rename(node, renames) for node in self.builder.nodes]
         consts = {renames.get(k, k): c for k, c in self.builder.consts.items()}
@@ -343,8 +343,8 @@ class Importer:
                 outputs[output.name] = value
             elif isinstance(value, Ragged):
                 reason = f"{self.path}: output {output.name} is as long as the data say"
-                found = (self.builder.sources(v) for v in (value.start, value.end))
-                raise NotImported(reason, frozenset().union(*found))
+                sources = (self.builder.sources(v) for v in (value.start, value.end))
+                raise NotImported(reason, frozenset().union(*sources))
             elif not isinstance(value, Nothing):
                 raise UserError(f"{self.path}: output {output.name} is a sequence of unknown length")
         for name, value in outputs.items():
@@ -359,17 +359,17 @@ class Importer:
     def _renames(
         self, scope: Scope, outputs: Sequence[str], names: Sequence[str], inputs: Mapping[str, TensorType]
     ) -> dict[str, str]:
-        made = {v for node in self.builder.nodes for v in node.outputs}
+        results = {v for node in self.builder.nodes for v in node.outputs}
         renames: dict[str, str] = {}
         given: set[str] = set()
-        wanted = list(zip(names, outputs, strict=True))
-        wanted += [(k, v) for k, v in scope.values.items() if isinstance(v, str)]
-        for name, value in wanted:
-            if value in made and value not in renames and name not in given:
+        named = list(zip(names, outputs, strict=True))
+        named += [(k, v) for k, v in scope.values.items() if isinstance(v, str)]
+        for name, value in named:
+            if value in results and value not in renames and name not in given:
                 renames[value] = name
                 given.add(name)
         taken = given | set(names)
-        rest = [v for v in (*made, *self.builder.consts) if v not in renames]
+        rest = [v for v in (*results, *self.builder.consts) if v not in renames]
         for value in rest:  # a name that was ours by chance gives way to the model's
             if value in taken:
                 renames[value] = self._unused(value, taken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,29 +39,32 @@ def load(
     """
     path = Path(path)
     model = read(path)
-    return import_model(model, path, dims or {}, input_shapes or {}, values or {}, allow_missing_weights)
+    given = InputBindings(dims or {}, input_shapes or {}, values or {})
+    return import_model(model, path, given, allow_missing_weights)
 
 
-def import_model(
-    model: Any,
-    path: Path,
-    dims: Mapping[str, int],
-    input_shapes: Mapping[str, tuple[int, ...]],
-    values: Mapping[str, np.ndarray],
-    allow_missing_weights: bool = False,
-    sequences: Mapping[str, Sequence[TensorType] | None] | None = None,
-) -> Graph:
-    """Return the graph of a ModelProto; `path` is where its external data would be. See `load`.
+@dataclass(frozen=True)
+class InputBindings:
+    """What is said of a model's inputs: sizes of dimensions, whole shapes, values that become constants.
 
     `sequences` gives the types of the tensors in each input that is a sequence, None for an empty optional.
     """
-    shapes = dict(input_shapes) | {name: array.shape for name, array in values.items()}
-    stored = (initializers(model.graph).keys() - shapes.keys()) | set(sequences or ())
+
+    dims: Mapping[str, int] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    sequences: Mapping[str, Sequence[TensorType] | None] = field(default_factory=dict)
+
+
+def import_model(model: Any, path: Path, given: InputBindings, allow_missing_weights: bool = False) -> Graph:
+    """Return the graph of a ModelProto; `path` is where its external data would be. See `load`."""
+    shapes = dict(given.shapes) | {name: array.shape for name, array in given.values.items()}
+    stored = (initializers(model.graph).keys() - shapes.keys()) | set(given.sequences)
     inputs = [i for i in model.graph.input if i.name not in stored]
-    types = bind(inputs, dict(dims), shapes)
+    types = bind(inputs, dict(given.dims), shapes)
     importer = Importer(model, path, allow_missing_weights)
     try:
-        graph = importer.run(types, values, sequences or {})
+        graph = importer.run(types, given.values, given.sequences)
     except RecursionError:
         raise UserError(f"{path}: graphs are nested too deeply") from None
     return graph.with_notes((*graph.notes, *notes(model, types)))

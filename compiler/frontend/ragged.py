@@ -47,8 +47,8 @@ def apply(
     if key not in BY_ROW or key not in ONNX or not _aligned(importer, key, inputs, rows):
         raise unknown(importer, rows)
     plain = tuple(v.value if isinstance(v, Ragged) else v for v in inputs)
-    made = importer.spell(node, key, plain, scope, used)
-    return [Ragged(importer.tensor(v), rows.start, rows.end) for v in made]
+    results = importer.spell(node, key, plain, scope, used)
+    return [Ragged(importer.tensor(v), rows.start, rows.end) for v in results]
 
 
 def unknown(importer: Importer, rows: Ragged) -> Unsupported:

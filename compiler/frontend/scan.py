@@ -70,9 +70,9 @@ def _steps(
         slices = [pick(builder, v, a, length - 1 - t if r else t) for v, a, r in turns]
         inner = Scope(scope.opsets, scope, {}, scope.attrs)
         inner.values.update(zip([i.name for i in body.input], [*states, *slices], strict=True))
-        made = [importer.tensor(v) for v in importer.graph(body, inner)]
-        states = made[: len(states)]
-        results.append(made[len(states) :])
+        row = [importer.tensor(v) for v in importer.graph(body, inner)]
+        states = row[: len(states)]
+        results.append(row[len(states) :])
     importer.loop(node, length, before)
     return states + _stacked(builder, results, attrs)
 

@@ -195,12 +195,12 @@ def _map(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope)
     ]
     if any(len(column) != count for column in columns):
         raise UserError(f"SequenceMap over sequences of lengths {[len(column) for column in columns]}")
-    made: list[list[str]] = []
+    rows: list[list[str]] = []
     for items in zip(*columns, strict=True):
         inner = Scope(scope.opsets, scope, {}, scope.attrs)
         inner.values.update(zip([i.name for i in body.input], items, strict=True))
-        made.append([importer.tensor(v) for v in importer.graph(body, inner)])
-    return [Tensors(tuple(row[i] for row in made)) for i in range(len(node.output))]
+        rows.append([importer.tensor(v) for v in importer.graph(body, inner)])
+    return [Tensors(tuple(row[i] for row in rows)) for i in range(len(node.output))]
 
 
 def _identity(importer: Importer, node: Any, inputs: tuple[Value, ...], scope: Scope) -> Sequence[Value]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mtia_emu.program.isa import Binding, Program
-from mtia_emu.types import TensorType, Work
+from mtia_emu.types import TensorType, Work, WorkGroup
 
 from ..user_kernels import idle_notes
 from .launches import Launches
@@ -19,8 +19,8 @@ from .views import View
 class About:
     """What a program says of its model and its steps do not: `dtype` is the format that reports name.
 
-    `types` are inputs and outputs as the model's user sees them, `works` is what any other machine would have
-    to do.
+    `types` are inputs and outputs as the model's user sees them; `works` is what any other machine would have
+    to do, `groups` which of it a serving runtime does in one kernel.
     """
 
     name: str = ""
@@ -30,6 +30,7 @@ class About:
     types: Mapping[str, TensorType] = field(default_factory=dict)
     works: tuple[Work, ...] = ()
     notes: tuple[str, ...] = ()
+    groups: tuple[WorkGroup, ...] = ()
 
 
 def assemble(launched: Launches, placement: Placement, about: About, ahead: Ahead) -> Program:
@@ -57,4 +58,5 @@ def assemble(launched: Launches, placement: Placement, about: About, ahead: Ahea
         ahead.sram_bytes,
         about.works,
         about.notes + ahead.notes + idle_notes(schedule),
+        about.groups,
     )

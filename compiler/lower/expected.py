@@ -22,14 +22,14 @@ INPUT = -1  # in place of the number of a step: written before the first
 class ExpectedMemory:
     """The contents of the buffers of a schedule, element by element, and which step writes each last."""
 
-    def __init__(self, plan: Schedule, inputs: Mapping[str, Array]) -> None:
+    def __init__(self, schedule: Schedule, inputs: Mapping[str, Array]) -> None:
         """Evaluate the schedule's graph on `inputs`, in the graph's own types."""
-        self._plan = plan
-        sizes = {name: buffer.type.size for name, buffer in plan.buffers.items()}
-        self._data = {n: np.zeros(sizes[n], b.type.dtype.numpy) for n, b in plan.buffers.items()}
+        self._schedule = schedule
+        sizes = {name: buffer.type.size for name, buffer in schedule.buffers.items()}
+        self._data = {n: np.zeros(sizes[n], b.type.dtype.numpy) for n, b in schedule.buffers.items()}
         self._known = {name: np.zeros(size, bool) for name, size in sizes.items()}
         self._last = {name: np.full(size, INPUT, np.int32) for name, size in sizes.items()}
-        for index, step in enumerate(plan.steps):
+        for index, step in enumerate(schedule.steps):
             for view in step.outputs:
                 _through(self._last[view.buffer], view)[...] = index
         self._fill(inputs)
@@ -37,20 +37,20 @@ class ExpectedMemory:
 
     def _fill(self, inputs: Mapping[str, Array]) -> None:
         """Put each value of the graph where it lies."""
-        plan, graph = self._plan, self._plan.graph
+        schedule, graph = self._schedule, self._schedule.graph
         for name, array in inputs.items():
-            self._put(plan.values[name], array)
+            self._put(schedule.values[name], array)
         for name, const in graph.consts.items():
             if const.present:
-                self._put(plan.values[name], const.array(name))
+                self._put(schedule.values[name], const.array(name))
 
         def note(value: str, array: Array) -> None:
-            self._put(plan.values[value], array)
+            self._put(schedule.values[value], array)
 
         with np.errstate(all="ignore"):
             outputs = evaluate(graph, inputs, note)
         for name, array in outputs.items():
-            self._put(plan.outputs[name], array)
+            self._put(schedule.outputs[name], array)
 
     def _put(self, view: View, array: Array) -> None:
         data = self._data.get(view.buffer)
@@ -61,7 +61,7 @@ class ExpectedMemory:
 
     def _follow_copies(self) -> None:
         """Let what steps copy be known where it is copied to."""
-        for step in self._plan.steps:
+        for step in self._schedule.steps:
             if step.kernel != "copy":
                 continue
             (source,), (target,) = step.inputs, step.outputs

@@ -63,7 +63,7 @@ class Arena:
         self.taken = np.insert(self.taken, place, column, axis=1)
 
 
-def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
+def place(schedule: Schedule, inputs_in: str = "dram") -> Placement:
     """Return where every buffer lies; `inputs_in` is one of HOMES: what of the model starts and ends in SRAM.
 
     Constants, inputs and outputs live through the whole program; those that are wanted in SRAM take it one
@@ -71,14 +71,14 @@ def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
     reads them. Small ones choose first (angles, masks: read in every layer, they need a place that is free in
     all of them), then the largest; those that find no room in SRAM spill to DRAM.
     """
-    fixed = [b for b in plan.buffers.values() if b.role != "temp"]
-    room = plan.chip.sram.bytes - plan.chip.sram.bytes // SCRATCH_SHARE
+    fixed = [b for b in schedule.buffers.values() if b.role != "temp"]
+    room = schedule.chip.sram.bytes - schedule.chip.sram.bytes // SCRATCH_SHARE
     space, address, base, kept_out = _fixed(fixed, HOMES[inputs_in], room)
     arenas = {m: Arena(None if m.off_chip else room - base[m]) for m in FASTEST_FIRST}
     spilled: list[str] = []
-    lives = _lives(plan)
-    temps = [b for b in plan.buffers.values() if b.role == "temp" and b.name in lives]
-    small = plan.chip.sram.bytes // SMALL_SHARE
+    lives = _lives(schedule)
+    temps = [b for b in schedule.buffers.values() if b.role == "temp" and b.name in lives]
+    small = schedule.chip.sram.bytes // SMALL_SHARE
     for buffer in sorted(temps, key=lambda b: (b.type.bytes > small, -b.type.bytes, lives[b.name])):
         for memory in FASTEST_FIRST:
             here = arenas[memory].take(max(buffer.type.bytes, 1), *lives[buffer.name])
@@ -106,11 +106,11 @@ def room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def vacant(plan: Schedule, placement: Placement, limit: int) -> Arena:
+def vacant(schedule: Schedule, placement: Placement, limit: int) -> Arena:
     """Return SRAM up to an address as an arena in which every buffer of a placement lies."""
-    arena, lives = Arena(limit), _lives(plan)
-    end = max(len(plan.steps) - 1, 0)
-    here = [b for b in plan.buffers.values() if placement.space.get(b.name) is Memory.SRAM]
+    arena, lives = Arena(limit), _lives(schedule)
+    end = max(len(schedule.steps) - 1, 0)
+    here = [b for b in schedule.buffers.values() if placement.space.get(b.name) is Memory.SRAM]
     taken = np.zeros((4, len(here)), np.int64)
     for index, buffer in enumerate(here):
         life = lives[buffer.name] if buffer.role == "temp" else (0, end)
@@ -127,19 +127,19 @@ def _fixed(
     space, address, top, kept_out = {}, {}, dict.fromkeys(FASTEST_FIRST, 0), []
     for buffer in buffers:
         size = -(-max(buffer.type.bytes, 1) // LINE) * LINE
-        wanted = buffer.role in roles
-        memory = Memory.SRAM if wanted and top[Memory.SRAM] + size <= room else Memory.DRAM
-        if wanted and memory.off_chip:
+        at_home = buffer.role in roles
+        memory = Memory.SRAM if at_home and top[Memory.SRAM] + size <= room else Memory.DRAM
+        if at_home and memory.off_chip:
             kept_out.append(buffer.name)
         space[buffer.name], address[buffer.name] = memory, top[memory]
         top[memory] += size
     return space, address, top, tuple(kept_out)
 
 
-def _lives(plan: Schedule) -> dict[str, tuple[int, int]]:
+def _lives(schedule: Schedule) -> dict[str, tuple[int, int]]:
     """Return the first and the last moment at which a step touches each buffer."""
     lives: dict[str, tuple[int, int]] = {}
-    for index, step in zip(plan.moments or range(len(plan.steps)), plan.steps, strict=True):
+    for index, step in zip(schedule.moments or range(len(schedule.steps)), schedule.steps, strict=True):
         for view in (*step.inputs, *step.outputs):
             lives[view.buffer] = (lives.get(view.buffer, (index, index))[0], index)
     return lives

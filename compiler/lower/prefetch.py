@@ -143,13 +143,13 @@ class _Planner:
 
     def _weight(self, block: Block) -> int | None:
         """Return the operand in DRAM that a block alone reads, stored in the order of its tiles."""
-        found = (i for i, x in enumerate(block.operands) if x.tiled and x.space.off_chip)
-        return None if block.bands else next(found, None)  # tiles of a layer beside others stay in DRAM
+        weights = (i for i, x in enumerate(block.operands) if x.tiled and x.space.off_chip)
+        return None if block.bands else next(weights, None)  # tiles of a layer beside others stay in DRAM
 
     def _idle(self, index: int) -> float:
         """Return the cycles for which a launch leaves DRAM idle, less the way of what is copied then."""
-        found = self._pace(self.launches[index].block)
-        return max(found.idle - self._latency, 0.0) if found else 0.0
+        own = self._pace(self.launches[index].block)
+        return max(own.idle - self._latency, 0.0) if own else 0.0
 
     def _pace(self, number: int) -> Pace | None:
         if number not in self._paces:
@@ -234,8 +234,8 @@ def _coarse(count: float) -> int:
 
 def _shared_out(pieces: int, room: dict[int, int]) -> Iterator[tuple[int, range]]:
     """Yield which pieces each launch copies, as many as it has room for, until all are."""
-    done = 0
+    given = 0
     for index, most in room.items():
-        if many := min(most, pieces - done):
-            yield index, range(done, done + many)
-            done += many
+        if many := min(most, pieces - given):
+            yield index, range(given, given + many)
+            given += many

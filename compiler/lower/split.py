@@ -21,25 +21,25 @@ CUT_COMMANDS = 1 << 21  # of a block, where it can be cut: parts of one size sha
 MOST_PARTS = 1 << 12  # of a step
 
 
-def split(plan: Schedule, make: Callable[[Step], object]) -> Schedule:
+def split(schedule: Schedule, make: Callable[[Step], object]) -> Schedule:
     """Return the schedule with steps cut in two until what `make` makes of each has not too many commands.
 
     Steps beside one that is cut run one after another, as its parts do. Raises what `make` raises for a step
     that cannot be cut.
     """
-    parts = {i: _parts(step, make) for i, step in enumerate(plan.steps) if _may_be_large(step)}
+    parts = {i: _parts(step, make) for i, step in enumerate(schedule.steps) if _may_be_large(step)}
     if all(len(each) == 1 for each in parts.values()):
-        return plan
+        return schedule
     steps: list[Step] = []
     moments: list[int] = []
-    for _, group in groupby(enumerate(plan.moments or range(len(plan.steps))), lambda x: x[1]):
+    for _, group in groupby(enumerate(schedule.moments or range(len(schedule.steps))), lambda x: x[1]):
         numbers = [i for i, _ in group]
-        made = [part for i in numbers for part in parts.get(i, [plan.steps[i]])]
+        whole = [part for i in numbers for part in parts.get(i, [schedule.steps[i]])]
         first = moments[-1] + 1 if moments else 0
-        together = len(made) == len(numbers)
-        moments += [first if together else first + i for i in range(len(made))]
-        steps += made
-    return replace(plan, steps=steps, moments=moments if plan.moments else [])
+        together = len(whole) == len(numbers)
+        moments += [first if together else first + i for i in range(len(whole))]
+        steps += whole
+    return replace(schedule, steps=steps, moments=moments if schedule.moments else [])
 
 
 def _parts(step: Step, make: Callable[[Step], object]) -> list[Step]:

@@ -98,14 +98,14 @@ class Schedule:
 
         Doubles are left out: a command's number is an fp32.
         """
-        found = {}
+        known = {}
         for index, value in enumerate(values, first):
             const = self.graph.const(value)
             if const is None or const.type.size != 1 or not const.type.dtype.is_float:
                 continue
             if const.present and const.type.dtype != FP64:
-                found[index] = float(const.array(value).reshape(-1)[0])
-        return found
+                known[index] = float(const.array(value).reshape(-1)[0])
+        return known
 
     def packed(self, node: Node, view: View) -> View:
         """Return a packed view of the same elements: the view itself, or a copy made by a new step."""
@@ -116,11 +116,11 @@ class Schedule:
         return copy
 
 
-def _lines(plan: Schedule) -> Iterator[str]:
-    yield f"schedule {plan.graph.name} for {plan.chip.name}"
-    for buffer in plan.buffers.values():
+def _lines(schedule: Schedule) -> Iterator[str]:
+    yield f"schedule {schedule.graph.name} for {schedule.chip.name}"
+    for buffer in schedule.buffers.values():
         yield f"  {buffer.role} %{buffer.name} : {buffer.type}"
-    for step in plan.steps:
+    for step in schedule.steps:
         ins = ", ".join(map(_view, step.inputs))
         outs = ", ".join(map(_view, step.outputs))
         params = " ".join(f"{k}={v}" for k, v in step.params if v not in (None, ""))

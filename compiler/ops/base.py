@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 import numpy as np
 
 from mtia_emu.errors import UserError, refuse_unknown
-from mtia_emu.types import DType, TensorType, Work
+from mtia_emu.types import (
+    FP32,
+    WORKS,
+    AttentionWork,
+    CopyWork,
+    DType,
+    ElementwiseWork,
+    ProductWork,
+    RowWork,
+    TensorType,
+    Work,
+)
 
 from ..graph import Attrs, Graph, Node
 
@@ -22,14 +33,32 @@ Reference = Callable[[Arrays, Attrs], tuple[Array, ...]]
 
 @dataclass(frozen=True)
 class Count:
-    """The work of a node; bytes left None are those of the distinct operands and of the results."""
+    """The work of a node: its class and the sizes of that class, by name.
 
-    kind: str
-    shape: tuple[int, ...]
-    macs: int = 0
+    Bytes left None are those of the distinct operands and of the results; a class that has none of its own,
+    or no `flops`, works them out of its sizes.
+    """
+
+    kind: type[Work]
+    sizes: Mapping[str, int] = field(default_factory=dict)
     flops: int = 0
     read_bytes: int | None = None
     write_bytes: int | None = None
+
+    def work(self, node: str, op: str, dtype: DType, read: int = 0, written: int = 0) -> Work:
+        """Return the work of a node; `read` and `written` stand for bytes that are left None."""
+        bytes_ = {
+            "read_bytes": read if self.read_bytes is None else self.read_bytes,
+            "write_bytes": written if self.write_bytes is None else self.write_bytes,
+        }
+        counted = {"flops": self.flops} | bytes_
+        own = {name: value for name, value in counted.items() if name in _FIELDS[self.kind]}
+        return self.kind(node, op, dtype, **self.sizes, **own)
+
+    @property
+    def macs(self) -> int:
+        """Return the multiply-adds of products of matrices."""
+        return self.work("", "", FP32).macs
 
 
 Counter = Callable[[Types, tuple[TensorType, ...], Attrs], Count]
@@ -112,8 +141,8 @@ def reference(name: str, arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
         return op_named(name).reference(arrays, attrs)
 
 
-ROWWISE = ("softmax", "log_softmax", "rmsnorm", "layernorm", "quantise_rows")
-"""Ops that hold a whole row before they can write any of it."""
+MULTIPLIES = (ProductWork, AttentionWork)  # their dtype is that of the operands
+_FIELDS = {kind: {f.name for f in fields(kind)} for kind in WORKS}
 
 
 def work(graph: Graph, node: Node) -> Work:
@@ -121,16 +150,10 @@ def work(graph: Graph, node: Node) -> Work:
     operands = [graph.type_of(v) if v else None for v in node.inputs]
     count = op_named(node.op).count(operands, node.types, node.attrs)
     distinct = {v: graph.type_of(v).bytes for v in node.inputs if v}
-    read = sum(distinct.values()) if count.read_bytes is None else count.read_bytes
-    written = sum(t.bytes for t in node.types) if count.write_bytes is None else count.write_bytes
     first = operands[0] if operands else None
-    kind = first.dtype if first is not None and count.kind == "matmul" else node.type.dtype
-    row = first.shape[-1] if first is not None and first.rank and node.op in ROWWISE else 0
-    named = tuple(v for v in node.inputs if v)
-    return Work(
-        node.name, node.op, count.kind, kind, count.shape, count.macs, count.flops, read, written, row,
-        named, node.outputs,
-    )  # fmt: skip
+    kind = first.dtype if first is not None and count.kind in MULTIPLIES else node.type.dtype
+    read, written = sum(distinct.values()), sum(t.bytes for t in node.types)
+    return count.work(node.name, node.op, kind, read, written)
 
 
 def need(kind: TensorType | None) -> TensorType:
@@ -225,16 +248,31 @@ def vector(flops_per_element: int = 1) -> Counter:
 
     def count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
         size = max(t.size for t in (*types, *results) if t is not None)
-        return Count("vector", (size,), flops=flops_per_element * size)
+        return elementwise(size, flops_per_element * size)
+
+    return count
+
+
+def elementwise(elements: int, flops: int) -> Count:
+    """Return the count of elementwise arithmetic, or of a reduction."""
+    return Count(ElementwiseWork, {"elements": elements}, flops)
+
+
+def rows(flops_per_element: int) -> Counter:
+    """Return a counter of an op that holds a whole row, its first operand's last axis, before it writes."""
+
+    def count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+        size, shape = max(t.size for t in (*types, *results) if t is not None), need(types[0]).shape
+        row = shape[-1] if shape else 0
+        return Count(RowWork, {"elements": size, "row": row}, flops_per_element * size)
 
     return count
 
 
 def moved(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     """Count a copy: what is written is read once."""
-    size = sum(t.size for t in results)
     bytes_ = sum(t.bytes for t in results)
-    return Count("move", (size,), read_bytes=bytes_, write_bytes=bytes_)
+    return Count(CopyWork, read_bytes=bytes_, write_bytes=bytes_)
 
 
 def attrs_of(values: Mapping[str, object]) -> Attrs:

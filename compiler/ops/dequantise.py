@@ -19,7 +19,7 @@ from mtia_emu.machine.units.simd import compute
 from mtia_emu.types import FP8_E4M3, FP8_E5M2, INT8, UINT8, DType, TensorType
 
 from ..graph import Attrs, Const
-from .base import Array, Arrays, Count, Op, Types, array, integer, need, register, wide
+from .base import Array, Arrays, Count, Op, Types, array, elementwise, integer, need, register, wide
 
 if TYPE_CHECKING:
     from ..build import NodeBuilder
@@ -134,7 +134,7 @@ def _reference(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
-    return Count("vector", (results[0].size,), flops=2 * results[0].size)
+    return elementwise(results[0].size, 2 * results[0].size)
 
 
 register(

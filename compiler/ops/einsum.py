@@ -28,7 +28,7 @@ def einsum(c: Call, equation: str, operands: list[str]) -> str:
         later = set(result).union(*(set(term) for _, term in pairs[2:]))
         kept = "".join(x for x in sizes if x in later and (x in pairs[0][1] or x in pairs[1][1]))
         reduced = [_sum_alone(c, i, pairs[:2], kept) for i in (0, 1)]
-        pairs = [(_product(c, *reduced[0], *reduced[1], kept, sizes), kept), *pairs[2:]]
+        pairs = [(_product(c, reduced[0], reduced[1], kept, sizes), kept), *pairs[2:]]
     value, term = _sum_alone(c, 0, pairs, result)
     missing = [x for x in result if x not in term]  # of size 1 wherever they stood
     value = c.reshape(value, (*(1 for _ in missing), *c.type(value).shape))
@@ -101,7 +101,11 @@ def _arrange(c: Call, value: str, term: str, wanted: str) -> str:
     return c.add("transpose", value, perm=tuple(term.index(letter) for letter in wanted))
 
 
-def _product(c: Call, a: str, left: str, b: str, right: str, result: str, sizes: dict[str, int]) -> str:
+def _product(
+    c: Call, first: tuple[str, str], second: tuple[str, str], result: str, sizes: dict[str, int]
+) -> str:
+    """Return the product of two operands, each a value and its letters, with the letters of the result."""
+    (a, left), (b, right) = first, second
     batch = [x for x in left if x in right and x in result]
     inner = [x for x in left if x in right and x not in result]
     rows = [x for x in left if x not in right]

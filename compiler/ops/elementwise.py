@@ -7,10 +7,24 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 from mtia_emu.machine.units.simd import FUNCTIONS, Function, compute, rounded
-from mtia_emu.types import BOOL, FP8_E8M0, FP32, DType, TensorType, dtype, dtype_of
+from mtia_emu.types import BOOL, FP8_E8M0, FP32, CopyWork, DType, TensorType, dtype, dtype_of
 
 from ..graph import Attrs
-from .base import Array, Arrays, Count, Op, Types, array, broadcast, need, register, same_dtype, vector, word
+from .base import (
+    Array,
+    Arrays,
+    Count,
+    Op,
+    Types,
+    array,
+    broadcast,
+    elementwise,
+    need,
+    register,
+    same_dtype,
+    vector,
+    word,
+)
 from .onnx_types import DTYPE_OF_ONNX
 from .spelling import Call, Unsupported, onnx
 
@@ -91,8 +105,8 @@ def _cast(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 def _count_cast(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     if need(types[0]) == results[0]:  # it only says that a stored value is rounded
-        return Count("move", (0,), read_bytes=0, write_bytes=0)
-    return Count("vector", (results[0].size,))
+        return Count(CopyWork, read_bytes=0, write_bytes=0)
+    return elementwise(results[0].size, 0)
 
 
 register(

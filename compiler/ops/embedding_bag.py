@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import UINT8, TensorType, dtype
+from mtia_emu.types import UINT8, BagWork, TensorType, dtype
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, index_dtype, need, register, wide, word
@@ -120,7 +120,8 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
     if weights is not None:
         read += weights.bytes
     flops = lookups * dim * (1 if weights is None else 2)
-    return Count("embedding_bag", (lookups, results[0].shape[0], dim, rows), flops=flops, read_bytes=read)
+    sizes = {"lookups": lookups, "bags": results[0].shape[0], "dim": dim, "rows": rows}
+    return Count(BagWork, sizes, flops, read_bytes=read)
 
 
 register(
@@ -153,10 +154,10 @@ def _embedding_bags(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 def _count_all(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     """Count one look-up in a table of all rows: what a kernel for batched tables does."""
     parts = [_count(t, (r,), attrs) for t, r in zip(_tables(types, attrs), results, strict=True)]
-    looked_up, bags, dims, rows = (list(x) for x in zip(*(p.shape for p in parts), strict=True))
-    shape = (sum(looked_up), sum(bags), dims[0], sum(rows))
+    sizes = {name: sum(p.sizes[name] for p in parts) for name in ("lookups", "bags", "rows")}
     read = sum(p.read_bytes or 0 for p in parts)
-    return Count("embedding_bag", shape, flops=sum(p.flops for p in parts), read_bytes=read)
+    flops = sum(p.flops for p in parts)
+    return Count(BagWork, {**sizes, "dim": parts[0].sizes["dim"]}, flops, read_bytes=read)
 
 
 register(

@@ -6,7 +6,7 @@ import numpy as np
 from mtia_emu.kernels.rows.tape import parse
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import FP32, FP64, TensorType
+from mtia_emu.types import FP32, FP64, AttentionWork, TensorType
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, fits, integer, need, register, same_dtype, wide
@@ -57,9 +57,10 @@ def _reference(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
-    b, h, m, n, d, e, _ = _sizes(types)
-    steps = len(parse(str(attrs["tape"])).steps)
-    return Count("matmul", (b * h, m, d, n), b * h * m * n * (d + e), flops=b * h * m * n * (steps + 5))
+    b, h, m, n, d, e, g = _sizes(types)
+    sizes = {"batch": b, "kv_heads": g, "group": h // g, "queries": m, "keys": n, "key_size": d}
+    mask = {"diagonal": integer(attrs, "diagonal")} if "diagonal" in attrs else {}
+    return Count(AttentionWork, {**sizes, "value_size": e, **mask})
 
 
 register(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mtia_emu.types import TensorType
+from mtia_emu.types import CopyWork, TensorType
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, axis_of, index_dtype, need, register
@@ -27,7 +27,7 @@ def _gather(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     x, indices = need(types[0]), need(types[1])
-    return Count("move", (results[0].size,), read_bytes=min(x.bytes, results[0].bytes) + indices.bytes)
+    return Count(CopyWork, read_bytes=min(x.bytes, results[0].bytes) + indices.bytes)
 
 
 register(

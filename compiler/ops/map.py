@@ -9,7 +9,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType, dtype
 
 from ..graph import Attrs
-from .base import Array, Arrays, Count, Op, Types, array, broadcast, need, register
+from .base import Array, Arrays, Count, Op, Types, array, broadcast, elementwise, need, register
 
 
 def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -31,7 +31,7 @@ def _reference(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     size = results[0].size
-    return Count("vector", (size,), flops=size * len(parse(str(attrs["tape"])).steps))
+    return elementwise(size, size * len(parse(str(attrs["tape"])).steps))
 
 
 register(

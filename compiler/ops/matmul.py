@@ -8,7 +8,7 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 from mtia_emu.machine.units.simd import FUNCTIONS, compute
-from mtia_emu.types import INT32, DType, TensorType, dtype_of
+from mtia_emu.types import INT32, DType, ProductWork, TensorType, dtype_of
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, broadcast, fits, need, register, wide, word
@@ -70,7 +70,7 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
     if math.prod(b.shape[:-2]) == 1:  # one right-hand side for all: the batch is more rows
         batch, m = 1, batch * m
     extras = sum(t is not None for t in types[2:]) + (attrs.get("activation", "none") != "none")
-    return Count("matmul", (batch, m, k, n), macs=results[0].size * k, flops=extras * results[0].size)
+    return Count(ProductWork, {"batch": batch, "m": m, "k": k, "n": n}, extras * results[0].size)
 
 
 register(

@@ -8,7 +8,7 @@ import numpy as np
 from mtia_emu.kernels.rows.tape import Tape, TapeBuilder, parse
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import TensorType, dtype
+from mtia_emu.types import ProductWork, TensorType, dtype
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, broadcast, integers, need, op_named, register
@@ -50,7 +50,7 @@ def _reference(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     plain = op_named("matmul").infer(types[:2], {})
     count = op_named("matmul").count(types[:2], plain, {})
-    return Count("matmul", count.shape, count.macs, results[0].size * len(parse(str(attrs["tape"])).steps))
+    return Count(ProductWork, count.sizes, results[0].size * len(parse(str(attrs["tape"])).steps))
 
 
 register(

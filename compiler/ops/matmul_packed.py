@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import TensorType
+from mtia_emu.types import ProductWork, TensorType
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, need, op_named, register
@@ -43,7 +43,7 @@ def _reference(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     plain = _plain(types, attrs)
     count = op_named("matmul_map").count(plain, results, _parts(attrs)[1])
-    return Count(count.kind, count.shape, count.macs, count.flops + 2 * need(plain[1]).size)
+    return Count(ProductWork, count.sizes, count.flops + 2 * need(plain[1]).size)
 
 
 register(

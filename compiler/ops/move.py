@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import TensorType
+from mtia_emu.types import CopyWork, TensorType
 
 from ..graph import Attrs
 from .base import (
@@ -40,7 +40,7 @@ def _reshape(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 def _free(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
-    return Count("move", (0,), read_bytes=0, write_bytes=0)
+    return Count(CopyWork, read_bytes=0, write_bytes=0)
 
 
 def _infer_transpose(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -66,7 +66,7 @@ def _expand(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 def _count_expand(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
-    return Count("move", (results[0].size,))
+    return Count(CopyWork)
 
 
 def _ranges(shape: tuple[int, ...], attrs: Attrs) -> list[range]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from ..graph import Attrs
-from .base import Array, Arrays, Op, Types, array, need, number, register, vector, wide
+from .base import Array, Arrays, Op, Types, array, need, number, register, rows, wide
 from .spelling import Call, Unsupported, bounded, counted, onnx
 
 
@@ -55,27 +56,27 @@ def _layernorm(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 # rmsnorm: square, sum, scale, weight; layernorm: sum, subtract, square, sum, scale, weight, bias
-register(
-    Op("rmsnorm", "root-mean-square norm of x, weight", (2, 2), _infer, _rmsnorm, vector(4), ("epsilon",))
-)
-register(
-    Op("layernorm", "layer norm of x, weight, bias?", (2, 3), _infer, _layernorm, vector(7), ("epsilon",))
-)
+register(Op("rmsnorm", "root-mean-square norm of x, weight", (2, 2), _infer, _rmsnorm, rows(4), ("epsilon",)))
+register(Op("layernorm", "layer norm of x, weight, bias?", (2, 3), _infer, _layernorm, rows(7), ("epsilon",)))
 
 
-def _over_last(c: Call, op: str, axis: int, x: str, weight: str, bias: str, epsilon: float) -> str:
-    """Return the norm over all axes from `axis` on, which are made one."""
+def _over_last(c: Call, op: str, axis: int, weights: Sequence[str], epsilon: float) -> str:
+    """Return the norm of the first operand over all axes from `axis` on, which are made one.
+
+    `weights` are those that the op takes, "" for one that is left out.
+    """
+    x = c[0]
     shape = c.type(x).shape
     inner = shape[axis:]
     flat = (*shape[:axis], math.prod(inner))
-    weights = [c.reshape(c.add("expand", w, shape=inner), flat[axis:]) for w in (weight, bias) if w]
-    return c.reshape(c.add(op, c.reshape(x, flat), *weights, epsilon=epsilon), shape)
+    flat_weights = [c.reshape(c.add("expand", w, shape=inner), flat[axis:]) for w in weights if w]
+    return c.reshape(c.add(op, c.reshape(x, flat), *flat_weights, epsilon=epsilon), shape)
 
 
 @onnx("LayerNormalization")
 def _layer_normalization(c: Call) -> tuple[str, str, str]:
     axis, epsilon = c.axis(-1), c.attr("epsilon", 1e-5)
-    result = _over_last(c, "layernorm", axis, c[0], c[1], c.optional(2), epsilon)
+    result = _over_last(c, "layernorm", axis, (c[1], c.optional(2)), epsilon)
     if not (c.wants(1) or c.wants(2)):
         return (result, "", "")
     x = c.cast(c[0], "fp32")
@@ -90,7 +91,7 @@ def _layer_normalization(c: Call) -> tuple[str, str, str]:
 def _rms_normalization(c: Call) -> str:
     if c.wants(1):
         raise Unsupported("its inverse deviation is read")
-    return _over_last(c, "rmsnorm", c.axis(-1), c[0], c[1], "", c.attr("epsilon", 1e-5))
+    return _over_last(c, "rmsnorm", c.axis(-1), (c[1],), c.attr("epsilon", 1e-5))
 
 
 @onnx("com.microsoft::SkipSimplifiedLayerNormalization")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from .matmul import swapped
@@ -81,26 +83,35 @@ def _where(c: Call) -> str:
     return quantised(c, c.add("where", c[0], a, b), c[7], c.optional(8), c[1])
 
 
-def product(
-    c: Call, a: str, b: str, a_scale: str, b_scale: str, a_zero: str, b_zero: str, bias: str = ""
-) -> str:
+@dataclass(frozen=True)
+class ScaledBytes:
+    """An operand in bytes, its scale and its zero point ("": none), by name."""
+
+    value: str
+    scale: str
+    zero: str = ""
+
+
+def product(c: Call, a: ScaledBytes, b: ScaledBytes, bias: str = "") -> str:
     """Return the product of bytes, scaled to fp32; scales and zero points of b may be one a column."""
-    total = c.compose("MatMulInteger", a, b, a_zero, b_zero)
-    result = c.add("mul", c.cast(total, "fp32"), c.add("mul", a_scale, b_scale))
+    total = c.compose("MatMulInteger", a.value, b.value, a.zero, b.zero)
+    result = c.add("mul", c.cast(total, "fp32"), c.add("mul", a.scale, b.scale))
     return c.add("add", result, bias) if bias else result
 
 
 @onnx(f"{MS}MatMulIntegerToFloat")
 def _to_float(c: Call) -> str:
-    return product(c, c[0], c[1], c[2], c[3], c.optional(4), c.optional(5), c.optional(6))
+    left, right = ScaledBytes(c[0], c[2], c.optional(4)), ScaledBytes(c[1], c[3], c.optional(5))
+    return product(c, left, right, c.optional(6))
 
 
 @onnx(f"{MS}DynamicQuantizeMatMul")
 def _dynamic(c: Call) -> str:
     """Return the product of the operand, quantised at run time by its own range, and a weight in bytes."""
-    results = ONNX["DynamicQuantizeLinear"](Call(c.builder, "DynamicQuantizeLinear", c.opset, (c[0],), 3))
-    level, scale, zero = results
-    return product(c, level, c[1], scale, c[2], zero, c.optional(3), c.optional(4))
+    left = ScaledBytes(
+        *ONNX["DynamicQuantizeLinear"](Call(c.builder, "DynamicQuantizeLinear", c.opset, (c[0],), 3))
+    )
+    return product(c, left, ScaledBytes(c[1], c[2], c.optional(3)), c.optional(4))
 
 
 @onnx(f"{MS}QGemm")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mtia_emu.kernels.rows.tape import Tape, TapeBuilder
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import FP8_E4M3, FP8_E5M2, FP32, INT8, DType, TensorType
+from mtia_emu.types import FP8_E4M3, FP8_E5M2, FP32, INT8, DType, RowWork, TensorType
 
 from ..codes import LEAST, largest
 from ..graph import Attrs
@@ -45,7 +45,9 @@ def _reference(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
-    return Count("vector", (results[0].size,), flops=4 * results[0].size)
+    shape = need(types[0]).shape
+    sizes = {"elements": results[0].size, "row": shape[-1] if shape else 0}
+    return Count(RowWork, sizes, 4 * results[0].size)
 
 
 register(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import INT64, TensorType, dtype
+from mtia_emu.types import INT64, CopyWork, TensorType, dtype
 
 from ..graph import Attrs
 from .base import (
@@ -16,6 +16,7 @@ from .base import (
     Types,
     array,
     axis_of,
+    elementwise,
     index_dtype,
     integer,
     moved,
@@ -228,7 +229,7 @@ def _det(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 def _count_det(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     size = need(types[0]).shape[-1]
-    return Count("vector", (need(types[0]).size,), flops=2 * need(types[0]).size * size // 3)
+    return elementwise(need(types[0]).size, 2 * need(types[0]).size * size // 3)
 
 
 def _infer_range(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -281,7 +282,7 @@ def _ragged_split(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 def _count_scatter(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
-    return Count("move", (results[0].size,))
+    return Count(CopyWork)
 
 
 for _op in (

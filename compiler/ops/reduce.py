@@ -11,7 +11,7 @@ from mtia_emu.machine.units.simd import REDUCTIONS, compute
 from mtia_emu.types import BOOL, TensorType
 
 from ..graph import Attrs
-from .base import Array, Arrays, Count, Op, Types, array, integers, need, register, wide
+from .base import Array, Arrays, Count, Op, Types, array, elementwise, integers, need, register, wide
 from .spelling import Call, onnx
 
 
@@ -56,7 +56,7 @@ def _register(kind: str) -> None:
         return (_reduce(kind, array(arrays[0]), integers(attrs, "axes"), bool(attrs.get("keepdims", False))),)
 
     def count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
-        return Count("vector", (need(types[0]).size,), flops=need(types[0]).size)
+        return elementwise(need(types[0]).size, need(types[0]).size)
 
     text = f"{kind} over `axes`"
     register(Op(f"reduce_{kind}", text, (1, 1), _infer, reference, count, ("axes",), ("keepdims",)))

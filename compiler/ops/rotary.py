@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import TensorType
+from mtia_emu.types import RotaryWork, TensorType
 
 from ..graph import Attrs
-from .base import Array, Arrays, Op, Types, array, fits, need, register, vector, wide
+from .base import Array, Arrays, Count, Op, Types, array, fits, need, register, wide
 from .spelling import Call, Unsupported, counted, onnx
 
 
@@ -30,6 +30,11 @@ def _rotary(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     return ((full * wide(cos) + turned * wide(sin)).astype(x.dtype),)
 
 
+def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    size = max(need(t).size for t in types)
+    return Count(RotaryWork, {"elements": size}, 3 * size)
+
+
 register(
     Op(
         "rotary",
@@ -37,7 +42,7 @@ register(
         (3, 3),
         _infer,
         _rotary,
-        vector(3),
+        _count,
     )
 )
 

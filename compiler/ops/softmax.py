@@ -9,7 +9,7 @@ import numpy as np
 from mtia_emu.types import TensorType
 
 from ..graph import Attrs
-from .base import Array, Arrays, Op, Types, array, axis_of, need, register, vector, wide
+from .base import Array, Arrays, Op, Types, array, axis_of, need, register, rows, wide
 from .spelling import Call, onnx
 
 
@@ -38,9 +38,9 @@ def _log_softmax(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 # max, subtract, exp, sum, divide
-register(Op("softmax", "softmax over `axis`", (1, 1), _infer, _softmax, vector(5), ("axis",)))
+register(Op("softmax", "softmax over `axis`", (1, 1), _infer, _softmax, rows(5), ("axis",)))
 register(
-    Op("log_softmax", "logarithm of softmax over `axis`", (1, 1), _infer, _log_softmax, vector(5), ("axis",))
+    Op("log_softmax", "logarithm of softmax over `axis`", (1, 1), _infer, _log_softmax, rows(5), ("axis",))
 )
 
 

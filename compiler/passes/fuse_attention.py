@@ -31,8 +31,8 @@ class FuseAttention(Rules):
         return (_Fuser().rule,)
 
 
-@dataclass
-class _Scores:
+@dataclass(frozen=True)
+class ScoresTape:
     """The scores on their way to the softmax: a tape of the product and others, and the shape they have."""
 
     product: Node
@@ -40,39 +40,82 @@ class _Scores:
     extras: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class AttentionNodes:
+    """The nodes of one attention: the product with the values, the softmax, a guard behind it, the scores."""
+
+    values: Node
+    softmax: Node
+    guard: Node | None
+    scores: ScoresTape
+
+
+@dataclass
+class Diagonals:
+    """The diagonals of the constant masks looked at so far, by name and by how they hide."""
+
+    known: dict[tuple[str, bool], int | None] = field(default_factory=dict)
+
+    def of(self, nodes: AttentionNodes, match: Match) -> tuple[int, int] | None:
+        """Return which operand of the scores' tape is a causal mask, and its diagonal; None for no mask.
+
+        A key j is hidden from query i where j > i + diagonal.
+        """
+        scores, shape = nodes.scores, nodes.softmax.type.shape
+        for index, name in enumerate(scores.extras, 1):
+            const = match.const(name)
+            where = mask_use(scores.tape, index, scores.extras, match)
+            if const is None or not const.present or where is None or const.type.shape[-2:] != shape[-2:]:
+                continue
+            if const.type.size != shape[-2] * shape[-1]:
+                continue
+            if (name, where) not in self.known:
+                self.known[name, where] = _diagonal_of(const, seen=where)
+            diagonal = self.known[name, where]
+            if diagonal is not None:
+                return index, diagonal
+        return None
+
+
+def attention_at(node: Node, match: Match) -> AttentionNodes | Skip | None:
+    """Return the attention that ends in a product with values, softmax(..) @ v; why it is none, or None."""
+    if node.op not in ("matmul", "matmul_map") or any(match.type_of(v).rank != 4 for v in node.inputs[:2]):
+        return None
+    softmax, guard = _softmax(node.inputs[0], match)
+    if softmax is None:
+        return None
+    if softmax.type.rank != 4 or softmax.attrs["axis"] != 3 or not node.type.dtype.is_float:
+        return Skip("the softmax is not over the keys of [batch, heads, queries, keys]")
+    scores = _scores(softmax.inputs[0], match)
+    if not isinstance(scores, ScoresTape):
+        return scores
+    if guard and not _is_guard(guard, scores.extras, match):
+        return Skip("what follows the softmax is no guard of rows that see nothing")
+    nodes = AttentionNodes(node, softmax, guard, scores)
+    return _unfit(node, softmax, scores, match) or nodes
+
+
 @dataclass
 class _Fuser:
-    """The rule for one graph; `diagonals` has the masks looked at so far, by name."""
+    """The rule for one graph."""
 
-    diagonals: dict[tuple[str, bool], int | None] = field(default_factory=dict)
+    diagonals: Diagonals = field(default_factory=Diagonals)
 
     def rule(self, node: Node, match: Match) -> Rewrite | Skip | None:
         """softmax(..) @ v."""
-        if node.op not in ("matmul", "matmul_map") or any(
-            match.type_of(v).rank != 4 for v in node.inputs[:2]
-        ):
-            return None
-        softmax, guard = _softmax(node.inputs[0], match)
-        if softmax is None:
-            return None
-        if softmax.type.rank != 4 or softmax.attrs["axis"] != 3 or not node.type.dtype.is_float:
-            return Skip("the softmax is not over the keys of [batch, heads, queries, keys]")
-        scores = _scores(softmax.inputs[0], match)
-        if not isinstance(scores, _Scores):
-            return scores
-        if guard and not _is_guard(guard, scores.extras, match):
-            return Skip("what follows the softmax is no guard of rows that see nothing")
-        wrong = _unfit(node, softmax, scores, match)
-        return wrong or self._fused(node, softmax, scores, bool(guard), match)
+        nodes = attention_at(node, match)
+        return self._fused(nodes, match) if isinstance(nodes, AttentionNodes) else nodes
 
-    def _fused(self, node: Node, softmax: Node, scores: _Scores, guarded: bool, match: Match) -> Rewrite:
+    def _fused(self, nodes: AttentionNodes, match: Match) -> Rewrite:
+        node, scores = nodes.values, nodes.scores
         b = building(node, match)
-        batch, heads, queries, _ = softmax.type.shape
+        batch, heads, queries, _ = nodes.softmax.type.shape
         left, right = scores.product.inputs[:2]
         q = b.add("reshape", left, shape=(batch, heads, queries, match.type_of(left).shape[3]))
         k = b.add("transpose", right, perm=(0, 1, 3, 2))
-        attrs: dict[str, Any] = {"tape": str(scores.tape)} | ({"guarded": True} if guarded else {})
-        attrs |= self._diagonal(scores, softmax.type.shape, match)
+        attrs: dict[str, Any] = {"tape": str(scores.tape)} | ({"guarded": True} if nodes.guard else {})
+        mask = self.diagonals.of(nodes, match)
+        attrs |= {"mask": mask[0], "diagonal": mask[1]} if mask else {}
         result = b.add("attention", q, k, node.inputs[1], *scores.extras, fold=False, **attrs)
         after = product_tape(node)
         if not after.steps:
@@ -80,22 +123,6 @@ class _Fuser:
         plain = b.add("reshape", result, shape=node.type.shape)  # the tail of the product, on its own again
         kind = node.type.dtype.name
         return become(node, b, b.add("map", plain, *product_extras(node), tape=str(after), to=kind))
-
-    def _diagonal(self, scores: _Scores, shape: tuple[int, ...], match: Match) -> dict[str, int]:
-        """Return which operand is a causal mask, and its diagonal; nothing where there is none."""
-        for index, name in enumerate(scores.extras, 1):
-            const = match.const(name)
-            where = _masks(scores.tape, index, scores.extras, match)
-            if const is None or not const.present or where is None or const.type.shape[-2:] != shape[-2:]:
-                continue
-            if const.type.size != shape[-2] * shape[-1]:
-                continue
-            if (name, where) not in self.diagonals:
-                self.diagonals[name, where] = _diagonal_of(const, seen=where)
-            found = self.diagonals[name, where]
-            if found is not None:
-                return {"mask": index, "diagonal": found}
-        return {}
 
 
 def _alone(value: str, match: Match) -> Node | None:
@@ -134,7 +161,7 @@ def _softmax(value: str, match: Match) -> tuple[Node | None, Node | None]:
     return None, None
 
 
-def _scores(value: str, match: Match) -> _Scores | Skip | None:
+def _scores(value: str, match: Match) -> ScoresTape | Skip | None:
     """Return the product behind a value through elementwise work of its own shape."""
     chain: list[tuple[Node, int]] = []
     while True:
@@ -160,7 +187,7 @@ def _scores(value: str, match: Match) -> _Scores | Skip | None:
         inputs[position] = node.output  # seen through reshapes
         names, tape = splice(tape, tuple(names), after, tuple(inputs), position, between)
         between = user.type.dtype
-    return _Scores(node, tape, tuple(names[1:])) if names[0] == node.output else None
+    return ScoresTape(node, tape, tuple(names[1:])) if names[0] == node.output else None
 
 
 def _wide_operand(node: Node, match: Match) -> int | None:
@@ -174,7 +201,7 @@ def _wide_operand(node: Node, match: Match) -> int | None:
     return None
 
 
-def _unfit(node: Node, softmax: Node, scores: _Scores, match: Match) -> Skip | None:
+def _unfit(node: Node, softmax: Node, scores: ScoresTape, match: Match) -> Skip | None:
     """Return why q, k, v and the extras do not make an `attention`; None where they do."""
     batch, heads, queries, keys = softmax.type.shape
     left, right = (match.type_of(v) for v in scores.product.inputs[:2])
@@ -226,7 +253,7 @@ def _zero(source: Source, node: Node, match: Match) -> bool:
     return source >= 0 and scalar(match, node.inputs[source]) == 0.0
 
 
-def _masks(tape: Tape, index: int, extras: tuple[str, ...], match: Match) -> bool | None:
+def mask_use(tape: Tape, index: int, extras: tuple[str, ...], match: Match) -> bool | None:
     """Return how an input hides scores in a tape's last step: by truth (True), by what it adds (False)."""
     used = [i for i, s in enumerate(tape.steps) if index in s.sources]
     if len(used) != 1 or any(s.function != "copy" for s in tape.steps[used[0] + 1 :]):
@@ -238,8 +265,8 @@ def _masks(tape: Tape, index: int, extras: tuple[str, ...], match: Match) -> boo
         return None
     least = step.sources[2]
     if not isinstance(least, float):
-        found = scalar(match, extras[least - 1]) if least > 0 else None
-        least = 0.0 if found is None else found
+        number = scalar(match, extras[least - 1]) if least > 0 else None
+        least = 0.0 if number is None else number
     return True if least <= HIDDEN else None
 
 

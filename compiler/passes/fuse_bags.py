@@ -75,19 +75,19 @@ def _pooled(
 def _quantised_bag(node: Node, match: Match) -> Rewrite | Skip | None:
     """reduce(cast(gather(q)) * gather(scale) + gather(offset)), each operand order."""
     shifted = match.producer(node.inputs[0], "add") if node.op in MODES else None
-    found = _dequantised(shifted, match) if shifted is not None else None
-    if shifted is None or found is None:
+    rows = _dequantised(shifted, match) if shifted is not None else None
+    if shifted is None or rows is None:
         return None
     if node.attrs["axes"] != (1,):
         return Skip(f"the reduction is over axes {list(node.attrs['axes'])}, not over a bag's rows, axis 1")
     if match.only_user(shifted.output) is not node:
         return Skip("the rows have other users")
-    packed = _packed(found, match)
+    packed = _packed(rows, match)
     if packed is None:
         return Skip(
             "values, scale and offset are not constants uint8[rows, dim], fp32[rows, 1], fp32[rows, 1]"
         )
-    table, indices = found[0].inputs
+    table, indices = rows[0].inputs
     return _pooled(node, match, table, indices, packed)
 
 

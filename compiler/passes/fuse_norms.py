@@ -31,23 +31,23 @@ def _norm(node: Node, match: Match) -> Rewrite | Skip | None:
         return None
     for weight, scaled in either(node):
         maker = match.producer(strip_casts(match, scaled, node.type.dtype), "mul")
-        found = _scaled(maker, match) if maker is not None else None
-        if found is None:
+        weighted = _scaled(maker, match) if maker is not None else None
+        if weighted is None:
             continue
         if not is_row(match.type_of(weight), node.type.shape[-1]):
             return Skip(f"the weight {match.type_of(weight)} is not one value a column")
-        return _normed(node, match, *found, weight)
+        return _normed(node, match, *weighted, weight)
     return None
 
 
 def _bare(node: Node, match: Match) -> Rewrite | Skip | None:
     """x * rsqrt(mean(x * x) + epsilon) that no weight is multiplied by."""
-    found = _scaled(node, match) if node.op == "mul" and node.type.rank else None
-    if found is None:
+    scaled = _scaled(node, match) if node.op == "mul" and node.type.rank else None
+    if scaled is None:
         return None
     if any(_weighted(user, match) for user in _readers(node.output, match)):
         return Skip("a weight follows")
-    return _normed(node, match, *found, None)
+    return _normed(node, match, *scaled, None)
 
 
 def _readers(value: str, match: Match) -> Iterator[Node]:

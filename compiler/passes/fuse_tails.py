@@ -33,19 +33,19 @@ class FuseTails(Rules):
             return None
         skipped: Skip | None = None
         for position, value in enumerate(node.inputs):
-            found = _product(value, node, match)
-            if not isinstance(found, Node):
-                skipped = found or skipped
+            product = _product(value, node, match)
+            if not isinstance(product, Node):
+                skipped = product or skipped
                 continue
-            inputs = (found.output, *product_extras(found))
-            tape = product_tape(found)
-            names, tape = splice(tape, inputs, after, node.inputs, position, found.type.dtype)
+            inputs = (product.output, *product_extras(product))
+            tape = product_tape(product)
+            names, tape = splice(tape, inputs, after, node.inputs, position, product.type.dtype)
             if len(names) - 1 > self.max_inputs:
                 skipped = Skip(f"the fused product would have {len(names) - 1} operands besides its factors")
                 continue
             b = building(node, match)
             attrs: dict[str, Any] = {"tape": str(tape), "shape": node.type.shape, "to": node.type.dtype.name}
-            return become(node, b, b.add("matmul_map", *found.inputs[:2], *names[1:], **attrs))
+            return become(node, b, b.add("matmul_map", *product.inputs[:2], *names[1:], **attrs))
         return skipped
 
 

@@ -41,13 +41,13 @@ def _shared(node: Node, match: Match) -> Rewrite | Skip | None:
     if turned is not None and turned.attrs["perm"] != (0, 1, 3, 2):
         return None
     repeated = turned.inputs[0] if turned is not None else node.inputs[1]
-    found = _repeat(repeated, match)
-    if found is None:
+    repeat = _repeat(repeated, match)
+    if repeat is None:
         return None
     extras = [match.type_of(v) for v in node.inputs[2:] if v]
     if any(t.size != 1 and not is_row(t, node.type.shape[3]) for t in extras):
         return Skip("the product has a bias or scale that is neither a number nor a row")
-    kv, groups, times = found
+    kv, groups, times = repeat
     batch, heads, m, k = match.type_of(node.inputs[0]).shape
     if batch != match.type_of(kv).shape[0] or heads != groups * times:
         return Skip(f"{heads} query heads on {groups} shared heads repeated {times} times")

@@ -72,26 +72,26 @@ def decided(graph: Graph) -> set[str]:
     """
     ends = _leading(graph)
     given = dict.fromkeys(graph.consts, False) | {v: t.dtype.is_float for v, t in graph.inputs.items()}
-    found: set[str] = set()
+    values: set[str] = set()
     for node in graph.nodes:
         if node.name not in ends or any(v not in given for v in node.inputs):
             continue
         shown = any(given[v] for v in node.inputs)
         given |= dict.fromkeys(node.outputs, shown)
-        found |= {*node.inputs, *node.outputs} if shown else set()
-    return found
+        values |= {*node.inputs, *node.outputs} if shown else set()
+    return values
 
 
 def _leading(graph: Graph) -> set[str]:
     """Return the nodes that are steps or round on purpose, and those that only such read."""
-    found: set[str] = set()
+    values: set[str] = set()
     for node in reversed(graph.nodes):
         users = [user.name for v in node.outputs for user, _ in graph.users(v)]
-        alone = bool(users) and found.issuperset(users) and not set(node.outputs) & set(graph.outputs)
+        alone = bool(users) and values.issuperset(users) and not set(node.outputs) & set(graph.outputs)
         on_the_way = node.op in (*FUNCTIONS, *MOVES, "cast") and alone
         if on_the_way or is_step(node, graph) or node.attrs.get("rounds"):
-            found.add(node.name)
-    return found
+            values.add(node.name)
+    return values
 
 
 def step_follows(node: Node, match: Match, within: int) -> bool:

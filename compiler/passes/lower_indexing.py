@@ -236,9 +236,9 @@ def _first_elements(node: Node, match: Match) -> Rewrite | Skip | None:
         return Skip(f"rows of {kind.dtype} are not folded" if k else "k is 0")
     b = building(node, match)
     order = _Order(b, x, kind.dtype, axis, bool(node.attrs.get("largest", True)))
-    found = [order.take() for _ in range(k)]
-    values = b.add("concat", *(value for value, _ in found), axis=axis)
-    places = b.add("concat", *(place for _, place in found), axis=axis)
+    taken = [order.take() for _ in range(k)]
+    values = b.add("concat", *(value for value, _ in taken), axis=axis)
+    places = b.add("concat", *(place for _, place in taken), axis=axis)
     renames = dict(zip(node.outputs, (values, b.add("cast", places, to=INT64.name)), strict=True))
     return b.rewrite(renames)
 

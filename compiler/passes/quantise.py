@@ -84,10 +84,10 @@ class Quantise(Rules):
             return super().apply(graph, most)
         read = {node.name: node.inputs[0] for node in graph.nodes if node.op in PRODUCTS}
         seen = magnitudes(graph, set(read.values()), samples_of(graph, self.calibrate))
-        found = {  # floats have steps that grow with them: nothing is gained by cutting off
+        calibrated = {  # floats have steps that grow with them: nothing is gained by cutting off
             name: m.largest if self.form.stored.is_float else m.top(127) for name, m in seen.items()
         }
-        bound = _Calibrated(**vars(self), tops={name: found[value] for name, value in read.items()})
+        bound = _Calibrated(**vars(self), tops={name: calibrated[value] for name, value in read.items()})
         return Rules.apply(bound, graph, most)  # not its own, which would calibrate again
 
 
@@ -183,11 +183,11 @@ class _Quantiser:
         if name in self.stored:
             return b.add("dequantise", *self.stored[name], k=k, block=form.block)
         loads = (_ranged if self.step.zeros else _symmetric)(const, name, form, self.step.form)
-        made = weights(b, name, form, const.type.dtype, loads, const.present)
-        maker = b.producer(made)
+        matrix = weights(b, name, form, const.type.dtype, loads, const.present)
+        maker = b.producer(matrix)
         assert maker is not None
         self.stored[name] = maker.inputs
-        return made
+        return matrix
 
 
 def _symmetric(const: Const, name: str, form: PackedShape, codes: Codes) -> Loads:
@@ -199,8 +199,8 @@ def _symmetric(const: Const, name: str, form: PackedShape, codes: Codes) -> Load
         return _held(block_scales(const.array(name), form.block, codes), to)
 
     def made() -> np.ndarray:
-        found = encode(const.array(name), scales().astype(np.float32), form.block, codes)
-        return pack(found, form.block) if codes.name == "int4" else found
+        encoded = encode(const.array(name), scales().astype(np.float32), form.block, codes)
+        return pack(encoded, form.block) if codes.name == "int4" else encoded
 
     return made, scales, None
 

@@ -105,10 +105,10 @@ class _Converter:
         pairs = list(zip(node.outputs, given, types, strict=True))
         outputs = tuple(v if g == t else self._fresh(f"{v}.{g.dtype}") for v, g, t in pairs)
         name = node.name if outputs == node.outputs else outputs[0]  # the cast takes over the value's name
-        made = replace(
+        converted = replace(
             node, name=name, inputs=inputs, outputs=outputs, types=given, attrs=freeze_attrs(attrs)
         )
-        self.nodes.append(made)
+        self.nodes.append(converted)
         for (value, _, kind), source in zip(pairs, outputs, strict=True):
             if source != value:  # the op gives the old type whatever it is given
                 self._cast(source, value, kind)
@@ -157,10 +157,10 @@ def _squares(graph: Graph) -> set[str]:
         if node.op == "mul" and node.inputs[0] == node.inputs[1]:
             summed[node.output] = False
             continue
-        found = [summed[v] for v in node.inputs if v in summed]
-        if found and node.op in (*SUMS, "reshape") and not found[0]:
+        sums = [summed[v] for v in node.inputs if v in summed]
+        if sums and node.op in (*SUMS, "reshape") and not sums[0]:
             summed[node.output] = node.op in SUMS
-        elif any(found) and node.op in ON_THE_WAY:
+        elif any(sums) and node.op in ON_THE_WAY:
             summed[node.output] = True
     kept: set[str] = set()
     for node in reversed(graph.nodes):
@@ -183,17 +183,17 @@ def _indices(graph: Graph) -> set[str]:
 
 def _moved(graph: Graph, value: str) -> set[str] | None:
     """Return a value and all that it is moved from; None where something is computed on the way."""
-    found, pending = {value}, [value]
+    values, pending = {value}, [value]
     while pending:
         node = graph.producer(pending.pop())
         if node is None:
             continue
         if node.op not in MOVES:
             return None
-        new = [v for v in node.inputs if v and v not in found]
-        found.update(new)
+        new = [v for v in node.inputs if v and v not in values]
+        values.update(new)
         pending += new
-    return found
+    return values
 
 
 def _later(const: Const, name: str, to: DType) -> Callable[[], np.ndarray]:
@@ -225,5 +225,5 @@ def own_dtype(graph: Graph) -> DType:
         weight[count.dtype] = weight.get(count.dtype, 0) + count.macs * 1000 + moved
     floats = {kind: w for kind, w in weight.items() if kind.is_float and w}
     integers = {kind: w for kind, w in weight.items() if kind.name != "bool" and not kind.is_float}
-    found = floats or integers or {dtype("fp32"): 0}
-    return max(found, key=lambda kind: found[kind])
+    counts = floats or integers or {dtype("fp32"): 0}
+    return max(counts, key=lambda kind: counts[kind])

@@ -113,11 +113,15 @@ def host_timed() -> str:
 
 
 def _host(facts: Facts, op: str, elements: int, row: int) -> float:
-    from mtia_emu.gpu.memory import stream
-    from mtia_emu.types import FP16, Work
+    from mtia_emu.gpu.kernel import Board
+    from mtia_emu.gpu.memory import rowwise
+    from mtia_emu.types import FP16, RowWork
 
-    work = Work("", "", "vector", FP16, (elements,), 0, elements, 2 * elements, 2 * elements, row)
-    return stream(facts, work).seconds - facts.launch_graph_s + HOST_S[op]
+    work = RowWork(
+        "", "", FP16, elements=elements, row=row, flops=elements, read_bytes=2 * elements,
+        write_bytes=2 * elements,
+    )  # fmt: skip
+    return rowwise(Board(facts), work).seconds - facts.launch_graph_s + HOST_S[op]
 
 
 def power() -> str:

@@ -10,9 +10,9 @@ from mtia_emu.gpu import Facts, Rate
 from mtia_emu.gpu import attention as flash
 from mtia_emu.gpu.collectives import seconds as collective_seconds
 from mtia_emu.gpu.facts import ELEMENT_BYTES
-from mtia_emu.gpu.kernel import throttled
+from mtia_emu.gpu.kernel import Board, throttled
 from mtia_emu.gpu.matmul import roofline_seconds, seconds
-from mtia_emu.gpu.shapes import Shapes, shapes
+from mtia_emu.gpu.shapes import Shapes, Sizes, shapes
 
 Frame = Any
 COPIES = 5  # at most, of weights that a measurement cycles through (aiconfigurator's collectors)
@@ -43,7 +43,7 @@ def linear(facts: Facts, dtype: str, rows: Frame) -> Shapes:
     weights, outputs = n * k * element, m * n * 2
     copies = np.clip(np.ceil(facts.l2_bytes / weights), 1, COPIES)
     warm = kept(facts, copies * (weights + outputs) + m * k * element)
-    return shapes(m, k, n, element, warm=warm)
+    return shapes((1, m, k, n), element, warm)
 
 
 def quantise_seconds(facts: Facts, dtype: str, rows: Frame) -> np.ndarray:
@@ -57,23 +57,28 @@ def quantise_seconds(facts: Facts, dtype: str, rows: Frame) -> np.ndarray:
     return start + streamed / facts.quantise_efficiency
 
 
-def layer_seconds(facts: Facts, dtype: str, rows: Frame, sustained: bool = False) -> np.ndarray:
+def layer_seconds(facts: Facts, dtype: str, rows: Frame, steady: bool = False) -> np.ndarray:
     """Return the time of measured linear layers: quantising, then the matmul."""
-    rate = facts.rate(dtype)[1]
-    return seconds(facts, rate, linear(facts, dtype, rows), sustained) + quantise_seconds(facts, dtype, rows)
+    rate, board = facts.rate(dtype)[1], Board(facts, steady)
+    return seconds(board, rate, linear(facts, dtype, rows)) + quantise_seconds(facts, dtype, rows)
+
+
+def _sizes(rows: Frame) -> Sizes:
+    m, k, n = (rows[c].to_numpy(float) for c in "mkn")
+    return 1, m, k, n
 
 
 def roofline(facts: Facts, dtype: str, rows: Frame) -> np.ndarray:
     """Return the datasheet roofline of the same layers, cold."""
     element = element_bytes(dtype)
-    s = shapes(*(rows[c].to_numpy(float) for c in "mkn"), element)
+    s = shapes(_sizes(rows), element)
     return roofline_seconds(facts, facts.rate(dtype)[1], s)
 
 
 def derated(facts: Facts, dtype: str, rows: Frame, constants: tuple[float, float, float]) -> np.ndarray:
     """Return a roofline with a share of the rate, a share of the bandwidth, and a fixed time."""
     rate = facts.rate(dtype)[1]
-    s = shapes(*(rows[c].to_numpy(float) for c in "mkn"), element_bytes(dtype))
+    s = shapes(_sizes(rows), element_bytes(dtype))
     compute, memory, start = constants
     work = 2 * s.macs[:, 0] / (compute * rate.flops_per_s)
     return start + np.maximum(work, s.cold_bytes[:, 0] / (memory * facts.dram_bytes_per_s))
@@ -101,7 +106,7 @@ def attention_seconds(facts: Facts, rows: Frame, phase: str) -> np.ndarray:
     free = flash.seconds(facts, rate, h)
     energy = (
         (facts.active_w - facts.idle_w) * free
-        + 2 * rate.j_per_flop * h.macs * facts.heat(free, False)
+        + 2 * rate.j_per_flop * h.macs * Board(facts).heat(free)
         + facts.dram_j_per_byte * (h.kv_bytes + h.io_bytes) * (1 - np.asarray(h.warm))
     )
     return throttled(facts, free, energy)

@@ -14,11 +14,12 @@ import numpy as np
 from accuracy import gpu_scores, tables
 from accuracy.score import cells, percent, score, table
 from mtia_emu.gpu import Gpu, Mode
-from mtia_emu.types import BF16, FP32, Work
+from mtia_emu.types import BF16, FP32, ElementwiseWork, ModelWork, RowWork, Work
 from mtia_emu.zoo.llama import Llama
 from mtia_emu.zoo.models import MODELS as ZOO
 
 Cost = np.ndarray  # seconds, joules
+STEADY = Mode(sustained=True)
 
 RADIX_PASSES = 4  # of 8 bits of 32 (CUB radix sort); each reads and writes a key (4 B) and two indices (8 B)
 SAMPLER = {
@@ -84,20 +85,19 @@ def runs() -> list[Run]:
 
 def cost(gpu: Gpu, works: Sequence[Work]) -> Cost:
     """Return seconds and joules of kernels on a board in steady state."""
-    kernels = [gpu.kernel(w, sustained=True) for w in works]
+    kernels = [gpu.kernel(w, mode=STEADY) for w in works]
     return np.array([sum(k.seconds for k in kernels), sum(k.joules for k in kernels)])
 
 
 def sampler(gpu: Gpu, batch: int, vocabulary: int) -> Cost:
     """Return seconds and joules of sampling a token for each of `batch` sequences."""
     count = batch * vocabulary
-    return cost(
-        gpu,
-        [
-            Work("", name, "vector", FP32, (count,), 0, count, read * count, write * count)
-            for name, (read, write) in SAMPLER.items()
-        ],
-    )
+    counted = {"elements": count, "flops": count}
+    works = [
+        ElementwiseWork("", name, FP32, read_bytes=read * count, write_bytes=write * count, **counted)
+        for name, (read, write) in SAMPLER.items()
+    ]
+    return cost(gpu, works)
 
 
 def head_norms(gpu: Gpu, model: str, rows: int) -> Cost:
@@ -108,9 +108,9 @@ def head_norms(gpu: Gpu, model: str, rows: int) -> Cost:
     kernels = []
     for heads in (sizes.heads, sizes.kv_heads):
         count = rows * heads * sizes.head_dim
-        kernels.append(
-            Work("", "rmsnorm", "vector", BF16, (count,), 0, 4 * count, 2 * count, 2 * count, sizes.head_dim)
-        )
+        moved = {"read_bytes": 2 * count, "write_bytes": 2 * count}
+        counted = {"elements": count, "row": sizes.head_dim, "flops": 4 * count}
+        kernels.append(RowWork("", "rmsnorm", BF16, **counted, **moved))
     return sizes.layers * cost(gpu, kernels)
 
 
@@ -122,8 +122,8 @@ def step(gpu: Gpu, model: str, batch: int, seq: int, past: int) -> tuple[Cost, C
     dims = {"batch": batch, "seq": seq, "past": past}
     with tempfile.TemporaryDirectory() as folder:
         path = MODELS[model].graph("step", dims).save(Path(folder) / "step.onnx", None)
-        works = mtia_emu.compile_model(str(path)).works
-    done = gpu.run(works, model="", dtype="bf16", dims=dims, mode=Mode(sustained=True))
+        program = mtia_emu.compile_model(str(path))
+    done = gpu.report(ModelWork(program.works, program.groups, dtype="bf16", dims=dims), STEADY)
     parts = [np.zeros(2), np.zeros(2)]
     for layer in done.layers:
         seconds = layer.span_s

@@ -8,8 +8,9 @@ import numpy as np
 
 from accuracy import tables
 from mtia_emu.gpu import Facts
-from mtia_emu.gpu.memory import stream
-from mtia_emu.types import FP16, Work
+from mtia_emu.gpu.kernel import Board
+from mtia_emu.gpu.memory import rotary, rowwise, streamed
+from mtia_emu.types import FP16, ElementwiseWork, RotaryWork, RowWork
 
 Frame = Any
 VIDUR = {"a100-sxm-80gb": "A100-80GB", "h100-sxm": "H100-80GB"}
@@ -40,18 +41,24 @@ def vidur(name: str, ops: tuple[str, ...]) -> Frame | None:
     return rows.reset_index(drop=True)
 
 
-def vector(m: int, n: int, op: str) -> Work:
-    """Return the work of a measured kernel on m rows of n fp16 elements."""
-    reads, writes, row = OPERANDS[op]
-    return Work("", op, "vector", FP16, (m * n,), 0, m * n, 2 * reads * m * n, 2 * writes * m * n, row * n)
+def vector_seconds(board: Board, m: int, n: int, op: str) -> float:
+    """Return the time of a measured kernel on m rows of n fp16 elements."""
+    reads, writes, by_row = OPERANDS[op]
+    size = m * n
+    moved = {"read_bytes": 2 * reads * size, "write_bytes": 2 * writes * size}
+    given = {"elements": size, "flops": size} | moved
+    if op in NARROW:
+        return rotary(board, RotaryWork("", op, FP16, row=n, **given)).seconds
+    if by_row:
+        return rowwise(board, RowWork("", op, FP16, row=n, **given)).seconds
+    return streamed(board, ElementwiseWork("", op, FP16, **given)).seconds
 
 
 def rows_seconds(facts: Facts, rows: Frame) -> np.ndarray:
     """Return the time of measured vector kernels."""
     each = zip(rows.M, rows.N, rows.op, strict=True)
-    return np.array(
-        [stream(facts, vector(int(m), int(n), op), narrow=op in NARROW).seconds for m, n, op in each]
-    )
+    board = Board(facts)
+    return np.array([vector_seconds(board, int(m), int(n), op) for m, n, op in each])
 
 
 def sustained_rows(name: str, dtype: str) -> Frame | None:
@@ -69,7 +76,7 @@ def sustained(facts: Facts, dtype: str, rows: Frame) -> tuple[np.ndarray, np.nda
     from mtia_emu.gpu.matmul import choose
 
     rate, s = facts.rate(dtype)[1], linear(facts, dtype, rows)
-    chosen = choose(facts, rate, s, True)
+    chosen = choose(Board(facts, steady=True), rate, s)
     at = chosen.column[:, None]
     moved = np.take_along_axis(np.broadcast_to(chosen.times.dram_bytes, chosen.free.shape), at, 1)[:, 0]
     active = np.take_along_axis(chosen.active, at, 1)[:, 0]

@@ -237,7 +237,7 @@ class _Emitter:
         return self.logit + self.w.ordinal[at] % self.plan.logit_rings
 
     def _logits(self, where: Array, tape: Tape, held: Registers, slots: list[int]) -> None:
-        """Apply a tape to scores on the way from the accumulators to local memory."""
+        """Apply a tape to scores, where[step, PE], on the way from the accumulators to local memory."""
         w = self.w
         at, pe = np.nonzero(where)
         used = {s for step in tape.steps for s in step.sources if not isinstance(s, float) and s > 0}
@@ -259,13 +259,13 @@ class _Emitter:
         )  # fmt: skip
 
     def _tiles(self, at: Array, pe: Array, cols: Any = 1) -> PeTiles:
-        """Return tiles of the rows of units, so many columns wide."""
+        """Return tiles of the rows of units, at[n] and pe[n], so many columns wide."""
         return PeTiles(self.w.pe[at, pe], self.w.rows[at, pe], cols)
 
     def _simd(
         self, name: str, order: Array, tiles: PeTiles, dst: Any, *sources: Any, imm: float = 0.0
     ) -> None:
-        """Add a SIMD function of tiles or columns, any further sources being columns (or the number)."""
+        """Add a SIMD function of tiles or columns [n], any further sources being columns (or the number)."""
         flags = sum(int(Shape.COL) << (2 * i) for i in range(1, len(sources)))
         slots = {f"src{i}": s for i, s in enumerate(sources)}
         self.build.add(
@@ -274,7 +274,7 @@ class _Emitter:
         )  # fmt: skip
 
     def _fold(self, name: str, order: Array, at: Array, pe: Array, dst: Any) -> None:
-        """Add a reduction of a panel's scores or powers."""
+        """Add a reduction of panels' scores or powers, [n]."""
         self.build.add(
             Opcode.FOLD, order, pe=self.w.pe[at, pe], fn=REDUCTION_NAMES.index(name), dst=dst,
             src0=self._logit(at), rows=self.w.rows[at, pe], cols=self.w.keys[at],

@@ -92,7 +92,7 @@ def memory_rate(problem: AttentionProblem, chip: Chip) -> float:
 
 
 def estimate(p: AttentionProblem, w: TilingWork, rate: float) -> Array:
-    """Return about the cycles of tilings, keys and values coming at `rate` bytes a cycle.
+    """Return about the cycles of tilings, [tiling], keys and values coming at `rate` bytes a cycle.
 
     An example: 8 panels of keys come in 4 blocks of 2, to a PE that holds 2 units of queries. A panel takes a
     unit 20 cycles up to its scores and 25 from its powers on; together 30, since different parts of the PE
@@ -171,7 +171,7 @@ def _sizes(plan: AttentionPlan) -> tuple[int, ...]:
 
 
 def _last(p: AttentionProblem, rows: Array, chip: Chip) -> Array:
-    """Return the cycles from the last product to the result on its way to memory."""
+    """Return the cycles, [tiling], from the last product to the result on its way to memory."""
     result = rows * p.value_dim
     scaled, late = chip.pe.simd.cost(result, 4, 3)
     store = ways.store(Transfer(result * p.kind.bytes, rows, 0), chip)
@@ -188,7 +188,7 @@ def first_cycles(problem: AttentionProblem, chip: Chip) -> float:
 def _panel_cycles(
     p: AttentionProblem, pe: Pe, rows: Array, width: Array, block: Array
 ) -> tuple[list[Array], list[Array]]:
-    """Return the cycles that a panel takes of the matrix unit, of SIMD and of the core that issues.
+    """Return the cycles, [tiling], that a panel takes of the matrix unit, of SIMD and of the issuing core.
 
     Up to its largest score, and from its powers on.
     """
@@ -208,5 +208,5 @@ def _panel_cycles(
 
 
 def _passed(pe: Pe, *passes: tuple[Array, int, int]) -> Array:
-    """Return the cycles of SIMD for (elements, bytes each, passes) of several commands."""
+    """Return the cycles of SIMD, [tiling], for (elements, bytes each, passes) of several commands."""
     return np.asarray(sum(pe.simd.cost(*each)[0] for each in passes))

@@ -74,7 +74,7 @@ class Walk:
 
 
 def _count(lane: Array, step: Array) -> Array:
-    """Return the place of each step among those of its lane."""
+    """Return the place of each of step[n] among those of its lane[n], [n]."""
     order = np.lexsort((step, lane))
     sorted_lanes = lane[order]
     starts = np.flatnonzero(np.r_[True, sorted_lanes[1:] != sorted_lanes[:-1]])

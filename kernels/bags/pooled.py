@@ -162,7 +162,7 @@ class _Pooling:
     flags: int
 
     def emit(self, t: BagOperands, first: int, turn: Array, fields: dict[str, Array]) -> None:
-        """Emit a table's commands: `first` is its first operand, `turn` each command's number on its PE."""
+        """Emit a table's commands: `first` is its first operand, turn[command] the number on its PE."""
         add, ring, cols = self.build.add, self.pooled + turn % RINGS, t.out.cols
         add(
             Opcode.POOL,

@@ -141,7 +141,7 @@ class _Emitter:
         self.register_slots = reserve(self.build, self.registers, t.tm, t.tn)
 
     def _panels(self, operand: str, kind: DType, elements: int) -> Array:
-        """Reserve slots for an operand's panels; return the slot that it stands in, by step."""
+        """Reserve slots for an operand's panels; return the slot that it stands in, [step]."""
         ring, held = np.broadcast_to(0, self.s[:, 0].shape), self._holds(operand)
         count = self.plan.hold * self.t.rings
         if held.any():
@@ -154,7 +154,7 @@ class _Emitter:
         return np.where(held, ring, self.build.slot(kind, elements, depth) + loaded % depth)
 
     def _holds(self, operand: str) -> Array:
-        """Return, by step, whether the operand's panel stays in local memory while the inner one changes."""
+        """Return, [step], whether the operand's panel stays in local memory while the inner one changes."""
         return (self.kk[:, 0] < self.plan.hold) & (operand == self.plan.outer_operand)
 
     def _scratch(self) -> Operand:
@@ -177,7 +177,7 @@ class _Emitter:
         return self.build.block(scratch_bytes=self.plan.stage_bytes() if self.t.stage else 0, stages=stages)
 
     def _groups(self, cast: Cast) -> tuple[Array, Array]:
-        """Return each multicast group's leader, and for each (step, group) whether some PE has work."""
+        """Return each multicast group's leader, [group], and whether a PE of it has work, [step, group]."""
         grid = self.plan.chip.grid
         shape = (len(self.s), grid.rows, grid.cols)
         axes = {Cast.NONE: (), Cast.ROW: (2,), Cast.COL: (1,), Cast.ALL: (1, 2)}[cast]
@@ -244,7 +244,7 @@ class _Emitter:
         return np.where(held & (lk == 1) & (self.outer[step, 0] > 0), ISSUE.at("refill", step), loads)
 
     def _tile(self, operand: str, step: Array, pe: Array) -> dict[str, Any]:
-        """Return the tile of operand a or b that a PE needs in a step."""
+        """Return the tiles of operand a or b that pe[n] needs in step[n], [n] each."""
         at = (step, pe)
         batch, k0, k = self.tile["b"][at], self.k0[at], self.k[at]
         if operand == "a":
@@ -254,7 +254,7 @@ class _Emitter:
         return {"operand": 1, "row": row, "rows": k, "col": self.n0[at], "cols": self.n[at]}
 
     def _stage(self, fields: dict[str, Any], step: Array, group: Array) -> Array:
-        """Emit the copies to SRAM of the tiles that steps load; return each load's stage slot."""
+        """Emit the copies to SRAM of tiles that step[n] loads for group[n]; return the stage slots, [n]."""
         ring, kk = self._stage_ring(), self.kk[step, 0]
         slot = self.outer[step, 0] % RINGS * ring + group * self.plan.local["k"] + kk
         once = self.inner[step, 0] == 0
@@ -290,7 +290,7 @@ class _Emitter:
         )
 
     def _chain(self, done: Array) -> None:
-        """Emit the reduction of partial sums along the PEs that split k."""
+        """Emit the reduction of partial sums along the PEs that split k, in the steps done[step]."""
         hops, parts = self.plan.chain
         for hop in range(1, parts):
             here = self._position() == hop
@@ -306,12 +306,12 @@ class _Emitter:
             )
 
     def _position(self) -> Array:
-        """Return which part of k each PE has."""
+        """Return which part of k each PE has, [1, PE]."""
         cols = self.plan.chip.grid.cols
         return self.plan.part("k", self.pe // cols, self.pe % cols)
 
     def _finish_tiles(self, done: Array) -> None:
-        """Emit the epilogue and the store of each finished tile."""
+        """Emit the epilogue and the store of each tile that is finished, in the steps done[step]."""
         last = self.plan.chain[1] - 1
         final = self._position() == last if last else (self.tile["k"] < self.plan.tiles["k"]) | (self.kk > 0)
         step, pe = np.nonzero(self.valid_out & final & done[:, None])
@@ -331,7 +331,7 @@ class _Emitter:
         self.build.add(Opcode.STORE, ISSUE.at("store", step), pe=pe, operand=2, src0=out, **tile)
 
     def _load_extras(self, step: Array, pe: Array, row: Array) -> None:
-        """Emit the loads of what epilogues take, for tiles that begin at `row` of the result."""
+        """Emit the loads of what epilogues take, for tiles [n] that begin at row[n] of the result."""
         ordinal, at = step // self.plan.local["k"], (step, pe)
         for index in range(len(self.extras)):
             tile = {"row": 0, "rows": 1, "col": self.n0[at], "cols": self.n[at]}

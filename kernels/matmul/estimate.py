@@ -22,7 +22,7 @@ COMMAND_COST = 4e-2  # cycles that one command more must save: fewer commands ar
 
 
 def estimate(demand: Demand, chip: Chip) -> Array:
-    """Return the estimated cycles of every candidate, infinite for those that do not fit.
+    """Return the estimated cycles of every candidate, in the space's shape; infinite if it does not fit.
 
     Of the chip only DRAM is asked about: all else is in the demand.
     """
@@ -48,7 +48,7 @@ def _dram_cycles(demand: Demand, chip: Chip) -> DramUse:
 
 
 def _paced(d: Demand, dram: DramUse, total: Array) -> Array:
-    """Return the cycles from the first panel's arrival to the last product, the pace set by the slowest.
+    """Return the cycles from the first panel's arrival to the last product, in the space's shape.
 
     A ring of inner panels runs ahead and evens the pace out over as many steps as it has slots. Held panels
     of a single set are asked for when the product that last reads their slot is done. Most tiles that share

@@ -91,7 +91,7 @@ class _PackedEmitter(_Emitter):
                 self._rows(self.scales + 1, 0, self.zero_slots, 0)
 
     def _rows(self, operand: int, first: int, slots: Array, plane: int) -> None:
-        """Emit the loads of the row of scales or zero points that goes with each panel of codes."""
+        """Emit the loads of the row of scales or zero points of each panel of codes, to slots[step]."""
         self._at(plane)
         cast = self.plan.cast("b")
         leaders, work = self._groups(cast)
@@ -136,7 +136,7 @@ class _PackedEmitter(_Emitter):
         self._at(0)
 
     def _expand(self, plane: int, step: Array, pe: Array, order: Array) -> Array:
-        """Emit the SIMD commands that expand panels of codes; return the slots that hold the result."""
+        """Emit the SIMD commands that expand panels of codes; return the slots of the result, [n]."""
         panels = PeTiles(pe, self.k[step, pe], self.n[step, pe])
         turn = (step * self.w.planes + plane) % RINGS
         name = "copy" if self.w.planes == 1 else ("bit_low4", "bit_high4")[plane]
@@ -150,7 +150,7 @@ class _PackedEmitter(_Emitter):
         return np.asarray(self.wide + turn)
 
     def _simd(self, name: str, order: Array, panels: PeTiles, dst: Any, *sources: Any) -> None:
-        """Emit one function over panels; its second operand is one row."""
+        """Emit one function over panels [n]; its second operand is one row."""
         self.build.add(
             Opcode.SIMD,
             order,

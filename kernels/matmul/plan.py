@@ -150,7 +150,7 @@ class MatmulPlan:
         self.hold = min(t.hold, self.local["k"])
 
     def part(self, dim: str, row: Array, col: Array) -> Array:
-        """Return which part of a dimension falls to the PE at (row, col)."""
+        """Return which part of a dimension falls to the PEs at row and col, in their shape."""
         part = np.zeros_like(row)
         for place, parts in ((row, self.rows), (col, self.cols)):
             below = 1

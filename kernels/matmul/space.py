@@ -92,6 +92,9 @@ def _tiles(size: int, block: int, least: int) -> list[int]:
 class MappingSpace:
     """All candidates: axes are split, tm, tn, panel, loop order, held, staged; and what follows of each.
 
+    Each array broadcasts to [split, tm, tn, panel, order, held, staged]: an axis on which it does not depend
+    has length 1.
+
     `local` counts the tiles of each dimension that a PE walks; `panel` is the bytes of an operand's panel,
     `hold` of how many panels of the outer operand stay, `fits` whether local memory and SRAM hold it all.
     """
@@ -121,7 +124,7 @@ class MappingSpace:
         self._hold(chip)
 
     def axis(self, index: int, values: Any) -> Array:
-        """Return values along one axis of the space."""
+        """Return values [n] along one axis of the space, with 1 along the others."""
         shape = [1] * len(self.choices)
         shape[index] = -1
         return np.asarray(values).reshape(shape)

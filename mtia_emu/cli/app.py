@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -58,7 +59,7 @@ def main() -> None:
 @main.command(short_help="Time, price and execute a model.")
 @o.MODEL
 @o.options(*o.RUN)
-def run(model: str, **wanted: Any) -> None:
+def run(model: str, **flags: Any) -> None:
     """Run MODEL: an ONNX file, a graph's text FILE.ir, a compiled program, or zoo:NAME.
 
     Time and energy always; with --inputs or --check the program is executed as well. Weights that are not
@@ -74,20 +75,20 @@ def run(model: str, **wanted: Any) -> None:
     from .. import api
     from ..program.inputs import read_inputs
 
-    if wanted["outputs"] and not (wanted["check"] or wanted["inputs"]):
+    if flags["outputs"] and not (flags["check"] or flags["inputs"]):
         raise UserError("--outputs needs an execution: give --inputs IO.npz, or --check for random inputs")
     with progress() as tick:
         outcome = api.run(
             model,
-            wanted["chip"],
-            settings=o.parse_settings(wanted["settings"]),
-            dims=o.parse_dims(wanted["dims"]),
-            inputs=read_inputs(wanted["inputs"]),
-            gpu=_gpu(wanted["gpu"]),
+            flags["chip"],
+            settings=o.parse_settings(flags["settings"]),
+            dims=o.parse_dims(flags["dims"]),
+            inputs=read_inputs(flags["inputs"]),
+            gpu=_gpu(flags["gpu"]),
             progress=tick,
-            options=o.chosen(wanted),
+            options=o.chosen(flags),
         )
-    deliver(outcome, wanted)
+    deliver(outcome, flags)
 
 
 @main.command(short_help="Run one matrix product.")
@@ -95,7 +96,7 @@ def run(model: str, **wanted: Any) -> None:
 @click.argument("k", type=click.IntRange(1, 1 << 24))
 @click.argument("n", type=click.IntRange(1, 1 << 24))
 @o.options(*o.OPERATOR)
-def gemm(m: int, k: int, n: int, kind: str, **wanted: Any) -> None:
+def gemm(m: int, k: int, n: int, **flags: Any) -> None:
     """Run one product of an M x K matrix by a K x N weight.
 
     \b
@@ -107,19 +108,25 @@ def gemm(m: int, k: int, n: int, kind: str, **wanted: Any) -> None:
     """
     from ..zoo.operators import Gemm
 
-    _operator(Gemm(m, k, n, kind), kind, wanted)
+    _operator(Gemm(m, k, n, flags["dtype"]), flags)
 
 
-def _size(name: str, most: int, text: str) -> o.Decorator:
+SIZES = {  # of an embedding bag: the most of each, and what it is
+    "tables": (1 << 16, "Embedding tables."),
+    "rows": (1 << 31, "Rows of each table."),
+    "dim": (1 << 16, "Elements of a row."),
+    "pooling": (1 << 20, "Look-ups of each bag."),
+    "batch": (1 << 24, "Bags of each table."),
+}
+
+
+def _size(name: str) -> o.Decorator:
+    most, text = SIZES[name]
     return click.option(f"--{name}", type=click.IntRange(1, most), metavar="INT", required=True, help=text)
 
 
 @main.command(short_help="Run one batched embedding bag.")
-@_size("tables", 1 << 16, "Embedding tables.")
-@_size("rows", 1 << 31, "Rows of each table.")
-@_size("dim", 1 << 16, "Elements of a row.")
-@_size("pooling", 1 << 20, "Look-ups of each bag.")
-@_size("batch", 1 << 24, "Bags of each table.")
+@o.options(*map(_size, SIZES))
 @click.option(
     "--skew",
     metavar="uniform|zipf:A|histogram:NAME|FILE.csv",
@@ -128,9 +135,7 @@ def _size(name: str, most: int, text: str) -> o.Decorator:
     help="How look-ups spread over rows, where executed; histograms: dlrm-2021, dlrm-2022.",
 )
 @o.options(*o.OPERATOR)
-def tbe(
-    tables: int, rows: int, dim: int, pooling: int, batch: int, skew: str, kind: str, **wanted: Any
-) -> None:
+def tbe(skew: str, **flags: Any) -> None:
     """Run one batched embedding bag, rows summed; int8 rows have a scale and an offset each.
 
     \b
@@ -144,28 +149,30 @@ def tbe(
     """
     from ..zoo.operators import Tbe
 
-    _operator(Tbe(tables, rows, dim, pooling, batch, kind, skew), kind, wanted)
+    sizes = {name: flags[name] for name in SIZES}
+    _operator(Tbe(**sizes, kind=flags["dtype"], skew=skew), flags)
 
 
-def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
+def _operator(operator: Any, flags: dict[str, Any]) -> None:
     """Write a model of one operator, then run it like any other."""
     from .. import api
     from ..sources import operator_source
 
-    execute = bool(wanted["check"] or wanted["outputs"])
-    chip, options = _chip(wanted), o.chosen(wanted)
+    execute = bool(flags["check"] or flags["outputs"])
+    chip, options = _chip(flags), o.chosen(flags)
+    if options.dtype == "int8":  # the model itself is in int8, and not to be quantised
+        options = replace(options, dtype=None)
     seed = options.seed if execute else None
     with operator_source(operator, seed) as source, progress() as tick:
         outcome = api.run_source(
             source,
             chip,
             sample=execute,
-            gpu=_gpu(wanted["gpu"]),
+            gpu=_gpu(flags["gpu"]),
             progress=tick,
             options=options,
-            dtype=None if kind == "int8" else kind,
         )
-    deliver(outcome, wanted)
+    deliver(outcome, flags)
 
 
 @main.command("compile", short_help="Compile a model to a program file.")
@@ -174,7 +181,7 @@ def _operator(operator: Any, kind: str, wanted: dict[str, Any]) -> None:
     "-o", "--output", required=True, metavar="FILE", callback=o.target, help="Program file to write."
 )
 @o.options(*o.COMPILE, o.COMPILED_FOR)
-def compile_(model: str, output: str, **wanted: Any) -> None:
+def compile_(model: str, output: str, **flags: Any) -> None:
     """Compile MODEL to a program file, which holds the chip and the weights that there are.
 
     \b
@@ -185,9 +192,9 @@ def compile_(model: str, output: str, **wanted: Any) -> None:
     from .. import api
     from ..program.inputs import read_inputs
 
-    with progress() as tick, api.open_model(model, o.parse_dims(wanted["dims"])) as source:
-        options, inputs = o.chosen(wanted), read_inputs(wanted["inputs"])
-        compiled = api.compile_stages(source, _chip(wanted), inputs=inputs, progress=tick, options=options)
+    with progress() as tick, api.open_model(model, o.parse_dims(flags["dims"])) as source:
+        options, inputs = o.chosen(flags), read_inputs(flags["inputs"])
+        compiled = api.compile_stages(source, _chip(flags), inputs=inputs, progress=tick, options=options)
         api.save_program(program := compiled.program, output)
     say_notes(compiled.imported.notes)
     commands = sum(len(b.commands) for b in program.blocks)
@@ -213,7 +220,7 @@ def compile_(model: str, output: str, **wanted: Any) -> None:
     help="Commands shown of each block.",
 )
 @o.options(*o.COMPILE)
-def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
+def show(model: str, stage: str, commands: int, **flags: Any) -> None:
     """Print MODEL at a stage of lowering, as text; of a compiled program only the stage "program" is left.
 
     \b
@@ -227,12 +234,12 @@ def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
     if api.is_program(model):
         if stage != "program":
             raise UserError(f"{model} is a compiled program: it has no {stage} (right: --at program)")
-        dims, chip = o.parse_dims(wanted["dims"]), wanted["chip"] or wanted["settings"]
-        api.refuse_compiled(dims, o.chosen(wanted), chip=bool(chip))
+        dims, chip = o.parse_dims(flags["dims"]), flags["chip"] or flags["settings"]
+        api.refuse_compiled(dims, o.chosen(flags), chip=bool(chip))
         say(dump(api.load_program(model), commands=commands), nl=False)
         return
-    with api.open_model(model, o.parse_dims(wanted["dims"])) as source:
-        compiled = api.compile_stages(source, _chip(wanted), options=o.chosen(wanted))
+    with api.open_model(model, o.parse_dims(flags["dims"])) as source:
+        compiled = api.compile_stages(source, _chip(flags), options=o.chosen(flags))
         say_notes(compiled.imported.notes)
         say(_text(compiled.at(stage), commands), nl=False)
 
@@ -356,10 +363,10 @@ main.add_command(opt)
 main.add_command(reduce)
 
 
-def _chip(wanted: dict[str, Any]) -> Chip:
+def _chip(flags: dict[str, Any]) -> Chip:
     from ..machine.chip import load_chip
 
-    return load_chip(wanted["chip"] or o.DEFAULT_CHIP, o.parse_settings(wanted["settings"]))
+    return load_chip(flags["chip"] or o.DEFAULT_CHIP, o.parse_settings(flags["settings"]))
 
 
 def _gpu(name: str) -> str | None:

@@ -48,8 +48,8 @@ def conformance(
     from ..conformance import cases, models
 
     with progress() as tick:
-        wanted = [*names, *(cases.of_operators(operators) if operators else ())]
-        verdicts = cases.run(wanted or None, workers, tick)
+        chosen = [*names, *(cases.of_operators(operators) if operators else ())]
+        verdicts = cases.run(chosen or None, workers, tick)
         ran = models.run(Path(folder), tick) if folder else []
     if json_file is not None:
         _write(json_file, verdicts, ran)

@@ -41,13 +41,13 @@ def diff(a: str, b: str, json_file: str | None, layers: int, sort: str) -> None:
     """
     from ..results.difference import compare
 
-    found = compare(_side(a), _side(b), SORTS[sort])
+    difference = compare(_side(a), _side(b), SORTS[sort])
     if json_file is not None:
-        _write(found, json_file)
+        _write(difference, json_file)
     if json_file != "-":
         from ..view.difference import print_difference
 
-        print_difference(found, console(), rows=layers)
+        print_difference(difference, console(), rows=layers)
 
 
 def _side(file: str) -> Side:
@@ -56,15 +56,15 @@ def _side(file: str) -> Side:
 
     if not api.is_program(file):
         return read_report(file)
-    done = api.run(file, gpu=None)
-    return of_report(file, done.report, done.program)
+    outcome = api.run(file, gpu=None)
+    return of_report(file, outcome.report, outcome.program)
 
 
-def _write(found: Difference, to: str) -> None:
+def _write(difference: Difference, to: str) -> None:
     from ..files.writing import json_text, write_json
     from ..results.difference import as_json
 
     if to == "-":
-        say(json_text(as_json(found)), nl=False)
+        say(json_text(as_json(difference)), nl=False)
     else:
-        write_json(to, as_json(found))
+        write_json(to, as_json(difference))

@@ -31,7 +31,7 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str) -> str | No
     "--pe", type=click.IntRange(0), metavar="INT", default=0, show_default=True, help="PE for --layer."
 )
 @o.options(*o.COMPILE)
-def timeline(model: str, output: str, layer: str | None, pe: int, **wanted: Any) -> None:
+def timeline(model: str, output: str, layer: str | None, pe: int, **flags: Any) -> None:
     """Draw MODEL, or a compiled program, over time: its layers, and how busy each kind of unit is.
 
     A unit's bar is as dark as the share of the PEs on which it has a command under way. With --layer the
@@ -46,7 +46,7 @@ def timeline(model: str, output: str, layer: str | None, pe: int, **wanted: Any)
     from ..view.gantt import gantt
 
     with progress() as tick:
-        program, chip, lookups = _compiled(model, wanted, tick)
+        program, chip, lookups = _compiled(model, flags, tick)
     if layer is not None:
         lanes, cycles = layer_lanes(program, chip, layer, pe, lookups)
         title = f"{layer} of {program.model} on PE {pe} of {chip.name}"
@@ -58,19 +58,19 @@ def timeline(model: str, output: str, layer: str | None, pe: int, **wanted: Any)
     say(f"{output}: {len(lanes)} lanes, {bars} bars, {cycles:,.0f} cycles", err=True)
 
 
-def _compiled(model: str, wanted: dict[str, Any], tick: Any) -> tuple[Program, Chip, Any]:
+def _compiled(model: str, flags: dict[str, Any], tick: Any) -> tuple[Program, Chip, Any]:
     """Return the program, the chip that it is timed on, and the look-ups that are known of it."""
     from .. import api
     from ..machine.chip import load_chip
     from ..study.lookups import example_lookups, known_lookups
 
-    settings, dims = o.parse_settings(wanted["settings"]), o.parse_dims(wanted["dims"])
-    options = o.chosen(wanted)
+    settings, dims = o.parse_settings(flags["settings"]), o.parse_dims(flags["dims"])
+    options = o.chosen(flags)
     if api.is_program(model):
         api.refuse_compiled(dims, options)
         program = api.load_program(model)
-        return program, api.machine_of(program, wanted["chip"], settings), known_lookups(program)
-    chip = load_chip(wanted["chip"] or o.DEFAULT_CHIP, settings)
+        return program, api.machine_of(program, flags["chip"], settings), known_lookups(program)
+    chip = load_chip(flags["chip"] or o.DEFAULT_CHIP, settings)
     with api.open_model(model, dims) as source:
         program = api.compile_stages(source, chip, progress=tick, options=options).program
         return api.keep_weights(program), chip, example_lookups(source, program)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Time the model again for each numeric parameter of the chip, made a tenth better.",
 )
-def explain(model: str, what_if: bool, **wanted: Any) -> None:
+def explain(model: str, what_if: bool, **flags: Any) -> None:
     """Explain the time of MODEL: an ONNX file, a graph's text FILE.ir, a compiled program, or zoo:NAME.
 
     Prints where the time went, what bounds each layer, every layer on the roofline, and what a better chip
@@ -38,33 +38,33 @@ def explain(model: str, what_if: bool, **wanted: Any) -> None:
     from ..study.explainer import explain as explain_model
 
     with progress() as tick:
-        done = explain_model(
+        explanation = explain_model(
             model,
-            wanted["chip"],
-            settings=o.parse_settings(wanted["settings"]),
-            dims=o.parse_dims(wanted["dims"]),
+            flags["chip"],
+            settings=o.parse_settings(flags["settings"]),
+            dims=o.parse_dims(flags["dims"]),
             what_if=what_if,
             progress=tick,
-            options=o.chosen(wanted),
+            options=o.chosen(flags),
         )
-    roofline, json_file = wanted["roofline"], wanted["json_file"]
+    roofline, json_file = flags["roofline"], flags["json_file"]
     if roofline is not None:
         from ..view.plot import roofline as draw
 
-        draw(done.report, done.roofs, roofline)
+        draw(explanation.report, explanation.roofs, roofline)
     if json_file is not None:
-        _write(done, json_file)
+        _write(explanation, json_file)
     if json_file != "-":
         from ..view.explain import print_explanation
 
-        print_explanation(done, console(), rows=wanted["layers"])
+        print_explanation(explanation, console(), rows=flags["layers"])
 
 
-def _write(done: Explanation, to: str) -> None:
+def _write(explanation: Explanation, to: str) -> None:
     from ..files.writing import json_text, write_json
     from ..results.explanation import as_json
 
     if to == "-":
-        say(json_text(as_json(done)), nl=False)
+        say(json_text(as_json(explanation)), nl=False)
     else:
-        write_json(to, as_json(done))
+        write_json(to, as_json(explanation))

@@ -75,9 +75,9 @@ def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, outpu
             write_atomic(folder / STATE, text.encode())
 
     with progress() as tick:
-        for found in run(campaign, count, workers or os.cpu_count() or 1, save, tick):
-            say(f"graph {found.number} of seed {seed}: {found.stage}: {found.what}", err=True)
-            _report(found, seed, spelling, folder)
+        for mismatch in run(campaign, count, workers or os.cpu_count() or 1, save, tick):
+            say(f"graph {mismatch.number} of seed {seed}: {mismatch.stage}: {mismatch.what}", err=True)
+            _report(mismatch, seed, spelling, folder)
     idle = _fired(campaign.fired, spelling, campaign.tried)
     _conclude(len(campaign.found), idle, campaign.tried, seed)
 
@@ -90,7 +90,7 @@ def _folder(output: str) -> Path:
     return path
 
 
-def _report(found: object, seed: int, spelling: str | None, folder: Path | None) -> None:
+def _report(mismatch: object, seed: int, spelling: str | None, folder: Path | None) -> None:
     """Shrink a graph that is wrong; say which pass is to blame, and keep the small one."""
     from mtia_emu.compiler import text
     from mtia_emu.compiler.graph_file import write_graph
@@ -98,12 +98,12 @@ def _report(found: object, seed: int, spelling: str | None, folder: Path | None)
     from ..testing.campaign import smallest
     from ..testing.fuzz import Mismatch
 
-    assert isinstance(found, Mismatch)
-    small, blamed = smallest(found, seed, spelling)
+    assert isinstance(mismatch, Mismatch)
+    small, blamed = smallest(mismatch, seed, spelling)
     if blamed:
         say(f"  wrong after pass {blamed}", err=True)
     if folder is not None:
-        file = folder / f"seed-{seed}-graph-{found.number}.ir"
+        file = folder / f"seed-{seed}-graph-{mismatch.number}.ir"
         write_graph(file, small)
         say(f"  {file}: {len(small.nodes)} nodes", err=True)
     else:

@@ -67,7 +67,7 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     help="Bind dimensions by the shapes of these arrays, and verify on them too (keys `name` or `in:name`).",
 )
 @o.options(*o.COMPILE, o.SEED)
-def opt(model: str, **wanted: Any) -> None:
+def opt(model: str, **flags: Any) -> None:
     """Run passes on MODEL (an ONNX file, zoo:NAME, or a graph's text FILE.ir) and print the graph.
 
     \b
@@ -81,30 +81,30 @@ def opt(model: str, **wanted: Any) -> None:
     """
     from ..machine.chip import load_chip
 
-    chip = load_chip(wanted["chip"] or o.DEFAULT_CHIP, o.parse_settings(wanted["settings"]))
-    if wanted["output"] is not None and not wanted["output"].endswith(".ir"):
-        raise UserError(f"--output {wanted['output']!r}: a graph's text is a file FILE.ir")
-    verify = wanted["verify_each"] or wanted["bisect"]
-    seed = wanted["seed"] if verify else None
-    given = opened(model, wanted["dims"], seed, wanted["inputs_file"])
+    chip = load_chip(flags["chip"] or o.DEFAULT_CHIP, o.parse_settings(flags["settings"]))
+    if flags["output"] is not None and not flags["output"].endswith(".ir"):
+        raise UserError(f"--output {flags['output']!r}: a graph's text is a file FILE.ir")
+    verify = flags["verify_each"] or flags["bisect"]
+    seed = flags["seed"] if verify else None
+    given = opened(model, flags["dims"], seed, flags["inputs_file"])
     with progress() as tick, given as (source, graph, examples):
-        options = o.chosen(wanted)
+        options = o.chosen(flags)
         steps = _pipeline(graph, chip, options)
-        _refuse_unknown_shown(wanted["shown"], steps)
-        samples = _verify(graph, steps, examples, wanted, tick) if verify else 0
-        ran = _watched(graph, steps, wanted["shown"])
+        _refuse_unknown_shown(flags["shown"], steps)
+        samples = _verify(graph, steps, examples, flags, tick) if verify else 0
+        ran = _watched(graph, steps, flags["shown"])
         if verify:
             say(_verified(ran, samples), err=True)
         last = ran[-1].after if ran else graph
-        if wanted["picture"] is not None:
-            _draw(last, wanted["picture"])
-        if wanted["stats"]:
+        if flags["picture"] is not None:
+            _draw(last, flags["picture"])
+        if flags["stats"]:
             _print_stats(ran)
-        if wanted["why"]:
+        if flags["why"]:
             _print_why(ran)
-        if wanted["measure"]:
+        if flags["measure"]:
             _print_measure(source, graph, steps, chip, options, tick)
-        _deliver(last, wanted)
+        _deliver(last, flags)
 
 
 @contextmanager
@@ -136,8 +136,8 @@ def _first(graph: Graph, given: dict[str, Any] | None, seed: int | None, others:
         return others
     for name, kind in graph.inputs.items():
         if name not in given or given[name].shape != kind.shape:
-            found = f"{list(given[name].shape)}" if name in given else "nothing"
-            raise UserError(f"--inputs gives {found} for %{name} : {kind}")
+            given_shape = f"{list(given[name].shape)}" if name in given else "nothing"
+            raise UserError(f"--inputs gives {given_shape} for %{name} : {kind}")
     first = {name: given[name] for name in graph.inputs}
     return lambda number: first if number == (seed or 0) else others(number)
 
@@ -167,10 +167,14 @@ def _watched(graph: Graph, steps: tuple[Pass, ...], shown: tuple[str, ...]) -> l
     from mtia_emu.compiler.watch import watch
 
     ran = []
-    for done in watch(graph, steps):
-        ran.append(done)
-        if "all" in shown or done.step.name in shown:
-            say(f"# after {done.step.spelling}\n{text.dump(done.after, digests=False)}", err=True, nl=False)
+    for record in watch(graph, steps):
+        ran.append(record)
+        if "all" in shown or record.step.name in shown:
+            say(
+                f"# after {record.step.spelling}\n{text.dump(record.after, digests=False)}",
+                err=True,
+                nl=False,
+            )
     return ran
 
 
@@ -184,13 +188,13 @@ def _draw(graph: Graph, path: str) -> None:
     say(f"{path}: {len(drawing.boxes) - left_out} boxes{rest}", err=True)
 
 
-def _deliver(graph: Graph, wanted: dict[str, Any]) -> None:
-    if wanted["output"] is not None:
+def _deliver(graph: Graph, flags: dict[str, Any]) -> None:
+    if flags["output"] is not None:
         from mtia_emu.compiler.graph_file import write_graph
 
-        files = write_graph(wanted["output"], graph)
+        files = write_graph(flags["output"], graph)
         say(f"{' and '.join(files)}: {len(graph.nodes)} nodes", err=True)
-    elif not wanted["quiet"]:
+    elif not flags["quiet"]:
         from mtia_emu.compiler import text
 
         say(text.dump(graph), nl=False)
@@ -206,21 +210,21 @@ def _print_stats(ran: list[PassRun]) -> None:
     from mtia_emu.compiler.watch import changes
 
     rows = []
-    for index, done in enumerate(ran, 1):
+    for index, record in enumerate(ran, 1):
         moved = ", ".join(
-            f"{op} {new - old:+d}" for op, (old, new) in changes(done.before, done.after).items()
+            f"{op} {new - old:+d}" for op, (old, new) in changes(record.before, record.after).items()
         )
-        nodes = f"{len(done.before.nodes)} -> {len(done.after.nodes)}"
-        fired = str(done.fired) if done.outcomes else ""
-        rows.append([str(index), done.step.spelling, nodes, fired, f"{done.seconds * 1e3:.0f} ms", moved])
+        nodes = f"{len(record.before.nodes)} -> {len(record.after.nodes)}"
+        fired = str(record.fired) if record.outcomes else ""
+        rows.append([str(index), record.step.spelling, nodes, fired, f"{record.seconds * 1e3:.0f} ms", moved])
     _table("passes", ["", "pass", "nodes", "rewrites", "time", "change by op"], rows)
 
 
 def _print_why(ran: list[PassRun]) -> None:
     rows = []
-    for index, done in enumerate(ran, 1):
-        for x in done.skipped:
-            rows.append([str(index), done.step.name, x.rule, x.op, str(x.times), x.reason, x.node])
+    for index, record in enumerate(ran, 1):
+        for x in record.skipped:
+            rows.append([str(index), record.step.name, x.rule, x.op, str(x.times), x.reason, x.node])
     columns = ["", "pass", "rule", "op", "times", "why", "first at"]
     _table("rules that did not fire", columns, rows)
 
@@ -232,32 +236,32 @@ def _print_measure(
     from ..study.measure import COLUMNS, measure, rows
 
     lookups = partial(example_lookups, source)
-    found = list(rows(measure(graph, steps, chip, options, lookups=lookups, progress=tick)))
-    _table(f"{graph.name} on {chip.name}", COLUMNS, found)
+    table = list(rows(measure(graph, steps, chip, options, lookups=lookups, progress=tick)))
+    _table(f"{graph.name} on {chip.name}", COLUMNS, table)
 
 
 def _verify(
     graph: Graph,
     steps: tuple[Pass, ...],
     examples: Examples,
-    wanted: dict[str, Any],
+    flags: dict[str, Any],
     tick: Any,
 ) -> int:
     """Hold each pass to the graph that it was given, on so many inputs; say which is off, and exit 1."""
     from ..testing.judge import samples_for
     from ..testing.verify import first_fault, with_weights
 
-    full = with_weights(graph, wanted["seed"])
-    inputs = samples_for(full, wanted["seed"], examples)
-    fault = first_fault(full, steps, inputs, wanted["tolerance"], tick)
+    full = with_weights(graph, flags["seed"])
+    inputs = samples_for(full, flags["seed"], examples)
+    fault = first_fault(full, steps, inputs, flags["tolerance"], tick)
     if fault is None:
         return len(inputs)
     message = f"pass {fault.index + 1}, {fault.step.spelling}: {fault.what}"
     say(f"wrong: {message}", err=True)
-    if wanted["bisect"]:
+    if flags["bisect"]:
         from ..testing.verify import narrow
 
-        culprit = narrow(fault, full, inputs, wanted["tolerance"])
+        culprit = narrow(fault, full, inputs, flags["tolerance"])
         say(f"rewrite {culprit.number} of {culprit.rewrites}: {culprit.node or 'the whole pass'}", err=True)
         say(culprit.diff, err=True)
     sys.stdout.flush()
@@ -266,12 +270,12 @@ def _verify(
 
 def _verified(ran: list[PassRun], samples: int) -> str:
     """Return what to say of passes that are right: also which of them had nothing to do, by `name.number`."""
-    names = [done.step.name for done in ran]
+    names = [record.step.name for record in ran]
     numbered = [
         f"{name}.{names[: i + 1].count(name)}" if names.count(name) > 1 else name
         for i, name in enumerate(names)
     ]
-    idle = [name for name, done in zip(numbered, ran, strict=True) if not done.changed]
+    idle = [name for name, record in zip(numbered, ran, strict=True) if not record.changed]
     passes = f"{len(ran)} passes keep" if len(ran) != 1 else "1 pass keeps"
     rest = f"; {len(idle)} of {len(ran)} changed nothing: {', '.join(idle)}" if idle else ""
     return f"verified: {passes} the results on {samples} random inputs{rest}"

@@ -44,8 +44,8 @@ def complete(kind: str, *, files: Sequence[str] = ()) -> Complete:
     """Return a shell completion for a kind of name, and for files that end in one of `files`."""
 
     def find(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-        found = [name for name in names(kind) if name.startswith(incomplete)]
-        return found + list(_paths(incomplete, tuple(files))) if files else found
+        matches = [name for name in names(kind) if name.startswith(incomplete)]
+        return matches + list(_paths(incomplete, tuple(files))) if files else matches
 
     return find
 
@@ -130,14 +130,6 @@ KERNEL = click.option(
     help="Run an op by a kernel of your own: a file, or a name that a package brings; may be repeated. The "
     "file is executed, and its kernels are held to their references first.",
 )
-KIND = click.option(
-    "--dtype",
-    "kind",
-    metavar="TYPE",
-    default="fp16",
-    show_default=True,
-    help="Type of the operands: fp16, bf16, fp32, int8; of a product also fp8_e4m3, fp8_e5m2.",
-)
 INPUTS = click.option(
     "--inputs", metavar="IO.npz", help="Execute on these arrays (keys `name` or `in:name`)."
 )
@@ -187,22 +179,22 @@ LAYERS = click.option(
 )
 
 
-def flag(f: Field[Any], *, unset: bool = False) -> Decorator:
-    """Return the flag of an option; `unset` is for commands that must know whether it was given."""
+def flag(f: Field[Any], use: str = "", *, unset: bool = False) -> Decorator:
+    """Return the flag of an option in a use; `unset` is for commands that must know whether it was given."""
     told: Spelling = f.metadata["flag"]
     name, words = flag_of(f), _metavar(f)
+    default, text = told.variant(use, f.default)
     if isinstance(f.default, bool):
         if f.default and not told.negated:
             name = f"{name}/--no-{name[2:]}"
         words |= {"is_flag": True, "default": f.default != told.negated}
     elif isinstance(f.default, int):
-        words |= {"type": click.IntRange(0), "default": f.default}
+        words |= {"type": click.IntRange(0), "default": default}
     else:
-        words |= {"default": f.default}
-    words["show_default"] = "/" in name or (not isinstance(f.default, bool) and f.default is not None)
-    text = told.text
+        words |= {"default": default}
+    words["show_default"] = "/" in name or (not isinstance(f.default, bool) and default is not None)
     if unset:
-        shown = name.partition("/")[0][2:] if isinstance(f.default, bool) else f.default
+        shown = name.partition("/")[0][2:] if isinstance(f.default, bool) else default
         words |= {"default": None, "show_default": False}
         text = f"{text}  [default: {shown}]"
     return click.option(name, _parameter(f), help=text, shell_complete=COMPLETE.get(f.name), **words)
@@ -220,7 +212,7 @@ def _parameter(f: Field[Any]) -> str:
 
 def flags(use: str, kind: type = Options, *, unset: bool = False) -> tuple[Decorator, ...]:
     """Return the flags of the options that a use has, in order."""
-    return tuple(flag(f, unset=unset) for f, _ in declared(kind, use))
+    return tuple(flag(f, use, unset=unset) for f, _ in declared(kind, use))
 
 
 def chosen(given: Mapping[str, Any]) -> Options:
@@ -242,7 +234,7 @@ COMPILE = (CHIP, SET, DIM, KERNEL, *flags("compile"))
 DELIVER = (JSON, TRACE, ROOFLINE, LAYERS)
 EXECUTE = (*flags("run"), GPU, *flags("run", Mode))
 RUN = (*COMPILE, INPUTS, OUTPUTS, *EXECUTE, *DELIVER)
-OPERATOR = (CHIP, SET, KIND, *flags("operator"), OUTPUTS, *EXECUTE, *DELIVER)
+OPERATOR = (CHIP, SET, *flags("operator"), OUTPUTS, *EXECUTE, *DELIVER)
 
 
 def options(*each: Decorator) -> Decorator:

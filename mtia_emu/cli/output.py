@@ -118,9 +118,9 @@ def console(*, err: bool = False) -> Console:
     """Return the console that tables are printed on."""
     from rich.console import Console
 
-    made = Console(stderr=err, highlight=False, soft_wrap=False)
-    made.width = max(made.width, NARROWEST) if made.width > 0 else WIDTH  # COLUMNS=0: of no known width
-    return made
+    screen = Console(stderr=err, highlight=False, soft_wrap=False)
+    screen.width = max(screen.width, NARROWEST) if screen.width > 0 else WIDTH  # COLUMNS=0: of no known width
+    return screen
 
 
 @contextmanager
@@ -152,16 +152,16 @@ def say_notes(notes: Iterable[str]) -> None:
         say(f"note: {note}", err=True)
 
 
-def deliver(outcome: Outcome, wanted: dict[str, Any]) -> None:
+def deliver(outcome: Outcome, flags: dict[str, Any]) -> None:
     """Write the files that were asked for and print the report; exit 1 where the check failed."""
-    _write_files(outcome, wanted)
-    to = wanted["json_file"]
+    _write_files(outcome, flags)
+    to = flags["json_file"]
     if to is not None:
         _write_report(outcome, to)
     if to != "-":
         from ..view.terminal import print_report
 
-        print_report(outcome.report, outcome.gpu, outcome.check, console(), layers=wanted["layers"])
+        print_report(outcome.report, outcome.gpu, outcome.check, console(), layers=flags["layers"])
     if outcome.check is not None and not outcome.check.passed:
         sys.stdout.flush()
         sys.exit(EXIT_CHECK_FAILED)
@@ -178,20 +178,20 @@ def _write_report(outcome: Outcome, to: str) -> None:
         write_json(to, value)
 
 
-def _write_files(outcome: Outcome, wanted: dict[str, Any]) -> None:
-    if wanted["outputs"] is not None:
+def _write_files(outcome: Outcome, flags: dict[str, Any]) -> None:
+    if flags["outputs"] is not None:
         from ..files.npz import write_npz
 
-        write_npz(wanted["outputs"], {f"out:{name}": x for name, x in outcome.outputs.items()})
-    if wanted["trace"] is not None:
+        write_npz(flags["outputs"], {f"out:{name}": x for name, x in outcome.outputs.items()})
+    if flags["trace"] is not None:
         from ..study.trace import trace_events
         from ..view.trace import write_trace
 
         events = trace_events(outcome.program, outcome.chip, outcome.lookups)
-        write_trace(wanted["trace"], events, outcome.report)
-    if wanted["roofline"] is not None:
+        write_trace(flags["trace"], events, outcome.report)
+    if flags["roofline"] is not None:
         from ..engine.bounds import roofs
         from ..types import dtype
         from ..view.plot import roofline
 
-        roofline(outcome.report, roofs(outcome.chip, dtype(outcome.report.dtype)), wanted["roofline"])
+        roofline(outcome.report, roofs(outcome.chip, dtype(outcome.report.dtype)), flags["roofline"])

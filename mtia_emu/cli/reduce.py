@@ -46,7 +46,7 @@ KEPT_BYTES = 1 << 20  # of what a command prints, that is looked at
     metavar="INT",
     help="Most runs of the command; what is smallest by then is written.",
 )
-def reduce(model: str, command: tuple[str, ...], **wanted: Any) -> None:
+def reduce(model: str, command: tuple[str, ...], **flags: Any) -> None:
     """Shrink MODEL (ONNX, or a graph's text FILE.ir) to a minimal one with which COMMAND still fails.
 
     COMMAND runs as it is, without a shell, with {} replaced by the path of a smaller model (at the end where
@@ -61,24 +61,22 @@ def reduce(model: str, command: tuple[str, ...], **wanted: Any) -> None:
           mtia-emu run {}
     """
     suffix = Path(model).suffix
-    if suffix not in (".ir", ".onnx") or Path(wanted["output"]).suffix != suffix:
-        raise UserError(
-            f"{model!r} is shrunk to {wanted['output']!r}: right: both FILE.ir, or both FILE.onnx"
-        )
+    if suffix not in (".ir", ".onnx") or Path(flags["output"]).suffix != suffix:
+        raise UserError(f"{model!r} is shrunk to {flags['output']!r}: right: both FILE.ir, or both FILE.onnx")
     with scratch() as folder, progress() as tick:
-        trial = Trial(command, folder / f"model{suffix}", wanted["match"], wanted["seconds"], wanted["runs"])
+        trial = Trial(command, folder / f"model{suffix}", flags["match"], flags["seconds"], flags["runs"])
         try:
-            before, after = (_graph if suffix == ".ir" else _onnx)(model, trial, wanted["output"], tick)
+            before, after = (_graph if suffix == ".ir" else _onnx)(model, trial, flags["output"], tick)
         finally:
             trial.close()
-    say(f"{wanted['output']}: {before} nodes -> {after}, {trial.count} runs of the command", err=True)
+    say(f"{flags['output']}: {before} nodes -> {after}, {trial.count} runs of the command", err=True)
     if trial.everywhere:
         say(
             f"the command fails with {trial.code} on a model of one other node as well: it may fail on any "
             f"model ({trial.said})",
             err=True,
         )
-    if trial.count > wanted["runs"]:
+    if trial.count > flags["runs"]:
         say("the runs were used up: it may shrink further (--runs)", err=True)
 
 
@@ -166,7 +164,7 @@ class Trial:
     def _by_itself(self, words: list[str]) -> tuple[int | None, str]:
         with tempfile.TemporaryFile() as out:
             try:
-                done = subprocess.run(
+                process = subprocess.run(
                     words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=self.seconds, check=False
                 )
             except subprocess.TimeoutExpired:
@@ -174,7 +172,7 @@ class Trial:
             except (OSError, ValueError) as error:
                 raise UserError(f"the command {words[0]!r} cannot be run: {error}") from None
             out.seek(0)
-            return done.returncode, out.read(KEPT_BYTES).decode(errors="replace")
+            return process.returncode, out.read(KEPT_BYTES).decode(errors="replace")
 
 
 def _graph(model: str, trial: Trial, output: str, tick: Any) -> tuple[int, int]:

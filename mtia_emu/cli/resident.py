@@ -71,5 +71,5 @@ class Resident:
 
 def is_ours(command: str) -> bool:
     """Return whether a command is the `mtia-emu` of the Python that this one runs in."""
-    found = shutil.which(command)
-    return found is not None and Path(found).absolute() == Path(sys.executable).absolute().with_name(NAME)
+    path = shutil.which(command)
+    return path is not None and Path(path).absolute() == Path(sys.executable).absolute().with_name(NAME)

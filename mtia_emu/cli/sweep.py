@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -119,7 +120,7 @@ BEST_SHOWN = 5
     help="Attempts after the first, where a worker dies, hangs or runs out of memory.",
 )
 @click.option("--yes", "consent", is_flag=True, help="Do start a sweep of more than 100,000 points.")
-def sweep(spec: str | None, store: str, **wanted: Any) -> None:
+def sweep(spec: str | None, store: str, **flags: Any) -> None:
     """Evaluate every point of a space of chips over several models; the rows go to STORE.
 
     SPEC.toml says what to do (examples/sweep.toml); flags say the same, or change it. A sweep may be killed
@@ -133,40 +134,37 @@ def sweep(spec: str | None, store: str, **wanted: Any) -> None:
       mtia-emu sweep examples/sweep.toml -o sweep.db --resume --workers 8
       mtia-emu report sweep.db -o report.html
     """
-    from ..sweeps.run import Where, run
+    from ..sweeps.run import SweepRun, run
     from ..sweeps.spec import make_spec
-    from ..sweeps.worker import Limits
 
-    if wanted["workers"] and wanted["scheduler"]:
+    if flags["workers"] and flags["scheduler"]:
         raise UserError("--workers and --scheduler are two ways to a cluster (right: one of the two)")
-    checked = make_spec(_values(spec, wanted), f"spec {spec}" if spec else "sweep")
-    limits = Limits(wanted["timeout_s"], wanted["memory_bytes"], wanted["retries"])
-    jobs = {} if wanted["jobs"] is None else {"jobs": wanted["jobs"]}
-    where = Where(**jobs, workers=wanted["workers"] or 0, scheduler=wanted["scheduler"], limits=limits)
+    checked = make_spec(_values(spec, flags), f"spec {spec}" if spec else "sweep")
+    words = {f.name: flags[f.name] for f in fields(SweepRun) if flags.get(f.name) is not None}
     with _progress(checked.objectives[0]) as tick:
-        done = run(checked, store, where, again=wanted["resume"], consent=wanted["consent"], progress=tick)
-    with done:
-        _summary(done)
+        rows = run(checked, SweepRun(store, **words), tick)
+    with rows:
+        _summary(rows)
 
 
-def _values(spec: str | None, wanted: dict[str, Any]) -> dict[str, Any]:
+def _values(spec: str | None, flags: dict[str, Any]) -> dict[str, Any]:
     """Return the values of the spec file with what flags say over them."""
     from ..sweeps.spec import load_spec, parse_model, parse_set
 
     values = load_spec(spec) if spec else {}
-    if wanted["models"]:
-        values["model"] = [parse_model(text) for text in wanted["models"]]
+    if flags["models"]:
+        values["model"] = [parse_model(text) for text in flags["models"]]
     if "model" not in values:
         raise UserError("a sweep needs a model: SPEC.toml, or --model zoo:llama-3-8b,seq=1,past=2048")
     for flag, table in (("sets", "set"), ("links", "link")):
-        given = o.once(f"--{table}", [_pair(table, text, parse_set) for text in wanted[flag]])
+        given = o.once(f"--{table}", [_pair(table, text, parse_set) for text in flags[flag]])
         if given:
             values[table] = {**values.get(table, {}), **given}
     for flag in ("constraints", "objectives"):
-        if wanted[flag]:
-            values[flag] = list(wanted[flag])
+        if flags[flag]:
+            values[flag] = list(flags[flag])
     plain = ("chip", "method", "points", "seed", "gpu", *(f.name for f, _ in declared(use="sweep")))
-    values |= {key: wanted[key] for key in plain if wanted[key] is not None}
+    values |= {key: flags[key] for key in plain if flags[key] is not None}
     return values
 
 
@@ -287,7 +285,7 @@ def _cell(value: Any) -> str:
 @click.option(
     "--parquet", "parquet_file", metavar="FILE", callback=o.target, help="Write all rows as Parquet."
 )
-def report(store: str, **wanted: Any) -> None:
+def report(store: str, **flags: Any) -> None:
     """Show the rows of a sweep's STORE.
 
     \b
@@ -301,21 +299,21 @@ def report(store: str, **wanted: Any) -> None:
     from ..sweeps.export import write_csv, write_parquet
     from ..sweeps.store import read
 
-    target = wanted["output"]
+    target = flags["output"]
     if target is not None and not target.endswith(SUFFIXES):
         raise UserError(f"-o {target!r}: a report is .html, a picture .svg or .png")
     with read(store) as opened:
-        if wanted["csv_file"]:
-            write_csv(opened, wanted["csv_file"])
-        if wanted["parquet_file"]:
-            write_parquet(opened, wanted["parquet_file"])
+        if flags["csv_file"]:
+            write_csv(opened, flags["csv_file"])
+        if flags["parquet_file"]:
+            write_parquet(opened, flags["parquet_file"])
         if target is not None:
-            _draw(opened, target, wanted)
-        if not (target or wanted["csv_file"] or wanted["parquet_file"]):
+            _draw(opened, target, flags)
+        if not (target or flags["csv_file"] or flags["parquet_file"]):
             _summary(opened)
 
 
-def _draw(store: Store, target: str, wanted: dict[str, Any]) -> None:
+def _draw(store: Store, target: str, flags: dict[str, Any]) -> None:
     from ..sweeps.study import Study
 
     study = Study.of(store, layers=True)
@@ -326,12 +324,12 @@ def _draw(store: Store, target: str, wanted: dict[str, Any]) -> None:
         return
     from ..sweeps import pictures
 
-    if wanted["picture"] == "pareto":
-        pictures.pareto(study, target, wanted["x"], wanted["y"])
-    elif wanted["picture"] == "roofline":
-        pictures.roofline(study, target, wanted["point"], wanted["model"])
+    if flags["picture"] == "pareto":
+        pictures.pareto(study, target, flags["x"], flags["y"])
+    elif flags["picture"] == "roofline":
+        pictures.roofline(study, target, flags["point"], flags["model"])
     else:
-        getattr(pictures, wanted["picture"])(study, target)
+        getattr(pictures, flags["picture"])(study, target)
 
 
 @click.command(short_help="Print a chip's die area and cost to make.")
@@ -350,9 +348,9 @@ def area(chip: str | None, settings: tuple[str, ...]) -> None:
     from ..view.terminal import print_table
 
     machine = load_chip(chip or o.DEFAULT_CHIP, o.parse_settings(settings))
-    found, price = area_of(machine), cost_of(machine)
-    parts = [(name, getattr(found, name)) for name in found.__dataclass_fields__]
-    whole = found.total_mm2
+    estimate, price = area_of(machine), cost_of(machine)
+    parts = [(name, getattr(estimate, name)) for name in estimate.__dataclass_fields__]
+    whole = estimate.total_mm2
     rows = [[name, f"{mm2:.1f}", f"{mm2 / whole:.1%}"] for name, mm2 in [*parts, ("whole die", whole)]]
     print_table(f"{machine.name}: die area", ["component", "mm2", "share"], rows, console())
     dollars = [(n, getattr(price, n)) for n in ("die_usd", "package_test_usd", "memory_usd", "total_usd")]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.compiler.frontend.importer import NotImported
-from mtia_emu.compiler.frontend.load import import_model
+from mtia_emu.compiler.frontend.load import InputBindings, import_model
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.pipeline import compile_graph
@@ -114,10 +114,8 @@ def _imported(case: Any, given: Mapping[str, Any]) -> tuple[Graph, dict[str, Arr
     }
     while True:
         try:
-            graph = import_model(
-                case.model, Path(f"{case.name}.onnx"), {}, shapes, bound, sequences=sequences
-            )
-            return graph, bound
+            inputs = InputBindings(shapes=shapes, values=bound, sequences=sequences)
+            return import_model(case.model, Path(f"{case.name}.onnx"), inputs), bound
         except NotImported as error:
             new = {name: arrays[name] for name in error.inputs if name in arrays and name not in bound}
             if not new:

@@ -64,7 +64,7 @@ def split(ev: Events, time: Timeline, cycles: float) -> CycleSplit:
 
 
 def _users(name: str, ev: Events, unit: Array) -> Array:
-    """Return which commands need a resource."""
+    """Return which commands need a resource, [command]."""
     fields = _EVENTS_OF.get(name)
     if fields is not None:
         return np.logical_or.reduce([getattr(ev, field) > 0 for field in fields])

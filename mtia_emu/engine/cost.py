@@ -97,7 +97,7 @@ def _members(block: Block, chip: Chip, ev: Events, time: Timeline) -> Iterator[t
 
 
 def _share_before(time: Timeline, until: float) -> Array:
-    """Return the share of each command's time that lies before a moment."""
+    """Return the share of each command's time, [command], that lies before a moment."""
     span = time.end - time.start
     before = np.clip(until - time.start, 0.0, span)
     return np.divide(before, span, out=(time.start < until).astype(float), where=span > 0)

@@ -39,7 +39,7 @@ def dynamic(block: Block, ev: Events, chip: Chip) -> Joules:
 
 
 def _by_dtype(counts: Array, kinds: Array, price: Mapping[str, float]) -> float:
-    """Return the pJ of counts whose price depends on a dtype, by its number (fp32's for unknown ones)."""
+    """Return the pJ of counts[command] priced by a dtype's number, kinds[command] (fp32 if unknown)."""
     prices = np.array([price.get(name, price["fp32"]) for name in DTYPE_NAMES])
     return float((counts * prices[kinds.astype(int)]).sum())
 

@@ -41,7 +41,7 @@ def events(block: Block, chip: Chip, lookups: Lookups | None = None, cache_bytes
 def _cache(
     ev: Events, at: Array, table: Operand, chip: Chip, missed_lines: Array | None, cache_bytes: int
 ) -> None:
-    """Let the cache serve part of the rows of a table in DRAM; what it misses it reads and keeps."""
+    """Let the cache serve rows of a table in DRAM, for commands at[n]; what it misses it reads and keeps."""
     if not table.space.off_chip:
         return
     row_bytes, rows = table.cols * table.dtype.bytes, ev.rows[at]

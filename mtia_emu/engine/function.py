@@ -179,7 +179,7 @@ def _command(block: Block, index: int) -> str:
 
 
 def convert(array: Array, to: np.dtype[Any]) -> Array:
-    """Return the array in another type; finite values too large for a narrower float become its largest."""
+    """Return the array in another type and the same shape; a number too large for it becomes its largest."""
     with np.errstate(all="ignore"):
         out = np.asarray(array).astype(to)
     if array.dtype.kind == "f" and to.itemsize < array.dtype.itemsize and out.dtype.kind not in "iub":

@@ -66,15 +66,15 @@ class BlockRun:
         return self.slot(pe, index).values[: rows * cols].reshape(rows, cols)
 
     def tile(self, operand: int, row: int, rows: int, col: int, cols: int) -> Array:
-        """Return a tile of an operand."""
+        """Return a tile [rows, cols] of an operand."""
         return tile_of(self.views[operand].values, row, rows, col, cols)
 
     def put(self, operand: int, row: int, col: int, data: Array) -> None:
-        """Write a tile of an operand."""
+        """Write a tile [rows, cols] of an operand."""
         put_tile(self.views[operand].values, row, col, data)
 
     def rows(self, operand: int, at: Array) -> Array:
-        """Return rows of an operand, by number."""
+        """Return rows [n, cols] of an operand, by number at[n]."""
         return rows_of(self.views[operand].values, at)
 
     def whole(self, operand: int) -> Array:
@@ -100,5 +100,5 @@ class BlockRun:
         mine[dtype] = mine.get(dtype, 0) + count
 
     def note_lookups(self, rows: Array) -> None:
-        """Note the rows of a table that a command looked up."""
+        """Note rows[n] of a table that a command looked up."""
         self.lookups.append(rows)

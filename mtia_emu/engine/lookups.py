@@ -60,7 +60,7 @@ def from_inputs(program: Program, inputs: Mapping[str, Array]) -> dict[int, Look
 
 
 def _rows(pools: Array, values: Mapping[Binding, Array], block: Block, launch: Launch) -> list[Array] | None:
-    """Return the rows that each POOL command looks up; None where they are not known or leave a table."""
+    """Return the rows [n] that each of pools[command] looks up; None if not known, or outside a table."""
     bags: dict[int, tuple[Array, Array]] = {}  # indices and offsets, by the operand of the indices
     for table, at in dict.fromkeys(zip(pools["operand"].tolist(), pools["operand2"].tolist(), strict=True)):
         rows = block.operands[table].rows
@@ -103,7 +103,7 @@ def through_cache(program: Program, chip: Chip, lookups: Mapping[int, Lookups]) 
 
 
 def _missed(cache: Cache, line: int, block: Block, launch: Launch, found: Lookups) -> Array:
-    """Return the lines that each POOL command misses; all those of tables in SRAM are not asked for."""
+    """Return the lines that each POOL command misses, [command]; tables in SRAM are not asked for."""
     tables = block.commands["operand"][POOLS[block.commands["op"]]].tolist()
     missed, row = np.zeros(len(found.counts), np.int64), 0
     for command, (index, count) in enumerate(zip(tables, found.counts.tolist(), strict=True)):

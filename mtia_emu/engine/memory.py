@@ -70,7 +70,7 @@ def _strided(flat: Array, operand: Operand) -> Array:
 
 
 def tile_of(view: Array, row: int, rows: int, col: int, cols: int) -> Array:
-    """Return a tile of an array seen as a matrix; a copy where the tile is not one strided piece."""
+    """Return a tile [rows, cols] of an array seen as a matrix; a copy where it is not one strided piece."""
     lead = view.shape[:-1]
     if not lead:
         return view[None, col : col + cols]
@@ -83,13 +83,13 @@ def tile_of(view: Array, row: int, rows: int, col: int, cols: int) -> Array:
 
 
 def rows_of(view: Array, at: Array) -> Array:
-    """Return rows of an array seen as a matrix, by number: a copy."""
+    """Return rows [n, cols] of an array seen as a matrix, by number at[n]: a copy."""
     picked: Array = view[np.unravel_index(at, view.shape[:-1])]
     return picked
 
 
 def put_tile(view: Array, row: int, col: int, data: Array) -> None:
-    """Write a tile of an array seen as a matrix."""
+    """Write a tile [rows, cols] of an array seen as a matrix."""
     rows, cols = data.shape
     lead = view.shape[:-1]
     if not lead:

@@ -17,7 +17,7 @@ LOCAL, MOVER, COMPUTER, UNIT = range(4)
 
 
 def occupancy(commands: Array, low: Array, cols: int) -> dict[str, float]:
-    """Return the cycles of each resource's busiest instance but DRAM, from `recurrence.COMMAND`s.
+    """Return the cycles of each resource's busiest instance but DRAM, from `recurrence.COMMAND`s [n].
 
     A multicast is work of each PE that receives it. `low` is the first row of each row's band.
     """

@@ -40,92 +40,104 @@ class _Done:
     end: float
 
 
-def in_order_of_time(
-    commands: Array, on_dram: Array, grid: Sharers, accumulator: Array, flights: int
-) -> tuple[Array, Array]:
-    """Return start and end of each command, in cycles; a PE may have `flights` loads on their way."""
-    queue = _Queue(commands, on_dram, grid, accumulator, flights)
-    return queue.run()
+def in_order_of_time(commands: Array, on_dram: Array, grid: Sharers, flights: int) -> tuple[Array, Array]:
+    """Return start and end [command], in cycles; a PE may have `flights` loads on their way."""
+    return _Queue(commands, on_dram, grid, flights).run()
 
 
 def dependencies(commands: Array, accumulator: Array) -> list[_Waits]:
-    """Return what each command waits for, read off the order of the program."""
-    writer: dict[tuple[int, int], int] = {}
-    readers: dict[tuple[int, int], list[int]] = defaultdict(list)
-    unit: dict[tuple[int, int], int] = {}
-    filled: dict[int, int] = {}
-    emptied: dict[int, list[int]] = defaultdict(list)
-    out = []
-    for i, c in enumerate(commands):
-        p, u, dst, stage = (int(c[name]) for name in ("pe", "unit", "dst", "stage"))
-        wait, traits = _Waits(), int(c["traits"])
-        out.append(wait)
-        if traits & CHIP_WIDE:
-            if stage >= 0:
-                wait.start += [(j, "done") for j in emptied.pop(stage, [])]
-                filled[stage] = i
-            continue
-        mine = _written(c)
-        sources = [int(c[name]) for name in ("src0", "src1", "src2") if c[name] >= 0]
-        for q in mine:
-            if (q, u) in unit:
-                wait.start.append((unit[q, u], "done" if traits & DRAINS else "own"))
-            if dst >= 0:
-                _writes(wait, writer, readers, (q, dst), bool(accumulator[dst]))
-        for s in sources:
-            _reads(wait, writer, (p, s), bool(accumulator[s]))
-        if traits & FROM_PEER:
-            for q in (p, int(c["src_pe"])):
-                _reads(wait, writer, (q, dst), True)
-        if traits & WAITS and stage >= 0:
-            wait.start.append((filled[stage], "end"))
-            emptied[stage].append(i)
-        for q in mine:
-            unit[q, u] = i
-            if dst >= 0:
-                writer[q, dst] = i
-                readers[q, dst] = []
-        for s in sources:
-            readers[p, s].append(i)
-        if traits & FROM_PEER:
-            readers[int(c["src_pe"]), dst].append(i)
-    return out
+    """Return what each of commands[n] waits for, read off the order of the program."""
+    order = _Order(accumulator)
+    return [order.follow(i, c) for i, c in enumerate(commands)]
 
 
 def _written(c: Any) -> range:
     return Pes(int(c["first"]), int(c["last"]), int(c["step"]))
 
 
-def _writes(
-    wait: _Waits,
-    writer: dict[tuple[int, int], int],
-    readers: dict[tuple[int, int], list[int]],
-    slot: tuple[int, int],
-    banked: bool,
-) -> None:
-    for j in readers[slot]:
-        wait.start.append((j, "first_read" if banked else "done"))
-        if banked:
-            wait.after.append((j, "done"))
-    if not banked and slot in writer:
-        wait.start.append((writer[slot], "end"))
+def _read(c: Any) -> list[tuple[int, int]]:
+    """Return the slots, as (PE, slot), that a command reads besides the one that it writes."""
+    return [(int(c["pe"]), int(c[name])) for name in ("src0", "src1", "src2") if c[name] >= 0]
 
 
-def _reads(wait: _Waits, writer: dict[tuple[int, int], int], slot: tuple[int, int], banked: bool) -> None:
-    if slot in writer:
-        wait.start.append((writer[slot], "first_written" if banked else "end"))
-        if banked:
-            wait.after.append((writer[slot], "end"))
+class _Order:
+    """Who last wrote and read each slot, filled each stage and took each unit, as commands go by in order."""
+
+    def __init__(self, accumulator: Array) -> None:
+        self.accumulator = accumulator
+        self.writer: dict[tuple[int, int], int] = {}
+        self.readers: dict[tuple[int, int], list[int]] = defaultdict(list)
+        self.unit: dict[tuple[int, int], int] = {}
+        self.filled: dict[int, int] = {}
+        self.emptied: dict[int, list[int]] = defaultdict(list)
+
+    def follow(self, i: int, c: Any) -> _Waits:
+        """Return what command i waits for, and note what it does."""
+        stage, traits = int(c["stage"]), int(c["traits"])
+        wait = _Waits()
+        if traits & CHIP_WIDE:
+            if stage >= 0:
+                wait.start += [(j, "done") for j in self.emptied.pop(stage, [])]
+                self.filled[stage] = i
+            return wait
+        self._wait(c, wait)
+        if traits & WAITS and stage >= 0:
+            wait.start.append((self.filled[stage], "end"))
+            self.emptied[stage].append(i)
+        self._note(i, c)
+        return wait
+
+    def _wait(self, c: Any, wait: _Waits) -> None:
+        """Wait for the command's unit and slots on all PEs that it writes, and for what it reads."""
+        u, dst, traits = int(c["unit"]), int(c["dst"]), int(c["traits"])
+        for q in _written(c):
+            if (q, u) in self.unit:
+                wait.start.append((self.unit[q, u], "done" if traits & DRAINS else "own"))
+            if dst >= 0:
+                self._overwrite((q, dst), wait)
+        for slot in _read(c):
+            self._have(slot, wait)
+        if traits & FROM_PEER:
+            for q in (int(c["pe"]), int(c["src_pe"])):
+                self._have((q, dst), wait)
+
+    def _note(self, i: int, c: Any) -> None:
+        u, dst = int(c["unit"]), int(c["dst"])
+        for q in _written(c):
+            self.unit[q, u] = i
+            if dst >= 0:
+                self.writer[q, dst] = i
+                self.readers[q, dst] = []
+        for slot in _read(c):
+            self.readers[slot].append(i)
+        if c["traits"] & FROM_PEER:
+            self.readers[int(c["src_pe"]), dst].append(i)
+
+    def _overwrite(self, slot: tuple[int, int], wait: _Waits) -> None:
+        """Wait until a slot may be written: nobody reads it any more, bank by bank where it has banks."""
+        banked = bool(self.accumulator[slot[1]])
+        for j in self.readers[slot]:
+            wait.start.append((j, "first_read" if banked else "done"))
+            if banked:
+                wait.after.append((j, "done"))
+        if not banked and slot in self.writer:
+            wait.start.append((self.writer[slot], "end"))
+
+    def _have(self, slot: tuple[int, int], wait: _Waits) -> None:
+        """Wait until a slot is written, bank by bank where it has banks."""
+        if slot in self.writer:
+            banked = bool(self.accumulator[slot[1]])
+            wait.start.append((self.writer[slot], "first_written" if banked else "end"))
+            if banked:
+                wait.after.append((self.writer[slot], "end"))
 
 
 class _Queue:
     """Commands that wait, those that can start, and the resources that they share."""
 
-    def __init__(
-        self, commands: Array, on_dram: Array, grid: Sharers, accumulator: Array, flights: int
-    ) -> None:
+    def __init__(self, commands: Array, on_dram: Array, grid: Sharers, flights: int) -> None:
         self.commands, self.on_dram, self.grid, self.flights = commands, on_dram, grid, flights
-        self.waits = dependencies(commands, accumulator)
+        self.waits = dependencies(commands, grid.accumulator)
         self.moments: dict[int, _Done] = {}
         self.ahead = (commands["traits"] & CHIP_WIDE > 0) & (commands["stage"] < 0)
         self.free = np.zeros(grid.shared)
@@ -141,7 +153,7 @@ class _Queue:
                 self.users[j].append(i)
 
     def run(self) -> tuple[Array, Array]:
-        """Return start and end of each command."""
+        """Return start and end, [command] each."""
         issued = self._issued()
         start, end = np.zeros(len(self.open)), np.zeros(len(self.open))
         heap = [(issued[i], i) for i in np.flatnonzero((self.open == 0) & ~self.ahead).tolist()]

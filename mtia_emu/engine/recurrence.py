@@ -67,12 +67,13 @@ class State(NamedTuple):
 class Sharers(NamedTuple):
     shared: int  # how many shared resources there are
     bank_share: float  # a read of accumulators frees the first bank after this share of its time
+    accumulator: Array  # [slot]: whether it is in an accumulator
 
 
 def packed(
     commands: Array, bands: Array, cols: int, places: tuple[Array, ...], costs: tuple[Array, ...]
 ) -> Array:
-    """Return the `COMMAND`s of an `isa.Block`'s commands; `costs` are the fp64 fields, in order.
+    """Return the `COMMAND`s [n] of an `isa.Block`'s commands [n]; `costs` are the fp64 fields, in order.
 
     `places` are unit, traits and link; `bands` are the block's, row by row, on a grid of so many columns.
     """
@@ -91,7 +92,7 @@ def _pack(
     costs: tuple[Array, ...],
     out: Array,
 ) -> None:
-    """Fill `out` in one pass: field by field each would pass memory again."""
+    """Fill out[n] in one pass: field by field each would pass memory again."""
     unit, traits, link = places
     busy, latency, on_sram, on_link, local, issue = costs
     for i in range(len(commands)):
@@ -136,7 +137,7 @@ def reaching(ledger: Array, window: float, until: float) -> tuple[Array, float]:
 
 @jitted
 def _merge(ledger: Array, window: float, factor: int) -> None:
-    """Make each `factor` windows one, in place; none of them counts as full."""
+    """Make each `factor` windows of ledger[window, resource] one, in place; none of them counts as full."""
     windows, resources = ledger.shape
     for w in range(windows):
         for r in range(resources):
@@ -191,7 +192,7 @@ def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: flo
 
 @borrowing
 def _open(ledger: Array, r: int, w: int) -> int:
-    """Return the first window from w on that has room; full ones are passed over at once, next time too."""
+    """Return the first window from w on of ledger[window, r] with room; full ones are passed over at once."""
     root = w
     while ledger[root, r]["skip"] > 0:
         root += ledger[root, r]["skip"]
@@ -215,7 +216,7 @@ def _depart(state: State, q: int, end: float) -> None:
 
 @borrowing
 def _ready(c: Any, state: State, accumulator: Array) -> tuple[float, float]:
-    """Return when a command can start, and when the last bank of accumulators that it needs is ready."""
+    """Return when a command can start, and when the last bank that it needs is ready; accumulator[slot]."""
     slots, stages, pes = state.slots, state.stages, state.pes
     p, u, dst, traits = c["pe"], UNIT + c["unit"], c["dst"], c["traits"]
     if traits & CHIP_WIDE:
@@ -282,27 +283,24 @@ def _read(slot: Any, done: float, freed: float) -> None:
 
 
 def recur(
-    commands: Array,
-    on_dram: Array,
+    work: tuple[Array, Array],
     state: State,
     grid: Sharers,
-    accumulator: Array,
-    start: Array,
-    end: Array,
+    times: tuple[Array, Array],
     least: float = 0.0,
 ) -> None:
-    """Fill `start` and `end`, in cycles, command by command; `on_dram` is the time of DRAM that each takes.
+    """Fill `times`, the start and the end of each command in cycles, command by command.
 
-    A transfer flows through all shared resources on its way at once: the slowest counts. `least` is a time
-    that the commands are known to take together: the ledger need not grow up to it.
+    `work` is the commands, and the cycles of DRAM that each takes. A transfer flows through all shared
+    resources on its way at once: the slowest counts. `least` is a time that the commands are known to take
+    together: the ledger need not grow up to it.
     """
     windows = min(LEAST_WINDOWS + int(SPARE * least / WINDOW), MOST_WINDOWS)
     ledger, window, last = np.zeros((windows, grid.shared), WINDOW_USE), WINDOW, np.zeros(grid.shared)
-    work, times = (commands, on_dram), (start, end)
-    done, until = _run(work, state, grid, accumulator, ledger, window, last, times, 0)
-    while done < len(commands):
+    done, until = _run(work, state, grid, (ledger, window, last), times, 0)
+    while done < len(work[0]):
         ledger, window = reaching(ledger, window, until)
-        done, until = _run(work, state, grid, accumulator, ledger, window, last, times, done)
+        done, until = _run(work, state, grid, (ledger, window, last), times, done)
 
 
 @borrowing
@@ -313,7 +311,7 @@ def _shared(c: Any, on_dram: float) -> tuple[tuple[int, int, int], tuple[float, 
 
 @borrowing
 def _until(c: Any, on_dram: float, last: Array, t: float) -> float:
-    """Return the time before which shared resources have done the work of a command that starts at t."""
+    """Return the time before which resources, last[resource], have done the work of a command from t on."""
     places, works = _shared(c, on_dram)
     until = t
     for kind in range(3):
@@ -325,7 +323,7 @@ def _until(c: Any, on_dram: float, last: Array, t: float) -> float:
 
 @borrowing
 def _served(c: Any, on_dram: float, ledger: Array, window: float, last: Array, t: float) -> float:
-    """Book the work of a command that starts at t, and return when the last of it is done."""
+    """Book the work of a command that starts at t in ledger[window, resource]; return when all is done."""
     places, works = _shared(c, on_dram)
     done = t
     for kind in range(3):
@@ -342,21 +340,21 @@ def _run(
     work: tuple[Array, Array],
     state: State,
     grid: Sharers,
-    accumulator: Array,
-    ledger: Array,
-    window: float,
-    last: Array,
+    booked: tuple[Array, float, Array],
     times: tuple[Array, Array],
     first: int,
 ) -> tuple[int, float]:
     """Time commands from `first` on while the ledger reaches far enough.
 
-    Return the first command that is not timed, and until when the ledger must reach for it.
+    `booked` is what shared resources have to do: the ledger, the cycles of a window, and when the last of
+    each resource's work is done. Return the first command that is not timed, and until when the ledger must
+    reach for it.
     """
-    (commands, on_dram), (start, end), reach = work, times, window * (len(ledger) - 2)
+    (commands, on_dram), (start, end), (ledger, window, last) = work, times, booked
+    reach = window * (len(ledger) - 2)
     for i in range(first, len(commands)):
         c = commands[i]
-        t, after = _ready(c, state, accumulator)
+        t, after = _ready(c, state, grid.accumulator)
         until = _until(c, on_dram[i], last, t)
         if until >= reach:
             return i, until

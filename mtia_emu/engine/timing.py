@@ -99,12 +99,12 @@ def timed(
     start, end = np.zeros(len(costs)), np.zeros(len(costs))
     accumulator = np.array([s.accumulator for s in block.slots] + [False])
     flights = chip.pe.dma.outstanding_transfers
-    grid = Sharers(LINKS + links(chip), 1.0 / chip.pe.reduce.banks)
+    grid = Sharers(LINKS + links(chip), 1.0 / chip.pe.reduce.banks, accumulator)
     if ordered:
-        start, end = in_order_of_time(costs, on_channels, grid, accumulator, flights)
+        start, end = in_order_of_time(costs, on_channels, grid, flights)
     else:
         state = fresh(chip.pes, len(accumulator), block.stages + 1, flights)
-        recur(costs, on_channels, state, grid, accumulator, start, end, max(busy.values()))
+        recur((costs, on_channels), state, grid, (start, end), max(busy.values()))
     cycles = float(end.max()) if len(end) else 0.0
     return Timeline(start, end, costs["unit"].copy(), cycles, busy)
 
@@ -130,7 +130,7 @@ def check_fits(block: Block, chip: Chip) -> None:
 
 
 def on_dram(chip: Chip, ev: Events) -> Array:
-    """Return the cycles for which DRAM's channels are each command's.
+    """Return the cycles for which DRAM's channels are each command's, [command].
 
     DRAM is asked about only where there is something for it to do, so that a block that leaves it alone is
     seen to take the same time beside any.
@@ -145,14 +145,15 @@ def on_dram(chip: Chip, ev: Events) -> Array:
 
 
 def _work(block: Block, chip: Chip, ev: Events) -> Array:
-    """Return a block's commands as the recurrence takes them: `recurrence.COMMAND`."""
-    c, bands, queue = block.commands, block.band_rows(chip.grid.rows), queue_numbers(block.commands)
+    """Return a block's commands as the recurrence takes them: `recurrence.COMMAND`, [n]."""
+    c, bands = block.commands, block.band_rows(chip.grid.rows)
     busy, latency, on_link = np.zeros((3, len(c)))
-    link = np.full(len(c), -1)
+    queue, link = np.zeros(len(c), np.int8), np.full(len(c), -1)
     for kind, batch in batches(block, chip):
         cost, at = kind.cost(batch, ev), batch.at
         busy[at], latency[at], on_link[at] = cost.busy, cost.latency, cost.on_link
-        link[at] = np.where(np.less(cost.link, 0), -1, LINKS + np.asarray(cost.link))
+        link[at] = -1 if cost.link is None else LINKS + cost.link
+        queue[at] = queue_numbers(kind, batch)
     on_sram = chip.sram_cycles(ev.sram_read_bytes + ev.sram_write_bytes)
     local, _ = chip.pe.local.cost(ev.local_read_bytes + ev.local_write_bytes)
     local /= reached(c, bands, chip)  # of each receiver

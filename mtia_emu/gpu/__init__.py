@@ -2,8 +2,8 @@
 
 Kernels from closed forms: tiles in waves over SMs for matmuls (`matmul.py`), fused attention
 (`attention.py`), bytes at achievable bandwidth for the rest (`memory.py`), collectives (`collectives.py`),
-under the board's power limit (`kernel.py`), launched as a serving runtime does (`fusion.py`). It knows no
-model, no chip, no graph.
+under the board's power limit (`kernel.py`). Which nodes of a model are one kernel, the compiler says
+(`types.WorkGroup`). It knows no model, no chip, no graph.
 """
 
 from ..options import LAUNCHES, Mode

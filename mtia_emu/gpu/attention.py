@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .facts import Facts, Rate
-from .kernel import GpuKernel
-from .memory import finish
+from .kernel import Board, BytesMoved, GpuKernel, KernelDemand
 
 Array = np.ndarray
 MMA_ROWS = 64  # rows of a tensor instruction: fewer are padded
@@ -150,12 +149,13 @@ def seconds(facts: Facts, rate: Rate, h: HeadShape) -> Array:
     return parts(facts, rate, h).seconds
 
 
-def attention(facts: Facts, rate: Rate, h: HeadShape, sustained: bool = False) -> GpuKernel:
+def attention(board: Board, rate: Rate, h: HeadShape) -> GpuKernel:
     """Return the kernel of one attention operator."""
-    p = parts(facts, rate, h)
+    p = parts(board.facts, rate, h)
     each = {"tensor": p.tensor, "dram": p.dram, "l2": p.l2, "occupancy": p.rounds}
     bound = max(each, key=lambda name: float(each[name]))
     read, write = float(h.kv_bytes + h.io_bytes / 2), float(h.io_bytes / 2)
     joules = 2 * rate.j_per_flop * float(h.macs)
     body = {bound: float(p.seconds - p.start)}
-    return finish(facts, "attention", body, float(p.start), (read, write, read, write), joules, sustained)
+    moved = BytesMoved(read, write, read, write)
+    return board.finished(KernelDemand("attention", float(p.start), body, moved, joules))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, strict=True)
@@ -278,12 +277,6 @@ class Facts(BaseModel):
     def stream_bytes_per_s(self) -> float:
         """Return the DRAM bandwidth that a stream reaches."""
         return self.dram_bytes_per_s * self.dram_efficiency
-
-    def heat(self, seconds: np.ndarray | float, sustained: bool) -> np.ndarray | float:
-        """Return an operation's energy over that in a short burst; a long kernel heats the board alone."""
-        if sustained:
-            return self.sustained_heat
-        return 1 + (self.sustained_heat - 1) * -np.expm1(-seconds / self.heat_s)
 
     def resident_bytes(self, activations: float) -> float:
         """Return how many of a kernel's activation bytes stay in L2 and never reach DRAM."""

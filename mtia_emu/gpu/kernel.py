@@ -1,4 +1,4 @@
-"""One kernel as it ran: its time, its bytes, its joules; and the power limit that every kernel keeps."""
+"""One kernel as it ran: time, bytes, joules; and the board, whose power limit every kernel keeps."""
 
 from __future__ import annotations
 
@@ -40,6 +40,71 @@ class GpuKernel:
         return self.static + self.active + self.compute + self.dram
 
 
+@dataclass(frozen=True)
+class BytesMoved:
+    """Bytes that a kernel moves, by memory and direction."""
+
+    dram_read: float
+    dram_write: float
+    l2_read: float
+    l2_write: float
+
+    @property
+    def dram(self) -> float:
+        """Return the bytes of DRAM in both directions."""
+        return self.dram_read + self.dram_write
+
+
+@dataclass(frozen=True)
+class KernelDemand:
+    """What a kernel asks for: seconds that nothing hides, seconds of each resource, bytes, and joules.
+
+    `joules` are those of its operations in a short burst.
+    """
+
+    text: str
+    latency: float
+    parts: dict[str, float]
+    moved: BytesMoved
+    joules: float
+
+
+@dataclass(frozen=True)
+class Board:
+    """A GPU while it runs kernels: `steady` after seconds under load, else in a short burst.
+
+    In steady state an operation takes `sustained_heat` times the energy, so that the power limit holds the
+    clock lower.
+    """
+
+    facts: Facts
+    steady: bool = False
+
+    @property
+    def state(self) -> str:
+        """Return the thermal state in words."""
+        return "steady state" if self.steady else "a short burst"
+
+    def heat(self, seconds: np.ndarray | float) -> np.ndarray | float:
+        """Return an operation's energy over that in a short burst; a long kernel heats the board alone."""
+        heat = self.facts.sustained_heat
+        return heat if self.steady else 1 + (heat - 1) * -np.expm1(-seconds / self.facts.heat_s)
+
+    def finished(self, demand: KernelDemand) -> GpuKernel:
+        """Return the kernel whose parts overlap: latency, then the longest part, under the power limit."""
+        facts, parts, latency = self.facts, demand.parts, demand.latency
+        longest = max(parts, key=lambda name: parts[name])
+        free = latency + parts[longest]
+        joules = (
+            (facts.active_w - facts.idle_w) * free,
+            float(self.heat(free)) * demand.joules,
+            facts.dram_j_per_byte * demand.moved.dram,
+        )
+        seconds = float(throttled(facts, free, add_up(joules)))
+        bound = "launch" if latency > parts[longest] else "power" if seconds > 1.01 * free else longest
+        return priced(facts, demand.text, seconds, demand.moved, joules, bound)
+
+
 def throttled(facts: Facts, seconds: Number, dynamic_joules: Number) -> Number:
     """Return the time of a kernel under the board's power limit.
 
@@ -56,20 +121,21 @@ def priced(
     facts: Facts,
     text: str,
     seconds: float,
-    traffic: tuple[float, float, float, float],
+    moved: BytesMoved,
     joules: tuple[float, float, float],
     bound_by: str,
 ) -> GpuKernel:
-    """Return the kernel record.
+    """Return the kernel record; `joules` is active, compute, dram at full clock.
 
-    `traffic` is DRAM read, DRAM write, L2 read, L2 write; `joules` is active, compute, dram at full clock.
     Where they exceed the power limit over `seconds`, voltage has fallen with the clock and all three shrink
     alike.
     """
     dynamic = add_up(joules)
     room = (facts.tdp_w - facts.idle_w) * seconds
     scale = min(1.0, room / dynamic) if dynamic > 0 else 1.0
-    read, write, l2_read, l2_write = (round(x) for x in traffic)
+    read, write, l2_read, l2_write = (
+        round(x) for x in (moved.dram_read, moved.dram_write, moved.l2_read, moved.l2_write)
+    )
     active, compute, dram = (x * scale for x in joules)
     return GpuKernel(
         text, seconds, read, write, l2_read, l2_write, facts.idle_w * seconds, active, compute, dram, bound_by

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -16,80 +17,86 @@ from ..results.report import Band as Spread
 from ..results.report import Joules, Layer, Report, Stretch, Traffic
 from ..results.spans import Track
 from ..sums import add_up
-from ..types import DType, Work
-from .attention import QUERY_BLOCK, HeadShape, attention
+from ..types import (
+    WORKS,
+    AttentionWork,
+    BagWork,
+    CopyWork,
+    DType,
+    ElementwiseWork,
+    ProductWork,
+    RotaryWork,
+    RowWork,
+    Work,
+    launched,
+)
+from .attention import HeadShape, attention
 from .collectives import collective_seconds
 from .facts import ELEMENT_BYTES, Bands, Facts
-from .fusion import Fused, fuse
-from .kernel import GpuKernel
+from .kernel import Board, GpuKernel
 from .matmul import matmul
-from .memory import NARROW, embedding_bag, stream
-from .shapes import Shapes, shapes
+from .memory import embedding_bag, rotary, rowwise, streamed
+from .shapes import shape, shapes
 
-KINDS = ("matmul", "attention", "embedding_bag", "vector", "move")
+BURST = Mode()
 
 
 class Gpu(Facts):
     """A GPU: its facts, and the time and energy of work on it."""
 
     def matmul_seconds(
-        self, m: int, k: int, n: int, dtype: str | DType, batch: int = 1, *, sustained: bool = False
+        self, m: int, k: int, n: int, dtype: str | DType, batch: int = 1, *, mode: Mode = BURST
     ) -> float:
         """Return the device time of one matmul kernel, back to back with others in a graph.
 
         `[batch, m, k] x [batch, k, n]`, weights in DRAM; `dtype` also "tf32" or "fp4". It includes the
         graph's launch period; it is never below the datasheet roofline (peak rate, peak DRAM bandwidth, each
-        operand byte once) and never falls when a size grows. `sustained` is a board that has run for
-        seconds, whose power limit holds it lower than a short burst's.
+        operand byte once) and never falls when a size grows. Of `mode` the thermal state is read.
         """
         for name, size in (("m", m), ("k", k), ("n", n), ("batch", batch)):
             if size < 1:
                 raise UserError(f"matmul {name} is {size}; sizes are at least 1")
         kind, element = _named(dtype)
-        return _matmul(self, kind, element, (batch, m, k, n), None, None, sustained).seconds
+        return _matmul(self.board(mode), kind, element, (batch, m, k, n)).seconds
 
     def collective_seconds(self, kind: str, message_bytes: int, gpus: int) -> float:
         """Return the time of an all_reduce, all_gather, reduce_scatter or alltoall between GPUs of a node."""
         return collective_seconds(self, kind, message_bytes, gpus)
 
-    def kernel(self, work: Work, *, sustained: bool = False) -> GpuKernel:
-        """Return the kernel that one operator becomes, launched from a graph."""
-        return _kernel(
-            self, work.kind, work.dtype, work.shape, work.macs, work.flops, work.read_bytes,
-            work.write_bytes, work.row, sustained, work.op in NARROW,
-        )  # fmt: skip
+    def board(self, mode: Mode = BURST) -> Board:
+        """Return the board in the thermal state of a mode."""
+        return Board(self, mode.sustained)
 
-    def run(
-        self, works: Sequence[Work], *, model: str, dtype: str, dims: dict[str, int], mode: Mode | None = None
-    ) -> Report:
-        """Return the report of the works, in order; one without bytes or operations is no kernel.
+    def kernel(self, work: Work, *, mode: Mode = BURST) -> GpuKernel:
+        """Return the kernel of a work, launched from a graph, in the thermal state of `mode`."""
+        return _kernel(self.board(mode), replace(work, name="", op=""))
+
+    def report(self, work: Computation, /, mode: Mode | None = None) -> Report:
+        """Return the report of a model's work, in order; what has no bytes and no operations is no kernel.
 
         `sram_*` of the traffic is L2. Joules are the board's: `static` idle with clocks up, `control` what
         running kernels add, `compute` operations, `dram` DRAM bytes with caches and network; power never
         exceeds `tdp_w`. `bound_by`: `tensor`, `dram`, `l2`, `launch`, `power`, or `occupancy` (idle SMs,
         padding, too few loads in flight, vector ALUs). Operations fused into a matmul cost nothing.
         """
-        how = mode or Mode()
-        extra = self._period(how.launch) - self.launch_graph_s
-        live = [w for w in works if w.macs or w.flops or w.read_bytes or w.write_bytes]
-        items = fuse(live) if how.fused else [Fused(w, (w.name,)) for w in live]
-        kernels = [self.kernel(item.work, sustained=how.sustained) for item in items]
-        layers, seconds = self._layers(items, kernels, extra)
+        chosen = mode or BURST
+        extra = self._period(chosen.launch) - self.launch_graph_s
+        groups = work.groups if chosen.fused else ()
+        works = [w for w in launched(work.works, groups) if _live(w)]
+        kernels = [self.kernel(w, mode=chosen) for w in works]
+        layers, seconds = self._layers(works, kernels, extra)
         macs = sum(layer.macs for layer in layers)
-        peak = self.rate(_named(dtype)[0])[1].flops_per_s / 2
+        peak = self.rate(_named(work.dtype)[0])[1].flops_per_s / 2
         track = Track(self.name, self.clock_hz)
         length = track.exact_seconds(layers[-1].end_cycle if layers else 0)
         return Report(
-            model, self.name, dtype, dict(dims), (track,), (Stretch(layers, length),),
+            work.model, self.name, work.dtype, dict(work.dims), (track,), (Stretch(layers, length),),
             joules_by=_joules(kernels, self.idle_w * extra), traffic=_traffic(kernels),
-            macs=macs, peak_macs=seconds * peak, notes=self._notes(live, how),
-            seconds_band=_spread(self.bands, items, [x.span_s for x in layers]),
+            macs=macs, peak_macs=seconds * peak,
+            notes=self._notes([w for w in work.works if _live(w)], chosen),
+            seconds_band=_spread(self.bands, works, [x.span_s for x in layers]),
             joules_band=_band(self.bands, "joules"),
         )  # fmt: skip
-
-    def report(self, work: Computation, /, mode: Mode | None = None) -> Report:
-        """Return the report of a computation; `run` says what it holds."""
-        return self.run(work.works, model=work.model, dtype=work.dtype, dims=dict(work.dims), mode=mode)
 
     def in_mode(self, mode: Mode) -> GpuInMode:
         """Return the machine that puts work on this GPU in a mode."""
@@ -102,21 +109,21 @@ class Gpu(Facts):
         ]
 
     def _layers(
-        self, items: list[Fused], kernels: list[GpuKernel], extra: float
+        self, works: list[Work], kernels: list[GpuKernel], extra: float
     ) -> tuple[tuple[Layer, ...], float]:
         """Return a layer for each kernel, and the seconds they take together."""
         layers, now, track = [], 0.0, Track(self.name, self.clock_hz)
-        for item, k in zip(items, kernels, strict=True):
+        for work, k in zip(works, kernels, strict=True):
             start, now = now, now + k.seconds + extra
             bound = "launch" if extra > k.seconds else k.bound_by
             layers.append(
                 Layer(
-                    name=item.parts[-1] if len(item.parts) == 1 else item.work.name,
-                    op=item.work.op,
+                    name=work.name,
+                    op=work.op,
                     kernel=k.text,
                     start_cycle=round(start * self.clock_hz),
                     end_cycle=round(now * self.clock_hz),
-                    macs=item.work.macs,
+                    macs=work.macs,
                     dram_bytes=k.dram_read_bytes + k.dram_write_bytes,
                     sram_bytes=k.l2_read_bytes + k.l2_write_bytes,
                     joules=k.joules + self.idle_w * extra,
@@ -126,14 +133,14 @@ class Gpu(Facts):
             )
         return tuple(layers), now
 
-    def _notes(self, works: list[Work], mode: Mode) -> tuple[str, ...]:
+    def _notes(self, works: Sequence[Work], mode: Mode) -> tuple[str, ...]:
         """Return what a reader must know of the basis, and each dtype that ran at another's rate."""
-        kinds = sorted({w.dtype.name for w in works if w.kind == "matmul"})
+        kinds = sorted({w.dtype.name for w in works if isinstance(w, ProductWork)})
         rates = [(kind, self.rate(kind)[0]) for kind in kinds]
-        how = "fused as a serving runtime does" if mode.fused else "one kernel an operator"
-        state = "steady state" if mode.sustained else "a short burst"
+        split = "fused as a serving runtime does" if mode.fused else "one kernel an operator"
+        state = self.board(mode).state
         return (
-            f"GPU time is of kernels launched by {mode.launch}, {how}, in {state}; energy is the board's",
+            f"GPU time is of kernels launched by {mode.launch}, {split}, in {state}; energy is the board's",
             *(
                 f"{self.name} has no {kind} matmul rate: {kind} runs at its {rate} rate"
                 for kind, rate in rates
@@ -159,6 +166,10 @@ class GpuInMode:
         return self.gpu.report(work, self.mode)
 
 
+def _live(work: Work) -> bool:
+    return bool(work.macs or work.flops or work.read_bytes or work.write_bytes)
+
+
 def _named(dtype: str | DType) -> tuple[str, float]:
     """Return the name and the bytes an element of what a matmul runs in."""
     if isinstance(dtype, str) and dtype in ELEMENT_BYTES:
@@ -168,46 +179,58 @@ def _named(dtype: str | DType) -> tuple[str, float]:
 
 
 @lru_cache(maxsize=1 << 16)
-def _matmul(
-    facts: Facts, kind: str, element: float, dims: tuple[int, ...], read: int | None, write: int | None,
-    sustained: bool,
-) -> GpuKernel:  # fmt: skip
-    batch, m, k, n = dims
-    one: Shapes = shapes(m, k, n, element, batch=batch, read=read, write=write)
-    return matmul(facts, facts.rate(kind)[1], one, sustained)
+def _matmul(board: Board, kind: str, element: float, sizes: tuple[int, int, int, int]) -> GpuKernel:
+    return matmul(board, board.facts.rate(kind)[1], shapes(sizes, element))
+
+
+def _product(board: Board, work: ProductWork) -> GpuKernel:
+    if not work.macs:
+        return streamed(board, work)
+    sizes = work.batch, work.m, work.k, work.n
+    one = shape(sizes, float(work.dtype.bytes), work.read_bytes, work.write_bytes)
+    return matmul(board, board.facts.rate(work.dtype.name)[1], one)
+
+
+def _attention(board: Board, work: AttentionWork) -> GpuKernel:
+    return attention(board, board.facts.rate(work.dtype.name)[1], _heads(work))
+
+
+def _heads(work: AttentionWork) -> HeadShape:
+    """Return the shape of a model's attention.
+
+    A mask whose diagonal ends at the last key or before it is a causal one over the keys up to there; of one
+    that ends behind it, which shows most queries all keys, nothing is left out.
+    """
+    shown = work.keys if work.diagonal is None else min(work.keys, work.queries + work.diagonal)
+    causal = work.diagonal is not None and work.queries + work.diagonal <= work.keys and work.queries > 1
+    sizes = (work.batch, work.kv_heads, work.group, work.queries, shown, work.key_size, work.value_size)
+    batch, kv_heads, group, queries, keys, key_size, value_size = (np.asarray(float(x)) for x in sizes)
+    return HeadShape(
+        batch, kv_heads, group, queries, keys, key_size, value_size, float(work.dtype.bytes), causal,
+        scattered=work.batch > 1 and work.kv_heads > 1,
+    )  # fmt: skip
+
+
+_KERNELS: dict[type[Work], Callable[[Board, Any], GpuKernel]] = {
+    ProductWork: _product,
+    AttentionWork: _attention,
+    ElementwiseWork: streamed,
+    RowWork: rowwise,
+    RotaryWork: rotary,
+    BagWork: embedding_bag,
+    CopyWork: streamed,
+}
+"""What each class of work becomes."""
+
+if set(_KERNELS) != set(WORKS):
+    missing = ", ".join(sorted(kind.__name__ for kind in set(WORKS) ^ set(_KERNELS)))
+    raise TypeError(f"GPU kernels and classes of work differ: {missing}")
 
 
 @lru_cache(maxsize=1 << 16)
-def _kernel(
-    facts: Facts, kind: str, dtype: DType, dims: tuple[int, ...], macs: int, flops: int, read: int,
-    write: int, row: int, sustained: bool, narrow: bool,
-) -> GpuKernel:  # fmt: skip
+def _kernel(board: Board, work: Work) -> GpuKernel:
     """Return the kernel of a work without its name, so that equal layers are worked out once."""
-    if kind not in KINDS:
-        raise ValueError(f"work kind {kind!r} has no GPU kernel (known: {', '.join(KINDS)})")
-    if kind == "matmul" and macs:
-        return _matmul(facts, dtype.name, float(dtype.bytes), dims, read, write, sustained)
-    if kind == "attention":
-        return attention(facts, facts.rate(dtype.name)[1], _heads(dims, dtype), sustained)
-    work = Work("", "", kind, dtype, dims, macs, flops, read, write, row)
-    if kind == "embedding_bag":
-        return embedding_bag(facts, work, sustained)
-    return stream(facts, work, sustained, narrow)
-
-
-def _heads(dims: tuple[int, ...], dtype: DType) -> HeadShape:
-    """Return the attention of a fused work: all key heads, rows, masked positions, keys, sizes.
-
-    Few rows without a mask, fewer than keys, are the heads that share those keys, each with its newest query.
-    """
-    batch, rows, queries, keys, key_size, value_size = (np.asarray(float(x)) for x in dims)
-    decodes = not queries and rows < keys and rows <= QUERY_BLOCK
-    own = queries if queries else np.asarray(1.0) if decodes else rows
-    causal = bool(queries > 1)
-    return HeadShape(
-        batch, np.asarray(1.0), rows / own, own, keys, key_size, value_size, float(dtype.bytes), causal,
-        scattered=bool(batch > 1),
-    )  # fmt: skip
+    return _KERNELS[type(work)](board, work)
 
 
 def _joules(kernels: list[GpuKernel], launch_joules: float) -> Joules:
@@ -235,7 +258,7 @@ def _band(bands: Bands, kind: str) -> Spread:
     return Spread(band.low, band.high)
 
 
-def _spread(bands: Bands, items: list[Fused], seconds: list[float]) -> Spread | None:
+def _spread(bands: Bands, works: list[Work], seconds: list[float]) -> Spread | None:
     """Return the band of the whole time: each kernel's, weighted by its time.
 
     Errors of one kind of kernel go together (a library, a measuring method), so they do not average out.
@@ -243,7 +266,7 @@ def _spread(bands: Bands, items: list[Fused], seconds: list[float]) -> Spread | 
     whole = add_up(seconds)
     if not whole:
         return None
-    each = [_band(bands, item.work.kind) for item in items]
+    each = [_band(bands, work.kind) for work in works]
     return Spread(
         add_up(b.low * s for b, s in zip(each, seconds, strict=True)) / whole,
         add_up(b.high * s for b, s in zip(each, seconds, strict=True)) / whole,

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..sums import add_up
 from .facts import Facts, Rate
-from .kernel import GpuKernel, priced, throttled
+from .kernel import Board, BytesMoved, GpuKernel, priced, throttled
 from .shapes import Array, Shapes
 
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -74,18 +74,37 @@ def plans(tiles: tuple[tuple[int, int], ...], split_k: bool, stream_k: bool, gem
     return Plans(*(np.array(column, float)[None, :] for column in zip(*rows, strict=True)))
 
 
-def times(facts: Facts, rate: Rate, s: Shapes, p: Plans) -> Times:
-    """Return what each plan asks of tensor cores, L2 and DRAM."""
+@dataclass(frozen=True)
+class TileLoop:
+    """How plans go through products: `ctas` tiles in `waves`, `steps` of `step` along k, [rows, plans]."""
+
+    ctas: Array
+    waves: Array
+    steps: Array
+    step: Array
+
+    @property
+    def depth(self) -> Array:
+        """Return the elements along k that one tile goes through."""
+        return self.steps * self.step
+
+
+def _loop(facts: Facts, s: Shapes, p: Plans) -> TileLoop:
     step = facts.k_step_bytes / np.maximum(s.left, s.right)
-    steps = np.ceil(s.k / (step * p.splits))
     ctas = np.ceil(s.m / p.tile_m) * np.ceil(s.n / p.tile_n) * s.batch * p.splits
     share = ctas / facts.sms
     waves = np.where(p.persistent > 0, np.maximum(1.0, share), np.ceil(share))
-    l2_bytes, l2 = _l2(facts, s, p, ctas, waves, steps * step)
+    return TileLoop(ctas, waves, np.ceil(s.k / (step * p.splits)), step)
+
+
+def times(facts: Facts, rate: Rate, s: Shapes, p: Plans) -> Times:
+    """Return what each plan asks of tensor cores, L2 and DRAM."""
+    loop = _loop(facts, s, p)
+    l2_bytes, l2 = _l2(facts, s, p, loop)
     bandwidth = facts.dram_bytes_per_s * facts.matmul_dram_efficiency
     dram_bytes = _reads(facts, s, p) + s.write * (1 - s.warm)
     return Times(
-        tensor=_tensor(facts, rate, s, p, waves, steps, step),
+        tensor=_tensor(facts, rate, s, p, loop),
         l2=l2,
         dram=dram_bytes / bandwidth,
         latency=_latency(facts, s, p),
@@ -102,22 +121,25 @@ def _latency(facts: Facts, s: Shapes, p: Plans) -> Array:
     return facts.launch_graph_s + start + np.where(p.splits > 1, reduction, 0.0)
 
 
-def _tensor(facts: Facts, rate: Rate, s: Shapes, p: Plans, waves: Array, steps: Array, step: Array) -> Array:
+def _tensor(facts: Facts, rate: Rate, s: Shapes, p: Plans, loop: TileLoop) -> Array:
     """Return the seconds of one SM: each step takes its arithmetic or its latency, each wave its change."""
     speed = rate.flops_per_s * rate.efficiency * facts.max_clock_hz / facts.clock_hz / facts.sms
-    arithmetic = p.area * step * 2 / speed
+    arithmetic = p.area * loop.step * 2 / speed
     least = rate.k_step_s or facts.k_step_s
-    loop = waves * steps * (arithmetic**STEP_NORM + least**STEP_NORM) ** (1 / STEP_NORM)
-    return np.where(p.gemv > 0, 4 * s.macs / facts.vector_flops_per_s, loop + facts.wave_s * (waves - 1))
+    stepped = loop.waves * loop.steps * (arithmetic**STEP_NORM + least**STEP_NORM) ** (1 / STEP_NORM)
+    tiled = stepped + facts.wave_s * (loop.waves - 1)
+    return np.where(p.gemv > 0, 4 * s.macs / facts.vector_flops_per_s, tiled)
 
 
-def _l2(facts: Facts, s: Shapes, p: Plans, ctas: Array, waves: Array, depth: Array) -> tuple[Array, Array]:
+def _l2(facts: Facts, s: Shapes, p: Plans, loop: TileLoop) -> tuple[Array, Array]:
     """Return the bytes that tiles take from L2, and the seconds: of all SMs together, of one by itself."""
-    loads = depth * (np.minimum(p.tile_m, s.m) * s.left + np.minimum(p.tile_n, s.n) * s.right / facts.cluster)
+    loads = loop.depth * (
+        np.minimum(p.tile_m, s.m) * s.left + np.minimum(p.tile_n, s.n) * s.right / facts.cluster
+    )
     fixups = p.persistent * facts.sms * p.area
-    moved = ctas * loads + PARTIAL_BYTES * fixups + s.write
+    moved = loop.ctas * loads + PARTIAL_BYTES * fixups + s.write
     one_sm = facts.sm_l2_bytes_per_clock * facts.max_clock_hz
-    return moved, np.maximum(moved / facts.l2_reach, waves * loads / one_sm)
+    return moved, np.maximum(moved / facts.l2_reach, loop.waves * loads / one_sm)
 
 
 def _reads(facts: Facts, s: Shapes, p: Plans) -> Array:
@@ -150,20 +172,21 @@ class Chosen:
     compute: Array
 
 
-def choose(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> Chosen:
+def choose(board: Board, rate: Rate, s: Shapes) -> Chosen:
     """Return the kernel that the library would run for each row.
 
     Its time is latency and the p-norm of tensor, L2 and DRAM time, under the power limit (operations take
-    `Facts.heat` times their energy), and never below `roofline_seconds`. Each plan's time is monotone in
+    `Board.heat` times their energy), and never below `roofline_seconds`. Each plan's time is monotone in
     every size, so the least of them is as well.
     """
+    facts = board.facts
     gemv = facts.gemv_latency_s is not None
     cuts_k = rate.cuts_k is not False
     p = plans(facts.tiles, cuts_k, facts.stream_k and cuts_k, gemv)
     t = times(facts, rate, s, p)
     free = np.where((p.gemv > 0) & (s.batch * s.m > 1), np.inf, t.free(facts.overlap))
     active = (facts.active_w - facts.idle_w) * free
-    heat = np.broadcast_to(facts.heat(free, sustained), free.shape)
+    heat = np.broadcast_to(board.heat(free), free.shape)
     compute = 2 * rate.j_per_flop * s.macs * heat
     seconds = throttled(facts, free, active + compute + facts.dram_j_per_byte * t.dram_bytes)
     column = np.argmin(seconds, axis=1)
@@ -171,14 +194,14 @@ def choose(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> Chos
     return Chosen(np.maximum(least, roofline_seconds(facts, rate, s)), column, p, t, free, active, compute)
 
 
-def seconds(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> Array:
+def seconds(board: Board, rate: Rate, s: Shapes) -> Array:
     """Return the time of each matmul, [rows], in seconds."""
-    return choose(facts, rate, s, sustained).seconds
+    return choose(board, rate, s).seconds
 
 
-def matmul(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> GpuKernel:
+def matmul(board: Board, rate: Rate, s: Shapes) -> GpuKernel:
     """Return the kernel of the one matmul in `s`."""
-    chosen = choose(facts, rate, s, sustained)
+    chosen, facts = choose(board, rate, s), board.facts
     column, t = int(chosen.column[0]), chosen.times
     dram, l2 = float(t.dram_bytes[0, column]), float(t.l2_bytes[0, column])
     joules = (
@@ -190,17 +213,17 @@ def matmul(facts: Facts, rate: Rate, s: Shapes, sustained: bool = False) -> GpuK
         facts,
         chosen.plans.text(column),
         float(chosen.seconds[0]),
-        _traffic(s, dram, l2),
+        _moved(s, dram, l2),
         joules,
         _bound(facts, rate, s, chosen),
     )
 
 
-def _traffic(s: Shapes, dram: float, l2: float) -> tuple[float, float, float, float]:
-    """Return DRAM read, DRAM write, L2 read, L2 write."""
+def _moved(s: Shapes, dram: float, l2: float) -> BytesMoved:
+    """Return the bytes by direction, of those of DRAM and L2 in all."""
     write = float(s.write[0, 0])
     kept = min(write * float(1 - s.warm[0, 0]), dram)
-    return dram - kept, kept, l2 - write, write
+    return BytesMoved(dram - kept, kept, l2 - write, write)
 
 
 def _bound(facts: Facts, rate: Rate, s: Shapes, chosen: Chosen) -> str:

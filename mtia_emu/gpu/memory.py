@@ -3,76 +3,95 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from ..sums import add_up
-from ..types import Work
+from ..types import BagWork, CopyWork, ElementwiseWork, ProductWork, RotaryWork, RowWork
 from .facts import Facts
-from .kernel import GpuKernel, priced, throttled
+from .kernel import Board, BytesMoved, GpuKernel, KernelDemand
 
 WARP_BYTES = 512  # one load of a warp: 32 lanes of 16 bytes (CUDA C programming guide)
 INDEX_BYTES = 12  # at most, each look-up: an int64 index and an fp32 weight
 OFFSET_BYTES = 8  # at most, each bag: an int64
 BLOCK = 1024  # threads of a block: the elements of a row that one step takes (CUDA C programming guide)
 WARP = 32  # threads of a warp, and the most blocks that an SM holds (CUDA C programming guide, 8.0 and 9.0)
-NARROW = ("rotary",)
-"""Operators whose kernels give a row to a block whose threads move one 16-bit element at a time (vLLM,
-csrc/pos_encoding_kernels.cu): too few bytes are on their way to fill a stream."""
 
 
-def finish(
-    facts: Facts,
-    text: str,
-    parts: dict[str, float],
-    latency: float,
-    traffic: tuple[float, float, float, float],
-    flops_joules: float,
-    sustained: bool,
-) -> GpuKernel:
-    """Return the kernel whose parts overlap: its latency, then its longest part, under the power limit."""
-    longest = max(parts, key=lambda name: parts[name])
-    free = latency + parts[longest]
-    joules = (
-        (facts.active_w - facts.idle_w) * free,
-        float(facts.heat(free, sustained)) * flops_joules,
-        facts.dram_j_per_byte * (traffic[0] + traffic[1]),
-    )
-    seconds = float(throttled(facts, free, add_up(joules)))
-    bound = "launch" if latency > parts[longest] else "power" if seconds > 1.01 * free else longest
-    return priced(facts, text, seconds, traffic, joules, bound)
+@dataclass(frozen=True)
+class Stream:
+    """A kernel whose operands pass through once: what it is called, its operations and its bytes."""
+
+    text: str
+    flops: float
+    read: int
+    write: int
+
+    @property
+    def bytes(self) -> float:
+        """Return the bytes in both directions."""
+        return float(self.read + self.write)
+
+    def parts(self, facts: Facts) -> dict[str, float]:
+        """Return the seconds of each resource.
+
+        Operands are fresh activations: what L2 keeps of them (`l2_resident`) never reaches DRAM, so small
+        tensors move at L2 bandwidth. An operation that is no multiply-add takes the slot of one: half of
+        `vector_flops_per_s`.
+        """
+        return {
+            "dram": self.bytes * self._share(facts) / facts.stream_bytes_per_s,
+            "l2": self.bytes / facts.l2_bytes_per_s,
+            "occupancy": self.flops / (facts.vector_flops_per_s / 2),
+        }
+
+    def _share(self, facts: Facts) -> float:
+        """Return the share of the bytes that reaches DRAM."""
+        return 1.0 - facts.resident_bytes(self.bytes) / self.bytes if self.bytes else 0.0
+
+    def kernel(self, board: Board, parts: dict[str, float]) -> GpuKernel:
+        """Return the kernel whose resources take so long."""
+        facts, share = board.facts, self._share(board.facts)
+        moved = BytesMoved(self.read * share, self.write * share, float(self.read), float(self.write))
+        joules = facts.vector_j_per_flop * self.flops
+        return board.finished(KernelDemand(self.text, _latency(facts), parts, moved, joules))
 
 
-def stream(facts: Facts, work: Work, sustained: bool = False, narrow: bool = False) -> GpuKernel:
-    """Return an elementwise, reduction or copy kernel; `narrow` is one like those of `NARROW`.
+def _latency(facts: Facts) -> float:
+    """Return the seconds of a launch and the first read."""
+    return facts.launch_graph_s + facts.dram_latency_s
 
-    Its operands are fresh activations: what L2 keeps of them (`l2_resident`) never reaches DRAM, so small
-    tensors move at L2 bandwidth. An operation that is no multiply-add takes the slot of one: half of
-    `vector_flops_per_s`. A norm or softmax adds `_rows_s` to the time of its bytes. A narrow kernel goes
-    through a row once: its steps, or all bytes at its share of bandwidth, whichever takes longer.
+
+def _stream(work: ProductWork | ElementwiseWork | RowWork | RotaryWork | CopyWork) -> Stream:
+    return Stream(work.kind, 2.0 * work.macs + work.flops, work.read_bytes, work.write_bytes)
+
+
+def streamed(board: Board, work: ProductWork | ElementwiseWork | CopyWork) -> GpuKernel:
+    """Return an elementwise, reduction or copy kernel, or a product of nothing."""
+    stream = _stream(work)
+    return stream.kernel(board, stream.parts(board.facts))
+
+
+def rowwise(board: Board, work: RowWork) -> GpuKernel:
+    """Return a norm, softmax or quantising kernel: the wait for its rows adds to the time of its bytes."""
+    stream = _stream(work)
+    parts = stream.parts(board.facts)
+    if work.row:
+        wait = _rows_s(board.facts, max(1, work.elements) / work.row, work.row)
+        parts = {name: part + wait for name, part in parts.items()}
+    return stream.kernel(board, parts)
+
+
+def rotary(board: Board, work: RotaryWork) -> GpuKernel:
+    """Return a kernel that gives a row to a block whose threads move one 16-bit element at a time.
+
+    Too few bytes are on their way to fill a stream (vLLM, csrc/pos_encoding_kernels.cu). It goes through a
+    row once: its steps, or all bytes at its share of bandwidth, whichever takes longer.
     """
-    total = float(work.read_bytes + work.write_bytes)
-    share = 1.0 - facts.resident_bytes(total) / total if total else 0.0
-    elements = max(1, math.prod(work.shape))
-    parts = {
-        "dram": total * share / facts.stream_bytes_per_s,
-        "l2": total / facts.l2_bytes_per_s,
-        "occupancy": (2.0 * work.macs + work.flops) / (facts.vector_flops_per_s / 2),
-    }
-    latency = facts.launch_graph_s + facts.dram_latency_s
-    if narrow:
-        bytes_s = total / (facts.stream_bytes_per_s * facts.narrow_efficiency)
-        steps_s = math.ceil(work.row / BLOCK) * facts.narrow_step_s
-        parts["occupancy"] = max(parts["occupancy"], bytes_s, steps_s)
-    elif work.row:
-        rows_s = _rows_s(facts, elements / work.row, work.row)
-        parts = {name: part + rows_s for name, part in parts.items()}
-    traffic = (
-        work.read_bytes * share,
-        work.write_bytes * share,
-        float(work.read_bytes),
-        float(work.write_bytes),
-    )
-    joules = facts.vector_j_per_flop * (2.0 * work.macs + work.flops)
-    return finish(facts, work.kind, parts, latency, traffic, joules, sustained)
+    stream, facts = _stream(work), board.facts
+    parts = stream.parts(facts)
+    bytes_s = stream.bytes / (facts.stream_bytes_per_s * facts.narrow_efficiency)
+    steps_s = math.ceil(work.row / BLOCK) * facts.narrow_step_s
+    parts["occupancy"] = max(parts["occupancy"], bytes_s, steps_s)
+    return stream.kernel(board, parts)
 
 
 def _rows_s(facts: Facts, rows: float, row: int) -> float:
@@ -86,7 +105,7 @@ def _rows_s(facts: Facts, rows: float, row: int) -> float:
     return math.ceil(rows / (facts.sms * in_flight)) * math.ceil(row / BLOCK) * facts.row_step_s
 
 
-def embedding_bag(facts: Facts, work: Work, sustained: bool = False) -> GpuKernel:
+def embedding_bag(board: Board, work: BagWork) -> GpuKernel:
     """Return a pooled look-up kernel: random reads of whole rows, uniform over the table.
 
     A row moves in whole sectors and costs an activate on top. A read hits L2 with the share of the table
@@ -94,23 +113,30 @@ def embedding_bag(facts: Facts, work: Work, sustained: bool = False) -> GpuKerne
     lookups_in_flight` at a time, one latency each round (Little's law). Pooled sums and indices are
     streams; indices are what `read_bytes` has beyond the distinct rows.
     """
-    lookups, bags, dim, rows = work.shape
-    row = math.ceil(dim * work.dtype.bytes / facts.dram_sector_bytes) * facts.dram_sector_bytes
-    first = rows * -math.expm1(-lookups / rows) if rows else 0.0
-    hit = min(1.0, facts.l2_bytes / 2 / (rows * row)) if rows else 0.0
-    misses = first + (lookups - first) * (1.0 - hit)
-    most = INDEX_BYTES * lookups + OFFSET_BYTES * (bags + 1)
-    indices = min(most, max(0.0, work.read_bytes - min(lookups, rows) * dim * work.dtype.bytes))
+    facts, lookups, rows = board.facts, work.lookups, work.rows
+    row_bytes = work.dim * work.dtype.bytes
+    row = math.ceil(row_bytes / facts.dram_sector_bytes) * facts.dram_sector_bytes
+    misses = _misses(facts, work, row)
+    most = INDEX_BYTES * lookups + OFFSET_BYTES * (work.bags + 1)
+    indices = min(most, max(0.0, work.read_bytes - min(lookups, rows) * row_bytes))
     fetched = lookups * row + indices
-    slots = facts.sms * facts.lookups_in_flight
-    rounds = math.ceil(lookups * math.ceil(row / WARP_BYTES) / slots)
+    rounds = math.ceil(lookups * math.ceil(row / WARP_BYTES) / (facts.sms * facts.lookups_in_flight))
     busy_bytes = misses * (row + facts.dram_activate_bytes) + indices + work.write_bytes
     parts = {
         "dram": busy_bytes / facts.stream_bytes_per_s,
         "l2": (fetched + work.write_bytes) / facts.l2_bytes_per_s,
         "occupancy": rounds * facts.dram_latency_s,
     }
-    traffic = (misses * row + indices, float(work.write_bytes), fetched, float(work.write_bytes))
-    latency = facts.launch_graph_s + facts.dram_latency_s
+    written = float(work.write_bytes)
+    moved = BytesMoved(misses * row + indices, written, fetched, written)
     joules = facts.vector_j_per_flop * float(work.flops)
-    return finish(facts, work.kind, parts, latency, traffic, joules, sustained)
+    return board.finished(KernelDemand(work.kind, _latency(facts), parts, moved, joules))
+
+
+def _misses(facts: Facts, work: BagWork, row: int) -> float:
+    """Return how many look-ups read DRAM, where a row takes `row` bytes of L2."""
+    if not work.rows * row:
+        return float(work.lookups)
+    first = work.rows * -math.expm1(-work.lookups / work.rows)
+    hit = min(1.0, facts.l2_bytes / 2 / (work.rows * row))
+    return first + (work.lookups - first) * (1.0 - hit)

@@ -56,30 +56,32 @@ class Shapes:
 
 
 OUTPUT_BYTES = 2.0  # results are at least 16 bits wide
+Sizes = tuple[Array | int, Array | int, Array | int, Array | int]
+"""Batch, m, k, n of matmuls: equal-length vectors or numbers."""
 
 
-def shapes(
-    m: Array | int,
-    k: Array | int,
-    n: Array | int,
-    element: float,
-    *,
-    batch: Array | int = 1,
-    warm: Array | float = 0.0,
-    read: Array | float | None = None,
-    write: Array | float | None = None,
-) -> Shapes:
-    """Return `Shapes` of equal-length vectors or numbers; each operand byte is read once unless given."""
-    wide = np.broadcast_arrays(*(np.asarray(x, float) for x in (batch, m, k, n, warm)))
-    b, m_, k_, n_, warm_ = (np.reshape(x, (-1, 1)) for x in wide)
-    reads = (
-        b * (m_ * k_ + k_ * n_) * element if read is None else np.reshape(np.asarray(read, float), (-1, 1))
-    )
-    writes = b * m_ * n_ * max(OUTPUT_BYTES, element)
-    if write is not None:
-        writes = np.reshape(np.asarray(write, float), (-1, 1))
-    one = np.full_like(m_, element)
-    return Shapes(b, m_, k_, n_, one, one, reads, writes, warm_)
+def shapes(sizes: Sizes, element: float, warm: Array | float = 0.0) -> Shapes:
+    """Return `Shapes` of matmuls of elements of so many bytes, each operand byte read once."""
+    batch, m, k, n, shares = _columns(*sizes, warm)
+    read = batch * (m * k + k * n) * element
+    return _shapes((batch, m, k, n), element, read, batch * m * n * max(OUTPUT_BYTES, element), shares)
+
+
+def shape(sizes: tuple[int, int, int, int], element: float, read: int, write: int) -> Shapes:
+    """Return `Shapes` of one matmul of batch, m, k, n whose compulsory bytes are given."""
+    batch, m, k, n, reads, writes, warm = _columns(*sizes, read, write, 0.0)
+    return _shapes((batch, m, k, n), element, reads, writes, warm)
+
+
+def _columns(*values: Array | float) -> list[Array]:
+    wide = np.broadcast_arrays(*(np.asarray(x, float) for x in values))
+    return [np.reshape(x, (-1, 1)) for x in wide]
+
+
+def _shapes(sizes: tuple[Array, ...], element: float, read: Array, write: Array, warm: Array) -> Shapes:
+    batch, m, k, n = sizes
+    one = np.full_like(m, element)
+    return Shapes(batch, m, k, n, one, one, read, write, warm)
 
 
 def only(s: Shapes, rows: Array) -> Shapes:

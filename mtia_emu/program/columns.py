@@ -49,7 +49,7 @@ class CommandColumns:
         self.operand_cols = np.array([x.cols for x in operands] or [0], np.int64)
 
     def refuse(self, wrong: Array, at: Array | None, what: str) -> None:
-        """Refuse the first command that is `wrong`."""
+        """Refuse the first command that is wrong[n]."""
         if wrong.any():
             index = int(np.argmax(wrong))
             raise CommandFault(index if at is None else int(at[index]), what)
@@ -59,12 +59,12 @@ class CommandColumns:
         self.refuse(np.full(len(at), wrong), at, what)
 
     def operand(self, at: Array, index: Array) -> None:
-        """Refuse operands that the block does not have."""
+        """Refuse operands [n] that the block does not have."""
         many = len(self.block.operands)
         self.refuse((index < 0) | (index >= many), at, f"no such operand; right: 0 to {many - 1}")
 
     def tile(self, at: Array, index: Array, row: Array, rows: Array, col: Array, cols: Array) -> None:
-        """Refuse tiles that leave their operand."""
+        """Refuse tiles, [n] each, that leave their operand."""
         self.operand(at, index)
         outside = (
             (row < 0)
@@ -75,23 +75,23 @@ class CommandColumns:
         self.refuse(outside, at, "the tile leaves its operand")
 
     def held(self, at: Array, slot: Array, elements: Array, *, bank: bool | None = False) -> None:
-        """Refuse tiles that their slot cannot hold, or that lie in the other memory (None: in either)."""
+        """Refuse tiles [n] that their slot cannot hold, or that lie in the other memory (None: in either)."""
         self.refuse(elements > self.room[slot], at, "the tile does not fit its slot")
         if bank is not None:
             where = "an accumulator" if bank else "local memory"
             self.refuse(self.bank[slot] != bank, at, f"the slot must be in {where}")
 
     def same(self, at: Array, slot: Array, operand: Array) -> None:
-        """Refuse moves between different types."""
+        """Refuse moves [n] between different types."""
         unlike = self.slot_kind[slot] != self.operand_kind[operand]
         self.refuse(unlike, at, "slot and operand are of different types")
 
     def integers(self, at: Array, operand: Array) -> None:
-        """Refuse operands that are no whole numbers."""
+        """Refuse operands [n] that are no whole numbers."""
         whole = np.array([not k.is_float and k.name != "bool" for k in self.kinds])
         self.refuse(~whole[self.operand_kind[operand]], at, "indices and offsets are integers")
 
     def writable(self, at: Array, operand: Array) -> None:
-        """Refuse operands that the block only reads."""
+        """Refuse operands [n] that the block only reads."""
         written = np.array([x.written for x in self.block.operands])
         self.refuse(~written[operand], at, "the operand is not an output")

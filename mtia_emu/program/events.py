@@ -95,7 +95,7 @@ class Events:
         return cls(**{f.name: np.ones(n) if f.name == "missed" else np.zeros(n) for f in fields(cls)})
 
     def of(self, which: Array) -> Events:
-        """Return the events of some of the commands."""
+        """Return the events of commands at[n], by number."""
         return Events(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 
 

@@ -6,7 +6,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -16,12 +16,14 @@ from ..files.npz import BROKEN_ZIP, MAX_RANK
 from ..files.writing import write_atomic
 from ..machine.chip import validate
 from ..machine.memories import memory_named
-from ..types import TensorType, Work, dtype, parse_type
+from ..types import TensorType, Work, WorkGroup, dtype, parse_type
 from .header import (
+    SIZES,
+    WORK_CLASSES,
     BindingRecord,
     BlockRecord,
+    GroupRecord,
     Header,
-    Kind,
     LaunchRecord,
     OperandRecord,
     PartRecord,
@@ -31,8 +33,8 @@ from .header import (
 from .isa import COMMAND, MOST_COMMANDS, Binding, Block, Launch, Operand, Part, Program, Slot
 
 FORMAT = "mtia-emu.program"
-VERSION = 3
-READABLE = (2, VERSION)  # the second knew no launch of several layers
+VERSION = 4
+READABLE = (VERSION,)  # those before do not say which nodes another machine runs as one kernel
 MAX_HEADER_BYTES = 64 << 20
 MAX_HEADER_VALUES = 1 << 21  # of the JSON text, by its commas and brackets; each takes some hundred bytes
 FREE_BYTES = 1 << 24  # a member of so many may be packed however well;
@@ -94,24 +96,16 @@ def _header(p: Program) -> Header:
         dram_bytes=p.dram_bytes,
         sram_bytes=p.sram_bytes,
         notes=list(p.notes),
-        works=[
-            WorkRecord(
-                name=w.name,
-                op=w.op,
-                kind=cast(Kind, w.kind),
-                dtype=w.dtype.name,
-                shape=list(w.shape),
-                macs=w.macs,
-                flops=w.flops,
-                read_bytes=w.read_bytes,
-                write_bytes=w.write_bytes,
-                row=w.row,
-                inputs=list(w.inputs),
-                outputs=list(w.outputs),
-            )
-            for w in p.works
-        ],
+        works=[_work_record(w) for w in p.works],
+        groups=[GroupRecord(work=_work_record(g.work), parts=list(g.parts), at=g.at) for g in p.groups],
     )
+
+
+def _work_record(w: Work) -> WorkRecord:
+    kind = next(name for name, one in WORK_CLASSES.items() if one is type(w))
+    given = {name: getattr(w, name) for name in SIZES[kind]}
+    sizes = {name: size for name, size in given.items() if size is not None}
+    return WorkRecord(name=w.name, op=w.op, kind=kind, dtype=w.dtype.name, sizes=sizes)
 
 
 def _launch(x: Launch) -> LaunchRecord:
@@ -299,6 +293,7 @@ def _program(h: Header, blocks: tuple[Block, ...], held: dict[str, int], path: P
         h.sram_bytes,
         tuple(map(_work, h.works)),
         tuple(h.notes),
+        tuple(WorkGroup(_work(g.work), tuple(g.parts), g.at) for g in h.groups),
     )
     verify(program)
     return program
@@ -323,20 +318,7 @@ def _check_data(h: Header, by_name: Mapping[str, Binding], held: dict[str, int],
 
 
 def _work(w: WorkRecord) -> Work:
-    return Work(
-        w.name,
-        w.op,
-        w.kind,
-        dtype(w.dtype),
-        tuple(w.shape),
-        w.macs,
-        w.flops,
-        w.read_bytes,
-        w.write_bytes,
-        w.row,
-        tuple(w.inputs),
-        tuple(w.outputs),
-    )
+    return WORK_CLASSES[w.kind](w.name, w.op, dtype(w.dtype), **w.sizes)
 
 
 def _bound(bindings: list[BindingRecord]) -> Iterator[Binding]:

@@ -42,13 +42,13 @@ def links(chip: Chip) -> int:
 
 
 def links_in(pe: Array, cast: Array, chip: Chip) -> Array:
-    """Return the number of the link by which each command's data come to a PE, or to its column."""
+    """Return the number of the link by which data come to pe[n], or to its column, [n]."""
     grid = chip.grid
     return np.where(cast == Cast.COL, grid.rows + pe % grid.cols, pe // grid.cols)
 
 
 def links_out(pe: Array, chip: Chip) -> Array:
-    """Return the number of the link by which each command's data leave a PE's row."""
+    """Return the number of the link by which data leave the row of pe[n], [n]."""
     grid = chip.grid
     return grid.rows + grid.cols + pe // grid.cols
 
@@ -72,7 +72,7 @@ def distinct(operand: Operand, row: Array, rows: Array) -> Array:
 
 
 def runs_of(operand: Operand, rows: Array, cols: Array) -> tuple[Array, Array, bool]:
-    """Return the length in bytes and the number of the contiguous runs of tiles, and whether they are turned.
+    """Return the bytes and the number, [n] each, of contiguous runs of tiles, and whether they are turned.
 
     `rows` are distinct. The layout unit turns a tile whose runs in memory lie across the direction in which
     local memory keeps it.

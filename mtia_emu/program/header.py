@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from dataclasses import MISSING, fields
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
 from ..files.npz import MAX_RANK
+from ..types import WORKS
 from .isa import MOST_COMMANDS
 
-Kind = Literal["matmul", "embedding_bag", "vector", "move"]
+WORK_CLASSES = {kind.__name__.removesuffix("Work").lower(): kind for kind in WORKS}
+"""The classes of work by the name that they have in a file."""
+
+SIZES = {
+    name: {f.name: f.default for f in fields(kind) if f.name not in ("name", "op", "dtype")}
+    for name, kind in WORK_CLASSES.items()
+}
+"""The sizes of each class, and what stands for one that a file leaves out, `MISSING` where it may not."""
+
 STRICT = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 ATTRS = ConfigDict(extra="forbid", frozen=True)  # an op's attribute may be an infinity: what a Pad pads with
-WORK_RANK = {"matmul": 4, "embedding_bag": 4}
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
 Whole = Annotated[int, Field(ge=-(1 << 64), le=1 << 64)]
 _Plain = bool | Whole | float | str
@@ -85,23 +94,29 @@ class WorkRecord(BaseModel):
     model_config = STRICT
     name: str
     op: str
-    kind: Kind
+    kind: str
     dtype: str
-    shape: list[Count] = Field(max_length=MAX_RANK)
-    macs: Count
-    flops: Count
-    read_bytes: Count
-    write_bytes: Count
-    row: Count = 0
-    inputs: Annotated[list[str], FailFast(), Many] = []
-    outputs: Annotated[list[str], FailFast(), Many] = []
+    sizes: dict[str, Count] = Field(max_length=16)
 
     @model_validator(mode="after")
     def _fits(self) -> WorkRecord:
-        rank = WORK_RANK.get(self.kind)
-        if rank is not None and (len(self.shape) != rank or (self.macs and 0 in self.shape)):
-            raise ValueError(f"{self.kind} has a shape of {rank} sizes from 1, got {self.shape}")
+        if self.kind not in SIZES:
+            raise ValueError(f"unknown kind {self.kind[:40]!r} (right: {', '.join(SIZES)})")
+        known = SIZES[self.kind]
+        needed = {name for name, default in known.items() if default is MISSING}
+        if not needed <= set(self.sizes) <= set(known):
+            given = ", ".join(self.sizes)[:80]
+            raise ValueError(f"sizes are {given}; right for {self.kind}: {', '.join(known)}")
+        if self.kind == "attention" and not all(self.sizes[name] for name in needed):
+            raise ValueError(f"sizes of attention are {self.sizes}; right: at least 1")
         return self
+
+
+class GroupRecord(BaseModel):
+    model_config = STRICT
+    work: WorkRecord
+    parts: Annotated[list[Count], FailFast(), Many] = Field(min_length=1)
+    at: Count
 
 
 class Header(BaseModel):
@@ -122,4 +137,18 @@ class Header(BaseModel):
     dram_bytes: Count
     sram_bytes: Count
     works: Annotated[list[WorkRecord], FailFast(), Many]
+    groups: Annotated[list[GroupRecord], FailFast(), Many]
     notes: Annotated[list[str], FailFast(), Many]
+
+    @model_validator(mode="after")
+    def _grouped(self) -> Header:
+        taken: set[int] = set()
+        for i, group in enumerate(self.groups):
+            parts = set(group.parts)
+            if len(parts) < len(group.parts) or parts & taken or max(parts) >= len(self.works):
+                some = ", ".join(map(str, group.parts[:8]))
+                raise ValueError(f"group {i} has the parts {some}; right: works, each in one group and once")
+            if group.at not in parts:
+                raise ValueError(f"group {i} runs in place of work {group.at}; right: one of its parts")
+            taken |= parts
+        return self

@@ -21,7 +21,7 @@ import numpy as np
 from ..machine.memories import Memory, memory_named
 from ..machine.units.noc import Cast  # noqa: F401  a word of the language, imported from here
 from ..machine.units.simd import FUNCTIONS, REDUCTIONS
-from ..types import DType, TensorType, Work
+from ..types import DType, TensorType, Work, WorkGroup
 
 Array = np.ndarray[Any, Any]
 
@@ -72,12 +72,12 @@ COMMAND = np.dtype(
 
 
 def select(commands: Array, at: Array) -> Array:
-    """Return some commands, by number: moved as words, several times as fast as field by field."""
+    """Return commands at[n], by number: moved as words, several times as fast as field by field."""
     return _words(commands)[at].view(COMMAND).reshape(-1)
 
 
 def join(parts: Sequence[Array]) -> Array:
-    """Return arrays of commands one after another."""
+    """Return arrays of commands [n] one after another."""
     return np.concatenate([_words(np.zeros(0, COMMAND)), *map(_words, parts)]).view(COMMAND).reshape(-1)
 
 
@@ -187,7 +187,7 @@ class Block:
         return max((s.offset + s.bytes for s in self.slots if s.accumulator), default=0)
 
     def band_rows(self, rows: int) -> Array:
-        """Return, for each of a grid's rows, the first and the last (excluded) row of its band."""
+        """Return [row, 2]: for each of a grid's rows the first and the last (excluded) row of its band."""
         edges = np.array([0, *self.bands, rows])
         band = np.searchsorted(edges, np.arange(rows), side="right") - 1
         return np.stack([edges[band], edges[band + 1]], axis=1)
@@ -263,6 +263,7 @@ class Program:
     sram_bytes: int
     works: tuple[Work, ...] = ()
     notes: tuple[str, ...] = ()
+    groups: tuple[WorkGroup, ...] = ()
 
     @property
     def memory_bytes(self) -> dict[Memory, int]:

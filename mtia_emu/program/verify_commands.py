@@ -24,7 +24,7 @@ _FROM_PEER = table_of(lambda kind: kind.from_peer)
 
 
 def _naming(name: str) -> Array:
-    """Return, by opcode, whether a field names a slot; where it does not, it must be NO_SLOT."""
+    """Return [256], by opcode, whether a field names a slot; where it does not, it must be NO_SLOT."""
     return table_of(lambda kind: name in kind.reads + kind.writes)
 
 

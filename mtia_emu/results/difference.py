@@ -68,9 +68,9 @@ class Pair:
     @property
     def either(self) -> LayerRow:
         """Return the layer, of the second run where it has it."""
-        found = self.b or self.a
-        assert found is not None
-        return found
+        layer = self.b or self.a
+        assert layer is not None
+        return layer
 
     @property
     def more_commands(self) -> int | None:
@@ -147,9 +147,9 @@ def ratio(a: float, b: float) -> float | None:
     return b / a if a else None
 
 
-def as_json(found: Difference) -> dict[str, Any]:
+def as_json(difference: Difference) -> dict[str, Any]:
     """Return the documented JSON object (`docs/howto/compare-runs.md`)."""
-    a, b = found.a, found.b
+    a, b = difference.a, difference.b
     names = [*AMOUNTS, *(x for x in COUNTS if getattr(a, x) is not None and getattr(b, x) is not None)]
     return {
         "schema": SCHEMA,
@@ -157,7 +157,7 @@ def as_json(found: Difference) -> dict[str, Any]:
         "b": _side_json(b),
         "change": {x: getattr(b, x) - getattr(a, x) for x in names},
         "ratio": {x: ratio(getattr(a, x), getattr(b, x)) for x in names},
-        "layers": [_pair_json(pair) for pair in found.pairs],
+        "layers": [_pair_json(pair) for pair in difference.pairs],
     }
 
 

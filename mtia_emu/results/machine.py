@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from ..types import Work
+from ..types import Work, WorkGroup
 from .report import Report
 
 
 class Computation(Protocol):
     """A model at fixed sizes, whatever runs it: a compiled `Program`, or a graph that is yet to be compiled.
 
-    `works` is what each operator must do, `dtype` the number format that they run in.
+    `works` is what each operator must do, `groups` which of it a serving runtime does in one kernel, `dtype`
+    the number format that they run in.
     """
 
     @property
@@ -26,6 +27,9 @@ class Computation(Protocol):
 
     @property
     def works(self) -> tuple[Work, ...]: ...
+
+    @property
+    def groups(self) -> tuple[WorkGroup, ...]: ...
 
 
 class Machine(Protocol):

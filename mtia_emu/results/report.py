@@ -8,17 +8,14 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, Self, cast
 
+from ..program.commands import RESOURCES
 from ..sums import add_up
 from .spans import Track
 
 PLUS = " + "  # between the names of what several runs were of
 FILL, LATENCY, LAUNCH = "fill and drain", "latency", "launch"
-BOUNDS = {  # what a layer on our chip can be bound by
-    "array": "the matrix unit of a PE",
-    "reduce": "the reduction engine of a PE",
-    "simd": "the SIMD engine of a PE",
-    "dma": "the DMA port of a PE",
-    "core": "operations that run on a PE's core",
+BOUNDS = {  # what a layer on our chip can be bound by: the units that commands take, and what they share
+    **RESOURCES,
     "issue": "a core, issuing commands",
     "local": "the port of a PE's local memory",
     "noc": "a link of the network on chip",

@@ -32,11 +32,14 @@ def read_report(path: str | Path) -> Side:
         raise UserError(
             f"{where}: schema is {_shown(schema)}; right: {SCHEMA!r}, as `mtia-emu run --json` writes it"
         )
-    clock = report.number("clock_hz")
-    if not clock:
-        raise UserError(f"{where}: clock_hz is 0; right: a clock rate")
+    clock = report.rate("clock_hz")
+    several = "tracks" in report.values
+    clocks = {x.text("name"): x.rate("clock_hz") for x in report.objects("tracks")} if several else {}
     layers = report.objects("layers")
-    rows = tuple(_row(layer, clock, new=schema == SCHEMA) for layer in layers)
+    rows = tuple(
+        _row(layer, layer.among("track", clocks) if several else clock, new=schema == SCHEMA)
+        for layer in layers
+    )
     numbers = {layer.whole("launch") for layer in layers} if schema == SCHEMA else layers
     traffic = report.object("traffic")
     return Side(
@@ -74,13 +77,13 @@ def _row(layer: _Object, clock: float, *, new: bool) -> LayerRow:
 
 def of_report(file: str, report: Report, program: Program) -> Side:
     """Return the run of a program that was read from a file and timed."""
-    traffic, made = report.traffic, _made(program)
+    traffic, mappings = report.traffic, _made(program)
     rows = tuple(
         LayerRow(
             *(x.name, x.op, x.kernel, x.bound_by),
             x.seconds,
             *(x.joules, x.macs, x.dram_bytes, x.sram_bytes),
-            *made[i],
+            *mappings[i],
         )
         for i, x in enumerate(report.layers)
     )
@@ -100,17 +103,17 @@ def of_report(file: str, report: Report, program: Program) -> Side:
 def _made(program: Program) -> list[tuple[int, str]]:
     """Return how many commands each layer of a program has, and its mapping, in the order of its report."""
     cols = int(program.chip["grid"]["cols"])
-    found = []
+    blocks = []
     for launch in program.launches:
         block = program.blocks[launch.block]
         if not launch.parts or not block.bands:
-            found.append((len(block.commands), block.mapping))
+            blocks.append((len(block.commands), block.mapping))
             continue
         band = np.searchsorted(block.bands, block.commands["pe"] // cols, side="right")
         mappings = block.mapping.split(BESIDE)
         mappings = mappings if len(mappings) == len(launch.parts) else [block.mapping] * len(launch.parts)
-        found += zip(np.bincount(band, minlength=len(mappings)).tolist(), mappings, strict=True)
-    return found
+        blocks += zip(np.bincount(band, minlength=len(mappings)).tolist(), mappings, strict=True)
+    return blocks
 
 
 def _json(where: str) -> Any:
@@ -138,8 +141,8 @@ class _Object:
         self.where = where
 
     def _wrong(self, name: str, right: str) -> UserError:
-        found = _shown(self.values[name]) if name in self.values else "missing"
-        return UserError(f"{self.where}: {name} is {found}; right: {right}")
+        seen = _shown(self.values[name]) if name in self.values else "missing"
+        return UserError(f"{self.where}: {name} is {seen}; right: {right}")
 
     def text(self, name: str) -> str:
         """Return a string."""
@@ -154,6 +157,20 @@ class _Object:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
             raise self._wrong(name, "a number from 0")
         return float(value)
+
+    def rate(self, name: str) -> float:
+        """Return a number above 0."""
+        value = self.number(name)
+        if not value:
+            raise self._wrong(name, "a clock rate")
+        return value
+
+    def among(self, name: str, values: Mapping[str, float]) -> float:
+        """Return the value of which a string is the name."""
+        key = self.text(name)
+        if key not in values:
+            raise self._wrong(name, f"one of {', '.join(values) or 'no tracks'}")
+        return values[key]
 
     def whole(self, name: str) -> int:
         """Return a whole number from 0."""
@@ -176,7 +193,7 @@ class _Object:
         """Return a list of objects."""
         value = self.values.get(name)
         if not isinstance(value, list) or len(value) > MOST_LAYERS:
-            raise self._wrong(name, f"a list of at most {MOST_LAYERS} layers")
+            raise self._wrong(name, f"a list of at most {MOST_LAYERS} objects")
         return [_Object(x, f"{self.where}: {name}[{i}]") for i, x in enumerate(value)]
 
 

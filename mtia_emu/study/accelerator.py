@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from mtia_emu.compiler.formats import format_text, quantised
+from mtia_emu.compiler.formats import Format, choose_format, format_text
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.pipeline import (
     DEFAULTS,
     NOTHING,
+    asked_work,
+    chosen_steps,
     compile_graph,
     lower,
-    passes,
-    works,
 )
 
 from ..engine.cost import BlockCost
@@ -30,7 +30,7 @@ from ..program.isa import Program
 from ..results.machine import Computation
 from ..results.report import Report
 from ..reuse.memo import Memoise, unmemoised
-from ..types import Work, dtype
+from ..types import ModelWork, Work, WorkGroup
 from .tuning import tuning
 
 Costing = Callable[[Program, Chip, Mapping[int, Lookups]], Sequence[BlockCost]]
@@ -69,6 +69,11 @@ class ProgramRun:
         """Return what each operator must do."""
         return self.program.works
 
+    @property
+    def groups(self) -> tuple[WorkGroup, ...]:
+        """Return which operators a serving runtime runs as one kernel."""
+        return self.program.groups
+
 
 @dataclass(frozen=True)
 class GraphModel:
@@ -95,21 +100,30 @@ class GraphModel:
         return self.about.dims
 
     @cached_property
+    def _form(self) -> Format:
+        return choose_format(own_dtype(self.graph), None, format_text(self.options))
+
+    @property
     def dtype(self) -> str:
         """Return the number format that is asked for, the model's own where none is."""
-        few = quantised(format_text(self.options))
-        if few is not None:
-            return few.weights if few.mode != "none" else own_dtype(self.graph).name
-        return self.options.dtype or own_dtype(self.graph).name
+        return self._form.name
+
+    @property
+    def works(self) -> tuple[Work, ...]:
+        """Return what each operator must do, after the passes that know no chip."""
+        return self._asked.works
+
+    @property
+    def groups(self) -> tuple[WorkGroup, ...]:
+        """Return which operators a serving runtime runs as one kernel."""
+        return self._asked.groups
 
     @cached_property
-    def works(self) -> tuple[Work, ...]:
-        """Return what each operator must do, after the passes that suit any machine."""
+    def _asked(self) -> ModelWork:
         if self.fused is not None:
-            return works(self.fused)
-        own, few = own_dtype(self.graph), quantised(format_text(self.options))
-        floats = own if few is not None else dtype(self.dtype)
-        return works(lower(self.graph, passes(own, floats, quantise=few)))
+            return asked_work(self.fused)
+        steps = chosen_steps(own_dtype(self.graph), self._form, None, self.options.passes)
+        return asked_work(lower(self.graph, steps.fused))
 
 
 @dataclass(frozen=True)

@@ -68,17 +68,17 @@ def evaluate(text: str, values: Mapping[str, Any]) -> Any:
 
 def names(text: str) -> set[str]:
     """Return the names that an expression uses."""
-    tree, found = _parsed(text), set()
+    tree, keys = _parsed(text), set()
     work: list[ast.AST] = [tree]
     while work:
         node = work.pop()
         if isinstance(node, ast.Name | ast.Attribute):
-            found.add(_dotted(node))
+            keys.add(_dotted(node))
         elif isinstance(node, ast.Call):
             work += node.args
         else:
             work += list(ast.iter_child_nodes(node))
-    return found
+    return keys
 
 
 @cache

@@ -64,9 +64,9 @@ class Search:
         for point, row in zip(points, rows, strict=True):
             values: list[float] | None = None
             if row.status == OK:
-                found = [row.metrics.get(name) for name in self.spec.objectives]
-                values = [float(v) for v in found if v is not None and math.isfinite(v)]
-                values = values if len(values) == len(found) else None
+                measured = [row.metrics.get(name) for name in self.spec.objectives]
+                values = [float(v) for v in measured if v is not None and math.isfinite(v)]
+                values = values if len(values) == len(measured) else None
             self.known[tuple(point.params.values())] = values
             self._tell(self.trials[point.index], values)
 

@@ -42,12 +42,12 @@ TABLES = ("pe.matrix.rates.", "energy.mac_pj.")
 
 def _fields(use: str) -> Any:
     """Return a base whose fields are the options that a use has, as in `options`."""
-    made: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for f, flag in declared(use=use):
         plain: Any = str | None if f.default is None else type(f.default)
         kind = Literal[flag.choices] if flag.choices else plain
-        made[f.name] = (kind, Field(default=f.default, description=flag.text))
-    return create_model("Fields", __config__=STRICT, **made)
+        parts[f.name] = (kind, Field(default=f.default, description=flag.text))
+    return create_model("Fields", __config__=STRICT, **parts)
 
 
 if TYPE_CHECKING:

@@ -88,8 +88,8 @@ class Store:
     def get(self, key: str) -> Any:
         """Return one of the facts about the sweep, None where it is not there."""
         with _telling(self.path):
-            found = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if found is None else parsed(found[0], self.path)
+            row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else parsed(row[0], self.path)
 
     @property
     def spec(self) -> Spec:
@@ -109,8 +109,8 @@ class Store:
         what = "point, params, status, reason, metrics, " + ("layers" if layers else "NULL")
         most = MOST_LAYERS_BYTES * len(self.spec.model) if layers else 0
         with _telling(self.path):
-            for found in self.connection.execute(f"SELECT {what} FROM rows ORDER BY point"):
-                yield row_of(found, self.path, most)
+            for values in self.connection.execute(f"SELECT {what} FROM rows ORDER BY point"):
+                yield row_of(values, self.path, most)
 
     def base(self, reason: str) -> Row:
         """Return the row of the base chip."""
@@ -285,8 +285,8 @@ def _check_tables(store: Store) -> None:
 
 def _tables(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
     """Return what there is in a file: tables, indices, views and triggers with their texts."""
-    found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 10")
-    return [tuple(str(part)[:1000] for part in row) for row in found]
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 10")
+    return [tuple(str(part)[:1000] for part in row) for row in rows]
 
 
 def _connect(name: str, mode: str) -> sqlite3.Connection:

@@ -40,8 +40,8 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def row_of(found: tuple[Any, ...], name: str, most: int) -> Row:
-    index, params, status, reason, metrics, layers = found
+def row_of(columns: tuple[Any, ...], name: str, most: int) -> Row:
+    index, params, status, reason, metrics, layers = columns
     values, numbers = parsed(params, name), parsed(metrics, name)
     right = isinstance(values, dict) and isinstance(numbers, dict) and isinstance(reason, str)
     if not right or status not in STATUSES or not isinstance(index, int):

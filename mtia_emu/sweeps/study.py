@@ -87,14 +87,14 @@ class Study:
 
     def best(self) -> dict[str, Row]:
         """Return, for each objective, the good row that is best in it, where any is."""
-        found = {}
+        winners = {}
         for name in self.spec.objectives:
             values = self.numbers(name)
             if len(values) and not np.isnan(values).all():
-                found[name] = self.good[
+                winners[name] = self.good[
                     int((np.nanargmax if self.larger_is_better(name) else np.nanargmin)(values))
                 ]
-        return found
+        return winners
 
     def sensitivity(self, name: str) -> dict[str, float]:
         """Return, by parameter, the share of the variance of a column's logarithm that it explains alone."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.compiler.formats import choose_format, quantised
-from mtia_emu.compiler.frontend.load import import_model
+from mtia_emu.compiler.frontend.load import InputBindings, import_model
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.inputs.samples import KINDS
 from mtia_emu.compiler.lower.choice import Tuning
@@ -33,7 +33,7 @@ from ..machine.chip import Chip, load_chip
 from ..oracle import expected_outputs, reference_outputs
 from ..program.verify import verify
 from .grower import Seeded
-from .judge import Inputs, Judge, Sample, coarse, fault_of, hides, results, samples_for, typed
+from .judge import Allowance, Inputs, Judge, Sample, coarse, fault_of, hides, results, samples_for, typed
 from .spread import Noise
 from .to_onnx import Unwritten, to_onnx
 from .verify import first_fault
@@ -204,7 +204,8 @@ def _wrong(
             continue
         got = result.run(sample)
         expected = result.right(sample) if result.right is not None else said(index)
-        wrong = fault_of(graph, sample, got, expected, result.noise, result.share, result.hidden)
+        may = Allowance(result.noise, result.share, result.hidden)
+        wrong = fault_of(graph, sample, got, expected, may)
         if wrong and not _undefined(graph):
             return f"{wrong} (sample: {sample.name})"
     if result.after is None or _undefined(graph):
@@ -338,7 +339,7 @@ def _passed(graph: Graph, steps: Sequence[Pass], fired: Counter[str] | None) -> 
 
 def _imported(graph: Graph) -> Run:
     shapes = {name: kind.shape for name, kind in graph.inputs.items()}
-    imported = import_model(to_onnx(graph), Path("random.onnx"), {}, shapes, {})
+    imported = import_model(to_onnx(graph), Path("random.onnx"), InputBindings(shapes=shapes))
     return lambda given: {k.removeprefix("out:"): v for k, v in evaluate(imported, dict(given)).items()}
 
 

@@ -49,13 +49,13 @@ def samples_for(
     `usual` makes that one, and the integers of those that index what is not there. Weights must be present.
     """
     first = Sample(kinds[0], seed, (usual or (lambda n: random_inputs(graph, n)))(seed))
-    found = [first]
+    samples = [first]
     for kind in kinds[1:]:
         drawn = random_inputs(graph, seed, kind)
         whole = {name: x if graph.inputs[name].dtype.is_float else first[name] for name, x in drawn.items()}
         lawful = next((inputs for inputs in (drawn, whole) if _runs(graph, inputs)), None)
-        found += [] if lawful is None else [Sample(kind, seed, lawful)]
-    return found
+        samples += [] if lawful is None else [Sample(kind, seed, lawful)]
+    return samples
 
 
 def _runs(graph: Graph, inputs: Inputs) -> bool:
@@ -69,8 +69,8 @@ def _runs(graph: Graph, inputs: Inputs) -> bool:
 def results(graph: Graph, inputs: Inputs, first: Graph) -> dict[str, Array]:
     """Return the outputs by the references, in the types that they have in the graph `first`."""
     with np.errstate(all="ignore"):
-        made = evaluate(graph, typed(graph, inputs))
-        return {k: v.astype(first.type_of(k).dtype.numpy) if first.has(k) else v for k, v in made.items()}
+        values = evaluate(graph, typed(graph, inputs))
+        return {k: v.astype(first.type_of(k).dtype.numpy) if first.has(k) else v for k, v in values.items()}
 
 
 def typed(graph: Graph, inputs: Inputs) -> dict[str, Array]:
@@ -81,26 +81,27 @@ def typed(graph: Graph, inputs: Inputs) -> dict[str, Array]:
         }
 
 
-def fault_of(
-    graph: Graph,
-    inputs: Inputs,
-    got: Inputs,
-    expected: Inputs,
-    noise: Noise,
-    share: float = 0.0,
-    hidden: bool = False,
-) -> str:
-    """Return what is wrong with results of what was made of a graph; "" where rounding explains it.
+@dataclass(frozen=True)
+class Allowance:
+    """How far results may be off: by the noise of a format, and a `share` of an output's largest magnitude.
 
-    `share` of an output's largest magnitude is allowed anyway, and with `hidden` NaN for any number and any
-    for it.
+    With `hidden` NaN is allowed for any number, and any number for NaN.
     """
+
+    noise: Noise
+    share: float = 0.0
+    hidden: bool = False
+
+
+def fault_of(graph: Graph, inputs: Inputs, got: Inputs, expected: Inputs, may: Allowance) -> str:
+    """Return what is wrong with results of what was made of a graph; "" where rounding explains it."""
     wrong = _unlike(got, expected)
     if wrong:
         return wrong
+    noise = may.noise
     kinds = {DTYPES[noise.floats].numpy} if noise.floats else set()
-    allowed: Inputs = {k: ulps(x, kinds) + share * largest(x) for k, x in expected.items()}
-    if hidden:
+    allowed: Inputs = {k: ulps(x, kinds) + may.share * largest(x) for k, x in expected.items()}
+    if may.hidden:
         allowed = {k: np.where(_nan(x) | _nan(got[k]), np.inf, allowed[k]) for k, x in expected.items()}
     misses = _misses(got, expected, allowed)
     if misses:
@@ -117,6 +118,22 @@ class Given:
     loss: float
     floats: str
     strict: bool
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Results of a graph on a sample beside those of the graph that it was made of.
+
+    `firm` is what rounding to the types of results alone allows.
+    """
+
+    before: Graph
+    after: Graph
+    sample: Inputs
+    index: int
+    got: Inputs
+    expected: Inputs
+    firm: dict[str, Array]
 
 
 class Judge:
@@ -171,34 +188,25 @@ class Judge:
             wrong = _first(got, expected, firm, told)
             if wrong:
                 return wrong
-        misses = self._excused(before, after, sample, index, up, got, expected, firm, told)
+        held = _Held(before, after, sample, index, got, expected, firm)
+        misses = self._excused(held, up, told)
         return str(misses[0]) if misses else ""
 
-    def _excused(
-        self,
-        before: Graph,
-        after: Graph,
-        sample: Inputs,
-        index: int,
-        up: Given,
-        got: Inputs,
-        expected: Inputs,
-        firm: dict[str, Array],
-        told: Mapping[str, Array],
-    ) -> list[Miss]:
+    def _excused(self, held: _Held, up: Given, told: Mapping[str, Array]) -> list[Miss]:
         """Return what is off and not excused: what widened results tell apart, no rounding excuses."""
-        allowed = self._allowed(after, expected, firm, up.loss)
+        firm = held.firm
+        allowed = self._allowed(held.after, held.expected, firm, up.loss)
         for name in told:  # what underflows in one order does not in another
-            allowed[name] = allowed[name] + _least(before.type_of(name).dtype.numpy)
+            allowed[name] = allowed[name] + _least(held.before.type_of(name).dtype.numpy)
 
-        def found() -> list[Miss]:
+        def beyond() -> list[Miss]:
             bound = {k: np.where(told[k], firm[k], x) if k in told else x for k, x in allowed.items()}
-            return _misses(got, expected, bound)
+            return _misses(held.got, held.expected, bound)
 
-        misses = found()
-        for moved in self._spreads(before, sample, index, up.floats) if misses else ():
-            allowed = {name: np.maximum(allowed[name], FACTOR * moved[name]) for name in expected}
-            misses = found()
+        misses = beyond()
+        for moved in self._spreads(held.before, held.sample, held.index, up.floats) if misses else ():
+            allowed = {name: np.maximum(allowed[name], FACTOR * moved[name]) for name in held.expected}
+            misses = beyond()
             if not misses:
                 break
         return misses
@@ -227,12 +235,12 @@ class Judge:
         self, after: Graph, expected: Inputs, firm: dict[str, Array], loss: float
     ) -> dict[str, Array]:
         """Return what is allowed before roundings are asked: what was given up, codes and NaN."""
-        found, hidden = {}, hiding(after)
+        allowed, hidden = {}, hiding(after)
         for name, x in expected.items():
             share = loss + coarse(after, name) if self.tolerance is None else self.tolerance
             more = firm[name] + share * largest(x)
-            found[name] = np.where(_nan(x), np.inf, more) if name in hidden else more
-        return found
+            allowed[name] = np.where(_nan(x), np.inf, more) if name in hidden else more
+        return allowed
 
 
 def _first(got: Inputs, expected: Inputs, firm: Inputs, told: Mapping[str, Array]) -> str:
@@ -274,14 +282,14 @@ def _unlike(got: Inputs, expected: Inputs) -> str:
         if name not in got:
             return f"output %{name} is not there"
         if (got[name].shape, got[name].dtype) != (x.shape, x.dtype):
-            found, right = (f"{a.dtype}{list(a.shape)}" for a in (got[name], x))
-            return f"output %{name} is {found}, expected {right}"
+            got_text, right = (f"{a.dtype}{list(a.shape)}" for a in (got[name], x))
+            return f"output %{name} is {got_text}, expected {right}"
     return ""
 
 
 def _misses(got: Inputs, expected: Inputs, allowed: Inputs) -> list[Miss]:
-    found = (worst(name, got[name], x, allowed[name]) for name, x in expected.items())
-    return [miss for miss in found if miss is not None]
+    misses = (worst(name, got[name], x, allowed[name]) for name, x in expected.items())
+    return [miss for miss in misses if miss is not None]
 
 
 def _rounded(before: Graph, after: Graph, sample: Inputs) -> tuple[Inputs, bool]:
@@ -335,8 +343,8 @@ def _floats(graph: Graph) -> dict[str, float]:
 def coarse(graph: Graph, output: str | None = None) -> float:
     """Return how far codes that fall on another side move results, or one, of its largest magnitude."""
     makers = [node for node in graph.nodes if _quantises(node, graph)]
-    found = {node.type.dtype.name for node in makers if output is None or output in _behind(graph, [node])}
-    return max((allowed for name, allowed in TOLERANCES.items() if name in found), default=0.0)
+    types = {node.type.dtype.name for node in makers if output is None or output in _behind(graph, [node])}
+    return max((allowed for name, allowed in TOLERANCES.items() if name in types), default=0.0)
 
 
 def _quantises(node: Node, graph: Graph) -> bool:

@@ -13,6 +13,7 @@ from typing import IO, cast
 
 from ..files.writing import write_atomic
 from ..results.report import Report
+from ..results.spans import Track
 from .text import clean
 
 LAUNCHES = "launches"
@@ -22,21 +23,26 @@ _PID = 1
 
 @dataclass(frozen=True)
 class Event:
-    """What a unit did, or a launch, from one cycle to another; `args` are shown when it is selected."""
+    """What a unit did, or a launch, from one cycle to another; `args` are shown when it is selected.
+
+    Cycles are of the clock of `on`, of the report's first track without. `track` is the row of the trace.
+    """
 
     track: str
     name: str
     start_cycle: float
     end_cycle: float
     args: Mapping[str, object] = field(default_factory=dict)
+    on: Track | None = None
 
 
 def launches(report: Report) -> Iterator[Event]:
-    """Yield the report's layers as events of the track `LAUNCHES`."""
+    """Yield the report's layers as events of the track `LAUNCHES`, those of further tracks by their names."""
     for x in report.layers:
         args = {"op": x.op, "kernel": x.kernel, "bound_by": x.bound_by, "macs": x.macs, "joules": x.joules}
         args |= {"dram_bytes": x.dram_bytes, "sram_bytes": x.sram_bytes}
-        yield Event(LAUNCHES, x.name, x.start_cycle, x.end_cycle, args)
+        row = LAUNCHES if x.track == report.tracks[0] else f"{LAUNCHES} of {x.track.name}"
+        yield Event(row, x.name, x.start_cycle, x.end_cycle, args, x.track)
 
 
 def write_trace(path: str | os.PathLike[str], tracks: Iterable[Event], report: Report) -> None:
@@ -71,7 +77,8 @@ def _write(file: IO[bytes], tracks: Iterable[Event], report: Report) -> None:
     file.write(head.encode())
     threads = _Threads()
     for event in tracks:
-        file.write((_json(_slice(event, threads.place(event), report.clock_hz)) + ",\n").encode())
+        clock_hz = (event.on or report).clock_hz
+        file.write((_json(_slice(event, threads.place(event), clock_hz)) + ",\n").encode())
     file.write((",\n".join(map(_json, threads.metadata(clean(report.machine)))) + "\n]}\n").encode())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,14 +80,8 @@ class Gemm:
         node = helper.make_node(op, ["a", "weight"], ["product"], name="gemm")
         weight = _Tensor("weight", self.kind, (self.k, self.n), self.k**-0.5)
         out = "int32" if self.kind == "int8" else self.kind
-        return _save(
-            folder,
-            [node],
-            [("a", self.kind, (self.m, self.k))],
-            ("product", out, (self.m, self.n)),
-            [weight],
-            seed,
-        )
+        inputs = [("a", self.kind, (self.m, self.k))]
+        return _save(folder, _Model([node], inputs, ("product", out, (self.m, self.n)), [weight]), seed)
 
     def example_inputs(self, seed: int) -> dict[str, Array]:
         """Return a random left side."""
@@ -147,15 +142,8 @@ class Tbe:
             nodes = [helper.make_node("Gather", ["table", "indices"], ["found"], name="gather", axis=0)]
             stored, out = [_Tensor("table", self.kind, (rows, self.dim))], self.kind
         nodes.append(helper.make_node("ReduceSum", ["found", "axes"], ["pooled"], name="tbe", keepdims=0))
-        return _save(
-            folder,
-            nodes,
-            [("indices", "int64", (bags, self.pooling))],
-            ("pooled", out, (bags, self.dim)),
-            stored,
-            seed,
-            [axes],
-        )
+        inputs, output = [("indices", "int64", (bags, self.pooling))], ("pooled", out, (bags, self.dim))
+        return _save(folder, _Model(nodes, inputs, output, stored, [axes]), seed)
 
     @staticmethod
     def _quantised_nodes(helper: Any) -> list[onnx.NodeProto]:
@@ -197,20 +185,26 @@ def _info(name: str, kind: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype(kind).numpy), shape)
 
 
-def _save(
-    folder: Path,
-    nodes: list[onnx.NodeProto],
-    inputs: list[tuple[str, str, tuple[int, ...]]],
-    output: tuple[str, str, tuple[int, ...]],
-    stored: list[_Tensor],
-    seed: int | None,
-    constants: list[onnx.TensorProto] | None = None,
-) -> Path:
+_Declared = tuple[str, str, tuple[int, ...]]  # a value's name, dtype and shape
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The parts of a model; `stored` are weights, drawn or absent, `constants` are there in any case."""
+
+    nodes: list[onnx.NodeProto]
+    inputs: Sequence[_Declared]
+    output: _Declared
+    stored: list[_Tensor]
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+
+
+def _save(folder: Path, model: _Model, seed: int | None) -> Path:
     """Write the model `operator.onnx` and return its path."""
     import onnx
     from onnx import helper
 
-    size = sum(t.bytes for t in stored)
+    size = sum(t.bytes for t in model.stored)
     if seed is not None and size > MAX_STORED_BYTES:
         raise UserError(
             f"executing needs {megabytes(size)} of weights, at most {megabytes(MAX_STORED_BYTES)} are made; "
@@ -218,14 +212,14 @@ def _save(
         )
     tensors = [
         _absent(t) if seed is None else _drawn(t, np.random.default_rng([seed, i]))
-        for i, t in enumerate(stored)
+        for i, t in enumerate(model.stored)
     ]
-    graph = helper.make_graph(
-        nodes, "operator", [_info(*i) for i in inputs], [_info(*output)], tensors + (constants or [])
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    inputs = [_info(*declared) for declared in model.inputs]
+    weights = tensors + model.constants
+    graph = helper.make_graph(model.nodes, "operator", inputs, [_info(*model.output)], weights)
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     path = folder / "operator.onnx"
-    onnx.save(model, path)
+    onnx.save(file, path)
     return path
 
 

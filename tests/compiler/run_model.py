@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mtia_emu.compiler.frontend.load import import_model
+from mtia_emu.compiler.frontend.load import InputBindings, import_model
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.pipeline import compile_graph
 from onnx import ModelProto, NodeProto, helper, numpy_helper, parser
@@ -43,7 +43,7 @@ def model_of(
 
 def graph_of(model: ModelProto, given: Mapping[str, Array]) -> Graph:
     """Return a model as imported, for inputs of these shapes."""
-    return import_model(model, Path("m.onnx"), {}, {k: x.shape for k, x in given.items()}, {})
+    return import_model(model, Path("m.onnx"), InputBindings(shapes={k: x.shape for k, x in given.items()}))
 
 
 def execute(

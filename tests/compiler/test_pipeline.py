@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mtia_emu.compiler import text
-from mtia_emu.compiler.formats import choose_format
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.pass_text import parse_passes
 from mtia_emu.compiler.passes import PASSES, FuseMaps, Legalise, SetPrecision, SplitIntoStrips
@@ -15,7 +14,7 @@ from mtia_emu.compiler.stages import STAGES
 
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
-from mtia_emu.types import FP16, FP32, FP64, INT8, dtype
+from mtia_emu.types import FP16, FP32
 
 TINY = load_chip("tiny")
 HALVES = TINY.pe.matrix.model_copy(update={"rates": {"fp16": 1.0}})
@@ -65,28 +64,6 @@ def test_every_pass_is_spelt_by_its_name_and_options() -> None:
 def test_what_is_not_a_pass_is_refused(spelling: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_passes(spelling)
-
-
-def test_the_format_is_the_nearest_that_the_chip_multiplies() -> None:
-    assert choose_format(FP32, TINY, None).name == "fp16"
-    assert choose_format(FP32, TINY, None).notes == ("the model's fp32 runs as fp16",)
-    assert choose_format(FP16, TINY, None).notes == ()
-    assert choose_format(FP64, TINY, None).floats == FP16
-    assert choose_format(INT8, TINY, "fp32").name == "int8"
-    assert "products run on the SIMD engine" in choose_format(FP32, TINY, "fp32").notes[0]
-    assert choose_format(FP32, TINY, "int8").name == "int8"
-
-
-@pytest.mark.parametrize("wanted", ["int64", "fp8_e4m3fnuz", "bool"])
-def test_a_format_that_no_model_runs_in_is_refused(wanted: str) -> None:
-    with pytest.raises(UserError, match=f"--dtype {wanted}: a model runs in fp16, bf16, fp32, or int8"):
-        choose_format(FP32, TINY, wanted)
-
-
-def test_int8_needs_a_matrix_unit_that_has_it() -> None:
-    chip = TINY.model_copy(update={"pe": TINY.pe.model_copy(update={"matrix": HALVES})})
-    with pytest.raises(UserError, match="the matrix unit of tiny has no rate for int8"):
-        choose_format(dtype("fp16"), chip, "int8")
 
 
 def model(columns: int) -> Graph:

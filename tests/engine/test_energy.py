@@ -20,6 +20,7 @@ from mtia_emu.engine.function import execute
 from mtia_emu.engine.run import report
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.machine.units.energy import Energy
+from mtia_emu.program.events import COUNTERS
 from mtia_emu.program.isa import Block, Program
 from mtia_emu.results.report import Joules, Report, Traffic
 from mtia_emu.types import DTYPES
@@ -100,7 +101,13 @@ def one(field: str, dtype: int = 0) -> Events:
     return ev
 
 
-@pytest.mark.parametrize("field", [f.name for f in fields(Events)])
+def test_every_event_has_its_one() -> None:
+    """Events whose price a unit brings with it are held to it by the unit's own test."""
+    of_units = {name for name, counter in COUNTERS.items() if not counter.price.startswith("energy.")}
+    assert set(ONE_EACH) == {f.name for f in fields(Events)} - of_units
+
+
+@pytest.mark.parametrize("field", ONE_EACH)
 def test_one_event_costs_its_price_and_nothing_else(field: str) -> None:
     part, pj = ONE_EACH[field]
     found = asdict(dynamic(WORKED["stage"].block, one(field), dear()))

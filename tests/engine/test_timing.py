@@ -68,6 +68,15 @@ def test_each_command_starts_and_ends_when_was_worked_out(name: str) -> None:
         assert time.cycles == time.end[0]
 
 
+@pytest.mark.parametrize("name", WORKED)
+def test_no_command_is_free(name: str) -> None:
+    """Beyond its issue each command, and so each opcode, takes time: it holds what it needs and is late."""
+    chip = load_chip("tiny", {**WORKED[name].settings, "pe.core.issue_cycles": 0})
+    time = timeline(WORKED[name].block, chip)
+    assert time.cycles >= 1
+    assert max(busy for resource, busy in time.busy.items() if resource != "issue") > 0
+
+
 # A number of the chip, another value for it, a worked command and when that then ends.
 RATES: tuple[tuple[str, float, str, float], ...] = (
     ("pe.core.issue_cycles", 5, "load whole rows", 24),  # 3 later

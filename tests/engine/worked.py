@@ -45,6 +45,7 @@ from tiny import (
 )
 
 from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.commands import RESOURCES
 from mtia_emu.program.isa import (
     FIRST,
     IMMEDIATE,
@@ -60,7 +61,7 @@ from mtia_emu.program.isa import (
 )
 from mtia_emu.types import FP32
 
-QUIET = dict.fromkeys(("array", "reduce", "simd", "dma", "core", "local", "noc", "sram", "dram"), 0.0)
+QUIET = dict.fromkeys((*RESOURCES, "local", "noc", "sram", "dram"), 0.0)
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _chip(path: Path, rng: random.Random) -> None:
 def _gpu(path: Path, rng: random.Random) -> None:
     program = _work(path.parent)
     gpu = api.load_gpu(str(path))
-    gpu.run(program.works, model="m", dtype=program.dtype, dims={}, mode=None)
+    gpu.report(program)
     if rng.random() < SHOWN:
         gpu_parameters(str(path))
 

@@ -22,7 +22,7 @@ from mtia_emu.gpu.load import gpu_text
 from mtia_emu.machine.chip import chip_text
 from mtia_emu.machine.drams import dram_text
 from mtia_emu.results.report_json import as_json
-from mtia_emu.sweeps.run import Where, run
+from mtia_emu.sweeps.run import SweepRun, run
 from mtia_emu.sweeps.spec import make_spec
 from mtia_emu.types import FP16, FP32
 
@@ -228,7 +228,7 @@ def _stores(folder: Path) -> list[Seed]:
     ):
         values = {"chip": "tiny", "model": [{"model": "zoo:dlrm-small", "dims": {"batch": 2}}], "set": varied}
         path = folder / f"{number}.db"
-        run(make_spec(values), path, Where(jobs=0)).close()
+        run(make_spec(values), SweepRun(path, jobs=0)).close()
         found.append(Seed("store", {"s.db": path.read_bytes()}))
     return found
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mtia_emu.gpu import Gpu, gpu_names, load_gpu
 from mtia_emu.gpu.attention import HeadShape, attention, seconds
-from mtia_emu.types import BF16, Work
+from mtia_emu.gpu.kernel import Board
+from mtia_emu.types import BF16, AttentionWork
 
 gpus = st.sampled_from(gpu_names()).map(load_gpu)
 heads = st.tuples(
@@ -23,7 +25,7 @@ def call(batch: int, kv: int, group: int, keys: int, queries: int = 1) -> HeadSh
 @given(gpus, heads, st.sampled_from([1, 16, 4096]))
 def test_never_below_what_it_reads(gpu: Gpu, h: tuple[int, int, int, int], queries: int) -> None:
     one = call(*h, queries)
-    time = attention(gpu, gpu.rate("bf16")[1], one)
+    time = attention(Board(gpu), gpu.rate("bf16")[1], one)
     assert time.seconds >= float(one.kv_bytes) / gpu.dram_bytes_per_s
     assert time.seconds >= 2 * float(one.macs) / gpu.rate("bf16")[1].flops_per_s * (1 - 1e-9)
     assert 0 <= time.joules <= gpu.tdp_w * time.seconds * (1 + 1e-9)
@@ -79,10 +81,34 @@ def test_more_heads_than_a_block_shares_read_their_keys_each() -> None:
     assert seconds(together, rate, many) < 1.2 * seconds(gpu, rate, few)
 
 
-def test_grouped_decode_of_a_model_is_decode_on_every_gpu() -> None:
-    """A fused work has its heads as rows: 64 key heads with 4 query heads each, 2,048 keys, no mask."""
-    work = Work("", "attention", "attention", BF16, (64, 4, 0, 2048, 128, 128), 1 << 27, 0, 1 << 26, 1 << 16)
-    for name in gpu_names():
-        gpu = load_gpu(name)
-        whole = HeadShape(8, 8, 4, 1, 2048, 128, 128, 2.0, False, scattered=True)
-        assert gpu.kernel(work).seconds == attention(gpu, gpu.rate("bf16")[1], whole).seconds
+def work(batch: int, queries: int, keys: int, diagonal: int | None = None) -> AttentionWork:
+    """Return the work of 8 key heads with 4 query heads each, of size 128."""
+    sizes = {"kv_heads": 8, "group": 4, "key_size": 128, "value_size": 128}
+    shape = {"batch": batch, "queries": queries, "keys": keys, "diagonal": diagonal}
+    return AttentionWork("", "attention", BF16, **sizes, **shape)
+
+
+@pytest.mark.parametrize("name", gpu_names())
+@pytest.mark.parametrize("batch", [1, 8])
+def test_grouped_decode_of_a_model_is_decode_on_every_gpu(name: str, batch: int) -> None:
+    gpu = load_gpu(name)
+    whole = HeadShape(batch, 8, 4, 1, 2048, 128, 128, 2.0, False, scattered=batch > 1)
+    want = attention(Board(gpu), gpu.rate("bf16")[1], whole)
+    assert gpu.kernel(work(batch, 1, 2048)).seconds == want.seconds
+
+
+@pytest.mark.parametrize(
+    ("diagonal", "shown", "causal"),
+    [
+        (None, 4096, False),
+        (0, 1024, True),  # keys behind the last query are not read
+        (3072, 4096, True),  # the last query sees the last key
+        (3073, 4096, False),  # so do the last two: nothing is left out
+        (5000, 4096, False),
+    ],
+)
+def test_what_a_mask_hides_is_left_out(diagonal: int | None, shown: int, causal: bool) -> None:
+    gpu = load_gpu("h100-sxm")
+    whole = HeadShape(2, 8, 4, 1024, shown, 128, 128, 2.0, causal, scattered=True)
+    want = attention(Board(gpu), gpu.rate("bf16")[1], whole)
+    assert gpu.kernel(work(2, 1024, 4096, diagonal)) == want

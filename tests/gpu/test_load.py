@@ -15,18 +15,36 @@ from hypothesis import strategies as st
 from mtia_emu.errors import UserError
 from mtia_emu.gpu import gpu_text, load_gpu
 from mtia_emu.gpu.load import MAX_FILE_BYTES, known_keys
-from mtia_emu.types import BF16, FP16, Work
+from mtia_emu.options import Mode
+from mtia_emu.types import (
+    BF16,
+    FP16,
+    WORKS,
+    AttentionWork,
+    BagWork,
+    CopyWork,
+    ElementwiseWork,
+    ModelWork,
+    ProductWork,
+    RotaryWork,
+    RowWork,
+    Work,
+)
 
-WORKS = [
-    Work("mm", "matmul", "matmul", BF16, (1, 64, 4096, 4096), 1 << 30, 0, 68_157_440, 1 << 19),
-    Work("decode", "attention", "attention", BF16, (64, 4, 0, 2048, 128, 128), 1 << 27, 0, 1 << 26, 1 << 16),
-    Work(
-        "prefill", "attention", "attention", BF16, (8, 256, 64, 2048, 128, 128), 1 << 30, 0, 1 << 24, 1 << 20
-    ),
-    Work("softmax", "softmax", "vector", FP16, (10**6,), 0, 10**6, 2 * 10**6, 2 * 10**6, 1000),
-    Work("turn", "rotary", "vector", FP16, (10**6,), 0, 10**6, 2 * 10**6, 2 * 10**6, 1000),
-    Work("bag", "embedding_bag", "embedding_bag", FP16, (10**5, 100, 64, 10**6), 0, 10**7, 10**7, 12_800),
-]
+HEADS = {"kv_heads": 8, "keys": 2048, "key_size": 128, "value_size": 128}
+MOVED = {"read_bytes": 2 * 10**6, "write_bytes": 2 * 10**6}
+VECTOR = {"elements": 10**6, "flops": 10**6, **MOVED}
+LOOKED_UP = {"lookups": 10**5, "bags": 100, "dim": 64, "rows": 10**6, "flops": 10**7}
+ALL: tuple[Work, ...] = (
+    ProductWork("mm", "matmul", BF16, batch=1, m=64, k=4096, n=4096, flops=0, **MOVED),
+    AttentionWork("decode", "attention", BF16, batch=8, group=4, queries=1, **HEADS),
+    AttentionWork("prefill", "attention", BF16, batch=1, group=4, queries=64, diagonal=1984, **HEADS),
+    RowWork("softmax", "softmax", FP16, row=1000, **VECTOR),
+    RotaryWork("turn", "rotary", FP16, row=1000, **VECTOR),
+    ElementwiseWork("add", "add", FP16, **VECTOR),
+    CopyWork("copy", "copy", FP16, **MOVED),
+    BagWork("bag", "embedding_bag", FP16, read_bytes=10**7, write_bytes=12_800, **LOOKED_UP),
+)
 VALUES = ["1e308", "1e30", "1e9", "1e-30", "5e-324", "0.0", "-1.0", "nan", "inf", "-inf", "0", "-1", "64"]
 VALUES += ["9" * 400, '"x"', "[]", "[[64, 64], [1e9, 1]]", "true", "1979-05-27", "{ a = 1 }"]
 
@@ -41,11 +59,12 @@ def test_a_hostile_value_is_refused_or_harmless(key: str, value: str, sustained:
         except UserError as error:
             assert "gpu" in str(error) and len(str(error)) < 2000
             return
-        for work in WORKS:
-            kernel = gpu.kernel(work, sustained=sustained)
+        assert {type(work) for work in ALL} == set(WORKS)
+        for work in ALL:
+            kernel = gpu.kernel(work, mode=Mode(sustained=sustained))
             assert 0 < kernel.seconds < math.inf
             assert 0 <= kernel.joules <= gpu.tdp_w * kernel.seconds * (1 + 1e-9)
-        report = gpu.run(WORKS, model="", dtype="bf16", dims={})
+        report = gpu.report(ModelWork(ALL, dtype="bf16"))
         assert report.cycles >= 0 and math.isfinite(report.joules)
         if gpu.links is not None:
             assert 0 <= gpu.collective_seconds("all_reduce", 1 << 20, 8) < math.inf

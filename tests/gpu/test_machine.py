@@ -17,8 +17,25 @@ from hypothesis import strategies as st
 from mtia_emu.errors import UserError
 from mtia_emu.gpu import FALLBACK, Gpu, Mode, gpu_names, gpu_text, load_gpu
 from mtia_emu.gpu.facts import ELEMENT_BYTES
-from mtia_emu.gpu.memory import stream
-from mtia_emu.types import BF16, DTYPES, FP16, FP32, INT8, INT64, DType, Work, dtype
+from mtia_emu.types import (
+    BF16,
+    DTYPES,
+    FP16,
+    FP32,
+    INT8,
+    INT64,
+    BagWork,
+    CopyWork,
+    DType,
+    ElementwiseWork,
+    ModelWork,
+    ProductWork,
+    RotaryWork,
+    RowWork,
+    Work,
+    WorkGroup,
+    dtype,
+)
 
 BOUNDS = {"tensor", "dram", "l2", "launch", "occupancy", "power"}
 NAMES = gpu_names()
@@ -28,34 +45,36 @@ sizes = st.integers(1, 20_000)
 kinds = st.sampled_from([BF16, FP16, FP32, INT8, dtype("fp8_e4m3"), INT64])
 
 
-def matmul_work(m: int, k: int, n: int, kind: DType = BF16, batch: int = 1, name: str = "mm") -> Work:
+def matmul_work(m: int, k: int, n: int, kind: DType = BF16, batch: int = 1, name: str = "mm") -> ProductWork:
     """Return a matmul with every operand byte once."""
     read, write = batch * (m * k + k * n) * kind.bytes, batch * m * n * kind.bytes
-    return Work(name, "matmul", "matmul", kind, (batch, m, k, n), batch * m * k * n, 0, read, write)
+    sizes = {"batch": batch, "m": m, "k": k, "n": n, "flops": 0}
+    return ProductWork(name, "matmul", kind, read_bytes=read, write_bytes=write, **sizes)
 
 
 def bag_work(lookups: int, bags: int, dim: int, rows: int, kind: DType = FP16) -> Work:
     """Return an embedding bag with distinct rows, indices and offsets read once."""
     read = min(lookups, rows) * dim * kind.bytes + 8 * lookups + 8 * (bags + 1)
-    return Work(
-        "bag",
-        "embedding_bag",
-        "embedding_bag",
-        kind,
-        (lookups, bags, dim, rows),
-        0,
-        lookups * dim,
-        read,
-        bags * dim * kind.bytes,
-    )
+    sizes = {"lookups": lookups, "bags": bags, "dim": dim, "rows": rows, "flops": lookups * dim}
+    write = bags * dim * kind.bytes
+    return BagWork("bag", "embedding_bag", kind, read_bytes=read, write_bytes=write, **sizes)
 
 
 def vector_work(elements: int, kind: DType = FP16, op: str = "vector") -> Work:
     """Return an elementwise add, or a copy."""
-    flops, operands = (elements, 2) if op == "vector" else (0, 1)
-    return Work(
-        "v", "add", op, kind, (elements,), 0, flops, operands * elements * kind.bytes, elements * kind.bytes
+    size = elements * kind.bytes
+    if op == "move":
+        return CopyWork("v", "copy", kind, read_bytes=size, write_bytes=size)
+    return ElementwiseWork(
+        "v", "add", kind, elements=elements, flops=elements, read_bytes=2 * size, write_bytes=size
     )
+
+
+def row_work(rows: int, row: int, kind: type[RowWork] | type[RotaryWork] = RowWork) -> Work:
+    """Return work of fp16 on rows, an operation an element."""
+    size = 2 * rows * row
+    given = {"elements": rows * row, "flops": rows * row, "read_bytes": size, "write_bytes": size}
+    return kind("", "", FP16, row=row, **given)
 
 
 works = st.one_of(
@@ -69,7 +88,8 @@ works = st.one_of(
 
 def run(gpu: Gpu, items: list[Work], launch: str = "graph", sustained: bool = False) -> Any:
     """Return the report of the works on the GPU."""
-    return gpu.run(items, model="m", dtype="bf16", dims={"b": 1}, mode=Mode(launch, sustained=sustained))
+    asked = ModelWork(tuple(items), model="m", dtype="bf16", dims={"b": 1})
+    return gpu.report(asked, Mode(launch, sustained=sustained))
 
 
 @given(gpus, sizes, sizes, sizes, kinds, st.integers(1, 64))
@@ -122,7 +142,8 @@ def test_reports_add_up_and_keep_the_power_limit(
 
 @given(gpus, works)
 def test_a_steady_state_is_never_faster_than_a_burst(gpu: Gpu, work: Work) -> None:
-    assert gpu.kernel(work, sustained=True).seconds >= gpu.kernel(work).seconds * (1 - 1e-9)
+    steady = gpu.kernel(work, mode=Mode(sustained=True))
+    assert steady.seconds >= gpu.kernel(work).seconds * (1 - 1e-9)
 
 
 @given(gpus, works)
@@ -186,9 +207,22 @@ def test_stream_launches_cost_their_longer_period() -> None:
 
 
 def test_empty_work_is_dropped() -> None:
-    nothing = Work("r", "reshape", "move", FP16, (0,), 0, 0, 0, 0)
+    nothing = CopyWork("r", "reshape", FP16, read_bytes=0, write_bytes=0)
     report = run(load_gpu("h100-sxm"), [nothing])
     assert (report.layers, report.cycles, report.joules, report.utilization) == ((), 0, 0.0, 0.0)
+
+
+def test_a_group_runs_as_one_kernel_where_it_is_marked() -> None:
+    gpu = load_gpu("h100-sxm")
+    works = tuple(vector_work(10**6 + i) for i in range(4))
+    whole = vector_work(3 * 10**6)
+    asked = ModelWork(works, (WorkGroup(whole, (0, 2), 2),), dtype="fp16")
+    fused, apart = gpu.report(asked), gpu.report(asked, Mode(fused=False))
+    times = [gpu.kernel(w).seconds for w in (works[1], whole, works[3])]
+    assert [x.dram_bytes for x in fused.layers] == [
+        k.dram_read_bytes + k.dram_write_bytes for k in map(gpu.kernel, (works[1], whole, works[3]))
+    ]
+    assert fused.seconds == pytest.approx(sum(times), abs=1 / gpu.clock_hz) and len(apart.layers) == 4
 
 
 def test_every_dtype_runs_and_a_borrowed_rate_is_noted() -> None:
@@ -303,15 +337,15 @@ def test_three_thousand_layers_of_distinct_shapes() -> None:
     assert len(report.layers) == 3000
 
 
-@given(gpus, st.integers(1, 10**5), st.integers(1, 30_000), st.integers(1, 10**4), st.booleans())
+ROW_KINDS = st.sampled_from([RowWork, RotaryWork])
+
+
+@given(gpus, st.integers(1, 10**5), st.integers(1, 30_000), st.integers(1, 10**4), ROW_KINDS)
 def test_row_kernels_never_get_faster_by_more_rows_or_longer_ones(
-    gpu: Gpu, rows: int, row: int, more: int, narrow: bool
+    gpu: Gpu, rows: int, row: int, more: int, kind: type[RowWork] | type[RotaryWork]
 ) -> None:
     def time(m: int, n: int) -> float:
-        size = 2 * m * n
-        return stream(
-            gpu, Work("", "", "vector", FP16, (m * n,), 0, m * n, size, size, n), False, narrow
-        ).seconds
+        return gpu.kernel(row_work(m, n, kind)).seconds
 
     before = time(rows, row) * (1 - 1e-9)
     assert time(rows + more, row) >= before and time(rows, row + more) >= before
@@ -320,14 +354,15 @@ def test_row_kernels_never_get_faster_by_more_rows_or_longer_ones(
 def test_short_rows_share_an_sm() -> None:
     """3,456 rows of 32 elements are one round of small blocks on an A100, 32 an SM."""
     gpu = load_gpu("a100-sxm-80gb")
-    work = Work("", "", "vector", FP16, (3456 * 32,), 0, 3456 * 32, 64 * 3456, 64 * 3456, 32)
+    work = row_work(3456, 32)
     start = gpu.launch_graph_s + gpu.dram_latency_s
     assert gpu.kernel(work).seconds == pytest.approx(start + gpu.row_step_s + 128 * 3456 / gpu.l2_bytes_per_s)
 
 
 def test_rotary_moves_an_element_at_a_time() -> None:
     gpu, size = load_gpu("h100-sxm"), 2 * 10**9
-    rotary, add = (Work("", op, "vector", FP16, (10**9,), 0, 10**9, size, size) for op in ("rotary", "add"))
+    moved = {"elements": 10**9, "flops": 10**9, "read_bytes": size, "write_bytes": size}
+    rotary, add = (kind("", "", FP16, **moved) for kind in (RotaryWork, ElementwiseWork))
     ratio = gpu.kernel(add).seconds / gpu.kernel(rotary).seconds
     assert ratio == pytest.approx(gpu.narrow_efficiency, rel=0.01)
 

@@ -24,9 +24,8 @@ def test_the_pace_of_a_small_block() -> None:
     """A tile of a product on tiny, b from DRAM: 128 B are 8 cycles of DRAM.
 
     Load queue 8 + 8, array 2 folds of 8: 16. SIMD is busiest: 64 x 4 B / 16 = 16, and 4 until it is done.
-    Before it begins: the first load is issued, 2, and comes, 8 + 10 + 1 + 4 = 23. After the last load that a
-    product waits for: the product 16, its pipeline and first load 8, the store 8, and 1 + 4 until it is
-    there: 37.
+    Before it begins: an issue 2, and the first load, 8 + 10 + 1 + 4 = 23. After the last load that a product
+    waits for: the product 16, its pipeline and first load 8, the store 8, and 1 + 4 until it is there: 37.
     """
     found = pace(tiny.block(*LOADS, PRODUCT, *LAST), load_chip("tiny"))
     assert found is not None
@@ -37,12 +36,26 @@ def test_the_pace_of_a_small_block() -> None:
 def test_the_pace_of_a_block_that_dram_holds_up() -> None:
     """DRAM of 4 B a cycle takes 32 for b, longer than the 20 of SIMD: the rest waits 12.
 
-    Before it the first issue, 2; after it b's way, 50 + 1 + 4; then product 24, SIMD 20, store 13.
+    Before it an issue, 2; after it b's way, 50 + 1 + 4; then product 24, SIMD 20, store 13.
     """
     found = pace(tiny.block(*LOADS, PRODUCT, *LAST), load_chip("tiny", {"dram.channel_bytes_per_s": 2e9}))
     assert found is not None
     assert (found.dram, found.other, found.edge) == (32, 20, 2 + 55 + 24 + 20 + 13)
     assert (found.idle, found.late) == (114, 12)
+
+
+def test_the_pace_of_a_tile_summed_over_two_pes() -> None:
+    """PE 1 adds the sums of PE 0 to its own: 256 B / 32 = 8 and a hop, between the product and its store.
+
+    SIMD is busiest again: 20. Before it an issue 2 and the first load, 8 + 10 + 2 + 4 = 24; after the last
+    load the product 16 + 8, the sums 8 + 1, the store 8 and 2 + 4.
+    """
+    near = [{**load, "operand": NEAR} for load in LOADS]
+    add = command(Opcode.REDUCE, src_pe=0, dst=ACC, **TILE)
+    mine = [{**c, "pe": 1} for c in (*near, PRODUCT, add, *LAST)]
+    found = pace(tiny.block(*near, PRODUCT, *mine), load_chip("tiny"))
+    assert found is not None
+    assert (found.dram, found.other, found.edge) == (0, 20, 2 + 24 + 24 + 9 + 14)
 
 
 @pytest.fixture(scope="module", params=[{"seq": 1, "past": 512}, {"seq": 256}], ids=["decode", "prefill"])

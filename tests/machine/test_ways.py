@@ -72,3 +72,22 @@ def test_bags_wait_for_indices_then_rows_then_sums() -> None:
         2,
     )
     assert told(ways.pool(transfer, bags, CHIP)) == (280, 60, 2)
+
+
+@pytest.mark.parametrize(("in_flight", "busy"), [(4, 100 + 80 * 4), (1, 100 + 4 * 300)])
+def test_the_worked_example_of_pooling(in_flight: int, busy: float) -> None:
+    """4 bags of 20 rows: one alone takes 2 x 100 for its answers, then 32 + 32 + 24 + 12."""
+    chip = load_chip(
+        "tiny",
+        {
+            "sram.latency_s": 94e-9,  # with 2 hops and the set-up an answer takes 100
+            "pe.core.row_issue_cycles": 4,
+            "pe.core.rows_per_accumulate": 8,
+            "pe.dma.outstanding_rows": 1000,
+            "pe.simd.row_startup_cycles": 2,
+            "kernels.bags_in_flight": in_flight,
+        },
+    )
+    bags = Pooled(*(np.array([float(x)]) for x in (4, 20, 32, 4)))  # added in 2 + 4 x 4 / 16 = 3
+    way = ways.pool(Transfer(80 * 32, 80, 2, rows=80), bags, chip)
+    assert way.busy.tolist() == pytest.approx([busy])

@@ -7,6 +7,7 @@ fail without any.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from .change import places
 from .table import ROOT, Misplaced, Mutant, mutants
 
 LEAST = 0.9
-PATIENCE_S = 180.0  # of one mutant's tests: what takes longer has been noticed
+PATIENCE_S = 300.0  # of the tests of one mutant: what takes longer has been noticed
 KILLED, SURVIVED, ERROR = "killed", "SURVIVED", "ERROR"
 PASSED, FAILED, INTERRUPTED = 0, 1, 2  # exits of pytest; a module that fails to be imported interrupts it
 
@@ -75,10 +76,14 @@ def judge(number: int, mutant: Mutant) -> Verdict:
     return Verdict(number, word, time.monotonic() - begin, said)
 
 
-def sound(tests: tuple[str, ...], *, jitted: bool) -> str:
-    """Return what fails without any mutant, empty where nothing does."""
-    exit_code, said = planted(-1, tests, jitted=jitted)
-    return "" if exit_code == PASSED else f"without a mutant, {' '.join(tests)}: {said}"
+def faults(table: list[Mutant], pool: ThreadPoolExecutor) -> list[str]:
+    """Return what fails without any mutant of a table: tests must hold before they can tell."""
+    groups: dict[bool, dict[str, None]] = {}
+    for mutant in table:
+        with contextlib.suppress(Misplaced):
+            groups.setdefault(mutant.jitted, {}).update(dict.fromkeys(mutant.tests))
+    runs = pool.map(lambda jitted: planted(-1, tuple(groups[jitted]), jitted=jitted), groups)
+    return [f"without a mutant: {said}" for exit_code, said in runs if exit_code != PASSED]
 
 
 def main() -> int:
@@ -91,22 +96,14 @@ def main() -> int:
     asked = [i for i, x in enumerate(table) if not given.words or any(w in x.name for w in given.words)]
     begin = time.monotonic()
     with ThreadPoolExecutor(given.workers) as pool:
-        runs = sorted({(table[i].tests, table[i].jitted) for i in asked if _placed(table[i])})
-        faults = [x for x in pool.map(lambda run: sound(run[0], jitted=run[1]), runs) if x]
+        wrong = faults([table[i] for i in asked], pool)
         verdicts = []
-        for verdict in pool.map(lambda i: judge(i, table[i]), [] if faults else asked):
+        for verdict in pool.map(lambda i: judge(i, table[i]), [] if wrong else asked):
             verdicts.append(verdict)
             _print(verdict, table[verdict.number])
-    for fault in faults:
+    for fault in wrong:
         print(f"{ERROR} {fault}")
-    return _summary(verdicts, time.monotonic() - begin, faults)
-
-
-def _placed(mutant: Mutant) -> bool:
-    try:
-        return mutant.file.is_file()
-    except Misplaced:
-        return False
+    return _summary(verdicts, time.monotonic() - begin, wrong)
 
 
 def _print(verdict: Verdict, mutant: Mutant) -> None:
@@ -114,7 +111,7 @@ def _print(verdict: Verdict, mutant: Mutant) -> None:
     print(f"{verdict.word:8s} {verdict.seconds:5.1f} s  {mutant.name}   # {mutant.means}{said}", flush=True)
 
 
-def _summary(verdicts: list[Verdict], seconds: float, faults: list[str]) -> int:
+def _summary(verdicts: list[Verdict], seconds: float, wrong: list[str]) -> int:
     counts = {word: sum(v.word == word for v in verdicts) for word in (KILLED, SURVIVED, ERROR)}
     judged = counts[KILLED] + counts[SURVIVED]
     share = counts[KILLED] / judged if judged else 0.0
@@ -122,7 +119,7 @@ def _summary(verdicts: list[Verdict], seconds: float, faults: list[str]) -> int:
         f"{judged} mutants: {counts[KILLED]} killed, {counts[SURVIVED]} survived ({share:.0%} killed, "
         f"at least {LEAST:.0%} asked for); {counts[ERROR]} misplaced; {seconds:.0f} s"
     )
-    return int(bool(faults) or counts[ERROR] > 0 or share < LEAST)
+    return int(bool(wrong) or counts[ERROR] > 0 or share < LEAST)
 
 
 if __name__ == "__main__":

@@ -49,12 +49,23 @@ class Finder:
         return spec
 
 
+class Unshrunk:
+    """A plugin of pytest that keeps hypothesis from making a failing example small, which takes long."""
+
+    def pytest_sessionstart(self) -> None:
+        """Take the profile that conftest has loaded without its last phase."""
+        from hypothesis import Phase, settings
+
+        settings.register_profile("unshrunk", settings(), phases=(Phase.explicit, Phase.generate))
+        settings.load_profile("unshrunk")
+
+
 def main(number: str, tests: list[str]) -> int:
     """Plant a mutant, by its number in the table (-1: none), and return how pytest exits."""
     if int(number) >= 0:
         sys.meta_path.insert(0, Finder(mutants()[int(number)]))  # type: ignore[arg-type]
     words = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=line", *tests]
-    return int(pytest.main(words))
+    return int(pytest.main(words, plugins=[Unshrunk()]))
 
 
 if __name__ == "__main__":

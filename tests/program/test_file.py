@@ -24,10 +24,14 @@ Cli = Callable[..., Result]
 Change = Callable[[dict[str, Any]], object]
 Edit = Callable[[str, bytes], bytes]
 DIMS = {"batch": 6}
+HEADS = {
+    "batch": 1, "kv_heads": 1, "group": 1, "queries": 1, "keys": 1, "key_size": 1, "value_size": 1,
+}  # fmt: skip
+
 CODES = {0, 2}
 SAME = (
     "model", "source", "dtype", "dims", "chip", "launches", "inputs", "outputs", "consts", "works", "notes",
-    "dram_bytes", "sram_bytes",
+    "groups", "dram_bytes", "sram_bytes",
 )  # fmt: skip
 
 
@@ -51,6 +55,11 @@ def inputs(good: Path) -> Path:
     path = good.parent / "io.npz"
     np.savez(path, **zoo.example_inputs("dlrm-small", zoo.dims("dlrm-small") | DIMS, 1))
     return path
+
+
+def group(header: dict[str, Any], parts: list[int], at: int) -> dict[str, Any]:
+    """Return a group of works of a header."""
+    return {"work": header["works"][0], "parts": parts, "at": at}
 
 
 def rewritten(good: Path, path: Path, edit: Edit) -> Path:
@@ -130,7 +139,7 @@ def test_files_that_are_no_programs(tmp_path: Path, content: bytes) -> None:
     ("change", "words"),
     [
         (lambda h: h.update(format="x"), "not a program of mtia-emu"),
-        (lambda h: h.update(version=1), "of version 1, this is version 3 (right: 2 or 3); compile it again"),
+        (lambda h: h.update(version=1), "of version 1, this is version 4 (right: 4); compile it again"),
         (lambda h: h["blocks"][0].update(bands=[0]), "bands begin at rows [0]"),
         (
             lambda h: h["launches"][0].update(parts=[{"name": "x", "op": "y", "origin": ""}] * 9),
@@ -160,8 +169,18 @@ def test_files_that_are_no_programs(tmp_path: Path, content: bytes) -> None:
         (lambda h: h["blocks"][0]["operands"][0].update(space="moon"), "right: dram, sram, scratch"),
         (lambda h: h["blocks"][0]["slots"][0].update(bytes=1 << 40), "slot s0"),
         (lambda h: h["data"].append("nothing"), "data for unknown weight 'nothing'"),
-        (lambda h: h["works"][0].update(kind="magic"), "kind"),
-        (lambda h: h["works"][0].update(shape=[]), "shape"),
+        (lambda h: h["works"][0].update(kind="magic"), "unknown kind 'magic' (right: product, attention"),
+        (lambda h: h["works"][0].update(sizes={}), "right for"),
+        (lambda h: h["works"][0]["sizes"].update(stray=1), "right for"),
+        (lambda h: h["works"][0]["sizes"].update(flops=-1), "flops"),
+        (lambda h: h["works"][0]["sizes"].update(flops=1 << 63), "flops"),
+        (lambda h: h["works"][0]["sizes"].update(flops=None), "flops"),
+        (lambda h: h["works"][0].update(kind="attention", sizes=dict(HEADS, keys=0)), "right: at least 1"),
+        (lambda h: h["groups"].append(group(h, [0], 1)), "runs in place of work 1; right: one of its parts"),
+        (lambda h: h["groups"].append(group(h, [0, 0], 0)), "has the parts 0, 0; right"),
+        (lambda h: h["groups"].append(group(h, [10**6], 10**6)), "has the parts 1000000; right"),
+        (lambda h: h["groups"].append(group(h, [], 0)), "parts"),
+        (lambda h: h["groups"].extend([group(h, [0], 0), group(h, [0, 1], 1)]), "group 1 has the parts 0, 1"),
         (lambda h: h.update(blocks="x" * 99), "blocks"),
     ],
 )
@@ -180,17 +199,17 @@ def test_a_header_that_unpacks_to_far_more_is_not_read(good: Path, tmp_path: Pat
         program_file.load(tmp_path / "p.mtia")
 
 
-def test_a_file_of_the_version_before_is_read(tmp_path: Path) -> None:
-    program = api.compile_model("zoo:dlrm-small", dims=DIMS, seed=1, beside=False)
-    program_file.save(program, tmp_path / "good.mtia")
+def test_a_file_of_the_version_before_is_refused(good: Path, tmp_path: Path) -> None:
+    """It does not say which nodes another machine runs as one kernel."""
+    with pytest.raises(UserError, match=r"of version 3, this is version 4 \(right: 4\); compile it again"):
+        program_file.load(with_header(good, tmp_path / "p.mtia", lambda h: h.update(version=3)))
 
-    def older(header: dict[str, Any]) -> None:
-        header["version"] = 2
-        for record in (*header["blocks"], *header["launches"]):
-            assert not record.pop("bands", []) and not record.pop("parts", [])
 
-    found = program_file.load(with_header(tmp_path / "good.mtia", tmp_path / "p.mtia", older))
-    assert found.launches == program.launches and all(b.bands == () for b in found.blocks)
+def test_groups_of_work_survive_a_file(tmp_path: Path) -> None:
+    program = api.compile_model("zoo:llama-tiny", dims={"seq": 16})
+    program_file.save(program, tmp_path / "p.mtia")
+    found = program_file.load(tmp_path / "p.mtia")
+    assert (found.works, found.groups) == (program.works, program.groups) and len(found.groups) > 2
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,30 @@ def test_a_report_is_read_back(tmp_path: Path) -> None:
     assert (found.seconds, found.dram_bytes, found.sram_bytes, found.dims) == (10.0, 10, 12, {"n": 4})
 
 
+def on_two_tracks() -> dict[str, Any]:
+    """Return the JSON of the report and of one more layer, 8 ticks of a link of 4 Hz."""
+    link = Track("link", 4.0)
+    layer = Layer("s", "copy", "k", 2, 10, 0, 0, 0, 0.0, "noc", launch=0, track=link)
+    runs = (Stretch((layer,), link.exact_seconds(10)),)
+    report: dict[str, Any] = json.loads(
+        json.dumps(report_json(made() + made(tracks=(link,), stretches=runs)))
+    )
+    return report
+
+
+def test_layers_of_a_report_on_several_tracks_are_read_by_their_own_clocks(tmp_path: Path) -> None:
+    both = on_two_tracks()
+    run = read_report(written(tmp_path, both))
+    assert [(x.name, x.seconds) for x in run.rows] == [("p", 6.0), ("q", 2.0), ("r", 2.0), ("s", 2.0)]
+    assert (run.seconds, run.launches) == (12.5, 3)
+    both["tracks"][1]["clock_hz"] = 0
+    with pytest.raises(UserError, match=r"tracks\[1\]: clock_hz is 0; right: a clock rate"):
+        read_report(written(tmp_path, both))
+    both["tracks"][1] |= {"clock_hz": 4, "name": "other"}
+    with pytest.raises(UserError, match=r'layers\[3\]: track is "link"; right: one of c, other'):
+        read_report(written(tmp_path, both))
+
+
 def test_an_older_report_is_read_too(tmp_path: Path) -> None:
     old = report_json(made()) | {"schema": OLD_SCHEMA}
     for layer in old["layers"]:

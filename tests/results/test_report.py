@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtia_emu.results.report import Band, Joules, Layer, Report, Stretch, Traffic
+from mtia_emu.results.report import Band, Comparison, Joules, Layer, Report, Stretch, Traffic, compare
 from mtia_emu.results.report_json import as_json
 from mtia_emu.results.spans import Track
 
@@ -113,10 +113,16 @@ def test_a_run_after_another_by_hand() -> None:
 
 
 def test_names_that_differ_are_said_once_and_sizes_that_differ_not_at_all() -> None:
-    a = report_of((), Fraction(1), (CHIP,))
-    b = Report("d", "c", "int8", {"n": 4, "m": 1}, (CHIP,), (), Joules(), Traffic(), 0, 0.0)
-    found = a + b + a
-    assert (found.model, found.machine, found.dtype, found.dims) == ("m + d", "c", "fp16 + int8", {"n": 4})
+    a = Report("m", "c", "fp16", {"n": 4, "seq": 128}, (CHIP,), (), Joules(), Traffic(), 0, 0.0)
+    b = Report("d", "c", "int8", {"n": 4, "m": 1, "seq": 1}, (CHIP,), (), Joules(), Traffic(), 0, 0.0)
+    both = a + b + a
+    assert (both.model, both.machine, both.dtype, both.dims) == ("m + d", "c", "fp16 + int8", {"n": 4})
+
+
+def test_a_layer_beside_others_tells_its_own_time_from_its_span() -> None:
+    x = layer("q", 27, 81, own=13.5)
+    assert (x.cycles, x.seconds, x.span_s) == (13.5, 1e-8, 4e-8)
+    assert layer("p", 27, 81).seconds == 4e-8
 
 
 def test_a_billion_runs_take_no_more_room_than_one() -> None:
@@ -126,6 +132,14 @@ def test_a_billion_runs_take_no_more_room_than_one() -> None:
     assert (many.cycles, many.macs, many.seconds) == (27 * 10**9, 10**9, 20.0)
     with pytest.raises(ValueError, match="cannot be taken 0 times"):
         0 * one
+
+
+def test_a_chip_of_half_the_time_and_a_quarter_of_the_energy_is_2_and_4_times_better() -> None:
+    chip = report_of((), Fraction(1, 4), (CHIP,), joules_by=Joules(dram=2.0))
+    gpu = report_of((), Fraction(1, 2), (OTHER,), joules_by=Joules(dram=8.0), seconds_band=Band(0.5, 1.5))
+    assert compare(chip, gpu) == Comparison(2.0, 4.0, 4.0, Band(1.0, 3.0))
+    nothing = report_of((), Fraction(0), (CHIP,))
+    assert compare(nothing, gpu) == Comparison(None, None, None)
 
 
 @given(st.integers(0, 1 << 53), st.floats(1e3, 1e12))
@@ -141,3 +155,20 @@ def test_json_names_tracks_where_there_are_several() -> None:
     two = as_json(one + report_of((layer("q", 0, 3, LINK),), LINK.exact_seconds(3), (LINK,)))
     assert two["tracks"] == [{"name": "chip", "clock_hz": 1.35e9}, {"name": "link", "clock_hz": 0.3e9}]
     assert [x["track"] for x in two["layers"]] == ["chip", "link"]
+
+
+def test_the_chip_beside_a_gpu_by_hand() -> None:
+    """The chip takes 4 s and 6 J, the GPU 2 s and 30 J: half as fast, five times as frugal."""
+    bands = {"seconds_band": Band(0.5, 2.0), "joules_band": Band(0.9, 1.1)}
+    chip = report_of((), Fraction(4), (CHIP,), joules_by=Joules(compute=2.0, static=4.0))
+    gpu = report_of((), Fraction(2), (OTHER,), joules_by=Joules(dram=30.0), **bands)
+    assert (chip.seconds, chip.joules, chip.watts) == (4.0, 6.0, 1.5)
+    assert (gpu.seconds, gpu.joules, gpu.watts) == (2.0, 30.0, 15.0)
+    ratio = compare(chip, gpu)
+    assert (ratio.speed, ratio.energy, ratio.perf_per_watt) == (0.5, 5.0, 5.0)
+    assert ratio.speed_band == Band(0.25, 1.0) and ratio.energy_band == Band(4.5, 5.5)
+
+
+def test_utilization_is_of_what_the_time_allows() -> None:
+    assert report_of((), Fraction(1), (CHIP,), macs=30, peak_macs=120.0).utilization == 0.25
+    assert report_of((), Fraction(1), (CHIP,), macs=30).utilization == 0.0

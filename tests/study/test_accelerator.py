@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from mtia_emu.compiler.lower.emit import About
+from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.pipeline import compile_graph
 
 import mtia_emu
@@ -70,10 +70,12 @@ def test_every_machine_answers_a_graph_and_a_program() -> None:
 
 
 def test_a_chip_compiles_a_graph_as_a_run_does() -> None:
-    for options in ({}, {"dtype": "int8"}):
-        done = mtia_emu.run(MODEL, CHIP, dims=DIMS, gpu=None, **options)
-        assert Accelerator(CHIP).report(model(**options)) == done.report
-        assert Accelerator(CHIP).report(ProgramRun(done.program, known_lookups(done.program))) == done.report
+    for chip, options in ((CHIP, {}), (CHIP, {"dtype": "int8"}), (load_chip("mtia-2i"), {})):
+        done = mtia_emu.run(MODEL, chip, dims=DIMS, gpu=None, **options)
+        machine = Accelerator(chip)
+        assert machine.report(model(**options)) == done.report
+        assert machine.report(ProgramRun(done.program, known_lookups(done.program))) == done.report
+    assert machine.report(done.program) != done.report  # there the rows looked up tell of the cache
 
 
 @pytest.mark.parametrize("kind", ["fp32", "fp16", "int8", "quantise{weights=int4,group=16,activations=none}"])

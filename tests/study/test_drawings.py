@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -76,6 +77,7 @@ def test_lanes_are_as_busy_as_the_commands(program) -> None:  # type: ignore[no-
     assert all(0 < bar.share <= 1 and bar.end <= cycles for lane in lanes for bar in lane.bars)
     each = [cost.time for cost in costs(program, TINY)]
     starts = [bar.start for bar in lanes[0].bars if bar.name]
+    assert all(a.end == b.start for a, b in pairwise(lanes[0].bars))  # launch, layer, launch, ...
     edges = np.linspace(0.0, cycles, 137)
     for unit, _ in enumerate(UNITS):
         spent = sum(float((t.end - t.start)[t.unit == unit].sum()) for t in each)

@@ -19,7 +19,8 @@ import pytest
 from relayered import relayered
 
 from mtia_emu.errors import UserError
-from mtia_emu.results.report import Report
+from mtia_emu.results.report import Report, Stretch
+from mtia_emu.results.spans import Track
 from mtia_emu.view.trace import LANES, LAUNCHES, Event, _micros, launches, write_trace
 
 
@@ -48,6 +49,16 @@ def test_times_names_and_order(tmp_path: Path, report: Report) -> None:
     assert threads(events) == [LAUNCHES, "pe2.dma", "pe10.dma"]
     assert [e["args"]["name"] for e in events if e["name"] == "process_name"] == ["mtia-2i"]
     assert sum(e["ph"] == "X" for e in events) == len(run.layers) + 2
+
+
+def test_layers_of_each_track_have_a_row_and_the_clock_of_it(tmp_path: Path, report: Report) -> None:
+    one = relayered(report, report.layers[:1], cycles=1000, clock_hz=1e9)
+    link = Track("link", 0.5e9)
+    layer = replace(report.layers[1], start_cycle=10, end_cycle=30, track=link)
+    two = one + replace(one, tracks=(link,), stretches=(Stretch((layer,), link.exact_seconds(30)),))
+    slices = [e for e in written(tmp_path / "t.json", list(launches(two)), two) if e["ph"] == "X"]
+    assert (slices[1]["ts"], slices[1]["dur"]) == (1.02, 0.04)  # 1000 ns later, ticks of 2 ns
+    assert threads(written(tmp_path / "t.json", list(launches(two)), two)) == [LAUNCHES, "launches of link"]
 
 
 def test_overlapping_events_get_lanes(tmp_path: Path, report: Report) -> None:

@@ -65,18 +65,18 @@ class _Call:
         )
 
 
-def attention(plan: Schedule, node: Node) -> list[View]:
+def attention(schedule: Schedule, node: Node) -> list[View]:
     """Schedule the kernel that is estimated to be faster; on the core what neither can hold."""
-    call = _near(plan, node, _call(plan, node))
-    faster = _faster(plan, call)
+    call = _near(schedule, node, _call(schedule, node))
+    faster = _faster(schedule, call)
     if faster is None:
-        return plan.on_core(node)
+        return schedule.on_core(node)
     if faster == FUSED:
-        how = {"tape": str(call.scores.tape), "mask": call.scores.mask, "guarded": call.scores.guarded}
+        scoring = {"tape": str(call.scores.tape), "mask": call.scores.mask, "guarded": call.scores.guarded}
         operands = [call.q, call.k, call.v, *call.extras]
-        plan.step(node, "attention", operands, [call.out], problem=call.problem, **how)
+        schedule.step(node, "attention", operands, [call.out], problem=call.problem, **scoring)
     else:
-        _separate(plan, node, call)
+        _separate(schedule, node, call)
     return [whole(call.out.buffer, _by_query(node.type)).transpose((0, 2, 1, 3))]
 
 
@@ -86,99 +86,100 @@ def _by_query(kind: TensorType) -> TensorType:
     return TensorType(kind.dtype, (b, m, h, e))
 
 
-def _near(plan: Schedule, node: Node, call: _Call) -> _Call:
+def _near(schedule: Schedule, node: Node, call: _Call) -> _Call:
     """Return the call with keys and values, which are read again for each pass of queries, kept out of DRAM.
 
     What the graph wants in DRAM is copied to there, if it is small enough to lie in SRAM; a cache that grows
     in place is copied from there.
     """
     size = call.k.type.bytes + call.v.type.bytes
-    roles = {plan.buffers[x.buffer].role for x in (call.k, call.v)}
+    roles = {schedule.buffers[x.buffer].role for x in (call.k, call.v)}
     if (
         not roles <= {"temp", "output"}
-        or size > plan.chip.sram.bytes // SCORES_SHARE
-        or _passes(plan, call) < 2
+        or size > schedule.chip.sram.bytes // SCORES_SHARE
+        or _passes(schedule, call) < 2
     ):
         return call
     k, v = (
-        _copied(plan, node, x) if plan.buffers[x.buffer].role == "output" else x for x in (call.k, call.v)
+        _copied(schedule, node, x) if schedule.buffers[x.buffer].role == "output" else x
+        for x in (call.k, call.v)
     )
-    plan.reread.update((k.buffer, v.buffer))
+    schedule.reread.update((k.buffer, v.buffer))
     return replace(call, k=k, v=v, space=Memory.SRAM)
 
 
-def _copied(plan: Schedule, node: Node, view: View) -> View:
+def _copied(schedule: Schedule, node: Node, view: View) -> View:
     """Return a packed copy of a view, keys with a row for each key."""
     turned = view.strides[-1] != 1
     source = view.transpose((0, 1, 3, 2)) if turned else view
-    copy = plan.buffer(f"{node.name}.near", source.type)
-    plan.step(node, "copy", [source], [copy])
+    copy = schedule.buffer(f"{node.name}.near", source.type)
+    schedule.step(node, "copy", [source], [copy])
     return copy.transpose((0, 1, 3, 2)) if turned else copy
 
 
-def _passes(plan: Schedule, call: _Call) -> int:
+def _passes(schedule: Schedule, call: _Call) -> int:
     """Return how often the kernel reads keys and values; 0 where it does not fit the chip."""
     key = ("tiling", call.problem)
-    if key not in plan.memo:
-        work = partial(_tiling, call.problem, plan.memoise)
-        plan.memo[key] = plan.memoise(*key, plan.chip, work, decides=True)
-    tiles = cast("AttentionTiling | None", plan.memo[key])
-    return 0 if tiles is None else AttentionPlan(call.problem, tiles, plan.chip).passes
+    if key not in schedule.memo:
+        work = partial(_tiling, call.problem, schedule.memoise)
+        schedule.memo[key] = schedule.memoise(*key, schedule.chip, work, decides=True)
+    tiles = cast("AttentionTiling | None", schedule.memo[key])
+    return 0 if tiles is None else AttentionPlan(call.problem, tiles, schedule.chip).passes
 
 
 def _tiling(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> AttentionTiling | None:
-    found = _best(problem, memoise, chip)
-    return found and found[0]
+    best = _best(problem, memoise, chip)
+    return best and best[0]
 
 
 def _best(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> tuple[AttentionTiling, float] | None:
     """Return the tiling of the one kernel and its estimated cycles; None where none fits the chip."""
     try:
-        found = tilings(problem, chip, memoise)
+        ranking = tilings(problem, chip, memoise)
     except NoRoom:
         return None
-    ((tiles, cycles),) = found.ranked(memory_rate(problem, chip), 1)
+    ((tiles, cycles),) = ranking.ranked(memory_rate(problem, chip), 1)
     return tiles, cycles + first_cycles(problem, chip)
 
 
-def _call(plan: Schedule, node: Node) -> _Call:
-    q, k, v = (plan.values[x] for x in node.inputs[:3])
+def _call(schedule: Schedule, node: Node) -> _Call:
+    q, k, v = (schedule.values[x] for x in node.inputs[:3])
     b, h, m, d = q.shape
     g, n, e = k.shape[1], k.shape[2], v.shape[3]
     split = (b, g, h // g, m)
     tape, mask = parse(str(node.attrs["tape"])), integer(node.attrs, "mask", 0)
-    numbers = {i: x for i, x in plan.numbers(node.inputs[3:], 1).items() if i != mask}
+    numbers = {i: x for i, x in schedule.numbers(node.inputs[3:], 1).items() if i != mask}
     tape, left = inline(tape, numbers)
     names = [node.inputs[i + 2] for i in left if i > 0]
     extras = []
     for name in names:
-        full = plan.values[name].expand((b, h, m, n)).reshape((*split, n))
+        full = schedule.values[name].expand((b, h, m, n)).reshape((*split, n))
         assert full is not None  # a dimension that is split is one stride
         extras.append(full)
     mask = left.index(mask) if mask else 0
     scores = ScoreTape(tape, mask, bool(node.attrs.get("guarded", False)))
-    packed_q = q.reshape((*split, d)) or plan.packed(node, q).reshape((*split, d))
-    stored = plan.buffer(node.output, _by_query(node.type))
+    packed_q = q.reshape((*split, d)) or schedule.packed(node, q).reshape((*split, d))
+    stored = schedule.buffer(node.output, _by_query(node.type))
     out = stored.transpose((0, 2, 1, 3)).reshape((*split, e))
     assert packed_q is not None and out is not None
     diagonal = integer(node.attrs, "diagonal", ALWAYS) if mask else ALWAYS
-    space = Memory.DRAM if any(_is_bound(plan, x) for x in (k, v)) else Memory.SRAM
+    space = Memory.DRAM if any(_is_bound(schedule, x) for x in (k, v)) else Memory.SRAM
     return _Call(packed_q, k.transpose((0, 1, 3, 2)), v, out, tuple(extras), scores, diagonal, space)
 
 
-def _is_bound(plan: Schedule, view: View) -> bool:
+def _is_bound(schedule: Schedule, view: View) -> bool:
     """Return whether a view is of the model's own tensors, which are in DRAM."""
-    names = {plan.values[v].buffer for v in plan.graph.outputs if v in plan.values}
-    return plan.buffers[view.buffer].role != "temp" or view.buffer in names
+    names = {schedule.values[v].buffer for v in schedule.graph.outputs if v in schedule.values}
+    return schedule.buffers[view.buffer].role != "temp" or view.buffer in names
 
 
-def _faster(plan: Schedule, call: _Call) -> str | None:
+def _faster(schedule: Schedule, call: _Call) -> str | None:
     """Return FUSED or SEPARATE, whichever is estimated to be faster; None where the chip holds neither."""
     key = ("fused", (call.problem, call.q.shape[1]))
-    if key not in plan.memo:
-        work = partial(_decide, call.problem, call.q.shape[1], plan.memoise)
-        plan.memo[key] = plan.memoise(*key, plan.chip, work, decides=True)
-    return cast("str | None", plan.memo[key])
+    if key not in schedule.memo:
+        work = partial(_decide, call.problem, call.q.shape[1], schedule.memoise)
+        schedule.memo[key] = schedule.memoise(*key, schedule.chip, work, decides=True)
+    return cast("str | None", schedule.memo[key])
 
 
 def _decide(p: AttentionProblem, groups: int, memoise: Memoise, chip: Chip) -> str | None:
@@ -219,24 +220,24 @@ def _strips(p: AttentionProblem, groups: int, chip: Chip) -> int:
     return next((s for s in range(1, groups + 1) if groups % s == 0 and size <= room * s), groups)
 
 
-def _separate(plan: Schedule, node: Node, call: _Call) -> None:
+def _separate(schedule: Schedule, node: Node, call: _Call) -> None:
     """Schedule a product, a softmax and a product for each part of the groups."""
-    strips = _strips(call.problem, call.q.shape[1], plan.chip)
+    strips = _strips(call.problem, call.q.shape[1], schedule.chip)
     for index in range(strips):
         part = _part(call, index, strips)
         b, g, r, m, d = part.q.shape
         n, e, rows = part.k.shape[-1], part.v.shape[-1], b * g * r * m
-        scores = plan.buffer(f"{node.name}.scores", TensorType(part.q.dtype, (b, g, r * m, n)))
+        scores = schedule.buffer(f"{node.name}.scores", TensorType(part.q.dtype, (b, g, r * m, n)))
         tape = part.scores.tape
-        edges = [edge(plan, node, x, (rows, n)) for x in part.extras] if tape.steps else []
+        edges = [edge(schedule, node, x, (rows, n)) for x in part.extras] if tape.steps else []
         sizes = {"batch": b * g, "m": r * m}
         q = part.q.reshape((b, g, r * m, d)) or part.q
         epilogue = str(tape) if tape.steps else ""
-        plan.step(node, "matmul", [q, part.k, *edges], [scores], **sizes, k=d, n=n, epilogue=epilogue)
-        weights = plan.buffer(f"{node.name}.weights", scores.type)
-        plan.step(node, "row", [scores], [weights], tape=str(softmax_tape(part.scores.guarded)))
+        schedule.step(node, "matmul", [q, part.k, *edges], [scores], **sizes, k=d, n=n, epilogue=epilogue)
+        weights = schedule.buffer(f"{node.name}.weights", scores.type)
+        schedule.step(node, "row", [scores], [weights], tape=str(softmax_tape(part.scores.guarded)))
         out = part.out.reshape((b, g, r * m, e)) or part.out
-        plan.step(node, "matmul", [weights, part.v], [out], **sizes, k=n, n=e, epilogue="")
+        schedule.step(node, "matmul", [weights, part.v], [out], **sizes, k=n, n=e, epilogue="")
 
 
 def _part(call: _Call, index: int, strips: int) -> _Call:

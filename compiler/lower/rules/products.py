@@ -25,14 +25,14 @@ UNFIT = (
 )  # accumulators do not hold their sums: a core multiplies
 
 
-def matmul(plan: Schedule, node: Node) -> list[View]:
+def matmul(schedule: Schedule, node: Node) -> list[View]:
     """Schedule a product with scale, bias and activation, all of them on its tiles."""
     bias, scale = (*node.inputs[2:], "", "")[:2]
     activation = str(node.attrs.get("activation", "none"))
     tape: Tape | None = None
     if bias or scale or activation != "none":
         tape = _in(epilogue((bool(scale), bool(bias)), activation), node.type.dtype)
-    return _product(plan, node, [v for v in (scale, bias) if v], tape)
+    return _product(schedule, node, [v for v in (scale, bias) if v], tape)
 
 
 def _in(tape: Tape, kind: DType) -> Tape:
@@ -42,38 +42,38 @@ def _in(tape: Tape, kind: DType) -> Tape:
     return Tape(tape.inputs, tuple(TapeStep(s.function, s.sources, kind) for s in tape.steps), tape.results)
 
 
-def matmul_map(plan: Schedule, node: Node) -> list[View]:
+def matmul_map(schedule: Schedule, node: Node) -> list[View]:
     """Schedule a product whose result, in another shape, goes through a tape together with other tensors."""
-    return _product(plan, node, list(node.inputs[2:]), parse(str(node.attrs["tape"])))
+    return _product(schedule, node, list(node.inputs[2:]), parse(str(node.attrs["tape"])))
 
 
-def matmul_packed(plan: Schedule, node: Node) -> list[View]:
+def matmul_packed(schedule: Schedule, node: Node) -> list[View]:
     """Schedule a product with weights of few bits: every batch becomes rows."""
-    x, codes, scales = (plan.values[v] for v in node.inputs[:3])
-    zeros = [plan.values[v] for v in node.inputs[3:4] if v]
+    x, codes, scales = (schedule.values[v] for v in node.inputs[:3])
+    zeros = [schedule.values[v] for v in node.inputs[3:4] if v]
     if any(kind.name in UNFIT for kind in (x.dtype, node.type.dtype)) or 0 in x.shape:
-        return plan.on_core(node)
+        return schedule.on_core(node)
     extras = list(node.inputs[4:])
-    tape, left = inline(parse(str(node.attrs["tape"])), plan.numbers(extras, 1))
+    tape, left = inline(parse(str(node.attrs["tape"])), schedule.numbers(extras, 1))
     extras = [extras[i - 1] for i in left if i > 0]
     form = packing(node.attrs, codes.dtype)
     m, n = math.prod(x.shape[:-1]), codes.shape[-1]
-    out = plan.result(node)
-    edges = [edge(plan, node, plan.values[v].expand(node.type.shape), (m, n)) for v in extras]
+    out = schedule.result(node)
+    edges = [edge(schedule, node, schedule.values[v].expand(node.type.shape), (m, n)) for v in extras]
     target = View(out.buffer, out.dtype, (m, n), (n, 1))
     params = {"m": m, "k": form.k, "n": n, "block": form.block, "epilogue": str(tape), "zeros": bool(zeros)}
-    inputs = [_flat(plan, node, x, (m, form.k)), codes, *edges, scales, *zeros]
-    plan.step(node, "matmul_packed", inputs, [target], **params)
+    inputs = [_flat(schedule, node, x, (m, form.k)), codes, *edges, scales, *zeros]
+    schedule.step(node, "matmul_packed", inputs, [target], **params)
     return [out]
 
 
-def dequantise(plan: Schedule, node: Node) -> list[View]:
+def dequantise(schedule: Schedule, node: Node) -> list[View]:
     """Expand codes that no product takes over: a map for each plane, scales and zero points by blocks."""
-    codes, scales, *zeros = plan.operands(node)
+    codes, scales, *zeros = schedule.operands(node)
     form, n = packing(node.attrs, codes.dtype), codes.shape[1]
     if form.k % form.block:
-        return plan.on_core(node)
-    out = plan.result(node)
+        return schedule.on_core(node)
+    out = schedule.result(node)
     for plane in range(form.planes):
         name = ("bit_low4", "bit_high4")[plane] if form.planes == 2 else "copy"
         first = plane * form.plane_rows
@@ -89,7 +89,7 @@ def dequantise(plan: Schedule, node: Node) -> list[View]:
         steps.append(TapeStep("mul", (~(len(steps) - 1), 1), out.dtype))
         tape = Tape(len(parts), tuple(steps), (~(len(steps) - 1),))
         target = _rows(out, first, rows, shape)
-        plan.step(node, "map", [v.expand(shape) for v in parts], [target], tape=str(tape))
+        schedule.step(node, "map", [v.expand(shape) for v in parts], [target], tape=str(tape))
     return [out]
 
 
@@ -100,36 +100,36 @@ def _rows(view: View, first: int, count: int, shape: tuple[int, ...]) -> View:
     return rows
 
 
-def _product(plan: Schedule, node: Node, extras: list[str], tape: Tape | None) -> list[View]:
+def _product(schedule: Schedule, node: Node, extras: list[str], tape: Tape | None) -> list[View]:
     """Schedule a product: batches that only the left side has become rows; what is left is expanded."""
-    a, b = (plan.values[v] for v in node.inputs[:2])
+    a, b = (schedule.values[v] for v in node.inputs[:2])
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     if any(kind.name in UNFIT for kind in (a.dtype, b.dtype, node.type.dtype)):
-        return plan.on_core(node)
+        return schedule.on_core(node)
     if tape is not None:
-        tape, left = inline(tape, plan.numbers(extras, 1))
+        tape, left = inline(tape, schedule.numbers(extras, 1))
         extras = [extras[i - 1] for i in left if i > 0]
     if not k:
-        return _nothing(plan, node, extras, tape)
+        return _nothing(schedule, node, extras, tape)
     lead = broadcast([a.shape[:-2], b.shape[:-2]])
     batch = math.prod(lead)
     a = a.expand((*lead, m, k))
     if math.prod(b.shape[:-2]) == 1:
-        a, b = _flat(plan, node, a, (batch * m, k)), _flat(plan, node, b, (k, n))
+        a, b = _flat(schedule, node, a, (batch * m, k)), _flat(schedule, node, b, (k, n))
         batch, m = 1, batch * m
     else:
         b = b.expand((*lead, k, n))
-    out = plan.result(node)
-    edges = [edge(plan, node, plan.values[v].expand(node.type.shape), (batch * m, n)) for v in extras]
+    out = schedule.result(node)
+    edges = [edge(schedule, node, schedule.values[v].expand(node.type.shape), (batch * m, n)) for v in extras]
     target = View(out.buffer, out.dtype, (batch * m, n), (n, 1))
     params = {"batch": batch, "m": m, "k": k, "n": n, "epilogue": str(tape) if tape else ""}
-    plan.step(node, "matmul", [a, b, *edges], [target], **params)
+    schedule.step(node, "matmul", [a, b, *edges], [target], **params)
     return [out]
 
 
-def _nothing(plan: Schedule, node: Node, extras: list[str], tape: Tape | None) -> list[View]:
+def _nothing(schedule: Schedule, node: Node, extras: list[str], tape: Tape | None) -> list[View]:
     """Schedule a product over no elements: what follows it, on zeros."""
-    out = plan.result(node)
+    out = schedule.result(node)
     zero = TapeStep("copy", (0.0,), FP32 if out.dtype.is_float else out.dtype)
     after = tape or Tape(1, (), (0,))
 
@@ -140,23 +140,25 @@ def _nothing(plan: Schedule, node: Node, extras: list[str], tape: Tape | None) -
 
     steps = (zero, *(replace(s, sources=tuple(map(moved, s.sources))) for s in after.steps))
     joined = Tape(after.inputs - 1, steps, tuple(map(moved, after.results)))
-    plan.step(node, "map", [plan.values[v].expand(out.shape) for v in extras], [out], tape=str(joined))
+    schedule.step(
+        node, "map", [schedule.values[v].expand(out.shape) for v in extras], [out], tape=str(joined)
+    )
     return [out]
 
 
-def _flat(plan: Schedule, node: Node, view: View, shape: tuple[int, int]) -> View:
+def _flat(schedule: Schedule, node: Node, view: View, shape: tuple[int, int]) -> View:
     """Return a view as a matrix, of a copy where it cannot be seen so."""
-    flat = view.reshape(shape) or plan.packed(node, view).reshape(shape)
+    flat = view.reshape(shape) or schedule.packed(node, view).reshape(shape)
     assert flat is not None
     return flat
 
 
-def edge(plan: Schedule, node: Node, full: View, shape: tuple[int, int]) -> View:
+def edge(schedule: Schedule, node: Node, full: View, shape: tuple[int, int]) -> View:
     """Return an operand of an epilogue as one row [1, n], one column [rows, 1], or whole with n columns."""
     rows, n = shape
     if all(s == 0 or d == 1 for s, d in zip(full.strides[:-1], full.shape[:-1], strict=True)):
         return View(full.buffer, full.dtype, (1, n), (0, full.strides[-1]), full.offset)
     if full.strides[-1] == 0 or full.shape[-1] == 1:
         column = full.slice([0] * len(full.shape), (*full.shape[:-1], 1), [1] * len(full.shape))
-        return _flat(plan, node, column, (rows, 1))
+        return _flat(schedule, node, column, (rows, 1))
     return full.reshape((rows, n)) or full

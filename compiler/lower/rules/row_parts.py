@@ -50,73 +50,75 @@ def column(out: View, shape: tuple[int, ...]) -> View:
 
 
 def fold_rows(
-    plan: Schedule, node: Node, inputs: Sequence[View], outputs: Sequence[View], tape: Tape
+    schedule: Schedule, node: Node, inputs: Sequence[View], outputs: Sequence[View], tape: Tape
 ) -> None:
     """Schedule a tape that folds the last dimension of views of one shape; see `kernels.rowwise`."""
     kinds = [x.dtype for x in inputs], [x.dtype for x in outputs]
-    if fits(plan.chip, tape, inputs[0].shape[-1], *kinds):
-        plan.step(node, "row", inputs, outputs, tape=str(tape))
+    if fits(schedule.chip, tape, inputs[0].shape[-1], *kinds):
+        schedule.step(node, "row", inputs, outputs, tape=str(tape))
     else:
-        _in_parts(plan, node, inputs, outputs, tape)
+        _in_parts(schedule, node, inputs, outputs, tape)
 
 
 def _in_parts(
-    plan: Schedule, node: Node, inputs: Sequence[View], outputs: Sequence[View], tape: Tape
+    schedule: Schedule, node: Node, inputs: Sequence[View], outputs: Sequence[View], tape: Tape
 ) -> None:
     folds = [~i for i, step in enumerate(tape.steps) if step.folds]
     columns = [x.strides[-1] == 0 for x in outputs]
     views: dict[Source, View] = dict(enumerate(inputs))
     for fold in folds:
-        parts = _fold_parts(plan, node, tape, fold, views)
+        parts = _fold_parts(schedule, node, tape, fold, views)
         if len(folds) == 1 and all(columns):  # what follows the fold is done where it ends
             over = [column(x, parts.shape) for x in outputs]
-            fold_rows(plan, node, [parts], over, _continued(tape, fold))
+            fold_rows(schedule, node, [parts], over, _continued(tape, fold))
             return
         last = tape.steps[~fold]
-        total = plan.buffer(f"{node.name}.folded", TensorType(last.to, (*parts.shape[:-1], 1)))
+        total = schedule.buffer(f"{node.name}.folded", TensorType(last.to, (*parts.shape[:-1], 1)))
         again = Tape(1, (TapeStep(last.function, (0,), last.to),), (~0,))
-        fold_rows(plan, node, [parts], [column(total, parts.shape)], again)
+        fold_rows(schedule, node, [parts], [column(total, parts.shape)], again)
         views[fold] = total
     for narrow in sorted(set(columns)):
-        done = [(r, x) for r, x, c in zip(tape.results, outputs, columns, strict=True) if c == narrow]
-        _after_folds(plan, node, tape, done, views, narrow)
+        alike = [(r, x) for r, x, c in zip(tape.results, outputs, columns, strict=True) if c == narrow]
+        _after_folds(schedule, node, tape, alike, views, narrow)
 
 
 def _after_folds(
-    plan: Schedule,
+    schedule: Schedule,
     node: Node,
     tape: Tape,
-    done: Sequence[tuple[Source, View]],
+    results: Sequence[tuple[Source, View]],
     views: Mapping[Source, View],
     narrow: bool,
 ) -> None:
     """Schedule the elementwise rest of a tape: for results of one value a row, over those values alone."""
-    part, used = part_of(tape, [result for result, _ in done], views)
-    shape = done[0][1].shape
-    outputs = [x for _, x in done]
+    part, used = part_of(tape, [result for result, _ in results], views)
+    shape = results[0][1].shape
+    outputs = [x for _, x in results]
     if narrow:
         shape = (*shape[:-1], 1)
         outputs = [replace(x, shape=shape) for x in outputs]
-    plan.step(node, "map", [views[u].expand(shape) for u in used], outputs, tape=str(part))
+    schedule.step(node, "map", [views[u].expand(shape) for u in used], outputs, tape=str(part))
 
 
-def _fold_parts(plan: Schedule, node: Node, tape: Tape, fold: Source, views: Mapping[Source, View]) -> View:
+def _fold_parts(
+    schedule: Schedule, node: Node, tape: Tape, fold: Source, views: Mapping[Source, View]
+) -> View:
     """Schedule a fold over pieces of rows; return what they came to, a row's in the last axis."""
     part, used = part_of(tape, [fold], views)
     shape, to = views[0].shape, tape.steps[~int(fold)].to
     operands = [views[u].expand(shape) for u in used]
     *lead, cols = shape
-    most = most_columns(plan.chip, part, [x.dtype for x in operands], [to])
-    length = _length(math.prod(lead), cols, most, plan.chip.pes)
+    most = most_columns(schedule.chip, part, [x.dtype for x in operands], [to])
+    length = _length(math.prod(lead), cols, most, schedule.chip.pes)
     whole, rest = divmod(cols, length)
     count = whole + (rest > 0)
-    out = plan.buffer(f"{node.name}.parts", TensorType(to, (*lead, count)))
+    out = schedule.buffer(f"{node.name}.parts", TensorType(to, (*lead, count)))
     for first, pieces, size in ((0, whole, length), (whole, 1, rest)):
         if size and pieces:
             over = (*lead, pieces, size)
             taken = [_pieces(x, first * length, pieces, size) for x in operands]
             into = View(out.buffer, to, over, (*packed((*lead, count)), 0), out.offset + first)
-            plan.step(node, "row", taken, [into], tape=str(part))
+            schedule.step(node, "row", taken, [into], tape=str(part))
     return out
 
 

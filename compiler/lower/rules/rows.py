@@ -16,24 +16,24 @@ from ..views import View
 from .row_parts import column, fold_rows, foldable
 
 
-def reduction(plan: Schedule, node: Node) -> list[View]:
+def reduction(schedule: Schedule, node: Node) -> list[View]:
     """Fold rows: the reduced axes, moved to the end, must lie as one; else the operand is packed so first."""
-    (x,), kind = plan.operands(node), node.type.dtype
+    (x,), kind = schedule.operands(node), node.type.dtype
     axes = integers(node.attrs, "axes")
     cols = math.prod(x.shape[a] for a in axes)
     integer_mean = node.op == "reduce_mean" and not kind.is_float  # rounds as integers do
     if not axes or cols == 0 or kind == BOOL or integer_mean:
-        return plan.on_core(node)
+        return schedule.on_core(node)
     keep = [i for i in range(len(x.shape)) if i not in axes]
     shape = (*(x.shape[i] for i in keep), cols)
     tape = _fold(node.op.removeprefix("reduce_"), cols, kind)
     if not foldable([x.dtype], [kind]):
-        return plan.on_core(node)
+        return schedule.on_core(node)
     moved = x.transpose([*keep, *axes])
-    rows = moved.reshape(shape) or plan.packed(node, moved).reshape(shape)
+    rows = moved.reshape(shape) or schedule.packed(node, moved).reshape(shape)
     assert rows is not None  # packed elements have any shape
-    out = plan.result(node)
-    fold_rows(plan, node, [rows], [column(out, shape)], tape)
+    out = schedule.result(node)
+    fold_rows(schedule, node, [rows], [column(out, shape)], tape)
     return [out]
 
 
@@ -63,30 +63,30 @@ def _log_softmax_tape() -> Tape:
     return b.done(b.call("sub", shifted, b.call("log", b.call("fold_sum", b.call("exp", shifted)))))
 
 
-def softmax(plan: Schedule, node: Node) -> list[View]:
+def softmax(schedule: Schedule, node: Node) -> list[View]:
     """Fold rows of the axis, which is moved to the end, for the largest element and for the sum of powers."""
-    x = plan.operands(node)[0].last(integer(node.attrs, "axis"))
+    x = schedule.operands(node)[0].last(integer(node.attrs, "axis"))
     tape = softmax_tape() if node.op == "softmax" else _log_softmax_tape()
     if not foldable([x.dtype], [node.type.dtype]):
-        return plan.on_core(node)
-    out = plan.result(node)
-    fold_rows(plan, node, [x], [out.last(integer(node.attrs, "axis"))], tape)
+        return schedule.on_core(node)
+    out = schedule.result(node)
+    fold_rows(schedule, node, [x], [out.last(integer(node.attrs, "axis"))], tape)
     return [out]
 
 
-def quantise_rows(plan: Schedule, node: Node) -> list[View]:
+def quantise_rows(schedule: Schedule, node: Node) -> list[View]:
     """Fold rows for their largest magnitude, which scales them."""
-    (x,), tape = plan.operands(node), rows_tape(kind_of(node.attrs))
+    (x,), tape = schedule.operands(node), rows_tape(kind_of(node.attrs))
     if not foldable([x.dtype], [t.dtype for t in node.types]):
-        return plan.on_core(node)
-    out, scale = plan.result(node), plan.result(node, 1)
-    fold_rows(plan, node, [x], [out, column(scale, x.shape)], tape)
+        return schedule.on_core(node)
+    out, scale = schedule.result(node), schedule.result(node, 1)
+    fold_rows(schedule, node, [x], [out, column(scale, x.shape)], tape)
     return [out, scale]
 
 
-def norm(plan: Schedule, node: Node) -> list[View]:
+def norm(schedule: Schedule, node: Node) -> list[View]:
     """Fold rows for the mean of squares, after that of the values for layernorm; then weight and bias."""
-    x, *edges = plan.operands(node)
+    x, *edges = schedule.operands(node)
     b = TapeBuilder(1 + len(edges))
     n, centred = x.shape[-1], 0
     if node.op == "layernorm":
@@ -97,17 +97,17 @@ def norm(plan: Schedule, node: Node) -> list[View]:
     tape = b.done(b.call("add", result, 2) if len(edges) > 1 else result)
     inputs = [x, *(e.expand(x.shape) for e in edges)]
     if not foldable([x.dtype for x in inputs], [node.type.dtype]):
-        return plan.on_core(node)
-    out = plan.result(node)
-    fold_rows(plan, node, inputs, [out], tape)
+        return schedule.on_core(node)
+    out = schedule.result(node)
+    fold_rows(schedule, node, inputs, [out], tape)
     return [out]
 
 
-def rotary(plan: Schedule, node: Node) -> list[View]:
+def rotary(schedule: Schedule, node: Node) -> list[View]:
     """Schedule y1 = x1 cos1 - x2 sin1, y2 = x2 cos2 + x1 sin2 over the halves of each row."""
-    x, cos, sin = plan.operands(node)
+    x, cos, sin = schedule.operands(node)
     if x.dtype == FP64:
-        return plan.on_core(node)
+        return schedule.on_core(node)
     shape = (*x.shape[:-1], x.shape[-1] // 2)
     starts, ones = ([0] * len(shape), [0] * len(x.shape[:-1]) + [shape[-1]]), [1] * len(shape)
 
@@ -117,7 +117,7 @@ def rotary(plan: Schedule, node: Node) -> list[View]:
     b = TapeBuilder(6)
     first = b.call("sub", b.call("mul", 0, 2), b.call("mul", 1, 4))
     second = b.call("add", b.call("mul", 1, 3), b.call("mul", 0, 5))
-    out = plan.result(node)
+    out = schedule.result(node)
     inputs = [*halves(x), *halves(cos), *halves(sin)]
-    plan.step(node, "rotary", inputs, halves(out), tape=str(b.done(first, second)))
+    schedule.step(node, "rotary", inputs, halves(out), tape=str(b.done(first, second)))
     return [out]

@@ -40,169 +40,169 @@ def rule_of(op: str) -> Rule:
     return user_rule(op, rule)
 
 
-def _as_it_is(kernel: Kernel, otherwise: Rule, plan: Schedule, node: Node) -> list[View]:
+def _as_it_is(kernel: Kernel, otherwise: Rule, schedule: Schedule, node: Node) -> list[View]:
     """Schedule a kernel that runs nodes of an op as they are, where it takes this one."""
-    types = [plan.values[v].type if v else None for v in node.inputs]
+    types = [schedule.values[v].type if v else None for v in node.inputs]
     if "" in node.inputs or not kernel.takes(types, node.attrs):
-        return otherwise(plan, node)
-    views = plan.operands(node)
-    inputs = views if kernel.reads_views else [plan.packed(node, view) for view in views]
-    results = [plan.result(node, i) for i in range(len(node.outputs))]
-    plan.step(node, kernel.name, inputs, results, **node.attrs)
+        return otherwise(schedule, node)
+    views = schedule.operands(node)
+    inputs = views if kernel.reads_views else [schedule.packed(node, view) for view in views]
+    results = [schedule.result(node, i) for i in range(len(node.outputs))]
+    schedule.step(node, kernel.name, inputs, results, **node.attrs)
     return results
 
 
-def _run_map(plan: Schedule, node: Node, tape: Tape) -> list[View]:
+def _run_map(schedule: Schedule, node: Node, tape: Tape) -> list[View]:
     """Schedule an elementwise tape over the result's shape; constant numbers go into its commands."""
-    inputs, out = plan.operands(node), plan.result(node)
-    tape, left = inline(tape, plan.numbers(node.inputs, 0))
-    plan.step(node, "map", [inputs[i].expand(out.shape) for i in left], [out], tape=str(tape))
+    inputs, out = schedule.operands(node), schedule.result(node)
+    tape, left = inline(tape, schedule.numbers(node.inputs, 0))
+    schedule.step(node, "map", [inputs[i].expand(out.shape) for i in left], [out], tape=str(tape))
     return [out]
 
 
-def _function(plan: Schedule, node: Node) -> list[View]:
+def _function(schedule: Schedule, node: Node) -> list[View]:
     if node.op == "copy":
-        return plan.operands(node)
+        return schedule.operands(node)
     sources = tuple(range(len(node.inputs)))
-    return _run_map(plan, node, Tape(len(sources), (TapeStep(node.op, sources, node.type.dtype),), (~0,)))
+    return _run_map(schedule, node, Tape(len(sources), (TapeStep(node.op, sources, node.type.dtype),), (~0,)))
 
 
-def _map(plan: Schedule, node: Node) -> list[View]:
-    return _run_map(plan, node, parse(str(node.attrs["tape"])))
+def _map(schedule: Schedule, node: Node) -> list[View]:
+    return _run_map(schedule, node, parse(str(node.attrs["tape"])))
 
 
-def _cast(plan: Schedule, node: Node) -> list[View]:
+def _cast(schedule: Schedule, node: Node) -> list[View]:
     """Convert elements; to a truth value by two negations, since any number but 0 is true."""
-    (x,), kind = plan.operands(node), node.type.dtype
+    (x,), kind = schedule.operands(node), node.type.dtype
     if x.dtype == kind:
         return [x]
     if kind == BOOL:
         return _run_map(
-            plan, node, Tape(1, (TapeStep("not", (0,), BOOL), TapeStep("not", (~0,), BOOL)), (~1,))
+            schedule, node, Tape(1, (TapeStep("not", (0,), BOOL), TapeStep("not", (~0,), BOOL)), (~1,))
         )
     if kind.bits > 8 or not (kind.is_float or kind in STORED):
-        return _run_map(plan, node, Tape(1, (TapeStep("copy", (0,), kind),), (~0,)))
+        return _run_map(schedule, node, Tape(1, (TapeStep("copy", (0,), kind),), (~0,)))
     if kind in STORED:  # the engine has no such lanes
-        return plan.on_core(node)
+        return schedule.on_core(node)
     steps: list[TapeStep] = []
     if node.attrs.get("saturate", True):
         top, wide = float(finfo(kind.numpy).max), FP64 if x.dtype == FP64 else FP32
         steps = [TapeStep("max", (0, -top), wide), TapeStep("min", (~0, top), wide)]
     steps.append(TapeStep("copy", (~1 if steps else 0,), kind))
-    return _run_map(plan, node, Tape(1, tuple(steps), (~(len(steps) - 1),)))
+    return _run_map(schedule, node, Tape(1, tuple(steps), (~(len(steps) - 1),)))
 
 
-def _reshape(plan: Schedule, node: Node) -> list[View]:
-    (x,) = plan.operands(node)
-    view = x.reshape(node.type.shape) or plan.packed(node, x).reshape(node.type.shape)
+def _reshape(schedule: Schedule, node: Node) -> list[View]:
+    (x,) = schedule.operands(node)
+    view = x.reshape(node.type.shape) or schedule.packed(node, x).reshape(node.type.shape)
     assert view is not None
     return [view]
 
 
-def _transpose(plan: Schedule, node: Node) -> list[View]:
-    (x,) = plan.operands(node)
+def _transpose(schedule: Schedule, node: Node) -> list[View]:
+    (x,) = schedule.operands(node)
     return [x.transpose(integers(node.attrs, "perm"))]
 
 
-def _expand(plan: Schedule, node: Node) -> list[View]:
-    (x,) = plan.operands(node)
+def _expand(schedule: Schedule, node: Node) -> list[View]:
+    (x,) = schedule.operands(node)
     return [x.expand(node.type.shape)]
 
 
-def _slice(plan: Schedule, node: Node) -> list[View]:
-    (x,) = plan.operands(node)
+def _slice(schedule: Schedule, node: Node) -> list[View]:
+    (x,) = schedule.operands(node)
     starts, steps = integers(node.attrs, "starts"), integers(node.attrs, "steps")
     if any(s < 1 for s in steps):
-        return plan.on_core(node)
+        return schedule.on_core(node)
     begin = [min(max(a + n if a < 0 else a, 0), n) for a, n in zip(starts, x.shape, strict=True)]
     return [x.slice(begin, node.type.shape, steps)]
 
 
-def _concat(plan: Schedule, node: Node) -> list[View]:
-    out, axis, at = plan.result(node), integer(node.attrs, "axis"), 0
-    for x in plan.operands(node):
-        _place(plan, node, x, out, [at if i == axis else 0 for i in range(len(x.shape))])
+def _concat(schedule: Schedule, node: Node) -> list[View]:
+    out, axis, at = schedule.result(node), integer(node.attrs, "axis"), 0
+    for x in schedule.operands(node):
+        _place(schedule, node, x, out, [at if i == axis else 0 for i in range(len(x.shape))])
         at += x.shape[axis]
     return [out]
 
 
-def _append(plan: Schedule, node: Node) -> list[View]:
+def _append(schedule: Schedule, node: Node) -> list[View]:
     """Copy what is new behind the first operand, where that is the state whose next value this is."""
-    past, *new = plan.operands(node)
-    if plan.graph.states.get(node.output) != node.inputs[0]:
-        return _concat(plan, node)
-    out, axis = plan.in_place[node.output], integer(node.attrs, "axis")
+    past, *new = schedule.operands(node)
+    if schedule.graph.states.get(node.output) != node.inputs[0]:
+        return _concat(schedule, node)
+    out, axis = schedule.in_place[node.output], integer(node.attrs, "axis")
     at = past.shape[axis]
     for x in new:
-        _place(plan, node, x, out, [at if i == axis else 0 for i in range(len(x.shape))])
+        _place(schedule, node, x, out, [at if i == axis else 0 for i in range(len(x.shape))])
         at += x.shape[axis]
     return [out]
 
 
-def _place(plan: Schedule, node: Node, x: View, out: View, starts: list[int]) -> None:
+def _place(schedule: Schedule, node: Node, x: View, out: View, starts: list[int]) -> None:
     """Copy a view to where it stands within another."""
     if x.type.size:
-        plan.step(node, "copy", [x], [out.slice(starts, x.shape, [1] * len(x.shape))])
+        schedule.step(node, "copy", [x], [out.slice(starts, x.shape, [1] * len(x.shape))])
 
 
-def _pad(plan: Schedule, node: Node) -> list[View]:
+def _pad(schedule: Schedule, node: Node) -> list[View]:
     """Fill the result with the value, then copy the operand into it."""
-    (x,) = plan.operands(node)
+    (x,) = schedule.operands(node)
     value = float(number(node.attrs, "value", 0.0))
     if float(np.float32(value)) != value and node.type.dtype != FP32 and node.type.dtype.bits >= FP32.bits:
-        return plan.on_core(node)  # a command's number is an fp32
-    out = plan.result(node)
+        return schedule.on_core(node)  # a command's number is an fp32
+    out = schedule.result(node)
     tape = Tape(0, (TapeStep("copy", (value,), out.dtype),), (~0,))
-    plan.step(node, "map", [], [out], tape=str(tape))
-    _place(plan, node, x, out, list(integers(node.attrs, "pads")[: len(x.shape)]))
+    schedule.step(node, "map", [], [out], tape=str(tape))
+    _place(schedule, node, x, out, list(integers(node.attrs, "pads")[: len(x.shape)]))
     return [out]
 
 
-def _tile(plan: Schedule, node: Node) -> list[View]:
+def _tile(schedule: Schedule, node: Node) -> list[View]:
     """Copy once: each axis of the result is a pair, the repeat (stride 0 in the operand) and the axis."""
-    (x,), out = plan.operands(node), plan.result(node)
+    (x,), out = schedule.operands(node), schedule.result(node)
     repeats = integers(node.attrs, "repeats")
     pairs = tuple(d for r, n in zip(repeats, x.shape, strict=True) for d in (r, n))
     strides = tuple(s for t in x.strides for s in (0, t))
     source = View(x.buffer, x.dtype, pairs, strides, x.offset)
-    plan.step(node, "copy", [source], [View(out.buffer, out.dtype, pairs, packed(pairs))])
+    schedule.step(node, "copy", [source], [View(out.buffer, out.dtype, pairs, packed(pairs))])
     return [out]
 
 
-def _gather(plan: Schedule, node: Node) -> list[View]:
-    x, indices = plan.operands(node)
+def _gather(schedule: Schedule, node: Node) -> list[View]:
+    x, indices = schedule.operands(node)
     axis = integer(node.attrs, "axis")
     outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
     count = math.prod(indices.shape)
     if not x.shape[axis]:
-        return plan.on_core(node)
-    table = plan.packed(node, x).reshape((outer, x.shape[axis], inner))
-    flat = plan.packed(node, indices).reshape((1, count))
-    out = plan.result(node)
+        return schedule.on_core(node)
+    table = schedule.packed(node, x).reshape((outer, x.shape[axis], inner))
+    flat = schedule.packed(node, indices).reshape((1, count))
+    out = schedule.result(node)
     assert table is not None and flat is not None
     rows = View(out.buffer, out.dtype, (outer * count, inner), (inner, 1))
-    plan.step(node, "gather", [table, flat], [rows])
+    schedule.step(node, "gather", [table, flat], [rows])
     return [out]
 
 
-def _embedding_bag(plan: Schedule, node: Node) -> list[View]:
-    table, indices = plan.operands(node)[:2]
+def _embedding_bag(schedule: Schedule, node: Node) -> list[View]:
+    table, indices = schedule.operands(node)[:2]
     if 0 in indices.shape or table.dtype == FP64:
-        return plan.on_core(node)
-    return _embedding_bags(plan, node)
+        return schedule.on_core(node)
+    return _embedding_bags(schedule, node)
 
 
-def _embedding_bags(plan: Schedule, node: Node) -> list[View]:
+def _embedding_bags(schedule: Schedule, node: Node) -> list[View]:
     """Schedule the bags of several tables as one kernel call; vectors become rows."""
-    views = [plan.packed(node, v) for v in plan.operands(node)]
+    views = [schedule.packed(node, v) for v in schedule.operands(node)]
     rows = [v if len(v.shape) == 2 else v.reshape((1, v.shape[0])) for v in views]
     params = {
         "mode": str(node.attrs["mode"]),
         "quantised": bool(node.attrs.get("quantised", False)),
         "lowest": node.attrs.get("empty", "zero") == "lowest",
     }
-    results = [plan.result(node, i) for i in range(len(node.outputs))]
-    plan.step(node, "embedding_bag", rows, results, **params)
+    results = [schedule.result(node, i) for i in range(len(node.outputs))]
+    schedule.step(node, "embedding_bag", rows, results, **params)
     return results
 
 

@@ -69,7 +69,7 @@ class Dma(BaseModel):
         return np.maximum(by_bytes, np.asarray(runs) / self.runs_per_cycle), self.startup_cycles
 
     def flight_cycles(self, loads: Numbers, latency: Numbers) -> Array:
-        """Return the cycles that so many loads take at least, since only some may be on their way at once."""
+        """Return the least cycles of so many loads, in any shape: only some may be on their way at once."""
         return np.asarray(loads) * latency / self.outstanding_transfers
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...machine.chip import Chip
-from ..isa import Block, Opcode, select
+from ..isa import Block, Opcode
 from .base import MEMBERS, Array, Batch, CommandCost, CommandKind, MemoryDoors, Queue
 from .core import RunOnCore
 from .dma import LoadTile, StageTile, StoreTile
@@ -82,24 +82,23 @@ RESOURCES = {k.queue.resource: k.queue.meaning for k in COMMANDS.values() if k.q
 
 
 def table_of(member: Callable[[CommandKind], Any]) -> Array:
-    """Return a member of every kind as an array that is indexed by opcode; other numbers have 0."""
+    """Return a member of every kind as an array [256] by opcode; other numbers have 0."""
     some = {opcode: member(kind) for opcode, kind in COMMANDS.items()}
     out = np.zeros(np.iinfo(np.uint8).max + 1, np.result_type(*some.values()))
     out[list(some)] = list(some.values())
     return out
 
 
-_QUEUE = table_of(lambda kind: QUEUES.index(kind.queue))
-_FLAG = table_of(lambda kind: kind.flagged[0] if kind.flagged else 0)
-_FLAGGED = table_of(lambda kind: QUEUES.index(kind.flagged[1] if kind.flagged else kind.queue))
-_LOOKS_UP = table_of(lambda kind: kind.looks_up)
 POOLS = table_of(lambda kind: kind.pools)
 
 
-def queue_numbers(c: Array) -> Array:
-    """Return the queue that each command takes, by its number in `QUEUES`."""
-    op = c["op"]
-    return np.where(c["flags"] & _FLAG[op] > 0, _FLAGGED[op], _QUEUE[op])
+def queue_numbers(kind: CommandKind, batch: Batch) -> Array | int:
+    """Return the queue that commands of a kind take, by its number in `QUEUES`."""
+    usual = QUEUES.index(kind.queue)
+    if kind.flagged is None:
+        return usual
+    flag, queue = kind.flagged
+    return np.where(batch.commands["flags"][batch.at] & flag > 0, QUEUES.index(queue), usual)
 
 
 def looks_up(block: Block) -> bool:
@@ -118,10 +117,10 @@ def batches(block: Block, chip: Chip, commands: Array | None = None) -> Iterator
     for op in np.flatnonzero(np.bincount(ops)).tolist():
         at, kind = np.flatnonzero(ops == op), COMMANDS[Opcode(op)]
         for part in by_table(at, commands) if kind.looks_up else (at,):
-            yield kind, Batch(part, select(commands, part), block, chip, bands)
+            yield kind, Batch(part, commands, block, chip, bands)
 
 
 def by_table(at: Array, commands: Array) -> list[Array]:
-    """Return commands that look rows up, by number, apart by the table that they look up."""
+    """Return commands at[n] that look rows up, by number, apart by the table that they look up."""
     tables = commands["operand"][at]
     return [at[tables == one] for one in np.unique(tables)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from ...machine.chip import Chip
 from ..columns import CommandColumns
 from ..events import Events
 from ..fields import Fields
-from ..isa import Block, Opcode
+from ..isa import Block, Opcode, select
 
 Array = np.ndarray[Any, Any]
 Library = Mapping[str, Callable[[Sequence[Array], Mapping[str, Any]], Sequence[Array]]]
@@ -46,35 +47,45 @@ class Queue:
 
 @dataclass(frozen=True)
 class Batch:
-    """Commands of one kind of a block on a chip, side by side: `c` are the records, `at` their numbers.
+    """Commands of one kind of a block on a chip, side by side: those numbered `at` among all `commands`.
 
     `bands` are the block's, row by row of the grid. Commands that look rows up come apart by their table.
     """
 
     at: Array
-    c: Array
+    commands: Array
     block: Block
     chip: Chip
     bands: Array
 
+    @cached_property
+    def c(self) -> Array:
+        """Return the commands' records."""
+        return select(self.commands, self.at)
+
     @property
     def pe(self) -> Array:
-        """Return the PE of each command."""
-        return self.c["pe"].astype(int)
+        """Return the PE of each command, [command]; the records need not be moved for it."""
+        return self.commands["pe"][self.at].astype(int)
+
+    @property
+    def cast(self) -> Array:
+        """Return the multicast of each command, likewise."""
+        return np.asarray(self.commands["cast"][self.at])
 
     @property
     def elements(self) -> Array:
-        """Return rows times columns of each command."""
+        """Return rows times columns of each command, [command]."""
         return self.c["rows"].astype(float) * self.c["cols"]
 
     @property
     def operand_bytes(self) -> Array:
-        """Return the bytes of an element of each of the block's operands, by number."""
+        """Return the bytes of an element of each of the block's operands, [operand]."""
         return np.array([x.dtype.bytes for x in self.block.operands] or [0])
 
     @property
     def slot_bytes(self) -> Array:
-        """Return the bytes of an element of each of the block's slots, by number."""
+        """Return the bytes of an element of each of the block's slots, [slot]."""
         return np.array([s.dtype.bytes for s in self.block.slots] or [0])
 
 
@@ -82,13 +93,13 @@ class CommandCost(NamedTuple):
     """What each command of a batch takes, in cycles.
 
     Its unit is taken for `busy`; its result is there `latency` after all that it shares is done with it; it
-    takes `link` (-1: none, else as `geometry.links_in` numbers them) for `on_link`.
+    takes `link` (None: none, else as `geometry.links_in` numbers them) for `on_link`.
     """
 
     busy: Array
     latency: Array | float
     on_link: Array | float = 0.0
-    link: Array | int = -1
+    link: Array | None = None
 
 
 class MemoryDoors(Protocol):
@@ -104,13 +115,13 @@ class MemoryDoors(Protocol):
         """Return slot `index` of a PE as [rows, cols], for the caller to write whole."""
 
     def tile(self, operand: int, row: int, rows: int, col: int, cols: int) -> Array:
-        """Return a tile of an operand."""
+        """Return a tile [rows, cols] of an operand."""
 
     def put(self, operand: int, row: int, col: int, data: Array) -> None:
-        """Write a tile of an operand."""
+        """Write a tile [rows, cols] of an operand."""
 
     def rows(self, operand: int, at: Array) -> Array:
-        """Return rows of an operand, by number."""
+        """Return rows [n, cols] of an operand, by number at[n]."""
 
     def whole(self, operand: int) -> Array:
         """Return an operand in its own shape."""
@@ -125,7 +136,7 @@ class MemoryDoors(Protocol):
         """Note multiply-adds with a zero operand."""
 
     def note_lookups(self, rows: Array) -> None:
-        """Note the rows of a table that a command looked up."""
+        """Note rows[n] of a table that a command looked up."""
 
 
 MEMBERS = {  # that every kind of command must have, and what each says
@@ -179,7 +190,7 @@ class CommandKind:
             raise TypeError(f"{command}, class {cls.__name__}, lacks {lacks}")
 
     def verify(self, columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
-        """Refuse commands that say what no such command may; `c` are their columns, `at` their numbers."""
+        """Refuse commands that say what none may; `c` are their columns [n], at[n] their numbers."""
         raise NotImplementedError
 
     def count(self, batch: Batch, ev: Events) -> None:

@@ -131,7 +131,7 @@ class StageTile(CommandKind):
 
 
 def _transfer(batch: Batch, ev: Events, *, out: bool) -> Array:
-    """Count moves between operands and the network; return each transfer's payload bytes."""
+    """Count moves between operands and the network; return each transfer's payload bytes, [command]."""
     c, payload = batch.c, np.zeros(len(batch.at))
     for i in np.unique(c["operand"]):
         mine, operand = c["operand"] == i, batch.block.operands[i]
@@ -150,7 +150,7 @@ def _transfer(batch: Batch, ev: Events, *, out: bool) -> Array:
 
 
 def pass_memory(ev: Events, where: Array, space: Memory, data: Array, bursts: Array, *, out: bool) -> None:
-    """Count bytes at the memory that an operand is in; `bursts` are those that DRAM moves for them."""
+    """Count data[n] bytes at the memory that an operand is in; DRAM moves bursts[n] for them."""
     if space.off_chip:
         (ev.dram_write_bytes if out else ev.dram_read_bytes)[where] += bursts
     else:
@@ -158,19 +158,19 @@ def pass_memory(ev: Events, where: Array, space: Memory, data: Array, bursts: Ar
 
 
 def cross_network(batch: Batch, ev: Events, payload: Array) -> None:
-    """Count bytes that cross the network between a memory and one PE."""
+    """Count payload[command] bytes that cross the network between a memory and one PE."""
     ev.noc_bytes[batch.at] += payload
     ev.noc_byte_hops[batch.at] += payload * (batch.c["pe"] % batch.chip.grid.cols + 1.0)
 
 
 def transfers(batch: Batch, ev: Events) -> Transfer:
     """Return commands that move tiles or rows, as the machine's ways are asked for them."""
-    at, c, chip = batch.at, batch.c, batch.chip
+    at, cast, chip = batch.at, batch.cast, batch.chip
     return Transfer(
         ev.noc_bytes[at],
         ev.runs[at],
-        chip.grid.hops(batch.pe, c["cast"], batch.bands),
-        c["cast"] == Cast.COL,
+        chip.grid.hops(batch.pe, cast, batch.bands),
+        cast == Cast.COL,
         ev.missed[at] * (ev.dram_read_bytes[at] > 0),
         ev.transposed_bytes[at],
         ev.rows[at],
@@ -179,4 +179,4 @@ def transfers(batch: Batch, ev: Events) -> Transfer:
 
 def into_grid(batch: Batch, way: Way) -> CommandCost:
     """Return what commands take whose data come to a PE by the link of its row or its column."""
-    return CommandCost(*way, links_in(batch.pe, batch.c["cast"], batch.chip))
+    return CommandCost(*way, links_in(batch.pe, batch.cast, batch.chip))

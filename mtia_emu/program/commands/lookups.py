@@ -130,7 +130,7 @@ def _one_pair(columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
 
 
 def _look_up(batch: Batch, ev: Events, rows: Array, row_bytes: Array) -> None:
-    """Count the rows of an indexed transfer and the indices that name them."""
+    """Count the rows [command] of an indexed transfer and the indices that name them."""
     at, c, block, burst = batch.at, batch.c, batch.block, batch.chip.dram.burst
     index_bytes = rows * batch.operand_bytes[c["operand2"]]
     ev.run_bytes[at], ev.runs[at], ev.rows[at] = row_bytes, rows, rows
@@ -141,7 +141,7 @@ def _look_up(batch: Batch, ev: Events, rows: Array, row_bytes: Array) -> None:
 
 
 def _read_words(batch: Batch, ev: Events, operand: int, words: Array) -> None:
-    """Count so many words of an operand, one run for each command; none of operand -1."""
+    """Count words[command] of an operand, one run for each command; none of operand -1."""
     if operand < 0:
         return
     data, space = words * batch.operand_bytes[operand], batch.block.operands[operand].space
@@ -158,7 +158,7 @@ def _pooled(batch: Batch, ev: Events) -> Pooled:
 
 
 def indices(run: MemoryDoors, operand: int, start: int, stop: int, axis: int) -> Array:
-    """Return indices start..stop of a one-row operand, counted from 0; refuse those outside the axis."""
+    """Return indices [n], start..stop of a one-row operand, from 0; refuse those outside the axis."""
     values = run.tile(operand, 0, 1, start, stop - start)[0].astype(np.int64)
     wrong = (values < -axis) | (values >= axis)
     if wrong.any():
@@ -168,7 +168,7 @@ def indices(run: MemoryDoors, operand: int, start: int, stop: int, axis: int) ->
 
 
 def widen_rows(raw: Array, cols: int, *, quantised: bool) -> Array:
-    """Return table rows as fp32; a quantised row is `cols` uint8 values, an fp32 scale, an fp32 offset."""
+    """Return rows raw[n, bytes] as fp32[n, cols]; quantised: `cols` uint8 values, fp32 scale, fp32 offset."""
     if not quantised:
         return raw[:, :cols].astype(np.float32)
     tail = np.ascontiguousarray(raw[:, cols : cols + 8]).view(np.float32)
@@ -176,7 +176,7 @@ def widen_rows(raw: Array, cols: int, *, quantised: bool) -> Array:
 
 
 def pool_bags(values: Array, offsets: Array, mode: str, empty: float = 0.0) -> Array:
-    """Return the pooled bags in fp32, rows added in order; an empty bag gives `empty`."""
+    """Return bags [bags, dim] of values[n, dim] in fp32, rows added in order; an empty bag gives `empty`."""
     out = np.full((len(offsets) - 1, values.shape[1]), empty, np.float32)
     for bag, (low, high) in enumerate(pairwise(offsets)):
         if high > low:

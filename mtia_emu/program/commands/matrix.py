@@ -101,12 +101,12 @@ def _multiplied(batch: Batch) -> DType:
 
 
 def _on_simd(c: Array) -> bool:
-    """Return whether products run on the SIMD engine: all of a block do, or none."""
+    """Return whether products c[n] run on the SIMD engine: all of a block do, or none."""
     return bool((c["flags"] & VECTOR).any())
 
 
 def products(c: Array) -> tuple[Array, Array, Array, Array]:
-    """Return the distinct sizes m, k, n of MATMULs, and the number of each command's among them."""
+    """Return the distinct sizes m, k, n of MATMULs c[n], and the number of each one's among them, [n]."""
     m, k, n = (c[name].astype(np.int64) for name in ("rows", "k", "cols"))
     wide, deep = int(n.max()) + 1, int(k.max()) + 1
     code, most = (m * deep + k) * wide + n, (int(m.max()) + 1) * deep * wide

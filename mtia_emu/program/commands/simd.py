@@ -118,7 +118,7 @@ def _read_sources(batch: Batch, ev: Events) -> None:
 
 
 def _cost(batch: Batch, passes: Array) -> CommandCost:
-    """Return what commands take: the widest operand or result passes the lanes, once for each pass."""
+    """Return what commands take: the widest operand or result passes the lanes passes[command] times."""
     c, simd = batch.c, batch.chip.pe.simd
     sizes = np.array([*(s.dtype.bytes for s in batch.block.slots), 0, 0], np.float32)  # last: of no slot
     width = sizes[c["dst"]]

@@ -43,13 +43,6 @@ def test_launches_carry_the_models_own_names() -> None:
     assert (first.name, first.op) == ("first", "matmul") and second.op == "softmax"
 
 
-def test_bindings_keep_the_types_that_the_user_sees() -> None:
-    made = program(LAYERS.replace("fp16", "fp32"))
-    assert str(made.inputs[0].type) == "fp16[16,16]" and str(made.inputs[0].model_type) == "fp32[16,16]"
-    assert made.outputs[0].name == "s2" and str(made.outputs[0].model_type) == "fp32[16,16]"
-    assert made.data == {} and len(made.consts) == 3
-
-
 def test_what_does_not_fit_names_its_layer() -> None:
     body = """graph g {
   in %ids : int64[4]

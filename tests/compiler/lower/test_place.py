@@ -157,6 +157,8 @@ def test_the_models_tensors_take_sram_one_after_another() -> None:
     assert {n: where.address[n] for n in "yab"} == {"y": 0, "a": 256, "b": 768}
     assert where.kept_out == ("y",) and where.spilled == ("a", "b")
     assert (where.dram_bytes, where.sram_bytes) == (1024, 1536)
+    less = addresses("sram", **{"sram.bytes": 1900})  # 1425: of v, 256 B, after 1280 a part would fit
+    assert less.kept_out == ("v", "y") and less.sram_bytes == 1280
 
 
 def test_weights_may_stay_where_they_are() -> None:

@@ -13,13 +13,14 @@ from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.inputs.samples import random_inputs
 from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.reference import core_library
+from mtia_emu.kernels.pace import pace
 
 from mtia_emu import api, testing
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.lookups import cache_bytes
 from mtia_emu.engine.run import report
 from mtia_emu.machine.chip import Chip, load_chip
-from mtia_emu.program.isa import Opcode, Program
+from mtia_emu.program.isa import Block, Opcode, Program
 from mtia_emu.program.verify import verify
 
 BETWEEN = (
@@ -125,3 +126,35 @@ def test_the_cache_of_looked_up_rows_is_left() -> None:
         graph = api.compile_stages(source, chip).imported
     off, on = both(graph, chip)
     assert copies(on) and cache_bytes(on, chip) == cache_bytes(off, chip) > 0
+
+
+def copied_bytes(block: Block, burst: int) -> int:
+    """Return the bytes of whole bursts that a block reads ahead."""
+    c = block.commands
+    ahead = c[(c["op"] == Opcode.STAGE) & (c["stage"] < 0)]
+    sizes = [x.dtype.bytes for x in block.operands]
+    return sum(-(-int(x["rows"]) * int(x["cols"]) * sizes[x["operand"]] // burst) * burst for x in ahead)
+
+
+def head_bytes(block: Block) -> int:
+    """Return the bytes of a block's weight that were read ahead."""
+    return sum(x.extent_bytes for x in block.operands if x.tiled and x.space == "sram" and not x.written)
+
+
+@pytest.mark.parametrize(
+    ("rate", "latency_s", "rows"), [(2e9, 50e-9, 8), (2e9, 300e-9, 8), (1.9e9, 50e-9, 16)]
+)
+def test_no_more_is_read_ahead_than_there_is_time_for(rate: float, latency_s: float, rows: int) -> None:
+    """What a launch copies fits into what it leaves DRAM idle, less the way: an answer, a hop, a set-up of 4.
+
+    And what is read ahead for a launch is no more than it would have waited for.
+    """
+    chip = load_chip("tiny", {"dram.channel_bytes_per_s": rate, "dram.latency_s": latency_s})
+    off, on = both(layers(rows, 64, [0, 0, 0]), chip, dtype="fp32")
+    each_cycle, way = 2 * rate / 1e9, latency_s * 1e9 + 1 + 4
+    assert copies(on)
+    for before, after in zip(off.launches, on.launches, strict=True):
+        own, block = pace(off.blocks[before.block], chip), on.blocks[after.block]
+        assert own is not None
+        assert copied_bytes(block, 64) / each_cycle <= max(own.idle - way, 0.0)
+        assert head_bytes(block) / each_cycle <= own.late

@@ -7,7 +7,13 @@ tiny: 2 x 2 PEs. A product of fp16 tiles 8 x 16 x 8 takes 4 folds of 8 rows: 32 
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
 import pytest
+from mtia_emu.kernels.matmul.demand import DramUse
+from mtia_emu.kernels.matmul.estimate import _paced
 from mtia_emu.kernels.matmul.plan import MatmulProblem
 from mtia_emu.kernels.matmul.search import ranked_matmul
 
@@ -80,3 +86,24 @@ RATES = (
 def test_each_number_of_the_chip_tells_in_the_estimate(key: str, value: float, more: float) -> None:
     before, after = estimated(32, 16, ROWS_M_COLS_N), estimated(32, 16, ROWS_M_COLS_N, **{key: value})
     assert after - before == pytest.approx(more, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("depth", "refill", "cycles"),
+    [
+        (12, 0, 720),  # a ring of all inner panels: the port loads ahead, one opening shows
+        (6, 10, 780),  # half of the panels are loaded ahead: between 720 and 840
+        (6, 60, 800),  # the second set of held panels comes 60 + 180 - 220 late
+    ],
+)
+def test_the_worked_example_of_the_pace(depth: int, refill: int, cycles: float) -> None:
+    def one(x: float) -> Any:
+        return np.array([float(x)])
+
+    space = SimpleNamespace(
+        tiles=one(6), depth=one(depth), local={"k": one(4)}, inner_count=one(3), hold=one(4), rings=one(1)
+    )
+    space.staged = np.zeros(1, bool)
+    most = SimpleNamespace(opening=one(220), rest=one(500), tile=one(100), held=one(180))
+    demand: Any = SimpleNamespace(s=space, most=most, outers=one(2), refill=one(refill))
+    assert _paced(demand, DramUse(*[np.zeros(1)] * 5), np.zeros(1)).tolist() == [cycles]

@@ -157,3 +157,12 @@ def test_every_shipped_channel_streams_at_nine_tenths_of_its_peak(name: str) -> 
         timing.burst_bytes / timing.bytes_per_s / timing.tck_s, rel=0.02
     )
     assert timing.efficiency(np.array(1e9)) > 0.89
+
+
+def test_at_half_the_rate_what_the_array_sets_takes_half_the_cycles() -> None:
+    """The clock is half as fast, the array is not: 27 cycles become 14. Bursts are of the pins: as before."""
+    fast = load_dram("lpddr5-6400").model_copy(update={"rcd_cycles": 27, "wr_cycles": 28, "ccd_l_cycles": 8})
+    slow = fast.at_rate(fast.bytes_per_s / 2)
+    assert (slow.rcd_cycles, slow.wr_cycles, slow.ccd_l_cycles) == (14, 14, 8)
+    assert slow.tck_s == fast.tck_s * 2 and slow.transfers_per_s == fast.transfers_per_s / 2
+    assert slow.rfc_all_bank_s == fast.rfc_all_bank_s

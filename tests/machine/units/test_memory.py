@@ -32,3 +32,21 @@ def test_short_runs_never_get_more_of_dram_than_long_ones(chip: Chip) -> None:
     assert dram.bytes_per_s == dram.channels * dram.channel_bytes_per_s
     shares = chip.dram_efficiency(np.array([1.0, 16, 32, 64, 100, 128, 256, 512, 4096, 1 << 20]))
     assert (np.diff(shares) >= 0).all() and shares[0] > 0 and shares[-1] <= 1
+
+
+@pytest.mark.parametrize(
+    ("scratch", "cache"), [(0, 8192), (1, 6144), (2048, 6144), (2049, 4096), (8192, 0), (9000, 0)]
+)
+def test_scratch_takes_whole_granules_from_the_cache(scratch: int, cache: int) -> None:
+    """Of 9000 B four granules of 2048 B can be cache; what is scratch in part is scratch."""
+    sram = load_chip("tiny", {"sram.bytes": 9000, "sram.granule_bytes": 2048}).sram
+    assert sram.cache_bytes(scratch) == cache
+
+
+def test_a_granule_larger_than_the_memory_leaves_no_cache() -> None:
+    assert load_chip("tiny").sram.cache_bytes(0) == 0
+
+
+def test_dram_moves_whole_bursts() -> None:
+    """3 runs of 65 B take two bursts of 64 B each, 2 runs of 64 B one each."""
+    assert load_chip("tiny").dram.burst(np.array([65.0, 64.0]), np.array([3, 2])).tolist() == [384, 128]

@@ -1,0 +1,17 @@
+"""Passes that mark which nodes a serving runtime runs as one kernel, one file each."""
+
+from .attention import MarkAttention
+from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
+from .chains import MarkChains
+from .projections import MarkProjections
+
+__all__ = [
+    "Flow",
+    "MarkAttention",
+    "MarkChains",
+    "MarkProjections",
+    "MarkedGraph",
+    "Marking",
+    "NodeGroup",
+    "mark",
+]

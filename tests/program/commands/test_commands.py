@@ -1,0 +1,63 @@
+"""The table of commands: it is whole, and says all that numbers of opcodes once did."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.program.commands import COMMANDS, QUEUES, RESOURCES, UNITS, batches, table, table_of
+from mtia_emu.program.isa import COMMAND, Block, Opcode
+
+RENUMBERED = Path(__file__).with_name("renumbered.py")
+
+
+def test_every_opcode_has_a_kind() -> None:
+    assert {kind.opcode for kind in COMMANDS.values()} == set(Opcode)
+    for kind in COMMANDS.values():
+        with pytest.raises(TypeError, match=f"^command {kind.opcode.name} is not declared: opcode, unit, "):
+            table(other for other in COMMANDS.values() if other is not kind)
+
+
+def test_no_opcode_has_two_kinds() -> None:
+    first = COMMANDS[Opcode.LOAD]
+    with pytest.raises(TypeError, match=r"^command LOAD is declared twice: LoadTile and LoadTile$"):
+        table([*COMMANDS.values(), type(first)()])
+
+
+def test_queues_and_what_they_bind_follow_from_the_kinds() -> None:
+    assert {*UNITS} >= {"load", "store", "matrix", "reduce", "simd", "core", "chip dma"}
+    assert {*RESOURCES} >= {"array", "reduce", "simd", "dma", "core"}
+    assert len(set(UNITS)) == len(QUEUES)
+    assert UNITS[-1] == "chip dma" and QUEUES[-1].chip_wide  # of PEs before the chip's
+    assert {q.resource for q in QUEUES} - {""} == set(RESOURCES)
+
+
+def test_a_table_of_a_member_is_indexed_by_opcode() -> None:
+    adds = table_of(lambda kind: kind.adds)
+    assert set(np.flatnonzero(adds).tolist()) == {Opcode.MATMUL, Opcode.REDUCE}
+    assert len(adds) == 256  # of any number that a saved record may hold
+
+
+def test_commands_come_apart_by_kind_and_by_the_table_that_they_look_up() -> None:
+    commands = np.zeros(5, COMMAND)
+    commands["op"] = [Opcode.STORE, Opcode.GATHER, Opcode.STORE, Opcode.GATHER, Opcode.GATHER]
+    commands["operand"] = [1, 1, 0, 2, 1]
+    parts = [(k.opcode, b.at.tolist()) for k, b in batches(Block("t", (), (), commands), load_chip("tiny"))]
+    assert sorted(parts) == [(Opcode.STORE, [0, 2]), (Opcode.GATHER, [1, 4]), (Opcode.GATHER, [3])]
+
+
+def test_no_meaning_is_in_the_numbers_of_opcodes() -> None:
+    """Other numbers, in another order and with gaps: the same programs, times, joules and outputs."""
+    runs = [
+        subprocess.Popen([sys.executable, RENUMBERED, *words], stdout=subprocess.PIPE, text=True)
+        for words in ((), ("renumber",))
+    ]
+    usual, renumbered = (run.communicate(timeout=300)[0] for run in runs)
+    assert "numbers 0 1 2" in usual and "numbers 0 1 2" not in renumbered
+    assert usual.splitlines()[1:] == renumbered.splitlines()[1:]
+    assert len(usual.splitlines()) > 20
