@@ -23,7 +23,7 @@ OVERLAP_LOSS = {"product": 0.02, "attention": 0.05}
 
 
 @dataclass(frozen=True)
-class Band:
+class EstimateBand:
     """What an estimate is held to, as shares of the timed cycles.
 
     `spread` is the 10th, 50th and 90th percentile of 400 random calls, small ones as often as large ones
@@ -36,12 +36,12 @@ class Band:
 
 
 BANDS = {
-    "product": Band(0.40, 1.60, (0.876, 1.010, 1.118)),
-    "packed product": Band(0.45, 2.00, (0.917, 1.045, 1.199)),
-    "attention": Band(0.35, 2.00, (0.889, 1.038, 1.177)),
-    "bags": Band(0.75, 1.40, (0.985, 0.997, 1.048)),
-    "rows": Band(0.80, 1.70, (1.000, 1.000, 1.073)),
-    "pace": Band(0.45, 1.70, (0.883, 1.000, 1.248)),  # of rows in DRAM
+    "product": EstimateBand(0.40, 1.60, (0.876, 1.010, 1.118)),
+    "packed product": EstimateBand(0.45, 2.00, (0.917, 1.045, 1.199)),
+    "attention": EstimateBand(0.35, 2.00, (0.889, 1.038, 1.177)),
+    "bags": EstimateBand(0.75, 1.40, (0.985, 0.997, 1.048)),
+    "rows": EstimateBand(0.80, 1.70, (1.000, 1.000, 1.073)),
+    "pace": EstimateBand(0.45, 1.70, (0.883, 1.000, 1.248)),  # of rows in DRAM
 }
 
 
