@@ -1,23 +1,20 @@
-"""How long a block keeps DRAM and all else busy, estimated from its commands by the units' own rules.
+"""How long a block keeps DRAM and all else busy, estimated from its commands by their own rules.
 
-One PE stands for all: the one that stores last, which kernels give as much work as any other. What PEs share
-is counted over all of them.
+One PE stands for all: of those that store most, the one that stores last. What PEs share is counted over all
+of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mtia_emu.machine import ways
 from mtia_emu.machine.chip import Chip
-from mtia_emu.machine.units.simd import FUNCTIONS
-from mtia_emu.machine.ways import Transfer, Way
-from mtia_emu.program.commands import table_of
-from mtia_emu.program.isa import FUNCTION_NAMES, VECTOR, Block, Cast, Opcode, Operand, select
+from mtia_emu.program.commands import batches, table_of
+from mtia_emu.program.events import Events
+from mtia_emu.program.isa import Block, Cast, Opcode, select
 
 Array = np.ndarray[Any, Any]
 UNITS = ("load", "store", "matrix", "reduce", "simd")
@@ -25,11 +22,6 @@ UNIT = table_of(lambda kind: UNITS.index(kind.queue.name) if kind.queue.name in 
 OPAQUE = table_of(lambda kind: kind.opaque)
 MOVES = table_of(lambda kind: kind.queue.moves)
 ADDS = table_of(lambda kind: kind.adds)
-WAYS: dict[Opcode, Callable[[Transfer, Chip], Way]] = {
-    Opcode.LOAD: ways.load,
-    Opcode.STORE: ways.store,
-    Opcode.GATHER: ways.gather,
-}
 LOADING = ("load", "sram", "link", "dram")  # resources that are busy from the first load on
 
 
@@ -62,7 +54,7 @@ def pace(block: Block, chip: Chip) -> Pace | None:
     if block.bands or not len(stores) or OPAQUE[ops].any():
         return None
     dram, shared = _shared(block, chip)
-    mine = _commands_of(block, chip, int(block.commands["pe"][stores[-1]]))
+    mine = _commands_of(block, chip, _busiest(select(block.commands, stores)))
     busy, latency = _costs(mine, block, chip)
     unit = UNIT[mine["op"]]
     own = {name: float(busy[unit == i].sum()) for i, name in enumerate(UNITS)}
@@ -72,44 +64,37 @@ def pace(block: Block, chip: Chip) -> Pace | None:
     bound = max(cycles, key=lambda name: cycles[name])
     other = cycles[bound]
     edge = _edge(mine, busy, latency, "dram" if dram > other else bound)
-    return Pace(dram, other, edge + float(chip.pe.core.issue(1)))
+    return Pace(dram, other, edge + float(chip.pe.core.issue(1)))  # the first command begins when issued
+
+
+def _counted(commands: Array, block: Block, chip: Chip) -> Events:
+    """Return what commands of a block do, in the order given."""
+    ev = Events.zeros(len(commands))
+    for kind, batch in batches(block, chip, commands):
+        kind.count(batch, ev)
+    return ev
 
 
 def _shared(block: Block, chip: Chip) -> tuple[float, dict[str, float]]:
     """Return the cycles of DRAM, and those of SRAM and of the links into rows: of their mean."""
-    at = np.flatnonzero(MOVES[block.commands["op"]])
-    moves = select(block.commands, at)
-    data, runs = _tiles(moves, block)
-    far = np.array([x.space.off_chip for x in block.operands])[moves["operand"]]
-    near = ~far | (moves["op"] == Opcode.STAGE)
-    dram = 0.0
-    if far.any():
-        written = float(data[far & (moves["op"] == Opcode.STORE)].sum()) / float(data[far].sum())
-        length, of = np.unique(data[far] / runs[far], return_inverse=True)
-        dram = float(chip.run_cycles(length, np.bincount(of, runs[far]), written).sum())
-    loaded = float(data[(moves["op"] == Opcode.LOAD) & (moves["cast"] != Cast.COL)].sum())
+    moves = select(block.commands, np.flatnonzero(MOVES[block.commands["op"]]))
+    ev = _counted(moves, block, chip)
+    moved, dram = ev.dram_read_bytes + ev.dram_write_bytes, 0.0
+    if moved.any():
+        written = float(ev.dram_write_bytes.sum()) / float(moved.sum())
+        length, of = np.unique(ev.run_bytes[moved > 0], return_inverse=True)
+        dram = float(chip.dram_cycles(np.bincount(of, moved[moved > 0]), length, written).sum())
+    loaded = float(ev.noc_bytes[(moves["op"] == Opcode.LOAD) & (moves["cast"] != Cast.COL)].sum())
     links, _ = chip.noc.cost(loaded, False, 0)
-    return dram, {"sram": float(chip.sram_cycles(data[near].sum())), "link": float(links) / chip.grid.rows}
+    sram = chip.sram_cycles((ev.sram_read_bytes + ev.sram_write_bytes).sum())
+    return dram, {"sram": float(sram), "link": float(links) / chip.grid.rows}
 
 
-def _tiles(moves: Array, block: Block) -> tuple[Array, Array]:
-    """Return the bytes that commands move, and in how many runs of consecutive ones."""
-    rows, cols = moves["rows"].astype(float), moves["cols"].astype(float)
-    data, runs = np.zeros(len(moves)), np.ones(len(moves))
-    for index, x in enumerate(block.operands):
-        at = moves["operand"] == index
-        data[at] = rows[at] * cols[at] * x.dtype.bytes
-        if not x.tiled:
-            runs[at] = _runs(x, rows[at], cols[at])
-    return data, runs
-
-
-def _runs(x: Operand, rows: Array, cols: Array) -> Array:
-    """Return how many runs of consecutive elements tiles of an operand have."""
-    below = x.strides[-2] if len(x.strides) > 1 else x.cols
-    if x.strides[-1] == 1:
-        return np.where((cols == x.cols) & (below == x.cols), 1.0, rows)
-    return cols if below == 1 else rows * cols
+def _busiest(stores: Array) -> int:
+    """Return the PE that stores most elements; of several, the one that stores last."""
+    pe = stores["pe"].astype(np.int64)
+    work = np.bincount(pe, stores["rows"].astype(float) * stores["cols"])[pe]
+    return int(pe[work == work.max()][-1])
 
 
 def _commands_of(block: Block, chip: Chip, pe: int) -> Array:
@@ -122,51 +107,16 @@ def _commands_of(block: Block, chip: Chip, pe: int) -> Array:
 
 def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array]:
     """Return the cycles that each command of a PE takes its unit, and those until its result is there."""
-    busy, latency = np.zeros(len(mine)), np.zeros(len(mine))
-    for op, way_of in WAYS.items():
-        at = np.flatnonzero(mine["op"] == op)
-        way = way_of(_transfer(select(mine, at), block, chip), chip)
-        busy[at], latency[at] = way.busy, way.latency
-    at = np.flatnonzero(mine["op"] == Opcode.REDUCE)
-    busy[at], latency[at], _ = ways.pass_on(4.0 * mine["rows"][at] * mine["cols"][at], chip)
-    at = np.flatnonzero(np.isin(mine["op"], (Opcode.SIMD, Opcode.FOLD)))
-    busy[at], latency[at] = _simd(select(mine, at), block, chip)
-    at = np.flatnonzero(mine["op"] == Opcode.MATMUL)
-    if len(at):
-        busy[at], latency[at] = _products(select(mine, at), block, chip)
+    ev, busy, latency = _counted(mine, block, chip), np.zeros(len(mine)), np.zeros(len(mine))
+    for kind, batch in batches(block, chip, mine):
+        cost = kind.cost(batch, ev)
+        busy[batch.at], latency[batch.at] = cost.busy, cost.latency
     return busy, latency
-
-
-def _transfer(moves: Array, block: Block, chip: Chip) -> Transfer:
-    """Return commands of one kind as transfers; whether the layout unit turns a tile is not looked at."""
-    data, runs = _tiles(moves, block)
-    far = np.array([x.space.off_chip for x in block.operands], float)[moves["operand"]]
-    hops = chip.grid.hops(moves["pe"].astype(int), moves["cast"])
-    return Transfer(data, runs, hops, moves["cast"] == Cast.COL, far, rows=moves["rows"])
-
-
-def _simd(passes: Array, block: Block, chip: Chip) -> tuple[Array, Array | int]:
-    """Return what functions and folds over rows take; the first operand is taken for the widest."""
-    each = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
-    fold = passes["op"] == Opcode.FOLD
-    times = np.where(fold, 1, each[np.where(fold, 0, passes["fn"])])
-    sizes = np.array([*(s.dtype.bytes for s in block.slots), 0, 0])  # the last two: of no slot
-    width = np.maximum(sizes[passes["src0"]], sizes[passes["dst"]])
-    return chip.pe.simd.cost(passes["rows"].astype(float) * passes["cols"], width, times)
-
-
-def _products(products: Array, block: Block, chip: Chip) -> tuple[Array, Array | int]:
-    """Return what products take, on the unit that their block's are for."""
-    m, k, n = (products[name].astype(np.int64) for name in ("rows", "k", "cols"))
-    kind = block.slots[int(products["src0"][0])].dtype
-    if products["flags"][0] & VECTOR:
-        return chip.pe.simd.product_cost(m * k * n, kind)
-    return chip.pe.matrix.cost(m, k, n, kind.name)
 
 
 def _issue(mine: Array, chip: Chip) -> float:
     """Return the cycles of the core that issues more: one those that move data, one those that compute."""
-    moving = np.count_nonzero(MOVES[mine["op"]])
+    moving = int(np.count_nonzero(MOVES[mine["op"]]))
     return float(chip.pe.core.issue(max(moving, len(mine) - moving)))
 
 

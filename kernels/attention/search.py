@@ -154,7 +154,7 @@ def _work(plans: Sequence[AttentionPlan]) -> TilingWork:
         np.maximum.reduce(before),
         np.maximum.reduce(after),
         np.maximum.reduce(both),
-        sum(both),
+        np.asarray(sum(both)),
         _last(p, rows, chip),
     )
 

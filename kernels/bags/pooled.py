@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.program.isa import LOWEST, POOL_MODES, QUANTISED, Block, Opcode, Operand
+from mtia_emu.program.isa import LOWEST, POOL_MODES, QUANTISED, Block, Opcode
 from mtia_emu.types import FP32
 
 from ..builder import LINE, Builder, NoRoom, ceil_div
 from ..halves import Portion, cut_at, in_two, part
 from ..kernel import Kernel, KernelCall, Memoise
 from ..phases import Phases
+from .estimate import bag_cycles
+from .operands import BagOperands, bags_each
 
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
@@ -86,33 +88,12 @@ def by_table(inputs: Sequence[T], tables: int) -> list[Sequence[T]]:
     return [inputs[i * size : (i + 1) * size] for i in range(tables)]
 
 
-@dataclass(frozen=True)
-class BagOperands:
-    """The operands of one table's bags: out[b] = pool of table[indices[offsets[b] : offsets[b + 1]]].
-
-    table is [rows, dim] ([rows, dim + 8] bytes where quantised: dim uint8 values, an fp32 scale and an fp32
-    offset), indices and weights [1, look-ups], offsets [1, bags + 1], out [bags, dim].
-    """
-
-    table: Operand
-    indices: Operand
-    offsets: Operand
-    out: Operand
-    weights: Operand | None = None
-
-    @property
-    def operands(self) -> tuple[Operand, ...]:
-        """Return the operands in the order in which a block has them."""
-        four = (self.table, self.indices, self.offsets, self.out)
-        return (*four, self.weights) if self.weights else four
-
-
 def ranked_bags(chip: Chip, tables: Sequence[BagOperands], count: int) -> list[int]:
     """Return up to `count` limits to the bags that a command takes, the one thought best first.
 
-    As many as local memory holds; then, for the table with most bags, fewer and fewer in commands of about
-    equal size, since a result is stored while the next bags are pooled. Raises `NoRoom` where local memory
-    does not hold one.
+    As many as local memory holds; then, for the table with most bags, fewer in commands of about equal size,
+    since a result is stored while the next bags are pooled, the least `bag_cycles` first. Raises `NoRoom`
+    where local memory does not hold one.
 
     An example: 2,048 bags on 64 PEs are 32 a PE. If local memory holds 20, a PE needs 2 commands at least, so
     the limits are 16, 11, 8, 7, ...: the sizes of 2, 3, 4, 5 commands. A limit of 20 would give commands of
@@ -129,7 +110,10 @@ def ranked_bags(chip: Chip, tables: Sequence[BagOperands], count: int) -> list[i
     share = max(1, ceil_div(max(t.out.rows for t in tables), chip.pes))
     least = ceil_div(share, most)  # commands of a PE
     sizes = [ceil_div(share, commands) for commands in range(least, min(least + 4 * count, share) + 1)]
-    return list(dict.fromkeys(sizes))[:count]
+    first, *others = dict.fromkeys(sizes)
+    if count > 1:
+        others.sort(key=lambda most: bag_cycles(chip, tables, most))
+    return [first, *others][:count]
 
 
 def emit_embedding_bags(
@@ -151,7 +135,7 @@ def emit_embedding_bags(
     operands = tuple(x for t in tables for x in t.operands)
     build = Builder(chip, "embedding_bag", operands, f"quantised={int(quantised)}")
     out, most = tables[0].out, most or ranked_bags(chip, tables, 1)[0]
-    shares = [_rows_each(t.out.rows, most, chip.pes) for t in tables]
+    shares = [bags_each(t.out.rows, most, chip.pes) for t in tables]
     elements = max(shares) * out.cols
     pooled = build.slot(FP32, elements, RINGS)
     narrow = build.slot(out.dtype, elements, RINGS) if out.dtype != FP32 else None
@@ -165,12 +149,6 @@ def emit_embedding_bags(
         pooling.emit(t, first, at // chip.pes, fields)
         first, before = first + len(t.operands), before + len(step)
     return build.block()
-
-
-def _rows_each(bags: int, most: int, pes: int) -> int:
-    """Return the bags of a command: every PE's share, in as many commands of about equal size as must be."""
-    share = ceil_div(bags, pes)
-    return ceil_div(share, ceil_div(share, most))
 
 
 @dataclass(frozen=True)

@@ -231,8 +231,10 @@ class Demand:
         out = np.minimum(s.tm, p.m) * np.minimum(s.tn, p.n)
         store = self._store(out, chip)
         passed, wait = chip.pe.simd.cost(out, 4, p.epilogue.passes)
-        summed = chain(s.chain, out * 4, chip)
-        return summed + store.busy + passed + (p.epilogue.passes - 1) * wait
+        _, late = chip.pe.product_cost(
+            np.minimum(s.tm, p.m), np.minimum(s.kp, p.k), np.minimum(s.tn, p.n), p.a
+        )
+        return late + chain(s.chain, out * 4, chip) + passed + (p.epilogue.passes - 1) * wait + store.busy
 
     def _runs(self, operand: str) -> Array:
         """Return the runs of consecutive bytes of an operand's panel."""

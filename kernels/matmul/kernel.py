@@ -13,8 +13,9 @@ from ..halves import Portion, cut_at, in_two, part, rows
 from ..kernel import Kernel, KernelCall, Memoise
 from ..rows.tape import parse
 from .dense import emit_matmul, epilogue_of
-from .packed import PackedMatrix, Weights, emit_matmul_packed, ranked_packed
-from .packing import packing_of
+from .packed import PackedMatrix, emit_matmul_packed
+from .packed_search import ranked_packed
+from .packing import Weights, packing_of
 from .plan import MatmulMapping, MatmulPlan, MatmulProblem
 from .search import demand_of, ranked_matmul
 
@@ -176,7 +177,7 @@ class PackedMatmulKernel(ProductKernel):
         self, problem: PackedProblem, chip: Chip, count: int, memoise: Memoise
     ) -> list[MatmulMapping]:
         """Return mappings by their estimated time."""
-        return ranked_packed(problem.product, problem.weights, chip, count)
+        return [mapping for mapping, _ in ranked_packed(problem.product, problem.weights, chip, count)]
 
     def emit_mapping(self, chip: Chip, call: KernelCall, mapping: MatmulMapping) -> Block:
         """Return the commands of the planned product."""

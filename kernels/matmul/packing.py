@@ -34,6 +34,19 @@ class Packing:
         return ceil_div(self.plane_rows, self.block)
 
 
+@dataclass(frozen=True)
+class Weights(Packing):
+    """How weights lie, whether they have zero points, and the type of their scales."""
+
+    zeros: bool
+    scale: DType
+
+    @property
+    def passes(self) -> int:
+        """Return the SIMD commands that expand a panel."""
+        return 3 if self.zeros else 2
+
+
 def packing_of(k: int, block: int, codes: DType) -> Packing:
     """Return the packing of k rows, `block` to a scale, in elements of a type: two in one of uint8."""
     return Packing(k, min(block, k), 2 if codes == UINT8 else 1)

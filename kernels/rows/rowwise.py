@@ -46,6 +46,16 @@ def emit_rowwise(
     return _Emitter(chip, kernel, tape, views[: len(inputs)], views[len(inputs) :]).block()
 
 
+def tiles_of(
+    chip: Chip, tape: Tape, inputs: Sequence[Operand], outputs: Sequence[Operand]
+) -> tuple[int, int, int]:
+    """Return in how many tiles, of how many rows and columns, a tape is run; errors as above."""
+    views = simplify([*inputs, *outputs], keep_last=tape.row_wise)
+    emitter = _Emitter(chip, "row", tape, views[: len(inputs)], views[len(inputs) :])
+    tile = emitter.tile
+    return ceil_div(emitter.rows, tile.rows) * ceil_div(emitter.cols, tile.cols), tile.rows, tile.cols
+
+
 def simplify(operands: Sequence[Operand], *, keep_last: bool) -> list[Operand]:
     """Return the operands over the same iteration space with fewer dimensions, at least [1, 1]."""
     dims = [(n, tuple(x.strides[d] for x in operands)) for d, n in enumerate(operands[0].shape)]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import UserError, nearest, refuse_unknown
@@ -38,6 +37,7 @@ from .units.simd import Simd
 
 MAX_FILE_BYTES = 1 << 18
 Array = np.ndarray[Any, Any]
+Numbers = Array | float
 NUMBERS = (int, float, dict[str, float])
 LEAST, MOST = 1e-15, 1e21  # of any number: a chip's times and joules stay finite
 MOST_COUNT = 10**9  # of a whole number that has no limit of its own
@@ -56,9 +56,7 @@ class Pe(BaseModel):
     core: Core
     local: Local
 
-    def product_cost(
-        self, m: ArrayLike, k: ArrayLike, n: ArrayLike, kind: DType
-    ) -> tuple[Array, Array | int]:
+    def product_cost(self, m: Numbers, k: Numbers, n: Numbers, kind: DType) -> tuple[Array, Array | int]:
         """Return (busy, latency) of products a[m, k] x b[k, n] on the unit that takes their type."""
         if self.matrix.supports(kind.name):
             return self.matrix.cost(m, k, n, kind.name)
@@ -135,23 +133,25 @@ class Chip(BaseModel):
             return np.ones(np.shape(run_bytes))
         return self.dram_timing.efficiency(run_bytes, write_share, self.dram.channels)
 
-    def sram_cycles(self, bytes_: ArrayLike) -> Array:
+    def sram_cycles(self, bytes_: Numbers) -> Array:
         """Return the cycles in which the shared SRAM reads or writes so many bytes, in any shape."""
         return np.asarray(bytes_) / self.sram_bytes_per_cycle
 
-    def dram_cycles(self, bytes_: ArrayLike, run_bytes: ArrayLike, write_share: float = 0.0) -> Array:
+    def dram_cycles(self, bytes_: Numbers, run_bytes: Numbers, write_share: float = 0.0) -> Array:
         """Return the cycles of DRAM's channels for bytes of whole bursts in such runs, in any shape."""
         return np.asarray(np.asarray(bytes_) / self.dram_rate(run_bytes, write_share))
 
-    def run_cycles(self, run_bytes: ArrayLike, runs: ArrayLike, write_share: float = 0.0) -> Array:
+    def run_cycles(self, run_bytes: Numbers, runs: Numbers, write_share: float = 0.0) -> Array:
         """Return the cycles of DRAM's channels for so many runs of whole bursts, in any shape."""
-        return self.dram_cycles(self.dram.burst(np.asarray(run_bytes), runs), run_bytes, write_share)
+        return self.dram_cycles(
+            self.dram.burst(np.asarray(run_bytes), np.asarray(runs)), run_bytes, write_share
+        )
 
-    def dram_rate(self, run_bytes: ArrayLike, write_share: float = 0.0) -> Array:
+    def dram_rate(self, run_bytes: Numbers, write_share: float = 0.0) -> Array:
         """Return the bytes a cycle of DRAM's channels in runs of so many bytes, in any shape."""
         return self.dram_bytes_per_cycle * self.dram_efficiency(np.asarray(run_bytes), write_share)
 
-    def read_latency(self, missed: ArrayLike) -> Array:
+    def read_latency(self, missed: Numbers) -> Array:
         """Return the cycles of reads, in any shape, out of SRAM, or DRAM for the share that SRAM misses.
 
         DRAM is asked about only where something misses.

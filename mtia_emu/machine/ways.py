@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from .chip import Chip
 
 Array = np.ndarray[Any, Any]
+Numbers = Array | float
 NOWHERE = 0.0  # cycles of a link that is not taken
 
 
@@ -39,13 +39,13 @@ class Transfer:
     comes from DRAM, `turned` the bytes that the layout unit turns, `rows` counts rows asked for one by one.
     """
 
-    bytes: ArrayLike
-    runs: ArrayLike
-    hops: ArrayLike
-    by_col: ArrayLike = False
-    missed: ArrayLike = 0.0
-    turned: ArrayLike = 0.0
-    rows: ArrayLike = 0.0
+    bytes: Numbers
+    runs: Numbers
+    hops: Numbers
+    by_col: Numbers = False
+    missed: Numbers = 0.0
+    turned: Numbers = 0.0
+    rows: Numbers = 0.0
 
 
 def load(t: Transfer, chip: Chip) -> Way:
@@ -74,12 +74,12 @@ def gather(t: Transfer, chip: Chip) -> Way:
     return way._replace(busy=np.maximum(way.busy, asked))
 
 
-def read_latency(hops: ArrayLike, missed: ArrayLike, chip: Chip) -> Array:
+def read_latency(hops: Numbers, missed: Numbers, chip: Chip) -> Array:
     """Return the cycles, in any shape, until what is read from SRAM, or missed there, is in the PE."""
     return np.asarray(chip.read_latency(missed) + chip.noc.latency(hops) + chip.pe.dma.startup_cycles)
 
 
-def write_latency(hops: ArrayLike, chip: Chip) -> Array:
+def write_latency(hops: Numbers, chip: Chip) -> Array:
     """Return the cycles, in any shape, until what leaves a PE is in its memory."""
     return np.asarray(chip.noc.latency(hops) + chip.pe.dma.startup_cycles)
 
@@ -137,7 +137,7 @@ def _summed(rows: Array, fetch: Array, add: Array, most: int) -> Array:
     return fetch * first + whole * chunk * np.maximum(fetch, add) + end
 
 
-def pass_on(bytes_: ArrayLike, chip: Chip) -> Way:
+def pass_on(bytes_: Numbers, chip: Chip) -> Way:
     """Return the way of sums to the next PE of a row or a column, over the reduction network."""
     busy, hop = chip.pe.reduce.cost(bytes_, chip.noc.hop_cycles)
     return Way(busy, np.asarray(hop), NOWHERE)

@@ -14,7 +14,9 @@ from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionProblem, Att
 from mtia_emu.kernels.bags.gather import emit_gather
 from mtia_emu.kernels.bags.pooled import BagOperands, emit_embedding_bags
 from mtia_emu.kernels.matmul.dense import emit_matmul
-from mtia_emu.kernels.matmul.packed import PackedMatrix, Weights, emit_matmul_packed, plan_packed
+from mtia_emu.kernels.matmul.packed import PackedMatrix, emit_matmul_packed
+from mtia_emu.kernels.matmul.packed_search import plan_packed
+from mtia_emu.kernels.matmul.packing import Weights
 from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul
 from mtia_emu.kernels.rows.rowwise import emit_rowwise

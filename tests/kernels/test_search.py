@@ -8,6 +8,7 @@ import pytest
 from harness import packed
 from mtia_emu.kernels.attention.plan import AttentionProblem
 from mtia_emu.kernels.attention.search import Tilings, memory_rate, plan_attention
+from mtia_emu.kernels.bags.estimate import bag_cycles
 from mtia_emu.kernels.bags.pooled import BagOperands, emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.builder import Builder, NoRoom
 from mtia_emu.kernels.matmul.plan import MatmulProblem
@@ -84,12 +85,14 @@ def test_tilings_of_attention_are_ranked_by_their_estimate() -> None:
     assert min(cost for _, cost in tilings.ranked(rate / 100, 1)) > costs[0]  # keys that come slower
 
 
-def test_bags_of_a_command_fall_from_what_local_memory_holds() -> None:
+def test_bags_of_a_command_are_as_many_as_local_memory_holds_then_ranked_by_their_estimate() -> None:
     table, out = packed(FP16, (100, 32)), packed(FP16, (200, 32), "sram", written=True)
     looks, offsets = packed(INT32, (1, 400)), packed(INT32, (1, 201))
     bags = [BagOperands(table, looks, offsets, out)]
     sizes = ranked_bags(CHIP, bags, 4)
-    assert sizes == sorted(set(sizes), reverse=True) and len(sizes) == 4
+    most, *others = sizes
+    costs = [bag_cycles(CHIP, bags, n) for n in others]
+    assert len(set(sizes)) == 4 and most > max(others) and costs == sorted(costs)
     blocks = [emit_embedding_bags(CHIP, bags, "sum", most=n) for n in sizes]
     assert [int(b.commands["rows"].max()) for b in blocks] == sizes
     wide = packed(FP32, (2, 9999))

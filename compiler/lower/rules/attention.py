@@ -14,6 +14,7 @@ from mtia_emu.kernels.attention.search import first_cycles, memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul.plan import MatmulProblem
 from mtia_emu.kernels.matmul.search import ranked_matmul
+from mtia_emu.kernels.rows.estimate import row_cycles
 from mtia_emu.kernels.rows.tape import finish, inline, parse
 
 from mtia_emu.machine.chip import Chip
@@ -33,7 +34,6 @@ from .rows import softmax_tape
 
 SCORES_SHARE = 8  # one part in so many of SRAM is for the scores of the heads that are taken at once
 FUSED, SEPARATE = "fused", "separate"
-ROW_BYTES = 30.0  # that pass the SIMD lanes for each score of a softmax of its own (`softmax_tape`)
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,7 @@ def _separate_cycles(p: AttentionProblem, strips: int, chip: Chip, most: float) 
     count = p.groups * each * p.keys
     if not fits(chip, softmax_tape(), p.keys, [kind], [kind]):
         return None
-    passed, _ = chip.pe.simd.cost(count, ROW_BYTES, 1)
-    rows = max(float(passed) / chip.pes, float(chip.sram_cycles(2 * count * kind.bytes)))
+    rows = strips * row_cycles(chip, softmax_tape(), p.groups // strips * each, p.keys, (kind, kind))
     rows += (3 * strips - 1) * chip.cycles(chip.launch.replace_s)
     if rows + count * (p.dim + p.value_dim) / chip.peak_macs_per_cycle(kind) > most:
         return None

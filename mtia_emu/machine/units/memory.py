@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field
 
 Array = np.ndarray[Any, Any]
+Numbers = Array | float
 STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -30,7 +30,7 @@ class Local(BaseModel):
         gt=0, description="read plus write bandwidth", json_schema_extra=unit("B/cycle")
     )
 
-    def cost(self, bytes_: ArrayLike) -> tuple[Array, float]:
+    def cost(self, bytes_: Numbers) -> tuple[Array, float]:
         """Return the cycles of its port for bytes read and written, of any shape; and no latency."""
         return np.asarray(bytes_) / self.bytes_per_cycle, 0.0
 
@@ -63,12 +63,12 @@ class Dma(BaseModel):
         json_schema_extra=unit("runs/cycle"),
     )
 
-    def cost(self, bytes_: ArrayLike, runs: ArrayLike) -> tuple[Array, int]:
+    def cost(self, bytes_: Numbers, runs: Numbers) -> tuple[Array, int]:
         """Return the cycles that the port is taken by bytes or, in short runs, by addresses; in any shape."""
         by_bytes = np.asarray(bytes_) / self.bytes_per_cycle
         return np.maximum(by_bytes, np.asarray(runs) / self.runs_per_cycle), self.startup_cycles
 
-    def flight_cycles(self, loads: ArrayLike, latency: ArrayLike) -> Array:
+    def flight_cycles(self, loads: Numbers, latency: Numbers) -> Array:
         """Return the least cycles of so many loads, in any shape: only some may be on their way at once."""
         return np.asarray(loads) * latency / self.outstanding_transfers
 
@@ -82,7 +82,7 @@ class LayoutUnit(BaseModel):
         gt=0, description="bytes transposed each cycle", json_schema_extra=unit("B/cycle")
     )
 
-    def cost(self, bytes_: ArrayLike) -> tuple[Array, float]:
+    def cost(self, bytes_: Numbers) -> tuple[Array, float]:
         """Return the cycles in which bytes, of any shape, are turned on their way; and no latency."""
         return np.asarray(bytes_) / self.bytes_per_cycle, 0.0
 
@@ -108,7 +108,7 @@ class Reduce(BaseModel):
         """Return the bytes of all accumulators, 4 bytes each."""
         return self.banks * self.bank_rows * self.bank_cols * 4
 
-    def cost(self, bytes_: ArrayLike, hop_cycles: float) -> tuple[Array, float]:
+    def cost(self, bytes_: Numbers, hop_cycles: float) -> tuple[Array, float]:
         """Return the cycles in which sums go to the next PE, in any shape, and those of the one hop."""
         return np.asarray(bytes_) / self.bytes_per_cycle, hop_cycles
 
@@ -133,11 +133,11 @@ class Core(BaseModel):
         gt=0, description="cycles an element of an op that runs on the core", json_schema_extra=unit("cycles")
     )
 
-    def issue(self, commands: ArrayLike) -> Array:
+    def issue(self, commands: Numbers) -> Array:
         """Return the cycles in which one core issues so many commands, of any shape."""
         return np.asarray(commands) * self.issue_cycles
 
-    def cost(self, elements: ArrayLike, latency: float) -> tuple[Array, float]:
+    def cost(self, elements: Numbers, latency: float) -> tuple[Array, float]:
         """Return the cycles of so many elements, in any shape, and those to their operands' memory."""
         return np.asarray(elements) * self.scalar_cycles_per_element, latency
 

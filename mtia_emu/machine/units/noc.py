@@ -6,12 +6,12 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from pydantic import BaseModel, Field
 
 from .memory import STRICT, unit
 
 Array = np.ndarray[Any, Any]
+Numbers = Array | float
 
 
 class Cast(IntEnum):
@@ -42,12 +42,12 @@ class Noc(BaseModel):
         json_schema_extra=unit("yes or no"),
     )
 
-    def cost(self, bytes_: ArrayLike, by_col: ArrayLike, hops: ArrayLike) -> tuple[Array, Array]:
+    def cost(self, bytes_: Numbers, by_col: Numbers, hops: Numbers) -> tuple[Array, Array]:
         """Return the cycles for which links are taken, and those over so many hops; in any shape."""
         rate = np.where(by_col, self.col_bytes_per_cycle, self.row_bytes_per_cycle)
         return np.asarray(bytes_) / rate, self.latency(hops)
 
-    def latency(self, hops: ArrayLike) -> Array:
+    def latency(self, hops: Numbers) -> Array:
         """Return the cycles over so many links, in any shape."""
         return np.asarray(hops) * self.hop_cycles
 
@@ -60,12 +60,12 @@ class Grid(BaseModel):
     rows: int = Field(gt=0, le=256, description="rows of PEs", json_schema_extra=unit("PEs"))
     cols: int = Field(gt=0, le=256, description="columns of PEs", json_schema_extra=unit("PEs"))
 
-    def hops(self, pe: ArrayLike, cast: ArrayLike, bands: Array | None = None) -> Array:
+    def hops(self, pe: Numbers, cast: Numbers, bands: Array | None = None) -> Array:
         """Return the links from the memory to the furthest PE that each load of PE `pe` feeds.
 
         A memory feeds rows from the west edge and columns from the north. `bands[row]` are the first and the
         last (excluded) row of each row's band; without them the grid is one.
         """
-        pe = np.asarray(pe)
+        pe, kind = np.asarray(pe), np.asarray(cast)
         low, high = (0, self.rows) if bands is None else bands[pe // self.cols].T
-        return np.choose(cast, [pe % self.cols + 1, self.cols, high, high - low + self.cols])
+        return np.choose(kind, [pe % self.cols + 1, self.cols, high, high - low + self.cols])

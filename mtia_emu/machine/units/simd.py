@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...types import DType
 
 Array = np.ndarray[Any, Any]
+Numbers = Array | float
 
 
 @dataclass(frozen=True)
@@ -227,16 +227,16 @@ class Simd(BaseModel):
         json_schema_extra={"unit": "cycles/row"},
     )
 
-    def cost(self, elements: ArrayLike, bytes_each: ArrayLike, passes: ArrayLike) -> tuple[Array, int]:
+    def cost(self, elements: Numbers, bytes_each: Numbers, passes: Numbers) -> tuple[Array, int]:
         """Return the cycles of functions of `passes` over so many elements, in any shape, and the latency."""
         passed = np.asarray(elements) * bytes_each * passes
         return np.asarray(passed / self.bytes_per_cycle), self.startup_cycles
 
-    def product_cost(self, macs: ArrayLike, kind: DType) -> tuple[Array, int]:
+    def product_cost(self, macs: Numbers, kind: DType) -> tuple[Array, int]:
         """Return the cycles of so many multiply-adds, in any shape, and the latency."""
         return np.asarray(macs) / self.macs_per_cycle(kind), self.startup_cycles
 
-    def row_cost(self, passed: ArrayLike) -> tuple[Array, int]:
+    def row_cost(self, passed: Numbers) -> tuple[Array, int]:
         """Return the cycles to add looked-up rows whose fp32 elements pass `passed` times, in any shape."""
         return self.row_startup_cycles + np.asarray(passed) * 4 / self.bytes_per_cycle, self.startup_cycles
 
