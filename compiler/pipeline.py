@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Unpack
+from typing import Any, Unpack
 
 from mtia_emu import settings
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip
 from mtia_emu.options import Options, Words
 from mtia_emu.program.isa import Program
-from mtia_emu.reuse.memo import SameObject, unmemoised
-from mtia_emu.types import DType, TensorType, Work, dtype
+from mtia_emu.reuse.memo import SameObject
+from mtia_emu.types import DType, TensorType, Work
 
 from . import text
 from .check import Known, check_made
 from .foreign import apply, blamed
+from .formats import Format, choose_format, format_text
 from .graph import Graph
+from .lower.assemble import About, assemble
 from .lower.beside import gather
 from .lower.choice import ESTIMATED, Tuning
-from .lower.emit import DEFAULTS, About, emit
+from .lower.emit import emit
+from .lower.launches import Launches
 from .lower.place import Placement, place, room_notes
+from .lower.prefetch import Ahead, as_launched, read_ahead
 from .lower.schedule import schedule
 from .lower.steps import Schedule
 from .ops import work
-from .pass_text import Steps, parse_passes, steps_of, without_folders
+from .pass_text import Steps, steps_of, without_folders
 from .passes import (
     AppendCaches,
     Fold,
@@ -53,9 +58,11 @@ from .passes import (
     SplitIntoStrips,
 )
 from .passes.set_precision import own_dtype
+from .stages import STAGES, Stage, stages_from
 
 Progress = Callable[[str, int, int], None]
 NOTHING = About()
+DEFAULTS = Options()
 
 
 def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[Pass, ...]:
@@ -85,14 +92,18 @@ def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[
     )
 
 
-def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
-    """Return the passes that suit a graph to a chip; other machines are given the graph before them."""
+def mapping_passes(chip: Chip | None) -> tuple[Pass, ...]:
+    """Return the passes that suit a graph to a chip; other machines are given the graph before them.
+
+    Without a chip they stand for those of any.
+    """
+    strip_bytes = chip.sram.bytes // 8 if chip is not None else 0
     return (
         LowerIndexing(),  # other machines index by element at no cost
         FuseMaps(),  # what lower-indexing compares
         FuseAttention(),  # after fuse-maps and fuse-tails: what stands between its products is one tape
         Fold(),  # reshapes around it
-        SplitIntoStrips(chip.sram.bytes // 8),  # what is no attention to the pass before
+        SplitIntoStrips(strip_bytes),  # what is no attention to the pass before
         MergeSiblings(),  # after fuse-tails and quantise, whose products it joins; a GPU does so itself
         AppendCaches(),
         SetWeightLayout(),  # last: fold would undo the views of stored weights
@@ -100,12 +111,12 @@ def mapping_passes(chip: Chip) -> tuple[Pass, ...]:
     )
 
 
-def default_steps(own: DType, form: Format, chip: Chip) -> Steps:
+def default_steps(own: DType, form: Format, chip: Chip | None) -> Steps:
     """Return the passes that run on a model of floats `own` where nobody asks for others."""
     return Steps(passes(own, form.floats, quantise=form.quantise), mapping_passes(chip))
 
 
-def chosen_steps(own: DType, form: Format, chip: Chip, spelling: str | None) -> Steps:
+def chosen_steps(own: DType, form: Format, chip: Chip | None, spelling: str | None) -> Steps:
     """Return the passes that a text asks for: see `pass_text`.
 
     Raises `UserError` where they leave out the one that brings the model to its number format.
@@ -134,29 +145,14 @@ def works(graph: Graph) -> tuple[Work, ...]:
     """
     counts = [work(graph, node) for node in graph.nodes]
     same: dict[str, str] = {}
-    found = []
+    whole = []
     for w in counts:
         inputs = tuple(same.get(v, v) for v in w.inputs)
         if w.macs or w.flops or w.read_bytes + w.write_bytes:
-            found.append(replace(w, inputs=inputs))
+            whole.append(replace(w, inputs=inputs))
         elif inputs:
             same |= dict.fromkeys(w.outputs, inputs[0])
-    return tuple(found)
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A model at each stage of lowering; `fused` is before the passes that suit it to a chip.
-
-    `steps` are the steps of the schedule that each launch runs, by number.
-    """
-
-    imported: Graph
-    lowered: Graph
-    schedule: Schedule
-    program: Program
-    fused: Graph
-    steps: tuple[tuple[int, ...], ...] = ()
+    return tuple(whole)
 
 
 def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
@@ -174,89 +170,39 @@ def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
 
 
 @dataclass(frozen=True)
-class Format:
-    """The number format of a run: the model's floats, and how weights of products are quantised."""
+class Compiled:
+    """A model at each stage of lowering; `fused` is before the passes that suit it to a chip.
 
-    floats: DType
-    quantise: Quantise | None = None
-    notes: tuple[str, ...] = ()
+    `steps` are the steps of the schedule that each launch runs, by number.
+    """
 
-    @property
-    def name(self) -> str:
-        """Return the dtype that reports show and measure utilization by: the one that is multiplied."""
-        if self.quantise is not None and self.quantise.mode != "none":
-            return self.quantise.weights
-        return self.floats.name
+    imported: Graph
+    lowered: Graph
+    schedule: Schedule
+    program: Program
+    fused: Graph
+    steps: tuple[tuple[int, ...], ...] = ()
 
-
-FORMATS = {
-    "int8": Quantise(),
-    "int4": Quantise(weights="int4"),
-    "fp8": Quantise(weights="fp8_e4m3"),
-    "fp8_e4m3": Quantise(weights="fp8_e4m3"),
-    "fp8_e5m2": Quantise(weights="fp8_e5m2"),
-}
-"""What `--dtype` may name beside the floats; the text of a `quantise` pass says it in full."""
-
-
-def quantised(wanted: str | None) -> Quantise | None:
-    """Return how a format quantises weights: one of FORMATS, or the text of a `quantise` pass; else None."""
-    if wanted is None or not wanted.startswith("quantise"):
-        return FORMATS.get(wanted or "")
-    steps = parse_passes(wanted)
-    if len(steps) != 1 or not isinstance(steps[0], Quantise):
-        raise UserError(f"--dtype {wanted}: not one quantise pass (right: quantise{{weights=int4,group=64}})")
-    return steps[0]
+    def at(self, name: str) -> Graph | Schedule | Program:
+        """Return the model at a stage, by the name that `show --at` has for it (`Stage.at`)."""
+        return {
+            "onnx": self.imported,
+            "fused": self.fused,
+            "graph": self.lowered,
+            "schedule": self.schedule,
+            "program": self.program,
+        }[name]
 
 
-def wanted_format(options: Options) -> str | None:
-    """Return the number format that options ask for, with activations scaled by samples where they say so."""
-    if options.calibrate is None:
-        return options.dtype
-    few, samples = quantised(options.dtype), options.calibrate
-    if few is None or few.mode == "none":
-        raise UserError(f"--calibrate {samples}: needs activations in few bits (right: --dtype int8 or fp8)")
-    if set(samples) & set(",{}"):
-        raise UserError(f"--calibrate {samples!r}: a path with none of , {{ }}")
-    return replace(few, activations="static", calibrate=samples).spelling
+@dataclass(frozen=True)
+class Compilation:
+    """What a graph is compiled for: a chip, options and what they come to, and what is said of the model."""
 
-
-def choose_format(own: DType, chip: Chip, wanted: str | None) -> Format:
-    """Return the format for a model whose own arithmetic is in `own`, with notes where it is another."""
-    if not own.is_float:  # a model of integers runs as it is
-        return Format(own)
-    few = quantised(wanted) if wanted != own.name else None
-    kind = dtype(wanted) if wanted is not None and few is None else chip.nearest_matrix_dtype(own)
-    if not kind.is_float or (kind.bits < 16 and kind != own):
-        right = f"fp16, bf16, fp32, or {', '.join(FORMATS)}"
-        raise UserError(f"--dtype {wanted}: a model runs in {right} (weights quantised)")
-    if few is not None and few.mode != "none" and not chip.pe.matrix.supports(few.weights):
-        raise UserError(
-            f"--dtype {wanted}: the matrix unit of {chip.name} has no rate for {few.weights} "
-            f"(right: {', '.join(chip.pe.matrix.rates)}; weights alone: "
-            f"--dtype 'quantise{{weights={few.weights},activations=none}}')"
-        )
-    notes = []
-    if kind != own:
-        notes.append(f"the model's {own} runs as {kind}")
-    if few is not None:
-        notes.append(_said(few))
-    if (few is None or few.mode == "none") and not chip.pe.matrix.supports(kind.name):
-        notes.append(
-            f"the matrix unit of {chip.name} has no rate for {kind}: products run on the SIMD engine"
-        )
-    return Format(kind, few, tuple(notes))
-
-
-def _said(few: Quantise) -> str:
-    """Return the note of a run with quantised weights."""
-    if few.mode == "none":
-        return f"weights of products are {few.weights}, expanded on their way to the matrix unit"
-    rows = {
-        "dynamic": "a scale a row of activations, found at run time,",
-        "static": f"a scale a tensor of activations, calibrated on {few.calibrate},",
-    }[few.mode]
-    return f"products with weights run in {few.weights}: {rows} and a scale a column of weights"
+    chip: Chip
+    options: Options
+    tuning: Tuning = ESTIMATED
+    about: About = NOTHING
+    progress: Progress = field(default=lambda stage, done, total: None)
 
 
 def compile_graph(
@@ -269,7 +215,7 @@ def compile_graph(
     progress: Progress | None = None,
     **options: Unpack[Words],
 ) -> Compiled:
-    """Return a graph compiled for a chip.
+    """Return a graph compiled for a chip: see `stages`.
 
     `about` is what the program says of the model: its name, the graph's own without one, source and
     dimensions; `tuning` is what `options` come to (`study.tuning`): how mappings are chosen, and what an
@@ -277,28 +223,66 @@ def compile_graph(
     before for a chip that multiplies the same dtypes; `progress` is called with a stage, and what is done and
     to do of it.
     """
-    chosen = _agreed(Options.of(**options), tuning)
-    report, memoise = progress or (lambda stage, done, total: None), tuning.memoise
-    own = memoise("own", SameObject(graph), chip, lambda _: own_dtype(graph))
-    form = choose_format(own, chip, wanted_format(chosen))
-    report("lower", 0, 1)
-    lowering = _Lowering(graph, own, form, chosen.passes)
-    key = (SameObject(graph), form.floats, form.quantise, SameObject(fused), chosen.deciding("lower"))
-    ready = memoise("fuse", key, chip, lambda _: _with_works(fused or lowering.fuse(chip)))
-    report("schedule", 0, 1)
-    mapped = lowering.mapped(ready.graph, chip, chosen, tuning)
-    plan, placement = replace(mapped.plan, chip=chip), mapped.placement
-    told = replace(
-        about,
-        name=about.name or graph.name,
-        dtype=form.name,
-        types=_types(graph),
-        works=ready.works,
-        notes=graph.notes + form.notes + _notes(chosen, plan, placement),
+    task = Compilation(chip, _agreed(Options.of(**options), tuning), tuning, about)
+    if progress is not None:
+        task = replace(task, progress=progress)
+    given = {"onnx": graph} | ({} if fused is None else {"fused": fused})
+    results = run_stages(STAGES, given, task)
+    launched = results["launched"]
+    return Compiled(
+        graph,
+        results["graph"],
+        launched.schedule,
+        results["program"],
+        results["fused"],
+        tuple(launched.steps),
     )
-    tick = partial(report, "emit")
-    done = emit(plan, placement, told, options=chosen, tuning=tuning, progress=tick)
-    return Compiled(graph, plan.graph, done.schedule, done.program, ready.graph, done.steps)
+
+
+def compile_lowered(
+    graph: Graph, chip: Chip, *, dtype: str, options: Options = DEFAULTS, tuning: Tuning = ESTIMATED
+) -> Program:
+    """Return the program of a graph as it is, without a pass; `dtype` is the format for reports."""
+    about = About(graph.name, dtype=dtype, types=_types(graph))
+    given = {"graph": graph, "about": about}
+    results = run_stages(stages_from("schedule"), given, Compilation(chip, options, tuning))
+    program: Program = results["program"]
+    return program
+
+
+def run_stages(stages: Iterable[Stage], given: Mapping[str, Any], task: Compilation) -> dict[str, Any]:
+    """Return the results of stages by name, and those that are `given`, which are not made again.
+
+    A stage that is kept is memoised by what it takes, the options that decide it and what it reads of the
+    chip. `MTIA_EMU_DEBUG=1` prints a line a stage.
+    """
+    results, debug = dict(given), settings.integer(settings.DEBUG)
+    for stage in stages:
+        if stage.gives in results:
+            continue
+        task.progress(stage.name, 0, 1)
+        begun = time.perf_counter()
+        results[stage.gives] = _result(stage, [results[name] for name in stage.takes], task)
+        if debug >= 1:
+            print(f"{stage.name}: {(time.perf_counter() - begun) * 1e3:.1f} ms", file=sys.stderr)
+    return results
+
+
+def _result(stage: Stage, operands: list[Any], task: Compilation) -> Any:
+    work = _WORK[stage.name]
+    if not stage.kept:
+        return work(task, *operands)
+    search = task.tuning.search
+    chosen = (search.beside is not None, search.time is not None) if stage.tuned else ()
+    key = (*map(_key, operands), task.options.deciding(stage.name), chosen)
+    return task.tuning.memoise(
+        stage.name, key, task.chip, lambda chip: work(replace(task, chip=chip), *operands)
+    )
+
+
+def _key(operand: Any) -> Hashable:
+    """Return a part of a stage's key: formats by what they are, the rest as the very object."""
+    return operand if isinstance(operand, DType | Format) else SameObject(operand)
 
 
 def _agreed(options: Options, tuning: Tuning) -> Options:
@@ -308,80 +292,98 @@ def _agreed(options: Options, tuning: Tuning) -> Options:
     return options
 
 
-@dataclass(frozen=True)
-class _Fused:
-    """A graph after all passes that know no chip, and its work, which any machine would have."""
-
-    graph: Graph
-    works: tuple[Work, ...]
+def _format(task: Compilation, own: DType) -> Format:
+    return choose_format(own, task.chip, format_text(task.options))
 
 
-@dataclass(frozen=True)
-class _Mapped:
-    """A graph suited to a chip, as steps, and where their buffers lie."""
-
-    plan: Schedule
-    placement: Placement
+def _fuse(task: Compilation, graph: Graph, own: DType, form: Format) -> Graph:
+    return lower(graph, chosen_steps(own, form, None, task.options.passes).fused)
 
 
-def _with_works(fused: Graph) -> _Fused:
-    return _Fused(fused, works(fused))
+def _suit(task: Compilation, fused: Graph, own: DType, form: Format) -> Graph:
+    return lower(fused, chosen_steps(own, form, task.chip, task.options.passes).mapping)
 
 
-@dataclass(frozen=True)
-class _Lowering:
-    """Which passes take a model to the graph that is scheduled."""
-
-    graph: Graph
-    own: DType
-    form: Format
-    spelling: str | None
-
-    def fuse(self, chip: Chip) -> Graph:
-        """Return the graph after the passes that know no chip; `chip` only bounds what may be asked for."""
-        return lower(self.graph, chosen_steps(self.own, self.form, chip, self.spelling).fused)
-
-    def mapped(self, fused: Graph, chip: Chip, options: Options, tuning: Tuning) -> _Mapped:
-        """Return a fused graph suited to a chip, as placed steps."""
-        together = tuning.search.beside and (tuning.search.time is not None)  # what `gather` reads of it
-        key = (SameObject(fused), options.deciding("map"), together)
-        return tuning.memoise(
-            "map", key, chip, lambda c: _placed(self._map(fused, c, tuning), c, options, tuning)
-        )
-
-    def _map(self, fused: Graph, chip: Chip, tuning: Tuning) -> Graph:
-        def mapped(c: Chip) -> Graph:
-            return lower(fused, chosen_steps(self.own, self.form, c, self.spelling).mapping)
-
-        return tuning.memoise("lower", (SameObject(fused), self.spelling), chip, mapped)
+def _schedule(task: Compilation, graph: Graph) -> Schedule:
+    return schedule(graph, task.chip, task.tuning.memoise)
 
 
-def _placed(lowered: Graph, chip: Chip, options: Options, tuning: Tuning) -> _Mapped:
-    """Return a graph after all passes as steps, those side by side together, and where buffers lie."""
-    plan = schedule(lowered, chip, tuning.memoise)
-    if tuning.search.beside is not None:
-        gather(plan, tuning.search)
-    return _Mapped(replace(plan, memo={}, memoise=unmemoised), place(plan, options.place))
+def _beside(task: Compilation, calls: Schedule) -> Schedule:
+    moments = replace(calls, chip=task.chip)
+    if task.tuning.search.beside is not None:
+        gather(moments, task.tuning.search)
+    return moments
 
 
-def compile_lowered(
-    graph: Graph, chip: Chip, *, dtype: str, options: Options = DEFAULTS, tuning: Tuning = ESTIMATED
+def _place(task: Compilation, moments: Schedule) -> Placement:
+    return place(replace(moments, chip=task.chip), task.options.place)
+
+
+def _describe(
+    task: Compilation,
+    graph: Graph,
+    form: Format,
+    counts: tuple[Work, ...],
+    moments: Schedule,
+    placement: Placement,
+) -> About:
+    """Return what the program says of the model, with what to say of passes that were asked for."""
+    spelling = task.options.passes
+    passes = () if spelling is None else (f"passes: {without_folders(spelling)}",)
+    notes = passes + _place_notes(moments) + room_notes(placement, task.chip)
+    return replace(
+        task.about,
+        name=task.about.name or graph.name,
+        dtype=form.name,
+        types=_types(graph),
+        works=counts,
+        notes=graph.notes + form.notes + notes,
+    )
+
+
+def _emit(task: Compilation, moments: Schedule, placement: Placement) -> Launches:
+    tick = partial(task.progress, "emit")
+    return emit(replace(moments, chip=task.chip), placement, task.tuning, tick)
+
+
+def _prefetch(task: Compilation, launched: Launches, placement: Placement) -> Ahead:
+    if not task.options.prefetch:
+        return as_launched(launched, placement)
+    return read_ahead(_on(task, launched), placement, task.tuning.memoise)
+
+
+def _assemble(
+    task: Compilation, launched: Launches, placement: Placement, about: About, ahead: Ahead
 ) -> Program:
-    """Return the program of a graph as it is, without a pass; `dtype` is the format for reports."""
-    mapped = _placed(graph, chip, options, tuning)
-    about = About(graph.name, dtype=dtype, types=_types(graph))
-    return emit(mapped.plan, mapped.placement, about, options=options, tuning=tuning).program
+    return assemble(_on(task, launched), placement, about, ahead)
+
+
+def _on(task: Compilation, launched: Launches) -> Launches:
+    """Return launches whose schedule is for the chip at hand, which may note what is read of it."""
+    return replace(launched, schedule=replace(launched.schedule, chip=task.chip))
+
+
+_WORK: dict[str, Callable[..., Any]] = {
+    "own": lambda task, graph: own_dtype(graph),
+    "format": _format,
+    "fuse": _fuse,
+    "count": lambda task, fused: works(fused),
+    "suit": _suit,
+    "schedule": _schedule,
+    "beside": _beside,
+    "place": _place,
+    "describe": _describe,
+    "emit": _emit,
+    "prefetch": _prefetch,
+    "assemble": _assemble,
+}
+if missing := {stage.name for stage in STAGES if stage.takes} ^ set(_WORK):
+    raise TypeError(f"stages and what they do are not the same: {', '.join(sorted(missing))}")
 
 
 def _types(graph: Graph) -> dict[str, TensorType]:
     """Return the types of a model's inputs and outputs, as its user sees them."""
     return dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-
-
-def _notes(options: Options, plan: Schedule, placement: Placement) -> tuple[str, ...]:
-    """Return what to say of passes that were asked for, and of where values lie."""
-    passes = () if options.passes is None else (f"passes: {without_folders(options.passes)}",)
-    return passes + _place_notes(plan) + room_notes(placement, plan.chip)
 
 
 def _place_notes(plan: Schedule) -> tuple[str, ...]:

@@ -1,16 +1,23 @@
-"""The tables of the reference pages, made of what the code declares; a systolic array beside SCALE-Sim."""
+"""The indexes of the reference pages, made of what the code declares; a systolic array beside SCALE-Sim.
+
+A page has the names, each with a line. What the command line prints in full (`mtia-emu chips NAME`,
+`--help`) or the source says beside the name (the contract of a pass) is not printed a second time.
+"""
 
 from __future__ import annotations
 
 import csv
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from markdown_table import table
+from pydantic import BaseModel
 
+MANY = 64  # operands: an op that takes so many takes any number
 SCALESIM = Path(__file__).resolve().parents[1] / "tests" / "data" / "scalesim_cycles.csv"
 
 
@@ -20,82 +27,84 @@ def code(words: Iterable[object]) -> str:
 
 
 def chips() -> str:
-    """Return every parameter with its unit, meaning and value on each chip; then the sources of each chip."""
-    from mtia_emu.machine.chip import chip_names
-    from mtia_emu.study.listing import chip_parameters
+    """Return the parts of a chip's file, a line each."""
+    from mtia_emu.machine.chip import Chip
 
-    names = chip_names()
-    return _parameters(names, {name: chip_parameters(name) for name in names})
+    return _tables_of(Chip)
 
 
 def gpus() -> str:
-    """Return the same for the GPUs."""
-    from mtia_emu.gpu import gpu_names
-    from mtia_emu.study.listing import gpu_parameters
+    """Return the parts of a GPU's file, a line each."""
+    from mtia_emu.gpu.facts import Facts
 
-    names = gpu_names()
-    return _parameters(names, {name: gpu_parameters(name) for name in names})
+    return _tables_of(Facts)
 
 
-def _parameters(names: Sequence[str], each: dict[str, list[Any]]) -> str:
-    values = {name: {p.key: p for p in parameters} for name, parameters in each.items()}
-    keys = {p.key: p for parameters in each.values() for p in parameters if p.key not in ("name", "text")}
-    rows = [
-        [f"`{key}`", p.unit, p.text, *(_value(values[name].get(key)) for name in names)]
-        for key, p in keys.items()
-    ]
-    parts = [table(["parameter", "unit", "meaning", *names], rows)]
-    for name in names:
-        sources = [[f"`{p.key}`", _value(p), p.source] for p in each[name] if p.key not in ("name", "text")]
-        parts += [f"## Sources of {name}", table(["parameter", "value", "source"], sources)]
-    return "\n\n".join(parts)
+def _tables_of(model: type[BaseModel]) -> str:
+    """Return the tables of a TOML file that is read as `model` and their keys, alike ones in a row."""
+    alike: dict[tuple[int, str], list[str]] = {}
+    for name, keys, text in _parts(model, ""):
+        alike.setdefault((keys, text), []).append(name or "(top)")
+    return table(["table", "keys", "what"], [[code(names), *facts] for facts, names in alike.items()])
 
 
-def _value(parameter: Any) -> str:
-    if parameter is None:
-        return ""
-    value = parameter.value
-    return f"{value:g}" if isinstance(value, float) else str(value).replace("(", "[").replace(")", "]")
+def _parts(model: type[BaseModel], name: str) -> Iterator[tuple[str, int, str]]:
+    """Yield the dotted name of each table, how many keys it has and the contract of its class."""
+    below = {key: part for key, info in model.model_fields.items() if (part := _part(info.annotation))}
+    own = len(model.model_fields) - len(below)
+    if own:
+        yield name, own, _first_sentence(model)
+    for key, part in below.items():
+        yield from _parts(part, f"{name}.{key}".lstrip("."))
+
+
+def _part(annotation: Any) -> type[BaseModel] | None:
+    """Return the class of a field that is a table of its own, None for a key."""
+    kinds = [annotation, *get_args(annotation)]
+    return next((x for x in kinds if isinstance(x, type) and issubclass(x, BaseModel)), None)
+
+
+def _first_sentence(what: object) -> str:
+    """Return the first sentence of a docstring."""
+    return re.split(r"(?<=\.) ", inspect.cleandoc(what.__doc__ or "").replace("\n", " "))[0]
 
 
 def ops() -> str:
-    """Return the ops of the graph."""
+    """Return the ops of the graph: elementwise ones by name, the others with their meaning."""
     from mtia_emu.compiler.ops import OPS
 
+    each = sorted(OPS.values(), key=lambda op: op.name)
+    simple = [op for op in each if op.text == f"{op.name}, element by element"]
     rows = [
-        [
-            f"`{op.name}`",
-            str(op.arity[0]) if op.arity[0] == op.arity[1] else f"{op.arity[0]} to {op.arity[1]}",
-            " ".join([code(op.attrs), *(f"`{a}`?" for a in op.optional)]).strip(),
-            op.text,
-        ]
-        for op in sorted(OPS.values(), key=lambda op: op.name)
+        [f"`{op.name}`", _span(op.arity), " ".join([*op.attrs, *(f"{a}?" for a in op.optional)]), op.text]
+        for op in each
+        if op not in simple
     ]
-    return table(["op", "operands", "attributes", "meaning"], rows)
+    names = code(op.name for op in simple)
+    return f"{table(['op', 'operands', 'attributes', 'meaning'], rows)}\n\nElement by element: {names}."
 
 
-def onnx_ops() -> str:
-    """Return the ONNX operators that are imported by a rule of their own."""
-    from mtia_emu.compiler.frontend.control import SPECIAL
-    from mtia_emu.compiler.ops import ONNX
-
-    names = sorted([*ONNX, *SPECIAL], key=str.lower)
-    standard = [n for n in names if "::" not in n]
-    other = [n for n in names if "::" in n]
-    return f"Standard ({len(standard)}): {code(standard)}\n\nOther domains ({len(other)}): {code(other)}"
+def _span(arity: tuple[int, int]) -> str:
+    """Return how many operands an op takes."""
+    least, most = arity
+    return str(least) if least == most else f"{least} or more" if most >= MANY else f"{least} to {most}"
 
 
 def commands() -> str:
     """Return the command set, the record's fields, the multicasts and the functions of the SIMD engine."""
     from mtia_emu.machine.units.simd import FUNCTIONS
-    from mtia_emu.program.isa import COMMAND, COMMANDS, POOL_MODES, REDUCTION_NAMES, Cast, Shape
+    from mtia_emu.program.commands import COMMANDS
+    from mtia_emu.program.isa import COMMAND, POOL_MODES, REDUCTION_NAMES, Cast, Shape
 
-    rows = [[int(op), f"`{op.name.lower()}`", *text.split(": ", 1)] for op, text in COMMANDS.items()]
+    rows = [[int(k.opcode), f"`{k.opcode.name.lower()}`", k.unit, k.text] for k in COMMANDS.values()]
     record = " ".join(f"`{name}`:{COMMAND[name].name}" for name in COMMAND.names or ())
-    functions = [[f"`{f.name}`", f.arity, f.passes, f.result] for f in FUNCTIONS.values()]
+    alike: dict[tuple[int, int, str], list[str]] = {}
+    for f in FUNCTIONS.values():
+        alike.setdefault((f.arity, f.passes, f.result), []).append(f.name)
+    functions = [[*facts, code(names)] for facts, names in sorted(alike.items())]
     return "\n\n".join(
         [
-            table(["number", "command", "unit", "meaning"], rows),
+            table(["number", "command", "unit", "meaning"], sorted(rows)),
             "## The record",
             f"{COMMAND.itemsize} bytes: {record}",
             "`cast`: "
@@ -106,7 +115,7 @@ def commands() -> str:
             f"Reductions (`fn` of `fold`): {code(REDUCTION_NAMES)}. "
             f"Pooling (`fn` of `pool`): {code(POOL_MODES)}.",
             "## SIMD functions",
-            table(["function", "operands", "passes", "result"], functions),
+            table(["operands", "passes", "result", "functions"], functions),
         ]
     )
 
@@ -122,62 +131,49 @@ def settings() -> str:
 
 
 def cli() -> str:
-    """Return the commands of the command line with their help and options."""
+    """Return the commands of the command line, a line each."""
     from mtia_emu.cli.app import main
 
-    parts = [_help(main.help)]
-    for name, command in main.commands.items():
-        shown = [p for p in command.params if p.param_type_name == "option"]
-        arguments = " ".join(
-            p.human_readable_name.upper() if p.required else f"[{p.human_readable_name.upper()}]"
-            for p in command.params
-            if p.param_type_name == "argument"
-        )
-        parts += [f"## mtia-emu {name} {arguments}".rstrip(), _help(command.help)]
-        if shown:
-            parts.append(table(["option", "default", "meaning"], map(_option, shown)))
-    return "\n\n".join(parts)
-
-
-def _help(text: str | None) -> str:
-    """Return help text as Markdown: what stands behind a backspace mark is shown as it is."""
-    out = []
-    for paragraph in inspect.cleandoc(text or "").split("\n\n"):
-        if paragraph.startswith("\b"):
-            out.append("```\n" + paragraph.lstrip("\b\n") + "\n```")
-        else:
-            out.append(" ".join(paragraph.split()))
-    return "\n\n".join(out)
-
-
-def _option(option: Any) -> list[str]:
-    kind = option.type
-    value = option.metavar or (
-        "\\|".join(kind.choices) if hasattr(kind, "choices") else "" if option.is_flag else "INT"
-    )
-    default = option.default if isinstance(option.default, (int, str)) and not option.is_flag else ""
-    if option.secondary_opts and option.default is not None:  # --x / --no-x
-        default = (option.opts if option.default else option.secondary_opts)[0]
-    names = ", ".join((*option.opts, *option.secondary_opts))
-    spelt = f"`{names}{' ' + value if value else ''}`".replace("\\|", "|")
-    return [spelt, f"`{default}`" if default != "" else "", option.help or ""]
+    return table(["command", "what"], [[f"`mtia-emu {n}`", c.short_help] for n, c in main.commands.items()])
 
 
 def passes() -> str:
     """Return the default pipeline in order, each pass with its options and its contract."""
-    from mtia_emu.compiler import pipeline
+    from mtia_emu.compiler import formats, pipeline
 
     from mtia_emu.machine.chip import load_chip
     from mtia_emu.types import FP16, FP32
 
     rows = []
-    int8 = pipeline.FORMATS["int8"]
+    int8 = formats.FORMATS["int8"]
     mapping = pipeline.mapping_passes(load_chip("mtia-2i"))
     steps = (*pipeline.passes(FP32, FP16, quantise=int8), *mapping)
     for number, step in enumerate(steps, start=1):
         options = [f"{f.name}={f.default}" for f in fields(step) if f.default is not MISSING]
-        rows.append([number, f"`{step.name}`", code(options), " ".join((type(step).__doc__ or "").split())])
-    return table(["step", "pass", "options and defaults", "contract"], rows)
+        rows.append([number, f"`{step.name}`", code(options), _first_sentence(step)])
+    return table(["step", "pass", "options and defaults", "what"], rows)
+
+
+def stages() -> str:
+    """Return the stages of compilation: what each takes and gives, and on what it depends."""
+    from mtia_emu.compiler.stages import STAGES
+
+    from mtia_emu.options import Options
+
+    rows = []
+    for stage in STAGES:
+        options = [name.replace("_", "-") for name, _ in Options().deciding(stage.name)]
+        rows.append(
+            [
+                f"`{stage.name}`",
+                f"{code(stage.takes)} -> `{stage.gives}`".lstrip(),
+                code(options),
+                "all" if stage.chip == ("*",) else code(stage.chip),
+                "yes" if stage.kept else "",
+                stage.does,
+            ]
+        )
+    return table(["stage", "takes -> gives", "options", "of the chip", "memoised", "what it does"], rows)
 
 
 def systolic() -> str:
@@ -226,5 +222,5 @@ def _csv(path: Path) -> list[dict[str, str]]:
 
 SECTIONS: dict[str, Callable[[], str]] = {
     f.__name__.replace("_", "-"): f
-    for f in (chips, gpus, ops, onnx_ops, commands, settings, cli, passes, systolic)
+    for f in (chips, gpus, ops, commands, settings, cli, passes, stages, systolic)
 }

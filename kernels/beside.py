@@ -7,18 +7,19 @@ from itertools import accumulate
 
 import numpy as np
 
+from mtia_emu.program.commands import table_of
 from mtia_emu.program.isa import BESIDE, COMMAND, MOST_COMMANDS, VECTOR, Array, Block, Opcode, join, select
 
 from .builder import LINE, NoRoom, round_up
 
-_OPERAND = (
-    Opcode.LOAD,
-    Opcode.STORE,
-    Opcode.STAGE,
-    Opcode.GATHER,
-    Opcode.POOL,
-)  # commands whose `operand` names one
-_OPERAND2 = (Opcode.STAGE, Opcode.GATHER, Opcode.POOL)
+
+def _naming(name: str) -> Array:
+    """Return, by opcode, whether a field names an operand."""
+    return table_of(lambda kind: name in kind.operands)
+
+
+_OPERANDS = {name: _naming(name) for name in ("operand", "operand2", "row2")}  # as far as commands have them
+_FROM_PEER = table_of(lambda kind: kind.from_peer)
 _MOST_NUMBERS = np.iinfo(COMMAND["operand"]).max  # of operands, of slots
 
 
@@ -84,10 +85,9 @@ def _moved(commands: Array, pes: int, operands: int, slots: int, stages: int) ->
     """Return commands with the numbers of all that they name moved on by so many."""
     c = commands.copy()
     c["pe"] += pes
-    c["src_pe"][c["op"] == Opcode.REDUCE] += pes
-    c["operand"][np.isin(c["op"], _OPERAND)] += operands
-    c["operand2"][np.isin(c["op"], _OPERAND2)] += operands
-    c["row2"][(c["op"] == Opcode.POOL) & (c["row2"] >= 0)] += operands  # the weights of look-ups
+    c["src_pe"][_FROM_PEER[c["op"]]] += pes
+    for name, named in _OPERANDS.items():
+        c[name][named[c["op"]] & (c[name] >= 0)] += operands
     for name in ("dst", "src0", "src1", "src2"):
         c[name][c[name] >= 0] += slots
     c["stage"][c["stage"] >= 0] += stages

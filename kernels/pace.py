@@ -6,19 +6,30 @@ is counted over all of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mtia_emu.machine import ways
 from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.units.simd import FUNCTIONS
+from mtia_emu.machine.ways import Transfer, Way
+from mtia_emu.program.commands import table_of
 from mtia_emu.program.isa import FUNCTION_NAMES, VECTOR, Block, Cast, Opcode, Operand, select
 
 Array = np.ndarray[Any, Any]
-UNKNOWN = (Opcode.POOL, Opcode.SCALAR)  # how long these take depends on data, or on one core
-UNIT = np.array([0, 1, -1, 0, -1, 2, 3, 4, 4, -1])  # of each `Opcode`: the queue of a PE that it takes
 UNITS = ("load", "store", "matrix", "reduce", "simd")
+UNIT = table_of(lambda kind: UNITS.index(kind.queue.name) if kind.queue.name in UNITS else -1)
+OPAQUE = table_of(lambda kind: kind.opaque)
+MOVES = table_of(lambda kind: kind.queue.moves)
+ADDS = table_of(lambda kind: kind.adds)
+WAYS: dict[Opcode, Callable[[Transfer, Chip], Way]] = {
+    Opcode.LOAD: ways.load,
+    Opcode.STORE: ways.store,
+    Opcode.GATHER: ways.gather,
+}
 LOADING = ("load", "sram", "link", "dram")  # resources that are busy from the first load on
 
 
@@ -48,7 +59,7 @@ def pace(block: Block, chip: Chip) -> Pace | None:
     """Return the estimated pace of a block; None where its commands do not tell it, as of layers on bands."""
     ops = block.commands["op"]
     stores = np.flatnonzero(ops == Opcode.STORE)
-    if block.bands or not len(stores) or np.isin(ops, UNKNOWN).any():
+    if block.bands or not len(stores) or OPAQUE[ops].any():
         return None
     dram, shared = _shared(block, chip)
     mine = _commands_of(block, chip, int(block.commands["pe"][stores[-1]]))
@@ -61,18 +72,12 @@ def pace(block: Block, chip: Chip) -> Pace | None:
     bound = max(cycles, key=lambda name: cycles[name])
     other = cycles[bound]
     edge = _edge(mine, busy, latency, "dram" if dram > other else bound)
-    return Pace(dram, other, edge)
-
-
-def dram_cycles(chip: Chip, run_bytes: Array, runs: Array, written: float = 0.0) -> Array:
-    """Return the cycles of DRAM that each of so many runs of consecutive bytes take together."""
-    rate = chip.dram_bytes_per_cycle * chip.dram_efficiency(run_bytes, written)
-    return np.asarray(chip.dram.burst(run_bytes, runs) / rate)
+    return Pace(dram, other, edge + float(chip.pe.core.issue(1)))
 
 
 def _shared(block: Block, chip: Chip) -> tuple[float, dict[str, float]]:
     """Return the cycles of DRAM, and those of SRAM and of the links into rows: of their mean."""
-    at = np.flatnonzero(block.commands["op"] <= Opcode.GATHER)
+    at = np.flatnonzero(MOVES[block.commands["op"]])
     moves = select(block.commands, at)
     data, runs = _tiles(moves, block)
     far = np.array([x.space == "dram" for x in block.operands])[moves["operand"]]
@@ -81,10 +86,10 @@ def _shared(block: Block, chip: Chip) -> tuple[float, dict[str, float]]:
     if far.any():
         written = float(data[far & (moves["op"] == Opcode.STORE)].sum()) / float(data[far].sum())
         length, of = np.unique(data[far] / runs[far], return_inverse=True)
-        dram = float(dram_cycles(chip, length, np.bincount(of, runs[far]), written).sum())
+        dram = float(chip.run_cycles(length, np.bincount(of, runs[far]), written).sum())
     loaded = float(data[(moves["op"] == Opcode.LOAD) & (moves["cast"] != Cast.COL)].sum())
-    sram = float(data[near].sum()) / chip.sram_bytes_per_cycle
-    return dram, {"sram": sram, "link": loaded / (chip.grid.rows * chip.noc.row_bytes_per_cycle)}
+    links, _ = chip.noc.cost(loaded, False, 0)
+    return dram, {"sram": float(chip.sram_cycles(data[near].sum())), "link": float(links) / chip.grid.rows}
 
 
 def _tiles(moves: Array, block: Block) -> tuple[Array, Array]:
@@ -118,44 +123,51 @@ def _commands_of(block: Block, chip: Chip, pe: int) -> Array:
 def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array]:
     """Return the cycles that each command of a PE takes its unit, and those until its result is there."""
     busy, latency = np.zeros(len(mine)), np.zeros(len(mine))
-    move = mine["op"] <= Opcode.GATHER
-    busy[move] = chip.pe.dma.cost(*_tiles(mine[move], block))[0]
-    far = np.array([x.space == "dram" for x in block.operands])[mine["operand"]] & move
-    reach = chip.pe.dma.startup_cycles + chip.grid.cols * chip.noc.hop_cycles
-    latency[move] = reach + chip.cycles(chip.sram.latency_s) * (mine["op"][move] != Opcode.STORE)
-    if far.any():
-        latency[far & (mine["op"] != Opcode.STORE)] = reach + chip.cycles(chip.dram.latency_s)
-    elements = mine["rows"].astype(float) * mine["cols"]
-    simd = np.isin(mine["op"], (Opcode.SIMD, Opcode.FOLD))
-    passes = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])[np.where(simd, mine["fn"], 0)]
-    passes = np.where(mine["op"] == Opcode.FOLD, 1, passes)
-    width = np.array([s.dtype.bytes for s in block.slots])[np.maximum(mine["src0"], mine["dst"])]
-    busy[simd] = chip.pe.simd.cost(elements, width, passes)[0][simd]
-    latency[simd] = chip.pe.simd.startup_cycles
-    add = mine["op"] == Opcode.REDUCE
-    busy[add] = 4 * elements[add] / chip.pe.reduce.bytes_per_cycle
-    latency[add] = chip.noc.hop_cycles
-    _products(mine, block, chip, busy, latency)
+    for op, way_of in WAYS.items():
+        at = np.flatnonzero(mine["op"] == op)
+        way = way_of(_transfer(select(mine, at), block, chip), chip)
+        busy[at], latency[at] = way.busy, way.latency
+    at = np.flatnonzero(mine["op"] == Opcode.REDUCE)
+    busy[at], latency[at], _ = ways.pass_on(4.0 * mine["rows"][at] * mine["cols"][at], chip)
+    at = np.flatnonzero(np.isin(mine["op"], (Opcode.SIMD, Opcode.FOLD)))
+    busy[at], latency[at] = _simd(select(mine, at), block, chip)
+    at = np.flatnonzero(mine["op"] == Opcode.MATMUL)
+    if len(at):
+        busy[at], latency[at] = _products(select(mine, at), block, chip)
     return busy, latency
 
 
-def _products(mine: Array, block: Block, chip: Chip, busy: Array, latency: Array) -> None:
-    at = np.flatnonzero(mine["op"] == Opcode.MATMUL)
-    if not len(at):
-        return
-    m, k, n = (mine[name][at].astype(np.int64) for name in ("rows", "k", "cols"))
-    kind = block.slots[int(mine["src0"][at[0]])].dtype
-    if mine["flags"][at[0]] & VECTOR:
-        busy[at], latency[at] = m * k * n / chip.pe.simd.macs_per_cycle(kind), chip.pe.simd.startup_cycles
-        return
-    busy[at] = chip.pe.matrix.busy(m, k, n, kind.name)
-    latency[at] = chip.pe.matrix.latency(m, k, n, kind.name) - busy[at]
+def _transfer(moves: Array, block: Block, chip: Chip) -> Transfer:
+    """Return commands of one kind as transfers; whether the layout unit turns a tile is not looked at."""
+    data, runs = _tiles(moves, block)
+    far = np.array([x.space == "dram" for x in block.operands], float)[moves["operand"]]
+    hops = chip.grid.hops(moves["pe"].astype(int), moves["cast"])
+    return Transfer(data, runs, hops, moves["cast"] == Cast.COL, far, rows=moves["rows"])
+
+
+def _simd(passes: Array, block: Block, chip: Chip) -> tuple[Array, Array | int]:
+    """Return what functions and folds over rows take; the first operand is taken for the widest."""
+    each = np.array([FUNCTIONS[f].passes for f in FUNCTION_NAMES])
+    fold = passes["op"] == Opcode.FOLD
+    times = np.where(fold, 1, each[np.where(fold, 0, passes["fn"])])
+    sizes = np.array([*(s.dtype.bytes for s in block.slots), 0, 0])  # the last two: of no slot
+    width = np.maximum(sizes[passes["src0"]], sizes[passes["dst"]])
+    return chip.pe.simd.cost(passes["rows"].astype(float) * passes["cols"], width, times)
+
+
+def _products(products: Array, block: Block, chip: Chip) -> tuple[Array, Array | int]:
+    """Return what products take, on the unit that their block's are for."""
+    m, k, n = (products[name].astype(np.int64) for name in ("rows", "k", "cols"))
+    kind = block.slots[int(products["src0"][0])].dtype
+    if products["flags"][0] & VECTOR:
+        return chip.pe.simd.product_cost(m * k * n, kind)
+    return chip.pe.matrix.cost(m, k, n, kind.name)
 
 
 def _issue(mine: Array, chip: Chip) -> float:
     """Return the cycles of the core that issues more: one those that move data, one those that compute."""
-    moving = np.count_nonzero(mine["op"] <= Opcode.GATHER)
-    return max(moving, len(mine) - moving) * chip.pe.core.issue_cycles
+    moving = np.count_nonzero(MOVES[mine["op"]])
+    return float(chip.pe.core.issue(max(moving, len(mine) - moving)))
 
 
 def _edge(mine: Array, busy: Array, latency: Array, bound: str) -> float:
@@ -186,7 +198,7 @@ def _follows(tail: Array, busy: Array, latency: Array) -> float:
     free, ready = dict.fromkeys(range(len(UNITS)), 0.0), {int(tail["dst"][0]): 0.0}
     rows = zip(*(tail[name][1:].tolist() for name in names), busy[1:], latency[1:], strict=True)
     for dst, *sources, op, takes, late in rows:
-        added = [dst] if op in (Opcode.REDUCE, Opcode.MATMUL) else []
+        added = [dst] if ADDS[op] else []
         waits = [ready[x] for x in (*sources, *added) if x in ready]
         if not waits:
             ready.pop(dst, None)

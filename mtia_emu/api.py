@@ -10,17 +10,17 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from mtia_emu.compiler.lower.emit import About
+from mtia_emu.compiler.formats import format_text, quantised
+from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.passes.quantise import FINE
 from mtia_emu.compiler.passes.set_precision import own_dtype
-from mtia_emu.compiler.pipeline import Compiled, compile_graph, quantised, wanted_format
+from mtia_emu.compiler.pipeline import Compiled, compile_graph
 from mtia_emu.compiler.reference import core_library, evaluate
 from mtia_emu.compiler.user_kernels import INSTALLED
 
 from . import settings
 from .engine.function import execute
 from .engine.lookups import Lookups
-from .engine.run import report as make_report
 from .errors import UserError
 from .files.writing import valid
 from .gpu import Gpu, load_gpu
@@ -30,8 +30,11 @@ from .program import file as program_file
 from .program.inputs import input_arrays, typed_inputs
 from .program.isa import Program
 from .program.verify import verify
-from .results.report import Check, LayerCheck, Report
+from .results.check import Check, LayerCheck
+from .results.machine import Machine
+from .results.report import Report
 from .sources import Operator, Source, is_program, open_model, operator_source  # noqa: F401
+from .study.accelerator import Accelerator, ProgramRun
 from .study.lookups import example_lookups, known_lookups
 from .study.tuning import tuning
 
@@ -137,31 +140,30 @@ def run(
     settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None,
     inputs: Mapping[str, Array] | None = None,
-    gpu: str | Gpu | None = DEFAULT_GPU,
+    gpu: str | Machine | None = DEFAULT_GPU,
     progress: Progress | None = None,
     **options: Unpack[Words],
 ) -> Outcome:
     """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it
     too.
 
-    `gpu` names the reference to stand beside, None for none. `options` are the fields of `Options` (`dtype`,
-    `tune`, `beside`, `prefetch`, `place`, `seed`, ...), or a whole value as `options`. `check` compares
-    outputs with an oracle's (`expected_outputs`), on `inputs` or on seeded random ones.
+    `gpu` is the machine to stand beside, a GPU by its name, None for none. `options` are the fields of
+    `Options` (`dtype`, `tune`, `beside`, `prefetch`, `place`, `seed`, ...), or a whole value as `options`.
+    `check` compares outputs with an oracle's (`expected_outputs`), on `inputs` or on seeded random ones.
     """
     chosen = Options.of(**options)
-    compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
+    other = reference(gpu, chosen.gpu_mode)
     inputs = None if inputs is None else input_arrays(inputs)
     if isinstance(model, Program) or is_program(model):
         refuse_compiled(dims, chosen)
         program = model if isinstance(model, Program) else load_program(model)
         machine = machine_of(program, chip, settings)
         known = known_lookups(program) if inputs is None else {}
-        how: dict[str, Any] = {"gpu": compared, "gpu_mode": chosen.gpu_mode, "progress": progress}
-        return run_program(program, machine, inputs=inputs, lookups=known, **how)
+        return run_program(program, machine, inputs=inputs, lookups=known, gpu=other, progress=progress)
     machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     seed = chosen.seed if chosen.check or inputs is not None else None
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
-        return run_source(source, machine, inputs=inputs, gpu=compared, progress=progress, options=chosen)
+        return run_source(source, machine, inputs=inputs, gpu=other, progress=progress, options=chosen)
 
 
 def run_source(
@@ -170,7 +172,7 @@ def run_source(
     *,
     inputs: Mapping[str, Array] | None = None,
     sample: bool = False,
-    gpu: str | Gpu | None = DEFAULT_GPU,
+    gpu: str | Machine | None = DEFAULT_GPU,
     progress: Progress | None = None,
     **options: Unpack[Words],
 ) -> Outcome:
@@ -178,17 +180,14 @@ def run_source(
     chosen = Options.of(**options)
     if chosen.by_layer and not chosen.check:
         raise UserError("--by-layer is part of the check: give --check too")
-    compared = load_gpu(gpu) if isinstance(gpu, str) else gpu
+    other = reference(gpu, chosen.gpu_mode)
     compiled = compile_stages(source, chip, inputs=inputs, progress=progress, options=chosen)
     program = compiled.program
     if (chosen.check or sample) and inputs is None:
         _refuse_unready(program)  # before inputs are made, which may be as large as the model
         inputs = source.inputs(compiled.imported, chosen.seed)
     lookups = example_lookups(source, program, chosen.seed) if inputs is None else {}
-    mode = chosen.gpu_mode
-    outcome = run_program(
-        program, chip, inputs=inputs, lookups=lookups, gpu=compared, gpu_mode=mode, progress=progress
-    )
+    outcome = run_program(program, chip, inputs=inputs, lookups=lookups, gpu=other, progress=progress)
     if not chosen.check or inputs is None:
         return outcome
     if progress is not None:
@@ -223,7 +222,7 @@ def _compared(
     from .oracle import Expected, compare_outputs, expected_outputs
     from .plugins.kernels import own_operators
 
-    program, wanted = compiled.program, wanted_format(options)
+    program, wanted = compiled.program, format_text(options)
     graph, given = compiled.imported, typed_inputs(inputs, program.inputs)
     expected = (
         Expected(evaluate(graph, given), REFERENCES)
@@ -249,34 +248,34 @@ def run_program(
     *,
     inputs: Mapping[str, Array] | None = None,
     lookups: Mapping[int, Lookups] | None = None,
-    gpu: str | Gpu | None = DEFAULT_GPU,
-    gpu_mode: Mode = BURST,
+    gpu: str | Machine | None = DEFAULT_GPU,
     progress: Progress | None = None,
 ) -> Outcome:
     """Time and price a program on a chip, and execute it where inputs are given.
 
     `lookups` say which rows of tables are looked up where nothing is executed.
     """
-    machine = load_gpu(gpu) if isinstance(gpu, str) else gpu
+    other = reference(gpu)
     outputs: dict[str, Array] = {}
-    lookups = lookups or {}
-    zero_macs: Mapping[int, tuple[Mapping[str, int], ...]] = {}
+    work = ProgramRun(program, lookups or {})
     if inputs is not None:
         _refuse_unready(program)
         given = typed_inputs(input_arrays(inputs), program.inputs)
         total = len(program.launches)
         tick = (lambda done: progress("execute", done, total)) if progress else None
         execution = execute(program, chip, given, core_library(), tick)
-        outputs, lookups, zero_macs = execution.outputs, execution.lookups, execution.zero_macs
+        outputs, work = execution.outputs, ProgramRun(program, execution.lookups, execution.zero_macs)
     if progress is not None:
         progress("time", 0, 1)
-    report = make_report(program, chip, lookups, zero_macs)
-    compared = None
-    if machine is not None:
-        compared = machine.run(
-            program.works, model=program.model, dtype=program.dtype, dims=program.dims, mode=gpu_mode
-        )
-    return Outcome(program, chip, report, compared, None, outputs, lookups)
+    report = Accelerator(chip).report(work)
+    compared = None if other is None else other.report(work)
+    return Outcome(program, chip, report, compared, None, outputs, work.lookups)
+
+
+def reference(gpu: str | Machine | None, mode: Mode = BURST) -> Machine | None:
+    """Return the machine that stands beside the chip, a GPU in a mode; one that is no GPU as it is."""
+    machine = load_gpu(gpu) if isinstance(gpu, str) else gpu
+    return machine.in_mode(mode) if isinstance(machine, Gpu) else machine
 
 
 def _refuse_unready(program: Program) -> None:

@@ -110,7 +110,7 @@ class Options:
         "compile",
         "workload",
         metavar="TYPE",
-        decides=("lower",),
+        decides=("format",),
     )
     calibrate: str | None = option(
         None,
@@ -118,7 +118,7 @@ class Options:
         "inputs, not row by row at run time.",
         "compile",
         metavar="INT|IO.npz",
-        decides=("lower",),
+        decides=("format",),
     )
     passes: str | None = option(
         None,
@@ -128,7 +128,7 @@ class Options:
         "compile",
         "sweep",
         metavar="TEXT",
-        decides=("lower", "map"),
+        decides=("fuse", "suit"),
     )
     tune: str = option(
         "fast",
@@ -138,27 +138,28 @@ class Options:
         "operator",
         "sweep",
         choices=("fast", "full"),
-        decides=("map", "choice"),
+        decides=("beside", "emit", "choice"),
     )
     beside: bool = option(
         True,
         "Run independent layers side by side in one launch, each on rows of PEs, where that is faster.",
         "compile",
         "sweep",
-        decides=("map",),
+        decides=("beside",),
     )
     prefetch: bool = option(
         True,
         "Let kernels read weights of later ones into SRAM while they leave DRAM idle.",
         "compile",
         "sweep",
+        decides=("prefetch",),
     )
     place: str = option(
         "dram",
         "Memory that operands start in and the result ends in; weights-dram: the others in SRAM.",
         "operator",
         choices=("sram", "dram", "weights-dram"),
-        decides=("map",),
+        decides=("place",),
     )
     check: bool = option(
         False,

@@ -12,6 +12,7 @@ from mtia_emu.compiler.ops import OPS
 
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.results.report import Layer
+from mtia_emu.results.spans import Track
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "docs" / "accuracy")]
 import kinds  # noqa: E402
@@ -64,8 +65,9 @@ def test_every_op_is_of_one_published_kind() -> None:
 
 def test_time_is_summed_by_published_operator() -> None:
     """Two bags in a launch with a product, which ran for half of it: each has its own time."""
-    bags = Layer("b", "embedding_bags", "embedding_bag", 0, 80, 0, 0, 0, 0.0, "dram", own=60.0)
-    product = Layer("p", "matmul_map", "matmul", 0, 40, 0, 0, 0, 0.0, "array", own=20.0)
+    chip = Track("c", 1.0)
+    bags = Layer("b", "embedding_bags", "embedding_bag", 0, 80, 0, 0, 0, 0.0, "dram", own=60.0, track=chip)
+    product = Layer("p", "matmul_map", "matmul", 0, 40, 0, 0, 0, 0.0, "array", own=20.0, track=chip)
     found = kinds.cycles_by_kind([bags, product, replace(bags, op="embedding_bag", own=None)])
     assert found == {"EmbeddingBag": 140.0, "FC": 20.0}
     with pytest.raises(KeyError, match=r"embedding_bag \+ matmul"):

@@ -17,7 +17,8 @@ from mtia_emu.cli.app import main
 from mtia_emu.gpu import gpu_names
 from mtia_emu.machine.chip import chip_names
 from mtia_emu.machine.units.simd import REDUCTIONS
-from mtia_emu.program.isa import COMMANDS, Opcode
+from mtia_emu.program.commands import COMMANDS
+from mtia_emu.program.isa import Opcode
 from mtia_emu.settings import FLAGS
 
 ROOT = Path(__file__).parents[1]
@@ -65,14 +66,15 @@ def test_every_pass_is_listed() -> None:
 
 @pytest.mark.parametrize("name", PASSES)
 def test_every_pass_is_documented_and_tested(name: str) -> None:
-    assert PASSES[name].__doc__
-    assert name in page("passes.md").lower()
+    assert len((PASSES[name].__doc__ or "").split()) > 5, "it says its contract"
+    assert f"`{name}" in page("passes.md").lower()
     assert (ROOT / "tests" / "compiler" / "passes" / f"test_{name.replace('-', '_')}.py").exists()
 
 
 @pytest.mark.parametrize("name", OPS)
 def test_every_op_is_documented(name: str) -> None:
-    assert f"`{name}`" in page("ops.md") or f"`{name} " in page("ops.md") or f" {name}`" in page("ops.md")
+    assert len(OPS[name].text.split()) > 1, "it says what it means"
+    assert f"`{name}`" in page("ops.md")
 
 
 def test_every_file_of_ops_is_loaded() -> None:
@@ -116,15 +118,13 @@ def test_tests_run_through_all_that_is_listed(loop: str) -> None:
 
 @pytest.mark.parametrize("name", [*chip_names(), *gpu_names()])
 def test_every_chip_and_gpu_is_documented(name: str) -> None:
-    assert name in page("chips.md") + page("gpus.md")
+    assert f"  {name} " in page("chips.md") + page("gpus.md")  # its parameters: tests/study/test_listing.py
 
 
 @pytest.mark.parametrize("name", main.commands)
 def test_every_command_of_the_command_line_is_documented_and_tested(name: str) -> None:
-    assert f"mtia-emu {name}" in page("cli.md")
+    assert f"`mtia-emu {name}`" in page("cli.md")  # its options: tests/cli/test_help.py
     assert f'"{name}"' in all_tests()
-    options = {o for p in main.commands[name].params for o in p.opts if o.startswith("--")}
-    assert {o for o in options if o not in page("cli.md")} == set()
 
 
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)

@@ -104,13 +104,9 @@ def test_a_keyword_that_is_no_option_is_refused_with_the_nearest() -> None:
 
 
 def test_what_decides_a_stage_is_in_its_key() -> None:
-    assert dict(Options(place="sram").deciding("map")) == {
-        "passes": None,
-        "tune": "fast",
-        "beside": True,
-        "place": "sram",
-    }
-    assert Options(prefetch=False).deciding("map") == Options().deciding("map")
+    assert dict(Options(place="sram").deciding("place")) == {"place": "sram"}
+    assert dict(Options(passes="fold").deciding("suit")) == {"passes": "fold"}
+    assert Options(prefetch=False).deciding("beside") == Options().deciding("beside")
 
 
 def test_what_a_compiled_program_ignores_is_refused_by_its_flag() -> None:

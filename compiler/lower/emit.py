@@ -1,10 +1,9 @@
-"""Schedule and placement to Program: each distinct kernel call becomes a block, each step a launch."""
+"""Schedule and placement to launches: each distinct kernel call becomes a block, each step a launch."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from collections.abc import Mapping as Table
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -13,95 +12,32 @@ from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.kernel import Kernel, KernelCall
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.options import Options
-from mtia_emu.program.isa import Binding, Block, Launch, Operand, Program
-from mtia_emu.types import TensorType, Work
+from mtia_emu.program.isa import Block, Launch, Operand
 
-from ..user_kernels import idle_notes, kernel_of
+from ..user_kernels import kernel_of
 from .beside import SELDOM, BlockSource, Run, moments
 from .beside import launches as runs
 from .choice import ESTIMATED, Tuning
+from .launches import Launches
 from .place import Placement
-from .prefetch import Ahead, TimedLaunches, read_ahead
 from .split import split
 from .steps import Schedule, Step
 from .views import View
 
-DEFAULTS = Options()
-
-
-@dataclass(frozen=True)
-class About:
-    """What a program says of its model and its steps do not: `dtype` is the format that reports name.
-
-    `types` are inputs and outputs as the model's user sees them, `works` is what any other machine would have
-    to do.
-    """
-
-    name: str = ""
-    source: str = ""
-    dims: Table[str, int] = field(default_factory=dict)
-    dtype: str = ""
-    types: Table[str, TensorType] = field(default_factory=dict)
-    works: tuple[Work, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Emitted:
-    """A program, the schedule with steps that fit a block each, and the steps of each launch, by number."""
-
-    program: Program
-    schedule: Schedule
-    steps: tuple[tuple[int, ...], ...]
-
 
 def emit(
-    plan: Schedule,
+    schedule: Schedule,
     placement: Placement,
-    about: About,
-    *,
-    options: Options = DEFAULTS,
     tuning: Tuning = ESTIMATED,
     progress: Callable[[int, int], None] | None = None,
-) -> Emitted:
-    """Return the program of a placed schedule; `progress` is called with the steps done and all of them.
+) -> Launches:
+    """Return the launches of a placed schedule; `progress` is called with the steps done and all of them.
 
     `tuning` chooses the mappings of kernels that have several, and may give blocks that were made before.
     """
-    calls = _Calls(plan.chip, placement, tuning, _packed(plan))
-    plan = split(plan, lambda step: calls.source(step).make(plan.chip))
-    timed = _launches(plan, calls, progress or (lambda before, total: None))
-    ahead = read_ahead(plan, placement, timed, tuning.memoise, on=options.prefetch)
-    return Emitted(_program(plan, placement, about, ahead), plan, tuple(timed.steps))
-
-
-def _program(plan: Schedule, placement: Placement, about: About, ahead: Ahead) -> Program:
-    """Return the program of the blocks and launches that there are."""
-    consts = plan.graph.consts
-
-    def bind(value: str, view: View) -> Binding:
-        space, address = placement.space[view.buffer], placement.address[view.buffer]
-        strides = () if view.contiguous else view.strides
-        return Binding(value, view.type, about.types.get(value, view.type), space, address, strides)
-
-    return Program(
-        about.name,
-        about.source,
-        about.dtype,
-        dict(about.dims),
-        plan.chip.model_dump(),
-        tuple(ahead.blocks),
-        tuple(ahead.launches),
-        tuple(bind(value, plan.values[value]) for value in plan.graph.inputs),
-        tuple(bind(value, view) for value, view in plan.outputs.items()),
-        tuple(bind(value, plan.values[value]) for value in consts),
-        {value: c for value, c in consts.items() if c.present},
-        placement.dram_bytes,
-        ahead.sram_bytes,
-        about.works,
-        about.notes + ahead.notes + idle_notes(plan),
-    )
+    calls = _Calls(schedule.chip, placement, tuning, _packed(schedule))
+    schedule = split(schedule, lambda step: calls.source(step).make(schedule.chip))
+    return _launches(schedule, calls, progress or (lambda before, total: None))
 
 
 @dataclass
@@ -153,33 +89,33 @@ class _Calls:
         return Launch(0, tuple(places), step.origin or step.name, step.op, step.name)
 
 
-def _packed(plan: Schedule) -> set[str]:
+def _packed(schedule: Schedule) -> set[str]:
     """Return the constants that one product alone reads: they are stored in the order of its tiles."""
-    uses = Counter(v.buffer for step in plan.steps for v in (*step.inputs, *step.outputs))
-    consts = {b.name for b in plan.buffers.values() if b.role == "const"}
+    uses = Counter(v.buffer for step in schedule.steps for v in (*step.inputs, *step.outputs))
+    consts = {b.name for b in schedule.buffers.values() if b.role == "const"}
     return {name for name, count in uses.items() if count == 1 and name in consts}
 
 
-def _launches(plan: Schedule, calls: _Calls, progress: Callable[[int, int], None]) -> TimedLaunches:
+def _launches(schedule: Schedule, calls: _Calls, progress: Callable[[int, int], None]) -> Launches:
     """Return the launches of all steps, each moment's side by side where that is faster."""
     tuning, numbers, known = calls.tuning, dict[Any, int](), dict[Any, tuple[Run, ...]]()
-    timed, before = TimedLaunches(), 0
-    groups = [(steps, list(map(calls.source, steps))) for steps in moments(plan)]
+    launched, before = Launches(schedule), 0
+    groups = [(steps, list(map(calls.source, steps))) for steps in moments(schedule)]
     counts = Counter(tuple(s.key for s in sources) for _, sources in groups if len(sources) > 1)
     for moment, (steps, sources) in enumerate(groups):
         key = tuple(source.key for source in sources)
         if key not in known:
             often = counts[key] * SELDOM >= len(groups)
-            known[key] = runs(sources, plan.chip, tuning.search, tuning.memoise, often=often)
+            known[key] = runs(sources, schedule.chip, tuning.search, tuning.memoise, often=often)
         for run in known[key]:
-            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(timed.blocks))
-            if number == len(timed.blocks):
-                timed.blocks.append(run.block)
+            number = numbers.setdefault(tuple(key[i] for i in run.calls), len(launched.blocks))
+            if number == len(launched.blocks):
+                launched.blocks.append(run.block)
             parts = zip(run.calls, run.parts or (run.block,), strict=True)
             alone = [calls.launch(steps[i], block) for i, block in parts]
-            timed.launches.append(run.launch(number, alone))
-            timed.moments.append(moment)
-            timed.steps.append(tuple(before + i for i in run.calls))
+            launched.launches.append(run.launch(number, alone))
+            launched.times.append(moment)
+            launched.steps.append(tuple(before + i for i in run.calls))
         before += len(steps)
-        progress(before, len(plan.steps))
-    return timed
+        progress(before, len(schedule.steps))
+    return launched

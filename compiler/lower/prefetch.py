@@ -11,27 +11,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from mtia_emu.kernels.pace import Pace, dram_cycles, pace
+from mtia_emu.kernels.pace import Pace, pace
 from mtia_emu.kernels.prefetch import PIECES, Head, LoadedTiles, spread, tiles_of, with_head, with_prefetch
 
 from mtia_emu.machine.chip import Chip
-from mtia_emu.program.isa import Block, Launch, Opcode
+from mtia_emu.machine.ways import read_latency
+from mtia_emu.program.commands import looks_up
+from mtia_emu.program.isa import Block, Cast, Launch
 from mtia_emu.reuse.memo import Memoise, SameObject
 
+from .launches import Launches
 from .place import SCRATCH_SHARE, Arena, Placement, vacant
-from .steps import Schedule
 
 DIGITS = 4  # binary digits of the counts of tiles and pieces that are copied
-
-
-@dataclass
-class TimedLaunches:
-    """Distinct blocks, the launches that run them, and of each launch its moment and its steps, by number."""
-
-    blocks: list[Block] = field(default_factory=list)
-    launches: list[Launch] = field(default_factory=list)
-    moments: list[int] = field(default_factory=list)
-    steps: list[tuple[int, ...]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -66,37 +58,35 @@ class _Change:
     copies: list[tuple[int, range]] = field(default_factory=list)  # of which launch's head
 
 
-def read_ahead(
-    plan: Schedule,
-    placement: Placement,
-    timed: TimedLaunches,
-    memoise: Memoise,
-    *,
-    on: bool = True,
-) -> Ahead:
-    """Return the program with prefetches, where they are `on` and pay."""
-    blocks, launches = timed.blocks, timed.launches
-    planner = _Planner(plan.chip, timed, memoise)
-    arena = vacant(plan, placement, _limit(plan.chip, placement, blocks))
-    for index in range(len(launches) if on else 0):
+def as_launched(launched: Launches, placement: Placement) -> Ahead:
+    """Return the program without prefetches."""
+    return Ahead(launched.blocks, launched.launches, placement.sram_bytes)
+
+
+def read_ahead(launched: Launches, placement: Placement, memoise: Memoise) -> Ahead:
+    """Return the program with prefetches where they pay."""
+    schedule, blocks = launched.schedule, launched.blocks
+    planner = _Planner(launched, memoise)
+    arena = vacant(schedule, placement, _limit(schedule.chip, placement, blocks))
+    for index in range(len(launched.launches)):
         planner.plan(index, arena)
     total = planner.bytes
     if not total:
-        return Ahead(list(blocks), list(launches), placement.sram_bytes)
-    made = planner.build()
+        return as_launched(launched, placement)
+    changed = planner.build()
     top = max(placement.sram_bytes, arena.top)
     heads = sum(c.head is not None for c in planner.changes)
     note = (
         f"{total / 1e6:.3g} MB of the weights of {heads} launches are read into SRAM while launches before "
         "them leave DRAM idle"
     )
-    return Ahead(*made, top, (note,))
+    return Ahead(*changed, top, (note,))
 
 
 def _limit(chip: Chip, placement: Placement, blocks: Sequence[Block]) -> int:
     """Return how much of SRAM buffers may take: not what kernels stage in, nor a cache that is used."""
     room = chip.sram.bytes - chip.sram.bytes // SCRATCH_SHARE
-    if not any((b.commands["op"] == Opcode.POOL).any() for b in blocks):
+    if not any(map(looks_up, blocks)):
         return room
     scratch = max(b.scratch_bytes for b in blocks)
     cache = chip.sram.cache_bytes(placement.sram_bytes + scratch)
@@ -107,15 +97,16 @@ def _limit(chip: Chip, placement: Placement, blocks: Sequence[Block]) -> int:
 class _Planner:
     """What each launch could copy and read ahead, and what it does."""
 
-    def __init__(self, chip: Chip, timed: TimedLaunches, memoise: Memoise) -> None:
-        self.chip, self.memoise = chip, memoise
-        self.blocks, self.launches, self.moments = timed.blocks, timed.launches, timed.moments
-        self.changes = [_Change() for _ in timed.launches]
+    def __init__(self, launched: Launches, memoise: Memoise) -> None:
+        chip = self.chip = launched.schedule.chip
+        self.blocks, self.launches, self.times = launched.blocks, launched.launches, launched.times
+        self.memoise = memoise
+        self.changes = [_Change() for _ in self.launches]
         self.bytes = 0
         self._paces: dict[int, Pace | None] = {}
         self._streams: dict[int, _Stream | None] = {}
-        self._weights = [self._weight(block) for block in timed.blocks]
-        self._latency = chip.cycles(chip.dram.latency_s) + chip.pe.dma.startup_cycles + chip.noc.hop_cycles
+        self._weights = [self._weight(block) for block in self.blocks]
+        self._latency = float(read_latency(chip.grid.hops(0, Cast.NONE), 1.0, chip))
 
     def plan(self, index: int, arena: Arena) -> None:
         """Give a launch a head where DRAM holds it up and launches before it leave DRAM idle."""
@@ -131,7 +122,7 @@ class _Planner:
         most = min(int(own.late / stream.tile_cycles), len(stream.tiles), sum(room.values()) // PIECES)
         while most := _coarse(most):
             copies = dict(_shared_out(most * PIECES, room))
-            life = self.moments[min(copies)], self.moments[index]
+            life = self.times[min(copies)], self.times[index]
             address = arena.take(most * stream.tile_bytes, *life)
             if address is not None:
                 return self._take(index, stream, (most, address), copies)
@@ -181,7 +172,7 @@ class _Planner:
             return None
         tile_bytes = Head(block.operands[operand], tiles, spread(1, tiles)).operand.extent_bytes
         each = np.array([tile_bytes / PIECES, tile_bytes])
-        cycles = dram_cycles(self.chip, each, np.ones(2))
+        cycles = self.chip.run_cycles(each, np.ones(2))
         loads = float(tiles.loads.mean())
         return _Stream(operand, tiles, tile_bytes, float(cycles[0]), float(cycles[1]) * loads)
 

@@ -41,7 +41,7 @@ def schedule(graph: Graph, chip: Chip, memoise: Memoise = unmemoised) -> Schedul
     _copy_at_once(plan, computed)
     forward(plan)
     _pin_constants(plan)
-    return plan
+    return replace(plan, memo={}, memoise=unmemoised)  # what rules shared is of no use behind them
 
 
 def _put_states(plan: Schedule) -> None:

@@ -126,7 +126,7 @@ def step(gpu: Gpu, model: str, batch: int, seq: int, past: int) -> tuple[Cost, C
     done = gpu.run(works, model="", dtype="bf16", dims=dims, mode=Mode(sustained=True))
     parts = [np.zeros(2), np.zeros(2)]
     for layer in done.layers:
-        seconds = (layer.end_cycle - layer.start_cycle) / gpu.clock_hz
+        seconds = layer.span_s
         parts[layer.op != "attention"] += (seconds, layer.joules)
     return parts[0], parts[1] + head_norms(gpu, model, batch * seq)
 

@@ -7,47 +7,48 @@ of the last only what follows them: there the two halves of the work do not over
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from mtia_emu.machine.chip import Chip
-from mtia_emu.sums import add_up
-from mtia_emu.types import FP32
+from mtia_emu.machine import ways
+from mtia_emu.machine.chip import Chip, Pe
+from mtia_emu.machine.ways import Transfer
+from mtia_emu.program.isa import Cast
 
-from ..builder import NoRoom, ceil_div
+from ..builder import NoRoom
+from ..estimates import exposed
 from .plan import AttentionPlan, AttentionProblem, AttentionTiling
 
 Array = np.ndarray[Any, Any]
 PANELS = (16, 8, 6, 4, 3, 2)  # in a block; beyond that the scaling of results is a small share of the work
 STACKS = (1, 2, 4, 8)
-OVERLAP_LOSS = 0.05  # share of the work on resources that do not bound which still shows (estimate)
 STALLS = 2  # of a block's columns each waits for the one before
 BEHIND = 4  # panels by which values come behind keys
 
 
 class TilingWork(NamedTuple):
-    """What a tiling asks of a chip, in cycles of one PE or lane unless said; or, of many tilings, arrays.
+    """What tilings ask of a chip, an element each, in cycles of one PE or lane unless said.
 
     `port` and `links` pass the keys and values, of `bytes` in all, over `panels` panels; `before` and `after`
     are those of a panel's scores and of what follows them, each on its busiest unit, `pace` of both together,
     `every` on all units. `worked` panels are a PE's, in `blocks` blocks of `block`, for `stack` units.
     """
 
-    panels: Any
-    blocks: Any
-    block: Any
-    stack: Any
-    worked: Any
-    port: Any
-    links: Any
-    bytes: Any
-    before: Any
-    after: Any
-    pace: Any
-    every: Any
-    last: Any
+    panels: Array
+    blocks: Array
+    block: Array
+    stack: Array
+    worked: Array
+    port: Array
+    links: Array
+    bytes: Array
+    before: Array
+    after: Array
+    pace: Array
+    every: Array
+    last: Array
 
 
 class Tilings:
@@ -64,10 +65,10 @@ class Tilings:
             )
         self.problem = problem
         self.tiles = tuple(p.tiles for p in fitting)
-        self.work = TilingWork(*np.array([_work(p) for p in fitting], np.float64).T)
+        self.work = _work(fitting)
 
     def ranked(self, rate: float, count: int) -> list[tuple[AttentionTiling, float]]:
-        """Return up to `count` tilings and their estimated cycles, the least first.
+        """Return up to `count` tilings and their estimated cycles but `first_cycles`, the least first.
 
         `rate` is `memory_rate` of the problem.
         """
@@ -86,12 +87,21 @@ def memory_rate(problem: AttentionProblem, chip: Chip) -> float:
     """Return the bytes a cycle at which keys and values come out of the memory that they are in."""
     if problem.space != "dram":
         return chip.sram_bytes_per_cycle
-    run = np.asarray(problem.dim * problem.kind.bytes)
-    return chip.dram_bytes_per_cycle * float(chip.dram_efficiency(run))
+    run = problem.dim * problem.kind.bytes
+    return float(run / chip.run_cycles(run, 1))
 
 
 def estimate(p: AttentionProblem, w: TilingWork, rate: float) -> Array:
-    """Return about the cycles of tilings, keys and values coming at `rate` bytes a cycle."""
+    """Return about the cycles of tilings, keys and values coming at `rate` bytes a cycle.
+
+    An example: 8 panels of keys come in 4 blocks of 2, to a PE that holds 2 units of queries. A panel takes a
+    unit 20 cycles up to its scores and 25 from its powers on; together 30, since different parts of the PE
+    do the two. So a unit takes 60 a block, the PE 2 * 60 = 120, and all work 4 * 120 = 480. If all keys and
+    values take the port 400, a block comes in 100: the first unit waits 100 - 60 = 40 for the first block,
+    later blocks come while both units work. At the first and the last block the two halves of the work do not
+    overlap: 2 panels * (20 + 25 - 30) = 30 (`edge`). In all 480 + 40 + 30 = 550. If the keys take 560, a
+    block comes in 140: the first wait is 80, and each of the 3 later blocks is 140 - 120 = 20 late: 650.
+    """
     moved = np.maximum(np.maximum(w.port, w.links), w.bytes / rate)
     come, unit = moved / w.blocks, w.pace * w.worked / (w.blocks * w.stack)
     waits = np.maximum(come - unit, 0) + (w.blocks - 1) * np.maximum(come - w.stack * unit, 0)
@@ -100,8 +110,9 @@ def estimate(p: AttentionProblem, w: TilingWork, rate: float) -> Array:
     # the last keys come before the last values; powers wait for the whole block's keys
     late = w.block * w.after - np.minimum(BEHIND, w.block) * panel * (1 - keys)
     edge = np.where(waits > 0, np.maximum(edge, late), edge + panel * keys)
-    rest = w.port + w.links + w.bytes / rate + w.worked * w.every - np.maximum(w.pace * w.worked, moved)
-    return w.pace * w.worked + waits + edge + OVERLAP_LOSS * rest + w.last
+    every = w.port + w.links + w.bytes / rate + w.worked * w.every
+    rest = exposed(every, np.maximum(w.pace * w.worked, moved), "attention")
+    return w.pace * w.worked + waits + edge + rest + w.last
 
 
 def _candidates(problem: AttentionProblem, chip: Chip) -> Iterator[AttentionTiling]:
@@ -122,62 +133,80 @@ def _candidates(problem: AttentionProblem, chip: Chip) -> Iterator[AttentionTili
     )
 
 
-def _work(plan: AttentionPlan) -> TilingWork:
-    """Return what a plan asks of its chip."""
-    p, t, chip = plan.problem, plan.tiles, plan.chip
-    needs = plan.needs()
-    panels = int(needs.sum(axis=0).max()) * plan.rounds  # that the longest lane streams
-    loads = t.width * (p.dim + p.value_dim) * p.kind.bytes * panels
-    turned = chip.pe.layout.bytes_per_cycle  # values are turned on their way
-    lanes = min(plan.lanes, p.groups * int(np.count_nonzero(needs[0])))  # that have work
-    before, after = _panel_cycles(plan)
-    both = {name: cycles + after[name] for name, cycles in before.items()}
+def _work(plans: Sequence[AttentionPlan]) -> TilingWork:
+    """Return what plans of one problem ask of their chip, an element each."""
+    p, chip = plans[0].problem, plans[0].chip
+    rows, width, lane, stack, block, worked, panels, lanes = np.array([_sizes(x) for x in plans], np.int64).T
+    keys, values = (panels * width * dim * p.kind.bytes for dim in (p.dim, p.value_dim))
+    sizes = ((keys, 0), (values, values))  # values are turned on their way
+    k, v = (ways.load(Transfer(size, panels, 0, turned=turned), chip) for size, turned in sizes)
+    before, after = _panel_cycles(p, chip.pe, rows, width, block)
+    both = [x + y for x, y in zip(before, after, strict=True)]
     return TilingWork(
         panels,
-        ceil_div(panels, plan.block),
-        plan.block,
-        t.stack,
-        plan.worked() * plan.rounds,
-        loads / min(chip.pe.dma.bytes_per_cycle, 2 * turned),
-        loads * (chip.grid.cols // t.lane) / chip.noc.row_bytes_per_cycle,
-        loads * lanes,
-        max(before.values()),
-        max(after.values()),
-        max(both.values()),
-        add_up(both.values()),
-        _last(plan),
+        -(-panels // block),
+        block,
+        stack,
+        worked,
+        k.busy + v.busy,
+        (k.on_link + v.on_link) * (chip.grid.cols // lane),
+        (keys + values) * lanes,
+        np.maximum.reduce(before),
+        np.maximum.reduce(after),
+        np.maximum.reduce(both),
+        sum(both),
+        _last(p, rows, chip),
     )
 
 
-def _last(plan: AttentionPlan) -> float:
-    """Return the cycles from the last product to the result in memory."""
-    p, t, chip = plan.problem, plan.tiles, plan.chip
-    result = t.rows * p.value_dim
-    scaled = 3 * 4 * result / chip.pe.simd.bytes_per_cycle + 5 * chip.pe.simd.startup_cycles
-    return scaled + result * p.kind.bytes / chip.pe.dma.bytes_per_cycle
+def _sizes(plan: AttentionPlan) -> tuple[int, ...]:
+    """Return rows, keys a panel, PEs a lane, units a PE, panels a block, and what that comes to.
+
+    That is the panels that the busiest PE takes, those that the longest lane streams, and lanes with work.
+    """
+    t, needs = plan.tiles, plan.needs()
+    lanes = min(plan.lanes, plan.problem.groups * int(np.count_nonzero(needs[0])))
+    worked, panels = (count * plan.rounds for count in (plan.worked(), int(needs.sum(axis=0).max())))
+    return t.rows, t.width, t.lane, t.stack, plan.block, worked, panels, lanes
 
 
-def _panel_cycles(plan: AttentionPlan) -> tuple[dict[str, float], dict[str, float]]:
+def _last(p: AttentionProblem, rows: Array, chip: Chip) -> Array:
+    """Return the cycles from the last product to the result on its way to memory."""
+    result = rows * p.value_dim
+    scaled, late = chip.pe.simd.cost(result, 4, 3)
+    store = ways.store(Transfer(result * p.kind.bytes, rows, 0), chip)
+    return np.asarray(scaled + 5 * late + store.busy)
+
+
+def first_cycles(problem: AttentionProblem, chip: Chip) -> float:
+    """Return the cycles before the first keys are there, and after the last result has left its PE."""
+    furthest = chip.grid.hops(chip.grid.cols - 1, Cast.ROW)
+    come = ways.read_latency(furthest, float(problem.space == "dram"), chip)
+    return float(chip.pe.core.issue(1) + come + ways.write_latency(furthest, chip))
+
+
+def _panel_cycles(
+    p: AttentionProblem, pe: Pe, rows: Array, width: Array, block: Array
+) -> tuple[list[Array], list[Array]]:
     """Return the cycles that a panel takes of the matrix unit, of SIMD and of the core that issues.
 
     Up to its largest score, and from its powers on.
     """
-    p, t, chip = plan.problem, plan.tiles, plan.chip
-    matrix, simd, issue = chip.pe.matrix, chip.pe.simd, chip.pe.core.issue_cycles
-    scores, narrow = t.rows * t.width, p.kind.bytes
+    scores, narrow = rows * width, p.kind.bytes
     # the tape and the largest; then the difference, its power (2 passes), their sum in fp32, scaled results
-    early = (scores * (4 * p.passes + narrow) + t.rows * narrow) / simd.bytes_per_cycle
-    block = 2 * 4 * t.rows * p.value_dim + 6 * 4 * t.rows  # and columns: the maximum, what it scales
-    late = (scores * (3 * narrow + 4) + 4 * t.rows + block / plan.block) / simd.bytes_per_cycle
-    late += STALLS * simd.startup_cycles / plan.block
-    if matrix.supports(p.kind.name):
-        product = float(matrix.busy(t.rows, p.dim, t.width, p.kind.name))
-        weighted = float(matrix.busy(t.rows, t.width, p.value_dim, p.kind.name))
-    else:
-        product = weighted = 0.0
-        early += scores * p.dim / simd.macs_per_cycle(FP32)
-        late += scores * p.value_dim / simd.macs_per_cycle(FP32)
-    return (
-        {"array": product, "simd": early, "issue": (3 + p.passes) * issue},
-        {"array": weighted, "simd": late, "issue": (5 + 6 / plan.block) * issue},
-    )
+    early = _passed(pe, (scores, 4, p.passes), (scores, narrow, 1), (rows, narrow, 1))
+    late = _passed(pe, (scores, narrow, 3), (scores, 4, 1), (rows, 4, 1))
+    ends = _passed(pe, (rows * p.value_dim, 4, 2), (rows, 4, 6))  # and columns: the maximum, what it scales
+    _, wait = pe.simd.cost(scores, 4, 1)
+    late = late + (ends + STALLS * wait) / block
+    product, _ = pe.product_cost(rows, p.dim, width, p.kind)
+    weighted, _ = pe.product_cost(rows, width, p.value_dim, p.kind)
+    first, then = pe.core.issue(np.full(len(rows), 3.0 + p.passes)), pe.core.issue(5 + 6 / block)
+    if pe.matrix.supports(p.kind.name):
+        return [product, early, first], [weighted, late, then]
+    return [early + product, first], [late + weighted, then]
+
+
+def _passed(pe: Pe, *passes: tuple[Array, int, int]) -> Array:
+    """Return the cycles of SIMD for (elements, bytes each, passes) of several commands."""
+    return np.asarray(sum(pe.simd.cost(*each)[0] for each in passes))

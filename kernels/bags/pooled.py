@@ -113,6 +113,10 @@ def ranked_bags(chip: Chip, tables: Sequence[BagOperands], count: int) -> list[i
     As many as local memory holds; then, for the table with most bags, fewer and fewer in commands of about
     equal size, since a result is stored while the next bags are pooled. Raises `NoRoom` where local memory
     does not hold one.
+
+    An example: 2,048 bags on 64 PEs are 32 a PE. If local memory holds 20, a PE needs 2 commands at least, so
+    the limits are 16, 11, 8, 7, ...: the sizes of 2, 3, 4, 5 commands. A limit of 20 would give commands of
+    20 and 12, and the store of the first would hide behind fewer bags.
     """
     table, out = tables[0].table, tables[0].out
     room = chip.pe.local.bytes * 3 // 4 - chip.pe.core.rows_per_accumulate * table.cols * table.dtype.bytes

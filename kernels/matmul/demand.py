@@ -1,7 +1,7 @@
 """What the mappings of a product ask of the chip, for all candidates of a space at once.
 
-A resource's cycles are its work over its rate, by the units' own rules. DRAM is asked for bytes: how fast its
-channels are is for `matmul_estimate.py`, so that chips that differ there share all of this.
+A resource's cycles are what its unit answers for the work, or `machine.ways` for a transfer. DRAM is asked
+for bytes: how fast its channels are is for `estimate.py`, so that chips that differ there share all of this.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from mtia_emu.machine import ways
 from mtia_emu.machine.chip import Chip
+from mtia_emu.machine.ways import Transfer
 from mtia_emu.program.isa import Cast
 
+from ..estimates import chain
 from .plan import RINGS
 from .space import MappingSpace
 
@@ -51,6 +54,16 @@ class Busiest:
     every: Array
 
 
+@dataclass(frozen=True)
+class PanelLoads:
+    """Loads of an operand into each PE: their bytes and count, and the columns whose PEs load along a row."""
+
+    operand: str
+    data: Array
+    count: Array
+    cols: Array
+
+
 class Demand:
     """What each candidate asks of each resource.
 
@@ -66,12 +79,12 @@ class Demand:
         self.dram: list[DramUse] = []
         self.commands = space.steps * chip.pes
         self.outers = space.local["b"] * space.outer_count
-        ways = [self._operand(x, chip) for x in "ab"]
-        self.reach = np.maximum(*ways)
-        self.refill = np.where(space.by_n, ways[1], ways[0]) - (space.local["k"] - 2) * space.panel_cycles
+        a, b = (self._operand(x, chip) for x in "ab")
+        self.reach = np.maximum(a, b)
+        self.refill = np.where(space.by_n, b, a) - (space.local["k"] - 2) * space.panel_cycles
         self.written = self._results(chip)
         self.spread["array"] = space.steps * space.panel_cycles
-        self.spread["local"] = space.steps * self._array_reads(chip) / chip.pe.local.bytes_per_cycle
+        self.spread["local"], _ = chip.pe.local.cost(space.steps * self._array_reads(chip))
         self.tail = self._tail(chip)
         self.most = self._busiest()
 
@@ -104,64 +117,48 @@ class Demand:
         panel = tile * np.minimum(s.kp, p.k) * size
         mine = tile * np.minimum(lk * s.kp, p.k) * size  # for a tile of the result
         kept = np.where(outer, s.hold / lk, 0.0)
-        rows, cols = self._active(operand)
+        rows, cols = s.active(operand)
         each, held = mine * (1 - kept), mine * kept
-        self._move(self.each, operand, each, lk * (1 - kept), cols, chip)
-        self._move(self.held, operand, held, lk * kept, cols, chip)
-        self._move(self.first, operand, panel, np.ones(1), cols, chip)
+        self._move(self.each, PanelLoads(operand, each, lk * (1 - kept), cols), chip)
+        self._move(self.held, PanelLoads(operand, held, lk * kept, cols), chip)
+        self._move(self.first, PanelLoads(operand, panel, np.ones(1), cols), chip)
         self._read(operand, [x * rows * cols for x in (each, held, panel, mine * self.outers)], chip)
         self.commands = self.commands + lk * ((1 - kept) * s.tiles + kept * self.outers) * rows * cols
-        return self._reach(operand, cols, chip)
+        return self._reach(operand, chip)
 
     def _read(self, operand: str, data: list[Array], chip: Chip) -> None:
         """Add reads from memory: for each tile, held, for the first panels; or all, once, to stage it."""
         staged, dram = self._staged(operand), operand in self.s.in_dram
         direct = [np.where(staged | (not dram), x, 0) for x in data[:3]]
         once = np.where(staged, data[3], 0) if dram else np.zeros(1)
-        rate = chip.sram_bytes_per_cycle
         for use, x in zip((self.each, self.held, self.first, self.spread), (*direct, once), strict=True):
-            use["sram"] = use["sram"] + x / rate
+            use["sram"] = use["sram"] + chip.sram_cycles(x)
         if dram:
             runs, more = self._bursts(operand, chip)
             each, held = (np.where(staged, 0, x) * more for x in data[:2])
             self.dram.append(DramUse(runs, each, held, data[2] * more, once * more))
 
-    def _active(self, operand: str) -> tuple[Array, Array]:
-        """Return over how many rows, and columns of each, loads of an operand are spread that have work."""
-        s, casts = self.s, [x.casts[operand] for x in self.s.splits]
-        across = {d: np.minimum(s.cols_parts[d], s.used[d]) for d in "bmnk"}
-        rows, cols = np.ones(1), np.ones(1)
-        for d in "bmnk":
-            rows = rows * -(-s.used[d] // across[d])
-            cols = cols * across[d]
-        one_row = s.axis(0, [c in (Cast.COL, Cast.ALL) for c in casts])
-        one_col = s.axis(0, [c in (Cast.ROW, Cast.ALL) for c in casts])
-        return np.where(one_row, 1, rows), np.where(one_col, 1, cols)
-
-    def _reach(self, operand: str, cols: Array, chip: Chip) -> Array:
-        """Return the cycles from a load's end at its memory to its data in the furthest PE."""
-        s, grid = self.s, chip.grid
-        hops = {Cast.ROW: grid.cols, Cast.COL: grid.rows, Cast.ALL: grid.rows + grid.cols}
-        far = s.axis(0, [hops.get(x.casts[operand], 0) for x in s.splits])
-        dram = (self.p.a_space if operand == "a" else self.p.b_space) == "dram"
-        near = chip.cycles(chip.sram.latency_s)
-        memory = chip.cycles(chip.dram.latency_s) if dram else near
-        staged = np.where(self._staged(operand), near + chip.pe.dma.startup_cycles, 0)
-        return memory + staged + np.where(far, far, cols) * chip.noc.hop_cycles + chip.pe.dma.startup_cycles
+    def _reach(self, operand: str, chip: Chip) -> Array:
+        """Return the cycles from a load's end at its memory to its data in the furthest PE, staged or not."""
+        hops = self.s.hops(operand, chip)
+        if operand not in self.s.in_dram:
+            return ways.read_latency(hops, 0.0, chip)
+        staged = ways.read_latency(chip.grid.hops(0, Cast.NONE), 1.0, chip)
+        near, direct = (ways.read_latency(hops, missed, chip) for missed in (0.0, 1.0))
+        return np.where(self._staged(operand), staged + near, direct)
 
     def _staged(self, operand: str) -> Array:
         """Return where an operand goes to SRAM first."""
         return self.s.staged & (self.s.by_n if operand == "b" else ~self.s.by_n)
 
-    def _move(
-        self, use: Uses, operand: str, data: Array, loads: Array, cols: Array, chip: Chip
-    ) -> None:  # fmt: skip
-        """Add loads of so many bytes into each PE to the resources' cycles."""
-        by_col = self.s.axis(0, [x.casts[operand] is Cast.COL for x in self.s.splits])
-        use["port"] = use["port"] + chip.pe.dma.cost(data, loads * self._runs(operand))[0]
-        use["col links"] = use["col links"] + np.where(by_col, data / chip.noc.col_bytes_per_cycle, 0)
-        use["row links"] = use["row links"] + np.where(by_col, 0, data * cols / chip.noc.row_bytes_per_cycle)
-        use["issue"] = use["issue"] + loads * chip.pe.core.issue_cycles
+    def _move(self, use: Uses, x: PanelLoads, chip: Chip) -> None:
+        """Add loads into each PE to the resources' cycles."""
+        by_col = self.s.axis(0, [split.casts[x.operand] is Cast.COL for split in self.s.splits])
+        way = ways.load(Transfer(x.data, x.count * self._runs(x.operand), 0, by_col), chip)
+        use["port"] = use["port"] + way.busy
+        use["col links"] = use["col links"] + np.where(by_col, way.on_link, 0)
+        use["row links"] = use["row links"] + np.where(by_col, 0, way.on_link * x.cols)
+        use["issue"] = use["issue"] + chip.pe.core.issue(x.count)
 
     def _results(self, chip: Chip) -> float:
         """Add the epilogue and the stores of finished tiles; return their share of DRAM's traffic."""
@@ -169,40 +166,45 @@ class Demand:
         mine = s.local["b"] * np.minimum(s.local["m"] * s.tm, p.m) * np.minimum(s.local["n"] * s.tn, p.n)
         size = p.batch * p.m * p.n * p.out.bytes
         if p.out_space == "sram":
-            self.spread["sram"] = self.spread["sram"] + size / chip.sram_bytes_per_cycle
+            self.spread["sram"] = self.spread["sram"] + chip.sram_cycles(size)
         else:
             runs = np.minimum(s.tn, p.n) * p.out.bytes
             self.dram.append(DramUse(runs, none, none, none, chip.dram.burst(runs, size / runs)))
-        self.spread["store"] = mine * p.out.bytes / chip.pe.dma.bytes_per_cycle
-        self.spread["simd"] = mine * 4 * p.epilogue.passes / chip.pe.simd.bytes_per_cycle
-        self._epilogue(size // p.out.bytes, chip)
+        self.spread["store"] = self._store(mine, chip).busy
+        self.spread["simd"], _ = chip.pe.simd.cost(mine, 4, p.epilogue.passes)
         self.spread["ring"] = np.zeros(1)
-        self.spread["reduce"] = np.where(s.chain > 1, mine * 4 / chip.pe.reduce.bytes_per_cycle, 0.0)
+        self._epilogue(size // p.out.bytes, chip)
+        self.spread["reduce"] = np.where(s.chain > 1, ways.pass_on(mine * 4, chip).busy, 0.0)
         reads = sum(self._bytes(x) for x in s.in_dram)
         writes = size if p.out_space == "dram" else 0
         return writes / max(writes + reads, 1)
 
+    def _store(self, elements: Array, chip: Chip) -> ways.Way:
+        """Return the way of so many elements of finished tiles to memory, out of the furthest PE."""
+        s, p = self.s, self.p
+        lines = np.where(s.tn < p.n, s.tn, np.minimum(s.tm, p.m) * p.n)  # elements of a run
+        hops = chip.grid.hops(chip.grid.cols - 1, Cast.NONE)
+        return ways.store(Transfer(elements * p.out.bytes, elements / lines, hops), chip)
+
     def _epilogue(self, elements: int, chip: Chip) -> None:
         """Add what the epilogue issues, and its operands, which every PE loads for itself."""
         s, p, e, none = self.s, self.p, self.p.epilogue, np.zeros(1)
-        self.each["issue"] = self.each["issue"] + e.passes * chip.pe.core.issue_cycles
+        self.each["issue"] = self.each["issue"] + chip.pe.core.issue(e.passes)
         rows, tile = np.minimum(s.tm, p.m), np.minimum(s.tm, p.m) * np.minimum(s.tn, p.n)
-        waits = e.passes * chip.pe.simd.startup_cycles  # each pass takes what the one before gives
+        passed, wait = chip.pe.simd.cost(tile, 4, e.passes)
+        waits = e.passes * wait  # each pass takes what the one before gives
         self.each["simd"] = np.full(1, float(waits))
         if not e.sram_bytes and not e.dram_bytes:
             return
+        hops = chip.grid.hops(chip.grid.cols - 1, Cast.NONE)
         data = tile * (e.sram_bytes + e.dram_bytes)
-        self.each["port"] = self.each["port"] + chip.pe.dma.cost(data, rows)[0]
-        used = (
-            waits + tile * 4 * e.passes / chip.pe.simd.bytes_per_cycle
-        )  # then the slot is free for the next
-        come = (
-            chip.cycles(chip.sram.latency_s) + chip.pe.dma.startup_cycles + data / chip.pe.dma.bytes_per_cycle
-        )
-        self.each["ring"] = (come + used) / RINGS
-        link = data * chip.grid.cols / chip.noc.row_bytes_per_cycle
-        self.each["row links"] = self.each["row links"] + link
-        self.spread["sram"] = self.spread["sram"] + elements * e.sram_bytes / chip.sram_bytes_per_cycle
+        way = ways.load(Transfer(data, rows, hops, missed=float(e.dram_bytes > 0)), chip)
+        self.each["port"] = self.each["port"] + way.busy
+        come = way.latency + way.busy
+        self.each["ring"] = (come + waits + passed) / RINGS  # then a slot is free again
+        self.spread["ring"] = -np.minimum(come, s.tiles * self.each["ring"])  # the first comes with panels
+        self.each["row links"] = self.each["row links"] + way.on_link * chip.grid.cols
+        self.spread["sram"] = self.spread["sram"] + chip.sram_cycles(elements * e.sram_bytes)
         if e.dram_bytes:
             runs = np.minimum(s.tn, p.n) * e.dram_bytes
             moved = chip.dram.burst(runs, elements * e.dram_bytes / runs)
@@ -227,12 +229,10 @@ class Demand:
         """Return what comes after the last product."""
         s, p = self.s, self.p
         out = np.minimum(s.tm, p.m) * np.minimum(s.tn, p.n)
-        added = out * 4 / chip.pe.reduce.bytes_per_cycle
-        hop = added / chip.pe.reduce.banks + chip.noc.hop_cycles
-        chain = np.where(s.chain > 1, (s.chain - 2) * hop + added, 0)
-        store = out * p.out.bytes / chip.pe.dma.bytes_per_cycle
-        simd = out * 4 * p.epilogue.passes / chip.pe.simd.bytes_per_cycle
-        return chain + store + simd + (p.epilogue.passes - 1) * chip.pe.simd.startup_cycles
+        store = self._store(out, chip)
+        passed, wait = chip.pe.simd.cost(out, 4, p.epilogue.passes)
+        summed = chain(s.chain, out * 4, chip)
+        return summed + store.busy + passed + (p.epilogue.passes - 1) * wait
 
     def _runs(self, operand: str) -> Array:
         """Return the runs of consecutive bytes of an operand's panel."""

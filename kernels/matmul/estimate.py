@@ -14,10 +14,10 @@ import numpy as np
 
 from mtia_emu.machine.chip import Chip
 
+from ..estimates import exposed
 from .demand import Demand, DramUse
 
 Array = np.ndarray[Any, Any]
-OVERLAP_LOSS = 0.02  # share of the work on resources that do not bound which still shows (estimate)
 COMMAND_COST = 4e-2  # cycles that one command more must save: fewer commands are timed sooner
 
 
@@ -32,7 +32,7 @@ def estimate(demand: Demand, chip: Chip) -> Array:
     array = d.spread["array"]
     moved, head = np.maximum(most.moved, total), np.maximum(most.first, dram.first)
     edge = np.maximum(moved + s.panel_cycles, array + head) - np.maximum(moved, array)
-    lost = OVERLAP_LOSS * (most.every + total - np.maximum(most.total, total))
+    lost = exposed(most.every + total, np.maximum(most.total, total))
     cycles = d.reach + _paced(demand, dram, total) + lost + edge + d.tail
     return np.where(s.fits, cycles + d.commands * COMMAND_COST, np.inf)
 
@@ -41,7 +41,7 @@ def _dram_cycles(demand: Demand, chip: Chip) -> DramUse:
     """Return what is asked of DRAM, in cycles."""
     each = held = first = spread = np.zeros(1)
     for x in demand.dram:
-        rate = chip.dram_efficiency(x.runs, demand.written) * chip.dram_bytes_per_cycle
+        rate = chip.dram_rate(x.runs, demand.written)
         each, held = each + x.each / rate, held + x.held / rate
         first, spread = first + x.first / rate, spread + x.spread / rate
     return DramUse(np.zeros(1), each, held, first, spread)
@@ -53,6 +53,15 @@ def _paced(d: Demand, dram: DramUse, total: Array) -> Array:
     A ring of inner panels runs ahead and evens the pace out over as many steps as it has slots. Held panels
     of a single set are asked for when the product that last reads their slot is done. Most tiles that share
     the last panels that are held come after these are there; all of them, after the last panels are staged.
+
+    An example: 6 tiles share held panels three by three (`outers` = 2). A tile takes the array 100 cycles and
+    the port 40; each set of held panels takes the port 180 more. Both resources then have 600 cycles to do,
+    but they cannot do them at once: the first tile of a set waits 40 + 180 = 220 (`opening`). With a deep
+    ring the port loads ahead while the array works, so only the first opening shows: 220 + 500 of the array
+    = 720 (`even`). With no ring both openings show: 2 * 220 + 4 * 100 = 840 (`phased`). A ring of 6 slots
+    holds half of the 12 inner panels of a set, so half of each: 780. If a slot of the held panels is free
+    for its refill only 60 cycles after the second set begins, that set comes at 60 + 180, which is 20 later
+    than its opening allows for (`late`): 800.
     """
     s, most = d.s, d.most
     tile = dram.each + dram.spread / s.tiles

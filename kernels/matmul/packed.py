@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.machine.chip import Chip
+from mtia_emu.machine.ways import Transfer, load, read_latency
 from mtia_emu.program.isa import FIRST, FUNCTION_NAMES, VECTOR, Block, Cast, Opcode, Operand, Shape
 from mtia_emu.sums import add_up
 from mtia_emu.types import DType
 
 from ..builder import LINE, NoRoom, ceil_div
+from ..estimates import chain, exposed
 from ..rows.emit_tape import PeTiles
 from ..rows.tape import Tape, finish
 from .dense import ISSUE, _Emitter
@@ -29,7 +31,6 @@ from .plan import RINGS, MatmulMapping, MatmulPlan, MatmulProblem
 Array = np.ndarray[Any, Any]
 PANELS = (256, 64, 16)  # most rows of a panel of codes that are tried
 DEPTH = 3  # panels of codes on their way, beside the one that is read
-SLACK = 0.02  # share of the work on resources that do not bound which still shows (estimate)
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ def plan_packed(problem: MatmulProblem, weights: Weights, chip: Chip) -> MatmulP
 def ranked_packed(problem: MatmulProblem, weights: Weights, chip: Chip, count: int) -> list[MatmulMapping]:
     """Return up to `count` different mappings, that of the least estimated time first; errors as above."""
     found: dict[MatmulMapping, float] = {}
+    estimate = _Estimate(problem, weights, chip)
     for plan in _candidates(problem, weights, chip):
-        cost = _cost(plan, weights)
+        cost = estimate.cycles(plan)
         if cost is not None:
             found.setdefault(plan.mapping, cost)
     if not found:
@@ -89,79 +91,142 @@ def _panel(block: int, most: int, alone: bool) -> int:
     return next(size for size in range(min(block, most), 0, -1) if alone or block % size == 0)
 
 
-def _cost(plan: MatmulPlan, w: Weights) -> float | None:
-    """Return the estimated cycles of a plan; None where local memory does not hold its panels.
+@dataclass(frozen=True)
+class _Panels:
+    """What one step's panels take, in cycles: to multiply and to expand a plane, and by operand to load.
 
-    Each resource's cycles are its work over its rate; the slowest sets the pace, part of the others shows.
-    What no buffer hides comes on top: the way of the first panels, that of panels which replace held ones,
-    and the last tile's sums along a chain of PEs.
+    `moves` are the port, the link, the issue, SRAM and DRAM of one PE's loads, of which there are `loads`.
     """
-    p, t, chip = plan.problem, plan.mapping, plan.chip
-    panel, wide, tile = _panel_bytes(plan, w), t.tn * t.kp * p.a.bytes, t.tm * t.tn
-    slots = {x: plan.hold if x == plan.outer_operand and plan.hold else t.depth for x in "ab"}
-    need = sum(panel[x] * slots[x] for x in "ab") + wide * (RINGS + w.passes - 1)
-    need += tile * (RINGS * p.out.bytes + p.epilogue.local_bytes) + LINE * (8 + 6 * max(slots.values()))
-    if need > chip.pe.local.bytes or 4 * tile > chip.pe.reduce.bytes:
-        return None
-    work = plan.steps * w.planes
-    multiply, expand = _panel_cycles(plan, w)
-    way = chip.cycles(chip.dram.latency_s) + chip.pe.dma.startup_cycles
-    streamed, held = _moves(plan, w, panel)
-    use = [
-        work * multiply,
-        work * expand + plan.steps // plan.local["k"] * tile * 4 / chip.pe.simd.bytes_per_cycle,
-        work * (w.passes + 1) * chip.pe.core.issue_cycles,
-        plan.steps * way / t.depth,
-        *streamed,
-    ]
-    first = 1 / plan.local[plan.inner]  # of the tiles that share held panels, which come with it
-    paced = max(map(sum, zip((u * first for u in use), (0, 0, 0, 0, *held), strict=True)))
-    paced += max(use) * (1 - first)
-    refill = 0.0
-    if plan.hold:  # slots are filled again when the product that last reads them is done
-        hidden = (plan.local["k"] - 2) * max(multiply, expand) * w.planes
-        refill = max(way + panel[plan.outer_operand] / chip.pe.dma.bytes_per_cycle - hidden, 0)
-    refills = plan.local[t.outer] - 1
-    edges = way + (panel["a"] + panel["b"]) / chip.pe.dma.bytes_per_cycle + multiply + expand
-    return paced + SLACK * (add_up(use) + add_up(held)) + edges + refills * refill + _chain(plan)
+
+    multiply: float
+    expand: float
+    bytes: dict[str, float]
+    loads: dict[str, int]
+    moves: dict[str, tuple[float, float, float, float, float]]
 
 
-def _panel_bytes(plan: MatmulPlan, w: Weights) -> dict[str, float]:
-    """Return the bytes of a step's panels of both operands, scales and zero points with the codes."""
-    p, t = plan.problem, plan.mapping
-    k, n = min(t.kp, p.k), min(t.tn, p.n)
-    rows = w.planes * w.scale.bytes + w.zeros
-    return {"a": min(t.tm, p.m) * k * p.a.bytes * w.planes, "b": n * (k + rows)}
+class _Estimate:
+    """The cycles that plans of a product are estimated to take; panels of one size are asked about once."""
 
+    def __init__(self, problem: MatmulProblem, weights: Weights, chip: Chip) -> None:
+        self.p, self.w, self.chip = problem, weights, chip
+        self.spaces = {"a": problem.a_space, "b": problem.b_space}
+        self._panels: dict[tuple[int, int, int, tuple[bool, bool]], _Panels] = {}
+        self._ways: dict[tuple[str, Cast, int], float] = {}
 
-def _moves(plan: MatmulPlan, w: Weights, panel: dict[str, float]) -> tuple[list[float], list[float]]:
-    """Return the cycles of what moves panels that are streamed, and that are held.
+    def cycles(self, plan: MatmulPlan) -> float | None:
+        """Return the cycles of a plan; None where local memory does not hold its panels.
 
-    They are those of a PE's port and issue, links, SRAM and DRAM.
-    """
-    p, t, chip = plan.problem, plan.mapping, plan.chip
-    streamed, kept = [0.0] * 5, [0.0] * 5
-    k, n = min(t.kp, p.k), min(t.tn, p.n)
-    together = {"a": k * p.a.bytes, "b": k * n if p.b_tiled else n}  # bytes of a run
-    spaces = {"a": p.a_space, "b": p.b_space}
-    commands = {"a": w.planes, "b": 1 + w.planes + w.zeros}
-    runs = {"a": w.planes * min(t.tm, p.m), "b": commands["b"] + (0 if p.b_tiled else k)}
-    for x in "ab":
-        held = x == plan.outer_operand and plan.hold
-        loads = plan.steps // plan.local[plan.inner] if held else plan.steps
-        rows, cols = _leaders(plan, x)
-        rate = chip.dram_bytes_per_cycle * float(chip.dram_efficiency(np.asarray(together[x])))
-        dram, read = spaces[x] == "dram", panel[x] * rows * cols
-        use = (
-            float(chip.pe.dma.cost(panel[x], runs[x])[0]),
-            panel[x] * cols / chip.noc.row_bytes_per_cycle,
-            commands[x] * chip.pe.core.issue_cycles,
-            0.0 if dram else read / chip.sram_bytes_per_cycle,
-            read / rate if dram else 0.0,
-        )
-        into = kept if held else streamed
-        into[:] = [have + loads * more for have, more in zip(into, use, strict=True)]
-    return streamed, kept
+        The slowest resource sets the pace. What no buffer hides comes on top: the way of the first panels,
+        that of panels which replace held ones, and the last tile's sums along a chain of PEs.
+        """
+        t = plan.mapping
+        panels = self._of(plan)
+        if not self._fits(plan, panels):
+            return None
+        ways = {x: self._way(plan, x) for x in "ab"}
+        use, held = self._work(plan, panels, max(ways.values()))
+        first = 1 / plan.local[plan.inner]  # of the tiles that share held panels, which come with it
+        paced = max(map(sum, zip((u * first for u in use), (0, 0, 0, 0, 0, *held), strict=True)))
+        paced += max(use) * (1 - first)
+        ports = {x: panels.moves[x][0] for x in "ab"}
+        refill = 0.0
+        if plan.hold:  # slots are filled again when the product that last reads them is done
+            outer = plan.outer_operand
+            hidden = (plan.local["k"] - 2) * max(panels.multiply, panels.expand) * self.w.planes
+            refill = max(ways[outer] + ports[outer] - hidden, 0)
+        edges = max(ways.values()) + add_up(ports.values()) + panels.multiply + panels.expand
+        parts = ceil_div(plan.tiles["k"], plan.local["k"])
+        sums = float(chain(parts, t.tm * t.tn * 4, self.chip)) if parts > 1 else 0.0
+        rest = exposed(add_up(use) + add_up(held), paced)
+        return paced + rest + edges + (plan.local[t.outer] - 1) * refill + sums
+
+    def _fits(self, plan: MatmulPlan, panels: _Panels) -> bool:
+        """Return whether local memory and accumulators hold what a plan keeps there."""
+        p, t, w, pe = self.p, plan.mapping, self.w, self.chip.pe
+        tile = t.tm * t.tn
+        slots = {x: plan.hold if x == plan.outer_operand and plan.hold else t.depth for x in "ab"}
+        need = sum(panels.bytes[x] * slots[x] for x in "ab")
+        need += t.tn * t.kp * p.a.bytes * (RINGS + w.passes - 1)
+        need += tile * (RINGS * p.out.bytes + p.epilogue.local_bytes) + LINE * (8 + 6 * max(slots.values()))
+        return need <= pe.local.bytes and 4 * tile <= pe.reduce.bytes
+
+    def _work(self, plan: MatmulPlan, panels: _Panels, way: float) -> tuple[list[float], list[float]]:
+        """Return the cycles of each resource, and of those that move panels also what held panels take.
+
+        They are the array, SIMD, issue, waits for slots and for loads on their way; then, of what moves
+        panels, a PE's port, link, issue, SRAM and DRAM.
+        """
+        t, w, pe = plan.mapping, self.w, self.chip.pe
+        work, streamed, held = plan.steps * w.planes, [0.0] * 5, [0.0] * 5
+        commands = 0
+        for x in "ab":
+            kept = x == plan.outer_operand and plan.hold
+            loads = plan.steps // plan.local[plan.inner] if kept else plan.steps
+            commands += loads * panels.loads[x]
+            rows, cols = _leaders(plan, x)
+            into, spread = held if kept else streamed, (1, cols, 1, rows * cols, rows * cols)
+            into[:] = [
+                have + loads * more * times
+                for have, more, times in zip(into, panels.moves[x], spread, strict=True)
+            ]
+        copied, _ = pe.simd.cost(t.tm * t.tn, 4, 1)
+        use = [
+            work * panels.multiply,
+            work * panels.expand + plan.steps // plan.local["k"] * float(copied),
+            float(pe.core.issue(work * (w.passes + 1))),
+            plan.steps * way / t.depth,
+            float(pe.dma.flight_cycles(commands, way)),
+        ]
+        return [*use, *streamed], held
+
+    def _way(self, plan: MatmulPlan, operand: str) -> float:
+        """Return the cycles of a panel's way to the furthest PE that has work."""
+        key = (operand, plan.cast(operand), _leaders(plan, operand)[1])
+        if key not in self._ways:
+            hops = self.chip.grid.hops(key[2] - 1, key[1])
+            missed = float(self.spaces[operand] == "dram")
+            self._ways[key] = float(read_latency(hops, missed, self.chip))
+        return self._ways[key]
+
+    def _of(self, plan: MatmulPlan) -> _Panels:
+        """Return what the panels of a plan take."""
+        p, t = self.p, plan.mapping
+        by_col = (plan.cast("a") == Cast.COL, plan.cast("b") == Cast.COL)  # else over rows' links
+        key = (min(t.tm, p.m), min(t.kp, p.k), min(t.tn, p.n), by_col)
+        if key not in self._panels:
+            self._panels[key] = self._asked(*key)
+        return self._panels[key]
+
+    def _asked(self, m: int, k: int, n: int, by_col: tuple[bool, bool]) -> _Panels:
+        """Return what panels [m, k] and [k, n] of each plane take, by the units' rules."""
+        p, w, pe = self.p, self.w, self.chip.pe
+        loads = {  # (bytes, runs) of each command
+            "a": [(m * k * p.a.bytes, m)] * w.planes,
+            "b": [(k * n, 1 if p.b_tiled else k), *[(n * w.scale.bytes, 1)] * w.planes, *[(n, 1)] * w.zeros],
+        }
+        multiply, _ = pe.product_cost(m, k, n, p.a)
+        expand, wait = pe.simd.cost(k * n, p.a.bytes, w.passes)
+        late = (w.passes + w.zeros) * wait  # each command waits for the one before
+        moves = {x: self._moved(loads[x], x, over) for x, over in zip("ab", by_col, strict=True)}
+        sizes = {x: float(sum(size for size, _ in loads[x])) for x in "ab"}
+        return _Panels(float(multiply), float(expand) + late, sizes, {x: len(loads[x]) for x in "ab"}, moves)
+
+    def _moved(
+        self, loads: Sequence[tuple[int, int]], operand: str, by_col: bool
+    ) -> tuple[float, float, float, float, float]:
+        """Return the cycles of port, link, issue, SRAM and DRAM for one PE's loads of a panel."""
+        chip = self.chip
+        data, runs = (np.array(x, float) for x in zip(*loads, strict=True))
+        way = load(Transfer(data, runs, 0, by_col), chip)
+        run = data / runs
+        near, far = 0.0, 0.0
+        if self.spaces[operand] == "dram":
+            far = float(chip.run_cycles(run, runs).sum())
+        else:
+            near = float(chip.sram_cycles(data.sum()))
+        issue = float(chip.pe.core.issue(len(loads)))
+        return float(way.busy.sum()), float(np.sum(way.on_link)), issue, near, far
 
 
 def _leaders(plan: MatmulPlan, operand: str) -> tuple[int, int]:
@@ -173,29 +238,6 @@ def _leaders(plan: MatmulPlan, operand: str) -> tuple[int, int]:
         rows, cols = rows * ceil_div(used, along), cols * along
     cast = plan.cast(operand)
     return 1 if cast in (Cast.COL, Cast.ALL) else rows, 1 if cast in (Cast.ROW, Cast.ALL) else cols
-
-
-def _chain(plan: MatmulPlan) -> float:
-    """Return the cycles in which the last tile's sums pass along the PEs that share k."""
-    t, chip = plan.mapping, plan.chip
-    parts = ceil_div(plan.tiles["k"], plan.local["k"])
-    if parts < 2:
-        return 0.0
-    added = t.tm * t.tn * 4 / chip.pe.reduce.bytes_per_cycle
-    return (parts - 2) * (added / chip.pe.reduce.banks + chip.noc.hop_cycles) + added
-
-
-def _panel_cycles(plan: MatmulPlan, w: Weights) -> tuple[float, float]:
-    """Return the cycles in which a panel of one plane is multiplied and is expanded."""
-    p, t, pe = plan.problem, plan.mapping, plan.chip.pe
-    m, k, n = min(t.tm, p.m), min(t.kp, p.k), min(t.tn, p.n)
-    if pe.matrix.supports(p.a.name):
-        multiply = float(pe.matrix.busy(m, k, n, p.a.name))
-    else:
-        multiply = m * k * n / pe.simd.macs_per_cycle(p.a)
-    commands = w.passes + w.zeros  # each waits for the one before
-    expand = float(pe.simd.cost(k * n, p.a.bytes, w.passes)[0])
-    return multiply, expand + commands * pe.simd.startup_cycles
 
 
 @dataclass(frozen=True)

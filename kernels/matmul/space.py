@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.machine.chip import Chip
+from mtia_emu.machine.ways import read_latency
 from mtia_emu.program.isa import Cast
 
 from ..builder import LINE, round_up
@@ -154,21 +155,30 @@ class MappingSpace:
         self.inner_count = np.where(self.by_n, self.local["m"], self.local["n"])
         self.outer_count = np.where(self.by_n, self.local["n"], self.local["m"])
 
-    def _reach(self, chip: Chip) -> float:
-        """Return the cycles from a load's end at the memory to its data in a PE half-way across the grid."""
-        far = (chip.grid.rows + chip.grid.cols) / 2 * chip.noc.hop_cycles
-        memory = chip.cycles(chip.dram.latency_s if self.in_dram else chip.sram.latency_s)
-        return memory + far + chip.pe.dma.startup_cycles
+    def active(self, operand: str) -> tuple[Array, Array]:
+        """Return over how many rows, and columns of each, loads of an operand are spread that have work."""
+        casts = [x.casts[operand] for x in self.splits]
+        across = {d: np.minimum(self.cols_parts[d], self.used[d]) for d in "bmnk"}
+        rows, cols = np.ones(1), np.ones(1)
+        for d in "bmnk":
+            rows = rows * -(-self.used[d] // across[d])
+            cols = cols * across[d]
+        one_row = self.axis(0, [c in (Cast.COL, Cast.ALL) for c in casts])
+        one_col = self.axis(0, [c in (Cast.ROW, Cast.ALL) for c in casts])
+        return np.where(one_row, 1, rows), np.where(one_col, 1, cols)
+
+    def hops(self, operand: str, chip: Chip) -> Array:
+        """Return the links from memory to the furthest PE that has work and is fed an operand."""
+        _, cols = self.active(operand)
+        cast = self.axis(0, [int(x.casts[operand]) for x in self.splits])
+        return chip.grid.hops(cols.astype(np.int64) - 1, cast)
 
     def _panel_cycles(self, chip: Chip) -> Array:
         """Return the cycles that one product of panels takes the matrix unit, or the core to issue it."""
         p = self.p
         m, n, k = np.minimum(self.tm, p.m), np.minimum(self.tn, p.n), np.minimum(self.kp, p.k)
-        if chip.pe.matrix.supports(p.a.name):
-            cycles = chip.pe.matrix.busy(m, k, n, p.a.name)
-        else:
-            cycles = m * k * n / chip.pe.simd.macs_per_cycle(p.a)
-        return np.maximum(cycles, chip.pe.core.issue_cycles)
+        cycles, _ = chip.pe.product_cost(m, k, n, p.a)
+        return np.maximum(cycles, chip.pe.core.issue(1))
 
     def _room(self, chip: Chip) -> Array:
         """Return the bytes of local memory that are left for panels."""
@@ -180,7 +190,8 @@ class MappingSpace:
     def _hold(self, chip: Chip) -> None:
         """Find how many panels of the outer operand local memory can hold, and which candidates fit."""
         p, lk = self.p, self.local["k"]
-        wanted = RINGS + SPARE + np.ceil(self._reach(chip) / self.panel_cycles).astype(int)
+        ways = (read_latency(self.hops(x, chip), float(x in self.in_dram), chip) for x in "ab")
+        wanted = RINGS + SPARE + np.ceil(np.maximum(*ways) / self.panel_cycles).astype(int)
         room = self._room(chip) // self.inner_panel - RINGS  # beside two panels of the outer operand
         self.depth = np.clip(np.minimum(wanted, room), RINGS, MOST_DEPTH)
         free = self._room(chip) - self.depth * self.inner_panel

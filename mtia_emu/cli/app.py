@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mtia_emu.compiler.stages import STAGES
+
 from .. import __version__
 from ..errors import UserError
 from . import options as o
@@ -21,10 +23,14 @@ from .output import CommandGroup, console, deliver, progress, say, say_notes
 from .reduce import reduce
 
 if TYPE_CHECKING:
+    from mtia_emu.compiler.graph import Graph
+    from mtia_emu.compiler.lower.steps import Schedule
+
     from ..machine.chip import Chip
+    from ..program.isa import Program
     from ..study.listing import Parameter
 
-STAGES = ("onnx", "graph", "schedule", "program")
+SHOWN = {stage.at: stage.shown for stage in STAGES if stage.at}
 PARAMETER_COLUMNS = ["parameter", "value", "unit", "meaning", "source"]
 
 
@@ -193,10 +199,10 @@ def compile_(model: str, output: str, **wanted: Any) -> None:
 @click.option(
     "--at",
     "stage",
-    type=click.Choice(STAGES),
+    type=click.Choice(list(SHOWN)),
     default="graph",
     show_default=True,
-    help="onnx: as imported; graph: after all passes; schedule: kernels and buffers; program: commands.",
+    help=f"{'; '.join(f'{at}: {text}' for at, text in SHOWN.items())}.",
 )
 @click.option(
     "--commands",
@@ -216,27 +222,32 @@ def show(model: str, stage: str, commands: int, **wanted: Any) -> None:
       mtia-emu show zoo:dlrm-small --at program --commands 5
     """
     from .. import api
-    from ..program import isa
+    from ..program.text import dump
 
     if api.is_program(model):
         if stage != "program":
             raise UserError(f"{model} is a compiled program: it has no {stage} (right: --at program)")
         dims, chip = o.parse_dims(wanted["dims"]), wanted["chip"] or wanted["settings"]
         api.refuse_compiled(dims, o.chosen(wanted), chip=bool(chip))
-        say(isa.dump(api.load_program(model), commands=commands), nl=False)
+        say(dump(api.load_program(model), commands=commands), nl=False)
         return
-    from mtia_emu.compiler import text
-
     with api.open_model(model, o.parse_dims(wanted["dims"])) as source:
         compiled = api.compile_stages(source, _chip(wanted), options=o.chosen(wanted))
-        texts = {
-            "onnx": lambda: text.dump(compiled.imported),
-            "graph": lambda: text.dump(compiled.lowered),
-            "schedule": lambda: str(compiled.schedule),
-            "program": lambda: isa.dump(compiled.program, commands=commands),
-        }
         say_notes(compiled.imported.notes)
-        say(texts[stage](), nl=False)
+        say(_text(compiled.at(stage), commands), nl=False)
+
+
+def _text(form: Graph | Schedule | Program, commands: int) -> str:
+    """Return a model at a stage as text, with the first so many commands of each block."""
+    from mtia_emu.compiler import text
+    from mtia_emu.compiler.graph import Graph
+
+    from ..program.isa import Program
+    from ..program.text import dump
+
+    if isinstance(form, Program):
+        return dump(form, commands=commands)
+    return text.dump(form) if isinstance(form, Graph) else str(form)
 
 
 @main.command(short_help="List the chips, or one chip's parameters.")

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Run ONNX's operator tests, and a folder of models, on the emulator.")
 @click.option(
-    "--op", "operators", multiple=True, metavar="NAME", help="only tests of this operator; repeatable"
+    "--op", "operators", multiple=True, metavar="NAME", help="Only tests of this operator; may be repeated."
 )
-@click.option("--case", "names", multiple=True, metavar="NAME", help="only this test; repeatable")
-@click.option("--models", "folder", metavar="FOLDER", help="run NAME/model.onnx on NAME/io.npz as well")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="processes")
+@click.option("--case", "names", multiple=True, metavar="NAME", help="Only this test; may be repeated.")
+@click.option("--models", "folder", metavar="FOLDER", help="Run NAME/model.onnx on NAME/io.npz as well.")
 @click.option(
-    "--json", "json_file", metavar="FILE", help="write every verdict as JSON; - for standard output"
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes that run them."
+)
+@click.option(
+    "--json", "json_file", metavar="FILE", help="Write every verdict as JSON; - for standard output."
 )
 def conformance(
     operators: tuple[str, ...],

@@ -112,8 +112,8 @@ def _report(found: object, seed: int, spelling: str | None, folder: Path | None)
 
 def _fired(fired: dict[str, int], spelling: str | None, tried: int) -> list[str]:
     """Say on how many graphs each pass fired; return those that never did, of what others bring if any."""
+    from mtia_emu.compiler.pass_text import parse_passes
     from mtia_emu.compiler.passes import PASSES
-    from mtia_emu.compiler.pipeline import parse_passes
 
     steps = parse_passes(spelling or "")
     names = dict.fromkeys(step.spelling for step in steps)

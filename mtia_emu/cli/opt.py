@@ -143,12 +143,13 @@ def _first(graph: Graph, given: dict[str, Any] | None, seed: int | None, others:
 
 
 def _pipeline(graph: Graph, chip: Chip, options: Options) -> tuple[Pass, ...]:
+    from mtia_emu.compiler.formats import choose_format, format_text
     from mtia_emu.compiler.pass_text import steps_of
     from mtia_emu.compiler.passes.set_precision import own_dtype
-    from mtia_emu.compiler.pipeline import choose_format, default_steps, wanted_format
+    from mtia_emu.compiler.pipeline import default_steps
 
     own = own_dtype(graph)
-    form = choose_format(own, chip, wanted_format(options))
+    form = choose_format(own, chip, format_text(options))
     return steps_of(default_steps(own, form, chip), options.passes).all
 
 

@@ -169,7 +169,7 @@ def deliver(outcome: Outcome, wanted: dict[str, Any]) -> None:
 
 def _write_report(outcome: Outcome, to: str) -> None:
     from ..files.writing import json_text, write_json
-    from ..results.report import as_json
+    from ..results.report_json import as_json
 
     value = as_json(outcome.report, outcome.gpu, outcome.check)
     if to == "-":

@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 
 from ..machine.chip import Chip
+from ..program.commands import QUEUES
+from ..program.events import DTYPE_NAMES, Events
 from ..results.report import FILL, LATENCY, Roofs
 from ..sums import add_up
 from ..types import DType, dtype
-from .events import DTYPE_NAMES, Events
-from .recurrence import UNITS
 from .timing import Timeline
 
 Array = np.ndarray[Any, Any]
-_UNITS_OF = {"array": ("matrix",), "dma": ("load", "store")}  # of other units the name is the resource's
-_EVENTS_OF = {  # that a command which needs the resource has
+_EVENTS_OF = {  # of resources that are no unit: what a command which needs one has
     "local": ("local_read_bytes", "local_write_bytes"),
     "noc": ("noc_bytes",),
     "sram": ("sram_read_bytes", "sram_write_bytes"),
@@ -69,7 +68,7 @@ def _users(name: str, ev: Events, unit: Array) -> Array:
     fields = _EVENTS_OF.get(name)
     if fields is not None:
         return np.logical_or.reduce([getattr(ev, field) > 0 for field in fields])
-    return np.isin(unit, [UNITS.index(u) for u in _UNITS_OF.get(name, (name,))])
+    return np.isin(unit, [number for number, queue in enumerate(QUEUES) if queue.resource == name])
 
 
 def roofs(chip: Chip, kind: DType) -> Roofs:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from ..machine.chip import Chip
+from ..program.events import COUNTERS, Events
 from ..program.isa import Block
 from ..results.report import Joules, Traffic
 from ..sums import add_up
 from .bounds import CycleSplit, roof_cycles, split
 from .energy import dynamic, traffic
-from .events import Events, events_of
 from .occupancy import occupancy
 from .recurrence import LINKS
 from .timing import Timeline, on_dram, timed, work
@@ -67,10 +67,18 @@ def _cost(block: Block, chip: Chip, ev: Events, time: Timeline) -> BlockCost:
         traffic(ev),
         dynamic(block, ev, chip),
         macs,
-        2 * macs + int(ev.simd_passes.sum() + ev.scalar_elements.sum()),
+        _operations(ev),
         split(ev, time, cycles),
         roof_cycles(ev, chip),
     )
+
+
+def _operations(ev: Events) -> int:
+    """Return the arithmetic operations of a block's events."""
+    whole = (c.operations * int(getattr(ev, name).sum()) for name, c in COUNTERS.items() if c.by)
+    plain = {name: c.operations for name, c in COUNTERS.items() if c.operations and not c.by}
+    rest = (each * getattr(ev, name).sum() for name, each in plain.items())
+    return sum(whole) + int(add_up(rest))
 
 
 def _members(block: Block, chip: Chip, ev: Events, time: Timeline) -> Iterator[tuple[Events, Timeline]]:
@@ -85,7 +93,7 @@ def _members(block: Block, chip: Chip, ev: Events, time: Timeline) -> Iterator[t
         during = np.where(mine, 1.0, _share_before(time, until))
         busy = occupancy(_seen(commands, mine, during, chip), low, chip.grid.cols)
         busy["dram"] = float((dram * during).sum())
-        yield events_of(ev, mine), Timeline(time.start[mine], end, time.unit[mine], until, busy)
+        yield ev.of(mine), Timeline(time.start[mine], end, time.unit[mine], until, busy)
 
 
 def _share_before(time: Timeline, until: float) -> Array:

@@ -3,60 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from ..machine.chip import Chip
+from ..program.events import COUNTERS, DTYPE_NAMES, Events
 from ..program.isa import Block
 from ..results.report import Joules, Traffic
-from .events import DTYPE_NAMES, Events
 
 Array = np.ndarray[Any, Any]
 PJ = 1e-12
+PRICE_OF = {name: attrgetter(counter.price) for name, counter in COUNTERS.items()}
 
 
 def traffic(ev: Events) -> Traffic:
     """Return the bytes that a block moves, by level and direction."""
-    return Traffic(
-        int(ev.local_read_bytes.sum()),
-        int(ev.local_write_bytes.sum()),
-        int(ev.sram_read_bytes.sum()),
-        int(ev.sram_write_bytes.sum()),
-        int(ev.dram_read_bytes.sum()),
-        int(ev.dram_write_bytes.sum()),
-        int(ev.noc_bytes.sum()),
-    )
+    return Traffic(**{f.name: int(getattr(ev, f.name).sum()) for f in fields(Traffic)})
 
 
 def dynamic(block: Block, ev: Events, chip: Chip) -> Joules:
     """Return what a block's events cost, every multiply-add at its full price; see `spared` for zeros."""
-    e = chip.energy
-    logic, memory = e.logic_scale * PJ, e.memory_scale * PJ
-    prices = np.array([e.mac_pj.get(name, e.mac_pj["fp32"]) for name in DTYPE_NAMES])
-    compute = float((ev.macs * prices[ev.mac_dtype.astype(int)]).sum())
-    compute += float(ev.simd_passes.sum()) * e.simd_pj + float(ev.scalar_elements.sum()) * e.scalar_pj
-    return Joules(
-        compute=compute * logic,
-        local=_moved(
-            ev.local_read_bytes, e.local_read_pj_per_byte, ev.local_write_bytes, e.local_write_pj_per_byte
-        )
-        * memory,
-        sram=_moved(
-            ev.sram_read_bytes, e.sram_read_pj_per_byte, ev.sram_write_bytes, e.sram_write_pj_per_byte
-        )
-        * logic,
-        dram=_moved(
-            ev.dram_read_bytes, e.dram_read_pj_per_byte, ev.dram_write_bytes, e.dram_write_pj_per_byte
-        )
-        * PJ,
-        noc=float(ev.noc_byte_hops.sum()) * e.noc_pj_per_byte_hop * logic,
-        control=float(ev.commands.sum()) * e.command_pj * logic,
-    )
+    logic, memory = chip.energy.logic_scale * PJ, chip.energy.memory_scale * PJ
+    scales = {"compute": logic, "local": memory, "sram": logic, "dram": PJ, "noc": logic, "control": logic}
+    parts, by_kind = dict.fromkeys(scales, 0.0), dict.fromkeys(scales, 0.0)
+    for name, counter in COUNTERS.items():
+        price = PRICE_OF[name](chip)
+        if counter.by:
+            by_kind[counter.part] += _by_dtype(getattr(ev, name), getattr(ev, counter.by), price)
+        else:
+            parts[counter.part] += float(getattr(ev, name).sum()) * price
+    return Joules(**{part: (by_kind[part] + parts[part]) * scale for part, scale in scales.items()})
 
 
-def _moved(read: Array, read_pj: float, written: Array, write_pj: float) -> float:
-    return float(read.sum()) * read_pj + float(written.sum()) * write_pj
+def _by_dtype(counts: Array, kinds: Array, price: Mapping[str, float]) -> float:
+    """Return the pJ of counts whose price depends on a dtype, by its number (fp32's for unknown ones)."""
+    prices = np.array([price.get(name, price["fp32"]) for name in DTYPE_NAMES])
+    return float((counts * prices[kinds.astype(int)]).sum())
 
 
 def spared(zero_macs: Mapping[str, int], chip: Chip) -> float:

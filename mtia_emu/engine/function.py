@@ -12,9 +12,11 @@ import numpy as np
 from .. import settings
 from ..errors import UserError
 from ..machine.chip import Chip
-from ..program.isa import Binding, Block, Launch, Operand, Program, dump_command
+from ..program.commands.base import Library
+from ..program.isa import Binding, Block, Launch, Operand, Program
+from ..program.text import dump_command
 from .checked import CheckedRun
-from .interpreter import BlockRun, Library
+from .interpreter import BlockRun
 from .lookups import Lookups
 from .memory import MarkedMemory, MemoryView
 from .traced import Held, TracedRun
@@ -51,7 +53,7 @@ def execute(
     `settings.CHECK` says). Raises `UserError` for absent weights, missing or ill-shaped inputs, indices out
     of range, and programs larger than `settings.MEMORY`.
     """
-    machine = Machine(program, chip, library or {}, check=check)
+    machine = Executor(program, chip, library or {}, check=check)
     machine.load(inputs)
     run = Execution()
     for index, launch in enumerate(program.launches):
@@ -67,7 +69,7 @@ def execute(
     return run
 
 
-class Machine:
+class Executor:
     """The memories of a chip, and the interpreter of commands."""
 
     def __init__(self, program: Program, chip: Chip, library: Library, *, check: bool | None = None) -> None:

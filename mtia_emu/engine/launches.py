@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..machine.chip import Chip
+from ..program.events import Events
 from ..program.isa import Program
 from .cost import BlockCost, cost
-from .events import Events, events
+from .events import events
 from .lookups import Lookups, cache_bytes, through_cache
 from .timing import Timeline, check_fits
 

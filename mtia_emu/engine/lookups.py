@@ -15,7 +15,8 @@ import numpy as np
 
 from ..machine.chip import Chip
 from ..machine.units.cache import MOST_LINES, Cache, lines_of, whole_sets
-from ..program.isa import Binding, Block, Launch, Opcode, Program
+from ..program.commands import POOLS
+from ..program.isa import Binding, Block, Launch, Program
 
 Array = np.ndarray[Any, Any]
 
@@ -30,11 +31,6 @@ class Lookups:
     counts: Array
     rows: Array
     missed: Array | None = None
-
-
-def looks_up(block: Block) -> bool:
-    """Return whether a block has embedding bags."""
-    return bool((block.commands["op"] == Opcode.POOL).any())
 
 
 def cache_bytes(program: Program, chip: Chip) -> int:
@@ -56,7 +52,7 @@ def from_inputs(program: Program, inputs: Mapping[str, Array]) -> dict[int, Look
     found = {}
     for number, launch in enumerate(program.launches):
         block = program.blocks[launch.block]
-        pools = block.commands[block.commands["op"] == Opcode.POOL]
+        pools = block.commands[POOLS[block.commands["op"]]]
         known = _rows(pools, values, block, launch) if len(pools) else None
         if known is not None:
             found[number] = Lookups(np.array([len(x) for x in known]), np.concatenate(known))
@@ -108,7 +104,7 @@ def through_cache(program: Program, chip: Chip, lookups: Mapping[int, Lookups]) 
 
 def _missed(cache: Cache, line: int, block: Block, launch: Launch, found: Lookups) -> Array:
     """Return the lines that each POOL command misses; all those of tables in SRAM are not asked for."""
-    tables = block.commands["operand"][block.commands["op"] == Opcode.POOL].tolist()
+    tables = block.commands["operand"][POOLS[block.commands["op"]]].tolist()
     missed, row = np.zeros(len(found.counts), np.int64), 0
     for command, (index, count) in enumerate(zip(tables, found.counts.tolist(), strict=True)):
         table, rows = block.operands[index], found.rows[row : row + count]

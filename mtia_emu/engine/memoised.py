@@ -8,12 +8,14 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 
 from ..machine.chip import Chip
-from ..program.isa import Block, Opcode, Program
+from ..program.commands import POOLS, looks_up
+from ..program.events import Events
+from ..program.isa import Block, Program
 from ..reuse.memo import Memoise, SameObject
 from .cost import BlockCost, cost
-from .events import Events, events
+from .events import events
 from .launches import part
-from .lookups import Lookups, cache_bytes, looks_up, through_cache
+from .lookups import Lookups, cache_bytes, through_cache
 from .timing import check_fits, timed, work
 
 
@@ -90,7 +92,7 @@ def _tables(program: Program, launch: int) -> tuple[Hashable, ...]:
     """Return the table that each POOL command of a launch looks up, and where it lies."""
     x = program.launches[launch]
     block = program.blocks[x.block]
-    tables = block.commands["operand"][block.commands["op"] == Opcode.POOL].tolist()
+    tables = block.commands["operand"][POOLS[block.commands["op"]]].tolist()
     lie = {i: (block.operands[i], x.addresses[i]) for i in set(tables)}
     return tuple(tables), tuple(sorted(lie.items(), key=lambda one: one[0]))
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from ..numerics import jitted
+from ..program.commands import QUEUES, RESOURCES
 from ..program.isa import Cast
-from .recurrence import CHIP_DMA, CORE, LINKS, LOAD_QUEUE, MATRIX, REDUCE, SIMD, STORE_QUEUE, UNITS
+from .recurrence import CHIP_WIDE, LINKS, MOVES
 
 Array = np.ndarray[Any, Any]
-# behind a PE's units: its local memory, the core that issues what moves data, the one that issues the rest
-LOCAL, MOVER, COMPUTER = len(UNITS), len(UNITS) + 1, len(UNITS) + 2
+# before a PE's units: its local memory, the core that issues what moves data, the one that issues the rest
+LOCAL, MOVER, COMPUTER, UNIT = range(4)
 
 
 def occupancy(commands: Array, low: Array, cols: int) -> dict[str, float]:
@@ -21,22 +22,17 @@ def occupancy(commands: Array, low: Array, cols: int) -> dict[str, float]:
     A multicast is work of each PE that receives it. `low` is the first row of each row's band.
     """
     rows = len(low)
-    pes, links = np.zeros((COMPUTER + 1, len(Cast), rows * cols)), np.zeros(LINKS + 2 * rows + cols)
+    pes, links = np.zeros((UNIT + len(QUEUES), len(Cast), rows * cols)), np.zeros(LINKS + 2 * rows + cols)
     sram = _sum(commands, pes, links)
     own, by_row, by_col, by_all = pes.reshape(-1, len(Cast), rows, cols).transpose(1, 0, 2, 3)
     each = own + by_row[:, :, :1] + by_col[:, low] + by_all[:, low, :1]
     most = each.max(axis=(1, 2)).tolist()
-    return {
-        "array": most[MATRIX],
-        "reduce": most[REDUCE],
-        "simd": most[SIMD],
-        "dma": max(most[LOAD_QUEUE], most[STORE_QUEUE]),
-        "core": most[CORE],
-        "issue": max(most[MOVER], most[COMPUTER]),
-        "local": most[LOCAL],
-        "noc": float(links.max()),
-        "sram": sram,
+    units = {
+        name: max(most[UNIT + number] for number, queue in enumerate(QUEUES) if queue.resource == name)
+        for name in RESOURCES
     }
+    shared = {"local": most[LOCAL], "noc": float(links.max()), "sram": sram}
+    return units | {"issue": max(most[MOVER], most[COMPUTER])} | shared
 
 
 @jitted
@@ -48,11 +44,11 @@ def _sum(commands: Array, pes: Array, links: Array) -> float:
         sram += c["on_sram"]
         if c["link"] >= 0:
             links[c["link"]] += c["on_link"]
-        u, p, cast = c["unit"], c["pe"], c["cast"]
-        if u == CHIP_DMA:
+        traits, cast = c["traits"], c["cast"]
+        if traits & CHIP_WIDE:
             continue
         at = c["first"]
-        pes[u, cast, at] += c["busy"]
+        pes[UNIT + c["unit"], cast, at] += c["busy"]
         pes[LOCAL, cast, at] += c["local"]
-        pes[MOVER if u < MATRIX else COMPUTER, 0, p] += c["issue"]
+        pes[MOVER if traits & MOVES else COMPUTER, 0, c["pe"]] += c["issue"]
     return sram

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .recurrence import CHIP_DMA, DRAM, LOAD, LOAD_QUEUE, MATRIX, REDUCTION, SRAM, STORE_QUEUE, Sharers
+from .recurrence import CHIP_WIDE, DRAINS, DRAM, FLIES, FROM_PEER, MOVES, SRAM, WAITS, Sharers
 
 Array = np.ndarray[Any, Any]
 Pes = range
@@ -58,9 +58,9 @@ def dependencies(commands: Array, accumulator: Array) -> list[_Waits]:
     out = []
     for i, c in enumerate(commands):
         p, u, dst, stage = (int(c[name]) for name in ("pe", "unit", "dst", "stage"))
-        wait = _Waits()
+        wait, traits = _Waits(), int(c["traits"])
         out.append(wait)
-        if u == CHIP_DMA:
+        if traits & CHIP_WIDE:
             if stage >= 0:
                 wait.start += [(j, "done") for j in emptied.pop(stage, [])]
                 filled[stage] = i
@@ -69,15 +69,15 @@ def dependencies(commands: Array, accumulator: Array) -> list[_Waits]:
         sources = [int(c[name]) for name in ("src0", "src1", "src2") if c[name] >= 0]
         for q in mine:
             if (q, u) in unit:
-                wait.start.append((unit[q, u], "done" if u == STORE_QUEUE else "own"))
+                wait.start.append((unit[q, u], "done" if traits & DRAINS else "own"))
             if dst >= 0:
                 _writes(wait, writer, readers, (q, dst), bool(accumulator[dst]))
         for s in sources:
             _reads(wait, writer, (p, s), bool(accumulator[s]))
-        if c["op"] == REDUCTION:
+        if traits & FROM_PEER:
             for q in (p, int(c["src_pe"])):
                 _reads(wait, writer, (q, dst), True)
-        if c["op"] == LOAD and stage >= 0:
+        if traits & WAITS and stage >= 0:
             wait.start.append((filled[stage], "end"))
             emptied[stage].append(i)
         for q in mine:
@@ -87,7 +87,7 @@ def dependencies(commands: Array, accumulator: Array) -> list[_Waits]:
                 readers[q, dst] = []
         for s in sources:
             readers[p, s].append(i)
-        if c["op"] == REDUCTION:
+        if traits & FROM_PEER:
             readers[int(c["src_pe"]), dst].append(i)
     return out
 
@@ -127,7 +127,7 @@ class _Queue:
         self.commands, self.on_dram, self.grid, self.flights = commands, on_dram, grid, flights
         self.waits = dependencies(commands, accumulator)
         self.moments: dict[int, _Done] = {}
-        self.ahead = (commands["unit"] == CHIP_DMA) & (commands["stage"] < 0)
+        self.ahead = (commands["traits"] & CHIP_WIDE > 0) & (commands["stage"] < 0)
         self.free = np.zeros(grid.shared)
         self.taken: dict[int, list[tuple[float, float]]] = {DRAM: [], SRAM: []}
         self.port: dict[int, float] = defaultdict(float)
@@ -180,17 +180,17 @@ class _Queue:
         at: dict[tuple[int, bool], float] = defaultdict(float)
         out = []
         for c in self.commands:
-            if c["unit"] == CHIP_DMA:
+            if c["traits"] & CHIP_WIDE:
                 out.append(0.0)
                 continue
-            core = int(c["pe"]), bool(c["unit"] < MATRIX)
+            core = int(c["pe"]), bool(c["traits"] & MOVES)
             at[core] += float(c["issue"])
             out.append(at[core])
         return out
 
     def _landed(self, i: int, t: float) -> float:
         """Return when a load finds room among those on their way, t where it does now."""
-        if self.commands[i]["unit"] != LOAD_QUEUE:
+        if not self.commands[i]["traits"] & FLIES:
             return t
         for q in _written(self.commands[i]):
             self.flying[q] = [end for end in self.flying[q] if end > t]
@@ -211,13 +211,13 @@ class _Queue:
                 done = max(done, float(self.free[r]))
                 if r in self.taken:
                     self.taken[r].append((float(self.free[r] - work), float(self.free[r])))
-        if c["unit"] == CHIP_DMA:
+        if c["traits"] & CHIP_WIDE:
             return _Done(done, done, done, done, done + latency)
         for q in _written(self.commands[i]):
             self.port[q] += float(c["local"])
             done = max(done, self.port[q])
         end = done + latency
-        if c["unit"] == LOAD_QUEUE:
+        if c["traits"] & FLIES:
             for q in _written(self.commands[i]):
                 self.flying[q].append(end)
         return _Done(own, t + share, done, t + share + latency, end)

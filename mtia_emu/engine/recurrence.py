@@ -12,18 +12,24 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..numerics import borrowing, jitted
+from ..program.commands import QUEUES, table_of
+from ..program.geometry import receivers
 
 Array = np.ndarray[Any, Any]
 
-# units of a PE, each with a queue of its own; the chip's DMA is one more, outside the PEs
-LOAD_QUEUE, STORE_QUEUE, MATRIX, REDUCE, SIMD, CORE, CHIP_DMA = range(7)
-UNITS = ("load", "store", "matrix", "reduce", "simd", "core", "chip dma")
-# shared resources: the DRAM, the SRAM, then the links into each row, into each column, and out of each row
-DRAM, SRAM, LINKS = 0, 1, 2
-LOAD, REDUCTION = 0, 6  # as in `isa.Op`
+# shared resources: the DRAM, the SRAM, then the links, as `geometry` numbers them
+DRAM, SRAM, LINKS = range(3)
+# what the recurrence asks of a command, as bits: its queue is the chip's, is issued to by the core that moves
+# data, has a limit of commands on their way, drains before the next; it waits for a stage, reads a peer
+CHIP_WIDE, MOVES, FLIES, DRAINS, WAITS, FROM_PEER = (1 << bit for bit in range(6))
+QUEUE_TRAITS = np.array(
+    [CHIP_WIDE * q.chip_wide | MOVES * q.moves | FLIES * q.flies | DRAINS * q.drains for q in QUEUES],
+    np.uint8,
+)
+KIND_TRAITS = table_of(lambda k: WAITS * k.waits_for_stage | FROM_PEER * k.from_peer).astype(np.uint8)
 FILLED, EMPTIED = 0, 1  # of a stage: when it was filled, and when the last load from it ends
 # Of what has no stage, prefetches, EMPTIED (behind all stages) is when DRAM and SRAM are done with the last.
-ISSUED, PORT = len(UNITS), len(UNITS) + 2  # of a PE, behind its units: see `State`
+ISSUED, PORT, UNIT = 0, 2, 3  # of a PE, the last its first unit: see `State`
 WINDOW = 64.0  # cycles within which a shared resource serves commands in the order of the program; more where
 MOST_WINDOWS = 1 << 15  # a block takes more windows than that
 LEAST_WINDOWS, SPARE = 1024, 1.25  # of a ledger when it is new: some, and a share more than what is known
@@ -32,7 +38,8 @@ GROWTH = 4  # times as many windows as are needed, so that there are seldom too 
 
 # a command: what it touches (-1: nothing), and what it takes, in cycles, of its unit and of what is shared
 COMMAND = np.dtype(
-    [(name, "i1") for name in ("op", "cast", "unit")]
+    [(name, "i1") for name in ("cast", "unit")]
+    + [("traits", "u1")]
     + [(name, "i2") for name in ("pe", "src_pe", "src0", "src1", "src2", "dst")]
     + [(name, "i4") for name in ("stage", "first", "last", "step")]  # the PEs written: see `receivers`
     + [("link", "i8")]  # which link, as a shared resource
@@ -50,8 +57,9 @@ class State(NamedTuple):
 
     slots: Array  # [PE, slot]
     stages: Array  # [stage, FILLED or EMPTIED]
-    pes: Array  # [PE, ...]: its units; when each core has issued its last command (ISSUED: the one that moves
-    # data, then the one that computes); cycles of local memory's port that have been used (PORT)
+    pes: Array  # [PE, ...]: when each core has issued its last command (ISSUED: the one that moves data,
+    # then the one that computes); cycles of local memory's port that have been used (PORT); from UNIT on
+    # its units
     flights: Array  # [PE, n]: when each load on its way is there, a ring in that order
     head: Array  # [PE]: the first of the ring, whose place the next load takes
 
@@ -62,30 +70,16 @@ class Sharers(NamedTuple):
 
 
 def packed(
-    commands: Array, bands: Array, cols: int, unit: Array, link: Array, costs: tuple[Array, ...]
+    commands: Array, bands: Array, cols: int, places: tuple[Array, ...], costs: tuple[Array, ...]
 ) -> Array:
     """Return the `COMMAND`s of an `isa.Block`'s commands; `costs` are the fp64 fields, in order.
 
-    `bands` are the block's, row by row, on a grid of so many columns.
+    `places` are unit, traits and link; `bands` are the block's, row by row, on a grid of so many columns.
     """
     out = np.empty(len(commands), COMMAND)
     same = commands if commands.flags.writeable else commands.copy()  # machine code for one kind of array
-    _pack(same, bands, cols, unit, link, costs, out)
+    _pack(same, bands, cols, places, costs, out)
     return out
-
-
-@jitted
-def receivers(cast: int, p: int, low: int, high: int, cols: int) -> tuple[int, int, int]:
-    """Return first, last (excluded) and step of the PEs that a command of PE p writes.
-
-    The band of PE p has rows low .. high of a grid of `cols` columns: no multicast leaves it.
-    """
-    if cast == 1:
-        first = p // cols * cols
-        return first, first + cols, 1
-    if cast == 2:
-        return low * cols + p % cols, high * cols, cols
-    return (low * cols, high * cols, 1) if cast == 3 else (p, p + 1, 1)
 
 
 @jitted
@@ -93,16 +87,16 @@ def _pack(
     commands: Array,
     bands: Array,
     cols: int,
-    unit: Array,
-    link: Array,
+    places: tuple[Array, ...],
     costs: tuple[Array, ...],
     out: Array,
 ) -> None:
     """Fill `out` in one pass: field by field each would pass memory again."""
+    unit, traits, link = places
     busy, latency, on_sram, on_link, local, issue = costs
     for i in range(len(commands)):
         c, o = commands[i], out[i]
-        o["op"], o["cast"], o["unit"] = c["op"], c["cast"], unit[i]
+        o["traits"], o["cast"], o["unit"] = traits[i], c["cast"], unit[i]
         o["pe"], o["src_pe"], o["stage"], o["dst"] = c["pe"], c["src_pe"], c["stage"], c["dst"]
         o["src0"], o["src1"], o["src2"] = c["src0"], c["src1"], c["src2"]
         o["link"], o["busy"], o["latency"] = link[i], busy[i], latency[i]
@@ -116,7 +110,7 @@ def fresh(pes: int, slots: int, stages: int, flights: int) -> State:
     return State(
         np.zeros((pes, slots), SLOT),
         np.zeros((stages, 2)),
-        np.zeros((pes, PORT + 1)),
+        np.zeros((pes, UNIT + len(QUEUES))),
         np.zeros((pes, flights)),
         np.zeros(pes, np.int64),
     )
@@ -162,6 +156,14 @@ def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: flo
 
     A transfer that takes its own unit longer (`busy`) asks for its work evenly over that time. Within a
     window commands are served in the order of the program, from window to window by time.
+
+    An example, windows of 64 cycles, calls in this order. 50 cycles asked for at 10: window 0 is used from
+    10 to 60, done at 60. 40 asked for at 20: 4 fit behind them, up to 64; window 0 counts as full, and 36 go
+    to window 1, done at 100. 10 asked for at 5: window 0 is full, so they come behind those 36, done at 110,
+    although 5 to 10 was idle. That is the error of one window at most that the order of the program costs.
+    Had the second call not come, they would be served behind the first and window 0 used from 5 on.
+    64 asked for at 128 by a unit that needs 128 cycles for it: half of window 2 and half of window 3, which
+    leaves the other halves to others; done at 224, and the unit itself then ends at 256.
     """
     w, done = _open(ledger, r, int(t / window)), t
     last = int((t + busy) / window)  # of the windows over which the work is asked for
@@ -215,14 +217,14 @@ def _depart(state: State, q: int, end: float) -> None:
 def _ready(c: Any, state: State, accumulator: Array) -> tuple[float, float]:
     """Return when a command can start, and when the last bank of accumulators that it needs is ready."""
     slots, stages, pes = state.slots, state.stages, state.pes
-    p, u, dst = c["pe"], c["unit"], c["dst"]
-    if u == CHIP_DMA:
+    p, u, dst, traits = c["pe"], UNIT + c["unit"], c["dst"], c["traits"]
+    if traits & CHIP_WIDE:
         return stages[c["stage"], EMPTIED], 0.0
-    core = ISSUED if u < MATRIX else ISSUED + 1  # one core drives the DMA, the other what computes
+    core = ISSUED if traits & MOVES else ISSUED + 1  # one core drives the DMA, the other what computes
     t, after = pes[p, core] + c["issue"], 0.0
     for q in range(c["first"], c["last"], c["step"]):
         t = max(t, pes[q, u])
-        if u == LOAD_QUEUE:
+        if traits & FLIES:
             t = max(t, state.flights[q, state.head[q]])
         if dst >= 0:
             into = slots[q, dst]
@@ -235,9 +237,9 @@ def _ready(c: Any, state: State, accumulator: Array) -> tuple[float, float]:
             t, after = max(t, slots[p, s]["first_written"]), max(after, slots[p, s]["written"])
         elif s >= 0:
             t = max(t, slots[p, s]["written"])
-    if c["op"] == LOAD and c["stage"] >= 0:
+    if traits & WAITS and c["stage"] >= 0:
         t = max(t, stages[c["stage"], FILLED])
-    if c["op"] == REDUCTION:
+    if traits & FROM_PEER:
         for q in (p, c["src_pe"]):
             t, after = max(t, slots[q, dst]["first_written"]), max(after, slots[q, dst]["written"])
     return t, after
@@ -247,17 +249,17 @@ def _ready(c: Any, state: State, accumulator: Array) -> tuple[float, float]:
 def _hold(c: Any, state: State, grid: Sharers, t: float, own: float, done: float) -> float:
     """Note until when a command holds what, given its start and two ends; return its end."""
     slots, stages, pes = state.slots, state.stages, state.pes
-    p, u, dst, stage = c["pe"], c["unit"], c["dst"], c["stage"]
+    p, u, dst, traits = c["pe"], UNIT + c["unit"], c["dst"], c["traits"]
     freed = t + c["busy"] * grid.bank_share
-    pes[p, ISSUED if u < MATRIX else ISSUED + 1] += c["issue"]
+    pes[p, ISSUED if traits & MOVES else ISSUED + 1] += c["issue"]
     first, last, step = c["first"], c["last"], c["step"]
     for q in range(first, last, step):  # ports of local memory must have had time for all work so far
         pes[q, PORT] += c["local"]
         done = max(done, pes[q, PORT])
     end = done + c["latency"]
     for q in range(first, last, step):
-        pes[q, u] = done if u == STORE_QUEUE else own
-        if u == LOAD_QUEUE:
+        pes[q, u] = done if traits & DRAINS else own
+        if traits & FLIES:
             _depart(state, q, end)
         if dst >= 0:
             slots[q, dst]["written"] = end
@@ -265,9 +267,9 @@ def _hold(c: Any, state: State, grid: Sharers, t: float, own: float, done: float
     for s in (c["src0"], c["src1"], c["src2"]):
         if s >= 0:
             _read(slots[p, s], done, freed)
-    if c["op"] == LOAD and stage >= 0:
-        stages[stage, EMPTIED] = max(stages[stage, EMPTIED], done)
-    if c["op"] == REDUCTION:
+    if traits & WAITS and c["stage"] >= 0:
+        stages[c["stage"], EMPTIED] = max(stages[c["stage"], EMPTIED], done)
+    if traits & FROM_PEER:
         _read(slots[c["src_pe"], dst], done, freed)
     return end
 
@@ -361,7 +363,7 @@ def _run(
         own = max(t + c["busy"], after + c["busy"] * grid.bank_share)
         done = max(own, _served(c, on_dram[i], ledger, window, last, t))
         start[i] = t
-        if c["unit"] == CHIP_DMA:
+        if c["traits"] & CHIP_WIDE:
             end[i] = done + c["latency"]
             state.stages[c["stage"], FILLED] = end[i]
             if c["stage"] < 0:

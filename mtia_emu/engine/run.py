@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any, TypeVar, cast
 
 from ..machine.chip import Chip
 from ..program.isa import Program
-from ..results.report import LAUNCH, Joules, Layer, Report, Traffic
+from ..results.report import LAUNCH, Joules, Layer, Report, Stretch, Traffic
 from ..results.spans import own_ticks
-from ..sums import add_up
 from ..types import dtype
 from .cost import BlockCost
 from .energy import spared, standing
 from .launches import costs
 from .lookups import Lookups
-from .sequence import LaunchRun, LayerRun, launch_runs
+from .sequence import LaunchRun, LayerRun, launch_runs, track_of
 
-T = TypeVar("T")
 SCALAR = "scalar"  # the kernel that is an op's reference, on one core
 CORE_SHARE = 0.1  # of the time, beyond which a note says that one core does it
 Zeros = Sequence[Mapping[str, int]]  # of a launch: multiply-adds with a zero operand by dtype, band by band
@@ -42,19 +39,19 @@ def report(
     price = _Price(chip)
     layers = tuple(layer for run in runs for layer in _layers(run, zeros.get(run.span.launch, ()), price))
     cycles, macs = runs[-1].span.end if runs else 0, sum(c.macs for c in each)
+    track = track_of(chip)
     peak = chip.peak_macs_per_cycle(dtype(program.dtype))
     return Report(
         program.model,
         chip.name,
         program.dtype,
         program.dims,
-        chip.clock_hz,
-        cycles,
-        _sum(Joules, [price.of(run, zeros.get(run.span.launch, ())) for run in runs]),
-        _sum(Traffic, [c.traffic for c in each]),
+        (track,),
+        (Stretch(layers, track.exact_seconds(cycles)),),
+        Joules.sum([price.of(run, zeros.get(run.span.launch, ())) for run in runs]),
+        Traffic.sum([c.traffic for c in each]),
         macs,
-        macs / (peak * cycles) if cycles else 0.0,
-        layers,
+        peak * cycles,
         program.notes + _core_notes(layers, cycles),
     )
 
@@ -102,6 +99,7 @@ def _layer(run: LayerRun, joules: float, own: float | None = None) -> Layer:
         cost.ops,
         span.launch,
         own,
+        track=span.track,
     )
 
 
@@ -126,7 +124,7 @@ class _Price:
         seconds = cycles / self.chip.clock_hz
         compute = max(0.0, events.compute - spared(zero_macs, self.chip))
         flows = Joules(*(getattr(self.power, f.name) * seconds for f in fields(self.power)))
-        return _sum(Joules, [replace(events, compute=compute), flows])
+        return replace(events, compute=compute) + flows
 
 
 def _all(zeros: Zeros) -> dict[str, int]:
@@ -136,8 +134,3 @@ def _all(zeros: Zeros) -> dict[str, int]:
         for name, count in band.items():
             sums[name] = sums.get(name, 0) + count
     return sums
-
-
-def _sum(kind: type[T], items: Sequence[T]) -> T:
-    """Return the sum of dataclasses, field by field."""
-    return kind(*(add_up(getattr(x, f.name) for x in items) for f in fields(cast(Any, kind))))

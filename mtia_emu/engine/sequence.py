@@ -51,6 +51,11 @@ class LaunchRun:
         )
 
 
+def track_of(chip: Chip) -> Track:
+    """Return the chip as what runs launches, one at a time."""
+    return Track(chip.name, chip.clock_hz)
+
+
 def spans(
     program: Program, chip: Chip, costs: Sequence[BlockCost], waits: Waits | None = None
 ) -> tuple[Span, ...]:
@@ -60,7 +65,7 @@ def spans(
     the first takes it `launch.first_s`, every other `launch.replace_s`. What a launch copies for later ones
     is part of its cost: it ends when that is there.
     """
-    track = Track(chip.name, chip.clock_hz)
+    track = track_of(chip)
     waits = chain(len(costs)) if waits is None else waits
     return laid_out(
         Task(track, number, chip.launch_cycles(number), cost.cycles, after)

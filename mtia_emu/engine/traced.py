@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..program.isa import Opcode
-from .interpreter import DST, OP, PE, BlockRun, Command
+from ..program.commands import COMMANDS
+from ..program.fields import DST, OP, PE, Fields
+from .interpreter import BlockRun
 from .memory import put_tile, rows_of, tile_of
 
 Array = np.ndarray[Any, Any]
 NOBODY = -1
-_IN_PLACE = (Opcode.MATMUL, Opcode.REDUCE)  # commands that write what they have read
+_IN_PLACE = {int(opcode) for opcode, kind in COMMANDS.items() if kind.adds}  # they write what they have read
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class TracedRun(BlockRun):
         self.wrong: dict[int, str] = {}
         self._last: dict[tuple[int, int], int] = {}
 
-    def step(self, c: Command) -> None:
+    def step(self, c: Fields) -> None:
         self.feeds.append(set())
         super().step(c)
         if c[OP] in _IN_PLACE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -10,8 +11,10 @@ import numpy as np
 from .. import types
 from ..errors import UserError
 from ..options import Mode
+from ..results.machine import Computation
 from ..results.report import Band as Spread
-from ..results.report import Joules, Layer, Report, Traffic
+from ..results.report import Joules, Layer, Report, Stretch, Traffic
+from ..results.spans import Track
 from ..sums import add_up
 from ..types import DType, Work
 from .attention import QUERY_BLOCK, HeadShape, attention
@@ -74,15 +77,23 @@ class Gpu(Facts):
         layers, seconds = self._layers(items, kernels, extra)
         macs = sum(layer.macs for layer in layers)
         peak = self.rate(_named(dtype)[0])[1].flops_per_s / 2
-        times = [(layer.end_cycle - layer.start_cycle) / self.clock_hz for layer in layers]
+        track = Track(self.name, self.clock_hz)
+        length = track.exact_seconds(layers[-1].end_cycle if layers else 0)
         return Report(
-            model, self.name, dtype, dict(dims), self.clock_hz,
-            cycles=layers[-1].end_cycle if layers else 0,
+            model, self.name, dtype, dict(dims), (track,), (Stretch(layers, length),),
             joules_by=_joules(kernels, self.idle_w * extra), traffic=_traffic(kernels),
-            macs=macs, utilization=macs / (seconds * peak) if seconds else 0.0,
-            layers=layers, notes=self._notes(live, how),
-            seconds_band=_spread(self.bands, items, times), joules_band=_band(self.bands, "joules"),
+            macs=macs, peak_macs=seconds * peak, notes=self._notes(live, how),
+            seconds_band=_spread(self.bands, items, [x.span_s for x in layers]),
+            joules_band=_band(self.bands, "joules"),
         )  # fmt: skip
+
+    def report(self, work: Computation, /, mode: Mode | None = None) -> Report:
+        """Return the report of a computation; `run` says what it holds."""
+        return self.run(work.works, model=work.model, dtype=work.dtype, dims=dict(work.dims), mode=mode)
+
+    def in_mode(self, mode: Mode) -> GpuInMode:
+        """Return the machine that puts work on this GPU in a mode."""
+        return GpuInMode(self, mode)
 
     def _period(self, launch: str) -> float:
         """Return the period of empty kernels under a mode of launching, in seconds."""
@@ -94,7 +105,7 @@ class Gpu(Facts):
         self, items: list[Fused], kernels: list[GpuKernel], extra: float
     ) -> tuple[tuple[Layer, ...], float]:
         """Return a layer for each kernel, and the seconds they take together."""
-        layers, now = [], 0.0
+        layers, now, track = [], 0.0, Track(self.name, self.clock_hz)
         for item, k in zip(items, kernels, strict=True):
             start, now = now, now + k.seconds + extra
             bound = "launch" if extra > k.seconds else k.bound_by
@@ -110,6 +121,7 @@ class Gpu(Facts):
                     sram_bytes=k.l2_read_bytes + k.l2_write_bytes,
                     joules=k.joules + self.idle_w * extra,
                     bound_by=bound,
+                    track=track,
                 )
             )
         return tuple(layers), now
@@ -128,6 +140,23 @@ class Gpu(Facts):
                 if kind != rate
             ),
         )
+
+
+@dataclass(frozen=True)
+class GpuInMode:
+    """A GPU that work is put on in one way."""
+
+    gpu: Gpu
+    mode: Mode
+
+    @property
+    def name(self) -> str:
+        """Return the GPU's name."""
+        return self.gpu.name
+
+    def report(self, work: Computation, /) -> Report:
+        """Return the report of a computation."""
+        return self.gpu.report(work, self.mode)
 
 
 def _named(dtype: str | DType) -> tuple[str, float]:

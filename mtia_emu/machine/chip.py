@@ -56,6 +56,14 @@ class Pe(BaseModel):
     core: Core
     local: Local
 
+    def product_cost(
+        self, m: ArrayLike, k: ArrayLike, n: ArrayLike, kind: DType
+    ) -> tuple[Array, Array | int]:
+        """Return (busy, latency) of products a[m, k] x b[k, n] on the unit that takes their type."""
+        if self.matrix.supports(kind.name):
+            return self.matrix.cost(m, k, n, kind.name)
+        return self.simd.product_cost(np.asarray(m) * k * n, kind)
+
 
 class Kernels(BaseModel):
     """What the chip's kernel library does, where there is a choice that the hardware leaves open."""
@@ -133,8 +141,15 @@ class Chip(BaseModel):
 
     def dram_cycles(self, bytes_: ArrayLike, run_bytes: ArrayLike, write_share: float = 0.0) -> Array:
         """Return the cycles of DRAM's channels for bytes of whole bursts, in runs of so many bytes each."""
-        share = self.dram_efficiency(np.asarray(run_bytes), write_share)
-        return np.asarray(np.asarray(bytes_) / (self.dram_bytes_per_cycle * share))
+        return np.asarray(np.asarray(bytes_) / self.dram_rate(run_bytes, write_share))
+
+    def run_cycles(self, run_bytes: ArrayLike, runs: ArrayLike, write_share: float = 0.0) -> Array:
+        """Return the cycles of DRAM's channels for so many runs of consecutive bytes, whole bursts each."""
+        return self.dram_cycles(self.dram.burst(np.asarray(run_bytes), runs), run_bytes, write_share)
+
+    def dram_rate(self, run_bytes: ArrayLike, write_share: float = 0.0) -> Array:
+        """Return the bytes a cycle of DRAM's channels, in runs of so many bytes each."""
+        return self.dram_bytes_per_cycle * self.dram_efficiency(np.asarray(run_bytes), write_share)
 
     def read_latency(self, missed: ArrayLike) -> Array:
         """Return the cycles of a read out of SRAM, or of DRAM for the share of reads that SRAM misses.

@@ -109,6 +109,13 @@ def pool(t: Transfer, p: Pooled, chip: Chip) -> Way:
 
     A bag's rows come in chunks of one accumulate command; the next chunk comes while one is summed. Of
     `bags_in_flight` bags at once, each resource serves all; one alone waits for every answer.
+
+    An example: 4 bags of 20 rows; a row takes 4 cycles to fetch and 3 to add, 8 rows a chunk, and an answer
+    comes after 100. A bag alone: its first chunk 8 * 4 = 32; the second is fetched while the first is summed,
+    8 * max(4, 3) = 32; the last 4 rows are there before the second chunk is summed, 8 * 3 = 24, and are
+    summed in 12. That is 100, and 2 * 100 for the indices and the first row: 300 a bag. With one bag in
+    flight the four take 1,200. With four in flight they take 300 by their own waits, but the DMA fetches 80
+    rows, one in 4 cycles: 320. The offsets come first, 100 more: 420.
     """
     way = gather(t, chip)
     core = chip.pe.core

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import UserError
 from ..files.scratch import scratch
 from ..files.writing import valid
-from ..results.report import Check, Distance
+from ..results.check import Check, Distance
 from .child import Died, Refused, ask
 from .exact import EXACT, Array, Own
 from .pieces import attributes, bodies, key_of, multiplies_integers, outputs_of, walk

@@ -1,16 +1,16 @@
 """The program: commands, blocks of commands, and launches that run a block on given addresses.
 
-A command is a fixed record; `COMMANDS` says what each does. A tile is named by (row, col, rows, cols) of an
-operand seen as a matrix: all dimensions but the last are rows, the last is columns. Commands of a block stand
-in the order in which they are issued; a command that reads a slot waits for the command that last wrote it,
-and one that writes a slot waits for all that still read it: a ring of slots is a circular buffer, a write its
-push, the last read its pop.
+A command is a fixed record; the package `commands` says what each kind of them is. A tile is named by
+(row, col, rows, cols) of an operand seen as a matrix: all dimensions but the last are rows, the last is
+columns. Commands of a block stand in the order in which they are issued; a command that reads a slot waits
+for the command that last wrote it, and one that writes a slot waits for all that still read it: a ring of
+slots is a circular buffer, a write its push, the last read its pop.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..machine.units.noc import Cast
+from ..machine.units.noc import Cast  # noqa: F401  a word of the language, imported from here
 from ..machine.units.simd import FUNCTIONS, REDUCTIONS
 from ..types import DType, TensorType, Work
 
@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 
 
 class Opcode(IntEnum):
-    """The kinds of command."""
+    """The kinds of command, by the number that stands in a saved program; no order has a meaning."""
 
     LOAD = 0
     STORE = 1
@@ -40,19 +40,6 @@ class Opcode(IntEnum):
     SCALAR = 9
 
 
-COMMANDS: dict[Opcode, str] = {
-    Opcode.LOAD: "dma: tile of an operand -> slot dst of pe, or of every PE that `cast` names",
-    Opcode.STORE: "dma: slot src0 -> tile of an operand",
-    Opcode.STAGE: "chip dma: tile of an operand -> tile of scratch operand2, announced in stage slot `stage`;"
-    " without one: -> tile of SRAM operand2 for a later launch, when DRAM and SRAM have nothing else to do",
-    Opcode.GATHER: "dma: rows of an operand named by operand2[row2 : row2 + rows], from `row` on -> slot dst",
-    Opcode.POOL: "dma and simd: bags row .. row + rows of an embedding bag, about k look-ups -> slot dst",
-    Opcode.MATMUL: "matrix (simd where flagged VECTOR): dst (+)= src0[rows, k] x src1[k, cols]",
-    Opcode.REDUCE: "reduction network: accumulator dst += the same accumulator of src_pe",
-    Opcode.SIMD: "simd: dst[rows, cols] = FUNCTIONS[fn](src0, src1, src2)",
-    Opcode.FOLD: "simd: dst[rows, 1] = REDUCTIONS[fn] of src0[rows, cols] along its rows",
-    Opcode.SCALAR: "core: runs the op named by the block on all its operands",
-}
 FUNCTION_NAMES = tuple(FUNCTIONS)
 REDUCTION_NAMES = tuple(REDUCTIONS)
 POOL_MODES = ("sum", "mean", "max")
@@ -269,100 +256,3 @@ class Program:
     sram_bytes: int
     works: tuple[Work, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def dump_command(c: Any, block: Block) -> str:
-    """Return one command as a line of text."""
-    op = Opcode(int(c["op"]))
-    return f"{op.name.lower():7s} pe{c['pe']:<3d} {_TEXT[op](c, block)}"
-
-
-def _tile(c: Any) -> str:
-    return f"[{c['row']}+{c['rows']}, {c['col']}+{c['cols']}]"
-
-
-def _load_text(c: Any, block: Block) -> str:
-    wait = f" after stage {c['stage']}" if c["stage"] >= 0 else ""
-    cast = "" if c["cast"] == Cast.NONE else " cast " + Cast(int(c["cast"])).name.lower()
-    return f"s{c['dst']} = %{c['operand']}{_tile(c)}{cast}{wait}"
-
-
-def _store_text(c: Any, block: Block) -> str:
-    return f"%{c['operand']}{_tile(c)} = s{c['src0']}"
-
-
-def _stage_text(c: Any, block: Block) -> str:
-    into = f"stage {c['stage']}" if c["stage"] >= 0 else "ahead"
-    return f"%{c['operand2']}[{c['row2']}, {c['col2']}] = %{c['operand']}{_tile(c)} {into}"
-
-
-def _gather_text(c: Any, block: Block) -> str:
-    return f"s{c['dst']} = %{c['operand']}{_tile(c)} rows %{c['operand2']}[{c['row2']}+{c['rows']}]"
-
-
-def _pool_text(c: Any, block: Block) -> str:
-    return f"s{c['dst']} = {POOL_MODES[c['fn']]} %{c['operand']} bags {_tile(c)} about {c['k']} look-ups"
-
-
-def _matmul_text(c: Any, block: Block) -> str:
-    equals = "=" if c["flags"] & FIRST else "+="
-    unit = " on simd" if c["flags"] & VECTOR else ""
-    return f"s{c['dst']} {equals} s{c['src0']} x s{c['src1']} ({c['rows']}x{c['k']}x{c['cols']}){unit}"
-
-
-def _reduce_text(c: Any, block: Block) -> str:
-    return f"s{c['dst']} += pe{c['src_pe']}.s{c['dst']} ({c['rows']}x{c['cols']})"
-
-
-def _scalar_text(c: Any, block: Block) -> str:
-    return f"{block.scalar[0]} on {c['rows']} elements"
-
-
-def _simd_text(c: Any, block: Block) -> str:
-    names = REDUCTION_NAMES if c["op"] == Opcode.FOLD else FUNCTION_NAMES
-    shown = []
-    for i, name in enumerate(("src0", "src1", "src2")):
-        if c[name] == IMMEDIATE:
-            shown.append(repr(float(c["imm"])))
-        elif c[name] != NO_SLOT:
-            shape = Shape(int(source_shape(c["flags"], i)))
-            shown.append(f"s{c[name]}" + ("" if shape is Shape.FULL else f".{shape.name.lower()}"))
-    return f"s{c['dst']} = {names[c['fn']]}({', '.join(shown)}) ({c['rows']}x{c['cols']})"
-
-
-_TEXT: dict[Opcode, Callable[[Any, Block], str]] = {
-    Opcode.LOAD: _load_text,
-    Opcode.STORE: _store_text,
-    Opcode.STAGE: _stage_text,
-    Opcode.GATHER: _gather_text,
-    Opcode.POOL: _pool_text,
-    Opcode.MATMUL: _matmul_text,
-    Opcode.REDUCE: _reduce_text,
-    Opcode.SIMD: _simd_text,
-    Opcode.FOLD: _simd_text,
-    Opcode.SCALAR: _scalar_text,
-}
-
-
-def _bands_text(block: Block) -> str:
-    return f" bands from rows 0, {', '.join(map(str, block.bands))}" if block.bands else ""
-
-
-def dump(program: Program, *, commands: int = 40) -> str:
-    """Return the program as text: the launches, then each block with its first `commands` commands."""
-    lines = [f"program {program.model} for {program.chip['name']} ({program.dtype})"]
-    lines += [f"  dram {program.dram_bytes} bytes, sram {program.sram_bytes} bytes", "launches"]
-    for launch in program.launches:
-        places = ", ".join(f"0x{a:x}" for a in launch.addresses)
-        lines.append(f"  {launch.name}: block {launch.block} at {places}")
-    for index, block in enumerate(program.blocks):
-        lines.append(f"block {index} {block.kernel} {block.mapping}".rstrip() + _bands_text(block))
-        lines += [f"  %{i} : {x}" for i, x in enumerate(block.operands)]
-        lines += [
-            f"  s{i} : {s.dtype} {s.bytes} bytes at {'acc' if s.accumulator else 'local'} {s.offset}"
-            for i, s in enumerate(block.slots)
-        ]
-        lines += ["  " + dump_command(c, block) for c in block.commands[:commands]]
-        if len(block.commands) > commands:
-            lines.append(f"  ... {len(block.commands) - commands} more commands")
-    return "\n".join(lines) + "\n"

@@ -11,10 +11,12 @@ import numpy as np
 
 from ..errors import UserError
 from ..machine.chip import Chip, validate
+from .columns import MOST
 from .isa import COMMAND, Binding, Block, Operand, Program
-from .verify_commands import MOST, MOST_BYTES, SLOT_FIELDS, CommandColumns
+from .verify_commands import SLOT_FIELDS, verify_commands
 
 Array = np.ndarray[Any, Any]
+MOST_BYTES = 1 << 48  # of a memory
 MOST_CELLS = 1 << 24  # slots times PEs: the timing keeps two numbers of each
 MOST_STAGES = 1 << 20  # of a block: the timing keeps a number of each
 SPACES = ("dram", "sram", "scratch")
@@ -61,7 +63,7 @@ def verify_block(block: Block, chip: Chip) -> None:
     if not 0 <= block.stages <= MOST_STAGES:
         raise UserError(f"{block.stages} stage slots; right: 0 to {MOST_STAGES}")
     if len(block.commands):
-        CommandColumns(block, chip).verify()
+        verify_commands(block, chip)
 
 
 def _verify_binding(b: Binding, program: Program) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from .report import Layer, Report, Roofs
+from .spans import seconds_by
 
 SCHEMA = "mtia-emu.explain.v2"
 STEP = 0.1  # of a parameter, where it can be had
@@ -34,6 +35,11 @@ class LayerTime:
     def cycles(self) -> float:
         """Return the layer's own cycles, its launch included."""
         return self.layer.cycles
+
+    @property
+    def seconds_by_part(self) -> dict[str, float]:
+        """Return the seconds of the layer by what they were spent on."""
+        return {name: self.layer.track.seconds(cycles) for name, cycles in self.parts.items()}
 
 
 @dataclass(frozen=True)
@@ -90,12 +96,8 @@ class Explanation:
     @property
     def seconds_by_part(self) -> dict[str, float]:
         """Return the seconds of the run by what they were spent on, largest first; they sum to the whole."""
-        sums: dict[str, float] = {}
-        for x in self.layers:
-            for name, cycles in x.parts.items():
-                sums[name] = sums.get(name, 0.0) + cycles
-        ranked = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-        return {name: cycles / self.report.clock_hz for name, cycles in ranked if cycles}
+        parts = ((name, x.layer.track, n) for x in self.layers for name, n in x.parts.items())
+        return {name: seconds for name, seconds in seconds_by(parts).items() if seconds}
 
 
 def as_json(explanation: Explanation) -> dict[str, Any]:
@@ -109,21 +111,21 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
         **values,
         "seconds_by_part": explanation.seconds_by_part,
         "roofs": asdict(explanation.roofs),
-        "layers": [_layer_json(x, report.clock_hz) for x in explanation.layers],
+        "layers": [_layer_json(x) for x in explanation.layers],
         "effects": None if effects is None else [_effect_json(e) for e in effects],
         "left_out": list(explanation.left_out),
         "notes": list(report.notes),
     }
 
 
-def _layer_json(x: LayerTime, clock_hz: float) -> dict[str, Any]:
+def _layer_json(x: LayerTime) -> dict[str, Any]:
     names = ("name", "op", "kernel", "macs", "ops", "dram_bytes", "sram_bytes", "joules", "bound_by")
     return {name: getattr(x.layer, name) for name in names} | {
         "block": x.block,
         "band": x.band,
         "launch": x.layer.launch,
-        "seconds": x.cycles / clock_hz,
-        "seconds_by_part": {name: cycles / clock_hz for name, cycles in x.parts.items()},
+        "seconds": x.layer.seconds,
+        "seconds_by_part": x.seconds_by_part,
         "busy": x.busy,
         "roof_share": x.roof_share,
     }

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import Any, Self, cast
 
 from ..sums import add_up
-from .spans import own_ticks
+from .spans import Track
 
-SCHEMA = "mtia-emu.report.v2"
+PLUS = " + "  # between the names of what several runs were of
 FILL, LATENCY, LAUNCH = "fill and drain", "latency", "launch"
 BOUNDS = {  # what a layer on our chip can be bound by
     "array": "the matrix unit of a PE",
@@ -28,8 +30,25 @@ BOUNDS = {  # what a layer on our chip can be bound by
 }
 
 
+class Amounts:
+    """Amounts by name, the fields of a dataclass: they add and scale field by field."""
+
+    @classmethod
+    def sum(cls, items: Sequence[Self]) -> Self:
+        """Return the sum of amounts, each added to those before it."""
+        return cls(*(add_up(getattr(x, f.name) for x in items) for f in fields(cast(Any, cls))))
+
+    def __add__(self, other: Self) -> Self:
+        """Return the amounts of both."""
+        return self.sum((self, other))
+
+    def __rmul__(self, times: int) -> Self:
+        """Return the amounts so many times."""
+        return type(self)(*(times * getattr(self, f.name) for f in fields(cast(Any, self))))
+
+
 @dataclass(frozen=True)
-class Traffic:
+class Traffic(Amounts):
     """Bytes moved, by level and direction. `noc_bytes` are payload bytes that entered the network on chip."""
 
     local_read_bytes: int = 0
@@ -42,7 +61,7 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Joules:
+class Joules(Amounts):
     """Energy by what spent it, in joules; the fields sum to the whole.
 
     `clock` is the clock tree and control that no event price holds: its size is inferred, not counted.
@@ -65,7 +84,7 @@ class Joules:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer, the time to launch it included: when it ran, what it moved and what bound it.
+    """One layer, the time to launch it included: when it ran on its track, what it moved and what bound it.
 
     `bound_by`, one of BOUNDS, is the resource that was busy the largest share of the time. Where it was busy
     less than half of it, `fill and drain` or `latency`, whichever kept it idle longer; `launch` where
@@ -73,7 +92,8 @@ class Layer:
     element and pass of the SIMD engine and for each element on a core; 0 where they are not counted.
 
     `launch` is the number of the launch that ran it, -1 where there are none. Layers of one launch ran side
-    by side: their spans overlap, and `own` is the part of the run's time that is each one's (`own_cycles`).
+    by side: their spans overlap, and `own` is the part of the track's time that is each one's (`own_ticks`).
+    Cycles are ticks of the clock of the track.
     """
 
     name: str
@@ -89,16 +109,39 @@ class Layer:
     ops: int = 0
     launch: int = -1
     own: float | None = None
+    track: Track = field(kw_only=True)
 
     @property
     def cycles(self) -> float:
-        """Return the cycles that are the layer's own: over all layers they sum to those in which any ran."""
+        """Return the cycles that are its own: over a track's layers they sum to those in which any ran."""
         return self.end_cycle - self.start_cycle if self.own is None else self.own
 
+    @property
+    def seconds(self) -> float:
+        """Return the seconds that are the layer's own."""
+        return self.track.seconds(self.cycles)
 
-def own_cycles(layers: Sequence[Layer]) -> list[float]:
-    """Return the cycles that each layer is answerable for, as `own_ticks` has it."""
-    return own_ticks([x.start_cycle for x in layers], [x.end_cycle for x in layers])
+    @property
+    def span_s(self) -> float:
+        """Return the seconds from its start to its end, whatever ran beside it."""
+        return self.track.seconds(self.end_cycle - self.start_cycle)
+
+    def later(self, seconds: Fraction, launches: int) -> Layer:
+        """Return the layer of a run that starts so much later, after so many launches."""
+        ticks = self.track.ticks_in(seconds)
+        number = self.launch + launches if self.launch >= 0 else self.launch
+        return replace(
+            self, start_cycle=self.start_cycle + ticks, end_cycle=self.end_cycle + ticks, launch=number
+        )
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A run of `length` seconds, `times` times over: its layers' times count from its own start."""
+
+    layers: tuple[Layer, ...]
+    length: Fraction
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -122,30 +165,61 @@ class Band:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of one model on one machine. `utilization` is of the dtype's peak multiply-add rate.
+    """The outcome of one model on one machine, or of several runs one after another.
 
-    `seconds_band` and `joules_band` are given where the machine's model was held to measurements.
+    `tracks` are what ran, the chip or GPU first; `stretches` are the runs, whose layers may overlap on
+    different tracks. `peak_macs` are the multiply-adds that the machine could do in the time at the dtype's
+    peak rate. `seconds_band` and `joules_band` are given where the machine's model was held to measurements.
+
+    `a + b` is a run of `a`, then one of `b`; `n * a` is `a + ... + a`, and takes no more memory where `a` is
+    one run. Times, traffic and multiply-adds add exactly, joules and bands up to rounding.
     """
 
     model: str
     machine: str
     dtype: str
     dims: dict[str, int]
-    clock_hz: float
-    cycles: int
+    tracks: tuple[Track, ...]
+    stretches: tuple[Stretch, ...]
     joules_by: Joules
     traffic: Traffic
     macs: int
-    utilization: float
-    layers: tuple[Layer, ...]
+    peak_macs: float
     notes: tuple[str, ...] = ()
     seconds_band: Band | None = None
     joules_band: Band | None = None
 
-    @property
+    @cached_property
+    def length(self) -> Fraction:
+        """Return the time taken, in seconds, without rounding."""
+        return sum((x.times * x.length for x in self.stretches), Fraction(0))
+
+    @cached_property
     def seconds(self) -> float:
         """Return the time taken, in seconds."""
-        return self.cycles / self.clock_hz
+        return float(self.length)
+
+    @property
+    def track_seconds(self) -> float:
+        """Return the seconds of all tracks together, of which each layer's own are a part."""
+        return len(self.tracks) * self.seconds
+
+    @property
+    def clock_hz(self) -> float:
+        """Return the clock of the first track."""
+        return self.tracks[0].clock_hz
+
+    @cached_property
+    def cycles(self) -> int:
+        """Return the time taken in cycles of the first track's clock: begun ones count as whole."""
+        return self.tracks[0].ticks_in(self.length)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the layers of all runs, in time from the start of the first."""
+        if [x.times for x in self.stretches] == [1]:
+            return self.stretches[0].layers
+        return tuple(_in_turn(self.stretches))
 
     @property
     def joules(self) -> float:
@@ -155,87 +229,91 @@ class Report:
     @property
     def watts(self) -> float:
         """Return the average power, in watts."""
-        return self.joules / self.seconds if self.cycles else 0.0
-
-
-@dataclass(frozen=True)
-class Distance:
-    """How far one output is from the oracle's; relative to the largest finite magnitude expected.
-
-    `cosine` is the cosine of the angle between the two outputs as vectors, `sqnr_db` ten times the logarithm
-    of the ratio of the expected output's energy to the error's. Each is None where it has no finite value: of
-    zeros, of outputs that are not finite, of no error.
-    """
-
-    max_abs_error: float
-    max_rel_error: float
-    cosine: float | None = None
-    sqnr_db: float | None = None
-
-
-@dataclass(frozen=True)
-class WrongCommand:
-    """The first wrong command of a layer: its number in the layer's block (-1: none), and why it is wrong.
-
-    It reads what an operand should not hold or nothing has written, or writes what is wrong in the result and
-    stays there. `chain` are the commands that its values come from, itself last; `unlike` is the first of
-    them that what made right parts of the result has no like of: a hint where the fault may lie.
-    """
-
-    index: int
-    text: str
-    why: str
-    chain: tuple[str, ...] = ()
-    unlike: str = ""
-
-
-@dataclass(frozen=True)
-class LayerCheck:
-    """How far one layer is from its op's reference, on what the reference says that its operands hold.
-
-    The relative error is of the largest magnitude expected. `compared` counts elements: 0 where no value of
-    the model is what the layer writes.
-    """
-
-    name: str
-    op: str
-    kernel: str
-    launch: int
-    max_abs_error: float
-    max_rel_error: float
-    allowed: float
-    compared: int
-    command: WrongCommand | None = None
+        return self.joules / self.seconds if self.seconds else 0.0
 
     @property
-    def passed(self) -> bool:
-        """Return whether the layer is within what is allowed."""
-        return bool(self.max_rel_error <= self.allowed)
+    def utilization(self) -> float:
+        """Return the multiply-adds done as a part of what the peak rate would allow in the time."""
+        return self.macs / self.peak_macs if self.peak_macs else 0.0
+
+    def __add__(self, other: Report) -> Report:
+        """Return the report of this run and another after it; names that differ are joined."""
+        return Report(
+            _both(self.model, other.model),
+            _both(self.machine, other.machine),
+            _both(self.dtype, other.dtype),
+            {name: size for name, size in self.dims.items() if other.dims.get(name) == size},
+            tuple(dict.fromkeys(self.tracks + other.tracks)),
+            _counted(self.stretches + other.stretches),
+            self.joules_by + other.joules_by,
+            self.traffic + other.traffic,
+            self.macs + other.macs,
+            self.peak_macs + other.peak_macs,
+            tuple(dict.fromkeys(self.notes + other.notes)),
+            _mixed((self.seconds_band, self.seconds), (other.seconds_band, other.seconds)),
+            _mixed((self.joules_band, self.joules), (other.joules_band, other.joules)),
+        )
+
+    def __rmul__(self, times: int) -> Report:
+        """Return the report of so many runs, one after another. Raises `ValueError` for less than one."""
+        if times < 1:
+            raise ValueError(f"a report cannot be taken {times} times (right: 1 or more)")
+        return replace(
+            self,
+            stretches=_repeated(self.stretches, times),
+            joules_by=times * self.joules_by,
+            traffic=times * self.traffic,
+            macs=times * self.macs,
+            peak_macs=times * self.peak_macs,
+            notes=self.notes if times == 1 else tuple(dict.fromkeys(self.notes)),
+        )
 
 
-@dataclass(frozen=True)
-class Check:
-    """How far outputs are from those of the oracle named, the worst over all and each by name.
+def _in_turn(stretches: Sequence[Stretch]) -> Iterator[Layer]:
+    """Yield the layers of stretches, each run after those before it."""
+    at, launches = Fraction(0), 0
+    for x in stretches:
+        count = 1 + max((layer.launch for layer in x.layers), default=-1)
+        for _ in range(x.times):
+            yield from (layer.later(at, launches) for layer in x.layers)
+            at, launches = at + x.length, launches + count
 
-    `layers` are how far each is from its reference, where that was asked for.
+
+def _repeated(stretches: tuple[Stretch, ...], times: int) -> tuple[Stretch, ...]:
+    """Return stretches so many times, one after another."""
+    if len(stretches) == 1:
+        return (replace(stretches[0], times=times * stretches[0].times),)
+    return _counted(stretches * times)
+
+
+def _counted(stretches: Sequence[Stretch]) -> tuple[Stretch, ...]:
+    """Return stretches with equal neighbours as one that is run more often."""
+    out: list[Stretch] = []
+    for x in stretches:
+        if out and replace(out[-1], times=x.times) == x:
+            out[-1] = replace(x, times=out[-1].times + x.times)
+        else:
+            out.append(x)
+    return tuple(out)
+
+
+def _both(one: str, other: str) -> str:
+    """Return the names in two texts that join names by a plus, each once."""
+    return PLUS.join(dict.fromkeys([*one.split(PLUS), *other.split(PLUS)]))
+
+
+def _mixed(one: tuple[Band | None, float], other: tuple[Band | None, float]) -> Band | None:
+    """Return the band of a sum of two amounts, each with its band; None where one has none.
+
+    Errors of one model go together, so they do not average out.
     """
-
-    max_abs_error: float
-    max_rel_error: float
-    tolerance: float
-    outputs: dict[str, Distance] = field(default_factory=dict)
-    oracle: str = ""
-    layers: tuple[LayerCheck, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Return whether every output is within tolerance, and every layer that was compared."""
-        return bool(self.max_rel_error <= self.tolerance) and all(x.passed for x in self.layers)
-
-    @property
-    def first_wrong(self) -> LayerCheck | None:
-        """Return the first layer that is wrong by itself."""
-        return next((x for x in self.layers if not x.passed), None)
+    (a, weight_a), (b, weight_b) = one, other
+    whole = weight_a + weight_b
+    if a is None or b is None or a == b or not whole:
+        return a if b is not None else None
+    return Band(
+        (a.low * weight_a + b.low * weight_b) / whole, (a.high * weight_a + b.high * weight_b) / whole
+    )
 
 
 @dataclass(frozen=True)
@@ -262,66 +340,7 @@ def compare(chip: Report, gpu: Report) -> Comparison:
     model alone: what is wrong with the chip's comes on top.
     """
     energy = gpu.joules / chip.joules if chip.joules else None
-    speed = gpu.seconds / chip.seconds if chip.cycles else None
+    speed = gpu.seconds / chip.seconds if chip.seconds else None
     return Comparison(
         speed, energy, energy, _around(speed, gpu.seconds_band), _around(energy, gpu.joules_band)
     )
-
-
-def _layer_json(layer: Layer) -> dict[str, Any]:
-    out = asdict(layer)
-    del out["own"]
-    return out | {"cycles": layer.cycles}
-
-
-def as_json(report: Report, gpu: Report | None = None, check: Check | None = None) -> dict[str, Any]:
-    """Return the documented JSON object (`docs/reference/report-json.md`)."""
-    out: dict[str, Any] = {
-        "schema": SCHEMA,
-        "model": report.model,
-        "chip": report.machine,
-        "dtype": report.dtype,
-        "dims": report.dims,
-        "clock_hz": report.clock_hz,
-        "cycles": report.cycles,
-        "seconds": report.seconds,
-        "joules": report.joules,
-        "watts": report.watts,
-        "macs": report.macs,
-        "utilization": report.utilization,
-        "traffic": asdict(report.traffic),
-        "joules_by": asdict(report.joules_by),
-        "layers": [_layer_json(layer) for layer in report.layers],
-        "notes": list(report.notes),
-    }
-    if gpu is not None:
-        layers = [
-            {
-                "name": x.name,
-                "op": x.op,
-                "kernel": x.kernel,
-                "seconds": (x.end_cycle - x.start_cycle) / gpu.clock_hz,
-                "joules": x.joules,
-                "bound_by": x.bound_by,
-            }
-            for x in gpu.layers
-        ]
-        out["gpu"] = {
-            "name": gpu.machine,
-            "dtype": gpu.dtype,
-            "seconds": gpu.seconds,
-            "joules": gpu.joules,
-            "watts": gpu.watts,
-            "utilization": gpu.utilization,
-            "traffic": asdict(gpu.traffic),
-            "joules_by": asdict(gpu.joules_by),
-            "layers": layers,
-            "notes": list(gpu.notes),
-            "seconds_band": asdict(gpu.seconds_band) if gpu.seconds_band else None,
-            "joules_band": asdict(gpu.joules_band) if gpu.joules_band else None,
-        }
-        out["versus_gpu"] = asdict(compare(report, gpu))
-    if check is not None:
-        layers = [asdict(x) | {"passed": x.passed} for x in check.layers]
-        out["check"] = asdict(check) | {"passed": check.passed, "layers": layers}
-    return out

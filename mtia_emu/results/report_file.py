@@ -13,7 +13,8 @@ import numpy as np
 from ..errors import UserError
 from ..program.isa import BESIDE, Program
 from .difference import LayerRow, Side
-from .report import SCHEMA, Report
+from .report import Report
+from .report_json import SCHEMA
 
 OLD_SCHEMA = "mtia-emu.report.v1"  # a launch an entry, without `cycles`
 MAX_FILE_BYTES = 1 << 24
@@ -77,7 +78,7 @@ def of_report(file: str, report: Report, program: Program) -> Side:
     rows = tuple(
         LayerRow(
             *(x.name, x.op, x.kernel, x.bound_by),
-            x.cycles / report.clock_hz,
+            x.seconds,
             *(x.joules, x.macs, x.dram_bytes, x.sram_bytes),
             *made[i],
         )

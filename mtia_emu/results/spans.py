@@ -9,6 +9,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from ..sums import add_up
+
 
 @dataclass(frozen=True)
 class Track:
@@ -25,11 +27,15 @@ class Track:
         """Return a time in ticks of the clock in seconds, without rounding."""
         return Fraction(ticks) / Fraction(self.clock_hz)
 
+    def ticks_in(self, seconds: Fraction) -> int:
+        """Return a time in ticks of the clock; a tick that has begun counts as a whole one."""
+        return math.ceil(seconds * Fraction(self.clock_hz))
+
     def tick_after(self, span: Span) -> int:
         """Return the first tick of the clock at which a span, of any track, has ended."""
         if span.track.clock_hz == self.clock_hz:
             return span.end
-        return math.ceil(span.track.exact_seconds(span.end) * Fraction(self.clock_hz))
+        return self.ticks_in(span.track.exact_seconds(span.end))
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,16 @@ def laid_out(tasks: Iterable[Task]) -> tuple[Span, ...]:
         spans.append(Span(task.track, task.launch, start, begin, begin + task.ticks, task.after))
         free[task.track] = spans[-1].end
     return tuple(spans)
+
+
+def seconds_by(amounts: Iterable[tuple[str, Track, float]]) -> dict[str, float]:
+    """Return the seconds of each name, the largest first, of times in ticks of tracks."""
+    ticks: dict[str, dict[Track, float]] = {}
+    for name, track, amount in amounts:
+        of_name = ticks.setdefault(name, {})
+        of_name[track] = of_name.get(track, 0.0) + amount
+    sums = {name: add_up(t.seconds(n) for t, n in of_name.items()) for name, of_name in ticks.items()}
+    return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
 
 
 def own_ticks(starts: Sequence[int], ends: Sequence[int]) -> list[float]:

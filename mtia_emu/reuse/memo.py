@@ -201,8 +201,8 @@ def _size(value: Any, depth: int = 6) -> int:
     """
     if isinstance(value, np.ndarray):
         return int(value.nbytes)
-    if isinstance(value, SameObject):
-        return _size(value.held, depth)
+    if isinstance(value, SameObject):  # its graph is another result, or the caller's: constants count there
+        return _size(value.held, depth - 1)
     inner: Sequence[Any] = ()
     if depth and isinstance(value, tuple | list):
         inner = value

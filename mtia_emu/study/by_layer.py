@@ -18,13 +18,14 @@ from mtia_emu.compiler.pipeline import Compiled
 from mtia_emu.compiler.reference import core_library
 
 from .. import settings
-from ..engine.function import Machine, convert
+from ..engine.function import Executor, convert
 from ..engine.memory import MemoryView
 from ..engine.traced import NOBODY, Held, TracedRun
 from ..errors import UserError
 from ..machine.chip import Chip
-from ..program.isa import Block, Launch, Part, Program, dump_command
-from ..results.report import Distance, LayerCheck, WrongCommand
+from ..program.isa import Block, Launch, Part, Program
+from ..program.text import dump_command
+from ..results.check import Distance, LayerCheck, WrongCommand
 from .likeness import unlike
 
 Array = np.ndarray[Any, Any]
@@ -91,7 +92,7 @@ class _Judge:
                 f"{program.model}: {len(program.launches)} launches; the model compiles to {len(self.steps)}"
             )
         _refuse_large(compiled)
-        self.machine = Machine(program, chip, core_library())
+        self.machine = Executor(program, chip, core_library())
         self.machine.load(inputs)
         given = {b.name: convert(np.asarray(inputs[b.name]), b.type.dtype.numpy) for b in program.inputs}
         self.right = ExpectedMemory(self.plan, given)

@@ -13,11 +13,11 @@ from mtia_emu.compiler.ops import work
 
 from ..engine.launches import costs, part
 from ..engine.lookups import Lookups
-from ..engine.recurrence import UNITS
 from ..engine.sequence import LaunchRun, launch_runs
 from ..engine.timing import Timeline
 from ..errors import UserError, nearest
 from ..machine.chip import Chip
+from ..program.commands import QUEUES, Queue
 from ..program.isa import Launch, Opcode, Part, Program
 from ..view.drawing import Box, Drawing
 from ..view.gantt import Bar, Lane
@@ -28,8 +28,6 @@ BINS = 1000  # into which the time axis is cut where single commands cannot be s
 LEVELS = 8  # of how busy units are in a bin
 SHADES = (1.0, 0.6)  # of neighbouring commands
 MOST_BARS = 2000  # commands of a unit that are drawn one by one
-CHIP_WIDE = "chip dma"  # the one unit that no PE has
-DMA = ("load", "store", CHIP_WIDE)  # which share a colour
 SHOWN = 4  # constants of a node that its box names
 
 
@@ -85,8 +83,8 @@ def program_lanes(
     lanes = _layer_lanes(runs)
     for unit in sorted({int(u) for time in times for u in np.unique(time.unit)}):
         busy = under_way(times, begins, unit, edges)
-        name = UNITS[unit]
-        lanes.append(Lane(name, _bars(busy / (1 if name == CHIP_WIDE else pes), edges, name)))
+        queue = QUEUES[unit]
+        lanes.append(Lane(queue.name, _bars(busy / (1 if queue.chip_wide else pes), edges, queue.colour)))
     return lanes, cycles
 
 
@@ -127,7 +125,6 @@ def _until(moments: Array, times: Array) -> Array:
 
 def _bars(share: Array, edges: Array, kind: str) -> tuple[Bar, ...]:
     """Return bars over bins of like share; nothing where nothing was busy."""
-    kind = "dma" if kind in DMA else kind
     level = np.ceil(np.clip(share, 0, 1) * LEVELS - 1e-6).astype(int)
     cuts = np.flatnonzero(np.diff(level)) + 1
     spans = zip([0, *cuts], [*cuts, len(level)], strict=True)
@@ -149,10 +146,10 @@ def layer_lanes(
     cost = costs(program, chip, lookups)[index]
     commands, time = program.blocks[program.launches[index].block].commands, cost.time
     lanes: list[Lane] = []
-    for unit, name in enumerate(UNITS):
-        mine = (time.unit == unit) & ((commands["pe"] == pe) | (name == CHIP_WIDE))
+    for unit, queue in enumerate(QUEUES):
+        mine = (time.unit == unit) & ((commands["pe"] == pe) | queue.chip_wide)
         if mine.any():
-            lanes += _command_lanes(name, commands[mine], time.start[mine], time.end[mine], cost.cycles)
+            lanes += _command_lanes(queue, commands[mine], time.start[mine], time.end[mine], cost.cycles)
     return lanes, float(cost.cycles)
 
 
@@ -169,13 +166,13 @@ def _launch_named(program: Program, layer: str) -> int:
     raise UserError(f"no layer {layer!r}{nearest(layer, known)} (`mtia-emu show --at schedule` lists them)")
 
 
-def _command_lanes(unit: str, commands: Array, start: Array, end: Array, cycles: float) -> list[Lane]:
+def _command_lanes(queue: Queue, commands: Array, start: Array, end: Array, cycles: float) -> list[Lane]:
     """Return a lane for each command that a unit has under way at the same time as others."""
-    kind = "dma" if unit in DMA else unit
+    unit, kind = queue.name, queue.colour
     if len(commands) > MOST_BARS:
         edges = np.linspace(0.0, max(cycles, 1.0), BINS + 1)
         share = np.diff(_until(np.sort(start), edges) - _until(np.sort(end), edges)) / np.diff(edges)
-        return [Lane(f"{unit} ({len(commands):,} commands)", _bars(share, edges, unit))]
+        return [Lane(f"{unit} ({len(commands):,} commands)", _bars(share, edges, kind))]
     rows: list[list[Bar]] = []
     for index in np.argsort(start, kind="stable"):
         row = next((r for r in rows if r[-1].end <= start[index]), None)

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
-from mtia_emu.compiler.pipeline import Compiled, compile_graph
-
 from .. import api
 from ..engine.bounds import roofs
-from ..engine.launches import Counts, costs
+from ..engine.cost import BlockCost
+from ..engine.launches import Counts, Times, costs
 from ..engine.lookups import Lookups
-from ..engine.run import report as make_report
 from ..engine.sequence import LaunchRun, LayerRun, launch_runs
 from ..machine.chip import Chip, load_chip
 from ..options import Options, Words
 from ..program.isa import Program
-from ..results.explanation import Effect, Explanation, Kind, LayerTime
+from ..results.explanation import Explanation, Kind, LayerTime
 from ..results.report import LAUNCH, Layer, Report
 from ..types import dtype as dtype_named
+from .accelerator import Accelerator, GraphModel
 from .lookups import example_lookups, known_lookups
 from .sensitivity import effects, steps
-from .tuning import tuning
 
 MOST_COUNTED = 1 << 21  # commands; counts take some 140 bytes for each
 
@@ -52,34 +50,19 @@ def explain(
     machine = chip if isinstance(chip, Chip) else load_chip(chip or api.DEFAULT_CHIP, settings)
     with api.open_model(str(model), dims or {}) as source:
         compiled = api.compile_stages(source, machine, progress=progress, options=chosen)
-        again = _Again(source, compiled, chosen)
+        again = GraphModel(
+            compiled.imported,
+            chosen,
+            fused=compiled.fused,
+            lookups=lambda program: example_lookups(source, program),
+        )
         return explain_program(compiled.program, machine, again, what_if=what_if, progress=progress)
-
-
-@dataclass(frozen=True)
-class _Again:
-    """What a model is compiled from: for another chip, or to know its look-ups."""
-
-    source: api.Source
-    compiled: Compiled
-    options: Options
-
-    def report(self, chip: Chip) -> Report:
-        """Return the report of the model compiled anew."""
-        graph, fused = self.compiled.imported, self.compiled.fused
-        how = tuning(self.options)
-        program = compile_graph(graph, chip, options=self.options, tuning=how, fused=fused).program
-        return make_report(program, chip, self.lookups(program))
-
-    def lookups(self, program: Program) -> dict[int, Lookups]:
-        """Return the look-ups that `run` would time the program with."""
-        return example_lookups(self.source, program)
 
 
 def explain_program(
     program: Program,
     chip: Chip,
-    again: _Again | None = None,
+    again: GraphModel | None = None,
     *,
     what_if: bool = True,
     progress: api.Progress | None = None,
@@ -90,25 +73,39 @@ def explain_program(
     lookups = again.lookups(program) if again is not None else known_lookups(program)
     counts = Counts(program, chip, lookups, keep=_countable(program, lookups))
     each = costs(program, chip, counts=counts)
+    base = Accelerator(chip, lambda *_: each).report(program)
+    runs = launch_runs(program, chip, each)
+    done = Explanation(base, roofs(chip, dtype_named(base.dtype)), layer_times(base, runs))
+    if not what_if:
+        return done
+    every = steps(chip, {slot.dtype.name for block in program.blocks for slot in block.slots})
+    todo = [s for s in every if again is not None or s.kind != "recompiled"]
     times = {counts.key(index): cost.time for index, cost in enumerate(each)}
-    base = make_report(program, chip, each=each)
-    found: tuple[Effect, ...] | None = None
-    left_out: tuple[str, ...] = ()
-    if what_if:
+    tick = (lambda done, total: progress("what would help", done, total)) if progress else None
+    changes = effects(chip, todo, base, _Known(program, counts, times, again).on, tick)
+    return replace(done, effects=changes, left_out=tuple(s.key for s in every if s not in todo))
 
-        def run(other: Chip, kind: Kind) -> Report:
-            if kind == "recompiled" and again is not None:
-                return again.report(other)
-            known = times if kind == "repriced" else None
-            return make_report(program, other, each=costs(program, other, counts=counts, times=known))
 
-        every = steps(chip, {slot.dtype.name for block in program.blocks for slot in block.slots})
-        todo = [s for s in every if again is not None or s.kind != "recompiled"]
-        left_out = tuple(s.key for s in every if s not in todo)
-        tick = (lambda done, total: progress("what would help", done, total)) if progress else None
-        found = effects(chip, todo, base, run, tick)
-    peaks = roofs(chip, dtype_named(base.dtype))
-    return Explanation(base, peaks, layer_times(base, launch_runs(program, chip, each)), found, left_out)
+@dataclass(frozen=True)
+class _Known:
+    """A program, its counts and times on the chip that is explained, and the model that it is of."""
+
+    program: Program
+    counts: Counts
+    times: Times
+    model: GraphModel | None
+
+    def on(self, chip: Chip, kind: Kind) -> Report:
+        """Return the report on another chip, of a new program only where the change asks for one."""
+        if kind == "recompiled" and self.model is not None:
+            return Accelerator(chip).report(self.model)
+        return Accelerator(chip, self._repriced if kind == "repriced" else self._retimed).report(self.program)
+
+    def _repriced(self, program: Program, chip: Chip, _: Mapping[int, Lookups]) -> list[BlockCost]:
+        return costs(program, chip, counts=self.counts, times=self.times)
+
+    def _retimed(self, program: Program, chip: Chip, _: Mapping[int, Lookups]) -> list[BlockCost]:
+        return costs(program, chip, counts=self.counts)
 
 
 def _countable(program: Program, lookups: Mapping[int, Lookups]) -> bool:

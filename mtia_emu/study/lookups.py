@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import settings
-from ..engine.lookups import Lookups, from_inputs, looks_up
+from ..engine.lookups import Lookups, from_inputs
 from ..errors import UserError
+from ..program.commands import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
 

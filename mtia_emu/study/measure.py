@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mtia_emu.compiler.check import Known, check
+from mtia_emu.compiler.formats import choose_format, format_text
 from mtia_emu.compiler.graph import Graph, Node
 from mtia_emu.compiler.ops import work
 from mtia_emu.compiler.ops.embedding_bag import bag_operand
 from mtia_emu.compiler.passes import Fold, Legalise, Pass, Prune, Quantise, SetPrecision
 from mtia_emu.compiler.passes.set_precision import own_dtype
-from mtia_emu.compiler.pipeline import DEFAULTS, choose_format, compile_lowered, lower, wanted_format
+from mtia_emu.compiler.pipeline import DEFAULTS, compile_lowered, lower
 
 from ..engine.lookups import Lookups
 from ..engine.run import report
@@ -58,7 +59,7 @@ def measure(
     The passes in `NEEDED` are always run: without them there is another number format, which no time can be
     compared with. `lookups` gives those of a program's tables that are known.
     """
-    form, how = choose_format(own_dtype(graph), chip, wanted_format(options)), tuning(options)
+    form, how = choose_format(own_dtype(graph), chip, format_text(options)), tuning(options)
     least = least_dram_bytes(lower(graph, tuple(pipeline))) / chip.dram_bytes_per_cycle
     macs = sum(work(graph, node).macs for node in graph.nodes)
     prefixes = _Prefixes(graph, pipeline)

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..engine.launches import costs, part
 from ..engine.lookups import Lookups
-from ..engine.recurrence import UNITS
 from ..engine.sequence import LaunchRun, launch_runs
 from ..machine.chip import Chip
+from ..program.commands import UNITS
 from ..program.isa import Program
 from ..view.trace import Event
 

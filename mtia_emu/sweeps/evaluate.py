@@ -7,32 +7,32 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from mtia_emu.compiler.graph import Graph
-from mtia_emu.compiler.lower.emit import About
+from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.pass_text import files_of
-from mtia_emu.compiler.pipeline import compile_graph
 
 from .. import __version__, api
 from .. import compiler as _compiler
 from .. import kernels as _kernels
-from ..engine.lookups import Lookups, from_inputs, looks_up
+from ..engine.cost import BlockCost
+from ..engine.lookups import Lookups, from_inputs
 from ..engine.memoised import memoised_costs
-from ..engine.run import report
 from ..errors import UserError
 from ..files.toml import parse
 from ..gpu import load_gpu
 from ..machine.chip import Chip, chip_text, put, validate
+from ..program.commands import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
 from ..reuse.memo import Memo, Memoise
 from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
 from ..sources import ZOO
-from ..study.tuning import tuning
+from ..study.accelerator import Accelerator, GraphModel
 from ..types import dtype
 from .expression import evaluate
 from .row import EXCLUDED, FAILED, OK, Row, layer_groups, model_metrics, overall
@@ -142,26 +142,29 @@ class Evaluator:
         except UserError:
             return ""
 
-    def program(self, model: Workload, chip: Chip) -> Program:
-        """Return a model compiled for a chip."""
+    def machine(self, chip: Chip) -> Accelerator:
+        """Return a chip as a machine that shares its work with those before it."""
+        return Accelerator(chip, self._costs, self.memoise)
+
+    def _costs(self, program: Program, chip: Chip, lookups: Mapping[int, Lookups]) -> list[BlockCost]:
+        return memoised_costs(program, chip, self.memoise, lookups)
+
+    def model(self, model: Workload) -> GraphModel:
+        """Return a model of the spec, for any machine."""
         graph, dims = self._graph(model)
-        options = self.job.spec.options(model)
         about = About(model.name, dims=dims)
-        how = tuning(options, memoise=self.memoise)
-        return compile_graph(graph, chip, options=options, about=about, tuning=how).program
+        return GraphModel(graph, self.job.spec.options(model), about, lookups=partial(self._lookups, model))
 
     def timed(self, index: int, params: Mapping[str, Any], chip: Chip, metrics: dict[str, Any]) -> Row:
         """Return the row of a chip whose columns of area and cost are known."""
         spec, each, layers = self.job.spec, {}, {}
         for model in spec.model:
             try:
-                program = self.program(model, chip)
-                each_launch = memoised_costs(program, chip, self.memoise, self._lookups(model, program))
-                found = report(program, chip, each=each_launch)
+                report = self.machine(chip).report(self.model(model))
             except UserError as error:
                 raise UserError(f"{model.name}: {error}") from None
-            peak = chip.peak_macs_per_cycle(dtype(found.dtype)) * chip.clock_hz
-            each[model.name], layers[model.name] = model_metrics(found, peak), layer_groups(found)
+            peak = chip.peak_macs_per_cycle(dtype(report.dtype)) * chip.clock_hz
+            each[model.name], layers[model.name] = model_metrics(report, peak), layer_groups(report)
         metrics |= overall(each, spec, metrics["area_mm2"], metrics["dollars"])
         metrics |= {f"{name}.{key}": value for name, one in each.items() for key, value in one.items()}
         return Row(index, params, OK, "", metrics, layers)
@@ -255,15 +258,15 @@ def reference(evaluator: Evaluator) -> tuple[Row, dict[str, Any]]:
     gpu, device = load_gpu(spec.gpu), facts.device.get(spec.gpu)
     each, share = {}, 0.0
     for model in spec.model:
-        program = evaluator.program(model, chip)
-        found = gpu.run(program.works, model=program.model, dtype=program.dtype, dims=program.dims)
-        moved = found.traffic.dram_read_bytes + found.traffic.dram_write_bytes
-        if found.seconds_band is not None:
-            share = max(share, 1 - found.seconds_band.low, found.seconds_band.high - 1)
+        program = evaluator.machine(chip).program(evaluator.model(model))
+        report = gpu.report(program)
+        moved = report.traffic.dram_read_bytes + report.traffic.dram_write_bytes
+        if report.seconds_band is not None:
+            share = max(share, 1 - report.seconds_band.low, report.seconds_band.high - 1)
         each[model.name] = {
-            "seconds": found.seconds,
-            "joules": found.joules,
-            "macs": found.macs,
+            "seconds": report.seconds,
+            "joules": report.joules,
+            "macs": report.macs,
             "dram_bytes": moved,
         }
     size, usd = (device.die_mm2, device.make_usd) if device else (None, None)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..results.report import Layer, Report
+from ..results.report import Joules, Layer, Report, Traffic
+from ..results.spans import Track, seconds_by
 from ..sums import add_up
 from .spec import OBJECTIVES, Spec
 
@@ -62,10 +63,8 @@ def model_metrics(report: Report, peak_macs_per_s: float) -> dict[str, Any]:
 
 def _bound(layers: Iterable[Layer]) -> str:
     """Return what bound the largest share of the time."""
-    cycles: dict[str, float] = {}
-    for layer in layers:
-        cycles[layer.bound_by] = cycles.get(layer.bound_by, 0) + layer.cycles
-    return max(cycles, key=lambda name: (cycles[name], name)) if cycles else ""
+    seconds = seconds_by((layer.bound_by, layer.track, layer.cycles) for layer in layers)
+    return max(seconds, key=lambda name: (seconds[name], name)) if seconds else ""
 
 
 def overall(
@@ -109,7 +108,7 @@ def layer_groups(report: Report) -> list[list[Any]]:
     """
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for x in report.layers:
-        own, span = x.cycles / report.clock_hz, (x.end_cycle - x.start_cycle) / report.clock_hz
+        own, span = x.seconds, x.span_s
         key = (x.op, x.kernel, x.bound_by, round(x.cycles, 6), span, x.macs, x.dram_bytes, x.sram_bytes)
         group = groups.setdefault(key, [x.op, x.kernel, x.bound_by, 0, 0.0, 0, 0, 0, 0.0, 0.0])
         group[3] += 1
@@ -129,9 +128,7 @@ def metric_columns(spec: Spec) -> list[str]:
 
 
 def _nothing() -> Report:
-    from ..results.report import Joules, Traffic
-
-    return Report("", "", "", {}, 1.0, 0, Joules(), Traffic(), 0, 0.0, ())
+    return Report("", "", "", {}, (Track("", 1.0),), (), Joules(), Traffic(), 0, 0.0)
 
 
 def columns(spec: Spec) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtia_emu.compiler.graph import Graph
-from mtia_emu.compiler.pipeline import parse_passes
+from mtia_emu.compiler.pass_text import parse_passes
 
 from .. import processes
 from ..errors import UserError

@@ -14,21 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from mtia_emu.compiler.formats import choose_format, quantised
 from mtia_emu.compiler.frontend.load import import_model
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.inputs.samples import KINDS
 from mtia_emu.compiler.lower.choice import Tuning
+from mtia_emu.compiler.pass_text import parse_passes
 from mtia_emu.compiler.passes import Pass
 from mtia_emu.compiler.passes.set_precision import own_dtype
-from mtia_emu.compiler.pipeline import (
-    choose_format,
-    compile_graph,
-    lower,
-    mapping_passes,
-    parse_passes,
-    passes,
-    quantised,
-)
+from mtia_emu.compiler.pipeline import compile_graph, lower, mapping_passes, passes
 from mtia_emu.compiler.reference import core_library, evaluate
 from mtia_emu.compiler.watch import watch
 from mtia_emu.kernels.search import MappingSearch

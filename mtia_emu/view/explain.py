@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console, RenderableType
 
 from ..results.explanation import Effect, Explanation, LayerTime
-from ..results.report import BOUNDS, own_cycles
+from ..results.report import BOUNDS
 from ..sums import add_up
 from . import units
 from .page import Cell, Page
@@ -38,12 +38,12 @@ def print_explanation(done: Explanation, console: Console, *, rows: int = 12) ->
 
 def _where(page: Page, done: Explanation) -> RenderableType:
     report, seconds = done.report, done.seconds_by_part
-    bound = grouped(report.layers, own_cycles(report.layers), lambda layer: layer.bound_by)
+    bound = grouped(report.layers, lambda layer: layer.bound_by)
     rows: list[list[Cell]] = []
     for (name, spent), share in zip(seconds.items(), units.percents(list(seconds.values())), strict=True):
         layers = sum(layer.bound_by == name for layer in report.layers)
-        mine = units.percent(bound.get(name, 0.0) / report.cycles)
-        bar = page.bar(spent / report.seconds, _BAR)
+        mine = units.percent(bound.get(name, 0.0) / report.track_seconds)
+        bar = page.bar(spent / report.track_seconds, _BAR)
         rows.append([name, layers, mine, units.seconds(spent), share, bar, BOUNDS.get(name, "")])
     columns = ["", "layers bound", "their time", "spent on it", "share", "", "what it is"]
     return page.section("Where the time went", page.table(columns, rows, flex=6, optional=(6,)))
@@ -71,10 +71,10 @@ def _layers(page: Page, layers: Sequence[LayerTime], limit: int) -> RenderableTy
     groups: dict[tuple[int, int, str], list[LayerTime]] = {}
     for x in layers:
         groups.setdefault((x.block, x.band, x.layer.bound_by), []).append(x)
-    whole = add_up(x.cycles for x in layers) or 1
-    ranked = sorted(groups.values(), key=lambda group: -add_up(x.cycles for x in group))
+    whole = add_up(x.layer.seconds for x in layers) or 1
+    ranked = sorted(groups.values(), key=lambda group: -add_up(x.layer.seconds for x in group))
     rows = [_row(group, whole) for group in ranked[:limit]]
-    shown = add_up(x.cycles for group in ranked[:limit] for x in group)
+    shown = add_up(x.layer.seconds for group in ranked[:limit] for x in group)
     note = f"{len(rows)} of {len(ranked)} kinds, {units.percent(shown / whole)} of the time"
     columns = ["layer", "op", "n", "share", "bound by", "of roof", "busy"]
     table = page.table(columns, rows, flex=0, optional=(1, 5))
@@ -83,12 +83,12 @@ def _layers(page: Page, layers: Sequence[LayerTime], limit: int) -> RenderableTy
 
 def _row(group: Sequence[LayerTime], whole: float) -> list[Cell]:
     first = group[0]
-    cycles = add_up(x.cycles for x in group)
+    seconds = add_up(x.layer.seconds for x in group)
     busy = sorted(first.busy.items(), key=lambda item: -item[1])
     words = " ".join(f"{name} {share:.0%}" for name, share in busy[:_BUSY] if share >= _LEAST_BUSY)
-    roof = units.percent(add_up(x.roof_share * x.cycles for x in group) / cycles) if cycles else "-"
+    roof = units.percent(add_up(x.roof_share * x.layer.seconds for x in group) / seconds) if seconds else "-"
     name, op = first.layer.name, first.layer.op
-    return [name, op, len(group), units.percent(cycles / whole), first.layer.bound_by, roof, words]
+    return [name, op, len(group), units.percent(seconds / whole), first.layer.bound_by, roof, words]
 
 
 def _what_would_help(page: Page, effects: Sequence[Effect], limit: int) -> list[RenderableType]:

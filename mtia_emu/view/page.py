@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.console import Console, Group, JustifyMethod, OverflowMethod, RenderableType
 from rich.padding import Padding
 from rich.segment import Segment, Segments
 from rich.table import Table
@@ -78,8 +78,9 @@ class Page:
     ) -> Table:
         """Return a table no wider than the page; columns that hold only quantities are aligned right.
 
-        The column `flex` takes what width is left, its texts shortened in the middle; for its sake `optional`
-        columns are left out, the first before the last. Without it texts wrap. `total`: the last row is bold.
+        The column `flex` takes what width is left, its texts shortened in the middle; for it `optional`
+        columns are left out, the first before the last. Without it texts wrap, whole. `total`: the last row
+        is bold.
         """
         cells = [[self.text(cell) for cell in row] for row in rows]
         heads = [self.text(name, "dim") for name in columns]
@@ -92,7 +93,9 @@ class Page:
         for i in keep:
             numbers = _quantities([row[i].plain for row in cells])
             side: JustifyMethod = "right" if numbers else "left"
-            table.add_column(heads[i], justify=side, no_wrap=numbers or flex is not None)
+            whole = numbers or flex is not None
+            cut: OverflowMethod = "ellipsis" if whole else "fold"
+            table.add_column(heads[i], justify=side, no_wrap=whole, overflow=cut)
         for row in cells:
             table.add_row(*(row[i] for i in keep), style="bold" if total and row is cells[-1] else None)
         return table

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from rich.text import Text
 
-from ..results.report import Layer, Report, Roofs, own_cycles
+from ..results.report import Layer, Report, Roofs
 from . import units
 from .page import Page
 
@@ -61,10 +61,9 @@ def roofline_of(report: Report, roofs: Roofs) -> Roofline:
     found = [layer.ops / _moved(layer)[0] for layer in report.layers if layer.ops and _moved(layer)[0]]
     low, high = min([*ridges, *found]) / _MARGIN, max([*ridges, *found]) * _MARGIN
     shares: dict[RooflinePoint, list[float]] = {}
-    for layer, own in zip(report.layers, own_cycles(report.layers), strict=True):
+    for layer in report.layers:
         if _moved(layer)[0] and layer.end_cycle > layer.start_cycle:
-            spot = _spot(layer, report.clock_hz, low)
-            shares.setdefault(spot, []).append(own / report.cycles)
+            shares.setdefault(_spot(layer, low), []).append(layer.seconds / report.track_seconds)
     merged = [replace(spot, share=math.fsum(parts), layers=len(parts)) for spot, parts in shares.items()]
     return Roofline(roofs, tuple(sorted(merged, key=lambda point: -point.share)), low, high)
 
@@ -73,11 +72,10 @@ def _moved(layer: Layer) -> tuple[int, str]:
     return (layer.dram_bytes, "dram") if layer.dram_bytes else (layer.sram_bytes, "sram")
 
 
-def _spot(layer: Layer, clock_hz: float, low: float) -> RooflinePoint:
+def _spot(layer: Layer, low: float) -> RooflinePoint:
     moved, memory = _moved(layer)
-    seconds = (layer.end_cycle - layer.start_cycle) / clock_hz
     intensity = layer.ops / moved if layer.ops else low
-    rate = float(f"{intensity * moved / seconds:.2e}")
+    rate = float(f"{intensity * moved / layer.span_s:.2e}")
     return RooflinePoint(intensity, rate, layer.bound_by, memory, not layer.ops)
 
 

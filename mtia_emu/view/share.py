@@ -1,39 +1,36 @@
-"""Whose time it was: the cycles of a run, divided among layers that may overlap."""
+"""Whose time it was: the time of a run, divided among layers that may overlap."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ..results.report import Layer, Report, own_cycles
+from ..results.report import Layer, Report
+from ..results.spans import Track, seconds_by
 from ..sums import add_up
 
 BETWEEN = "between layers"
 
 
 def overlaps(layers: Sequence[Layer]) -> bool:
-    """Return whether any two layers run at once."""
-    spans = [(layer.start_cycle, layer.end_cycle) for layer in layers]
-    ordered = sorted(span for span in spans if span[1] > span[0])
-    latest = float("-inf")
-    for start, end in ordered:
-        if start < latest:
-            return True
-        latest = max(latest, end)
+    """Return whether any two layers of a track run at once."""
+    latest: dict[Track, int] = {}
+    for x in sorted(layers, key=lambda x: (x.start_cycle, x.end_cycle)):
+        if x.end_cycle > x.start_cycle:
+            if x.start_cycle < latest.get(x.track, x.start_cycle):
+                return True
+            latest[x.track] = x.end_cycle
     return False
 
 
-def grouped(layers: Iterable[Layer], own: Iterable[float], key: Callable[[Layer], str]) -> dict[str, float]:
-    """Return own cycles summed by `key`, largest first."""
-    sums: dict[str, float] = {}
-    for layer, cycles in zip(layers, own, strict=True):
-        sums[key(layer)] = sums.get(key(layer), 0.0) + cycles
-    return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
+def grouped(layers: Iterable[Layer], key: Callable[[Layer], str]) -> dict[str, float]:
+    """Return the layers' own seconds summed by `key`, largest first."""
+    return seconds_by((key(x), x.track, x.cycles) for x in layers)
 
 
 def seconds_by_bound(report: Report) -> dict[str, float]:
     """Return the seconds of the run by what bound them, largest first; last `BETWEEN`, when no layer ran."""
-    sums = grouped(report.layers, own_cycles(report.layers), lambda layer: layer.bound_by)
-    rest = report.cycles - add_up(sums.values())
-    if rest > 1e-9 * report.cycles:
+    sums = grouped(report.layers, lambda layer: layer.bound_by)
+    rest = report.track_seconds - add_up(sums.values())
+    if rest > 1e-9 * report.track_seconds:
         sums[BETWEEN] = sums.get(BETWEEN, 0.0) + rest
-    return {name: cycles / report.clock_hz for name, cycles in sums.items()}
+    return sums

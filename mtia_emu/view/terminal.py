@@ -9,7 +9,8 @@ from dataclasses import asdict
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from ..results.report import Check, Distance, Layer, LayerCheck, Report, compare, own_cycles
+from ..results.check import Check, Distance, LayerCheck
+from ..results.report import Layer, Report, compare
 from ..sums import add_up
 from . import units
 from .page import Cell, Page, beside
@@ -38,11 +39,10 @@ def print_report(
     they hold.
     """
     page = Page(console)
-    own = own_cycles(report.layers)
     parts: list[RenderableType] = [_header(page, report), _totals(page, report)]
     parts.append(beside(page, _traffic(page, report), _energy(page, report), least=_SIDE_BY_SIDE))
     if report.layers:
-        parts += [_bound(page, report), _ops(page, report, own, layers), _top(page, report, own, layers)]
+        parts += [_bound(page, report), _ops(page, report, layers), _top(page, report, layers)]
     if gpu is not None:
         parts.append(_gpu(page, report, gpu))
     if check is not None:
@@ -89,7 +89,7 @@ def _mostly(report: Report) -> tuple[str, str]:
     """Return what bound most of the time, and how much."""
     bound = seconds_by_bound(report)
     name = next(iter(bound), "-")
-    return name, f"{units.percent(_per(bound.get(name, 0.0), report.seconds))} of the time"
+    return name, f"{units.percent(_per(bound.get(name, 0.0), report.track_seconds))} of the time"
 
 
 def _per(amount: float, whole: float) -> float:
@@ -137,11 +137,11 @@ def _bound(page: Page, report: Report) -> RenderableType:
     return page.section("Time by what bound it", table, note=note)
 
 
-def _ops(page: Page, report: Report, own: list[float], limit: int) -> RenderableType:
-    groups: dict[tuple[str, str], list[tuple[Layer, float]]] = {}
-    for layer, cycles in zip(report.layers, own, strict=True):
-        groups.setdefault((layer.op, layer.kernel), []).append((layer, cycles))
-    ranked = sorted(groups.items(), key=lambda item: (-add_up(c for _, c in item[1]), item[0]))
+def _ops(page: Page, report: Report, limit: int) -> RenderableType:
+    groups: dict[tuple[str, str], list[Layer]] = {}
+    for layer in report.layers:
+        groups.setdefault((layer.op, layer.kernel), []).append(layer)
+    ranked = sorted(groups.items(), key=lambda item: (-add_up(x.seconds for x in item[1]), item[0]))
     rows = [[op, kernel, *_group(report, members)] for (op, kernel), members in ranked[:limit]]
     rest = [member for _, members in ranked[limit:] for member in members]
     if rest:
@@ -150,16 +150,14 @@ def _ops(page: Page, report: Report, own: list[float], limit: int) -> Renderable
     return page.section("Time by op", page.table(columns, rows, flex=1, optional=(6, 8, 7)))
 
 
-def _group(report: Report, members: list[tuple[Layer, float]]) -> list[Cell]:
+def _group(report: Report, layers: Sequence[Layer]) -> list[Cell]:
     """Return what layers come to together."""
-    layers, own = [layer for layer, _ in members], [cycles for _, cycles in members]
-    bound = next(iter(grouped(layers, own, lambda layer: layer.bound_by)))
-    return [len(members), *_spent(report, add_up(own), bound), *_amounts(layers)]
+    bound = next(iter(grouped(layers, lambda layer: layer.bound_by)))
+    return [len(layers), *_spent(report, add_up(x.seconds for x in layers), bound), *_amounts(layers)]
 
 
-def _spent(report: Report, cycles: float, bound: str) -> list[Cell]:
-    share = units.percent(_per(cycles, report.cycles))
-    return [units.seconds(cycles / report.clock_hz), share, bound]
+def _spent(report: Report, seconds: float, bound: str) -> list[Cell]:
+    return [units.seconds(seconds), units.percent(_per(seconds, report.track_seconds)), bound]
 
 
 def _amounts(layers: Sequence[Layer]) -> list[Cell]:
@@ -167,15 +165,15 @@ def _amounts(layers: Sequence[Layer]) -> list[Cell]:
     return [units.count(macs), units.size(dram), units.joules(math.fsum(x.joules for x in layers))]
 
 
-def _top(page: Page, report: Report, own: list[float], limit: int) -> RenderableType:
-    ranked = sorted(zip(report.layers, own, strict=True), key=lambda item: (-item[1], item[0].start_cycle))
+def _top(page: Page, report: Report, limit: int) -> RenderableType:
+    ranked = sorted(report.layers, key=lambda x: (-x.seconds, x.start_cycle))
     shown = ranked[:limit]
     if not shown:
         return Group()
     rows: list[list[Cell]] = [
-        [x.name, x.op, x.kernel, *_spent(report, cycles, x.bound_by), *_amounts([x])] for x, cycles in shown
+        [x.name, x.op, x.kernel, *_spent(report, x.seconds, x.bound_by), *_amounts([x])] for x in shown
     ]
-    part = units.percent(_per(add_up(cycles for _, cycles in shown), report.cycles))
+    part = units.percent(_per(add_up(x.seconds for x in shown), report.track_seconds))
     note = f"{len(shown)} of {len(ranked)}, {part} of the time"
     columns = ["layer", "op", "kernel", "time", "share", "bound by", "MACs", "DRAM", "energy"]
     return page.section("Slowest layers", page.table(columns, rows, flex=0, optional=(6, 8, 7, 2)), note=note)
@@ -209,10 +207,8 @@ def _bands(report: Report, gpu: Report) -> str:
 
 def _gpu_bound(page: Page, gpu: Report) -> RenderableType:
     """Return the GPU's slowest kernels, with what bound each."""
-    ranked = sorted(gpu.layers, key=lambda x: (x.start_cycle - x.end_cycle, x.start_cycle))[:_GPU_LAYERS]
-    rows: list[list[Cell]] = [
-        [x.name, x.op, x.kernel, *_spent(gpu, x.end_cycle - x.start_cycle, x.bound_by)] for x in ranked
-    ]
+    ranked = sorted(gpu.layers, key=lambda x: (-x.span_s, x.start_cycle))[:_GPU_LAYERS]
+    rows: list[list[Cell]] = [[x.name, x.op, x.kernel, *_spent(gpu, x.span_s, x.bound_by)] for x in ranked]
     columns = [f"slowest on {gpu.machine}", "op", "kernel", "time", "share", "bound by"]
     return page.table(columns, rows, flex=0, optional=(2,))
 

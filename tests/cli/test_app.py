@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import Result
+from mtia_emu.compiler.stages import STAGES
 from onnx import TensorProto, helper
 
-from mtia_emu.results.report import SCHEMA
+from mtia_emu.results.report_json import SCHEMA
 
 Cli = Callable[..., Result]
 Refused = Callable[..., str]
@@ -266,7 +267,7 @@ def test_programs_name_no_folder_of_the_machine(cli: Cli, model: Path, tmp_path:
     assert program_file.load(tmp_path / "b.mtia").source == "zoo:llama-tiny"
 
 
-@pytest.mark.parametrize("stage", ["onnx", "graph", "schedule", "program"])
+@pytest.mark.parametrize("stage", [stage.at for stage in STAGES if stage.at])
 def test_show(cli: Cli, stage: str) -> None:
     text = cli("show", "zoo:llama-tiny", "--at", stage, "--commands", 3).stdout
     assert "matmul" in text and text.endswith("\n")

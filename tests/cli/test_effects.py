@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mtia_emu import api
 from mtia_emu.cli.app import main
-from mtia_emu.program import isa
+from mtia_emu.program.text import dump
 
 KERNEL = """
 import numpy as np
@@ -91,7 +91,7 @@ def named(seen: Seen) -> Any:
 
 def program(seen: Seen) -> Any:
     made = api.load_program(seen.folder / "p.mtia")
-    return isa.dump(made, commands=1 << 20), made.chip, made.dtype, made.dims
+    return dump(made, commands=1 << 20), made.chip, made.dtype, made.dims
 
 
 def outputs(seen: Seen) -> Any:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from mtia_emu.compiler.formats import FORMATS, Format
 from mtia_emu.compiler.pass_text import Steps, files_of, parse_passes, steps_of
-from mtia_emu.compiler.pipeline import FORMATS, Format, chosen_steps
+from mtia_emu.compiler.pipeline import chosen_steps
 
 import mtia_emu
 from mtia_emu.errors import UserError

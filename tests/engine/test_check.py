@@ -10,7 +10,7 @@ from harness import checking, packed, program_of
 from mtia_emu.kernels.rows.rowwise import emit_rowwise
 from mtia_emu.kernels.rows.tape import parse
 
-from mtia_emu.engine.function import Machine, execute
+from mtia_emu.engine.function import Executor, execute
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.isa import Block, Opcode, Program
@@ -68,7 +68,7 @@ def test_an_output_that_was_never_written_is_named() -> None:
 
 def test_memory_starts_poisoned() -> None:
     with checking():
-        machine = Machine(program_of(RELU, CHIP), CHIP, {})
+        machine = Executor(program_of(RELU, CHIP), CHIP, {})
     assert set(np.unique(machine.local[0].raw)) == {0xA5}
     assert set(np.unique(machine.memory["dram"].raw)) == {0xA5}
 

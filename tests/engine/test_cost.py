@@ -22,7 +22,8 @@ from mtia_emu.engine.run import report
 from mtia_emu.engine.timing import Timeline
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.isa import Program
-from mtia_emu.results.report import Layer, as_json
+from mtia_emu.results.report import Layer
+from mtia_emu.results.report_json import as_json
 from mtia_emu.testing.fuzz import TOGETHER, numbered_graph, random_chip
 
 AMOUNTS = ("macs", "ops", "dram_bytes", "sram_bytes")

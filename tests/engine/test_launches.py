@@ -7,8 +7,8 @@ import pytest
 
 import mtia_emu
 from mtia_emu.engine.launches import Counts, costs
-from mtia_emu.engine.lookups import looks_up
 from mtia_emu.machine.chip import load_chip
+from mtia_emu.program.commands import looks_up
 from mtia_emu.program.isa import Program
 from mtia_emu.study.lookups import known_lookups
 

@@ -17,7 +17,8 @@ from mtia_emu.engine.run import report
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.isa import Program
-from mtia_emu.results.report import Report, as_json
+from mtia_emu.results.report import Report
+from mtia_emu.results.report_json import as_json
 
 POWER = {"energy.link_w": 0.5, "energy.dram_idle_w": 0.25, "energy.clock_pf_per_mm2": 40}
 # 10 mm2 x 0.017 W of leakage; the clock: 40 pF x 10 mm2 x 0.75 V squared x 1 GHz.

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 from mtia_emu.compiler import text
+from mtia_emu.compiler.formats import choose_format
 from mtia_emu.compiler.graph_file import read_graph
 from mtia_emu.compiler.inputs.samples import random_inputs
 from mtia_emu.compiler.passes.set_precision import own_dtype
-from mtia_emu.compiler.pipeline import choose_format, compile_lowered, lower, passes
+from mtia_emu.compiler.pipeline import compile_lowered, lower, passes
 from rich.console import Console
 
 from mtia_emu import api
@@ -25,10 +26,11 @@ from mtia_emu.machine.drams import read_dram
 from mtia_emu.program import isa
 from mtia_emu.program.inputs import input_arrays, typed_inputs
 from mtia_emu.program.isa import Program
+from mtia_emu.program.text import dump
 from mtia_emu.results.difference import as_json as difference_json
 from mtia_emu.results.difference import compare
-from mtia_emu.results.report import as_json
 from mtia_emu.results.report_file import read_report
+from mtia_emu.results.report_json import as_json
 from mtia_emu.silicon import area, cost
 from mtia_emu.streams import histogram
 from mtia_emu.study.listing import chip_parameters, gpu_parameters
@@ -72,7 +74,7 @@ def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | N
         program, machine, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None
     )
     if rng.random() < SHOWN:
-        isa.dump(program)
+        dump(program)
         print_report(outcome.report, outcome.gpu, None, Console(file=io.StringIO(), width=80))
         json_text(as_json(outcome.report, outcome.gpu, None))
 

@@ -21,7 +21,7 @@ from mtia_emu.files.writing import json_text
 from mtia_emu.gpu.load import gpu_text
 from mtia_emu.machine.chip import chip_text
 from mtia_emu.machine.drams import dram_text
-from mtia_emu.results.report import as_json
+from mtia_emu.results.report_json import as_json
 from mtia_emu.sweeps.run import Where, run
 from mtia_emu.sweeps.spec import make_spec
 from mtia_emu.types import FP16, FP32

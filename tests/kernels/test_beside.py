@@ -23,10 +23,11 @@ from mtia_emu.kernels.rows.tape import parse
 
 from mtia_emu.engine.events import events
 from mtia_emu.engine.function import execute
-from mtia_emu.engine.recurrence import WINDOW, receivers
+from mtia_emu.engine.recurrence import WINDOW
 from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.program.geometry import receivers
 from mtia_emu.program.isa import Block, Opcode, Program
 from mtia_emu.program.verify import verify
 from mtia_emu.types import FP16, FP32

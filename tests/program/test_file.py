@@ -17,8 +17,8 @@ from click.testing import Result
 from mtia_emu import api, zoo
 from mtia_emu.errors import UserError
 from mtia_emu.program import file as program_file
-from mtia_emu.program import isa
 from mtia_emu.program.isa import COMMAND, Program
+from mtia_emu.program.text import dump
 
 Cli = Callable[..., Result]
 Change = Callable[[dict[str, Any]], object]
@@ -100,7 +100,7 @@ def test_what_is_saved_is_what_is_loaded(program: Program, good: Path) -> None:
             theirs.kernel, theirs.operands, theirs.slots, theirs.scalar)  # fmt: skip
     for name, array in program.data.items():
         np.testing.assert_array_equal(back.data[name].array(), array)
-    assert isa.dump(back) == isa.dump(program)
+    assert dump(back) == dump(program)
 
 
 def test_equal_programs_are_equal_files(program: Program, good: Path, tmp_path: Path) -> None:

@@ -6,9 +6,7 @@ import numpy as np
 
 from mtia_emu.program.isa import (
     COMMAND,
-    COMMANDS,
     Block,
-    Opcode,
     Operand,
     Shape,
     Slot,
@@ -17,10 +15,6 @@ from mtia_emu.program.isa import (
     source_shape,
 )
 from mtia_emu.types import FP16, FP32
-
-
-def test_every_command_is_described() -> None:
-    assert set(COMMANDS) == set(Opcode)
 
 
 def test_a_record_is_whole_words() -> None:

@@ -246,7 +246,7 @@ def edited(index: int, kind: Opcode, **values: int) -> Program:
 @pytest.mark.parametrize(
     ("index", "op", "values", "words"),
     [
-        (0, Opcode.LOAD, {"op": 77}, "unknown opcode; right: 0 to 9"),
+        (0, Opcode.LOAD, {"op": 77}, "unknown opcode; right: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
         (0, Opcode.LOAD, {"pe": 4}, "no such PE; right: 0 to 3"),
         (0, Opcode.LOAD, {"cast": 4}, "no such cast"),
         (0, Opcode.LOAD, {"operand": 9}, "no such operand; right: 0 to 2"),

@@ -15,9 +15,11 @@ from rich.console import Console
 from mtia_emu.cli.app import main
 from mtia_emu.errors import UserError
 from mtia_emu.results.difference import AMOUNTS, LayerRow, Side, as_json, compare, matched
-from mtia_emu.results.report import SCHEMA, Joules, Layer, Report, Traffic
-from mtia_emu.results.report import as_json as report_json
+from mtia_emu.results.report import Joules, Layer, Report, Stretch, Traffic
 from mtia_emu.results.report_file import MAX_FILE_BYTES, OLD_SCHEMA, read_report
+from mtia_emu.results.report_json import SCHEMA
+from mtia_emu.results.report_json import as_json as report_json
+from mtia_emu.results.spans import Track
 from mtia_emu.view.difference import print_difference
 
 ROW = LayerRow("fc", "matmul", "matmul", "dram", 2.0, 1.0, 64, 8, 4)
@@ -71,15 +73,19 @@ def test_effects_come_first_and_sums_are_those_of_the_rows() -> None:
     assert "commands" not in out["change"]
 
 
+TRACK = Track("c", 10.0)
+
+
 def made(**changes: Any) -> Report:
     """Return a report of three layers, two of which ran side by side."""
     layers = (
-        Layer("p", "matmul", "matmul", 0, 80, 64, 8, 4, 1.0, "dram", 128, 0, 60.0),
-        Layer("q", "tanh", "map", 0, 40, 0, 2, 4, 0.5, "simd", 9, 0, 20.0),
-        Layer("r", "add", "map", 80, 100, 0, 0, 4, 0.25, "launch", 9, 1),
+        Layer("p", "matmul", "matmul", 0, 80, 64, 8, 4, 1.0, "dram", 128, 0, 60.0, track=TRACK),
+        Layer("q", "tanh", "map", 0, 40, 0, 2, 4, 0.5, "simd", 9, 0, 20.0, track=TRACK),
+        Layer("r", "add", "map", 80, 100, 0, 0, 4, 0.25, "launch", 9, 1, track=TRACK),
     )
+    runs = (Stretch(layers, TRACK.exact_seconds(100)),)
     traffic = Traffic(sram_read_bytes=12, dram_read_bytes=7, dram_write_bytes=3)
-    report = Report("m", "c", "fp16", {"n": 4}, 10.0, 100, Joules(1.75), traffic, 64, 0.5, layers)
+    report = Report("m", "c", "fp16", {"n": 4}, (TRACK,), runs, Joules(1.75), traffic, 64, 128)
     return replace(report, **changes)
 
 

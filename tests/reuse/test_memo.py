@@ -100,7 +100,7 @@ def test_a_change_of_sram_size_times_nothing_anew() -> None:
     outcome(graph, load_chip("mtia-2i"), memoise)
     memoise.done.clear()
     outcome(graph, load_chip("mtia-2i", {"sram.bytes": 240_000_000}), memoise)
-    assert memoise.done["map"] and not {"cost", "events", "commands"} & set(memoise.done)
+    assert memoise.done["place"] and not {"cost", "events", "commands"} & set(memoise.done)
 
 
 @pytest.mark.parametrize("place", [0, -1])

@@ -26,7 +26,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.program.file import load, save
 from mtia_emu.program.isa import FUNCTION_NAMES, Opcode, Program
-from mtia_emu.results.report import LayerCheck
+from mtia_emu.results.check import LayerCheck
 from mtia_emu.study.by_layer import by_layer
 from mtia_emu.testing.fuzz import TOGETHER, numbered_graph, random_chip
 

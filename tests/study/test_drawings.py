@@ -14,9 +14,9 @@ from mtia_emu.compiler.pipeline import compile_graph
 import mtia_emu
 from mtia_emu import UserError, testing
 from mtia_emu.engine.launches import costs
-from mtia_emu.engine.recurrence import UNITS
 from mtia_emu.engine.run import report as make_report
 from mtia_emu.machine.chip import load_chip
+from mtia_emu.program.commands import UNITS
 from mtia_emu.study.drawings import MOST_BARS, graph_drawing, layer_lanes, program_lanes, under_way
 from mtia_emu.testing.fuzz import TOGETHER
 from mtia_emu.view.drawing import dot

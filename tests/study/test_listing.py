@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from mtia_emu.cli.app import main
 from mtia_emu.gpu import gpu_names
 from mtia_emu.machine.chip import chip_names, chip_text, known_keys
 from mtia_emu.study.listing import chip_parameters, gpu_parameters
@@ -39,3 +42,25 @@ def test_other_spellings_of_the_same_file(tmp_path: Path) -> None:
     assert [p.value for p in chip_parameters(str(tmp_path / "c.toml"))] == [
         p.value for p in chip_parameters("tiny")
     ]
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+@pytest.mark.parametrize("words", [["chips", "mtia-2i"], ["gpus", "h100-sxm"]], ids=" ".join)
+def test_the_command_prints_every_parameter_whole_however_narrow(words: list[str], width: int) -> None:
+    rows = {"chips": chip_parameters, "gpus": gpu_parameters}[words[0]](words[1])
+    shown = CliRunner(env={"COLUMNS": str(width)}).invoke(main, words).stdout
+    letters = _columns(shown)
+    assert "…" not in shown
+    for p in rows:
+        for text in (p.key, str(p.value), p.unit, p.text, p.source):
+            assert "".join(text.split()) in letters, text
+
+
+def _columns(page: str) -> str:
+    """Return the letters of a table column by column, top to bottom, without spaces."""
+    lines = page.splitlines()
+    rule = next(line for line in lines if "──" in line)
+    head = lines[lines.index(rule) - 1]
+    starts = [m.start() for m in re.finditer(r"\S+", head)]
+    columns = [slice(a, b) for a, b in zip(starts, [*starts[1:], None], strict=True)]
+    return "\n".join("".join("".join(line[c].split()) for line in lines) for c in columns)

@@ -20,8 +20,8 @@ from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.options import Options
-from mtia_emu.program import isa
 from mtia_emu.program.isa import Program
+from mtia_emu.program.text import dump
 from mtia_emu.reuse.memo import Memo, Memoise, unmemoised
 from mtia_emu.reuse.plan_cache import FILE
 from mtia_emu.study import tuning as tuning_module
@@ -57,7 +57,7 @@ def program(
 
 
 def text(program: Program) -> str:
-    return isa.dump(program, commands=1 << 20)
+    return dump(program, commands=1 << 20)
 
 
 @pytest.mark.parametrize(("model", "dims"), MODELS, ids=lambda x: str(x))

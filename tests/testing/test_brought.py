@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from mtia_emu.compiler.pipeline import parse_passes
+from mtia_emu.compiler.pass_text import parse_passes
 
 from mtia_emu.testing import BUILTIN, MOTIFS, fuzz
 from mtia_emu.testing.brought import digest, own_motifs

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from mtia_emu.results.report import Band, Check, Distance, Joules, Layer, Report, Traffic
+from mtia_emu.results.check import Check, Distance
+from mtia_emu.results.report import Band, Joules, Layer, Report, Stretch, Traffic
+from mtia_emu.results.spans import Track
 
+sys.path.append(str(Path(__file__).parent))
+
+CHIP, GPU = Track("mtia-2i", 1.35e9), Track("a100-sxm-80gb", 1.41e9)
 _KINDS = [  # op, kernel, cycles, macs, dram bytes, sram bytes, joules, bound by
     ("rmsnorm", "rmsnorm_row", 9_000, 0, 0, 4_194_304, 2.1e-5, "simd"),
     ("matmul", "matmul_weight_stationary", 310_000, 3_221_225_472, 50_331_648, 9_437_184, 6.4e-3, "dram"),
@@ -27,7 +34,9 @@ def build_report(blocks: int = 4) -> Report:
             name = f"/model/layers.{block}/{op}_{len(layers) % 6}"
             ops = 2 * macs if macs else sram // 2 if bound == "simd" else 0
             end = cycle + cycles
-            layers.append(Layer(name, op, kernel, cycle, end, macs, dram, sram, joules, bound, ops))
+            layers.append(
+                Layer(name, op, kernel, cycle, end, macs, dram, sram, joules, bound, ops, track=CHIP)
+            )
             cycle += cycles
     dram = sum(x.dram_bytes for x in layers)
     sram = sum(x.sram_bytes for x in layers)
@@ -36,13 +45,12 @@ def build_report(blocks: int = 4) -> Report:
         machine="mtia-2i",
         dtype="fp16",
         dims={"batch": 1, "sequence": 128},
-        clock_hz=1.35e9,
-        cycles=cycle + 3_000,
+        tracks=(CHIP,),
+        stretches=(Stretch(tuple(layers), CHIP.exact_seconds(cycle + 3_000)),),
         joules_by=Joules(0.021, 0.009, 0.0081, 0.0473, 0.0032, 0.0004, 0.0255),
         traffic=Traffic(9_812_345_678, 3_123_456_789, sram, sram // 3, dram, 1_048_576, 2_345_678_901),
         macs=sum(x.macs for x in layers),
-        utilization=0.1432,
-        layers=tuple(layers),
+        peak_macs=sum(x.macs for x in layers) / 0.1432,
         notes=("the KV cache is read from DRAM at every step", "weights are absent: no values"),
     )
 
@@ -55,7 +63,9 @@ def build_gpu(blocks: int = 4) -> Report:
         cycles = 4_000 + layer.dram_bytes // 1400 + layer.macs // 400_000
         bound = "dram" if layer.dram_bytes else "launch"
         layers.append(
-            replace(layer, kernel="gpu", start_cycle=cycle, end_cycle=cycle + cycles, bound_by=bound)
+            replace(
+                layer, kernel="gpu", start_cycle=cycle, end_cycle=cycle + cycles, bound_by=bound, track=GPU
+            )
         )
         cycle += cycles
     return Report(
@@ -63,13 +73,12 @@ def build_gpu(blocks: int = 4) -> Report:
         machine="a100-sxm-80gb",
         dtype="fp16",
         dims={"batch": 1, "sequence": 128},
-        clock_hz=1.41e9,
-        cycles=cycle,
+        tracks=(GPU,),
+        stretches=(Stretch(tuple(layers), GPU.exact_seconds(cycle)),),
         joules_by=Joules(compute=0.031, dram=0.052, static=0.061),
         traffic=Traffic(dram_read_bytes=sum(x.dram_bytes for x in layers), dram_write_bytes=1_048_576),
         macs=sum(x.macs for x in layers),
-        utilization=0.2911,
-        layers=tuple(layers),
+        peak_macs=sum(x.macs for x in layers) / 0.2911,
         seconds_band=Band(0.9, 1.15),
         joules_band=Band(0.8, 1.05),
     )

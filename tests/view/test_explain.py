@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 
 import pytest
+from relayered import relayered
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -82,5 +83,5 @@ def test_names_are_printed_as_text(done: Explanation) -> None:
 
 
 def test_nothing_to_explain(done: Explanation) -> None:
-    empty = replace(done, report=replace(done.report, layers=(), cycles=0), layers=(), effects=())
+    empty = replace(done, report=relayered(done.report, (), 0), layers=(), effects=())
     assert "0 of 0 kinds" in shown(empty)

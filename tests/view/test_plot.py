@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from relayered import relayered
 
 from mtia_emu.errors import UserError
 from mtia_emu.results.report import Report, Roofs
@@ -23,7 +24,7 @@ ROOFS = Roofs("fp16", 177e12, 2.76e12, 204e9, 2.7e12)
 @pytest.fixture
 def hostile(report: Report) -> Report:
     layers = tuple(replace(x, bound_by="$\\frac{$ <x> \x1b[31m 模") for x in report.layers)
-    return replace(report, model="$x^{ & <b>\n" * 50, machine="$$", dtype="\\", layers=layers)
+    return replace(relayered(report, layers), model="$x^{ & <b>\n" * 50, machine="$$", dtype="\\")
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
@@ -56,7 +57,7 @@ def test_user_settings_do_not_matter(tmp_path: Path, report: Report) -> None:
 
 
 def test_nothing_to_draw(tmp_path: Path, report: Report) -> None:
-    empty = replace(report, layers=(), cycles=0)
+    empty = relayered(report, (), 0)
     roofline(empty, ROOFS, tmp_path / "a.png")
     summary([(empty, None)], tmp_path / "b.png")
     with pytest.raises(UserError, match="needs at least one report"):

@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 
 import pytest
+from relayered import relayered
 from rich.console import Console
 
 from mtia_emu.results.report import Report, Roofs
@@ -51,7 +52,7 @@ def test_a_layer_that_only_moves_stands_by_its_bandwidth(report: Report) -> None
 
 def test_a_layer_without_traffic_is_no_point(report: Report) -> None:
     still = replace(report.layers[0], dram_bytes=0, sram_bytes=0)
-    line = roofline_of(replace(report, layers=(still,)), ROOFS)
+    line = roofline_of(relayered(report, [still]), ROOFS)
     assert line.points == ()
     assert drawn(line)
 
@@ -75,6 +76,6 @@ def test_points_of_layers_that_take_their_roofs_time_stand_on_the_roof(report: R
     clock = 1e9
     cycles = round(layer.dram_bytes / ROOFS.dram_bytes_per_s * clock)
     ideal = replace(layer, ops=layer.dram_bytes * 10, start_cycle=0, end_cycle=cycles)
-    line = roofline_of(replace(report, layers=(ideal,), clock_hz=clock, cycles=cycles), ROOFS)
+    line = roofline_of(relayered(report, [ideal], cycles, clock), ROOFS)
     (point,) = line.points
     assert point.rate == pytest.approx(line.roof(10, "dram"), rel=0.01)

@@ -10,10 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from relayered import relayered
 from rich.cells import cell_len
 from rich.console import Console
 
-from mtia_emu.results.report import Check, Distance, Joules, LayerCheck, Report, Traffic, WrongCommand
+from mtia_emu.results.check import Check, Distance, LayerCheck, WrongCommand
+from mtia_emu.results.report import Joules, Report, Traffic
+from mtia_emu.results.spans import Track
 from mtia_emu.view.page import Cell
 from mtia_emu.view.terminal import print_report, print_table
 
@@ -67,7 +70,7 @@ def test_no_line_is_wider_than_the_page(report: Report, gpu: Report, check: Chec
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_the_weightiest_columns_are_there(report: Report, width: int) -> None:
     layers = tuple(replace(x, name=f"/a/very/long/{'path/' * 9}{x.name}") for x in report.layers)
-    long = replace(report, layers=layers)
+    long = relayered(report, layers)
     text = shown(long, width=width)
     slowest = text[text.index("Slowest layers") :]
     assert re.search(r"layer +op +.*time +share +bound by", slowest)
@@ -100,7 +103,7 @@ def test_no_colour_in_a_pipe_and_colour_on_a_terminal(report: Report, gpu: Repor
 
 
 def test_ascii(report: Report, gpu: Report, check: Check) -> None:
-    named = replace(report, model="模型 é", layers=tuple(replace(x, name="é" * 90) for x in report.layers))
+    named = replace(relayered(report, [replace(x, name="é" * 90) for x in report.layers]), model="模型 é")
     for width in (80, 120):
         assert shown(named, gpu, check, width=width, file=AsciiFile()).isascii()
 
@@ -108,7 +111,7 @@ def test_ascii(report: Report, gpu: Report, check: Check) -> None:
 def hostile(report: Report) -> Report:
     layer = replace(report.layers[0], name=HOSTILE, op=HOSTILE, kernel=HOSTILE, bound_by=HOSTILE)
     named = replace(report, model=HOSTILE, machine=HOSTILE, dtype=HOSTILE, dims={HOSTILE: 1})
-    return replace(named, layers=(layer,) * 3, notes=(HOSTILE,))
+    return replace(relayered(named, (layer,) * 3), notes=(HOSTILE,))
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -124,7 +127,7 @@ def test_hostile_names(report: Report, gpu: Report, terminal: bool) -> None:
 
 
 def test_empty_report() -> None:
-    empty = Report("m", "c", "fp16", {}, 1e9, 0, Joules(), Traffic(), 0, 0.0, ())
+    empty = Report("m", "c", "fp16", {}, (Track("c", 1e9),), (), Joules(), Traffic(), 0, 0.0)
     text = shown(empty, empty, Check(0.0, 0.0, 0.0))
     assert "Slowest" not in text
     assert "cannot be compared" in text
@@ -142,7 +145,7 @@ def test_rows_are_limited(report: Report) -> None:
 
 def test_overlap_is_explained(report: Report) -> None:
     first, second = report.layers[:2]
-    both = replace(report, layers=(first, replace(second, start_cycle=first.start_cycle)))
+    both = relayered(report, [first, replace(second, start_cycle=first.start_cycle)])
     assert "a cycle in which n layers run counts 1/n for each" in shown(both)
     assert "counts 1/n" not in shown(report)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from relayered import relayered
 
 from mtia_emu.errors import UserError
 from mtia_emu.results.report import Report
@@ -38,7 +39,7 @@ def threads(events: list[dict[str, Any]]) -> list[str]:
 
 
 def test_times_names_and_order(tmp_path: Path, report: Report) -> None:
-    run = replace(report, clock_hz=1e9)
+    run = relayered(report, report.layers, clock_hz=1e9)
     units = [Event("pe10.dma", "load", 1000, 3500, {"bytes": 64}), Event("pe2.dma", "load", 0, 1)]
     events = written(tmp_path / "t.json", [*units, *launches(run)], run)
     load = next(e for e in events if e["name"] == "load")

@@ -10,7 +10,7 @@ from typing import cast
 from mtia_emu.kernels.attention.fused import ScoreTape
 from mtia_emu.kernels.attention.kernel import tilings
 from mtia_emu.kernels.attention.plan import ALWAYS, AttentionPlan, AttentionProblem, AttentionTiling
-from mtia_emu.kernels.attention.search import memory_rate
+from mtia_emu.kernels.attention.search import first_cycles, memory_rate
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.matmul.plan import MatmulProblem
 from mtia_emu.kernels.matmul.search import ranked_matmul
@@ -136,7 +136,8 @@ def _best(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> tuple[Atte
         found = tilings(problem, chip, memoise)
     except NoRoom:
         return None
-    return found.ranked(memory_rate(problem, chip), 1)[0]
+    ((tiles, cycles),) = found.ranked(memory_rate(problem, chip), 1)
+    return tiles, cycles + first_cycles(problem, chip)
 
 
 def _call(plan: Schedule, node: Node) -> _Call:
@@ -197,8 +198,8 @@ def _separate_cycles(p: AttentionProblem, strips: int, chip: Chip, most: float) 
     count = p.groups * each * p.keys
     if not fits(chip, softmax_tape(), p.keys, [kind], [kind]):
         return None
-    rows = count * ROW_BYTES / chip.pe.simd.bytes_per_cycle / chip.pes
-    rows = max(rows, 2 * count * kind.bytes / chip.sram_bytes_per_cycle)
+    passed, _ = chip.pe.simd.cost(count, ROW_BYTES, 1)
+    rows = max(float(passed) / chip.pes, float(chip.sram_cycles(2 * count * kind.bytes)))
     rows += (3 * strips - 1) * chip.cycles(chip.launch.replace_s)
     if rows + count * (p.dim + p.value_dim) / chip.peak_macs_per_cycle(kind) > most:
         return None

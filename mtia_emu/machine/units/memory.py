@@ -68,6 +68,10 @@ class Dma(BaseModel):
         by_bytes = np.asarray(bytes_) / self.bytes_per_cycle
         return np.maximum(by_bytes, np.asarray(runs) / self.runs_per_cycle), self.startup_cycles
 
+    def flight_cycles(self, loads: ArrayLike, latency: ArrayLike) -> Array:
+        """Return the cycles that so many loads take at least, since only some may be on their way at once."""
+        return np.asarray(loads) * latency / self.outstanding_transfers
+
 
 class LayoutUnit(BaseModel):
     """The layout unit of one processing element: it transposes tiles on their way to or from local memory."""
@@ -179,8 +183,8 @@ class Dram(BaseModel):
     latency_s: float = Field(ge=0, le=1, description="latency of a read", json_schema_extra=unit("s"))
     device: str = Field(
         max_length=64,
-        description="timings of a channel: a file of `mtia_emu/drams`, brought to this channel's bandwidth; "
-        "`ideal` always reaches its peak",
+        description="timings of a channel: a file of `mtia_emu/machine/drams`, brought to this channel's "
+        "bandwidth; `ideal` always reaches its peak",
         json_schema_extra=unit("name"),
     )
     refresh: Literal["all-bank", "per-bank", "none"] = Field(

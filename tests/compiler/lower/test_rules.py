@@ -9,10 +9,9 @@ import pytest
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
 from mtia_emu.compiler.inputs.samples import random_inputs
-from mtia_emu.compiler.lower.emit import About, emit
-from mtia_emu.compiler.lower.place import place
 from mtia_emu.compiler.lower.schedule import schedule
 from mtia_emu.compiler.ops import OPS, reference
+from mtia_emu.compiler.pipeline import compile_lowered
 from mtia_emu.compiler.reference import evaluate
 from mtia_emu.kernels import KERNELS
 from mtia_emu.kernels.kernel import Kernel
@@ -33,15 +32,13 @@ LIBRARY = {name: (lambda arrays, attrs, name=name: reference(name, arrays, attrs
 def kernels(body: str, inputs: dict[str, Array] | None = None, tolerance: float = 1e-5) -> list[str]:
     """Return the kernels that run a graph, which is executed as it is and held to its references."""
     graph = check(text.parse(f"graph g {{\n{body}\n}}"))
-    plan = schedule(graph, TINY)
-    types = dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-    program = emit(plan, place(plan), About("g", dtype="fp32", types=types)).program
+    program = compile_lowered(graph, TINY, dtype="fp32")
     verify(program, TINY)
     given = inputs or random_inputs(graph)
     with np.errstate(all="ignore"):
         expected = evaluate(graph, given)
     testing.assert_close(execute(program, TINY, given, LIBRARY).outputs, expected, tolerance)
-    return [step.kernel for step in plan.steps]
+    return [step.kernel for step in schedule(graph, TINY).steps]
 
 
 @pytest.mark.parametrize("extra", ["", ", %b", ", _, %s", ", %b, %s"])

@@ -15,8 +15,8 @@ from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.inputs.samples import random_inputs
+from mtia_emu.compiler.pass_text import parse_passes
 from mtia_emu.compiler.passes import Pass, Rules
-from mtia_emu.compiler.pipeline import parse_passes
 from mtia_emu.compiler.reference import evaluate
 
 from mtia_emu import testing

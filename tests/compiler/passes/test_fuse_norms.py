@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from before_after import cases, hold, lowered, outcomes
 from mtia_emu.compiler import text
-from mtia_emu.compiler.pipeline import parse_passes
+from mtia_emu.compiler.pass_text import parse_passes
 
 
 @pytest.mark.parametrize("case", cases("fuse-norms"))

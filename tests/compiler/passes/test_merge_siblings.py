@@ -8,8 +8,9 @@ from before_after import cases, hold, lowered, outcomes, results, with_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler import text
+from mtia_emu.compiler.pass_text import parse_passes
 from mtia_emu.compiler.passes import MergeSiblings
-from mtia_emu.compiler.pipeline import compile_lowered, parse_passes
+from mtia_emu.compiler.pipeline import compile_lowered
 
 from mtia_emu.engine.run import report
 from mtia_emu.machine.chip import load_chip

@@ -7,9 +7,10 @@ import pytest
 from before_after import cases, hold, outcomes
 from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Const
+from mtia_emu.compiler.pass_text import parse_passes
 from mtia_emu.compiler.passes.quantise import Quantise
 from mtia_emu.compiler.passes.set_weight_layout import SetWeightLayout
-from mtia_emu.compiler.pipeline import parse_passes, passes
+from mtia_emu.compiler.pipeline import passes
 from mtia_emu.compiler.reference import evaluate
 
 from mtia_emu.errors import UserError

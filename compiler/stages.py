@@ -1,0 +1,140 @@
+"""The stages of compilation, in order: what each takes, gives and depends on.
+
+`pipeline.compile_graph` walks this list; `mtia-emu show --at`, progress, `MTIA_EMU_DEBUG` and the pages of
+the docs read it. It imports nothing, so that the command line can name the stages at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage: it `takes` results of stages before it and `gives` one, each by name.
+
+    Beside what it takes it depends on the options that name it in their `decides` (`Options.deciding`), with
+    `tuned` on how mappings are chosen, and on tables of the `chip` ("*": all of it). Where it is `kept`, its
+    result serves again where all of these are the same (`reuse.memo`); the others are quick, or keep what
+    they are made of. `at` is what `show --at` calls its result and `shown` what is printed then; "" where it
+    has no text.
+    """
+
+    name: str
+    takes: tuple[str, ...]
+    gives: str
+    does: str
+    chip: tuple[str, ...] = ()
+    kept: bool = False
+    tuned: bool = False
+    at: str = ""
+    shown: str = ""
+
+
+ENGINE = ("clock_hz", "dram", "grid", "kernels", "launch", "noc", "pe", "sram")  # all but prices and areas
+STAGES = (
+    Stage(
+        "load",
+        (),
+        "onnx",
+        "The file, or a graph's text, as a graph of our ops with static shapes.",
+        at="onnx",
+        shown="as imported",
+    ),
+    Stage("own", ("onnx",), "own", "The type of float that the model itself computes in.", kept=True),
+    Stage(
+        "format",
+        ("own",),
+        "format",
+        "The floats that it runs in, and the type of weights that are quantised.",
+        chip=("name", "pe"),
+    ),
+    Stage(
+        "fuse",
+        ("onnx", "own", "format"),
+        "fused",
+        "The passes that know no chip.",
+        kept=True,
+        at="fused",
+        shown="as other machines are given it",
+    ),
+    Stage("count", ("fused",), "works", "The work of each node, which any machine would have.", kept=True),
+    Stage(
+        "suit",
+        ("fused", "own", "format"),
+        "graph",
+        "The passes that suit the graph to a chip.",
+        chip=("sram",),
+        kept=True,
+        at="graph",
+        shown="after all passes",
+    ),
+    Stage(
+        "schedule",
+        ("graph",),
+        "calls",
+        "A step for each kernel call, on views of buffers.",
+        chip=ENGINE,
+        kept=True,
+    ),
+    Stage(
+        "beside",
+        ("calls",),
+        "moments",
+        "Which steps wait for nothing of each other: those may share a launch.",
+        chip=("grid", "sram"),
+        kept=True,
+        tuned=True,
+    ),
+    Stage(
+        "place",
+        ("moments",),
+        "placement",
+        "The memory and the address of each buffer.",
+        chip=("sram",),
+        kept=True,
+    ),
+    Stage(
+        "describe",
+        ("onnx", "format", "works", "moments", "placement"),
+        "about",
+        "What the program says of the model: name, types, notes.",
+        chip=("dram",),
+    ),
+    Stage(
+        "emit",
+        ("moments", "placement"),
+        "launched",
+        "A block for each distinct kernel call, joined where steps run side by side, and the launches.",
+        chip=ENGINE,
+        tuned=True,
+        at="schedule",
+        shown="kernels and buffers",
+    ),
+    Stage(
+        "prefetch",
+        ("launched", "placement"),
+        "ahead",
+        "Weights of later launches that launches before them read into SRAM.",
+        chip=("clock_hz", "dram", "grid", "noc", "pe", "sram"),
+    ),
+    Stage(
+        "assemble",
+        ("launched", "placement", "about", "ahead"),
+        "program",
+        "Blocks, launches and bindings as one program.",
+        chip=("*",),
+        at="program",
+        shown="commands",
+    ),
+)
+
+
+def stage_named(name: str) -> Stage:
+    """Return the stage of that name."""
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+def stages_from(name: str) -> tuple[Stage, ...]:
+    """Return the stage of that name and all behind it."""
+    return STAGES[STAGES.index(stage_named(name)) :]

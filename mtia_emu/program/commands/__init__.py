@@ -1,0 +1,127 @@
+"""The command set, one table: what each command is, takes, counts, costs, computes and prints.
+
+A file a unit; each kind of command is one record there (`base.CommandKind`), and stands in `COMMANDS` here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ...machine.chip import Chip
+from ..isa import Block, Opcode, select
+from .base import MEMBERS, Array, Batch, CommandCost, CommandKind, MemoryDoors, Queue
+from .core import RunOnCore
+from .dma import LoadTile, StageTile, StoreTile
+from .lookups import GatherRows, PoolBags
+from .matrix import MultiplyTiles
+from .network import AddAccumulator
+from .simd import ApplyFunction, FoldRows
+
+__all__ = (
+    "COMMANDS",
+    "MEMBERS",
+    "QUEUES",
+    "RESOURCES",
+    "UNITS",
+    "Batch",
+    "CommandCost",
+    "CommandKind",
+    "MemoryDoors",
+    "Queue",
+    "batches",
+    "looks_up",
+    "queue_numbers",
+    "table",
+    "table_of",
+)
+
+
+def table(kinds: Iterable[CommandKind]) -> dict[Opcode, CommandKind]:
+    """Return kinds by their opcode; raise `TypeError` for an opcode that has none, or several."""
+    out: dict[Opcode, CommandKind] = {}
+    for kind in kinds:
+        if out.setdefault(kind.opcode, kind) is not kind:
+            names = f"{type(out[kind.opcode]).__name__} and {type(kind).__name__}"
+            raise TypeError(f"command {kind.opcode.name} is declared twice: {names}")
+    for opcode in Opcode:
+        if opcode not in out:
+            raise TypeError(f"command {opcode.name} is not declared: {', '.join(MEMBERS)} are missing")
+    return out
+
+
+COMMANDS = table(  # of two resources that are equally busy, the one whose command stands first here is named
+    (
+        MultiplyTiles(),
+        AddAccumulator(),
+        ApplyFunction(),
+        FoldRows(),
+        LoadTile(),
+        StoreTile(),
+        GatherRows(),
+        PoolBags(),
+        RunOnCore(),
+        StageTile(),
+    )
+)
+
+
+def _queues() -> tuple[Queue, ...]:
+    """Return the queues that commands take: of PEs before the chip's, and of those what moves data first."""
+    usual = [kind.queue for kind in COMMANDS.values()]
+    flagged = [kind.flagged[1] for kind in COMMANDS.values() if kind.flagged]
+    return tuple(sorted(dict.fromkeys(usual + flagged), key=lambda q: (q.chip_wide, not q.moves)))
+
+
+QUEUES = _queues()
+UNITS = tuple(queue.name for queue in QUEUES)
+# what a layer can be bound by through a queue, with its meaning
+RESOURCES = {k.queue.resource: k.queue.meaning for k in COMMANDS.values() if k.queue.resource}
+
+
+def table_of(member: Callable[[CommandKind], Any]) -> Array:
+    """Return a member of every kind as an array that is indexed by opcode; other numbers have 0."""
+    some = {opcode: member(kind) for opcode, kind in COMMANDS.items()}
+    out = np.zeros(np.iinfo(np.uint8).max + 1, np.result_type(*some.values()))
+    out[list(some)] = list(some.values())
+    return out
+
+
+_QUEUE = table_of(lambda kind: QUEUES.index(kind.queue))
+_FLAG = table_of(lambda kind: kind.flagged[0] if kind.flagged else 0)
+_FLAGGED = table_of(lambda kind: QUEUES.index(kind.flagged[1] if kind.flagged else kind.queue))
+_LOOKS_UP = table_of(lambda kind: kind.looks_up)
+POOLS = table_of(lambda kind: kind.pools)
+
+
+def queue_numbers(c: Array) -> Array:
+    """Return the queue that each command takes, by its number in `QUEUES`."""
+    op = c["op"]
+    return np.where(c["flags"] & _FLAG[op] > 0, _FLAGGED[op], _QUEUE[op])
+
+
+def looks_up(block: Block) -> bool:
+    """Return whether a block pools rows whose number only data tell: embedding bags."""
+    return bool(POOLS[block.commands["op"]].any())
+
+
+def batches(block: Block, chip: Chip, commands: Array | None = None) -> Iterator[tuple[CommandKind, Batch]]:
+    """Yield the commands of a block kind by kind; those that look rows up also table by table.
+
+    `commands` stand for the block's own, one for one.
+    """
+    commands = block.commands if commands is None else commands
+    bands = block.band_rows(chip.grid.rows)
+    ops = commands["op"].copy()  # side by side, for it is gone through once for each
+    for op in np.flatnonzero(np.bincount(ops)).tolist():
+        at, kind = np.flatnonzero(ops == op), COMMANDS[Opcode(op)]
+        for part in by_table(at, commands) if kind.looks_up else (at,):
+            yield kind, Batch(part, select(commands, part), block, chip, bands)
+
+
+def by_table(at: Array, commands: Array) -> list[Array]:
+    """Return commands that look rows up, by number, apart by the table that they look up."""
+    tables = commands["operand"][at]
+    return [at[tables == one] for one in np.unique(tables)]

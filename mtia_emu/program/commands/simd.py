@@ -1,0 +1,153 @@
+"""The SIMD engine: functions of elements, and folds of rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...machine.units.simd import FUNCTIONS, compute, fold
+from ..columns import CommandColumns
+from ..events import Events
+from ..fields import COLS, DST, FLAGS, FN, IMM, PE, ROWS, SRC0, SRC1, SRC2, Fields
+from ..isa import (
+    FUNCTION_NAMES,
+    IMMEDIATE,
+    NO_SLOT,
+    REDUCTION_NAMES,
+    Block,
+    Opcode,
+    Shape,
+    source_shape,
+)
+from .base import Array, Batch, CommandCost, CommandKind, MemoryDoors, Queue
+
+SIMD = Queue("simd", "simd", "the SIMD engine of a PE", "simd")
+SOURCE_NAMES, SOURCES = ("src0", "src1", "src2"), (SRC0, SRC1, SRC2)
+PASSES = np.array([FUNCTIONS[name].passes for name in FUNCTION_NAMES])
+
+
+class ApplyFunction(CommandKind):
+    """A function of up to three sources, element by element."""
+
+    opcode, queue = Opcode.SIMD, SIMD
+    unit, text = "simd", "dst[rows, cols] = FUNCTIONS[fn](src0, src1, src2)"
+    reads, writes, operands = SOURCE_NAMES, ("dst",), ()
+    optional = True
+
+    def verify(self, columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
+        last = len(FUNCTION_NAMES) - 1
+        columns.refuse(c["fn"] > last, at, f"unknown function; right: 0 to {last}")
+        arity = np.array([f.arity for f in FUNCTIONS.values()])[c["fn"]]
+        for i, name in enumerate(SOURCE_NAMES):
+            unlike = (c[name] == NO_SLOT) == (i < arity)
+            columns.refuse(unlike, at, "the function takes more or fewer operands")
+            _verify_source(columns, at, c, i)
+        columns.refuse(c["flags"] >> 6 > 0, at, "unknown flags")
+        columns.held(at, c["dst"], c["rows"] * c["cols"])
+
+    def count(self, batch: Batch, ev: Events) -> None:
+        ev.simd_passes[batch.at] += batch.elements * PASSES[batch.c["fn"]]
+        _read_sources(batch, ev)
+        ev.local_write_bytes[batch.at] += batch.elements * batch.slot_bytes[batch.c["dst"]]
+
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
+        return _cost(batch, PASSES[batch.c["fn"]])
+
+    def execute(self, run: MemoryDoors, c: Fields) -> None:
+        operands = _sources(run, c)
+        out = run.give(c[PE], c[DST], c[ROWS], c[COLS])
+        out[...] = compute(FUNCTION_NAMES[c[FN]], operands, out.dtype)
+
+    def show(self, c: Any, block: Block) -> str:
+        return _text(c, FUNCTION_NAMES)
+
+
+class FoldRows(CommandKind):
+    """A reduction of each row of a source to one element."""
+
+    opcode, queue = Opcode.FOLD, SIMD
+    unit, text = "simd", "dst[rows, 1] = REDUCTIONS[fn] of src0[rows, cols] along its rows"
+    reads, writes, operands = ("src0",), ("dst",), ()
+
+    def verify(self, columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
+        last = len(REDUCTION_NAMES) - 1
+        columns.refuse(c["fn"] > last, at, f"unknown reduction; right: 0 to {last}")
+        columns.refuse(c["flags"] >> 2 > 0, at, "unknown flags")
+        _verify_source(columns, at, c, 0)
+        columns.held(at, c["dst"], c["rows"])
+
+    def count(self, batch: Batch, ev: Events) -> None:
+        ev.simd_passes[batch.at] += batch.elements
+        _read_sources(batch, ev)
+        rows = batch.c["rows"].astype(float)
+        ev.local_write_bytes[batch.at] += rows * batch.slot_bytes[batch.c["dst"]]
+
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
+        return _cost(batch, np.ones(1, np.int64))
+
+    def execute(self, run: MemoryDoors, c: Fields) -> None:
+        (x,) = _sources(run, c)
+        out = run.give(c[PE], c[DST], c[ROWS], 1)
+        out[...] = fold(REDUCTION_NAMES[c[FN]], x, out.dtype)
+
+    def show(self, c: Any, block: Block) -> str:
+        return _text(c, REDUCTION_NAMES)
+
+
+def _verify_source(columns: CommandColumns, at: Array, c: dict[str, Array], i: int) -> None:
+    name = SOURCE_NAMES[i]
+    columns.refuse(c[name] < IMMEDIATE, at, f"{name} names no slot")
+    shape, read = source_shape(c["flags"], i), c[name] >= 0
+    rows = np.where((shape == Shape.FULL) | (shape == Shape.COL), c["rows"], 1)
+    cols = np.where((shape == Shape.FULL) | (shape == Shape.ROW), c["cols"], 1)
+    columns.held(at, np.maximum(c[name], 0), rows * cols * read, bank=None)
+
+
+def _read_sources(batch: Batch, ev: Events) -> None:
+    """Count what sources take from local memory; accumulators have ports of their own."""
+    c, rows, cols = batch.c, batch.c["rows"].astype(float), batch.c["cols"].astype(float)
+    accumulators = np.array([s.accumulator for s in batch.block.slots] or [False])
+    local = np.append(np.where(accumulators, 0, batch.slot_bytes), (0, 0))  # last: IMMEDIATE and NO_SLOT
+    for i, name in enumerate(SOURCE_NAMES):
+        if (c[name] < 0).all():
+            continue
+        shape = source_shape(c["flags"], i)
+        size = np.where(shape <= Shape.ROW, cols, 1) * np.where(shape % 2 == 0, rows, 1)
+        ev.local_read_bytes[batch.at] += size * local[c[name]]
+
+
+def _cost(batch: Batch, passes: Array) -> CommandCost:
+    """Return what commands take: the widest operand or result passes the lanes, once for each pass."""
+    c, simd = batch.c, batch.chip.pe.simd
+    sizes = np.array([*(s.dtype.bytes for s in batch.block.slots), 0, 0], np.float32)  # last: of no slot
+    width = sizes[c["dst"]]
+    for i, name in enumerate(SOURCE_NAMES):
+        if (c[name] >= 0).any():
+            whole = source_shape(c["flags"], i) == Shape.FULL
+            width = np.maximum(width, sizes[c[name]] * whole)
+    return CommandCost(*simd.cost(batch.elements, width, passes))
+
+
+def _sources(run: MemoryDoors, c: Fields) -> list[Array]:
+    """Return the SIMD operands, each in its own shape."""
+    out = []
+    for i, name in enumerate(SOURCES):
+        index, shape = c[name], c[FLAGS] >> (2 * i) & 3
+        if index == IMMEDIATE:
+            out.append(np.float32(c[IMM]).reshape(1, 1))
+        elif index >= 0:
+            rows, cols = c[ROWS] if shape % 2 == 0 else 1, c[COLS] if shape <= 1 else 1
+            out.append(run.take(c[PE], index, rows, cols))
+    return out
+
+
+def _text(c: Any, names: tuple[str, ...]) -> str:
+    shown = []
+    for i, name in enumerate(SOURCE_NAMES):
+        if c[name] == IMMEDIATE:
+            shown.append(repr(float(c["imm"])))
+        elif c[name] != NO_SLOT:
+            shape = Shape(int(source_shape(c["flags"], i)))
+            shown.append(f"s{c[name]}" + ("" if shape is Shape.FULL else f".{shape.name.lower()}"))
+    return f"s{c['dst']} = {names[c['fn']]}({', '.join(shown)}) ({c['rows']}x{c['cols']})"

@@ -1,0 +1,83 @@
+"""The documented JSON form of a report (`docs/reference/report-json.md`)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from .check import Check
+from .report import Layer, Report, compare
+
+SCHEMA = "mtia-emu.report.v2"
+
+
+def as_json(report: Report, gpu: Report | None = None, check: Check | None = None) -> dict[str, Any]:
+    """Return the JSON object of a report, with the GPU's beside it and the outcome of a check."""
+    out = _run_json(report)
+    if gpu is not None:
+        out |= {"gpu": _gpu_json(gpu), "versus_gpu": asdict(compare(report, gpu))}
+    if check is not None:
+        out["check"] = _check_json(check)
+    return out
+
+
+def _run_json(report: Report) -> dict[str, Any]:
+    several = len(report.tracks) > 1
+    return {
+        "schema": SCHEMA,
+        "model": report.model,
+        "chip": report.machine,
+        "dtype": report.dtype,
+        "dims": report.dims,
+        "clock_hz": report.clock_hz,
+        "cycles": report.cycles,
+        "seconds": report.seconds,
+        "joules": report.joules,
+        "watts": report.watts,
+        "macs": report.macs,
+        "utilization": report.utilization,
+        "traffic": asdict(report.traffic),
+        "joules_by": asdict(report.joules_by),
+        "layers": [_layer_json(layer, several=several) for layer in report.layers],
+        "notes": list(report.notes),
+        **({"tracks": [asdict(track) for track in report.tracks]} if several else {}),
+    }
+
+
+def _layer_json(layer: Layer, *, several: bool) -> dict[str, Any]:
+    out = asdict(layer)
+    del out["own"], out["track"]
+    return out | {"cycles": layer.cycles} | ({"track": layer.track.name} if several else {})
+
+
+def _gpu_json(gpu: Report) -> dict[str, Any]:
+    return {
+        "name": gpu.machine,
+        "dtype": gpu.dtype,
+        "seconds": gpu.seconds,
+        "joules": gpu.joules,
+        "watts": gpu.watts,
+        "utilization": gpu.utilization,
+        "traffic": asdict(gpu.traffic),
+        "joules_by": asdict(gpu.joules_by),
+        "layers": [_kernel_json(layer) for layer in gpu.layers],
+        "notes": list(gpu.notes),
+        "seconds_band": asdict(gpu.seconds_band) if gpu.seconds_band else None,
+        "joules_band": asdict(gpu.joules_band) if gpu.joules_band else None,
+    }
+
+
+def _kernel_json(kernel: Layer) -> dict[str, Any]:
+    return {
+        "name": kernel.name,
+        "op": kernel.op,
+        "kernel": kernel.kernel,
+        "seconds": kernel.span_s,
+        "joules": kernel.joules,
+        "bound_by": kernel.bound_by,
+    }
+
+
+def _check_json(check: Check) -> dict[str, Any]:
+    layers = [asdict(x) | {"passed": x.passed} for x in check.layers]
+    return asdict(check) | {"passed": check.passed, "layers": layers}

@@ -1,0 +1,164 @@
+"""Our chips as machines: models are compiled for the chip, programs timed and priced on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.lower.assemble import About
+from mtia_emu.compiler.passes.set_precision import own_dtype
+from mtia_emu.compiler.pipeline import (
+    DEFAULTS,
+    NOTHING,
+    compile_graph,
+    lower,
+    passes,
+    quantised,
+    wanted_format,
+    works,
+)
+
+from ..engine.cost import BlockCost
+from ..engine.launches import costs
+from ..engine.lookups import Lookups
+from ..engine.run import Zeros, report
+from ..errors import UserError
+from ..machine.chip import Chip
+from ..options import Options
+from ..program.isa import Program
+from ..results.machine import Computation
+from ..results.report import Report
+from ..reuse.memo import Memoise, unmemoised
+from ..types import Work, dtype
+from .tuning import tuning
+
+Costing = Callable[[Program, Chip, Mapping[int, Lookups]], Sequence[BlockCost]]
+
+
+def no_lookups(program: Program) -> dict[int, Lookups]:
+    """Return nothing: which rows a program looks up is not known."""
+    return {}
+
+
+@dataclass(frozen=True)
+class ProgramRun:
+    """A program and what only data tell of a run of it, by launch: rows looked up, operands that are zero."""
+
+    program: Program
+    lookups: Mapping[int, Lookups] = field(default_factory=dict)
+    zero_macs: Mapping[int, Zeros] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """Return the model's name."""
+        return self.program.model
+
+    @property
+    def dtype(self) -> str:
+        """Return the number format that the program runs in."""
+        return self.program.dtype
+
+    @property
+    def dims(self) -> Mapping[str, int]:
+        """Return the sizes of the model's symbolic dimensions."""
+        return self.program.dims
+
+    @property
+    def works(self) -> tuple[Work, ...]:
+        """Return what each operator must do."""
+        return self.program.works
+
+
+@dataclass(frozen=True)
+class GraphModel:
+    """A model as a graph: a chip compiles it for itself, other machines take the work of its operators.
+
+    `options` are how it is compiled, `about` what is said of it; `fused` is the graph after the passes that
+    know no chip, where it is known; `lookups` gives the rows that a program of it looks up.
+    """
+
+    graph: Graph
+    options: Options = DEFAULTS
+    about: About = NOTHING
+    fused: Graph | None = None
+    lookups: Callable[[Program], Mapping[int, Lookups]] = no_lookups
+
+    @property
+    def model(self) -> str:
+        """Return the model's name."""
+        return self.about.name or self.graph.name
+
+    @property
+    def dims(self) -> Mapping[str, int]:
+        """Return the sizes of the model's symbolic dimensions."""
+        return self.about.dims
+
+    @cached_property
+    def dtype(self) -> str:
+        """Return the number format that is asked for, the model's own where none is."""
+        few = quantised(wanted_format(self.options))
+        if few is not None:
+            return few.weights if few.mode != "none" else own_dtype(self.graph).name
+        return self.options.dtype or own_dtype(self.graph).name
+
+    @cached_property
+    def works(self) -> tuple[Work, ...]:
+        """Return what each operator must do, after the passes that suit any machine."""
+        if self.fused is not None:
+            return works(self.fused)
+        own, few = own_dtype(self.graph), quantised(wanted_format(self.options))
+        floats = own if few is not None else dtype(self.dtype)
+        return works(lower(self.graph, passes(own, floats, quantise=few)))
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """A chip as a machine, which compiles what is not yet compiled.
+
+    `costing` says what the launches of a program cost; `memoise` keeps what compilations have in common.
+    """
+
+    chip: Chip
+    costing: Costing = costs
+    memoise: Memoise = unmemoised
+
+    @property
+    def name(self) -> str:
+        """Return the chip's name."""
+        return self.chip.name
+
+    def program(self, model: GraphModel) -> Program:
+        """Return a model compiled for the chip."""
+        how = tuning(model.options, memoise=self.memoise)
+        return compile_graph(
+            model.graph,
+            self.chip,
+            about=model.about,
+            tuning=how,
+            fused=model.fused,
+            options=model.options,
+        ).program
+
+    def report(self, work: Computation, /) -> Report:
+        """Return the report of a program, with what is known of its data, or of a graph, compiled first.
+
+        Raises `UserError` for what is neither, and where a program does not fit the chip.
+        """
+        run = self._run(work)
+        each = self.costing(run.program, self.chip, run.lookups)
+        return report(run.program, self.chip, zero_macs=run.zero_macs, each=each)
+
+    def _run(self, work: Computation) -> ProgramRun:
+        if isinstance(work, GraphModel):
+            program = self.program(work)
+            return ProgramRun(program, work.lookups(program))
+        if isinstance(work, Program):
+            return ProgramRun(work)
+        if isinstance(work, ProgramRun):
+            return work
+        raise UserError(
+            f"{self.name} cannot run {work.model or type(work).__name__!r}: neither program nor graph "
+            "(right: what `compile_model` returns, or a GraphModel)"
+        )
