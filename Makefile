@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help run test test-deep test-oldest check bench accuracy fit-mtia fit-gpu docs conformance fuzz fuzz-files clean
+.PHONY: help run test test-deep test-oldest mutants check bench accuracy fit-mtia fit-gpu docs conformance fuzz fuzz-files clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /|/' | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ test-oldest:  ## run the tests with the oldest dependencies that are allowed, in
 	$(PYTHON) -m venv $(VENV)-oldest
 	$(VENV)-oldest/bin/python -m pip install --quiet --editable '.[test]' --constraint tests/data/oldest.txt
 	$(VENV)-oldest/bin/python -m pytest -W error::DeprecationWarning -W error::UserWarning
+
+mutants: $(VENV)/dev  ## plant faults in timing, energy, estimates and placement, one at a time, and say which tests notice
+	PYTHONPATH=tests $(BIN)/python -m mutants
 
 check: $(VENV)/dev  ## lint and type-check
 	$(BIN)/ruff check .

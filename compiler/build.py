@@ -73,7 +73,7 @@ class NodeBuilder:
         return node if node is not None and (not wanted or node.op in wanted) else None
 
     def known(self, value: str) -> np.ndarray | None:
-        """Return the data of a constant small enough to be looked at; None for any other value."""
+        """Return the data, of any shape, of a constant small enough to look at; None for other values."""
         const = self.const_of(value)
         if const is None or not const.present or const.type.size > FOLD_ELEMENTS:
             return None
@@ -118,7 +118,7 @@ class NodeBuilder:
     def constant(
         self, array: np.ndarray | Sequence[object] | float, like: np.dtype | None = None, hint: str = "c"
     ) -> str:
-        """Return the name of a constant with this value; small equal ones are one."""
+        """Return the name of a constant with this value and shape; small equal ones are one."""
         data = np.asarray(array) if like is None else np.asarray(array).astype(like)
         key = ("const", data.dtype.name, data.shape, data.tobytes()) if data.size <= SMALL else None
         if key is not None and key in self._made:
@@ -263,7 +263,7 @@ def _plain_slice(op: str, attrs: Attrs) -> bool:
 
 
 def _packed(array: np.ndarray) -> np.ndarray:
-    """Return an array contiguous, holding its own elements only, of the same rank (also 0)."""
+    """Return an array of the same shape, contiguous and holding its own elements only."""
     return np.array(array, order="C", copy=None if array.flags.owndata else True)
 
 

@@ -44,7 +44,7 @@ def largest(kind: DType) -> float:
 
 
 def block_scales(weights: Array, block: int, form: Codes) -> Array:
-    """Return the fp32 scale of each block and column: its largest magnitude becomes the top code.
+    """Return fp32 scales [blocks,n] of weights[k,n]: the largest magnitude becomes the top code.
 
     Of 4 bits, where steps are wide, it becomes the lowest code or one near it or beyond, so that the squared
     error is least; scales may be negative. Raises `UserError` for weights that are not finite.
@@ -66,7 +66,7 @@ def encode(weights: Array, scales: Array, block: int, form: Codes) -> Array:
 
 
 def block_ranges(weights: Array, block: int) -> tuple[Array, Array]:
-    """Return the fp32 scale and the zero point, -8 to 7, of each block.
+    """Return the fp32 scales and the zero points, -8 to 7, each [blocks,n], of weights[k,n].
 
     Codes of 4 bits span its range, or that share of it which makes the squared error least. Raises
     `UserError` for weights that are not finite.
@@ -76,7 +76,7 @@ def block_ranges(weights: Array, block: int) -> tuple[Array, Array]:
 
 
 def encode_range(weights: Array, scales: Array, zeros: Array, block: int) -> Array:
-    """Return the nearest codes of weights, from -8 to 7, under scales and zero points of blocks."""
+    """Return the nearest codes [k,n] of weights[k,n], -8 to 7, under scales and zero points [blocks,n]."""
     at = np.arange(len(weights)) // block
     levels = weights.astype(np.float32) / scales[at] + zeros[at]
     return np.clip(np.round(levels), -8, 7).astype(np.int8)
@@ -104,7 +104,7 @@ def _fitted(weights: Array, block: int, fit: Callable[[Array], tuple[Array, ...]
 
 
 def _symmetric(blocks: Array) -> tuple[Array, ...]:
-    """Return the scale of each block that gives the least error; the first of equals."""
+    """Return the scales [blocks,n] of blocks[blocks,block,n] of the least error; the first of equals."""
     at = np.abs(blocks).argmax(axis=1)[:, None]
     top = np.take_along_axis(blocks, at, axis=1)[:, 0]
     top = np.where(np.abs(top) < LEAST, np.float32(LEAST), top)
@@ -112,7 +112,9 @@ def _symmetric(blocks: Array) -> tuple[Array, ...]:
 
 
 def _ranged(blocks: Array) -> tuple[Array, ...]:
-    """Return the scale and zero point of each block that give the least error; the first of equals."""
+    """Return the scales and zero points [blocks,n] of blocks[blocks,block,n] that give the least error.
+
+    Of equals the first."""
     low, high = np.minimum(blocks.min(axis=1), 0), np.maximum(blocks.max(axis=1), 0)
 
     def candidates() -> Iterable[tuple[Array, Array]]:
@@ -124,7 +126,7 @@ def _ranged(blocks: Array) -> tuple[Array, ...]:
 
 
 def _nearest(blocks: Array, candidates: Iterable[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """Return, for each block and column, the scale and zero point of those given that err least in square."""
+    """Return the scales and zero points [blocks,n], of those given, that err least in square."""
     least, found = np.full(0, np.inf), (np.empty(0), np.empty(0))
     for scales, zeros in candidates:
         steps, points = scales[:, None], zeros[:, None]

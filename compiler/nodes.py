@@ -103,7 +103,7 @@ class Const:
 
     @staticmethod
     def of(array: np.ndarray) -> Const:
-        """Return a present constant of the array's own type."""
+        """Return a present constant of the array's own type and shape."""
         return Const(TensorType(dtype_of(array), array.shape), array)
 
     @property
@@ -113,11 +113,11 @@ class Const:
 
     @property
     def loaded(self) -> np.ndarray | None:
-        """Return the data when it is in memory already, else None."""
+        """Return the data, in its type's shape, when it is in memory already, else None."""
         return self.data if isinstance(self.data, np.ndarray) else None
 
     def array(self, name: str = "constant") -> np.ndarray:
-        """Return the data, read-only, read now if lazy; raise `UserError` when absent or of another type."""
+        """Return the data, read-only, in its type's shape; raise `UserError` if absent or of another type."""
         if self.data is None:
             raise UserError(f"%{name} : {self.type} has no data: its weights are absent from the model")
         array = self.data if isinstance(self.data, np.ndarray) else self.data()
@@ -127,7 +127,7 @@ class Const:
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-    """Return an array whose elements cannot be changed: itself, or a view of it."""
+    """Return an array of the same shape whose elements cannot be changed: itself, or a view of it."""
     if array.flags.writeable:
         array = array.view()
         array.flags.writeable = False

@@ -185,13 +185,14 @@ class Compiled:
 
     def at(self, name: str) -> Graph | Schedule | Program:
         """Return the model at a stage, by the name that `show --at` has for it (`Stage.at`)."""
-        return {
+        forms: dict[str, Graph | Schedule | Program] = {
             "onnx": self.imported,
             "fused": self.fused,
             "graph": self.lowered,
             "schedule": self.schedule,
             "program": self.program,
-        }[name]
+        }
+        return forms[name]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def evaluate(
     inputs: Mapping[str, np.ndarray],
     note: Callable[[str, np.ndarray], None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the graph's outputs by name; raise `UserError` for inputs missing or of the wrong type.
+    """Return the graph's outputs by name, in their types' shapes; raise `UserError` for wrong inputs.
 
     `note` is shown each value that a node makes, with its name.
     """
@@ -77,7 +77,7 @@ def core_library() -> dict[str, OnCore]:
 
 
 def _on_core(name: str, arrays: Sequence[np.ndarray], attrs: Attrs) -> tuple[np.ndarray, ...]:
-    """Return the values of an op; the attribute `omitted` says which operands are not there."""
+    """Return the values of an op, of any shape; the attribute `omitted` says which operands are not there."""
     operands: list[np.ndarray | None] = list(arrays)
     for index in cast(tuple[int, ...], attrs.get("omitted", ())):
         operands.insert(index, None)

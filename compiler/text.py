@@ -86,7 +86,7 @@ def _attr(value: Attr) -> str:
 
 
 def digest(array: np.ndarray) -> str:
-    """Return the digest that stands for large data."""
+    """Return the digest that stands for large data, of any shape."""
     return f"sha256:{hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}"
 
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +164,16 @@ def _measured(model: str, dims: dict[str, int]) -> Callable[[], str]:
         steps = (*pipeline.passes(FP16, FP16), *pipeline.mapping_passes(chip))
         with api.open_model(model, dims) as source:
             lookups = partial(api.example_lookups, source)
-            found = list(measure.rows(measure.measure(source.graph(), steps, chip, lookups=lookups)))
-        return table(measure.COLUMNS, found)
+            rows = list(measure.rows(measure.measure(source.graph(), steps, chip, lookups=lookups)))
+        return table(measure.COLUMNS, changed(rows))
 
     return section
+
+
+def changed(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Return the first row and those that differ from the one before in more than the pass and the change."""
+    pairs = pairwise(rows)
+    return [*rows[:1], *(row for before, row in pairs if (before[1], *before[3:]) != (row[1], *row[3:]))]
 
 
 CHEAP = reference_tables.SECTIONS

@@ -87,7 +87,7 @@ def _compile(function: Callable[..., Any], files: set[str], options: dict[str, A
 
 
 def widen(x: Array) -> Array:
-    """Return x as arithmetic units hold it, C-contiguous: fp32 for floats, int32 for integers.
+    """Return x, of any shape, as units hold it, C-contiguous: fp32 for floats, int32 for integers.
 
     Raises `UserError` for a type that they do not hold exactly: fp64, uint32 and wider.
     """
@@ -143,7 +143,7 @@ def zero_products(a: Array, b: Array) -> int:
 
 
 def _magnitude(x: Array) -> int:
-    """Return the bits of an element that are not its sign: -0.0 is a zero, -128 is none."""
+    """Return the bits of an element of x, of any shape, but its sign: -0.0 is a zero, -128 is none."""
     bits = 8 * x.itemsize
     return (1 << bits) - 1 if x.dtype.kind in "biu" else (1 << (bits - 1)) - 1
 

@@ -102,7 +102,7 @@ def dtype(name: str) -> DType:
 
 
 def dtype_of(array: np.ndarray) -> DType:
-    """Return the dtype of a NumPy array; raise `UserError` for a type that we do not have."""
+    """Return the dtype of a NumPy array of any shape; raise `UserError` for a type that we do not have."""
     if array.dtype not in _BY_NUMPY:
         raise UserError(f"arrays of {array.dtype} are not supported (known: {', '.join(DTYPES)})")
     return _BY_NUMPY[array.dtype]

@@ -81,6 +81,11 @@ def test_a_row_of_nothing_is_found_whatever_is_published_beside_it(cell: str) ->
         fences.fill("<!-- generated: x -->\n<!-- end -->", {"x": lambda: table})
 
 
+def test_a_pass_that_changes_nothing_has_no_row() -> None:
+    head, idle, twice = ["none", "9", "", "1"], ["fold", "9", "+0.0%", "1"], ["fold", "9", "+0.0%", "2"]
+    assert generate.changed([head, idle, twice, idle]) == [head, twice, idle]
+
+
 def test_a_table_of_words_has_no_row_of_nothing() -> None:
     assert not list(hollow.hollow("| key | unit | meaning |\n| --- | --- | --- |\n| `a` | | text |\n"))
 
@@ -136,3 +141,86 @@ def test_pages_may_differ_only_where_the_oracle_decides() -> None:
     assert fences.same("largest relative error 0.1, tolerance 1", "largest relative error 0.2,  tolerance 1")
     assert not fences.same("time 1 us", "time 2 us")
     assert not fences.same("a", "a\nb")
+
+
+TRACKED = [
+    p for p in ROOT.rglob("*") if not {".venv", "build", "__pycache__"} & set(p.relative_to(ROOT).parts)
+]
+READERS = ("doubles.py", "unit_rows.py")  # files that who follows a page writes
+ENDS = {"/".join(p.relative_to(ROOT).parts[-n:]) for p in TRACKED for n in range(1, 6)}
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if "/decisions/0" not in name])
+def test_a_file_that_a_page_names_is_there(name: str) -> None:
+    """Decisions name files as they were called on their date; what a page writes it may name."""
+    assert missing(TEXTS[name]) == []
+
+
+def missing(page: str) -> list[str]:
+    """Return the files and folders that a page names in backticks and that are neither there nor its own."""
+    named = re.findall(r"`([\w./-]+\.(?:py|toml)|(?:mtia_emu|compiler|kernels|tests|docs)/[\w./-]*)`", page)
+    own = [*READERS, *(match["info"].partition(" ")[2] for match in fences.FENCE.finditer(page))]
+    return [file for file in named if file.rstrip("/") not in ENDS and Path(file).name not in own]
+
+
+def test_a_file_that_is_not_there_is_found() -> None:
+    page = (
+        "In `docs/fences.py`, `fences.py`, `mine.py`, `mtia_emu/engine/` and `gone.py`, `mtia_emu/gone/`.\n"
+    )
+    assert missing(page + "```python mine.py\n```\n") == ["gone.py", "mtia_emu/gone/"]
+
+
+DECISIONS = {path.name: path.read_text("utf-8") for path in sorted((DOCS / "decisions").glob("[0-9]*.md"))}
+DAY = r"\d{4}-\d\d-\d\d"
+LINK = r"\[(\d{4})\]\((\1-[\w-]+\.md)\)"
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_a_decision_has_a_date_a_status_and_what_was_turned_down(name: str) -> None:
+    assert fault(name, DECISIONS[name]) == ""
+
+
+def fault(name: str, page: str) -> str:
+    """Return what a page of a decision lacks of the form in docs/decisions/README.md, or nothing."""
+    head = re.match(rf"# (\d{{4}})\. .+\n\n- Date: ({DAY})\n- Status: (.+)\n\n## ", page)
+    if head is None or head[1] != name[:4]:
+        return "title, date or status"
+    first, *more = head[3].split("; ")
+    if not re.fullmatch(rf"accepted|superseded by {LINK}", first):
+        return f"status {first!r}"
+    if "\n## Choice\n" not in page or "\n## Turned down\n" not in page:
+        return "Choice or Turned down"
+    amended = [part for part in more if part.startswith("amended on ")]
+    if not all(re.match("amended on |refines |refined by ", part) for part in more):
+        return f"status {head[3]!r}"
+    days = re.findall(rf"^- \*({DAY})\*: ", page.partition("\n## Amendments\n")[2], re.MULTILINE)
+    if set(re.findall(DAY, "".join(amended))) != set(days) or days != sorted(days):
+        return "the status names the days of the amendments, which stand in order"
+    return "" if all(day >= head[2] for day in days) else "an amendment before the decision"
+
+
+@pytest.mark.parametrize(
+    ("change", "lack"),
+    [
+        (("- Date: 2026-01-02\n", ""), "title, date or status"),
+        (("accepted", "in force"), "status 'in force'"),
+        (("Turned down", "Others"), "Choice or Turned down"),
+        (
+            ("; amended on 2026-02-03", ""),
+            "the status names the days of the amendments, which stand in order",
+        ),
+        (("2026-01-02", "2026-03-02"), "an amendment before the decision"),
+    ],
+)
+def test_a_decision_without_them_is_found(change: tuple[str, str], lack: str) -> None:
+    page = (
+        "# 0001. A choice\n\n- Date: 2026-01-02\n- Status: accepted; amended on 2026-02-03\n\n"
+        "## Choice\n\nThis.\n\n## Turned down\n\n- *That*: no.\n\n## Amendments\n\n- *2026-02-03*: More.\n"
+    )
+    assert fault("0001-a.md", page) == ""
+    assert fault("0001-a.md", page.replace(*change)) == lack
+
+
+def test_every_decision_is_listed_once_by_its_number() -> None:
+    listed = re.findall(LINK, (DOCS / "decisions" / "README.md").read_text("utf-8"))
+    assert [file for _, file in listed] == list(DECISIONS)

@@ -140,7 +140,7 @@ class Body:
         return str(value)
 
     def known(self, name: str) -> np.ndarray | None:
-        """Return the value of what is constant."""
+        """Return the value, of any shape, of what is constant; None for the rest."""
         value = self.invariant(name) if name else None
         return self.importer.builder.known(value) if isinstance(value, str) else None
 

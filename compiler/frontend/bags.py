@@ -136,7 +136,7 @@ class _Bags:
         return self.builder.add("reshape", value, shape=(count, *shape))
 
     def _shaped(self, node: Any, row: np.ndarray) -> str:
-        """Return what a node behind the reduction makes of a row."""
+        """Return the value that a node behind the reduction makes of a row [..,n]."""
         given = {n: self.body.invariant(n) for n in node.input[1:] if n}
         for name in [n for n, value in given.items() if value is None and node.op_type == "CastLike"]:
             given[name] = self.pools.rows.cut(name).value

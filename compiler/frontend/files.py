@@ -160,7 +160,7 @@ def _check_length(tensor: Any, kind: TensorType) -> None:
 
 
 def _inline(tensor: Any, kind: TensorType) -> np.ndarray:
-    """Return the data that stands in the file itself."""
+    """Return the data that stands in the file itself, in its type's shape."""
     _check_length(tensor, kind)
     element = kind.dtype
     if tensor.HasField("raw_data"):
@@ -189,7 +189,7 @@ def _from_bytes(data: bytes, kind: TensorType) -> np.ndarray:
 
 
 def _signed(codes: np.ndarray, element: DType) -> np.ndarray:
-    """Return bit patterns of less than a byte as numbers of that type."""
+    """Return bit patterns of less than a byte as numbers of that type, in the same shape."""
     if element.is_float:
         return codes.view(element.numpy)
     if element.name.startswith("int"):

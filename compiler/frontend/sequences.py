@@ -70,7 +70,7 @@ def _split_to_sequence(
 
 
 def _sizes(importer: Importer, length: int, given: Value) -> np.ndarray:
-    """Return the sizes of the parts of an axis: ones, equal ones with a rest, or those given."""
+    """Return the sizes [parts] of the parts of an axis: ones, equal ones with a rest, or those given."""
     if not given:
         return np.ones(_few(importer, length), np.int64)
     data = importer.builder.known(importer.tensor(given))

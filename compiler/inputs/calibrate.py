@@ -30,7 +30,7 @@ class Magnitudes:
     counts: Array = field(default_factory=lambda: np.zeros((HIGHEST - LOWEST) * OCTAVE))
 
     def add(self, values: Array) -> None:
-        """Count the finite values of an array; zeros, which nothing rounds, are left out."""
+        """Count the finite values of an array of any shape; zeros, which nothing rounds, are left out."""
         wide = np.abs(values.astype(np.float64))
         wide = wide[np.isfinite(wide) & (wide > 0)]
         self.largest = max(self.largest, float(wide.max(initial=0.0)))

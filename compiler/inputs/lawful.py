@@ -54,7 +54,7 @@ class Lawful:
 
 
 def _within(values: Array, role: Role) -> bool:
-    """Return whether values are what their role allows."""
+    """Return whether values of any shape are what their role allows."""
     if not values.size:
         return True
     low, high = int(values.min()), int(values.max())

@@ -25,13 +25,13 @@ def _negative(x: Array) -> Array:
 
 
 def _below(x: Array) -> Array:
-    """Return a row that lies far below 0, as seen from how far its numbers lie apart."""
+    """Return rows [..,n] that lie far below 0, as seen from how far their numbers lie apart."""
     sizes = np.abs(x)
     return -((sizes / CLOSE).astype(x.dtype) + sizes.max(axis=-1, keepdims=True, initial=0))
 
 
 def _tied(x: Array) -> Array:
-    """Return a row whose second half has the numbers of the first, so that the largest is there twice."""
+    """Return rows [..,n] whose second half has the numbers of the first: the largest is there twice."""
     half = x.shape[-1] // 2
     return np.concatenate([x[..., : x.shape[-1] - half], x[..., :half]], axis=-1)
 

@@ -104,7 +104,7 @@ def _sample(graph: Graph, name: str, kind: str, rng: Rng) -> Array:
 
 
 def _named(graph: Graph, name: str, declared: TensorType, role: Role | None, kind: str, rng: Rng) -> Array:
-    """Return integers as their name says, or within what their role allows."""
+    """Return integers of the declared shape as their name says, or within what their role allows."""
     if "length" in name.lower():
         return _lengths(graph, name, declared, kind, rng)
     if "mask" in name.lower() or declared.dtype.name == "bool":
@@ -115,7 +115,9 @@ def _named(graph: Graph, name: str, declared: TensorType, role: Role | None, kin
 
 
 def _any(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng) -> Array:
-    """Return integers of which nothing is asked: 0 and 1 for a mask, positions in some kinds, else any."""
+    """Return integers of the declared shape of which nothing is asked.
+
+    They are 0 and 1 for a mask, positions in some kinds, else any."""
     if declared.dtype.name == "bool" or _is_mask(name):
         return _mask(declared.shape, kind, rng)
     if "pos" in name.lower() and declared.rank and kind in ("small", "large", "special"):
@@ -129,7 +131,7 @@ def _is_mask(name: str) -> bool:
 
 
 def _positions(shape: tuple[int, ...], kind: str, rng: Rng) -> Array:
-    """Return positions in rows out of order, from some other on than 0, or some of them repeated."""
+    """Return positions shape[..,n], in rows out of order, from some other on than 0, or some repeated."""
     rows = np.broadcast_to(np.arange(shape[-1]), shape)
     if kind == "small":
         return rng.permuted(rows, axis=-1)
@@ -137,7 +139,7 @@ def _positions(shape: tuple[int, ...], kind: str, rng: Rng) -> Array:
 
 
 def _candidates(graph: Graph, name: str, size: int, kind: str, rng: Rng) -> Iterator[Array]:
-    """Yield integers to be indices by arithmetic: any, any from 0 on, and then fewer and fewer."""
+    """Yield integers of an input's shape to be indices by arithmetic: any, any from 0 on, then fewer."""
     declared = graph.inputs[name]
     real = declared.dtype.numpy
     drawn = _any(graph, name, declared, kind, rng).astype(real)
@@ -152,7 +154,9 @@ def _candidates(graph: Graph, name: str, size: int, kind: str, rng: Rng) -> Iter
 
 
 def _indices(shape: tuple[int, ...], role: Role, kind: str, near: Sequence[int], rng: Rng) -> Array:
-    """Return indices of rows: uniform, or mostly the ends and those that the graph names, or one for all."""
+    """Return indices of rows, an array of that shape.
+
+    They are uniform, or mostly the ends and those that the graph names, or one for all."""
     last = max(role.size, 1) - 1
     values = rng.integers(0, last + 1, shape)
     if kind in ("constants", "extremes"):
@@ -167,7 +171,7 @@ def _indices(shape: tuple[int, ...], role: Role, kind: str, near: Sequence[int],
 
 
 def _offsets(shape: tuple[int, ...], size: int, kind: str, rng: Rng) -> Array:
-    """Return where bags begin, rising from 0: many of them empty, or all but one."""
+    """Return where bags begin, shape[..,bags], rising from 0: many of them empty, or all but one."""
     few = kind in ("constants", "extremes")
     most = size // 2 if kind == "small" else size  # the last of them ends before what there is
     cuts = np.sort(rng.choice((0, size), shape) if few else rng.integers(0, most + 1, shape), axis=-1)
@@ -176,7 +180,7 @@ def _offsets(shape: tuple[int, ...], size: int, kind: str, rng: Rng) -> Array:
 
 
 def _lengths(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng) -> Array:
-    """Return lengths that share the integers there are: by chance, or all in one."""
+    """Return lengths of the declared shape that share the integers there are: by chance, or all in one."""
     others = (t.size for other, t in graph.inputs.items() if other != name and not t.dtype.is_float)
     total, bins = max(others, default=0), max(declared.size, 1)
     places = np.full(total, rng.integers(bins)) if kind == "extremes" else rng.integers(0, bins, total)
@@ -184,7 +188,9 @@ def _lengths(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng)
 
 
 def _mask(shape: tuple[int, ...], kind: str, rng: Rng) -> Array:
-    """Return ones and zeros: rows that end early, or with holes, every other one empty, a single one left."""
+    """Return ones and zeros, shape[..,n].
+
+    Rows end early, or have holes and every other one is empty, or a single one is left."""
     if not shape:
         return np.asarray(1 if kind in ("usual", "large") else rng.integers(2))
     rows, width = (*shape[:-1], 1), shape[-1]
@@ -199,7 +205,7 @@ def _mask(shape: tuple[int, ...], kind: str, rng: Rng) -> Array:
 
 
 def _integers(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng) -> Array:
-    """Return integers of any size; those of a byte are uniform over all that it holds."""
+    """Return integers of the declared shape; those of a byte are uniform over all that it holds."""
     info = np.iinfo(declared.dtype.numpy) if declared.dtype.numpy.kind in "iu" else None
     low, high = (0, 1) if info is None else (int(info.min), int(info.max))
     wide = np.dtype(np.uint64 if low == 0 else np.int64)
@@ -217,7 +223,7 @@ def _integers(graph: Graph, name: str, declared: TensorType, kind: str, rng: Rng
 
 
 def _bounded(values: Array, declared: TensorType, role: Role | None, rng: Rng) -> Array:
-    """Return integers within what their role allows."""
+    """Return integers of the declared shape within what their role allows."""
     what = role.what if role is not None else ""
     if what == DIVISOR:
         return np.where((values == 0) | (values.astype(np.int64) == -1), SHIFTED, values)
@@ -257,7 +263,7 @@ def _turned(pool: Sequence[Any], count: int, rng: Rng) -> list[Any]:
 
 
 def _magnitudes(declared: TensorType, kind: str, rng: Rng) -> Array:
-    """Return a factor for each row, far from 1: of those that every format of 16 bits computes with."""
+    """Return a factor for each row, [..,1] and far from 1: such as every format of 16 bits computes with."""
     rows = (*declared.shape[:-1], 1) if declared.rank else ()
     count = max(int(np.prod(rows)), 1)
     low, high = (-24.0, -3.0) if kind == "small" else (1.0, 10.0)
@@ -297,7 +303,7 @@ def _ends(declared: TensorType) -> list[float]:
 
 
 def _sprinkled(values: Array, pool: Array, share: int, rng: Rng) -> Array:
-    """Return values with one in `share` replaced by numbers of a pool: the first ones, then any."""
+    """Return values of any shape, one in `share` replaced by numbers of pool[n]: the first, then any."""
     flat = values.reshape(-1).copy()
     count = flat.size // share if share >= SPRINKLED else -(-flat.size // share)
     if not len(pool) or not count:

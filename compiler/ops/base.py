@@ -107,7 +107,7 @@ def check_node(node: Node, type_of: Callable[[str], TensorType]) -> None:
 
 
 def reference(name: str, arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
-    """Return the values of an op's results."""
+    """Return the values of an op's results, an array of its type's shape for each."""
     with np.errstate(all="ignore"):
         return op_named(name).reference(arrays, attrs)
 
@@ -139,12 +139,12 @@ def need(kind: TensorType | None) -> TensorType:
 
 
 def array(value: Array | None) -> Array:
-    """Return an operand's value that must be there."""
+    """Return an operand's value, of any shape, that must be there."""
     return cast(Array, value)
 
 
 def wide(x: Array) -> Array:
-    """Return floats narrower than fp32 as fp32, and all else unchanged."""
+    """Return floats narrower than fp32 as fp32, of the same shape, and all else unchanged."""
     return x if x.dtype.kind in "iubf" and x.dtype != np.float16 else x.astype(np.float32)
 
 

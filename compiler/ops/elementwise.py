@@ -56,7 +56,7 @@ def _infer_cast(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def convert(x: Array, to: np.dtype, saturate: bool = True, round_mode: str = "up") -> Array:
-    """Return the elements as another type: floats truncate to integers, and saturate in 8-bit floats.
+    """Return x, of any shape, as another type: floats truncate to integers, and saturate in 8-bit floats.
 
     Without `saturate`, what is too large becomes the type's infinity or NaN. `round_mode` is for exponents
     alone (fp8_e8m0): up, down or nearest.
@@ -76,7 +76,7 @@ def convert(x: Array, to: np.dtype, saturate: bool = True, round_mode: str = "up
 
 
 def _exponent(x: Array, mode: str) -> Array:
-    """Return the powers of two next to positive numbers as fp8_e8m0; what is not finite becomes NaN."""
+    """Return the powers of two next to x > 0, of any shape, as fp8_e8m0; what is not finite becomes NaN."""
     fraction, exponent = np.frexp(np.abs(x))  # fraction in [0.5, 1)
     up = {"up": fraction > 0.5, "down": np.zeros_like(x, bool), "nearest": fraction >= 0.75}[mode]
     biased = np.where(x == 0, 0, np.clip(exponent - 1 + up + 127, 0, 254))

@@ -66,13 +66,13 @@ def _tables(values: Sequence[T], attrs: Attrs) -> list[Sequence[T]]:
 
 
 def unpack(rows: Array) -> Array:
-    """Return quantised rows as fp32: value * scale + offset, the row's last eight bytes being the two."""
+    """Return rows[n, dim + 8] of bytes as fp32[n, dim]: value * scale + offset, the last 8 bytes."""
     tail = np.ascontiguousarray(rows[:, -TAIL_BYTES:]).view(np.float32)
     return rows[:, :-TAIL_BYTES].astype(np.float32) * tail[:, :1] + tail[:, 1:]
 
 
 def rows_of(indices: Array, rows: int, what: str = "index") -> Array:
-    """Return indices with negative ones wrapped once; raise `UserError` for one outside the table."""
+    """Return indices of any shape, negative ones wrapped; raise `UserError` for one outside the table."""
     wrapped = np.where(indices < 0, indices.astype(np.int64) + rows, indices)
     wrong = (wrapped < 0) | (wrapped >= rows)
     if wrong.any():

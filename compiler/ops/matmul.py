@@ -41,7 +41,7 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def product(a: Array, b: Array) -> Array:
-    """Return a @ b: 8-bit integers exactly in int32, floats in fp32 or wider."""
+    """Return a[..,m,k] @ b[..,k,n]: 8-bit integers exactly in int32, floats in fp32 or wider."""
     if a.dtype.kind in "iu":
         if a.dtype.itemsize == 1 and a.shape[-1] < 1 << 37:  # exact in doubles, and through BLAS
             return np.matmul(a.astype(np.float64), b.astype(np.float64)).astype(np.int64).astype(np.int32)

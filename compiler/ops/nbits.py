@@ -16,7 +16,7 @@ from .spelling import Call, Unsupported, counted, onnx
 
 
 def unpack(packed: np.ndarray, bits: int) -> np.ndarray:
-    """Return the codes in bytes along the last axis, lowest bits first."""
+    """Return the codes [..,n * 8 / bits] in packed[..,n] bytes, lowest bits first."""
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
     codes = (packed[..., None] >> shifts) & np.uint8((1 << bits) - 1)
     return codes.reshape(*packed.shape[:-1], packed.shape[-1] * len(shifts))
@@ -45,7 +45,7 @@ def _expand(
 
 
 def _order(c: Call, k: int, block: int) -> np.ndarray:
-    """Return the block of each row: the node's own order (g_idx), or one block after another."""
+    """Return the block of each row, [k]: the node's own order (g_idx), or one block after another."""
     plain = counted(k) // max(block, 1)
     if not c.has(4):
         return plain
@@ -133,7 +133,7 @@ def _packed(c: Call, packed: Const, scales: Const, zeros: Const | None, form: Fo
 
 
 def _signed(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Return codes less the middle of their range."""
+    """Return codes of any shape less the middle of their range, as int8."""
     return (codes.astype(np.int16) - (1 << (bits - 1))).astype(np.int8)
 
 
@@ -172,5 +172,5 @@ def _gather_quantised(c: Call) -> str:
 
 
 def _codes(packed: np.ndarray, bits: int, packs: int) -> np.ndarray:
-    """Return codes as fp32, unpacked where several stand in a byte."""
+    """Return codes [..,n] as fp32, unpacked to [..,n * packs] where several stand in a byte."""
     return (unpack(packed, bits) if packs > 1 else packed).astype(np.float32)

@@ -28,7 +28,7 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _mean(x: Array) -> Array:
-    """Return the mean of each row, NaN where rows are empty."""
+    """Return the mean of each row of x[..,n] as [..,1], NaN where rows are empty."""
     return np.true_divide(x.sum(axis=-1, keepdims=True), x.shape[-1])
 
 

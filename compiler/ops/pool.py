@@ -95,7 +95,7 @@ def _average_pool(c: Call) -> str:
 
 
 def _counts(c: Call, w: Window) -> np.ndarray:
-    """Return how many elements each position averages: padding counts only where the node says so."""
+    """Return how many elements each position averages, [out..]: padding counts where the node says so."""
     bounded(math.prod(w.out))
     size, counts = c.type(0).shape[2:], np.ones((), np.int64)
     for axis, n in enumerate(size):

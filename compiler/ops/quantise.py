@@ -134,7 +134,7 @@ class _Parts:
         return np.ascontiguousarray(np.broadcast_to(whole, self.shape))
 
     def points(self, zeros: Const | None) -> Callable[[], np.ndarray] | None:
-        """Return what reads zero points; None where all of them are the middle."""
+        """Return what reads zero points, packed as codes [..,n]; None where all of them are the middle."""
         if zeros is None and not self.middle:
             return None
         read = zeros.array if zeros is not None else lambda: np.zeros((), np.uint8)

@@ -43,7 +43,7 @@ def _infer_gather_elements(types: Types, attrs: Attrs) -> tuple[TensorType, ...]
 
 
 def _places(indices: Array, axis: int, size: int) -> tuple[Array, ...]:
-    """Return the full index of each element of `indices`, which index along `axis`."""
+    """Return the full index of each element of `indices`: for each axis an array of their shape."""
     grid = list(np.ogrid[tuple(slice(0, s) for s in indices.shape)])
     grid[axis] = rows_of(indices, size)
     return tuple(np.broadcast_arrays(*grid))
@@ -170,7 +170,9 @@ def _topk(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 def _ascending(keys: Array, axis: int, nan_least: bool) -> Array:
-    """Return the places of keys from the least on, equal ones in their order; NaN is above all, or below."""
+    """Return the places of keys along an axis, in the same shape, from the least on and equal ones in order.
+
+    NaN is above all, or below."""
     if not nan_least:
         return np.argsort(keys, axis=axis, kind="stable")
     return np.lexsort((keys, ~np.isnan(keys)), axis=axis)
@@ -190,7 +192,7 @@ def _cumprod(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 def _running(combine: np.ufunc, x: Array, attrs: Attrs) -> Array:
-    """Return x combined along its axis, with all before each element and, unless `exclusive`, itself."""
+    """Return x, in the same shape: each element all before it combined, and itself unless `exclusive`."""
     axis, turned = axis_of(attrs, x.ndim), bool(attrs.get("reverse", False))
     full = wide(np.flip(x, axis) if turned else x)
     if attrs.get("exclusive", False) and x.shape[axis]:

@@ -51,7 +51,7 @@ def _coordinates(mode: str, a: ResizeAxis) -> np.ndarray:
 
 
 def _cubic(x: np.ndarray, a: float) -> np.ndarray:
-    """Return Keys' convolution kernel at distances x."""
+    """Return Keys' convolution kernel at distances x of any shape."""
     x = np.abs(x)
     near = (a + 2) * x**3 - (a + 3) * x**2 + 1
     far = a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a

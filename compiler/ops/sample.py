@@ -35,7 +35,7 @@ CUBIC = -0.75  # Keys' constant, by ONNX's GridSample
 
 
 def _reflect(at: Array, low: float, high: float) -> Array:
-    """Return places mirrored at both ends until they lie between them."""
+    """Return places of any shape mirrored at both ends until they lie between them."""
     span = high - low
     if span <= 0:
         return np.zeros_like(at)
@@ -56,7 +56,7 @@ def pick(x: Array, at: list[Array], padding: str, corners: bool) -> Array:
 
 
 def _taps(at: Array, mode: str) -> list[tuple[Array, Array]]:
-    """Return the neighbours of places along one axis, with their weights."""
+    """Return the neighbours of places along one axis, with their weights, each of the places' shape."""
     low = np.floor(at)
     part = at - low
     if mode == "linear":

@@ -205,7 +205,7 @@ def _cut(c: Call, before: list[int], after: list[int]) -> str:
 
 
 def _is_number(value: np.ndarray) -> bool:
-    """Return whether a command's number, which is fp64, can hold a value."""
+    """Return whether a command's number, which is fp64, can hold the first element of a value."""
     first = value.reshape(-1)[0].item()
     return not isinstance(first, int) or int(float(first)) == first
 

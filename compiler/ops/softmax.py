@@ -19,7 +19,7 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _parts(x: Array, axis: int) -> tuple[Array, Array]:
-    """Return x less its largest element, and the sum of its exponentials."""
+    """Return x less its largest element along an axis, and the sum of exponentials, which has 1 there."""
     x = wide(x)
     shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
     return shifted, np.exp(shifted).sum(axis=axis, keepdims=True)

@@ -33,7 +33,7 @@ def bounded(count: float) -> None:
 
 
 def counted(count: int) -> np.ndarray:
-    """Return 0, 1, .. count - 1; raise `Unsupported` where they are too many."""
+    """Return 0, 1, .. count - 1 as int64[count]; raise `Unsupported` where they are too many."""
     bounded(count)
     return np.arange(count, dtype=np.int64)
 
@@ -84,7 +84,7 @@ class Call:
         return value
 
     def known(self, index: int, what: str) -> np.ndarray:
-        """Return an operand's value; raise `Unsupported` when it depends on the model's inputs."""
+        """Return an operand's value, of any shape; raise `Unsupported` if it depends on inputs."""
         data = self.builder.known(self[index])
         if data is None:
             reason = f"its {what}, %{self[index]}, depends on the data (it must be a constant)"
@@ -125,7 +125,7 @@ class Call:
         return self.builder.constant(np.asarray(value), self.type(like).dtype.numpy)
 
     def constant(self, array: np.ndarray | Sequence[Any]) -> str:
-        """Return a constant."""
+        """Return the name of a constant of that value and shape."""
         return self.builder.constant(np.asarray(array), hint=self.hint or "c")
 
     def reshape(self, value: str, shape: Sequence[int]) -> str:

@@ -177,7 +177,7 @@ def _scatter_box(node: Node, match: Match) -> Rewrite | Skip | None:
 
 
 def _box(indices: Array, shape: tuple[int, ...]) -> tuple[list[int], list[int]] | None:
-    """Return where the box that indices name row by row starts, and its sizes; None where they name none."""
+    """Return where the box that indices[..,depth] name row by row starts, and its sizes; or None."""
     depth = indices.shape[-1]
     if not depth or not indices.size:
         return None

@@ -222,7 +222,7 @@ def _ranged(const: Const, name: str, form: PackedShape, codes: Codes) -> Loads:
 
 
 def _held(scales: np.ndarray, to: DType) -> np.ndarray:
-    """Return scales in a type, none of them 0."""
+    """Return scales of any shape in a type, none of them 0."""
     least = np.finfo(np.float16).tiny if to.name == "fp16" else np.float32(LEAST)
     return np.where(np.abs(scales) < least, least, scales).astype(to.numpy)
 

@@ -201,7 +201,7 @@ def _later(const: Const, name: str, to: DType) -> Callable[[], np.ndarray]:
 
 
 def saturate(array: np.ndarray, to: DType) -> np.ndarray:
-    """Return the array in a narrower float type, finite values kept finite."""
+    """Return the array in a narrower float type and the same shape, finite values kept finite."""
     import ml_dtypes
 
     top = float(ml_dtypes.finfo(to.numpy).max)

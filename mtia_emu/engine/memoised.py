@@ -1,4 +1,4 @@
-"""The cost of a program's launches, shared between chips: see `sharing`."""
+"""The cost of a program's launches, memoised between chips: see `reuse/memo.py`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def memoised_cycles(block: Block, chip: Chip, memoise: Memoise) -> float:
 def _cached(
     program: Program, chip: Chip, lookups: Mapping[int, Lookups], memoise: Memoise
 ) -> Mapping[int, Lookups]:
-    """Return look-ups with what the cache missed, shared between equal look-ups of equal tables."""
+    """Return look-ups with what the cache missed, once for equal look-ups of equal tables."""
     if not lookups:
         return lookups
     asked = tuple((n, _tables(program, n), _content(found)) for n, found in sorted(lookups.items()))

@@ -65,7 +65,7 @@ def read_npz(path: str) -> dict[str, Array]:
 
 
 def _member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
-    """Read one array; its header must claim what the file holds, no more and no less."""
+    """Read one array of any shape; its header must claim what the file holds, no more and no less."""
     with file.open(info) as stream:
         version = np.lib.format.read_magic(stream)
         read = (

@@ -130,29 +130,29 @@ class Chip(BaseModel):
         return load_dram(d.device, **changed).at_rate(d.channel_bytes_per_s)
 
     def dram_efficiency(self, run_bytes: Array, write_share: float = 0.0) -> Array:
-        """Return the share of DRAM's peak that randomly placed runs of so many consecutive bytes reach."""
+        """Return the share of DRAM's peak, in any shape, that randomly placed runs of so many bytes reach."""
         if self.dram_timing is None:
             return np.ones(np.shape(run_bytes))
         return self.dram_timing.efficiency(run_bytes, write_share, self.dram.channels)
 
     def sram_cycles(self, bytes_: ArrayLike) -> Array:
-        """Return the cycles in which the shared SRAM reads or writes so many bytes."""
+        """Return the cycles in which the shared SRAM reads or writes so many bytes, in any shape."""
         return np.asarray(bytes_) / self.sram_bytes_per_cycle
 
     def dram_cycles(self, bytes_: ArrayLike, run_bytes: ArrayLike, write_share: float = 0.0) -> Array:
-        """Return the cycles of DRAM's channels for bytes of whole bursts, in runs of so many bytes each."""
+        """Return the cycles of DRAM's channels for bytes of whole bursts in such runs, in any shape."""
         return np.asarray(np.asarray(bytes_) / self.dram_rate(run_bytes, write_share))
 
     def run_cycles(self, run_bytes: ArrayLike, runs: ArrayLike, write_share: float = 0.0) -> Array:
-        """Return the cycles of DRAM's channels for so many runs of consecutive bytes, whole bursts each."""
+        """Return the cycles of DRAM's channels for so many runs of whole bursts, in any shape."""
         return self.dram_cycles(self.dram.burst(np.asarray(run_bytes), runs), run_bytes, write_share)
 
     def dram_rate(self, run_bytes: ArrayLike, write_share: float = 0.0) -> Array:
-        """Return the bytes a cycle of DRAM's channels, in runs of so many bytes each."""
+        """Return the bytes a cycle of DRAM's channels in runs of so many bytes, in any shape."""
         return self.dram_bytes_per_cycle * self.dram_efficiency(np.asarray(run_bytes), write_share)
 
     def read_latency(self, missed: ArrayLike) -> Array:
-        """Return the cycles of a read out of SRAM, or of DRAM for the share of reads that SRAM misses.
+        """Return the cycles of reads, in any shape, out of SRAM, or DRAM for the share that SRAM misses.
 
         DRAM is asked about only where something misses.
         """

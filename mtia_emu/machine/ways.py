@@ -75,17 +75,17 @@ def gather(t: Transfer, chip: Chip) -> Way:
 
 
 def read_latency(hops: ArrayLike, missed: ArrayLike, chip: Chip) -> Array:
-    """Return the cycles until what is read from SRAM, or missed there and so from DRAM, is in the PE."""
+    """Return the cycles, in any shape, until what is read from SRAM, or missed there, is in the PE."""
     return np.asarray(chip.read_latency(missed) + chip.noc.latency(hops) + chip.pe.dma.startup_cycles)
 
 
 def write_latency(hops: ArrayLike, chip: Chip) -> Array:
-    """Return the cycles until what leaves a PE is in its memory."""
+    """Return the cycles, in any shape, until what leaves a PE is in its memory."""
     return np.asarray(chip.noc.latency(hops) + chip.pe.dma.startup_cycles)
 
 
 def _queued(t: Transfer, chip: Chip) -> Array:
-    """Return the cycles of a PE's queue: those of its port or, where that is slower, of its layout unit."""
+    """Return the cycles [transfer] of a PE's queue: of its port or, if that is slower, its layout unit."""
     port, _ = chip.pe.dma.cost(t.bytes, t.runs)
     turned, _ = chip.pe.layout.cost(t.turned)
     return np.maximum(port, turned)
@@ -128,7 +128,7 @@ def pool(t: Transfer, p: Pooled, chip: Chip) -> Way:
 
 
 def _summed(rows: Array, fetch: Array, add: Array, most: int) -> Array:
-    """Return the cycles in which the rows of a bag come, `fetch` cycles each, and are summed, `add` each."""
+    """Return the cycles [command] in which rows of a bag come, `fetch` each, and are summed, `add` each."""
     chunk = float(most)
     first = np.minimum(rows, chunk)
     whole = np.floor((rows - first) / chunk)

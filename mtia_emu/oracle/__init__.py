@@ -222,7 +222,7 @@ def compare_outputs(got: Mapping[str, Array], expected: Mapping[str, Array], tol
 
 
 def _distance(got: Array | None, expected: Array) -> Distance:
-    """Return the largest difference, and the same relative to the largest finite magnitude expected."""
+    """Return the largest difference of two arrays of any shape, and it over the largest finite magnitude."""
     if got is None or got.shape != expected.shape:
         return Distance(INFINITE, INFINITE)
     a, b = got.astype(np.float64).ravel(), expected.astype(np.float64).ravel()

@@ -18,12 +18,12 @@ MS = "com.microsoft::"
 
 
 def operand(arrays: Sequence[Any], index: int) -> Array | None:
-    """Return an operand, None where it is omitted."""
+    """Return an operand of any shape, None where it is omitted."""
     return arrays[index] if index < len(arrays) else None
 
 
 def centred(x: Array, zero: Array | None) -> Array:
-    """Return integers less their zero point, in double precision."""
+    """Return integers of any shape less their zero point, which broadcasts, in double precision."""
     return x.astype(np.float64) - (0 if zero is None else zero.astype(np.float64))
 
 
@@ -75,13 +75,13 @@ def convolution(x: Array, w: Array, x_zero: Array | None, w_zero: Array | None, 
 
 
 def quantised(x: Array, scale: Any, zero: Array | None, kind: Any) -> Array:
-    """Return x / scale, rounded to even, plus the zero point, saturated."""
+    """Return x / scale, rounded to even, plus the zero point, saturated; the two broadcast to x."""
     level = np.rint(x / np.asarray(scale, np.float64)) + (0 if zero is None else zero.astype(np.float64))
     return np.clip(level, np.iinfo(kind).min, np.iinfo(kind).max).astype(kind)
 
 
 def int32(total: Array) -> Array:
-    """Return sums as int32, which wraps around."""
+    """Return sums of any shape as int32, which wraps around."""
     return total.astype(np.int64).astype(np.int32)
 
 

@@ -259,7 +259,7 @@ def _graph(kernel: UserKernel, case: _Case) -> tuple[Graph, dict[str, Array]]:
 
 
 def _compare(result: int, got: Array, right: Array, tolerance: float | None) -> None:
-    """Raise `UserError` for the first element that is farther off than the format allows."""
+    """Raise `UserError` for the first element, in any shape, that is farther off than its format allows."""
     kind = str(dtype_of(right))
     allowed = TOLERANCES.get(kind, WIDE_TOLERANCE if right.dtype.kind == "f" else 0.0)
     a, b = got.astype(np.float64), right.astype(np.float64)

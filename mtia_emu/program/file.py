@@ -167,7 +167,7 @@ class _Stored:
         self.path, self.member, self.binding = path, member, binding
 
     def array(self, name: str = "") -> np.ndarray[Any, Any]:
-        """Return the weight; raise `UserError` where the file has changed or its data is broken."""
+        """Return the weight in its type's shape; raise `UserError` if the file has changed or is broken."""
         kind = self.binding.type
         try:
             with zipfile.ZipFile(self.path) as file:

@@ -1,4 +1,4 @@
-"""Results shared between chips that agree in every parameter that a piece of work read.
+"""Results used again for chips that agree in every parameter that a piece of work read.
 
 `Memo` runs a piece of work on a chip that notes which of its parameters are read. The result then serves
 every chip that has the same values there: a chip with another DRAM does not compile anew what never asked
@@ -104,14 +104,14 @@ class Memo:
 
     First goes what took least time a byte and has not been asked for long (GreedyDual-Size, Cao and Irani,
     USITS 1997): events of a block are large and soon counted again, a lowered graph is neither. `done` and
-    `shared` count by kind of work. For one thread.
+    `reused` count by kind of work. For one thread.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self.most_bytes = most_bytes
         self.size_bytes = 0
         self.done: Counter[str] = Counter()
-        self.shared: Counter[str] = Counter()
+        self.reused: Counter[str] = Counter()
         self._needs: dict[_Name, Counter[_Needs]] = {}  # by name: what was needed, how many results
         self._entries: dict[Hashable, _Entry] = {}
         self._gone = 0.0  # when the last result that went was due
@@ -124,7 +124,7 @@ class Memo:
         name, plain = (kind, key), _plain(chip)
         entry = self._found(name, plain)
         if entry is not None:
-            self.shared[kind] += 1
+            self.reused[kind] += 1
             self._defer(entry)
         else:
             self.done[kind] += 1

@@ -34,7 +34,7 @@ class Law(Protocol):
     """How look-ups fall on the rows of a table, the most looked-up first."""
 
     def ranks(self, u: Array, rows: int) -> Array:
-        """Return the rank, from 0 to `rows`, exclusive, below which a share `u` of the look-ups falls."""
+        """Return the ranks, 0 to below `rows`, below which shares u of look-ups fall; in any shape."""
         ...
 
 
@@ -43,7 +43,7 @@ class Uniform:
     """Every row alike."""
 
     def ranks(self, u: Array, rows: int) -> Array:
-        """Return ranks in proportion."""
+        """Return ranks in proportion to u of any shape."""
         return u * rows
 
 
@@ -54,7 +54,7 @@ class Zipf:
     exponent: float
 
     def ranks(self, u: Array, rows: int) -> Array:
-        """Return ranks by the inverse of the continuous law's distribution."""
+        """Return ranks of u, of any shape, by the inverse of the continuous law's distribution."""
         if abs(self.exponent - 1.0) < 1e-9:
             return np.exp(u * math.log(rows + 1.0)) - 1.0
         power = 1.0 - self.exponent
@@ -73,16 +73,16 @@ class Histogram:
     lookups: tuple[float, ...]
 
     def ranks(self, u: Array, rows: int) -> Array:
-        """Return ranks by the inverse of the curve."""
+        """Return ranks of u, of any shape, by the inverse of the curve."""
         return np.interp(u, (0.0, *self.lookups), (0.0, *self.rows)) * rows
 
     def static_hits(self, share: Array) -> Array:
-        """Return the share of look-ups that an ideal cache serves which always holds a share of the rows."""
+        """Return the share of look-ups that an ideal cache of a share of the rows (any shape) serves."""
         return np.interp(share, (0.0, *self.rows), (0.0, *self.lookups))
 
 
 def draw(law: Law, rng: np.random.Generator, rows: int, shape: Sequence[int]) -> Array:
-    """Return int64 row numbers of a table of `rows` rows, drawn by a law; at most 2^31 rows."""
+    """Return row numbers int64[shape] of a table of `rows` rows, at most 2^31, drawn by a law."""
     if not 0 < rows <= MOST_ROWS:
         raise UserError(f"a table of {rows} rows: look-ups are drawn from 1 to {MOST_ROWS}")
     ranks = np.minimum(law.ranks(rng.random(tuple(shape)), rows).astype(np.int64), rows - 1)

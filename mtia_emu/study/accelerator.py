@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from mtia_emu.compiler.formats import format_text, quantised
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.passes.set_precision import own_dtype
@@ -15,8 +16,6 @@ from mtia_emu.compiler.pipeline import (
     compile_graph,
     lower,
     passes,
-    quantised,
-    wanted_format,
     works,
 )
 
@@ -98,7 +97,7 @@ class GraphModel:
     @cached_property
     def dtype(self) -> str:
         """Return the number format that is asked for, the model's own where none is."""
-        few = quantised(wanted_format(self.options))
+        few = quantised(format_text(self.options))
         if few is not None:
             return few.weights if few.mode != "none" else own_dtype(self.graph).name
         return self.options.dtype or own_dtype(self.graph).name
@@ -108,7 +107,7 @@ class GraphModel:
         """Return what each operator must do, after the passes that suit any machine."""
         if self.fused is not None:
             return works(self.fused)
-        own, few = own_dtype(self.graph), quantised(wanted_format(self.options))
+        own, few = own_dtype(self.graph), quantised(format_text(self.options))
         floats = own if few is not None else dtype(self.dtype)
         return works(lower(self.graph, passes(own, floats, quantise=few)))
 

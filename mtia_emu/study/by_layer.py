@@ -216,14 +216,14 @@ def _allowed(step: Step) -> float:
 
 
 def _distance(got: Array, right: Array, mask: Array) -> Distance:
-    """Return the largest error among the elements of a mask; relative to the largest magnitude there."""
+    """Return the largest error where a mask of their shape says, and it over the largest magnitude there."""
     gaps = _gaps(got, right)[mask]
     worst, scale = float(gaps.max(initial=0.0)), _scale(right, mask)
     return Distance(worst, worst / scale if scale else worst)
 
 
 def _gaps(got: Array, right: Array) -> Array:
-    """Return how far elements are apart; NaN equals NaN, and is infinitely far from a number."""
+    """Return how far elements are apart, in the same shape; NaN equals NaN and is infinitely far from all."""
     a, b = got.astype(np.float64), right.astype(np.float64)
     with np.errstate(all="ignore"):
         gaps = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))

@@ -101,7 +101,7 @@ def _layer_lanes(runs: Iterable[LaunchRun]) -> list[Lane]:
 
 
 def under_way(times: Sequence[Timeline], starts: Sequence[float], unit: int, edges: Array) -> Array:
-    """Return how many of a kind's instances have a command under way, on average between two edges."""
+    """Return how many of a kind's instances are at work on average between edges[n + 1], [n]."""
     known: dict[int, tuple[Array, Array]] = {}
     done = np.zeros(len(edges))
     for time, start in zip(times, starts, strict=True):
@@ -118,13 +118,13 @@ def under_way(times: Sequence[Timeline], starts: Sequence[float], unit: int, edg
 
 
 def _until(moments: Array, times: Array) -> Array:
-    """Return the sum over sorted moments of how long ago each was, at each time; the future counts 0."""
+    """Return, [time], the sum over sorted moments[n] of how long ago each was; the future counts 0."""
     before = np.searchsorted(moments, times)
     return before * times - np.concatenate([[0.0], np.cumsum(moments)])[before]
 
 
 def _bars(share: Array, edges: Array, kind: str) -> tuple[Bar, ...]:
-    """Return bars over bins of like share; nothing where nothing was busy."""
+    """Return bars over bins of like share[n], between edges[n + 1]; nothing where nothing was busy."""
     level = np.ceil(np.clip(share, 0, 1) * LEVELS - 1e-6).astype(int)
     cuts = np.flatnonzero(np.diff(level)) + 1
     spans = zip([0, *cuts], [*cuts, len(level)], strict=True)
@@ -167,7 +167,7 @@ def _launch_named(program: Program, layer: str) -> int:
 
 
 def _command_lanes(queue: Queue, commands: Array, start: Array, end: Array, cycles: float) -> list[Lane]:
-    """Return a lane for each command that a unit has under way at the same time as others."""
+    """Return a lane for each of commands[n] that a unit has under way at the same time as others."""
     unit, kind = queue.name, queue.colour
     if len(commands) > MOST_BARS:
         edges = np.linspace(0.0, max(cycles, 1.0), BINS + 1)

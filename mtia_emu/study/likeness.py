@@ -15,7 +15,7 @@ _PLACES = ("row", "col", "row2", "col2")
 def unlike(
     commands: Array, chain: Sequence[int], feeds: Sequence[set[int]], right: Sequence[Sequence[int]]
 ) -> int | None:
-    """Return the first command of a chain that has no like in its place in any right chain.
+    """Return the first command of a chain, of commands[n], that has no like in its place in a right chain.
 
     A chain is what a tile of a result is made by, the command that writes it last. Only right chains of as
     many commands that end in a tile of the same size are compared. A place in an operand is alike where it is
@@ -38,7 +38,7 @@ def unlike(
 def _facts(
     commands: Array, chain: Sequence[int], place: int, feeds: Sequence[set[int]]
 ) -> tuple[Any, list[tuple[int, int, int]]]:
-    """Return what a command is, where in the chain its operands come from, and where it reads or writes."""
+    """Return what one of commands[n] is, where in the chain its operands come from, and its places."""
     c, last = commands[chain[place]], commands[chain[-1]]
     number = {index: at for at, index in enumerate(chain)}
     made_by = tuple(sorted(number[i] for i in feeds[chain[place]]))

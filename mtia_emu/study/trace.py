@@ -43,7 +43,7 @@ def trace_events(
 def _busy(
     track: str, name: str, run: LaunchRun, mine: Array, args: Mapping[str, object] | None = None
 ) -> Event:
-    """Return the event from the first to the last of a launch's commands that a mask, not empty, selects."""
+    """Return the event from the first to the last of a launch's commands that mine[command] selects."""
     time, begin = run.cost.time, run.span.begin
     low, high = float(time.start[mine].min()), float(time.end[mine].max())
     return Event(track, name, begin + low, begin + high, args or {"commands": int(mine.sum())})

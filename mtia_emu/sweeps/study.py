@@ -70,7 +70,7 @@ class Study:
         return [record(row, self.spec)[name] for row in (self.good if rows is None else rows)]
 
     def numbers(self, name: str) -> Array:
-        """Return one column as floats, NaN for what is no number."""
+        """Return one column as floats [row], NaN for what is no number."""
         return np.array([_float(value) for value in self.column(name)])
 
     def larger_is_better(self, name: str) -> bool:
@@ -78,7 +78,7 @@ class Study:
         return OBJECTIVES.get(name, False) or name.endswith(("utilization", "_per_s"))
 
     def front(self, names: Sequence[str]) -> Array:
-        """Return a mask of the good rows that no other one beats: as good in all columns, better in one."""
+        """Return which good rows, [row], no other one beats: as good in all columns, better in one."""
         signs = [-1.0 if self.larger_is_better(name) else 1.0 for name in names]
         values = np.stack(
             [sign * self.numbers(name) for sign, name in zip(signs, names, strict=True)], axis=1
@@ -139,7 +139,7 @@ def explained(groups: Array, values: Array) -> float:
 
 
 def _groups(values: list[Any]) -> Array:
-    """Return a group for each value: the value itself, or one of BINS equal parts where there are many."""
+    """Return a group for each value, [value]: the value's own, or one of BINS equal parts of many."""
     distinct = {text: place for place, text in enumerate(sorted(set(map(str, values))))}
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
     if len(distinct) <= BINS or not numeric:

@@ -13,7 +13,7 @@ DIGITS = 18  # one more than tell any two floats apart
 
 
 def distance(got: Array, expected: Array) -> float:
-    """Return the largest difference of two arrays, over the largest finite magnitude expected (at least 1).
+    """Return the largest difference of arrays of one shape, over the largest finite magnitude (at least 1).
 
     NaN equals NaN and an infinity itself; what should be finite and is not, is infinitely far.
     """
@@ -24,13 +24,13 @@ def distance(got: Array, expected: Array) -> float:
 
 
 def largest(values: Array, least: float = 0.0) -> float:
-    """Return the largest finite magnitude of an array, at least `least`."""
+    """Return the largest finite magnitude of an array of any shape, at least `least`."""
     wide = np.abs(values.astype(np.float64))
     return float(wide[np.isfinite(wide)].max(initial=least))
 
 
 def gaps(got: Array, expected: Array) -> Array:
-    """Return each element's difference: 0 for two NaN, or one infinity; infinite for NaN and another."""
+    """Return differences in the same shape: 0 for two NaN, or one infinity; infinite for NaN and another."""
     a, b = (np.asarray(x).astype(np.float64) for x in (got, expected))
     with np.errstate(all="ignore"):
         same = (got == expected) | (np.isnan(a) & np.isnan(b))
@@ -66,7 +66,7 @@ def _apart(a: float, b: float, least: int, form: str) -> tuple[str, str]:
 
 
 def worst(name: str, got: Array, expected: Array, allowed: Array) -> Miss | None:
-    """Return the element that is off by most of those beyond what is allowed; None where there is none."""
+    """Return the element that is off by most beyond `allowed`, which broadcasts; None where none is."""
     gap = gaps(got, expected)
     beyond = gap > allowed
     if not beyond.any():

@@ -167,7 +167,7 @@ def _said(graph: Graph, sample: Sample) -> Mapping[str, Array]:
 
 
 def _finite(x: Array) -> Array:
-    """Return which results have not left their type's range; of integers nobody can tell."""
+    """Return which elements have not left their type's range, in the same shape; of integers none."""
     return np.isfinite(x.astype(np.float64)) & (x.dtype.kind not in "iu")
 
 

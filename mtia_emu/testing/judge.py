@@ -254,7 +254,7 @@ def _first(got: Inputs, expected: Inputs, firm: Inputs, told: Mapping[str, Array
 
 
 def ulps(expected: Array, kinds: set[Any]) -> Array:
-    """Return a few steps of the coarsest of some types, for each element; nothing for integers."""
+    """Return a few steps of the coarsest of some types, in the same shape; 0 for integers."""
     if expected.dtype.kind in "iub":
         return np.zeros(())
     infos = [ml_dtypes.finfo(kind) for kind in (*kinds, expected.dtype) if np.dtype(kind).kind not in "iub"]

@@ -161,15 +161,17 @@ class Draw:
         ]
 
     def _terms(self, node: Node, given: Sequence[Array | None]) -> Array:
-        """Return a step of the larger term of a sum of two: where they cancel, grouped otherwise it is off by
-        that."""
+        """Return a step of the larger term of a sum of two, in its shape.
+
+        Where the two cancel, the sum is off by that if its terms are grouped otherwise.
+        """
         if node.op not in ("add", "sub"):
             return np.zeros(())
         a, b = (self._step(x) for x in given if x is not None)
         return np.where(np.isfinite(a + b), np.maximum(a, b), 0.0)
 
     def _product(self, node: Node, given: Sequence[Array | None], calm: Any) -> Array:
-        """Return a product with its bias, scale and activation, each of which may round."""
+        """Return a[..,m,k] @ b[..,k,n] with its bias, scale and activation, each of which may round."""
         a, b, bias, scale = (*given, None, None)[:4]
         kind, activation = node.type.dtype.numpy, str(node.attrs.get("activation", "none"))
         assert a is not None and b is not None
@@ -200,7 +202,7 @@ class Draw:
         return [np.broadcast_to(out, node.type.shape).copy()]
 
     def _marked(self, x: Array, calm: Any) -> Array:
-        """Return an array, marked where it nears the end of its range, or, where `calm`, left it."""
+        """Return x of any shape, marked where it nears the end of its range, or, where `calm`, left it."""
         if x.dtype.kind in "iub" or dtype_of(x).bits < 16:
             return x
         kinds = [kind for kind in (self._held_in, x.dtype) if kind is not None]
@@ -213,7 +215,7 @@ class Draw:
         return x if self.mark is None else np.where(far, x.dtype.type(self.mark), x)
 
     def _summed(self, x: Array, steps: float) -> Array:
-        """Return an operand of a sum off by steps of what it is summed in: as if summed in another order."""
+        """Return x of any shape off by steps of its sum's type: as if summed in another order."""
         if x.dtype.kind in "iub" or dtype_of(x).bits < 16:
             return x
         wide = x.astype(np.promote_types(x.dtype, SUMMED_IN) if x.dtype.kind == "f" else SUMMED_IN)
@@ -222,7 +224,7 @@ class Draw:
         return wide * np.asarray(1 + eps * self._rng.uniform(-1, 1, x.shape)).astype(wide.dtype)
 
     def _step(self, x: Array, size: Any = 0.0) -> Array:
-        """Return a step of each element, in its own type or the format of all floats; none of exact zeros.
+        """Return a step of each element, in the same shape, of its type or that of all floats; 0 for zeros.
 
         Functions of another library are off by a step of what they are computed in, of `size`.
         """
@@ -237,21 +239,21 @@ class Draw:
         )
 
     def _off(self, x: Array | None, step: Array) -> Array:
-        """Return an array with random errors of up to a step; integers and truth values as they are."""
+        """Return x of any shape with random errors of up to a step; integers and truth values as they are."""
         assert x is not None
         if x.dtype.kind in "iub":
             return x
         return self._held((_wide(x) + step * self._rng.uniform(-1, 1, x.shape)).astype(x.dtype))
 
     def _held(self, x: Array) -> Array:
-        """Return an array as the format of all floats holds it."""
+        """Return x of any shape as the format of all floats holds it."""
         if self._held_in is None or x.dtype.kind in "iub":
             return x
         return x.astype(self._held_in).astype(x.dtype)
 
 
 def _steps(node: Node, given: Sequence[Array | None]) -> float:
-    """Return by how many steps operands of a sum are off.
+    """Return by how many steps operands of a sum, of any shape, are off.
 
     Summed one after another, k terms are off as if each were by sqrt(k) / 4 steps: what is added to has
     grown.
@@ -264,7 +266,7 @@ def _steps(node: Node, given: Sequence[Array | None]) -> float:
 
 
 def _unit(node: Node, given: Sequence[Array | None]) -> Any:
-    """Return the size of numbers by way of which a function may be computed; 0 for none but its result."""
+    """Return the size of numbers, one or one for each element, by which a function may go; 0: none."""
     if node.op == "log_softmax":
         return 1.0
     if node.op not in UNIT or given[0] is None:
@@ -274,13 +276,13 @@ def _unit(node: Node, given: Sequence[Array | None]) -> Any:
 
 
 def _row_step(x: Array | None, axis: int) -> Array:
-    """Return half a step of int8 for each row, or column: its largest magnitude is 127 steps."""
+    """Return half a step of int8 for each row, or column, with 1 along `axis`: the largest is 127 steps."""
     assert x is not None
     return np.where(_wide(x) == 0, 0.0, np.abs(_wide(x)).max(axis=axis, keepdims=True, initial=0.0) / 254)
 
 
 def _calm(node: Node, given: Sequence[Array]) -> Any:
-    """Return where a result is made of numbers alone, so that an infinity would be an overflow."""
+    """Return where a result is made of numbers alone, broadcast to it: an infinity would be an overflow."""
     finite: list[Array] = [np.asarray(np.isfinite(_wide(x))) for x in given]
     if node.op == "matmul" and given[0].ndim > 1 and given[1].ndim > 1:
         rows, columns = (
@@ -293,7 +295,7 @@ def _calm(node: Node, given: Sequence[Array]) -> Any:
 
 
 def _size(x: Array) -> Array:
-    """Return the magnitudes of numbers, 0 for what is none."""
+    """Return the magnitudes of numbers in the same shape, 0 for what is none."""
     return np.nan_to_num(np.abs(_wide(x)), posinf=0.0)
 
 

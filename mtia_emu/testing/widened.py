@@ -99,7 +99,7 @@ def _attrs(attrs: Attrs) -> dict[str, Any]:
 
 
 def _lasting(x: Array, kind: TensorType) -> Array:
-    """Return a result; raise `TypeError` where widening made it another one."""
+    """Return a result of its type's shape; raise `TypeError` where widening made it another one."""
     if x.shape != kind.shape or (not _narrow(kind) and x.dtype != kind.dtype.numpy):
         raise TypeError(f"{x.dtype}{list(x.shape)} for {kind}")
     return x
@@ -118,7 +118,7 @@ def _floats(given: Sequence[Array | None]) -> list[Array]:
 
 
 def _leaves(node: Node, given: Sequence[Array | None], value: Array) -> bool:
-    """Return whether a result of numbers alone is infinite, or a power 0, in fp64 too."""
+    """Return whether a result of any shape, of numbers alone, is infinite, or a power 0, in fp64 too."""
     floats = _floats(given)
     if value.dtype != WIDE or not floats:
         return False
@@ -130,7 +130,7 @@ def _leaves(node: Node, given: Sequence[Array | None], value: Array) -> bool:
 
 
 def _off(node: Node, given: Sequence[Array | None], value: Array, rng: np.random.Generator) -> Array:
-    """Return a result off by up to a step, of its largest term where it is a sum; exact ones as they are."""
+    """Return a result of the same shape off by up to a step, of its largest term if a sum; or exact."""
     if value.dtype != WIDE:
         return value
     size, floats = np.abs(value), _floats(given)

@@ -78,9 +78,9 @@ class Page:
     ) -> Table:
         """Return a table no wider than the page; columns that hold only quantities are aligned right.
 
-        The column `flex` takes what width is left, its texts shortened in the middle; for it `optional`
-        columns are left out, the first before the last. Without it texts wrap, whole. `total`: the last row
-        is bold.
+        The column `flex` takes what width is left, its texts shortened in the middle; for its sake `optional`
+        columns are left out, the first before the last. Without it texts wrap and are shown whole.
+        `total`: the last row is bold.
         """
         cells = [[self.text(cell) for cell in row] for row in rows]
         heads = [self.text(name, "dim") for name in columns]

@@ -60,7 +60,7 @@ def build(name: str, dims: Mapping[str, int], folder: Path, *, weights_seed: int
 
 
 def example_inputs(name: str, dims: Mapping[str, int], seed: int = 0) -> dict[str, np.ndarray]:
-    """Return a random value, within range, for each graph input of the model built with these dimensions."""
+    """Return a random value, of its type's shape and range, for each graph input of a model."""
     return _model(name).example_inputs(_bind(name, dims), seed)
 
 

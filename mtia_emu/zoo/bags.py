@@ -68,7 +68,7 @@ class BagTables:
         return w.op("ReduceSum", found, w.ints(1), name=name, keepdims=0)
 
     def example_inputs(self, dims: dict[str, int], seed: int) -> dict[str, np.ndarray]:
-        """Return the rows that each table is asked for, drawn by `skew`."""
+        """Return the rows [batch, pooling] that each table is asked for, drawn by `skew`."""
         law, shape = streams.parse(self.skew), (dims["batch"], self.pooling)
         return {
             f"indices_{table}": streams.draw(law, np.random.default_rng([seed, table]), rows, shape)

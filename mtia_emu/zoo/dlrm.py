@@ -79,7 +79,7 @@ class Dlrm:
         return w
 
     def example_inputs(self, dims: dict[str, int], seed: int) -> dict[str, np.ndarray]:
-        """Return random dense features, and rows drawn uniformly from each table."""
+        """Return random dense[batch, features], and rows [batch, pooling] drawn uniformly from each table."""
         rng, batch = np.random.default_rng(seed), dims["batch"]
         dense = rng.standard_normal((batch, DENSE_FEATURES), np.float32)
         values: dict[str, np.ndarray] = {"dense": dense.astype(np.float16)}

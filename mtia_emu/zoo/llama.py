@@ -29,7 +29,7 @@ class RopeScaling:
     original_context: int
 
     def __call__(self, frequencies: np.ndarray) -> np.ndarray:
-        """Return the frequencies with long waves slowed by `factor`, short ones kept, and a ramp between.
+        """Return frequencies [dim / 2], long waves slowed by `factor`, short ones kept, and a ramp between.
 
         Source: transformers, modeling_rope_utils.py, _compute_llama3_parameters.
         """
@@ -95,7 +95,7 @@ class Llama:
         return writer
 
     def example_inputs(self, dims: dict[str, int], seed: int) -> dict[str, np.ndarray]:
-        """Return random tokens and a random past, at positions that follow it."""
+        """Return random tokens [batch, seq], behind a random past [batch, heads, past, dim]."""
         rng = np.random.default_rng(seed)
         batch, seq, past = dims["batch"], dims["seq"], dims["past"]
         positions = np.arange(past, past + seq, dtype=np.int64)

@@ -33,7 +33,7 @@ class ZooModel(Protocol):
         ...
 
     def example_inputs(self, dims: dict[str, int], seed: int) -> dict[str, np.ndarray]:
-        """Return a random value for each graph input."""
+        """Return a random value, of its type's shape, for each graph input."""
         ...
 
 

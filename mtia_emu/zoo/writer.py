@@ -54,7 +54,7 @@ class Weight:
         return math.prod(self.shape)
 
     def values(self, seed: int) -> np.ndarray:
-        """Return random values, which depend on the seed and the name only."""
+        """Return random fp16 values of its shape, which depend on the seed and the name only."""
         rng = np.random.default_rng([seed, zlib.crc32(self.name.encode())])
         drawn = rng.standard_normal(self.shape, dtype=np.float32)
         return (drawn * np.float32(self.std) + np.float32(self.mean)).astype(np.float16)
@@ -128,7 +128,7 @@ class ModelWriter:
         return name
 
     def constant(self, value: np.ndarray | np.generic) -> str:
-        """Add a constant whose value is always stored."""
+        """Add a constant of any shape whose value is always stored."""
         array = np.asarray(value)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constant_names:

@@ -5,14 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import tiny
 from mtia_emu.kernels.pace import pace
+from tiny import ACC, FAR, NEAR, OUT, RESULT, TILE, A, B, command, simd
 
 from mtia_emu import api
 from mtia_emu.engine.timing import Timeline, timeline
 from mtia_emu.machine.chip import load_chip
-from mtia_emu.program.isa import Block, Program
+from mtia_emu.program.isa import FIRST, Block, Opcode, Program
 
 CHIP = load_chip("mtia-2i")
+LOADS = (command(Opcode.LOAD, operand=NEAR, dst=A, **TILE), command(Opcode.LOAD, operand=FAR, dst=B, **TILE))
+PRODUCT = command(Opcode.MATMUL, dst=ACC, src0=A, src1=B, k=8, flags=FIRST, **TILE)
+LAST = (simd("copy", ACC, rows=8), command(Opcode.STORE, operand=OUT, src0=RESULT, **TILE))
+
+
+def test_the_pace_of_a_small_block() -> None:
+    """A tile of a product on tiny, b from DRAM: 128 B are 8 cycles of DRAM.
+
+    Load queue 8 + 8, array 2 folds of 8: 16. SIMD is busiest: 64 x 4 B / 16 = 16, and 4 until it is done.
+    Before it begins: the first load, 8 + 10 + 1 + 4 = 23. After the last load that a product waits for: the
+    product 16, its pipeline and first load 8, the store 8, and 1 + 4 until it is there: 37.
+    """
+    found = pace(tiny.block(*LOADS, PRODUCT, *LAST), load_chip("tiny"))
+    assert found is not None
+    assert (found.dram, found.other, found.edge) == (8, 20, 60)
+    assert (found.idle, found.late) == (72, 0)
+
+
+def test_the_pace_of_a_block_that_dram_holds_up() -> None:
+    """DRAM of 4 B a cycle takes 32 for b, longer than the 20 of SIMD: the rest waits 12.
+
+    Before it is done nothing; after it b's way, 50 + 1 + 4; then product 24, SIMD 20, store 13.
+    """
+    found = pace(tiny.block(*LOADS, PRODUCT, *LAST), load_chip("tiny", {"dram.channel_bytes_per_s": 2e9}))
+    assert found is not None
+    assert (found.dram, found.other, found.edge) == (32, 20, 55 + 24 + 20 + 13)
+    assert (found.idle, found.late) == (112, 12)
 
 
 @pytest.fixture(scope="module", params=[{"seq": 1, "past": 512}, {"seq": 256}], ids=["decode", "prefill"])

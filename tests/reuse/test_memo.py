@@ -1,4 +1,4 @@
-"""Sharing of results between chips: what is shared equals what is not, and nothing is read unnoticed."""
+"""Memoising between chips: what is memoised equals what is not, and nothing is read unnoticed."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_a_choice_from_disk_notes_what_it_depends_on(cache: PlanCache) -> None:
     memoise = remembered(cache, shared)
     wide = load_chip("tiny", {"dram.channels": 4})
     assert [memoise("choice", "k", c, work) for c in (CHIP, wide, CHIP)] == [5, 7, 5]
-    assert work.done == 1 and shared.shared["choice"] == 1
+    assert work.done == 1 and shared.reused["choice"] == 1
 
 
 def test_other_rules_make_choices_anew(cache: PlanCache, monkeypatch: pytest.MonkeyPatch) -> None:

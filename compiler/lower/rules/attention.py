@@ -32,7 +32,7 @@ from .rows import softmax_tape
 
 SCORES_SHARE = 8  # one part in so many of SRAM is for the scores of the heads that are taken at once
 FUSED, SEPARATE = "fused", "separate"
-ROW_BYTES = 30.0  # that pass the SIMD lanes for each score of a softmax of its own (`row_rules.softmax_tape`)
+ROW_BYTES = 30.0  # that pass the SIMD lanes for each score of a softmax of its own (`softmax_tape`)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """How each op is scheduled: a view where one will do, else a kernel call; ops without a rule run on a core.
 
-Rules may assume that at least one result has elements. Rules of rows are in `row_rules.py`, of products in
-`product_rules.py`.
+Rules may assume that at least one result has elements. Rules of rows are in `rows.py`, of products in
+`products.py`.
 """
 
 from __future__ import annotations

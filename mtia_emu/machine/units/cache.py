@@ -96,7 +96,7 @@ def lines_of(address: Array, size_bytes: int, line_bytes: int) -> Array:
 
 @jitted
 def _access(asked: Array, write: Array, lines: Array, dirty: Array, hit: Array) -> int:
-    """Fill `hit` and return the dirty lines that left."""
+    """Fill hit[n] of asked[n], change lines[set, way] and dirty; return the dirty lines that left."""
     sets, ways = lines.shape
     left = 0
     for n in range(len(asked)):

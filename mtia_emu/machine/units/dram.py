@@ -229,7 +229,7 @@ class DramTiming(BaseModel):
         return gap
 
     def place(self, address: Array) -> tuple[Array, Array]:
-        """Return the bank and the row of byte addresses within the channel; addresses wrap at its capacity.
+        """Return the bank and the row of byte addresses [n] within the channel, which wrap at its capacity.
 
         From the lowest: bytes of a stripe, bank group, stripe of the row, bank of the group, row.
         """
@@ -254,7 +254,7 @@ class DramTiming(BaseModel):
     def _serve(
         self, address: Array, write: Array, arrival: Array | None, horizon: int
     ) -> tuple[Served, Array]:
-        """Return what became of the bursts and of the code's bursts before them, and which carry data."""
+        """Return what became of bursts [n] and of the code's bursts before them, and which carry data."""
         bank, row = self.place(address)
         data = np.ones(len(address), bool)
         if self.ecc_data_bytes:
@@ -266,7 +266,7 @@ class DramTiming(BaseModel):
         return serve(self.rules(), bank, row, write, arrival, horizon=horizon), data
 
     def local_run(self, run_bytes: Array, channels: int = 1) -> Array:
-        """Return the consecutive bytes that each of `channels` interleaved channels sees of a run."""
+        """Return the consecutive bytes that each of the channels sees of runs, an array of any shape."""
         run = np.maximum(np.asarray(run_bytes, np.float64), 1.0)
         return np.maximum(np.minimum(run, self.channel_interleave_bytes), run / channels)
 
@@ -288,7 +288,7 @@ class DramTiming(BaseModel):
         return out
 
     def activates_per_byte(self, run_bytes: Array, channels: int = 1) -> Array:
-        """Return the row activates for each byte of whole bursts that randomly placed read runs take."""
+        """Return the row activates a byte of randomly placed read runs, whole bursts, in any shape."""
         curve = _curve(self, 0)
         run = np.log2(self.local_run(run_bytes, channels))
         return np.exp2(np.interp(run, curve.log2_bytes, np.log2(curve.activates_per_byte)))

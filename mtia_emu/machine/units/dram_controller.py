@@ -121,7 +121,7 @@ def _whole(x: Any) -> Array:
 
 
 def _empty(bank: Array, row: Array, command: Array, banks: int) -> Waiting:
-    """Return requests of which none waits yet, and banks that are all closed."""
+    """Return requests bank[n], row[n], command[n] of which none waits yet, and banks that are all closed."""
     none = np.full((banks, 2), -1), np.full(len(bank), -1), np.full((banks, 4), -1), np.full(banks, -1)
     return Waiting(bank, row, command, *none)
 
@@ -171,7 +171,8 @@ def _serve(queue: Any, arrival: Array, timing: Any, limits: Any, out: Any) -> No
 def _next(queue: Any, arrival: Array, group: Array, ready: Array, now: int, activate: int) -> Any:
     """Return the command that can be issued first: its cycle, request and kind.
 
-    Of several, one that carries data goes first, then that of the oldest request. No activate comes before
+    `arrival` is [request], `group` [bank], `ready` [bank, then group, then channel; command]. Of several, one
+    that carries data goes first, then that of the oldest request. No activate comes before
     cycle `activate`. Times are compared as twice the cycle, plus one for a command without data.
     """
     banks, channel = len(group), len(ready) - 1
@@ -191,7 +192,10 @@ def _next(queue: Any, arrival: Array, group: Array, ready: Array, now: int, acti
 
 @jitted
 def _refresh(due: int, queue: Any, gap: Array, ready: Array, limits: Any, totals: Array) -> None:
-    """Close and refresh the next set of banks, as soon after cycle `due` as all of them may be."""
+    """Close and refresh the next set of banks, as soon after cycle `due` as all of them may be.
+
+    `gap` is [scope, before, after], `ready` [bank, then group, then channel; command], `totals` [3].
+    """
     _, _, refresh, sets, _, _ = limits
     banks, start = len(queue.opened), due
     for b in range(totals[1] % sets, banks, sets):
@@ -205,7 +209,10 @@ def _refresh(due: int, queue: Any, gap: Array, ready: Array, limits: Any, totals
 
 @jitted
 def _hold(now: int, b: int, c: int, gap: Array, group: Array, ready: Array) -> None:
-    """Hold back what may not follow a command so soon: in its bank, in its group, anywhere."""
+    """Hold back what may not follow a command so soon: in its bank, in its group, anywhere.
+
+    `gap` is [scope, before, after], `group` [bank], `ready` [bank, then group, then channel; command].
+    """
     g, channel = len(group) + group[b], len(ready) - 1
     for x in range(4):
         ready[b, x] = max(ready[b, x], now + gap[0, c, x])

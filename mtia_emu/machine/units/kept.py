@@ -39,7 +39,7 @@ def kept(name: str, source: str, shape: tuple[int, ...], make: Callable[[], Arra
 
 
 def _numbers(data: bytes | None, shape: tuple[int, ...]) -> Array | None:
-    """Return the numbers that a file holds, None where it is not there or holds something else."""
+    """Return the numbers that a file holds, in that shape; None where it is not there or holds others."""
     if data is None or len(data) != 8 * math.prod(shape):
         return None
     found = np.frombuffer(data, "<f8").reshape(shape).astype(np.float64)

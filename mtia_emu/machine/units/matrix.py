@@ -99,7 +99,7 @@ class Matrix(BaseModel):
         return float(self.lanes(dtype) * self.cols * self.arrays)
 
     def folds(self, m: ArrayLike, k: ArrayLike, n: ArrayLike, dtype: str) -> Array:
-        """Return how many folds one after another the command takes, with `arrays` of them at a time."""
+        """Return how many folds one after another commands take, sizes of any shape; `arrays` at a time."""
         m, k, n = _sizes(m, k, n)
         down, rows = (m, self.rows) if self.dataflow == "os" else (k, self.lanes(dtype))
         return _ceil(down, rows) * _ceil(_ceil(m if self.dataflow == "is" else n, self.cols), self.arrays)
@@ -119,7 +119,7 @@ class Matrix(BaseModel):
         return self.folds(m, k, n, dtype) * (load + stream + self._skew(dtype))
 
     def latency(self, m: ArrayLike, k: ArrayLike, n: ArrayLike, dtype: str) -> Array:
-        """Return the cycles from the command's start to its last result.
+        """Return the cycles from the command's start to its last result, for sizes of any shape.
 
         With two buffers the first load (the last stream, where that is shorter) and the skew are hidden from
         the commands before and after but not from this one's result: a single fold is as late as with one.
@@ -132,12 +132,12 @@ class Matrix(BaseModel):
         return busy + np.minimum(self._stream(m, k, n, dtype), self._load(dtype)) + self._skew(dtype)
 
     def cost(self, m: ArrayLike, k: ArrayLike, n: ArrayLike, dtype: str) -> tuple[Array, Array]:
-        """Return the cycles for which the command keeps the unit, and those from then to its last result."""
+        """Return the cycles that commands keep the unit, and from then to the last result; in any shape."""
         busy = self.busy(m, k, n, dtype)
         return busy, self.latency(m, k, n, dtype) - busy
 
     def operand_reads(self, m: ArrayLike, k: ArrayLike, n: ArrayLike, dtype: str) -> tuple[Array, Array]:
-        """Return the words of a and of b that the command reads from local memory.
+        """Return the words of a[m,k] and of b[k,n] that the command reads from local memory.
 
         The stationary operand is read once, a streaming one once for each fold across its other side (as
         SCALE-Sim counts); arrays do not share a stream.

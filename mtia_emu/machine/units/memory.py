@@ -31,7 +31,7 @@ class Local(BaseModel):
     )
 
     def cost(self, bytes_: ArrayLike) -> tuple[Array, float]:
-        """Return the cycles of its port for bytes read and written."""
+        """Return the cycles of its port for bytes read and written, of any shape; and no latency."""
         return np.asarray(bytes_) / self.bytes_per_cycle, 0.0
 
 
@@ -64,7 +64,7 @@ class Dma(BaseModel):
     )
 
     def cost(self, bytes_: ArrayLike, runs: ArrayLike) -> tuple[Array, int]:
-        """Return the cycles that the port is taken, by bytes or, where runs are short, by addresses."""
+        """Return the cycles that the port is taken by bytes or, in short runs, by addresses; in any shape."""
         by_bytes = np.asarray(bytes_) / self.bytes_per_cycle
         return np.maximum(by_bytes, np.asarray(runs) / self.runs_per_cycle), self.startup_cycles
 
@@ -83,7 +83,7 @@ class LayoutUnit(BaseModel):
     )
 
     def cost(self, bytes_: ArrayLike) -> tuple[Array, float]:
-        """Return the cycles in which bytes are turned on their way."""
+        """Return the cycles in which bytes, of any shape, are turned on their way; and no latency."""
         return np.asarray(bytes_) / self.bytes_per_cycle, 0.0
 
 
@@ -109,7 +109,7 @@ class Reduce(BaseModel):
         return self.banks * self.bank_rows * self.bank_cols * 4
 
     def cost(self, bytes_: ArrayLike, hop_cycles: float) -> tuple[Array, float]:
-        """Return the cycles in which sums go to the next PE, and those of the one hop."""
+        """Return the cycles in which sums go to the next PE, in any shape, and those of the one hop."""
         return np.asarray(bytes_) / self.bytes_per_cycle, hop_cycles
 
 
@@ -134,11 +134,11 @@ class Core(BaseModel):
     )
 
     def issue(self, commands: ArrayLike) -> Array:
-        """Return the cycles in which one core issues so many commands."""
+        """Return the cycles in which one core issues so many commands, of any shape."""
         return np.asarray(commands) * self.issue_cycles
 
     def cost(self, elements: ArrayLike, latency: float) -> tuple[Array, float]:
-        """Return the cycles of an op over so many elements, and those to the memory of its operands."""
+        """Return the cycles of so many elements, in any shape, and those to their operands' memory."""
         return np.asarray(elements) * self.scalar_cycles_per_element, latency
 
 
@@ -209,7 +209,7 @@ class Dram(BaseModel):
         return self.channels * self.channel_bytes_per_s
 
     def burst(self, run_bytes: Array, runs: Array) -> Array:
-        """Return the bytes that cross the pins for `runs` runs of `run_bytes` each: whole bursts."""
+        """Return the bytes that cross the pins for `runs` of `run_bytes`, in any shape: whole bursts."""
         return np.ceil(run_bytes / self.burst_bytes) * self.burst_bytes * runs
 
 

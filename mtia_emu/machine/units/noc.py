@@ -43,12 +43,12 @@ class Noc(BaseModel):
     )
 
     def cost(self, bytes_: ArrayLike, by_col: ArrayLike, hops: ArrayLike) -> tuple[Array, Array]:
-        """Return the cycles for which a column's or a row's link is taken, and those over so many links."""
+        """Return the cycles for which links are taken, and those over so many hops; in any shape."""
         rate = np.where(by_col, self.col_bytes_per_cycle, self.row_bytes_per_cycle)
         return np.asarray(bytes_) / rate, self.latency(hops)
 
     def latency(self, hops: ArrayLike) -> Array:
-        """Return the cycles over so many links."""
+        """Return the cycles over so many links, in any shape."""
         return np.asarray(hops) * self.hop_cycles
 
 

@@ -75,7 +75,7 @@ def _mod(a: Array, b: Array) -> Array:
 
 
 def _nibble(x: Array, shift: int) -> Array:
-    """Return four bits of each element as a signed whole number, -8 to 7."""
+    """Return four bits of each element as a signed whole number, -8 to 7, in the same shape."""
     return (((x >> shift) & 15) ^ 8).astype(np.int8) - np.int8(8)
 
 
@@ -168,7 +168,7 @@ def compute(name: str, operands: list[Array], out: np.dtype[Any]) -> Array:
 
 
 def rounded(x: Array, to: np.dtype[Any]) -> Array:
-    """Return x in another type, rounded once.
+    """Return x in another type and the same shape, rounded once.
 
     ml_dtypes passes through fp32 to its narrow floats, which rounds twice: what fp32 does not hold is made
     odd in its last digit there, so that it stands on its own side of every tie.
@@ -196,7 +196,7 @@ def fold(name: str, x: Array, out: np.dtype[Any]) -> Array:
 
 
 def _widen(x: Array) -> Array:
-    """Return x as the lanes hold it; NumPy does not negate truth values and has no narrow floats."""
+    """Return x, in any shape, as lanes hold it: NumPy negates no truth values and has no narrow floats."""
     if x.dtype == np.bool_:
         return x.astype(np.int8)
     return x if x.dtype.kind in "iu" or x.dtype == np.float64 else x.astype(np.float32)
@@ -228,16 +228,16 @@ class Simd(BaseModel):
     )
 
     def cost(self, elements: ArrayLike, bytes_each: ArrayLike, passes: ArrayLike) -> tuple[Array, int]:
-        """Return the cycles of a function of `passes` over elements of that width, and its latency."""
+        """Return the cycles of functions of `passes` over so many elements, in any shape, and the latency."""
         passed = np.asarray(elements) * bytes_each * passes
         return np.asarray(passed / self.bytes_per_cycle), self.startup_cycles
 
     def product_cost(self, macs: ArrayLike, kind: DType) -> tuple[Array, int]:
-        """Return the cycles of so many multiply-adds of a product, and its latency."""
+        """Return the cycles of so many multiply-adds, in any shape, and the latency."""
         return np.asarray(macs) / self.macs_per_cycle(kind), self.startup_cycles
 
     def row_cost(self, passed: ArrayLike) -> tuple[Array, int]:
-        """Return the cycles in which a looked-up row is added, its fp32 elements passing `passed` times."""
+        """Return the cycles to add looked-up rows whose fp32 elements pass `passed` times, in any shape."""
         return self.row_startup_cycles + np.asarray(passed) * 4 / self.bytes_per_cycle, self.startup_cycles
 
     def macs_per_cycle(self, kind: DType) -> float:

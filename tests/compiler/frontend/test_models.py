@@ -12,7 +12,7 @@ from mtia_emu.compiler.frontend import load
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.reference import evaluate
 
-MODELS = Path(__file__).parents[3] / "shared" / "models"
+MODELS = Path(__file__).parents[4] / "shared" / "models"
 pytestmark = pytest.mark.skipif(not MODELS.is_dir(), reason=f"the model collection is not at {MODELS}")
 
 EXECUTED = [
