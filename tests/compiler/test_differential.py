@@ -25,7 +25,8 @@ from mtia_emu.compiler.reference import evaluate
 from mtia_emu import testing
 from mtia_emu.engine.function import execute
 from mtia_emu.machine.chip import Chip, load_chip
-from mtia_emu.program.isa import Opcode, dump
+from mtia_emu.program.isa import Opcode
+from mtia_emu.program.text import dump
 from mtia_emu.program.verify import verify
 from mtia_emu.types import FP16, FP32, dtype
 

@@ -22,7 +22,8 @@ from mtia_emu.kernels.rows.scalar import emit_scalar
 from mtia_emu.kernels.rows.tape import parse
 
 from mtia_emu.machine.chip import load_chip
-from mtia_emu.program.isa import Block, Operand, dump
+from mtia_emu.program.isa import Block, Operand
+from mtia_emu.program.text import dump
 from mtia_emu.types import FP16, FP32, INT32, UINT8
 
 CHIP = load_chip("tiny")

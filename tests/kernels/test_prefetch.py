@@ -21,7 +21,8 @@ from mtia_emu.engine.events import events
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.timing import timeline
 from mtia_emu.machine.chip import Chip, load_chip
-from mtia_emu.program.isa import Binding, Block, Launch, Opcode, Operand, Program, dump
+from mtia_emu.program.isa import Binding, Block, Launch, Opcode, Operand, Program
+from mtia_emu.program.text import dump
 from mtia_emu.program.verify import verify
 from mtia_emu.types import FP16, TensorType
 

@@ -27,7 +27,8 @@ from mtia_emu.engine.memoised import memoised_costs
 from mtia_emu.engine.run import report
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.program.file import load, save
-from mtia_emu.program.isa import Program, dump
+from mtia_emu.program.isa import Program
+from mtia_emu.program.text import dump
 from mtia_emu.program.verify import verify
 from mtia_emu.reuse.memo import Memo
 from mtia_emu.study.trace import trace_events
