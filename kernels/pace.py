@@ -80,7 +80,7 @@ def _shared(block: Block, chip: Chip) -> tuple[float, dict[str, float]]:
     at = np.flatnonzero(MOVES[block.commands["op"]])
     moves = select(block.commands, at)
     data, runs = _tiles(moves, block)
-    far = np.array([x.space == "dram" for x in block.operands])[moves["operand"]]
+    far = np.array([x.space.off_chip for x in block.operands])[moves["operand"]]
     near = ~far | (moves["op"] == Opcode.STAGE)
     dram = 0.0
     if far.any():
@@ -140,7 +140,7 @@ def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array]:
 def _transfer(moves: Array, block: Block, chip: Chip) -> Transfer:
     """Return commands of one kind as transfers; whether the layout unit turns a tile is not looked at."""
     data, runs = _tiles(moves, block)
-    far = np.array([x.space == "dram" for x in block.operands], float)[moves["operand"]]
+    far = np.array([x.space.off_chip for x in block.operands], float)[moves["operand"]]
     hops = chip.grid.hops(moves["pe"].astype(int), moves["cast"])
     return Transfer(data, runs, hops, moves["cast"] == Cast.COL, far, rows=moves["rows"])
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mtia_emu.machine.memories import Memory
 from mtia_emu.program.isa import COMMAND, NO_SLOT, Block, Opcode, Operand, join
 
 from .builder import ceil_div
@@ -68,7 +69,9 @@ class Head:
         rows, cols = int(self.tiles.rows.max()), int(self.tiles.cols.max())
         strides = (rows * cols, 1, rows) if self.source.by_column else (rows * cols, cols, 1)
         shape = (len(self.chosen), rows, cols)
-        return Operand(self.source.dtype, shape, strides, "sram", False, self.source.by_column, tiled=True)
+        return Operand(
+            self.source.dtype, shape, strides, Memory.SRAM, False, self.source.by_column, tiled=True
+        )
 
 
 def spread(head: int, tiles: LoadedTiles) -> Array:

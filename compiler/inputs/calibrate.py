@@ -63,17 +63,17 @@ def magnitudes(
         raise UserError(
             f"{len(absent)} weights are absent (first: %{absent[0]}), so nothing can be calibrated"
         )
-    found = {name: Magnitudes() for name in values}
+    ranges = {name: Magnitudes() for name in values}
 
     def note(name: str, array: Array) -> None:
-        if name in found:
-            found[name].add(array)
+        if name in ranges:
+            ranges[name].add(array)
 
     for inputs in samples:
         for name, array in inputs.items():
             note(name, array)
         evaluate(graph, inputs, note)
-    return found
+    return ranges
 
 
 def samples_of(graph: Graph, spelling: str) -> Iterator[Mapping[str, Array]]:
@@ -96,12 +96,12 @@ def _typed(graph: Graph, arrays: Mapping[str, Array], spelling: str) -> dict[str
     """Return the inputs in the types that the graph has by now; raise `UserError` where one does not fit."""
     from mtia_emu.program.inputs import input_arrays
 
-    given, found = input_arrays(arrays), {}
+    given, typed = input_arrays(arrays), {}
     for name, kind in graph.inputs.items():
         if name not in given or given[name].shape != kind.shape:
             got = f"has {list(given[name].shape)}" if name in given else "is not there"
             raise UserError(f"calibrate {spelling}: input {name} : {kind} {got}")
         if kind.dtype.is_float and np.isnan(given[name].astype(np.float32)).any():
             raise UserError(f"calibrate {spelling}: input {name} holds NaN (right: numbers)")
-        found[name] = given[name].astype(kind.dtype.numpy)
-    return found
+        typed[name] = given[name].astype(kind.dtype.numpy)
+    return typed

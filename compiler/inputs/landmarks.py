@@ -33,14 +33,14 @@ PLACES = ("epsilon", "value", "alpha", "scale", "threshold")  # attributes that 
 
 def landmarks(graph: Graph, name: str) -> tuple[float, ...]:
     """Return at most `MOST` finite numbers that a graph computes with behind an input, the nearest first."""
-    found: dict[float, None] = {}
+    numbers: dict[float, None] = {}
     for node in _behind(graph, name):
         for number in _numbers(graph, node):
             if np.isfinite(number):
-                found.setdefault(float(number))
-        if len(found) >= MOST:
+                numbers.setdefault(float(number))
+        if len(numbers) >= MOST:
             break
-    return tuple(found)[:MOST]
+    return tuple(numbers)[:MOST]
 
 
 def solved(graph: Graph, name: str) -> tuple[float, ...]:
@@ -49,18 +49,18 @@ def solved(graph: Graph, name: str) -> tuple[float, ...]:
     They are what an input has to be for what is made of it, by steps that can be undone, to meet a number of
     the graph: x * 2 meets 6 at x = 3.
     """
-    found: dict[float, None] = {}
+    numbers: dict[float, None] = {}
     seen, work = {name}, _start(name)
     for value, undo in work:
         for node, position in graph.users(value):
-            found.update(dict.fromkeys(x for y in _met(graph, node) for x in _undone(undo, y)))
+            numbers.update(dict.fromkeys(x for y in _met(graph, node) for x in _undone(undo, y)))
             step = _undo(graph, node, position)
             if step is not None and node.output not in seen:
                 seen.add(node.output)
                 work.append((node.output, _joined(undo, step)))
-        if len(found) >= MOST:
+        if len(numbers) >= MOST:
             break
-    return tuple(found)[:MOST]
+    return tuple(numbers)[:MOST]
 
 
 def _start(name: str) -> list[tuple[str, Undo]]:
@@ -74,11 +74,11 @@ def _joined(undo: Undo, step: Undo) -> Undo:
 def _undone(undo: Undo, number: float) -> Iterator[float]:
     """Yield the finite number of an input that a step makes a number of, if there is one."""
     try:
-        found = float(undo(number))
+        value = float(undo(number))
     except (ValueError, ArithmeticError):  # the logarithm of -1, a quotient by 0
         return
-    if math.isfinite(found):
-        yield found
+    if math.isfinite(value):
+        yield value
 
 
 def _undo(graph: Graph, node: Node, position: int) -> Undo | None:

@@ -47,10 +47,10 @@ class Lawful:
     def _holds(self, inputs: Mapping[str, Array]) -> bool:
         try:
             with np.errstate(all="ignore"):
-                made = evaluate(self.part, inputs)
+                results = evaluate(self.part, inputs)
         except Exception:  # NumPy refuses some integers by errors of its own
             return False
-        return all(_within(made[value], role) for value, role in self.bounds)
+        return all(_within(results[value], role) for value, role in self.bounds)
 
 
 def _within(values: Array, role: Role) -> bool:

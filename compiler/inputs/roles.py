@@ -41,12 +41,12 @@ class Role:
 
 def role_of(graph: Graph, name: str) -> Role | None:
     """Return the role that binds an input most; None where any value of its type is lawful."""
-    found = list(_roles(graph, name))
+    roles = list(_roles(graph, name))
     order = (ROWS, OFFSETS, SMALL, DIVISOR, EXPONENT, SHIFT)
-    what = min((role.what for role in found), key=order.index, default=None)
+    what = min((role.what for role in roles), key=order.index, default=None)
     if what is None:
         return None
-    same = [role for role in found if role.what == what]
+    same = [role for role in roles if role.what == what]
     return Role(what, min(role.size for role in same), all(role.wraps for role in same))
 
 

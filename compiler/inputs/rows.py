@@ -62,5 +62,5 @@ def shaped(values: Array, kind: str, rng: Rng) -> Array:
     which = (rng.permutation(len(rows)) + rng.integers(len(shapes))) % len(shapes)
     for number, shape in enumerate(shapes):
         rows[which == number] = shape(rows[which == number])
-    made = rows.reshape(turned.shape)
-    return np.swapaxes(made, 0, -1) if across else made
+    drawn = rows.reshape(turned.shape)
+    return np.swapaxes(drawn, 0, -1) if across else drawn

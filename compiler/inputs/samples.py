@@ -58,8 +58,8 @@ def random_inputs(graph: Graph, seed: int = 0, kind: str = "usual") -> dict[str,
             lawful = Lawful(graph, name)
             if lawful.rises and "length" in name.lower():
                 continue  # they share what there is already
-            found = lawful.first(name, _candidates(graph, name, lawful.size, kind, rng), values)
-            values[name] = values[name] if found is None else found
+            sample = lawful.first(name, _candidates(graph, name, lawful.size, kind, rng), values)
+            values[name] = values[name] if sample is None else sample
     return values
 
 

@@ -161,7 +161,7 @@ class Run:
             return replace(alone[0], block=number)
         starts = accumulate(map(scratch_bytes, self.parts), initial=0)
         places = [
-            place + start * (x.space == "scratch")
+            place + start * x.space.of_block
             for part, launch, start in zip(self.parts, alone, starts, strict=False)
             for x, place in zip(part.operands, launch.addresses, strict=True)
         ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtia_emu.machine.chip import Chip
+from mtia_emu.machine.memories import FASTEST_FIRST, Memory
 
 from .steps import Buffer, Schedule
 
@@ -28,7 +29,7 @@ class Placement:
     start or end there and do not.
     """
 
-    space: dict[str, str]
+    space: dict[str, Memory]
     address: dict[str, int]
     dram_bytes: int
     sram_bytes: int
@@ -73,20 +74,20 @@ def place(plan: Schedule, inputs_in: str = "dram") -> Placement:
     fixed = [b for b in plan.buffers.values() if b.role != "temp"]
     room = plan.chip.sram.bytes - plan.chip.sram.bytes // SCRATCH_SHARE
     space, address, base, kept_out = _fixed(fixed, HOMES[inputs_in], room)
-    arenas = {"sram": Arena(room - base["sram"]), "dram": Arena(None)}
+    arenas = {m: Arena(None if m.off_chip else room - base[m]) for m in FASTEST_FIRST}
     spilled: list[str] = []
     lives = _lives(plan)
     temps = [b for b in plan.buffers.values() if b.role == "temp" and b.name in lives]
     small = plan.chip.sram.bytes // SMALL_SHARE
     for buffer in sorted(temps, key=lambda b: (b.type.bytes > small, -b.type.bytes, lives[b.name])):
-        for memory in ("sram", "dram"):
+        for memory in FASTEST_FIRST:
             here = arenas[memory].take(max(buffer.type.bytes, 1), *lives[buffer.name])
             if here is not None:
                 space[buffer.name], address[buffer.name] = memory, base[memory] + here
                 break
             spilled.append(buffer.name)
     tops = {memory: base[memory] + arena.top for memory, arena in arenas.items()}
-    return Placement(space, address, tops["dram"], tops["sram"], tuple(spilled), kept_out)
+    return Placement(space, address, tops[Memory.DRAM], tops[Memory.SRAM], tuple(spilled), kept_out)
 
 
 def room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
@@ -109,7 +110,7 @@ def vacant(plan: Schedule, placement: Placement, limit: int) -> Arena:
     """Return SRAM up to an address as an arena in which every buffer of a placement lies."""
     arena, lives = Arena(limit), _lives(plan)
     end = max(len(plan.steps) - 1, 0)
-    here = [b for b in plan.buffers.values() if placement.space.get(b.name) == "sram"]
+    here = [b for b in plan.buffers.values() if placement.space.get(b.name) is Memory.SRAM]
     taken = np.zeros((4, len(here)), np.int64)
     for index, buffer in enumerate(here):
         life = lives[buffer.name] if buffer.role == "temp" else (0, end)
@@ -121,14 +122,14 @@ def vacant(plan: Schedule, placement: Placement, limit: int) -> Arena:
 
 def _fixed(
     buffers: list[Buffer], roles: tuple[str, ...], room: int
-) -> tuple[dict[str, str], dict[str, int], dict[str, int], tuple[str, ...]]:
+) -> tuple[dict[str, Memory], dict[str, int], dict[Memory, int], tuple[str, ...]]:
     """Return the memory and address of each buffer, what each memory holds, and what SRAM could not."""
-    space, address, top, kept_out = {}, {}, {"sram": 0, "dram": 0}, []
+    space, address, top, kept_out = {}, {}, dict.fromkeys(FASTEST_FIRST, 0), []
     for buffer in buffers:
         size = -(-max(buffer.type.bytes, 1) // LINE) * LINE
         wanted = buffer.role in roles
-        memory = "sram" if wanted and top["sram"] + size <= room else "dram"
-        if wanted and memory == "dram":
+        memory = Memory.SRAM if wanted and top[Memory.SRAM] + size <= room else Memory.DRAM
+        if wanted and memory.off_chip:
             kept_out.append(buffer.name)
         space[buffer.name], address[buffer.name] = memory, top[memory]
         top[memory] += size

@@ -143,7 +143,7 @@ class _Planner:
 
     def _weight(self, block: Block) -> int | None:
         """Return the operand in DRAM that a block alone reads, stored in the order of its tiles."""
-        found = (i for i, x in enumerate(block.operands) if x.tiled and x.space == "dram")
+        found = (i for i, x in enumerate(block.operands) if x.tiled and x.space.off_chip)
         return None if block.bands else next(found, None)  # tiles of a layer beside others stay in DRAM
 
     def _idle(self, index: int) -> float:

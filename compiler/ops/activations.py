@@ -123,5 +123,5 @@ def activation(name: str, alphas: list[float], betas: list[float]) -> Function:
 
 
 def _applied(name: str, attrs: dict[str, float], c: Call, x: str) -> str:
-    made = ONNX[name](Call(c.builder, name, c.opset, (x,), 1, attrs, c.hint))
-    return made if isinstance(made, str) else made[0]
+    result = ONNX[name](Call(c.builder, name, c.opset, (x,), 1, attrs, c.hint))
+    return result if isinstance(result, str) else result[0]

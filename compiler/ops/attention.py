@@ -55,7 +55,7 @@ class Scores:
     sink: str = ""
 
 
-def attend(c: Call, q: str, k: str, v: str, how: Scores) -> str:
+def attend(c: Call, q: str, k: str, v: str, scoring: Scores) -> str:
     """Return softmax(q @ k^T * scale + bias) @ v of q[b,h,s,d], k, v[b,g,t,d]: heads share keys by groups."""
     b, h, s, d = c.type(q).shape
     groups, t = c.type(k).shape[1:3]
@@ -63,16 +63,16 @@ def attend(c: Call, q: str, k: str, v: str, how: Scores) -> str:
         raise UserError(f"{c.op}: {h} heads of queries do not share {c.type(k)} and {c.type(v)}")
     rows = c.reshape(q, (b, groups, h // groups * s, d))
     scores = c.reshape(c.add("matmul", rows, swapped(c, k)), (b, h, s, t))
-    scores = c.add("mul", scores, c.scalar(how.scale, scores))
-    if how.softcap:
-        cap = c.scalar(how.softcap, scores)
+    scores = c.add("mul", scores, c.scalar(scoring.scale, scores))
+    if scoring.softcap:
+        cap = c.scalar(scoring.softcap, scores)
         scores = c.add("mul", c.add("tanh", c.add("div", scores, cap)), cap)
-    if how.bias:
-        scores = c.add("add", scores, how.bias)
-    if how.seen:
+    if scoring.bias:
+        scores = c.add("add", scores, scoring.bias)
+    if scoring.seen:
         least = float(ml_dtypes.finfo(c.type(scores).dtype.numpy).min)
-        scores = c.add("where", how.seen, scores, c.scalar(least, scores))
-    weights = _softmax(c, scores, how.sink)
+        scores = c.add("where", scoring.seen, scores, c.scalar(least, scores))
+    weights = _softmax(c, scores, scoring.sink)
     weights = c.reshape(weights, (b, groups, h // groups * s, t))
     return c.reshape(c.add("matmul", weights, v), (b, h, s, c.type(v).shape[3]))
 
@@ -212,7 +212,7 @@ def _group_query(c: Call) -> tuple[str, str, str]:
     sink = c.optional(11)
     if c.attr("smooth_softmax", 0) > 0 and not sink:
         sink = c.constant(np.zeros(count, np.float32))
-    how = Scores(
+    scores = Scores(
         c.attr("scale", 0.0) or size**-0.5,
         _visible(c, lengths, added),
         c.optional(10),
@@ -220,7 +220,7 @@ def _group_query(c: Call) -> tuple[str, str, str]:
         sink,
     )
     visible = [_rows(c, x, 0, lengths.total) for x in (keys, values)]
-    return joined(c, attend(c, q, visible[0], visible[1], how)), keys, values
+    return joined(c, attend(c, q, visible[0], visible[1], scores)), keys, values
 
 
 def padding(c: Call, mask: str, queries: int, keys: int) -> str:
@@ -264,12 +264,12 @@ def _multi_head(c: Call) -> tuple[str, str, str]:
     s, t = c.type(q).shape[2], c.type(k).shape[2]
     seen = causal(t - s, s, t, -1) if c.attr("unidirectional", 0) else None
     mask = padding(c, c[4], s, t) if c.has(4) else ""
-    how = Scores(
+    scores = Scores(
         c.attr("scale", 0.0) or c.type(q).shape[3] ** -0.5,
         "" if seen is None else c.constant(seen),
         summed(c, mask, c.optional(5)),
     )
-    return joined(c, attend(c, q, k, v, how)), k, v
+    return joined(c, attend(c, q, k, v, scores)), k, v
 
 
 def _biased(c: Call, operands: list[str], count: int) -> list[str]:

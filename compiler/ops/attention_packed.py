@@ -34,12 +34,12 @@ def _attention(
         k, v = (appended(c, old, new, before) for old, new in zip(held, (k, v), strict=True))
     s, t = c.type(q).shape[2], c.type(k).shape[2]
     seen = causal(before, s, t, -1) if c.attr("unidirectional", 0) else None
-    how = Scores(
+    scores = Scores(
         c.attr("scale", 0.0) or c.type(q).shape[3] ** -0.5,
         "" if seen is None else c.constant(seen),
         summed(c, padding(c, mask, s, t) if mask else "", bias),
     )
-    result = joined(c, attend(c, q, k, v, how))
+    result = joined(c, attend(c, q, k, v, scores))
     if not c.wants(1):
         return result, ""
     if c.type(k).shape != c.type(v).shape:

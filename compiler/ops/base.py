@@ -78,8 +78,8 @@ def infer(name: str, types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     op = op_named(name)
     low, high = op.arity
     if not low <= len(types) <= high or any(t is None for t in types[:low]):
-        wanted = f"{low}" if low == high else f"{low} to {high}"
-        raise UserError(f"{name} takes {wanted} operands, got {sum(t is not None for t in types)}")
+        arity = f"{low}" if low == high else f"{low} to {high}"
+        raise UserError(f"{name} takes {arity} operands, got {sum(t is not None for t in types)}")
     for attr in attrs:
         if attr not in op.attrs and attr not in op.optional:
             raise refuse_unknown(f"attribute of {name}", attr, op.attrs + op.optional)

@@ -128,21 +128,21 @@ def as_product(c: Call, x: str, weight: str, fill: float = 0.0) -> Product:
     return Product(kernel, matrix, (n, outputs, *w.out))
 
 
-def _by_channel(c: Call, value: str, made: Product) -> str:
+def _by_channel(c: Call, value: str, product: Product) -> str:
     """Return a value per output channel, or of one, shaped as a column of the product."""
     groups, size = c.attr("group", 1), c.type(value).size
     if size == 1:
         return c.reshape(value, ())
-    if size != made.outputs:
-        raise UserError(f"{c.op}: {c.type(value)} is not a value for each of {made.outputs} channels")
+    if size != product.outputs:
+        raise UserError(f"{c.op}: {c.type(value)} is not a value for each of {product.outputs} channels")
     return c.reshape(value, (size, 1) if groups == 1 else (1, groups, size // groups, 1))
 
 
 @onnx("Conv")
 def _conv(c: Call) -> str:
-    made = as_product(c, c[0], c[1])
-    bias = _by_channel(c, c[2], made) if c.has(2) else ""
-    return c.reshape(c.add("matmul", made.kernel, made.columns, bias), made.shape)
+    product = as_product(c, c[0], c[1])
+    bias = _by_channel(c, c[2], product) if c.has(2) else ""
+    return c.reshape(c.add("matmul", product.kernel, product.columns, bias), product.shape)
 
 
 def _integer(c: Call, x: str, weight: str, x_zero: str, w_zero: str) -> tuple[str, Product]:
@@ -150,28 +150,28 @@ def _integer(c: Call, x: str, weight: str, x_zero: str, w_zero: str) -> tuple[st
     fill = c.builder.known(x_zero) if x_zero else np.zeros(1)
     if fill is None:
         raise Unsupported("its zero point depends on the data", x_zero)
-    made = as_product(c, x, weight, float(fill.reshape(-1)[0]))
-    zeros = [_by_channel(c, v, made) if v else "" for v in (w_zero, x_zero)]
-    return c.compose("MatMulInteger", made.kernel, made.columns, *zeros), made
+    product = as_product(c, x, weight, float(fill.reshape(-1)[0]))
+    zeros = [_by_channel(c, v, product) if v else "" for v in (w_zero, x_zero)]
+    return c.compose("MatMulInteger", product.kernel, product.columns, *zeros), product
 
 
 @onnx("ConvInteger")
 def _conv_integer(c: Call) -> str:
-    total, made = _integer(c, c[0], c[1], c.optional(2), c.optional(3))
-    return c.reshape(total, made.shape)
+    total, product = _integer(c, c[0], c[1], c.optional(2), c.optional(3))
+    return c.reshape(total, product.shape)
 
 
 @onnx("QLinearConv")
 def _qlinear_conv(c: Call) -> str:
     x, x_scale, x_zero, weight, w_scale, w_zero, y_scale, y_zero = (c[i] for i in range(8))
-    total, made = _integer(c, x, weight, x_zero, w_zero)
+    total, product = _integer(c, x, weight, x_zero, w_zero)
     if c.has(8):
-        total = c.add("add", total, _by_channel(c, c[8], made))
-    scales = [_by_channel(c, v, made) for v in (x_scale, w_scale, y_scale)]
+        total = c.add("add", total, _by_channel(c, c[8], product))
+    scales = [_by_channel(c, v, product) for v in (x_scale, w_scale, y_scale)]
     scale = c.add("div", c.add("mul", scales[0], scales[1]), scales[2])
     level = c.add("round", c.add("mul", c.cast(total, "fp32"), scale))
     level = c.add("add", level, c.cast(c.reshape(y_zero, ()), "fp32"))
-    return c.reshape(saturate(c, level, c.type(y_zero).dtype), made.shape)
+    return c.reshape(saturate(c, level, c.type(y_zero).dtype), product.shape)
 
 
 def overlap_add(c: Call, columns: str, w: Window, size: tuple[int, ...]) -> str:
@@ -230,15 +230,15 @@ def _transposed(c: Call, size: tuple[int, ...], kernel: tuple[int, ...]) -> tupl
         s * (n - 1) + o + (k - 1) * d + 1
         for s, n, o, k, d in zip(strides, size, extra, kernel, dilations, strict=True)
     ]
-    mode, wanted = c.attr("auto_pad", "NOTSET"), tuple(c.attr("output_shape", ()))
-    if mode.startswith("SAME") and not wanted:
-        wanted = tuple(n * s for n, s in zip(size, strides, strict=True))
+    mode, output_shape = c.attr("auto_pad", "NOTSET"), tuple(c.attr("output_shape", ()))
+    if mode.startswith("SAME") and not output_shape:
+        output_shape = tuple(n * s for n, s in zip(size, strides, strict=True))
     before, after = pads[:rank], pads[rank:]
-    if wanted:
-        total = [max(f - o, 0) for f, o in zip(full, wanted[-rank:], strict=True)]
+    if output_shape:
+        total = [max(f - o, 0) for f, o in zip(full, output_shape[-rank:], strict=True)]
         small, large = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
         before, after = (small, large) if mode == "SAME_UPPER" else (large, small)
-        out = wanted[-rank:]
+        out = output_shape[-rank:]
     else:
         out = tuple(f - b - a for f, b, a in zip(full, before, after, strict=True))
     return Window(kernel, strides, dilations, before, after, size, after), out

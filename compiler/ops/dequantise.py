@@ -117,12 +117,12 @@ def weights(builder: NodeBuilder, name: str, form: PackedShape, to: DType, load:
         ("scales", TensorType(to, (packed.blocks, form.n)), load[1]),
         ("zeros", TensorType(points, (packed.plane_blocks, form.n)), load[2]),
     ]
-    made = [
+    planes = [
         builder.put(builder.fresh(f"{name}.{part}"), Const(kind, loader if present else None))
         for part, kind, loader in parts
         if loader is not None
     ]
-    return builder.add("dequantise", *made, k=form.k, block=packed.block)
+    return builder.add("dequantise", *planes, k=form.k, block=packed.block)
 
 
 def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:

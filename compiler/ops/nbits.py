@@ -115,13 +115,13 @@ def _packed(c: Call, packed: Const, scales: Const, zeros: Const | None, form: Fo
     """Return the weights as a `dequantise` of codes in our own order, made when they are read."""
 
     def codes() -> np.ndarray:
-        found = unpack(packed.array().reshape(form.n, -1), form.bits)[:, : form.k]
-        return store(_signed(found, form.bits).T, form.bits, form.block)
+        unpacked = unpack(packed.array().reshape(form.n, -1), form.bits)[:, : form.k]
+        return store(_signed(unpacked, form.bits).T, form.bits, form.block)
 
     def points() -> np.ndarray:
         assert zeros is not None
-        found = unpack(zeros.array().reshape(form.n, -1), form.bits)[:, : form.blocks]
-        return store(_signed(found, form.bits).T, form.bits, 1)
+        unpacked = unpack(zeros.array().reshape(form.n, -1), form.bits)[:, : form.blocks]
+        return store(_signed(unpacked, form.bits).T, form.bits, 1)
 
     def rows() -> np.ndarray:
         return np.ascontiguousarray(scales.array().reshape(form.n, form.blocks).T.astype(to.numpy))
@@ -150,8 +150,8 @@ def _gather_quantised(c: Call) -> str:
     packs = 8 // bits if codes_kind.dtype.name == "uint8" else 1
     shape = (*codes_kind.shape[:-1], codes_kind.shape[-1] * packs)
     axis, block = c.wrap(c.attr("quantize_axis", 1), len(shape)), c.attr("block_size", 128)
-    wanted = tuple(-(-s // block) if i == axis else s for i, s in enumerate(shape))
-    if scales.type.shape != wanted:
+    scale_shape = tuple(-(-s // block) if i == axis else s for i, s in enumerate(shape))
+    if scales.type.shape != scale_shape:
         raise UserError(
             f"{c.op}: scales {scales.type} are not one for each block of {block} of {list(shape)}"
         )

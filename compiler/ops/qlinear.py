@@ -35,8 +35,8 @@ def _one(c: Call, value: str) -> str:
 
 def _plain(c: Call, op: str, *inputs: str) -> str:
     """Return what a standard operator makes of values, with this node's attributes."""
-    made = ONNX[op](Call(c.builder, op, c.opset, inputs, 1, c.attrs, c.hint))
-    return made if isinstance(made, str) else made[0]
+    result = ONNX[op](Call(c.builder, op, c.opset, inputs, 1, c.attrs, c.hint))
+    return result if isinstance(result, str) else result[0]
 
 
 @onnx(f"{MS}QLinearAdd", f"{MS}QLinearMul")
@@ -98,8 +98,8 @@ def _to_float(c: Call) -> str:
 @onnx(f"{MS}DynamicQuantizeMatMul")
 def _dynamic(c: Call) -> str:
     """Return the product of the operand, quantised at run time by its own range, and a weight in bytes."""
-    made = ONNX["DynamicQuantizeLinear"](Call(c.builder, "DynamicQuantizeLinear", c.opset, (c[0],), 3))
-    level, scale, zero = made
+    results = ONNX["DynamicQuantizeLinear"](Call(c.builder, "DynamicQuantizeLinear", c.opset, (c[0],), 3))
+    level, scale, zero = results
     return product(c, level, c[1], scale, c[2], zero, c.optional(3), c.optional(4))
 
 

@@ -79,8 +79,8 @@ def _dequantize(c: Call) -> str:
         to, scale = FP32, c.cast(scale, "fp32")
     x = c.builder.add("cast", x, hint=c.hint, fold=fold, to=to.name)
     result = c.builder.add("mul", x, scale, hint=c.hint, fold=fold)
-    wanted = DTYPE_OF_ONNX.get(c.attr("output_dtype", 0), to)
-    return result if wanted == to else c.cast(result, wanted.name)
+    output_type = DTYPE_OF_ONNX.get(c.attr("output_dtype", 0), to)
+    return result if output_type == to else c.cast(result, output_type.name)
 
 
 def _matrix(c: Call) -> str:
@@ -111,8 +111,8 @@ def _matrix(c: Call) -> str:
         parts.points(zeros),
     )
     present = all(x.present for x in (codes, scales, zeros) if x is not None)
-    made = weights(c.builder, c[0], form, to, loads, present)
-    return c.add("transpose", made, perm=(1, 0)) if turned else made
+    matrix = weights(c.builder, c[0], form, to, loads, present)
+    return c.add("transpose", matrix, perm=(1, 0)) if turned else matrix
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,13 @@ class _Parts:
     middle: int
     bits: int
 
-    def codes(self, found: np.ndarray, block: int) -> np.ndarray:
+    def codes(self, array: np.ndarray, block: int) -> np.ndarray:
         """Return codes [k, n] as they lie in memory."""
-        return store(self._signed(found.T if self.turned else found), self.bits, block)
+        return store(self._signed(array.T if self.turned else array), self.bits, block)
 
-    def spread(self, found: np.ndarray) -> np.ndarray:
+    def spread(self, array: np.ndarray) -> np.ndarray:
         """Return a value for each block and column, from one for all, for each column, or for each block."""
-        whole = found.T if self.turned and found.ndim == 2 else found
+        whole = array.T if self.turned and array.ndim == 2 else array
         return np.ascontiguousarray(np.broadcast_to(whole, self.shape))
 
     def points(self, zeros: Const | None) -> Callable[[], np.ndarray] | None:
@@ -140,8 +140,8 @@ class _Parts:
         read = zeros.array if zeros is not None else lambda: np.zeros((), np.uint8)
         return lambda: store(self._signed(self.spread(read())), self.bits, 1)
 
-    def _signed(self, found: np.ndarray) -> np.ndarray:
-        return (found.astype(np.int16) - self.middle).astype(np.int8)
+    def _signed(self, array: np.ndarray) -> np.ndarray:
+        return (array.astype(np.int16) - self.middle).astype(np.int8)
 
 
 @onnx("QLinearMatMul")

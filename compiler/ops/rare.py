@@ -251,10 +251,12 @@ def _infer_nonzero(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _nonzero(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
-    found = np.stack(np.nonzero(np.atleast_1d(array(arrays[0])))).astype(np.int64)
-    if found.shape[1] != integer(attrs, "size"):
-        raise UserError(f"{found.shape[1]} elements are not zero, but the graph was made for {attrs['size']}")
-    return (found,)
+    places = np.stack(np.nonzero(np.atleast_1d(array(arrays[0])))).astype(np.int64)
+    if places.shape[1] != integer(attrs, "size"):
+        raise UserError(
+            f"{places.shape[1]} elements are not zero, but the graph was made for {attrs['size']}"
+        )
+    return (places,)
 
 
 def _infer_ragged_split(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:

@@ -138,8 +138,8 @@ class Call:
 
     def compose(self, op: str, *inputs: str) -> str:
         """Return what another ONNX op makes of values, with no attributes."""
-        made = ONNX[op](Call(self.builder, op, self.opset, inputs, 1, {}, self.hint))
-        return made if isinstance(made, str) else made[0]
+        result = ONNX[op](Call(self.builder, op, self.opset, inputs, 1, {}, self.hint))
+        return result if isinstance(result, str) else result[0]
 
 
 Spelling = Callable[[Call], "str | Sequence[str]"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from mtia_emu.machine.chip import Chip
+from mtia_emu.machine.memories import Memory
 from mtia_emu.program.isa import Block
 
 from ..halves import Portion, cut_at, part
@@ -73,5 +74,5 @@ class AttentionKernel(Kernel):
 
 def tilings(problem: AttentionProblem, chip: Chip, memoise: Memoise) -> Tilings:
     """Return a problem's tilings, whatever memory its keys are in; raise `NoRoom` where none fits."""
-    anywhere = replace(problem, space="")
+    anywhere = replace(problem, space=Memory.SRAM)  # what is asked of the chip is the same in any memory
     return cast(Tilings, memoise("tilings", anywhere, chip, lambda c: Tilings(anywhere, c)))

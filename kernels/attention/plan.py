@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.machine.chip import Chip
+from mtia_emu.machine.memories import Memory, memory_named
 from mtia_emu.program.isa import MOST_COMMANDS, Cast
 from mtia_emu.types import DType
 
@@ -42,10 +43,13 @@ class AttentionProblem:
     dim: int
     value_dim: int
     kind: DType
-    space: str
+    space: Memory
     diagonal: int = ALWAYS
     extra_bytes: int = 0
     passes: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "space", memory_named(self.space))
 
 
 @dataclass(frozen=True)

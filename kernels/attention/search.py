@@ -85,7 +85,7 @@ def plan_attention(problem: AttentionProblem, chip: Chip) -> AttentionPlan:
 
 def memory_rate(problem: AttentionProblem, chip: Chip) -> float:
     """Return the bytes a cycle at which keys and values come out of the memory that they are in."""
-    if problem.space != "dram":
+    if not problem.space.off_chip:
         return chip.sram_bytes_per_cycle
     run = problem.dim * problem.kind.bytes
     return float(run / chip.run_cycles(run, 1))
@@ -181,7 +181,7 @@ def _last(p: AttentionProblem, rows: Array, chip: Chip) -> Array:
 def first_cycles(problem: AttentionProblem, chip: Chip) -> float:
     """Return the cycles before the first keys are there, and after the last result has left its PE."""
     furthest = chip.grid.hops(chip.grid.cols - 1, Cast.ROW)
-    come = ways.read_latency(furthest, float(problem.space == "dram"), chip)
+    come = ways.read_latency(furthest, float(problem.space.off_chip), chip)
     return float(chip.pe.core.issue(1) + come + ways.write_latency(furthest, chip))
 
 

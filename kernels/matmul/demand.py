@@ -165,7 +165,7 @@ class Demand:
         s, p, none = self.s, self.p, np.zeros(1)
         mine = s.local["b"] * np.minimum(s.local["m"] * s.tm, p.m) * np.minimum(s.local["n"] * s.tn, p.n)
         size = p.batch * p.m * p.n * p.out.bytes
-        if p.out_space == "sram":
+        if not p.out_space.off_chip:
             self.spread["sram"] = self.spread["sram"] + chip.sram_cycles(size)
         else:
             runs = np.minimum(s.tn, p.n) * p.out.bytes
@@ -176,7 +176,7 @@ class Demand:
         self._epilogue(size // p.out.bytes, chip)
         self.spread["reduce"] = np.where(s.chain > 1, ways.pass_on(mine * 4, chip).busy, 0.0)
         reads = sum(self._bytes(x) for x in s.in_dram)
-        writes = size if p.out_space == "dram" else 0
+        writes = size if p.out_space.off_chip else 0
         return writes / max(writes + reads, 1)
 
     def _store(self, elements: Array, chip: Chip) -> ways.Way:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mtia_emu.machine.memories import Memory
 from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.program.isa import FIRST, VECTOR, Block, Cast, Opcode, Operand, Shape
 from mtia_emu.types import FP32, DType
@@ -67,7 +68,7 @@ def epilogue_of(tape: Tape | None, extras: Sequence[Operand]) -> EpilogueCost:
     registers = allocate(done, shapes)
     held = sum(kind.bytes for kind, shape in registers.kinds if shape is Shape.FULL)
     whole = [x for x, shape in zip(extras, shapes[1:], strict=True) if shape is Shape.FULL]
-    dram = sum(x.dtype.bytes for x in whole if x.space == "dram")
+    dram = sum(x.dtype.bytes for x in whole if x.space.off_chip)
     size = sum(x.dtype.bytes for x in whole)
     passes = sum(1 if s.folds else FUNCTIONS[s.function].passes for s in done.steps)
     return EpilogueCost(held + RINGS * size, max(passes, 1), size - dram, dram)
@@ -162,7 +163,7 @@ class _Emitter:
         rows, cols, kind = (self.t.kp, self.t.tn, self.p.b) if by_column else (self.t.tm, self.t.kp, self.p.a)
         strides = (rows * cols, 1, rows) if by_column else (rows * cols, cols, 1)
         tiles = self.plan.stage_bytes() // (rows * cols * kind.bytes)
-        return Operand(kind, (tiles, rows, cols), strides, "scratch", True, by_column)
+        return Operand(kind, (tiles, rows, cols), strides, Memory.SCRATCH, True, by_column)
 
     def block(self) -> Block:
         """Emit everything and return the block."""
@@ -199,7 +200,7 @@ class _Emitter:
         p, t = self.p, self.t
         spaces = {"a": p.a_space, "b": p.b_space}
         sizes = {"a": t.tm * t.kp * p.a.bytes, "b": t.tn * t.kp * p.b.bytes}
-        return sorted("ab", key=lambda x: (spaces[x] != "dram", -self.plan.leaders(x), -sizes[x]))
+        return sorted("ab", key=lambda x: (not spaces[x].off_chip, -self.plan.leaders(x), -sizes[x]))
 
     def _stage_ring(self) -> int:
         return self.plan.leaders(self.plan.outer_operand) * self.plan.local["k"]

@@ -185,7 +185,7 @@ class _Estimate:
         key = (operand, plan.cast(operand), _leaders(plan, operand)[1])
         if key not in self._ways:
             hops = self.chip.grid.hops(key[2] - 1, key[1])
-            missed = float(self.spaces[operand] == "dram")
+            missed = float(self.spaces[operand].off_chip)
             self._ways[key] = float(read_latency(hops, missed, self.chip))
         return self._ways[key]
 
@@ -221,7 +221,7 @@ class _Estimate:
         way = load(Transfer(data, runs, 0, by_col), chip)
         run = data / runs
         near, far = 0.0, 0.0
-        if self.spaces[operand] == "dram":
+        if self.spaces[operand].off_chip:
             far = float(chip.run_cycles(run, runs).sum())
         else:
             near = float(chip.sram_cycles(data.sum()))

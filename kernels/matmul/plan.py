@@ -20,6 +20,7 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip
+from mtia_emu.machine.memories import Memory, memory_named
 from mtia_emu.program.isa import Cast
 from mtia_emu.types import FP32, INT32, DType
 
@@ -54,13 +55,17 @@ class MatmulProblem:
     a: DType
     b: DType
     out: DType
-    a_space: str
-    b_space: str
+    a_space: Memory
+    b_space: Memory
     a_batched: bool = True
     b_batched: bool = True
     epilogue: EpilogueCost = EpilogueCost()
-    out_space: str = "sram"
+    out_space: Memory = Memory.SRAM
     b_tiled: bool = False  # b lies in memory tile after tile
+
+    def __post_init__(self) -> None:
+        for name in ("a_space", "b_space", "out_space"):
+            object.__setattr__(self, name, memory_named(getattr(self, name)))
 
     @property
     def accumulator(self) -> DType:

@@ -111,10 +111,10 @@ class MappingSpace:
             list(panels),
             order,
             [0, 1, 2],  # nothing held, as much as fits, all of it twice
-            [False, True] if "dram" in (p.a_space, p.b_space) else [False],  # staged in SRAM
+            [False, True] if p.a_space.off_chip or p.b_space.off_chip else [False],  # staged in SRAM
         ]
         self.shape = tuple(len(c) for c in self.choices)
-        self.in_dram = {x for x, space in (("a", p.a_space), ("b", p.b_space)) if space == "dram"}
+        self.in_dram = {x for x, space in (("a", p.a_space), ("b", p.b_space)) if space.off_chip}
         self._walk(unit.lanes(p.a.name) if unit.supports(p.a.name) else 1)
         self._sizes()
         self.panel_cycles = self._panel_cycles(chip)
@@ -200,7 +200,7 @@ class MappingSpace:
         self.rings = np.where(self.kept == 2, 2, 1)
         need = self.hold * self.rings + np.where(self.hold < lk, self.depth, 0)
         self.fits = (need * self.outer_panel <= free) & ((self.hold > 0) | (self.kept == 0))
-        spaces = np.where(self.by_n, p.b_space == "dram", p.a_space == "dram")
+        spaces = np.where(self.by_n, p.b_space.off_chip, p.a_space.off_chip)
         copies = np.where(self.by_n, self._leaders("b", chip), self._leaders("a", chip))
         held = RINGS * copies * lk * self.outer_panel
         self.fits = self.fits & (~self.staged | (spaces & (held <= chip.sram.bytes // STAGE_SHARE)))

@@ -188,16 +188,16 @@ def run(
     names: Sequence[str] | None = None, workers: int = 1, progress: Progress | None = None
 ) -> list[Verdict]:
     """Return the verdict of every case, or of those named, in onnx's order whatever the number of workers."""
-    found = list(_known())
+    all_names = list(_known())
     for name in names or ():
-        if name not in found:
-            raise refuse_unknown("test case", name, found)
-    chosen = found if names is None else sorted(set(names), key=found.index)
+        if name not in all_names:
+            raise refuse_unknown("test case", name, all_names)
+    chosen = all_names if names is None else sorted(set(names), key=all_names.index)
     chunks = [chosen[i : i + CHUNK] for i in range(0, len(chosen), CHUNK)]
     verdicts: list[Verdict] = []
     with processes.pool(workers) if workers > 1 else nullcontext() as pool:
-        for done in (map if pool is None else pool.map)(_judge_named, chunks):
-            verdicts += done
+        for judged in (map if pool is None else pool.map)(_judge_named, chunks):
+            verdicts += judged
             if progress is not None:
                 progress("conformance", len(verdicts), len(chosen))
     return verdicts
@@ -207,8 +207,8 @@ def of_operators(operators: Iterable[str]) -> list[str]:
     """Return the names of the cases that test any of these operators; refuse an unknown one."""
     known = _known()
     tested = {name: operator_of(case, known) for name, case in known.items()}
-    wanted = set(operators)
-    for operator in wanted:
+    chosen = set(operators)
+    for operator in chosen:
         if operator not in tested.values():
             raise refuse_unknown("operator with tests", operator, sorted(set(tested.values())))
-    return [name for name, operator in tested.items() if operator in wanted]
+    return [name for name, operator in tested.items() if operator in chosen]

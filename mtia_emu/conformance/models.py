@@ -63,12 +63,12 @@ def run(folder: Path, progress: Progress | None = None) -> list[ModelVerdict]:
     paths = sorted(folder.glob("*/model.onnx"))
     if not paths:
         raise UserError(f"{folder} has no models (right: a folder of NAME/model.onnx with NAME/io.npz)")
-    found = []
+    verdicts = []
     for i, path in enumerate(paths):
         if progress is not None:
             progress("models", i, len(paths))
-        found.append(judge(path))
-    return found
+        verdicts.append(judge(path))
+    return verdicts
 
 
 def judge(path: Path) -> ModelVerdict:

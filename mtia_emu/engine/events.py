@@ -42,7 +42,7 @@ def _cache(
     ev: Events, at: Array, table: Operand, chip: Chip, missed_lines: Array | None, cache_bytes: int
 ) -> None:
     """Let the cache serve part of the rows of a table in DRAM; what it misses it reads and keeps."""
-    if table.space != "dram":
+    if not table.space.off_chip:
         return
     row_bytes, rows = table.cols * table.dtype.bytes, ev.rows[at]
     whole = chip.dram.burst(np.full(len(at), float(row_bytes)), rows)

@@ -12,6 +12,7 @@ import numpy as np
 from .. import settings
 from ..errors import UserError
 from ..machine.chip import Chip
+from ..machine.memories import Memory
 from ..program.commands.base import Library
 from ..program.isa import Binding, Block, Launch, Operand, Program
 from ..program.text import dump_command
@@ -79,7 +80,7 @@ class Executor:
             max((getattr(b, part) for b in program.blocks), default=0)
             for part in ("scratch_bytes", "local_bytes", "accumulator_bytes")
         )
-        need = program.dram_bytes + program.sram_bytes + scratch + chip.pes * (local + banks)
+        need = sum(program.memory_bytes.values()) + scratch + chip.pes * (local + banks)
         most = settings.integer(settings.MEMORY)
         if need > most:
             raise UserError(
@@ -89,11 +90,7 @@ class Executor:
         self.check = settings.integer(settings.CHECK) > 0 if check is None else check
         self.memory = {
             name: MarkedMemory.blank(size, check=self.check)
-            for name, size in (
-                ("dram", program.dram_bytes),
-                ("sram", program.sram_bytes),
-                ("scratch", scratch),
-            )
+            for name, size in {**program.memory_bytes, Memory.SCRATCH: scratch}.items()
         }
         self.local = [MarkedMemory.blank(local, check=self.check) for _ in range(chip.pes)]
         self.banks = [MarkedMemory.blank(banks, check=self.check) for _ in range(chip.pes)]
@@ -154,7 +151,7 @@ class Executor:
         block = self.program.blocks[launch.block]
         views = [self._view(x, a, launch) for x, a in zip(block.operands, launch.addresses, strict=True)]
         run = kind(block, views, self.local, self.banks, self.chip, self.library)
-        for store in (*self.local, *self.banks, self.memory["scratch"]):
+        for store in (*self.local, *self.banks, self.memory[Memory.SCRATCH]):
             store.forget()
         with np.errstate(all="ignore"):  # a machine does not warn of infinities
             for index, command in enumerate(block.commands.tolist()):

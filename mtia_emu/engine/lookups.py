@@ -109,7 +109,7 @@ def _missed(cache: Cache, line: int, block: Block, launch: Launch, found: Lookup
     for command, (index, count) in enumerate(zip(tables, found.counts.tolist(), strict=True)):
         table, rows = block.operands[index], found.rows[row : row + count]
         row += count
-        if table.space == "dram":
+        if table.space.off_chip:
             starts = launch.addresses[index] + rows * (table.strides[0] * table.dtype.bytes)
             lines = lines_of(starts, table.cols * table.dtype.bytes, line)
             missed[command] = np.count_nonzero(~cache.access(lines))

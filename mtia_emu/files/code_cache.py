@@ -52,12 +52,12 @@ class CodeCache:
             return None
         target.refresh()
         file = self._file(signature, target.codegen())
-        found = self._loaded(file, target)
-        if found is None and self._take_turn(file):
-            found = self._loaded(file, target)
-        if found is not None:
+        code = self._loaded(file, target)
+        if code is None and self._take_turn(file):
+            code = self._loaded(file, target)
+        if code is not None:
             self._end_turn()
-        return found
+        return code
 
     def _loaded(self, file: Path, target: Any) -> Any:
         from numba.core.compiler import CompileResult
@@ -73,13 +73,13 @@ class CodeCache:
             disk_cache.discard(file)
             return None
 
-    def save_overload(self, signature: Any, made: Any) -> None:
+    def save_overload(self, signature: Any, code: Any) -> None:
         """Keep the code for a signature, where it can be."""
         from numba.core.serialize import dumps
 
-        lifted = any(not loop.can_cache for loop in made.lifted)
-        kept = self.folder is not None and not lifted and not made.library.has_dynamic_globals
-        if kept and not disk_cache.write(self._file(signature, made.codegen), dumps(made._reduce())):
+        lifted = any(not loop.can_cache for loop in code.lifted)
+        kept = self.folder is not None and not lifted and not code.library.has_dynamic_globals
+        if kept and not disk_cache.write(self._file(signature, code.codegen), dumps(code._reduce())):
             self.folder = None
         self._end_turn()
 
@@ -123,12 +123,12 @@ def _folder(files: set[str]) -> Path | None:
     text = b"".join(Path(x).read_bytes() for x in sorted(files))
     given = os.environ.get("NUMBA_CACHE_DIR")
     digest = hashlib.blake2b(text, digest_size=8).hexdigest()
-    found = disk_cache.folder("code", digest, base=Path(given) if given else None)
-    if found is None:
+    folder = disk_cache.folder("code", digest, base=Path(given) if given else None)
+    if folder is None:
         return None
     with contextlib.suppress(OSError):
-        found.touch()
-        others = sorted(found.parent.iterdir(), key=lambda x: x.stat().st_mtime)
+        folder.touch()
+        others = sorted(folder.parent.iterdir(), key=lambda x: x.stat().st_mtime)
         for old in others[:-MOST_FOLDERS]:
             shutil.rmtree(old, ignore_errors=True)
-    return found
+    return folder

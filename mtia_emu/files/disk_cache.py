@@ -48,10 +48,10 @@ def folder(*names: str, base: Path | None = None) -> Path | None:
 def _own(place: Path) -> None:
     """Make a folder that only this user may look into; raise `OSError` for one that others could write to."""
     place.mkdir(mode=stat.S_IRWXU, exist_ok=True)
-    found, link = place.stat(), place.lstat()
-    if hasattr(os, "geteuid") and {found.st_uid, link.st_uid} != {os.geteuid()}:
+    status, link = place.stat(), place.lstat()
+    if hasattr(os, "geteuid") and {status.st_uid, link.st_uid} != {os.geteuid()}:
         raise OSError(0, "it belongs to another user (right: one of your own, by MTIA_EMU_CACHE)")
-    if os.name == "posix" and found.st_mode & OTHERS_WRITE:
+    if os.name == "posix" and status.st_mode & OTHERS_WRITE:
         raise OSError(0, f"other users may write to it (right: chmod go-w {str(place)!r})")
 
 
@@ -62,9 +62,9 @@ def read(file: Path, most: int) -> bytes | None:
     """
     try:
         with open(file, "rb", opener=lambda name, _: os.open(name, _READ)) as stream:
-            found = os.fstat(stream.fileno())
-            ours = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
-            right = stat.S_ISREG(found.st_mode) and ours and not found.st_mode & OTHERS_WRITE
+            status = os.fstat(stream.fileno())
+            ours = not hasattr(os, "geteuid") or status.st_uid == os.geteuid()
+            right = stat.S_ISREG(status.st_mode) and ours and not status.st_mode & OTHERS_WRITE
             data = stream.read(most + DIGEST_BYTES + 1) if right else b""
     except FileNotFoundError:
         return None

@@ -24,8 +24,8 @@ YOUNG_SECONDS = 60.0  # not looked at: it may be about to be locked
 def scratch() -> Iterator[Path]:
     """Give a new folder, which goes at the end with all that is in it; those of dead processes go first."""
     remove_stale(Path(tempfile.gettempdir()))
-    made = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
-    with made as name, _kept_locked(Path(name, OWNER)):
+    temporary = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+    with temporary as name, _kept_locked(Path(name, OWNER)):
         yield Path(name)
 
 
@@ -58,8 +58,8 @@ def _is_left(entry: os.DirEntry[str], owner: str) -> bool:
     try:
         import fcntl
 
-        found = entry.stat(follow_symlinks=False)
-        if time.time() - found.st_mtime < YOUNG_SECONDS or found.st_uid != os.geteuid():
+        status = entry.stat(follow_symlinks=False)
+        if time.time() - status.st_mtime < YOUNG_SECONDS or status.st_uid != os.geteuid():
             return False
         with open(os.open(owner, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -70,8 +70,8 @@ def convolution(x: Array, w: Array, x_zero: Array | None, w_zero: Array | None, 
     groups, rank = attrs.get("group", 1), w.ndim - 2
     parts = zip(np.split(centred(x, x_zero), groups, 1), np.split(centred(w, w_zero), groups), strict=True)
     taps = [1, *range(2 + rank, 2 + 2 * rank)]  # of the windows: channels, and the kernel's axes
-    made = [np.tensordot(columns(i, w.shape[2:], attrs), k, (taps, range(1, k.ndim))) for i, k in parts]
-    return np.moveaxis(np.concatenate(made, axis=-1), -1, 1)
+    products = [np.tensordot(columns(i, w.shape[2:], attrs), k, (taps, range(1, k.ndim))) for i, k in parts]
+    return np.moveaxis(np.concatenate(products, axis=-1), -1, 1)
 
 
 def quantised(x: Array, scale: Any, zero: Array | None, kind: Any) -> Array:

@@ -56,33 +56,33 @@ def outputs_of(model: Any, inputs: Mapping[str, Array], run: Run) -> dict[str, A
             consts[node.output[0]] = _named(node.attribute[0].t, node.output[0])
         else:
             left.append(node)
-    wanted = [o.name for o in model.graph.output]
+    outputs = [o.name for o in model.graph.output]
     while left:  # nodes without results that count are left out
         piece, left = _runnable(left, {"", *values, *consts})
-        kept = {name for node in left for name in reads(node)} | set(wanted)
-        made = [name for node in piece for name in node.output if name in kept]
-        if made:
-            values |= run(_written(model, piece, values, consts, made), values)
+        kept = {name for node in left for name in reads(node)} | set(outputs)
+        results = [name for node in piece for name in node.output if name in kept]
+        if results:
+            values |= run(_written(model, piece, values, consts, results), values)
         left = _multiplied(left, values, consts)
-    return {name: values[name] if name in values else numpy_helper.to_array(consts[name]) for name in wanted}
+    return {name: values[name] if name in values else numpy_helper.to_array(consts[name]) for name in outputs}
 
 
 def _named(tensor: Any, name: str) -> Any:
-    made = type(tensor)()
-    made.CopyFrom(tensor)
-    made.name = name
-    return made
+    copy = type(tensor)()
+    copy.CopyFrom(tensor)
+    copy.name = name
+    return copy
 
 
 def reads(node: Any) -> set[str]:
     """Return the values that a node reads, those that its bodies read from outside too."""
-    found = set(node.input)
+    values = set(node.input)
     for body in bodies(node):
         own = {x.name for x in (*body.input, *body.initializer)}
         own |= {name for inner in body.node for name in inner.output}
-        found |= {name for inner in body.node for name in reads(inner)} | {o.name for o in body.output}
-        found -= own
-    return found
+        values |= {name for inner in body.node for name in reads(inner)} | {o.name for o in body.output}
+        values -= own
+    return values
 
 
 def _runnable(nodes: list[Any], known: set[str]) -> tuple[list[Any], list[Any]]:
@@ -125,14 +125,14 @@ def _written(
     """Return nodes of a model as a model of their own with these outputs."""
     from onnx import helper
 
-    wanted = {name for node in nodes for name in reads(node)}
+    needed = {name for node in nodes for name in reads(node)}
     inputs = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
         for name, x in values.items()
-        if name in wanted
+        if name in needed
     ]
     ends = [helper.make_empty_tensor_value_info(name) for name in outputs]
-    given = [x for name, x in consts.items() if name in wanted]
+    given = [x for name, x in consts.items() if name in needed]
     graph = helper.make_graph(nodes, "piece", inputs, ends, given)
     opsets = {"opset_imports": model.opset_import, "ir_version": model.ir_version}
     return helper.make_model(graph, **opsets).SerializeToString()

@@ -47,10 +47,10 @@ def receive(source: IO[bytes]) -> tuple[dict[str, Any], dict[str, Array], bytes]
     return head, arrays, _read(source.read(head["bytes"]), head["bytes"])
 
 
-def _read(found: bytes, count: int) -> bytes:
-    if len(found) < count or (count < 0 and not found.endswith(b"\n")):
+def _read(data: bytes, count: int) -> bytes:
+    if len(data) < count or (count < 0 and not data.endswith(b"\n")):
         raise EOFError
-    return found
+    return data
 
 
 def run(model: bytes | str, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -51,11 +51,11 @@ def use_kernels(*kernels: str | Path | UserKernel) -> Iterator[tuple[UserKernel,
     Each is executed on its examples first and held to its reference. Raises `UserError` for what is no kernel
     and for one that is wrong, naming the first element that is.
     """
-    found = tuple(kernel for given in kernels for kernel in _kernels_of(given))
-    with installed(found):
-        for kernel in found:
+    loaded = tuple(kernel for given in kernels for kernel in _kernels_of(given))
+    with installed(loaded):
+        for kernel in loaded:
             hold_to_reference(kernel)
-        yield found
+        yield loaded
 
 
 def _kernels_of(given: str | Path | UserKernel) -> Sequence[UserKernel]:
@@ -78,14 +78,14 @@ def load_kernels(source: str | Path) -> tuple[UserKernel, ...]:
     entry = offered[str(source)]
     where = f"kernel {entry.name!r}, entry point {entry.value!r} of group {GROUP}"
     try:
-        found = entry.load()
+        loaded = entry.load()
     except Exception as error:  # whatever importing somebody's package raises
         raise UserError(f"{where}: cannot be imported: {type(error).__name__}: {error}") from error
-    if isinstance(found, ModuleType):
-        return _in_module(found, where)
-    if not (isinstance(found, type) and issubclass(found, UserKernel)):
-        raise UserError(f"{where}: {found!r} is no kernel (right: a class derived from mtia_emu.Kernel)")
-    return (found(),)
+    if isinstance(loaded, ModuleType):
+        return _in_module(loaded, where)
+    if not (isinstance(loaded, type) and issubclass(loaded, UserKernel)):
+        raise UserError(f"{where}: {loaded!r} is no kernel (right: a class derived from mtia_emu.Kernel)")
+    return (loaded(),)
 
 
 def _in_module(module: ModuleType, where: str) -> tuple[UserKernel, ...]:
@@ -95,12 +95,12 @@ def _in_module(module: ModuleType, where: str) -> tuple[UserKernel, ...]:
         for c in vars(module).values()
         if isinstance(c, type) and issubclass(c, UserKernel) and c.__module__ == module.__name__
     ]
-    found = tuple(c() for c in classes if c.op and not inspect.isabstract(c))
-    if not found:
+    instances = tuple(c() for c in classes if c.op and not inspect.isabstract(c))
+    if not instances:
         raise UserError(
             f"{where}: has no kernel (right: a class derived from mtia_emu.Kernel, with its `op`)"
         )
-    return found
+    return instances
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def hold_to_reference(kernel: UserKernel, *, seed: int = 0) -> int:
     few mappings where there are several, and on one row of PEs where the kernel may share a launch. Raises
     `UserError` naming the first element that is off.
     """
-    done, no_room = 0, ""
+    run, no_room = 0, ""
     for case in _cases(kernel, seed):
         types = [TensorType(dtype_of(x), x.shape) for x in case.arrays]
         if not kernel.takes(types, freeze_attrs(case.attrs)):
@@ -133,15 +133,15 @@ def hold_to_reference(kernel: UserKernel, *, seed: int = 0) -> int:
         for chip in _chips(kernel):
             try:
                 _hold(kernel, case, chip)
-                done += 1
+                run += 1
             except NoRoom as error:
                 no_room = str(error)
             except UserError as error:
                 raise UserError(f"{kernel.label}: {case} on {chip.name}: {error}") from None
-    if not done:
+    if not run:
         why = no_room or "it takes none of them"
         raise UserError(f"{kernel.label} ran on none of its examples, so nothing is known of it: {why}")
-    return done
+    return run
 
 
 def _chips(kernel: UserKernel) -> Iterator[Chip]:
@@ -170,11 +170,11 @@ def _cases(kernel: UserKernel, seed: int) -> Iterator[_Case]:
 def _examples(kernel: UserKernel, rng: np.random.Generator) -> list[Any]:
     """Return the examples; raise `UserError` where there are none, or not of the right form."""
     try:
-        found = []
+        examples = []
         for example in kernel.examples(rng):
             arrays, attrs = example
-            found.append((tuple(np.asarray(x) for x in arrays), dict(attrs)))
-            if len(found) > MOST_EXAMPLES:
+            examples.append((tuple(np.asarray(x) for x in arrays), dict(attrs)))
+            if len(examples) > MOST_EXAMPLES:
                 raise UserError(f"{kernel.label}: more than {MOST_EXAMPLES} examples")
     except UserError:
         raise
@@ -183,9 +183,9 @@ def _examples(kernel: UserKernel, rng: np.random.Generator) -> list[Any]:
             f"{kernel.label}: examples {raised(error, type(kernel))} "
             "(right: yield [operands], {attributes})"
         ) from error
-    if not found:
+    if not examples:
         raise UserError(f"{kernel.label}: examples yields nothing (right: yield [operands], {{attributes}})")
-    return found
+    return examples
 
 
 def _in_format(array: Array, kind: DType | None) -> Array:

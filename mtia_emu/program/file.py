@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..files.npz import BROKEN_ZIP, MAX_RANK
 from ..files.writing import write_atomic
 from ..machine.chip import validate
+from ..machine.memories import memory_named
 from ..types import TensorType, Work, dtype, parse_type
 from .header import (
     BindingRecord,
@@ -250,7 +251,13 @@ def _read_block(file: zipfile.ZipFile, index: int, b: BlockRecord, path: Path) -
         b.kernel,
         tuple(
             Operand(
-                dtype(x.dtype), tuple(x.shape), tuple(x.strides), x.space, x.written, x.by_column, x.tiled
+                dtype(x.dtype),
+                tuple(x.shape),
+                tuple(x.strides),
+                memory_named(x.space),
+                x.written,
+                x.by_column,
+                x.tiled,
             )
             for x in b.operands
         ),
@@ -334,7 +341,8 @@ def _work(w: WorkRecord) -> Work:
 
 def _bound(bindings: list[BindingRecord]) -> Iterator[Binding]:
     for b in bindings:
-        yield Binding(b.name, _type(b.type), _type(b.model_type), b.space, b.address, tuple(b.strides))
+        space = memory_named(b.space)
+        yield Binding(b.name, _type(b.type), _type(b.model_type), space, b.address, tuple(b.strides))
 
 
 def _type(text: str) -> TensorType:

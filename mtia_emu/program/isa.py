@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..machine.memories import Memory, memory_named
 from ..machine.units.noc import Cast  # noqa: F401  a word of the language, imported from here
 from ..machine.units.simd import FUNCTIONS, REDUCTIONS
 from ..types import DType, TensorType, Work
@@ -96,12 +97,15 @@ class Operand:
     dtype: DType
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-    space: str  # "dram", "sram", or "scratch": SRAM that the block uses for itself
+    space: Memory
     written: bool = False
     by_column: bool = (
         False  # tiles are kept column by column in local memory: the matrix unit's b, k innermost
     )
     tiled: bool = False  # lies in memory tile after tile, as it is loaded: a tile is one run of bytes
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "space", memory_named(self.space))
 
     @cached_property
     def rows(self) -> int:
@@ -223,9 +227,12 @@ class Binding:
     name: str
     type: TensorType
     model_type: TensorType
-    space: str
+    space: Memory
     address: int
     strides: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "space", memory_named(self.space))
 
     @property
     def operand(self) -> Operand:
@@ -256,3 +263,8 @@ class Program:
     sram_bytes: int
     works: tuple[Work, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def memory_bytes(self) -> dict[Memory, int]:
+        """Return what the program takes of each memory from one launch to the next."""
+        return {Memory.DRAM: self.dram_bytes, Memory.SRAM: self.sram_bytes}

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..machine.chip import Chip, validate
+from ..machine.memories import Memory
 from .columns import MOST
 from .isa import COMMAND, Binding, Block, Operand, Program
 from .verify_commands import SLOT_FIELDS, verify_commands
@@ -19,7 +20,6 @@ Array = np.ndarray[Any, Any]
 MOST_BYTES = 1 << 48  # of a memory
 MOST_CELLS = 1 << 24  # slots times PEs: the timing keeps two numbers of each
 MOST_STAGES = 1 << 20  # of a block: the timing keeps a number of each
-SPACES = ("dram", "sram", "scratch")
 
 
 def verify(program: Program, chip: Chip | None = None) -> None:
@@ -29,7 +29,7 @@ def verify(program: Program, chip: Chip | None = None) -> None:
     given) without any error but a `UserError`, in memory that its own sizes bound. Weights are not looked at.
     """
     machine = chip or validate(program.chip, f"of program {program.model}")
-    for name, have in (("dram", program.dram_bytes), ("sram", program.sram_bytes)):
+    for name, have in program.memory_bytes.items():
         if not 0 <= have <= MOST_BYTES:
             raise UserError(f"program {program.model}: {name} of {have} bytes; right: 0 to {MOST_BYTES}")
     for binding in (*program.inputs, *program.outputs, *program.consts):
@@ -67,7 +67,7 @@ def verify_block(block: Block, chip: Chip) -> None:
 
 
 def _verify_binding(b: Binding, program: Program) -> None:
-    have = {"dram": program.dram_bytes, "sram": program.sram_bytes}.get(b.space)
+    have = program.memory_bytes.get(b.space)
     if b.strides and (len(b.strides) != b.type.rank or not 0 <= min(b.strides) <= max(b.strides) <= MOST):
         raise UserError(f"program {program.model}: %{b.name} {b.type} lies in strides {list(b.strides)}")
     if have is None or not 0 <= b.address <= have - max(b.operand.extent_bytes, b.type.bytes):
@@ -87,7 +87,7 @@ def _verify_launch(name: str, index: int, addresses: Sequence[int], program: Pro
     block = program.blocks[index]
     if len(addresses) != len(block.operands):
         raise UserError(f"{where}: {len(addresses)} addresses for {len(block.operands)} operands")
-    room = {"dram": program.dram_bytes, "sram": program.sram_bytes, "scratch": block.scratch_bytes}
+    room = {**program.memory_bytes, Memory.SCRATCH: block.scratch_bytes}
     for address, operand in zip(addresses, block.operands, strict=True):
         if not 0 <= address <= room[operand.space] - operand.extent_bytes:
             have = f"{room[operand.space]} bytes of {operand.space}"
@@ -95,8 +95,6 @@ def _verify_launch(name: str, index: int, addresses: Sequence[int], program: Pro
 
 
 def _verify_operand(index: int, x: Operand, block: Block) -> None:
-    if x.space not in SPACES:
-        raise UserError(f"operand %{index} is in {x.space!r}; right: {', '.join(SPACES)}")
     if not x.shape or len(x.shape) != len(x.strides):
         raise UserError(
             f"operand %{index} has {len(x.shape)} dimensions and {len(x.strides)} strides; "

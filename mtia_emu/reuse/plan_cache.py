@@ -112,14 +112,14 @@ def _connect(path: Path) -> sqlite3.Connection:
         try:
             file.execute("PRAGMA trusted_schema = OFF")
             file.execute("PRAGMA synchronous = OFF")  # a choice that is lost is made again
-            found = file.execute(
+            tables = file.execute(
                 "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
             ).fetchall()
-            if not found:
+            if not tables:
                 with file:
                     for line in SCHEMA:
                         file.execute(line.replace("TABLE", "TABLE IF NOT EXISTS", 1))
-            if not found or tuple(row[0] for row in found) == SCHEMA:
+            if not tables or tuple(row[0] for row in tables) == SCHEMA:
                 return file
         except sqlite3.OperationalError:
             file.close()
@@ -140,9 +140,9 @@ def _remove(path: Path) -> None:
 def _paths(text: Any) -> tuple[str, ...]:
     """Return the dotted keys that a text lists, none where it is no list of words."""
     with contextlib.suppress(ValueError, TypeError, RecursionError):
-        found = json.loads(text)
-        if isinstance(found, list) and all(isinstance(x, str) for x in found):
-            return tuple(found)
+        paths = json.loads(text)
+        if isinstance(paths, list) and all(isinstance(x, str) for x in paths):
+            return tuple(paths)
     return ("",)
 
 

@@ -75,11 +75,11 @@ class Silicon(BaseModel):
 
     def at(self, node_nm: float) -> ProcessNode:
         """Return the facts of a process node; raise `UserError` for one that there are none of."""
-        found = self.node.get(f"{node_nm:g}")
-        if found is None:
+        node = self.node.get(f"{node_nm:g}")
+        if node is None:
             known = ", ".join(sorted(self.node, key=float))
             raise UserError(f"node_nm is {node_nm:g}: area and cost are known at {known} nm")
-        return found
+        return node
 
 
 @cache

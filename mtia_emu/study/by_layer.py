@@ -112,7 +112,7 @@ class _Judge:
         launch = self.program.launches[index]
         block = self.program.blocks[launch.block]
         names: Sequence[Launch | Part] = launch.parts or (launch,)
-        operands = [i for i, x in enumerate(block.operands) if x.space != "scratch"]
+        operands = [i for i, x in enumerate(block.operands) if not x.space.of_block]
         at = 0
         for name, kernel, number in zip(names, block.kernels, self.steps[index], strict=True):
             step = self.plan.steps[number]

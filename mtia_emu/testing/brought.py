@@ -28,15 +28,15 @@ def own_motifs(passes: Sequence[Pass]) -> tuple[str, ...]:
     have listed by `testing.motif`. Raises `UserError` for an entry point that is no function, or cannot be
     imported.
     """
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for step in (step for step in passes if type(step) is not PASSES.get(step.name)):
         for entry in _beside(step.name):
             MOTIFS[entry.name] = _loaded(entry)
-            found[entry.name] = None
+            names[entry.name] = None
         package = type(step).__module__.partition(".")[0]
         if package != __name__.partition(".")[0]:
-            found |= {name: None for name, make in MOTIFS.items() if _package(make) == package}
-    return tuple(found)
+            names |= {name: None for name, make in MOTIFS.items() if _package(make) == package}
+    return tuple(names)
 
 
 def digest(passes: Sequence[Pass]) -> str:
@@ -46,10 +46,10 @@ def digest(passes: Sequence[Pass]) -> str:
     user names also those that lie beside it.
     """
     motifs = own_motifs(passes)
-    found = hashlib.blake2b(digest_size=16)
+    content = hashlib.blake2b(digest_size=16)
     for file in sorted({*_ours(), *_theirs([*map(type, passes), *(MOTIFS[name] for name in motifs)])}):
-        found.update(str(file).encode() + b"\0" + file.read_bytes())
-    return found.hexdigest()
+        content.update(str(file).encode() + b"\0" + file.read_bytes())
+    return content.hexdigest()
 
 
 def _ours() -> Iterator[Path]:
@@ -88,10 +88,10 @@ def _beside(name: str) -> list[EntryPoint]:
 def _loaded(entry: EntryPoint) -> Motif:
     where = f"motif {entry.name!r}, entry point {entry.value!r} of group {GROUP}"
     try:
-        found = entry.load()
+        loaded = entry.load()
     except Exception as error:  # whatever importing somebody's package raises
         raise UserError(f"{where}: cannot be imported: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise UserError(f"{where}: {found!r} is no motif (right: a function of a testing.Grower)")
-    made: Motif = found
-    return made
+    if not callable(loaded):
+        raise UserError(f"{where}: {loaded!r} is no motif (right: a function of a testing.Grower)")
+    motif: Motif = loaded
+    return motif

@@ -61,9 +61,9 @@ class Campaign:
             return Campaign(seed, passes, code=code)
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
-            found = [Mismatch(int(f["number"]), str(f["stage"]), str(f["what"])) for f in kept["found"]]
+            mismatches = [Mismatch(int(f["number"]), str(f["stage"]), str(f["what"])) for f in kept["found"]]
             same = (kept["seed"], kept["passes"], kept["chunk"]) == (seed, passes, CHUNK)
-            done = [int(number) for number in kept["done"]]
+            tried = [int(number) for number in kept["done"]]
             fired = {str(name): int(count) for name, count in kept["fired"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
@@ -76,7 +76,7 @@ class Campaign:
             )
         if kept.get("code") != code:  # what was tried has changed since
             return Campaign(seed, passes, code=code)
-        return Campaign(seed, passes, done, found, fired, code)
+        return Campaign(seed, passes, tried, mismatches, fired, code)
 
 
 def run(
@@ -93,14 +93,14 @@ def run(
     """
     chunks = [c for c in range(-(-count // CHUNK)) if c not in set(campaign.done)]
     total = len(chunks) + len(campaign.done)
-    for chunk, found, fired in _tried(campaign, chunks, workers):
+    for chunk, mismatches, fired in _tried(campaign, chunks, workers):
         campaign.done.append(chunk)
-        campaign.found += found
+        campaign.found += mismatches
         campaign.fired = dict(Counter(campaign.fired) + fired)
         save(campaign.text())
         if progress is not None:
             progress("fuzz", len(campaign.done) * CHUNK, total * CHUNK)
-        yield from found
+        yield from mismatches
 
 
 def _tried(
@@ -138,7 +138,7 @@ def _spread(
 def _try(seed: int, chunk: int, passes: str | None) -> tuple[list[Mismatch], Counter[str]]:
     numbers, fired = range(chunk * CHUNK, (chunk + 1) * CHUNK), Counter[str]()
     tried = first_wrong(seed, numbers, passes, motifs_of(passes), fired)
-    return [found for found in tried if found is not None], fired
+    return [mismatch for mismatch in tried if mismatch is not None], fired
 
 
 def motifs_of(passes: str | None) -> tuple[str, ...]:
@@ -146,15 +146,15 @@ def motifs_of(passes: str | None) -> tuple[str, ...]:
     return () if passes is None else own_motifs(parse_passes(passes))
 
 
-def smallest(found: Mismatch, seed: int, passes: str | None) -> tuple[Graph, str]:
+def smallest(mismatch: Mismatch, seed: int, passes: str | None) -> tuple[Graph, str]:
     """Return the smallest part of a graph that is wrong in the same stage, and the pass to blame, or ""."""
 
     def fails(graph: Graph) -> bool:
         try:
-            other: Any = mismatch_of(graph, seed, found.number, passes)
+            other: Any = mismatch_of(graph, seed, mismatch.number, passes)
         except Exception:  # a part that the oracle refuses
             return False
-        return other is not None and other.stage == found.stage
+        return other is not None and other.stage == mismatch.stage
 
-    small = shrink(numbered_graph(seed, found.number, motifs_of(passes)), fails)
-    return small, blamed(small, found, seed, passes)
+    small = shrink(numbered_graph(seed, mismatch.number, motifs_of(passes)), fails)
+    return small, blamed(small, mismatch, seed, passes)

@@ -142,8 +142,8 @@ def mismatch_of(
     said = cache(lambda index: _said(graph, samples[index]))
     for stage, make in _stages(graph, seed, number, samples[0], spelling, fired):
         try:
-            made = make()
-            wrong = _wrong(graph, made, samples, said)
+            result = make()
+            wrong = _wrong(graph, result, samples, said)
         except Exception as error:  # whatever it is, it is a fault
             wrong = f"raises {type(error).__name__}: {error}"
         if wrong:
@@ -195,39 +195,39 @@ Stage = tuple[str, Callable[[], Made]]
 
 
 def _wrong(
-    graph: Graph, made: Made, samples: Sequence[Sample], said: Callable[[int], Mapping[str, Array]]
+    graph: Graph, result: Made, samples: Sequence[Sample], said: Callable[[int], Mapping[str, Array]]
 ) -> str:
     """Return what is wrong with what was made of a graph, on the first sample that shows it; else ""."""
-    kinds = _kinds(graph, made)
+    kinds = _kinds(graph, result)
     for index, sample in enumerate(samples):
         if sample.kind not in kinds:
             continue
-        got = made.run(sample)
-        expected = made.right(sample) if made.right is not None else said(index)
-        wrong = fault_of(graph, sample, got, expected, made.noise, made.share, made.hidden)
+        got = result.run(sample)
+        expected = result.right(sample) if result.right is not None else said(index)
+        wrong = fault_of(graph, sample, got, expected, result.noise, result.share, result.hidden)
         if wrong and not _undefined(graph):
             return f"{wrong} (sample: {sample.name})"
-    if made.after is None or _undefined(graph):
+    if result.after is None or _undefined(graph):
         return ""
-    return Judge(graph, [sample for sample in samples if sample.kind in kinds]).fault(graph, made.after)
+    return Judge(graph, [sample for sample in samples if sample.kind in kinds]).fault(graph, result.after)
 
 
-def _kinds(graph: Graph, made: Made) -> tuple[str, ...]:
+def _kinds(graph: Graph, result: Made) -> tuple[str, ...]:
     """Return the kinds of samples that what is made of a graph is held on.
 
     Few codes do not tell numbers of many magnitudes apart; formats of another range, and what is fused of
     narrow ones, give infinities elsewhere.
     """
-    if made.share or made.noise.codes:
+    if result.share or result.noise.codes:
         return KINDS[:1]
     own, ops = own_dtype(graph), {node.op for node in graph.nodes}
     left_out = {"constants"} if ops & STEPS and ops & INEXACT else set()  # a last digit decides at a tie
-    narrow = (made.floats and made.floats != own.name) or own.bits < 32
+    narrow = (result.floats and result.floats != own.name) or own.bits < 32
     if narrow and "softmax" in ops:  # a last digit decides which score is the largest
         left_out.add("large")
-    if made.hidden:  # scores below what masks put in place of others
+    if result.hidden:  # scores below what masks put in place of others
         left_out |= {"constants", OVERFLOWING}
-    elif narrow and made.floats:
+    elif narrow and result.floats:
         left_out |= {SILENT, OVERFLOWING}
     return tuple(kind for kind in KINDS if kind not in left_out)
 
@@ -253,18 +253,18 @@ def _stages(
         return
     yield "reference", lambda: Made(lambda given: evaluate(graph, given), Noise(loose=True))
     yield "import", lambda: Made(_imported(graph), Noise(loose=True))
-    for wanted in FORMATS:
-        yield f"pipeline {wanted}", partial(_lowered, graph, pipeline_of(graph, chip, wanted), wanted)
-    wanted = FORMATS[number % len(FORMATS)]
-    yield f"program {wanted}", partial(_executed, graph, chip, wanted)
+    for form in FORMATS:
+        yield f"pipeline {form}", partial(_lowered, graph, pipeline_of(graph, chip, form), form)
+    form = FORMATS[number % len(FORMATS)]
+    yield f"program {form}", partial(_executed, graph, chip, form)
     if number % COARSELY == 0:
         yield from coarse_stages(graph, chip, COARSE[number // COARSELY % len(COARSE)])
 
 
-def coarse_stages(graph: Graph, chip: Chip, wanted: str) -> Iterator[Stage]:
+def coarse_stages(graph: Graph, chip: Chip, form: str) -> Iterator[Stage]:
     """Yield the stages of a format that chooses codes: held to the graph's results with those codes."""
-    steps = pipeline_of(graph, chip, wanted)
-    at = 1 + next((i for i, step in enumerate(steps) if step == quantised(wanted)), len(steps))
+    steps = pipeline_of(graph, chip, form)
+    at = 1 + next((i for i, step in enumerate(steps) if step == quantised(form)), len(steps))
     if at > len(steps):  # a graph of integers, which has no other format
         return
 
@@ -280,43 +280,43 @@ def coarse_stages(graph: Graph, chip: Chip, wanted: str) -> Iterator[Stage]:
         share = coarse(after)
         return Made(
             lambda given: results(after, given, graph),
-            _noise(wanted),
+            _noise(form),
             share,
             right,
             hides(after),
-            _floats(wanted),
+            _floats(form),
         )
 
     def executed() -> Made:
-        made = _executed(graph, chip, wanted)
-        return Made(made.run, made.noise, made.share, right, made.hidden, made.floats)
+        result = _executed(graph, chip, form)
+        return Made(result.run, result.noise, result.share, right, result.hidden, result.floats)
 
-    yield f"pipeline {wanted}", lowered
-    yield f"program {wanted}", executed
+    yield f"pipeline {form}", lowered
+    yield f"program {form}", executed
 
 
-def pipeline_of(graph: Graph, chip: Chip, wanted: str | None) -> tuple[Pass, ...]:
+def pipeline_of(graph: Graph, chip: Chip, number_format: str | None) -> tuple[Pass, ...]:
     """Return all passes that compiling a graph for a chip in a number format runs."""
     own = own_dtype(graph)
-    form = choose_format(own, chip, wanted)
+    form = choose_format(own, chip, number_format)
     return (*passes(own, form.floats, quantise=form.quantise), *mapping_passes(chip))
 
 
-def _noise(wanted: str) -> Noise:
+def _noise(form: str) -> Noise:
     """Return the noise of a number format of `--dtype`, held to functions of another library."""
-    few, floats = quantised(wanted), _floats(wanted)
+    few, floats = quantised(form), _floats(form)
     return Noise("" if floats == "fp32" else floats, few is not None and few.mode != "none", True)
 
 
-def _floats(wanted: str) -> str:
+def _floats(form: str) -> str:
     """Return what the floats of a number format of `--dtype` are."""
-    return wanted if quantised(wanted) is None else "fp16"
+    return form if quantised(form) is None else "fp16"
 
 
-def _lowered(graph: Graph, steps: Sequence[Pass], wanted: str) -> Made:
+def _lowered(graph: Graph, steps: Sequence[Pass], form: str) -> Made:
     after = lower(graph, tuple(steps))
     run = partial(results, after, first=graph)
-    return Made(run, _noise(wanted), coarse(after), hidden=hides(after), floats=_floats(wanted))
+    return Made(run, _noise(form), coarse(after), hidden=hides(after), floats=_floats(form))
 
 
 def _passed(graph: Graph, steps: Sequence[Pass], fired: Counter[str] | None) -> Made:
@@ -338,20 +338,22 @@ def _passed(graph: Graph, steps: Sequence[Pass], fired: Counter[str] | None) -> 
 
 def _imported(graph: Graph) -> Run:
     shapes = {name: kind.shape for name, kind in graph.inputs.items()}
-    made = import_model(to_onnx(graph), Path("random.onnx"), {}, shapes, {})
-    return lambda given: {k.removeprefix("out:"): v for k, v in evaluate(made, dict(given)).items()}
+    imported = import_model(to_onnx(graph), Path("random.onnx"), {}, shapes, {})
+    return lambda given: {k.removeprefix("out:"): v for k, v in evaluate(imported, dict(given)).items()}
 
 
-def _executed(graph: Graph, chip: Chip, wanted: str) -> Made:
-    made = compile_graph(graph, chip, dtype=wanted, tuning=TOGETHER)
-    verify(made.program, chip)
+def _executed(graph: Graph, chip: Chip, form: str) -> Made:
+    compiled = compile_graph(graph, chip, dtype=form, tuning=TOGETHER)
+    verify(compiled.program, chip)
 
     def run(inputs: Inputs) -> dict[str, Array]:
         with np.errstate(all="ignore"):
-            got = execute(made.program, chip, typed(made.lowered, inputs), core_library()).outputs
+            got = execute(compiled.program, chip, typed(compiled.lowered, inputs), core_library()).outputs
             return {k: v.astype(graph.type_of(k).dtype.numpy) for k, v in got.items()}
 
-    return Made(run, _noise(wanted), coarse(made.lowered), hidden=hides(made.lowered), floats=_floats(wanted))
+    return Made(
+        run, _noise(form), coarse(compiled.lowered), hidden=hides(compiled.lowered), floats=_floats(form)
+    )
 
 
 def oracle(model: Any, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
@@ -363,12 +365,12 @@ def oracle(model: Any, inputs: Mapping[str, Array], names: Sequence[str]) -> dic
     return dict(zip(names, values.values(), strict=True))
 
 
-def blamed(graph: Graph, found: Mismatch, seed: int, spelling: str | None = None) -> str:
+def blamed(graph: Graph, mismatch: Mismatch, seed: int, spelling: str | None = None) -> str:
     """Return the pass after which a graph's results are off, where one is to blame; else ""."""
-    kind, _, wanted = found.stage.partition(" ")
+    kind, _, form = mismatch.stage.partition(" ")
     if kind not in ("pipeline", "passes"):
         return ""
-    chip = random_chip(seed, found.number)
-    steps = parse_passes(spelling) if spelling is not None else pipeline_of(graph, chip, wanted)
-    fault = first_fault(graph, steps, samples_for(graph, found.number))
+    chip = random_chip(seed, mismatch.number)
+    steps = parse_passes(spelling) if spelling is not None else pipeline_of(graph, chip, form)
+    fault = first_fault(graph, steps, samples_for(graph, mismatch.number))
     return fault.step.spelling if fault is not None else ""

@@ -204,11 +204,13 @@ def _repeated(g: Grower, kv: str, times: int) -> str:
     return g.op("reshape", wide, shape=(b, groups * times, s, d))
 
 
-def _causal(g: Grower, scores: str, m: int, s: int, how: str) -> str:
+def _causal(g: Grower, scores: str, m: int, s: int, spelling: str) -> str:
     """Return scores without those of later keys, some rows of which may see nothing at all."""
     seen = np.arange(s)[None, :] <= np.arange(m)[:, None] + g.pick((s - m, 0, 1, -1))
     hidden = float(np.finfo(np.float32).min) if g.kind == FP32 else -60000.0  # below all scores
-    if how == "seen" or not seen.any(axis=1).all():  # adding to a row without a key would round its scores
+    if (
+        spelling == "seen" or not seen.any(axis=1).all()
+    ):  # adding to a row without a key would round its scores
         return g.op("where", g.b.constant(seen), scores, g.number(hidden))
     return g.either("add", scores, g.b.constant(np.where(seen, 0.0, g.pick((-np.inf, hidden))), g.kind.numpy))
 
@@ -217,26 +219,26 @@ def _masked(g: Grower, scores: str) -> str:
     """Return scores with a mask added, or put in by `where`: for all heads, for each, of rank 2 to 4."""
     b, heads, m, s = g.of(scores)
     shape = g.pick(((m, s), (1, 1, m, s), (b, 1, m, s), (1, heads, m, s), (heads, m, s), (b, heads, m, s)))
-    how = g.pick(("none", "add", "computed", "where", "causal", "seen"))
-    if how == "none":
+    spelling = g.pick(("none", "add", "computed", "where", "causal", "seen"))
+    if spelling == "none":
         return scores
-    if how in ("causal", "seen"):
-        return _causal(g, scores, m, s, how)
-    mask = g.input(shape) if how == "computed" else g.const(shape)
-    if how == "where":
+    if spelling in ("causal", "seen"):
+        return _causal(g, scores, m, s, spelling)
+    mask = g.input(shape) if spelling == "computed" else g.const(shape)
+    if spelling == "where":
         allowed = g.op("less", g.op("abs", mask), g.number(1.0))
         return g.op("where", allowed, scores, g.number(-100.0))
-    return g.either("add", scores, g.op("tanh", mask) if how == "computed" else mask)
+    return g.either("add", scores, g.op("tanh", mask) if spelling == "computed" else mask)
 
 
 @motif
 def bag(g: Grower) -> None:
     """Pooled rows of a table: as one op, or a gather and a reduction over this axis or that."""
     rows, d, bags, pooling = g.pick((3, 8)), g.pick((1, 4, 6)), g.size(), g.pick((1, 2, 5))
-    how = g.pick(("op", "gather", "bytes"))
+    spelling = g.pick(("op", "gather", "bytes"))
     ids = g.input((bags, pooling), g.pick(("int64", "int32")))
     mode = g.pick(("sum", "mean", "max"))
-    if how == "op":
+    if spelling == "op":
         offsets = np.minimum(np.sort(g.rng.integers(0, bags * pooling + 1, g.size() + 1)), bags * pooling)
         flat = g.op("reshape", ids, shape=(bags * pooling,))
         weights = (g.input((bags * pooling,)),) if mode == "sum" and g.chance() else ()
@@ -244,7 +246,7 @@ def bag(g: Grower) -> None:
         g.add(g.op("embedding_bag", g.const((rows, d)), flat, ends, *weights, mode=mode))
         return
     looked = g.op("gather", g.const((rows, d)), ids, axis=0)
-    if how == "bytes":
+    if spelling == "bytes":
         looked = g.op("cast", _dequantised(g, rows, d, ids), to=g.kind.name)
     axis = 1 if g.pick(range(4)) else g.pick((0, 2))
     g.add(g.op(f"reduce_{mode}", looked, axes=(axis,), keepdims=g.chance()))
@@ -270,14 +272,14 @@ def elementwise(g: Grower) -> None:
     """A chain of elementwise work over values that broadcast, with casts and comparisons in it."""
     x = g.value()
     for _ in range(g.pick(range(1, 6))):
-        how = g.pick(("unary", "binary", "binary", "silu", "quotient", "where", "cast", "power"))
-        if how == "unary":
+        spelling = g.pick(("unary", "binary", "binary", "silu", "quotient", "where", "cast", "power"))
+        if spelling == "unary":
             x = g.op(g.pick((*SMOOTH, "neg", "abs", "softplus")), x)
-        elif how == "binary":
+        elif spelling == "binary":
             x = g.op(g.pick(("add", "sub", "max", "min")), *g.pick(((x, g.like(x)), (g.like(x), x))))
-        elif how == "silu":
+        elif spelling == "silu":
             x = g.either("mul", x, g.op("sigmoid", x))
-        elif how == "quotient":
+        elif spelling == "quotient":
             x = g.op(
                 "div",
                 x,
@@ -285,9 +287,9 @@ def elementwise(g: Grower) -> None:
                 if g.chance()
                 else g.number(7.0),
             )
-        elif how == "where":
+        elif spelling == "where":
             x = g.op("where", g.op("less", g.value(0, 0), g.number(0.0)), x, g.like(x))
-        elif how == "cast":
+        elif spelling == "cast":
             x = g.op("cast", g.op("cast", x, to=g.pick(("fp32", "fp64"))), to=g.kind.name)
         else:
             x = g.op("pow", g.op("tanh", x), g.number(g.pick((2.0, 3.0))))
@@ -325,35 +327,35 @@ def move(g: Grower) -> None:
     g.add(x)
 
 
-def _moved(g: Grower, x: str, how: str) -> str:
+def _moved(g: Grower, x: str, spelling: str) -> str:
     shape = g.of(x)
     rank, axis = len(shape), g.pick(range(max(len(shape), 1)))
     if int(np.prod(shape)) > 2048:
-        how = "slice"
-    if how == "reshape" or not rank:
+        spelling = "slice"
+    if spelling == "reshape" or not rank:
         return g.op(
             "reshape",
             x,
             shape=g.pick(((int(np.prod(shape)),), (*shape, 1)[:5] if rank < 5 else shape, shape)),
         )
-    if how == "transpose":
+    if spelling == "transpose":
         return g.op("transpose", x, perm=g.order(rank))
-    if how == "slice":
+    if spelling == "slice":
         starts, steps = (tuple(g.pick(c) for _ in shape) for c in ((0, 0, 1), (1, 1, 2)))
         starts = tuple(min(a, n) for a, n in zip(starts, shape, strict=True))
         if g.pick(range(6)) == 0:
             return g.op("slice", x, starts=tuple(n - 1 for n in shape), ends=(-1,) * rank, steps=(-1,) * rank)
         return g.op("slice", x, starts=starts, ends=shape, steps=steps)
-    if how == "concat":
+    if spelling == "concat":
         same = [v for v in g.values if g.of(v) == shape]
         return g.op("concat", x, g.pick((x, *same)), axis=axis)
-    if how == "expand":
+    if spelling == "expand":
         return g.op("expand", x, shape=(2, *(g.size() if n == 1 else n for n in shape))[g.pick((0, 1)) :])
-    if how == "pad":
+    if spelling == "pad":
         return g.op(
             "pad", x, pads=tuple(g.pick((0, 1, 2)) for _ in range(2 * rank)), value=g.pick((0.0, 1.5))
         )
-    if how == "tile":
+    if spelling == "tile":
         return g.op("tile", x, repeats=tuple(g.pick((1, 2)) for _ in shape))
     if not shape[axis]:
         return x

@@ -18,18 +18,18 @@ def bounds(g: Grower) -> None:
         g.add(x)
 
 
-def _bounded(g: Grower, x: str, how: str) -> str:
-    if how == "clip":
+def _bounded(g: Grower, x: str, spelling: str) -> str:
+    if spelling == "clip":
         return g.either("min", g.either("max", x, g.number(g.pick(LOW))), g.number(g.pick(HIGH)))
-    if how == "high":
+    if spelling == "high":
         return g.either("min", x, g.number(g.pick(HIGH)))
-    if how == "exp":  # of what is small enough for every format
+    if spelling == "exp":  # of what is small enough for every format
         return g.op("exp", g.op("min", g.op("max", x, g.number(g.pick(LOW))), g.number(g.pick(HIGH))))
-    if how == "mask":
+    if spelling == "mask":
         shape = g.of(x)
         mask = g.input(shape[g.pick(range(len(shape))) :], "bool")
         return g.op("where", mask, x, g.number(g.pick(HIDDEN)))
-    if how == "nan":
+    if spelling == "nan":
         return g.op("where", g.op("isnan", x), g.number(0.0), x)
     return g.op("round", x)
 

@@ -11,7 +11,7 @@ def siblings(g: Grower) -> None:
     """Products of one input with weights of many widths; some have a bias, an activation, a view."""
     x = g.value(2, 4)
     k = g.of(x)[-1]
-    made = []
+    products = []
     for _ in range(g.pick((2, 3))):
         n = g.pick((1, 2, 4, 6))
         weight = g.const((k, n), k**-0.5 if k else 1.0)
@@ -24,12 +24,12 @@ def siblings(g: Grower) -> None:
             y = g.op(g.pick(SMOOTH), y)
         if not g.pick(range(3)):
             y = _seen_otherwise(g, y)
-        made.append(g.add(y))
-    alike = [v for v in made if g.of(v) == g.of(made[0])]
+        products.append(g.add(y))
+    alike = [v for v in products if g.of(v) == g.of(products[0])]
     if len(alike) > 1:
         g.add(g.op(g.pick(("mul", "add", "sub")), *alike[:2]))
-    elif g.chance() and len({g.of(v)[:-1] for v in made}) == 1:
-        g.add(g.op("concat", *made, axis=len(g.of(made[0])) - 1))
+    elif g.chance() and len({g.of(v)[:-1] for v in products}) == 1:
+        g.add(g.op("concat", *products, axis=len(g.of(products[0])) - 1))
 
 
 def _seen_otherwise(g: Grower, y: str) -> str:
@@ -51,18 +51,18 @@ def tables(g: Grower) -> None:
     """Several embedding bags, most of one width; joined along the features, or one feeding another."""
     bags, width = g.pick((1, 2, 4)), g.pick((1, 4, 6))
     mode = g.pick(("sum", "mean", "max"))
-    made = []
+    bag_results = []
     for _ in range(g.pick((2, 3, 4))):
         pooling = g.pick((1, 2, 5))
         table = g.const((g.pick((3, 8)), width if g.pick(range(4)) else 2))
         ids = g.input((bags, pooling), g.pick(("int64", "int64", "int32")))
         looked = g.op("gather", table, ids, axis=0)
-        how = mode if g.pick(range(4)) else "sum"
-        made.append(g.add(g.op(f"reduce_{how}", looked, axes=(1,), keepdims=False)))
+        pool_mode = mode if g.pick(range(4)) else "sum"
+        bag_results.append(g.add(g.op(f"reduce_{pool_mode}", looked, axes=(1,), keepdims=False)))
     if g.chance():
-        dense = g.const((g.of(made[0])[-1], width))
-        made.append(g.add(g.op("matmul", made[0], dense)))
-    g.add(g.op("concat", *made, axis=1))
+        dense = g.const((g.of(bag_results[0])[-1], width))
+        bag_results.append(g.add(g.op("matmul", bag_results[0], dense)))
+    g.add(g.op("concat", *bag_results, axis=1))
     tail(g)
 
 

@@ -90,8 +90,8 @@ def resized(graph: Graph, change: Change) -> Graph | None:
     nodes = []
     try:
         for node in graph.nodes:
-            nodes.append(made := _node(node, types, change.sizes))
-            types.update(zip(made.outputs, made.types, strict=True))
+            nodes.append(node_now := _node(node, types, change.sizes))
+            types.update(zip(node_now.outputs, node_now.types, strict=True))
         small = Graph(graph.name, nodes, inputs, graph.outputs, consts)
         return check(small.with_states(graph.states), "resize")
     except (UserError, ArithmeticError, LookupError, TypeError, ValueError):  # rules take lawful operands
@@ -115,8 +115,8 @@ def _node(node: Node, types: Mapping[str, TensorType], sizes: Mapping[int, int])
     attrs = {k: _sized(v, sizes) if k in SIZED else v for k, v in node.attrs.items()}
     if node.op == "reshape":
         attrs["shape"] = _holding(attrs["shape"], types[node.inputs[0]].size)
-    found = infer(node.op, [types[v] if v else None for v in node.inputs], attrs)
-    return replace(node, types=found, attrs=attrs)
+    types_now = infer(node.op, [types[v] if v else None for v in node.inputs], attrs)
+    return replace(node, types=types_now, attrs=attrs)
 
 
 def _holding(shape: Any, size: int) -> Any:

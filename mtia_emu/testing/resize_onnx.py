@@ -56,12 +56,12 @@ def resized_onnx(model: Model, change: Change) -> Model | None:
     for value in graph.output:
         value.type.tensor_type.ClearField("shape")
     try:
-        found: Model = onnx.shape_inference.infer_shapes(small, strict_mode=True, data_prop=True)
-        onnx.checker.check_model(found)
+        inferred: Model = onnx.shape_inference.infer_shapes(small, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(inferred)
     except Exception:  # onnx raises errors of many kinds
         return None
-    found.graph.ClearField("value_info")
-    return found
+    inferred.graph.ClearField("value_info")
+    return inferred
 
 
 def _resize(tensor: Any, shape: tuple[int, ...], sizes: Mapping[int, int]) -> None:

@@ -63,13 +63,13 @@ def shrink(graph: Graph, fails: Test) -> Graph:
 
 def part(graph: Graph, names: Iterable[str]) -> Graph:
     """Return the graph of some nodes, by name: outputs are those of the graph, and what no node reads."""
-    wanted = set(names)
-    nodes = [node for node in graph.nodes if node.name in wanted]
+    chosen = set(names)
+    nodes = [node for node in graph.nodes if node.name in chosen]
     read = {v for node in nodes for v in node.inputs if v}
-    made = {v for node in nodes for v in node.outputs}
+    results = {v for node in nodes for v in node.outputs}
     inputs: dict[str, TensorType] = {v: t for v, t in graph.inputs.items() if v in read}
-    inputs |= {v: graph.type_of(v) for v in sorted(read - made - set(inputs) - set(graph.consts))}
-    outputs = [v for v in graph.outputs if v in made]
+    inputs |= {v: graph.type_of(v) for v in sorted(read - results - set(inputs) - set(graph.consts))}
+    outputs = [v for v in graph.outputs if v in results]
     outputs += [v for node in nodes for v in node.outputs if v not in read and v not in outputs]
     consts = {k: c for k, c in graph.consts.items() if k in read}
     return Graph(graph.name, nodes, inputs, outputs, consts).with_states(graph.states)

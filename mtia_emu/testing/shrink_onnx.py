@@ -52,11 +52,11 @@ class _Whole:
         import onnx
 
         nodes = [self.model.graph.node[i] for i in sorted(some)]
-        made = {v for node in nodes for v in node.output if v}
+        results = {v for node in nodes for v in node.output if v}
         read = {v for node in nodes for v in _reads(node)}
-        wanted = outputs if outputs is not None else self._sinks(made, read)
-        inputs = sorted(v for v in read - made if v not in self.weights)
-        if not wanted or any(v not in self.types for v in (*inputs, *wanted)):
+        ends = outputs if outputs is not None else self._sinks(results, read)
+        inputs = sorted(v for v in read - results if v not in self.weights)
+        if not ends or any(v not in self.types for v in (*inputs, *ends)):
             return None
         small = onnx.ModelProto()
         small.CopyFrom(self.model)
@@ -65,14 +65,14 @@ class _Whole:
             graph.ClearField(field)
         graph.node.extend(nodes)
         graph.input.extend(self.types[v] for v in inputs)
-        graph.output.extend(self.types[v] for v in wanted)
+        graph.output.extend(self.types[v] for v in ends)
         graph.initializer.extend(w for name, w in self.weights.items() if name in read)
         return small
 
-    def _sinks(self, made: set[str], read: set[str]) -> list[str]:
+    def _sinks(self, results: set[str], read: set[str]) -> list[str]:
         """Return the model's outputs that are made, then what is made and not read."""
-        given = [v.name for v in self.model.graph.output if v.name in made]
-        return given + sorted(v for v in made - read - set(given) if v in self.types)
+        given = [v.name for v in self.model.graph.output if v.name in results]
+        return given + sorted(v for v in results - read - set(given) if v in self.types)
 
 
 def _reads(node: Any) -> Iterator[str]:

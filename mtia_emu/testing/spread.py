@@ -85,11 +85,13 @@ def spread(
         for draw in noisy:
             for name, value in draw.outputs(graph, inputs).items():
                 squares[name] += _gap(value, exact[name]) ** 2
-        found = {name: np.sqrt(square / draws) for name, square in squares.items()}
+        spreads = {name: np.sqrt(square / draws) for name, square in squares.items()}
         if any(draw.beyond for draw in noisy):
             one, two = (Draw(noise, first, mark).outputs(graph, inputs) for mark in MARKS)
-            found = {name: np.where(_gap(one[name], two[name]) > 0, np.inf, x) for name, x in found.items()}
-    return found
+            spreads = {
+                name: np.where(_gap(one[name], two[name]) > 0, np.inf, x) for name, x in spreads.items()
+            }
+    return spreads
 
 
 def _gap(a: Array, b: Array) -> Array:
@@ -128,9 +130,9 @@ class Draw:
 
     def _results(self, node: Node, given: Sequence[Array | None]) -> list[Array]:
         if node.op in EXACT:
-            made = [self._held(x) for x in reference(node.op, given, node.attrs)]
-            kept = self.noise.loose and node.op == "cast" and made[0].dtype.itemsize == HALF
-            return [self._off(x, self._step(x)) for x in made] if kept else made
+            results = [self._held(x) for x in reference(node.op, given, node.attrs)]
+            kept = self.noise.loose and node.op == "cast" and results[0].dtype.itemsize == HALF
+            return [self._off(x, self._step(x)) for x in results] if kept else results
         calm = _calm(node, [x for x in given if x is not None])
         if node.op == "map":
             return self._map(node, [x for x in given if x is not None], calm)
@@ -145,10 +147,10 @@ class Draw:
         if node.op == "matmul" and node.type.dtype.is_float:
             return [self._product(node, given, calm)]
         if self.noise.loose and node.op == "log_softmax":
-            made = [np.log(reference("softmax", given, node.attrs)[0])]
+            results = [np.log(reference("softmax", given, node.attrs)[0])]
         else:
-            made = list(reference(node.op, given, node.attrs))
-        typed = [x.astype(kind.dtype.numpy) for x, kind in zip(made, node.types, strict=True)]
+            results = list(reference(node.op, given, node.attrs))
+        typed = [x.astype(kind.dtype.numpy) for x, kind in zip(results, node.types, strict=True)]
         size = _unit(node, given) if self.noise.loose else 0.0
         steps = 0.0 if node.op in FUNCTIONS else _steps(node, given)
         if self.noise.loose:  # nearly equal terms, added one by one, are all rounded the same way
@@ -186,9 +188,9 @@ class Draw:
             if name == "none" or any(x is None for x in others):
                 continue
             operands = [*([] if value is None else [value]), *others]
-            made = product(a, b).astype(kind) if name == "matmul" else compute(name, operands, kind)
+            result = product(a, b).astype(kind) if name == "matmul" else compute(name, operands, kind)
             size = PRODUCT if self.noise.loose and name == activation else 0.0
-            value = self._marked(self._off(made, self._step(made, size)), calm)
+            value = self._marked(self._off(result, self._step(result, size)), calm)
         assert value is not None
         return value
 

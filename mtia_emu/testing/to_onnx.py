@@ -50,8 +50,8 @@ def to_onnx(graph: Graph) -> Any:
         [helper.make_tensor_value_info(_out(n) if i else n, _code(t), list(t.shape)) for n, t in some]
         for i, some in enumerate((graph.inputs.items(), ((n, graph.type_of(n)) for n in graph.outputs)))
     ]
-    made = helper.make_graph(model.nodes, "random", values[0], values[1], model.weights)
-    return helper.make_model(made, ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)])
+    whole = helper.make_graph(model.nodes, "random", values[0], values[1], model.weights)
+    return helper.make_model(whole, ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)])
 
 
 def _out(name: str) -> str:
@@ -108,12 +108,12 @@ class _Model:
         if len(node.outputs) != 1:
             raise Unwritten(node.op)
         if node.op in SAME:
-            made = self.add(SAME[node.op], *node.inputs)
+            result = self.add(SAME[node.op], *node.inputs)
         elif node.op in _WRITERS:
-            made = _WRITERS[node.op](self, node)
+            result = _WRITERS[node.op](self, node)
         else:
             raise Unwritten(node.op)
-        self.nodes[-1].output[self.nodes[-1].output[:].index(made)] = node.output
+        self.nodes[-1].output[self.nodes[-1].output[:].index(result)] = node.output
 
     def finish(self) -> None:
         """Let every output be the result of a node of its own."""

@@ -75,8 +75,8 @@ def _evaluated(
     left = False
     for index, node in enumerate(graph.nodes):
         given = [values[v] if v else None for v in node.inputs]
-        made = reference(node.op, given, _attrs(node.attrs))
-        for name, kind, x in zip(node.outputs, node.types, made, strict=True):
+        results = reference(node.op, given, _attrs(node.attrs))
+        for name, kind, x in zip(node.outputs, node.types, results, strict=True):
             value = _wide(_lasting(x, kind))
             left = left or _leaves(node, given, value)
             values[name] = value if rng is None else _off(node, given, value, rng)
@@ -167,15 +167,15 @@ def agreement(
     untold = any(not np.isfinite(x.astype(WIDE)).all() for x in map(np.asarray, inputs.values()))
     untold = untold or first.left or second.left
     with np.errstate(all="ignore"):
-        found = {k: _near(x, second.outputs[k], untold, share) for k, x in first.outputs.items()}
-        if all(x.all() for x in found.values()):
-            return found
+        near = {k: _near(x, second.outputs[k], untold, share) for k, x in first.outputs.items()}
+        if all(x.all() for x in near.values()):
+            return near
         moved = _moved(before, after, inputs, first, second)
         return (
             None
             if moved is None
             else {
-                k: found[k] | (_gap(x, second.outputs[k]) <= TIMES * moved[k])
+                k: near[k] | (_gap(x, second.outputs[k]) <= TIMES * moved[k])
                 for k, x in first.outputs.items()
             }
         )

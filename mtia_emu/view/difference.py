@@ -14,15 +14,18 @@ from .page import Cell, Page
 _SAME = "-"
 
 
-def print_difference(found: Difference, console: Console, *, rows: int = 12) -> None:
+def print_difference(difference: Difference, console: Console, *, rows: int = 12) -> None:
     """Print a difference; `rows` limits the tables of ops and of layers."""
     page = Page(console)
     page.print(
-        *(page.text(f"{name}: {_about(side)}", "bold") for name, side in (("A", found.a), ("B", found.b))),
+        *(
+            page.text(f"{name}: {_about(side)}", "bold")
+            for name, side in (("A", difference.a), ("B", difference.b))
+        ),
         "",
-        _totals(page, found),
-        _ops(page, found, rows),
-        _layers(page, found, rows),
+        _totals(page, difference),
+        _ops(page, difference, rows),
+        _layers(page, difference, rows),
     )
 
 
@@ -31,8 +34,8 @@ def _about(side: Side) -> str:
     return f"{side.file}: " + ", ".join([f"{side.model} on {side.chip}", side.dtype, *dims])
 
 
-def _totals(page: Page, found: Difference) -> RenderableType:
-    a, b = found.a, found.b
+def _totals(page: Page, difference: Difference) -> RenderableType:
+    a, b = difference.a, difference.b
     rows = [
         _change("time", units.seconds, a.seconds, b.seconds),
         _change("energy", units.joules, a.joules, b.joules),
@@ -56,13 +59,13 @@ def _signed(show: units.Show, change: float) -> str:
 
 
 def _ratio(a: float, b: float) -> str:
-    found = ratio(a, b)
-    return _SAME if found is None else units.ratio(found)
+    text = ratio(a, b)
+    return _SAME if text is None else units.ratio(text)
 
 
-def _ops(page: Page, found: Difference, limit: int) -> RenderableType:
+def _ops(page: Page, difference: Difference, limit: int) -> RenderableType:
     groups: dict[str, tuple[list[LayerRow], list[LayerRow]]] = {}
-    for pair in found.pairs:
+    for pair in difference.pairs:
         for at, row in enumerate((pair.a, pair.b)):
             if row is not None:
                 groups.setdefault(row.op, ([], []))[at].append(row)
@@ -80,11 +83,11 @@ def _ops(page: Page, found: Difference, limit: int) -> RenderableType:
     return page.section("Time by op", page.table(columns, rows, flex=0), note=note)
 
 
-def _layers(page: Page, found: Difference, limit: int) -> RenderableType:
-    changed = [pair for pair in found.pairs if not pair.equal]
-    counted = found.a.commands is not None and found.b.commands is not None
+def _layers(page: Page, difference: Difference, limit: int) -> RenderableType:
+    changed = [pair for pair in difference.pairs if not pair.equal]
+    counted = difference.a.commands is not None and difference.b.commands is not None
     rows = [_layer(pair, counted) for pair in changed[:limit]]
-    note = f"{len(rows)} of {len(changed)} that differ; {len(found.pairs) - len(changed)} are equal"
+    note = f"{len(rows)} of {len(changed)} that differ; {len(difference.pairs) - len(changed)} are equal"
     columns = ["layer", "op", "time, A", "B", "B - A", "B / A", "bound by", "DRAM", "SRAM", "energy"]
     columns += ["commands"] if counted else []
     if not rows:

@@ -20,24 +20,28 @@ _LEAST_BUSY = 0.05
 _LEAST_CHANGE = 5e-4  # of time or energy: smaller changes are counted, not shown
 
 
-def print_explanation(done: Explanation, console: Console, *, rows: int = 12) -> None:
+def print_explanation(explanation: Explanation, console: Console, *, rows: int = 12) -> None:
     """Print an explanation; `rows` limits each table. Needs 80 columns to show every table well."""
-    page, report = Page(console), done.report
+    page, report = Page(console), explanation.report
     dims = [f"{name}={size}" for name, size in report.dims.items()]
     about = [report.dtype, *dims, units.seconds(report.seconds), units.joules(report.joules)]
     title = page.text(f"{report.model} on {report.machine}", "bold")
     parts: list[RenderableType] = [title, page.text(", ".join(about), "dim"), ""]
-    parts += [_where(page, done), _layers(page, done.layers, rows), _roofline(page, done)]
-    if done.effects is not None:
-        judged = [e for e in done.effects if not e.refused]
+    parts += [
+        _where(page, explanation),
+        _layers(page, explanation.layers, rows),
+        _roofline(page, explanation),
+    ]
+    if explanation.effects is not None:
+        judged = [e for e in explanation.effects if not e.refused]
         parts += _what_would_help(page, judged, rows)
-    if notes := _notes(done):
+    if notes := _notes(explanation):
         parts.append(page.section("Notes", *(page.text(f"- {text}") for text in notes)))
     page.print(*parts)
 
 
-def _where(page: Page, done: Explanation) -> RenderableType:
-    report, seconds = done.report, done.seconds_by_part
+def _where(page: Page, explanation: Explanation) -> RenderableType:
+    report, seconds = explanation.report, explanation.seconds_by_part
     bound = grouped(report.layers, lambda layer: layer.bound_by)
     rows: list[list[Cell]] = []
     for (name, spent), share in zip(seconds.items(), units.percents(list(seconds.values())), strict=True):
@@ -49,19 +53,19 @@ def _where(page: Page, done: Explanation) -> RenderableType:
     return page.section("Where the time went", page.table(columns, rows, flex=6, optional=(6,)))
 
 
-def _roofline(page: Page, done: Explanation) -> RenderableType:
-    line = roofline_of(done.report, done.roofs)
-    hidden = len(done.report.layers) - sum(point.layers for point in line.points)
+def _roofline(page: Page, explanation: Explanation) -> RenderableType:
+    line = roofline_of(explanation.report, explanation.roofs)
+    hidden = len(explanation.report.layers) - sum(point.layers for point in line.points)
     note = "letter: what bound a layer; capital: a tenth of the time or more"
     note += f"; {hidden} without traffic not drawn" if hidden else ""
     return page.section("Roofline", *chart(page, line), note=note)
 
 
-def _notes(done: Explanation) -> list[str]:
-    refused = [e for e in done.effects or () if e.refused]
+def _notes(explanation: Explanation) -> list[str]:
+    refused = [e for e in explanation.effects or () if e.refused]
     notes = [f"{e.step.key} = {_value(e.step.new)} was refused: {e.refused}" for e in refused]
-    if done.left_out:
-        keys = ", ".join(done.left_out)
+    if explanation.left_out:
+        keys = ", ".join(explanation.left_out)
         notes.append(f"not judged, since a compiled program cannot be compiled anew: {keys}")
     return notes
 

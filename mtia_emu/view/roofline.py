@@ -58,8 +58,8 @@ def roofline_of(report: Report, roofs: Roofs) -> Roofline:
     Intensity is per DRAM byte, per SRAM byte for a layer without DRAM traffic.
     """
     ridges = [roofs.matrix_ops_per_s / bandwidth(roofs, memory) for memory in ("dram", "sram")]
-    found = [layer.ops / _moved(layer)[0] for layer in report.layers if layer.ops and _moved(layer)[0]]
-    low, high = min([*ridges, *found]) / _MARGIN, max([*ridges, *found]) * _MARGIN
+    intensities = [layer.ops / _moved(layer)[0] for layer in report.layers if layer.ops and _moved(layer)[0]]
+    low, high = min([*ridges, *intensities]) / _MARGIN, max([*ridges, *intensities]) * _MARGIN
     shares: dict[RooflinePoint, list[float]] = {}
     for layer in report.layers:
         if _moved(layer)[0] and layer.end_cycle > layer.start_cycle:

@@ -201,8 +201,8 @@ def _bands(report: Report, gpu: Report) -> str:
     """Return how wide the ratios are, as far as the GPU's model was held to measurements."""
     versus = compare(report, gpu)
     named = [("as fast", versus.speed_band), ("performance per watt", versus.energy_band)]
-    found = [f"{name} {units.ratio(b.low)} to {units.ratio(b.high)}" for name, b in named if b is not None]
-    return f"80 % band of the GPU's model alone: {'; '.join(found)}." if found else ""
+    texts = [f"{name} {units.ratio(b.low)} to {units.ratio(b.high)}" for name, b in named if b is not None]
+    return f"80 % band of the GPU's model alone: {'; '.join(texts)}." if texts else ""
 
 
 def _gpu_bound(page: Page, gpu: Report) -> RenderableType:

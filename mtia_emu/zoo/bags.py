@@ -64,8 +64,8 @@ class BagTables:
         name = f"embedding_bags.{table}"
         indices = w.input(f"indices_{table}", np.int64, batch, self.pooling)
         weight = w.weight(f"{name}.weight", self.rows[table], self.dims[table], std=self.pooling**-0.5)
-        found = w.op("Gather", weight, indices, name=f"{name}.gather", axis=0)
-        return w.op("ReduceSum", found, w.ints(1), name=name, keepdims=0)
+        rows = w.op("Gather", weight, indices, name=f"{name}.gather", axis=0)
+        return w.op("ReduceSum", rows, w.ints(1), name=name, keepdims=0)
 
     def example_inputs(self, dims: dict[str, int], seed: int) -> dict[str, np.ndarray]:
         """Return the rows [batch, pooling] that each table is asked for, drawn by `skew`."""

@@ -92,8 +92,8 @@ class Dlrm:
         rows, pooling, name = self.rows[table], self.pooling[table], f"embedding_bags.{table}"
         indices = w.input(f"indices_{table}", np.int64, batch, pooling)
         weight = w.weight(f"{name}.weight", rows, self.dim, std=pooling**-0.5)
-        found = w.op("Gather", weight, indices, name=f"{name}.gather", axis=0)
-        return w.op("ReduceSum", found, w.ints(1), name=name, keepdims=0)
+        looked_up = w.op("Gather", weight, indices, name=f"{name}.gather", axis=0)
+        return w.op("ReduceSum", looked_up, w.ints(1), name=name, keepdims=0)
 
     def _cross(self, w: ModelWriter, x0: str) -> str:
         """Return the features after the low-rank cross layers: fp16[batch,width]."""

@@ -220,7 +220,11 @@ CHANGES = [_other_operand, _other_slot, _other_launch, _other_binding, _other_si
 def test_a_broken_table_is_refused_or_runs(
     change: Callable[[st.DataObject, Program], Program], data: st.DataObject, index: int
 ) -> None:
-    survives(change(data, program(index)))
+    try:
+        broken = change(data, program(index))
+    except UserError:  # no operand lies in a memory that there is not
+        return
+    survives(broken)
 
 
 @pytest.mark.deep
@@ -230,7 +234,11 @@ def test_a_broken_table_is_refused_or_runs(
 def test_a_broken_table_is_refused_or_runs_many_times(
     change: Callable[[st.DataObject, Program], Program], data: st.DataObject, index: int
 ) -> None:
-    survives(change(data, program(index)))
+    try:
+        broken = change(data, program(index))
+    except UserError:  # no operand lies in a memory that there is not
+        return
+    survives(broken)
 
 
 def edited(index: int, kind: Opcode, **values: int) -> Program:

@@ -17,6 +17,7 @@ from mtia_emu.kernels.matmul.search import ranked_matmul
 from mtia_emu.kernels.rows.tape import finish, inline, parse
 
 from mtia_emu.machine.chip import Chip
+from mtia_emu.machine.memories import Memory
 from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.reuse.memo import Memoise
 from mtia_emu.sums import add_up
@@ -46,7 +47,7 @@ class _Call:
     extras: tuple[View, ...]
     scores: ScoreTape
     diagonal: int
-    space: str  # of keys and values
+    space: Memory  # of keys and values
 
     @property
     def problem(self) -> AttentionProblem:
@@ -103,7 +104,7 @@ def _near(plan: Schedule, node: Node, call: _Call) -> _Call:
         _copied(plan, node, x) if plan.buffers[x.buffer].role == "output" else x for x in (call.k, call.v)
     )
     plan.reread.update((k.buffer, v.buffer))
-    return replace(call, k=k, v=v, space="sram")
+    return replace(call, k=k, v=v, space=Memory.SRAM)
 
 
 def _copied(plan: Schedule, node: Node, view: View) -> View:
@@ -161,7 +162,7 @@ def _call(plan: Schedule, node: Node) -> _Call:
     out = stored.transpose((0, 2, 1, 3)).reshape((*split, e))
     assert packed_q is not None and out is not None
     diagonal = integer(node.attrs, "diagonal", ALWAYS) if mask else ALWAYS
-    space = "dram" if any(_is_bound(plan, x) for x in (k, v)) else "sram"
+    space = Memory.DRAM if any(_is_bound(plan, x) for x in (k, v)) else Memory.SRAM
     return _Call(packed_q, k.transpose((0, 1, 3, 2)), v, out, tuple(extras), scores, diagonal, space)
 
 
@@ -204,8 +205,8 @@ def _separate_cycles(p: AttentionProblem, strips: int, chip: Chip, most: float) 
     if rows + count * (p.dim + p.value_dim) / chip.peak_macs_per_cycle(kind) > most:
         return None
     batch = p.groups // strips
-    scores = MatmulProblem(batch, each, p.dim, p.keys, kind, kind, kind, "sram", p.space)
-    weighted = MatmulProblem(batch, each, p.keys, p.value_dim, kind, kind, kind, "sram", p.space)
+    scores = MatmulProblem(batch, each, p.dim, p.keys, kind, kind, kind, Memory.SRAM, p.space)
+    weighted = MatmulProblem(batch, each, p.keys, p.value_dim, kind, kind, kind, Memory.SRAM, p.space)
     try:
         return rows + strips * add_up(ranked_matmul(x, chip, 1)[0][1] for x in (scores, weighted))
     except NoRoom:

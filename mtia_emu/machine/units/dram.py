@@ -356,7 +356,7 @@ def measure(
     address = (start[:, None] * run_bursts + np.arange(run_bursts)).ravel() * timing.burst_bytes
     write = np.repeat(rng.random(runs) < write_share, run_bursts)
     served, data = timing._serve(address, write, None, horizon)
-    done = served.issue[data]
-    inside = max(int((done >= period).sum()), 1)
-    total = max(int((done >= 0).sum()), 1)
+    served_at = served.issue[data]
+    inside = max(int((served_at >= period).sum()), 1)
+    total = max(int((served_at >= 0).sum()), 1)
     return inside * timing.burst_cycles / (horizon - period), served.activates / (total * timing.burst_bytes)

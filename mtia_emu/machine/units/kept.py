@@ -29,18 +29,18 @@ def kept(name: str, source: str, shape: tuple[int, ...], make: Callable[[], Arra
     if folder is None:
         return make()
     file = folder / f"{digest}.numbers"
-    found = _numbers(disk_cache.read(file, MOST_BYTES), shape)
-    if found is None:
-        found = make()
-        disk_cache.write(file, np.ascontiguousarray(found, "<f8").tobytes())
+    numbers = _numbers(disk_cache.read(file, MOST_BYTES), shape)
+    if numbers is None:
+        numbers = make()
+        disk_cache.write(file, np.ascontiguousarray(numbers, "<f8").tobytes())
         if int(digest, 16) % ONCE == 0:
             disk_cache.trim(folder, MOST_FILES)
-    return found
+    return numbers
 
 
 def _numbers(data: bytes | None, shape: tuple[int, ...]) -> Array | None:
     """Return the numbers that a file holds, in that shape; None where it is not there or holds others."""
     if data is None or len(data) != 8 * math.prod(shape):
         return None
-    found = np.frombuffer(data, "<f8").reshape(shape).astype(np.float64)
-    return found if np.isfinite(found).all() else None
+    numbers = np.frombuffer(data, "<f8").reshape(shape).astype(np.float64)
+    return numbers if np.isfinite(numbers).all() else None

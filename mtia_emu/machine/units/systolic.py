@@ -179,8 +179,8 @@ def _accumulate(a: Array, b: Array, sums: Array) -> int:
     x, x_next = np.zeros_like(sums), np.zeros_like(sums)  # operands of a: move right
     w, w_next = np.zeros_like(sums), np.zeros_like(sums)  # operands of b: move down
     live, live_next = np.zeros(sums.shape, np.int32), np.zeros(sums.shape, np.int32)  # 1 where x is one
-    cycles, done = 0, 0
-    while done < rows * cols * k:
+    cycles, finished = 0, 0
+    while finished < rows * cols * k:
         for c in range(cols):
             w_next[0, c] = b[cycles - c, c] if 0 <= cycles - c < k else 0
         for r in range(1, rows):
@@ -194,7 +194,7 @@ def _accumulate(a: Array, b: Array, sums: Array) -> int:
                 live_next[r, c] = live[r, c - 1]
             for c in range(cols):
                 sums[r, c] += x_next[r, c] * w_next[r, c]  # where no operands are, both are zero
-                done += live_next[r, c]
+                finished += live_next[r, c]
         x, x_next, w, w_next, live, live_next = x_next, x, w_next, w, live_next, live
         cycles += 1
     return cycles

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...machine.memories import Memory
 from ...machine.ways import Transfer, Way, load, stage, store
 from ..columns import CommandColumns
 from ..events import Events
@@ -100,9 +101,10 @@ class StageTile(CommandKind):
     def verify(self, columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
         columns.tile(at, c["operand"], c["row"], c["rows"], c["col"], c["cols"])
         columns.tile(at, c["operand2"], c["row2"], c["rows"], c["col2"], c["cols"])
-        space = np.array([x.space for x in columns.block.operands])
-        into = np.where(c["stage"] >= 0, "scratch", "sram")
-        wrong = (space[c["operand2"]] != into) | (space[c["operand"]] == "scratch")
+        operands = columns.block.operands
+        scratch = np.array([x.space.of_block for x in operands])
+        off_chip = np.array([x.space.off_chip for x in operands])[c["operand2"]]
+        wrong = off_chip | (scratch[c["operand2"]] != (c["stage"] >= 0)) | scratch[c["operand"]]
         columns.refuse(wrong, at, "staging copies into scratch, and without a stage slot into SRAM")
         ahead = at[c["stage"] < 0]
         early = ahead < len(columns.op) - len(ahead)
@@ -147,9 +149,9 @@ def _transfer(batch: Batch, ev: Events, *, out: bool) -> Array:
     return payload
 
 
-def pass_memory(ev: Events, where: Array, space: str, data: Array, bursts: Array, *, out: bool) -> None:
+def pass_memory(ev: Events, where: Array, space: Memory, data: Array, bursts: Array, *, out: bool) -> None:
     """Count bytes at the memory that an operand is in; `bursts` are those that DRAM moves for them."""
-    if space == "dram":
+    if space.off_chip:
         (ev.dram_write_bytes if out else ev.dram_read_bytes)[where] += bursts
     else:
         (ev.sram_write_bytes if out else ev.sram_read_bytes)[where] += data
