@@ -46,7 +46,6 @@ THROUGH = {
     "study/test_accelerator.py": "results/machine",
     "study/test_by_layer.py": "results/check compiler/lower/expected engine/traced study/likeness",
     "study/test_explainer.py": "results/explanation",
-    "sweeps/test_run.py": "sweeps/search sweeps/stored",
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
     "testing/spread testing/widened",
     "engine/test_sequence.py": "study/trace",
