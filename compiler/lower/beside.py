@@ -191,8 +191,8 @@ def _decide(
     long = [run for run in single if len(run.block.commands) > most]
     if search.beside is None or len(short) < 2:
         return tuple(single)
-    done = _launches(short, _Trial(calls, chip, search.beside, memoise))
-    return tuple(sorted([*done, *long], key=lambda run: run.calls))
+    joined = _launches(short, _Trial(calls, chip, search.beside, memoise))
+    return tuple(sorted([*joined, *long], key=lambda run: run.calls))
 
 
 def _launches(single: list[Run], trial: _Trial) -> list[Run]:
@@ -203,12 +203,12 @@ def _launches(single: list[Run], trial: _Trial) -> list[Run]:
     whole = trial.join(single, apart)
     if whole is not None or len(single) == 2:
         return [whole] if whole is not None else single
-    done = single[:1]
+    joined = single[:1]
     for run in single[1:]:
-        last = done[-1]
-        found = trial.join([last, run], trial.cycles[last.calls] + trial.gap + trial.cycles[run.calls])
-        done[-1:] = [last, run] if found is None else [found]
-    return done
+        last = joined[-1]
+        together = trial.join([last, run], trial.cycles[last.calls] + trial.gap + trial.cycles[run.calls])
+        joined[-1:] = [last, run] if together is None else [together]
+    return joined
 
 
 class _Trial:

@@ -170,9 +170,9 @@ class _Emitter:
         self.tapes: list[tuple[Array, Tape, Registers, list[int]]] = []
         kinds = [(self.w.works & ~self.w.plain, self.scores.tape), (self.w.plain, self.scores.plain())]
         for where, tape in kinds if self.scores.mask else [(self.w.works, self.scores.tape)]:
-            done = finish(tape, [self.kind])
-            held = allocate(done, self.shapes, _whole(done))
-            self.tapes.append((where, done, held, reserve(self.build, held, t.rows, t.width)))
+            finished = finish(tape, [self.kind])
+            held = allocate(finished, self.shapes, _whole(finished))
+            self.tapes.append((where, finished, held, reserve(self.build, held, t.rows, t.width)))
 
     def block(self) -> Block:
         """Emit everything and return the block."""
@@ -244,8 +244,8 @@ class _Emitter:
         for source in sorted(used):
             self._load_extra(int(source) - 1, at, pe)
         inputs = [self._score(at), *(s + w.step[at] % RINGS for s in self.extra_slots)]
-        wanted = _whole(tape)
-        site = TapeSite(inputs, self.shapes, held, slots, dict.fromkeys(wanted, self._logit(at)), wanted)
+        whole = _whole(tape)
+        site = TapeSite(inputs, self.shapes, held, slots, dict.fromkeys(whole, self._logit(at)), whole)
         emit_steps(self.build, tape, site, ISSUE.at("logits", w.step[at]), self._tiles(at, pe, w.keys[at]))
 
     def _load_extra(self, index: int, at: Array, pe: Array) -> None:

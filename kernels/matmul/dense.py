@@ -64,13 +64,13 @@ def epilogue_of(tape: Tape | None, extras: Sequence[Operand]) -> EpilogueCost:
     if tape is None:
         return EpilogueCost()
     shapes = [Shape.FULL, *(_meets(x, x.cols) for x in extras)]
-    done = finish(tape, [FP32])
-    registers = allocate(done, shapes)
+    finished = finish(tape, [FP32])
+    registers = allocate(finished, shapes)
     held = sum(kind.bytes for kind, shape in registers.kinds if shape is Shape.FULL)
     whole = [x for x, shape in zip(extras, shapes[1:], strict=True) if shape is Shape.FULL]
     dram = sum(x.dtype.bytes for x in whole if x.space.off_chip)
     size = sum(x.dtype.bytes for x in whole)
-    passes = sum(1 if s.folds else FUNCTIONS[s.function].passes for s in done.steps)
+    passes = sum(1 if s.folds else FUNCTIONS[s.function].passes for s in finished.steps)
     return EpilogueCost(held + RINGS * size, max(passes, 1), size - dram, dram)
 
 
@@ -170,9 +170,9 @@ class _Emitter:
         for operand in self._order():
             self._load(operand)
         self._multiply()
-        done = self.kk[:, 0] == self.plan.local["k"] - 1
-        self._chain(done)
-        self._finish_tiles(done)
+        last = self.kk[:, 0] == self.plan.local["k"] - 1
+        self._chain(last)
+        self._finish_tiles(last)
         stages = RINGS * self._stage_ring() if self.t.stage else 0
         return self.build.block(scratch_bytes=self.plan.stage_bytes() if self.t.stage else 0, stages=stages)
 
@@ -289,12 +289,12 @@ class _Emitter:
             flags=np.where(self.kk[step, 0] == 0, FIRST, 0) | vector,
         )
 
-    def _chain(self, done: Array) -> None:
+    def _chain(self, last: Array) -> None:
         """Emit the reduction of partial sums along the PEs that split k, in the steps done[step]."""
         hops, parts = self.plan.chain
         for hop in range(1, parts):
             here = self._position() == hop
-            step, pe = np.nonzero(self.valid_out & here & done[:, None])
+            step, pe = np.nonzero(self.valid_out & here & last[:, None])
             self.build.add(
                 Opcode.REDUCE,
                 ISSUE.at("chain", step) + hop / 1024,
@@ -310,11 +310,11 @@ class _Emitter:
         cols = self.plan.chip.grid.cols
         return self.plan.part("k", self.pe // cols, self.pe % cols)
 
-    def _finish_tiles(self, done: Array) -> None:
+    def _finish_tiles(self, ending: Array) -> None:
         """Emit the epilogue and the store of each tile that is finished, in the steps done[step]."""
         last = self.plan.chain[1] - 1
         final = self._position() == last if last else (self.tile["k"] < self.plan.tiles["k"]) | (self.kk > 0)
-        step, pe = np.nonzero(self.valid_out & final & done[:, None])
+        step, pe = np.nonzero(self.valid_out & final & ending[:, None])
         ordinal, at = step // self.plan.local["k"], (step, pe)
         row = self.m0[at] + self.tile["b"][at] * self.p.m
         self._load_extras(step, pe, row)

@@ -36,15 +36,15 @@ def ranked_packed(
     problem: MatmulProblem, weights: Weights, chip: Chip, count: int
 ) -> list[tuple[MatmulMapping, float]]:
     """Return up to `count` different mappings and their estimated cycles, the least first; raise as above."""
-    found: dict[MatmulMapping, float] = {}
+    cycles: dict[MatmulMapping, float] = {}
     estimate = _Estimate(problem, weights, chip)
     for plan in _candidates(problem, weights, chip):
         cost = estimate.cycles(plan)
         if cost is not None:
-            found.setdefault(plan.mapping, cost)
-    if not found:
+            cycles.setdefault(plan.mapping, cost)
+    if not cycles:
         raise NoRoom(f"matmul_packed: no tile fits {chip.pe.local.bytes} bytes of local memory")
-    return sorted(found.items(), key=lambda pair: pair[1])[:count]
+    return sorted(cycles.items(), key=lambda pair: pair[1])[:count]
 
 
 def _candidates(p: MatmulProblem, w: Weights, chip: Chip) -> Iterator[MatmulPlan]:

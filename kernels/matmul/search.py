@@ -49,9 +49,9 @@ def ranked_matmul(
     demand = demand or demand_of(problem, chip)
     cost = np.round(estimate(demand, chip).ravel(), 3)  # so that rounding errors make no difference
     order = [int(np.argmin(cost))] if count == 1 else np.argsort(cost, kind="stable").tolist()
-    found: dict[MatmulMapping, float] = {}
+    cycles: dict[MatmulMapping, float] = {}
     for index in order:
-        if len(found) == count or not np.isfinite(cost[index]):
+        if len(cycles) == count or not np.isfinite(cost[index]):
             break
-        found.setdefault(demand.s.mapping(index), float(cost[index]))
-    return list(found.items())
+        cycles.setdefault(demand.s.mapping(index), float(cost[index]))
+    return list(cycles.items())

@@ -49,15 +49,15 @@ def panel_lengths(chip: Chip) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def splits(p: MatmulProblem, chip: Chip) -> list[GridSplit]:
     """Return every split of the grid worth a try: dimensions of one element are not split."""
-    found = []
+    grid_splits = []
     for rows in _axes(p, chip.grid.rows):
         for cols in _axes(p, chip.grid.cols):
             down, across = axis(rows, chip.grid.rows), axis(cols, chip.grid.cols)
             if sum(d == "k" for d, _ in (*down, *across)) > 1:
                 continue
             casts = {x: _cast(p, chip, x, down, across) for x in "ab"}
-            found.append(GridSplit(rows, cols, dict(down), dict(across), casts))
-    return found
+            grid_splits.append(GridSplit(rows, cols, dict(down), dict(across), casts))
+    return grid_splits
 
 
 def _axes(p: MatmulProblem, size: int) -> Iterator[str]:
@@ -194,9 +194,9 @@ class MappingSpace:
         """Find how many panels of the outer operand local memory can hold, and which candidates fit."""
         p, lk = self.p, self.local["k"]
         ways = (read_latency(self.hops(x, chip), float(x in self.in_dram), chip) for x in "ab")
-        wanted = RINGS + SPARE + np.ceil(np.maximum(*ways) / self.panel_cycles).astype(int)
+        slots = RINGS + SPARE + np.ceil(np.maximum(*ways) / self.panel_cycles).astype(int)
         room = self._room(chip) // self.inner_panel - RINGS  # beside two panels of the outer operand
-        self.depth = np.clip(np.minimum(wanted, room), RINGS, MOST_DEPTH)
+        self.depth = np.clip(np.minimum(slots, room), RINGS, MOST_DEPTH)
         free = self._room(chip) - self.depth * self.inner_panel
         some = np.where(lk * self.outer_panel <= free, lk, free // self.outer_panel - self.depth)
         self.hold = np.where(self.kept == 0, 0, np.where(self.kept == 1, np.minimum(some, lk), lk))

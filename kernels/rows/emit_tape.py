@@ -32,13 +32,15 @@ def elements(shape: Shape, rows: int, cols: int) -> int:
     )
 
 
-def allocate(tape: Tape, inputs: Sequence[Shape], wanted: Mapping[int, Shape] | None = None) -> Registers:
+def allocate(
+    tape: Tape, inputs: Sequence[Shape], shapes_asked: Mapping[int, Shape] | None = None
+) -> Registers:
     """Assign steps to registers, reusing one after the last step that reads it; shapes as in `Tape.shapes`.
 
     The tape is finished (`tape.finish`): its results are steps, which write slots of their own and get no
     register.
     """
-    shapes, last = tape.shapes(inputs, wanted), _last_use(tape)
+    shapes, last = tape.shapes(inputs, shapes_asked), _last_use(tape)
     kinds: list[tuple[DType, Shape]] = []
     free: list[int] = []
     register: list[int] = []

@@ -69,13 +69,13 @@ class Tape:
         )
         return f"{self.inputs} -> {', '.join(map(_name, self.results))} | {body}"
 
-    def shapes(self, inputs: Sequence[Shape], wanted: Mapping[int, Shape] | None = None) -> list[Shape]:
-        """Return how each step's value meets the tile, given the inputs'; `wanted` says it of some steps."""
+    def shapes(self, inputs: Sequence[Shape], asked: Mapping[int, Shape] | None = None) -> list[Shape]:
+        """Return how each step's value meets the tile, given the inputs'; `asked` says it of some steps."""
         out: list[Shape] = []
         for index, step in enumerate(self.steps):
             met = [out[~s] if s < 0 else inputs[s] for s in step.sources if isinstance(s, int)]
-            found = _fold_shape(met) if step.folds else _meet(met)
-            out.append((wanted or {}).get(index, found))
+            shape = _fold_shape(met) if step.folds else _meet(met)
+            out.append((asked or {}).get(index, shape))
         return out
 
     def evaluate(
@@ -126,20 +126,20 @@ def inline(tape: Tape, numbers: Mapping[int, float]) -> tuple[Tape, list[int]]:
 
     A command holds one number: of several that one step would read, only the first is put in.
     """
-    wanted = dict(numbers)
+    values = dict(numbers)
     for step in tape.steps:
-        for source in [s for s in step.sources if not isinstance(s, float) and s in wanted][
+        for source in [s for s in step.sources if not isinstance(s, float) and s in values][
             1 if _free(step) else 0 :
         ]:
-            wanted.pop(int(source), None)
+            values.pop(int(source), None)
     for result in tape.results:
-        wanted.pop(int(result), None)
-    left = [i for i in range(tape.inputs) if i not in wanted]
+        values.pop(int(result), None)
+    left = [i for i in range(tape.inputs) if i not in values]
 
     def placed(source: Source) -> Source:
         if isinstance(source, float) or source < 0:
             return source
-        return wanted[source] if source in wanted else left.index(source)
+        return values[source] if source in values else left.index(source)
 
     steps = tuple(replace(s, sources=tuple(map(placed, s.sources))) for s in tape.steps)
     return Tape(len(left), steps, tuple(map(placed, tape.results))), left

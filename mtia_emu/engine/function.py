@@ -58,12 +58,12 @@ def execute(
     machine.load(inputs)
     run = Execution()
     for index, launch in enumerate(program.launches):
-        done = machine.launch(launch)
-        if done.lookups:
-            rows = done.lookups
+        ran = machine.launch(launch)
+        if ran.lookups:
+            rows = ran.lookups
             run.lookups[index] = Lookups(np.array([len(x) for x in rows]), np.concatenate(rows))
-        if any(done.zero_macs):
-            run.zero_macs[index] = tuple(done.zero_macs)
+        if any(ran.zero_macs):
+            run.zero_macs[index] = tuple(ran.zero_macs)
         if progress is not None:
             progress(index + 1)
     run.outputs = machine.outputs()

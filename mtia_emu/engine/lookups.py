@@ -49,14 +49,14 @@ def from_inputs(program: Program, inputs: Mapping[str, Array]) -> dict[int, Look
         if b.name in program.data and not b.type.dtype.is_float:
             data = program.data[b.name]
             values[b] = data if isinstance(data, np.ndarray) else data.array(b.name)
-    found = {}
+    lookups = {}
     for number, launch in enumerate(program.launches):
         block = program.blocks[launch.block]
         pools = block.commands[POOLS[block.commands["op"]]]
         known = _rows(pools, values, block, launch) if len(pools) else None
         if known is not None:
-            found[number] = Lookups(np.array([len(x) for x in known]), np.concatenate(known))
-    return found
+            lookups[number] = Lookups(np.array([len(x) for x in known]), np.concatenate(known))
+    return lookups
 
 
 def _rows(pools: Array, values: Mapping[Binding, Array], block: Block, launch: Launch) -> list[Array] | None:
@@ -68,11 +68,11 @@ def _rows(pools: Array, values: Mapping[Binding, Array], block: Block, launch: L
         if indices is None or offsets is None or ((indices < -rows) | (indices >= rows)).any():
             return None
         bags[at] = indices % rows, offsets
-    found = []
+    read = []
     for at, row, rows in zip(*(pools[x].tolist() for x in ("operand2", "row", "rows")), strict=True):
         indices, offsets = bags[at]
-        found.append(indices[offsets[row] : offsets[row + rows]])
-    return found
+        read.append(indices[offsets[row] : offsets[row + rows]])
+    return read
 
 
 def _operand(values: Mapping[Binding, Array], block: Block, launch: Launch, index: int) -> Array | None:
@@ -96,18 +96,20 @@ def through_cache(program: Program, chip: Chip, lookups: Mapping[int, Lookups]) 
         return dict(lookups)
     cache = Cache(whole_sets(size, line, ways))
     out = {}
-    for number, found in sorted(lookups.items()):
+    for number, rows_read in sorted(lookups.items()):
         launch = program.launches[number]
-        out[number] = replace(found, missed=_missed(cache, line, program.blocks[launch.block], launch, found))
+        out[number] = replace(
+            rows_read, missed=_missed(cache, line, program.blocks[launch.block], launch, rows_read)
+        )
     return out
 
 
-def _missed(cache: Cache, line: int, block: Block, launch: Launch, found: Lookups) -> Array:
+def _missed(cache: Cache, line: int, block: Block, launch: Launch, lookups: Lookups) -> Array:
     """Return the lines that each POOL command misses, [command]; tables in SRAM are not asked for."""
     tables = block.commands["operand"][POOLS[block.commands["op"]]].tolist()
-    missed, row = np.zeros(len(found.counts), np.int64), 0
-    for command, (index, count) in enumerate(zip(tables, found.counts.tolist(), strict=True)):
-        table, rows = block.operands[index], found.rows[row : row + count]
+    missed, row = np.zeros(len(lookups.counts), np.int64), 0
+    for command, (index, count) in enumerate(zip(tables, lookups.counts.tolist(), strict=True)):
+        table, rows = block.operands[index], lookups.rows[row : row + count]
         row += count
         if table.space.off_chip:
             starts = launch.addresses[index] + rows * (table.strides[0] * table.dtype.bytes)

@@ -62,7 +62,7 @@ def _cached(
     """Return look-ups with what the cache missed, once for equal look-ups of equal tables."""
     if not lookups:
         return lookups
-    asked = tuple((n, _tables(program, n), _content(found)) for n, found in sorted(lookups.items()))
+    asked = tuple((n, _tables(program, n), _content(rows_read)) for n, rows_read in sorted(lookups.items()))
     key = (_scratch(program), asked)
     return memoise("cache", key, chip, lambda c: through_cache(program, c, lookups))
 

@@ -178,11 +178,11 @@ class _Queue:
 
     def _serve_ahead(self, i: int, t: float) -> float:
         """Return when what is left of DRAM and SRAM from t on has been enough for prefetch i."""
-        done = t
+        served = t
         for r, work in ((DRAM, self.on_dram[i]), (SRAM, self.commands[i]["on_sram"])):
             if work > 0:
-                done = max(done, _fill(self.taken[r], t, float(work)))
-        return done
+                served = max(served, _fill(self.taken[r], t, float(work)))
+        return served
 
     def _latest(self, events: list[tuple[int, str]]) -> float:
         return max((getattr(self.moments[j], moment) for j, moment in events), default=0.0)
@@ -216,23 +216,23 @@ class _Queue:
         busy, latency = float(c["busy"]), float(c["latency"])
         share = busy * self.grid.bank_share
         own = max(t + busy, self._latest(self.waits[i].after) + share)
-        done = own
+        served = own
         for r, work in ((DRAM, self.on_dram[i]), (SRAM, c["on_sram"]), (c["link"], c["on_link"])):
             if r >= 0 and work > 0:
                 self.free[r] = max(self.free[r], t) + work
-                done = max(done, float(self.free[r]))
+                served = max(served, float(self.free[r]))
                 if r in self.taken:
                     self.taken[r].append((float(self.free[r] - work), float(self.free[r])))
         if c["traits"] & CHIP_WIDE:
-            return _Done(done, done, done, done, done + latency)
+            return _Done(served, served, served, served, served + latency)
         for q in _written(self.commands[i]):
             self.port[q] += float(c["local"])
-            done = max(done, self.port[q])
-        end = done + latency
+            served = max(served, self.port[q])
+        end = served + latency
         if c["traits"] & FLIES:
             for q in _written(self.commands[i]):
                 self.flying[q].append(end)
-        return _Done(own, t + share, done, t + share + latency, end)
+        return _Done(own, t + share, served, t + share + latency, end)
 
 
 def _fill(taken: list[tuple[float, float]], t: float, work: float) -> float:

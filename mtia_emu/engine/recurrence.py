@@ -166,7 +166,7 @@ def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: flo
     64 asked for at 128 by a unit that needs 128 cycles for it: half of window 2 and half of window 3, which
     leaves the other halves to others; done at 224, and the unit itself then ends at 256.
     """
-    w, done = _open(ledger, r, int(t / window)), t
+    w, served = _open(ledger, r, int(t / window)), t
     last = int((t + busy) / window)  # of the windows over which the work is asked for
     rate = work / busy if busy > work else 1e9
     asked, left = 0.0, 0.0
@@ -183,11 +183,11 @@ def serve(ledger: Array, window: float, r: int, t: float, busy: float, work: flo
             use["origin"] = first
             use["used"] += take
             left -= take
-            done = w * window + begin + take
+            served = w * window + begin + take
             if first + use["used"] >= window * (1 - 1e-9):
                 use["skip"] = 1
         w = _open(ledger, r, w + 1)
-    return done
+    return served
 
 
 @borrowing
@@ -247,7 +247,7 @@ def _ready(c: Any, state: State, accumulator: Array) -> tuple[float, float]:
 
 
 @borrowing
-def _hold(c: Any, state: State, grid: Sharers, t: float, own: float, done: float) -> float:
+def _hold(c: Any, state: State, grid: Sharers, t: float, own: float, ends: float) -> float:
     """Note until when a command holds what, given its start and two ends; return its end."""
     slots, stages, pes = state.slots, state.stages, state.pes
     p, u, dst, traits = c["pe"], UNIT + c["unit"], c["dst"], c["traits"]
@@ -256,10 +256,10 @@ def _hold(c: Any, state: State, grid: Sharers, t: float, own: float, done: float
     first, last, step = c["first"], c["last"], c["step"]
     for q in range(first, last, step):  # ports of local memory must have had time for all work so far
         pes[q, PORT] += c["local"]
-        done = max(done, pes[q, PORT])
-    end = done + c["latency"]
+        ends = max(ends, pes[q, PORT])
+    end = ends + c["latency"]
     for q in range(first, last, step):
-        pes[q, u] = done if traits & DRAINS else own
+        pes[q, u] = ends if traits & DRAINS else own
         if traits & FLIES:
             _depart(state, q, end)
         if dst >= 0:
@@ -267,18 +267,18 @@ def _hold(c: Any, state: State, grid: Sharers, t: float, own: float, done: float
             slots[q, dst]["first_written"] = freed + c["latency"]
     for s in (c["src0"], c["src1"], c["src2"]):
         if s >= 0:
-            _read(slots[p, s], done, freed)
+            _read(slots[p, s], ends, freed)
     if traits & WAITS and c["stage"] >= 0:
-        stages[c["stage"], EMPTIED] = max(stages[c["stage"], EMPTIED], done)
+        stages[c["stage"], EMPTIED] = max(stages[c["stage"], EMPTIED], ends)
     if traits & FROM_PEER:
-        _read(slots[c["src_pe"], dst], done, freed)
+        _read(slots[c["src_pe"], dst], ends, freed)
     return end
 
 
 @borrowing
-def _read(slot: Any, done: float, freed: float) -> None:
+def _read(slot: Any, ends: float, freed: float) -> None:
     """Note that a read of a slot frees it and, before that, its first bank."""
-    slot["read"] = max(slot["read"], done)
+    slot["read"] = max(slot["read"], ends)
     slot["first_read"] = max(slot["first_read"], freed)
 
 
@@ -297,10 +297,10 @@ def recur(
     """
     windows = min(LEAST_WINDOWS + int(SPARE * least / WINDOW), MOST_WINDOWS)
     ledger, window, last = np.zeros((windows, grid.shared), WINDOW_USE), WINDOW, np.zeros(grid.shared)
-    done, until = _run(work, state, grid, (ledger, window, last), times, 0)
-    while done < len(work[0]):
+    issued, until = _run(work, state, grid, (ledger, window, last), times, 0)
+    while issued < len(work[0]):
         ledger, window = reaching(ledger, window, until)
-        done, until = _run(work, state, grid, (ledger, window, last), times, done)
+        issued, until = _run(work, state, grid, (ledger, window, last), times, issued)
 
 
 @borrowing
@@ -325,14 +325,14 @@ def _until(c: Any, on_dram: float, last: Array, t: float) -> float:
 def _served(c: Any, on_dram: float, ledger: Array, window: float, last: Array, t: float) -> float:
     """Book the work of a command that starts at t in ledger[window, resource]; return when all is done."""
     places, works = _shared(c, on_dram)
-    done = t
+    until = t
     for kind in range(3):
         r = places[kind]
         if r >= 0 and works[kind] > 0:
             served = serve(ledger, window, r, t, c["busy"], works[kind])
             last[r] = max(last[r], served)
-            done = max(done, served)
-    return done
+            until = max(until, served)
+    return until
 
 
 @borrowing
@@ -359,13 +359,13 @@ def _run(
         if until >= reach:
             return i, until
         own = max(t + c["busy"], after + c["busy"] * grid.bank_share)
-        done = max(own, _served(c, on_dram[i], ledger, window, last, t))
+        served = max(own, _served(c, on_dram[i], ledger, window, last, t))
         start[i] = t
         if c["traits"] & CHIP_WIDE:
-            end[i] = done + c["latency"]
+            end[i] = served + c["latency"]
             state.stages[c["stage"], FILLED] = end[i]
             if c["stage"] < 0:
-                state.stages[c["stage"], EMPTIED] = done
+                state.stages[c["stage"], EMPTIED] = served
         else:
-            end[i] = _hold(c, state, grid, t, own, done)
+            end[i] = _hold(c, state, grid, t, own, served)
     return len(commands), 0.0

@@ -60,28 +60,28 @@ class TracedRun(BlockRun):
         return super().give(pe, index, rows, cols)
 
     def tile(self, operand: int, row: int, rows: int, col: int, cols: int) -> Array:
-        found = super().tile(operand, row, rows, col, cols)
+        values = super().tile(operand, row, rows, col, cols)
         if operand in self.hold:
             hold = self.hold[operand]
             there = tile_of(hold.there, row, rows, col, cols)
-            self._compare(operand, found, tile_of(hold.values, row, rows, col, cols), there)
+            self._compare(operand, values, tile_of(hold.values, row, rows, col, cols), there)
         self._from(tile_of(self.writers[operand], row, rows, col, cols))
-        return found
+        return values
 
     def rows(self, operand: int, at: Array) -> Array:
-        found = super().rows(operand, at)
+        values = super().rows(operand, at)
         if operand in self.hold:
             hold = self.hold[operand]
-            self._compare(operand, found, rows_of(hold.values, at), rows_of(hold.there, at))
+            self._compare(operand, values, rows_of(hold.values, at), rows_of(hold.there, at))
         self._from(rows_of(self.writers[operand], at))
-        return found
+        return values
 
     def put(self, operand: int, row: int, col: int, data: Array) -> None:
         put_tile(self.writers[operand], row, col, np.full(data.shape, len(self.feeds) - 1, np.int32))
         super().put(operand, row, col, data)
 
-    def _compare(self, operand: int, found: Array, right: Array, there: Array) -> None:
-        off = there & (found != right) & ~((found != found) & (right != right))
+    def _compare(self, operand: int, values: Array, right: Array, there: Array) -> None:
+        off = there & (values != right) & ~((values != values) & (right != right))
         if off.any():
             self._note(
                 f"reads %{operand}, where {np.count_nonzero(off)} of {off.size} elements are not its own"
@@ -95,9 +95,9 @@ class TracedRun(BlockRun):
 
     def chain(self, index: int) -> Sequence[int]:
         """Return the commands from whose results a command's own come, itself last, in order."""
-        found, todo = {index}, [index]
+        commands, todo = {index}, [index]
         while todo:
-            new = self.feeds[todo.pop()] - found
-            found |= new
+            new = self.feeds[todo.pop()] - commands
+            commands |= new
             todo += new
-        return sorted(found)
+        return sorted(commands)

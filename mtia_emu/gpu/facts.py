@@ -263,9 +263,9 @@ class Facts(BaseModel):
     def rate(self, dtype: str) -> tuple[str, Rate]:
         """Return the rate at which matmuls of that dtype run, and its name, after `FALLBACK`."""
         for name in FALLBACK.get(dtype, ()):
-            found: Rate | None = getattr(self.rates, name)
-            if found is not None:
-                return name, found
+            declared: Rate | None = getattr(self.rates, name)
+            if declared is not None:
+                return name, declared
         return "fp32", self.rates.fp32
 
     @property

@@ -39,8 +39,8 @@ def _unknown(name: str) -> UserError:
     variants = [n for n in names if name and n.startswith(f"{name.lower()}-")]
     if not variants:
         return refuse_unknown("gpu", name, names)
-    wanted = " or ".join(f"'{n}'" for n in variants)
-    return UserError(f"unknown gpu '{name}'; did you mean {wanted}? (known: {', '.join(names)})")
+    names_right = " or ".join(f"'{n}'" for n in variants)
+    return UserError(f"unknown gpu '{name}'; did you mean {names_right}? (known: {', '.join(names)})")
 
 
 def load_gpu(name_or_path: str, settings: Mapping[str, str] | None = None) -> Gpu:

@@ -144,12 +144,12 @@ class Accelerator:
 
     def program(self, model: GraphModel) -> Program:
         """Return a model compiled for the chip."""
-        how = tuning(model.options, memoise=self.memoise)
+        search = tuning(model.options, memoise=self.memoise)
         return compile_graph(
             model.graph,
             self.chip,
             about=model.about,
-            tuning=how,
+            tuning=search,
             fused=model.fused,
             options=model.options,
         ).program

@@ -54,19 +54,19 @@ def by_layer(
     the same launches. Raises `UserError` for what cannot be executed, or takes too much memory to be held.
     """
     judge = _Judge(compiled, program or compiled.program, chip, inputs)
-    found: list[LayerCheck] = []
+    checks: list[LayerCheck] = []
     culprit = NOBODY
     for index in range(len(judge.program.launches)):
         for layer in judge.launch(index):
             if culprit == NOBODY and not layer.passed:
-                culprit = len(found)
-            found.append(layer)
+                culprit = len(checks)
+            checks.append(layer)
         if progress is not None:
             progress(index + 1)
     if culprit != NOBODY:
         again = _Judge(compiled, judge.program, chip, inputs)
-        found[culprit] = again.narrowed(found[culprit], [x.launch for x in found[:culprit]])
-    return tuple(found)
+        checks[culprit] = again.narrowed(checks[culprit], [x.launch for x in checks[:culprit]])
+    return tuple(checks)
 
 
 @dataclass(frozen=True)
@@ -162,12 +162,12 @@ class _Judge:
 
     def _wrong_elements(self, layer: _Layer, run: TracedRun) -> dict[int, Array]:
         """Return which elements of each result are wrong, by operand."""
-        found = {}
+        elements = {}
         for operand, where in layer.writes.items():
             right, mask = self.right.of(where), self.right.written(layer.number, where)
             limit = _allowed(layer.step) * (_scale(right, mask) or 1.0)
-            found[operand] = mask & (_gaps(run.views[operand].values, right) > limit)
-        return found
+            elements[operand] = mask & (_gaps(run.views[operand].values, right) > limit)
+        return elements
 
 
 def _why(elements: int) -> str:

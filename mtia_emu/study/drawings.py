@@ -103,7 +103,7 @@ def _layer_lanes(runs: Iterable[LaunchRun]) -> list[Lane]:
 def under_way(times: Sequence[Timeline], starts: Sequence[float], unit: int, edges: Array) -> Array:
     """Return how many of a kind's instances are at work on average between edges[n + 1], [n]."""
     known: dict[int, tuple[Array, Array]] = {}
-    done = np.zeros(len(edges))
+    busy = np.zeros(len(edges))
     for time, start in zip(times, starts, strict=True):
         if id(time) not in known:
             mine = time.unit == unit
@@ -112,9 +112,9 @@ def under_way(times: Sequence[Timeline], starts: Sequence[float], unit: int, edg
         if not len(begin):
             continue
         low, high = np.searchsorted(edges, (start, start + end[-1]), side="right")
-        done[low:high] += _until(begin, edges[low:high] - start) - _until(end, edges[low:high] - start)
-        done[high:] += float(end.sum() - begin.sum())
-    return np.diff(done) / np.diff(edges)
+        busy[low:high] += _until(begin, edges[low:high] - start) - _until(end, edges[low:high] - start)
+        busy[high:] += float(end.sum() - begin.sum())
+    return np.diff(busy) / np.diff(edges)
 
 
 def _until(moments: Array, times: Array) -> Array:

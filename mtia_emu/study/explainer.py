@@ -75,15 +75,15 @@ def explain_program(
     each = costs(program, chip, counts=counts)
     base = Accelerator(chip, lambda *_: each).report(program)
     runs = launch_runs(program, chip, each)
-    done = Explanation(base, roofs(chip, dtype_named(base.dtype)), layer_times(base, runs))
+    explanation = Explanation(base, roofs(chip, dtype_named(base.dtype)), layer_times(base, runs))
     if not what_if:
-        return done
+        return explanation
     every = steps(chip, {slot.dtype.name for block in program.blocks for slot in block.slots})
     todo = [s for s in every if again is not None or s.kind != "recompiled"]
     times = {counts.key(index): cost.time for index, cost in enumerate(each)}
-    tick = (lambda done, total: progress("what would help", done, total)) if progress else None
+    tick = (lambda count, total: progress("what would help", count, total)) if progress else None
     changes = effects(chip, todo, base, _Known(program, counts, times, again).on, tick)
-    return replace(done, effects=changes, left_out=tuple(s.key for s in every if s not in todo))
+    return replace(explanation, effects=changes, left_out=tuple(s.key for s in every if s not in todo))
 
 
 @dataclass(frozen=True)

@@ -59,23 +59,23 @@ def measure(
     The passes in `NEEDED` are always run: without them there is another number format, which no time can be
     compared with. `lookups` gives those of a program's tables that are known.
     """
-    form, how = choose_format(own_dtype(graph), chip, format_text(options)), tuning(options)
+    form, search = choose_format(own_dtype(graph), chip, format_text(options)), tuning(options)
     least = least_dram_bytes(lower(graph, tuple(pipeline))) / chip.dram_bytes_per_cycle
     macs = sum(work(graph, node).macs for node in graph.nodes)
     prefixes = _Prefixes(graph, pipeline)
-    made: Graph | None = None
+    lowered: Graph | None = None
     for count in range(len(prefixes.optional) + 1):
         if progress is not None:
             progress("measure", count, len(prefixes.optional) + 1)
-        before, made = made, prefixes.lowered(count)
+        before, lowered = lowered, prefixes.lowered(count)
         name = pipeline[prefixes.optional[count - 1]].name if count else "none"
-        if made is not before:
-            program = compile_lowered(made, chip, dtype=form.name, options=options, tuning=how)
-            done = report(program, chip, lookups(program) if lookups else {})
-            traffic = done.traffic.dram_read_bytes + done.traffic.dram_write_bytes
-            peak = chip.peak_macs_per_cycle(dtype(form.name)) * done.cycles
-            shares = _share(macs, peak), _share(least, done.cycles)
-        yield Measured(name, done.cycles, *shares, len(program.launches), traffic)
+        if lowered is not before:
+            program = compile_lowered(lowered, chip, dtype=form.name, options=options, tuning=search)
+            timed = report(program, chip, lookups(program) if lookups else {})
+            traffic = timed.traffic.dram_read_bytes + timed.traffic.dram_write_bytes
+            peak = chip.peak_macs_per_cycle(dtype(form.name)) * timed.cycles
+            shares = _share(macs, peak), _share(least, timed.cycles)
+        yield Measured(name, timed.cycles, *shares, len(program.launches), traffic)
 
 
 class _Prefixes:
@@ -90,10 +90,10 @@ class _Prefixes:
     def lowered(self, count: int) -> Graph:
         """Return the graph after the first `count` optional passes; the same one as before if it is equal."""
         left_out = set(self.optional[count:])
-        made = self.graph
+        graph = self.graph
         for index in range(len(self.pipeline)):
-            made = made if index in left_out else self._after(index, made)
-        return made
+            graph = graph if index in left_out else self._after(index, graph)
+        return graph
 
     def _after(self, index: int, given: Graph) -> Graph:
         before, after = self._ran.get(index, (None, given))
@@ -153,9 +153,16 @@ COLUMNS = ["passes up to", "cycles", "change", "of peak", "of DRAM", "launches",
 def rows(measured: Iterable[Measured]) -> Iterator[list[str]]:
     """Yield the cells of a table with `COLUMNS`, a row for each run."""
     before: float | None = None
-    for done in measured:
-        change = f"{done.cycles / before - 1:+.1%}" if before else ""
-        shares = units.percent(done.utilization), units.percent(done.dram_share)
-        traffic = units.size(done.dram_bytes)
-        yield [done.name, f"{done.cycles:,.0f}", change, *shares, str(done.launches), traffic]
-        before = done.cycles
+    for measurement in measured:
+        change = f"{measurement.cycles / before - 1:+.1%}" if before else ""
+        shares = units.percent(measurement.utilization), units.percent(measurement.dram_share)
+        traffic = units.size(measurement.dram_bytes)
+        yield [
+            measurement.name,
+            f"{measurement.cycles:,.0f}",
+            change,
+            *shares,
+            str(measurement.launches),
+            traffic,
+        ]
+        before = measurement.cycles

@@ -35,8 +35,8 @@ def steps(chip: Chip, dtypes: Collection[str]) -> tuple[ParameterStep, ...]:
     Of rates and prices that are given by dtype, those of `dtypes` and fp32, in which the SIMD engine works.
     """
     used = {*dtypes, "fp32"}
-    found = (_step(*parameter) for parameter in _parameters(chip, "", used))
-    return tuple(step for step in found if step is not None)
+    candidates = (_step(*parameter) for parameter in _parameters(chip, "", used))
+    return tuple(step for step in candidates if step is not None)
 
 
 def _parameters(model: BaseModel, prefix: str, dtypes: Collection[str]) -> Iterator[tuple[str, Any, Any]]:
@@ -95,13 +95,15 @@ def effects(
     `run` gives the report of the same model on another chip: with the same program, or with a new one. Equal
     changes of time stand in order of the change of energy, then as in `todo`.
     """
-    found = []
+    effects_seen = []
     for number, step in enumerate(todo):
         if tick is not None:
             tick(number, len(todo))
-        found.append(_effect(chip, step, base, run))
+        effects_seen.append(_effect(chip, step, base, run))
     return tuple(
-        sorted(found, key=lambda e: [-abs(e.per_tenth(x)) for x in (e.seconds_change, e.joules_change)])
+        sorted(
+            effects_seen, key=lambda e: [-abs(e.per_tenth(x)) for x in (e.seconds_change, e.joules_change)]
+        )
     )
 
 
