@@ -42,8 +42,13 @@ class DType:
 DIGITS = 18  # of a dimension: fewer than 2^62
 
 
+DTYPES: dict[str, DType] = {}
+
+
 def _dtype(name: str, numpy: object, bits: int) -> DType:
-    return DType(name, np.dtype(numpy), bits)  # type: ignore[call-overload]
+    """Return a dtype, which is listed in `DTYPES` by its name."""
+    DTYPES[name] = DType(name, np.dtype(numpy), bits)  # type: ignore[call-overload]
+    return DTYPES[name]
 
 
 FP64 = _dtype("fp64", np.float64, 64)
@@ -70,29 +75,11 @@ INT4 = _dtype("int4", ml_dtypes.int4, 4)
 UINT4 = _dtype("uint4", ml_dtypes.uint4, 4)
 INT2 = _dtype("int2", ml_dtypes.int2, 2)
 UINT2 = _dtype("uint2", ml_dtypes.uint2, 2)
+NARROW_FLOATS = (FP8_E4M3, FP8_E5M2)
+"""Floats of 8 bits that products are computed in: models and weights are quantised to them."""
+
 STORED = (FP8_E4M3FNUZ, FP8_E5M2FNUZ, FP8_E8M0, FP4_E2M1, INT4, UINT4, INT2, UINT2)
 
-DTYPES: dict[str, DType] = {
-    t.name: t
-    for t in (
-        FP64,
-        FP32,
-        FP16,
-        BF16,
-        FP8_E4M3,
-        FP8_E5M2,
-        INT64,
-        INT32,
-        INT16,
-        INT8,
-        UINT64,
-        UINT32,
-        UINT16,
-        UINT8,
-        BOOL,
-        *STORED,
-    )
-}
 _BY_NUMPY = {t.numpy: t for t in DTYPES.values()}
 
 

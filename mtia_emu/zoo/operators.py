@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import streams
 from ..errors import UserError, refuse_unknown
-from ..types import dtype
+from ..types import NARROW_FLOATS, dtype
 from .writer import IR_VERSION, OPSET, megabytes
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 MAX_STORED_BYTES = 1 << 30
-GEMM_TYPES = ("fp16", "bf16", "fp32", "fp8_e4m3", "fp8_e5m2", "int8")
+GEMM_TYPES = ("fp16", "bf16", "fp32", *(kind.name for kind in NARROW_FLOATS), "int8")
 TBE_TYPES = ("fp16", "bf16", "fp32", "int8")
 
 
