@@ -15,7 +15,7 @@ _HOME = {
     "Outcome": "api",
     "UserError": "errors",
     "compile_model": "api",
-    "explain": "study.explainer",
+    "explain": "api",
     "load_chip": "machine.chip",
     "load_gpu": "gpu",
     "load_program": "api",
@@ -44,13 +44,12 @@ __all__ = [
 if TYPE_CHECKING:
     from mtia_emu.compiler.user_kernels import UserKernel as Kernel
 
-    from .api import Outcome, compile_model, load_program, run, save_program
+    from .api import Outcome, compile_model, explain, load_program, run, save_program
     from .errors import UserError
     from .gpu import load_gpu
     from .machine.chip import load_chip
     from .machine.units.systolic import systolic_cycles
     from .plugins.kernels import use_kernels
-    from .study.explainer import explain
     from .sweeps.run import sweep
 
 

@@ -31,6 +31,7 @@ from .program.inputs import input_arrays, typed_inputs
 from .program.isa import Program
 from .program.verify import verify
 from .results.check import Check, LayerCheck
+from .results.explanation import Explanation
 from .results.machine import Machine
 from .results.report import Report
 from .sources import Operator, Source, is_program, open_model, operator_source  # noqa: F401
@@ -270,6 +271,42 @@ def run_program(
     report = Accelerator(chip).report(work)
     compared = None if other is None else other.report(work)
     return Outcome(program, chip, report, compared, None, outputs, work.lookups)
+
+
+def explain(
+    model: str | Path | Program,
+    chip: str | Chip | None = None,
+    *,
+    settings: Mapping[str, object] | None = None,
+    dims: Mapping[str, int] | None = None,
+    what_if: bool = True,
+    progress: Progress | None = None,
+    **options: Unpack[Words],
+) -> Explanation:
+    """Return what bounds each layer of a model on a chip and, with `what_if`, what would help.
+
+    All but `what_if` are those of `run`. A step of a parameter on which a program's tiles and addresses
+    depend is judged with a new program, every other with the same one.
+    """
+    from .study.accelerator import GraphModel
+    from .study.explainer import explain_program
+
+    chosen = Options.of(**options)
+    if isinstance(model, Program) or is_program(model):
+        refuse_compiled(dims, chosen)
+        program = model if isinstance(model, Program) else load_program(model)
+        machine = machine_of(program, chip, settings)
+        return explain_program(program, machine, what_if=what_if, progress=progress)
+    machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
+    with open_model(str(model), dims or {}) as source:
+        compiled = compile_stages(source, machine, progress=progress, options=chosen)
+        again = GraphModel(
+            compiled.imported,
+            chosen,
+            fused=compiled.fused,
+            lookups=lambda program: example_lookups(source, program),
+        )
+        return explain_program(compiled.program, machine, again, what_if=what_if, progress=progress)
 
 
 def reference(gpu: str | Machine | None, mode: Mode = BURST) -> Machine | None:

@@ -57,7 +57,7 @@ def imports(module: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
-            for alias in node.names:
+            for alias in (a for a in node.names if a.name != "__version__"):
                 yield f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base
 
 

@@ -35,7 +35,7 @@ def explain(model: str, what_if: bool, **flags: Any) -> None:
       mtia-emu explain model.onnx --chip mtia-1 --roofline roofline.svg
       mtia-emu explain zoo:dlrm-mlperf --no-what-if --json -
     """
-    from ..study.explainer import explain as explain_model
+    from ..api import explain as explain_model
 
     with progress() as tick:
         explanation = explain_model(

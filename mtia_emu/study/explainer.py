@@ -4,59 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Unpack
 
-from .. import api
+from mtia_emu.compiler.pipeline import Progress
+
 from ..engine.bounds import roofs
 from ..engine.cost import BlockCost
 from ..engine.launches import Counts, Times, costs
 from ..engine.lookups import Lookups
 from ..engine.sequence import LaunchRun, LayerRun, launch_runs
-from ..machine.chip import Chip, load_chip
-from ..options import Options, Words
+from ..machine.chip import Chip
 from ..program.isa import Program
 from ..results.explanation import Explanation, Kind, LayerTime
 from ..results.report import LAUNCH, Layer, Report
 from ..types import dtype as dtype_named
 from .accelerator import Accelerator, GraphModel
-from .lookups import example_lookups, known_lookups
+from .lookups import known_lookups
 from .sensitivity import effects, steps
 
 MOST_COUNTED = 1 << 21  # commands; counts take some 140 bytes for each
-
-
-def explain(
-    model: str | Path | Program,
-    chip: str | Chip | None = None,
-    *,
-    settings: Mapping[str, object] | None = None,
-    dims: Mapping[str, int] | None = None,
-    what_if: bool = True,
-    progress: api.Progress | None = None,
-    **options: Unpack[Words],
-) -> Explanation:
-    """Return what bounds each layer of a model on a chip and, with `what_if`, what would help.
-
-    All but `what_if` are those of `run`. A step of a parameter on which a program's tiles and addresses
-    depend is judged with a new program, every other with the same one.
-    """
-    chosen = Options.of(**options)
-    if isinstance(model, Program) or api.is_program(model):
-        api.refuse_compiled(dims, chosen)
-        program = model if isinstance(model, Program) else api.load_program(model)
-        machine = api.machine_of(program, chip, settings)
-        return explain_program(program, machine, what_if=what_if, progress=progress)
-    machine = chip if isinstance(chip, Chip) else load_chip(chip or api.DEFAULT_CHIP, settings)
-    with api.open_model(str(model), dims or {}) as source:
-        compiled = api.compile_stages(source, machine, progress=progress, options=chosen)
-        again = GraphModel(
-            compiled.imported,
-            chosen,
-            fused=compiled.fused,
-            lookups=lambda program: example_lookups(source, program),
-        )
-        return explain_program(compiled.program, machine, again, what_if=what_if, progress=progress)
 
 
 def explain_program(
@@ -65,7 +30,7 @@ def explain_program(
     again: GraphModel | None = None,
     *,
     what_if: bool = True,
-    progress: api.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Explanation:
     """Return the explanation of a program; without `again` it is only retimed."""
     if progress is not None:

@@ -16,7 +16,7 @@ from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.pass_text import files_of
 
-from .. import __version__, api
+from .. import __version__
 from .. import compiler as _compiler
 from .. import kernels as _kernels
 from ..engine.cost import BlockCost
@@ -31,7 +31,7 @@ from ..program.inputs import typed_inputs
 from ..program.isa import Program
 from ..reuse.memo import Memo, Memoise
 from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
-from ..sources import ZOO
+from ..sources import ZOO, open_model
 from ..study.accelerator import Accelerator, GraphModel
 from ..types import dtype
 from .expression import evaluate
@@ -73,7 +73,7 @@ def _model_digest(model: Workload) -> str:
     """Return a digest of a model's file; a built-in model is its name."""
     if model.model.startswith(ZOO):
         return model.model
-    with api.open_model(model.model, model.dims) as source:
+    with open_model(model.model, model.dims) as source:
         return _file_digest(source.path)
 
 
@@ -201,14 +201,14 @@ class Evaluator:
         if not any(map(looks_up, program.blocks)):
             return {}
         if model.name not in self.examples:
-            with api.open_model(model.model, model.dims) as source:
+            with open_model(model.model, model.dims) as source:
                 given = source.examples(self.job.spec.seed) if source.examples else {}
                 self.examples[model.name] = typed_inputs(given, program.inputs) if given else {}
         return from_inputs(program, self.examples[model.name])
 
     def _graph(self, model: Workload) -> tuple[Graph, dict[str, int]]:
         if model.name not in self.graphs:
-            with api.open_model(model.model, model.dims) as source:
+            with open_model(model.model, model.dims) as source:
                 self.graphs[model.name] = source.graph()
         return self.graphs[model.name], model.dims
 

@@ -356,7 +356,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "io.npz", **{n: rng.standard_normal((16, 64)).astype(np.float32) for n in ("xa", "xb")})
     for name, words in {
         "a.json": f"{RUN} --gpu none --json {{o}}",
-        "b.json": f"{RUN} --gpu none --no-beside --json {{o}}",
+        "b.json": f"{RUN} --gpu none --no-beside --dtype int8 --json {{o}}",
         "r.db": SWEEP.replace("{o}/s.db", "{o}"),
         "s.db": SWEEP.replace("{o}/s.db", "{o}")
         + " --set dram.channels=1,2 --model {f}/m.onnx,batch=8,name=two",

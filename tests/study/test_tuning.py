@@ -50,10 +50,10 @@ def imported(model: str, dims: tuple[tuple[str, int], ...]) -> Graph:
 def program(
     model: str, dims: dict[str, int], chip: Chip, mode: str, memoise: Memoise = unmemoised
 ) -> Program:
-    options = Options(tune=mode)
+    options = Options(tune=mode, prefetch=False)  # which adds to a block what a later one asks for
     graph = imported(model, tuple(dims.items()))
-    how = tuning(options, memoise=memoise)
-    return compile_graph(graph, chip, options=options, tuning=how).program
+    search = tuning(options, memoise=memoise)
+    return compile_graph(graph, chip, options=options, tuning=search).program
 
 
 def text(program: Program) -> str:
