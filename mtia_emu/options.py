@@ -13,7 +13,6 @@ from numbers import Integral
 from typing import Any, TypedDict, Unpack
 
 from .errors import UserError, nearest, refuse_unknown
-from .types import NARROW_FLOATS
 
 LAUNCHES = ("graph", "stream", "host")
 
@@ -133,8 +132,8 @@ class Options:
             Variant(
                 "operator",
                 "fp16",
-                "Type of the operands: fp16, bf16, fp32, int8; of a product also "
-                f"{', '.join(kind.name for kind in NARROW_FLOATS)}.",
+                "Type of the operands: fp16, bf16, fp32, int8; of a product also fp8_e4m3 or another float "
+                "of 8 bits.",
             ),
         ),
     )
