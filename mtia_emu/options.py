@@ -13,6 +13,7 @@ from numbers import Integral
 from typing import Any, TypedDict, Unpack
 
 from .errors import UserError, nearest, refuse_unknown
+from .types import NARROW_FLOATS
 
 LAUNCHES = ("graph", "stream", "host")
 
@@ -132,7 +133,8 @@ class Options:
             Variant(
                 "operator",
                 "fp16",
-                "Type of the operands: fp16, bf16, fp32, int8; of a product also fp8_e4m3, fp8_e5m2.",
+                "Type of the operands: fp16, bf16, fp32, int8; of a product also "
+                f"{', '.join(kind.name for kind in NARROW_FLOATS)}.",
             ),
         ),
     )
