@@ -17,7 +17,7 @@ class Stage:
     `tuned` on how mappings are chosen, and on tables of the `chip` ("*": all of it). Where it is `kept`, its
     result serves again where all of these are the same (`reuse.memo`); the others are quick, or keep what
     they are made of. `at` is what `show --at` calls its result and `shown` what is printed then; "" where it
-    has no text.
+    has no text, and `form` is what it is: a "graph", a "schedule" or a "program".
     """
 
     name: str
@@ -29,6 +29,12 @@ class Stage:
     tuned: bool = False
     at: str = ""
     shown: str = ""
+    form: str = "graph"
+
+    @property
+    def noun(self) -> str:
+        """Return what `show --at` calls its result, as a noun: a word alone says which graph it is."""
+        return self.at if self.at == self.form else f"{self.at} {self.form}"
 
 
 ENGINE = ("clock_hz", "dram", "grid", "kernels", "launch", "noc", "pe", "sram")  # all but prices and areas
@@ -110,6 +116,7 @@ STAGES = (
         tuned=True,
         at="schedule",
         shown="kernels and buffers",
+        form="schedule",
     ),
     Stage(
         "prefetch",
@@ -126,6 +133,7 @@ STAGES = (
         chip=("*",),
         at="program",
         shown="commands",
+        form="program",
     ),
 )
 
