@@ -28,6 +28,7 @@ THROUGH = {
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",
+    "engine/test_bounds.py": "results/bounds",
     "engine/test_checked.py": "engine/interpreter engine/memory",
     "gpu/test_machine.py": "gpu/matmul gpu/shapes",
     "kernels/attention/test_fused.py": "kernels/attention/walk",
