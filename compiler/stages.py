@@ -16,7 +16,7 @@ class Stage(NamedTuple):
     `tuned` on how mappings are chosen, and on tables of the `chip` ("*": all of it). Where it is `kept`, its
     result serves again where all of these are the same (`reuse.memo`); the others are quick, or keep what
     they are made of. `at` is what `show --at` calls its result and `shown` what is printed then; "" where it
-    has no text.
+    has no text, and `form` is what it is: a "graph", a "schedule" or a "program".
     """
 
     name: str
@@ -28,6 +28,12 @@ class Stage(NamedTuple):
     tuned: bool = False
     at: str = ""
     shown: str = ""
+    form: str = "graph"
+
+    @property
+    def noun(self) -> str:
+        """Return what `show --at` calls its result, as a noun: a word alone says which graph it is."""
+        return self.at if self.at == self.form else f"{self.at} {self.form}"
 
 
 ENGINE = ("clock_hz", "dram", "grid", "kernels", "launch", "noc", "pe", "sram")  # all but prices and areas
@@ -109,6 +115,7 @@ STAGES = (
         tuned=True,
         at="schedule",
         shown="kernels and buffers",
+        form="schedule",
     ),
     Stage(
         "prefetch",
@@ -125,6 +132,7 @@ STAGES = (
         chip=("*",),
         at="program",
         shown="commands",
+        form="program",
     ),
 )
 

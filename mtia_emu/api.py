@@ -23,9 +23,9 @@ from .engine.function import execute
 from .engine.lookups import Lookups
 from .errors import UserError
 from .files.writing import valid
-from .gpu import Gpu, load_gpu
+from .gpu import load_gpu
 from .machine.chip import Chip, load_chip, put, validate
-from .options import Mode, Options, Words
+from .options import DEFAULT_CHIP, DEFAULT_GPU, Mode, Options, Words
 from .program.inputs import input_arrays, typed_inputs
 from .program.isa import Program
 from .program.verify import verify
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
-DEFAULT_CHIP = "mtia-2i"
-DEFAULT_GPU = "h100-sxm"
 TOLERANCE = {"fp32": 1e-4, "fp64": 1e-4}  # of an output's largest magnitude
 NARROW_TOLERANCE = 1e-2
 INT8_TOLERANCE = FINE  # products rounded to 8 bits: each to 1/127 of a row's largest value
@@ -111,11 +109,11 @@ def compile_model(
     parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`; `options` are
     those of `Options`. Raises `UserError` for what is wrong with the model, the chip or the request.
     """
-    machine = load_chip(chip, settings) if isinstance(chip, str) else chip
+    loaded = load_chip(chip, settings) if isinstance(chip, str) else chip
     given = None if inputs is None else input_arrays(inputs)
     seed = options.get("seed")
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
-        program = compile_stages(source, machine, inputs=given, **options).program
+        program = compile_stages(source, loaded, inputs=given, **options).program
         return keep_weights(program) if seed is not None else program
 
 
@@ -153,7 +151,8 @@ def run(
     """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it
     too.
 
-    `gpu` is the machine to stand beside, a GPU by its name, None for none. `options` are the fields of
+    `gpu` is the machine to stand beside, None for none; `gpu_mode` is of a GPU given by its name, a machine
+    has its own (`Gpu.in_mode`). `options` are the fields of
     `Options` (`dtype`, `tune`, `beside`, `prefetch`, `place`, `seed`, ...), or a whole value as `options`.
     `check` compares outputs with an oracle's (`expected_outputs`), on `inputs` or on seeded random ones.
     """
@@ -163,13 +162,13 @@ def run(
     if isinstance(model, Program) or is_program(model):
         refuse_compiled(dims, chosen)
         program = model if isinstance(model, Program) else load_program(model)
-        machine = machine_of(program, chip, settings)
+        loaded = chip_of(program, chip, settings)
         known = known_lookups(program) if inputs is None else {}
-        return run_program(program, machine, inputs=inputs, lookups=known, gpu=other, progress=progress)
-    machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
+        return run_program(program, loaded, inputs=inputs, lookups=known, gpu=other, progress=progress)
+    loaded = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     seed = chosen.seed if chosen.check or inputs is not None else None
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
-        return run_source(source, machine, inputs=inputs, gpu=other, progress=progress, options=chosen)
+        return run_source(source, loaded, inputs=inputs, gpu=other, progress=progress, options=chosen)
 
 
 def run_source(
@@ -300,24 +299,23 @@ def explain(
     if isinstance(model, Program) or is_program(model):
         refuse_compiled(dims, chosen)
         program = model if isinstance(model, Program) else load_program(model)
-        machine = machine_of(program, chip, settings)
-        return explain_program(program, machine, what_if=what_if, progress=progress)
-    machine = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
+        loaded = chip_of(program, chip, settings)
+        return explain_program(program, loaded, what_if=what_if, progress=progress)
+    loaded = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     with open_model(str(model), dims or {}) as source:
-        compiled = compile_stages(source, machine, progress=progress, options=chosen)
+        compiled = compile_stages(source, loaded, progress=progress, options=chosen)
         again = GraphModel(
             compiled.imported,
             chosen,
             fused=compiled.fused,
             lookups=lambda program: example_lookups(source, program),
         )
-        return explain_program(compiled.program, machine, again, what_if=what_if, progress=progress)
+        return explain_program(compiled.program, loaded, again, what_if=what_if, progress=progress)
 
 
 def reference(gpu: str | Machine | None, mode: Mode = BURST) -> Machine | None:
-    """Return the machine that stands beside the chip, a GPU in a mode; one that is no GPU as it is."""
-    machine = load_gpu(gpu) if isinstance(gpu, str) else gpu
-    return machine.in_mode(mode) if isinstance(machine, Gpu) else machine
+    """Return the machine to stand beside the chip: a GPU by its name, put in a mode; any other as it is."""
+    return load_gpu(gpu).in_mode(mode) if isinstance(gpu, str) else gpu
 
 
 def _refuse_unready(program: Program) -> None:
@@ -337,7 +335,7 @@ def _refuse_unready(program: Program) -> None:
         )
 
 
-def machine_of(program: Program, chip: str | Chip | None, settings: Mapping[str, object] | None) -> Chip:
+def chip_of(program: Program, chip: str | Chip | None, settings: Mapping[str, object] | None) -> Chip:
     """Return the chip to time a program on: the one it was compiled for unless another is named."""
     if isinstance(chip, Chip):
         return chip

@@ -1,7 +1,7 @@
 """How a model is compiled and run: one frozen value, passed whole.
 
 A field says all that is to be said of an option. From it come the flag of the command line and its help, the
-field of a sweep's spec, and its part in the keys of what is shared or kept on disk. To add one: a field of
+field of a sweep's spec, and its part in the keys of what is memoised or kept on disk. To add one: a field of
 `Options`, its line in `Words`, and the code that reads it.
 """
 
@@ -15,6 +15,13 @@ from typing import Any, TypedDict, Unpack
 from .errors import UserError, nearest, refuse_unknown
 
 LAUNCHES = ("graph", "stream", "host")
+DEFAULT_CHIP = "mtia-2i"
+DEFAULT_GPU = "h100-sxm"
+PLACES = {  # what of a model starts and ends in SRAM, by the name of the choice
+    "dram": (),
+    "sram": ("const", "input", "output"),
+    "weights-dram": ("input", "output"),
+}
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,33 @@ class Mode:
 
 
 @dataclass(frozen=True)
+class Machines:
+    """The chip that a model is run on and the GPU beside it, by name or file: flags, and fields of a spec."""
+
+    chip: str = option(
+        DEFAULT_CHIP,
+        "Base chip.",
+        "compile",
+        "sweep",
+        metavar="NAME|FILE.toml",
+        variants=(
+            Variant(
+                "compile",
+                None,
+                f"Chip: a name (`mtia-emu chips`) or a file.  [default: {DEFAULT_CHIP}, or a program's own]",
+            ),
+        ),
+    )
+    gpu: str = option(
+        DEFAULT_GPU,
+        "GPU to stand beside (`mtia-emu gpus`).",
+        "run",
+        "sweep",
+        metavar="NAME|FILE.toml|none",
+    )
+
+
+@dataclass(frozen=True)
 class Options:
     """How a model is compiled and run. Raises `UserError` for a value that an option cannot have."""
 
@@ -183,7 +217,7 @@ class Options:
         "dram",
         "Memory that operands start in and the result ends in; weights-dram: the others in SRAM.",
         "operator",
-        choices=("sram", "dram", "weights-dram"),
+        choices=tuple(PLACES),
         decides=("place",),
     )
     check: bool = option(
@@ -199,7 +233,14 @@ class Options:
         "run",
     )
     gpu_mode: Mode = field(default=Mode())
-    seed: int = option(0, "Seed of random weights and inputs.", "run", metavar="INT")
+    seed: int = option(
+        0,
+        "Seed of random weights and inputs.",
+        "run",
+        "sweep",
+        metavar="INT",
+        variants=(Variant("sweep", 0, "Seed of what is random."),),
+    )
 
     def __post_init__(self) -> None:
         """Refuse a value that an option cannot have."""

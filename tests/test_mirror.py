@@ -28,6 +28,7 @@ THROUGH = {
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",
+    "engine/test_bounds.py": "results/bounds",
     "engine/test_checked.py": "engine/interpreter engine/memory",
     "gpu/test_machine.py": "gpu/matmul gpu/shapes",
     "kernels/attention/test_fused.py": "kernels/attention/walk",
@@ -45,7 +46,7 @@ THROUGH = {
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",
-    "study/test_explainer.py": "results/bounds results/explanation",
+    "study/test_explainer.py": "results/explanation",
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
     "testing/spread testing/widened",
     "engine/test_sequence.py": "study/trace",

@@ -14,7 +14,7 @@ import mtia_emu
 from mtia_emu.cli import options as cli_options
 from mtia_emu.cli.app import main
 from mtia_emu.errors import UserError
-from mtia_emu.options import Mode, Options, Words, declared, flag_of
+from mtia_emu.options import DEFAULT_CHIP, DEFAULT_GPU, Machines, Mode, Options, Words, declared, flag_of
 from mtia_emu.sweeps.spec import Spec, Workload, make_spec
 
 
@@ -26,7 +26,7 @@ def test_every_option_is_a_keyword_of_its_type() -> None:
 
 def test_every_option_has_a_use_and_every_use_its_flags() -> None:
     uses = {"compile", "operator", "run", "program", "sweep", "workload"}
-    for kind in (Options, Mode):
+    for kind in (Options, Mode, Machines):
         for f, spelt in declared(kind):
             assert spelt.text and spelt.uses and uses >= {*spelt.uses}, f.name
     assert len([*declared()]) == len(fields(Options)) - 1  # all but the GPU's, which has its own
@@ -37,7 +37,7 @@ def test_every_option_has_a_use_and_every_use_its_flags() -> None:
 )
 def test_a_command_has_the_flags_of_its_use(use: str, command: str) -> None:
     has = {name for p in main.commands[command].params for name in p.opts}
-    assert has >= {flag_of(f) for f, _ in declared(use=use)}
+    assert has >= {flag_of(f) for kind in (Options, Machines) for f, _ in declared(kind, use)}
 
 
 def test_flags_become_options() -> None:
@@ -72,7 +72,10 @@ def test_a_sweep_has_the_fields_of_its_use() -> None:
         }
     )
     assert spec.options(spec.model[0]) == Options("fp16", tune="full", prefetch=False, seed=3)
-    assert Spec.model_fields.keys() >= {f.name for f, _ in declared(use="sweep")}
+    assert Spec.model_fields.keys() >= {
+        f.name for kind in (Options, Machines) for f, _ in declared(kind, "sweep")
+    }
+    assert (spec.chip, spec.gpu) == (DEFAULT_CHIP, DEFAULT_GPU)
     assert Workload.model_fields.keys() >= {f.name for f, _ in declared(use="workload")}
 
 

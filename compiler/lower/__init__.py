@@ -1,1 +1,1 @@
-"""A graph becomes a program: steps, places, waves, prefetching, commands."""
+"""A graph becomes a program: steps, launches side by side, places, prefetching, commands."""

@@ -8,15 +8,11 @@ import numpy as np
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.memories import FASTEST_FIRST, Memory
+from mtia_emu.options import PLACES
 
 from .steps import Buffer, Schedule
 
 LINE = 256  # buffers start on lines of this many bytes
-HOMES = {  # what may start and end in SRAM, by the name of the choice
-    "dram": (),
-    "sram": ("const", "input", "output"),
-    "weights-dram": ("input", "output"),
-}
 SMALL_SHARE = 256  # one part in so many of SRAM is small for a buffer
 SCRATCH_SHARE = 4  # one part in so many of SRAM is left to kernels that stage operands
 
@@ -64,7 +60,7 @@ class Arena:
 
 
 def place(schedule: Schedule, inputs_in: str = "dram") -> Placement:
-    """Return where every buffer lies; `inputs_in` is one of HOMES: what of the model starts and ends in SRAM.
+    """Return where every buffer lies; `inputs_in`, one of PLACES, says what of a model is in SRAM.
 
     Constants, inputs and outputs live through the whole program; those that are wanted in SRAM take it one
     after another, while there is room. Temporaries live from the first step that writes them to the last that
@@ -73,7 +69,7 @@ def place(schedule: Schedule, inputs_in: str = "dram") -> Placement:
     """
     fixed = [b for b in schedule.buffers.values() if b.role != "temp"]
     room = schedule.chip.sram.bytes - schedule.chip.sram.bytes // SCRATCH_SHARE
-    space, address, base, kept_out = _fixed(fixed, HOMES[inputs_in], room)
+    space, address, base, kept_out = _fixed(fixed, PLACES[inputs_in], room)
     arenas = {m: Arena(None if m.off_chip else room - base[m]) for m in FASTEST_FIRST}
     spilled: list[str] = []
     lives = _lives(schedule)

@@ -12,6 +12,7 @@ from mtia_emu.compiler.stages import STAGES
 
 from .. import __version__
 from ..errors import UserError
+from ..options import DEFAULT_CHIP
 from . import options as o
 from . import sweep as cli_sweep
 from .conformance import conformance
@@ -233,7 +234,8 @@ def show(model: str, stage: str, commands: int, **flags: Any) -> None:
 
     if api.is_program(model):
         if stage != "program":
-            raise UserError(f"{model} is a compiled program: it has no {stage} (right: --at program)")
+            noun = next(x.noun for x in STAGES if x.at == stage)
+            raise UserError(f"{model} is a compiled program: it has no {noun} (right: --at program)")
         dims, chip = o.parse_dims(flags["dims"]), flags["chip"] or flags["settings"]
         api.refuse_compiled(dims, o.chosen(flags), chip=bool(chip))
         say(dump(api.load_program(model), commands=commands), nl=False)
@@ -367,7 +369,7 @@ main.add_command(reduce)
 def _chip(flags: dict[str, Any]) -> Chip:
     from ..machine.chip import load_chip
 
-    return load_chip(flags["chip"] or o.DEFAULT_CHIP, o.parse_settings(flags["settings"]))
+    return load_chip(flags["chip"] or DEFAULT_CHIP, o.parse_settings(flags["settings"]))
 
 
 def _gpu(name: str) -> str | None:

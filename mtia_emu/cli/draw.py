@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UserError
+from ..options import DEFAULT_CHIP
 from . import options as o
 from .output import progress, say
 
@@ -69,8 +70,8 @@ def _compiled(model: str, flags: dict[str, Any], tick: Any) -> tuple[Program, Ch
     if api.is_program(model):
         api.refuse_compiled(dims, options)
         program = api.load_program(model)
-        return program, api.machine_of(program, flags["chip"], settings), known_lookups(program)
-    chip = load_chip(flags["chip"] or o.DEFAULT_CHIP, settings)
+        return program, api.chip_of(program, flags["chip"], settings), known_lookups(program)
+    chip = load_chip(flags["chip"] or DEFAULT_CHIP, settings)
     with api.open_model(model, dims) as source:
         program = api.compile_stages(source, chip, progress=tick, options=options).program
         return api.keep_weights(program), chip, example_lookups(source, program)

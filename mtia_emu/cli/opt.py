@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UserError
+from ..options import DEFAULT_CHIP
 from . import options as o
 from .output import EXIT_CHECK_FAILED, console, progress, say
 
@@ -81,7 +82,7 @@ def opt(model: str, **flags: Any) -> None:
     """
     from ..machine.chip import load_chip
 
-    chip = load_chip(flags["chip"] or o.DEFAULT_CHIP, o.parse_settings(flags["settings"]))
+    chip = load_chip(flags["chip"] or DEFAULT_CHIP, o.parse_settings(flags["settings"]))
     if flags["output"] is not None and not flags["output"].endswith(".ir"):
         raise UserError(f"--output {flags['output']!r}: a graph's text is a file FILE.ir")
     verify = flags["verify_each"] or flags["bisect"]

@@ -14,9 +14,8 @@ from typing import Any
 import click
 
 from ..errors import UserError
-from ..options import Mode, Options, Spelling, declared, flag_of
+from ..options import Machines, Mode, Options, Spelling, declared, flag_of
 
-DEFAULT_CHIP = "mtia-2i"
 Decorator = Callable[[Any], Any]
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -97,14 +96,12 @@ def _passes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     return [before + comma + sign + name for name in known if name.startswith(last[len(sign) :])]
 
 
-COMPLETE = {"passes": _passes}  # how the shell completes options
+COMPLETE = {  # how the shell completes options
+    "passes": _passes,
+    "chip": complete("chip", files=(".toml",)),
+    "gpu": complete("gpu", files=(".toml",)),
+}
 MODEL = click.argument("model", shell_complete=complete("model", files=(".onnx", ".mtia", ".ir")))
-CHIP = click.option(
-    "--chip",
-    metavar="NAME|FILE.toml",
-    shell_complete=complete("chip", files=(".toml",)),
-    help=f"Chip: a name (`mtia-emu chips`) or a file.  [default: {DEFAULT_CHIP}, or a program's own]",
-)
 SET = click.option(
     "--set",
     "settings",
@@ -144,14 +141,6 @@ OUTPUTS = click.option(
     metavar="OUT.npz",
     callback=target,
     help="Write the outputs of the execution (keys `out:name`).",
-)
-GPU = click.option(
-    "--gpu",
-    metavar="NAME|FILE.toml|none",
-    default="h100-sxm",
-    show_default=True,
-    shell_complete=complete("gpu", files=(".toml",)),
-    help="GPU to stand beside (`mtia-emu gpus`).",
 )
 JSON = click.option(
     "--json",
@@ -196,7 +185,7 @@ def flag(f: Field[Any], use: str = "", *, unset: bool = False) -> Decorator:
     if unset:
         shown = name.partition("/")[0][2:] if isinstance(f.default, bool) else default
         words |= {"default": None, "show_default": False}
-        text = f"{text}  [default: {shown}]"
+        text = text if shown is None else f"{text}  [default: {shown}]"
     return click.option(name, _parameter(f), help=text, shell_complete=COMPLETE.get(f.name), **words)
 
 
@@ -215,6 +204,12 @@ def flags(use: str, kind: type = Options, *, unset: bool = False) -> tuple[Decor
     return tuple(flag(f, use, unset=unset) for f, _ in declared(kind, use))
 
 
+def assignments(use: str) -> str:
+    """Return how the options of a use are given as NAME=VALUE."""
+    words = ((f.name, told.metavar or "|".join(told.choices) or "VALUE") for f, told in declared(use=use))
+    return ", ".join(f"{name}={value}" for name, value in words)
+
+
 def chosen(given: Mapping[str, Any]) -> Options:
     """Return the options that a command's flags say; those that it has no flag for are as by default."""
     mode = Mode(**_values(Mode, given))
@@ -230,9 +225,10 @@ def _values(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 SEED = next(flag(f) for f, _ in declared() if f.name == "seed")
+(CHIP,) = flags("compile", Machines)
 COMPILE = (CHIP, SET, DIM, KERNEL, *flags("compile"))
 DELIVER = (JSON, TRACE, ROOFLINE, LAYERS)
-EXECUTE = (*flags("run"), GPU, *flags("run", Mode))
+EXECUTE = (*flags("run"), *flags("run", Machines), *flags("run", Mode))
 RUN = (*COMPILE, INPUTS, OUTPUTS, *EXECUTE, *DELIVER)
 OPERATOR = (CHIP, SET, *flags("operator"), OUTPUTS, *EXECUTE, *DELIVER)
 

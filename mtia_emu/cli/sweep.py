@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UserError
-from ..options import declared
+from ..options import DEFAULT_CHIP, Machines, Options, declared
 from . import options as o
 from .output import console, say
 
@@ -32,11 +32,9 @@ BEST_SHOWN = 5
     "models",
     multiple=True,
     metavar="MODEL[,DIM=INT...]",
-    help="A model with its dimensions, weight=W, name=NAME, dtype=TYPE; may be repeated.",
+    help=f"A model with its dimensions, weight=W, name=NAME, {o.assignments('workload')}; may be repeated.",
 )
-@click.option(
-    "--chip", metavar="NAME|FILE.toml", shell_complete=o.complete("chip", files=(".toml",)), help="Base chip."
-)
+@o.options(*o.flags("sweep", Machines, unset=True))
 @click.option(
     "--set",
     "sets",
@@ -65,13 +63,6 @@ BEST_SHOWN = 5
 @click.option("--method", type=click.Choice(METHODS), help="How points are chosen.  [default: grid]")
 @click.option(
     "--points", type=click.IntRange(1), metavar="INT", help="Points to choose (all methods but grid)."
-)
-@click.option("--seed", type=click.IntRange(0), metavar="INT", help="Seed of what is random.  [default: 0]")
-@click.option(
-    "--gpu",
-    metavar="NAME|none",
-    shell_complete=o.complete("gpu"),
-    help="GPU to stand beside.  [default: h100-sxm]",
 )
 @o.options(*o.flags("sweep", unset=True))
 @click.option(
@@ -163,7 +154,8 @@ def _values(spec: str | None, flags: dict[str, Any]) -> dict[str, Any]:
     for flag in ("constraints", "objectives"):
         if flags[flag]:
             values[flag] = list(flags[flag])
-    plain = ("chip", "method", "points", "seed", "gpu", *(f.name for f, _ in declared(use="sweep")))
+    derived = (f.name for kind in (Machines, Options) for f, _ in declared(kind, "sweep"))
+    plain = ("method", "points", *derived)
     values |= {key: flags[key] for key in plain if flags[key] is not None}
     return values
 
@@ -347,12 +339,12 @@ def area(chip: str | None, settings: tuple[str, ...]) -> None:
     from ..silicon import cost as cost_of
     from ..view.terminal import print_table
 
-    machine = load_chip(chip or o.DEFAULT_CHIP, o.parse_settings(settings))
-    estimate, price = area_of(machine), cost_of(machine)
+    loaded = load_chip(chip or DEFAULT_CHIP, o.parse_settings(settings))
+    estimate, price = area_of(loaded), cost_of(loaded)
     parts = [(name, getattr(estimate, name)) for name in estimate.__dataclass_fields__]
     whole = estimate.total_mm2
     rows = [[name, f"{mm2:.1f}", f"{mm2 / whole:.1%}"] for name, mm2 in [*parts, ("whole die", whole)]]
-    print_table(f"{machine.name}: die area", ["component", "mm2", "share"], rows, console())
+    print_table(f"{loaded.name}: die area", ["component", "mm2", "share"], rows, console())
     dollars = [(n, getattr(price, n)) for n in ("die_usd", "package_test_usd", "memory_usd", "total_usd")]
     rows = [[name.removesuffix("_usd").replace("_", " and "), f"{usd:,.0f}"] for name, usd in dollars]
     rows += [["good dies", f"{price.yield_share:.1%}"], ["dies a wafer", f"{price.dies_per_wafer:.0f}"]]

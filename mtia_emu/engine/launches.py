@@ -16,7 +16,7 @@ Times = Mapping[tuple[int, int], Timeline]
 
 
 class Counts:
-    """The events of each launch of a program; those of launches without look-ups of their own are shared.
+    """The events of each launch of a program, memoised by block where it has no look-ups of its own.
 
     They are counted when asked for, and kept where `keep` says so. No rate or price of the chip changes them.
     """

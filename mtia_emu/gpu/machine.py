@@ -13,8 +13,7 @@ from .. import types
 from ..errors import UserError
 from ..options import Mode
 from ..results.machine import Computation
-from ..results.report import Band as Spread
-from ..results.report import Joules, Layer, Report, Stretch, Traffic
+from ..results.report import Band, Joules, Layer, Report, Stretch, Traffic
 from ..results.spans import Track
 from ..sums import add_up
 from ..types import (
@@ -94,7 +93,7 @@ class Gpu(Facts):
             joules_by=_joules(kernels, self.idle_w * extra), traffic=_traffic(kernels),
             macs=macs, peak_macs=seconds * peak,
             notes=self._notes([w for w in work.works if _live(w)], chosen),
-            seconds_band=_spread(self.bands, works, [x.span_s for x in layers]),
+            seconds_band=_whole_band(self.bands, works, [x.span_s for x in layers]),
             joules_band=_band(self.bands, "joules"),
         )  # fmt: skip
 
@@ -253,12 +252,12 @@ def _traffic(kernels: list[GpuKernel]) -> Traffic:
     )
 
 
-def _band(bands: Bands, kind: str) -> Spread:
+def _band(bands: Bands, kind: str) -> Band:
     band = getattr(bands, "vector" if kind == "move" else kind)
-    return Spread(band.low, band.high)
+    return Band(band.low, band.high)
 
 
-def _spread(bands: Bands, works: list[Work], seconds: list[float]) -> Spread | None:
+def _whole_band(bands: Bands, works: list[Work], seconds: list[float]) -> Band | None:
     """Return the band of the whole time: each kernel's, weighted by its time.
 
     Errors of one kind of kernel go together (a library, a measuring method), so they do not average out.
@@ -267,7 +266,7 @@ def _spread(bands: Bands, works: list[Work], seconds: list[float]) -> Spread | N
     if not whole:
         return None
     each = [_band(bands, work.kind) for work in works]
-    return Spread(
+    return Band(
         add_up(b.low * s for b, s in zip(each, seconds, strict=True)) / whole,
         add_up(b.high * s for b, s in zip(each, seconds, strict=True)) / whole,
     )

@@ -14,13 +14,13 @@ from ..errors import UserError
 from ..program.isa import BESIDE, Program
 from .difference import LayerRow, Side
 from .report import Report
-from .report_json import SCHEMA
+from .report_json import MOST_LAYERS, SCHEMA
 
 OLD_SCHEMA = "mtia-emu.report.v1"  # a launch an entry, without `cycles`
-MAX_FILE_BYTES = 1 << 24
 MOST = 1 << 62  # of a whole number
-MOST_LAYERS = 1 << 16
 LONGEST = 1 << 12  # letters of a name
+MAX_FILE_BYTES = MOST_LAYERS << 10
+NO_LAUNCH = -1
 
 
 def read_report(path: str | Path) -> Side:
@@ -40,7 +40,7 @@ def read_report(path: str | Path) -> Side:
         _row(layer, layer.among("track", clocks) if several else clock, new=schema == SCHEMA)
         for layer in layers
     )
-    numbers = {layer.whole("launch") for layer in layers} if schema == SCHEMA else layers
+    numbers = {layer.launch() for layer in layers} - {NO_LAUNCH} if schema == SCHEMA else layers
     traffic = report.object("traffic")
     return Side(
         where,
@@ -178,6 +178,16 @@ class _Object:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST:
             raise self._wrong(name, "a whole number from 0")
         return value
+
+    def launch(self) -> int:
+        """Return the number of a layer's launch, NO_LAUNCH for a machine's that has none."""
+        value = self.values.get("launch")
+        if value == NO_LAUNCH and isinstance(value, int):
+            return NO_LAUNCH
+        try:
+            return self.whole("launch")
+        except UserError:
+            raise self._wrong("launch", f"a whole number from 0, or {NO_LAUNCH} for none") from None
 
     def object(self, name: str) -> _Object:
         """Return an object."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from ..errors import UserError
 from .check import Check
 from .report import Layer, Report, compare
 
 SCHEMA = "mtia-emu.report.v2"
+MOST_LAYERS = 1 << 16  # of a report that is written of several runs, and of one that is read
 
 
 def as_json(report: Report, gpu: Report | None = None, check: Check | None = None) -> dict[str, Any]:
-    """Return the JSON object of a report, with the GPU's beside it and the outcome of a check."""
+    """Return the JSON object of a report, with the GPU's beside it and the outcome of a check.
+
+    Raises `UserError` for a report of several runs with more than `MOST_LAYERS` layers together.
+    """
     out = _run_json(report)
     if gpu is not None:
         out |= {"gpu": _gpu_json(gpu), "versus_gpu": asdict(compare(report, gpu))}
@@ -38,10 +43,22 @@ def _run_json(report: Report) -> dict[str, Any]:
         "utilization": report.utilization,
         "traffic": asdict(report.traffic),
         "joules_by": asdict(report.joules_by),
-        "layers": [_layer_json(layer, several=several) for layer in report.layers],
+        "layers": [_layer_json(layer, several=several) for layer in _layers(report)],
         "notes": list(report.notes),
         **({"tracks": [asdict(track) for track in report.tracks]} if several else {}),
     }
+
+
+def _layers(report: Report) -> tuple[Layer, ...]:
+    """Return the layers of all runs, of which there may be more than can be written."""
+    runs = sum(x.times for x in report.stretches)
+    count = sum(x.times * len(x.layers) for x in report.stretches)
+    if runs > 1 and count > MOST_LAYERS:
+        raise UserError(
+            f"{report.model} on {report.machine}: {runs} runs have {count} layers, at most {MOST_LAYERS} are "
+            "written (right: the report of fewer runs, or of one)"
+        )
+    return report.layers
 
 
 def _layer_json(layer: Layer, *, several: bool) -> dict[str, Any]:
@@ -60,7 +77,7 @@ def _gpu_json(gpu: Report) -> dict[str, Any]:
         "utilization": gpu.utilization,
         "traffic": asdict(gpu.traffic),
         "joules_by": asdict(gpu.joules_by),
-        "layers": [_kernel_json(layer) for layer in gpu.layers],
+        "layers": [_kernel_json(layer) for layer in _layers(gpu)],
         "notes": list(gpu.notes),
         "seconds_band": asdict(gpu.seconds_band) if gpu.seconds_band else None,
         "joules_band": asdict(gpu.joules_band) if gpu.joules_band else None,

@@ -83,7 +83,7 @@ class _Layer:
 
 
 class _Judge:
-    """A machine, and what its memory should hold."""
+    """An executor of a program, and what its memory should hold."""
 
     def __init__(self, compiled: Compiled, program: Program, chip: Chip, inputs: Mapping[str, Array]) -> None:
         self.program, self.steps = program, compiled.steps
@@ -93,15 +93,15 @@ class _Judge:
                 f"{program.model}: {len(program.launches)} launches; the model compiles to {len(self.steps)}"
             )
         _refuse_large(compiled)
-        self.machine = Executor(program, chip, core_library())
-        self.machine.load(inputs)
+        self.executor = Executor(program, chip, core_library())
+        self.executor.load(inputs)
         given = {b.name: convert(np.asarray(inputs[b.name]), b.type.dtype.numpy) for b in program.inputs}
         self.right = ExpectedMemory(self.plan, given)
 
     def launch(self, index: int) -> Iterator[LayerCheck]:
         """Run a launch and yield how far each of its layers is off; then put right what it has written."""
         launch = self.program.launches[index]
-        run = self.machine.launch(launch)
+        run = self.executor.launch(launch)
         for layer in self._layers(index):
             yield self._check(index, layer, run.views)
             for operand, where in layer.writes.items():
@@ -151,7 +151,7 @@ class _Judge:
             operand: Held(self.right.of(where), self.right.there(layer.number, where))
             for operand, where in layer.reads.items()
         }
-        run = self.machine.trace(launch, hold)
+        run = self.executor.trace(launch, hold)
         off = self._wrong_elements(layer, run)
         by = np.concatenate([run.writers[operand][mask] for operand, mask in off.items()])
         late = int(by[by != NOBODY].min(initial=len(block.commands)))

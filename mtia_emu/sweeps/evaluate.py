@@ -143,7 +143,7 @@ class Evaluator:
             return ""
 
     def machine(self, chip: Chip) -> Accelerator:
-        """Return a chip as a machine that shares its work with those before it."""
+        """Return a chip as a machine whose work is memoised with that of those before it."""
         return Accelerator(chip, self._costs, self.memoise)
 
     def _costs(self, program: Program, chip: Chip, lookups: Mapping[int, Lookups]) -> list[BlockCost]:

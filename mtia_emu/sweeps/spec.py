@@ -16,7 +16,7 @@ from ..errors import UserError, nearest
 from ..files import toml
 from ..files.writing import valid
 from ..machine.chip import known_keys, load_chip
-from ..options import Options, declared
+from ..options import Machines, Options, declared
 from ..silicon import load_silicon
 from .axis import Axis, axis
 from .expression import evaluate, names
@@ -38,23 +38,32 @@ OBJECTIVES: dict[str, bool] = {
 }
 DERIVED = ("area_mm2", "dollars")  # what constraints may name besides the chip's parameters
 TABLES = ("pe.matrix.rates.", "energy.mac_pj.")
+BELOW = {"seed": 1 << 32}  # what whole numbers must be below: the samplers take no larger seed
 
 
-def _fields(use: str) -> Any:
-    """Return a base whose fields are the options that a use has, as in `options`."""
+def _fields(use: str, *kinds: type) -> Any:
+    """Return a base whose fields are the options of classes that a use has, as in `options`."""
     parts: dict[str, Any] = {}
-    for f, flag in declared(use=use):
+    for f, flag in (pair for holder in kinds for pair in declared(holder, use)):
         plain: Any = str | None if f.default is None else type(f.default)
         kind = Literal[flag.choices] if flag.choices else plain
-        parts[f.name] = (kind, Field(default=f.default, description=flag.text))
+        default, text = flag.variant(use, f.default)
+        bounds: Any = {"ge": 0, "lt": BELOW.get(f.name)} if plain is int else {}
+        parts[f.name] = (kind, Field(default=default, description=text, **bounds))
     return create_model("Fields", __config__=STRICT, **parts)
 
 
 if TYPE_CHECKING:
     from pydantic import BaseModel as Loaded
-    from pydantic import BaseModel as Swept
+
+    class Swept(Loaded):
+        """What code of sweeps reads of the options that a spec has."""
+
+        chip: str
+        gpu: str
+        seed: int
 else:
-    Swept, Loaded = _fields("sweep"), _fields("workload")
+    Swept, Loaded = _fields("sweep", Machines, Options), _fields("workload", Options)
 
 
 class Workload(Loaded):
@@ -73,7 +82,6 @@ class Spec(Swept):
 
     model_config = STRICT
 
-    chip: str = Field(default="mtia-2i", description="base chip: a name or a .toml file")
     model: tuple[Workload, ...] = Field(min_length=1, max_length=64, description="workloads")
     set: dict[str, Any] = Field(
         default_factory=dict, max_length=64, description="parameter to values: a list or a range"
@@ -82,14 +90,12 @@ class Spec(Swept):
     constraints: tuple[str, ...] = Field(default=(), max_length=64, description="expressions that must hold")
     method: Literal["grid", "random", "latin", "tpe", "nsga2"] = "grid"
     points: int = Field(default=0, ge=0, le=10_000_000, description="points to choose (not for a grid)")
-    seed: int = Field(default=0, ge=0, lt=1 << 32, description="seed of what is random")
     batch: int = Field(
         default=32, ge=1, le=10_000, description="points that a guided search asks for at a time"
     )
     objectives: tuple[str, ...] = Field(
         default=("seconds", "joules", "area_mm2"), min_length=1, max_length=len(OBJECTIVES)
     )
-    gpu: str = Field(default="h100-sxm", description="GPU to stand beside, or none")
     silicon: dict[str, float] = Field(default_factory=dict, description="numbers of area and cost, changed")
 
     @field_validator("model", "constraints", "objectives", mode="before")
@@ -106,7 +112,7 @@ class Spec(Swept):
         """Return the options that a model of the sweep is compiled and run with."""
         parts = (self, "sweep"), (model, "workload")
         given = {f.name: getattr(part, f.name) for part, use in parts for f, _ in declared(use=use)}
-        return Options(**given, seed=self.seed)
+        return Options(**given)
 
     @property
     def digest(self) -> str:
@@ -242,8 +248,9 @@ def _scalar(word: str) -> Any:
 
 
 def parse_model(text: str) -> dict[str, Any]:
-    """Return the model that `MODEL[,dim=INT...][,weight=W][,name=NAME][,dtype=TYPE]` describes."""
+    """Return the model that `MODEL[,dim=INT...][,weight=W][,name=NAME][,option=VALUE...]` describes."""
     model, *parts = text.split(",")
+    plain = {f.name: f.default for f, _ in declared(use="workload")}
     out: dict[str, Any] = {"model": model, "dims": {}}
     for part in parts:
         key, equals, value = (x.strip() for x in part.partition("="))
@@ -251,8 +258,8 @@ def parse_model(text: str) -> dict[str, Any]:
             raise UserError(
                 f"--model {text!r}: {part!r} is not NAME=VALUE (right: zoo:llama-3-8b,seq=1,past=2048)"
             )
-        if key in ("name", "dtype"):
-            out[key] = value
+        if key == "name" or key in plain:
+            out[key] = _scalar(value) if isinstance(plain.get(key), int) else value
         elif key == "weight":
             out[key] = _float(text, value)
         elif value.isascii() and value.isdigit() and len(value) <= 18:

@@ -127,7 +127,7 @@ def serve(connection: Connection) -> None:
         try:
             answer: Row | str = evaluator.row(point)
         except (MemoryError, SystemError) as error:  # the latter from CPython's own code that got no memory
-            evaluator = Evaluator(job)  # what was shared is given up
+            evaluator = Evaluator(job)  # what was memoised is given up
             limit = f" (limit {memory_bytes} bytes)" if memory_bytes else ""
             answer = f"out of memory{limit}: {type(error).__name__}"
         except Exception as error:

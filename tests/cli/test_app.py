@@ -276,7 +276,10 @@ def test_show(cli: Cli, stage: str) -> None:
 def test_show_a_program(cli: Cli, refused: Refused, model: Path, tmp_path: Path) -> None:
     cli("compile", model, "--dim", "batch=2", "-o", tmp_path / "p.mtia")
     assert "block 0 matmul" in cli("show", tmp_path / "p.mtia", "--at", "program").stdout
-    assert "it has no graph (right: --at program)" in refused("show", tmp_path / "p.mtia")
+    nouns = {"onnx": "onnx graph", "fused": "fused graph", "graph": "graph", "schedule": "schedule"}
+    for stage, noun in nouns.items():
+        words = f"it has no {noun} (right: --at program)"
+        assert words in refused("show", tmp_path / "p.mtia", "--at", stage)
 
 
 def test_listings(cli: Cli) -> None:

@@ -69,10 +69,8 @@ def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | N
     """Time a program, execute it on inputs, and now and then show it."""
     if inputs is not None and any(b.name not in program.data for b in program.consts):
         inputs = None
-    machine = api.machine_of(program, None, None)
-    outcome = api.run_program(
-        program, machine, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None
-    )
+    chip = api.chip_of(program, None, None)
+    outcome = api.run_program(program, chip, inputs=inputs, gpu="h100-sxm" if rng.random() < SHOWN else None)
     if rng.random() < SHOWN:
         dump(program)
         print_report(outcome.report, outcome.gpu, None, Console(file=io.StringIO(), width=80))

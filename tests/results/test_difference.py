@@ -17,7 +17,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.results.difference import AMOUNTS, LayerRow, Side, as_json, compare, matched
 from mtia_emu.results.report import Joules, Layer, Report, Stretch, Traffic
 from mtia_emu.results.report_file import MAX_FILE_BYTES, OLD_SCHEMA, read_report
-from mtia_emu.results.report_json import SCHEMA
+from mtia_emu.results.report_json import MOST_LAYERS, SCHEMA
 from mtia_emu.results.report_json import as_json as report_json
 from mtia_emu.results.spans import Track
 from mtia_emu.view.difference import print_difference
@@ -130,6 +130,43 @@ def test_layers_of_a_report_on_several_tracks_are_read_by_their_own_clocks(tmp_p
         read_report(written(tmp_path, both))
 
 
+def of_a_gpu() -> Report:
+    """Return a report of one kernel that no launch ran: 6 ticks of 4 Hz."""
+    track = Track("g", 4.0)
+    kernel = Layer("t", "matmul", "k", 0, 6, 64, 8, 4, 1.0, "tensor", track=track)
+    return made(machine="g", tracks=(track,), stretches=(Stretch((kernel,), track.exact_seconds(6)),))
+
+
+@pytest.mark.parametrize(
+    ("report", "seconds", "launches"),
+    [
+        (of_a_gpu(), [1.5], 0),
+        (2 * of_a_gpu(), [1.5, 1.5], 0),
+        (made() + of_a_gpu(), [6.0, 2.0, 2.0, 1.5], 2),
+    ],
+)
+def test_layers_that_no_launch_ran_are_read_back(
+    report: Report, seconds: list[float], launches: int, tmp_path: Path
+) -> None:
+    run = read_report(written(tmp_path, report_json(report)))
+    assert [x.seconds for x in run.rows] == seconds and run.launches == launches
+
+
+def test_the_most_layers_that_are_written_are_read_back(tmp_path: Path) -> None:
+    runs = MOST_LAYERS // 3
+    whole = report_json(runs * made())
+    assert read_report(written(tmp_path, json.dumps(whole, indent=2))).layers == 3 * runs
+    for report, other in (
+        ((runs + 1) * made(), None),
+        (1_000_000_000 * made(), None),
+        (made(), (runs + 1) * made()),
+    ):
+        with pytest.raises(
+            UserError, match=rf"m on c: \d+ runs have \d+ layers, at most {MOST_LAYERS} are written"
+        ):
+            report_json(report, other)
+
+
 def test_an_older_report_is_read_too(tmp_path: Path) -> None:
     old = report_json(made()) | {"schema": OLD_SCHEMA}
     for layer in old["layers"]:
@@ -166,7 +203,10 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         (changed("layers.0.cycles", float("nan")), "cycles is nan; right: a number from 0"),
         (changed("layers.0.cycles", -1), "cycles is -1"),
         (changed("layers.2.name", 4), "name is 4; right: a text"),
-        (changed("layers.2.launch", True), "launch is true; right: a whole number"),
+        (changed("layers.2.launch", True), "launch is true; right: a whole number from 0, or -1 for none"),
+        (changed("layers.2.launch", -2), r"layers\[2\]: launch is -2; right: a whole number from 0, or -1"),
+        (changed("layers.2.launch", -1.0), "launch is -1.0; right: a whole number"),
+        (changed("layers.2.macs", -1), "macs is -1; right: a whole number from 0$"),
         (changed("clock_hz", 0), "clock_hz is 0"),
         (changed("seconds", float("inf")), "seconds is inf"),
         (changed("traffic.dram_read_bytes", 1.5), "traffic: dram_read_bytes is 1.5; right: a whole number"),

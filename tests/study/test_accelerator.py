@@ -92,6 +92,7 @@ def test_a_gpu_is_a_machine_in_its_mode() -> None:
     program = mtia_emu.compile_model(MODEL, CHIP, dims=DIMS)
     fast, slow = H100.report(program), H100.in_mode(Mode(launch="host")).report(program)
     assert slow.seconds > fast.seconds and slow == mtia_emu.run(program, gpu_mode=Mode(launch="host")).gpu
+    assert fast == mtia_emu.run(program, gpu=H100, gpu_mode=Mode(launch="host")).gpu  # it has its own mode
 
 
 def test_what_an_execution_knows_is_part_of_the_report() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mtia_emu.cli.options import assignments
 from mtia_emu.errors import UserError
+from mtia_emu.options import Options, declared, option
 from mtia_emu.sweeps.spec import load_spec, make_spec, parse_model, parse_set
 
 SMALL: dict[str, Any] = {
@@ -51,6 +55,7 @@ SMALL: dict[str, Any] = {
         ({"method": "annealing"}, "'method' is 'annealing'"),
         ({"chip": "mtia-9"}, "unknown chip 'mtia-9'"),
         ({"seed": -1}, "'seed' is '-1'"),
+        ({"seed": 1 << 32}, "'seed' is '4294967296'"),
         ({"silicon": {"cost.wafer": 1.0}}, "silicon: unknown key 'cost.wafer'"),
         ({"model": 3}, "'model' is '3'"),
         (
@@ -101,6 +106,27 @@ def test_a_file_is_read_within_bounds(tmp_path: Path) -> None:
         load_spec(file)
     with pytest.raises(UserError, match="is not a file"):
         load_spec(tmp_path)
+
+
+@dataclass(frozen=True)
+class More(Options):
+    """Options with three more that a workload has."""
+
+    kind: str = option("a", "Kind.", "workload", choices=("a", "b"))
+    deep: bool = option(False, "Deep.", "workload")
+    depth: int = option(1, "Depth.", "workload", metavar="INT")
+
+
+def test_a_new_option_of_a_workload_is_no_dimension(monkeypatch: pytest.MonkeyPatch) -> None:
+    def more(kind: type = More, use: str | None = None) -> Iterator[Any]:
+        return declared(More if kind is Options else kind, use)
+
+    monkeypatch.setattr("mtia_emu.sweeps.spec.declared", more)
+    monkeypatch.setattr("mtia_emu.cli.options.declared", more)
+    assert parse_model("m,seq=1,dtype=int8,kind=b,deep=true,depth=3") == {
+        "model": "m", "dims": {"seq": 1}, "dtype": "int8", "kind": "b", "deep": True, "depth": 3,
+    }  # fmt: skip
+    assert assignments("workload") == "dtype=TYPE, kind=a|b, deep=VALUE, depth=INT"
 
 
 def test_flags_say_the_same() -> None:
