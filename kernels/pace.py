@@ -69,7 +69,7 @@ def pace(block: Block, chip: Chip) -> Pace | None:
 
 
 def _counted(commands: Array, block: Block, chip: Chip) -> Events:
-    """Return what commands of a block do, in the order given."""
+    """Return what commands of a block do, [command], in the order given."""
     ev = Events.zeros(len(commands))
     for kind, batch in batches(block, chip, commands):
         kind.count(batch, ev)
@@ -92,14 +92,14 @@ def _shared(block: Block, chip: Chip) -> tuple[float, dict[Resource, float]]:
 
 
 def _busiest(stores: Array) -> int:
-    """Return the PE that stores most elements; of several, the one that stores last."""
+    """Return the PE that stores most elements by records [store]; of several, the one that stores last."""
     pe = stores["pe"].astype(np.int64)
     work = np.bincount(pe, stores["rows"].astype(float) * stores["cols"])[pe]
     return int(pe[work == work.max()][-1])
 
 
 def _commands_of(block: Block, chip: Chip, pe: int) -> Array:
-    """Return the commands of a PE, and those that load into it."""
+    """Return the commands [mine] of a PE and those that load into it, in their order."""
     at, cast, wide = block.commands["pe"], block.commands["cast"], chip.grid.cols
     mine = (at == pe) | (cast == Cast.ALL)
     mine |= (cast == Cast.ROW) & (at // wide == pe // wide) | (cast == Cast.COL) & (at % wide == pe % wide)
@@ -107,23 +107,20 @@ def _commands_of(block: Block, chip: Chip, pe: int) -> Array:
 
 
 def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array, Array]:
-    """Return the unit of each command of a PE, by its number in `QUEUES`, and what it takes, in cycles.
-
-    That is how long it takes the unit, and how much later its result is there.
-    """
+    """Return units [mine] as numbers in `QUEUES`, cycles that they are taken, and those until results come."""
     ev, unit = _counted(mine, block, chip), np.zeros(len(mine), np.int64)
     busy, latency = np.zeros(len(mine)), np.zeros(len(mine))
     for kind, batch in batches(block, chip, mine):
         cost = kind.cost(batch, ev)
         busy[batch.at], latency[batch.at] = cost.busy, cost.latency
-        # Products flagged VECTOR count for the matrix unit though SIMD does them: of models in fp32, counting
-        # them for SIMD and waiting for each one's result made none faster and some 0.3% slower.
+        # Products flagged VECTOR count for the matrix unit though SIMD does them: counting them for SIMD,
+        # each waiting for the one before, made llama-tiny in fp32 0.3% slower and no model faster.
         unit[batch.at] = QUEUES.index(kind.queue)
     return unit, busy, latency
 
 
 def _taken(unit: Array, busy: Array, latency: Array) -> dict[Resource, float]:
-    """Return the cycles that commands of a PE take each of its units."""
+    """Return the cycles that a PE's commands take each of its units, of arrays [mine]."""
     taken: dict[Resource, float] = {}
     for number, queue in enumerate(QUEUES):
         if not queue.chip_wide:
@@ -133,13 +130,13 @@ def _taken(unit: Array, busy: Array, latency: Array) -> dict[Resource, float]:
 
 
 def _issue(mine: Array, chip: Chip) -> float:
-    """Return the cycles of the core that issues more: one those that move data, one those that compute."""
+    """Return the cycles of the core that issues more of commands [mine]: one moves data, one computes."""
     moving = int(np.count_nonzero(MOVES[mine["op"]]))
     return float(chip.pe.core.issue(max(moving, len(mine) - moving)))
 
 
 def _edge(mine: Array, unit: Array, cost: tuple[Array, Array], bound: Resource) -> float:
-    """Return the cycles before the busiest resource begins and after it ends.
+    """Return the cycles before the busiest resource begins and after it ends, of arrays [mine].
 
     Before: the way of the first load. After: that of the last, and what waits for it.
     """
@@ -157,7 +154,7 @@ def _edge(mine: Array, unit: Array, cost: tuple[Array, Array], bound: Resource) 
 
 
 def _follows(tail: Array, unit: Array, busy: Array, latency: Array) -> float:
-    """Return the cycles that what depends on the first of a PE's commands takes after it.
+    """Return the cycles that what depends on the first of commands [tail] takes after it.
 
     Units take one command after another; what does not depend on it was done before.
     """
