@@ -107,7 +107,7 @@ def _commands_of(block: Block, chip: Chip, pe: int) -> Array:
 
 
 def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array, Array]:
-    """Return units [mine] as numbers in `QUEUES`, cycles that they are taken, and those until results come."""
+    """Return units [mine] as numbers in `QUEUES`, cycles that they are taken, those until results come."""
     ev, unit = _counted(mine, block, chip), np.zeros(len(mine), np.int64)
     busy, latency = np.zeros(len(mine)), np.zeros(len(mine))
     for kind, batch in batches(block, chip, mine):
