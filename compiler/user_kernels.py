@@ -5,6 +5,7 @@ They are installed only while `installed` lasts, in place of what the op was imp
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from mtia_emu.kernels import KERNELS
 from mtia_emu.kernels.builder import NoRoom
+from mtia_emu.kernels.halves import Portion
 from mtia_emu.kernels.kernel import Kernel, KernelCall, Memoise
 
 from mtia_emu.errors import UserError, refuse_unknown
@@ -136,6 +138,12 @@ def _refuse_partial(kernel: UserKernel) -> None:
         raise UserError(f"{kernel.label} does not define {', '.join(absent)}")
     if kernel.foreign and kernel.flops is None:
         raise UserError(f"{kernel.label}: says no `flops`, its operations an element (right: flops = 3, say)")
+    inputs = kernel.operands[0] if kernel.foreign else OPS[kernel.op].arity[0]
+    if kernel.weight is not None and kernel.weight not in range(inputs):
+        raise UserError(
+            f"{kernel.label}: weight = {kernel.weight!r} (right: the number of an input that every node has, "
+            f"below {inputs}, or None)"
+        )
 
 
 def _spell(kernel: UserKernel, call: Call) -> tuple[str, ...]:
@@ -197,7 +205,7 @@ def user_rule(op: str, otherwise: Rule) -> Rule:
 
 def _schedule(kernel: UserKernel, otherwise: Rule, plan: Schedule, node: Node) -> list[View]:
     types = [plan.values[v].type if v else None for v in node.inputs]
-    if "" in node.inputs or not _guarded(kernel, "takes", lambda: kernel.takes(types, node.attrs)):
+    if "" in node.inputs or not _Guarded(kernel).takes(types, node.attrs):
         return otherwise(plan, node)
     check_node(node, lambda value: plan.values[value].type)
     results = [plan.result(node, i) for i in range(len(node.outputs))]
@@ -206,12 +214,16 @@ def _schedule(kernel: UserKernel, otherwise: Rule, plan: Schedule, node: Node) -
 
 
 class _Guarded(Kernel):
-    """A user's kernel as the compiler asks it: what its parts raise, or give, is its author's to mend."""
+    """A user's kernel as the compiler asks it: what its parts raise, or give, is its author's to mend.
+
+    Steps have its op's attributes as one parameter, `attrs`, whose parts it is given.
+    """
 
     def __init__(self, kernel: UserKernel) -> None:
-        self.kernel, self.summary = kernel, kernel.label
+        self.kernel, self.op, self.summary = kernel, kernel.op, kernel.label
         self.reads_views, self.writes_views = kernel.reads_views, kernel.writes_views
         self.shares_launch, self.slow_search = kernel.shares_launch, kernel.slow_search
+        self.weight = kernel.weight
 
     @property
     def name(self) -> str:
@@ -220,6 +232,9 @@ class _Guarded(Kernel):
     @property
     def mapped(self) -> bool:
         return self.kernel.mapped
+
+    def takes(self, types: Types, attrs: Attrs) -> bool:
+        return bool(_guarded(self.kernel, "takes", lambda: self.kernel.takes(types, attrs)))
 
     def problem(self, call: KernelCall) -> Hashable:
         own = replace(call, named=call.params["attrs"])
@@ -235,22 +250,79 @@ class _Guarded(Kernel):
             raise UserError(f"{kernel.label}: candidates gives none (right: one mapping at least, or NoRoom)")
         return [_hashable(kernel, "candidates", mapping) for mapping in ranked[:count]]
 
+    def emit(self, chip: Chip, attrs: Attrs, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> Block:
+        kernel, own = self.kernel, dict(attrs["attrs"])
+        block = _guarded(kernel, "emit", lambda: kernel.emit(chip, own, inputs, outputs))
+        return self._checked("emit", block, self.arranged(inputs, outputs))
+
     def emit_mapping(self, chip: Chip, call: KernelCall, mapping: Any) -> Block:
-        """Return the block, whose operands must be those that it was given."""
         kernel, own = self.kernel, replace(call, named=call.params["attrs"])
         what = "emit_mapping" if self.mapped else "emit"
         block = _guarded(kernel, what, lambda: kernel.emit_mapping(chip, own, mapping))
+        return self._checked(what, block, self.arranged(call.inputs, call.outputs))
+
+    def _checked(self, what: str, block: Any, known: Sequence[Operand]) -> Block:
+        """Return the block, whose operands must begin with those that are known."""
+        kernel = self.kernel
         if not isinstance(block, Block):
-            raise UserError(
-                f"{kernel.label}: {what} gives {block!r} (right: a Block, as Builder.block() makes)"
-            )
-        known = (*call.inputs, *call.outputs)
+            raise _wrong(kernel, what, block, "a Block, as Builder.block() makes")
         if len(block.operands) < len(known) or not all(map(_within, block.operands, known)):
             raise UserError(
                 f"{kernel.label}: the block's operands are {', '.join(map(str, block.operands))}; they must "
                 f"begin with those given, {', '.join(map(str, known))}"
             )
         return block
+
+    def arranged(self, inputs: Sequence[T], outputs: Sequence[T]) -> list[T]:
+        kernel, given = self.kernel, [*inputs, *outputs]
+        order = _guarded(kernel, "arranged", lambda: list(kernel.arranged(inputs, outputs)))
+        if sorted(map(id, order)) != sorted(map(id, given)):
+            raise _wrong(kernel, "arranged", order, f"each of {given!r} once")
+        return order
+
+    def macs(self, params: Mapping[str, Any]) -> int:
+        kernel, own = self.kernel, dict(params["attrs"])
+        macs = _guarded(kernel, "macs", lambda: kernel.macs(own))
+        if not isinstance(macs, int | np.integer) or macs < 0:
+            raise _wrong(kernel, "macs", macs, "a whole number, 0 for what is no product")
+        return int(macs)
+
+    def streamed(self, inputs: Sequence[T], outputs: Sequence[T]) -> Sequence[T]:
+        kernel = self.kernel
+        streamed = _guarded(kernel, "streamed", lambda: list(kernel.streamed(inputs, outputs)))
+        if not {*map(id, streamed)} <= {*map(id, inputs)}:
+            raise _wrong(kernel, "streamed", streamed, f"some of {list(inputs)!r}")
+        return streamed
+
+    def halves(self, call: Portion) -> list[Portion]:
+        """Return the two portions, or none; what is not smaller than the call would be cut for ever."""
+        kernel, own = self.kernel, replace(call, params=dict(call.params["attrs"]))
+        portions = _guarded(
+            kernel,
+            "halves",
+            lambda: [
+                Portion(tuple(p.inputs), tuple(p.outputs), {"attrs": tuple(p.params.items())})
+                for p in kernel.halves(own)
+            ],
+        )
+        if not _are_halves(portions, own):
+            raise _wrong(kernel, "halves", portions, "[], or two Portions that write the results")
+        _hashable(kernel, "halves", tuple(p.params["attrs"] for p in portions))
+        return [replace(p, params={**call.params, **p.params}) for p in portions]
+
+
+def _are_halves(portions: list[Portion], call: Portion) -> bool:
+    """Return whether portions are none, or two of the call's views that write as much as it does."""
+    kinds = {type(x) for x in (*call.inputs, *call.outputs)}
+    if not {type(x) for p in portions for x in (*p.inputs, *p.outputs)} <= kinds:
+        return False
+    sizes = [sum(math.prod(x.shape) for x in p.outputs) for p in portions]
+    whole = sum(math.prod(x.shape) for x in call.outputs)
+    return not sizes or (len(sizes) == 2 and min(sizes) > 0 and sum(sizes) == whole)
+
+
+def _wrong(kernel: UserKernel, what: str, value: Any, right: str) -> UserError:
+    return UserError(f"{kernel.label}: {what} gives {value!r} (right: {right})")
 
 
 def kernel_of(step: Step) -> Kernel:

@@ -7,8 +7,8 @@ from itertools import accumulate
 
 import numpy as np
 
-from mtia_emu.program.commands import table_of
-from mtia_emu.program.isa import BESIDE, COMMAND, MOST_COMMANDS, VECTOR, Array, Block, Opcode, join, select
+from mtia_emu.program.commands import COMMANDS, table_of
+from mtia_emu.program.isa import BESIDE, COMMAND, MOST_COMMANDS, Array, Block, join, select
 
 from .builder import LINE, NoRoom, round_up
 
@@ -20,6 +20,7 @@ def _naming(name: str) -> Array:
 
 _OPERANDS = {name: _naming(name) for name in ("operand", "operand2", "row2")}  # as far as commands have them
 _FROM_PEER = table_of(lambda kind: kind.from_peer)
+_PRODUCTS = tuple(kind for kind in COMMANDS.values() if kind.multiplies)
 _MOST_NUMBERS = np.iinfo(COMMAND["operand"]).max  # of operands, of slots
 
 
@@ -70,15 +71,15 @@ def _refuse_unlike(blocks: Sequence[Block]) -> None:
 
 
 def _product_kinds(block: Block) -> set[tuple[str, ...]]:
-    """Return the types, and the unit, of a block's products."""
-    c = select(block.commands, np.flatnonzero(block.commands["op"] == Opcode.MATMUL)[:1])
-    return {
-        (
-            *(block.slots[int(x[name])].dtype.name for name in ("src0", "src1", "dst")),
-            str(x["flags"] & VECTOR),
-        )
-        for x in c
-    }
+    """Return the types, and the queue, of a block's products: of the first of each kind."""
+    products = set()
+    for kind in _PRODUCTS:
+        for at in np.flatnonzero(block.commands["op"] == kind.opcode)[:1]:
+            c = block.commands[at]
+            types = [block.slots[int(c[name])].dtype.name for name in ("src0", "src1", "dst")]
+            flag, queue = kind.flagged or (0, kind.queue)
+            products.add((*types, (queue if c["flags"] & flag else kind.queue).name))
+    return products
 
 
 def _moved(commands: Array, pes: int, operands: int, slots: int, stages: int) -> Array:

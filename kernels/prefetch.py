@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.machine.memories import Memory
+from mtia_emu.program.commands import table_of
 from mtia_emu.program.isa import COMMAND, NO_SLOT, Block, Opcode, Operand, join
 
 from .builder import ceil_div
 
 Array = np.ndarray[Any, Any]
+LOADS_TILE = table_of(lambda kind: kind.loads_tile)
 PIECES = 8  # parts in which a tile may be copied, each by another launch; few, so that each is one long run
 
 
@@ -40,9 +42,9 @@ class LoadedTiles:
 
 
 def tiles_of(block: Block, operand: int) -> LoadedTiles | None:
-    """Return the tiles of an operand that LOAD commands name; None where two begin at one corner."""
+    """Return the tiles of an operand that commands load; None where two begin at one corner."""
     c = block.commands
-    at = np.flatnonzero((c["op"] == Opcode.LOAD) & (c["operand"] == operand))
+    at = np.flatnonzero(LOADS_TILE[c["op"]] & (c["operand"] == operand))
     row, rows, col, cols = (c[name][at].astype(np.int64) for name in ("row", "rows", "col", "cols"))
     corner = row * block.operands[operand].cols + col
     _, first, of, loads = np.unique(corner, return_index=True, return_inverse=True, return_counts=True)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import tiny
+from mtia_emu.kernels import pace as pacing
 from mtia_emu.kernels.pace import pace
 from tiny import ACC, FAR, NEAR, OUT, RESULT, TILE, A, B, command, simd
 
 from mtia_emu import api
 from mtia_emu.engine.timing import Timeline, timeline
 from mtia_emu.machine.chip import load_chip
+from mtia_emu.program.commands import COMMANDS, QUEUES, Batch, CommandCost, Queue
+from mtia_emu.program.commands.simd import ApplyFunction
+from mtia_emu.program.events import Events
 from mtia_emu.program.isa import FIRST, Block, Opcode, Program
 
 CHIP = load_chip("mtia-2i")
@@ -56,6 +61,34 @@ def test_the_pace_of_a_tile_summed_over_two_pes() -> None:
     found = pace(tiny.block(*near, PRODUCT, *mine), load_chip("tiny"))
     assert found is not None
     assert (found.dram, found.other, found.edge) == (0, 20, 2 + 24 + 24 + 9 + 14)
+
+
+class OnNewUnit(ApplyFunction):
+    """A function of elements on a unit that nothing here knows: it is taken for 100, its result 7 later."""
+
+    queue = Queue("newest", "newest", "a unit of a PE", "simd")
+
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
+        return CommandCost(np.full(len(batch.at), 100.0), 7.0)
+
+
+@pytest.mark.parametrize(
+    ("channel", "dram", "edge"), [(8e9, 8, 2 + 23 + 24 + 13), (3.2e8, 200, 2 + 55 + 24 + 107 + 13)]
+)
+def test_a_new_unit_is_busy_as_any_other(
+    channel: float, dram: float, edge: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tile of a product, its copy on a new unit, which is busiest beside a fast DRAM.
+
+    Then the copy is in the work already, so after the last load are the product, 16 + 8, and the store,
+    8 + 1 + 4. Beside a slow DRAM the copy's 100 + 7 are waited for too.
+    """
+    monkeypatch.setitem(COMMANDS, Opcode.SIMD, OnNewUnit())
+    monkeypatch.setattr(pacing, "QUEUES", (*QUEUES[:-1], OnNewUnit.queue, QUEUES[-1]))
+    chip = load_chip("tiny", {"dram.channel_bytes_per_s": channel})
+    estimate = pace(tiny.block(*LOADS, PRODUCT, *LAST), chip)
+    assert estimate is not None
+    assert (estimate.dram, estimate.other, estimate.edge) == (dram, 100, edge)
 
 
 @pytest.fixture(scope="module", params=[{"seq": 1, "past": 512}, {"seq": 256}], ids=["decode", "prefill"])

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import Result
+from mtia_emu.compiler.lower import split as splitting
 from mtia_emu.compiler.ops import ONNX, OPS
 from mtia_emu.compiler.user_kernels import INSTALLED
 from onnx import TensorProto, helper
@@ -277,6 +278,45 @@ def test_what_is_wrong_with_mappings_is_said(tiled: Path, old: str, new: str, me
     tiled.write_text(tiled.read_text().replace(old, new))
     with pytest.raises(UserError, match=message):
         load_and_hold(tiled)
+
+
+def test_a_kernel_may_order_the_operands_of_its_block(scaled: Path, tmp_path: Path) -> None:
+    text = scaled.read_text().replace("(x, out))", "(out, x))").replace("operand=0, dst", "operand=1, dst")
+    text = text.replace("operand=1, src0", "operand=0, src0")
+    order = "    def arranged(self, inputs, outputs):\n        return [*outputs, *inputs]\n"
+    scaled.write_text(text + order)
+    with mtia_emu.use_kernels(scaled):
+        run = mtia_emu.run(model(tmp_path / "m.onnx"), "tiny", check=True, gpu=None)
+    assert run.check is not None and run.check.passed
+
+
+HALVES = """
+    def halves(self, call):
+        from mtia_emu.kernels.halves import in_two, part
+
+        (x,), (out,) = call.inputs, call.outputs
+        return in_two(x.shape[0], lambda at, n: call.of([part(x, 0, at, n)], [part(out, 0, at, n)]))
+"""
+
+
+def test_a_call_is_cut_where_its_block_would_be_too_large(
+    tiled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four rows, a tile each, are 12 commands; a block is to have at most 6: two rows."""
+    monkeypatch.setattr(splitting, "SMALL_ELEMENTS", 1)
+    monkeypatch.setattr(splitting, "CUT_COMMANDS", 6)
+    tiled.write_text(tiled.read_text() + HALVES)
+    with mtia_emu.use_kernels(tiled):
+        run = mtia_emu.run(model(tmp_path / "m.onnx"), "tiny", check=True, gpu=None)
+    sizes = [len(block.commands) for block in run.program.blocks if block.kernel == "tiled"]
+    assert sizes == [6] and [x.kernel for x in run.report.layers].count("tiled") == 2
+    assert run.check is not None and run.check.passed
+
+
+def test_a_weight_is_an_input(scaled: Path) -> None:
+    scaled.write_text(scaled.read_text().replace("    flops = 1\n", "    flops = 1\n    weight = 1\n"))
+    with pytest.raises(UserError, match=r"kernel Scaled .*: weight = 1 \(right: .* below 1, or None"):
+        load_and_hold(scaled)
 
 
 def load_and_hold(path: Path) -> None:

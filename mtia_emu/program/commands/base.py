@@ -32,7 +32,8 @@ class Queue:
     issues what `moves` data, the other one what computes; of a `chip_wide` queue there is one, outside the
     PEs, which no core issues to. Of commands that `fly` a PE has at most `dma.outstanding_transfers` on their
     way. One that `drains` takes its next command when all that the last one needs is done with it, not
-    already when the unit is.
+    already when the unit is. One that `chains` mostly has commands that read what the one before writes:
+    estimates let each wait for the last one's result.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Queue:
     chip_wide: bool = False
     flies: bool = False
     drains: bool = False
+    chains: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,9 @@ class CommandKind:
     optional: ClassVar[bool] = False  # a slot that it reads may be IMMEDIATE or none
     casts: ClassVar[bool] = False  # it may write slots of several PEs
     least: ClassVar[int] = 1  # of rows and of columns
+    loads_tile: ClassVar[bool] = False  # of `operand`, into a slot: a like tile of another would do as well
+    stores: ClassVar[bool] = False  # rows x cols elements of a slot, to a tile of `operand`
+    multiplies: ClassVar[bool] = False  # src0 by src1; all that do in a block: the same types, on one unit
     adds: ClassVar[bool] = False  # to what its dst holds, but where the flag `overwrites` is set
     overwrites: ClassVar[int] = 0
     from_peer: ClassVar[bool] = False  # reads its dst of `src_pe` too

@@ -27,7 +27,7 @@ class LoadTile(CommandKind):
     opcode, queue = Opcode.LOAD, LOADS
     unit, text = "dma", "tile of an operand -> slot dst of pe, or of every PE that `cast` names"
     reads, writes, operands = (), ("dst",), ("operand",)
-    casts = waits_for_stage = True
+    loads_tile = casts = waits_for_stage = True
 
     def verify(self, columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
         columns.tile(at, c["operand"], c["row"], c["rows"], c["col"], c["cols"])
@@ -62,6 +62,7 @@ class StoreTile(CommandKind):
     opcode, queue = Opcode.STORE, STORES
     unit, text = "dma", "slot src0 -> tile of an operand"
     reads, writes, operands = ("src0",), (), ("operand",)
+    stores = True
 
     def verify(self, columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
         columns.tile(at, c["operand"], c["row"], c["rows"], c["col"], c["cols"])

@@ -25,7 +25,7 @@ class MultiplyTiles(CommandKind):
     opcode, queue, flagged = Opcode.MATMUL, MATRIX, (VECTOR, SIMD)
     unit, text = "matrix (simd where flagged VECTOR)", "dst (+)= src0[rows, k] x src1[k, cols]"
     reads, writes, operands = ("src0", "src1"), ("dst",), ()
-    adds, overwrites = True, FIRST
+    multiplies, adds, overwrites = True, True, FIRST
 
     def verify(self, columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
         m, n, k = c["rows"], c["cols"], c["k"]

@@ -22,7 +22,7 @@ from ..isa import (
 )
 from .base import Array, Batch, CommandCost, CommandKind, MemoryDoors, Queue
 
-SIMD = Queue("simd", "simd", "the SIMD engine of a PE", "simd")
+SIMD = Queue("simd", "simd", "the SIMD engine of a PE", "simd", chains=True)
 SOURCE_NAMES, SOURCES = ("src0", "src1", "src2"), (SRC0, SRC1, SRC2)
 PASSES = np.array([FUNCTIONS[name].passes for name in FUNCTION_NAMES])
 
