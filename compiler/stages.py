@@ -14,10 +14,10 @@ class Stage:
     """One stage: it `takes` results of stages before it and `gives` one, each by name.
 
     Beside what it takes it depends on the options that name it in their `decides` (`Options.deciding`), with
-    `tuned` on how mappings are chosen, and on tables of the `chip` ("*": all of it). Where it is `kept`, its
-    result serves again where all of these are the same (`reuse.memo`); the others are quick, or keep what
-    they are made of. `at` is what `show --at` calls its result and `shown` what is printed then; "" where it
-    has no text.
+    `tuned` on how mappings are chosen, and on tables of the `chip` ("*": all of it). Where it is `memoised`,
+    its result serves again where all of these are the same (`reuse.memo`); the others are quick, or keep
+    what they are made of. `at` is what `show --at` and `Compiled` call its result and `shown` what is printed
+    then; "" where it has no text.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Stage:
     gives: str
     does: str
     chip: tuple[str, ...] = ()
-    kept: bool = False
+    memoised: bool = False
     tuned: bool = False
     at: str = ""
     shown: str = ""
@@ -41,7 +41,7 @@ STAGES = (
         at="onnx",
         shown="as imported",
     ),
-    Stage("own", ("onnx",), "own", "The type of float that the model itself computes in.", kept=True),
+    Stage("own", ("onnx",), "own", "The type of float that the model itself computes in.", memoised=True),
     Stage(
         "format",
         ("own",),
@@ -54,18 +54,20 @@ STAGES = (
         ("onnx", "own", "format"),
         "fused",
         "The passes that know no chip.",
-        kept=True,
+        memoised=True,
         at="fused",
         shown="as other machines are given it",
     ),
-    Stage("count", ("fused",), "asked", "The work of each node, and groups of nodes for a GPU.", kept=True),
+    Stage(
+        "count", ("fused",), "asked", "The work of each node, and groups of nodes for a GPU.", memoised=True
+    ),
     Stage(
         "suit",
         ("fused", "own", "format"),
         "graph",
         "The passes that suit the graph to a chip.",
         chip=("sram",),
-        kept=True,
+        memoised=True,
         at="graph",
         shown="after all passes",
     ),
@@ -75,7 +77,7 @@ STAGES = (
         "calls",
         "A step for each kernel call, on views of buffers.",
         chip=ENGINE,
-        kept=True,
+        memoised=True,
     ),
     Stage(
         "beside",
@@ -83,7 +85,7 @@ STAGES = (
         "moments",
         "Which steps wait for nothing of each other: those may share a launch.",
         chip=("grid", "sram"),
-        kept=True,
+        memoised=True,
         tuned=True,
     ),
     Stage(
@@ -92,7 +94,7 @@ STAGES = (
         "placement",
         "The memory and the address of each buffer.",
         chip=("sram",),
-        kept=True,
+        memoised=True,
     ),
     Stage(
         "describe",
