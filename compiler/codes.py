@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import INT8, UINT8, DType, dtype
+from mtia_emu.types import INT8, NARROW_FLOATS, UINT8, DType
 
 Array = np.ndarray[Any, Any]
 LEAST = 1e-12  # scale of zeros alone
@@ -30,17 +30,16 @@ class Codes:
     lowest: float
 
 
-FORMATS = {
-    "int4": Codes("int4", UINT8, TOP, LOWEST),
-    "int8": Codes("int8", INT8, 127.0, -127.0),
-    "fp8_e4m3": Codes("fp8_e4m3", dtype("fp8_e4m3"), 448.0, -448.0),
-    "fp8_e5m2": Codes("fp8_e5m2", dtype("fp8_e5m2"), 57344.0, -57344.0),
-}
-
-
 def largest(kind: DType) -> float:
     """Return the largest number of a type of activations; of int8 127: -128 is not used."""
     return float(ml_dtypes.finfo(kind.numpy).max) if kind.is_float else float(np.iinfo(kind.numpy).max)
+
+
+FORMATS = {
+    "int8": Codes("int8", INT8, 127.0, -127.0),
+    "int4": Codes("int4", UINT8, TOP, LOWEST),
+    **{kind.name: Codes(kind.name, kind, largest(kind), -largest(kind)) for kind in NARROW_FLOATS},
+}
 
 
 def block_scales(weights: Array, block: int, form: Codes) -> Array:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip
 from mtia_emu.options import Options
-from mtia_emu.types import DType, dtype
+from mtia_emu.types import FP8_E4M3, DType, dtype
 
+from . import codes
 from .pass_text import parse_passes
 from .passes import Quantise
 
@@ -30,11 +31,8 @@ class Format:
 
 
 FORMATS = {
-    "int8": Quantise(),
-    "int4": Quantise(weights="int4"),
-    "fp8": Quantise(weights="fp8_e4m3"),
-    "fp8_e4m3": Quantise(weights="fp8_e4m3"),
-    "fp8_e5m2": Quantise(weights="fp8_e5m2"),
+    **{name: Quantise(weights=name) for name in codes.FORMATS},
+    "fp8": Quantise(weights=FP8_E4M3.name),
 }
 """What `--dtype` may name beside the floats; the text of a `quantise` pass says it in full."""
 

@@ -6,11 +6,10 @@ the docs read it. It imports nothing, so that the command line can name the stag
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """One stage: it `takes` results of stages before it and `gives` one, each by name.
 
     Beside what it takes it depends on the options that name it in their `decides` (`Options.deciding`), with

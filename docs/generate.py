@@ -26,8 +26,8 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 MODELS = ROOT.parent / "shared" / "models"
 PICTURED = [
-    ("Llama-3-8B, prefill of 2048 tokens", "zoo:llama-3-8b", {"seq": 2048}),
-    ("Llama-3-8B, one token after 2048", "zoo:llama-3-8b", {"seq": 1, "past": 2048}),
+    ("Llama-3-8B, prefill of 2048", "zoo:llama-3-8b", {"seq": 2048}),
+    ("Llama-3-8B, a token after 2048", "zoo:llama-3-8b", {"seq": 1, "past": 2048}),
     ("DLRM-DCNv2 (MLPerf), batch 512", "zoo:dlrm-mlperf", {"batch": 512}),
 ]
 MTIA = ("mtia-fc", "mtia-tbe", "mtia-ops", "mtia-2i", "mtia-mc2", "mtia-production", "timing-order")
@@ -118,7 +118,7 @@ def pictures(folder: Path) -> list[Path]:
     pairs = []
     for title, model, dims in PICTURED:
         done = mtia_emu.run(model, "mtia-2i", dims=dims, gpu="h100-sxm")
-        pairs.append((replace(done.report, model=title), done.gpu))
+        pairs.append((replace(done.report, model=title, dims={}), done.gpu))  # the title has the sizes
     drawn = [folder / "summary.svg", folder / "roofline.svg"]
     summary(pairs, drawn[0])
     report = pairs[0][0]

@@ -68,7 +68,7 @@ def pace(block: Block, chip: Chip) -> Pace | None:
 
 
 def _counted(commands: Array, block: Block, chip: Chip) -> Events:
-    """Return what commands of a block do, in the order given."""
+    """Return what commands of a block do, [command], in the order given."""
     ev = Events.zeros(len(commands))
     for kind, batch in batches(block, chip, commands):
         kind.count(batch, ev)
@@ -91,14 +91,14 @@ def _shared(block: Block, chip: Chip) -> tuple[float, dict[str, float]]:
 
 
 def _busiest(stores: Array) -> int:
-    """Return the PE that stores most elements; of several, the one that stores last."""
+    """Return the PE that stores most elements by records [store]; of several, the one that stores last."""
     pe = stores["pe"].astype(np.int64)
     work = np.bincount(pe, stores["rows"].astype(float) * stores["cols"])[pe]
     return int(pe[work == work.max()][-1])
 
 
 def _commands_of(block: Block, chip: Chip, pe: int) -> Array:
-    """Return the commands of a PE, and those that load into it."""
+    """Return the commands [mine] of a PE and those that load into it, in their order."""
     at, cast, wide = block.commands["pe"], block.commands["cast"], chip.grid.cols
     mine = (at == pe) | (cast == Cast.ALL)
     mine |= (cast == Cast.ROW) & (at // wide == pe // wide) | (cast == Cast.COL) & (at % wide == pe % wide)
@@ -106,7 +106,7 @@ def _commands_of(block: Block, chip: Chip, pe: int) -> Array:
 
 
 def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array]:
-    """Return the cycles that each command of a PE takes its unit, and those until its result is there."""
+    """Return cycles [mine] that commands take their units, and those until their results are there."""
     ev, busy, latency = _counted(mine, block, chip), np.zeros(len(mine)), np.zeros(len(mine))
     for kind, batch in batches(block, chip, mine):
         cost = kind.cost(batch, ev)
@@ -115,13 +115,13 @@ def _costs(mine: Array, block: Block, chip: Chip) -> tuple[Array, Array]:
 
 
 def _issue(mine: Array, chip: Chip) -> float:
-    """Return the cycles of the core that issues more: one those that move data, one those that compute."""
+    """Return the cycles of the core that issues more of commands [mine]: one moves data, one computes."""
     moving = int(np.count_nonzero(MOVES[mine["op"]]))
     return float(chip.pe.core.issue(max(moving, len(mine) - moving)))
 
 
 def _edge(mine: Array, busy: Array, latency: Array, bound: str) -> float:
-    """Return the cycles before the busiest resource begins and after it ends.
+    """Return the cycles before the busiest resource begins and after it ends, of arrays [mine].
 
     Before: the way of the first load. After: that of the last, and what waits for it.
     """
@@ -140,7 +140,7 @@ def _edge(mine: Array, busy: Array, latency: Array, bound: str) -> float:
 
 
 def _follows(tail: Array, busy: Array, latency: Array) -> float:
-    """Return the cycles that what depends on the first of a PE's commands takes after it.
+    """Return the cycles that what depends on the first of commands [tail] takes after it.
 
     Units take one command after another; what does not depend on it was done before.
     """

@@ -132,7 +132,8 @@ class Options:
             Variant(
                 "operator",
                 "fp16",
-                "Type of the operands: fp16, bf16, fp32, int8; of a product also fp8_e4m3, fp8_e5m2.",
+                "Type of the operands: fp16, bf16, fp32, int8; of a product also fp8_e4m3 or another float "
+                "of 8 bits.",
             ),
         ),
     )

@@ -41,59 +41,44 @@ class DType:
 
 DIGITS = 18  # of a dimension: fewer than 2^62
 
+DTYPES: dict[str, DType] = {}
+_BY_NUMPY: dict[np.dtype, DType] = {}
 
-def _dtype(name: str, numpy: object, bits: int) -> DType:
-    return DType(name, np.dtype(numpy), bits)  # type: ignore[call-overload]
+
+def declare_dtype(name: str, numpy: object, bits: int) -> DType:
+    """Return a new dtype, which `dtype` then finds by its name and `dtype_of` by its NumPy type."""
+    kind = DType(name, np.dtype(numpy), bits)  # type: ignore[call-overload]
+    DTYPES[name] = _BY_NUMPY[kind.numpy] = kind
+    return kind
 
 
-FP64 = _dtype("fp64", np.float64, 64)
-FP32 = _dtype("fp32", np.float32, 32)
-FP16 = _dtype("fp16", np.float16, 16)
-BF16 = _dtype("bf16", ml_dtypes.bfloat16, 16)
-FP8_E4M3 = _dtype("fp8_e4m3", ml_dtypes.float8_e4m3fn, 8)
-FP8_E5M2 = _dtype("fp8_e5m2", ml_dtypes.float8_e5m2, 8)
-INT64 = _dtype("int64", np.int64, 64)
-INT32 = _dtype("int32", np.int32, 32)
-INT16 = _dtype("int16", np.int16, 16)
-INT8 = _dtype("int8", np.int8, 8)
-UINT64 = _dtype("uint64", np.uint64, 64)
-UINT32 = _dtype("uint32", np.uint32, 32)
-UINT16 = _dtype("uint16", np.uint16, 16)
-UINT8 = _dtype("uint8", np.uint8, 8)
-BOOL = _dtype("bool", np.bool_, 8)
+FP64 = declare_dtype("fp64", np.float64, 64)
+FP32 = declare_dtype("fp32", np.float32, 32)
+FP16 = declare_dtype("fp16", np.float16, 16)
+BF16 = declare_dtype("bf16", ml_dtypes.bfloat16, 16)
+FP8_E4M3 = declare_dtype("fp8_e4m3", ml_dtypes.float8_e4m3fn, 8)
+FP8_E5M2 = declare_dtype("fp8_e5m2", ml_dtypes.float8_e5m2, 8)
+NARROW_FLOATS = (FP8_E4M3, FP8_E5M2)
+"""Floats of 8 bits that products are computed in: weights and activations are quantised to them."""
+INT64 = declare_dtype("int64", np.int64, 64)
+INT32 = declare_dtype("int32", np.int32, 32)
+INT16 = declare_dtype("int16", np.int16, 16)
+INT8 = declare_dtype("int8", np.int8, 8)
+UINT64 = declare_dtype("uint64", np.uint64, 64)
+UINT32 = declare_dtype("uint32", np.uint32, 32)
+UINT16 = declare_dtype("uint16", np.uint16, 16)
+UINT8 = declare_dtype("uint8", np.uint8, 8)
+BOOL = declare_dtype("bool", np.bool_, 8)
 # Formats that a model may store and convert; in memory each element takes a byte.
-FP8_E4M3FNUZ = _dtype("fp8_e4m3fnuz", ml_dtypes.float8_e4m3fnuz, 8)
-FP8_E5M2FNUZ = _dtype("fp8_e5m2fnuz", ml_dtypes.float8_e5m2fnuz, 8)
-FP8_E8M0 = _dtype("fp8_e8m0", ml_dtypes.float8_e8m0fnu, 8)
-FP4_E2M1 = _dtype("fp4_e2m1", ml_dtypes.float4_e2m1fn, 4)
-INT4 = _dtype("int4", ml_dtypes.int4, 4)
-UINT4 = _dtype("uint4", ml_dtypes.uint4, 4)
-INT2 = _dtype("int2", ml_dtypes.int2, 2)
-UINT2 = _dtype("uint2", ml_dtypes.uint2, 2)
+FP8_E4M3FNUZ = declare_dtype("fp8_e4m3fnuz", ml_dtypes.float8_e4m3fnuz, 8)
+FP8_E5M2FNUZ = declare_dtype("fp8_e5m2fnuz", ml_dtypes.float8_e5m2fnuz, 8)
+FP8_E8M0 = declare_dtype("fp8_e8m0", ml_dtypes.float8_e8m0fnu, 8)
+FP4_E2M1 = declare_dtype("fp4_e2m1", ml_dtypes.float4_e2m1fn, 4)
+INT4 = declare_dtype("int4", ml_dtypes.int4, 4)
+UINT4 = declare_dtype("uint4", ml_dtypes.uint4, 4)
+INT2 = declare_dtype("int2", ml_dtypes.int2, 2)
+UINT2 = declare_dtype("uint2", ml_dtypes.uint2, 2)
 STORED = (FP8_E4M3FNUZ, FP8_E5M2FNUZ, FP8_E8M0, FP4_E2M1, INT4, UINT4, INT2, UINT2)
-
-DTYPES: dict[str, DType] = {
-    t.name: t
-    for t in (
-        FP64,
-        FP32,
-        FP16,
-        BF16,
-        FP8_E4M3,
-        FP8_E5M2,
-        INT64,
-        INT32,
-        INT16,
-        INT8,
-        UINT64,
-        UINT32,
-        UINT16,
-        UINT8,
-        BOOL,
-        *STORED,
-    )
-}
-_BY_NUMPY = {t.numpy: t for t in DTYPES.values()}
 
 
 def dtype(name: str) -> DType:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -17,6 +18,8 @@ import pytest
 from mtia_emu import zoo
 from mtia_emu.errors import UserError
 from mtia_emu.oracle import expected_outputs
+from mtia_emu.types import DTYPES, DType
+from mtia_emu.zoo import operators
 from mtia_emu.zoo.bags import BagTables
 from mtia_emu.zoo.llama import Llama
 from mtia_emu.zoo.models import MODELS
@@ -348,3 +351,12 @@ def test_production_bags_have_look_ups_without_weights() -> None:
         assert drawn.shape == (2048, 20) and drawn.min() >= 0 and drawn.max() < rows
     drawn = inputs["indices_3"]  # of 30 million rows: alike, hardly one would be asked for twice
     assert len(np.unique(drawn)) < 0.95 * drawn.size
+
+
+def test_a_product_of_a_type_that_onnx_lacks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DTYPES, "fp8_e3m4", DType("fp8_e3m4", np.dtype(ml_dtypes.float8_e3m4), 8))
+    monkeypatch.setattr(operators, "GEMM_TYPES", ("fp16", "fp8_e3m4"))
+    with pytest.raises(UserError, match=r"ONNX has no element type float8_e3m4 \(right: fp16\)"):
+        operators.Gemm(4, 4, 4, "fp8_e3m4").build(tmp_path, None)

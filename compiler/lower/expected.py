@@ -24,7 +24,7 @@ class ExpectedMemory:
     """The contents of the buffers of a schedule, element by element, and which step writes each last."""
 
     def __init__(self, schedule: Schedule, inputs: Mapping[str, Array]) -> None:
-        """Evaluate the schedule's graph on `inputs`, in the graph's own types."""
+        """Evaluate the schedule's graph on `inputs`, in the graph's own types and shapes."""
         self._schedule = schedule
         sizes = {name: buffer.type.size for name, buffer in schedule.buffers.items()}
         self._data = {n: np.zeros(sizes[n], b.type.dtype.numpy) for n, b in schedule.buffers.items()}
@@ -37,7 +37,7 @@ class ExpectedMemory:
         self._follow_copies()
 
     def _fill(self, inputs: Mapping[str, Array]) -> None:
-        """Put each value of the graph where it lies."""
+        """Put each value of the graph, in its own shape, where it lies."""
         schedule, graph = self._schedule, self._schedule.graph
         for name, array in inputs.items():
             self._put(schedule.values[name], array)
@@ -54,6 +54,7 @@ class ExpectedMemory:
             self._put(schedule.outputs[name], array)
 
     def _put(self, view: View, array: Array) -> None:
+        """Put an array, in the shape of a view, where the view lies, and note that it is known."""
         data = self._data.get(view.buffer)
         if data is None or data.dtype != array.dtype:  # its maker writes elsewhere in the first place
             return
@@ -72,22 +73,22 @@ class ExpectedMemory:
                 known[...] = _through(self._known[source.buffer], source).reshape(target.shape)
 
     def of(self, view: View) -> Array:
-        """Return what a view should hold when all is done."""
+        """Return what a view should hold when all is done, in its shape."""
         return _through(self._data[view.buffer], view)
 
     def written(self, index: int, view: View) -> Array:
-        """Return which elements of a view are known, and written by that step for good."""
+        """Return which elements of a view are known and written by that step for good: bools in its shape."""
         final = _through(self._last[view.buffer], view) == index
         return np.logical_and(final, _through(self._known[view.buffer], view))
 
     def there(self, index: int, view: View) -> Array:
-        """Return which elements of a view are known, and there for good before that step runs."""
+        """Return which elements of a view are known and there for good before that step, in its shape."""
         final = _through(self._last[view.buffer], view) < index
         return np.logical_and(final, _through(self._known[view.buffer], view))
 
 
 def _through(flat: Array, view: View) -> Array:
-    """Return the elements of a buffer that a view shows."""
+    """Return the elements of a buffer [size] that a view shows, in the view's shape and the same memory."""
     if 0 in view.shape:
         return np.zeros(view.shape, flat.dtype)
     strides = tuple(s * flat.itemsize for s in view.strides)

@@ -16,7 +16,7 @@ from mtia_emu.kernels.matmul.packing import Packing, packing_of
 
 from mtia_emu.errors import UserError
 from mtia_emu.machine.units.simd import compute
-from mtia_emu.types import FP8_E4M3, FP8_E5M2, INT8, UINT8, DType, TensorType
+from mtia_emu.types import INT8, NARROW_FLOATS, UINT8, DType, TensorType, dtype_of
 
 from ..graph import Attrs, Const
 from .base import Array, Arrays, Count, Op, Types, array, elementwise, integer, need, register, wide
@@ -24,7 +24,7 @@ from .base import Array, Arrays, Count, Op, Types, array, elementwise, integer, 
 if TYPE_CHECKING:
     from ..build import NodeBuilder
 
-CODES = ("uint8", "int8", "fp8_e4m3", "fp8_e5m2")  # uint8: two of 4 bits
+CODES = (UINT8, INT8, *NARROW_FLOATS)  # uint8: two of 4 bits
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ Loads = tuple[Load, Load, Load | None]  # codes, scales, zero points
 def packing(attrs: Attrs, codes: DType) -> Packing:
     """Return the packing that a node's attributes and its codes' type say; raise `UserError` for none."""
     k, block = integer(attrs, "k"), integer(attrs, "block")
-    if codes.name not in CODES:
-        raise UserError(f"codes must be {', '.join(CODES)}, not {codes}")
+    if codes not in CODES:
+        raise UserError(f"codes must be {', '.join(map(str, CODES))}, not {codes}")
     if k < 1 or block < 1:
         raise UserError(f"k and block must be above 0, got {k} and {block}")
     return packing_of(k, block, codes)
@@ -91,17 +91,13 @@ def expand(arrays: Arrays, attrs: Attrs) -> Array:
     """Return (code - zero) * scale as [k, n] in the scales' type; only the last step rounds."""
     codes, scales = array(arrays[0]), array(arrays[1])
     zeros = arrays[2] if len(arrays) > 2 else None
-    form = packing(attrs, _kind(codes))
+    form = packing(attrs, dtype_of(codes))
     at = np.arange(form.k) // form.block
     values = _unpack(codes, form.k, np.dtype(np.float32)) if form.planes == 2 else codes.astype(np.float32)
     if zeros is not None:
         points = _unpack(zeros, form.blocks, np.dtype(np.float32)) if form.planes == 2 else zeros
         values = values - points.astype(np.float32)[at]
     return (values * wide(scales)[at]).astype(scales.dtype)
-
-
-def _kind(codes: Array) -> DType:
-    return next(kind for kind in (UINT8, INT8, FP8_E4M3, FP8_E5M2) if kind.numpy == codes.dtype)
 
 
 def weights(builder: NodeBuilder, name: str, form: PackedShape, to: DType, load: Loads, present: bool) -> str:

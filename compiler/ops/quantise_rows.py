@@ -5,13 +5,13 @@ from __future__ import annotations
 from mtia_emu.kernels.rows.tape import Tape, TapeBuilder
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import FP8_E4M3, FP8_E5M2, FP32, INT8, DType, RowWork, TensorType
+from mtia_emu.types import FP32, INT8, NARROW_FLOATS, DType, RowWork, TensorType
 
 from ..codes import LEAST, largest
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, need, register, word
 
-KINDS = {kind.name: kind for kind in (INT8, FP8_E4M3, FP8_E5M2)}
+KINDS = {kind.name: kind for kind in (INT8, *NARROW_FLOATS)}
 
 
 def kind_of(attrs: Attrs) -> DType:

@@ -22,33 +22,6 @@ from .set_weight_layout import SetWeightLayout
 from .split_into_strips import SplitIntoStrips
 from .tidy import Fold, Prune
 
-PASSES: dict[str, type[Pass]] = {
-    pass_name(p): p
-    for p in (
-        FuseAttention,
-        FuseBags,
-        AppendCaches,
-        FuseEpilogue,
-        Fold,
-        GroupHeads,
-        LowerIndexing,
-        SetWeightLayout,
-        Legalise,
-        FuseMaps,
-        FuseNorms,
-        KeepPacked,
-        SetPrecision,
-        Prune,
-        Quantise,
-        FuseRotary,
-        KeepRounding,
-        MergeSiblings,
-        SplitIntoStrips,
-        MergeTables,
-        FuseTails,
-    )
-}
-
 __all__ = [
     "PASSES",
     "AppendCaches",
@@ -75,3 +48,6 @@ __all__ = [
     "SetWeightLayout",
     "SplitIntoStrips",
 ]
+
+_CLASSES = [globals()[name] for name in __all__ if name not in ("PASSES", "Pass", "Rules")]
+PASSES: dict[str, type[Pass]] = {pass_name(p): p for p in _CLASSES}

@@ -32,13 +32,14 @@ GROUP = 32  # rows to a scale of 4-bit weights: what exporters of 4-bit models w
 class Quantise(Rules):
     """Put the weights of products in few bits, and with them their activations.
 
-    `weights` is int8, int4, fp8_e4m3 or fp8_e5m2. `activations` are quantised to the same type: `dynamic`, a
-    scale a row, found at run time; `static`, a scale a tensor, from the samples that `calibrate` names (a
-    number of seeded random ones, or a file .npz of inputs); or `none`: they stay as they are, and the weights
-    are expanded on their way to the matrix unit. 4-bit weights have `none`. Weights have a scale a column, or
-    one for each `group` rows of a column, which only `none` allows (0: none; int4: 32); `zeros` gives 4-bit
-    blocks a zero point as well. Int8 sums are exact in int32; scales, bias and activation follow on the tile
-    in fp32. Products of two activations stay as they are. Weights that several products read are stored once.
+    `weights` is int8, int4 or a float of 8 bits, as fp8_e4m3. `activations` are quantised to the same type:
+    `dynamic`, a scale a row, found at run time; `static`, a scale a tensor, from the samples that
+    `calibrate` names (a number of seeded random ones, or a file .npz of inputs); or `none`: they stay as
+    they are, and the weights are expanded on their way to the matrix unit. 4-bit weights have `none`.
+    Weights have a scale a column, or one for each `group` rows of a column, which only `none` allows (0:
+    none; int4: 32); `zeros` gives 4-bit blocks a zero point as well. Int8 sums are exact in int32; scales,
+    bias and activation follow on the tile in fp32. Products of two activations stay as they are. Weights
+    that several products read are stored once.
     """
 
     weights: str = "int8"

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mtia_emu.machine.units.simd import FUNCTIONS
+from mtia_emu.compiler.ops import OPS
+
 from mtia_emu.results.report import Layer
 
-OTHERS = "Others"
+OTHERS = "Others"  # every op that is not named here
 KINDS: dict[str, tuple[str, ...]] = {
     "FC": ("matmul", "matmul_map", "matmul_packed"),
     "EmbeddingBag": ("embedding_bag", "embedding_bags", "ragged_split"),
@@ -18,16 +19,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "Transpose": ("transpose", "reshape"),
     "Quantize": ("quantise_rows",),
     "Dequantize": ("dequantise",),
-    OTHERS: (
-        *FUNCTIONS,
-        *("map", "cast", "bitcast", "rotary", "attention", "softmax", "log_softmax", "rmsnorm", "layernorm"),
-        *("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod", "cumsum", "cumprod"),
-        *("gather", "gather_elements", "gather_nd", "scatter_elements", "scatter_nd", "one_hot", "topk"),
-        *("slice", "expand", "pad", "tile", "range", "nonzero", "det"),
-        *("deform_columns", "grid_sample", "roi_align"),
-    ),
 }
-_KIND_OF = {op: kind for kind, ops in KINDS.items() for op in ops}
+_KIND_OF = dict.fromkeys(OPS, OTHERS) | {op: kind for kind, ops in KINDS.items() for op in ops}
 
 
 def kind_of(op: str) -> str:

@@ -2,6 +2,8 @@
 
 A resource's cycles are what its unit answers for the work, or `machine.ways` for a transfer. DRAM is asked
 for bytes: how fast its channels are is for `estimate.py`, so that chips that differ there share all of this.
+
+The shape [space] is one that broadcasts to the candidates, [split, tm, tn, panel, order, held, staged].
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from .plan import RINGS
 from .space import MappingSpace
 
 Array = np.ndarray[Any, Any]
-Uses = dict[str, Array]  # cycles by resource
+Uses = dict[str, Array]  # cycles [space] by resource
 MOVES = ("port", "row links", "col links", "sram", "issue")  # besides DRAM
 
 
@@ -109,7 +111,7 @@ class Demand:
         )
 
     def _operand(self, operand: str, chip: Chip) -> Array:
-        """Add an operand's loads to what the resources do; return the cycles of a load's way to a PE."""
+        """Add an operand's loads to what resources do; return the cycles [space] of a load's way to a PE."""
         s, p = self.s, self.p
         outer = s.by_n if operand == "b" else ~s.by_n
         lk, size = s.local["k"], (p.a if operand == "a" else p.b).bytes
@@ -127,7 +129,10 @@ class Demand:
         return self._reach(operand, chip)
 
     def _read(self, operand: str, data: list[Array], chip: Chip) -> None:
-        """Add reads from memory: for each tile, held, for the first panels; or all, once, to stage it."""
+        """Add reads from memory: for each tile, held, for the first panels; or all, once, to stage it.
+
+        `data` are their bytes in this order, each [space].
+        """
         staged, dram = self._staged(operand), operand in self.s.in_dram
         direct = [np.where(staged | (not dram), x, 0) for x in data[:3]]
         once = np.where(staged, data[3], 0) if dram else np.zeros(1)
@@ -139,7 +144,7 @@ class Demand:
             self.dram.append(DramUse(runs, each, held, data[2] * more, once * more))
 
     def _reach(self, operand: str, chip: Chip) -> Array:
-        """Return the cycles from a load's end at its memory to its data in the furthest PE, staged or not."""
+        """Return the cycles [space] from a load's end at its memory to its data in the furthest PE."""
         hops = self.s.hops(operand, chip)
         if operand not in self.s.in_dram:
             return ways.read_latency(hops, 0.0, chip)
@@ -148,7 +153,7 @@ class Demand:
         return np.where(self._staged(operand), staged + near, direct)
 
     def _staged(self, operand: str) -> Array:
-        """Return where an operand goes to SRAM first."""
+        """Return where an operand goes to SRAM first: bools [space]."""
         return self.s.staged & (self.s.by_n if operand == "b" else ~self.s.by_n)
 
     def _move(self, use: Uses, x: PanelLoads, chip: Chip) -> None:
@@ -180,7 +185,7 @@ class Demand:
         return writes / max(writes + reads, 1)
 
     def _store(self, elements: Array, chip: Chip) -> ways.Way:
-        """Return the way of so many elements of finished tiles to memory, out of the furthest PE."""
+        """Return the way of so many `elements` [space] of finished tiles to memory, from the furthest PE."""
         s, p = self.s, self.p
         lines = np.where(s.tn < p.n, s.tn, np.minimum(s.tm, p.m) * p.n)  # elements of a run
         hops = chip.grid.hops(chip.grid.cols - 1, Cast.NONE)
@@ -217,7 +222,7 @@ class Demand:
         return p.b.bytes * p.n * p.k * (p.batch if p.b_batched else 1)
 
     def _array_reads(self, chip: Chip) -> Array:
-        """Return the bytes of local memory that a product of panels reads."""
+        """Return the bytes [space] of local memory that a product of panels reads."""
         s, p, matrix = self.s, self.p, chip.pe.matrix
         if not matrix.supports(p.a.name):
             return np.zeros(1)
@@ -226,7 +231,7 @@ class Demand:
         return a * p.a.bytes + b * p.b.bytes
 
     def _tail(self, chip: Chip) -> Array:
-        """Return what comes after the last product."""
+        """Return the cycles [space] of what comes after the last product."""
         s, p = self.s, self.p
         out = np.minimum(s.tm, p.m) * np.minimum(s.tn, p.n)
         store = self._store(out, chip)
@@ -237,14 +242,14 @@ class Demand:
         return late + chain(s.chain, out * 4, chip) + passed + (p.epilogue.passes - 1) * wait + store.busy
 
     def _runs(self, operand: str) -> Array:
-        """Return the runs of consecutive bytes of an operand's panel."""
+        """Return how many runs of consecutive bytes a panel of an operand has, [space]."""
         s, p = self.s, self.p
         if operand == "b":
             return np.ones(1) if p.b_tiled else np.minimum(s.tn, p.n)
         return np.where(s.kp >= p.k, 1, np.minimum(s.tm, p.m))
 
     def _bursts(self, operand: str, chip: Chip) -> tuple[Array, Array]:
-        """Return DRAM's runs for an operand's panels (along k, or a whole panel), and bytes moved a byte."""
+        """Return the bytes of DRAM's runs (along k, or whole panels) and those moved a byte, each [space]."""
         s, p, dram = self.s, self.p, chip.dram
         size = (p.a if operand == "a" else p.b).bytes
         tile = np.minimum(s.tm, p.m) if operand == "a" else np.minimum(s.tn, p.n)
@@ -256,7 +261,7 @@ class Demand:
 
 
 def _most(use: dict[str, Array]) -> Array:
-    """Return the cycles of the resource that is asked for most."""
+    """Return the cycles [space] of the resource that is asked for most."""
     values = list(use.values())
     most = values[0]
     for x in values[1:]:

@@ -117,6 +117,7 @@ class MappingSpace:
             [False, True] if p.a_space.off_chip or p.b_space.off_chip else [False],  # staged in SRAM
         ]
         self.shape = tuple(len(c) for c in self.choices)
+        self._active: dict[str, tuple[Array, Array]] = {}  # kept, for it is asked for several times
         self.in_dram = {x for x, space in (("a", p.a_space), ("b", p.b_space)) if space.off_chip}
         self._walk(unit.lanes(p.a.name) if unit.supports(p.a.name) else 1)
         self._sizes()
@@ -160,6 +161,11 @@ class MappingSpace:
 
     def active(self, operand: str) -> tuple[Array, Array]:
         """Return over how many rows, and columns of each, loads of an operand are spread that have work."""
+        if operand not in self._active:
+            self._active[operand] = self._spread(operand)
+        return self._active[operand]
+
+    def _spread(self, operand: str) -> tuple[Array, Array]:
         casts = [x.casts[operand] for x in self.splits]
         across = {d: np.minimum(self.cols_parts[d], self.used[d]) for d in "bmnk"}
         rows, cols = np.ones(1), np.ones(1)

@@ -267,13 +267,14 @@ def chips(name: str | None) -> None:
       mtia-emu chips
       mtia-emu chips mtia-2i
     """
-    from ..machine.chip import chip_names, load_chip
-    from ..study.listing import chip_parameters
-    from ..view.units import hertz, size, watts
-
     if name is not None:
+        from ..study.listing import chip_parameters
+
         _print_parameters(f"chip {name}", chip_parameters(name))
         return
+    from ..machine.chip import chip_names, load_chip
+    from ..view.units import hertz, size, watts
+
     each = [load_chip(n) for n in chip_names()]
     _print(
         "chips",

@@ -41,7 +41,7 @@ Array = np.ndarray[Any, Any]
 class Timeline:
     """When each command of a block runs, in cycles from the block's start, and how busy each resource was.
 
-    `busy` gives, for each resource among `report.BOUNDS`, the cycles of its busiest instance.
+    `busy` gives, for each resource among `bounds.BOUNDS`, the cycles of its busiest instance.
     """
 
     start: Array

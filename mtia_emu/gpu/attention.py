@@ -24,7 +24,8 @@ class HeadShape:
     one before it one less, and so on. `key_size` and `value_size` are head sizes, `element` the bytes of an
     element; `warm` is the share of keys and values that L2 holds already (0 in a model; more in a benchmark
     that repeats one small call); `scattered` says where the query heads that share keys do not lie together,
-    because there are several sequences and several key heads. Fields may be NumPy vectors of one length.
+    because there are several sequences and several key heads. Fields are numbers, or vectors [op] of one
+    length, an element an operator; what is worked out of them is as long.
     """
 
     batch: Array
@@ -41,53 +42,53 @@ class HeadShape:
 
     @property
     def rows(self) -> Array:
-        """Return rows of queries in all heads."""
+        """Return rows of queries in all heads, [op]."""
         return self.batch * self.kv_heads * self.group * self.queries
 
     @property
     def kv_bytes(self) -> Array:
-        """Return the bytes of the keys and values that are read."""
+        """Return the bytes of the keys and values that are read, [op]."""
         return self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size) * self.element
 
     @property
     def new_bytes(self) -> Array:
-        """Return the bytes of the keys and values of the queries' own positions."""
+        """Return the bytes of the keys and values of the queries' own positions, [op]."""
         return self.kv_bytes / self.keys * np.minimum(self.queries, self.keys)
 
     @property
     def io_bytes(self) -> Array:
-        """Return the bytes of queries and results, and of new keys and values put into the cache."""
+        """Return the bytes of queries and results, and of new keys and values put into the cache, [op]."""
         return self.rows * (self.key_size + self.value_size) * self.element + 2 * self.new_bytes
 
     @property
     def pairs(self) -> Array:
-        """Return computed pairs of query and key: each block of queries as far as its last one sees."""
+        """Return computed pairs of query and key, [op]: each block of queries as far as its last one sees."""
         later = self.queries - np.minimum(self.queries, QUERY_BLOCK) if self.causal else 0
         return self.rows * (self.keys - later / 2)
 
     @property
     def macs(self) -> Array:
-        """Return multiply-adds of both products over `pairs`."""
+        """Return multiply-adds of both products over `pairs`, [op]."""
         return self.pairs * (self.key_size + self.value_size)
 
     def decodes(self, packed: bool) -> Array:
-        """Return whether query heads that share keys are rows of one block, which reads them once."""
+        """Return whether query heads that share keys are rows of one block, which reads them once, [op]."""
         rows = self.group * self.queries
         return (rows <= QUERY_BLOCK) & (np.asarray(self.queries) == 1 if not packed else True)
 
     def reads(self, most: int) -> Array:
-        """Return how often a decode reads a key: once, or for each head where more than `most` share it."""
+        """Return how often a decode reads a key, [op]: once, or for each head where over `most` share it."""
         return np.where(np.asarray(self.group) <= most, 1.0, self.group)
 
     def blocks(self, packed: bool, most: int) -> Array:
-        """Return blocks of queries."""
+        """Return blocks of queries, [op]."""
         each = self.group * np.ceil(self.queries / QUERY_BLOCK)
         return self.batch * self.kv_heads * np.where(self.decodes(packed), self.reads(most), each)
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Seconds: of the whole operator's start, of rounds of blocks, of tensor cores, of DRAM and of L2."""
+    """Seconds, [op]: of the operator's start, of rounds of blocks, of tensor cores, of DRAM and of L2."""
 
     start: Array
     rounds: Array
@@ -98,7 +99,7 @@ class Parts:
 
     @property
     def seconds(self) -> Array:
-        """Return the time at full clock.
+        """Return the time at full clock, in seconds [op].
 
         A block of prefill loads its queries before, and stores its results after, it computes: its parts
         add. A block that decodes streams keys and values while it computes; rounds and bytes overlap in part.
@@ -109,7 +110,7 @@ class Parts:
 
 
 def parts(facts: Facts, rate: Rate, h: HeadShape) -> Parts:
-    """Return what attention asks of each resource."""
+    """Return what attention asks of each resource, [op]."""
     a = facts.attention
     decodes, blocks = h.decodes(a.packed), h.blocks(a.packed, a.shared_heads)
     streamed = np.where(decodes, h.kv_bytes * h.reads(a.shared_heads), 0.0)
@@ -136,7 +137,7 @@ def parts(facts: Facts, rate: Rate, h: HeadShape) -> Parts:
 
 
 def _tensor(facts: Facts, rate: Rate, h: HeadShape, decodes: Array) -> Array:
-    """Return the seconds of tensor cores: of all blocks together, or of the one that sees most keys."""
+    """Return the seconds of tensor cores, [op]: of all blocks, or of the one that sees most keys."""
     speed = rate.flops_per_s * facts.max_clock_hz / facts.clock_hz * facts.attention.efficiency
     rows = h.group * h.queries
     total = 2 * h.macs * MMA_ROWS / np.minimum(rows, MMA_ROWS)
@@ -145,12 +146,12 @@ def _tensor(facts: Facts, rate: Rate, h: HeadShape, decodes: Array) -> Array:
 
 
 def seconds(facts: Facts, rate: Rate, h: HeadShape) -> Array:
-    """Return the time of attention at full clock, in seconds."""
+    """Return the time of attention at full clock, in seconds [op]."""
     return parts(facts, rate, h).seconds
 
 
 def attention(board: Board, rate: Rate, h: HeadShape) -> GpuKernel:
-    """Return the kernel of one attention operator."""
+    """Return the kernel of one attention operator; all fields of `h` are numbers."""
     p = parts(board.facts, rate, h)
     each = {"tensor": p.tensor, "dram": p.dram, "l2": p.l2, "occupancy": p.rounds}
     bound = max(each, key=lambda name: float(each[name]))

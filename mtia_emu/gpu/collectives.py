@@ -15,8 +15,9 @@ PASSES = {"all_gather": 1, "reduce_scatter": 1, "alltoall": 1, "all_reduce": 2}
 def seconds(links: Links, kind: str, message_bytes: Array | float, gpus: Array | int) -> Array:
     """Return the time of a collective, in seconds; `message_bytes` are one GPU's whole tensor.
 
-    Each GPU sends (gpus - 1) / gpus of the message a pass. The library takes the better of two protocols:
-    one with little latency and little bandwidth, one with the links' bandwidth and more to set up.
+    Bytes and GPUs are of shapes that broadcast; the result is of their common shape. Each GPU sends
+    (gpus - 1) / gpus of the message a pass. The library takes the better of two protocols: one with little
+    latency and little bandwidth, one with the links' bandwidth and more to set up.
     """
     if kind not in PASSES:
         raise refuse_unknown("collective", kind, PASSES)

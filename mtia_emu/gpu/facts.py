@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..types import NARROW_FLOATS
+
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, strict=True)
 
 PER_S: dict[str, float] = {"ge": 1e6, "le": 1e21}  # bytes, operations: wider than any machine built
@@ -24,8 +26,7 @@ FALLBACK: dict[str, tuple[str, ...]] = {
     "tf32": ("tf32", "fp32"),
     "bf16": ("bf16", "fp16", "tf32", "fp32"),
     "fp16": ("fp16", "bf16", "tf32", "fp32"),
-    "fp8_e4m3": ("fp8_e4m3", "bf16", "fp16", "tf32", "fp32"),
-    "fp8_e5m2": ("fp8_e4m3", "bf16", "fp16", "tf32", "fp32"),
+    **{kind.name: ("fp8_e4m3", "bf16", "fp16", "tf32", "fp32") for kind in NARROW_FLOATS},
     "int8": ("int8", "fp16", "tf32", "fp32"),
     "uint8": ("int8", "fp16", "tf32", "fp32"),
     "bool": ("int8", "fp16", "tf32", "fp32"),

@@ -86,7 +86,10 @@ class Board:
         return "steady state" if self.steady else "a short burst"
 
     def heat(self, seconds: np.ndarray | float) -> np.ndarray | float:
-        """Return an operation's energy over that in a short burst; a long kernel heats the board alone."""
+        """Return an operation's energy over that in a short burst, in the shape of `seconds` or a number.
+
+        Outside of steady state a long kernel heats the board by itself.
+        """
         heat = self.facts.sustained_heat
         return heat if self.steady else 1 + (heat - 1) * -np.expm1(-seconds / self.facts.heat_s)
 
@@ -106,7 +109,7 @@ class Board:
 
 
 def throttled(facts: Facts, seconds: Number, dynamic_joules: Number) -> Number:
-    """Return the time of a kernel under the board's power limit.
+    """Return the time of a kernel under the board's power limit, in seconds, for arrays of any one shape.
 
     Power above idle falls with the cube of the clock (voltage follows frequency), so a kernel that would
     draw r times the power that is left takes r^(1/3) times as long: t' = t * (E / (t * (tdp -

@@ -33,7 +33,7 @@ class Plans:
 
     @cached_property
     def area(self) -> Array:
-        """Return the outputs of one tile."""
+        """Return the outputs of one tile, [1, plans]."""
         return self.tile_m * self.tile_n
 
     def text(self, column: int) -> str:
@@ -59,7 +59,7 @@ class Times:
     dram_bytes: Array
 
     def free(self, norm: float) -> Array:
-        """Return the seconds at full clock: latency, and the p-norm of what overlaps."""
+        """Return the seconds at full clock, [rows, plans]: latency, and the p-norm of what overlaps."""
         most = np.maximum(np.maximum(self.tensor, self.l2), self.dram)
         parts = add_up((part / most) ** norm for part in (self.tensor, self.l2, self.dram))
         return self.latency + most * parts ** (1 / norm)
@@ -76,7 +76,10 @@ def plans(tiles: tuple[tuple[int, int], ...], split_k: bool, stream_k: bool, gem
 
 @dataclass(frozen=True)
 class TileLoop:
-    """How plans go through products: `ctas` tiles in `waves`, `steps` of `step` along k, [rows, plans]."""
+    """How plans go through products, [rows, plans]: `ctas` tiles in `waves`, `steps` of `step` along k.
+
+    `step` depends on the row alone: [rows, 1].
+    """
 
     ctas: Array
     waves: Array
@@ -85,7 +88,7 @@ class TileLoop:
 
     @property
     def depth(self) -> Array:
-        """Return the elements along k that one tile goes through."""
+        """Return the elements along k that one tile goes through, [rows, plans]."""
         return self.steps * self.step
 
 
@@ -98,7 +101,7 @@ def _loop(facts: Facts, s: Shapes, p: Plans) -> TileLoop:
 
 
 def times(facts: Facts, rate: Rate, s: Shapes, p: Plans) -> Times:
-    """Return what each plan asks of tensor cores, L2 and DRAM."""
+    """Return what each plan asks of tensor cores, L2 and DRAM for each row."""
     loop = _loop(facts, s, p)
     l2_bytes, l2 = _l2(facts, s, p, loop)
     bandwidth = facts.dram_bytes_per_s * facts.matmul_dram_efficiency
@@ -114,7 +117,7 @@ def times(facts: Facts, rate: Rate, s: Shapes, p: Plans) -> Times:
 
 
 def _latency(facts: Facts, s: Shapes, p: Plans) -> Array:
-    """Return the seconds that nothing hides: launch, the first tile, the reduction of a split-k kernel."""
+    """Return the seconds that nothing hides, [rows, plans]: launch, first tile, reduction of split-k."""
     first = facts.matmul_latency_s + facts.tile_s * (p.tile_m + p.tile_n) / 256
     start = np.where(p.gemv > 0, facts.gemv_latency_s or 0.0, first)
     reduction = facts.split_s + PARTIAL_BYTES * p.splits * s.outputs / facts.reduce_bytes_per_s
@@ -122,7 +125,7 @@ def _latency(facts: Facts, s: Shapes, p: Plans) -> Array:
 
 
 def _tensor(facts: Facts, rate: Rate, s: Shapes, p: Plans, loop: TileLoop) -> Array:
-    """Return the seconds of one SM: each step takes its arithmetic or its latency, each wave its change."""
+    """Return the seconds of one SM, [rows, plans]: of steps, arithmetic or latency; of waves, the change."""
     speed = rate.flops_per_s * rate.efficiency * facts.max_clock_hz / facts.clock_hz / facts.sms
     arithmetic = p.area * loop.step * 2 / speed
     least = rate.k_step_s or facts.k_step_s
@@ -132,7 +135,7 @@ def _tensor(facts: Facts, rate: Rate, s: Shapes, p: Plans, loop: TileLoop) -> Ar
 
 
 def _l2(facts: Facts, s: Shapes, p: Plans, loop: TileLoop) -> tuple[Array, Array]:
-    """Return the bytes that tiles take from L2, and the seconds: of all SMs together, of one by itself."""
+    """Return the bytes that tiles take from L2 and the seconds of all SMs or of one, each [rows, plans]."""
     loads = loop.depth * (
         np.minimum(p.tile_m, s.m) * s.left + np.minimum(p.tile_n, s.n) * s.right / facts.cluster
     )
@@ -143,7 +146,7 @@ def _l2(facts: Facts, s: Shapes, p: Plans, loop: TileLoop) -> tuple[Array, Array
 
 
 def _reads(facts: Facts, s: Shapes, p: Plans) -> Array:
-    """Return the bytes read from DRAM.
+    """Return the bytes read from DRAM, [rows, plans].
 
     Weights come from DRAM, activations only as far as L2 has not kept them. Where neither operand fits half
     of L2, each wave of tiles, a square of sms * tile outputs, reads its rows and columns anew.
@@ -161,7 +164,10 @@ def roofline_seconds(facts: Facts, rate: Rate, s: Shapes) -> Array:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The plan that ends first, by row: its seconds, what it asked for, and how it slowed down."""
+    """The plan that ends first: its `seconds` and its `column` among the plans, [rows].
+
+    Of all plans, [rows, plans]: `free`, seconds at full clock, and joules by then, `active` and `compute`.
+    """
 
     seconds: Array
     column: Array

@@ -31,33 +31,33 @@ class Shapes:
 
     @cached_property
     def macs(self) -> Array:
-        """Return multiply-adds."""
+        """Return multiply-adds, [rows, 1]."""
         return self.batch * self.m * self.k * self.n
 
     @cached_property
     def outputs(self) -> Array:
-        """Return elements of the result."""
+        """Return elements of the result, [rows, 1]."""
         return self.batch * self.m * self.n
 
     @cached_property
     def left_bytes(self) -> Array:
-        """Return the bytes of the left operand, which the kernel before has just written."""
+        """Return the bytes of the left operand, which the kernel before has just written, [rows, 1]."""
         return np.minimum(self.batch * self.m * self.k * self.left, self.read)
 
     @property
     def right_bytes(self) -> Array:
-        """Return the bytes of the right operand: what is read besides the left."""
+        """Return the bytes of the right operand, [rows, 1]: what is read besides the left."""
         return self.read - self.left_bytes
 
     @property
     def cold_bytes(self) -> Array:
-        """Return the bytes that DRAM must move at least, the left operand included."""
+        """Return the bytes that DRAM must move at least, the left operand included, [rows, 1]."""
         return self.left_bytes + (self.right_bytes + self.write) * (1 - self.warm)
 
 
 OUTPUT_BYTES = 2.0  # results are at least 16 bits wide
 Sizes = tuple[Array | int, Array | int, Array | int, Array | int]
-"""Batch, m, k, n of matmuls: equal-length vectors or numbers."""
+"""Batch, m, k, n of matmuls: vectors [rows] or numbers."""
 
 
 def shapes(sizes: Sizes, element: float, warm: Array | float = 0.0) -> Shapes:
@@ -74,16 +74,18 @@ def shape(sizes: tuple[int, int, int, int], element: float, read: int, write: in
 
 
 def _columns(*values: Array | float) -> list[Array]:
+    """Return vectors [rows] or numbers as columns [rows, 1]."""
     wide = np.broadcast_arrays(*(np.asarray(x, float) for x in values))
     return [np.reshape(x, (-1, 1)) for x in wide]
 
 
 def _shapes(sizes: tuple[Array, ...], element: float, read: Array, write: Array, warm: Array) -> Shapes:
+    """Return `Shapes` of columns [rows, 1]; both operands have elements of so many bytes."""
     batch, m, k, n = sizes
     one = np.full_like(m, element)
     return Shapes(batch, m, k, n, one, one, read, write, warm)
 
 
 def only(s: Shapes, rows: Array) -> Shapes:
-    """Return the chosen rows."""
+    """Return the chosen rows: numbers of rows [chosen], or a mask [rows]."""
     return Shapes(**{f.name: getattr(s, f.name)[rows] for f in fields(Shapes)})

@@ -17,7 +17,7 @@ Kind = Literal["repriced", "retimed", "recompiled"]
 class LayerTime:
     """One layer and where its time went.
 
-    `parts` gives cycles by name in `report.BOUNDS`; they sum to the layer's own. `busy` gives, for each
+    `parts` gives cycles by name in `bounds.BOUNDS`; they sum to the layer's own. `busy` gives, for each
     resource, the share of the layer's span without its launch in which its busiest instance worked, for
     layers beside it too where they share it; `roof_share` is the least time that the layer's multiply-adds,
     DRAM bytes and SRAM bytes need at the chip's peaks, of its span. Layers with equal `block` and `band` are

@@ -8,23 +8,11 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, Self, cast
 
-from ..program.commands import RESOURCES
 from ..sums import add_up
 from .spans import Track
 
 PLUS = " + "  # between the names of what several runs were of
 FILL, LATENCY, LAUNCH = "fill and drain", "latency", "launch"
-BOUNDS = {  # what a layer on our chip can be bound by: the units that commands take, and what they share
-    **RESOURCES,
-    "issue": "a core, issuing commands",
-    "local": "the port of a PE's local memory",
-    "noc": "a link of the network on chip",
-    "sram": "the bandwidth of the shared SRAM",
-    "dram": "the bandwidth of the DRAM",
-    FILL: "idle before the first use and after the last one",
-    LATENCY: "idle between uses, waiting for other commands",
-    LAUNCH: "starting the layer",
-}
 
 
 class Amounts:
@@ -83,10 +71,11 @@ class Joules(Amounts):
 class Layer:
     """One layer, the time to launch it included: when it ran on its track, what it moved and what bound it.
 
-    `bound_by`, one of BOUNDS, is the resource that was busy the largest share of the time. Where it was busy
-    less than half of it, `fill and drain` or `latency`, whichever kept it idle longer; `launch` where
-    launching took longer than running. `ops` are arithmetic operations: two a multiply-add, one for each
-    element and pass of the SIMD engine and for each element on a core; 0 where they are not counted.
+    `bound_by`, one of `bounds.BOUNDS` on our chip, is the resource that was busy the largest share of the
+    time. Where it was busy less than half of it, `fill and drain` or `latency`, whichever kept it idle
+    longer; `launch` where launching took longer than running. `ops` are arithmetic operations: two a
+    multiply-add, one for each element and pass of the SIMD engine and for each element on a core; 0 where
+    they are not counted.
 
     `launch` is the number of the launch that ran it, -1 where there are none. Layers of one launch ran side
     by side: their spans overlap, and `own` is the part of the track's time that is each one's (`own_ticks`).

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from mtia_emu.compiler.lower.expected import ExpectedMemory
@@ -26,6 +27,7 @@ from ..machine.chip import Chip
 from ..program.isa import Block, Launch, Part, Program
 from ..program.text import dump_command
 from ..results.check import Distance, LayerCheck, WrongCommand
+from ..types import NARROW_FLOATS
 from .likeness import unlike
 
 Array = np.ndarray[Any, Any]
@@ -33,8 +35,7 @@ ALLOWED = {  # of a layer's largest magnitude, by the formats of its operands: s
     "fp16": 4e-3,
     "bf16": 3e-2,
     "int8": 2e-2,
-    "fp8_e4m3": 0.13,
-    "fp8_e5m2": 0.26,
+    **{kind.name: 1.04 * float(ml_dtypes.finfo(kind.numpy).eps) for kind in NARROW_FLOATS},
 }
 ALLOWED_WIDE = 1e-4
 SHOWN = 40  # commands of a chain that are told

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console, RenderableType
 
+from ..results.bounds import BOUNDS
 from ..results.explanation import Effect, Explanation, LayerTime
-from ..results.report import BOUNDS
 from ..sums import add_up
 from . import units
 from .page import Cell, Page

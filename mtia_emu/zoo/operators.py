@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import streams
 from ..errors import UserError, refuse_unknown
-from ..types import dtype
+from ..types import NARROW_FLOATS, dtype
 from .writer import IR_VERSION, OPSET, megabytes
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 MAX_STORED_BYTES = 1 << 30
-GEMM_TYPES = ("fp16", "bf16", "fp32", "fp8_e4m3", "fp8_e5m2", "int8")
+GEMM_TYPES = ("fp16", "bf16", "fp32", *(kind.name for kind in NARROW_FLOATS), "int8")
 TBE_TYPES = ("fp16", "bf16", "fp32", "int8")
 
 
@@ -175,14 +175,25 @@ class Tbe:
         return {"indices": np.concatenate(each)}
 
 
+def _onnx_type(kind: np.dtype[Any]) -> int:
+    """Return ONNX's number of an element type; raise `UserError` for one that it has none for."""
+    from onnx import helper
+
+    try:
+        return int(helper.np_dtype_to_tensor_dtype(kind))
+    except (KeyError, ValueError):  # older releases of onnx look it up
+        others = ", ".join(name for name in GEMM_TYPES if dtype(name).numpy != kind)
+        raise UserError(f"ONNX has no element type {kind} (right: {others})") from None
+
+
 def _stored(helper: Any, name: str, array: Array) -> onnx.TensorProto:
-    return helper.make_tensor(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape, array)
+    return helper.make_tensor(name, _onnx_type(array.dtype), array.shape, array)
 
 
 def _info(name: str, kind: str, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
     from onnx import helper
 
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype(kind).numpy), shape)
+    return helper.make_tensor_value_info(name, _onnx_type(dtype(kind).numpy), shape)
 
 
 _Declared = tuple[str, str, tuple[int, ...]]  # a value's name, dtype and shape
@@ -227,19 +238,18 @@ def _drawn(tensor: _Tensor, rng: np.random.Generator) -> onnx.TensorProto:
     from onnx import helper
 
     values = tensor.values(rng)
-    kind = helper.np_dtype_to_tensor_dtype(values.dtype)
+    kind = _onnx_type(values.dtype)
     return helper.make_tensor(tensor.name, kind, tensor.shape, values.tobytes(), raw=True)
 
 
 def _absent(tensor: _Tensor) -> onnx.TensorProto:
     import onnx
-    from onnx import helper
 
     out = onnx.TensorProto(
         name=tensor.name,
         dims=tensor.shape,
         data_location=onnx.TensorProto.EXTERNAL,
-        data_type=helper.np_dtype_to_tensor_dtype(dtype(tensor.kind).numpy),
+        data_type=_onnx_type(dtype(tensor.kind).numpy),
     )
     out.external_data.add(key="location", value="operator.weights")
     return out

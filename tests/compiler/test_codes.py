@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
@@ -73,7 +74,8 @@ def test_floats_of_eight_bits_are_within_half_a_step_of_the_mantissa(name: str, 
     weights = random(0, 64, 8)
     scales = block_scales(weights, 64, FORMATS[name])
     found = encode(weights, scales, 64, FORMATS[name]).astype(np.float32) * scales
-    near_zero = scales * 2.0**-9  # subnormal codes have a fixed step
+    step = float(ml_dtypes.finfo(FORMATS[name].stored.numpy).smallest_subnormal)
+    near_zero = scales * step / 2 * 1.001  # subnormal codes have a fixed step
     assert (np.abs(found - weights) <= np.maximum(np.abs(weights) * relative * 1.001, near_zero)).all()
 
 

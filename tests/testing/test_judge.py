@@ -8,8 +8,9 @@ from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.inputs.samples import KINDS
 
-from mtia_emu.testing.judge import Judge, Sample, coarse, samples_for
+from mtia_emu.testing.judge import TOLERANCES, Judge, Sample, coarse, samples_for
 from mtia_emu.testing.verify import first_fault, with_weights
+from mtia_emu.types import INT8, NARROW_FLOATS
 
 from .planted import RIGHT, WRONG, Planted
 
@@ -101,3 +102,7 @@ def test_a_sample_that_indexes_what_is_not_there_is_tamed() -> None:
     assert [s.kind for s in samples] == list(KINDS)
     assert all(s["i"].min() >= -2 and s["i"].max() <= 2 for s in samples)
     assert {i for s in samples for i in s["i"].tolist()} - {0, 1}
+
+
+def test_every_type_of_codes_has_a_tolerance() -> None:
+    assert set(TOLERANCES) == {kind.name for kind in (INT8, *NARROW_FLOATS)}

@@ -63,12 +63,12 @@ class Batch:
         """Return the commands' records."""
         return select(self.commands, self.at)
 
-    @property
+    @cached_property
     def pe(self) -> Array:
         """Return the PE of each command, [command]; the records need not be moved for it."""
         return self.commands["pe"][self.at].astype(int)
 
-    @property
+    @cached_property
     def cast(self) -> Array:
         """Return the multicast of each command, likewise."""
         return np.asarray(self.commands["cast"][self.at])
