@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -26,18 +26,19 @@ from .files.writing import valid
 from .gpu import Gpu, load_gpu
 from .machine.chip import Chip, load_chip, put, validate
 from .options import Mode, Options, Words
-from .program import file as program_file
 from .program.inputs import input_arrays, typed_inputs
 from .program.isa import Program
 from .program.verify import verify
 from .results.check import Check, LayerCheck
-from .results.explanation import Explanation
 from .results.machine import Machine
 from .results.report import Report
 from .sources import Operator, Source, is_program, open_model, operator_source  # noqa: F401
 from .study.accelerator import Accelerator, ProgramRun
 from .study.lookups import example_lookups, known_lookups
 from .study.tuning import tuning
+
+if TYPE_CHECKING:
+    from .results.explanation import Explanation
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
@@ -126,12 +127,16 @@ def keep_weights(program: Program) -> Program:
 
 def save_program(program: Program, path: str | Path) -> None:
     """Write a compiled program to a file."""
-    program_file.save(program, path)
+    from .program.file import save
+
+    save(program, path)
 
 
 def load_program(path: str | Path) -> Program:
     """Return the program in a file; raises `UserError` for a broken one."""
-    return program_file.load(path)
+    from .program.file import load
+
+    return load(path)
 
 
 def run(

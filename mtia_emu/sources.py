@@ -17,7 +17,7 @@ from mtia_emu.compiler.graph_file import SUFFIX, is_graph, read_graph
 from .errors import UserError, nearest
 from .files.scratch import scratch
 from .files.writing import valid
-from .program import file as program_file
+from .program import is_program as is_program_file
 
 Array = np.ndarray[Any, Any]
 ZOO = "zoo:"
@@ -100,7 +100,7 @@ def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
 
 def is_program(model: str | Path) -> bool:
     """Return whether `model` names a compiled program rather than a model."""
-    return not str(model).startswith(ZOO) and program_file.is_program(Path(model))
+    return not str(model).startswith(ZOO) and is_program_file(Path(model))
 
 
 def _file_source(model: str, dims: Mapping[str, int]) -> Source:

@@ -45,7 +45,7 @@ THROUGH = {
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",
-    "study/test_explainer.py": "results/explanation",
+    "study/test_explainer.py": "results/bounds results/explanation",
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
     "testing/spread testing/widened",
     "engine/test_sequence.py": "study/trace",

@@ -16,7 +16,6 @@ from mtia_emu.types import FP32, INT8, DType, TensorType
 from ..build import NodeBuilder
 from ..codes import FORMATS, LEAST, Codes, block_ranges, block_scales, encode, encode_range, largest
 from ..graph import Const, Graph, Match, Node, Rewrite, RuleOutcome, Skip
-from ..inputs.calibrate import magnitudes, samples_of
 from ..ops.dequantise import Loads, PackedShape, pack, weights
 from .base import Rule, Rules, become, building
 from .fuse_maps import splice
@@ -84,6 +83,8 @@ class Quantise(Rules):
         if self.mode != "static":
             return super().apply(graph, most)
         read = {node.name: node.inputs[0] for node in graph.nodes if node.op in PRODUCTS}
+        from ..inputs.calibrate import magnitudes, samples_of
+
         seen = magnitudes(graph, set(read.values()), samples_of(graph, self.calibrate))
         calibrated = {  # floats have steps that grow with them: nothing is gained by cutting off
             name: m.largest if self.form.stored.is_float else m.top(127) for name, m in seen.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from .checked import CheckedRun
 from .interpreter import BlockRun
 from .lookups import Lookups
 from .memory import MarkedMemory, MemoryView
-from .traced import Held, TracedRun
+
+if TYPE_CHECKING:
+    from .traced import Held, TracedRun
 
 Array = np.ndarray[Any, Any]
 Run = TypeVar("Run", bound=BlockRun)
@@ -145,6 +147,8 @@ class Executor:
 
     def trace(self, launch: Launch, hold: Mapping[int, Held]) -> TracedRun:
         """Run one block; return it, with what was noted on the way of who reads and writes what."""
+        from .traced import TracedRun
+
         return self._run(launch, partial(TracedRun, hold=hold))
 
     def _run(self, launch: Launch, kind: Callable[..., Run]) -> Run:

@@ -43,17 +43,6 @@ MOST_IN_ALL = 2 * MOST_COMMANDS  # commands of a file
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the date of every member: equal programs are equal files
 
 
-def is_program(path: Path) -> bool:
-    """Return whether a file looks like a saved program: a zip."""
-    try:
-        if not path.is_file():  # opening a pipe would wait for its writer
-            return False
-        with open(path, "rb") as file:
-            return file.read(4) == b"PK\x03\x04"
-    except (OSError, ValueError):
-        return False
-
-
 def save(program: Program, path: str | Path) -> None:
     """Write a program, with the weights that it has, to a file that `load` reads; whole or not at all.
 
