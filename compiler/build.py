@@ -65,12 +65,12 @@ class NodeBuilder:
         """Return the constant of that name, or None."""
         return self.consts.get(value) or (self.scope.const(value) if self.scope is not None else None)
 
-    def producer(self, value: str, *wanted: str) -> Node | None:
-        """Return the node that makes a value; None when there is none, or its op is not among `wanted`."""
+    def producer(self, value: str, *ops: str) -> Node | None:
+        """Return the node that makes a value; None when there is none, or its op is not among `ops`."""
         node = self._producers.get(value)
         if node is None and self.scope is not None and value not in self._types:
             node = self.scope.producer(value)
-        return node if node is not None and (not wanted or node.op in wanted) else None
+        return node if node is not None and (not ops or node.op in ops) else None
 
     def known(self, value: str) -> np.ndarray | None:
         """Return the data, of any shape, of a constant small enough to look at; None for other values."""

@@ -191,13 +191,6 @@ class Graph:
         graph.states = MappingProxyType(here)
         return graph
 
-    def replace_values(self, mapping: Mapping[str, str]) -> Graph:
-        """Return the graph in which `mapping[v]` is read in place of `v`; graph outputs keep their names."""
-        draft = Draft(self)
-        for old, new in mapping.items():
-            draft.rename(old, new)
-        return draft.finish()
-
     def rewrite(self, rule: Rule, log: list[RuleOutcome] | None = None) -> Graph:
         """Return the graph after offering each node, in order, to the rule once.
 

@@ -170,28 +170,23 @@ def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
 
 @dataclass(frozen=True)
 class Compiled:
-    """A model at each stage of lowering; `fused` is before the passes that suit it to a chip.
+    """A model at each stage of lowering, by the names that the stages have for it (`Stage.at`).
 
+    `onnx` is as imported, `fused` before the passes that suit it to a chip, `graph` after all of them;
     `steps` are the steps of the schedule that each launch runs, by number.
     """
 
-    imported: Graph
-    lowered: Graph
+    onnx: Graph
+    graph: Graph
     schedule: Schedule
     program: Program
     fused: Graph
     steps: tuple[tuple[int, ...], ...] = ()
 
     def at(self, name: str) -> Graph | Schedule | Program:
-        """Return the model at a stage, by the name that `show --at` has for it (`Stage.at`)."""
-        forms: dict[str, Graph | Schedule | Program] = {
-            "onnx": self.imported,
-            "fused": self.fused,
-            "graph": self.lowered,
-            "schedule": self.schedule,
-            "program": self.program,
-        }
-        return forms[name]
+        """Return the model at a stage, by the name that `show --at` has for it."""
+        form: Graph | Schedule | Program = getattr(self, name)
+        return form
 
 
 @dataclass(frozen=True)
@@ -253,7 +248,7 @@ def compile_lowered(
 def run_stages(stages: Iterable[Stage], given: Mapping[str, Any], task: Compilation) -> dict[str, Any]:
     """Return the results of stages by name, and those that are `given`, which are not made again.
 
-    A stage that is kept is memoised by what it takes, the options that decide it and what it reads of the
+    A stage that is `memoised` is so by what it takes, the options that decide it and what it reads of the
     chip. `MTIA_EMU_DEBUG=1` prints a line a stage.
     """
     results, debug = dict(given), settings.integer(settings.DEBUG)
@@ -270,7 +265,7 @@ def run_stages(stages: Iterable[Stage], given: Mapping[str, Any], task: Compilat
 
 def _result(stage: Stage, operands: list[Any], task: Compilation) -> Any:
     work = _WORK[stage.name]
-    if not stage.kept:
+    if not stage.memoised:
         return work(task, *operands)
     search = task.tuning.search
     chosen = (search.beside is not None, search.time is not None) if stage.tuned else ()
@@ -387,10 +382,10 @@ def _types(graph: Graph) -> dict[str, TensorType]:
     return dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
 
 
-def _place_notes(plan: Schedule) -> tuple[str, ...]:
+def _place_notes(schedule: Schedule) -> tuple[str, ...]:
     """Return what to say of inputs that lie in the memory of outputs."""
-    states = set(plan.graph.states.values())
-    shared = [v for v in plan.graph.inputs if v in states]
+    states = set(schedule.graph.states.values())
+    shared = [v for v in schedule.graph.inputs if v in states]
     if not shared:
         return ()
     return (

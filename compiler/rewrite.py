@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -236,10 +236,3 @@ class Match:
     def fresh(self, name: str) -> str:
         """Return a name that neither a value nor a node has, made from `name`."""
         return self._draft.fresh(name)
-
-    def walk_back(self, value: str, *ops: str) -> Iterator[Node]:
-        """Yield the producers behind a value through first operands, while they are among `ops`."""
-        node = self.producer(value, *ops)
-        while node is not None:
-            yield node
-            node = self.producer(node.inputs[0], *ops) if node.inputs else None

@@ -13,10 +13,10 @@ class Stage(NamedTuple):
     """One stage: it `takes` results of stages before it and `gives` one, each by name.
 
     Beside what it takes it depends on the options that name it in their `decides` (`Options.deciding`), with
-    `tuned` on how mappings are chosen, and on tables of the `chip` ("*": all of it). Where it is `kept`, its
-    result serves again where all of these are the same (`reuse.memo`); the others are quick, or keep what
-    they are made of. `at` is what `show --at` calls its result and `shown` what is printed then; "" where it
-    has no text, and `form` is what it is: a "graph", a "schedule" or a "program".
+    `tuned` on how mappings are chosen, and on tables of the `chip` ("*": all of it). Where it is `memoised`,
+    its result serves again where all of these are the same (`reuse.memo`); the others are quick, or keep
+    what they are made of. `at` is what `show --at` and `Compiled` call its result and `shown` what is printed
+    then; "" where it has no text, and `form` is what it is: a "graph", a "schedule" or a "program".
     """
 
     name: str
@@ -24,7 +24,7 @@ class Stage(NamedTuple):
     gives: str
     does: str
     chip: tuple[str, ...] = ()
-    kept: bool = False
+    memoised: bool = False
     tuned: bool = False
     at: str = ""
     shown: str = ""
@@ -46,7 +46,7 @@ STAGES = (
         at="onnx",
         shown="as imported",
     ),
-    Stage("own", ("onnx",), "own", "The type of float that the model itself computes in.", kept=True),
+    Stage("own", ("onnx",), "own", "The type of float that the model itself computes in.", memoised=True),
     Stage(
         "format",
         ("own",),
@@ -59,18 +59,20 @@ STAGES = (
         ("onnx", "own", "format"),
         "fused",
         "The passes that know no chip.",
-        kept=True,
+        memoised=True,
         at="fused",
         shown="as other machines are given it",
     ),
-    Stage("count", ("fused",), "asked", "The work of each node, and groups of nodes for a GPU.", kept=True),
+    Stage(
+        "count", ("fused",), "asked", "The work of each node, and groups of nodes for a GPU.", memoised=True
+    ),
     Stage(
         "suit",
         ("fused", "own", "format"),
         "graph",
         "The passes that suit the graph to a chip.",
         chip=("sram",),
-        kept=True,
+        memoised=True,
         at="graph",
         shown="after all passes",
     ),
@@ -80,7 +82,7 @@ STAGES = (
         "calls",
         "A step for each kernel call, on views of buffers.",
         chip=ENGINE,
-        kept=True,
+        memoised=True,
     ),
     Stage(
         "beside",
@@ -88,7 +90,7 @@ STAGES = (
         "moments",
         "Which steps wait for nothing of each other: those may share a launch.",
         chip=("grid", "sram"),
-        kept=True,
+        memoised=True,
         tuned=True,
     ),
     Stage(
@@ -97,7 +99,7 @@ STAGES = (
         "placement",
         "The memory and the address of each buffer.",
         chip=("sram",),
-        kept=True,
+        memoised=True,
     ),
     Stage(
         "describe",

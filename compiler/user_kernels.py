@@ -203,13 +203,13 @@ def user_rule(op: str, otherwise: Rule) -> Rule:
     return otherwise if kernel is None else partial(_schedule, kernel, otherwise)
 
 
-def _schedule(kernel: UserKernel, otherwise: Rule, plan: Schedule, node: Node) -> list[View]:
-    types = [plan.values[v].type if v else None for v in node.inputs]
+def _schedule(kernel: UserKernel, otherwise: Rule, schedule: Schedule, node: Node) -> list[View]:
+    types = [schedule.values[v].type if v else None for v in node.inputs]
     if "" in node.inputs or not _Guarded(kernel).takes(types, node.attrs):
-        return otherwise(plan, node)
-    check_node(node, lambda value: plan.values[value].type)
-    results = [plan.result(node, i) for i in range(len(node.outputs))]
-    plan.step(node, STEP, plan.operands(node), results, op=node.op, attrs=tuple(node.attrs.items()))
+        return otherwise(schedule, node)
+    check_node(node, lambda value: schedule.values[value].type)
+    results = [schedule.result(node, i) for i in range(len(node.outputs))]
+    schedule.step(node, STEP, schedule.operands(node), results, op=node.op, attrs=tuple(node.attrs.items()))
     return results
 
 
@@ -223,6 +223,7 @@ class _Guarded(Kernel):
         self.kernel, self.op, self.summary = kernel, kernel.op, kernel.label
         self.reads_views, self.writes_views = kernel.reads_views, kernel.writes_views
         self.shares_launch, self.slow_search = kernel.shares_launch, kernel.slow_search
+        self.copies = kernel.copies
         self.weight = kernel.weight
 
     @property
@@ -348,9 +349,9 @@ def _within(own: Operand, given: Operand) -> bool:
     return same and own.extent_bytes <= given.extent_bytes
 
 
-def idle_notes(plan: Schedule) -> tuple[str, ...]:
+def idle_notes(schedule: Schedule) -> tuple[str, ...]:
     """Return a note for each installed kernel that runs no node."""
-    used = {dict(step.params)["op"] for step in plan.steps if step.kernel == STEP}
+    used = {dict(step.params)["op"] for step in schedule.steps if step.kernel == STEP}
     return tuple(
         f"{kernel.label} runs no node of this model" for name, kernel in INSTALLED.items() if name not in used
     )

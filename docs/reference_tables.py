@@ -169,7 +169,7 @@ def stages() -> str:
                 f"{code(stage.takes)} -> `{stage.gives}`".lstrip(),
                 code(options),
                 "all" if stage.chip == ("*",) else code(stage.chip),
-                "yes" if stage.kept else "",
+                "yes" if stage.memoised else "",
                 stage.does,
             ]
         )

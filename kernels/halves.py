@@ -9,29 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any
 
 from .builder import round_up
 
 TILE = 64  # halves are whole tiles where they can be
 
 
-class Sliceable(Protocol):
-    """A tensor somewhere in memory."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return the dimensions."""
-
-    def slice(self, starts: Sequence[int], shape: Sequence[int], steps: Sequence[int]) -> Self:
-        """Return the part that begins at `starts` and takes every `steps`-th element, `shape` of them."""
-
-
 @dataclass(frozen=True)
 class Portion:
     """What a call reads and writes, and its parameters."""
 
-    inputs: tuple[Any, ...]  # Sliceable
+    inputs: tuple[
+        Any, ...
+    ]  # of a `shape` and with a `slice(starts, shape, steps)`, as `compiler.lower.views.View`
     outputs: tuple[Any, ...]
     params: Mapping[str, Any]
 

@@ -56,6 +56,9 @@ class Kernel:
     reads_views: bool = False  # any strided view of memory; else packed ones
     writes_views: bool = False
     shares_launch: bool = False  # may run on some rows of the grid, beside others; else alone
+    copies: bool = (
+        False  # its result is its one operand, moved: whoever makes that may write the place itself
+    )
     slow_search: bool = False  # ranking candidates takes long: it is not tried on part of a grid
     weight: int | None = None  # input that may be stored in the order of its tiles, if constant
 

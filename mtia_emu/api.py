@@ -190,7 +190,7 @@ def run_source(
     program = compiled.program
     if (chosen.check or sample) and inputs is None:
         _refuse_unready(program)  # before inputs are made, which may be as large as the model
-        inputs = source.inputs(compiled.imported, chosen.seed)
+        inputs = source.inputs(compiled.onnx, chosen.seed)
     lookups = example_lookups(source, program, chosen.seed) if inputs is None else {}
     outcome = run_program(program, chip, inputs=inputs, lookups=lookups, gpu=other, progress=progress)
     if not chosen.check or inputs is None:
@@ -228,7 +228,7 @@ def _compared(
     from .plugins.kernels import own_operators
 
     program, spelling = compiled.program, format_text(options)
-    graph, given = compiled.imported, typed_inputs(inputs, program.inputs)
+    graph, given = compiled.onnx, typed_inputs(inputs, program.inputs)
     expected = (
         Expected(evaluate(graph, given), REFERENCES)
         if source.is_graph
@@ -305,7 +305,7 @@ def explain(
     with open_model(str(model), dims or {}) as source:
         compiled = compile_stages(source, loaded, progress=progress, options=chosen)
         again = GraphModel(
-            compiled.imported,
+            compiled.onnx,
             chosen,
             fused=compiled.fused,
             lookups=lambda program: example_lookups(source, program),

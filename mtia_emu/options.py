@@ -266,9 +266,9 @@ class Options:
         return tuple((name, getattr(self, name)) for name in names)
 
     def changed(self, *, but: str) -> list[str]:
-        """Return the flags of options that are not as by default and that a use does not have."""
+        """Return the flags, as they are given, of options not as by default that a use does not have."""
         return [
-            flag_of(f)
+            spelled(f).split("/")[-1]
             for holder in (self, self.gpu_mode)
             for f, flag in declared(type(holder))
             if but not in flag.uses and getattr(holder, f.name) != f.default
@@ -298,6 +298,13 @@ def declared(kind: Any = Options, use: str | None = None) -> Iterator[tuple[Fiel
         flag: Spelling | None = f.metadata.get("flag")
         if flag is not None and (use is None or use in flag.uses):
             yield f, flag
+
+
+def spelled(option: Field[Any]) -> str:
+    """Return the flag as the command line declares it: "--x/--no-x" of what is on unless it is turned off."""
+    flag = flag_of(option)
+    switched = option.default is True and not option.metadata["flag"].negated
+    return f"{flag}/--no-{flag[2:]}" if switched else flag
 
 
 def flag_of(option: Field[Any]) -> str:

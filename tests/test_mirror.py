@@ -37,7 +37,7 @@ THROUGH = {
     "compiler/lower/test_rules.py": "kernels/rows/estimate",
     "kernels/rows/test_rowwise.py": "kernels/rows/emit_tape",
     "machine/test_chip.py": "files/toml",
-    "plugins/test_kernels.py": "compiler/plugins compiler/user_kernels",
+    "plugins/test_kernels.py": "compiler/plugins",
     "program/test_file.py": "program/header",
     "program/test_inputs.py": "files/npz",
     "program/test_verify.py": "program/columns program/fields",

@@ -115,11 +115,12 @@ def test_what_decides_a_stage_is_in_its_key() -> None:
 def test_what_a_compiled_program_ignores_is_refused_by_its_flag() -> None:
     program = mtia_emu.compile_model("zoo:dlrm-small", "tiny", dims={"batch": 2})
     for words, flag in [
-        ({"beside": False}, "--beside"),
+        ({"beside": False}, "--no-beside"),
+        ({"prefetch": False}, "--no-prefetch"),
         ({"tune": "full"}, "--tune"),
         ({"seed": 1}, "--seed"),
     ]:
-        with pytest.raises(UserError, match=f"{flag} has no meaning for a compiled program"):
+        with pytest.raises(UserError, match=f"^{flag} has no meaning for a compiled program"):
             mtia_emu.run(program, gpu=None, **words)  # type: ignore[arg-type]
 
 

@@ -118,14 +118,14 @@ class Body:
         given = {n: self.invariant(n) for n in node.input if n}
         if any(True for _ in subgraphs(node)) or None in given.values():
             return None
-        return self.made([node], given, name)
+        return self.evaluate([node], given, name)
 
-    def made(self, nodes: Sequence[Any], given: dict[str, Any], name: str) -> Value | None:
+    def evaluate(self, nodes: Sequence[Any], given: dict[str, Any], name: str) -> Value | None:
         """Return the value of a name that nodes make of given values; None where they cannot be imported."""
         importer, inner = self.importer, Scope(self.scope.opsets, self.scope, dict(given), self.scope.attrs)
         before, depth, origin = len(importer.failures), importer.depth, importer.builder.origin
         try:
-            (result,) = importer.nodes(NodeList.made(nodes, [name]), [name], inner)
+            (result,) = importer.nodes(NodeList.of_nodes(nodes, [name]), [name], inner)
         except UserError:
             importer.depth, importer.builder.origin = depth, origin
             return None

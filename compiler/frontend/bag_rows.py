@@ -113,7 +113,7 @@ class Rows:
 
     def _whole(self, node: Any, name: str, given: dict[str, Any]) -> str:
         """Return what a node makes of whole values."""
-        value = self.body.made([node], given, name)
+        value = self.body.evaluate([node], given, name)
         need(isinstance(value, str) and value, f"{node.op_type} in it cannot be done to all rows at once")
         return str(value)
 

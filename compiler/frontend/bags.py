@@ -141,7 +141,7 @@ class _Bags:
         for name in [n for n, value in given.items() if value is None and node.op_type == "CastLike"]:
             given[name] = self.pools.rows.cut(name).value
         given[node.input[0]] = self.builder.constant(row)
-        value = None if None in given.values() else self.body.made([node], given, node.output[0])
+        value = None if None in given.values() else self.body.evaluate([node], given, node.output[0])
         need(isinstance(value, str), f"{node.op_type} behind its reduction depends on the bag")
         return str(value)
 

@@ -125,10 +125,10 @@ class NodeList:
     @classmethod
     def of(cls, source: Any, outputs: Sequence[str]) -> NodeList:
         """Return the body of a graph or function with these outputs."""
-        return cls.made(list(source.node), outputs, source)
+        return cls.of_nodes(list(source.node), outputs, source)
 
     @classmethod
-    def made(cls, nodes: Sequence[Any], outputs: Sequence[str], source: Any = None) -> NodeList:
+    def of_nodes(cls, nodes: Sequence[Any], outputs: Sequence[str], source: Any = None) -> NodeList:
         """Return a body of these nodes, which have no message of their own without `source`."""
         used = frozenset(outputs).union(*map(reads, nodes))
         return cls(source, in_order(nodes), used)

@@ -32,21 +32,23 @@ WORTH = 100  # a join that saves less than one part in so many of the time is no
 SELDOM = 100  # nor is a moment that is fewer than one in so many, unless with `--tune full`
 
 
-def gather(plan: Schedule, search: MappingSearch) -> None:
-    """Move steps up beside earlier ones that they are independent of; `plan.moments` says which are beside.
+def gather(schedule: Schedule, search: MappingSearch) -> None:
+    """Move steps up beside earlier ones that they are independent of; `moments` says which are beside.
 
     Of several such moments a step takes the one in which most is done at the same time: the largest of those
     that are smaller than itself, else the smallest.
     """
     moments: list[_Moment] = []
-    for step in plan.steps:
-        mine = _Moment([step], _sizes(plan, step), sum(v.type.bytes for v in (*step.inputs, *step.outputs)))
+    for step in schedule.steps:
+        mine = _Moment(
+            [step], _sizes(schedule, step), sum(v.type.bytes for v in (*step.inputs, *step.outputs))
+        )
         mine.note(step)
         best: _Moment | None = None
         for other in reversed(moments[-REACH:]):
             if other.holds_up(step):
                 break
-            if _fit(plan, mine, other, search) and (best is None or mine.rank(other) > mine.rank(best)):
+            if _fit(schedule, mine, other, search) and (best is None or mine.rank(other) > mine.rank(best)):
                 best = other
         if best is None:
             moments.append(mine)
@@ -55,8 +57,8 @@ def gather(plan: Schedule, search: MappingSearch) -> None:
             best.note(step)
             best.sizes |= mine.sizes
             best.most_bytes = max(best.most_bytes, mine.most_bytes)
-    plan.steps = [step for moment in moments for step in moment.steps]
-    plan.moments = [number for number, moment in enumerate(moments) for _ in moment.steps]
+    schedule.steps = [step for moment in moments for step in moment.steps]
+    schedule.moments = [number for number, moment in enumerate(moments) for _ in moment.steps]
 
 
 @dataclass
@@ -94,18 +96,18 @@ class _Moment:
         return min(self.most_bytes, other.most_bytes), -other.most_bytes
 
 
-def _sizes(plan: Schedule, step: Step) -> dict[str, int]:
+def _sizes(schedule: Schedule, step: Step) -> dict[str, int]:
     """Return the bytes of the temporaries that a step touches."""
-    touched = {v.buffer: plan.buffers[v.buffer] for v in (*step.inputs, *step.outputs)}
+    touched = {v.buffer: schedule.buffers[v.buffer] for v in (*step.inputs, *step.outputs)}
     return {name: b.type.bytes for name, b in touched.items() if b.role == "temp"}
 
 
-def _fit(plan: Schedule, step: _Moment, moment: _Moment, search: MappingSearch) -> bool:
+def _fit(schedule: Schedule, step: _Moment, moment: _Moment, search: MappingSearch) -> bool:
     """Return whether a step may join others: a row of PEs for each, room for all that they touch."""
     if not all(_may_share(s, search) for s in (*step.steps, *moment.steps)):
         return False
-    room = sum((moment.sizes | step.sizes).values()) <= plan.chip.sram.bytes // ROOM_SHARE
-    return room and len(moment.steps) < plan.chip.grid.rows
+    room = sum((moment.sizes | step.sizes).values()) <= schedule.chip.sram.bytes // ROOM_SHARE
+    return room and len(moment.steps) < schedule.chip.grid.rows
 
 
 def _may_share(step: Step, search: MappingSearch) -> bool:
@@ -266,8 +268,8 @@ def _rows(work: Sequence[int], rows: int) -> tuple[int, ...]:
     return tuple(given)
 
 
-def moments(plan: Schedule) -> list[list[Step]]:
+def moments(schedule: Schedule) -> list[list[Step]]:
     """Return the steps of each moment; without moments each step is one."""
-    numbers = plan.moments or range(len(plan.steps))
-    pairs = zip(numbers, plan.steps, strict=True)
+    numbers = schedule.moments or range(len(schedule.steps))
+    pairs = zip(numbers, schedule.steps, strict=True)
     return [[step for _, step in group] for _, group in groupby(pairs, key=lambda pair: pair[0])]

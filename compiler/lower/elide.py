@@ -13,27 +13,27 @@ from .views import View, carried
 JOINS = ("append", "concat")  # ops whose copies fill parts of one result that do not overlap
 
 
-def forward(plan: Schedule) -> None:
+def elide_copies(schedule: Schedule) -> None:
     """Drop the copies of temporaries whose makers, and other readers, can use the place copied to instead.
 
     A tensor that others read too stays out of the model's outputs, which lie in DRAM, and of tensors too
     large to count on a place in SRAM.
     """
-    work = _Forwarder(plan, list(plan.steps))
-    for index in range(len(plan.steps)):
+    work = _Elider(schedule, list(schedule.steps))
+    for index in range(len(schedule.steps)):
         work.offer(index)
-    plan.steps = [step for step in work.steps if step is not None]
+    schedule.steps = [step for step in work.steps if step is not None]
 
 
 @dataclass
-class _Forwarder:
+class _Elider:
     """The steps, None where a copy was dropped, and the steps that touch and write each buffer, by number.
 
     Of a buffer that thousands of copies touch none of them may look at all others: `foreign` has the first
     that does not keep to a `part` of it, `stuck` are buffers that a step reads or writes by no view.
     """
 
-    plan: Schedule
+    schedule: Schedule
     steps: list[Step | None]
     touching: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     writing: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -44,7 +44,7 @@ class _Forwarder:
     stuck: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        for index, step in enumerate(self.plan.steps):
+        for index, step in enumerate(self.schedule.steps):
             self._note(index, step)
 
     def _note(self, index: int, step: Step) -> None:
@@ -54,13 +54,13 @@ class _Forwarder:
             self.touching[view.buffer].add(index)
         for view in step.outputs:
             self.writing[view.buffer].add(index)
-        if step.kernel == "copy" and step.op in JOINS:
+        if step.op in JOINS and kernel_of(step).copies:
             self.parts[step.outputs[0].buffer].add(index)
 
     def offer(self, index: int) -> None:
         """Drop the copy at a number, where that can be."""
         copy = self.steps[index]
-        if copy is None or copy.kernel != "copy":
+        if copy is None or not kernel_of(copy).copies:
             return
         (source,), (target,) = copy.inputs, copy.outputs
         if source.buffer in self.stuck or not self._may(index, source, target):
@@ -80,21 +80,21 @@ class _Forwarder:
         for name in (source.buffer, target.buffer):
             self.touching[name].discard(index)
             self.writing[name].discard(index)
-        self.plan.buffers.pop(source.buffer)
+        self.schedule.buffers.pop(source.buffer)
 
     def _may(self, index: int, source: View, target: View) -> bool:
         """Return whether the makers of what is copied may write the target.
 
         Nothing may touch the target before but what keeps to its other parts.
         """
-        plan = self.plan
-        into, own = plan.buffers[target.buffer], plan.buffers[source.buffer]
-        if own.role != "temp" or own.name in plan.reread or into.name == own.name:
+        schedule = self.schedule
+        into, own = schedule.buffers[target.buffer], schedule.buffers[source.buffer]
+        if own.role != "temp" or own.name in schedule.reread or into.name == own.name:
             return False
         others, makers = len(self.touching[own.name]) - 1, len(self.writing[own.name])
         if makers == 0:
             return False
-        if others > makers and (into.role != "temp" or into.type.bytes > plan.chip.sram.bytes // 8):
+        if others > makers and (into.role != "temp" or into.type.bytes > schedule.chip.sram.bytes // 8):
             return False
         return self._first_foreign(into.name, index) >= index and source.type.size == own.type.size
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..reference import evaluate
+from ..user_kernels import kernel_of
 from .steps import Schedule
 from .views import View
 
@@ -63,7 +64,7 @@ class ExpectedMemory:
     def _follow_copies(self) -> None:
         """Let what steps copy be known where it is copied to."""
         for step in self._schedule.steps:
-            if step.kernel != "copy":
+            if not kernel_of(step).copies:
                 continue
             (source,), (target,) = step.inputs, step.outputs
             known = _through(self._known[target.buffer], target)

@@ -9,7 +9,7 @@ from mtia_emu.machine.chip import Chip
 from mtia_emu.reuse.memo import Memoise, unmemoised
 
 from ..graph import Graph, Node
-from .elide import forward
+from .elide import elide_copies
 from .rules.table import rule_of
 from .steps import Buffer, Schedule, Step
 from .views import View, whole
@@ -39,7 +39,7 @@ def schedule(graph: Graph, chip: Chip, memoise: Memoise = unmemoised) -> Schedul
         taken.add(schedule.outputs[name].buffer)
     schedule.outputs = {name: schedule.outputs[name] for name in graph.outputs}
     _copy_at_once(schedule, computed)
-    forward(schedule)
+    elide_copies(schedule)
     _pin_constants(schedule)
     return replace(schedule, memo={}, memoise=unmemoised)  # what rules shared is of no use behind them
 

@@ -71,6 +71,7 @@ class Op:
     `infer` gives result types, `reference` values (floats computed in fp32 or wider), `count` the work.
     `attrs` are the attributes that a node must have; `optional` those that it may have. What a `stored` op
     makes of constants is larger than they are: it is not computed ahead.
+    An op that `looks_up` reads the rows of a table that other operands name.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Op:
     attrs: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     stored: bool = False
+    looks_up: bool = False
 
 
 OPS: dict[str, Op] = {}
@@ -273,10 +275,3 @@ def moved(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     """Count a copy: what is written is read once."""
     bytes_ = sum(t.bytes for t in results)
     return Count(CopyWork, read_bytes=bytes_, write_bytes=bytes_)
-
-
-def attrs_of(values: Mapping[str, object]) -> Attrs:
-    """Return keyword attributes in the form that nodes hold."""
-    from ..graph import freeze_attrs
-
-    return freeze_attrs(values)

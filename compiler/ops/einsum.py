@@ -97,8 +97,8 @@ def _sum_alone(c: Call, index: int, pairs: list[tuple[str, str]], result: str) -
     return value, "".join(x for x in term if x in others)
 
 
-def _arrange(c: Call, value: str, term: str, wanted: str) -> str:
-    return c.add("transpose", value, perm=tuple(term.index(letter) for letter in wanted))
+def _arrange(c: Call, value: str, term: str, order: str) -> str:
+    return c.add("transpose", value, perm=tuple(term.index(letter) for letter in order))
 
 
 def _product(

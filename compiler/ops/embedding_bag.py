@@ -135,6 +135,7 @@ register(
         _count,
         ("mode",),
         ("empty", "quantised", "to"),
+        looks_up=True,
     )
 )
 
@@ -171,5 +172,6 @@ register(
         _count_all,
         ("mode",),
         ("empty", "quantised", "to", "weighted"),
+        looks_up=True,
     )
 )

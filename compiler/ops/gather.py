@@ -31,7 +31,16 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
 
 
 register(
-    Op("gather", "x[indices] along `axis`; negative indices wrap", (2, 2), _infer, _gather, _count, ("axis",))
+    Op(
+        "gather",
+        "x[indices] along `axis`; negative indices wrap",
+        (2, 2),
+        _infer,
+        _gather,
+        _count,
+        ("axis",),
+        looks_up=True,
+    )
 )
 
 

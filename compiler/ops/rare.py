@@ -295,7 +295,17 @@ for _op in (
         moved,
         ("axis",),
     ),
-    Op("gather_nd", "x at index tuples", (2, 2), _infer_gather_nd, _gather_nd, moved, (), ("batch_dims",)),
+    Op(
+        "gather_nd",
+        "x at index tuples",
+        (2, 2),
+        _infer_gather_nd,
+        _gather_nd,
+        moved,
+        (),
+        ("batch_dims",),
+        looks_up=True,
+    ),
     Op(
         "scatter_elements",
         "x with updates put at `indices` along `axis`",

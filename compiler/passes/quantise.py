@@ -200,11 +200,11 @@ def _symmetric(const: Const, name: str, form: PackedShape, codes: Codes) -> Load
     def scales() -> np.ndarray:
         return _held(block_scales(const.array(name), form.block, codes), to)
 
-    def made() -> np.ndarray:
+    def codes_of_weights() -> np.ndarray:
         encoded = encode(const.array(name), scales().astype(np.float32), form.block, codes)
         return pack(encoded, form.block) if codes.name == "int4" else encoded
 
-    return made, scales, None
+    return codes_of_weights, scales, None
 
 
 def _ranged(const: Const, name: str, form: PackedShape, codes: Codes) -> Loads:
@@ -216,11 +216,11 @@ def _ranged(const: Const, name: str, form: PackedShape, codes: Codes) -> Loads:
         scales, zeros = block_ranges(const.array(name), form.block)
         return _held(scales, to), zeros
 
-    def made() -> np.ndarray:
+    def codes_of_weights() -> np.ndarray:
         scales, zeros = both()
         return pack(encode_range(const.array(name), scales.astype(np.float32), zeros, form.block), form.block)
 
-    return made, lambda: both()[0], lambda: pack(both()[1], 1)
+    return codes_of_weights, lambda: both()[0], lambda: pack(both()[1], 1)
 
 
 def _held(scales: np.ndarray, to: DType) -> np.ndarray:

@@ -85,7 +85,7 @@ class TapeSite:
     into: Mapping[
         int, Array | int
     ]  # steps that write a given slot (an array over tiles) instead of a register
-    wanted: Mapping[int, Shape] = field(default_factory=dict)  # how those steps' values must meet the tile
+    ends: Mapping[int, Shape] = field(default_factory=dict)  # how those steps' values must meet the tile
 
     def slot(self, source: Source) -> Array | int:
         """Return the slot of a source that is not a number."""
@@ -106,7 +106,7 @@ class PeTiles:
 
 def emit_steps(builder: Builder, tape: Tape, site: TapeSite, order: Array, tiles: PeTiles) -> None:
     """Add the commands of every step for every tile; `order` gains 1/1024 a step."""
-    shapes = tape.shapes(site.shapes, site.wanted)
+    shapes = tape.shapes(site.shapes, site.ends)
     for index, step in enumerate(tape.steps):
         flags, slots, number = _sources(step, shapes, site)
         names = REDUCTION_NAMES if step.folds else FUNCTION_NAMES

@@ -57,6 +57,8 @@ class TapeKernel(Kernel):
 class CopyKernel(TapeKernel):
     """Elements moved as they are."""
 
+    copies = True
+
     def tape(self, attrs: Mapping[str, Any]) -> Tape:
         """Return the tape that does nothing."""
         return Tape(1, (), (0,))

@@ -143,12 +143,12 @@ class _Emitter:
             [Shape.FULL] * len(inputs) if self.copies else folded_whole(self.tape, [meets(x) for x in inputs])
         )
         self.out_shapes = [Shape.FULL if self.copies else meets(x) for x in outputs]
-        self.wanted = (
+        self.ends = (
             {}
             if self.copies
             else {~int(r): s for r, s in zip(self.tape.results, self.out_shapes, strict=True)}
         )
-        self.registers = allocate(self.tape, self.shapes, self.wanted)
+        self.registers = allocate(self.tape, self.shapes, self.ends)
         self.tile = self._tiling()
         text = f"tile={self.tile.rows}x{self.tile.cols}"
         self.build = Builder(chip, kernel, (*inputs, *outputs), text)
@@ -204,7 +204,7 @@ class _Emitter:
                 for r, x, s in zip(self.tape.results, self.outputs, self.out_shapes, strict=True)
             }
         )
-        site = TapeSite(slots, self.shapes, self.registers, registers, into, self.wanted)
+        site = TapeSite(slots, self.shapes, self.registers, registers, into, self.ends)
         tiles = PeTiles(self.pe, self.n_rows, self.n_cols)
         emit_steps(self.build, self.tape, site, ISSUE.at("compute", self.j), tiles)
         for index, (result, shape) in enumerate(zip(self.tape.results, self.out_shapes, strict=True)):

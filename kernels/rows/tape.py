@@ -158,14 +158,14 @@ def part_of(tape: Tape, results: Sequence[Source], given: Collection[Source]) ->
         if isinstance(source, float):
             return source
         if source not in names:
-            names[source] = taken(source) if source in given else made(tape.steps[~source])
+            names[source] = taken(source) if source in given else placed_step(tape.steps[~source])
         return names[source]
 
     def taken(source: Source) -> Source:
         used.append(source)
         return len(used) - 1
 
-    def made(step: TapeStep) -> Source:
+    def placed_step(step: TapeStep) -> Source:
         steps.append(replace(step, sources=tuple(map(placed, step.sources))))
         return ~(len(steps) - 1)
 

@@ -197,7 +197,7 @@ def compile_(model: str, output: str, **flags: Any) -> None:
         options, inputs = o.chosen(flags), read_inputs(flags["inputs"])
         compiled = api.compile_stages(source, _chip(flags), inputs=inputs, progress=tick, options=options)
         api.save_program(program := compiled.program, output)
-    say_notes(compiled.imported.notes)
+    say_notes(compiled.onnx.notes)
     commands = sum(len(b.commands) for b in program.blocks)
     say(f"{output}: {len(program.launches)} launches of {len(program.blocks)} blocks, {commands} commands")
 
@@ -242,7 +242,7 @@ def show(model: str, stage: str, commands: int, **flags: Any) -> None:
         return
     with api.open_model(model, o.parse_dims(flags["dims"])) as source:
         compiled = api.compile_stages(source, _chip(flags), options=o.chosen(flags))
-        say_notes(compiled.imported.notes)
+        say_notes(compiled.onnx.notes)
         say(_text(compiled.at(stage), commands), nl=False)
 
 

@@ -67,7 +67,7 @@ def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, outpu
         motifs_of(spelling)
     folder = None if output is None else _folder(output)
     campaign = Campaign(seed, spelling) if folder is None else Campaign.read(folder / STATE, seed, spelling)
-    if folder is not None and (folder / STATE).exists() and not campaign.done:
+    if folder is not None and (folder / STATE).exists() and not campaign.chunks:
         say(f"{folder / STATE} is of other passes or another mtia-emu: begun anew", err=True)
 
     def save(text: str) -> None:
@@ -79,7 +79,7 @@ def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, outpu
             say(f"graph {mismatch.number} of seed {seed}: {mismatch.stage}: {mismatch.what}", err=True)
             _report(mismatch, seed, spelling, folder)
     idle = _fired(campaign.fired, spelling, campaign.tried)
-    _conclude(len(campaign.found), idle, campaign.tried, seed)
+    _conclude(len(campaign.mismatches), idle, campaign.tried, seed)
 
 
 def _folder(output: str) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from ..errors import UserError
-from ..options import Machines, Mode, Options, Spelling, declared, flag_of
+from ..options import Machines, Mode, Options, Spelling, declared, flag_of, spelled
 
 Decorator = Callable[[Any], Any]
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
@@ -171,11 +171,9 @@ LAYERS = click.option(
 def flag(f: Field[Any], use: str = "", *, unset: bool = False) -> Decorator:
     """Return the flag of an option in a use; `unset` is for commands that must know whether it was given."""
     told: Spelling = f.metadata["flag"]
-    name, words = flag_of(f), _metavar(f)
+    name, words = spelled(f), _metavar(f)
     default, text = told.variant(use, f.default)
     if isinstance(f.default, bool):
-        if f.default and not told.negated:
-            name = f"{name}/--no-{name[2:]}"
         words |= {"is_flag": True, "default": f.default != told.negated}
     elif isinstance(f.default, int):
         words |= {"type": click.IntRange(0), "default": default}

@@ -194,12 +194,12 @@ def _graph(model: str, trial: Trial, output: str, tick: Any) -> tuple[int, int]:
     write(whole)(trial.path)
     trial.first()
 
-    def made() -> Any:
+    def reduced() -> Any:
         return shrink(whole, lambda graph: _told(trial, tick) and trial.fails(write(graph)))
 
-    small = made()
+    small = reduced()
     if not trial.alone(write(small)):  # it fails only where others ran before it
-        small = made()
+        small = reduced()
     if len(small.nodes) <= 1:
         trial.try_other(write(_other_graph({node.op for node in small.nodes})))
     write_graph(output, small)
@@ -228,14 +228,14 @@ def _onnx(model: str, trial: Trial, output: str, tick: Any) -> tuple[int, int]:
     def write(model: Any) -> Callable[[Path], None]:
         return lambda path: write_atomic(path, model.SerializeToString())
 
-    def made() -> Any:
+    def reduced() -> Any:
         return shrink_onnx(whole, lambda some: _told(trial, tick) and trial.fails(write(some)))
 
     write(whole)(trial.path)
     trial.first()
-    small = made()
+    small = reduced()
     if not trial.alone(write(small)):  # it fails only where others ran before it
-        small = made()
+        small = reduced()
     if len(small.graph.node) <= 1:
         trial.try_other(write(_other_onnx({node.op_type for node in small.graph.node})))
     write_atomic(output, small.SerializeToString())

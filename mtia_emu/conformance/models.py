@@ -98,7 +98,7 @@ def _run(
         outputs = api.run_program(compiled.program, chip, inputs=inputs, gpu=None).outputs
     except UserError as error:
         return FormatRun(float("inf"), 0.0, str(error))
-    tolerance = _tolerance(compiled.imported, proto, dtype)
+    tolerance = _tolerance(compiled.onnx, proto, dtype)
     return FormatRun(compare_outputs(outputs, expected, tolerance).max_rel_error, tolerance)
 
 

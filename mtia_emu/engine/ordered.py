@@ -30,7 +30,7 @@ class _Waits:
 
 
 @dataclass
-class _Done:
+class _Served:
     """The moments of a command that has run, in cycles."""
 
     own: float  # its unit takes the next command
@@ -138,7 +138,7 @@ class _Queue:
     def __init__(self, commands: Array, on_dram: Array, grid: Sharers, flights: int) -> None:
         self.commands, self.on_dram, self.grid, self.flights = commands, on_dram, grid, flights
         self.waits = dependencies(commands, grid.accumulator)
-        self.moments: dict[int, _Done] = {}
+        self.moments: dict[int, _Served] = {}
         self.ahead = (commands["traits"] & CHIP_WIDE > 0) & (commands["stage"] < 0)
         self.free = np.zeros(grid.shared)
         self.taken: dict[int, list[tuple[float, float]]] = {DRAM: [], SRAM: []}
@@ -210,7 +210,7 @@ class _Queue:
                 return min(self.flying[q])
         return t
 
-    def _serve(self, i: int, t: float) -> _Done:
+    def _serve(self, i: int, t: float) -> _Served:
         """Let command i start at t on all that it shares, and return its moments."""
         c = self.commands[i]
         busy, latency = float(c["busy"]), float(c["latency"])
@@ -224,7 +224,7 @@ class _Queue:
                 if r in self.taken:
                     self.taken[r].append((float(self.free[r] - work), float(self.free[r])))
         if c["traits"] & CHIP_WIDE:
-            return _Done(served, served, served, served, served + latency)
+            return _Served(served, served, served, served, served + latency)
         for q in _written(self.commands[i]):
             self.port[q] += float(c["local"])
             served = max(served, self.port[q])
@@ -232,7 +232,7 @@ class _Queue:
         if c["traits"] & FLIES:
             for q in _written(self.commands[i]):
                 self.flying[q].append(end)
-        return _Done(own, t + share, served, t + share + latency, end)
+        return _Served(own, t + share, served, t + share + latency, end)
 
 
 def _fill(taken: list[tuple[float, float]], t: float, work: float) -> float:

@@ -17,7 +17,6 @@ from .launches import costs
 from .lookups import Lookups
 from .sequence import LaunchRun, LayerRun, launch_runs, track_of
 
-SCALAR = "scalar"  # the kernel that is an op's reference, on one core
 CORE_SHARE = 0.1  # of the time, beyond which a note says that one core does it
 Zeros = Sequence[Mapping[str, int]]  # of a launch: multiply-adds with a zero operand by dtype, band by band
 
@@ -52,16 +51,16 @@ def report(
         Traffic.sum([c.traffic for c in each]),
         macs,
         peak * cycles,
-        program.notes + _core_notes(layers, cycles),
+        program.notes + _core_notes(runs, cycles),
     )
 
 
-def _core_notes(layers: Sequence[Layer], cycles: int) -> tuple[str, ...]:
+def _core_notes(runs: Sequence[LaunchRun], cycles: int) -> tuple[str, ...]:
     """Return what to say of work that one core does by itself, where that is much of the time."""
     took = Counter[str]()
-    for layer in layers:
-        if layer.kernel == SCALAR:
-            took[layer.op] += layer.end_cycle - layer.start_cycle
+    for run in runs:
+        if run.block.scalar[0]:  # an op by its reference, which has the launch to itself
+            took[run.launch.op] += run.span.ticks
     if took.total() <= CORE_SHARE * cycles:
         return ()
     most = ", ".join(op for op, _ in took.most_common(3))

@@ -87,7 +87,7 @@ class _Judge:
 
     def __init__(self, compiled: Compiled, program: Program, chip: Chip, inputs: Mapping[str, Array]) -> None:
         self.program, self.steps = program, compiled.steps
-        self.plan = compiled.schedule
+        self.schedule = compiled.schedule
         if len(self.steps) != len(program.launches):
             raise UserError(
                 f"{program.model}: {len(program.launches)} launches; the model compiles to {len(self.steps)}"
@@ -96,7 +96,7 @@ class _Judge:
         self.executor = Executor(program, chip, core_library())
         self.executor.load(inputs)
         given = {b.name: convert(np.asarray(inputs[b.name]), b.type.dtype.numpy) for b in program.inputs}
-        self.right = ExpectedMemory(self.plan, given)
+        self.right = ExpectedMemory(self.schedule, given)
 
     def launch(self, index: int) -> Iterator[LayerCheck]:
         """Run a launch and yield how far each of its layers is off; then put right what it has written."""
@@ -116,7 +116,7 @@ class _Judge:
         operands = [i for i, x in enumerate(block.operands) if not x.space.of_block]
         at = 0
         for name, kernel, number in zip(names, block.kernels, self.steps[index], strict=True):
-            step = self.plan.steps[number]
+            step = self.schedule.steps[number]
             mine = operands[at : at + len(step.inputs) + len(step.outputs)]
             at += len(mine)
             reads, writes = (

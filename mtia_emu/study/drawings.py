@@ -9,7 +9,7 @@ import numpy as np
 
 from mtia_emu.compiler import text
 from mtia_emu.compiler.graph import Graph, Node
-from mtia_emu.compiler.ops import work
+from mtia_emu.compiler.ops import OPS, work
 
 from ..engine.launches import costs, part
 from ..engine.lookups import Lookups
@@ -23,7 +23,6 @@ from ..view.drawing import Box, Drawing
 from ..view.gantt import Bar, Lane
 
 Array = np.ndarray[Any, Any]
-LOOKUPS = ("gather", "embedding_bag")
 BINS = 1000  # into which the time axis is cut where single commands cannot be seen
 LEVELS = 8  # of how busy units are in a bin
 SHADES = (1.0, 0.6)  # of neighbouring commands
@@ -60,7 +59,7 @@ def _box(graph: Graph, node: Node) -> Box:
 
 
 def _kind(graph: Graph, node: Node) -> str:
-    if node.op in LOOKUPS:
+    if OPS[node.op].looks_up:
         return "lookup"
     count = work(graph, node)
     return "product" if count.macs else "other" if count.flops else "move"

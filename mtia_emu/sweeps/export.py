@@ -12,7 +12,6 @@ from ..files.writing import write_atomic
 from .row import columns, record
 from .store import Store
 
-CHUNK_ROWS = 10_000
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with what a spreadsheet's formula can begin
 
 

@@ -36,19 +36,28 @@ class Campaign:
 
     seed: int
     passes: str | None = None
-    done: list[int] = field(default_factory=list)
-    found: list[Mismatch] = field(default_factory=list)
+    chunks: list[int] = field(default_factory=list)
+    mismatches: list[Mismatch] = field(default_factory=list)
     fired: dict[str, int] = field(default_factory=dict)
     code: str = ""
 
     @property
     def tried(self) -> int:
         """Return how many graphs have been tried."""
-        return len(self.done) * CHUNK
+        return len(self.chunks) * CHUNK
 
     def text(self) -> str:
         """Return the campaign as JSON."""
-        return json.dumps(asdict(self) | {"chunk": CHUNK, "done": sorted(self.done)}) + "\n"
+        saved = {
+            "seed": self.seed,
+            "passes": self.passes,
+            "done": sorted(self.chunks),
+            "found": [asdict(mismatch) for mismatch in self.mismatches],
+            "fired": self.fired,
+            "code": self.code,
+            "chunk": CHUNK,
+        }
+        return json.dumps(saved) + "\n"
 
     @staticmethod
     def read(path: Path, seed: int, passes: str | None) -> Campaign:
@@ -91,15 +100,15 @@ def run(
     `save` is given the campaign's text after each chunk. A chunk is tried whole, so a few graphs more may be
     tried than asked for. Raises `UserError` where a worker dies.
     """
-    chunks = [c for c in range(-(-count // CHUNK)) if c not in set(campaign.done)]
-    total = len(chunks) + len(campaign.done)
+    chunks = [c for c in range(-(-count // CHUNK)) if c not in set(campaign.chunks)]
+    total = len(chunks) + len(campaign.chunks)
     for chunk, mismatches, fired in _tried(campaign, chunks, workers):
-        campaign.done.append(chunk)
-        campaign.found += mismatches
+        campaign.chunks.append(chunk)
+        campaign.mismatches += mismatches
         campaign.fired = dict(Counter(campaign.fired) + fired)
         save(campaign.text())
         if progress is not None:
-            progress("fuzz", len(campaign.done) * CHUNK, total * CHUNK)
+            progress("fuzz", len(campaign.chunks) * CHUNK, total * CHUNK)
         yield from mismatches
 
 

@@ -349,12 +349,10 @@ def _executed(graph: Graph, chip: Chip, form: str) -> Made:
 
     def run(inputs: Inputs) -> dict[str, Array]:
         with np.errstate(all="ignore"):
-            got = execute(compiled.program, chip, typed(compiled.lowered, inputs), core_library()).outputs
+            got = execute(compiled.program, chip, typed(compiled.graph, inputs), core_library()).outputs
             return {k: v.astype(graph.type_of(k).dtype.numpy) for k, v in got.items()}
 
-    return Made(
-        run, _noise(form), coarse(compiled.lowered), hidden=hides(compiled.lowered), floats=_floats(form)
-    )
+    return Made(run, _noise(form), coarse(compiled.graph), hidden=hides(compiled.graph), floats=_floats(form))
 
 
 def oracle(model: Any, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:

@@ -356,7 +356,7 @@ def test_an_input_name_that_is_wrong(refused: Refused, cli: Cli, model: Path, tm
 def test_what_a_program_has_settled_already(refused: Refused, cli: Cli, model: Path, tmp_path: Path) -> None:
     program = tmp_path / "p.mtia"
     cli("compile", model, "--dim", "batch=2", "-o", program)
-    for extra in (["--dim", "batch=3"], ["--dtype", "fp32"], ["--check"]):
+    for extra in (["--dim", "batch=3"], ["--dtype", "fp32"], ["--check"], ["--no-prefetch"]):
         assert f"{extra[0]} has no meaning for a compiled program" in refused("run", program, *extra)
     assert "is compiled already" in refused("compile", program, "-o", tmp_path / "q.mtia")
     assert not (tmp_path / "q.mtia").exists()

@@ -148,7 +148,7 @@ def compiled(graph: Graph, chip: Chip, wanted: str | None) -> Compiled:
 def holds(graph: Graph, inputs: dict[str, Array], chip: Chip, wanted: str | None) -> None:
     """Execute a graph on a chip and hold it to the lowered graph's references."""
     made = compiled(graph, chip, wanted)
-    expected = values(made.lowered, inputs)
+    expected = values(made.graph, inputs)
     with np.errstate(all="ignore"):
         got = execute(made.program, chip, inputs, LIBRARY).outputs
     got = {name: value.astype(expected[name].dtype) for name, value in got.items()}
@@ -160,7 +160,7 @@ def holds(graph: Graph, inputs: dict[str, Array], chip: Chip, wanted: str | None
 def check_program(made: Compiled) -> None:
     """Assert what holds of every program: its multiply-adds are the model's, its memory is nobody else's."""
     core = {s.name for s in made.schedule.steps if s.kernel == "scalar"}
-    hides = {n.name for n in made.lowered.nodes if n.op == "attention" and n.attrs.get("mask")}
+    hides = {n.name for n in made.graph.nodes if n.op == "attention" and n.attrs.get("mask")}
     macs = sum(w.macs for w in made.program.works if w.name not in core)
     found = program_macs(made)
     assert found == macs or core or (hides and found < macs), f"{found} multiply-adds, the model has {macs}"
@@ -246,6 +246,6 @@ def test_weights_may_be_absent(graph: Graph, wanted: str) -> None:
 @given(testing.graphs(), st.sampled_from(["fp32", "fp16", "int8"]))
 def test_compiling_twice_gives_the_same(graph: Graph, wanted: str) -> None:
     first, second = (compile_graph(graph, TINY, dtype=wanted) for _ in range(2))
-    assert text.dump(first.lowered) == text.dump(second.lowered)
+    assert text.dump(first.graph) == text.dump(second.graph)
     assert str(first.schedule) == str(second.schedule)
     assert dump(first.program) == dump(second.program)

@@ -148,11 +148,6 @@ def test_prune_drops_dead_nodes_and_constants() -> None:
     assert graph.prune() is graph
 
 
-def test_replace_values() -> None:
-    graph = chain(node("exp", "a", "x"), node("neg", "b", "x"), node("add", "y", "a", "b"))
-    assert graph.replace_values({"b": "a"}).by_name["y"].inputs == ("a", "a")
-
-
 def test_fresh_names_are_new() -> None:
     graph = chain(node("exp", "y", "x"))
     names = {graph.fresh("y") for _ in range(10)}

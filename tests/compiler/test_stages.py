@@ -67,7 +67,7 @@ def test_a_result_that_is_given_is_not_made_again() -> None:
     chip = load_chip("tiny")
     first = pipeline.compile_graph(graph, chip)
     given = pipeline.compile_graph(graph, chip, fused=first.fused)
-    assert given.fused is first.fused and given.lowered is not first.lowered
+    assert given.fused is first.fused and given.graph is not first.graph
     assert given.program.launches == first.program.launches and given.program.works == first.program.works
 
 
@@ -87,17 +87,17 @@ def test_a_stage_is_done_again_only_where_what_it_depends_on_is_another() -> Non
         graph = source.graph()
     memoise = Memo()
     how = Tuning(memoise=memoise)
-    kept = {stage.name for stage in STAGES if stage.kept}
+    memoised = {stage.name for stage in STAGES if stage.memoised}
 
     def again(changes: dict[str, object], **options: object) -> set[str]:
         memoise.done.clear()
         chosen = replace(Options(), **options)  # type: ignore[arg-type]
         task = pipeline.Compilation(load_chip("tiny", changes), chosen, how)
         pipeline.run_stages(STAGES, {"onnx": graph}, task)
-        return {kind for kind in memoise.done if kind in kept}
+        return {kind for kind in memoise.done if kind in memoised}
 
-    assert again({}) == kept
+    assert again({}) == memoised
     assert again({"dram.bytes": 1 << 34}) == set()
     assert again({"sram.bytes": 1 << 22}) == {"suit", "schedule", "beside", "place"}
     assert again({}, place="sram") == {"place"}
-    assert again({}, passes="-fuse-tails") == kept - {"own"}
+    assert again({}, passes="-fuse-tails") == memoised - {"own"}

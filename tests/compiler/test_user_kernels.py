@@ -50,6 +50,7 @@ SAID: dict[str, Any] = {  # of a member that is no method
     "writes_views": True,
     "shares_launch": True,
     "slow_search": True,
+    "copies": True,
     "weight": 0,
     "mapped": True,
 }

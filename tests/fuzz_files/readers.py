@@ -54,9 +54,9 @@ def _onnx(path: Path, rng: random.Random) -> None:
     with api.open_model(str(path), {}) as source:
         compiled = api.compile_stages(source, load_chip(CHIP))
     executed = rng.random() < EXECUTED and _is_small(compiled.program)
-    _run(compiled.program, rng, random_inputs(compiled.imported, 1) if executed else None)
+    _run(compiled.program, rng, random_inputs(compiled.onnx, 1) if executed else None)
     if rng.random() < SHOWN:
-        for printed in (text.dump(compiled.imported), text.dump(compiled.lowered), str(compiled.schedule)):
+        for printed in (text.dump(compiled.onnx), text.dump(compiled.graph), str(compiled.schedule)):
             assert isinstance(printed, str)
 
 
@@ -80,7 +80,7 @@ def _run(program: Program, rng: random.Random, inputs: dict[str, np.ndarray] | N
 def _external(path: Path, rng: random.Random) -> None:
     with api.open_model(str(path), {}) as source:
         compiled = api.compile_stages(source, load_chip(CHIP))
-    _run(compiled.program, rng, random_inputs(compiled.imported, 1) if _is_small(compiled.program) else None)
+    _run(compiled.program, rng, random_inputs(compiled.onnx, 1) if _is_small(compiled.program) else None)
 
 
 def _program(path: Path, rng: random.Random) -> None:

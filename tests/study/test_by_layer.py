@@ -51,7 +51,7 @@ def compiled() -> Compiled:
 
 
 def checked(compiled: Compiled, program: Program | None = None) -> tuple[LayerCheck, ...]:
-    inputs = random_inputs(compiled.imported, 0)
+    inputs = random_inputs(compiled.onnx, 0)
     return by_layer(compiled, load_chip(CHIP), inputs, program=program)
 
 
@@ -169,15 +169,15 @@ def test_no_right_layer_is_called_wrong(number: int) -> None:
 
 def test_memory_should_hold_what_the_graph_computes(compiled: Compiled) -> None:
     """Of each step, results that it writes for good; and what it reads is there before it runs."""
-    plan = compiled.schedule
+    schedule = compiled.schedule
     inputs = {
-        name: np.asarray(x).astype(compiled.lowered.inputs[name].dtype.numpy)
-        for name, x in random_inputs(compiled.imported, 0).items()
+        name: np.asarray(x).astype(compiled.graph.inputs[name].dtype.numpy)
+        for name, x in random_inputs(compiled.onnx, 0).items()
     }
-    right, outputs = ExpectedMemory(plan, inputs), evaluate(compiled.lowered, inputs)
-    for name, view in plan.outputs.items():
+    right, outputs = ExpectedMemory(schedule, inputs), evaluate(compiled.graph, inputs)
+    for name, view in schedule.outputs.items():
         np.testing.assert_array_equal(right.of(view), outputs[name])
-    for index, step in enumerate(plan.steps):
+    for index, step in enumerate(schedule.steps):
         assert all(right.written(index, view).all() for view in step.outputs)
         assert all(right.there(index, view).all() for view in step.inputs)
         assert not any(right.there(index, view).any() for view in step.outputs)

@@ -50,6 +50,27 @@ def test_a_graph_is_boxes_and_arrows() -> None:
     assert "constant %w : fp32[4,4]" in drawing.boxes[1].tip
 
 
+def test_what_reads_rows_of_a_table_is_a_lookup() -> None:
+    """Whether one table or several, pooled or not."""
+    body = """graph g {
+  in %t : fp32[9,4]
+  in %i : int64[3]
+  in %o : int64[2]
+  %a : fp32[3,4] = gather(%t, %i) {axis=0}
+  %b : fp32[2,4] = embedding_bag(%t, %i, %o) {mode="sum"}
+  %c : fp32[2,4], %d : fp32[2,4] = embedding_bags(%t, %i, %o, %t, %i, %o) {mode="sum"}
+  %e : fp32[4,9] = transpose(%t) {perm=[1, 0]}
+  out %a
+  out %b
+  out %c
+  out %d
+  out %e
+}
+"""
+    boxes = graph_drawing(text.parse(body)).boxes[3:7]
+    assert [box.kind for box in boxes] == ["lookup", "lookup", "lookup", "move"]
+
+
 @settings(max_examples=30)
 @given(testing.graphs())
 def test_every_operand_has_its_arrow(graph: Graph) -> None:

@@ -179,7 +179,7 @@ def test_a_campaign_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     for _ in run(campaign, 2 * CHUNK, 1, file.write_text, lambda _, done, total: seen.append(done)):
         pass
     again = Campaign.read(file, 3, "legalise")
-    assert sorted(again.done) == [0, 1] and seen == [CHUNK, 2 * CHUNK]
+    assert sorted(again.chunks) == [0, 1] and seen == [CHUNK, 2 * CHUNK]
     assert list(run(again, 3 * CHUNK, 2, file.write_text)) == []
     assert json.loads(file.read_text())["done"] == [0, 1, 2]
     with pytest.raises(UserError, match="is of seed 3"):

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mtia_emu.kernels.builder import LINE, ceil_div, round_up
+from mtia_emu.kernels.builder import LINE, NoRoom, ceil_div, round_up
 from mtia_emu.kernels.rows.emit_tape import allocate
 from mtia_emu.kernels.rows.tape import Source, Tape, TapeStep, finish, part_of
 
@@ -22,6 +22,7 @@ from ...graph import Node
 from ..steps import Schedule
 from ..views import View, packed
 
+LEAST_PIECE = 2  # elements: what pieces of one came to would be as long as the row
 RINGS = 2  # slots of each operand in local memory: one is filled while the other is read
 
 
@@ -31,12 +32,17 @@ def fits(chip: Chip, tape: Tape, cols: int, inputs: Sequence[DType], results: Se
 
 
 def most_columns(chip: Chip, tape: Tape, inputs: Sequence[DType], results: Sequence[DType]) -> int:
-    """Return the longest row of which local memory holds every operand and register of a tape."""
+    """Return the longest row of which local memory holds every operand and register of a tape; may be < 0."""
+    slots, each = _local_bytes(tape, inputs, results)
+    return (chip.pe.local.bytes - slots) // each
+
+
+def _local_bytes(tape: Tape, inputs: Sequence[DType], results: Sequence[DType]) -> tuple[int, int]:
+    """Return the bytes that a tape's operands and registers take in local memory: at least, and a column."""
     registers = allocate(finish(tape, results), [Shape.FULL] * len(inputs)).kinds
     kinds = [*inputs, *results]
-    each = sum(RINGS * kind.bytes for kind in kinds) + sum(kind.bytes for kind, _ in registers)
     slots = RINGS * (RINGS * len(kinds) + len(registers)) * LINE
-    return (chip.pe.local.bytes - slots) // each
+    return slots, sum(RINGS * kind.bytes for kind in kinds) + sum(kind.bytes for kind, _ in registers)
 
 
 def foldable(inputs: Sequence[DType], results: Sequence[DType]) -> bool:
@@ -109,6 +115,12 @@ def _fold_parts(
     operands = [views[u].expand(shape) for u in used]
     *lead, cols = shape
     most = most_columns(schedule.chip, part, [x.dtype for x in operands], [to])
+    if most < LEAST_PIECE:
+        slots, each = _local_bytes(part, [x.dtype for x in operands], [to])
+        raise NoRoom(
+            f"{node.op} %{node.output}: local memory of {schedule.chip.pe.local.bytes} bytes holds no piece "
+            f"of a row of {cols} (right: pe.local.bytes of at least {slots + LEAST_PIECE * each})"
+        )
     length = _length(math.prod(lead), cols, most, schedule.chip.pes)
     whole, rest = divmod(cols, length)
     count = whole + (rest > 0)
@@ -128,7 +140,7 @@ def _length(rows: int, cols: int, most: int, pes: int) -> int:
     Up to twice as many are taken where these are then equal, so that none is left over for a step of its own.
     """
     pieces = max(ceil_div(cols, most), ceil_div(pes, rows))
-    equal = next((n for n in range(pieces, min(2 * pieces, cols) + 1) if cols % n == 0), 0)
+    equal = next((n for n in range(pieces, min(2 * pieces, cols // LEAST_PIECE) + 1) if cols % n == 0), 0)
     return cols // equal if equal else min(round_up(ceil_div(cols, pieces), LINE), most)
 
 

@@ -59,23 +59,23 @@ def compiled(graph: Graph, chip: Chip, search: MappingSearch) -> Program:
 
 
 def test_independent_steps_stand_at_one_moment_and_dependent_ones_do_not() -> None:
-    plan = schedule(towers(3), load_chip(CHIP))
-    alone = list(plan.steps)
-    gather(plan, FAST)
-    assert sorted(plan.steps, key=alone.index) == alone and plan.moments == sorted(plan.moments)
-    sizes = [len(steps) for steps in moments(plan)]
+    calls = schedule(towers(3), load_chip(CHIP))
+    alone = list(calls.steps)
+    gather(calls, FAST)
+    assert sorted(calls.steps, key=alone.index) == alone and calls.moments == sorted(calls.moments)
+    sizes = [len(steps) for steps in moments(calls)]
     assert max(sizes) == 3 and sum(sizes) == len(alone)
-    for steps in moments(plan):
+    for steps in moments(calls):
         for step in steps:
             others = {v.buffer for s in steps if s is not step for v in s.outputs}
             assert not others & {v.buffer for v in (*step.inputs, *step.outputs)}
 
 
 def test_what_waits_for_the_step_before_stays_behind_it() -> None:
-    plan = schedule(towers(1), load_chip(CHIP))
-    before = list(plan.steps)
-    gather(plan, FAST)
-    assert plan.steps == before and plan.moments == list(range(len(before)))
+    calls = schedule(towers(1), load_chip(CHIP))
+    before = list(calls.steps)
+    gather(calls, FAST)
+    assert calls.steps == before and calls.moments == list(range(len(before)))
 
 
 def test_small_layers_side_by_side_are_faster_and_keep_their_names() -> None:
@@ -197,7 +197,7 @@ def test_lives_of_what_is_touched_at_one_moment_do_not_share_memory() -> None:
     """Buffers that two steps of a moment touch lie apart, one written while the other is read."""
     chip = load_chip(CHIP)
     done = compile_graph(towers(4), chip, tuning=Tuning(JUDGED))
-    plan: Schedule = done.schedule
+    calls: Schedule = done.schedule
     for launch in done.program.launches:
         block = done.program.blocks[launch.block]
         spans = sorted(
@@ -207,4 +207,4 @@ def test_lives_of_what_is_touched_at_one_moment_do_not_share_memory() -> None:
         )
         for (_, end, one), (begin, _, two) in pairwise(spans):
             assert end <= begin or not (one or two)
-    assert plan.moments
+    assert calls.moments

@@ -123,7 +123,7 @@ def test_heads_take_what_sram_has(sram: int, some: bool) -> None:
 def test_the_cache_of_looked_up_rows_is_left() -> None:
     chip = load_chip("mtia-2i", {"sram.granule_bytes": 1 << 18, "sram.bytes": 1 << 20})
     with api.open_model("zoo:dlrm-small", {"batch": 64}) as source:
-        graph = api.compile_stages(source, chip).imported
+        graph = api.compile_stages(source, chip).onnx
     off, on = both(graph, chip)
     assert copies(on) and cache_bytes(on, chip) == cache_bytes(off, chip) > 0
 

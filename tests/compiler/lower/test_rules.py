@@ -14,6 +14,7 @@ from mtia_emu.compiler.ops import OPS, reference
 from mtia_emu.compiler.pipeline import compile_lowered
 from mtia_emu.compiler.reference import evaluate
 from mtia_emu.kernels import KERNELS
+from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.kernel import Kernel
 from mtia_emu.kernels.rows.rowwise import emit_rowwise
 from mtia_emu.kernels.rows.tape import parse
@@ -214,3 +215,19 @@ def test_a_kernel_with_an_op_runs_the_nodes_that_it_takes(monkeypatch: pytest.Mo
     turned = "  %t : fp32[5,6] = transpose(%x) {perm=[1,0]}\n"
     body = f"  in %x : fp32[6,5]\n{turned}  %y : fp32[5,6] = neg(%t)\n  out %y"
     assert kernels(body) == ["copy", "turned"]
+
+
+@pytest.mark.parametrize("local", [128, 543])
+def test_a_row_of_which_local_memory_holds_no_piece_is_refused(local: int) -> None:
+    """Pieces of one element would come to as many as there were: cutting would never end.
+
+    Two slots of x and two of y, of fp32, and as much twice over for what lines of 64 bytes leave unused: 512
+    bytes and 16 an element, of which a piece has two.
+    """
+    line = "%y : fp32[2,1] = reduce_max(%x) {axes=[1], keepdims=true}"
+    graph = check(text.parse(f"graph g {{\n  in %x : fp32[2,9]\n  {line}\n  out %y\n}}"))
+    message = f"reduce_max %y: local memory of {local} bytes holds no piece of a row of 9 .*at least 544"
+    with pytest.raises(NoRoom, match=message):
+        schedule(graph, load_chip("tiny", {"pe.local.bytes": local}))
+    steps = schedule(graph, load_chip("tiny", {"pe.local.bytes": 544})).steps
+    assert {step.kernel for step in steps} == {"row"} and len(steps) > 1
