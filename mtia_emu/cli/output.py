@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,8 @@ EXIT_CHECK_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 LONGEST = 10_000  # characters of an error
+# Objects that are made between two searches for circles of them: loading code makes many, and few circles.
+RARELY = (100_000, 50, 100)
 WIDTH, NARROWEST = 80, 20  # columns of what has no width, and of what has too little
 Tick = Callable[[str, int, int], None]
 
@@ -45,6 +48,7 @@ class CommandGroup(click.Group):
             open_what_is_closed()
             leave_current_folder()
             end_tidily()
+            gc.set_threshold(*RARELY)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, ValueError, OSError):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

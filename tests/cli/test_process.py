@@ -174,3 +174,11 @@ def test_a_process_that_is_killed_leaves_no_half_of_a_file(
         assert start("run", tmp_path / "out.mtia", "--gpu", "none").returncode == 0
     if number == "SIGTERM":  # SIGKILL leaves a folder, which the next start removes
         assert left <= {"out.mtia"}
+
+
+def test_a_program_seldom_looks_for_circles_of_objects() -> None:
+    code = "import atexit, gc; atexit.register(lambda: print(gc.get_threshold()[0])); " + MAIN
+    done = subprocess.run(
+        [sys.executable, "-c", code + "sys.argv[1:] = ['chips']; main()"], capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "100000"
