@@ -106,16 +106,18 @@ def through_cache(program: Program, chip: Chip, lookups: Mapping[int, Lookups]) 
 
 def _missed(cache: Cache, line: int, block: Block, launch: Launch, lookups: Lookups) -> Array:
     """Return the lines that each POOL command misses, [command]; tables in SRAM are not asked for."""
-    tables = block.commands["operand"][POOLS[block.commands["op"]]].tolist()
-    missed, row = np.zeros(len(lookups.counts), np.int64), 0
-    for command, (index, count) in enumerate(zip(tables, lookups.counts.tolist(), strict=True)):
-        table, rows = block.operands[index], lookups.rows[row : row + count]
-        row += count
-        if table.space.off_chip:
-            starts = launch.addresses[index] + rows * (table.strides[0] * table.dtype.bytes)
-            lines = lines_of(starts, table.cols * table.dtype.bytes, line)
-            missed[command] = np.count_nonzero(~cache.access(lines))
-    return missed
+    pools = block.commands["operand"][POOLS[block.commands["op"]]]
+    command = np.repeat(np.arange(len(lookups.counts)), lookups.counts)  # of each row looked up
+    off_chip = np.array([x.space.off_chip for x in block.operands])[pools[command]]
+    command, rows = command[off_chip], lookups.rows[: len(command)][off_chip]
+    table = pools[command]
+    stride, size = np.array(
+        [(x.strides[0] * x.dtype.bytes, x.cols * x.dtype.bytes) for x in block.operands]
+    ).T
+    starts = np.array(launch.addresses)[table] + rows * stride[table]
+    each = (starts + size[table] - 1) // line - starts // line + 1  # lines of each row
+    missed = ~cache.access(lines_of(starts, size[table], line))
+    return np.bincount(np.repeat(command, each)[missed], minlength=len(lookups.counts))
 
 
 def expected_misses(rows: int, looked_up: float, fits: bool) -> float:

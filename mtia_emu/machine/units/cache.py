@@ -85,8 +85,11 @@ class Cache:
         return count
 
 
-def lines_of(address: Array, size_bytes: int, line_bytes: int) -> Array:
-    """Return the lines that `size_bytes` bytes at each address touch, in order: int64, flat."""
+def lines_of(address: Array, size_bytes: Array | int, line_bytes: int) -> Array:
+    """Return the lines that `size_bytes` bytes at each address[n] touch, in order: int64, flat.
+
+    All take as many bytes, or each its own.
+    """
     first = np.asarray(address, np.int64).ravel() // line_bytes
     last = (np.asarray(address, np.int64).ravel() + size_bytes - 1) // line_bytes
     count = last - first + 1
