@@ -287,9 +287,11 @@ class _Emitter:
         per_outer, ring = self.plan.chunk * lk, self.plan.leaders(self.plan.outer_operand) * lk
         once = np.flatnonzero(self.inner[step, 0] == 0)
         before = np.maximum(outer - 1, 0) * per_outer
+        place = group * lk + kk
         if self.t.slabs:
-            before = before + np.where(outer > 0, kk * per_outer // lk, kk)
-        return StagedLoads(outer % RINGS * ring + group * lk + kk, once, before[once])
+            spread = place * per_outer // ring if self.t.rings == 1 else kk * per_outer // lk  # as `_when`
+            before = before + np.where(outer > 0, spread, kk)
+        return StagedLoads(outer % RINGS * ring + place, once, before[once])
 
     def _staged_slabs(self, operand: str, at: tuple[Array, Array]) -> StagedLoads:
         """Return where tiles that steps load for PEs, at[n], are staged: a slab ahead, each for all PEs."""
