@@ -41,6 +41,7 @@ Array = np.ndarray[Any, Any]
 LOWEST = float(np.finfo(np.float32).min)  # stands for a maximum before there is one: no power of it is NaN
 LEAST = float(np.finfo(np.float32).tiny)  # a row whose keys are all hidden then gives 0, not 0/0
 LONG = 3  # slots of what is used two blocks after it is known
+LONGEST = 4  # and of what is used some rounds later still
 
 # In a round a unit takes one panel. Work on several is under way at a time, so that array, SIMD and DMA all
 # find their operands there: scores of one panel; powers of one of the block before, whose largest score is
@@ -62,6 +63,7 @@ ISSUE = Phases(
     largest=1,
     larger=2,  # and one more for each command that waits for the one before it
     most=2,
+    logarithm=5,  # of the total, with the largest score that it is of
     guarded=5,
     # from here on powers of a panel, a round for each of difference, power, sum and total; between them the
     # quotient of a unit that is done, whose commands wait for one another as well
@@ -85,6 +87,10 @@ class AttentionOperands:
 
     q is [groups, heads, queries, dim], k [groups, dim, keys], v [groups, keys, value dim], out as q with the
     values' dim; extras are views of [groups, heads, queries, keys]. Groups may be several dimensions.
+
+    Where keys are taken in parts, out is [groups, parts, heads, queries, value dim], and `total`, an fp32 of as
+    many rows, gets the logarithm of each row's sum of powers: by the softmax of these over the parts the
+    results are to be weighed. A part with all its keys hidden gives zeros.
     """
 
     q: Operand
@@ -92,6 +98,7 @@ class AttentionOperands:
     v: Operand
     out: Operand
     extras: tuple[Operand, ...] = ()
+    total: Operand | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,9 @@ class _Emitter:
         x = operands
         self.kind, self.extras = x.q.dtype, x.extras
         columns = (replace(side, by_column=True) for side in (x.k, x.v))
-        self.build = Builder(plan.chip, "attention", (x.q, *columns, x.out, *x.extras), str(self.t))
+        results = (x.out,) if x.total is None else (x.out, x.total)
+        self.first_extra = 3 + len(results)
+        self.build = Builder(plan.chip, "attention", (x.q, *columns, *results, *x.extras), str(self.t))
         self.vector = 0 if plan.chip.pe.matrix.supports(self.kind.name) else VECTOR
         self.w = Walk(plan, self.build)
         self._reserve()
@@ -158,6 +167,8 @@ class _Emitter:
         self.inverse = slot(FP32, t.rows, RINGS)
         self.result = slot(FP32, t.rows * p.value_dim, t.stack)
         self.out = slot(self.build.operands[3].dtype, t.rows * p.value_dim, RINGS)
+        self.level = slot(FP32, t.rows, LONGEST * (p.parts > 1))  # the largest score of all
+        self.logarithm = slot(FP32, t.rows, RINGS * (p.parts > 1))
 
     def _reserve_tapes(self) -> None:
         """Reserve slots for the extras, and for the registers of the tape with and without its mask."""
@@ -252,7 +263,7 @@ class _Emitter:
         w, shape = self.w, self.shapes[index + 1]
         whole_rows, whole_cols = shape in (Shape.FULL, Shape.COL), shape in (Shape.FULL, Shape.ROW)
         self.build.add(
-            Opcode.LOAD, ISSUE.at("extras", w.step[at]), pe=w.pe[at, pe], operand=4 + index,
+            Opcode.LOAD, ISSUE.at("extras", w.step[at]), pe=w.pe[at, pe], operand=self.first_extra + index,
             dst=self.extra_slots[index] + w.step[at] % RINGS,
             row=w.row[at, pe], rows=w.rows[at, pe] if whole_rows else 1,
             col=w.key[at] if whole_cols else 0, cols=w.keys[at] if whole_cols else 1,
@@ -304,6 +315,10 @@ class _Emitter:
         self._simd("max", ISSUE.at("most", w.step[at]), column, now, before, here)
         self._simd("sub", ISSUE.at("rise", w.step[at]), column, factor, before, now)
         self._simd("exp", ISSUE.at("factor", w.step[at]), column, factor, factor)
+        if self.p.parts > 1:  # kept, for a later block takes its slot before the total is known
+            at, pe = np.nonzero(w.ends)
+            level, now = self.level + w.block[at] % LONGEST, self._most(at, w.odd[at])
+            self._simd("copy", ISSUE.at("most", w.step[at]), self._tiles(at, pe), level, now)
 
     def _powers(self) -> None:
         """Turn scores into powers, in place, and add them up."""
@@ -357,14 +372,32 @@ class _Emitter:
         at, pe = np.nonzero(w.ends)
         step, ring, column = (w.block[at] + 2) * t.panels, w.block[at] % RINGS, self._tiles(at, pe)
         total, inverse, out = self._total(at), self.inverse + ring, self.out + ring
-        if self.scores.guarded:
+        if self.p.parts > 1:
+            self._logarithms(at, pe, step)
+        if self.scores.guarded or self.p.parts > 1:
             self._simd("max", ISSUE.at("guarded", step), column, total, total, IMMEDIATE, imm=LEAST)
         self._simd("reciprocal", ISSUE.at("inverse", step), column, inverse, total)
         tile = self._tiles(at, pe, cols)
         self._simd("mul", ISSUE.at("quotient", step), tile, out, self.result + w.unit[at], inverse)
         self.build.add(
             Opcode.STORE, ISSUE.at("store", step), pe=tile.pe, operand=3, src0=out,
-            row=w.row[at, pe], rows=tile.rows, cols=cols,
+            row=w.out_row[at, pe], rows=tile.rows, cols=cols,
+        )  # fmt: skip
+
+    def _logarithms(self, at: Array, pe: Array, step: Array) -> None:
+        """Store the logarithm of each row's sum of powers; a row with all its keys hidden has log(0).
+
+        A guarded one has the least there is instead, so that rows hidden in all parts give 0 and not NaN.
+        """
+        w, column, order = self.w, self._tiles(at, pe), ISSUE.at("logarithm", step)
+        into = self.logarithm + w.block[at] % RINGS
+        least = LEAST if self.scores.guarded else 0.0
+        self._simd("max", order, column, into, self._total(at), IMMEDIATE, imm=least)
+        self._simd("log", order, column, into, into)
+        self._simd("add", order, column, into, into, self.level + w.block[at] % LONGEST)
+        self.build.add(
+            Opcode.STORE, order, pe=column.pe, operand=4, src0=into, row=w.out_row[at, pe],
+            rows=column.rows, cols=1,
         )  # fmt: skip
 
 
