@@ -4,13 +4,16 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     activations,
     attention,
     attention_packed,
+    causal_conv,
     convolve,
     dequantise,
     elementwise,
     embedding_bag,
+    experts,
     fused_attention,
     gather,
     indexing,
+    linear_models,
     map,
     matmul,
     matmul_map,
@@ -32,6 +35,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     softmax,
     spectral,
     training,
+    tree_ensemble,
 )
 from .base import OPS, Count, Op, check_node, infer, op_named, reference, register, work
 from .spelling import ONNX, Call, Unsupported, onnx
