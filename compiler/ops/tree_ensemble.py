@@ -80,7 +80,8 @@ def _walked(c: Call, nodes: _Nodes) -> tuple[list[_Tree], dict[int, tuple[int, i
     for i, mode in enumerate(nodes.mode):
         if mode != LEAF:
             children.update(_sides(c, nodes, i))
-    trees, leaves = [], {}
+    trees: list[_Tree] = []
+    leaves: dict[int, tuple[int, int]] = {}
     for root in _roots(c, nodes, children):
         tree, seen = _Tree([], []), 0
         for node, path in _leaves(c, nodes, root, tree):
