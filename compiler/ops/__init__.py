@@ -4,7 +4,11 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     activations,
     attention,
     attention_packed,
+<<<<<<< HEAD
     causal_conv,
+=======
+    conv,
+>>>>>>> conv
     convolve,
     dequantise,
     elementwise,
