@@ -27,6 +27,7 @@ from ..views import View, packed
 from .attention import attention
 from .products import dequantise, matmul, matmul_map, matmul_packed
 from .rows import norm, quantise_rows, reduction, rotary, softmax
+from .scan import scan
 
 Rule = Callable[[Schedule, Node], list[View]]
 
@@ -227,6 +228,7 @@ RULES: dict[str, Rule] = {
     "reshape": _reshape,
     "rmsnorm": norm,
     "rotary": rotary,
+    "scan": scan,
     "slice": _slice,
     "softmax": softmax,
     "tile": _tile,
