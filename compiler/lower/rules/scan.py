@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,32 @@ def scan(schedule: Schedule, node: Node) -> list[View]:
     body = ScanBody.of(node.attrs)
     if any(kind.dtype.name in UNFIT and not kind.dtype.name == "bool" for kind in kinds):
         return schedule.on_core(node)
+    if body.states == 1 and not body.product:
+        return _columns(schedule, node, body)
     return _Loop(schedule, node, body, gates(body, kinds)).run()
+
+
+def _columns(schedule: Schedule, node: Node, body: ScanBody) -> list[View]:
+    """Schedule a loop whose elements go their own ways as one kernel call, on rows of all elements."""
+    steps, *shape = node.type.shape
+    width = math.prod(shape)
+    views = []
+    for index, view in enumerate(schedule.operands(node)):
+        moves = body.first_scanned <= index < body.first_kept
+        whole = _spread(view, tuple(shape)) if moves else view.expand(shape)
+        flat = whole.reshape((steps if moves else 1, width))
+        views.append(flat or schedule.packed(node, whole).reshape((steps if moves else 1, width)))
+    out = schedule.result(node)
+    schedule.step(node, "scan", views, [out.reshape((steps, width))], tape=str(body.tapes[0]))
+    return [out]
+
+
+def _spread(view: View, shape: tuple[int, ...]) -> View:
+    """Return a scanned operand whose elements of the first axis are broadcast to a shape."""
+    (steps, *rest), (stride, *strides) = view.shape, view.strides
+    extra = len(shape) - len(rest)
+    wide = View(view.buffer, view.dtype, (steps, *(1,) * extra, *rest), (stride, *(0,) * extra, *strides), view.offset)
+    return wide.expand((steps, *shape))
 
 
 @dataclass(frozen=True)

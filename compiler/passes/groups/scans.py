@@ -87,9 +87,12 @@ def _whole(work: ScanWork, inside: list[Node], marked: MarkedGraph) -> ScanWork:
     read = {flow.source(v) for n in inside for v in n.inputs if v} - made
     written = [v for n in inside for v in n.outputs if flow.readers_of(v) - names]
     works = [flow.works[n.name] for n in inside]
+    flops = sum(w.flops + (2 * w.macs if w is not work else 0) for w in works)
+    alone = 0 if work.macs else flops // max(1, work.steps * work.rows)  # a thread does it one after another
     return replace(
         work,
-        flops=sum(w.flops + (2 * w.macs if w is not work else 0) for w in works),
+        depth=max(work.depth, alone),
+        flops=flops,
         read_bytes=sum(marked.graph.type_of(v).bytes for v in read),
         write_bytes=sum(marked.graph.type_of(v).bytes for v in written),
     )
