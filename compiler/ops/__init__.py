@@ -35,6 +35,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     resize,
     rotary,
     sample,
+    scan,
     shapes,
     softmax,
     spectral,

@@ -140,6 +140,7 @@ class Operand:
         return f"{self.dtype}[{shape}]:({strides}) {self.space}{marks}"
 
 
+LOOP = "scan"  # the op whose launches are the steps of a loop
 BESIDE = " + "  # between the names of layers, and of kernels, that share a launch
 
 
@@ -217,6 +218,14 @@ class Launch:
     op: str
     origin: str = ""
     parts: tuple[Part, ...] = ()
+
+    def goes_on(self, before: Launch) -> bool:
+        """Return whether this is a further step of the loops that the launch before it runs a step of.
+
+        The PEs' cores go through all steps of a loop by themselves: only the first is launched.
+        """
+        here, there = ({(x.name, x.op) for x in y.parts or (y,)} for y in (self, before))
+        return here == there and all(op == LOOP for _, op in here)
 
 
 @dataclass(frozen=True)

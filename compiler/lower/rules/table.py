@@ -28,6 +28,7 @@ from .attention import attention
 from .convolutions import conv
 from .products import dequantise, matmul, matmul_map, matmul_packed
 from .rows import norm, quantise_rows, reduction, rotary, softmax
+from .scan import scan
 
 Rule = Callable[[Schedule, Node], list[View]]
 
@@ -240,6 +241,7 @@ RULES: dict[str, Rule] = {
     "reshape": _reshape,
     "rmsnorm": norm,
     "rotary": rotary,
+    "scan": scan,
     "slice": _slice,
     "softmax": softmax,
     "tile": _tile,
