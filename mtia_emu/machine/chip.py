@@ -17,6 +17,8 @@ from ..errors import UserError, nearest, refuse_unknown
 from ..files import toml
 from ..types import DType, dtype
 from .drams import load_dram
+from .memory_choice import choose, filled
+from .package import Package
 from .units.dram import DramTiming
 from .units.energy import Energy
 from .units.matrix import Matrix
@@ -101,6 +103,7 @@ class Chip(BaseModel):
     dram: Dram
     launch: ControlProcessor
     kernels: Kernels
+    package: Package
     energy: Energy
 
     @property
@@ -256,9 +259,15 @@ def load_chip(name: str, settings: Mapping[str, object] | None = None) -> Chip:
     """
     text, where = chip_text(name)
     values = toml.parse(text, where)
-    for key, value in (settings or {}).items():
-        put(values, key, value)
+    put_all(values, settings or {})
     return validate(values, where)
+
+
+def put_all(values: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Set dotted keys in a chip's nested tables; another memory takes the place of all of the one before."""
+    choose(values, settings)
+    for key, value in settings.items():
+        put(values, key, value)
 
 
 def put(values: dict[str, Any], key: str, value: object) -> None:
@@ -280,6 +289,7 @@ def put(values: dict[str, Any], key: str, value: object) -> None:
 
 def validate(values: dict[str, Any], where: str) -> Chip:
     """Return the chip that nested values describe; raise `UserError` naming every fault."""
+    values = filled(values)
     faults = [fault for key, info in _fields(Chip, "") if (fault := _unlike(key, info, values))]
     if faults:
         raise UserError(f"chip {where}: " + "; ".join(faults))

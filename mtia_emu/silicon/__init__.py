@@ -2,6 +2,6 @@
 
 from .area import Area, area
 from .cost import Cost, cost
-from .facts import Device, Silicon, load_silicon
+from .facts import CASES, Device, Silicon, load_silicon
 
-__all__ = ["Area", "Cost", "Device", "Silicon", "area", "cost", "load_silicon"]
+__all__ = ["CASES", "Area", "Cost", "Device", "Silicon", "area", "cost", "load_silicon"]

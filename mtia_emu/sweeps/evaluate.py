@@ -171,10 +171,9 @@ class Evaluator:
 
     def _chip(self, params: dict[str, Any]) -> tuple[dict[str, Any], Chip]:
         values = copy.deepcopy(self.job.chip)
-        for key, value in params.items():
-            put(values, key, value)
+        put_all(values, params)
         for key, text in self.job.spec.link.items():
-            params[key] = _whole(evaluate(text, flat(values)))
+            params[key] = _whole(evaluate(text, flat(filled(values))))
             put(values, key, params[key])
         chip = validate(values, self.job.spec.chip)
         return params, chip if "die_mm2" in params else self._sized(chip)
