@@ -18,7 +18,7 @@ from ..files import toml
 from ..types import DType, dtype
 from .drams import load_dram
 from .units.dram import DramTiming
-from .units.energy import Energy, access_scale
+from .units.energy import Energy
 from .units.matrix import Matrix
 from .units.memory import (
     STRICT,
@@ -92,17 +92,9 @@ class Chip(BaseModel):
         gt=0, le=1e12, description="clock of PEs, network and SRAM", json_schema_extra=unit("Hz")
     )
     node_nm: float = Field(gt=0, description="process node", json_schema_extra=unit("nm"))
-    die_mm2: float = Field(
-        gt=0,
-        description="published die area: a fact, from which nothing is reckoned",
-        json_schema_extra=unit("mm2"),
-    )
+    die_mm2: float = Field(gt=0, description="published die area", json_schema_extra=unit("mm2"))
     typical_w: float = Field(gt=0, description="published typical power", json_schema_extra=unit("W"))
-    tdp_w: float = Field(
-        gt=0,
-        description="thermal design power: a run that would draw more on average is slowed",
-        json_schema_extra=unit("W"),
-    )
+    tdp_w: float = Field(gt=0, description="the most power on average", json_schema_extra=unit("W"))
     grid: Grid
     pe: Pe
     noc: Noc
@@ -120,44 +112,13 @@ class Chip(BaseModel):
 
     @cached_property
     def sram_bytes_per_cycle(self) -> float:
-        """Return the shared SRAM's bandwidth, read plus write: it runs on the chip's clock."""
+        """Return the shared SRAM's bandwidth, read plus write, which follows the clock."""
         return self.sram.bytes_per_s / self.power.nominal_hz
 
     @cached_property
     def sram_bytes_per_s(self) -> float:
         """Return the shared SRAM's bandwidth at the chip's clock."""
         return self.sram_bytes_per_cycle * self.clock_hz
-
-    @cached_property
-    def sram_latency_cycles(self) -> float:
-        """Return the latency of a read of shared SRAM: it runs on the chip's clock."""
-        return self.sram.latency_s * self.power.nominal_hz
-
-    @cached_property
-    def supply_v(self) -> float:
-        """Return the supply of logic at the chip's clock."""
-        return self.power.supply_v(self.energy.voltage_v, self.clock_hz)
-
-    @cached_property
-    def memory_supply_v(self) -> float:
-        """Return the supply of local memory's arrays at the chip's clock."""
-        return self.power.supply_v(self.energy.memory_voltage_v, self.clock_hz)
-
-    @cached_property
-    def logic_scale(self) -> float:
-        """Return what a price of logic is multiplied by at the chip's clock."""
-        return self.energy.switching(self.supply_v)
-
-    @cached_property
-    def local_scale(self) -> float:
-        """Return what a price of local memory is multiplied by at the chip's clock and its capacity."""
-        size = access_scale(self.pe.local.bytes, self.energy.local_price_bytes)
-        return self.energy.switching(self.memory_supply_v) * size
-
-    @cached_property
-    def sram_scale(self) -> float:
-        """Return what a price of shared SRAM is multiplied by at the chip's clock and its capacity."""
-        return self.logic_scale * access_scale(self.sram.bytes, self.energy.sram_price_bytes)
 
     @cached_property
     def dram_bytes_per_cycle(self) -> float:
@@ -202,7 +163,7 @@ class Chip(BaseModel):
 
         DRAM is asked about only where something misses.
         """
-        near = self.sram_latency_cycles
+        near = self.sram.latency_s * self.power.nominal_hz  # it runs on the chip's clock
         more = self.cycles(self.dram.latency_s) - near if np.any(missed) else 0.0
         return np.asarray(near + np.asarray(missed) * more)
 
@@ -382,11 +343,12 @@ def _check_whole(chip: Chip, where: str) -> None:
         raise UserError(
             f"chip {where}: energy.mac_pj.fp32 is missing; fp32 work on the SIMD engine needs its price"
         )
-    if min(chip.energy.voltage_v, chip.energy.memory_voltage_v) <= chip.power.threshold_v:
-        raise UserError(
-            f"chip {where}: energy.voltage_v is {chip.energy.voltage_v:g} and energy.memory_voltage_v "
-            f"{chip.energy.memory_voltage_v:g}; right: above power.threshold_v, {chip.power.threshold_v:g}"
-        )
+    for key in ("voltage_v", "memory_voltage_v"):
+        if getattr(chip.energy, key) <= chip.power.threshold_v:
+            raise UserError(
+                f"chip {where}: energy.{key} is {getattr(chip.energy, key):g}; right: above "
+                f"power.threshold_v, {chip.power.threshold_v:g}"
+            )
     _check_prices(chip, where)
 
 
