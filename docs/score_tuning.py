@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 from markdown_table import table
-from mtia_emu.kernels.attention.fused import AttentionOperands, ScoreTape, emit_attention
+from mtia_emu.kernels.attention.fused import emit_attention
+from mtia_emu.kernels.attention.operands import AttentionOperands, ScoreTape
 from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionProblem, AttentionTiling
 from mtia_emu.kernels.attention.search import Tilings
 from mtia_emu.kernels.bags.pooled import BagOperands as Table

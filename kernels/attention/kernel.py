@@ -13,7 +13,8 @@ from mtia_emu.program.isa import Block
 from ..halves import Portion, cut_at, part
 from ..kernel import Kernel, KernelCall, Memoise
 from ..rows.tape import parse
-from .fused import AttentionOperands, ScoreTape, emit_attention
+from .fused import emit_attention
+from .operands import AttentionOperands, ScoreTape
 from .plan import AttentionPlan, AttentionProblem, AttentionTiling
 from .search import Tilings
 

@@ -6,9 +6,9 @@ queries to fill a row. Each PE of a lane holds `stack` units, up to `rows` queri
 meets the keys a block at a time, `panels` panels of `width` keys: one unit after another takes the whole
 block, while the next one is loaded. After a block a unit's running result is scaled to the new maximum.
 
-Where groups are too few to fill the grid, their keys may be taken in parts: a part is walked as a group of its
-own, and gives a result of its own, which whoever asked for parts has to weigh (Flash-Decoding: Dao et al.,
-2023).
+Where groups are too few to fill the grid, their keys may be taken in parts: a part is walked as a group of
+its own, and gives a result of its own, which whoever asked for parts has to weigh. Method: Dao et al.,
+Flash-Decoding, 2023.
 """
 
 from __future__ import annotations

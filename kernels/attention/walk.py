@@ -19,8 +19,8 @@ class Walk:
     take, one after another, `odd` is the parity of the block of keys; `step` leaves room for the panels that
     a block lacks, `ordinal` does not. Two-dimensional arrays have a column for each PE of the lane: `works`
     where it has scores to compute, `plain` where no key of them is hidden, `closes` at a unit's last panel of
-    a block, `ends` at its last of all. A `stream` is a part of the keys of a `group`, whose queries are at `row`
-    and whose results are at `out_row`. `load` names one step of each panel, that of the first unit.
+    a block, `ends` at its last of all. A `stream` is a part of the keys of a `group`, whose queries are at
+    `row` and whose results are at `out_row`. `load` names one step of each panel, that of the first unit.
     """
 
     def __init__(self, plan: AttentionPlan, build: Builder) -> None:

@@ -259,6 +259,8 @@ class Demand:
         s, p = self.s, self.p
         if operand == "b":
             return np.where(p.b_tiled | (s.kp >= p.k), 1, np.minimum(s.tn, p.n))
+        if p.a_line:
+            return np.minimum(s.tm, p.m) * -(-np.minimum(s.kp, p.k) // p.a_line)
         return np.where(s.kp >= p.k, 1, np.minimum(s.tm, p.m))
 
     def _bursts(self, operand: str, chip: Chip) -> tuple[Array, Array]:

@@ -82,7 +82,7 @@ def _meets(extra: Operand, n: int) -> Shape:
 
 
 class StagedLoads(NamedTuple):
-    """Loads [n] from scratch: each one's `place` there, which of them stage it `once`, and in which `step`."""
+    """Loads [n] from scratch: each one's `place` there, which of them stage it `once`, in which `step`."""
 
     place: Array
     once: Array

@@ -63,6 +63,7 @@ class MatmulProblem:
     epilogue: EpilogueCost = EpilogueCost()
     out_space: Memory = Memory.SRAM
     b_tiled: bool = False  # b lies in memory tile after tile
+    a_line: int = 0  # elements of a row of a that lie one after another, where a row is a window; 0: all
 
     def __post_init__(self) -> None:
         for name in ("a_space", "b_space", "out_space"):
@@ -127,7 +128,7 @@ def axis(spec: str, size: int) -> tuple[tuple[str, int], ...]:
 
 @dataclass(frozen=True)
 class ScratchTiles:
-    """Panels of an operand in scratch: the first one's place, counted in panels, how many, and their bytes."""
+    """Panels of an operand in scratch: the first one's place in panels, how many, and the bytes of one."""
 
     first: int
     count: int
@@ -214,7 +215,7 @@ class MatmulPlan:
 
     @property
     def visits(self) -> int:
-        """Return how many slabs of the inner operand a PE meets: those of each batch, where it has batches."""
+        """Return how many slabs of the inner operand a PE meets: those of each batch, if it has batches."""
         batched = self.problem.b_batched if self.inner == "n" else self.problem.a_batched
         return self.slabs * (self.local["b"] if batched else 1)
 
@@ -243,7 +244,7 @@ class MatmulPlan:
         return (parts["b"] if batched else 1) * parts[inner] * self.chunk * self.tiles["k"]
 
     def stage_bytes(self) -> int:
-        """Return the SRAM scratch that staging takes: two outer steps' tiles, two slabs (one, of one slab)."""
+        """Return the SRAM scratch that staging takes: two outer steps' tiles, two slabs or the only one."""
         return max((x.end for x in self.scratch.values()), default=0)
 
     def _panel_bytes(self, operand: str) -> int:

@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from harness import packed
 from hypothesis import strategies as st
-from mtia_emu.kernels.attention.fused import AttentionOperands, ScoreTape, emit_attention
+from mtia_emu.kernels.attention.fused import emit_attention
+from mtia_emu.kernels.attention.operands import AttentionOperands, ScoreTape
 from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionProblem
 from mtia_emu.kernels.attention.search import Tilings, first_cycles
 from mtia_emu.kernels.bags.estimate import bag_cycles

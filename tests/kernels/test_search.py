@@ -15,8 +15,8 @@ from mtia_emu.kernels.matmul.plan import MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul, ranked_matmul
 from mtia_emu.kernels.search import FAST, MappingSearch
 
-from mtia_emu.machine.memories import Memory
 from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.machine.memories import Memory
 from mtia_emu.program.isa import Block, Opcode
 from mtia_emu.types import FP16, FP32, INT32
 

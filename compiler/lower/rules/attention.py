@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
-from mtia_emu.kernels.attention.fused import ScoreTape
+from mtia_emu.kernels.attention.operands import ScoreTape
 from mtia_emu.kernels.attention.kernel import tilings
 from mtia_emu.kernels.attention.plan import ALWAYS, AttentionPlan, AttentionProblem, AttentionTiling
 from mtia_emu.kernels.attention.search import first_cycles
@@ -96,7 +96,7 @@ def _fused(
 
 
 def _in_parts(schedule: Schedule, node: Node, call: _Call, parts: int) -> None:
-    """Schedule the one kernel with keys in parts, a softmax over these and the weighed sum of their results."""
+    """Schedule the one kernel with keys in parts, a softmax over these and the sum of what they weigh."""
     (b, g, r, m, _), e, kind = call.q.shape, call.v.shape[-1], call.q.dtype
     rows = b * g * r * m
     partial = schedule.buffer(f"{node.name}.parts", TensorType(kind, (b, g, r, m, parts, e)))
@@ -244,7 +244,7 @@ def _part_counts(p: AttentionProblem, chip: Chip) -> list[int]:
 
 
 def _part_cycles(p: AttentionProblem, memoise: Memoise, chip: Chip) -> float | None:
-    """Return the estimate of keys in parts, with the launches that join them; None where a row does not fit."""
+    """Return the estimate of keys in parts, with the launches that join them; None where no row fits."""
     best, rows = _best(p, memoise, chip), p.groups * p.heads * p.queries
     if best is None or not fits(chip, softmax_tape(), p.parts, [FP32], [p.kind]):
         return None

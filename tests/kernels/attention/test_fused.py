@@ -10,7 +10,8 @@ import pytest
 from harness import Array, chips, packed, run, values
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from mtia_emu.kernels.attention.fused import AttentionOperands, ScoreTape, emit_attention
+from mtia_emu.kernels.attention.fused import emit_attention
+from mtia_emu.kernels.attention.operands import AttentionOperands, ScoreTape
 from mtia_emu.kernels.attention.plan import ALWAYS, AttentionPlan, AttentionProblem, AttentionTiling
 from mtia_emu.kernels.attention.search import Tilings, plan_attention
 from mtia_emu.kernels.builder import NoRoom
