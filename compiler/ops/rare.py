@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mtia_emu.errors import UserError
+from mtia_emu.machine.units.selection import first_places
 from mtia_emu.types import INT64, CopyWork, TensorType, dtype
 
 from ..graph import Attrs
@@ -159,24 +160,11 @@ def _infer_topk(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _topk(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
-    x = array(arrays[0])
-    k, axis = integer(attrs, "k"), axis_of(attrs, x.ndim)
-    keys, low = wide(x), bool(attrs.get("nan_least", False))
-    if attrs.get("largest", True):  # backwards, and equal elements back in their own order
-        order = x.shape[axis] - 1 - np.flip(_ascending(np.flip(keys, axis), axis, low), axis)
-    else:
-        order = _ascending(keys, axis, low)
-    index = np.take(order, np.arange(k), axis=axis)
-    return np.take_along_axis(x, index, axis=axis), index.astype(np.int64)
-
-
-def _ascending(keys: Array, axis: int, nan_least: bool) -> Array:
-    """Return the places of keys along an axis, in the same shape, from the least on and equal ones in order.
-
-    NaN is above all, or below."""
-    if not nan_least:
-        return np.argsort(keys, axis=axis, kind="stable")
-    return np.lexsort((keys, ~np.isnan(keys)), axis=axis)
+    x, k = array(arrays[0]), integer(attrs, "k")
+    axis = axis_of(attrs, x.ndim)
+    largest, low = bool(attrs.get("largest", True)), bool(attrs.get("nan_least", False))
+    index = np.moveaxis(first_places(np.moveaxis(x, axis, -1), k, largest, low), -1, axis)
+    return np.take_along_axis(x, index, axis=axis), index
 
 
 def _infer_cumsum(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:

@@ -39,6 +39,8 @@ class Opcode(IntEnum):
     SIMD = 7
     FOLD = 8
     SCALAR = 9
+    TOP = 10
+    PICK = 11
 
 
 FUNCTION_NAMES = tuple(FUNCTIONS)
@@ -58,6 +60,8 @@ class Shape(IntEnum):
 FIRST = 1  # MATMUL: overwrite the accumulator
 VECTOR = 2  # MATMUL: on the SIMD engine
 QUANTISED = 1  # POOL: rows end in a scale and an offset
+SMALLEST = 1  # TOP: the least elements, not the largest
+NAN_LEAST = 2  # TOP: NaN is below all numbers, not above
 LOWEST = 2  # POOL: an empty bag gives -inf, not 0
 IMMEDIATE = -2  # a SIMD source that is the command's `imm`
 NO_SLOT = -1

@@ -11,6 +11,7 @@ back.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from tiny import (
@@ -365,6 +366,26 @@ WORKED = {
         {"simd_passes": 32, "local_read_bytes": 64, "local_write_bytes": 16},
         14,
         {"simd": 8, "local": 1.25},
+    ),
+    # 4 rows of 8 fp16 pass once: 32 x 2 / 16 = 4. A heap of 2 takes 2 (1 + ln 4) elements of 8 through 2
+    # levels: 9.545 steps of 4 cycles a row. 64 B read, 2 places of 1 B a row written. End 2 + 4 + 152.7 + 4.
+    "find the two largest": Worked(
+        block(command(Opcode.TOP, dst=SMALL_A, src0=A, rows=4, cols=8, k=2)),
+        {
+            "simd_passes": 32,
+            "scalar_elements": 16 * (1 + math.log(4)),
+            "local_read_bytes": 64,
+            "local_write_bytes": 8,
+        },
+        10 + 64 * (1 + math.log(4)),
+        {"simd": 4 + 64 * (1 + math.log(4)), "local": 1.125},
+    ),
+    # 8 elements of 2 B and their places of 1 B: 24 B read, 16 written, 4 cycles each. End 2 + 32.
+    "pick two of each row": Worked(
+        block(command(Opcode.PICK, dst=RESULT, src0=A, src1=SMALL_A, rows=4, cols=8, k=2)),
+        {"scalar_elements": 8, "local_read_bytes": 24, "local_write_bytes": 16},
+        34,
+        {"simd": 32, "local": 0.625},
     ),
     # 80 B from DRAM in 2 bursts, 40 B to SRAM, all over one link. 20 elements x 4 cycles, then DRAM's answer:
     # 2 + 80 + 50.

@@ -27,7 +27,7 @@ from ..views import View, channels_last, packed
 from .attention import attention
 from .convolutions import conv
 from .products import dequantise, matmul, matmul_map, matmul_packed
-from .rows import norm, quantise_rows, reduction, rotary, softmax
+from .rows import first_elements, norm, quantise_rows, reduction, rotary, softmax
 from .scan import scan
 
 Rule = Callable[[Schedule, Node], list[View]]
@@ -244,6 +244,7 @@ RULES: dict[str, Rule] = {
     "scan": scan,
     "slice": _slice,
     "softmax": softmax,
+    "topk": first_elements,
     "tile": _tile,
     "transpose": _transpose,
     **{f"reduce_{kind}": reduction for kind in ("sum", "mean", "max", "min", "prod")},

@@ -18,7 +18,7 @@ from .dma import LoadTile, StageTile, StoreTile
 from .lookups import GatherRows, PoolBags
 from .matrix import MultiplyTiles
 from .network import AddAccumulator
-from .simd import ApplyFunction, FoldRows
+from .simd import ApplyFunction, FindFirst, FoldRows, PickElements
 
 __all__ = (
     "COMMANDS",
@@ -58,6 +58,8 @@ COMMANDS = table(  # of two resources that are equally busy, the one whose comma
         AddAccumulator(),
         ApplyFunction(),
         FoldRows(),
+        FindFirst(),
+        PickElements(),
         LoadTile(),
         StoreTile(),
         GatherRows(),
