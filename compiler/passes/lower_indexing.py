@@ -26,7 +26,8 @@ class LowerIndexing(Rules):
     """Spell indexing by element, one-hot rows, TopK and running sums in ops that run on all PEs.
 
     GatherND and GatherElements become a gather of rows by one index, which is worked out before; ScatterND
-    whose constant indices name a box of its operand becomes slices around what is written; a one-hot is a
+    whose constant indices name a box of its operand becomes slices around what is written, and other scatters
+    change rows by one index; a one-hot is a
     comparison with places counted; the first elements of long rows are those of their pieces' first ones; a
     running sum or product adds what stands 1, 2, 4, ... places before. What has fewer than `least` elements
     for each time that this goes over them stays on a core, which takes less time than launches.
@@ -79,18 +80,8 @@ def _gather_nd(node: Node, match: Match) -> Rewrite | Skip | None:
     if not math.prod(shape):
         return Skip("there are no elements to gather")
     b = building(node, match)
-    parts = [_counted(b, n, places[:-1], axis) for axis, n in enumerate(lead[:batch])]
-    starts, sizes = [0] * len(places), [*places[:-1], 1]
-    for part in range(depth):
-        one = b.add(
-            "slice",
-            indices,
-            starts=[*starts[:-1], part],
-            ends=[*sizes[:-1], part + 1],
-            steps=[1] * len(sizes),
-        )
-        parts.append(b.add("reshape", one, shape=places[:-1]))
-    flat = _flat(b, parts, lead, batch)
+    counted = [_counted(b, n, places[:-1], axis) for axis, n in enumerate(lead[:batch])]
+    flat = _flat(b, [*counted, *_parts(b, indices, places)], lead, batch)
     rows = b.add("reshape", x, shape=(math.prod(lead), *inner))
     return _become(node, b, b.add("gather", rows, flat, axis=0))
 
@@ -102,16 +93,32 @@ def _gather_elements(node: Node, match: Match) -> Rewrite | Skip | None:
     if not math.prod(shape):
         return Skip("there are no elements to gather")
     b = building(node, match)
-    inner = _behind(match, indices, shape, axis)
-    places = match.type_of(indices).shape
+    flat, kept = _element_places(b, match, indices, shape, axis)
+    rows = b.add("reshape", x, shape=(math.prod(shape[:kept]), *shape[kept:]))
+    return _become(node, b, b.add("gather", rows, flat, axis=0))
+
+
+def _parts(b: NodeBuilder, indices: str, places: Sequence[int]) -> list[str]:
+    """Return each part of indices [..,depth], without its last dimension."""
+    out, sizes = [], [*places[:-1], 1]
+    for part in range(places[-1]):
+        starts, ends = [*([0] * (len(sizes) - 1)), part], [*sizes[:-1], part + 1]
+        one = b.add("slice", indices, starts=starts, ends=ends, steps=[1] * len(sizes))
+        out.append(b.add("reshape", one, shape=places[:-1]))
+    return out
+
+
+def _element_places(
+    b: NodeBuilder, match: Match, indices: str, shape: tuple[int, ...], axis: int
+) -> tuple[str, int]:
+    """Return the place in x of what each index along an axis names, and of how many first dimensions."""
+    inner, places = _behind(match, indices, shape, axis), match.type_of(indices).shape
     if inner:
         indices = match.producer(indices, "expand").inputs[0]  # type: ignore[union-attr]
     kept = len(shape) - inner
     index = b.add("reshape", indices, shape=places[:kept])
     parts = [index if a == axis else _counted(b, places[a], places[:kept], a) for a in range(kept)]
-    flat = _flat(b, parts, shape[:kept], 0)
-    rows = b.add("reshape", x, shape=(math.prod(shape[:kept]), *shape[kept:]))
-    return _become(node, b, b.add("gather", rows, flat, axis=0))
+    return _flat(b, parts, shape[:kept], 0), kept
 
 
 def _behind(match: Match, indices: str, shape: tuple[int, ...], axis: int) -> int:
@@ -159,19 +166,53 @@ def _flat(b: NodeBuilder, parts: Sequence[str], sizes: Sequence[int], counted: i
 def _scatter_box(node: Node, match: Match) -> Rewrite | Skip | None:
     """Write a box of x, named by constant indices in order, as slices around what is written."""
     x, indices, updates = node.inputs
-    if node.attrs.get("reduction", "none") != "none":
-        return Skip("it adds to what is there")
-    const = match.const(indices)
-    if const is None or not const.present:
-        return Skip("its indices are not known")
-    shape = match.type_of(x).shape
-    box = _box(const.array(indices), shape)
+    const, shape = match.const(indices), match.type_of(x).shape
+    known = const is not None and const.present and node.attrs.get("reduction", "none") == "none"
+    box = _box(const.array(indices), shape) if known and const else None
     if box is None:
-        return Skip("its indices do not name a box in order")
+        return _scatter_nd(node, match)
     b = building(node, match)
     starts, sizes = box
     new = b.add("reshape", updates, shape=(*sizes, *shape[len(sizes) :]))
     return _become(node, b, _placed(b, x, new, starts, 0))
+
+
+def _scatter_nd(node: Node, match: Match) -> Rewrite | Skip:
+    """Change rows of x at an index of several parts as at one: the sum of parts times their strides."""
+    x, indices, updates = node.inputs
+    shape, places = match.type_of(x).shape, match.type_of(indices).shape
+    depth = places[-1]
+    if not depth or not math.prod(shape) or not math.prod(places):
+        return Skip("there is nothing to change, or all of it")
+    b = building(node, match)
+    flat = _flat(b, _parts(b, indices, places), shape[:depth], 0)
+    return _scattered(node, b, flat, shape[:depth], updates)
+
+
+def _scatter_elements(node: Node, match: Match) -> Rewrite | Skip:
+    """Change elements, or rows where the index is one for all of a row, at the place of each in x."""
+    x, indices, updates = node.inputs
+    shape, axis = match.type_of(x).shape, integer(node.attrs, "axis")
+    if not math.prod(match.type_of(indices).shape):
+        return Skip("there is nothing to change")
+    b = building(node, match)
+    flat, kept = _element_places(b, match, indices, shape, axis)
+    return _scattered(node, b, flat, shape[:kept], updates)
+
+
+def _scattered(node: Node, b: NodeBuilder, flat: str, lead: Sequence[int], updates: str) -> Rewrite:
+    """Return rows of a node's operand, those of its first dimensions `lead`, changed at places `flat`."""
+    rows, (x, *_) = math.prod(lead), node.inputs
+    size = math.prod(b.type_of(x).shape[len(lead) :])
+    count = b.type_of(flat).size
+    changed = b.add(
+        "scatter_rows",
+        b.add("reshape", x, shape=(rows, size)),
+        b.add("reshape", flat, shape=(count,)),
+        b.add("reshape", updates, shape=(count, size)),
+        reduction=node.attrs.get("reduction", "none"),
+    )
+    return _become(node, b, changed)
 
 
 def _box(indices: Array, shape: tuple[int, ...]) -> tuple[list[int], list[int]] | None:
@@ -294,5 +335,6 @@ _RULES = {
     "gather_elements": _gather_elements,
     "gather_nd": _gather_nd,
     "one_hot": _one_hot,
+    "scatter_elements": _scatter_elements,
     "scatter_nd": _scatter_box,
 }

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..machine.memories import Memory, memory_named
 from ..machine.units.noc import Cast  # noqa: F401  a word of the language, imported from here
-from ..machine.units.simd import FUNCTIONS, REDUCTIONS
+from ..machine.units.simd import FUNCTIONS, REDUCTIONS, SCATTERS
 from ..types import DType, TensorType, Work, WorkGroup
 
 Array = np.ndarray[Any, Any]
@@ -41,10 +41,12 @@ class Opcode(IntEnum):
     SCALAR = 9
     TOP = 10
     PICK = 11
+    SCATTER = 12
 
 
 FUNCTION_NAMES = tuple(FUNCTIONS)
 REDUCTION_NAMES = tuple(REDUCTIONS)
+SCATTER_NAMES = tuple(SCATTERS)
 POOL_MODES = ("sum", "mean", "max")
 
 

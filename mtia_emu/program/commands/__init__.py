@@ -18,6 +18,7 @@ from .dma import LoadTile, StageTile, StoreTile
 from .lookups import GatherRows, PoolBags
 from .matrix import MultiplyTiles
 from .network import AddAccumulator
+from .scatter import ScatterRows
 from .simd import ApplyFunction, FindFirst, FoldRows, PickElements
 
 __all__ = (
@@ -64,6 +65,7 @@ COMMANDS = table(  # of two resources that are equally busy, the one whose comma
         StoreTile(),
         GatherRows(),
         PoolBags(),
+        ScatterRows(),
         RunOnCore(),
         StageTile(),
     )
