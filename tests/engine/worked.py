@@ -208,11 +208,11 @@ WORKED = {
         79,
         {"dma": 21, "noc": 2.25, "dram": 16, "local": 0.75},
     ),
-    # 4 of 20 updates of 8 rows of 16 B, which change CHANGED rows. SRAM: 4 updates and CHANGED rows read, as many
-    # written; DRAM: 4 indices of 8 B, a burst. One pass of radix: a key is counted and moved, 8 steps of 4
-    # cycles, and goes to SRAM and back with its place, 12 B. Network: rows, 32 B of indices, 96 B of keys, over
-    # 2 links. 4 + CHANGED rows are asked for, 8 at once, each for 50 + 2 + 4: longer than 32 additions. Sorting
-    # comes first. End 2 + 32 + 56 x rows / 8 + 56.
+    # 4 of 20 updates of 8 rows of 16 B, which change CHANGED rows. SRAM: 4 updates and CHANGED rows read, as
+    # many written; DRAM: 4 indices of 8 B, a burst. One pass of radix: a key is counted and moved, 8 steps of
+    # 4 cycles, and goes to SRAM and back with its place, 12 B. Network: rows, 32 B of indices, 96 B of keys,
+    # over 2 links. 4 + CHANGED rows are asked for, 8 at once, each for 50 + 2 + 4: longer than 32 additions.
+    # Sorting comes first. End 2 + 32 + 56 x rows / 8 + 56.
     "scatter": Worked(
         block(command(Opcode.SCATTER, pe=1, fn=1, operand=2, operand2=INDEX, row2=0, rows=4, cols=8, dst=A)),
         moved(
