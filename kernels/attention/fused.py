@@ -24,7 +24,6 @@ from mtia_emu.program.isa import (
     VECTOR,
     Block,
     Opcode,
-    Operand,
     Shape,
 )
 from mtia_emu.types import FP32
@@ -32,8 +31,9 @@ from mtia_emu.types import FP32
 from ..builder import Builder
 from ..matmul.plan import RINGS
 from ..phases import Phases
-from ..rows.emit_tape import PeTiles, Registers, TapeSite, allocate, elements, emit_steps, reserve
+from ..rows.emit_tape import PeTiles, Registers, TapeSite, allocate, emit_steps, reserve
 from ..rows.tape import Tape, finish
+from .extras import ExtraLoads
 from .operands import AttentionOperands, ScoreTape
 from .plan import AttentionPlan
 from .walk import Walk
@@ -96,7 +96,6 @@ class _Emitter:
         self.kind, self.extras = x.q.dtype, x.extras
         columns = (replace(side, by_column=True) for side in (x.k, x.v))
         results = (x.out,) if x.total is None else (x.out, x.total)
-        self.first_extra = 3 + len(results)
         self.build = Builder(plan.chip, "attention", (x.q, *columns, *results, *x.extras), str(self.t))
         self.vector = 0 if plan.chip.pe.matrix.supports(self.kind.name) else VECTOR
         self.w = Walk(plan, self.build)
@@ -124,11 +123,8 @@ class _Emitter:
     def _reserve_tapes(self) -> None:
         """Reserve slots for the extras, and for the registers of the tape with and without its mask."""
         t = self.t
-        self.shapes = [Shape.FULL, *map(_meets, self.extras)]
-        self.extra_slots = [
-            self.build.slot(x.dtype, elements(s, t.rows, t.width), RINGS)
-            for x, s in zip(self.extras, self.shapes[1:], strict=True)
-        ]
+        self.loads = ExtraLoads(self.build, self.w, self.extras)
+        self.shapes = [Shape.FULL, *self.loads.shapes]
         self.tapes: list[tuple[Array, Tape, Registers, list[int]]] = []
         kinds = [(self.w.works & ~self.w.plain, self.scores.tape), (self.w.plain, self.scores.plain())]
         for where, tape in kinds if self.scores.mask else [(self.w.works, self.scores.tape)]:
@@ -142,13 +138,14 @@ class _Emitter:
         self._multiply()
         for where, tape, held, slots in self.tapes:
             self._logits(where, tape, held, slots)
+        self.loads.emit(ISSUE)
         self._largest()
         self._maximum()
         self._powers()
         self._weighted()
         self._results()
         self._final()
-        return self.build.block()
+        return self.build.block(scratch_bytes=self.loads.scratch_bytes, stages=self.loads.stages)
 
     def _load(self) -> None:
         """Load queries, keys and values a block of keys before their scores, in the order of their use."""
@@ -204,21 +201,11 @@ class _Emitter:
         at, pe = np.nonzero(where)
         used = {s for step in tape.steps for s in step.sources if not isinstance(s, float) and s > 0}
         for source in sorted(used):
-            self._load_extra(int(source) - 1, at, pe)
-        inputs = [self._score(at), *(s + w.step[at] % RINGS for s in self.extra_slots)]
+            self.loads.ask(int(source) - 1, at, pe)
+        inputs = [self._score(at), *(s + w.step[at] % RINGS for s in self.loads.slots)]
         whole = _whole(tape)
         site = TapeSite(inputs, self.shapes, held, slots, dict.fromkeys(whole, self._logit(at)), whole)
         emit_steps(self.build, tape, site, ISSUE.at("logits", w.step[at]), self._tiles(at, pe, w.keys[at]))
-
-    def _load_extra(self, index: int, at: Array, pe: Array) -> None:
-        w, shape = self.w, self.shapes[index + 1]
-        whole_rows, whole_cols = shape in (Shape.FULL, Shape.COL), shape in (Shape.FULL, Shape.ROW)
-        self.build.add(
-            Opcode.LOAD, ISSUE.at("extras", w.step[at]), pe=w.pe[at, pe], operand=self.first_extra + index,
-            dst=self.extra_slots[index] + w.step[at] % RINGS,
-            row=w.row[at, pe], rows=w.rows[at, pe] if whole_rows else 1,
-            col=w.key[at] if whole_cols else 0, cols=w.keys[at] if whole_cols else 1,
-        )  # fmt: skip
 
     def _tiles(self, at: Array, pe: Array, cols: Any = 1) -> PeTiles:
         """Return tiles of the rows of units, at[n] and pe[n], so many columns wide."""
@@ -355,11 +342,3 @@ class _Emitter:
 def _whole(tape: Tape) -> dict[int, Shape]:
     """Return which step gives a tape's result, which fills the tile whatever it is made of."""
     return {~int(tape.results[0]): Shape.FULL}
-
-
-def _meets(extra: Operand) -> Shape:
-    """Return how an extra meets a tile of scores of one group."""
-    rows = any(s and n > 1 for s, n in zip(extra.strides[-3:-1], extra.shape[-3:-1], strict=True))
-    cols = extra.strides[-1] != 0 and extra.cols > 1
-    shapes = {(True, True): Shape.FULL, (False, True): Shape.ROW, (True, False): Shape.COL}
-    return shapes.get((rows, cols), Shape.ONE)

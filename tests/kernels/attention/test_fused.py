@@ -61,7 +61,7 @@ class Case:
             "row": [Operand(kind, shape, (p.keys, 0, 0, 1), "dram")],
             "whole": [packed(kind, shape)],
         }
-        causal = [Operand(kind, shape, (0, 0, p.keys, 1), "sram")]
+        causal = [Operand(kind, shape, (0, 0, p.keys, 1), p.space)]
         return [q, k, v, *out, *views.get(self.mask, causal)]
 
     def data(self, seed: int) -> list[Array]:
@@ -194,6 +194,19 @@ def test_hidden_tiles_are_not_computed() -> None:
     assert len(c) == 2 * tiles * 2 * 2
     masks = block.commands[(block.commands["op"] == Opcode.LOAD) & (block.commands["operand"] == 4)]
     assert len(masks) == 64 // 8 * 2 * 2  # the diagonal alone reads the mask
+
+
+def test_a_mask_that_heads_share_is_read_from_dram_once() -> None:
+    chip = load_chip("tiny", {"sram.bytes": 1 << 20})
+    problem = replace(causal().problem, space="dram")
+    case = Case(problem, "added")
+    plan = AttentionPlan(problem, AttentionTiling(2, 8, 8, 4), chip)
+    block = holds(case, plan)
+    found = events(block, chip)
+    staged = block.commands["op"] == Opcode.STAGE
+    tiles = 8 * 8 * 8 * 4  # those on the diagonal, of fp32
+    assert found.dram_read_bytes[staged].sum() == block.scratch_bytes == tiles
+    assert found.sram_read_bytes.sum() == 2 * 2 * tiles  # for each head
 
 
 def test_scores_reach_no_shared_memory_and_keys_are_loaded_once_for_a_row() -> None:
