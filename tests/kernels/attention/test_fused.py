@@ -205,7 +205,7 @@ def test_a_mask_that_heads_share_is_read_from_dram_once() -> None:
     found = events(block, chip)
     staged = block.commands["op"] == Opcode.STAGE
     tiles = 8 * 8 * 8 * 4  # those on the diagonal, of fp32
-    assert found.dram_read_bytes[staged].sum() == block.scratch_bytes == tiles
+    assert found.sram_write_bytes[staged].sum() == block.scratch_bytes == tiles
     assert found.sram_read_bytes.sum() == 2 * 2 * tiles  # for each head
 
 
