@@ -24,7 +24,7 @@ from .engine.lookups import Lookups
 from .errors import UserError
 from .files.writing import valid
 from .gpu import load_gpu
-from .machine.chip import Chip, load_chip, put, validate
+from .machine.chip import Chip, load_chip, put_all, validate
 from .options import DEFAULT_CHIP, DEFAULT_GPU, Mode, Options, Words
 from .program.inputs import input_arrays, typed_inputs
 from .program.isa import Program
@@ -342,8 +342,7 @@ def chip_of(program: Program, chip: str | Chip | None, settings: Mapping[str, ob
     if chip is not None:
         return load_chip(chip, settings)
     values = copy.deepcopy(dict(program.chip))  # settings leave the program as it is
-    for key, value in (settings or {}).items():
-        put(values, key, value)
+    put_all(values, settings or {})
     return validate(values, str(program.chip.get("name", "")))
 
 
