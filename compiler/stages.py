@@ -36,7 +36,17 @@ class Stage(NamedTuple):
         return self.at if self.at == self.form else f"{self.at} {self.form}"
 
 
-ENGINE = ("clock_hz", "dram", "grid", "kernels", "launch", "noc", "pe", "power", "sram")  # all but prices and areas
+ENGINE = (
+    "clock_hz",
+    "dram",
+    "grid",
+    "kernels",
+    "launch",
+    "noc",
+    "pe",
+    "power",
+    "sram",
+)  # all but prices and areas
 STAGES = (
     Stage(
         "load",

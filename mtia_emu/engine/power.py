@@ -111,7 +111,7 @@ def _ranges(chip: Chip) -> Iterator[str]:
     clock = f"at {chip.clock_hz / 1e9:.3g} GHz"
     if high > power.most_v:
         yield f"supply: {high:.3g} V {clock}, above power.most_v, {power.most_v:g} V: beyond what is known"
-    if low < power.least_v or chip.clock_hz < chip.power.nominal_hz and low == power.least_v:
+    if low < power.least_v or (chip.clock_hz < chip.power.nominal_hz and low == power.least_v):
         yield f"supply: {low:.3g} V {clock}, the least: a slower clock saves no energy an event"
     if not LEAKAGE_KNOWN_C[0] <= e.temperature_c <= LEAKAGE_KNOWN_C[1]:
         yield (

@@ -17,6 +17,8 @@ from ..errors import UserError, nearest, refuse_unknown
 from ..files import toml
 from ..types import DType, dtype
 from .drams import load_dram
+from .memory_choice import choose, filled
+from .package import Package
 from .units.dram import DramTiming
 from .units.energy import Energy
 from .units.matrix import Matrix
@@ -102,6 +104,7 @@ class Chip(BaseModel):
     dram: Dram
     launch: ControlProcessor
     kernels: Kernels
+    package: Package
     power: Power
     energy: Energy
 
@@ -200,6 +203,14 @@ class Chip(BaseModel):
         """Return the cycles that it takes to start a launch, by its number in the program, from 0."""
         return math.ceil(self.cycles(self.launch.replace_s if number else self.launch.first_s))
 
+    def barrier_cycles(self) -> int:
+        """Return the cycles in which all PEs wait for one another within a launch.
+
+        Estimate: two trips to a counter in SRAM, as on a GPU to one in its L2: each PE adds to it, then sees
+        that all have.
+        """
+        return math.ceil(self.cycles(2 * self.sram.latency_s))
+
     def peak_macs_per_cycle(self, kind: DType) -> float:
         """Return the multiply-adds a cycle of all PEs, on the unit that takes that dtype."""
         if self.pe.matrix.supports(kind.name):
@@ -259,9 +270,15 @@ def load_chip(name: str, settings: Mapping[str, object] | None = None) -> Chip:
     """
     text, where = chip_text(name)
     values = toml.parse(text, where)
-    for key, value in (settings or {}).items():
-        put(values, key, value)
+    put_all(values, settings or {})
     return validate(values, where)
+
+
+def put_all(values: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Set dotted keys in a chip's nested tables; another memory takes the place of all of the one before."""
+    choose(values, settings)
+    for key, value in settings.items():
+        put(values, key, value)
 
 
 def put(values: dict[str, Any], key: str, value: object) -> None:
@@ -283,6 +300,7 @@ def put(values: dict[str, Any], key: str, value: object) -> None:
 
 def validate(values: dict[str, Any], where: str) -> Chip:
     """Return the chip that nested values describe; raise `UserError` naming every fault."""
+    values = filled(values)
     faults = [fault for key, info in _fields(Chip, "") if (fault := _unlike(key, info, values))]
     if faults:
         raise UserError(f"chip {where}: " + "; ".join(faults))

@@ -25,7 +25,8 @@ from ..engine.memoised import memoised_costs
 from ..errors import UserError
 from ..files.toml import parse
 from ..gpu import load_gpu
-from ..machine.chip import Chip, chip_text, put, validate
+from ..machine.chip import Chip, chip_text, put, put_all, validate
+from ..machine.memory_choice import filled
 from ..program.commands import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
@@ -166,10 +167,9 @@ class Evaluator:
 
     def _chip(self, params: dict[str, Any]) -> tuple[dict[str, Any], Chip]:
         values = copy.deepcopy(self.job.chip)
-        for key, value in params.items():
-            put(values, key, value)
+        put_all(values, params)
         for key, text in self.job.spec.link.items():
-            params[key] = _whole(evaluate(text, flat(values)))
+            params[key] = _whole(evaluate(text, flat(filled(values))))
             put(values, key, params[key])
         return params, validate(values, self.job.spec.chip)
 

@@ -33,10 +33,16 @@ class Energy(BaseModel):
     model_config = STRICT
 
     voltage_v: float = Field(
-        gt=0, le=10, description="supply of logic, wires and clock tree at the nominal clock", json_schema_extra=unit("V")
+        gt=0,
+        le=10,
+        description="supply of logic, wires and clock tree at the nominal clock",
+        json_schema_extra=unit("V"),
     )
     memory_voltage_v: float = Field(
-        gt=0, le=10, description="supply of local memory's arrays at the nominal clock", json_schema_extra=unit("V")
+        gt=0,
+        le=10,
+        description="supply of local memory's arrays at the nominal clock",
+        json_schema_extra=unit("V"),
     )
     price_voltage_v: float = Field(
         gt=0,
