@@ -31,6 +31,7 @@ BROUGHT: dict[str, Rule] = {
     "dram.ecc_data_bytes": lambda tech, timing, bytes_: tech.inline_ecc_data_bytes,
     "energy.dram_read_pj_per_byte": lambda tech, timing, bytes_: tech.read_pj_per_byte,
     "energy.dram_write_pj_per_byte": lambda tech, timing, bytes_: tech.write_pj_per_byte,
+    "energy.dram_activate_pj": lambda tech, timing, bytes_: timing.activate_pj,
     "energy.dram_idle_w": lambda tech, timing, bytes_: tech.idle_w_per_gb * bytes_ / 1e9,
 }
 """What a device brings, by key of a chip: from its technology, its timings and the bytes of the chip."""
