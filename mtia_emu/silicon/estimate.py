@@ -20,8 +20,8 @@ NEAR = 0.05  # a written die is as large as the estimate says
 class Estimate:
     """Areas and costs, one for each of `CASES`.
 
-    `die_mm2` is the die as the chip file writes it, scaled as settings change the estimated area: leakage and
-    clock power of a sweep's points follow it, and `costs` are of a die so large.
+    `die_mm2` is the die as the chip file writes it, scaled as settings change the estimated area: `costs`
+    are of a die so large.
     """
 
     chip: Chip
@@ -70,9 +70,8 @@ def _notes(chip: Chip, areas: tuple[Area, ...]) -> list[str]:
     out = []
     if abs(mid / chip.die_mm2 - 1) > NEAR:
         out.append(
-            f"die_mm2 is {chip.die_mm2:.0f}, the estimate {mid:.0f} ({low:.0f} to {high:.0f}): leakage, "
-            "clock power and cost are of the written one; a sweep's area_mm2, and limits to it, of the "
-            "estimate"
+            f"die_mm2 is {chip.die_mm2:.0f}, the estimate {mid:.0f} ({low:.0f} to {high:.0f}): the cost "
+            "above is of the written one; leakage, clock power and a sweep's area_mm2 and dollars are of the estimate"
         )
     dram = chip.dram
     if dram.device != IDEAL:
