@@ -18,6 +18,7 @@ from .chips import chip_names, chip_text  # noqa: F401
 from .drams import load_dram
 from .memory_choice import choose, filled
 from .package import Package
+from .system import System
 from .units.dram import DramTiming
 from .units.energy import Energy
 from .units.matrix import Matrix
@@ -103,6 +104,7 @@ class Chip(BaseModel):
     launch: ControlProcessor
     kernels: Kernels
     package: Package
+    system: System
     power: Power
     energy: Energy
 

@@ -155,6 +155,7 @@ RUN = f"run {{f}}/m.onnx {SMALL}"
 GPU = "--gpu a100-sxm-40gb --json -"
 DELIVERED = {
     "--gpu": Case("", "--gpu none --json -", GPU, keys),
+    "--basis": Case(GPU, "", "--basis server", key("versus_gpu", "energy")),
     "--gpu-launch": Case(GPU, "", "--gpu-launch host", key("gpu", "seconds")),
     "--gpu-unfused": Case(GPU, "", "--gpu-unfused", key("gpu", "notes")),
     "--gpu-sustained": Case(GPU, "", "--gpu-sustained", key("gpu", "joules")),
