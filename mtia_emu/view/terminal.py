@@ -9,7 +9,7 @@ from dataclasses import asdict
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from ..options import BOARD
+from ..options import BOARD, SERVER
 from ..results.basis import HOLDS, LEAVES
 from ..results.check import Check, Distance, LayerCheck
 from ..results.report import Comparison, Layer, Report, compare
@@ -206,7 +206,9 @@ def _gpu(page: Page, report: Report, gpu: Report, basis: str) -> RenderableType:
         "",
         page.text(_words(report, gpu, versus), "bold"),
     ]
-    parts += [page.text(line, "dim") for line in (*_bands(versus), *_basis(versus), *gpu.notes[:1])]
+    parts += [
+        page.text(line, "dim") for line in (*_bands(versus), *_basis(report, gpu, versus), *gpu.notes[:1])
+    ]
     return page.section("Beside the GPU", *parts, "", _gpu_bound(page, gpu))
 
 
@@ -218,10 +220,12 @@ def _bands(versus: Comparison) -> Iterator[str]:
         yield f"80 % band of the GPU's model alone: {'; '.join(texts)}."
 
 
-def _basis(versus: Comparison) -> Iterator[str]:
+def _basis(report: Report, gpu: Report, versus: Comparison) -> Iterator[str]:
     """Yield what the joules of both sides are of, and what is published of such chips."""
     if versus.basis:
-        yield f"Joules of both: {HOLDS[versus.basis]}; without {LEAVES[versus.basis]}."
+        shares = [units.watts(x.around.server_w / x.around.machines) for x in (report, gpu) if x.around]
+        of = f" ({' and '.join(shares)})" if versus.basis == SERVER else ""
+        yield f"Joules of both: {HOLDS[versus.basis]}{of}; without {LEAVES[versus.basis]}."
     p = versus.published
     if p is not None:
         spread = "" if p.low == p.high else f", {units.ratio(p.low)} to {units.ratio(p.high)}"
