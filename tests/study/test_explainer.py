@@ -117,7 +117,7 @@ def test_what_is_wrong_is_refused(refused: Any, tmp_path: Path) -> None:
 
 def test_a_chip_at_its_limit_of_power_is_explained_at_the_clock_that_it_keeps() -> None:
     """Prices that fall buy clock; each step is what a run on the changed chip says."""
-    limited = {"tdp_w": 18.0}
+    limited = {"tdp_w": 26.0}
     found = mtia_emu.explain(MODEL, "mtia-2i", dims=DIMS, settings=limited)
     assert found.report == mtia_emu.run(MODEL, "mtia-2i", dims=DIMS, settings=limited, gpu=None).report
     assert found.report.power is not None and found.report.power.slowed
