@@ -14,11 +14,10 @@ from mtia_emu.types import BOOL, TensorType
 from .activations import Function, activation
 from .indexing import backwards, reversed_to
 from .matmul import swapped
+from .scan import STEPS
 from .shapes import take
 from .spelling import Call, Unsupported, onnx
 from .trace import NoTape, traced
-
-STEPS = 4096
 
 
 @dataclass(frozen=True)
