@@ -41,8 +41,22 @@ def rolled(
     """Return the last value of each state and each result stacked along a first axis; None where it cannot be.
 
     A state's column has its value before each step and the last one. One state at most may be made of the one
-    before, element by element.
+    before, element by element. Where constants were folded in the first step it may stand by itself.
     """
+    whole = _at_once(builder, states, results)
+    if whole is not None:
+        return whole
+    rest = _at_once(builder, [state[1:] for state in states], [column[1:] for column in results])
+    if rest is None:
+        return None
+    last, stacks = rest
+    firsts = (builder.add("reshape", c[0], shape=(1, *builder.type_of(c[0]).shape)) for c in results)
+    return last, [builder.add("concat", *pair, axis=0) for pair in zip(firsts, stacks, strict=True)]
+
+
+def _at_once(
+    builder: NodeBuilder, states: Sequence[Column], results: Sequence[Column]
+) -> tuple[list[str], list[str]] | None:
     steps = len(states[0]) - 1 if states else len(results[0]) if results else 0
     if steps < LEAST:
         return None
