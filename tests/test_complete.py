@@ -33,6 +33,7 @@ PLAIN = {
     "spelling",
     "einsum",
     "trace",
+    "scores",
 }  # files of ops and passes that hold none
 
 

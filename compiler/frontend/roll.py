@@ -213,7 +213,9 @@ class _Roll:
         if len(differ) != 1 or nodes[0].type.shape[differ[0]] != 1:
             return 0, []
         axis, kind = differ[0], self.builder.type_of(nodes[0].inputs[0])
-        whole = all(n == m or i == axis for i, (n, m) in enumerate(zip(kind.shape, nodes[0].type.shape, strict=True)))
+        whole = all(
+            n == m or i == axis for i, (n, m) in enumerate(zip(kind.shape, nodes[0].type.shape, strict=True))
+        )
         return axis, [s[axis] for s in starts] if whole else []
 
     def _at_once(self, node: Node, operands: list[All]) -> str:
@@ -224,9 +226,9 @@ class _Roll:
         return rule(node, operands)
 
     def _rules(self) -> dict[str, Callable[[Node, list[All]], str]]:
-        shaped = {op: self._shaped for op in ("reshape", "expand")}
+        shaped = dict.fromkeys(("reshape", "expand"), self._shaped)
         folds = {f"reduce_{kind}": self._fold for kind in ("sum", "mean", "max", "min", "prod")}
-        rows = {op: self._row_wise for op in ("softmax", "log_softmax")}
+        rows = dict.fromkeys(("softmax", "log_softmax"), self._row_wise)
         return {
             "cast": self._broadcast,
             "matmul": self._matmul,

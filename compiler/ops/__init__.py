@@ -4,13 +4,17 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     activations,
     attention,
     attention_packed,
+    causal_conv,
+    conv,
     convolve,
     dequantise,
     elementwise,
     embedding_bag,
+    experts,
     fused_attention,
     gather,
     indexing,
+    linear_models,
     map,
     matmul,
     matmul_map,
@@ -33,6 +37,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     softmax,
     spectral,
     training,
+    tree_ensemble,
 )
 from .base import OPS, Count, Op, check_node, infer, op_named, reference, register, work
 from .spelling import ONNX, Call, Unsupported, onnx
