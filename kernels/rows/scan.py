@@ -73,7 +73,7 @@ class _Emitter:
 
     @cached_property
     def width(self) -> int:
-        """Return the columns of a tile: a share of all for each PE, whole lines, as many as there is room for."""
+        """Return the columns of a tile: a PE's share of all, in whole lines, as far as there is room."""
         registers = allocate(self.tape, [Shape.FULL] * len(self.inputs))
         ring = [self.out, *(x for x in self.inputs[1:] if self._moves(x))]
         kept = [x for x in self.inputs if not self._moves(x)]
@@ -121,7 +121,7 @@ class _Emitter:
         return build.block()
 
     def _load(self, build: Builder, index: int, site: _Site, cols: Array) -> Array:
-        """Emit an input's loads, of each step or once a tile; return the slots in which each step reads it."""
+        """Emit an input's loads, for each step or once a tile; return the slots in which steps read it."""
         operand = self.inputs[index]
         moves = self._moves(operand)
         first = build.slot(operand.dtype, self.width, RING if moves else SPARE)
@@ -143,7 +143,7 @@ class _Emitter:
 
 @dataclass(frozen=True)
 class _Site:
-    """Of each step of each tile: its PE, which of the PE's tiles it is, its place there, its step, its column."""
+    """Of each step of each tile: its PE, which of that PE's tiles it is, its place, its step, its column."""
 
     pe: Array
     turn: Array

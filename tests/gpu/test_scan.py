@@ -14,7 +14,19 @@ START = GPU.launch_graph_s + GPU.dram_latency_s
 def loop(rows: int, k: int, n: int, read: int = 4096, write: int = 1024) -> ScanWork:
     """Return a loop of 100 steps with ten operations an element."""
     flops = 100 * rows * (n or 1) * 10
-    return ScanWork("", "", FP16, steps=100, rows=rows, k=k, n=n, depth=10, flops=flops, read_bytes=read, write_bytes=write)
+    return ScanWork(
+        "",
+        "",
+        FP16,
+        steps=100,
+        rows=rows,
+        k=k,
+        n=n,
+        depth=10,
+        flops=flops,
+        read_bytes=read,
+        write_bytes=write,
+    )
 
 
 def rate() -> float:
@@ -49,7 +61,9 @@ def test_a_larger_weight_is_read_anew_by_each_step_which_is_launched(k: int, mem
     again = {"l2": 100 / GPU.l2_bytes_per_s, "dram": 100 / GPU.stream_bytes_per_s}[memory]
     stream = 1024 / GPU.stream_bytes_per_s
     assert kernel.text == "rnn step by step"
-    assert kernel.seconds == pytest.approx(START + launches + weight * again + stream * (memory == "dram"), rel=1e-6)
+    assert kernel.seconds == pytest.approx(
+        START + launches + weight * again + stream * (memory == "dram"), rel=1e-6
+    )
     assert kernel.dram_read_bytes == weight * (100 if memory == "dram" else 1)
 
 

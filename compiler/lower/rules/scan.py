@@ -21,7 +21,7 @@ def scan(schedule: Schedule, node: Node) -> list[View]:
     """Schedule each step of a loop: its product, then the tape of each state; one core where none fits."""
     kinds = [schedule.values[v].type for v in node.inputs]
     body = ScanBody.of(node.attrs)
-    if any(kind.dtype.name in UNFIT and not kind.dtype.name == "bool" for kind in kinds):
+    if any(kind.dtype.name in UNFIT and kind.dtype.name != "bool" for kind in kinds):
         return schedule.on_core(node)
     if body.states == 1 and not body.product:
         return _columns(schedule, node, body)
@@ -86,7 +86,7 @@ class _Loop:
         """Multiply the last state with the weight, where there is one."""
         if into is None:
             return
-        weight, (*lead, k) = operands[self.body.states], state.shape
+        weight, k = operands[self.body.states], state.shape[-1]
         m, n = state.type.size // k, weight.shape[1]
         flat, target = state.reshape((m, k)), into.reshape((m, n))
         if flat is None:

@@ -230,7 +230,7 @@ def test_annotations_for_many_devices_are_named_as_ignored(
 
 
 def recurrence(path: Path, steps: int, op: str = "Scan") -> Path:
-    """Write a model that adds and normalises step by step, or a GRU that resets its state before a product."""
+    """Write a model that adds and normalises in steps, or a GRU that resets its state before a product."""
     x = vi("x", [steps, 1, 4] if op == "GRU" else [steps, 4])
     if op == "GRU":
         weights = {"w": np.ones((1, 9, 4), np.float32), "r": np.ones((1, 9, 3), np.float32)}

@@ -22,7 +22,8 @@ pytest.importorskip("onnxruntime")
 HEAD = '<ir_version: 9, opset_import: ["" : 20]>\n'
 STEPS = 20
 
-SELECTIVE = """g (float[20,6] dt, float[20,6] u, float[20,4] b, float[20,4] c) => (float[6,4] last, float[20,6] y) {
+SELECTIVE = """g (float[20,6] dt, float[20,6] u, float[20,4] b, float[20,4] c)
+  => (float[6,4] last, float[20,6] y) {
   last, y = Scan <num_scan_inputs = 4, body = s (float[6,4] h, float[6] d, float[6] v, float[4] p, float[4] q)
     => (float[6,4] n, float[6] o) {
       one = Constant <value = int64[1] {1}> ()

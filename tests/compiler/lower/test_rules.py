@@ -243,9 +243,10 @@ SCANNED = """  in %h : fp32[2,3]
 def test_a_loop_with_a_product_is_a_product_and_a_tape_a_step() -> None:
     weight = ", ".join(map(str, np.linspace(-1, 1, 18).round(3)))
     body = SCANNED.format(kind="bool", weight=weight)
-    body += """  %y : fp32[5,2,3], %c : fp32[2,3] = scan(%h, %h, %w, %x, %m) {product=true, scanned=2, tapes=["6 -> t1 | t0 = add(x0, x2); t1 = where(x5, t0, x0)", "6 -> t2 | t0 = tanh(x0); t1 = mul(t0, x3); t2 = add(t1, x4)"]}
-  out %y
-  out %c"""
+    first = "6 -> t1 | t0 = add(x0, x2); t1 = where(x5, t0, x0)"
+    last = "6 -> t2 | t0 = tanh(x0); t1 = mul(t0, x3); t2 = add(t1, x4)"
+    attrs = f'{{product=true, scanned=2, tapes=["{first}", "{last}"]}}'
+    body += f"  %y : fp32[5,2,3], %c : fp32[2,3] = scan(%h, %h, %w, %x, %m) {attrs}\n  out %y\n  out %c"
     assert kernels(body) == ["matmul", "map", "map"] * 5
 
 
@@ -254,8 +255,9 @@ def test_a_loop_without_one_is_a_kernel_call() -> None:
   in %x : fp32[5,2,3]
   in %s : fp32[5,1,3]
   in %k : fp32[3]
-  %y : fp32[5,2,3] = scan(%h, %x, %s, %k) {scanned=2, tapes=["4 -> t2 | t0 = mul(x0, x2); t1 = add(t0, x1); t2 = sub(t1, x3)"]}
+  %y : fp32[5,2,3] = scan(%h, %x, %s, %k) {scanned=2, tapes=["TAPE"]}
   out %y"""
+    body = body.replace("TAPE", "4 -> t2 | t0 = mul(x0, x2); t1 = add(t0, x1); t2 = sub(t1, x3)")
     assert kernels(body) == ["copy", "copy", "scan"]  # what is broadcast is spread first
 
 
