@@ -41,8 +41,9 @@ from .shapes import shape, shapes
 
 BURST = Mode()
 UNMEASURED_LOOP = Band(0.7, 4.0)
-"""Measured / modelled of loops. Estimate, no public table was found: libraries hold weights on the chip for some
-batches and sizes only (PyTorch, pull requests 43165 and 48070), and take a few times as long for others."""
+"""Measured / modelled of loops. Estimate, no public table was found: libraries hold weights on the chip for
+some batches and sizes only (PyTorch, pull requests 43165 and 48070), and take a few times as long for others.
+"""
 
 
 class Gpu(Facts):
