@@ -23,6 +23,7 @@ from ..steps import Schedule
 from ..views import View, channels_last
 
 PART_SHARE = 8  # an operand of one part in so many of SRAM is read whole
+LONG = 1024  # rows of a depthwise result from which a copy of its weights in SRAM pays
 MOST_TAPS = 12  # that one kernel call sums: each has an operand and a weight in local memory
 
 
@@ -164,6 +165,10 @@ def _matrix(schedule: Schedule, node: Node, weight: View, s: ConvShape) -> View:
         shape = shape[1:]
     matrix = turned.reshape(shape) or schedule.packed(node, turned).reshape(shape)
     assert matrix is not None
+    if s.depthwise and s.rows >= LONG and schedule.buffers[matrix.buffer].role == "const":
+        near = schedule.buffer(f"{node.name}.taps", matrix.type)  # each tile of the result reads it
+        schedule.step(node, "copy", [matrix], [near])
+        return near
     return matrix
 
 
