@@ -15,7 +15,9 @@ from .conv import FLOATS
 from .matmul_map import epilogue
 from .quantise import saturate
 from .spelling import Call, Unsupported, onnx
+from .transpose_convolve import Transposed, transposed_convolution
 
+PHASES = 64  # convolutions that a transposed one is spelt as
 PLACES = 4096  # places of a kernel; each is a slice
 LARGEST = 1 << 24  # elements of a table of indices
 
@@ -234,6 +236,10 @@ def _conv_transpose(c: Call) -> str:
         raise UserError(f"ConvTranspose of {x} by {weight} in {groups} groups")
     size, kernel, (n, channels) = x.shape[2:], weight.shape[2:], x.shape[:2]
     w, out = _transposed(c, size, kernel)
+    if x.dtype.name in FLOATS and weight.dtype == x.dtype and math.prod(w.strides) <= PHASES:
+        count = tuple(-(-n // s) for n, s in zip(out, w.strides, strict=True))
+        sizes = Transposed(w.out, count, kernel, w.strides, w.dilations, w.before)
+        return transposed_convolution(c, sizes, out)
     inner, each, taps, spots = channels // groups, weight.shape[1], math.prod(kernel), math.prod(size)
     columns = c.reshape(c[1], (1, groups, inner, each * taps))
     columns = c.add("transpose", columns, perm=(0, 1, 3, 2))
