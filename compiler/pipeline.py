@@ -56,7 +56,7 @@ from .passes import (
     SetWeightLayout,
     SplitIntoStrips,
 )
-from .passes.groups import MarkAttention, MarkChains, Marking, MarkProjections, mark
+from .passes.groups import MarkAttention, MarkChains, Marking, MarkProjections, MarkTransposed, mark
 from .passes.set_precision import own_dtype
 from .stages import STAGES, Stage, stages_from
 
@@ -141,6 +141,7 @@ def chosen_steps(own: DType, form: Format, chip: Chip | None, spelling: str | No
 GPU_PASSES: tuple[Marking, ...] = (
     MarkAttention(),  # first: it takes the softmax, and the work around it, whole
     MarkProjections(),
+    MarkTransposed(),
     MarkChains(),  # last: what is in no other kernel
 )
 """The passes that mark what a GPU runs as one kernel, on the graph that no chip is known to yet."""

@@ -9,7 +9,7 @@ import numpy as np
 from mtia_emu.kernels.rows.tape import parse
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import ProductWork, TensorType, dtype
+from mtia_emu.types import ImplicitGemmWork, TensorType, dtype
 
 from ..graph import Attrs
 from .base import (
@@ -139,13 +139,16 @@ def convolved(x: Array, weight: Array, s: ConvShape) -> Array:
 
 
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
-    """Count a product whose left side is read once, as it lies; a depthwise one as arithmetic on elements."""
+    """Count a product whose left side is read once, as it lies.
+
+    A depthwise one is arithmetic on elements; a multiply-add counts once, as it takes a lane once.
+    """
     s, steps = conv_shape(need(types[0]), need(types[1]), attrs), len(parse(str(attrs["tape"])).steps)
     size = results[0].size
     if s.depthwise:
-        return elementwise(size, (2 * s.taps + steps) * size)
-    k = s.inner * s.taps
-    return Count(ProductWork, {"batch": s.groups, "m": s.rows, "k": k, "n": s.outer}, steps * size)
+        return elementwise(size, (s.taps + steps) * size)
+    sizes = {"batch": s.groups, "m": s.rows, "k": s.inner * s.taps, "n": s.outer}
+    return Count(ImplicitGemmWork, sizes | {"left_bytes": need(types[0]).bytes}, steps * size)
 
 
 register(

@@ -3,6 +3,7 @@
 from .attention import MarkAttention
 from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
+from .convolutions import MarkTransposed
 from .projections import MarkProjections
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "MarkAttention",
     "MarkChains",
     "MarkProjections",
+    "MarkTransposed",
     "MarkedGraph",
     "Marking",
     "NodeGroup",
