@@ -33,6 +33,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     softmax,
     spectral,
     training,
+    transpose_convolve,
 )
 from .base import OPS, Count, Op, check_node, infer, op_named, reference, register, work
 from .spelling import ONNX, Call, Unsupported, onnx

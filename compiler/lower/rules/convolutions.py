@@ -1,7 +1,7 @@
 """How convolutions are scheduled: a product whose left rows are windows, read where they lie.
 
 The channels of what a convolution reads and writes lie last in memory, so that a window is a few long runs.
-Padding is memory with zeros around the operand; whoever makes the operand may write it there at once
+Padding is memory around the operand; whoever makes the operand may write it there at once
 (`elide`). An operand too large to count on a place in SRAM is brought there part by part, so that what its
 windows read several times comes from DRAM once.
 """
@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 
 from mtia_emu.kernels.rows.tape import Source, Tape, TapeStep, inline, parse
 
-from mtia_emu.types import FP32, DType, TensorType
+from mtia_emu.types import FP32, INT32, DType, TensorType
 
 from ...graph import Node
+from ...ops.base import number
 from ...ops.conv import ConvShape, conv_shape
 from ..steps import Schedule
 from ..views import View, channels_last
@@ -95,7 +96,7 @@ def _direct(schedule: Schedule, x: View, s: ConvShape) -> bool:
 
 
 def _seen(schedule: Schedule, node: Node, x: View, s: ConvShape, part: _Part) -> View:
-    """Return what the windows of a part cover, [n,*size,c], zeros where that is padding."""
+    """Return what the windows of a part cover, [n,*size,c], with its padding."""
     first, count = [part.row, *(0 for _ in s.out[1:])], [part.rows, *s.out[1:]]
     low = [f * t - b for f, t, b in zip(first, s.strides, s.before, strict=True)]
     span = [(k - 1) * d + 1 for k, d in zip(s.kernel, s.dilations, strict=True)]
@@ -119,7 +120,7 @@ def _seen(schedule: Schedule, node: Node, x: View, s: ConvShape, part: _Part) ->
 
 
 def _fill_borders(schedule: Schedule, node: Node, padded: View, before: list[int], size: list[int]) -> None:
-    """Write zeros around the middle of [n,*,c], which begins `before` and has `size`.
+    """Write the padding around the middle of [n,*,c], which begins `before` and has `size`.
 
     Where an axis is padded alike on both sides, both are one view.
     """
@@ -145,7 +146,8 @@ def _cut(view: View, axis: int, start: int, count: int) -> View:
 
 
 def _fill(schedule: Schedule, node: Node, target: View) -> None:
-    tape = Tape(0, (TapeStep("copy", (0.0,), target.dtype),), (~0,))
+    value = float(number(node.attrs, "fill", 0.0))
+    tape = Tape(0, (TapeStep("copy", (value,), target.dtype),), (~0,))
     schedule.step(node, "map", [], [target], tape=str(tape))
 
 
@@ -226,8 +228,9 @@ def _edge(schedule: Schedule, node: Node, full: View) -> View:
 
 
 def _by_taps(schedule: Schedule, call: _Call, out: View, edges: list[View]) -> None:
-    """Schedule a depthwise convolution: the operand as each tap sees it, times its weight, summed in fp32."""
+    """Schedule a depthwise convolution: the operand as each tap sees it, times its weight, summed in fp32 or int32."""
     s, seen, total = call.sizes, call.seen, list[View]()
+    wide = FP32 if seen.dtype.is_float else INT32
     places = list(itertools.product(*(range(k) for k in s.kernel)))
     steps = (1, *s.strides, 1)
     for first in range(0, s.taps, MOST_TAPS):
@@ -237,23 +240,23 @@ def _by_taps(schedule: Schedule, call: _Call, out: View, edges: list[View]) -> N
         weights = [_cut(call.weight, 0, t, 1).reshape((s.groups,)) for t in taps]
         inputs = [*total, *shown, *(w.expand(out.shape) for w in weights if w is not None)]
         if taps[-1] + 1 < s.taps:
-            total = [schedule.buffer(f"{call.node.name}.sum", TensorType(FP32, out.shape))]
-            tape = _weighted(len(taps), bool(first))
+            total = [schedule.buffer(f"{call.node.name}.sum", TensorType(wide, out.shape))]
+            tape = _weighted(len(taps), bool(first), wide)
             schedule.step(call.node, "map", inputs, total, tape=str(tape))
             continue
-        tape = followed(_weighted(len(taps), bool(first)), call.tape, out.dtype)
+        tape = followed(_weighted(len(taps), bool(first), wide), call.tape, out.dtype)
         schedule.step(call.node, "map", [*inputs, *edges], [out], tape=str(tape))
 
 
-def _weighted(taps: int, more: bool) -> Tape:
+def _weighted(taps: int, more: bool, kind: DType) -> Tape:
     """Return the sum of products of `taps` inputs and as many weights, with a first input where there is `more`."""
     steps: list[TapeStep] = []
     total: Source | None = 0 if more else None
     for tap in range(taps):
-        steps.append(TapeStep("mul", (more + tap, more + taps + tap), FP32))
+        steps.append(TapeStep("mul", (more + tap, more + taps + tap), kind))
         product = ~(len(steps) - 1)
         if total is not None:
-            steps.append(TapeStep("add", (total, product), FP32))
+            steps.append(TapeStep("add", (total, product), kind))
         total = ~(len(steps) - 1)
     return Tape(more + 2 * taps, tuple(steps), (~(len(steps) - 1),))
 
