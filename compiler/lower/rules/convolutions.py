@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from mtia_emu.kernels.rows.tape import Source, Tape, TapeStep, inline, parse
 
-from mtia_emu.types import FP32, INT32, DType, TensorType
+from mtia_emu.types import FP32, DType, TensorType
 
 from ...graph import Node
 from ...ops.base import number
@@ -24,6 +24,7 @@ from ..steps import Schedule
 from ..views import View, channels_last
 
 PART_SHARE = 8  # an operand of one part in so many of SRAM is read whole
+MOST_EXACT = 1 << 8  # products of two bytes that fp32 sums exactly
 LONG = 1024  # rows of a depthwise result from which a copy of its weights in SRAM pays
 MOST_TAPS = 12  # that one kernel call sums: each has an operand and a weight in local memory
 
@@ -47,9 +48,10 @@ class _Part:
 def conv(schedule: Schedule, node: Node) -> list[View]:
     """Schedule a convolution and the tape on its result."""
     x, weight, *_ = schedule.operands(node)
-    if 0 in x.shape or 0 in weight.shape:
-        return schedule.on_core(node)
     s = conv_shape(x.type, weight.type, node.attrs)
+    exact = x.dtype.is_float or not s.depthwise or s.taps <= MOST_EXACT
+    if 0 in x.shape or 0 in weight.shape or not exact:
+        return schedule.on_core(node)
     tape, left = inline(parse(str(node.attrs["tape"])), schedule.numbers(node.inputs[2:], 1))
     extras = [schedule.values[node.inputs[i + 1]] for i in left if i > 0]
     out = schedule.result_channels_last(node)
@@ -228,9 +230,8 @@ def _edge(schedule: Schedule, node: Node, full: View) -> View:
 
 
 def _by_taps(schedule: Schedule, call: _Call, out: View, edges: list[View]) -> None:
-    """Schedule a depthwise convolution: the operand as each tap sees it, times its weight, summed in fp32 or int32."""
+    """Schedule a depthwise convolution: the operand as each tap sees it, times its weight, summed in fp32."""
     s, seen, total = call.sizes, call.seen, list[View]()
-    wide = FP32 if seen.dtype.is_float else INT32
     places = list(itertools.product(*(range(k) for k in s.kernel)))
     steps = (1, *s.strides, 1)
     for first in range(0, s.taps, MOST_TAPS):
@@ -240,23 +241,30 @@ def _by_taps(schedule: Schedule, call: _Call, out: View, edges: list[View]) -> N
         weights = [_cut(call.weight, 0, t, 1).reshape((s.groups,)) for t in taps]
         inputs = [*total, *shown, *(w.expand(out.shape) for w in weights if w is not None)]
         if taps[-1] + 1 < s.taps:
-            total = [schedule.buffer(f"{call.node.name}.sum", TensorType(wide, out.shape))]
-            tape = _weighted(len(taps), bool(first), wide)
+            total = [schedule.buffer(f"{call.node.name}.sum", TensorType(FP32, out.shape))]
+            tape = _weighted(len(taps), bool(first), seen.dtype)
             schedule.step(call.node, "map", inputs, total, tape=str(tape))
             continue
-        tape = followed(_weighted(len(taps), bool(first), wide), call.tape, out.dtype)
+        tape = followed(_weighted(len(taps), bool(first), seen.dtype), call.tape, out.dtype)
         schedule.step(call.node, "map", [*inputs, *edges], [out], tape=str(tape))
 
 
 def _weighted(taps: int, more: bool, kind: DType) -> Tape:
-    """Return the sum of products of `taps` inputs and as many weights, with a first input where there is `more`."""
+    """Return the sum of products of `taps` inputs and as many weights, with a first input where there is `more`.
+
+    Weights of bytes become fp32 first: the engine multiplies bytes as bytes.
+    """
     steps: list[TapeStep] = []
     total: Source | None = 0 if more else None
     for tap in range(taps):
-        steps.append(TapeStep("mul", (more + tap, more + taps + tap), kind))
+        weight = more + taps + tap
+        if not kind.is_float:
+            steps.append(TapeStep("copy", (weight,), FP32))
+            weight = ~(len(steps) - 1)
+        steps.append(TapeStep("mul", (more + tap, weight), FP32))
         product = ~(len(steps) - 1)
         if total is not None:
-            steps.append(TapeStep("add", (total, product), kind))
+            steps.append(TapeStep("add", (total, product), FP32))
         total = ~(len(steps) - 1)
     return Tape(more + 2 * taps, tuple(steps), (~(len(steps) - 1),))
 
