@@ -6,6 +6,9 @@ from .bags.pooled import EmbeddingBagKernel
 from .kernel import Kernel
 from .matmul.kernel import MatmulKernel, PackedMatmulKernel
 from .rows.kernel import CopyKernel, ScalarKernel, TapeKernel
+from .rows.scan import ScanKernel
+from .rows.scatter import ScatterKernel
+from .rows.top import TopKernel
 
 ALL = (
     AttentionKernel(),
@@ -15,6 +18,9 @@ ALL = (
     TapeKernel("row", "tape that folds rows: softmax, norms, reductions", folds=True),
     CopyKernel("copy", "strided copy: transposes, concatenation, slices that no view can stand for"),
     TapeKernel("rotary", "rotary position embedding on the two halves of each row"),
+    ScanKernel(),
+    ScatterKernel(),
+    TopKernel(),
     GatherKernel(),
     EmbeddingBagKernel(),
     ScalarKernel(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -90,6 +89,11 @@ class CommandColumns:
         """Refuse operands [n] that are no whole numbers."""
         whole = np.array([not k.is_float and k.name != "bool" for k in self.kinds])
         self.refuse(~whole[self.operand_kind[operand]], at, "indices and offsets are integers")
+
+    def counts(self, at: Array, slot: Array) -> None:
+        """Refuse slots [n] that hold no whole numbers."""
+        whole = np.array([not k.is_float and k.name != "bool" for k in self.kinds])
+        self.refuse(~whole[self.slot_kind[slot]], at, "places are integers")
 
     def writable(self, at: Array, operand: Array) -> None:
         """Refuse operands [n] that the block only reads."""

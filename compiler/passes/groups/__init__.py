@@ -5,12 +5,14 @@ from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
 from .convolutions import MarkTransposed
 from .projections import MarkProjections
+from .scans import MarkScans
 
 __all__ = [
     "Flow",
     "MarkAttention",
     "MarkChains",
     "MarkProjections",
+    "MarkScans",
     "MarkTransposed",
     "MarkedGraph",
     "Marking",
