@@ -19,10 +19,10 @@ class TapeKernel(Kernel):
     """A tape over tiles of views of one shape, whose last axis it may fold: see `emit_rowwise`."""
 
     reads_views = writes_views = shares_launch = True
-    overwrites = 0
 
     def __init__(self, name: str, summary: str, *, folds: bool = False) -> None:
         self._name, self._folds = name, folds
+        self.overwrites = None if folds or self.copies else 0
         self.summary = summary
 
     @property
