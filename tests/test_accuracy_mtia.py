@@ -58,7 +58,9 @@ def test_operands_in_lpddr_are_no_faster_than_its_pins() -> None:
     for case in mtia_cases.fc_lpddr(chip):
         m, k, n = map(int, case.name.split(" x "))
         assert (m * k + k * n + 4 * m * n) / case.here < chip.dram.bytes_per_s / 1e6, case.name
-    (turned,) = (x for x in mtia_cases.other_ops(chip, "mtia1_ops_lpddr.csv", "dram") if x.name == "Transpose")
+    (turned,) = (
+        x for x in mtia_cases.other_ops(chip, "mtia1_ops_lpddr.csv", "dram") if x.name == "Transpose"
+    )
     assert 50 < turned.here < turned.published
 
 

@@ -54,7 +54,9 @@ def fit_interleave() -> tuple[int, float]:
     mine = [r for r, half in zip(rows, halves(len(rows)), strict=True) if half and not in_sram(r)]
     programs = [(r, *compiled(tbe_operator(r), load_chip(CHIP), "weights-dram")) for r in mine]
     errors = {
-        size: float(np.median([_miss(*program, {"dram.channel_interleave_bytes": size}) for program in programs]))
+        size: float(
+            np.median([_miss(*program, {"dram.channel_interleave_bytes": size}) for program in programs])
+        )
         for size in INTERLEAVES
     }
     best = min(errors, key=lambda size: errors[size])
