@@ -166,9 +166,9 @@ class ProductWork(_NodeWork):
 
 @dataclass(frozen=True, kw_only=True)
 class ImplicitGemmWork(ProductWork):
-    """A convolution as a product of windows by weights, in `batch` groups: m places, k in a window, n channels.
+    """A convolution as a product of windows by weights, in `batch` groups: m places, k a window, n channels.
 
-    The windows overlap: no matrix [m, k] is ever in memory. `left_bytes` are those of the operand they lie in.
+    The windows overlap: no matrix [m, k] is ever in memory. `left_bytes` are those of what they lie in.
     """
 
     left_bytes: int

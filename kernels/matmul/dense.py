@@ -190,7 +190,7 @@ class _Emitter:
         return self.build.block(scratch_bytes=self.plan.stage_bytes(), stages=stages)
 
     def _groups(self, cast: Cast, working: Array) -> tuple[Array, Array]:
-        """Return each multicast group's leader, [group], and whether one of its PEs is working, [step, group].
+        """Return each multicast group's leader, [group], and where one of its PEs works, [step, group].
 
         `working` is [step, PE].
         """
@@ -392,9 +392,7 @@ class _Emitter:
             if shape is Shape.COL:
                 tile |= {"col": 0, "cols": 1}
             dst = slot + ordinal % RINGS
-            self.build.add(
-                Opcode.LOAD, ISSUE.at("extras", step), pe=pe, operand=3 + index, dst=dst, **tile
-            )
+            self.build.add(Opcode.LOAD, ISSUE.at("extras", step), pe=pe, operand=3 + index, dst=dst, **tile)
 
     def _load_row(self, index: int, step: Array, pe: Array) -> None:
         """Emit the loads of a row, for tiles [n]: once for those after one another of the same columns.
