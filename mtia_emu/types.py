@@ -299,7 +299,6 @@ class ScanWork(_NodeWork):
 
 Work = (
     ProductWork
-    | ImplicitGemmWork
     | AttentionWork
     | ElementwiseWork
     | RowWork
@@ -307,6 +306,7 @@ Work = (
     | BagWork
     | CopyWork
     | ScanWork
+    | ImplicitGemmWork
 )
 """What one kernel must do, whatever machine does it.
 
