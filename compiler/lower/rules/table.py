@@ -32,6 +32,7 @@ from .rows import first_elements, norm, quantise_rows, reduction, rotary, softma
 from .scan import scan
 
 Rule = Callable[[Schedule, Node], list[View]]
+OFTEN = 64  # rows from which indices that each of them reads are worth a copy in SRAM
 
 
 def rule_of(op: str) -> Rule:
@@ -192,6 +193,10 @@ def _gather(schedule: Schedule, node: Node) -> list[View]:
         return schedule.on_core(node)
     table = schedule.packed(node, x).reshape((outer, x.shape[axis], inner))
     flat = schedule.packed(node, indices).reshape((1, count))
+    if flat is not None and outer >= OFTEN and schedule.buffers[flat.buffer].role == "const":
+        near = schedule.buffer(f"{node.name}.indices", flat.type)  # each outer row reads all of them
+        schedule.step(node, "copy", [flat], [near])
+        flat = near
     out = schedule.result(node)
     assert table is not None and flat is not None
     rows = View(out.buffer, out.dtype, (outer * count, inner), (inner, 1))
