@@ -82,6 +82,8 @@ def _cell(c: Call, direction: int, gates: int, functions: tuple[Function, ...]) 
     if c.op == "LSTM" and c.has(7):
         all_three = _pick(c, c[7], 0, direction)
         peepholes = tuple(take(c, all_three, 0, i * hidden, (i + 1) * hidden) for i in range(3))
+    if recurrent_bias and c.op != "GRU":  # there a gate lets through what the state adds
+        bias, recurrent_bias = c.add("add", bias, recurrent_bias), ""
     return Cell(weight, recurrent, bias, recurrent_bias, peepholes, functions, hidden)
 
 

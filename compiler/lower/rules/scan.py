@@ -65,6 +65,7 @@ class _Loop:
         """Schedule all steps; return where the stacked states lie, and the last ones of the others."""
         schedule, node, body = self.schedule, self.node, self.body
         operands = schedule.operands(node)
+        kept = [self._near(view) for view in operands[body.first_kept :]]
         results = [schedule.result(node, i) for i in range(len(node.outputs))]
         states, shape = operands[: body.states], node.types[0].shape[1:]
         scanned = operands[body.first_scanned : body.first_kept]
@@ -76,9 +77,17 @@ class _Loop:
             into = [r if t == steps - 1 else s[t % 2] for r, s in zip(results[1:], spare, strict=True)]
             into.append(_element(results[0], t))
             self._product(states[-1], operands, pieces)
-            rest = [*self._pieces(pieces), *(_element(x, t) for x in scanned), *operands[body.first_kept :]]
+            rest = [*self._pieces(pieces), *(_element(x, t) for x in scanned), *kept]
             states = self._tapes(states, rest, into)
         return results
+
+    def _near(self, view: View) -> View:
+        """Return a constant that every step reads as a temporary, which may lie in SRAM."""
+        if self.schedule.buffers[view.buffer].role != "const" or self.node.types[0].shape[0] == 1:
+            return view
+        near = self._buffer("kept", view.shape, view.dtype)
+        self.schedule.step(self.node, "copy", [view], [near])
+        return near
 
     def _buffer(self, what: str, shape: tuple[int, ...], kind: DType) -> View:
         return self.schedule.buffer(f"{self.node.name}.{what}", TensorType(kind, shape))
