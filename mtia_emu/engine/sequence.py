@@ -82,7 +82,7 @@ def barrier_cycles(chip: Chip) -> int:
     Estimate: two trips to a counter in SRAM, as on a GPU to one in its L2: each PE adds to it, then sees that
     all have.
     """
-    return math.ceil(chip.cycles(2 * chip.sram.latency_s))
+    return math.ceil(2 * chip.sram.latency_s * chip.power.nominal_hz)
 
 
 def _start_cycles(launches: Sequence[Launch], number: int, chip: Chip) -> int:

@@ -17,7 +17,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.types import BOOL, DTYPES, FP32, INT64, WORKS, ProductWork, TensorType, dtype_of
 
-FUSED = {"map", "matmul_map", "matmul_packed"}
+FUSED = {"conv", "map", "matmul_map", "matmul_packed"}
 RNG = np.random.default_rng(0)
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
