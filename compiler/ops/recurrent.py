@@ -298,7 +298,7 @@ def _check(c: Call, way: str, directions: int, length: int) -> None:
     if way not in ("forward", "reverse", "bidirectional") or c.type(1).shape[0] != directions:
         raise UserError(f"{c.op}: direction {way!r} does not fit weights {c.type(1)}")
     if not 0 < length <= STEPS:
-        raise Unsupported(f"it runs {length} steps (1 to {STEPS} are written out)")
+        raise Unsupported(f"it runs {length} steps (right: 1 to {STEPS})")
 
 
 def _start(c: Call, index: int, direction: int, batch: int, hidden: int) -> str:
