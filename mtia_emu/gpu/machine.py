@@ -42,8 +42,9 @@ from .shapes import shape, shapes
 
 BURST = Mode()
 UNMEASURED_LOOP = Band(0.7, 4.0)
-"""Measured / modelled of loops. Estimate, no public table was found: libraries hold weights on the chip for some
-batches and sizes only (PyTorch, pull requests 43165 and 48070), and take a few times as long for others."""
+"""Measured / modelled of loops. Estimate, no public table was found: libraries hold weights on the chip for
+some batches and sizes only (PyTorch, pull requests 43165 and 48070), and take a few times as long for others.
+"""
 
 
 class Gpu(Facts):
@@ -100,7 +101,7 @@ class Gpu(Facts):
             macs=macs, peak_macs=seconds * peak,
             notes=self._notes([w for w in work.works if _live(w)], chosen),
             seconds_band=_whole_band(self.bands, works, [x.span_s for x in layers]),
-            joules_band=_band(self.bands, "joules"),
+            joules_band=_band(self.bands, "joules"), around=self.around,
         )  # fmt: skip
 
     def in_mode(self, mode: Mode) -> GpuInMode:
@@ -145,7 +146,7 @@ class Gpu(Facts):
         split = "fused as a serving runtime does" if mode.fused else "one kernel an operator"
         state = self.board(mode).state
         return (
-            f"GPU time is of kernels launched by {mode.launch}, {split}, in {state}; energy is the board's",
+            f"GPU time is of kernels launched by {mode.launch}, {split}, in {state}",
             *(
                 f"{self.name} has no {kind} matmul rate: {kind} runs at its {rate} rate"
                 for kind, rate in rates
