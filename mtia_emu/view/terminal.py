@@ -42,10 +42,9 @@ def print_report(
 ) -> None:
     """Print a report, the GPU's beside it and the outcome of a check, where there are any.
 
-    `layers` is how many rows the tables of layers and of ops may have, `basis` what the joules are of by which
-    chip and GPU are compared. Needs 80 columns to show every table
-    well; columns of lesser weight are left out where they do not fit. Names are printed as text, whatever
-    they hold.
+    `layers` is how many rows the tables of layers and of ops may have, `basis` what the joules are of by
+    which chip and GPU are compared. Needs 80 columns to show every table well; columns of lesser weight are
+    left out where they do not fit. Names are printed as text, whatever they hold.
     """
     page = Page(console)
     parts: list[RenderableType] = [_header(page, report), _totals(page, report)]
