@@ -25,7 +25,9 @@ def test_a_shipped_chip_runs_where_its_numbers_hold(name: str) -> None:
 
 
 @given(st.sampled_from(SCALES), st.floats(0.3, 3), st.floats(0.3, 3))
-def test_no_event_costs_less_at_a_higher_clock(scale: Callable[[Chip], float], one: float, other: float) -> None:
+def test_no_event_costs_less_at_a_higher_clock(
+    scale: Callable[[Chip], float], one: float, other: float
+) -> None:
     chip = load_chip("mtia-1")
     slow, fast = (scale(chip.at_clock(f * chip.clock_hz)) for f in sorted((one, other)))
     assert slow <= fast
@@ -33,7 +35,8 @@ def test_no_event_costs_less_at_a_higher_clock(scale: Callable[[Chip], float], o
 
 def test_a_larger_memory_costs_more_and_only_itself() -> None:
     chip, local, sram = (
-        load_chip("mtia-2i", settings) for settings in ({}, {"pe.local.bytes": 1 << 26}, {"sram.bytes": 1 << 30})
+        load_chip("mtia-2i", settings)
+        for settings in ({}, {"pe.local.bytes": 1 << 26}, {"sram.bytes": 1 << 30})
     )
     assert local_scale(local) / local_scale(chip) == pytest.approx(access_scale(1 << 26, 384 << 10))
     assert sram_scale(sram) / sram_scale(chip) == pytest.approx(access_scale(1 << 30, 1 << 28))

@@ -60,7 +60,11 @@ def test_a_larger_memory_is_never_cheaper_an_access(one: int, other: int, price:
 
 @pytest.mark.parametrize(
     ("kib", "pj", "within"),
-    [(8, 7.5, 0.01), (32, 8.5, 0.06), (1024, 14.0, 0.01)],  # the two that the law is made from, and one between
+    [
+        (8, 7.5, 0.01),
+        (32, 8.5, 0.06),
+        (1024, 14.0, 0.01),
+    ],  # the two that the law is made from, and one between
 )
 def test_an_access_costs_what_the_table_for_7_nm_says(kib: int, pj: float, within: float) -> None:
     assert 7.5 * access_scale(kib << 10, 8 << 10) == pytest.approx(pj, rel=within)
