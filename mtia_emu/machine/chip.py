@@ -18,6 +18,7 @@ from .chips import chip_names, chip_text  # noqa: F401
 from .drams import load_dram
 from .memory_choice import choose, filled
 from .package import Package
+from .system import System
 from .units.dram import DramTiming
 from .units.energy import Energy
 from .units.matrix import Matrix
@@ -103,6 +104,7 @@ class Chip(BaseModel):
     launch: ControlProcessor
     kernels: Kernels
     package: Package
+    system: System
     power: Power
     energy: Energy
 
@@ -200,14 +202,6 @@ class Chip(BaseModel):
     def launch_cycles(self, number: int) -> int:
         """Return the cycles that it takes to start a launch, by its number in the program, from 0."""
         return math.ceil(self.cycles(self.launch.replace_s if number else self.launch.first_s))
-
-    def barrier_cycles(self) -> int:
-        """Return the cycles in which all PEs wait for one another within a launch.
-
-        Estimate: two trips to a counter in SRAM, as on a GPU to one in its L2: each PE adds to it, then sees
-        that all have.
-        """
-        return math.ceil(2 * self.sram.latency_s * self.power.nominal_hz)
 
     def peak_macs_per_cycle(self, kind: DType) -> float:
         """Return the multiply-adds a cycle of all PEs, on the unit that takes that dtype."""

@@ -216,6 +216,17 @@ def test_short_runs_pay_for_the_rows_that_they_open() -> None:
     assert found[0] >= found[1] > found[2] == 0
 
 
+def test_code_beside_the_data_costs_what_reading_it_does() -> None:
+    """A stream has a burst of code to eight of data, a run of 64 B one to two."""
+    coded, plain = load_chip("mtia-2i"), load_chip("mtia-2i", {"dram.ecc_data_bytes": 0})
+    coded, plain = (with_energy(x, dram_activate_pj=0.0) for x in (coded, plain))
+    ev, block = one("dram_read_bytes"), WORKED["stage"].block
+    for run_bytes, share in ((1e9, 1 / 8), (64.0, 1 / 2)):
+        ev.run_bytes[:] = run_bytes
+        more = dynamic(block, ev, coded).dram / dynamic(block, ev, plain).dram - 1
+        assert more == pytest.approx(share, rel=0.01)
+
+
 @given(st.integers(1, 16), st.integers(1, 16), st.integers(1, 16))
 def test_a_chip_that_holds_more_never_rests_on_less(rows: int, cols: int, factor: int) -> None:
     less, more = (

@@ -307,6 +307,17 @@ class DramTiming(BaseModel):
         stream = _curve(self, 0).activates_per_byte[-1]
         return np.maximum(self.activates_per_byte(run_bytes, channels) - stream, 0.0)
 
+    def code_per_byte(self, run_bytes: Array, channels: int = 1) -> Array:
+        """Return the bytes of error-correcting code that cross the pins with a byte of runs, in any shape.
+
+        A burst of code for each stretch of `ecc_data_bytes` that a run touches in a channel, as `simulate`
+        has it for runs that start at multiples of their length; code has no pins of its own.
+        """
+        if not self.ecc_data_bytes:
+            return np.zeros(np.shape(run_bytes))
+        local = np.maximum(self.local_run(run_bytes, channels), self.burst_bytes)
+        return self.burst_bytes * np.ceil(local / self.ecc_data_bytes) / local
+
 
 @dataclass(frozen=True)
 class DramRun:
