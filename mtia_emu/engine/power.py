@@ -122,4 +122,6 @@ def _ranges(chip: Chip) -> Iterator[str]:
         )
     node_nm = nearest_node(chip.node_nm)
     if node_nm != chip.node_nm:
-        yield f"process: no areas are known at {chip.node_nm:g} nm: leakage and clock are of those at {node_nm:g}"
+        yield (
+            f"process: no areas are known at {chip.node_nm:g} nm: leakage and clock are those of {node_nm:g}"
+        )

@@ -122,7 +122,7 @@ def test_a_limit_that_cannot_be_kept_is_said() -> None:
         ({"clock_hz": 4e9, "tdp_w": 1e6}, "above power.most_v, 1.2 V: beyond what is known"),
         ({"clock_hz": 0.5e9}, "0.65 V at 0.5 GHz, the least"),
         ({"energy.voltage_v": 0.6}, "0.6 V at 1.35 GHz, the least"),
-        ({"node_nm": 3.0}, "no areas are known at 3 nm: leakage and clock are of those at 5"),
+        ({"node_nm": 3.0}, "no areas are known at 3 nm: leakage and clock are those of 5"),
         ({"energy.temperature_c": 110.0}, "temperature: 110 C is outside 25 to 85"),
     ],
 )
