@@ -15,7 +15,7 @@ from ..silicon import nearest_node
 from .energy import asleep_w, clock_w, leakage_w, standing
 
 STEPS = 256  # of an octave: a step is 0.27 % of the clock, at most 0.8 % of the power
-OCTAVES = 6  # below the clock asked for: no chip goes slower
+OCTAVES = 6  # below the nominal clock, or a lower one that is asked for: no chip goes slower
 EVEN = 1e-9  # of a step: what rounding may take from a clock that is one
 GUESSES = 6  # after which steps are halved
 
@@ -44,7 +44,7 @@ def _slowed(chip: Chip, at: At, full: Report) -> Report:
     after some tries, half way.
     """
     fast = math.floor(STEPS * math.log2(chip.power.nominal_hz / chip.clock_hz) + EVEN)
-    slow = fast + STEPS * OCTAVES + 1
+    slow = max(fast, 0) + STEPS * OCTAVES + 1
     last, under, tries = (chip, full), full, 0
     while slow - fast > 1:
         step = (fast + slow) // 2 if tries >= GUESSES else _guess(chip, *last, fast, slow)
@@ -94,7 +94,7 @@ def state(asked: Chip, now: Chip) -> PowerState:
 
 def _notes(asked: Chip, now: Chip, report: Report) -> Iterator[str]:
     """Yield what a reader must know of limits that were met and ranges that were left."""
-    slow = f"{now.clock_hz / 1e9:.3g} GHz in place of {asked.clock_hz / 1e9:.3g}"
+    slow = f"{now.clock_hz / 1e9:.4g} GHz in place of {asked.clock_hz / 1e9:.4g}"
     if report.watts > asked.tdp_w:
         yield (
             f"power: {report.watts:.1f} W at {slow}, the slowest clock, are above tdp_w, {asked.tdp_w:g} W: "
