@@ -87,7 +87,9 @@ def _totals(page: Page, report: Report) -> RenderableType:
     ]
     if report.power is not None and report.power.slowed:
         asked, limit = units.hertz(report.power.asked_hz), units.watts(report.power.limit_w)
-        rows.insert(1, ("clock", units.hertz(report.clock_hz), f"{asked} asked for: slowed to keep to {limit}"))
+        rows.insert(
+            1, ("clock", units.hertz(report.clock_hz), f"{asked} asked for: slowed to keep to {limit}")
+        )
     if report.layers:
         rows.append(("bound by", *_mostly(report)))
     grid = Table.grid(padding=(0, 3, 0, 0))
@@ -97,7 +99,7 @@ def _totals(page: Page, report: Report) -> RenderableType:
 
 
 def _power(report: Report) -> str:
-    """Return a run's average power, beside its limit and what is drawn between runs, where those are known."""
+    """Return a run's average power, beside its limit and what is drawn between runs where that is known."""
     average, state = f"{units.watts(report.watts)} on average", report.power
     if state is None:
         return average
