@@ -89,8 +89,8 @@ class Mode:
 
     `launch`: `graph` (back to back in a CUDA graph), `stream` (each kernel pays the longer period of stream
     launches) or `host` (the host launches each and waits for it). `fused`: as a serving runtime launches it
-    (`types.launched`), else one kernel an operator. `sustained`: a board in steady state, else a short
-    burst.
+    (`types.launched`), else one kernel an operator. `sustained`: a board in steady state, as one that
+    serves is, else a short burst.
     """
 
     launch: str = option(
@@ -110,11 +110,12 @@ class Mode:
         negated=True,
     )
     sustained: bool = option(
-        False,
-        "Time and price it in steady state, not in a short burst.",
+        True,
+        "Time and price it in a short burst, on a board that is still cool, not in steady state.",
         "run",
         "program",
-        name="--gpu-sustained",
+        name="--gpu-burst",
+        negated=True,
     )
 
     def __post_init__(self) -> None:

@@ -69,7 +69,7 @@ MATMUL = ("matmul_latency_s", "tile_s", "k_step_s", "wave_s", "split_s", "reduce
 ATTENTION = tuple(k for k in BOUNDS if k.startswith("attention."))
 QUANTISE = ("quantise_s", "quantise_efficiency")
 NARROW_KEYS = ("narrow_step_s", "narrow_efficiency")
-KINDS = ("matmul", "attention", "vector", "embedding_bag", "joules")
+KINDS = ("matmul", "attention", "vector", "embedding_bag", "joules", "short_joules")
 LINKS = tuple(k for k in BOUNDS if k.startswith("links."))
 
 
@@ -257,7 +257,8 @@ OWN = {
 }
 """What such a GPU has a source of its own for, or lacks."""
 
-POWER = ("sustained_heat", "bands.joules.low", "bands.joules.high")
+POWER = ("sustained_heat", "bands.joules.low", "bands.joules.high", "bands.short_joules.low",
+         "bands.short_joules.high")  # fmt: skip
 VECTOR = ("row_step_s", *NARROW_KEYS, "bands.vector.low", "bands.vector.high")
 GAPS = {
     "a100-sxm-80gb": dict.fromkeys(POWER, "h200-sxm") | dict.fromkeys(QUANTISE, "h100-sxm"),

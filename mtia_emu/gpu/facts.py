@@ -143,6 +143,9 @@ class Bands(BaseModel):
     vector: MeasuredBand
     embedding_bag: MeasuredBand
     joules: MeasuredBand
+    short_joules: MeasuredBand = Field(
+        description="of kernels below `metered_s`: low is what a meter read that saw idle gaps too"
+    )
 
 
 class Facts(BaseModel):
@@ -226,6 +229,12 @@ class Facts(BaseModel):
     idle_w: float = described("board, clocks up, no kernel running", "W", ge=0, **WATTS)
     active_w: float = described("board, kernels running, beside bytes and operations", "W", gt=0, **WATTS)
     tdp_w: float = described("board power limit", "W", gt=0, **WATTS)
+    metered_s: float = described(
+        "shortest kernel whose joules are held to measurements; of others a meter saw the idle gaps too",
+        "s",
+        ge=0,
+        le=1,
+    )
     sustained_heat: float = described(
         "energy of an operation in steady state over that in a short burst", "1", ge=1, le=4
     )

@@ -37,14 +37,15 @@ from .matmul import matmul
 from .memory import embedding_bag, rotary, rowwise, streamed
 from .shapes import shape, shapes
 
-BURST = Mode()
+SERVING = Mode()
+NOTED = 0.05  # share of the joules from which a note says that they rest on no measurement
 
 
 class Gpu(Facts):
     """A GPU: its facts, and the time and energy of work on it."""
 
     def matmul_seconds(
-        self, m: int, k: int, n: int, dtype: str | DType, batch: int = 1, *, mode: Mode = BURST
+        self, m: int, k: int, n: int, dtype: str | DType, batch: int = 1, *, mode: Mode = SERVING
     ) -> float:
         """Return the device time of one matmul kernel, back to back with others in a graph.
 
@@ -62,11 +63,11 @@ class Gpu(Facts):
         """Return the time of an all_reduce, all_gather, reduce_scatter or alltoall between GPUs of a node."""
         return collective_seconds(self, kind, message_bytes, gpus)
 
-    def board(self, mode: Mode = BURST) -> Board:
+    def board(self, mode: Mode = SERVING) -> Board:
         """Return the board in the thermal state of a mode."""
         return Board(self, mode.sustained)
 
-    def kernel(self, work: Work, *, mode: Mode = BURST) -> GpuKernel:
+    def kernel(self, work: Work, *, mode: Mode = SERVING) -> GpuKernel:
         """Return the kernel of a work, launched from a graph, in the thermal state of `mode`."""
         return _kernel(self.board(mode), replace(work, name="", op=""))
 
@@ -78,7 +79,7 @@ class Gpu(Facts):
         exceeds `tdp_w`. `bound_by`: `tensor`, `dram`, `l2`, `launch`, `power`, or `occupancy` (idle SMs,
         padding, too few loads in flight, vector ALUs). Operations fused into a matmul cost nothing.
         """
-        chosen = mode or BURST
+        chosen = mode or SERVING
         extra = self._period(chosen.launch) - self.launch_graph_s
         groups = work.groups if chosen.fused else ()
         works = [w for w in launched(work.works, groups) if _live(w)]
@@ -92,9 +93,9 @@ class Gpu(Facts):
             work.model, self.name, work.dtype, dict(work.dims), (track,), (Stretch(layers, length),),
             joules_by=_joules(kernels, self.idle_w * extra), traffic=_traffic(kernels),
             macs=macs, peak_macs=seconds * peak,
-            notes=self._notes([w for w in work.works if _live(w)], chosen),
+            notes=(*self._notes([w for w in work.works if _live(w)], chosen), *self._unmetered(kernels)),
             seconds_band=_whole_band(self.bands, works, [x.span_s for x in layers]),
-            joules_band=_band(self.bands, "joules"),
+            joules_band=self._joules_band(kernels, extra),
         )  # fmt: skip
 
     def in_mode(self, mode: Mode) -> GpuInMode:
@@ -131,6 +132,32 @@ class Gpu(Facts):
                 )
             )
         return tuple(layers), now
+
+    def _joules_band(self, kernels: Sequence[GpuKernel], extra: float) -> Band | None:
+        """Return the band of the whole energy: each kernel's, weighted by its joules.
+
+        What a launch waits beyond the graph's period is idle power, in no doubt.
+        """
+        launches = self.idle_w * extra * len(kernels)
+        whole = add_up(k.joules for k in kernels) + launches
+        if not whole:
+            return None
+        short, long = self.bands.short_joules, self.bands.joules
+        each = [(short if k.seconds < self.metered_s else long, k.joules) for k in kernels]
+        low, high = (add_up(getattr(b, side) * j for b, j in each) for side in ("low", "high"))
+        return Band((low + launches) / whole, (high + launches) / whole)
+
+    def _unmetered(self, kernels: Sequence[GpuKernel]) -> tuple[str, ...]:
+        """Return the note on kernels whose joules nobody has published, where they count."""
+        whole = add_up(k.joules for k in kernels)
+        short = add_up(k.joules for k in kernels if k.seconds < self.metered_s)
+        if short < NOTED * whole or not short:
+            return ()
+        return (
+            f"{short / whole:.0%} of the joules of {self.name} are of kernels below "
+            f"{self.metered_s * 1e6:g} us, of which no measurement without idle time is public: their band "
+            f"is {self.bands.short_joules.low:g} to {self.bands.short_joules.high:g}",
+        )
 
     def _notes(self, works: Sequence[Work], mode: Mode) -> tuple[str, ...]:
         """Return what a reader must know of the basis, and each dtype that ran at another's rate."""
