@@ -199,7 +199,9 @@ class _Roll:
         if len(differ) != 1 or nodes[0].type.shape[differ[0]] != 1:
             return 0, []
         axis, kind = differ[0], self.builder.type_of(nodes[0].inputs[0])
-        whole = all(n == m or i == axis for i, (n, m) in enumerate(zip(kind.shape, nodes[0].type.shape, strict=True)))
+        whole = all(
+            n == m or i == axis for i, (n, m) in enumerate(zip(kind.shape, nodes[0].type.shape, strict=True))
+        )
         return axis, [s[axis] for s in starts] if whole else []
 
     def _at_once(self, node: Node, operands: list[All]) -> str:

@@ -4,11 +4,8 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     activations,
     attention,
     attention_packed,
-<<<<<<< HEAD
     causal_conv,
-=======
     conv,
->>>>>>> conv
     convolve,
     dequantise,
     elementwise,

@@ -96,7 +96,17 @@ def conv_shape(x: TensorType, weight: TensorType, attrs: Attrs) -> ConvShape:
         raise UserError(f"kernel {kernel} is larger than {x} with its padding")
     outer = weight.shape[0] // groups
     return ConvShape(
-        x.shape[0], groups, weight.shape[1], outer, x.shape[2:], kernel, strides, dilations, before, after, out
+        x.shape[0],
+        groups,
+        weight.shape[1],
+        outer,
+        x.shape[2:],
+        kernel,
+        strides,
+        dilations,
+        before,
+        after,
+        out,
     )
 
 

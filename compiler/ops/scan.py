@@ -80,7 +80,9 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     inputs = body.states + gates(body, types) + body.scanned + len(kept)
     for tape in body.tapes:
         if tape.inputs != inputs or len(tape.results) != 1 or tape.row_wise:
-            raise UserError(f"a tape of this scan takes {inputs} operands and gives one, without folds: {tape}")
+            raise UserError(
+                f"a tape of this scan takes {inputs} operands and gives one, without folds: {tape}"
+            )
     stacked = TensorType(state.dtype, (lengths.pop(), *state.shape))
     return (stacked, *([state] * (body.states - 1)))
 

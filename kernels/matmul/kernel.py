@@ -125,9 +125,7 @@ class MatmulKernel(ProductKernel):
 
         def cut(s: int, n: int) -> Portion | None:
             sides = [part(x, dim, s, n) if len(x.shape) == len(out.shape) else x for x in edges]
-            return call.of(
-                [part(a, dim, s, n), b, *sides], [part(out, dim, s, n)], m=p["m"] // size * n
-            )
+            return call.of([part(a, dim, s, n), b, *sides], [part(out, dim, s, n)], m=p["m"] // size * n)
 
         return cut_at(-(-size // 2), size, cut)
 

@@ -24,7 +24,5 @@ class Package(BaseModel):
         description="equal dies beside them that are not in the model: network, host",
         json_schema_extra=unit("dies"),
     )
-    io_die_mm2: float = Field(
-        ge=0, le=1e4, description="area of one of those", json_schema_extra=unit("mm2")
-    )
+    io_die_mm2: float = Field(ge=0, le=1e4, description="area of one of those", json_schema_extra=unit("mm2"))
     io_node_nm: float = Field(gt=0, le=1e3, description="their process node", json_schema_extra=unit("nm"))

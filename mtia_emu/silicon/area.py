@@ -67,7 +67,9 @@ def _dram_mm2(chip: Chip, facts: Silicon) -> float:
     dram, ideal = chip.dram, chip.dram.device == IDEAL
     name = STAND_IN if ideal else dram.device
     faster = dram.channel_bytes_per_s / load_dram(name).bytes_per_s
-    packages = dram.channels / load_technology(name).package_channels * (faster if ideal else max(1.0, faster))
+    packages = (
+        dram.channels / load_technology(name).package_channels * (faster if ideal else max(1.0, faster))
+    )
     return packages * facts.of_memory(name, "package_phy_mm2")
 
 

@@ -19,7 +19,10 @@ POSITIVE = Field(gt=0, le=1e9)
 REFERENCE_NM = 7  # the node that areas are given at
 Case = Literal["low", "mid", "high"]
 CASES: tuple[Case, ...] = get_args(Case)
-OF_MEMORY = ("usd_per_gb", "package_phy_mm2")  # what settings may change of a memory: `dram.hbm3-6400.usd_per_gb`
+OF_MEMORY = (
+    "usd_per_gb",
+    "package_phy_mm2",
+)  # what settings may change of a memory: `dram.hbm3-6400.usd_per_gb`
 
 
 class AreaFacts(BaseModel):
@@ -119,7 +122,9 @@ def _values() -> str:
 def load_silicon(settings: Mapping[str, object] | None = None) -> Silicon:
     """Return the numbers, with `settings` (dotted key to value) put over them; raise `UserError`."""
     values = toml.parse(_values(), "silicon.toml")
-    known = sorted([*_leaves(values, ""), *(f"dram.{name}.{key}" for name in dram_names() for key in OF_MEMORY)])
+    known = sorted(
+        [*_leaves(values, ""), *(f"dram.{name}.{key}" for name in dram_names() for key in OF_MEMORY)]
+    )
     for key, value in (settings or {}).items():
         if key not in known:
             raise UserError(f"silicon: unknown key '{key}'{nearest(key, known)}")

@@ -56,7 +56,12 @@ def conv(schedule: Schedule, node: Node) -> list[View]:
     weight = _matrix(schedule, node, weight, s)
     for part in _parts(schedule, x, s):
         seen = _seen(schedule, node, channels_last(x), s, part)
-        rule(schedule, _Call(node, s, seen, weight, tape), part.of(channels_last(out)), [part.of(e) for e in edges])
+        rule(
+            schedule,
+            _Call(node, s, seen, weight, tape),
+            part.of(channels_last(out)),
+            [part.of(e) for e in edges],
+        )
     return [out]
 
 
@@ -89,7 +94,9 @@ def _direct(schedule: Schedule, x: View, s: ConvShape) -> bool:
     """Return whether windows are read where the operand lies: once only, or from what is small enough."""
     if any(s.before) or any(s.after) or (x.strides[-1] != 1 and x.shape[-1] > 1):
         return False
-    small = schedule.buffers[x.buffer].role == "temp" and x.type.bytes <= schedule.chip.sram.bytes // PART_SHARE
+    small = (
+        schedule.buffers[x.buffer].role == "temp" and x.type.bytes <= schedule.chip.sram.bytes // PART_SHARE
+    )
     return s.taps == 1 or small
 
 
@@ -256,7 +263,9 @@ def _weighted(taps: int, more: bool) -> Tape:
 def followed(before: Tape, after: Tape, kind: DType) -> Tape:
     """Return a tape and then another on its result, whose other inputs come behind the first one's."""
     if not after.steps:
-        return Tape(before.inputs, (*before.steps, TapeStep("copy", before.results, kind)), (~len(before.steps),))
+        return Tape(
+            before.inputs, (*before.steps, TapeStep("copy", before.results, kind)), (~len(before.steps),)
+        )
     (result,), shift = before.results, len(before.steps)
 
     def moved(source: Source) -> Source:

@@ -47,7 +47,9 @@ def _spread(view: View, shape: tuple[int, ...]) -> View:
     """Return a scanned operand whose elements of the first axis are broadcast to a shape."""
     (steps, *rest), (stride, *strides) = view.shape, view.strides
     extra = len(shape) - len(rest)
-    wide = View(view.buffer, view.dtype, (steps, *(1,) * extra, *rest), (stride, *(0,) * extra, *strides), view.offset)
+    wide = View(
+        view.buffer, view.dtype, (steps, *(1,) * extra, *rest), (stride, *(0,) * extra, *strides), view.offset
+    )
     return wide.expand((steps, *shape))
 
 

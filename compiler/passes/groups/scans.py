@@ -71,7 +71,9 @@ def _readers(node: Node, marked: MarkedGraph) -> list[Node]:
         for name in marked.flow.readers(frontier.pop()) - {""}:
             reader = marked.graph.by_name[name]
             count = marked.flow.works[name]
-            sums = isinstance(count, ElementwiseWork) or (isinstance(count, ProductWork) and count.m * count.n == 1)
+            sums = isinstance(count, ElementwiseWork) or (
+                isinstance(count, ProductWork) and count.m * count.n == 1
+            )
             rows = isinstance(count, ProductWork) and min(count.m, count.n) == 1
             if name not in found and (sums or rows or reader.op in SLICES):
                 found[name] = reader

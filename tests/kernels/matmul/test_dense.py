@@ -181,7 +181,12 @@ def test_sums_have_the_bits_of_the_array(chip: Chip, p: MatmulProblem, mapping: 
     unit = chip.pe.matrix
     lanes = unit.lanes(p.a.name) if unit.supports(p.a.name) else 1
     mapping = replace(
-        mapping, over_rows=over[0], over_cols=over[1], kp=-(-mapping.kp // lanes) * lanes, stage=False, slabs=0
+        mapping,
+        over_rows=over[0],
+        over_cols=over[1],
+        kp=-(-mapping.kp // lanes) * lanes,
+        stage=False,
+        slabs=0,
     )
     block = emit_matmul(MatmulPlan(p, mapping, chip), *operands(p, turned=False))
     given = inputs(block, 1)
