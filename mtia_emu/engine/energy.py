@@ -13,6 +13,8 @@ from ..machine.chip import Chip
 from ..program.events import COUNTERS, DTYPE_NAMES, Events
 from ..program.isa import Block
 from ..results.report import Joules, Traffic
+from ..silicon import powered_mm2
+from ..sums import add_up
 
 Array = np.ndarray[Any, Any]
 PJ = 1e-12
@@ -26,8 +28,8 @@ def traffic(ev: Events) -> Traffic:
 
 def dynamic(block: Block, ev: Events, chip: Chip) -> Joules:
     """Return what a block's events cost, every multiply-add at its full price; see `spared` for zeros."""
-    logic, memory = chip.energy.logic_scale * PJ, chip.energy.memory_scale * PJ
-    scales = {"compute": logic, "local": memory, "sram": logic, "dram": PJ, "noc": logic, "control": logic}
+    logic, local, sram = chip.logic_scale * PJ, chip.local_scale * PJ, chip.sram_scale * PJ
+    scales = {"compute": logic, "local": local, "sram": sram, "dram": PJ, "noc": logic, "control": logic}
     parts, by_kind = dict.fromkeys(scales, 0.0), dict.fromkeys(scales, 0.0)
     for name, counter in COUNTERS.items():
         price = PRICE_OF[name](chip)
@@ -35,7 +37,19 @@ def dynamic(block: Block, ev: Events, chip: Chip) -> Joules:
             by_kind[counter.part] += _by_dtype(getattr(ev, name), getattr(ev, counter.by), price)
         else:
             parts[counter.part] += float(getattr(ev, name).sum()) * price
+    parts["dram"] += more_activates(ev, chip) * chip.energy.dram_activate_pj
     return Joules(**{part: (by_kind[part] + parts[part]) * scale for part, scale in scales.items()})
+
+
+def more_activates(ev: Events, chip: Chip) -> float:
+    """Return the rows of DRAM's banks that a block's runs of bytes open beyond what streams would."""
+    moved = ev.dram_read_bytes + ev.dram_write_bytes
+    some = np.flatnonzero(moved)
+    if chip.dram_timing is None or not len(some):
+        return 0.0
+    runs, which = np.unique(ev.run_bytes[some], return_inverse=True)
+    bytes_ = np.bincount(which, weights=moved[some])
+    return float((bytes_ * chip.dram_timing.more_activates_per_byte(runs, chip.dram.channels)).sum())
 
 
 def _by_dtype(counts: Array, kinds: Array, price: Mapping[str, float]) -> float:
@@ -51,7 +65,7 @@ def spared(zero_macs: Mapping[str, int], chip: Chip) -> float:
     for name, count in zero_macs.items():
         kind = name if name in e.mac_pj else "fp32"
         pj += count * (e.mac_pj[kind] - e.zero_mac_pj[kind])
-    return pj * e.logic_scale * PJ
+    return pj * chip.logic_scale * PJ
 
 
 def standing(chip: Chip) -> Joules:
@@ -63,6 +77,24 @@ def standing(chip: Chip) -> Joules:
     e = chip.energy
     return Joules(
         dram=e.dram_idle_w,
-        static=e.leakage_w(chip.die_mm2) + e.link_w,
-        clock=e.clock_w(chip.die_mm2, chip.clock_hz),
+        static=add_up(leakage_w(chip).values()) + e.link_w,
+        clock=add_up(clock_w(chip).values()),
     )
+
+
+def leakage_w(chip: Chip) -> dict[str, float]:
+    """Return the watts that leak, by component of the die, at the chip's clock."""
+    return {name: chip.energy.leakage_w_of(mm2, chip.supply_v) for name, mm2 in powered_mm2(chip).items()}
+
+
+def clock_w(chip: Chip) -> dict[str, float]:
+    """Return the watts of the clock tree and of unpriced control, by component of the die."""
+    e, volts, hertz = chip.energy, chip.supply_v, chip.clock_hz
+    return {name: e.clock_w_of(mm2, volts, hertz) for name, mm2 in powered_mm2(chip).items()}
+
+
+def asleep_w(chip: Chip) -> float:
+    """Return the watts of a chip whose clock stands: leakage at the least supply, links and DRAM held up."""
+    e = chip.energy
+    volts = min(chip.power.least_v, chip.supply_v)
+    return e.leakage_w_of(add_up(powered_mm2(chip).values()), volts) + e.link_w + e.dram_idle_w
