@@ -15,6 +15,7 @@ from typing import Any, TypedDict, Unpack
 from .errors import UserError, nearest, refuse_unknown
 
 LAUNCHES = ("graph", "stream", "host")
+COLD, WARM = "cold", "warm"  # a first run, or one of many
 DEFAULT_CHIP = "mtia-2i"
 DEFAULT_GPU = "h100-sxm"
 PLACES = {  # what of a model starts and ends in SRAM, by the name of the choice
@@ -214,6 +215,16 @@ class Options:
         "sweep",
         decides=("prefetch",),
     )
+    state: str = option(
+        COLD,
+        "A first run, which reads all from DRAM, or one of many: weights that fit are in SRAM already, and the "
+        "rest of SRAM caches DRAM.",
+        "compile",
+        "operator",
+        "sweep",
+        choices=(COLD, WARM),
+        decides=("schedule", "place"),
+    )
     place: str = option(
         "dram",
         "Memory that operands start in and the result ends in; weights-dram: the others in SRAM.",
@@ -286,6 +297,7 @@ class Words(TypedDict, total=False):
     tune: str
     beside: bool
     prefetch: bool
+    state: str
     place: str
     check: bool
     by_layer: bool

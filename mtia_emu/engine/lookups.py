@@ -35,8 +35,8 @@ class Lookups:
 
 def cache_bytes(program: Program, chip: Chip) -> int:
     """Return the capacity of the cache beside what the program uses as scratch."""
-    scratch = max((b.scratch_bytes for b in program.blocks), default=0)
-    return chip.sram.cache_bytes(program.sram_bytes + scratch)
+    resident = program.resident_bytes
+    return chip.sram.cache_bytes(program.sram_bytes - resident + program.scratch_bytes, resident)
 
 
 def from_inputs(program: Program, inputs: Mapping[str, Array]) -> dict[int, Lookups]:

@@ -97,9 +97,9 @@ def _tables(program: Program, launch: int) -> tuple[Hashable, ...]:
     return tuple(tables), tuple(sorted(lie.items(), key=lambda one: one[0]))
 
 
-def _scratch(program: Program) -> tuple[int, int]:
+def _scratch(program: Program) -> tuple[int, int, int]:
     """Return what of SRAM the program takes from the cache."""
-    return program.sram_bytes, max((b.scratch_bytes for b in program.blocks), default=0)
+    return program.sram_bytes, program.scratch_bytes, program.resident_bytes
 
 
 def _content(lookups: Lookups) -> str:

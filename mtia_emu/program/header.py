@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
@@ -137,6 +137,8 @@ class Header(BaseModel):
     data: Annotated[list[str], FailFast(), Many]
     dram_bytes: Count
     sram_bytes: Count
+    state: Literal["cold", "warm"] = "cold"
+    resident_bytes: Count = 0
     works: Annotated[list[WorkRecord], FailFast(), Many]
     groups: Annotated[list[GroupRecord], FailFast(), Many]
     notes: Annotated[list[str], FailFast(), Many]
