@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, get_args
+from typing import ClassVar, Protocol, get_args
 
 import ml_dtypes
 import numpy as np
 
 from .errors import UserError, refuse_unknown
+from .options import COLD
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,10 @@ def _is_size(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= DIGITS
 
 
+OF_DATA = {"of_data": True}
+"""What a field of a work has that no program tells: it depends on the inputs of a run."""
+
+
 @dataclass(frozen=True)
 class _NodeWork:
     """What the work of every node has: the node's name and op, and the element type that it computes in."""
@@ -236,9 +241,32 @@ class RotaryWork(_VectorWork):
     row: int = 0
 
 
+class RowLaw(Protocol):
+    """How unevenly the rows of tables are looked up, run after run; equal ones have equal texts."""
+
+    def shares(self, lookups: np.ndarray, rows: int) -> np.ndarray:
+        """Return the share of a table's rows, the hottest first, that take shares of look-ups, any shape."""
+
+
+@dataclass(frozen=True)
+class TableUse:
+    """How a run looks up a table of `rows` rows: by which law, evenly without one, as every run before.
+
+    `distinct` rows are looked up in this run, where they were counted.
+    """
+
+    rows: int
+    lookups: int
+    law: RowLaw | None = None
+    distinct: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class BagWork(_NodeWork):
-    """Look-ups in a table of `rows` rows of `dim` elements, pooled to `bags` results."""
+    """Look-ups in a table of `rows` rows of `dim` elements, pooled to `bags` results.
+
+    Where data tell, `tables` are the tables that are looked up as one.
+    """
 
     kind: ClassVar[str] = "embedding_bag"
     macs: ClassVar[int] = 0
@@ -249,6 +277,7 @@ class BagWork(_NodeWork):
     flops: int
     read_bytes: int
     write_bytes: int
+    tables: tuple[TableUse, ...] = field(default=(), metadata=OF_DATA)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,7 +350,7 @@ class ModelWork:
     """What a model asks of any machine: the work of each node, in order, and groups that run as one kernel.
 
     `dtype` is the number format that it runs in, `dims` are its symbolic dimensions. A work is in one group
-    at most.
+    at most. `state` is how a run finds the machine: cold, or warm from runs before.
     """
 
     works: tuple[Work, ...]
@@ -329,3 +358,4 @@ class ModelWork:
     model: str = ""
     dtype: str = "fp16"
     dims: Mapping[str, int] = field(default_factory=dict)
+    state: str = COLD

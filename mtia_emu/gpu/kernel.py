@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..sums import add_up
+from .caching import Keeping
 from .facts import Facts
 
 Number = TypeVar("Number", float, np.ndarray)
@@ -73,12 +74,15 @@ class KernelDemand:
 class Board:
     """A GPU while it runs kernels: `steady` after seconds under load, else in a short burst.
 
+    `kept` says how long L2 keeps what a run reads.
+
     In steady state at its power limit an operation takes `sustained_heat` times the energy, so that the
     limit holds the clock lower; a board that draws less is cooler in proportion.
     """
 
     facts: Facts
     steady: bool = False
+    kept: Keeping = Keeping(1.0)
 
     @property
     def state(self) -> str:

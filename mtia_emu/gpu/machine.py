@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import types
 from ..errors import UserError
-from ..options import Mode
+from ..options import WARM, Mode
 from ..results.machine import Computation
 from ..results.report import Band, Joules, Layer, Report, Stretch, Traffic
 from ..results.spans import Track
@@ -31,6 +31,7 @@ from ..types import (
     launched,
 )
 from .attention import HeadShape, attention
+from .caching import Keeping, keeping
 from .collectives import collective_seconds
 from .facts import ELEMENT_BYTES, Bands, Facts
 from .kernel import Board, GpuKernel
@@ -68,13 +69,16 @@ class Gpu(Facts):
         """Return the time of an all_reduce, all_gather, reduce_scatter or alltoall between GPUs of a node."""
         return collective_seconds(self, kind, message_bytes, gpus)
 
-    def board(self, mode: Mode = SERVING) -> Board:
-        """Return the board in the thermal state of a mode."""
-        return Board(self, mode.sustained)
+    def board(self, mode: Mode = SERVING, kept: Keeping | None = None) -> Board:
+        """Return the board in the thermal state of a mode, its L2 as `kept` says: empty without it."""
+        return Board(self, mode.sustained, kept or Keeping(1.0))
 
     def kernel(self, work: Work, *, mode: Mode = SERVING) -> GpuKernel:
-        """Return the kernel of a work, launched from a graph, in the thermal state of `mode`."""
-        return _kernel(self.board(mode), replace(work, name="", op=""))
+        """Return the kernel of a work, launched from a graph, in the thermal state of `mode`, L2 empty."""
+        return self._kernel(work, self.board(mode, keeping(self, [work], warm=False)))
+
+    def _kernel(self, work: Work, board: Board) -> GpuKernel:
+        return _kernel(board, replace(work, name="", op=""))
 
     def report(self, work: Computation, /, mode: Mode | None = None) -> Report:
         """Return the report of a model's work, in order; what has no bytes and no operations is no kernel.
@@ -88,7 +92,8 @@ class Gpu(Facts):
         extra = self._period(chosen.launch) - self.launch_graph_s
         groups = work.groups if chosen.fused else ()
         works = [w for w in launched(work.works, groups) if _live(w)]
-        kernels = [self.kernel(w, mode=chosen) for w in works]
+        board = self.board(chosen, keeping(self, works, warm=work.state == WARM))
+        kernels = [self._kernel(w, board) for w in works]
         layers, seconds = self._layers(works, kernels, extra)
         macs = sum(layer.macs for layer in layers)
         peak = self.rate(_named(work.dtype)[0])[1].flops_per_s / 2
@@ -218,15 +223,17 @@ def _product(board: Board, work: ProductWork) -> GpuKernel:
     if not work.macs:
         return streamed(board, work)
     sizes = work.batch, work.m, work.k, work.n
-    one = shape(sizes, float(work.dtype.bytes), work.read_bytes, work.write_bytes)
+    one = shape(
+        sizes, float(work.dtype.bytes), work.read_bytes, work.write_bytes, warm=board.kept.weights
+    )
     return matmul(board, board.facts.rate(work.dtype.name)[1], one)
 
 
 def _attention(board: Board, work: AttentionWork) -> GpuKernel:
-    return attention(board, board.facts.rate(work.dtype.name)[1], _heads(work))
+    return attention(board, board.facts.rate(work.dtype.name)[1], _heads(work, board.kept.weights))
 
 
-def _heads(work: AttentionWork) -> HeadShape:
+def _heads(work: AttentionWork, warm: float) -> HeadShape:
     """Return the shape of a model's attention.
 
     A mask whose diagonal ends at the last key or before it is a causal one over the keys up to there; of one
@@ -237,7 +244,7 @@ def _heads(work: AttentionWork) -> HeadShape:
     sizes = (work.batch, work.kv_heads, work.group, work.queries, shown, work.key_size, work.value_size)
     batch, kv_heads, group, queries, keys, key_size, value_size = (np.asarray(float(x)) for x in sizes)
     return HeadShape(
-        batch, kv_heads, group, queries, keys, key_size, value_size, float(work.dtype.bytes), causal,
+        batch, kv_heads, group, queries, keys, key_size, value_size, float(work.dtype.bytes), causal, warm,
         scattered=work.batch > 1 and work.kv_heads > 1,
     )  # fmt: skip
 

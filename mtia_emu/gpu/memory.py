@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..sums import add_up
 from ..types import BagWork, CopyWork, ElementwiseWork, ProductWork, RotaryWork, RowWork
+from . import caching
 from .facts import Facts
 from .kernel import Board, BytesMoved, GpuKernel, KernelDemand
 
@@ -106,17 +108,15 @@ def _rows_s(facts: Facts, rows: float, row: int) -> float:
 
 
 def embedding_bag(board: Board, work: BagWork) -> GpuKernel:
-    """Return a pooled look-up kernel: random reads of whole rows, uniform over the table.
+    """Return a pooled look-up kernel: random reads of whole rows, by the law of each table.
 
-    A row moves in whole sectors and costs an activate on top. A read hits L2 with the share of the table
-    that L2 holds, after its first read. Row requests, a warp's load each, are served `sms *
+    A row moves in whole sectors and costs an activate on top, or is found in L2 (`caching.misses`). Row requests, a warp's load each, are served `sms *
     lookups_in_flight` at a time, one latency each round (Little's law). Pooled sums and indices are
     streams; indices are what `read_bytes` has beyond the distinct rows.
     """
     facts, lookups, rows = board.facts, work.lookups, work.rows
-    row_bytes = work.dim * work.dtype.bytes
-    row = math.ceil(row_bytes / facts.dram_sector_bytes) * facts.dram_sector_bytes
-    misses = _misses(facts, work, row)
+    row_bytes, row = work.dim * work.dtype.bytes, caching.row_bytes(facts, work)
+    misses = add_up(caching.misses(table, board.kept) for table in caching.tables(work))
     most = INDEX_BYTES * lookups + OFFSET_BYTES * (work.bags + 1)
     indices = min(most, max(0.0, work.read_bytes - min(lookups, rows) * row_bytes))
     fetched = lookups * row + indices
@@ -131,12 +131,3 @@ def embedding_bag(board: Board, work: BagWork) -> GpuKernel:
     moved = BytesMoved(misses * row + indices, written, fetched, written)
     joules = facts.vector_j_per_flop * float(work.flops)
     return board.finished(KernelDemand(work.kind, _latency(facts), parts, moved, joules))
-
-
-def _misses(facts: Facts, work: BagWork, row: int) -> float:
-    """Return how many look-ups read DRAM, where a row takes `row` bytes of L2."""
-    if not work.rows * row:
-        return float(work.lookups)
-    first = work.rows * -math.expm1(-work.lookups / work.rows)
-    hit = min(1.0, facts.l2_bytes / 2 / (work.rows * row))
-    return first + (work.lookups - first) * (1.0 - hit)

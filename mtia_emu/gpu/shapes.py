@@ -67,9 +67,11 @@ def shapes(sizes: Sizes, element: float, warm: Array | float = 0.0) -> Shapes:
     return _shapes((batch, m, k, n), element, read, batch * m * n * max(OUTPUT_BYTES, element), shares)
 
 
-def shape(sizes: tuple[int, int, int, int], element: float, read: int, write: int) -> Shapes:
+def shape(
+    sizes: tuple[int, int, int, int], element: float, read: int, write: int, warm: float = 0.0
+) -> Shapes:
     """Return `Shapes` of one matmul of batch, m, k, n whose compulsory bytes are given."""
-    batch, m, k, n, reads, writes, warm = _columns(*sizes, read, write, 0.0)
+    batch, m, k, n, reads, writes, warm = _columns(*sizes, read, write, warm)
     return _shapes((batch, m, k, n), element, reads, writes, warm)
 
 

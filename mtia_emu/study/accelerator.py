@@ -32,6 +32,7 @@ from ..results.machine import Computation
 from ..results.report import Report
 from ..reuse.memo import Memoise, unmemoised
 from ..types import ModelWork, Work, WorkGroup
+from .row_uses import with_tables
 from .tuning import tuning
 
 Costing = Callable[[Program, Chip, Mapping[int, Lookups]], Sequence[BlockCost]]
@@ -67,13 +68,18 @@ class ProgramRun:
 
     @property
     def works(self) -> tuple[Work, ...]:
-        """Return what each operator must do."""
-        return self.program.works
+        """Return what each operator must do; bags with what is known of the rows that they look up."""
+        return with_tables(self.program, self.lookups)
 
     @property
     def groups(self) -> tuple[WorkGroup, ...]:
         """Return which operators a serving runtime runs as one kernel."""
         return self.program.groups
+
+    @property
+    def state(self) -> str:
+        """Return how a run finds the machine."""
+        return self.program.state
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,11 @@ class GraphModel:
     def groups(self) -> tuple[WorkGroup, ...]:
         """Return which operators a serving runtime runs as one kernel."""
         return self._asked.groups
+
+    @property
+    def state(self) -> str:
+        """Return how a run finds the machine."""
+        return self.options.state
 
     @cached_property
     def _asked(self) -> ModelWork:
