@@ -212,9 +212,9 @@ class _Roll:
         return rule(node, operands)
 
     def _rules(self) -> dict[str, Callable[[Node, list[All]], str]]:
-        shaped = {op: self._shaped for op in ("reshape", "expand")}
+        shaped = dict.fromkeys(("reshape", "expand"), self._shaped)
         folds = {f"reduce_{kind}": self._fold for kind in ("sum", "mean", "max", "min", "prod")}
-        rows = {op: self._row_wise for op in ("softmax", "log_softmax")}
+        rows = dict.fromkeys(("softmax", "log_softmax"), self._row_wise)
         return {
             "cast": self._broadcast,
             "matmul": self._matmul,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ..machine.chip import Chip
+from ..machine.supply import memory_supply_v, supply_v
 from ..machine.units.energy import LEAKAGE_KNOWN_C
 from ..results.power import PowerState
 from ..results.report import Report
 from .energy import asleep_w, clock_w, leakage_w, standing
 
 STEPS = 256  # of an octave: a step is 0.27 % of the clock, at most 0.8 % of the power
-OCTAVES = 6  # below the clock asked for: slower no chip goes
+OCTAVES = 6  # below the clock asked for: no chip goes slower
+EVEN = 1e-9  # of a step: what rounding may take from a clock that is one
 GUESSES = 6  # after which steps are halved
 
 At = Callable[[Chip], Report]
@@ -23,7 +26,7 @@ def sustained(chip: Chip, at: At) -> Report:
 
     `at` gives the report of the same program at another clock: what runs on the chip's clock slows down, DRAM
     and launches do not. The power that counts is the run's average: dies warm up in seconds, runs take less.
-    Clocks are chosen from a grid of equal ratios, so a higher limit is never slower.
+    Clocks are chosen from a grid of equal ratios, so that neither a higher limit nor a higher clock is slower.
     """
     found = at(chip)
     if found.watts > chip.tdp_w:
@@ -39,7 +42,8 @@ def _slowed(chip: Chip, at: At, full: Report) -> Report:
     The next step to try is where power would meet the limit if the last one tried only slowed down further;
     after some tries, half way.
     """
-    fast, slow = 0, STEPS * OCTAVES + 1
+    fast = math.floor(STEPS * math.log2(chip.power.nominal_hz / chip.clock_hz) + EVEN)
+    slow = fast + STEPS * OCTAVES + 1
     last, under, tries = (chip, full), full, 0
     while slow - fast > 1:
         step = (fast + slow) // 2 if tries >= GUESSES else _guess(chip, *last, fast, slow)
@@ -57,19 +61,19 @@ def _guess(chip: Chip, known: Chip, report: Report, fast: int, slow: int) -> int
 
     Power above what flows anyway is taken to go with f V^2, as where nothing waits for DRAM.
     """
-    above = (report.watts - standing(known).total) / (known.clock_hz * known.supply_v**2)
+    above = (report.watts - standing(known).total) / (known.clock_hz * supply_v(known) ** 2)
     low, high = fast, slow - 1
     while high - low > 1:
         middle = (low + high) // 2
         now = _at_step(chip, middle)
-        watts = standing(now).total + above * now.clock_hz * now.supply_v**2
+        watts = standing(now).total + above * now.clock_hz * supply_v(now) ** 2
         low, high = (middle, high) if watts > chip.tdp_w else (low, middle)
     return high
 
 
 def _at_step(chip: Chip, step: int) -> Chip:
-    """Return the chip with its clock so many steps lower."""
-    return chip.at_clock(chip.clock_hz * 2.0 ** (-step / STEPS))
+    """Return the chip with its clock so many steps below the nominal one."""
+    return chip.at_clock(chip.power.nominal_hz * 2.0 ** (-step / STEPS))
 
 
 def state(asked: Chip, now: Chip) -> PowerState:
@@ -77,8 +81,8 @@ def state(asked: Chip, now: Chip) -> PowerState:
     return PowerState(
         asked.clock_hz,
         now.clock_hz,
-        now.supply_v,
-        now.memory_supply_v,
+        supply_v(now),
+        memory_supply_v(now),
         asked.tdp_w,
         standing(now).total,
         asleep_w(now),
@@ -103,11 +107,11 @@ def _notes(asked: Chip, now: Chip, report: Report) -> Iterator[str]:
 def _ranges(chip: Chip) -> Iterator[str]:
     """Yield where a chip's supply, temperature or node leaves what its numbers are known for."""
     power, e = chip.power, chip.energy
-    low, high = sorted((chip.supply_v, chip.memory_supply_v))
+    low, high = sorted((supply_v(chip), memory_supply_v(chip)))
     clock = f"at {chip.clock_hz / 1e9:.3g} GHz"
     if high > power.most_v:
         yield f"supply: {high:.3g} V {clock}, above power.most_v, {power.most_v:g} V: beyond what is known"
-    if low < power.least_v or chip.clock_hz < chip.power.nominal_hz and low == power.least_v:
+    if low < power.least_v or (chip.clock_hz < chip.power.nominal_hz and low == power.least_v):
         yield f"supply: {low:.3g} V {clock}, the least: a slower clock saves no energy an event"
     if not LEAKAGE_KNOWN_C[0] <= e.temperature_c <= LEAKAGE_KNOWN_C[1]:
         yield (

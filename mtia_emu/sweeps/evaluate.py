@@ -25,7 +25,8 @@ from ..engine.memoised import memoised_costs
 from ..errors import UserError
 from ..files.toml import parse
 from ..gpu import load_gpu
-from ..machine.chip import Chip, chip_text, put, validate
+from ..machine.chip import Chip, chip_text, put, put_all, validate
+from ..machine.memory_choice import filled
 from ..program.commands import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
