@@ -19,11 +19,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from accuracy import gpu_models, tables
+from accuracy import gpu_bags, gpu_models, tables
 from accuracy.gpu_small import NARROW, NORMS, rows_seconds, sustained_rows, vidur
 from accuracy.gpu_small import POWER as POWER_TABLES
 from accuracy.score import SEED, halves, score
-from mtia_emu.gpu import Facts, load_gpu
+from mtia_emu.gpu import Facts, gpu_names, load_gpu
 
 Vector = np.ndarray
 SAMPLE = 6000  # rows of each dtype that are fitted, drawn by the seed from the fitting half
@@ -45,7 +45,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "links.efficiency": (0.05, 1.0), "links.latency_s": (1e-6, 3e-5), "links.hop_s": (1e-7, 1e-5),
     "links.small_bytes_per_s": (5e8, 4e11), "links.large_s": (1e-7, 2e-4), "row_step_s": (5e-8, 3e-6),
     "narrow_step_s": (5e-8, 3e-6), "narrow_efficiency": (0.1, 1.0),
-    "sustained_heat": (1.0, 3.0),
+    "sustained_heat": (1.0, 3.0), "bag_clocks": (1.0, 1e3), "lookup_clocks": (1.0, 1e3),
+    "element_clocks": (1e-3, 10.0),
 }  # fmt: skip
 START: dict[str, float] = {
     "matmul_latency_s": 1.2e-6, "gemv_latency_s": 2.8e-6, "tile_s": 1e-6, "k_step_s": 1e-7, "wave_s": 5e-7,
@@ -60,7 +61,7 @@ START: dict[str, float] = {
     "attention.decode_dram_efficiency": 0.85, "links.efficiency": 0.8, "links.latency_s": 5e-6,
     "links.hop_s": 1e-6, "links.small_bytes_per_s": 1e11, "links.large_s": 1.5e-5, "row_step_s": 5e-7,
     "narrow_step_s": 5e-7, "narrow_efficiency": 0.6,
-    "sustained_heat": 1.4,
+    "sustained_heat": 1.4, "bag_clocks": 20.0, "lookup_clocks": 10.0, "element_clocks": 0.1,
 }  # fmt: skip
 """Where every fit starts, the same for all GPUs, so that a rerun gives the same values."""
 
@@ -70,6 +71,7 @@ ATTENTION = tuple(k for k in BOUNDS if k.startswith("attention."))
 QUANTISE = ("quantise_s", "quantise_efficiency")
 NARROW_KEYS = ("narrow_step_s", "narrow_efficiency")
 KINDS = ("matmul", "attention", "vector", "embedding_bag", "joules", "short_joules")
+BAGS = ("bag_clocks", "lookup_clocks", "element_clocks")
 LINKS = tuple(k for k in BOUNDS if k.startswith("links."))
 
 
@@ -150,6 +152,19 @@ def attention_task(name: str) -> Task:
     return Task(
         ATTENTION, residuals, f"{' '.join(tables.ATTENTION[name])} attention, half of the head layouts"
     )
+
+
+def bags_task() -> Task | None:
+    """Return the fit of embedding bags on half of the published rows."""
+    rows = gpu_bags.bags()
+    if rows is None:
+        return None
+    rows = rows[gpu_bags.chosen(rows)]
+
+    def residuals(facts: Facts) -> Vector:
+        return np.log(gpu_bags.bag_seconds(facts, rows) / rows.seconds.to_numpy())
+
+    return Task(BAGS, residuals, "ISCA 2023 fig. 12, A100 rows, 64 tables of int8, half of the rows")
 
 
 def links_task(name: str) -> Task:
@@ -296,14 +311,26 @@ def alike(name: str) -> None:
 def all_of(name: str) -> dict[str, str]:
     """Return every fitted key of a GPU without tables, with whose value stands in."""
     other, facts = NEAREST[name], load_gpu(name)
-    keys = [k for k in BOUNDS if "fp4" not in k and k not in OWN.get(name, ())]
+    keys = [k for k in BOUNDS if "fp4" not in k and k not in (*BAGS, *OWN.get(name, ()))]
     keys = [k for k in keys if k != "gemv_latency_s" or facts.gemv_latency_s is not None]
     keys += [f"bands.{kind}.{side}" for kind in KINDS for side in ("low", "high")]
     return {k: other for k in keys if not k.startswith("rates.") or getattr(facts.rates, k.split(".")[1])}
 
 
+def fit_bags() -> None:
+    """Fit embedding bags of the one GPU that rows are published of; all others borrow its constants."""
+    task, name = bags_task(), gpu_bags.MEASURED
+    if task is None:
+        return
+    write(name, fit(load_gpu(name), task), f"fitted by make fit-gpu: {task.source} (seed {SEED})")
+    for other in gpu_names():
+        if other != name:
+            borrow(other, dict.fromkeys(BAGS, name))
+
+
 def fill() -> None:
     """Put what has no table of its own into every GPU's file."""
+    fit_bags()
     for name, keys in GAPS.items():
         borrow(name, keys)
     for name in NEAREST:

@@ -103,7 +103,9 @@ def misses(table: TableUse, kept: Keeping) -> float:
         missed = float((lookups * np.exp(-rate * runs)).sum())
     else:
         inside = min(runs, 1.0)
-        missed = float((rows * -np.expm1(-rate * inside) + (1 - inside) * lookups * np.exp(-rate * inside)).sum())
+        missed = float(
+            (rows * -np.expm1(-rate * inside) + (1 - inside) * lookups * np.exp(-rate * inside)).sum()
+        )
     again = table.lookups - first
     distinct = first if table.distinct is None else table.distinct
     repeated = max(0.0, missed - first) / again if again > 0 else 0.0

@@ -15,6 +15,7 @@ SHARE: dict[str, float] = {"ge": 1e-4, "le": 1}
 PRICE: dict[str, float] = {"ge": 0, "le": 1e-3}
 BYTES: dict[str, float] = {"ge": 1, "le": 1e18}
 WATTS: dict[str, float] = {"le": 1e6}
+CLOCKS: dict[str, float] = {"ge": 0, "le": 1e6}
 """Limits within which no sum of a report overflows."""
 
 Side = Annotated[int, Field(gt=0, le=4096)]
@@ -183,6 +184,9 @@ class Facts(BaseModel):
     lookups_in_flight: int = described(
         "outstanding row reads of one SM in an embedding kernel", "requests", gt=0, le=65536
     )
+    bag_clocks: float = described("clocks of one SM for a bag of an embedding kernel", "clocks", **CLOCKS)
+    lookup_clocks: float = described("clocks of one SM for a row that it looks up", "clocks", **CLOCKS)
+    element_clocks: float = described("clocks of one SM for an element of that row", "clocks", **CLOCKS)
 
     launch_stream_s: float = described("period of empty kernels on a stream", "s", ge=0, le=1)
     launch_graph_s: float = described("period of empty kernels in a graph", "s", ge=0, le=1)

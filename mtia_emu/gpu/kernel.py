@@ -106,7 +106,7 @@ class Board:
         facts, parts, latency = self.facts, demand.parts, demand.latency
         longest = max(parts, key=lambda name: parts[name])
         free = latency + parts[longest]
-        active, dram = active_joules(facts, free), facts.dram_j_per_byte * demand.moved.dram
+        active, dram = float(active_joules(facts, free)), facts.dram_j_per_byte * demand.moved.dram
         heat = float(self.heat(free, active + demand.joules + dram))
         joules = (active, heat * demand.joules, dram)
         seconds = float(throttled(facts, free, add_up(joules)))

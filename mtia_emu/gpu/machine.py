@@ -223,9 +223,7 @@ def _product(board: Board, work: ProductWork) -> GpuKernel:
     if not work.macs:
         return streamed(board, work)
     sizes = work.batch, work.m, work.k, work.n
-    one = shape(
-        sizes, float(work.dtype.bytes), work.read_bytes, work.write_bytes, warm=board.kept.weights
-    )
+    one = shape(sizes, float(work.dtype.bytes), work.read_bytes, work.write_bytes, warm=board.kept.weights)
     return matmul(board, board.facts.rate(work.dtype.name)[1], one)
 
 

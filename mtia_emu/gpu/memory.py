@@ -14,6 +14,7 @@ from .kernel import Board, BytesMoved, GpuKernel, KernelDemand
 WARP_BYTES = 512  # one load of a warp: 32 lanes of 16 bytes (CUDA C programming guide)
 INDEX_BYTES = 12  # at most, each look-up: an int64 index and an fp32 weight
 OFFSET_BYTES = 8  # at most, each bag: an int64
+ROWS_A_WARP = 2  # estimate: rows that the warp of a bag has on their way
 BLOCK = 1024  # threads of a block: the elements of a row that one step takes (CUDA C programming guide)
 WARP = 32  # threads of a warp, and the most blocks that an SM holds (CUDA C programming guide, 8.0 and 9.0)
 
@@ -110,9 +111,11 @@ def _rows_s(facts: Facts, rows: float, row: int) -> float:
 def embedding_bag(board: Board, work: BagWork) -> GpuKernel:
     """Return a pooled look-up kernel: random reads of whole rows, by the law of each table.
 
-    A row moves in whole sectors and costs an activate on top, or is found in L2 (`caching.misses`). Row requests, a warp's load each, are served `sms *
-    lookups_in_flight` at a time, one latency each round (Little's law). Pooled sums and indices are
-    streams; indices are what `read_bytes` has beyond the distinct rows.
+    A row moves in whole sectors and costs an activate on top, or is found in L2 (`caching.misses`). Row
+    requests, a warp's load each, are on their way so many at a time, one latency each round (Little's law):
+    an SM has `lookups_in_flight`, the warp of a bag `ROWS_A_WARP`. SMs issue the instructions of bags, rows
+    and elements meanwhile. Pooled sums and indices are streams; indices are what `read_bytes` has beyond the
+    distinct rows.
     """
     facts, lookups, rows = board.facts, work.lookups, work.rows
     row_bytes, row = work.dim * work.dtype.bytes, caching.row_bytes(facts, work)
@@ -120,14 +123,22 @@ def embedding_bag(board: Board, work: BagWork) -> GpuKernel:
     most = INDEX_BYTES * lookups + OFFSET_BYTES * (work.bags + 1)
     indices = min(most, max(0.0, work.read_bytes - min(lookups, rows) * row_bytes))
     fetched = lookups * row + indices
-    rounds = math.ceil(lookups * math.ceil(row / WARP_BYTES) / (facts.sms * facts.lookups_in_flight))
+    in_flight = min(facts.sms * facts.lookups_in_flight, ROWS_A_WARP * max(1, work.bags))
+    waits = math.ceil(lookups * math.ceil(row / WARP_BYTES) / in_flight) * facts.dram_latency_s
     busy_bytes = misses * (row + facts.dram_activate_bytes) + indices + work.write_bytes
     parts = {
         "dram": busy_bytes / facts.stream_bytes_per_s,
         "l2": (fetched + work.write_bytes) / facts.l2_bytes_per_s,
-        "occupancy": rounds * facts.dram_latency_s,
+        "occupancy": max(waits, _bag_issue_s(facts, work)),
     }
     written = float(work.write_bytes)
     moved = BytesMoved(misses * row + indices, written, fetched, written)
     joules = facts.vector_j_per_flop * float(work.flops)
     return board.finished(KernelDemand(work.kind, _latency(facts), parts, moved, joules))
+
+
+def _bag_issue_s(facts: Facts, work: BagWork) -> float:
+    """Return the seconds in which the SMs issue the instructions of look-ups; a bag is one SM's."""
+    row = facts.lookup_clocks + work.dim * facts.element_clocks
+    clocks = work.bags * facts.bag_clocks + work.lookups * row
+    return clocks / (min(facts.sms, max(1, work.bags)) * facts.max_clock_hz)

@@ -66,7 +66,7 @@ class ProgramRun:
         """Return the sizes of the model's symbolic dimensions."""
         return self.program.dims
 
-    @property
+    @cached_property
     def works(self) -> tuple[Work, ...]:
         """Return what each operator must do; bags with what is known of the rows that they look up."""
         return with_tables(self.program, self.lookups)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from ..engine.lookups import Lookups
 from ..program.commands import POOLS, looks_up
 from ..program.isa import Program
 from ..types import BagWork, TableUse, Work
+
+Array = np.ndarray[Any, Any]
 
 
 def with_tables(program: Program, lookups: Mapping[int, Lookups]) -> tuple[Work, ...]:
@@ -20,7 +23,9 @@ def with_tables(program: Program, lookups: Mapping[int, Lookups]) -> tuple[Work,
     A bag keeps what it says where the rows of one of its launches are not known.
     """
     bags = [w for w in program.works if isinstance(w, BagWork)]
-    launches = [i for i, x in enumerate(program.launches) if looks_up(program.blocks[x.block])] if bags else []
+    launches = (
+        [i for i, x in enumerate(program.launches) if looks_up(program.blocks[x.block])] if bags else []
+    )
     if not bags or len(bags) not in (1, len(launches)):
         return program.works
     parts = [launches] if len(bags) == 1 else [[i] for i in launches]
@@ -36,9 +41,19 @@ def _uses(program: Program, launch: int, known: Lookups) -> list[TableUse]:
     """Return how a launch looks up each of its tables."""
     block = program.blocks[program.launches[launch].block]
     pools = block.commands["operand"][POOLS[block.commands["op"]]]
-    table = np.repeat(pools, known.counts)  # of each row looked up
+    parts = np.split(known.rows, np.cumsum(known.counts)[:-1])  # of each command
+    tables: dict[int, list[Array]] = {}
+    for at, rows in zip(pools.tolist(), parts, strict=True):
+        tables.setdefault(at, []).append(rows)
+    whole = {at: np.concatenate(rows) for at, rows in tables.items()}
     return [
-        TableUse(block.operands[at].rows, len(rows), distinct=len(np.unique(rows)))
-        for at in dict.fromkeys(pools.tolist())
-        if len(rows := known.rows[table == at])
+        TableUse(block.operands[at].rows, len(rows), distinct=_distinct(rows))
+        for at, rows in whole.items()
+        if len(rows)
     ]
+
+
+def _distinct(rows: Array) -> int:
+    """Return how many of rows [n] differ."""
+    ordered = np.sort(rows)
+    return 1 + int((ordered[1:] != ordered[:-1]).sum())
