@@ -4,6 +4,7 @@ from .attention import MarkAttention
 from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
 from .projections import MarkProjections
+from .quantised import MarkQuantised
 from .scans import MarkScans
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "MarkAttention",
     "MarkChains",
     "MarkProjections",
+    "MarkQuantised",
     "MarkScans",
     "MarkedGraph",
     "Marking",
