@@ -16,7 +16,7 @@ OP = "quantise_rows"
 class MarkQuantised(Marking):
     """Mark quantising with the kernel that writes what it reads, which then writes 8 bits an element.
 
-    So do runtimes with scales that calibration fixed (TensorRT's fusions of Q and DQ; vLLM's passes for norms,
+    So do runtimes with scales that calibration fixed (TensorRT fuses Q and DQ; vLLM has passes for norms,
     activations and attention): the GPU at its strongest. What another kernel reads too is also written as it
     was. Inputs of the model have no kernel before them.
     """

@@ -6,7 +6,6 @@ import pytest
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
 from mtia_emu.compiler.passes.groups import Flow
-from mtia_emu.compiler.pipeline import GPU_PASSES
 
 import mtia_emu
 from mtia_emu.gpu import Mode, load_gpu

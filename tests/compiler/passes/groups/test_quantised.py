@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-
-import mtia_emu
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
 from mtia_emu.compiler.passes.groups import MarkChains, MarkedGraph, MarkQuantised, mark
+
+import mtia_emu
 from mtia_emu.gpu import load_gpu
 from mtia_emu.types import CopyWork, ElementwiseWork, launched
 
