@@ -70,7 +70,6 @@ MATMUL = ("matmul_latency_s", "tile_s", "k_step_s", "wave_s", "split_s", "reduce
 ATTENTION = tuple(k for k in BOUNDS if k.startswith("attention."))
 QUANTISE = ("quantise_s", "quantise_efficiency")
 NARROW_KEYS = ("narrow_step_s", "narrow_efficiency")
-KINDS = ("matmul", "attention", "vector", "embedding_bag", "joules", "short_joules")
 BAGS = ("bag_clocks", "lookup_clocks", "element_clocks")
 LINKS = tuple(k for k in BOUNDS if k.startswith("links."))
 
@@ -251,15 +250,62 @@ def write(name: str, values: Mapping[str, float], comment: str) -> None:
     path.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-def write_bands(name: str) -> None:
-    """Put the error bands of the halves that were not fitted into a GPU's file."""
-    from accuracy.gpu_scores import bands, gpu
+RESIDUALS = "held-out rows, and the spread between public sources"
+LENT = {
+    "matmul": [k for k in MATMUL] + ["rates.bf16.efficiency"], "attention": list(ATTENTION),
+    "vector": ["row_step_s", *NARROW_KEYS],
+}  # fmt: skip
 
-    gpu.cache_clear()  # the file has just been written
-    for kind, (low, high, source) in bands(name).items():
-        print(f"{name}: band of {kind}: {low:g} to {high:g}")
-        values = {f"bands.{kind}.low": low, f"bands.{kind}.high": high}
-        write(name, values, f"make fit-gpu: 80 % of measured / modelled, {source}")
+
+def write_bands() -> None:
+    """Put the error bands into every GPU's file: the wider, the more of its constants are borrowed."""
+    from accuracy import gpu_bands as b
+    from accuracy.gpu_scores import gpu
+
+    gpu.cache_clear()  # the files have just been written
+    kin, strangers = b.borrowed(LENT, b.KIN), b.borrowed(LENT, b.STRANGERS)
+    own = {name: b.own(name) for name in tables.SYSTEMS}
+    bag, watts = b.bag(), {name: b.joules(name) for name in POWER_TABLES}
+    for name in gpu_names():
+        other, doubt = NEAREST.get(name, name), kin if name in b.SAME else strangers
+        for kind in LENT:
+            donor = other if kind in own[other] else GAPS[other]["row_step_s"]
+            parts = [own[donor][kind], b.spread(name), *([doubt[kind]] if donor != name else [])]
+            text = RESIDUALS if donor == name else f"as {donor}, with the doubt of what is borrowed"
+            _write_band(name, kind, b.joined(*parts), text)
+        if bag is not None:
+            measured = name == gpu_bags.MEASURED
+            parts = [bag] if measured else [bag, doubt["vector"], b.spread(name)]
+            text = "held-out rows, 32 to 128 tables" if measured else f"as {gpu_bags.MEASURED}, borrowed"
+            _write_band(name, "embedding_bag", b.joined(*parts), text)
+        _write_joules(name, watts)
+
+
+def _write_joules(name: str, watts: Mapping[str, Mapping[str, tuple[float, float]]]) -> None:
+    """Put the bands of joules into a GPU's file: an estimate of its power adds what two GPUs differ by."""
+    from accuracy import gpu_bands as b
+
+    mine = watts.get(name) or watts["h200-sxm"]
+    for kind, ends in mine.items():
+        if name in watts or name in SERVED_GPUS:
+            _write_band(name, kind, ends, "sustained layers and served models")
+        else:
+            _write_band(name, kind, b.joined(ends, GUESSED_WATTS), "as h200-sxm; estimate: watts are guessed")
+
+
+GUESSED_WATTS = (0.75, 1.33)
+"""What guessed watts of a board may be off by. Estimate: the share of the TDP that active boards draw is 0.30
+(B200) to 0.47 (H100) in what is measured, by which the H100's scaled watts would be off by a third."""
+SERVED_GPUS = ("h100-sxm",)
+
+
+def _write_band(name: str, kind: str, ends: tuple[float, float], source: str) -> None:
+    from accuracy.gpu_bands import rounded
+
+    low, high = rounded(ends)
+    print(f"{name}: band of {kind}: {low:g} to {high:g}")
+    values = {f"bands.{kind}.low": low, f"bands.{kind}.high": high}
+    write(name, values, f"make fit-gpu: 80 % of measured / modelled, {source}")
 
 
 NEAREST = {"a100-sxm-40gb": "a100-sxm-80gb", "v100": "a100-sxm-80gb", "h100-pcie": "h100-sxm",
@@ -272,9 +318,8 @@ OWN = {
 }
 """What such a GPU has a source of its own for, or lacks."""
 
-POWER = ("sustained_heat", "bands.joules.low", "bands.joules.high", "bands.short_joules.low",
-         "bands.short_joules.high")  # fmt: skip
-VECTOR = ("row_step_s", *NARROW_KEYS, "bands.vector.low", "bands.vector.high")
+POWER = ("sustained_heat",)
+VECTOR = ("row_step_s", *NARROW_KEYS)
 GAPS = {
     "a100-sxm-80gb": dict.fromkeys(POWER, "h200-sxm") | dict.fromkeys(QUANTISE, "h100-sxm"),
     "h100-sxm": dict.fromkeys(POWER, "h200-sxm"),
@@ -313,7 +358,6 @@ def all_of(name: str) -> dict[str, str]:
     other, facts = NEAREST[name], load_gpu(name)
     keys = [k for k in BOUNDS if "fp4" not in k and k not in (*BAGS, *OWN.get(name, ()))]
     keys = [k for k in keys if k != "gemv_latency_s" or facts.gemv_latency_s is not None]
-    keys += [f"bands.{kind}.{side}" for kind in KINDS for side in ("low", "high")]
     return {k: other for k in keys if not k.startswith("rates.") or getattr(facts.rates, k.split(".")[1])}
 
 
@@ -361,10 +405,9 @@ def main() -> None:
             print("  " + ", ".join(f"{k} = {v:g}" for k, v in values.items()), flush=True)
             if not wanted.check:
                 write(name, values, f"fitted by make fit-gpu: {task.source} (seed {SEED})")
-        if not wanted.check:
-            write_bands(name)
     if not wanted.check:
         fill()
+        write_bands()
 
 
 if __name__ == "__main__":

@@ -67,10 +67,6 @@ def vectors(name: str, ops: tuple[str, ...]) -> Score | None:
     return score(gpu_small.rows_seconds(gpu(name), rows), rows.latency_s.to_numpy())
 
 
-METERED_S = 200e-6  # layers from which the meter, which averages over a second, saw little else
-SERVED = (0.88, 1.07)  # measured / modelled joules of served models, 80 %, as docs/accuracy-gpu.md has them
-
-
 def sustained(name: str, dtype: str, least_s: float = 0.0) -> dict[str, Score] | None:
     """Return the scores of time, watts and joules of sustained layers that were not fitted."""
     rows = gpu_small.sustained_rows(name, tables.DTYPES[dtype])
@@ -106,32 +102,3 @@ def spread(name: str, runtime: str, dtype: str = "bf16") -> Score:
         tables.gemm(name, dtype, runtime), on=keys, suffixes=("", "_other")
     )
     return score(both.seconds.to_numpy(), both.seconds_other.to_numpy())
-
-
-def bands(name: str) -> dict[str, tuple[float, float, str]]:
-    """Return measured / modelled at 10 and 90 %: the wider of held-out residuals and sources' spread."""
-    matmul = [layers(name, d) for d in ("bf16", "fp8_e4m3") if getattr(gpu(name).rates, d) is not None]
-    matmul += [spread(name, runtime) for runtime in ("vllm", "sglang")]
-    found = {"matmul": _widest(matmul, "held-out layers, and two other runtimes' tables")}
-    if name in tables.ATTENTION:
-        each = [attention(name, phase) for phase in ("context", "generation")]
-        found["attention"] = _widest(each, "held-out head layouts")
-    vector = [vectors(name, ops) for ops in gpu_small.GROUPS.values()]
-    if all(s is not None for s in vector):
-        found["vector"] = _widest(
-            [s for s in vector if s is not None], "elementwise kernels and held-out norms"
-        )
-    power = sustained(name, "bf16", METERED_S)
-    if power is not None:
-        low, high, source = _widest([power["energy"]], "held-out sustained layers of 200 us and more")
-        low, high = min(low, SERVED[0]), max(high, SERVED[1])
-        found["joules"] = (low, high, f"{source}, and served models")
-        least, most = (float(f"{x:.2g}") for x in short_joules(name))
-        text = "layers below metered_s by a meter that saw idle gaps, and the joules of longer ones"
-        found["short_joules"] = (least, max(high, most), text)
-    return found
-
-
-def _widest(scores: list[Score], source: str) -> tuple[float, float, str]:
-    low, high = min(s.low for s in scores), max(s.high for s in scores)
-    return float(f"{min(low, 1.0):.3g}"), float(f"{max(high, 1.0):.3g}"), source
