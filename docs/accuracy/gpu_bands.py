@@ -17,8 +17,8 @@ from mtia_emu.gpu import Facts
 
 Ends = tuple[float, float]
 SPREAD: Mapping[str, Ends] = {"a100": (0.88, 1.19), "": (0.93, 1.44)}
-"""Measured times of one public collector over another's, 10 to 90 %, for the same kernels: of an A100 (medians
-of kinds 0.99 to 1.02), and of an H100 (1.09 to 1.15), which stands for all that is newer."""
+"""Measured times of one public collector over another's, 10 to 90 %, for the same kernels: of an A100
+(medians of kinds 0.99 to 1.02), and of an H100 (1.09 to 1.15), which stands for all that is newer."""
 KIN = (("h200-sxm", "h100-sxm"),)
 """A GPU with tables, and one of its own generation whose constants it is timed with."""
 STRANGERS = (
@@ -74,7 +74,9 @@ def lent(name: str, other: str, kind: str, keys: Iterable[str]) -> Ends:
     if kind == "attention":
         return _ends(_attention(facts, name, phase) for phase in ("context", "generation"))
     rows = [gpu_small.vidur(name, ops) for ops in gpu_small.GROUPS.values()]
-    return _ends(score(gpu_small.rows_seconds(facts, r), r.latency_s.to_numpy()) for r in rows if r is not None)
+    return _ends(
+        score(gpu_small.rows_seconds(facts, r), r.latency_s.to_numpy()) for r in rows if r is not None
+    )
 
 
 def _attention(facts: Facts, name: str, phase: str) -> Score:
@@ -88,7 +90,9 @@ def borrowed(keys: Mapping[str, Iterable[str]], pairs: Iterable[tuple[str, str]]
     out = {}
     for kind, names in keys.items():
         fitting = [p for p in each if kind != "vector" or set(p) <= set(gpu_small.VIDUR)]
-        out[kind] = around(lent(name, other, kind, names) for name, other in fitting) if fitting else (1.0, 1.0)
+        out[kind] = (
+            around(lent(name, other, kind, names) for name, other in fitting) if fitting else (1.0, 1.0)
+        )
     return out
 
 

@@ -46,7 +46,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "links.small_bytes_per_s": (5e8, 4e11), "links.large_s": (1e-7, 2e-4), "row_step_s": (5e-8, 3e-6),
     "narrow_step_s": (5e-8, 3e-6), "narrow_efficiency": (0.1, 1.0),
     "sustained_heat": (1.0, 3.0), "bag_clocks": (1.0, 1e3), "lookup_clocks": (1.0, 1e3),
-    "element_clocks": (1e-3, 10.0),
+    "element_clocks": (1e-3, 10.0), "links.direct.start_s": (5e-7, 3e-5),
+    "links.direct.peer_s": (1e-9, 1e-5), "links.direct.two_shot_s": (1e-7, 1e-4),
+    "links.direct.efficiency": (0.1, 1.0),
 }  # fmt: skip
 START: dict[str, float] = {
     "matmul_latency_s": 1.2e-6, "gemv_latency_s": 2.8e-6, "tile_s": 1e-6, "k_step_s": 1e-7, "wave_s": 5e-7,
@@ -62,6 +64,8 @@ START: dict[str, float] = {
     "links.hop_s": 1e-6, "links.small_bytes_per_s": 1e11, "links.large_s": 1.5e-5, "row_step_s": 5e-7,
     "narrow_step_s": 5e-7, "narrow_efficiency": 0.6,
     "sustained_heat": 1.4, "bag_clocks": 20.0, "lookup_clocks": 10.0, "element_clocks": 0.1,
+    "links.direct.start_s": 3e-6, "links.direct.peer_s": 1e-7, "links.direct.two_shot_s": 3e-6,
+    "links.direct.efficiency": 0.7,
 }  # fmt: skip
 """Where every fit starts, the same for all GPUs, so that a rerun gives the same values."""
 
@@ -71,7 +75,8 @@ ATTENTION = tuple(k for k in BOUNDS if k.startswith("attention."))
 QUANTISE = ("quantise_s", "quantise_efficiency")
 NARROW_KEYS = ("narrow_step_s", "narrow_efficiency")
 BAGS = ("bag_clocks", "lookup_clocks", "element_clocks")
-LINKS = tuple(k for k in BOUNDS if k.startswith("links."))
+LINKS = tuple(k for k in BOUNDS if k.startswith("links.") and "direct" not in k)
+DIRECT = tuple(k for k in BOUNDS if k.startswith("links.direct."))
 
 
 @dataclass(frozen=True)
@@ -177,6 +182,17 @@ def links_task(name: str) -> Task:
     return Task(LINKS, residuals, f"NCCL {tables.NCCL[name]}, half of the operations and sizes")
 
 
+def direct_task(name: str) -> Task:
+    """Return the fit of a serving runtime's all-reduces on half of the message sizes."""
+    rows = tables.direct(name, "trtllm")
+    rows = rows[halves(list(rows.message_size))]
+
+    def residuals(at: Facts) -> Vector:
+        return np.log(gpu_models.reduce_seconds(at, rows) / rows.seconds.to_numpy())
+
+    return Task(DIRECT, residuals, f"trtllm {tables.DIRECT[name]['trtllm']} all-reduce, half of the sizes")
+
+
 def row_task(name: str, ops: Sequence[str], keys: Sequence[str], what: str) -> Task | None:
     """Return the fit of row kernels on half of the row counts; None where the reference folder is absent."""
     rows = vidur(name, tuple(ops))
@@ -226,7 +242,7 @@ def tasks(name: str, facts: Facts) -> list[Task]:
     """Return what can be fitted of a GPU."""
     found: list[Task | None] = list(gemm_tasks(name, facts))
     found += [attention_task(name)] if name in tables.ATTENTION else []
-    found += [links_task(name)] if name in tables.NCCL else []
+    found += [links_task(name), direct_task(name)] if name in tables.NCCL else []
     found += [row_task(name, NORMS, ("row_step_s",), "layer norms")]
     found += [row_task(name, NARROW, NARROW_KEYS, "rotary and activation kernels")]
     return [t for t in found if t is not None]
@@ -252,7 +268,7 @@ def write(name: str, values: Mapping[str, float], comment: str) -> None:
 
 RESIDUALS = "held-out rows, and the spread between public sources"
 LENT = {
-    "matmul": [k for k in MATMUL] + ["rates.bf16.efficiency"], "attention": list(ATTENTION),
+    "matmul": [*MATMUL, "rates.bf16.efficiency"], "attention": list(ATTENTION),
     "vector": ["row_step_s", *NARROW_KEYS],
 }  # fmt: skip
 
@@ -358,6 +374,9 @@ def all_of(name: str) -> dict[str, str]:
     other, facts = NEAREST[name], load_gpu(name)
     keys = [k for k in BOUNDS if "fp4" not in k and k not in (*BAGS, *OWN.get(name, ()))]
     keys = [k for k in keys if k != "gemv_latency_s" or facts.gemv_latency_s is not None]
+    keys = [
+        k for k in keys if k not in DIRECT or (facts.links is not None and facts.links.direct is not None)
+    ]
     return {k: other for k in keys if not k.startswith("rates.") or getattr(facts.rates, k.split(".")[1])}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from mtia_emu.gpu import Facts, Rate
 from mtia_emu.gpu import attention as flash
+from mtia_emu.gpu.collectives import direct_seconds
 from mtia_emu.gpu.collectives import seconds as collective_seconds
 from mtia_emu.gpu.facts import ELEMENT_BYTES
 from mtia_emu.gpu.kernel import Board, active_joules, throttled
@@ -118,3 +119,11 @@ def nccl_seconds(facts: Facts, rows: Frame) -> np.ndarray:
         part = rows[mask]
         out[mask] = collective_seconds(facts.links, kind, part.bytes.to_numpy(), part.num_gpus.to_numpy())
     return out
+
+
+def reduce_seconds(facts: Facts, rows: Frame) -> np.ndarray:
+    """Return the time of measured all-reduces of a serving runtime, or the library's where it is less."""
+    assert facts.links is not None
+    size, gpus = rows.bytes.to_numpy(), rows.num_gpus.to_numpy()
+    library = collective_seconds(facts.links, "all_reduce", size, gpus)
+    return np.minimum(direct_seconds(facts.links, size, gpus), library)

@@ -58,6 +58,13 @@ def collectives(name: str) -> Score:
     return score(gpu_models.nccl_seconds(gpu(name), rows), rows.seconds.to_numpy())
 
 
+def reduces(name: str, runtime: str) -> Score:
+    """Return the score of a runtime's all-reduces: of the sizes that were not fitted, or of a second source."""
+    rows = tables.direct(name, runtime)
+    rows = rows[~halves(list(rows.message_size))] if runtime == "trtllm" else rows
+    return score(gpu_models.reduce_seconds(gpu(name), rows), rows.seconds.to_numpy())
+
+
 def vectors(name: str, ops: tuple[str, ...]) -> Score | None:
     """Return the score of elementwise kernels or norms on the row counts that were not fitted."""
     rows = gpu_small.vidur(name, ops)
@@ -83,7 +90,7 @@ def sustained(name: str, dtype: str, least_s: float = 0.0) -> dict[str, Score] |
 
 
 def short_joules(name: str) -> tuple[float, float]:
-    """Return measured / modelled watts, 10 and 90 %, of layers below `metered_s`: of all, as none was fitted.
+    """Return measured / modelled watts, 10 and 90 %, of all layers below `metered_s`: none was fitted.
 
     The meter averages over a second with idle gaps in it, so that the truth lies above its low end.
     """

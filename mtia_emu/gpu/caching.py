@@ -39,6 +39,10 @@ class Keeping:
         return min(1.0, max(0.0, (1.25 - 1 / self.runs) / 0.5)) if self.warm else 0.0
 
 
+EMPTY = Keeping(1.0)
+"""L2 of a first run that fits into it."""
+
+
 def row_bytes(facts: Facts, work: BagWork) -> int:
     """Return the bytes of L2 and DRAM that a row takes, in whole sectors."""
     return math.ceil(work.dim * work.dtype.bytes / facts.dram_sector_bytes) * facts.dram_sector_bytes

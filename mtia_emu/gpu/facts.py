@@ -103,6 +103,19 @@ class AttentionFacts(BaseModel):
     )
 
 
+class DirectFacts(BaseModel):
+    """All-reduces of serving runtimes, in which each GPU reads its peers' memory."""
+
+    model_config = STRICT
+
+    start_s: float = described("launch, and a barrier of all GPUs", "s", ge=0, le=1)
+    peer_s: float = described("each further GPU that the barrier waits for", "s", ge=0, le=1)
+    two_shot_s: float = described(
+        "the second barrier and pass of the form for large messages", "s", ge=0, le=1
+    )
+    efficiency: float = described("share of the links' datasheet bandwidth that reads reach", "1", **SHARE)
+
+
 class Links(BaseModel):
     """Collectives between the GPUs of one node."""
 
@@ -116,6 +129,7 @@ class Links(BaseModel):
         "bandwidth of the low-latency protocol of small messages", "B/s", **PER_S
     )
     large_s: float = described("extra fixed cost of the protocol of large messages", "s", ge=0, le=1)
+    direct: DirectFacts | None = None
 
 
 class MeasuredBand(BaseModel):

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..sums import add_up
-from .caching import Keeping
+from .caching import EMPTY, Keeping
 from .facts import Facts
 
 Number = TypeVar("Number", float, np.ndarray)
@@ -82,7 +82,7 @@ class Board:
 
     facts: Facts
     steady: bool = False
-    kept: Keeping = Keeping(1.0)
+    kept: Keeping = EMPTY
 
     @property
     def state(self) -> str:

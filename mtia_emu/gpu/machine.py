@@ -31,7 +31,7 @@ from ..types import (
     launched,
 )
 from .attention import HeadShape, attention
-from .caching import Keeping, keeping
+from .caching import EMPTY, Keeping, keeping
 from .collectives import collective_seconds
 from .facts import ELEMENT_BYTES, Bands, Facts
 from .kernel import Board, GpuKernel
@@ -71,7 +71,7 @@ class Gpu(Facts):
 
     def board(self, mode: Mode = SERVING, kept: Keeping | None = None) -> Board:
         """Return the board in the thermal state of a mode, its L2 as `kept` says: empty without it."""
-        return Board(self, mode.sustained, kept or Keeping(1.0))
+        return Board(self, mode.sustained, kept or EMPTY)
 
     def kernel(self, work: Work, *, mode: Mode = SERVING) -> GpuKernel:
         """Return the kernel of a work, launched from a graph, in the thermal state of `mode`, L2 empty."""

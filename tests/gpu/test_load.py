@@ -28,6 +28,7 @@ from mtia_emu.types import (
     ProductWork,
     RotaryWork,
     RowWork,
+    ScanWork,
     Work,
 )
 
@@ -43,6 +44,7 @@ ALL: tuple[Work, ...] = (
     RotaryWork("turn", "rotary", FP16, row=1000, **VECTOR),
     ElementwiseWork("add", "add", FP16, **VECTOR),
     CopyWork("copy", "copy", FP16, **MOVED),
+    ScanWork("lstm", "scan", FP16, steps=100, rows=8, k=512, n=2048, depth=4, flops=10**6, **MOVED),
     BagWork("bag", "embedding_bag", FP16, read_bytes=10**7, write_bytes=12_800, **LOOKED_UP),
 )
 VALUES = ["1e308", "1e30", "1e9", "1e-30", "5e-324", "0.0", "-1.0", "nan", "inf", "-inf", "0", "-1", "64"]
@@ -80,7 +82,7 @@ def test_a_missing_key_is_named_or_optional(key: str, tmp_path: Path) -> None:
     table.pop(last, None)
     path = tmp_path / "mine.toml"
     path.write_text(tomlkit.dumps(document))
-    if re.fullmatch(r"gemv_latency_s|rates\.\w+\.(k_step_s|cuts_k)", key):
+    if re.fullmatch(r"gemv_latency_s|rates\.\w+\.(k_step_s|cuts_k)|links\.direct", key):
         assert load_gpu(str(path)).matmul_seconds(64, 4096, 4096, "fp4") > 0
         return
     with pytest.raises(UserError, match=re.escape(f"key '{key}' is missing")):
