@@ -59,7 +59,7 @@ def collectives(name: str) -> Score:
 
 
 def reduces(name: str, runtime: str) -> Score:
-    """Return the score of a runtime's all-reduces: of the sizes that were not fitted, or of a second source."""
+    """Return the score of a runtime's all-reduces: of sizes that were not fitted, or of a second source."""
     rows = tables.direct(name, runtime)
     rows = rows[~halves(list(rows.message_size))] if runtime == "trtllm" else rows
     return score(gpu_models.reduce_seconds(gpu(name), rows), rows.seconds.to_numpy())
