@@ -77,6 +77,19 @@ def test_a_state_stays_from_run_to_run_and_is_not_written_back() -> None:
     assert dense_misses(grows, 99)[0] == [[MISS], [MISS, MISS]]
 
 
+def test_pieces_that_are_written_apart_are_read_as_one() -> None:
+    pieces = program([[(0, 50, True)], [(50, 50, True)], [(0, 100, False)]])
+    assert dense_misses(pieces, 100)[0] == [[HIT], [HIT], [HIT]]
+    assert dense_misses(program([[(0, 50, True)], [], [(0, 100, False)]]), 100)[0][2] == [MISS]
+
+
+def test_a_piece_that_was_read_before_is_not_the_whole() -> None:
+    """The second launch finds the weight only where it has stayed since the run before."""
+    uses = [[(0, 10, False)], [(0, 100, False)], [(200, 60, True)], [(200, 60, False)]]
+    assert dense_misses(program(uses, consts=[(0, 100)]), 120)[0][:2] == [[MISS], [MISS]]
+    assert dense_misses(program(uses, consts=[(0, 100)]), 160)[0][:2] == [[HIT], [HIT]]
+
+
 def test_the_shortest_wait_is_kept_first() -> None:
     """The weight waits for three launches, the activation for one: only one of them fits."""
     both = program([[(0, 60, False)], [(100, 60, True)], [(100, 60, False)]], consts=[(0, 60)])

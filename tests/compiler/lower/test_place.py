@@ -169,7 +169,7 @@ def test_weights_may_stay_where_they_are() -> None:
 
 
 def test_weights_stay_in_what_activations_leave_on_a_warm_chip() -> None:
-    """Of 2048 B 1536 are for buffers: a and b take 768, w 512 and v 256 the rest; each has its home in DRAM."""
+    """Of 2048 B 1536 are for buffers: a and b take 768, w 512 and v 256 the rest; each has a home in DRAM."""
     made = schedule(text.parse(WORKED), load_chip("tiny", {"sram.bytes": 2048}))
     cold, warm = place(made), place(made, state="warm")
     assert {n: warm.space[n] for n in "wv"} == {"w": "sram", "v": "sram"}
@@ -177,7 +177,9 @@ def test_weights_stay_in_what_activations_leave_on_a_warm_chip() -> None:
     assert all(warm.address[n] == cold.address[n] for n in "xyab")
     assert (warm.sram_bytes, warm.resident_bytes, warm.homeless_bytes) == (1536, 768, 0)
     assert (warm.dram_bytes, cold.resident_bytes, warm.state, cold.state) == (1792, 0, "warm", "cold")
-    made = schedule(text.parse(WORKED), load_chip("tiny", {"sram.bytes": 1900}))  # 1425: v, 256 B, has no room
+    made = schedule(
+        text.parse(WORKED), load_chip("tiny", {"sram.bytes": 1900})
+    )  # 1425: v, 256 B, has no room
     less = place(made, state="warm")
     assert less.space["v"] == "dram" and (less.resident_bytes, less.homeless_bytes) == (512, 256)
     assert "warm: 0.000512 of 0.000768 MB" in room_notes(less, made.chip)[0]
@@ -205,7 +207,11 @@ TIED = """graph g {
 def test_what_most_steps_read_stays_and_no_table_does() -> None:
     chip = load_chip("tiny", {"sram.bytes": 16384})  # 12288 for buffers: one weight of 8192 beside a, b and c
     where = place(schedule(text.parse(TIED), chip, state="warm"), state="warm")
-    assert {n: where.space[n] for n in ("twice", "w", "table")} == {"twice": "sram", "w": "dram", "table": "dram"}
+    assert {n: where.space[n] for n in ("twice", "w", "table")} == {
+        "twice": "sram",
+        "w": "dram",
+        "table": "dram",
+    }
     large = load_chip("tiny", {"sram.bytes": 1 << 20})
     assert place(schedule(text.parse(TIED), large, state="warm"), state="warm").space["table"] == "dram"
 
