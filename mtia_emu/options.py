@@ -217,8 +217,8 @@ class Options:
     )
     state: str = option(
         COLD,
-        "A first run, which reads all from DRAM, or one of many: weights that fit are in SRAM already, and the "
-        "rest of SRAM caches DRAM.",
+        "A first run, which reads all from DRAM, or one of many: weights that fit are in SRAM already, and "
+        "the rest of SRAM caches DRAM.",
         "compile",
         "operator",
         "sweep",

@@ -27,8 +27,8 @@ class Placement:
     """The memory and byte address of each buffer, and how much of each memory is used.
 
     `spilled` are the activations that found no room in SRAM, `kept_out` the model's own tensors that were to
-    start or end there and do not. In the `state` "warm" `resident_bytes` are of weights and states that lie in
-    SRAM from run to run, above all else; `homeless_bytes` of those that found no room there.
+    start or end there and do not. In the `state` "warm" `resident_bytes` are of weights and states that lie
+    in SRAM from run to run, above all else; `homeless_bytes` of those that found no room there.
     """
 
     space: dict[str, Memory]
@@ -102,9 +102,7 @@ def place(schedule: Schedule, inputs_in: str = "dram", state: str = COLD) -> Pla
     top = max((address_ + size for address_, size in stay.values()), default=sram)
     space |= dict.fromkeys(stay, Memory.SRAM)
     address |= {name: at for name, (at, _) in stay.items()}
-    return Placement(
-        space, address, dram, top, tuple(spilled), kept_out, WARM, top - sram, homeless
-    )
+    return Placement(space, address, dram, top, tuple(spilled), kept_out, WARM, top - sram, homeless)
 
 
 def room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:

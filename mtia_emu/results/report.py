@@ -47,6 +47,29 @@ class Traffic(Amounts):
 
 
 @dataclass(frozen=True)
+class HitBytes(Amounts):
+    """Bytes that PEs asked of the memories behind their own, and those of them that SRAM served.
+
+    `row` bytes are of rows looked up in tables, `dense` bytes of all tiles of tensors, read or written.
+    """
+
+    dense_bytes: int = 0
+    dense_hit_bytes: int = 0
+    row_bytes: int = 0
+    row_hit_bytes: int = 0
+
+    @property
+    def dense_hit_rate(self) -> float | None:
+        """Return the share of dense bytes that SRAM served, None of none."""
+        return self.dense_hit_bytes / self.dense_bytes if self.dense_bytes else None
+
+    @property
+    def row_hit_rate(self) -> float | None:
+        """Return the share of rows' bytes that SRAM served, None of none."""
+        return self.row_hit_bytes / self.row_bytes if self.row_bytes else None
+
+
+@dataclass(frozen=True)
 class Joules(Amounts):
     """Energy by what spent it, in joules; the fields sum to the whole.
 
@@ -157,6 +180,7 @@ class Report:
     `tracks` are what ran, the chip or GPU first; `stretches` are the runs, whose layers may overlap on
     different tracks. `peak_macs` are the multiply-adds that the machine could do in the time at the dtype's
     peak rate. `seconds_band` and `joules_band` are given where the machine's model was held to measurements,
+    `served` where its SRAM is shared by all that computes,
     `power` of a chip whose limit of power was kept, of several runs where it was the same in all.
 
     `a + b` is a run of `a`, then one of `b`; `n * a` is `a + ... + a`, and takes no more memory where `a` is
@@ -176,6 +200,7 @@ class Report:
     notes: tuple[str, ...] = ()
     seconds_band: Band | None = None
     joules_band: Band | None = None
+    served: HitBytes | None = None
     power: PowerState | None = None
 
     @cached_property
@@ -241,6 +266,7 @@ class Report:
             tuple(dict.fromkeys(self.notes + other.notes)),
             _mixed((self.seconds_band, self.seconds), (other.seconds_band, other.seconds)),
             _mixed((self.joules_band, self.joules), (other.joules_band, other.joules)),
+            _together(self.served, other.served),
             self.power if self.power == other.power else None,
         )
 
@@ -256,6 +282,7 @@ class Report:
             macs=times * self.macs,
             peak_macs=times * self.peak_macs,
             notes=self.notes if times == 1 else tuple(dict.fromkeys(self.notes)),
+            served=None if self.served is None else times * self.served,
         )
 
 
@@ -290,6 +317,11 @@ def _counted(stretches: Sequence[Stretch]) -> tuple[Stretch, ...]:
 def _both(one: str, other: str) -> str:
     """Return the names in two texts that join names by a plus, each once."""
     return PLUS.join(dict.fromkeys([*one.split(PLUS), *other.split(PLUS)]))
+
+
+def _together(one: HitBytes | None, other: HitBytes | None) -> HitBytes | None:
+    """Return what SRAM served in both runs, of the machines that count it."""
+    return one + other if one is not None and other is not None else one or other
 
 
 def _mixed(one: tuple[Band | None, float], other: tuple[Band | None, float]) -> Band | None:

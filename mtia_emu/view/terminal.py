@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from ..results.check import Check, Distance, LayerCheck
-from ..results.report import Layer, Report, compare
+from ..results.report import HitBytes, Layer, Report, compare
 from ..sums import add_up
 from . import units
 from .page import Cell, Page, beside
@@ -77,12 +77,23 @@ def _totals(page: Page, report: Report) -> RenderableType:
         ("work", units.count(report.macs, "MAC"), f"{rate}, {peak}"),
         ("DRAM", units.size(dram), f"{units.size(_per(dram, report.seconds))}/s on average"),
     ]
+    if report.served is not None:
+        rows += _hits(report.served)
     if report.layers:
         rows.append(("bound by", *_mostly(report)))
     grid = Table.grid(padding=(0, 3, 0, 0))
     for label, value, detail in rows:
         grid.add_row(page.text(label), page.text(value, "bold"), page.text(detail, "dim"))
     return page.section("Totals", grid)
+
+
+def _hits(served: HitBytes) -> Iterator[tuple[str, str, str]]:
+    """Yield a row on what SRAM served, where anything was asked for."""
+    named = [("dense tiles", served.dense_hit_rate), ("looked-up rows", served.row_hit_rate)]
+    known = [(name, units.percent(rate)) for name, rate in named if rate is not None]
+    if known:
+        (first, rate), *rest = known
+        yield "SRAM hits", rate, "; ".join([f"of {first}", *(f"{share} of {name}" for name, share in rest)])
 
 
 def _mostly(report: Report) -> tuple[str, str]:

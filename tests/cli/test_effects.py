@@ -144,6 +144,7 @@ VALUES: dict[str, tuple[str, str]] = {
     "--tune": (SMALL, f"{SMALL} --tune full"),
     "--beside": (SMALL, f"{SMALL} --no-beside"),
     "--prefetch": (SMALL, f"{SMALL} --no-prefetch"),
+    "--state": (f"{SMALL} --state cold", f"{SMALL} --state warm"),
 }
 FEWER = (  # passes, each of which `opt --measure` would time a program without
     " --passes=-fuse-norms,-fuse-rotary,-fuse-bags,-group-heads,"
@@ -174,6 +175,7 @@ OPERATORS = {
     "--dtype": Case("--json -", "", "--dtype fp32", key("cycles")),
     "--tune": Case("--json -", "", "--tune full", key("cycles")),
     "--place": Case("--json -", "", "--place sram", key("cycles")),
+    "--state": Case("--json -", "--state cold", "--state warm", key("cycles")),
     "--outputs": Case("", "", "--outputs {o}/out.npz", named),
 }
 OPT = f"opt {{f}}/m.onnx -q {SMALL}"
@@ -275,6 +277,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("sweep", "--tune"): Case(SWEEP, "", "--tune full", printed),
     ("sweep", "--beside"): Case(SWEEP, "", "--no-beside", printed),
     ("sweep", "--prefetch"): Case(SWEEP, "", "--no-prefetch", printed),
+    ("sweep", "--state"): Case(SWEEP, "--state cold", "--state warm", printed),
     ("sweep", "--output"): Case(SWEEP, "", "-o {o}/t.db", named),
     ("sweep", "--resume"): Case(SWEEP.replace("{o}/s.db", "{f}/r.db"), "", "--resume", ended, (True, False)),
     ("report", "--output"): Case(REPORT, "", "-o {o}/r.svg", named),

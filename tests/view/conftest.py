@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtia_emu.results.check import Check, Distance
-from mtia_emu.results.report import Band, Joules, Layer, Report, Stretch, Traffic
+from mtia_emu.results.report import Band, HitBytes, Joules, Layer, Report, Stretch, Traffic
 from mtia_emu.results.spans import Track
 
 sys.path.append(str(Path(__file__).parent))
@@ -52,6 +52,7 @@ def build_report(blocks: int = 4) -> Report:
         macs=sum(x.macs for x in layers),
         peak_macs=sum(x.macs for x in layers) / 0.1432,
         notes=("the KV cache is read from DRAM at every step", "weights are absent: no values"),
+        served=HitBytes(400_000_000, 96_000_000),
     )
 
 

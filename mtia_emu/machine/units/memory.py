@@ -162,7 +162,7 @@ class Sram(BaseModel):
     )
 
     def cache_bytes(self, scratch_bytes: int, resident_bytes: int = 0) -> int:
-        """Return the capacity of the cache beside so much scratch memory: whole granules, less what is pinned.
+        """Return the capacity of the cache beside so much scratch memory: whole granules less what is pinned.
 
         Resident weights fill what scratch leaves of its last granule, then lines of the cache.
         """
