@@ -54,6 +54,20 @@ def test_a_die_that_is_swept_is_as_large_as_it_says(make: Any) -> None:
     assert columns(spec).count("die_mm2") == 1 and record(small, spec)["die_mm2"] == 5.0
 
 
+def test_a_memory_is_an_axis(make: Any) -> None:
+    """Timing, energy, pads and price of a point are those of a chip that is given the memory alone."""
+    spec = make(set={"dram.device": ["lpddr5", "hbm3"]}, constraints=[])
+    evaluator = Evaluator(make_job(spec))
+    rows = [evaluator.row(p) for p in Space(spec)]
+    for row, device in zip(rows, ("lpddr5", "hbm3"), strict=True):
+        chip = load_chip("tiny", {"dram.device": device, "die_mm2": row.metrics["die_mm2"]})
+        assert row.metrics["area_mm2"] == area(chip).total_mm2
+        assert row.metrics["dollars"] == cost(chip).total_usd
+        assert row.metrics["dram_bytes_per_s"] == chip.dram.bytes_per_s
+    assert rows[1].metrics["dollars"] > rows[0].metrics["dollars"]
+    assert rows[1].metrics["seconds"] < rows[0].metrics["seconds"]
+
+
 def test_a_point_that_cannot_be_says_why(make: Any) -> None:
     spec = make()
     evaluator = Evaluator(make_job(spec))

@@ -31,7 +31,7 @@ def keys(value: Any, at: str = "") -> Iterator[str]:
 def test_every_key_is_documented(report: Report, gpu: Report, check: Check) -> None:
     command = WrongCommand(3, "store", "writes", ("1 load", "3 store"), "1 load")
     layer = LayerCheck("fc", "matmul", "matmul", 0, 0.5, 0.0001, 0.004, 64, command)
-    report += gpu  # on two tracks
+    report = replace(report + gpu, published=report.published)  # on two tracks
     there = set(keys(as_json(report, gpu, replace(check, layers=(layer,))))) - {"dims.*", "check.outputs.*"}
     documented = re.findall(r"^\| `([^`]+)` \|", PAGE, re.M)
     assert sorted(documented) == sorted(there)

@@ -38,10 +38,11 @@ def shown(
     width: int = 100,
     layers: int = 12,
     file: io.StringIO | None = None,
+    basis: str = "board",
 ) -> str:
     file = file or io.StringIO()
     console = Console(file=file, width=width, color_system=None, force_terminal=False)
-    print_report(report, gpu, check, console, layers=layers)
+    print_report(report, gpu, check, console, layers=layers, basis=basis)
     return file.getvalue()
 
 
@@ -90,8 +91,30 @@ def test_shares_sum(report: Report) -> None:
 
 def test_plain_words(report: Report, gpu: Report) -> None:
     words = " ".join(shown(report, gpu, width=200).split())
-    assert "mtia-2i is 0.151x as fast as a100-sxm-80gb and uses 0.795x the energy;" in words
-    assert "its performance per watt is 1.26x the GPU's." in words
+    assert "mtia-2i is 0.151x as fast as a100-sxm-80gb and uses 0.835x the energy;" in words
+    assert "its performance per watt is 1.20x the GPU's." in words
+
+
+@pytest.mark.parametrize(
+    ("basis", "ratio", "words"),
+    [
+        ("chip", "1.20x", "Joules of both: the chip and its memory; without regulators, host"),
+        ("board", "1.20x", "Joules of both: chip, memory and the board's regulators; without host"),
+        ("server", "0.461x", "a share of the server's host, network and fans (104 W and 162 W); without"),
+    ],
+)
+def test_the_pair_is_on_one_basis_which_is_named(
+    report: Report, gpu: Report, basis: str, ratio: str, words: str
+) -> None:
+    text = " ".join(shown(report, gpu, width=200, basis=basis).split())
+    assert words in text and f"energy ({basis})" in text and f"power ({basis})" in text
+    assert f"its performance per watt is {ratio} the GPU's." in text
+    assert "Published performance per watt: 0.990x, 0.800x to 1.21x (nine models, ISCA 2025)." in text
+
+
+def test_what_stands_around_a_machine_may_be_unknown(report: Report, gpu: Report) -> None:
+    text = " ".join(shown(report, replace(gpu, around=None), width=200).split())
+    assert "Joules of both" not in text and "energy (" not in text
 
 
 def test_no_colour_in_a_pipe_and_colour_on_a_terminal(report: Report, gpu: Report, check: Check) -> None:
