@@ -258,6 +258,7 @@ class Facts(BaseModel):
     regulator_share: float = described(
         "lost in the board's regulators, of what the GPU and its memory take", "1", ge=0, le=1
     )
+    host_bytes_per_s: float = described("the link to the host, each way", "B/s", ge=0, le=1e15)
     server_gpus: int = described("GPUs of a server", "GPUs", gt=0, le=4096)
     server_w: float = described("the rest of a server: hosts, network, fans, supplies", "W", ge=0, **WATTS)
     sustained_heat: float = described(
@@ -277,7 +278,9 @@ class Facts(BaseModel):
     @property
     def around(self) -> Around:
         """Return what stands around the GPU, whose own joules are the board's."""
-        return Around(BOARD, self.regulator_share, 0.0, self.server_gpus, self.server_w)
+        return Around(
+            BOARD, self.regulator_share, 0.0, self.server_gpus, self.server_w, self.host_bytes_per_s
+        )
 
     def __hash__(self) -> int:
         """Return a cheap hash, for the caches of kernels; equality still compares every field."""

@@ -142,7 +142,13 @@ class GraphModel:
 def around(chip: Chip) -> Around:
     """Return what stands around a chip, whose own joules are those of itself and its DRAM."""
     s = chip.system
-    return Around(CHIP, s.regulator_share, s.board_w, s.server_chips, s.server_w)
+    return Around(CHIP, s.regulator_share, s.board_w, s.server_chips, s.server_w, s.host_bytes_per_s)
+
+
+def host_bytes(program: Program) -> int:
+    """Return the bytes of the inputs that the host sends: all but those that an output takes the place of."""
+    kept = {(b.space, b.address) for b in program.outputs}
+    return sum(b.type.bytes for b in program.inputs if (b.space, b.address) not in kept)
 
 
 def published(chip: Chip) -> Published | None:
@@ -194,7 +200,8 @@ class Accelerator:
             return report(run.program, chip, zero_macs=run.zero_macs, each=each)
 
         found = sustained(self.chip, at)
-        return replace(found, around=around(self.chip), published=published(self.chip))
+        traffic = replace(found.traffic, host_bytes=host_bytes(run.program))
+        return replace(found, traffic=traffic, around=around(self.chip), published=published(self.chip))
 
     def _run(self, work: Computation) -> ProgramRun:
         if isinstance(work, GraphModel):

@@ -218,7 +218,8 @@ def _gpu(page: Page, report: Report, gpu: Report, basis: str) -> RenderableType:
         page.text(_words(report, gpu, versus), "bold"),
     ]
     parts += [
-        page.text(line, "dim") for line in (*_bands(versus), *_basis(report, gpu, versus), *gpu.notes[:1])
+        page.text(line, "dim")
+        for line in (*_bands(versus), *_basis(report, gpu, versus), *_host(report, gpu), *gpu.notes[:1])
     ]
     return page.section("Beside the GPU", *parts, "", _gpu_bound(page, gpu))
 
@@ -241,6 +242,18 @@ def _basis(report: Report, gpu: Report, versus: Comparison) -> Iterator[str]:
     if p is not None:
         spread = "" if p.low == p.high else f", {units.ratio(p.low)} to {units.ratio(p.high)}"
         yield f"Published performance per watt: {units.ratio(p.mean)}{spread} ({p.text})."
+
+
+def _host(report: Report, gpu: Report) -> Iterator[str]:
+    """Yield how long the inputs are on the link from the host, which is in the time of neither side."""
+    rates = [x.around.host_bytes_per_s if x.around else 0.0 for x in (report, gpu)]
+    size = report.traffic.host_bytes
+    if size and all(rates):
+        ours, theirs = (units.seconds(size / rate) for rate in rates)
+        yield (
+            f"Inputs from the host, {units.size(size)}: {ours} on the link of {report.machine}, {theirs} on "
+            f"that of {gpu.machine}; in the time and energy of neither."
+        )
 
 
 def _gpu_bound(page: Page, gpu: Report) -> RenderableType:
