@@ -56,7 +56,16 @@ from .passes import (
     SetWeightLayout,
     SplitIntoStrips,
 )
-from .passes.groups import MarkAttention, MarkChains, Marking, MarkProjections, MarkQuantised, MarkScans, mark
+from .passes.groups import (
+    MarkAttention,
+    MarkChains,
+    Marking,
+    MarkProjections,
+    MarkQuantised,
+    MarkScans,
+    MarkTransposed,
+    mark,
+)
 from .passes.set_precision import own_dtype
 from .stages import STAGES, Stage, stages_from
 
@@ -142,6 +151,7 @@ GPU_PASSES: tuple[Marking, ...] = (
     MarkAttention(),  # first: it takes the softmax, and the work around it, whole
     MarkScans(),  # before the others: it takes the work around a loop
     MarkProjections(),
+    MarkTransposed(),
     MarkChains(),  # what is in no other kernel
     MarkQuantised(),  # last: the end of any of them
 )

@@ -21,8 +21,10 @@ import numpy as np
 
 from mtia_emu import api
 from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.machine.supply import supply_v
 from mtia_emu.options import BOARD, CHIP, SERVER
 from mtia_emu.results.report import Report, compare
+from mtia_emu.silicon import area
 from mtia_emu.zoo.operators import Gemm
 
 Table = tuple[Sequence[str], list[list[object]]]
@@ -132,7 +134,7 @@ def inferred_pf_per_mm2(name: str, price_voltage_v: float) -> float:
 
 def clock_w_per_pf_per_mm2(chip: Chip) -> float:
     """Return the watts that 1 pF/mm2 of switched capacitance takes on a chip."""
-    return 1e-12 * chip.die_mm2 * chip.energy.voltage_v**2 * chip.clock_hz
+    return 1e-12 * area(chip).total_mm2 * supply_v(chip) ** 2 * chip.clock_hz
 
 
 def gap() -> Table:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..types import AttentionWork, BagWork, ProductWork, TableUse, Work
+from ..types import AttentionWork, BagWork, ImplicitGemmWork, ProductWork, TableUse, Work
 from .facts import Facts
 
 Array = np.ndarray
@@ -77,7 +77,9 @@ def keeping(facts: Facts, works: Iterable[Work], warm: bool) -> Keeping:
 def _passing(work: Work) -> float:
     """Return the bytes that a work brings into L2 beside rows of tables: weights, keys, and its results."""
     fresh = work.read_bytes
-    if isinstance(work, ProductWork):
+    if isinstance(work, ImplicitGemmWork):
+        fresh = min(work.read_bytes, work.left_bytes)
+    elif isinstance(work, ProductWork):
         fresh = min(work.read_bytes, work.batch * work.m * work.k * work.dtype.bytes)
     elif isinstance(work, AttentionWork):
         fresh = work.rows * work.key_size * work.dtype.bytes

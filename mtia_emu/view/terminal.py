@@ -82,12 +82,15 @@ def _totals(page: Page, report: Report) -> RenderableType:
     peak = f"{units.percent(report.utilization)} of the {report.dtype} peak"
     rows = [
         ("time", units.seconds(report.seconds), cycles),
-        ("energy", units.joules(report.joules), f"{units.watts(report.watts)} on average"),
+        ("energy", units.joules(report.joules), _power(report)),
         ("work", units.count(report.macs, "MAC"), f"{rate}, {peak}"),
         ("DRAM", units.size(dram), f"{units.size(_per(dram, report.seconds))}/s on average"),
     ]
     if report.served is not None:
         rows += _hits(report.served)
+    if report.power is not None and report.power.slowed:
+        asked, limit = units.hertz(report.power.asked_hz), units.watts(report.power.limit_w)
+        rows.insert(1, ("clock", units.hertz(report.clock_hz), f"{asked} asked for: slowed to keep to {limit}"))
     if report.layers:
         rows.append(("bound by", *_mostly(report)))
     grid = Table.grid(padding=(0, 3, 0, 0))
@@ -103,6 +106,15 @@ def _hits(served: HitBytes) -> Iterator[tuple[str, str, str]]:
     if known:
         (first, rate), *rest = known
         yield "SRAM hits", rate, "; ".join([f"of {first}", *(f"{share} of {name}" for name, share in rest)])
+
+
+def _power(report: Report) -> str:
+    """Return a run's average power, beside its limit and what is drawn between runs, where those are known."""
+    average, state = f"{units.watts(report.watts)} on average", report.power
+    if state is None:
+        return average
+    idle, asleep = units.watts(state.idle_w), units.watts(state.sleep_w)
+    return f"{average} of {units.watts(state.limit_w)}; {idle} idle, {asleep} asleep"
 
 
 def _mostly(report: Report) -> tuple[str, str]:

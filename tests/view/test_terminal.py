@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from mtia_emu.results.check import Check, Distance, LayerCheck, WrongCommand
+from mtia_emu.results.power import PowerState
 from mtia_emu.results.report import Joules, Report, Traffic
 from mtia_emu.results.spans import Track
 from mtia_emu.view.page import Cell
@@ -147,6 +148,14 @@ def test_hostile_names(report: Report, gpu: Report, terminal: bool) -> None:
     assert "[red]x[/red][/] :boom:" in text
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
     assert "\x1b[31m " not in file.getvalue()
+
+
+def test_a_clock_that_the_limit_of_power_lowered_is_told(report: Report) -> None:
+    state = PowerState(2e9, report.clock_hz, 0.7, 0.75, 10.0, 4.0, 2.0, {}, {})
+    text = shown(replace(report, power=state))
+    assert "2.00 GHz asked for: slowed to keep to 10 W" in text
+    assert "of 10 W; 4 W idle, 2 W asleep" in text
+    assert "asked for" not in shown(replace(report, power=replace(state, asked_hz=report.clock_hz)))
 
 
 def test_empty_report() -> None:

@@ -3,6 +3,7 @@
 from .attention import MarkAttention
 from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
+from .convolutions import MarkTransposed
 from .projections import MarkProjections
 from .quantised import MarkQuantised
 from .scans import MarkScans
@@ -14,6 +15,7 @@ __all__ = [
     "MarkProjections",
     "MarkQuantised",
     "MarkScans",
+    "MarkTransposed",
     "MarkedGraph",
     "Marking",
     "NodeGroup",
