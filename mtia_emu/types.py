@@ -275,7 +275,8 @@ class TableUse:
 class BagWork(_NodeWork):
     """Look-ups in a table of `rows` rows of `dim` elements, pooled to `bags` results.
 
-    Where data tell, `tables` are the tables that are looked up as one.
+    Where data tell, `tables` are the tables that are looked up as one. `before` works just before it, and
+    `behind` just behind it in a model's order, neither make what it reads nor read what it makes.
     """
 
     kind: ClassVar[str] = "embedding_bag"
@@ -287,6 +288,8 @@ class BagWork(_NodeWork):
     flops: int
     read_bytes: int
     write_bytes: int
+    before: int = 0
+    behind: int = 0
     tables: tuple[TableUse, ...] = field(default=(), metadata=OF_DATA)
 
 
@@ -360,9 +363,20 @@ class WorkGroup:
 
 def launched(works: Sequence[Work], groups: Sequence[WorkGroup]) -> tuple[Work, ...]:
     """Return what a serving runtime launches for works, in order: groups in place of their parts."""
+    return tuple(work for _, work in placed(works, groups))
+
+
+def placed(works: Sequence[Work], groups: Sequence[WorkGroup]) -> tuple[tuple[tuple[int, ...], Work], ...]:
+    """Return what a serving runtime launches for works, in order, each with the places of all its parts."""
     inside = {i for group in groups for i in group.parts}
-    whole = {group.at: group.work for group in groups}
-    return tuple(whole.get(i, w) for i, w in enumerate(works) if i not in inside or i in whole)
+    whole = {group.at: group for group in groups}
+    out: list[tuple[tuple[int, ...], Work]] = []
+    for i, work in enumerate(works):
+        if i in whole:
+            out.append((whole[i].parts, whole[i].work))
+        elif i not in inside:
+            out.append(((i,), work))
+    return tuple(out)
 
 
 @dataclass(frozen=True)

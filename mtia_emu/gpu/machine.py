@@ -29,7 +29,7 @@ from ..types import (
     RowWork,
     ScanWork,
     Work,
-    launched,
+    placed,
 )
 from .attention import HeadShape, attention
 from .caching import EMPTY, Keeping, keeping
@@ -38,6 +38,7 @@ from .facts import ELEMENT_BYTES, Bands, Facts
 from .kernel import Board, GpuKernel
 from .matmul import matmul
 from .memory import embedding_bag, rotary, rowwise, streamed
+from .overlap import Slot, overlapped
 from .scan import scan
 from .shapes import shape, shapes
 
@@ -93,18 +94,21 @@ class Gpu(Facts):
         chosen = mode or SERVING
         extra = self._period(chosen.launch) - self.launch_graph_s
         groups = work.groups if chosen.fused else ()
-        works = [w for w in launched(work.works, groups) if _live(w)]
+        launches = [x for x in placed(work.works, groups) if _live(x[1])]
+        works = [w for _, w in launches]
         board = self.board(chosen, keeping(self, works, warm=work.state == WARM))
         kernels = [self._kernel(w, board) for w in works]
-        layers, seconds = self._layers(works, kernels, extra)
+        streams = launches if chosen.fused else [((i,), w) for i, w in enumerate(map(_alone, works))]
+        kernels, slots = overlapped(self, streams, kernels, extra)
+        layers = self._layers(works, kernels, slots, extra)
         macs = sum(layer.macs for layer in layers)
         peak = self.rate(_named(work.dtype)[0])[1].flops_per_s / 2
         track = Track(self.name, self.clock_hz)
-        length = track.exact_seconds(layers[-1].end_cycle if layers else 0)
+        length = track.exact_seconds(max((x.end_cycle for x in layers), default=0))
         return Report(
             work.model, self.name, work.dtype, dict(work.dims), (track,), (Stretch(layers, length),),
             joules_by=_joules(kernels, self.idle_w * extra), traffic=_traffic(kernels),
-            macs=macs, peak_macs=seconds * peak,
+            macs=macs, peak_macs=max((x.end for x in slots), default=0.0) * peak,
             notes=(*self._notes([w for w in work.works if _live(w)], chosen), *self._unmetered(kernels)),
             seconds_band=_whole_band(self.bands, works, [x.span_s for x in layers]),
             joules_band=self._joules_band(kernels, extra), around=self.around,
@@ -121,29 +125,29 @@ class Gpu(Facts):
         ]
 
     def _layers(
-        self, works: list[Work], kernels: list[GpuKernel], extra: float
-    ) -> tuple[tuple[Layer, ...], float]:
-        """Return a layer for each kernel, and the seconds they take together."""
-        layers, now, track = [], 0.0, Track(self.name, self.clock_hz)
-        for work, k in zip(works, kernels, strict=True):
-            start, now = now, now + k.seconds + extra
+        self, works: list[Work], kernels: list[GpuKernel], slots: list[Slot], extra: float
+    ) -> tuple[Layer, ...]:
+        """Return a layer for each kernel."""
+        layers, track = [], Track(self.name, self.clock_hz)
+        for work, k, slot in zip(works, kernels, slots, strict=True):
             bound = "launch" if extra > k.seconds else k.bound_by
             layers.append(
                 Layer(
                     name=work.name,
                     op=work.op,
                     kernel=k.text,
-                    start_cycle=round(start * self.clock_hz),
-                    end_cycle=round(now * self.clock_hz),
+                    start_cycle=round(slot.start * self.clock_hz),
+                    end_cycle=round(slot.end * self.clock_hz),
                     macs=work.macs,
                     dram_bytes=k.dram_read_bytes + k.dram_write_bytes,
                     sram_bytes=k.l2_read_bytes + k.l2_write_bytes,
                     joules=k.joules + self.idle_w * extra,
                     bound_by=bound,
                     track=track,
+                    own=None if slot.own is None else slot.own * self.clock_hz,
                 )
             )
-        return tuple(layers), now
+        return tuple(layers)
 
     def _joules_band(self, kernels: Sequence[GpuKernel], extra: float) -> Band | None:
         """Return the band of the whole energy: each kernel's, weighted by its joules.
@@ -202,6 +206,10 @@ class GpuInMode:
     def report(self, work: Computation, /) -> Report:
         """Return the report of a computation."""
         return self.gpu.report(work, self.mode)
+
+
+def _alone(work: Work) -> Work:
+    return replace(work, before=0, behind=0) if isinstance(work, BagWork) else work
 
 
 def _live(work: Work) -> bool:

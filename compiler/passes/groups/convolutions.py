@@ -62,4 +62,3 @@ def _joint(works: list[ImplicitGemmWork]) -> ImplicitGemmWork:
         read_bytes=sum(w.read_bytes - w.left_bytes for w in works) + works[0].left_bytes,
         write_bytes=sum(w.write_bytes for w in works),
     )
-
