@@ -30,7 +30,8 @@ PRICE_OF = {name: attrgetter(counter.price) for name, counter in COUNTERS.items(
 
 def traffic(ev: Events) -> Traffic:
     """Return the bytes that a block moves, by level and direction."""
-    return Traffic(**{f.name: int(getattr(ev, f.name).sum()) for f in fields(Traffic)})
+    counted = (f.name for f in fields(Traffic) if f.name != "host_bytes")  # which no command moves
+    return Traffic(**{name: int(getattr(ev, name).sum()) for name in counted})
 
 
 def dynamic(block: Block, ev: Events, chip: Chip) -> Joules:
