@@ -8,6 +8,7 @@ from .projections import MarkProjections
 from .scans import MarkScans
 
 __all__ = [
+    "GPU_PASSES",
     "Flow",
     "MarkAttention",
     "MarkChains",
@@ -19,3 +20,12 @@ __all__ = [
     "NodeGroup",
     "mark",
 ]
+
+GPU_PASSES: tuple[Marking, ...] = (
+    MarkAttention(),  # first: it takes the softmax, and the work around it, whole
+    MarkScans(),  # before the others: it takes the work around a loop
+    MarkProjections(),
+    MarkTransposed(),
+    MarkChains(),  # last: what is in no other kernel
+)
+"""The passes that mark what a GPU runs as one kernel, on the graph that no chip is known to yet."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
-from mtia_emu.compiler.passes.groups import Flow
-from mtia_emu.compiler.pipeline import GPU_PASSES
+from mtia_emu.compiler.passes.groups import GPU_PASSES, Flow
 
 import mtia_emu
 from mtia_emu.gpu import Mode, load_gpu
