@@ -21,7 +21,7 @@ def test_a_shipped_chip_runs_where_its_numbers_hold(name: str) -> None:
     assert (supply_v(chip), memory_supply_v(chip)) == (chip.energy.voltage_v, chip.energy.memory_voltage_v)
     squared = (chip.energy.voltage_v / chip.energy.price_voltage_v) ** 2
     assert logic_scale(chip) == squared
-    shared = access_scale(chip.sram.bytes, chip.energy.sram_price_bytes)  # 1, but for prices of another chip's
+    shared = access_scale(chip.sram.bytes, chip.energy.sram_price_bytes)  # 1 or another chip's
     local = access_scale(chip.pe.local.bytes, chip.energy.local_price_bytes)
     assert sram_scale(chip) == squared * shared
     assert local_scale(chip) == (chip.energy.memory_voltage_v / chip.energy.price_voltage_v) ** 2 * local
