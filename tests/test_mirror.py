@@ -32,6 +32,7 @@ THROUGH = {
     "engine/test_checked.py": "engine/interpreter engine/memory",
     "gpu/test_machine.py": "gpu/matmul gpu/shapes",
     "kernels/attention/test_fused.py": "kernels/attention/extras kernels/attention/walk",
+    "kernels/matmul/test_dense.py": "kernels/matmul/epilogue kernels/matmul/staging",
     "kernels/matmul/test_estimate.py": "kernels/matmul/space",
     "kernels/test_search.py": "kernels/bags/estimate kernels/bags/operands",
     "compiler/lower/test_rules.py": "kernels/rows/estimate",
@@ -65,7 +66,7 @@ OF_MORE = {
     "compiler/standard compiler/stored_weights compiler/lower/states",
     "exporters' models and loops": "compiler/frontend/bag_loops compiler/frontend/models",
     "a pass of a file that has several": "compiler/passes/fold compiler/passes/prune",
-    "the engine as a whole": "engine/laws",
+    "the engine as a whole": "engine/conservation engine/laws",
     "all kernels": "kernels/golden",
     "a page": "view/report_json",
 }

@@ -14,16 +14,20 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.machine.memories import Memory
-from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.program.isa import FIRST, VECTOR, Block, Cast, Opcode, Operand, Shape
-from mtia_emu.types import FP32, DType
+from mtia_emu.types import DType
 
 from ..builder import LINE, Builder, round_up
 from ..phases import Phases
 from ..rows.emit_tape import PeTiles, TapeSite, allocate, elements, emit_steps, reserve
 from ..rows.tape import Tape, finish
+<<<<<<< HEAD
 from .plan import RINGS, EpilogueCost, MatmulPlan
 from .staging import StagedLoads, Walked, staged_outer, staged_slabs
+=======
+from .epilogue import meets
+from .plan import RINGS, MatmulPlan
+>>>>>>> main
 
 Array = np.ndarray[Any, Any]
 
@@ -60,6 +64,7 @@ def emit_matmul(
     ).block()
 
 
+<<<<<<< HEAD
 def epilogue_of(tape: Tape | None, extras: Sequence[Operand]) -> EpilogueCost:
     """Return what an epilogue takes."""
     if tape is None:
@@ -80,6 +85,14 @@ def _meets(extra: Operand, n: int) -> Shape:
     if extra.rows == 1 and extra.cols == n:
         return Shape.ROW
     return Shape.COL if extra.cols == 1 else Shape.FULL
+=======
+class StagedLoads(NamedTuple):
+    """Loads [n] from scratch: each one's `place` there, which of them stage it `once`, in which `step`."""
+
+    place: Array
+    once: Array
+    step: Array
+>>>>>>> main
 
 
 class _Emitter:
@@ -136,7 +149,7 @@ class _Emitter:
         self.accumulators = max(1, min(RINGS, self.plan.chip.pe.reduce.bytes // round_up(4 * tile, LINE)))
         self.acc_slot = self.build.slot(p.accumulator, tile, self.accumulators, accumulator=True)
         self.out_slot = self.build.slot(p.out, tile, RINGS)
-        self.shapes = [Shape.FULL, *(_meets(x, p.n) for x in self.extras)]
+        self.shapes = [Shape.FULL, *(meets(x, p.n) for x in self.extras)]
         edge = [elements(s, t.tm, t.tn) for s in self.shapes[1:]]
         self.extra_slots = [
             self.build.slot(x.dtype, e, RINGS) for x, e in zip(self.extras, edge, strict=True)
@@ -183,7 +196,7 @@ class _Emitter:
         return self.build.block(scratch_bytes=self.plan.stage_bytes(), stages=stages)
 
     def _groups(self, cast: Cast, working: Array) -> tuple[Array, Array]:
-        """Return each multicast group's leader, [group], and whether one of its PEs is working, [step, group].
+        """Return each multicast group's leader, [group], and where one of its PEs works, [step, group].
 
         `working` is [step, PE].
         """
@@ -259,16 +272,6 @@ class _Emitter:
         row = k0 + (batch * self.p.k if self.p.b_batched else 0)
         return {"operand": 1, "row": row, "rows": k, "col": self.n0[at], "cols": self.n[at]}
 
-    def _first_alike(self) -> Array:
-        """Return, [group], the first of the groups that walk the same tiles of the outer operand."""
-        operand, grid = self.plan.outer_operand, self.plan.chip.grid
-        leaders, _ = self._groups(self.plan.cast(operand), self.valid)
-        batched = self.p.a_batched if operand == "a" else self.p.b_batched
-        own = ["k", self.t.outer, *(["b"] if batched else [])]
-        parts = np.stack([self.plan.part(d, leaders // grid.cols, leaders % grid.cols) for d in own])
-        _, first, alike = np.unique(parts, axis=1, return_index=True, return_inverse=True)
-        return first[alike.reshape(-1)]
-
     def _stage(self, operand: str, fields: dict[str, Any], staged: StagedLoads) -> dict[str, Any]:
         """Emit the copies to SRAM of tiles [n], each once; return the fields of the loads from there."""
         places, index = self.plan.scratch, self.scratch[operand]
@@ -286,6 +289,41 @@ class _Emitter:
         )
         return {"operand": index, "row": at, "col": 0, "stage": first + staged.place}
 
+<<<<<<< HEAD
+=======
+    def _staged_outer(self, step: Array, group: Array) -> StagedLoads:
+        """Return where tiles that step[n] loads for group[n] are staged: an outer step ahead.
+
+        Beside slabs, which come by the same DRAM, not sooner than they are read.
+        """
+        lk, outer, kk = self.plan.local["k"], self.outer[step, 0], self.kk[step, 0]
+        per_outer, ring = self.plan.chunk * lk, self.plan.leaders(self.plan.outer_operand) * lk
+        leaders, _ = self._groups(self.plan.cast(self.plan.outer_operand), self.valid)
+        first = self.plan.first_alike(leaders)[group]
+        once = np.flatnonzero((self.inner[step, 0] == 0) & (first == group))
+        before = np.maximum(outer - 1, 0) * per_outer
+        place = first * lk + kk
+        if self.t.slabs:
+            spread = place * per_outer // ring if self.t.rings == 1 else kk * per_outer // lk  # as `_when`
+            before = before + np.where(outer > 0, spread, kk)
+        return StagedLoads(outer % RINGS * ring + place, once, before[once])
+
+    def _staged_slabs(self, operand: str, at: tuple[Array, Array]) -> StagedLoads:
+        """Return where tiles that steps load for PEs, at[n], are staged: a slab ahead, each for all PEs."""
+        plan, (step, _) = self.plan, at
+        batched = self.p.a_batched if operand == "a" else self.p.b_batched
+        batch = self.tile["b"][at] if batched else 0
+        tile = (batch * plan.tiles[plan.inner] + self.tile[plan.inner][at]) * plan.tiles["k"]
+        tile = tile + self.tile["k"][at]
+        visit = (self.slab * plan.local["b"] + self.batch if batched else self.slab)[step, 0]
+        most = plan.tiles["b"] * plan.tiles[plan.inner] * plan.tiles["k"]
+        each, once, load = np.unique(visit * most + tile, return_index=True, return_inverse=True)
+        place = np.arange(len(each)) - np.searchsorted(each // most, each // most)
+        place = each // most % RINGS * plan.slab_tiles + place
+        ahead = plan.steps // plan.visits
+        return StagedLoads(place[load], once, step[once] - np.where(visit[once] > 0, ahead, 0))
+
+>>>>>>> main
     def _multiply(self) -> None:
         step, pe = np.nonzero(self.valid)
         tile = step // self.plan.local["k"]

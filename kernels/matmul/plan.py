@@ -207,6 +207,15 @@ class MatmulPlan:
         """Return the operand that stays while the other one's tiles change: a or b."""
         return "a" if self.mapping.outer == "m" else "b"
 
+    def first_alike(self, leaders: Array) -> Array:
+        """Return, [group], the first group that walks the same tiles of the outer operand; [group] leaders."""
+        operand, cols = self.outer_operand, self.chip.grid.cols
+        batched = self.problem.a_batched if operand == "a" else self.problem.b_batched
+        own = ["k", self.mapping.outer, *(["b"] if batched else [])]
+        parts = np.stack([self.part(d, leaders // cols, leaders % cols) for d in own])
+        _, first, alike = np.unique(parts, axis=1, return_index=True, return_inverse=True)
+        return np.asarray(first[alike.reshape(-1)])
+
     @property
     def chain(self) -> tuple[int, int]:
         """Return the distance in PE numbers of one hop of the chain, and how many PEs hold a part of k."""

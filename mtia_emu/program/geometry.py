@@ -91,8 +91,8 @@ def in_line(shape: Sequence[int], strides: Sequence[int]) -> int:
 def runs_of(operand: Operand, rows: Array, cols: Array) -> tuple[Array, Array, bool]:
     """Return the bytes and the number, [n] each, of contiguous runs of tiles, and whether they are turned.
 
-    `rows` are distinct; a window's row is cut where its columns do not lie one after another. The layout unit turns a tile whose runs in memory lie across the direction in which
-    local memory keeps it.
+    `rows` are distinct; a window's row is cut where its columns do not lie one after another. The layout unit
+    turns a tile whose runs in memory lie across the direction in which local memory keeps it.
     """
     size, col = operand.dtype.bytes, operand.strides[-1]
     if operand.across > 1:
