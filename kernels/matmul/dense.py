@@ -21,13 +21,9 @@ from ..builder import LINE, Builder, round_up
 from ..phases import Phases
 from ..rows.emit_tape import PeTiles, TapeSite, allocate, elements, emit_steps, reserve
 from ..rows.tape import Tape, finish
-<<<<<<< HEAD
-from .plan import RINGS, EpilogueCost, MatmulPlan
-from .staging import StagedLoads, Walked, staged_outer, staged_slabs
-=======
 from .epilogue import meets
 from .plan import RINGS, MatmulPlan
->>>>>>> main
+from .staging import StagedLoads, Walked, staged_outer, staged_slabs
 
 Array = np.ndarray[Any, Any]
 
@@ -62,37 +58,6 @@ def emit_matmul(
     return _Emitter(
         plan, a, b, out, finish(epilogue or Tape(1, (), (0,)), [out.dtype]), tuple(extras)
     ).block()
-
-
-<<<<<<< HEAD
-def epilogue_of(tape: Tape | None, extras: Sequence[Operand]) -> EpilogueCost:
-    """Return what an epilogue takes."""
-    if tape is None:
-        return EpilogueCost()
-    shapes = [Shape.FULL, *(_meets(x, x.cols) for x in extras)]
-    finished = finish(tape, [FP32])
-    registers = allocate(finished, shapes)
-    held = sum(kind.bytes for kind, shape in registers.kinds if shape is Shape.FULL)
-    whole = [x for x, shape in zip(extras, shapes[1:], strict=True) if shape is Shape.FULL]
-    dram = sum(x.dtype.bytes for x in whole if x.space.off_chip)
-    size = sum(x.dtype.bytes for x in whole)
-    passes = sum(1 if s.folds else FUNCTIONS[s.function].passes for s in finished.steps)
-    return EpilogueCost(held + RINGS * size, max(passes, 1), size - dram, dram)
-
-
-def _meets(extra: Operand, n: int) -> Shape:
-    """Return how an operand of the epilogue meets the tiles of an output of n columns."""
-    if extra.rows == 1 and extra.cols == n:
-        return Shape.ROW
-    return Shape.COL if extra.cols == 1 else Shape.FULL
-=======
-class StagedLoads(NamedTuple):
-    """Loads [n] from scratch: each one's `place` there, which of them stage it `once`, in which `step`."""
-
-    place: Array
-    once: Array
-    step: Array
->>>>>>> main
 
 
 class _Emitter:
@@ -235,9 +200,10 @@ class _Emitter:
         fields = self._tile(operand, step, lead)
         if operand in self.scratch:
             walked = Walked(self.kk, self.inner, self.outer, self.slab, self.batch, self.tile)
-            loads = (step, group, lead)
-            outer = operand == self.plan.outer_operand
-            staged = staged_outer(plan, walked, loads) if outer else staged_slabs(plan, walked, loads)
+            if operand == plan.outer_operand:
+                staged = staged_outer(plan, walked, (step, group, plan.first_alike(leaders)[group]))
+            else:
+                staged = staged_slabs(plan, walked, (step, lead))
             fields |= self._stage(operand, fields, staged)
         self.build.add(
             Opcode.LOAD,
@@ -289,41 +255,6 @@ class _Emitter:
         )
         return {"operand": index, "row": at, "col": 0, "stage": first + staged.place}
 
-<<<<<<< HEAD
-=======
-    def _staged_outer(self, step: Array, group: Array) -> StagedLoads:
-        """Return where tiles that step[n] loads for group[n] are staged: an outer step ahead.
-
-        Beside slabs, which come by the same DRAM, not sooner than they are read.
-        """
-        lk, outer, kk = self.plan.local["k"], self.outer[step, 0], self.kk[step, 0]
-        per_outer, ring = self.plan.chunk * lk, self.plan.leaders(self.plan.outer_operand) * lk
-        leaders, _ = self._groups(self.plan.cast(self.plan.outer_operand), self.valid)
-        first = self.plan.first_alike(leaders)[group]
-        once = np.flatnonzero((self.inner[step, 0] == 0) & (first == group))
-        before = np.maximum(outer - 1, 0) * per_outer
-        place = first * lk + kk
-        if self.t.slabs:
-            spread = place * per_outer // ring if self.t.rings == 1 else kk * per_outer // lk  # as `_when`
-            before = before + np.where(outer > 0, spread, kk)
-        return StagedLoads(outer % RINGS * ring + place, once, before[once])
-
-    def _staged_slabs(self, operand: str, at: tuple[Array, Array]) -> StagedLoads:
-        """Return where tiles that steps load for PEs, at[n], are staged: a slab ahead, each for all PEs."""
-        plan, (step, _) = self.plan, at
-        batched = self.p.a_batched if operand == "a" else self.p.b_batched
-        batch = self.tile["b"][at] if batched else 0
-        tile = (batch * plan.tiles[plan.inner] + self.tile[plan.inner][at]) * plan.tiles["k"]
-        tile = tile + self.tile["k"][at]
-        visit = (self.slab * plan.local["b"] + self.batch if batched else self.slab)[step, 0]
-        most = plan.tiles["b"] * plan.tiles[plan.inner] * plan.tiles["k"]
-        each, once, load = np.unique(visit * most + tile, return_index=True, return_inverse=True)
-        place = np.arange(len(each)) - np.searchsorted(each // most, each // most)
-        place = each // most % RINGS * plan.slab_tiles + place
-        ahead = plan.steps // plan.visits
-        return StagedLoads(place[load], once, step[once] - np.where(visit[once] > 0, ahead, 0))
-
->>>>>>> main
     def _multiply(self) -> None:
         step, pe = np.nonzero(self.valid)
         tile = step // self.plan.local["k"]

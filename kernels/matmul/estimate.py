@@ -57,7 +57,7 @@ def _paced(d: Demand, dram: DramUse, total: Array) -> Array:
     A ring of inner panels runs ahead and evens the pace out over as many steps as it has slots. Held panels
     of a single set are asked for when the product that last reads their slot is done. Most tiles that share
     the last panels that are held come after these are there; all of them, after the last panels are staged.
-    All outer tiles but the first come after the first slab of the inner operand, and what DRAM does beside it.
+    All outer tiles but the first come after the first slab of the inner operand and what DRAM does beside.
 
     An example: 6 tiles share held panels three by three (`outers` = 2). A tile takes the array 100 cycles and
     the port 40; each set of held panels takes the port 180 more. Both resources then have 600 cycles to do,

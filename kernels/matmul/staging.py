@@ -31,25 +31,27 @@ class StagedLoads(NamedTuple):
 
 
 def staged_outer(plan: MatmulPlan, at: Walked, loads: tuple[Array, Array, Array]) -> StagedLoads:
-    """Return where the outer operand's tiles are staged, of loads by step, group, leader [n]: a tile ahead.
+    """Return where the outer operand's tiles are staged: a tile ahead, once for groups that load the same.
+
+    Of loads [n] by step, group and the first group that loads the same.
 
     Beside slabs, which come by the same DRAM, not sooner than they are read.
     """
-    step, group, _ = loads
+    step, group, first = loads
     lk, outer, kk = plan.local["k"], at.outer[step, 0], at.kk[step, 0]
     per_outer, ring = plan.chunk * lk, plan.leaders(plan.outer_operand) * lk
-    once = np.flatnonzero(at.inner[step, 0] == 0)
+    once = np.flatnonzero((at.inner[step, 0] == 0) & (first == group))
     before = np.maximum(outer - 1, 0) * per_outer
-    place = group * lk + kk
+    place = first * lk + kk
     if plan.mapping.slabs:
         spread = place * per_outer // ring if plan.mapping.rings == 1 else kk * per_outer // lk  # as loads
         before = before + np.where(outer > 0, spread, kk)
     return StagedLoads(outer % RINGS * ring + place, once, before[once])
 
 
-def staged_slabs(plan: MatmulPlan, at: Walked, loads: tuple[Array, Array, Array]) -> StagedLoads:
-    """Return where the inner operand's tiles are staged, of loads as above: a slab ahead, once for all."""
-    step, _, lead = loads
+def staged_slabs(plan: MatmulPlan, at: Walked, loads: tuple[Array, Array]) -> StagedLoads:
+    """Return where the inner operand's tiles are staged, of loads by step and PE [n]: a slab ahead, once."""
+    step, lead = loads
     p, t = plan.problem, {dim: every[step, lead] for dim, every in at.tile.items()}
     batched = p.b_batched if plan.inner == "n" else p.a_batched
     batch = t["b"] if batched else 0
