@@ -56,16 +56,7 @@ from .passes import (
     SetWeightLayout,
     SplitIntoStrips,
 )
-from .passes.groups import (
-    MarkAttention,
-    MarkChains,
-    Marking,
-    MarkProjections,
-    MarkQuantised,
-    MarkScans,
-    MarkTransposed,
-    mark,
-)
+from .passes.groups import asked_work
 from .passes.set_precision import own_dtype
 from .stages import STAGES, Stage, stages_from
 
@@ -145,25 +136,6 @@ def chosen_steps(own: DType, form: Format, chip: Chip | None, spelling: str | No
             f"keep it, or --dtype {own})"
         )
     return steps
-
-
-GPU_PASSES: tuple[Marking, ...] = (
-    MarkAttention(),  # first: it takes the softmax, and the work around it, whole
-    MarkScans(),  # before the others: it takes the work around a loop
-    MarkProjections(),
-    MarkTransposed(),
-    MarkChains(),  # what is in no other kernel
-    MarkQuantised(),  # last: the end of any of them
-)
-"""The passes that mark what a GPU runs as one kernel, on the graph that no chip is known to yet."""
-
-
-def asked_work(graph: Graph) -> ModelWork:
-    """Return what a graph asks of a machine that is no chip of ours: work a node, and groups of nodes."""
-    marked = mark(graph)
-    for marking in GPU_PASSES:
-        marked = marking(marked)
-    return marked.asked
 
 
 def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:

@@ -4,11 +4,13 @@ from .attention import MarkAttention
 from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
 from .convolutions import MarkTransposed
+from .gpu import GPU_PASSES, asked_work
 from .projections import MarkProjections
 from .quantised import MarkQuantised
 from .scans import MarkScans
 
 __all__ = [
+    "GPU_PASSES",
     "Flow",
     "MarkAttention",
     "MarkChains",
@@ -19,5 +21,6 @@ __all__ = [
     "MarkedGraph",
     "Marking",
     "NodeGroup",
+    "asked_work",
     "mark",
 ]
