@@ -56,7 +56,7 @@ from .passes import (
     SetWeightLayout,
     SplitIntoStrips,
 )
-from .passes.groups import asked_work
+from .passes.groups import GPU_PASSES, mark
 from .passes.set_precision import own_dtype
 from .stages import STAGES, Stage, stages_from
 
@@ -136,6 +136,14 @@ def chosen_steps(own: DType, form: Format, chip: Chip | None, spelling: str | No
             f"keep it, or --dtype {own})"
         )
     return steps
+
+
+def asked_work(graph: Graph) -> ModelWork:
+    """Return what a graph asks of a machine that is no chip of ours: work a node, and groups of nodes."""
+    marked = mark(graph)
+    for marking in GPU_PASSES:
+        marked = marking(marked)
+    return marked.asked
 
 
 def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:

@@ -247,8 +247,8 @@ class Options:
     )
     basis: str = option(
         BOARD,
-        "What the joules beside a GPU's are of, on both sides: chip and memory, also the board's regulators, or "
-        "also a share of the server.",
+        "What the joules beside a GPU's are of, on both sides: chip and memory, also the board's regulators, "
+        "or also a share of the server.",
         "run",
         "program",
         choices=(CHIP, BOARD, SERVER),

@@ -171,9 +171,9 @@ class ProductWork(_NodeWork):
 
 @dataclass(frozen=True, kw_only=True)
 class ImplicitGemmWork(ProductWork):
-    """A convolution as a product of windows by weights, in `batch` groups: m places, k in a window, n channels.
+    """A convolution as a product of windows by weights, in `batch` groups: m places, k a window, n channels.
 
-    The windows overlap: no matrix [m, k] is ever in memory. `left_bytes` are those of the operand they lie in.
+    The windows overlap: no matrix [m, k] is ever in memory. `left_bytes` are those of what they lie in.
     """
 
     left_bytes: int
@@ -331,7 +331,6 @@ class ScanWork(_NodeWork):
 
 Work = (
     ProductWork
-    | ImplicitGemmWork
     | AttentionWork
     | ElementwiseWork
     | RowWork
@@ -339,6 +338,7 @@ Work = (
     | BagWork
     | CopyWork
     | ScanWork
+    | ImplicitGemmWork
 )
 """What one kernel must do, whatever machine does it.
 

@@ -16,8 +16,8 @@ class Shapes:
 
     `left`, `right` are bytes of one element of either operand; `read`, `write` the compulsory bytes.
     `warm` is the share of `right` and of the result that L2 holds already: 0 in a model, whose weights are
-    read once a run; more in a benchmark that repeats one small matmul. `left_read` are the bytes that the left
-    operand has in memory: fewer than m * k elements where rows are windows that overlap.
+    read once a run; more in a benchmark that repeats one small matmul. `left_read` are the bytes that the
+    left operand has in memory: fewer than m * k elements where rows are windows that overlap.
     """
 
     batch: Array

@@ -9,11 +9,11 @@ from functools import cached_property
 from mtia_emu.compiler.formats import Format, choose_format, format_text
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.lower.assemble import About
-from mtia_emu.compiler.passes.groups import asked_work
 from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.pipeline import (
     DEFAULTS,
     NOTHING,
+    asked_work,
     chosen_steps,
     compile_graph,
     lower,

@@ -42,10 +42,9 @@ def print_report(
 ) -> None:
     """Print a report, the GPU's beside it and the outcome of a check, where there are any.
 
-    `layers` is how many rows the tables of layers and of ops may have, `basis` what the joules are of by which
-    chip and GPU are compared. Needs 80 columns to show every table
-    well; columns of lesser weight are left out where they do not fit. Names are printed as text, whatever
-    they hold.
+    `layers` is how many rows the tables of layers and of ops may have, `basis` what the joules are of by
+    which chip and GPU are compared. Needs 80 columns to show every table well; columns of lesser weight are
+    left out where they do not fit. Names are printed as text, whatever they hold.
     """
     page = Page(console)
     parts: list[RenderableType] = [_header(page, report), _totals(page, report)]
@@ -90,7 +89,9 @@ def _totals(page: Page, report: Report) -> RenderableType:
         rows += _hits(report.served)
     if report.power is not None and report.power.slowed:
         asked, limit = units.hertz(report.power.asked_hz), units.watts(report.power.limit_w)
-        rows.insert(1, ("clock", units.hertz(report.clock_hz), f"{asked} asked for: slowed to keep to {limit}"))
+        rows.insert(
+            1, ("clock", units.hertz(report.clock_hz), f"{asked} asked for: slowed to keep to {limit}")
+        )
     if report.layers:
         rows.append(("bound by", *_mostly(report)))
     grid = Table.grid(padding=(0, 3, 0, 0))
@@ -109,7 +110,7 @@ def _hits(served: HitBytes) -> Iterator[tuple[str, str, str]]:
 
 
 def _power(report: Report) -> str:
-    """Return a run's average power, beside its limit and what is drawn between runs, where those are known."""
+    """Return a run's average power, beside its limit and what is drawn between runs where that is known."""
     average, state = f"{units.watts(report.watts)} on average", report.power
     if state is None:
         return average

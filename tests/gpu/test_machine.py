@@ -29,6 +29,7 @@ from mtia_emu.types import (
     CopyWork,
     DType,
     ElementwiseWork,
+    ImplicitGemmWork,
     ModelWork,
     ProductWork,
     RotaryWork,
@@ -386,6 +387,16 @@ def test_row_kernels_never_get_faster_by_more_rows_or_longer_ones(
 
     before = time(rows, row) * (1 - 1e-9)
     assert time(rows + more, row) >= before and time(rows, row + more) >= before
+
+
+def test_a_convolution_is_a_gemm_that_reads_its_operand_once_and_its_weights_from_dram() -> None:
+    gpu, weights, operand = load_gpu("h100-sxm"), 2 * 576 * 64, 2 * 56 * 56 * 64
+    sizes = {"batch": 1, "m": 56 * 56, "k": 576, "n": 64, "flops": 0, "write_bytes": operand}
+    work = ImplicitGemmWork("c", "conv", BF16, read_bytes=operand + weights, left_bytes=operand, **sizes)
+    kernel, gemm = gpu.kernel(work), gpu.kernel(matmul_work(56 * 56, 576, 64))
+    assert kernel.text.startswith("implicit gemm")
+    assert kernel.dram_read_bytes == weights  # the operand was just written: it is in L2
+    assert kernel.seconds == pytest.approx(gemm.seconds, rel=0.05)
 
 
 def test_short_rows_share_an_sm() -> None:

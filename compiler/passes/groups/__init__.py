@@ -4,7 +4,6 @@ from .attention import MarkAttention
 from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
 from .convolutions import MarkTransposed
-from .gpu import GPU_PASSES, asked_work
 from .projections import MarkProjections
 from .quantised import MarkQuantised
 from .scans import MarkScans
@@ -21,6 +20,15 @@ __all__ = [
     "MarkedGraph",
     "Marking",
     "NodeGroup",
-    "asked_work",
     "mark",
 ]
+
+GPU_PASSES: tuple[Marking, ...] = (
+    MarkAttention(),  # first: it takes the softmax, and the work around it, whole
+    MarkScans(),  # before the others: it takes the work around a loop
+    MarkProjections(),
+    MarkTransposed(),
+    MarkChains(),  # what is in no other kernel
+    MarkQuantised(),  # last: the end of any of them
+)
+"""The passes that mark what a GPU runs as one kernel, on the graph that no chip is known to yet."""
