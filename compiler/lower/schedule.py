@@ -6,6 +6,7 @@ from collections.abc import Container
 from dataclasses import replace
 
 from mtia_emu.machine.chip import Chip
+from mtia_emu.options import COLD
 from mtia_emu.reuse.memo import Memoise, unmemoised
 
 from ..graph import Graph, Node
@@ -18,8 +19,11 @@ PINNED_SHARE = 16  # a constant is pinned when it takes at most one part in so m
 LEAST_PINNED = 4096  # bytes; a launch to copy less costs more than reading it from DRAM again
 
 
-def schedule(graph: Graph, chip: Chip, memoise: Memoise = unmemoised) -> Schedule:
-    """Return the steps of a lowered graph for a chip; `memoise` may give what was worked out for another."""
+def schedule(graph: Graph, chip: Chip, memoise: Memoise = unmemoised, state: str = COLD) -> Schedule:
+    """Return the steps of a lowered graph for a chip; `memoise` may give what was worked out for another.
+
+    In the `state` "warm" no constant is copied for this run: those worth it are in SRAM from runs before.
+    """
     schedule = Schedule(graph, chip, memoise=memoise)
     for name, kind in graph.inputs.items():
         schedule.values[name] = schedule.buffer(name, kind, "input")
@@ -40,7 +44,8 @@ def schedule(graph: Graph, chip: Chip, memoise: Memoise = unmemoised) -> Schedul
     schedule.outputs = {name: schedule.outputs[name] for name in graph.outputs}
     _copy_at_once(schedule, computed)
     elide_copies(schedule)
-    _pin_constants(schedule)
+    if state == COLD:
+        _pin_constants(schedule)
     return replace(schedule, memo={}, memoise=unmemoised)  # what rules shared is of no use behind them
 
 

@@ -70,14 +70,20 @@ def shapes(sizes: Sizes, element: float, warm: Array | float = 0.0) -> Shapes:
 
 
 def shape(
-    sizes: tuple[int, int, int, int], element: float, read: int, write: int, left_read: int | None = None
+    sizes: tuple[int, int, int, int],
+    element: float,
+    read: int,
+    write: int,
+    left_read: int | None = None,
+    warm: float = 0.0,
 ) -> Shapes:
     """Return `Shapes` of one matmul of batch, m, k, n whose compulsory bytes are given.
 
-    `left_read`, those of the left operand, are all of its elements if not said.
+    `left_read`, those of the left operand, are all of its elements if not said; `warm` is the share of the
+    right one that L2 holds already.
     """
-    batch, m, k, n, reads, writes, warm = _columns(*sizes, read, write, 0.0)
-    s = _shapes((batch, m, k, n), element, reads, writes, warm)
+    batch, m, k, n, reads, writes, shares = _columns(*sizes, read, write, warm)
+    s = _shapes((batch, m, k, n), element, reads, writes, shares)
     return s if left_read is None else replace(s, left_read=np.full_like(m, left_read))
 
 

@@ -107,5 +107,7 @@ def runs_of(operand: Operand, rows: Array, cols: Array) -> tuple[Array, Array, b
         length = np.where((row == operand.cols) & (cols == operand.cols), length, 1)
         return length * cols * size, np.ceil(rows / length), operand.by_column and not thin
     if row == 1:
-        return length * size, np.ceil(rows / length) * cols, not operand.by_column and not thin
+        together = np.where((col == span) & (length == span), cols, 1)  # columns that lie one behind another
+        turned = not operand.by_column and not thin
+        return length * together * size, np.ceil(rows / length) * (cols / together), turned
     return np.full_like(rows, size), rows * cols, not thin

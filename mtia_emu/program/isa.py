@@ -22,6 +22,7 @@ import numpy as np
 from ..machine.memories import Memory, memory_named
 from ..machine.units.noc import Cast  # noqa: F401  a word of the language, imported from here
 from ..machine.units.simd import FUNCTIONS, REDUCTIONS, SCATTERS
+from ..options import COLD
 from ..types import DType, TensorType, Work, WorkGroup
 
 Array = np.ndarray[Any, Any]
@@ -262,7 +263,11 @@ class Binding:
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled model: everything that running it needs, but the values of weights may be absent."""
+    """A compiled model: everything that running it needs, but the values of weights may be absent.
+
+    `state` is how a run finds the chip: "cold", or "warm" from runs before. Then `resident_bytes` of
+    `sram_bytes` are weights and states that stay there from run to run.
+    """
 
     model: str
     source: str
@@ -282,6 +287,13 @@ class Program:
     works: tuple[Work, ...] = ()
     notes: tuple[str, ...] = ()
     groups: tuple[WorkGroup, ...] = ()
+    state: str = COLD
+    resident_bytes: int = 0
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Return the most SRAM that a block has for itself."""
+        return max((b.scratch_bytes for b in self.blocks), default=0)
 
     @property
     def memory_bytes(self) -> dict[Memory, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import UserError
 from ..machine.chip import Chip, validate
 from ..machine.memories import Memory
+from ..options import COLD, WARM
 from .columns import MOST
 from .isa import COMMAND, Binding, Block, Operand, Program
 from .verify_commands import SLOT_FIELDS, verify_commands
@@ -32,6 +33,11 @@ def verify(program: Program, chip: Chip | None = None) -> None:
     for name, have in program.memory_bytes.items():
         if not 0 <= have <= MOST_BYTES:
             raise UserError(f"program {program.model}: {name} of {have} bytes; right: 0 to {MOST_BYTES}")
+    if program.state not in (COLD, WARM) or not 0 <= program.resident_bytes <= program.sram_bytes:
+        raise UserError(
+            f"program {program.model}: {program.state}, with {program.resident_bytes} resident bytes of "
+            f"{program.sram_bytes}; right: {COLD} or {WARM}, with 0 to {program.sram_bytes}"
+        )
     for binding in (*program.inputs, *program.outputs, *program.consts):
         _verify_binding(binding, program)
     for index, block in enumerate(program.blocks):

@@ -66,6 +66,9 @@ def test_a_tile_of_whole_rows_is_one_run() -> None:
     assert lie(Operand(FP16, (8, 16), (16, 1), "dram", by_column=True), 4, 8) == (16, 4, True)
     assert lie(Operand(FP16, (8, 16), (1, 8), "dram"), 4, 8) == (8, 8, True)
     assert lie(Operand(FP16, (8, 16), (1, 8), "dram", by_column=True), 4, 8) == (8, 8, False)
+    assert lie(Operand(FP16, (8, 16), (1, 8), "dram", by_column=True), 8, 4) == (64, 1, False)
+    assert lie(Operand(FP16, (2, 8, 16), (128, 1, 8), "dram", by_column=True), 16, 4) == (64, 2, False)
+    assert lie(Operand(FP16, (8, 16), (1, 24), "dram", by_column=True), 8, 4) == (16, 4, False)
 
 
 def test_a_broadcast_row_is_moved_once() -> None:

@@ -5,6 +5,7 @@ from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
 from .convolutions import MarkTransposed
 from .projections import MarkProjections
+from .quantised import MarkQuantised
 from .scans import MarkScans
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "MarkAttention",
     "MarkChains",
     "MarkProjections",
+    "MarkQuantised",
     "MarkScans",
     "MarkTransposed",
     "MarkedGraph",
@@ -26,6 +28,7 @@ GPU_PASSES: tuple[Marking, ...] = (
     MarkScans(),  # before the others: it takes the work around a loop
     MarkProjections(),
     MarkTransposed(),
-    MarkChains(),  # last: what is in no other kernel
+    MarkChains(),  # what is in no other kernel
+    MarkQuantised(),  # last: the end of any of them
 )
 """The passes that mark what a GPU runs as one kernel, on the graph that no chip is known to yet."""
