@@ -301,7 +301,7 @@ def _suit(task: Compilation, fused: Graph, own: DType, form: Format) -> Graph:
 
 
 def _schedule(task: Compilation, graph: Graph) -> Schedule:
-    return schedule(graph, task.chip, task.tuning.memoise, task.options.state)
+    return schedule(graph, task.chip, task.tuning.memoise, task.options.run_state)
 
 
 def _beside(task: Compilation, calls: Schedule) -> Schedule:
@@ -312,7 +312,7 @@ def _beside(task: Compilation, calls: Schedule) -> Schedule:
 
 
 def _place(task: Compilation, moments: Schedule) -> Placement:
-    return place(replace(moments, chip=task.chip), task.options.place, task.options.state)
+    return place(replace(moments, chip=task.chip), task.options.place, task.options.run_state)
 
 
 def _describe(
