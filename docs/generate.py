@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import accuracy_silicon
 import design_space
 import reference_tables
 from fences import fill, runs
@@ -31,6 +33,7 @@ PICTURED = [
     ("DLRM-DCNv2 (MLPerf), batch 512", "zoo:dlrm-mlperf", {"batch": 512}),
 ]
 MTIA = ("mtia-fc", "mtia-tbe", "mtia-ops", "mtia-2i", "mtia-mc2", "mtia-production", "timing-order")
+TPU = ("tpu-v6e", "tpu-v5e")
 MEASURED: dict[str, tuple[str, dict[str, int]]] = {
     "prefill": ("zoo:llama-3-8b", {"seq": 2048}),
     "decode": ("zoo:llama-3-8b", {"seq": 1, "past": 2048}),
@@ -126,26 +129,12 @@ def pictures(folder: Path) -> list[Path]:
     return drawn + design_space.pictures_into(folder)
 
 
-def _mtia(name: str) -> Callable[[], str]:
-    """Return a section of `accuracy/mtia.py`."""
+def _compared(module: str, name: str) -> Callable[[], str]:
+    """Return a section of a module of `accuracy/`."""
 
     def section() -> str:
         sys.path[:0] = [str(DOCS), str(DOCS / "accuracy")]
-        import mtia
-
-        return str(mtia.SECTIONS[name]())
-
-    return section
-
-
-def _steady(name: str) -> Callable[[], str]:
-    """Return a section of `accuracy/steady.py`."""
-
-    def section() -> str:
-        sys.path[:0] = [str(DOCS), str(DOCS / "accuracy")]
-        import steady
-
-        return str(steady.SECTIONS[name]())
+        return str(importlib.import_module(module).SECTIONS[name]())
 
     return section
 
@@ -188,15 +177,16 @@ def changed(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
     return [*rows[:1], *(row for before, row in pairs if (before[1], *before[3:]) != (row[1], *row[3:]))]
 
 
-CHEAP = reference_tables.SECTIONS
+CHEAP = reference_tables.SECTIONS | accuracy_silicon.SECTIONS
 SECTIONS: dict[str, Callable[[], str]] = CHEAP | {
     f.__name__.replace("_", "-"): f for f in (outputs, operators, exported_models)
 }
 SECTIONS |= {"equal-area": design_space.equal_area}
 SECTIONS |= {f"passes-{name}": _measured(*case) for name, case in MEASURED.items()}
 SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu", "peaks", "gemm", "add")}
-SECTIONS |= {name: _mtia(name) for name in MTIA}
-SECTIONS |= {name: _steady(name) for name in ("steady-hits", "steady-sweep")}
+SECTIONS |= {name: _compared("steady", name) for name in ("steady-hits", "steady-sweep")}
+SECTIONS |= {name: _compared("mtia", name) for name in MTIA}
+SECTIONS |= {name: _compared("tpu", name) for name in TPU}
 
 
 def refresh(page: Path) -> None:

@@ -16,6 +16,7 @@ from .errors import UserError, nearest, refuse_unknown
 
 LAUNCHES = ("graph", "stream", "host")
 COLD, WARM = "cold", "warm"  # a first run, or one of many
+CHIP, BOARD, SERVER = "chip", "board", "server"  # what joules are of
 DEFAULT_CHIP = "mtia-2i"
 DEFAULT_GPU = "h100-sxm"
 PLACES = {  # what of a model starts and ends in SRAM, by the name of the choice
@@ -243,6 +244,14 @@ class Options:
         "first wrong layer and the first wrong command of it.",
         "run",
     )
+    basis: str = option(
+        BOARD,
+        "What the joules beside a GPU's are of, on both sides: chip and memory, also the board's regulators, or "
+        "also a share of the server.",
+        "run",
+        "program",
+        choices=(CHIP, BOARD, SERVER),
+    )
     gpu_mode: Mode = field(default=Mode())
     seed: int = option(
         0,
@@ -305,6 +314,7 @@ class Words(TypedDict, total=False):
     place: str
     check: bool
     by_layer: bool
+    basis: str
     gpu_mode: Mode
     seed: int
 

@@ -69,16 +69,13 @@ def _fitting(graph: Graph, path: Path, shapes: Mapping[str, tuple[int, ...]]) ->
 
 
 class Operator(Protocol):
-    """A model of one operator, as in `zoo.operators`."""
+    """A model of one operator, as in `zoo.operators`; one with tables may have a `popularity` (`Source`)."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def dims(self) -> dict[str, int]: ...
-
-    @property
-    def popularity(self) -> Popularity | None: ...
 
     def build(self, folder: Path, seed: int | None) -> Path: ...
 
@@ -113,7 +110,7 @@ def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
     """
     with scratch() as folder:
         path = operator.build(folder, seed)
-        inputs, law = operator.example_inputs, operator.popularity
+        inputs, law = operator.example_inputs, getattr(operator, "popularity", None)
         yield Source(path, operator.name, operator.dims, inputs, law, COLD)
 
 

@@ -36,7 +36,7 @@ THROUGH = {
     "kernels/test_search.py": "kernels/bags/estimate kernels/bags/operands",
     "compiler/lower/test_rules.py": "kernels/rows/estimate",
     "kernels/rows/test_rowwise.py": "kernels/rows/emit_tape",
-    "machine/test_chip.py": "files/toml",
+    "machine/test_chip.py": "files/toml machine/package machine/system",
     "plugins/test_kernels.py": "compiler/plugins",
     "program/test_file.py": "program/header",
     "program/test_inputs.py": "files/npz",
@@ -54,7 +54,7 @@ THROUGH = {
 
 # What a test is of that is named for no source, and those tests.
 OF_MORE = {
-    "scripts of docs/ and examples/": "accuracy accuracy_energy accuracy_formats accuracy_mtia docs examples "
+    "scripts of docs/ and examples/": "accuracy accuracy_energy accuracy_formats accuracy_mtia accuracy_tpu docs examples "
     "gpu_measure score_tuning",
     "the tree itself": "complete house layers mirror repository",
     "tools of the tests": "fuzz_files mutants",

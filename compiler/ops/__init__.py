@@ -33,10 +33,12 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     rotary,
     sample,
     scan,
+    scatter_rows,
     shapes,
     softmax,
     spectral,
     training,
+    transpose_convolve,
     tree_ensemble,
 )
 from .base import OPS, Count, Op, check_node, infer, op_named, reference, register, work

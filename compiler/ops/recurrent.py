@@ -1,4 +1,4 @@
-"""Recurrent layers: one product for the operand of all steps, then a scan; written out where it has no tape."""
+"""Recurrent layers: one product for the operand of all steps, then a scan; or all steps written out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from mtia_emu.types import BOOL, TensorType
 from .activations import Function, activation
 from .indexing import backwards, reversed_to
 from .matmul import swapped
+from .scan import STEPS
 from .shapes import take
 from .spelling import Call, Unsupported, onnx
 from .trace import NoTape, traced
-
-STEPS = 4096
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,8 @@ def _cell(c: Call, direction: int, gates: int, functions: tuple[Function, ...]) 
     if c.op == "LSTM" and c.has(7):
         all_three = _pick(c, c[7], 0, direction)
         peepholes = tuple(take(c, all_three, 0, i * hidden, (i + 1) * hidden) for i in range(3))
+    if recurrent_bias and c.op != "GRU":  # there a gate lets through what the state adds
+        bias, recurrent_bias = c.add("add", bias, recurrent_bias), ""
     return Cell(weight, recurrent, bias, recurrent_bias, peepholes, functions, hidden)
 
 
@@ -173,7 +174,7 @@ def _run(c: Call, gates: int, default: tuple[str, ...], states: int, step: Step)
 
 
 def _sweep(c: Call, cell: Cell, x: str, start: State, step: Step, *, back: bool) -> tuple[str, State]:
-    """Return all outputs [s,b,h] of one direction, and the states at each sequence's end; the output is last."""
+    """Return all outputs [s,b,h] of one direction, and the states at each sequence's end, the output last."""
     lengths = _lengths(c, c.type(x).shape[0])
     if back:
         x = reversed_to(c, x, lengths, 0) if lengths else backwards(c, x, 0)
@@ -297,7 +298,7 @@ def _check(c: Call, way: str, directions: int, length: int) -> None:
     if way not in ("forward", "reverse", "bidirectional") or c.type(1).shape[0] != directions:
         raise UserError(f"{c.op}: direction {way!r} does not fit weights {c.type(1)}")
     if not 0 < length <= STEPS:
-        raise Unsupported(f"it runs {length} steps (1 to {STEPS} are written out)")
+        raise Unsupported(f"it runs {length} steps (right: 1 to {STEPS})")
 
 
 def _start(c: Call, index: int, direction: int, batch: int, hidden: int) -> str:

@@ -21,12 +21,13 @@ from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul
 from mtia_emu.kernels.rows.rowwise import emit_rowwise
 from mtia_emu.kernels.rows.scalar import emit_scalar
+from mtia_emu.kernels.rows.scan import ScanKernel
 from mtia_emu.kernels.rows.tape import parse
 
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.isa import Block, Operand
 from mtia_emu.program.text import dump
-from mtia_emu.types import FP16, FP32, INT32, UINT8
+from mtia_emu.types import FP16, FP32, INT32, INT64, UINT8
 
 CHIP = load_chip("tiny")
 FOLDER = Path(__file__).parent / "golden"
@@ -116,6 +117,24 @@ def gather() -> Block:
     )
 
 
+def scan() -> Block:
+    """Return a decaying sum over three steps of 40 columns."""
+    inputs = [packed(FP16, (n, 40)) for n in (1, 3, 3)]
+    tape = {"tape": "3 -> t1 | t0 = mul(x1, x0); t1 = add(t0, x2)"}
+    return ScanKernel().emit(CHIP, tape, inputs, [packed(FP16, (3, 40), "sram", written=True)])
+
+
+def scatter() -> Block:
+    operands = [packed(INT32, (1, 5)), packed(FP16, (5, 8))]
+    out = [packed(FP16, (9, 8), "sram", written=True)]
+    return KERNELS["scatter"].emit(CHIP, {"reduction": "add"}, operands, out)
+
+
+def top() -> Block:
+    outputs = [packed(FP16, (6, 2), written=True), packed(INT64, (6, 2), "sram", written=True)]
+    return KERNELS["top"].emit(CHIP, {"largest": True, "nan_least": False}, [packed(FP16, (6, 9))], outputs)
+
+
 def embedding_bag() -> Block:
     bags = BagOperands(
         packed(FP16, (50, 8)),
@@ -141,7 +160,10 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "row": row,
     "copy": copy,
     "rotary": rotary,
+    "scan": scan,
     "gather": gather,
+    "scatter": scatter,
+    "top": top,
     "embedding_bag": embedding_bag,
     "scalar": scalar,
 }
