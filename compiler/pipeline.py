@@ -56,15 +56,7 @@ from .passes import (
     SetWeightLayout,
     SplitIntoStrips,
 )
-from .passes.groups import (
-    MarkAttention,
-    MarkChains,
-    Marking,
-    MarkProjections,
-    MarkScans,
-    MarkTransposed,
-    mark,
-)
+from .passes.groups import GPU_PASSES, mark
 from .passes.set_precision import own_dtype
 from .stages import STAGES, Stage, stages_from
 
@@ -144,16 +136,6 @@ def chosen_steps(own: DType, form: Format, chip: Chip | None, spelling: str | No
             f"keep it, or --dtype {own})"
         )
     return steps
-
-
-GPU_PASSES: tuple[Marking, ...] = (
-    MarkAttention(),  # first: it takes the softmax, and the work around it, whole
-    MarkScans(),  # before the others: it takes the work around a loop
-    MarkProjections(),
-    MarkTransposed(),
-    MarkChains(),  # last: what is in no other kernel
-)
-"""The passes that mark what a GPU runs as one kernel, on the graph that no chip is known to yet."""
 
 
 def asked_work(graph: Graph) -> ModelWork:

@@ -46,7 +46,7 @@ Progress = Callable[[str, int, int], None]
 TOLERANCE = {"fp32": 1e-4, "fp64": 1e-4}  # of an output's largest magnitude
 NARROW_TOLERANCE = 1e-2
 INT8_TOLERANCE = FINE  # products rounded to 8 bits: each to 1/127 of a row's largest value
-BURST = Mode()
+SERVING = Mode()
 REFERENCES = "the references of its ops"  # what a graph's text is held to
 
 
@@ -330,7 +330,7 @@ def explain(
         return explain_program(compiled.program, loaded, again, what_if=what_if, progress=progress)
 
 
-def reference(gpu: str | Machine | None, mode: Mode = BURST) -> Machine | None:
+def reference(gpu: str | Machine | None, mode: Mode = SERVING) -> Machine | None:
     """Return the machine to stand beside the chip: a GPU by its name, put in a mode; any other as it is."""
     return load_gpu(gpu).in_mode(mode) if isinstance(gpu, str) else gpu
 

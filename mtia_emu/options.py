@@ -91,8 +91,8 @@ class Mode:
 
     `launch`: `graph` (back to back in a CUDA graph), `stream` (each kernel pays the longer period of stream
     launches) or `host` (the host launches each and waits for it). `fused`: as a serving runtime launches it
-    (`types.launched`), else one kernel an operator. `sustained`: a board in steady state, else a short
-    burst.
+    (`types.launched`), else one kernel an operator. `sustained`: a board in steady state, as one that
+    serves is, else a short burst.
     """
 
     launch: str = option(
@@ -112,11 +112,12 @@ class Mode:
         negated=True,
     )
     sustained: bool = option(
-        False,
-        "Time and price it in steady state, not in a short burst.",
+        True,
+        "Time and price it in a short burst, on a board that is still cool, not in steady state.",
         "run",
         "program",
-        name="--gpu-sustained",
+        name="--gpu-burst",
+        negated=True,
     )
 
     def __post_init__(self) -> None:
@@ -246,8 +247,8 @@ class Options:
     )
     basis: str = option(
         BOARD,
-        "What the joules beside a GPU's are of, on both sides: chip and memory, also the board's regulators, or "
-        "also a share of the server.",
+        "What the joules beside a GPU's are of, on both sides: chip and memory, also the board's regulators, "
+        "or also a share of the server.",
         "run",
         "program",
         choices=(CHIP, BOARD, SERVER),

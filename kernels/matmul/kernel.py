@@ -13,7 +13,8 @@ from mtia_emu.program.isa import Block, Operand
 from ..halves import Portion, cut_at, in_two, part, rows
 from ..kernel import Kernel, KernelCall, Memoise
 from ..rows.tape import parse
-from .dense import emit_matmul, epilogue_of
+from .dense import emit_matmul
+from .epilogue import epilogue_of
 from .packed import PackedMatrix, emit_matmul_packed
 from .packed_search import ranked_packed
 from .packing import Weights, packing_of

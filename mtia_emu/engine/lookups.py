@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -17,15 +17,9 @@ from ..machine.chip import Chip
 from ..machine.units.cache import MOST_LINES, Cache, lines_of, whole_sets
 from ..program.commands import POOLS
 from ..program.isa import Binding, Block, Launch, Program
+from ..types import RowLaw
 
 Array = np.ndarray[Any, Any]
-
-
-class RowLaw(Protocol):
-    """How unevenly the rows of tables are looked up, run after run; equal ones have equal texts."""
-
-    def shares(self, lookups: Array, rows: int) -> Array:
-        """Return the share of a table's rows, the hottest first, that take shares of look-ups, any shape."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from ..machine.chip import Chip
 from ..options import WARM
 from ..program.commands import LOOKS_UP, POOLS
 from ..program.isa import Block, Operand, Program
+from ..types import RowLaw
 from .keeping import dense_misses
-from .lookups import Lookups, RowLaw, cache_bytes
+from .lookups import Lookups, cache_bytes
 
 Array = np.ndarray[Any, Any]
 CLASSES = 512  # of rows, by how often they are asked for: each takes as many of the look-ups

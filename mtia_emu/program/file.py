@@ -33,8 +33,8 @@ from .header import (
 from .isa import COMMAND, MOST_COMMANDS, Binding, Block, Launch, Operand, Part, Program, Slot
 
 FORMAT = "mtia-emu.program"
-VERSION = 4
-READABLE = (VERSION,)  # those before do not say which nodes another machine runs as one kernel
+VERSION = 5
+READABLE = (VERSION,)  # the chip of those before does not say at which clock its numbers hold
 MAX_HEADER_BYTES = 64 << 20
 MAX_HEADER_VALUES = 1 << 21  # of the JSON text, by its commas and brackets; each takes some hundred bytes
 FREE_BYTES = 1 << 24  # a member of so many may be packed however well;

@@ -1,10 +1,11 @@
 """The program: commands, blocks of commands, and launches that run a block on given addresses.
 
-A command is a fixed record; the package `commands` says what each kind of them is. A tile is named by
-(row, col, rows, cols) of an operand seen as a matrix: all dimensions but the last are rows, the last is
-columns (the last `across` dimensions, where an operand says so). Commands of a block stand in the order in which they are issued; a command that reads a slot waits
-for the command that last wrote it, and one that writes a slot waits for all that still read it: a ring of
-slots is a circular buffer, a write its push, the last read its pop.
+A command is a fixed record; the package `commands` says what each kind of them is. A tile is named by (row,
+col, rows, cols) of an operand seen as a matrix: all dimensions but the last are rows, the last is columns
+(the last `across` dimensions, where an operand says so). Commands of a block stand in the order in which they
+are issued; a command that reads a slot waits for the command that last wrote it, and one that writes a slot
+waits for all that still read it: a ring of slots is a circular buffer, a write its push, the last read its
+pop.
 """
 
 from __future__ import annotations

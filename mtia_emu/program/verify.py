@@ -108,7 +108,8 @@ def _verify_operand(index: int, x: Operand, block: Block) -> None:
         )
     if not 1 <= x.across <= len(x.shape) or (x.across > 1 and x.written):
         raise UserError(
-            f"operand %{index} has {x.across} dimensions across; right: 1 to {len(x.shape)}, 1 if it is written"
+            f"operand %{index} has {x.across} dimensions across; "
+            f"right: 1 to {len(x.shape)}, and 1 if it is written"
         )
     if min(x.shape) < 0 or min(x.strides) < 0 or max(x.strides) > MOST or math.prod(x.shape) > MOST:
         raise UserError(f"operand %{index} {x}: right: sizes and strides from 0, at most {MOST} elements")

@@ -37,7 +37,10 @@ class Amounts:
 
 @dataclass(frozen=True)
 class Traffic(Amounts):
-    """Bytes moved, by level and direction. `noc_bytes` are payload bytes that entered the network on chip."""
+    """Bytes moved, by level and direction. `noc_bytes` are payload bytes that entered the network on chip.
+
+    `host_bytes` are those of the inputs, which the host sends before a run: no part of its time or energy.
+    """
 
     local_read_bytes: int = 0
     local_write_bytes: int = 0
@@ -46,6 +49,7 @@ class Traffic(Amounts):
     dram_read_bytes: int = 0
     dram_write_bytes: int = 0
     noc_bytes: int = 0
+    host_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from ..files.toml import parse
 from ..gpu import load_gpu
 from ..machine.chip import Chip, chip_text, put, put_all, validate
 from ..machine.memory_choice import filled
-from ..program.commands import looks_up
 from ..options import CHIP
+from ..program.commands import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
 from ..reuse.memo import Memo, Memoise

@@ -42,10 +42,9 @@ def print_report(
 ) -> None:
     """Print a report, the GPU's beside it and the outcome of a check, where there are any.
 
-    `layers` is how many rows the tables of layers and of ops may have, `basis` what the joules are of by which
-    chip and GPU are compared. Needs 80 columns to show every table
-    well; columns of lesser weight are left out where they do not fit. Names are printed as text, whatever
-    they hold.
+    `layers` is how many rows the tables of layers and of ops may have, `basis` what the joules are of by
+    which chip and GPU are compared. Needs 80 columns to show every table well; columns of lesser weight are
+    left out where they do not fit. Names are printed as text, whatever they hold.
     """
     page = Page(console)
     parts: list[RenderableType] = [_header(page, report), _totals(page, report)]
@@ -111,7 +110,7 @@ def _hits(served: HitBytes) -> Iterator[tuple[str, str, str]]:
 
 
 def _power(report: Report) -> str:
-    """Return a run's average power, beside its limit and what is drawn between runs, where those are known."""
+    """Return a run's average power, beside its limit and what is drawn between runs where that is known."""
     average, state = f"{units.watts(report.watts)} on average", report.power
     if state is None:
         return average
@@ -232,7 +231,8 @@ def _gpu(page: Page, report: Report, gpu: Report, basis: str) -> RenderableType:
         page.text(_words(report, gpu, versus), "bold"),
     ]
     parts += [
-        page.text(line, "dim") for line in (*_bands(versus), *_basis(report, gpu, versus), *gpu.notes[:1])
+        page.text(line, "dim")
+        for line in (*_bands(versus), *_basis(report, gpu, versus), *_host(report, gpu), *gpu.notes[:1])
     ]
     return page.section("Beside the GPU", *parts, "", _gpu_bound(page, gpu))
 
@@ -255,6 +255,18 @@ def _basis(report: Report, gpu: Report, versus: Comparison) -> Iterator[str]:
     if p is not None:
         spread = "" if p.low == p.high else f", {units.ratio(p.low)} to {units.ratio(p.high)}"
         yield f"Published performance per watt: {units.ratio(p.mean)}{spread} ({p.text})."
+
+
+def _host(report: Report, gpu: Report) -> Iterator[str]:
+    """Yield how long the inputs are on the link from the host, which is in the time of neither side."""
+    rates = [x.around.host_bytes_per_s if x.around else 0.0 for x in (report, gpu)]
+    size = report.traffic.host_bytes
+    if size and all(rates):
+        ours, theirs = (units.seconds(size / rate) for rate in rates)
+        yield (
+            f"Inputs from the host, {units.size(size)}: {ours} on the link of {report.machine}, {theirs} on "
+            f"that of {gpu.machine}; in the time and energy of neither."
+        )
 
 
 def _gpu_bound(page: Page, gpu: Report) -> RenderableType:

@@ -159,7 +159,7 @@ DELIVERED = {
     "--basis": Case(GPU, "", "--basis server", key("versus_gpu", "energy")),
     "--gpu-launch": Case(GPU, "", "--gpu-launch host", key("gpu", "seconds")),
     "--gpu-unfused": Case(GPU, "", "--gpu-unfused", key("gpu", "notes")),
-    "--gpu-sustained": Case(GPU, "", "--gpu-sustained", key("gpu", "joules")),
+    "--gpu-burst": Case(GPU, "", "--gpu-burst", key("gpu", "joules")),
     "--json": Case("--gpu none", "", "--json {o}/r.json", named),
     "--trace": Case("--gpu none", "", "--trace {o}/t.json", named),
     "--roofline": Case("--gpu none", "", "--roofline {o}/r.svg", named),

@@ -24,8 +24,8 @@ from mtia_emu.types import (
     BagWork,
     CopyWork,
     ElementwiseWork,
-    ModelWork,
     ImplicitGemmWork,
+    ModelWork,
     ProductWork,
     RotaryWork,
     RowWork,
@@ -87,7 +87,7 @@ def test_a_missing_key_is_named_or_optional(key: str, tmp_path: Path) -> None:
     table.pop(last, None)
     path = tmp_path / "mine.toml"
     path.write_text(tomlkit.dumps(document))
-    if re.fullmatch(r"gemv_latency_s|rates\.\w+\.(k_step_s|cuts_k)", key):
+    if re.fullmatch(r"gemv_latency_s|rates\.\w+\.(k_step_s|cuts_k)|links\.direct", key):
         assert load_gpu(str(path)).matmul_seconds(64, 4096, 4096, "fp4") > 0
         return
     with pytest.raises(UserError, match=re.escape(f"key '{key}' is missing")):

@@ -1,4 +1,4 @@
-"""Convolutions are read where they lie: right values, weights once a batch, hardly more of DRAM than must be."""
+"""Windows are read where they lie: right values, weights once a batch, of DRAM hardly more than must be."""
 
 from __future__ import annotations
 
