@@ -292,7 +292,7 @@ def _suit(task: Compilation, fused: Graph, own: DType, form: Format) -> Graph:
 
 
 def _schedule(task: Compilation, graph: Graph) -> Schedule:
-    return schedule(graph, task.chip, task.tuning.memoise, task.options.state)
+    return schedule(graph, task.chip, task.tuning.memoise, task.options.run_state)
 
 
 def _beside(task: Compilation, calls: Schedule) -> Schedule:
@@ -303,7 +303,7 @@ def _beside(task: Compilation, calls: Schedule) -> Schedule:
 
 
 def _place(task: Compilation, moments: Schedule) -> Placement:
-    return place(replace(moments, chip=task.chip), task.options.place, task.options.state)
+    return place(replace(moments, chip=task.chip), task.options.place, task.options.run_state)
 
 
 def _describe(

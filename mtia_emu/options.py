@@ -81,7 +81,7 @@ def _check(value: Any) -> None:
         if not right:
             kind = "text" if f.default is None else type(f.default).__name__
             raise UserError(f"option {f.name} is {given!r} (right: {kind}, as {f.default!r})")
-        if flag is not None and flag.choices and given not in flag.choices:
+        if flag is not None and flag.choices and given is not None and given not in flag.choices:
             raise refuse_unknown(f.name, given, flag.choices)
 
 
@@ -216,10 +216,10 @@ class Options:
         "sweep",
         decides=("prefetch",),
     )
-    state: str = option(
-        COLD,
+    state: str | None = option(
+        None,
         "A first run, which reads all from DRAM, or one of many: weights that fit are in SRAM already, and "
-        "the rest of SRAM caches DRAM.",
+        "the rest of SRAM caches DRAM.  [default: warm; of an operator alone: cold]",
         "compile",
         "operator",
         "sweep",
@@ -281,6 +281,11 @@ class Options:
                 raise TypeError(f"unknown option {name!r}{nearest(name, known)} (known: {', '.join(known)})")
         return replace(base, **given)
 
+    @property
+    def run_state(self) -> str:
+        """Return the state in which a run finds the chip: warm, where nothing is said."""
+        return self.state or WARM
+
     def deciding(self, stage: str) -> tuple[tuple[str, Any], ...]:
         """Return the options on which the result of a stage depends: a part of its key."""
         names = [f.name for f, flag in declared() if stage in flag.decides]
@@ -306,7 +311,7 @@ class Words(TypedDict, total=False):
     tune: str
     beside: bool
     prefetch: bool
-    state: str
+    state: str | None
     place: str
     check: bool
     by_layer: bool
