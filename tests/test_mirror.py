@@ -55,8 +55,8 @@ THROUGH = {
 
 # What a test is of that is named for no source, and those tests.
 OF_MORE = {
-    "scripts of docs/ and examples/": "accuracy accuracy_energy accuracy_formats accuracy_mtia accuracy_tpu docs examples "
-    "gpu_measure score_tuning",
+    "scripts of docs/ and examples/": "accuracy accuracy_energy accuracy_formats accuracy_mtia "
+    "accuracy_tpu docs examples gpu_measure score_tuning",
     "the tree itself": "complete house layers mirror repository",
     "tools of the tests": "fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
