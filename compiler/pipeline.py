@@ -268,7 +268,7 @@ def _result(stage: Stage, operands: list[Any], task: Compilation) -> Any:
     if not stage.memoised:
         return work(task, *operands)
     search = task.tuning.search
-    chosen = (search.beside is not None, search.time is not None) if stage.tuned else ()
+    chosen = (search.beside is not None, search.thorough) if stage.tuned else ()
     key = (*map(_key, operands), task.options.deciding(stage.name), chosen)
     return task.tuning.memoise(
         stage.name, key, task.chip, lambda chip: work(replace(task, chip=chip), *operands)
@@ -282,7 +282,7 @@ def _key(operand: Any) -> Hashable:
 
 def _agreed(options: Options, tuning: Tuning) -> Options:
     """Return the options; raise `ValueError` where a tuning was made of others, so that none is lost."""
-    if options.tune == "full" and tuning.search.time is None:
+    if options.tune == "full" and not tuning.search.thorough:
         raise ValueError("tune='full' needs its tuning (mtia_emu.study.tuning.tuning), not one by estimate")
     return options
 

@@ -114,7 +114,8 @@ class _Emitter:
             "k": self.kk,
         }
         self.tile = {d: self.plan.part(d, row, col) * local[d] + walk[d] for d in "bmnk"}
-        self.valid_out = np.logical_and.reduce([self.tile[d] < self.plan.tiles[d] for d in "bmn"])
+        inside = [self.tile[d] < self.plan.tiles[d] for d in "bmn"]
+        self.valid_out = np.logical_and.reduce(inside) & self.plan.works(row, col)
         self.valid = self.valid_out & (self.tile["k"] < self.plan.tiles["k"])
         self.m0, self.n0, self.k0 = (
             self.tile["m"] * self.t.tm,

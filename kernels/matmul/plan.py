@@ -11,6 +11,7 @@ tile. An outer operand in DRAM may be staged in SRAM ahead of its use.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -110,16 +111,18 @@ class MatmulMapping:
 def axis(spec: str, size: int) -> tuple[tuple[str, int], ...]:
     """Return the dimensions that an axis of `size` PEs is split over, slowest first, and into how many parts.
 
-    Raises `UserError` for a spec that is neither one of b, m, n, k nor two with factors that give `size`.
+    Two factors may leave PEs at the end of the axis idle. Raises `UserError` for a spec that is neither one
+    of b, m, n, k nor two with factors of which `size` has room.
     """
     if spec in ("b", "m", "n", "k"):
         return ((spec, size),)
     match = _AXIS.match(spec)
-    if not match or int(match[2]) * int(match[4]) != size or match[1] == match[3]:
+    factors = (int(match[2]), int(match[4])) if match else (0, 0)
+    if not match or not 1 <= factors[0] * factors[1] <= size or match[1] == match[3]:
         raise UserError(
             f"mapping: {spec!r} does not split an axis of {size} PEs (right: n, or n{max(size // 2, 1)}k2)"
         )
-    return ((match[1], int(match[2])), (match[3], int(match[4])))
+    return ((match[1], factors[0]), (match[3], factors[1]))
 
 
 class MatmulPlan:
@@ -148,6 +151,11 @@ class MatmulPlan:
         self.local = {d: ceil_div(self.tiles[d], self.parts[d]) for d in "bmnk"}
         self.inner = "n" if t.outer == "m" else "m"
         self.hold = min(t.hold, self.local["k"])
+
+    def works(self, row: Array, col: Array) -> Array:
+        """Return which PEs at row and col have a part at all, in their shape: the ends of axes may idle."""
+        down, across = (math.prod(parts for _, parts in x) for x in (self.rows, self.cols))
+        return (row < down) & (col < across)
 
     def part(self, dim: str, row: Array, col: Array) -> Array:
         """Return which part of a dimension falls to the PEs at row and col, in their shape."""
