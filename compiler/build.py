@@ -53,6 +53,11 @@ class NodeBuilder:
         self._folded_bytes = 0
         self._folded_macs = 0
 
+    @staticmethod
+    def apart() -> NodeBuilder:
+        """Return a builder over nothing: for nodes that are read, and do not come into this one's graph."""
+        return NodeBuilder()
+
     def type_of(self, value: str) -> TensorType:
         """Return the type of a value made here or known to the scope."""
         if value in self._types:

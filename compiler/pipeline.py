@@ -56,7 +56,7 @@ from .passes import (
     SetWeightLayout,
     SplitIntoStrips,
 )
-from .passes.groups import MarkAttention, MarkChains, Marking, MarkProjections, mark
+from .passes.groups import MarkAttention, MarkChains, Marking, MarkProjections, MarkScans, mark
 from .passes.set_precision import own_dtype
 from .stages import STAGES, Stage, stages_from
 
@@ -140,6 +140,7 @@ def chosen_steps(own: DType, form: Format, chip: Chip | None, spelling: str | No
 
 GPU_PASSES: tuple[Marking, ...] = (
     MarkAttention(),  # first: it takes the softmax, and the work around it, whole
+    MarkScans(),  # before the others: it takes the work around a loop
     MarkProjections(),
     MarkChains(),  # last: what is in no other kernel
 )

@@ -36,7 +36,17 @@ class Stage(NamedTuple):
         return self.at if self.at == self.form else f"{self.at} {self.form}"
 
 
-ENGINE = ("clock_hz", "dram", "grid", "kernels", "launch", "noc", "pe", "sram")  # all but prices and areas
+ENGINE = (
+    "clock_hz",
+    "dram",
+    "grid",
+    "kernels",
+    "launch",
+    "noc",
+    "pe",
+    "power",
+    "sram",
+)  # all but prices and areas
 STAGES = (
     Stage(
         "load",
@@ -124,7 +134,7 @@ STAGES = (
         ("launched", "placement"),
         "ahead",
         "Weights of later launches that launches before them read into SRAM.",
-        chip=("clock_hz", "dram", "grid", "noc", "pe", "sram"),
+        chip=("clock_hz", "dram", "grid", "noc", "pe", "power", "sram"),
     ),
     Stage(
         "assemble",

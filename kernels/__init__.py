@@ -6,6 +6,7 @@ from .bags.pooled import EmbeddingBagKernel
 from .kernel import Kernel
 from .matmul.kernel import MatmulKernel, PackedMatmulKernel
 from .rows.kernel import CopyKernel, ScalarKernel, TapeKernel
+from .rows.scan import ScanKernel
 
 ALL = (
     AttentionKernel(),
@@ -15,6 +16,7 @@ ALL = (
     TapeKernel("row", "tape that folds rows: softmax, norms, reductions", folds=True),
     CopyKernel("copy", "strided copy: transposes, concatenation, slices that no view can stand for"),
     TapeKernel("rotary", "rotary position embedding on the two halves of each row"),
+    ScanKernel(),
     GatherKernel(),
     EmbeddingBagKernel(),
     ScalarKernel(),

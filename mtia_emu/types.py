@@ -262,7 +262,32 @@ class CopyWork(_NodeWork):
     write_bytes: int
 
 
-Work = ProductWork | AttentionWork | ElementwiseWork | RowWork | RotaryWork | BagWork | CopyWork
+@dataclass(frozen=True, kw_only=True)
+class ScanWork(_NodeWork):
+    """A loop of `steps`, each of which waits for the states that the one before it leaves.
+
+    With a weight, each multiplies [rows, k] x [k, n] and does elementwise work on the result; without one (k
+    and n are 0), each of `rows` elements goes its own way. `depth` is the operations that an element of a
+    state passes through in a step.
+    """
+
+    kind: ClassVar[str] = "scan"
+    steps: int
+    rows: int
+    k: int
+    n: int
+    depth: int
+    flops: int
+    read_bytes: int
+    write_bytes: int
+
+    @property
+    def macs(self) -> int:
+        """Return the multiply-adds of all steps."""
+        return self.steps * self.rows * self.k * self.n
+
+
+Work = ProductWork | AttentionWork | ElementwiseWork | RowWork | RotaryWork | BagWork | CopyWork | ScanWork
 """What one kernel must do, whatever machine does it.
 
 Bytes are compulsory traffic: each distinct operand byte once. `macs` are multiply-adds of products of

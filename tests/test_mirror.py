@@ -61,8 +61,8 @@ OF_MORE = {
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
     "the compiler as a whole": "compiler/bounded_constants compiler/casts compiler/differential "
-    "compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft compiler/standard "
-    "compiler/stored_weights compiler/lower/states",
+    "compiler/classic compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft "
+    "compiler/standard compiler/stored_weights compiler/lower/states",
     "exporters' models and loops": "compiler/frontend/bag_loops compiler/frontend/models",
     "a pass of a file that has several": "compiler/passes/fold compiler/passes/prune",
     "the engine as a whole": "engine/laws",

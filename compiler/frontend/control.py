@@ -10,6 +10,7 @@ import numpy as np
 from ..ops import Unsupported
 from . import bags
 from .ragged import make_range
+from .roll import rolled
 from .scan import scan, stack
 from .scope import Absent, Scope, Value, graph_attr
 from .sequences import SEQUENCES, Special, scalar
@@ -90,7 +91,7 @@ def _unroll(
     going = scalar(importer, inputs[1]) if len(inputs) > 1 and inputs[1] else True
     carried = list(inputs[2:])
     scans: list[list[str]] = [[] for _ in range(len(body.output) - 1 - len(carried))]
-    count, before = 0, len(importer.builder.nodes)
+    states, count, before = [carried], 0, len(importer.builder.nodes)
     for known, value in zip((trips, going), inputs[:2], strict=False):
         if known is None:
             reason = f"its length depends on the data, and it is no embedding bag: {why}"
@@ -111,11 +112,24 @@ def _unroll(
             reason = f"its condition depends on the data, and it is no embedding bag: {why}"
             raise Unsupported(reason, importer.tensor(results[0]))
         carried = results[1 : 1 + len(carried)]
+        states.append(carried)
         for column, value in zip(scans, results[1 + len(carried) :], strict=True):
             column.append(importer.tensor(value))
         count += 1
     importer.loop(node, count, before)
-    return [*carried, *(_stack(importer, column) for column in scans)]
+    once = _rolled(importer, states, scans)
+    return once or [*carried, *(_stack(importer, column) for column in scans)]
+
+
+def _rolled(
+    importer: Importer, states: Sequence[Sequence[Value]], scans: Sequence[Sequence[str]]
+) -> list[Value] | None:
+    """Return the last states and the stacked results of all iterations at once, where they are alike."""
+    named = [[v for v in row if isinstance(v, str)] for row in states]
+    if any(len(row) != len(states[0]) for row in named):
+        return None
+    once = rolled(importer.builder, list(zip(*named, strict=True)), [tuple(column) for column in scans])
+    return None if once is None else [*once[0], *once[1]]
 
 
 def _iteration(importer: Importer, body: Any, inner: Scope, why: str) -> list[Value]:

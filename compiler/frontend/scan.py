@@ -9,6 +9,7 @@ from mtia_emu.errors import UserError
 
 from ..build import NodeBuilder
 from ..ops import Unsupported
+from .roll import rolled
 from .scope import Scope, Value, graph_attr
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def _steps(
         raise UserError(f"Scan over {sorted(lengths)} steps (right: one length for all, 1 to {STEPS})")
     (length,) = lengths
     results: list[list[str]] = []
+    carried = [states]
     before = len(builder.nodes)
     for t in range(length):
         turns = zip(scanned, axes, back, strict=True)
@@ -72,9 +74,13 @@ def _steps(
         inner.values.update(zip([i.name for i in body.input], [*states, *slices], strict=True))
         row = [importer.tensor(v) for v in importer.graph(body, inner)]
         states = row[: len(states)]
+        carried.append(states)
         results.append(row[len(states) :])
     importer.loop(node, length, before)
-    return states + _stacked(builder, results, attrs)
+    columns = list(zip(*results, strict=True))
+    once = rolled(builder, list(zip(*carried, strict=True)), columns)
+    last, stacks = once or (states, [stack(builder, column, 0) for column in columns])
+    return last + _turned(builder, stacks, attrs)
 
 
 def _axes(builder: NodeBuilder, values: list[str], given: Sequence[int]) -> list[int]:
@@ -82,12 +88,17 @@ def _axes(builder: NodeBuilder, values: list[str], given: Sequence[int]) -> list
     return [a % builder.type_of(v).rank for a, v in zip(axes, values, strict=True)]
 
 
-def _stacked(builder: NodeBuilder, results: list[list[str]], attrs: dict[str, Any]) -> list[str]:
-    columns = [list(column) for column in zip(*results, strict=True)]
-    axes = list(attrs.get("scan_output_axes", ())) or [0] * len(columns)
-    back = list(attrs.get("scan_output_directions", ())) or [0] * len(columns)
+def _turned(builder: NodeBuilder, stacks: list[str], attrs: dict[str, Any]) -> list[str]:
+    """Return results stacked along the first axis as a Scan asks for them: another axis, or backwards."""
+    axes = list(attrs.get("scan_output_axes", ())) or [0] * len(stacks)
+    back = list(attrs.get("scan_output_directions", ())) or [0] * len(stacks)
     out = []
-    for column, axis, reverse in zip(columns, axes, back, strict=True):
-        rank = builder.type_of(column[0]).rank + 1
-        out.append(stack(builder, column[::-1] if reverse else column, axis % rank))
+    for value, axis, reverse in zip(stacks, axes, back, strict=True):
+        kind = builder.type_of(value)
+        if reverse:
+            starts, ends = [kind.shape[0] - 1, *[0] * (kind.rank - 1)], [-1, *kind.shape[1:]]
+            value = builder.add("slice", value, starts=starts, ends=ends, steps=[-1, *[1] * (kind.rank - 1)])
+        order = list(range(1, kind.rank))
+        order.insert(axis % kind.rank, 0)
+        out.append(builder.add("transpose", value, perm=tuple(order)))
     return out

@@ -10,7 +10,7 @@ from ..user_kernels import kernel_of
 from .steps import Schedule, Step
 from .views import View, carried
 
-JOINS = ("append", "concat")  # ops whose copies fill parts of one result that do not overlap
+JOINS = ("append", "concat", "conv")  # ops whose copies fill parts of one result that do not overlap
 
 
 def elide_copies(schedule: Schedule) -> None:
@@ -54,7 +54,7 @@ class _Elider:
             self.touching[view.buffer].add(index)
         for view in step.outputs:
             self.writing[view.buffer].add(index)
-        if step.op in JOINS and kernel_of(step).copies:
+        if step.op in JOINS and (kernel_of(step).copies or not step.inputs):
             self.parts[step.outputs[0].buffer].add(index)
 
     def offer(self, index: int) -> None:

@@ -75,7 +75,9 @@ def place(schedule: Schedule, inputs_in: str = "dram") -> Placement:
     lives = _lives(schedule)
     temps = [b for b in schedule.buffers.values() if b.role == "temp" and b.name in lives]
     small = schedule.chip.sram.bytes // SMALL_SHARE
-    for buffer in sorted(temps, key=lambda b: (b.type.bytes > small, -b.type.bytes, lives[b.name])):
+    early = schedule.reread
+    order = lambda b: (b.type.bytes > small and b.name not in early, -b.type.bytes, lives[b.name])  # noqa: E731
+    for buffer in sorted(temps, key=order):
         for memory in FASTEST_FIRST:
             here = arenas[memory].take(max(buffer.type.bytes, 1), *lives[buffer.name])
             if here is not None:

@@ -95,7 +95,7 @@ def _output(schedule: Schedule, name: str, taken: Container[str]) -> View:
         and view.buffer not in taken
         and buffer.name not in schedule.reread
     ):
-        schedule.buffers[view.buffer] = Buffer(buffer.name, buffer.type, "output")
+        schedule.buffers[view.buffer] = Buffer(buffer.name, view.type, "output")
         return view
     node = schedule.graph.producer(name) or Node(name, "copy", (name,), (name,), (view.type,))
     copy = place or schedule.buffer(f"{name}.out", view.type, "output")

@@ -15,7 +15,7 @@ from mtia_emu.reuse.memo import Memoise, unmemoised
 from mtia_emu.types import FP64, TensorType
 
 from ..graph import Graph, Node
-from .views import View, whole
+from .views import View, channels_first, whole
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ class Schedule:
     reread: set[str] = field(
         default_factory=set
     )  # buffers that a kernel reads many times: better not in DRAM
+    channels_last: set[str] = field(
+        default_factory=set
+    )  # buffers of [n,c,..] that lie as [n,..,c]: what convolutions leave, and what is made of it
     moments: list[int] = field(default_factory=list)  # of each step, where some are beside others: rising
     memo: dict[Any, Any] = field(
         default_factory=dict
@@ -84,6 +87,19 @@ class Schedule:
     def result(self, node: Node, index: int = 0) -> View:
         """Add a buffer for one of a node's results."""
         return self.buffer(node.outputs[index], node.types[index])
+
+    def result_channels_last(self, node: Node, index: int = 0) -> View:
+        """Add a buffer for a result [n,c,..] that lies as [n,..,c]."""
+        n, c, *rest = node.types[index].shape
+        lies = self.buffer(node.outputs[index], TensorType(node.types[index].dtype, (n, *rest, c)))
+        self.channels_last.add(lies.buffer)
+        return channels_first(lies)
+
+    def result_like(self, node: Node, views: Sequence[View]) -> View:
+        """Add a buffer for a node's result: channels last where an operand as large lies so."""
+        shape = node.type.shape
+        alike = any(v.buffer in self.channels_last and v.shape == shape for v in views)
+        return self.result_channels_last(node) if alike and len(shape) > 2 else self.result(node)
 
     def on_core(self, node: Node) -> list[View]:
         """Let a core run the op's reference; return where the results lie."""

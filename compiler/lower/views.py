@@ -82,6 +82,16 @@ class View:
         return self.transpose([*order, axis])
 
 
+def channels_last(view: View) -> View:
+    """Return a view [n,c,..] as [n,..,c]."""
+    return view.last(1)
+
+
+def channels_first(view: View) -> View:
+    """Return a view [n,..,c] as [n,c,..]."""
+    return view.transpose([0, len(view.shape) - 1, *range(1, len(view.shape) - 1)])
+
+
 def packed(shape: Sequence[int]) -> tuple[int, ...]:
     """Return row-major strides."""
     strides, step = [], 1

@@ -141,6 +141,9 @@ def _rotated(c: Call, x: str, before: str) -> str:
     return turn(c, x, cos, sin, 2 * c.type(cos).shape[-1])
 
 
+UNBOUNDED = 1 << 40  # rows of a cache that drops the oldest
+
+
 @dataclass(frozen=True)
 class Lengths:
     """Of a call of grouped-query attention: rows of the cache in use before, by sequence, and after at most.
@@ -200,27 +203,63 @@ def _group_query(c: Call) -> tuple[str, str, str]:
     if any(c.has(i) for i in range(12, len(c.inputs))) or c.wants(3):
         raise Unsupported("its cache is quantised, or its scores are read")
     q, k, v = _split(c, c.attr("num_heads", 0), c.attr("kv_num_heads", 0))
-    (batch, count, added, size), past = c.type(q).shape, c.type(3).shape[2] if c.has(3) else 0
-    lengths = _lengths(c, batch, added, past)
+    batch, added, past = c.type(q).shape[0], c.type(k).shape[2], c.type(3).shape[2] if c.has(3) else 0
+    slides = bool(c.attr("sliding_window_cache", 0)) and past > 0
+    lengths = _lengths(c, batch, added, UNBOUNDED if slides else past)
     if c.attr("do_rotary", 0):
         q, k = _rotated(c, q, lengths.before), _rotated(c, k, lengths.before)
+    if slides:
+        return _sliding(c, lengths, q, k, v)
     if lengths.known is not None:
         keys, values = (appended(c, c.optional(i), new, lengths.known) for i, new in ((3, k), (4, v)))
     else:
         room = max(past, lengths.total)
         keys, values = (_placed(c, c[i], new, lengths.before, room) for i, new in ((3, k), (4, v)))
+    visible = [_rows(c, x, 0, lengths.total) for x in (keys, values)]
+    scores = _scores(c, q, _visible(c, lengths, added))
+    return joined(c, attend(c, q, visible[0], visible[1], scores)), keys, values
+
+
+def _scores(c: Call, q: str, seen: str) -> Scores:
+    """Return how grouped-query attention makes its scores, with the keys that queries q see."""
+    _, count, _, size = c.type(q).shape
     sink = c.optional(11)
     if c.attr("smooth_softmax", 0) > 0 and not sink:
         sink = c.constant(np.zeros(count, np.float32))
-    scores = Scores(
-        c.attr("scale", 0.0) or size**-0.5,
-        _visible(c, lengths, added),
-        c.optional(10),
-        c.attr("softcap", 0.0),
-        sink,
-    )
-    visible = [_rows(c, x, 0, lengths.total) for x in (keys, values)]
-    return joined(c, attend(c, q, visible[0], visible[1], scores)), keys, values
+    return Scores(c.attr("scale", 0.0) or size**-0.5, seen, c.optional(10), c.attr("softcap", 0.0), sink)
+
+
+def _sliding(c: Call, lengths: Lengths, q: str, k: str, v: str) -> tuple[str, str, str]:
+    """Return the attention and the caches where a cache of few rows keeps the latest ones."""
+    room, window, added = c.type(3).shape[2], c.attr("local_window_size", -1), c.type(k).shape[2]
+    if lengths.known is None or c.has(10):
+        raise Unsupported(
+            "its cache slides, and how far each sequence is depends on the data, or it has a bias"
+        )
+    if not 0 < window <= room:
+        raise UserError(f"{c.op}: a cache of {room} rows slides over a window of {window}")
+    held = rows_held(lengths.known, room, window)
+    both = [joined_rows(c, _rows(c, c[i], 0, held), new) for i, new in ((3, k), (4, v))]
+    bounded(added * (held + added))
+    seen = causal(held, added, held + added, window)
+    attended = attend(c, q, both[0], both[1], _scores(c, q, "" if seen is None else c.constant(seen)))
+    kept = min(rows_held(lengths.total, room, window), held + added)
+    latest = [take(c, x, 2, held + added - kept, held + added) for x in both]
+    padded = [c.add("pad", x, pads=(0,) * 6 + (room - kept, 0), value=0.0) for x in latest]
+    return joined(c, attended), padded[0], padded[1]
+
+
+def rows_held(total: int, room: int, window: int) -> int:
+    """Return how many rows a cache of `room` rows holds after `total`: all, or the latest ones.
+
+    A full one keeps the last `window` rows and fills up again from there, as onnxruntime does it.
+    """
+    return total if total <= room else window + (total - window) % (room - window + 1)
+
+
+def joined_rows(c: Call, past: str, new: str) -> str:
+    """Return the rows of both along axis 2; `past` may be none."""
+    return c.add("concat", past, new, axis=2) if past else new
 
 
 def padding(c: Call, mask: str, queries: int, keys: int) -> str:

@@ -18,6 +18,7 @@ from mtia_emu.types import (
     ElementwiseWork,
     ProductWork,
     RowWork,
+    ScanWork,
     TensorType,
     Work,
 )
@@ -143,7 +144,7 @@ def reference(name: str, arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
         return op_named(name).reference(arrays, attrs)
 
 
-MULTIPLIES = (ProductWork, AttentionWork)  # their dtype is that of the operands
+MULTIPLIES = (ProductWork, AttentionWork, ScanWork)  # their dtype is that of the operands
 _FIELDS = {kind: {f.name for f in fields(kind)} for kind in WORKS}
 
 

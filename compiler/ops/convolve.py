@@ -11,6 +11,8 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 
+from .conv import FLOATS
+from .matmul_map import epilogue
 from .quantise import saturate
 from .spelling import Call, Unsupported, onnx
 
@@ -138,8 +140,32 @@ def _by_channel(c: Call, value: str, product: Product) -> str:
     return c.reshape(value, (size, 1) if groups == 1 else (1, groups, size // groups, 1))
 
 
+def convolution(c: Call, w: Window, x: str, weight: str, bias: str) -> str:
+    """Return x convolved by weight over a window, in the node's groups, with a bias where there is one."""
+    size = c.type(bias).size if bias else 0
+    if bias and size not in (1, c.type(weight).shape[0]):
+        channels = c.type(weight).shape[0]
+        raise UserError(f"{c.op}: {c.type(bias)} is not a value for each of {channels} channels")
+    edge = [c.reshape(bias, (size, *(1 for _ in w.out)))] if bias else []
+    return c.add(
+        "conv",
+        x,
+        weight,
+        *edge,
+        strides=w.strides,
+        dilations=w.dilations,
+        pads=(*w.before, *w.after),
+        group=c.attr("group", 1),
+        tape=str(epilogue((False, bool(bias)), "none")),
+        to=c.type(x).dtype.name,
+    )
+
+
 @onnx("Conv")
 def _conv(c: Call) -> str:
+    kind, by = c.type(0), c.type(1)
+    if kind.dtype.name in FLOATS and by.rank == kind.rank > 2 and by.dtype == kind.dtype:
+        return convolution(c, window(c, by.shape[2:]), c[0], c[1], c.optional(2))
     product = as_product(c, c[0], c[1])
     bias = _by_channel(c, c[2], product) if c.has(2) else ""
     return c.reshape(c.add("matmul", product.kernel, product.columns, bias), product.shape)

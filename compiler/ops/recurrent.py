@@ -1,17 +1,22 @@
-"""Recurrent layers, written out step by step."""
+"""Recurrent layers: one product for the operand of all steps, then a scan; written out where it has no tape."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+from mtia_emu.kernels.rows.tape import Tape
 
 from mtia_emu.errors import UserError
+from mtia_emu.types import BOOL, TensorType
 
 from .activations import Function, activation
 from .indexing import backwards, reversed_to
 from .matmul import swapped
 from .shapes import take
 from .spelling import Call, Unsupported, onnx
+from .trace import NoTape, traced
 
 STEPS = 4096
 
@@ -33,7 +38,23 @@ class Cell:
 
 
 State = tuple[str, ...]
-Step = Callable[[Call, Cell, str, State], State]
+Gates = tuple[str, ...]
+Keep = Callable[[str, str], str]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a step reads beside the states: gates [b, h] of operand and of state, and which state it keeps.
+
+    `keep(old, new)` is the new value of a state, or the old one where a sequence has ended.
+    """
+
+    left: Gates
+    right: Gates
+    keep: Keep
+
+
+Step = Callable[[Call, Cell, Inputs, State], State]
 
 
 def _pick(c: Call, x: str, axis: int, at: int) -> str:
@@ -42,8 +63,12 @@ def _pick(c: Call, x: str, axis: int, at: int) -> str:
     return c.reshape(take(c, x, axis, at, at + 1), shape[:axis] + shape[axis + 1 :])
 
 
-def _gate(c: Call, x: str, index: int, size: int) -> str:
-    return take(c, x, 1, index * size, (index + 1) * size)
+def _gates(c: Call, x: str, size: int) -> Gates:
+    """Return the parts, `size` wide, of the last axis; none of ""."""
+    if not x:
+        return ()
+    shape = c.type(x).shape
+    return tuple(take(c, x, len(shape) - 1, at, at + size) for at in range(0, shape[-1], size))
 
 
 def _cell(c: Call, direction: int, gates: int, functions: tuple[Function, ...]) -> Cell:
@@ -61,46 +86,48 @@ def _cell(c: Call, direction: int, gates: int, functions: tuple[Function, ...]) 
     return Cell(weight, recurrent, bias, recurrent_bias, peepholes, functions, hidden)
 
 
-def _lstm_step(c: Call, cell: Cell, x: str, state: State) -> State:
+def _lstm_step(c: Call, cell: Cell, x: Inputs, state: State) -> State:
+    """Return the next memory and the next output."""
     f, g, h = cell.functions
-    total = c.add("matmul", x, cell.weight, cell.bias)
-    total = c.add("add", total, c.add("matmul", state[0], cell.recurrent, cell.recurrent_bias))
-    i, o, forget, new = (_gate(c, total, n, cell.hidden) for n in range(4))
+    old, hidden = state
+    i, o, forget, new = (c.add("add", *pair) for pair in zip(x.left, x.right, strict=True))
     if cell.peepholes:
-        i = c.add("add", i, c.add("mul", cell.peepholes[0], state[1]))
-        forget = c.add("add", forget, c.add("mul", cell.peepholes[2], state[1]))
+        i = c.add("add", i, c.add("mul", cell.peepholes[0], old))
+        forget = c.add("add", forget, c.add("mul", cell.peepholes[2], old))
     opened = f(c, i)
     kept = c.add("sub", c.scalar(1, opened), opened) if c.attr("input_forget", 0) else f(c, forget)
-    memory = c.add("add", c.add("mul", kept, state[1]), c.add("mul", opened, g(c, new)))
+    memory = x.keep(old, c.add("add", c.add("mul", kept, old), c.add("mul", opened, g(c, new))))
     if cell.peepholes:
         o = c.add("add", o, c.add("mul", cell.peepholes[1], memory))
-    return c.add("mul", f(c, o), h(c, memory)), memory
+    return memory, x.keep(hidden, c.add("mul", f(c, o), h(c, memory)))
 
 
-def _gru_step(c: Call, cell: Cell, x: str, state: State) -> State:
+def _gru_step(c: Call, cell: Cell, x: Inputs, state: State) -> State:
     f, g = cell.functions
-    size = cell.hidden
-    left = c.add("matmul", x, cell.weight, cell.bias)
+    (old,) = state
     if c.attr("linear_before_reset", 0):
-        right = c.add("matmul", state[0], cell.recurrent, cell.recurrent_bias)
-        z, r = (f(c, c.add("add", *(_gate(c, v, n, size) for v in (left, right)))) for n in (0, 1))
-        inner = c.add("mul", r, _gate(c, right, 2, size))
+        z, r = (f(c, c.add("add", *pair)) for pair in zip(x.left[:2], x.right[:2], strict=True))
+        inner = c.add("mul", r, x.right[2])
     else:
-        two, last = take(c, cell.recurrent, 1, 0, 2 * size), take(c, cell.recurrent, 1, 2 * size, 3 * size)
-        cuts = ((0, 2 * size), (2 * size, 3 * size))
-        biases = [take(c, cell.recurrent_bias, 0, *cut) if cell.recurrent_bias else "" for cut in cuts]
-        right = c.add("matmul", state[0], two, biases[0])
-        z, r = (f(c, c.add("add", *(_gate(c, v, n, size) for v in (left, right)))) for n in (0, 1))
-        inner = c.add("matmul", c.add("mul", r, state[0]), last, biases[1])
-    new = g(c, c.add("add", _gate(c, left, 2, size), inner))
+        z, r, inner = _reset_first(c, cell, x, old)
+    new = g(c, c.add("add", x.left[2], inner))
     # (1 - z) * new + z * h
-    return (c.add("add", new, c.add("mul", z, c.add("sub", state[0], new))),)
+    return (x.keep(old, c.add("add", new, c.add("mul", z, c.add("sub", old, new)))),)
 
 
-def _rnn_step(c: Call, cell: Cell, x: str, state: State) -> State:
-    total = c.add("matmul", x, cell.weight, cell.bias)
-    total = c.add("add", total, c.add("matmul", state[0], cell.recurrent, cell.recurrent_bias))
-    return (cell.functions[0](c, total),)
+def _reset_first(c: Call, cell: Cell, x: Inputs, old: str) -> tuple[str, str, str]:
+    """Return both gates and what a second product makes of the state that the reset gate lets through."""
+    f, size = cell.functions[0], cell.hidden
+    two, last = take(c, cell.recurrent, 1, 0, 2 * size), take(c, cell.recurrent, 1, 2 * size, 3 * size)
+    cuts = ((0, 2 * size), (2 * size, 3 * size))
+    biases = [take(c, cell.recurrent_bias, 0, *cut) if cell.recurrent_bias else "" for cut in cuts]
+    right = _gates(c, c.add("matmul", old, two, biases[0]), size)
+    z, r = (f(c, c.add("add", *pair)) for pair in zip(x.left[:2], right, strict=True))
+    return z, r, c.add("matmul", c.add("mul", r, old), last, biases[1])
+
+
+def _rnn_step(c: Call, cell: Cell, x: Inputs, state: State) -> State:
+    return (x.keep(state[0], cell.functions[0](c, c.add("add", x.left[0], x.right[0]))),)
 
 
 def _functions(c: Call, default: tuple[str, ...], directions: int) -> list[tuple[Function, ...]]:
@@ -134,10 +161,10 @@ def _run(c: Call, gates: int, default: tuple[str, ...], states: int, step: Step)
     ways, finals = [], []
     for d, functions in enumerate(_functions(c, default, directions)):
         cell = _cell(c, d, gates, functions)
-        start = tuple(_start(c, 5 + i, d, c.type(x).shape[1], cell.hidden) for i in range(states))
-        outputs, last = _sweep(c, cell, x, start, step, way == "reverse" or d == 1)
+        start = tuple(_start(c, 5 + i, d, c.type(x).shape[1], cell.hidden) for i in reversed(range(states)))
+        outputs, last = _sweep(c, cell, x, start, step, back=way == "reverse" or d == 1)
         ways.append(outputs)
-        finals.append(last)
+        finals.append(last[::-1])
     batch_first = bool(c.attr("layout", 0))
     result = _stack(c, ways, 1)  # [s,d,b,h]
     if batch_first:
@@ -145,25 +172,113 @@ def _run(c: Call, gates: int, default: tuple[str, ...], states: int, step: Step)
     return result, *(_stack(c, [f[i] for f in finals], 1 if batch_first else 0) for i in range(states))
 
 
-def _sweep(c: Call, cell: Cell, x: str, state: State, step: Step, back: bool) -> tuple[str, State]:
-    """Return all outputs [s,b,h] of one direction, and the states at each sequence's end."""
+def _sweep(c: Call, cell: Cell, x: str, start: State, step: Step, *, back: bool) -> tuple[str, State]:
+    """Return all outputs [s,b,h] of one direction, and the states at each sequence's end; the output is last."""
     lengths = _lengths(c, c.type(x).shape[0])
     if back:
         x = reversed_to(c, x, lengths, 0) if lengths else backwards(c, x, 0)
-    outputs = []
-    for t in range(c.type(x).shape[0]):
-        new = step(c, cell, _pick(c, x, 0, t), state)
-        shown = new[0]
-        if lengths:  # a sequence that has ended keeps its states, and shows zeros
-            going = c.add("greater", c.reshape(lengths, (c.type(lengths).size, 1)), c.scalar(t, lengths))
-            shown = c.add("where", going, new[0], c.scalar(0, new[0]))
-            new = tuple(c.add("where", going, a, b) for a, b in zip(new, state, strict=True))
-        state = new
-        outputs.append(shown)
-    result = _stack(c, outputs, 0)
+    going = _going(c, lengths, c.type(x).shape[0]) if lengths else ""
+    layer = _Layer(c, cell, step, _left(c, cell, x), going)
+    try:
+        result, state = layer.as_scan(start)
+    except NoTape:
+        result, state = layer.written_out(start)
+    if lengths:  # a sequence that has ended keeps its states, and shows zeros
+        result = c.add("where", going, result, c.scalar(0, result))
     if back:
         result = reversed_to(c, result, lengths, 0) if lengths else backwards(c, result, 0)
     return result, state
+
+
+def _left(c: Call, cell: Cell, x: str) -> str:
+    """Return what the operand adds to the gates of all steps, [s, b, gates*h]: one product for all."""
+    steps, batch, size = c.type(x).shape
+    flat = c.add("matmul", c.reshape(x, (steps * batch, size)), cell.weight, cell.bias)
+    return c.reshape(flat, (steps, batch, c.type(flat).shape[1]))
+
+
+def _going(c: Call, lengths: str, steps: int) -> str:
+    """Return whether each sequence is still going at each step, [s, b, 1]."""
+    each = c.reshape(lengths, (1, c.type(lengths).size, 1))
+    number = c.builder.constant(np.arange(steps).reshape(steps, 1, 1), c.type(lengths).dtype.numpy)
+    return c.add("greater", each, number)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One direction over all steps: gates of the operand, [s, b, gates*h], and which sequences go on."""
+
+    c: Call
+    cell: Cell
+    step: Step
+    left: str
+    going: str
+
+    def as_scan(self, start: State) -> tuple[str, State]:
+        """Return all outputs, and the last states, of one scan; raise `NoTape` where a step has no tape."""
+        c, cell = self.c, self.cell
+        scanned = [*_gates(c, self.left, cell.hidden), *([self.going] if self.going else [])]
+        kept = [*_gates(c, cell.recurrent_bias, cell.hidden), *cell.peepholes]
+        count = c.type(self.left).shape[2] // cell.hidden
+        body = _Body(c, cell, self.step, count, bool(cell.recurrent_bias), bool(self.going))
+        tapes = tuple(map(str, body.tapes(len(start), c.type(start[0]))))
+        operands = (*start, cell.recurrent, *scanned, *kept)
+        result, *others = c.builder.adds(
+            "scan", *operands, hint=c.hint, product=True, scanned=len(scanned), tapes=tapes
+        )
+        return result, (*others, _pick(c, result, 0, c.type(result).shape[0] - 1))
+
+    def written_out(self, state: State) -> tuple[str, State]:
+        """Return the same, a step after the other."""
+        c, cell, outputs = self.c, self.cell, []
+        for t in range(c.type(self.left).shape[0]):
+            going = _pick(c, self.going, 0, t) if self.going else ""
+            left = _gates(c, _pick(c, self.left, 0, t), cell.hidden)
+            right = c.add("matmul", state[-1], cell.recurrent, cell.recurrent_bias)
+            given = Inputs(left, _gates(c, right, cell.hidden), _keeping(c, going))
+            state = self.step(c, cell, given, state)
+            outputs.append(state[-1])
+        return _stack(c, outputs, 0), state
+
+
+def _keeping(c: Call, going: str) -> Keep:
+    return (lambda old, new: c.add("where", going, new, old)) if going else (lambda old, new: new)
+
+
+@dataclass(frozen=True)
+class _Body:
+    """A step on stand-ins, whose nodes become tapes."""
+
+    c: Call
+    cell: Cell
+    step: Step
+    gates: int
+    biased: bool
+    ends: bool
+
+    def tapes(self, states: int, kind: TensorType) -> tuple[Tape, ...]:
+        """Return a tape for each state of that type; raise `NoTape`."""
+        scratch, count = self.c.builder.apart(), self.gates
+        row = TensorType(kind.dtype, kind.shape[-1:])
+
+        def named(what: str, number: int, like: TensorType) -> Gates:
+            names = tuple(f"{what}{i}" for i in range(number))
+            for name in names:
+                scratch.declare(name, like)
+            return names
+
+        state, right, left = named("s", states, kind), named("p", count, kind), named("x", count, kind)
+        going = named("going", int(self.ends), TensorType(BOOL, (*kind.shape[:-1], 1)))
+        bias = named("b", count if self.biased else 0, row)
+        peepholes = named("q", len(self.cell.peepholes), row)
+        c, cell = replace(self.c, builder=scratch), replace(self.cell, peepholes=peepholes)
+        added = tuple(c.add("add", p, b) for p, b in zip(right, bias, strict=True)) if bias else right
+        given = Inputs(left, added, _keeping(c, going[0] if going else ""))
+        try:
+            new = self.step(c, cell, given, state)
+        except UserError:
+            raise NoTape("a step reads what is no stand-in") from None
+        return traced(scratch, [*state, *right, *left, *going, *bias, *peepholes], new)
 
 
 def _stack(c: Call, parts: list[str], axis: int) -> str:

@@ -136,9 +136,9 @@ class Call:
         """Return a value in another dtype, given by name."""
         return self.add("cast", value, to=to)
 
-    def compose(self, op: str, *inputs: str) -> str:
-        """Return what another ONNX op makes of values, with no attributes."""
-        result = ONNX[op](Call(self.builder, op, self.opset, inputs, 1, {}, self.hint))
+    def compose(self, op: str, *inputs: str, **attrs: object) -> str:
+        """Return what another ONNX op makes of values."""
+        result = ONNX[op](Call(self.builder, op, self.opset, inputs, 1, attrs, self.hint))
         return result if isinstance(result, str) else result[0]
 
 

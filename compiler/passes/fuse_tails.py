@@ -12,6 +12,8 @@ from ..ops.matmul_map import epilogue
 from .base import Rule, Rules, become, building
 from .fuse_maps import splice, tape_of
 
+PRODUCTS = ("matmul", "matmul_map", "conv")
+
 
 @dataclass(frozen=True)
 class FuseTails(Rules):
@@ -44,7 +46,11 @@ class FuseTails(Rules):
                 skipped = Skip(f"the fused product would have {len(names) - 1} operands besides its factors")
                 continue
             b = building(node, match)
-            attrs: dict[str, Any] = {"tape": str(tape), "shape": node.type.shape, "to": node.type.dtype.name}
+            attrs: dict[str, Any] = {"tape": str(tape), "to": node.type.dtype.name}
+            if product.op == "conv":
+                joined = b.add("conv", *product.inputs[:2], *names[1:], **(dict(product.attrs) | attrs))
+                return become(node, b, joined)
+            attrs["shape"] = node.type.shape
             return become(node, b, b.add("matmul_map", *product.inputs[:2], *names[1:], **attrs))
         return skipped
 
@@ -53,7 +59,9 @@ def _product(value: str, node: Node, match: Match) -> Node | Skip | None:
     """Return the product that `value` is, seen through a reshape; it must have no other user."""
     view = match.producer(value, "reshape")
     source = view.inputs[0] if view is not None else value
-    maker = match.producer(source, "matmul", "matmul_map")
+    maker = match.producer(source, *PRODUCTS)
+    if maker is not None and maker.op == "conv" and view is not None:
+        return None
     if maker is None or not maker.type.dtype.is_float or match.type_of(value).shape != node.type.shape:
         return None
     if match.only_user(value) is not node or (view is not None and match.only_user(source) is not view):
@@ -68,7 +76,7 @@ def _product(value: str, node: Node, match: Match) -> Node | Skip | None:
 
 def product_extras(maker: Node) -> tuple[str, ...]:
     """Return the operands of a product's own tape, in its order: for matmul scale, then bias."""
-    if maker.op == "matmul_map":
+    if maker.op != "matmul":
         return maker.inputs[2:]
     bias, scale = (*maker.inputs[2:], "", "")[:2]
     return tuple(v for v in (scale, bias) if v)
@@ -76,7 +84,7 @@ def product_extras(maker: Node) -> tuple[str, ...]:
 
 def product_tape(maker: Node) -> Tape:
     """Return what a product does to its result before it stores it; x0 is the result."""
-    if maker.op == "matmul_map":
+    if maker.op != "matmul":
         return parse(str(maker.attrs["tape"]))
     bias, scale = (*maker.inputs[2:], "", "")[:2]
     return epilogue((bool(scale), bool(bias)), str(maker.attrs.get("activation", "none")))

@@ -14,7 +14,7 @@ from .base import Rule, Rules, building
 COMPARES = ("equal", "less", "less_equal", "greater", "greater_equal")
 STEPS = ("round", "floor", "ceil", "sign", "mod", "fmod", "isinf", *COMPARES)
 MOVES = ("reshape", "transpose", "slice", "concat", "expand", "gather", "pad", "tile")
-SUMS = ("matmul", "matmul_map", "softmax", "log_softmax", "rmsnorm", "layernorm", "attention")
+SUMS = ("matmul", "matmul_map", "conv", "softmax", "log_softmax", "rmsnorm", "layernorm", "attention")
 
 
 @dataclass(frozen=True)

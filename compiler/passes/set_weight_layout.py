@@ -43,7 +43,7 @@ class _Turner:
 
     def rule(self, node: Node, match: Match) -> Rewrite | Skip | None:
         """x @ constant."""
-        if node.op not in PRODUCTS or (const := match.const(node.inputs[1])) is None:
+        if node.op not in (*PRODUCTS, "conv") or (const := match.const(node.inputs[1])) is None:
             return None
         x, name, *extras = node.inputs
         if name not in self.turns:
@@ -51,10 +51,10 @@ class _Turner:
             self.turns[name] = alone and all(_right_side(user, name) for user in match.users(name))
         if not self.turns[name]:
             return Skip(f"%{name} has other users")
-        rank = const.type.rank
-        perm = (*range(rank - 2), rank - 1, rank - 2)
+        perm = _stored(node, const)
         b = building(node, match)
-        view = b.add("transpose", self._turned(b, name, const, perm), perm=perm, fold=False)
+        back = tuple(perm.index(axis) for axis in range(len(perm)))
+        view = b.add("transpose", self._turned(b, name, const, perm), perm=back, fold=False)
         return become(node, b, b.add(node.op, x, view, *extras, fold=False, **node.attrs))
 
     def _turned(self, b: NodeBuilder, name: str, const: Const, perm: tuple[int, ...]) -> str:
@@ -65,9 +65,19 @@ class _Turner:
         return self.stored[name]
 
 
+def _stored(node: Node, const: Const) -> tuple[int, ...]:
+    """Return the order in which the axes of a constant are stored, the innermost last."""
+    rank = const.type.rank
+    if node.op != "conv":
+        return (*range(rank - 2), rank - 1, rank - 2)
+    if const.type.shape[1] == 1:  # of a depthwise one a tap has a weight for each channel
+        return (*range(2, rank), 1, 0)
+    return (0, *range(2, rank), 1)
+
+
 def _right_side(user: Node, name: str) -> bool:
     """Return whether a node reads a value as the right side of a product only."""
-    return user.op in PRODUCTS and user.inputs[1] == name and user.inputs.count(name) == 1
+    return user.op in (*PRODUCTS, "conv") and user.inputs[1] == name and user.inputs.count(name) == 1
 
 
 def _later(const: Const, name: str, perm: tuple[int, ...]) -> Callable[[], np.ndarray]:

@@ -36,6 +36,7 @@ class DramUse:
     held: Array
     first: Array
     spread: Array
+    slab: Array  # of `spread`, what the first slab of the inner operand takes
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Demand:
         self.each, self.held, self.first, self.spread = (dict.fromkeys(MOVES, np.zeros(1)) for _ in range(4))
         self.dram: list[DramUse] = []
         self.commands = space.steps * chip.pes
-        self.outers = space.local["b"] * space.outer_count
+        self.outers = space.local["b"] * space.outer_count * space.slabs
         a, b = (self._operand(x, chip) for x in "ab")
         self.reach = np.maximum(a, b)
         self.refill = np.where(space.by_n, b, a) - (space.local["k"] - 2) * space.panel_cycles
@@ -134,14 +135,16 @@ class Demand:
         `data` are their bytes in this order, each [space].
         """
         staged, dram = self._staged(operand), operand in self.s.in_dram
+        whole = np.where(self._inner(operand), float(self._bytes(operand)), data[3])
         direct = [np.where(staged | (not dram), x, 0) for x in data[:3]]
-        once = np.where(staged, data[3], 0) if dram else np.zeros(1)
+        once = np.where(staged, whole, 0) if dram else np.zeros(1)
         for use, x in zip((self.each, self.held, self.first, self.spread), (*direct, once), strict=True):
             use["sram"] = use["sram"] + chip.sram_cycles(x)
         if dram:
             runs, more = self._bursts(operand, chip)
             each, held = (np.where(staged, 0, x) * more for x in data[:2])
-            self.dram.append(DramUse(runs, each, held, data[2] * more, once * more))
+            slab = np.where(self._inner(operand), once * more / self._visits(operand), 0)
+            self.dram.append(DramUse(runs, each, held, data[2] * more, once * more, slab))
 
     def _reach(self, operand: str, chip: Chip) -> Array:
         """Return the cycles [space] from a load's end at its memory to its data in the furthest PE."""
@@ -154,7 +157,17 @@ class Demand:
 
     def _staged(self, operand: str) -> Array:
         """Return where an operand goes to SRAM first: bools [space]."""
-        return self.s.staged & (self.s.by_n if operand == "b" else ~self.s.by_n)
+        outer = self.s.by_n if operand == "b" else ~self.s.by_n
+        return (self.s.staged & outer) | (self.s.by_slabs & ~outer)
+
+    def _inner(self, operand: str) -> Array:
+        """Return where an operand goes to SRAM by slabs: bools [space]."""
+        return self.s.by_slabs & (~self.s.by_n if operand == "b" else self.s.by_n)
+
+    def _visits(self, operand: str) -> Array:
+        """Return how many slabs of an operand PEs meet, [space]."""
+        batched = self.p.a_batched if operand == "a" else self.p.b_batched
+        return self.s.slabs * (self.s.local["b"] if batched else 1)
 
     def _move(self, use: Uses, x: PanelLoads, chip: Chip) -> None:
         """Add loads into each PE to the resources' cycles."""
@@ -174,7 +187,7 @@ class Demand:
             self.spread["sram"] = self.spread["sram"] + chip.sram_cycles(size)
         else:
             runs = self._lines() * p.out.bytes
-            self.dram.append(DramUse(runs, none, none, none, chip.dram.burst(runs, size / runs)))
+            self.dram.append(DramUse(runs, none, none, none, chip.dram.burst(runs, size / runs), none))
         self.spread["store"] = self._store(mine, chip).busy
         self.spread["simd"], _ = chip.pe.simd.cost(mine, 4, p.epilogue.passes)
         self.spread["ring"] = np.zeros(1)
@@ -217,7 +230,7 @@ class Demand:
         if e.dram_bytes:
             runs = np.minimum(s.tn, p.n) * e.dram_bytes
             moved = chip.dram.burst(runs, elements * e.dram_bytes / runs)
-            self.dram.append(DramUse(runs, none, none, none, moved))
+            self.dram.append(DramUse(runs, none, none, none, moved, none))
 
     def _bytes(self, operand: str) -> int:
         p = self.p
@@ -250,6 +263,8 @@ class Demand:
         s, p = self.s, self.p
         if operand == "b":
             return np.ones(1) if p.b_tiled else np.minimum(s.tn, p.n)
+        if p.a_line:
+            return np.minimum(s.tm, p.m) * -(-np.minimum(s.kp, p.k) // p.a_line)
         return np.where(s.kp >= p.k, 1, np.minimum(s.tm, p.m))
 
     def _bursts(self, operand: str, chip: Chip) -> tuple[Array, Array]:

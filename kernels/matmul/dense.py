@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -81,6 +81,14 @@ def _meets(extra: Operand, n: int) -> Shape:
     return Shape.COL if extra.cols == 1 else Shape.FULL
 
 
+class StagedLoads(NamedTuple):
+    """Loads [n] from scratch: each one's `place` there, which of them stage it `once`, and in which `step`."""
+
+    place: Array
+    once: Array
+    step: Array
+
+
 class _Emitter:
     """The step grid of one product: arrays over (step, PE)."""
 
@@ -90,8 +98,8 @@ class _Emitter:
         self.plan, self.tape, self.extras = plan, tape, extras
         self.p, self.t = plan.problem, plan.mapping
         operands = (a, replace(b, by_column=True), out, *extras)
-        if self.t.stage:
-            operands += (self._scratch(),)
+        self.scratch = {name: len(operands) + i for i, name in enumerate(plan.scratch)}
+        operands += tuple(map(self._scratch, plan.scratch))
         self.build = Builder(plan.chip, "matmul", operands, str(self.t))
         self._walk()
         self._reserve()
@@ -99,23 +107,26 @@ class _Emitter:
     def _walk(self) -> None:
         """Number the steps and find each PE's tile in each step."""
         local, grid = self.plan.local, self.plan.chip.grid
-        inner, outer = local[self.plan.inner], local[self.t.outer]
+        inner, outer = self.plan.chunk, local[self.t.outer]
         self.build.limit(self.plan.steps * grid.rows * grid.cols)
         self.s = np.arange(self.plan.steps)[:, None]
         self.kk = self.s % local["k"]
         self.inner = self.s // local["k"] % inner
-        self.outer = self.s // (local["k"] * inner)  # counts through batches
+        self.outer = self.s // (local["k"] * inner)  # counts through batches, and those through slabs
+        self.slab = self.outer // (outer * local["b"])
         pe = np.arange(grid.rows * grid.cols)[None, :]
         self.pe, row, col = pe, pe // grid.cols, pe % grid.cols
         walk = {
-            "b": self.outer // outer,
+            "b": self.outer // outer % local["b"],
             self.t.outer: self.outer % outer,
-            self.plan.inner: self.inner,
+            self.plan.inner: self.slab * inner + self.inner,
             "k": self.kk,
         }
         self.tile = {d: self.plan.part(d, row, col) * local[d] + walk[d] for d in "bmnk"}
-        inside = [self.tile[d] < self.plan.tiles[d] for d in "bmn"]
-        self.valid_out = np.logical_and.reduce(inside) & self.plan.works(row, col)
+        there = [self.tile[d] < self.plan.tiles[d] for d in "bmn"]
+        inside = np.logical_and.reduce(there) & (walk[self.plan.inner] < local[self.plan.inner])
+        self.valid_out = inside & self.plan.works(row, col)
+        self.batch = walk["b"]
         self.valid = self.valid_out & (self.tile["k"] < self.plan.tiles["k"])
         self.m0, self.n0, self.k0 = (
             self.tile["m"] * self.t.tm,
@@ -158,13 +169,15 @@ class _Emitter:
         """Return, [step], whether the operand's panel stays in local memory while the inner one changes."""
         return (self.kk[:, 0] < self.plan.hold) & (operand == self.plan.outer_operand)
 
-    def _scratch(self) -> Operand:
-        """Return the SRAM scratch operand: staged tiles one under another."""
-        by_column = self.t.outer == "n"  # b is kept k innermost
+    def _scratch(self, operand: str) -> Operand:
+        """Return the SRAM scratch operand of a staged one: its tiles one under another."""
+        by_column = operand == "b"  # which is kept k innermost
         rows, cols, kind = (self.t.kp, self.t.tn, self.p.b) if by_column else (self.t.tm, self.t.kp, self.p.a)
         strides = (rows * cols, 1, rows) if by_column else (rows * cols, cols, 1)
-        tiles = self.plan.stage_bytes() // (rows * cols * kind.bytes)
-        return Operand(kind, (tiles, rows, cols), strides, Memory.SCRATCH, True, by_column)
+        place = self.plan.scratch[operand]
+        return Operand(
+            kind, (place.first + place.count, rows, cols), strides, Memory.SCRATCH, True, by_column
+        )
 
     def block(self) -> Block:
         """Emit everything and return the block."""
@@ -174,8 +187,8 @@ class _Emitter:
         last = self.kk[:, 0] == self.plan.local["k"] - 1
         self._chain(last)
         self._finish_tiles(last)
-        stages = RINGS * self._stage_ring() if self.t.stage else 0
-        return self.build.block(scratch_bytes=self.plan.stage_bytes() if self.t.stage else 0, stages=stages)
+        stages = sum(x.count for x in self.plan.scratch.values())
+        return self.build.block(scratch_bytes=self.plan.stage_bytes(), stages=stages)
 
     def _groups(self, cast: Cast) -> tuple[Array, Array]:
         """Return each multicast group's leader, [group], and whether a PE of it has work, [step, group]."""
@@ -203,9 +216,6 @@ class _Emitter:
         sizes = {"a": t.tm * t.kp * p.a.bytes, "b": t.tn * t.kp * p.b.bytes}
         return sorted("ab", key=lambda x: (not spaces[x].off_chip, -self.plan.leaders(x), -sizes[x]))
 
-    def _stage_ring(self) -> int:
-        return self.plan.leaders(self.plan.outer_operand) * self.plan.local["k"]
-
     def _load(self, operand: str) -> None:
         """Emit the loads of a or b, and their staging."""
         plan = self.plan
@@ -215,18 +225,16 @@ class _Emitter:
         step, group = np.nonzero(work & fresh[:, None])
         lead = leaders[group]
         fields = self._tile(operand, step, lead)
-        stage: Any = -1
-        if self.t.stage and self.t.outer == ("m" if operand == "a" else "n"):
-            stage = self._stage(fields, step, group)
-            rows = self.t.tm if operand == "a" else self.t.kp
-            fields |= {"operand": len(self.build.operands) - 1, "row": stage * rows, "col": 0}
+        if operand in self.scratch:
+            outer = operand == self.plan.outer_operand
+            staged = self._staged_outer(step, group) if outer else self._staged_slabs(operand, (step, lead))
+            fields |= self._stage(operand, fields, staged)
         self.build.add(
             Opcode.LOAD,
             self._when(operand, step),
             pe=lead,
             cast=cast,
             dst=self.panels[operand][step],
-            stage=stage,
             **fields,
         )
 
@@ -237,7 +245,7 @@ class _Emitter:
         filled again after the product of the step before, which may still read it.
         """
         held, lk = self._holds(operand)[step], self.plan.local["k"]
-        per_outer = self.plan.local[self.plan.inner] * lk
+        per_outer = self.plan.chunk * lk
         ahead = (self.outer[step, 0] - 1) * per_outer + self.kk[step, 0] * per_outer // lk
         loads = ISSUE.at("loads", step)
         if self.t.rings == 2:
@@ -254,24 +262,52 @@ class _Emitter:
         row = k0 + (batch * self.p.k if self.p.b_batched else 0)
         return {"operand": 1, "row": row, "rows": k, "col": self.n0[at], "cols": self.n[at]}
 
-    def _stage(self, fields: dict[str, Any], step: Array, group: Array) -> Array:
-        """Emit the copies to SRAM of tiles that step[n] loads for group[n]; return the stage slots, [n]."""
-        ring, kk = self._stage_ring(), self.kk[step, 0]
-        slot = self.outer[step, 0] % RINGS * ring + group * self.plan.local["k"] + kk
-        once = self.inner[step, 0] == 0
-        before = np.maximum(self.outer[step[once], 0] - 1, 0)  # an outer step ahead
-        per_outer = self.plan.local[self.plan.inner] * self.plan.local["k"]
-        rows = self.t.tm if self.t.outer == "m" else self.t.kp
-        tile = {name: np.broadcast_to(value, step.shape)[once] for name, value in fields.items()}
+    def _stage(self, operand: str, fields: dict[str, Any], staged: StagedLoads) -> dict[str, Any]:
+        """Emit the copies to SRAM of tiles [n], each once; return the fields of the loads from there."""
+        places, index = self.plan.scratch, self.scratch[operand]
+        first = sum(places[x].count for x in places if self.scratch[x] < index)  # of the stage slots
+        rows, once = self.t.tm if operand == "a" else self.t.kp, staged.once
+        at = (places[operand].first + staged.place) * rows
+        tile = {name: np.broadcast_to(value, at.shape)[once] for name, value in fields.items()}
         self.build.add(
             Opcode.STAGE,
-            ISSUE.at("stage", before * per_outer),
-            operand2=len(self.build.operands) - 1,
-            row2=slot[once] * rows,
-            stage=slot[once],
+            ISSUE.at("stage", staged.step),
+            operand2=index,
+            row2=at[once],
+            stage=first + staged.place[once],
             **tile,
         )
-        return slot
+        return {"operand": index, "row": at, "col": 0, "stage": first + staged.place}
+
+    def _staged_outer(self, step: Array, group: Array) -> StagedLoads:
+        """Return where tiles that step[n] loads for group[n] are staged: an outer step ahead.
+
+        Beside slabs, which come by the same DRAM, not sooner than they are read.
+        """
+        lk, outer, kk = self.plan.local["k"], self.outer[step, 0], self.kk[step, 0]
+        per_outer, ring = self.plan.chunk * lk, self.plan.leaders(self.plan.outer_operand) * lk
+        once = np.flatnonzero(self.inner[step, 0] == 0)
+        before = np.maximum(outer - 1, 0) * per_outer
+        place = group * lk + kk
+        if self.t.slabs:
+            spread = place * per_outer // ring if self.t.rings == 1 else kk * per_outer // lk  # as `_when`
+            before = before + np.where(outer > 0, spread, kk)
+        return StagedLoads(outer % RINGS * ring + place, once, before[once])
+
+    def _staged_slabs(self, operand: str, at: tuple[Array, Array]) -> StagedLoads:
+        """Return where tiles that steps load for PEs, at[n], are staged: a slab ahead, each for all PEs."""
+        plan, (step, _) = self.plan, at
+        batched = self.p.a_batched if operand == "a" else self.p.b_batched
+        batch = self.tile["b"][at] if batched else 0
+        tile = (batch * plan.tiles[plan.inner] + self.tile[plan.inner][at]) * plan.tiles["k"]
+        tile = tile + self.tile["k"][at]
+        visit = (self.slab * plan.local["b"] + self.batch if batched else self.slab)[step, 0]
+        most = plan.tiles["b"] * plan.tiles[plan.inner] * plan.tiles["k"]
+        each, once, load = np.unique(visit * most + tile, return_index=True, return_inverse=True)
+        place = np.arange(len(each)) - np.searchsorted(each // most, each // most)
+        place = each // most % RINGS * plan.slab_tiles + place
+        ahead = plan.steps // plan.visits
+        return StagedLoads(place[load], once, step[once] - np.where(visit[once] > 0, ahead, 0))
 
     def _multiply(self) -> None:
         step, pe = np.nonzero(self.valid)

@@ -39,12 +39,12 @@ def estimate(demand: Demand, chip: Chip) -> Array:
 
 def _dram_cycles(demand: Demand, chip: Chip) -> DramUse:
     """Return what is asked of DRAM, in cycles."""
-    each = held = first = spread = np.zeros(1)
+    each = held = first = spread = slab = np.zeros(1)
     for x in demand.dram:
         rate = chip.dram_rate(x.runs, demand.written)
         each, held = each + x.each / rate, held + x.held / rate
-        first, spread = first + x.first / rate, spread + x.spread / rate
-    return DramUse(np.zeros(1), each, held, first, spread)
+        first, spread, slab = first + x.first / rate, spread + x.spread / rate, slab + x.slab / rate
+    return DramUse(np.zeros(1), each, held, first, spread, slab)
 
 
 def _paced(d: Demand, dram: DramUse, total: Array) -> Array:
@@ -53,6 +53,7 @@ def _paced(d: Demand, dram: DramUse, total: Array) -> Array:
     A ring of inner panels runs ahead and evens the pace out over as many steps as it has slots. Held panels
     of a single set are asked for when the product that last reads their slot is done. Most tiles that share
     the last panels that are held come after these are there; all of them, after the last panels are staged.
+    All outer tiles but the first come after the first slab of the inner operand is there.
 
     An example: 6 tiles share held panels three by three (`outers` = 2). A tile takes the array 100 cycles and
     the port 40; each set of held panels takes the port 180 more. Both resources then have 600 cycles to do,
@@ -76,4 +77,5 @@ def _paced(d: Demand, dram: DramUse, total: Array) -> Array:
     inner = (s.inner_count - 1) * most.tile
     last = np.where(s.hold > 0, arrived + inner, 0)
     last = np.where(s.staged, np.maximum(last, dram.spread + most.opening + inner), last)
-    return np.maximum(np.where((s.rings == 1) & (s.hold > 0), mixed, even), last)
+    paced = np.maximum(np.where((s.rings == 1) & (s.hold > 0), mixed, even), last)
+    return np.maximum(paced, dram.slab + even * (1 - 1 / d.outers))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mtia_emu.machine.chip import Chip
+from mtia_emu.program.geometry import in_line
 from mtia_emu.program.isa import Block, Operand
 
 from ..halves import Portion, cut_at, in_two, part, rows
@@ -83,7 +84,11 @@ def _batches(call: Portion, edges: Sequence[Any]) -> list[Portion]:
 
 
 class MatmulKernel(ProductKernel):
-    """out = epilogue(a b): see `emit_matmul`."""
+    """out = epilogue(a b): see `emit_matmul`.
+
+    Where `across` is given, so many dimensions at the end of a are its k: a row of a is the window of a
+    convolution, read where it lies.
+    """
 
     name = "matmul"
     summary = "tiled matrix product with an epilogue on each output tile"
@@ -92,6 +97,7 @@ class MatmulKernel(ProductKernel):
     def problem(self, call: KernelCall) -> MatmulProblem:
         """Return the sizes, and where the operands lie."""
         (a, b, *extras), (out,), p = call.inputs, call.outputs, call.params
+        across = p.get("across", 1)
         return MatmulProblem(
             p["batch"],
             p["m"],
@@ -106,7 +112,22 @@ class MatmulKernel(ProductKernel):
             epilogue=epilogue_of(parse(p["epilogue"]) if p["epilogue"] else None, extras),
             out_space=out.space,
             b_tiled=b.tiled,
+            a_line=in_line(a.shape[-across:], a.strides[-across:]) if across > 1 else 0,
         )
+
+    def halves(self, call: Portion) -> list[Portion]:
+        """Cut the batch, else the longer side; of windows the first dimension of rows that has several."""
+        p, (a, b, *edges), (out,) = call.params, call.inputs, call.outputs
+        if p.get("across", 1) == 1 or p["batch"] > 1 or p["n"] > p["m"] or p["m"] == 1:
+            return super().halves(call)
+        dim = next(i for i, n in enumerate(out.shape) if n > 1)
+        size = out.shape[dim]
+
+        def cut(s: int, n: int) -> Portion | None:
+            sides = [part(x, dim, s, n) if len(x.shape) == len(out.shape) else x for x in edges]
+            return call.of([part(a, dim, s, n), b, *sides], [part(out, dim, s, n)], m=p["m"] // size * n)
+
+        return cut_at(-(-size // 2), size, cut)
 
     def candidates(
         self, problem: MatmulProblem, chip: Chip, count: int, memoise: Memoise
@@ -118,6 +139,7 @@ class MatmulKernel(ProductKernel):
     def emit_mapping(self, chip: Chip, call: KernelCall, mapping: MatmulMapping) -> Block:
         """Return the commands of the planned product."""
         a, b, *extras = call.inputs
+        a = replace(a, across=call.params.get("across", 1))
         text = call.params["epilogue"]
         plan = MatmulPlan(self.problem(call), mapping, chip)
         return emit_matmul(plan, a, b, call.outputs[0], parse(text) if text else None, extras)

@@ -6,7 +6,8 @@ feeds the row (multicast); the same holds for columns. Where k is split, partial
 network (W to E, N to S) and the last PE of the chain finishes the tile. Each PE walks its batches, then its
 tiles, the outer operand fixed while the inner one changes; k in panels. Of the outer operand's panels the
 first `hold` stay in local memory while the inner one changes, the others are loaded again for each inner
-tile. An outer operand in DRAM may be staged in SRAM ahead of its use.
+tile. An outer operand in DRAM may be staged in SRAM ahead of its use. So may an inner one, by slabs: a slab
+of its tiles stays in SRAM while all outer tiles pass, and DRAM is read once for all of them.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class MatmulProblem:
     epilogue: EpilogueCost = EpilogueCost()
     out_space: Memory = Memory.SRAM
     b_tiled: bool = False  # b lies in memory tile after tile
+    a_line: int = 0  # elements of a row of a that lie one after another, where a row is a window; 0: all
 
     def __post_init__(self) -> None:
         for name in ("a_space", "b_space", "out_space"):
@@ -97,6 +99,7 @@ class MatmulMapping:
     depth: int = (
         2  # slots that panels which are not held go through: one is read, the others are on their way
     )
+    slabs: int = 0  # in which the inner operand goes through SRAM, one after another; 0: it does not
 
     def __str__(self) -> str:
         kept = f" hold={self.hold}x{self.rings}" if self.hold else ""
@@ -104,7 +107,8 @@ class MatmulMapping:
         tile = f"{self.tm}x{self.tn}x{self.kp}"
         deep = f" depth={self.depth}" if self.depth != RINGS else ""
         split = f"rows={self.over_rows} cols={self.over_cols}"
-        return f"{split} tile={tile} outer={self.outer}{kept}{deep}{staged}"
+        slabs = f" slabs={self.slabs}" if self.slabs else ""
+        return f"{split} tile={tile} outer={self.outer}{kept}{deep}{staged}{slabs}"
 
 
 @lru_cache(maxsize=4096)
@@ -123,6 +127,20 @@ def axis(spec: str, size: int) -> tuple[tuple[str, int], ...]:
             f"mapping: {spec!r} does not split an axis of {size} PEs (right: n, or n{max(size // 2, 1)}k2)"
         )
     return ((match[1], factors[0]), (match[3], factors[1]))
+
+
+@dataclass(frozen=True)
+class ScratchTiles:
+    """Panels of an operand in scratch: the first one's place, counted in panels, how many, and their bytes."""
+
+    first: int
+    count: int
+    bytes: int
+
+    @property
+    def end(self) -> int:
+        """Return the bytes of scratch up to the last one's end."""
+        return (self.first + self.count) * self.bytes
 
 
 class MatmulPlan:
@@ -151,6 +169,9 @@ class MatmulPlan:
         self.local = {d: ceil_div(self.tiles[d], self.parts[d]) for d in "bmnk"}
         self.inner = "n" if t.outer == "m" else "m"
         self.hold = min(t.hold, self.local["k"])
+        inner = self.local[self.inner]
+        self.chunk = ceil_div(inner, max(t.slabs, 1))  # inner tiles of a slab
+        self.slabs = ceil_div(inner, self.chunk)
 
     def works(self, row: Array, col: Array) -> Array:
         """Return which PEs at row and col have a part at all, in their shape: the ends of axes may idle."""
@@ -186,7 +207,8 @@ class MatmulPlan:
     @cached_property
     def steps(self) -> int:
         """Return the steps that every PE walks."""
-        return self.local["b"] * self.local["m"] * self.local["n"] * self.local["k"]
+        outers = self.local["b"] * self.local[self.mapping.outer]
+        return self.slabs * outers * self.chunk * self.local["k"]
 
     @property
     def outer_operand(self) -> str:
@@ -199,11 +221,44 @@ class MatmulPlan:
         hop = 1 if "k" in dict(self.cols) else self.chip.grid.cols
         return hop, ceil_div(self.tiles["k"], self.local["k"])
 
+    @property
+    def visits(self) -> int:
+        """Return how many slabs of the inner operand a PE meets: those of each batch, where it has batches."""
+        batched = self.problem.b_batched if self.inner == "n" else self.problem.a_batched
+        return self.slabs * (self.local["b"] if batched else 1)
+
+    @cached_property
+    def scratch(self) -> dict[str, ScratchTiles]:
+        """Return where staged operands stand in the block's scratch, the outer one first."""
+        places, end = {}, 0
+        for name in "ab":
+            if self.mapping.stage and name == self.outer_operand:
+                tiles = RINGS * self.leaders(name) * self.local["k"]
+            elif self.mapping.slabs and name != self.outer_operand:
+                tiles = min(RINGS, self.visits) * self.slab_tiles
+            else:
+                continue
+            size = self._panel_bytes(name)
+            places[name] = ScratchTiles(ceil_div(end, size), tiles, size)
+            end = places[name].end
+        return places
+
+    @property
+    def slab_tiles(self) -> int:
+        """Return the panels of the inner operand that all PEs together meet in a slab."""
+        p, inner = self.problem, self.inner
+        parts = {d: ceil_div(self.tiles[d], self.local[d]) for d in "bmnk"}
+        batched = p.b_batched if inner == "n" else p.a_batched
+        return (parts["b"] if batched else 1) * parts[inner] * self.chunk * self.tiles["k"]
+
     def stage_bytes(self) -> int:
-        """Return the SRAM scratch that staging takes: two outer steps' tiles of the outer operand."""
+        """Return the SRAM scratch that staging takes: two outer steps' tiles, two slabs (one, of one slab)."""
+        return max((x.end for x in self.scratch.values()), default=0)
+
+    def _panel_bytes(self, operand: str) -> int:
         p, t = self.problem, self.mapping
-        side, width = (t.tm, p.a.bytes) if t.outer == "m" else (t.tn, p.b.bytes)
-        return RINGS * self.leaders(self.outer_operand) * self.local["k"] * side * t.kp * width
+        side, width = (t.tm, p.a.bytes) if operand == "a" else (t.tn, p.b.bytes)
+        return side * t.kp * width
 
 
 def cast_of(chip: Chip, along_row: bool, along_col: bool) -> Cast:

@@ -21,6 +21,7 @@ IDLE = 3  # an axis split over two dimensions leaves at most one part in so many
 SPARE = 3  # slots that ride out a wait for SRAM while other PEs store
 LONGEST = 1024  # k panel that is tried
 STAGE_SHARE = 4  # staging takes at most one part in so many of SRAM
+OUTER, INNER = 1, 2  # what is staged, as bits
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,13 @@ def _tiles(size: int, block: int, least: int) -> list[int]:
     return sorted({min(s, size) for s in sizes}, reverse=True) or [min(size, block)]
 
 
+def _staged(p: MatmulProblem) -> list[int]:
+    """Return what may be staged in SRAM, as bits: the inner operand only where both are in DRAM."""
+    if p.a_space.off_chip and p.b_space.off_chip:
+        return [0, OUTER, INNER, OUTER | INNER]
+    return [0, OUTER] if p.a_space.off_chip or p.b_space.off_chip else [0]
+
+
 class MappingSpace:
     """All candidates: axes are split, tm, tn, panel, loop order, held, staged; and what follows of each.
 
@@ -118,7 +126,7 @@ class MappingSpace:
             [x for x in panels if x < 2 * p.k] or [panels[0]],  # one that takes all of k
             order,
             [0, 1, 2],  # nothing held, as much as fits, all of it twice
-            [False, True] if p.a_space.off_chip or p.b_space.off_chip else [False],  # staged in SRAM
+            _staged(p),
         ]
         self.shape = tuple(len(c) for c in self.choices)
         self._active: dict[str, tuple[Array, Array]] = {}  # kept, for it is asked for several times
@@ -156,7 +164,8 @@ class MappingSpace:
     def _sizes(self) -> None:
         p = self.p
         self.by_n = self.axis(4, self.choices[4]) == 1  # b stays
-        self.kept, self.staged = self.axis(5, self.choices[5]), self.axis(6, self.choices[6])
+        self.kept, staged = self.axis(5, self.choices[5]), self.axis(6, self.choices[6])
+        self.staged, self.by_slabs = staged & OUTER > 0, staged & INNER > 0
         self.panel = {"a": self.tm * self.kp * p.a.bytes, "b": self.tn * self.kp * p.b.bytes}
         self.outer_panel = np.where(self.by_n, self.panel["b"], self.panel["a"])
         self.inner_panel = np.where(self.by_n, self.panel["a"], self.panel["b"])
@@ -215,8 +224,24 @@ class MappingSpace:
         self.fits = (need * self.outer_panel <= free) & ((self.hold > 0) | (self.kept == 0))
         spaces = np.where(self.by_n, p.b_space.off_chip, p.a_space.off_chip)
         copies = np.where(self.by_n, self._leaders("b", chip), self._leaders("a", chip))
-        held = RINGS * copies * lk * self.outer_panel
-        self.fits = self.fits & (~self.staged | (spaces & (held <= chip.sram.bytes // STAGE_SHARE)))
+        held = np.where(self.staged, RINGS * copies * lk * self.outer_panel, 0)
+        room = chip.sram.bytes // STAGE_SHARE - held
+        self.fits = self.fits & (~self.staged | (spaces & (room >= 0)))
+        self._slabs(np.maximum(room, 0))
+
+    def _slabs(self, room: Array) -> None:
+        """Find by how many slabs the inner operand goes through so many bytes [space] of SRAM, if it may."""
+        p = self.p
+        batched = np.where(self.by_n, p.a_batched, p.b_batched)
+        used = np.where(self.by_n, self.used["m"], self.used["n"])
+        tiles = used * (-(-p.k // self.kp)) * np.where(batched, self.used["b"], 1)
+        size = tiles * self.inner_panel  # of one inner tile of each PE
+        alone = self.inner_count * size * np.where(batched & (self.local["b"] > 1), RINGS, 1) <= room
+        chunk = np.where(alone, self.inner_count, np.minimum(room // (RINGS * size), self.inner_count))
+        self.fits = self.fits & (~self.by_slabs | (chunk > 0))
+        slabs = -(-self.inner_count // np.maximum(chunk, 1))
+        self.slabs = np.where(self.by_slabs, slabs, 1)
+        self.inner_count = -(-self.inner_count // self.slabs)
 
     def _leaders(self, operand: str, chip: Chip) -> Array:
         grid = chip.grid
@@ -242,4 +267,5 @@ class MappingSpace:
             value(self.hold),
             value(self.rings),
             value(self.depth),
+            value(self.slabs) if value(self.by_slabs) else 0,
         )

@@ -43,11 +43,13 @@ def timeline(model: str, output: str, layer: str | None, pe: int, **flags: Any) 
       mtia-emu timeline zoo:dlrm-small -o timeline.svg
       mtia-emu timeline model.mtia --layer fc1 --pe 3 -o fc1.png
     """
+    from ..study.accelerator import Accelerator, ProgramRun
     from ..study.drawings import layer_lanes, program_lanes
     from ..view.gantt import gantt
 
     with progress() as tick:
-        program, chip, lookups = _compiled(model, flags, tick)
+        program, asked, lookups = _compiled(model, flags, tick)
+    chip = asked.at_clock(Accelerator(asked).report(ProgramRun(program, lookups)).clock_hz)
     if layer is not None:
         lanes, cycles = layer_lanes(program, chip, layer, pe, lookups)
         title = f"{layer} of {program.model} on PE {pe} of {chip.name}"

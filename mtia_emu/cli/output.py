@@ -191,7 +191,8 @@ def _write_files(outcome: Outcome, flags: dict[str, Any]) -> None:
         from ..study.trace import trace_events
         from ..view.trace import write_trace
 
-        events = trace_events(outcome.program, outcome.chip, outcome.lookups)
+        chip = outcome.chip.at_clock(outcome.report.clock_hz)
+        events = trace_events(outcome.program, chip, outcome.lookups)
         write_trace(flags["trace"], events, outcome.report)
     if flags["roofline"] is not None:
         from ..engine.bounds import roofs

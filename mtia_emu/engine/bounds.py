@@ -79,7 +79,7 @@ def roofs(chip: Chip, kind: DType) -> Roofs:
         2 * chip.peak_macs_per_cycle(kind) * chip.clock_hz,
         simd * chip.clock_hz,
         chip.dram.bytes_per_s,
-        chip.sram.bytes_per_s,
+        chip.sram_bytes_per_s,
     )
 
 

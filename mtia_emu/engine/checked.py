@@ -26,7 +26,9 @@ class CheckedRun(BlockRun):
         return super().give(pe, index, rows, cols)
 
     def tile(self, operand: int, row: int, rows: int, col: int, cols: int) -> Array:
-        _refuse_unwritten(tile_of(self._operand_marks(operand), row, rows, col, cols), f"%{operand}")
+        across = self.block.operands[operand].across
+        read = tile_of(self._operand_marks(operand), row, rows, col, cols, across)
+        _refuse_unwritten(read, f"%{operand}")
         return super().tile(operand, row, rows, col, cols)
 
     def rows(self, operand: int, at: Array) -> Array:

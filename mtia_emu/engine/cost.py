@@ -25,7 +25,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class BlockCost:
-    """One block on one chip: its times, what it moves, what it costs without static power.
+    """One block on one chip: its times, what it moves, what its events cost where prices hold (`dynamic`).
 
     `ops` are as in `Layer`; `roof_cycles` is the least time that the work could take on the chip. `members`
     are the costs of layers side by side, a band each: their bytes, multiply-adds and operations sum to the

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from ..machine.chip import Chip
+from ..machine.supply import local_scale, logic_scale, sram_scale, supply_v
 from ..program.events import COUNTERS, DTYPE_NAMES, Events
 from ..program.isa import Block
 from ..results.report import Joules, Traffic
+from ..silicon import powered_mm2
+from ..sums import add_up
 
 Array = np.ndarray[Any, Any]
 PJ = 1e-12
+SUPPLIED: dict[str, Callable[[Chip], float] | None] = {
+    **dict.fromkeys(("compute", "noc", "control"), logic_scale),
+    **{"local": local_scale, "sram": sram_scale, "dram": None},
+}
+"""By the part of `Joules` that events have a price in: what that is multiplied by."""
 PRICE_OF = {name: attrgetter(counter.price) for name, counter in COUNTERS.items()}
 
 
@@ -25,17 +33,37 @@ def traffic(ev: Events) -> Traffic:
 
 
 def dynamic(block: Block, ev: Events, chip: Chip) -> Joules:
-    """Return what a block's events cost, every multiply-add at its full price; see `spared` for zeros."""
-    logic, memory = chip.energy.logic_scale * PJ, chip.energy.memory_scale * PJ
-    scales = {"compute": logic, "local": memory, "sram": logic, "dram": PJ, "noc": logic, "control": logic}
-    parts, by_kind = dict.fromkeys(scales, 0.0), dict.fromkeys(scales, 0.0)
+    """Return what a block's events cost where the chip's prices hold: see `supplied` for its own supply.
+
+    Every multiply-add has its full price; see `spared` for zeros.
+    """
+    parts, by_kind = dict.fromkeys(SUPPLIED, 0.0), dict.fromkeys(SUPPLIED, 0.0)
     for name, counter in COUNTERS.items():
         price = PRICE_OF[name](chip)
         if counter.by:
             by_kind[counter.part] += _by_dtype(getattr(ev, name), getattr(ev, counter.by), price)
         else:
             parts[counter.part] += float(getattr(ev, name).sum()) * price
-    return Joules(**{part: (by_kind[part] + parts[part]) * scale for part, scale in scales.items()})
+    parts["dram"] += more_activates(ev, chip) * chip.energy.dram_activate_pj
+    return Joules(**{part: (by_kind[part] + pj) * PJ for part, pj in parts.items()})
+
+
+def supplied(joules: Joules, chip: Chip) -> Joules:
+    """Return the joules of events at the chip's clock and capacities, of those where its prices hold."""
+    return replace(
+        joules, **{part: getattr(joules, part) * scale(chip) for part, scale in SUPPLIED.items() if scale}
+    )
+
+
+def more_activates(ev: Events, chip: Chip) -> float:
+    """Return the rows of DRAM's banks that a block's runs of bytes open beyond what streams would."""
+    moved = ev.dram_read_bytes + ev.dram_write_bytes
+    some = np.flatnonzero(moved)
+    if not len(some) or chip.dram_timing is None:
+        return 0.0
+    runs, which = np.unique(ev.run_bytes[some], return_inverse=True)
+    bytes_ = np.bincount(which, weights=moved[some])
+    return float((bytes_ * chip.dram_timing.more_activates_per_byte(runs, chip.dram.channels)).sum())
 
 
 def _by_dtype(counts: Array, kinds: Array, price: Mapping[str, float]) -> float:
@@ -51,7 +79,7 @@ def spared(zero_macs: Mapping[str, int], chip: Chip) -> float:
     for name, count in zero_macs.items():
         kind = name if name in e.mac_pj else "fp32"
         pj += count * (e.mac_pj[kind] - e.zero_mac_pj[kind])
-    return pj * e.logic_scale * PJ
+    return pj * logic_scale(chip) * PJ
 
 
 def standing(chip: Chip) -> Joules:
@@ -63,6 +91,25 @@ def standing(chip: Chip) -> Joules:
     e = chip.energy
     return Joules(
         dram=e.dram_idle_w,
-        static=e.leakage_w(chip.die_mm2) + e.link_w,
-        clock=e.clock_w(chip.die_mm2, chip.clock_hz),
+        static=add_up(leakage_w(chip).values()) + e.link_w,
+        clock=add_up(clock_w(chip).values()),
     )
+
+
+def leakage_w(chip: Chip) -> dict[str, float]:
+    """Return the watts that leak, by component of the die, at the chip's clock."""
+    volts = supply_v(chip)
+    return {name: chip.energy.leakage_w_of(mm2, volts) for name, mm2 in powered_mm2(chip).items()}
+
+
+def clock_w(chip: Chip) -> dict[str, float]:
+    """Return the watts of the clock tree and of unpriced control, by component of the die."""
+    e, volts, hertz = chip.energy, supply_v(chip), chip.clock_hz
+    return {name: e.clock_w_of(mm2, volts, hertz) for name, mm2 in powered_mm2(chip).items()}
+
+
+def asleep_w(chip: Chip) -> float:
+    """Return the watts of a chip whose clock stands: leakage at the least supply, links and DRAM held up."""
+    e = chip.energy
+    volts = min(chip.power.least_v, supply_v(chip))
+    return e.leakage_w_of(add_up(powered_mm2(chip).values()), volts) + e.link_w + e.dram_idle_w

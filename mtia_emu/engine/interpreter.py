@@ -67,7 +67,8 @@ class BlockRun:
 
     def tile(self, operand: int, row: int, rows: int, col: int, cols: int) -> Array:
         """Return a tile [rows, cols] of an operand."""
-        return tile_of(self.views[operand].values, row, rows, col, cols)
+        across = self.block.operands[operand].across
+        return tile_of(self.views[operand].values, row, rows, col, cols, across)
 
     def put(self, operand: int, row: int, col: int, data: Array) -> None:
         """Write a tile [rows, cols] of an operand."""

@@ -69,8 +69,16 @@ def _strided(flat: Array, operand: Operand) -> Array:
     return np.ndarray(operand.shape, flat.dtype, flat, strides=strides)
 
 
-def tile_of(view: Array, row: int, rows: int, col: int, cols: int) -> Array:
-    """Return a tile [rows, cols] of an array seen as a matrix; a copy where it is not one strided piece."""
+def tile_of(view: Array, row: int, rows: int, col: int, cols: int, across: int = 1) -> Array:
+    """Return a tile [rows, cols] of an array seen as a matrix, whose last `across` dimensions are columns.
+
+    It is a copy where it is not one strided piece.
+    """
+    if across > 1:
+        down = np.unravel_index(np.arange(row, row + rows), view.shape[:-across])
+        right = np.unravel_index(np.arange(col, col + cols), view.shape[-across:])
+        picked: Array = view[(*(i[:, None] for i in down), *(j[None, :] for j in right))]
+        return picked
     lead = view.shape[:-1]
     if not lead:
         return view[None, col : col + cols]

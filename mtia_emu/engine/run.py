@@ -12,7 +12,7 @@ from ..results.report import LAUNCH, Joules, Layer, Report, Stretch, Traffic
 from ..results.spans import own_ticks
 from ..types import dtype
 from .cost import BlockCost
-from .energy import spared, standing
+from .energy import spared, standing, supplied
 from .launches import costs
 from .lookups import Lookups
 from .sequence import LaunchRun, LayerRun, launch_runs, track_of
@@ -121,9 +121,10 @@ class _Price:
     def joules(self, events: Joules, zero_macs: Mapping[str, int], cycles: float) -> Joules:
         """Return what events cost, less what zeros spare, and what flows for so many cycles."""
         seconds = cycles / self.chip.clock_hz
-        compute = max(0.0, events.compute - spared(zero_macs, self.chip))
+        own = supplied(events, self.chip)
+        compute = max(0.0, own.compute - spared(zero_macs, self.chip))
         flows = Joules(*(getattr(self.power, f.name) * seconds for f in fields(self.power)))
-        return replace(events, compute=compute) + flows
+        return replace(own, compute=compute) + flows
 
 
 def _all(zeros: Zeros) -> dict[str, int]:

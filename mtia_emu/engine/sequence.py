@@ -62,15 +62,24 @@ def spans(
     """Return when each launch of a program runs on the chip, given what each costs.
 
     `waits` says what each launch waits for: the one before it without. The chip runs one at a time; to start
-    the first takes it `launch.first_s`, every other `launch.replace_s`. What a launch copies for later ones
+    the first takes it `launch.first_s`, every other `launch.replace_s`; one that goes on with the loop of the
+    launch before it takes a barrier. What a launch copies for later ones
     is part of its cost: it ends when that is there.
     """
     track = track_of(chip)
     waits = chain(len(costs)) if waits is None else waits
+    starts = (_start_cycles(program.launches, number, chip) for number in range(len(program.launches)))
     return laid_out(
-        Task(track, number, chip.launch_cycles(number), cost.cycles, after)
-        for number, (_, cost, after) in enumerate(zip(program.launches, costs, waits, strict=True))
+        Task(track, number, start, cost.cycles, after)
+        for number, (start, cost, after) in enumerate(zip(starts, costs, waits, strict=True))
     )
+
+
+def _start_cycles(launches: Sequence[Launch], number: int, chip: Chip) -> int:
+    """Return the cycles to start a launch: within a loop PEs wait for one another, and none is started."""
+    if number and launches[number].goes_on(launches[number - 1]):
+        return min(chip.barrier_cycles(), chip.launch_cycles(number))
+    return chip.launch_cycles(number)
 
 
 def launch_runs(program: Program, chip: Chip, costs: Sequence[BlockCost]) -> Iterator[LaunchRun]:

@@ -60,12 +60,12 @@ class TracedRun(BlockRun):
         return super().give(pe, index, rows, cols)
 
     def tile(self, operand: int, row: int, rows: int, col: int, cols: int) -> Array:
-        values = super().tile(operand, row, rows, col, cols)
+        values, across = super().tile(operand, row, rows, col, cols), self.block.operands[operand].across
         if operand in self.hold:
             hold = self.hold[operand]
-            there = tile_of(hold.there, row, rows, col, cols)
-            self._compare(operand, values, tile_of(hold.values, row, rows, col, cols), there)
-        self._from(tile_of(self.writers[operand], row, rows, col, cols))
+            there = tile_of(hold.there, row, rows, col, cols, across)
+            self._compare(operand, values, tile_of(hold.values, row, rows, col, cols, across), there)
+        self._from(tile_of(self.writers[operand], row, rows, col, cols, across))
         return values
 
     def rows(self, operand: int, at: Array) -> Array:

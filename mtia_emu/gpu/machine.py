@@ -26,6 +26,7 @@ from ..types import (
     ProductWork,
     RotaryWork,
     RowWork,
+    ScanWork,
     Work,
     launched,
 )
@@ -35,9 +36,13 @@ from .facts import ELEMENT_BYTES, Bands, Facts
 from .kernel import Board, GpuKernel
 from .matmul import matmul
 from .memory import embedding_bag, rotary, rowwise, streamed
+from .scan import scan
 from .shapes import shape, shapes
 
 BURST = Mode()
+UNMEASURED_LOOP = Band(0.7, 4.0)
+"""Measured / modelled of loops. Estimate, no public table was found: libraries hold weights on the chip for some
+batches and sizes only (PyTorch, pull requests 43165 and 48070), and take a few times as long for others."""
 
 
 class Gpu(Facts):
@@ -210,6 +215,10 @@ def _heads(work: AttentionWork) -> HeadShape:
     )  # fmt: skip
 
 
+def _scan(board: Board, work: ScanWork) -> GpuKernel:
+    return scan(board, board.facts.rate(work.dtype.name)[1], work)
+
+
 _KERNELS: dict[type[Work], Callable[[Board, Any], GpuKernel]] = {
     ProductWork: _product,
     AttentionWork: _attention,
@@ -218,6 +227,7 @@ _KERNELS: dict[type[Work], Callable[[Board, Any], GpuKernel]] = {
     RotaryWork: rotary,
     BagWork: embedding_bag,
     CopyWork: streamed,
+    ScanWork: _scan,
 }
 """What each class of work becomes."""
 
@@ -253,6 +263,8 @@ def _traffic(kernels: list[GpuKernel]) -> Traffic:
 
 
 def _band(bands: Bands, kind: str) -> Band:
+    if kind == "scan":
+        return UNMEASURED_LOOP
     band = getattr(bands, "vector" if kind == "move" else kind)
     return Band(band.low, band.high)
 

@@ -17,6 +17,8 @@ from ..errors import UserError, nearest, refuse_unknown
 from ..files import toml
 from ..types import DType, dtype
 from .drams import load_dram
+from .memory_choice import choose, filled
+from .package import Package
 from .units.dram import DramTiming
 from .units.energy import Energy
 from .units.matrix import Matrix
@@ -33,6 +35,7 @@ from .units.memory import (
     unit,
 )
 from .units.noc import Grid, Noc
+from .units.power import Power
 from .units.simd import Simd
 
 MAX_FILE_BYTES = 1 << 18
@@ -91,9 +94,9 @@ class Chip(BaseModel):
         gt=0, le=1e12, description="clock of PEs, network and SRAM", json_schema_extra=unit("Hz")
     )
     node_nm: float = Field(gt=0, description="process node", json_schema_extra=unit("nm"))
-    die_mm2: float = Field(gt=0, description="die area", json_schema_extra=unit("mm2"))
+    die_mm2: float = Field(gt=0, description="published die area", json_schema_extra=unit("mm2"))
     typical_w: float = Field(gt=0, description="published typical power", json_schema_extra=unit("W"))
-    tdp_w: float = Field(gt=0, description="published thermal design power", json_schema_extra=unit("W"))
+    tdp_w: float = Field(gt=0, description="the most power on average", json_schema_extra=unit("W"))
     grid: Grid
     pe: Pe
     noc: Noc
@@ -101,6 +104,8 @@ class Chip(BaseModel):
     dram: Dram
     launch: ControlProcessor
     kernels: Kernels
+    package: Package
+    power: Power
     energy: Energy
 
     @property
@@ -110,8 +115,13 @@ class Chip(BaseModel):
 
     @cached_property
     def sram_bytes_per_cycle(self) -> float:
-        """Return the shared SRAM's bandwidth, read plus write."""
-        return self.sram.bytes_per_s / self.clock_hz
+        """Return the shared SRAM's bandwidth, read plus write, which follows the clock."""
+        return self.sram.bytes_per_s / self.power.nominal_hz
+
+    @cached_property
+    def sram_bytes_per_s(self) -> float:
+        """Return the shared SRAM's bandwidth at the chip's clock."""
+        return self.sram_bytes_per_cycle * self.clock_hz
 
     @cached_property
     def dram_bytes_per_cycle(self) -> float:
@@ -156,7 +166,7 @@ class Chip(BaseModel):
 
         DRAM is asked about only where something misses.
         """
-        near = self.cycles(self.sram.latency_s)
+        near = self.sram.latency_s * self.power.nominal_hz  # it runs on the chip's clock
         more = self.cycles(self.dram.latency_s) - near if np.any(missed) else 0.0
         return np.asarray(near + np.asarray(missed) * more)
 
@@ -166,6 +176,10 @@ class Chip(BaseModel):
         for name in vars(copy).keys() - type(self).model_fields:
             del copy.__dict__[name]
         return copy
+
+    def at_clock(self, clock_hz: float) -> Chip:
+        """Return the chip at another clock; its supplies follow."""
+        return self if clock_hz == self.clock_hz else self.model_copy(update={"clock_hz": clock_hz})
 
     def part(self, rows: int, cols: int) -> Chip:
         """Return the chip with only a corner of [rows, cols] PEs, where a program made for that grid runs.
@@ -188,6 +202,14 @@ class Chip(BaseModel):
     def launch_cycles(self, number: int) -> int:
         """Return the cycles that it takes to start a launch, by its number in the program, from 0."""
         return math.ceil(self.cycles(self.launch.replace_s if number else self.launch.first_s))
+
+    def barrier_cycles(self) -> int:
+        """Return the cycles in which all PEs wait for one another within a launch.
+
+        Estimate: two trips to a counter in SRAM, as on a GPU to one in its L2: each PE adds to it, then sees
+        that all have.
+        """
+        return math.ceil(self.cycles(2 * self.sram.latency_s))
 
     def peak_macs_per_cycle(self, kind: DType) -> float:
         """Return the multiply-adds a cycle of all PEs, on the unit that takes that dtype."""
@@ -248,9 +270,15 @@ def load_chip(name: str, settings: Mapping[str, object] | None = None) -> Chip:
     """
     text, where = chip_text(name)
     values = toml.parse(text, where)
-    for key, value in (settings or {}).items():
-        put(values, key, value)
+    put_all(values, settings or {})
     return validate(values, where)
+
+
+def put_all(values: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Set dotted keys in a chip's nested tables; another memory takes the place of all of the one before."""
+    choose(values, settings)
+    for key, value in settings.items():
+        put(values, key, value)
 
 
 def put(values: dict[str, Any], key: str, value: object) -> None:
@@ -272,6 +300,7 @@ def put(values: dict[str, Any], key: str, value: object) -> None:
 
 def validate(values: dict[str, Any], where: str) -> Chip:
     """Return the chip that nested values describe; raise `UserError` naming every fault."""
+    values = filled(values)
     faults = [fault for key, info in _fields(Chip, "") if (fault := _unlike(key, info, values))]
     if faults:
         raise UserError(f"chip {where}: " + "; ".join(faults))
@@ -332,6 +361,12 @@ def _check_whole(chip: Chip, where: str) -> None:
         raise UserError(
             f"chip {where}: energy.mac_pj.fp32 is missing; fp32 work on the SIMD engine needs its price"
         )
+    for key in ("voltage_v", "memory_voltage_v"):
+        if getattr(chip.energy, key) <= chip.power.threshold_v:
+            raise UserError(
+                f"chip {where}: energy.{key} is {getattr(chip.energy, key):g}; right: above "
+                f"power.threshold_v, {chip.power.threshold_v:g}"
+            )
     _check_prices(chip, where)
 
 

@@ -66,7 +66,14 @@ def run(model: bytes | str, inputs: Mapping[str, Array]) -> dict[str, Array]:
     known = {i.name for i in (*session.get_inputs(), *session.get_overridable_initializers())}
     names = [o.name for o in session.get_outputs()]
     values = session.run(names, {k: v for k, v in inputs.items() if k in known})
-    return dict(zip(names, map(np.asarray, values), strict=True))
+    return dict(zip(names, map(_array, values), strict=True))
+
+
+def _array(value: object) -> Array:
+    """Return a value as an array; a list of maps, as ZipMap gives, is a row of each map's values."""
+    if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+        return np.asarray([list(v.values()) for v in value], np.float32)
+    return np.asarray(value)
 
 
 def answer(source: IO[bytes], sink: IO[bytes]) -> None:

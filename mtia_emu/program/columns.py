@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -45,7 +44,7 @@ class CommandColumns:
         self.slot_kind = np.array([list(kinds).index(s.dtype.name) for s in slots])
         operands = block.operands
         self.operand_kind = np.array([list(kinds).index(x.dtype.name) for x in operands] or [0])
-        self.operand_rows = np.array([math.prod(x.shape[:-1]) for x in operands] or [0], np.int64)
+        self.operand_rows = np.array([x.rows for x in operands] or [0], np.int64)
         self.operand_cols = np.array([x.cols for x in operands] or [0], np.int64)
 
     def refuse(self, wrong: Array, at: Array | None, what: str) -> None:

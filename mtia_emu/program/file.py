@@ -121,6 +121,7 @@ def _block(b: Block) -> BlockRecord:
                 written=x.written,
                 by_column=x.by_column,
                 tiled=x.tiled,
+                across=x.across,
             )
             for x in b.operands
         ],
@@ -241,6 +242,7 @@ def _read_block(file: zipfile.ZipFile, index: int, b: BlockRecord, path: Path) -
                 x.written,
                 x.by_column,
                 x.tiled,
+                x.across,
             )
             for x in b.operands
         ),

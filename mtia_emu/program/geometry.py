@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,8 @@ def links_out(pe: Array, chip: Chip) -> Array:
 
 def _lead(operand: Operand) -> tuple[int, int, int]:
     """Return the stride of an operand's rows, how often each is repeated, and how many lie at that stride."""
-    dims = [d for d in zip(operand.shape[:-1], operand.strides[:-1], strict=True) if d[0] > 1]
+    shape, strides = operand.shape[: -operand.across], operand.strides[: -operand.across]
+    dims = [d for d in zip(shape, strides, strict=True) if d[0] > 1]
     again, span = 1, 1
     while dims and dims[-1][1] == 0:
         again *= dims.pop()[0]
@@ -71,13 +73,31 @@ def distinct(operand: Operand, row: Array, rows: Array) -> Array:
     return (row + rows - 1) // again - row // again + 1.0
 
 
+def _in_line(operand: Operand) -> int:
+    """Return how many elements of a row lie one after another in memory."""
+    return in_line(operand.shape[-operand.across :], operand.strides[-operand.across :])
+
+
+def in_line(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """Return how many elements, from the first, lie one after another in dimensions of these strides."""
+    line = 1
+    for n, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if n > 1 and stride != line:
+            break
+        line *= n
+    return line
+
+
 def runs_of(operand: Operand, rows: Array, cols: Array) -> tuple[Array, Array, bool]:
     """Return the bytes and the number, [n] each, of contiguous runs of tiles, and whether they are turned.
 
-    `rows` are distinct. The layout unit turns a tile whose runs in memory lie across the direction in which
+    `rows` are distinct; a window's row is cut where its columns do not lie one after another. The layout unit turns a tile whose runs in memory lie across the direction in which
     local memory keeps it.
     """
     size, col = operand.dtype.bytes, operand.strides[-1]
+    if operand.across > 1:
+        length = np.minimum(cols, _in_line(operand))
+        return length * size, rows * np.ceil(cols / length), operand.by_column
     row, _, span = _lead(operand)
     if col == 0 or operand.cols == 1:
         col, cols = 1, np.ones_like(cols)

@@ -39,6 +39,7 @@ class OperandRecord(BaseModel):
     written: bool
     by_column: bool
     tiled: bool
+    across: int = Field(default=1, ge=1, le=16)
 
 
 class SlotRecord(BaseModel):

@@ -2,7 +2,7 @@
 
 A command is a fixed record; the package `commands` says what each kind of them is. A tile is named by
 (row, col, rows, cols) of an operand seen as a matrix: all dimensions but the last are rows, the last is
-columns. Commands of a block stand in the order in which they are issued; a command that reads a slot waits
+columns (the last `across` dimensions, where an operand says so). Commands of a block stand in the order in which they are issued; a command that reads a slot waits
 for the command that last wrote it, and one that writes a slot waits for all that still read it: a ring of
 slots is a circular buffer, a write its push, the last read its pop.
 """
@@ -103,6 +103,7 @@ class Operand:
         False  # tiles are kept column by column in local memory: the matrix unit's b, k innermost
     )
     tiled: bool = False  # lies in memory tile after tile, as it is loaded: a tile is one run of bytes
+    across: int = 1  # so many dimensions at the end are columns: more than 1 for the windows of a convolution
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", memory_named(self.space))
@@ -110,12 +111,12 @@ class Operand:
     @cached_property
     def rows(self) -> int:
         """Return the rows of the matrix view."""
-        return int(np.prod(self.shape[:-1], dtype=np.int64))
+        return int(np.prod(self.shape[: -self.across], dtype=np.int64))
 
-    @property
+    @cached_property
     def cols(self) -> int:
         """Return the columns of the matrix view."""
-        return self.shape[-1]
+        return int(np.prod(self.shape[-self.across :], dtype=np.int64))
 
     @cached_property
     def extent_bytes(self) -> int:
@@ -135,9 +136,11 @@ class Operand:
         shape, strides = (",".join(map(str, x)) for x in (self.shape, self.strides))
         marks = (" out" if self.written else "") + (" by column" if self.by_column else "")
         marks += " tiled" if self.tiled else ""
+        marks += f" {self.across} across" if self.across > 1 else ""
         return f"{self.dtype}[{shape}]:({strides}) {self.space}{marks}"
 
 
+LOOP = "scan"  # the op whose launches are the steps of a loop
 BESIDE = " + "  # between the names of layers, and of kernels, that share a launch
 
 
@@ -215,6 +218,14 @@ class Launch:
     op: str
     origin: str = ""
     parts: tuple[Part, ...] = ()
+
+    def goes_on(self, before: Launch) -> bool:
+        """Return whether this is a further step of the loops that the launch before it runs a step of.
+
+        The PEs' cores go through all steps of a loop by themselves: only the first is launched.
+        """
+        here, there = ({(x.name, x.op) for x in y.parts or (y,)} for y in (self, before))
+        return here == there and all(op == LOOP for _, op in here)
 
 
 @dataclass(frozen=True)

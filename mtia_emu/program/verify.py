@@ -100,6 +100,10 @@ def _verify_operand(index: int, x: Operand, block: Block) -> None:
             f"operand %{index} has {len(x.shape)} dimensions and {len(x.strides)} strides; "
             "right: as many, 1 or more"
         )
+    if not 1 <= x.across <= len(x.shape) or (x.across > 1 and x.written):
+        raise UserError(
+            f"operand %{index} has {x.across} dimensions across; right: 1 to {len(x.shape)}, 1 if it is written"
+        )
     if min(x.shape) < 0 or min(x.strides) < 0 or max(x.strides) > MOST or math.prod(x.shape) > MOST:
         raise UserError(f"operand %{index} {x}: right: sizes and strides from 0, at most {MOST} elements")
     if block.scalar[0] and math.prod(x.shape) * x.dtype.bytes > max(x.extent_bytes, 1 << 20) * 256:

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Self, cast
 
 from ..sums import add_up
+from .power import PowerState
 from .spans import Track
 
 PLUS = " + "  # between the names of what several runs were of
@@ -155,7 +156,8 @@ class Report:
 
     `tracks` are what ran, the chip or GPU first; `stretches` are the runs, whose layers may overlap on
     different tracks. `peak_macs` are the multiply-adds that the machine could do in the time at the dtype's
-    peak rate. `seconds_band` and `joules_band` are given where the machine's model was held to measurements.
+    peak rate. `seconds_band` and `joules_band` are given where the machine's model was held to measurements,
+    `power` of a chip whose limit of power was kept, of several runs where it was the same in all.
 
     `a + b` is a run of `a`, then one of `b`; `n * a` is `a + ... + a`, and takes no more memory where `a` is
     one run. Times, traffic and multiply-adds add exactly, joules and bands up to rounding.
@@ -174,6 +176,7 @@ class Report:
     notes: tuple[str, ...] = ()
     seconds_band: Band | None = None
     joules_band: Band | None = None
+    power: PowerState | None = None
 
     @cached_property
     def length(self) -> Fraction:
@@ -238,6 +241,7 @@ class Report:
             tuple(dict.fromkeys(self.notes + other.notes)),
             _mixed((self.seconds_band, self.seconds), (other.seconds_band, other.seconds)),
             _mixed((self.joules_band, self.joules), (other.joules_band, other.joules)),
+            self.power if self.power == other.power else None,
         )
 
     def __rmul__(self, times: int) -> Report:

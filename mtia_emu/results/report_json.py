@@ -45,6 +45,7 @@ def _run_json(report: Report) -> dict[str, Any]:
         "joules_by": asdict(report.joules_by),
         "layers": [_layer_json(layer, several=several) for layer in _layers(report)],
         "notes": list(report.notes),
+        **({"power": asdict(report.power)} if report.power else {}),
         **({"tracks": [asdict(track) for track in report.tracks]} if several else {}),
     }
 

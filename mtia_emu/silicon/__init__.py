@@ -2,6 +2,18 @@
 
 from .area import Area, area
 from .cost import Cost, cost
-from .facts import Device, Silicon, load_silicon
+from .facts import CASES, Device, Silicon, load_silicon
+from .powered import nearest_node, powered_mm2
 
-__all__ = ["Area", "Cost", "Device", "Silicon", "area", "cost", "load_silicon"]
+__all__ = [
+    "CASES",
+    "Area",
+    "Cost",
+    "Device",
+    "Silicon",
+    "area",
+    "cost",
+    "load_silicon",
+    "nearest_node",
+    "powered_mm2",
+]

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from ..machine.chip import Chip
+from ..machine.drams import load_dram, load_technology
+from ..machine.memory_choice import IDEAL
 from ..sums import add_up
 from ..types import dtype
 from .facts import REFERENCE_NM, AreaFacts, Silicon, load_silicon
 
 MIB = 1 << 20
+STAND_IN = "lpddr5"  # whose pads and price an ideal memory has
 
 
 @dataclass(frozen=True)
 class Area:
-    """Areas in mm2; the fields sum to the whole die."""
+    """Areas in mm2; the fields sum to the whole die, or to all compute dies of a package that has several."""
 
     sram: float  # shared SRAM
     local: float  # local memories and accumulators
@@ -34,6 +37,7 @@ class Area:
 def area(chip: Chip, silicon: Silicon | None = None) -> Area:
     """Return the area of a chip; raise `UserError` for a node that no facts are known of.
 
+    Ranges are taken at the case of `silicon`, mid by default; dies beside the compute dies are not in it.
     Logic shrinks with transistor density, SRAM with its bit cell, DRAM PHYs not at all.
     """
     facts = silicon or load_silicon()
@@ -49,10 +53,24 @@ def area(chip: Chip, silicon: Silicon | None = None) -> Area:
         array=lanes * _lane_mm2(matrix.rates, a) * logic,
         simd=chip.pes * simd.fp32_macs_per_cycle * _mac_mm2("fp32", a) * logic,
         pe_rest=chip.pes * a.pe_rest_mm2 * logic,
-        noc=links * a.noc_mm2_per_byte_per_cycle * logic,
-        dram=chip.dram.bytes_per_s / 1e9 * a.dram_mm2_per_gb_per_s,
-        host=a.host_mm2 * logic,
+        noc=links * facts.pick(a.noc_mm2_per_byte_per_cycle) * logic,
+        dram=_dram_mm2(chip, facts),
+        host=facts.pick(a.host_mm2) * logic,
     )
+
+
+def _dram_mm2(chip: Chip, facts: Silicon) -> float:
+    """Return the area of PHYs and controllers: so much a package, more where a channel outruns the device.
+
+    Slower pins take as much room. An ideal memory has the pads that LPDDR5 has for its bandwidth.
+    """
+    dram, ideal = chip.dram, chip.dram.device == IDEAL
+    name = STAND_IN if ideal else dram.device
+    faster = dram.channel_bytes_per_s / load_dram(name).bytes_per_s
+    packages = (
+        dram.channels / load_technology(name).package_channels * (faster if ideal else max(1.0, faster))
+    )
+    return packages * facts.of_memory(name, "package_phy_mm2")
 
 
 def _lane_mm2(rates: dict[str, float], facts: AreaFacts) -> float:

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import UserError, nearest
 from ..files import toml
+from ..machine.drams import dram_names, grade, load_technology
+from ..machine.units.dram_technology import Range
 
 STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 POSITIVE = Field(gt=0, le=1e9)
 REFERENCE_NM = 7  # the node that areas are given at
+Case = Literal["low", "mid", "high"]
+CASES: tuple[Case, ...] = get_args(Case)
+OF_MEMORY = (
+    "usd_per_gb",
+    "package_phy_mm2",
+)  # what settings may change of a memory: `dram.hbm3-6400.usd_per_gb`
 
 
 class AreaFacts(BaseModel):
@@ -26,21 +34,21 @@ class AreaFacts(BaseModel):
     float16_mac_um2: float = POSITIVE
     int8_mac_share: float = POSITIVE
     float32_mac_share: float = POSITIVE
-    noc_mm2_per_byte_per_cycle: float = Field(ge=0, le=1e9)
-    dram_mm2_per_gb_per_s: float = Field(ge=0, le=1e9)
-    host_mm2: float = Field(ge=0, le=1e9)
+    noc_mm2_per_byte_per_cycle: Range
+    host_mm2: Range
     pe_rest_mm2: float = Field(ge=0, le=1e9)
 
 
 class CostFacts(BaseModel):
-    """What a wafer, a package and memory cost."""
+    """What a package costs, and how yield is counted."""
 
     model_config = STRICT
 
     wafer_mm: float = POSITIVE
     yield_alpha: float = POSITIVE
-    package_test_usd: float = Field(ge=0, le=1e9)
-    memory_usd_per_gb: float = Field(ge=0, le=1e9)
+    package_test_usd: Range
+    interposer_usd_per_mm2: Range
+    bond_loss_share: Range = Field(description="below 1")
 
 
 class ProcessNode(BaseModel):
@@ -50,8 +58,8 @@ class ProcessNode(BaseModel):
 
     transistors_m_per_mm2: float = POSITIVE
     sram_bit_um2: float = POSITIVE
-    wafer_usd: float = POSITIVE
-    defects_per_cm2: float = Field(ge=0, le=1e3)
+    wafer_usd: Range
+    defects_per_cm2: Range
 
 
 class Device(BaseModel):
@@ -63,8 +71,17 @@ class Device(BaseModel):
     make_usd: float | None = None
 
 
+class Memory(BaseModel):
+    """What settings say of a memory in place of its file."""
+
+    model_config = STRICT
+
+    usd_per_gb: Range | None = None
+    package_phy_mm2: Range | None = None
+
+
 class Silicon(BaseModel):
-    """All numbers that area and cost are made from."""
+    """All numbers that area and cost are made from; `case` is which end of their ranges is taken."""
 
     model_config = STRICT
 
@@ -72,6 +89,21 @@ class Silicon(BaseModel):
     cost: CostFacts
     node: dict[str, ProcessNode]
     device: dict[str, Device]
+    dram: dict[str, Memory] = Field(default_factory=dict)
+    case: Case = "mid"
+
+    def pick(self, among: Range) -> float:
+        """Return the number of a range that the case takes."""
+        return among[CASES.index(self.case)]
+
+    def in_case(self, case: Case) -> Silicon:
+        """Return the same numbers, those of ranges from their low end, middle or high end."""
+        return self.model_copy(update={"case": case})
+
+    def of_memory(self, name: str, what: Literal["usd_per_gb", "package_phy_mm2"]) -> float:
+        """Return what a memory costs a GB, or what a package of it needs on the die."""
+        said = getattr(self.dram.get(grade(name), Memory()), what)
+        return self.pick(getattr(load_technology(name), what) if said is None else said)
 
     def at(self, node_nm: float) -> ProcessNode:
         """Return the facts of a process node; raise `UserError` for one that there are none of."""
@@ -90,14 +122,16 @@ def _values() -> str:
 def load_silicon(settings: Mapping[str, object] | None = None) -> Silicon:
     """Return the numbers, with `settings` (dotted key to value) put over them; raise `UserError`."""
     values = toml.parse(_values(), "silicon.toml")
-    known = sorted(_leaves(values, ""))
+    known = sorted(
+        [*_leaves(values, ""), *(f"dram.{name}.{key}" for name in dram_names() for key in OF_MEMORY)]
+    )
     for key, value in (settings or {}).items():
         if key not in known:
             raise UserError(f"silicon: unknown key '{key}'{nearest(key, known)}")
         *path, last = key.split(".")
         table: Any = values
         for part in path:
-            table = table[part]
+            table = table.setdefault(part, {})
         table[last] = value
     try:
         return Silicon.model_validate(values)

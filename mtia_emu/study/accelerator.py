@@ -22,6 +22,7 @@ from mtia_emu.compiler.pipeline import (
 from ..engine.cost import BlockCost
 from ..engine.launches import costs
 from ..engine.lookups import Lookups
+from ..engine.power import sustained
 from ..engine.run import Zeros, report
 from ..errors import UserError
 from ..machine.chip import Chip
@@ -157,11 +158,16 @@ class Accelerator:
     def report(self, work: Computation, /) -> Report:
         """Return the report of a program, with what is known of its data, or of a graph, compiled first.
 
+        Where it would draw more than the chip's limit of power, the clock is lower; the program is the same.
         Raises `UserError` for what is neither, and where a program does not fit the chip.
         """
         run = self._run(work)
-        each = self.costing(run.program, self.chip, run.lookups)
-        return report(run.program, self.chip, zero_macs=run.zero_macs, each=each)
+
+        def at(chip: Chip) -> Report:
+            each = self.costing(run.program, chip, run.lookups)
+            return report(run.program, chip, zero_macs=run.zero_macs, each=each)
+
+        return sustained(self.chip, at)
 
     def _run(self, work: Computation) -> ProgramRun:
         if isinstance(work, GraphModel):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mtia_emu.compiler.pipeline import Progress
 
 from ..engine.bounds import roofs
 from ..engine.cost import BlockCost
-from ..engine.launches import Counts, Times, costs
+from ..engine.launches import Counts, costs
 from ..engine.lookups import Lookups
 from ..engine.sequence import LaunchRun, LayerRun, launch_runs
 from ..machine.chip import Chip
@@ -22,6 +22,7 @@ from .lookups import known_lookups
 from .sensitivity import effects, steps
 
 MOST_COUNTED = 1 << 21  # commands; counts take some 140 bytes for each
+MOST_CLOCKS = 4  # whose times are kept
 
 
 def explain_program(
@@ -37,28 +38,31 @@ def explain_program(
         progress("time", 0, 1)
     lookups = again.lookups(program) if again is not None else known_lookups(program)
     counts = Counts(program, chip, lookups, keep=_countable(program, lookups))
-    each = costs(program, chip, counts=counts)
-    base = Accelerator(chip, lambda *_: each).report(program)
-    runs = launch_runs(program, chip, each)
-    explanation = Explanation(base, roofs(chip, dtype_named(base.dtype)), layer_times(base, runs))
+    known = _Known(program, counts, again)
+    base = Accelerator(chip, lambda program, chip, _: known.costs(chip)).report(program)
+    now = chip.at_clock(base.clock_hz)
+    runs = launch_runs(program, now, known.costs(now))
+    explanation = Explanation(base, roofs(now, dtype_named(base.dtype)), layer_times(base, runs))
     if not what_if:
         return explanation
     every = steps(chip, {slot.dtype.name for block in program.blocks for slot in block.slots})
     todo = [s for s in every if again is not None or s.kind != "recompiled"]
-    times = {counts.key(index): cost.time for index, cost in enumerate(each)}
     tick = (lambda count, total: progress("what would help", count, total)) if progress else None
-    changes = effects(chip, todo, base, _Known(program, counts, times, again).on, tick)
+    changes = effects(chip, todo, base, known.on, tick)
     return replace(explanation, effects=changes, left_out=tuple(s.key for s in every if s not in todo))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Known:
-    """A program, its counts and times on the chip that is explained, and the model that it is of."""
+    """A program, its counts, and the model that it is of; times at some clocks of the chip that is explained.
+
+    A step that changes prices only has the times of that chip, at the clock that its limit of power allows.
+    """
 
     program: Program
     counts: Counts
-    times: Times
     model: GraphModel | None
+    at_clock: dict[float, list[BlockCost]] = field(default_factory=dict)
 
     def on(self, chip: Chip, kind: Kind) -> Report:
         """Return the report on another chip, of a new program only where the change asks for one."""
@@ -66,8 +70,17 @@ class _Known:
             return Accelerator(chip).report(self.model)
         return Accelerator(chip, self._repriced if kind == "repriced" else self._retimed).report(self.program)
 
+    def costs(self, chip: Chip) -> list[BlockCost]:
+        """Return the costs on the chip that is explained, at one of its clocks."""
+        if chip.clock_hz not in self.at_clock:
+            if len(self.at_clock) == MOST_CLOCKS:
+                del self.at_clock[next(iter(self.at_clock))]
+            self.at_clock[chip.clock_hz] = costs(self.program, chip, counts=self.counts)
+        return self.at_clock[chip.clock_hz]
+
     def _repriced(self, program: Program, chip: Chip, _: Mapping[int, Lookups]) -> list[BlockCost]:
-        return costs(program, chip, counts=self.counts, times=self.times)
+        times = {self.counts.key(index): cost.time for index, cost in enumerate(self.costs(chip))}
+        return costs(program, chip, counts=self.counts, times=times)
 
     def _retimed(self, program: Program, chip: Chip, _: Mapping[int, Lookups]) -> list[BlockCost]:
         return costs(program, chip, counts=self.counts)

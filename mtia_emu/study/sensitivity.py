@@ -23,9 +23,11 @@ PRICES = "energy."  # keys of what changes no time
 # sizes that a program's tiles and addresses depend on: with those the model is compiled anew
 SIZES = {"B", "PEs", "arrays", "share"} | SHAPES
 FACTS = {  # of a chip as it is, or of its prices; changing them builds no other chip
-    *("node_nm", "die_mm2", "typical_w", "tdp_w"),
+    *("node_nm", "die_mm2", "typical_w"),
     "energy.price_voltage_v",
+    *("power.nominal_hz", "power.threshold_v", "power.alpha", "power.least_v", "power.most_v"),
 }
+LIMIT = "tdp_w"  # more of it is better: no cost, though in watts
 GRAIN = "_bytes"  # what a memory is divided in, such as a burst: its keys end so, a capacity is `bytes`
 
 
@@ -58,14 +60,14 @@ def _step(key: str, old: Any, info: Any) -> ParameterStep | None:
     if not number or not old or chosen or key in FACTS or key.endswith(GRAIN):
         return None
     double = unit in SHAPES and math.log2(old).is_integer()
-    new = 2 * old if double else better(old, less=less_is_better(unit))
+    new = 2 * old if double else better(old, less=less_is_better(unit) and key != LIMIT)
     most = next((m.le for m in info.metadata if hasattr(m, "le")), math.inf)
     new = min(new, most)
     return ParameterStep(key, unit, old, new, _kind(key, unit)) if new != old else None
 
 
 def _kind(key: str, unit: str) -> Kind:
-    if key.startswith(PRICES):
+    if key.startswith(PRICES) or key == LIMIT:
         return "repriced"
     return "recompiled" if unit in SIZES else "retimed"
 

@@ -25,7 +25,8 @@ from ..engine.memoised import memoised_costs
 from ..errors import UserError
 from ..files.toml import parse
 from ..gpu import load_gpu
-from ..machine.chip import Chip, chip_text, put, validate
+from ..machine.chip import Chip, chip_text, put, put_all, validate
+from ..machine.memory_choice import filled
 from ..program.commands import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
@@ -118,11 +119,6 @@ class Evaluator:
     def _facts(self) -> Silicon:
         return load_silicon(self.job.spec.silicon)
 
-    @cached_property
-    def _base_mm2(self) -> float:
-        """Return the base chip's area as estimated."""
-        return area(validate(self.job.chip, self.job.spec.chip), self._facts).total_mm2
-
     def row(self, point: Point) -> Row:
         """Return the row of a point: "failed" where the chip or its programs are impossible, saying why."""
         params: dict[str, Any] = dict(point.params)
@@ -171,21 +167,11 @@ class Evaluator:
 
     def _chip(self, params: dict[str, Any]) -> tuple[dict[str, Any], Chip]:
         values = copy.deepcopy(self.job.chip)
-        for key, value in params.items():
-            put(values, key, value)
+        put_all(values, params)
         for key, text in self.job.spec.link.items():
-            params[key] = _whole(evaluate(text, flat(values)))
+            params[key] = _whole(evaluate(text, flat(filled(values))))
             put(values, key, params[key])
-        chip = validate(values, self.job.spec.chip)
-        return params, chip if "die_mm2" in params else self._sized(chip)
-
-    def _sized(self, chip: Chip) -> Chip:
-        """Return the chip with the base's published die scaled as its parameters change the area.
-
-        Leakage and the clock tree follow the die.
-        """
-        share = area(chip, self._facts).total_mm2 / self._base_mm2
-        return chip.model_copy(update={"die_mm2": chip.die_mm2 * share})
+        return params, validate(values, self.job.spec.chip)
 
     def _silicon(self, chip: Chip) -> tuple[dict[str, Any], str]:
         """Return the columns of area and cost, and the constraint that they or the parameters break."""
@@ -221,7 +207,7 @@ def silicon_columns(chip: Chip, parts: Area, price: Cost) -> dict[str, Any]:
         "dollars": price.total_usd if math.isfinite(price.total_usd) else None,
         "yield_share": price.yield_share,
         "dram_bytes_per_s": float(chip.dram.bytes_per_s),
-        "sram_bytes_per_s": float(chip.sram.bytes_per_s),
+        "sram_bytes_per_s": float(chip.sram_bytes_per_s),
         **{f"area.{name}": value for name, value in asdict(parts).items()},
     }
 

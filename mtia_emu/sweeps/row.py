@@ -52,6 +52,7 @@ def model_metrics(report: Report, peak_macs_per_s: float) -> dict[str, Any]:
         "joules": report.joules,
         "watts": report.watts,
         "cycles": report.cycles,
+        "clock_hz": report.clock_hz,
         "macs": report.macs,
         "utilization": report.utilization,
         "peak_macs_per_s": peak_macs_per_s,

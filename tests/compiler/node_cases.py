@@ -58,7 +58,9 @@ class Case:
         ]
         ends = [helper.make_empty_tensor_value_info(n) for n in outputs]
         graph = helper.make_graph([node], "g", kinds, ends, consts)
-        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
+        opsets = [
+            helper.make_opsetid(*o) for o in (("", self.opset), ("com.microsoft", 1), ("ai.onnx.ml", 3))
+        ]
         save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
         return given
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mtia_emu.compiler.ops.attention import rows_held
 from node_cases import Array, Case, Maker, Rng, byte, f32, hold, pick, positive
 
 pytest.importorskip("onnxruntime")
@@ -76,6 +77,54 @@ def group_query_attention(rng: Rng) -> Case:
     if not at.past:
         case.rows = np.arange(at.new) < at.ends[:, None]
     return case
+
+
+def sliding_cache(rng: Rng) -> Case:
+    window, added = int(rng.integers(1, 6)), int(rng.integers(1, 6))
+    room, total = window + int(rng.integers(0, 5)), added + int(rng.integers(0, 20))
+    rotary = bool(rng.integers(2))
+    case = Case(
+        "GroupQueryAttention",
+        3,
+        num_heads=4,
+        kv_num_heads=2,
+        do_rotary=int(rotary),
+        local_window_size=window,
+        sliding_window_cache=1,
+    )
+    for heads in (4, 2, 2):
+        case.give(f32(rng, 1, added, heads * 16))
+    for _ in range(2):
+        case.give(f32(rng, 1, 2, room, 16))
+    case.give(np.asarray([total - 1], np.int32)).give(np.asarray(total, np.int32), True)
+    for _ in range(2 if rotary else 0):
+        case.give(f32(rng, 32, 8))
+    held = rows_held(total, room, window)
+    case.ends = np.asarray([held])
+    return case
+
+
+def mixture_of_experts(rng: Rng) -> Case:
+    rows, experts, size, inner = int(rng.integers(1, 6)), int(rng.integers(2, 9)), 8, 6
+    kind = pick(rng, "relu", "gelu", "silu", "identity", "swiglu")
+    attrs: dict[str, Any] = {"activation_type": kind, "k": int(rng.integers(1, min(experts, 3) + 1))}
+    if kind == "swiglu":
+        attrs |= {"swiglu_fusion": 1, "activation_alpha": 1.7, "activation_beta": 1.0}
+        attrs |= {"swiglu_limit": 1.5} if rng.integers(2) else {}
+    case = Case("MoE", 1, normalize_routing_weights=int(rng.integers(2)), **attrs)
+    case.give(f32(rng, rows, size)).give(f32(rng, rows, experts))
+    wide, shifted = inner * (2 if kind == "swiglu" else 1), bool(rng.integers(2))
+    for low, high in ((size, wide), (inner, size)):
+        case.give(f32(rng, experts, high, low)).give(f32(rng, experts, high) if shifted else None)
+    return case
+
+
+def causal_conv_with_state(rng: Rng) -> Case:
+    channels, taps = int(rng.integers(1, 5)), int(rng.integers(2, 5))
+    case = Case("CausalConvWithState", 2, activation=pick(rng, "none", "silu"))
+    case.give(f32(rng, 2, channels, int(rng.integers(1, 6)))).give(f32(rng, channels, 1, taps))
+    case.give(f32(rng, channels) if rng.integers(2) else None)
+    return case.give(f32(rng, 2, channels, taps - 1) if rng.integers(2) else None)
 
 
 def multi_head_attention(rng: Rng) -> Case:
@@ -297,6 +346,9 @@ def q_linear_concat(rng: Rng) -> Case:
 
 MAKERS: list[Maker] = [
     group_query_attention,
+    sliding_cache,
+    mixture_of_experts,
+    causal_conv_with_state,
     multi_head_attention,
     attention,
     q_attention,

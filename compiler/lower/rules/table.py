@@ -23,10 +23,12 @@ from ...graph import Node
 from ...ops.base import integer, integers, number
 from ...user_kernels import user_rule
 from ..steps import Schedule
-from ..views import View, packed
+from ..views import View, channels_last, packed
 from .attention import attention
+from .convolutions import conv
 from .products import dequantise, matmul, matmul_map, matmul_packed
 from .rows import norm, quantise_rows, reduction, rotary, softmax
+from .scan import scan
 
 Rule = Callable[[Schedule, Node], list[View]]
 
@@ -54,9 +56,13 @@ def _as_it_is(kernel: Kernel, otherwise: Rule, schedule: Schedule, node: Node) -
 
 def _run_map(schedule: Schedule, node: Node, tape: Tape) -> list[View]:
     """Schedule an elementwise tape over the result's shape; constant numbers go into its commands."""
-    inputs, out = schedule.operands(node), schedule.result(node)
+    inputs = schedule.operands(node)
+    out = schedule.result_like(node, inputs)
     tape, left = inline(tape, schedule.numbers(node.inputs, 0))
-    schedule.step(node, "map", [inputs[i].expand(out.shape) for i in left], [out], tape=str(tape))
+    views = [*(inputs[i].expand(out.shape) for i in left), out]
+    if out.buffer in schedule.channels_last:
+        views = [channels_last(v) for v in views]
+    schedule.step(node, "map", views[:-1], views[-1:], tape=str(tape))
     return [out]
 
 
@@ -119,8 +125,11 @@ def _slice(schedule: Schedule, node: Node) -> list[View]:
 
 
 def _concat(schedule: Schedule, node: Node) -> list[View]:
-    out, axis, at = schedule.result(node), integer(node.attrs, "axis"), 0
-    for x in schedule.operands(node):
+    axis, at = integer(node.attrs, "axis"), 0
+    first, *_ = operands = schedule.operands(node)
+    lie_so = first.buffer in schedule.channels_last and len(first.shape) > 2
+    out = schedule.result_channels_last(node) if lie_so else schedule.result(node)
+    for x in operands:
         _place(schedule, node, x, out, [at if i == axis else 0 for i in range(len(x.shape))])
         at += x.shape[axis]
     return [out]
@@ -142,7 +151,10 @@ def _append(schedule: Schedule, node: Node) -> list[View]:
 def _place(schedule: Schedule, node: Node, x: View, out: View, starts: list[int]) -> None:
     """Copy a view to where it stands within another."""
     if x.type.size:
-        schedule.step(node, "copy", [x], [out.slice(starts, x.shape, [1] * len(x.shape))])
+        views = [x, out.slice(starts, x.shape, [1] * len(x.shape))]
+        if out.buffer in schedule.channels_last:
+            views = [channels_last(v) for v in views]
+        schedule.step(node, "copy", views[:1], views[1:])
 
 
 def _pad(schedule: Schedule, node: Node) -> list[View]:
@@ -151,9 +163,10 @@ def _pad(schedule: Schedule, node: Node) -> list[View]:
     value = float(number(node.attrs, "value", 0.0))
     if float(np.float32(value)) != value and node.type.dtype != FP32 and node.type.dtype.bits >= FP32.bits:
         return schedule.on_core(node)  # a command's number is an fp32
-    out = schedule.result(node)
+    lie_so = x.buffer in schedule.channels_last and len(x.shape) > 2
+    out = schedule.result_channels_last(node) if lie_so else schedule.result(node)
     tape = Tape(0, (TapeStep("copy", (value,), out.dtype),), (~0,))
-    schedule.step(node, "map", [], [out], tape=str(tape))
+    schedule.step(node, "map", [], [channels_last(out) if lie_so else out], tape=str(tape))
     _place(schedule, node, x, out, list(integers(node.attrs, "pads")[: len(x.shape)]))
     return [out]
 
@@ -211,6 +224,7 @@ RULES: dict[str, Rule] = {
     "attention": attention,
     "cast": _cast,
     "concat": _concat,
+    "conv": conv,
     "dequantise": dequantise,
     "embedding_bag": _embedding_bag,
     "embedding_bags": _embedding_bags,
@@ -227,6 +241,7 @@ RULES: dict[str, Rule] = {
     "reshape": _reshape,
     "rmsnorm": norm,
     "rotary": rotary,
+    "scan": scan,
     "slice": _slice,
     "softmax": softmax,
     "tile": _tile,

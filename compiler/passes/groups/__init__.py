@@ -4,12 +4,14 @@ from .attention import MarkAttention
 from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
 from .projections import MarkProjections
+from .scans import MarkScans
 
 __all__ = [
     "Flow",
     "MarkAttention",
     "MarkChains",
     "MarkProjections",
+    "MarkScans",
     "MarkedGraph",
     "Marking",
     "NodeGroup",

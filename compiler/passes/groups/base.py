@@ -58,6 +58,14 @@ class Flow:
         readers = self._readers.get(node.output, []) if len(node.outputs) == 1 else []
         return self.graph.by_name[readers[0]] if len(readers) == 1 and readers[0] else None
 
+    def readers_of(self, value: str) -> set[str]:
+        """Return the names of the nodes that read a value; "" is who reads an output of the graph."""
+        return set(self._readers.get(value, ()))
+
+    def readers(self, node: Node) -> set[str]:
+        """Return the names of the nodes that read any result of a node; "" for an output of the graph."""
+        return set().union(*map(self.readers_of, node.outputs))
+
     def writers(self, node: Node) -> list[Node]:
         """Return the nodes that write the operands of a node."""
         makers = (self.graph.producer(self.source(v)) for v in node.inputs if v)

@@ -293,6 +293,11 @@ class DramTiming(BaseModel):
         run = np.log2(self.local_run(run_bytes, channels))
         return np.exp2(np.interp(run, curve.log2_bytes, np.log2(curve.activates_per_byte)))
 
+    def more_activates_per_byte(self, run_bytes: Array, channels: int = 1) -> Array:
+        """Return the row activates a byte of randomly placed runs beyond those of a stream, in any shape."""
+        stream = _curve(self, 0).activates_per_byte[-1]
+        return np.maximum(self.activates_per_byte(run_bytes, channels) - stream, 0.0)
+
 
 @dataclass(frozen=True)
 class DramRun:

@@ -16,6 +16,7 @@ from mtia_emu.kernels.matmul.search import plan_matmul
 from mtia_emu.kernels.rows.tape import Tape, TapeBuilder
 
 from mtia_emu.engine.events import events
+from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.numerics import tile_matmul
@@ -147,6 +148,7 @@ def mappings(draw: st.DrawFn) -> MatmulMapping:
         draw(st.integers(0, 3)),
         draw(st.sampled_from([1, 2])),
         draw(st.sampled_from([2, 3])),
+        draw(st.integers(0, 3)),
     )
 
 
@@ -159,6 +161,8 @@ def test_every_mapping_gives_the_product(
 ) -> None:
     if not p.a.is_float and "silu" in name:
         name = ""
+    if (p.b_space if mapping.outer == "m" else p.a_space) != "dram":
+        mapping = replace(mapping, slabs=0)
     plan = MatmulPlan(p, mapping, chip)
     staged_space = p.a_space if mapping.outer == "m" else p.b_space
     if mapping.stage and (staged_space != "dram" or plan.local[plan.inner] == 1):
@@ -177,7 +181,12 @@ def test_sums_have_the_bits_of_the_array(chip: Chip, p: MatmulProblem, mapping: 
     unit = chip.pe.matrix
     lanes = unit.lanes(p.a.name) if unit.supports(p.a.name) else 1
     mapping = replace(
-        mapping, over_rows=over[0], over_cols=over[1], kp=-(-mapping.kp // lanes) * lanes, stage=False
+        mapping,
+        over_rows=over[0],
+        over_cols=over[1],
+        kp=-(-mapping.kp // lanes) * lanes,
+        stage=False,
+        slabs=0,
     )
     block = emit_matmul(MatmulPlan(p, mapping, chip), *operands(p, turned=False))
     given = inputs(block, 1)
@@ -214,3 +223,24 @@ def test_one_load_feeds_a_row_of_pes(kind: DType) -> None:
     block = check(plan_matmul(problem, chip, MatmulMapping("m", "n", 8, 8, 8, "m")))
     casts = block.commands["cast"][block.commands["op"] == 0]
     assert sorted(casts.tolist()) == [1, 1, 2, 2]  # two rows of a, two columns of b
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_operands_in_dram_take_little_longer_than_what_bounds_them(seed: int) -> None:
+    """Neither is read many times: the bound is the array, the ports, or DRAM with each operand read once.
+
+    Stores of narrow tiles make DRAM slower than a stream would be: it is asked at the runs that there are.
+    """
+    rng = np.random.default_rng(seed)
+    chip, kind = load_chip(("mtia-1", "mtia-2i")[seed % 2]), (FP16, INT8)[seed // 2 % 2]
+    m, k, n = (int(np.exp(rng.uniform(np.log(32), np.log(3000)))) for _ in range(3))
+    p = MatmulProblem(
+        1, m, k, n, kind, kind, FP16 if kind.is_float else INT32, "dram", "dram",
+        b_batched=False, out_space="dram",
+    )  # fmt: skip
+    block = emit_matmul(plan_matmul(p, chip), *operands(p, turned=True))
+    counts = events(block, chip)
+    times, read = timeline(block, chip, counts=counts), counts.dram_read_bytes.sum()
+    busy = times.busy | {"dram": times.busy["dram"] * min(1, kind.bytes * (m + n) * k / read)}
+    assert read <= 1.25 * kind.bytes * (m + n) * k + 65536  # what is short is bound by latency
+    assert times.cycles <= 1.45 * max(busy.values()) + 1200

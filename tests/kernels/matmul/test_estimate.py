@@ -106,4 +106,4 @@ def test_the_worked_example_of_the_pace(depth: int, refill: int, cycles: float) 
     space.staged = np.zeros(1, bool)
     most = SimpleNamespace(opening=one(220), rest=one(500), tile=one(100), held=one(180))
     demand: Any = SimpleNamespace(s=space, most=most, outers=one(2), refill=one(refill))
-    assert _paced(demand, DramUse(*[np.zeros(1)] * 5), np.zeros(1)).tolist() == [cycles]
+    assert _paced(demand, DramUse(*[np.zeros(1)] * 6), np.zeros(1)).tolist() == [cycles]

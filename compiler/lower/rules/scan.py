@@ -1,0 +1,124 @@
+"""How a loop over states is scheduled: kernel calls of each step, all of one launch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtia_emu.kernels.rows.tape import Tape, part_of
+
+from mtia_emu.types import TensorType
+
+from ...graph import Node
+from ...ops.scan import ScanBody, gates
+from ..steps import Schedule
+from ..views import View
+from .products import UNFIT
+
+
+def scan(schedule: Schedule, node: Node) -> list[View]:
+    """Schedule each step of a loop: its product, then the tape of each state; one core where none fits."""
+    kinds = [schedule.values[v].type for v in node.inputs]
+    body = ScanBody.of(node.attrs)
+    if any(kind.dtype.name in UNFIT and not kind.dtype.name == "bool" for kind in kinds):
+        return schedule.on_core(node)
+    if body.states == 1 and not body.product:
+        return _columns(schedule, node, body)
+    return _Loop(schedule, node, body, gates(body, kinds)).run()
+
+
+def _columns(schedule: Schedule, node: Node, body: ScanBody) -> list[View]:
+    """Schedule a loop whose elements go their own ways as one kernel call, on rows of all elements."""
+    steps, *shape = node.type.shape
+    width = math.prod(shape)
+    views = []
+    for index, view in enumerate(schedule.operands(node)):
+        moves = body.first_scanned <= index < body.first_kept
+        whole = _spread(view, tuple(shape)) if moves else view.expand(shape)
+        flat = whole.reshape((steps if moves else 1, width))
+        views.append(flat or schedule.packed(node, whole).reshape((steps if moves else 1, width)))
+    out = schedule.result(node)
+    schedule.step(node, "scan", views, [out.reshape((steps, width))], tape=str(body.tapes[0]))
+    return [out]
+
+
+def _spread(view: View, shape: tuple[int, ...]) -> View:
+    """Return a scanned operand whose elements of the first axis are broadcast to a shape."""
+    (steps, *rest), (stride, *strides) = view.shape, view.strides
+    extra = len(shape) - len(rest)
+    wide = View(
+        view.buffer, view.dtype, (steps, *(1,) * extra, *rest), (stride, *(0,) * extra, *strides), view.offset
+    )
+    return wide.expand((steps, *shape))
+
+
+@dataclass(frozen=True)
+class _Loop:
+    schedule: Schedule
+    node: Node
+    body: ScanBody
+    gates: int
+
+    def run(self) -> list[View]:
+        """Schedule all steps; return where the stacked states lie, and the last ones of the others."""
+        schedule, node, body = self.schedule, self.node, self.body
+        operands = schedule.operands(node)
+        results = [schedule.result(node, i) for i in range(len(node.outputs))]
+        states, shape = operands[: body.states], node.types[0].shape[1:]
+        scanned = operands[body.first_scanned : body.first_kept]
+        spare = [[self._buffer(f"state{i}", shape) for _ in range(2)] for i in range(body.states - 1)]
+        pieces = self._buffer("product", (*shape[:-1], self.gates * shape[-1])) if self.gates else None
+        steps = node.types[0].shape[0]
+        for t in range(steps):
+            into = [r if t == steps - 1 else s[t % 2] for r, s in zip(results[1:], spare, strict=True)]
+            into.append(_element(results[0], t))
+            self._product(states[-1], operands, pieces)
+            rest = [*self._pieces(pieces), *(_element(x, t) for x in scanned), *operands[body.first_kept :]]
+            states = self._tapes(states, rest, into)
+        return results
+
+    def _buffer(self, what: str, shape: tuple[int, ...]) -> View:
+        return self.schedule.buffer(f"{self.node.name}.{what}", TensorType(self.node.type.dtype, shape))
+
+    def _product(self, state: View, operands: Sequence[View], into: View | None) -> None:
+        """Multiply the last state with the weight, where there is one."""
+        if into is None:
+            return
+        weight, (*lead, k) = operands[self.body.states], state.shape
+        m, n = state.type.size // k, weight.shape[1]
+        flat, target = state.reshape((m, k)), into.reshape((m, n))
+        if flat is None:
+            flat = self.schedule.packed(self.node, state).reshape((m, k))
+        assert flat is not None and target is not None
+        params = {"batch": 1, "m": m, "k": k, "n": n, "epilogue": ""}
+        self.schedule.step(self.node, "matmul", [flat, weight], [target], **params)
+
+    def _pieces(self, product: View | None) -> list[View]:
+        """Return the parts of a product, each as wide as a state."""
+        if product is None:
+            return []
+        *lead, width = product.shape
+        size = width // self.gates
+        starts = ([0] * len(lead) + [at * size] for at in range(self.gates))
+        return [product.slice(start, (*lead, size), [1] * (len(lead) + 1)) for start in starts]
+
+    def _tapes(self, states: Sequence[View], rest: Sequence[View], into: Sequence[View]) -> list[View]:
+        """Run the tape of each state, which sees the new values of those before; return all new ones."""
+        new = list(states)
+        for index, (tape, out) in enumerate(zip(self.body.tapes, into, strict=True)):
+            self._map(tape, [*new, *rest], out)
+            new[index] = out
+        return new
+
+    def _map(self, tape: Tape, inputs: Sequence[View], out: View) -> None:
+        """Run a tape on those of its inputs that it reads."""
+        tape, left = part_of(tape, tape.results, range(tape.inputs))
+        views = [inputs[int(i)].expand(out.shape) for i in left]
+        self.schedule.step(self.node, "map", views, [out], tape=str(tape))
+
+
+def _element(view: View, at: int) -> View:
+    """Return one element along the first axis, which goes."""
+    part = view.slice([at, *([0] * (len(view.shape) - 1))], (1, *view.shape[1:]), [1] * len(view.shape))
+    return View(part.buffer, part.dtype, part.shape[1:], part.strides[1:], part.offset)

@@ -1,0 +1,171 @@
+"""A convolution of floats and the elementwise work on its result, done before the result is stored."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from mtia_emu.kernels.rows.tape import parse
+
+from mtia_emu.errors import UserError
+from mtia_emu.types import ProductWork, TensorType, dtype
+
+from ..graph import Attrs
+from .base import (
+    Array,
+    Arrays,
+    Count,
+    Op,
+    Types,
+    array,
+    broadcast,
+    elementwise,
+    integer,
+    integers,
+    need,
+    register,
+    same_dtype,
+    wide,
+)
+
+FLOATS = ("fp32", "fp16", "bf16")  # what it is computed in
+PLACES = 4096  # of a kernel
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """The sizes of a convolution, of any number of spatial axes: `size` of its operand, `out` of its result.
+
+    `inner` and `outer` are the channels of one group, in and out; `before` and `after` the padding.
+    """
+
+    batch: int
+    groups: int
+    inner: int
+    outer: int
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    out: tuple[int, ...]
+
+    @property
+    def taps(self) -> int:
+        """Return the places of the kernel."""
+        return math.prod(self.kernel)
+
+    @property
+    def rows(self) -> int:
+        """Return the elements of one channel of the result, of the whole batch."""
+        return self.batch * math.prod(self.out)
+
+    @property
+    def depthwise(self) -> bool:
+        """Return whether each channel goes into one of the result alone: no product of matrices is left."""
+        return self.groups > 1 and self.inner == self.outer == 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the result, [batch, channels, *out]."""
+        return (self.batch, self.groups * self.outer, *self.out)
+
+
+def conv_shape(x: TensorType, weight: TensorType, attrs: Attrs) -> ConvShape:
+    """Return the sizes of a node; raise `UserError` where operands and attributes do not fit."""
+    rank, groups = x.rank - 2, integer(attrs, "group")
+    strides, dilations = (integers(attrs, name) for name in ("strides", "dilations"))
+    pads = integers(attrs, "pads")
+    if rank < 1 or weight.rank != x.rank or groups < 1 or x.shape[1] != weight.shape[1] * groups:
+        raise UserError(f"{x} by {weight} in {groups} groups (right: [n,c,..] by [o,c/groups,..])")
+    if weight.shape[0] % groups:
+        raise UserError(f"{weight.shape[0]} channels do not split into {groups} groups")
+    if not len(strides) == len(dilations) == rank or len(pads) != 2 * rank:
+        raise UserError(f"strides {strides}, dilations {dilations} or pads {pads} do not fit {x}")
+    kernel = weight.shape[2:]
+    if min(*strides, *dilations, *kernel) < 1 or min(pads) < 0 or math.prod(kernel) > PLACES:
+        raise UserError(f"kernel {kernel}, strides {strides}, dilations {dilations}, pads {pads}")
+    before, after = pads[:rank], pads[rank:]
+    out = tuple(
+        (n + b + a - (k - 1) * d - 1) // s + 1
+        for n, b, a, k, d, s in zip(x.shape[2:], before, after, kernel, dilations, strides, strict=True)
+    )
+    if min(out) < 1:
+        raise UserError(f"kernel {kernel} is larger than {x} with its padding")
+    outer = weight.shape[0] // groups
+    return ConvShape(
+        x.shape[0],
+        groups,
+        weight.shape[1],
+        outer,
+        x.shape[2:],
+        kernel,
+        strides,
+        dilations,
+        before,
+        after,
+        out,
+    )
+
+
+def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, weight = need(types[0]), need(types[1])
+    if same_dtype([x, weight]).name not in FLOATS:
+        raise UserError(f"{x} by {weight}: right: {', '.join(FLOATS)}")
+    sizes, tape = conv_shape(x, weight, attrs), parse(str(attrs["tape"]))
+    if tape.inputs != len(types) - 1 or len(tape.results) != 1 or tape.row_wise:
+        raise UserError(
+            f"the tape takes {tape.inputs} operands; there are {len(types) - 1}: the convolution and others"
+        )
+    if broadcast([sizes.shape, *(need(t).shape for t in types[2:])]) != sizes.shape:
+        raise UserError(f"an operand of the tape does not broadcast to {list(sizes.shape)}")
+    return (TensorType(dtype(str(attrs["to"])), sizes.shape),)
+
+
+def _reference(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x, weight = array(arrays[0]), array(arrays[1])
+    kinds = [TensorType(dtype("fp32"), v.shape) for v in (x, weight)]
+    sizes = conv_shape(*kinds, attrs)
+    result = convolved(wide(x), wide(weight), sizes)
+    to = dtype(str(attrs["to"]))
+    (out,) = parse(str(attrs["tape"])).evaluate([result, *(array(v) for v in arrays[2:])], [to])
+    return (np.broadcast_to(out, sizes.shape).copy(),)
+
+
+def convolved(x: Array, weight: Array, s: ConvShape) -> Array:
+    """Return the convolution of x[n,c,*size] by weight[o,c/groups,*kernel]: [n,o,*out]."""
+    rank = len(s.size)
+    x = np.pad(x, [(0, 0), (0, 0), *zip(s.before, s.after, strict=True)])
+    span = tuple((k - 1) * d + 1 for k, d in zip(s.kernel, s.dilations, strict=True))
+    seen = np.lib.stride_tricks.sliding_window_view(x, span, axis=tuple(range(2, 2 + rank)))
+    steps = (*(slice(None, None, t) for t in s.strides), *(slice(None, None, d) for d in s.dilations))
+    seen = seen[(slice(None), slice(None), *steps)]
+    seen = seen.reshape(s.batch, s.groups, s.inner, math.prod(s.out), s.taps)
+    columns = seen.transpose(0, 1, 3, 2, 4).reshape(s.batch, s.groups, math.prod(s.out), s.inner * s.taps)
+    matrix = weight.reshape(s.groups, s.outer, s.inner * s.taps).swapaxes(1, 2)
+    return np.matmul(columns, matrix).swapaxes(2, 3).reshape(s.shape)
+
+
+def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    """Count a product whose left side is read once, as it lies; a depthwise one as arithmetic on elements."""
+    s, steps = conv_shape(need(types[0]), need(types[1]), attrs), len(parse(str(attrs["tape"])).steps)
+    size = results[0].size
+    if s.depthwise:
+        return elementwise(size, (2 * s.taps + steps) * size)
+    k = s.inner * s.taps
+    return Count(ProductWork, {"batch": s.groups, "m": s.rows, "k": k, "n": s.outer}, steps * size)
+
+
+register(
+    Op(
+        "conv",
+        "x[n,c,..] convolved by w[o,c/group,..] of floats, then a tape on it (x0) and further operands",
+        (2, 64),
+        _infer,
+        _reference,
+        _count,
+        ("strides", "dilations", "pads", "group", "tape", "to"),
+    )
+)

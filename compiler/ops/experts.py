@@ -1,0 +1,127 @@
+"""A mixture of experts in one node of onnxruntime, as products over experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mtia_emu.errors import UserError
+
+from .spelling import Call, Unsupported, onnx
+
+ACTIVATIONS = {"relu": "relu", "gelu": "gelu_tanh", "silu": "silu", "identity": "", "swiglu": "swiglu"}
+OPERANDS = 8  # x, routing, and of up to three products weights and shift
+
+
+@dataclass(frozen=True)
+class _Routing:
+    """The experts of each row: `chosen` int64[n, k] and their `shares` [n, k]."""
+
+    chosen: str
+    shares: str
+    rows: int
+    each: int
+
+
+def _routing(c: Call) -> _Routing:
+    """Return the k experts with the largest scores of each row; shares are those of a softmax."""
+    rows, experts = c.type(1).shape
+    each = c.attr("k", 1)
+    if not 0 < each <= experts:
+        raise UserError(f"{c.op}: k = {each} of {experts} experts")
+    if c.attr("use_sparse_mixer", 0):
+        raise Unsupported("it routes by a sparse mixer")
+    scores, chosen = c.builder.adds("topk", c[1], hint=c.hint, axis=1, k=each, largest=True)
+    if c.attr("normalize_routing_weights", 0):
+        return _Routing(chosen, c.add("softmax", scores, axis=1), rows, each)
+    shares = c.builder.adds(
+        "topk", c.add("softmax", c[1], axis=1), hint=c.hint, axis=1, k=each, largest=True
+    )[0]
+    return _Routing(chosen, shares, rows, each)
+
+
+def _product(c: Call, x: str, at: int, picks: str) -> str:
+    """Return x [e, m, in] times the weights at an operand, and their shift: [e, m, out].
+
+    e counts all experts, or the picked ones where `picks`, int64[e], says which.
+    """
+    weight, shift = c[at], c.optional(at + 1)
+    if picks:
+        weight = c.add("gather", weight, picks, axis=0)
+        shift = c.add("gather", shift, picks, axis=0) if shift else ""
+    product = c.add("matmul", x, c.add("transpose", weight, perm=(0, 2, 1)))
+    if not shift:
+        return product
+    experts, size = c.type(shift).shape
+    return c.add("add", product, c.reshape(shift, (experts, 1, size)))
+
+
+def _swiglu(c: Call, x: str) -> str:
+    """Return gate * sigmoid(alpha * gate) * (line + beta); the two alternate, or lie one after the other."""
+    *lead, size = c.type(x).shape
+    fusion, half = c.attr("swiglu_fusion", 0), size // 2
+    if fusion not in (1, 2):
+        raise Unsupported("its swiglu takes gate and line from two products (swiglu_fusion 0)")
+    split = c.reshape(x, (*lead, half, 2) if fusion == 1 else (*lead, 2, half))
+    axis = len(lead) + (fusion == 1)
+    gate, line = (
+        c.reshape(c.add("gather", split, c.constant([i]), axis=axis), (*lead, half)) for i in range(2)
+    )
+    limit = float(c.attrs.get("swiglu_limit", float("inf")))
+    if limit != float("inf"):
+        top, low = c.scalar(limit, gate), c.scalar(-limit, gate)
+        gate, line = c.add("min", gate, top), c.add("max", c.add("min", line, top), low)
+    alpha = c.scalar(c.attr("activation_alpha", 1.0), gate)
+    swish = c.add("mul", gate, c.add("sigmoid", c.add("mul", gate, alpha)))
+    return c.add("mul", swish, c.add("add", line, c.scalar(c.attr("activation_beta", 0.0), line)))
+
+
+def _expert(c: Call, x: str, picks: str) -> str:
+    """Return what the experts make of x [e, m, in]: [e, m, in]."""
+    kind = c.attr("activation_type", "relu")
+    if kind not in ACTIVATIONS:
+        raise UserError(f"{c.op}: activation_type {kind!r} is none of {', '.join(ACTIVATIONS)}")
+    inner = _product(c, x, 2, picks)
+    if kind == "swiglu":
+        inner = _swiglu(c, inner)
+    elif ACTIVATIONS[kind]:
+        inner = c.compose("Relu", inner) if kind == "relu" else c.add(ACTIVATIONS[kind], inner)
+    if c.has(6):
+        inner = c.add("mul", inner, _product(c, x, 6, picks))
+    return _product(c, inner, 4, picks)
+
+
+@onnx("com.microsoft::MoE")
+def _moe(c: Call) -> str:
+    """Return the sum over the experts of each row.
+
+    Where rows choose fewer experts than there are, the weights of the chosen ones are gathered, once for
+    each row. Else every expert computes every row, and shares of 0 take out what was not asked for.
+    """
+    if len(c.inputs) > OPERANDS and any(c.inputs[OPERANDS:]):
+        raise Unsupported(f"it has an operand beyond the {OPERANDS} that are known")
+    shape, routing = c.type(0).shape, _routing(c)
+    x = c.reshape(c[0], (routing.rows, shape[-1]))
+    summed = _of_chosen if routing.rows * routing.each < c.type(1).shape[1] else _of_all
+    return c.reshape(summed(c, x, routing), shape)
+
+
+def _of_chosen(c: Call, x: str, routing: _Routing) -> str:
+    rows, each, size = routing.rows, routing.each, c.type(x).shape[1]
+    picks = c.reshape(routing.chosen, (rows * each,))
+    spread = c.add("expand", c.reshape(x, (rows, 1, 1, size)), shape=(rows, each, 1, size))
+    made = _expert(c, c.reshape(spread, (rows * each, 1, size)), picks)
+    weighted = c.add("mul", c.reshape(made, (rows, each, size)), c.reshape(routing.shares, (rows, each, 1)))
+    return c.reshape(c.add("reduce_sum", weighted, axes=(1,), keepdims=0), (rows, size))
+
+
+def _of_all(c: Call, x: str, routing: _Routing) -> str:
+    rows, experts, size = routing.rows, c.type(1).shape[1], c.type(x).shape[1]
+    made = _expert(c, c.add("expand", c.reshape(x, (1, rows, size)), shape=(experts, rows, size)), "")
+    numbers = c.constant(list(range(experts)))
+    here = c.add("equal", c.reshape(routing.chosen, (rows, routing.each, 1)), numbers)
+    own = c.add(
+        "where", here, c.reshape(routing.shares, (rows, routing.each, 1)), c.scalar(0, routing.shares)
+    )
+    share = c.add("transpose", c.add("reduce_sum", own, axes=(1,), keepdims=0), perm=(1, 0))
+    weighted = c.add("mul", made, c.reshape(share, (experts, rows, 1)))
+    return c.add("reduce_sum", weighted, axes=(0,), keepdims=0)
