@@ -174,7 +174,8 @@ class Compiled:
     """A model at each stage of lowering, by the names that the stages have for it (`Stage.at`).
 
     `onnx` is as imported, `fused` before the passes that suit it to a chip, `graph` after all of them;
-    `steps` are the steps of the schedule that each launch runs, by number.
+    `steps` are the steps of the schedule that each launch runs, by number, `calls` what they call
+    (`Launches.calls`).
     """
 
     onnx: Graph
@@ -183,6 +184,7 @@ class Compiled:
     program: Program
     fused: Graph
     steps: tuple[tuple[int, ...], ...] = ()
+    calls: tuple[tuple[Any, ...], ...] = ()
 
     def at(self, name: str) -> Graph | Schedule | Program:
         """Return the model at a stage, by the name that `show --at` has for it."""
@@ -232,6 +234,7 @@ def compile_graph(
         results["program"],
         results["fused"],
         tuple(launched.steps),
+        tuple(launched.calls),
     )
 
 

@@ -14,13 +14,16 @@ from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import Block
 from mtia_emu.reuse.memo import Memoise, unmemoised
 
+from .fixed import NONE_FIXED, FixedMappings
+
 
 @dataclass(frozen=True)
 class Tuning:
-    """A way to choose mappings, and what may give the results of work that was done before."""
+    """A way to choose mappings, what may give the results of work that was done before, and what is fixed."""
 
     search: MappingSearch = BY_ESTIMATE
     memoise: Memoise = unmemoised
+    fixed: FixedMappings = NONE_FIXED
 
     def block(self, kernel: Kernel, call: KernelCall, chip: Chip) -> Block:
         """Return the commands of a kernel call under the mapping that is chosen for it."""
