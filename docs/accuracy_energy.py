@@ -21,7 +21,10 @@ import numpy as np
 
 from mtia_emu import api
 from mtia_emu.machine.chip import Chip, load_chip
-from mtia_emu.results.report import Report
+from mtia_emu.machine.supply import supply_v
+from mtia_emu.options import BOARD, CHIP, SERVER
+from mtia_emu.results.report import Report, compare
+from mtia_emu.silicon import area
 from mtia_emu.zoo.operators import Gemm
 
 Table = tuple[Sequence[str], list[list[object]]]
@@ -131,7 +134,7 @@ def inferred_pf_per_mm2(name: str, price_voltage_v: float) -> float:
 
 def clock_w_per_pf_per_mm2(chip: Chip) -> float:
     """Return the watts that 1 pF/mm2 of switched capacitance takes on a chip."""
-    return 1e-12 * chip.die_mm2 * chip.energy.voltage_v**2 * chip.clock_hz
+    return 1e-12 * area(chip).total_mm2 * supply_v(chip) ** 2 * chip.clock_hz
 
 
 def gap() -> Table:
@@ -160,16 +163,29 @@ def gap() -> Table:
     return [*head, "predicts", "mean busy W", "typical / TDP"], rows
 
 
+BESIDE = (
+    ("zoo:dlrm-small", {"batch": 64}),
+    ("zoo:dlrm-small", {"batch": 2048}),
+    ("zoo:dlrm-mlperf", {"batch": 512}),
+    ("zoo:dlrm-mlperf", {"batch": 2048}),
+    LLAMA,
+)
+
+
 def gpu() -> Table:
-    """Return joules of MTIA 2i beside an H100's board, and the published spread of performance per watt."""
+    """Return performance per watt of MTIA 2i over an H100's, on each basis."""
     rows: list[list[object]] = []
-    for model, dims in (("zoo:dlrm-mlperf", {"batch": 512}), ("zoo:dlrm-mlperf", {"batch": 2048}), LLAMA):
+    for model, dims in BESIDE:
         done = api.run(model, "mtia-2i", dims=dims, gpu="h100-sxm")
         assert done.gpu is not None
         given = ", ".join(f"{k}={v}" for k, v in done.report.dims.items())
-        ours, theirs = done.report.joules, done.gpu.joules
-        rows.append([f"`{model}`", given, f"{ours:.3g}", f"{theirs:.3g}", f"{theirs / ours:.2f}"])
-    return ["model", "sizes", "MTIA 2i, J", "H100, J", "performance per watt"], rows
+        each = {basis: compare(done.report, done.gpu, basis) for basis in (CHIP, BOARD, SERVER)}
+        board = each[BOARD]
+        rows.append(
+            [f"`{model}`", given, f"{board.chip_joules:.3g}", f"{board.gpu_joules:.3g}",
+             *(f"{x.perf_per_watt:.2f}" for x in each.values())]
+        )  # fmt: skip
+    return ["model", "sizes", "MTIA 2i, J (board)", "H100, J (board)", *(CHIP, BOARD, SERVER)], rows
 
 
 PEAKS = [  # chip, dtype, published peak in TOPS, source

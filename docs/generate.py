@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import accuracy_silicon
 import design_space
 import reference_tables
 from fences import fill, runs
@@ -176,7 +177,7 @@ def changed(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
     return [*rows[:1], *(row for before, row in pairs if (before[1], *before[3:]) != (row[1], *row[3:]))]
 
 
-CHEAP = reference_tables.SECTIONS
+CHEAP = reference_tables.SECTIONS | accuracy_silicon.SECTIONS
 SECTIONS: dict[str, Callable[[], str]] = CHEAP | {
     f.__name__.replace("_", "-"): f for f in (outputs, operators, exported_models)
 }

@@ -7,6 +7,8 @@ from .kernel import Kernel
 from .matmul.kernel import MatmulKernel, PackedMatmulKernel
 from .rows.kernel import CopyKernel, ScalarKernel, TapeKernel
 from .rows.scan import ScanKernel
+from .rows.scatter import ScatterKernel
+from .rows.top import TopKernel
 
 ALL = (
     AttentionKernel(),
@@ -17,6 +19,8 @@ ALL = (
     CopyKernel("copy", "strided copy: transposes, concatenation, slices that no view can stand for"),
     TapeKernel("rotary", "rotary position embedding on the two halves of each row"),
     ScanKernel(),
+    ScatterKernel(),
+    TopKernel(),
     GatherKernel(),
     EmbeddingBagKernel(),
     ScalarKernel(),

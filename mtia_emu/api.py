@@ -24,14 +24,14 @@ from .engine.lookups import Lookups
 from .errors import UserError
 from .files.writing import valid
 from .gpu import load_gpu
-from .machine.chip import Chip, load_chip, put, validate
-from .options import DEFAULT_CHIP, DEFAULT_GPU, Mode, Options, Words
+from .machine.chip import Chip, load_chip, put_all, validate
+from .options import BOARD, DEFAULT_CHIP, DEFAULT_GPU, Mode, Options, Words
 from .program.inputs import input_arrays, typed_inputs
 from .program.isa import Program
 from .program.verify import verify
 from .results.check import Check, LayerCheck
 from .results.machine import Machine
-from .results.report import Report
+from .results.report import Comparison, Report, compare
 from .sources import Operator, Source, is_program, open_model, operator_source  # noqa: F401
 from .study.accelerator import Accelerator, ProgramRun
 from .study.lookups import example_lookups, known_lookups
@@ -54,6 +54,7 @@ class Outcome:
     """What running a model came to: `gpu` and `check` are None where not asked for.
 
     `lookups` are, by launch, those that only an execution knows; `outputs` are empty where there was none.
+    `basis` is what the joules are of by which chip and GPU are compared; those of each report are its own.
     """
 
     program: Program
@@ -63,6 +64,12 @@ class Outcome:
     check: Check | None = None
     outputs: dict[str, Array] = field(default_factory=dict)
     lookups: Mapping[int, Lookups] = field(default_factory=dict)
+    basis: str = BOARD
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """Return the ratios of GPU to chip, joules of both on the basis; None without a GPU."""
+        return None if self.gpu is None else compare(self.report, self.gpu, self.basis)
 
 
 def compile_stages(
@@ -164,7 +171,8 @@ def run(
         program = model if isinstance(model, Program) else load_program(model)
         loaded = chip_of(program, chip, settings)
         known = known_lookups(program) if inputs is None else {}
-        return run_program(program, loaded, inputs=inputs, lookups=known, gpu=other, progress=progress)
+        done = run_program(program, loaded, inputs=inputs, lookups=known, gpu=other, progress=progress)
+        return replace(done, basis=chosen.basis)
     loaded = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     seed = chosen.seed if chosen.check or inputs is not None else None
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
@@ -193,6 +201,7 @@ def run_source(
         inputs = source.inputs(compiled.onnx, chosen.seed)
     lookups = example_lookups(source, program, chosen.seed) if inputs is None else {}
     outcome = run_program(program, chip, inputs=inputs, lookups=lookups, gpu=other, progress=progress)
+    outcome = replace(outcome, basis=chosen.basis)
     if not chosen.check or inputs is None:
         return outcome
     if progress is not None:
@@ -342,8 +351,7 @@ def chip_of(program: Program, chip: str | Chip | None, settings: Mapping[str, ob
     if chip is not None:
         return load_chip(chip, settings)
     values = copy.deepcopy(dict(program.chip))  # settings leave the program as it is
-    for key, value in (settings or {}).items():
-        put(values, key, value)
+    put_all(values, settings or {})
     return validate(values, str(program.chip.get("name", "")))
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypedDict, Unpack
 from .errors import UserError, nearest, refuse_unknown
 
 LAUNCHES = ("graph", "stream", "host")
+CHIP, BOARD, SERVER = "chip", "board", "server"  # what joules are of
 DEFAULT_CHIP = "mtia-2i"
 DEFAULT_GPU = "h100-sxm"
 PLACES = {  # what of a model starts and ends in SRAM, by the name of the choice
@@ -241,6 +242,14 @@ class Options:
         "first wrong layer and the first wrong command of it.",
         "run",
     )
+    basis: str = option(
+        BOARD,
+        "What the joules beside a GPU's are of, on both sides: chip and memory, also the board's regulators, or "
+        "also a share of the server.",
+        "run",
+        "program",
+        choices=(CHIP, BOARD, SERVER),
+    )
     gpu_mode: Mode = field(default=Mode())
     seed: int = option(
         0,
@@ -298,6 +307,7 @@ class Words(TypedDict, total=False):
     place: str
     check: bool
     by_layer: bool
+    basis: str
     gpu_mode: Mode
     seed: int
 

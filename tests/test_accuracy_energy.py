@@ -13,6 +13,7 @@ sys.path.insert(0, str(DOCS))
 
 import accuracy_energy as accuracy  # noqa: E402
 
+from mtia_emu.engine.energy import standing  # noqa: E402
 from mtia_emu.machine.chip import load_chip  # noqa: E402
 
 
@@ -21,7 +22,7 @@ def test_the_inferred_size_fills_the_gap(name: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(accuracy, "ungapped", lambda *_: 20.0)
     chip = load_chip(name)
     size = accuracy.inferred_pf_per_mm2(name, 0.75)
-    full = chip.energy.model_copy(update={"clock_pf_per_mm2": size}).clock_w(chip.die_mm2, chip.clock_hz)
+    full = standing(load_chip(name, {"energy.clock_pf_per_mm2": size})).clock
     assert full + 20.0 == pytest.approx((chip.typical_w + chip.tdp_w) / 2)
     monkeypatch.setattr(accuracy, "ungapped", lambda *_: 1000.0)
     assert accuracy.inferred_pf_per_mm2(name, 0.75) == 0.0

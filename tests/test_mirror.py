@@ -36,7 +36,7 @@ THROUGH = {
     "kernels/test_search.py": "kernels/bags/estimate kernels/bags/operands",
     "compiler/lower/test_rules.py": "kernels/rows/estimate",
     "kernels/rows/test_rowwise.py": "kernels/rows/emit_tape",
-    "machine/test_chip.py": "files/toml",
+    "machine/test_chip.py": "files/toml machine/package machine/system",
     "plugins/test_kernels.py": "compiler/plugins",
     "program/test_file.py": "program/header",
     "program/test_inputs.py": "files/npz",

@@ -33,6 +33,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     rotary,
     sample,
     scan,
+    scatter_rows,
     shapes,
     softmax,
     spectral,

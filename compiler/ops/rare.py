@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mtia_emu.errors import UserError
+from mtia_emu.machine.units.selection import first_places
+from mtia_emu.machine.units.simd import SCATTERS, scatter
 from mtia_emu.types import INT64, CopyWork, TensorType, dtype
 
 from ..graph import Attrs
@@ -28,8 +30,6 @@ from .base import (
     word,
 )
 from .embedding_bag import rows_of
-
-REDUCTIONS = {"none": None, "add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
 def _infer_gather_elements(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -89,33 +89,24 @@ def _infer_scatter_elements(types: Types, attrs: Attrs) -> tuple[TensorType, ...
     index_dtype(indices)
     axis_of(attrs, x.rank)
     same_dtype([x, updates], "data and updates")
-    word(attrs, "reduction", "none", tuple(REDUCTIONS))
+    word(attrs, "reduction", "none", tuple(SCATTERS))
     if updates.shape != indices.shape or indices.rank != x.rank:
         raise UserError(f"updates {updates} and indices {indices} must be of one shape, of the rank of {x}")
     return (x,)
 
 
-def _scatter(out: Array, index: tuple[Array, ...], updates: Array, reduction: str) -> Array:
-    combine = REDUCTIONS[reduction]
-    if combine is None:
-        out[index] = updates
-    else:
-        combine.at(out, index, updates)
-    return out
-
-
 def _scatter_elements(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     x, indices, updates = (array(a) for a in arrays)
     axis = axis_of(attrs, x.ndim)
-    reduction = word(attrs, "reduction", "none", tuple(REDUCTIONS))
-    return (_scatter(x.copy(), _places(indices, axis, x.shape[axis]), updates, reduction),)
+    reduction = word(attrs, "reduction", "none", tuple(SCATTERS))
+    return (scatter(reduction, x, _places(indices, axis, x.shape[axis]), updates),)
 
 
 def _infer_scatter_nd(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     x, indices, updates = (need(t) for t in types)
     index_dtype(indices)
     same_dtype([x, updates], "data and updates")
-    word(attrs, "reduction", "none", tuple(REDUCTIONS))
+    word(attrs, "reduction", "none", tuple(SCATTERS))
     if indices.rank < 1 or indices.shape[-1] > x.rank:
         raise UserError(f"the last axis of the indices, {indices}, must be at most {x.rank} for {x}")
     right = indices.shape[:-1] + x.shape[indices.shape[-1] :]
@@ -127,7 +118,7 @@ def _infer_scatter_nd(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 def _scatter_nd(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     x, indices, updates = (array(a) for a in arrays)
     index = _tuple_index(indices, x.shape[: indices.shape[-1]])
-    return (_scatter(x.copy(), index, updates, word(attrs, "reduction", "none", tuple(REDUCTIONS))),)
+    return (scatter(word(attrs, "reduction", "none", tuple(SCATTERS)), x, index, updates),)
 
 
 def _infer_one_hot(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -159,24 +150,11 @@ def _infer_topk(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 
 def _topk(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
-    x = array(arrays[0])
-    k, axis = integer(attrs, "k"), axis_of(attrs, x.ndim)
-    keys, low = wide(x), bool(attrs.get("nan_least", False))
-    if attrs.get("largest", True):  # backwards, and equal elements back in their own order
-        order = x.shape[axis] - 1 - np.flip(_ascending(np.flip(keys, axis), axis, low), axis)
-    else:
-        order = _ascending(keys, axis, low)
-    index = np.take(order, np.arange(k), axis=axis)
-    return np.take_along_axis(x, index, axis=axis), index.astype(np.int64)
-
-
-def _ascending(keys: Array, axis: int, nan_least: bool) -> Array:
-    """Return the places of keys along an axis, in the same shape, from the least on and equal ones in order.
-
-    NaN is above all, or below."""
-    if not nan_least:
-        return np.argsort(keys, axis=axis, kind="stable")
-    return np.lexsort((keys, ~np.isnan(keys)), axis=axis)
+    x, k = array(arrays[0]), integer(attrs, "k")
+    axis = axis_of(attrs, x.ndim)
+    largest, low = bool(attrs.get("largest", True)), bool(attrs.get("nan_least", False))
+    index = np.moveaxis(first_places(np.moveaxis(x, axis, -1), k, largest, low), -1, axis)
+    return np.take_along_axis(x, index, axis=axis), index
 
 
 def _infer_cumsum(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:

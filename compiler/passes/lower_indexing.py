@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from mtia_emu.kernels.rows.tape import TapeBuilder
 
-from mtia_emu.types import BOOL, FP32, INT32, INT64, DType
+from mtia_emu.types import BOOL, FP32, INT32, INT64
 
 from ..build import NodeBuilder
 from ..graph import Match, Node, Rewrite, Skip
@@ -19,7 +19,6 @@ from .base import Rule, Rules, building, too_many
 
 Array = np.ndarray[Any, Any]
 INT32_ELEMENTS = 1 << 31  # whose places int32 counts
-ORDERED = ("fp32", "fp16", "bf16", "int64", "int32", "int16", "int8", "uint8")  # types whose rows are folded
 
 
 @dataclass(frozen=True)
@@ -27,19 +26,23 @@ class LowerIndexing(Rules):
     """Spell indexing by element, one-hot rows, TopK and running sums in ops that run on all PEs.
 
     GatherND and GatherElements become a gather of rows by one index, which is worked out before; ScatterND
-    whose constant indices name a box of its operand becomes slices around what is written; a one-hot is a
-    comparison with places counted; each of the first k elements of a row two folds, of values and of places;
-    a running sum or product adds what stands 1, 2, 4, ... places before. What has fewer than `least` elements
+    whose constant indices name a box of its operand becomes slices around what is written, and other scatters
+    change rows by one index; a one-hot is a
+    comparison with places counted; the first elements of long rows are those of their pieces' first ones; a
+    running sum or product adds what stands 1, 2, 4, ... places before. What has fewer than `least` elements
     for each time that this goes over them stays on a core, which takes less time than launches.
     """
 
     least: int = 1024
+    piece: int = 8192  # elements of a row whose first ones are found at once
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         return (self._spell,)
 
     def _spell(self, node: Node, match: Match) -> Rewrite | Skip | None:
+        if node.op == "topk":
+            return _first_elements(node, match, self.piece)
         rule = _RULES.get(node.op)
         if rule is None:
             return None
@@ -53,8 +56,6 @@ class LowerIndexing(Rules):
 
 def _rounds(node: Node, match: Match) -> int:
     """Return how often a node's new spelling goes over its operand."""
-    if node.op == "topk":
-        return integer(node.attrs, "k")
     if node.op in ("cumsum", "cumprod"):
         return match.type_of(node.inputs[0]).shape[integer(node.attrs, "axis")].bit_length()
     return 1
@@ -65,8 +66,6 @@ def _counts_to(node: Node, match: Match) -> int:
     first, last = (match.type_of(v).shape for v in (node.inputs[0], node.inputs[-1]))
     if node.op == "one_hot":
         return integer(node.attrs, "depth")
-    if node.op == "topk":
-        return first[integer(node.attrs, "axis")]
     if node.op == "gather_nd":
         return max(first[: integer(node.attrs, "batch_dims", 0)], default=0)
     return max(last, default=0) if node.op == "gather_elements" else 0
@@ -81,18 +80,8 @@ def _gather_nd(node: Node, match: Match) -> Rewrite | Skip | None:
     if not math.prod(shape):
         return Skip("there are no elements to gather")
     b = building(node, match)
-    parts = [_counted(b, n, places[:-1], axis) for axis, n in enumerate(lead[:batch])]
-    starts, sizes = [0] * len(places), [*places[:-1], 1]
-    for part in range(depth):
-        one = b.add(
-            "slice",
-            indices,
-            starts=[*starts[:-1], part],
-            ends=[*sizes[:-1], part + 1],
-            steps=[1] * len(sizes),
-        )
-        parts.append(b.add("reshape", one, shape=places[:-1]))
-    flat = _flat(b, parts, lead, batch)
+    counted = [_counted(b, n, places[:-1], axis) for axis, n in enumerate(lead[:batch])]
+    flat = _flat(b, [*counted, *_parts(b, indices, places)], lead, batch)
     rows = b.add("reshape", x, shape=(math.prod(lead), *inner))
     return _become(node, b, b.add("gather", rows, flat, axis=0))
 
@@ -104,16 +93,32 @@ def _gather_elements(node: Node, match: Match) -> Rewrite | Skip | None:
     if not math.prod(shape):
         return Skip("there are no elements to gather")
     b = building(node, match)
-    inner = _behind(match, indices, shape, axis)
-    places = match.type_of(indices).shape
+    flat, kept = _element_places(b, match, indices, shape, axis)
+    rows = b.add("reshape", x, shape=(math.prod(shape[:kept]), *shape[kept:]))
+    return _become(node, b, b.add("gather", rows, flat, axis=0))
+
+
+def _parts(b: NodeBuilder, indices: str, places: Sequence[int]) -> list[str]:
+    """Return each part of indices [..,depth], without its last dimension."""
+    out, sizes = [], [*places[:-1], 1]
+    for part in range(places[-1]):
+        starts, ends = [*([0] * (len(sizes) - 1)), part], [*sizes[:-1], part + 1]
+        one = b.add("slice", indices, starts=starts, ends=ends, steps=[1] * len(sizes))
+        out.append(b.add("reshape", one, shape=places[:-1]))
+    return out
+
+
+def _element_places(
+    b: NodeBuilder, match: Match, indices: str, shape: tuple[int, ...], axis: int
+) -> tuple[str, int]:
+    """Return the place in x of what each index along an axis names, and of how many first dimensions."""
+    inner, places = _behind(match, indices, shape, axis), match.type_of(indices).shape
     if inner:
         indices = match.producer(indices, "expand").inputs[0]  # type: ignore[union-attr]
     kept = len(shape) - inner
     index = b.add("reshape", indices, shape=places[:kept])
     parts = [index if a == axis else _counted(b, places[a], places[:kept], a) for a in range(kept)]
-    flat = _flat(b, parts, shape[:kept], 0)
-    rows = b.add("reshape", x, shape=(math.prod(shape[:kept]), *shape[kept:]))
-    return _become(node, b, b.add("gather", rows, flat, axis=0))
+    return _flat(b, parts, shape[:kept], 0), kept
 
 
 def _behind(match: Match, indices: str, shape: tuple[int, ...], axis: int) -> int:
@@ -161,19 +166,53 @@ def _flat(b: NodeBuilder, parts: Sequence[str], sizes: Sequence[int], counted: i
 def _scatter_box(node: Node, match: Match) -> Rewrite | Skip | None:
     """Write a box of x, named by constant indices in order, as slices around what is written."""
     x, indices, updates = node.inputs
-    if node.attrs.get("reduction", "none") != "none":
-        return Skip("it adds to what is there")
-    const = match.const(indices)
-    if const is None or not const.present:
-        return Skip("its indices are not known")
-    shape = match.type_of(x).shape
-    box = _box(const.array(indices), shape)
+    const, shape = match.const(indices), match.type_of(x).shape
+    known = const is not None and const.present and node.attrs.get("reduction", "none") == "none"
+    box = _box(const.array(indices), shape) if known and const else None
     if box is None:
-        return Skip("its indices do not name a box in order")
+        return _scatter_nd(node, match)
     b = building(node, match)
     starts, sizes = box
     new = b.add("reshape", updates, shape=(*sizes, *shape[len(sizes) :]))
     return _become(node, b, _placed(b, x, new, starts, 0))
+
+
+def _scatter_nd(node: Node, match: Match) -> Rewrite | Skip:
+    """Change rows of x at an index of several parts as at one: the sum of parts times their strides."""
+    x, indices, updates = node.inputs
+    shape, places = match.type_of(x).shape, match.type_of(indices).shape
+    depth = places[-1]
+    if not depth or not math.prod(shape) or not math.prod(places):
+        return Skip("there is nothing to change, or all of it")
+    b = building(node, match)
+    flat = _flat(b, _parts(b, indices, places), shape[:depth], 0)
+    return _scattered(node, b, flat, shape[:depth], updates)
+
+
+def _scatter_elements(node: Node, match: Match) -> Rewrite | Skip:
+    """Change elements, or rows where the index is one for all of a row, at the place of each in x."""
+    x, indices, updates = node.inputs
+    shape, axis = match.type_of(x).shape, integer(node.attrs, "axis")
+    if not math.prod(match.type_of(indices).shape):
+        return Skip("there is nothing to change")
+    b = building(node, match)
+    flat, kept = _element_places(b, match, indices, shape, axis)
+    return _scattered(node, b, flat, shape[:kept], updates)
+
+
+def _scattered(node: Node, b: NodeBuilder, flat: str, lead: Sequence[int], updates: str) -> Rewrite:
+    """Return rows of a node's operand, those of its first dimensions `lead`, changed at places `flat`."""
+    rows, (x, *_) = math.prod(lead), node.inputs
+    size = math.prod(b.type_of(x).shape[len(lead) :])
+    count = b.type_of(flat).size
+    changed = b.add(
+        "scatter_rows",
+        b.add("reshape", x, shape=(rows, size)),
+        b.add("reshape", flat, shape=(count,)),
+        b.add("reshape", updates, shape=(count, size)),
+        reduction=node.attrs.get("reduction", "none"),
+    )
+    return _become(node, b, changed)
 
 
 def _box(indices: Array, shape: tuple[int, ...]) -> tuple[list[int], list[int]] | None:
@@ -228,72 +267,38 @@ def _one_hot(node: Node, match: Match) -> Rewrite | Skip | None:
     return _become(node, b, b.add("where", b.add("equal", wrapped, places), on, off))
 
 
-def _first_elements(node: Node, match: Match) -> Rewrite | Skip | None:
-    """Fold rows for the largest element that is not taken yet, then for its first place, k times."""
-    (x,), kind = node.inputs, match.type_of(node.inputs[0])
-    axis, k = integer(node.attrs, "axis"), integer(node.attrs, "k")
-    if kind.dtype.name not in ORDERED or not k:
-        return Skip(f"rows of {kind.dtype} are not folded" if k else "k is 0")
+def _first_elements(node: Node, match: Match, piece: int) -> Rewrite | Skip:
+    """Take the first elements of each piece of long rows, then those of all pieces."""
+    (x,), k = node.inputs, integer(node.attrs, "k")
+    axis, shape = integer(node.attrs, "axis"), match.type_of(x).shape
+    size = shape[axis]
+    if size < 2 * piece or not 0 < 2 * k * -(-size // piece) <= size:
+        return Skip(f"{k} of rows of {size} are taken at once")
     b = building(node, match)
-    order = _Order(b, x, kind.dtype, axis, bool(node.attrs.get("largest", True)))
-    taken = [order.take() for _ in range(k)]
-    values = b.add("concat", *(value for value, _ in taken), axis=axis)
-    places = b.add("concat", *(place for _, place in taken), axis=axis)
-    renames = dict(zip(node.outputs, (values, b.add("cast", places, to=INT64.name)), strict=True))
-    return b.rewrite(renames)
-
-
-class _Order:
-    """Takes elements of rows in order, the first of equal ones first; NaN is the largest."""
-
-    def __init__(self, b: NodeBuilder, x: str, kind: DType, axis: int, largest: bool) -> None:
-        self.b, self.x, self.axis, self.largest = b, x, axis, largest
-        shape = b.type_of(x).shape
-        self.fold = f"reduce_{'max' if largest else 'min'}"
-        self.places = b.add("cast", _counted(b, shape[axis], shape, axis), to=INT32.name)
-        self.end = b.constant(shape[axis], INT32.numpy)
-        self.nan = b.add("isnan", x) if kind.is_float else ""
-        low = -np.inf if kind.is_float else np.iinfo(kind.numpy).min
-        high = np.inf if kind.is_float else np.iinfo(kind.numpy).max
-        self.beyond = b.constant(low if largest else high, kind.numpy)
-        self.taken = self.place = ""
-
-    def take(self) -> tuple[str, str]:
-        """Return the next element of each row, and its place."""
-        b = self.b
-        if self.place:
-            self.taken = self._either(self.taken, b.add("equal", self.places, self.place))
-        last = self.nan and not self.largest  # numbers first: what is left behind them is NaN
-        out = self._either(self.taken, self.nan) if last else self.taken
-        rest = b.add("where", out, self.beyond, self.x) if out else self.x
-        value = b.add(self.fold, rest, axes=[self.axis], keepdims=True)
-        hit = b.add("equal", self.x, value)
-        if self.nan and self.largest:  # a row with NaN has no other largest
-            hit = b.add("or", hit, self.nan)
-        if self.taken:
-            hit = b.add("and", hit, b.add("not", self.taken))
-        return self._behind(hit, value) if last else (value, self._first(hit, self.end))
-
-    def _first(self, hit: str, other: str) -> str:
-        """Return the first place of each row that is hit; elsewhere stands `other`."""
-        at = self.b.add("where", hit, self.places, other)
-        self.place = self.b.add("reduce_min", at, axes=[self.axis], keepdims=True)
-        return self.place
-
-    def _behind(self, hit: str, value: str) -> tuple[str, str]:
-        """Return value and place of what is hit; of the first NaN that is left, in rows without a hit."""
-        b = self.b
-        behind = b.add("add", self.places, self.end)
-        if self.taken:
-            behind = b.add("where", self.taken, b.add("add", self.end, self.end), behind)
-        place = self._first(hit, behind)
-        is_number = b.add("less", place, self.end)
-        nan = b.constant(np.nan, b.type_of(value).dtype.numpy)
-        self.place = b.add("where", is_number, place, b.add("sub", place, self.end))
-        return b.add("where", is_number, value, nan), self.place
-
-    def _either(self, one: str, other: str) -> str:
-        return self.b.add("or", one, other) if one else other
+    order = [*(i for i in range(len(shape)) if i != axis), axis]
+    lead, attrs = [shape[i] for i in order[:-1]], {**node.attrs, "axis": len(shape) - 1}
+    rows = b.add("transpose", x, perm=order)
+    whole = size // piece * piece
+    pieces = b.add("reshape", _cut(b, rows, len(lead), 0, whole), shape=(*lead, whole // piece, piece))
+    values, places = b.adds("topk", pieces, **{**attrs, "axis": len(shape)})
+    first = b.constant(np.arange(0, whole, piece).reshape(-1, 1), INT64.numpy)
+    kept = [
+        [
+            b.add("reshape", v, shape=(*lead, whole // piece * k))
+            for v in (values, b.add("add", places, first))
+        ]
+    ]
+    if size > whole:
+        values, places = b.adds(
+            "topk", _cut(b, rows, len(lead), whole, size), **{**attrs, "k": min(k, size - whole)}
+        )
+        kept.append([values, b.add("add", places, b.constant(whole, INT64.numpy))])
+    values, places = (b.add("concat", *parts, axis=len(lead)) for parts in zip(*kept, strict=True))
+    best, at = b.adds("topk", values, **attrs)
+    back = np.argsort(order).tolist()
+    found = (best, b.add("gather_elements", places, at, axis=len(lead)))
+    results = [b.add("transpose", value, perm=back) for value in found]
+    return b.rewrite(dict(zip(node.outputs, results, strict=True)))
 
 
 def _running(node: Node, match: Match) -> Rewrite | Skip | None:
@@ -330,6 +335,6 @@ _RULES = {
     "gather_elements": _gather_elements,
     "gather_nd": _gather_nd,
     "one_hot": _one_hot,
+    "scatter_elements": _scatter_elements,
     "scatter_nd": _scatter_box,
-    "topk": _first_elements,
 }

@@ -13,6 +13,7 @@ from mtia_emu.compiler.stages import STAGES
 from .. import __version__
 from ..errors import UserError
 from ..options import DEFAULT_CHIP
+from . import area as cli_area
 from . import options as o
 from . import sweep as cli_sweep
 from .conformance import conformance
@@ -358,7 +359,7 @@ def zoo_(name: str | None) -> None:
 
 main.add_command(cli_sweep.sweep)
 main.add_command(cli_sweep.report)
-main.add_command(cli_sweep.area)
+main.add_command(cli_area.area)
 
 
 def _print(title: str, columns: list[str], rows: list[list[str]]) -> None:

@@ -165,7 +165,14 @@ def deliver(outcome: Outcome, flags: dict[str, Any]) -> None:
     if to != "-":
         from ..view.terminal import print_report
 
-        print_report(outcome.report, outcome.gpu, outcome.check, console(), layers=flags["layers"])
+        print_report(
+            outcome.report,
+            outcome.gpu,
+            outcome.check,
+            console(),
+            layers=flags["layers"],
+            basis=outcome.basis,
+        )
     if outcome.check is not None and not outcome.check.passed:
         sys.stdout.flush()
         sys.exit(EXIT_CHECK_FAILED)
@@ -175,7 +182,7 @@ def _write_report(outcome: Outcome, to: str) -> None:
     from ..files.writing import json_text, write_json
     from ..results.report_json import as_json
 
-    value = as_json(outcome.report, outcome.gpu, outcome.check)
+    value = as_json(outcome.report, outcome.gpu, outcome.check, outcome.basis)
     if to == "-":
         say(json_text(value), nl=False)
     else:

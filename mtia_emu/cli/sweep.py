@@ -1,4 +1,4 @@
-"""The commands of the command line about many chips: sweep, report, area."""
+"""The commands of the command line about many chips: sweep, report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UserError
-from ..options import DEFAULT_CHIP, Machines, Options, declared
+from ..options import Machines, Options, declared
 from . import options as o
 from .output import console, say
 
@@ -322,30 +322,3 @@ def _draw(store: Store, target: str, flags: dict[str, Any]) -> None:
         pictures.roofline(study, target, flags["point"], flags["model"])
     else:
         getattr(pictures, flags["picture"])(study, target)
-
-
-@click.command(short_help="Print a chip's die area and cost to make.")
-@o.options(o.CHIP, o.SET)
-def area(chip: str | None, settings: tuple[str, ...]) -> None:
-    """Print the die area of a chip by component, and what it costs to make, from its parameters.
-
-    \b
-    Examples:
-      mtia-emu area
-      mtia-emu area --chip mtia-1 --set sram.bytes=268435456
-    """
-    from ..machine.chip import load_chip
-    from ..silicon import area as area_of
-    from ..silicon import cost as cost_of
-    from ..view.terminal import print_table
-
-    loaded = load_chip(chip or DEFAULT_CHIP, o.parse_settings(settings))
-    estimate, price = area_of(loaded), cost_of(loaded)
-    parts = [(name, getattr(estimate, name)) for name in estimate.__dataclass_fields__]
-    whole = estimate.total_mm2
-    rows = [[name, f"{mm2:.1f}", f"{mm2 / whole:.1%}"] for name, mm2 in [*parts, ("whole die", whole)]]
-    print_table(f"{loaded.name}: die area", ["component", "mm2", "share"], rows, console())
-    dollars = [(n, getattr(price, n)) for n in ("die_usd", "package_test_usd", "memory_usd", "total_usd")]
-    rows = [[name.removesuffix("_usd").replace("_", " and "), f"{usd:,.0f}"] for name, usd in dollars]
-    rows += [["good dies", f"{price.yield_share:.1%}"], ["dies a wafer", f"{price.dies_per_wafer:.0f}"]]
-    print_table("cost to make, $", ["part", ""], rows, console())

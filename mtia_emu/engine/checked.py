@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .interpreter import BlockRun
-from .memory import put_tile, rows_of, tile_of
+from .memory import put_rows, put_tile, rows_of, tile_of
 
 Array = np.ndarray[Any, Any]
 
@@ -39,6 +39,11 @@ class CheckedRun(BlockRun):
         marks = self._operand_marks(operand)
         put_tile(marks, row, col, np.full(data.shape, _written(marks), marks.dtype))
         super().put(operand, row, col, data)
+
+    def put_rows(self, operand: int, at: Array, data: Array) -> None:
+        marks = self._operand_marks(operand)
+        put_rows(marks, at, np.full(data.shape, _written(marks), marks.dtype))
+        super().put_rows(operand, at, data)
 
     def _marks(self, pe: int, index: int) -> Array:
         marks = self.slot(pe, index).marks

@@ -45,6 +45,7 @@ def dynamic(block: Block, ev: Events, chip: Chip) -> Joules:
         else:
             parts[counter.part] += float(getattr(ev, name).sum()) * price
     parts["dram"] += more_activates(ev, chip) * chip.energy.dram_activate_pj
+    parts["dram"] += code_bytes(ev, chip) * chip.energy.dram_read_pj_per_byte
     return Joules(**{part: (by_kind[part] + pj) * PJ for part, pj in parts.items()})
 
 
@@ -57,13 +58,28 @@ def supplied(joules: Joules, chip: Chip) -> Joules:
 
 def more_activates(ev: Events, chip: Chip) -> float:
     """Return the rows of DRAM's banks that a block's runs of bytes open beyond what streams would."""
+    timing = chip.dram_timing
+    return 0.0 if timing is None else _of_runs(ev, chip, timing.more_activates_per_byte)
+
+
+def code_bytes(ev: Events, chip: Chip) -> float:
+    """Return the bytes of error-correcting code that cross DRAM's pins beside a block's data.
+
+    They cost what bytes that are read do; no traffic counts them.
+    """
+    timing = chip.dram_timing
+    return 0.0 if timing is None or not timing.ecc_data_bytes else _of_runs(ev, chip, timing.code_per_byte)
+
+
+def _of_runs(ev: Events, chip: Chip, per_byte: Callable[[Array, int], Array]) -> float:
+    """Return what a block's bytes in DRAM come to, by what a byte does in runs of its length."""
     moved = ev.dram_read_bytes + ev.dram_write_bytes
     some = np.flatnonzero(moved)
-    if not len(some) or chip.dram_timing is None:
+    if not len(some):
         return 0.0
     runs, which = np.unique(ev.run_bytes[some], return_inverse=True)
     bytes_ = np.bincount(which, weights=moved[some])
-    return float((bytes_ * chip.dram_timing.more_activates_per_byte(runs, chip.dram.channels)).sum())
+    return float((bytes_ * per_byte(runs, chip.dram.channels)).sum())
 
 
 def _by_dtype(counts: Array, kinds: Array, price: Mapping[str, float]) -> float:

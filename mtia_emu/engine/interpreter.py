@@ -13,7 +13,7 @@ from ..program.commands.base import Library
 from ..program.fields import OP, Fields
 from ..program.geometry import receivers
 from ..program.isa import Block
-from .memory import MarkedMemory, MemoryView, put_tile, rows_of, tile_of
+from .memory import MarkedMemory, MemoryView, put_rows, put_tile, rows_of, tile_of
 
 Array = np.ndarray[Any, Any]
 EXECUTE = {int(opcode): kind.execute for opcode, kind in COMMANDS.items()}
@@ -77,6 +77,10 @@ class BlockRun:
     def rows(self, operand: int, at: Array) -> Array:
         """Return rows [n, cols] of an operand, by number at[n]."""
         return rows_of(self.views[operand].values, at)
+
+    def put_rows(self, operand: int, at: Array, data: Array) -> None:
+        """Write rows [n, cols] of an operand, by number at[n]."""
+        put_rows(self.views[operand].values, at, data)
 
     def whole(self, operand: int) -> Array:
         """Return an operand in its own shape."""

@@ -96,6 +96,11 @@ def rows_of(view: Array, at: Array) -> Array:
     return picked
 
 
+def put_rows(view: Array, at: Array, data: Array) -> None:
+    """Write rows [n, cols] of an array seen as a matrix, by number at[n]."""
+    view[np.unravel_index(at, view.shape[:-1])] = data
+
+
 def put_tile(view: Array, row: int, col: int, data: Array) -> None:
     """Write a tile [rows, cols] of an array seen as a matrix."""
     rows, cols = data.shape

@@ -11,7 +11,7 @@ import numpy as np
 from ..program.commands import COMMANDS
 from ..program.fields import DST, OP, PE, Fields
 from .interpreter import BlockRun
-from .memory import put_tile, rows_of, tile_of
+from .memory import put_rows, put_tile, rows_of, tile_of
 
 Array = np.ndarray[Any, Any]
 NOBODY = -1
@@ -79,6 +79,10 @@ class TracedRun(BlockRun):
     def put(self, operand: int, row: int, col: int, data: Array) -> None:
         put_tile(self.writers[operand], row, col, np.full(data.shape, len(self.feeds) - 1, np.int32))
         super().put(operand, row, col, data)
+
+    def put_rows(self, operand: int, at: Array, data: Array) -> None:
+        put_rows(self.writers[operand], at, np.full(data.shape, len(self.feeds) - 1, np.int32))
+        super().put_rows(operand, at, data)
 
     def _compare(self, operand: int, values: Array, right: Array, there: Array) -> None:
         off = there & (values != right) & ~((values != values) & (right != right))

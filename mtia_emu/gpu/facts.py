@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..options import BOARD
+from ..results.basis import Around
 from ..types import NARROW_FLOATS
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True, strict=True)
@@ -226,6 +228,11 @@ class Facts(BaseModel):
     idle_w: float = described("board, clocks up, no kernel running", "W", ge=0, **WATTS)
     active_w: float = described("board, kernels running, beside bytes and operations", "W", gt=0, **WATTS)
     tdp_w: float = described("board power limit", "W", gt=0, **WATTS)
+    regulator_share: float = described(
+        "lost in the board's regulators, of what the GPU and its memory take", "1", ge=0, le=1
+    )
+    server_gpus: int = described("GPUs of a server", "GPUs", gt=0, le=4096)
+    server_w: float = described("the rest of a server: hosts, network, fans, supplies", "W", ge=0, **WATTS)
     sustained_heat: float = described(
         "energy of an operation in steady state over that in a short burst", "1", ge=1, le=4
     )
@@ -239,6 +246,11 @@ class Facts(BaseModel):
     attention: AttentionFacts
     links: Links | None = None
     bands: Bands
+
+    @property
+    def around(self) -> Around:
+        """Return what stands around the GPU, whose own joules are the board's."""
+        return Around(BOARD, self.regulator_share, 0.0, self.server_gpus, self.server_w)
 
     def __hash__(self) -> int:
         """Return a cheap hash, for the caches of kernels; equality still compares every field."""

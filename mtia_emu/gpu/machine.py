@@ -99,7 +99,7 @@ class Gpu(Facts):
             macs=macs, peak_macs=seconds * peak,
             notes=self._notes([w for w in work.works if _live(w)], chosen),
             seconds_band=_whole_band(self.bands, works, [x.span_s for x in layers]),
-            joules_band=_band(self.bands, "joules"),
+            joules_band=_band(self.bands, "joules"), around=self.around,
         )  # fmt: skip
 
     def in_mode(self, mode: Mode) -> GpuInMode:
@@ -144,7 +144,7 @@ class Gpu(Facts):
         split = "fused as a serving runtime does" if mode.fused else "one kernel an operator"
         state = self.board(mode).state
         return (
-            f"GPU time is of kernels launched by {mode.launch}, {split}, in {state}; energy is the board's",
+            f"GPU time is of kernels launched by {mode.launch}, {split}, in {state}",
             *(
                 f"{self.name} has no {kind} matmul rate: {kind} runs at its {rate} rate"
                 for kind, rate in rates

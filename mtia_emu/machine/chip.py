@@ -6,19 +6,19 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
-from ..errors import UserError, nearest, refuse_unknown
+from ..errors import UserError, nearest
 from ..files import toml
 from ..types import DType, dtype
+from .chips import chip_names, chip_text  # noqa: F401
 from .drams import load_dram
 from .memory_choice import choose, filled
 from .package import Package
+from .system import System
 from .units.dram import DramTiming
 from .units.energy import Energy
 from .units.matrix import Matrix
@@ -38,7 +38,6 @@ from .units.noc import Grid, Noc
 from .units.power import Power
 from .units.simd import Simd
 
-MAX_FILE_BYTES = 1 << 18
 Array = np.ndarray[Any, Any]
 Numbers = Array | float
 NUMBERS = (int, float, dict[str, float])
@@ -105,6 +104,7 @@ class Chip(BaseModel):
     launch: ControlProcessor
     kernels: Kernels
     package: Package
+    system: System
     power: Power
     energy: Energy
 
@@ -209,7 +209,7 @@ class Chip(BaseModel):
         Estimate: two trips to a counter in SRAM, as on a GPU to one in its L2: each PE adds to it, then sees
         that all have.
         """
-        return math.ceil(self.cycles(2 * self.sram.latency_s))
+        return math.ceil(2 * self.sram.latency_s * self.power.nominal_hz)
 
     def peak_macs_per_cycle(self, kind: DType) -> float:
         """Return the multiply-adds a cycle of all PEs, on the unit that takes that dtype."""
@@ -230,36 +230,6 @@ class Chip(BaseModel):
         wide = [t for t in have if t.bits >= kind.bits]
         order = sorted(wide, key=lambda t: t.bits) or sorted(have, key=lambda t: (-t.bits, t.name != "fp16"))
         return order[0] if order else kind
-
-
-def chip_names() -> list[str]:
-    """Return the names of the chips that ship with the product."""
-    folder = resources.files("mtia_emu.machine.chips")
-    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
-
-
-def chip_text(name: str) -> tuple[str, str]:
-    """Return the TOML text of a shipped chip or of a file, and where it came from."""
-    if name.endswith(".toml") or "/" in name:
-        return _file_text(Path(name)), name
-    if name not in chip_names():
-        raise refuse_unknown("chip", name, chip_names())
-    return (resources.files("mtia_emu.machine.chips") / f"{name}.toml").read_text(encoding="utf-8"), name
-
-
-def _file_text(path: Path) -> str:
-    if not path.is_file():
-        raise UserError(
-            f"chip file {path} is not a file; give a chip's name ({', '.join(chip_names())}) or a .toml file"
-        )
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise UserError(
-            f"chip file {path} has {path.stat().st_size} bytes; at most {MAX_FILE_BYTES} are read"
-        )
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"chip file {path} cannot be read as text: {error}") from None
 
 
 def load_chip(name: str, settings: Mapping[str, object] | None = None) -> Chip:

@@ -13,11 +13,12 @@ from typing import Any
 
 from ..errors import UserError
 from .drams import grade, load_dram, load_technology
+from .drams.technology import Technology
 from .units.dram import DramTiming
-from .units.dram_technology import Technology
 
 IDEAL = "ideal"  # a device without timings, which brings nothing
 DEVICE = "dram.device"
+MOST_BYTES = 1 << 60  # beyond what a chip may have: its own check refuses that
 Rule = Callable[[Technology, DramTiming, float], Any]
 
 BROUGHT: dict[str, Rule] = {
@@ -30,6 +31,7 @@ BROUGHT: dict[str, Rule] = {
     "dram.ecc_data_bytes": lambda tech, timing, bytes_: tech.inline_ecc_data_bytes,
     "energy.dram_read_pj_per_byte": lambda tech, timing, bytes_: tech.read_pj_per_byte,
     "energy.dram_write_pj_per_byte": lambda tech, timing, bytes_: tech.write_pj_per_byte,
+    "energy.dram_activate_pj": lambda tech, timing, bytes_: timing.activate_pj,
     "energy.dram_idle_w": lambda tech, timing, bytes_: tech.idle_w_per_gb * bytes_ / 1e9,
 }
 """What a device brings, by key of a chip: from its technology, its timings and the bytes of the chip."""
@@ -53,7 +55,7 @@ def choose(values: dict[str, Any], settings: Mapping[str, Any]) -> None:
     if not isinstance(new, str) or new == IDEAL or not isinstance(dram, dict):
         return
     old = dram.get("device")
-    if not isinstance(old, str) or old == IDEAL or _grade(old) == grade(new):
+    if _grade(old) == grade(new):
         return
     for key in BROUGHT:
         table, _, name = key.partition(".")
@@ -70,12 +72,14 @@ def filled(values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(dram, dict) or not all(isinstance(values.get(t), dict) for t in ("dram", "energy")):
         return values
     device, bytes_ = dram.get("device"), dram.get("bytes")
-    if not isinstance(device, str) or not isinstance(bytes_, int | float) or _grade(device) is None:
+    if not isinstance(device, str) or _grade(device) is None:
         return values
     missing = [key for key in BROUGHT if not _has(values, key)]
     if not missing:
         return values
-    out, brought = {**values, "dram": dict(dram), "energy": dict(values["energy"])}, bring(device, bytes_)
+    held = isinstance(bytes_, int | float) and 0 < bytes_ < MOST_BYTES
+    out = {**values, "dram": dict(dram), "energy": dict(values["energy"])}
+    brought = bring(device, bytes_ if held else 1.0)
     for key in missing:
         table, _, name = key.partition(".")
         out[table][name] = brought[key]
@@ -96,9 +100,9 @@ def own(device: str, bytes_: float, values: Mapping[str, Any]) -> list[Own]:
     return [Own(key, values[key], x) for key, x in brought.items() if not _same(values[key], x)]
 
 
-def _grade(device: str) -> str | None:
+def _grade(device: object) -> str | None:
     try:
-        return grade(device)
+        return grade(device) if isinstance(device, str) else None
     except UserError:
         return None
 

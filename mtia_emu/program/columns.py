@@ -90,6 +90,11 @@ class CommandColumns:
         whole = np.array([not k.is_float and k.name != "bool" for k in self.kinds])
         self.refuse(~whole[self.operand_kind[operand]], at, "indices and offsets are integers")
 
+    def counts(self, at: Array, slot: Array) -> None:
+        """Refuse slots [n] that hold no whole numbers."""
+        whole = np.array([not k.is_float and k.name != "bool" for k in self.kinds])
+        self.refuse(~whole[self.slot_kind[slot]], at, "places are integers")
+
     def writable(self, at: Array, operand: Array) -> None:
         """Refuse operands [n] that the block only reads."""
         written = np.array([x.written for x in self.block.operands])

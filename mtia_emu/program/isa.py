@@ -20,7 +20,7 @@ import numpy as np
 
 from ..machine.memories import Memory, memory_named
 from ..machine.units.noc import Cast  # noqa: F401  a word of the language, imported from here
-from ..machine.units.simd import FUNCTIONS, REDUCTIONS
+from ..machine.units.simd import FUNCTIONS, REDUCTIONS, SCATTERS
 from ..types import DType, TensorType, Work, WorkGroup
 
 Array = np.ndarray[Any, Any]
@@ -39,10 +39,14 @@ class Opcode(IntEnum):
     SIMD = 7
     FOLD = 8
     SCALAR = 9
+    TOP = 10
+    PICK = 11
+    SCATTER = 12
 
 
 FUNCTION_NAMES = tuple(FUNCTIONS)
 REDUCTION_NAMES = tuple(REDUCTIONS)
+SCATTER_NAMES = tuple(SCATTERS)
 POOL_MODES = ("sum", "mean", "max")
 
 
@@ -58,6 +62,8 @@ class Shape(IntEnum):
 FIRST = 1  # MATMUL: overwrite the accumulator
 VECTOR = 2  # MATMUL: on the SIMD engine
 QUANTISED = 1  # POOL: rows end in a scale and an offset
+SMALLEST = 1  # TOP: the least elements, not the largest
+NAN_LEAST = 2  # TOP: NaN is below all numbers, not above
 LOWEST = 2  # POOL: an empty bag gives -inf, not 0
 IMMEDIATE = -2  # a SIMD source that is the command's `imm`
 NO_SLOT = -1

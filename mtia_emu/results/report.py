@@ -8,7 +8,9 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, Self, cast
 
+from ..options import BOARD
 from ..sums import add_up
+from .basis import Around, Published
 from .power import PowerState
 from .spans import Track
 
@@ -157,7 +159,8 @@ class Report:
     `tracks` are what ran, the chip or GPU first; `stretches` are the runs, whose layers may overlap on
     different tracks. `peak_macs` are the multiply-adds that the machine could do in the time at the dtype's
     peak rate. `seconds_band` and `joules_band` are given where the machine's model was held to measurements,
-    `power` of a chip whose limit of power was kept, of several runs where it was the same in all.
+    `power` of a chip whose limit of power was kept, of several runs where it was the same in all; so is
+    `around`, what its joules leave out, and `published`, what is published of such machines.
 
     `a + b` is a run of `a`, then one of `b`; `n * a` is `a + ... + a`, and takes no more memory where `a` is
     one run. Times, traffic and multiply-adds add exactly, joules and bands up to rounding.
@@ -177,6 +180,8 @@ class Report:
     seconds_band: Band | None = None
     joules_band: Band | None = None
     power: PowerState | None = None
+    around: Around | None = None
+    published: Published | None = None
 
     @cached_property
     def length(self) -> Fraction:
@@ -242,6 +247,8 @@ class Report:
             _mixed((self.seconds_band, self.seconds), (other.seconds_band, other.seconds)),
             _mixed((self.joules_band, self.joules), (other.joules_band, other.joules)),
             self.power if self.power == other.power else None,
+            self.around if self.around == other.around else None,
+            self.published if self.published == other.published else None,
         )
 
     def __rmul__(self, times: int) -> Report:
@@ -315,6 +322,10 @@ class Comparison:
     perf_per_watt: float | None
     speed_band: Band | None = None
     energy_band: Band | None = None
+    basis: str | None = None
+    chip_joules: float = 0.0
+    gpu_joules: float = 0.0
+    published: Published | None = None
 
 
 def _around(value: float | None, band: Band | None) -> Band | None:
@@ -322,15 +333,30 @@ def _around(value: float | None, band: Band | None) -> Band | None:
     return Band(value * band.low, value * band.high) if value is not None and band is not None else None
 
 
-def compare(chip: Report, gpu: Report) -> Comparison:
+def compare(chip: Report, gpu: Report, basis: str = BOARD) -> Comparison:
     """Return the ratios of GPU to chip: time, energy, and work per second per watt.
 
-    Performance per watt is 1 / (seconds x watts) on each side, which is 1 / joules: at equal work it equals
-    the energy ratio. Both are printed since both are asked for by name. The bands are those of the GPU's
-    model alone: what is wrong with the chip's comes on top.
+    Joules of both are brought to a basis; `basis` is None, and each has its own, where what stands around one
+    of them is not known. Performance per watt is 1 / (seconds x watts) on each side, which is 1 / joules: at
+    equal work it equals the energy ratio. Both are printed since both are asked for by name. The bands are
+    those of the GPU's model alone: what is wrong with the chip's comes on top.
     """
-    energy = gpu.joules / chip.joules if chip.joules else None
+    known = chip.around is not None and gpu.around is not None
+    ours, theirs = (_on(x, x.joules, basis if known else None) for x in (chip, gpu))
+    energy = theirs / ours if ours else None
     speed = gpu.seconds / chip.seconds if chip.seconds else None
+    band = None
+    if gpu.joules_band is not None and ours:
+        ends = (gpu.joules_band.low, gpu.joules_band.high)
+        band = Band(*(_on(gpu, end * gpu.joules, basis if known else None) / ours for end in ends))
     return Comparison(
-        speed, energy, energy, _around(speed, gpu.seconds_band), _around(energy, gpu.joules_band)
-    )
+        speed, energy, energy, _around(speed, gpu.seconds_band), band,
+        basis if known else None, ours, theirs, chip.published,
+    )  # fmt: skip
+
+
+def _on(report: Report, joules: float, basis: str | None) -> float:
+    """Return joules of a report's own kind on a basis; as they are without one."""
+    if basis is None or report.around is None:
+        return joules
+    return report.around.joules(joules, report.seconds, basis)

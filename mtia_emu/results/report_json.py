@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..errors import UserError
+from ..options import BOARD
 from .check import Check
 from .report import Layer, Report, compare
 
@@ -13,14 +14,18 @@ SCHEMA = "mtia-emu.report.v2"
 MOST_LAYERS = 1 << 16  # of a report that is written of several runs, and of one that is read
 
 
-def as_json(report: Report, gpu: Report | None = None, check: Check | None = None) -> dict[str, Any]:
+def as_json(
+    report: Report, gpu: Report | None = None, check: Check | None = None, basis: str = BOARD
+) -> dict[str, Any]:
     """Return the JSON object of a report, with the GPU's beside it and the outcome of a check.
+
+    `basis` is what the joules are of by which the two are compared; `joules` of each are its own.
 
     Raises `UserError` for a report of several runs with more than `MOST_LAYERS` layers together.
     """
     out = _run_json(report)
     if gpu is not None:
-        out |= {"gpu": _gpu_json(gpu), "versus_gpu": asdict(compare(report, gpu))}
+        out |= {"gpu": _gpu_json(gpu), "versus_gpu": asdict(compare(report, gpu, basis))}
     if check is not None:
         out["check"] = _check_json(check)
     return out

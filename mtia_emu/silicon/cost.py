@@ -59,7 +59,8 @@ def yield_share(die_mm2: float, defects_per_cm2: float, alpha: float) -> float:
 def cost(chip: Chip, silicon: Silicon | None = None, die_mm2: float | None = None) -> Cost:
     """Return what a chip costs to make; `die_mm2` in place of the area that `area` gives.
 
-    Prices are those of the case of `silicon`, mid by default. A die that no wafer holds costs infinitely much.
+    Prices are those of the case of `silicon`, mid by default. A die that no wafer holds costs infinitely
+    much.
     """
     facts, p = silicon or load_silicon(), chip.package
     size = area(chip, facts).total_mm2 if die_mm2 is None else die_mm2

@@ -7,12 +7,12 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..errors import UserError, nearest
 from ..files import toml
 from ..machine.drams import dram_names, grade, load_technology
-from ..machine.units.dram_technology import Range
+from ..machine.drams.technology import Range
 
 STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 POSITIVE = Field(gt=0, le=1e9)
@@ -48,7 +48,14 @@ class CostFacts(BaseModel):
     yield_alpha: float = POSITIVE
     package_test_usd: Range
     interposer_usd_per_mm2: Range
-    bond_loss_share: Range = Field(description="below 1")
+    bond_loss_share: Range
+
+    @field_validator("bond_loss_share")
+    @classmethod
+    def _most_hold(cls, value: Range) -> Range:
+        if value[-1] > 0.5:
+            raise ValueError("at most 0.5")
+        return value
 
 
 class ProcessNode(BaseModel):
@@ -71,7 +78,7 @@ class Device(BaseModel):
     make_usd: float | None = None
 
 
-class Memory(BaseModel):
+class MemoryPrice(BaseModel):
     """What settings say of a memory in place of its file."""
 
     model_config = STRICT
@@ -89,7 +96,7 @@ class Silicon(BaseModel):
     cost: CostFacts
     node: dict[str, ProcessNode]
     device: dict[str, Device]
-    dram: dict[str, Memory] = Field(default_factory=dict)
+    dram: dict[str, MemoryPrice] = Field(default_factory=dict)
     case: Case = "mid"
 
     def pick(self, among: Range) -> float:
@@ -102,7 +109,7 @@ class Silicon(BaseModel):
 
     def of_memory(self, name: str, what: Literal["usd_per_gb", "package_phy_mm2"]) -> float:
         """Return what a memory costs a GB, or what a package of it needs on the die."""
-        said = getattr(self.dram.get(grade(name), Memory()), what)
+        said = getattr(self.dram.get(grade(name), MemoryPrice()), what)
         return self.pick(getattr(load_technology(name), what) if said is None else said)
 
     def at(self, node_nm: float) -> ProcessNode:

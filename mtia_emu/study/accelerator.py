@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from mtia_emu.compiler.formats import Format, choose_format, format_text
@@ -26,8 +26,9 @@ from ..engine.power import sustained
 from ..engine.run import Zeros, report
 from ..errors import UserError
 from ..machine.chip import Chip
-from ..options import Options
+from ..options import CHIP, Options
 from ..program.isa import Program
+from ..results.basis import Around, Published
 from ..results.machine import Computation
 from ..results.report import Report
 from ..reuse.memo import Memoise, unmemoised
@@ -127,6 +128,20 @@ class GraphModel:
         return asked_work(lower(self.graph, steps.fused))
 
 
+def around(chip: Chip) -> Around:
+    """Return what stands around a chip, whose own joules are those of itself and its DRAM."""
+    s = chip.system
+    return Around(CHIP, s.regulator_share, s.board_w, s.server_chips, s.server_w)
+
+
+def published(chip: Chip) -> Published | None:
+    """Return the performance per watt that is published of a chip, None where none is."""
+    s = chip.system
+    if not s.perf_per_w_mean:
+        return None
+    return Published(s.perf_per_w_low, s.perf_per_w_mean, s.perf_per_w_high, s.perf_per_w_of)
+
+
 @dataclass(frozen=True)
 class Accelerator:
     """A chip as a machine, which compiles what is not yet compiled.
@@ -167,7 +182,8 @@ class Accelerator:
             each = self.costing(run.program, chip, run.lookups)
             return report(run.program, chip, zero_macs=run.zero_macs, each=each)
 
-        return sustained(self.chip, at)
+        found = sustained(self.chip, at)
+        return replace(found, around=around(self.chip), published=published(self.chip))
 
     def _run(self, work: Computation) -> ProgramRun:
         if isinstance(work, GraphModel):

@@ -19,6 +19,7 @@ Tick = Callable[[int, int], None]
 LESS = {"s", "cycles", "pJ", "W", "V", "C", "pF"}  # units of which less is better, also by the byte or row
 # shapes of arrays and tiles: powers of two stay so, or tiles misfit
 SHAPES = {"lanes", "rows", "columns", "banks", "lines"}
+OUTSIDE = ("package.", "system.")  # keys of what stands beside and around the chip
 PRICES = "energy."  # keys of what changes no time
 # sizes that a program's tiles and addresses depend on: with those the model is compiled anew
 SIZES = {"B", "PEs", "arrays", "share"} | SHAPES
@@ -58,6 +59,8 @@ def _step(key: str, old: Any, info: Any) -> ParameterStep | None:
     number = isinstance(old, (int, float)) and not isinstance(old, bool)
     chosen = getattr(info.annotation, "__origin__", None) is Literal  # a choice, not an amount
     if not number or not old or chosen or key in FACTS or key.endswith(GRAIN):
+        return None
+    if key.startswith(OUTSIDE):
         return None
     double = unit in SHAPES and math.log2(old).is_integer()
     new = 2 * old if double else better(old, less=less_is_better(unit) and key != LIMIT)

@@ -28,6 +28,7 @@ from ..gpu import load_gpu
 from ..machine.chip import Chip, chip_text, put, put_all, validate
 from ..machine.memory_choice import filled
 from ..program.commands import looks_up
+from ..options import CHIP
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
 from ..reuse.memo import Memo, Memoise
@@ -251,7 +252,7 @@ def reference(evaluator: Evaluator) -> tuple[Row, dict[str, Any]]:
             share = max(share, 1 - report.seconds_band.low, report.seconds_band.high - 1)
         each[model.name] = {
             "seconds": report.seconds,
-            "joules": report.joules,
+            "joules": gpu.around.joules(report.joules, report.seconds, CHIP),  # as those of points
             "macs": report.macs,
             "dram_bytes": moved,
         }

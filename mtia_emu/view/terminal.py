@@ -9,8 +9,10 @@ from dataclasses import asdict
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
+from ..options import BOARD, SERVER
+from ..results.basis import HOLDS, LEAVES
 from ..results.check import Check, Distance, LayerCheck
-from ..results.report import Layer, Report, compare
+from ..results.report import Comparison, Layer, Report, compare
 from ..sums import add_up
 from . import units
 from .page import Cell, Page, beside
@@ -30,11 +32,18 @@ _PASSES = (
 
 
 def print_report(
-    report: Report, gpu: Report | None, check: Check | None, console: Console, *, layers: int = 12
+    report: Report,
+    gpu: Report | None,
+    check: Check | None,
+    console: Console,
+    *,
+    layers: int = 12,
+    basis: str = BOARD,
 ) -> None:
     """Print a report, the GPU's beside it and the outcome of a check, where there are any.
 
-    `layers` is how many rows the tables of layers and of ops may have. Needs 80 columns to show every table
+    `layers` is how many rows the tables of layers and of ops may have, `basis` what the joules are of by which
+    chip and GPU are compared. Needs 80 columns to show every table
     well; columns of lesser weight are left out where they do not fit. Names are printed as text, whatever
     they hold.
     """
@@ -44,7 +53,7 @@ def print_report(
     if report.layers:
         parts += [_bound(page, report), _ops(page, report, layers), _top(page, report, layers)]
     if gpu is not None:
-        parts.append(_gpu(page, report, gpu))
+        parts.append(_gpu(page, report, gpu, basis))
     if check is not None:
         parts.append(_check(page, check))
         if check.layers:
@@ -73,16 +82,28 @@ def _totals(page: Page, report: Report) -> RenderableType:
     peak = f"{units.percent(report.utilization)} of the {report.dtype} peak"
     rows = [
         ("time", units.seconds(report.seconds), cycles),
-        ("energy", units.joules(report.joules), f"{units.watts(report.watts)} on average"),
+        ("energy", units.joules(report.joules), _power(report)),
         ("work", units.count(report.macs, "MAC"), f"{rate}, {peak}"),
         ("DRAM", units.size(dram), f"{units.size(_per(dram, report.seconds))}/s on average"),
     ]
+    if report.power is not None and report.power.slowed:
+        asked, limit = units.hertz(report.power.asked_hz), units.watts(report.power.limit_w)
+        rows.insert(1, ("clock", units.hertz(report.clock_hz), f"{asked} asked for: slowed to keep to {limit}"))
     if report.layers:
         rows.append(("bound by", *_mostly(report)))
     grid = Table.grid(padding=(0, 3, 0, 0))
     for label, value, detail in rows:
         grid.add_row(page.text(label), page.text(value, "bold"), page.text(detail, "dim"))
     return page.section("Totals", grid)
+
+
+def _power(report: Report) -> str:
+    """Return a run's average power, beside its limit and what is drawn between runs, where those are known."""
+    average, state = f"{units.watts(report.watts)} on average", report.power
+    if state is None:
+        return average
+    idle, asleep = units.watts(state.idle_w), units.watts(state.sleep_w)
+    return f"{average} of {units.watts(state.limit_w)}; {idle} idle, {asleep} asleep"
 
 
 def _mostly(report: Report) -> tuple[str, str]:
@@ -179,30 +200,48 @@ def _top(page: Page, report: Report, limit: int) -> RenderableType:
     return page.section("Slowest layers", page.table(columns, rows, flex=0, optional=(6, 8, 7, 2)), note=note)
 
 
-def _gpu(page: Page, report: Report, gpu: Report) -> RenderableType:
+def _gpu(page: Page, report: Report, gpu: Report, basis: str) -> RenderableType:
+    versus = compare(report, gpu, basis)
     columns = ["", f"{report.machine} ({report.dtype})", f"{gpu.machine} ({gpu.dtype})", "chip / GPU"]
+    ours, theirs = versus.chip_joules, versus.gpu_joules
+    of = f" ({versus.basis})" if versus.basis else ""
     rows: list[list[Cell]] = [
         ["time", *_pair(units.seconds, report.seconds, gpu.seconds)],
-        ["energy", *_pair(units.joules, report.joules, gpu.joules)],
-        ["power", *_pair(units.watts, report.watts, gpu.watts)],
-        ["runs per joule (perf/W)", *_pair(units.count, _per(1, report.joules), _per(1, gpu.joules))],
+        [f"energy{of}", *_pair(units.joules, ours, theirs)],
+        [f"power{of}", *_pair(units.watts, _per(ours, report.seconds), _per(theirs, gpu.seconds))],
+        ["runs per joule (perf/W)", *_pair(units.count, _per(1, ours), _per(1, theirs))],
         ["utilization", *_pair(units.percent, report.utilization, gpu.utilization)],
         ["bound by", *(_mostly(x)[0] if x.layers else "-" for x in (report, gpu)), ""],
     ]
-    words = page.text(_words(report, gpu), "bold")
-    parts: list[RenderableType] = [page.table(columns, rows), "", words]
-    bands = _bands(report, gpu)
-    if bands:
-        parts.append(page.text(bands, "dim"))
+    parts: list[RenderableType] = [
+        page.table(columns, rows),
+        "",
+        page.text(_words(report, gpu, versus), "bold"),
+    ]
+    parts += [
+        page.text(line, "dim") for line in (*_bands(versus), *_basis(report, gpu, versus), *gpu.notes[:1])
+    ]
     return page.section("Beside the GPU", *parts, "", _gpu_bound(page, gpu))
 
 
-def _bands(report: Report, gpu: Report) -> str:
-    """Return how wide the ratios are, as far as the GPU's model was held to measurements."""
-    versus = compare(report, gpu)
+def _bands(versus: Comparison) -> Iterator[str]:
+    """Yield how wide the ratios are, as far as the GPU's model was held to measurements."""
     named = [("as fast", versus.speed_band), ("performance per watt", versus.energy_band)]
     texts = [f"{name} {units.ratio(b.low)} to {units.ratio(b.high)}" for name, b in named if b is not None]
-    return f"80 % band of the GPU's model alone: {'; '.join(texts)}." if texts else ""
+    if texts:
+        yield f"80 % band of the GPU's model alone: {'; '.join(texts)}."
+
+
+def _basis(report: Report, gpu: Report, versus: Comparison) -> Iterator[str]:
+    """Yield what the joules of both sides are of, and what is published of such chips."""
+    if versus.basis:
+        shares = [units.watts(x.around.server_w / x.around.machines) for x in (report, gpu) if x.around]
+        of = f" ({' and '.join(shares)})" if versus.basis == SERVER else ""
+        yield f"Joules of both: {HOLDS[versus.basis]}{of}; without {LEAVES[versus.basis]}."
+    p = versus.published
+    if p is not None:
+        spread = "" if p.low == p.high else f", {units.ratio(p.low)} to {units.ratio(p.high)}"
+        yield f"Published performance per watt: {units.ratio(p.mean)}{spread} ({p.text})."
 
 
 def _gpu_bound(page: Page, gpu: Report) -> RenderableType:
@@ -217,9 +256,8 @@ def _pair(show: units.Show, chip: float, gpu: float) -> list[Cell]:
     return [show(chip), show(gpu), units.ratio(chip / gpu) if gpu else "-"]
 
 
-def _words(report: Report, gpu: Report) -> str:
+def _words(report: Report, gpu: Report, versus: Comparison) -> str:
     """Return the comparison in plain words."""
-    versus = compare(report, gpu)
     if not (versus.speed and versus.energy and versus.perf_per_watt):
         return f"{report.machine} and {gpu.machine} cannot be compared: one took no time or no energy."
     return (

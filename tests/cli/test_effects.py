@@ -156,6 +156,7 @@ RUN = f"run {{f}}/m.onnx {SMALL}"
 GPU = "--gpu a100-sxm-40gb --json -"
 DELIVERED = {
     "--gpu": Case("", "--gpu none --json -", GPU, keys),
+    "--basis": Case(GPU, "", "--basis server", key("versus_gpu", "energy")),
     "--gpu-launch": Case(GPU, "", "--gpu-launch host", key("gpu", "seconds")),
     "--gpu-unfused": Case(GPU, "", "--gpu-unfused", key("gpu", "notes")),
     "--gpu-sustained": Case(GPU, "", "--gpu-sustained", key("gpu", "joules")),
@@ -221,6 +222,7 @@ CASES: dict[tuple[str, str], Case] = {
     ),
     ("area", "--chip"): Case("area", "--chip tiny", "--chip mtia-1", printed),
     ("area", "--set"): Case("area --chip tiny", "", "--set sram.bytes=1048576", printed),
+    ("area", "--json"): Case("area --chip tiny", "", "--json {o}/a", named),
     ("opt", "--output"): Case(OPT, "", "-o {o}/g.ir", named),
     ("opt", "--draw"): Case(OPT, "", "--draw {o}/g.dot", named),
     ("opt", "--quiet"): Case(f"opt {{f}}/m.onnx {SMALL}", "", "-q", printed),

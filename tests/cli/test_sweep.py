@@ -1,4 +1,4 @@
-"""The commands about many chips: sweep, report, area."""
+"""The commands about many chips: sweep, report."""
 
 from __future__ import annotations
 
@@ -82,8 +82,3 @@ def test_bad_requests_are_told(store: Path, product: str, tmp_path: Path) -> Non
     assert "a report is .html" in told("report", str(store), "-o", str(tmp_path / "r.pdf"))
     assert "no column 'speed'" in told("report", str(store), "-o", str(tmp_path / "r.svg"), "--x", "speed")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_area_is_printed_by_component() -> None:
-    shown = cli("area", "--chip", "mtia-1").output
-    assert "whole die" in shown and "373.0" in shown and "package and test" in shown

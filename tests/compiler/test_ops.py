@@ -63,6 +63,10 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         ([f32(9, 4), ints(1, 2), ints(0, 2), f32(2)] * 2, {"mode": "sum", "weighted": True}),
     ],
     "gather": [([f32(4, 5), ints(0, -1, 3)], {"axis": 0}), ([f32(4, 5), np.array(2)], {"axis": 1})],
+    "scatter_rows": [
+        ([f32(4, 5), ints(0, -1, 0), f32(3, 5)], {}),
+        ([f32(4, 5), ints(0, -1, 0), f32(3, 5)], {"reduction": "add"}),
+    ],
     "reshape": [([f32(4, 5)], {"shape": [2, 10]})],
     "transpose": [([f32(2, 3, 4)], {"perm": [2, 0, 1]})],
     "expand": [([f32(3, 1)], {"shape": [2, 3, 4]})],

@@ -21,6 +21,7 @@ from mtia_emu.engine.launches import costs
 from mtia_emu.engine.run import report
 from mtia_emu.engine.timing import Timeline
 from mtia_emu.machine.chip import load_chip
+from mtia_emu.machine.supply import logic_scale
 from mtia_emu.program.isa import Program
 from mtia_emu.results.report import Layer
 from mtia_emu.results.report_json import as_json
@@ -100,7 +101,7 @@ def test_zeros_of_one_layer_spare_joules_of_that_layer() -> None:
     (a, b), (spared, same) = run(ones), run(ones * 0)
     assert same == b and replace(spared, joules=a.joules) == a
     e = chip.energy
-    saved = a.macs * (e.mac_pj["fp16"] - e.zero_mac_pj["fp16"]) * e.logic_scale * 1e-12
+    saved = a.macs * (e.mac_pj["fp16"] - e.zero_mac_pj["fp16"]) * logic_scale(chip) * 1e-12
     assert a.joules - spared.joules == pytest.approx(saved, rel=1e-6)
 
 

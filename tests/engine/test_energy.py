@@ -14,7 +14,16 @@ from worked import WORKED
 
 import mtia_emu
 from mtia_emu.api import core_library
-from mtia_emu.engine.energy import dynamic, spared, standing, traffic
+from mtia_emu.engine.energy import (
+    asleep_w,
+    clock_w,
+    dynamic,
+    leakage_w,
+    spared,
+    standing,
+    supplied,
+    traffic,
+)
 from mtia_emu.engine.events import Events, events
 from mtia_emu.engine.function import execute
 from mtia_emu.engine.run import report
@@ -23,6 +32,7 @@ from mtia_emu.machine.units.energy import Energy
 from mtia_emu.program.events import COUNTERS
 from mtia_emu.program.isa import Block, Program
 from mtia_emu.results.report import Joules, Report, Traffic
+from mtia_emu.silicon import area
 from mtia_emu.types import DTYPES
 
 Case = tuple[Chip, Block]
@@ -58,6 +68,7 @@ DEAR = {
     **{"simd_pj": 7.0, "scalar_pj": 11.0, "local_read_pj_per_byte": 13.0, "local_write_pj_per_byte": 17.0},
     **{"sram_read_pj_per_byte": 19.0, "sram_write_pj_per_byte": 23.0, "dram_read_pj_per_byte": 29.0},
     **{"dram_write_pj_per_byte": 31.0, "noc_pj_per_byte_hop": 37.0, "command_pj": 41.0},
+    **{"local_price_bytes": 0, "sram_price_bytes": 0, "dram_activate_pj": 43.0},
     **{
         "leakage_w_per_mm2": 0.02,
         "temperature_c": 90.0,
@@ -67,11 +78,13 @@ DEAR = {
     },
 }
 LOGIC, MEMORY = 2.25, 4.0  # squares of the voltages
+# Prices are of memories without any bytes: with wires, 16 KiB take 1 + 1.045 / 8, 256 KiB 1 + 1.045 / 2.
+LOCAL, SHARED = MEMORY * 1.130625, LOGIC * 1.5225
 ONE_EACH = {  # of one event: the part of the joules that it is in, and pJ
-    "local_read_bytes": ("local", 13 * MEMORY),
-    "local_write_bytes": ("local", 17 * MEMORY),
-    "sram_read_bytes": ("sram", 19 * LOGIC),
-    "sram_write_bytes": ("sram", 23 * LOGIC),
+    "local_read_bytes": ("local", 13 * LOCAL),
+    "local_write_bytes": ("local", 17 * LOCAL),
+    "sram_read_bytes": ("sram", 19 * SHARED),
+    "sram_write_bytes": ("sram", 23 * SHARED),
     "dram_read_bytes": ("dram", 29),  # DRAM has a supply of its own
     "dram_write_bytes": ("dram", 31),
     "noc_byte_hops": ("noc", 37 * LOGIC),
@@ -92,6 +105,11 @@ def dear() -> Chip:
     return with_energy(load_chip("tiny"), **DEAR)
 
 
+def costs(block: Block, ev: Events, chip: Chip) -> dict[str, float]:
+    """Return what events cost at the chip's own clock and capacities, by part of the joules."""
+    return asdict(supplied(dynamic(block, ev, chip), chip))
+
+
 def one(field: str, dtype: int = 0) -> Events:
     """Return a single event, of a command that does nothing else."""
     ev = Events.zeros(1)
@@ -110,14 +128,14 @@ def test_every_event_has_its_one() -> None:
 @pytest.mark.parametrize("field", ONE_EACH)
 def test_one_event_costs_its_price_and_nothing_else(field: str) -> None:
     part, pj = ONE_EACH[field]
-    found = asdict(dynamic(WORKED["stage"].block, one(field), dear()))
+    found = costs(WORKED["stage"].block, one(field), dear())
     assert found == pytest.approx(dict.fromkeys(found, 0.0) | {part: pj * 1e-12}, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize(("dtype", "pj"), [("int8", 2), ("fp16", 3), ("fp32", 5), ("bf16", 5), ("fp64", 5)])
 def test_a_multiply_add_has_the_price_of_its_dtype(dtype: str, pj: float) -> None:
-    found = dynamic(WORKED["stage"].block, one("macs", list(DTYPES).index(dtype)), dear())
-    assert found.compute == pytest.approx(pj * LOGIC * 1e-12, rel=1e-12)
+    found = costs(WORKED["stage"].block, one("macs", list(DTYPES).index(dtype)), dear())
+    assert found["compute"] == pytest.approx(pj * LOGIC * 1e-12, rel=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "pj"), [("int8", 1.5), ("fp16", 2), ("fp32", 3.5), ("bf16", 3.5)])
@@ -134,9 +152,9 @@ def test_bytes_of_each_level_are_told_apart() -> None:
 
 
 def test_standing_power_is_what_was_worked_out() -> None:
-    """10 mm2 at 0.02 W/mm2, 1.5 V squared, 20 C above 70 twice that; 30 pF/mm2 x 10 mm2 x 2.25 V2 x 1 GHz."""
-    power = asdict(standing(dear()))
-    some = {"static": 10 * 0.02 * 2.25 * 2 + 0.25, "clock": 30e-12 * 10 * 2.25 * 1e9, "dram": 0.125}
+    """0.02 W/mm2, 1.5 V squared, 20 C above 70 twice that; 30 pF/mm2 x 2.25 V2 x 1 GHz."""
+    power, mm2 = asdict(standing(dear())), area(dear()).total_mm2
+    some = {"static": mm2 * 0.02 * 2.25 * 2 + 0.25, "clock": 30e-12 * mm2 * 2.25 * 1e9, "dram": 0.125}
     assert power == pytest.approx(dict.fromkeys(power, 0.0) | some, rel=1e-12)
 
 
@@ -149,7 +167,7 @@ def test_a_command_costs_what_was_worked_out() -> None:
     x = WORKED["pool with weights"]
     pj = {"compute": 160 * 1.0, "local": 160 * 0.74 + 224 * 0.87, "sram": 40 * 8.2, "dram": 832 * 48.0}
     pj |= {"noc": 608 * 1.7, "control": 300.0, "static": 0.0, "clock": 0.0}
-    found = asdict(dynamic(x.block, events(x.block, x.chip), x.chip))
+    found = costs(x.block, events(x.block, x.chip), x.chip)
     assert found == pytest.approx({part: n * 1e-12 for part, n in pj.items()}, rel=1e-12)
 
 
@@ -158,7 +176,7 @@ def test_a_command_costs_what_was_worked_out() -> None:
 def test_joules_rise_with_every_price(case: Case, price: tuple[str, str], factor: float) -> None:
     (chip, block), (key, part) = case, price
     dear = with_energy(chip, **{key: getattr(chip.energy, key) * factor})
-    low, high = (asdict(dynamic(block, events(block, c), c)) for c in (chip, dear))
+    low, high = (costs(block, events(block, c), c) for c in (chip, dear))
     assert all(0 <= low[name] <= high[name] for name in low)
     assert key.endswith("voltage_v") or all(low[name] == high[name] for name in low if name != part)
 
@@ -169,9 +187,70 @@ def test_events_cost_the_square_of_the_voltage(case: Case, factor: float) -> Non
     chip, block = case
     e = chip.energy
     other = with_energy(chip, voltage_v=e.voltage_v * factor, memory_voltage_v=e.memory_voltage_v * factor)
-    low, high = (asdict(dynamic(block, events(block, c), c)) for c in (chip, other))
+    low, high = (costs(block, events(block, c), c) for c in (chip, other))
     for name in low:
         assert math.isclose(high[name], low[name] * (1 if name == "dram" else factor**2), rel_tol=1e-9)
+
+
+@settings(max_examples=20)
+@given(BLOCKS, st.sampled_from(["local_price_bytes", "sram_price_bytes"]), st.floats(0, 1))
+def test_joules_fall_as_the_memory_of_a_price_grows(case: Case, key: str, share: float) -> None:
+    """Whose price holds at a larger memory has a smaller one, which costs less."""
+    chip, block = case
+    other = with_energy(chip, **{key: int(share * getattr(chip.energy, key))})
+    low, high = (costs(block, events(block, c), c) for c in (chip, other))
+    assert all(low[name] <= high[name] for name in low)
+
+
+def test_short_runs_pay_for_the_rows_that_they_open() -> None:
+    """A run of 64 B opens half of a row each time (tRAS and the queue decide), a stream a row once."""
+    chip = with_energy(load_chip("mtia-2i"), dram_activate_pj=1000.0)
+    free = with_energy(chip, dram_activate_pj=0.0)
+    ev, found = one("dram_read_bytes"), []
+    for run_bytes in (64.0, 2048.0, 1e9):
+        ev.run_bytes[:] = run_bytes
+        block = WORKED["stage"].block
+        found.append(dynamic(block, ev, chip).dram - dynamic(block, ev, free).dram)
+        expected = chip.dram_timing.more_activates_per_byte(np.array([run_bytes]), chip.dram.channels)[0]
+        assert found[-1] == pytest.approx(expected * 1000e-12, abs=1e-20)
+    assert found[0] >= found[1] > found[2] == 0
+
+
+def test_code_beside_the_data_costs_what_reading_it_does() -> None:
+    """A stream has a burst of code to eight of data, a run of 64 B one to two."""
+    coded, plain = load_chip("mtia-2i"), load_chip("mtia-2i", {"dram.ecc_data_bytes": 0})
+    coded, plain = (with_energy(x, dram_activate_pj=0.0) for x in (coded, plain))
+    ev, block = one("dram_read_bytes"), WORKED["stage"].block
+    for run_bytes, share in ((1e9, 1 / 8), (64.0, 1 / 2)):
+        ev.run_bytes[:] = run_bytes
+        more = dynamic(block, ev, coded).dram / dynamic(block, ev, plain).dram - 1
+        assert more == pytest.approx(share, rel=0.01)
+
+
+@given(st.integers(1, 16), st.integers(1, 16), st.integers(1, 16))
+def test_a_chip_that_holds_more_never_rests_on_less(rows: int, cols: int, factor: int) -> None:
+    less, more = (
+        standing(load_chip("mtia-2i", {"grid.rows": n, "grid.cols": cols})) for n in (rows, factor * rows)
+    )
+    assert less.static <= more.static and less.clock <= more.clock
+
+
+def test_static_power_is_the_sum_of_its_components() -> None:
+    chip = load_chip("mtia-2i")
+    power, mm2 = standing(chip), asdict(area(chip))
+    leaks, clocks = leakage_w(chip), clock_w(chip)
+    assert sum(leaks.values()) + chip.energy.link_w == pytest.approx(power.static)
+    assert sum(clocks.values()) == pytest.approx(power.clock)
+    assert all(leaks[n] / leaks["sram"] == pytest.approx(mm2[n] / mm2["sram"]) for n in mm2)
+    assert list(leaks) == list(clocks) == list(mm2)
+
+
+def test_asleep_a_chip_leaks_at_its_least_supply() -> None:
+    """MTIA 2i: leakage at 0.65 V in place of 0.85, no clock, links and DRAM held up."""
+    chip = load_chip("mtia-2i")
+    leaks = sum(leakage_w(chip).values()) * (0.65 / 0.85) ** 2
+    assert asleep_w(chip) == pytest.approx(leaks + chip.energy.link_w + chip.energy.dram_idle_w)
+    assert asleep_w(chip.at_clock(1e6)) == asleep_w(chip) < standing(chip).total
 
 
 @pytest.mark.parametrize("key", STANDING)

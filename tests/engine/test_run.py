@@ -19,10 +19,12 @@ from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.isa import Program
 from mtia_emu.results.report import Report
 from mtia_emu.results.report_json import as_json
+from mtia_emu.silicon import area
 
 POWER = {"energy.link_w": 0.5, "energy.dram_idle_w": 0.25, "energy.clock_pf_per_mm2": 40}
-# 10 mm2 x 0.017 W of leakage; the clock: 40 pF x 10 mm2 x 0.75 V squared x 1 GHz.
-STATIC, IDLE, CLOCK = 0.17 + 0.5, 0.25, 0.225
+MM2 = area(load_chip("tiny")).total_mm2
+# 0.017 W of leakage a mm2; the clock: 40 pF a mm2 x 0.75 V squared x 1 GHz.
+STATIC, IDLE, CLOCK = MM2 * 0.017 + 0.5, 0.25, MM2 * 0.0225
 EVENTS = 1.076e-9  # 3840 x 0.1 + 800 x 0.74 + 100 pJ, of the product
 
 

@@ -124,7 +124,9 @@ RATES: tuple[tuple[str, float, str, float], ...] = (
     ("pe.matrix.cols", 4, "matmul fp16", 74),  # 2 folds across
     ("pe.matrix.arrays", 2, "matmul int8", 50),  # both folds across at once: 3 x 12
     ("pe.matrix.stationary_buffers", 1, "matmul fp16", 54),  # 4 x (4 + 8); 2 + 48 + 4
-    ("clock_hz", 2e9, "load whole rows", 31),  # SRAM answers after 20 cycles
+    ("clock_hz", 2e9, "load whole rows", 21),  # SRAM runs on it
+    ("clock_hz", 2e9, "load parts of rows from DRAM", 132),  # 192 / 8 = 24, not 12; answers after 100, not 50
+    ("power.nominal_hz", 2e9, "load whole rows", 31),  # SRAM answers after 20 of the slower cycles
 )
 
 

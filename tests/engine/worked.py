@@ -11,6 +11,7 @@ back.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from tiny import (
@@ -93,6 +94,9 @@ class Worked:
 def moved(data: float, links: int, runs: int, run_bytes: float, **more: float) -> dict[str, float]:
     """Return the events of `data` bytes that cross so many links, of runs of so many bytes, and others."""
     return {"noc_bytes": data, "noc_byte_hops": data * links, "runs": runs, "run_bytes": run_bytes, **more}
+
+
+CHANGED = 8 * (1 - (7 / 8) ** 20) / 5  # of 8 rows those that 20 draws name, for a share of 4 draws
 
 
 SOURCE1 = 2  # bits of the flags before those of the second source's shape
@@ -203,6 +207,36 @@ WORKED = {
         moved(72, 2, 3, 16, dram_read_bytes=256, local_write_bytes=48, rows=3),
         79,
         {"dma": 21, "noc": 2.25, "dram": 16, "local": 0.75},
+    ),
+    # 4 of 20 updates of 8 rows of 16 B, which change CHANGED rows. SRAM: 4 updates and CHANGED rows read, as
+    # many written; DRAM: 4 indices of 8 B, a burst. One pass of radix: a key is counted and moved, 8 steps of
+    # 4 cycles, and goes to SRAM and back with its place, 12 B. Network: rows, 32 B of indices, 96 B of keys,
+    # over 2 links. 4 + CHANGED rows are asked for, 8 at once, each for 50 + 2 + 4: longer than 32 additions.
+    # Sorting comes first. End 2 + 32 + 56 x rows / 8 + 56.
+    "scatter": Worked(
+        block(command(Opcode.SCATTER, pe=1, fn=1, operand=2, operand2=INDEX, row2=0, rows=4, cols=8, dst=A)),
+        moved(
+            16 * (4 + 2 * CHANGED) + 32 + 96,
+            2,
+            4 + CHANGED + CHANGED,
+            16,
+            dram_read_bytes=64,
+            sram_read_bytes=16 * (4 + CHANGED) + 48,
+            sram_write_bytes=16 * CHANGED + 48,
+            local_write_bytes=16 * (4 + CHANGED),
+            local_read_bytes=16 * (4 + CHANGED),
+            rows=4 + CHANGED,
+            scalar_elements=8,
+            simd_passes=32,
+        ),
+        90 + 7 * (4 + CHANGED),
+        {
+            "dma": 32 + 7 * (4 + CHANGED),
+            "noc": (16 * (4 + 2 * CHANGED) + 128) / 32,
+            "dram": 4,
+            "sram": (16 * (4 + 2 * CHANGED) + 96) / 64,
+            "local": 2 * 16 * (4 + CHANGED) / 64,
+        },
     ),
     # 2 bags, 10 look-ups of 16 B rows. DRAM: 10 bursts, 80 B of indices in 2, 3 offsets in 1: 832 B. SRAM: 10
     # weights, 40 B. Network: 160 + 80 + 24 + 40 = 304 B over 2 links. Local memory: rows in and out again,
@@ -365,6 +399,26 @@ WORKED = {
         {"simd_passes": 32, "local_read_bytes": 64, "local_write_bytes": 16},
         14,
         {"simd": 8, "local": 1.25},
+    ),
+    # 4 rows of 8 fp16 pass once: 32 x 2 / 16 = 4. A heap of 2 takes 2 (1 + ln 4) elements of 8 through 2
+    # levels: 9.545 steps of 4 cycles a row. 64 B read, 2 places of 1 B a row written. End 2 + 4 + 152.7 + 4.
+    "find the two largest": Worked(
+        block(command(Opcode.TOP, dst=SMALL_A, src0=A, rows=4, cols=8, k=2)),
+        {
+            "simd_passes": 32,
+            "scalar_elements": 16 * (1 + math.log(4)),
+            "local_read_bytes": 64,
+            "local_write_bytes": 8,
+        },
+        10 + 64 * (1 + math.log(4)),
+        {"simd": 4 + 64 * (1 + math.log(4)), "local": 1.125},
+    ),
+    # 8 elements of 2 B and their places of 1 B: 24 B read, 16 written, 4 cycles each. End 2 + 32.
+    "pick two of each row": Worked(
+        block(command(Opcode.PICK, dst=RESULT, src0=A, src1=SMALL_A, rows=4, cols=8, k=2)),
+        {"scalar_elements": 8, "local_read_bytes": 24, "local_write_bytes": 16},
+        34,
+        {"simd": 32, "local": 0.625},
     ),
     # 80 B from DRAM in 2 bursts, 40 B to SRAM, all over one link. 20 elements x 4 cycles, then DRAM's answer:
     # 2 + 80 + 50.

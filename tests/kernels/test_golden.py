@@ -26,7 +26,7 @@ from mtia_emu.kernels.rows.tape import parse
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.isa import Block, Operand
 from mtia_emu.program.text import dump
-from mtia_emu.types import FP16, FP32, INT32, UINT8
+from mtia_emu.types import FP16, FP32, INT32, INT64, UINT8
 
 CHIP = load_chip("tiny")
 FOLDER = Path(__file__).parent / "golden"
@@ -116,6 +116,17 @@ def gather() -> Block:
     )
 
 
+def scatter() -> Block:
+    operands = [packed(INT32, (1, 5)), packed(FP16, (5, 8))]
+    out = [packed(FP16, (9, 8), "sram", written=True)]
+    return KERNELS["scatter"].emit(CHIP, {"reduction": "add"}, operands, out)
+
+
+def top() -> Block:
+    outputs = [packed(FP16, (6, 2), written=True), packed(INT64, (6, 2), "sram", written=True)]
+    return KERNELS["top"].emit(CHIP, {"largest": True, "nan_least": False}, [packed(FP16, (6, 9))], outputs)
+
+
 def embedding_bag() -> Block:
     bags = BagOperands(
         packed(FP16, (50, 8)),
@@ -142,6 +153,8 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "copy": copy,
     "rotary": rotary,
     "gather": gather,
+    "scatter": scatter,
+    "top": top,
     "embedding_bag": embedding_bag,
     "scalar": scalar,
 }

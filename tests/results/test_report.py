@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from functools import reduce
 from operator import add
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtia_emu.results.basis import Around
 from mtia_emu.results.report import Band, Comparison, Joules, Layer, Report, Stretch, Traffic, compare
 from mtia_emu.results.report_json import as_json
 from mtia_emu.results.spans import Track
@@ -137,9 +139,30 @@ def test_a_billion_runs_take_no_more_room_than_one() -> None:
 def test_a_chip_of_half_the_time_and_a_quarter_of_the_energy_is_2_and_4_times_better() -> None:
     chip = report_of((), Fraction(1, 4), (CHIP,), joules_by=Joules(dram=2.0))
     gpu = report_of((), Fraction(1, 2), (OTHER,), joules_by=Joules(dram=8.0), seconds_band=Band(0.5, 1.5))
-    assert compare(chip, gpu) == Comparison(2.0, 4.0, 4.0, Band(1.0, 3.0))
+    assert compare(chip, gpu) == Comparison(2.0, 4.0, 4.0, Band(1.0, 3.0), chip_joules=2.0, gpu_joules=8.0)
     nothing = report_of((), Fraction(0), (CHIP,))
-    assert compare(nothing, gpu) == Comparison(None, None, None)
+    assert compare(nothing, gpu) == Comparison(None, None, None, gpu_joules=8.0)
+
+
+def test_both_sides_are_on_one_basis_or_each_on_its_own() -> None:
+    """2 J of a chip in 0.25 s and 8.4 J of a board in 0.5 s; servers of 4 and 2 with 160 and 40 W more."""
+    around = Around("chip", 0.05, 0.0, 4, 160.0)
+    chip = report_of((), Fraction(1, 4), (CHIP,), joules_by=Joules(dram=2.0), around=around)
+    beside = Around("board", 0.05, 0.0, 2, 40.0)
+    more = {"around": beside, "joules_band": Band(0.5, 1.5)}
+    gpu = report_of((), Fraction(1, 2), (OTHER,), joules_by=Joules(dram=8.4), **more)
+    for basis, ours, theirs in (("chip", 2.0, 8.0), ("board", 2.1, 8.4), ("server", 12.1, 18.4)):
+        found = compare(chip, gpu, basis)
+        assert (found.basis, found.chip_joules, found.gpu_joules) == (
+            basis,
+            pytest.approx(ours),
+            pytest.approx(theirs),
+        )
+        assert found.energy == found.perf_per_watt == pytest.approx(theirs / ours)
+    assert found.energy_band == Band(pytest.approx((4.2 + 10) / 12.1), pytest.approx((12.6 + 10) / 12.1))
+    alone = compare(chip, replace(gpu, around=None), "server")
+    assert (alone.basis, alone.chip_joules, alone.gpu_joules) == (None, 2.0, 8.4)
+    assert (chip + chip).around == around and (chip + gpu).around is None
 
 
 @given(st.integers(0, 1 << 53), st.floats(1e3, 1e12))

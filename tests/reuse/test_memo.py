@@ -158,7 +158,7 @@ def test_methods_note_what_they_read() -> None:
     notes: set[str] = set()
     chip = noted(load_chip("tiny"), notes)
     assert chip.sram_bytes_per_cycle > 0 and chip.pes > 0
-    assert notes == {"sram.bytes_per_s", "clock_hz", "grid.rows", "grid.cols"}
+    assert notes == {"sram.bytes_per_s", "power.nominal_hz", "grid.rows", "grid.cols"}
     notes.clear()
     chip.part(1, 1).dram.burst(np.ones(1), np.ones(1))
     assert notes == {"grid.rows", "grid.cols", "dram.burst_bytes"}

@@ -47,6 +47,15 @@ def test_a_parameter_adds_area_where_it_is_built(key: str, part: str) -> None:
     assert {n: v for n, v in more.items() if n != part} == {n: v for n, v in base.items() if n != part}
 
 
+def test_pads_are_of_packages_and_do_not_shrink_with_their_rate() -> None:
+    """Eight packages of LPDDR5 at 2.8 mm2; slower pins take as much room, faster ones more."""
+    mm2 = {
+        rate: area(load_chip("mtia-2i", {"dram.channel_bytes_per_s": rate})).dram
+        for rate in (6.4e9, 12.8e9, 25.6e9)
+    }
+    assert mm2[6.4e9] == mm2[12.8e9] == pytest.approx(8 * 2.8) and mm2[25.6e9] == pytest.approx(16 * 2.8)
+
+
 def test_a_finer_node_shrinks_all_but_analogue() -> None:
     coarse, fine = (asdict(area(load_chip("mtia-2i", {"node_nm": nm}))) for nm in (7, 5))
     assert coarse.pop("dram") == fine.pop("dram")
@@ -77,5 +86,9 @@ def test_settings_change_the_facts_and_wrong_ones_are_refused() -> None:
         load_silicon({"area.host_mm": 1.0})
     with pytest.raises(UserError, match=r"silicon: 'cost.wafer_mm' is -1.0"):
         load_silicon({"cost.wafer_mm": -1.0})
-    with pytest.raises(UserError, match=r"'node.5.wafer_usd' is nan"):
+    with pytest.raises(UserError, match=r"cost.bond_loss_share.*at most 0.5"):
+        load_silicon({"cost.bond_loss_share": 0.9})
+    with pytest.raises(UserError, match=r"unknown key 'dram.hbm3-6400.usd'"):
+        load_silicon({"dram.hbm3-6400.usd": 4.0})
+    with pytest.raises(UserError, match=r"'node.5.wafer_usd.*' is nan"):
         load_silicon({"node.5.wafer_usd": float("nan")})

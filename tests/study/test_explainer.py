@@ -113,3 +113,19 @@ def test_what_is_wrong_is_refused(refused: Any, tmp_path: Path) -> None:
     assert "did you mean" in refused("explain", "zoo:dlrm-smal")
     assert "unknown key" in refused("explain", MODEL, "--set", "dram.chanels=3")
     assert "does not exist" in refused("explain", MODEL, "--json", tmp_path / "none" / "e.json")
+
+
+def test_a_chip_at_its_limit_of_power_is_explained_at_the_clock_that_it_keeps() -> None:
+    """Prices that fall buy clock; each step is what a run on the changed chip says."""
+    limited = {"tdp_w": 26.0}
+    found = mtia_emu.explain(MODEL, "mtia-2i", dims=DIMS, settings=limited)
+    assert found.report == mtia_emu.run(MODEL, "mtia-2i", dims=DIMS, settings=limited, gpu=None).report
+    assert found.report.power is not None and found.report.power.slowed
+    assert sum(found.seconds_by_part.values()) == pytest.approx(found.report.seconds)
+    assert all(x.roof_share <= 1 for x in found.layers)
+    by_key = {e.step.key: e for e in found.effects or ()}
+    for key in ("tdp_w", "energy.voltage_v", "energy.temperature_c"):
+        e = by_key[key]
+        other = mtia_emu.run(MODEL, "mtia-2i", dims=DIMS, settings=limited | {key: e.step.new}, gpu=None).report
+        assert e.seconds_change == pytest.approx(other.seconds / found.report.seconds - 1) and e.seconds_change < 0
+        assert e.joules_change == pytest.approx(other.joules / found.report.joules - 1)

@@ -27,10 +27,7 @@ def test_a_row_is_what_a_single_run_says(make: Any) -> None:
     evaluator = Evaluator(make_job(spec))
     for point in Space(spec):
         row = evaluator.row(point)
-        die_mm2 = load_chip("tiny").die_mm2 * area(load_chip("tiny", point.params)).total_mm2
-        die_mm2 /= area(load_chip("tiny")).total_mm2
-        assert row.metrics["die_mm2"] == pytest.approx(die_mm2)
-        chip = load_chip("tiny", {**point.params, "die_mm2": row.metrics["die_mm2"]})
+        chip = load_chip("tiny", point.params)
         each = {m["name"]: mtia_emu.run(m["model"], chip, dims=m["dims"], gpu=None).report for m in models}
         for name, report in each.items():
             assert row.metrics[f"{name}.cycles"] == report.cycles
@@ -46,12 +43,42 @@ def test_a_row_is_what_a_single_run_says(make: Any) -> None:
         assert set(record(row, spec)) == set(columns(spec)) and set(row.metrics) < set(columns(spec))
 
 
-def test_a_die_that_is_swept_is_as_large_as_it_says(make: Any) -> None:
+def test_a_die_that_is_swept_is_a_fact_and_draws_no_more(make: Any) -> None:
+    """Power goes with what the chip holds, as the area does, not with the die that is written."""
     spec = make(set={"die_mm2": [5.0, 20.0]})
     small, large = (Evaluator(make_job(spec)).row(p) for p in Space(spec))
     assert [r.metrics["die_mm2"] for r in (small, large)] == [5.0, 20.0]
-    assert small.metrics["joules"] < large.metrics["joules"]
+    assert small.metrics["joules"] == large.metrics["joules"]
     assert columns(spec).count("die_mm2") == 1 and record(small, spec)["die_mm2"] == 5.0
+
+
+def test_a_memory_is_an_axis(make: Any) -> None:
+    """Timing, energy, pads and price of a point are those of a chip that is given the memory alone."""
+    spec = make(set={"dram.device": ["lpddr5", "hbm3"]}, constraints=[])
+    evaluator = Evaluator(make_job(spec))
+    rows = [evaluator.row(p) for p in Space(spec)]
+    for row, device in zip(rows, ("lpddr5", "hbm3"), strict=True):
+        chip = load_chip("tiny", {"dram.device": device, "die_mm2": row.metrics["die_mm2"]})
+        assert row.metrics["area_mm2"] == area(chip).total_mm2
+        assert row.metrics["dollars"] == cost(chip).total_usd
+        assert row.metrics["dram_bytes_per_s"] == chip.dram.bytes_per_s
+    assert rows[1].metrics["dollars"] > rows[0].metrics["dollars"]
+    assert rows[1].metrics["seconds"] < rows[0].metrics["seconds"]
+
+
+def test_points_keep_to_the_limit_of_power_as_a_run_does(make: Any) -> None:
+    model = {"model": "zoo:dlrm-small", "name": "dlrm", "dims": {"batch": 64}}
+    spec = make(chip="mtia-2i", model=[model], set={"tdp_w": [10.0, 20.0, 85.0], "grid.rows": [8, 16]}, constraints=[])
+    evaluator, seconds = Evaluator(make_job(spec)), {}
+    for point in Space(spec):
+        row = evaluator.row(point)
+        report = mtia_emu.run("zoo:dlrm-small", "mtia-2i", settings=point.params, dims={"batch": 64}, gpu=None).report
+        for key, value in (("seconds", report.seconds), ("joules", report.joules), ("clock_hz", report.clock_hz)):
+            assert row.metrics[f"dlrm.{key}"] == value
+        seconds[point.params["grid.rows"], point.params["tdp_w"]] = report.seconds
+        assert report.power is not None and report.power.slowed == (point.params["tdp_w"] < 85)
+    for rows in (8, 16):
+        assert seconds[rows, 10.0] > seconds[rows, 20.0] > seconds[rows, 85.0]
 
 
 def test_a_point_that_cannot_be_says_why(make: Any) -> None:

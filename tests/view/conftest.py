@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mtia_emu.results.basis import Around, Published
 from mtia_emu.results.check import Check, Distance
 from mtia_emu.results.report import Band, Joules, Layer, Report, Stretch, Traffic
 from mtia_emu.results.spans import Track
@@ -52,6 +53,8 @@ def build_report(blocks: int = 4) -> Report:
         macs=sum(x.macs for x in layers),
         peak_macs=sum(x.macs for x in layers) / 0.1432,
         notes=("the KV cache is read from DRAM at every step", "weights are absent: no values"),
+        around=Around("chip", 0.05, 0.0, 24, 2500.0),
+        published=Published(0.8, 0.99, 1.21, "nine models, ISCA 2025"),
     )
 
 
@@ -81,6 +84,8 @@ def build_gpu(blocks: int = 4) -> Report:
         peak_macs=sum(x.macs for x in layers) / 0.2911,
         seconds_band=Band(0.9, 1.15),
         joules_band=Band(0.8, 1.05),
+        notes=("GPU time is of kernels launched by graph",),
+        around=Around("board", 0.05, 0.0, 8, 1300.0),
     )
 
 

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from mtia_emu.results.check import Check, Distance, LayerCheck, WrongCommand
+from mtia_emu.results.power import PowerState
 from mtia_emu.results.report import Joules, Report, Traffic
 from mtia_emu.results.spans import Track
 from mtia_emu.view.page import Cell
@@ -38,10 +39,11 @@ def shown(
     width: int = 100,
     layers: int = 12,
     file: io.StringIO | None = None,
+    basis: str = "board",
 ) -> str:
     file = file or io.StringIO()
     console = Console(file=file, width=width, color_system=None, force_terminal=False)
-    print_report(report, gpu, check, console, layers=layers)
+    print_report(report, gpu, check, console, layers=layers, basis=basis)
     return file.getvalue()
 
 
@@ -90,8 +92,30 @@ def test_shares_sum(report: Report) -> None:
 
 def test_plain_words(report: Report, gpu: Report) -> None:
     words = " ".join(shown(report, gpu, width=200).split())
-    assert "mtia-2i is 0.151x as fast as a100-sxm-80gb and uses 0.795x the energy;" in words
-    assert "its performance per watt is 1.26x the GPU's." in words
+    assert "mtia-2i is 0.151x as fast as a100-sxm-80gb and uses 0.835x the energy;" in words
+    assert "its performance per watt is 1.20x the GPU's." in words
+
+
+@pytest.mark.parametrize(
+    ("basis", "ratio", "words"),
+    [
+        ("chip", "1.20x", "Joules of both: the chip and its memory; without regulators, host"),
+        ("board", "1.20x", "Joules of both: chip, memory and the board's regulators; without host"),
+        ("server", "0.461x", "a share of the server's host, network and fans (104 W and 162 W); without"),
+    ],
+)
+def test_the_pair_is_on_one_basis_which_is_named(
+    report: Report, gpu: Report, basis: str, ratio: str, words: str
+) -> None:
+    text = " ".join(shown(report, gpu, width=200, basis=basis).split())
+    assert words in text and f"energy ({basis})" in text and f"power ({basis})" in text
+    assert f"its performance per watt is {ratio} the GPU's." in text
+    assert "Published performance per watt: 0.990x, 0.800x to 1.21x (nine models, ISCA 2025)." in text
+
+
+def test_what_stands_around_a_machine_may_be_unknown(report: Report, gpu: Report) -> None:
+    text = " ".join(shown(report, replace(gpu, around=None), width=200).split())
+    assert "Joules of both" not in text and "energy (" not in text
 
 
 def test_no_colour_in_a_pipe_and_colour_on_a_terminal(report: Report, gpu: Report, check: Check) -> None:
@@ -124,6 +148,14 @@ def test_hostile_names(report: Report, gpu: Report, terminal: bool) -> None:
     assert "[red]x[/red][/] :boom:" in text
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
     assert "\x1b[31m " not in file.getvalue()
+
+
+def test_a_clock_that_the_limit_of_power_lowered_is_told(report: Report) -> None:
+    state = PowerState(2e9, report.clock_hz, 0.7, 0.75, 10.0, 4.0, 2.0, {}, {})
+    text = shown(replace(report, power=state))
+    assert "2.00 GHz asked for: slowed to keep to 10 W" in text
+    assert "of 10 W; 4 W idle, 2 W asleep" in text
+    assert "asked for" not in shown(replace(report, power=replace(state, asked_hz=report.clock_hz)))
 
 
 def test_empty_report() -> None:

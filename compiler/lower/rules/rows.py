@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from mtia_emu.kernels.rows.tape import Tape, TapeBuilder
+from mtia_emu.kernels.rows.top import TopKernel
 
 from mtia_emu.types import BOOL, FP32, FP64, DType
 
@@ -35,6 +36,20 @@ def reduction(schedule: Schedule, node: Node) -> list[View]:
     out = schedule.result(node)
     fold_rows(schedule, node, [rows], [column(out, shape)], tape)
     return [out]
+
+
+def first_elements(schedule: Schedule, node: Node) -> list[View]:
+    """Take the first elements of rows, packed where the axis is not the last; too long ones on a core."""
+    (x,), axis, k = schedule.operands(node), integer(node.attrs, "axis"), integer(node.attrs, "k")
+    if not k or x.dtype == BOOL or not TopKernel.fits(schedule.chip, x.shape[axis], k, x.dtype.bytes):
+        return schedule.on_core(node)
+    order = [*(i for i in range(len(x.shape)) if i != axis), axis]
+    rows = x if axis == len(x.shape) - 1 else schedule.packed(node, x.transpose(order))
+    results = [schedule.result(node, i) for i in range(2)]
+    largest, nan_least = bool(node.attrs.get("largest", True)), bool(node.attrs.get("nan_least", False))
+    taken = [view.transpose(order) for view in results]
+    schedule.step(node, "top", [rows], taken, largest=largest, nan_least=nan_least)
+    return results
 
 
 def _fold(kind: str, cols: int, to: DType) -> Tape:

@@ -14,6 +14,7 @@ import numpy as np
 from ml_dtypes import finfo
 from mtia_emu.kernels import KERNELS
 from mtia_emu.kernels.kernel import Kernel
+from mtia_emu.kernels.rows.scatter import ScatterKernel
 from mtia_emu.kernels.rows.tape import Tape, TapeStep, inline, parse
 
 from mtia_emu.machine.units.simd import FUNCTIONS
@@ -27,7 +28,7 @@ from ..views import View, channels_last, packed
 from .attention import attention
 from .convolutions import conv
 from .products import dequantise, matmul, matmul_map, matmul_packed
-from .rows import norm, quantise_rows, reduction, rotary, softmax
+from .rows import first_elements, norm, quantise_rows, reduction, rotary, softmax
 from .scan import scan
 
 Rule = Callable[[Schedule, Node], list[View]]
@@ -198,6 +199,19 @@ def _gather(schedule: Schedule, node: Node) -> list[View]:
     return [out]
 
 
+def _scatter_rows(schedule: Schedule, node: Node) -> list[View]:
+    """Copy the rows to where the result is, and change them there."""
+    x, indices, updates = schedule.operands(node)
+    if 0 in (*x.shape, *updates.shape) or not ScatterKernel.fits(schedule.chip, x.shape[1], x.dtype.bytes):
+        return schedule.on_core(node)
+    out, flat = schedule.result(node), schedule.packed(node, indices).reshape((1, indices.shape[0]))
+    assert flat is not None  # packed elements have any shape
+    schedule.step(node, "copy", [x], [out])
+    reduction = str(node.attrs.get("reduction", "none"))
+    schedule.step(node, "scatter", [flat, schedule.packed(node, updates)], [out], reduction=reduction)
+    return [out]
+
+
 def _embedding_bag(schedule: Schedule, node: Node) -> list[View]:
     table, indices = schedule.operands(node)[:2]
     if 0 in indices.shape or table.dtype == FP64:
@@ -242,8 +256,10 @@ RULES: dict[str, Rule] = {
     "rmsnorm": norm,
     "rotary": rotary,
     "scan": scan,
+    "scatter_rows": _scatter_rows,
     "slice": _slice,
     "softmax": softmax,
+    "topk": first_elements,
     "tile": _tile,
     "transpose": _transpose,
     **{f"reduce_{kind}": reduction for kind in ("sum", "mean", "max", "min", "prod")},

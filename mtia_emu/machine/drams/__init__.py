@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from ...errors import UserError, nearest, refuse_unknown
 from ...files import toml
 from ..units.dram import DramTiming
-from ..units.dram_technology import Technology
+from .technology import Technology
 
 TECHNOLOGY = "technology"  # the table of a file
 M = TypeVar("M", bound=BaseModel)

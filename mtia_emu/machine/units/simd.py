@@ -156,6 +156,31 @@ REDUCTIONS: dict[str, Callable[..., Array]] = {
 }
 
 
+SCATTERS: dict[str, np.ufunc | None] = {  # how an update changes what is there: None replaces it
+    "none": None,
+    "add": np.add,
+    "mul": np.multiply,
+    "max": np.maximum,
+    "min": np.minimum,
+}
+
+
+def scatter(name: str, out: Array, at: tuple[Array, ...], updates: Array) -> Array:
+    """Return `out` with updates at places of it, one after another, by SCATTERS[name].
+
+    Narrow floats are combined in fp32 and rounded once.
+    """
+    combine = SCATTERS[name]
+    if combine is None:
+        changed = out.copy()
+        changed[at] = updates
+        return changed
+    wide = _widen(out) if out.dtype.kind not in "iub" else out.copy()
+    wide = wide.copy() if wide is out else wide
+    combine.at(wide, at, updates.astype(wide.dtype))
+    return wide.astype(out.dtype)
+
+
 def compute(name: str, operands: list[Array], out: np.dtype[Any]) -> Array:
     """Return FUNCTIONS[name] of the operands, computed in fp32 (in their own type where they are integers).
 

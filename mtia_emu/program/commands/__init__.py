@@ -18,7 +18,8 @@ from .dma import LoadTile, StageTile, StoreTile
 from .lookups import GatherRows, PoolBags
 from .matrix import MultiplyTiles
 from .network import AddAccumulator
-from .simd import ApplyFunction, FoldRows
+from .scatter import ScatterRows
+from .simd import ApplyFunction, FindFirst, FoldRows, PickElements
 
 __all__ = (
     "COMMANDS",
@@ -58,10 +59,13 @@ COMMANDS = table(  # of two resources that are equally busy, the one whose comma
         AddAccumulator(),
         ApplyFunction(),
         FoldRows(),
+        FindFirst(),
+        PickElements(),
         LoadTile(),
         StoreTile(),
         GatherRows(),
         PoolBags(),
+        ScatterRows(),
         RunOnCore(),
         StageTile(),
     )

@@ -125,6 +125,9 @@ class MemoryDoors(Protocol):
     def rows(self, operand: int, at: Array) -> Array:
         """Return rows [n, cols] of an operand, by number at[n]."""
 
+    def put_rows(self, operand: int, at: Array, data: Array) -> None:
+        """Write rows [n, cols] of an operand, by number at[n]."""
+
     def whole(self, operand: int) -> Array:
         """Return an operand in its own shape."""
 

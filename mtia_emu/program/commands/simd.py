@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import UserError
+from ...machine.units.selection import first_places, heap_steps
 from ...machine.units.simd import FUNCTIONS, compute, fold
 from ..columns import CommandColumns
 from ..events import Events
-from ..fields import COLS, DST, FLAGS, FN, IMM, PE, ROWS, SRC0, SRC1, SRC2, Fields
+from ..fields import COLS, DST, FLAGS, FN, IMM, PE, ROWS, SRC0, SRC1, SRC2, Fields, K
 from ..isa import (
     FUNCTION_NAMES,
     IMMEDIATE,
+    NAN_LEAST,
     NO_SLOT,
     REDUCTION_NAMES,
+    SMALLEST,
     Block,
     Opcode,
     Shape,
@@ -93,6 +97,79 @@ class FoldRows(CommandKind):
 
     def show(self, c: Any, block: Block) -> str:
         return _text(c, REDUCTION_NAMES)
+
+
+class FindFirst(CommandKind):
+    """Where the first elements of each row stand: those that pass a bound enter a heap."""
+
+    opcode, queue = Opcode.TOP, SIMD
+    unit, text = "simd and core", "dst[rows, k] = the places of the k largest of each row of src0[rows, cols]"
+    reads, writes, operands = ("src0",), ("dst",), ()
+
+    def verify(self, columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
+        columns.refuse((c["k"] < 1) | (c["k"] > c["cols"]), at, "k is from 1 to the columns of the rows")
+        columns.refuse(c["flags"] >> 2 > 0, at, "unknown flags")
+        columns.held(at, c["src0"], c["rows"] * c["cols"])
+        columns.held(at, c["dst"], c["rows"] * c["k"])
+        columns.counts(at, c["dst"])
+
+    def count(self, batch: Batch, ev: Events) -> None:
+        at, c, rows = batch.at, batch.c, batch.c["rows"].astype(float)
+        ev.simd_passes[at] += batch.elements
+        ev.scalar_elements[at] += rows * heap_steps(c["cols"], c["k"])
+        ev.local_read_bytes[at] += batch.elements * batch.slot_bytes[c["src0"]]
+        ev.local_write_bytes[at] += rows * c["k"] * batch.slot_bytes[c["dst"]]
+
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
+        c, pe = batch.c, batch.chip.pe
+        scanned, late = pe.simd.cost(batch.elements, batch.slot_bytes[c["src0"]], 1)
+        kept, _ = pe.core.cost(ev.scalar_elements[batch.at], 0)
+        return CommandCost(scanned + kept, late)
+
+    def execute(self, run: MemoryDoors, c: Fields) -> None:
+        x = run.take(c[PE], c[SRC0], c[ROWS], c[COLS])
+        places = first_places(x, c[K], not c[FLAGS] & SMALLEST, bool(c[FLAGS] & NAN_LEAST))
+        run.give(c[PE], c[DST], c[ROWS], c[K])[...] = places
+
+    def show(self, c: Any, block: Block) -> str:
+        kind = "least" if c["flags"] & SMALLEST else "largest"
+        return f"s{c['dst']} = places of the {c['k']} {kind} of s{c['src0']} ({c['rows']}x{c['cols']})"
+
+
+class PickElements(CommandKind):
+    """Elements of each row, by their places."""
+
+    opcode, queue = Opcode.PICK, SIMD
+    unit, text = "core", "dst[rows, k] = the elements of each row of src0[rows, cols] at src1[rows, k]"
+    reads, writes, operands = ("src0", "src1"), ("dst",), ()
+
+    def verify(self, columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
+        columns.refuse(c["k"] < 1, at, "at least one element is picked")
+        columns.held(at, c["src0"], c["rows"] * c["cols"])
+        for name in ("src1", "dst"):
+            columns.held(at, c[name], c["rows"] * c["k"])
+        columns.counts(at, c["src1"])
+        unlike = columns.slot_kind[c["src0"]] != columns.slot_kind[c["dst"]]
+        columns.refuse(unlike, at, "what is picked goes into a slot of its own type")
+
+    def count(self, batch: Batch, ev: Events) -> None:
+        at, c = batch.at, batch.c
+        picked = c["rows"].astype(float) * c["k"]
+        ev.scalar_elements[at] += picked
+        ev.local_read_bytes[at] += picked * (batch.slot_bytes[c["src0"]] + batch.slot_bytes[c["src1"]])
+        ev.local_write_bytes[at] += picked * batch.slot_bytes[c["dst"]]
+
+    def cost(self, batch: Batch, ev: Events) -> CommandCost:
+        return CommandCost(*batch.chip.pe.core.cost(ev.scalar_elements[batch.at], 0))
+
+    def execute(self, run: MemoryDoors, c: Fields) -> None:
+        x, places = run.take(c[PE], c[SRC0], c[ROWS], c[COLS]), run.take(c[PE], c[SRC1], c[ROWS], c[K])
+        if places.size and not 0 <= places.min() <= places.max() < c[COLS]:
+            raise UserError(f"place {places.max()} is outside a row of {c[COLS]}")
+        run.give(c[PE], c[DST], c[ROWS], c[K])[...] = np.take_along_axis(x, places, axis=-1)
+
+    def show(self, c: Any, block: Block) -> str:
+        return f"s{c['dst']} = s{c['src0']} ({c['rows']}x{c['cols']}) at s{c['src1']} ({c['k']} a row)"
 
 
 def _verify_source(columns: CommandColumns, at: Array, c: dict[str, Array], i: int) -> None:

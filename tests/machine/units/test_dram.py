@@ -123,6 +123,17 @@ def test_error_correcting_words_take_bursts_of_their_own() -> None:
     assert done.ecc_bursts == 2 and len(done.finish_s) == 16
 
 
+@pytest.mark.parametrize("run_bytes", [32, 64, 256, 512, 1000, 4096])
+def test_code_bytes_are_those_that_the_controller_sends(run_bytes: int) -> None:
+    """LPDDR5 has bursts of 32 B; each run lies alone, in one channel, and begins a stretch of 256 B."""
+    coded = load_dram("lpddr5-6400", ecc_data_bytes=256, channel_interleave_bytes=1 << 20)
+    bursts = -(-run_bytes // 32)
+    address = (np.arange(10)[:, None] * (1 << 16) + np.arange(bursts) * 32).ravel()
+    sent = coded.simulate(address, np.zeros(len(address), bool)).ecc_bursts * 32
+    assert 10 * bursts * 32 * coded.code_per_byte(np.array(bursts * 32.0)) == pytest.approx(sent)
+    assert load_dram("lpddr5-6400").code_per_byte(np.array([64.0])) == 0
+
+
 def test_results_repeat() -> None:
     timing = load_dram("hbm3-6400")
     assert measure(timing, 4, 0.3) == measure(timing, 4, 0.3)

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
-from mtia_emu.machine.units.energy import LEAKAGE_AT_C, LEAKAGE_DOUBLING_C, Energy
+from mtia_emu.machine.units.energy import LEAKAGE_AT_C, LEAKAGE_DOUBLING_C, Energy, access_scale
 
 VOLTS = st.floats(0.3, 1.5)
 AREAS = st.floats(1, 1000)
+SIZES = st.integers(1, 1 << 40)
 BASE = load_chip("mtia-1").energy
 
 
@@ -24,33 +25,49 @@ def changed(**values: object) -> Energy:
 
 
 def test_prices_hold_at_their_own_voltage() -> None:
-    e = changed(voltage_v=0.8, memory_voltage_v=0.8, price_voltage_v=0.8)
-    assert (e.logic_scale, e.memory_scale) == (1.0, 1.0)
+    assert changed(price_voltage_v=0.8).switching(0.8) == 1.0
 
 
 @given(VOLTS, VOLTS)
 def test_switching_goes_with_the_square_of_the_supply(one: float, factor: float) -> None:
-    low, high = changed(voltage_v=one), changed(voltage_v=one * factor)
-    assert math.isclose(high.logic_scale, low.logic_scale * factor**2)
-    assert low.memory_scale == high.memory_scale == BASE.memory_scale
-    assert math.isclose(high.clock_w(100, 1e9), low.clock_w(100, 1e9) * factor**2)
+    assert math.isclose(BASE.switching(one * factor), BASE.switching(one) * factor**2)
+    assert math.isclose(BASE.clock_w_of(100, one * factor, 1e9), BASE.clock_w_of(100, one, 1e9) * factor**2)
 
 
 def test_the_clock_is_capacitance_times_voltage_squared_times_frequency() -> None:
-    e = changed(voltage_v=0.5, clock_pf_per_mm2=40.0)
-    assert e.clock_w(100, 1e9) == pytest.approx(40e-12 * 100 * 0.25 * 1e9)  # one watt
+    e = changed(clock_pf_per_mm2=40.0)
+    assert e.clock_w_of(100, 0.5, 1e9) == pytest.approx(40e-12 * 100 * 0.25 * 1e9)  # one watt
 
 
 @given(AREAS, st.floats(-40, 120))
 def test_leakage_goes_with_area_and_doubles_with_temperature(area: float, celsius: float) -> None:
     cold, hot = changed(temperature_c=celsius), changed(temperature_c=celsius + LEAKAGE_DOUBLING_C)
-    assert math.isclose(hot.leakage_w(area), 2 * cold.leakage_w(area))
-    assert math.isclose(cold.leakage_w(2 * area), 2 * cold.leakage_w(area))
+    assert math.isclose(hot.leakage_w_of(area, 0.7), 2 * cold.leakage_w_of(area, 0.7))
+    assert math.isclose(cold.leakage_w_of(2 * area, 0.7), 2 * cold.leakage_w_of(area, 0.7))
 
 
 def test_leakage_holds_at_its_own_temperature_and_voltage() -> None:
-    e = changed(temperature_c=LEAKAGE_AT_C, voltage_v=0.75, price_voltage_v=0.75, leakage_w_per_mm2=0.02)
-    assert e.leakage_w(50) == pytest.approx(1.0)
+    e = changed(temperature_c=LEAKAGE_AT_C, price_voltage_v=0.75, leakage_w_per_mm2=0.02)
+    assert e.leakage_w_of(50, 0.75) == pytest.approx(1.0)
+
+
+@given(SIZES, SIZES, SIZES)
+def test_a_larger_memory_is_never_cheaper_an_access(one: int, other: int, price: int) -> None:
+    small, large = sorted((one, other))
+    assert access_scale(small, price) <= access_scale(large, price)
+    assert access_scale(price, price) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("kib", "pj", "within"),
+    [
+        (8, 7.5, 0.01),
+        (32, 8.5, 0.06),
+        (1024, 14.0, 0.01),
+    ],  # the two that the law is made from, and one between
+)
+def test_an_access_costs_what_the_table_for_7_nm_says(kib: int, pj: float, within: float) -> None:
+    assert 7.5 * access_scale(kib << 10, 8 << 10) == pytest.approx(pj, rel=within)
 
 
 @pytest.mark.parametrize(

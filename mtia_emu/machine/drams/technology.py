@@ -1,4 +1,4 @@
-"""What the choice of a memory technology brings beside its timings: prices, power, pads, package, capacity."""
+"""What the choice of a memory brings beside its timings: prices, power, pads, package, capacity."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from .memory import STRICT, unit
+from ..units.memory import STRICT, unit
 
 
 def _ordered(value: Any) -> Any:

@@ -1,0 +1,49 @@
+"""Rows of a matrix changed where indices say."""
+
+from __future__ import annotations
+
+from mtia_emu.errors import UserError
+from mtia_emu.machine.units.simd import SCATTERS, scatter
+from mtia_emu.types import CopyWork, TensorType
+
+from ..graph import Attrs
+from .base import Array, Arrays, Count, Op, Types, array, index_dtype, need, register, same_dtype, word
+from .embedding_bag import rows_of
+
+
+def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, indices, updates = (need(t) for t in types)
+    index_dtype(indices)
+    same_dtype([x, updates], "rows and updates")
+    word(attrs, "reduction", "none", tuple(SCATTERS))
+    if x.rank != 2 or updates.shape != (*indices.shape, x.shape[1]):
+        raise UserError(f"rows {x}, indices {indices} and updates {updates} do not fit")
+    return (x,)
+
+
+def _scatter_rows(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x, indices, updates = (array(a) for a in arrays)
+    at = rows_of(indices, x.shape[0])
+    return (scatter(word(attrs, "reduction", "none", tuple(SCATTERS)), x, (at,), updates),)
+
+
+def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    """Count the indices and updates that are read, the rows that change, and the copy of all others."""
+    x, indices, updates = (need(t) for t in types)
+    return Count(
+        CopyWork, read_bytes=x.bytes + indices.bytes + updates.bytes, write_bytes=x.bytes + updates.bytes
+    )
+
+
+register(
+    Op(
+        "scatter_rows",
+        "x[r,d] with rows changed: row indices[i] by updates[i,d], one after another",
+        (3, 3),
+        _infer,
+        _scatter_rows,
+        _count,
+        (),
+        ("reduction",),
+    )
+)
