@@ -28,6 +28,7 @@ from .lower.choice import ESTIMATED, Tuning
 from .lower.emit import emit
 from .lower.launches import Launches
 from .lower.place import Placement, place, room_notes
+from .lower.price import StepPrices
 from .lower.prefetch import Ahead, as_launched, read_ahead
 from .lower.schedule import schedule
 from .lower.steps import Schedule
@@ -272,7 +273,7 @@ def _result(stage: Stage, operands: list[Any], task: Compilation) -> Any:
     if not stage.memoised:
         return work(task, *operands)
     search = task.tuning.search
-    chosen = (search.beside is not None, search.thorough) if stage.tuned else ()
+    chosen = (search.beside is not None, search.time is not None, search.thorough) if stage.tuned else ()
     key = (*map(_key, operands), task.options.deciding(stage.name), chosen)
     return task.tuning.memoise(
         stage.name, key, task.chip, lambda chip: work(replace(task, chip=chip), *operands)
@@ -304,7 +305,8 @@ def _suit(task: Compilation, fused: Graph, own: DType, form: Format) -> Graph:
 
 
 def _schedule(task: Compilation, graph: Graph) -> Schedule:
-    return schedule(graph, task.chip, task.tuning.memoise)
+    prices = StepPrices(task.tuning)
+    return schedule(graph, task.chip, task.tuning.memoise, prices.cycles if prices.known else None)
 
 
 def _beside(task: Compilation, calls: Schedule) -> Schedule:

@@ -198,7 +198,7 @@ class Options:
         "operator",
         "sweep",
         choices=("fast", "full"),
-        decides=("beside", "emit", "choice"),
+        decides=("schedule", "beside", "emit", "choice"),
     )
     mapping: str | None = option(
         None,
