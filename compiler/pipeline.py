@@ -57,7 +57,15 @@ from .passes import (
     SetWeightLayout,
     SplitIntoStrips,
 )
-from .passes.groups import MarkAttention, MarkChains, Marking, MarkProjections, MarkScans, mark
+from .passes.groups import (
+    MarkAttention,
+    MarkChains,
+    Marking,
+    MarkProjections,
+    MarkScans,
+    MarkTransposed,
+    mark,
+)
 from .passes.set_precision import own_dtype
 from .stages import STAGES, Stage, stages_from
 
@@ -143,6 +151,7 @@ GPU_PASSES: tuple[Marking, ...] = (
     MarkAttention(),  # first: it takes the softmax, and the work around it, whole
     MarkScans(),  # before the others: it takes the work around a loop
     MarkProjections(),
+    MarkTransposed(),
     MarkChains(),  # last: what is in no other kernel
 )
 """The passes that mark what a GPU runs as one kernel, on the graph that no chip is known to yet."""

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -32,6 +33,7 @@ PICTURED = [
     ("DLRM-DCNv2 (MLPerf), batch 512", "zoo:dlrm-mlperf", {"batch": 512}),
 ]
 MTIA = ("mtia-fc", "mtia-tbe", "mtia-ops", "mtia-2i", "mtia-mc2", "mtia-production", "timing-order")
+TPU = ("tpu-v6e", "tpu-v5e")
 MEASURED: dict[str, tuple[str, dict[str, int]]] = {
     "prefill": ("zoo:llama-3-8b", {"seq": 2048}),
     "decode": ("zoo:llama-3-8b", {"seq": 1, "past": 2048}),
@@ -127,14 +129,12 @@ def pictures(folder: Path) -> list[Path]:
     return drawn + design_space.pictures_into(folder)
 
 
-def _mtia(name: str) -> Callable[[], str]:
-    """Return a section of `accuracy/mtia.py`."""
+def _compared(module: str, name: str) -> Callable[[], str]:
+    """Return a section of a module of `accuracy/`."""
 
     def section() -> str:
         sys.path[:0] = [str(DOCS), str(DOCS / "accuracy")]
-        import mtia
-
-        return str(mtia.SECTIONS[name]())
+        return str(importlib.import_module(module).SECTIONS[name]())
 
     return section
 
@@ -184,7 +184,8 @@ SECTIONS: dict[str, Callable[[], str]] = CHEAP | {
 SECTIONS |= {"equal-area": design_space.equal_area}
 SECTIONS |= {f"passes-{name}": _measured(*case) for name, case in MEASURED.items()}
 SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu", "peaks", "gemm", "add")}
-SECTIONS |= {name: _mtia(name) for name in MTIA}
+SECTIONS |= {name: _compared("mtia", name) for name in MTIA}
+SECTIONS |= {name: _compared("tpu", name) for name in TPU}
 
 
 def refresh(page: Path) -> None:

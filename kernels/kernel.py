@@ -60,6 +60,8 @@ class Kernel:
     copies: bool = (
         False  # its result is its one operand, moved: whoever makes that may write the place itself
     )
+    overwrites: int | None = None  # of inputs from this one on, an element is read before it is written where
+    # the result lies in the place of an input
     slow_search: bool = False  # ranking candidates takes long: it is not tried on part of a grid
     weight: int | None = None  # input that may be stored in the order of its tiles, if constant
 

@@ -165,6 +165,16 @@ class ProductWork(_NodeWork):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImplicitGemmWork(ProductWork):
+    """A convolution as a product of windows by weights, in `batch` groups: m places, k in a window, n channels.
+
+    The windows overlap: no matrix [m, k] is ever in memory. `left_bytes` are those of the operand they lie in.
+    """
+
+    left_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttentionWork(_NodeWork):
     """softmax(q k^T) v of `batch` sequences: `group` query heads share each of `kv_heads` heads of keys.
 
@@ -287,7 +297,17 @@ class ScanWork(_NodeWork):
         return self.steps * self.rows * self.k * self.n
 
 
-Work = ProductWork | AttentionWork | ElementwiseWork | RowWork | RotaryWork | BagWork | CopyWork | ScanWork
+Work = (
+    ProductWork
+    | ImplicitGemmWork
+    | AttentionWork
+    | ElementwiseWork
+    | RowWork
+    | RotaryWork
+    | BagWork
+    | CopyWork
+    | ScanWork
+)
 """What one kernel must do, whatever machine does it.
 
 Bytes are compulsory traffic: each distinct operand byte once. `macs` are multiply-adds of products of

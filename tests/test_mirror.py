@@ -54,7 +54,7 @@ THROUGH = {
 
 # What a test is of that is named for no source, and those tests.
 OF_MORE = {
-    "scripts of docs/ and examples/": "accuracy accuracy_energy accuracy_formats accuracy_mtia docs examples "
+    "scripts of docs/ and examples/": "accuracy accuracy_energy accuracy_formats accuracy_mtia accuracy_tpu docs examples "
     "gpu_measure score_tuning",
     "the tree itself": "complete house layers mirror repository",
     "tools of the tests": "fuzz_files mutants",

@@ -69,6 +69,6 @@ def written_out(loops: Iterable[Loop], nodes: Sequence[Node], graph: Graph) -> l
         if count >= loop.steps >= STEPS:
             said.append(
                 f"{loop.name} is written out: {loop.steps} steps, {count} nodes, launched one by one here "
-                "and on a GPU; a library for the GPU runs such a loop in one kernel: their ratio means little"
+                "and on a GPU, no kernel for such a loop being known: launches decide their ratio"
             )
     return said

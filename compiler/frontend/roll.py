@@ -1,4 +1,4 @@
-"""Loops written out, rolled up again: one scan for the state, and all steps at once for what stands around it.
+"""Loops written out, rolled up again: one scan for the state, all steps at once for what is around it.
 
 Iterations of a loop are the same nodes on other values. What one value is in all of them is a *column*: a
 name for each step. A column that no step hands on is computed for all steps at once, along a new first axis.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -38,11 +39,25 @@ class All(NamedTuple):
 def rolled(
     builder: NodeBuilder, states: Sequence[Column], results: Sequence[Column]
 ) -> tuple[list[str], list[str]] | None:
-    """Return the last value of each state and each result stacked along a first axis; None where it cannot be.
+    """Return the last value of each state, and each result stacked along a first axis; None: steps differ.
 
     A state's column has its value before each step and the last one. One state at most may be made of the one
-    before, element by element.
+    before, element by element. Where constants were folded in the first step it may stand by itself.
     """
+    whole = _at_once(builder, states, results)
+    if whole is not None:
+        return whole
+    rest = _at_once(builder, [state[1:] for state in states], [column[1:] for column in results])
+    if rest is None:
+        return None
+    last, stacks = rest
+    firsts = (builder.add("reshape", c[0], shape=(1, *builder.type_of(c[0]).shape)) for c in results)
+    return last, [builder.add("concat", *pair, axis=0) for pair in zip(firsts, stacks, strict=True)]
+
+
+def _at_once(
+    builder: NodeBuilder, states: Sequence[Column], results: Sequence[Column]
+) -> tuple[list[str], list[str]] | None:
     steps = len(states[0]) - 1 if states else len(results[0]) if results else 0
     if steps < LEAST:
         return None
@@ -175,7 +190,7 @@ class _Roll:
             axis, places = integer(nodes[0].attrs, "axis"), self._numbers(operands[1])
         else:
             axis, places = self._starts(nodes)
-        steps = {b - a for a, b in zip(places, places[1:], strict=False)}
+        steps = {b - a for a, b in pairwise(places)}
         if len(steps) != 1 or not steps <= {1, -1} or min(places) < 0:
             return ""
         order = (axis, *(i for i in range(kind.rank) if i != axis))

@@ -9,13 +9,12 @@ from mtia_emu.errors import UserError
 
 from ..build import NodeBuilder
 from ..ops import Unsupported
+from ..ops.scan import STEPS
 from .roll import rolled
 from .scope import Scope, Value, graph_attr
 
 if TYPE_CHECKING:
     from .importer import Importer
-
-STEPS = 4096
 
 
 def stack(builder: NodeBuilder, parts: Sequence[str], axis: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,9 @@ from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.memories import FASTEST_FIRST, Memory
 from mtia_emu.options import PLACES
 
+from ..user_kernels import kernel_of
 from .steps import Buffer, Schedule
+from .views import View
 
 LINE = 256  # buffers start on lines of this many bytes
 SMALL_SHARE = 256  # one part in so many of SRAM is small for a buffer
@@ -75,9 +79,21 @@ def place(schedule: Schedule, inputs_in: str = "dram") -> Placement:
     lives = _lives(schedule)
     temps = [b for b in schedule.buffers.values() if b.role == "temp" and b.name in lives]
     small = schedule.chip.sram.bytes // SMALL_SHARE
-    early = schedule.reread
-    order = lambda b: (b.type.bytes > small and b.name not in early, -b.type.bytes, lives[b.name])  # noqa: E731
+
+    def order(b: Buffer) -> tuple[bool, int, tuple[int, int]]:
+        return b.type.bytes > small and b.name not in schedule.reread, -b.type.bytes, lives[b.name]
+
+    together = overwriting(schedule, lives)
     for buffer in sorted(temps, key=order):
+        if buffer.name in space:
+            continue
+        names = together.get(buffer.name, [buffer.name])
+        first, last = min(lives[n][0] for n in names), max(lives[n][1] for n in names)
+        here = arenas[Memory.SRAM].take(max(buffer.type.bytes, 1), first, last) if len(names) > 1 else None
+        if here is not None:  # each takes the place of the one before
+            space |= dict.fromkeys(names, Memory.SRAM)
+            address |= dict.fromkeys(names, base[Memory.SRAM] + here)
+            continue
         for memory in FASTEST_FIRST:
             here = arenas[memory].take(max(buffer.type.bytes, 1), *lives[buffer.name])
             if here is not None:
@@ -132,6 +148,48 @@ def _fixed(
         space[buffer.name], address[buffer.name] = memory, top[memory]
         top[memory] += size
     return space, address, top, tuple(kept_out)
+
+
+def overwriting(schedule: Schedule, lives: Mapping[str, tuple[int, int]]) -> dict[str, list[str]]:
+    """Return, by each of their names, buffers that may take one place after another.
+
+    A result may be written over an operand that its step reads last, and nobody else in that moment, where
+    both are whole buffers that lie alike and the kernel reads each element before it writes it.
+    """
+    moments = list(schedule.moments or range(len(schedule.steps)))
+    touched = Counter(
+        (moment, name)
+        for moment, step in zip(moments, schedule.steps, strict=True)
+        for name in {v.buffer for v in (*step.inputs, *step.outputs)}
+    )
+    chains: dict[str, list[str]] = {}
+    for moment, step in zip(moments, schedule.steps, strict=True):
+        first = kernel_of(step).overwrites
+        if first is None or len(step.outputs) != 1:
+            continue
+        out = step.outputs[0]
+        if lives[out.buffer][0] != moment or not _whole_temp(schedule, out) or out.buffer in chains:
+            continue
+        for view in step.inputs[first:]:
+            alone = touched[moment, view.buffer] == touched[moment, out.buffer] == 1
+            once = sum(v.buffer == view.buffer for v in step.inputs) == 1
+            if alone and once and lives[view.buffer][1] == moment and _alike(schedule, view, out):
+                chain = chains.setdefault(view.buffer, [view.buffer])
+                chain.append(out.buffer)
+                chains[out.buffer] = chain
+                break
+    return chains
+
+
+def _whole_temp(schedule: Schedule, view: View) -> bool:
+    buffer = schedule.buffers[view.buffer]
+    return buffer.role == "temp" and view.offset == 0 and view.type.bytes == buffer.type.bytes
+
+
+def _alike(schedule: Schedule, view: View, out: View) -> bool:
+    """Return whether an operand is a whole temporary buffer that lies as a result does."""
+    same = (view.dtype, view.shape, view.strides) == (out.dtype, out.shape, out.strides)
+    return same and _whole_temp(schedule, view) and view.buffer != out.buffer
 
 
 def _lives(schedule: Schedule) -> dict[str, tuple[int, int]]:

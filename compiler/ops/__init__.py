@@ -38,6 +38,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     softmax,
     spectral,
     training,
+    transpose_convolve,
     tree_ensemble,
 )
 from .base import OPS, Count, Op, check_node, infer, op_named, reference, register, work

@@ -16,6 +16,7 @@ from mtia_emu.types import (
     CopyWork,
     DType,
     ElementwiseWork,
+    ImplicitGemmWork,
     ProductWork,
     RowWork,
     ScanWork,
@@ -144,7 +145,7 @@ def reference(name: str, arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
         return op_named(name).reference(arrays, attrs)
 
 
-MULTIPLIES = (ProductWork, AttentionWork, ScanWork)  # their dtype is that of the operands
+MULTIPLIES = (ProductWork, ImplicitGemmWork, AttentionWork, ScanWork)  # their dtype is that of the operands
 _FIELDS = {kind: {f.name for f in fields(kind)} for kind in WORKS}
 
 

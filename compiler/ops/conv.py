@@ -1,4 +1,4 @@
-"""A convolution of floats and the elementwise work on its result, done before the result is stored."""
+"""A convolution and the elementwise work on its result, done before the result is stored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from mtia_emu.kernels.rows.tape import parse
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import ProductWork, TensorType, dtype
+from mtia_emu.types import INT32, ImplicitGemmWork, TensorType, dtype
 
 from ..graph import Attrs
 from .base import (
@@ -24,12 +24,14 @@ from .base import (
     integer,
     integers,
     need,
+    number,
     register,
     same_dtype,
     wide,
 )
 
 FLOATS = ("fp32", "fp16", "bf16")  # what it is computed in
+BYTES = ("int8", "uint8")  # or, exactly, in int32
 PLACES = 4096  # of a kernel
 
 
@@ -111,33 +113,39 @@ def conv_shape(x: TensorType, weight: TensorType, attrs: Attrs) -> ConvShape:
 
 
 def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    x, weight = need(types[0]), need(types[1])
-    if same_dtype([x, weight]).name not in FLOATS:
-        raise UserError(f"{x} by {weight}: right: {', '.join(FLOATS)}")
+    x, weight, to = need(types[0]), need(types[1]), dtype(str(attrs["to"]))
+    bytes_ = {x.dtype.name, weight.dtype.name} <= set(BYTES)
+    if not bytes_ and same_dtype([x, weight]).name not in FLOATS:
+        raise UserError(f"{x} by {weight}: right: {', '.join((*FLOATS, *BYTES))}")
     sizes, tape = conv_shape(x, weight, attrs), parse(str(attrs["tape"]))
+    if bytes_ and (len(types) > 2 or tape.steps or to != INT32):
+        raise UserError(f"of bytes it gives int32 and does no more: {to} by `{tape}`")
     if tape.inputs != len(types) - 1 or len(tape.results) != 1 or tape.row_wise:
         raise UserError(
             f"the tape takes {tape.inputs} operands; there are {len(types) - 1}: the convolution and others"
         )
     if broadcast([sizes.shape, *(need(t).shape for t in types[2:])]) != sizes.shape:
         raise UserError(f"an operand of the tape does not broadcast to {list(sizes.shape)}")
-    return (TensorType(dtype(str(attrs["to"])), sizes.shape),)
+    return (TensorType(to, sizes.shape),)
 
 
 def _reference(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     x, weight = array(arrays[0]), array(arrays[1])
     kinds = [TensorType(dtype("fp32"), v.shape) for v in (x, weight)]
     sizes = conv_shape(*kinds, attrs)
-    result = convolved(wide(x), wide(weight), sizes)
     to = dtype(str(attrs["to"]))
+    if not to.is_float:  # doubles hold the sums exactly
+        fill = number(attrs, "fill", 0.0)
+        return (convolved(x.astype(np.float64), weight.astype(np.float64), sizes, fill).astype(to.numpy),)
+    result = convolved(wide(x), wide(weight), sizes)
     (out,) = parse(str(attrs["tape"])).evaluate([result, *(array(v) for v in arrays[2:])], [to])
     return (np.broadcast_to(out, sizes.shape).copy(),)
 
 
-def convolved(x: Array, weight: Array, s: ConvShape) -> Array:
-    """Return the convolution of x[n,c,*size] by weight[o,c/groups,*kernel]: [n,o,*out]."""
+def convolved(x: Array, weight: Array, s: ConvShape, fill: float = 0.0) -> Array:
+    """Return the convolution of x[n,c,*size] by weight[o,c/groups,*kernel]: [n,o,*out]; `fill` is around x."""
     rank = len(s.size)
-    x = np.pad(x, [(0, 0), (0, 0), *zip(s.before, s.after, strict=True)])
+    x = np.pad(x, [(0, 0), (0, 0), *zip(s.before, s.after, strict=True)], constant_values=fill)
     span = tuple((k - 1) * d + 1 for k, d in zip(s.kernel, s.dilations, strict=True))
     seen = np.lib.stride_tricks.sliding_window_view(x, span, axis=tuple(range(2, 2 + rank)))
     steps = (*(slice(None, None, t) for t in s.strides), *(slice(None, None, d) for d in s.dilations))
@@ -149,23 +157,27 @@ def convolved(x: Array, weight: Array, s: ConvShape) -> Array:
 
 
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
-    """Count a product whose left side is read once, as it lies; a depthwise one as arithmetic on elements."""
+    """Count a product whose left side is read once, as it lies.
+
+    A depthwise one is arithmetic on elements; a multiply-add counts once, as it takes a lane once.
+    """
     s, steps = conv_shape(need(types[0]), need(types[1]), attrs), len(parse(str(attrs["tape"])).steps)
     size = results[0].size
     if s.depthwise:
-        return elementwise(size, (2 * s.taps + steps) * size)
-    k = s.inner * s.taps
-    return Count(ProductWork, {"batch": s.groups, "m": s.rows, "k": k, "n": s.outer}, steps * size)
+        return elementwise(size, (s.taps + steps) * size)
+    sizes = {"batch": s.groups, "m": s.rows, "k": s.inner * s.taps, "n": s.outer}
+    return Count(ImplicitGemmWork, sizes | {"left_bytes": need(types[0]).bytes}, steps * size)
 
 
 register(
     Op(
         "conv",
-        "x[n,c,..] convolved by w[o,c/group,..] of floats, then a tape on it (x0) and further operands",
+        "x[n,c,..], padded by `fill`, convolved by w[o,c/group,..], then a tape on it (x0) and further operands",
         (2, 64),
         _infer,
         _reference,
         _count,
         ("strides", "dilations", "pads", "group", "tape", "to"),
+        ("fill",),
     )
 )

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtia_emu.errors import UserError
+from mtia_emu.types import INT32, TensorType
 
 from .conv import FLOATS
 from .matmul_map import epilogue
 from .quantise import saturate
 from .spelling import Call, Unsupported, onnx
+from .transpose_convolve import Transposed, transposed_convolution
 
+PHASES = 64  # convolutions that a transposed one is spelt as
 PLACES = 4096  # places of a kernel; each is a slice
 LARGEST = 1 << 24  # elements of a table of indices
 
@@ -130,23 +133,24 @@ def as_product(c: Call, x: str, weight: str, fill: float = 0.0) -> Product:
     return Product(kernel, matrix, (n, outputs, *w.out))
 
 
-def _by_channel(c: Call, value: str, product: Product) -> str:
-    """Return a value per output channel, or of one, shaped as a column of the product."""
-    groups, size = c.attr("group", 1), c.type(value).size
+def _by_channel(c: Call, value: str, kind: TensorType) -> str:
+    """Return a value per channel of [n,o,..], or one for all, so that it broadcasts to that."""
+    size = c.type(value).size
     if size == 1:
         return c.reshape(value, ())
-    if size != product.outputs:
-        raise UserError(f"{c.op}: {c.type(value)} is not a value for each of {product.outputs} channels")
-    return c.reshape(value, (size, 1) if groups == 1 else (1, groups, size // groups, 1))
+    if size != kind.shape[1]:
+        raise UserError(f"{c.op}: {c.type(value)} is not a value for each of {kind.shape[1]} channels")
+    return c.reshape(value, (size, *(1 for _ in kind.shape[2:])))
 
 
-def convolution(c: Call, w: Window, x: str, weight: str, bias: str) -> str:
-    """Return x convolved by weight over a window, in the node's groups, with a bias where there is one."""
-    size = c.type(bias).size if bias else 0
-    if bias and size not in (1, c.type(weight).shape[0]):
-        channels = c.type(weight).shape[0]
-        raise UserError(f"{c.op}: {c.type(bias)} is not a value for each of {channels} channels")
-    edge = [c.reshape(bias, (size, *(1 for _ in w.out)))] if bias else []
+def convolution(c: Call, x: str, weight: str, bias: str = "", fill: float = 0.0) -> str:
+    """Return x convolved by weight as the node says, with a bias where there is one: [n,o,*out].
+
+    Bytes give int32. Padding has the value `fill`.
+    """
+    w, kind = window(c, c.type(weight).shape[2:]), c.type(x).dtype
+    channels = TensorType(kind, (1, c.type(weight).shape[0], *w.out))
+    edge = [_by_channel(c, bias, channels)] if bias else []
     return c.add(
         "conv",
         x,
@@ -157,7 +161,8 @@ def convolution(c: Call, w: Window, x: str, weight: str, bias: str) -> str:
         pads=(*w.before, *w.after),
         group=c.attr("group", 1),
         tape=str(epilogue((False, bool(bias)), "none")),
-        to=c.type(x).dtype.name,
+        to=(kind if kind.is_float else INT32).name,
+        **({"fill": fill} if fill else {}),
     )
 
 
@@ -165,39 +170,57 @@ def convolution(c: Call, w: Window, x: str, weight: str, bias: str) -> str:
 def _conv(c: Call) -> str:
     kind, by = c.type(0), c.type(1)
     if kind.dtype.name in FLOATS and by.rank == kind.rank > 2 and by.dtype == kind.dtype:
-        return convolution(c, window(c, by.shape[2:]), c[0], c[1], c.optional(2))
+        return convolution(c, c[0], c[1], c.optional(2))
     product = as_product(c, c[0], c[1])
-    bias = _by_channel(c, c[2], product) if c.has(2) else ""
-    return c.reshape(c.add("matmul", product.kernel, product.columns, bias), product.shape)
+    result = c.reshape(c.add("matmul", product.kernel, product.columns), product.shape)
+    return c.add("add", result, _by_channel(c, c[2], c.type(result))) if c.has(2) else result
 
 
-def _integer(c: Call, x: str, weight: str, x_zero: str, w_zero: str) -> tuple[str, Product]:
-    """Return the product of bytes in int32, zero points taken off, and its shape."""
-    fill = c.builder.known(x_zero) if x_zero else np.zeros(1)
-    if fill is None:
+def _integer(c: Call, x: str, weight: str, x_zero: str, w_zero: str) -> str:
+    """Return the convolution of bytes in int32, zero points taken off: [n,o,*out]."""
+    known = c.builder.known(x_zero) if x_zero else np.zeros(1)
+    if known is None:
         raise Unsupported("its zero point depends on the data", x_zero)
-    product = as_product(c, x, weight, float(fill.reshape(-1)[0]))
-    zeros = [_by_channel(c, v, product) if v else "" for v in (w_zero, x_zero)]
-    return c.compose("MatMulInteger", product.kernel, product.columns, *zeros), product
+    fill, kind, by = float(known.reshape(-1)[0]), c.type(x), c.type(weight)
+    around = c.builder.known(w_zero) if w_zero else np.zeros(1)
+    if around is None or around.any() or by.rank != kind.rank or kind.rank < 3:
+        product = as_product(c, x, weight, fill)
+        zeros = [_by_row(c, v, product) if v else "" for v in (w_zero, x_zero)]
+        return c.reshape(c.compose("MatMulInteger", product.kernel, product.columns, *zeros), product.shape)
+    total = convolution(c, x, weight, fill=fill)
+    if not fill:
+        return total
+    sums = c.add("reduce_sum", c.cast(weight, "int32"), axes=tuple(range(1, by.rank)), keepdims=False)
+    more = c.add("mul", _by_channel(c, sums, c.type(total)), c.scalar(fill, total))
+    return c.add("sub", total, more)
+
+
+def _by_row(c: Call, value: str, product: Product) -> str:
+    """Return a value per output channel, or of one, shaped as a column of the product."""
+    groups, size = c.attr("group", 1), c.type(value).size
+    if size == 1:
+        return c.reshape(value, ())
+    if size != product.outputs:
+        raise UserError(f"{c.op}: {c.type(value)} is not a value for each of {product.outputs} channels")
+    return c.reshape(value, (size, 1) if groups == 1 else (1, groups, size // groups, 1))
 
 
 @onnx("ConvInteger")
 def _conv_integer(c: Call) -> str:
-    total, product = _integer(c, c[0], c[1], c.optional(2), c.optional(3))
-    return c.reshape(total, product.shape)
+    return _integer(c, c[0], c[1], c.optional(2), c.optional(3))
 
 
 @onnx("QLinearConv")
 def _qlinear_conv(c: Call) -> str:
     x, x_scale, x_zero, weight, w_scale, w_zero, y_scale, y_zero = (c[i] for i in range(8))
-    total, product = _integer(c, x, weight, x_zero, w_zero)
+    total = _integer(c, x, weight, x_zero, w_zero)
     if c.has(8):
-        total = c.add("add", total, _by_channel(c, c[8], product))
-    scales = [_by_channel(c, v, product) for v in (x_scale, w_scale, y_scale)]
+        total = c.add("add", total, _by_channel(c, c[8], c.type(total)))
+    scales = [_by_channel(c, v, c.type(total)) for v in (x_scale, w_scale, y_scale)]
     scale = c.add("div", c.add("mul", scales[0], scales[1]), scales[2])
     level = c.add("round", c.add("mul", c.cast(total, "fp32"), scale))
     level = c.add("add", level, c.cast(c.reshape(y_zero, ()), "fp32"))
-    return c.reshape(saturate(c, level, c.type(y_zero).dtype), product.shape)
+    return saturate(c, level, c.type(y_zero).dtype)
 
 
 def overlap_add(c: Call, columns: str, w: Window, size: tuple[int, ...]) -> str:
@@ -234,6 +257,10 @@ def _conv_transpose(c: Call) -> str:
         raise UserError(f"ConvTranspose of {x} by {weight} in {groups} groups")
     size, kernel, (n, channels) = x.shape[2:], weight.shape[2:], x.shape[:2]
     w, out = _transposed(c, size, kernel)
+    if x.dtype.name in FLOATS and weight.dtype == x.dtype and math.prod(w.strides) <= PHASES:
+        count = tuple(-(-n // s) for n, s in zip(out, w.strides, strict=True))
+        sizes = Transposed(w.out, count, kernel, w.strides, w.dilations, w.before)
+        return transposed_convolution(c, sizes, out)
     inner, each, taps, spots = channels // groups, weight.shape[1], math.prod(kernel), math.prod(size)
     columns = c.reshape(c[1], (1, groups, inner, each * taps))
     columns = c.add("transpose", columns, perm=(0, 1, 3, 2))

@@ -1,4 +1,4 @@
-"""Recurrent layers: one product for the operand of all steps, then a scan; written out where it has no tape."""
+"""Recurrent layers: one product for the operand of all steps, then a scan; or all steps written out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from mtia_emu.types import BOOL, TensorType
 from .activations import Function, activation
 from .indexing import backwards, reversed_to
 from .matmul import swapped
+from .scan import STEPS
 from .shapes import take
 from .spelling import Call, Unsupported, onnx
 from .trace import NoTape, traced
-
-STEPS = 4096
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def _run(c: Call, gates: int, default: tuple[str, ...], states: int, step: Step)
 
 
 def _sweep(c: Call, cell: Cell, x: str, start: State, step: Step, *, back: bool) -> tuple[str, State]:
-    """Return all outputs [s,b,h] of one direction, and the states at each sequence's end; the output is last."""
+    """Return all outputs [s,b,h] of one direction, and the states at each sequence's end, the output last."""
     lengths = _lengths(c, c.type(x).shape[0])
     if back:
         x = reversed_to(c, x, lengths, 0) if lengths else backwards(c, x, 0)

@@ -27,7 +27,7 @@ class ScanBody:
     that the last state [.., h] is multiplied by; `scanned` tensors, of which step t reads element t of axis
     0; and what every step reads. Inputs of a tape are the states, g pieces [.., h] of the product, the
     scanned elements and the rest, in that order. Tapes run in order: each sees the new values of the states
-    before its own.
+    before its own. A product is not rounded before they read it.
     """
 
     states: int
@@ -109,7 +109,7 @@ def _step(body: ScanBody, states: list[Array], values: list[Array], t: int, kind
     """Return the states after step t."""
     pieces: Sequence[Array] = ()
     if body.product:
-        whole = product(states[-1], values[body.states]).astype(kind.numpy)
+        whole = product(states[-1], values[body.states])
         pieces = np.split(whole, whole.shape[-1] // states[-1].shape[-1], axis=-1)
     slices = [x[t] for x in values[body.first_scanned : body.first_kept]]
     rest, new = [*pieces, *slices, *values[body.first_kept :]], list(states)

@@ -125,9 +125,16 @@ class Demand:
         self._move(self.each, PanelLoads(operand, each, lk * (1 - kept), cols), chip)
         self._move(self.held, PanelLoads(operand, held, lk * kept, cols), chip)
         self._move(self.first, PanelLoads(operand, panel, np.ones(1), cols), chip)
-        self._read(operand, [x * rows * cols for x in (each, held, panel, mine * self.outers)], chip)
+        whole = mine * self.outers * self._distinct(operand)
+        self._read(operand, [*(x * rows * cols for x in (each, held, panel)), whole], chip)
         self.commands = self.commands + lk * ((1 - kept) * s.tiles + kept * self.outers) * rows * cols
         return self._reach(operand, chip)
+
+    def _distinct(self, operand: str) -> Array:
+        """Return how many parts of an operand differ, [space]: PEs that need the same one stage it once."""
+        s, p = self.s, self.p
+        batched = p.a_batched if operand == "a" else p.b_batched
+        return s.used["k"] * s.used["m" if operand == "a" else "n"] * (s.used["b"] if batched else 1)
 
     def _read(self, operand: str, data: list[Array], chip: Chip) -> None:
         """Add reads from memory: for each tile, held, for the first panels; or all, once, to stage it.

@@ -190,12 +190,15 @@ class _Emitter:
         stages = sum(x.count for x in self.plan.scratch.values())
         return self.build.block(scratch_bytes=self.plan.stage_bytes(), stages=stages)
 
-    def _groups(self, cast: Cast) -> tuple[Array, Array]:
-        """Return each multicast group's leader, [group], and whether a PE of it has work, [step, group]."""
+    def _groups(self, cast: Cast, working: Array) -> tuple[Array, Array]:
+        """Return each multicast group's leader, [group], and whether one of its PEs is working, [step, group].
+
+        `working` is [step, PE].
+        """
         grid = self.plan.chip.grid
         shape = (len(self.s), grid.rows, grid.cols)
         axes = {Cast.NONE: (), Cast.ROW: (2,), Cast.COL: (1,), Cast.ALL: (1, 2)}[cast]
-        work = self.valid.reshape(shape).any(axis=axes).reshape(len(self.s), -1)
+        work = working.reshape(shape).any(axis=axes).reshape(len(self.s), -1)
         leaders = self.pe.reshape(grid.rows, grid.cols)
         chosen = {
             Cast.NONE: leaders,
@@ -220,7 +223,7 @@ class _Emitter:
         """Emit the loads of a or b, and their staging."""
         plan = self.plan
         cast = plan.cast(operand)
-        leaders, work = self._groups(cast)
+        leaders, work = self._groups(cast, self.valid)
         fresh = ~self._holds(operand) | (self.inner[:, 0] == 0)
         step, group = np.nonzero(work & fresh[:, None])
         lead = leaders[group]
@@ -262,6 +265,16 @@ class _Emitter:
         row = k0 + (batch * self.p.k if self.p.b_batched else 0)
         return {"operand": 1, "row": row, "rows": k, "col": self.n0[at], "cols": self.n[at]}
 
+    def _first_alike(self) -> Array:
+        """Return, [group], the first of the groups that walk the same tiles of the outer operand."""
+        operand, grid = self.plan.outer_operand, self.plan.chip.grid
+        leaders, _ = self._groups(self.plan.cast(operand), self.valid)
+        batched = self.p.a_batched if operand == "a" else self.p.b_batched
+        own = ["k", self.t.outer, *(["b"] if batched else [])]
+        parts = np.stack([self.plan.part(d, leaders // grid.cols, leaders % grid.cols) for d in own])
+        _, first, alike = np.unique(parts, axis=1, return_index=True, return_inverse=True)
+        return first[alike.reshape(-1)]
+
     def _stage(self, operand: str, fields: dict[str, Any], staged: StagedLoads) -> dict[str, Any]:
         """Emit the copies to SRAM of tiles [n], each once; return the fields of the loads from there."""
         places, index = self.plan.scratch, self.scratch[operand]
@@ -286,9 +299,10 @@ class _Emitter:
         """
         lk, outer, kk = self.plan.local["k"], self.outer[step, 0], self.kk[step, 0]
         per_outer, ring = self.plan.chunk * lk, self.plan.leaders(self.plan.outer_operand) * lk
-        once = np.flatnonzero(self.inner[step, 0] == 0)
+        first = self._first_alike()[group]
+        once = np.flatnonzero((self.inner[step, 0] == 0) & (first == group))
         before = np.maximum(outer - 1, 0) * per_outer
-        place = group * lk + kk
+        place = first * lk + kk
         if self.t.slabs:
             spread = place * per_outer // ring if self.t.rings == 1 else kk * per_outer // lk  # as `_when`
             before = before + np.where(outer > 0, spread, kk)
@@ -356,9 +370,10 @@ class _Emitter:
         row = self.m0[at] + self.tile["b"][at] * self.p.m
         self._load_extras(step, pe, row)
         out = self.out_slot + ordinal % RINGS
+        turns = [self._row_turn(step) if s is Shape.ROW else ordinal % RINGS for s in self.shapes[1:]]
         inputs = [
             self.acc_slot + ordinal % self.accumulators,
-            *(s + ordinal % RINGS for s in self.extra_slots),
+            *(slot + turn for slot, turn in zip(self.extra_slots, turns, strict=True)),
         ]
         into = {len(self.tape.steps) - 1: out}
         site = TapeSite(inputs, self.shapes, self.registers, self.register_slots, into)
@@ -370,17 +385,48 @@ class _Emitter:
     def _load_extras(self, step: Array, pe: Array, row: Array) -> None:
         """Emit the loads of what epilogues take, for tiles [n] that begin at row[n] of the result."""
         ordinal, at = step // self.plan.local["k"], (step, pe)
-        for index in range(len(self.extras)):
-            tile = {"row": 0, "rows": 1, "col": self.n0[at], "cols": self.n[at]}
-            if self.shapes[index + 1] is Shape.COL:
-                tile = {"row": row, "rows": self.m[at], "col": 0, "cols": 1}
-            elif self.shapes[index + 1] is Shape.FULL:
-                tile |= {"row": row, "rows": self.m[at]}
+        for index, (slot, shape) in enumerate(zip(self.extra_slots, self.shapes[1:], strict=True)):
+            if shape is Shape.ROW:
+                self._load_row(index, step, pe)
+                continue
+            tile = {"row": row, "rows": self.m[at], "col": self.n0[at], "cols": self.n[at]}
+            if shape is Shape.COL:
+                tile |= {"col": 0, "cols": 1}
+            dst = slot + ordinal % RINGS
             self.build.add(
-                Opcode.LOAD,
-                ISSUE.at("extras", step),
-                pe=pe,
-                operand=3 + index,
-                dst=self.extra_slots[index] + ordinal % RINGS,
-                **tile,
+                Opcode.LOAD, ISSUE.at("extras", step), pe=pe, operand=3 + index, dst=dst, **tile
             )
+
+    def _load_row(self, index: int, step: Array, pe: Array) -> None:
+        """Emit the loads of a row, for tiles [n]: once for those after one another of the same columns.
+
+        The PEs that share a tile of b share it too.
+        """
+        fresh = self._new_columns()[step // self.plan.local["k"]]
+        finishes = np.zeros(self.valid.shape, bool)
+        finishes[step[fresh], pe[fresh]] = True
+        cast = self.plan.cast("b")
+        leaders, work = self._groups(cast, finishes)
+        step, group = np.nonzero(work)
+        lead = leaders[group]
+        self.build.add(
+            Opcode.LOAD,
+            ISSUE.at("extras", step),
+            pe=lead,
+            cast=cast,
+            operand=3 + index,
+            dst=self.extra_slots[index] + self._row_turn(step),
+            row=0,
+            rows=1,
+            col=self.n0[step, lead],
+            cols=self.n[step, lead],
+        )
+
+    def _new_columns(self) -> Array:
+        """Return, [tile], whether a tile that a PE finishes has other columns than the one before."""
+        column = self.tile["n"][:: self.plan.local["k"], 0]
+        return np.append(True, column[1:] != column[:-1])
+
+    def _row_turn(self, step: Array) -> Array:
+        """Return the place in its ring of the row that the tile of step[n] takes, [n]."""
+        return (np.cumsum(self._new_columns()) - 1)[step // self.plan.local["k"]] % RINGS

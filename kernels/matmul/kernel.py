@@ -50,6 +50,7 @@ class ProductKernel(Kernel):
 
     shares_launch = True
     weight = 1
+    overwrites = 2  # of what the epilogue takes a tile is read before that tile is stored
 
     def arranged(self, inputs: Sequence[T], outputs: Sequence[T]) -> list[T]:
         """Put the result behind a and b: what follows is optional."""

@@ -94,7 +94,7 @@ class _PackedEmitter(_Emitter):
         """Emit the loads of the row of scales or zero points of each panel of codes, to slots[step]."""
         self._at(plane)
         cast = self.plan.cast("b")
-        leaders, work = self._groups(cast)
+        leaders, work = self._groups(cast, self.valid)
         fresh = ~self._holds("b") | (self.inner[:, 0] == 0)
         step, group = np.nonzero(work & fresh[:, None])
         at = (step, leaders[group])

@@ -22,6 +22,7 @@ class TapeKernel(Kernel):
 
     def __init__(self, name: str, summary: str, *, folds: bool = False) -> None:
         self._name, self._folds = name, folds
+        self.overwrites = None if folds or self.copies else 0
         self.summary = summary
 
     @property

@@ -21,7 +21,6 @@ from .tape import Tape, finish, parse
 
 Array = np.ndarray[Any, Any]
 RING = 8  # steps whose operands are on their way or in use: a load takes as long as a few steps
-SPARE = 2  # places of what a PE reads once for all steps
 
 # Steps follow one another in each PE.
 ISSUE = Phases(
@@ -71,15 +70,20 @@ class _Emitter:
         """Return the steps of the scan."""
         return self.out.shape[0]
 
+    @property
+    def spare(self) -> int:
+        """Return the places of what a PE reads once a tile: loads run ahead of steps, by tiles of few steps."""
+        return 2 + (RING - 2) // self.steps
+
     @cached_property
     def width(self) -> int:
-        """Return the columns of a tile: a share of all for each PE, whole lines, as many as there is room for."""
+        """Return the columns of a tile: a PE's share of all, in whole lines, as far as there is room."""
         registers = allocate(self.tape, [Shape.FULL] * len(self.inputs))
         ring = [self.out, *(x for x in self.inputs[1:] if self._moves(x))]
         kept = [x for x in self.inputs if not self._moves(x)]
-        each = RING * sum(x.dtype.bytes for x in ring) + SPARE * sum(x.dtype.bytes for x in kept)
+        each = RING * sum(x.dtype.bytes for x in ring) + self.spare * sum(x.dtype.bytes for x in kept)
         each += sum(kind.bytes for kind, _ in registers.kinds)
-        places = RING * len(ring) + SPARE * len(kept) + len(registers.kinds)
+        places = RING * len(ring) + self.spare * len(kept) + len(registers.kinds)
         room = (self.chip.pe.local.bytes - places * LINE) // each
         if room < 1:
             raise NoRoom(f"scan: {RING} steps of {len(ring)} operands do not fit a PE's local memory")
@@ -121,11 +125,11 @@ class _Emitter:
         return build.block()
 
     def _load(self, build: Builder, index: int, site: _Site, cols: Array) -> Array:
-        """Emit an input's loads, of each step or once a tile; return the slots in which each step reads it."""
+        """Emit an input's loads, for each step or once a tile; return the slots in which steps read it."""
         operand = self.inputs[index]
         moves = self._moves(operand)
-        first = build.slot(operand.dtype, self.width, RING if moves else SPARE)
-        slots = first + (site.order % RING if moves else site.turn % SPARE)
+        first = build.slot(operand.dtype, self.width, RING if moves else self.spare)
+        slots = first + (site.order % RING if moves else site.turn % self.spare)
         at = slice(None) if moves else site.step == 0
         build.add(
             Opcode.LOAD,
@@ -143,7 +147,7 @@ class _Emitter:
 
 @dataclass(frozen=True)
 class _Site:
-    """Of each step of each tile: its PE, which of the PE's tiles it is, its place there, its step, its column."""
+    """Of each step of each tile: its PE, which of that PE's tiles it is, its place, its step, its column."""
 
     pe: Array
     turn: Array

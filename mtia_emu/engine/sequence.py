@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -75,10 +76,19 @@ def spans(
     )
 
 
+def barrier_cycles(chip: Chip) -> int:
+    """Return the cycles in which all PEs wait for one another within a launch.
+
+    Estimate: two trips to a counter in SRAM, as on a GPU to one in its L2: each PE adds to it, then sees that
+    all have.
+    """
+    return math.ceil(2 * chip.sram.latency_s * chip.power.nominal_hz)
+
+
 def _start_cycles(launches: Sequence[Launch], number: int, chip: Chip) -> int:
     """Return the cycles to start a launch: within a loop PEs wait for one another, and none is started."""
     if number and launches[number].goes_on(launches[number - 1]):
-        return min(chip.barrier_cycles(), chip.launch_cycles(number))
+        return min(barrier_cycles(chip), chip.launch_cycles(number))
     return chip.launch_cycles(number)
 
 

@@ -23,6 +23,7 @@ from ..types import (
     CopyWork,
     DType,
     ElementwiseWork,
+    ImplicitGemmWork,
     ProductWork,
     RotaryWork,
     RowWork,
@@ -41,8 +42,9 @@ from .shapes import shape, shapes
 
 BURST = Mode()
 UNMEASURED_LOOP = Band(0.7, 4.0)
-"""Measured / modelled of loops. Estimate, no public table was found: libraries hold weights on the chip for some
-batches and sizes only (PyTorch, pull requests 43165 and 48070), and take a few times as long for others."""
+"""Measured / modelled of loops. Estimate, no public table was found: libraries hold weights on the chip for
+some batches and sizes only (PyTorch, pull requests 43165 and 48070), and take a few times as long for others.
+"""
 
 
 class Gpu(Facts):
@@ -195,6 +197,20 @@ def _product(board: Board, work: ProductWork) -> GpuKernel:
     return matmul(board, board.facts.rate(work.dtype.name)[1], one)
 
 
+def _implicit_gemm(board: Board, work: ImplicitGemmWork) -> GpuKernel:
+    """Return a convolution as cuDNN runs it: a gemm whose tiles gather windows as they load them.
+
+    Estimate: tiles, waves and steps of a gemm of the same sizes; what a window costs to address is left out,
+    and L2 passes each window whole. No published convolution was compared.
+    """
+    if not work.macs:
+        return streamed(board, work)
+    sizes = work.batch, work.m, work.k, work.n
+    one = shape(sizes, float(work.dtype.bytes), work.read_bytes, work.write_bytes, work.left_bytes)
+    kernel = matmul(board, board.facts.rate(work.dtype.name)[1], one)
+    return replace(kernel, text=kernel.text.replace("gemm", "implicit gemm"))
+
+
 def _attention(board: Board, work: AttentionWork) -> GpuKernel:
     return attention(board, board.facts.rate(work.dtype.name)[1], _heads(work))
 
@@ -221,6 +237,7 @@ def _scan(board: Board, work: ScanWork) -> GpuKernel:
 
 _KERNELS: dict[type[Work], Callable[[Board, Any], GpuKernel]] = {
     ProductWork: _product,
+    ImplicitGemmWork: _implicit_gemm,
     AttentionWork: _attention,
     ElementwiseWork: streamed,
     RowWork: rowwise,

@@ -69,7 +69,7 @@ def _recurrent(facts: Facts, rate: Rate, work: ScanWork) -> _Loop:
         return _Loop("persistent rnn", start + barriers, parts, float(steps * states))
     launches = steps * KERNELS_A_STEP * (facts.launch_graph_s + facts.dram_latency_s)
     parts, again = {"tensor": steps * product}, float(weight * steps)
-    if weight <= facts.l2_resident * facts.l2_bytes:
+    if weight <= facts.l2_usable * facts.l2_bytes:
         parts["l2"] = again / facts.l2_bytes_per_s
     else:  # the first reading is among the operands
         parts["dram"] = weight * (steps - 1) / facts.stream_bytes_per_s

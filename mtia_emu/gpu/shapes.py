@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +16,8 @@ class Shapes:
 
     `left`, `right` are bytes of one element of either operand; `read`, `write` the compulsory bytes.
     `warm` is the share of `right` and of the result that L2 holds already: 0 in a model, whose weights are
-    read once a run; more in a benchmark that repeats one small matmul.
+    read once a run; more in a benchmark that repeats one small matmul. `left_read` are the bytes that the left
+    operand has in memory: fewer than m * k elements where rows are windows that overlap.
     """
 
     batch: Array
@@ -28,6 +29,7 @@ class Shapes:
     read: Array
     write: Array
     warm: Array
+    left_read: Array
 
     @cached_property
     def macs(self) -> Array:
@@ -42,7 +44,7 @@ class Shapes:
     @cached_property
     def left_bytes(self) -> Array:
         """Return the bytes of the left operand, which the kernel before has just written, [rows, 1]."""
-        return np.minimum(self.batch * self.m * self.k * self.left, self.read)
+        return np.minimum(self.left_read, self.read)
 
     @property
     def right_bytes(self) -> Array:
@@ -67,10 +69,16 @@ def shapes(sizes: Sizes, element: float, warm: Array | float = 0.0) -> Shapes:
     return _shapes((batch, m, k, n), element, read, batch * m * n * max(OUTPUT_BYTES, element), shares)
 
 
-def shape(sizes: tuple[int, int, int, int], element: float, read: int, write: int) -> Shapes:
-    """Return `Shapes` of one matmul of batch, m, k, n whose compulsory bytes are given."""
+def shape(
+    sizes: tuple[int, int, int, int], element: float, read: int, write: int, left_read: int | None = None
+) -> Shapes:
+    """Return `Shapes` of one matmul of batch, m, k, n whose compulsory bytes are given.
+
+    `left_read`, those of the left operand, are all of its elements if not said.
+    """
     batch, m, k, n, reads, writes, warm = _columns(*sizes, read, write, 0.0)
-    return _shapes((batch, m, k, n), element, reads, writes, warm)
+    s = _shapes((batch, m, k, n), element, reads, writes, warm)
+    return s if left_read is None else replace(s, left_read=np.full_like(m, left_read))
 
 
 def _columns(*values: Array | float) -> list[Array]:
@@ -83,7 +91,7 @@ def _shapes(sizes: tuple[Array, ...], element: float, read: Array, write: Array,
     """Return `Shapes` of columns [rows, 1]; both operands have elements of so many bytes."""
     batch, m, k, n = sizes
     one = np.full_like(m, element)
-    return Shapes(batch, m, k, n, one, one, read, write, warm)
+    return Shapes(batch, m, k, n, one, one, read, write, warm, batch * m * k * element)
 
 
 def only(s: Shapes, rows: Array) -> Shapes:

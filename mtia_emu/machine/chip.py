@@ -203,14 +203,6 @@ class Chip(BaseModel):
         """Return the cycles that it takes to start a launch, by its number in the program, from 0."""
         return math.ceil(self.cycles(self.launch.replace_s if number else self.launch.first_s))
 
-    def barrier_cycles(self) -> int:
-        """Return the cycles in which all PEs wait for one another within a launch.
-
-        Estimate: two trips to a counter in SRAM, as on a GPU to one in its L2: each PE adds to it, then sees
-        that all have.
-        """
-        return math.ceil(2 * self.sram.latency_s * self.power.nominal_hz)
-
     def peak_macs_per_cycle(self, kind: DType) -> float:
         """Return the multiply-adds a cycle of all PEs, on the unit that takes that dtype."""
         if self.pe.matrix.supports(kind.name):

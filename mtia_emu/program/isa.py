@@ -230,8 +230,8 @@ class Launch:
 
         The PEs' cores go through all steps of a loop by themselves: only the first is launched.
         """
-        here, there = ({(x.name, x.op) for x in y.parts or (y,)} for y in (self, before))
-        return here == there and all(op == LOOP for _, op in here)
+        here, there = (x.parts or (x,) for x in (self, before))
+        return all(x.op == LOOP for x in here) and {x.name for x in here} == {x.name for x in there}
 
 
 @dataclass(frozen=True)

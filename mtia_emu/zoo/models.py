@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from .bags import BagTables
 from .dlrm import Dlrm
 from .llama import Llama, RopeScaling
+from .resnet import ResNet
 from .writer import Fact, ModelWriter
 
 if TYPE_CHECKING:
@@ -91,6 +92,14 @@ MODELS: dict[str, ZooModel] = {
         source="chosen here: 200 GB and 0.22 GFLOP a sample, as MC2 of ISCA 2023",
         rows=(2600000,) * 300, pooling=(20,) * 300, dim=128,
         dense_arch=(512, 256, 128), over_arch=(1024, 512, 1), cross_layers=3, cross_rank=300, batch=256,
+    ),
+    "resnet-tiny": ResNet(
+        source="chosen here: small enough to execute in a test",
+        blocks=(1, 1), width=16, classes=10, side=32, batch=2,
+    ),
+    "resnet-50": ResNet(
+        source="He et al., Deep Residual Learning, 2015, table 1",
+        blocks=(3, 4, 6, 3), width=64, classes=1000, side=224, batch=8,
     ),
     # FBGEMM tells its configurations apart by number; the source is in bags.py.
     "tbe-production-103": BagTables(

@@ -17,7 +17,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.types import BOOL, DTYPES, FP32, INT64, WORKS, ProductWork, TensorType, dtype_of
 
-FUSED = {"map", "matmul_map", "matmul_packed"}
+FUSED = {"conv", "map", "matmul_map", "matmul_packed"}
 RNG = np.random.default_rng(0)
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
 
@@ -29,6 +29,9 @@ def f32(*shape: int) -> np.ndarray:
 def ints(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
+
+DECAY = "3 -> t1 | t0 = mul(x0, x2); t1 = add(t0, x1)"
+PAIR = ("5 -> t0 | t0 = add(x0, x2)", "5 -> t1 | t0 = tanh(x0); t1 = mul(t0, x4)")
 
 # op -> operands, attributes; each is executed, and held to its shape rule
 CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
@@ -61,6 +64,11 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
     "embedding_bags": [
         ([f32(9, 4), ints(1, 2), ints(0, 1, 2), f32(5, 4), ints(3), ints(0, 0, 1, 1)], {"mode": "mean"}),
         ([f32(9, 4), ints(1, 2), ints(0, 2), f32(2)] * 2, {"mode": "sum", "weighted": True}),
+    ],
+    "scan": [
+        ([f32(2, 3), f32(4, 2, 3), f32(3)], {"scanned": 1, "tapes": (DECAY,)}),
+        ([f32(3), f32(4, 1)], {"scanned": 1, "tapes": ("2 -> t0 | t0 = mul(x0, x1)",)}),
+        ([f32(2, 3), f32(2, 3), f32(3, 6), f32(4, 2, 3)], {"scanned": 1, "product": True, "tapes": PAIR}),
     ],
     "gather": [([f32(4, 5), ints(0, -1, 3)], {"axis": 0}), ([f32(4, 5), np.array(2)], {"axis": 1})],
     "scatter_rows": [
@@ -182,6 +190,18 @@ def test_every_op_of_the_page_is_there() -> None:
         ("slice", [f32(4)], {"starts": [0], "ends": [4], "steps": [0]}, "step of axis 0 is 0"),
         ("concat", [f32(2, 3), f32(3, 3)], {"axis": 1}, "shapes differ off axis 1"),
         ("topk", [f32(4)], {"axis": 0, "k": 5}, "k 5 is not between 0"),
+        ("scan", [f32(3), f32(4, 3), f32(3)], {"scanned": 3, "tapes": (DECAY,)}, "1 states and 3 scanned"),
+        ("scan", [f32(3), f32(4, 3), f32(5, 3)], {"scanned": 2, "tapes": (DECAY,)}, r"over \[4, 5\] steps"),
+        ("scan", [f32(3), f32(0, 3), f32(3)], {"scanned": 1, "tapes": (DECAY,)}, r"over \[0\] steps"),
+        ("scan", [f32(3), f32(4, 2, 3), f32(3)], {"scanned": 1, "tapes": (DECAY,)}, "does not broadcast to"),
+        ("scan", [f32(3), f32(4, 3)], {"scanned": 1, "tapes": (DECAY,)}, "takes 2 operands and gives one"),
+        ("scan", [f32(3), f32(4, 3)], {"scanned": 1, "tapes": ()}, "a tape for each state, 1 to 8"),
+        (
+            "scan",
+            [f32(2, 3), f32(2, 3), f32(3, 5), f32(4, 3)],
+            {"scanned": 1, "product": True, "tapes": PAIR},
+            r"multiplies a state fp32\[2,3\] by \[h, g\*h\]",
+        ),
         ("cast", [f32(4)], {"to": "fp33"}, "unknown dtype 'fp33'; did you mean 'fp"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -12,9 +13,9 @@ from mtia_emu.compiler.text import parse
 import mtia_emu
 from mtia_emu.engine.launches import costs
 from mtia_emu.engine.run import report
-from mtia_emu.engine.sequence import launch_runs, spans
+from mtia_emu.engine.sequence import barrier_cycles, launch_runs, spans
 from mtia_emu.machine.chip import load_chip
-from mtia_emu.program.isa import Opcode, Program
+from mtia_emu.program.isa import Launch, Opcode, Part, Program
 from mtia_emu.study.trace import trace_events
 from mtia_emu.testing.fuzz import TOGETHER
 
@@ -88,3 +89,31 @@ def test_a_launch_ends_when_what_it_copies_for_later_ones_is_there() -> None:
             assert run.span.end == run.span.begin + math.ceil(run.cost.time.end.max())
             assert run.cost.time.end[ahead].max() <= run.span.end - run.span.begin
     assert copying
+
+
+STEPS = """graph loop {
+  in %h : fp16[4,8]
+  in %x : fp16[6,4,8]
+  const %w : fp16[8,8] = absent
+  %y : fp16[6,4,8] = scan(%h, %w, %x) {product=true, scanned=1, tapes=["3 -> t0 | t0 = add(x1, x2)"]}
+  %z : fp16[6,4,8] = exp(%y)
+  out %z
+}"""
+
+
+def test_steps_of_a_loop_wait_for_one_another_and_are_not_launched() -> None:
+    program = compile_graph(parse(STEPS), CHIP, dtype="fp16", prefetch=False).program
+    ops = [x.op for x in program.launches]
+    assert ops == ["scan"] * 12 + ["exp"]
+    starts = [x.begin - x.start for x in spans(program, CHIP, costs(program, CHIP))]
+    barrier = math.ceil(2 * CHIP.sram.latency_s * CHIP.clock_hz)
+    assert barrier == barrier_cycles(CHIP) < 30
+    assert starts == [100, *[barrier] * 11, 30]
+
+
+def test_a_loop_goes_on_only_where_the_launch_before_is_of_the_same_loops() -> None:
+    one, other = Launch(0, (), "a", "scan"), Launch(1, (), "b", "scan")
+    both = Launch(2, (), "a + b", "scan + scan", parts=(Part("a", "scan"), Part("b", "scan")))
+    assert one.goes_on(one) and both.goes_on(both) and both.goes_on(replace(both, parts=both.parts[::-1]))
+    assert not one.goes_on(other) and not both.goes_on(one) and not one.goes_on(both)
+    assert not Launch(0, (), "a", "exp").goes_on(Launch(0, (), "a", "exp"))

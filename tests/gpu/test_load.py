@@ -25,9 +25,11 @@ from mtia_emu.types import (
     CopyWork,
     ElementwiseWork,
     ModelWork,
+    ImplicitGemmWork,
     ProductWork,
     RotaryWork,
     RowWork,
+    ScanWork,
     Work,
 )
 
@@ -35,14 +37,21 @@ HEADS = {"kv_heads": 8, "keys": 2048, "key_size": 128, "value_size": 128}
 MOVED = {"read_bytes": 2 * 10**6, "write_bytes": 2 * 10**6}
 VECTOR = {"elements": 10**6, "flops": 10**6, **MOVED}
 LOOKED_UP = {"lookups": 10**5, "bags": 100, "dim": 64, "rows": 10**6, "flops": 10**7}
+LOOPED = {"steps": 100, "depth": 12, "flops": 10**6, **MOVED}
 ALL: tuple[Work, ...] = (
     ProductWork("mm", "matmul", BF16, batch=1, m=64, k=4096, n=4096, flops=0, **MOVED),
+    ImplicitGemmWork(
+        "conv", "conv", BF16, batch=1, m=4096, k=576, n=64, flops=0, left_bytes=10**6, **MOVED
+    ),
     AttentionWork("decode", "attention", BF16, batch=8, group=4, queries=1, **HEADS),
     AttentionWork("prefill", "attention", BF16, batch=1, group=4, queries=64, diagonal=1984, **HEADS),
     RowWork("softmax", "softmax", FP16, row=1000, **VECTOR),
     RotaryWork("turn", "rotary", FP16, row=1000, **VECTOR),
     ElementwiseWork("add", "add", FP16, **VECTOR),
     CopyWork("copy", "copy", FP16, **MOVED),
+    ScanWork("lstm", "scan", FP16, rows=4, k=512, n=2048, **LOOPED),
+    ScanWork("wide", "scan", FP16, rows=4, k=8192, n=32768, **LOOPED),
+    ScanWork("mamba", "scan", FP16, rows=4096, k=0, n=0, **LOOPED),
     BagWork("bag", "embedding_bag", FP16, read_bytes=10**7, write_bytes=12_800, **LOOKED_UP),
 )
 VALUES = ["1e308", "1e30", "1e9", "1e-30", "5e-324", "0.0", "-1.0", "nan", "inf", "-inf", "0", "-1", "64"]

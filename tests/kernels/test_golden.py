@@ -21,6 +21,7 @@ from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul
 from mtia_emu.kernels.rows.rowwise import emit_rowwise
 from mtia_emu.kernels.rows.scalar import emit_scalar
+from mtia_emu.kernels.rows.scan import ScanKernel
 from mtia_emu.kernels.rows.tape import parse
 
 from mtia_emu.machine.chip import load_chip
@@ -116,6 +117,13 @@ def gather() -> Block:
     )
 
 
+def scan() -> Block:
+    """Return a decaying sum over three steps of 40 columns."""
+    inputs = [packed(FP16, (n, 40)) for n in (1, 3, 3)]
+    tape = {"tape": "3 -> t1 | t0 = mul(x1, x0); t1 = add(t0, x2)"}
+    return ScanKernel().emit(CHIP, tape, inputs, [packed(FP16, (3, 40), "sram", written=True)])
+
+
 def scatter() -> Block:
     operands = [packed(INT32, (1, 5)), packed(FP16, (5, 8))]
     out = [packed(FP16, (9, 8), "sram", written=True)]
@@ -152,6 +160,7 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "row": row,
     "copy": copy,
     "rotary": rotary,
+    "scan": scan,
     "gather": gather,
     "scatter": scatter,
     "top": top,

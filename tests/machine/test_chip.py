@@ -35,15 +35,19 @@ FACTS = {  # as printed: MTIA 1 in ISCA 2023, table I; 2i in ISCA 2025, table 2;
         "clock_hz": 1.05e9, "pe.matrix.rows": 128, "pe.matrix.cols": 128, "sram.bytes": 128 << 20,
         "dram.bytes": 8e9, "tdp_w": 175,
     },
+    "tpu-v5e": {"clock_hz": 1.5e9, "pe.matrix.cols": 128, "dram.bytes": 16e9},
+    "tpu-v6e": {"pe.matrix.cols": 256, "dram.bytes": 32e9},
 }  # fmt: skip
 TOPS = {
     "mtia-1": {"int8": 102.4, "fp16": 51.2},
     "mtia-2i": {"int8": 354, "fp16": 177},
     "mtia-300": {"fp8_e4m3": 1120, "fp16": 560},
     "tpu-v4i": {"int8": 138, "bf16": 138},
+    "tpu-v5e": {"int8": 393, "bf16": 197},
+    "tpu-v6e": {"int8": 1836, "bf16": 918},
 }
 LOCAL_GB_PER_S = {"mtia-1": 400, "mtia-2i": 1000, "mtia-300": 1900}
-DRAM_GB_PER_S = {"mtia-1": 176, "mtia-2i": 204.8, "mtia-300": 6100, "tpu-v4i": 614}
+DRAM_GB_PER_S = {"mtia-1": 176, "mtia-2i": 204.8, "mtia-300": 6100, "tpu-v4i": 614, "tpu-v5e": 819, "tpu-v6e": 1638}
 
 
 def at(chip: Any, key: str) -> Any:

@@ -1,7 +1,7 @@
 """How convolutions are scheduled: a product whose left rows are windows, read where they lie.
 
 The channels of what a convolution reads and writes lie last in memory, so that a window is a few long runs.
-Padding is memory with zeros around the operand; whoever makes the operand may write it there at once
+Padding is memory around the operand; whoever makes the operand may write it there at once
 (`elide`). An operand too large to count on a place in SRAM is brought there part by part, so that what its
 windows read several times comes from DRAM once.
 """
@@ -18,11 +18,14 @@ from mtia_emu.kernels.rows.tape import Source, Tape, TapeStep, inline, parse
 from mtia_emu.types import FP32, DType, TensorType
 
 from ...graph import Node
+from ...ops.base import number
 from ...ops.conv import ConvShape, conv_shape
 from ..steps import Schedule
 from ..views import View, channels_last
 
 PART_SHARE = 8  # an operand of one part in so many of SRAM is read whole
+MOST_EXACT = 1 << 8  # products of two bytes that fp32 sums exactly
+LONG = 1024  # rows of a depthwise result from which a copy of its weights in SRAM pays
 MOST_TAPS = 12  # that one kernel call sums: each has an operand and a weight in local memory
 
 
@@ -45,9 +48,10 @@ class _Part:
 def conv(schedule: Schedule, node: Node) -> list[View]:
     """Schedule a convolution and the tape on its result."""
     x, weight, *_ = schedule.operands(node)
-    if 0 in x.shape or 0 in weight.shape:
-        return schedule.on_core(node)
     s = conv_shape(x.type, weight.type, node.attrs)
+    exact = x.dtype.is_float or not s.depthwise or s.taps <= MOST_EXACT
+    if 0 in x.shape or 0 in weight.shape or not exact:
+        return schedule.on_core(node)
     tape, left = inline(parse(str(node.attrs["tape"])), schedule.numbers(node.inputs[2:], 1))
     extras = [schedule.values[node.inputs[i + 1]] for i in left if i > 0]
     out = schedule.result_channels_last(node)
@@ -101,7 +105,7 @@ def _direct(schedule: Schedule, x: View, s: ConvShape) -> bool:
 
 
 def _seen(schedule: Schedule, node: Node, x: View, s: ConvShape, part: _Part) -> View:
-    """Return what the windows of a part cover, [n,*size,c], zeros where that is padding."""
+    """Return what the windows of a part cover, [n,*size,c], with its padding."""
     first, count = [part.row, *(0 for _ in s.out[1:])], [part.rows, *s.out[1:]]
     low = [f * t - b for f, t, b in zip(first, s.strides, s.before, strict=True)]
     span = [(k - 1) * d + 1 for k, d in zip(s.kernel, s.dilations, strict=True)]
@@ -125,7 +129,7 @@ def _seen(schedule: Schedule, node: Node, x: View, s: ConvShape, part: _Part) ->
 
 
 def _fill_borders(schedule: Schedule, node: Node, padded: View, before: list[int], size: list[int]) -> None:
-    """Write zeros around the middle of [n,*,c], which begins `before` and has `size`.
+    """Write the padding around the middle of [n,*,c], which begins `before` and has `size`.
 
     Where an axis is padded alike on both sides, both are one view.
     """
@@ -151,7 +155,8 @@ def _cut(view: View, axis: int, start: int, count: int) -> View:
 
 
 def _fill(schedule: Schedule, node: Node, target: View) -> None:
-    tape = Tape(0, (TapeStep("copy", (0.0,), target.dtype),), (~0,))
+    value = float(number(node.attrs, "fill", 0.0))
+    tape = Tape(0, (TapeStep("copy", (value,), target.dtype),), (~0,))
     schedule.step(node, "map", [], [target], tape=str(tape))
 
 
@@ -171,6 +176,10 @@ def _matrix(schedule: Schedule, node: Node, weight: View, s: ConvShape) -> View:
         shape = shape[1:]
     matrix = turned.reshape(shape) or schedule.packed(node, turned).reshape(shape)
     assert matrix is not None
+    if s.depthwise and s.rows >= LONG and schedule.buffers[matrix.buffer].role == "const":
+        near = schedule.buffer(f"{node.name}.taps", matrix.type)  # each tile of the result reads it
+        schedule.step(node, "copy", [matrix], [near])
+        return near
     return matrix
 
 
@@ -240,19 +249,26 @@ def _by_taps(schedule: Schedule, call: _Call, out: View, edges: list[View]) -> N
         inputs = [*total, *shown, *(w.expand(out.shape) for w in weights if w is not None)]
         if taps[-1] + 1 < s.taps:
             total = [schedule.buffer(f"{call.node.name}.sum", TensorType(FP32, out.shape))]
-            tape = _weighted(len(taps), bool(first))
+            tape = _weighted(len(taps), bool(first), seen.dtype)
             schedule.step(call.node, "map", inputs, total, tape=str(tape))
             continue
-        tape = followed(_weighted(len(taps), bool(first)), call.tape, out.dtype)
+        tape = followed(_weighted(len(taps), bool(first), seen.dtype), call.tape, out.dtype)
         schedule.step(call.node, "map", [*inputs, *edges], [out], tape=str(tape))
 
 
-def _weighted(taps: int, more: bool) -> Tape:
-    """Return the sum of products of `taps` inputs and as many weights, with a first input where there is `more`."""
+def _weighted(taps: int, more: bool, kind: DType) -> Tape:
+    """Return the sum of products of `taps` inputs and as many weights, with a first input where there is `more`.
+
+    Weights of bytes become fp32 first: the engine multiplies bytes as bytes.
+    """
     steps: list[TapeStep] = []
     total: Source | None = 0 if more else None
     for tap in range(taps):
-        steps.append(TapeStep("mul", (more + tap, more + taps + tap), FP32))
+        weight = more + taps + tap
+        if not kind.is_float:
+            steps.append(TapeStep("copy", (weight,), FP32))
+            weight = ~(len(steps) - 1)
+        steps.append(TapeStep("mul", (more + tap, weight), FP32))
         product = ~(len(steps) - 1)
         if total is not None:
             steps.append(TapeStep("add", (total, product), FP32))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mtia_emu.kernels.rows.tape import Tape, part_of
 
-from mtia_emu.types import TensorType
+from mtia_emu.types import FP32, DType, TensorType
 
 from ...graph import Node
 from ...ops.scan import ScanBody, gates
@@ -21,7 +21,7 @@ def scan(schedule: Schedule, node: Node) -> list[View]:
     """Schedule each step of a loop: its product, then the tape of each state; one core where none fits."""
     kinds = [schedule.values[v].type for v in node.inputs]
     body = ScanBody.of(node.attrs)
-    if any(kind.dtype.name in UNFIT and not kind.dtype.name == "bool" for kind in kinds):
+    if any(kind.dtype.name in UNFIT and kind.dtype.name != "bool" for kind in kinds):
         return schedule.on_core(node)
     if body.states == 1 and not body.product:
         return _columns(schedule, node, body)
@@ -67,8 +67,9 @@ class _Loop:
         results = [schedule.result(node, i) for i in range(len(node.outputs))]
         states, shape = operands[: body.states], node.types[0].shape[1:]
         scanned = operands[body.first_scanned : body.first_kept]
-        spare = [[self._buffer(f"state{i}", shape) for _ in range(2)] for i in range(body.states - 1)]
-        pieces = self._buffer("product", (*shape[:-1], self.gates * shape[-1])) if self.gates else None
+        kind = node.type.dtype
+        spare = [[self._buffer(f"state{i}", shape, kind) for _ in range(2)] for i in range(body.states - 1)]
+        pieces = self._buffer("product", (*shape[:-1], self.gates * shape[-1]), FP32) if self.gates else None
         steps = node.types[0].shape[0]
         for t in range(steps):
             into = [r if t == steps - 1 else s[t % 2] for r, s in zip(results[1:], spare, strict=True)]
@@ -78,14 +79,14 @@ class _Loop:
             states = self._tapes(states, rest, into)
         return results
 
-    def _buffer(self, what: str, shape: tuple[int, ...]) -> View:
-        return self.schedule.buffer(f"{self.node.name}.{what}", TensorType(self.node.type.dtype, shape))
+    def _buffer(self, what: str, shape: tuple[int, ...], kind: DType) -> View:
+        return self.schedule.buffer(f"{self.node.name}.{what}", TensorType(kind, shape))
 
     def _product(self, state: View, operands: Sequence[View], into: View | None) -> None:
         """Multiply the last state with the weight, where there is one."""
         if into is None:
             return
-        weight, (*lead, k) = operands[self.body.states], state.shape
+        weight, k = operands[self.body.states], state.shape[-1]
         m, n = state.type.size // k, weight.shape[1]
         flat, target = state.reshape((m, k)), into.reshape((m, n))
         if flat is None:

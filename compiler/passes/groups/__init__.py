@@ -3,6 +3,7 @@
 from .attention import MarkAttention
 from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
+from .convolutions import MarkTransposed
 from .projections import MarkProjections
 from .scans import MarkScans
 
@@ -12,6 +13,7 @@ __all__ = [
     "MarkChains",
     "MarkProjections",
     "MarkScans",
+    "MarkTransposed",
     "MarkedGraph",
     "Marking",
     "NodeGroup",

@@ -176,3 +176,31 @@ def test_what_is_vacant_begins_where_buffers_end() -> None:
     assert arena.take(512, 0, 0) == 512
     assert arena.take(512, 1, 1) is None
     assert arena.take(256, 1, 1) == 768
+
+
+SUM = """graph g {{
+  in %x : fp16[{n},64]
+  const %w : fp16[64,64] = absent
+  %a : fp16[{n},64] = softmax(%x) {{axis=1}}
+  %b : fp16[{n},64] = matmul_map(%x, %w, %a) {{shape=[{n}, 64], tape="{tape}", to="fp16"}}
+  %c : fp16[{n},64] = softmax(%b) {{axis=1}}
+  %y : fp16[{n},64] = {last}
+  out %y
+}}"""
+ADDED = "2 -> t0 | t0 = add(x0, x1)"
+
+
+def summed(last: str, rows: int = 16) -> Placement:
+    steps = schedule(text.parse(SUM.format(n=rows, tape=ADDED, last=last)), load_chip("tiny"))
+    return place(steps)
+
+
+def test_a_result_lies_where_an_operand_was_that_its_step_reads_last() -> None:
+    placed_so = summed("softmax(%c) {axis=1}")
+    assert placed_so.address["a"] == placed_so.address["b"]
+    assert placed_so.sram_bytes == 2 * 16 * 128  # of a, b and c; the output is in DRAM
+
+
+def test_it_lies_elsewhere_where_the_operand_is_read_once_more() -> None:
+    placed_so = summed("add(%c, %a)")
+    assert len({placed_so.address[name] for name in "abc"}) == 3 and placed_so.sram_bytes == 3 * 16 * 128

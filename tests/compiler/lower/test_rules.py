@@ -231,3 +231,39 @@ def test_a_row_of_which_local_memory_holds_no_piece_is_refused(local: int) -> No
         schedule(graph, load_chip("tiny", {"pe.local.bytes": local}))
     steps = schedule(graph, load_chip("tiny", {"pe.local.bytes": 544})).steps
     assert {step.kernel for step in steps} == {"row"} and len(steps) > 1
+
+
+SCANNED = """  in %h : fp32[2,3]
+  in %x : fp32[5,2,3]
+  in %m : {kind}[5,2,1]
+  const %w : fp32[3,6] = [{weight}]
+"""
+
+
+def test_a_loop_with_a_product_is_a_product_and_a_tape_a_step() -> None:
+    weight = ", ".join(map(str, np.linspace(-1, 1, 18).round(3)))
+    body = SCANNED.format(kind="bool", weight=weight)
+    first = "6 -> t1 | t0 = add(x0, x2); t1 = where(x5, t0, x0)"
+    last = "6 -> t2 | t0 = tanh(x0); t1 = mul(t0, x3); t2 = add(t1, x4)"
+    attrs = f'{{product=true, scanned=2, tapes=["{first}", "{last}"]}}'
+    body += f"  %y : fp32[5,2,3], %c : fp32[2,3] = scan(%h, %h, %w, %x, %m) {attrs}\n  out %y\n  out %c"
+    assert kernels(body) == ["matmul", "map", "map"] * 5
+
+
+def test_a_loop_without_one_is_a_kernel_call() -> None:
+    body = """  in %h : fp32[2,3]
+  in %x : fp32[5,2,3]
+  in %s : fp32[5,1,3]
+  in %k : fp32[3]
+  %y : fp32[5,2,3] = scan(%h, %x, %s, %k) {scanned=2, tapes=["TAPE"]}
+  out %y"""
+    body = body.replace("TAPE", "4 -> t2 | t0 = mul(x0, x2); t1 = add(t0, x1); t2 = sub(t1, x3)")
+    assert kernels(body) == ["copy", "copy", "scan"]  # what is broadcast is spread first
+
+
+def test_a_loop_in_doubles_runs_on_a_core() -> None:
+    body = """  in %h : fp64[3]
+  in %x : fp64[5,3]
+  %y : fp64[5,3] = scan(%h, %x) {scanned=1, tapes=["2 -> t0 | t0 = add(x0, x1)"]}
+  out %y"""
+    assert kernels(body) == ["scalar"]
