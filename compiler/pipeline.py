@@ -315,7 +315,7 @@ def _suit(task: Compilation, fused: Graph, own: DType, form: Format) -> Graph:
 
 def _schedule(task: Compilation, graph: Graph) -> Schedule:
     prices = StepPrices(task.tuning)
-    return schedule(graph, task.chip, task.tuning.memoise, prices.cycles if prices.known else None)
+    return schedule(graph, task.chip, task.tuning.memoise, prices.fastest if prices.known else None)
 
 
 def _beside(task: Compilation, calls: Schedule) -> Schedule:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtia_emu.kernels.builder import NoRoom
+from mtia_emu.kernels.builder import NoRoom, TooLarge
 from mtia_emu.kernels.kernel import KernelCall
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.memories import Memory
 from mtia_emu.program.isa import Operand
+from mtia_emu.sums import add_up
 
-from ..user_kernels import kernel_of
+from ..user_kernels import kernel_named
 from .choice import ESTIMATED, Tuning
 from .steps import Schedule, Step
 from .views import View
 
 TEMP_SHARE = 2  # a temporary of up to one part in so many of SRAM is taken to lie there
-Prices = Callable[[Schedule, Sequence[Step]], float]
+WORTH = 0.99  # a later way must save this much: where buffers lie is guessed
+Way = tuple[tuple[str, KernelCall], ...]
 
 
 @dataclass(frozen=True)
 class StepPrices:
-    """The cycles of steps one after another, launches included, by the timing of their blocks.
+    """Which of several ways to lower a node is fastest, by the timing of their blocks, launches included.
 
     Where a buffer will lie is guessed: inputs, constants and outputs in DRAM, temporaries that fit in SRAM.
     """
@@ -36,23 +38,43 @@ class StepPrices:
         """Return whether there is a rule of time."""
         return self.tuning.search.time is not None
 
-    def cycles(self, schedule: Schedule, steps: Sequence[Step]) -> float:
-        """Return what steps take; infinite where one has no room."""
-        try:
-            return sum(self._step(schedule, step) for step in steps)
-        except NoRoom:
-            return math.inf
+    def fastest(self, schedule: Schedule, ways: Sequence[Sequence[Step]]) -> int:
+        """Return the place of the fastest of some lists of steps; of those about as fast, the first."""
+        asked = tuple(tuple(_call(schedule, step) for step in steps) for steps in ways)
+        search = self.tuning.search
+        key = ("ways", asked, search.candidates, search.most_commands)
+        if key not in schedule.memo:
+            schedule.memo[key] = self.tuning.memoise(
+                "choice", key, schedule.chip, lambda chip: self._fastest(asked, chip)
+            )
+        return int(schedule.memo[key])
 
-    def _step(self, schedule: Schedule, step: Step) -> float:
-        chip = schedule.chip
-        call = KernelCall(
-            tuple(_operand(schedule, v, chip, written=False) for v in step.inputs),
-            tuple(_operand(schedule, v, chip, written=True) for v in step.outputs),
-            step.params,
-        )
+    def _fastest(self, ways: Sequence[Way], chip: Chip) -> int:
+        best, best_cycles = 0, self._cycles(ways[0], chip)
+        for place, way in enumerate(ways[1:], 1):
+            cycles = self._cycles(way, chip)
+            if cycles < best_cycles * WORTH:
+                best, best_cycles = place, cycles
+        return best
+
+    def _cycles(self, way: Way, chip: Chip) -> float:
+        """Return what the calls of a way take one after another; infinite where one has no room."""
         time = self.tuning.search.time
         assert time is not None
-        return time(self.tuning.block(kernel_of(step), call, chip), chip) + chip.launch_cycles(1)
+        try:
+            blocks = [self.tuning.block(kernel_named(name, call), call, chip) for name, call in way]
+            return add_up(time(block, chip) + chip.launch_cycles(1) for block in blocks)
+        except (NoRoom, TooLarge):
+            return math.inf
+
+
+def _call(schedule: Schedule, step: Step) -> tuple[str, KernelCall]:
+    """Return what a step will likely call its kernel with."""
+    sides = (
+        tuple(_operand(schedule, v, schedule.chip, written=written) for v in side)
+        for side, written in ((step.inputs, False), (step.outputs, True))
+    )
+    return step.kernel, KernelCall(*sides, step.params)
 
 
 def _operand(schedule: Schedule, view: View, chip: Chip, *, written: bool) -> Operand:

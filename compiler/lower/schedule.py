@@ -11,7 +11,7 @@ from mtia_emu.reuse.memo import Memoise, unmemoised
 from ..graph import Graph, Node
 from .elide import elide_copies
 from .rules.table import rule_of
-from .steps import Buffer, Cycles, Schedule, Step
+from .steps import Buffer, Fastest, Schedule, Step
 from .views import View, whole
 
 PINNED_SHARE = 16  # a constant is pinned when it takes at most one part in so many of SRAM
@@ -19,14 +19,14 @@ LEAST_PINNED = 4096  # bytes; a launch to copy less costs more than reading it f
 
 
 def schedule(
-    graph: Graph, chip: Chip, memoise: Memoise = unmemoised, cycles: Cycles | None = None
+    graph: Graph, chip: Chip, memoise: Memoise = unmemoised, fastest: Fastest | None = None
 ) -> Schedule:
     """Return the steps of a lowered graph for a chip.
 
-    `memoise` may give what was worked out for another; `cycles` tells what steps take, where a node can be
-    lowered in two ways.
+    `memoise` may give what was worked out for another; `fastest` chooses where a node can be lowered
+    in several ways.
     """
-    schedule = Schedule(graph, chip, memoise=memoise, cycles=cycles)
+    schedule = Schedule(graph, chip, memoise=memoise, fastest=fastest)
     for name, kind in graph.inputs.items():
         schedule.values[name] = schedule.buffer(name, kind, "input")
     _put_states(schedule)
@@ -47,7 +47,9 @@ def schedule(
     _copy_at_once(schedule, computed)
     elide_copies(schedule)
     _pin_constants(schedule)
-    return replace(schedule, memo={}, memoise=unmemoised, cycles=None)  # what rules shared is of no use behind them
+    return replace(
+        schedule, memo={}, memoise=unmemoised, fastest=None
+    )  # what rules shared is of no use behind them
 
 
 def _put_states(schedule: Schedule) -> None:

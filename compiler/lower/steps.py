@@ -40,7 +40,7 @@ class Buffer:
     role: str
 
 
-Cycles = Callable[["Schedule", Sequence[Step]], float]
+Fastest = Callable[["Schedule", Sequence[Sequence[Step]]], int]
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Schedule:
         default_factory=dict
     )  # what rules have worked out for one node, for the next
     memoise: Memoise = unmemoised  # and for one chip, for the next
-    cycles: Cycles | None = None  # what steps would take, where there is a rule of time
+    fastest: Fastest | None = None  # of several ways to lower a node, where there is a rule of time
 
     def __str__(self) -> str:
         return "\n".join(_lines(self)) + "\n"

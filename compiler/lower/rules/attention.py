@@ -33,7 +33,8 @@ from .row_parts import fits
 from .rows import softmax_tape
 
 SCORES_SHARE = 8  # one part in so many of SRAM is for the scores of the heads that are taken at once
-FUSED, SEPARATE = "fused", "separate"
+FUSED, SEPARATE, UNSURE = "fused", "separate", "by time"
+NEAR, FAR = 1.3, 4.0  # estimates this near are not trusted; those that leave much out
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,33 @@ def attention(schedule: Schedule, node: Node) -> list[View]:
     faster = _faster(schedule, call)
     if faster is None:
         return schedule.on_core(node)
-    if faster == FUSED:
-        scoring = {"tape": str(call.scores.tape), "mask": call.scores.mask, "guarded": call.scores.guarded}
-        operands = [call.q, call.k, call.v, *call.extras]
-        schedule.step(node, "attention", operands, [call.out], problem=call.problem, **scoring)
+    if faster == UNSURE:
+        _faster_by_time(schedule, node, call)
     else:
-        _separate(schedule, node, call)
+        _WAYS[faster](schedule, node, call)
     return [whole(call.out.buffer, _by_query(node.type)).transpose((0, 2, 1, 3))]
+
+
+def _fused(schedule: Schedule, node: Node, call: _Call) -> None:
+    """Schedule the one kernel."""
+    scoring = {"tape": str(call.scores.tape), "mask": call.scores.mask, "guarded": call.scores.guarded}
+    operands = [call.q, call.k, call.v, *call.extras]
+    schedule.step(node, "attention", operands, [call.out], problem=call.problem, **scoring)
+
+
+def _faster_by_time(schedule: Schedule, node: Node, call: _Call) -> None:
+    """Schedule what takes less time by its blocks, of two ways whose estimates are near."""
+    assert schedule.fastest is not None
+    at, kept = len(schedule.steps), dict(schedule.buffers)
+    tried = []
+    for way in (_fused, _separate):
+        way(schedule, node, call)
+        tried.append((schedule.steps[at:], schedule.buffers))
+        del schedule.steps[at:]
+        schedule.buffers = dict(kept)
+    schedule.buffers = tried[0][1] | tried[1][1]
+    steps, schedule.buffers = tried[schedule.fastest(schedule, [steps for steps, _ in tried])]
+    schedule.steps += steps
 
 
 def _by_query(kind: TensorType) -> TensorType:
@@ -174,21 +195,32 @@ def _is_bound(schedule: Schedule, view: View) -> bool:
 
 
 def _faster(schedule: Schedule, call: _Call) -> str | None:
-    """Return FUSED or SEPARATE, whichever is estimated to be faster; None where the chip holds neither."""
-    key = ("fused", (call.problem, call.q.shape[1]))
+    """Return FUSED or SEPARATE, whichever is estimated to be faster; None where the chip holds neither.
+
+    UNSURE where time can be asked and the estimates are near, or leave much out: extras that come from DRAM,
+    keys that lie column after column.
+    """
+    far = any(x.strides[-1] and any(x.strides[2:4]) and _is_bound(schedule, x) for x in call.extras)
+    far = far or call.k.strides[-2] != 1
+    near = (FAR if far else NEAR) if schedule.fastest is not None else 1.0
+    key = ("fused", (call.problem, call.q.shape[1], near))
     if key not in schedule.memo:
-        work = partial(_decide, call.problem, call.q.shape[1], schedule.memoise)
+        work = partial(_decide, call.problem, call.q.shape[1], near, schedule.memoise)
         schedule.memo[key] = schedule.memoise(*key, schedule.chip, work, decides=True)
     return cast("str | None", schedule.memo[key])
 
 
-def _decide(p: AttentionProblem, groups: int, memoise: Memoise, chip: Chip) -> str | None:
+def _decide(p: AttentionProblem, groups: int, near: float, memoise: Memoise, chip: Chip) -> str | None:
     best = _best(p, memoise, chip)
     most = math.inf if best is None else best[1]
-    separate = _separate_cycles(p, _strips(p, groups, chip), chip, most)
-    if separate is not None and separate < most:
-        return SEPARATE
-    return None if best is None else FUSED
+    separate = _separate_cycles(p, _strips(p, groups, chip), chip, most * near)
+    if best is None:
+        return None if separate is None else SEPARATE
+    if separate is None:
+        return FUSED
+    if most < separate * near and separate < most * near:
+        return UNSURE
+    return SEPARATE if separate < most else FUSED
 
 
 def _separate_cycles(p: AttentionProblem, strips: int, chip: Chip, most: float) -> float | None:
@@ -250,3 +282,6 @@ def _part(call: _Call, index: int, strips: int) -> _Call:
 
     q, k, v, out = (cut(x) for x in (call.q, call.k, call.v, call.out))
     return replace(call, q=q, k=k, v=v, out=out, extras=tuple(map(cut, call.extras)))
+
+
+_WAYS = {FUSED: _fused, SEPARATE: _separate}

@@ -16,7 +16,6 @@ from ...ops.matmul_map import epilogue
 from ..steps import Schedule
 from ..views import View
 
-WORTH = 0.99  # two launches must save this much to be worth it: where buffers lie is guessed
 UNFIT = (
     "fp64",
     "int64",
@@ -144,7 +143,7 @@ def _apart_if_faster(schedule: Schedule, node: Node, at: int, tape: Tape) -> Non
     runs; a map takes whole rows. The product is kept in fp32, as the tape of the tile has it.
     """
     (fused,) = schedule.steps[at:]
-    if schedule.cycles is None:
+    if schedule.fastest is None:
         return
     a, b, *edges = fused.inputs
     (target,), shape = fused.outputs, fused.outputs[0].shape
@@ -154,7 +153,7 @@ def _apart_if_faster(schedule: Schedule, node: Node, at: int, tape: Tape) -> Non
     operands = [product, *(e.expand(shape) for e in edges)]
     schedule.step(node, "map", operands, [target], tape=str(finish(tape, [target.dtype])))
     apart = schedule.steps[at + 1 :]
-    if schedule.cycles(schedule, apart) < schedule.cycles(schedule, [fused]) * WORTH:
+    if schedule.fastest(schedule, [[fused], apart]):
         del schedule.steps[at]
     else:
         del schedule.steps[at + 1 :], schedule.buffers[product.buffer]
