@@ -16,7 +16,6 @@ from ..machine.chip import Chip
 from ..program.isa import Program
 from ..results.explanation import Explanation, Kind, LayerTime
 from ..results.report import LAUNCH, Layer, Report
-from ..reuse.memo import Memo
 from ..types import dtype as dtype_named
 from .accelerator import Accelerator, GraphModel
 from .lookups import known_lookups
@@ -63,13 +62,12 @@ class _Known:
     program: Program
     counts: Counts
     model: GraphModel | None
-    memo: Memo = field(default_factory=Memo)
     at_clock: dict[float, list[BlockCost]] = field(default_factory=dict)
 
     def on(self, chip: Chip, kind: Kind) -> Report:
         """Return the report on another chip, of a new program only where the change asks for one."""
         if kind == "recompiled" and self.model is not None:
-            return Accelerator(chip, memoise=self.memo).report(self.model)
+            return Accelerator(chip).report(self.model)
         return Accelerator(chip, self._repriced if kind == "repriced" else self._retimed).report(self.program)
 
     def costs(self, chip: Chip) -> list[BlockCost]:
