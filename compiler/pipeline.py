@@ -57,15 +57,7 @@ from .passes import (
     SetWeightLayout,
     SplitIntoStrips,
 )
-from .passes.groups import (
-    MarkAttention,
-    MarkChains,
-    Marking,
-    MarkProjections,
-    MarkScans,
-    MarkTransposed,
-    mark,
-)
+from .passes.groups import GPU_PASSES, mark
 from .passes.set_precision import own_dtype
 from .stages import STAGES, Stage, stages_from
 
@@ -145,16 +137,6 @@ def chosen_steps(own: DType, form: Format, chip: Chip | None, spelling: str | No
             f"keep it, or --dtype {own})"
         )
     return steps
-
-
-GPU_PASSES: tuple[Marking, ...] = (
-    MarkAttention(),  # first: it takes the softmax, and the work around it, whole
-    MarkScans(),  # before the others: it takes the work around a loop
-    MarkProjections(),
-    MarkTransposed(),
-    MarkChains(),  # last: what is in no other kernel
-)
-"""The passes that mark what a GPU runs as one kernel, on the graph that no chip is known to yet."""
 
 
 def asked_work(graph: Graph) -> ModelWork:
@@ -315,7 +297,8 @@ def _suit(task: Compilation, fused: Graph, own: DType, form: Format) -> Graph:
 
 def _schedule(task: Compilation, graph: Graph) -> Schedule:
     prices = StepPrices(task.tuning)
-    return schedule(graph, task.chip, task.tuning.memoise, prices.fastest if prices.known else None)
+    fastest = prices.fastest if prices.known else None
+    return schedule(graph, task.chip, task.tuning.memoise, task.options.state, fastest)
 
 
 def _beside(task: Compilation, calls: Schedule) -> Schedule:
@@ -326,7 +309,7 @@ def _beside(task: Compilation, calls: Schedule) -> Schedule:
 
 
 def _place(task: Compilation, moments: Schedule) -> Placement:
-    return place(replace(moments, chip=task.chip), task.options.place)
+    return place(replace(moments, chip=task.chip), task.options.place, task.options.state)
 
 
 def _describe(

@@ -139,6 +139,18 @@ def _compared(module: str, name: str) -> Callable[[], str]:
     return section
 
 
+def _steady(name: str) -> Callable[[], str]:
+    """Return a section of `accuracy/steady.py`."""
+
+    def section() -> str:
+        sys.path[:0] = [str(DOCS), str(DOCS / "accuracy")]
+        import steady
+
+        return str(steady.SECTIONS[name]())
+
+    return section
+
+
 def _energy(name: str) -> Callable[[], str]:
     """Return a section made of a table of `accuracy_energy.py`."""
 
@@ -186,6 +198,7 @@ SECTIONS |= {f"passes-{name}": _measured(*case) for name, case in MEASURED.items
 SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu", "peaks", "gemm", "add")}
 SECTIONS |= {name: _compared("mtia", name) for name in MTIA}
 SECTIONS |= {name: _compared("tpu", name) for name in TPU}
+SECTIONS |= {name: _steady(name) for name in ("steady-hits", "steady-sweep")}
 
 
 def refresh(page: Path) -> None:

@@ -178,7 +178,7 @@ def stages() -> str:
 
 def markings() -> str:
     """Return the passes that mark what a GPU runs as one kernel, in order, each with what it does."""
-    from mtia_emu.compiler.pipeline import GPU_PASSES
+    from mtia_emu.compiler.passes.groups import GPU_PASSES
 
     return table(["pass", "what"], [[f"`{type(x).__name__}`", _first_sentence(x)] for x in GPU_PASSES])
 

@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 from markdown_table import table
-from mtia_emu.kernels.attention.fused import AttentionOperands, ScoreTape, emit_attention
+from mtia_emu.kernels.attention.fused import emit_attention
+from mtia_emu.kernels.attention.operands import AttentionOperands, ScoreTape
 from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionProblem, AttentionTiling
-from mtia_emu.kernels.attention.search import Tilings, memory_rate
+from mtia_emu.kernels.attention.search import Tilings
 from mtia_emu.kernels.bags.pooled import BagOperands as Table
 from mtia_emu.kernels.bags.pooled import emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.builder import NoRoom
@@ -151,7 +152,7 @@ class Heads:
     def ranked(self, chip: Chip, count: int) -> list[AttentionTiling]:
         """Return what the search would try, best first."""
         found = Tilings(self.problem, chip)
-        return [tiles for tiles, _ in found.ranked(memory_rate(self.problem, chip), count)]
+        return [tiles for tiles, _ in found.ranked(self.problem.space, chip, count)]
 
     def block(self, tiles: AttentionTiling, chip: Chip) -> Block:
         """Return the block of a tiling."""

@@ -38,7 +38,7 @@ class EstimateBand:
 BANDS = {
     "product": EstimateBand(0.40, 1.60, (0.876, 1.010, 1.118)),
     "packed product": EstimateBand(0.45, 2.00, (0.917, 1.045, 1.199)),
-    "attention": EstimateBand(0.35, 2.00, (0.889, 1.038, 1.177)),
+    "attention": EstimateBand(0.30, 2.00, (0.889, 1.038, 1.177)),
     "bags": EstimateBand(0.75, 1.40, (0.985, 0.997, 1.048)),
     "rows": EstimateBand(0.80, 1.70, (1.000, 1.000, 1.073)),
     "pace": EstimateBand(0.45, 1.70, (0.883, 1.000, 1.248)),  # of rows in DRAM

@@ -20,11 +20,12 @@ from mtia_emu.compiler.user_kernels import INSTALLED
 
 from . import settings
 from .engine.function import execute
-from .engine.lookups import Lookups
+from .engine.lookups import Lookups, through_cache
 from .errors import UserError
 from .files.writing import valid
 from .gpu import load_gpu
 from .machine.chip import Chip, load_chip, put_all, validate
+from .machine.units.cache import Cache
 from .options import BOARD, DEFAULT_CHIP, DEFAULT_GPU, Mode, Options, Words
 from .program.inputs import input_arrays, typed_inputs
 from .program.isa import Program
@@ -45,7 +46,7 @@ Progress = Callable[[str, int, int], None]
 TOLERANCE = {"fp32": 1e-4, "fp64": 1e-4}  # of an output's largest magnitude
 NARROW_TOLERANCE = 1e-2
 INT8_TOLERANCE = FINE  # products rounded to 8 bits: each to 1/127 of a row's largest value
-BURST = Mode()
+SERVING = Mode()
 REFERENCES = "the references of its ops"  # what a graph's text is held to
 
 
@@ -262,12 +263,15 @@ def run_program(
     *,
     inputs: Mapping[str, Array] | None = None,
     lookups: Mapping[int, Lookups] | None = None,
+    cache: Cache | None = None,
     gpu: str | Machine | None = DEFAULT_GPU,
     progress: Progress | None = None,
 ) -> Outcome:
     """Time and price a program on a chip, and execute it where inputs are given.
 
-    `lookups` say which rows of tables are looked up where nothing is executed.
+    `lookups` say which rows of tables are looked up where nothing is executed. They pass `cache`
+    (`engine.lookups.row_cache`), which keeps for the next run what this one leaves; without one they meet the
+    steady state of a program that is compiled warm, or an empty cache.
     """
     other = reference(gpu)
     outputs: dict[str, Array] = {}
@@ -281,6 +285,8 @@ def run_program(
         outputs, work = execution.outputs, ProgramRun(program, execution.lookups, execution.zero_macs)
     if progress is not None:
         progress("time", 0, 1)
+    if cache is not None:
+        work = replace(work, lookups=through_cache(program, chip, work.lookups, cache))
     report = Accelerator(chip).report(work)
     compared = None if other is None else other.report(work)
     return Outcome(program, chip, report, compared, None, outputs, work.lookups)
@@ -322,7 +328,7 @@ def explain(
         return explain_program(compiled.program, loaded, again, what_if=what_if, progress=progress)
 
 
-def reference(gpu: str | Machine | None, mode: Mode = BURST) -> Machine | None:
+def reference(gpu: str | Machine | None, mode: Mode = SERVING) -> Machine | None:
     """Return the machine to stand beside the chip: a GPU by its name, put in a mode; any other as it is."""
     return load_gpu(gpu).in_mode(mode) if isinstance(gpu, str) else gpu
 

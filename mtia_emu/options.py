@@ -15,6 +15,7 @@ from typing import Any, TypedDict, Unpack
 from .errors import UserError, nearest, refuse_unknown
 
 LAUNCHES = ("graph", "stream", "host")
+COLD, WARM = "cold", "warm"  # a first run, or one of many
 CHIP, BOARD, SERVER = "chip", "board", "server"  # what joules are of
 DEFAULT_CHIP = "mtia-2i"
 DEFAULT_GPU = "h100-sxm"
@@ -90,8 +91,8 @@ class Mode:
 
     `launch`: `graph` (back to back in a CUDA graph), `stream` (each kernel pays the longer period of stream
     launches) or `host` (the host launches each and waits for it). `fused`: as a serving runtime launches it
-    (`types.launched`), else one kernel an operator. `sustained`: a board in steady state, else a short
-    burst.
+    (`types.launched`), else one kernel an operator. `sustained`: a board in steady state, as one that
+    serves is, else a short burst.
     """
 
     launch: str = option(
@@ -111,11 +112,12 @@ class Mode:
         negated=True,
     )
     sustained: bool = option(
-        False,
-        "Time and price it in steady state, not in a short burst.",
+        True,
+        "Time and price it in a short burst, on a board that is still cool, not in steady state.",
         "run",
         "program",
-        name="--gpu-sustained",
+        name="--gpu-burst",
+        negated=True,
     )
 
     def __post_init__(self) -> None:
@@ -223,6 +225,16 @@ class Options:
         "sweep",
         decides=("prefetch",),
     )
+    state: str = option(
+        COLD,
+        "A first run, which reads all from DRAM, or one of many: weights that fit are in SRAM already, and "
+        "the rest of SRAM caches DRAM.",
+        "compile",
+        "operator",
+        "sweep",
+        choices=(COLD, WARM),
+        decides=("schedule", "place"),
+    )
     place: str = option(
         "dram",
         "Memory that operands start in and the result ends in; weights-dram: the others in SRAM.",
@@ -244,8 +256,8 @@ class Options:
     )
     basis: str = option(
         BOARD,
-        "What the joules beside a GPU's are of, on both sides: chip and memory, also the board's regulators, or "
-        "also a share of the server.",
+        "What the joules beside a GPU's are of, on both sides: chip and memory, also the board's regulators, "
+        "or also a share of the server.",
         "run",
         "program",
         choices=(CHIP, BOARD, SERVER),
@@ -304,6 +316,7 @@ class Words(TypedDict, total=False):
     mapping: str | None
     beside: bool
     prefetch: bool
+    state: str
     place: str
     check: bool
     by_layer: bool

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,18 +19,25 @@ from .files.scratch import scratch
 from .files.writing import valid
 from .program import is_program as is_program_file
 
+if TYPE_CHECKING:
+    from .zoo import Popularity
+
 Array = np.ndarray[Any, Any]
 ZOO = "zoo:"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model on disk, ONNX or a graph's text, and for one that we wrote inputs right for it, by seed."""
+    """A model on disk, ONNX or a graph's text, and for one that we wrote inputs right for it, by seed.
+
+    `popularity` is the law by which those inputs look up rows of tables, where it is not an even one.
+    """
 
     path: Path
     name: str
     dims: dict[str, int]
     examples: Callable[[int], dict[str, Array]] | None = None
+    popularity: Popularity | None = None
 
     @property
     def is_graph(self) -> bool:
@@ -67,6 +74,9 @@ class Operator(Protocol):
     @property
     def dims(self) -> dict[str, int]: ...
 
+    @property
+    def popularity(self) -> Popularity | None: ...
+
     def build(self, folder: Path, seed: int | None) -> Path: ...
 
     def example_inputs(self, seed: int) -> dict[str, Array]: ...
@@ -87,7 +97,9 @@ def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None 
     full = zoo.dims(name) | dict(dims)
     with scratch() as folder:
         path = zoo.build(name, dims, folder, weights_seed=execute_seed)
-        yield Source(path, model, full, lambda seed: zoo.example_inputs(name, full, seed))
+        yield Source(
+            path, model, full, lambda seed: zoo.example_inputs(name, full, seed), zoo.popularity(name)
+        )
 
 
 @contextlib.contextmanager
@@ -95,7 +107,7 @@ def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
     """Give a model of one operator, in a folder that then goes away; with a seed its weights are random."""
     with scratch() as folder:
         path = operator.build(folder, seed)
-        yield Source(path, operator.name, operator.dims, operator.example_inputs)
+        yield Source(path, operator.name, operator.dims, operator.example_inputs, operator.popularity)
 
 
 def is_program(model: str | Path) -> bool:

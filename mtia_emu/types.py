@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, get_args
+from typing import ClassVar, Protocol, get_args
 
 import ml_dtypes
 import numpy as np
 
 from .errors import UserError, refuse_unknown
+from .options import COLD
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,10 @@ def _is_size(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= DIGITS
 
 
+OF_DATA = {"of_data": True}
+"""What a field of a work has that no program tells: it depends on the inputs of a run."""
+
+
 @dataclass(frozen=True)
 class _NodeWork:
     """What the work of every node has: the node's name and op, and the element type that it computes in."""
@@ -166,9 +171,9 @@ class ProductWork(_NodeWork):
 
 @dataclass(frozen=True, kw_only=True)
 class ImplicitGemmWork(ProductWork):
-    """A convolution as a product of windows by weights, in `batch` groups: m places, k in a window, n channels.
+    """A convolution as a product of windows by weights, in `batch` groups: m places, k a window, n channels.
 
-    The windows overlap: no matrix [m, k] is ever in memory. `left_bytes` are those of the operand they lie in.
+    The windows overlap: no matrix [m, k] is ever in memory. `left_bytes` are those of what they lie in.
     """
 
     left_bytes: int
@@ -246,9 +251,33 @@ class RotaryWork(_VectorWork):
     row: int = 0
 
 
+class RowLaw(Protocol):
+    """How unevenly the rows of tables are looked up, run after run; equal ones have equal texts."""
+
+    def shares(self, lookups: np.ndarray, rows: int) -> np.ndarray:
+        """Return the share of a table's rows, the hottest first, that take shares of look-ups, any shape."""
+
+
+@dataclass(frozen=True)
+class TableUse:
+    """How a run looks up a table of `rows` rows: by which law, evenly without one, as every run before.
+
+    `distinct` rows are looked up in this run, where they were counted.
+    """
+
+    rows: int
+    lookups: int
+    law: RowLaw | None = None
+    distinct: int | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class BagWork(_NodeWork):
-    """Look-ups in a table of `rows` rows of `dim` elements, pooled to `bags` results."""
+    """Look-ups in a table of `rows` rows of `dim` elements, pooled to `bags` results.
+
+    Where data tell, `tables` are the tables that are looked up as one. `before` works just before it, and
+    `behind` just behind it in a model's order, neither make what it reads nor read what it makes.
+    """
 
     kind: ClassVar[str] = "embedding_bag"
     macs: ClassVar[int] = 0
@@ -259,6 +288,9 @@ class BagWork(_NodeWork):
     flops: int
     read_bytes: int
     write_bytes: int
+    before: int = 0
+    behind: int = 0
+    tables: tuple[TableUse, ...] = field(default=(), metadata=OF_DATA)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,7 +331,6 @@ class ScanWork(_NodeWork):
 
 Work = (
     ProductWork
-    | ImplicitGemmWork
     | AttentionWork
     | ElementwiseWork
     | RowWork
@@ -307,6 +338,7 @@ Work = (
     | BagWork
     | CopyWork
     | ScanWork
+    | ImplicitGemmWork
 )
 """What one kernel must do, whatever machine does it.
 
@@ -331,9 +363,20 @@ class WorkGroup:
 
 def launched(works: Sequence[Work], groups: Sequence[WorkGroup]) -> tuple[Work, ...]:
     """Return what a serving runtime launches for works, in order: groups in place of their parts."""
+    return tuple(work for _, work in placed(works, groups))
+
+
+def placed(works: Sequence[Work], groups: Sequence[WorkGroup]) -> tuple[tuple[tuple[int, ...], Work], ...]:
+    """Return what a serving runtime launches for works, in order, each with the places of all its parts."""
     inside = {i for group in groups for i in group.parts}
-    whole = {group.at: group.work for group in groups}
-    return tuple(whole.get(i, w) for i, w in enumerate(works) if i not in inside or i in whole)
+    whole = {group.at: group for group in groups}
+    out: list[tuple[tuple[int, ...], Work]] = []
+    for i, work in enumerate(works):
+        if i in whole:
+            out.append((whole[i].parts, whole[i].work))
+        elif i not in inside:
+            out.append(((i,), work))
+    return tuple(out)
 
 
 @dataclass(frozen=True)
@@ -341,7 +384,7 @@ class ModelWork:
     """What a model asks of any machine: the work of each node, in order, and groups that run as one kernel.
 
     `dtype` is the number format that it runs in, `dims` are its symbolic dimensions. A work is in one group
-    at most.
+    at most. `state` is how a run finds the machine: cold, or warm from runs before.
     """
 
     works: tuple[Work, ...]
@@ -349,3 +392,4 @@ class ModelWork:
     model: str = ""
     dtype: str = "fp16"
     dims: Mapping[str, int] = field(default_factory=dict)
+    state: str = COLD

@@ -47,6 +47,23 @@ def test_embedding_bags_on_mtia_1() -> None:
     assert small > rate["pooling 50, 100 rows of 64, batch 256"]
 
 
+def test_random_rows_of_dram_on_mtia_1() -> None:
+    cases = [c for c in mtia_cases.tbe(load_chip("mtia-1")) if c.bound_by == "dram"]
+    assert len(cases) == 6 and max(abs(c.error) for c in cases) < 0.2
+    assert np.median(held_out(cases)) < 0.15
+
+
+def test_operands_in_lpddr_are_no_faster_than_its_pins() -> None:
+    chip = load_chip("mtia-1")
+    for case in mtia_cases.fc_lpddr(chip):
+        m, k, n = map(int, case.name.split(" x "))
+        assert (m * k + k * n + 4 * m * n) / case.here < chip.dram.bytes_per_s / 1e6, case.name
+    (turned,) = (
+        x for x in mtia_cases.other_ops(chip, "mtia1_ops_lpddr.csv", "dram") if x.name == "Transpose"
+    )
+    assert 50 < turned.here < turned.published
+
+
 def test_products_on_mtia_2i_to_which_nothing_was_fitted() -> None:
     chip = load_chip("mtia-2i")
     square = timed(Gemm(2048, 2048, 2048, "fp16"), chip, "sram")

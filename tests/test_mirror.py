@@ -32,6 +32,7 @@ THROUGH = {
     "engine/test_checked.py": "engine/interpreter engine/memory",
     "gpu/test_machine.py": "gpu/matmul gpu/shapes",
     "kernels/attention/test_fused.py": "kernels/attention/walk",
+    "kernels/matmul/test_dense.py": "kernels/matmul/epilogue",
     "kernels/matmul/test_estimate.py": "kernels/matmul/space",
     "kernels/test_search.py": "kernels/bags/estimate kernels/bags/operands",
     "compiler/lower/test_rules.py": "kernels/rows/estimate",

@@ -25,7 +25,7 @@ from mtia_emu.zoo.llama import Llama
 from mtia_emu.zoo.models import MODELS
 from mtia_emu.zoo.writer import ModelWriter
 
-SMALL = ["llama-tiny", "dlrm-small"]
+SMALL = ["llama-tiny", "dlrm-small", "resnet-tiny"]
 STEPS: list[dict[str, int]] = [{}, {"batch": 3}, {"seq": 1, "past": 7}, {"batch": 2, "seq": 5, "past": 4}]
 Arrays = dict[str, np.ndarray]
 
@@ -360,3 +360,9 @@ def test_a_product_of_a_type_that_onnx_lacks_is_refused(
     monkeypatch.setattr(operators, "GEMM_TYPES", ("fp16", "fp8_e3m4"))
     with pytest.raises(UserError, match=r"ONNX has no element type float8_e3m4 \(right: fp16\)"):
         operators.Gemm(4, 4, 4, "fp8_e3m4").build(tmp_path, None)
+
+
+def test_resnet_50_has_the_published_sizes() -> None:
+    """He et al., table 1: 3.8e9 multiply-adds without the stride in 3x3; torchvision counts 25,557,032
+    parameters, whose 53,120 of norms are 26,560 biases here."""
+    assert zoo.describe("resnet-50")["parameters"]["value"] == 25_557_032 - 53_120 + 26_560

@@ -22,6 +22,7 @@ from ..ops.base import integer, integers
 from ..ops.trace import NoTape, traced
 
 LEAST = 16  # steps of a loop that is rolled up; a shorter one is as well written out
+MOST_ELEMENTS = 1 << 29  # of a value of all steps: written out, a step's are gone before the next one's come
 Column = tuple[str, ...]
 
 
@@ -120,6 +121,8 @@ class _Roll:
     def of(self, column: Column) -> All:
         """Return a column for all steps at once; raise `NotAlike`."""
         if column not in self.known:
+            if self.steps * self.builder.type_of(column[0]).size > MOST_ELEMENTS:
+                raise NotAlike("all steps at once take too much memory")
             self.known[column] = self._new(column)
         return self.known[column]
 

@@ -59,4 +59,6 @@ def assemble(launched: Launches, placement: Placement, about: About, ahead: Ahea
         about.works,
         about.notes + ahead.notes + idle_notes(schedule),
         about.groups,
+        placement.state,
+        placement.resident_bytes,
     )

@@ -1,4 +1,7 @@
-"""Schedule to addresses: activations in SRAM while they live, the model's own tensors in DRAM or as asked."""
+"""Schedule to addresses: activations in SRAM while they live, the model's own tensors in DRAM or as asked.
+
+On a chip that is warm from runs before, weights stay in the SRAM that activations leave.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 
 from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.memories import FASTEST_FIRST, Memory
-from mtia_emu.options import PLACES
+from mtia_emu.options import COLD, PLACES, WARM
 
 from ..user_kernels import kernel_of
 from .steps import Buffer, Schedule
@@ -26,7 +29,8 @@ class Placement:
     """The memory and byte address of each buffer, and how much of each memory is used.
 
     `spilled` are the activations that found no room in SRAM, `kept_out` the model's own tensors that were to
-    start or end there and do not.
+    start or end there and do not. In the `state` "warm" `resident_bytes` are of weights and states that lie
+    in SRAM from run to run, above all else; `homeless_bytes` of those that found no room there.
     """
 
     space: dict[str, Memory]
@@ -35,6 +39,9 @@ class Placement:
     sram_bytes: int
     spilled: tuple[str, ...]
     kept_out: tuple[str, ...] = ()
+    state: str = COLD
+    resident_bytes: int = 0
+    homeless_bytes: int = 0
 
 
 class Arena:
@@ -63,13 +70,14 @@ class Arena:
         self.taken = np.insert(self.taken, place, column, axis=1)
 
 
-def place(schedule: Schedule, inputs_in: str = "dram") -> Placement:
+def place(schedule: Schedule, inputs_in: str = "dram", state: str = COLD) -> Placement:
     """Return where every buffer lies; `inputs_in`, one of PLACES, says what of a model is in SRAM.
 
     Constants, inputs and outputs live through the whole program; those that are wanted in SRAM take it one
     after another, while there is room. Temporaries live from the first step that writes them to the last that
     reads them. Small ones choose first (angles, masks: read in every layer, they need a place that is free in
-    all of them), then the largest; those that find no room in SRAM spill to DRAM.
+    all of them), then the largest; those that find no room in SRAM spill to DRAM. What then is left of SRAM
+    holds, in the `state` "warm" and where `inputs_in` asks for nothing there, weights and states.
     """
     fixed = [b for b in schedule.buffers.values() if b.role != "temp"]
     room = schedule.chip.sram.bytes - schedule.chip.sram.bytes // SCRATCH_SHARE
@@ -101,7 +109,14 @@ def place(schedule: Schedule, inputs_in: str = "dram") -> Placement:
                 break
             spilled.append(buffer.name)
     tops = {memory: base[memory] + arena.top for memory, arena in arenas.items()}
-    return Placement(space, address, tops[Memory.DRAM], tops[Memory.SRAM], tuple(spilled), kept_out)
+    dram, sram = tops[Memory.DRAM], tops[Memory.SRAM]
+    if state == COLD or PLACES[inputs_in]:
+        return Placement(space, address, dram, sram, tuple(spilled), kept_out, state)
+    stay, homeless = _residents(schedule, sram, room)
+    top = max((address_ + size for address_, size in stay.values()), default=sram)
+    space |= dict.fromkeys(stay, Memory.SRAM)
+    address |= {name: at for name, (at, _) in stay.items()}
+    return Placement(space, address, dram, top, tuple(spilled), kept_out, WARM, top - sram, homeless)
 
 
 def room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
@@ -115,9 +130,39 @@ def room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
         notes.append(
             f"{len(placement.kept_out)} inputs, outputs or weights found no room in SRAM and are in DRAM"
         )
+    if placement.resident_bytes:
+        whole = placement.resident_bytes + placement.homeless_bytes
+        share = f"{placement.resident_bytes / 1e6:.3g} of {whole / 1e6:.3g} MB of weights and states"
+        notes.append(f"warm: {share} stay in SRAM from run to run (--state cold: a first run)")
     if placement.spilled:
         notes.append(f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM")
     return tuple(notes)
+
+
+def _residents(schedule: Schedule, base: int, room: int) -> tuple[dict[str, tuple[int, int]], int]:
+    """Return address and bytes of weights and states that stay in SRAM up to `room`, and bytes of the others.
+
+    Those that most steps read come first, then those that are read first. Tables in which rows are looked up
+    are not among them: a cache holds the rows that are asked for. Each has its home in DRAM as well.
+    """
+    uses, looked_up = Counter[str](), set[str]()
+    states = {view.buffer for view in schedule.in_place.values()}
+    for step in schedule.steps:
+        read = {v.buffer for v in kernel_of(step).streamed(step.inputs, step.outputs)}
+        uses.update(sorted(read))
+        looked_up |= {v.buffer for v in step.inputs} - read
+    stay, top, homeless = dict[str, tuple[int, int]](), base, 0
+    for name, _ in uses.most_common():
+        buffer = schedule.buffers[name]
+        if name in looked_up or not (buffer.role == "const" or name in states):
+            continue
+        size = _lines(buffer)
+        if top + size > room:
+            homeless += size
+            continue
+        stay[name] = top, size
+        top += size
+    return stay, homeless
 
 
 def vacant(schedule: Schedule, placement: Placement, limit: int) -> Arena:
@@ -129,9 +174,14 @@ def vacant(schedule: Schedule, placement: Placement, limit: int) -> Arena:
     for index, buffer in enumerate(here):
         life = lives[buffer.name] if buffer.role == "temp" else (0, end)
         at = placement.address[buffer.name]
-        taken[:, index] = *life, at, at + -(-max(buffer.type.bytes, 1) // LINE) * LINE
+        taken[:, index] = *life, at, at + _lines(buffer)
     arena.taken = taken[:, np.argsort(taken[2], kind="stable")]
     return arena
+
+
+def _lines(buffer: Buffer) -> int:
+    """Return the bytes that a buffer takes: whole lines."""
+    return -(-max(buffer.type.bytes, 1) // LINE) * LINE
 
 
 def _fixed(
@@ -140,7 +190,7 @@ def _fixed(
     """Return the memory and address of each buffer, what each memory holds, and what SRAM could not."""
     space, address, top, kept_out = {}, {}, dict.fromkeys(FASTEST_FIRST, 0), []
     for buffer in buffers:
-        size = -(-max(buffer.type.bytes, 1) // LINE) * LINE
+        size = _lines(buffer)
         at_home = buffer.role in roles
         memory = Memory.SRAM if at_home and top[Memory.SRAM] + size <= room else Memory.DRAM
         if at_home and memory.off_chip:

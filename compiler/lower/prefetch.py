@@ -89,7 +89,8 @@ def _limit(chip: Chip, placement: Placement, blocks: Sequence[Block]) -> int:
     if not any(map(looks_up, blocks)):
         return room
     scratch = max(b.scratch_bytes for b in blocks)
-    cache = chip.sram.cache_bytes(placement.sram_bytes + scratch)
+    resident = placement.resident_bytes
+    cache = chip.sram.cache_bytes(placement.sram_bytes - resident + scratch, resident)
     granules = chip.sram.bytes // chip.sram.granule_bytes * chip.sram.granule_bytes
     return min(room, granules - cache - scratch) if cache else room
 

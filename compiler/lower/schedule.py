@@ -6,6 +6,7 @@ from collections.abc import Container
 from dataclasses import replace
 
 from mtia_emu.machine.chip import Chip
+from mtia_emu.options import COLD
 from mtia_emu.reuse.memo import Memoise, unmemoised
 
 from ..graph import Graph, Node
@@ -19,12 +20,17 @@ LEAST_PINNED = 4096  # bytes; a launch to copy less costs more than reading it f
 
 
 def schedule(
-    graph: Graph, chip: Chip, memoise: Memoise = unmemoised, fastest: Fastest | None = None
+    graph: Graph,
+    chip: Chip,
+    memoise: Memoise = unmemoised,
+    state: str = COLD,
+    fastest: Fastest | None = None,
 ) -> Schedule:
     """Return the steps of a lowered graph for a chip.
 
-    `memoise` may give what was worked out for another; `fastest` chooses where a node can be lowered
-    in several ways.
+    `memoise` may give what was worked out for another; `fastest` chooses where a node can be lowered in
+    several ways. In the `state` "warm" no constant is copied for this run: those worth it are in SRAM from
+    runs before.
     """
     schedule = Schedule(graph, chip, memoise=memoise, fastest=fastest)
     for name, kind in graph.inputs.items():
@@ -46,10 +52,10 @@ def schedule(
     schedule.outputs = {name: schedule.outputs[name] for name in graph.outputs}
     _copy_at_once(schedule, computed)
     elide_copies(schedule)
-    _pin_constants(schedule)
-    return replace(
-        schedule, memo={}, memoise=unmemoised, fastest=None
-    )  # what rules shared is of no use behind them
+    if state == COLD:
+        _pin_constants(schedule)
+    # what rules shared is of no use behind them
+    return replace(schedule, memo={}, memoise=unmemoised, fastest=None)
 
 
 def _put_states(schedule: Schedule) -> None:

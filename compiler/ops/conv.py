@@ -143,7 +143,7 @@ def _reference(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 def convolved(x: Array, weight: Array, s: ConvShape, fill: float = 0.0) -> Array:
-    """Return the convolution of x[n,c,*size] by weight[o,c/groups,*kernel]: [n,o,*out]; `fill` is around x."""
+    """Return the convolution of x[n,c,*size] by weight[o,c/groups,*kernel]: [n,o,*out], `fill` around x."""
     rank = len(s.size)
     x = np.pad(x, [(0, 0), (0, 0), *zip(s.before, s.after, strict=True)], constant_values=fill)
     span = tuple((k - 1) * d + 1 for k, d in zip(s.kernel, s.dilations, strict=True))
@@ -172,7 +172,7 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
 register(
     Op(
         "conv",
-        "x[n,c,..], padded by `fill`, convolved by w[o,c/group,..], then a tape on it (x0) and further operands",
+        "x[n,c,..] padded by `fill`, convolved by w[o,c/group,..]; then a tape on it and further operands",
         (2, 64),
         _infer,
         _reference,

@@ -82,6 +82,8 @@ def _cell(c: Call, direction: int, gates: int, functions: tuple[Function, ...]) 
     if c.op == "LSTM" and c.has(7):
         all_three = _pick(c, c[7], 0, direction)
         peepholes = tuple(take(c, all_three, 0, i * hidden, (i + 1) * hidden) for i in range(3))
+    if recurrent_bias and c.op != "GRU":  # there a gate lets through what the state adds
+        bias, recurrent_bias = c.add("add", bias, recurrent_bias), ""
     return Cell(weight, recurrent, bias, recurrent_bias, peepholes, functions, hidden)
 
 
@@ -296,7 +298,7 @@ def _check(c: Call, way: str, directions: int, length: int) -> None:
     if way not in ("forward", "reverse", "bidirectional") or c.type(1).shape[0] != directions:
         raise UserError(f"{c.op}: direction {way!r} does not fit weights {c.type(1)}")
     if not 0 < length <= STEPS:
-        raise Unsupported(f"it runs {length} steps (1 to {STEPS} are written out)")
+        raise Unsupported(f"it runs {length} steps (right: 1 to {STEPS})")
 
 
 def _start(c: Call, index: int, direction: int, batch: int, hidden: int) -> str:

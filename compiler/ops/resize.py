@@ -12,6 +12,7 @@ from mtia_emu.errors import UserError
 from .spelling import Call, Unsupported, bounded, onnx
 
 TAPS = 8  # neighbours of a point; more of them are a matrix product
+REPEATS = 8  # copies side by side that an element is repeated by; more are looked up
 MODES = ("nearest", "linear", "cubic")
 
 
@@ -94,7 +95,7 @@ def _resize_axis(c: Call, x: str, axis: int, mode: str, at: np.ndarray, a: Resiz
     taken = np.clip(neighbours, 0, a.size - 1).astype(np.int64)
     kind = c.type(x)
     if mode == "nearest":
-        return c.add("gather", x, c.constant(taken[:, 0]), axis=axis)
+        return _nearest(c, x, axis, taken[:, 0])
     if taken.shape[1] > TAPS:
         return _by_matrix(c, x, axis, taken, weights, a)
     total = ""
@@ -104,6 +105,17 @@ def _resize_axis(c: Call, x: str, axis: int, mode: str, at: np.ndarray, a: Resiz
         part = c.add("mul", c.add("gather", x, c.constant(taken[:, tap]), axis=axis), weight)
         total = c.add("add", total, part) if total else part
     return total
+
+
+def _nearest(c: Call, x: str, axis: int, taken: np.ndarray) -> str:
+    """Return the elements taken[out] along an axis: copies side by side where each is taken equally often."""
+    shape = list(c.type(x).shape)
+    times = len(taken) // max(shape[axis], 1)
+    if not 1 < times <= REPEATS or not np.array_equal(taken, np.repeat(np.arange(shape[axis]), times)):
+        return c.add("gather", x, c.constant(taken), axis=axis)
+    one = c.reshape(x, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
+    repeated = c.add("concat", *[one] * times, axis=axis + 1)
+    return c.reshape(repeated, (*shape[:axis], shape[axis] * times, *shape[axis + 1 :]))
 
 
 def _by_matrix(c: Call, x: str, axis: int, taken: np.ndarray, weights: np.ndarray, a: ResizeAxis) -> str:

@@ -1,8 +1,8 @@
 """A transposed convolution as plain ones: the places of its result that a stride apart see the same taps.
 
-Along an axis of stride s and dilation d, the place s * j + r of the result, less the padding b before it, is the
-sum of x[i] w[k] with s * i + d * k = s * j + r + b. For one r the taps k that divide this are a stride apart,
-and x goes from place to place by one: a convolution of stride 1 by the taps, last first.
+Along an axis of stride s and dilation d, with a padding b before the result, its place s * j + r is the sum
+of x[i] w[k] with s * i + d * k = s * j + r + b. For one r the taps k that divide this are a stride apart, and
+x goes from place to place by one: a convolution of stride 1 by the taps, last first.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def phase_of(remainder: int, stride: int, dilation: int, kernel: int, before: in
 
 @dataclass(frozen=True)
 class Transposed:
-    """What all phases of a node share: by axis the sizes of x and of the phases' results, steps and padding."""
+    """What all phases of a node share: by axis the sizes of x and of phases' results, steps and padding."""
 
     size: tuple[int, ...]
     count: tuple[int, ...]
@@ -116,9 +116,7 @@ def _phase(c: Call, t: Transposed, phases: list[Phase], weight: str, bias: str) 
 def _seen(t: Transposed, phases: list[Phase]) -> tuple[list[int], list[int], list[int], list[int]]:
     """Return which part of x phases see, from and to, and how much padding before and after it."""
     low = [p.first for p in phases]
-    high = [
-        p.first + n + (len(p.taps) - 1) * p.dilation for p, n in zip(phases, t.count, strict=True)
-    ]
+    high = [p.first + n + (len(p.taps) - 1) * p.dilation for p, n in zip(phases, t.count, strict=True)]
     starts, ends = [max(a, 0) for a in low], [min(b, n) for b, n in zip(high, t.size, strict=True)]
     before = [max(-a, 0) for a in low]
     after = [max(b - n, 0) for b, n in zip(high, t.size, strict=True)]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from accuracy import gpu_models, gpu_scores, gpu_served, gpu_small, tables
+from accuracy import gpu_bags, gpu_models, gpu_scores, gpu_served, gpu_small, tables
 from accuracy.score import Score, cells, percent, score, table
-from mtia_emu.gpu import Facts
+from mtia_emu.gpu import Bands, Facts, gpu_names
 
 DTYPES = ("bf16", "fp8_e4m3", "fp4")
 DERATED = {
@@ -95,6 +95,36 @@ def other_kernels() -> str:
     return table(["GPU", "kernel", *HEAD], rows)
 
 
+def reduces() -> str:
+    """Return the scores of all-reduces of serving runtimes; the second runtime is not fitted at all."""
+    rows = []
+    for name in tables.NCCL:
+        for runtime, use in (("trtllm", "held-out sizes"), ("vllm", "a second source")):
+            rows.append([name, runtime, use, *cells(gpu_scores.reduces(name, runtime))])
+    return table(["GPU", "runtime", "rows are", *HEAD], rows)
+
+
+def bags() -> str:
+    """Return the scores of embedding bags on the rows that were not fitted, by the number of tables."""
+    rows = []
+    for count in (gpu_bags.FEWER, gpu_bags.TABLES, gpu_bags.MORE):
+        found = gpu_bags.scored(gpu_scores.gpu(gpu_bags.MEASURED), count)
+        if found is None:
+            return "The reference folder is not there."
+        rows.append([f"{count}", *cells(found), f"{found.low:.2f} to {found.high:.2f}"])
+    return table(["tables assumed", *HEAD, "80 % of measured / modelled"], rows)
+
+
+def bands() -> str:
+    """Return the bands of every GPU, as its file has them."""
+    kinds = list(Bands.model_fields)
+    rows = []
+    for name in gpu_names():
+        each = [getattr(gpu_scores.gpu(name).bands, kind) for kind in kinds]
+        rows.append([name, *(f"{b.low:.2f} to {b.high:.2f}" for b in each)])
+    return table(["GPU", *(kind.replace("_", " ") for kind in kinds)], rows)
+
+
 def host_timed() -> str:
     """Return softmax, layer norm and GELU timed by the host on A100, launch and synchronisation included."""
     found = tables.reference("measured_operators_a100_mi210.csv")
@@ -173,6 +203,9 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "gpu-spread": spreads,
     "gpu-rooflines": rooflines,
     "gpu-kernels": other_kernels,
+    "gpu-reduces": reduces,
+    "gpu-bags": bags,
+    "gpu-bands": bands,
     "gpu-host": host_timed,
     "gpu-power": power,
     "gpu-decode": gpu_served.decode,

@@ -19,11 +19,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from accuracy import gpu_models, tables
+from accuracy import gpu_bags, gpu_models, tables
 from accuracy.gpu_small import NARROW, NORMS, rows_seconds, sustained_rows, vidur
 from accuracy.gpu_small import POWER as POWER_TABLES
 from accuracy.score import SEED, halves, score
-from mtia_emu.gpu import Facts, load_gpu
+from mtia_emu.gpu import Facts, gpu_names, load_gpu
 
 Vector = np.ndarray
 SAMPLE = 6000  # rows of each dtype that are fitted, drawn by the seed from the fitting half
@@ -45,7 +45,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "links.efficiency": (0.05, 1.0), "links.latency_s": (1e-6, 3e-5), "links.hop_s": (1e-7, 1e-5),
     "links.small_bytes_per_s": (5e8, 4e11), "links.large_s": (1e-7, 2e-4), "row_step_s": (5e-8, 3e-6),
     "narrow_step_s": (5e-8, 3e-6), "narrow_efficiency": (0.1, 1.0),
-    "sustained_heat": (1.0, 3.0),
+    "sustained_heat": (1.0, 3.0), "bag_clocks": (1.0, 1e3), "lookup_clocks": (1.0, 1e3),
+    "element_clocks": (1e-3, 10.0), "links.direct.start_s": (5e-7, 3e-5),
+    "links.direct.peer_s": (1e-9, 1e-5), "links.direct.two_shot_s": (1e-7, 1e-4),
+    "links.direct.efficiency": (0.1, 1.0),
 }  # fmt: skip
 START: dict[str, float] = {
     "matmul_latency_s": 1.2e-6, "gemv_latency_s": 2.8e-6, "tile_s": 1e-6, "k_step_s": 1e-7, "wave_s": 5e-7,
@@ -60,7 +63,9 @@ START: dict[str, float] = {
     "attention.decode_dram_efficiency": 0.85, "links.efficiency": 0.8, "links.latency_s": 5e-6,
     "links.hop_s": 1e-6, "links.small_bytes_per_s": 1e11, "links.large_s": 1.5e-5, "row_step_s": 5e-7,
     "narrow_step_s": 5e-7, "narrow_efficiency": 0.6,
-    "sustained_heat": 1.4,
+    "sustained_heat": 1.4, "bag_clocks": 20.0, "lookup_clocks": 10.0, "element_clocks": 0.1,
+    "links.direct.start_s": 3e-6, "links.direct.peer_s": 1e-7, "links.direct.two_shot_s": 3e-6,
+    "links.direct.efficiency": 0.7,
 }  # fmt: skip
 """Where every fit starts, the same for all GPUs, so that a rerun gives the same values."""
 
@@ -69,8 +74,9 @@ MATMUL = ("matmul_latency_s", "tile_s", "k_step_s", "wave_s", "split_s", "reduce
 ATTENTION = tuple(k for k in BOUNDS if k.startswith("attention."))
 QUANTISE = ("quantise_s", "quantise_efficiency")
 NARROW_KEYS = ("narrow_step_s", "narrow_efficiency")
-KINDS = ("matmul", "attention", "vector", "embedding_bag", "joules")
-LINKS = tuple(k for k in BOUNDS if k.startswith("links."))
+BAGS = ("bag_clocks", "lookup_clocks", "element_clocks")
+LINKS = tuple(k for k in BOUNDS if k.startswith("links.") and "direct" not in k)
+DIRECT = tuple(k for k in BOUNDS if k.startswith("links.direct."))
 
 
 @dataclass(frozen=True)
@@ -152,6 +158,19 @@ def attention_task(name: str) -> Task:
     )
 
 
+def bags_task() -> Task | None:
+    """Return the fit of embedding bags on half of the published rows."""
+    rows = gpu_bags.bags()
+    if rows is None:
+        return None
+    rows = rows[gpu_bags.chosen(rows)]
+
+    def residuals(facts: Facts) -> Vector:
+        return np.log(gpu_bags.bag_seconds(facts, rows) / rows.seconds.to_numpy())
+
+    return Task(BAGS, residuals, "ISCA 2023 fig. 12, A100 rows, 64 tables of int8, half of the rows")
+
+
 def links_task(name: str) -> Task:
     """Return the fit of collectives on half of the pairs of operation and message size."""
     rows = tables.collectives(name)
@@ -161,6 +180,17 @@ def links_task(name: str) -> Task:
         return np.log(gpu_models.nccl_seconds(at, rows) / rows.seconds.to_numpy())
 
     return Task(LINKS, residuals, f"NCCL {tables.NCCL[name]}, half of the operations and sizes")
+
+
+def direct_task(name: str) -> Task:
+    """Return the fit of a serving runtime's all-reduces on half of the message sizes."""
+    rows = tables.direct(name, "trtllm")
+    rows = rows[halves(list(rows.message_size))]
+
+    def residuals(at: Facts) -> Vector:
+        return np.log(gpu_models.reduce_seconds(at, rows) / rows.seconds.to_numpy())
+
+    return Task(DIRECT, residuals, f"trtllm {tables.DIRECT[name]['trtllm']} all-reduce, half of the sizes")
 
 
 def row_task(name: str, ops: Sequence[str], keys: Sequence[str], what: str) -> Task | None:
@@ -212,7 +242,7 @@ def tasks(name: str, facts: Facts) -> list[Task]:
     """Return what can be fitted of a GPU."""
     found: list[Task | None] = list(gemm_tasks(name, facts))
     found += [attention_task(name)] if name in tables.ATTENTION else []
-    found += [links_task(name)] if name in tables.NCCL else []
+    found += [links_task(name), direct_task(name)] if name in tables.NCCL else []
     found += [row_task(name, NORMS, ("row_step_s",), "layer norms")]
     found += [row_task(name, NARROW, NARROW_KEYS, "rotary and activation kernels")]
     return [t for t in found if t is not None]
@@ -236,15 +266,62 @@ def write(name: str, values: Mapping[str, float], comment: str) -> None:
     path.write_text(tomlkit.dumps(document), encoding="utf-8")
 
 
-def write_bands(name: str) -> None:
-    """Put the error bands of the halves that were not fitted into a GPU's file."""
-    from accuracy.gpu_scores import bands, gpu
+RESIDUALS = "held-out rows, and the spread between public sources"
+LENT = {
+    "matmul": [*MATMUL, "rates.bf16.efficiency"], "attention": list(ATTENTION),
+    "vector": ["row_step_s", *NARROW_KEYS],
+}  # fmt: skip
 
-    gpu.cache_clear()  # the file has just been written
-    for kind, (low, high, source) in bands(name).items():
-        print(f"{name}: band of {kind}: {low:g} to {high:g}")
-        values = {f"bands.{kind}.low": low, f"bands.{kind}.high": high}
-        write(name, values, f"make fit-gpu: 80 % of measured / modelled, {source}")
+
+def write_bands() -> None:
+    """Put the error bands into every GPU's file: the wider, the more of its constants are borrowed."""
+    from accuracy import gpu_bands as b
+    from accuracy.gpu_scores import gpu
+
+    gpu.cache_clear()  # the files have just been written
+    kin, strangers = b.borrowed(LENT, b.KIN), b.borrowed(LENT, b.STRANGERS)
+    own = {name: b.own(name) for name in tables.SYSTEMS}
+    bag, watts = b.bag(), {name: b.joules(name) for name in POWER_TABLES}
+    for name in gpu_names():
+        other, doubt = NEAREST.get(name, name), kin if name in b.SAME else strangers
+        for kind in LENT:
+            donor = other if kind in own[other] else GAPS[other]["row_step_s"]
+            parts = [own[donor][kind], b.spread(name), *([doubt[kind]] if donor != name else [])]
+            text = RESIDUALS if donor == name else f"as {donor}, with the doubt of what is borrowed"
+            _write_band(name, kind, b.joined(*parts), text)
+        if bag is not None:
+            measured = name == gpu_bags.MEASURED
+            parts = [bag] if measured else [bag, doubt["vector"], b.spread(name)]
+            text = "held-out rows, 32 to 128 tables" if measured else f"as {gpu_bags.MEASURED}, borrowed"
+            _write_band(name, "embedding_bag", b.joined(*parts), text)
+        _write_joules(name, watts)
+
+
+def _write_joules(name: str, watts: Mapping[str, Mapping[str, tuple[float, float]]]) -> None:
+    """Put the bands of joules into a GPU's file: an estimate of its power adds what two GPUs differ by."""
+    from accuracy import gpu_bands as b
+
+    mine = watts.get(name) or watts["h200-sxm"]
+    for kind, ends in mine.items():
+        if name in watts or name in SERVED_GPUS:
+            _write_band(name, kind, ends, "sustained layers and served models")
+        else:
+            _write_band(name, kind, b.joined(ends, GUESSED_WATTS), "as h200-sxm; estimate: watts are guessed")
+
+
+GUESSED_WATTS = (0.75, 1.33)
+"""What guessed watts of a board may be off by. Estimate: the share of the TDP that active boards draw is 0.30
+(B200) to 0.47 (H100) in what is measured, by which the H100's scaled watts would be off by a third."""
+SERVED_GPUS = ("h100-sxm",)
+
+
+def _write_band(name: str, kind: str, ends: tuple[float, float], source: str) -> None:
+    from accuracy.gpu_bands import rounded
+
+    low, high = rounded(ends)
+    print(f"{name}: band of {kind}: {low:g} to {high:g}")
+    values = {f"bands.{kind}.low": low, f"bands.{kind}.high": high}
+    write(name, values, f"make fit-gpu: 80 % of measured / modelled, {source}")
 
 
 NEAREST = {"a100-sxm-40gb": "a100-sxm-80gb", "v100": "a100-sxm-80gb", "h100-pcie": "h100-sxm",
@@ -257,8 +334,8 @@ OWN = {
 }
 """What such a GPU has a source of its own for, or lacks."""
 
-POWER = ("sustained_heat", "bands.joules.low", "bands.joules.high")
-VECTOR = ("row_step_s", *NARROW_KEYS, "bands.vector.low", "bands.vector.high")
+POWER = ("sustained_heat",)
+VECTOR = ("row_step_s", *NARROW_KEYS)
 GAPS = {
     "a100-sxm-80gb": dict.fromkeys(POWER, "h200-sxm") | dict.fromkeys(QUANTISE, "h100-sxm"),
     "h100-sxm": dict.fromkeys(POWER, "h200-sxm"),
@@ -295,14 +372,28 @@ def alike(name: str) -> None:
 def all_of(name: str) -> dict[str, str]:
     """Return every fitted key of a GPU without tables, with whose value stands in."""
     other, facts = NEAREST[name], load_gpu(name)
-    keys = [k for k in BOUNDS if "fp4" not in k and k not in OWN.get(name, ())]
+    keys = [k for k in BOUNDS if "fp4" not in k and k not in (*BAGS, *OWN.get(name, ()))]
     keys = [k for k in keys if k != "gemv_latency_s" or facts.gemv_latency_s is not None]
-    keys += [f"bands.{kind}.{side}" for kind in KINDS for side in ("low", "high")]
+    keys = [
+        k for k in keys if k not in DIRECT or (facts.links is not None and facts.links.direct is not None)
+    ]
     return {k: other for k in keys if not k.startswith("rates.") or getattr(facts.rates, k.split(".")[1])}
+
+
+def fit_bags() -> None:
+    """Fit embedding bags of the one GPU that rows are published of; all others borrow its constants."""
+    task, name = bags_task(), gpu_bags.MEASURED
+    if task is None:
+        return
+    write(name, fit(load_gpu(name), task), f"fitted by make fit-gpu: {task.source} (seed {SEED})")
+    for other in gpu_names():
+        if other != name:
+            borrow(other, dict.fromkeys(BAGS, name))
 
 
 def fill() -> None:
     """Put what has no table of its own into every GPU's file."""
+    fit_bags()
     for name, keys in GAPS.items():
         borrow(name, keys)
     for name in NEAREST:
@@ -333,10 +424,9 @@ def main() -> None:
             print("  " + ", ".join(f"{k} = {v:g}" for k, v in values.items()), flush=True)
             if not wanted.check:
                 write(name, values, f"fitted by make fit-gpu: {task.source} (seed {SEED})")
-        if not wanted.check:
-            write_bands(name)
     if not wanted.check:
         fill()
+        write_bands()
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ import numpy as np
 
 from mtia_emu.gpu import Facts, Rate
 from mtia_emu.gpu import attention as flash
+from mtia_emu.gpu.collectives import direct_seconds
 from mtia_emu.gpu.collectives import seconds as collective_seconds
 from mtia_emu.gpu.facts import ELEMENT_BYTES
-from mtia_emu.gpu.kernel import Board, throttled
+from mtia_emu.gpu.kernel import Board, active_joules, throttled
 from mtia_emu.gpu.matmul import roofline_seconds, seconds
 from mtia_emu.gpu.shapes import Shapes, Sizes, shapes
 
@@ -104,12 +105,9 @@ def attention_seconds(facts: Facts, rows: Frame, phase: str) -> np.ndarray:
     rate: Rate = facts.rate("bf16")[1]
     h = heads(facts, rows, phase)
     free = flash.seconds(facts, rate, h)
-    energy = (
-        (facts.active_w - facts.idle_w) * free
-        + 2 * rate.j_per_flop * h.macs * Board(facts).heat(free)
-        + facts.dram_j_per_byte * (h.kv_bytes + h.io_bytes) * (1 - np.asarray(h.warm))
-    )
-    return throttled(facts, free, energy)
+    active, cool = active_joules(facts, free), 2 * rate.j_per_flop * h.macs
+    dram = facts.dram_j_per_byte * (h.kv_bytes + h.io_bytes) * (1 - np.asarray(h.warm))
+    return throttled(facts, free, active + dram + cool * Board(facts).heat(free, active + dram + cool))
 
 
 def nccl_seconds(facts: Facts, rows: Frame) -> np.ndarray:
@@ -121,3 +119,11 @@ def nccl_seconds(facts: Facts, rows: Frame) -> np.ndarray:
         part = rows[mask]
         out[mask] = collective_seconds(facts.links, kind, part.bytes.to_numpy(), part.num_gpus.to_numpy())
     return out
+
+
+def reduce_seconds(facts: Facts, rows: Frame) -> np.ndarray:
+    """Return the time of measured all-reduces of a serving runtime, or the library's where it is less."""
+    assert facts.links is not None
+    size, gpus = rows.bytes.to_numpy(), rows.num_gpus.to_numpy()
+    library = collective_seconds(facts.links, "all_reduce", size, gpus)
+    return np.minimum(direct_seconds(facts.links, size, gpus), library)

@@ -58,6 +58,13 @@ def collectives(name: str) -> Score:
     return score(gpu_models.nccl_seconds(gpu(name), rows), rows.seconds.to_numpy())
 
 
+def reduces(name: str, runtime: str) -> Score:
+    """Return the score of a runtime's all-reduces: of sizes that were not fitted, or of a second source."""
+    rows = tables.direct(name, runtime)
+    rows = rows[~halves(list(rows.message_size))] if runtime == "trtllm" else rows
+    return score(gpu_models.reduce_seconds(gpu(name), rows), rows.seconds.to_numpy())
+
+
 def vectors(name: str, ops: tuple[str, ...]) -> Score | None:
     """Return the score of elementwise kernels or norms on the row counts that were not fitted."""
     rows = gpu_small.vidur(name, ops)
@@ -65,10 +72,6 @@ def vectors(name: str, ops: tuple[str, ...]) -> Score | None:
         return None
     rows = rows[~halves(list(rows.M))]
     return score(gpu_small.rows_seconds(gpu(name), rows), rows.latency_s.to_numpy())
-
-
-METERED_S = 200e-6  # layers from which the meter, which averages over a second, saw little else
-SERVED = (0.86, 1.06)  # measured / modelled joules of served models, 80 %, as docs/accuracy-gpu.md has them
 
 
 def sustained(name: str, dtype: str, least_s: float = 0.0) -> dict[str, Score] | None:
@@ -86,6 +89,19 @@ def sustained(name: str, dtype: str, least_s: float = 0.0) -> dict[str, Score] |
     }
 
 
+def short_joules(name: str) -> tuple[float, float]:
+    """Return measured / modelled watts, 10 and 90 %, of all layers below `metered_s`: none was fitted.
+
+    The meter averages over a second with idle gaps in it, so that the truth lies above its low end.
+    """
+    facts = gpu(name)
+    rows = gpu_small.sustained_rows(name, tables.DTYPES["bf16"], 0.0)
+    rows = rows[rows.seconds < facts.metered_s]
+    _, watts = gpu_small.sustained(facts, "bf16", rows)
+    low, high = np.quantile(rows.avg_power_w.to_numpy() / watts, (0.1, 0.9))
+    return float(low), float(high)
+
+
 def spread(name: str, runtime: str, dtype: str = "bf16") -> Score:
     """Return how far another runtime's measurements are from those that were fitted, on the scoring half."""
     keys = ["m", "n", "k"]
@@ -93,28 +109,3 @@ def spread(name: str, runtime: str, dtype: str = "bf16") -> Score:
         tables.gemm(name, dtype, runtime), on=keys, suffixes=("", "_other")
     )
     return score(both.seconds.to_numpy(), both.seconds_other.to_numpy())
-
-
-def bands(name: str) -> dict[str, tuple[float, float, str]]:
-    """Return measured / modelled at 10 and 90 %: the wider of held-out residuals and sources' spread."""
-    matmul = [layers(name, d) for d in ("bf16", "fp8_e4m3") if getattr(gpu(name).rates, d) is not None]
-    matmul += [spread(name, runtime) for runtime in ("vllm", "sglang")]
-    found = {"matmul": _widest(matmul, "held-out layers, and two other runtimes' tables")}
-    if name in tables.ATTENTION:
-        each = [attention(name, phase) for phase in ("context", "generation")]
-        found["attention"] = _widest(each, "held-out head layouts")
-    vector = [vectors(name, ops) for ops in gpu_small.GROUPS.values()]
-    if all(s is not None for s in vector):
-        found["vector"] = _widest(
-            [s for s in vector if s is not None], "elementwise kernels and held-out norms"
-        )
-    power = sustained(name, "bf16", METERED_S)
-    if power is not None:
-        low, high, source = _widest([power["energy"]], "held-out sustained layers of 200 us and more")
-        found["joules"] = (min(low, SERVED[0]), max(high, SERVED[1]), f"{source}, and served models")
-    return found
-
-
-def _widest(scores: list[Score], source: str) -> tuple[float, float, str]:
-    low, high = min(s.low for s in scores), max(s.high for s in scores)
-    return float(f"{min(low, 1.0):.3g}"), float(f"{max(high, 1.0):.3g}"), source

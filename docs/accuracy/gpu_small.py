@@ -61,12 +61,12 @@ def rows_seconds(facts: Facts, rows: Frame) -> np.ndarray:
     return np.array([vector_seconds(board, int(m), int(n), op) for m, n, op in each])
 
 
-def sustained_rows(name: str, dtype: str) -> Frame | None:
-    """Return linear layers of sustained runs of 50 us and more, with their watts and joules."""
+def sustained_rows(name: str, dtype: str, least_s: float = LEAST_S) -> Frame | None:
+    """Return linear layers of sustained runs of `least_s` and more, with their watts and joules."""
     rows = tables.reference("measured_gemm_power.csv")
     if rows is None or name not in POWER:
         return None
-    rows = rows[(rows.device == POWER[name]) & (rows.dtype == dtype) & (rows.latency_s >= LEAST_S)]
+    rows = rows[(rows.device == POWER[name]) & (rows.dtype == dtype) & (rows.latency_s >= least_s)]
     return rows.assign(seconds=rows.latency_s).reset_index(drop=True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from kinds import cycles_by_kind
-from mtia_cases import Case, anchors, fc, other_ops, rows_of, tbe
+from mtia_cases import Case, anchors, fc, fc_lpddr, other_ops, rows_of, tbe
 from order import distribution
 
 DOCS = Path(__file__).resolve().parents[1]
@@ -94,6 +94,13 @@ def mtia_ops() -> str:
     return f"{statistics(op_cases())}\n\n{rows(op_cases(), 'GB/s')}"
 
 
+def mtia_lpddr() -> str:
+    """Return what is published with operands in LPDDR beside ours: layers, then other operators."""
+    chip = load_chip("mtia-1")
+    layers, others = fc_lpddr(chip), other_ops(chip, "mtia1_ops_lpddr.csv", "dram")
+    return f"{rows(layers, 'us')}\n\n{rows(others, 'GB/s')}"
+
+
 def mtia_2i() -> str:
     """Return what is published of MTIA 2i beside what comes out."""
     rows = [[c.name, c.published, f"{c.here:.3g}", c.unit, "yes" if c.met else "no"] for c in anchors()]
@@ -174,7 +181,7 @@ def picture() -> None:
 
 SECTIONS: dict[str, Callable[[], str]] = {
     f.__name__.replace("_", "-"): f
-    for f in (mtia_fc, mtia_tbe, mtia_ops, mtia_2i, mtia_mc2, mtia_production, timing_order)
+    for f in (mtia_fc, mtia_tbe, mtia_ops, mtia_lpddr, mtia_2i, mtia_mc2, mtia_production, timing_order)
 }
 
 

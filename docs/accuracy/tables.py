@@ -37,6 +37,11 @@ ATTENTION = {
     "l40s": ("trtllm", "1.3.0rc20"),
 }
 NCCL = {"a100-sxm-80gb": "2.27.3", "h100-sxm": "2.29.2", "h200-sxm": "2.29.2", "b200": "2.29.2"}
+DIRECT = {
+    "a100-sxm-80gb": {"trtllm": "1.0.0", "vllm": "0.14.0"},
+    **{name: {"trtllm": "1.3.0rc20", "vllm": "0.24.0"} for name in ("h100-sxm", "h200-sxm", "b200")},
+}
+"""Runtimes whose own all-reduces are read; the first is the one that is fitted and scored."""
 DTYPES = {"bf16": "bfloat16", "fp8_e4m3": "fp8", "fp4": "nvfp4"}
 
 Frame = Any
@@ -92,6 +97,16 @@ def collectives(name: str) -> Frame:
     rows = read(path)
     rows = rows[(rows.nccl_dtype == "half") & rows.num_gpus.isin([2, 4, 8])]
     out = rows.groupby(["op_name", "num_gpus", "message_size"], as_index=False).latency.median()
+    return out.assign(seconds=out.latency * 1e-3, bytes=2.0 * out.message_size)
+
+
+def direct(name: str, runtime: str) -> Frame:
+    """Return bf16 all-reduces of a serving runtime's own kernels; `bytes` is the whole message."""
+    folder = systems() / SYSTEMS[name] / "comm" / runtime / DIRECT[name][runtime]
+    rows = read(folder / "custom_allreduce_perf.parquet")
+    if "backend" in rows:
+        rows = rows[rows.backend == f"{runtime}_graph"]
+    out = rows.groupby(["num_gpus", "message_size"], as_index=False).latency.median()
     return out.assign(seconds=out.latency * 1e-3, bytes=2.0 * out.message_size)
 
 

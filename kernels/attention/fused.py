@@ -11,7 +11,7 @@ for, so that no unit of the machine stands still for another's latency.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,6 @@ from mtia_emu.program.isa import (
     VECTOR,
     Block,
     Opcode,
-    Operand,
     Shape,
 )
 from mtia_emu.types import FP32
@@ -32,8 +31,10 @@ from mtia_emu.types import FP32
 from ..builder import Builder
 from ..matmul.plan import RINGS
 from ..phases import Phases
-from ..rows.emit_tape import PeTiles, Registers, TapeSite, allocate, elements, emit_steps, reserve
-from ..rows.tape import Source, Tape, finish
+from ..rows.emit_tape import PeTiles, Registers, TapeSite, allocate, emit_steps, reserve
+from ..rows.tape import Tape, finish
+from .extras import ExtraLoads
+from .operands import AttentionOperands, ScoreTape
 from .plan import AttentionPlan
 from .walk import Walk
 
@@ -41,6 +42,7 @@ Array = np.ndarray[Any, Any]
 LOWEST = float(np.finfo(np.float32).min)  # stands for a maximum before there is one: no power of it is NaN
 LEAST = float(np.finfo(np.float32).tiny)  # a row whose keys are all hidden then gives 0, not 0/0
 LONG = 3  # slots of what is used two blocks after it is known
+LONGEST = 4  # and of what is used some rounds later still
 
 # In a round a unit takes one panel. Work on several is under way at a time, so that array, SIMD and DMA all
 # find their operands there: scores of one panel; powers of one of the block before, whose largest score is
@@ -62,6 +64,7 @@ ISSUE = Phases(
     largest=1,
     larger=2,  # and one more for each command that waits for the one before it
     most=2,
+    logarithm=5,  # of the total, with the largest score that it is of
     guarded=5,
     # from here on powers of a panel, a round for each of difference, power, sum and total; between them the
     # quotient of a unit that is done, whose commands wait for one another as well
@@ -79,51 +82,6 @@ ISSUE = Phases(
 )
 
 
-@dataclass(frozen=True)
-class AttentionOperands:
-    """The operands of softmax(tape(q k^T, extras)) v.
-
-    q is [groups, heads, queries, dim], k [groups, dim, keys], v [groups, keys, value dim], out as q with the
-    values' dim; extras are views of [groups, heads, queries, keys]. Groups may be several dimensions.
-    """
-
-    q: Operand
-    k: Operand
-    v: Operand
-    out: Operand
-    extras: tuple[Operand, ...] = ()
-
-
-@dataclass(frozen=True)
-class ScoreTape:
-    """What is done to scores before their softmax: a tape of the score and the extras.
-
-    `mask` is the input of the tape that hides keys beyond the diagonal and changes no others; 0 for none. A
-    `guarded` row with all its keys hidden gives zeros; else it gives what the division by its sum, 0, gives.
-    """
-
-    tape: Tape
-    mask: int = 0
-    guarded: bool = False
-
-    def plain(self) -> Tape:
-        """Return the tape where the mask changes nothing: without the step that applies it."""
-        if not self.mask:
-            return self.tape
-        at = next(i for i, s in enumerate(self.tape.steps) if self.mask in s.sources)
-        step = self.tape.steps[at]
-        kept = step.sources[1] if step.function == "where" else step.sources[step.sources[0] == self.mask]
-
-        def moved(source: Source) -> Source:
-            if isinstance(source, float) or source >= 0 or ~source < at:
-                return source
-            return kept if ~source == at else source + 1
-
-        steps = self.tape.steps[:at] + self.tape.steps[at + 1 :]
-        steps = tuple(replace(s, sources=tuple(map(moved, s.sources))) for s in steps)
-        return Tape(self.tape.inputs, steps, tuple(map(moved, self.tape.results)))
-
-
 def emit_attention(plan: AttentionPlan, operands: AttentionOperands, scores: ScoreTape) -> Block:
     """Return the block of planned attention; the block's operands stand in the order of the record."""
     return _Emitter(plan, operands, scores).block()
@@ -137,7 +95,8 @@ class _Emitter:
         x = operands
         self.kind, self.extras = x.q.dtype, x.extras
         columns = (replace(side, by_column=True) for side in (x.k, x.v))
-        self.build = Builder(plan.chip, "attention", (x.q, *columns, x.out, *x.extras), str(self.t))
+        results = (x.out,) if x.total is None else (x.out, x.total)
+        self.build = Builder(plan.chip, "attention", (x.q, *columns, *results, *x.extras), str(self.t))
         self.vector = 0 if plan.chip.pe.matrix.supports(self.kind.name) else VECTOR
         self.w = Walk(plan, self.build)
         self._reserve()
@@ -158,15 +117,14 @@ class _Emitter:
         self.inverse = slot(FP32, t.rows, RINGS)
         self.result = slot(FP32, t.rows * p.value_dim, t.stack)
         self.out = slot(self.build.operands[3].dtype, t.rows * p.value_dim, RINGS)
+        self.level = slot(FP32, t.rows, LONGEST * (p.parts > 1))  # the largest score of all
+        self.logarithm = slot(FP32, t.rows, RINGS * (p.parts > 1))
 
     def _reserve_tapes(self) -> None:
         """Reserve slots for the extras, and for the registers of the tape with and without its mask."""
         t = self.t
-        self.shapes = [Shape.FULL, *map(_meets, self.extras)]
-        self.extra_slots = [
-            self.build.slot(x.dtype, elements(s, t.rows, t.width), RINGS)
-            for x, s in zip(self.extras, self.shapes[1:], strict=True)
-        ]
+        self.loads = ExtraLoads(self.build, self.w, self.extras)
+        self.shapes = [Shape.FULL, *self.loads.shapes]
         self.tapes: list[tuple[Array, Tape, Registers, list[int]]] = []
         kinds = [(self.w.works & ~self.w.plain, self.scores.tape), (self.w.plain, self.scores.plain())]
         for where, tape in kinds if self.scores.mask else [(self.w.works, self.scores.tape)]:
@@ -180,13 +138,14 @@ class _Emitter:
         self._multiply()
         for where, tape, held, slots in self.tapes:
             self._logits(where, tape, held, slots)
+        self.loads.emit(ISSUE)
         self._largest()
         self._maximum()
         self._powers()
         self._weighted()
         self._results()
         self._final()
-        return self.build.block()
+        return self.build.block(scratch_bytes=self.loads.scratch_bytes, stages=self.loads.stages)
 
     def _load(self) -> None:
         """Load queries, keys and values a block of keys before their scores, in the order of their use."""
@@ -242,21 +201,11 @@ class _Emitter:
         at, pe = np.nonzero(where)
         used = {s for step in tape.steps for s in step.sources if not isinstance(s, float) and s > 0}
         for source in sorted(used):
-            self._load_extra(int(source) - 1, at, pe)
-        inputs = [self._score(at), *(s + w.step[at] % RINGS for s in self.extra_slots)]
+            self.loads.ask(int(source) - 1, at, pe)
+        inputs = [self._score(at), *(s + w.step[at] % RINGS for s in self.loads.slots)]
         whole = _whole(tape)
         site = TapeSite(inputs, self.shapes, held, slots, dict.fromkeys(whole, self._logit(at)), whole)
         emit_steps(self.build, tape, site, ISSUE.at("logits", w.step[at]), self._tiles(at, pe, w.keys[at]))
-
-    def _load_extra(self, index: int, at: Array, pe: Array) -> None:
-        w, shape = self.w, self.shapes[index + 1]
-        whole_rows, whole_cols = shape in (Shape.FULL, Shape.COL), shape in (Shape.FULL, Shape.ROW)
-        self.build.add(
-            Opcode.LOAD, ISSUE.at("extras", w.step[at]), pe=w.pe[at, pe], operand=4 + index,
-            dst=self.extra_slots[index] + w.step[at] % RINGS,
-            row=w.row[at, pe], rows=w.rows[at, pe] if whole_rows else 1,
-            col=w.key[at] if whole_cols else 0, cols=w.keys[at] if whole_cols else 1,
-        )  # fmt: skip
 
     def _tiles(self, at: Array, pe: Array, cols: Any = 1) -> PeTiles:
         """Return tiles of the rows of units, at[n] and pe[n], so many columns wide."""
@@ -304,6 +253,10 @@ class _Emitter:
         self._simd("max", ISSUE.at("most", w.step[at]), column, now, before, here)
         self._simd("sub", ISSUE.at("rise", w.step[at]), column, factor, before, now)
         self._simd("exp", ISSUE.at("factor", w.step[at]), column, factor, factor)
+        if self.p.parts > 1:  # kept, for a later block takes its slot before the total is known
+            at, pe = np.nonzero(w.ends)
+            level, now = self.level + w.block[at] % LONGEST, self._most(at, w.odd[at])
+            self._simd("copy", ISSUE.at("most", w.step[at]), self._tiles(at, pe), level, now)
 
     def _powers(self) -> None:
         """Turn scores into powers, in place, and add them up."""
@@ -357,25 +310,35 @@ class _Emitter:
         at, pe = np.nonzero(w.ends)
         step, ring, column = (w.block[at] + 2) * t.panels, w.block[at] % RINGS, self._tiles(at, pe)
         total, inverse, out = self._total(at), self.inverse + ring, self.out + ring
-        if self.scores.guarded:
+        if self.p.parts > 1:
+            self._logarithms(at, pe, step)
+        if self.scores.guarded or self.p.parts > 1:
             self._simd("max", ISSUE.at("guarded", step), column, total, total, IMMEDIATE, imm=LEAST)
         self._simd("reciprocal", ISSUE.at("inverse", step), column, inverse, total)
         tile = self._tiles(at, pe, cols)
         self._simd("mul", ISSUE.at("quotient", step), tile, out, self.result + w.unit[at], inverse)
         self.build.add(
             Opcode.STORE, ISSUE.at("store", step), pe=tile.pe, operand=3, src0=out,
-            row=w.row[at, pe], rows=tile.rows, cols=cols,
+            row=w.out_row[at, pe], rows=tile.rows, cols=cols,
+        )  # fmt: skip
+
+    def _logarithms(self, at: Array, pe: Array, step: Array) -> None:
+        """Store the logarithm of each row's sum of powers; a row with all its keys hidden has log(0).
+
+        A guarded one has the least there is instead, so that rows hidden in all parts give 0 and not NaN.
+        """
+        w, column, order = self.w, self._tiles(at, pe), ISSUE.at("logarithm", step)
+        into = self.logarithm + w.block[at] % RINGS
+        least = LEAST if self.scores.guarded else 0.0
+        self._simd("max", order, column, into, self._total(at), IMMEDIATE, imm=least)
+        self._simd("log", order, column, into, into)
+        self._simd("add", order, column, into, into, self.level + w.block[at] % LONGEST)
+        self.build.add(
+            Opcode.STORE, order, pe=column.pe, operand=4, src0=into, row=w.out_row[at, pe],
+            rows=column.rows, cols=1,
         )  # fmt: skip
 
 
 def _whole(tape: Tape) -> dict[int, Shape]:
     """Return which step gives a tape's result, which fills the tile whatever it is made of."""
     return {~int(tape.results[0]): Shape.FULL}
-
-
-def _meets(extra: Operand) -> Shape:
-    """Return how an extra meets a tile of scores of one group."""
-    rows = any(s and n > 1 for s, n in zip(extra.strides[-3:-1], extra.shape[-3:-1], strict=True))
-    cols = extra.strides[-1] != 0 and extra.cols > 1
-    shapes = {(True, True): Shape.FULL, (False, True): Shape.ROW, (True, False): Shape.COL}
-    return shapes.get((rows, cols), Shape.ONE)

@@ -16,16 +16,17 @@ from ..halves import Portion, cut_at, part
 from ..kernel import Kernel, KernelCall, Memoise
 from ..rows.tape import parse
 from ..spelling import numbers, words_of
-from .fused import AttentionOperands, ScoreTape, emit_attention
+from .fused import emit_attention
+from .operands import AttentionOperands, ScoreTape
 from .plan import AttentionPlan, AttentionProblem, AttentionTiling
-from .search import Tilings, memory_rate
+from .search import Tilings
 
 T = TypeVar("T")
 WORDS = {"lane": 1, "rows": 2, "keys": 2}
 
 
 class AttentionKernel(Kernel):
-    """softmax(tape(q k^T, extras)) v. Inputs are q, k, v and the extras.
+    """softmax(tape(q k^T, extras)) v. Inputs are q, k, v and the extras; with parts of keys, two results.
 
     Parameters are `problem`, as the sizes are known before operands are placed, and the parts of a
     `ScoreTape`.
@@ -47,7 +48,7 @@ class AttentionKernel(Kernel):
         self, problem: AttentionProblem, chip: Chip, count: int, memoise: Memoise
     ) -> list[AttentionTiling]:
         """Return tilings by their estimated time."""
-        ranked = tilings(problem, chip, memoise).ranked(memory_rate(problem, chip), count)
+        ranked = tilings(problem, chip, memoise).ranked(problem.space, chip, count)
         return [tiles for tiles, _ in ranked]
 
     def fixed(self, text: str, call: KernelCall, chip: Chip) -> AttentionTiling:
@@ -70,8 +71,8 @@ class AttentionKernel(Kernel):
 
     def emit_mapping(self, chip: Chip, call: KernelCall, mapping: AttentionTiling) -> Block:
         """Return the commands of the planned attention."""
-        (q, k, v, *extras), (out,), p = call.inputs, call.outputs, call.params
-        operands = AttentionOperands(q, k, v, out, tuple(extras))
+        (q, k, v, *extras), (out, *total), p = call.inputs, call.outputs, call.params
+        operands = AttentionOperands(q, k, v, out, tuple(extras), total[0] if total else None)
         scores = ScoreTape(parse(p["tape"]), p["mask"], p["guarded"])
         return emit_attention(AttentionPlan(self.problem(call), mapping, chip), operands, scores)
 

@@ -5,6 +5,10 @@ is a row of PEs that share every load of keys and values by multicast, or one PE
 queries to fill a row. Each PE of a lane holds `stack` units, up to `rows` queries of one group each, and
 meets the keys a block at a time, `panels` panels of `width` keys: one unit after another takes the whole
 block, while the next one is loaded. After a block a unit's running result is scaled to the new maximum.
+
+Where groups are too few to fill the grid, their keys may be taken in parts: a part is walked as a group of
+its own, and gives a result of its own, which whoever asked for parts has to weigh. Method: Dao et al.,
+Flash-Decoding, 2023.
 """
 
 from __future__ import annotations
@@ -47,6 +51,17 @@ class AttentionProblem:
     diagonal: int = ALWAYS
     extra_bytes: int = 0
     passes: int = 1
+    parts: int = 1  # in which keys are taken, where the diagonal hides none; none of them is empty
+
+    @property
+    def part_keys(self) -> int:
+        """Return the keys of a part; the last one may have fewer."""
+        return ceil_div(self.keys, self.parts)
+
+    @property
+    def streams(self) -> int:
+        """Return the parts of keys of all groups: what a lane streams is one of them."""
+        return self.groups * self.parts
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", memory_named(self.space))
@@ -72,8 +87,8 @@ class AttentionPlan:
     def __init__(self, problem: AttentionProblem, tiles: AttentionTiling, chip: Chip) -> None:
         self.problem, self.tiles, self.chip = problem, tiles, chip
         self.lanes = chip.pes // tiles.lane
-        self.split = max(1, self.lanes // problem.groups)  # lanes of one group
-        self.rounds = ceil_div(problem.groups, self.lanes)  # groups of one lane, one after another
+        self.split = max(1, self.lanes // problem.streams)  # lanes of one stream
+        self.rounds = ceil_div(problem.streams, self.lanes)  # streams of one lane, one after another
 
     @property
     def cast(self) -> Cast:
@@ -110,7 +125,7 @@ class AttentionPlan:
     @property
     def block(self) -> int:
         """Return the panels of a block of keys that there are."""
-        return min(self.tiles.panels, ceil_div(self.problem.keys, self.tiles.width))
+        return min(self.tiles.panels, ceil_div(self.problem.part_keys, self.tiles.width))
 
     @property
     def score_rings(self) -> int:
@@ -154,9 +169,9 @@ def _units(p: AttentionProblem, rows: int, width: int) -> Array:
         first = low + np.tile(np.arange(p.heads) * p.queries, len(at))
         count = np.minimum(rows, p.queries - low)
         high = low + count - 1
-    seen = np.clip(high + p.diagonal + 1, 0, p.keys)  # keys that some query sees
-    bare = np.clip(low + p.diagonal + 1, 0, p.keys)  # keys that every query sees
-    plain = np.where(bare == p.keys, ceil_div(p.keys, width), bare // width)
+    seen = np.clip(high + p.diagonal + 1, 0, p.part_keys)  # keys that some query sees
+    bare = np.clip(low + p.diagonal + 1, 0, p.part_keys)  # keys that every query sees
+    plain = np.where(bare == p.part_keys, ceil_div(p.part_keys, width), bare // width)
     units = np.stack([first, count, np.maximum(-(-seen // width), 1), plain], axis=1)
     units.flags.writeable = False
     return units

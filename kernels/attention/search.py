@@ -8,12 +8,14 @@ of the last only what follows them: there the two halves of the work do not over
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mtia_emu.machine import ways
 from mtia_emu.machine.chip import Chip, Pe
+from mtia_emu.machine.memories import Memory
 from mtia_emu.machine.ways import Transfer
 from mtia_emu.program.isa import Cast
 
@@ -67,11 +69,13 @@ class Tilings:
         self.tiles = tuple(p.tiles for p in fitting)
         self.work = _work(fitting)
 
-    def ranked(self, rate: float, count: int) -> list[tuple[AttentionTiling, float]]:
+    def ranked(self, space: Memory, chip: Chip, count: int) -> list[tuple[AttentionTiling, float]]:
         """Return up to `count` tilings and their estimated cycles but `first_cycles`, the least first.
 
-        `rate` is `memory_rate` of the problem.
+        `space` is the memory of keys and values.
         """
+        widths = np.array([t.width for t in self.tiles])
+        rate = memory_rate(replace(self.problem, space=space), chip, widths)
         cycles = estimate(self.problem, self.work, rate)
         order = np.argsort(cycles, kind="stable")[:count].tolist()
         return [(self.tiles[i], float(cycles[i])) for i in order]
@@ -79,19 +83,22 @@ class Tilings:
 
 def plan_attention(problem: AttentionProblem, chip: Chip) -> AttentionPlan:
     """Return the plan with the least estimated time; raise `NoRoom` where none fits the chip's memories."""
-    ((tiles, _),) = Tilings(problem, chip).ranked(memory_rate(problem, chip), 1)
+    ((tiles, _),) = Tilings(problem, chip).ranked(problem.space, chip, 1)
     return AttentionPlan(problem, tiles, chip)
 
 
-def memory_rate(problem: AttentionProblem, chip: Chip) -> float:
-    """Return the bytes a cycle at which keys and values come out of the memory that they are in."""
+def memory_rate(problem: AttentionProblem, chip: Chip, widths: Array) -> Array:
+    """Return the bytes a cycle, [tiling], at which panels of `widths` keys come out of their memory.
+
+    The keys of a head are taken to lie one behind another, so that a panel is one run.
+    """
     if not problem.space.off_chip:
-        return chip.sram_bytes_per_cycle
-    run = problem.dim * problem.kind.bytes
-    return float(run / chip.run_cycles(run, 1))
+        return np.full(len(widths), chip.sram_bytes_per_cycle)
+    runs = problem.dim * problem.kind.bytes * np.minimum(widths, problem.part_keys)
+    return np.asarray(runs / chip.run_cycles(runs, 1))
 
 
-def estimate(p: AttentionProblem, w: TilingWork, rate: float) -> Array:
+def estimate(p: AttentionProblem, w: TilingWork, rate: Array) -> Array:
     """Return about the cycles of tilings, [tiling], keys and values coming at `rate` bytes a cycle.
 
     An example: 8 panels of keys come in 4 blocks of 2, to a PE that holds 2 units of queries. A panel takes a
@@ -118,7 +125,7 @@ def estimate(p: AttentionProblem, w: TilingWork, rate: float) -> Array:
 def _candidates(problem: AttentionProblem, chip: Chip) -> Iterator[AttentionTiling]:
     """Return tilings worth estimating: tiles of accumulators, blocks as long as they may be."""
     unit, whole = chip.pe.matrix, problem.heads * problem.queries
-    widest = min(problem.keys, chip.pe.reduce.bank_cols * 2)
+    widest = min(problem.part_keys, chip.pe.reduce.bank_cols * 2)
     rows = {min(whole, max(1, chip.pe.reduce.bank_rows >> i)) for i in range(4)}
     widths = {max(1, widest >> i) for i in range(3)} | {min(widest, unit.cols)}
     lanes = {chip.grid.cols, 1} if problem.groups * whole else {1}
@@ -129,7 +136,7 @@ def _candidates(problem: AttentionProblem, chip: Chip) -> Iterator[AttentionTili
         for w in sorted(widths, reverse=True)
         for panels in PANELS
         for stack in STACKS
-        if (panels == PANELS[-1] or (panels - 1) * w < problem.keys) and (stack - 1) * r < whole
+        if (panels == PANELS[-1] or (panels - 1) * w < problem.part_keys) and (stack - 1) * r < whole
     )
 
 
@@ -165,7 +172,7 @@ def _sizes(plan: AttentionPlan) -> tuple[int, ...]:
     That is the panels that the busiest PE takes, those that the longest lane streams, and lanes with work.
     """
     t, needs = plan.tiles, plan.needs()
-    lanes = min(plan.lanes, plan.problem.groups * int(np.count_nonzero(needs[0])))
+    lanes = min(plan.lanes, plan.problem.streams * int(np.count_nonzero(needs[0])))
     worked, panels = (count * plan.rounds for count in (plan.worked(), int(needs.sum(axis=0).max())))
     return t.rows, t.width, t.lane, t.stack, plan.block, worked, panels, lanes
 

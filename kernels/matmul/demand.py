@@ -269,7 +269,7 @@ class Demand:
         """Return how many runs of consecutive bytes a panel of an operand has, [space]."""
         s, p = self.s, self.p
         if operand == "b":
-            return np.ones(1) if p.b_tiled else np.minimum(s.tn, p.n)
+            return np.where(p.b_tiled | (s.kp >= p.k), 1, np.minimum(s.tn, p.n))
         if p.a_line:
             return np.minimum(s.tm, p.m) * -(-np.minimum(s.kp, p.k) // p.a_line)
         return np.where(s.kp >= p.k, 1, np.minimum(s.tm, p.m))

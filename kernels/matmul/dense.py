@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mtia_emu.machine.memories import Memory
-from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.program.isa import FIRST, VECTOR, Block, Cast, Opcode, Operand, Shape
-from mtia_emu.types import FP32, DType
+from mtia_emu.types import DType
 
 from ..builder import LINE, Builder, round_up
 from ..phases import Phases
 from ..rows.emit_tape import PeTiles, TapeSite, allocate, elements, emit_steps, reserve
 from ..rows.tape import Tape, finish
-from .plan import RINGS, EpilogueCost, MatmulPlan
+from .epilogue import meets
+from .plan import RINGS, MatmulPlan
 
 Array = np.ndarray[Any, Any]
 
@@ -59,30 +59,8 @@ def emit_matmul(
     ).block()
 
 
-def epilogue_of(tape: Tape | None, extras: Sequence[Operand]) -> EpilogueCost:
-    """Return what an epilogue takes."""
-    if tape is None:
-        return EpilogueCost()
-    shapes = [Shape.FULL, *(_meets(x, x.cols) for x in extras)]
-    finished = finish(tape, [FP32])
-    registers = allocate(finished, shapes)
-    held = sum(kind.bytes for kind, shape in registers.kinds if shape is Shape.FULL)
-    whole = [x for x, shape in zip(extras, shapes[1:], strict=True) if shape is Shape.FULL]
-    dram = sum(x.dtype.bytes for x in whole if x.space.off_chip)
-    size = sum(x.dtype.bytes for x in whole)
-    passes = sum(1 if s.folds else FUNCTIONS[s.function].passes for s in finished.steps)
-    return EpilogueCost(held + RINGS * size, max(passes, 1), size - dram, dram)
-
-
-def _meets(extra: Operand, n: int) -> Shape:
-    """Return how an operand of the epilogue meets the tiles of an output of n columns."""
-    if extra.rows == 1 and extra.cols == n:
-        return Shape.ROW
-    return Shape.COL if extra.cols == 1 else Shape.FULL
-
-
 class StagedLoads(NamedTuple):
-    """Loads [n] from scratch: each one's `place` there, which of them stage it `once`, and in which `step`."""
+    """Loads [n] from scratch: each one's `place` there, which of them stage it `once`, in which `step`."""
 
     place: Array
     once: Array
@@ -144,7 +122,7 @@ class _Emitter:
         self.accumulators = max(1, min(RINGS, self.plan.chip.pe.reduce.bytes // round_up(4 * tile, LINE)))
         self.acc_slot = self.build.slot(p.accumulator, tile, self.accumulators, accumulator=True)
         self.out_slot = self.build.slot(p.out, tile, RINGS)
-        self.shapes = [Shape.FULL, *(_meets(x, p.n) for x in self.extras)]
+        self.shapes = [Shape.FULL, *(meets(x, p.n) for x in self.extras)]
         edge = [elements(s, t.tm, t.tn) for s in self.shapes[1:]]
         self.extra_slots = [
             self.build.slot(x.dtype, e, RINGS) for x, e in zip(self.extras, edge, strict=True)
@@ -191,7 +169,7 @@ class _Emitter:
         return self.build.block(scratch_bytes=self.plan.stage_bytes(), stages=stages)
 
     def _groups(self, cast: Cast, working: Array) -> tuple[Array, Array]:
-        """Return each multicast group's leader, [group], and whether one of its PEs is working, [step, group].
+        """Return each multicast group's leader, [group], and where one of its PEs works, [step, group].
 
         `working` is [step, PE].
         """
@@ -265,16 +243,6 @@ class _Emitter:
         row = k0 + (batch * self.p.k if self.p.b_batched else 0)
         return {"operand": 1, "row": row, "rows": k, "col": self.n0[at], "cols": self.n[at]}
 
-    def _first_alike(self) -> Array:
-        """Return, [group], the first of the groups that walk the same tiles of the outer operand."""
-        operand, grid = self.plan.outer_operand, self.plan.chip.grid
-        leaders, _ = self._groups(self.plan.cast(operand), self.valid)
-        batched = self.p.a_batched if operand == "a" else self.p.b_batched
-        own = ["k", self.t.outer, *(["b"] if batched else [])]
-        parts = np.stack([self.plan.part(d, leaders // grid.cols, leaders % grid.cols) for d in own])
-        _, first, alike = np.unique(parts, axis=1, return_index=True, return_inverse=True)
-        return first[alike.reshape(-1)]
-
     def _stage(self, operand: str, fields: dict[str, Any], staged: StagedLoads) -> dict[str, Any]:
         """Emit the copies to SRAM of tiles [n], each once; return the fields of the loads from there."""
         places, index = self.plan.scratch, self.scratch[operand]
@@ -299,7 +267,8 @@ class _Emitter:
         """
         lk, outer, kk = self.plan.local["k"], self.outer[step, 0], self.kk[step, 0]
         per_outer, ring = self.plan.chunk * lk, self.plan.leaders(self.plan.outer_operand) * lk
-        first = self._first_alike()[group]
+        leaders, _ = self._groups(self.plan.cast(self.plan.outer_operand), self.valid)
+        first = self.plan.first_alike(leaders)[group]
         once = np.flatnonzero((self.inner[step, 0] == 0) & (first == group))
         before = np.maximum(outer - 1, 0) * per_outer
         place = first * lk + kk
@@ -393,9 +362,7 @@ class _Emitter:
             if shape is Shape.COL:
                 tile |= {"col": 0, "cols": 1}
             dst = slot + ordinal % RINGS
-            self.build.add(
-                Opcode.LOAD, ISSUE.at("extras", step), pe=pe, operand=3 + index, dst=dst, **tile
-            )
+            self.build.add(Opcode.LOAD, ISSUE.at("extras", step), pe=pe, operand=3 + index, dst=dst, **tile)
 
     def _load_row(self, index: int, step: Array, pe: Array) -> None:
         """Emit the loads of a row, for tiles [n]: once for those after one another of the same columns.

@@ -18,8 +18,8 @@ from ..estimates import exposed
 from .demand import Demand, DramUse
 
 Array = np.ndarray[Any, Any]
-# Estimate: what a product reads from DRAM more often than it must, beyond a tenth, costs half its time, though
-# other work hides it: kernels before it could have read weights of later ones there (`prefetch`).
+# Estimate: what a product reads from DRAM again, beyond a tenth of what it must, costs half its time, even if
+# other work hides it: weights of later kernels could have been read then (`prefetch`).
 REREAD_COST, REREAD_SLACK = 0.5, 1.1
 COMMAND_COST = 4e-2  # cycles that one command more must save: fewer commands are timed sooner
 

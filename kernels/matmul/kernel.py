@@ -16,7 +16,8 @@ from ..halves import Portion, cut_at, in_two, part, rows
 from ..kernel import Kernel, KernelCall, Memoise
 from ..rows.tape import parse
 from ..spelling import numbers, words_of
-from .dense import emit_matmul, epilogue_of
+from .dense import emit_matmul
+from .epilogue import epilogue_of
 from .packed import PackedMatrix, emit_matmul_packed
 from .packed_search import ranked_packed
 from .packing import Weights, packing_of

@@ -131,7 +131,7 @@ def axis(spec: str, size: int) -> tuple[tuple[str, int], ...]:
 
 @dataclass(frozen=True)
 class ScratchTiles:
-    """Panels of an operand in scratch: the first one's place, counted in panels, how many, and their bytes."""
+    """Panels of an operand in scratch: the first one's place in panels, how many, and the bytes of one."""
 
     first: int
     count: int
@@ -215,6 +215,15 @@ class MatmulPlan:
         """Return the operand that stays while the other one's tiles change: a or b."""
         return "a" if self.mapping.outer == "m" else "b"
 
+    def first_alike(self, leaders: Array) -> Array:
+        """Return, [group], the first group that walks the same tiles of the outer operand; [group] leaders."""
+        operand, cols = self.outer_operand, self.chip.grid.cols
+        batched = self.problem.a_batched if operand == "a" else self.problem.b_batched
+        own = ["k", self.mapping.outer, *(["b"] if batched else [])]
+        parts = np.stack([self.part(d, leaders // cols, leaders % cols) for d in own])
+        _, first, alike = np.unique(parts, axis=1, return_index=True, return_inverse=True)
+        return np.asarray(first[alike.reshape(-1)])
+
     @property
     def chain(self) -> tuple[int, int]:
         """Return the distance in PE numbers of one hop of the chain, and how many PEs hold a part of k."""
@@ -223,7 +232,7 @@ class MatmulPlan:
 
     @property
     def visits(self) -> int:
-        """Return how many slabs of the inner operand a PE meets: those of each batch, where it has batches."""
+        """Return how many slabs of the inner operand a PE meets: those of each batch, if it has batches."""
         batched = self.problem.b_batched if self.inner == "n" else self.problem.a_batched
         return self.slabs * (self.local["b"] if batched else 1)
 
@@ -252,7 +261,7 @@ class MatmulPlan:
         return (parts["b"] if batched else 1) * parts[inner] * self.chunk * self.tiles["k"]
 
     def stage_bytes(self) -> int:
-        """Return the SRAM scratch that staging takes: two outer steps' tiles, two slabs (one, of one slab)."""
+        """Return the SRAM scratch that staging takes: two outer steps' tiles, two slabs or the only one."""
         return max((x.end for x in self.scratch.values()), default=0)
 
     def _panel_bytes(self, operand: str) -> int:

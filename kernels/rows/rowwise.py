@@ -7,6 +7,7 @@ is contiguous moves next to the last, so that a transposed input is read in runs
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -183,7 +184,11 @@ class _Emitter:
     def _columns(self, room: int) -> int:
         """Return the columns of a tile: all, fewer where local memory is small or rows are fewer than PEs."""
         share = ceil_div(self.cols, max(1, ceil_div(self.chip.pes, self.rows)))
-        cols = max(1, min(self.cols, room // 4, round_up(share, LINE)))
+        most = room // 4
+        views = (*self.inputs, *self.outputs)
+        if any(x.space.off_chip for x in views) and any(x.strides[-2] == 1 < x.strides[-1] for x in views):
+            most = min(most, round_up(math.isqrt(room), LINE))  # of what is turned runs are as long as others
+        cols = max(1, min(self.cols, most, round_up(share, LINE)))
         return ceil_div(self.cols, ceil_div(self.cols, cols))
 
     def block(self) -> Block:

@@ -72,7 +72,7 @@ class _Emitter:
 
     @property
     def spare(self) -> int:
-        """Return the places of what a PE reads once a tile: loads run ahead of steps, by tiles of few steps."""
+        """Return the places of what a PE reads once a tile: loads run ahead, by tiles of few steps."""
         return 2 + (RING - 2) // self.steps
 
     @cached_property

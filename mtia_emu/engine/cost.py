@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..machine.chip import Chip
+from ..program.commands import LOOKS_UP, READS_TILE, STAGES, STORES
 from ..program.events import COUNTERS, Events
 from ..program.isa import Block
-from ..results.report import Joules, Traffic
+from ..results.report import HitBytes, Joules, Traffic
 from ..sums import add_up
 from .bounds import CycleSplit, roof_cycles, split
 from .energy import dynamic, traffic
@@ -21,6 +22,7 @@ from .recurrence import LINKS
 from .timing import Timeline, on_dram, timed, work
 
 Array = np.ndarray[Any, Any]
+NOTHING = HitBytes()
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class BlockCost:
     split: CycleSplit
     roof_cycles: float
     members: tuple[BlockCost, ...] = ()
+    served: HitBytes = NOTHING
 
     def untimed(self) -> BlockCost:
         """Return the cost without the times of each command."""
@@ -52,7 +55,7 @@ class BlockCost:
 def cost(block: Block, chip: Chip, ev: Events, time: Timeline | None = None) -> BlockCost:
     """Return the cost of one block that fits the chip, its events counted; it may have been timed."""
     time = time or timed(block, chip, ev)
-    whole = _cost(block, chip, ev, time)
+    whole = replace(_cost(block, chip, ev, time), served=_served(block, ev))
     if not block.bands:
         return whole
     members = [_cost(block, chip, *one) for one in _members(block, chip, ev, time)]
@@ -71,6 +74,17 @@ def _cost(block: Block, chip: Chip, ev: Events, time: Timeline) -> BlockCost:
         split(ev, time, cycles),
         roof_cycles(ev, chip),
     )
+
+
+def _served(block: Block, ev: Events) -> HitBytes:
+    """Return what SRAM serves of a block's tiles and of the rows that it looks up."""
+    ops = block.commands["op"]
+    tiles, rows = READS_TILE[ops] | STORES[ops], np.flatnonzero(LOOKS_UP[ops])
+    near = ev.sram_read_bytes + ev.sram_write_bytes * (1 - STAGES[ops])  # a copy's target is no access
+    far = np.array([x.space.off_chip for x in block.operands] or [False])[block.commands["operand"][rows]]
+    asked = ev.rows[rows] * ev.run_bytes[rows]
+    amounts = (ev.noc_bytes * tiles, near * tiles, asked, asked * np.where(far, 1.0 - ev.missed[rows], 1.0))
+    return HitBytes(*(round(float(x.sum())) for x in amounts))
 
 
 def _operations(ev: Events) -> int:

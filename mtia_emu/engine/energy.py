@@ -11,6 +11,7 @@ import numpy as np
 
 from ..machine.chip import Chip
 from ..machine.supply import local_scale, logic_scale, sram_scale, supply_v
+from ..machine.units.dram import DramTiming
 from ..program.events import COUNTERS, DTYPE_NAMES, Events
 from ..program.isa import Block
 from ..results.report import Joules, Traffic
@@ -29,7 +30,8 @@ PRICE_OF = {name: attrgetter(counter.price) for name, counter in COUNTERS.items(
 
 def traffic(ev: Events) -> Traffic:
     """Return the bytes that a block moves, by level and direction."""
-    return Traffic(**{f.name: int(getattr(ev, f.name).sum()) for f in fields(Traffic)})
+    counted = (f.name for f in fields(Traffic) if f.name != "host_bytes")  # which no command moves
+    return Traffic(**{name: int(getattr(ev, name).sum()) for name in counted})
 
 
 def dynamic(block: Block, ev: Events, chip: Chip) -> Joules:
@@ -58,7 +60,7 @@ def supplied(joules: Joules, chip: Chip) -> Joules:
 
 def more_activates(ev: Events, chip: Chip) -> float:
     """Return the rows of DRAM's banks that a block's runs of bytes open beyond what streams would."""
-    timing = chip.dram_timing
+    timing = _timing(ev, chip)
     return 0.0 if timing is None else _of_runs(ev, chip, timing.more_activates_per_byte)
 
 
@@ -67,16 +69,19 @@ def code_bytes(ev: Events, chip: Chip) -> float:
 
     They cost what bytes that are read do; no traffic counts them.
     """
-    timing = chip.dram_timing
+    timing = _timing(ev, chip)
     return 0.0 if timing is None or not timing.ecc_data_bytes else _of_runs(ev, chip, timing.code_per_byte)
+
+
+def _timing(ev: Events, chip: Chip) -> DramTiming | None:
+    """Return the timings of the chip's DRAM, which a block that leaves it alone does not ask for."""
+    return chip.dram_timing if (ev.dram_read_bytes + ev.dram_write_bytes).any() else None
 
 
 def _of_runs(ev: Events, chip: Chip, per_byte: Callable[[Array, int], Array]) -> float:
     """Return what a block's bytes in DRAM come to, by what a byte does in runs of its length."""
     moved = ev.dram_read_bytes + ev.dram_write_bytes
     some = np.flatnonzero(moved)
-    if not len(some):
-        return 0.0
     runs, which = np.unique(ev.run_bytes[some], return_inverse=True)
     bytes_ = np.bincount(which, weights=moved[some])
     return float((bytes_ * per_byte(runs, chip.dram.channels)).sum())

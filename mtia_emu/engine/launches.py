@@ -10,9 +10,11 @@ from ..program.isa import Program
 from .cost import BlockCost, cost
 from .events import events
 from .lookups import Lookups, cache_bytes, through_cache
+from .steady import Misses, steady
 from .timing import Timeline, check_fits
 
-Times = Mapping[tuple[int, int], Timeline]
+Key = tuple[int, int, Misses | None]  # a block, the launch whose look-ups it has or -1, what a cache misses
+Times = Mapping[Key, Timeline]
 
 
 class Counts:
@@ -32,11 +34,13 @@ class Counts:
         self._program, self._chip = program, part(program, chip)
         self._lookups = through_cache(program, self._chip, lookups or {})
         self._cache_bytes = cache_bytes(program, self._chip)
-        self._kept: dict[tuple[int, int], Events] | None = {} if keep else None
+        self._misses = steady(program, self._chip, self._lookups)
+        self._kept: dict[Key, Events] | None = {} if keep else None
 
-    def key(self, index: int) -> tuple[int, int]:
+    def key(self, index: int) -> Key:
         """Return what launches with equal events have in common."""
-        return self._program.launches[index].block, index if index in self._lookups else -1
+        number = index if index in self._lookups else -1
+        return self._program.launches[index].block, number, self._misses.get(index)
 
     def of(self, index: int) -> Events:
         """Return the events of a launch."""
@@ -44,7 +48,7 @@ class Counts:
         if self._kept is not None and key in self._kept:
             return self._kept[key]
         block = self._program.blocks[key[0]]
-        counts = events(block, self._chip, self._lookups.get(index), self._cache_bytes)
+        counts = events(block, self._chip, self._lookups.get(index), self._cache_bytes, key[2])
         if self._kept is not None:
             self._kept[key] = counts
         return counts
@@ -71,7 +75,7 @@ def costs(
     """
     known = counts or Counts(program, chip, lookups)
     chip = part(program, chip)
-    seen: dict[tuple[int, int], BlockCost] = {}
+    seen: dict[Key, BlockCost] = {}
     out = []
     for index, launch in enumerate(program.launches):
         key = known.key(index)

@@ -17,6 +17,7 @@ from ..machine.chip import Chip
 from ..machine.units.cache import MOST_LINES, Cache, lines_of, whole_sets
 from ..program.commands import POOLS
 from ..program.isa import Binding, Block, Launch, Program
+from ..types import RowLaw
 
 Array = np.ndarray[Any, Any]
 
@@ -25,24 +26,31 @@ Array = np.ndarray[Any, Any]
 class Lookups:
     """The look-ups of one launch: how many each POOL command had, and the rows, one after another.
 
-    `missed` is the lines of the cache that each command's rows did not find there, None where there is none.
+    `missed` is the lines of the cache that each command's rows did not find there, None where that is not
+    known; `carried`: in a cache that runs before have filled, else in an empty one. `popularity` says how
+    runs before chose their rows: evenly without one.
     """
 
     counts: Array
     rows: Array
     missed: Array | None = None
+    popularity: RowLaw | None = None
+    carried: bool = False
 
 
 def cache_bytes(program: Program, chip: Chip) -> int:
     """Return the capacity of the cache beside what the program uses as scratch."""
-    scratch = max((b.scratch_bytes for b in program.blocks), default=0)
-    return chip.sram.cache_bytes(program.sram_bytes + scratch)
+    resident = program.resident_bytes
+    return chip.sram.cache_bytes(program.sram_bytes - resident + program.scratch_bytes, resident)
 
 
-def from_inputs(program: Program, inputs: Mapping[str, Array]) -> dict[int, Lookups]:
+def from_inputs(
+    program: Program, inputs: Mapping[str, Array], popularity: RowLaw | None = None
+) -> dict[int, Lookups]:
     """Return the look-ups of the launches whose indices and offsets are inputs or constants as they come.
 
-    The other launches, and those whose indices leave their table, are left out. Tables need no values.
+    The other launches, and those whose indices leave their table, are left out. Tables need no values. By
+    `popularity` runs before chose their rows.
     """
     values = {b: np.asarray(inputs[b.name]) for b in program.inputs if b.name in inputs}
     for b in program.consts:
@@ -55,7 +63,8 @@ def from_inputs(program: Program, inputs: Mapping[str, Array]) -> dict[int, Look
         pools = block.commands[POOLS[block.commands["op"]]]
         known = _rows(pools, values, block, launch) if len(pools) else None
         if known is not None:
-            lookups[number] = Lookups(np.array([len(x) for x in known]), np.concatenate(known))
+            counts = np.array([len(x) for x in known])
+            lookups[number] = Lookups(counts, np.concatenate(known), popularity=popularity)
     return lookups
 
 
@@ -85,22 +94,35 @@ def _operand(values: Mapping[Binding, Array], block: Block, launch: Launch, inde
     return None
 
 
-def through_cache(program: Program, chip: Chip, lookups: Mapping[int, Lookups]) -> dict[int, Lookups]:
-    """Return look-ups with what the cache missed, launch after launch; it starts empty.
+def row_cache(program: Program, chip: Chip) -> Cache | None:
+    """Return the cache that rows looked up pass, empty; None where the program leaves no SRAM for it.
 
-    A cache larger than is modelled, on a chip whose SRAM has no limit, is as large as is modelled.
+    One larger than is modelled, on a chip whose SRAM has no limit, is as large as is modelled.
     """
     line, ways = chip.sram.line_bytes, chip.sram.ways
     size = min(cache_bytes(program, chip), MOST_LINES * line)
-    if not size or not lookups:
+    return Cache(whole_sets(size, line, ways)) if size >= line * ways else None
+
+
+def through_cache(
+    program: Program, chip: Chip, lookups: Mapping[int, Lookups], cache: Cache | None = None
+) -> dict[int, Lookups]:
+    """Return look-ups with what the cache missed, launch after launch.
+
+    It starts empty, or as runs before have left `cache`, and is left as this run leaves it. What is known to
+    have missed stays.
+    """
+    carried = cache is not None
+    if all(x.missed is not None for x in lookups.values()):
         return dict(lookups)
-    cache = Cache(whole_sets(size, line, ways))
+    cache = cache or row_cache(program, chip)
+    if cache is None:
+        return dict(lookups)
     out = {}
     for number, rows_read in sorted(lookups.items()):
         launch = program.launches[number]
-        out[number] = replace(
-            rows_read, missed=_missed(cache, line, program.blocks[launch.block], launch, rows_read)
-        )
+        missed = _missed(cache, chip.sram.line_bytes, program.blocks[launch.block], launch, rows_read)
+        out[number] = replace(rows_read, missed=missed, carried=carried)
     return out
 
 

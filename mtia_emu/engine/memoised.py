@@ -16,6 +16,7 @@ from .cost import BlockCost, cost
 from .events import events
 from .launches import part
 from .lookups import Lookups, cache_bytes, through_cache
+from .steady import Misses, steady
 from .timing import check_fits, timed, work
 
 
@@ -30,15 +31,17 @@ def memoised_costs(
     for block in program.blocks:  # apart: that it fits asks for sizes, what it costs then does not
         check_fits(block, chip)
     known = _cached(program, chip, lookups or {}, memoise)
-    seen: dict[int, BlockCost] = {}
+    misses = steady(program, chip, known)
+    seen: dict[tuple[int, Misses | None], BlockCost] = {}
     out = []
     for index, launch in enumerate(program.launches):
+        key = launch.block, misses.get(index)
         if index in known:
-            out.append(_cost(program, launch.block, chip, known[index], memoise))
+            out.append(_cost(program, key, chip, known[index], memoise))
             continue
-        if launch.block not in seen:
-            seen[launch.block] = _cost(program, launch.block, chip, None, memoise)
-        out.append(seen[launch.block])
+        if key not in seen:
+            seen[key] = _cost(program, key, chip, None, memoise)
+        out.append(seen[key])
     return out
 
 
@@ -48,7 +51,7 @@ def memoised_cycles(block: Block, chip: Chip, memoise: Memoise) -> float:
     Raises `UserError` where the block does not fit the chip.
     """
     check_fits(block, chip)
-    key = (SameObject(block), "alone" if looks_up(block) else None, None)
+    key = (SameObject(block), "alone" if looks_up(block) else None, None, None)
     ev = memoise("events", key, chip, lambda c: events(block, c))
     known = memoise(
         "work", key, chip, lambda c: work(block, c, memoise("events", key, c, lambda x: events(block, x)))
@@ -67,18 +70,26 @@ def _cached(
     return memoise("cache", key, chip, lambda c: through_cache(program, c, lookups))
 
 
-def _cost(program: Program, index: int, chip: Chip, lookups: Lookups | None, memoise: Memoise) -> BlockCost:
+def _cost(
+    program: Program,
+    number_misses: tuple[int, Misses | None],
+    chip: Chip,
+    lookups: Lookups | None,
+    memoise: Memoise,
+) -> BlockCost:
     """Return a block's cost; the times of its commands, which nothing here asks for, are not kept."""
-    block = program.blocks[index]
+    number, misses = number_misses
+    block = program.blocks[number]
     pools = looks_up(block)  # only they look at the cache
     key = (
         SameObject(block),
         _scratch(program) if pools else None,
         None if lookups is None else _content(lookups),
+        misses,
     )
 
     def counted(chip: Chip) -> Events:
-        return events(block, chip, lookups, cache_bytes(program, chip) if pools else 0)
+        return events(block, chip, lookups, cache_bytes(program, chip) if pools else 0, misses)
 
     def costed(chip: Chip) -> BlockCost:
         ev = memoise("events", key, chip, counted)
@@ -97,14 +108,15 @@ def _tables(program: Program, launch: int) -> tuple[Hashable, ...]:
     return tuple(tables), tuple(sorted(lie.items(), key=lambda one: one[0]))
 
 
-def _scratch(program: Program) -> tuple[int, int]:
+def _scratch(program: Program) -> tuple[int, int, int]:
     """Return what of SRAM the program takes from the cache."""
-    return program.sram_bytes, max((b.scratch_bytes for b in program.blocks), default=0)
+    return program.sram_bytes, program.scratch_bytes, program.resident_bytes
 
 
 def _content(lookups: Lookups) -> str:
     """Return a digest of look-ups."""
     digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr((lookups.popularity, lookups.carried)).encode())
     for array in (lookups.counts, lookups.rows, lookups.missed):
         digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes() + b"|")
     return digest.hexdigest()

@@ -11,10 +11,11 @@ from ..machine.supply import memory_supply_v, supply_v
 from ..machine.units.energy import LEAKAGE_KNOWN_C
 from ..results.power import PowerState
 from ..results.report import Report
+from ..silicon import nearest_node
 from .energy import asleep_w, clock_w, leakage_w, standing
 
 STEPS = 256  # of an octave: a step is 0.27 % of the clock, at most 0.8 % of the power
-OCTAVES = 6  # below the clock asked for: no chip goes slower
+OCTAVES = 6  # below the nominal clock, or a lower one that is asked for: no chip goes slower
 EVEN = 1e-9  # of a step: what rounding may take from a clock that is one
 GUESSES = 6  # after which steps are halved
 
@@ -26,7 +27,7 @@ def sustained(chip: Chip, at: At) -> Report:
 
     `at` gives the report of the same program at another clock: what runs on the chip's clock slows down, DRAM
     and launches do not. The power that counts is the run's average: dies warm up in seconds, runs take less.
-    Clocks are chosen from a grid of equal ratios, so that neither a higher limit nor a higher clock is slower.
+    Clocks are chosen from a grid of equal ratios: neither a higher limit nor a higher clock is slower.
     """
     found = at(chip)
     if found.watts > chip.tdp_w:
@@ -43,7 +44,7 @@ def _slowed(chip: Chip, at: At, full: Report) -> Report:
     after some tries, half way.
     """
     fast = math.floor(STEPS * math.log2(chip.power.nominal_hz / chip.clock_hz) + EVEN)
-    slow = fast + STEPS * OCTAVES + 1
+    slow = max(fast, 0) + STEPS * OCTAVES + 1
     last, under, tries = (chip, full), full, 0
     while slow - fast > 1:
         step = (fast + slow) // 2 if tries >= GUESSES else _guess(chip, *last, fast, slow)
@@ -93,7 +94,7 @@ def state(asked: Chip, now: Chip) -> PowerState:
 
 def _notes(asked: Chip, now: Chip, report: Report) -> Iterator[str]:
     """Yield what a reader must know of limits that were met and ranges that were left."""
-    slow = f"{now.clock_hz / 1e9:.3g} GHz in place of {asked.clock_hz / 1e9:.3g}"
+    slow = f"{now.clock_hz / 1e9:.4g} GHz in place of {asked.clock_hz / 1e9:.4g}"
     if report.watts > asked.tdp_w:
         yield (
             f"power: {report.watts:.1f} W at {slow}, the slowest clock, are above tdp_w, {asked.tdp_w:g} W: "
@@ -111,10 +112,16 @@ def _ranges(chip: Chip) -> Iterator[str]:
     clock = f"at {chip.clock_hz / 1e9:.3g} GHz"
     if high > power.most_v:
         yield f"supply: {high:.3g} V {clock}, above power.most_v, {power.most_v:g} V: beyond what is known"
-    if low < power.least_v or (chip.clock_hz < chip.power.nominal_hz and low == power.least_v):
+    if low < power.least_v or (chip.clock_hz < power.nominal_hz and low == power.least_v):
         yield f"supply: {low:.3g} V {clock}, the least: a slower clock saves no energy an event"
-    if not LEAKAGE_KNOWN_C[0] <= e.temperature_c <= LEAKAGE_KNOWN_C[1]:
+    cold, hot = LEAKAGE_KNOWN_C
+    if not cold <= e.temperature_c <= hot:
         yield (
-            f"temperature: {e.temperature_c:g} C is outside {LEAKAGE_KNOWN_C[0]:g} to {LEAKAGE_KNOWN_C[1]:g}, "
-            "for which the growth of leakage was estimated"
+            f"temperature: {e.temperature_c:g} C is outside {cold:g} to {hot:g}, for which the growth of "
+            "leakage was estimated"
+        )
+    node_nm = nearest_node(chip.node_nm)
+    if node_nm != chip.node_nm:
+        yield (
+            f"process: no areas are known at {chip.node_nm:g} nm: leakage and clock are those of {node_nm:g}"
         )

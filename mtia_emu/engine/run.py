@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 
 from ..machine.chip import Chip
 from ..program.isa import Program
-from ..results.report import LAUNCH, Joules, Layer, Report, Stretch, Traffic
+from ..results.report import LAUNCH, HitBytes, Joules, Layer, Report, Stretch, Traffic
 from ..results.spans import own_ticks
 from ..types import dtype
 from .cost import BlockCost
@@ -52,6 +52,7 @@ def report(
         macs,
         peak * cycles,
         program.notes + _core_notes(runs, cycles),
+        served=HitBytes.sum([c.served for c in each]),
     )
 
 

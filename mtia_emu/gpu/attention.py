@@ -158,5 +158,6 @@ def attention(board: Board, rate: Rate, h: HeadShape) -> GpuKernel:
     read, write = float(h.kv_bytes + h.io_bytes / 2), float(h.io_bytes / 2)
     joules = 2 * rate.j_per_flop * float(h.macs)
     body = {bound: float(p.seconds - p.start)}
-    moved = BytesMoved(read, write, read, write)
+    cold = 1 - float(np.asarray(h.warm))
+    moved = BytesMoved(read * cold, write * cold, read, write)
     return board.finished(KernelDemand("attention", float(p.start), body, moved, joules))

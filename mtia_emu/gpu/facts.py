@@ -17,6 +17,7 @@ SHARE: dict[str, float] = {"ge": 1e-4, "le": 1}
 PRICE: dict[str, float] = {"ge": 0, "le": 1e-3}
 BYTES: dict[str, float] = {"ge": 1, "le": 1e18}
 WATTS: dict[str, float] = {"le": 1e6}
+CLOCKS: dict[str, float] = {"ge": 0, "le": 1e6}
 """Limits within which no sum of a report overflows."""
 
 Side = Annotated[int, Field(gt=0, le=4096)]
@@ -104,6 +105,19 @@ class AttentionFacts(BaseModel):
     )
 
 
+class DirectFacts(BaseModel):
+    """All-reduces of serving runtimes, in which each GPU reads its peers' memory."""
+
+    model_config = STRICT
+
+    start_s: float = described("launch, and a barrier of all GPUs", "s", ge=0, le=1)
+    peer_s: float = described("each further GPU that the barrier waits for", "s", ge=0, le=1)
+    two_shot_s: float = described(
+        "the second barrier and pass of the form for large messages", "s", ge=0, le=1
+    )
+    efficiency: float = described("share of the links' datasheet bandwidth that reads reach", "1", **SHARE)
+
+
 class Links(BaseModel):
     """Collectives between the GPUs of one node."""
 
@@ -117,6 +131,7 @@ class Links(BaseModel):
         "bandwidth of the low-latency protocol of small messages", "B/s", **PER_S
     )
     large_s: float = described("extra fixed cost of the protocol of large messages", "s", ge=0, le=1)
+    direct: DirectFacts | None = None
 
 
 class MeasuredBand(BaseModel):
@@ -145,6 +160,9 @@ class Bands(BaseModel):
     vector: MeasuredBand
     embedding_bag: MeasuredBand
     joules: MeasuredBand
+    short_joules: MeasuredBand = Field(
+        description="of kernels below `metered_s`: low is what a meter read that saw idle gaps too"
+    )
 
 
 class Facts(BaseModel):
@@ -182,6 +200,9 @@ class Facts(BaseModel):
     lookups_in_flight: int = described(
         "outstanding row reads of one SM in an embedding kernel", "requests", gt=0, le=65536
     )
+    bag_clocks: float = described("clocks of one SM for a bag of an embedding kernel", "clocks", **CLOCKS)
+    lookup_clocks: float = described("clocks of one SM for a row that it looks up", "clocks", **CLOCKS)
+    element_clocks: float = described("clocks of one SM for an element of that row", "clocks", **CLOCKS)
 
     launch_stream_s: float = described("period of empty kernels on a stream", "s", ge=0, le=1)
     launch_graph_s: float = described("period of empty kernels in a graph", "s", ge=0, le=1)
@@ -228,9 +249,16 @@ class Facts(BaseModel):
     idle_w: float = described("board, clocks up, no kernel running", "W", ge=0, **WATTS)
     active_w: float = described("board, kernels running, beside bytes and operations", "W", gt=0, **WATTS)
     tdp_w: float = described("board power limit", "W", gt=0, **WATTS)
+    metered_s: float = described(
+        "shortest kernel whose joules are held to measurements; of others a meter saw the idle gaps too",
+        "s",
+        ge=0,
+        le=1,
+    )
     regulator_share: float = described(
         "lost in the board's regulators, of what the GPU and its memory take", "1", ge=0, le=1
     )
+    host_bytes_per_s: float = described("the link to the host, each way", "B/s", ge=0, le=1e15)
     server_gpus: int = described("GPUs of a server", "GPUs", gt=0, le=4096)
     server_w: float = described("the rest of a server: hosts, network, fans, supplies", "W", ge=0, **WATTS)
     sustained_heat: float = described(
@@ -250,7 +278,9 @@ class Facts(BaseModel):
     @property
     def around(self) -> Around:
         """Return what stands around the GPU, whose own joules are the board's."""
-        return Around(BOARD, self.regulator_share, 0.0, self.server_gpus, self.server_w)
+        return Around(
+            BOARD, self.regulator_share, 0.0, self.server_gpus, self.server_w, self.host_bytes_per_s
+        )
 
     def __hash__(self) -> int:
         """Return a cheap hash, for the caches of kernels; equality still compares every field."""

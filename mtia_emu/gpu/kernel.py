@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..sums import add_up
+from .caching import EMPTY, Keeping
 from .facts import Facts
 
 Number = TypeVar("Number", float, np.ndarray)
@@ -73,39 +74,49 @@ class KernelDemand:
 class Board:
     """A GPU while it runs kernels: `steady` after seconds under load, else in a short burst.
 
-    In steady state an operation takes `sustained_heat` times the energy, so that the power limit holds the
-    clock lower.
+    `kept` says how long L2 keeps what a run reads.
+
+    In steady state at its power limit an operation takes `sustained_heat` times the energy, so that the
+    limit holds the clock lower; a board that draws less is cooler in proportion.
     """
 
     facts: Facts
     steady: bool = False
+    kept: Keeping = EMPTY
 
     @property
     def state(self) -> str:
         """Return the thermal state in words."""
         return "steady state" if self.steady else "a short burst"
 
-    def heat(self, seconds: np.ndarray | float) -> np.ndarray | float:
-        """Return an operation's energy over that in a short burst, in the shape of `seconds` or a number.
+    def heat(self, seconds: Number, joules: Number) -> Number:
+        """Return an operation's energy over that in a short burst, in the shape of `seconds`.
 
-        Outside of steady state a long kernel heats the board by itself.
+        `joules` are those above idling of a cool board. In steady state the die is as warm as its power
+        makes it; else a long kernel takes the board part of the way there.
         """
-        heat = self.facts.sustained_heat
-        return heat if self.steady else 1 + (heat - 1) * -np.expm1(-seconds / self.facts.heat_s)
+        facts = self.facts
+        warmth = np.minimum(1.0, joules / (seconds * (facts.tdp_w - facts.idle_w)))
+        if not self.steady:
+            warmth = warmth * -np.expm1(-seconds / facts.heat_s)
+        return 1 + (facts.sustained_heat - 1) * warmth
 
     def finished(self, demand: KernelDemand) -> GpuKernel:
         """Return the kernel whose parts overlap: latency, then the longest part, under the power limit."""
         facts, parts, latency = self.facts, demand.parts, demand.latency
         longest = max(parts, key=lambda name: parts[name])
         free = latency + parts[longest]
-        joules = (
-            (facts.active_w - facts.idle_w) * free,
-            float(self.heat(free)) * demand.joules,
-            facts.dram_j_per_byte * demand.moved.dram,
-        )
+        active, dram = float(active_joules(facts, free)), facts.dram_j_per_byte * demand.moved.dram
+        heat = float(self.heat(free, active + demand.joules + dram))
+        joules = (active, heat * demand.joules, dram)
         seconds = float(throttled(facts, free, add_up(joules)))
         bound = "launch" if latency > parts[longest] else "power" if seconds > 1.01 * free else longest
         return priced(facts, demand.text, seconds, demand.moved, joules, bound)
+
+
+def active_joules(facts: Facts, seconds: Number) -> Number:
+    """Return what running adds to idling in the time of a kernel, its launch included: a launch idles."""
+    return (facts.active_w - facts.idle_w) * np.maximum(seconds - facts.launch_graph_s, 0.0)
 
 
 def throttled(facts: Facts, seconds: Number, dynamic_joules: Number) -> Number:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import types
 from ..errors import UserError
-from ..options import Mode
+from ..options import WARM, Mode
 from ..results.machine import Computation
 from ..results.report import Band, Joules, Layer, Report, Stretch, Traffic
 from ..results.spans import Track
@@ -29,18 +29,21 @@ from ..types import (
     RowWork,
     ScanWork,
     Work,
-    launched,
+    placed,
 )
 from .attention import HeadShape, attention
+from .caching import EMPTY, Keeping, keeping
 from .collectives import collective_seconds
 from .facts import ELEMENT_BYTES, Bands, Facts
 from .kernel import Board, GpuKernel
 from .matmul import matmul
 from .memory import embedding_bag, rotary, rowwise, streamed
+from .overlap import Slot, overlapped
 from .scan import scan
 from .shapes import shape, shapes
 
-BURST = Mode()
+SERVING = Mode()
+NOTED = 0.05  # share of the joules from which a note says that they rest on no measurement
 UNMEASURED_LOOP = Band(0.7, 4.0)
 """Measured / modelled of loops. Estimate, no public table was found: libraries hold weights on the chip for
 some batches and sizes only (PyTorch, pull requests 43165 and 48070), and take a few times as long for others.
@@ -51,7 +54,7 @@ class Gpu(Facts):
     """A GPU: its facts, and the time and energy of work on it."""
 
     def matmul_seconds(
-        self, m: int, k: int, n: int, dtype: str | DType, batch: int = 1, *, mode: Mode = BURST
+        self, m: int, k: int, n: int, dtype: str | DType, batch: int = 1, *, mode: Mode = SERVING
     ) -> float:
         """Return the device time of one matmul kernel, back to back with others in a graph.
 
@@ -69,13 +72,16 @@ class Gpu(Facts):
         """Return the time of an all_reduce, all_gather, reduce_scatter or alltoall between GPUs of a node."""
         return collective_seconds(self, kind, message_bytes, gpus)
 
-    def board(self, mode: Mode = BURST) -> Board:
-        """Return the board in the thermal state of a mode."""
-        return Board(self, mode.sustained)
+    def board(self, mode: Mode = SERVING, kept: Keeping | None = None) -> Board:
+        """Return the board in the thermal state of a mode, its L2 as `kept` says: empty without it."""
+        return Board(self, mode.sustained, kept or EMPTY)
 
-    def kernel(self, work: Work, *, mode: Mode = BURST) -> GpuKernel:
-        """Return the kernel of a work, launched from a graph, in the thermal state of `mode`."""
-        return _kernel(self.board(mode), replace(work, name="", op=""))
+    def kernel(self, work: Work, *, mode: Mode = SERVING) -> GpuKernel:
+        """Return the kernel of a work, launched from a graph, in the thermal state of `mode`, L2 empty."""
+        return self._kernel(work, self.board(mode, keeping(self, [work], warm=False)))
+
+    def _kernel(self, work: Work, board: Board) -> GpuKernel:
+        return _kernel(board, replace(work, name="", op=""))
 
     def report(self, work: Computation, /, mode: Mode | None = None) -> Report:
         """Return the report of a model's work, in order; what has no bytes and no operations is no kernel.
@@ -85,23 +91,27 @@ class Gpu(Facts):
         exceeds `tdp_w`. `bound_by`: `tensor`, `dram`, `l2`, `launch`, `power`, or `occupancy` (idle SMs,
         padding, too few loads in flight, vector ALUs). Operations fused into a matmul cost nothing.
         """
-        chosen = mode or BURST
+        chosen = mode or SERVING
         extra = self._period(chosen.launch) - self.launch_graph_s
         groups = work.groups if chosen.fused else ()
-        works = [w for w in launched(work.works, groups) if _live(w)]
-        kernels = [self.kernel(w, mode=chosen) for w in works]
-        layers, seconds = self._layers(works, kernels, extra)
+        launches = [x for x in placed(work.works, groups) if _live(x[1])]
+        works = [w for _, w in launches]
+        board = self.board(chosen, keeping(self, works, warm=work.state == WARM))
+        kernels = [self._kernel(w, board) for w in works]
+        streams = launches if chosen.fused else [((i,), w) for i, w in enumerate(map(_alone, works))]
+        kernels, slots = overlapped(self, streams, kernels, extra)
+        layers = self._layers(works, kernels, slots, extra)
         macs = sum(layer.macs for layer in layers)
         peak = self.rate(_named(work.dtype)[0])[1].flops_per_s / 2
         track = Track(self.name, self.clock_hz)
-        length = track.exact_seconds(layers[-1].end_cycle if layers else 0)
+        length = track.exact_seconds(max((x.end_cycle for x in layers), default=0))
         return Report(
             work.model, self.name, work.dtype, dict(work.dims), (track,), (Stretch(layers, length),),
             joules_by=_joules(kernels, self.idle_w * extra), traffic=_traffic(kernels),
-            macs=macs, peak_macs=seconds * peak,
-            notes=self._notes([w for w in work.works if _live(w)], chosen),
+            macs=macs, peak_macs=max((x.end for x in slots), default=0.0) * peak,
+            notes=(*self._notes([w for w in work.works if _live(w)], chosen), *self._unmetered(kernels)),
             seconds_band=_whole_band(self.bands, works, [x.span_s for x in layers]),
-            joules_band=_band(self.bands, "joules"), around=self.around,
+            joules_band=self._joules_band(kernels, extra), around=self.around,
         )  # fmt: skip
 
     def in_mode(self, mode: Mode) -> GpuInMode:
@@ -115,29 +125,55 @@ class Gpu(Facts):
         ]
 
     def _layers(
-        self, works: list[Work], kernels: list[GpuKernel], extra: float
-    ) -> tuple[tuple[Layer, ...], float]:
-        """Return a layer for each kernel, and the seconds they take together."""
-        layers, now, track = [], 0.0, Track(self.name, self.clock_hz)
-        for work, k in zip(works, kernels, strict=True):
-            start, now = now, now + k.seconds + extra
+        self, works: list[Work], kernels: list[GpuKernel], slots: list[Slot], extra: float
+    ) -> tuple[Layer, ...]:
+        """Return a layer for each kernel."""
+        layers, track = [], Track(self.name, self.clock_hz)
+        for work, k, slot in zip(works, kernels, slots, strict=True):
             bound = "launch" if extra > k.seconds else k.bound_by
             layers.append(
                 Layer(
                     name=work.name,
                     op=work.op,
                     kernel=k.text,
-                    start_cycle=round(start * self.clock_hz),
-                    end_cycle=round(now * self.clock_hz),
+                    start_cycle=round(slot.start * self.clock_hz),
+                    end_cycle=round(slot.end * self.clock_hz),
                     macs=work.macs,
                     dram_bytes=k.dram_read_bytes + k.dram_write_bytes,
                     sram_bytes=k.l2_read_bytes + k.l2_write_bytes,
                     joules=k.joules + self.idle_w * extra,
                     bound_by=bound,
                     track=track,
+                    own=None if slot.own is None else slot.own * self.clock_hz,
                 )
             )
-        return tuple(layers), now
+        return tuple(layers)
+
+    def _joules_band(self, kernels: Sequence[GpuKernel], extra: float) -> Band | None:
+        """Return the band of the whole energy: each kernel's, weighted by its joules.
+
+        What a launch waits beyond the graph's period is idle power, in no doubt.
+        """
+        launches = self.idle_w * extra * len(kernels)
+        whole = add_up(k.joules for k in kernels) + launches
+        if not whole:
+            return None
+        short, long = self.bands.short_joules, self.bands.joules
+        each = [(short if k.seconds < self.metered_s else long, k.joules) for k in kernels]
+        low, high = (add_up(getattr(b, side) * j for b, j in each) for side in ("low", "high"))
+        return Band((low + launches) / whole, (high + launches) / whole)
+
+    def _unmetered(self, kernels: Sequence[GpuKernel]) -> tuple[str, ...]:
+        """Return the note on kernels whose joules nobody has published, where they count."""
+        whole = add_up(k.joules for k in kernels)
+        short = add_up(k.joules for k in kernels if k.seconds < self.metered_s)
+        if short < NOTED * whole or not short:
+            return ()
+        return (
+            f"{short / whole:.0%} of the joules of {self.name} are of kernels below "
+            f"{self.metered_s * 1e6:g} us, of which no measurement without idle time is public: their band "
+            f"is {self.bands.short_joules.low:g} to {self.bands.short_joules.high:g}",
+        )
 
     def _notes(self, works: Sequence[Work], mode: Mode) -> tuple[str, ...]:
         """Return what a reader must know of the basis, and each dtype that ran at another's rate."""
@@ -172,6 +208,10 @@ class GpuInMode:
         return self.gpu.report(work, self.mode)
 
 
+def _alone(work: Work) -> Work:
+    return replace(work, before=0, behind=0) if isinstance(work, BagWork) else work
+
+
 def _live(work: Work) -> bool:
     return bool(work.macs or work.flops or work.read_bytes or work.write_bytes)
 
@@ -193,7 +233,7 @@ def _product(board: Board, work: ProductWork) -> GpuKernel:
     if not work.macs:
         return streamed(board, work)
     sizes = work.batch, work.m, work.k, work.n
-    one = shape(sizes, float(work.dtype.bytes), work.read_bytes, work.write_bytes)
+    one = shape(sizes, float(work.dtype.bytes), work.read_bytes, work.write_bytes, warm=board.kept.weights)
     return matmul(board, board.facts.rate(work.dtype.name)[1], one)
 
 
@@ -206,16 +246,18 @@ def _implicit_gemm(board: Board, work: ImplicitGemmWork) -> GpuKernel:
     if not work.macs:
         return streamed(board, work)
     sizes = work.batch, work.m, work.k, work.n
-    one = shape(sizes, float(work.dtype.bytes), work.read_bytes, work.write_bytes, work.left_bytes)
+    one = shape(
+        sizes, float(work.dtype.bytes), work.read_bytes, work.write_bytes, work.left_bytes, board.kept.weights
+    )
     kernel = matmul(board, board.facts.rate(work.dtype.name)[1], one)
     return replace(kernel, text=kernel.text.replace("gemm", "implicit gemm"))
 
 
 def _attention(board: Board, work: AttentionWork) -> GpuKernel:
-    return attention(board, board.facts.rate(work.dtype.name)[1], _heads(work))
+    return attention(board, board.facts.rate(work.dtype.name)[1], _heads(work, board.kept.weights))
 
 
-def _heads(work: AttentionWork) -> HeadShape:
+def _heads(work: AttentionWork, warm: float) -> HeadShape:
     """Return the shape of a model's attention.
 
     A mask whose diagonal ends at the last key or before it is a causal one over the keys up to there; of one
@@ -226,7 +268,7 @@ def _heads(work: AttentionWork) -> HeadShape:
     sizes = (work.batch, work.kv_heads, work.group, work.queries, shown, work.key_size, work.value_size)
     batch, kv_heads, group, queries, keys, key_size, value_size = (np.asarray(float(x)) for x in sizes)
     return HeadShape(
-        batch, kv_heads, group, queries, keys, key_size, value_size, float(work.dtype.bytes), causal,
+        batch, kv_heads, group, queries, keys, key_size, value_size, float(work.dtype.bytes), causal, warm,
         scattered=work.batch > 1 and work.kv_heads > 1,
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..sums import add_up
 from .facts import Facts, Rate
-from .kernel import Board, BytesMoved, GpuKernel, priced, throttled
+from .kernel import Board, BytesMoved, GpuKernel, active_joules, priced, throttled
 from .shapes import Array, Shapes
 
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -190,11 +190,13 @@ def choose(board: Board, rate: Rate, s: Shapes) -> Chosen:
     cuts_k = rate.cuts_k is not False
     p = plans(facts.tiles, cuts_k, facts.stream_k and cuts_k, gemv)
     t = times(facts, rate, s, p)
-    free = np.where((p.gemv > 0) & (s.batch * s.m > 1), np.inf, t.free(facts.overlap))
-    active = (facts.active_w - facts.idle_w) * free
-    heat = np.broadcast_to(board.heat(free), free.shape)
-    compute = 2 * rate.j_per_flop * s.macs * heat
-    seconds = throttled(facts, free, active + compute + facts.dram_j_per_byte * t.dram_bytes)
+    free = t.free(facts.overlap)
+    active = active_joules(facts, free)
+    cool, dram = 2 * rate.j_per_flop * s.macs, facts.dram_j_per_byte * t.dram_bytes
+    compute = cool * board.heat(free, active + cool + dram)
+    seconds = np.where(
+        (p.gemv > 0) & (s.batch * s.m > 1), np.inf, throttled(facts, free, active + compute + dram)
+    )
     column = np.argmin(seconds, axis=1)
     least = np.take_along_axis(seconds, column[:, None], 1)[:, 0]
     return Chosen(np.maximum(least, roofline_seconds(facts, rate, s)), column, p, t, free, active, compute)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ..sums import add_up
 from ..types import BagWork, CopyWork, ElementwiseWork, ProductWork, RotaryWork, RowWork
+from . import caching
 from .facts import Facts
 from .kernel import Board, BytesMoved, GpuKernel, KernelDemand
 
 WARP_BYTES = 512  # one load of a warp: 32 lanes of 16 bytes (CUDA C programming guide)
 INDEX_BYTES = 12  # at most, each look-up: an int64 index and an fp32 weight
 OFFSET_BYTES = 8  # at most, each bag: an int64
+ROWS_A_WARP = 2  # estimate: rows that the warp of a bag has on their way
 BLOCK = 1024  # threads of a block: the elements of a row that one step takes (CUDA C programming guide)
 WARP = 32  # threads of a warp, and the most blocks that an SM holds (CUDA C programming guide, 8.0 and 9.0)
 
@@ -106,26 +109,27 @@ def _rows_s(facts: Facts, rows: float, row: int) -> float:
 
 
 def embedding_bag(board: Board, work: BagWork) -> GpuKernel:
-    """Return a pooled look-up kernel: random reads of whole rows, uniform over the table.
+    """Return a pooled look-up kernel: random reads of whole rows, by the law of each table.
 
-    A row moves in whole sectors and costs an activate on top. A read hits L2 with the share of the table
-    that L2 holds, after its first read. Row requests, a warp's load each, are served `sms *
-    lookups_in_flight` at a time, one latency each round (Little's law). Pooled sums and indices are
-    streams; indices are what `read_bytes` has beyond the distinct rows.
+    A row moves in whole sectors and costs an activate on top, or is found in L2 (`caching.misses`). Row
+    requests, a warp's load each, are on their way so many at a time, one latency each round (Little's law):
+    an SM has `lookups_in_flight`, the warp of a bag `ROWS_A_WARP`. SMs issue the instructions of bags, rows
+    and elements meanwhile. Pooled sums and indices are streams; indices are what `read_bytes` has beyond the
+    distinct rows.
     """
     facts, lookups, rows = board.facts, work.lookups, work.rows
-    row_bytes = work.dim * work.dtype.bytes
-    row = math.ceil(row_bytes / facts.dram_sector_bytes) * facts.dram_sector_bytes
-    misses = _misses(facts, work, row)
+    row_bytes, row = work.dim * work.dtype.bytes, caching.row_bytes(facts, work)
+    misses = add_up(caching.misses(table, board.kept) for table in caching.tables(work))
     most = INDEX_BYTES * lookups + OFFSET_BYTES * (work.bags + 1)
     indices = min(most, max(0.0, work.read_bytes - min(lookups, rows) * row_bytes))
     fetched = lookups * row + indices
-    rounds = math.ceil(lookups * math.ceil(row / WARP_BYTES) / (facts.sms * facts.lookups_in_flight))
+    in_flight = min(facts.sms * facts.lookups_in_flight, ROWS_A_WARP * max(1, work.bags))
+    waits = math.ceil(lookups * math.ceil(row / WARP_BYTES) / in_flight) * facts.dram_latency_s
     busy_bytes = misses * (row + facts.dram_activate_bytes) + indices + work.write_bytes
     parts = {
         "dram": busy_bytes / facts.stream_bytes_per_s,
         "l2": (fetched + work.write_bytes) / facts.l2_bytes_per_s,
-        "occupancy": rounds * facts.dram_latency_s,
+        "occupancy": max(waits, _bag_issue_s(facts, work)),
     }
     written = float(work.write_bytes)
     moved = BytesMoved(misses * row + indices, written, fetched, written)
@@ -133,10 +137,8 @@ def embedding_bag(board: Board, work: BagWork) -> GpuKernel:
     return board.finished(KernelDemand(work.kind, _latency(facts), parts, moved, joules))
 
 
-def _misses(facts: Facts, work: BagWork, row: int) -> float:
-    """Return how many look-ups read DRAM, where a row takes `row` bytes of L2."""
-    if not work.rows * row:
-        return float(work.lookups)
-    first = work.rows * -math.expm1(-work.lookups / work.rows)
-    hit = min(1.0, facts.l2_bytes / 2 / (work.rows * row))
-    return first + (work.lookups - first) * (1.0 - hit)
+def _bag_issue_s(facts: Facts, work: BagWork) -> float:
+    """Return the seconds in which the SMs issue the instructions of look-ups; a bag is one SM's."""
+    row = facts.lookup_clocks + work.dim * facts.element_clocks
+    clocks = work.bags * facts.bag_clocks + work.lookups * row
+    return clocks / (min(facts.sms, max(1, work.bags)) * facts.max_clock_hz)

@@ -16,8 +16,8 @@ class Shapes:
 
     `left`, `right` are bytes of one element of either operand; `read`, `write` the compulsory bytes.
     `warm` is the share of `right` and of the result that L2 holds already: 0 in a model, whose weights are
-    read once a run; more in a benchmark that repeats one small matmul. `left_read` are the bytes that the left
-    operand has in memory: fewer than m * k elements where rows are windows that overlap.
+    read once a run; more in a benchmark that repeats one small matmul. `left_read` are the bytes that the
+    left operand has in memory: fewer than m * k elements where rows are windows that overlap.
     """
 
     batch: Array
@@ -70,14 +70,20 @@ def shapes(sizes: Sizes, element: float, warm: Array | float = 0.0) -> Shapes:
 
 
 def shape(
-    sizes: tuple[int, int, int, int], element: float, read: int, write: int, left_read: int | None = None
+    sizes: tuple[int, int, int, int],
+    element: float,
+    read: int,
+    write: int,
+    left_read: int | None = None,
+    warm: float = 0.0,
 ) -> Shapes:
     """Return `Shapes` of one matmul of batch, m, k, n whose compulsory bytes are given.
 
-    `left_read`, those of the left operand, are all of its elements if not said.
+    `left_read`, those of the left operand, are all of its elements if not said; `warm` is the share of the
+    right one that L2 holds already.
     """
-    batch, m, k, n, reads, writes, warm = _columns(*sizes, read, write, 0.0)
-    s = _shapes((batch, m, k, n), element, reads, writes, warm)
+    batch, m, k, n, reads, writes, shares = _columns(*sizes, read, write, warm)
+    s = _shapes((batch, m, k, n), element, reads, writes, shares)
     return s if left_read is None else replace(s, left_read=np.full_like(m, left_read))
 
 

@@ -77,9 +77,9 @@ def filled(values: dict[str, Any]) -> dict[str, Any]:
     missing = [key for key in BROUGHT if not _has(values, key)]
     if not missing:
         return values
-    held = isinstance(bytes_, int | float) and 0 < bytes_ < MOST_BYTES
+    held = bytes_ if isinstance(bytes_, int | float) and 0 < bytes_ < MOST_BYTES else 1.0
     out = {**values, "dram": dict(dram), "energy": dict(values["energy"])}
-    brought = bring(device, bytes_ if held else 1.0)
+    brought = bring(device, held)
     for key in missing:
         table, _, name = key.partition(".")
         out[table][name] = brought[key]

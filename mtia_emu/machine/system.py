@@ -27,6 +27,12 @@ class System(BaseModel):
         description="the rest of a server: hosts, network, fans, supplies",
         json_schema_extra=unit("W"),
     )
+    host_bytes_per_s: float = Field(
+        ge=0,
+        le=1e15,
+        description="the link to the host, each way; 0: not known",
+        json_schema_extra=unit("B/s"),
+    )
     perf_per_w_low: float = Field(
         ge=0,
         description="published performance per watt beside a GPU, the least of its models; 0: none is",

@@ -33,8 +33,8 @@ from .header import (
 from .isa import COMMAND, MOST_COMMANDS, Binding, Block, Launch, Operand, Part, Program, Slot
 
 FORMAT = "mtia-emu.program"
-VERSION = 4
-READABLE = (VERSION,)  # those before do not say which nodes another machine runs as one kernel
+VERSION = 5
+READABLE = (VERSION,)  # the chip of those before does not say at which clock its numbers hold
 MAX_HEADER_BYTES = 64 << 20
 MAX_HEADER_VALUES = 1 << 21  # of the JSON text, by its commas and brackets; each takes some hundred bytes
 FREE_BYTES = 1 << 24  # a member of so many may be packed however well;
@@ -84,6 +84,8 @@ def _header(p: Program) -> Header:
         data=[b.name for b in p.consts if b.name in p.data],
         dram_bytes=p.dram_bytes,
         sram_bytes=p.sram_bytes,
+        state=p.state,
+        resident_bytes=p.resident_bytes,
         notes=list(p.notes),
         works=[_work_record(w) for w in p.works],
         groups=[GroupRecord(work=_work_record(g.work), parts=list(g.parts), at=g.at) for g in p.groups],
@@ -285,6 +287,8 @@ def _program(h: Header, blocks: tuple[Block, ...], held: dict[str, int], path: P
         tuple(map(_work, h.works)),
         tuple(h.notes),
         tuple(WorkGroup(_work(g.work), tuple(g.parts), g.at) for g in h.groups),
+        h.state,
+        h.resident_bytes,
     )
     verify(program)
     return program

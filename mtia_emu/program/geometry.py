@@ -91,8 +91,8 @@ def in_line(shape: Sequence[int], strides: Sequence[int]) -> int:
 def runs_of(operand: Operand, rows: Array, cols: Array) -> tuple[Array, Array, bool]:
     """Return the bytes and the number, [n] each, of contiguous runs of tiles, and whether they are turned.
 
-    `rows` are distinct; a window's row is cut where its columns do not lie one after another. The layout unit turns a tile whose runs in memory lie across the direction in which
-    local memory keeps it.
+    `rows` are distinct; a window's row is cut where its columns do not lie one after another. The layout unit
+    turns a tile whose runs in memory lie across the direction in which local memory keeps it.
     """
     size, col = operand.dtype.bytes, operand.strides[-1]
     if operand.across > 1:
@@ -107,5 +107,7 @@ def runs_of(operand: Operand, rows: Array, cols: Array) -> tuple[Array, Array, b
         length = np.where((row == operand.cols) & (cols == operand.cols), length, 1)
         return length * cols * size, np.ceil(rows / length), operand.by_column and not thin
     if row == 1:
-        return length * size, np.ceil(rows / length) * cols, not operand.by_column and not thin
+        together = np.where((col == span) & (length == span), cols, 1)  # columns that lie one behind another
+        turned = not operand.by_column and not thin
+        return length * together * size, np.ceil(rows / length) * (cols / together), turned
     return np.full_like(rows, size), rows * cols, not thin

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
 from ..files.npz import MAX_RANK
-from ..types import WORKS
+from ..types import OF_DATA, WORKS
 from .isa import MOST_COMMANDS
 
 WORK_CLASSES = {kind.__name__.removesuffix("Work").lower(): kind for kind in WORKS}
 """The classes of work by the name that they have in a file."""
 
 SIZES = {
-    name: {f.name: f.default for f in fields(kind) if f.name not in ("name", "op", "dtype")}
+    name: {
+        f.name: f.default
+        for f in fields(kind)
+        if f.name not in ("name", "op", "dtype") and f.metadata != OF_DATA
+    }
     for name, kind in WORK_CLASSES.items()
 }
 """The sizes of each class, and what stands for one that a file leaves out, `MISSING` where it may not."""
@@ -137,6 +141,8 @@ class Header(BaseModel):
     data: Annotated[list[str], FailFast(), Many]
     dram_bytes: Count
     sram_bytes: Count
+    state: Literal["cold", "warm"] = "cold"
+    resident_bytes: Count = 0
     works: Annotated[list[WorkRecord], FailFast(), Many]
     groups: Annotated[list[GroupRecord], FailFast(), Many]
     notes: Annotated[list[str], FailFast(), Many]

@@ -1,10 +1,11 @@
 """The program: commands, blocks of commands, and launches that run a block on given addresses.
 
-A command is a fixed record; the package `commands` says what each kind of them is. A tile is named by
-(row, col, rows, cols) of an operand seen as a matrix: all dimensions but the last are rows, the last is
-columns (the last `across` dimensions, where an operand says so). Commands of a block stand in the order in which they are issued; a command that reads a slot waits
-for the command that last wrote it, and one that writes a slot waits for all that still read it: a ring of
-slots is a circular buffer, a write its push, the last read its pop.
+A command is a fixed record; the package `commands` says what each kind of them is. A tile is named by (row,
+col, rows, cols) of an operand seen as a matrix: all dimensions but the last are rows, the last is columns
+(the last `across` dimensions, where an operand says so). Commands of a block stand in the order in which they
+are issued; a command that reads a slot waits for the command that last wrote it, and one that writes a slot
+waits for all that still read it: a ring of slots is a circular buffer, a write its push, the last read its
+pop.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from ..machine.memories import Memory, memory_named
 from ..machine.units.noc import Cast  # noqa: F401  a word of the language, imported from here
 from ..machine.units.simd import FUNCTIONS, REDUCTIONS, SCATTERS
+from ..options import COLD
 from ..types import DType, TensorType, Work, WorkGroup
 
 Array = np.ndarray[Any, Any]
@@ -261,7 +263,11 @@ class Binding:
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled model: everything that running it needs, but the values of weights may be absent."""
+    """A compiled model: everything that running it needs, but the values of weights may be absent.
+
+    `state` is how a run finds the chip: "cold", or "warm" from runs before. Then `resident_bytes` of
+    `sram_bytes` are weights and states that stay there from run to run.
+    """
 
     model: str
     source: str
@@ -281,6 +287,13 @@ class Program:
     works: tuple[Work, ...] = ()
     notes: tuple[str, ...] = ()
     groups: tuple[WorkGroup, ...] = ()
+    state: str = COLD
+    resident_bytes: int = 0
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Return the most SRAM that a block has for itself."""
+        return max((b.scratch_bytes for b in self.blocks), default=0)
 
     @property
     def memory_bytes(self) -> dict[Memory, int]:

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import UserError
 from ..machine.chip import Chip, validate
 from ..machine.memories import Memory
+from ..options import COLD, WARM
 from .columns import MOST
 from .isa import COMMAND, Binding, Block, Operand, Program
 from .verify_commands import SLOT_FIELDS, verify_commands
@@ -32,6 +33,11 @@ def verify(program: Program, chip: Chip | None = None) -> None:
     for name, have in program.memory_bytes.items():
         if not 0 <= have <= MOST_BYTES:
             raise UserError(f"program {program.model}: {name} of {have} bytes; right: 0 to {MOST_BYTES}")
+    if program.state not in (COLD, WARM) or not 0 <= program.resident_bytes <= program.sram_bytes:
+        raise UserError(
+            f"program {program.model}: {program.state}, with {program.resident_bytes} resident bytes of "
+            f"{program.sram_bytes}; right: {COLD} or {WARM}, with 0 to {program.sram_bytes}"
+        )
     for binding in (*program.inputs, *program.outputs, *program.consts):
         _verify_binding(binding, program)
     for index, block in enumerate(program.blocks):
@@ -102,7 +108,8 @@ def _verify_operand(index: int, x: Operand, block: Block) -> None:
         )
     if not 1 <= x.across <= len(x.shape) or (x.across > 1 and x.written):
         raise UserError(
-            f"operand %{index} has {x.across} dimensions across; right: 1 to {len(x.shape)}, 1 if it is written"
+            f"operand %{index} has {x.across} dimensions across; "
+            f"right: 1 to {len(x.shape)}, and 1 if it is written"
         )
     if min(x.shape) < 0 or min(x.strides) < 0 or max(x.strides) > MOST or math.prod(x.shape) > MOST:
         raise UserError(f"operand %{index} {x}: right: sizes and strides from 0, at most {MOST} elements")

@@ -13,6 +13,7 @@ class Around:
 
     `native` is what its own joules are of. `regulator_share` is lost in the board's regulators, of what chip
     and memory take; `board_w` and, for `machines` of a server together, `server_w` flow all the time.
+    `host_bytes_per_s` is the link to the host, each way; 0 where it is not known.
     """
 
     native: str
@@ -20,6 +21,7 @@ class Around:
     board_w: float
     machines: int
     server_w: float
+    host_bytes_per_s: float = 0.0
 
     def joules(self, own: float, seconds: float, basis: str) -> float:
         """Return the joules on a basis of a run that takes so many of its own."""

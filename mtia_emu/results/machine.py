@@ -13,7 +13,7 @@ class Computation(Protocol):
     """A model at fixed sizes, whatever runs it: a compiled `Program`, or a graph that is yet to be compiled.
 
     `works` is what each operator must do, `groups` which of it a serving runtime does in one kernel, `dtype`
-    the number format that they run in.
+    the number format that they run in, `state` how a run finds the machine (`options.COLD` or `WARM`).
     """
 
     @property
@@ -30,6 +30,9 @@ class Computation(Protocol):
 
     @property
     def groups(self) -> tuple[WorkGroup, ...]: ...
+
+    @property
+    def state(self) -> str: ...
 
 
 class Machine(Protocol):

@@ -37,7 +37,10 @@ class Amounts:
 
 @dataclass(frozen=True)
 class Traffic(Amounts):
-    """Bytes moved, by level and direction. `noc_bytes` are payload bytes that entered the network on chip."""
+    """Bytes moved, by level and direction. `noc_bytes` are payload bytes that entered the network on chip.
+
+    `host_bytes` are those of the inputs, which the host sends before a run: no part of its time or energy.
+    """
 
     local_read_bytes: int = 0
     local_write_bytes: int = 0
@@ -46,6 +49,30 @@ class Traffic(Amounts):
     dram_read_bytes: int = 0
     dram_write_bytes: int = 0
     noc_bytes: int = 0
+    host_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class HitBytes(Amounts):
+    """Bytes that PEs asked of the memories behind their own, and those of them that SRAM served.
+
+    `row` bytes are of rows looked up in tables, `dense` bytes of all tiles of tensors, read or written.
+    """
+
+    dense_bytes: int = 0
+    dense_hit_bytes: int = 0
+    row_bytes: int = 0
+    row_hit_bytes: int = 0
+
+    @property
+    def dense_hit_rate(self) -> float | None:
+        """Return the share of dense bytes that SRAM served, None of none."""
+        return self.dense_hit_bytes / self.dense_bytes if self.dense_bytes else None
+
+    @property
+    def row_hit_rate(self) -> float | None:
+        """Return the share of rows' bytes that SRAM served, None of none."""
+        return self.row_hit_bytes / self.row_bytes if self.row_bytes else None
 
 
 @dataclass(frozen=True)
@@ -159,6 +186,7 @@ class Report:
     `tracks` are what ran, the chip or GPU first; `stretches` are the runs, whose layers may overlap on
     different tracks. `peak_macs` are the multiply-adds that the machine could do in the time at the dtype's
     peak rate. `seconds_band` and `joules_band` are given where the machine's model was held to measurements,
+    `served` where its SRAM is shared by all that computes,
     `power` of a chip whose limit of power was kept, of several runs where it was the same in all; so is
     `around`, what its joules leave out, and `published`, what is published of such machines.
 
@@ -179,6 +207,7 @@ class Report:
     notes: tuple[str, ...] = ()
     seconds_band: Band | None = None
     joules_band: Band | None = None
+    served: HitBytes | None = None
     power: PowerState | None = None
     around: Around | None = None
     published: Published | None = None
@@ -246,6 +275,7 @@ class Report:
             tuple(dict.fromkeys(self.notes + other.notes)),
             _mixed((self.seconds_band, self.seconds), (other.seconds_band, other.seconds)),
             _mixed((self.joules_band, self.joules), (other.joules_band, other.joules)),
+            _together(self.served, other.served),
             self.power if self.power == other.power else None,
             self.around if self.around == other.around else None,
             self.published if self.published == other.published else None,
@@ -263,6 +293,7 @@ class Report:
             macs=times * self.macs,
             peak_macs=times * self.peak_macs,
             notes=self.notes if times == 1 else tuple(dict.fromkeys(self.notes)),
+            served=None if self.served is None else times * self.served,
         )
 
 
@@ -297,6 +328,11 @@ def _counted(stretches: Sequence[Stretch]) -> tuple[Stretch, ...]:
 def _both(one: str, other: str) -> str:
     """Return the names in two texts that join names by a plus, each once."""
     return PLUS.join(dict.fromkeys([*one.split(PLUS), *other.split(PLUS)]))
+
+
+def _together(one: HitBytes | None, other: HitBytes | None) -> HitBytes | None:
+    """Return what SRAM served in both runs, of the machines that count it."""
+    return one + other if one is not None and other is not None else one or other
 
 
 def _mixed(one: tuple[Band | None, float], other: tuple[Band | None, float]) -> Band | None:

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import UserError
 from ..options import BOARD
 from .check import Check
-from .report import Layer, Report, compare
+from .report import HitBytes, Layer, Report, compare
 
 SCHEMA = "mtia-emu.report.v2"
 MOST_LAYERS = 1 << 16  # of a report that is written of several runs, and of one that is read
@@ -47,12 +47,20 @@ def _run_json(report: Report) -> dict[str, Any]:
         "macs": report.macs,
         "utilization": report.utilization,
         "traffic": asdict(report.traffic),
+        "served": _served_json(report.served),
         "joules_by": asdict(report.joules_by),
         "layers": [_layer_json(layer, several=several) for layer in _layers(report)],
         "notes": list(report.notes),
         **({"power": asdict(report.power)} if report.power else {}),
         **({"tracks": [asdict(track) for track in report.tracks]} if several else {}),
     }
+
+
+def _served_json(served: HitBytes | None) -> dict[str, Any] | None:
+    if served is None:
+        return None
+    rates = {"dense_hit_rate": served.dense_hit_rate, "row_hit_rate": served.row_hit_rate}
+    return asdict(served) | rates
 
 
 def _layers(report: Report) -> tuple[Layer, ...]:

@@ -71,7 +71,8 @@ def _notes(chip: Chip, areas: tuple[Area, ...]) -> list[str]:
     if abs(mid / chip.die_mm2 - 1) > NEAR:
         out.append(
             f"die_mm2 is {chip.die_mm2:.0f}, the estimate {mid:.0f} ({low:.0f} to {high:.0f}): the cost "
-            "above is of the written one; leakage, clock power and a sweep's area_mm2 and dollars are of the estimate"
+            "above is of the written one; leakage, clock power and a sweep's area_mm2 and dollars are of the "
+            "estimate"
         )
     dram = chip.dram
     if dram.device != IDEAL:

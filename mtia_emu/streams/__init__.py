@@ -81,6 +81,19 @@ class Histogram:
         return np.interp(share, (0.0, *self.rows), (0.0, *self.lookups))
 
 
+@dataclass(frozen=True)
+class Popularity:
+    """How unevenly rows are looked up, where a table may be several that are stored as one, all by a law."""
+
+    law: Law
+    tables: int = 1
+
+    def shares(self, lookups: Array, rows: int) -> Array:
+        """Return the share of a table's rows, the hottest first, that take shares of look-ups, any shape."""
+        each = max(rows // self.tables, 1)
+        return np.clip(self.law.ranks(lookups, each) / each, 0.0, 1.0)
+
+
 def draw(law: Law, rng: np.random.Generator, rows: int, shape: Sequence[int]) -> Array:
     """Return row numbers int64[shape] of a table of `rows` rows, at most 2^31, drawn by a law."""
     if not 0 < rows <= MOST_ROWS:

@@ -33,6 +33,7 @@ from ..results.machine import Computation
 from ..results.report import Report
 from ..reuse.memo import Memoise, unmemoised
 from ..types import ModelWork, Work, WorkGroup
+from .row_uses import with_tables
 from .tuning import tuning
 
 Costing = Callable[[Program, Chip, Mapping[int, Lookups]], Sequence[BlockCost]]
@@ -66,15 +67,20 @@ class ProgramRun:
         """Return the sizes of the model's symbolic dimensions."""
         return self.program.dims
 
-    @property
+    @cached_property
     def works(self) -> tuple[Work, ...]:
-        """Return what each operator must do."""
-        return self.program.works
+        """Return what each operator must do; bags with what is known of the rows that they look up."""
+        return with_tables(self.program, self.lookups)
 
     @property
     def groups(self) -> tuple[WorkGroup, ...]:
         """Return which operators a serving runtime runs as one kernel."""
         return self.program.groups
+
+    @property
+    def state(self) -> str:
+        """Return how a run finds the machine."""
+        return self.program.state
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,11 @@ class GraphModel:
         """Return which operators a serving runtime runs as one kernel."""
         return self._asked.groups
 
+    @property
+    def state(self) -> str:
+        """Return how a run finds the machine."""
+        return self.options.state
+
     @cached_property
     def _asked(self) -> ModelWork:
         if self.fused is not None:
@@ -131,7 +142,13 @@ class GraphModel:
 def around(chip: Chip) -> Around:
     """Return what stands around a chip, whose own joules are those of itself and its DRAM."""
     s = chip.system
-    return Around(CHIP, s.regulator_share, s.board_w, s.server_chips, s.server_w)
+    return Around(CHIP, s.regulator_share, s.board_w, s.server_chips, s.server_w, s.host_bytes_per_s)
+
+
+def host_bytes(program: Program) -> int:
+    """Return the bytes of the inputs that the host sends: all but those that an output takes the place of."""
+    kept = {(b.space, b.address) for b in program.outputs}
+    return sum(b.type.bytes for b in program.inputs if (b.space, b.address) not in kept)
 
 
 def published(chip: Chip) -> Published | None:
@@ -183,7 +200,8 @@ class Accelerator:
             return report(run.program, chip, zero_macs=run.zero_macs, each=each)
 
         found = sustained(self.chip, at)
-        return replace(found, around=around(self.chip), published=published(self.chip))
+        traffic = replace(found.traffic, host_bytes=host_bytes(run.program))
+        return replace(found, traffic=traffic, around=around(self.chip), published=published(self.chip))
 
     def _run(self, work: Computation) -> ProgramRun:
         if isinstance(work, GraphModel):

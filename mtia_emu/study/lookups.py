@@ -21,7 +21,7 @@ def example_lookups(source: Source, program: Program, seed: int = 0) -> dict[int
     """Return the look-ups of a zoo model's seeded inputs; none for a model that we did not write."""
     if not source.examples or not any(map(looks_up, program.blocks)):
         return {}
-    return from_inputs(program, typed_inputs(source.examples(seed), program.inputs))
+    return from_inputs(program, typed_inputs(source.examples(seed), program.inputs), source.popularity)
 
 
 def known_lookups(program: Program) -> dict[int, Lookups]:
@@ -41,4 +41,5 @@ def known_lookups(program: Program) -> dict[int, Lookups]:
         return {}
     if not ours or need > settings.integer(settings.MEMORY):
         return {}
-    return from_inputs(program, typed_inputs(zoo.example_inputs(name, dims), program.inputs))
+    given = typed_inputs(zoo.example_inputs(name, dims), program.inputs)
+    return from_inputs(program, given, zoo.popularity(name))

@@ -27,8 +27,8 @@ from ..files.toml import parse
 from ..gpu import load_gpu
 from ..machine.chip import Chip, chip_text, put, put_all, validate
 from ..machine.memory_choice import filled
-from ..program.commands import looks_up
 from ..options import CHIP
+from ..program.commands import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
 from ..reuse.memo import Memo, Memoise
@@ -114,7 +114,7 @@ class Evaluator:
     job: Job
     memoise: Memoise = field(default_factory=Memo)
     graphs: dict[str, Graph] = field(default_factory=dict)
-    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    examples: dict[str, tuple[dict[str, Any], Any]] = field(default_factory=dict)
 
     @cached_property
     def _facts(self) -> Silicon:
@@ -190,8 +190,9 @@ class Evaluator:
         if model.name not in self.examples:
             with open_model(model.model, model.dims) as source:
                 given = source.examples(self.job.spec.seed) if source.examples else {}
-                self.examples[model.name] = typed_inputs(given, program.inputs) if given else {}
-        return from_inputs(program, self.examples[model.name])
+                known = typed_inputs(given, program.inputs) if given else {}
+                self.examples[model.name] = known, source.popularity
+        return from_inputs(program, *self.examples[model.name])
 
     def _graph(self, model: Workload) -> tuple[Graph, dict[str, int]]:
         if model.name not in self.graphs:

@@ -12,7 +12,7 @@ from rich.table import Table
 from ..options import BOARD, SERVER
 from ..results.basis import HOLDS, LEAVES
 from ..results.check import Check, Distance, LayerCheck
-from ..results.report import Comparison, Layer, Report, compare
+from ..results.report import Comparison, HitBytes, Layer, Report, compare
 from ..sums import add_up
 from . import units
 from .page import Cell, Page, beside
@@ -42,10 +42,9 @@ def print_report(
 ) -> None:
     """Print a report, the GPU's beside it and the outcome of a check, where there are any.
 
-    `layers` is how many rows the tables of layers and of ops may have, `basis` what the joules are of by which
-    chip and GPU are compared. Needs 80 columns to show every table
-    well; columns of lesser weight are left out where they do not fit. Names are printed as text, whatever
-    they hold.
+    `layers` is how many rows the tables of layers and of ops may have, `basis` what the joules are of by
+    which chip and GPU are compared. Needs 80 columns to show every table well; columns of lesser weight are
+    left out where they do not fit. Names are printed as text, whatever they hold.
     """
     page = Page(console)
     parts: list[RenderableType] = [_header(page, report), _totals(page, report)]
@@ -86,9 +85,13 @@ def _totals(page: Page, report: Report) -> RenderableType:
         ("work", units.count(report.macs, "MAC"), f"{rate}, {peak}"),
         ("DRAM", units.size(dram), f"{units.size(_per(dram, report.seconds))}/s on average"),
     ]
+    if report.served is not None:
+        rows += _hits(report.served)
     if report.power is not None and report.power.slowed:
         asked, limit = units.hertz(report.power.asked_hz), units.watts(report.power.limit_w)
-        rows.insert(1, ("clock", units.hertz(report.clock_hz), f"{asked} asked for: slowed to keep to {limit}"))
+        rows.insert(
+            1, ("clock", units.hertz(report.clock_hz), f"{asked} asked for: slowed to keep to {limit}")
+        )
     if report.layers:
         rows.append(("bound by", *_mostly(report)))
     grid = Table.grid(padding=(0, 3, 0, 0))
@@ -97,8 +100,17 @@ def _totals(page: Page, report: Report) -> RenderableType:
     return page.section("Totals", grid)
 
 
+def _hits(served: HitBytes) -> Iterator[tuple[str, str, str]]:
+    """Yield a row on what SRAM served, where anything was asked for."""
+    named = [("dense tiles", served.dense_hit_rate), ("looked-up rows", served.row_hit_rate)]
+    known = [(name, units.percent(rate)) for name, rate in named if rate is not None]
+    if known:
+        (first, rate), *rest = known
+        yield "SRAM hits", rate, "; ".join([f"of {first}", *(f"{share} of {name}" for name, share in rest)])
+
+
 def _power(report: Report) -> str:
-    """Return a run's average power, beside its limit and what is drawn between runs, where those are known."""
+    """Return a run's average power, beside its limit and what is drawn between runs where that is known."""
     average, state = f"{units.watts(report.watts)} on average", report.power
     if state is None:
         return average
@@ -219,7 +231,8 @@ def _gpu(page: Page, report: Report, gpu: Report, basis: str) -> RenderableType:
         page.text(_words(report, gpu, versus), "bold"),
     ]
     parts += [
-        page.text(line, "dim") for line in (*_bands(versus), *_basis(report, gpu, versus), *gpu.notes[:1])
+        page.text(line, "dim")
+        for line in (*_bands(versus), *_basis(report, gpu, versus), *_host(report, gpu), *gpu.notes[:1])
     ]
     return page.section("Beside the GPU", *parts, "", _gpu_bound(page, gpu))
 
@@ -242,6 +255,18 @@ def _basis(report: Report, gpu: Report, versus: Comparison) -> Iterator[str]:
     if p is not None:
         spread = "" if p.low == p.high else f", {units.ratio(p.low)} to {units.ratio(p.high)}"
         yield f"Published performance per watt: {units.ratio(p.mean)}{spread} ({p.text})."
+
+
+def _host(report: Report, gpu: Report) -> Iterator[str]:
+    """Yield how long the inputs are on the link from the host, which is in the time of neither side."""
+    rates = [x.around.host_bytes_per_s if x.around else 0.0 for x in (report, gpu)]
+    size = report.traffic.host_bytes
+    if size and all(rates):
+        ours, theirs = (units.seconds(size / rate) for rate in rates)
+        yield (
+            f"Inputs from the host, {units.size(size)}: {ours} on the link of {report.machine}, {theirs} on "
+            f"that of {gpu.machine}; in the time and energy of neither."
+        )
 
 
 def _gpu_bound(page: Page, gpu: Report) -> RenderableType:

@@ -12,13 +12,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError, refuse_unknown
+from ..streams import Popularity
+from .bags import BagTables
 from .models import MODELS, ZooModel
 from .writer import Fact, megabytes
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Fact", "build", "describe", "dims", "example_inputs", "input_shapes", "zoo_names"]
+__all__ = [
+    "Fact",
+    "Popularity",
+    "build",
+    "describe",
+    "dims",
+    "example_inputs",
+    "input_shapes",
+    "popularity",
+    "zoo_names",
+]
 
 MAX_STORED_BYTES = 512 * 2**20  # a file with weights must stay under protobuf's 2 GB, and on anyone's disk
 MAX_DIM = 2**31 - 1
@@ -62,6 +74,12 @@ def build(name: str, dims: Mapping[str, int], folder: Path, *, weights_seed: int
 def example_inputs(name: str, dims: Mapping[str, int], seed: int = 0) -> dict[str, np.ndarray]:
     """Return a random value, of its type's shape and range, for each graph input of a model."""
     return _model(name).example_inputs(_bind(name, dims), seed)
+
+
+def popularity(name: str) -> Popularity | None:
+    """Return how unevenly a model's tables are looked up; None: every row alike, or there are none."""
+    model = _model(name)
+    return model.popularity if isinstance(model, BagTables) else None
 
 
 def input_shapes(name: str, dims: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

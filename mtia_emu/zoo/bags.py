@@ -67,6 +67,11 @@ class BagTables:
         rows = w.op("Gather", weight, indices, name=f"{name}.gather", axis=0)
         return w.op("ReduceSum", rows, w.ints(1), name=name, keepdims=0)
 
+    @property
+    def popularity(self) -> streams.Popularity:
+        """Return how unevenly rows are looked up."""
+        return streams.Popularity(streams.parse(self.skew))
+
     def example_inputs(self, dims: dict[str, int], seed: int) -> dict[str, np.ndarray]:
         """Return the rows [batch, pooling] that each table is asked for, drawn by `skew`."""
         law, shape = streams.parse(self.skew), (dims["batch"], self.pooling)

@@ -72,6 +72,11 @@ class Gemm:
         """Return the sizes."""
         return {"m": self.m, "k": self.k, "n": self.n}
 
+    @property
+    def popularity(self) -> streams.Popularity | None:
+        """Return nothing: there is no table."""
+        return None
+
     def build(self, folder: Path, seed: int | None) -> Path:
         """Write the ONNX file; with a seed the weight is random, without it is absent."""
         from onnx import helper
@@ -165,6 +170,11 @@ class Tbe:
             _Tensor("scale", "fp32", (rows, 1), 0.01),
             _Tensor("offset", "fp32", (rows, 1)),
         ]
+
+    @property
+    def popularity(self) -> streams.Popularity:
+        """Return how unevenly rows of the joined tables are looked up."""
+        return streams.Popularity(self.law, self.tables)
 
     def example_inputs(self, seed: int) -> dict[str, Array]:
         """Return random indices into the joined tables, spread over each table's rows as `skew` says."""

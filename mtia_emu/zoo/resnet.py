@@ -1,4 +1,4 @@
-"""ResNet of bottleneck blocks for images, in fp16, as exported for inference: norms are folded into convolutions.
+"""ResNet of bottleneck blocks for images, in fp16, as exported for inference: convolutions hold the norms.
 
 Blocks take their stride in the 3x3 convolution ("v1.5"), as torchvision and MLPerf do.
 """
@@ -73,7 +73,7 @@ class ResNet:
 
 
 def _block(w: ModelWriter, x: str, name: str, channels: tuple[int, int], stride: int) -> str:
-    """Return a bottleneck block of `x`: 1x1, 3x3, 1x1, added to `x`, which is projected where sizes differ."""
+    """Return a bottleneck block: 1x1, 3x3, 1x1, added to `x`, which is projected where sizes differ."""
     outer, inner = channels
     y = w.op("Relu", _conv(w, x, f"{name}.reduce", (inner, outer, 1)), name=f"{name}.reduce.relu")
     y = w.op("Relu", _conv(w, y, f"{name}.conv", (inner, inner, 3), stride), name=f"{name}.conv.relu")
@@ -86,7 +86,7 @@ def _block(w: ModelWriter, x: str, name: str, channels: tuple[int, int], stride:
 def _conv(
     w: ModelWriter, x: str, name: str, sizes: tuple[int, int, int], stride: int = 1, gain: float = 2.0
 ) -> str:
-    """Return a convolution of `sizes`, channels out, channels in and side; random weights give `gain` power."""
+    """Return a convolution of `sizes`: channels out and in, side; random weights give `gain` power."""
     outer, inner, side = sizes
     weight = w.weight(f"{name}.weight", outer, inner, side, side, std=(gain / (inner * side * side)) ** 0.5)
     bias = w.weight(f"{name}.bias", outer, std=0.1)

@@ -25,7 +25,7 @@ KEYS = {
 }  # fmt: skip
 TRAFFIC = {
     "local_read_bytes", "local_write_bytes", "sram_read_bytes", "sram_write_bytes", "dram_read_bytes",
-    "dram_write_bytes", "noc_bytes",
+    "dram_write_bytes", "noc_bytes", "host_bytes",
 }  # fmt: skip
 JOULES = {"compute", "local", "sram", "dram", "noc", "control", "static", "clock"}
 LAYER = {

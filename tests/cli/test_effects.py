@@ -145,6 +145,7 @@ VALUES: dict[str, tuple[str, str]] = {
     "--mapping": (SMALL, f'{SMALL} --no-beside --mapping "*: rows=m cols=n tile=8x8x32 outer=m"'),
     "--beside": (SMALL, f"{SMALL} --no-beside"),
     "--prefetch": (SMALL, f"{SMALL} --no-prefetch"),
+    "--state": (f"{SMALL} --state cold", f"{SMALL} --state warm"),
 }
 FEWER = (  # passes, each of which `opt --measure` would time a program without
     " --passes=-fuse-norms,-fuse-rotary,-fuse-bags,-group-heads,"
@@ -159,7 +160,7 @@ DELIVERED = {
     "--basis": Case(GPU, "", "--basis server", key("versus_gpu", "energy")),
     "--gpu-launch": Case(GPU, "", "--gpu-launch host", key("gpu", "seconds")),
     "--gpu-unfused": Case(GPU, "", "--gpu-unfused", key("gpu", "notes")),
-    "--gpu-sustained": Case(GPU, "", "--gpu-sustained", key("gpu", "joules")),
+    "--gpu-burst": Case(GPU, "", "--gpu-burst", key("gpu", "joules")),
     "--json": Case("--gpu none", "", "--json {o}/r.json", named),
     "--trace": Case("--gpu none", "", "--trace {o}/t.json", named),
     "--roofline": Case("--gpu none", "", "--roofline {o}/r.svg", named),
@@ -176,6 +177,7 @@ OPERATORS = {
     "--dtype": Case("--json -", "", "--dtype fp32", key("cycles")),
     "--tune": Case("--json -", "", "--tune full", key("cycles")),
     "--place": Case("--json -", "", "--place sram", key("cycles")),
+    "--state": Case("--json -", "--state cold", "--state warm", key("cycles")),
     "--outputs": Case("", "", "--outputs {o}/out.npz", named),
 }
 OPT = f"opt {{f}}/m.onnx -q {SMALL}"
@@ -278,6 +280,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("sweep", "--tune"): Case(SWEEP, "", "--tune full", printed),
     ("sweep", "--beside"): Case(SWEEP, "", "--no-beside", printed),
     ("sweep", "--prefetch"): Case(SWEEP, "", "--no-prefetch", printed),
+    ("sweep", "--state"): Case(SWEEP, "--state cold", "--state warm", printed),
     ("sweep", "--output"): Case(SWEEP, "", "-o {o}/t.db", named),
     ("sweep", "--resume"): Case(SWEEP.replace("{o}/s.db", "{f}/r.db"), "", "--resume", ended, (True, False)),
     ("report", "--output"): Case(REPORT, "", "-o {o}/r.svg", named),

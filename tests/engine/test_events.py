@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
-from tiny import INDEX, TABLE, block, command
+from tiny import AWAY, FAR, INDEX, OPERANDS, TABLE, TILE, A, block, command
 from worked import WORKED
 
 from mtia_emu.engine.events import Events, events
 from mtia_emu.engine.lookups import Lookups
+from mtia_emu.engine.steady import Missed
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.isa import Opcode
 from mtia_emu.types import DTYPES
@@ -68,8 +70,6 @@ def test_a_cache_serves_what_it_holds() -> None:
 
 def test_look_ups_that_are_known_stand_for_the_mean() -> None:
     """Three look-ups, of which one line misses: 64 B come in of 3 x 64, nothing else is looked up."""
-    import numpy as np
-
     known = Lookups(np.array([3]), np.array([5, 5, 5]), np.array([1]))
     ev = events(block(POOL), load_chip("tiny"), known, 512)
     assert (ev.rows, ev.commands) == (3, 2)
@@ -77,3 +77,37 @@ def test_look_ups_that_are_known_stand_for_the_mean() -> None:
     assert ev.sram_write_bytes == 64 and ev.missed == pytest.approx(1 / 3)
     none = events(block(POOL), load_chip("tiny"), replace(known, missed=np.array([0])), 512)
     assert none.dram_read_bytes == 128 and none.sram_read_bytes == 48 and none.missed == 0
+
+
+def test_a_cache_serves_the_share_of_tiles_that_it_does_not_miss() -> None:
+    """128 B are asked for twice: of the first a quarter comes from DRAM, of the second nothing."""
+    loads = block(*([command(Opcode.LOAD, operand=FAR, dst=A, **TILE)] * 2))
+    misses = [Missed()] * len(loads.operands)
+    misses[FAR] = Missed(first=0.25, again=0.0)
+    plain, served = events(loads, load_chip("tiny")), events(loads, load_chip("tiny"), misses=tuple(misses))
+    assert plain.dram_read_bytes.sum() == 256 and plain.sram_read_bytes.sum() == 0
+    assert served.dram_read_bytes.sum() == 32 and served.sram_read_bytes.sum() == 224
+    assert (served.missed == 0.125).all() and (plain.missed == 1).all()
+    assert (served.noc_bytes == plain.noc_bytes).all()
+
+
+def test_what_nobody_needs_in_dram_is_written_to_sram_alone() -> None:
+    store = block(command(Opcode.STORE, operand=AWAY, src0=A, **TILE))
+    misses = [Missed()] * len(store.operands)
+    misses[AWAY] = Missed(first=0.0, again=0.0)
+    ev = events(store, load_chip("tiny"), misses=tuple(misses))
+    assert ev.dram_write_bytes.sum() == 0 and ev.sram_write_bytes.sum() == 128
+
+
+def test_a_warm_cache_misses_a_share_of_rows() -> None:
+    """Without data the mean; with it what an empty cache misses, times the share of first look-ups."""
+    chip, misses = load_chip("tiny"), [Missed()] * len(OPERANDS)
+    misses[TABLE] = Missed(first=0.5, again=0.0, all=0.25)
+    whole = events(block(POOL), chip).dram_read_bytes.sum()
+    rows = 10 * 64.0  # 10 rows of 16 B, each a burst of 64 B
+    ev = events(block(POOL), chip, cache_bytes=512, misses=tuple(misses))
+    assert whole - ev.dram_read_bytes.sum() == 0.75 * rows and ev.missed[0] == 0.25
+    known = Lookups(np.array([10]), np.zeros(10, np.int64), missed=np.array([4]))
+    ev = events(block(POOL), chip, known, 512, tuple(misses))
+    cold = events(block(POOL), chip, known, 512)
+    assert cold.dram_read_bytes[0] - ev.dram_read_bytes[0] == 2 * chip.sram.line_bytes

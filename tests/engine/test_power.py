@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import cache
 from typing import Any
 
@@ -12,12 +13,13 @@ from hypothesis import strategies as st
 import mtia_emu
 from mtia_emu import api
 from mtia_emu.engine.energy import asleep_w, standing
-from mtia_emu.engine.power import OCTAVES, STEPS
-from mtia_emu.machine.chip import load_chip
+from mtia_emu.engine.power import OCTAVES, STEPS, sustained
+from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.machine.supply import memory_supply_v, supply_v
 from mtia_emu.program.isa import Program
 from mtia_emu.results.power import PowerState
-from mtia_emu.results.report import Report
+from mtia_emu.results.report import Joules, Report, Stretch, Traffic
+from mtia_emu.results.spans import Track
 from mtia_emu.study.accelerator import Accelerator
 from mtia_emu.zoo.operators import Gemm
 
@@ -64,6 +66,34 @@ def test_beyond_the_limit_it_is_slowed_as_little_as_it_takes() -> None:
     assert any("in place of 2.7, to draw no more than tdp_w, 85 W" in note for note in held.notes)
 
 
+@pytest.mark.parametrize("watts", [15.0, 23.0, 34.0, 41.0, 56.0, 63.0])
+def test_the_next_faster_clock_would_draw_too_much(watts: float) -> None:
+    held = ran(tdp_w=watts)
+    assert held.watts <= watts < ran(clock_hz=held.clock_hz * STEP, tdp_w=1e6).watts
+
+
+def drawing(watts: float, clock_hz: float) -> Report:
+    """Return the report of a second at a clock in which so many joules are taken."""
+    track = Track("chip", clock_hz)
+    stretches = (Stretch((), Fraction(1)),)
+    return Report("", "", "", {}, (track,), stretches, Joules(compute=watts), Traffic(), 0, 0.0)
+
+
+@given(st.floats(0.2, 6), st.floats(20, 84))
+def test_however_power_goes_with_the_clock_the_step_is_the_fastest(power: float, limit: float) -> None:
+    chip = load_chip("mtia-2i", {"tdp_w": limit})
+    tried: list[float] = []
+
+    def at(now: Chip) -> Report:
+        tried.append(now.clock_hz)
+        return drawing(85 * (now.clock_hz / 1.35e9) ** power, now.clock_hz)
+
+    found = sustained(chip, at)
+    faster = drawing(85 * (found.clock_hz * STEP / 1.35e9) ** power, 1.0)
+    assert found.watts <= limit < faster.watts * (1 + 1e-9) or found.clock_hz == min(tried)
+    assert len(tried) <= 20 and len(set(tried)) == len(tried)
+
+
 @settings(max_examples=15)
 @given(st.floats(8, 300), st.floats(8, 300), st.floats(0.5, 3))
 def test_a_higher_limit_is_never_slower(one: float, other: float, faster: float) -> None:
@@ -92,6 +122,7 @@ def test_a_limit_that_cannot_be_kept_is_said() -> None:
         ({"clock_hz": 4e9, "tdp_w": 1e6}, "above power.most_v, 1.2 V: beyond what is known"),
         ({"clock_hz": 0.5e9}, "0.65 V at 0.5 GHz, the least"),
         ({"energy.voltage_v": 0.6}, "0.6 V at 1.35 GHz, the least"),
+        ({"node_nm": 3.0}, "no areas are known at 3 nm: leakage and clock are those of 5"),
         ({"energy.temperature_c": 110.0}, "temperature: 110 C is outside 25 to 85"),
     ],
 )

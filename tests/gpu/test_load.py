@@ -24,8 +24,8 @@ from mtia_emu.types import (
     BagWork,
     CopyWork,
     ElementwiseWork,
-    ModelWork,
     ImplicitGemmWork,
+    ModelWork,
     ProductWork,
     RotaryWork,
     RowWork,
@@ -40,9 +40,7 @@ LOOKED_UP = {"lookups": 10**5, "bags": 100, "dim": 64, "rows": 10**6, "flops": 1
 LOOPED = {"steps": 100, "depth": 12, "flops": 10**6, **MOVED}
 ALL: tuple[Work, ...] = (
     ProductWork("mm", "matmul", BF16, batch=1, m=64, k=4096, n=4096, flops=0, **MOVED),
-    ImplicitGemmWork(
-        "conv", "conv", BF16, batch=1, m=4096, k=576, n=64, flops=0, left_bytes=10**6, **MOVED
-    ),
+    ImplicitGemmWork("conv", "conv", BF16, batch=1, m=4096, k=576, n=64, flops=0, left_bytes=10**6, **MOVED),
     AttentionWork("decode", "attention", BF16, batch=8, group=4, queries=1, **HEADS),
     AttentionWork("prefill", "attention", BF16, batch=1, group=4, queries=64, diagonal=1984, **HEADS),
     RowWork("softmax", "softmax", FP16, row=1000, **VECTOR),
@@ -89,7 +87,7 @@ def test_a_missing_key_is_named_or_optional(key: str, tmp_path: Path) -> None:
     table.pop(last, None)
     path = tmp_path / "mine.toml"
     path.write_text(tomlkit.dumps(document))
-    if re.fullmatch(r"gemv_latency_s|rates\.\w+\.(k_step_s|cuts_k)", key):
+    if re.fullmatch(r"gemv_latency_s|rates\.\w+\.(k_step_s|cuts_k)|links\.direct", key):
         assert load_gpu(str(path)).matmul_seconds(64, 4096, 4096, "fp4") > 0
         return
     with pytest.raises(UserError, match=re.escape(f"key '{key}' is missing")):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mtia_emu.errors import UserError
 from mtia_emu.gpu import FALLBACK, Gpu, Mode, gpu_names, gpu_text, load_gpu
 from mtia_emu.gpu.facts import ELEMENT_BYTES
+from mtia_emu.results.report import Band
 from mtia_emu.types import (
     BF16,
     DTYPES,
@@ -28,6 +29,7 @@ from mtia_emu.types import (
     CopyWork,
     DType,
     ElementwiseWork,
+    ImplicitGemmWork,
     ModelWork,
     ProductWork,
     RotaryWork,
@@ -143,7 +145,7 @@ def test_reports_add_up_and_keep_the_power_limit(
 @given(gpus, works)
 def test_a_steady_state_is_never_faster_than_a_burst(gpu: Gpu, work: Work) -> None:
     steady = gpu.kernel(work, mode=Mode(sustained=True))
-    assert steady.seconds >= gpu.kernel(work).seconds * (1 - 1e-9)
+    assert steady.seconds >= gpu.kernel(work, mode=Mode(sustained=False)).seconds * (1 - 1e-9)
 
 
 @given(gpus, works)
@@ -195,9 +197,45 @@ def test_power_limit_slows_large_matmuls_only() -> None:
 def test_decode_power_is_the_fit_of_its_source() -> None:
     """A long weight stream draws 328 W + 67.8 pJ/B x bandwidth + 0.74 pJ/FLOP x rate (H100 decode fit)."""
     gpu, work = load_gpu("h100-sxm"), matmul_work(8, 16384, 65536)
-    k = gpu.kernel(work)
+    k = gpu.kernel(work, mode=Mode(sustained=False))
     rate, bandwidth = 2 * work.macs / k.seconds, (k.dram_read_bytes + k.dram_write_bytes) / k.seconds
     assert k.joules / k.seconds == pytest.approx(328 + 67.8e-12 * bandwidth + 0.74e-12 * rate, rel=0.01)
+
+
+def test_a_launch_idles_and_a_kernel_that_runs_is_active() -> None:
+    gpu = load_gpu("h100-sxm")
+    k = gpu.kernel(vector_work(64))
+    assert k.active == pytest.approx((gpu.active_w - gpu.idle_w) * (k.seconds - gpu.launch_graph_s))
+    assert k.static == pytest.approx(gpu.idle_w * k.seconds)
+
+
+def test_a_board_that_draws_less_is_cooler() -> None:
+    """At a quarter of the power that the limit leaves, an operation costs a quarter of the heat more."""
+    gpu, burst = load_gpu("h100-sxm"), Mode(sustained=False)
+    room = gpu.tdp_w - gpu.idle_w
+    for joules, warmth in ((room / 4, 0.25), (2 * room, 1.0)):
+        assert gpu.board().heat(1.0, joules) == pytest.approx(1 + (gpu.sustained_heat - 1) * warmth)
+    assert gpu.board(burst).heat(1e-9, room * 1e-9) == pytest.approx(1.0)
+    assert gpu.board(burst).heat(10.0, 10 * room) == pytest.approx(gpu.sustained_heat)
+
+
+def test_joules_of_short_kernels_are_in_more_doubt() -> None:
+    """The band is each kernel's, by joules; what launches wait for beyond the graph's period is certain."""
+    gpu = load_gpu("h100-sxm")
+    short, long = matmul_work(1, 64, 64), matmul_work(4096, 4096, 4096)
+    bands, (few, many) = gpu.bands, (gpu.kernel(x).joules for x in (short, long))
+    mixed = run(gpu, [short, long], sustained=True)
+    assert mixed.joules_band == Band(
+        pytest.approx((bands.short_joules.low * few + bands.joules.low * many) / (few + many)),
+        pytest.approx((bands.short_joules.high * few + bands.joules.high * many) / (few + many)),
+    )
+    waits = run(gpu, [short], "host", sustained=True)
+    idle = gpu.idle_w * (gpu.launch_host_s - gpu.launch_graph_s)
+    assert waits.joules_band is not None
+    assert waits.joules_band.low == pytest.approx((bands.short_joules.low * few + idle) / (few + idle))
+    assert run(gpu, []).joules_band is None
+    assert any("100% of the joules of h100-sxm are of kernels below 15 us" in x for x in waits.notes) is True
+    assert not any("joules" in x for x in run(gpu, [long]).notes)
 
 
 def test_stream_launches_cost_their_longer_period() -> None:
@@ -349,6 +387,16 @@ def test_row_kernels_never_get_faster_by_more_rows_or_longer_ones(
 
     before = time(rows, row) * (1 - 1e-9)
     assert time(rows + more, row) >= before and time(rows, row + more) >= before
+
+
+def test_a_convolution_is_a_gemm_that_reads_its_operand_once_and_its_weights_from_dram() -> None:
+    gpu, weights, operand = load_gpu("h100-sxm"), 2 * 576 * 64, 2 * 56 * 56 * 64
+    sizes = {"batch": 1, "m": 56 * 56, "k": 576, "n": 64, "flops": 0, "write_bytes": operand}
+    work = ImplicitGemmWork("c", "conv", BF16, read_bytes=operand + weights, left_bytes=operand, **sizes)
+    kernel, gemm = gpu.kernel(work), gpu.kernel(matmul_work(56 * 56, 576, 64))
+    assert kernel.text.startswith("implicit gemm")
+    assert kernel.dram_read_bytes == weights  # the operand was just written: it is in L2
+    assert kernel.seconds == pytest.approx(gemm.seconds, rel=0.05)
 
 
 def test_short_rows_share_an_sm() -> None:

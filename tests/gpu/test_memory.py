@@ -42,3 +42,13 @@ def test_look_ups_in_an_empty_table_end(rows: int, dim: int) -> None:
     )
     kernel = GPU.kernel(work)
     assert 0 < kernel.seconds < 1e-4 and kernel.dram_read_bytes >= 0
+
+
+def test_a_bag_costs_clocks_beside_its_rows_and_their_elements() -> None:
+    """10,000 bags of 4 rows of 128 elements, spread over all SMs."""
+    sizes = {"bags": 10_000, "lookups": 40_000, "dim": 128, "rows": 100}
+    work = BagWork("", "", FP16, flops=0, read_bytes=25_600, write_bytes=2_560_000, **sizes)
+    row = GPU.lookup_clocks + 128 * GPU.element_clocks
+    clocks = (10_000 * GPU.bag_clocks + 40_000 * row) / GPU.sms
+    start = GPU.launch_graph_s + GPU.dram_latency_s
+    assert GPU.kernel(work).seconds == pytest.approx(start + clocks / GPU.max_clock_hz, rel=1e-9)

@@ -9,9 +9,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from harness import packed
 from hypothesis import strategies as st
-from mtia_emu.kernels.attention.fused import AttentionOperands, ScoreTape, emit_attention
+from mtia_emu.kernels.attention.fused import emit_attention
+from mtia_emu.kernels.attention.operands import AttentionOperands, ScoreTape
 from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionProblem
-from mtia_emu.kernels.attention.search import Tilings, first_cycles, memory_rate
+from mtia_emu.kernels.attention.search import Tilings, first_cycles
 from mtia_emu.kernels.bags.estimate import bag_cycles
 from mtia_emu.kernels.bags.pooled import BagOperands, emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.matmul.dense import emit_matmul
@@ -153,7 +154,7 @@ def attention(d: Draws) -> Estimated:
     hidden = {"diagonal": keys - q} if d.pick((True, False)) and keys >= q else {}
     space = d.pick(("sram", "dram"))
     p = AttentionProblem(g, h, q, keys, dim, dim, FP16, space, extra_bytes=4, **hidden)
-    ((tiles, cycles),) = Tilings(p, c).ranked(memory_rate(p, c), 1)
+    ((tiles, cycles),) = Tilings(p, c).ranked(p.space, c, 1)
     queries, out = packed(FP16, (g, h, q, dim), "sram"), packed(FP16, (g, h, q, dim), "sram", written=True)
     k = replace(packed(FP16, (g, dim, keys), space), strides=(dim * keys, 1, dim))
     operands = AttentionOperands(queries, k, packed(FP16, (g, keys, dim), space), out)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from harness import packed, program_of
 from mtia_emu.kernels import KERNELS
-from mtia_emu.kernels.attention.fused import AttentionOperands, ScoreTape, emit_attention
+from mtia_emu.kernels.attention.fused import emit_attention
+from mtia_emu.kernels.attention.operands import AttentionOperands, ScoreTape
 from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionProblem, AttentionTiling
 from mtia_emu.kernels.bags.gather import emit_gather
 from mtia_emu.kernels.bags.pooled import BagOperands, emit_embedding_bags

@@ -77,7 +77,11 @@ def slower(d: Draws, make: Callable[[Draws, Chip], tuple[Kernel, KernelCall]]) -
         value = getattr(value, part)
     better = d.pick(tuple(BETTER[key](value)))
     kernel, call = make(d, chip)
-    return fast_s(kernel, call, load_chip(name, {key: better})) / fast_s(kernel, call, chip), key, f"{name} {call}"
+    return (
+        fast_s(kernel, call, load_chip(name, {key: better})) / fast_s(kernel, call, chip),
+        key,
+        f"{name} {call}",
+    )
 
 
 def shares(make: Callable[[Draws, Chip], tuple[Kernel, KernelCall]], count: int) -> np.ndarray[Any, Any]:
@@ -95,9 +99,7 @@ def test_a_better_chip_is_seldom_slower_and_never_by_much(
 
 @pytest.mark.deep
 @pytest.mark.parametrize(("make", "most"), [(product, 1.25), (bags, 1.10)], ids=["product", "bags"])
-def test_so_it_is_over_many(
-    make: Callable[[Draws, Chip], tuple[Kernel, KernelCall]], most: float
-) -> None:
+def test_so_it_is_over_many(make: Callable[[Draws, Chip], tuple[Kernel, KernelCall]], most: float) -> None:
     times = shares(make, 500)
     assert (times > SLOWER).mean() <= 0.05 and np.quantile(times, 0.99) < 1.08 and times.max() < most
 

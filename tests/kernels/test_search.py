@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from harness import packed
 from mtia_emu.kernels.attention.plan import AttentionProblem
-from mtia_emu.kernels.attention.search import Tilings, memory_rate, plan_attention
+from mtia_emu.kernels.attention.search import Tilings, plan_attention
 from mtia_emu.kernels.bags.estimate import bag_cycles
 from mtia_emu.kernels.bags.pooled import BagOperands, emit_embedding_bags, ranked_bags
 from mtia_emu.kernels.builder import Builder, NoRoom
@@ -16,6 +16,7 @@ from mtia_emu.kernels.matmul.search import plan_matmul, ranked_matmul
 from mtia_emu.kernels.search import BY_ESTIMATE, FEW, MappingSearch
 
 from mtia_emu.machine.chip import Chip, load_chip
+from mtia_emu.machine.memories import Memory
 from mtia_emu.program.isa import Block, Opcode
 from mtia_emu.types import FP16, FP32, INT32
 
@@ -79,12 +80,12 @@ def test_products_are_ranked_by_their_estimate_behind_the_best_of_a_few_kinds() 
 
 def test_tilings_of_attention_are_ranked_by_their_estimate() -> None:
     problem = AttentionProblem(2, 2, 16, 48, 16, 16, FP16, "sram", extra_bytes=4)
-    tilings, rate = Tilings(problem, CHIP), memory_rate(problem, CHIP)
-    ranked = tilings.ranked(rate, 9)
+    tilings = Tilings(problem, CHIP)
+    ranked = tilings.ranked(problem.space, CHIP, 9)
     costs = [cycles for _, cycles in ranked]
     assert len({tiles for tiles, _ in ranked}) == 9 and costs == sorted(costs)
     assert plan_attention(problem, CHIP).tiles == ranked[0][0]
-    assert min(cost for _, cost in tilings.ranked(rate / 100, 1)) > costs[0]  # keys that come slower
+    assert min(cost for _, cost in tilings.ranked(Memory.DRAM, CHIP, 1)) > costs[0]  # keys that come slower
 
 
 def test_bags_of_a_command_are_as_many_as_local_memory_holds_then_ranked_by_their_estimate() -> None:

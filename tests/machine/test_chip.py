@@ -47,7 +47,14 @@ TOPS = {
     "tpu-v6e": {"int8": 1836, "bf16": 918},
 }
 LOCAL_GB_PER_S = {"mtia-1": 400, "mtia-2i": 1000, "mtia-300": 1900}
-DRAM_GB_PER_S = {"mtia-1": 176, "mtia-2i": 204.8, "mtia-300": 6100, "tpu-v4i": 614, "tpu-v5e": 819, "tpu-v6e": 1638}
+DRAM_GB_PER_S = {
+    "mtia-1": 176,
+    "mtia-2i": 204.8,
+    "mtia-300": 6100,
+    "tpu-v4i": 614,
+    "tpu-v5e": 819,
+    "tpu-v6e": 1638,
+}
 
 
 def at(chip: Any, key: str) -> Any:

@@ -20,8 +20,11 @@ def test_a_shipped_chip_runs_where_its_numbers_hold(name: str) -> None:
     chip = load_chip(name)
     assert (supply_v(chip), memory_supply_v(chip)) == (chip.energy.voltage_v, chip.energy.memory_voltage_v)
     squared = (chip.energy.voltage_v / chip.energy.price_voltage_v) ** 2
-    assert logic_scale(chip) == sram_scale(chip) == squared
-    assert local_scale(chip) == (chip.energy.memory_voltage_v / chip.energy.price_voltage_v) ** 2
+    assert logic_scale(chip) == squared
+    shared = access_scale(chip.sram.bytes, chip.energy.sram_price_bytes)  # 1 or another chip's
+    local = access_scale(chip.pe.local.bytes, chip.energy.local_price_bytes)
+    assert sram_scale(chip) == squared * shared
+    assert local_scale(chip) == (chip.energy.memory_voltage_v / chip.energy.price_voltage_v) ** 2 * local
 
 
 @given(st.sampled_from(SCALES), st.floats(0.3, 3), st.floats(0.3, 3))

@@ -9,7 +9,16 @@ import pytest
 
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.machine.units.noc import Cast
-from mtia_emu.program.geometry import distinct, links, links_in, links_out, reached, receivers, runs_of
+from mtia_emu.program.geometry import (
+    distinct,
+    in_line,
+    links,
+    links_in,
+    links_out,
+    reached,
+    receivers,
+    runs_of,
+)
 from mtia_emu.program.isa import COMMAND, Operand
 from mtia_emu.types import FP16
 
@@ -57,9 +66,30 @@ def test_a_tile_of_whole_rows_is_one_run() -> None:
     assert lie(Operand(FP16, (8, 16), (16, 1), "dram", by_column=True), 4, 8) == (16, 4, True)
     assert lie(Operand(FP16, (8, 16), (1, 8), "dram"), 4, 8) == (8, 8, True)
     assert lie(Operand(FP16, (8, 16), (1, 8), "dram", by_column=True), 4, 8) == (8, 8, False)
+    assert lie(Operand(FP16, (8, 16), (1, 8), "dram", by_column=True), 8, 4) == (64, 1, False)
+    assert lie(Operand(FP16, (2, 8, 16), (128, 1, 8), "dram", by_column=True), 16, 4) == (64, 2, False)
+    assert lie(Operand(FP16, (8, 16), (1, 24), "dram", by_column=True), 8, 4) == (16, 4, False)
 
 
 def test_a_broadcast_row_is_moved_once() -> None:
     again = Operand(FP16, (4, 3, 16), (16, 0, 1), "dram")  # four rows, each three times
     row, rows = np.array([0, 2, 4]), np.array([12, 2, 1])
     assert distinct(again, row, rows).tolist() == [4, 2, 1]
+
+
+def test_a_window_is_as_many_runs_as_its_rows_have_in_memory() -> None:
+    # 3 x 3 windows of [8, 8, 16] with channels last: 6 x 6 places, three lines of 3 * 16 elements each
+    shape, strides = (6, 6, 3, 48), (128, 16, 128, 1)
+    windows = Operand(FP16, shape, strides, "sram", across=2)
+    assert (windows.rows, windows.cols) == (36, 144)
+    assert windows.extent_bytes == 2 * 8 * 8 * 16
+    for cols, length, count in ((144, 96, 4 * 3), (48, 96, 4), (24, 48, 4)):
+        run, runs, turned = runs_of(windows, np.array([4.0]), np.array([float(cols)]))
+        assert (run.item(), runs.item(), turned) == (length, count, False)
+
+
+def test_what_lies_in_line_ends_where_a_stride_leaps() -> None:
+    assert in_line((3, 3, 16), (128, 16, 1)) == 48
+    assert in_line((3, 3, 16), (48, 16, 1)) == 144
+    assert in_line((3, 1, 16), (128, 7, 1)) == 16
+    assert in_line((3, 4), (4, 2)) == 1

@@ -90,7 +90,8 @@ def test_a_gpu_takes_the_work_that_a_program_holds(kind: str) -> None:
 
 def test_a_gpu_is_a_machine_in_its_mode() -> None:
     program = mtia_emu.compile_model(MODEL, CHIP, dims=DIMS)
-    fast, slow = H100.report(program), H100.in_mode(Mode(launch="host")).report(program)
+    known = ProgramRun(program, known_lookups(program))
+    fast, slow = H100.report(known), H100.in_mode(Mode(launch="host")).report(known)
     assert slow.seconds > fast.seconds and slow == mtia_emu.run(program, gpu_mode=Mode(launch="host")).gpu
     assert fast == mtia_emu.run(program, gpu=H100, gpu_mode=Mode(launch="host")).gpu  # it has its own mode
 

@@ -126,6 +126,11 @@ def test_a_chip_at_its_limit_of_power_is_explained_at_the_clock_that_it_keeps() 
     by_key = {e.step.key: e for e in found.effects or ()}
     for key in ("tdp_w", "energy.voltage_v", "energy.temperature_c"):
         e = by_key[key]
-        other = mtia_emu.run(MODEL, "mtia-2i", dims=DIMS, settings=limited | {key: e.step.new}, gpu=None).report
-        assert e.seconds_change == pytest.approx(other.seconds / found.report.seconds - 1) and e.seconds_change < 0
+        other = mtia_emu.run(
+            MODEL, "mtia-2i", dims=DIMS, settings=limited | {key: e.step.new}, gpu=None
+        ).report
+        assert (
+            e.seconds_change == pytest.approx(other.seconds / found.report.seconds - 1)
+            and e.seconds_change < 0
+        )
         assert e.joules_change == pytest.approx(other.joules / found.report.joules - 1)

@@ -68,12 +68,20 @@ def test_a_memory_is_an_axis(make: Any) -> None:
 
 def test_points_keep_to_the_limit_of_power_as_a_run_does(make: Any) -> None:
     model = {"model": "zoo:dlrm-small", "name": "dlrm", "dims": {"batch": 64}}
-    spec = make(chip="mtia-2i", model=[model], set={"tdp_w": [10.0, 20.0, 85.0], "grid.rows": [8, 16]}, constraints=[])
+    spec = make(
+        chip="mtia-2i", model=[model], set={"tdp_w": [10.0, 20.0, 85.0], "grid.rows": [8, 16]}, constraints=[]
+    )
     evaluator, seconds = Evaluator(make_job(spec)), {}
     for point in Space(spec):
         row = evaluator.row(point)
-        report = mtia_emu.run("zoo:dlrm-small", "mtia-2i", settings=point.params, dims={"batch": 64}, gpu=None).report
-        for key, value in (("seconds", report.seconds), ("joules", report.joules), ("clock_hz", report.clock_hz)):
+        report = mtia_emu.run(
+            "zoo:dlrm-small", "mtia-2i", settings=point.params, dims={"batch": 64}, gpu=None
+        ).report
+        for key, value in (
+            ("seconds", report.seconds),
+            ("joules", report.joules),
+            ("clock_hz", report.clock_hz),
+        ):
             assert row.metrics[f"dlrm.{key}"] == value
         seconds[point.params["grid.rows"], point.params["tdp_w"]] = report.seconds
         assert report.power is not None and report.power.slowed == (point.params["tdp_w"] < 85)

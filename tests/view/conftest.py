@@ -10,7 +10,7 @@ import pytest
 
 from mtia_emu.results.basis import Around, Published
 from mtia_emu.results.check import Check, Distance
-from mtia_emu.results.report import Band, Joules, Layer, Report, Stretch, Traffic
+from mtia_emu.results.report import Band, HitBytes, Joules, Layer, Report, Stretch, Traffic
 from mtia_emu.results.spans import Track
 
 sys.path.append(str(Path(__file__).parent))
@@ -53,6 +53,7 @@ def build_report(blocks: int = 4) -> Report:
         macs=sum(x.macs for x in layers),
         peak_macs=sum(x.macs for x in layers) / 0.1432,
         notes=("the KV cache is read from DRAM at every step", "weights are absent: no values"),
+        served=HitBytes(400_000_000, 96_000_000),
         around=Around("chip", 0.05, 0.0, 24, 2500.0),
         published=Published(0.8, 0.99, 1.21, "nine models, ISCA 2025"),
     )

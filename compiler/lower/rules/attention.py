@@ -1,17 +1,22 @@
-"""How attention is scheduled: as one kernel that keeps scores to itself, or as products and a softmax."""
+"""How attention is scheduled: as one kernel that keeps scores to itself, or as products and a softmax.
+
+Where queries are too few for the grid, the one kernel may take the keys in parts, whose results are weighed
+and added after it.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
-from mtia_emu.kernels.attention.fused import ScoreTape
 from mtia_emu.kernels.attention.kernel import tilings
+from mtia_emu.kernels.attention.operands import ScoreTape
 from mtia_emu.kernels.attention.plan import ALWAYS, AttentionPlan, AttentionProblem, AttentionTiling
-from mtia_emu.kernels.attention.search import first_cycles, memory_rate
-from mtia_emu.kernels.builder import NoRoom
+from mtia_emu.kernels.attention.search import first_cycles
+from mtia_emu.kernels.builder import NoRoom, ceil_div
 from mtia_emu.kernels.matmul.plan import MatmulProblem
 from mtia_emu.kernels.matmul.search import ranked_matmul
 from mtia_emu.kernels.rows.estimate import row_cycles
@@ -22,11 +27,11 @@ from mtia_emu.machine.memories import Memory
 from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.reuse.memo import Memoise
 from mtia_emu.sums import add_up
-from mtia_emu.types import TensorType
+from mtia_emu.types import FP32, TensorType
 
 from ...graph import Node
 from ...ops.base import integer
-from ..steps import Schedule
+from ..steps import Buffer, Schedule, Step
 from ..views import View, whole
 from .products import edge
 from .row_parts import fits
@@ -35,6 +40,7 @@ from .rows import softmax_tape
 SCORES_SHARE = 8  # one part in so many of SRAM is for the scores of the heads that are taken at once
 FUSED, SEPARATE, UNSURE = "fused", "separate", "by time"
 NEAR, FAR = 1.3, 4.0  # estimates this near are not trusted; those that leave much out
+LEAST_KEYS = 128  # of a part
 
 
 @dataclass(frozen=True)
@@ -72,33 +78,61 @@ def attention(schedule: Schedule, node: Node) -> list[View]:
     faster = _faster(schedule, call)
     if faster is None:
         return schedule.on_core(node)
-    if faster == UNSURE:
-        _faster_by_time(schedule, node, call)
+    how, parts = faster
+    fused = partial(_in_parts, parts=parts) if parts > 1 else _whole
+    if how == UNSURE:
+        _faster_by_time(schedule, node, call, (fused, _separate))
     else:
-        _WAYS[faster](schedule, node, call)
+        (fused if how == FUSED else _separate)(schedule, node, call)
     return [whole(call.out.buffer, _by_query(node.type)).transpose((0, 2, 1, 3))]
 
 
-def _fused(schedule: Schedule, node: Node, call: _Call) -> None:
-    """Schedule the one kernel."""
-    scoring = {"tape": str(call.scores.tape), "mask": call.scores.mask, "guarded": call.scores.guarded}
-    operands = [call.q, call.k, call.v, *call.extras]
-    schedule.step(node, "attention", operands, [call.out], problem=call.problem, **scoring)
-
-
-def _faster_by_time(schedule: Schedule, node: Node, call: _Call) -> None:
-    """Schedule what takes less time by its blocks, of two ways whose estimates are near."""
+def _faster_by_time(
+    schedule: Schedule, node: Node, call: _Call, ways: Sequence[Callable[[Schedule, Node, _Call], None]]
+) -> None:
+    """Schedule what takes least time by its blocks, of ways whose estimates are near."""
     assert schedule.fastest is not None
     at, kept = len(schedule.steps), dict(schedule.buffers)
-    tried = []
-    for way in (_fused, _separate):
+    tried: list[tuple[list[Step], dict[str, Buffer]]] = []
+    for way in ways:
         way(schedule, node, call)
         tried.append((schedule.steps[at:], schedule.buffers))
         del schedule.steps[at:]
         schedule.buffers = dict(kept)
-    schedule.buffers = tried[0][1] | tried[1][1]
+    schedule.buffers = {name: b for _, buffers in tried for name, b in buffers.items()}
     steps, schedule.buffers = tried[schedule.fastest(schedule, [steps for steps, _ in tried])]
     schedule.steps += steps
+
+
+def _whole(schedule: Schedule, node: Node, call: _Call) -> None:
+    """Schedule the one kernel, each of whose results meets all keys."""
+    _fused(schedule, node, call, [call.out], call.problem)
+
+
+def _fused(
+    schedule: Schedule, node: Node, call: _Call, results: list[View], problem: AttentionProblem
+) -> None:
+    """Schedule the one kernel."""
+    scoring = {"tape": str(call.scores.tape), "mask": call.scores.mask, "guarded": call.scores.guarded}
+    operands = [call.q, call.k, call.v, *call.extras]
+    schedule.step(node, "attention", operands, results, problem=problem, **scoring)
+
+
+def _in_parts(schedule: Schedule, node: Node, call: _Call, parts: int) -> None:
+    """Schedule the one kernel with keys in parts, a softmax over these and the sum of what they weigh."""
+    (b, g, r, m, _), e, kind = call.q.shape, call.v.shape[-1], call.q.dtype
+    rows = b * g * r * m
+    partial = schedule.buffer(f"{node.name}.parts", TensorType(kind, (b, g, r, m, parts, e)))
+    totals = schedule.buffer(f"{node.name}.totals", TensorType(FP32, (b, g, r, m, parts, 1)))
+    results = [x.transpose((0, 1, 4, 2, 3, 5)) for x in (partial, totals)]
+    _fused(schedule, node, call, results, replace(call.problem, parts=parts))
+    weights = schedule.buffer(f"{node.name}.weights", TensorType(kind, (rows, 1, parts)))
+    totals = replace(totals, shape=weights.shape, strides=weights.strides)
+    schedule.step(node, "row", [totals], [weights], tape=str(softmax_tape()))
+    partial = whole(partial.buffer, TensorType(kind, (rows, parts, e)))
+    out = call.out.reshape((b, g, r, m, 1, e)) or call.out
+    sizes = {"batch": rows, "m": 1, "k": parts, "n": e}
+    schedule.step(node, "matmul", [weights, partial], [out], **sizes, epilogue="")
 
 
 def _by_query(kind: TensorType) -> TensorType:
@@ -159,7 +193,7 @@ def _best(problem: AttentionProblem, memoise: Memoise, chip: Chip) -> tuple[Atte
         ranking = tilings(problem, chip, memoise)
     except NoRoom:
         return None
-    ((tiles, cycles),) = ranking.ranked(memory_rate(problem, chip), 1)
+    ((tiles, cycles),) = ranking.ranked(problem.space, chip, 1)
     return tiles, cycles + first_cycles(problem, chip)
 
 
@@ -194,11 +228,11 @@ def _is_bound(schedule: Schedule, view: View) -> bool:
     return schedule.buffers[view.buffer].role != "temp" or view.buffer in names
 
 
-def _faster(schedule: Schedule, call: _Call) -> str | None:
-    """Return FUSED or SEPARATE, whichever is estimated to be faster; None where the chip holds neither.
+def _faster(schedule: Schedule, call: _Call) -> tuple[str, int] | None:
+    """Return FUSED, with the parts of keys, or SEPARATE, whichever is estimated to be faster.
 
     UNSURE where time can be asked and the estimates are near, or leave much out: extras that come from DRAM,
-    keys that lie column after column.
+    keys that lie column after column. None where the chip holds neither.
     """
     far = any(x.strides[-1] and any(x.strides[2:4]) and _is_bound(schedule, x) for x in call.extras)
     far = far or call.k.strides[-2] != 1
@@ -207,20 +241,49 @@ def _faster(schedule: Schedule, call: _Call) -> str | None:
     if key not in schedule.memo:
         work = partial(_decide, call.problem, call.q.shape[1], near, schedule.memoise)
         schedule.memo[key] = schedule.memoise(*key, schedule.chip, work, decides=True)
-    return cast("str | None", schedule.memo[key])
+    return cast("tuple[str, int] | None", schedule.memo[key])
 
 
-def _decide(p: AttentionProblem, groups: int, near: float, memoise: Memoise, chip: Chip) -> str | None:
+def _decide(
+    p: AttentionProblem, groups: int, near: float, memoise: Memoise, chip: Chip
+) -> tuple[str, int] | None:
     best = _best(p, memoise, chip)
-    most = math.inf if best is None else best[1]
+    most, parts = math.inf if best is None else best[1], 1
+    for count in _part_counts(p, chip):
+        cycles = _part_cycles(replace(p, parts=count), memoise, chip)
+        if cycles is not None and cycles < most:
+            most, parts = cycles, count
     separate = _separate_cycles(p, _strips(p, groups, chip), chip, most * near)
-    if best is None:
-        return None if separate is None else SEPARATE
     if separate is None:
-        return FUSED
+        return None if most == math.inf else (FUSED, parts)
     if most < separate * near and separate < most * near:
-        return UNSURE
-    return SEPARATE if separate < most else FUSED
+        return UNSURE, parts
+    return (SEPARATE, 1) if separate < most else (FUSED, parts)
+
+
+def _part_counts(p: AttentionProblem, chip: Chip) -> list[int]:
+    """Return in how many parts keys may be taken: as many as leave no PE without work, and fewer.
+
+    None where the queries fill half of the grid, or where some keys are hidden from some of them.
+    """
+    units = p.groups * ceil_div(p.heads * p.queries, chip.pe.reduce.bank_rows)
+    if p.diagonal < p.keys - 1 or not units:
+        return []
+    most = min(chip.pes // units, p.keys // LEAST_KEYS)
+    counts = (most >> i for i in range(3))
+    return list(dict.fromkeys(ceil_div(p.keys, ceil_div(p.keys, x)) for x in counts if x > 1))
+
+
+def _part_cycles(p: AttentionProblem, memoise: Memoise, chip: Chip) -> float | None:
+    """Return the estimate of keys in parts, with the launches that join them; None where no row fits."""
+    best, rows = _best(p, memoise, chip), p.groups * p.heads * p.queries
+    if best is None or not fits(chip, softmax_tape(), p.parts, [FP32], [p.kind]):
+        return None
+    kind, near = p.kind, Memory.SRAM
+    weighed = MatmulProblem(rows, 1, p.parts, p.value_dim, kind, kind, kind, near, near)
+    weighing = row_cycles(chip, softmax_tape(), rows, p.parts, (FP32, kind))
+    launches = 2 * chip.cycles(chip.launch.replace_s)
+    return best[1] + weighing + ranked_matmul(weighed, chip, 1)[0][1] + launches
 
 
 def _separate_cycles(p: AttentionProblem, strips: int, chip: Chip, most: float) -> float | None:
@@ -282,6 +345,3 @@ def _part(call: _Call, index: int, strips: int) -> _Call:
 
     q, k, v, out = (cut(x) for x in (call.q, call.k, call.v, call.out))
     return replace(call, q=q, k=k, v=v, out=out, extras=tuple(map(cut, call.extras)))
-
-
-_WAYS = {FUSED: _fused, SEPARATE: _separate}

@@ -161,9 +161,9 @@ def _fill(schedule: Schedule, node: Node, target: View) -> None:
 
 
 def _matrix(schedule: Schedule, node: Node, weight: View, s: ConvShape) -> View:
-    """Return weights [o,i,*kernel] as [g,taps*i,o/g], without g where there is one group; taps first of [taps,c].
+    """Return weights [o,i,*kernel] as [g,taps*i,o/g], without g where there is one group.
 
-    A copy is made where no view is that.
+    Those of a depthwise convolution are [taps,c]. A copy is made where no view is that.
     """
     rank = len(s.kernel)
     grouped = weight.reshape((s.groups, s.outer, s.inner, *s.kernel))
@@ -257,7 +257,7 @@ def _by_taps(schedule: Schedule, call: _Call, out: View, edges: list[View]) -> N
 
 
 def _weighted(taps: int, more: bool, kind: DType) -> Tape:
-    """Return the sum of products of `taps` inputs and as many weights, with a first input where there is `more`.
+    """Return the sum of `taps` inputs times as many weights, and of a first input where there is `more`.
 
     Weights of bytes become fp32 first: the engine multiplies bytes as bytes.
     """

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from mtia_emu.kernels.rows.tape import Tape, part_of
+from mtia_emu.kernels.rows.tape import Source, Tape, TapeStep, part_of
 
 from mtia_emu.types import FP32, DType, TensorType
 
@@ -64,6 +65,7 @@ class _Loop:
         """Schedule all steps; return where the stacked states lie, and the last ones of the others."""
         schedule, node, body = self.schedule, self.node, self.body
         operands = schedule.operands(node)
+        kept = [self._near(view) for view in operands[body.first_kept :]]
         results = [schedule.result(node, i) for i in range(len(node.outputs))]
         states, shape = operands[: body.states], node.types[0].shape[1:]
         scanned = operands[body.first_scanned : body.first_kept]
@@ -75,9 +77,17 @@ class _Loop:
             into = [r if t == steps - 1 else s[t % 2] for r, s in zip(results[1:], spare, strict=True)]
             into.append(_element(results[0], t))
             self._product(states[-1], operands, pieces)
-            rest = [*self._pieces(pieces), *(_element(x, t) for x in scanned), *operands[body.first_kept :]]
+            rest = [*self._pieces(pieces), *(_element(x, t) for x in scanned), *kept]
             states = self._tapes(states, rest, into)
         return results
+
+    def _near(self, view: View) -> View:
+        """Return a constant that every step reads as a temporary, which may lie in SRAM."""
+        if self.schedule.buffers[view.buffer].role != "const" or self.node.types[0].shape[0] == 1:
+            return view
+        near = self._buffer("kept", view.shape, view.dtype)
+        self.schedule.step(self.node, "copy", [view], [near])
+        return near
 
     def _buffer(self, what: str, shape: tuple[int, ...], kind: DType) -> View:
         return self.schedule.buffer(f"{self.node.name}.{what}", TensorType(kind, shape))
@@ -105,18 +115,37 @@ class _Loop:
         return [product.slice(start, (*lead, size), [1] * (len(lead) + 1)) for start in starts]
 
     def _tapes(self, states: Sequence[View], rest: Sequence[View], into: Sequence[View]) -> list[View]:
-        """Run the tape of each state, which sees the new values of those before; return all new ones."""
-        new = list(states)
-        for index, (tape, out) in enumerate(zip(self.body.tapes, into, strict=True)):
-            self._map(tape, [*new, *rest], out)
-            new[index] = out
-        return new
+        """Run the tapes of all states as one kernel call; return the new states."""
+        views = [*states, *rest]
+        read = [views[int(i)].expand(into[0].shape) for i in self.joined[1]]
+        self.schedule.step(self.node, "map", read, into, tape=str(self.joined[0]))
+        return list(into)
 
-    def _map(self, tape: Tape, inputs: Sequence[View], out: View) -> None:
-        """Run a tape on those of its inputs that it reads."""
-        tape, left = part_of(tape, tape.results, range(tape.inputs))
-        views = [inputs[int(i)].expand(out.shape) for i in left]
-        self.schedule.step(self.node, "map", views, [out], tape=str(tape))
+    @cached_property
+    def joined(self) -> tuple[Tape, list[Source]]:
+        """Return the tapes of all states as one, and which inputs it reads."""
+        whole = joined_tapes(self.body.tapes)
+        return part_of(whole, whole.results, range(whole.inputs))
+
+
+def joined_tapes(tapes: Sequence[Tape]) -> Tape:
+    """Return tapes of the states as one, with a result for each: a tape reads what those before it gave."""
+    steps: list[TapeStep] = []
+    results: list[Source] = []
+    for tape in tapes:
+        base = len(steps)
+
+        def placed(source: Source, base: int = base) -> Source:
+            if isinstance(source, float):
+                return source
+            if source < 0:
+                return source - base
+            return results[source] if source < len(results) else source
+
+        made = [replace(s, sources=tuple(map(placed, s.sources))) for s in tape.steps]
+        steps += made
+        results.append(placed(tape.results[0]))
+    return Tape(tapes[0].inputs, tuple(steps), tuple(results))
 
 
 def _element(view: View, at: int) -> View:

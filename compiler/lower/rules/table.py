@@ -32,6 +32,8 @@ from .rows import first_elements, norm, quantise_rows, reduction, rotary, softma
 from .scan import scan
 
 Rule = Callable[[Schedule, Node], list[View]]
+WORTH_A_COPY = 1 << 18  # bytes of bursts from which a launch that copies a constant takes less time
+OFTEN = 64  # rows from which indices that each of them reads are worth a copy in SRAM
 
 
 def rule_of(op: str) -> Rule:
@@ -55,12 +57,27 @@ def _as_it_is(kernel: Kernel, otherwise: Rule, schedule: Schedule, node: Node) -
     return results
 
 
+def _at_hand(schedule: Schedule, node: Node, view: View, shape: tuple[int, ...]) -> View:
+    """Return an operand of a map, or a copy in SRAM of a small constant that most rows read a part of.
+
+    A constant along the last axis alone is read once anyway.
+    """
+    rows, full = math.prod(shape[:-1]), view.expand(shape).strides
+    along = all(t == 0 or n == 1 for t, n in zip(full[:-1], shape[:-1], strict=True))
+    const = schedule.buffers[view.buffer].role == "const" and view.type.size * OFTEN <= math.prod(shape)
+    if not const or along or rows * schedule.chip.dram.burst_bytes < WORTH_A_COPY:
+        return view
+    near = schedule.buffer(f"{node.name}.near", view.type)
+    schedule.step(node, "copy", [view], [near])
+    return near
+
+
 def _run_map(schedule: Schedule, node: Node, tape: Tape) -> list[View]:
     """Schedule an elementwise tape over the result's shape; constant numbers go into its commands."""
     inputs = schedule.operands(node)
     out = schedule.result_like(node, inputs)
     tape, left = inline(tape, schedule.numbers(node.inputs, 0))
-    views = [*(inputs[i].expand(out.shape) for i in left), out]
+    views = [*(_at_hand(schedule, node, inputs[i], out.shape).expand(out.shape) for i in left), out]
     if out.buffer in schedule.channels_last:
         views = [channels_last(v) for v in views]
     schedule.step(node, "map", views[:-1], views[-1:], tape=str(tape))
@@ -192,6 +209,10 @@ def _gather(schedule: Schedule, node: Node) -> list[View]:
         return schedule.on_core(node)
     table = schedule.packed(node, x).reshape((outer, x.shape[axis], inner))
     flat = schedule.packed(node, indices).reshape((1, count))
+    if flat is not None and outer >= OFTEN and schedule.buffers[flat.buffer].role == "const":
+        near = schedule.buffer(f"{node.name}.indices", flat.type)  # each outer row reads all of them
+        schedule.step(node, "copy", [flat], [near])
+        flat = near
     out = schedule.result(node)
     assert table is not None and flat is not None
     rows = View(out.buffer, out.dtype, (outer * count, inner), (inner, 1))

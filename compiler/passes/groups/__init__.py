@@ -5,13 +5,16 @@ from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
 from .convolutions import MarkTransposed
 from .projections import MarkProjections
+from .quantised import MarkQuantised
 from .scans import MarkScans
 
 __all__ = [
+    "GPU_PASSES",
     "Flow",
     "MarkAttention",
     "MarkChains",
     "MarkProjections",
+    "MarkQuantised",
     "MarkScans",
     "MarkTransposed",
     "MarkedGraph",
@@ -19,3 +22,13 @@ __all__ = [
     "NodeGroup",
     "mark",
 ]
+
+GPU_PASSES: tuple[Marking, ...] = (
+    MarkAttention(),  # first: it takes the softmax, and the work around it, whole
+    MarkScans(),  # before the others: it takes the work around a loop
+    MarkProjections(),
+    MarkTransposed(),
+    MarkChains(),  # what is in no other kernel
+    MarkQuantised(),  # last: the end of any of them
+)
+"""The passes that mark what a GPU runs as one kernel, on the graph that no chip is known to yet."""

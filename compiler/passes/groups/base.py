@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 
-from mtia_emu.types import ModelWork, Work, WorkGroup
+from mtia_emu.types import BagWork, ModelWork, Work, WorkGroup
 
 from ...graph import Graph, Match, Node
 from ...ops import work
@@ -71,6 +72,15 @@ class Flow:
         makers = (self.graph.producer(self.source(v)) for v in node.inputs if v)
         return list({maker.name: maker for maker in makers if maker is not None}.values())
 
+    def before(self, name: str) -> set[str]:
+        """Return the names of the nodes that what a node reads is made by, itself not included."""
+        found, frontier = set[str](), [name]
+        while frontier:
+            makers = [n.name for n in self.writers(self.graph.by_name[frontier.pop()])]
+            frontier += [n for n in makers if n not in found]
+            found |= set(makers)
+        return found
+
     def in_order(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return names of nodes in the graph's order."""
         return tuple(sorted(names, key=self._place.__getitem__))
@@ -107,8 +117,23 @@ class MarkedGraph:
     def asked(self) -> ModelWork:
         """Return the work of every node that has any, and the groups by the places of their works."""
         place = {name: i for i, name in enumerate(self.flow.works)}
+        works = [self._beside(name, work) for name, work in self.flow.works.items()]
         groups = (WorkGroup(g.work, tuple(place[name] for name in g.nodes), place[g.at]) for g in self.groups)
-        return ModelWork(tuple(self.flow.works.values()), tuple(groups))
+        return ModelWork(tuple(works), tuple(groups))
+
+    def _beside(self, name: str, work: Work) -> Work:
+        """Return the work of a node; of a bag with how many works around it may run at the same time."""
+        if not isinstance(work, BagWork):
+            return work
+        names = list(self.flow.works)
+        at = names.index(name)
+        made_of, makes = self.flow.before(name), {name}
+        for other in names[at + 1 :]:
+            if makes & {n.name for n in self.flow.writers(self.graph.by_name[other])}:
+                makes.add(other)
+        before = takewhile(lambda n: n not in made_of, reversed(names[:at]))
+        behind = takewhile(lambda n: n not in makes, names[at + 1 :])
+        return replace(work, before=len(list(before)), behind=len(list(behind)))
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from .base import MarkedGraph, Marking, NodeGroup
 class MarkTransposed(Marking):
     """Mark convolutions of one operand with the concats that join their results, in the last concat's place.
 
-    So a transposed convolution, which is imported as one for each place between strides, is the one kernel that
-    libraries have for it. It reads its operand once and writes its result once.
+    So a transposed convolution, which is imported as one for each place between strides, is the one kernel
+    that libraries have for it. It reads its operand once and writes its result once.
     """
 
     def __call__(self, marked: MarkedGraph) -> MarkedGraph:
@@ -62,4 +62,3 @@ def _joint(works: list[ImplicitGemmWork]) -> ImplicitGemmWork:
         read_bytes=sum(w.read_bytes - w.left_bytes for w in works) + works[0].left_bytes,
         write_bytes=sum(w.write_bytes for w in works),
     )
-

@@ -60,6 +60,7 @@ class Cache:
 
     def __init__(self, shape: CacheShape) -> None:
         self.shape = shape
+        self.accesses = self.misses = 0  # so far
         self.write_backs = 0  # dirty lines that have left so far
         self._lines = np.full((shape.sets, shape.ways), -1, np.int64)  # of each set, the latest used first
         self._dirty = np.zeros((shape.sets, shape.ways), np.bool_)
@@ -74,6 +75,8 @@ class Cache:
         dirties = np.ascontiguousarray(np.broadcast_to(write, np.shape(lines)), dtype=np.bool_).ravel()
         hit = np.zeros(len(asked), np.bool_)
         self.write_backs += int(_access(asked, dirties, self._lines, self._dirty, hit))
+        self.accesses += len(hit)
+        self.misses += len(hit) - int(np.count_nonzero(hit))
         return hit.reshape(np.shape(lines))
 
     def flush(self) -> int:

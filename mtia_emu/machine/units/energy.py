@@ -14,10 +14,11 @@ from pydantic import BaseModel, Field
 from .memory import STRICT, unit
 
 MIB = 1 << 20
-# An access takes 1 + WIRE sqrt(size / 1 MiB): decoders and sense amplifiers, and wires as long as the memory is
-# wide. From 8 KB and 1 MB at 7 nm, 7.5 and 14 pJ for 64 bits (Jouppi et al., ISCA 2021, table 2, recalled). Of
-# the same table 32 KB is 8.5 pJ, here 8.1; TPU v4i's 4 MB and 128 MB (accelforge) are 2.1 and 16 times 8 KB,
-# here 2.8 and 12. CACTI at 22 nm grows as fast between large memories and faster between small ones.
+# An access takes 1 + WIRE sqrt(size / 1 MiB): decoders and sense amplifiers, and wires as long as the memory
+# is wide. From 8 KB and 1 MB at 7 nm, 7.5 and 14 pJ for 64 bits (Jouppi et al., ISCA 2021, table 2,
+# recalled). Of the same table 32 KB is 8.5 pJ, here 8.1; TPU v4i's 4 MB and 128 MB (accelforge) are 2.1 and
+# 16 times 8 KB, here 2.8 and 12. CACTI at 22 nm grows as fast between large memories and faster between
+# small ones.
 WIRE = 1.045
 
 LEAKAGE_AT_C = 70.0  # the junction temperature at which `leakage_w_per_mm2` holds
@@ -109,12 +110,12 @@ class Energy(BaseModel):
     )
     command_pj: float = Field(ge=0, description="issue of one command", json_schema_extra=unit("pJ"))
     leakage_w_per_mm2: float = Field(
-        ge=0, description="leakage of the die's modelled area at 70 C", json_schema_extra=unit("W/mm2")
+        ge=0, description="leakage of the modelled area at 70 C", json_schema_extra=unit("W/mm2")
     )
     clock_pf_per_mm2: float = Field(
         ge=0,
-        description="capacitance of the die's modelled area that switches every cycle, whatever runs: the clock tree and "
-        "control that no event price holds (inferred)",
+        description="capacitance of the modelled area that switches every cycle, whatever runs: the clock "
+        "tree and control that no event price holds (inferred)",
         json_schema_extra=unit("pF/mm2"),
     )
     link_w: float = Field(

@@ -161,10 +161,15 @@ class Sram(BaseModel):
         gt=0, le=256, description="lines of a set of the cache", json_schema_extra=unit("lines")
     )
 
-    def cache_bytes(self, scratch_bytes: int) -> int:
-        """Return the capacity of the cache beside so much scratch memory: whole granules."""
+    def cache_bytes(self, scratch_bytes: int, resident_bytes: int = 0) -> int:
+        """Return the capacity of the cache beside so much scratch memory: whole granules less what is pinned.
+
+        Resident weights fill what scratch leaves of its last granule, then lines of the cache.
+        """
         taken = -(-scratch_bytes // self.granule_bytes)
-        return max(self.bytes // self.granule_bytes - taken, 0) * self.granule_bytes
+        left = max(self.bytes // self.granule_bytes - taken, 0) * self.granule_bytes
+        beyond = max(resident_bytes - (taken * self.granule_bytes - scratch_bytes), 0)
+        return max(left - beyond, 0)
 
 
 class Dram(BaseModel):

@@ -94,6 +94,10 @@ def table_of(member: Callable[[CommandKind], Any]) -> Array:
 
 
 POOLS = table_of(lambda kind: kind.pools)
+LOOKS_UP = table_of(lambda kind: kind.looks_up)
+READS_TILE = table_of(lambda kind: kind.loads_tile or kind.fills_stage)
+STORES = table_of(lambda kind: kind.stores)
+STAGES = table_of(lambda kind: kind.fills_stage)
 
 
 def queue_numbers(kind: CommandKind, batch: Batch) -> Array | int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mtia_emu.compiler.build import NodeBuilder
 from mtia_emu.compiler.check import check
-from mtia_emu.compiler.frontend import load
+from mtia_emu.compiler.frontend import load, roll
 from mtia_emu.compiler.frontend.roll import LEAST, rolled
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.reference import evaluate
@@ -132,3 +132,14 @@ def test_a_short_loop_stays_written_out() -> None:
     assert rolled(builder, [], [tuple(columns)]) is None
     last, (stack,) = rolled(builder, [], [(*columns, columns[0])]) or ([], [""])
     assert last == [] and builder.type_of(stack).shape == (LEAST, 3)
+
+
+def test_values_that_would_be_too_large_at_once_stay_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = NodeBuilder()
+    builder.declare("x", TensorType(FP32, (LEAST, 3)))
+    slices = [builder.add("slice", "x", starts=[t, 0], ends=[t + 1, 3], steps=[1, 1]) for t in range(LEAST)]
+    column = tuple(builder.add("exp", value) for value in slices)
+    monkeypatch.setattr(roll, "MOST_ELEMENTS", LEAST * 3 - 1)
+    assert rolled(builder, [], [column]) is None
+    monkeypatch.setattr(roll, "MOST_ELEMENTS", LEAST * 3)
+    assert rolled(builder, [], [column]) is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mtia_emu.compiler.lower.fixed import fixed_mappings
+from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.text import parse
 
 from mtia_emu import api
@@ -16,7 +17,6 @@ from mtia_emu.machine.chip import load_chip
 from mtia_emu.options import Options
 from mtia_emu.program.isa import Program
 from mtia_emu.study.tuning import tuning
-from mtia_emu.compiler.pipeline import compile_graph
 
 CHIP = load_chip("tiny")
 GRAPH = parse("""graph g {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler import text
-from mtia_emu.compiler.lower.place import LINE, Arena, Placement, place, vacant
+from mtia_emu.compiler.lower.place import LINE, Arena, Placement, place, room_notes, vacant
 from mtia_emu.compiler.lower.schedule import schedule
 
 from mtia_emu.machine.chip import load_chip
@@ -166,6 +166,60 @@ def test_weights_may_stay_where_they_are() -> None:
     assert {n: where.address[n] for n in "xyab"} == {"x": 0, "y": 768, "a": 1024, "b": 1536}
     assert {n: where.address[n] for n in "wv"} == {"w": 0, "v": 512}
     assert (where.dram_bytes, where.sram_bytes) == (768, 1792)
+
+
+def test_weights_stay_in_what_activations_leave_on_a_warm_chip() -> None:
+    """Of 2048 B 1536 are for buffers: a and b take 768, w 512 and v 256 the rest; each has a home in DRAM."""
+    made = schedule(text.parse(WORKED), load_chip("tiny", {"sram.bytes": 2048}))
+    cold, warm = place(made), place(made, state="warm")
+    assert {n: warm.space[n] for n in "wv"} == {"w": "sram", "v": "sram"}
+    assert {n: warm.address[n] for n in "wv"} == {"w": 768, "v": 1280}
+    assert all(warm.address[n] == cold.address[n] for n in "xyab")
+    assert (warm.sram_bytes, warm.resident_bytes, warm.homeless_bytes) == (1536, 768, 0)
+    assert (warm.dram_bytes, cold.resident_bytes, warm.state, cold.state) == (1792, 0, "warm", "cold")
+    made = schedule(
+        text.parse(WORKED), load_chip("tiny", {"sram.bytes": 1900})
+    )  # 1425: v, 256 B, has no room
+    less = place(made, state="warm")
+    assert less.space["v"] == "dram" and (less.resident_bytes, less.homeless_bytes) == (512, 256)
+    assert "warm: 0.000512 of 0.000768 MB" in room_notes(less, made.chip)[0]
+
+
+def test_operands_that_are_placed_by_hand_stay_there() -> None:
+    made = schedule(text.parse(WORKED), load_chip("tiny"))
+    for inputs_in in ("sram", "weights-dram"):
+        assert place(made, inputs_in, "warm").space == place(made, inputs_in).space
+
+
+TIED = """graph g {
+  in %i : int64[4]
+  const %table : fp16[400,64] = absent
+  const %w : fp16[64,64] = absent
+  const %twice : fp16[64,64] = absent
+  %a : fp16[4,64] = gather(%table, %i) {axis=0}
+  %b : fp16[4,64] = matmul(%a, %w)
+  %c : fp16[4,64] = matmul(%b, %twice)
+  %y : fp16[4,64] = matmul(%c, %twice)
+  out %y
+}"""
+
+
+def test_what_most_steps_read_stays_and_no_table_does() -> None:
+    chip = load_chip("tiny", {"sram.bytes": 16384})  # 12288 for buffers: one weight of 8192 beside a, b and c
+    where = place(schedule(text.parse(TIED), chip, state="warm"), state="warm")
+    assert {n: where.space[n] for n in ("twice", "w", "table")} == {
+        "twice": "sram",
+        "w": "dram",
+        "table": "dram",
+    }
+    large = load_chip("tiny", {"sram.bytes": 1 << 20})
+    assert place(schedule(text.parse(TIED), large, state="warm"), state="warm").space["table"] == "dram"
+
+
+def test_a_warm_chip_copies_no_constant_anew() -> None:
+    made, chip = text.parse(TIED), load_chip("tiny", {"sram.bytes": 1 << 20})
+    assert [s.op for s in schedule(made, chip).steps].count("copy") == 1
+    assert [s.op for s in schedule(made, chip, state="warm").steps].count("copy") == 0
 
 
 def test_what_is_vacant_begins_where_buffers_end() -> None:

@@ -240,14 +240,14 @@ SCANNED = """  in %h : fp32[2,3]
 """
 
 
-def test_a_loop_with_a_product_is_a_product_and_a_tape_a_step() -> None:
+def test_a_loop_with_a_product_is_a_product_and_the_tapes_of_all_states_a_step() -> None:
     weight = ", ".join(map(str, np.linspace(-1, 1, 18).round(3)))
     body = SCANNED.format(kind="bool", weight=weight)
     first = "6 -> t1 | t0 = add(x0, x2); t1 = where(x5, t0, x0)"
     last = "6 -> t2 | t0 = tanh(x0); t1 = mul(t0, x3); t2 = add(t1, x4)"
     attrs = f'{{product=true, scanned=2, tapes=["{first}", "{last}"]}}'
     body += f"  %y : fp32[5,2,3], %c : fp32[2,3] = scan(%h, %h, %w, %x, %m) {attrs}\n  out %y\n  out %c"
-    assert kernels(body) == ["matmul", "map", "map"] * 5
+    assert kernels(body) == ["matmul", "map"] * 5
 
 
 def test_a_loop_without_one_is_a_kernel_call() -> None:

@@ -10,9 +10,10 @@ import pytest
 from harness import Array, chips, packed, run, values
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from mtia_emu.kernels.attention.fused import AttentionOperands, ScoreTape, emit_attention
+from mtia_emu.kernels.attention.fused import emit_attention
+from mtia_emu.kernels.attention.operands import AttentionOperands, ScoreTape
 from mtia_emu.kernels.attention.plan import ALWAYS, AttentionPlan, AttentionProblem, AttentionTiling
-from mtia_emu.kernels.attention.search import Tilings, memory_rate, plan_attention
+from mtia_emu.kernels.attention.search import Tilings, plan_attention
 from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.rows.tape import Tape, parse
 
@@ -43,13 +44,16 @@ class Case:
         return ScoreTape(tape, int(self.mask in ("added", "chosen")), self.guarded)
 
     def operands(self) -> list[Operand]:
-        """Return q, k, v, out and the mask."""
+        """Return q, k, v, out, with parts the logarithms, and the mask."""
         p = self.problem
         q = packed(p.kind, (p.groups, p.heads, p.queries, p.dim), p.space)
         k = packed(p.kind, (p.groups, p.dim, p.keys), p.space)
         k = replace(k, strides=(p.dim * p.keys, 1, p.dim))
         v = packed(p.kind, (p.groups, p.keys, p.value_dim), p.space)
-        out = packed(p.kind, (p.groups, p.heads, p.queries, p.value_dim), "sram", written=True)
+        parts = (p.groups, p.parts) if p.parts > 1 else (p.groups,)
+        out = [packed(p.kind, (*parts, p.heads, p.queries, p.value_dim), "sram", written=True)]
+        if p.parts > 1:
+            out.append(packed(FP32, (*parts, p.heads, p.queries, 1), "sram", written=True))
         kind = FP32 if self.mask != "chosen" else DTYPE_BOOL
         shape = (p.groups, p.heads, p.queries, p.keys)
         views = {
@@ -57,13 +61,14 @@ class Case:
             "row": [Operand(kind, shape, (p.keys, 0, 0, 1), "dram")],
             "whole": [packed(kind, shape)],
         }
-        causal = [Operand(kind, shape, (0, 0, p.keys, 1), "sram")]
-        return [q, k, v, out, *views.get(self.mask, causal)]
+        causal = [Operand(kind, shape, (0, 0, p.keys, 1), p.space)]
+        return [q, k, v, *out, *views.get(self.mask, causal)]
 
     def data(self, seed: int) -> list[Array]:
         """Return arrays for q, k, v and the mask."""
         p, rng = self.problem, np.random.default_rng(seed)
-        q, k, v, _, *extra = self.operands()
+        q, k, v, *rest = self.operands()
+        extra = rest[1 + (p.parts > 1) :]
         arrays = [values(x.dtype, x.shape, seed + i) for i, x in enumerate((q, k, v))]
         if not extra:
             return arrays
@@ -99,14 +104,25 @@ DTYPE_BOOL = DType("bool", np.dtype(bool), 8)
 def emitted(case: Case, plan: AttentionPlan) -> Block:
     """Return the block of a case under a plan."""
     q, k, v, out, *extras = case.operands()
-    return emit_attention(plan, AttentionOperands(q, k, v, out, tuple(extras)), case.scores)
+    total = extras.pop(0) if case.problem.parts > 1 else None
+    return emit_attention(plan, AttentionOperands(q, k, v, out, tuple(extras), total), case.scores)
+
+
+def joined(case: Case, outputs: list[Array]) -> Array:
+    """Return the results of all keys: of parts, their mean by the softmax of the logarithms."""
+    if case.problem.parts == 1:
+        return outputs[0]
+    out, total = (x.astype(np.float64) for x in outputs)
+    with np.errstate(invalid="ignore"):
+        powers = np.exp(total - total.max(axis=1, keepdims=True))
+        return (powers / powers.sum(axis=1, keepdims=True) * out).sum(axis=1)
 
 
 def holds(case: Case, plan: AttentionPlan, seed: int = 0) -> Block:
     """Execute a case under a plan and hold it to its definition; return the block."""
     block = emitted(case, plan)
     arrays = case.data(seed)
-    (got,) = run(block, plan.chip, arrays, views=case.operands()).outputs
+    got = joined(case, run(block, plan.chip, arrays, views=case.operands()).outputs)
     right = case.expected(arrays)
     assert got.shape == right.shape
     assert (np.isnan(got.astype(np.float64)) == np.isnan(right)).all()
@@ -126,6 +142,9 @@ def cases(draw: st.DrawFn) -> Case:
         draw(st.integers(1, 5)), draw(st.integers(1, 3)), queries, keys, draw(size), draw(size),
         draw(st.sampled_from([FP16, BF16, FP32])), draw(st.sampled_from(["dram", "sram"])), diagonal, 24,
     )  # fmt: skip
+    if diagonal == ALWAYS:
+        least = -(-keys // draw(st.integers(1, 6)))  # of a part
+        problem = replace(problem, parts=-(-keys // least))
     return Case(problem, mask, draw(st.booleans()))
 
 
@@ -177,6 +196,19 @@ def test_hidden_tiles_are_not_computed() -> None:
     assert len(masks) == 64 // 8 * 2 * 2  # the diagonal alone reads the mask
 
 
+def test_a_mask_that_heads_share_is_read_from_dram_once() -> None:
+    chip = load_chip("tiny", {"sram.bytes": 1 << 20})
+    problem = replace(causal().problem, space="dram")
+    case = Case(problem, "added")
+    plan = AttentionPlan(problem, AttentionTiling(2, 8, 8, 4), chip)
+    block = holds(case, plan)
+    found = events(block, chip)
+    staged = block.commands["op"] == Opcode.STAGE
+    tiles = 8 * 8 * 8 * 4  # those on the diagonal, of fp32
+    assert found.sram_write_bytes[staged].sum() == block.scratch_bytes == tiles
+    assert found.sram_read_bytes.sum() == 2 * 2 * tiles  # for each head
+
+
 def test_scores_reach_no_shared_memory_and_keys_are_loaded_once_for_a_row() -> None:
     chip = load_chip("tiny")
     problem = replace(causal().problem, diagonal=ALWAYS)
@@ -188,14 +220,15 @@ def test_scores_reach_no_shared_memory_and_keys_are_loaded_once_for_a_row() -> N
     assert found.sram_read_bytes.sum() == qo / 2 + kv * plan.passes
 
 
+@pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("guarded", [False, True])
-def test_a_row_that_sees_nothing_is_zero_where_guarded(guarded: bool) -> None:
+def test_a_row_that_sees_nothing_is_zero_where_guarded(guarded: bool, parts: int) -> None:
     chip = load_chip("tiny")
-    problem = AttentionProblem(1, 1, 4, 20, 4, 4, FP32, "sram", extra_bytes=24)
+    problem = AttentionProblem(1, 1, 4, 20, 4, 4, FP32, "sram", extra_bytes=24, parts=parts)
     case = Case(problem, "whole", guarded)
     plan = AttentionPlan(problem, AttentionTiling(2, 2, 8, 2), chip)
     arrays = [*case.data(0)[:3], np.full((1, 1, 4, 20), -np.inf, np.float32)]
-    (got,) = run(emitted(case, plan), chip, arrays, views=case.operands()).outputs
+    got = joined(case, run(emitted(case, plan), chip, arrays, views=case.operands()).outputs)
     assert (got == 0).all() if guarded else np.isnan(got).all()
 
 
@@ -216,7 +249,7 @@ def test_the_plan_is_near_the_best_of_all_tilings() -> None:
             if plan.score_rings > 0 and plan.local_bytes <= chip.pe.local.bytes:
                 best = min(best, timeline(emitted(Case(problem), plan), chip).cycles)
         assert cycles <= 1.1 * best, f"{chosen.tiles}: {cycles} cycles, {best} are possible"
-        ((_, estimated),) = Tilings(problem, chip).ranked(memory_rate(problem, chip), 1)
+        ((_, estimated),) = Tilings(problem, chip).ranked(problem.space, chip, 1)
         assert 0.5 < estimated / cycles < 2
 
 

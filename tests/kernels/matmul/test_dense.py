@@ -10,7 +10,8 @@ from harness import Array, chips, packed, run, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.kernels.builder import NoRoom
-from mtia_emu.kernels.matmul.dense import emit_matmul, epilogue_of
+from mtia_emu.kernels.matmul.dense import emit_matmul
+from mtia_emu.kernels.matmul.epilogue import epilogue_of
 from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulPlan, MatmulProblem
 from mtia_emu.kernels.matmul.search import plan_matmul
 from mtia_emu.kernels.rows.tape import Tape, TapeBuilder

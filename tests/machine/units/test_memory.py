@@ -50,3 +50,12 @@ def test_a_granule_larger_than_the_memory_leaves_no_cache() -> None:
 def test_dram_moves_whole_bursts() -> None:
     """3 runs of 65 B take two bursts of 64 B each, 2 runs of 64 B one each."""
     assert load_chip("tiny").dram.burst(np.array([65.0, 64.0]), np.array([3, 2])).tolist() == [384, 128]
+
+
+def test_the_cache_is_what_scratch_and_residents_leave_of_sram() -> None:
+    """Ten granules of 100 B: scratch of 150 B takes two, whose last 50 B hold residents first."""
+    sram = load_chip("tiny", {"sram.bytes": 1050, "sram.granule_bytes": 100}).sram
+    assert [sram.cache_bytes(n) for n in (0, 1, 100, 150, 999, 5000)] == [1000, 900, 900, 800, 0, 0]
+    assert [sram.cache_bytes(150, n) for n in (0, 50, 51, 850, 9999)] == [800, 800, 799, 0, 0]
+    none = load_chip("tiny", {"sram.bytes": 1050, "sram.granule_bytes": 1051}).sram
+    assert none.cache_bytes(0) == 0 and none.cache_bytes(10, 10) == 0

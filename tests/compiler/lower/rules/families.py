@@ -121,7 +121,7 @@ FAMILIES: dict[str, tuple[Callable[[Net], str], Shape, Shape]] = {
 
 
 def write(family: str, batch: int, folder: Path) -> tuple[Path, int]:
-    """Write a network for a batch; return its path and the elements of its weights, its input and its output."""
+    """Write a network for a batch; return its path and the elements of its weights, input and output."""
     build, image, result = FAMILIES[family]
     net = Net()
     last = build(net)

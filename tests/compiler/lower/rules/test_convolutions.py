@@ -1,4 +1,4 @@
-"""Convolutions are read where they lie: right values, weights once a batch, hardly more of DRAM than must be."""
+"""Windows are read where they lie: right values, weights once a batch, of DRAM hardly more than must be."""
 
 from __future__ import annotations
 
@@ -115,7 +115,9 @@ def test_an_operand_too_large_for_sram_comes_in_parts(tmp_path: Path) -> None:
 # ---- traffic
 
 
-@pytest.mark.parametrize(("batch", "dtype"), [(1, "fp16"), (2, "fp16"), (8, "fp16"), (32, "fp16"), (2, "fp32")])
+@pytest.mark.parametrize(
+    ("batch", "dtype"), [(1, "fp16"), (2, "fp16"), (8, "fp16"), (32, "fp16"), (2, "fp32")]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_dram_moves_hardly_more_than_it_must(family: str, batch: int, dtype: str, tmp_path: Path) -> None:
     path, elements = write(family, batch, tmp_path)

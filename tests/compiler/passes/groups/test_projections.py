@@ -43,6 +43,17 @@ def test_one_after_another_stays_two() -> None:
     assert marked(product("a", 64) + product("b", 64, operand="a")).groups == ()
 
 
+def test_products_of_8_bits_with_scales_become_one() -> None:
+    tape = '{shape=[16,C], tape="3 -> t1 | t0 = mul(x0, x1) : fp32; t1 = mul(t0, x2) : fp32", to="fp16"}'
+    body = "in %x : int8[16,64]\nin %s : fp32[16,1]\n"
+    for name, columns in (("q", 64), ("k", 32)):
+        body += f"const %w{name} : int8[64,{columns}] = absent\nconst %c{name} : fp32[{columns}] = absent\n"
+        ends = tape.replace("C", str(columns))
+        body += f"%{name} : fp16[16,{columns}] = matmul_map(%x, %w{name}, %s, %c{name}) {ends}\nout %{name}\n"
+    (group,) = MarkProjections()(mark(check(text.parse(f"graph g {{\n{body}\n}}")))).groups
+    assert group.nodes == ("q", "k") and isinstance(group.work, ProductWork) and group.work.n == 96
+
+
 def test_a_product_with_a_bias_stays_by_itself() -> None:
     bias = "const %c : fp16[64] = absent\n"
     assert marked(bias + product("a", 64, more=", %c") + product("b", 64)).groups == ()
