@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ class Tuning:
             return kernel.emit_mapping(chip, call, None)
         choice = _Choice(self, kernel, call)
         search = self.search
-        key = (kernel.name, kernel.problem(call))
+        key: Hashable = (kernel.name, kernel.problem(call))
         if search.time is not None:
             key = (kernel.name, call, search.candidates, search.most_commands)
         return choice.block(self.memoise("plan", key, chip, choice.mapping), chip)

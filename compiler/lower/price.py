@@ -1,4 +1,4 @@
-"""What steps would take on a chip, asked before they are placed: for rules that can lower a node in two ways."""
+"""What steps would take, asked before they are placed: for rules that can lower a node in several ways."""
 
 from __future__ import annotations
 
@@ -70,11 +70,9 @@ class StepPrices:
 
 def _call(schedule: Schedule, step: Step) -> tuple[str, KernelCall]:
     """Return what a step will likely call its kernel with."""
-    sides = (
-        tuple(_operand(schedule, v, schedule.chip, written=written) for v in side)
-        for side, written in ((step.inputs, False), (step.outputs, True))
-    )
-    return step.kernel, KernelCall(*sides, step.params)
+    inputs = tuple(_operand(schedule, v, schedule.chip, written=False) for v in step.inputs)
+    outputs = tuple(_operand(schedule, v, schedule.chip, written=True) for v in step.outputs)
+    return step.kernel, KernelCall(inputs, outputs, step.params)
 
 
 def _operand(schedule: Schedule, view: View, chip: Chip, *, written: bool) -> Operand:

@@ -38,9 +38,9 @@ def mapping_of(text: str) -> MatmulMapping:
         raise UserError(f"mapping {text!r}: outer={words['outer']} is not right (right: outer=m or outer=n)")
     hold, rings = numbers(words, "hold", "0x1")
     (depth,), (slabs,) = numbers(words, "depth", str(RINGS)), numbers(words, "slabs", "0")
-    tile, staged = numbers(words, "tile", ""), "staged" in words
-    axes = words["rows"], words["cols"]
-    return MatmulMapping(*axes, *tile, words["outer"], staged, hold, rings, depth, slabs)
+    (tm, tn, kp), staged = numbers(words, "tile", ""), "staged" in words
+    over_rows, over_cols, outer = (words[name] for name in ("rows", "cols", "outer"))
+    return MatmulMapping(over_rows, over_cols, tm, tn, kp, outer, staged, hold, rings, depth, slabs)
 
 
 class ProductKernel(Kernel):
@@ -84,8 +84,8 @@ class ProductKernel(Kernel):
             if given and not spaces[operand].off_chip:
                 raise UserError(f"mapping {text!r}: {word} is of an operand in DRAM, {operand} is not there")
         if mapping.rings > RINGS or mapping.hold > plan.local["k"]:
-            most = f"hold={plan.local['k']}x{RINGS}"
-            raise UserError(f"mapping {text!r}: it holds more panels than there are (right: up to {most})")
+            right = f"hold={plan.local['k']}x{RINGS}"
+            raise UserError(f"mapping {text!r}: it holds more panels than there are (right: up to {right})")
         if plan.stage_bytes() > chip.sram.bytes // STAGE_SHARE:
             most = chip.sram.bytes // STAGE_SHARE
             raise NoRoom(f"mapping {text!r}: it stages {plan.stage_bytes()} bytes, SRAM has {most} for that")

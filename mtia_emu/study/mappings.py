@@ -57,13 +57,13 @@ def _calls(compiled: Compiled) -> Iterator[tuple[tuple[Kernel, KernelCall, str, 
     """Yield kernel, call, mapping and rows (0: all) of each layer whose kernel has several mappings, by name."""
     for launch, calls in zip(compiled.program.launches, compiled.calls, strict=True):
         texts = compiled.program.blocks[launch.block].mapping.split(BESIDE)
-        parts = launch.parts or (launch,)
-        for (name, call, *_), text, part in zip(calls, texts, parts, strict=True):
-            kernel = kernel_named(name, call)
+        names = [part.name for part in launch.parts] or [launch.name]
+        for (kernel_name, call, *_), text, layer in zip(calls, texts, names, strict=True):
+            kernel = kernel_named(kernel_name, call)
             if not kernel.mapped or not text:
                 continue
             rows, mapping = text.split(BAND, 1) if launch.parts else ("0", text)
-            yield (kernel, call, mapping, int(rows)), part.name
+            yield (kernel, call, mapping, int(rows)), layer
 
 
 def _judged(kernel: Kernel, call: KernelCall, text: str, rows: int, whole: Chip, name: str) -> LayerMapping:
