@@ -54,7 +54,7 @@ def layer_mappings(compiled: Compiled, chip: Chip) -> list[LayerMapping]:
 
 
 def _calls(compiled: Compiled) -> Iterator[tuple[tuple[Kernel, KernelCall, str, int], str]]:
-    """Yield kernel, call, mapping and rows (0: all) of each layer whose kernel has several mappings, by name."""
+    """Yield kernel, call, mapping, rows (0: all) and name of each layer whose kernel has several mappings."""
     for launch, calls in zip(compiled.program.launches, compiled.calls, strict=True):
         texts = compiled.program.blocks[launch.block].mapping.split(BESIDE)
         names = [part.name for part in launch.parts] or [launch.name]
@@ -95,7 +95,7 @@ def _block(kernel: Kernel, call: KernelCall, mapping: Any, chip: Chip) -> Block 
 
 
 def _streamed_bytes(kernel: Kernel, call: KernelCall) -> tuple[float, float]:
-    """Return the bytes of DRAM, and of SRAM, of all that a call must read or write once; inf with look-ups."""
+    """Return the bytes of DRAM, and of SRAM, that a call must move once; infinite where it looks rows up."""
     streamed = kernel.streamed(call.inputs, call.outputs)
     if len(streamed) < len(call.inputs):
         return math.inf, math.inf

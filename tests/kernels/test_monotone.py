@@ -1,8 +1,8 @@
 """A better chip is not slower: kernel calls of random sizes, one parameter of the chip made better.
 
 The choices are those of `--tune fast`: eight mappings are timed, so that a better one can be missed on one
-chip and found on the other. `pe.matrix.rows` and `cols` are left out: a taller array fills and drains more rows
-for each fold, whatever the work, and more columns of PEs are further away.
+chip and found on the other. `pe.matrix.rows` and `cols` are left out: a taller array fills and drains more
+rows for each fold, whatever the work.
 """
 
 from __future__ import annotations
