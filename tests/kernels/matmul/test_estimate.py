@@ -53,8 +53,8 @@ def test_a_product_out_of_sram() -> None:
 def test_a_product_whose_weights_come_from_dram() -> None:
     """b comes in runs of 32 B, half a burst: 1024 B are 2048 at the pins, 128 cycles, and bind.
 
-    SRAM is left 4 panels of 4 and the results: 32; all that does not bind: 254. The way: 50 + 2 + 4. Panels of
-    the whole k read whole bursts, 64 cycles: half of what is beyond a tenth more than these counts too.
+    SRAM is left 4 panels of 4 and the results: 32; all that does not bind: 254. The way: 50 + 2 + 4. Panels
+    of the whole k read whole bursts, 64 cycles: half of what is beyond a tenth more than these counts too.
     """
     found = estimated(32, 16, ROWS_M_COLS_N, "dram")
     again = (128 - 1.1 * 64) / 2
