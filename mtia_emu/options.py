@@ -194,13 +194,22 @@ class Options:
     )
     tune: str = option(
         "fast",
-        "How mappings of kernels are chosen: by estimate, or the best of them by time; full keeps what it "
-        "finds on disk (MTIA_EMU_TUNE_CACHE=0: not).",
+        "How mappings of kernels are chosen: by estimate and the time of a few, or of many, which takes seconds; "
+        "choices are kept on disk (MTIA_EMU_TUNE_CACHE=0: not).",
         "compile",
         "operator",
         "sweep",
         choices=("fast", "full"),
-        decides=("beside", "emit", "choice"),
+        decides=("schedule", "beside", "emit", "choice"),
+    )
+    mapping: str | None = option(
+        None,
+        "Fix mappings of kernels by layer, in the words of `show --at mappings`: a file with a table [mappings], "
+        'or "LAYER: MAPPING; ...". A layer may be a pattern, as in "*.q_proj".  [default: none is fixed]',
+        "compile",
+        "operator",
+        metavar="FILE.toml|TEXT",
+        decides=("emit",),
     )
     beside: bool = option(
         True,
@@ -309,6 +318,7 @@ class Words(TypedDict, total=False):
     calibrate: str | None
     passes: str | None
     tune: str
+    mapping: str | None
     beside: bool
     prefetch: bool
     state: str | None

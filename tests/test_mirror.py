@@ -55,6 +55,7 @@ THROUGH = {
 
 # What a test is of that is named for no source, and those tests.
 OF_MORE = {
+    "what a better chip does to the choice of a mapping": "kernels/monotone",
     "scripts of docs/ and examples/": "accuracy accuracy_energy accuracy_formats accuracy_mtia "
     "accuracy_tpu docs examples gpu_measure score_tuning",
     "the tree itself": "complete house layers mirror repository",

@@ -95,7 +95,8 @@ class _Emitter:
         }
         self.tile = {d: self.plan.part(d, row, col) * local[d] + walk[d] for d in "bmnk"}
         there = [self.tile[d] < self.plan.tiles[d] for d in "bmn"]
-        self.valid_out = np.logical_and.reduce(there) & (walk[self.plan.inner] < local[self.plan.inner])
+        inside = np.logical_and.reduce(there) & (walk[self.plan.inner] < local[self.plan.inner])
+        self.valid_out = inside & self.plan.works(row, col)
         self.batch = walk["b"]
         self.valid = self.valid_out & (self.tile["k"] < self.plan.tiles["k"])
         self.m0, self.n0, self.k0 = (

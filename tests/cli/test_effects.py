@@ -142,6 +142,7 @@ VALUES: dict[str, tuple[str, str]] = {
     "--calibrate": (f"{SMALL} --dtype int8", f"{SMALL} --dtype int8 --calibrate 1"),
     "--passes": (f"{SMALL} --passes=-merge-tables", f"{SMALL} --passes=-fuse-tails,-fuse-epilogue"),
     "--tune": (SMALL, f"{SMALL} --tune full"),
+    "--mapping": (SMALL, f'{SMALL} --no-beside --mapping "*: rows=m cols=n tile=8x8x32 outer=m"'),
     "--beside": (SMALL, f"{SMALL} --no-beside"),
     "--prefetch": (f"{SMALL} --state cold", f"{SMALL} --state cold --no-prefetch"),
     "--state": (f"{SMALL} --state cold", f"{SMALL} --state warm"),
