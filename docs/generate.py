@@ -32,7 +32,16 @@ PICTURED = [
     ("Llama-3-8B, a token after 2048", "zoo:llama-3-8b", {"seq": 1, "past": 2048}),
     ("DLRM-DCNv2 (MLPerf), batch 512", "zoo:dlrm-mlperf", {"batch": 512}),
 ]
-MTIA = ("mtia-fc", "mtia-tbe", "mtia-ops", "mtia-2i", "mtia-mc2", "mtia-production", "timing-order")
+MTIA = (
+    "mtia-fc",
+    "mtia-tbe",
+    "mtia-ops",
+    "mtia-lpddr",
+    "mtia-2i",
+    "mtia-mc2",
+    "mtia-production",
+    "timing-order",
+)
 TPU = ("tpu-v6e", "tpu-v5e")
 MEASURED: dict[str, tuple[str, dict[str, int]]] = {
     "prefill": ("zoo:llama-3-8b", {"seq": 2048}),

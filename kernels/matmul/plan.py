@@ -208,7 +208,7 @@ class MatmulPlan:
         return "a" if self.mapping.outer == "m" else "b"
 
     def first_alike(self, leaders: Array) -> Array:
-        """Return, [group], the first group that walks the same tiles of the outer operand; [group] leaders."""
+        """Return, [group], the first group that walks the outer operand's tiles as leaders[group] does."""
         operand, cols = self.outer_operand, self.chip.grid.cols
         batched = self.problem.a_batched if operand == "a" else self.problem.b_batched
         own = ["k", self.mapping.outer, *(["b"] if batched else [])]
