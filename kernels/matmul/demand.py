@@ -150,7 +150,8 @@ class Demand:
         if dram:
             runs, more = self._bursts(operand, chip)
             each, held = (np.where(staged, 0, x) * more for x in data[:2])
-            slab = np.where(self._inner(operand), once * more / self._visits(operand), 0)
+            inner = self._inner(operand)
+            slab = np.where(inner, once * more / self._visits(operand), 0) if inner.any() else np.zeros(1)
             self.dram.append(DramUse(runs, each, held, data[2] * more, once * more, slab))
 
     def _reach(self, operand: str, chip: Chip) -> Array:

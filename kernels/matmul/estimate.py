@@ -82,6 +82,8 @@ def _paced(d: Demand, dram: DramUse, total: Array) -> Array:
     last = np.where(s.hold > 0, arrived + inner, 0)
     last = np.where(s.staged, np.maximum(last, dram.spread + most.opening + inner), last)
     paced = np.maximum(np.where((s.rings == 1) & (s.hold > 0), mixed, even), last)
+    if not np.any(dram.slab):
+        return paced
     beside = total - dram.slab  # of which the first outer tile has its share
     after = np.maximum(most.opening + most.rest, beside) * (1 - 1 / d.outers)
     return np.maximum(paced, np.where(dram.slab > 0, dram.slab + beside / d.outers + after, 0))

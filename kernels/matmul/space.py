@@ -227,7 +227,9 @@ class MappingSpace:
         held = np.where(self.staged, RINGS * copies * lk * self.outer_panel, 0)
         room = chip.sram.bytes // STAGE_SHARE - held
         self.fits = self.fits & (~self.staged | (spaces & (room >= 0)))
-        self._slabs(np.maximum(room, 0))
+        self.slabs = np.ones(1, int)
+        if self.by_slabs.any():
+            self._slabs(np.maximum(room, 0))
 
     def _slabs(self, room: Array) -> None:
         """Find by how many slabs the inner operand goes through so many bytes [space] of SRAM, if it may."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -49,6 +50,7 @@ class CommandGroup(click.Group):
             leave_current_folder()
             end_tidily()
             gc.set_threshold(*RARELY)
+            atexit.register(gc.freeze)  # else Python looks through all objects for circles before it ends
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, ValueError, OSError):
                 stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -303,7 +303,8 @@ def _separate_cycles(p: AttentionProblem, strips: int, chip: Chip, most: float) 
     scores = MatmulProblem(batch, each, p.dim, p.keys, kind, kind, kind, Memory.SRAM, p.space)
     weighted = MatmulProblem(batch, each, p.keys, p.value_dim, kind, kind, kind, Memory.SRAM, p.space)
     try:
-        return rows + strips * add_up(ranked_matmul(x, chip, 1)[0][1] for x in (scores, weighted))
+        cycles = {x: ranked_matmul(x, chip, 1)[0][1] for x in {scores, weighted}}  # often one
+        return rows + strips * add_up(cycles[x] for x in (scores, weighted))
     except NoRoom:
         return None
 
