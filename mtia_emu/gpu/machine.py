@@ -184,11 +184,18 @@ class Gpu(Facts):
         return (
             f"GPU time is of kernels launched by {mode.launch}, {split}, in {state}",
             *(
-                f"{self.name} has no {kind} matmul rate: {kind} runs at its {rate} rate"
+                _borrowed(self.name, kind, rate)
                 for kind, rate in rates
                 if kind != rate
             ),
         )
+
+
+def _borrowed(name: str, kind: str, rate: str) -> str:
+    """Return the note on products of a dtype that run at the rate of another."""
+    if (kind, rate) == ("fp32", "tf32"):
+        return f"fp32 products run as TF32 on {name}'s tensor cores, as runtimes are set to"
+    return f"{name} has no {kind} matmul rate: {kind} runs at its {rate} rate"
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def test_every_dtype_runs_and_a_borrowed_rate_is_noted() -> None:
     a100 = load_gpu("a100-sxm-80gb")
     notes = run(a100, [matmul_work(64, 64, 64, dtype("fp8_e4m3")), matmul_work(64, 64, 64, FP32)]).notes
     assert "a100-sxm-80gb has no fp8_e4m3 matmul rate: fp8_e4m3 runs at its bf16 rate" in notes
-    assert "a100-sxm-80gb has no fp32 matmul rate: fp32 runs at its tf32 rate" in notes
+    assert "fp32 products run as TF32 on a100-sxm-80gb's tensor cores, as runtimes are set to" in notes
 
 
 def test_names_and_values() -> None:
