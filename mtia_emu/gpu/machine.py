@@ -328,10 +328,10 @@ def _traffic(kernels: list[GpuKernel]) -> Traffic:
     )
 
 
-def _band(bands: Bands, kind: str) -> Band:
+def _band(bands: Bands, kind: str, seconds: float) -> Band:
     if kind == "scan":
         return UNMEASURED_LOOP
-    band = getattr(bands, "vector" if kind == "move" else kind)
+    band = bands.of(kind, seconds)
     return Band(band.low, band.high)
 
 
@@ -343,7 +343,7 @@ def _whole_band(bands: Bands, works: list[Work], seconds: list[float]) -> Band |
     whole = add_up(seconds)
     if not whole:
         return None
-    each = [_band(bands, work.kind) for work in works]
+    each = [_band(bands, work.kind, s) for work, s in zip(works, seconds, strict=True)]
     return Band(
         add_up(b.low * s for b, s in zip(each, seconds, strict=True)) / whole,
         add_up(b.high * s for b, s in zip(each, seconds, strict=True)) / whole,

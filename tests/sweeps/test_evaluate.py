@@ -122,7 +122,7 @@ def test_the_base_chip_and_the_gpu_stand_beside(make: Any) -> None:
     assert base.status == "ok" and base.params["dram.channels"] == 2
     assert gpu["name"] == "h100-sxm" and gpu["area_mm2"] == 814 and gpu["seconds"] > 0
     bands = load_gpu("h100-sxm").bands
-    wide = max(max(1 - b.low, b.high - 1) for b in (bands.matmul, bands.attention, bands.vector))
+    wide = max(max(1 - b.low, b.high - 1) for b in (bands.short_matmul, bands.attention, bands.vector))
     assert 0 < gpu["seconds_error_share"] <= wide  # the weighted band of its kernels, not a number of its own
     assert reference(Evaluator(make_job(make(gpu="none"))))[1] == {}
 
