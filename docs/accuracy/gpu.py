@@ -24,6 +24,7 @@ DERATED = {
 TARGETS = {"bf16": "5 %, 15 %", "fp8_e4m3": "7 %, 20 %", "fp4": "none"}
 HEAD = ["rows", "median error", "90th percentile", "bias"]
 
+
 def dtypes(name: str) -> list[str]:
     """Return the dtypes that a GPU has a rate and a table for."""
     return [d for d in DTYPES if getattr(gpu_scores.gpu(name).rates, d) is not None]

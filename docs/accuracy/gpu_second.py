@@ -1,7 +1,7 @@
 """Second sources: rows of other collectors and of other runtimes than those that constants were fitted to.
 
-Half of each source's groups may widen a band (`gpu_bands`) or correct a constant; the other half tells how many
-rows the bands hold.
+Half of each source's groups may widen a band (`gpu_bands`) or correct a constant; the other half tells how
+many rows the bands hold.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from accuracy import gpu_models, gpu_scores, tables
+from accuracy import gpu_models, tables
 from accuracy.gpu_scores import gpu
 from accuracy.score import halves, percent, table
 from mtia_emu.gpu import Facts
@@ -134,12 +134,12 @@ def _host_timed() -> Iterator[Second]:
     if found is None:
         return
     found, facts = found[found.device == HOST_DEVICE], gpu(HOST_GPU)
-    for op in HOST_S:
+    for op, host_s in HOST_S.items():
         rows = found[found.op == op]
         m, n = rows.M.to_numpy(float), np.nan_to_num(rows.N.to_numpy(float), nan=1.0)
         if op == "matmul":
             linear = rows.rename(columns={"M": "m", "N": "n", "K": "k"})
-            modelled = gpu_models.layer_seconds(facts, "bf16", linear) + HOST_S[op]
+            modelled = gpu_models.layer_seconds(facts, "bf16", linear) + host_s
         else:
             modelled = operator_seconds(facts, op, m, n)
         kind, scored = "matmul" if op == "matmul" else "vector", ~halves(list(zip(m, n, strict=True)))
@@ -190,5 +190,9 @@ def coverage() -> str:
                 f"{low:.2f} to {high:.2f}",
             ])  # fmt: skip
     head = ["GPU", "kind", "source", "rows", "in the band", "measured / modelled", "80 % of it"]
-    told = "" if tables.reference(HOST_FILE) is not None else "\n\nThe reference folder is not there: no LLMCompass."
+    told = (
+        ""
+        if tables.reference(HOST_FILE) is not None
+        else "\n\nThe reference folder is not there: no LLMCompass."
+    )
     return table(head, rows) + told

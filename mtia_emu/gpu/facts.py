@@ -21,7 +21,7 @@ CLOCKS: dict[str, float] = {"ge": 0, "le": 1e6}
 """Limits within which no sum of a report overflows."""
 
 SHORT_S = 20e-6
-"""Matmuls below this have a band of their own: estimate, at which the 2 to 3 us between collectors are 15 %."""
+"""Matmuls below this have a band of their own: estimate, the 2 to 3 us between collectors are 15 % of it."""
 
 Side = Annotated[int, Field(gt=0, le=4096)]
 Ratio = Annotated[float, Field(gt=0, le=100)]

@@ -183,11 +183,7 @@ class Gpu(Facts):
         state = self.board(mode).state
         return (
             f"GPU time is of kernels launched by {mode.launch}, {split}, in {state}",
-            *(
-                _borrowed(self.name, kind, rate)
-                for kind, rate in rates
-                if kind != rate
-            ),
+            *(_borrowed(self.name, kind, rate) for kind, rate in rates if kind != rate),
         )
 
 

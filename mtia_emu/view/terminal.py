@@ -233,7 +233,12 @@ def _gpu(page: Page, report: Report, gpu: Report, basis: str) -> RenderableType:
     ]
     parts += [
         page.text(line, "dim")
-        for line in (*_bands(versus), *_basis(report, gpu, versus), *_host(report, gpu), *gpu.notes[:_GPU_NOTES])
+        for line in (
+            *_bands(versus),
+            *_basis(report, gpu, versus),
+            *_host(report, gpu),
+            *gpu.notes[:_GPU_NOTES],
+        )
     ]
     return page.section("Beside the GPU", *parts, "", _gpu_bound(page, gpu))
 

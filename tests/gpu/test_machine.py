@@ -263,6 +263,16 @@ def test_a_group_runs_as_one_kernel_where_it_is_marked() -> None:
     assert fused.seconds == pytest.approx(sum(times), abs=1 / gpu.clock_hz) and len(apart.layers) == 4
 
 
+def test_a_short_matmul_has_the_band_of_short_ones() -> None:
+    gpu = load_gpu("h100-sxm")
+    assert gpu.bands.of("matmul", 19.9e-6) is gpu.bands.short_matmul
+    assert gpu.bands.of("matmul", 20e-6) is gpu.bands.matmul
+    assert gpu.bands.of("attention", 1e-6) is gpu.bands.attention
+    assert gpu.bands.of("move", 1e-6) is gpu.bands.vector
+    few, many = (run(gpu, [matmul_work(n, n, n, FP16)]).seconds_band for n in (64, 8192))
+    assert few is not None and many is not None and few.high > many.high
+
+
 def test_every_dtype_runs_and_a_borrowed_rate_is_noted() -> None:
     for name in NAMES:
         gpu = load_gpu(name)
