@@ -43,6 +43,8 @@ class Add:
     elements: int
     name: str = "add"
 
+    popularity = None  # no rows are looked up
+
     @property
     def dims(self) -> dict[str, int]:
         """Return the sizes."""

@@ -55,7 +55,8 @@ class Count:
         }
         counted = {"flops": self.flops} | bytes_
         own = {name: value for name, value in counted.items() if name in _FIELDS[self.kind]}
-        return self.kind(node, op, dtype, **self.sizes, **own)
+        given: dict[str, Any] = {**self.sizes, **own}
+        return self.kind(node, op, dtype, **given)
 
     @property
     def macs(self) -> int:

@@ -131,8 +131,8 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
 
 def _reference(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     x, weight = array(arrays[0]), array(arrays[1])
-    kinds = [TensorType(dtype("fp32"), v.shape) for v in (x, weight)]
-    sizes = conv_shape(*kinds, attrs)
+    kind, by = (TensorType(dtype("fp32"), v.shape) for v in (x, weight))
+    sizes = conv_shape(kind, by, attrs)
     to = dtype(str(attrs["to"]))
     if not to.is_float:  # doubles hold the sums exactly
         fill = number(attrs, "fill", 0.0)

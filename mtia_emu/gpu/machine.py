@@ -38,7 +38,7 @@ from .facts import ELEMENT_BYTES, Bands, Facts
 from .kernel import Board, GpuKernel
 from .matmul import matmul
 from .memory import embedding_bag, rotary, rowwise, streamed
-from .overlap import Slot, overlapped
+from .overlap import KernelTime, overlapped
 from .scan import scan
 from .shapes import shape, shapes
 
@@ -125,7 +125,7 @@ class Gpu(Facts):
         ]
 
     def _layers(
-        self, works: list[Work], kernels: list[GpuKernel], slots: list[Slot], extra: float
+        self, works: list[Work], kernels: list[GpuKernel], slots: list[KernelTime], extra: float
     ) -> tuple[Layer, ...]:
         """Return a layer for each kernel."""
         layers, track = [], Track(self.name, self.clock_hz)

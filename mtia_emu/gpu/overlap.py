@@ -14,7 +14,7 @@ Placed = tuple[tuple[int, ...], Work]
 
 
 @dataclass(frozen=True)
-class Slot:
+class KernelTime:
     """When a kernel runs, in seconds from the start; what of the time is its own where it is not alone."""
 
     start: float
@@ -48,30 +48,30 @@ def _within(kernel: Placed, low: int, high: int) -> bool:
 
 def overlapped(
     facts: Facts, works: Sequence[Placed], kernels: Sequence[GpuKernel], waits: float
-) -> tuple[list[GpuKernel], list[Slot]]:
+) -> tuple[list[GpuKernel], list[KernelTime]]:
     """Return the kernels with the energy that they take so, and when each runs.
 
     Both streams together take as long as the longer, and as DRAM and L2 take for the bytes of both; the
     board idles and is active once for both, and keeps its power limit. Where the host must launch each kernel
     and they wait so many seconds more (`waits`), they go one after another.
     """
-    done, slots, now, at = list(kernels), list[Slot](), 0.0, 0
+    done, slots, now, at = list(kernels), list[KernelTime](), 0.0, 0
     runs = {} if waits else dict(stretches(works))
     while at < len(done):
         end = runs.get(at, at + 1)
         if end == at + 1:
-            slots.append(Slot(now, now + done[at].seconds + waits))
+            slots.append(KernelTime(now, now + done[at].seconds + waits))
         else:
             bags = [isinstance(work, BagWork) for _, work in works[at:end]]
             done[at:end], found = _together(facts, done[at:end], bags)
-            slots += [Slot(now + x.start, now + x.end, x.own) for x in found]
+            slots += [KernelTime(now + x.start, now + x.end, x.own) for x in found]
         at, now = end, max(now, *(x.end for x in slots[at:end]))
     return done, slots
 
 
 def _together(
     facts: Facts, kernels: Sequence[GpuKernel], bags: Sequence[bool]
-) -> tuple[list[GpuKernel], list[Slot]]:
+) -> tuple[list[GpuKernel], list[KernelTime]]:
     """Return kernels of two streams with the energy that they take, and when each runs, from 0.
 
     Each takes its share of the time of both, longer than by itself where DRAM, L2 or power holds both.
@@ -94,6 +94,6 @@ def _together(
     slower, starts, slots = seconds / max(each), {True: 0.0, False: 0.0}, []
     for bag, k in zip(bags, kernels, strict=True):
         end = starts[bag] + k.seconds * slower
-        slots.append(Slot(starts[bag], end, k.seconds * seconds / alone))
+        slots.append(KernelTime(starts[bag], end, k.seconds * seconds / alone))
         starts[bag] = end
     return part, slots

@@ -313,7 +313,8 @@ def _check_data(h: Header, by_name: Mapping[str, Binding], held: dict[str, int],
 
 
 def _work(w: WorkRecord) -> Work:
-    return WORK_CLASSES[w.kind](w.name, w.op, dtype(w.dtype), **w.sizes)
+    sizes: dict[str, Any] = dict(w.sizes)
+    return WORK_CLASSES[w.kind](w.name, w.op, dtype(w.dtype), **sizes)
 
 
 def _bound(bindings: list[BindingRecord]) -> Iterator[Binding]:
