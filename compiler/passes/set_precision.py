@@ -39,7 +39,8 @@ class SetPrecision(Pass):
     What the model itself rounds to a narrow type (a cast that `rounds`) is rounded to it still. What leads to
     a sine or cosine stays as it is, and so do indices that arrive as floats, inputs up to where they are
     compared, made whole or rounded, sums of squares up to their root, and sums of integers up to their first
-    scaling, with the scale: they outgrow fp16 where the result does not. Constants saturate: a mask of -3.4e38 becomes the narrower type's lowest number, not -inf.
+    scaling, with the scale: they outgrow fp16 where the result does not. Constants saturate: a mask of
+    -3.4e38 becomes the narrower type's lowest number, not -inf.
     """
 
     source: str = "fp32"

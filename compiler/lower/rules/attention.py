@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
-from mtia_emu.kernels.attention.kernel import tilings
 from mtia_emu.kernels.attention.operands import ScoreTape
+from mtia_emu.kernels.attention.kernel import tilings
 from mtia_emu.kernels.attention.plan import ALWAYS, AttentionPlan, AttentionProblem, AttentionTiling
 from mtia_emu.kernels.attention.search import first_cycles
 from mtia_emu.kernels.builder import NoRoom, ceil_div
