@@ -327,6 +327,7 @@ def test_only_tiles_of_what_has_rows_have_several_dimensions_across(
     p = program(index)
     block = p.blocks[0]
     given = block.operands[operand]
+    given = replace(given, shape=given.shape[-2:], strides=given.strides[-2:])
     if operand or index:
         given = replace(given, shape=(*given.shape, 1), strides=(*given.strides, 1))
     operands = (*block.operands[:operand], replace(given, across=across), *block.operands[operand + 1 :])
