@@ -29,6 +29,7 @@ from .lower.emit import emit
 from .lower.launches import Launches
 from .lower.place import Placement, place, room_notes
 from .lower.prefetch import Ahead, as_launched, read_ahead
+from .lower.price import StepPrices
 from .lower.schedule import schedule
 from .lower.steps import Schedule
 from .pass_text import Steps, steps_of, without_folders
@@ -165,7 +166,8 @@ class Compiled:
     """A model at each stage of lowering, by the names that the stages have for it (`Stage.at`).
 
     `onnx` is as imported, `fused` before the passes that suit it to a chip, `graph` after all of them;
-    `steps` are the steps of the schedule that each launch runs, by number.
+    `steps` are the steps of the schedule that each launch runs, by number, `calls` what they call
+    (`Launches.calls`).
     """
 
     onnx: Graph
@@ -174,6 +176,7 @@ class Compiled:
     program: Program
     fused: Graph
     steps: tuple[tuple[int, ...], ...] = ()
+    calls: tuple[tuple[Any, ...], ...] = ()
 
     def at(self, name: str) -> Graph | Schedule | Program:
         """Return the model at a stage, by the name that `show --at` has for it."""
@@ -223,6 +226,7 @@ def compile_graph(
         results["program"],
         results["fused"],
         tuple(launched.steps),
+        tuple(launched.calls),
     )
 
 
@@ -260,7 +264,7 @@ def _result(stage: Stage, operands: list[Any], task: Compilation) -> Any:
     if not stage.memoised:
         return work(task, *operands)
     search = task.tuning.search
-    chosen = (search.beside is not None, search.time is not None) if stage.tuned else ()
+    chosen = (search.beside is not None, search.time is not None, search.thorough) if stage.tuned else ()
     key = (*map(_key, operands), task.options.deciding(stage.name), chosen)
     return task.tuning.memoise(
         stage.name, key, task.chip, lambda chip: work(replace(task, chip=chip), *operands)
@@ -274,7 +278,7 @@ def _key(operand: Any) -> Hashable:
 
 def _agreed(options: Options, tuning: Tuning) -> Options:
     """Return the options; raise `ValueError` where a tuning was made of others, so that none is lost."""
-    if options.tune == "full" and tuning.search.time is None:
+    if options.tune == "full" and not tuning.search.thorough:
         raise ValueError("tune='full' needs its tuning (mtia_emu.study.tuning.tuning), not one by estimate")
     return options
 
@@ -292,7 +296,9 @@ def _suit(task: Compilation, fused: Graph, own: DType, form: Format) -> Graph:
 
 
 def _schedule(task: Compilation, graph: Graph) -> Schedule:
-    return schedule(graph, task.chip, task.tuning.memoise, task.options.state)
+    prices = StepPrices(task.tuning)
+    fastest = prices.fastest if prices.known else None
+    return schedule(graph, task.chip, task.tuning.memoise, task.options.run_state, fastest)
 
 
 def _beside(task: Compilation, calls: Schedule) -> Schedule:
@@ -303,7 +309,7 @@ def _beside(task: Compilation, calls: Schedule) -> Schedule:
 
 
 def _place(task: Compilation, moments: Schedule) -> Placement:
-    return place(replace(moments, chip=task.chip), task.options.place, task.options.state)
+    return place(replace(moments, chip=task.chip), task.options.place, task.options.run_state)
 
 
 def _describe(

@@ -93,6 +93,7 @@ STAGES = (
         "A step for each kernel call, on views of buffers.",
         chip=ENGINE,
         memoised=True,
+        tuned=True,
     ),
     Stage(
         "beside",

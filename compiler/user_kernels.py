@@ -328,9 +328,18 @@ def _wrong(kernel: UserKernel, what: str, value: Any, right: str) -> UserError:
 
 def kernel_of(step: Step) -> Kernel:
     """Return the kernel that a step calls: one of ours, or an installed one."""
-    if step.kernel == STEP:
-        return _Guarded(INSTALLED[dict(step.params)["op"]])
-    return KERNELS[step.kernel]
+    return _kernel(step.kernel, step.params)
+
+
+def kernel_named(name: str, call: KernelCall) -> Kernel:
+    """Return the kernel of that name that a call was made for."""
+    return _kernel(name, call.named)
+
+
+def _kernel(name: str, params: tuple[tuple[str, Any], ...]) -> Kernel:
+    if name == STEP:
+        return _Guarded(INSTALLED[dict(params)["op"]])
+    return KERNELS[name]
 
 
 def _hashable(kernel: UserKernel, what: str, value: Any) -> Any:

@@ -32,7 +32,16 @@ PICTURED = [
     ("Llama-3-8B, a token after 2048", "zoo:llama-3-8b", {"seq": 1, "past": 2048}),
     ("DLRM-DCNv2 (MLPerf), batch 512", "zoo:dlrm-mlperf", {"batch": 512}),
 ]
-MTIA = ("mtia-fc", "mtia-tbe", "mtia-ops", "mtia-2i", "mtia-mc2", "mtia-production", "timing-order")
+MTIA = (
+    "mtia-fc",
+    "mtia-tbe",
+    "mtia-ops",
+    "mtia-lpddr",
+    "mtia-2i",
+    "mtia-mc2",
+    "mtia-production",
+    "timing-order",
+)
 TPU = ("tpu-v6e", "tpu-v5e")
 MEASURED: dict[str, tuple[str, dict[str, int]]] = {
     "prefill": ("zoo:llama-3-8b", {"seq": 2048}),
@@ -139,18 +148,6 @@ def _compared(module: str, name: str) -> Callable[[], str]:
     return section
 
 
-def _steady(name: str) -> Callable[[], str]:
-    """Return a section of `accuracy/steady.py`."""
-
-    def section() -> str:
-        sys.path[:0] = [str(DOCS), str(DOCS / "accuracy")]
-        import steady
-
-        return str(steady.SECTIONS[name]())
-
-    return section
-
-
 def _energy(name: str) -> Callable[[], str]:
     """Return a section made of a table of `accuracy_energy.py`."""
 
@@ -196,9 +193,9 @@ SECTIONS: dict[str, Callable[[], str]] = CHEAP | {
 SECTIONS |= {"equal-area": design_space.equal_area}
 SECTIONS |= {f"passes-{name}": _measured(*case) for name, case in MEASURED.items()}
 SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu", "peaks", "gemm", "add")}
+SECTIONS |= {name: _compared("steady", name) for name in ("steady-hits", "steady-sweep")}
 SECTIONS |= {name: _compared("mtia", name) for name in MTIA}
 SECTIONS |= {name: _compared("tpu", name) for name in TPU}
-SECTIONS |= {name: _steady(name) for name in ("steady-hits", "steady-sweep")}
 
 
 def refresh(page: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import Block, Operand
 from mtia_emu.types import TensorType
@@ -84,6 +85,17 @@ class Kernel:
         the chip's memories hold none.
         """
         return (None,)
+
+    def spelled(self, mapping: Any) -> str:
+        """Return a candidate as text, as the programs of `emit_mapping` print it."""
+        return str(mapping)
+
+    def fixed(self, text: str, call: KernelCall, chip: Chip) -> Any:
+        """Return the mapping that a text spells, which need be no candidate.
+
+        Raises `UserError` for a text that spells none, or one that the call or the chip cannot have.
+        """
+        raise UserError(f"mapping {text!r}: {self.name} has one mapping only (right: leave it out)")
 
     def emit(
         self, chip: Chip, attrs: Mapping[str, Any], inputs: Sequence[Operand], outputs: Sequence[Operand]

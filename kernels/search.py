@@ -1,4 +1,4 @@
-"""How a kernel's mapping is chosen: the best by estimate, or the best of those by their time."""
+"""How a kernel's mapping is chosen: the best by estimate, or the best of the first few by their time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ T = TypeVar("T")
 Timer = Callable[[Block, Chip], float]
 CANDIDATES = 64
 MOST_COMMANDS = 1 << 21
+FEW = 8  # the first few of a ranking are of different kinds, and what a quick search times
+FEW_COMMANDS = 1 << 14  # so much of them takes some 10 ms
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class MappingSearch:
 
     Without `time` the first is taken. With it, a rule that gives a block's cycles on a chip, the fastest of
     the first `candidates` is; no more are timed than `most_commands` commands hold together. What bounds the
-    search is counted, not measured: the same mappings are compared on every machine.
+    search is counted, not measured: the same mappings are compared on every machine. A `thorough` one may
+    take seconds.
 
     `beside`, such a rule too, decides which independent layers share a launch; without it each has its own.
     """
@@ -32,6 +35,7 @@ class MappingSearch:
     candidates: int = CANDIDATES
     most_commands: int = MOST_COMMANDS
     beside: Timer | None = None
+    thorough: bool = False
 
     @property
     def count(self) -> int:
@@ -64,4 +68,4 @@ class MappingSearch:
         return best[1]
 
 
-FAST = MappingSearch()
+BY_ESTIMATE = MappingSearch()

@@ -84,6 +84,8 @@ def compile_stages(
     """Return a model at every stage of lowering; shapes of `inputs` bind symbolic dimensions."""
     shapes = {name: x.shape for name, x in inputs.items()} if inputs else None
     ours, chosen = source.examples is not None, Options.of(**options)
+    if chosen.state is None:
+        chosen = replace(chosen, state=source.state)
     if progress is not None:
         progress("load", 0, 1)
     try:

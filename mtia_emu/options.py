@@ -81,7 +81,7 @@ def _check(value: Any) -> None:
         if not right:
             kind = "text" if f.default is None else type(f.default).__name__
             raise UserError(f"option {f.name} is {given!r} (right: {kind}, as {f.default!r})")
-        if flag is not None and flag.choices and given not in flag.choices:
+        if flag is not None and flag.choices and given is not None and given not in flag.choices:
             raise refuse_unknown(f.name, given, flag.choices)
 
 
@@ -194,13 +194,24 @@ class Options:
     )
     tune: str = option(
         "fast",
-        "How mappings of kernels are chosen: by estimate, or the best of them by time; full keeps what it "
-        "finds on disk (MTIA_EMU_TUNE_CACHE=0: not).",
+        "How mappings of kernels are chosen: by estimate and the time of a few, or of many, which takes "
+        "seconds; "
+        "choices are kept on disk (MTIA_EMU_TUNE_CACHE=0: not).",
         "compile",
         "operator",
         "sweep",
         choices=("fast", "full"),
-        decides=("beside", "emit", "choice"),
+        decides=("schedule", "beside", "emit", "choice"),
+    )
+    mapping: str | None = option(
+        None,
+        "Fix mappings of kernels by layer, in the words of `show --at mappings`: a file with a table "
+        "[mappings], "
+        'or "LAYER: MAPPING; ...". A layer may be a pattern, as in "*.q_proj".  [default: none is fixed]',
+        "compile",
+        "operator",
+        metavar="FILE.toml|TEXT",
+        decides=("emit",),
     )
     beside: bool = option(
         True,
@@ -216,10 +227,10 @@ class Options:
         "sweep",
         decides=("prefetch",),
     )
-    state: str = option(
-        COLD,
+    state: str | None = option(
+        None,
         "A first run, which reads all from DRAM, or one of many: weights that fit are in SRAM already, and "
-        "the rest of SRAM caches DRAM.",
+        "the rest of SRAM caches DRAM.  [default: warm; of an operator alone: cold]",
         "compile",
         "operator",
         "sweep",
@@ -281,6 +292,11 @@ class Options:
                 raise TypeError(f"unknown option {name!r}{nearest(name, known)} (known: {', '.join(known)})")
         return replace(base, **given)
 
+    @property
+    def run_state(self) -> str:
+        """Return the state in which a run finds the chip: warm, where nothing is said."""
+        return self.state or WARM
+
     def deciding(self, stage: str) -> tuple[tuple[str, Any], ...]:
         """Return the options on which the result of a stage depends: a part of its key."""
         names = [f.name for f, flag in declared() if stage in flag.decides]
@@ -304,9 +320,10 @@ class Words(TypedDict, total=False):
     calibrate: str | None
     passes: str | None
     tune: str
+    mapping: str | None
     beside: bool
     prefetch: bool
-    state: str
+    state: str | None
     place: str
     check: bool
     by_layer: bool

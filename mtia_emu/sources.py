@@ -17,6 +17,7 @@ from mtia_emu.compiler.graph_file import SUFFIX, is_graph, read_graph
 from .errors import UserError, nearest
 from .files.scratch import scratch
 from .files.writing import valid
+from .options import COLD
 from .program import is_program as is_program_file
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ ZOO = "zoo:"
 class Source:
     """A model on disk, ONNX or a graph's text, and for one that we wrote inputs right for it, by seed.
 
-    `popularity` is the law by which those inputs look up rows of tables, where it is not an even one.
+    `popularity` is the law by which those inputs look up rows of tables, where it is not an even one; `state`
+    that in which a run finds the chip where nobody says.
     """
 
     path: Path
@@ -38,6 +40,7 @@ class Source:
     dims: dict[str, int]
     examples: Callable[[int], dict[str, Array]] | None = None
     popularity: Popularity | None = None
+    state: str | None = None
 
     @property
     def is_graph(self) -> bool:
@@ -66,16 +69,13 @@ def _fitting(graph: Graph, path: Path, shapes: Mapping[str, tuple[int, ...]]) ->
 
 
 class Operator(Protocol):
-    """A model of one operator, as in `zoo.operators`."""
+    """A model of one operator, as in `zoo.operators`; one with tables may have a `popularity` (`Source`)."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def dims(self) -> dict[str, int]: ...
-
-    @property
-    def popularity(self) -> Popularity | None: ...
 
     def build(self, folder: Path, seed: int | None) -> Path: ...
 
@@ -104,10 +104,14 @@ def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None 
 
 @contextlib.contextmanager
 def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
-    """Give a model of one operator, in a folder that then goes away; with a seed its weights are random."""
+    """Give a model of one operator, in a folder that then goes away; with a seed its weights are random.
+
+    It is measured by itself: operands lie where they are placed, and nothing is there from runs before.
+    """
     with scratch() as folder:
         path = operator.build(folder, seed)
-        yield Source(path, operator.name, operator.dims, operator.example_inputs, operator.popularity)
+        inputs, law = operator.example_inputs, getattr(operator, "popularity", None)
+        yield Source(path, operator.name, operator.dims, inputs, law, COLD)
 
 
 def is_program(model: str | Path) -> bool:

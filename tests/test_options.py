@@ -107,7 +107,7 @@ def test_a_keyword_that_is_no_option_is_refused_with_the_nearest() -> None:
 
 
 def test_what_decides_a_stage_is_in_its_key() -> None:
-    assert dict(Options(place="sram").deciding("place")) == {"state": "cold", "place": "sram"}
+    assert dict(Options(place="sram").deciding("place")) == {"state": None, "place": "sram"}
     assert dict(Options(passes="fold").deciding("suit")) == {"passes": "fold"}
     assert Options(prefetch=False).deciding("beside") == Options().deciding("beside")
 

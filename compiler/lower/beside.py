@@ -113,7 +113,7 @@ def _fit(schedule: Schedule, step: _Moment, moment: _Moment, search: MappingSear
 def _may_share(step: Step, search: MappingSearch) -> bool:
     """Return whether a step may share a launch; what takes long to map, with `--tune full` alone."""
     kernel = kernel_of(step)
-    return kernel.shares_launch and (search.time is not None or not kernel.slow_search)
+    return kernel.shares_launch and (search.thorough or not kernel.slow_search)
 
 
 def apart(a: View, b: View) -> bool:
@@ -178,7 +178,7 @@ def launches(
     calls: Sequence[BlockSource], chip: Chip, search: MappingSearch, memoise: Memoise, *, often: bool = True
 ) -> tuple[Run, ...]:
     """Return the launches of a moment's calls: side by side where that is faster, alone unless `often`."""
-    if len(calls) == 1 or not (often or search.time):
+    if len(calls) == 1 or not (often or search.thorough):
         return tuple(Run((i,), call.make(chip)) for i, call in enumerate(calls))
     key = (tuple(call.key for call in calls), search.candidates, search.most_commands)
     return memoise("beside", key, chip, lambda c: _decide(calls, c, search, memoise))
@@ -187,7 +187,7 @@ def launches(
 def _decide(
     calls: Sequence[BlockSource], chip: Chip, search: MappingSearch, memoise: Memoise
 ) -> tuple[Run, ...]:
-    most = MOST_COMMANDS if search.time is None else search.most_commands
+    most = search.most_commands if search.thorough else MOST_COMMANDS
     single = [Run((i,), call.make(chip)) for i, call in enumerate(calls)]
     short = [run for run in single if len(run.block.commands) <= most]
     long = [run for run in single if len(run.block.commands) > most]

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from mtia_emu.kernels.builder import NoRoom
+from mtia_emu.kernels.builder import NoRoom, TooLarge
 from mtia_emu.kernels.kernel import Kernel, KernelCall
 
+from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import Block, Launch, Operand
 
@@ -35,6 +36,7 @@ def emit(
 
     `tuning` chooses the mappings of kernels that have several, and may give blocks that were made before.
     """
+    tuning.fixed.refuse_unknown(schedule.steps)
     calls = _Calls(schedule.chip, placement, tuning, _packed(schedule))
     schedule = split(schedule, lambda step: calls.source(step).make(schedule.chip))
     return _launches(schedule, calls, progress or (lambda before, total: None))
@@ -60,26 +62,46 @@ class _Calls:
             inputs[weight] = replace(inputs[weight], tiled=True)
         outputs = [self._operand(v, written=True) for v in step.outputs]
         call = KernelCall(tuple(inputs), tuple(outputs), step.params)
-        return BlockSource((step.kernel, call), partial(self._block, step, kernel, call))
+        fixed = self.tuning.fixed.of(step) if kernel.mapped else ""
+        key = (step.kernel, call, fixed) if fixed else (step.kernel, call)
+        return BlockSource(key, partial(self._block, step, key, fixed))
 
     def _operand(self, view: View, *, written: bool) -> Operand:
         space = self.placement.space[view.buffer]
         return Operand(view.dtype, view.shape or (1,), view.strides or (1,), space, written)
 
-    def _block(self, step: Step, kernel: Kernel, call: KernelCall, chip: Chip) -> Block:
-        """Return a step's block on the whole chip, on a part of it, or on one that notes what is read."""
-        key = (step.kernel, call)
+    def _block(self, step: Step, key: Any, fixed: str, chip: Chip) -> Block:
+        """Return a step's block on the whole chip, on a part of it, or on one that notes what is read.
+
+        `key` is all that it depends on, `fixed` its mapping as the user spells it, or "".
+        """
+        kernel, call = kernel_of(step), key[1]
         if chip is self.chip and key in self.blocks:
             return self.blocks[key]
         try:
-            block = self.tuning.memoise("block", key, chip, lambda c: self.tuning.block(kernel, call, c))
-        except NoRoom as error:
+            make = partial(self._fixed, fixed) if fixed else self.tuning.block
+            block = self.tuning.memoise("block", key, chip, lambda c: make(kernel, call, c))
+        except UserError as error:
+            if not fixed and not isinstance(error, NoRoom):
+                raise
             origin = f", {step.origin}" if step.origin else ""
             where = f"{step.name} ({step.op}{origin}) does not fit {chip.name}"
-            raise NoRoom(f"{where}: {error}") from None
+            raise type(error)(f"{where}: {error}") from None
         if chip is self.chip:
             self.blocks[key] = block
         return block
+
+    def _fixed(self, text: str, kernel: Kernel, call: KernelCall, chip: Chip) -> Block:
+        """Return the block of a mapping that the user fixes, which is for the whole grid."""
+        if (chip.grid.rows, chip.grid.cols) != (self.chip.grid.rows, self.chip.grid.cols):
+            raise NoRoom("its mapping is fixed for the whole grid")
+        try:
+            return kernel.emit_mapping(chip, call, kernel.fixed(text, call, chip))
+        except TooLarge:
+            raise  # the step is cut in two
+        except UserError as error:
+            best, *_ = kernel.candidates(kernel.problem(call), chip, 1, self.tuning.memoise)
+            raise UserError(f"{error} ({kernel.spelled(best)!r} fits)") from None
 
     def launch(self, step: Step, block: Block) -> Launch:
         """Return the launch of a step's block, its operands where they are placed."""
@@ -116,6 +138,7 @@ def _launches(schedule: Schedule, calls: _Calls, progress: Callable[[int, int], 
             launched.launches.append(run.launch(number, alone))
             launched.times.append(moment)
             launched.steps.append(tuple(before + i for i in run.calls))
+            launched.calls.append(tuple(key[i] for i in run.calls))
         before += len(steps)
         progress(before, len(schedule.steps))
     return launched

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from mtia_emu.program.isa import Block, Launch
 
@@ -13,7 +14,8 @@ from .steps import Schedule
 class Launches:
     """The launches of a schedule whose steps fit a block each, and the distinct `blocks` that they run.
 
-    Launch i runs at moment times[i]; steps[i] are the numbers of the steps that it runs.
+    Launch i runs at moment times[i]; steps[i] are the numbers of the steps that it runs, calls[i] what they
+    call: the kernel's name, its `KernelCall`, and the mapping that the user fixed, if any.
     """
 
     schedule: Schedule
@@ -21,3 +23,4 @@ class Launches:
     launches: list[Launch] = field(default_factory=list)
     times: list[int] = field(default_factory=list)
     steps: list[tuple[int, ...]] = field(default_factory=list)
+    calls: list[tuple[Any, ...]] = field(default_factory=list)

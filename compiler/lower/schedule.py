@@ -12,19 +12,27 @@ from mtia_emu.reuse.memo import Memoise, unmemoised
 from ..graph import Graph, Node
 from .elide import elide_copies
 from .rules.table import rule_of
-from .steps import Buffer, Schedule, Step
+from .steps import Buffer, Fastest, Schedule, Step
 from .views import View, whole
 
 PINNED_SHARE = 16  # a constant is pinned when it takes at most one part in so many of SRAM
 LEAST_PINNED = 4096  # bytes; a launch to copy less costs more than reading it from DRAM again
 
 
-def schedule(graph: Graph, chip: Chip, memoise: Memoise = unmemoised, state: str = COLD) -> Schedule:
-    """Return the steps of a lowered graph for a chip; `memoise` may give what was worked out for another.
+def schedule(
+    graph: Graph,
+    chip: Chip,
+    memoise: Memoise = unmemoised,
+    state: str = COLD,
+    fastest: Fastest | None = None,
+) -> Schedule:
+    """Return the steps of a lowered graph for a chip.
 
-    In the `state` "warm" no constant is copied for this run: those worth it are in SRAM from runs before.
+    `memoise` may give what was worked out for another; `fastest` chooses where a node can be lowered in
+    several ways. In the `state` "warm" no constant is copied for this run: those worth it are in SRAM from
+    runs before.
     """
-    schedule = Schedule(graph, chip, memoise=memoise)
+    schedule = Schedule(graph, chip, memoise=memoise, fastest=fastest)
     for name, kind in graph.inputs.items():
         schedule.values[name] = schedule.buffer(name, kind, "input")
     _put_states(schedule)
@@ -46,7 +54,8 @@ def schedule(graph: Graph, chip: Chip, memoise: Memoise = unmemoised, state: str
     elide_copies(schedule)
     if state == COLD:
         _pin_constants(schedule)
-    return replace(schedule, memo={}, memoise=unmemoised)  # what rules shared is of no use behind them
+    # what rules shared is of no use behind them
+    return replace(schedule, memo={}, memoise=unmemoised, fastest=None)
 
 
 def _put_states(schedule: Schedule) -> None:

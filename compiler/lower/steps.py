@@ -6,7 +6,7 @@ view can stand for is copied.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,9 @@ class Buffer:
     role: str
 
 
+Fastest = Callable[["Schedule", Sequence[Sequence[Step]]], int]
+
+
 @dataclass
 class Schedule:
     """The steps in order, and the buffers that they touch; `values` says where each of the graph's lies."""
@@ -62,6 +65,7 @@ class Schedule:
         default_factory=dict
     )  # what rules have worked out for one node, for the next
     memoise: Memoise = unmemoised  # and for one chip, for the next
+    fastest: Fastest | None = None  # of several ways to lower a node, where there is a rule of time
 
     def __str__(self) -> str:
         return "\n".join(_lines(self)) + "\n"

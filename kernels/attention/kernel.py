@@ -6,19 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.memories import Memory
 from mtia_emu.program.isa import Block
 
+from ..builder import NoRoom
 from ..halves import Portion, cut_at, part
 from ..kernel import Kernel, KernelCall, Memoise
 from ..rows.tape import parse
+from ..spelling import numbers, words_of
 from .fused import emit_attention
 from .operands import AttentionOperands, ScoreTape
 from .plan import AttentionPlan, AttentionProblem, AttentionTiling
 from .search import Tilings
 
 T = TypeVar("T")
+WORDS = {"lane": 1, "rows": 2, "keys": 2}
 
 
 class AttentionKernel(Kernel):
@@ -46,6 +50,24 @@ class AttentionKernel(Kernel):
         """Return tilings by their estimated time."""
         ranked = tilings(problem, chip, memoise).ranked(problem.space, chip, count)
         return [tiles for tiles, _ in ranked]
+
+    def fixed(self, text: str, call: KernelCall, chip: Chip) -> AttentionTiling:
+        """Return the tiling that a text spells, checked by the plan that follows from it."""
+        words = words_of(text, WORDS, "lane rows keys")
+        (lane,), (rows, stack), (width, panels) = (numbers(words, name, "") for name in WORDS)
+        if lane not in (1, chip.grid.cols):
+            raise UserError(f"mapping {text!r}: lane={lane} is not right (right: 1, or {chip.grid.cols})")
+        tiles, problem = AttentionTiling(lane, rows, width, panels, stack), self.problem(call)
+        if rows > problem.heads * problem.queries or width > problem.keys:
+            most = f"rows={problem.heads * problem.queries} and keys={problem.keys}"
+            raise UserError(f"mapping {text!r}: it has more than there is (right: up to {most})")
+        plan = AttentionPlan(problem, tiles, chip)
+        if plan.score_rings < 1 or plan.local_bytes > chip.pe.local.bytes:
+            raise NoRoom(
+                f"mapping {text!r}: {plan.local_bytes} bytes and a tile of {rows}x{width} scores do not fit "
+                f"a PE of {chip.pe.local.bytes} bytes and {chip.pe.reduce.bytes} of accumulators"
+            )
+        return tiles
 
     def emit_mapping(self, chip: Chip, call: KernelCall, mapping: AttentionTiling) -> Block:
         """Return the commands of the planned attention."""

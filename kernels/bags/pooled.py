@@ -16,6 +16,7 @@ from ..builder import LINE, Builder, NoRoom, ceil_div
 from ..halves import Portion, cut_at, in_two, part
 from ..kernel import Kernel, KernelCall, Memoise
 from ..phases import Phases
+from ..spelling import numbers, words_of
 from .estimate import bag_cycles
 from .operands import BagOperands, bags_each
 
@@ -35,6 +36,15 @@ class EmbeddingBagKernel(Kernel):
     def candidates(self, problem: KernelCall, chip: Chip, count: int, memoise: Memoise) -> Sequence[int]:
         """Return the most bags that a command takes: see `ranked_bags`."""
         return ranked_bags(chip, self._tables(problem), count)
+
+    def spelled(self, mapping: int) -> str:
+        """Return the most bags of a command, named."""
+        return f"bags={mapping}"
+
+    def fixed(self, text: str, call: KernelCall, chip: Chip) -> int:
+        """Return the most bags that a text gives to a command; local memory is asked when it is emitted."""
+        (most,) = numbers(words_of(text, {"bags": 1}, "bags"), "bags", "")
+        return most
 
     def emit_mapping(self, chip: Chip, call: KernelCall, mapping: int) -> Block:
         """Return the commands, each of so many bags at most."""
@@ -132,9 +142,10 @@ def emit_embedding_bags(
     The look-ups of a command are known when it runs, `k` is the mean. An empty bag gives 0, or -inf where
     `lowest`. Raises `NoRoom` for a row that local memory does not hold.
     """
+    most = most or ranked_bags(chip, tables, 1)[0]
     operands = tuple(x for t in tables for x in t.operands)
-    build = Builder(chip, "embedding_bag", operands, f"quantised={int(quantised)}")
-    out, most = tables[0].out, most or ranked_bags(chip, tables, 1)[0]
+    build = Builder(chip, "embedding_bag", operands, f"bags={most}")
+    out = tables[0].out
     shares = [bags_each(t.out.rows, most, chip.pes) for t in tables]
     elements = max(shares) * out.cols
     pooled = build.slot(FP32, elements, RINGS)

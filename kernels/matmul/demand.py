@@ -193,7 +193,7 @@ class Demand:
         if not p.out_space.off_chip:
             self.spread["sram"] = self.spread["sram"] + chip.sram_cycles(size)
         else:
-            runs = np.minimum(s.tn, p.n) * p.out.bytes
+            runs = self._lines() * p.out.bytes
             self.dram.append(DramUse(runs, none, none, none, chip.dram.burst(runs, size / runs), none))
         self.spread["store"] = self._store(mine, chip).busy
         self.spread["simd"], _ = chip.pe.simd.cost(mine, 4, p.epilogue.passes)
@@ -206,10 +206,14 @@ class Demand:
 
     def _store(self, elements: Array, chip: Chip) -> ways.Way:
         """Return the way of so many `elements` [space] of finished tiles to memory, from the furthest PE."""
-        s, p = self.s, self.p
-        lines = np.where(s.tn < p.n, s.tn, np.minimum(s.tm, p.m) * p.n)  # elements of a run
+        p = self.p
         hops = chip.grid.hops(chip.grid.cols - 1, Cast.NONE)
-        return ways.store(Transfer(elements * p.out.bytes, elements / lines, hops), chip)
+        return ways.store(Transfer(elements * p.out.bytes, elements / self._lines(), hops), chip)
+
+    def _lines(self) -> Array:
+        """Return the elements [space] of the result's tiles that lie one after another in memory."""
+        s, p = self.s, self.p
+        return np.where(s.tn < p.n, s.tn, np.minimum(s.tm, p.m) * p.n)
 
     def _epilogue(self, elements: int, chip: Chip) -> None:
         """Add what the epilogue issues, and its operands, which every PE loads for itself."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from ..rows.emit_tape import PeTiles, TapeSite, allocate, elements, emit_steps, 
 from ..rows.tape import Tape, finish
 from .epilogue import meets
 from .plan import RINGS, MatmulPlan
+from .staging import StagedLoads, Walked, staged_outer, staged_slabs
 
 Array = np.ndarray[Any, Any]
 
@@ -57,14 +58,6 @@ def emit_matmul(
     return _Emitter(
         plan, a, b, out, finish(epilogue or Tape(1, (), (0,)), [out.dtype]), tuple(extras)
     ).block()
-
-
-class StagedLoads(NamedTuple):
-    """Loads [n] from scratch: each one's `place` there, which of them stage it `once`, in which `step`."""
-
-    place: Array
-    once: Array
-    step: Array
 
 
 class _Emitter:
@@ -102,7 +95,8 @@ class _Emitter:
         }
         self.tile = {d: self.plan.part(d, row, col) * local[d] + walk[d] for d in "bmnk"}
         there = [self.tile[d] < self.plan.tiles[d] for d in "bmn"]
-        self.valid_out = np.logical_and.reduce(there) & (walk[self.plan.inner] < local[self.plan.inner])
+        inside = np.logical_and.reduce(there) & (walk[self.plan.inner] < local[self.plan.inner])
+        self.valid_out = inside & self.plan.works(row, col)
         self.batch = walk["b"]
         self.valid = self.valid_out & (self.tile["k"] < self.plan.tiles["k"])
         self.m0, self.n0, self.k0 = (
@@ -206,8 +200,11 @@ class _Emitter:
         lead = leaders[group]
         fields = self._tile(operand, step, lead)
         if operand in self.scratch:
-            outer = operand == self.plan.outer_operand
-            staged = self._staged_outer(step, group) if outer else self._staged_slabs(operand, (step, lead))
+            walked = Walked(self.kk, self.inner, self.outer, self.slab, self.batch, self.tile)
+            if operand == plan.outer_operand:
+                staged = staged_outer(plan, walked, (step, group, plan.first_alike(leaders)[group]))
+            else:
+                staged = staged_slabs(plan, walked, (step, lead))
             fields |= self._stage(operand, fields, staged)
         self.build.add(
             Opcode.LOAD,
@@ -258,38 +255,6 @@ class _Emitter:
             **tile,
         )
         return {"operand": index, "row": at, "col": 0, "stage": first + staged.place}
-
-    def _staged_outer(self, step: Array, group: Array) -> StagedLoads:
-        """Return where tiles that step[n] loads for group[n] are staged: an outer step ahead.
-
-        Beside slabs, which come by the same DRAM, not sooner than they are read.
-        """
-        lk, outer, kk = self.plan.local["k"], self.outer[step, 0], self.kk[step, 0]
-        per_outer, ring = self.plan.chunk * lk, self.plan.leaders(self.plan.outer_operand) * lk
-        leaders, _ = self._groups(self.plan.cast(self.plan.outer_operand), self.valid)
-        first = self.plan.first_alike(leaders)[group]
-        once = np.flatnonzero((self.inner[step, 0] == 0) & (first == group))
-        before = np.maximum(outer - 1, 0) * per_outer
-        place = first * lk + kk
-        if self.t.slabs:
-            spread = place * per_outer // ring if self.t.rings == 1 else kk * per_outer // lk  # as `_when`
-            before = before + np.where(outer > 0, spread, kk)
-        return StagedLoads(outer % RINGS * ring + place, once, before[once])
-
-    def _staged_slabs(self, operand: str, at: tuple[Array, Array]) -> StagedLoads:
-        """Return where tiles that steps load for PEs, at[n], are staged: a slab ahead, each for all PEs."""
-        plan, (step, _) = self.plan, at
-        batched = self.p.a_batched if operand == "a" else self.p.b_batched
-        batch = self.tile["b"][at] if batched else 0
-        tile = (batch * plan.tiles[plan.inner] + self.tile[plan.inner][at]) * plan.tiles["k"]
-        tile = tile + self.tile["k"][at]
-        visit = (self.slab * plan.local["b"] + self.batch if batched else self.slab)[step, 0]
-        most = plan.tiles["b"] * plan.tiles[plan.inner] * plan.tiles["k"]
-        each, once, load = np.unique(visit * most + tile, return_index=True, return_inverse=True)
-        place = np.arange(len(each)) - np.searchsorted(each // most, each // most)
-        place = each // most % RINGS * plan.slab_tiles + place
-        ahead = plan.steps // plan.visits
-        return StagedLoads(place[load], once, step[once] - np.where(visit[once] > 0, ahead, 0))
 
     def _multiply(self) -> None:
         step, pe = np.nonzero(self.valid)

@@ -57,7 +57,7 @@ def _paced(d: Demand, dram: DramUse, total: Array) -> Array:
     A ring of inner panels runs ahead and evens the pace out over as many steps as it has slots. Held panels
     of a single set are asked for when the product that last reads their slot is done. Most tiles that share
     the last panels that are held come after these are there; all of them, after the last panels are staged.
-    All outer tiles but the first come after the first slab of the inner operand is there.
+    All outer tiles but the first come after the first slab of the inner operand and what DRAM does beside.
 
     An example: 6 tiles share held panels three by three (`outers` = 2). A tile takes the array 100 cycles and
     the port 40; each set of held panels takes the port 180 more. Both resources then have 600 cycles to do,
@@ -82,4 +82,6 @@ def _paced(d: Demand, dram: DramUse, total: Array) -> Array:
     last = np.where(s.hold > 0, arrived + inner, 0)
     last = np.where(s.staged, np.maximum(last, dram.spread + most.opening + inner), last)
     paced = np.maximum(np.where((s.rings == 1) & (s.hold > 0), mixed, even), last)
-    return np.maximum(paced, dram.slab + even * (1 - 1 / d.outers))
+    beside = total - dram.slab  # of which the first outer tile has its share
+    after = np.maximum(most.opening + most.rest, beside) * (1 - 1 / d.outers)
+    return np.maximum(paced, np.where(dram.slab > 0, dram.slab + beside / d.outers + after, 0))

@@ -6,22 +6,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip
 from mtia_emu.program.geometry import in_line
 from mtia_emu.program.isa import Block, Operand
 
+from ..builder import NoRoom
 from ..halves import Portion, cut_at, in_two, part, rows
 from ..kernel import Kernel, KernelCall, Memoise
 from ..rows.tape import parse
+from ..spelling import numbers, words_of
 from .dense import emit_matmul
 from .epilogue import epilogue_of
 from .packed import PackedMatrix, emit_matmul_packed
 from .packed_search import ranked_packed
 from .packing import Weights, packing_of
-from .plan import MatmulMapping, MatmulPlan, MatmulProblem
+from .plan import RINGS, MatmulMapping, MatmulPlan, MatmulProblem
 from .search import demand_of, ranked_matmul
+from .space import STAGE_SHARE
 
 T = TypeVar("T")
+
+
+WORDS = {"rows": 0, "cols": 0, "tile": 3, "outer": 0, "hold": 2, "depth": 1, "staged": -1, "slabs": 1}
+
+
+def mapping_of(text: str) -> MatmulMapping:
+    """Return the mapping that a text spells; raise `UserError` for one that spells none."""
+    words = words_of(text, WORDS, "rows cols tile outer")
+    if words["outer"] not in ("m", "n"):
+        raise UserError(f"mapping {text!r}: outer={words['outer']} is not right (right: outer=m or outer=n)")
+    hold, rings = numbers(words, "hold", "0x1")
+    (depth,), (slabs,) = numbers(words, "depth", str(RINGS)), numbers(words, "slabs", "0")
+    (tm, tn, kp), staged = numbers(words, "tile", ""), "staged" in words
+    over_rows, over_cols, outer = (words[name] for name in ("rows", "cols", "outer"))
+    return MatmulMapping(over_rows, over_cols, tm, tn, kp, outer, staged, hold, rings, depth, slabs)
 
 
 class ProductKernel(Kernel):
@@ -45,6 +64,36 @@ class ProductKernel(Kernel):
     def rights(self, params: Mapping[str, Any]) -> int:
         """Return how many inputs at the end belong to b."""
         return 0
+
+    def fixed(self, text: str, call: KernelCall, chip: Chip) -> MatmulMapping:
+        """Return the mapping that a text spells, checked by the plan that follows from it."""
+        mapping, problem = mapping_of(text), self.product(call)
+        plan = MatmulPlan(problem, mapping, chip)
+        lanes = chip.pe.matrix.lanes(problem.a.name) if chip.pe.matrix.supports(problem.a.name) else 1
+        if mapping.kp % lanes and mapping.kp < problem.k:
+            raise UserError(
+                f"mapping {text!r}: panels of {mapping.kp} do not fill the array's {lanes} lanes of "
+                f"{problem.a} (right: a multiple of {lanes}, or all {problem.k})"
+            )
+        spaces = {"a": problem.a_space, "b": problem.b_space}
+        inner = "b" if plan.outer_operand == "a" else "a"
+        for word, given, operand in (
+            ("staged", mapping.stage, plan.outer_operand),
+            ("slabs", mapping.slabs, inner),
+        ):
+            if given and not spaces[operand].off_chip:
+                raise UserError(f"mapping {text!r}: {word} is of an operand in DRAM, {operand} is not there")
+        if mapping.rings > RINGS or mapping.hold > plan.local["k"]:
+            right = f"hold={plan.local['k']}x{RINGS}"
+            raise UserError(f"mapping {text!r}: it holds more panels than there are (right: up to {right})")
+        if plan.stage_bytes() > chip.sram.bytes // STAGE_SHARE:
+            most = chip.sram.bytes // STAGE_SHARE
+            raise NoRoom(f"mapping {text!r}: it stages {plan.stage_bytes()} bytes, SRAM has {most} for that")
+        return mapping
+
+    def product(self, call: KernelCall) -> MatmulProblem:
+        """Return the sizes of the product, and where its operands lie."""
+        raise NotImplementedError
 
     def halves(self, call: Portion) -> list[Portion]:
         """Cut the batch, else the longer side of the result."""
@@ -131,6 +180,10 @@ class MatmulKernel(ProductKernel):
 
         return cut_at(-(-size // 2), size, cut)
 
+    def product(self, call: KernelCall) -> MatmulProblem:
+        """Return the sizes, and where the operands lie."""
+        return self.problem(call)
+
     def candidates(
         self, problem: MatmulProblem, chip: Chip, count: int, memoise: Memoise
     ) -> list[MatmulMapping]:
@@ -188,6 +241,10 @@ class PackedMatmulKernel(ProductKernel):
             b_tiled=codes.tiled,
         )
         return PackedProblem(product, form)
+
+    def product(self, call: KernelCall) -> MatmulProblem:
+        """Return the sizes of one plane's product."""
+        return self.problem(call).product
 
     def _weights(self, call: KernelCall) -> tuple[PackedMatrix, list[Operand]]:
         """Return the weights, and the operands of the epilogue."""

@@ -12,6 +12,7 @@ of its tiles stays in SRAM while all outer tiles pass, and DRAM is read once for
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -114,16 +115,18 @@ class MatmulMapping:
 def axis(spec: str, size: int) -> tuple[tuple[str, int], ...]:
     """Return the dimensions that an axis of `size` PEs is split over, slowest first, and into how many parts.
 
-    Raises `UserError` for a spec that is neither one of b, m, n, k nor two with factors that give `size`.
+    Two factors may leave PEs at the end of the axis idle. Raises `UserError` for a spec that is neither one
+    of b, m, n, k nor two with factors of which `size` has room.
     """
     if spec in ("b", "m", "n", "k"):
         return ((spec, size),)
     match = _AXIS.match(spec)
-    if not match or int(match[2]) * int(match[4]) != size or match[1] == match[3]:
+    factors = (int(match[2]), int(match[4])) if match else (0, 0)
+    if not match or not 1 <= factors[0] * factors[1] <= size or match[1] == match[3]:
         raise UserError(
             f"mapping: {spec!r} does not split an axis of {size} PEs (right: n, or n{max(size // 2, 1)}k2)"
         )
-    return ((match[1], int(match[2])), (match[3], int(match[4])))
+    return ((match[1], factors[0]), (match[3], factors[1]))
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,11 @@ class MatmulPlan:
         self.chunk = ceil_div(inner, max(t.slabs, 1))  # inner tiles of a slab
         self.slabs = ceil_div(inner, self.chunk)
 
+    def works(self, row: Array, col: Array) -> Array:
+        """Return which PEs at row and col have a part at all, in their shape: the ends of axes may idle."""
+        down, across = (math.prod(parts for _, parts in x) for x in (self.rows, self.cols))
+        return (row < down) & (col < across)
+
     def part(self, dim: str, row: Array, col: Array) -> Array:
         """Return which part of a dimension falls to the PEs at row and col, in their shape."""
         part = np.zeros_like(row)
@@ -208,7 +216,7 @@ class MatmulPlan:
         return "a" if self.mapping.outer == "m" else "b"
 
     def first_alike(self, leaders: Array) -> Array:
-        """Return, [group], the first group that walks the same tiles of the outer operand; [group] leaders."""
+        """Return, [group], the first group that walks the outer operand's tiles as leaders[group] does."""
         operand, cols = self.outer_operand, self.chip.grid.cols
         batched = self.problem.a_batched if operand == "a" else self.problem.b_batched
         own = ["k", self.mapping.outer, *(["b"] if batched else [])]

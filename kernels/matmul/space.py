@@ -17,6 +17,7 @@ from .plan import RINGS, MatmulMapping, MatmulProblem, axis, cast_of
 
 Array = np.ndarray[Any, Any]
 MOST_DEPTH = 12  # slots of one circular buffer that are tried
+IDLE = 3  # an axis split over two dimensions leaves at most one part in so many of its PEs idle
 SPARE = 3  # slots that ride out a wait for SRAM while other PEs store
 LONGEST = 1024  # k panel that is tried
 STAGE_SHARE = 4  # staging takes at most one part in so many of SRAM
@@ -43,7 +44,7 @@ def panel_lengths(chip: Chip) -> tuple[tuple[int, ...], tuple[int, ...]]:
     Each is twice the one before. Of two arrays' depth and more a product hides the change of what is
     stationary; beyond 64 a longer one saves commands, which an array of more rows does not need.
     """
-    least = min(64, 2 * chip.pe.matrix.rows)
+    least = min(32, 2 * chip.pe.matrix.rows)
     lengths = tuple(1 << i for i in range(LONGEST.bit_length()))
     return tuple(x for x in lengths if x >= least), tuple(x for x in lengths if x < least)
 
@@ -62,14 +63,17 @@ def splits(p: MatmulProblem, chip: Chip) -> list[GridSplit]:
 
 
 def _axes(p: MatmulProblem, size: int) -> Iterator[str]:
+    """Yield the splits of an axis: powers of two too, where few PEs idle, so that 9 can do what 8 can."""
+    factors = [
+        x for x in range(2, size // 2 + 1) if size % x == 0 or (not x & (x - 1) and size % x <= size // IDLE)
+    ]
     dims = [d for d in "bmnk" if p.size(d) > 1 or d == "m"]
     yield from dims
     for slow in dims:
         for fast in dims:
             if slow != fast and slow != "k" and (fast == "k" or slow < fast):
-                for factor in range(2, size):
-                    if size % factor == 0:
-                        yield f"{slow}{size // factor}{fast}{factor}"
+                for factor in factors:
+                    yield f"{slow}{size // factor}{fast}{factor}"
 
 
 def _cast(p: MatmulProblem, chip: Chip, operand: str, down: Any, across: Any) -> Cast:
@@ -118,8 +122,8 @@ class MappingSpace:
         self.choices: list[list[Any]] = [
             self.splits,
             _tiles(p.m, block_m, 8),
-            _tiles(p.n, block_n, min(unit.cols, block_n)),
-            list(panels),
+            _tiles(p.n, block_n, min(unit.cols, block_n, 16)),
+            [x for x in panels if x < 2 * p.k] or [panels[0]],  # one that takes all of k
             order,
             [0, 1, 2],  # nothing held, as much as fits, all of it twice
             _staged(p),

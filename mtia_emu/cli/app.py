@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..study.listing import Parameter
 
 SHOWN = {stage.at: stage.shown for stage in STAGES if stage.at}
+MAPPINGS = "mappings"  # what `show --at` prints besides
 PARAMETER_COLUMNS = ["parameter", "value", "unit", "meaning", "source"]
 
 
@@ -208,10 +209,11 @@ def compile_(model: str, output: str, **flags: Any) -> None:
 @click.option(
     "--at",
     "stage",
-    type=click.Choice(list(SHOWN)),
+    type=click.Choice([*SHOWN, MAPPINGS]),
     default="graph",
     show_default=True,
-    help=f"{'; '.join(f'{at}: {text}' for at, text in SHOWN.items())}.",
+    help=f"{'; '.join(f'{at}: {text}' for at, text in SHOWN.items())}; {MAPPINGS}: that of each layer, its "
+    "runner-up and its least cycles, as a file for --mapping.",
 )
 @click.option(
     "--commands",
@@ -229,22 +231,29 @@ def show(model: str, stage: str, commands: int, **flags: Any) -> None:
     Examples:
       mtia-emu show zoo:llama-tiny --at graph
       mtia-emu show zoo:dlrm-small --at program --commands 5
+      mtia-emu show zoo:dlrm-small --at mappings > mappings.toml
     """
     from .. import api
     from ..program.text import dump
 
     if api.is_program(model):
         if stage != "program":
-            noun = next(x.noun for x in STAGES if x.at == stage)
+            noun = next((x.noun for x in STAGES if x.at == stage), "choice of mappings")
             raise UserError(f"{model} is a compiled program: it has no {noun} (right: --at program)")
         dims, chip = o.parse_dims(flags["dims"]), flags["chip"] or flags["settings"]
         api.refuse_compiled(dims, o.chosen(flags), chip=bool(chip))
         say(dump(api.load_program(model), commands=commands), nl=False)
         return
     with api.open_model(model, o.parse_dims(flags["dims"])) as source:
-        compiled = api.compile_stages(source, _chip(flags), options=o.chosen(flags))
+        chip = _chip(flags)
+        compiled = api.compile_stages(source, chip, options=o.chosen(flags))
         say_notes(compiled.onnx.notes)
-        say(_text(compiled.at(stage), commands), nl=False)
+        if stage == MAPPINGS:
+            from ..study.mappings import as_toml, layer_mappings
+
+            say(as_toml(layer_mappings(compiled, chip), source.name, chip), nl=False)
+        else:
+            say(_text(compiled.at(stage), commands), nl=False)
 
 
 def _text(form: Graph | Schedule | Program, commands: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,9 +90,16 @@ def roof_cycles(ev: Events, chip: Chip) -> float:
     The most that any one of multiply-adds (each at the peak of its own dtype), DRAM bytes and SRAM bytes
     takes at its peak.
     """
+    return least_cycles(ev, (math.inf, math.inf), chip)
+
+
+def least_cycles(ev: Events, once_bytes: tuple[float, float], chip: Chip) -> float:
+    """Return `roof_cycles` where no more bytes of DRAM, and of SRAM, are moved than so many."""
     macs = np.bincount(ev.mac_dtype.astype(int), weights=ev.macs, minlength=len(DTYPE_NAMES))
     compute = add_up(n / chip.peak_macs_per_cycle(dtype(DTYPE_NAMES[i])) for i, n in enumerate(macs) if n)
     dram = float((ev.dram_read_bytes + ev.dram_write_bytes).sum())
+    dram = min(dram, once_bytes[0])
     dram = dram and dram / chip.dram_bytes_per_cycle  # not asked about where there is nothing for it to do
-    sram = float((ev.sram_read_bytes + ev.sram_write_bytes).sum()) / chip.sram_bytes_per_cycle
+    sram = float((ev.sram_read_bytes + ev.sram_write_bytes).sum())
+    sram = min(sram, once_bytes[1]) / chip.sram_bytes_per_cycle
     return max(float(compute), dram, sram)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
 from ..files.npz import MAX_RANK
+from ..options import COLD, WARM
 from ..types import OF_DATA, WORKS
 from .isa import MOST_COMMANDS
 
@@ -141,7 +142,7 @@ class Header(BaseModel):
     data: Annotated[list[str], FailFast(), Many]
     dram_bytes: Count
     sram_bytes: Count
-    state: Literal["cold", "warm"] = "cold"
+    state: str = Field(default=COLD, pattern=f"^({COLD}|{WARM})$")
     resident_bytes: Count = 0
     works: Annotated[list[WorkRecord], FailFast(), Many]
     groups: Annotated[list[GroupRecord], FailFast(), Many]

@@ -129,7 +129,7 @@ class GraphModel:
     @property
     def state(self) -> str:
         """Return how a run finds the machine."""
-        return self.options.state
+        return self.options.run_state
 
     @cached_property
     def _asked(self) -> ModelWork:

@@ -34,7 +34,8 @@ class Measured:
 
     `utilization` is the imported model's multiply-adds over what the matrix units could do in the time: work
     that a pass leaves out, as the masked half of causal attention, still counts. `dram_share` is the time in
-    which DRAM at its peak would move `least_dram_bytes` of the graph after all passes, over the time.
+    which DRAM at its peak would move `least_dram_bytes` of the graph after all passes, or what it moves where
+    that is less, over the time.
     """
 
     name: str
@@ -74,7 +75,8 @@ def measure(
             timed = report(program, chip, lookups(program) if lookups else {})
             traffic = timed.traffic.dram_read_bytes + timed.traffic.dram_write_bytes
             peak = chip.peak_macs_per_cycle(dtype(form.name)) * timed.cycles
-            shares = _share(macs, peak), _share(least, timed.cycles)
+            needed = min(least, traffic / chip.dram_bytes_per_cycle)  # of a warm run some is in SRAM
+            shares = _share(macs, peak), _share(needed, timed.cycles)
         yield Measured(name, timed.cycles, *shares, len(program.launches), traffic)
 
 

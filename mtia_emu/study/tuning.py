@@ -1,4 +1,4 @@
-"""How hard the compiler looks for mappings: `--tune fast`, by estimate, or `--tune full`, by time as well.
+"""How hard the compiler looks for mappings: `--tune fast` times a few of them, `--tune full` many.
 
 Which layers run side by side is decided by time in both.
 """
@@ -12,7 +12,8 @@ from functools import partial
 import numpy as np
 
 from mtia_emu.compiler.lower.choice import Tuning
-from mtia_emu.kernels.search import FAST, MappingSearch
+from mtia_emu.compiler.lower.fixed import fixed_mappings
+from mtia_emu.kernels.search import FEW, FEW_COMMANDS, MappingSearch
 
 from ..engine.memoised import memoised_cycles
 from ..engine.timing import timeline
@@ -31,11 +32,15 @@ def tuning(options: Options, *, memoise: Memoise = unmemoised, cached: bool = Tr
     """
     timer = kept_cycles if memoise is unmemoised and cached else partial(memoised_cycles, memoise=memoise)
     judge = timer if options.beside else None
-    if options.tune == "fast":
-        return Tuning(replace(FAST, beside=judge), memoise)
+    fixed = fixed_mappings(options.mapping)
     kept = default_cache() if cached else None
     through = remembered(kept, memoise, options.deciding("choice")) if kept else memoise
-    return Tuning(MappingSearch(time=cycles, beside=judge), through)
+    if options.tune == "full":
+        return Tuning(MappingSearch(time=cycles, beside=judge, thorough=True), through, fixed)
+    few = MappingSearch(cycles, FEW, FEW_COMMANDS, judge)
+    if memoise is unmemoised:
+        return Tuning(few, through, fixed)
+    return Tuning(replace(few, time=timer), memoise, fixed)  # sooner made again than found on disk
 
 
 def cycles(block: Block, chip: Chip) -> float:

@@ -46,7 +46,8 @@ def _fields(use: str, *kinds: type) -> Any:
     parts: dict[str, Any] = {}
     for f, flag in (pair for holder in kinds for pair in declared(holder, use)):
         plain: Any = str | None if f.default is None else type(f.default)
-        kind = Literal[flag.choices] if flag.choices else plain
+        kind: Any = Literal[flag.choices] if flag.choices else plain
+        kind = kind | None if flag.choices and f.default is None else kind
         default, text = flag.variant(use, f.default)
         bounds: Any = {"ge": 0, "lt": BELOW.get(f.name)} if plain is int else {}
         parts[f.name] = (kind, Field(default=default, description=text, **bounds))

@@ -72,11 +72,6 @@ class Gemm:
         """Return the sizes."""
         return {"m": self.m, "k": self.k, "n": self.n}
 
-    @property
-    def popularity(self) -> streams.Popularity | None:
-        """Return nothing: there is no table."""
-        return None
-
     def build(self, folder: Path, seed: int | None) -> Path:
         """Write the ONNX file; with a seed the weight is random, without it is absent."""
         from onnx import helper

@@ -142,8 +142,9 @@ VALUES: dict[str, tuple[str, str]] = {
     "--calibrate": (f"{SMALL} --dtype int8", f"{SMALL} --dtype int8 --calibrate 1"),
     "--passes": (f"{SMALL} --passes=-merge-tables", f"{SMALL} --passes=-fuse-tails,-fuse-epilogue"),
     "--tune": (SMALL, f"{SMALL} --tune full"),
+    "--mapping": (SMALL, f'{SMALL} --no-beside --mapping "*: rows=m cols=n tile=8x8x32 outer=m"'),
     "--beside": (SMALL, f"{SMALL} --no-beside"),
-    "--prefetch": (SMALL, f"{SMALL} --no-prefetch"),
+    "--prefetch": (f"{SMALL} --state cold", f"{SMALL} --state cold --no-prefetch"),
     "--state": (f"{SMALL} --state cold", f"{SMALL} --state warm"),
 }
 FEWER = (  # passes, each of which `opt --measure` would time a program without
@@ -278,7 +279,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("sweep", "--passes"): Case(SWEEP, "", "--passes=-fuse-tails,-fuse-epilogue", printed),
     ("sweep", "--tune"): Case(SWEEP, "", "--tune full", printed),
     ("sweep", "--beside"): Case(SWEEP, "", "--no-beside", printed),
-    ("sweep", "--prefetch"): Case(SWEEP, "", "--no-prefetch", printed),
+    ("sweep", "--prefetch"): Case(f"{SWEEP} --state cold", "", "--no-prefetch", printed),
     ("sweep", "--state"): Case(SWEEP, "--state cold", "--state warm", printed),
     ("sweep", "--output"): Case(SWEEP, "", "-o {o}/t.db", named),
     ("sweep", "--resume"): Case(SWEEP.replace("{o}/s.db", "{f}/r.db"), "", "--resume", ended, (True, False)),

@@ -79,7 +79,7 @@ def model(columns: int) -> Graph:
 
 
 def test_notes_say_which_memories_are_too_small() -> None:
-    assert compile_graph(model(64), TINY).program.notes == ()
+    assert compile_graph(model(64), TINY, state="cold").program.notes == ()
     notes = compile_graph(model(4096), TINY, place="sram").program.notes
     assert notes[0] == "2 inputs, outputs or weights found no room in SRAM and are in DRAM"
     assert notes[1].endswith("activations found no room in SRAM and are in DRAM")

@@ -106,7 +106,7 @@ def test_more_sram_is_never_slower_and_dram_never_takes_more(model: str) -> None
     runs = []
     with api.open_model(model, {}) as source:
         for size in SIZES[3:]:
-            chip = mtia_emu.load_chip("mtia-2i", {"sram.bytes": size})
+            chip = mtia_emu.load_chip("mtia-2i", {"sram.bytes": size, "tdp_w": 1000.0})  # no limit slows it
             runs.append(api.run_source(source, chip, gpu=None, state="warm").report)
     for less, more in itertools.pairwise(runs):
         assert more.seconds <= less.seconds * 1.001

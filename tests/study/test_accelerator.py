@@ -70,7 +70,8 @@ def test_every_machine_answers_a_graph_and_a_program() -> None:
 
 
 def test_a_chip_compiles_a_graph_as_a_run_does() -> None:
-    for chip, options in ((CHIP, {}), (CHIP, {"dtype": "int8"}), (load_chip("mtia-2i"), {})):
+    cold = load_chip("mtia-2i"), {"state": "cold"}
+    for chip, options in ((CHIP, {}), (CHIP, {"dtype": "int8"}), (load_chip("mtia-2i"), {}), cold):
         done = mtia_emu.run(MODEL, chip, dims=DIMS, gpu=None, **options)
         machine = Accelerator(chip)
         assert machine.report(model(**options)) == done.report

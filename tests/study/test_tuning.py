@@ -1,4 +1,4 @@
-"""`--tune full`: never slower than the estimate's choice, right, and the same from disk as anew."""
+"""`--tune full`: never slower than fast's choice, right, and the same from disk as anew."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def text(program: Program) -> str:
 
 
 @pytest.mark.parametrize(("model", "dims"), MODELS, ids=lambda x: str(x))
-def test_no_block_is_slower_than_the_estimates_and_the_whole_is_faster(
+def test_no_block_is_slower_than_fast_has_it_and_the_whole_is_faster(
     model: str, dims: dict[str, int]
 ) -> None:
     chip = load_chip("tiny")

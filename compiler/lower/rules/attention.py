@@ -7,12 +7,13 @@ and added after it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
-from mtia_emu.kernels.attention.operands import ScoreTape
 from mtia_emu.kernels.attention.kernel import tilings
+from mtia_emu.kernels.attention.operands import ScoreTape
 from mtia_emu.kernels.attention.plan import ALWAYS, AttentionPlan, AttentionProblem, AttentionTiling
 from mtia_emu.kernels.attention.search import first_cycles
 from mtia_emu.kernels.builder import NoRoom, ceil_div
@@ -30,14 +31,15 @@ from mtia_emu.types import FP32, TensorType
 
 from ...graph import Node
 from ...ops.base import integer
-from ..steps import Schedule
+from ..steps import Buffer, Schedule, Step
 from ..views import View, whole
 from .products import edge
 from .row_parts import fits
 from .rows import softmax_tape
 
 SCORES_SHARE = 8  # one part in so many of SRAM is for the scores of the heads that are taken at once
-FUSED, SEPARATE = "fused", "separate"
+FUSED, SEPARATE, UNSURE = "fused", "separate", "by time"
+NEAR, FAR = 1.3, 4.0  # estimates this near are not trusted; those that leave much out
 LEAST_KEYS = 128  # of a part
 
 
@@ -77,13 +79,34 @@ def attention(schedule: Schedule, node: Node) -> list[View]:
     if faster is None:
         return schedule.on_core(node)
     how, parts = faster
-    if how == SEPARATE:
-        _separate(schedule, node, call)
-    elif parts > 1:
-        _in_parts(schedule, node, call, parts)
+    fused = partial(_in_parts, parts=parts) if parts > 1 else _whole
+    if how == UNSURE:
+        _faster_by_time(schedule, node, call, (fused, _separate))
     else:
-        _fused(schedule, node, call, [call.out], call.problem)
+        (fused if how == FUSED else _separate)(schedule, node, call)
     return [whole(call.out.buffer, _by_query(node.type)).transpose((0, 2, 1, 3))]
+
+
+def _faster_by_time(
+    schedule: Schedule, node: Node, call: _Call, ways: Sequence[Callable[[Schedule, Node, _Call], None]]
+) -> None:
+    """Schedule what takes least time by its blocks, of ways whose estimates are near."""
+    assert schedule.fastest is not None
+    at, kept = len(schedule.steps), dict(schedule.buffers)
+    tried: list[tuple[list[Step], dict[str, Buffer]]] = []
+    for way in ways:
+        way(schedule, node, call)
+        tried.append((schedule.steps[at:], schedule.buffers))
+        del schedule.steps[at:]
+        schedule.buffers = dict(kept)
+    schedule.buffers = {name: b for _, buffers in tried for name, b in buffers.items()}
+    steps, schedule.buffers = tried[schedule.fastest(schedule, [steps for steps, _ in tried])]
+    schedule.steps += steps
+
+
+def _whole(schedule: Schedule, node: Node, call: _Call) -> None:
+    """Schedule the one kernel, each of whose results meets all keys."""
+    _fused(schedule, node, call, [call.out], call.problem)
 
 
 def _fused(
@@ -208,26 +231,34 @@ def _is_bound(schedule: Schedule, view: View) -> bool:
 def _faster(schedule: Schedule, call: _Call) -> tuple[str, int] | None:
     """Return FUSED, with the parts of keys, or SEPARATE, whichever is estimated to be faster.
 
-    None where the chip holds neither.
+    UNSURE where time can be asked and the estimates are near, or leave much out: extras that come from DRAM,
+    keys that lie column after column. None where the chip holds neither.
     """
-    key = ("fused", (call.problem, call.q.shape[1]))
+    far = any(x.strides[-1] and any(x.strides[2:4]) and _is_bound(schedule, x) for x in call.extras)
+    far = far or call.k.strides[-2] != 1
+    near = (FAR if far else NEAR) if schedule.fastest is not None else 1.0
+    key = ("fused", (call.problem, call.q.shape[1], near))
     if key not in schedule.memo:
-        work = partial(_decide, call.problem, call.q.shape[1], schedule.memoise)
+        work = partial(_decide, call.problem, call.q.shape[1], near, schedule.memoise)
         schedule.memo[key] = schedule.memoise(*key, schedule.chip, work, decides=True)
     return cast("tuple[str, int] | None", schedule.memo[key])
 
 
-def _decide(p: AttentionProblem, groups: int, memoise: Memoise, chip: Chip) -> tuple[str, int] | None:
+def _decide(
+    p: AttentionProblem, groups: int, near: float, memoise: Memoise, chip: Chip
+) -> tuple[str, int] | None:
     best = _best(p, memoise, chip)
     most, parts = math.inf if best is None else best[1], 1
     for count in _part_counts(p, chip):
         cycles = _part_cycles(replace(p, parts=count), memoise, chip)
         if cycles is not None and cycles < most:
             most, parts = cycles, count
-    separate = _separate_cycles(p, _strips(p, groups, chip), chip, most)
-    if separate is not None and separate < most:
-        return SEPARATE, 1
-    return None if most == math.inf else (FUSED, parts)
+    separate = _separate_cycles(p, _strips(p, groups, chip), chip, most * near)
+    if separate is None:
+        return None if most == math.inf else (FUSED, parts)
+    if most < separate * near and separate < most * near:
+        return UNSURE, parts
+    return (SEPARATE, 1) if separate < most else (FUSED, parts)
 
 
 def _part_counts(p: AttentionProblem, chip: Chip) -> list[int]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from mtia_emu.kernels.rows.tape import Source, Tape, TapeStep, inline, parse
+from mtia_emu.kernels.rows.tape import Source, Tape, TapeStep, finish, inline, parse
 
-from mtia_emu.types import FP32, DType
+from mtia_emu.types import FP32, DType, TensorType
 
 from ...graph import Node
 from ...ops.base import broadcast
@@ -123,8 +123,40 @@ def _product(schedule: Schedule, node: Node, extras: list[str], tape: Tape | Non
     edges = [edge(schedule, node, schedule.values[v].expand(node.type.shape), (batch * m, n)) for v in extras]
     target = View(out.buffer, out.dtype, (batch * m, n), (n, 1))
     params = {"batch": batch, "m": m, "k": k, "n": n, "epilogue": str(tape) if tape else ""}
+    before = len(schedule.steps)
     schedule.step(node, "matmul", [a, b, *edges], [target], **params)
+    if tape is not None and _moves_far(schedule, edges, target):
+        _apart_if_faster(schedule, node, before, tape)
     return [out]
+
+
+def _moves_far(schedule: Schedule, edges: list[View], target: View) -> bool:
+    """Return whether an operand as large as the result comes from DRAM by tiles, or is one of several."""
+    whole = [e for e in edges if e.shape == target.shape]
+    return len(whole) > 1 or any(schedule.buffers[e.buffer].role in ("input", "const") for e in whole)
+
+
+def _apart_if_faster(schedule: Schedule, node: Node, at: int, tape: Tape) -> None:
+    """Put a product and a map in place of the step at `at` where they take less time than it.
+
+    Tiles of a product are a few columns wide, so that what the tape moves to and from DRAM comes in short
+    runs; a map takes whole rows. The product is kept in fp32, as the tape of the tile has it.
+    """
+    (fused,) = schedule.steps[at:]
+    if schedule.fastest is None:
+        return
+    a, b, *edges = fused.inputs
+    (target,), shape = fused.outputs, fused.outputs[0].shape
+    kind = FP32 if target.dtype.is_float else target.dtype
+    product = schedule.buffer(f"{node.name}.product", TensorType(kind, shape))
+    schedule.step(node, "matmul", [a, b], [product], **(dict(fused.params) | {"epilogue": ""}))
+    operands = [product, *(e.expand(shape) for e in edges)]
+    schedule.step(node, "map", operands, [target], tape=str(finish(tape, [target.dtype])))
+    apart = schedule.steps[at + 1 :]
+    if schedule.fastest(schedule, [[fused], apart]):
+        del schedule.steps[at]
+    else:
+        del schedule.steps[at + 1 :], schedule.buffers[product.buffer]
 
 
 def _nothing(schedule: Schedule, node: Node, extras: list[str], tape: Tape | None) -> list[View]:

@@ -19,7 +19,7 @@ from mtia_emu.compiler.lower.steps import Schedule
 from mtia_emu.compiler.lower.views import View, packed
 from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.reference import core_library
-from mtia_emu.kernels.search import FAST, MappingSearch
+from mtia_emu.kernels.search import BY_ESTIMATE, MappingSearch
 
 from mtia_emu import api
 from mtia_emu.engine.function import execute
@@ -61,7 +61,7 @@ def compiled(graph: Graph, chip: Chip, search: MappingSearch) -> Program:
 def test_independent_steps_stand_at_one_moment_and_dependent_ones_do_not() -> None:
     calls = schedule(towers(3), load_chip(CHIP))
     alone = list(calls.steps)
-    gather(calls, FAST)
+    gather(calls, BY_ESTIMATE)
     assert sorted(calls.steps, key=alone.index) == alone and calls.moments == sorted(calls.moments)
     sizes = [len(steps) for steps in moments(calls)]
     assert max(sizes) == 3 and sum(sizes) == len(alone)
@@ -74,13 +74,13 @@ def test_independent_steps_stand_at_one_moment_and_dependent_ones_do_not() -> No
 def test_what_waits_for_the_step_before_stays_behind_it() -> None:
     calls = schedule(towers(1), load_chip(CHIP))
     before = list(calls.steps)
-    gather(calls, FAST)
+    gather(calls, BY_ESTIMATE)
     assert calls.steps == before and calls.moments == list(range(len(before)))
 
 
 def test_small_layers_side_by_side_are_faster_and_keep_their_names() -> None:
     chip = load_chip(CHIP)
-    apart_, joined = (compiled(towers(4), chip, search) for search in (FAST, JUDGED))
+    apart_, joined = (compiled(towers(4), chip, search) for search in (BY_ESTIMATE, JUDGED))
     slow, fast = report(apart_, chip), report(joined, chip)
     assert fast.cycles < slow.cycles and len(joined.launches) < len(apart_.launches)
     assert fast.macs == slow.macs and fast.joules < slow.joules
@@ -128,7 +128,7 @@ def test_a_slower_launch_is_not_taken() -> None:
     dislike = MappingSearch(beside=lambda block, _: 1e9 if block.bands else 1e5)
     program = compiled(towers(4), chip, dislike)
     assert not any(block.bands for block in program.blocks) and not any(x.parts for x in program.launches)
-    assert len(program.launches) == len(compiled(towers(4), chip, FAST).launches)
+    assert len(program.launches) == len(compiled(towers(4), chip, BY_ESTIMATE).launches)
 
 
 @settings(max_examples=40)
@@ -138,7 +138,7 @@ def test_values_and_traffic_are_those_without(number: int) -> None:
     chip = chip.model_copy(update={"grid": chip.grid.model_copy(update={"rows": 3})})
     inputs = random_inputs(graph, 0)
     results = []
-    for search in (FAST, TOGETHER.search):
+    for search in (BY_ESTIMATE, TOGETHER.search):
         program = compiled(graph, chip, search)
         verify(program, chip)
         with np.errstate(all="ignore"):

@@ -58,7 +58,7 @@ def copies(program: Program) -> int:
 
 def both(graph: Graph, chip: Chip, **options: Any) -> tuple[Program, Program]:
     """Return the program without prefetches and the one with them."""
-    off, on = (compile_graph(graph, chip, prefetch=p, **options).program for p in (False, True))
+    off, on = (compile_graph(graph, chip, prefetch=p, state="cold", **options).program for p in (False, True))
     assert not copies(off)
     return off, on
 

@@ -228,7 +228,7 @@ def test_one_load_feeds_a_row_of_pes(kind: DType) -> None:
 
 @pytest.mark.parametrize("seed", range(24))
 def test_operands_in_dram_take_little_longer_than_what_bounds_them(seed: int) -> None:
-    """Neither is read many times: the bound is the array, the ports, or DRAM with each operand read once.
+    """Neither is read many times: DRAM moves at most half as much again as it must.
 
     Stores of narrow tiles make DRAM slower than a stream would be: it is asked at the runs that there are.
     """
@@ -242,6 +242,6 @@ def test_operands_in_dram_take_little_longer_than_what_bounds_them(seed: int) ->
     block = emit_matmul(plan_matmul(p, chip), *operands(p, turned=True))
     counts = events(block, chip)
     times, read = timeline(block, chip, counts=counts), counts.dram_read_bytes.sum()
-    busy = times.busy | {"dram": times.busy["dram"] * min(1, kind.bytes * (m + n) * k / read)}
-    assert read <= 1.25 * kind.bytes * (m + n) * k + 65536  # what is short is bound by latency
-    assert times.cycles <= 1.45 * max(busy.values()) + 1200
+    least, moved = kind.bytes * (m + n) * k + p.out.bytes * m * n, read + counts.dram_write_bytes.sum()
+    assert moved <= 1.5 * least + 65536  # what is short is bound by latency
+    assert times.cycles <= 1.45 * max(times.busy.values()) + 1200

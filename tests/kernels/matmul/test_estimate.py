@@ -91,6 +91,17 @@ def test_each_number_of_the_chip_tells_in_the_estimate(key: str, value: float, m
 
 
 @pytest.mark.parametrize(
+    ("slab", "dram", "cycles"),
+    [
+        (100, 160, 720),  # the slab comes while the first of two outer tiles works
+        (400, 460, 790),  # 400, half of the 60 beside it, then half of 720
+    ],
+)
+def test_outer_tiles_but_the_first_wait_for_the_first_slab(slab: float, dram: float, cycles: float) -> None:
+    assert paced(12, 0, slab, dram) == cycles
+
+
+@pytest.mark.parametrize(
     ("depth", "refill", "cycles"),
     [
         (12, 0, 720),  # a ring of all inner panels: the port loads ahead, one opening shows
@@ -99,6 +110,12 @@ def test_each_number_of_the_chip_tells_in_the_estimate(key: str, value: float, m
     ],
 )
 def test_the_worked_example_of_the_pace(depth: int, refill: int, cycles: float) -> None:
+    assert paced(depth, refill) == cycles
+
+
+def paced(depth: int, refill: int, slab: float = 0.0, dram: float = 0.0) -> float:
+    """Return the pace of the example, whose DRAM also has `dram` cycles to do, `slab` of them for a slab."""
+
     def one(x: float) -> Any:
         return np.array([float(x)])
 
@@ -108,4 +125,5 @@ def test_the_worked_example_of_the_pace(depth: int, refill: int, cycles: float) 
     space.staged = np.zeros(1, bool)
     most = SimpleNamespace(opening=one(220), rest=one(500), tile=one(100), held=one(180))
     demand: Any = SimpleNamespace(s=space, most=most, outers=one(2), refill=one(refill))
-    assert _paced(demand, DramUse(*[np.zeros(1)] * 6), np.zeros(1)).tolist() == [cycles]
+    (cycles,) = _paced(demand, DramUse(*[np.zeros(1)] * 5, one(slab)), one(dram)).tolist()
+    return float(cycles)

@@ -121,7 +121,7 @@ def test_an_operand_too_large_for_sram_comes_in_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_dram_moves_hardly_more_than_it_must(family: str, batch: int, dtype: str, tmp_path: Path) -> None:
     path, elements = write(family, batch, tmp_path)
-    report = api.run(path, "mtia-2i", gpu=None, dtype=dtype).report
+    report = api.run(path, "mtia-2i", gpu=None, dtype=dtype, state="cold").report
     assert not any("found no room" in note for note in report.notes)
     assert elements * BYTES[dtype] * 0.99 < moved(report) < 1.15 * elements * BYTES[dtype]
 
@@ -129,7 +129,7 @@ def test_dram_moves_hardly_more_than_it_must(family: str, batch: int, dtype: str
 @pytest.mark.deep
 @pytest.mark.parametrize("batch", [1, 4, 16, 32])
 def test_resnet_50_reads_its_weights_once_a_batch(batch: int) -> None:
-    report = api.run("zoo:resnet-50", "mtia-2i", dims={"batch": batch}, gpu=None).report
+    report = api.run("zoo:resnet-50", "mtia-2i", dims={"batch": batch}, gpu=None, state="cold").report
     weights = MODELS["resnet-50"].facts()["weight_bytes"]["value"]
     assert isinstance(weights, int)
     assert moved(report) < 1.15 * (weights + batch * 2 * (3 * 224 * 224 + 1000))
