@@ -190,10 +190,10 @@ def _totals(graph: Graph) -> set[str]:
             scales += [v for v in node.inputs if v not in whole]
     while scales:
         value = scales.pop()
-        node = graph.producer(value)
-        if graph.const(value) is not None or (node is not None and node.op in SCALES):
+        maker = graph.producer(value)
+        if graph.const(value) is not None or (maker is not None and maker.op in SCALES):
             kept.add(value)
-            scales += [v for v in node.inputs if v not in kept] if node is not None else []
+            scales += [v for v in maker.inputs if v not in kept] if maker is not None else []
     return kept
 
 
