@@ -146,12 +146,14 @@ def roi_align(rng: Rng) -> Case:
 def _recurrent(rng: Rng, op: str, gates: int, states: int, **extra: Any) -> Case:
     way = pick(rng, "forward", "reverse", "bidirectional")
     ways, hidden, width, batch, length = (2 if way == "bidirectional" else 1), 3, 4, 2, 5
+    if rng.integers(2):
+        extra["clip"] = 0.5
     case = standard(op, 1 + states, hidden_size=hidden, direction=way, **extra)
     case.give(f32(rng, length, batch, width)).give(f32(rng, ways, gates * hidden, width))
     case.give(f32(rng, ways, gates * hidden, hidden)).give(
         f32(rng, ways, 2 * gates * hidden) if rng.integers(2) else None
     )
-    case.give(rng.integers(1, length + 1, batch).astype(np.int32) if rng.integers(2) else None)
+    case.give(rng.integers(0, length + 1, batch).astype(np.int32) if rng.integers(2) else None)
     for _ in range(states):
         case.give(f32(rng, ways, batch, hidden) if rng.integers(2) else None)
     if op == "LSTM":
@@ -160,7 +162,7 @@ def _recurrent(rng: Rng, op: str, gates: int, states: int, **extra: Any) -> Case
 
 
 def lstm(rng: Rng) -> Case:
-    return _recurrent(rng, "LSTM", 4, 2, input_forget=0)
+    return _recurrent(rng, "LSTM", 4, 2, input_forget=int(rng.integers(2)))
 
 
 def gru(rng: Rng) -> Case:
