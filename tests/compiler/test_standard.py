@@ -107,15 +107,18 @@ def conv_integer(rng: Rng) -> Case:
 
 
 def q_linear_conv(rng: Rng) -> Case:
-    many = bool(rng.integers(2))
-    case = standard("QLinearConv", 1, pads=[1, 1, 1, 1])
-    case.give(byte(rng, np.uint8, 1, 2, 6, 7)).give(np.float32(0.03), True).give(np.uint8(120), True)
-    case.give(byte(rng, np.int8, 3, 2, 3, 3), True)
-    scales = np.full(3, 0.02, np.float32) if many else np.asarray(0.02, np.float32)
-    case.give(scales, True).give(np.zeros(scales.shape, np.int8), True)
-    case.give(np.float32(0.4), True).give(np.uint8(128), True)
+    many, groups, rank = bool(rng.integers(2)), pick(rng, 1, 1, 2, 4), pick(rng, 1, 2, 3)
+    attrs = _window(rng, rank) | {"group": groups}
+    signed, zero = pick(rng, np.uint8, np.int8), pick(rng, 0, 9)
+    case = standard("QLinearConv", 1, **attrs).give(byte(rng, signed, 2, 2 * groups, *sizes(rng, 6, 9, rank)))
+    case.give(np.float32(0.03), True).give(byte(rng, signed), True)
+    case.give(byte(rng, np.int8, 3 * groups, 2, *attrs["kernel_shape"]), True)
+    scales = rng.uniform(0.01, 0.03, 3 * groups if many else ()).astype(np.float32)
+    case.give(scales, True).give(np.full(scales.shape, zero, np.int8), True)
+    case.give(np.float32(0.4), True).give(byte(rng, signed), True)
     case.steps = 1
-    return case.give(rng.integers(-500, 500, 3).astype(np.int32) if rng.integers(2) else None, True)
+    bias = rng.integers(-500, 500, 3 * groups).astype(np.int32)
+    return case.give(bias if rng.integers(2) else None, True)
 
 
 def grid_sample(rng: Rng) -> Case:
