@@ -28,8 +28,8 @@ from .lower.choice import ESTIMATED, Tuning
 from .lower.emit import emit
 from .lower.launches import Launches
 from .lower.place import Placement, place, room_notes
-from .lower.price import StepPrices
 from .lower.prefetch import Ahead, as_launched, read_ahead
+from .lower.price import StepPrices
 from .lower.schedule import schedule
 from .lower.steps import Schedule
 from .pass_text import Steps, steps_of, without_folders

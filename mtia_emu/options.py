@@ -194,7 +194,8 @@ class Options:
     )
     tune: str = option(
         "fast",
-        "How mappings of kernels are chosen: by estimate and the time of a few, or of many, which takes seconds; "
+        "How mappings of kernels are chosen: by estimate and the time of a few, or of many, which takes "
+        "seconds; "
         "choices are kept on disk (MTIA_EMU_TUNE_CACHE=0: not).",
         "compile",
         "operator",
@@ -204,7 +205,8 @@ class Options:
     )
     mapping: str | None = option(
         None,
-        "Fix mappings of kernels by layer, in the words of `show --at mappings`: a file with a table [mappings], "
+        "Fix mappings of kernels by layer, in the words of `show --at mappings`: a file with a table "
+        "[mappings], "
         'or "LAYER: MAPPING; ...". A layer may be a pattern, as in "*.q_proj".  [default: none is fixed]',
         "compile",
         "operator",

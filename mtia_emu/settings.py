@@ -36,7 +36,9 @@ CACHE = Flag(
     "folder for compiled code, simulated DRAM, times of blocks, tuned mappings and matplotlib's list of "
     "fonts; empty means the user's cache folder. One that others can write to, or that is full, is not used",
 )
-TUNE_CACHE = Flag("MTIA_EMU_TUNE_CACHE", "1", "0 keeps compilation from reading and writing choices of mappings")
+TUNE_CACHE = Flag(
+    "MTIA_EMU_TUNE_CACHE", "1", "0 keeps compilation from reading and writing choices of mappings"
+)
 FLAGS = (DEBUG, CHECK, MEMORY, CACHE, TUNE_CACHE)
 
 

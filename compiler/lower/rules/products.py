@@ -131,7 +131,7 @@ def _product(schedule: Schedule, node: Node, extras: list[str], tape: Tape | Non
 
 
 def _moves_far(schedule: Schedule, edges: list[View], target: View) -> bool:
-    """Return whether an operand as large as the result comes from DRAM, tile by tile, or is one of several."""
+    """Return whether an operand as large as the result comes from DRAM by tiles, or is one of several."""
     whole = [e for e in edges if e.shape == target.shape]
     return len(whole) > 1 or any(schedule.buffers[e.buffer].role in ("input", "const") for e in whole)
 

@@ -85,7 +85,10 @@ def test_whatever_fits_computes_what_the_model_says(tile: str, more: str, split:
         ("act: rows=m cols=n tile=64x64x16 outer=m", "of accumulators, a PE has .* fits"),
         ("act: rows=m cols=n4k2 tile=8x8x16 outer=m", "does not split an axis of 2 PEs"),
         ("act: rows=m cols=n tile=8x8x9 outer=m", "panels of 9 do not fill the array's 4 lanes"),
-        ("act: rows=m cols=n tile=8x8x16 outer=m hold=9x1", r"more panels than there are \(right: up to hold=3x2"),
+        (
+            "act: rows=m cols=n tile=8x8x16 outer=m hold=9x1",
+            r"more panels than there are \(right: up to hold=3x2",
+        ),
         ("mixed: lane=3 rows=4x1 keys=8x2", r"lane=3 is not right \(right: 1, or 2\)"),
         ("mixed: lane=1 rows=999x1 keys=8x2", "more than there is"),
     ],

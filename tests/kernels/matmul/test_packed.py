@@ -24,6 +24,7 @@ from mtia_emu import api
 from mtia_emu.engine.events import events
 from mtia_emu.engine.function import execute
 from mtia_emu.machine.chip import load_chip
+from mtia_emu.options import Options
 from mtia_emu.program.isa import Program
 from mtia_emu.study.tuning import cycles
 from mtia_emu.types import FP16, INT8, UINT8
@@ -98,7 +99,7 @@ def test_every_chip_runs_it(chip: str) -> None:
 def test_weights_leave_dram_as_codes_and_scales() -> None:
     made, _ = graph(1, 512, 256, 32)
     chip = load_chip("mtia-2i")
-    (block,) = compile_lowered(made, chip, dtype="fp16").blocks
+    (block,) = compile_lowered(made, chip, dtype="fp16", options=Options(state="cold")).blocks
     counts = events(block, chip)
     codes, scales, others = 512 * 256 / 2, 2 * 512 * 256 / 32, 2 * (512 + 256 + 256)
     moved = counts.dram_read_bytes.sum() + counts.dram_write_bytes.sum()
