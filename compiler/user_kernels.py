@@ -224,7 +224,7 @@ class _Guarded(Kernel):
         self.reads_views, self.writes_views = kernel.reads_views, kernel.writes_views
         self.shares_launch, self.slow_search = kernel.shares_launch, kernel.slow_search
         self.copies = kernel.copies
-        self.weight = kernel.weight
+        self.weight, self.overwrites = kernel.weight, kernel.overwrites
 
     @property
     def name(self) -> str:
@@ -250,6 +250,14 @@ class _Guarded(Kernel):
         if not ranked:
             raise UserError(f"{kernel.label}: candidates gives none (right: one mapping at least, or NoRoom)")
         return [_hashable(kernel, "candidates", mapping) for mapping in ranked[:count]]
+
+    def spelled(self, mapping: Any) -> str:
+        return str(_guarded(self.kernel, "spelled", lambda: self.kernel.spelled(mapping)))
+
+    def fixed(self, text: str, call: KernelCall, chip: Chip) -> Any:
+        own = replace(call, named=call.params["attrs"])
+        mapping = _guarded(self.kernel, "fixed", lambda: self.kernel.fixed(text, own, chip))
+        return _hashable(self.kernel, "fixed", mapping)
 
     def emit(self, chip: Chip, attrs: Attrs, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> Block:
         kernel, own = self.kernel, dict(attrs["attrs"])

@@ -109,6 +109,4 @@ def _range(among: tuple[float, float, float]) -> str:
     return f"{mid:g} ({low:g} to {high:g})"
 
 
-SECTIONS: dict[str, Callable[[], str]] = {
-    f"silicon-{f.__name__}": f for f in (dies, parts, bills, memories)
-}
+SECTIONS: dict[str, Callable[[], str]] = {f"silicon-{f.__name__}": f for f in (dies, parts, bills, memories)}

@@ -12,7 +12,7 @@ import pytest
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 sys.path.insert(0, str(DOCS))
 
-from accuracy import gpu_fit, score, tables  # noqa: E402
+from accuracy import gpu_bands, gpu_fit, gpu_second, score, tables  # noqa: E402
 
 from mtia_emu.gpu import load_gpu  # noqa: E402
 
@@ -62,6 +62,23 @@ def test_a_fit_finds_the_constants_that_made_the_data() -> None:
     found = gpu_fit.fit(facts, gpu_fit.Task(("links.latency_s", "links.efficiency"), residuals, "made up"))
     assert found["links.latency_s"] == pytest.approx(7e-6, rel=0.02)
     assert found["links.efficiency"] == pytest.approx(0.6, rel=0.02)
+
+
+def test_another_collector_of_h100_is_in_the_bands_and_in_the_constants() -> None:
+    short, long = ([s for s in gpu_second.collectors() if text in s.text] for text in ("below", "from"))
+    assert all((s.modelled < 20e-6).all() for s in short) and all((s.modelled >= 20e-6).all() for s in long)
+    assert sum(len(s.ratios) for s in (*short, *long)) == 2 * len(gpu_second.openxla())
+    assert all(s.held() > 0.6 for s in short) and all(s.held() > 0.9 for s in long)
+    wide, usual = gpu_bands.spread("h100-sxm", "short_matmul"), gpu_bands.spread("h100-sxm")
+    assert (
+        wide[0] == usual[0]
+        and 1.6 < wide[1] < 2.0
+        and gpu_bands.spread("a100-sxm-40gb", "short_matmul")[1] < 1.2
+    )
+    facts, task = load_gpu("h100-sxm"), gpu_fit.tf32_task()
+    ratio = np.exp(task.residuals(facts))
+    worse = np.exp(task.residuals(gpu_fit.put(facts, {"rates.tf32.efficiency": facts.rates.bf16.efficiency})))
+    assert 0.95 < np.median(ratio) < 1.05 and np.median(worse) < np.median(ratio)
 
 
 def test_a_page_takes_its_tables() -> None:

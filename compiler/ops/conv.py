@@ -88,7 +88,10 @@ def conv_shape(x: TensorType, weight: TensorType, attrs: Attrs) -> ConvShape:
         raise UserError(f"strides {strides}, dilations {dilations} or pads {pads} do not fit {x}")
     kernel = weight.shape[2:]
     if min(*strides, *dilations, *kernel) < 1 or min(pads) < 0 or math.prod(kernel) > PLACES:
-        raise UserError(f"kernel {kernel}, strides {strides}, dilations {dilations}, pads {pads}")
+        raise UserError(
+            f"kernel {kernel}, strides {strides}, dilations {dilations}, pads {pads} "
+            f"(right: each from 1, pads from 0, at most {PLACES} places of the kernel)"
+        )
     before, after = pads[:rank], pads[rank:]
     out = tuple(
         (n + b + a - (k - 1) * d - 1) // s + 1

@@ -49,7 +49,8 @@ def window(c: Call, kernel: Sequence[int]) -> Window:
         raise UserError(f"{c.op}: kernel {list(kernel)}, strides and dilations do not fit {c.type(0)}")
     if min(*strides, *dilations, *kernel) < 1 or math.prod(kernel) > PLACES:
         raise UserError(
-            f"{c.op}: kernel {list(kernel)}, strides {list(strides)}, dilations {list(dilations)}"
+            f"{c.op}: kernel {list(kernel)}, strides {list(strides)}, dilations {list(dilations)} "
+            f"(right: each from 1, at most {PLACES} places of the kernel)"
         )
     span = [(kernel[a] - 1) * dilations[a] + 1 for a in axes]
     before, after = _pads(c, size, span, strides)

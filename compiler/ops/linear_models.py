@@ -6,7 +6,17 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 
-from .scores import class_labels, floats, label_of_largest, label_of_sign, transformed, two_sides, whole
+from .scores import (
+    class_labels,
+    floats,
+    label_of_largest,
+    label_of_sign,
+    one_transformed,
+    targets_transformed,
+    transformed,
+    two_sides,
+    whole,
+)
 from .spelling import Call, Unsupported, bounded, onnx
 
 DOMAIN = "ai.onnx.ml"
@@ -64,7 +74,7 @@ def _normalizer(c: Call) -> str:
 
 @onnx(f"{DOMAIN}::LinearRegressor")
 def _linear_regressor(c: Call) -> str:
-    return transformed(c, _affine(c, _rows(c), c.attr("targets", 1)))
+    return targets_transformed(c, _affine(c, _rows(c), c.attr("targets", 1)))
 
 
 @onnx(f"{DOMAIN}::LinearClassifier")
@@ -73,9 +83,8 @@ def _linear_classifier(c: Call) -> tuple[str, str]:
     count = len(floats(c, "coefficients")) // max(1, c.type(x).shape[1])
     scores = _affine(c, x, count)
     if count == 1 and len(labels) == 2:
-        share = c.attr("post_transform", "NONE") != "NONE"
-        label = label_of_sign(c, scores, 0.5 if share else 0.0, labels)
-        return label, two_sides(c, transformed(c, scores), share)
+        label = label_of_sign(c, scores, 0.0, labels)
+        return label, two_sides(c, one_transformed(c, scores), True)
     if count != len(labels):
         raise UserError(f"{c.op}: coefficients of {count} classes for {len(labels)} labels")
     return label_of_largest(c, scores, labels), transformed(c, scores)
@@ -133,7 +142,8 @@ def _svm_classifier(c: Call) -> tuple[str, str]:
     scores = c.add("add", pairs, c.constant(floats(c, "rho")[None]))
     if len(labels) == 2:
         label = label_of_sign(c, c.add("neg", scores), 0.0, labels)
-        return label, two_sides(c, transformed(c, scores), False)
+        share = c.attr("post_transform", "NONE") != "NONE"
+        return label, two_sides(c, one_transformed(c, scores), share)
     return label_of_largest(c, _votes(c, scores, len(labels)), labels), transformed(c, scores)
 
 

@@ -132,15 +132,20 @@ def _rnn_step(c: Call, cell: Cell, x: Inputs, state: State) -> State:
 
 
 def _functions(c: Call, default: tuple[str, ...], directions: int) -> list[tuple[Function, ...]]:
-    """Return the activations of each direction, with their parameters, after clipping."""
+    """Return the activations of each direction, with their parameters, after clipping.
+
+    An LSTM's memory is not clipped on its way to the output, only the gates are: as onnxruntime does it.
+    """
     names = tuple(c.attr("activations", ())) or default * directions
     if len(names) != len(default) * directions:
         raise UserError(f"{c.op}: {len(names)} activations, not {len(default)} for each direction")
     alphas, betas = (list(c.attr(name, ())) for name in ("activation_alpha", "activation_beta"))
     ours = [activation(name, alphas, betas) for name in names]
+    each = [ours[i : i + len(default)] for i in range(0, len(ours), len(default))]
     if "clip" in c.attrs:
-        ours = [_clipped(function, c.attr("clip", 0.0)) for function in ours]
-    return [tuple(ours[i : i + len(default)]) for i in range(0, len(ours), len(default))]
+        limit = c.attr("clip", 0.0)
+        each = [[*(_clipped(function, limit) for function in x[:2]), *x[2:]] for x in each]
+    return [tuple(x) for x in each]
 
 
 def _clipped(function: Function, limit: float) -> Function:
@@ -186,6 +191,7 @@ def _sweep(c: Call, cell: Cell, x: str, start: State, step: Step, *, back: bool)
         result, state = layer.written_out(start)
     if lengths:  # a sequence that has ended keeps its states, and shows zeros
         result = c.add("where", going, result, c.scalar(0, result))
+        state = tuple(_unless_empty(c, going, x) for x in state)
     if back:
         result = reversed_to(c, result, lengths, 0) if lengths else backwards(c, result, 0)
     return result, state
@@ -203,6 +209,14 @@ def _going(c: Call, lengths: str, steps: int) -> str:
     each = c.reshape(lengths, (1, c.type(lengths).size, 1))
     number = c.builder.constant(np.arange(steps).reshape(steps, 1, 1), c.type(lengths).dtype.numpy)
     return c.add("greater", each, number)
+
+
+def _unless_empty(c: Call, going: str, state: str) -> str:
+    """Return the last state [b, h], zeros of a sequence without a step: as onnxruntime does it."""
+    known = c.builder.known(c[4])
+    if known is not None and bool((known > 0).all()):
+        return state
+    return c.add("where", _pick(c, going, 0, 0), state, c.scalar(0, state))
 
 
 @dataclass(frozen=True)

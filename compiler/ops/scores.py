@@ -50,6 +50,24 @@ def transformed(c: Call, scores: str) -> str:
     return c.add("softmax", scores, axis=1) if how == "SOFTMAX" else scores
 
 
+def one_transformed(c: Call, score: str) -> str:
+    """Return the second of two classes' scores [n, 1] under `post_transform`: SOFTMAX of one leaves it alone.
+
+    So does onnxruntime; ONNX says nothing of it.
+    """
+    shown = transformed(c, score)
+    return score if c.attr("post_transform", "NONE") == "SOFTMAX" else shown
+
+
+def targets_transformed(c: Call, scores: str) -> str:
+    """Return a regressor's scores [n, targets] under `post_transform`, which leaves a single target alone.
+
+    So does onnxruntime, in which such models are served; ONNX does not say it.
+    """
+    shown = transformed(c, scores)
+    return scores if c.type(scores).shape[1] == 1 else shown
+
+
 def two_sides(c: Call, score: str, share: bool) -> str:
     """Return scores [n, 2] of the second class's score [n, 1]: the first has 1 - s of a share, else -s."""
     other = c.add("sub", c.scalar(1, score), score) if share else c.add("neg", score)

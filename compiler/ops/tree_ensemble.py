@@ -16,7 +16,16 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 
-from .scores import class_labels, floats, label_of_largest, label_of_sign, transformed, two_sides, whole
+from .scores import (
+    class_labels,
+    floats,
+    label_of_largest,
+    label_of_sign,
+    targets_transformed,
+    transformed,
+    two_sides,
+    whole,
+)
 from .spelling import Call, Unsupported, bounded, onnx
 
 DOMAIN = "ai.onnx.ml"
@@ -224,7 +233,7 @@ def _based(c: Call, sums: _Ensemble) -> str:
 
 @onnx(f"{DOMAIN}::TreeEnsembleRegressor")
 def _regressor(c: Call) -> str:
-    return transformed(c, _based(c, _ensemble(c, "target", max(1, c.attr("n_targets", 1)))))
+    return targets_transformed(c, _based(c, _ensemble(c, "target", max(1, c.attr("n_targets", 1)))))
 
 
 @onnx(f"{DOMAIN}::TreeEnsembleClassifier")

@@ -14,6 +14,7 @@ from .base import Rule, Rules, building
 COMPARES = ("equal", "less", "less_equal", "greater", "greater_equal")
 STEPS = ("round", "floor", "ceil", "sign", "mod", "fmod", "isinf", *COMPARES)
 MOVES = ("reshape", "transpose", "slice", "concat", "expand", "gather", "pad", "tile")
+PRODUCTS = ("matmul", "conv")
 SUMS = ("matmul", "matmul_map", "conv", "softmax", "log_softmax", "rmsnorm", "layernorm", "attention")
 
 
@@ -68,18 +69,27 @@ def is_step(node: Node, match: Match | Graph) -> bool:
 def decided(graph: Graph) -> set[str]:
     """Return the floats from inputs to steps and to where the model rounds, with what steps make of them.
 
-    Only what is computed element by element, for nothing else, is on such a way.
+    So are those from sums of integers, which are as exact as an input. Only what is computed element by
+    element, for nothing else, is on such a way.
     """
     ends = _leading(graph)
     given = dict.fromkeys(graph.consts, False) | {v: t.dtype.is_float for v, t in graph.inputs.items()}
     values: set[str] = set()
     for node in graph.nodes:
+        if is_total(node):
+            given[node.output] = True
+            continue
         if node.name not in ends or any(v not in given for v in node.inputs):
             continue
         shown = any(given[v] for v in node.inputs)
         given |= dict.fromkeys(node.outputs, shown)
         values |= {*node.inputs, *node.outputs} if shown else set()
     return values
+
+
+def is_total(node: Node) -> bool:
+    """Return whether a node sums products of integers."""
+    return node.op in PRODUCTS and not node.type.dtype.is_float
 
 
 def _leading(graph: Graph) -> set[str]:

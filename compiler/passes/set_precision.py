@@ -12,7 +12,7 @@ from mtia_emu.types import DType, TensorType, dtype
 from ..graph import Const, Graph, Node, freeze_attrs
 from ..ops import infer
 from .base import Pass
-from .keep_rounding import decided
+from .keep_rounding import decided, is_total
 
 ANGLES = ("sin", "cos")  # what they are applied to needs fp32: positions times frequencies
 MOVES = (
@@ -27,6 +27,8 @@ MOVES = (
 INDICES = ("int32", "int64")
 ROOTS = ("sqrt", "rsqrt")
 SUMS = ("reduce_sum", "reduce_mean")
+TO_SCALE = ("cast", "add", "sub", "reshape", "transpose", "mul", "div")  # from a sum of integers
+SCALES = ("mul", "reshape")  # how the scale of a sum is made of others
 ON_THE_WAY = ("add", "mul", "div", "max", "reshape")  # from a sum of squares to its root
 
 
@@ -36,8 +38,9 @@ class SetPrecision(Pass):
 
     What the model itself rounds to a narrow type (a cast that `rounds`) is rounded to it still. What leads to
     a sine or cosine stays as it is, and so do indices that arrive as floats, inputs up to where they are
-    compared, made whole or rounded, and sums of squares up to their root: they outgrow fp16 where the root
-    does not. Constants saturate: a mask of -3.4e38 becomes the narrower type's lowest number, not -inf.
+    compared, made whole or rounded, sums of squares up to their root, and sums of integers up to their first
+    scaling, with the scale: they outgrow fp16 where the result does not. Constants saturate: a mask of
+    -3.4e38 becomes the narrower type's lowest number, not -inf.
     """
 
     source: str = "fp32"
@@ -55,7 +58,7 @@ class SetPrecision(Pass):
 class _Converter:
     def __init__(self, graph: Graph, old: DType, new: DType) -> None:
         self.graph, self.old, self.new = graph, old, new
-        self.kept = _angles(graph) | _indices(graph) | _squares(graph)
+        self.kept = _angles(graph) | _indices(graph) | _squares(graph) | _totals(graph)
         if new.bits <= old.bits:
             self.kept |= decided(graph)
         self.nodes: list[Node] = []
@@ -168,6 +171,29 @@ def _squares(graph: Graph) -> set[str]:
         if root or (node.output in kept and node.output in summed):
             kept.add(node.output)
             kept.update(v for v in node.inputs if v in summed or graph.const(v) is not None)
+    return kept
+
+
+def _totals(graph: Graph) -> set[str]:
+    """Return the floats that sums of integers become, up to where they are scaled, and the scales."""
+    whole, kept = set[str](), set[str]()
+    scales: list[str] = []
+    for node in graph.nodes:
+        if is_total(node):
+            whole.add(node.output)
+        if node.op not in TO_SCALE or whole.isdisjoint(node.inputs):
+            continue
+        if node.op not in ("mul", "div"):  # a bias in int32, say
+            whole.add(node.output)
+        if node.type.dtype.is_float:
+            kept.add(node.output)
+            scales += [v for v in node.inputs if v not in whole]
+    while scales:
+        value = scales.pop()
+        maker = graph.producer(value)
+        if graph.const(value) is not None or (maker is not None and maker.op in SCALES):
+            kept.add(value)
+            scales += [v for v in maker.inputs if v not in kept] if maker is not None else []
     return kept
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from accuracy import gpu_bags, gpu_models, gpu_scores, gpu_served, gpu_small, tables
+from accuracy import gpu_bags, gpu_models, gpu_scores, gpu_second, gpu_served, gpu_small, tables
 from accuracy.score import Score, cells, percent, score, table
 from mtia_emu.gpu import Bands, Facts, gpu_names
 
@@ -23,8 +23,6 @@ DERATED = {
 """Shares of the rate and the bandwidth, and a fixed time, that fit these tables best (own grid search)."""
 TARGETS = {"bf16": "5 %, 15 %", "fp8_e4m3": "7 %, 20 %", "fp4": "none"}
 HEAD = ["rows", "median error", "90th percentile", "bias"]
-HOST_S = {"softmax": 12e-6, "layernorm": 45e-6, "gelu": 45e-6}
-"""What a PyTorch operator and its synchronisation take beside the kernel, as the rows' source gives it."""
 
 
 def dtypes(name: str) -> list[str]:
@@ -127,31 +125,11 @@ def bands() -> str:
 
 def host_timed() -> str:
     """Return softmax, layer norm and GELU timed by the host on A100, launch and synchronisation included."""
-    found = tables.reference("measured_operators_a100_mi210.csv")
-    if found is None:
+    found = gpu_second.of("a100-sxm-80gb", "vector")
+    if not found:
         return "The reference folder is not there."
-    rows = []
-    for op, row in (("softmax", True), ("layernorm", True), ("gelu", False)):
-        part = found[(found.device == "A100-80GB-SXM4") & (found.op == op)]
-        m, n = part.M.to_numpy(float), np.nan_to_num(part.N.to_numpy(float), nan=1.0)
-        facts = gpu_scores.gpu("a100-sxm-80gb")
-        modelled = np.array(
-            [_host(facts, op, int(a * b), int(b) if row else 0) for a, b in zip(m, n, strict=True)]
-        )
-        rows.append([op, *cells(score(modelled, part.latency_s.to_numpy()))])
+    rows = [[s.text.rpartition(", ")[2], *cells(score(s.modelled, s.measured))] for s in found]
     return table(["operator", *HEAD], rows)
-
-
-def _host(facts: Facts, op: str, elements: int, row: int) -> float:
-    from mtia_emu.gpu.kernel import Board
-    from mtia_emu.gpu.memory import rowwise
-    from mtia_emu.types import FP16, RowWork
-
-    work = RowWork(
-        "", "", FP16, elements=elements, row=row, flops=elements, read_bytes=2 * elements,
-        write_bytes=2 * elements,
-    )  # fmt: skip
-    return rowwise(Board(facts), work).seconds - facts.launch_graph_s + HOST_S[op]
 
 
 def power() -> str:
@@ -206,6 +184,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "gpu-reduces": reduces,
     "gpu-bags": bags,
     "gpu-bands": bands,
+    "gpu-second": gpu_second.coverage,
     "gpu-host": host_timed,
     "gpu-power": power,
     "gpu-decode": gpu_served.decode,

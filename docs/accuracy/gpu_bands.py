@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from accuracy import gpu_bags, gpu_models, gpu_scores, gpu_small, tables
+from accuracy import gpu_bags, gpu_models, gpu_scores, gpu_second, gpu_small, tables
 from accuracy.gpu_scores import gpu
 from accuracy.score import Score, score
 from mtia_emu.gpu import Facts
+from mtia_emu.gpu.facts import SHORT_S
 
 Ends = tuple[float, float]
 SPREAD: Mapping[str, Ends] = {"a100": (0.88, 1.19), "": (0.93, 1.44)}
@@ -43,9 +44,11 @@ def around(parts: Iterable[Ends]) -> Ends:
     return min(1.0, *(p[0] for p in each)), max(1.0, *(p[1] for p in each))
 
 
-def spread(name: str) -> Ends:
-    """Return how far two public collectors are apart on a GPU."""
-    return SPREAD["a100" if name.startswith("a100") else ""]
+def spread(name: str, kind: str = "") -> Ends:
+    """Return how far public collectors are apart on a GPU; on short matmuls of what is newer, a third one."""
+    if name.startswith("a100") or kind != "short_matmul":
+        return SPREAD["a100" if name.startswith("a100") else ""]
+    return around([SPREAD[""], gpu_second.ends(gpu_second.collectors(), SHORT_S)])
 
 
 def _ends(scores: Iterable[Score]) -> Ends:
@@ -53,15 +56,18 @@ def _ends(scores: Iterable[Score]) -> Ends:
 
 
 def own(name: str) -> dict[str, Ends]:
-    """Return the residuals of the halves that were not fitted, by kind, where a GPU has tables."""
+    """Return the residuals of what was not fitted, by kind, where a GPU has tables, and of other runtimes."""
     kinds = [d for d in ("bf16", "fp8_e4m3") if getattr(gpu(name).rates, d) is not None]
     runtimes = [gpu_scores.spread(name, runtime) for runtime in ("vllm", "sglang")]
     found = {"matmul": _ends([*(gpu_scores.layers(name, d) for d in kinds), *runtimes])}
     if name in tables.ATTENTION:
-        found["attention"] = _ends(gpu_scores.attention(name, p) for p in ("context", "generation"))
+        fitted = _ends(gpu_scores.attention(name, p) for p in ("context", "generation"))
+        found["attention"] = around([fitted, gpu_second.ends(gpu_second.of(name, "attention"))])
     vector = [gpu_scores.vectors(name, ops) for ops in gpu_small.GROUPS.values()]
     known = [s for s in vector if s is not None]
-    return found | ({"vector": _ends(known)} if known else {})
+    host = gpu_second.of(name, "vector")
+    others = [gpu_second.ends(host)] if host else []
+    return found | ({"vector": around([_ends(known), *others])} if known else {})
 
 
 def lent(name: str, other: str, kind: str, keys: Iterable[str]) -> Ends:

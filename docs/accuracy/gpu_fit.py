@@ -19,7 +19,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from accuracy import gpu_bags, gpu_models, tables
+from accuracy import gpu_bags, gpu_models, gpu_second, tables
 from accuracy.gpu_small import NARROW, NORMS, rows_seconds, sustained_rows, vidur
 from accuracy.gpu_small import POWER as POWER_TABLES
 from accuracy.score import SEED, halves, score
@@ -35,6 +35,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "l2_efficiency": (0.3, 2.0), "l2_usable": (0.2, 1.0), "heat_s": (1e-4, 1.0), "quantise_s": (1e-6, 2e-5),
     "quantise_efficiency": (0.2, 1.0), "quantise_fp4_s": (5e-7, 2e-5),
     "rates.fp8_e4m3.k_step_s": (5e-9, 5e-6),
+    "rates.tf32.efficiency": (0.4, 1.0), "rates.tf32.k_step_s": (5e-9, 5e-6),
     "rates.bf16.efficiency": (0.5, 1.0), "rates.fp8_e4m3.efficiency": (0.4, 1.0),
     "rates.fp4.efficiency": (0.3, 1.0), "rates.fp4.k_step_s": (5e-9, 5e-6),
     "attention.prefill_s": (2e-6, 3e-5), "attention.decode_s": (2e-6, 3e-5),
@@ -55,6 +56,7 @@ START: dict[str, float] = {
     "split_s": 2.5e-6, "reduce_bytes_per_s": 5e12, "overlap": 3.0, "matmul_dram_efficiency": 0.8,
     "l2_efficiency": 1.0, "l2_usable": 0.5, "heat_s": 5e-3, "quantise_s": 1e-5,
     "quantise_efficiency": 0.7, "quantise_fp4_s": 2e-6, "rates.fp8_e4m3.k_step_s": 1e-7,
+    "rates.tf32.efficiency": 0.85, "rates.tf32.k_step_s": 1e-7,
     "rates.bf16.efficiency": 0.9,
     "rates.fp8_e4m3.efficiency": 0.75, "rates.fp4.efficiency": 0.7, "rates.fp4.k_step_s": 3e-7,
     "attention.prefill_s": 1.1e-5, "attention.decode_s": 1.1e-5,
@@ -171,6 +173,13 @@ def bags_task() -> Task | None:
     return Task(BAGS, residuals, "ISCA 2023 fig. 12, A100 rows, 64 tables of int8, half of the rows")
 
 
+def tf32_task() -> Task:
+    """Return the fit of TF32 beside bf16 on half of the shapes that OpenXLA published of H100."""
+    keys = ("rates.tf32.efficiency", "rates.tf32.k_step_s")
+    text = "OpenXLA, what fp32 (as TF32) takes over bf16, half of the shapes"
+    return Task(keys, lambda at: np.log(gpu_second.tf32_over_bf16(at)), text)
+
+
 def links_task(name: str) -> Task:
     """Return the fit of collectives on half of the pairs of operation and message size."""
     rows = tables.collectives(name)
@@ -243,6 +252,7 @@ def tasks(name: str, facts: Facts) -> list[Task]:
     found: list[Task | None] = list(gemm_tasks(name, facts))
     found += [attention_task(name)] if name in tables.ATTENTION else []
     found += [links_task(name), direct_task(name)] if name in tables.NCCL else []
+    found += [tf32_task()] if name == "h100-sxm" else []
     found += [row_task(name, NORMS, ("row_step_s",), "layer norms")]
     found += [row_task(name, NARROW, NARROW_KEYS, "rotary and activation kernels")]
     return [t for t in found if t is not None]
@@ -286,9 +296,10 @@ def write_bands() -> None:
         other, doubt = NEAREST.get(name, name), kin if name in b.SAME else strangers
         for kind in LENT:
             donor = other if kind in own[other] else GAPS[other]["row_step_s"]
-            parts = [own[donor][kind], b.spread(name), *([doubt[kind]] if donor != name else [])]
+            parts = [own[donor][kind], *([doubt[kind]] if donor != name else [])]
             text = RESIDUALS if donor == name else f"as {donor}, with the doubt of what is borrowed"
-            _write_band(name, kind, b.joined(*parts), text)
+            for which in (kind, "short_matmul") if kind == "matmul" else (kind,):
+                _write_band(name, which, b.joined(*parts, b.spread(name, which)), text)
         if bag is not None:
             measured = name == gpu_bags.MEASURED
             parts = [bag] if measured else [bag, doubt["vector"], b.spread(name)]
@@ -329,18 +340,21 @@ NEAREST = {"a100-sxm-40gb": "a100-sxm-80gb", "v100": "a100-sxm-80gb", "h100-pcie
 """GPUs without tables of their own, and the one whose fitted constants they borrow."""
 
 OWN = {
-    "mi300x": ("l2_usable", "rates.bf16.efficiency", "rates.fp8_e4m3.efficiency"),
+    "mi300x": ("l2_usable", "rates.tf32.efficiency", "rates.bf16.efficiency", "rates.fp8_e4m3.efficiency"),
     "v100": ("rates.bf16.efficiency",),
 }
 """What such a GPU has a source of its own for, or lacks."""
 
 POWER = ("sustained_heat",)
 VECTOR = ("row_step_s", *NARROW_KEYS)
+TF32 = ("rates.tf32.efficiency", "rates.tf32.k_step_s")
+TF32_GPUS = ("h100-sxm", "h200-sxm", "b200", "h100-pcie", "mi300x")
+"""GPUs with TF32 as H100 was measured; on the others it is as efficient as bf16."""
 GAPS = {
     "a100-sxm-80gb": dict.fromkeys(POWER, "h200-sxm") | dict.fromkeys(QUANTISE, "h100-sxm"),
     "h100-sxm": dict.fromkeys(POWER, "h200-sxm"),
-    "h200-sxm": dict.fromkeys(VECTOR, "h100-sxm"),
-    "b200": dict.fromkeys(VECTOR, "h100-sxm"),
+    "h200-sxm": dict.fromkeys((*VECTOR, *TF32), "h100-sxm"),
+    "b200": dict.fromkeys((*VECTOR, *TF32), "h100-sxm"),
     "l40s": dict.fromkeys(VECTOR, "a100-sxm-80gb") | dict.fromkeys(POWER, "h200-sxm"),
 }
 """What a GPU with tables has none for, and the GPU whose value stands in."""
@@ -363,7 +377,8 @@ def alike(name: str) -> None:
     facts: Facts = load_gpu(name)
     for dtype, other in LIKE.items():
         found = getattr(facts.rates, other)
-        if getattr(facts.rates, dtype) is not None and found is not None:
+        measured = dtype == "tf32" and name in TF32_GPUS
+        if getattr(facts.rates, dtype) is not None and found is not None and not measured:
             each = {"efficiency": found.efficiency, "k_step_s": found.k_step_s}
             values = {f"rates.{dtype}.{key}": value for key, value in each.items() if value is not None}
             write(name, values, f"make fit-gpu: no table of its own, as {other}")
@@ -374,6 +389,7 @@ def all_of(name: str) -> dict[str, str]:
     other, facts = NEAREST[name], load_gpu(name)
     keys = [k for k in BOUNDS if "fp4" not in k and k not in (*BAGS, *OWN.get(name, ()))]
     keys = [k for k in keys if k != "gemv_latency_s" or facts.gemv_latency_s is not None]
+    keys = [k for k in keys if k not in TF32 or name in TF32_GPUS]
     keys = [
         k for k in keys if k not in DIRECT or (facts.links is not None and facts.links.direct is not None)
     ]

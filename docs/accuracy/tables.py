@@ -36,6 +36,14 @@ ATTENTION = {
     "b200": ("trtllm", "1.3.0rc20"),
     "l40s": ("trtllm", "1.3.0rc20"),
 }
+ATTENTION_OTHERS = {
+    "a100-sxm-80gb": {"trtllm": "1.0.0", "sglang": "0.5.10"},
+    "h100-sxm": {"trtllm": "1.3.0rc20", "sglang": "0.5.14"},
+    "h200-sxm": {"trtllm": "1.3.0rc20", "sglang": "0.5.14"},
+    "b200": {"vllm": "0.24.0", "sglang": "0.5.14"},
+    "l40s": {"vllm": "0.24.0", "sglang": "0.5.14"},
+}
+"""Runtimes whose attention was not fitted: a second source."""
 NCCL = {"a100-sxm-80gb": "2.27.3", "h100-sxm": "2.29.2", "h200-sxm": "2.29.2", "b200": "2.29.2"}
 DIRECT = {
     "a100-sxm-80gb": {"trtllm": "1.0.0", "vllm": "0.14.0"},
@@ -76,9 +84,12 @@ def gemm(name: str, dtype: str, runtime: str = "trtllm") -> Frame:
     return out.assign(seconds=out.latency * 1e-3)
 
 
-def attention(name: str, phase: str) -> Frame:
-    """Return bf16 attention of head size 128 without a window: `phase` is "context" or "generation"."""
-    runtime, release = ATTENTION[name]
+def attention(name: str, phase: str, other: tuple[str, str] | None = None) -> Frame:
+    """Return bf16 attention of head size 128 without a window: `phase` is "context" or "generation".
+
+    `other` is a runtime and its version; without it, the one that is fitted.
+    """
+    runtime, release = other or ATTENTION[name]
     folder = systems() / SYSTEMS[name] / "attention" / runtime / release
     rows = read(folder / f"{phase}_attention_perf.parquet")
     rows = rows[

@@ -55,17 +55,20 @@ def _print(found: Estimate) -> None:
         for part, mm2 in value["area_mm2"].items()
     ]
     rows.append(["as written", "", f"{found.die_mm2:.1f}", "", ""])
-    print_table(f"{name}: die area, mm2", ["component", "low", "mid", "high", "share"], rows, console())
+    dies = found.chip.package.compute_dies
+    title = f"{name}: die area, mm2" if dies == 1 else f"{name}: area of {dies} compute dies together, mm2"
+    print_table(title, ["component", "low", "mid", "high", "share"], rows, console())
     dollars = [
         [part.removesuffix("_usd").replace("_", " "), *(f"{x:,.0f}" for x in usd.values())]
         for part, usd in value["cost"].items()
         if part.endswith("_usd") and any(usd.values())
     ]
-    good, dies = value["cost"]["yield_share"], value["cost"]["dies_per_wafer"]
+    good, on_wafer = value["cost"]["yield_share"], value["cost"]["dies_per_wafer"]
     dollars.append(["good dies", *(f"{x:.1%}" for x in good.values())])
-    dollars.append(["dies a wafer", *(f"{x:.0f}" for x in dies.values())])
+    dollars.append(["dies a wafer", *(f"{x:.0f}" for x in on_wafer.values())])
     print_table("cost to make, $", ["part", "low", "mid", "high"], dollars, console())
-    memory = f"memory: {found.memory}, {found.packages} packages" if found.packages else "memory: ideal"
+    packages = f"{found.packages} package{'s' * (found.packages > 1)}"
+    memory = f"memory: {found.memory}, {packages}" if found.packages else "memory: ideal"
     own = [[x.key, f"{x.value:g}" if _number(x.value) else str(x.value),
             f"{x.brought:g}" if _number(x.brought) else str(x.brought)] for x in found.own]  # fmt: skip
     print_table(memory, ["the chip's own number", "is", "in place of"], own or [["none", "", ""]], console())

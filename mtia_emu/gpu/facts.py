@@ -20,6 +20,9 @@ WATTS: dict[str, float] = {"le": 1e6}
 CLOCKS: dict[str, float] = {"ge": 0, "le": 1e6}
 """Limits within which no sum of a report overflows."""
 
+SHORT_S = 20e-6
+"""Matmuls below this have a band of their own: estimate, the 2 to 3 us between collectors are 15 % of it."""
+
 Side = Annotated[int, Field(gt=0, le=4096)]
 Ratio = Annotated[float, Field(gt=0, le=100)]
 
@@ -156,6 +159,9 @@ class Bands(BaseModel):
     model_config = STRICT
 
     matmul: MeasuredBand
+    short_matmul: MeasuredBand = Field(
+        description="of matmuls below 20 us, in which collectors differ by fixed times"
+    )
     attention: MeasuredBand
     vector: MeasuredBand
     embedding_bag: MeasuredBand
@@ -163,6 +169,13 @@ class Bands(BaseModel):
     short_joules: MeasuredBand = Field(
         description="of kernels below `metered_s`: low is what a meter read that saw idle gaps too"
     )
+
+    def of(self, kind: str, seconds: float) -> MeasuredBand:
+        """Return the band of the time of a kernel by its kind and its modelled time."""
+        short = kind == "matmul" and seconds < SHORT_S
+        name = "short_matmul" if short else "vector" if kind == "move" else kind
+        found: MeasuredBand = getattr(self, name)
+        return found
 
 
 class Facts(BaseModel):

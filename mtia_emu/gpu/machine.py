@@ -183,12 +183,15 @@ class Gpu(Facts):
         state = self.board(mode).state
         return (
             f"GPU time is of kernels launched by {mode.launch}, {split}, in {state}",
-            *(
-                f"{self.name} has no {kind} matmul rate: {kind} runs at its {rate} rate"
-                for kind, rate in rates
-                if kind != rate
-            ),
+            *(_borrowed(self.name, kind, rate) for kind, rate in rates if kind != rate),
         )
+
+
+def _borrowed(name: str, kind: str, rate: str) -> str:
+    """Return the note on products of a dtype that run at the rate of another."""
+    if (kind, rate) == ("fp32", "tf32"):
+        return f"fp32 products run as TF32 on {name}'s tensor cores, as runtimes are set to"
+    return f"{name} has no {kind} matmul rate: {kind} runs at its {rate} rate"
 
 
 @dataclass(frozen=True)
@@ -321,10 +324,10 @@ def _traffic(kernels: list[GpuKernel]) -> Traffic:
     )
 
 
-def _band(bands: Bands, kind: str) -> Band:
+def _band(bands: Bands, kind: str, seconds: float) -> Band:
     if kind == "scan":
         return UNMEASURED_LOOP
-    band = getattr(bands, "vector" if kind == "move" else kind)
+    band = bands.of(kind, seconds)
     return Band(band.low, band.high)
 
 
@@ -336,7 +339,7 @@ def _whole_band(bands: Bands, works: list[Work], seconds: list[float]) -> Band |
     whole = add_up(seconds)
     if not whole:
         return None
-    each = [_band(bands, work.kind) for work in works]
+    each = [_band(bands, work.kind, s) for work, s in zip(works, seconds, strict=True)]
     return Band(
         add_up(b.low * s for b, s in zip(each, seconds, strict=True)) / whole,
         add_up(b.high * s for b, s in zip(each, seconds, strict=True)) / whole,

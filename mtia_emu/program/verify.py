@@ -14,7 +14,7 @@ from ..machine.chip import Chip, validate
 from ..machine.memories import Memory
 from ..options import COLD, WARM
 from .columns import MOST
-from .isa import COMMAND, Binding, Block, Operand, Program
+from .isa import COMMAND, Binding, Block, Opcode, Operand, Program
 from .verify_commands import SLOT_FIELDS, verify_commands
 
 Array = np.ndarray[Any, Any]
@@ -106,15 +106,24 @@ def _verify_operand(index: int, x: Operand, block: Block) -> None:
             f"operand %{index} has {len(x.shape)} dimensions and {len(x.strides)} strides; "
             "right: as many, 1 or more"
         )
-    if not 1 <= x.across <= len(x.shape) or (x.across > 1 and x.written):
+    most = max(len(x.shape) - 1, 1)
+    if x.across != 1 and not (1 < x.across <= most and not x.written and _by_tile(index, block)):
         raise UserError(
-            f"operand %{index} has {x.across} dimensions across; "
-            f"right: 1 to {len(x.shape)}, and 1 if it is written"
+            f"operand %{index} has {x.across} dimensions across; right: 1 to {most}, and 1 where it is "
+            "written, looked up or read by a core"
         )
     if min(x.shape) < 0 or min(x.strides) < 0 or max(x.strides) > MOST or math.prod(x.shape) > MOST:
         raise UserError(f"operand %{index} {x}: right: sizes and strides from 0, at most {MOST} elements")
     if block.scalar[0] and math.prod(x.shape) * x.dtype.bytes > max(x.extent_bytes, 1 << 20) * 256:
         raise UserError(f"operand %{index} {x} repeats {x.extent_bytes} bytes too often for a core")
+
+
+def _by_tile(index: int, block: Block) -> bool:
+    """Return whether commands read an operand by tiles alone, not by rows that they look up, or whole."""
+    c = block.commands
+    by_rows = np.isin(c["op"], (Opcode.GATHER, Opcode.POOL, Opcode.SCATTER)) & (c["operand"] == index)
+    updates = (c["op"] == Opcode.SCATTER) & (c["row2"] == index)
+    return not block.scalar[0] and not bool((by_rows | updates).any())
 
 
 def _verify_bands(bands: Sequence[int], rows: int) -> None:

@@ -57,6 +57,16 @@ class Side:
         """Return the number of layers."""
         return len(self.rows)
 
+    @property
+    def watts(self) -> float:
+        """Return the average power; 0 of a run that takes no time."""
+        return self.joules / self.seconds if self.seconds else 0.0
+
+    @property
+    def clock_hz(self) -> float:
+        """Return the clock that the run kept, which a limit of power may have lowered; 0 without time."""
+        return self.cycles / self.seconds if self.seconds else 0.0
+
 
 @dataclass(frozen=True)
 class Pair:

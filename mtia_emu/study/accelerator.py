@@ -193,7 +193,7 @@ class Accelerator:
         Where it would draw more than the chip's limit of power, the clock is lower; the program is the same.
         Raises `UserError` for what is neither, and where a program does not fit the chip.
         """
-        run = self._run(work)
+        run = self.run(work)
 
         def at(chip: Chip) -> Report:
             each = self.costing(run.program, chip, run.lookups)
@@ -203,7 +203,8 @@ class Accelerator:
         traffic = replace(found.traffic, host_bytes=host_bytes(run.program))
         return replace(found, traffic=traffic, around=around(self.chip), published=published(self.chip))
 
-    def _run(self, work: Computation) -> ProgramRun:
+    def run(self, work: Computation) -> ProgramRun:
+        """Return a graph compiled for the chip, with the rows that it looks up; a program as it is."""
         if isinstance(work, GraphModel):
             program = self.program(work)
             return ProgramRun(program, work.lookups(program))

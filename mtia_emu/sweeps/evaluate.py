@@ -246,8 +246,7 @@ def reference(evaluator: Evaluator) -> tuple[Row, dict[str, Any]]:
     gpu, device = load_gpu(spec.gpu), facts.device.get(spec.gpu)
     each, share = {}, 0.0
     for model in spec.model:
-        program = evaluator.machine(chip).program(evaluator.model(model))
-        report = gpu.report(program)
+        report = gpu.report(evaluator.machine(chip).run(evaluator.model(model)))
         moved = report.traffic.dram_read_bytes + report.traffic.dram_write_bytes
         if report.seconds_band is not None:
             share = max(share, 1 - report.seconds_band.low, report.seconds_band.high - 1)

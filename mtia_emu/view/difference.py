@@ -39,10 +39,13 @@ def _totals(page: Page, difference: Difference) -> RenderableType:
     rows = [
         _change("time", units.seconds, a.seconds, b.seconds),
         _change("energy", units.joules, a.joules, b.joules),
+        _change("power", units.watts, a.watts, b.watts),
         _change("multiply-adds", units.count, a.macs, b.macs),
         _change("DRAM", units.size, a.dram_bytes, b.dram_bytes),
         _change("SRAM", units.size, a.sram_bytes, b.sram_bytes),
     ]
+    if not math.isclose(a.clock_hz, b.clock_hz, rel_tol=1e-9):
+        rows.append(_change("clock", units.hertz, a.clock_hz, b.clock_hz))
     for name in ("cycles", "layers", "launches", "blocks", "commands"):
         one, other = getattr(a, name), getattr(b, name)
         if one is not None and other is not None:

@@ -62,8 +62,10 @@ def _roofline(page: Page, explanation: Explanation) -> RenderableType:
 
 
 def _notes(explanation: Explanation) -> list[str]:
+    """Return what there is to say of the run, as of a slowed clock, and of what was not judged."""
     refused = [e for e in explanation.effects or () if e.refused]
-    notes = [f"{e.step.key} = {_value(e.step.new)} was refused: {e.refused}" for e in refused]
+    notes = list(dict.fromkeys(explanation.report.notes))
+    notes += [f"{e.step.key} = {_value(e.step.new)} was refused: {e.refused}" for e in refused]
     if explanation.left_out:
         keys = ", ".join(explanation.left_out)
         notes.append(f"not judged, since a compiled program cannot be compiled anew: {keys}")

@@ -23,6 +23,7 @@ _BAR = 14
 _SIDE_BY_SIDE = 100
 _NOTES = 20
 _GPU_LAYERS = 5
+_GPU_NOTES = 4  # the basis, and the longest list of dtypes, loops and short kernels that is short
 _OUTPUTS = 16
 _CHAIN = 12  # commands behind a wrong one
 _PASSES = (
@@ -232,7 +233,12 @@ def _gpu(page: Page, report: Report, gpu: Report, basis: str) -> RenderableType:
     ]
     parts += [
         page.text(line, "dim")
-        for line in (*_bands(versus), *_basis(report, gpu, versus), *_host(report, gpu), *gpu.notes[:1])
+        for line in (
+            *_bands(versus),
+            *_basis(report, gpu, versus),
+            *_host(report, gpu),
+            *gpu.notes[:_GPU_NOTES],
+        )
     ]
     return page.section("Beside the GPU", *parts, "", _gpu_bound(page, gpu))
 

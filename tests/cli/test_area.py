@@ -28,6 +28,13 @@ def test_what_is_the_chips_own_is_said() -> None:
     assert "dram.bytes is 128 GB" in shown and "256 channels would hold it" in shown
 
 
+def test_several_dies_are_said() -> None:
+    shown = cli("--set", "package.compute_dies=4", "--set", "dram.channels=2").output
+    assert (
+        shown.startswith("mtia-2i: area of 4 compute dies together") and "lpddr5-6400, 1 package\n" in shown
+    )
+
+
 def test_json_has_what_is_printed(tmp_path: Path) -> None:
     path = tmp_path / "area.json"
     shown = cli("--chip", "mtia-300", "--json", str(path)).output

@@ -15,6 +15,7 @@ from mtia_emu.errors import UserError
 pytest.importorskip("onnxruntime")
 SEEDS = range(12)
 ML = "ai.onnx.ml"
+TRANSFORMS = ("NONE", "LOGISTIC", "SOFTMAX")
 
 
 def numbers(rng: Rng, *shape: int) -> list[float]:
@@ -40,6 +41,7 @@ def normalizer_of_positive_rows(rng: Rng) -> Case:
 def linear_regressor(rng: Rng) -> Case:
     targets = int(rng.integers(1, 4))
     attrs: dict[str, Any] = {"intercepts": numbers(rng, targets)} if rng.integers(2) else {}
+    attrs["post_transform"] = pick(rng, *TRANSFORMS)
     case = Case("LinearRegressor", domain=ML, targets=targets, coefficients=numbers(rng, targets, 5), **attrs)
     return case.give(f32(rng, 4, 5))
 
@@ -55,9 +57,15 @@ def linear_classifier(rng: Rng) -> Case:
         coefficients=numbers(rng, rows, 5),
         intercepts=numbers(rng, rows),
         multi_class=int(rng.integers(2)),
-        post_transform=pick(rng, "NONE", "LOGISTIC", "SOFTMAX"),
+        post_transform=pick(rng, *TRANSFORMS),
     )
     return case.give(f32(rng, 6, 5))
+
+
+def linear_classifier_by_one_score(rng: Rng) -> Case:
+    attrs: dict[str, Any] = {"coefficients": numbers(rng, 5), "intercepts": numbers(rng, 1)}
+    attrs["post_transform"] = pick(rng, *TRANSFORMS)
+    return Case("LinearClassifier", 2, domain=ML, classlabels_ints=[0, 1], **attrs).give(f32(rng, 6, 5))
 
 
 def svm_attributes(rng: Rng, vectors: int) -> dict[str, Any]:
@@ -88,6 +96,7 @@ def svm_classifier(rng: Rng) -> Case:
         coefficients=numbers(rng, classes - 1, int(each.sum())),
         vectors_per_class=each.tolist(),
         rho=numbers(rng, pairs),
+        post_transform=pick(rng, *TRANSFORMS),
         **svm_attributes(rng, int(each.sum())),
     )
     return case.give(f32(rng, 6, 5))
@@ -153,6 +162,7 @@ def tree_ensemble_regressor(rng: Rng) -> Case:
         attrs["base_values"] = base
     how = pick(rng, "SUM", "AVERAGE")
     case = Case("TreeEnsembleRegressor", domain=ML, n_targets=targets, aggregate_function=how, **attrs)
+    case.attrs["post_transform"] = pick(rng, *TRANSFORMS)
     return case.give(rows_with_gaps(rng))
 
 
@@ -175,6 +185,7 @@ MAKERS: list[Maker] = [
     normalizer_of_positive_rows,
     linear_regressor,
     linear_classifier,
+    linear_classifier_by_one_score,
     svm_regressor,
     svm_classifier,
     tree_ensemble_regressor,

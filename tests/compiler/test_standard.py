@@ -107,15 +107,18 @@ def conv_integer(rng: Rng) -> Case:
 
 
 def q_linear_conv(rng: Rng) -> Case:
-    many = bool(rng.integers(2))
-    case = standard("QLinearConv", 1, pads=[1, 1, 1, 1])
-    case.give(byte(rng, np.uint8, 1, 2, 6, 7)).give(np.float32(0.03), True).give(np.uint8(120), True)
-    case.give(byte(rng, np.int8, 3, 2, 3, 3), True)
-    scales = np.full(3, 0.02, np.float32) if many else np.asarray(0.02, np.float32)
-    case.give(scales, True).give(np.zeros(scales.shape, np.int8), True)
-    case.give(np.float32(0.4), True).give(np.uint8(128), True)
+    many, groups, rank = bool(rng.integers(2)), pick(rng, 1, 1, 2, 4), pick(rng, 1, 2, 3)
+    attrs = _window(rng, rank) | {"group": groups}
+    signed, zero = pick(rng, np.uint8, np.int8), pick(rng, 0, 9)
+    case = standard("QLinearConv", 1, **attrs).give(byte(rng, signed, 2, 2 * groups, *sizes(rng, 6, 9, rank)))
+    case.give(np.float32(0.03), True).give(byte(rng, signed), True)
+    case.give(byte(rng, np.int8, 3 * groups, 2, *attrs["kernel_shape"]), True)
+    scales = rng.uniform(0.01, 0.03, 3 * groups if many else ()).astype(np.float32)
+    case.give(scales, True).give(np.full(scales.shape, zero, np.int8), True)
+    case.give(np.float32(0.4), True).give(byte(rng, signed), True)
     case.steps = 1
-    return case.give(rng.integers(-500, 500, 3).astype(np.int32) if rng.integers(2) else None, True)
+    bias = rng.integers(-500, 500, 3 * groups).astype(np.int32)
+    return case.give(bias if rng.integers(2) else None, True)
 
 
 def grid_sample(rng: Rng) -> Case:
@@ -143,12 +146,14 @@ def roi_align(rng: Rng) -> Case:
 def _recurrent(rng: Rng, op: str, gates: int, states: int, **extra: Any) -> Case:
     way = pick(rng, "forward", "reverse", "bidirectional")
     ways, hidden, width, batch, length = (2 if way == "bidirectional" else 1), 3, 4, 2, 5
+    if rng.integers(2):
+        extra["clip"] = 0.5
     case = standard(op, 1 + states, hidden_size=hidden, direction=way, **extra)
     case.give(f32(rng, length, batch, width)).give(f32(rng, ways, gates * hidden, width))
     case.give(f32(rng, ways, gates * hidden, hidden)).give(
         f32(rng, ways, 2 * gates * hidden) if rng.integers(2) else None
     )
-    case.give(rng.integers(1, length + 1, batch).astype(np.int32) if rng.integers(2) else None)
+    case.give(rng.integers(0, length + 1, batch).astype(np.int32) if rng.integers(2) else None)
     for _ in range(states):
         case.give(f32(rng, ways, batch, hidden) if rng.integers(2) else None)
     if op == "LSTM":
@@ -157,7 +162,7 @@ def _recurrent(rng: Rng, op: str, gates: int, states: int, **extra: Any) -> Case
 
 
 def lstm(rng: Rng) -> Case:
-    return _recurrent(rng, "LSTM", 4, 2, input_forget=0)
+    return _recurrent(rng, "LSTM", 4, 2, input_forget=int(rng.integers(2)))
 
 
 def gru(rng: Rng) -> Case:

@@ -52,6 +52,7 @@ SAID: dict[str, Any] = {  # of a member that is no method
     "slow_search": True,
     "copies": True,
     "weight": 0,
+    "overwrites": 0,
     "mapped": True,
 }
 # of a method: what it is asked; what the kernel is asked then, what it answers; what the compiler hears
@@ -59,6 +60,8 @@ ASKED: dict[str, tuple[Any, Any, Any, Any]] = {
     "takes": (([MATRIX], {"by": 2.0}), ([MATRIX], {"by": 2.0}), False, False),
     "problem": ((CALL,), (OWN_CALL,), 7, 7),
     "candidates": ((7, CHIP, 2, unmemoised), (7, CHIP, 2, unmemoised), (3, 1, 2), [3, 1]),
+    "spelled": ((3,), (3,), "rows=3", "rows=3"),
+    "fixed": (("rows=3", CALL, CHIP), ("rows=3", OWN_CALL, CHIP), 3, 3),
     "emit": ((CHIP, PACKED, (X,), (OUT,)), (CHIP, dict(OWN), (X,), (OUT,)), block(X, OUT), None),
     "emit_mapping": ((CHIP, CALL, 3), (CHIP, OWN_CALL, 3), block(X, OUT), None),
     "arranged": (((X,), (OUT,)), ((X,), (OUT,)), [OUT, X], [OUT, X]),

@@ -158,3 +158,9 @@ def test_a_run_from_the_door_says_all_of_it() -> None:
     out = mtia_emu.run("zoo:dlrm-small", "mtia-2i", dims={"batch": 8}, settings={"tdp_w": 15.0}, gpu=None)
     assert state(out.report).slowed and out.chip.clock_hz == 1.35e9 > out.report.clock_hz
     assert out.report.watts <= 15.0
+
+
+def test_the_bare_array_never_slows_down() -> None:
+    wide = {"pe.matrix.rows": 256, "pe.matrix.cols": 256, "pe.matrix.rates.fp32": 1.0}
+    report = api.run("zoo:dlrm-small", "systolic", settings=wide, gpu=None, dims={"batch": 4}).report
+    assert report.power is not None and not report.power.slowed

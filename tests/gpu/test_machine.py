@@ -263,6 +263,16 @@ def test_a_group_runs_as_one_kernel_where_it_is_marked() -> None:
     assert fused.seconds == pytest.approx(sum(times), abs=1 / gpu.clock_hz) and len(apart.layers) == 4
 
 
+def test_a_short_matmul_has_the_band_of_short_ones() -> None:
+    gpu = load_gpu("h100-sxm")
+    assert gpu.bands.of("matmul", 19.9e-6) is gpu.bands.short_matmul
+    assert gpu.bands.of("matmul", 20e-6) is gpu.bands.matmul
+    assert gpu.bands.of("attention", 1e-6) is gpu.bands.attention
+    assert gpu.bands.of("move", 1e-6) is gpu.bands.vector
+    few, many = (run(gpu, [matmul_work(n, n, n, FP16)]).seconds_band for n in (64, 8192))
+    assert few is not None and many is not None and few.high > many.high
+
+
 def test_every_dtype_runs_and_a_borrowed_rate_is_noted() -> None:
     for name in NAMES:
         gpu = load_gpu(name)
@@ -272,7 +282,7 @@ def test_every_dtype_runs_and_a_borrowed_rate_is_noted() -> None:
     a100 = load_gpu("a100-sxm-80gb")
     notes = run(a100, [matmul_work(64, 64, 64, dtype("fp8_e4m3")), matmul_work(64, 64, 64, FP32)]).notes
     assert "a100-sxm-80gb has no fp8_e4m3 matmul rate: fp8_e4m3 runs at its bf16 rate" in notes
-    assert "a100-sxm-80gb has no fp32 matmul rate: fp32 runs at its tf32 rate" in notes
+    assert "fp32 products run as TF32 on a100-sxm-80gb's tensor cores, as runtimes are set to" in notes
 
 
 def test_names_and_values() -> None:

@@ -318,6 +318,23 @@ def test_tables_are_refused_by_name() -> None:
         verify(replace(p, inputs=(Binding("x", kind, kind, "sram", 0),)))
 
 
+@pytest.mark.parametrize(("index", "operand"), [(0, 0), (0, 2), (5, 0), (6, 0)])
+@pytest.mark.parametrize("across", [0, 2, 3, 1 << 40])
+def test_only_tiles_of_what_has_rows_have_several_dimensions_across(
+    index: int, operand: int, across: int
+) -> None:
+    """Of [m,k] no dimension of rows is left; what is written or looked up has whole rows."""
+    p = program(index)
+    block = p.blocks[0]
+    given = block.operands[operand]
+    given = replace(given, shape=given.shape[-2:], strides=given.strides[-2:])
+    if operand or index:
+        given = replace(given, shape=(*given.shape, 1), strides=(*given.strides, 1))
+    operands = (*block.operands[:operand], replace(given, across=across), *block.operands[operand + 1 :])
+    with pytest.raises(UserError, match=rf"operand %{operand} has {across} dimensions across; right: 1 to"):
+        verify(replace(p, blocks=(replace(block, operands=operands),)))
+
+
 def test_a_program_for_a_larger_chip_is_refused_on_a_smaller_one() -> None:
     verify(program(0), CHIP)
     with pytest.raises(UserError, match="no such PE; right: 0 to 0"):

@@ -250,6 +250,15 @@ def test_a_program_beside_a_report_has_a_table() -> None:
     assert "commands" in second and "+4" in second and "-7" in second
 
 
+def test_power_and_a_changed_clock_are_said() -> None:
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_difference(compare(side(ROW, cycles=4), side(ROW, cycles=2)), console)
+    rows = dict(line.split(maxsplit=1) for line in console.export_text().splitlines() if " " in line.strip())
+    assert rows["power"].split()[:2] == ["500", "mW"] and rows["clock"].split()[0:4] == ["2", "Hz", "1", "Hz"]
+    print_difference(compare(side(ROW), side(ROW)), console)
+    assert "clock" not in console.export_text()
+
+
 def test_equal_runs_have_no_row(tmp_path: Path) -> None:
     file = written(tmp_path, report_json(made()))
     done = CliRunner().invoke(main, ["diff", file, file])

@@ -122,9 +122,18 @@ def test_the_base_chip_and_the_gpu_stand_beside(make: Any) -> None:
     assert base.status == "ok" and base.params["dram.channels"] == 2
     assert gpu["name"] == "h100-sxm" and gpu["area_mm2"] == 814 and gpu["seconds"] > 0
     bands = load_gpu("h100-sxm").bands
-    wide = max(max(1 - b.low, b.high - 1) for b in (bands.matmul, bands.attention, bands.vector))
+    wide = max(max(1 - b.low, b.high - 1) for b in (bands.short_matmul, bands.attention, bands.vector))
     assert 0 < gpu["seconds_error_share"] <= wide  # the weighted band of its kernels, not a number of its own
     assert reference(Evaluator(make_job(make(gpu="none"))))[1] == {}
+
+
+def test_the_gpu_of_a_sweep_is_the_gpu_of_a_run(make: Any) -> None:
+    model = {"model": "zoo:dlrm-small", "name": "dlrm", "dims": {"batch": 64}}
+    spec = make(chip="mtia-2i", model=[model], set={"grid.rows": [8]}, constraints=[], gpu="a100-sxm-40gb")
+    _, found = reference(Evaluator(make_job(spec)))
+    gpu = mtia_emu.run("zoo:dlrm-small", "mtia-2i", dims={"batch": 64}, gpu="a100-sxm-40gb").gpu
+    assert gpu is not None and found["dlrm.seconds"] == gpu.seconds
+    assert found["dlrm.dram_bytes"] == gpu.traffic.dram_read_bytes + gpu.traffic.dram_write_bytes
 
 
 def test_a_model_that_is_not_there_is_refused_before_all(make: Any) -> None:

@@ -48,6 +48,11 @@ def test_it_fits(done: Explanation, width: int) -> None:
         assert words in text
 
 
+def test_notes_of_the_run_are_printed(done: Explanation) -> None:
+    slowed = replace(done, report=replace(done.report, notes=("runs slower",)))
+    assert "- runs slower" in shown(slowed) and "was refused: too large" in shown(slowed)
+
+
 def test_equal_layers_are_one_row(done: Explanation) -> None:
     (row,) = [line for line in shown(done, 100).splitlines() if "layers.0/matmul_5" in line]
     assert row.split()[2:7] == ["4", "69.3%", "dram", "70.0%", "dram"]

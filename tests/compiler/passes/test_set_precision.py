@@ -8,6 +8,8 @@ from before_after import cases, hold
 from mtia_emu.compiler import text
 from mtia_emu.compiler.passes.set_precision import SetPrecision, own_dtype
 from mtia_emu.compiler.reference import evaluate
+from onnx import TensorProto, helper
+from run_model import execute, graph_of, model_of
 
 
 @pytest.mark.parametrize("case", cases("set-precision"))
@@ -37,6 +39,42 @@ def test_indices_that_arrive_as_floats_stay_exact() -> None:
 def test_converting_the_same_graph_twice_gives_the_same() -> None:
     graph = text.parse(GRAPH)
     assert text.dump(SetPrecision()(graph)) == text.dump(SetPrecision()(graph))
+
+
+@pytest.mark.parametrize("kind", ["fp16", "bf16"])
+def test_sums_of_bytes_are_scaled_before_they_are_narrow(kind: str) -> None:
+    """512 products of 255 by 64 are 8.4 million; 0.01 times 0.0001 is no normal number in fp16."""
+    nodes = [
+        helper.make_node("MatMulInteger", ["x", "w"], ["a"]),
+        helper.make_node("Cast", ["a"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["s", "t"], ["u"]),
+        helper.make_node("Mul", ["f", "u"], ["y"]),
+    ]
+    given = {"x": np.full((2, 512), 255, np.uint8)}
+    consts = {"w": np.full((512, 3), 64, np.int8), "s": np.float32(0.01), "t": np.float32(0.0001)}
+    got = execute(model_of(nodes, given, ["y"], consts), given, kind)["y"]
+    np.testing.assert_allclose(got.astype(np.float64), 512 * 255 * 64e-6, rtol=4e-3)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("seed", range(4))
+def test_levels_of_a_quantised_convolution_are_those_in_fp32(kind: str, seed: int) -> None:
+    """Scales and sums lead to a rounding: in the model's own type they decide the level."""
+    rng, names = np.random.default_rng(seed), ["x", *"abwcdefg"]
+    consts = {
+        "a": np.float32(0.0213),
+        "b": np.uint8(120),
+        "w": rng.integers(-128, 128, (6, 8, 3, 3)).astype(np.int8),
+        "c": rng.uniform(0.001, 0.03, 6).astype(np.float32),
+        "d": np.zeros(6, np.int8),
+        "e": np.float32(2.9),
+        "f": np.uint8(130),
+        "g": rng.integers(-9000, 9000, 6).astype(np.int32),
+    }
+    given = {"x": rng.integers(0, 256, (2, 8, 7, 5)).astype(np.uint8)}
+    model = model_of([helper.make_node("QLinearConv", names, ["y"], pads=[1] * 4)], given, ["y"], consts)
+    right = evaluate(graph_of(model, given), given)["y"]
+    np.testing.assert_array_equal(execute(model, given, kind)["y"], right)
 
 
 GRAPH = """graph g {
