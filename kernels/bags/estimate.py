@@ -30,8 +30,9 @@ def bag_cycles(chip: Chip, tables: Sequence[BagOperands], most: int) -> float:
     """
     shares = [bags_each(t.out.rows, most, chip.pes) for t in tables]
     counts = [ceil_div(t.out.rows, bags) for t, bags in zip(tables, shares, strict=True)]
-    commands = [_command(chip, t, bags) for t, bags in zip(tables, shares, strict=True)]
-    pe = np.arange(sum(counts)) % chip.pes
+    furthest = int(chip.grid.near(min(sum(counts), chip.pes) - 1))
+    commands = [_command(chip, t, bags, furthest) for t, bags in zip(tables, shares, strict=True)]
+    pe = chip.grid.near(np.arange(sum(counts)))
     busy, link = (
         np.repeat([float(x) for x in each], counts)
         for each in zip(*((x.busy, x.on_link) for x in commands), strict=True)
@@ -39,16 +40,16 @@ def bag_cycles(chip: Chip, tables: Sequence[BagOperands], most: int) -> float:
     dram, sram = _memories(chip, tables)
     pace = max(np.bincount(pe, busy).max(), np.bincount(pe // chip.grid.cols, link).max(), dram, sram)
     late = max(float(x.latency) for x in commands)
-    return float(chip.pe.core.issue(1) + pace) + late + _end(chip, tables, most)
+    return float(chip.pe.core.issue(1) + pace) + late + _end(chip, tables, most, furthest)
 
 
-def _command(chip: Chip, t: BagOperands, bags: int) -> ways.Way:
-    """Return the way of the rows of one command, to the furthest PE."""
+def _command(chip: Chip, t: BagOperands, bags: int, pe: int) -> ways.Way:
+    """Return the way of the rows of one command, to a PE."""
     looks = bags * t.looked_up
     row_bytes = t.table.cols * t.table.dtype.bytes
     named = looks * t.indices.dtype.bytes + (bags + 1) * t.offsets.dtype.bytes
     named += looks * t.weights.dtype.bytes if t.weights else 0
-    hops = chip.grid.hops(chip.grid.cols - 1, Cast.NONE)
+    hops = chip.grid.hops(pe, Cast.NONE)
     missed = float(t.table.space.off_chip or t.indices.space.off_chip)  # indices come the same way
     rows = Transfer(looks * row_bytes + named, looks, hops, missed=missed, rows=looks)
     passes = 1 + (t.table.cols != t.out.cols) + bool(t.weights)  # what is quantised passes once more
@@ -71,11 +72,11 @@ def _memories(chip: Chip, tables: Sequence[BagOperands]) -> tuple[float, float]:
     return dram, sram
 
 
-def _end(chip: Chip, tables: Sequence[BagOperands], most: int) -> float:
+def _end(chip: Chip, tables: Sequence[BagOperands], most: int, pe: int) -> float:
     """Return the cycles in which the last command's result is narrowed and stored."""
     out = tables[0].out
     elements = max(bags_each(t.out.rows, most, chip.pes) for t in tables) * out.cols
     narrowed, wait = chip.pe.simd.cost(elements, FP32.bytes, 1)
-    hops = chip.grid.hops(chip.grid.cols - 1, Cast.NONE)
+    hops = chip.grid.hops(pe, Cast.NONE)
     store = ways.store(Transfer(elements * out.dtype.bytes, 1, hops), chip)
     return float(store.busy + store.latency) + (float(narrowed) + wait if out.dtype != FP32 else 0.0)

@@ -7,16 +7,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mtia_emu.machine import ways
 from mtia_emu.machine.chip import Chip
-from mtia_emu.program.isa import Block, Opcode, Operand
+from mtia_emu.machine.ways import Transfer
+from mtia_emu.program.isa import Block, Cast, Opcode, Operand
 
 from ..builder import Builder, ceil_div
+from ..estimates import RINGS, Turn, pipelined
 from ..halves import Portion, in_two, part
 from ..kernel import Kernel
 from ..phases import Phases
 
 T = TypeVar("T")
-RINGS = 2
 ISSUE = Phases(gather=0, store=1)  # a tile is stored while the next one is gathered
 
 
@@ -60,15 +62,12 @@ def emit_gather(chip: Chip, x: Operand, indices: Operand, out: Operand) -> Block
     outer, axis, inner = x.shape
     count = indices.cols
     build = Builder(chip, "gather", (x, indices, out))
-    room = chip.pe.local.bytes // 2 // RINGS // x.dtype.bytes
-    cols = min(inner, room)
-    share = ceil_div(outer * count, max(1, chip.pes // ceil_div(inner, cols)))
-    rows = min(max(1, room // cols), share, count)
+    rows, cols = _tile(chip, x, indices, out)
     slot = build.slot(x.dtype, rows * cols, RINGS)
     per_outer, across = ceil_div(count, rows), ceil_div(inner, cols)
     t = build.steps(outer * per_outer * across)
     block, first = t // (per_outer * across), t // across % per_outer * rows
-    col, pe, j = t % across * cols, t % chip.pes, t // chip.pes
+    col, pe, j = t % across * cols, chip.grid.near(t), t // chip.pes
     tile = {"rows": np.minimum(rows, count - first), "col": col, "cols": np.minimum(cols, inner - col)}
     ring = slot + j % RINGS
     build.add(
@@ -86,3 +85,45 @@ def emit_gather(chip: Chip, x: Operand, indices: Operand, out: Operand) -> Block
     at = ISSUE.at("store", j)
     build.add(Opcode.STORE, at, pe=pe, operand=2, src0=ring, row=block * count + first, **tile)
     return build.block()
+
+
+def _tile(chip: Chip, x: Operand, indices: Operand, out: Operand) -> tuple[int, int]:
+    """Return the rows and columns of a tile: those of one tile a PE, or of fewer where that is faster.
+
+    Few PEs have long runs of indices and short ways.
+    """
+    (outer, _, inner), count = x.shape, indices.cols
+    room = chip.pe.local.bytes // 2 // RINGS // x.dtype.bytes
+    cols = min(inner, room)
+    across, most = ceil_div(inner, cols), min(max(1, room // cols), count)
+    tiles = [chip.pes, *(1 << i for i in range((2 * chip.pes).bit_length()))]
+    shares = (ceil_div(outer * count, max(1, n // across)) for n in tiles)
+    rows = np.array(list(dict.fromkeys(min(most, n) for n in shares)))
+    number = np.ceil(count / rows) * outer * across
+    beside = np.minimum(number, chip.pes)
+    row = np.ceil(beside / chip.grid.rows)  # PEs that take turns on a link
+    hops = chip.grid.hops(row.astype(np.int64) - 1, Cast.NONE)
+    named, wide = rows * indices.dtype.bytes, cols * x.dtype.bytes
+    missed = float(x.space.off_chip or indices.space.off_chip)
+    come = ways.gather(Transfer(rows * wide + named, rows, hops, missed=missed, rows=rows), chip)
+    go = ways.store(Transfer(rows * wide, rows if cols < inner else 1.0, hops), chip)
+    turns = (
+        _turn(chip, come, beside, ((x, wide, rows), (indices, named, 1.0))),
+        _turn(
+            chip, go, beside, ((out, wide if cols < inner else wide * rows, rows if cols < inner else 1.0),)
+        ),
+    )
+    cycles = pipelined(number, turns, 0.0, 2, chip)
+    return int(rows[np.argmin(cycles)]), cols
+
+
+def _turn(chip: Chip, way: ways.Way, beside: Any, moved: Sequence[tuple[Operand, Any, Any]]) -> Turn:
+    """Return what a turn takes in which so many PEs move (operand, bytes of a run, runs) each, that way."""
+    dram = sram = np.zeros(len(beside))
+    for x, run, runs in moved:
+        if x.space.off_chip:
+            dram = dram + chip.run_cycles(run, runs * beside)
+        else:
+            sram = sram + chip.sram_cycles(run * runs * beside)
+    row = np.ceil(beside / chip.grid.rows)
+    return Turn(way.busy, row * way.on_link, sram, dram, way.latency)

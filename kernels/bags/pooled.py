@@ -156,7 +156,11 @@ def emit_embedding_bags(
     for t, rows in zip(tables, shares, strict=True):
         step = build.steps(ceil_div(t.out.rows, rows))
         at = before + step
-        fields = {"pe": at % chip.pes, "row": step * rows, "rows": np.minimum(rows, t.out.rows - step * rows)}
+        fields = {
+            "pe": chip.grid.near(at),
+            "row": step * rows,
+            "rows": np.minimum(rows, t.out.rows - step * rows),
+        }
         pooling.emit(t, first, at // chip.pes, fields)
         first, before = first + len(t.operands), before + len(step)
     return build.block()

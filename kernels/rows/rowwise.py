@@ -7,7 +7,6 @@ is contiguous moves next to the last, so that a transposed input is read in runs
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,12 +17,13 @@ from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import Block, Opcode, Operand, Shape
 
 from ..builder import LINE, Builder, NoRoom, ceil_div, round_up
+from ..estimates import RINGS
 from ..phases import Phases
 from .emit_tape import PeTiles, TapeSite, allocate, elements, emit_steps, reserve
 from .tape import Tape, finish
+from .tiling import TiledWork
 
 Array = np.ndarray[Any, Any]
-RINGS = 2
 
 # Each PE has a tile a round.
 ISSUE = Phases(
@@ -47,14 +47,10 @@ def emit_rowwise(
     return _Emitter(chip, kernel, tape, views[: len(inputs)], views[len(inputs) :]).block()
 
 
-def tiles_of(
-    chip: Chip, tape: Tape, inputs: Sequence[Operand], outputs: Sequence[Operand]
-) -> tuple[int, int, int]:
-    """Return in how many tiles, of how many rows and columns, a tape is run; errors as above."""
+def tape_cycles(chip: Chip, tape: Tape, inputs: Sequence[Operand], outputs: Sequence[Operand]) -> float:
+    """Return about the cycles of the block of a tape, as `emit_rowwise` makes it; errors as there."""
     views = simplify([*inputs, *outputs], keep_last=tape.row_wise)
-    emitter = _Emitter(chip, "row", tape, views[: len(inputs)], views[len(inputs) :])
-    tile = emitter.tile
-    return ceil_div(emitter.rows, tile.rows) * ceil_div(emitter.cols, tile.cols), tile.rows, tile.cols
+    return _Emitter(chip, "row", tape, views[: len(inputs)], views[len(inputs) :]).tile.cycles
 
 
 def simplify(operands: Sequence[Operand], *, keep_last: bool) -> list[Operand]:
@@ -124,6 +120,7 @@ def folded_whole(tape: Tape, inputs: Sequence[Shape]) -> list[Shape]:
 class _Tiling:
     rows: int
     cols: int
+    cycles: float
 
 
 class _Emitter:
@@ -163,13 +160,48 @@ class _Emitter:
         return held
 
     def _tiling(self) -> _Tiling:
-        """Choose the largest tile that local memory holds and that still gives every PE one."""
+        """Choose the size of tiles, of those for several numbers of them, that is thought fastest."""
+        sizes = dict.fromkeys(self._size(tiles, most) for tiles in self._counts() for most in self._widths())
+        rows, cols = np.array(list(sizes)).T.astype(float)
+        work = TiledWork(
+            self.chip,
+            self.tape,
+            self.rows,
+            self.cols,
+            list(zip(self.inputs, self.shapes, strict=True)),
+            list(zip(self.outputs, self.out_shapes, strict=True)),
+            [] if self.copies else self.tape.shapes(self.shapes, self.ends),
+        )
+        cycles = work.cycles(rows, cols)
+        best = int(np.argmin(cycles))
+        return _Tiling(int(rows[best]), int(cols[best]), float(cycles[best]))
+
+    def _counts(self) -> list[int]:
+        """Return numbers of tiles to try: one a PE first, several, and those of smaller grids.
+
+        Few tiles have long runs in memory and short ways, many of them overlap what units do.
+        """
+        pes = self.chip.pes
+        powers = (1 << i for i in range((4 * pes).bit_length()))
+        return list(dict.fromkeys((pes, 2 * pes, 3 * pes, 4 * pes, *powers)))
+
+    def _widths(self) -> list[int]:
+        """Return the most columns of a tile to try: runs of what is turned are as long as tiles are high."""
+        views = (*self.inputs, *self.outputs)
+        turned = any(x.space.off_chip and x.strides[-2] == 1 < x.strides[-1] for x in views)
+        return [
+            self.cols,
+            *((4 * LINE, 2 * LINE, LINE, LINE // 2) if turned and not self.tape.row_wise else ()),
+        ]
+
+    def _size(self, tiles: int, most: int) -> tuple[int, int]:
+        """Return rows and columns of about so many tiles, as large as local memory holds at most."""
         held = self._held()
         room = self.chip.pe.local.bytes - len(held) * RINGS * LINE
         each = {shape: sum(size for size, s in held if s is shape) for shape in Shape}
         cols = self.cols
         if not self.tape.row_wise:
-            cols = self._columns(room // max(each[Shape.FULL] + each[Shape.ROW], 1))
+            cols = self._columns(min(room // max(each[Shape.FULL] + each[Shape.ROW], 1) // 4, most), tiles)
         a_row = cols * each[Shape.FULL] + each[Shape.COL]
         rows = (room - cols * each[Shape.ROW]) // max(a_row, 1)
         if rows < 1:
@@ -177,17 +209,13 @@ class _Emitter:
                 f"a row of {cols} elements needs {a_row + cols * each[Shape.ROW]} bytes of local memory for "
                 f"`{self.tape}`, a PE has {self.chip.pe.local.bytes}"
             )
-        share = ceil_div(self.rows, max(1, self.chip.pes // ceil_div(self.cols, cols)))
+        share = ceil_div(self.rows, max(1, tiles // ceil_div(self.cols, cols)))
         rows = min(rows, share)
-        return _Tiling(ceil_div(share, ceil_div(share, rows)), cols)
+        return ceil_div(share, ceil_div(share, rows)), cols
 
-    def _columns(self, room: int) -> int:
-        """Return the columns of a tile: all, fewer where local memory is small or rows are fewer than PEs."""
-        share = ceil_div(self.cols, max(1, ceil_div(self.chip.pes, self.rows)))
-        most = room // 4
-        views = (*self.inputs, *self.outputs)
-        if any(x.space.off_chip for x in views) and any(x.strides[-2] == 1 < x.strides[-1] for x in views):
-            most = min(most, round_up(math.isqrt(room), LINE))  # of what is turned runs are as long as others
+    def _columns(self, most: int, tiles: int) -> int:
+        """Return the columns of a tile: all, fewer where they are too many or rows are fewer than tiles."""
+        share = ceil_div(self.cols, max(1, ceil_div(tiles, self.rows)))
         cols = max(1, min(self.cols, most, round_up(share, LINE)))
         return ceil_div(self.cols, ceil_div(self.cols, cols))
 
@@ -195,7 +223,7 @@ class _Emitter:
         tile, chip = self.tile, self.chip
         across = ceil_div(self.cols, tile.cols)
         t = self.build.steps(ceil_div(self.rows, tile.rows) * across)
-        self.pe, self.j = t % chip.pes, t // chip.pes
+        self.pe, self.j = chip.grid.near(t), t // chip.pes
         self.row, self.col = t // across * tile.rows, t % across * tile.cols
         self.n_rows = np.minimum(tile.rows, self.rows - self.row)
         self.n_cols = np.minimum(tile.cols, self.cols - self.col)

@@ -100,7 +100,7 @@ class _Emitter:
         number = build.steps(tiles * self.steps)
         tile, t = number // self.steps, number % self.steps
         turn = tile // self.chip.pes
-        site = _Site(tile % self.chip.pes, turn, turn * self.steps + t, t, tile * self.width)
+        site = _Site(self.chip.grid.near(tile), turn, turn * self.steps + t, t, tile * self.width)
         cols = np.minimum(self.width, self.out.cols - site.col)
         result = build.slot(self.out.dtype, self.width, RING) + site.order % RING
         slots = [self._load(build, i, site, cols) for i in range(len(self.inputs))]

@@ -38,7 +38,7 @@ class TopKernel(Kernel):
         source = build.slot(x.dtype, rows * cols, RINGS)
         value, place = (build.slot(o.dtype, rows * k, RINGS) for o in (values, places))
         t = build.steps(ceil_div(x.rows, rows))
-        pe, turn = t % chip.pes, t // chip.pes
+        pe, turn = chip.grid.near(t), t // chip.pes
         ring = turn % RINGS
         tile = {"pe": pe, "row": t * rows, "rows": np.minimum(rows, x.rows - t * rows), "col": 0}
         build.add(Opcode.LOAD, ISSUE.at("load", turn), operand=0, dst=source + ring, cols=cols, **tile)

@@ -60,6 +60,15 @@ class Grid(BaseModel):
     rows: int = Field(gt=0, le=256, description="rows of PEs", json_schema_extra=unit("PEs"))
     cols: int = Field(gt=0, le=256, description="columns of PEs", json_schema_extra=unit("PEs"))
 
+    def near(self, number: Numbers) -> Array:
+        """Return the PE that stands at a number, from 0 on, when those nearest the west edge come first.
+
+        Numbers go down the first column, then the next, and begin again after the last PE: work that is
+        handed out so takes the shortest ways, and the links into rows take equal shares of it.
+        """
+        place = np.asarray(number) % (self.rows * self.cols)
+        return np.asarray(place % self.rows * self.cols + place // self.rows)
+
     def hops(self, pe: Numbers, cast: Numbers, bands: Array | None = None) -> Array:
         """Return the links from the memory to the furthest PE that each load of PE `pe` feeds.
 

@@ -55,7 +55,7 @@ def test_a_tail_has_a_launch_of_its_own_where_that_is_faster(
     graph = parse(TAIL.format(m=m, k=k, n=n))
     cycles, kernels = run(graph, chip)
     other, _ = run(graph, chip, "-fuse-tails")
-    assert ("map" in kernels) is apart and cycles <= other * (1.03 if apart else 1.01)
+    assert ("map" in kernels) is apart and cycles <= other * (1.04 if apart else 1.01)
 
 
 @pytest.mark.parametrize(("chip", "h", "q", "n", "d"), [("mtia-2i", 8, 107, 107, 8), ("tiny", 4, 2, 51, 16)])

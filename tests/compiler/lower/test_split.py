@@ -47,8 +47,8 @@ MODELS: dict[str, tuple[str, dict[str, Array]]] = {
         {"x": whole(7, 3000), "b": whole(3000)},
     ),
     "turned": (
-        "g (float[20,30,5] x) => (float[5,30,20] y) { y = Transpose<perm=[2,1,0]>(x) }",
-        {"x": whole(20, 30, 5)},
+        "g (float[60,70,30] x) => (float[30,70,60] y) { y = Transpose<perm=[2,1,0]>(x) }",
+        {"x": whole(60, 70, 30)},
     ),
     "rows": (
         "g (float[500,40] x) => (float[500] y) <int64[1] a = {1}> { y = ReduceSum<keepdims=0>(x, a) }",

@@ -32,3 +32,8 @@ def test_a_link_of_a_row_and_one_of_a_column() -> None:
     noc = Noc(row_bytes_per_cycle=32, col_bytes_per_cycle=8, hop_cycles=3, broadcast=True)
     taken, late = noc.cost(np.array([64.0, 64.0]), np.array([False, True]), np.array([2, 4]))
     assert taken.tolist() == [2, 8] and late.tolist() == [6, 12]
+
+
+def test_work_is_handed_out_down_the_columns_nearest_memory_first() -> None:
+    grid = Grid(rows=3, cols=2)
+    assert grid.near(np.arange(8)).tolist() == [0, 2, 4, 1, 3, 5, 0, 2]
