@@ -21,7 +21,7 @@ from mtia_emu.program.commands import QUEUES
 from mtia_emu.program.isa import Block
 
 Array = np.ndarray[Any, Any]
-LENGTHS = (64, 256, 1024, 4096, 65536)  # of windows, in cycles
+LENGTHS = (256, 1024, 4096, 65536)  # of windows, in cycles: several of the 64 in which order is not told
 
 
 PORT = "local"  # of a PE's memory: what it did not do before, it may do later (docs/decisions/0039)

@@ -33,12 +33,12 @@ def held(program: Program, chip: Chip) -> None:
 
 
 def test_work_beyond_a_window_is_seen() -> None:
-    """Three commands of 30 cycles between 0 and 64; the same spread over 128 fit."""
-    begin, cycles = np.zeros(3), np.full(3, 30.0)
-    assert beyond(begin, np.full(3, 64.0), cycles) == 90 - 64
-    assert beyond(begin, np.array([64.0, 64.0, 128.0]), cycles) <= 0
-    assert beyond(begin + 4992, np.full(3, 5056.0), cycles) == 90 - 64
-    assert since_start(np.array([64.0, 20.0, 90.0]), cycles) == 30 - 20
+    """Three commands of 120 cycles between 0 and 256; the same spread over 512 fit."""
+    begin, cycles = np.zeros(3), np.full(3, 120.0)
+    assert beyond(begin, np.full(3, 256.0), cycles) == 360 - 256
+    assert beyond(begin, np.array([256.0, 256.0, 512.0]), cycles) <= 0
+    assert beyond(begin + 4992, np.full(3, 5248.0), cycles) == 360 - 256
+    assert since_start(np.array([256.0, 80.0, 360.0]), cycles) == 120 - 80
 
 
 @settings(max_examples=60)
