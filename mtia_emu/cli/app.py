@@ -231,7 +231,7 @@ def show(model: str, stage: str, commands: int, **flags: Any) -> None:
     Examples:
       mtia-emu show zoo:llama-tiny --at graph
       mtia-emu show zoo:dlrm-small --at program --commands 5
-      mtia-emu show zoo:dlrm-small --at mappings > mappings.toml
+      mtia-emu show zoo:dlrm-small --at mappings
     """
     from .. import api
     from ..program.text import dump

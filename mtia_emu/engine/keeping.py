@@ -17,6 +17,7 @@ import numpy as np
 
 from ..program.commands import LOOKS_UP, READS_TILE, STORES
 from ..program.isa import Binding, Block, Program
+from ..sums import add_up
 
 Array = np.ndarray[Any, Any]
 Shares = tuple[float, float]  # of bytes that an operand asks for first, and again: what is missed
@@ -115,7 +116,7 @@ def _serve(region: _Region, kept: list[_Wait], waits: int, out: list[list[Shares
         for launch, group in groupby(region.uses, key=lambda use: use.launch):
             held = held if launch in found else 0.0
             hit, now = held >= WHOLE * region.bytes, list(group)
-            held = min(held + sum(use.touched for use in now), float(region.bytes))
+            held = min(held + add_up(use.touched for use in now), float(region.bytes))
             for use in now:
                 if (use.written and not needed) or (hit and not use.written and again == region.stays):
                     out[use.launch][use.operand] = (NONE, NONE)

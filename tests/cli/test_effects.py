@@ -144,7 +144,7 @@ VALUES: dict[str, tuple[str, str]] = {
     "--tune": (SMALL, f"{SMALL} --tune full"),
     "--mapping": (SMALL, f'{SMALL} --no-beside --mapping "*: rows=m cols=n tile=8x8x32 outer=m"'),
     "--beside": (SMALL, f"{SMALL} --no-beside"),
-    "--prefetch": (f"{SMALL} --state cold", f"{SMALL} --state cold --no-prefetch"),
+    "--prefetch": (f"{SMALL} --no-beside --state cold", f"{SMALL} --no-beside --state cold --no-prefetch"),
     "--state": (f"{SMALL} --state cold", f"{SMALL} --state warm"),
 }
 FEWER = (  # passes, each of which `opt --measure` would time a program without
@@ -205,6 +205,10 @@ CASES: dict[tuple[str, str], Case] = {
         ]
         for flag, case in each.items()
     },
+    ("gemm", "--mapping"): Case(
+        f"{GEMM} --json -", "", '--mapping "*: rows=m cols=n tile=8x8x32 outer=m"', key("cycles")
+    ),
+    ("tbe", "--mapping"): Case(f"{TBE} --json -", "", '--mapping "*: bags=1"', key("cycles")),
     ("run", "--inputs"): Case(
         RUN + " --gpu none --outputs {o}/out.npz", "--check", "--inputs {f}/io.npz", outputs
     ),
@@ -279,7 +283,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("sweep", "--passes"): Case(SWEEP, "", "--passes=-fuse-tails,-fuse-epilogue", printed),
     ("sweep", "--tune"): Case(SWEEP, "", "--tune full", printed),
     ("sweep", "--beside"): Case(SWEEP, "", "--no-beside", printed),
-    ("sweep", "--prefetch"): Case(f"{SWEEP} --state cold", "", "--no-prefetch", printed),
+    ("sweep", "--prefetch"): Case(f"{SWEEP} --no-beside --state cold", "", "--no-prefetch", printed),
     ("sweep", "--state"): Case(SWEEP, "--state cold", "--state warm", printed),
     ("sweep", "--output"): Case(SWEEP, "", "-o {o}/t.db", named),
     ("sweep", "--resume"): Case(SWEEP.replace("{o}/s.db", "{f}/r.db"), "", "--resume", ended, (True, False)),

@@ -119,7 +119,7 @@ def test_so_it_is_over_many(
 
 
 @given(st.integers(0, 1 << 20), st.sampled_from([key for key in BETTER if not key.startswith("grid.")]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_bags_are_never_slower_with_a_better_rate_clock_or_memory(seed: int, key: str) -> None:
     d = RandomDraws(seed)
     name = d.pick(("tiny", "mtia-1", "mtia-2i"))

@@ -91,8 +91,7 @@ def test_a_change_of_dram_bandwidth_compiles_nothing_and_times_what_moves_dram()
     outcome(graph, load_chip("mtia-2i", {"dram.channel_bytes_per_s": 12.81e9}), memoise)
     assert not {"fuse", "commands"} & set(memoise.done)  # how attention is mapped depends on the DRAM
     assert 0 < memoise.done["cost"] < blocks  # some blocks leave the DRAM alone
-    ahead = memoise.done["prefetch"] + memoise.done["head"]  # how much is read ahead depends on it as well
-    assert memoise.done["events"] <= ahead < blocks / 2
+    assert memoise.done["events"] < blocks / 2  # which of a few mappings is faster depends on it as well
 
 
 def test_a_change_of_sram_size_times_nothing_anew() -> None:
