@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from mtia_emu.types import DType
 
 from .matmul_map import epilogue
-from .spelling import Call
+from .spelling import Call, Unsupported
 
+MOST_TAPS, MOST_PHASES = 1 << 16, 1 << 12  # all taps of an axis are listed, a phase is a node
 
 @dataclass(frozen=True)
 class Phase:
@@ -57,6 +58,11 @@ class Transposed:
 
 def transposed_convolution(c: Call, t: Transposed, out: tuple[int, ...]) -> str:
     """Return a ConvTranspose of floats: its phases side by side, then cut to `out`."""
+    if max(t.kernel) > MOST_TAPS or math.prod(t.strides) > MOST_PHASES:
+        raise Unsupported(
+            f"its kernel of {list(t.kernel)} or its strides of {list(t.strides)} are too large "
+            f"(right: at most {MOST_TAPS} taps an axis, {MOST_PHASES} places a stride apart)"
+        )
     rank, groups = len(out), c.attr("group", 1)
     inner, outer = c.type(1).shape[0] // groups, c.type(1).shape[1]
     weight = c.reshape(c[1], (groups, inner, outer, *t.kernel))
