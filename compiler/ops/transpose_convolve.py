@@ -19,6 +19,7 @@ from .spelling import Call, Unsupported
 
 MOST_TAPS, MOST_PHASES = 1 << 16, 1 << 12  # all taps of an axis are listed, a phase is a node
 
+
 @dataclass(frozen=True)
 class Phase:
     """Along one axis: the taps that some places of the result see, in the order in which x goes by.
