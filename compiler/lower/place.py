@@ -83,6 +83,26 @@ def place(schedule: Schedule, inputs_in: str = "dram", state: str = COLD) -> Pla
     room = schedule.chip.sram.bytes - schedule.chip.sram.bytes // SCRATCH_SHARE
     space, address, base, kept_out = _fixed(fixed, PLACES[inputs_in], room)
     arenas = {m: Arena(None if m.off_chip else room - base[m]) for m in FASTEST_FIRST}
+    spilled = _temporaries(schedule, arenas, base, space, address)
+    tops = {memory: base[memory] + arena.top for memory, arena in arenas.items()}
+    dram, sram = tops[Memory.DRAM], tops[Memory.SRAM]
+    if state == COLD or PLACES[inputs_in]:
+        return Placement(space, address, dram, sram, tuple(spilled), kept_out, state)
+    stay, homeless = _residents(schedule, sram, room)
+    top = max((address_ + size for address_, size in stay.values()), default=sram)
+    space |= dict.fromkeys(stay, Memory.SRAM)
+    address |= {name: at for name, (at, _) in stay.items()}
+    return Placement(space, address, dram, top, tuple(spilled), kept_out, WARM, top - sram, homeless)
+
+
+def _temporaries(
+    schedule: Schedule,
+    arenas: dict[Memory, Arena],
+    base: dict[Memory, int],
+    space: dict[str, Memory],
+    address: dict[str, int],
+) -> list[str]:
+    """Add to `space` and `address` where temporaries lie; return those that find no room in SRAM."""
     spilled: list[str] = []
     lives = _lives(schedule)
     temps = [b for b in schedule.buffers.values() if b.role == "temp" and b.name in lives]
@@ -108,15 +128,7 @@ def place(schedule: Schedule, inputs_in: str = "dram", state: str = COLD) -> Pla
                 space[buffer.name], address[buffer.name] = memory, base[memory] + here
                 break
             spilled.append(buffer.name)
-    tops = {memory: base[memory] + arena.top for memory, arena in arenas.items()}
-    dram, sram = tops[Memory.DRAM], tops[Memory.SRAM]
-    if state == COLD or PLACES[inputs_in]:
-        return Placement(space, address, dram, sram, tuple(spilled), kept_out, state)
-    stay, homeless = _residents(schedule, sram, room)
-    top = max((address_ + size for address_, size in stay.values()), default=sram)
-    space |= dict.fromkeys(stay, Memory.SRAM)
-    address |= {name: at for name, (at, _) in stay.items()}
-    return Placement(space, address, dram, top, tuple(spilled), kept_out, WARM, top - sram, homeless)
+    return spilled
 
 
 def room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
