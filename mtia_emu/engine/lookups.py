@@ -2,7 +2,8 @@
 
 What is looked up, only data tell: an execution, or index inputs that a bag reads as they come. The part of
 shared SRAM that a program does not use as scratch is a cache; looked-up rows of tables in DRAM pass through
-it, launch after launch. Other transfers go past it: the compiler keeps in scratch what is used again.
+it, launch after launch. In a first run other transfers go past it; `steady.py` and `keeping.py` say what it
+serves in the steady state.
 """
 
 from __future__ import annotations
