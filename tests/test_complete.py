@@ -206,7 +206,7 @@ def test_the_oldest_dependencies_that_are_tested_are_those_that_are_allowed() ->
     extras = PROJECT["project"]["optional-dependencies"]
     floors = dict(
         line.split(">=")
-        for name in ("check", "cluster", "draw", "plot", "search", "sweep", "test")
+        for name in ("check", "cluster", "draw", "plan", "plot", "search", "sweep", "test")
         for line in [*PROJECT["project"]["dependencies"], *extras[name]]
         if not line.startswith("mtia-emu[")
     )

@@ -21,7 +21,6 @@ FOLDERS = {"mtia_emu": "", "compiler": "compiler/", "kernels": "kernels/"}  # by
 THROUGH = {
     "cli/test_effects.py": "cli/conformance cli/diff cli/explain cli/fuzz",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
-    "cli/test_resident.py": "cli/serve",
     "cli/test_sweep.py": "sweeps/search sweeps/stored",
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
     "compiler/lower/test_emit.py": "compiler/lower/launches",

@@ -47,7 +47,7 @@ class Resident:
 
     def _start(self) -> None:
         self.close()
-        words = python("mtia_emu.cli.serve", str(os.getpid()))
+        words = python("mtia_emu.cli.resident_child", str(os.getpid()))
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
             words,

@@ -1,4 +1,4 @@
-"""Behind `resident`: runs commands of ours one by one, `python -P -m mtia_emu.cli.serve PARENT`."""
+"""Behind `resident`: runs commands of ours one by one, `python -P -m mtia_emu.cli.resident_child PARENT`."""
 
 from __future__ import annotations
 
