@@ -1,0 +1,1 @@
+"""Training steps: backward graphs, losses and optimisers."""

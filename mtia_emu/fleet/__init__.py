@@ -1,0 +1,1 @@
+"""Servers, sites, money, carbon and programmes over what serving reports."""

@@ -1,0 +1,1 @@
+"""Published inputs of fleets, each row with its source."""

@@ -1,0 +1,1 @@
+"""Requests over time on a machine, by its step table."""

@@ -1,0 +1,1 @@
+"""The systems that ship, one TOML file each."""
