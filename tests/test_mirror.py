@@ -69,6 +69,7 @@ OF_MORE = {
     "the engine as a whole": "engine/conservation engine/laws",
     "all kernels": "kernels/golden",
     "a page": "view/report_json",
+    "all formulas of fleets, with units": "fleet/formulas",
 }
 
 
