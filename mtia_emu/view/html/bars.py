@@ -141,7 +141,7 @@ def under(axis: ChartAxis, along: Scale, bottom: float) -> list[Element]:
 
 
 @dataclass(frozen=True)
-class Swing:
+class TornadoBar:
     """What a result is when one input is at its low end, and when it is at its high end."""
 
     name: str
@@ -160,14 +160,14 @@ class Tornado:
     summary: str
     x: ChartAxis
     base: float
-    swings: Sequence[Swing]
+    swings: Sequence[TornadoBar]
 
     @property
     def columns(self) -> Row:
         """Return the table's columns."""
         return ["input", "at its low end", f"result, {self.x.unit}", "at its high end", "result", "a guess"]
 
-    def ordered(self) -> list[Swing]:
+    def ordered(self) -> list[TornadoBar]:
         """Return the swings, the widest first."""
         return sorted(self.swings, key=lambda s: -abs(s.high - s.low))
 
@@ -195,7 +195,7 @@ class Tornado:
         parts += under(self.x, along, lane.bottom)
         return canvas(self, width, lane.bottom + 42, parts)
 
-    def _swing(self, swing: Swing, y: float, along: Scale) -> list[Element]:
+    def _swing(self, swing: TornadoBar, y: float, along: Scale) -> list[Element]:
         parts = []
         base, ends = along(self.base), ((swing.low, swing.low_text), (swing.high, swing.high_text))
         apart = (swing.low - self.base) * (swing.high - self.base) < 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mtia_emu.view.html.bars import BarChart, Period, StackedBar, Swing, TimeChart, Tornado
+from mtia_emu.view.html.bars import BarChart, Period, StackedBar, TornadoBar, TimeChart, Tornado
 from mtia_emu.view.html.frame import Chart
 from mtia_emu.view.html.heat import HeatMap
 from mtia_emu.view.html.lines import Line, LineChart, Marked, ScatterChart, Spot
@@ -37,7 +37,7 @@ def charts() -> dict[str, Chart]:
     """Return one chart of each kind; a name in each is hostile."""
     parts, week = ["to make", "margin"], ChartAxis("time", "weeks")
     bars = [StackedBar("GPU", [3320, 26680], 28000, 33000), StackedBar(HOSTILE, [1400, 500])]
-    swings = [Swing("capital", 2.4e9, -1e8, "6%", "10%", True), Swing(HOSTILE, 1.4e9, 1e9)]
+    swings = [TornadoBar("capital", 2.4e9, -1e8, "6%", "10%", True), TornadoBar(HOSTILE, 1.4e9, 1e9)]
     spots = [Spot(f"p{i} {HOSTILE}", 1e8 * (1 + i % 7), 1e5 * (1 + i), str(i % 2), i == 0) for i in range(9)]
     ribbons = [Ribbon("meter", "cooling", 29), Ribbon("meter", HOSTILE, 357), Ribbon(HOSTILE, "rank", 357)]
     cells = [[math.nan if h == m == 1 else 10.0 * h + m for m in range(12)] for h in range(24)]

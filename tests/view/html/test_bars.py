@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtia_emu.view.html.bars import BarChart, Period, StackedBar, Swing, TimeChart, Tornado
+from mtia_emu.view.html.bars import BarChart, Period, StackedBar, TornadoBar, TimeChart, Tornado
 from mtia_emu.view.html.elements import Element
 from mtia_emu.view.html.frame import NARROW, WIDE
 from mtia_emu.view.html.scales import ChartAxis
@@ -32,7 +32,7 @@ def test_parts_are_those_of_the_chart() -> None:
 
 
 def test_the_widest_swing_stands_first_and_guesses_are_marked() -> None:
-    swings = [Swing("small", 9, 11), Swing("wide", 20, 0, guess=True)]
+    swings = [TornadoBar("small", 9, 11), TornadoBar("wide", 20, 0, guess=True)]
     chart = Tornado("t", "s", USD, 10, swings)
     assert [row[0] for row in chart.rows()] == ["wide", "small"]
     drawn = chart.draw(WIDE)
