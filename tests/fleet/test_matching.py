@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -40,8 +40,7 @@ def test_an_account_worked_by_hand() -> None:
     assert found.covered.tolist() == [2, 2, 2, 2] and found.curtailed.tolist() == [1, 0, 0, 0]
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.floats(0.3, 0.95), st.integers(0, 99))
+@pytest.mark.parametrize(("target", "seed"), [(0.3, 0), (0.6, 1), (0.8, 2), (0.9, 3), (0.95, 4)])
 def test_the_cheapest_portfolio_covers_its_target(target: float, seed: int) -> None:
     """The programme and the loop are two accounts of the same year: they agree."""
     rng = np.random.default_rng(seed)
