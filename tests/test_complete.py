@@ -32,6 +32,7 @@ PLAIN = {
     "onnx_types",
     "spelling",
     "einsum",
+    "layout",
     "trace",
     "scores",
 }  # files of ops and passes that hold none

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from .base import (
     register,
     same_dtype,
 )
+
+from .layout import WHOLE, Answer, Axes, Layout, Query, aligned, by_rows, joint, local_shape, splits
 
 
 def _infer_reshape(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -209,3 +212,133 @@ for _op in (
     ),
 ):
     register(_op)
+
+
+@splits("reshape")
+def _split_reshape(query: Query) -> Answer:
+    """Split the dimensions that those of the operand become, where the parts of a rank stay together."""
+    layout, kind = query.layouts[0], need(query.types[0])
+    assert layout is not None
+    want, dims = list(layout.dims), [WHOLE] * query.node.type.rank
+    for before, after in _groups(kind.shape, query.node.type.shape):
+        kept = _leading(query, before, want)
+        placed = _spread(query, kept, after, dims)
+        _keep_first(want, before, placed)
+    result = Layout(tuple(dims), layout.sums)
+    return Answer((Layout(tuple(want), layout.sums),), (result,), {"shape": query.local(result)})
+
+
+def _groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[range, range]]:
+    """Return the dimensions of two shapes of one size that become each other, the fewest together."""
+    groups, i, j = [], 0, 0
+    while i < len(before) or j < len(after):
+        a, b, left, right = i, j, 1, 1
+        while True:
+            if left <= right and i < len(before):
+                left, i = left * before[i], i + 1
+            elif j < len(after):
+                right, j = right * after[j], j + 1
+            else:
+                left, i = (left * before[i], i + 1) if i < len(before) else (left, i)
+            if left == right or (i == len(before) and j == len(after)):
+                break
+        groups.append((range(a, i), range(b, j)))
+    return groups
+
+
+def _leading(query: Query, before: range, want: list[Axes]) -> list[str]:
+    """Return the axes of some dimensions that split what they are together into parts that are whole."""
+    shape, axes, whole = need(query.types[0]).shape, [], True
+    for i in before:
+        if not whole:
+            break
+        axes += want[i]
+        whole = shape[i] == query.policy.count(want[i])
+    return axes
+
+
+def _spread(query: Query, axes: list[str], after: range, dims: list[Axes]) -> int:
+    """Split dimensions of the result over axes, the first first; return how many of them found a place."""
+    shape, done = query.node.type.shape, 0
+    for j in after:
+        taken = query.policy.dividing(tuple(axes[done:]), shape[j])
+        dims[j] = taken
+        done += len(taken)
+        if shape[j] != query.policy.count(taken):
+            break
+    return done
+
+
+def _keep_first(want: list[Axes], before: range, count: int) -> None:
+    """Leave only the first so many axes of some dimensions of the operand."""
+    for i in before:
+        want[i] = want[i][:count]
+        count -= len(want[i])
+
+
+@splits("transpose")
+def _split_transpose(query: Query) -> Answer:
+    layout = query.layouts[0]
+    assert layout is not None
+    dims = tuple(layout.dims[p] for p in integers(query.node.attrs, "perm"))
+    return Answer((layout,), (Layout(dims, layout.sums),))
+
+
+@splits("expand")
+def _split_expand(query: Query) -> Answer:
+    """Split as the operand is; what is repeated beside a split dimension over the rest of that axis.
+
+    Key heads that are fewer than ranks come to lie so where their query heads do.
+    """
+    layout, kind, shape = query.layouts[0], need(query.types[0]), query.node.type.shape
+    assert layout is not None
+    lead = len(shape) - kind.rank
+    dims = [WHOLE] * lead + [
+        axes if size == full else WHOLE
+        for axes, size, full in zip(layout.dims, kind.shape, shape[lead:], strict=True)
+    ]
+    model, policy = query.policy.model, query.policy
+    rest = tuple(axis for axis in model if axis not in layout.used)
+    for i in range(1, len(shape)):
+        repeated = i < lead or kind.shape[i - lead] != shape[i]
+        before = shape[i - 1] == policy.count(dims[i - 1]) and set(dims[i - 1]) & set(model)
+        if repeated and before and not layout.sums:
+            dims[i] = policy.dividing(rest, shape[i])
+            break
+    result = Layout(tuple(dims), layout.sums)
+    return Answer((layout,), (result,), {"shape": query.local(result)})
+
+
+@splits("slice")
+def _split_slice(query: Query) -> Answer:
+    """Split the dimensions of which all is taken."""
+    layout, kind, attrs = query.layouts[0], need(query.types[0]), query.node.attrs
+    assert layout is not None
+    bounds = {name: list(integers(attrs, name)) for name in ("starts", "ends", "steps")}
+    cut = [i for i, r in enumerate(_ranges(kind.shape, attrs)) if r != range(kind.shape[i])]
+    want = layout.without(cut)
+    for i, size in enumerate(local_shape(kind.shape, want, query.policy)):
+        if i not in cut:
+            bounds["ends"][i] = size
+    return Answer((want,), (want,), {name: tuple(x) for name, x in bounds.items()})
+
+
+@splits("concat", "append")
+def _split_concat(query: Query) -> Answer:
+    """Split all dimensions but the one along which operands are joined."""
+    axis, shape = axis_of(query.node.attrs, query.node.type.rank), query.node.type.shape
+    dims = joint(query, shape, [axis])
+    wanted = tuple(None if t is None else aligned(t, dims, shape) for t in query.types)
+    return Answer(wanted, (Layout(dims),))
+
+
+@splits("pad")
+def _split_pad(query: Query) -> Answer:
+    pairs = _pad_pairs(query.node.type.rank, query.node.attrs)
+    return by_rows(query, [i for i, pair in enumerate(pairs) if pair != (0, 0)])
+
+
+@splits("tile")
+def _split_tile(query: Query) -> Answer:
+    repeats = integers(query.node.attrs, "repeats")
+    return by_rows(query, [i for i, count in enumerate(repeats) if count != 1])

@@ -12,6 +12,7 @@ from mtia_emu.types import TensorType
 
 from ..graph import Attrs
 from .base import Array, Arrays, Op, Types, array, need, number, register, rows, wide
+from .layout import Answer, Query, by_rows, splits
 from .spelling import Call, Unsupported, bounded, counted, onnx
 
 
@@ -189,3 +190,8 @@ def _embed_layer(c: Call) -> tuple[str, str, str]:
     if c.has(1) and c.has(4):
         total = c.add("add", total, c.add("gather", c[4], c[1], axis=0))
     return c.add("layernorm", total, c[5], c[6], epsilon=c.attr("epsilon", 1e-12)), lengths, total
+
+
+@splits("rmsnorm", "layernorm")
+def _split(query: Query) -> Answer:
+    return by_rows(query, [query.node.type.rank - 1])

@@ -12,6 +12,7 @@ from mtia_emu.types import BOOL, TensorType
 
 from ..graph import Attrs
 from .base import Array, Arrays, Count, Op, Types, array, elementwise, integers, need, register, wide
+from .layout import WHOLE, Answer, Layout, Query, splits
 from .spelling import Call, onnx
 
 
@@ -133,3 +134,17 @@ def _log_sum_exp(c: Call) -> str:
 def _global_pool(c: Call) -> str:
     kind = "mean" if c.op == "GlobalAveragePool" else "max"
     return c.add(f"reduce_{kind}", c[0], axes=tuple(range(2, c.type(0).rank)), keepdims=True)
+
+
+@splits(*(f"reduce_{kind}" for kind in ("sum", "mean", "max", "min", "prod")))
+def _split(query: Query) -> Answer:
+    """Split what is not reduced; a sum over a split axis is owed by the ranks, all else needs it whole."""
+    axes, keep = integers(query.node.attrs, "axes"), bool(query.node.attrs.get("keepdims", False))
+    layout = query.layouts[0]
+    assert layout is not None
+    sums = query.node.op == "reduce_sum"
+    want = layout if sums else layout.settled.without(axes)
+    owed = {axis for i in axes for axis in want.dims[i]} | set(want.sums)
+    left = [(i, axes_) for i, axes_ in enumerate(want.dims) if keep or i not in axes]
+    dims = tuple(WHOLE if i in axes else axes_ for i, axes_ in left)
+    return Answer((want,), (Layout(dims).owing(owed),))
