@@ -25,7 +25,7 @@ from .base import (
     vector,
     word,
 )
-from .layout import Answer, Axes, Layout, Query, aligned, joint, splits
+from .layout import Axes, Layout, NodeSplit, Query, aligned, joint, splits
 from .onnx_types import DTYPE_OF_ONNX
 from .spelling import Call, Unsupported, onnx
 
@@ -258,7 +258,7 @@ def _swish(c: Call) -> str:
 
 
 @splits(*FUNCTIONS, "cast")
-def _split(query: Query) -> Answer:
+def _split(query: Query) -> NodeSplit:
     """Split as the operands are; sums that are owed are paid first, but where the function is linear in them.
 
     With a `scatter` dimension a sum is paid by scattering it over that dimension.
@@ -275,7 +275,7 @@ def _split(query: Query) -> Answer:
             continue
         own = aligned(kind, dims, shape)
         wanted.append(own.owing(sums) if sums and (layout.sums or query.node.op in ("add", "sub")) else own)
-    return Answer(tuple(wanted), (Layout(dims, sums),))
+    return NodeSplit(tuple(wanted), (Layout(dims, sums),))
 
 
 def _carried(query: Query) -> Axes:

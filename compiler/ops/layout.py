@@ -110,7 +110,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Answer:
+class NodeSplit:
     """How a node runs on a rank: the layouts that it wants of its operands, and those of its results.
 
     `attrs` are the attributes that differ there; `lookup` are axes over which the rows of the first operand
@@ -123,7 +123,7 @@ class Answer:
     lookup: Axes = ()
 
 
-Rule = Callable[[Query], Answer]
+Rule = Callable[[Query], NodeSplit]
 SPLITS: dict[str, Rule] = {}
 
 
@@ -149,14 +149,14 @@ def local_shape(shape: Sequence[int], layout: Layout, policy: Policy) -> tuple[i
     return tuple(size // count for size, count in zip(shape, counts, strict=True))
 
 
-def kept_whole(query: Query) -> Answer:
-    """Answer for an op without a rule: every rank computes all of it."""
+def kept_whole(query: Query) -> NodeSplit:
+    """NodeSplit for an op without a rule: every rank computes all of it."""
     wanted = tuple(None if t is None else Layout.whole(t.rank) for t in query.types)
-    return Answer(wanted, tuple(Layout.whole(t.rank) for t in query.node.types))
+    return NodeSplit(wanted, tuple(Layout.whole(t.rank) for t in query.node.types))
 
 
-def by_rows(query: Query, whole: Iterable[int]) -> Answer:
-    """Answer for an op of one shape in and out, each of whose results needs all of some dimensions.
+def by_rows(query: Query, whole: Iterable[int]) -> NodeSplit:
+    """NodeSplit for an op of one shape in and out, each of whose results needs all of some dimensions.
 
     Operands behind the first, which have fewer dimensions or ones of size 1, are wanted whole.
     """
@@ -165,7 +165,7 @@ def by_rows(query: Query, whole: Iterable[int]) -> Answer:
     layout = first.settled.without(whole)
     rest = tuple(None if t is None else Layout.whole(t.rank) for t in query.types[1:])
     results = tuple(Layout(layout.dims[: t.rank]) for t in query.node.types)
-    return Answer((layout, *rest), results)
+    return NodeSplit((layout, *rest), results)
 
 
 def joint(query: Query, shape: tuple[int, ...], but: Iterable[int] = ()) -> tuple[Axes, ...]:

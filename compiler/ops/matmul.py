@@ -11,8 +11,9 @@ from mtia_emu.machine.units.simd import FUNCTIONS, compute
 from mtia_emu.types import INT32, DType, ProductWork, TensorType, dtype_of
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, broadcast, fits, need, register, wide, word
-from .layout import WHOLE, Answer, Axes, Layout, Query, aligned, joint, splits
+from .layout import WHOLE, Axes, Layout, NodeSplit, Query, aligned, joint, splits
 from .spelling import Call, onnx
 
 ACTIVATIONS = ("none", *(f.name for f in FUNCTIONS.values() if f.arity == 1 and f.result != "bool"))
@@ -196,7 +197,7 @@ def _zero(c: Call, index: int) -> str:
 
 
 @splits("matmul")
-def _split(query: Query) -> Answer:
+def _split(query: Query) -> NodeSplit:
     """Split a product: by columns of a weight, then by rows where the operand comes so split.
 
     Where both operands are computed, batches, rows and columns are split as they come; where the inner size
@@ -218,7 +219,7 @@ def _split(query: Query) -> Answer:
     over = aligned(TensorType(b.dtype, b.shape[:-2]), batch, shape[:-2]).dims
     wanted = (Layout((*lead, rows, inner)), Layout((*over, inner, columns)))
     dims = (*batch, rows, columns)
-    return Answer((*wanted, *_extras(query, dims, inner)), (Layout(dims, tuple(sorted(inner))),))
+    return NodeSplit((*wanted, *_extras(query, dims, inner)), (Layout(dims, tuple(sorted(inner))),))
 
 
 def _layouts(query: Query) -> tuple[Layout, Layout]:
@@ -245,7 +246,7 @@ def _experts(query: Query, b: TensorType) -> tuple[Axes, ...]:
     return tuple(dims)
 
 
-def _by_weight(query: Query) -> Answer:
+def _by_weight(query: Query) -> NodeSplit:
     """Split a weight [k, n]: rows where the operand's last dimension is split, else columns."""
     policy, (left, _) = query.policy, _layouts(query)
     size, inner = query.node.type.shape[-1], left.dims[-1]
@@ -256,7 +257,7 @@ def _by_weight(query: Query) -> Answer:
     rows = [tuple(a for a in axes if a not in split) for axes in left.dims[:-1]]
     dims = (*rows, columns)
     wanted = (Layout((*rows, inner)), Layout((inner, columns)))
-    return Answer((*wanted, *_extras(query, dims, inner)), (Layout(dims, tuple(sorted(inner))),))
+    return NodeSplit((*wanted, *_extras(query, dims, inner)), (Layout(dims, tuple(sorted(inner))),))
 
 
 def _extras(query: Query, dims: tuple[Axes, ...], owed: Axes) -> tuple[Layout | None, ...]:
@@ -267,3 +268,37 @@ def _extras(query: Query, dims: tuple[Axes, ...], owed: Axes) -> tuple[Layout | 
         layout = None if kind is None else aligned(kind, dims, shape)
         out.append(layout.owing(owed) if layout is not None and i == 2 else layout)
     return tuple(out)
+
+
+@gradient("matmul")
+def _back(b: Back) -> tuple[str, ...]:
+    """Of a @ b: g b^T and a^T g. What stands behind the product is gone back through by itself."""
+    if b.has(3) or b.node.attrs.get("activation", "none") != "none":
+        return b.through(_unfused(b))
+    left = right = ""
+    if b.wants(0):
+        left = b.add("matmul", b.grad, b.swapped(b[1]))
+    if b.wants(1):
+        a, g, kind = b[0], b.grad, b.type(1)
+        if b.type(a).rank > 2 and kind.rank <= b.type(a).rank and math.prod(kind.shape[:-2]) == 1:
+            a, g = _as_rows(b, a), _as_rows(b, g)  # one matrix for all: the batch is more rows
+        right = b.add("matmul", b.swapped(a), g)
+        right = b.reshape(right, kind.shape) if b.type(right).size == kind.size else right
+    return left, right, b.grad if b.wants(2) else ""
+
+
+def _unfused(b: Back) -> str:
+    """Return the result by ops of their own."""
+    if not b.type(0).dtype.is_float:
+        raise UserError("a product of integers has none (right: train in floats, then quantise)")
+    value = b.add("matmul", b[0], b[1])
+    value = b.add("mul", value, b[3]) if b.has(3) else value
+    value = b.add("add", value, b[2]) if b.has(2) else value
+    activation = str(b.node.attrs.get("activation", "none"))
+    return value if activation == "none" else b.add(activation, value)
+
+
+def _as_rows(b: Back, value: str) -> str:
+    """Return a batch of matrices as one matrix of all their rows."""
+    shape = b.type(value).shape
+    return b.reshape(value, (math.prod(shape[:-1]), shape[-1]))

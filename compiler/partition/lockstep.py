@@ -1,4 +1,4 @@
-"""All ranks of a split graph executed node by node, by the references of ops: what their programs are held to."""
+"""All ranks of a split graph executed node by node, by the references of ops."""
 
 from __future__ import annotations
 

@@ -81,9 +81,7 @@ class Mesh:
     @cached_property
     def counts(self) -> dict[str, int]:
         """Return the size of each factor but those of `pp`: the axes that layouts name."""
-        return {
-            name: size for axis in AXES if axis != "pp" for name, size in self.factors[axis]
-        }
+        return {name: size for axis in AXES if axis != "pp" for name, size in self.factors[axis]}
 
     def axes(self, name: str) -> Axes:
         """Return the factors of an axis by their names."""

@@ -13,11 +13,12 @@ from mtia_emu.types import TensorType
 
 from .. import ops
 from ..graph import Graph, Node
-from ..ops.layout import SPLITS, WHOLE, Answer, Axes, Layout, Policy, Query, kept_whole, local_shape
+from ..ops.layout import SPLITS, WHOLE, Axes, Layout, NodeSplit, Policy, Query, kept_whole, local_shape
 from .mesh import AXES, Mesh
 from .relayout import Move, cost, moves
 
 INDEX = "rank.index"  # begins the name of a constant that differs from rank to rank
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -27,6 +28,7 @@ class Shard:
     layout: Layout
     axes: Axes = ()
     rows: int = 0
+
 
 @dataclass(frozen=True)
 class Split:
@@ -44,6 +46,7 @@ class Split:
     shards: Mapping[str, Shard]
     cuts: Mapping[str, tuple[Axes, int]]
     notes: tuple[str, ...]
+
 
 @dataclass
 class _Draft:
@@ -86,6 +89,7 @@ class _Draft:
         name = self.fresh(hint)
         return self.add(Node(name, op, operands, (name,), kinds, attrs, origin))
 
+
 def policy_of(mesh: Mesh) -> Policy:
     """Return what the axes of a mesh are for."""
     lookup = (mesh.axes("dp") or mesh.axes("tp")) if mesh.tables else ()
@@ -97,6 +101,7 @@ def policy_of(mesh: Mesh) -> Policy:
         lookup,
         mesh.axes("ep"),
     )
+
 
 def propagate(graph: Graph, mesh: Mesh, given: Mapping[str, Layout] | None = None) -> Split:
     """Return a graph split over a mesh, its pipeline apart: every rank of a stage has the same nodes.
@@ -128,6 +133,7 @@ def propagate(graph: Graph, mesh: Mesh, given: Mapping[str, Layout] | None = Non
         _notes(draft),
     )
 
+
 def _seed(graph: Graph, kind: TensorType, name: str, mesh: Mesh) -> Layout:
     """Return how an input lies at least: its batch over `mb` and `dp`, its sequence over `cp`.
 
@@ -155,6 +161,7 @@ def _seed(graph: Graph, kind: TensorType, name: str, mesh: Mesh) -> Layout:
         dims[1] = mesh.axes("cp")
     return Layout(tuple(dims))
 
+
 def _place(draft: _Draft, node: Node) -> None:
     """Add a node to every rank, behind what brings its operands to the layouts that it wants."""
     graph = draft.graph
@@ -178,7 +185,8 @@ def _place(draft: _Draft, node: Node) -> None:
         return
     _emit(draft, node, operands, answer)
 
-def _emit(draft: _Draft, node: Node, operands: tuple[str, ...], answer: Answer) -> None:
+
+def _emit(draft: _Draft, node: Node, operands: tuple[str, ...], answer: NodeSplit) -> None:
     attrs = {**node.attrs, **answer.attrs}
     kinds = tuple(draft.local(t, x) for t, x in zip(node.types, answer.results, strict=True))
     inferred = ops.infer(node.op, [draft.types[v] if v else None for v in operands], attrs)
@@ -188,7 +196,8 @@ def _emit(draft: _Draft, node: Node, operands: tuple[str, ...], answer: Answer) 
     for value, layout in zip(node.outputs, answer.results, strict=True):
         draft.versions[value] = {layout: value}
 
-def _look_up(draft: _Draft, node: Node, operands: tuple[str, ...], answer: Answer) -> None:
+
+def _look_up(draft: _Draft, node: Node, operands: tuple[str, ...], answer: NodeSplit) -> None:
     """Add what looks up a rank's own rows: an index outside them gives zeros, and a sum is owed."""
     table, indices = operands
     kind, rows = draft.types[indices], draft.types[table].shape[0]
@@ -211,9 +220,11 @@ def _look_up(draft: _Draft, node: Node, operands: tuple[str, ...], answer: Answe
     )
     draft.versions[node.output] = {answer.results[0]: result}
 
+
 def need_rows(graph: Graph, node: Node) -> int:
     """Return the rows of the table that a node looks up."""
     return graph.type_of(node.inputs[0]).shape[0]
+
 
 def _index(draft: _Draft, kind: TensorType, axes: Axes, rows: int) -> str:
     """Return a constant that holds a rank's first row of a table split over axes."""
@@ -222,12 +233,14 @@ def _index(draft: _Draft, kind: TensorType, axes: Axes, rows: int) -> str:
     draft.types[name] = TensorType(kind.dtype, ())
     return name
 
+
 def _number(draft: _Draft, kind: TensorType, number: int) -> str:
     """Return a constant of one element that every rank has."""
     name = f"{INDEX}.{number}.{kind.dtype}"
     draft.shards.setdefault(name, Shard("", Layout(()), (), number))
     draft.types[name] = TensorType(kind.dtype, ())
     return name
+
 
 def _layout(draft: _Draft, value: str) -> Layout:
     """Return how a value lies at first: of a constant nothing is said."""
@@ -237,9 +250,11 @@ def _layout(draft: _Draft, value: str) -> Layout:
         return draft.inputs[value]
     return Layout.whole(draft.graph.type_of(value).rank)
 
+
 def _is_free(draft: _Draft, value: str) -> bool:
     """Return whether a value may still lie in any way: constants, and inputs that nobody has read."""
     return value in draft.graph.consts or (value in draft.inputs and value not in draft.versions)
+
 
 def _version(draft: _Draft, value: str, want: Layout) -> str:
     """Return the local name of a value in a layout, made of the nearest one that there is."""
@@ -256,6 +271,7 @@ def _version(draft: _Draft, value: str, want: Layout) -> str:
         known[want] = name
     return known[want]
 
+
 def _const(draft: _Draft, value: str, want: Layout) -> str:
     known = draft.versions.setdefault(value, {})
     if want not in known:
@@ -264,6 +280,7 @@ def _const(draft: _Draft, value: str, want: Layout) -> str:
         draft.shards[name] = Shard(value, want)
         draft.types[name] = draft.local(draft.graph.type_of(value), want)
     return known[want]
+
 
 def _adopt(draft: _Draft, value: str, want: Layout) -> None:
     """Let an input lie as its first reader wants it, where that leaves what is known of it."""
@@ -274,13 +291,15 @@ def _adopt(draft: _Draft, value: str, want: Layout) -> None:
     draft.versions[value] = {layout: value}
     draft.types[value] = draft.local(draft.graph.type_of(value), layout)
 
+
 def _moved(draft: _Draft, value: str, name: str, move: Move) -> str:
     """Add one step from a layout to another; return its result."""
     size = draft.policy.count(move.axes)
     origin = value
     if set(move.axes) & set(draft.mesh.axes("mb")) and move.op != "part":
         raise UserError(
-            f"--parallel {draft.mesh}: what reads %{value} needs all micro-batches at once (right: without mb)"
+            f"--parallel {draft.mesh}: what reads %{value} needs all micro-batches at once "
+            "(right: without mb)"
         )
     if move.op == "part":
         shape = draft.types[name].shape
@@ -296,6 +315,7 @@ def _moved(draft: _Draft, value: str, name: str, move: Move) -> str:
         attrs["join"] = move.join
     return draft.make(move.op, (name,), f"{value}.{move.op}", origin, **attrs)
 
+
 def _output(draft: _Draft, value: str) -> tuple[str, Layout]:
     """Return the local name and the layout of an output: what nobody else reads is gathered over `tp`."""
     layout = _layout(draft, value)
@@ -306,6 +326,7 @@ def _output(draft: _Draft, value: str) -> tuple[str, Layout]:
     if want != layout and value not in draft.graph.consts:
         layout = want
     return _version(draft, value, layout), layout
+
 
 def _units(graph: Graph, node: Node) -> int:
     """Return the pieces that the last dimension of a product is later cut into: heads; 0 of none.
@@ -327,6 +348,7 @@ def _units(graph: Graph, node: Node) -> int:
         value = users[0][0].output
     return 0
 
+
 def _heads(shape: tuple[int, ...], size: int) -> int:
     """Return the first of the dimensions that the last one of so many elements is cut into; 0 of none."""
     product, first = 1, 0
@@ -336,12 +358,15 @@ def _heads(shape: tuple[int, ...], size: int) -> int:
             return first if product == size and first != size else 0
     return 0
 
+
 def _refuse_idle(draft: _Draft) -> None:
     """Refuse an axis over which nothing of the model is split."""
     lie = [*draft.inputs.values(), *(shard.layout for shard in draft.shards.values())]
     used = {axis for layout in lie for axis in layout.used}
     for name, size in draft.mesh.sizes.items():
-        if idle := [axis for axis in draft.mesh.axes(name) if axis in draft.policy.sizes and axis not in used]:
+        if idle := [
+            axis for axis in draft.mesh.axes(name) if axis in draft.policy.sizes and axis not in used
+        ]:
             raise UserError(
                 f"--parallel {name}={size}: in {draft.graph.name} nothing of {AXES[name]} divides among all of "
                 f"them, {draft.policy.count(idle)} would be alike (right: a {name} that divides it)"

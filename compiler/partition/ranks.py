@@ -11,12 +11,14 @@ from ..graph import Const, Graph, Node
 from ..ops.layout import Layout
 from .mesh import Mesh
 from .propagate import Shard, Split
-from .stages import Stage
+from .stages import PipelineStage
 
 Place = Mapping[str, int]
 
 
-def rank_graph(split: Split, rank: int, stage: Stage | None = None, given: Iterable[str] = ()) -> Graph:
+def rank_graph(
+    split: Split, rank: int, stage: PipelineStage | None = None, given: Iterable[str] = ()
+) -> Graph:
     """Return the graph of a rank of a split, or of one stage of it, whose values `given` are outputs too.
 
     Of the model's inputs a stage has those that it reads; without one the graph has all.

@@ -17,7 +17,7 @@ NEAR = 1 / 6  # of a stage's weights: how far from an even cut a better place is
 
 
 @dataclass(frozen=True)
-class Stage:
+class PipelineStage:
     """The nodes of one stage, and what it gets from which stage before it: by value, the stage's number."""
 
     nodes: tuple[Node, ...]
@@ -62,14 +62,14 @@ def _depths(nodes: Iterable[Node]) -> dict[str, int]:
     return depth
 
 
-def stages(split: Split, count: int) -> tuple[Stage, ...]:
+def stages(split: Split, count: int) -> tuple[PipelineStage, ...]:
     """Return a split graph in so many stages of about equal bytes of weights, in the order of the graph.
 
     What depends on no weight of a product (tables of angles, masks) is computed by each stage that reads it.
     Raises `UserError` where there are fewer products than stages.
     """
     if count == 1:
-        return (Stage(in_order(split.nodes), {}),)
+        return (PipelineStage(in_order(split.nodes), {}),)
     weighs = {node.name: _weight(split, node) for node in split.nodes}
     if sum(w > 0 for w in weighs.values()) < count:
         raise UserError(
@@ -132,7 +132,7 @@ def _passing(split: Split, nodes: Sequence[Node]) -> list[int]:
     return list(accumulate(change))
 
 
-def _stage(split: Split, numbers: Mapping[str, int], common: set[str], number: int) -> Stage:
+def _stage(split: Split, numbers: Mapping[str, int], common: set[str], number: int) -> PipelineStage:
     """Return a stage: its own nodes, the common ones that they need, and what comes from before."""
     outputs = {local for local, _ in split.outputs.values()}
     own = {node.name for node in split.nodes if numbers.get(node.name) == number}
@@ -148,4 +148,4 @@ def _stage(split: Split, numbers: Mapping[str, int], common: set[str], number: i
     made = {v for node in nodes for v in node.outputs}
     makers = {v: numbers[n.name] for n in split.nodes if n.name in numbers for v in n.outputs}
     received = {v: makers[v] for node in nodes for v in node.inputs if v in makers and v not in made}
-    return Stage(in_order(nodes), received)
+    return PipelineStage(in_order(nodes), received)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mtia_emu.compiler.ops.layout import SPLITS, Answer, Layout, Query
+from mtia_emu.compiler.ops.layout import SPLITS, Layout, NodeSplit, Query
 from mtia_emu.compiler.reference import evaluate
 
 from mtia_emu.errors import UserError
@@ -34,12 +34,14 @@ def test_layouts_are_random_and_go_by_seed_and_number() -> None:
 
 
 def test_a_wrong_rule_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(query: Query) -> Answer:
+    def wrong(query: Query) -> NodeSplit:
         made = right(query)
-        return Answer(made.operands, tuple(Layout(x.dims[::-1]) for x in made.results), made.attrs)
+        return NodeSplit(made.operands, tuple(Layout(x.dims[::-1]) for x in made.results), made.attrs)
 
     right = SPLITS["transpose"]
     monkeypatch.setitem(SPLITS, "transpose", wrong)
-    with pytest.raises((AssertionError, UserError), match="layout rule of transpose|does not divide"):
+    with pytest.raises((AssertionError, UserError), match=r"layout rule of transpose|does not divide"):
         for number in range(60):
-            split_results(numbered_graph(0, number), 0, number, samples_for(numbered_graph(0, number), number)[0])
+            split_results(
+                numbered_graph(0, number), 0, number, samples_for(numbered_graph(0, number), number)[0]
+            )

@@ -40,7 +40,9 @@ SIZES = st.fixed_dictionaries({name: st.integers(1, 4) for name in ("pp", "dp", 
 
 
 @given(SIZES)
-def test_every_rank_stands_somewhere_and_chips_are_shared_by_micro_batches_alone(sizes: dict[str, int]) -> None:
+def test_every_rank_stands_somewhere_and_chips_are_shared_by_micro_batches_alone(
+    sizes: dict[str, int],
+) -> None:
     mesh = Mesh(sizes)
     assert [mesh.number(place) for place in mesh.ranks] == list(range(len(mesh.ranks)))
     chips = [mesh.chip(s, r) for s in range(mesh.stages) for r in range(len(mesh.ranks))]

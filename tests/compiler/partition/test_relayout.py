@@ -73,7 +73,9 @@ def test_the_steps_lead_from_a_layout_to_another(have: Layout, want: Layout) -> 
         (Layout((("dp", "tp.0"), ())), Layout((("dp",), ())), ["all_gather"]),
     ],
 )
-def test_each_way_takes_the_collective_that_is_made_for_it(have: Layout, want: Layout, ops: list[str]) -> None:
+def test_each_way_takes_the_collective_that_is_made_for_it(
+    have: Layout, want: Layout, ops: list[str]
+) -> None:
     assert [move.op for move in moves(have, want)] == ops
 
 

@@ -36,7 +36,7 @@ def test_angles_are_computed_by_each_stage_that_needs_them() -> None:
 
 
 def test_too_many_stages_are_refused() -> None:
-    with pytest.raises(UserError, match="has only .* nodes with weights"):
+    with pytest.raises(UserError, match=r"has only .* nodes with weights"):
         stages(split("llama-tiny", "tp=1"), 40)
 
 
