@@ -369,7 +369,7 @@ def _refuse_idle(draft: _Draft) -> None:
         ]:
             raise UserError(
                 f"--parallel {name}={size}: in {draft.graph.name} nothing of {AXES[name]} divides among all of "
-                f"them, {draft.policy.count(idle)} would be alike (right: a {name} that divides it)"
+                f"them, {draft.policy.count(idle)} would be alike (right: another {name})"
             )
 
 
