@@ -131,11 +131,9 @@ def diff(first: str, second: str) -> None:
     if not rows:
         say(f"{first} and {second} are equal in every parameter")
         return
-    print_rows(
-        f"{second} beside {first}: {len(rows)} parameters",
-        ["parameter", first, second, "unit", "ratio"],
-        rows,
-    )
+    heads = [Path(name).stem for name in (first, second)]
+    title = f"{second} beside {first}: {len(rows)} parameters"
+    print_rows(title, ["parameter", *heads, "unit", "ratio"], rows)
 
 
 @chips.command(short_help="Write a chip's file from the ten numbers that matter most.")
