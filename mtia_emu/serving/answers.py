@@ -22,6 +22,17 @@ from .slo import ServiceLevel
 
 
 @dataclass(frozen=True)
+class Fullness:
+    """How full an engine was: means over time, and the most. `cache` is the share of its blocks in use."""
+
+    mean_decoding: float
+    mean_waiting: float
+    most_waiting: int
+    cache_mean: float
+    cache_most: float
+
+
+@dataclass(frozen=True)
 class Answers:
     """What a run says. Seconds, joules, shares of 1; None where a value does not exist or is not known."""
 
@@ -41,11 +52,7 @@ class Answers:
     idle_joules: float | None
     joules_per_output_token: float | None
     utilisation: float
-    mean_decoding: float
-    mean_waiting: float
-    most_waiting: int
-    cache_mean: float
-    cache_most: float
+    fullness: Fullness
     preemptions: int
     recomputed_tokens: int
     cached_tokens: int
@@ -89,7 +96,7 @@ def answers(log: Log, level: ServiceLevel | None = None, *, seed: int | None = 0
         idle_joules=_known(idle),
         joules_per_output_token=_known((joules + idle) / output),
         utilisation=busy / slots,
-        **_fullness(log, slots),
+        fullness=_fullness(log, slots),
         preemptions=int(log.preemptions.sum()),
         recomputed_tokens=log.recomputed_tokens,
         cached_tokens=log.cached_tokens,
@@ -125,20 +132,14 @@ def inter_token(log: Log) -> tuple[Floats, Floats]:
     return np.concatenate(values), np.concatenate(weights)
 
 
-def _fullness(log: Log, slots: float) -> dict[str, float | int]:
-    """Return how many sequences and blocks were in use: means over time, of an engine."""
+def _fullness(log: Log, slots: float) -> Fullness:
     sums = np.zeros(3)
     for steps, blocks in zip(log.engines, log.blocks, strict=True):
         lasts = _lasts(steps)
         sums += lasts @ np.stack([steps.decoding, steps.waiting, steps.used_blocks / blocks], axis=1)
     decoding, waiting, cache = (sums / slots).tolist()
-    return {
-        "mean_decoding": decoding,
-        "mean_waiting": waiting,
-        "most_waiting": max(int(e.waiting.max(initial=0)) for e in log.engines),
-        "cache_mean": cache,
-        "cache_most": max(map(_most_used, log.engines, log.blocks)),
-    }
+    most_waiting = max(int(e.waiting.max(initial=0)) for e in log.engines)
+    return Fullness(decoding, waiting, most_waiting, cache, max(map(_most_used, log.engines, log.blocks)))
 
 
 def _most_used(steps: EngineSteps, blocks: int) -> float:

@@ -80,9 +80,10 @@ class Service:
         room = int(table.memory_bytes * self.memory_share) - taken
         blocks = room // (table.kv_bytes_per_token * self.rules.block_tokens)
         if blocks < 1:
+            usable = table.memory_bytes * self.memory_share
             raise UserError(
-                f"{table.model} on {table.machine}: weights, activations and reserve take {taken / 1e9:.2f} GB "
-                f"of the {table.memory_bytes * self.memory_share / 1e9:.2f} GB that may be used; right is a "
+                f"{table.model} on {table.machine}: weights, activations and reserve take "
+                f"{taken / 1e9:.2f} GB of the {usable / 1e9:.2f} GB that may be used; right is a "
                 "machine with more memory, or more chips that share the model"
             )
         return int(blocks)

@@ -103,13 +103,13 @@ def _rows(path: Path, where: str) -> Iterator[tuple[int, Row]]:
         ) from None
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if packed else path.open("rb")
 
 
-def _lines(file: IO[bytes], where: str) -> Iterator[tuple[int, str]]:
+def _lines(file: IO[bytes] | gzip.GzipFile, where: str) -> Iterator[tuple[int, str]]:
     read = number = 0
     while line := file.readline(LONGEST_LINE + 1):
         number += 1

@@ -11,6 +11,7 @@ from mtia_emu.serving.rules import EngineRules
 from mtia_emu.serving.step_table import ServingStep, StepCost, StepCosts, StepLimits
 
 SYNCHRONOUS = EngineRules(ahead=False, gap_s=0.0)
+ENDLESS = StepLimits(*[1 << 20] * 6)
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class FlatTable:
     kv_bytes_per_token: int = 16
     machine: str = "flat"
     model: str = "none"
-    limits: StepLimits = StepLimits(1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20)
+    limits: StepLimits = ENDLESS
 
     def step(self, step: ServingStep, /) -> StepCost:
         keys = sum(step.contexts) + sum(past for _, past in step.prefills)

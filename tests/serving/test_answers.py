@@ -16,7 +16,7 @@ from .flat import SYNCHRONOUS, FlatTable, load
 
 
 def test_two_requests_by_hand() -> None:
-    # steps of 1 s: [0, 1) prompt of 0; [1, 2) 0 decodes, prompt of 1; [2, 3) 1 decodes; then none until [9, 10)
+    # steps of 1 s: [0, 1) prompt of 0; [1, 2) 0 decodes, prompt of 1; [2, 3) 1 decodes; [9, 10)
     made = load((0.0, 16, 2), (0.5, 16, 2), (9.0, 16, 1))
     log = simulate(Service(FlatTable(), SYNCHRONOUS, blocks=10, chips=2), made)  # type: ignore[arg-type]
     found = answers(log, ServiceLevel(ttft=1.2, share=0.5))
@@ -27,9 +27,11 @@ def test_two_requests_by_hand() -> None:
     assert found.input_tokens_per_s == 4.8 and found.output_tokens_per_s_per_user == 1.0
     assert found.utilisation == 0.4 and found.idle_joules == 6 * 2.0 and found.joules == 4 * 10 + 12
     assert found.joules_per_output_token == 52 / 5
-    assert found.mean_decoding == 0.2
+    assert found.fullness.mean_decoding == 0.2
     # blocks after each step was put together: 1, 2 + 1 (both need a second), 2, 1
-    assert found.cache_most == 0.3 and found.cache_mean == pytest.approx((1 + 3 + 2 + 1) / 10 / 10)
+    assert found.fullness.cache_most == 0.3 and found.fullness.cache_mean == pytest.approx(
+        (1 + 3 + 2 + 1) / 10 / 10
+    )
     assert found.kept_share == pytest.approx(2 / 3) and found.goodput_per_s == pytest.approx(0.2)
     assert found.keeps_level is True
     assert answers(log).keeps_level is None

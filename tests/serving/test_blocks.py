@@ -58,7 +58,7 @@ def test_more_than_is_free_is_a_fault() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=60))
 def test_blocks_are_never_lost_or_doubled(acts: list[tuple[int, int]]) -> None:
-    pool, held = BlockPool(12), {n: 0 for n in range(4)}
+    pool, held = BlockPool(12), dict.fromkeys(range(4), 0)
     for sequence, blocks in acts:
         if held[sequence] or blocks > pool.free:
             pool.give(held[sequence], OwnBlocks(sequence) if blocks % 2 else None)

@@ -21,7 +21,7 @@ ONE = TokenLengths.fixed(1)
 def test_evenly_spaced_requests_are_served_up_to_the_rate_of_the_server() -> None:
     made = synthetic("x", gamma(1.0, 400, 0), ONE, ONE)
     found = greatest_rate(SERVICE, made, ServiceLevel(ttft=0.2))
-    # a queue that grows by 1 - 1 / (0.1 x rate) of a service each request reaches one service after 400 of them
+    # a queue that grows by 1 - 1 / (0.1 x rate) of a service each request: one service after 400 of them
     assert found.rate_per_s == pytest.approx(10.0, rel=0.02) and found.bounded
     assert all((t.kept_share >= 0.99) == (t.rate_per_s <= found.rate_per_s) for t in found.tried)
 

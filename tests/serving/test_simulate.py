@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,23 +27,23 @@ def service(rules: EngineRules = SYNCHRONOUS, table: FlatTable | None = None, **
     return Service(table or FlatTable(), rules, **{"blocks": 4096, **more})  # type: ignore[arg-type]
 
 
-def queue(utilisation: float, outputs: TokenLengths, count: int, seed: int) -> tuple[Load, Log]:
+def queue(utilisation: float, outputs: TokenLengths, count: int, seed: int) -> Log:
     """Return requests that come without memory to a server of one at a time, a second for each token."""
     mean = float(outputs.tokens @ outputs.weights / outputs.weights.sum())
     made = synthetic("queue", poisson(utilisation / mean, count, seed), TokenLengths.fixed(1), outputs, seed)
-    return made, simulate(service(ONE_AT_A_TIME), made)
+    return simulate(service(ONE_AT_A_TIME), made)
 
 
 @pytest.mark.parametrize("utilisation", [0.3, 0.7])
 def test_waiting_is_that_of_an_m_d_1_queue(utilisation: float) -> None:
-    _, log = queue(utilisation, TokenLengths.fixed(1), 40_000, 1)
+    log = queue(utilisation, TokenLengths.fixed(1), 40_000, 1)
     expected = utilisation / (2 * (1 - utilisation))  # Pollaczek and Khinchine, service of 1 s
     assert (log.scheduled_s - log.arrival_s).mean() == pytest.approx(expected, rel=0.04)
 
 
 def test_waiting_is_that_of_an_m_g_1_queue() -> None:
     outputs = TokenLengths(np.array([1, 9]), np.array([0.75, 0.25]))
-    _, log = queue(0.5, outputs, 40_000, 2)
+    log = queue(0.5, outputs, 40_000, 2)
     mean, square = 3.0, 0.75 * 1 + 0.25 * 81
     expected = 0.5 / mean * square / (2 * (1 - 0.5))
     assert (log.scheduled_s - log.arrival_s).mean() == pytest.approx(expected, rel=0.05)
@@ -50,11 +51,11 @@ def test_waiting_is_that_of_an_m_g_1_queue() -> None:
 
 def test_littles_law_holds_in_the_queue() -> None:
     outputs = TokenLengths(np.array([5, 15]), np.ones(2))
-    made, log = queue(0.6, outputs, 4000, 3)
+    log = queue(0.6, outputs, 4000, 3)
     waits = float((log.scheduled_s - log.arrival_s).mean())
     found = answers(log, seed=None)
     # a step is when the queue is looked at, a tenth of a service
-    assert found.mean_waiting == pytest.approx(found.served_rate_per_s * waits, rel=0.05)
+    assert found.fullness.mean_waiting == pytest.approx(found.served_rate_per_s * waits, rel=0.05)
 
 
 RULES = st.builds(
@@ -91,8 +92,8 @@ def test_no_token_is_lost_or_made_twice(
 ) -> None:  # fmt: skip
     made = drawn(requests, prefixes=prefixes)
     handover = Handover(1, 1e3, 0.1) if apart else None
-    serves = service(rules, FlatTable(0.5, 0.01, 0.001), blocks=-(-keys // rules.block_tokens), engines=engines,
-                     handover=handover, route="prefix-aware")  # fmt: skip
+    table, blocks = FlatTable(0.5, 0.01, 0.001), -(-keys // rules.block_tokens)
+    serves = service(rules, table, blocks=blocks, engines=engines, handover=handover, route="prefix-aware")
     log = simulate(serves, made)
     total_in, total_out = int(made.input_tokens.sum()), int(made.output_tokens.sum())
     assert sum(int(e.tokens_out.sum()) for e in log.engines) == total_out
@@ -128,7 +129,7 @@ def test_more_capacity_is_never_worse_beyond_two_percent(seed: int) -> None:
     for factor in (1, 2, 4, 8):
         serves = service(replace(SYNCHRONOUS, max_sequences=64), table, blocks=60 * factor)
         means.append(float(simulate(serves, made).e2e_s.mean()))
-    assert all(more <= 1.02 * less for less, more in zip(means, means[1:], strict=False)), means
+    assert all(more <= 1.02 * less for less, more in pairwise(means)), means
 
 
 def test_a_closed_loop_keeps_as_many_open_as_it_says() -> None:
@@ -157,7 +158,8 @@ def test_a_cache_is_handed_over_before_its_sequence_decodes() -> None:
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: simulate(service(blocks=4), load((0.0, 60, 6))), "request 1 needs a context of 65 tokens, and the cache has 64"),
+        (lambda: simulate(service(blocks=4), load((0.0, 60, 6))),
+         "request 1 needs a context of 65 tokens, and the cache has 64"),
         (lambda: simulate(service(replace(SYNCHRONOUS, chunked_prefill=False)), load((0.0, 4000, 1))),
          "a prompt of 4000 tokens never fits a step of 2048"),
         (lambda: simulate(service(table=FlatTable(weight_bytes=1 << 30), blocks=None), load((0.0, 1, 1))),

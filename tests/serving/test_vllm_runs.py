@@ -1,7 +1,7 @@
-"""The scheduler with measured kernel times against two real vLLM runs of Llama-3.1-8B, nothing fitted on them.
+"""The scheduler with measured kernel times against two real vLLM runs of Llama-3.1-8B: nothing is fitted.
 
-What is taken from the runs is how they were set up: 128 sequences, 2,048 tokens a step, and the blocks of the cache. The
-RTX 4090 had 2,587: the only number of which all its logged shares of the cache are multiples.
+What is taken from the runs is how they were set up: 128 sequences, 2,048 tokens a step, and the blocks of
+the cache. The RTX 4090 had 2,587: the only number of which all its logged shares of the cache are multiples.
 """
 
 from __future__ import annotations
