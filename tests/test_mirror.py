@@ -75,6 +75,7 @@ OF_MORE = {
     "all kernels": "kernels/golden",
     "a page": "view/report_json",
     "all formulas of fleets, with units": "fleet/formulas",
+    "published arithmetic of fleets": "fleet/oracles",
 }
 
 

@@ -18,6 +18,7 @@ from .scenario import (
     Finance,
     FleetWork,
     OwnDevice,
+    Purchases,
     RackFacts,
     Scenario,
     SiteFacts,
@@ -25,7 +26,13 @@ from .scenario import (
 )  # fmt: skip
 from .shipped import grid, inflation, inputs
 
-TABLES: dict[str, type[BaseModel]] = {"finance": Finance, "site": SiteFacts, "rack": RackFacts}
+TABLES: dict[str, type[BaseModel]] = {
+    "finance": Finance,
+    "site": SiteFacts,
+    "rack": RackFacts,
+    "purchases": Purchases,
+}
+OPTIONAL = "purchases"
 KINDS: dict[str, type[BaseModel]] = {"bought": BoughtDevice, "own": OwnDevice}
 OF_THE_OTHER = {  # what a device of one kind must not say, and why
     "bought": (
@@ -77,7 +84,7 @@ def _put(tables: dict[str, Any], key: str, value: Any, where: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise UserError(f"{where}: --set {key}: '{part}' is a value, not a table of keys")
-    plain = isinstance(value, int | float) and not isinstance(value, bool) and key != "currency_year"
+    plain = isinstance(value, int | float) and not isinstance(value, bool) and _is_quantity(key)
     table[last] = {"value": value, "source": "set by hand", "status": "chosen"} if plain else value
 
 
@@ -85,6 +92,8 @@ def _filled(tables: dict[str, Any], where: str) -> dict[str, Any]:
     """Put shipped inputs where the scenario says nothing."""
     known = inputs()
     for name, model in TABLES.items():
+        if name == OPTIONAL and name not in tables:
+            continue
         table = tables.setdefault(name, {})
         if name == "site" and isinstance(table, dict) and isinstance(table.get("egrid"), str):
             table.setdefault("grid_kg_per_kwh", grid(table["egrid"]))
