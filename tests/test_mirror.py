@@ -72,6 +72,7 @@ OF_MORE = {
     "exporters' models and loops": "compiler/frontend/bag_loops compiler/frontend/models",
     "a pass of a file that has several": "compiler/passes/fold compiler/passes/prune",
     "the engine as a whole": "engine/conservation engine/laws",
+    "the scheduler against real servers": "serving/vllm_runs",
     "all kernels": "kernels/golden",
     "a page": "view/report_json",
     "all formulas of fleets, with units": "fleet/formulas",
