@@ -26,6 +26,7 @@ from .lists import gpus, zoo
 from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
 from .reduce import reduce
+from .serve import serve
 
 if TYPE_CHECKING:
     from mtia_emu.compiler.graph import Graph
@@ -297,6 +298,7 @@ main.add_command(conformance)
 main.add_command(timeline)
 main.add_command(fuzz)
 main.add_command(fleet)
+main.add_command(serve)
 
 
 if __name__ == "__main__":

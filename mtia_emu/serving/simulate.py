@@ -244,6 +244,17 @@ def _check_fit(service: Service, load: Load, blocks: int) -> None:
             f"{where}, and the step table of {service.table.machine} ends at {limits.context}; right is a "
             "table that goes further or a shorter request"
         )
+    rules = service.rules
+    if rules.token_budget > min(limits.tokens, limits.chunk_tokens):
+        raise UserError(
+            f"a step may have {rules.token_budget} tokens, and the step table of {service.table.machine} "
+            f"ends at {min(limits.tokens, limits.chunk_tokens)}; right is a smaller budget or a larger table"
+        )
+    if rules.max_sequences > min(limits.decodes, limits.sequences):
+        raise UserError(
+            f"a step may decode {rules.max_sequences} sequences, and the step table of "
+            f"{service.table.machine} ends at {min(limits.decodes, limits.sequences)}; right is fewer"
+        )
     if not service.rules.chunked_prefill and load.input_tokens.max() > service.rules.token_budget:
         raise UserError(
             f"{load.name}: a prompt of {load.input_tokens.max()} tokens never fits a step of "
