@@ -24,6 +24,7 @@ from .fuzz import fuzz
 from .opt import opt
 from .output import CommandGroup, console, deliver, progress, say, say_notes
 from .reduce import reduce
+from .steps import steps
 
 if TYPE_CHECKING:
     from mtia_emu.compiler.graph import Graph
@@ -360,6 +361,7 @@ def zoo_(name: str | None) -> None:
 main.add_command(cli_sweep.sweep)
 main.add_command(cli_sweep.report)
 main.add_command(cli_area.area)
+main.add_command(steps)
 
 
 def _print(title: str, columns: list[str], rows: list[list[str]]) -> None:

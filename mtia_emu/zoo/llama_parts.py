@@ -46,15 +46,13 @@ def served_model(name: str) -> Llama:
 def build_step(name: str, parts: Sequence[Part], folder: Path, *, weights_seed: int | None = None) -> Path:
     """Write the step of a zoo's decoder as ONNX, as `zoo.build` does; one part is what that writes.
 
-    Inputs are `input_ids` and `position_ids` [1, tokens], part after part and sequence after sequence in each,
+    Inputs are `input_ids` and `position_ids` [1, tokens], part after part, sequence after sequence in each;
     and `past_key_values.{layer}.key.part{i}` (or `.value`) where part i has a past. Outputs are `logits`
     [1, sequences, vocab] and `present.{layer}.key.part{i}` (or `.value`).
     """
     model = served_model(name)
     if not 0 < len(parts) <= MOST_PARTS or any(min(p.batch, p.seq, p.past + 1) < 1 for p in parts):
-        raise UserError(
-            f"{len(parts)} parts, or one of no tokens (right: 1 to {MOST_PARTS})"
-        )
+        raise UserError(f"{len(parts)} parts, or one of no tokens (right: 1 to {MOST_PARTS})")
     writer = ModelWriter(name)
     if len(parts) == 1:
         LlamaStep(model, writer, parts[0].batch, parts[0].seq, parts[0].past).write()
