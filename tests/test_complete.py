@@ -28,10 +28,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 UNITS = sorted(p.stem for p in (ROOT / "mtia_emu" / "machine" / "units").glob("*.py") if p.stem != "__init__")
 PLAIN = {
     "__init__",
+    "backward",
     "base",
     "onnx_types",
     "spelling",
     "einsum",
+    "layout",
+    "layout_reshape",
     "trace",
     "scores",
 }  # files of ops and passes that hold none

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import CopyWork, TensorType
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import (
     Array,
     Arrays,
@@ -26,6 +29,8 @@ from .base import (
     register,
     same_dtype,
 )
+from .layout import WHOLE, Layout, NodeSplit, Query, aligned, by_rows, joint, local_shape, splits
+from .layout_reshape import split_reshape
 
 
 def _infer_reshape(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -209,3 +214,171 @@ for _op in (
     ),
 ):
     register(_op)
+
+
+splits("reshape")(split_reshape)
+
+
+@splits("transpose")
+def _split_transpose(query: Query) -> NodeSplit:
+    layout = query.layouts[0]
+    assert layout is not None
+    dims = tuple(layout.dims[p] for p in integers(query.node.attrs, "perm"))
+    return NodeSplit((layout,), (Layout(dims, layout.sums),))
+
+
+@splits("expand")
+def _split_expand(query: Query) -> NodeSplit:
+    """Split as the operand is; what is repeated beside a split dimension over the rest of that axis.
+
+    Key heads that are fewer than ranks come to lie so where their query heads do.
+    """
+    layout, kind, shape = query.layouts[0], need(query.types[0]), query.node.type.shape
+    assert layout is not None
+    lead = len(shape) - kind.rank
+    dims = [WHOLE] * lead + [
+        axes if size == full else WHOLE
+        for axes, size, full in zip(layout.dims, kind.shape, shape[lead:], strict=True)
+    ]
+    model, policy = query.policy.model, query.policy
+    rest = tuple(axis for axis in model if axis not in layout.used)
+    for i in range(1, len(shape)):
+        repeated = i < lead or kind.shape[i - lead] != shape[i]
+        before = shape[i - 1] == policy.count(dims[i - 1]) and set(dims[i - 1]) & set(model)
+        if repeated and before and not layout.sums:
+            dims[i] = policy.dividing(rest, shape[i])
+            break
+    result = Layout(tuple(dims), layout.sums)
+    return NodeSplit((layout,), (result,), {"shape": query.local(result)})
+
+
+@splits("slice")
+def _split_slice(query: Query) -> NodeSplit:
+    """Split the dimensions of which all is taken."""
+    layout, kind, attrs = query.layouts[0], need(query.types[0]), query.node.attrs
+    assert layout is not None
+    bounds = {name: list(integers(attrs, name)) for name in ("starts", "ends", "steps")}
+    cut = [i for i, r in enumerate(_ranges(kind.shape, attrs)) if r != range(kind.shape[i])]
+    want = layout.without(cut)
+    for i, size in enumerate(local_shape(kind.shape, want, query.policy)):
+        if i not in cut:
+            bounds["ends"][i] = size
+    return NodeSplit((want,), (want,), {name: tuple(x) for name, x in bounds.items()})
+
+
+@splits("concat", "append")
+def _split_concat(query: Query) -> NodeSplit:
+    """Split all dimensions but the one along which operands are joined."""
+    axis, shape = axis_of(query.node.attrs, query.node.type.rank), query.node.type.shape
+    dims = joint(query, shape, [axis])
+    wanted = tuple(None if t is None else aligned(t, dims, shape) for t in query.types)
+    return NodeSplit(wanted, (Layout(dims),))
+
+
+@splits("pad")
+def _split_pad(query: Query) -> NodeSplit:
+    pairs = _pad_pairs(query.node.type.rank, query.node.attrs)
+    return by_rows(query, [i for i, pair in enumerate(pairs) if pair != (0, 0)])
+
+
+@splits("tile")
+def _split_tile(query: Query) -> NodeSplit:
+    repeats = integers(query.node.attrs, "repeats")
+    return by_rows(query, [i for i, count in enumerate(repeats) if count != 1])
+
+
+@gradient("reshape")
+def _back_reshape(b: Back) -> tuple[str]:
+    return (b.reshape(b.grad, b.type(0).shape),)
+
+
+@gradient("transpose")
+def _back_transpose(b: Back) -> tuple[str]:
+    perm = integers(b.node.attrs, "perm")
+    return (b.add("transpose", b.grad, perm=tuple(perm.index(i) for i in range(len(perm)))),)
+
+
+@gradient("expand")
+def _back_expand(b: Back) -> tuple[str]:
+    return (b.grad,)
+
+
+@gradient("slice")
+def _back_slice(b: Back) -> tuple[str]:
+    """Put the gradient where it was taken from, zeros elsewhere."""
+    shape, g = b.type(0).shape, b.grad
+    if not b.type(g).size:
+        return (b.zeros(b.type(0)),)
+    taken = _ranges(shape, b.node.attrs)
+    if any(r.step < 0 for r in taken):
+        g = part(b, g, [r[::-1] if r.step < 0 else r for r in (range(n) for n in b.type(g).shape)], taken)
+    before, after = [], []
+    for axis, (size, r) in enumerate(zip(shape, taken, strict=True)):
+        low, step = min(r[0], r[-1]), abs(r.step)
+        g = _apart(b, g, axis, step) if step > 1 and len(r) > 1 else g
+        before.append(low)
+        after.append(size - low - b.type(g).shape[axis])
+    return (b.add("pad", g, pads=(*before, *after)),)
+
+
+def part(b: Back, value: str, along: Sequence[range], steps: Sequence[range]) -> str:
+    """Return a value with the axes turned whose steps go backwards."""
+    turned = [s.step < 0 for s in steps]
+    sizes = [len(r) for r in along]
+    return b.add(
+        "slice",
+        value,
+        starts=tuple(n - 1 if t else 0 for n, t in zip(sizes, turned, strict=True)),
+        ends=tuple(-1 if t else n for n, t in zip(sizes, turned, strict=True)),
+        steps=tuple(-1 if t else 1 for t in turned),
+    )
+
+
+def _apart(b: Back, value: str, axis: int, step: int) -> str:
+    """Return a value with `step` - 1 zeros between neighbours along an axis."""
+    shape = b.type(value).shape
+    lead, size, rest = shape[:axis], shape[axis], shape[axis + 1 :]
+    wide = b.reshape(value, (*lead, size, 1, *rest))
+    none = (0,) * (len(lead) + 1)
+    wide = b.add("pad", wide, pads=(*none, 0, *(0,) * len(rest), *none, step - 1, *(0,) * len(rest)))
+    wide = b.reshape(wide, (*lead, size * step, *rest))
+    return b.add(
+        "slice",
+        wide,
+        starts=(0,) * len(shape),
+        ends=(*lead, (size - 1) * step + 1, *rest),
+        steps=(1,) * len(shape),
+    )
+
+
+def cut(b: Back, value: str, axis: int, start: int, end: int) -> str:
+    """Return places `start` to `end` of an axis."""
+    shape = b.type(value).shape
+    starts, ends = [0] * len(shape), list(shape)
+    starts[axis], ends[axis] = start, end
+    return b.add("slice", value, starts=tuple(starts), ends=tuple(ends), steps=(1,) * len(shape))
+
+
+@gradient("concat", "append")
+def _back_concat(b: Back) -> tuple[str, ...]:
+    axis = axis_of(b.node.attrs, b.type(0).rank)
+    ends = list(accumulate(b.type(i).shape[axis] for i in range(b.count)))
+    bounds = list(pairwise([0, *ends]))
+    return tuple(cut(b, b.grad, axis, *bounds[i]) if b.wants(i) else "" for i in range(b.count))
+
+
+@gradient("pad")
+def _back_pad(b: Back) -> tuple[str]:
+    shape = b.type(0).shape
+    before = integers(b.node.attrs, "pads")[: len(shape)]
+    ends = tuple(a + s for a, s in zip(before, shape, strict=True))
+    return (b.add("slice", b.grad, starts=before, ends=ends, steps=(1,) * len(shape)),)
+
+
+@gradient("tile")
+def _back_tile(b: Back) -> tuple[str]:
+    shape, repeats = b.type(0).shape, integers(b.node.attrs, "repeats")
+    if not b.type(b.grad).size:
+        return (b.zeros(b.type(0)),)
+    both = b.reshape(b.grad, [n for pair in zip(repeats, shape, strict=True) for n in pair])
+    return (b.add("reduce_sum", both, axes=tuple(range(0, 2 * len(shape), 2)), keepdims=False),)
