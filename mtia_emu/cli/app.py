@@ -27,6 +27,7 @@ from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
 from .reduce import reduce
 from .serve import serve
+from .steps import steps
 
 if TYPE_CHECKING:
     from mtia_emu.compiler.graph import Graph
@@ -273,6 +274,7 @@ def _text(form: Graph | Schedule | Program, commands: int) -> str:
 main.add_command(cli_sweep.sweep)
 main.add_command(cli_sweep.report)
 main.add_command(cli_area.area)
+main.add_command(steps)
 
 
 main.add_command(opt)

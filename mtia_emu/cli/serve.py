@@ -40,7 +40,13 @@ def _switch(name: str, text: str) -> o.Decorator:
 
 
 SERVER = (
-    click.option("--table", metavar="FILE.json", help="Step table to serve by, as `mtia-emu steps` writes."),
+    o.CHIP, o.SET,
+    click.option("--gpu", metavar="NAME|FILE.toml", help="Serve on a GPU instead of a chip."),
+    click.option("--dtype", metavar="TYPE", default="fp16", show_default=True,
+                 help="Number format to compile for."),
+    _count("--context", "Longest context that a table of the chip is made for.", 8192, least=16),
+    click.option("--table", metavar="FILE.json",
+                 help="Serve by this step table, that `mtia-emu steps` or you wrote."),
     _count("--engines", "Engines, each with all of the model.", 1),
     _count("--chips-per-engine", "Chips of an engine, by which tokens a chip are counted.", 1),
     click.option(
@@ -107,10 +113,10 @@ def serve(model: str, **flags: Any) -> None:
 
     \b
     Examples:
-      mtia-emu serve zoo:llama-3-8b --table steps.json --trace trace.csv --slo ttft=0.5,tpot=0.05
-      mtia-emu serve zoo:llama-3-8b --table steps.json --rate 4 --input-tokens 1000 --output-tokens 200
-      mtia-emu serve zoo:llama-3-8b --table steps.json --rate max --slo ttft=0.5 -o out.html
-      mtia-emu serve zoo:llama-3-8b --table steps.json --concurrency 32 --json -
+      mtia-emu serve zoo:llama-3-8b --chip mtia-2i --trace examples/requests.csv
+      mtia-emu serve zoo:llama-3-8b --gpu h100-sxm --rate max --slo ttft=0.5,tpot=0.05 -o out.html
+      mtia-emu serve toy-decoder --table examples/step-table.json --rate 2 --requests 200
+      mtia-emu serve toy-decoder --table examples/step-table.json --concurrency 8 --json -
     """
     from ..serving.served import serve as served_by
 
@@ -139,11 +145,29 @@ def _rate(flags: dict[str, Any]) -> Any:
 
 
 def _table(model: str, flags: dict[str, Any]) -> GroupedSteps:
+    """Return the step table of a file, or that of the model on the chip or GPU: made, if it is not kept."""
     from ..serving.step_table_file import read_table
+    from ..sources import ZOO
 
-    if flags["table"] is None:
-        raise UserError("serving needs --table FILE.json (right: one that `mtia-emu steps` or you wrote)")
-    return read_table(flags["table"], model.removeprefix("zoo:"))
+    if flags["table"] is not None:
+        if flags["chip"] or flags["gpu"] or flags["settings"]:
+            raise UserError("--table is given with --chip, --set or --gpu (right: one of them)")
+        return read_table(flags["table"], model.removeprefix(ZOO))
+    if not model.startswith(ZOO):
+        raise UserError(
+            f"{model[:80]}: right is a decoder zoo:NAME, or --table FILE.json with its step table"
+        )
+    from ..options import Options
+    from ..study.kept_tables import kept_table
+    from ..study.step_tables import Hull, silent
+    from .steps import machine_of
+
+    hull = Hull(flags["token_budget"] or 2048, flags["max_sequences"] or 256, flags["context"])
+    options = Options(dtype=flags["dtype"])
+    with progress() as tick:
+        return kept_table(
+            model[len(ZOO) :], machine_of(flags), hull, options=options, progress=tick or silent
+        )
 
 
 def _service(table: GroupedSteps, flags: dict[str, Any]) -> Service:

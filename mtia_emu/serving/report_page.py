@@ -58,9 +58,10 @@ def _what(served: ServedLoad) -> str:
     engines = f"{service.engines} engine{'s' * (service.engines > 1)}"
     if service.handover is not None:
         engines = f"{service.handover.engines} for prompts and {engines} for decoding"
+    cache = service.cache_blocks * rules.block_tokens
     return (
         f"{len(load):,} requests of {load.name} on {engines}; up to {rules.max_sequences} sequences and "
-        f"{rules.token_budget:,} tokens a step, a cache of {service.cache_blocks * rules.block_tokens:,} tokens."
+        f"{rules.token_budget:,} tokens a step, a cache of {cache:,} tokens."
     )
 
 

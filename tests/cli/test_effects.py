@@ -180,6 +180,7 @@ OPERATORS = {
     "--state": Case("--json -", "--state cold", "--state warm", key("cycles")),
     "--outputs": Case("", "", "--outputs {o}/out.npz", named),
 }
+STEPS = "steps zoo:llama-tiny --tokens 32 --decodes 2 --context 32"
 OPT = f"opt {{f}}/m.onnx -q {SMALL}"
 SWEEP = "sweep --model {f}/m.onnx,batch=16 --chip tiny --gpu none --jobs 0 -o {o}/s.db"
 CHOSEN = f"{SWEEP} --set dram.channels=1..9"
@@ -230,6 +231,23 @@ CASES: dict[tuple[str, str], Case] = {
     ("area", "--chip"): Case("area", "--chip tiny", "--chip mtia-1", printed),
     ("area", "--set"): Case("area --chip tiny", "", "--set sram.bytes=1048576", printed),
     ("area", "--json"): Case("area --chip tiny", "", "--json {o}/a", named),
+    **{
+        ("steps", flag): Case(f"{STEPS} {words}", one, other, printed)
+        for flag, words, one, other in [
+            ("--chip", "", "--gpu h100-sxm", "--chip mtia-2i"),
+            ("--set", "", "--gpu h100-sxm", "--set dram.channels=8"),
+            ("--gpu", "", "--gpu h100-sxm", "--gpu h200-sxm"),
+            ("--dtype", "--gpu h100-sxm", "--dtype fp16", "--dtype fp32"),
+            ("--check", "--gpu h100-sxm", "--check 0", "--check 1"),
+            ("--seed", "--gpu h100-sxm --check 1", "--seed 0", "--seed 1"),
+        ]
+    },
+    **{
+        ("steps", f"--{name}"): Case(f"{STEPS} --gpu h100-sxm", "", f"--{name} {value}", printed)
+        for name, value in {"tokens": 48, "decodes": 3, "context": 48}.items()
+    },
+    ("steps", "--output"): Case(f"{STEPS} --gpu h100-sxm", "", "-o {o}/t.json", named),
+    ("steps", "--json"): Case(f"{STEPS} --gpu h100-sxm", "", "--json {o}/t.json", named),
     ("opt", "--output"): Case(OPT, "", "-o {o}/g.ir", named),
     ("opt", "--draw"): Case(OPT, "", "--draw {o}/g.dot", named),
     ("opt", "--quiet"): Case(f"opt {{f}}/m.onnx {SMALL}", "", "-q", printed),

@@ -148,6 +148,8 @@ def made(folder: Path) -> Path:
     for name in ("before", "after"):
         to = ["--json", str(folder / f"{name}.json")]
         assert run(main, ["run", str(at), *size, *to]).exit_code == 0
+    steps = ["--gpu", "h100-sxm", "--tokens", "32", "--decodes", "2", "--context", "32"]
+    assert run(main, ["steps", "zoo:llama-tiny", *steps, "-o", str(folder / "llama.json")]).exit_code == 0
     shown = run(main, ["show", str(at), *size, "--at", "onnx"])
     (folder / "model.ir").write_text(shown.stdout, encoding="utf-8")
     return folder
