@@ -145,6 +145,8 @@ def _bins(end_s: float) -> tuple[Floats, Floats]:
 
 def mean_over(start_s: Floats, end_s: Floats, held: Floats, edges: Floats) -> Floats:
     """Return the mean, between each two edges, of a value that is held from start to end and 0 else."""
+    if not len(start_s):
+        return np.zeros(len(edges) - 1)
     area = np.concatenate([[0.0], np.cumsum((end_s - start_s) * held)])
     knots = np.stack([start_s, end_s], axis=1).ravel()
     sums = np.repeat(area, 2)[1:-1]
