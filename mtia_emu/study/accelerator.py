@@ -135,7 +135,8 @@ class GraphModel:
     def _asked(self) -> ModelWork:
         if self.fused is not None:
             return asked_work(self.fused)
-        steps = chosen_steps(own_dtype(self.graph), self._form, None, self.options.passes)
+        own, options = own_dtype(self.graph), self.options
+        steps = chosen_steps(own, self._form, None, options.passes, options.routing)
         return asked_work(lower(self.graph, steps.fused))
 
 
