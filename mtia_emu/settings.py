@@ -19,6 +19,10 @@ class Flag:
         """Return the variable's value, or its default."""
         return os.environ.get(self.name, self.default)
 
+    def on(self) -> bool:
+        """Return whether the variable is anything but 0 or nothing."""
+        return self.value() not in ("", "0")
+
 
 DEBUG = Flag(
     "MTIA_EMU_DEBUG",
@@ -39,7 +43,13 @@ CACHE = Flag(
 TUNE_CACHE = Flag(
     "MTIA_EMU_TUNE_CACHE", "1", "0 keeps compilation from reading and writing choices of mappings"
 )
-FLAGS = (DEBUG, CHECK, MEMORY, CACHE, TUNE_CACHE)
+ANSWERS = Flag(
+    "MTIA_EMU_ANSWERS",
+    "1",
+    "0 does every command anew, instead of printing what the same one printed before (commands that execute "
+    "a model or write a file always are)",
+)
+FLAGS = (DEBUG, CHECK, MEMORY, CACHE, TUNE_CACHE, ANSWERS)
 
 
 def integer(flag: Flag) -> int:

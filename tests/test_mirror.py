@@ -25,6 +25,7 @@ THROUGH = {
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
     "compiler/lower/test_emit.py": "compiler/lower/launches",
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
+    "compiler/gradients/test_losses.py": "compiler/gradients/arithmetic",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",
     "engine/test_bounds.py": "results/bounds",
@@ -36,7 +37,7 @@ THROUGH = {
     "kernels/test_search.py": "kernels/bags/estimate kernels/bags/operands",
     "compiler/lower/test_rules.py": "kernels/rows/estimate",
     "kernels/rows/test_rowwise.py": "kernels/rows/emit_tape",
-    "machine/test_chip.py": "files/toml machine/package machine/system",
+    "machine/test_chip.py": "files/toml machine/network machine/package machine/system",
     "plugins/test_kernels.py": "compiler/plugins",
     "program/test_file.py": "program/header",
     "program/test_inputs.py": "files/npz",
@@ -50,6 +51,8 @@ THROUGH = {
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
     "testing/spread testing/widened",
     "engine/test_sequence.py": "study/trace",
+    "system/test_collectives.py": "system/pricing system/schedule",
+    "system/test_load.py": "system/build system/form",
 }
 
 # What a test is of that is named for no source, and those tests.
@@ -61,6 +64,7 @@ OF_MORE = {
     "tools of the tests": "fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
+    "gradients, all of them": "compiler/gradients/by_torch",
     "the compiler as a whole": "compiler/bounded_constants compiler/casts compiler/differential "
     "compiler/classic compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft "
     "compiler/standard compiler/stored_weights compiler/lower/states",
@@ -69,6 +73,7 @@ OF_MORE = {
     "the engine as a whole": "engine/conservation engine/laws",
     "all kernels": "kernels/golden",
     "a page": "view/report_json",
+    "all formulas of fleets, with units": "fleet/formulas",
 }
 
 

@@ -71,7 +71,7 @@ register(
     Op(
         "expert_matmul",
         "out[t * each + j] = x[t] @ weights[chosen[t, j]], of weights [experts, k, n]; x may have one for "
-        "each choice. Weights of experts that no token chooses are not read; `law` is how popular experts are "
+        "each choice. Weights of experts that nobody chooses are not read; `law` is how popular experts are "
         "where no values tell, `each` how many rows one after another are of the same token",
         (3, 3),
         _infer,

@@ -1,5 +1,5 @@
 """`python -m mtia_emu.cli`: the command line without its script."""
 
-from . import main
+from .start import main
 
 main()

@@ -16,6 +16,7 @@ import click
 from .. import settings
 from ..errors import UserError
 from ..processes import end_tidily, leave_current_folder
+from . import answers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +46,10 @@ class CommandGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program; text that the terminal has no letters for is printed as escapes."""
+        key = None
         if not (args or kwargs):  # as a program of its own, not called by another
+            key = answers.question(sys.argv[1:])
+            answers.PRINTED.kept = key is not None
             open_what_is_closed()
             leave_current_folder()
             end_tidily()
@@ -57,13 +61,17 @@ class CommandGroup(click.Group):
         try:
             try:
                 return super().main(*args, **kwargs)
+            except SystemExit as end:
+                if not end.code and key is not None and key == answers.question(sys.argv[1:]):
+                    answers.keep(key, answers.PRINTED)
+                raise
             finally:
                 sys.stdout.flush()  # here, where a full disk can still be told of
         except (UserError, MemoryError, RecursionError, OSError) as error:
-            sys.exit(_ended(error))
+            sys.exit(ended(error))
 
 
-def _ended(error: UserError | MemoryError | RecursionError | OSError) -> int:
+def ended(error: UserError | MemoryError | RecursionError | OSError) -> int:
     """Say what ended the program; return its exit code."""
     if isinstance(error, UserError):
         return _fail(str(error))
@@ -99,7 +107,9 @@ def say(text: str, *, err: bool = False, nl: bool = True) -> None:
     """
     from ..view.text import printable
 
-    click.echo(printable(text), err=err, nl=nl)
+    shown = printable(text)
+    answers.PRINTED.note(shown + "\n" * nl, err=err)
+    click.echo(shown, err=err, nl=nl)
 
 
 def open_what_is_closed() -> None:
@@ -124,9 +134,21 @@ def console(*, err: bool = False) -> Console:
     """Return the console that tables are printed on."""
     from rich.console import Console
 
-    screen = Console(stderr=err, highlight=False, soft_wrap=False)
+    screen = Console(file=None if err else _Noted(), stderr=err, highlight=False, soft_wrap=False)
     screen.width = max(screen.width, NARROWEST) if screen.width > 0 else WIDTH  # COLUMNS=0: of no known width
     return screen
+
+
+class _Noted:
+    """Standard output, which notes what is printed on it."""
+
+    def write(self, text: str) -> int:
+        """Print a text."""
+        answers.PRINTED.note(text, err=False)
+        return sys.stdout.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
 
 
 @contextmanager

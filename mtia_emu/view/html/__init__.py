@@ -1,0 +1,1 @@
+"""Pages of HTML that work without a network: their parts, and figures as SVG in two widths."""

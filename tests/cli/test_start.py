@@ -1,0 +1,40 @@
+"""The program as it starts: from an answer that is kept, or by the command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mtia_emu.cli import start as program
+from mtia_emu.cli.answers import FOLDER
+
+WORDS = ("gemm", "64", "64", "64", "--gpu", "none")
+
+
+def start(cache: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the program in a process of its own; it says which heavy modules it imported, on stderr."""
+    script = (
+        "import sys, atexit\n"
+        "heavy = ('numpy', 'numba', 'networkx', 'onnx', 'pydantic', 'click')\n"
+        "atexit.register(lambda: print([m for m in heavy if m in sys.modules], file=sys.stderr))\n"
+        f"from {program.__name__} import main\nmain()"
+    )
+    env = os.environ | {"MTIA_EMU_ANSWERS": "1", "MTIA_EMU_CACHE": str(cache)}
+    command = [sys.executable, "-c", script, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+
+
+def test_the_same_question_is_answered_with_the_same_bytes_and_without_heavy_imports(tmp_path: Path) -> None:
+    first = start(tmp_path, *WORDS)
+    assert first.returncode == 0 and "numba" in first.stderr
+    assert len(list((tmp_path / FOLDER).iterdir())) == 1
+    again = start(tmp_path, *WORDS)
+    assert again.returncode == 0 and again.stdout == first.stdout and again.stderr.strip() == "[]"
+
+
+def test_a_failure_is_never_kept(tmp_path: Path) -> None:
+    assert start(tmp_path, *WORDS, "--set", "grid.cols=0").returncode == 2
+    assert not (tmp_path / FOLDER).exists() or not list((tmp_path / FOLDER).iterdir())
+    assert start(tmp_path, *WORDS, "--set", "grid.cols=0").returncode == 2
