@@ -20,6 +20,7 @@ from .conformance import conformance
 from .diff import diff
 from .draw import timeline
 from .explain import explain
+from .fleet import fleet
 from .fuzz import fuzz
 from .opt import opt
 from .output import CommandGroup, console, deliver, progress, say, say_notes
@@ -391,6 +392,7 @@ main.add_command(diff)
 main.add_command(conformance)
 main.add_command(timeline)
 main.add_command(fuzz)
+main.add_command(fleet)
 
 
 if __name__ == "__main__":
