@@ -28,6 +28,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 UNITS = sorted(p.stem for p in (ROOT / "mtia_emu" / "machine" / "units").glob("*.py") if p.stem != "__init__")
 PLAIN = {
     "__init__",
+    "backward",
     "base",
     "onnx_types",
     "spelling",

@@ -25,6 +25,7 @@ THROUGH = {
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
     "compiler/lower/test_emit.py": "compiler/lower/launches",
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
+    "compiler/gradients/test_losses.py": "compiler/gradients/arithmetic",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",
     "engine/test_bounds.py": "results/bounds",
@@ -61,6 +62,7 @@ OF_MORE = {
     "tools of the tests": "fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
+    "gradients, all of them": "compiler/gradients/by_torch",
     "the compiler as a whole": "compiler/bounded_constants compiler/casts compiler/differential "
     "compiler/classic compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft "
     "compiler/standard compiler/stored_weights compiler/lower/states",
@@ -69,6 +71,7 @@ OF_MORE = {
     "the engine as a whole": "engine/conservation engine/laws",
     "all kernels": "kernels/golden",
     "a page": "view/report_json",
+    "all formulas of fleets, with units": "fleet/formulas",
 }
 
 

@@ -8,6 +8,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     conv,
     convolve,
     dequantise,
+    derivatives,
     elementwise,
     embedding_bag,
     experts,
@@ -27,6 +28,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     quantise,
     quantise_rows,
     rare,
+    rare_backward,
     recurrent,
     reduce,
     resize,
@@ -41,20 +43,29 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     transpose_convolve,
     tree_ensemble,
 )
+from .backward import FLAT, GRADIENTS, NO_GRADIENT, Back, Sums, gradient, pull_back, reached
 from .base import OPS, Count, Op, check_node, infer, op_named, reference, register, work
 from .spelling import ONNX, Call, Unsupported, onnx
 
 __all__ = [
+    "FLAT",
+    "GRADIENTS",
+    "NO_GRADIENT",
     "ONNX",
     "OPS",
+    "Back",
     "Call",
     "Count",
     "Op",
+    "Sums",
     "Unsupported",
     "check_node",
+    "gradient",
     "infer",
     "onnx",
     "op_named",
+    "pull_back",
+    "reached",
     "reference",
     "register",
     "work",

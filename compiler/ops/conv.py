@@ -12,6 +12,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import INT32, ImplicitGemmWork, TensorType, dtype
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import (
     Array,
     Arrays,
@@ -29,10 +30,12 @@ from .base import (
     same_dtype,
     wide,
 )
+from .map import unfolded
 
 FLOATS = ("fp32", "fp16", "bf16")  # what it is computed in
 BYTES = ("int8", "uint8")  # or, exactly, in int32
 PLACES = 4096  # of a kernel
+PLAIN = "1 -> x0 |"  # the tape that leaves the convolution as it is
 
 
 @dataclass(frozen=True)
@@ -184,3 +187,69 @@ register(
         ("fill",),
     )
 )
+
+
+@gradient("conv")
+def _back(b: Back) -> tuple[str, ...]:
+    """Go back through the tape, then through the convolution: two more convolutions."""
+    tape = parse(str(b.node.attrs["tape"]))
+    if tape.steps:
+        plain = dict(b.node.attrs) | {"tape": PLAIN, "to": b.type(0).dtype.name}
+        value = unfolded(b, [b.add("conv", b[0], b[1], **plain), *b.node.inputs[2:]])
+        return b.through(b.add("expand", value, shape=b.node.type.shape))
+    sizes, g = conv_shape(b.type(0), b.type(1), b.node.attrs), b.cast(b.grad, b.type(0))
+    return _of_operand(b, g, sizes) if b.wants(0) else "", _of_weight(b, g, sizes) if b.wants(1) else ""
+
+
+def _of_operand(b: Back, g: str, s: ConvShape) -> str:
+    """Return the gradient of x: g convolved the other way, each place by the taps that saw it."""
+    from .spelling import Call
+    from .transpose_convolve import Transposed, transposed_convolution
+
+    count = tuple(-(-n // t) for n, t in zip(s.size, s.strides, strict=True))
+    sizes = Transposed(s.out, count, s.kernel, s.strides, s.dilations, s.before)
+    call = Call(b.builder, "Conv", 0, (g, b[1]), 1, {"group": s.groups}, f"{b.node.name}.grad")
+    return transposed_convolution(call, sizes, s.size)
+
+
+def _of_weight(b: Back, g: str, s: ConvShape) -> str:
+    """Return the gradient of the weight: for each tap, the sum of g times what that tap saw."""
+    if math.prod(s.out) > PLACES:
+        return _by_tap(b, g, s)
+    swap = (1, 0, *range(2, 2 + len(s.size)))
+    x = b.reshape(b[0], (s.batch, s.groups, s.inner, *s.size))
+    x = b.add("transpose", x, perm=(2, 1, 0, *range(3, 3 + len(s.size))))
+    x = b.reshape(x, (s.inner, s.groups * s.batch, *s.size))
+    result = b.add(
+        "conv",
+        x,
+        b.add("transpose", g, perm=swap),
+        strides=s.dilations,
+        dilations=s.strides,
+        pads=(*s.before, *s.after),
+        group=s.groups,
+        tape=PLAIN,
+        to=b.type(1).dtype.name,
+    )
+    shape = b.type(result).shape  # more where the last places of x are seen by no window
+    ends = (*shape[:2], *s.kernel)
+    result = b.add("slice", result, starts=(0,) * len(shape), ends=ends, steps=(1,) * len(shape))
+    return b.add("transpose", result, perm=swap)
+
+
+def _by_tap(b: Back, g: str, s: ConvShape) -> str:
+    """Return the gradient of the weight as a product a tap: what it saw is a slice of x."""
+    places, rank = s.batch * math.prod(s.out), len(s.size)
+    x = b.add("pad", b[0], pads=(0, 0, *s.before, 0, 0, *s.after))
+    g = b.reshape(g, (s.batch, s.groups, s.outer, math.prod(s.out)))
+    g = b.reshape(b.add("transpose", g, perm=(1, 2, 0, 3)), (s.groups, s.outer, places))
+    taps = []
+    for at in np.ndindex(*s.kernel):
+        starts = tuple(k * d for k, d in zip(at, s.dilations, strict=True))
+        ends = tuple(a + (n - 1) * t + 1 for a, n, t in zip(starts, s.out, s.strides, strict=True))
+        lead = b.type(x).shape[:2]
+        seen = b.add("slice", x, starts=(0, 0, *starts), ends=(*lead, *ends), steps=(1, 1, *s.strides))
+        seen = b.reshape(seen, (s.batch, s.groups, s.inner, math.prod(s.out)))
+        seen = b.reshape(b.add("transpose", seen, perm=(1, 0, 3, 2)), (s.groups, places, s.inner))
+        taps.append(b.reshape(b.add("matmul", g, seen), (s.groups * s.outer, s.inner, 1)))
+    return b.reshape(b.add("concat", *taps, axis=2), (s.groups * s.outer, s.inner, *s.kernel[:rank]))

@@ -19,6 +19,7 @@ from mtia_emu.machine.units.simd import compute
 from mtia_emu.types import INT8, NARROW_FLOATS, UINT8, DType, TensorType, dtype_of
 
 from ..graph import Attrs, Const
+from .backward import no_gradient
 from .base import Array, Arrays, Count, Op, Types, array, elementwise, integer, need, register, wide
 
 if TYPE_CHECKING:
@@ -145,3 +146,5 @@ register(
         stored=True,
     )
 )
+
+no_gradient("its codes are whole numbers (right: train in floats, then quantise)", "dequantise")

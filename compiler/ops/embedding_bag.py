@@ -12,7 +12,9 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import UINT8, BagWork, TensorType, dtype
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, index_dtype, need, register, wide, word
+from .move import cut
 
 T = TypeVar("T")
 MODES = ("sum", "mean", "max")
@@ -175,3 +177,61 @@ register(
         looks_up=True,
     )
 )
+
+
+@gradient("embedding_bag")
+def _back(b: Back) -> tuple[str, ...]:
+    """Add each bag's gradient to the rows that it pooled; rows that are equally large share it."""
+    if b.node.attrs.get("quantised", False):
+        raise UserError("its table is quantised (right: train in floats, then quantise)")
+    mode, rows = str(b.node.attrs["mode"]), b.add("gather", b[0], b[1], axis=0)
+    bag, lengths = _bags(b)
+    g, weights = b.grad, ""
+    if mode == "mean":
+        g = b.add("div", g, b.cast(b.reshape(lengths, (b.type(lengths).size, 1)), b.type(g)))
+    each = _hit(b, rows, bag) if mode == "max" else _by_bag(b, g, bag)
+    if b.has(3):
+        weights = b.add("reduce_sum", b.times(rows, each), axes=(1,), keepdims=False)
+        each = b.times(each, b.reshape(b[3], (b.type(3).size, 1)))
+    table = b.add("scatter_rows", b.zeros(b.type(0)), b[1], each, reduction="add")
+    return table, "", "", weights
+
+
+def _bags(b: Back) -> tuple[str, str]:
+    """Return the bag of each index, counted from 1, and the indices of each bag, at least 1.
+
+    An index before the first bag is in bag 0, one behind the last in a bag more than there are.
+    """
+    offsets, count = b[2], b.type(1).size
+    kind = b.type(offsets).dtype.numpy
+    place = b.builder.constant(np.arange(count).reshape(-1, 1), kind)
+    behind = b.add("greater_equal", place, b.reshape(offsets, (1, b.type(offsets).size)))
+    bag = b.add("reduce_sum", b.add("cast", behind, to="int64"), axes=(1,), keepdims=False)
+    bags = b.type(offsets).size - 1
+    low, high = cut(b, offsets, 0, 0, bags), cut(b, offsets, 0, 1, bags + 1)
+    lengths = b.add("sub", high, low)
+    return bag, b.add("max", lengths, b.scalar(1, lengths))
+
+
+def _by_bag(b: Back, values: str, bag: str) -> str:
+    """Return the row [bags, d] of each index's bag, zeros for an index of no bag."""
+    none = b.zeros(TensorType(b.type(values).dtype, (1, b.type(values).shape[1])))
+    return b.add("gather", b.add("concat", none, values, none, axis=0), bag, axis=0)
+
+
+def _hit(b: Back, rows: str, bag: str) -> str:
+    """Return the gradients of elements that are their bag's largest, shared by as many as there are."""
+    hit = b.cast(b.add("equal", rows, _by_bag(b, b.out, bag)), b.type(rows))
+    places = b.builder.constant(np.arange(b.type(1).size, dtype=np.int64))
+    ties = b.add("embedding_bag", hit, places, b[2], mode="sum")
+    share = b.add("div", b.grad, b.add("max", ties, b.scalar(1, ties)))
+    return b.times(hit, _by_bag(b, share, bag))
+
+
+@gradient("embedding_bags")
+def _back_all(b: Back) -> tuple[str, ...]:
+    """Go back through each table by itself."""
+    each, attrs = _each(b.node.attrs), {k: v for k, v in b.node.attrs.items() if k != "weighted"}
+    tables = [b.node.inputs[i : i + each] for i in range(0, b.count, each)]
+    given = [(b.add("embedding_bag", *t, **attrs), g) for t, g in zip(tables, b.given, strict=True) if g]
+    return b.through_each(given)

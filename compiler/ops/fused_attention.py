@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from mtia_emu.kernels.rows.tape import parse
 
@@ -9,7 +11,13 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import FP32, FP64, AttentionWork, TensorType
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, fits, integer, need, register, same_dtype, wide
+from .map import unfolded
+from .move import cut
+
+SCORES = 1 << 24  # of queries by keys, in all heads, that are there at once on the way back
+BLOCKS = 32  # parts that queries are cut into for that, at most
 
 
 def _sizes(types: Types) -> tuple[int, int, int, int, int, int, int]:
@@ -76,3 +84,46 @@ register(
         ("mask", "diagonal", "guarded"),
     )
 )
+
+
+@gradient("attention")
+def _back(b: Back) -> tuple[str, ...]:
+    """Compute the scores again, some queries at a time, and go back through them: none is kept for it.
+
+    Queries that see no key behind theirs (`diagonal`) leave those keys out.
+    """
+    queries = b.type(0).shape[2]
+    rows = max(
+        1, min(queries, SCORES * queries // max(math.prod((*b.type(0).shape[:3], b.type(1).shape[2])), 1))
+    )
+    count = min(-(-queries // rows), BLOCKS)
+    rows = -(-queries // count)
+    return b.through_each(
+        (_some(b, start, min(start + rows, queries)), cut(b, b.grad, 2, start, min(start + rows, queries)))
+        for start in range(0, queries, rows)
+    )
+
+
+def _some(b: Back, start: int, end: int) -> str:
+    """Return the attention of queries `start` to `end`, by ops of their own."""
+    batch, heads, _, keys, dim, size, groups = _sizes([b.type(i) for i in range(3)])
+    seen = min(keys, end + integer(b.node.attrs, "diagonal")) if "diagonal" in b.node.attrs else keys
+    q, k, v = cut(b, b[0], 2, start, end), cut(b, b[1], 2, 0, seen), cut(b, b[2], 2, 0, seen)
+    rows = (batch, groups, heads // groups * (end - start))
+    scores = b.add("matmul", b.reshape(q, (*rows, dim)), b.swapped(k))
+    scores = b.reshape(scores, (batch, heads, end - start, seen))
+    scores = unfolded(b, [scores, *(_slice(b, e, start, end, seen) for e in b.node.inputs[3:])])
+    scores = b.add("expand", b.wide(scores), shape=(batch, heads, end - start, seen))
+    shares = b.add("softmax", scores, axis=3)
+    if b.node.attrs.get("guarded", False):
+        shares = b.add("where", b.add("isnan", shares), b.scalar(0, shares), shares)
+    result = b.add("matmul", b.reshape(b.cast(shares, b.type(0)), (*rows, seen)), v)
+    return b.reshape(result, (batch, heads, end - start, size))
+
+
+def _slice(b: Back, extra: str, start: int, end: int, seen: int) -> str:
+    """Return the part of an operand of the tape that is of some queries and of the keys that they see."""
+    shape = b.type(extra).shape
+    if len(shape) > 0 and shape[-1] > 1:
+        extra = cut(b, extra, len(shape) - 1, 0, seen)
+    return cut(b, extra, len(shape) - 2, start, end) if len(shape) > 1 and shape[-2] > 1 else extra

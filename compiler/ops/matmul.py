@@ -11,6 +11,7 @@ from mtia_emu.machine.units.simd import FUNCTIONS, compute
 from mtia_emu.types import INT32, DType, ProductWork, TensorType, dtype_of
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, broadcast, fits, need, register, wide, word
 from .spelling import Call, onnx
 
@@ -192,3 +193,37 @@ def _zero(c: Call, index: int) -> str:
         return ""
     known = c.builder.known(c[index])
     return "" if known is not None and not known.any() else c.cast(c[index], "int32")
+
+
+@gradient("matmul")
+def _back(b: Back) -> tuple[str, ...]:
+    """Of a @ b: g b^T and a^T g. What stands behind the product is gone back through by itself."""
+    if b.has(3) or b.node.attrs.get("activation", "none") != "none":
+        return b.through(_unfused(b))
+    left = right = ""
+    if b.wants(0):
+        left = b.add("matmul", b.grad, b.swapped(b[1]))
+    if b.wants(1):
+        a, g, kind = b[0], b.grad, b.type(1)
+        if b.type(a).rank > 2 and kind.rank <= b.type(a).rank and math.prod(kind.shape[:-2]) == 1:
+            a, g = _as_rows(b, a), _as_rows(b, g)  # one matrix for all: the batch is more rows
+        right = b.add("matmul", b.swapped(a), g)
+        right = b.reshape(right, kind.shape) if b.type(right).size == kind.size else right
+    return left, right, b.grad if b.wants(2) else ""
+
+
+def _unfused(b: Back) -> str:
+    """Return the result by ops of their own."""
+    if not b.type(0).dtype.is_float:
+        raise UserError("a product of integers has none (right: train in floats, then quantise)")
+    value = b.add("matmul", b[0], b[1])
+    value = b.add("mul", value, b[3]) if b.has(3) else value
+    value = b.add("add", value, b[2]) if b.has(2) else value
+    activation = str(b.node.attrs.get("activation", "none"))
+    return value if activation == "none" else b.add(activation, value)
+
+
+def _as_rows(b: Back, value: str) -> str:
+    """Return a batch of matrices as one matrix of all their rows."""
+    shape = b.type(value).shape
+    return b.reshape(value, (math.prod(shape[:-1]), shape[-1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from mtia_emu.kernels.rows.tape import Tape, TapeBuilder, parse
@@ -11,7 +12,9 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import ProductWork, TensorType, dtype
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, broadcast, integers, need, op_named, register
+from .map import unfolded
 from .matmul import product
 
 
@@ -64,3 +67,17 @@ register(
         ("shape", "tape", "to"),
     )
 )
+
+
+@gradient("matmul_map")
+def _back(b: Back) -> tuple[str, ...]:
+    """Go back through each step of the tape, then through the product."""
+    return b.through(behind(b, b.add("matmul", b[0], b[1]), b.node.inputs[2:]))
+
+
+def behind(b: Back, product: str, others: Sequence[str]) -> str:
+    """Return what a node's tape makes of a product, in its shape, and of further operands."""
+    if not b.type(product).dtype.is_float:
+        raise UserError("a product of integers has none (right: train in floats, then quantise)")
+    seen = b.reshape(product, integers(b.node.attrs, "shape"))
+    return b.add("expand", unfolded(b, [seen, *others]), shape=b.node.type.shape)

@@ -6,8 +6,10 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import ProductWork, TensorType
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, need, op_named, register
 from .dequantise import expand, expected
+from .matmul_map import behind
 
 WEIGHTS = ("k", "block")
 RESULT = ("shape", "tape", "to")
@@ -57,3 +59,11 @@ register(
         (*WEIGHTS, *RESULT),
     )
 )
+
+
+@gradient("matmul_packed")
+def _back(b: Back) -> tuple[str, ...]:
+    """Go back through the product with expanded weights, which themselves stay as they are."""
+    attrs, zeros = b.node.attrs, [b[3]] if b.has(3) else []
+    matrix = b.add("dequantise", b[1], b[2], *zeros, k=attrs["k"], block=attrs["block"])
+    return b.through(behind(b, b.add("matmul", b[0], matrix), b.node.inputs[4:]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import CopyWork, TensorType
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import (
     Array,
     Arrays,
@@ -209,3 +212,100 @@ for _op in (
     ),
 ):
     register(_op)
+
+
+@gradient("reshape")
+def _back_reshape(b: Back) -> tuple[str]:
+    return (b.reshape(b.grad, b.type(0).shape),)
+
+
+@gradient("transpose")
+def _back_transpose(b: Back) -> tuple[str]:
+    perm = integers(b.node.attrs, "perm")
+    return (b.add("transpose", b.grad, perm=tuple(perm.index(i) for i in range(len(perm)))),)
+
+
+@gradient("expand")
+def _back_expand(b: Back) -> tuple[str]:
+    return (b.grad,)
+
+
+@gradient("slice")
+def _back_slice(b: Back) -> tuple[str]:
+    """Put the gradient where it was taken from, zeros elsewhere."""
+    shape, g = b.type(0).shape, b.grad
+    if not b.type(g).size:
+        return (b.zeros(b.type(0)),)
+    taken = _ranges(shape, b.node.attrs)
+    if any(r.step < 0 for r in taken):
+        g = part(b, g, [r[::-1] if r.step < 0 else r for r in (range(n) for n in b.type(g).shape)], taken)
+    before, after = [], []
+    for axis, (size, r) in enumerate(zip(shape, taken, strict=True)):
+        low, step = min(r[0], r[-1]), abs(r.step)
+        g = _apart(b, g, axis, step) if step > 1 and len(r) > 1 else g
+        before.append(low)
+        after.append(size - low - b.type(g).shape[axis])
+    return (b.add("pad", g, pads=(*before, *after)),)
+
+
+def part(b: Back, value: str, along: Sequence[range], steps: Sequence[range]) -> str:
+    """Return a value with the axes turned whose steps go backwards."""
+    turned = [s.step < 0 for s in steps]
+    sizes = [len(r) for r in along]
+    return b.add(
+        "slice",
+        value,
+        starts=tuple(n - 1 if t else 0 for n, t in zip(sizes, turned, strict=True)),
+        ends=tuple(-1 if t else n for n, t in zip(sizes, turned, strict=True)),
+        steps=tuple(-1 if t else 1 for t in turned),
+    )
+
+
+def _apart(b: Back, value: str, axis: int, step: int) -> str:
+    """Return a value with `step` - 1 zeros between neighbours along an axis."""
+    shape = b.type(value).shape
+    lead, size, rest = shape[:axis], shape[axis], shape[axis + 1 :]
+    wide = b.reshape(value, (*lead, size, 1, *rest))
+    none = (0,) * (len(lead) + 1)
+    wide = b.add("pad", wide, pads=(*none, 0, *(0,) * len(rest), *none, step - 1, *(0,) * len(rest)))
+    wide = b.reshape(wide, (*lead, size * step, *rest))
+    return b.add(
+        "slice",
+        wide,
+        starts=(0,) * len(shape),
+        ends=(*lead, (size - 1) * step + 1, *rest),
+        steps=(1,) * len(shape),
+    )
+
+
+def cut(b: Back, value: str, axis: int, start: int, end: int) -> str:
+    """Return places `start` to `end` of an axis."""
+    shape = b.type(value).shape
+    starts, ends = [0] * len(shape), list(shape)
+    starts[axis], ends[axis] = start, end
+    return b.add("slice", value, starts=tuple(starts), ends=tuple(ends), steps=(1,) * len(shape))
+
+
+@gradient("concat", "append")
+def _back_concat(b: Back) -> tuple[str, ...]:
+    axis = axis_of(b.node.attrs, b.type(0).rank)
+    ends = list(accumulate(b.type(i).shape[axis] for i in range(b.count)))
+    bounds = list(pairwise([0, *ends]))
+    return tuple(cut(b, b.grad, axis, *bounds[i]) if b.wants(i) else "" for i in range(b.count))
+
+
+@gradient("pad")
+def _back_pad(b: Back) -> tuple[str]:
+    shape = b.type(0).shape
+    before = integers(b.node.attrs, "pads")[: len(shape)]
+    ends = tuple(a + s for a, s in zip(before, shape, strict=True))
+    return (b.add("slice", b.grad, starts=before, ends=ends, steps=(1,) * len(shape)),)
+
+
+@gradient("tile")
+def _back_tile(b: Back) -> tuple[str]:
+    shape, repeats = b.type(0).shape, integers(b.node.attrs, "repeats")
+    if not b.type(b.grad).size:
+        return (b.zeros(b.type(0)),)
+    both = b.reshape(b.grad, [n for pair in zip(repeats, shape, strict=True) for n in pair])
+    return (b.add("reduce_sum", both, axes=tuple(range(0, 2 * len(shape), 2)), keepdims=False),)

@@ -11,6 +11,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import Array, Arrays, Op, Types, array, need, number, register, rows, wide
 from .spelling import Call, Unsupported, bounded, counted, onnx
 
@@ -189,3 +190,25 @@ def _embed_layer(c: Call) -> tuple[str, str, str]:
     if c.has(1) and c.has(4):
         total = c.add("add", total, c.add("gather", c[4], c[1], axis=0))
     return c.add("layernorm", total, c[5], c[6], epsilon=c.attr("epsilon", 1e-12)), lengths, total
+
+
+@gradient("rmsnorm", "layernorm")
+def _back(b: Back) -> tuple[str, ...]:
+    """Of y = n w + b, n = x r: r (h - n mean(h n)), h = g w, less r mean(h) where n is centred."""
+    g, x, last = b.wide(b.grad), b.wide(b[0]), (b.type(0).rank - 1,)
+    centred = b.node.op == "layernorm"
+
+    def mean(value: str) -> str:
+        return b.add("reduce_mean", value, axes=last, keepdims=True)
+
+    x = b.add("sub", x, mean(x)) if centred else x
+    variance = mean(b.times(x, x))
+    epsilon = number(b.node.attrs, "epsilon", 0.0)
+    r = b.add("rsqrt", b.add("add", variance, b.scalar(epsilon, variance)))
+    n = b.times(x, r)
+    given = ""
+    if b.wants(0):
+        h = b.times(g, b.wide(b[1]))
+        inner = b.add("sub", h, b.times(n, mean(b.times(h, n))))
+        given = b.cast(b.times(b.add("sub", inner, mean(h)) if centred else inner, r), b.type(0))
+    return given, b.times(g, n) if b.wants(1) else "", g if b.wants(2) else ""

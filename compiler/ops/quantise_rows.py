@@ -9,6 +9,7 @@ from mtia_emu.types import FP32, INT8, NARROW_FLOATS, DType, RowWork, TensorType
 
 from ..codes import LEAST, largest
 from ..graph import Attrs
+from .backward import no_gradient
 from .base import Array, Arrays, Count, Op, Types, array, need, register, word
 
 KINDS = {kind.name: kind for kind in (INT8, *NARROW_FLOATS)}
@@ -61,3 +62,5 @@ register(
         optional=("to",),
     )
 )
+
+no_gradient("it rounds to few bits (right: train in floats, then quantise)", "quantise_rows")

@@ -10,6 +10,7 @@ from mtia_emu.machine.units.simd import SCATTERS, scatter
 from mtia_emu.types import INT64, CopyWork, TensorType, dtype
 
 from ..graph import Attrs
+from .backward import no_gradient
 from .base import (
     Array,
     Arrays,
@@ -365,3 +366,7 @@ for _op in (
     ),
 ):
     register(_op)
+
+no_gradient("it is of whole numbers, or of truth values", "bitcast", "nonzero", "ragged_split")
+no_gradient("it takes the inverse of a matrix, for which there is no op", "det")
+no_gradient("it divides by elements that may be 0", "cumprod")

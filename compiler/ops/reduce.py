@@ -11,6 +11,7 @@ from mtia_emu.machine.units.simd import REDUCTIONS, compute
 from mtia_emu.types import BOOL, TensorType
 
 from ..graph import Attrs
+from .backward import Back, gradient, kept, reduced_axes
 from .base import Array, Arrays, Count, Op, Types, array, elementwise, integers, need, register, wide
 from .spelling import Call, onnx
 
@@ -133,3 +134,37 @@ def _log_sum_exp(c: Call) -> str:
 def _global_pool(c: Call) -> str:
     kind = "mean" if c.op == "GlobalAveragePool" else "max"
     return c.add(f"reduce_{kind}", c[0], axes=tuple(range(2, c.type(0).rank)), keepdims=True)
+
+
+@gradient("reduce_sum", "reduce_mean")
+def _spread(b: Back) -> tuple[str]:
+    x, axes = b.type(0), reduced_axes(b)
+    full = b.reshape(b.grad, kept(x.shape, axes))
+    if b.node.op == "reduce_mean":
+        full = b.times(full, 1 / max(math.prod(x.shape[a] for a in axes), 1))
+    return (b.add("expand", full, shape=x.shape),)
+
+
+@gradient("reduce_max", "reduce_min")
+def _shared(b: Back) -> tuple[str]:
+    """Give what is largest (smallest) the gradient; equal elements share it."""
+    shape, axes = kept(b.type(0).shape, reduced_axes(b)), reduced_axes(b)
+    hit = b.cast(b.add("equal", b[0], b.reshape(b.out, shape)), b.type(0))
+    share = b.add("div", b.reshape(b.grad, shape), b.add("reduce_sum", hit, axes=axes, keepdims=True))
+    return (b.times(hit, share),)
+
+
+@gradient("reduce_prod")
+def _others(b: Back) -> tuple[str]:
+    """Give each element the product of all others: of those before it and of those behind it."""
+    x, axes = b.type(0), reduced_axes(b)
+    order = (*(i for i in range(x.rank) if i not in axes), *axes)
+    moved = b.add("transpose", b[0], perm=order)
+    lead = b.type(moved).shape[: x.rank - len(axes)]
+    flat = b.reshape(moved, (*lead, math.prod(x.shape[a] for a in axes)))
+    sides = [
+        b.add("cumprod", flat, axis=len(lead), exclusive=True, reverse=turned) for turned in (False, True)
+    ]
+    others = b.reshape(b.times(*sides), b.type(moved).shape)
+    others = b.add("transpose", others, perm=tuple(order.index(i) for i in range(x.rank)))
+    return (b.times(others, b.reshape(b.grad, kept(x.shape, axes))),)

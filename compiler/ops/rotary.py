@@ -8,7 +8,9 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import RotaryWork, TensorType
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, fits, need, register, wide
+from .move import cut
 from .spelling import Call, Unsupported, counted, onnx
 
 
@@ -112,3 +114,21 @@ def _spell_microsoft(c: Call) -> str:
         steps = counted(shape[-2]).reshape(1, -1)
         return _embed(c, c[2], c[3], c.add("add", c.reshape(c[1], (1, 1)), c.constant(steps)))
     return _embed(c, c[2], c[3], c[1])
+
+
+@gradient("rotary")
+def _back(b: Back) -> tuple[str, str, str]:
+    """Of x c + t(x) s, t(x) = (-x2, x1): g c - t(g s), and g x, g t(x)."""
+    x = ""
+    if b.wants(0):
+        x = b.add("sub", b.times(b.grad, b[1]), _turned(b, b.times(b.grad, b[2])))
+    cos = b.times(b.grad, b[0]) if b.wants(1) else ""
+    return x, cos, b.times(b.grad, _turned(b, b[0])) if b.wants(2) else ""
+
+
+def _turned(b: Back, x: str) -> str:
+    """Return (-x2, x1) of the halves of the last axis."""
+    kind = b.type(x)
+    axis, half = kind.rank - 1, kind.shape[-1] // 2
+    first, second = cut(b, x, axis, 0, half), cut(b, x, axis, half, 2 * half)
+    return b.add("concat", b.add("neg", second), first, axis=axis)

@@ -12,6 +12,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from ..graph import Attrs
+from .backward import no_gradient
 from .base import (
     Array,
     Arrays,
@@ -259,3 +260,6 @@ def _spell_deform(c: Call) -> str:
     kernel = c.reshape(c[1], (1, groups, outputs // groups, inner))
     bias = c.reshape(c[3], (1, groups, outputs // groups, 1)) if c.has(3) else ""
     return c.reshape(c.add("matmul", kernel, matrix, bias), (n, outputs, *w.out))
+
+
+no_gradient("no rule is written for places between elements", "deform_columns", "grid_sample", "roi_align")

@@ -12,6 +12,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import DType, ScanWork, TensorType, dtype_of
 
 from ..graph import Attrs
+from .backward import no_gradient
 from .base import Array, Arrays, Count, Op, Types, array, broadcast, integer, need, register
 from .matmul import product
 
@@ -144,3 +145,5 @@ register(
         ("product",),
     )
 )
+
+no_gradient("it keeps the states of its last step only (right: a loop of known length, unrolled)", "scan")

@@ -7,6 +7,7 @@ from mtia_emu.machine.units.simd import SCATTERS, scatter
 from mtia_emu.types import CopyWork, TensorType
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, index_dtype, need, register, same_dtype, word
 from .embedding_bag import rows_of
 
@@ -47,3 +48,15 @@ register(
         ("reduction",),
     )
 )
+
+
+@gradient("scatter_rows")
+def _back(b: Back) -> tuple[str, str, str]:
+    """Of rows added to: g, and its rows there. Rows that are replaced must differ, to be told apart."""
+    reduction = word(b.node.attrs, "reduction", "none", tuple(SCATTERS))
+    if reduction not in ("none", "add"):
+        raise UserError(f"its reduction is {reduction} (right: none or add)")
+    given = b.grad
+    if reduction == "none":
+        given = b.add("scatter_rows", b.grad, b[1], b.zeros(b.type(2)))
+    return given, "", b.add("gather", b.grad, b[1], axis=0)

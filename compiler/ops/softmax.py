@@ -9,6 +9,7 @@ import numpy as np
 from mtia_emu.types import TensorType
 
 from ..graph import Attrs
+from .backward import Back, gradient
 from .base import Array, Arrays, Op, Types, array, axis_of, need, register, rows, wide
 from .spelling import Call, onnx
 
@@ -55,3 +56,19 @@ def _spell(c: Call) -> str:
         return c.add(op, c[0], axis=axis)
     flat = c.reshape(c[0], (math.prod(kind.shape[:axis]), math.prod(kind.shape[axis:])))
     return c.reshape(c.add(op, flat, axis=1), kind.shape)
+
+
+@gradient("softmax")
+def _back(b: Back) -> tuple[str]:
+    """Of y: y (g - sum(g y))."""
+    y, g = b.wide(b.out), b.wide(b.grad)
+    total = b.add("reduce_sum", b.times(g, y), axes=(axis_of(b.node.attrs, b.type(0).rank),), keepdims=True)
+    return (b.cast(b.times(y, b.add("sub", g, total)), b.type(0)),)
+
+
+@gradient("log_softmax")
+def _log_back(b: Back) -> tuple[str]:
+    """Of log y: g - y sum(g)."""
+    g = b.wide(b.grad)
+    total = b.add("reduce_sum", g, axes=(axis_of(b.node.attrs, b.type(0).rank),), keepdims=True)
+    return (b.cast(b.add("sub", g, b.times(b.add("exp", b.wide(b.out)), total)), b.type(0)),)
