@@ -28,8 +28,8 @@ BY_POWER = ("site_usd", "energy_usd")  # parts of a device's cost that its power
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Weeks from the start. `delay` is how much older the bought device of the scenario is by production."""
+class Milestones:
+    """Weeks from the start; `delay`: how much older the scenario's bought device is by production."""
 
     tape_out: Numbers
     foundry: Numbers  # a foundry begins
@@ -58,7 +58,7 @@ class ProgrammeResult:
     baseline ("GPU-equivalent"), of which `volume` are moved and `chips_per_unit` chips do one.
     """
 
-    schedule: Schedule
+    schedule: Milestones
     design_usd: Numbers  # up to tape-out
     silicon_usd: Numbers  # from there to first chips
     production_usd: Numbers  # from there to the last purchase
@@ -115,10 +115,17 @@ class ProgrammeResult:
         late = 1 - works * (saved > self.production_usd)
         at, before = self.schedule, self.design_usd
         return (
-            GateAnswer("tape-out", _mean(at.tape_out), _mean(before), _mean(built <= 0), values[2] - values[1]),
-            GateAnswer("first chips", _mean(at.first_chips), _mean(before + self.silicon_usd), _mean(late),
-                       values[1] - values[0]),
-        )  # fmt: skip
+            GateAnswer(
+                "tape-out", _mean(at.tape_out), _mean(before), _mean(built <= 0), values[2] - values[1]
+            ),
+            GateAnswer(
+                "first chips",
+                _mean(at.first_chips),
+                _mean(before + self.silicon_usd),
+                _mean(late),
+                values[1] - values[0],
+            ),
+        )
 
 
 def _over(spent: Numbers, unit: Numbers) -> Numbers:
@@ -137,7 +144,7 @@ def spread(rate: Numbers, start: Numbers, end: Numbers) -> Numbers:
     return np.exp(-force * start) * -np.expm1(-force * length) / (force * length)
 
 
-def schedule(at: Values, respins: Numbers, extra_weeks: Numbers = 0.0) -> Schedule:
+def schedule(at: Values, respins: Numbers, extra_weeks: Numbers = 0.0) -> Milestones:
     """Return when what is done: each step after the one before, each respin redesign, foundry and package.
 
     `extra_weeks` are a slip beyond those of the scenario, at the end of design.
@@ -153,7 +160,7 @@ def schedule(at: Values, respins: Numbers, extra_weeks: Numbers = 0.0) -> Schedu
     late = at(key + "late_years") * WEEKS_PER_YEAR + at(key + "queue_weeks") + respins * again + slip
     facts = at.scenario.programme
     seen = late if facts is not None and facts.compared_at == "plan" else 0.0
-    return Schedule(tape_out, foundry, packaging, first, production, seen + extra_weeks)
+    return Milestones(tape_out, foundry, packaging, first, production, seen + extra_weeks)
 
 
 def own_device(scenario: Scenario, option: str) -> str:
@@ -193,7 +200,7 @@ def _devices(result: FleetResult, works: list[str]) -> Numbers:
     return add_up(share.devices for share in shares)
 
 
-def _spending(at: Values, name: str, when: Schedule) -> tuple[Numbers, Numbers, Numbers]:
+def _spending(at: Values, name: str, when: Milestones) -> tuple[Numbers, Numbers, Numbers]:
     """Return what is spent on design, on first chips and after, as it is worth at the start.
 
     Design is paid for evenly up to tape-out; IP, too; masks at tape-out; further masks when production
@@ -214,7 +221,7 @@ def _spending(at: Values, name: str, when: Schedule) -> tuple[Numbers, Numbers, 
     return part * design, part * silicon, part * after
 
 
-def _unit_usd(at: Values, results: tuple[FleetResult, FleetResult], when: Schedule) -> Numbers:
+def _unit_usd(at: Values, results: tuple[FleetResult, FleetResult], when: Milestones) -> Numbers:
     """Return what the whole fleet saves, as it is worth at the start, bought evenly over the years of buying.
 
     Each purchase saves for as long as its servers live. Where the bought device has become the cheaper one,
@@ -231,7 +238,7 @@ def _unit_usd(at: Values, results: tuple[FleetResult, FleetResult], when: Schedu
 
 
 def yearly_usd(at: Values, result: FleetResult, years: Numbers) -> Numbers:
-    """Return what an option costs a year, bought so many years after the plan's date; design and software apart.
+    """Return what an option costs a year, bought so many years after the plan's date; its programme apart.
 
     What bought devices cost for their price falls by `gpu_usd_gain_per_year`, what they cost for their power
     by `gpu_w_gain_per_year`; own ones stay as they were taped out.

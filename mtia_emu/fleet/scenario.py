@@ -239,6 +239,6 @@ def _quantities(value: Any, prefix: str) -> Iterator[tuple[str, Quantity]]:
 
 
 __all__ = [
-    "Anchor", "BoughtDevice", "DeviceFacts", "Finance", "FleetWork", "OwnDevice", "ProgrammeFacts", "Quantity", "RackFacts",
-    "Scenario", "Shape", "SiteFacts", "WorkOnDevice",
+    "Anchor", "BoughtDevice", "DeviceFacts", "Finance", "FleetWork", "OwnDevice", "ProgrammeFacts",
+    "Quantity", "RackFacts", "Scenario", "Shape", "SiteFacts", "WorkOnDevice",
 ]  # fmt: skip
