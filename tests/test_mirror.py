@@ -37,7 +37,7 @@ THROUGH = {
     "kernels/test_search.py": "kernels/bags/estimate kernels/bags/operands",
     "compiler/lower/test_rules.py": "kernels/rows/estimate",
     "kernels/rows/test_rowwise.py": "kernels/rows/emit_tape",
-    "machine/test_chip.py": "files/toml machine/package machine/system",
+    "machine/test_chip.py": "files/toml machine/network machine/package machine/system",
     "plugins/test_kernels.py": "compiler/plugins",
     "program/test_file.py": "program/header",
     "program/test_inputs.py": "files/npz",
@@ -51,6 +51,8 @@ THROUGH = {
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
     "testing/spread testing/widened",
     "engine/test_sequence.py": "study/trace",
+    "system/test_collectives.py": "system/pricing system/schedule",
+    "system/test_load.py": "system/build system/form",
 }
 
 # What a test is of that is named for no source, and those tests.

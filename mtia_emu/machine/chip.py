@@ -17,8 +17,9 @@ from ..types import DType, dtype
 from .chips import chip_names, chip_text  # noqa: F401
 from .drams import load_dram
 from .memory_choice import choose, filled
+from .network import Network
 from .package import Package
-from .system import System
+from .system import Server
 from .units.dram import DramTiming
 from .units.energy import Energy
 from .units.matrix import Matrix
@@ -104,7 +105,8 @@ class Chip(BaseModel):
     launch: ControlProcessor
     kernels: Kernels
     package: Package
-    system: System
+    system: Server
+    network: Network
     power: Power
     energy: Energy
 
