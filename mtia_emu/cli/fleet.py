@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +13,7 @@ from .output import console, say
 
 if TYPE_CHECKING:
     from ..fleet.answer import FleetAnswer, OptionAnswer
+    from ..fleet.hourly import HourlyAnswer
     from ..fleet.sampling import Percentiles
 
 WORDS = {  # parts of measures' names, as people read them
@@ -90,6 +92,7 @@ def _print(answer: FleetAnswer) -> None:
         _central(answer),
         _costs(answer),
         *spreads,
+        _hourly(answer),
         _published(answer),
         _tornado(answer),
         _shares(answer),
@@ -168,6 +171,24 @@ def _spread(answer: FleetAnswer, one: OptionAnswer) -> Rows:
     ]
     columns = ["", "all: 50 %", "5 to 95 %", "agreeing: 50 %", "5 to 95 %"]
     return f"'{one.option}': all samples, and those that agree with what is published", columns, rows
+
+
+def _hourly(answer: FleetAnswer) -> Rows:
+    known = [(one, one.hourly) for one in answer.options if one.hourly is not None]
+    year = {one.option: one.central["gwh_per_year"] * 1e3 for one, _ in known}
+    lines: list[tuple[str, Callable[[OptionAnswer, HourlyAnswer], str]]] = [
+        ("wind bought, of the mean load", lambda one, x: f"{x.portfolio.wind:.1%}"),
+        ("sun bought", lambda one, x: f"{x.portfolio.sun:.1%}"),
+        ("battery, hours of the mean load", lambda one, x: f"{x.portfolio.battery_hours:.1f}"),
+        ("bought over drawn, a year", lambda one, x: f"{x.annual_share:.1%}"),
+        ("covered in the same hour", lambda one, x: f"{x.coverage:.1%}"),
+        ("thrown away, of what is bought", lambda one, x: f"{x.curtailed_share:.1%}"),
+        ("tCO2e/year without purchases", lambda one, x: number(year[one.option] * x.location_kg_per_kwh)),
+        ("tCO2e/year with them", lambda one, x: number(year[one.option] * x.residual_kg_per_kwh)),
+    ]
+    rows = [[text, *(show(one, found) for one, found in known)] for text, show in lines] if known else []
+    grid = known[0][1].grid if known else ""
+    return f"purchases by the hour on {grid}, life-cycle factors", ["", *year], rows
 
 
 def _published(answer: FleetAnswer) -> Rows:

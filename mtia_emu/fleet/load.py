@@ -19,6 +19,7 @@ from .scenario import (
     FleetWork,
     OwnDevice,
     ProgrammeFacts,
+    Purchases,
     RackFacts,
     Scenario,
     SiteFacts,
@@ -26,8 +27,14 @@ from .scenario import (
 )  # fmt: skip
 from .shipped import grid, inflation, inputs
 
-TABLES: dict[str, type[BaseModel]] = {"finance": Finance, "site": SiteFacts, "rack": RackFacts}
-ASKED_FOR: dict[str, type[BaseModel]] = {"programme": ProgrammeFacts}  # tables that may be left out
+TABLES: dict[str, type[BaseModel]] = {
+    "finance": Finance,
+    "site": SiteFacts,
+    "rack": RackFacts,
+    "purchases": Purchases,
+    "programme": ProgrammeFacts,
+}
+OPTIONAL = ("purchases", "programme")
 KINDS: dict[str, type[BaseModel]] = {"bought": BoughtDevice, "own": OwnDevice}
 OF_THE_OTHER = {  # what a device of one kind must not say, and why
     "bought": (
@@ -79,7 +86,7 @@ def _put(tables: dict[str, Any], key: str, value: Any, where: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise UserError(f"{where}: --set {key}: '{part}' is a value, not a table of keys")
-    plain = isinstance(value, int | float) and not isinstance(value, bool) and key != "currency_year"
+    plain = isinstance(value, int | float) and not isinstance(value, bool) and _is_quantity(key)
     table[last] = {"value": value, "source": "set by hand", "status": "chosen"} if plain else value
 
 
@@ -87,12 +94,12 @@ def _filled(tables: dict[str, Any], where: str) -> dict[str, Any]:
     """Put shipped inputs where the scenario says nothing."""
     known = inputs()
     for name, model in TABLES.items():
+        if name in OPTIONAL and name not in tables:
+            continue
         table = tables.setdefault(name, {})
         if name == "site" and isinstance(table, dict) and isinstance(table.get("egrid"), str):
             table.setdefault("grid_kg_per_kwh", grid(table["egrid"]))
         _fill(table, model, known, name)
-    for name, model in ASKED_FOR.items():
-        _fill(tables.get(name), model, known, name)
     for name, table in _tables(tables, "device", where):
         model = KINDS.get(table.get("kind", ""), BoughtDevice)
         _fill(table, model, known, f"device.{name}")
@@ -141,8 +148,8 @@ def _leaves(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]
 def _model_of(key: str) -> tuple[type[BaseModel] | None, str]:
     """Return which table a dotted key is in, and the key's own name."""
     first, *rest = key.split(".")
-    if first in TABLES | ASKED_FOR and len(rest) == 1:
-        return (TABLES | ASKED_FOR)[first], rest[0]
+    if first in TABLES and len(rest) == 1:
+        return TABLES[first], rest[0]
     if first == "device" and len(rest) == 2:
         return (OwnDevice if rest[1] in OwnDevice.model_fields else BoughtDevice), rest[1]
     if first == "work" and len(rest) == 2:
