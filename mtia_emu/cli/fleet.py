@@ -107,6 +107,8 @@ def _print(answer: FleetAnswer) -> None:
 
         if kept < FEW:
             say(f"note: so few samples say little; ask for more with --samples (now {count:,})")
+    elif any(device.kind == "own" for device in answer.scenario.device.values()):
+        say("note: nothing published conditions these samples: an own chip looks better than it will be")
     every = answer.scenario.quantities
     unsure = [key for key, quantity in every.items() if quantity.is_unsure]
     say(f"{len(unsure)} of {len(every)} inputs are guesses or estimates (--inputs prints all)")
@@ -127,7 +129,9 @@ def number(value: float) -> str:
 
 
 def _central(answer: FleetAnswer) -> Rows:
-    names = list(answer.options[0].central)
+    from ..fleet.measures import SAVING
+
+    names = [name for name in answer.options[0].central if len(answer.options) > 1 or name != SAVING]
     rows = [[_words(name), *(number(one.central[name]) for one in answer.options)] for name in names]
     title = f"{answer.scenario.name}: central values, dollars of {answer.scenario.currency_year}"
     return title, ["", *(one.option for one in answer.options)], rows
@@ -160,15 +164,17 @@ def _costs(answer: FleetAnswer) -> Rows:
 
 
 def _spread(answer: FleetAnswer, one: OptionAnswer) -> Rows:
-    def cells(band: Percentiles) -> list[str]:
-        return [number(band.p50), f"{number(band.p5)} to {number(band.p95)}"]
+    def cells(*bands: Percentiles) -> list[str]:
+        return [cell for x in bands for cell in (number(x.p50), f"{number(x.p5)} to {number(x.p95)}")]
 
     shown = ("devices", "mw", "musd_per_year", "saving_musd_per_year", "location_tco2e_per_year")
     rows = [
-        [_words(name), *cells(one.prior[name]), *cells(one.conditioned[name])]
+        [_words(name), *cells(one.prior[name], *([one.conditioned[name]] if answer.anchors else []))]
         for name in shown
         if one.option != answer.scenario.baseline or not name.startswith("saving")
     ]
+    if not answer.anchors:
+        return f"'{one.option}': all samples", ["", "50 %", "5 to 95 %"], rows
     columns = ["", "all: 50 %", "5 to 95 %", "agreeing: 50 %", "5 to 95 %"]
     return f"'{one.option}': all samples, and those that agree with what is published", columns, rows
 

@@ -122,6 +122,9 @@ class WorkOnDevice(BaseModel):
 
     model_config = STRICT
 
+    report: dict[str, Any] | None = Field(
+        default=None, description="report that rate and joules are read from"
+    )
     per_s: Quantity = amount("units of work a second of a device, loaded as its SLO allows", 1e-12, 1e15)
     joules: Quantity | None = maybe("device's joules a unit at that load, idle power included", 1e-15, 1e12)
     production_gain: Quantity | None = maybe("rate in production over the rate measured by replay", 0.1, 10)
