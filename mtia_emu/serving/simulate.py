@@ -238,6 +238,11 @@ def _check_fit(service: Service, load: Load, blocks: int) -> None:
     where = f"{load.name}: request {at + 1} needs a context of {longest[at]} tokens"
     if longest[at] > most:
         raise UserError(f"{where}, and the cache has {most}; right is a larger cache or a shorter request")
+    if load.prefixes and load.piece_tokens % service.rules.block_tokens:
+        raise UserError(
+            f"{load.name}: prefixes are known in pieces of {load.piece_tokens} tokens, which blocks of "
+            f"{service.rules.block_tokens} do not divide; right is a smaller power of two"
+        )
     limits = service.table.limits
     if longest[at] > limits.context:
         raise UserError(

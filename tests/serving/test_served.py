@@ -54,7 +54,8 @@ def test_rules_are_cut_to_what_a_table_knows() -> None:
 
 def test_rules_beyond_a_table_are_refused() -> None:
     for rules, text in (
-        (EngineRules(token_budget=100, max_sequences=8), "a step may have 100 tokens, and the step table of toy ends at 64"),
+        (EngineRules(token_budget=100, max_sequences=8),
+         "a step may have 100 tokens, and the step table of toy ends at 64"),
         (EngineRules(token_budget=64, max_sequences=40), "a step may decode 40 sequences"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=text):

@@ -185,6 +185,13 @@ def test_a_context_beyond_the_table_is_refused_before_it_starts() -> None:
         simulate(service(table=FlatTable(limits=limits)), load((0.0, 60, 6)))
 
 
+def test_blocks_that_do_not_divide_the_pieces_of_prefixes_are_refused() -> None:
+    rules = replace(SYNCHRONOUS, block_tokens=300)
+    assert simulate(service(rules), load((0.0, 600, 1))).end_s == 1.0
+    with pytest.raises(UserError, match="pieces of 512 tokens, which blocks of 300 do not divide"):
+        simulate(service(rules), load((0.0, 600, 1), prefixes=((1,),)))
+
+
 def test_the_cache_is_what_weights_and_activations_leave() -> None:
     table = FlatTable(memory_bytes=100_000, weight_bytes=40_000, activation_bytes=10_000)
     assert service(table=table, blocks=None, reserve_bytes=2_400).cache_blocks == (90_000 - 52_400) // 256
