@@ -138,7 +138,8 @@ def _slot_bytes(collective: Collective, plan: CollectiveSchedule) -> Any:
 
 def _seconds(plan: CollectiveSchedule, pricing: Pricing) -> tuple[float, float]:
     """Return (seconds, seconds of an empty message); equal rounds are priced once."""
-    launch = max(pricing.system.endpoints[r].launch_s for r in pricing.ranks)
+    starts = pricing.protocol.launches
+    launch = max(pricing.system.endpoints[r].launch_s for r in pricing.ranks) if starts else 0.0
     fixed = pricing.protocol.start_s + launch + sum(pricing.fixed_s(step) for step in plan.rounds)
     if plan.overlapped:
         return fixed + pricing.seconds(plan.rounds), fixed
