@@ -103,6 +103,12 @@ def _plan(name: str, kind: str, shape: Arrangement) -> CollectiveSchedule | None
     return ALGORITHMS[name](kind, shape)
 
 
+def algorithms(system: System, collective: Collective) -> list[str]:
+    """Return the algorithms by which the system's library runs a collective."""
+    _check(system, collective)
+    return list(dict.fromkeys(name for name, _, _ in _ways(system, collective, AUTO)))
+
+
 def shape_of(system: System, ranks: tuple[int, ...]) -> Arrangement:
     """Return what an algorithm needs to know of some ranks of a system; positions stand for ranks."""
     place = {rank: i for i, rank in enumerate(ranks)}
