@@ -14,6 +14,7 @@ from .. import __version__
 from ..errors import UserError
 from ..options import DEFAULT_CHIP
 from . import area as cli_area
+from . import collective as cli_collective
 from . import options as o
 from . import sweep as cli_sweep
 from .conformance import conformance
@@ -361,6 +362,8 @@ def zoo_(name: str | None) -> None:
 main.add_command(cli_sweep.sweep)
 main.add_command(cli_sweep.report)
 main.add_command(cli_area.area)
+main.add_command(cli_collective.systems)
+main.add_command(cli_collective.collective)
 
 
 def _print(title: str, columns: list[str], rows: list[list[str]]) -> None:

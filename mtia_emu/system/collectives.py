@@ -103,6 +103,12 @@ def _plan(name: str, kind: str, shape: Arrangement) -> CollectiveSchedule | None
     return ALGORITHMS[name](kind, shape)
 
 
+def algorithms(system: System, collective: Collective) -> list[str]:
+    """Return the algorithms by which the system's library runs a collective."""
+    _check(system, collective)
+    return list(dict.fromkeys(name for name, _, _ in _ways(system, collective, AUTO)))
+
+
 def shape_of(system: System, ranks: tuple[int, ...]) -> Arrangement:
     """Return what an algorithm needs to know of some ranks of a system; positions stand for ranks."""
     place = {rank: i for i, rank in enumerate(ranks)}
@@ -138,7 +144,8 @@ def _slot_bytes(collective: Collective, plan: CollectiveSchedule) -> Any:
 
 def _seconds(plan: CollectiveSchedule, pricing: Pricing) -> tuple[float, float]:
     """Return (seconds, seconds of an empty message); equal rounds are priced once."""
-    launch = max(pricing.system.endpoints[r].launch_s for r in pricing.ranks)
+    starts = pricing.protocol.launches
+    launch = max(pricing.system.endpoints[r].launch_s for r in pricing.ranks) if starts else 0.0
     fixed = pricing.protocol.start_s + launch + sum(pricing.fixed_s(step) for step in plan.rounds)
     if plan.overlapped:
         return fixed + pricing.seconds(plan.rounds), fixed

@@ -45,15 +45,9 @@ class Pricing:
         if key not in self._fixed:
             latency = max((r.latency_s for send in self._routed(step) for r in send), default=0.0)
             posted = step.source[step.source != SWITCH]
-            posts = np.bincount(posted, minlength=len(self.ranks))
-            ends = self.system.endpoints
-            post = max(
-                (
-                    n * (ends[self.ranks[i]].post_s + self.protocol.peer_s)
-                    for i, n in enumerate(posts.tolist())
-                ),
-                default=0.0,
-            )
+            posts = np.bincount(posted, minlength=len(self.ranks)) / self.protocol.parallel_posts
+            costs = [self.system.endpoints[r].post_s + self.protocol.peer_s for r in self.ranks]
+            post = float(np.max(np.ceil(posts) * costs))
             self._fixed[key] = self.protocol.hop_s + latency + post
         return self._fixed[key]
 

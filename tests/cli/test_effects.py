@@ -124,6 +124,9 @@ class Case:
     refused: tuple[bool, bool] = (False, False)
 
 
+COLLECTIVE = "collective all_reduce"
+BOARD = f"{COLLECTIVE} --system tiny-board"
+
 # Commands that compile a model: their words, and where the program that was made is seen.
 COMPILING: dict[str, tuple[str, See]] = {
     "run": ("run {f}/m.onnx --gpu none --json -", key("cycles")),
@@ -230,6 +233,20 @@ CASES: dict[tuple[str, str], Case] = {
     ("area", "--chip"): Case("area", "--chip tiny", "--chip mtia-1", printed),
     ("area", "--set"): Case("area --chip tiny", "", "--set sram.bytes=1048576", printed),
     ("area", "--json"): Case("area --chip tiny", "", "--json {o}/a", named),
+    ("systems", "--set"): Case("systems tiny-board", "", "--set host.power_w=5", printed),
+    ("systems", "--many"): Case(
+        "systems tiny-board --json - --set chips.chip.count=1500", "", "--many", ended, (True, False)
+    ),
+    ("systems", "--json"): Case("systems tiny-board", "", "--json {o}/s", named),
+    ("collective", "--system"): Case(COLLECTIVE, "--system tiny-board", "--system yosemite-v3", printed),
+    ("collective", "--bytes"): Case(BOARD, "--bytes 1KiB", "--bytes 2KiB", printed),
+    ("collective", "--ranks"): Case(BOARD, "--ranks 2", "--ranks 4", printed),
+    ("collective", "--algorithm"): Case(BOARD, "--algorithm ring", "--algorithm tree", printed),
+    ("collective", "--set"): Case(BOARD, "", "--set links.link.bytes_per_s=1e9", printed),
+    ("collective", "--many"): Case(
+        f"{BOARD} --set chips.chip.count=1500 --algorithm tree", "", "--many", ended, (True, False)
+    ),
+    ("collective", "--json"): Case(BOARD, "", "--json {o}/c", named),
     ("opt", "--output"): Case(OPT, "", "-o {o}/g.ir", named),
     ("opt", "--draw"): Case(OPT, "", "--draw {o}/g.dot", named),
     ("opt", "--quiet"): Case(f"opt {{f}}/m.onnx {SMALL}", "", "-q", printed),
