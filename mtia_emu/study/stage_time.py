@@ -20,7 +20,7 @@ from ..results.report import Joules, Layer, Report, Stretch
 from ..results.spans import Span, Track
 from ..results.system_use import ExchangeUse, MemoryUse, StageUse
 from ..system.collectives import CollectiveTime
-from ..system.join import PICOSECONDS, Job, joined, length
+from ..system.join import PICOSECONDS, ChipJob, joined, length
 from .partition import Exchanges, Partition, exchanged_bytes
 from .waits import exchanges, waits
 
@@ -152,14 +152,14 @@ def _moving(cost: BlockCost) -> BlockCost:
 
 def _jobs(
     program: Program, chip: Chip, each: Sequence[BlockCost], numbers: Mapping[int, Meeting]
-) -> list[Job]:
+) -> list[ChipJob]:
     """Return the launches and the exchanges of a program, in order."""
     alone = spans(program, chip, each)
     after = waits(program, tuple(numbers))
     return [
-        Job(seconds=numbers[i].time.seconds, after=after[i])
+        ChipJob(seconds=numbers[i].time.seconds, after=after[i])
         if i in numbers
-        else Job(cost.cycles, span.begin - span.start, after=after[i])
+        else ChipJob(cost.cycles, span.begin - span.start, after=after[i])
         for i, (span, cost) in enumerate(zip(alone, each, strict=True))
     ]
 

@@ -20,7 +20,7 @@ from ..results.spans import Track
 from ..results.system_use import StageUse, SystemUse
 from ..reuse.memo import Memoise, unmemoised
 from ..system.collectives import CollectiveTime
-from ..system.join import PICOSECONDS, Turn, pipelined
+from ..system.join import PICOSECONDS, StageTurn, pipelined
 from ..system.topology import System
 from .accelerator import Accelerator, GraphModel
 from .gpu_stage import gpu_stage
@@ -48,7 +48,7 @@ class SystemMachine:
         if self.mesh.chips > have:
             raise UserError(
                 f"--parallel {self.mesh} takes {self.mesh.chips} chips, {self.system.name} has {have} "
-                f"(right: fewer, or --system {self.system.name}*{-(-self.mesh.chips // have)})"
+                f"(right: at most {have})"
             )
         kinds = sorted(set(self.system.chips[: self.mesh.chips]))
         if len(kinds) > 1:
@@ -134,7 +134,7 @@ class _Joined:
         return [on.send(s, self.parts.sent_bytes(s)) for s in range(count - 1)]
 
     @cached_property
-    def turns(self) -> tuple[Turn, ...]:
+    def turns(self) -> tuple[StageTurn, ...]:
         """Return when each stage runs each micro-batch."""
         lengths = [s.report.length for s in self.stages]
         sends = [*(Fraction(x.seconds) for x in self.sends), NO_TIME]
@@ -188,7 +188,7 @@ class _Joined:
         tracks = dict.fromkeys([*named.values(), *(x.track for x in layers)])
         return tuple(tracks), tuple(layers)
 
-    def _send(self, turn: Turn) -> Layer:
+    def _send(self, turn: StageTurn) -> Layer:
         """Return the layer of what a stage sends on."""
         track, sent = Track(f"{LINKS} after stage {turn.stage}", PICOSECONDS), self.sends[turn.stage]
         end = track.ticks_in(turn.sent)

@@ -15,7 +15,7 @@ PICOSECONDS = 1e12  # ticks a second of links
 
 
 @dataclass(frozen=True)
-class Job:
+class ChipJob:
     """What one of equal chips does next: a launch of `ticks`, or an exchange of `seconds`.
 
     `setup` ticks start a launch, `after` are the numbers of the jobs that it waits for besides those of its
@@ -28,7 +28,7 @@ class Job:
     after: tuple[int, ...] = ()
 
 
-def joined(jobs: Sequence[Job], chip: Track, links: Track) -> tuple[Span, ...]:
+def joined(jobs: Sequence[ChipJob], chip: Track, links: Track) -> tuple[Span, ...]:
     """Return when each job runs: launches on the chip's track, exchanges on that of the links."""
     return laid_out(
         Task(chip, number, job.setup, job.ticks, job.after)
@@ -44,7 +44,7 @@ def length(spans: Sequence[Span]) -> Fraction:
 
 
 @dataclass(frozen=True)
-class Turn:
+class StageTurn:
     """When a stage of a pipeline runs a micro-batch, in seconds; `sent` is when what it gives is there."""
 
     stage: int
@@ -54,13 +54,13 @@ class Turn:
     sent: Fraction
 
 
-def pipelined(lengths: Sequence[Fraction], sends: Sequence[Fraction], batches: int) -> tuple[Turn, ...]:
+def pipelined(lengths: Sequence[Fraction], sends: Sequence[Fraction], batches: int) -> tuple[StageTurn, ...]:
     """Return the turns of a pipeline: `lengths` of its stages, `sends` of what each gives to the next.
 
     A stage takes its micro-batches in order, each as soon as it has arrived and the one before is done; it
     goes on while what it gives is sent, but sends one at a time. No formula says how long chips are idle.
     """
-    turns: list[Turn] = []
+    turns: list[StageTurn] = []
     free = [Fraction(0)] * len(lengths)
     line = [Fraction(0)] * len(lengths)
     for batch in range(batches):
@@ -69,5 +69,5 @@ def pipelined(lengths: Sequence[Fraction], sends: Sequence[Fraction], batches: i
             start = max(there, free[stage])
             end = free[stage] = start + long
             there = line[stage] = max(end, line[stage]) + send
-            turns.append(Turn(stage, batch, start, end, there))
+            turns.append(StageTurn(stage, batch, start, end, there))
     return tuple(turns)

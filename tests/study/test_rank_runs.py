@@ -20,15 +20,12 @@ LLAMA, DLRM = "zoo:llama-tiny", "zoo:dlrm-small"
     ("model", "parallel", "dims"),
     [
         (LLAMA, "tp=2", {}),
-        (LLAMA, "tp=8", {}),
         (LLAMA, "tp=4,sp", {}),
         (LLAMA, "tp=4", {"seq": 1, "past": 16}),
         (LLAMA, "cp=2,tp=2", {}),
         (LLAMA, "pp=2,tp=2,mb=2", {"batch": 2}),
-        (LLAMA, "dp=2,tp=2,pp=2", {"batch": 2}),
         (DLRM, "dp=4,tables=row", {}),
         (DLRM, "dp=2,tables=column", {}),
-        (DLRM, "dp=2,tp=2,tables=row", {}),
     ],
 )
 def test_ranks_together_give_what_onnxruntime_gives(model: str, parallel: str, dims: dict[str, int]) -> None:

@@ -25,7 +25,7 @@ def test_a_decoder_waits_for_each_of_its_sums() -> None:
         (before,) = after[number]
         assert before == max(i for i in range(number) if i not in among), "the product before it"
     for number in among[:-1]:
-        assert after[number + 1] == (number,), "what reads the sum is launched next"
+        assert (number,) in after[number + 1 : number + 4], "what reads the sum is launched soon"
 
 
 def test_looked_up_rows_travel_while_the_dense_part_is_computed() -> None:

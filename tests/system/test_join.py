@@ -8,14 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtia_emu.results.spans import Track
-from mtia_emu.system.join import PICOSECONDS, Job, joined, length, pipelined
+from mtia_emu.system.join import PICOSECONDS, ChipJob, joined, length, pipelined
 
 CHIP, LINKS = Track("chip", 1e9), Track("links", PICOSECONDS)
 NOTHING = Fraction(0)
 
 
 def test_an_exchange_runs_beside_what_does_not_wait_for_it() -> None:
-    jobs = [Job(100, setup=10), Job(seconds=50e-9, after=(0,)), Job(30, setup=10), Job(20, after=(1,))]
+    jobs = [
+        ChipJob(100, setup=10),
+        ChipJob(seconds=50e-9, after=(0,)),
+        ChipJob(30, setup=10),
+        ChipJob(20, after=(1,)),
+    ]
     first, exchange, beside, last = joined(jobs, CHIP, LINKS)
     assert (first.start, first.begin, first.end) == (0, 10, 110)
     assert (exchange.start_s, exchange.end_s) == (110e-9, 160e-9)
@@ -25,7 +30,7 @@ def test_an_exchange_runs_beside_what_does_not_wait_for_it() -> None:
 
 
 def test_exchanges_wait_for_one_another() -> None:
-    spans = joined([Job(seconds=1e-9), Job(seconds=2e-9)], CHIP, LINKS)
+    spans = joined([ChipJob(seconds=1e-9), ChipJob(seconds=2e-9)], CHIP, LINKS)
     assert [x.end for x in spans] == [1000, 3000]
 
 
