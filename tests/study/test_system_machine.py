@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 
 from mtia_emu.errors import UserError
+from mtia_emu.results.machine import Machine
 from mtia_emu.study.accelerator import Accelerator
+from mtia_emu.study.system_machine import SystemMachine
 
 from .systems import machine, model
 
 
 def test_one_chip_is_the_chip() -> None:
     over, given = machine("tp=1"), model("llama-tiny")
+    held: Machine = over
+    assert isinstance(held, SystemMachine) and held.name == "tiny-board (tp=1)"
     one, alone = over.report(given), Accelerator(over.chip).report(given)
     assert (one.length, one.macs, one.traffic.dram_read_bytes) == (
         alone.length,
