@@ -19,6 +19,7 @@ FOLDERS = {"mtia_emu": "", "compiler": "compiler/", "kernels": "kernels/"}  # by
 
 # A test, and the files that are tested through the door which it is of: it imports them by way of others.
 THROUGH = {
+    "cli/test_app.py": "cli/lists",
     "cli/test_effects.py": "cli/conformance cli/diff cli/explain cli/fuzz",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
     "cli/test_sweep.py": "sweeps/search sweeps/stored",
@@ -71,9 +72,11 @@ OF_MORE = {
     "exporters' models and loops": "compiler/frontend/bag_loops compiler/frontend/models",
     "a pass of a file that has several": "compiler/passes/fold compiler/passes/prune",
     "the engine as a whole": "engine/conservation engine/laws",
+    "the scheduler against real servers": "serving/vllm_runs",
     "all kernels": "kernels/golden",
     "a page": "view/report_json",
     "all formulas of fleets, with units": "fleet/formulas",
+    "published arithmetic of fleets": "fleet/oracles",
 }
 
 

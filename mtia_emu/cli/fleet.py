@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from .output import console, say
 
 if TYPE_CHECKING:
     from ..fleet.answer import FleetAnswer, OptionAnswer
+    from ..fleet.hourly import HourlyAnswer
     from ..fleet.sampling import Percentiles
 
 WORDS = {  # parts of measures' names, as people read them
@@ -88,6 +90,7 @@ def _print(answer: FleetAnswer) -> None:
         _central(answer),
         _costs(answer),
         *spreads,
+        _hourly(answer),
         _published(answer),
         _tornado(answer),
         _shares(answer),
@@ -102,6 +105,8 @@ def _print(answer: FleetAnswer) -> None:
 
         if kept < FEW:
             say(f"note: so few samples say little; ask for more with --samples (now {count:,})")
+    elif any(device.kind == "own" for device in answer.scenario.device.values()):
+        say("note: nothing published conditions these samples: an own chip looks better than it will be")
     every = answer.scenario.quantities
     unsure = [key for key, quantity in every.items() if quantity.is_unsure]
     say(f"{len(unsure)} of {len(every)} inputs are guesses or estimates (--inputs prints all)")
@@ -122,7 +127,9 @@ def number(value: float) -> str:
 
 
 def _central(answer: FleetAnswer) -> Rows:
-    names = list(answer.options[0].central)
+    from ..fleet.measures import SAVING
+
+    names = [name for name in answer.options[0].central if len(answer.options) > 1 or name != SAVING]
     rows = [[_words(name), *(number(one.central[name]) for one in answer.options)] for name in names]
     title = f"{answer.scenario.name}: central values, dollars of {answer.scenario.currency_year}"
     return title, ["", *(one.option for one in answer.options)], rows
@@ -155,17 +162,37 @@ def _costs(answer: FleetAnswer) -> Rows:
 
 
 def _spread(answer: FleetAnswer, one: OptionAnswer) -> Rows:
-    def cells(band: Percentiles) -> list[str]:
-        return [number(band.p50), f"{number(band.p5)} to {number(band.p95)}"]
+    def cells(*bands: Percentiles) -> list[str]:
+        return [cell for x in bands for cell in (number(x.p50), f"{number(x.p5)} to {number(x.p95)}")]
 
     shown = ("devices", "mw", "musd_per_year", "saving_musd_per_year", "location_tco2e_per_year")
     rows = [
-        [_words(name), *cells(one.prior[name]), *cells(one.conditioned[name])]
+        [_words(name), *cells(one.prior[name], *([one.conditioned[name]] if answer.anchors else []))]
         for name in shown
         if one.option != answer.scenario.baseline or not name.startswith("saving")
     ]
+    if not answer.anchors:
+        return f"'{one.option}': all samples", ["", "50 %", "5 to 95 %"], rows
     columns = ["", "all: 50 %", "5 to 95 %", "agreeing: 50 %", "5 to 95 %"]
     return f"'{one.option}': all samples, and those that agree with what is published", columns, rows
+
+
+def _hourly(answer: FleetAnswer) -> Rows:
+    known = [(one, one.hourly) for one in answer.options if one.hourly is not None]
+    year = {one.option: one.central["gwh_per_year"] * 1e3 for one, _ in known}
+    lines: list[tuple[str, Callable[[OptionAnswer, HourlyAnswer], str]]] = [
+        ("wind bought, of the mean load", lambda one, x: f"{x.portfolio.wind:.1%}"),
+        ("sun bought", lambda one, x: f"{x.portfolio.sun:.1%}"),
+        ("battery, hours of the mean load", lambda one, x: f"{x.portfolio.battery_hours:.1f}"),
+        ("bought over drawn, a year", lambda one, x: f"{x.annual_share:.1%}"),
+        ("covered in the same hour", lambda one, x: f"{x.coverage:.1%}"),
+        ("thrown away, of what is bought", lambda one, x: f"{x.curtailed_share:.1%}"),
+        ("tCO2e/year without purchases", lambda one, x: number(year[one.option] * x.location_kg_per_kwh)),
+        ("tCO2e/year with them", lambda one, x: number(year[one.option] * x.residual_kg_per_kwh)),
+    ]
+    rows = [[text, *(show(one, found) for one, found in known)] for text, show in lines] if known else []
+    grid = known[0][1].grid if known else ""
+    return f"purchases by the hour on {grid}, life-cycle factors", ["", *year], rows
 
 
 def _published(answer: FleetAnswer) -> Rows:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .hourly import HourlyAnswer, hourly
 from .load import load_scenario
 from .measures import SAVING, measured
 from .model import Values, as_array, evaluate, ratio
@@ -31,6 +32,8 @@ from .scenario import Anchor, Scenario
 from .yearly import FleetResult
 
 INFLUENCE_SAMPLES = 512
+HOURLY = "hourly_tco2e_per_year"  # operation, by the hour, with what was bought
+T_PER_GWH = 1000.0  # tonnes a GWh at 1 kg a kWh
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class OptionAnswer:
     prior: Mapping[str, Percentiles]
     conditioned: Mapping[str, Percentiles]
     odds: float
+    hourly: HourlyAnswer | None
 
 
 @dataclass(frozen=True)
@@ -114,15 +118,23 @@ def fleet(
 
 
 def _option(scenario: Scenario, name: str, samples: Samples, kept: Array) -> OptionAnswer:
-    count = size_of(samples)
-    central = {key: float(x) for key, x in measured(scenario, name).items()}
-    spread = {key: as_array(x, count) for key, x in measured(scenario, name, samples).items()}
+    count, by_hour = size_of(samples), hourly(scenario, name)
+    central = {key: float(x) for key, x in _with_hours(measured(scenario, name), by_hour).items()}
+    found = _with_hours(measured(scenario, name, samples), by_hour)
+    spread = {key: as_array(x, count) for key, x in found.items()}
     return OptionAnswer(
         name, evaluate(scenario, name), central,
         {key: percentiles(x, count) for key, x in spread.items()},
         {key: percentiles(x[kept], int(kept.sum())) for key, x in spread.items()},
-        float(np.mean(spread[SAVING][kept] > 0)),
+        float(np.mean(spread[SAVING][kept] > 0)), by_hour,
     )  # fmt: skip
+
+
+def _with_hours(measures: dict[str, Numbers], by_hour: HourlyAnswer | None) -> dict[str, Numbers]:
+    """Return measures with the CO2e that purchases leave, where some are made."""
+    if by_hour is None:
+        return measures
+    return {**measures, HOURLY: measures["gwh_per_year"] * by_hour.residual_kg_per_kwh * T_PER_GWH}
 
 
 def _anchor(scenario: Scenario, anchor: Anchor, samples: Samples, kept: Array) -> AnchorAnswer:

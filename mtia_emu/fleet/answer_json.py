@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .answer import FleetAnswer, OptionAnswer
+from .hourly import HourlyAnswer
 from .measures import MEASURES, SAVING
 from .quantity import Quantity
 from .yearly import FleetPool
@@ -44,8 +45,13 @@ def _option(one: OptionAnswer) -> dict[str, Any]:
         "prior": {name: asdict(x) for name, x in one.prior.items()},
         "conditioned": {name: asdict(x) for name, x in one.conditioned.items()},
         "odds_of_saving": one.odds,
+        "hourly": None if one.hourly is None else _hourly(one.hourly),
         "pools": {pool.device: _pool(pool) for pool in one.result.pools},
     }
+
+
+def _hourly(answer: HourlyAnswer) -> dict[str, Any]:
+    return {**asdict(answer), "by_month": answer.by_month.tolist()}
 
 
 def _pool(pool: FleetPool) -> dict[str, Any]:

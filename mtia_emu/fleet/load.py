@@ -12,12 +12,15 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import UserError, nearest
 from ..files import toml
+from .own_chip import silicon_of
 from .quantity import Quantity
+from .reports import reported
 from .scenario import (
     BoughtDevice,
     Finance,
     FleetWork,
     OwnDevice,
+    Purchases,
     RackFacts,
     Scenario,
     SiteFacts,
@@ -25,7 +28,13 @@ from .scenario import (
 )  # fmt: skip
 from .shipped import grid, inflation, inputs
 
-TABLES: dict[str, type[BaseModel]] = {"finance": Finance, "site": SiteFacts, "rack": RackFacts}
+TABLES: dict[str, type[BaseModel]] = {
+    "finance": Finance,
+    "site": SiteFacts,
+    "rack": RackFacts,
+    "purchases": Purchases,
+}
+OPTIONAL = "purchases"
 KINDS: dict[str, type[BaseModel]] = {"bought": BoughtDevice, "own": OwnDevice}
 OF_THE_OTHER = {  # what a device of one kind must not say, and why
     "bought": (
@@ -47,15 +56,19 @@ def load_scenario(path: str | Path, settings: Mapping[str, Any] | None = None) -
     """
     file = Path(path)
     text = toml.file_text(file, "scenario", ["a .toml file; see examples/"])
-    return make_scenario(toml.parse(text, f"scenario {file}"), settings or {}, f"scenario {file}")
+    return make_scenario(toml.parse(text, f"scenario {file}"), settings or {}, file)
 
 
-def make_scenario(values: Mapping[str, Any], settings: Mapping[str, Any], where: str) -> Scenario:
-    """Return the scenario that nested values describe; raise `UserError` naming each fault."""
+def make_scenario(values: Mapping[str, Any], settings: Mapping[str, Any], file: Path) -> Scenario:
+    """Return the scenario that nested values describe; raise `UserError` naming each fault.
+
+    `file` is what they are from; reports that they name lie beside it.
+    """
+    where = f"scenario {file}"
     tables = copy.deepcopy(dict(values))
     for key, value in settings.items():
         _put(tables, key, value, where)
-    filled = _filled(tables, where)
+    filled = _filled(tables, where, file.parent)
     faults = list(_ill_formed(filled))
     if faults:
         raise UserError(f"{where}: " + "; ".join(faults))
@@ -77,14 +90,16 @@ def _put(tables: dict[str, Any], key: str, value: Any, where: str) -> None:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise UserError(f"{where}: --set {key}: '{part}' is a value, not a table of keys")
-    plain = isinstance(value, int | float) and not isinstance(value, bool) and key != "currency_year"
+    plain = isinstance(value, int | float) and not isinstance(value, bool) and _is_quantity(key)
     table[last] = {"value": value, "source": "set by hand", "status": "chosen"} if plain else value
 
 
-def _filled(tables: dict[str, Any], where: str) -> dict[str, Any]:
+def _filled(tables: dict[str, Any], where: str, folder: Path) -> dict[str, Any]:
     """Put shipped inputs where the scenario says nothing."""
     known = inputs()
     for name, model in TABLES.items():
+        if name == OPTIONAL and name not in tables:
+            continue
         table = tables.setdefault(name, {})
         if name == "site" and isinstance(table, dict) and isinstance(table.get("egrid"), str):
             table.setdefault("grid_kg_per_kwh", grid(table["egrid"]))
@@ -92,9 +107,15 @@ def _filled(tables: dict[str, Any], where: str) -> dict[str, Any]:
     for name, table in _tables(tables, "device", where):
         model = KINDS.get(table.get("kind", ""), BoughtDevice)
         _fill(table, model, known, f"device.{name}")
+        if table.get("kind") == "own" and isinstance(table.get("chip"), str):
+            table.update({key: x for key, x in silicon_of(table["chip"]).items() if key not in table})
         _fill(table, model, known, str(table.get("kind")))
-    for _, table in _tables(tables, "work", where):
+    for name, table in _tables(tables, "work", where):
         _fill(table, FleetWork, known, "work")
+        for device, rates in table["on"].items() if isinstance(table.get("on"), dict) else ():
+            if isinstance(rates, dict) and "report" in rates:
+                found = reported(rates["report"], folder, f"{where}: work.{name}.on.{device}.report")
+                rates.update({key: value for key, value in found.items() if key not in rates})
     return tables
 
 

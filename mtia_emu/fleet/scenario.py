@@ -122,6 +122,9 @@ class WorkOnDevice(BaseModel):
 
     model_config = STRICT
 
+    report: dict[str, Any] | None = Field(
+        default=None, description="report that rate and joules are read from"
+    )
     per_s: Quantity = amount("units of work a second of a device, loaded as its SLO allows", 1e-12, 1e15)
     joules: Quantity | None = maybe("device's joules a unit at that load, idle power included", 1e-15, 1e12)
     production_gain: Quantity | None = maybe("rate in production over the rate measured by replay", 0.1, 10)
@@ -167,6 +170,24 @@ class Anchor(BaseModel):
         return self
 
 
+class Purchases(BaseModel):
+    """Energy bought against what is drawn: a mix that is said, or one sized to cover so much by the hour."""
+
+    model_config = STRICT
+
+    grid: str = Field(min_length=1, max_length=4096, description="a grid that ships, or a CSV file of hours")
+    holes: Literal["refuse", "mean"] = "refuse"
+    utc_offset_h: int = Field(ge=-12, le=14, description="local time less UTC")
+    energy_share: Quantity = amount("energy bought over energy drawn, in a year", 0, 10)
+    wind_share: Quantity = amount("wind's share of the energy bought; the rest is sun", 0, 1)
+    battery_hours: Quantity = amount("battery, in hours of the mean load", 0, 1000)
+    target_share: Quantity | None = maybe("share of the load to cover by the hour; sizes the mix", 0, 1)
+    wind_usd_per_mwh: Quantity = amount("price of wind", 0, 1000)
+    sun_usd_per_mwh: Quantity = amount("price of sun", 0, 1000)
+    battery_usd_per_kwh: Quantity = amount("price of a battery", 0, 5000)
+    battery_life_years: Quantity = amount("years that a battery serves", 1, 40)
+
+
 class Scenario(BaseModel):
     """All of it. `option` says for each way of equipping the fleet which device does which work."""
 
@@ -184,6 +205,7 @@ class Scenario(BaseModel):
     work: dict[Name, FleetWork] = Field(min_length=1, max_length=MOST_NAMES)
     option: dict[Name, dict[Name, Name]] = Field(min_length=1, max_length=MOST_NAMES)
     baseline: Name
+    purchases: Purchases | None = None
     published: tuple[Anchor, ...] = ()
 
     @cached_property
@@ -193,8 +215,11 @@ class Scenario(BaseModel):
 
     @property
     def varied(self) -> Mapping[str, Quantity]:
-        """Return the numbers that have a band."""
-        return {key: q for key, q in self.quantities.items() if q.varies}
+        """Return the numbers that samples vary: those with a band, but for what purchases cost.
+
+        A year by the hour is one answer, at central values.
+        """
+        return {k: q for k, q in self.quantities.items() if q.varies and not k.startswith("purchases.")}
 
 
 def _quantities(value: Any, prefix: str) -> Iterator[tuple[str, Quantity]]:
@@ -210,6 +235,6 @@ def _quantities(value: Any, prefix: str) -> Iterator[tuple[str, Quantity]]:
 
 
 __all__ = [
-    "Anchor", "BoughtDevice", "DeviceFacts", "Finance", "FleetWork", "OwnDevice", "Quantity", "RackFacts",
-    "Scenario", "Shape", "SiteFacts", "WorkOnDevice",
+    "Anchor", "BoughtDevice", "DeviceFacts", "Finance", "FleetWork", "OwnDevice", "Purchases", "Quantity",
+    "RackFacts", "Scenario", "Shape", "SiteFacts", "WorkOnDevice",
 ]  # fmt: skip

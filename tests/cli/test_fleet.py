@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from mtia_emu.cli.app import main
@@ -32,3 +33,10 @@ def test_a_fleet_is_answered_in_json() -> None:
 def test_a_wrong_input_ends_as_a_line() -> None:
     done = cli(EXAMPLE, "--set", "site.usd_per_kwh=80")
     assert done.exit_code == 2 and "is it in the unit that the key names?" in done.stderr
+
+
+@pytest.mark.parametrize("file", sorted(Path(EXAMPLE).parent.glob("fleet-*.toml")), ids=lambda x: x.stem)
+def test_every_example_is_answered(file: Path) -> None:
+    done = cli(str(file), "--samples", "512")
+    assert done.exit_code == 0 and "central values" in done.output
+    assert ("samples agree" in done.output) == ("[[published]]" in file.read_text())

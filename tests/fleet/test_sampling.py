@@ -74,7 +74,7 @@ def test_indices_of_a_sum_are_its_shares(scenario: Scenario) -> None:
     def answer(at: object) -> object:
         return at[a] / 10_000 + at[b] * 40  # type: ignore[index]
 
-    found = {x.key: x for x in influences(scenario, answer, samples=256)}  # type: ignore[arg-type]
+    found = {x.key: x for x in influences(scenario, answer, samples=4096)}  # type: ignore[arg-type]
     low, high = (scenario.quantities[key].ends for key in (a, b))
     shares = [(low[1] - low[0]) / 10_000, (high[1] - high[0]) * 40]
     whole = sum(x * x for x in shares)
