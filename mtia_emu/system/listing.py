@@ -11,7 +11,7 @@ from .topology import System
 
 
 @dataclass(frozen=True)
-class Fact:
+class FileRow:
     """One number or name of a system's file; `source` is the comment on its line."""
 
     key: str
@@ -19,11 +19,11 @@ class Fact:
     source: str
 
 
-def facts(name_or_path: str) -> list[Fact]:
+def facts(name_or_path: str) -> list[FileRow]:
     """Return all that the file of a system says, in order; groups are keyed by their name."""
     import tomlkit
 
-    found: list[Fact] = []
+    found: list[FileRow] = []
 
     def visit(table: Any, prefix: str) -> None:
         for key, item in table.body:
@@ -35,7 +35,7 @@ def facts(name_or_path: str) -> list[Fact]:
             elif isinstance(item, tomlkit.items.Table):
                 visit(item.value, f"{prefix}{key.key}.")
             elif not (prefix and key.key == "name"):
-                found.append(Fact(prefix + key.key, item.unwrap(), item.trivia.comment.lstrip("# ")))
+                found.append(FileRow(prefix + key.key, item.unwrap(), item.trivia.comment.lstrip("# ")))
 
     visit(tomlkit.parse(system_text(name_or_path.rpartition("*")[0] or name_or_path)), "")
     return found

@@ -35,7 +35,7 @@ class Pricing:
     system: System
     ranks: tuple[int, ...]
     protocol: Protocol
-    slot_bytes: float | Array
+    piece_bytes: float | Array
     _fixed: dict[object, float] = field(default_factory=dict)
     _moved: dict[object, Flows] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ class Pricing:
         flow: list[int] = []
         resource: list[int] = []
         weight: list[float] = []
-        columns = (step.source.tolist(), step.target.tolist(), (step.slots * self.slot_bytes).tolist())
+        columns = (step.source.tolist(), step.target.tolist(), (step.pieces * self.piece_bytes).tolist())
         for source, target, bytes_, routes in zip(*columns, self._routed(step), strict=True):
             for route in routes:
                 used = [(self.system.links[i].lane, 1.0) for i in route.links]
@@ -103,7 +103,7 @@ class Pricing:
     def link_bytes(self, step: Round) -> Array:
         """Return the bytes that a round puts on each link of the system."""
         out = np.zeros(len(self.system.links))
-        amounts = (step.slots * self.slot_bytes).tolist()
+        amounts = (step.pieces * self.piece_bytes).tolist()
         for bytes_, routes in zip(amounts, self._routed(step), strict=True):
             for route in routes:
                 out[list(route.links)] += bytes_ * route.share
