@@ -23,7 +23,7 @@ def load_trainable(
 ) -> tuple[Graph, dict[str, Const]]:
     """Return the graph of an ONNX file with its stored floats as inputs, and these floats by name.
 
-    Numbers alone stay constants, and so does what the import must know (sizes, pads). See `load` for the rest.
+    Numbers alone stay constants, and so does what the import must know (sizes, pads). More: `load`.
     """
     path = Path(path)
     model = read(path)

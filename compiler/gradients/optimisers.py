@@ -30,7 +30,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """A rule that changes weights; its fields are its options. `lr` is the rate where no schedule gives one."""
+    """A rule that changes weights; its fields are its options. `lr` is the rate without a schedule."""
 
     slots: ClassVar[tuple[str, ...]] = ()
     lr: float = 1e-3
@@ -39,7 +39,9 @@ class Optimiser:
     @property
     def spelling(self) -> str:
         """Return the optimiser as the command line has it, with the options that are not the default."""
-        changed = [(f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default]
+        changed = [
+            (f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default
+        ]
         text = ",".join(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in changed)
         return f"{_name(type(self))}{{{text}}}" if text else _name(type(self))
 
@@ -114,8 +116,10 @@ class Adam(Optimiser):
 
     @staticmethod
     def _corrected(a: Arithmetic, at: Moment, beta: float) -> str:
-        """Return 1 - beta^step, what a mean that began at 0 has of its weight: 2 t / (1 + t), t = tanh(u / 2),
-        u = -step ln(beta). The difference itself would lose its digits in fp32."""
+        """Return 1 - beta^step: what a mean that began at 0 has of its weight.
+
+        It is 2 t / (1 + t) with t = tanh(-step ln(beta) / 2): the difference would lose its digits in fp32.
+        """
         t = a("tanh", a("mul", at.step, -math.log(beta) / 2)) if beta else a("tanh", a("mul", at.step, 99.0))
         return a("div", a("mul", t, 2), a("add", t, 1))
 
@@ -130,7 +134,7 @@ class AdamW(Adam):
 
 @dataclass(frozen=True)
 class Adagrad(Optimiser):
-    """Adagrad (Duchi et al., 2011); `rowwise` keeps one sum for each row of a table: the rows' mean squares."""
+    """Adagrad (Duchi et al., 2011); with `rowwise` a row has one sum, of its mean squares."""
 
     slots: ClassVar[tuple[str, ...]] = ("sum",)
     lr: float = 1e-2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mtia_emu.errors import UserError
 from mtia_emu.types import FP32, TensorType, dtype
@@ -26,7 +26,7 @@ from ..passes import (
 from ..passes.set_precision import own_dtype
 from .arithmetic import Arithmetic
 from .differentiate import gradients_of, joined, named
-from .losses import with_loss
+from .losses import first_float, with_loss
 from .optimisers import Moment, Optimiser, Sgd
 from .parameters import as_constants, chosen, frozen_note
 
@@ -63,7 +63,7 @@ class Recipe:
     """
 
     loss: str
-    optimiser: Optimiser = Sgd()
+    optimiser: Optimiser = field(default_factory=Sgd)
     output: str = ""
     precision: str = "fp32"
     clip: float = 0.0
@@ -94,6 +94,7 @@ class TrainingStep:
     parameters: Mapping[str, Const]
     states: Mapping[str, TensorType]
     recipe: Recipe
+    scores: TensorType
     micro: Graph | None = None
 
     @property
@@ -116,25 +117,26 @@ def training_step(graph: Graph, stored: Mapping[str, Const], recipe: Recipe) -> 
     """
     names = chosen(graph, stored, recipe.train, recipe.freeze)
     frozen = {name: const for name, const in stored.items() if name not in names}
-    forward = _forward(as_constants(graph, frozen), recipe)
+    forward, scores = _forward(as_constants(graph, frozen), recipe)
     forward = forward.with_notes((*graph.notes, *frozen_note(list(frozen))))
     writer = _Writer(forward, names, recipe)
     states = {name: kind for name in names for name, kind in writer.states_of(name).items()}
     micro = writer.micro() if recipe.accumulate > 1 else None
     parameters = {name: stored[name] for name in names}
-    return TrainingStep(check(writer.step()), forward, parameters, states, recipe, micro)
+    return TrainingStep(check(writer.step()), forward, parameters, states, recipe, scores, micro)
 
 
-def _forward(graph: Graph, recipe: Recipe) -> Graph:
-    """Return the model up to its loss, in the precision of the recipe."""
+def _forward(graph: Graph, recipe: Recipe) -> tuple[Graph, TensorType]:
+    """Return the model up to its loss, in the precision of the recipe, and the type of its scores."""
     own, to = own_dtype(graph), dtype(recipe.precision)
     for step in FORWARD:
         graph = step(graph)
     graph = SetPrecision(own.name, to.name)(_unrounded(graph, own.name)) if own != to else graph
     for step in (Fold(), FuseAttention(), Fold()):
         graph = step(graph)
-    graph = with_loss(graph, recipe.loss, recipe.output, TARGET, LOSS)
-    return graph.with_nodes(graph.nodes, outputs=(LOSS,)).prune()
+    output = recipe.output or first_float(graph)
+    whole = with_loss(graph, recipe.loss, output, TARGET, LOSS)
+    return whole.with_nodes(whole.nodes, outputs=(LOSS,)).prune(), graph.type_of(output)
 
 
 def _unrounded(graph: Graph, own: str) -> Graph:

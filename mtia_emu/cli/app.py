@@ -24,6 +24,7 @@ from .fuzz import fuzz
 from .opt import opt
 from .output import CommandGroup, console, deliver, progress, say, say_notes
 from .reduce import reduce
+from .train import train
 
 if TYPE_CHECKING:
     from mtia_emu.compiler.graph import Graph
@@ -391,6 +392,7 @@ main.add_command(diff)
 main.add_command(conformance)
 main.add_command(timeline)
 main.add_command(fuzz)
+main.add_command(train)
 
 
 if __name__ == "__main__":
