@@ -16,6 +16,7 @@ _HOME = {
     "UserError": "errors",
     "compile_model": "api",
     "explain": "api",
+    "fleet": "fleet.answer",
     "load_chip": "machine.chip",
     "load_gpu": "gpu",
     "load_program": "api",
@@ -33,6 +34,7 @@ __all__ = [
     "UserError",
     "compile_model",
     "explain",
+    "fleet",
     "load_chip",
     "load_gpu",
     "load_program",
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
     from .api import Outcome, compile_model, explain, load_program, run, save_program
     from .errors import UserError
+    from .fleet.answer import fleet
     from .gpu import load_gpu
     from .machine.chip import load_chip
     from .machine.units.systolic import systolic_cycles

@@ -33,6 +33,8 @@ PLAIN = {
     "onnx_types",
     "spelling",
     "einsum",
+    "layout",
+    "layout_reshape",
     "trace",
     "scores",
 }  # files of ops and passes that hold none

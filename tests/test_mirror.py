@@ -19,6 +19,7 @@ FOLDERS = {"mtia_emu": "", "compiler": "compiler/", "kernels": "kernels/"}  # by
 
 # A test, and the files that are tested through the door which it is of: it imports them by way of others.
 THROUGH = {
+    "cli/test_app.py": "cli/lists",
     "cli/test_effects.py": "cli/conformance cli/diff cli/explain cli/fuzz",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
     "cli/test_sweep.py": "sweeps/search sweeps/stored",
@@ -37,7 +38,7 @@ THROUGH = {
     "kernels/test_search.py": "kernels/bags/estimate kernels/bags/operands",
     "compiler/lower/test_rules.py": "kernels/rows/estimate",
     "kernels/rows/test_rowwise.py": "kernels/rows/emit_tape",
-    "machine/test_chip.py": "files/toml machine/package machine/system",
+    "machine/test_chip.py": "files/toml machine/network machine/package machine/system",
     "plugins/test_kernels.py": "compiler/plugins",
     "program/test_file.py": "program/header",
     "program/test_inputs.py": "files/npz",
@@ -51,6 +52,8 @@ THROUGH = {
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
     "testing/spread testing/widened",
     "engine/test_sequence.py": "study/trace",
+    "system/test_collectives.py": "system/pricing system/schedule",
+    "system/test_load.py": "system/build system/form",
 }
 
 # What a test is of that is named for no source, and those tests.
@@ -69,8 +72,11 @@ OF_MORE = {
     "exporters' models and loops": "compiler/frontend/bag_loops compiler/frontend/models",
     "a pass of a file that has several": "compiler/passes/fold compiler/passes/prune",
     "the engine as a whole": "engine/conservation engine/laws",
+    "the scheduler against real servers": "serving/vllm_runs",
     "all kernels": "kernels/golden",
     "a page": "view/report_json",
+    "all formulas of fleets, with units": "fleet/formulas",
+    "published arithmetic of fleets": "fleet/oracles",
 }
 
 

@@ -5,6 +5,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     attention,
     attention_packed,
     causal_conv,
+    collectives,
     conv,
     convolve,
     dequantise,

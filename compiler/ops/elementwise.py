@@ -25,6 +25,7 @@ from .base import (
     vector,
     word,
 )
+from .layout import Axes, Layout, NodeSplit, Query, aligned, joint, splits
 from .onnx_types import DTYPE_OF_ONNX
 from .spelling import Call, Unsupported, onnx
 
@@ -254,3 +255,48 @@ def _swish(c: Call) -> str:
     if alpha == 1.0:
         return c.add("silu", c[0])
     return c.add("mul", c[0], c.add("sigmoid", c.add("mul", c[0], c.scalar(alpha, c[0]))))
+
+
+@splits(*FUNCTIONS, "cast")
+def _split(query: Query) -> NodeSplit:
+    """Split as the operands are; sums that are owed are paid first, but where the function is linear in them.
+
+    With a `scatter` dimension a sum is paid by scattering it over that dimension.
+    """
+    shape = query.node.type.shape
+    dims = joint(query, shape)
+    sums = _carried(query)
+    if not sums:
+        dims = _scattered(query, dims)
+    wanted = []
+    for layout, kind in zip(query.layouts, query.types, strict=True):
+        if layout is None or kind is None:
+            wanted.append(None)
+            continue
+        own = aligned(kind, dims, shape)
+        wanted.append(own.owing(sums) if sums and (layout.sums or query.node.op in ("add", "sub")) else own)
+    return NodeSplit(tuple(wanted), (Layout(dims, sums),))
+
+
+def _carried(query: Query) -> Axes:
+    """Return the axes over which the result owes a sum because operands do and the function is linear."""
+    owed = [x.sums for x in query.layouts if x is not None]
+    if query.node.op in ("add", "sub") and owed[0] and owed[0] == owed[1]:
+        return owed[0]
+    if query.node.op == "neg" or (query.node.op == "mul" and not all(owed)):
+        return next((x for x in owed if x), ())
+    if query.node.op == "div" and not owed[1]:
+        return owed[0]
+    return ()
+
+
+def _scattered(query: Query, dims: tuple[Axes, ...]) -> tuple[Axes, ...]:
+    """Return the axes of a result's dimensions, the sums that an operand owes scattered over one of them."""
+    policy, at = query.policy, query.policy.scatter
+    owed = next((x.sums for x in query.layouts if x is not None and x.sums), ())
+    shape = query.node.type.shape
+    if at is None or len(shape) != 3 or not owed or not set(owed) <= set(policy.model):
+        return dims
+    if set(owed) & {a for axes in dims for a in axes} or shape[at] % policy.count((*dims[at], *owed)):
+        return dims
+    return (*dims[:at], (*dims[at], *owed), *dims[at + 1 :])

@@ -12,6 +12,7 @@ from ..graph import Attrs
 from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, axis_of, index_dtype, need, register
 from .embedding_bag import rows_of
+from .layout import WHOLE, Layout, NodeSplit, Query, splits
 from .spelling import Call, onnx
 
 
@@ -50,6 +51,31 @@ register(
 @onnx("Gather")
 def _spell(c: Call) -> str:
     return c.add("gather", c[0], c[1], axis=c.axis(0))
+
+
+@splits("gather")
+def _split(query: Query) -> NodeSplit:
+    """Split what is looked up as the indices are, and the other dimensions of the table as they come.
+
+    Rows of a table that is a weight are split over the axes of tables, or of weights: then the result owes a
+    sum, since a rank has zeros for rows of others. Its columns are split where that is asked for.
+    """
+    axis, policy = axis_of(query.node.attrs, need(query.types[0]).rank), query.policy
+    table, indices = query.layouts
+    assert table is not None and indices is not None
+    at = indices.settled.dims
+    kind = need(query.types[0])
+    if not (query.free[0] and axis == 0 and kind.rank == 2):
+        used = {a for axes in at for a in axes}
+        kept = [WHOLE if i == axis or set(x) & used else x for i, x in enumerate(table.settled.dims)]
+        return NodeSplit((Layout(tuple(kept)), Layout(at)), (Layout((*kept[:axis], *at, *kept[axis + 1 :])),))
+    over = policy.lookup if policy.tables else policy.model
+    columns = policy.dividing(over, kind.shape[1]) if policy.tables == "column" else WHOLE
+    rows = policy.dividing(over, kind.shape[0]) if policy.tables != "column" else WHOLE
+    split = {*rows, *columns}
+    at = tuple(tuple(a for a in axes if a not in split) for axes in at)
+    wanted = (Layout((rows, columns)), Layout(at))
+    return NodeSplit(wanted, (Layout((*at, columns)).owing(rows),), lookup=rows)
 
 
 @gradient("gather")

@@ -13,6 +13,7 @@ from mtia_emu.types import INT32, DType, ProductWork, TensorType, dtype_of
 from ..graph import Attrs
 from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, broadcast, fits, need, register, wide, word
+from .layout import WHOLE, Axes, Layout, NodeSplit, Query, aligned, joint, splits
 from .spelling import Call, onnx
 
 ACTIVATIONS = ("none", *(f.name for f in FUNCTIONS.values() if f.arity == 1 and f.result != "bool"))
@@ -193,6 +194,80 @@ def _zero(c: Call, index: int) -> str:
         return ""
     known = c.builder.known(c[index])
     return "" if known is not None and not known.any() else c.cast(c[index], "int32")
+
+
+@splits("matmul")
+def _split(query: Query) -> NodeSplit:
+    """Split a product: by columns of a weight, then by rows where the operand comes so split.
+
+    Where both operands are computed, batches, rows and columns are split as they come; where the inner size
+    is, the result owes a sum.
+    """
+    b, free = need(query.types[1]), query.free[1]
+    if free and b.rank == 2:
+        return _by_weight(query)
+    a, left, right = need(query.types[0]), *_layouts(query)
+    shape = query.node.type.shape
+    batch = _experts(query, b) if free else joint(query, shape, (len(shape) - 2, len(shape) - 1))[:-2]
+    used = {axis for axes in batch for axis in axes}
+    rows = _unused(left.dims[-2], used)
+    columns = _unused(right.dims[-1], used)
+    inner = _unused(left.dims[-1] or right.dims[-2], used)
+    if query.node.attrs.get("activation", "none") != "none" or any(query.types[3:]):
+        inner = WHOLE
+    lead = aligned(TensorType(a.dtype, a.shape[:-2]), batch, shape[:-2]).dims
+    over = aligned(TensorType(b.dtype, b.shape[:-2]), batch, shape[:-2]).dims
+    wanted = (Layout((*lead, rows, inner)), Layout((*over, inner, columns)))
+    dims = (*batch, rows, columns)
+    return NodeSplit((*wanted, *_extras(query, dims, inner)), (Layout(dims, tuple(sorted(inner))),))
+
+
+def _layouts(query: Query) -> tuple[Layout, Layout]:
+    left, right = query.layouts[:2]
+    assert left is not None and right is not None
+    return left, right
+
+
+def _unused(axes: Axes, used: set[str]) -> Axes:
+    """Return axes where none is in use, and mark them as used."""
+    if used & set(axes):
+        return WHOLE
+    used.update(axes)
+    return axes
+
+
+def _experts(query: Query, b: TensorType) -> tuple[Axes, ...]:
+    """Return the axes of the batch of a product by a stack of weights: the stack is split as experts are."""
+    policy, count = query.policy, b.rank - 2
+    dims = list(joint(query, query.node.type.shape)[:-2])
+    at = len(dims) - count
+    if not dims[at]:
+        dims[at] = policy.dividing(policy.experts, b.shape[0])
+    return tuple(dims)
+
+
+def _by_weight(query: Query) -> NodeSplit:
+    """Split a weight [k, n]: rows where the operand's last dimension is split, else columns."""
+    policy, (left, _) = query.policy, _layouts(query)
+    size, inner = query.node.type.shape[-1], left.dims[-1]
+    if query.node.attrs.get("activation", "none") != "none" or any(query.types[3:]):
+        inner = WHOLE
+    columns = WHOLE if inner else policy.dividing(policy.model, query.units or size)
+    split = {*inner, *columns, *(policy.model if columns or query.units else ())}
+    rows = [tuple(a for a in axes if a not in split) for axes in left.dims[:-1]]
+    dims = (*rows, columns)
+    wanted = (Layout((*rows, inner)), Layout((inner, columns)))
+    return NodeSplit((*wanted, *_extras(query, dims, inner)), (Layout(dims, tuple(sorted(inner))),))
+
+
+def _extras(query: Query, dims: tuple[Axes, ...], owed: Axes) -> tuple[Layout | None, ...]:
+    """Return how bias and scale lie: a bias beside a sum that is owed is one rank's alone."""
+    shape = query.node.type.shape
+    out: list[Layout | None] = []
+    for i, kind in enumerate(query.types[2:], 2):
+        layout = None if kind is None else aligned(kind, dims, shape)
+        out.append(layout.owing(owed) if layout is not None and i == 2 else layout)
+    return tuple(out)
 
 
 @gradient("matmul")

@@ -29,6 +29,8 @@ from .base import (
     register,
     same_dtype,
 )
+from .layout import WHOLE, Layout, NodeSplit, Query, aligned, by_rows, joint, local_shape, splits
+from .layout_reshape import split_reshape
 
 
 def _infer_reshape(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -212,6 +214,77 @@ for _op in (
     ),
 ):
     register(_op)
+
+
+splits("reshape")(split_reshape)
+
+
+@splits("transpose")
+def _split_transpose(query: Query) -> NodeSplit:
+    layout = query.layouts[0]
+    assert layout is not None
+    dims = tuple(layout.dims[p] for p in integers(query.node.attrs, "perm"))
+    return NodeSplit((layout,), (Layout(dims, layout.sums),))
+
+
+@splits("expand")
+def _split_expand(query: Query) -> NodeSplit:
+    """Split as the operand is; what is repeated beside a split dimension over the rest of that axis.
+
+    Key heads that are fewer than ranks come to lie so where their query heads do.
+    """
+    layout, kind, shape = query.layouts[0], need(query.types[0]), query.node.type.shape
+    assert layout is not None
+    lead = len(shape) - kind.rank
+    dims = [WHOLE] * lead + [
+        axes if size == full else WHOLE
+        for axes, size, full in zip(layout.dims, kind.shape, shape[lead:], strict=True)
+    ]
+    model, policy = query.policy.model, query.policy
+    rest = tuple(axis for axis in model if axis not in layout.used)
+    for i in range(1, len(shape)):
+        repeated = i < lead or kind.shape[i - lead] != shape[i]
+        before = shape[i - 1] == policy.count(dims[i - 1]) and set(dims[i - 1]) & set(model)
+        if repeated and before and not layout.sums:
+            dims[i] = policy.dividing(rest, shape[i])
+            break
+    result = Layout(tuple(dims), layout.sums)
+    return NodeSplit((layout,), (result,), {"shape": query.local(result)})
+
+
+@splits("slice")
+def _split_slice(query: Query) -> NodeSplit:
+    """Split the dimensions of which all is taken."""
+    layout, kind, attrs = query.layouts[0], need(query.types[0]), query.node.attrs
+    assert layout is not None
+    bounds = {name: list(integers(attrs, name)) for name in ("starts", "ends", "steps")}
+    cut = [i for i, r in enumerate(_ranges(kind.shape, attrs)) if r != range(kind.shape[i])]
+    want = layout.without(cut)
+    for i, size in enumerate(local_shape(kind.shape, want, query.policy)):
+        if i not in cut:
+            bounds["ends"][i] = size
+    return NodeSplit((want,), (want,), {name: tuple(x) for name, x in bounds.items()})
+
+
+@splits("concat", "append")
+def _split_concat(query: Query) -> NodeSplit:
+    """Split all dimensions but the one along which operands are joined."""
+    axis, shape = axis_of(query.node.attrs, query.node.type.rank), query.node.type.shape
+    dims = joint(query, shape, [axis])
+    wanted = tuple(None if t is None else aligned(t, dims, shape) for t in query.types)
+    return NodeSplit(wanted, (Layout(dims),))
+
+
+@splits("pad")
+def _split_pad(query: Query) -> NodeSplit:
+    pairs = _pad_pairs(query.node.type.rank, query.node.attrs)
+    return by_rows(query, [i for i, pair in enumerate(pairs) if pair != (0, 0)])
+
+
+@splits("tile")
+def _split_tile(query: Query) -> NodeSplit:
+    repeats = integers(query.node.attrs, "repeats")
+    return by_rows(query, [i for i, count in enumerate(repeats) if count != 1])
 
 
 @gradient("reshape")

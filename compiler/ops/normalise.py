@@ -13,6 +13,7 @@ from mtia_emu.types import TensorType
 from ..graph import Attrs
 from .backward import Back, gradient
 from .base import Array, Arrays, Op, Types, array, need, number, register, rows, wide
+from .layout import NodeSplit, Query, by_rows, splits
 from .spelling import Call, Unsupported, bounded, counted, onnx
 
 
@@ -190,6 +191,11 @@ def _embed_layer(c: Call) -> tuple[str, str, str]:
     if c.has(1) and c.has(4):
         total = c.add("add", total, c.add("gather", c[4], c[1], axis=0))
     return c.add("layernorm", total, c[5], c[6], epsilon=c.attr("epsilon", 1e-12)), lengths, total
+
+
+@splits("rmsnorm", "layernorm")
+def _split(query: Query) -> NodeSplit:
+    return by_rows(query, [query.node.type.rank - 1])
 
 
 @gradient("rmsnorm", "layernorm")

@@ -13,6 +13,7 @@ from mtia_emu.types import BOOL, TensorType
 from ..graph import Attrs
 from .backward import Back, gradient, kept, reduced_axes
 from .base import Array, Arrays, Count, Op, Types, array, elementwise, integers, need, register, wide
+from .layout import WHOLE, Layout, NodeSplit, Query, splits
 from .spelling import Call, onnx
 
 
@@ -134,6 +135,20 @@ def _log_sum_exp(c: Call) -> str:
 def _global_pool(c: Call) -> str:
     kind = "mean" if c.op == "GlobalAveragePool" else "max"
     return c.add(f"reduce_{kind}", c[0], axes=tuple(range(2, c.type(0).rank)), keepdims=True)
+
+
+@splits(*(f"reduce_{kind}" for kind in ("sum", "mean", "max", "min", "prod")))
+def _split(query: Query) -> NodeSplit:
+    """Split what is not reduced; a sum over a split axis is owed by the ranks, all else needs it whole."""
+    axes, keep = integers(query.node.attrs, "axes"), bool(query.node.attrs.get("keepdims", False))
+    layout = query.layouts[0]
+    assert layout is not None
+    sums = query.node.op == "reduce_sum"
+    want = layout if sums else layout.settled.without(axes)
+    owed = {axis for i in axes for axis in want.dims[i]} | set(want.sums)
+    left = [(i, axes_) for i, axes_ in enumerate(want.dims) if keep or i not in axes]
+    dims = tuple(WHOLE if i in axes else axes_ for i, axes_ in left)
+    return NodeSplit((want,), (Layout(dims).owing(owed),))
 
 
 @gradient("reduce_sum", "reduce_mean")

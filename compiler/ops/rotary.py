@@ -10,6 +10,7 @@ from mtia_emu.types import RotaryWork, TensorType
 from ..graph import Attrs
 from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, fits, need, register, wide
+from .layout import Layout, NodeSplit, Query, aligned, joint, splits
 from .move import cut
 from .spelling import Call, Unsupported, counted, onnx
 
@@ -114,6 +115,15 @@ def _spell_microsoft(c: Call) -> str:
         steps = counted(shape[-2]).reshape(1, -1)
         return _embed(c, c[2], c[3], c.add("add", c.reshape(c[1], (1, 1)), c.constant(steps)))
     return _embed(c, c[2], c[3], c[1])
+
+
+@splits("rotary")
+def _split(query: Query) -> NodeSplit:
+    """Split all but the last axis, whose halves are turned into each other."""
+    shape = query.node.type.shape
+    dims = joint(query, shape, [len(shape) - 1])
+    wanted = tuple(None if t is None else aligned(t, dims, shape) for t in query.types)
+    return NodeSplit(wanted, (Layout(dims),))
 
 
 @gradient("rotary")

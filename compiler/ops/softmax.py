@@ -11,6 +11,7 @@ from mtia_emu.types import TensorType
 from ..graph import Attrs
 from .backward import Back, gradient
 from .base import Array, Arrays, Op, Types, array, axis_of, need, register, rows, wide
+from .layout import NodeSplit, Query, by_rows, splits
 from .spelling import Call, onnx
 
 
@@ -56,6 +57,11 @@ def _spell(c: Call) -> str:
         return c.add(op, c[0], axis=axis)
     flat = c.reshape(c[0], (math.prod(kind.shape[:axis]), math.prod(kind.shape[axis:])))
     return c.reshape(c.add(op, flat, axis=1), kind.shape)
+
+
+@splits("softmax", "log_softmax")
+def _split(query: Query) -> NodeSplit:
+    return by_rows(query, [axis_of(query.node.attrs, query.node.type.rank)])
 
 
 @gradient("softmax")

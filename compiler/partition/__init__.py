@@ -1,1 +1,1 @@
-"""One graph over many ranks: layouts of values on a mesh, collectives where they differ, a graph a rank."""
+"""A model over many ranks: a mesh of named axes, a layout for each value, and a graph for each rank."""

@@ -109,7 +109,7 @@ def _is_done_anew(words: Sequence[str]) -> bool:
     """Return whether a command executes, writes or runs code of the user's, by its options."""
     options = {word.partition("=")[0] for word in words}
     writes = any(value not in ("", "-") for value in _values(words, "--json"))
-    return bool(options & DONE_ANEW) or writes or any(".py" in word for word in words)
+    return "new" in words[:2] or bool(options & DONE_ANEW) or writes or any(".py" in word for word in words)
 
 
 def _values(words: Sequence[str], option: str) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,16 @@ from ..options import DEFAULT_CHIP
 from . import area as cli_area
 from . import options as o
 from . import sweep as cli_sweep
+from .chips import chips
 from .conformance import conformance
 from .diff import diff
 from .draw import timeline
 from .explain import explain
+from .fleet import fleet
 from .fuzz import fuzz
+from .lists import gpus, zoo
 from .opt import opt
-from .output import CommandGroup, console, deliver, progress, say, say_notes
+from .output import CommandGroup, deliver, progress, say, say_notes
 from .reduce import reduce
 from .train import train
 
@@ -32,11 +34,9 @@ if TYPE_CHECKING:
 
     from ..machine.chip import Chip
     from ..program.isa import Program
-    from ..study.listing import Parameter
 
 SHOWN = {stage.at: stage.shown for stage in STAGES if stage.at}
 MAPPINGS = "mappings"  # what `show --at` prints besides
-PARAMETER_COLUMNS = ["parameter", "value", "unit", "meaning", "source"]
 
 
 @click.group(
@@ -270,107 +270,9 @@ def _text(form: Graph | Schedule | Program, commands: int) -> str:
     return text.dump(form) if isinstance(form, Graph) else str(form)
 
 
-@main.command(short_help="List the chips, or one chip's parameters.")
-@click.argument("name", required=False, shell_complete=o.complete("chip", files=(".toml",)))
-def chips(name: str | None) -> None:
-    """List the chips; with NAME (or a .toml file), every parameter with its unit, value and source.
-
-    \b
-    Examples:
-      mtia-emu chips
-      mtia-emu chips mtia-2i
-    """
-    if name is not None:
-        from ..study.listing import chip_parameters
-
-        _print_parameters(f"chip {name}", chip_parameters(name))
-        return
-    from ..machine.chip import chip_names, load_chip
-    from ..view.units import hertz, size, watts
-
-    each = [load_chip(n) for n in chip_names()]
-    _print(
-        "chips",
-        ["name", "clock", "PEs", "SRAM", "DRAM bandwidth", "TDP"],
-        [
-            [
-                c.name,
-                hertz(c.clock_hz),
-                f"{c.grid.rows} x {c.grid.cols}",
-                size(c.sram.bytes),
-                size(c.dram.bytes_per_s) + "/s",
-                watts(c.tdp_w),
-            ]
-            for c in each
-        ],
-    )
-
-
-@main.command(short_help="List the GPUs, or one GPU's parameters.")
-@click.argument("name", required=False, shell_complete=o.complete("gpu", files=(".toml",)))
-def gpus(name: str | None) -> None:
-    """List the GPUs; with NAME (or a .toml file), every parameter with its unit, value and source.
-
-    \b
-    Examples:
-      mtia-emu gpus
-      mtia-emu gpus h100-sxm
-    """
-    from ..gpu import gpu_names, load_gpu
-    from ..study.listing import gpu_parameters
-    from ..view.units import hertz, size, watts
-
-    if name is not None:
-        _print_parameters(f"GPU {name}", gpu_parameters(name))
-        return
-    each = [load_gpu(n) for n in gpu_names()]
-    _print(
-        "GPUs",
-        ["name", "clock", "SMs", "DRAM bandwidth", "TDP"],
-        [
-            [g.name, hertz(g.clock_hz), str(g.sms), size(g.dram_bytes_per_s) + "/s", watts(g.tdp_w)]
-            for g in each
-        ],
-    )
-
-
-@main.command("zoo", short_help="List the built-in models, or one model's parameters.")
-@click.argument("name", required=False, shell_complete=o.complete("model"))
-def zoo_(name: str | None) -> None:
-    """List the built-in models; with NAME, every parameter with its unit, value and source.
-
-    \b
-    Examples:
-      mtia-emu zoo
-      mtia-emu zoo llama-3-8b
-    """
-    from .. import zoo
-
-    if name is None:
-        _print(
-            "models",
-            ["name", "dimensions (--dim) and their defaults"],
-            [[f"zoo:{n}", " ".join(f"{k}={v}" for k, v in zoo.dims(n).items())] for n in zoo.zoo_names()],
-        )
-        return
-    facts = zoo.describe(name.removeprefix("zoo:"))
-    rows = [[key, str(f["value"]), f["unit"], f["source"]] for key, f in facts.items()]
-    _print(name, ["parameter", "value", "unit", "source"], rows)
-
-
 main.add_command(cli_sweep.sweep)
 main.add_command(cli_sweep.report)
 main.add_command(cli_area.area)
-
-
-def _print(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    from ..view.terminal import print_table
-
-    print_table(title, columns, rows, console())
-
-
-def _print_parameters(title: str, parameters: Iterable[Parameter]) -> None:
-    _print(title, PARAMETER_COLUMNS, [[p.key, str(p.value), p.unit, p.text, p.source] for p in parameters])
 
 
 main.add_command(opt)
@@ -387,12 +289,16 @@ def _gpu(name: str) -> str | None:
     return None if name == "none" else name
 
 
+main.add_command(chips)
+main.add_command(gpus)
+main.add_command(zoo)
 main.add_command(explain)
 main.add_command(diff)
 main.add_command(conformance)
 main.add_command(timeline)
 main.add_command(fuzz)
 main.add_command(train)
+main.add_command(fleet)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..machine.network import Network
 from ..options import BOARD
 from ..results.basis import Around
 from ..types import NARROW_FLOATS
@@ -286,6 +287,7 @@ class Facts(BaseModel):
     rates: Rates
     attention: AttentionFacts
     links: Links | None = None
+    network: Network | None = None
     bands: Bands
 
     @property

@@ -12,13 +12,14 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import UserError, nearest
-from ..files import toml
 from ..types import DType, dtype
+from .base import chip_values
 from .chips import chip_names, chip_text  # noqa: F401
 from .drams import load_dram
 from .memory_choice import choose, filled
+from .network import Network
 from .package import Package
-from .system import System
+from .system import Server
 from .units.dram import DramTiming
 from .units.energy import Energy
 from .units.matrix import Matrix
@@ -104,7 +105,8 @@ class Chip(BaseModel):
     launch: ControlProcessor
     kernels: Kernels
     package: Package
-    system: System
+    system: Server
+    network: Network
     power: Power
     energy: Energy
 
@@ -230,8 +232,7 @@ def load_chip(name: str, settings: Mapping[str, object] | None = None) -> Chip:
     Unknown keys, wrong types, NaN and values out of range raise `UserError`; files and settings pass the same
     check.
     """
-    text, where = chip_text(name)
-    values = toml.parse(text, where)
+    values, where = chip_values(name)
     put_all(values, settings or {})
     return validate(values, where)
 

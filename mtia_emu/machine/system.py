@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from .units.memory import STRICT, unit
 
 
-class System(BaseModel):
+class Server(BaseModel):
     """The board and the server around a chip: what they take, and what is published of both beside a GPU."""
 
     model_config = STRICT

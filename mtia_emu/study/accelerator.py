@@ -131,12 +131,20 @@ class GraphModel:
         """Return how a run finds the machine."""
         return self.options.run_state
 
+    def with_fused(self) -> GraphModel:
+        """Return the model with its graph after the passes that know no chip."""
+        return self if self.fused is not None else replace(self, fused=self._lowered)
+
+    @cached_property
+    def _lowered(self) -> Graph:
+        if self.fused is not None:
+            return self.fused
+        steps = chosen_steps(own_dtype(self.graph), self._form, None, self.options.passes)
+        return lower(self.graph, steps.fused)
+
     @cached_property
     def _asked(self) -> ModelWork:
-        if self.fused is not None:
-            return asked_work(self.fused)
-        steps = chosen_steps(own_dtype(self.graph), self._form, None, self.options.passes)
-        return asked_work(lower(self.graph, steps.fused))
+        return asked_work(self._lowered)
 
 
 def around(chip: Chip) -> Around:

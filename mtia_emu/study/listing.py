@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from ..gpu import load_gpu
 from ..gpu.load import gpu_text
+from ..machine.base import layers
 from ..machine.chip import chip_text, load_chip
 
 
@@ -26,7 +27,57 @@ class Parameter:
 
 def chip_parameters(name: str) -> list[Parameter]:
     """Return the parameters of a shipped chip or of a .toml file."""
-    return list(_walk(load_chip(name), _comments(chip_text(name)[0]), ""))
+    return list(_walk(load_chip(name), _chip_comments(name), ""))
+
+
+def _chip_comments(name: str) -> dict[str, str]:
+    """Return the comment on each key's line, those of a base's lines with the base's name."""
+    comments: dict[str, str] = {}
+    for depth, (where, own) in enumerate(layers(name)):
+        noted = _comments(chip_text(where)[0])
+        for key in _keys(own, ""):
+            text = noted.get(key, "")
+            comments.setdefault(key, f"{where}: {text}" if depth else text)
+    return comments
+
+
+def _keys(values: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A parameter in which two chips differ; None where one of them does not have it."""
+
+    key: str
+    unit: str
+    first: object
+    second: object
+
+    @property
+    def ratio(self) -> float | None:
+        """Return the second over the first, None where they are no numbers or the first is 0."""
+        if isinstance(self.first, bool) or isinstance(self.second, bool):
+            return None
+        if not isinstance(self.first, int | float) or not isinstance(self.second, int | float):
+            return None
+        return self.second / self.first if self.first else None
+
+
+def changed(first: str, second: str) -> list[Changed]:
+    """Return the parameters in which two chips differ, in the order of a chip's file."""
+    one, two = ({p.key: p for p in _walk(load_chip(name), {}, "")} for name in (first, second))
+    out = []
+    for key in dict.fromkeys((*one, *two)):
+        a, b = one.get(key), two.get(key)
+        if a is None or b is None or a.value != b.value:
+            known = a or b
+            out.append(Changed(key, known.unit if known else "", a and a.value, b and b.value))
+    return out
 
 
 def gpu_parameters(name: str) -> list[Parameter]:

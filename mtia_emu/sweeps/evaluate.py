@@ -23,9 +23,9 @@ from ..engine.cost import BlockCost
 from ..engine.lookups import Lookups, from_inputs
 from ..engine.memoised import memoised_costs
 from ..errors import UserError
-from ..files.toml import parse
 from ..gpu import load_gpu
-from ..machine.chip import Chip, chip_text, put, put_all, validate
+from ..machine.base import chip_values
+from ..machine.chip import Chip, put, put_all, validate
 from ..machine.memory_choice import filled
 from ..options import CHIP
 from ..program.commands import looks_up
@@ -63,8 +63,7 @@ class Job:
 
 def make_job(spec: Spec) -> Job:
     """Return the job of a spec, with the base chip read and the models' files hashed."""
-    text, where = chip_text(spec.chip)
-    values = parse(text, where)
+    values, where = chip_values(spec.chip)
     validate(values, where)
     passes = spec.options(spec.model[0]).passes
     files = (*map(_model_digest, spec.model), *map(_file_digest, files_of(passes)))

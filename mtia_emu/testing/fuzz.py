@@ -34,6 +34,7 @@ from ..oracle import expected_outputs, reference_outputs
 from ..program.verify import verify
 from .grower import Seeded
 from .judge import Allowance, Inputs, Judge, Sample, coarse, fault_of, hides, results, samples_for, typed
+from .layouts import split_results
 from .spread import Noise
 from .to_onnx import Unwritten, to_onnx
 from .verify import first_fault
@@ -131,11 +132,11 @@ def mismatch_of(
 
     The graph is written as ONNX, and onnxruntime's results are what it says; on special numbers, of which
     ONNX is silent here and there, our references' are. Held to them are our references; the graph imported
-    from that ONNX; the graph after the whole pipeline of every number format; and the program compiled for a
-    random chip in one of them, executed. Of coarse formats the pipeline from where codes are chosen, and the
-    program, are held to the graph with those codes. With `spelling`, as `--passes` has it, held to them are
-    those passes alone, on samples of all kinds; `fired` counts the graphs on which each of them did
-    something.
+    from that ONNX; the graph after the whole pipeline of every number format; the graph split over a random
+    mesh, all ranks together; and the program compiled for a random chip in one format, executed. Of coarse
+    formats the pipeline from where codes are chosen, and the program, are held to the graph with those codes.
+    With `spelling`, as `--passes` has it, held to them are those passes alone, on samples of all kinds;
+    `fired` counts the graphs on which each of them did something.
     """
     kinds = KINDS if spelling is not None else ("usual", KINDS[1 + number % (len(KINDS) - 1)])
     samples = samples_for(graph, number, kinds=kinds)
@@ -256,6 +257,7 @@ def _stages(
     yield "import", lambda: Made(_imported(graph), Noise(loose=True))
     for form in FORMATS:
         yield f"pipeline {form}", partial(_lowered, graph, pipeline_of(graph, chip, form), form)
+    yield "split over ranks", lambda: Made(partial(split_results, graph, seed, number), Noise(loose=True))
     form = FORMATS[number % len(FORMATS)]
     yield f"program {form}", partial(_executed, graph, chip, form)
     if number % COARSELY == 0:

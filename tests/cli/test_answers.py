@@ -37,6 +37,7 @@ def test_notes_are_kept_beside_what_is_printed() -> None:
         ["run", "zoo:dlrm-small", "--trace=t.json"],
         ["run", "zoo:dlrm-small", "--passes", "mine"],
         ["explain", "zoo:dlrm-small", "--passes=own.py"],
+        ["chips", "new", "mine"],
         ["sweep", "spec.toml"],
         ["run", "."],
         [],

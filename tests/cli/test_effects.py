@@ -183,6 +183,7 @@ OPERATORS = {
 OPT = f"opt {{f}}/m.onnx -q {SMALL}"
 SWEEP = "sweep --model {f}/m.onnx,batch=16 --chip tiny --gpu none --jobs 0 -o {o}/s.db"
 CHOSEN = f"{SWEEP} --set dram.channels=1..9"
+FLEET = f"fleet {Path(__file__).parents[2] / 'examples' / 'fleet-mtia-2i.toml'}"
 REPORT = "report {f}/s.db"
 TRAIN = "train zoo:resnet-tiny --chip tiny --dim batch=1 --gpu none --loss cross-entropy"
 CASES: dict[tuple[str, str], Case] = {
@@ -303,6 +304,12 @@ CASES: dict[tuple[str, str], Case] = {
     ("train", "--emit"): Case(TRAIN, "", "--emit {o}/step.ir", named),
     ("train", "--check"): Case(f"{TRAIN} --steps 1", "", "--check", printed),
     ("report", "--csv"): Case(REPORT, "", "--csv {o}/r.csv", named),
+    ("fleet", "--set"): Case(FLEET, "", "--set site.pue=1.3", printed),
+    ("fleet", "--samples"): Case(FLEET, "--samples 1024", "--samples 2048", printed),
+    ("fleet", "--seed"): Case(FLEET, "", "--seed 1", printed),
+    ("fleet", "--shares"): Case(FLEET, "", "--shares", printed),
+    ("fleet", "--inputs"): Case(FLEET, "", "--inputs", printed),
+    ("fleet", "--json"): Case(FLEET, "", "--json {o}/f.json", named),
     ("report", "--parquet"): Case(REPORT, "", "--parquet {o}/r.parquet", named),
 }
 

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import copy
 
 import click
 import numpy as np
@@ -123,6 +124,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(path / "exported" / "one" / "model.onnx")
     (path / "examples").mkdir()
     (path / "examples" / "sweep.toml").write_text(SPEC, encoding="utf-8")
+    for scenario in (Path(__file__).parents[2] / "examples").glob("fleet-*.toml"):
+        copy(scenario, path / "examples")
     (path / "package" / "mine-1.dist-info").mkdir(parents=True)
     (path / "package" / "mine.py").write_text(MINE, encoding="utf-8")
     for name, text in (

@@ -60,6 +60,11 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         ([f32(10, 4), ints(1, 2, 3), ints(0, 1, 1, 3)], {"mode": mode}) for mode in ("sum", "mean", "max")
     ]
     + [([f32(10, 4), ints(1, -2, 3), ints(0, 3), f32(3)], {"mode": "sum"})],
+    "all_reduce": [([f32(2, 3)], {"axes": ("tp",), "size": 4})],
+    "all_gather": [([f32(2, 3)], {"axes": ("tp",), "size": 4, "dim": 1})],
+    "reduce_scatter": [([f32(2, 8)], {"axes": ("tp",), "size": 4, "dim": 1})],
+    "all_to_all": [([f32(2, 8)], {"axes": ("tp",), "size": 4, "dim": 1, "join": 0})],
+    "send": [([f32(2, 3)], {"size": 1})],
     "append": [([f32(2, 3, 4), f32(2, 1, 4), f32(2, 2, 4)], {"axis": 1})],
     "embedding_bags": [
         ([f32(9, 4), ints(1, 2), ints(0, 1, 2), f32(5, 4), ints(3), ints(0, 0, 1, 1)], {"mode": "mean"}),

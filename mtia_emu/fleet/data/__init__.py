@@ -1,1 +1,1 @@
-"""Published inputs of fleets, each row with its source."""
+"""Published inputs: a CSV file each, every row with its source and status."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mtia_emu.view.html.bars import BarChart, Period, StackedBar, TornadoBar, TimeChart, Tornado
+from mtia_emu.view.html.bars import BarChart, Period, StackedBar, TimeChart, Tornado, TornadoBar
 from mtia_emu.view.html.frame import Chart
 from mtia_emu.view.html.heat import HeatMap
 from mtia_emu.view.html.lines import Line, LineChart, Marked, ScatterChart, Spot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtia_emu.view.html.bars import BarChart, Period, StackedBar, TornadoBar, TimeChart, Tornado
+from mtia_emu.view.html.bars import BarChart, Period, StackedBar, TimeChart, Tornado, TornadoBar
 from mtia_emu.view.html.elements import Element
 from mtia_emu.view.html.frame import NARROW, WIDE
 from mtia_emu.view.html.scales import ChartAxis

@@ -1,0 +1,110 @@
+"""Exchanges between ranks as ops of the graph: what each rank gives, and what it gets.
+
+`axes` name the axes of the mesh along which ranks exchange, the slowest first, `size` says how many they are.
+The references are those of ranks that all hold the same: with other values it takes all ranks to say.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtia_emu.errors import UserError
+from mtia_emu.types import CopyWork, TensorType
+
+from ..graph import Attrs
+from .base import Array, Arrays, Count, Op, Types, array, axis_of, integer, need, register
+
+COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send")
+_SHARED = ("axes", "size")
+
+
+def _size(attrs: Attrs) -> int:
+    size = integer(attrs, "size")
+    if size < 1:
+        raise UserError(f"size {size} is no number of ranks (right: 1 or more)")
+    return size
+
+
+def _resized(x: TensorType, axis: int, times: int, parts: int) -> TensorType:
+    """Return a type whose dimension is so many times as long, then cut into so many parts."""
+    shape = list(x.shape)
+    if shape[axis] * times % parts:
+        raise UserError(f"axis {axis} of {x} does not divide among {parts} ranks")
+    shape[axis] = shape[axis] * times // parts
+    return TensorType(x.dtype, tuple(shape))
+
+
+def _same(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    _size(attrs)
+    return (need(types[0]),)
+
+
+def _gathered(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x = need(types[0])
+    return (_resized(x, axis_of(attrs, x.rank, "dim"), _size(attrs), 1),)
+
+
+def _scattered(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x = need(types[0])
+    return (_resized(x, axis_of(attrs, x.rank, "dim"), 1, _size(attrs)),)
+
+
+def _exchanged(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, size = need(types[0]), _size(attrs)
+    cut = _resized(x, axis_of(attrs, x.rank, "dim"), 1, size)
+    return (_resized(cut, axis_of(attrs, x.rank, "join"), size, 1),)
+
+
+def _sum(x: Array, size: int) -> Array:
+    return np.asarray(x * np.asarray(size, x.dtype)).astype(x.dtype)
+
+
+def _all_reduce(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    return (_sum(array(arrays[0]), _size(attrs)),)
+
+
+def _all_gather(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x = array(arrays[0])
+    return (np.concatenate([x] * _size(attrs), axis=integer(attrs, "dim")),)
+
+
+def _reduce_scatter(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x, size = array(arrays[0]), _size(attrs)
+    return (_sum(np.split(x, size, axis=integer(attrs, "dim"))[0], size),)
+
+
+def _all_to_all(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x, size = array(arrays[0]), _size(attrs)
+    part = np.split(x, size, axis=integer(attrs, "dim"))[0]
+    return (np.concatenate([part] * size, axis=integer(attrs, "join")),)
+
+
+def _send(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    return (array(arrays[0]),)
+
+
+def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    """Count nothing: what an exchange takes is the system's to say, not the chip's."""
+    return Count(CopyWork, read_bytes=0, write_bytes=0)
+
+
+for _name, _text, _infer, _reference, _own in (
+    ("all_reduce", "the sum of all ranks' x, on each", _same, _all_reduce, _SHARED),
+    ("all_gather", "all ranks' x one after the other along `dim`", _gathered, _all_gather, (*_SHARED, "dim")),
+    (
+        "reduce_scatter",
+        "a rank's part, along `dim`, of the sum of all ranks' x",
+        _scattered,
+        _reduce_scatter,
+        (*_SHARED, "dim"),
+    ),
+    (
+        "all_to_all",
+        "x cut along `dim`, a part for each rank; what a rank gets is joined along `join`",
+        _exchanged,
+        _all_to_all,
+        (*_SHARED, "dim", "join"),
+    ),
+    ("send", "x, for the next stage of a pipeline", _same, _send, ("size",)),
+):
+    register(Op(_name, _text, (1, 1), _infer, _reference, _count, _own, stored=True))

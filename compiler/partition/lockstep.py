@@ -1,0 +1,64 @@
+"""All ranks of a split graph executed node by node, by the references of ops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .. import ops
+from ..graph import Attrs, Node
+from ..ops.collectives import COLLECTIVES
+from .propagate import Split
+from .ranks import joined, part_of, rank_graph
+
+Arrays = dict[int, np.ndarray]
+
+
+def evaluate_split(split: Split, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return a split graph's outputs by name, whole, from whole inputs."""
+    mesh = split.mesh
+    graphs = [rank_graph(split, rank) for rank in range(len(mesh.ranks))]
+    values: list[dict[str, np.ndarray]] = [
+        {name: part_of(np.asarray(inputs[name]), x, place, mesh) for name, x in split.inputs.items()}
+        for place in mesh.ranks
+    ]
+    for known, graph in zip(values, graphs, strict=True):
+        known.update({name: const.array(name) for name, const in graph.consts.items()})
+    for nodes in zip(*(graph.nodes for graph in graphs), strict=True):
+        _step(split, nodes, values)
+    return {
+        name: joined({rank: known[local] for rank, known in enumerate(values)}, layout, mesh)
+        for name, (local, layout) in split.outputs.items()
+    }
+
+
+def _step(split: Split, nodes: Sequence[Node], values: list[dict[str, np.ndarray]]) -> None:
+    """Run one node on every rank."""
+    if nodes[0].op in COLLECTIVES:
+        operand, attrs = nodes[0].inputs[0], nodes[0].attrs
+        for place in split.mesh.ranks:
+            group = split.mesh.group(place, attrs["axes"])
+            if split.mesh.number(place) == group[0]:
+                parts = combined(nodes[0].op, [values[r][operand] for r in group], attrs)
+                for rank, part in zip(group, parts, strict=True):
+                    values[rank][nodes[0].output] = part
+        return
+    for node, known in zip(nodes, values, strict=True):
+        results = ops.reference(node.op, [known[v] if v else None for v in node.inputs], node.attrs)
+        known.update(zip(node.outputs, results, strict=True))
+
+
+def combined(op: str, parts: Sequence[np.ndarray], attrs: Attrs) -> list[np.ndarray]:
+    """Return what each rank of a group gets in a collective, from what each gives, in the order of ranks."""
+    count = len(parts)
+    if op in ("all_reduce", "reduce_scatter"):
+        wide = np.float32 if parts[0].dtype.kind not in "iu" and parts[0].dtype.itemsize < 4 else None
+        total = np.sum(np.stack(parts), axis=0, dtype=wide).astype(parts[0].dtype)
+        if op == "all_reduce":
+            return [total] * count
+        return [np.ascontiguousarray(x) for x in np.split(total, count, axis=attrs["dim"])]
+    if op == "all_gather":
+        return [np.concatenate(parts, axis=attrs["dim"])] * count
+    cut = [np.split(x, count, axis=attrs["dim"]) for x in parts]
+    return [np.concatenate([cut[r][i] for r in range(count)], axis=attrs["join"]) for i in range(count)]

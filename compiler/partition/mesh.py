@@ -1,0 +1,158 @@
+"""The mesh of ranks that a model is split over: named axes, and which rank stands where."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from mtia_emu.errors import UserError, refuse_unknown
+
+from ..ops.layout import Axes
+
+AXES = {  # in the order of ranks, the slowest first; what each of them splits
+    "mb": "the batch, in micro-batches that a chip runs one after another",
+    "pp": "layers, in stages of a pipeline",
+    "dp": "the batch",
+    "ep": "stacks of experts",
+    "cp": "the sequence",
+    "tp": "weights and heads",
+}
+FLAGS = {"sp": "norms and residuals are split over the sequence between the products of `tp`"}
+TABLES = ("row", "column")
+RIGHT = "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, tables=row|column, or auto"
+MOST = 4096  # ranks, micro-batches among them
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """How many ranks stand along each axis (`AXES`), the slowest first, and two choices of how to split.
+
+    `sequence`: between products that `tp` splits, values are split over the sequence; `tables`: embedding
+    tables are split by "row" or "column" over `dp` (`tp` where there is no `dp`), "" where they are not.
+    Raises `UserError` for sizes below 1 and for more ranks than `MOST`.
+    """
+
+    sizes: Mapping[str, int]
+    sequence: bool = False
+    tables: str = ""
+
+    def __post_init__(self) -> None:
+        for name, size in self.sizes.items():
+            if name not in AXES:
+                raise refuse_unknown("axis", name, AXES)
+            if size < 1:
+                raise UserError(f"--parallel {name}={size}: an axis has 1 rank or more")
+        ranks = math.prod(self.sizes.values())
+        if ranks > MOST:
+            raise UserError(f"--parallel: {ranks} ranks and micro-batches (right: at most {MOST})")
+        full = {name: self.sizes.get(name, 1) for name in AXES}
+        object.__setattr__(self, "sizes", full)
+        if self.sequence and full["tp"] == 1:
+            raise UserError("--parallel sp: it goes with tp, of which there is none (right: tp=2,sp)")
+
+    def __str__(self) -> str:
+        axes = [f"{name}={size}" for name, size in self.sizes.items() if size > 1]
+        tables = [f"tables={self.tables}"] if self.tables else []
+        return ",".join([*axes, *(["sp"] if self.sequence else []), *tables]) or "tp=1"
+
+    @property
+    def chips(self) -> int:
+        """Return how many chips the mesh takes: micro-batches share them."""
+        return math.prod(size for name, size in self.sizes.items() if name != "mb")
+
+    @property
+    def stages(self) -> int:
+        """Return the stages of the pipeline."""
+        return self.sizes["pp"]
+
+    @property
+    def batches(self) -> int:
+        """Return the micro-batches that follow one another through the pipeline."""
+        return self.sizes["mb"]
+
+    @cached_property
+    def factors(self) -> dict[str, tuple[tuple[str, int], ...]]:
+        """Return the prime factors of each axis, the slowest first, by the axis's name: (name, size)."""
+        return {name: _factors(name, size) for name, size in self.sizes.items()}
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Return the size of each factor but those of `pp`: the axes that layouts name."""
+        return {name: size for axis in AXES if axis != "pp" for name, size in self.factors[axis]}
+
+    def axes(self, name: str) -> Axes:
+        """Return the factors of an axis by their names."""
+        return tuple(factor for factor, _ in self.factors[name])
+
+    @cached_property
+    def ranks(self) -> tuple[dict[str, int], ...]:
+        """Return the place of each rank of a stage along each factor; the last varies fastest."""
+        names = list(self.counts)
+        places = itertools.product(*(range(self.counts[name]) for name in names))
+        return tuple(dict(zip(names, place, strict=True)) for place in places)
+
+    def number(self, place: Mapping[str, int]) -> int:
+        """Return the number of the rank of a stage that stands at a place."""
+        number = 0
+        for name, size in self.counts.items():
+            number = number * size + place[name]
+        return number
+
+    def index(self, place: Mapping[str, int], axes: Sequence[str]) -> int:
+        """Return a place's position along axes, the first of which is the slowest."""
+        position = 0
+        for name in axes:
+            position = position * self.counts[name] + place[name]
+        return position
+
+    def group(self, place: Mapping[str, int], axes: Sequence[str]) -> tuple[int, ...]:
+        """Return the ranks of a stage that differ from a place along axes alone, in their order there."""
+        spots = itertools.product(*(range(self.counts[name]) for name in axes))
+        return tuple(self.number({**place, **dict(zip(axes, spot, strict=True))}) for spot in spots)
+
+    def chip(self, stage: int, rank: int) -> int:
+        """Return the number of the chip on which a rank of a stage runs."""
+        place, number = self.ranks[rank], 0
+        for axis in ("dp", "ep", "cp", "tp"):
+            number = number * self.sizes[axis] + self.index(place, self.axes(axis))
+        return stage * (self.chips // self.stages) + number
+
+
+def _factors(name: str, size: int) -> tuple[tuple[str, int], ...]:
+    """Return the prime factors of an axis, the largest first, each with a name of its own."""
+    primes, divisor = [], 2
+    while size > 1:
+        while size % divisor:
+            divisor += 1
+        primes.append(divisor)
+        size //= divisor
+    ordered = sorted(primes, reverse=True)
+    if len(ordered) == 1:
+        return ((name, ordered[0]),)
+    return tuple((f"{name}.{i}", prime) for i, prime in enumerate(ordered))
+
+
+def parse_parallel(text: str) -> Mesh:
+    """Return the mesh that a text names, as in "tp=8,pp=2,mb=4,sp"; raise `UserError` for what it cannot."""
+    sizes: dict[str, int] = {}
+    sequence, tables = False, ""
+    for part in (p.strip() for p in text.split(",")):
+        name, equals, value = (x.strip() for x in part.partition("="))
+        if name in FLAGS and not equals:
+            sequence = True
+        elif name == "tables":
+            if value not in TABLES:
+                raise refuse_unknown("tables", value, TABLES)
+            tables = value
+        elif name not in AXES:
+            raise refuse_unknown("axis of --parallel", name, [*AXES, *FLAGS, "tables", "auto"])
+        elif name in sizes:
+            raise UserError(f"--parallel {text!r} gives {name} twice (right: once)")
+        elif not (value.isascii() and value.isdigit() and 1 <= len(value) <= 6 and int(value)):
+            raise UserError(f"--parallel {part!r}: no size of 1 or more (right: {RIGHT})")
+        else:
+            sizes[name] = int(value)
+    return Mesh(sizes, sequence, tables)

@@ -1,0 +1,1 @@
+"""The libraries of collectives that ship, one TOML file each."""

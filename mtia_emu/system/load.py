@@ -1,0 +1,121 @@
+"""From a name or a TOML file to a checked `System`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import UserError, refuse_unknown
+from ..files import toml
+from .build import build
+from .form import MOST_WITH_CONSENT, SystemFile
+from .library import checked as checked_library
+from .library import faults, library_text, tuples
+from .topology import System
+
+MOST_RANKS = 1024  # without consent
+
+
+def system_names() -> list[str]:
+    """Return the names of the systems that ship with the product."""
+    folder = resources.files("mtia_emu.system.systems")
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def system_text(name_or_path: str) -> str:
+    """Return the TOML text of a shipped system or of a .toml file, with the sources in its comments."""
+    if name_or_path.endswith(".toml") or "/" in name_or_path:
+        return toml.file_text(Path(name_or_path), "system file", system_names())
+    if name_or_path not in system_names():
+        raise refuse_unknown("system", name_or_path, system_names())
+    return (resources.files("mtia_emu.system.systems") / f"{name_or_path}.toml").read_text(encoding="utf-8")
+
+
+def load_system(
+    name_or_path: str, settings: Mapping[str, str] | None = None, *, consent: bool = False
+) -> System:
+    """Return the system of that name or .toml file, with `settings` (dotted key to TOML text) put over it.
+
+    `name*3` is three of them, joined by the switches that are shared. A group of chips, switches or links is
+    addressed by its name: `links.nvlink.bytes_per_s`. Raises `UserError` for unknown names and keys, wrong
+    types, NaN, names that occur twice, a topology in two parts, and for more than `MOST_RANKS` chips without
+    `consent`.
+    """
+    base, copies = _copies(name_or_path)
+    where = f"system {base}"
+    values = toml.parse(system_text(base), where)
+    for key, text in (settings or {}).items():
+        _put(values, key, text)
+    try:
+        file = SystemFile.model_validate(tuples(values))
+    except ValidationError as error:
+        raise UserError(f"{where}: {faults(error)}") from None
+    _check_size(file, copies, where, consent)
+    return build(file, copies, _library(file, where))
+
+
+def _library(file: SystemFile, where: str) -> Any:
+    given = file.library
+    if isinstance(given, str):
+        return checked_library(toml.parse(library_text(given), f"library {given}"), f"library {given}")
+    return checked_library(dict(given), f"{where}: library")
+
+
+def _copies(name: str) -> tuple[str, int]:
+    """Return the name and the number of copies of `name*3`."""
+    base, star, count = name.rpartition("*")
+    if not star:
+        return name, 1
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", count):
+        raise UserError(f"system '{name[:80]}': '{count[:20]}' copies; right: a whole number from 1 to 99999")
+    return base, int(count)
+
+
+def _check_size(file: SystemFile, copies: int, where: str, consent: bool) -> None:
+    """Refuse more chips than anyone asks for by accident, and names that occur twice."""
+    ranks = copies * sum(group.count for group in file.chips)
+    if ranks > (MOST_WITH_CONSENT if consent else MOST_RANKS):
+        ask = (
+            f"at most {MOST_WITH_CONSENT}"
+            if consent
+            else f"more than {MOST_RANKS} must be asked for (--many)"
+        )
+        raise UserError(f"{where}: {ranks} chips; {ask}")
+    for what, names in (
+        ("nodes", [g.name for g in (*file.chips, *file.switches)]),
+        ("links", [g.name for g in file.links]),
+    ):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UserError(f"{where}: two groups of {what} are called '{twice[0]}'; each has its own name")
+
+
+def _put(values: dict[str, Any], key: str, text: str) -> None:
+    """Set a dotted key, its value read as TOML; a group in a list is addressed by its name."""
+    *path, last = key.split(".")
+    table: Any = values
+    for part in path:
+        if isinstance(table, list):
+            named = [g for g in table if isinstance(g, dict) and g.get("name") == part]
+            if not named:
+                known = [str(g.get("name")) for g in table if isinstance(g, dict)]
+                raise refuse_unknown(f"group of --set {key}", part, known)
+            table = named[0]
+        else:
+            table = table.get(part)
+        if not isinstance(table, dict | list):
+            raise UserError(
+                f"--set {key}: no table '{part}' there (right: --set links.NAME.bytes_per_s=1e11)"
+            )
+    if not isinstance(table, dict):
+        raise UserError(f"--set {key}: '{last}' is a group; name what of it is set (right: {key}.count=8)")
+    try:
+        table[last] = tomllib.loads(f"x = {text.strip()}")["x"]
+    except (ValueError, RecursionError):
+        table[last] = text.strip()

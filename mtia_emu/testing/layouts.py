@@ -1,0 +1,60 @@
+"""Random graphs over random meshes, their inputs in random layouts: held to the graph on one rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.ops.layout import Axes, Layout
+from mtia_emu.compiler.partition.lockstep import evaluate_split
+from mtia_emu.compiler.partition.mesh import TABLES, Mesh
+from mtia_emu.compiler.partition.propagate import Split, propagate
+
+from ..types import TensorType
+from .grower import Seeded
+from .judge import Inputs, typed
+
+Array = np.ndarray[Any, Any]
+SALT = 0x5EED  # so that layouts do not follow the choices by which the graph grew
+MESHES = (
+    {"tp": 2},
+    {"tp": 4},
+    {"tp": 6},
+    {"dp": 2},
+    {"dp": 2, "tp": 2},
+    {"dp": 3, "tp": 2},
+    {"cp": 2, "tp": 2},
+    {"cp": 2, "dp": 2, "tp": 2},
+    {"ep": 2, "tp": 2},
+)
+
+
+def random_split(graph: Graph, seed: int, number: int) -> Split:
+    """Return a graph split over a random mesh, with random layouts of its inputs."""
+    source = Seeded(SALT, seed, number)
+    sizes = source.pick(MESHES)
+    sequence = "tp" in sizes and source.below(3) == 0
+    mesh = Mesh(dict(sizes), sequence, source.pick(("", *TABLES)))
+    given = {name: _layout(source, kind, mesh) for name, kind in graph.inputs.items()}
+    return propagate(graph, mesh, given)
+
+
+def _layout(source: Seeded, kind: TensorType, mesh: Mesh) -> Layout:
+    """Return a random layout of an input: each axis splits a dimension that it divides, or none."""
+    dims: list[Axes] = [()] * kind.rank
+    left = list(kind.shape)
+    for axis, size in mesh.counts.items():
+        at = source.below(kind.rank + 1)
+        if at < kind.rank and left[at] and left[at] % size == 0:
+            dims[at] = (*dims[at], axis)
+            left[at] //= size
+    return Layout(tuple(dims))
+
+
+def split_results(graph: Graph, seed: int, number: int, inputs: Inputs) -> Mapping[str, Array]:
+    """Return the outputs of a graph split at random, all ranks executed by the references of ops."""
+    with np.errstate(all="ignore"):
+        return evaluate_split(random_split(graph, seed, number), typed(graph, inputs))

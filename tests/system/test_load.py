@@ -1,0 +1,123 @@
+"""Systems that ship, and files that are hostile or wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtia_emu.errors import UserError
+from mtia_emu.system.library import library_names, load_library
+from mtia_emu.system.load import load_system, system_names, system_text
+from mtia_emu.system.topology import System
+
+ISLANDS = Path(__file__).with_name("two_islands.toml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", system_names())
+def test_what_ships_loads_and_every_number_has_its_source(name: str) -> None:
+    found = load_system(name)
+    assert found.name == name and len(found.chips) == len(found.ranks) > 1
+    assert found.host_w > 0
+    for line in system_text(name).splitlines():
+        key, equals, value = line.partition("=")
+        if (
+            equals
+            and not line.startswith("#")
+            and key.strip() not in ("name", "text", "library", "from", "to")
+        ):
+            assert "#" in value or value.strip() in ("true", "false"), line
+
+
+@pytest.mark.parametrize("name", library_names())
+def test_libraries_load_and_every_number_has_its_source(name: str) -> None:
+    from mtia_emu.system.library import library_text
+
+    assert load_library(name).name == name
+    for line in library_text(name).splitlines():
+        if line.split(" ")[0] in ("start_s", "hop_s", "peer_s", "share", "most_bytes_per_s"):
+            assert "#" in line, line
+
+
+def of(text: str, folder: Path) -> System:
+    file = folder / "s.toml"
+    file.write_text(text, encoding="utf-8")
+    return load_system(str(file))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("bytes_per_s = 2e9", "bytes_per_s = nan", "bytes_per_s"),
+        ("bytes_per_s = 2e9", "bytes_per_s = inf", "bytes_per_s"),
+        ("bytes_per_s = 2e9", "bytes_per_s = -1.0", "right: from 1e6"),
+        ("bytes_per_s = 2e9", 'bytes_per_s = "2e9"', "bytes_per_s"),
+        ("bytes_per_s = 2e9", 'bytes_per_s = "scale_up"', "no chip"),
+        ("latency_s = 1e-7\nduplex", "latency_s = nan\nduplex", "latency_s"),
+        ('from = "switch[0-0]"', 'from = "switch[1-1]"', "linked to itself"),
+        ('to = "switch[1-1]"\nbytes_per_s = 2e9', 'to = "chip"\nbytes_per_s = 2e9', "linked twice"),
+        ('to = "switch[1-1]"\nbytes_per_s = 2e9', 'to = "switch[1-9]"\nbytes_per_s = 2e9', "from 0 to 1"),
+        ('to = "switch[1-1]"\nbytes_per_s = 2e9', 'to = "swich"\nbytes_per_s = 2e9', "did you mean 'switch'"),
+        ('name = "switch"\ncount = 2', 'name = "chip"\ncount = 2', "two groups of nodes are called 'chip'"),
+        ('name = "right"', 'name = "left"', "two groups of links are called 'left'"),
+        ("count = 8", "count = 0", "count"),
+        ("count = 8", "count = 10000", "10000 chips; more than 1024 must be asked for"),
+        ("count = 8", "count = true", "count"),
+        ('chip = "tiny"', 'chip = "tinny"', "did you mean 'tiny'"),
+        ('library = "plain"', 'library = "plane"', "did you mean 'plain'"),
+        ('library = "plain"', 'library = {name = "x"}', "library"),
+        ("[host]", "[hosts]", "unknown key 'hosts'"),
+        ('name = "two-islands"', 'name = "../x"', "name"),
+    ],
+)
+def test_wrong_files(old: str, new: str, message: str, tmp_path: Path) -> None:
+    assert old in ISLANDS
+    with pytest.raises(UserError, match=message):
+        of(ISLANDS.replace(old, new, 1), tmp_path)
+
+
+def test_a_topology_in_two_parts(tmp_path: Path) -> None:
+    text = ISLANDS.partition('[[links]]\nname = "thin"')[0] + ISLANDS[ISLANDS.index("[host]") :]
+    with pytest.raises(UserError, match="in 2 parts: no way from chip0 to chip4, chip5"):
+        of(text, tmp_path)
+
+
+def test_copies_and_settings() -> None:
+    pod = load_system("dgx-h100*5")
+    assert len(pod.ranks) == 40 and pod.host.servers == 5
+    assert [len(group) for group in pod.groups] == [8] * 5
+    assert load_system("tiny-board", {"chips.chip.count": "4"}).ranks == ("chip0", "chip1", "chip2", "chip3")
+    slow = load_system("tiny-board", {"links.link.bytes_per_s": "1e9"})
+    assert {link.bytes_per_s for link in slow.links} == {1e9}
+    assert len(load_system("tiny-board", {"chips.chip.count": "2000"}, consent=True).ranks) == 2000
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("tiny-bord", {}, "did you mean 'tiny-board'"),
+        ("tiny-board*2", {}, "joined by switches with shared = true"),
+        ("tiny-board*0", {}, "a whole number"),
+        ("tiny-board*x", {}, "a whole number"),
+        ("dgx-h100*2000", {}, "16000 chips"),
+        ("no/such.toml", {}, "is not a file"),
+        ("tiny-board", {"links.lnk.bytes_per_s": "1e9"}, "did you mean 'link'"),
+        ("tiny-board", {"links.link": "1e9"}, "is a group"),
+        ("tiny-board", {"links.link.rate": "1e9"}, "unknown key"),
+        ("tiny-board", {"nothing.there": "1e9"}, "no table 'nothing'"),
+        ("tiny-board", {"name.x": "1"}, "no table 'name'"),
+    ],
+)
+def test_wrong_names_and_settings(name: str, settings: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_system(name, settings)
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_refused_as_ours(text: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder, pytest.raises(UserError):
+        of(text, Path(folder))
