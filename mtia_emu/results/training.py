@@ -17,9 +17,9 @@ PHASES = ("forward", "backward", "optimizer")
 class PeakMemory:
     """Bytes of memory by what they hold, at the moment of a step at which most is held.
 
-    `activations` are what the forward pass made, `gradients` what came after it, `optimizer` its states with the
-    masters of weights and sums of micro-batches, `data` the batch and constants. `capacity` is the memory that
-    the machine has.
+    `activations` are what the forward pass made, `gradients` what came after it, `optimizer` its states with
+    the masters of weights and sums of micro-batches, `data` the batch and constants. `capacity` is the memory
+    that the machine has.
     """
 
     weights: int
