@@ -27,6 +27,7 @@ from .lists import gpus, zoo
 from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
 from .reduce import reduce
+from .train import train
 
 if TYPE_CHECKING:
     from mtia_emu.compiler.graph import Graph
@@ -312,6 +313,7 @@ main.add_command(diff)
 main.add_command(conformance)
 main.add_command(timeline)
 main.add_command(fuzz)
+main.add_command(train)
 main.add_command(fleet)
 
 
