@@ -25,6 +25,8 @@ _HOME = {
     "serve": "serving.served",
     "sweep": "sweeps.run",
     "systolic_cycles": "machine.units.systolic",
+    "train": "study.training",
+    "training_step": "study.training",
     "use_kernels": "plugins.kernels",
 }
 __all__ = [
@@ -42,6 +44,8 @@ __all__ = [
     "serve",
     "sweep",
     "systolic_cycles",
+    "train",
+    "training_step",
     "use_kernels",
 ]
 
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from .machine.units.systolic import systolic_cycles
     from .plugins.kernels import use_kernels
     from .serving.served import serve
+    from .study.training import train, training_step
     from .sweeps.run import sweep
 
 

@@ -84,7 +84,7 @@ def drawn(requests: list[tuple[float, int, int, int]], *, prefixes: bool) -> Loa
     return replace(made, prefixes=names, piece_tokens=16)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(RULES, REQUESTS, st.booleans(), st.integers(70, 200), st.integers(1, 3), st.booleans())
 def test_no_token_is_lost_or_made_twice(
     rules: EngineRules, requests: list[tuple[float, int, int, int]], prefixes: bool, keys: int, engines: int,
@@ -109,7 +109,7 @@ def test_no_token_is_lost_or_made_twice(
         assert (steps.running <= rules.max_sequences).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(RULES, REQUESTS)
 def test_the_same_again_gives_the_same_log(
     rules: EngineRules, requests: list[tuple[float, int, int, int]]
