@@ -222,11 +222,15 @@ def _rules(flags: dict[str, Any], sizes: dict[str, int]) -> Any:
 
 def _load(flags: dict[str, Any]) -> Load:
     """Return the requests: of a trace, or made up."""
+    from dataclasses import replace
+
     from ..serving.traces import read_trace
 
+    if flags["concurrency"] is not None and flags["rate"] is not None:
+        raise UserError("--concurrency and --rate: right is one of them; a closed loop has no rate")
     if flags["trace"] is None:
         return _made_up(flags)
-    load = read_trace(flags["trace"])
+    load = replace(read_trace(flags["trace"]), concurrency=flags["concurrency"])
     return load if flags["requests"] is None else load.first(flags["requests"])
 
 
@@ -237,8 +241,6 @@ def _made_up(flags: dict[str, Any]) -> Load:
     count, seed = flags["requests"] or REQUESTS, flags["seed"]
     inputs, outputs = parse_lengths(flags["input_tokens"]), parse_lengths(flags["output_tokens"])
     if flags["concurrency"] is not None:
-        if flags["rate"] is not None:
-            raise UserError("--concurrency and --rate: right is one of them; a closed loop has no rate")
         return closed_loop(flags["concurrency"], count, inputs, outputs, seed)
     rate = _rate(flags)
     if rate is None:
