@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
 from .writer import WEIGHT_BYTES, Fact, ModelWriter, fact
 
 LOGITS, LAST = "logits", "model.last"  # the nodes that go by sequences, not by tokens
+SCORED = "scored"  # a dimension: tokens of each sequence, the last ones, whose logits are given
 NORM_EPSILON = 1e-5  # rms_norm_eps of every model here
 MASKED = np.float16(np.finfo(np.float16).min)  # transformers masks with the least number of the type
 
@@ -89,8 +91,17 @@ class Llama:
         """Return that there may be nothing in the past."""
         return {"past": 0}
 
+    def further_dims(self) -> dict[str, int]:
+        """Return what may be bound besides: of how many last tokens of a sequence there are logits."""
+        return {SCORED: 1}
+
     def graph(self, name: str, dims: dict[str, int]) -> ModelWriter:
         """Return the graph of one step."""
+        scored, seq = dims.get(SCORED, 1), dims["seq"]
+        if scored > seq:
+            raise UserError(
+                f"{name}: dimension '{SCORED}' is {scored}: there are {seq} tokens (right: 1 to {seq})"
+            )
         writer = ModelWriter(name)
         LlamaStep(self, writer, **dims).write()
         return writer
@@ -127,6 +138,7 @@ class LlamaStep:
     batch: int
     seq: int
     past: int
+    scored: int = 1
 
     @property
     def total(self) -> int:
@@ -136,7 +148,7 @@ class LlamaStep:
     @property
     def asked(self) -> tuple[int, int]:
         """Return the shape of the tokens whose logits are asked for."""
-        return self.batch, 1
+        return self.batch, self.scored
 
     def write(self) -> None:
         """Write the whole step: embedding, layers, norm, logits."""
@@ -284,10 +296,11 @@ class LlamaStep:
         return w.op("Add", x, down, name=f"{name}.residual")
 
     def logits(self, h: str, table: str) -> None:
-        """Write the logits of each sequence's last token."""
+        """Write the logits of each sequence's last tokens."""
         w = self.writer
-        if self.seq > 1:
-            h = w.op("Slice", h, w.ints(-1), w.ints(2**63 - 1), w.ints(1), w.ints(1), name=LAST)
+        if self.seq > self.scored:
+            ends = w.ints(-self.scored), w.ints(2**63 - 1)
+            h = w.op("Slice", h, *ends, w.ints(1), w.ints(1), name=LAST)
         self.head(h, table)
 
     def head(self, h: str, table: str) -> None:
