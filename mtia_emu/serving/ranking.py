@@ -1,9 +1,9 @@
-"""Recommendation as it is served: a request ranks candidates, batches of requests run as jobs on several chips.
+"""Recommendation as it is served: a request ranks candidates; batches of requests are jobs on several chips.
 
 Requests of a model are coalesced into a *window* until it is full or its time is over. A window's batch is
-preprocessed on a core of the host, its inputs cross the host's memory, then come remote jobs on the chips that
-hold shards of the embedding tables, and one merge job. Between jobs stands a hop through the host. A chip runs
-one job at a time.
+preprocessed on a core of the host and its inputs cross the host's memory. Then come remote jobs, on the chips
+that hold shards of the embedding tables, and one merge job. Between jobs stands a hop through the host. A
+chip runs one job at a time.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class RankingModel:
     """A recommender on a server.
 
     `remote_s` is a shard's work for a batch, in `remote_jobs` equal jobs; `shards` are the loads of its chips
-    as parts of the mean, so that the slowest decides. With `in_turn` a batch's next remote job is sent when the
-    last is back, else all at once. Until `cold_batches` have run, caches are cold and `cold_remote_s` holds.
-    `preprocess_share` is the host core's time of a batch as a part of its chips' time.
+    as parts of the mean, so that the slowest decides. With `in_turn` a batch's next remote job is sent when
+    the last is back, else all at once. Until `cold_batches` have run, caches are cold and `cold_remote_s`
+    holds. `preprocess_share` is a batch's time on a core of the host, as a part of its time on chips.
     """
 
     name: str
@@ -64,8 +64,8 @@ class RankingModel:
 class RankingServer:
     """What the models of a server share: chips, cores, the host's memory and the network between chips.
 
-    `input_bytes` and `pooled_bytes` of a model are for each candidate; the first cross host memory, the second,
-    of each shard but the merge job's own, the network. A bandwidth of 0 takes no time.
+    `input_bytes` and `pooled_bytes` of a model are for each candidate. The first cross host memory; the
+    second cross the network, but for the shard of the merge job. A bandwidth of 0 stands for no limit.
     """
 
     chips: int
@@ -83,7 +83,7 @@ class RankingServer:
 
 @dataclass(frozen=True)
 class RankingLoad:
-    """Requests at random times (Poisson); the candidates of one are log-normal around their mean, `cv` apart."""
+    """Requests at random times (Poisson), each with candidates that are log-normal: their mean, and `cv`."""
 
     rate_per_s: float
     requests: int
@@ -113,8 +113,8 @@ class RankingService:
         for model in self.models:
             if len(model.shards) > self.server.chips:
                 raise UserError(
-                    f"model {model.name} has {len(model.shards)} shards, the server {self.server.chips} chips "
-                    "(right: at most a shard a chip)"
+                    f"model {model.name} has {len(model.shards)} shards, its server {self.server.chips} "
+                    "chips (right: at most a shard a chip)"
                 )
 
 
@@ -132,6 +132,7 @@ class RankingRun:
     busy_share: tuple[float, ...]
     cores_share: float
     host_share: float
+    network_share: float
     batches: int
     fill: float
 
@@ -140,6 +141,7 @@ class RankingRun:
         """Return the requests answered in a second, from the first arrival to the last answer."""
         return len(self.latencies_s) / float((self.arrivals_s + self.latencies_s).max() - self.arrivals_s[0])
 
-    def quantile(self, share: float) -> float:
-        """Return the latency that such a share of requests does not exceed."""
-        return float(np.quantile(self.latencies_s, share))
+    def quantile(self, share: float, model: int | None = None) -> float:
+        """Return the latency that such a share of requests, of one model or of all, does not exceed."""
+        latencies = self.latencies_s if model is None else self.latencies_s[self.model == model]
+        return float(np.quantile(latencies, share))

@@ -221,9 +221,10 @@ class _Run:
         busy = tuple(chip.busy_s / whole for chip in self.chips)
         cores = self.cores.busy_s / whole / self.service.server.cores
         return RankingRun(
-            self.arrivals, self.latency, self.model, busy, cores, self.host.busy_s / whole,
-            len(self.fills), float(np.mean(self.fills)),
-        )  # fmt: skip
+            *(self.arrivals, self.latency, self.model, busy, cores),
+            *(self.host.busy_s / whole, self.network.busy_s / whole),
+            *(len(self.fills), float(np.mean(self.fills))),
+        )
 
 
 def _transfer(bytes_: float, bytes_per_s: float) -> float:

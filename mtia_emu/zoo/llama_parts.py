@@ -21,7 +21,7 @@ MOST_PARTS = 1 << 10
 
 
 @dataclass(frozen=True)
-class Part:
+class StepPart:
     """`batch` sequences of one length, each with `seq` new tokens after `past` in its cache."""
 
     batch: int
@@ -43,7 +43,9 @@ def served_model(name: str) -> Llama:
     return model
 
 
-def build_step(name: str, parts: Sequence[Part], folder: Path, *, weights_seed: int | None = None) -> Path:
+def build_step(
+    name: str, parts: Sequence[StepPart], folder: Path, *, weights_seed: int | None = None
+) -> Path:
     """Write the step of a zoo's decoder as ONNX, as `zoo.build` does; one part is what that writes.
 
     Inputs are `input_ids` and `position_ids` [1, tokens], part after part, sequence after sequence in each;
@@ -67,7 +69,7 @@ def build_step(name: str, parts: Sequence[Part], folder: Path, *, weights_seed: 
 class _PartsStep(LlamaStep):
     """The writing of a step of several parts: a batch of one sequence, all tokens in it."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[StepPart, ...]
 
     @property
     def asked(self) -> tuple[int, int]:
@@ -144,7 +146,7 @@ class _PartsStep(LlamaStep):
         self.head(h, table)
 
 
-def build_layers(name: str, part: Part, pasts: Sequence[int], folder: Path) -> Path:
+def build_layers(name: str, part: StepPart, pasts: Sequence[int], folder: Path) -> Path:
     """Write a step of one part whose layers have pasts of their own, `pasts` over and over; without weights.
 
     No server computes such a step. It costs what steps of each past cost, layer by layer, in one compilation.

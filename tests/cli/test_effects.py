@@ -183,6 +183,7 @@ OPERATORS = {
     "--state": Case("--json -", "--state cold", "--state warm", key("cycles")),
     "--outputs": Case("", "", "--outputs {o}/out.npz", named),
 }
+RANK = f"rank {Path(__file__).parents[2]}/examples/ranking-2-chips.toml --set load.requests=200"
 STEPS = "steps zoo:llama-tiny --tokens 32 --decodes 2 --context 32"
 OPT = f"opt {{f}}/m.onnx -q {SMALL}"
 SWEEP = "sweep --model {f}/m.onnx,batch=16 --chip tiny --gpu none --jobs 0 -o {o}/s.db"
@@ -271,6 +272,9 @@ CASES: dict[tuple[str, str], Case] = {
         ("steps", f"--{name}"): Case(f"{STEPS} --gpu h100-sxm", "", f"--{name} {value}", printed)
         for name, value in {"tokens": 48, "decodes": 3, "context": 48}.items()
     },
+    ("rank", "--set"): Case(RANK, "", "--set model.remote_jobs=1", printed),
+    ("rank", "--rate"): Case(RANK, "", "--rate 90", printed),
+    ("rank", "--json"): Case(RANK, "", "--json {o}/r.json", named),
     ("steps", "--output"): Case(f"{STEPS} --gpu h100-sxm", "", "-o {o}/t.json", named),
     ("steps", "--json"): Case(f"{STEPS} --gpu h100-sxm", "", "--json {o}/t.json", named),
     ("systems", "--set"): Case("systems tiny-board", "", "--set host.power_w=5", printed),
