@@ -100,9 +100,9 @@ class DeepSeek(Llama):
         plain = self.rope_theta ** -(np.arange(0, self.head_dim, 2) / self.head_dim)
         return self.yarn(plain).astype(np.float32)
 
-    def step(self, writer: ModelWriter, batch: int, seq: int, past: int) -> DecoderStep:
+    def step(self, writer: ModelWriter, dims: dict[str, int]) -> DecoderStep:
         """Return what writes a step."""
-        return _DeepSeekStep(self, writer, batch, seq, past)
+        return _DeepSeekStep(self, writer, **dims)
 
     def example_inputs(self, dims: dict[str, int], seed: int) -> dict[str, np.ndarray]:
         """Return random tokens [batch, seq], behind random latents [batch, past, size] of the past."""

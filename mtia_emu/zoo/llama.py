@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
 from .writer import WEIGHT_BYTES, Fact, ModelWriter, fact
 
+SCORED = "scored"  # a dimension: tokens of each sequence, the last ones, whose logits are given
 MASKED = np.float16(np.finfo(np.float16).min)  # transformers masks with the least number of the type
 
 
@@ -88,15 +90,24 @@ class Llama:
         """Return that there may be nothing in the past."""
         return {"past": 0}
 
+    def further_dims(self) -> dict[str, int]:
+        """Return what may be bound besides: of how many last tokens of a sequence there are logits."""
+        return {SCORED: 1}
+
     def graph(self, name: str, dims: dict[str, int]) -> ModelWriter:
         """Return the graph of one step."""
+        scored, seq = dims.get(SCORED, 1), dims["seq"]
+        if scored > seq:
+            raise UserError(
+                f"{name}: dimension '{SCORED}' is {scored}: there are {seq} tokens (right: 1 to {seq})"
+            )
         writer = ModelWriter(name)
-        self.step(writer, **dims).write()
+        self.step(writer, dims).write()
         return writer
 
-    def step(self, writer: ModelWriter, batch: int, seq: int, past: int) -> DecoderStep:
+    def step(self, writer: ModelWriter, dims: dict[str, int]) -> DecoderStep:
         """Return what writes a step."""
-        return DecoderStep(self, writer, batch, seq, past)
+        return DecoderStep(self, writer, **dims)
 
     def example_inputs(self, dims: dict[str, int], seed: int) -> dict[str, np.ndarray]:
         """Return random tokens [batch, seq], behind a random past [batch, heads, past, dim]."""
@@ -130,6 +141,7 @@ class DecoderStep:
     batch: int
     seq: int
     past: int
+    scored: int = 1
 
     @property
     def total(self) -> int:
@@ -139,7 +151,7 @@ class DecoderStep:
     def write(self) -> None:
         """Write the whole step: embedding, layers, norm, logits."""
         w, m = self.writer, self.model
-        w.output("logits", np.float16, self.batch, 1, m.vocab)
+        w.output("logits", np.float16, self.batch, self.scored, m.vocab)
         ids = w.input("input_ids", np.int64, self.batch, self.seq)
         positions = w.input("position_ids", np.int64, self.batch, self.seq)
         spread = m.hidden**-0.5 if m.tied else 1.0
@@ -289,10 +301,12 @@ class DecoderStep:
         return w.op("Mul", silu, up, name=f"{name}.both")
 
     def logits(self, h: str, table: str) -> None:
-        """Write the logits of each sequence's last token; a tied head is the embedding table, transposed."""
+        """Write the logits of each sequence's last tokens; a tied head is the embedding table, transposed."""
         w, m = self.writer, self.model
-        if self.seq > 1:
-            h = w.op("Slice", h, w.ints(-1), w.ints(2**63 - 1), w.ints(1), w.ints(1), name="model.last")
+        if self.seq > self.scored:
+            h = w.op(
+                "Slice", h, w.ints(-self.scored), w.ints(2**63 - 1), w.ints(1), w.ints(1), name="model.last"
+            )
         if m.tied:
             head = w.op("Transpose", table, name="lm_head.transpose", perm=[1, 0])
         else:

@@ -38,9 +38,9 @@ class Mixture(Llama):
             "active_bytes": fact(active * WEIGHT_BYTES, "B", "active_parameters x 2 B (fp16)"),
         }
 
-    def step(self, writer: ModelWriter, batch: int, seq: int, past: int) -> DecoderStep:
+    def step(self, writer: ModelWriter, dims: dict[str, int]) -> DecoderStep:
         """Return what writes a step."""
-        return _MixtureStep(self, writer, batch, seq, past)
+        return _MixtureStep(self, writer, **dims)
 
 
 @dataclass(frozen=True)
