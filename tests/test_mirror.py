@@ -46,6 +46,8 @@ THROUGH = {
     "reuse/test_memo.py": "engine/memoised",
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
+    "study/test_system_machine.py": "study/gpu_stage study/stage_time",
+    "view/test_chips.py": "results/system_use",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",
     "study/test_explainer.py": "results/explanation",
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
