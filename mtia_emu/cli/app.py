@@ -13,6 +13,7 @@ from .. import __version__
 from ..errors import UserError
 from ..options import DEFAULT_CHIP
 from . import area as cli_area
+from . import collective as cli_collective
 from . import options as o
 from . import sweep as cli_sweep
 from .chips import chips
@@ -272,6 +273,8 @@ def _text(form: Graph | Schedule | Program, commands: int) -> str:
 main.add_command(cli_sweep.sweep)
 main.add_command(cli_sweep.report)
 main.add_command(cli_area.area)
+main.add_command(cli_collective.systems)
+main.add_command(cli_collective.collective)
 
 
 main.add_command(opt)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import options as o
+from .fleet_programme import print_programme
 from .output import console, say
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def fleet(
     if json_file is not None:
         write_json(json_file, as_json(answer))
     _print(answer)
+    print_programme(answer)
     if inputs:
         _print_inputs(answer)
 

@@ -8,6 +8,7 @@ from typing import Any
 from .answer import FleetAnswer, OptionAnswer
 from .hourly import HourlyAnswer
 from .measures import MEASURES, SAVING
+from .prospect import has_programme, prospect
 from .quantity import Quantity
 from .yearly import FleetPool
 
@@ -35,8 +36,34 @@ def as_json(answer: FleetAnswer) -> dict[str, Any]:
         "options": {one.option: _option(one) for one in answer.options},
         "tornado": {"about": answer.about, "swings": [asdict(x) for x in answer.swings]},
         "influences": [asdict(x) for x in answer.influences],
+        "programme": _programme(answer),
         "inputs": {key: _input(quantity) for key, quantity in scenario.quantities.items()},
     }  # fmt: skip
+
+
+def _programme(answer: FleetAnswer) -> dict[str, Any] | None:
+    """Return what the programme is worth, or None without one; a volume that is never reached is null."""
+    if not has_programme(answer.scenario, answer.about):
+        return None
+    found = prospect(answer)
+    central = found.central
+    return {
+        "option": found.option,
+        "device": found.device,
+        "volume": found.volume,
+        "weeks": {name: float(x) for name, x in vars(found.schedule).items()},
+        "central": {
+            name: float(getattr(central, name))
+            for name in ("design_usd", "silicon_usd", "production_usd", "unit_usd", "break_even")
+        }
+        | {"npv_usd": float(central.npv_usd())},
+        "prior": asdict(found.prior),
+        "conditioned": asdict(found.conditioned),
+        "tornado": [asdict(x) for x in found.swings],
+        "slips": [asdict(x) for x in found.slips],
+        "knowing_the_rate": [asdict(x) for x in found.insights],
+        "knowing_the_rate_at_break_even": [asdict(x) for x in found.insights_at_even],
+    }
 
 
 def _option(one: OptionAnswer) -> dict[str, Any]:

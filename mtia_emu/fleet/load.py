@@ -20,6 +20,7 @@ from .scenario import (
     Finance,
     FleetWork,
     OwnDevice,
+    ProgrammeFacts,
     Purchases,
     RackFacts,
     Scenario,
@@ -33,8 +34,9 @@ TABLES: dict[str, type[BaseModel]] = {
     "site": SiteFacts,
     "rack": RackFacts,
     "purchases": Purchases,
+    "programme": ProgrammeFacts,
 }
-OPTIONAL = "purchases"
+OPTIONAL = ("purchases", "programme")
 KINDS: dict[str, type[BaseModel]] = {"bought": BoughtDevice, "own": OwnDevice}
 OF_THE_OTHER = {  # what a device of one kind must not say, and why
     "bought": (
@@ -98,7 +100,7 @@ def _filled(tables: dict[str, Any], where: str, folder: Path) -> dict[str, Any]:
     """Put shipped inputs where the scenario says nothing."""
     known = inputs()
     for name, model in TABLES.items():
-        if name == OPTIONAL and name not in tables:
+        if name in OPTIONAL and name not in tables:
             continue
         table = tables.setdefault(name, {})
         if name == "site" and isinstance(table, dict) and isinstance(table.get("egrid"), str):

@@ -170,6 +170,34 @@ class Anchor(BaseModel):
         return self
 
 
+class ProgrammeFacts(BaseModel):
+    """A programme for an own chip: from its start to the end of buying, and what the rest of the world does.
+
+    `compared_at` says which bought device the scenario describes: that which is sold when the chip is planned
+    to be ready, so that what makes it late costs; or that which is sold when it is, as published ratios of
+    chips in service are.
+    """
+
+    model_config = STRICT
+
+    compared_at: Literal["plan", "production"] = "plan"
+
+    design_weeks: Quantity = amount("from the start to tape-out", 1, 520)
+    queue_weeks: Quantity = amount("until a foundry begins", 0, 260)
+    foundry_weeks: Quantity = amount("wafers in the foundry", 1, 104)
+    package_test_weeks: Quantity = amount("assembly, package and test", 1, 104)
+    bring_up_weeks: Quantity = amount("from first chips to models in production", 0, 260)
+    respin_weeks: Quantity = amount("redesign before each further set of masks", 0, 104)
+    late_years: Quantity = amount("later than planned for other reasons", 0, 10)
+    production_years: Quantity = amount("for how long the chip is bought", 0.25, 15)
+    failure_share: Quantity = amount("chance that the chip is never put to work", 0, 1)
+    gpu_usd_gain_per_year: Quantity = amount("a bought device's work for a dollar grows a year by", -0.5, 2)
+    gpu_w_gain_per_year: Quantity = amount("a bought device's work for a watt grows a year by", -0.5, 2)
+    supply_slip_weeks: Quantity = amount("a supplier's slip when production begins", 0, 260)
+    second_source_share: Quantity = amount("share of supply from a second foundry", 0, 1)
+    second_source_nre_share: Quantity = amount("what a second foundry costs, of design and masks", 0, 2)
+
+
 class Purchases(BaseModel):
     """Energy bought against what is drawn: a mix that is said, or one sized to cover so much by the hour."""
 
@@ -207,6 +235,7 @@ class Scenario(BaseModel):
     baseline: Name
     purchases: Purchases | None = None
     published: tuple[Anchor, ...] = ()
+    programme: ProgrammeFacts | None = None
 
     @cached_property
     def quantities(self) -> Mapping[str, Quantity]:
@@ -235,6 +264,6 @@ def _quantities(value: Any, prefix: str) -> Iterator[tuple[str, Quantity]]:
 
 
 __all__ = [
-    "Anchor", "BoughtDevice", "DeviceFacts", "Finance", "FleetWork", "OwnDevice", "Purchases", "Quantity",
-    "RackFacts", "Scenario", "Shape", "SiteFacts", "WorkOnDevice",
+    "Anchor", "BoughtDevice", "DeviceFacts", "Finance", "FleetWork", "OwnDevice", "ProgrammeFacts",
+    "Purchases", "Quantity", "RackFacts", "Scenario", "Shape", "SiteFacts", "WorkOnDevice",
 ]  # fmt: skip

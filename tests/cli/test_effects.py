@@ -124,6 +124,9 @@ class Case:
     refused: tuple[bool, bool] = (False, False)
 
 
+COLLECTIVE = "collective all_reduce"
+BOARD = f"{COLLECTIVE} --system tiny-board"
+
 # Commands that compile a model: their words, and where the program that was made is seen.
 COMPILING: dict[str, tuple[str, See]] = {
     "run": ("run {f}/m.onnx --gpu none --json -", key("cycles")),
@@ -198,6 +201,15 @@ CASES: dict[tuple[str, str], Case] = {
         for c, (words, _) in COMPILING.items()
     },
     **{
+        (c, "--routing"): Case(
+            words.replace("m.onnx", "moe.onnx") + (FEWER if c == "opt" else ""),
+            "--chip tiny --routing uniform",
+            "--chip tiny --routing zipf:4",
+            see,
+        )
+        for c, (words, see) in COMPILING.items()
+    },
+    **{
         (name, flag): Case(f"{words} {case.words}", case.first, case.second, case.see)
         for name, words, each in [
             ("run", RUN, DELIVERED),
@@ -230,6 +242,20 @@ CASES: dict[tuple[str, str], Case] = {
     ("area", "--chip"): Case("area", "--chip tiny", "--chip mtia-1", printed),
     ("area", "--set"): Case("area --chip tiny", "", "--set sram.bytes=1048576", printed),
     ("area", "--json"): Case("area --chip tiny", "", "--json {o}/a", named),
+    ("systems", "--set"): Case("systems tiny-board", "", "--set host.power_w=5", printed),
+    ("systems", "--many"): Case(
+        "systems tiny-board --json - --set chips.chip.count=1500", "", "--many", ended, (True, False)
+    ),
+    ("systems", "--json"): Case("systems tiny-board", "", "--json {o}/s", named),
+    ("collective", "--system"): Case(COLLECTIVE, "--system tiny-board", "--system yosemite-v3", printed),
+    ("collective", "--bytes"): Case(BOARD, "--bytes 1KiB", "--bytes 2KiB", printed),
+    ("collective", "--ranks"): Case(BOARD, "--ranks 2", "--ranks 4", printed),
+    ("collective", "--algorithm"): Case(BOARD, "--algorithm ring", "--algorithm tree", printed),
+    ("collective", "--set"): Case(BOARD, "", "--set links.link.bytes_per_s=1e9", printed),
+    ("collective", "--many"): Case(
+        f"{BOARD} --set chips.chip.count=1500 --algorithm tree", "", "--many", ended, (True, False)
+    ),
+    ("collective", "--json"): Case(BOARD, "", "--json {o}/c", named),
     ("opt", "--output"): Case(OPT, "", "-o {o}/g.ir", named),
     ("opt", "--draw"): Case(OPT, "", "--draw {o}/g.dot", named),
     ("opt", "--quiet"): Case(f"opt {{f}}/m.onnx {SMALL}", "", "-q", printed),
@@ -285,6 +311,9 @@ CASES: dict[tuple[str, str], Case] = {
     ("sweep", "--tune"): Case(SWEEP, "", "--tune full", printed),
     ("sweep", "--beside"): Case(SWEEP, "", "--no-beside", printed),
     ("sweep", "--prefetch"): Case(f"{SWEEP} --no-beside --state cold", "", "--no-prefetch", printed),
+    ("sweep", "--routing"): Case(
+        SWEEP.replace("m.onnx,batch=16", "moe.onnx"), "", "--routing zipf:4", printed
+    ),
     ("sweep", "--state"): Case(SWEEP, "--state cold", "--state warm", printed),
     ("sweep", "--output"): Case(SWEEP, "", "-o {o}/t.db", named),
     ("sweep", "--resume"): Case(SWEEP.replace("{o}/s.db", "{f}/r.db"), "", "--resume", ended, (True, False)),
@@ -364,8 +393,9 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of what commands are given."""
     folder = tmp_path_factory.mktemp("given")
     towers(folder / "m.onnx")
+    mixture(folder / "moe.onnx")
     node = helper.make_node("Twice", ["xa"], ["y"], domain="com.example")
-    save(folder / "own.onnx", [node], [], {"xa": (4, 6)}, {"y": (4, 6)}, own=True)
+    save(folder / "own.onnx", [node], [], {"xa": (4, 6)}, {"y": (4, 6)}, domain="com.example")
     (folder / "own.py").write_text(KERNEL)
     (folder / "w.ir").write_text(GRAPH)
     (folder / "wrong.py").write_text(WRONG)
@@ -417,12 +447,26 @@ def towers(path: Path) -> None:
     save(path, nodes, weights, {"xa": ("batch", 64), "xb": ("batch", 64)}, {"y": ("batch", 96)})
 
 
-def save(path: Path, nodes: Any, weights: Any, inputs: Any, outputs: Any, *, own: bool = False) -> None:
+def mixture(path: Path) -> None:
+    """Write a mixture of 32 experts, two for each of 16 rows."""
+    rng = np.random.default_rng(0)
+    sizes = {"router": (64, 32), "up": (32, 96, 64), "down": (32, 64, 96)}
+    weights = [
+        numpy_helper.from_array((rng.standard_normal(s) / 8).astype(np.float32), n) for n, s in sizes.items()
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "router"], ["scores"]),
+        helper.make_node("MoE", ["x", "scores", "up", "", "down"], ["y"], domain="com.microsoft", k=2),
+    ]
+    save(path, nodes, weights, {"x": (16, 64)}, {"y": (16, 64)}, domain="com.microsoft")
+
+
+def save(path: Path, nodes: Any, weights: Any, inputs: Any, outputs: Any, *, domain: str = "") -> None:
     sides = [
         [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in side.items()]
         for side in (inputs, outputs)
     ]
-    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid("com.example", 1)] if own else [])]
+    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
     graph = helper.make_graph(nodes, path.stem, *sides, weights)
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
 

@@ -27,6 +27,7 @@ from ..steps import Schedule
 from ..views import View, channels_last, packed
 from .attention import attention
 from .convolutions import conv
+from .experts import expert_matmul
 from .products import dequantise, matmul, matmul_map, matmul_packed
 from .rows import first_elements, norm, quantise_rows, reduction, rotary, softmax
 from .scan import scan
@@ -264,6 +265,7 @@ RULES: dict[str, Rule] = {
     "embedding_bag": _embedding_bag,
     "embedding_bags": _embedding_bags,
     "expand": _expand,
+    "expert_matmul": expert_matmul,
     "gather": _gather,
     "layernorm": norm,
     "log_softmax": softmax,
