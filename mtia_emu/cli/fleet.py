@@ -123,8 +123,9 @@ def _say_odds(answer: FleetAnswer) -> None:
     for one in answer.options:
         if one.option != scenario.baseline:
             say(
-                f"'{one.option}' costs less than '{scenario.baseline}' in {one.odds:.0%} of samples, at "
-                f"{', '.join(parts)}, in a year of full use, in dollars of {scenario.currency_year}"
+                f"'{one.option}' costs less than '{scenario.baseline}' in {one.odds:.0%} of samples, in a year "
+                f"of full use at {', '.join(parts)}, both at today's prices, in dollars of "
+                f"{scenario.currency_year}; not whether a programme pays: rivals move while a chip is made"
             )
 
 
