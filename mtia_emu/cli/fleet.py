@@ -123,8 +123,8 @@ def _say_odds(answer: FleetAnswer) -> None:
     for one in answer.options:
         if one.option != scenario.baseline:
             say(
-                f"'{one.option}' costs less than '{scenario.baseline}' in {one.odds:.0%} of samples, in a year "
-                f"of full use at {', '.join(parts)}, both at today's prices, in dollars of "
+                f"'{one.option}' costs less than '{scenario.baseline}' in {one.odds:.0%} of samples, in a "
+                f"year of full use at {', '.join(parts)}, both at today's prices, in dollars of "
                 f"{scenario.currency_year}; not whether a programme pays: rivals move while a chip is made"
             )
 
