@@ -20,13 +20,12 @@ FOLDERS = {"mtia_emu": "", "compiler": "compiler/", "kernels": "kernels/"}  # by
 # A test, and the files that are tested through the door which it is of: it imports them by way of others.
 THROUGH = {
     "cli/test_app.py": "cli/lists",
-    "cli/test_effects.py": "cli/conformance cli/diff cli/explain cli/fuzz",
+    "cli/test_effects.py": "cli/train cli/conformance cli/diff cli/explain cli/fuzz",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
     "cli/test_sweep.py": "sweeps/search sweeps/stored",
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
     "compiler/lower/test_emit.py": "compiler/lower/launches",
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
-    "compiler/gradients/test_losses.py": "compiler/gradients/arithmetic",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",
     "engine/test_bounds.py": "results/bounds",
@@ -47,6 +46,8 @@ THROUGH = {
     "reuse/test_memo.py": "engine/memoised",
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
+    "study/test_system_machine.py": "study/gpu_stage study/stage_time",
+    "view/test_chips.py": "results/system_use",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",
     "study/test_explainer.py": "results/explanation",
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
