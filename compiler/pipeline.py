@@ -32,6 +32,7 @@ from .lower.prefetch import Ahead, as_launched, read_ahead
 from .lower.price import StepPrices
 from .lower.schedule import schedule
 from .lower.steps import Schedule
+from .ops.expert_matmul import LAW
 from .pass_text import Steps, steps_of, without_folders
 from .passes import (
     AppendCaches,
@@ -53,6 +54,7 @@ from .passes import (
     Pass,
     Prune,
     Quantise,
+    RouteExperts,
     SetPrecision,
     SetWeightLayout,
     SplitIntoStrips,
@@ -66,15 +68,18 @@ NOTHING = About()
 DEFAULTS = Options()
 
 
-def passes(own: DType, to: DType, *, quantise: Quantise | None = None) -> tuple[Pass, ...]:
+def passes(
+    own: DType, to: DType, *, quantise: Quantise | None = None, routing: str = LAW
+) -> tuple[Pass, ...]:
     """Return the pipeline for a model of floats `own` that runs in `to`, whatever the machine.
 
-    `quantise` puts the weights of products in few bits.
+    `quantise` puts the weights of products in few bits; `routing` is how popular experts are.
     """
     return (
         KeepRounding(),  # first: what it finds are types that the model itself gives
         Legalise(),  # the passes below match one spelling
         Fold(),
+        RouteExperts(routing),  # before all that changes products
         FuseNorms(),  # before set-precision: the casts around a norm are part of its spelling
         FuseRotary(),
         FuseBags(),
@@ -112,17 +117,20 @@ def mapping_passes(chip: Chip | None) -> tuple[Pass, ...]:
     )
 
 
-def default_steps(own: DType, form: Format, chip: Chip | None) -> Steps:
+def default_steps(own: DType, form: Format, chip: Chip | None, routing: str = LAW) -> Steps:
     """Return the passes that run on a model of floats `own` where nobody asks for others."""
-    return Steps(passes(own, form.floats, quantise=form.quantise), mapping_passes(chip))
+    fused = passes(own, form.floats, quantise=form.quantise, routing=routing)
+    return Steps(fused, mapping_passes(chip))
 
 
-def chosen_steps(own: DType, form: Format, chip: Chip | None, spelling: str | None) -> Steps:
-    """Return the passes that a text asks for: see `pass_text`.
+def chosen_steps(
+    own: DType, form: Format, chip: Chip | None, spelling: str | None, routing: str = LAW
+) -> Steps:
+    """Return the passes that a text asks for: see `pass_text`. `routing` is how popular experts are.
 
     Raises `UserError` where they leave out the one that brings the model to its number format.
     """
-    steps = steps_of(default_steps(own, form, chip), spelling)
+    steps = steps_of(default_steps(own, form, chip, routing), spelling)
     missing = [
         needed
         for needed, kind, there in (
@@ -288,7 +296,7 @@ def _format(task: Compilation, own: DType) -> Format:
 
 
 def _fuse(task: Compilation, graph: Graph, own: DType, form: Format) -> Graph:
-    return lower(graph, chosen_steps(own, form, None, task.options.passes).fused)
+    return lower(graph, chosen_steps(own, form, None, task.options.passes, task.options.routing).fused)
 
 
 def _suit(task: Compilation, fused: Graph, own: DType, form: Format) -> Graph:

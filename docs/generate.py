@@ -43,6 +43,7 @@ MTIA = (
     "timing-order",
 )
 TPU = ("tpu-v6e", "tpu-v5e")
+SYSTEMS = ("nccl", "kinds", "bandwidths", "shape", "shape-scores", "step", "decode", "runtimes")
 MEASURED: dict[str, tuple[str, dict[str, int]]] = {
     "prefill": ("zoo:llama-3-8b", {"seq": 2048}),
     "decode": ("zoo:llama-3-8b", {"seq": 1, "past": 2048}),
@@ -196,6 +197,7 @@ SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu",
 SECTIONS |= {name: _compared("steady", name) for name in ("steady-hits", "steady-sweep")}
 SECTIONS |= {name: _compared("mtia", name) for name in MTIA}
 SECTIONS |= {name: _compared("tpu", name) for name in TPU}
+SECTIONS |= {f"systems-{name}": _compared("accuracy_systems", f"systems-{name}") for name in SYSTEMS}
 
 
 def refresh(page: Path) -> None:

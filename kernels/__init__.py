@@ -4,6 +4,7 @@ from .attention.kernel import AttentionKernel
 from .bags.gather import GatherKernel
 from .bags.pooled import EmbeddingBagKernel
 from .kernel import Kernel
+from .matmul.experts import ExpertMatmulKernel, RowsToTurnsKernel
 from .matmul.kernel import MatmulKernel, PackedMatmulKernel
 from .rows.kernel import CopyKernel, ScalarKernel, TapeKernel
 from .rows.scan import ScanKernel
@@ -14,6 +15,8 @@ ALL = (
     AttentionKernel(),
     MatmulKernel(),
     PackedMatmulKernel(),
+    ExpertMatmulKernel(),
+    RowsToTurnsKernel(),
     TapeKernel("map", "elementwise tape"),
     TapeKernel("row", "tape that folds rows: softmax, norms, reductions", folds=True),
     CopyKernel("copy", "strided copy: transposes, concatenation, slices that no view can stand for"),

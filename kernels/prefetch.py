@@ -118,6 +118,7 @@ def with_prefetch(block: Block, head: Head, pieces: range) -> Block:
         block,
         operands=(*block.operands, head.source, operand),
         commands=join([block.commands, copies]),
+        routed=block.routed and block.routed.with_more(copies),
     )
 
 

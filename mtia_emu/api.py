@@ -21,6 +21,7 @@ from mtia_emu.compiler.user_kernels import INSTALLED
 from . import settings
 from .engine.function import execute
 from .engine.lookups import Lookups, through_cache
+from .engine.turns import as_routed
 from .errors import UserError
 from .files.writing import valid
 from .gpu import load_gpu
@@ -284,6 +285,7 @@ def run_program(
         total = len(program.launches)
         tick = (lambda done: progress("execute", done, total)) if progress else None
         execution = execute(program, chip, given, core_library(), tick)
+        program = as_routed(program, execution.turns)
         outputs, work = execution.outputs, ProgramRun(program, execution.lookups, execution.zero_macs)
     if progress is not None:
         progress("time", 0, 1)

@@ -244,6 +244,15 @@ class Options:
         choices=tuple(PLACES),
         decides=("place",),
     )
+    routing: str = option(
+        "uniform",
+        "How popular the experts of a mixture are where no inputs say which ones rows go to: all alike, by "
+        "Zipf's law, or as a histogram has it.",
+        "compile",
+        "sweep",
+        metavar="uniform|zipf:A|histogram:NAME|FILE.csv",
+        decides=("fuse",),
+    )
     check: bool = option(
         False,
         "Execute (on seeded random inputs without --inputs), compare each output with an oracle "
@@ -325,6 +334,7 @@ class Words(TypedDict, total=False):
     prefetch: bool
     state: str | None
     place: str
+    routing: str
     check: bool
     by_layer: bool
     basis: str

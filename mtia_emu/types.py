@@ -180,6 +180,18 @@ class ImplicitGemmWork(ProductWork):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpertsWork(ProductWork):
+    """`rows` rows, each times [k, n] of its expert: `batch` experts have about `m` rows each."""
+
+    rows: int
+
+    @property
+    def macs(self) -> int:
+        """Return the multiply-adds of the rows that there are."""
+        return self.rows * self.k * self.n
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttentionWork(_NodeWork):
     """softmax(q k^T) v of `batch` sequences: `group` query heads share each of `kv_heads` heads of keys.
 
@@ -330,16 +342,9 @@ class ScanWork(_NodeWork):
 
 
 Work = (
-    ProductWork
-    | AttentionWork
-    | ElementwiseWork
-    | RowWork
-    | RotaryWork
-    | BagWork
-    | CopyWork
-    | ScanWork
-    | ImplicitGemmWork
-)
+    ProductWork | AttentionWork | ElementwiseWork | RowWork | RotaryWork | BagWork | CopyWork | ScanWork
+    | ImplicitGemmWork | ExpertsWork
+)  # fmt: skip
 """What one kernel must do, whatever machine does it.
 
 Bytes are compulsory traffic: each distinct operand byte once. `macs` are multiply-adds of products of

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mtia_emu.errors import UserError
 from mtia_emu.machine.units.cache import Cache, CacheShape
 from mtia_emu.streams import Histogram, Zipf, draw, histogram, histogram_names, parse, spread
+from mtia_emu.streams.routing import included, loads
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared/reference/mtia/embedding_trace_static_cache_hit.csv"
 TRACES = {
@@ -155,3 +156,59 @@ def test_a_histogram_of_ones_own(tmp_path: Path) -> None:
 def test_a_table_too_large_is_refused() -> None:
     with pytest.raises(UserError, match="look-ups are drawn from 1 to"):
         draw(parse("uniform"), rng(), 2**31 + 1, (1,))
+
+
+@given(st.sampled_from(TEXTS), st.integers(1, 300), st.integers(1, 64), st.integers(1, 12))
+@settings(deadline=None)
+def test_loads_add_up(law: str, rows: int, experts: int, each: int) -> None:
+    each = min(each, experts)
+    found = loads(law, rows, experts, each)
+    assert len(found) == experts
+    assert sum(found) == rows * each
+    assert 0 <= min(found) <= max(found) <= rows
+    chance = included(parse(law), experts, each)
+    assert chance.sum() == pytest.approx(each)
+    assert (np.diff(chance) <= 1e-4 * each).all()
+
+
+@pytest.mark.parametrize(("rows", "experts", "each"), [(1, 8, 2), (1, 256, 8), (1, 128, 8)])
+def test_one_row_goes_to_different_experts(rows: int, experts: int, each: int) -> None:
+    for law in TEXTS:
+        assert sorted(loads(law, rows, experts, each))[-each:] == [1] * each
+
+
+@pytest.mark.parametrize("experts", [16, 128, 256])
+@pytest.mark.parametrize("rows", [2, 8, 32, 128])
+def test_as_many_experts_have_rows_as_evenly_drawn_ones_have(rows: int, experts: int) -> None:
+    """In closed form: an expert is missed by all rows with probability (1 - each / experts) ** rows."""
+    expected = experts * (1 - (1 - 4 / experts) ** rows)
+    assert np.count_nonzero(loads("uniform", rows, experts, 4)) == pytest.approx(expected, abs=1.5)
+
+
+@pytest.mark.parametrize("law", ["zipf:0.8", "zipf:1.2"])
+def test_loads_are_those_of_rows_drawn_one_by_one(law: str) -> None:
+    """Rows draw experts until they have enough different ones, as the law has it."""
+    rows, experts, each = 64, 32, 4
+    generator, counts = rng(), []
+    for _ in range(60):
+        mine = np.zeros(experts, int)
+        for _ in range(rows):
+            ranks = parse(law).ranks(generator.random(400), experts).astype(int).clip(0, experts - 1)
+            mine[list(dict.fromkeys(ranks.tolist()))[:each]] += 1
+        counts.append(np.sort(mine)[::-1])
+    drawn, found = np.mean(counts, axis=0), np.sort(loads(law, rows, experts, each))[::-1]
+    assert np.abs(drawn - found).max() < 0.1 * rows  # the probabilities are asymptotic
+    assert np.count_nonzero(found) == pytest.approx(np.mean([np.count_nonzero(c) for c in counts]), abs=1.5)
+
+
+def test_a_routing_that_is_none_is_refused() -> None:
+    with pytest.raises(UserError, match="rows go to 9 of 8 experts"):
+        loads("uniform", 4, 8, 9)
+    with pytest.raises(UserError, match=r"--routing 'fair': none of .*right: --routing zipf:1.05"):
+        loads("fair", 4, 8, 2)
+
+
+def test_many_rows_take_no_time() -> None:
+    begun = time.process_time()
+    assert sum(loads("zipf:1.1", 1 << 20, 256, 8)) == 8 << 20
+    assert time.process_time() - begun < 2

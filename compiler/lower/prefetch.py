@@ -145,7 +145,8 @@ class _Planner:
     def _weight(self, block: Block) -> int | None:
         """Return the operand in DRAM that a block alone reads, stored in the order of its tiles."""
         weights = (i for i, x in enumerate(block.operands) if x.tiled and x.space.off_chip)
-        return None if block.bands else next(weights, None)  # tiles of a layer beside others stay in DRAM
+        apart = block.bands or block.routed  # tiles of a layer beside others, and of experts, stay in DRAM
+        return None if apart else next(weights, None)
 
     def _idle(self, index: int) -> float:
         """Return the cycles for which a launch leaves DRAM idle, less the way of what is copied then."""

@@ -12,6 +12,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     derivatives,
     elementwise,
     embedding_bag,
+    expert_matmul,
     experts,
     fused_attention,
     gather,

@@ -16,6 +16,7 @@ from mtia_emu.types import (
     CopyWork,
     DType,
     ElementwiseWork,
+    ExpertsWork,
     ImplicitGemmWork,
     ProductWork,
     RowWork,
@@ -146,7 +147,13 @@ def reference(name: str, arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
         return op_named(name).reference(arrays, attrs)
 
 
-MULTIPLIES = (ProductWork, ImplicitGemmWork, AttentionWork, ScanWork)  # their dtype is that of the operands
+MULTIPLIES = (
+    ProductWork,
+    ExpertsWork,
+    ImplicitGemmWork,
+    AttentionWork,
+    ScanWork,
+)  # their dtype is that of the operands
 _FIELDS = {kind: {f.name for f in fields(kind)} for kind in WORKS}
 
 

@@ -1,4 +1,4 @@
-"""A mixture of experts in one node of onnxruntime, as products over experts."""
+"""A mixture of experts in one node of onnxruntime, as products with the experts that rows are routed to."""
 
 from __future__ import annotations
 
@@ -39,20 +39,16 @@ def _routing(c: Call) -> _Routing:
     return _Routing(chosen, shares, rows, each)
 
 
-def _product(c: Call, x: str, at: int, picks: str) -> str:
-    """Return x [e, m, in] times the weights at an operand, and their shift: [e, m, out].
-
-    e counts all experts, or the picked ones where `picks`, int64[e], says which.
-    """
+def _product(c: Call, x: str, at: int, chosen: str) -> str:
+    """Return rows x times the weights, at an operand, of experts chosen [n, k], and shifts: [n*k, out]."""
     weight, shift = c[at], c.optional(at + 1)
-    if picks:
-        weight = c.add("gather", weight, picks, axis=0)
-        shift = c.add("gather", shift, picks, axis=0) if shift else ""
-    product = c.add("matmul", x, c.add("transpose", weight, perm=(0, 2, 1)))
+    product = c.add("expert_matmul", x, c.add("transpose", weight, perm=(0, 2, 1)), chosen)
     if not shift:
         return product
-    experts, size = c.type(shift).shape
-    return c.add("add", product, c.reshape(shift, (experts, 1, size)))
+    size = c.type(shift).shape[1]
+    return c.add(
+        "add", product, c.reshape(c.add("gather", shift, chosen, axis=0), (c.type(product).shape[0], size))
+    )
 
 
 def _swiglu(c: Call, x: str) -> str:
@@ -75,53 +71,28 @@ def _swiglu(c: Call, x: str) -> str:
     return c.add("mul", swish, c.add("add", line, c.scalar(c.attr("activation_beta", 0.0), line)))
 
 
-def _expert(c: Call, x: str, picks: str) -> str:
-    """Return what the experts make of x [e, m, in]: [e, m, in]."""
+def _expert(c: Call, x: str, chosen: str) -> str:
+    """Return what the experts chosen [n, k] make of rows x [n, in]: [n*k, in]."""
     kind = c.attr("activation_type", "relu")
     if kind not in ACTIVATIONS:
         raise UserError(f"{c.op}: activation_type {kind!r} is none of {', '.join(ACTIVATIONS)}")
-    inner = _product(c, x, 2, picks)
+    inner = _product(c, x, 2, chosen)
     if kind == "swiglu":
         inner = _swiglu(c, inner)
     elif ACTIVATIONS[kind]:
         inner = c.compose("Relu", inner) if kind == "relu" else c.add(ACTIVATIONS[kind], inner)
     if c.has(6):
-        inner = c.add("mul", inner, _product(c, x, 6, picks))
-    return _product(c, inner, 4, picks)
+        inner = c.add("mul", inner, _product(c, x, 6, chosen))
+    return _product(c, inner, 4, chosen)
 
 
 @onnx("com.microsoft::MoE")
 def _moe(c: Call) -> str:
-    """Return the sum over the experts of each row.
-
-    Where rows choose fewer experts than there are, the weights of the chosen ones are gathered, once for
-    each row. Else every expert computes every row, and shares of 0 take out what was not asked for.
-    """
+    """Return the sum over the experts of each row, of what each makes of the row times its share."""
     if len(c.inputs) > OPERANDS and any(c.inputs[OPERANDS:]):
         raise Unsupported(f"it has an operand beyond the {OPERANDS} that are known")
     shape, routing = c.type(0).shape, _routing(c)
     x = c.reshape(c[0], (routing.rows, shape[-1]))
-    summed = _of_chosen if routing.rows * routing.each < c.type(1).shape[1] else _of_all
-    return c.reshape(summed(c, x, routing), shape)
-
-
-def _of_chosen(c: Call, x: str, routing: _Routing) -> str:
-    rows, each, size = routing.rows, routing.each, c.type(x).shape[1]
-    picks = c.reshape(routing.chosen, (rows * each,))
-    spread = c.add("expand", c.reshape(x, (rows, 1, 1, size)), shape=(rows, each, 1, size))
-    made = _expert(c, c.reshape(spread, (rows * each, 1, size)), picks)
-    weighted = c.add("mul", c.reshape(made, (rows, each, size)), c.reshape(routing.shares, (rows, each, 1)))
-    return c.reshape(c.add("reduce_sum", weighted, axes=(1,), keepdims=0), (rows, size))
-
-
-def _of_all(c: Call, x: str, routing: _Routing) -> str:
-    rows, experts, size = routing.rows, c.type(1).shape[1], c.type(x).shape[1]
-    made = _expert(c, c.add("expand", c.reshape(x, (1, rows, size)), shape=(experts, rows, size)), "")
-    numbers = c.constant(list(range(experts)))
-    here = c.add("equal", c.reshape(routing.chosen, (rows, routing.each, 1)), numbers)
-    own = c.add(
-        "where", here, c.reshape(routing.shares, (rows, routing.each, 1)), c.scalar(0, routing.shares)
-    )
-    share = c.add("transpose", c.add("reduce_sum", own, axes=(1,), keepdims=0), perm=(1, 0))
-    weighted = c.add("mul", made, c.reshape(share, (experts, rows, 1)))
-    return c.add("reduce_sum", weighted, axes=(0,), keepdims=0)
+    made = c.reshape(_expert(c, x, routing.chosen), (routing.rows, routing.each, shape[-1]))
+    weighted = c.add("mul", made, c.reshape(routing.shares, (routing.rows, routing.each, 1)))
+    return c.reshape(c.add("reduce_sum", weighted, axes=(1,), keepdims=0), shape)

@@ -17,6 +17,7 @@ from .lower_indexing import LowerIndexing
 from .merge_siblings import MergeSiblings
 from .merge_tables import MergeTables
 from .quantise import Quantise
+from .route_experts import RouteExperts
 from .set_precision import SetPrecision
 from .set_weight_layout import SetWeightLayout
 from .split_into_strips import SplitIntoStrips
@@ -43,6 +44,7 @@ __all__ = [
     "Pass",
     "Prune",
     "Quantise",
+    "RouteExperts",
     "Rules",
     "SetPrecision",
     "SetWeightLayout",

@@ -14,7 +14,7 @@ from ..build import NodeBuilder
 from ..graph import Const, Match, Node, Rewrite, Skip
 from .base import Rule, Rules, become, building
 
-PRODUCTS = ("matmul", "matmul_map", "matmul_packed")
+PRODUCTS = ("matmul", "matmul_map", "matmul_packed", "expert_matmul")
 
 
 @dataclass(frozen=True)

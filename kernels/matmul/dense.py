@@ -55,12 +55,12 @@ def emit_matmul(
     The epilogue tape takes the accumulated tile as x0 and the extras as x1, x2, ...: rows [1, n], columns
     [batch * m, 1] or whole views of batch * m rows and n columns.
     """
-    return _Emitter(
+    return MatmulEmitter(
         plan, a, b, out, finish(epilogue or Tape(1, (), (0,)), [out.dtype]), tuple(extras)
     ).block()
 
 
-class _Emitter:
+class MatmulEmitter:
     """The step grid of one product: arrays over (step, PE)."""
 
     def __init__(
@@ -71,9 +71,16 @@ class _Emitter:
         operands = (a, replace(b, by_column=True), out, *extras)
         self.scratch = {name: len(operands) + i for i, name in enumerate(plan.scratch)}
         operands += tuple(map(self._scratch, plan.scratch))
-        self.build = Builder(plan.chip, "matmul", operands, str(self.t))
+        self.build = self._builder(operands)
         self._walk()
         self._reserve()
+
+    def _builder(self, operands: tuple[Operand, ...]) -> Builder:
+        """Return what commands are added to."""
+        return Builder(self.plan.chip, "matmul", operands, str(self.t))
+
+    def _about(self, step: Array, pe: Array) -> None:
+        """Hear of which tiles, step[n] of pe[n], the commands are that are added next."""
 
     def _walk(self) -> None:
         """Number the steps and find each PE's tile in each step."""
@@ -150,14 +157,18 @@ class _Emitter:
             kind, (place.first + place.count, rows, cols), strides, Memory.SCRATCH, True, by_column
         )
 
-    def block(self) -> Block:
-        """Emit everything and return the block."""
+    def emit(self) -> None:
+        """Emit everything."""
         for operand in self._order():
             self._load(operand)
         self._multiply()
         last = self.kk[:, 0] == self.plan.local["k"] - 1
         self._chain(last)
         self._finish_tiles(last)
+
+    def block(self) -> Block:
+        """Emit everything and return the block."""
+        self.emit()
         stages = sum(x.count for x in self.plan.scratch.values())
         return self.build.block(scratch_bytes=self.plan.stage_bytes(), stages=stages)
 
@@ -206,6 +217,7 @@ class _Emitter:
             else:
                 staged = staged_slabs(plan, walked, (step, lead))
             fields |= self._stage(operand, fields, staged)
+        self._about(step, lead)
         self.build.add(
             Opcode.LOAD,
             self._when(operand, step),
@@ -260,6 +272,7 @@ class _Emitter:
         step, pe = np.nonzero(self.valid)
         tile = step // self.plan.local["k"]
         vector = 0 if self.plan.chip.pe.matrix.supports(self.p.a.name) else VECTOR
+        self._about(step, pe)
         self.build.add(
             Opcode.MATMUL,
             ISSUE.at("product", step),
@@ -279,6 +292,7 @@ class _Emitter:
         for hop in range(1, parts):
             here = self._position() == hop
             step, pe = np.nonzero(self.valid_out & here & last[:, None])
+            self._about(step, pe)
             self.build.add(
                 Opcode.REDUCE,
                 ISSUE.at("chain", step) + hop / 1024,
@@ -301,6 +315,7 @@ class _Emitter:
         step, pe = np.nonzero(self.valid_out & final & ending[:, None])
         ordinal, at = step // self.plan.local["k"], (step, pe)
         row = self.m0[at] + self.tile["b"][at] * self.p.m
+        self._about(step, pe)
         self._load_extras(step, pe, row)
         out = self.out_slot + ordinal % RINGS
         turns = [self._row_turn(step) if s is Shape.ROW else ordinal % RINGS for s in self.shapes[1:]]

@@ -17,7 +17,7 @@ from mtia_emu.program.isa import FIRST, FUNCTION_NAMES, VECTOR, Block, Opcode, O
 
 from ..rows.emit_tape import PeTiles
 from ..rows.tape import Tape, finish
-from .dense import ISSUE, _Emitter
+from .dense import ISSUE, MatmulEmitter
 from .packing import Weights
 from .plan import RINGS, MatmulPlan
 
@@ -51,7 +51,7 @@ def emit_matmul_packed(
     return _PackedEmitter(plan, a, weights.codes, out, tape, tuple(extras)).unpack(weights).block()
 
 
-class _PackedEmitter(_Emitter):
+class _PackedEmitter(MatmulEmitter):
     """The step grid of a product, each step with a panel for each plane of its codes."""
 
     def unpack(self, weights: PackedMatrix) -> _PackedEmitter:

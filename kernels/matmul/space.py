@@ -63,11 +63,14 @@ def splits(p: MatmulProblem, chip: Chip) -> list[GridSplit]:
 
 
 def _axes(p: MatmulProblem, size: int) -> Iterator[str]:
-    """Yield the splits of an axis: powers of two too, where few PEs idle, so that 9 can do what 8 can."""
+    """Yield the splits of an axis: powers of two too, where few PEs idle, so that 9 can do what 8 can.
+
+    All PEs walk the same turns of experts, so that none idles where there are fewer of them.
+    """
     factors = [
         x for x in range(2, size // 2 + 1) if size % x == 0 or (not x & (x - 1) and size % x <= size // IDLE)
     ]
-    dims = [d for d in "bmnk" if p.size(d) > 1 or d == "m"]
+    dims = [d for d in ("mnk" if p.turns else "bmnk") if p.size(d) > 1 or d == "m"]
     yield from dims
     for slow in dims:
         for fast in dims:
@@ -96,6 +99,8 @@ def _tiles(size: int, block: int, least: int) -> list[int]:
 
 def _staged(p: MatmulProblem) -> list[int]:
     """Return what may be staged in SRAM, as bits: the inner operand only where both are in DRAM."""
+    if p.turns:
+        return [0]
     if p.a_space.off_chip and p.b_space.off_chip:
         return [0, OUTER, INNER, OUTER | INNER]
     return [0, OUTER] if p.a_space.off_chip or p.b_space.off_chip else [0]

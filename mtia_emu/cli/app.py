@@ -13,6 +13,7 @@ from .. import __version__
 from ..errors import UserError
 from ..options import DEFAULT_CHIP
 from . import area as cli_area
+from . import collective as cli_collective
 from . import options as o
 from . import sweep as cli_sweep
 from .chips import chips
@@ -26,6 +27,7 @@ from .lists import gpus, zoo
 from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
 from .reduce import reduce
+from .train import train
 
 if TYPE_CHECKING:
     from mtia_emu.compiler.graph import Graph
@@ -272,6 +274,8 @@ def _text(form: Graph | Schedule | Program, commands: int) -> str:
 main.add_command(cli_sweep.sweep)
 main.add_command(cli_sweep.report)
 main.add_command(cli_area.area)
+main.add_command(cli_collective.systems)
+main.add_command(cli_collective.collective)
 
 
 main.add_command(opt)
@@ -296,6 +300,7 @@ main.add_command(diff)
 main.add_command(conformance)
 main.add_command(timeline)
 main.add_command(fuzz)
+main.add_command(train)
 main.add_command(fleet)
 
 

@@ -151,7 +151,7 @@ def _pipeline(graph: Graph, chip: Chip, options: Options) -> tuple[Pass, ...]:
 
     own = own_dtype(graph)
     form = choose_format(own, chip, format_text(options))
-    return steps_of(default_steps(own, form, chip), options.passes).all
+    return steps_of(default_steps(own, form, chip, options.routing), options.passes).all
 
 
 def _refuse_unknown_shown(shown: tuple[str, ...], steps: tuple[Pass, ...]) -> None:

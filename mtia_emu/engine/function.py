@@ -33,12 +33,13 @@ class Execution:
     """The outputs by name, in the model's own types, and what only data tell, by index of the launch.
 
     `lookups` are those of its POOL commands, `zero_macs` its multiply-adds with a zero operand, by
-    dtype, one mapping a band of the launch's block.
+    dtype, one mapping a band of the launch's block; `turns` are the tables that its commands follow.
     """
 
     outputs: dict[str, Array] = field(default_factory=dict)
     lookups: dict[int, Lookups] = field(default_factory=dict)
     zero_macs: dict[int, tuple[dict[str, int], ...]] = field(default_factory=dict)
+    turns: dict[int, Array] = field(default_factory=dict)
 
 
 def execute(
@@ -64,6 +65,8 @@ def execute(
         if ran.lookups:
             rows = ran.lookups
             run.lookups[index] = Lookups(np.array([len(x) for x in rows]), np.concatenate(rows))
+        if ran.block.routed is not None:
+            run.turns[index] = ran.block.routed.table
         if any(ran.zero_macs):
             run.zero_macs[index] = tuple(ran.zero_macs)
         if progress is not None:
@@ -154,6 +157,8 @@ class Executor:
     def _run(self, launch: Launch, kind: Callable[..., Run]) -> Run:
         block = self.program.blocks[launch.block]
         views = [self._view(x, a, launch) for x, a in zip(block.operands, launch.addresses, strict=True)]
+        if block.routed is not None:
+            block = block.following(views[block.routed.operand].values.copy())
         run = kind(block, views, self.local, self.banks, self.chip, self.library)
         for store in (*self.local, *self.banks, self.memory[Memory.SCRATCH]):
             store.forget()

@@ -17,6 +17,7 @@ from ..files.writing import write_atomic
 from ..machine.chip import validate
 from ..machine.memories import memory_named
 from ..types import TensorType, Work, WorkGroup, dtype, parse_type
+from .file_turns import marks_bytes, read_routed, routed_record, stored
 from .header import (
     SIZES,
     WORK_CLASSES,
@@ -54,7 +55,8 @@ def save(program: Program, path: str | Path) -> None:
         with zipfile.ZipFile(file, "w") as out:
             _put(out, "header.json", header)
             for index, block in enumerate(program.blocks):
-                _put(out, f"block{index}", block.commands.tobytes())
+                for name, data in stored(block).items():
+                    _put(out, f"{name}{index}", data)
             for index, binding in enumerate(b for b in program.consts if b.name in program.data):
                 array = program.data[binding.name]
                 array = array if isinstance(array, np.ndarray) else array.array(binding.name)
@@ -109,11 +111,12 @@ def _launch(x: Launch) -> LaunchRecord:
 def _block(b: Block) -> BlockRecord:
     return BlockRecord(
         kernel=b.kernel,
-        commands=len(b.commands),
+        commands=len(b.commands if b.routed is None else b.routed.commands),
         scratch_bytes=b.scratch_bytes,
         stages=b.stages,
         mapping=b.mapping,
         bands=list(b.bands),
+        routed=routed_record(b.routed),
         operands=[
             OperandRecord(
                 dtype=x.dtype.name,
@@ -233,7 +236,8 @@ def _member(file: zipfile.ZipFile, name: str, size: int, path: Path) -> bytes:
 
 def _read_block(file: zipfile.ZipFile, index: int, b: BlockRecord, path: Path) -> Block:
     raw = _member(file, f"block{index}", b.commands * COMMAND.itemsize, path)
-    return Block(
+    marks = b"" if b.routed is None else _member(file, f"turns{index}", marks_bytes(b), path)
+    block = Block(
         b.kernel,
         tuple(
             Operand(
@@ -256,6 +260,7 @@ def _read_block(file: zipfile.ZipFile, index: int, b: BlockRecord, path: Path) -
         b.mapping,
         tuple(b.bands),
     )
+    return read_routed(block, b.routed, marks)
 
 
 def _frozen(value: Any) -> Any:

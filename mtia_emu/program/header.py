@@ -55,6 +55,14 @@ class SlotRecord(BaseModel):
     accumulator: bool
 
 
+class RoutedRecord(BaseModel):
+    model_config = STRICT
+    operand: int = Field(ge=0, lt=256)
+    experts: int = Field(ge=1, lt=1 << 31)
+    strides: Annotated[list[tuple[Count, Count]], FailFast()] = Field(max_length=16)
+    turns: int = Field(ge=1, le=MOST_COMMANDS)
+
+
 class BlockRecord(BaseModel):
     model_config = ATTRS
     kernel: str
@@ -67,6 +75,7 @@ class BlockRecord(BaseModel):
     scalar_attrs: Annotated[list[tuple[str, _Attr]], FailFast(), Few]
     mapping: str
     bands: Annotated[list[Count], FailFast(), Few] = []
+    routed: RoutedRecord | None = None
 
 
 class PartRecord(BaseModel):

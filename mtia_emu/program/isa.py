@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 from typing import Any
@@ -24,6 +24,7 @@ from ..machine.units.noc import Cast  # noqa: F401  a word of the language, impo
 from ..machine.units.simd import FUNCTIONS, REDUCTIONS, SCATTERS
 from ..options import COLD
 from ..types import DType, TensorType, Work, WorkGroup
+from .routed import Routed
 
 Array = np.ndarray[Any, Any]
 
@@ -167,7 +168,8 @@ class Block:
     """The commands of one launch, and what they refer to. Equal blocks are stored once in a program.
 
     `bands` divide the grid's rows, by the first row of each band after the first: routers cut the trees of
-    multicasts there, and slots that one band alone uses may lie where another's do.
+    multicasts there, and slots that one band alone uses may lie where another's do. `routed` says how the
+    commands follow a table of turns, where they do.
     """
 
     kernel: str
@@ -179,6 +181,7 @@ class Block:
     scalar: tuple[str, tuple[tuple[str, Any], ...]] = ("", ())  # op name and attributes, for SCALAR
     mapping: str = ""
     bands: tuple[int, ...] = ()
+    routed: Routed | None = None
 
     @property
     def kernels(self) -> tuple[str, ...]:
@@ -196,6 +199,13 @@ class Block:
     def accumulator_bytes(self) -> int:
         """Return the accumulator memory that the slots take."""
         return max((s.offset + s.bytes for s in self.slots if s.accumulator), default=0)
+
+    def following(self, table: Array) -> Block:
+        """Return the block with the commands that it has for a table of turns, int32[turns, 2]."""
+        if self.routed is None or np.array_equal(table, self.routed.table):
+            return self
+        routed = replace(self.routed, table=table)
+        return replace(self, commands=routed.followed(table), routed=routed)
 
     def band_rows(self, rows: int) -> Array:
         """Return [row, 2]: for each of a grid's rows the first and the last (excluded) row of its band."""

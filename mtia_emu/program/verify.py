@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +14,8 @@ from ..errors import UserError
 from ..machine.chip import Chip, validate
 from ..machine.memories import Memory
 from ..options import COLD, WARM
-from .columns import MOST
+from .columns import MOST, CommandColumns
+from .file_turns import verify_routed
 from .isa import COMMAND, Binding, Block, Opcode, Operand, Program
 from .verify_commands import SLOT_FIELDS, verify_commands
 
@@ -70,6 +72,10 @@ def verify_block(block: Block, chip: Chip) -> None:
         raise UserError(f"{block.stages} stage slots; right: 0 to {MOST_STAGES}")
     if len(block.commands):
         verify_commands(block, chip)
+    if block.routed is not None:
+        before = replace(block, commands=block.routed.commands, routed=None)
+        verify_block(before, chip)
+        verify_routed(block, CommandColumns(before, chip))
 
 
 def _verify_binding(b: Binding, program: Program) -> None:

@@ -110,27 +110,30 @@ def spread(ranks: Array, rows: int) -> Array:
     return ranks * step % rows
 
 
-def parse(text: str) -> Law:
-    """Return the law that a text names: uniform, zipf:A, histogram:NAME or histogram:FILE.csv."""
+def parse(text: str, flag: str = "--skew") -> Law:
+    """Return the law that a text names: uniform, zipf:A, histogram:NAME or histogram:FILE.csv.
+
+    Raises `UserError`, which names the flag that gave the text, for any other.
+    """
     kind, colon, value = text.partition(":")
     if text == UNIFORM:
         return Uniform()
     if kind == ZIPF:
-        return Zipf(_exponent(text, value))
+        return Zipf(_exponent(text, value, flag))
     if kind == HISTOGRAM and colon:
         return histogram(value)
-    raise UserError(f"--skew {text!r}: none of {SPELLING} (right: --skew zipf:1.05)")
+    raise UserError(f"{flag} {text!r}: none of {SPELLING} (right: {flag} zipf:1.05)")
 
 
-def _exponent(text: str, value: str) -> float:
+def _exponent(text: str, value: str, flag: str) -> float:
     try:
         exponent = float(value)
     except ValueError:
         exponent = -1.0
     if not 0 < exponent <= MOST_EXPONENT:
         raise UserError(
-            f"--skew {text!r}: A of zipf:A must be above 0 and at most {MOST_EXPONENT} "
-            "(right: --skew zipf:1.05)"
+            f"{flag} {text!r}: A of zipf:A must be above 0 and at most {MOST_EXPONENT} "
+            f"(right: {flag} zipf:1.05)"
         )
     return exponent
 

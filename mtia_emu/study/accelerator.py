@@ -139,7 +139,8 @@ class GraphModel:
     def _lowered(self) -> Graph:
         if self.fused is not None:
             return self.fused
-        steps = chosen_steps(own_dtype(self.graph), self._form, None, self.options.passes)
+        own, options = own_dtype(self.graph), self.options
+        steps = chosen_steps(own, self._form, None, options.passes, options.routing)
         return lower(self.graph, steps.fused)
 
     @cached_property

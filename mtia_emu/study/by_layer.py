@@ -146,12 +146,12 @@ class _Judge:
 
     def _first_wrong(self, index: int, layer: _Layer) -> WrongCommand:
         launch = self.program.launches[index]
-        block = self.program.blocks[launch.block]
         hold = {
             operand: Held(self.right.of(where), self.right.there(layer.number, where))
             for operand, where in layer.reads.items()
         }
         run = self.executor.trace(launch, hold)
+        block = run.block
         off = self._wrong_elements(layer, run)
         by = np.concatenate([run.writers[operand][mask] for operand, mask in off.items()])
         late = int(by[by != NOBODY].min(initial=len(block.commands)))

@@ -1,7 +1,7 @@
 """The algorithms of collectives, each as a schedule of sends between the positions 0 to n - 1.
 
-Slots: an all-reduce, all-gather or reduce-scatter has a slot for each rank, and rank i owns slot i. An
-all-to-all sends slot j to rank j; what comes from rank i lies in slot n + i. A broadcast's root is rank 0.
+Pieces: an all-reduce, all-gather or reduce-scatter has a piece for each rank, and rank i owns piece i. An
+all-to-all sends piece j to rank j; what comes from rank i lies in piece n + i. A broadcast's root is rank 0.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .schedule import SWITCH, CollectiveSchedule, Round, sends
 
 Array = np.ndarray
 KINDS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "send")
-CHAIN_SLOTS = 16  # parts of a broadcast that goes from rank to rank
+CHAIN_PIECES = 16  # parts of a broadcast that goes from rank to rank
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,18 @@ class Arrangement:
 
 
 def _ring_scatter(n: int) -> Iterator[Round]:
-    """Yield the rounds of a ring's reduce-scatter: in round t rank i sends slot i - t - 1 to its right."""
+    """Yield the rounds of a ring's reduce-scatter: in round t rank i sends piece i - t - 1 to its right."""
     i = np.arange(n)
     for t in range(n - 1):
-        slot = (i - t - 1) % n
-        yield sends((i, (i + 1) % n), (slot, slot), adds=True)
+        piece = (i - t - 1) % n
+        yield sends((i, (i + 1) % n), (piece, piece), adds=True)
 
 
 def _ring_gather(n: int) -> Iterator[Round]:
     i = np.arange(n)
     for t in range(n - 1):
-        slot = (i - t) % n
-        yield sends((i, (i + 1) % n), (slot, slot))
+        piece = (i - t) % n
+        yield sends((i, (i + 1) % n), (piece, piece))
 
 
 def _pairs(n: int) -> tuple[Array, Array]:
@@ -72,7 +72,7 @@ def _halving(n: int) -> Iterator[Round]:
     while span:
         partner = i ^ span
         start = (partner // span) * span  # the half that the partner keeps
-        yield sends((i, partner), (start, start), slots=span, adds=True)
+        yield sends((i, partner), (start, start), pieces=span, adds=True)
         span //= 2
 
 
@@ -80,7 +80,7 @@ def _doubling(n: int) -> Iterator[Round]:
     i, span = np.arange(n), 1
     while span < n:
         partner, start = i ^ span, (i // span) * span
-        yield sends((i, partner), (start, start), slots=span)
+        yield sends((i, partner), (start, start), pieces=span)
         span *= 2
 
 
@@ -92,14 +92,14 @@ def ring(kind: str, shape: Arrangement) -> CollectiveSchedule | None:
         rounds = [sends((i, (i + t) % n), ((i + t) % n, n + i)) for t in range(1, n)]
         return CollectiveSchedule(tuple(rounds), n)
     if kind == "broadcast":
-        return CollectiveSchedule(tuple(_chain(n)), CHAIN_SLOTS)
+        return CollectiveSchedule(tuple(_chain(n)), CHAIN_PIECES)
     return _parts(kind, n, _ring_scatter, _ring_gather)
 
 
 def _chain(n: int) -> Iterator[Round]:
     """Yield a broadcast from rank to rank, a part after another."""
-    for t in range(n - 1 + CHAIN_SLOTS - 1):
-        i = np.arange(max(0, t - CHAIN_SLOTS + 1), min(n - 1, t + 1))
+    for t in range(n - 1 + CHAIN_PIECES - 1):
+        i = np.arange(max(0, t - CHAIN_PIECES + 1), min(n - 1, t + 1))
         yield sends((i, i + 1), (t - i, t - i))
 
 
@@ -164,15 +164,15 @@ def _tree_down(n: int) -> Iterator[Round]:
 def in_switch(kind: str, shape: Arrangement) -> CollectiveSchedule | None:
     """Return the form in which a switch adds what all ranks send, and sends one thing to all of them.
 
-    Each rank has its own slot added up and hands the sum back to be spread, so that an all-reduce takes
+    Each rank has its own piece added up and hands the sum back to be spread, so that an all-reduce takes
     1 + 1/n times the message over each link, each way, all at once.
     """
     n = shape.ranks
     if not shape.switch or kind not in ("all_reduce", "all_gather", "reduce_scatter", "broadcast"):
         return None
     i = np.arange(n)
-    add = (sends((i, SWITCH), (0, 0), slots=n, adds=True), sends((SWITCH, i), (i, i)))
-    spread = (sends((i, SWITCH), (i, i)), sends((SWITCH, i), (0, 0), slots=n))
+    add = (sends((i, SWITCH), (0, 0), pieces=n, adds=True), sends((SWITCH, i), (i, i)))
+    spread = (sends((i, SWITCH), (i, i)), sends((SWITCH, i), (0, 0), pieces=n))
     rounds = {"all_reduce": (*add, *spread), "reduce_scatter": add, "all_gather": spread}
     if kind == "broadcast":
         once = (sends((0, SWITCH), (0, 0)), sends((SWITCH, np.arange(1, n)), (0, 0)))
@@ -205,8 +205,8 @@ def _within(groups: Array, *, adds: bool) -> list[Round]:
     a, b = _pairs(size)
     source, target = (np.repeat(groups[:, x], many, axis=1).ravel() for x in (a, b))
     owner = b if adds else a
-    slot = np.tile(groups[:, owner].T, (many, 1, 1)).ravel()  # of every group, at the owner's place
-    return [sends((source, target), (slot, slot), adds=adds)]
+    piece = np.tile(groups[:, owner].T, (many, 1, 1)).ravel()  # of every group, at the owner's place
+    return [sends((source, target), (piece, piece), adds=adds)]
 
 
 def _across(groups: Array, *, adds: bool) -> list[Round]:
@@ -215,9 +215,9 @@ def _across(groups: Array, *, adds: bool) -> list[Round]:
     g = np.arange(many)
     rounds = []
     for t in range(many - 1):
-        slot = groups[(g - t - (1 if adds else 0)) % many]
+        piece = groups[(g - t - (1 if adds else 0)) % many]
         rounds.append(
-            sends((groups.ravel(), groups[(g + 1) % many].ravel()), (slot.ravel(), slot.ravel()), adds=adds)
+            sends((groups.ravel(), groups[(g + 1) % many].ravel()), (piece.ravel(), piece.ravel()), adds=adds)
         )
     return rounds
 

@@ -185,8 +185,8 @@ def with_runtime(library: Library, ends: dict[str, SPEEDS], file: SystemFile) ->
         return library
     d = links.direct
     shot = Protocol(
-        name="runtime", algorithms=("one_shot",), kinds=("all_reduce",), start_s=d.start_s, hop_s=0.0,
-        peer_s=d.peer_s, share=d.efficiency,
+        name="runtime", near=True, algorithms=("one_shot",), kinds=("all_reduce",),
+        start_s=d.start_s, hop_s=0.0, peer_s=d.peer_s, share=d.efficiency,
     )  # fmt: skip
     two = shot.model_copy(
         update={"name": "runtime-2", "algorithms": ("direct",), "peer_s": d.peer_s / 2,

@@ -12,11 +12,13 @@ import numpy as np
 
 from ..errors import UserError, refuse_unknown
 from .algorithms import ALGORITHMS, KINDS, Arrangement
+from .library import Protocol
 from .pricing import Pricing, reducing_switch
 from .schedule import SWITCH, CollectiveSchedule, Round
 from .topology import System
 
 AUTO = "auto"
+COPIED = ("all_reduce", "all_gather", "reduce_scatter")  # kinds in which a rank keeps a part of its own
 Array = np.ndarray
 
 
@@ -83,7 +85,7 @@ def _timed(system: System, collective: Collective, algorithm: str) -> Collective
     found = [
         (seconds, plan, pricing, name)
         for name, plan, pricing in _ways(system, collective, algorithm)
-        for seconds in [_seconds(plan, pricing)]
+        for seconds in [_seconds(plan, pricing, _copy_s(collective, pricing.protocol))]
     ]
     if not found:
         raise _cannot(system, collective, algorithm)
@@ -103,6 +105,12 @@ def _plan(name: str, kind: str, shape: Arrangement) -> CollectiveSchedule | None
     return ALGORITHMS[name](kind, shape)
 
 
+def algorithms(system: System, collective: Collective) -> list[str]:
+    """Return the algorithms by which the system's library runs a collective."""
+    _check(system, collective)
+    return list(dict.fromkeys(name for name, _, _ in _ways(system, collective, AUTO)))
+
+
 def shape_of(system: System, ranks: tuple[int, ...]) -> Arrangement:
     """Return what an algorithm needs to know of some ranks of a system; positions stand for ranks."""
     place = {rank: i for i, rank in enumerate(ranks)}
@@ -120,33 +128,42 @@ def _ways(
     if collective.matrix:
         able = {name: plan for name, plan in able.items() if name == "direct"}
     kind, size = collective.kind, collective.bytes
+    near = len(shape_of(system, collective.ranks).groups) == 1
+    protocols = [p for p in system.library.protocols if near or not p.near]
     for name, plan in able.items():
-        for protocol in system.library.protocols:
+        for protocol in protocols:
             asked = algorithm in (AUTO, name) and name in protocol.algorithms
             if asked and protocol.takes(kind, size):
-                slot_bytes = _slot_bytes(collective, plan)
-                yield name, plan, Pricing(system, collective.ranks, protocol, slot_bytes)
+                piece_bytes = _piece_bytes(collective, plan)
+                yield name, plan, Pricing(system, collective.ranks, protocol, piece_bytes)
 
 
-def _slot_bytes(collective: Collective, plan: CollectiveSchedule) -> Any:
-    """Return the bytes of a slot; of uneven parts, those of each send of their one round."""
+def _piece_bytes(collective: Collective, plan: CollectiveSchedule) -> Any:
+    """Return the bytes of a piece; of uneven parts, those of each send of their one round."""
     if not collective.matrix:
-        return collective.bytes / plan.slots
+        return collective.bytes / plan.pieces
     step = plan.rounds[0]
     return np.asarray(collective.matrix, float)[step.source, step.target]
 
 
-def _seconds(plan: CollectiveSchedule, pricing: Pricing) -> tuple[float, float]:
+def _copy_s(collective: Collective, protocol: Protocol) -> float:
+    """Return what it takes to copy a rank's own part of the message to where the result lies."""
+    own = collective.bytes / len(collective.ranks) if collective.kind in COPIED else 0.0
+    return own / protocol.copy_bytes_per_s if protocol.copy_bytes_per_s else 0.0
+
+
+def _seconds(plan: CollectiveSchedule, pricing: Pricing, copy_s: float) -> tuple[float, float]:
     """Return (seconds, seconds of an empty message); equal rounds are priced once."""
-    launch = max(pricing.system.endpoints[r].launch_s for r in pricing.ranks)
+    starts = pricing.protocol.launches
+    launch = max(pricing.system.endpoints[r].launch_s for r in pricing.ranks) if starts else 0.0
     fixed = pricing.protocol.start_s + launch + sum(pricing.fixed_s(step) for step in plan.rounds)
     if plan.overlapped:
-        return fixed + pricing.seconds(plan.rounds), fixed
+        return fixed + copy_s + pricing.seconds(plan.rounds), fixed
     done: dict[object, float] = {}
     for step in plan.rounds:
         if step.key() not in done:
             done[step.key()] = pricing.seconds((step,))
-    return fixed + math.fsum(done[step.key()] for step in plan.rounds), fixed
+    return fixed + copy_s + math.fsum(done[step.key()] for step in plan.rounds), fixed
 
 
 def _result(
@@ -175,7 +192,7 @@ def _result(
 
 def _at_chips(step: Round, pricing: Pricing, n: int) -> tuple[Array, Array]:
     """Return (bytes that chips read and write, bytes that they add), by position."""
-    amount = step.slots * pricing.slot_bytes
+    amount = step.pieces * pricing.piece_bytes
     touched, added = np.zeros(n), np.zeros(n)
     for ends, weight in ((step.source, 1.0), (step.target, 2.0 if step.adds else 1.0)):
         mine = ends != SWITCH

@@ -23,11 +23,15 @@ class Protocol(BaseModel):
     name: str = Field(min_length=1, max_length=32, pattern=r"^[a-z0-9_-]+$")
     algorithms: tuple[Algorithm, ...] = Field(min_length=1, max_length=16)
     kinds: tuple[Kind, ...] = Field(default=(), max_length=16)  # empty: all
+    launches: bool = True  # the chip's launch_s comes on top
+    near: bool = False  # only between ranks behind one switch
     start_s: float = Field(ge=0, le=1)
     hop_s: float = Field(ge=0, le=1)
     peer_s: float = Field(default=0.0, ge=0, le=1)
+    parallel_posts: int = Field(default=1, gt=0, le=4096)  # sends that a chip posts at once
     share: float = Field(gt=0, le=1)
     most_bytes_per_s: float = Field(default=0.0, ge=0, le=1e15)  # of a chip, each way; 0: no limit
+    copy_bytes_per_s: float = Field(default=0.0, ge=0, le=1e15)  # of a rank's own part to the result; 0: none
     most_bytes: float = Field(default=0.0, ge=0, le=1e18)  # of a message; 0: no limit
 
     def takes(self, kind: str, bytes_: float) -> bool:

@@ -35,7 +35,7 @@ class Pricing:
     system: System
     ranks: tuple[int, ...]
     protocol: Protocol
-    slot_bytes: float | Array
+    piece_bytes: float | Array
     _fixed: dict[object, float] = field(default_factory=dict)
     _moved: dict[object, Flows] = field(default_factory=dict)
 
@@ -45,15 +45,9 @@ class Pricing:
         if key not in self._fixed:
             latency = max((r.latency_s for send in self._routed(step) for r in send), default=0.0)
             posted = step.source[step.source != SWITCH]
-            posts = np.bincount(posted, minlength=len(self.ranks))
-            ends = self.system.endpoints
-            post = max(
-                (
-                    n * (ends[self.ranks[i]].post_s + self.protocol.peer_s)
-                    for i, n in enumerate(posts.tolist())
-                ),
-                default=0.0,
-            )
+            posts = np.bincount(posted, minlength=len(self.ranks)) / self.protocol.parallel_posts
+            costs = [self.system.endpoints[r].post_s + self.protocol.peer_s for r in self.ranks]
+            post = float(np.max(np.ceil(posts) * costs))
             self._fixed[key] = self.protocol.hop_s + latency + post
         return self._fixed[key]
 
@@ -94,7 +88,7 @@ class Pricing:
         flow: list[int] = []
         resource: list[int] = []
         weight: list[float] = []
-        columns = (step.source.tolist(), step.target.tolist(), (step.slots * self.slot_bytes).tolist())
+        columns = (step.source.tolist(), step.target.tolist(), (step.pieces * self.piece_bytes).tolist())
         for source, target, bytes_, routes in zip(*columns, self._routed(step), strict=True):
             for route in routes:
                 used = [(self.system.links[i].lane, 1.0) for i in route.links]
@@ -109,7 +103,7 @@ class Pricing:
     def link_bytes(self, step: Round) -> Array:
         """Return the bytes that a round puts on each link of the system."""
         out = np.zeros(len(self.system.links))
-        amounts = (step.slots * self.slot_bytes).tolist()
+        amounts = (step.pieces * self.piece_bytes).tolist()
         for bytes_, routes in zip(amounts, self._routed(step), strict=True):
             for route in routes:
                 out[list(route.links)] += bytes_ * route.share

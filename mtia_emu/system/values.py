@@ -80,13 +80,13 @@ def _check_alike(kind: str, buffers: Sequence[Array]) -> None:
 
 
 def _all_reduce(flat: list[Array], plan: CollectiveSchedule, like: Sequence[Array]) -> list[Array]:
-    memory = [np.array_split(x, plan.slots) for x in flat]
+    memory = [np.array_split(x, plan.pieces) for x in flat]
     return [np.concatenate(x).reshape(like[0].shape) for x in _executed(memory, plan)]
 
 
 def _reduce_scatter(flat: list[Array], plan: CollectiveSchedule, like: Sequence[Array]) -> list[Array]:
-    memory = [np.array_split(x, plan.slots) for x in flat]
-    return [slots[rank].copy() for rank, slots in enumerate(_executed(memory, plan))]
+    memory = [np.array_split(x, plan.pieces) for x in flat]
+    return [pieces[rank].copy() for rank, pieces in enumerate(_executed(memory, plan))]
 
 
 def _all_gather(flat: list[Array], plan: CollectiveSchedule, like: Sequence[Array]) -> list[Array]:
@@ -104,7 +104,7 @@ def _all_to_all(flat: list[Array], plan: CollectiveSchedule, like: Sequence[Arra
 
 
 def _spread(flat: list[Array], plan: CollectiveSchedule, like: Sequence[Array]) -> list[Array]:
-    memory = [np.array_split(flat[0] if rank == 0 else flat[0][:0], plan.slots) for rank in range(len(flat))]
+    memory = [np.array_split(flat[0] if rank == 0 else flat[0][:0], plan.pieces) for rank in range(len(flat))]
     return [np.concatenate(x).reshape(like[0].shape) for x in _executed(memory, plan)]
 
 
@@ -119,7 +119,7 @@ _FORMS = {
 
 
 def _executed(memory: list[list[Array]], plan: CollectiveSchedule) -> list[list[Array]]:
-    """Return ranks' slots after all rounds; `memory` itself is changed."""
+    """Return ranks' pieces after all rounds; `memory` itself is changed."""
     switch: dict[int, Array] = {}
     for step in plan.rounds:
         _run(step, memory, switch)
@@ -129,24 +129,24 @@ def _executed(memory: list[list[Array]], plan: CollectiveSchedule) -> list[list[
 def _run(step: Round, memory: list[list[Array]], switch: dict[int, Array]) -> None:
     """Run one round: all that is sent is read before any of it arrives."""
     arriving: dict[tuple[int, int], list[tuple[int, Array]]] = {}
-    columns = (step.source, step.target, step.at, step.to, step.slots)
-    for source, target, at, to, slots in zip(*(c.tolist() for c in columns), strict=True):
-        for k in range(slots):
+    columns = (step.source, step.target, step.at, step.to, step.pieces)
+    for source, target, at, to, pieces in zip(*(c.tolist() for c in columns), strict=True):
+        for k in range(pieces):
             sent = switch[at + k] if source == SWITCH else memory[source][at + k]
             arriving.setdefault((target, to + k), []).append((source, sent))
     if any(target == SWITCH for target, _ in arriving):
         switch.clear()
-    for (target, slot), came in arriving.items():
+    for (target, piece), came in arriving.items():
         if not step.adds:
             value = came[-1][1]
         elif target == SWITCH:
             value = _in_switch([x for _, x in sorted(came, key=lambda pair: pair[0])])
         else:
-            value = _sum(sorted([*came, (target, memory[target][slot])], key=lambda pair: pair[0]))
+            value = _sum(sorted([*came, (target, memory[target][piece])], key=lambda pair: pair[0]))
         if target == SWITCH:
-            switch[slot] = value
+            switch[piece] = value
         else:
-            memory[target][slot] = value
+            memory[target][piece] = value
 
 
 def _sum(terms: list[tuple[int, Array]]) -> Array:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UserError
 from .writer import WEIGHT_BYTES, Fact, ModelWriter, fact
 
+SCORED = "scored"  # a dimension: tokens of each sequence, the last ones, whose logits are given
 NORM_EPSILON = 1e-5  # rms_norm_eps of every model here
 MASKED = np.float16(np.finfo(np.float16).min)  # transformers masks with the least number of the type
 
@@ -88,8 +90,17 @@ class Llama:
         """Return that there may be nothing in the past."""
         return {"past": 0}
 
+    def further_dims(self) -> dict[str, int]:
+        """Return what may be bound besides: of how many last tokens of a sequence there are logits."""
+        return {SCORED: 1}
+
     def graph(self, name: str, dims: dict[str, int]) -> ModelWriter:
         """Return the graph of one step."""
+        scored, seq = dims.get(SCORED, 1), dims["seq"]
+        if scored > seq:
+            raise UserError(
+                f"{name}: dimension '{SCORED}' is {scored}: there are {seq} tokens (right: 1 to {seq})"
+            )
         writer = ModelWriter(name)
         _Step(self, writer, **dims).write()
         return writer
@@ -126,6 +137,7 @@ class _Step:
     batch: int
     seq: int
     past: int
+    scored: int = 1
 
     @property
     def total(self) -> int:
@@ -135,7 +147,7 @@ class _Step:
     def write(self) -> None:
         """Write the whole step: embedding, layers, norm, logits."""
         w, m = self.writer, self.model
-        w.output("logits", np.float16, self.batch, 1, m.vocab)
+        w.output("logits", np.float16, self.batch, self.scored, m.vocab)
         ids = w.input("input_ids", np.int64, self.batch, self.seq)
         positions = w.input("position_ids", np.int64, self.batch, self.seq)
         spread = m.hidden**-0.5 if m.tied else 1.0
@@ -272,10 +284,12 @@ class _Step:
         return w.op("Add", x, down, name=f"{name}.residual")
 
     def logits(self, h: str, table: str) -> None:
-        """Write the logits of each sequence's last token; a tied head is the embedding table, transposed."""
+        """Write the logits of each sequence's last tokens; a tied head is the embedding table, transposed."""
         w, m = self.writer, self.model
-        if self.seq > 1:
-            h = w.op("Slice", h, w.ints(-1), w.ints(2**63 - 1), w.ints(1), w.ints(1), name="model.last")
+        if self.seq > self.scored:
+            h = w.op(
+                "Slice", h, w.ints(-self.scored), w.ints(2**63 - 1), w.ints(1), w.ints(1), name="model.last"
+            )
         if m.tied:
             head = w.op("Transpose", table, name="lm_head.transpose", perm=[1, 0])
         else:

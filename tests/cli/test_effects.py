@@ -124,6 +124,9 @@ class Case:
     refused: tuple[bool, bool] = (False, False)
 
 
+COLLECTIVE = "collective all_reduce"
+BOARD = f"{COLLECTIVE} --system tiny-board"
+
 # Commands that compile a model: their words, and where the program that was made is seen.
 COMPILING: dict[str, tuple[str, See]] = {
     "run": ("run {f}/m.onnx --gpu none --json -", key("cycles")),
@@ -185,6 +188,7 @@ SWEEP = "sweep --model {f}/m.onnx,batch=16 --chip tiny --gpu none --jobs 0 -o {o
 CHOSEN = f"{SWEEP} --set dram.channels=1..9"
 FLEET = f"fleet {Path(__file__).parents[2] / 'examples' / 'fleet-mtia-2i.toml'}"
 REPORT = "report {f}/s.db"
+TRAIN = "train zoo:resnet-tiny --chip tiny --dim batch=1 --gpu none --loss cross-entropy"
 CASES: dict[tuple[str, str], Case] = {
     **{
         (c, flag): Case(words + (FEWER if c == "opt" and flag != "--passes" else ""), *VALUES[flag], see)
@@ -196,6 +200,15 @@ CASES: dict[tuple[str, str], Case] = {
             words.replace("m.onnx", "own.onnx"), "", "--kernel {f}/own.py", ended, (True, False)
         )
         for c, (words, _) in COMPILING.items()
+    },
+    **{
+        (c, "--routing"): Case(
+            words.replace("m.onnx", "moe.onnx") + (FEWER if c == "opt" else ""),
+            "--chip tiny --routing uniform",
+            "--chip tiny --routing zipf:4",
+            see,
+        )
+        for c, (words, see) in COMPILING.items()
     },
     **{
         (name, flag): Case(f"{words} {case.words}", case.first, case.second, case.see)
@@ -230,6 +243,20 @@ CASES: dict[tuple[str, str], Case] = {
     ("area", "--chip"): Case("area", "--chip tiny", "--chip mtia-1", printed),
     ("area", "--set"): Case("area --chip tiny", "", "--set sram.bytes=1048576", printed),
     ("area", "--json"): Case("area --chip tiny", "", "--json {o}/a", named),
+    ("systems", "--set"): Case("systems tiny-board", "", "--set host.power_w=5", printed),
+    ("systems", "--many"): Case(
+        "systems tiny-board --json - --set chips.chip.count=1500", "", "--many", ended, (True, False)
+    ),
+    ("systems", "--json"): Case("systems tiny-board", "", "--json {o}/s", named),
+    ("collective", "--system"): Case(COLLECTIVE, "--system tiny-board", "--system yosemite-v3", printed),
+    ("collective", "--bytes"): Case(BOARD, "--bytes 1KiB", "--bytes 2KiB", printed),
+    ("collective", "--ranks"): Case(BOARD, "--ranks 2", "--ranks 4", printed),
+    ("collective", "--algorithm"): Case(BOARD, "--algorithm ring", "--algorithm tree", printed),
+    ("collective", "--set"): Case(BOARD, "", "--set links.link.bytes_per_s=1e9", printed),
+    ("collective", "--many"): Case(
+        f"{BOARD} --set chips.chip.count=1500 --algorithm tree", "", "--many", ended, (True, False)
+    ),
+    ("collective", "--json"): Case(BOARD, "", "--json {o}/c", named),
     ("opt", "--output"): Case(OPT, "", "-o {o}/g.ir", named),
     ("opt", "--draw"): Case(OPT, "", "--draw {o}/g.dot", named),
     ("opt", "--quiet"): Case(f"opt {{f}}/m.onnx {SMALL}", "", "-q", printed),
@@ -285,6 +312,9 @@ CASES: dict[tuple[str, str], Case] = {
     ("sweep", "--tune"): Case(SWEEP, "", "--tune full", printed),
     ("sweep", "--beside"): Case(SWEEP, "", "--no-beside", printed),
     ("sweep", "--prefetch"): Case(f"{SWEEP} --no-beside --state cold", "", "--no-prefetch", printed),
+    ("sweep", "--routing"): Case(
+        SWEEP.replace("m.onnx,batch=16", "moe.onnx"), "", "--routing zipf:4", printed
+    ),
     ("sweep", "--state"): Case(SWEEP, "--state cold", "--state warm", printed),
     ("sweep", "--output"): Case(SWEEP, "", "-o {o}/t.db", named),
     ("sweep", "--resume"): Case(SWEEP.replace("{o}/s.db", "{f}/r.db"), "", "--resume", ended, (True, False)),
@@ -298,6 +328,10 @@ CASES: dict[tuple[str, str], Case] = {
     ("report", "--model"): Case(
         REPORT + " -o {o}/r.svg --picture roofline", "--model m", "--model two", files
     ),
+    ("train", "--json"): Case(TRAIN, "", "--json {o}/r.json", named),
+    ("train", "--layers"): Case(TRAIN, "--layers 0", "--layers 1", printed),
+    ("train", "--emit"): Case(TRAIN, "", "--emit {o}/step.ir", named),
+    ("train", "--check"): Case(f"{TRAIN} --steps 1", "", "--check", printed),
     ("report", "--csv"): Case(REPORT, "", "--csv {o}/r.csv", named),
     ("fleet", "--set"): Case(FLEET, "", "--set site.pue=1.3", printed),
     ("fleet", "--samples"): Case(FLEET, "--samples 1024", "--samples 2048", printed),
@@ -332,6 +366,15 @@ CALLS: dict[tuple[str, str], tuple[str, str, str, str]] = {
     ("conformance", "--models"): ("conformance.models.run", "conformance", "", "--models {f}"),
     ("conformance", "--json"): ("files.writing.write_json", "conformance", "", "--json {o}/v.json"),
     **{
+        ("train", flag): ("study.training.train", TRAIN, "", f"{flag} {value}")
+        for flag, value in {
+            "--chip": "mtia-1", "--set": "dram.channels=1", "--dim": "batch=2", "--loss": "mse",
+            "--output": "logits", "--optimizer": "adam", "--precision": "bf16", "--clip": 1,
+            "--accumulate": 2, "--train": "x", "--freeze": "x", "--steps": 1, "--data": "{f}/io.npz",
+            "--seed": 3, "--gpu": "h100-sxm",
+        }.items()
+    },
+    **{
         ("reduce", flag): ("cli.reduce.Trial", "reduce {f}/w.ir -o {o}/small.ir", "", f"{flag} {value}")
         for flag, value in {"--match": "no", "--seconds": 3, "--runs": 2}.items()
     },
@@ -364,8 +407,9 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of what commands are given."""
     folder = tmp_path_factory.mktemp("given")
     towers(folder / "m.onnx")
+    mixture(folder / "moe.onnx")
     node = helper.make_node("Twice", ["xa"], ["y"], domain="com.example")
-    save(folder / "own.onnx", [node], [], {"xa": (4, 6)}, {"y": (4, 6)}, own=True)
+    save(folder / "own.onnx", [node], [], {"xa": (4, 6)}, {"y": (4, 6)}, domain="com.example")
     (folder / "own.py").write_text(KERNEL)
     (folder / "w.ir").write_text(GRAPH)
     (folder / "wrong.py").write_text(WRONG)
@@ -417,12 +461,26 @@ def towers(path: Path) -> None:
     save(path, nodes, weights, {"xa": ("batch", 64), "xb": ("batch", 64)}, {"y": ("batch", 96)})
 
 
-def save(path: Path, nodes: Any, weights: Any, inputs: Any, outputs: Any, *, own: bool = False) -> None:
+def mixture(path: Path) -> None:
+    """Write a mixture of 32 experts, two for each of 16 rows."""
+    rng = np.random.default_rng(0)
+    sizes = {"router": (64, 32), "up": (32, 96, 64), "down": (32, 64, 96)}
+    weights = [
+        numpy_helper.from_array((rng.standard_normal(s) / 8).astype(np.float32), n) for n, s in sizes.items()
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "router"], ["scores"]),
+        helper.make_node("MoE", ["x", "scores", "up", "", "down"], ["y"], domain="com.microsoft", k=2),
+    ]
+    save(path, nodes, weights, {"x": (16, 64)}, {"y": (16, 64)}, domain="com.microsoft")
+
+
+def save(path: Path, nodes: Any, weights: Any, inputs: Any, outputs: Any, *, domain: str = "") -> None:
     sides = [
         [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in side.items()]
         for side in (inputs, outputs)
     ]
-    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid("com.example", 1)] if own else [])]
+    opsets = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
     graph = helper.make_graph(nodes, path.stem, *sides, weights)
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
 

@@ -56,6 +56,13 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         ([np.ones((2, 3), np.int64), np.ones((3, 4), np.int64)], {}),
         ([f32(2, 3).astype(ml_dtypes.bfloat16), f32(3, 4).astype(ml_dtypes.bfloat16)], {}),
     ],
+    "expert_matmul": [
+        ([f32(2, 3), f32(4, 3, 5), np.array([[0, 3], [2, -4]])], {}),
+        ([f32(4, 3), f32(4, 3, 5), np.array([[0, 3], [2, 2]], np.int32)], {"law": "zipf:1.2"}),
+        ([f32(4, 3), f32(4, 3, 5), np.array([[0], [3], [2], [2]])], {"each": 2}),
+        ([f32(0, 3), f32(4, 3, 5), np.zeros((0, 2), np.int64)], {}),
+    ],
+    "route": [([np.array([[0, 3], [2, 3]])], {"experts": 4, "turns": 4, "rows": 1})],
     "embedding_bag": [
         ([f32(10, 4), ints(1, 2, 3), ints(0, 1, 1, 3)], {"mode": mode}) for mode in ("sum", "mean", "max")
     ]

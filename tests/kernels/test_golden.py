@@ -14,7 +14,9 @@ from mtia_emu.kernels.attention.operands import AttentionOperands, ScoreTape
 from mtia_emu.kernels.attention.plan import AttentionPlan, AttentionProblem, AttentionTiling
 from mtia_emu.kernels.bags.gather import emit_gather
 from mtia_emu.kernels.bags.pooled import BagOperands, emit_embedding_bags
+from mtia_emu.kernels.kernel import KernelCall
 from mtia_emu.kernels.matmul.dense import emit_matmul
+from mtia_emu.kernels.matmul.experts import ExpertMatmulKernel, emit_rows_to_turns
 from mtia_emu.kernels.matmul.packed import PackedMatrix, emit_matmul_packed
 from mtia_emu.kernels.matmul.packed_search import plan_packed
 from mtia_emu.kernels.matmul.packing import Weights
@@ -24,6 +26,7 @@ from mtia_emu.kernels.rows.rowwise import emit_rowwise
 from mtia_emu.kernels.rows.scalar import emit_scalar
 from mtia_emu.kernels.rows.scan import ScanKernel
 from mtia_emu.kernels.rows.tape import parse
+from mtia_emu.kernels.turns import Turns
 
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.isa import Block, Operand
@@ -53,6 +56,34 @@ def matmul() -> Block:
         tape,
         [packed(FP32, (1, 24))],
     )
+
+
+def expert_matmul() -> Block:
+    """Return five rows of two experts among four, in turns of two rows; k is split over the rows."""
+    turns = Turns(4, 5, 2)
+    inputs = (
+        packed(FP16, (turns.count, 2, 32), "sram"),
+        Operand(FP16, (4, 32, 24), (768, 1, 32), "dram"),
+        packed(INT32, (turns.count, 2), "sram"),
+    )
+    out = packed(FP16, (turns.count, 2, 24), "sram", written=True)
+    named = {"rows": 2, "routed": 5, "loads": (3, 0, 2, 0), "k": 32, "n": 24}
+    call = KernelCall(inputs, (out,), tuple(sorted(named.items())))
+    kernel = ExpertMatmulKernel()
+    mapping = kernel.fixed("rows=k cols=n tile=2x8x16 outer=n", call, CHIP)
+    return kernel.emit_mapping(CHIP, call, mapping)
+
+
+def rows_to_turns() -> Block:
+    """Return five rows of two experts among four, put in turns of two rows."""
+    turns = Turns(4, 5, 2)
+    operands = (
+        packed(FP16, (5, 32)),
+        packed(INT32, (1, 2 * turns.count), "sram"),
+        packed(FP16, (2 * turns.count, 32), "sram", written=True),
+        packed(INT32, (turns.count, 2), "sram"),
+    )
+    return emit_rows_to_turns(CHIP, turns, operands, (3, 0, 2, 0))
 
 
 def matmul_packed() -> Block:
@@ -157,6 +188,8 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "attention": attention,
     "matmul": matmul,
     "matmul_packed": matmul_packed,
+    "expert_matmul": expert_matmul,
+    "rows_to_turns": rows_to_turns,
     "map": elementwise,
     "row": row,
     "copy": copy,

@@ -73,12 +73,12 @@ def test_a_ring_adds_in_its_own_order() -> None:
     buffers = [np.float16([x] * 4) for x in (2048.0, 1.0, 1.0, -2048.0)]
     found = collective("all_reduce", buffers, "ring")[0]
     rounded = np.float16
-    for slot in range(4):  # slot i's sum starts at the rank after i
-        order = [buffers[(slot + 1 + k) % 4][0] for k in range(4)]
+    for piece in range(4):  # piece i's sum starts at the rank after i
+        order = [buffers[(piece + 1 + k) % 4][0] for k in range(4)]
         total = order[0]
         for term in order[1:]:
             total = rounded(total + term)
-        assert found[slot] == total
+        assert found[piece] == total
 
 
 def test_a_switch_adds_wide_and_rounds_once() -> None:

@@ -13,8 +13,10 @@ from ...graph import Node
 from ...ops.base import integer, integers, number
 from ...ops.quantise_rows import kind_of, rows_tape
 from ..steps import Schedule
-from ..views import View
+from ..views import View, packed
 from .row_parts import column, fold_rows, foldable
+
+FEW, APART = 8, 32  # elements of a sum, and those beside each: fewer are moved to the end of their row
 
 
 def reduction(schedule: Schedule, node: Node) -> list[View]:
@@ -30,11 +32,36 @@ def reduction(schedule: Schedule, node: Node) -> list[View]:
     tape = _fold(node.op.removeprefix("reduce_"), cols, kind)
     if not foldable([x.dtype], [kind]):
         return schedule.on_core(node)
+    if kind.is_float and node.op == "reduce_sum" and _few_apart(x, axes):
+        return _add_up(schedule, node, x, axes[0])
     moved = x.transpose([*keep, *axes])
     rows = moved.reshape(shape) or schedule.packed(node, moved).reshape(shape)
     assert rows is not None  # packed elements have any shape
     out = schedule.result(node)
     fold_rows(schedule, node, [rows], [column(out, shape)], tape)
+    return [out]
+
+
+def _few_apart(x: View, axes: tuple[int, ...]) -> bool:
+    """Return whether a sum is of few elements that lie far apart, each beside many of other sums."""
+    inner = math.prod(x.shape[axes[0] + 1 :])
+    return len(axes) == 1 and 1 < x.shape[axes[0]] <= FEW and inner >= APART
+
+
+def _add_up(schedule: Schedule, node: Node, x: View, axis: int) -> list[View]:
+    """Add the slices of an axis, element by element: each is read in long runs."""
+    shape, ones = (*x.shape[:axis], 1, *x.shape[axis + 1 :]), [1] * len(x.shape)
+    parts = [
+        x.slice([i if a == axis else 0 for a in range(len(shape))], shape, ones) for i in range(x.shape[axis])
+    ]
+    b = TapeBuilder(len(parts))
+    total: int = 0
+    for i in range(1, len(parts)):
+        total = b.call("add", total, i)
+    out = schedule.result(node)
+    schedule.step(
+        node, "map", parts, [View(out.buffer, out.dtype, shape, packed(shape))], tape=str(b.done(total))
+    )
     return [out]
 
 

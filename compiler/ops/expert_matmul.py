@@ -1,0 +1,137 @@
+"""Products of rows with the experts that they are routed to, and how rows are put in turns of experts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mtia_emu.errors import UserError
+from mtia_emu.streams.routing import loads
+from mtia_emu.types import INT32, CopyWork, ExpertsWork, TensorType
+
+from ..graph import Attrs
+from .base import Array, Arrays, Count, Op, Types, array, index_dtype, integer, need, register
+from .embedding_bag import rows_of
+from .matmul import product
+
+LAW = "uniform"  # by which rows go to experts, where nothing is said
+
+
+def expert_loads(rows: int, experts: int, each: int, attrs: Attrs) -> tuple[int, ...]:
+    """Return how many of `rows` rows, each for `each` experts, an expert is thought to get, [experts]."""
+    hint = integer(attrs, "each", 1)
+    if each == 1 and hint > 1 and rows % hint == 0:
+        rows, each = rows // hint, min(hint, experts)
+    return loads(str(attrs.get("law", LAW)), rows, experts, each)
+
+
+def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, weights, chosen = (need(t) for t in types[:3])
+    if x.rank != 2 or weights.rank != 3 or chosen.rank != 2:
+        raise UserError(
+            "needs x [rows, k], weights [experts, k, n] and chosen [tokens, each], not "
+            f"{x}, {weights}, {chosen}"
+        )
+    index_dtype(chosen)
+    if x.dtype != weights.dtype:
+        raise UserError(f"operands differ in dtype: {x.dtype} and {weights.dtype}")
+    if x.shape[1] != weights.shape[1]:
+        raise UserError(f"inner sizes differ: {x} and {weights}")
+    tokens, each = chosen.shape
+    if x.shape[0] not in (tokens, tokens * each):
+        raise UserError(f"{x} has neither a row a token of {chosen} nor one for each of its experts")
+    if not 0 < each <= weights.shape[0]:
+        raise UserError(f"a token goes to {each} of {weights.shape[0]} experts (right: 1 to all of them)")
+    return (TensorType(x.dtype, (tokens * each, weights.shape[2])),)
+
+
+def _expert_matmul(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    x, weights = array(arrays[0]), array(arrays[1])
+    chosen = rows_of(array(arrays[2]), len(weights), "expert")
+    tokens, each = chosen.shape
+    rows = np.repeat(x, each, axis=0) if len(x) == tokens else x
+    out = np.zeros((tokens * each, weights.shape[2]), x.dtype)
+    flat = chosen.reshape(-1)
+    for expert in np.unique(flat):
+        mine = flat == expert
+        out[mine] = product(rows[mine], weights[expert])
+    return (out,)
+
+
+def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    x, weights, chosen = (need(t) for t in types[:3])
+    experts, k, n = weights.shape
+    rows = results[0].shape[0]
+    there = [load for load in expert_loads(chosen.shape[0], experts, chosen.shape[1], attrs) if load]
+    read = x.bytes + len(there) * k * n * weights.dtype.bytes + chosen.bytes
+    sizes = {"batch": len(there), "m": -(-rows // max(len(there), 1)), "k": k, "n": n, "rows": rows}
+    return Count(ExpertsWork, sizes, read_bytes=read)
+
+
+register(
+    Op(
+        "expert_matmul",
+        "out[t * each + j] = x[t] @ weights[chosen[t, j]], of weights [experts, k, n]; x may have one for "
+        "each choice. Weights of experts that nobody chooses are not read; `law` is how popular experts are "
+        "where no values tell, `each` how many rows one after another are of the same token",
+        (3, 3),
+        _infer,
+        _expert_matmul,
+        _count,
+        (),
+        ("law", "each"),
+    )
+)
+
+
+def _infer_route(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    chosen = need(types[0])
+    index_dtype(chosen)
+    integer(attrs, "experts")
+    turns, rows = integer(attrs, "turns"), integer(attrs, "rows")
+    if chosen.rank != 2 or min(turns, rows) < 1:
+        raise UserError(
+            f"needs chosen [tokens, each], and at least 1 of turns and rows, not {chosen}, {turns}, {rows}"
+        )
+    shapes = ((turns, 2), (1, turns * rows), (1, turns * rows), (1, chosen.size))
+    return tuple(TensorType(INT32, shape) for shape in shapes)
+
+
+def _route(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    """Sort by expert, and cut each expert's rows into turns."""
+    chosen = array(arrays[0])
+    turns, rows, experts = (integer(attrs, name) for name in ("turns", "rows", "experts"))
+    flat = rows_of(chosen, experts, "expert").reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    begin = np.searchsorted(flat[order], np.arange(experts))
+    nth = np.arange(len(flat)) - begin[flat[order]]  # of the rows of its expert
+    new = nth % rows == 0
+    turn = np.cumsum(new) - 1
+    if len(flat) and turn[-1] >= turns:
+        raise UserError(f"routing takes {turn[-1] + 1} turns, there are {turns}")
+    table, source, place = np.zeros((turns, 2)), np.zeros(turns * rows), np.zeros(len(flat))
+    table[turn[new], 0] = flat[order][new]
+    np.add.at(table[:, 1], turn, 1)
+    at = turn * rows + nth % rows
+    source[at], place[order] = order, at
+    token = source // max(chosen.shape[1], 1)
+    rows_of_turns = (x.reshape(1, -1) for x in (token, source, place))
+    return tuple(x.astype(np.int32) for x in (table, *rows_of_turns))
+
+
+def _count_route(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    read, written = need(types[0]).bytes, sum(t.bytes for t in results)
+    return Count(CopyWork, read_bytes=read, write_bytes=written)
+
+
+register(
+    Op(
+        "route",
+        "rows in turns of experts: a table [turns, 2] of each turn's expert and its rows, the token and the "
+        "choice of each row of a turn, and where each choice of chosen [tokens, each] went",
+        (1, 1),
+        _infer_route,
+        _route,
+        _count_route,
+        ("experts", "turns", "rows"),
+    )
+)

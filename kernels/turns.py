@@ -1,0 +1,88 @@
+"""Turns of experts: how many rows there are of each, and blocks that follow a table of them.
+
+The rows of an expert are cut into turns of `rows` at most. A table names each turn's expert and how many rows
+it has; the turn's rows lie `rows` apart in a buffer that has room for all of each. Only as many turns have
+rows as are needed; the others stand at the table's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mtia_emu.program.isa import Block, Opcode, join, select
+from mtia_emu.program.routed import EXPERT, ROWS, Routed
+
+from .builder import Builder, ceil_div
+
+Array = np.ndarray[Any, Any]
+SPARE = 2  # a turn has room for so many times the mean of an expert's rows: most experts need but one
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Turns of `rows` rows each for `routed` rows that go to `experts` experts."""
+
+    experts: int
+    routed: int
+    rows: int
+
+    @property
+    def count(self) -> int:
+        """Return the most turns that any routing needs: one an expert, and one for each further full turn."""
+        begun = min(self.experts, self.routed)
+        return begun + (self.routed - begun) // self.rows
+
+    def table(self, loads: Sequence[int]) -> Array:
+        """Return the table int32[count, 2] of turns, where expert e has loads[e] rows."""
+        out = np.zeros((self.count, 2), np.int32)
+        at = 0
+        for expert, load in enumerate(loads):
+            turns = ceil_div(load, self.rows)
+            each = np.minimum(load - self.rows * np.arange(turns), self.rows)
+            out[at : at + turns, EXPERT], out[at : at + turns, ROWS] = expert, each
+            at += turns
+        return out
+
+
+def turns_of(experts: int, routed: int, most: int) -> Turns:
+    """Return the turns in which so many routed rows go to experts, each of which has `most` rows at most.
+
+    A turn's rows are a power of two, so that few kinds of blocks are made.
+    """
+    mean = max(1, ceil_div(SPARE * routed, experts))
+    return Turns(experts, routed, min(1 << (mean - 1).bit_length(), most))
+
+
+@dataclass
+class TurnsBuilder(Builder):
+    """A builder whose commands may be parts of turns: `about` says so of all that are added after it."""
+
+    marks: list[Array] = field(default_factory=list)
+    mark: Array = field(default_factory=lambda: np.full((2, 1), -1))
+
+    def about(self, turn: Array, first: Array) -> None:
+        """Let the commands added next be of turn[n], their tiles from row first[n] of it on."""
+        self.mark = np.stack([turn, first])
+
+    def add(self, op: Opcode, order: Array | float, **fields: Any) -> None:
+        """Add commands as a builder does, as parts of the turns that were named last."""
+        super().add(op, order, **fields)
+        self.marks.append(np.broadcast_to(self.mark, (2, len(self.parts[-1][1]))))
+
+    def following(self, turns: Turns, strides: tuple[tuple[int, int], ...], loads: Sequence[int]) -> Block:
+        """Return the block, which follows its last operand, for loads of experts: see `Routed`."""
+        order = np.concatenate([np.zeros(0), *(o for o, _ in self.parts)])
+        by_order = np.argsort(order, kind="stable")
+        turn, first = np.concatenate(self.marks, axis=1)[:, by_order]
+        commands = select(join([c for _, c in self.parts]), by_order)
+        table, none = turns.table(loads), np.zeros((turns.count, 2), np.int32)
+        operand = len(self.operands) - 1
+        routed = Routed(operand, turns.experts, strides, commands, turn, first, none)
+        plain = Block(
+            self.kernel, self.operands, tuple(self.slots), commands[:0], mapping=self.mapping, routed=routed
+        )
+        return plain.following(table)

@@ -1,0 +1,59 @@
+"""Mixtures of experts as exporters spell them."""
+
+from __future__ import annotations
+
+import pytest
+from before_after import cases, hold, outcomes
+
+from mtia_emu.errors import UserError
+
+
+@pytest.mark.parametrize("case", cases("route-experts"))
+def test_before_and_after(case: str) -> None:
+    hold(case)
+
+
+GATHERED = """graph g {{
+  in %x : fp32[3,{rows},4]
+  in %chosen : int64[3]
+  const %w : fp32[5,4,6] = absent
+  %own : fp32[3,4,6] = {gather}
+  %y : fp32[3,{rows},6] = matmul(%x, %own)
+  out %y
+}}"""
+SORTED = """graph g {{
+  in %x : fp32[8,4]
+  in %row : int64[8,1]
+  in %end : int64[1]
+  {weights}
+  %before : bool[8,1] = less(%row, %end)
+  %a : fp32[8,6] = matmul(%x, %w0)
+  %b : fp32[8,6] = matmul({second}, %w1)
+  %y : fp32[8,6] = where(%before, %a, %b)
+  out %y
+}}"""
+CONSTS = "const %w0 : fp32[4,6] = absent\n  const %w1 : fp32[4,6] = absent"
+
+
+def gathered(rows: int = 1, gather: str = "gather(%w, %chosen) {axis=0}") -> list[str]:
+    return outcomes("route-experts", GATHERED.format(rows=rows, gather=gather))
+
+
+def test_one_row_for_each_gathered_weight() -> None:
+    assert gathered(2) == ["several rows meet each gathered weight"]
+
+
+def test_weights_that_are_inputs_stay() -> None:
+    inputs = CONSTS.replace("const", "in").replace(" = absent", "")
+    reason = "the experts' weights are not constants of one shape"
+    assert outcomes("route-experts", SORTED.format(weights=inputs, second="%x")) == [reason]
+
+
+def test_products_of_other_rows_stay() -> None:
+    other = SORTED.format(weights=f"in %z : fp32[8,4]\n  {CONSTS}", second="%z")
+    assert outcomes("route-experts", other) == []
+
+
+def test_a_law_that_is_none_is_refused() -> None:
+    with pytest.raises(UserError, match="--routing 'fair'"):
+        outcomes("route-experts{law=fair}", SORTED.format(weights=CONSTS, second="%x"))
