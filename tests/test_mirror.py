@@ -47,6 +47,8 @@ THROUGH = {
     "reuse/test_memo.py": "engine/memoised",
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
+    "study/test_system_machine.py": "study/gpu_stage study/stage_time",
+    "view/test_chips.py": "results/system_use",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",
     "study/test_explainer.py": "results/explanation",
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
@@ -65,7 +67,7 @@ OF_MORE = {
     "tools of the tests": "fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
-    "gradients, all of them": "compiler/gradients/by_torch",
+    "gradients, all of them": "compiler/gradients/by_torch compiler/gradient_operators",
     "the compiler as a whole": "compiler/bounded_constants compiler/casts compiler/differential "
     "compiler/classic compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft "
     "compiler/standard compiler/stored_weights compiler/lower/states",

@@ -223,6 +223,18 @@ CASES: dict[tuple[str, str], Case] = {
         f"{GEMM} --json -", "", '--mapping "*: rows=m cols=n tile=8x8x32 outer=m"', key("cycles")
     ),
     ("tbe", "--mapping"): Case(f"{TBE} --json -", "", '--mapping "*: bags=1"', key("cycles")),
+    ("run", "--system"): Case(
+        "run {f}/m.onnx --dim batch=16 --gpu none --parallel dp=2 --json -",
+        "--system tiny-board",
+        "--system mtia-2i-server",
+        key("seconds"),
+    ),
+    ("run", "--parallel"): Case(
+        "run {f}/m.onnx --dim batch=16 --gpu none --system tiny-board --json -",
+        "--parallel dp=2",
+        "--parallel dp=4",
+        key("seconds"),
+    ),
     ("run", "--inputs"): Case(
         RUN + " --gpu none --outputs {o}/out.npz", "--check", "--inputs {f}/io.npz", outputs
     ),
