@@ -53,10 +53,11 @@ SETTING = click.option(
     "--shares", is_flag=True, help="Print Sobol's indices: the share of the spread that each input makes."
 )
 @click.option("--inputs", is_flag=True, help="Print every input with its band, source and status.")
+@click.option("-o", "--output", metavar="FILE.html", callback=o.target, help="Write the answer as one page.")
 @o.JSON
 def fleet(
     scenario: str, settings: tuple[str, ...], samples: int, seed: int, shares: bool, inputs: bool,
-    json_file: str | None,
+    output: str | None, json_file: str | None,
 ) -> None:  # fmt: skip
     """Answer a SCENARIO file: chips, megawatts, dollars a year and CO2e of each way to equip a fleet.
 
@@ -67,6 +68,7 @@ def fleet(
     Examples:
       mtia-emu fleet examples/fleet-mtia-2i.toml
       mtia-emu fleet examples/fleet-mtia-2i.toml --set site.usd_per_kwh=0.06
+      mtia-emu fleet examples/fleet-mtia-2i.toml -o fleet.html
       mtia-emu fleet examples/fleet-mtia-2i.toml --json -
     """
     from ..files.writing import json_text, write_json
@@ -75,6 +77,10 @@ def fleet(
     from ..fleet.load import parse_settings
 
     answer = answer_of(scenario, parse_settings(settings), samples=samples, seed=seed, shares=shares)
+    if output is not None:
+        from ..fleet.page import write_fleet_page
+
+        write_fleet_page(output, answer)
     if json_file == "-":
         say(json_text(as_json(answer)), nl=False)
         return
