@@ -103,7 +103,6 @@ class Llama:
                 f"{name}: dimension '{SCORED}' is {scored}: there are {seq} tokens (right: 1 to {seq})"
             )
         writer = ModelWriter(name)
-        LlamaStep(self, writer, **dims).write()
         self.step(writer, dims).write()
         return writer
 
@@ -135,7 +134,6 @@ class Llama:
 
 
 @dataclass(frozen=True)
-class LlamaStep:
 class DecoderStep:
     """The writing of one step of a model."""
 
