@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .llama import LAST, Llama, DecoderStep
+from .llama import LAST, DecoderStep, Llama
 from .models import MODELS
 from .writer import ModelWriter
 
