@@ -26,6 +26,7 @@ from .fuzz import fuzz
 from .lists import gpus, zoo
 from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
+from .rank import rank
 from .reduce import reduce
 from .serve import serve
 from .steps import steps
@@ -290,6 +291,7 @@ main.add_command(cli_sweep.sweep)
 main.add_command(cli_sweep.report)
 main.add_command(cli_area.area)
 main.add_command(steps)
+main.add_command(rank)
 main.add_command(cli_collective.systems)
 main.add_command(cli_collective.collective)
 

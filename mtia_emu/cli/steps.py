@@ -18,7 +18,7 @@ from .output import console, progress, say
 if TYPE_CHECKING:
     from ..results.machine import Machine
     from ..serving.step_table import GroupedSteps, ServingStep
-    from ..study.step_anchors import Served
+    from ..study.step_anchors import ServedModel
     from ..study.step_check import CheckedStep
 
 HULL = {  # the least, the default and the meaning of each
@@ -79,7 +79,7 @@ def steps(model: str, **flags: Any) -> None:
         _print_checks(_checked(served, table, flags))
 
 
-def _table(model: str, flags: dict[str, Any]) -> tuple[GroupedSteps, Served | None]:
+def _table(model: str, flags: dict[str, Any]) -> tuple[GroupedSteps, ServedModel | None]:
     from ..serving.step_table_file import read_table
     from ..sources import ZOO
 
@@ -87,10 +87,10 @@ def _table(model: str, flags: dict[str, Any]) -> tuple[GroupedSteps, Served | No
         return read_table(model), None
     from ..options import Options
     from ..study.kept_tables import kept_table
-    from ..study.step_anchors import Served
+    from ..study.step_anchors import ServedModel
     from ..study.step_tables import Hull, silent
 
-    served = Served(model[len(ZOO) :], machine_of(flags), Options(dtype=flags["dtype"]))
+    served = ServedModel(model[len(ZOO) :], machine_of(flags), Options(dtype=flags["dtype"]))
     hull = Hull(flags["tokens"], flags["decodes"], flags["context"])
     with progress() as tick:
         table = kept_table(served.name, served.machine, hull, options=served.options, progress=tick or silent)
@@ -111,7 +111,7 @@ def machine_of(flags: dict[str, Any]) -> Machine:
     return load_gpu(flags["gpu"])
 
 
-def _checked(served: Served | None, table: GroupedSteps, flags: dict[str, Any]) -> list[CheckedStep]:
+def _checked(served: ServedModel | None, table: GroupedSteps, flags: dict[str, Any]) -> list[CheckedStep]:
     from ..study.step_check import check_steps
 
     if served is None:

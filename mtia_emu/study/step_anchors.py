@@ -26,7 +26,7 @@ from ..results.report import Layer, Report
 from ..reuse.memo import Memo
 from ..types import dtype
 from ..zoo.llama import LAST, LOGITS, Llama
-from ..zoo.llama_parts import Part, build_layers, build_step, served_model
+from ..zoo.llama_parts import StepPart, build_layers, build_step, served_model
 from ..zoo.writer import WEIGHT_BYTES
 from .accelerator import Accelerator, GraphModel
 
@@ -36,13 +36,13 @@ _LAYER = re.compile(r"layers\.(\d+)\.")
 
 
 @dataclass(frozen=True)
-class Anchor:
+class StepAnchor:
     """What one compiled step costs by group: seconds and joules; of attention by past, all layers together.
 
     `activation_bytes` is what activations take of DRAM, 0 where the machine does not place them.
     """
 
-    part: Part
+    part: StepPart
     linear: Cost
     head: Cost
     attention: Mapping[int, Cost]
@@ -52,7 +52,7 @@ class Anchor:
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A zoo's decoder on a machine: what steps are compiled of, and how."""
 
     name: str
@@ -78,7 +78,7 @@ class Served:
         m = self.model
         return 2 * m.layers * m.kv_heads * m.head_dim * WEIGHT_BYTES
 
-    def anchor(self, part: Part, pasts: Sequence[int]) -> Anchor:
+    def anchor(self, part: StepPart, pasts: Sequence[int]) -> StepAnchor:
         """Return the cost of a step of one part, with attention after each of some pasts.
 
         Layer l has the past l of them, over and over; so there may be as many as the model has layers. Raises
@@ -91,7 +91,7 @@ class Served:
         work = GraphModel(graph, self.options, About(self.name))
         report, program = self._timed(work)
         linear, head, attention = _groups(report, pasts)
-        return Anchor(
+        return StepAnchor(
             *(part, linear, head),
             {past: cost * self.model.layers for past, cost in attention.items()},
             _activations(program),
@@ -99,7 +99,7 @@ class Served:
             report.power.idle_w if report.power else getattr(self.machine, "idle_w", math.nan),
         )
 
-    def step(self, parts: Sequence[Part]) -> Report:
+    def step(self, parts: Sequence[StepPart]) -> Report:
         """Return the report of a step of parts, compiled as one graph."""
         with scratch() as folder:
             graph = load(build_step(self.name, parts, folder))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..serving.step_table import GroupedSteps, ServingStep, StepCost
-from ..zoo.llama_parts import Part
-from .step_anchors import Served
+from ..zoo.llama_parts import StepPart
+from .step_anchors import ServedModel
 
 KINDS = ("decode", "prefill", "mixed")
 MOST_PROMPTS, MOST_CONTEXTS = 3, 3  # of one step: each is a part of its graph
@@ -36,7 +36,7 @@ class CheckedStep:
         return self.predicted.joules / self.joules - 1
 
 
-def check_steps(served: Served, table: GroupedSteps, count: int, seed: int = 0) -> Iterator[CheckedStep]:
+def check_steps(served: ServedModel, table: GroupedSteps, count: int, seed: int = 0) -> Iterator[CheckedStep]:
     """Yield random steps inside a table's limits, the kinds in turn, each predicted and compiled.
 
     Sizes are even in their logarithm. Sequences that decode have up to three contexts, each batch of one
@@ -51,7 +51,7 @@ def check_steps(served: Served, table: GroupedSteps, count: int, seed: int = 0) 
         yield CheckedStep(kind, step, table.step(step), report.seconds, report.joules)
 
 
-def step_of(parts: list[Part]) -> ServingStep:
+def step_of(parts: list[StepPart]) -> ServingStep:
     """Return what a scheduler calls a step of parts."""
     return ServingStep(
         tuple((p.seq, p.past) for p in parts if p.seq > 1 for _ in range(p.batch)),
@@ -59,13 +59,13 @@ def step_of(parts: list[Part]) -> ServingStep:
     )
 
 
-def _parts(table: GroupedSteps, kind: str, rng: np.random.Generator) -> list[Part]:
-    limits, parts = table.limits, list[Part]()
+def _parts(table: GroupedSteps, kind: str, rng: np.random.Generator) -> list[StepPart]:
+    limits, parts = table.limits, list[StepPart]()
     prompts = int(rng.integers(1, MOST_PROMPTS + 1)) if kind != "decode" else 0
     tokens = limits.tokens // 2 if kind == "mixed" else limits.tokens
     for _ in range(prompts):
         chunk = _between(2, min(tokens // prompts, limits.chunk_tokens), rng)
-        parts.append(Part(1, chunk, int(rng.integers(0, limits.past_tokens - chunk))))
+        parts.append(StepPart(1, chunk, int(rng.integers(0, limits.past_tokens - chunk))))
     if kind != "prefill":
         most = max(1, min(limits.decodes, limits.sequences - prompts, limits.tokens // 2))
         groups = min(int(rng.integers(1, MOST_CONTEXTS + 1)), most)
@@ -74,7 +74,7 @@ def _parts(table: GroupedSteps, kind: str, rng: np.random.Generator) -> list[Par
         for _ in range(groups):
             batch = _between(1, most, rng)
             context = _between(16, max(16, min(limits.context, room // batch)), rng)
-            parts.append(Part(batch, 1, context - 1))
+            parts.append(StepPart(batch, 1, context - 1))
     return parts
 
 

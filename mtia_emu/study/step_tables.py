@@ -20,8 +20,8 @@ from ..options import Options
 from ..results.machine import Machine
 from ..serving.step_table import GroupedSteps, TableFacts
 from ..serving.surfaces import Curve, Floats, Surface
-from ..zoo.llama_parts import Part
-from .step_anchors import Anchor, Served, memory_bytes
+from ..zoo.llama_parts import StepPart
+from .step_anchors import ServedModel, StepAnchor, memory_bytes
 
 ERROR_SHARE = 0.01
 MOST_REFINED = 8  # anchors more than the grid's own
@@ -75,40 +75,42 @@ def _fourfold(first: int, last: int) -> list[int]:
 class _Building:
     """The anchors of a table in the making: those of decodes by sequences, of prompts by tokens."""
 
-    served: Served
+    served: ServedModel
     hull: Hull
     progress: Progress
-    decodes: dict[int, Anchor] = field(default_factory=dict)
-    prompts: dict[int, Anchor] = field(default_factory=dict)
-    plain: dict[int, Anchor] = field(default_factory=dict)  # prompts with nothing before them
+    decodes: dict[int, StepAnchor] = field(default_factory=dict)
+    prompts: dict[int, StepAnchor] = field(default_factory=dict)
+    plain: dict[int, StepAnchor] = field(default_factory=dict)  # prompts with nothing before them
 
-    def compile(self, kind: dict[int, Anchor], sizes: Sequence[int]) -> None:
+    def compile(self, kind: dict[int, StepAnchor], sizes: Sequence[int]) -> None:
         """Compile anchors of a kind, one of the three."""
         for size in sizes:
             done = len(self.decodes) + len(self.prompts) + len(self.plain)
             self.progress("steps", done, max(done + 1, len(self.hull.sequences) + len(self.hull.chunks)))
             if kind is self.decodes:
-                kind[size] = self._anchor(Part(size, 1, 0), self._decode_pasts(size))
+                kind[size] = self._anchor(StepPart(size, 1, 0), self._decode_pasts(size))
             else:
-                kind[size] = self._anchor(Part(1, size, 0), [0] if kind is self.plain else self.hull.pasts)
+                kind[size] = self._anchor(
+                    StepPart(1, size, 0), [0] if kind is self.plain else self.hull.pasts
+                )
 
     def _decode_pasts(self, sequences: int) -> list[int]:
         """Return the pasts of sequences whose keys and values fit the machine; the two least in any case."""
         room = memory_bytes(self.served.machine) // (self.served.kv_bytes_per_token * sequences)
         return [keys - 1 for i, keys in enumerate(self.hull.keys) if i < 2 or keys <= room]
 
-    def _anchor(self, part: Part, pasts: Sequence[int]) -> Anchor:
+    def _anchor(self, part: StepPart, pasts: Sequence[int]) -> StepAnchor:
         """Return an anchor; of more pasts than the model has layers by several compilations."""
         most = self.served.model.layers
         found = [self.served.anchor(part, pasts[i : i + most]) for i in range(0, len(pasts), most)]
         attention = {past: cost for one in found for past, cost in one.attention.items()}
-        return Anchor(
+        return StepAnchor(
             part, np.mean([a.linear for a in found], axis=0), np.mean([a.head for a in found], axis=0),
             attention, max(a.activation_bytes for a in found), found[0].weight_bytes, found[0].idle_w,
         )  # fmt: skip
 
     @property
-    def all(self) -> list[Anchor]:
+    def all(self) -> list[StepAnchor]:
         """Return all anchors."""
         return [*self.decodes.values(), *self.prompts.values(), *self.plain.values()]
 
@@ -151,7 +153,7 @@ def step_table(
 
     Raises `UserError` for a model that is no decoder, and for what does not compile.
     """
-    build = _Building(Served(name, machine, options), hull, progress)
+    build = _Building(ServedModel(name, machine, options), hull, progress)
     build.compile(build.decodes, hull.sequences)
     build.compile(build.prompts, hull.chunks)
     most = len(build.all) + MOST_REFINED
@@ -163,7 +165,7 @@ def step_table(
     return _table(build)
 
 
-def _open(build: _Building) -> tuple[dict[int, Anchor], list[int]]:
+def _open(build: _Building) -> tuple[dict[int, StepAnchor], list[int]]:
     """Return which anchors to compile next: the middles beside the one that leaves most of a step open."""
     linear, head = build.linear(), _head(build)
     plain = linear.values[:, 0] + head.at(1)[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .llama import LAST, Llama, LlamaStep
+from .llama import LAST, DecoderStep, Llama
 from .models import MODELS
 from .writer import ModelWriter
 
@@ -21,7 +21,7 @@ MOST_PARTS = 1 << 10
 
 
 @dataclass(frozen=True)
-class Part:
+class StepPart:
     """`batch` sequences of one length, each with `seq` new tokens after `past` in its cache."""
 
     batch: int
@@ -37,13 +37,15 @@ class Part:
 def served_model(name: str) -> Llama:
     """Return the decoder of that name. Raises `UserError` where the zoo has none."""
     model = MODELS.get(name)
-    if not isinstance(model, Llama):
-        known = ", ".join(n for n, m in MODELS.items() if isinstance(m, Llama))
-        raise UserError(f"model {name!r} has no steps to serve (right: a decoder of the zoo: {known})")
+    if type(model) is not Llama:  # those made of it have layers of their own
+        known = ", ".join(n for n, m in MODELS.items() if type(m) is Llama)
+        raise UserError(f"model {name!r} has no steps to serve (right: a dense decoder of the zoo: {known})")
     return model
 
 
-def build_step(name: str, parts: Sequence[Part], folder: Path, *, weights_seed: int | None = None) -> Path:
+def build_step(
+    name: str, parts: Sequence[StepPart], folder: Path, *, weights_seed: int | None = None
+) -> Path:
     """Write the step of a zoo's decoder as ONNX, as `zoo.build` does; one part is what that writes.
 
     Inputs are `input_ids` and `position_ids` [1, tokens], part after part, sequence after sequence in each;
@@ -55,7 +57,7 @@ def build_step(name: str, parts: Sequence[Part], folder: Path, *, weights_seed: 
         raise UserError(f"{len(parts)} parts, or one of no tokens (right: 1 to {MOST_PARTS})")
     writer = ModelWriter(name)
     if len(parts) == 1:
-        LlamaStep(model, writer, parts[0].batch, parts[0].seq, parts[0].past).write()
+        DecoderStep(model, writer, parts[0].batch, parts[0].seq, parts[0].past).write()
     else:
         tokens = sum(part.tokens for part in parts)
         _PartsStep(model, writer, 1, tokens, 0, parts=tuple(parts)).write()
@@ -64,10 +66,10 @@ def build_step(name: str, parts: Sequence[Part], folder: Path, *, weights_seed: 
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PartsStep(LlamaStep):
+class _PartsStep(DecoderStep):
     """The writing of a step of several parts: a batch of one sequence, all tokens in it."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[StepPart, ...]
 
     @property
     def asked(self) -> tuple[int, int]:
@@ -113,9 +115,9 @@ class _PartsStep(LlamaStep):
         projected = self.linear(together, m.heads * m.head_dim, m.hidden, f"{name}.o_proj")
         return w.op("Add", x, projected, name=f"{name}.residual")
 
-    def _inner(self, i: int) -> LlamaStep:
+    def _inner(self, i: int) -> DecoderStep:
         part = self.parts[i]
-        return LlamaStep(self.model, self.writer, part.batch, part.seq, part.past)
+        return DecoderStep(self.model, self.writer, part.batch, part.seq, part.past)
 
     def _rows(self, x: str, i: int, first: int, name: str) -> str:
         """Return part i's tokens of fp16[1,heads,tokens,head_dim]: fp16[batch,heads,seq,head_dim]."""
@@ -144,7 +146,7 @@ class _PartsStep(LlamaStep):
         self.head(h, table)
 
 
-def build_layers(name: str, part: Part, pasts: Sequence[int], folder: Path) -> Path:
+def build_layers(name: str, part: StepPart, pasts: Sequence[int], folder: Path) -> Path:
     """Write a step of one part whose layers have pasts of their own, `pasts` over and over; without weights.
 
     No server computes such a step. It costs what steps of each past cost, layer by layer, in one compilation.
@@ -159,7 +161,7 @@ def build_layers(name: str, part: Part, pasts: Sequence[int], folder: Path) -> P
 
 
 @dataclass(frozen=True, kw_only=True)
-class _LayersStep(LlamaStep):
+class _LayersStep(DecoderStep):
     """The writing of a step whose layers have pasts of their own."""
 
     pasts: tuple[int, ...]
@@ -176,5 +178,5 @@ class _LayersStep(LlamaStep):
         own = mask if mask is None else f"{mask}.{past}"
         return self._of(past).attention(x, h, cos, sin, own, layer)
 
-    def _of(self, past: int) -> LlamaStep:
-        return LlamaStep(self.model, self.writer, self.batch, self.seq, past)
+    def _of(self, past: int) -> DecoderStep:
+        return DecoderStep(self.model, self.writer, self.batch, self.seq, past)

@@ -185,6 +185,7 @@ OPERATORS = {
 }
 SERVE = f"serve toy-decoder --table {Path(__file__).parents[2] / 'examples' / 'step-table.json'} --json -"
 BUSY = f"{SERVE} --rate 12 --requests 60 --input-tokens 600 --output-tokens 60"
+RANK = f"rank {Path(__file__).parents[2]}/examples/ranking-2-chips.toml --set load.requests=200"
 STEPS = "steps zoo:llama-tiny --tokens 32 --decodes 2 --context 32"
 OPT = f"opt {{f}}/m.onnx -q {SMALL}"
 SWEEP = "sweep --model {f}/m.onnx,batch=16 --chip tiny --gpu none --jobs 0 -o {o}/s.db"
@@ -311,6 +312,9 @@ CASES: dict[tuple[str, str], Case] = {
     ("serve", "--json"): Case(BUSY.replace("--json -", ""), "", "--json {o}/a", named),
     ("serve", "--output"): Case(BUSY, "", "-o {o}/p.html", named),
     ("serve", "--trace-out"): Case(BUSY, "", "--trace-out {o}/t.gz", named),
+    ("rank", "--set"): Case(RANK, "", "--set model.remote_jobs=1", printed),
+    ("rank", "--rate"): Case(RANK, "", "--rate 90", printed),
+    ("rank", "--json"): Case(RANK, "", "--json {o}/r.json", named),
     ("steps", "--output"): Case(f"{STEPS} --gpu h100-sxm", "", "-o {o}/t.json", named),
     ("steps", "--json"): Case(f"{STEPS} --gpu h100-sxm", "", "--json {o}/t.json", named),
     ("systems", "--set"): Case("systems tiny-board", "", "--set host.power_w=5", printed),

@@ -20,10 +20,10 @@ from mtia_emu.serving.step_table_file import as_json
 from mtia_emu.study import kept_tables
 from mtia_emu.study.accelerator import Accelerator
 from mtia_emu.study.kept_tables import kept_table
-from mtia_emu.study.step_anchors import Served
+from mtia_emu.study.step_anchors import ServedModel
 from mtia_emu.study.step_check import KINDS, check_steps, step_of
 from mtia_emu.study.step_tables import Hull, left_out, step_table
-from mtia_emu.zoo.llama_parts import Part
+from mtia_emu.zoo.llama_parts import StepPart
 
 SMALL, FP16 = Hull(64, 4, 64), Options(dtype="fp16")
 MACHINES: dict[str, Machine] = {
@@ -33,8 +33,8 @@ MACHINES: dict[str, Machine] = {
 
 
 @cache
-def served(machine: str) -> Served:
-    return Served("llama-tiny", MACHINES[machine], FP16)
+def served(machine: str) -> ServedModel:
+    return ServedModel("llama-tiny", MACHINES[machine], FP16)
 
 
 @cache
@@ -45,8 +45,8 @@ def table(machine: str) -> GroupedSteps:
 @pytest.mark.parametrize("machine", MACHINES)
 def test_groups_of_an_anchor_sum_to_its_report(machine: str) -> None:
     one = served(machine)
-    anchor = one.anchor(Part(2, 1, 0), [31])
-    report = one.step([Part(2, 1, 31)])
+    anchor = one.anchor(StepPart(2, 1, 0), [31])
+    report = one.step([StepPart(2, 1, 31)])
     whole = anchor.linear + anchor.head + anchor.attention[31]
     assert whole == pytest.approx([report.seconds, report.joules], rel=1e-9)
     assert min(*anchor.linear, *anchor.head, *anchor.attention[31]) > 0
@@ -56,11 +56,11 @@ def test_groups_of_an_anchor_sum_to_its_report(machine: str) -> None:
 @pytest.mark.parametrize("machine", MACHINES)
 def test_an_anchor_is_met_and_steps_beside_it_nearly(machine: str) -> None:
     found = table(machine)
-    for part in (Part(1, 1, 15), Part(4, 1, 63), Part(1, 64, 0)):
+    for part in (StepPart(1, 1, 15), StepPart(4, 1, 63), StepPart(1, 64, 0)):
         compiled, predicted = served(machine).step([part]), found.step(step_of([part]))
         assert predicted.seconds == pytest.approx(compiled.seconds, rel=0.02)
         assert predicted.joules == pytest.approx(compiled.joules, rel=0.02)
-    between = Part(3, 1, 30)
+    between = StepPart(3, 1, 30)
     compiled, predicted = served(machine).step([between]), found.step(step_of([between]))
     assert predicted.seconds == pytest.approx(compiled.seconds, rel=0.05)
 
@@ -133,5 +133,5 @@ def test_a_model_without_steps_is_refused() -> None:
 
 
 def test_the_step_of_parts_is_a_schedulers() -> None:
-    step = step_of([Part(2, 5, 3), Part(2, 1, 7)])
+    step = step_of([StepPart(2, 5, 3), StepPart(2, 1, 7)])
     assert step == ServingStep(((5, 3), (5, 3)), (8, 8))

@@ -10,18 +10,18 @@ import pytest
 from mtia_emu import zoo
 from mtia_emu.errors import UserError
 from mtia_emu.oracle import expected_outputs
-from mtia_emu.zoo.llama_parts import Part, build_step, served_model
+from mtia_emu.zoo.llama_parts import StepPart, build_step, served_model
 
 MODEL = "llama-tiny"
-PARTS = (Part(1, 5, 0), Part(3, 1, 7), Part(2, 3, 4))
+PARTS = (StepPart(1, 5, 0), StepPart(3, 1, 7), StepPart(2, 3, 4))
 
 
-def alone(part: Part) -> dict[str, np.ndarray]:
+def alone(part: StepPart) -> dict[str, np.ndarray]:
     """Return the inputs of a part by itself."""
     return zoo.example_inputs(MODEL, {"batch": part.batch, "seq": part.seq, "past": part.past}, part.past)
 
 
-def together(parts: tuple[Part, ...]) -> dict[str, np.ndarray]:
+def together(parts: tuple[StepPart, ...]) -> dict[str, np.ndarray]:
     """Return the inputs of a step of parts: tokens in a row, pasts as they are."""
     each = [alone(part) for part in parts]
     feeds = {k: np.concatenate([x[k].reshape(1, -1) for x in each], 1) for k in ("input_ids", "position_ids")}
@@ -48,13 +48,13 @@ def test_a_step_of_parts_is_its_parts(tmp_path: Path) -> None:
 
 
 def test_one_part_is_what_the_zoo_writes(tmp_path: Path) -> None:
-    one = build_step(MODEL, (Part(2, 3, 4),), tmp_path)
+    one = build_step(MODEL, (StepPart(2, 3, 4),), tmp_path)
     same = zoo.build(MODEL, {"batch": 2, "seq": 3, "past": 4}, tmp_path)
     assert one.read_bytes() == same.read_bytes()
 
 
-@pytest.mark.parametrize("parts", [(), (Part(0, 1, 1),), (Part(1, 0, 1),), (Part(1, 1, -1),)])
-def test_parts_without_tokens_are_refused(parts: tuple[Part, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("parts", [(), (StepPart(0, 1, 1),), (StepPart(1, 0, 1),), (StepPart(1, 1, -1),)])
+def test_parts_without_tokens_are_refused(parts: tuple[StepPart, ...], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="part"):
         build_step(MODEL, parts, tmp_path)
 
