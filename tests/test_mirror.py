@@ -45,7 +45,6 @@ THROUGH = {
     "program/test_verify.py": "program/columns program/fields",
     "results/test_difference.py": "view/difference",
     "reuse/test_memo.py": "engine/memoised",
-    "serving/test_ranking_queue.py": "serving/ranking",
     "sweeps/test_evaluate.py": "reuse/code",
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
@@ -53,7 +52,6 @@ THROUGH = {
     "view/test_chips.py": "results/system_use",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",
     "study/test_explainer.py": "results/explanation",
-    "study/test_step_tables.py": "study/kept_tables study/step_anchors study/step_check",
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
     "testing/spread testing/widened",
     "engine/test_sequence.py": "study/trace",
