@@ -30,6 +30,7 @@ THROUGH = {
     "compiler/test_pipeline.py": "compiler/passes/base",
     "engine/test_bounds.py": "results/bounds",
     "engine/test_checked.py": "engine/interpreter engine/memory",
+    "fleet/test_page.py": "fleet/charts",
     "gpu/test_machine.py": "gpu/matmul gpu/shapes",
     "kernels/attention/test_fused.py": "kernels/attention/extras kernels/attention/walk",
     "kernels/matmul/test_dense.py": "kernels/matmul/staging",
