@@ -27,6 +27,7 @@ from .lists import gpus, zoo
 from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
 from .reduce import reduce
+from .shard import shard
 
 if TYPE_CHECKING:
     from mtia_emu.compiler.graph import Graph
@@ -275,6 +276,7 @@ main.add_command(cli_sweep.report)
 main.add_command(cli_area.area)
 main.add_command(cli_collective.systems)
 main.add_command(cli_collective.collective)
+main.add_command(shard)
 
 
 main.add_command(opt)
