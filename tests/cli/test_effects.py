@@ -271,7 +271,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("shard", "--seed"): Case(
         f"{SHARD} --shard row --skew zipf:1.2 --json -", "--seed 1", "--seed 2", printed
     ),
-    ("shard", "--set"): Case(SHARD, "", "--set links.link.bytes_per_s=1e8", printed),
+    ("shard", "--set"): Case(f"{SHARD} --shard table", "", "--set links.link.bytes_per_s=1e8", printed),
     ("shard", "--many"): Case(
         f"{SHARD} --batches 0 --shard copied --set chips.chip.count=1100", "", "--many", ended, (True, False)
     ),
