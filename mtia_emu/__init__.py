@@ -24,6 +24,8 @@ _HOME = {
     "save_program": "api",
     "sweep": "sweeps.run",
     "systolic_cycles": "machine.units.systolic",
+    "train": "study.training",
+    "training_step": "study.training",
     "use_kernels": "plugins.kernels",
 }
 __all__ = [
@@ -40,6 +42,8 @@ __all__ = [
     "save_program",
     "sweep",
     "systolic_cycles",
+    "train",
+    "training_step",
     "use_kernels",
 ]
 
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
     from .machine.chip import load_chip
     from .machine.units.systolic import systolic_cycles
     from .plugins.kernels import use_kernels
+    from .study.training import train, training_step
     from .sweeps.run import sweep
 
 

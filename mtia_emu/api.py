@@ -41,6 +41,7 @@ from .study.tuning import tuning
 
 if TYPE_CHECKING:
     from .results.explanation import Explanation
+    from .study.system_run import SystemOutcome
 
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
@@ -168,6 +169,8 @@ def run(
     `check` compares outputs with an oracle's (`expected_outputs`), on `inputs` or on seeded random ones.
     """
     chosen = Options.of(**options)
+    if chosen.system is not None or chosen.parallel is not None:
+        raise UserError("api.run is of one chip (right: api.run_over, for a model over a system of many)")
     other = reference(gpu, chosen.gpu_mode)
     inputs = None if inputs is None else input_arrays(inputs)
     if isinstance(model, Program) or is_program(model):
@@ -181,6 +184,29 @@ def run(
     seed = chosen.seed if chosen.check or inputs is not None else None
     with open_model(str(model), dims or {}, execute_seed=seed) as source:
         return run_source(source, loaded, inputs=inputs, gpu=other, progress=progress, options=chosen)
+
+
+def run_over(
+    model: str | Path,
+    *,
+    settings: Mapping[str, object] | None = None,
+    dims: Mapping[str, int] | None = None,
+    inputs: Mapping[str, Array] | None = None,
+    gpu: str | None = DEFAULT_GPU,
+    progress: Progress | None = None,
+    **options: Unpack[Words],
+) -> SystemOutcome:
+    """Split a model over the chips of the option `system`, as the option `parallel` says; time and price it.
+
+    With `inputs` or `check` all ranks are executed. `settings` change the chips of the system; `gpu` names
+    a GPU, of which the first system that is large enough stands beside, or such a system.
+    """
+    from .study.system_run import split_run
+
+    chosen, given = Options.of(**options), None if inputs is None else input_arrays(inputs)
+    seed = chosen.seed if chosen.check or given is not None else None
+    with open_model(str(model), dims or {}, execute_seed=seed) as source:
+        return split_run(source, settings or {}, given, gpu, chosen, progress)
 
 
 def run_source(

@@ -40,10 +40,10 @@ class Spelling:
     """What an option says of itself where it is spelt.
 
     `uses` are the places that have it: "compile" (commands that compile a model), "operator" (gemm, tbe),
-    "run" (commands that execute), "program" (also with a compiled program), "sweep" and "workload" (a sweep's
-    spec, and each of its models). `decides` are the stages whose results depend on it. `name` is the flag
-    where it is not the field's name; `negated`, where giving it means false; `variants` are what it says in
-    uses where it means something narrower.
+    "run" (commands that execute), "system" (the one that runs models over many chips), "program" (also with a
+    compiled program), "sweep" and "workload" (a sweep's spec, and each of its models). `decides` are the
+    stages whose results depend on it. `name` is the flag where it is not the field's name; `negated`, where
+    giving it means false; `variants` are what it says in uses where it means something narrower.
     """
 
     text: str
@@ -273,6 +273,21 @@ class Options:
         "program",
         choices=(CHIP, BOARD, SERVER),
     )
+    system: str | None = option(
+        None,
+        "Run on a system of many chips (`mtia-emu systems`), which says what chips they are.  [default: one "
+        "chip]",
+        "system",
+        metavar="NAME|FILE.toml",
+    )
+    parallel: str | None = option(
+        None,
+        "How the model is split over the chips of --system: tp=8 (weights and heads), pp=2 (stages), dp=2 "
+        "(the batch), ep=2 (experts), cp=2 (the sequence), mb=4 (micro-batches), sp, tables=row|column; "
+        "auto: the fastest of a few that fit.  [default: auto]",
+        "system",
+        metavar="AXIS=INT,...|auto",
+    )
     gpu_mode: Mode = field(default=Mode())
     seed: int = option(
         0,
@@ -338,6 +353,8 @@ class Words(TypedDict, total=False):
     check: bool
     by_layer: bool
     basis: str
+    system: str | None
+    parallel: str | None
     gpu_mode: Mode
     seed: int
 

@@ -20,17 +20,17 @@ FOLDERS = {"mtia_emu": "", "compiler": "compiler/", "kernels": "kernels/"}  # by
 # A test, and the files that are tested through the door which it is of: it imports them by way of others.
 THROUGH = {
     "cli/test_app.py": "cli/lists",
-    "cli/test_effects.py": "cli/conformance cli/diff cli/explain cli/fuzz",
+    "cli/test_effects.py": "cli/train cli/conformance cli/diff cli/explain cli/fuzz",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
     "cli/test_sweep.py": "sweeps/search sweeps/stored",
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
     "compiler/lower/test_emit.py": "compiler/lower/launches",
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
-    "compiler/gradients/test_losses.py": "compiler/gradients/arithmetic",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",
     "engine/test_bounds.py": "results/bounds",
     "engine/test_checked.py": "engine/interpreter engine/memory",
+    "fleet/test_page.py": "fleet/charts",
     "gpu/test_machine.py": "gpu/matmul gpu/shapes",
     "kernels/attention/test_fused.py": "kernels/attention/extras kernels/attention/walk",
     "kernels/matmul/test_dense.py": "kernels/matmul/staging",
@@ -47,6 +47,8 @@ THROUGH = {
     "reuse/test_memo.py": "engine/memoised",
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
+    "study/test_system_machine.py": "study/gpu_stage study/stage_time",
+    "view/test_chips.py": "results/system_use",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",
     "study/test_explainer.py": "results/explanation",
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
@@ -66,7 +68,8 @@ OF_MORE = {
     "tools of the tests": "fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
-    "gradients, all of them": "compiler/gradients/by_torch",
+    "gradients, all of them": "study/training_by_torch compiler/gradients/by_torch "
+    "compiler/gradient_operators",
     "the compiler as a whole": "compiler/bounded_constants compiler/casts compiler/differential "
     "compiler/classic compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft "
     "compiler/standard compiler/stored_weights compiler/lower/states",

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..ops import Unsupported
 from . import bags
+from .optimizer import OPTIMIZERS
 from .ragged import make_range
 from .roll import rolled
 from .scan import scan, stack
@@ -157,5 +158,6 @@ SPECIAL: dict[str, Special] = {
     "Loop": _loop,
     "Range": make_range,
     "Scan": scan,
+    **OPTIMIZERS,
     **SEQUENCES,
 }

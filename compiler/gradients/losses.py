@@ -39,7 +39,7 @@ def with_loss(graph: Graph, kind: str, output: str = "", target: str = "target",
     behind the loss. Raises `UserError` for an output or a name that does not fit.
     """
     loss = loss_named(kind)
-    output = output or _first_float(graph)
+    output = output or first_float(graph)
     if output not in graph.outputs:
         raise refuse_unknown("output", output, graph.outputs)
     for taken in (target, name):
@@ -66,7 +66,8 @@ def loss_named(kind: str) -> Loss:
     return LOSSES[kind]
 
 
-def _first_float(graph: Graph) -> str:
+def first_float(graph: Graph) -> str:
+    """Return the first output of floats; raise `UserError` where there is none."""
     floats = [v for v in graph.outputs if graph.type_of(v).dtype.is_float]
     if not floats:
         raise UserError(f"graph {graph.name} has no output of floats to make a loss of")

@@ -16,6 +16,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     experts,
     fused_attention,
     gather,
+    gradient_operators,
     indexing,
     linear_models,
     map,

@@ -12,6 +12,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import CopyWork, TensorType
 
 from ..graph import Attrs
+from .backward import no_gradient
 from .base import Array, Arrays, Count, Op, Types, array, axis_of, integer, need, register
 
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send")
@@ -108,3 +109,5 @@ for _name, _text, _infer, _reference, _own in (
     ("send", "x, for the next stage of a pipeline", _same, _send, ("size",)),
 ):
     register(Op(_name, _text, (1, 1), _infer, _reference, _count, _own, stored=True))
+
+no_gradient("it stands between ranks (right: differentiate, then partition)", *COLLECTIVES)

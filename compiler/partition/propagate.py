@@ -368,8 +368,8 @@ def _refuse_idle(draft: _Draft) -> None:
             axis for axis in draft.mesh.axes(name) if axis in draft.policy.sizes and axis not in used
         ]:
             raise UserError(
-                f"--parallel {name}={size}: in {draft.graph.name} nothing of {AXES[name]} divides among all of "
-                f"them, {draft.policy.count(idle)} would be alike (right: another {name})"
+                f"--parallel {name}={size}: in {draft.graph.name} nothing of {AXES[name]} divides among all "
+                f"of them, {draft.policy.count(idle)} would be alike (right: another {name})"
             )
 
 

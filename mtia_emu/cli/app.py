@@ -28,6 +28,7 @@ from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
 from .reduce import reduce
 from .shard import shard
+from .train import train
 
 if TYPE_CHECKING:
     from mtia_emu.compiler.graph import Graph
@@ -76,23 +77,26 @@ def run(model: str, **flags: Any) -> None:
       mtia-emu run zoo:llama-3-8b --dim seq=1 --dim past=2048 --json -
       mtia-emu run model.onnx --inputs io.npz --outputs out.npz
       mtia-emu run model.onnx --dim batch=8 --gpu none --trace trace.json
+      mtia-emu run zoo:llama-3-8b --system mtia-2i-server --parallel tp=4
     """
     from .. import api
     from ..program.inputs import read_inputs
 
     if flags["outputs"] and not (flags["check"] or flags["inputs"]):
         raise UserError("--outputs needs an execution: give --inputs IO.npz, or --check for random inputs")
+    options = o.chosen(flags)
+    if over := options.system or options.parallel:
+        _refuse_chip(model, flags["chip"], over)
     with progress() as tick:
-        outcome = api.run(
-            model,
-            flags["chip"],
-            settings=o.parse_settings(flags["settings"]),
-            dims=o.parse_dims(flags["dims"]),
-            inputs=read_inputs(flags["inputs"]),
-            gpu=_gpu(flags["gpu"]),
-            progress=tick,
-            options=o.chosen(flags),
-        )
+        given: Any = {
+            "settings": o.parse_settings(flags["settings"]),
+            "dims": o.parse_dims(flags["dims"]),
+            "inputs": read_inputs(flags["inputs"]),
+            "gpu": _gpu(flags["gpu"]),
+            "progress": tick,
+            "options": options,
+        }
+        outcome = api.run_over(model, **given) if over else api.run(model, flags["chip"], **given)
     deliver(outcome, flags)
 
 
@@ -114,6 +118,16 @@ def gemm(m: int, k: int, n: int, **flags: Any) -> None:
     from ..zoo.operators import Gemm
 
     _operator(Gemm(m, k, n, flags["dtype"]), flags)
+
+
+def _refuse_chip(model: str, chip: str | None, over: str) -> None:
+    """Refuse what has no meaning for a model that is split over a system."""
+    from .. import api
+
+    if chip is not None:
+        raise UserError(f"--chip {chip}: a system says what its chips are (right: --system {over} alone)")
+    if api.is_program(model):
+        raise UserError(f"{model} is compiled for one chip (right: the ONNX model with --system)")
 
 
 SIZES = {  # of an embedding bag: the most of each, and what it is
@@ -301,6 +315,7 @@ main.add_command(diff)
 main.add_command(conformance)
 main.add_command(timeline)
 main.add_command(fuzz)
+main.add_command(train)
 main.add_command(fleet)
 
 

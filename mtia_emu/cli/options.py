@@ -21,7 +21,7 @@ Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def names(kind: str) -> list[str]:
-    """Return what a kind of argument may be: "chip", "gpu", "key" (of --set) or "model"."""
+    """Return what a kind of argument may be: "chip", "gpu", "system", "key" (of --set) or "model"."""
     if kind == "chip":
         from ..machine.chip import chip_names
 
@@ -30,6 +30,10 @@ def names(kind: str) -> list[str]:
         from ..gpu import gpu_names
 
         return [*gpu_names(), "none"]
+    if kind == "system":
+        from ..system.load import system_names
+
+        return system_names()
     if kind == "key":
         from ..machine.chip import known_keys
 
@@ -97,6 +101,7 @@ def _passes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 
 COMPLETE = {  # how the shell completes options
+    "system": complete("system", files=(".toml",)),
     "passes": _passes,
     "chip": complete("chip", files=(".toml",)),
     "gpu": complete("gpu", files=(".toml",)),
@@ -227,7 +232,7 @@ SEED = next(flag(f) for f, _ in declared() if f.name == "seed")
 COMPILE = (CHIP, SET, DIM, KERNEL, *flags("compile"))
 DELIVER = (JSON, TRACE, ROOFLINE, LAYERS)
 EXECUTE = (*flags("run"), *flags("run", Machines), *flags("run", Mode))
-RUN = (*COMPILE, INPUTS, OUTPUTS, *EXECUTE, *DELIVER)
+RUN = (*COMPILE, *flags("system"), INPUTS, OUTPUTS, *EXECUTE, *DELIVER)
 OPERATOR = (CHIP, SET, *flags("operator"), OUTPUTS, *EXECUTE, *DELIVER)
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..api import Outcome
+    from ..results.report import Report
+    from ..study.system_run import SystemOutcome
 
 EXIT_CHECK_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -180,7 +182,7 @@ def say_notes(notes: Iterable[str]) -> None:
         say(f"note: {note}", err=True)
 
 
-def deliver(outcome: Outcome, flags: dict[str, Any]) -> None:
+def deliver(outcome: Outcome | SystemOutcome, flags: dict[str, Any]) -> None:
     """Write the files that were asked for and print the report; exit 1 where the check failed."""
     _write_files(outcome, flags)
     to = flags["json_file"]
@@ -202,7 +204,7 @@ def deliver(outcome: Outcome, flags: dict[str, Any]) -> None:
         sys.exit(EXIT_CHECK_FAILED)
 
 
-def _write_report(outcome: Outcome, to: str) -> None:
+def _write_report(outcome: Outcome | SystemOutcome, to: str) -> None:
     from ..files.writing import json_text, write_json
     from ..results.report_json import as_json
 
@@ -213,11 +215,25 @@ def _write_report(outcome: Outcome, to: str) -> None:
         write_json(to, value)
 
 
-def _write_files(outcome: Outcome, flags: dict[str, Any]) -> None:
+def _draw_system(report: Report, flags: dict[str, Any]) -> None:
+    """Write the trace of a run over many chips: a track for a chip of each stage, and for links."""
+    if flags["roofline"] is not None:
+        raise UserError("--roofline draws one chip's layers (right: without --system)")
+    if flags["trace"] is not None:
+        from ..view.trace import launches, write_trace
+
+        write_trace(flags["trace"], launches(report), report)
+
+
+def _write_files(outcome: Outcome | SystemOutcome, flags: dict[str, Any]) -> None:
+    from ..api import Outcome
+
     if flags["outputs"] is not None:
         from ..files.npz import write_npz
 
         write_npz(flags["outputs"], {f"out:{name}": x for name, x in outcome.outputs.items()})
+    if not isinstance(outcome, Outcome):
+        return _draw_system(outcome.report, flags)
     if flags["trace"] is not None:
         from ..study.trace import trace_events
         from ..view.trace import write_trace

@@ -12,12 +12,13 @@ from .answer import FleetAnswer
 from .model import Values, as_array, rate
 from .programme import GateAnswer, Milestones, ProgrammeResult, own_device, programme
 from .quantity import Array, Numbers
-from .sampling import Percentiles, Samples, Swing, percentiles, tornado
+from .sampling import Answer, Percentiles, Samples, Swing, percentiles
 from .scenario import OwnDevice, Scenario
 
 SLIPS_WEEKS = (4, 13, 26, 52)
 ERRORS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # standard deviations of the logarithm of a rate
 VOLUMES = tuple(float(10 ** (4 + step / 12)) for step in range(29))  # 10,000 to 2,150,000 GPU-equivalents
+SWUNG = 512  # samples
 DRAWS = 16  # errors drawn for each sample
 
 
@@ -74,7 +75,8 @@ class Prospect:
     central: ProgrammeResult
     prior: Worth
     conditioned: Worth
-    swings: tuple[Swing, ...]
+    swings: tuple[Swing, ...]  # of the mean outcome, about the samples that agree
+    swings_base: float
     slips: tuple[Slip, ...]
     insights: tuple[Insight, ...]  # at the scenario's volume
     insights_at_even: tuple[Insight, ...]  # where the decision is hardest: at the risked break-even
@@ -89,18 +91,38 @@ def prospect(answer: FleetAnswer) -> Prospect:
     kept = {key: values[answer.kept] for key, values in answer.samples.items()}
     central = programme(scenario, option)
 
-    def npv(at: Mapping[str, Numbers]) -> Numbers:
-        return programme(scenario, option, at).npv_usd()
+    def outcome(at: Mapping[str, Numbers]) -> Numbers:
+        return programme(scenario, option, at).outcome_usd(2)
 
     results = [_worth(programme(scenario, option, s), n)
                for s, n in ((answer.samples, len(answer.kept)), (kept, answer.survivors))]  # fmt: skip
     return Prospect(
         option, device, float(np.mean(central.volume)), central.schedule, central, *results,
-        tuple(x for x in tornado(scenario, npv) if x.width > 0),
+        swings_within(scenario, kept, outcome),
+        float(np.mean(outcome(first(kept)))),
         tuple(slip(scenario, option, kept, weeks) for weeks in SLIPS_WEEKS),
         insights(scenario, option, kept, answer.survivors),
         insights(scenario, option, kept, answer.survivors, results[1].risked_break_even.p50),
     )  # fmt: skip
+
+
+def first(samples: Samples) -> Samples:
+    """Return the first samples: the beginning of a Sobol sequence is as even as the whole."""
+    return {key: values[:SWUNG] for key, values in samples.items()}
+
+
+def swings_within(scenario: Scenario, samples: Samples, answer: Answer) -> tuple[Swing, ...]:
+    """Return what each input does to an answer's mean over samples, held at its ends; the widest first.
+
+    All other inputs stay as the samples have them, so that the swings are about the mean that is reported.
+    The first `SWUNG` samples are looked at.
+    """
+    few = first(samples)
+    swings = []
+    for key, quantity in scenario.varied.items():
+        low, high = (float(np.mean(answer({**few, key: end}))) for end in quantity.ends)
+        swings.append(Swing(key, low, high))
+    return tuple(sorted((x for x in swings if x.width > 0), key=lambda x: -x.width))
 
 
 def has_programme(scenario: Scenario, option: str) -> bool:

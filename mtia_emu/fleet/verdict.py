@@ -46,14 +46,18 @@ def verdict(answer: FleetAnswer, found: Prospect | None) -> str:
     if answer.about == scenario.baseline:
         return _of_one(answer)
     one = answer.option(answer.about)
-    better = one.odds >= 0.5
     saved = one.conditioned[SAVING]
     usd = Percentiles(*(1e6 * x for x in (saved.p5, saved.p50, saved.p95, saved.mean)))
     devices = answer.option(scenario.baseline).central["devices"]
     volume = f"the work of {devices:,.0f} devices of '{scenario.baseline}'"
     claim = Saving(usd, volume, scenario.currency_year, one.odds)
-    word = "costs less than" if better else "does not cost less than"
-    return f"'{answer.about}' {word} '{scenario.baseline}': it saves {claim} that it saves anything a year."
+    if saved.p50 < 0:
+        return (
+            f"'{answer.about}' costs more than '{scenario.baseline}': {dollars(-usd.p50)} a year more "
+            f"({dollars(-usd.p95)} to {dollars(-usd.p5)}) in dollars of {scenario.currency_year}, at "
+            f"{volume}; the odds that it costs less are {chance(one.odds)}."
+        )
+    return f"'{answer.about}' costs less than '{scenario.baseline}': it saves {claim} of any saving a year."
 
 
 def _of_one(answer: FleetAnswer) -> str:
@@ -61,7 +65,7 @@ def _of_one(answer: FleetAnswer) -> str:
     one, year = answer.option(answer.about), answer.scenario.currency_year
     cost = one.conditioned["musd_per_year"]
     band = f"{dollars(1e6 * cost.p5)} to {dollars(1e6 * cost.p95)}"
-    devices, mw = one.central["devices"], one.central["mw"]
+    devices, mw = (one.conditioned[name].p50 for name in ("devices", "mw"))
     return (
         f"{devices:,.0f} devices draw {mw:,.0f} MW and cost {dollars(1e6 * cost.p50)} a year "
         f"({band}, nine times in ten), in dollars of {year}."

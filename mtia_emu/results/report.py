@@ -13,6 +13,7 @@ from ..sums import add_up
 from .basis import Around, Published
 from .power import PowerState
 from .spans import Track
+from .system_use import SystemUse
 
 PLUS = " + "  # between the names of what several runs were of
 FILL, LATENCY, LAUNCH = "fill and drain", "latency", "launch"
@@ -184,11 +185,10 @@ class Report:
     """The outcome of one model on one machine, or of several runs one after another.
 
     `tracks` are what ran, the chip or GPU first; `stretches` are the runs, whose layers may overlap on
-    different tracks. `peak_macs` are the multiply-adds that the machine could do in the time at the dtype's
-    peak rate. `seconds_band` and `joules_band` are given where the machine's model was held to measurements,
-    `served` where its SRAM is shared by all that computes,
-    `power` of a chip whose limit of power was kept, of several runs where it was the same in all; so is
-    `around`, what its joules leave out, and `published`, what is published of such machines.
+    different tracks. `peak_macs` are the multiply-adds at the peak rate in the time. The bands are given
+    where its model was held to measurements, `served` where its SRAM is shared by all that computes,
+    `power` where a chip's limit of power was kept; of several runs it, `around` (what the joules leave out),
+    `published` (of such machines) and `system` (what there is to say of many chips) are those that all share.
 
     `a + b` is a run of `a`, then one of `b`; `n * a` is `a + ... + a`, and takes no more memory where `a` is
     one run. Times, traffic and multiply-adds add exactly, joules and bands up to rounding.
@@ -211,6 +211,7 @@ class Report:
     power: PowerState | None = None
     around: Around | None = None
     published: Published | None = None
+    system: SystemUse | None = None
 
     @cached_property
     def length(self) -> Fraction:
@@ -224,8 +225,8 @@ class Report:
 
     @property
     def track_seconds(self) -> float:
-        """Return the seconds of all tracks together, of which each layer's own are a part."""
-        return len(self.tracks) * self.seconds
+        """Return the seconds of all tracks together but links', of which each layer's own are a part."""
+        return (len(self.system.stages) if self.system else len(self.tracks)) * self.seconds
 
     @property
     def clock_hz(self) -> float:
@@ -279,6 +280,7 @@ class Report:
             self.power if self.power == other.power else None,
             self.around if self.around == other.around else None,
             self.published if self.published == other.published else None,
+            self.system if self.system == other.system else None,
         )
 
     def __rmul__(self, times: int) -> Report:

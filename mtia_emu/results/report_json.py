@@ -53,7 +53,13 @@ def _run_json(report: Report) -> dict[str, Any]:
         "notes": list(report.notes),
         **({"power": asdict(report.power)} if report.power else {}),
         **({"tracks": [asdict(track) for track in report.tracks]} if several else {}),
+        **_system_json(report),
     }
+
+
+def _system_json(report: Report) -> dict[str, Any]:
+    """Return what there is to say of many chips, as `system`; nothing of one."""
+    return {} if report.system is None else {"system": asdict(report.system)}
 
 
 def _served_json(served: HitBytes | None) -> dict[str, Any] | None:
@@ -95,6 +101,7 @@ def _gpu_json(gpu: Report) -> dict[str, Any]:
         "notes": list(gpu.notes),
         "seconds_band": asdict(gpu.seconds_band) if gpu.seconds_band else None,
         "joules_band": asdict(gpu.joules_band) if gpu.joules_band else None,
+        **_system_json(gpu),
     }
 
 

@@ -15,6 +15,7 @@ from ..results.check import Check, Distance, LayerCheck
 from ..results.report import Comparison, HitBytes, Layer, Report, compare
 from ..sums import add_up
 from . import units
+from .chips import system_parts
 from .page import Cell, Page, beside
 from .share import BETWEEN, grouped, overlaps, seconds_by_bound
 
@@ -49,11 +50,15 @@ def print_report(
     """
     page = Page(console)
     parts: list[RenderableType] = [_header(page, report), _totals(page, report)]
+    if report.system is not None:
+        parts += system_parts(page, report.system)
     parts.append(beside(page, _traffic(page, report), _energy(page, report), least=_SIDE_BY_SIDE))
     if report.layers:
         parts += [_bound(page, report), _ops(page, report, layers), _top(page, report, layers)]
     if gpu is not None:
         parts.append(_gpu(page, report, gpu, basis))
+        if gpu.system is not None:
+            parts += system_parts(page, gpu.system)
     if check is not None:
         parts.append(_check(page, check))
         if check.layers:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError, refuse_unknown
 from ..streams import Popularity
 from .bags import BagTables
+from .llama import SCORED, Llama
 from .models import MODELS, ZooModel
 from .writer import Fact, megabytes
 
@@ -76,6 +77,12 @@ def example_inputs(name: str, dims: Mapping[str, int], seed: int = 0) -> dict[st
     return _model(name).example_inputs(_bind(name, dims), seed)
 
 
+def training_dims(name: str, dims: Mapping[str, int]) -> dict[str, int]:
+    """Return dimensions for training: a language model's logits are those of all tokens, not of the last."""
+    sizes = _bind(name, dims)
+    return {SCORED: sizes["seq"], **dims} if isinstance(_model(name), Llama) else dict(dims)
+
+
 def popularity(name: str) -> Popularity | None:
     """Return how unevenly a model's tables are looked up; None: every row alike, or there are none."""
     model = _model(name)
@@ -98,8 +105,9 @@ def _bind(name: str, dims: Mapping[str, int]) -> dict[str, int]:
     model = _model(name)
     sizes = model.default_dims()
     for dim, size in dims.items():
-        if dim not in sizes:
-            raise refuse_unknown(f"dimension of {name}", dim, sizes)
+        known = sizes | (model.further_dims() if isinstance(model, Llama) else {})
+        if dim not in known:
+            raise refuse_unknown(f"dimension of {name}", dim, known)
         low = model.least_dims().get(dim, 1)
         if isinstance(size, bool) or not isinstance(size, int) or not low <= size <= MAX_DIM:
             right = f"an integer from {low} to {MAX_DIM}"

@@ -189,6 +189,7 @@ SWEEP = "sweep --model {f}/m.onnx,batch=16 --chip tiny --gpu none --jobs 0 -o {o
 CHOSEN = f"{SWEEP} --set dram.channels=1..9"
 FLEET = f"fleet {Path(__file__).parents[2] / 'examples' / 'fleet-mtia-2i.toml'}"
 REPORT = "report {f}/s.db"
+TRAIN = "train zoo:resnet-tiny --chip tiny --dim batch=1 --gpu none --loss cross-entropy"
 CASES: dict[tuple[str, str], Case] = {
     **{
         (c, flag): Case(words + (FEWER if c == "opt" and flag != "--passes" else ""), *VALUES[flag], see)
@@ -223,6 +224,18 @@ CASES: dict[tuple[str, str], Case] = {
         f"{GEMM} --json -", "", '--mapping "*: rows=m cols=n tile=8x8x32 outer=m"', key("cycles")
     ),
     ("tbe", "--mapping"): Case(f"{TBE} --json -", "", '--mapping "*: bags=1"', key("cycles")),
+    ("run", "--system"): Case(
+        "run {f}/m.onnx --dim batch=16 --gpu none --parallel dp=2 --json -",
+        "--system tiny-board",
+        "--system mtia-2i-server",
+        key("seconds"),
+    ),
+    ("run", "--parallel"): Case(
+        "run {f}/m.onnx --dim batch=16 --gpu none --system tiny-board --json -",
+        "--parallel dp=2",
+        "--parallel dp=4",
+        key("seconds"),
+    ),
     ("run", "--inputs"): Case(
         RUN + " --gpu none --outputs {o}/out.npz", "--check", "--inputs {f}/io.npz", outputs
     ),
@@ -347,6 +360,10 @@ CASES: dict[tuple[str, str], Case] = {
     ("report", "--model"): Case(
         REPORT + " -o {o}/r.svg --picture roofline", "--model m", "--model two", files
     ),
+    ("train", "--json"): Case(TRAIN, "", "--json {o}/r.json", named),
+    ("train", "--layers"): Case(TRAIN, "--layers 0", "--layers 1", printed),
+    ("train", "--emit"): Case(TRAIN, "", "--emit {o}/step.ir", named),
+    ("train", "--check"): Case(f"{TRAIN} --steps 1", "", "--check", printed),
     ("report", "--csv"): Case(REPORT, "", "--csv {o}/r.csv", named),
     ("fleet", "--set"): Case(FLEET, "", "--set site.pue=1.3", printed),
     ("fleet", "--samples"): Case(FLEET, "--samples 1024", "--samples 2048", printed),
@@ -380,6 +397,15 @@ CALLS: dict[tuple[str, str], tuple[str, str, str, str]] = {
     },
     ("conformance", "--models"): ("conformance.models.run", "conformance", "", "--models {f}"),
     ("conformance", "--json"): ("files.writing.write_json", "conformance", "", "--json {o}/v.json"),
+    **{
+        ("train", flag): ("study.training.train", TRAIN, "", f"{flag} {value}")
+        for flag, value in {
+            "--chip": "mtia-1", "--set": "dram.channels=1", "--dim": "batch=2", "--loss": "mse",
+            "--output": "logits", "--optimizer": "adam", "--precision": "bf16", "--clip": 1, "--keep": 1e6,
+            "--accumulate": 2, "--train": "x", "--freeze": "x", "--steps": 1, "--data": "{f}/io.npz",
+            "--seed": 3, "--gpu": "h100-sxm",
+        }.items()
+    },
     **{
         ("reduce", flag): ("cli.reduce.Trial", "reduce {f}/w.ir -o {o}/small.ir", "", f"{flag} {value}")
         for flag, value in {"--match": "no", "--seconds": 3, "--runs": 2}.items()

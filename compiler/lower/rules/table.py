@@ -226,11 +226,13 @@ def _scatter_rows(schedule: Schedule, node: Node) -> list[View]:
     x, indices, updates = schedule.operands(node)
     if 0 in (*x.shape, *updates.shape) or not ScatterKernel.fits(schedule.chip, x.shape[1], x.dtype.bytes):
         return schedule.on_core(node)
-    out, flat = schedule.result(node), schedule.packed(node, indices).reshape((1, indices.shape[0]))
-    assert flat is not None  # packed elements have any shape
+    count = math.prod(indices.shape)
+    out, flat = schedule.result(node), schedule.packed(node, indices).reshape((1, count))
+    rows = schedule.packed(node, updates).reshape((count, x.shape[1]))
+    assert flat is not None and rows is not None  # packed elements have any shape
     schedule.step(node, "copy", [x], [out])
     reduction = str(node.attrs.get("reduction", "none"))
-    schedule.step(node, "scatter", [flat, schedule.packed(node, updates)], [out], reduction=reduction)
+    schedule.step(node, "scatter", [flat, rows], [out], reduction=reduction)
     return [out]
 
 

@@ -59,8 +59,15 @@ class Sankey:
 
     @cached_property
     def places(self) -> list[str]:
-        """Return the places in the order in which flows name them."""
-        return list(dict.fromkeys(p for f in self.flows for p in (f.source, f.target)))
+        """Return the places in the order of a walk along flows, each branch to its end: few flows cross."""
+        found: dict[str, None] = {}
+        pending = [f.source for f in reversed(self.flows)]
+        while pending:
+            place = pending.pop()
+            if place not in found:
+                found[place] = None
+                pending += [f.target for f in reversed(self.flows) if f.source == place]
+        return list(found)
 
     def into(self, place: str) -> float:
         """Return what flows into a place."""
@@ -76,17 +83,19 @@ class Sankey:
 
     @cached_property
     def layers(self) -> dict[str, int]:
-        """Return how many flows lie before each place at most; raise `ValueError` for a circle."""
+        """Return how many flows lie before each place, the ends all last; raise `ValueError` for a circle."""
         found = dict.fromkeys(self.places, 0)
         for _ in self.places:
             before = dict(found)
             for flow in self.flows:
                 found[flow.target] = max(found[flow.target], found[flow.source] + 1)
             if found == before:
-                return found
-        if self.places:
-            raise ValueError("flows go in a circle")
-        return found
+                break
+        else:
+            if self.places:
+                raise ValueError("flows go in a circle")
+        last = max(found.values(), default=0)
+        return {place: layer if self.out_of(place) else last for place, layer in found.items()}
 
     def draw(self, width: float) -> Element:
         """Draw the places as bars and the flows as ribbons between them."""
@@ -100,7 +109,8 @@ class Sankey:
             size = max(self.amount(place) * pixels, 1.5)
             box = el("rect", x=x, y=y, width=THIN, height=size, class_=f"fill {series(number)}")
             parts.append(pointed(box, f"{place}: {self.x.amount(self.amount(place))}"))
-            parts += self._name(place, (x, y + size / 2), step - THIN - 8)
+            inside = 0 < self.layers[place] < last
+            parts += self._name(place, (x, y if inside else y + size / 2), step - THIN - 8)
         return canvas(self, width, tall + 34, parts)
 
     def _tops(self, tall: float) -> tuple[dict[str, float], float]:
@@ -139,14 +149,21 @@ class Sankey:
         return parts
 
     def _name(self, place: str, at_pixel: tuple[float, float], room: float) -> list[Element]:
-        """Return a place's name, on two lines at most, and its amount; to its left at the last layer."""
-        (x, y), at_end = at_pixel, self.layers[place] == max(self.layers.values())
-        at, anchor = (x - 5, "end") if at_end else (x + THIN + 5, "start")
-        lines = wrap(fitted(place, 1.8 * room), max(int(room / text_width("x")), 4))[:2]
-        first = y + 5 - LINE * len(lines) / 2
-        parts = [
-            letters(text, at, first + LINE * n, anchor=anchor, look="halo name")
-            for n, text in enumerate(lines)
-        ]
+        """Return a place's name, on two lines at most, and its amount.
+
+        To the right of the first places, to the left of the last, above those between: there no two meet.
+        """
+        (x, y), layer = at_pixel, self.layers[place]
+        last = max(self.layers.values())
         amount = self.x.amount(self.amount(place))
-        return [*parts, letters(amount, at, first + LINE * len(lines), anchor=anchor, look="halo tick")]
+        if 0 < layer < last:
+            left = min(1.2 * room, x + THIN - text_width(f" {amount}"))
+            name = f"{fitted(place, left)} {amount}"
+            return [letters(name, x + THIN, y - 6, anchor="end", look="halo")]
+        at, anchor = (x - 5, "end") if layer == last else (x + THIN + 5, "start")
+        lines = wrap(fitted(place, 1.8 * room), max(int(room / text_width("x")), 4))[:2]
+        top = y + 5 - LINE * len(lines) / 2
+        parts = [
+            letters(text, at, top + LINE * n, anchor=anchor, look="halo name") for n, text in enumerate(lines)
+        ]
+        return [*parts, letters(amount, at, top + LINE * len(lines), anchor=anchor, look="halo tick")]

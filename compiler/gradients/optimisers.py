@@ -1,0 +1,200 @@
+"""Optimisers as nodes: what a weight and its state become, given its gradient.
+
+All arithmetic is in fp32. The formulas are those of torch.optim, whose names the options have.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+from mtia_emu.errors import UserError, refuse_unknown
+from mtia_emu.types import FP32, TensorType
+
+from .arithmetic import Arithmetic
+
+_SPELLING = re.compile(r"^([\w-]+)(?:\{([^{}]*)\})?$")
+State = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What all weights share in a step: values of the learning rate, and of the step's number from 1."""
+
+    rate: str
+    step: str
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """A rule that changes weights; its fields are its options. `lr` is the rate without a schedule."""
+
+    slots: ClassVar[tuple[str, ...]] = ()
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+
+    @property
+    def spelling(self) -> str:
+        """Return the optimiser as the command line has it, with the options that are not the default."""
+        changed = [
+            (f.name, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) != f.default
+        ]
+        text = ",".join(f"{k}={str(v).lower() if isinstance(v, bool) else v}" for k, v in changed)
+        return f"{_name(type(self))}{{{text}}}" if text else _name(type(self))
+
+    def states(self, weight: TensorType) -> dict[str, TensorType]:
+        """Return the state of a weight, by name of its slot; all of it is 0 before the first step."""
+        return {slot: TensorType(FP32, weight.shape) for slot in self.used}
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Return the slots that the options need."""
+        return self.slots
+
+    def update(
+        self, a: Arithmetic, weight: str, gradient: str, state: State, at: Moment
+    ) -> tuple[str, dict[str, str]]:
+        """Return the next values of a weight and of its state."""
+        raise NotImplementedError
+
+    def decayed(self, a: Arithmetic, weight: str, gradient: str) -> str:
+        """Return the gradient with that of half the squared weights, times `weight_decay`."""
+        if not self.weight_decay:
+            return gradient
+        return a("add", gradient, a("mul", weight, self.weight_decay))
+
+
+@dataclass(frozen=True)
+class Sgd(Optimiser):
+    """Stochastic gradient descent, with `momentum` where it is not 0."""
+
+    slots: ClassVar[tuple[str, ...]] = ("momentum",)
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        return self.slots if self.momentum else ()
+
+    def update(
+        self, a: Arithmetic, weight: str, gradient: str, state: State, at: Moment
+    ) -> tuple[str, dict[str, str]]:
+        step, after = self.decayed(a, weight, gradient), {}
+        if self.momentum:
+            after["momentum"] = a("add", a("mul", state["momentum"], self.momentum), step)
+            ahead = a("add", step, a("mul", after["momentum"], self.momentum))
+            step = ahead if self.nesterov else after["momentum"]
+        return a("sub", weight, a("mul", step, at.rate)), after
+
+
+@dataclass(frozen=True)
+class Adam(Optimiser):
+    """Adam (Kingma and Ba, 2015); its decay is part of the gradient."""
+
+    slots: ClassVar[tuple[str, ...]] = ("mean", "square")
+    decouples: ClassVar[bool] = False
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    def update(
+        self, a: Arithmetic, weight: str, gradient: str, state: State, at: Moment
+    ) -> tuple[str, dict[str, str]]:
+        g = gradient if self.decouples else self.decayed(a, weight, gradient)
+        if self.decouples and self.weight_decay:
+            weight = a("mul", weight, a("sub", 1, a("mul", at.rate, self.weight_decay)))
+        mean = a("add", a("mul", state["mean"], self.beta1), a("mul", g, 1 - self.beta1))
+        square = a("add", a("mul", state["square"], self.beta2), a("mul", a("mul", g, g), 1 - self.beta2))
+        rate = a("div", at.rate, self._corrected(a, at, self.beta1))
+        root = a("sqrt", self._corrected(a, at, self.beta2))
+        bottom = a("add", a("div", a("sqrt", square), root), self.eps)
+        change = a("div", a("mul", mean, rate), bottom)
+        return a("sub", weight, change), {"mean": mean, "square": square}
+
+    @staticmethod
+    def _corrected(a: Arithmetic, at: Moment, beta: float) -> str:
+        """Return 1 - beta^step: what a mean that began at 0 has of its weight.
+
+        It is 2 t / (1 + t) with t = tanh(-step ln(beta) / 2): the difference would lose its digits in fp32.
+        """
+        t = a("tanh", a("mul", at.step, -math.log(beta) / 2)) if beta else a("tanh", a("mul", at.step, 99.0))
+        return a("div", a("mul", t, 2), a("add", t, 1))
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam whose decay of weights is apart from the gradient (Loshchilov and Hutter, 2019)."""
+
+    decouples: ClassVar[bool] = True
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimiser):
+    """Adagrad (Duchi et al., 2011); with `rowwise` a row has one sum, of its mean squares."""
+
+    slots: ClassVar[tuple[str, ...]] = ("sum",)
+    lr: float = 1e-2
+    eps: float = 1e-10
+    rowwise: bool = False
+
+    def states(self, weight: TensorType) -> dict[str, TensorType]:
+        if self.rowwise and weight.rank > 1:
+            return {"sum": TensorType(FP32, (*weight.shape[:-1], 1))}
+        return super().states(weight)
+
+    def update(
+        self, a: Arithmetic, weight: str, gradient: str, state: State, at: Moment
+    ) -> tuple[str, dict[str, str]]:
+        g = self.decayed(a, weight, gradient)
+        square, kind = a("mul", g, g), a.builder.type_of(weight)
+        if self.rowwise and kind.rank > 1:
+            square = a("reduce_mean", square, axes=(kind.rank - 1,), keepdims=True)
+        total = a("add", state["sum"], square)
+        change = a("div", a("mul", g, at.rate), a("add", a("sqrt", total), self.eps))
+        return a("sub", weight, change), {"sum": total}
+
+
+OPTIMISERS: dict[str, type[Optimiser]] = {kind.__name__.lower(): kind for kind in (Sgd, Adam, AdamW, Adagrad)}
+
+
+def _name(kind: type[Optimiser]) -> str:
+    return kind.__name__.lower()
+
+
+def optimiser(spelling: str) -> Optimiser:
+    """Return the optimiser that a text names: `adamw{lr=3e-4,weight_decay=0.1}`.
+
+    Raises `UserError` for another form, naming the nearest optimiser or option for one that is not known.
+    """
+    match = _SPELLING.match(spelling.strip())
+    if match is None:
+        raise UserError(f"--optimizer {spelling!r} (right: adamw{{lr=3e-4,weight_decay=0.1}})")
+    if match[1] not in OPTIMISERS:
+        raise refuse_unknown("optimizer", match[1], OPTIMISERS)
+    kind = OPTIMISERS[match[1]]
+    known = {f.name: f for f in fields(kind)}
+    values: dict[str, float | bool] = {}
+    for option in filter(None, map(str.strip, (match[2] or "").split(","))):
+        key, _, text = map(str.strip, option.partition("="))
+        if key not in known:
+            raise refuse_unknown(f"option of {match[1]}", key, known)
+        values[key] = _value(key, text, type(known[key].default))
+    return kind(**values)  # type: ignore[arg-type]
+
+
+def _value(key: str, text: str, kind: type) -> float | bool:
+    if kind is bool and text in ("true", "false"):
+        return text == "true"
+    try:
+        value = float("nan") if kind is bool else float(text)
+    except ValueError:
+        value = float("nan")
+    most = 1.0 if key.startswith(("beta", "momentum")) else float("inf")
+    if not 0.0 <= value < most:
+        right = "true or false" if kind is bool else f"a number from 0{' to below 1' if most == 1.0 else ''}"
+        raise UserError(f"--optimizer: {key}={text!r} (right: {right})")
+    return value

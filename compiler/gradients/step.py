@@ -1,0 +1,288 @@
+"""A training step as one graph: forward, loss, backward and optimiser, with weights and state in place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mtia_emu.errors import UserError
+from mtia_emu.types import FP32, TensorType, dtype
+
+from ..build import NodeBuilder
+from ..check import check
+from ..graph import Const, Graph, Node, freeze_attrs
+from ..passes import (
+    Fold,
+    FuseAttention,
+    FuseBags,
+    FuseNorms,
+    FuseRotary,
+    GroupHeads,
+    KeepRounding,
+    Legalise,
+    Pass,
+    SetPrecision,
+)
+from ..passes.set_precision import own_dtype
+from .arithmetic import Arithmetic
+from .differentiate import gradients_of, joined, named
+from .losses import first_float, with_loss
+from .marks import OPTIMISER
+from .optimisers import Moment, Optimiser, Sgd
+from .parameters import as_constants, chosen, frozen_note
+from .recompute import BALANCE, Throughput, recompute
+
+RATE, STEP, SCALE, LOSS, TARGET, NORM = (
+    "learning_rate",
+    "step",
+    "loss_scale",
+    "loss",
+    "target",
+    "gradient_norm",
+)
+PRECISIONS = ("fp32", "bf16", "fp16")
+CLIP_EPSILON = 1e-6  # beside the norm, as torch.nn.utils.clip_grad_norm_ has it
+FORWARD: tuple[Pass, ...] = (
+    KeepRounding(),
+    Legalise(),
+    Fold(),
+    FuseNorms(),
+    FuseRotary(),
+    FuseBags(),
+    GroupHeads(),
+)  # ops whose gradients are made of their operands keep less for the way back
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training step is made of; `train` and `freeze` are patterns of names of weights.
+
+    `precision` is of forward and backward. Below fp32 weights are kept in fp32 beside it (masters), which the
+    optimiser changes; in fp16 the loss is scaled, and a step whose gradients are not finite changes nothing.
+    `clip` is the most that the norm of all gradients may be, 0 for any. The gradients of `accumulate`
+    micro-batches are averaged. At most `keep` bytes of the forward pass are kept for the way back, where that
+    can be; what is more is computed again.
+    """
+
+    loss: str
+    optimiser: Optimiser = field(default_factory=Sgd)
+    output: str = ""
+    precision: str = "fp32"
+    clip: float = 0.0
+    accumulate: int = 1
+    train: tuple[str, ...] = ()
+    freeze: tuple[str, ...] = ()
+    keep: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UserError(f"--precision {self.precision!r} (right: {', '.join(PRECISIONS)})")
+        if self.accumulate < 1 or not (self.clip >= 0 and self.keep >= 0):
+            raise UserError(
+                f"accumulate {self.accumulate}, clip {self.clip}, keep {self.keep} "
+                "(right: 1 or more, and 0 or more)"
+            )
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """A step as a graph, and what its inputs are: `parameters` with their first values, `states` with 0.
+
+    `forward` is the part up to the loss, `micro` the graph of a micro-batch that only adds its gradients to
+    those before, where there are several. Inputs that are neither parameters nor states are the model's data,
+    `target`, `learning_rate`, `step` (its number, from 1) and, in fp16, `loss_scale`.
+    """
+
+    graph: Graph
+    forward: Graph
+    parameters: Mapping[str, Const]
+    states: Mapping[str, TensorType]
+    recipe: Recipe
+    scores: TensorType
+    micro: Graph | None = None
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Return the names of the inputs that each batch gives, the target among them."""
+        kept = {*self.parameters, *self.states, RATE, STEP, SCALE}
+        return tuple(name for name in self.graph.inputs if name not in kept)
+
+    def kind_of(self, value: str) -> str:
+        """Return what an input is: weights, optimizer or data."""
+        if value in self.parameters:
+            return "weights"
+        return "optimizer" if value in self.states else "data"
+
+
+def training_step(
+    graph: Graph, stored: Mapping[str, Const], recipe: Recipe, pace: Throughput = BALANCE
+) -> TrainingStep:
+    """Return the step of a graph whose stored floats are inputs (`frontend.trainable`), each with its value.
+
+    `pace` says what computing a value again takes.
+
+    Raises `UserError` for a model without parameters, a loss that does not fit and ops without a gradient.
+    """
+    names = chosen(graph, stored, recipe.train, recipe.freeze)
+    frozen = {name: const for name, const in stored.items() if name not in names}
+    forward, scores = _forward(as_constants(graph, frozen), recipe)
+    forward = forward.with_notes((*graph.notes, *frozen_note(list(frozen))))
+    writer = _Writer(forward, names, recipe)
+    states = {name: kind for name in names for name, kind in writer.states_of(name).items()}
+    micro = _within(writer.micro(), recipe, pace) if recipe.accumulate > 1 else None
+    parameters = {name: stored[name] for name in names}
+    whole = _within(writer.step(), recipe, pace)
+    return TrainingStep(whole, forward, parameters, states, recipe, scores, micro)
+
+
+def _forward(graph: Graph, recipe: Recipe) -> tuple[Graph, TensorType]:
+    """Return the model up to its loss, in the precision of the recipe, and the type of its scores."""
+    own, to = own_dtype(graph), dtype(recipe.precision)
+    for step in FORWARD:
+        graph = step(graph)
+    graph = SetPrecision(own.name, to.name)(_unrounded(graph, own.name)) if own != to else graph
+    for step in (Fold(), FuseAttention(), Fold()):
+        graph = step(graph)
+    output = recipe.output or first_float(graph)
+    whole = with_loss(graph, recipe.loss, output, TARGET, LOSS)
+    return whole.with_nodes(whole.nodes, outputs=(LOSS,)).prune(), graph.type_of(output)
+
+
+def _within(graph: Graph, recipe: Recipe, pace: Throughput) -> Graph:
+    """Return the graph that keeps for the way back what the recipe allows."""
+    graph, kept = recompute(graph, recipe.keep, pace)
+    return check(graph.with_notes((*graph.notes, *kept.notes)))
+
+
+def _unrounded(graph: Graph, own: str) -> Graph:
+    """Return the graph whose roundings to the model's own type follow the precision of training."""
+    nodes = [
+        replace(node, attrs=freeze_attrs({k: v for k, v in node.attrs.items() if k != "rounds"}))
+        if node.op == "cast" and node.attrs["to"] == own
+        else node
+        for node in graph.nodes
+    ]
+    return graph.with_nodes(nodes)
+
+
+class _Writer:
+    """Writes the graphs of a step: what they have in common is made anew for each."""
+
+    def __init__(self, forward: Graph, names: Sequence[str], recipe: Recipe) -> None:
+        self.forward, self.names, self.recipe = forward, names, recipe
+        self.narrow = recipe.precision != "fp32"
+        self.scales = recipe.precision == "fp16"
+
+    def states_of(self, name: str) -> dict[str, TensorType]:
+        """Return the inputs that a weight's step needs besides itself, by name."""
+        kind = TensorType(FP32, self.forward.type_of(name).shape)
+        slots = {f"{name}.{slot}": t for slot, t in self.recipe.optimiser.states(kind).items()}
+        masters = {f"{name}.master": kind} if self.narrow else {}
+        sums = {f"{name}.sum_of_gradients": kind} if self.recipe.accumulate > 1 else {}
+        return masters | slots | sums
+
+    def micro(self) -> Graph:
+        """Return the graph of a micro-batch: the sums of gradients, each with its own added."""
+        graph, b, gradients = self._backward()
+        outputs, places = [LOSS], dict[str, str]()
+        for name in self.names:
+            b.origin = f"{name}{OPTIMISER}"
+            total = Arithmetic(b, name)("add", f"{name}.sum_of_gradients", gradients[name])
+            places[named(b, total, f"{name}.sum_of_gradients.next")] = f"{name}.sum_of_gradients"
+        whole = joined(graph, b, (*outputs, *places)).with_states(places)
+        return _only_read(whole)
+
+    def step(self) -> Graph:
+        """Return the graph of a whole step, or of its last micro-batch."""
+        graph, b, gradients = self._backward()
+        outputs, places = [LOSS], dict[str, str]()
+        norm = self._norm(b, gradients) if self.recipe.clip or self.scales else ""
+        finite = ""
+        if norm:
+            outputs.append(named(b, norm, NORM))
+            finite = self._finite(b, norm) if self.scales else ""
+        factor = self._factor(b, norm) if self.recipe.clip else ""
+        for name in self.names:
+            b.origin = f"{name}{OPTIMISER}"
+            g = Arithmetic(b, name)("mul", gradients[name], factor) if factor else gradients[name]
+            for old, new in self._updated(b, name, g).items():
+                if finite:
+                    new = Arithmetic(b, name)("where", finite, new, old)
+                places[named(b, new, f"{old}.next")] = old
+        return joined(graph, b, (*outputs, *places)).with_states(places)
+
+    def _backward(self) -> tuple[Graph, NodeBuilder, dict[str, str]]:
+        """Return the forward graph with further inputs, a builder over it, and gradients by name, in fp32."""
+        scalars = {RATE: (), STEP: ()} | ({SCALE: ()} if self.scales else {})
+        inputs = dict(self.forward.inputs) | {name: TensorType(FP32, ()) for name in scalars}
+        for name in self.names:
+            inputs |= self.states_of(name)
+        f = self.forward
+        graph = Graph(f.name, f.nodes, inputs, f.outputs, f.consts, f.notes)
+        seed = LOSS
+        if self.scales:
+            scaled = Node("loss.scaled", "mul", (LOSS, SCALE), ("loss.scaled",), (graph.type_of(LOSS),))
+            graph, seed = graph.with_nodes((*graph.nodes, scaled)), "loss.scaled"
+        b = NodeBuilder(graph)
+        gradients = gradients_of(b, graph, seed, self.names)
+        return graph, b, {name: self._whole(b, name, g) for name, g in gradients.items()}
+
+    def _whole(self, b: NodeBuilder, name: str, gradient: str) -> str:
+        """Return a gradient in fp32, without the loss's scale, averaged over micro-batches."""
+        b.origin = f"{name}{OPTIMISER}"
+        a, count = Arithmetic(b, name), self.recipe.accumulate
+        g = a.wide(gradient)
+        g = a("div", g, SCALE) if self.scales else g
+        return a("mul", g, 1 / count) if count > 1 else g
+
+    def _norm(self, b: NodeBuilder, gradients: Mapping[str, str]) -> str:
+        """Return the length of all gradients together."""
+        b.origin = f"{NORM}{OPTIMISER}"
+        a, total = Arithmetic(b, NORM), ""
+        for name in self.names:
+            g = self._summed(b, name, gradients[name])
+            square = a.total(a("mul", g, g))
+            total = a("add", total, square) if total else square
+        return a("sqrt", total)
+
+    def _summed(self, b: NodeBuilder, name: str, gradient: str) -> str:
+        """Return a gradient with those of the micro-batches before."""
+        if self.recipe.accumulate == 1:
+            return gradient
+        return Arithmetic(b, name)("add", f"{name}.sum_of_gradients", gradient)
+
+    def _finite(self, b: NodeBuilder, norm: str) -> str:
+        a = Arithmetic(b, NORM)
+        return a("not", a("or", a("isinf", norm), a("isnan", norm)))
+
+    def _factor(self, b: NodeBuilder, norm: str) -> str:
+        """Return what gradients are multiplied by, so that their norm is `clip` at most."""
+        a = Arithmetic(b, NORM)
+        return a("min", a("div", self.recipe.clip, a("add", norm, CLIP_EPSILON)), 1)
+
+    def _updated(self, b: NodeBuilder, name: str, gradient: str) -> dict[str, str]:
+        """Return the next value of a weight and of each of its states, by the input that it follows."""
+        a, optimiser = Arithmetic(b, name), self.recipe.optimiser
+        whole, after = self._summed(b, name, gradient), dict[str, str]()
+        kind = TensorType(FP32, self.forward.type_of(name).shape)
+        state = {slot: f"{name}.{slot}" for slot in optimiser.states(kind)}
+        master = f"{name}.master" if self.narrow else name
+        new, slots = optimiser.update(a, master, whole, state, Moment(RATE, STEP))
+        after[master] = new
+        if self.narrow:
+            after[name] = a.cast(new, dtype(self.recipe.precision))
+        after |= {state[slot]: value for slot, value in slots.items()}
+        if self.recipe.accumulate > 1:
+            sums = f"{name}.sum_of_gradients"
+            after[sums] = a("mul", sums, 0)
+        return after
+
+
+def _only_read(graph: Graph) -> Graph:
+    """Return the graph without inputs that nothing reads and that are no state."""
+    read = {v for node in graph.nodes for v in node.inputs} | set(graph.states.values())
+    inputs = {name: kind for name, kind in graph.inputs.items() if name in read}
+    return Graph(graph.name, graph.nodes, inputs, graph.outputs, graph.consts, graph.notes).with_states(
+        graph.states
+    )

@@ -1,0 +1,156 @@
+"""The command `mtia-emu train`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import options as o
+from .output import EXIT_CHECK_FAILED, console, progress, say
+
+if TYPE_CHECKING:
+    from ..results.training import Training
+
+RECIPE = (
+    click.option(
+        "--loss",
+        required=True,
+        metavar="NAME",
+        help="What is made small: cross-entropy, bce, bce-with-logits or mse.",
+    ),
+    click.option(
+        "--output",
+        default="",
+        metavar="NAME",
+        help="The model's output that the loss is of.  [default: the first of floats]",
+    ),
+    click.option(
+        "--optimizer",
+        default="sgd",
+        show_default=True,
+        metavar="NAME{OPTIONS}",
+        help="sgd, adam, adamw or adagrad, with options as in adamw{lr=3e-4,weight_decay=0.1}.",
+    ),
+    click.option(
+        "--precision",
+        default="fp32",
+        show_default=True,
+        metavar="fp32|bf16|fp16",
+        help="Of forward and backward; below fp32 the optimizer keeps weights in fp32 beside it.",
+    ),
+    click.option(
+        "--clip", type=float, default=0.0, metavar="NORM", help="Most that the norm of all gradients may be."
+    ),
+    click.option(
+        "--keep",
+        type=float,
+        default=float("inf"),
+        metavar="BYTES",
+        help="Most bytes of the forward pass that are kept for the way back, as in 2e9; what is more is "
+        "computed again, what takes least time a byte first.",
+    ),
+    click.option(
+        "--accumulate",
+        type=click.IntRange(1, 1 << 16),
+        default=1,
+        show_default=True,
+        metavar="INT",
+        help="Micro-batches of a step, whose gradients are averaged.",
+    ),
+    click.option(
+        "--train", multiple=True, metavar="PATTERN", help="Train these stored floats too; may be repeated."
+    ),
+    click.option("--freeze", multiple=True, metavar="PATTERN", help="Do not train these; may be repeated."),
+)
+EXECUTION = (
+    click.option(
+        "--steps",
+        type=click.IntRange(0, 1 << 20),
+        default=0,
+        show_default=True,
+        metavar="INT",
+        help="Steps to execute; without them a step is timed and priced only.",
+    ),
+    click.option(
+        "--data",
+        metavar="FILE.npz",
+        help="Batches: an array for each input and `target`, one batch or several along a first axis.",
+    ),
+    click.option("--check", is_flag=True, help="Hold the losses to the references of the ops."),
+    click.option(
+        "--emit",
+        metavar="FILE.ir",
+        callback=o.target,
+        help="Write the step as a graph's text, and do no more.",
+    ),
+)
+
+
+@click.command("train", short_help="Time, price and execute training steps of a model.")
+@o.MODEL
+@o.options(o.CHIP, o.SET, o.DIM, *RECIPE, *EXECUTION, o.SEED, *o.flags("run", o.Machines), o.JSON, o.LAYERS)
+def train(model: str, **flags: Any) -> None:
+    """Train MODEL: an ONNX file or zoo:NAME. Forward, backward and optimizer are one graph.
+
+    Prints time, energy, memory by kind and the longest layers of a step. MFU is three times the
+    multiply-adds of the forward pass, as a share of what the peak rate allows in that time; HFU counts all
+    that is multiplied, recomputation included.
+
+    \b
+    Examples:
+      mtia-emu train zoo:dlrm-small --loss bce --optimizer 'adagrad{lr=0.01}' --steps 5 --check
+      mtia-emu train zoo:llama-3-8b --dim seq=2048 --chip mtia-300 --precision bf16 \\
+          --loss cross-entropy --optimizer adamw
+      mtia-emu train model.onnx --loss mse --emit step.ir && mtia-emu explain step.ir
+    """
+    if flags["emit"]:
+        _emit(model, flags)
+        return
+    from ..program.inputs import read_inputs
+    from ..study.training import train as train_model
+
+    with progress() as tick:
+        training = train_model(
+            model,
+            flags["chip"],
+            steps=flags["steps"],
+            data=read_inputs(flags["data"]),
+            check=flags["check"],
+            seed=flags["seed"],
+            settings=o.parse_settings(flags["settings"]),
+            gpu=None if flags["gpu"] == "none" else flags["gpu"],
+            progress=tick,
+            **_recipe(flags),
+        )
+    _deliver(training, flags)
+
+
+def _recipe(flags: dict[str, Any]) -> dict[str, Any]:
+    names = ("loss", "output", "optimizer", "precision", "clip", "keep", "accumulate", "train", "freeze")
+    return {name: flags[name] for name in names} | {"dims": o.parse_dims(flags["dims"])}
+
+
+def _emit(model: str, flags: dict[str, Any]) -> None:
+    from mtia_emu.compiler.graph_file import write_graph
+
+    from ..study.training import training_step
+
+    write_graph(flags["emit"], training_step(model, **_recipe(flags)).graph)
+
+
+def _deliver(training: Training, flags: dict[str, Any]) -> None:
+    from ..files.writing import json_text, write_json
+    from ..view.training import print_training, training_json
+
+    to = flags["json_file"]
+    if to == "-":
+        say(json_text(training_json(training)), nl=False)
+    elif to is not None:
+        write_json(to, training_json(training))
+    if to != "-":
+        print_training(training, console(), layers=flags["layers"])
+    if training.losses is not None and training.losses.expected and not training.losses.passed:
+        sys.stdout.flush()
+        sys.exit(EXIT_CHECK_FAILED)

@@ -1,0 +1,124 @@
+"""What training a model on a machine comes to: plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .report import Report
+
+BACKWARD, OPTIMISER = (
+    " (backward)",
+    " (optimizer)",
+)  # end the names of layers that are not of the forward pass
+PHASES = ("forward", "backward", "optimizer")
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """Bytes of memory by what they hold, at the moment of a step at which most is held.
+
+    `activations` are what the forward pass made, `gradients` what came after it, `optimizer` its states with
+    the masters of weights and sums of micro-batches, `data` the batch and constants. `capacity` is the memory
+    that the machine has.
+    """
+
+    weights: int
+    optimizer: int
+    gradients: int
+    activations: int
+    data: int
+    capacity: int
+
+    @property
+    def total(self) -> int:
+        """Return the bytes of all kinds together."""
+        return self.weights + self.optimizer + self.gradients + self.activations + self.data
+
+    @property
+    def fits(self) -> bool:
+        """Return whether the machine has as much memory."""
+        return self.total <= self.capacity
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of executed steps, beside those of an oracle where there is one.
+
+    `tolerance` is of the largest loss expected. `skipped` are the steps, from 1, whose gradients were not
+    finite: they changed nothing.
+    """
+
+    losses: tuple[float, ...]
+    expected: tuple[float, ...] = ()
+    oracle: str = ""
+    tolerance: float = 0.0
+    skipped: tuple[int, ...] = ()
+
+    @property
+    def error(self) -> float:
+        """Return the largest difference from the oracle, as a share of its largest loss."""
+        pairs = zip(self.losses, self.expected, strict=False)
+        largest = max(map(abs, self.expected), default=0.0) or 1.0
+        return max((abs(a - b) for a, b in pairs), default=0.0) / largest
+
+    @property
+    def passed(self) -> bool:
+        """Return whether no step is further from the oracle than allowed."""
+        return bool(self.error <= self.tolerance)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training step on a machine, all its micro-batches together, and executed steps where there were any.
+
+    `forward_macs` are the multiply-adds of the forward passes; `items` counts what a step learns from:
+    `counted` says what that is, tokens or samples.
+    """
+
+    report: Report
+    gpu: Report | None
+    memory: PeakMemory
+    forward_macs: int
+    parameters: int
+    items: int
+    counted: str
+    losses: Losses | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def items_per_s(self) -> float:
+        """Return tokens (or samples) a second."""
+        return self.items / self.report.seconds if self.report.seconds else 0.0
+
+    @property
+    def joules_per_item(self) -> float:
+        """Return joules a token (or sample)."""
+        return self.report.joules / self.items if self.items else 0.0
+
+    @property
+    def mfu(self) -> float:
+        """Return model FLOP utilization: three times the forward pass, as a share of the peak in that time.
+
+        That is what a step needs at least, without anything computed again (Chowdhery et al., PaLM, 2022).
+        """
+        return 3 * self.forward_macs / self.report.peak_macs if self.report.peak_macs else 0.0
+
+    @property
+    def hfu(self) -> float:
+        """Return hardware FLOP utilization: what was multiplied, recomputation included, as that share."""
+        return self.report.utilization
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Return the seconds of each phase."""
+        seconds = dict.fromkeys(PHASES, 0.0)
+        for layer in self.report.layers:
+            seconds[phase_of(layer.name)] += layer.seconds
+        return seconds
+
+
+def phase_of(layer: str) -> str:
+    """Return which phase of a step a layer is of, by its name."""
+    if layer.endswith(BACKWARD):
+        return "backward"
+    return "optimizer" if layer.endswith(OPTIMISER) else "forward"

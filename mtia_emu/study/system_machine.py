@@ -1,0 +1,248 @@
+"""Many chips as one machine: a model is split over them, each kind of program timed once, and all joined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+
+from mtia_emu.compiler.partition.mesh import Mesh
+
+from ..engine.energy import standing
+from ..errors import UserError
+from ..gpu import load_gpu
+from ..machine.chip import Chip, load_chip
+from ..results.basis import Around
+from ..results.machine import Computation
+from ..results.report import Joules, Layer, Report, Stretch
+from ..results.spans import Track
+from ..results.system_use import StageUse, SystemUse
+from ..reuse.memo import Memoise, unmemoised
+from ..system.collectives import CollectiveTime
+from ..system.join import PICOSECONDS, StageTurn, pipelined
+from ..system.topology import System
+from .accelerator import Accelerator, GraphModel
+from .gpu_stage import gpu_stage
+from .partition import Exchanges, Partition, partition
+from .stage_time import LINKS, StageRun, StageTime
+
+NO_TIME = Fraction(0)
+
+
+@dataclass(frozen=True)
+class SystemMachine:
+    """A system on which a model runs split over a mesh: a chip's `Machine`, for many of them.
+
+    `settings` change the chips' parameters, by dotted key. Raises `UserError` for a mesh of more chips than
+    the system has, and for one whose chips differ.
+    """
+
+    system: System
+    mesh: Mesh
+    settings: dict[str, object] = field(default_factory=dict)
+    memoise: Memoise = unmemoised
+
+    def __post_init__(self) -> None:
+        have = len(self.system.chips)
+        if self.mesh.chips > have:
+            raise UserError(
+                f"--parallel {self.mesh} takes {self.mesh.chips} chips, {self.system.name} has {have} "
+                f"(right: at most {have})"
+            )
+        kinds = sorted(set(self.system.chips[: self.mesh.chips]))
+        if len(kinds) > 1:
+            raise UserError(
+                f"{self.system.name}: the first {self.mesh.chips} chips are {', '.join(kinds)} (right: a "
+                "system whose chips are alike)"
+            )
+
+    @property
+    def name(self) -> str:
+        """Return the system's name and how it is used."""
+        return f"{self.system.name} ({self.mesh})"
+
+    @cached_property
+    def chip(self) -> Chip:
+        """Return the chip of every rank. Raises `UserError` where they are GPUs."""
+        if self.is_gpu:
+            raise UserError(f"{self.system.name} is of GPUs ({self.system.chips[0]}): they run no programs")
+        return load_chip(self.system.chips[0], self.settings)
+
+    @cached_property
+    def capacity(self) -> int:
+        """Return the bytes of memory of a chip."""
+        return int(load_gpu(self.system.chips[0]).dram_bytes) if self.is_gpu else self.chip.dram.bytes
+
+    @property
+    def is_gpu(self) -> bool:
+        """Return whether the ranks are GPUs."""
+        return self.system.endpoints[0].is_gpu
+
+    def partition(self, model: GraphModel) -> Partition:
+        """Return a model split over the mesh."""
+        return partition(model.graph, self.mesh)
+
+    def runs(self, model: GraphModel, parts: Partition) -> list[StageRun]:
+        """Return the stages of a split model, each compiled for the chip."""
+        machine, on = Accelerator(self.chip, memoise=self.memoise), Exchanges(self.system, self.mesh)
+        return [
+            StageRun(parts, stage, machine.program(_of_rank(model, parts, stage)), self.chip, on)
+            for stage in range(len(parts.stages))
+        ]
+
+    def report(self, work: Computation, /) -> Report:
+        """Return the report of one run of a model over all chips of the mesh.
+
+        Its amounts are of all chips together; its layers are those of one chip of each stage, a track each,
+        and of the links. Raises `UserError` for what is no graph, and where it cannot be split.
+        """
+        if not isinstance(work, GraphModel):
+            raise UserError(
+                f"{self.name} cannot run {work.model}: a system splits a model's graph, not a program"
+            )
+        return self.timed(work, self.partition(work))
+
+    def timed(self, model: GraphModel, parts: Partition, runs: Sequence[StageRun] = ()) -> Report:
+        """Return the report of a split model; `runs` are its stages, compiled, where they are known."""
+        if self.is_gpu:
+            on = Exchanges(self.system, self.mesh)
+            stages = [gpu_stage(_of_rank(model, parts, s), parts, s, on) for s in range(len(parts.stages))]
+        else:
+            stages = [run.time() for run in (runs or self.runs(model, parts))]
+        return _Joined(self, parts, stages).report(model)
+
+
+def _of_rank(model: GraphModel, parts: Partition, stage: int) -> GraphModel:
+    """Return the model of the first rank of a stage."""
+    graph = parts.graph(stage, 0)
+    return replace(model, graph=graph, fused=None)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Stages joined into one report."""
+
+    machine: SystemMachine
+    parts: Partition
+    stages: Sequence[StageTime]
+
+    @cached_property
+    def sends(self) -> list[CollectiveTime]:
+        """Return what each stage but the last takes to send a micro-batch on."""
+        on, count = Exchanges(self.machine.system, self.machine.mesh), len(self.stages)
+        return [on.send(s, self.parts.sent_bytes(s)) for s in range(count - 1)]
+
+    @cached_property
+    def turns(self) -> tuple[StageTurn, ...]:
+        """Return when each stage runs each micro-batch."""
+        lengths = [s.report.length for s in self.stages]
+        sends = [*(Fraction(x.seconds) for x in self.sends), NO_TIME]
+        return pipelined(lengths, sends, self.machine.mesh.batches)
+
+    def report(self, model: GraphModel) -> Report:
+        """Return the report of all chips."""
+        took = max(t.sent for t in self.turns)
+        each, batches = self.machine.mesh.chips // len(self.stages), self.machine.mesh.batches
+        first, times = self.stages[0].report, each * batches
+        joules = Joules.sum([times * s.report.joules_by for s in self.stages]) + self._idle(took)
+        traffic = [times * s.report.traffic for s in self.stages]
+        macs = times * sum(s.report.macs for s in self.stages)
+        rate = max(
+            (s.report.peak_macs / s.report.seconds for s in self.stages if s.report.seconds), default=0.0
+        )
+        tracks, layers = self._layers()
+        return Report(
+            model.model, self.machine.name, first.dtype, dict(model.dims), tracks,
+            (Stretch(layers, took),), joules, type(first.traffic).sum(traffic), macs,
+            rate * float(took) * self.machine.mesh.chips, self._notes(),
+            seconds_band=first.seconds_band, around=_around(first.around, self.machine.mesh.chips),
+            system=self._use(took),
+        )  # fmt: skip
+
+    def _idle(self, took: Fraction) -> Joules:
+        """Return the joules of chips that wait for other stages: what flows all the time."""
+        each, batches = self.machine.mesh.chips // len(self.stages), self.machine.mesh.batches
+        if self.machine.is_gpu:
+            return Joules()
+        power = standing(self.machine.chip)
+        idle = sum(each * float(took - batches * s.report.length) for s in self.stages)
+        return Joules(static=power.static * idle, clock=power.clock * idle, dram=power.dram * idle)
+
+    def _layers(self) -> tuple[tuple[Track, ...], tuple[Layer, ...]]:
+        """Return the tracks of stages and links, and their layers in time, micro-batch by micro-batch."""
+        several = len(self.stages) > 1
+        named: dict[tuple[int, Track], Track] = {}
+        layers: list[Layer] = []
+        for turn in self.turns:
+            report = self.stages[turn.stage].report
+            for track in report.tracks:
+                own = f"{track.name} of stage {turn.stage}"
+                plain = not several or LINKS in track.name
+                named.setdefault((turn.stage, track), track if plain else replace(track, name=own))
+            for layer in report.layers:
+                track = named[turn.stage, layer.track]
+                layers.append(replace(layer.later(turn.start, 0), track=track))
+            if turn.stage < len(self.stages) - 1:
+                layers.append(self._send(turn))
+        tracks = dict.fromkeys([*named.values(), *(x.track for x in layers)])
+        return tuple(tracks), tuple(layers)
+
+    def _send(self, turn: StageTurn) -> Layer:
+        """Return the layer of what a stage sends on."""
+        track, sent = Track(f"{LINKS} after stage {turn.stage}", PICOSECONDS), self.sends[turn.stage]
+        end = track.ticks_in(turn.sent)
+        begin = max(end - round(sent.seconds * PICOSECONDS), 0)
+        how = f"{sent.algorithm}, {sent.protocol}"
+        return Layer(
+            f"stage {turn.stage} to {turn.stage + 1}",
+            "send",
+            how,
+            begin,
+            end,
+            0,
+            0,
+            0,
+            0.0,
+            LINKS,
+            track=track,
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = dict.fromkeys(
+            note for s in self.stages for note in s.report.notes if "chips' share" not in note
+        )
+        lacking = [s.use for s in self.stages if s.use.memory.short]
+        return (*notes, *(_lacks(use, self.machine) for use in lacking[:1]))
+
+    def _use(self, took: Fraction) -> SystemUse:
+        mesh, system = self.machine.mesh, self.machine.system
+        busy = sum(float(s.report.length) for s in self.stages) * mesh.batches / len(self.stages)
+        joules = mesh.batches * (
+            sum(s.link_joules for s in self.stages) + len(mesh.ranks) * sum(x.joules for x in self.sends)
+        )
+        return SystemUse(
+            system.name, str(mesh), mesh.chips, system.chips[0], tuple(s.use for s in self.stages),
+            tuple(x for s in self.stages for x in s.exchanges), mesh.batches,
+            max(float(took) - busy, 0.0), joules, system.host_w * mesh.chips / len(system.chips),
+        )  # fmt: skip
+
+
+def _around(one: Around | None, chips: int) -> Around | None:
+    """Return what stands around so many chips together."""
+    if one is None:
+        return None
+    return replace(one, board_w=one.board_w * chips, server_w=one.server_w * chips)
+
+
+def _lacks(use: StageUse, machine: SystemMachine) -> str:
+    """Return the note on a chip that does not hold its share: by how much, and what would."""
+    memory, chips = use.memory, machine.mesh.chips
+    split = memory.weights + memory.state
+    room = max(memory.capacity - memory.activations - memory.buffers, 1)
+    need = -(-split * chips // room)
+    return (
+        f"does not fit: a chip of {use.name} needs {memory.needed / 1e9:.1f} GB and has "
+        f"{memory.capacity / 1e9:.1f}, {memory.short / 1e9:.1f} too few; about {need} chips of that memory "
+        f"hold it, or fewer bytes a weight (--dtype)"
+    )

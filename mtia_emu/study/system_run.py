@@ -1,0 +1,202 @@
+"""A model run over many chips: how it is split, its report beside a GPU system's, all ranks executed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from mtia_emu.compiler.formats import format_text, quantised
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.lower.assemble import About
+from mtia_emu.compiler.partition.mesh import Mesh, parse_parallel
+from mtia_emu.compiler.passes.set_precision import own_dtype
+from mtia_emu.compiler.reference import evaluate
+
+from ..errors import UserError
+from ..gpu import gpu_names
+from ..options import BOARD, Options
+from ..oracle import Expected, compare_outputs, expected_outputs
+from ..results.check import Check
+from ..results.report import Comparison, Report, compare
+from ..reuse.memo import Memo
+from ..sources import Source
+from ..system.load import load_system, system_names
+from ..system.topology import System
+from .accelerator import Accelerator, GraphModel
+from .partition import Partition
+from .rank_runs import RankRuns
+from .system_machine import SystemMachine
+
+Array = np.ndarray[Any, Any]
+Progress = Callable[[str, int, int], None]
+AUTO = "auto"
+TOLERANCE, NARROW_TOLERANCE = 1e-4, 1e-2  # of an output's largest magnitude: fp32 and wider, and narrower
+
+
+@dataclass(frozen=True)
+class SystemOutcome:
+    """What a run over many chips came to, as `api.Outcome` is of one chip."""
+
+    machine: SystemMachine
+    report: Report
+    gpu: Report | None = None
+    check: Check | None = None
+    outputs: dict[str, Array] = field(default_factory=dict)
+    basis: str = BOARD
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """Return the ratios of the GPU system to this one; None without one."""
+        return None if self.gpu is None else compare(self.report, self.gpu, self.basis)
+
+
+def split_run(
+    source: Source,
+    settings: Mapping[str, object],
+    inputs: Mapping[str, Array] | None,
+    gpu: str | None,
+    options: Options,
+    progress: Progress | None = None,
+) -> SystemOutcome:
+    """Return what a model comes to over the system that the options name. Raises `UserError` without one."""
+    if options.system is None:
+        raise UserError("--parallel says how chips of a system share a model (right: --system NAME too)")
+    if options.by_layer:
+        raise UserError("--by-layer is of one chip (right: without --system)")
+    system = load_system(options.system)
+    graph = source.graph({name: x.shape for name, x in inputs.items()} if inputs else None)
+    chosen = options if options.state is not None else replace(options, state=source.state)
+    model = GraphModel(graph, chosen, About(source.name, str(source.path), source.dims))
+    machine, report = _fastest(system, settings, model, progress)
+    other = None if gpu is None else beside(system, gpu, machine.mesh)
+    beside_report = None if other is None else other.report(model)
+    outcome = SystemOutcome(machine, report, beside_report, basis=options.basis)
+    if inputs is None and not options.check:
+        return outcome
+    given = inputs if inputs is not None else source.inputs(graph, options.seed)
+    given = {name: np.asarray(x) for name, x in given.items()}
+    outputs = executed(machine, model, given, progress)
+    check = _compared(source, graph, options, given, outputs) if options.check else None
+    return replace(outcome, outputs=outputs, check=check)
+
+
+def _fastest(
+    system: System, settings: Mapping[str, object], model: GraphModel, progress: Progress | None
+) -> tuple[SystemMachine, Report]:
+    """Return the machine and the report of the split that is asked for, or the fastest of a few."""
+    text, memo = model.options.parallel or AUTO, Memo()
+    if text != AUTO:
+        machine = SystemMachine(system, parse_parallel(text), dict(settings), memoise=memo)
+        return machine, machine.report(model)
+    tried: list[tuple[int, float, SystemMachine, Report]] = []
+    faults: list[UserError] = []
+    meshes = list(candidates(len(system.chips)))
+    for number, mesh in enumerate(meshes):
+        if progress is not None:
+            progress(f"split {mesh}", number, len(meshes))
+        try:
+            machine = SystemMachine(system, mesh, dict(settings), memoise=memo)
+            parts = machine.partition(model)
+            if _too_large(machine, parts, model):
+                faults.append(UserError(f"--parallel auto: {model.model} does not fit {machine.name}"))
+                continue
+            report = machine.timed(model, parts)
+        except UserError as error:
+            faults.append(error)
+            continue
+        tried.append((_short(report), report.seconds, machine, report))
+    if not tried:
+        raise faults[-1]
+    _, _, machine, report = min(tried, key=lambda x: x[:2])
+    said = ", ".join(f"{m.mesh} {s * 1e3:.3g} ms{' (too large)' if n else ''}" for n, s, m, _ in tried)
+    left = f"; {len(faults)} others cannot be or do not fit" if faults else ""
+    note = f"--parallel auto took {machine.mesh} of {said}{left}"
+    return machine, replace(report, notes=(*report.notes, note))
+
+
+def _short(report: Report) -> int:
+    """Return the bytes that the fullest chip lacks."""
+    assert report.system is not None
+    return max(stage.memory.short for stage in report.system.stages)
+
+
+def _too_large(machine: SystemMachine, parts: Partition, model: GraphModel) -> bool:
+    """Return whether the weights alone are more than the chips hold, whatever else there is.
+
+    Where a number format is asked for, weights are taken to be a quarter of what the model has.
+    """
+    types, shards = parts.split.types, parts.split.shards
+    names = ({v for n in stage.nodes for v in n.inputs if v in shards} for stage in parts.stages)
+    most = max(sum(types[v].bytes for v in each) for each in names)
+    return most > machine.capacity * (1 if model.options.dtype is None else 4)
+
+
+def candidates(chips: int) -> Iterator[Mesh]:
+    """Yield the meshes that `auto` tries: powers of two of `tp`, alone and in up to four stages."""
+    for pp in (1, 2, 4):
+        tp = 1
+        while pp * tp <= chips and tp <= 16:
+            if pp == 1 or tp in (1, 4, 8):
+                yield Mesh({"pp": pp, "tp": tp})
+            tp *= 2
+
+
+def beside(system: System, gpu: str, mesh: Mesh) -> SystemMachine | None:
+    """Return the system of GPUs to stand beside: the one named, or the first large enough of that GPU.
+
+    It is split alike. None where the system is of that GPU itself, or where there is no such system.
+    """
+    if gpu not in gpu_names():
+        return SystemMachine(load_system(gpu), mesh)
+    if gpu in system.chips:
+        return None
+    found = (load_system(name) for name in system_names())
+    fits = [s for s in found if set(s.chips) == {gpu} and len(s.chips) >= mesh.chips]
+    return SystemMachine(fits[0], mesh) if fits else None
+
+
+def executed(
+    machine: SystemMachine, model: GraphModel, inputs: Mapping[str, Array], progress: Progress | None = None
+) -> dict[str, Array]:
+    """Return a model's outputs from all ranks, each its program on an emulated chip."""
+    absent = [name for name, const in model.graph.consts.items() if not const.present]
+    if absent:
+        raise UserError(
+            f"{model.model}: {len(absent)} weights are absent (first: %{absent[0]}), so it can be timed but "
+            "not executed; put the weights' file beside the model, or leave out --check and --inputs"
+        )
+    compiler = Accelerator(machine.chip, memoise=machine.memoise)
+    parts: Partition = machine.partition(model)
+    ranks = RankRuns(
+        parts,
+        machine.system,
+        machine.chip,
+        lambda graph: compiler.program(replace(model, graph=graph, fused=None)),
+    )
+    tick = None if progress is None else (lambda done, total: progress("execute", done, total))
+    return ranks.outputs(inputs, tick)
+
+
+def _compared(
+    source: Source,
+    graph: Graph,
+    options: Options,
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+) -> Check:
+    """Return how far the outputs of all ranks are from an oracle's."""
+    expected = (
+        Expected(evaluate(graph, inputs), "the references of its ops")
+        if source.is_graph
+        else expected_outputs(source.path, inputs)
+    )
+    own, spelling = own_dtype(graph).name, format_text(options)
+    few = quantised(spelling) if spelling != own else None
+    names: Sequence[str] = (own, options.dtype or own)
+    tolerance = max(TOLERANCE if n in ("fp32", "fp64") else NARROW_TOLERANCE for n in names)
+    if few is not None:
+        tolerance = max(tolerance, few.tolerance)
+    return replace(compare_outputs(outputs, expected.outputs, tolerance), oracle=expected.oracle)

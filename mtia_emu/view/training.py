@@ -1,0 +1,174 @@
+"""A training step on a terminal, and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from ..results.report import Report, compare
+from ..results.report_json import as_json
+from ..results.training import PHASES, Training, phase_of
+from . import units
+from .page import Page
+
+KINDS = ("weights", "optimizer", "gradients", "activations", "data")
+EDGE = 6  # losses shown from each end
+
+
+def print_training(training: Training, console: Console, *, layers: int = 12) -> None:
+    """Print what a step takes, the losses of executed ones, memory by kind, and its longest layers."""
+    page, report = Page(console), training.report
+    title = page.text(f"{report.model} on {report.machine}", "bold")
+    dims = ", ".join([report.dtype, *(f"{name}={size}" for name, size in report.dims.items())])
+    parts: list[RenderableType] = [title, page.text(dims, "dim"), "", _step(page, training)]
+    parts += [_phases(page, training), _memory(page, training)]
+    if layers:
+        parts.append(_layers(page, training, layers))
+    if training.gpu is not None:
+        parts.append(_gpu(page, training, training.gpu))
+    if training.losses is not None:
+        parts.append(_losses(page, training))
+    if report.notes:
+        parts.append(page.section("Notes", *(page.text(f"- {note}") for note in report.notes)))
+    page.print(*parts)
+
+
+def _grid(page: Page, rows: list[tuple[str, str, str]]) -> Table:
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    for label, value, detail in rows:
+        grid.add_row(page.text(label), page.text(value, "bold"), page.text(detail, "dim"))
+    return grid
+
+
+def _step(page: Page, t: Training) -> RenderableType:
+    one, report = t.counted.removesuffix("s"), t.report
+    peak = f"of the {report.dtype} peak"
+    rows = [
+        (
+            "time",
+            units.seconds(report.seconds),
+            f"{report.cycles:,} cycles at {units.hertz(report.clock_hz)}",
+        ),
+        ("rate", units.count(t.items_per_s, f"{one}/s"), f"{t.items:,} {t.counted} a step"),
+        ("energy", units.joules(report.joules), f"{units.joules(t.joules_per_item)} a {one}"),
+        ("work", units.count(report.macs, "MAC"), f"forward {units.count(t.forward_macs, 'MAC')}"),
+        ("MFU", units.percent(t.mfu), f"three times forward, {peak}"),
+        ("HFU", units.percent(t.hfu), f"all that is multiplied, {peak}"),
+    ]
+    return page.section("A step", _grid(page, rows))
+
+
+def _phases(page: Page, t: Training) -> RenderableType:
+    whole = t.report.seconds or 1.0
+    rows = []
+    for name in PHASES:
+        mine = [x for x in t.report.layers if phase_of(x.name) == name]
+        seconds = t.phases[name]
+        dram = units.size(sum(x.dram_bytes for x in mine))
+        rows.append(
+            [
+                name,
+                units.seconds(seconds),
+                units.percent(seconds / whole),
+                dram,
+                page.bar(seconds / whole, 14),
+            ]
+        )
+    return page.section("Phases", page.table(["", "time", "share", "DRAM", ""], rows))
+
+
+def _memory(page: Page, t: Training) -> RenderableType:
+    m = t.memory
+    rows = [[kind, units.size(getattr(m, kind)), _each(getattr(m, kind), t)] for kind in KINDS]
+    rows.append(["all", units.size(m.total), _each(m.total, t)])
+    fits = f"of {units.size(m.capacity)}: {'fits' if m.fits else _missing(t)}"
+    head = page.section(
+        "Memory at its peak", page.table(["", "bytes", "a parameter"], rows, total=True), note=fits
+    )
+    return head
+
+
+def _each(size: int, t: Training) -> str:
+    return f"{size / t.parameters:.3g} B" if t.parameters else "-"
+
+
+def _missing(t: Training) -> str:
+    chips = -(-t.memory.total // t.memory.capacity) if t.memory.capacity else 0
+    return f"does not fit (the states of {chips} such chips would hold it, shared out evenly)"
+
+
+def _layers(page: Page, t: Training, most: int) -> RenderableType:
+    found = sorted(t.report.layers, key=lambda x: -x.seconds)
+    rows = [[x.name, x.kernel, units.seconds(x.seconds), x.bound_by] for x in found[:most]]
+    note = f"{min(most, len(found))} of {len(found):,}"
+    return page.section(
+        "Longest layers", page.table(["layer", "kernel", "time", "bound by"], rows, flex=0), note=note
+    )
+
+
+def _gpu(page: Page, t: Training, gpu: Report) -> RenderableType:
+    ours, one = t.report, t.counted.removesuffix("s")
+    times, rates = [ours.seconds, gpu.seconds], [t.items / x.seconds for x in (ours, gpu)]
+    both = compare(ours, gpu)
+    joules = [x / t.items for x in (both.chip_joules, both.gpu_joules)]
+    rows = [
+        ["time", *map(units.seconds, times), units.ratio(times[0] / times[1])],
+        [f"{t.counted} a second", *map(units.count, rates), units.ratio(rates[0] / rates[1])],
+        [
+            f"energy a {one} ({both.basis or 'each its own'})",
+            *map(units.joules, joules),
+            units.ratio(joules[0] / joules[1]),
+        ],
+    ]
+    heads = ["", f"{ours.machine} ({ours.dtype})", f"{gpu.machine} ({gpu.dtype})", "chip / GPU"]
+    note = "operator by operator: no measured training step stands behind it"
+    return page.section("Beside the GPU", page.table(heads, rows), note=note)
+
+
+def _losses(page: Page, t: Training) -> RenderableType:
+    losses = t.losses
+    assert losses is not None
+    heads = ["step", "loss", *(["expected"] if losses.expected else [])]
+    count = len(losses.losses)
+    shown = [i for i in range(count) if i < EDGE or i >= count - EDGE]
+    rows = [
+        [str(i + 1), f"{losses.losses[i]:.6g}", *([f"{losses.expected[i]:.6g}"] if losses.expected else [])]
+        for i in shown
+    ]
+    body: list[RenderableType] = [page.table(heads, rows)]
+    if losses.skipped:
+        body.append(page.text(f"{len(losses.skipped)} steps skipped: their gradients were not finite"))
+    if losses.expected:
+        verdict = "passed" if losses.passed else "FAILED"
+        body.append(
+            page.text(
+                f"{verdict}: largest error {losses.error:.3g} of the largest loss, tolerance "
+                f"{losses.tolerance:g}, held to {losses.oracle}",
+                "green" if losses.passed else "bold red",
+            )
+        )
+    return page.section("Losses", *body, note=f"{count} steps executed")
+
+
+def training_json(t: Training) -> dict[str, Any]:
+    """Return a training step as plain values: the report's own, with `training` beside them."""
+    own = {
+        "items": t.items,
+        "counted": t.counted,
+        "items_per_s": t.items_per_s,
+        "joules_per_item": t.joules_per_item,
+        "parameters": t.parameters,
+        "forward_macs": t.forward_macs,
+        "mfu": t.mfu,
+        "hfu": t.hfu,
+        "seconds_by_phase": t.phases,
+        "peak_bytes": {**asdict(t.memory), "total": t.memory.total, "fits": t.memory.fits},
+    }
+    losses = t.losses
+    if losses is not None:
+        checked = {"error": losses.error, "passed": losses.passed} if losses.expected else {}
+        own["losses"] = {**asdict(losses), **checked}
+    return {**as_json(t.report, t.gpu), "training": own}

@@ -1,0 +1,55 @@
+"""Runs over a system: which split `auto` takes, what stands beside, what is asked wrongly."""
+
+from __future__ import annotations
+
+import pytest
+
+from mtia_emu import api
+from mtia_emu.errors import UserError
+from mtia_emu.study.system_run import beside, candidates
+from mtia_emu.system.load import load_system
+
+from .systems import machine
+
+
+def test_auto_is_never_slower_than_what_it_tried() -> None:
+    auto = api.run_over("zoo:llama-tiny", gpu=None, system="tiny-board")
+    note = auto.report.notes[-1]
+    assert note.startswith("--parallel auto took tp=")
+    for parallel in ("tp=1", "tp=4", "pp=2"):
+        one = api.run_over("zoo:llama-tiny", gpu=None, system="tiny-board", parallel=parallel)
+        assert auto.report.seconds <= one.report.seconds
+
+
+def test_auto_tries_no_more_chips_than_there_are() -> None:
+    assert {mesh.chips for mesh in candidates(4)} == {1, 2, 4}
+    assert max(mesh.chips for mesh in candidates(24)) == 16
+
+
+def test_a_system_of_the_gpu_stands_beside_split_alike() -> None:
+    board = load_system("tiny-board")
+    other = beside(board, "h100-sxm", machine("tp=2").mesh)
+    assert other is not None and set(other.system.chips) == {"h100-sxm"}
+    assert beside(board, "dgx-a100", machine("tp=2").mesh).system.name == "dgx-a100"
+    assert beside(load_system("hgx-h200"), "h200-sxm", machine("tp=2").mesh) is None
+    outcome = api.run_over("zoo:llama-tiny", system="tiny-board", parallel="tp=2")
+    assert outcome.gpu is not None and outcome.comparison.speed is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("--by-layer is of one chip", {"system": "tiny-board", "by_layer": True}),
+        ("right: --system NAME too", {"parallel": "tp=2"}),
+        ("unknown system 'tiny-bord'; did you mean 'tiny-board'", {"system": "tiny-bord"}),
+        ("weights are absent|nothing of", {"system": "tiny-board", "parallel": "tp=7"}),
+    ],
+)
+def test_what_is_asked_wrongly_is_told(words: str, options: dict) -> None:
+    with pytest.raises(UserError, match=words):
+        api.run_over("zoo:llama-tiny", gpu=None, **options)
+
+
+def test_a_run_of_one_chip_names_the_other_door() -> None:
+    with pytest.raises(UserError, match=r"right: api\.run_over"):
+        api.run("zoo:llama-tiny", system="tiny-board")
