@@ -56,7 +56,6 @@ THROUGH = {
     "engine/test_sequence.py": "study/trace",
     "system/test_collectives.py": "system/pricing system/schedule",
     "system/test_load.py": "system/build system/form",
-    "system/test_planner.py": "system/balance system/programme system/reading system/sharding system/tables",
 }
 
 # What a test is of that is named for no source, and those tests.

@@ -20,7 +20,7 @@ ZOO = "zoo:"
 
 
 @click.command(short_help="Place embedding tables on the chips of a system.")
-@click.argument("tables", metavar="TABLES.toml|zoo:NAME")
+@click.argument("tables", metavar="TABLES")
 @click.option("--system", "name", metavar="NAME|FILE.toml", required=True, help="The system, or NAME*N.")
 @click.option("--batch", type=click.IntRange(1, 1 << 24), default=4096, show_default=True,
               help="Samples of all ranks together.")  # fmt: skip
@@ -37,11 +37,12 @@ ZOO = "zoo:"
               help="Batches of drawn look-ups, to see the slowest chip of each.")  # fmt: skip
 @o.options(o.SEED, SYSTEM_SET, MANY, o.JSON)
 def shard(tables: str, name: str, json_file: str | None, **given: Any) -> None:
-    """Place the embedding tables of TABLES.TOML or ZOO:NAME on the chips of a system, and say what it costs.
+    """Place embedding tables, TABLES, on the chips of a system, and say what it costs.
 
-    A table lies whole on one chip, cut into columns or rows, or copied on all. What is least: the exchange
-    of indices, the look-ups of the slowest chip, the exchange of pooled rows. Rows are read from DRAM, as if
-    no cache held any. `pip install 'mtia-emu[plan]'` brings the solver.
+    TABLES is a .toml file or zoo:NAME. A table lies whole on one chip, cut into columns or rows, or copied
+    on all. What is least: the exchange of indices, the look-ups of the slowest chip, the exchange of pooled
+    rows. Rows are read from DRAM, as if no cache held any. `pip install 'mtia-emu[plan]'` brings the
+    solver.
 
     \b
     Examples:
@@ -51,13 +52,13 @@ def shard(tables: str, name: str, json_file: str | None, **given: Any) -> None:
     """
     from ..system.load import load_system
     from ..system.planner import plan
-    from ..system.sharding import Job
+    from ..system.sharding import ShardJob
     from ..system.tables import with_hot_rows
 
     system = load_system(name, parse_settings(given["settings"]), consent=given["many"])
     budget = parse_size(given["hot_bytes"], "--hot-bytes")
     held = with_hot_rows(read_tables(tables, given["skew"]), budget)
-    found = plan(Job(system, held, given["batch"], given["memory_share"]), parse_kinds(given["kinds"]))
+    found = plan(ShardJob(system, held, given["batch"], given["memory_share"]), parse_kinds(given["kinds"]))
     drawn = _drawn(found, given["batches"], given["seed"])
     if not written(as_json(found, drawn), json_file):
         _print(found, drawn)

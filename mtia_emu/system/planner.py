@@ -16,8 +16,19 @@ import numpy as np
 
 from ..errors import UserError
 from .balance import Chips, balance
-from .programme import Cut, solved
-from .sharding import COLUMNS, COPIED, ROWS, WHOLE, Job, Placement, ShardCost, check_fits, cost, in_order
+from .programme import TableCut, solved
+from .sharding import (
+    COLUMNS,
+    COPIED,
+    ROWS,
+    WHOLE,
+    ShardCost,
+    ShardJob,
+    TablePlacement,
+    check_fits,
+    cost,
+    in_order,
+)
 
 Array = np.ndarray[Any, Any]
 KINDS = (WHOLE, COLUMNS, ROWS, COPIED)
@@ -33,14 +44,14 @@ class ShardPlan:
     `least_s` is the bound of the programme's sums, in which exchanges have one rate; 0 without a solver.
     """
 
-    job: Job
-    placements: tuple[Placement, ...]
+    job: ShardJob
+    placements: tuple[TablePlacement, ...]
     cost: ShardCost
     solver: str
     least_s: float
 
 
-def plan(job: Job, kinds: Sequence[str] = KINDS) -> ShardPlan:
+def plan(job: ShardJob, kinds: Sequence[str] = KINDS) -> ShardPlan:
     """Return the best placement found, of tables whole, in columns, in rows or copied, as `kinds` allows.
 
     Raises `UserError` where the tables do not fit, and where the kinds cannot hold a table.
@@ -63,33 +74,33 @@ def plan(job: Job, kinds: Sequence[str] = KINDS) -> ShardPlan:
     return min(plans, key=lambda each: each.cost.seconds)
 
 
-def by_rule(job: Job, kinds: Sequence[str]) -> tuple[Placement, ...] | None:
+def by_rule(job: ShardJob, kinds: Sequence[str]) -> tuple[TablePlacement, ...] | None:
     """Return a placement without a solver: small tables copied, others cut down to a fair share."""
     load = [t.count * job.cold(t) * job.read_s(0, t.row_bytes) for t in job.tables]
     fair, left = sum(load) / job.ranks, SMALL * float(job.memory_bytes.min())
-    cuts: list[Cut] = []
+    cuts: list[TableCut] = []
     for number, table in sorted(enumerate(job.tables), key=lambda each: each[1].bytes):
         if COPIED in kinds and table.count * table.bytes <= left:
             left -= table.count * table.bytes
-            cuts.append(Cut(number, COPIED, 1, table.count))
+            cuts.append(TableCut(number, COPIED, 1, table.count))
         else:
             cuts.append(_fair(job, kinds, number, fair))
     return placed(job, cuts)
 
 
-def _fair(job: Job, kinds: Sequence[str], number: int, fair_s: float) -> Cut:
+def _fair(job: ShardJob, kinds: Sequence[str], number: int, fair_s: float) -> TableCut:
     """Return the least cut of a group whose pieces fit a chip and look up no more than a fair share."""
     table = job.tables[number]
     cuts = [c for c in job.cuts(table) if (WHOLE if c == 1 else COLUMNS) in kinds]
     for parts in cuts:
         light = job.cold(table) * job.read_s(0, table.row_bytes / parts) <= fair_s
         if table.bytes / parts <= job.memory_bytes.max() and (light or parts == cuts[-1]):
-            return Cut(number, WHOLE if parts == 1 else COLUMNS, parts, table.count)
+            return TableCut(number, WHOLE if parts == 1 else COLUMNS, parts, table.count)
     kind = ROWS if ROWS in kinds else COPIED if COPIED in kinds else WHOLE
-    return Cut(number, kind, job.ranks if kind == ROWS else 1, table.count)
+    return TableCut(number, kind, job.ranks if kind == ROWS else 1, table.count)
 
 
-def placed(job: Job, cuts: Sequence[Cut]) -> tuple[Placement, ...] | None:
+def placed(job: ShardJob, cuts: Sequence[TableCut]) -> tuple[TablePlacement, ...] | None:
     """Return cut tables on chips, None where a piece has no room.
 
     The heaviest pieces come first, each where the slowest chip gets least slower; then pieces are moved and
@@ -104,13 +115,13 @@ def placed(job: Job, cuts: Sequence[Cut]) -> tuple[Placement, ...] | None:
     if (left < 0).any() or not _filled(job, chips, [cut.parts * cut.tables for cut in kinds]):
         return None
     balance(chips)
-    out = [Placement(c.table, c.kind, -1, c.tables, 1) for c in spread]
+    out = [TablePlacement(c.table, c.kind, -1, c.tables, 1) for c in spread]
     for cut, held in zip(kinds, chips.held.tolist(), strict=True):
-        out += [Placement(cut.table, cut.kind, rank, k, cut.parts) for rank, k in enumerate(held) if k]
+        out += [TablePlacement(cut.table, cut.kind, rank, k, cut.parts) for rank, k in enumerate(held) if k]
     return in_order(out)
 
 
-def _spread(job: Job, cuts: Sequence[Cut]) -> tuple[Array, Array]:
+def _spread(job: ShardJob, cuts: Sequence[TableCut]) -> tuple[Array, Array]:
     """Return (times [3, ranks], memory that is left [ranks]) with the tables that lie on all chips."""
     n = job.ranks
     busy, left = np.zeros((3, n)), job.memory_bytes.copy()
@@ -122,7 +133,7 @@ def _spread(job: Job, cuts: Sequence[Cut]) -> tuple[Array, Array]:
     return busy, left
 
 
-def _filled(job: Job, chips: Chips, counts: Sequence[int]) -> bool:
+def _filled(job: ShardJob, chips: Chips, counts: Sequence[int]) -> bool:
     """Put so many pieces of each kind on chips, the heaviest first; return whether all found room."""
     room = float(job.memory_bytes.max())
     fair = max(float(np.dot(counts, chips.seconds.sum(axis=1))) / job.ranks, 1e-18) if counts else 1.0
@@ -141,7 +152,7 @@ def _filled(job: Job, chips: Chips, counts: Sequence[int]) -> bool:
     return True
 
 
-def _piece_s(job: Job, cut: Cut) -> Array:
+def _piece_s(job: ShardJob, cut: TableCut) -> Array:
     """Return what a piece costs its chip, in seconds: look-ups, pooled rows sent, indices got."""
     t = job.tables[cut.table]
     lookups = job.cold(t) * job.read_s(0, t.row_bytes / cut.parts)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .sharding import COLUMNS, COPIED, ROWS, WHOLE, Job
+from .sharding import COLUMNS, COPIED, ROWS, WHOLE, ShardJob
 from .tables import EmbeddingTable
 
 GAP = 0.002  # the solver stops this near to its bound,
@@ -58,7 +58,7 @@ class _Programme:
 
 
 @dataclass(frozen=True)
-class Cut:
+class TableCut:
     """How some of a group's tables are cut: a kind of placement, into so many `parts`; so many tables."""
 
     table: int
@@ -67,7 +67,9 @@ class Cut:
     tables: int
 
 
-def solved(job: Job, kinds: Sequence[str], room: float = 1.0) -> tuple[tuple[Cut, ...] | None, float]:
+def solved(
+    job: ShardJob, kinds: Sequence[str], room: float = 1.0
+) -> tuple[tuple[TableCut, ...] | None, float]:
     """Return how all tables are cut, None where nothing fits, and a time that no placement is below.
 
     Which chip takes which piece is left open: chips are as good as equal, and there are many more pieces than
@@ -84,7 +86,7 @@ def solved(job: Job, kinds: Sequence[str], room: float = 1.0) -> tuple[tuple[Cut
     means = [model.row(-np.inf, -float(hot)), model.row(-np.inf, 0.0), model.row(-np.inf, 0.0)]
     for row, variable in zip(means, slowest, strict=True):
         model.put(row, variable, -float(n))
-    chosen: list[tuple[Cut, int, int]] = []
+    chosen: list[tuple[TableCut, int, int]] = []
     for number, table in enumerate(job.tables):
         once = model.row(table.count, table.count)
         for cut in _cuts(job, number, kinds, room):
@@ -109,10 +111,12 @@ def solved(job: Job, kinds: Sequence[str], room: float = 1.0) -> tuple[tuple[Cut
     if x is None:
         return None, bound / US
     counts = [(cut, round(float(x[place]))) for cut, place, _ in chosen]
-    return tuple(Cut(c.table, c.kind, c.parts, k) for c, k in counts if k), bound / US
+    return tuple(TableCut(c.table, c.kind, c.parts, k) for c, k in counts if k), bound / US
 
 
-def _leave_room(model: _Programme, job: Job, chosen: Sequence[tuple[Cut, int, int]], room: float) -> None:
+def _leave_room(
+    model: _Programme, job: ShardJob, chosen: Sequence[tuple[TableCut, int, int]], room: float
+) -> None:
     """Put that on a chip the largest piece has room beside what lies on all of them."""
     most = float(job.memory_bytes.max())
     for cut, _, used in chosen:
@@ -125,19 +129,19 @@ def _leave_room(model: _Programme, job: Job, chosen: Sequence[tuple[Cut, int, in
                     model.put(row, place, job.tables[other.table].bytes / share / most)
 
 
-def _cuts(job: Job, number: int, kinds: Sequence[str], room: float) -> list[Cut]:
+def _cuts(job: ShardJob, number: int, kinds: Sequence[str], room: float) -> list[TableCut]:
     """Return the ways in which the tables of a group may be cut, so that a piece takes a share of a chip."""
     table, most = job.tables[number], room * float(job.memory_bytes.max())
     ways = [(WHOLE if parts == 1 else COLUMNS, parts) for parts in job.cuts(table)]
-    found = [Cut(number, kind, parts, 0) for kind, parts in ways if table.bytes / parts <= most]
-    found += [Cut(number, ROWS, job.ranks, 0), Cut(number, COPIED, 1, 0)]
+    found = [TableCut(number, kind, parts, 0) for kind, parts in ways if table.bytes / parts <= most]
+    found += [TableCut(number, ROWS, job.ranks, 0), TableCut(number, COPIED, 1, 0)]
     return [cut for cut in found if cut.kind in kinds]
 
 
 Three = tuple[float, float, float]
 
 
-def _uses(job: Job, cut: Cut, t: EmbeddingTable) -> tuple[float, Three, Three]:
+def _uses(job: ShardJob, cut: TableCut, t: EmbeddingTable) -> tuple[float, Three, Three]:
     """Return what a table takes so cut: memory; look-ups, pooled rows, indices; the largest piece of them.
 
     Times are in microseconds, of all chips together or of the one that has most of them.

@@ -22,7 +22,7 @@ SHOT_BYTES = 16 << 20  # of the exchange whose rate stands for all in a planner'
 
 
 @dataclass(frozen=True)
-class Placement:
+class TablePlacement:
     """How some of a group's equal tables lie.
 
     `table` is the group's number. A "table" lies whole on a chip, a "column" is one of `parts` equal cuts of
@@ -37,13 +37,13 @@ class Placement:
     parts: int = 1
 
 
-def in_order(placements: Iterable[Placement]) -> tuple[Placement, ...]:
+def in_order(placements: Iterable[TablePlacement]) -> tuple[TablePlacement, ...]:
     """Return placements by table, kind and rank."""
     return tuple(sorted(placements, key=lambda p: (p.table, p.kind, p.parts, p.rank)))
 
 
 @dataclass(frozen=True)
-class Job:
+class ShardJob:
     """What is to be spread: tables, the samples of a batch over all ranks, the system and memory a chip."""
 
     system: System
@@ -116,7 +116,9 @@ class ShardCost:
         return float(self.index_s + self.lookup_s.max() + self.pooled_s + self.sums_s)
 
 
-def cost(job: Job, placements: Sequence[Placement], drawn: dict[int, Array] | None = None) -> ShardCost:
+def cost(
+    job: ShardJob, placements: Sequence[TablePlacement], drawn: dict[int, Array] | None = None
+) -> ShardCost:
     """Return what placements cost; `drawn` are shares of look-ups by block of rows in place of expected ones.
 
     Each rank holds an equal part of the samples: it sends their indices to who has the rows, and gets their
@@ -151,7 +153,9 @@ def cost(job: Job, placements: Sequence[Placement], drawn: dict[int, Array] | No
     return _exchanged(job, (memory, lookups), (pooled, indices), partial)
 
 
-def _exchanged(job: Job, chips: tuple[Array, Array], sent: tuple[Array, Array], partial: float) -> ShardCost:
+def _exchanged(
+    job: ShardJob, chips: tuple[Array, Array], sent: tuple[Array, Array], partial: float
+) -> ShardCost:
     """Return a cost with its exchanges timed: each rank's pooled rows and indices in equal parts to all."""
     n = job.ranks
     ranks = tuple(range(n))
@@ -167,7 +171,7 @@ def _exchanged(job: Job, chips: tuple[Array, Array], sent: tuple[Array, Array], 
     return ShardCost(*chips, times[0], times[1], sums.seconds if sums else 0.0, joules)
 
 
-def check_fits(job: Job) -> None:
+def check_fits(job: ShardJob) -> None:
     """Raise `UserError` where the tables fit no placement, saying by how much and what would do."""
     need, have = sum(t.count * t.bytes for t in job.tables), float(job.memory_bytes.sum())
     if need > have:
@@ -179,7 +183,7 @@ def check_fits(job: Job) -> None:
         )
 
 
-def slowest_s(job: Job, placements: Sequence[Placement], batches: int, seed: int) -> Array:
+def slowest_s(job: ShardJob, placements: Sequence[TablePlacement], batches: int, seed: int) -> Array:
     """Return the look-ups' time of the slowest chip in each of some drawn batches, in seconds: [batches].
 
     Tables of fixed pooling that lie whole take the same time in each batch; blocks of rows do not.

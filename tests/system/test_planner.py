@@ -17,7 +17,7 @@ from mtia_emu.system.load import load_system
 from mtia_emu.system.planner import KINDS, by_rule, plan
 from mtia_emu.system.programme import solved
 from mtia_emu.system.reading import row_seconds
-from mtia_emu.system.sharding import Job, Placement, cost, slowest_s
+from mtia_emu.system.sharding import ShardJob, TablePlacement, cost, slowest_s
 from mtia_emu.system.tables import EmbeddingTable, load_tables, with_hot_rows
 
 BOARD = load_system("tiny-board")
@@ -42,7 +42,7 @@ def table(**changes: object) -> EmbeddingTable:
 def test_every_table_is_placed_once_within_memory(
     groups: tuple[EmbeddingTable, ...], batch: int, kinds: tuple[str, ...]
 ) -> None:
-    job = Job(BOARD, groups, batch)
+    job = ShardJob(BOARD, groups, batch)
     found = plan(job, kinds)
     for number, group in enumerate(groups):
         mine = [p for p in found.placements if p.table == number]
@@ -74,33 +74,33 @@ def test_skew_makes_one_chip_slow_and_hot_rows_mend_it() -> None:
     assert skewed.block_shares(8).max() > 0.2
     (held,) = with_hot_rows([skewed], 10_000 * skewed.row_bytes)
     assert held.hot_rows > 1000
-    rows = [Placement(0, "row", -1, 1)]
-    worst = [cost(Job(BOARD, (t,), 1024), rows).lookup_s for t in (even, skewed, held)]
+    rows = [TablePlacement(0, "row", -1, 1)]
+    worst = [cost(ShardJob(BOARD, (t,), 1024), rows).lookup_s for t in (even, skewed, held)]
     assert worst[0].max() < worst[2].max() < worst[1].max()
     assert [w.sum() for w in worst] == pytest.approx([worst[0].sum()] * 3, rel=1e-3)  # no look-up is lost
 
 
 def test_costs_by_hand() -> None:
-    job = Job(BOARD, (table(count=2),), 800)
+    job = ShardJob(BOARD, (table(count=2),), 800)
     read_s = row_seconds("tiny", 128.0)
-    whole = cost(job, [Placement(0, "table", 3, 2)])
+    whole = cost(job, [TablePlacement(0, "table", 3, 2)])
     assert whole.lookup_s.tolist() == pytest.approx([0, 0, 0, 2 * 800 * 10 * read_s, 0, 0, 0, 0])
     assert whole.memory_bytes[3] == 2 * 1000 * 128 and whole.sums_s == 0
     assert whole.pooled_s > 2 * 800 * 128 * 7 / 8 / 8e9 and whole.index_s > 0
-    copied = cost(job, [Placement(0, "copied", -1, 2)])
+    copied = cost(job, [TablePlacement(0, "copied", -1, 2)])
     assert copied.lookup_s == pytest.approx(np.full(8, 2 * 100 * 10 * read_s))
     assert copied.seconds == copied.lookup_s.max() and copied.exchanged_j == 0
-    rows = cost(job, [Placement(0, "row", -1, 2)])
+    rows = cost(job, [TablePlacement(0, "row", -1, 2)])
     assert rows.memory_bytes.sum() == 2 * 1000 * 128 and rows.sums_s > 0 and rows.pooled_s == 0
 
 
 def test_drawn_batches_lie_around_what_is_expected() -> None:
-    job = Job(BOARD, (table(rows=10**6, skew="zipf:1.2"),), 4096)
-    rows = [Placement(0, "row", -1, 1)]
+    job = ShardJob(BOARD, (table(rows=10**6, skew="zipf:1.2"),), 4096)
+    rows = [TablePlacement(0, "row", -1, 1)]
     drawn = slowest_s(job, rows, 8, 0)
     assert drawn.mean() == pytest.approx(cost(job, rows).lookup_s.max(), rel=0.05)
     assert len(set(drawn.tolist())) > 4 and (drawn == slowest_s(job, rows, 8, 0)).all()
-    whole = slowest_s(job, [Placement(0, "table", 0, 1)], 3, 0)
+    whole = slowest_s(job, [TablePlacement(0, "table", 0, 1)], 3, 0)
     assert len(set(whole.tolist())) == 1  # a table of fixed pooling takes the same time in each batch
 
 
@@ -109,7 +109,7 @@ def test_a_plan_is_near_to_the_best_of_all() -> None:
     small = load_system("tiny-board", {"chips.chip.count": "3"})
     pooling = [9.0, 7.0, 6.0, 5.0, 5.0, 4.0, 3.0]
     groups = tuple(table(name=f"t{i}", pooling=p, rows=10_000) for i, p in enumerate(pooling))
-    job = Job(small, groups, 1024)
+    job = ShardJob(small, groups, 1024)
     best = min(
         max(sum(p for p, at in zip(pooling, where, strict=True) if at == c) for c in range(3))
         for where in product(range(3), repeat=7)
@@ -137,7 +137,7 @@ def test_swaps_never_make_it_slower() -> None:
     importlib.util.find_spec("scipy") is None, reason="scipy is not installed: the extra plan"
 )
 def test_the_solver_beats_the_rule_where_memory_is_tight() -> None:
-    job = Job(load_system("mtia-2i-server"), load_tables("examples/tables-1tb.toml"), 4096)
+    job = ShardJob(load_system("mtia-2i-server"), load_tables("examples/tables-1tb.toml"), 4096)
     found = plan(job)
     rule = by_rule(job, KINDS)
     assert found.solver == "HiGHS" and (rule is None or found.cost.seconds < cost(job, rule).seconds)
@@ -149,7 +149,7 @@ def test_the_solver_beats_the_rule_where_memory_is_tight() -> None:
 
 def test_without_scipy_the_rule_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner.importlib.util, "find_spec", lambda name: None)
-    found = plan(Job(BOARD, (table(count=20),), 64))
+    found = plan(ShardJob(BOARD, (table(count=20),), 64))
     assert found.solver == "rule of thumb" and found.least_s == 0
 
 
@@ -184,6 +184,6 @@ def test_what_does_not_fit_says_by_how_much() -> None:
     with pytest.raises(
         UserError, match=r"12\.8 GB, tiny-board has 6\.4 GB .* 6\.4 GB too little; 16 such chips"
     ):
-        plan(Job(BOARD, (table(rows=10**8),), 1))
+        plan(ShardJob(BOARD, (table(rows=10**8),), 1))
     with pytest.raises(UserError, match=r"no placement by table fits: the largest table has 1\.3 GB"):
-        plan(Job(BOARD, (table(rows=10**7),), 1), ("table",))
+        plan(ShardJob(BOARD, (table(rows=10**7),), 1), ("table",))
