@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
-from ..sums import add_up
 from . import carbon, demand, money, site
-from .quantity import Array, Numbers
+from .quantity import Array, Numbers, total
 from .scenario import OwnDevice, Scenario
 from .yearly import (
     HOURS_PER_YEAR,
@@ -56,14 +55,14 @@ def evaluate(scenario: Scenario, option: str, samples: Mapping[str, Numbers] | N
         for name in dict.fromkeys(serves.values())
     ]
     pue = at("site.pue")
-    meter = site.energy(add_up(p.drawn_w for p in pools), pue, HOURS_PER_YEAR)
+    meter = site.energy(total(p.drawn_w for p in pools), pue, HOURS_PER_YEAR)
     return FleetResult(option, tuple(pools), meter, pue)
 
 
 def _pool(at: Values, name: str, works: list[str]) -> FleetPool:
     key = f"device.{name}."
     shares = tuple(_share(at, name, work) for work in works)
-    serving = add_up(s.devices for s in shares)
+    serving = total(s.devices for s in shares)
     spares = demand.spares(serving, at(key + "failures_per_year"), at(key + "repair_days") / DAYS_PER_YEAR)
     servers = demand.servers_needed(serving + spares, at(key + "devices_per_server"))
     size = PoolSize(serving, spares, servers, demand.racks_needed(servers, _per_rack(at, name)))
