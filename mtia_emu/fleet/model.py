@@ -124,16 +124,16 @@ def _drawn(at: Values, name: str, shares: tuple[WorkShare, ...], size: PoolSize)
     """Return the mean power of IT: devices as loaded, spares idle, servers at the mean load, network."""
     key = f"device.{name}."
     busy, idle = at(key + "device_busy_w"), at(key + "device_idle_share")
-    total = size.spares * site.drawn_w(busy, idle, 0.0) + size.devices * at(key + "network_w_per_device")
+    drawn = size.spares * site.drawn_w(busy, idle, 0.0) + size.devices * at(key + "network_w_per_device")
     loaded: Numbers = 0.0
     for share in shares:
         joules = f"work.{share.work}.on.{name}.joules"
         own = at(joules) * share.per_s if at.has(joules) else busy
-        total = total + share.devices * site.drawn_w(own, idle, share.load)
+        drawn = drawn + share.devices * site.drawn_w(own, idle, share.load)
         loaded = loaded + share.devices * share.load
     load = loaded / np.maximum(size.devices, 1e-300)
     server = site.drawn_w(at(key + "server_busy_w"), at(key + "server_idle_share"), load)
-    return total + size.servers * server
+    return drawn + size.servers * server
 
 
 def good_dies(at: Values, name: str) -> tuple[Numbers, Numbers]:
