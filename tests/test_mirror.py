@@ -45,6 +45,7 @@ THROUGH = {
     "program/test_verify.py": "program/columns program/fields",
     "results/test_difference.py": "view/difference",
     "reuse/test_memo.py": "engine/memoised",
+    "sweeps/test_evaluate.py": "reuse/code",
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
     "study/test_system_machine.py": "study/gpu_stage study/stage_time",
