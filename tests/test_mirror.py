@@ -79,6 +79,7 @@ OF_MORE = {
     "a page": "view/report_json",
     "all formulas of fleets, with units": "fleet/formulas",
     "published arithmetic of fleets": "fleet/oracles",
+    "what is never claimed of fleets": "fleet/wording",
 }
 
 

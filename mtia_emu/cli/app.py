@@ -26,6 +26,7 @@ from .fuzz import fuzz
 from .lists import gpus, zoo
 from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
+from .plan import plan
 from .reduce import reduce
 from .train import train
 
@@ -315,6 +316,7 @@ main.add_command(timeline)
 main.add_command(fuzz)
 main.add_command(train)
 main.add_command(fleet)
+main.add_command(plan)
 
 
 if __name__ == "__main__":
