@@ -190,6 +190,7 @@ STEPS = "steps zoo:llama-tiny --tokens 32 --decodes 2 --context 32"
 OPT = f"opt {{f}}/m.onnx -q {SMALL}"
 SWEEP = "sweep --model {f}/m.onnx,batch=16 --chip tiny --gpu none --jobs 0 -o {o}/s.db"
 CHOSEN = f"{SWEEP} --set dram.channels=1..9"
+PLAN = f"plan {Path(__file__).parents[2] / 'examples' / 'fleet-plan.toml'}"
 FLEET = f"fleet {Path(__file__).parents[2] / 'examples' / 'fleet-mtia-2i.toml'}"
 REPORT = "report {f}/s.db"
 TRAIN = "train zoo:resnet-tiny --chip tiny --dim batch=1 --gpu none --loss cross-entropy"
@@ -413,6 +414,9 @@ CASES: dict[tuple[str, str], Case] = {
     ("fleet", "--shares"): Case(FLEET, "", "--shares", printed),
     ("fleet", "--inputs"): Case(FLEET, "", "--inputs", printed),
     ("fleet", "--json"): Case(FLEET, "", "--json {o}/f.json", named),
+    ("fleet", "--output"): Case(FLEET, "", "--output {o}/f.html", named),
+    ("plan", "--set"): Case(PLAN, "", "--set plan.power_mw=420", printed),
+    ("plan", "--json"): Case(PLAN, "", "--json {o}/p.json", named),
     ("report", "--parquet"): Case(REPORT, "", "--parquet {o}/r.parquet", named),
 }
 
