@@ -9,6 +9,7 @@ from mtia_emu.streams.routing import loads
 from mtia_emu.types import FP32, INT32, CopyWork, DType, ExpertsWork, TensorType, dtype_of
 
 from ..graph import Attrs
+from .backward import Back, gradient, no_gradient
 from .base import Array, Arrays, Count, Op, Types, array, index_dtype, integer, need, register
 from .embedding_bag import rows_of
 from .matmul import product
@@ -141,3 +142,31 @@ register(
         ("experts", "turns", "rows"),
     )
 )
+
+no_gradient("it is of whole numbers", "route")
+
+
+@gradient("expert_matmul")
+def _back(b: Back) -> tuple[str, str, str]:
+    """Of a row by its expert: g W^T, summed over a token's choices; of W: x^T g over the expert's rows.
+
+    The second is a product for each expert of all rows, those of other experts as 0.
+    """
+    tokens, each = b.type(2).shape
+    experts, k, _ = b.type(1).shape
+    x = weights = ""
+    if b.wants(0):
+        attrs = {name: v for name, v in b.node.attrs.items() if name == "law"}
+        x = b.add("expert_matmul", b.grad, b.swapped(b[1]), b[2], **attrs)
+        if b.type(0).shape[0] != tokens * each:
+            x = b.add("reduce_sum", b.reshape(x, (tokens, each, k)), axes=(1,), keepdims=False)
+    if b.wants(1):
+        rows = b[0]
+        if b.type(0).shape[0] != tokens * each:
+            rows = b.add("expand", b.reshape(rows, (tokens, 1, k)), shape=(tokens, each, k))
+            rows = b.reshape(rows, (tokens * each, k))
+        chosen = b.reshape(b[2], (1, tokens * each, 1))
+        places = np.arange(experts).reshape(-1, 1, 1).astype(b.type(2).dtype.numpy)
+        mine = b.cast(b.add("equal", chosen, b.builder.constant(places)), b.type(0))
+        weights = b.add("matmul", b.swapped(b.times(mine, rows)), b.grad)
+    return x, weights, ""
