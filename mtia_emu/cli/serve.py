@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..serving.served import ServedLoad
     from ..serving.simulate import Service
     from ..serving.step_table import GroupedSteps
-    from ..serving.trade import Way
+    from ..serving.trade import ServingWay
 
 MOST = 1 << 24
 REQUESTS = 2000  # made up where no trace is given
@@ -132,13 +132,13 @@ def serve(model: str, **flags: Any) -> None:
     if not flags["over"]:
         _deliver(_served(model, flags), flags)
         return
-    from ..serving.trade import Way
+    from ..serving.trade import ServingWay
     from .ways import ways
 
     if flags["trace_out"] is not None:
         raise UserError("--trace-out is of one run (right: without --over)")
     each = ways(flags["over"], VARIED)
-    _deliver_ways([Way(chosen, _served(model, flags | changed)) for chosen, changed in each], flags)
+    _deliver_ways([ServingWay(chosen, _served(model, flags | changed)) for chosen, changed in each], flags)
 
 
 def _served(model: str, flags: dict[str, Any]) -> ServedLoad:
@@ -296,7 +296,7 @@ def _deliver(served: ServedLoad, flags: dict[str, Any]) -> None:
     _print(served)
 
 
-def _deliver_ways(found: list[Way], flags: dict[str, Any]) -> None:
+def _deliver_ways(found: list[ServingWay], flags: dict[str, Any]) -> None:
     from ..files.writing import json_text, write_json
     from ..serving.trade import MEANING, columns, rows, ways_json, write_ways
     from ..view.terminal import print_table

@@ -22,7 +22,7 @@ SCHEMA = "mtia-emu.serving-ways.v1"
 
 
 @dataclass(frozen=True)
-class Way:
+class ServingWay:
     """A way to serve: what was chosen, as names and values, and how it went."""
 
     chosen: Mapping[str, str]
@@ -54,30 +54,30 @@ class Way:
         return self.served.greatest is None or self.served.greatest.rate_per_s is not None
 
 
-def front(ways: Sequence[Way]) -> list[bool]:
+def front(ways: Sequence[ServingWay]) -> list[bool]:
     """Return for each way whether no other gives chip and user at least as much, and one of them more."""
     return [
         way.is_possible and not any(_beats(other, way) for other in ways if other.is_possible) for way in ways
     ]
 
 
-def _beats(other: Way, way: Way) -> bool:
+def _beats(other: ServingWay, way: ServingWay) -> bool:
     pairs = ((other.chip_rate, way.chip_rate), (other.user_rate, way.user_rate))
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
-def columns(ways: Sequence[Way]) -> list[str]:
+def columns(ways: Sequence[ServingWay]) -> list[str]:
     """Return the columns of `rows`."""
     kept = [KEPT] * (ways[0].served.answers.level is not None)
     return [*ways[0].chosen, *COLUMNS, *kept]
 
 
-def rows(ways: Sequence[Way]) -> list[list[str]]:
+def rows(ways: Sequence[ServingWay]) -> list[list[str]]:
     """Return a row for each way."""
     return [_row(way, best) for way, best in zip(ways, front(ways), strict=True)]
 
 
-def _row(way: Way, best: bool) -> list[str]:
+def _row(way: ServingWay, best: bool) -> list[str]:
     found = way.served.answers
     kept = [] if found.kept_share is None else [units.percent(found.kept_share)]
     if not way.is_possible:
@@ -89,7 +89,7 @@ def _row(way: Way, best: bool) -> list[str]:
     return [*way.values, BEST * best, *flow, *late, energy, *kept]
 
 
-def ways_json(ways: Sequence[Way]) -> dict[str, Any]:
+def ways_json(ways: Sequence[ServingWay]) -> dict[str, Any]:
     """Return all ways as a JSON object."""
     each = [
         {"way": dict(way.chosen), "front": best, **as_json(way.served)}
@@ -98,7 +98,7 @@ def ways_json(ways: Sequence[Way]) -> dict[str, Any]:
     return {"schema": SCHEMA, "ways": each}
 
 
-def write_ways(path: str | os.PathLike[str], ways: Sequence[Way]) -> None:
+def write_ways(path: str | os.PathLike[str], ways: Sequence[ServingWay]) -> None:
     """Write the ways as a page."""
     best = [way for way, good in zip(ways, front(ways), strict=True) if good]
     first = ways[0].served
