@@ -5,8 +5,8 @@
 Published: output tokens a second of Llama-3.1-8B FP8 on one GPU (TensorRT-LLM v1.0, performance overview, at
 NVIDIA/TensorRT-LLM@00f37686), which has the sizes of Llama-3-8B. Nothing is fitted. In steady state each step
 decodes as many sequences as memory holds, and takes in as many prompt tokens as finished sequences make room
-for. Keys and values have 8 bits there and 16 in the table. So twice as many fit, and a context costs what half
-of it does in 16 bits, since reading it is what takes the time.
+for. Keys and values have 8 bits there and 16 in the table. So twice as many fit, and a context costs what
+half of it does in 16 bits, since reading it is what takes the time.
 """
 
 from __future__ import annotations

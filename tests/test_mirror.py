@@ -20,7 +20,7 @@ FOLDERS = {"mtia_emu": "", "compiler": "compiler/", "kernels": "kernels/"}  # by
 # A test, and the files that are tested through the door which it is of: it imports them by way of others.
 THROUGH = {
     "cli/test_app.py": "cli/lists",
-    "cli/test_effects.py": "cli/train cli/conformance cli/diff cli/explain cli/fuzz",
+    "cli/test_effects.py": "cli/plan cli/train cli/conformance cli/diff cli/explain cli/fuzz",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
     "cli/test_sweep.py": "sweeps/search sweeps/stored",
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
@@ -45,7 +45,6 @@ THROUGH = {
     "program/test_verify.py": "program/columns program/fields",
     "results/test_difference.py": "view/difference",
     "reuse/test_memo.py": "engine/memoised",
-    "serving/test_ranking_queue.py": "serving/ranking",
     "sweeps/test_evaluate.py": "reuse/code",
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
@@ -53,7 +52,6 @@ THROUGH = {
     "view/test_chips.py": "results/system_use",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",
     "study/test_explainer.py": "results/explanation",
-    "study/test_step_tables.py": "study/kept_tables study/step_anchors study/step_check",
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
     "testing/spread testing/widened",
     "engine/test_sequence.py": "study/trace",
@@ -70,7 +68,8 @@ OF_MORE = {
     "tools of the tests": "fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
-    "gradients, all of them": "compiler/gradients/by_torch compiler/gradient_operators",
+    "gradients, all of them": "study/training_by_torch compiler/gradients/by_torch "
+    "compiler/gradient_operators",
     "the compiler as a whole": "compiler/bounded_constants compiler/casts compiler/differential "
     "compiler/classic compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft "
     "compiler/standard compiler/stored_weights compiler/lower/states",
@@ -82,6 +81,7 @@ OF_MORE = {
     "a page": "view/report_json",
     "all formulas of fleets, with units": "fleet/formulas",
     "published arithmetic of fleets": "fleet/oracles",
+    "what is never claimed of fleets": "fleet/wording",
 }
 
 

@@ -26,8 +26,10 @@ from .fuzz import fuzz
 from .lists import gpus, zoo
 from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
+from .plan import plan
 from .rank import rank
 from .reduce import reduce
+from .serve import serve
 from .steps import steps
 from .train import train
 
@@ -319,6 +321,8 @@ main.add_command(timeline)
 main.add_command(fuzz)
 main.add_command(train)
 main.add_command(fleet)
+main.add_command(plan)
+main.add_command(serve)
 
 
 if __name__ == "__main__":

@@ -99,14 +99,15 @@ def _table(model: str, flags: dict[str, Any]) -> tuple[GroupedSteps, ServedModel
     from ..study.step_anchors import ServedModel
     from ..study.step_tables import Hull, silent
 
-    served = ServedModel(model[len(ZOO) :], _machine(flags), Options(dtype=flags["dtype"]))
+    served = ServedModel(model[len(ZOO) :], machine_of(flags), Options(dtype=flags["dtype"]))
     hull = Hull(flags["tokens"], flags["decodes"], flags["context"])
     with progress() as tick:
         table = kept_table(served.name, served.machine, hull, options=served.options, progress=tick or silent)
     return table, served
 
 
-def _machine(flags: dict[str, Any]) -> Machine:
+def machine_of(flags: dict[str, Any]) -> Machine:
+    """Return the machine that --chip and --set, or --gpu, say."""
     from ..gpu import load_gpu
     from ..machine.chip import load_chip
     from ..study.accelerator import Accelerator

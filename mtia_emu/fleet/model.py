@@ -242,14 +242,18 @@ def ratio(at: Values, measure: str, work: str, of: str, beside: str) -> Numbers:
 
 
 def _per_device(at: Values, measure: str, work: str, name: str) -> Numbers:
-    key = f"device.{name}."
-    per_s, share = rate(at, work, name, replayed=True), 1 / at(key + "devices_per_server")
+    per_s, share = rate(at, work, name, replayed=True), 1 / at(f"device.{name}.devices_per_server")
     if measure == "perf_per_w":
         return per_s / (busy_server_w(at, name) * share)
+    return per_s / one_device(at, work, name, per_s).costs.recurring_usd
+
+
+def one_device(at: Values, work: str, name: str, per_s: Numbers) -> FleetPool:
+    """Return a device with its share of server, network and rack, at the mean load of a kind of work."""
+    share = 1 / at(f"device.{name}.devices_per_server")
     load = 1 / (at(f"work.{work}.peak_over_mean") * (1 + at(f"work.{work}.reserve_share")))
     one = WorkShare(work, 1.0, load, per_s, load * per_s)
-    size = PoolSize(1.0, 0.0, share, share / _per_rack(at, name))
-    return per_s / pool_of(at, name, (one,), size).costs.recurring_usd
+    return pool_of(at, name, (one,), PoolSize(1.0, 0.0, share, share / _per_rack(at, name)))
 
 
 def as_array(value: Numbers, count: int) -> Array:

@@ -124,6 +124,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(path / "exported" / "one" / "model.onnx")
     (path / "examples").mkdir()
     (path / "examples" / "sweep.toml").write_text(SPEC, encoding="utf-8")
+    for name in ("step-table.json", "requests.csv"):
+        copy(Path(__file__).parents[2] / "examples" / name, path / "examples")
     copy(Path(__file__).parents[2] / "examples" / "ranking-2-chips.toml", path / "examples")
     for scenario in (Path(__file__).parents[2] / "examples").glob("fleet-*.toml"):
         copy(scenario, path / "examples")
