@@ -66,10 +66,13 @@ def _gathered(node: Node, match: Match) -> Rewrite | Skip | None:
         if kind.size // max(math.prod(kind.shape[:-2]), 1) != k or node.type.shape[:-2] != lead:
             return Skip("several rows meet each gathered weight")
         b = building(node, match)
-        wide = b.add("expand", x, shape=(*lead, *kind.shape[-2:])) if kind.shape[:-2] != lead else x
         right = weights if turned == bool(at == 0) else b.add("transpose", weights, perm=SWAP)
         chosen, each = _choices(b, match, indices, rows)
-        made = _product(b, (b.add("reshape", wide, shape=(rows, k)), right, chosen), each)
+        left = _tokens(b, match, x, b.type_of(chosen).shape)
+        if not left:
+            wide = b.add("expand", x, shape=(*lead, *kind.shape[-2:])) if kind.shape[:-2] != lead else x
+            left = b.add("reshape", wide, shape=(rows, k))
+        made = _product(b, (left, right, chosen), each)
         return become(node, b, b.add("reshape", made, shape=node.type.shape))
     return None
 
@@ -112,6 +115,21 @@ def _choices(b: NodeBuilder, match: Match, indices: str, rows: int) -> tuple[str
     if kind.rank == 2 and (chosen or kind.shape[1] > 1):
         return value, kind.shape[1]
     return b.add("reshape", indices, shape=(rows, 1)), _chosen_behind(match, indices, rows)
+
+
+def _tokens(b: NodeBuilder, match: Match, value: str, chosen: tuple[int, ...]) -> str:
+    """Return rows [tokens, k] that a value repeats for each choice; "" where each choice has its own."""
+    tokens, each = chosen
+    node = match.producer(value)
+    while node is not None and node.op == "reshape":
+        value, node = node.inputs[0], match.producer(node.inputs[0])
+    if node is None or node.op not in ("expand", "tile") or each < 2:
+        return ""
+    before, after = match.type_of(node.inputs[0]).shape, node.type.shape
+    spread = len(before) == len(after) and before[:2] == (tokens, 1) and after[:2] == (tokens, each)
+    if not spread or before[2:] != after[2:]:
+        return ""
+    return b.add("reshape", node.inputs[0], shape=(tokens, math.prod(before[2:])))
 
 
 def _chosen_behind(match: Match, value: str, rows: int) -> int:

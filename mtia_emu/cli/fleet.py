@@ -115,9 +115,24 @@ def _print(answer: FleetAnswer) -> None:
             say(f"note: so few samples say little; ask for more with --samples (now {count:,})")
     elif any(device.kind == "own" for device in answer.scenario.device.values()):
         say("note: nothing published conditions these samples: an own chip looks better than it will be")
+    _say_odds(answer)
     every = answer.scenario.quantities
     unsure = [key for key, quantity in every.items() if quantity.is_unsure]
     say(f"{len(unsure)} of {len(every)} inputs are guesses or estimates (--inputs prints all)")
+
+
+def _say_odds(answer: FleetAnswer) -> None:
+    """Say how often options cost less than the baseline: no saving is told without volume, year and odds."""
+    scenario, parts = answer.scenario, []
+    for name, work in scenario.work.items():
+        parts.append(f"{number(work.mean_per_s.value)} {work.unit} a second of {name}")
+    for one in answer.options:
+        if one.option != scenario.baseline:
+            say(
+                f"'{one.option}' costs less than '{scenario.baseline}' in {one.odds:.0%} of samples, in a "
+                f"year of full use at {', '.join(parts)}, both at today's prices, in dollars of "
+                f"{scenario.currency_year}; not whether a programme pays: rivals move while a chip is made"
+            )
 
 
 Rows = tuple[str, list[str], list[list[str]]]
@@ -137,7 +152,7 @@ def number(value: float) -> str:
 def _central(answer: FleetAnswer) -> Rows:
     from ..fleet.measures import SAVING
 
-    names = [name for name in answer.options[0].central if len(answer.options) > 1 or name != SAVING]
+    names = [name for name in answer.options[0].central if name != SAVING]  # which needs its odds
     rows = [[_words(name), *(number(one.central[name]) for one in answer.options)] for name in names]
     title = f"{answer.scenario.name}: central values, dollars of {answer.scenario.currency_year}"
     return title, ["", *(one.option for one in answer.options)], rows
@@ -217,7 +232,11 @@ def _tornado(answer: FleetAnswer) -> Rows:
     rows = [[x.key, number(x.low), number(x.high), number(x.width)] for x in answer.swings[:TOP]]
     others = len(answer.options) > 1
     what = f"saving of '{answer.about}', M$ a year" if others else f"cost of '{answer.about}', M$ a year"
-    return f"{what}: one input at a time", ["input", "at its low end", "at its high end", "apart"], rows
+    return (
+        f"{what}: one input at a time, others central",
+        ["input", "at its low end", "at its high end", "apart"],
+        rows,
+    )
 
 
 def _shares(answer: FleetAnswer) -> Rows:

@@ -17,7 +17,6 @@ from ..errors import UserError
 from .writer import WEIGHT_BYTES, Fact, ModelWriter, fact
 
 SCORED = "scored"  # a dimension: tokens of each sequence, the last ones, whose logits are given
-NORM_EPSILON = 1e-5  # rms_norm_eps of every model here
 MASKED = np.float16(np.finfo(np.float16).min)  # transformers masks with the least number of the type
 
 
@@ -57,6 +56,7 @@ class Llama:
     context: int
     tied: bool = False
     rope_scaling: RopeScaling | None = None
+    epsilon: float = 1e-5
     seq: int = 128
 
     def facts(self) -> dict[str, Fact]:
@@ -102,8 +102,12 @@ class Llama:
                 f"{name}: dimension '{SCORED}' is {scored}: there are {seq} tokens (right: 1 to {seq})"
             )
         writer = ModelWriter(name)
-        _Step(self, writer, **dims).write()
+        self.step(writer, dims).write()
         return writer
+
+    def step(self, writer: ModelWriter, dims: dict[str, int]) -> DecoderStep:
+        """Return what writes a step."""
+        return DecoderStep(self, writer, **dims)
 
     def example_inputs(self, dims: dict[str, int], seed: int) -> dict[str, np.ndarray]:
         """Return random tokens [batch, seq], behind a random past [batch, heads, past, dim]."""
@@ -129,7 +133,7 @@ class Llama:
 
 
 @dataclass(frozen=True)
-class _Step:
+class DecoderStep:
     """The writing of one step of a model."""
 
     model: Llama
@@ -160,7 +164,7 @@ class _Step:
             h = self.norm(x, f"{name}.input_layernorm")
             x = self.attention(x, h, cos, sin, mask, layer)
             h = self.norm(x, f"{name}.post_attention_layernorm")
-            x = self.feed_forward(x, h, f"{name}.mlp")
+            x = self.feed_forward(x, h, layer)
         self.logits(self.norm(x, "model.norm"), table)
 
     def rotations(self, positions: str) -> tuple[str, str]:
@@ -189,18 +193,18 @@ class _Step:
         seen = w.op("LessOrEqual", keys, queries, name=f"{name}.seen")
         return w.op("Where", seen, w.constant(np.float16(0)), w.constant(MASKED), name=name)
 
-    def norm(self, x: str, name: str) -> str:
-        """Return the RMS norm of `x` over its last axis, computed in fp32."""
+    def norm(self, x: str, name: str, size: int = 0) -> str:
+        """Return the RMS norm of `x` over its last axis, of `hidden` elements or `size`, computed in fp32."""
         w = self.writer
         wide = w.cast(x, np.float32, name=f"{name}.wide")
         square = w.op("Pow", wide, w.constant(np.float32(2)), name=f"{name}.pow")
         mean = w.op("ReduceMean", square, w.ints(-1), name=f"{name}.mean", keepdims=1)
-        mean = w.op("Add", mean, w.constant(np.float32(NORM_EPSILON)), name=f"{name}.add")
+        mean = w.op("Add", mean, w.constant(np.float32(self.model.epsilon)), name=f"{name}.add")
         root = w.op("Sqrt", mean, name=f"{name}.sqrt")
         inverse = w.op("Reciprocal", root, name=f"{name}.rsqrt")
         wide = w.op("Mul", wide, inverse, name=f"{name}.scaled")
         narrow = w.cast(wide, np.float16, name=f"{name}.narrow")
-        weight = w.weight(f"{name}.weight", self.model.hidden, std=0.1, mean=1.0)
+        weight = w.weight(f"{name}.weight", size or self.model.hidden, std=0.1, mean=1.0)
         return w.op("Mul", weight, narrow, name=name)
 
     def linear(self, x: str, inner: int, outer: int, name: str) -> str:
@@ -248,12 +252,16 @@ class _Step:
         x = w.op("Expand", x, shape, name=f"{name}.expand")
         return w.op("Reshape", x, w.ints(self.batch, m.heads, self.total, m.head_dim), name=f"{name}.repeat")
 
+    def head_norm(self, x: str, name: str) -> str:
+        """Return queries or keys as they are: models that norm each head do so here."""
+        return x
+
     def attention(self, x: str, h: str, cos: str, sin: str, mask: str | None, layer: int) -> str:
         """Return `x` plus the attention over `h` and the past."""
         w, m, name = self.writer, self.model, f"model.layers.{layer}.self_attn"
         new = ".new" if self.past else ""
-        query = self.split_heads(h, m.heads, f"{name}.q_proj")
-        key = self.split_heads(h, m.kv_heads, f"{name}.k_proj")
+        query = self.head_norm(self.split_heads(h, m.heads, f"{name}.q_proj"), f"{name}.q_norm")
+        key = self.head_norm(self.split_heads(h, m.kv_heads, f"{name}.k_proj"), f"{name}.k_norm")
         self.split_heads(h, m.kv_heads, f"{name}.v_proj", result=f"present.{layer}.value{new}")
         query = self.rotate(query, cos, sin, f"{name}.q")
         self.rotate(key, cos, sin, f"{name}.k", result=f"present.{layer}.key{new}")
@@ -272,16 +280,25 @@ class _Step:
         mixed = w.op("Reshape", mixed, w.ints(self.batch, self.seq, width), name=f"{name}.view")
         return w.op("Add", x, self.linear(mixed, width, m.hidden, f"{name}.o_proj"), name=f"{name}.residual")
 
-    def feed_forward(self, x: str, h: str, name: str) -> str:
+    def feed_forward(self, x: str, h: str, layer: int) -> str:
         """Return `x` plus the SwiGLU feed-forward network of `h`."""
-        w, m = self.writer, self.model
-        gate = self.linear(h, m.hidden, m.ffn, f"{name}.gate_proj")
+        name = f"model.layers.{layer}.mlp"
+        down = self.gated(h, self.model.ffn, name)
+        return self.writer.op("Add", x, down, name=f"{name}.residual")
+
+    def gated(self, h: str, ffn: int, name: str) -> str:
+        """Return a SwiGLU network of `ffn` elements of `h`."""
+        hidden = self.model.hidden
+        gate = self.linear(h, hidden, ffn, f"{name}.gate_proj")
+        up = self.linear(h, hidden, ffn, f"{name}.up_proj")
+        return self.linear(self.swiglu(gate, up, name), ffn, hidden, f"{name}.down_proj")
+
+    def swiglu(self, gate: str, up: str, name: str) -> str:
+        """Return silu(gate) * up."""
+        w = self.writer
         silu = w.op("Sigmoid", gate, name=f"{name}.sigmoid")
         silu = w.op("Mul", gate, silu, name=f"{name}.silu")
-        up = self.linear(h, m.hidden, m.ffn, f"{name}.up_proj")
-        both = w.op("Mul", silu, up, name=f"{name}.both")
-        down = self.linear(both, m.ffn, m.hidden, f"{name}.down_proj")
-        return w.op("Add", x, down, name=f"{name}.residual")
+        return w.op("Mul", silu, up, name=f"{name}.both")
 
     def logits(self, h: str, table: str) -> None:
         """Write the logits of each sequence's last tokens; a tied head is the embedding table, transposed."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from .bags import BagTables
+from .deepseek import DeepSeek, Yarn
 from .dlrm import Dlrm
 from .llama import Llama, RopeScaling
+from .mixture import Mixture
 from .resnet import ResNet
 from .writer import Fact, ModelWriter
 
@@ -75,6 +77,45 @@ MODELS: dict[str, ZooModel] = {
         layers=80, hidden=8192, heads=64, kv_heads=8, head_dim=128, ffn=28672, vocab=128256,
         rope_theta=500000.0, context=8192,
     ),
+    "llama-3.1-405b": Llama(
+        source="meta-llama/Llama-3.1-405B config.json",
+        layers=126, hidden=16384, heads=128, kv_heads=8, head_dim=128, ffn=53248, vocab=128256,
+        rope_theta=500000.0, context=131072,
+        rope_scaling=RopeScaling(
+            factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=8192
+        ),
+    ),
+    "mixture-tiny": Mixture(
+        source="chosen here: small enough to execute in a test",
+        layers=2, hidden=128, heads=4, kv_heads=2, head_dim=32, ffn=96, vocab=512,
+        rope_theta=10000.0, context=2048, head_norms=True, experts=8, each=2, seq=16,
+    ),
+    "mixtral-8x22b": Mixture(
+        source="mistralai/Mixtral-8x22B-v0.1 config.json",
+        layers=56, hidden=6144, heads=48, kv_heads=8, head_dim=128, ffn=16384, vocab=32000,
+        rope_theta=1000000.0, context=65536, experts=8, each=2,
+    ),
+    "qwen3-235b": Mixture(
+        source="Qwen/Qwen3-235B-A22B config.json",
+        layers=94, hidden=4096, heads=64, kv_heads=4, head_dim=128, ffn=1536, vocab=151936,
+        rope_theta=1000000.0, context=40960, epsilon=1e-6, head_norms=True, experts=128, each=8,
+    ),
+    "deepseek-tiny": DeepSeek(
+        source="chosen here: small enough to execute in a test",
+        layers=2, hidden=128, heads=4, kv_heads=4, head_dim=16, ffn=256, vocab=512,
+        rope_theta=10000.0, context=2048, seq=16,
+        query_rank=48, latent=32, nope=32, value=32, dense=1, experts=8, each=2, expert_ffn=64, shared=1,
+        groups=4, chosen_groups=2, share_scale=2.5,
+        yarn=Yarn(factor=4.0, original_context=512, theta=10000.0),
+    ),
+    "deepseek-v3": DeepSeek(
+        source="deepseek-ai/DeepSeek-V3 config.json",
+        layers=61, hidden=7168, heads=128, kv_heads=128, head_dim=64, ffn=18432, vocab=129280,
+        rope_theta=10000.0, context=163840, epsilon=1e-6,
+        query_rank=1536, latent=512, nope=128, value=128, dense=3, experts=256, each=8, expert_ffn=2048,
+        shared=1, groups=8, chosen_groups=4, share_scale=2.5,
+        yarn=Yarn(factor=40.0, original_context=4096, theta=10000.0),
+    ),
     "dlrm-small": Dlrm(
         source="chosen here: MLPerf's structure over tables that fit in a test",
         rows=(10000, 4096, 2048, 1000, 512, 100, 16, 3), pooling=(3, 8, 1, 5, 20, 1, 2, 1), dim=64,
@@ -92,6 +133,12 @@ MODELS: dict[str, ZooModel] = {
         source="chosen here: 200 GB and 0.22 GFLOP a sample, as MC2 of ISCA 2023",
         rows=(2600000,) * 300, pooling=(20,) * 300, dim=128,
         dense_arch=(512, 256, 128), over_arch=(1024, 512, 1), cross_layers=3, cross_rank=300, batch=256,
+    ),
+    "dlrm-1tb": Dlrm(
+        source="chosen here: 1 TB, the tables of MLPerf's model twenty times over",
+        rows=_MLPERF_ROWS * 20, pooling=_MLPERF_MULTI_HOT * 20, dim=128,
+        dense_arch=(512, 256, 128), over_arch=(1024, 1024, 512, 256, 1), cross_layers=3, cross_rank=512,
+        batch=512,
     ),
     "resnet-tiny": ResNet(
         source="chosen here: small enough to execute in a test",

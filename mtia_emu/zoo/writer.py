@@ -71,18 +71,20 @@ class Port:
 
 @dataclass(frozen=True)
 class Operation:
-    """A node with one result, which has the node's name."""
+    """A node with one result, which has the node's name, or two: that and `second`."""
 
     name: str
     op_type: str
     operands: tuple[str, ...]
     attributes: dict[str, Attribute]
+    second: str = ""
 
     def node(self) -> onnx.NodeProto:
         """Return the ONNX node."""
         from onnx import helper
 
-        node = helper.make_node(self.op_type, self.operands, [self.name], self.name)
+        results = [self.name, self.second] if self.second else [self.name]
+        node = helper.make_node(self.op_type, self.operands, results, self.name)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in self.attributes.items())
         return node
 
@@ -144,6 +146,12 @@ class ModelWriter:
         """Add a node; its result has its name."""
         self.ops.append(Operation(name, op_type, operands, attributes))
         return name
+
+    def top(self, x: str, k: int, *, name: str) -> tuple[str, str]:
+        """Add the k largest elements of rows; return them and their places."""
+        operation = Operation(name, "TopK", (x, self.ints(k)), {"axis": -1}, f"{name}.places")
+        self.ops.append(operation)
+        return name, operation.second
 
     def cast(self, x: str, dtype: type[np.generic], *, name: str) -> str:
         """Add the conversion of `x` to fp32 or fp16."""

@@ -21,6 +21,7 @@ from mtia_emu.testing.fuzz import pipeline_of
 from mtia_emu.zoo import zoo_names
 
 CHIP = load_chip("mtia-2i")
+LARGE = ("70b", "405b", "22b", "235b", "deepseek-v3", "1tb")
 MODELS = Path(__file__).parents[3] / "shared" / "models"
 SYMBOLS = {  # of the one model without sample inputs
     "genai_llama_fp16_cuda": {
@@ -61,7 +62,7 @@ def both_come_back(graph: Graph, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.deep] * n.endswith("70b")) for n in zoo_names()]
+    "name", [pytest.param(n, marks=[pytest.mark.deep] * n.endswith(LARGE)) for n in zoo_names()]
 )
 def test_built_in_models_come_back(name: str, tmp_path: Path) -> None:
     with open_model(f"zoo:{name}", {}) as source:
