@@ -48,9 +48,7 @@ def run(gpu: str, gpus: int, batch: int, seq: int, past: int) -> tuple[float, in
     """Return the seconds of one step, and the bytes of weights that a GPU holds in fp8."""
     dims = {"batch": batch, "seq": seq, "past": past}
     parallel = f"tp={gpus}"
-    outcome = api.run_over(
-        MODEL, dims=dims, gpu=None, system=SYSTEMS[gpu], parallel=parallel, dtype="fp8"
-    )
+    outcome = api.run_over(MODEL, dims=dims, gpu=None, system=SYSTEMS[gpu], parallel=parallel, dtype="fp8")
     use = outcome.report.system
     assert use is not None
     return outcome.report.seconds, use.stages[0].memory.weights
@@ -95,12 +93,12 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for r in each:
         print(
-            f"| {r.gpus} {r.gpu} | {r.release} | {r.prompt} | {r.output} | {r.published:,.0f} | {r.here:,.0f} | "
-            f"{r.here / r.published:.2f} | {r.batch} |"
+            f"| {r.gpus} {r.gpu} | {r.release} | {r.prompt} | {r.output} | {r.published:,.0f} | "
+            f"{r.here:,.0f} | {r.here / r.published:.2f} | {r.batch} |"
         )
     for name in dict.fromkeys((r.gpu, r.gpus) for r in each):
         ratios = [r.here / r.published for r in each if (r.gpu, r.gpus) == name]
-        print(f"\n{name[1]} {name[0]}: here / published {median(ratios):.2f} in the middle of {len(ratios)} rows")
+        print(f"\n{name[1]} {name[0]}: here / published {median(ratios):.2f} median of {len(ratios)} rows")
     known = {(r.gpu, r.gpus, r.prompt, r.output): r for r in each if r.release == "v1.0"}
     for (gpu, gpus, prompt, output), two in known.items():
         one = known.get(("H200", 1, prompt, output))
