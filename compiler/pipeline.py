@@ -30,6 +30,7 @@ from .lower.launches import Launches
 from .lower.place import Placement, place, room_notes
 from .lower.prefetch import Ahead, as_launched, read_ahead
 from .lower.price import StepPrices
+from .lower.rules.experts import wide_experts
 from .lower.schedule import schedule
 from .lower.steps import Schedule
 from .ops.expert_matmul import LAW
@@ -119,8 +120,7 @@ def mapping_passes(chip: Chip | None) -> tuple[Pass, ...]:
 
 def default_steps(own: DType, form: Format, chip: Chip | None, routing: str = LAW) -> Steps:
     """Return the passes that run on a model of floats `own` where nobody asks for others."""
-    fused = passes(own, form.floats, quantise=form.quantise, routing=routing)
-    return Steps(fused, mapping_passes(chip))
+    return Steps(passes(own, form.floats, quantise=form.quantise, routing=routing), mapping_passes(chip))
 
 
 def chosen_steps(
@@ -331,7 +331,7 @@ def _describe(
     """Return what the program says of the model, with what to say of passes that were asked for."""
     spelling = task.options.passes
     passes = () if spelling is None else (f"passes: {without_folders(spelling)}",)
-    notes = passes + _place_notes(moments) + room_notes(placement, task.chip)
+    notes = passes + _place_notes(moments) + room_notes(placement, task.chip) + wide_experts(moments, form)
     return replace(
         task.about,
         name=task.about.name or graph.name,

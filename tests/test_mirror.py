@@ -45,6 +45,7 @@ THROUGH = {
     "program/test_verify.py": "program/columns program/fields",
     "results/test_difference.py": "view/difference",
     "reuse/test_memo.py": "engine/memoised",
+    "sweeps/test_evaluate.py": "reuse/code",
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
     "study/test_system_machine.py": "study/gpu_stage study/stage_time",
@@ -67,7 +68,8 @@ OF_MORE = {
     "tools of the tests": "fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
-    "gradients, all of them": "compiler/gradients/by_torch compiler/gradient_operators",
+    "gradients, all of them": "study/training_by_torch compiler/gradients/by_torch "
+    "compiler/gradient_operators",
     "the compiler as a whole": "compiler/bounded_constants compiler/casts compiler/differential "
     "compiler/classic compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft "
     "compiler/standard compiler/stored_weights compiler/lower/states",

@@ -10,8 +10,6 @@ from ..build import NodeBuilder
 from ..graph import Graph
 from ..ops import Sums, pull_back, reached
 
-BACKWARD = " (backward)"  # ends the origin of a node that a gradient rule made
-
 
 def differentiate(
     graph: Graph, loss: str, wrt: Sequence[str], names: Mapping[str, str] | None = None

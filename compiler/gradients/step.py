@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,8 +28,10 @@ from ..passes.set_precision import own_dtype
 from .arithmetic import Arithmetic
 from .differentiate import gradients_of, joined, named
 from .losses import first_float, with_loss
+from .marks import OPTIMISER
 from .optimisers import Moment, Optimiser, Sgd
 from .parameters import as_constants, chosen, frozen_note
+from .recompute import BALANCE, Throughput, recompute
 
 RATE, STEP, SCALE, LOSS, TARGET, NORM = (
     "learning_rate",
@@ -38,7 +41,6 @@ RATE, STEP, SCALE, LOSS, TARGET, NORM = (
     "target",
     "gradient_norm",
 )
-OPTIMISER = " (optimizer)"  # ends the origin of a node that changes a weight
 PRECISIONS = ("fp32", "bf16", "fp16")
 CLIP_EPSILON = 1e-6  # beside the norm, as torch.nn.utils.clip_grad_norm_ has it
 FORWARD: tuple[Pass, ...] = (
@@ -59,7 +61,8 @@ class Recipe:
     `precision` is of forward and backward. Below fp32 weights are kept in fp32 beside it (masters), which the
     optimiser changes; in fp16 the loss is scaled, and a step whose gradients are not finite changes nothing.
     `clip` is the most that the norm of all gradients may be, 0 for any. The gradients of `accumulate`
-    micro-batches are averaged.
+    micro-batches are averaged. At most `keep` bytes of the forward pass are kept for the way back, where that
+    can be; what is more is computed again.
     """
 
     loss: str
@@ -70,13 +73,15 @@ class Recipe:
     accumulate: int = 1
     train: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
+    keep: float = math.inf
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise UserError(f"--precision {self.precision!r} (right: {', '.join(PRECISIONS)})")
-        if self.accumulate < 1 or self.clip < 0:
+        if self.accumulate < 1 or not (self.clip >= 0 and self.keep >= 0):
             raise UserError(
-                f"accumulate {self.accumulate}, clip {self.clip} (right: 1 or more, and 0 or more)"
+                f"accumulate {self.accumulate}, clip {self.clip}, keep {self.keep} "
+                "(right: 1 or more, and 0 or more)"
             )
 
 
@@ -110,8 +115,12 @@ class TrainingStep:
         return "optimizer" if value in self.states else "data"
 
 
-def training_step(graph: Graph, stored: Mapping[str, Const], recipe: Recipe) -> TrainingStep:
+def training_step(
+    graph: Graph, stored: Mapping[str, Const], recipe: Recipe, pace: Throughput = BALANCE
+) -> TrainingStep:
     """Return the step of a graph whose stored floats are inputs (`frontend.trainable`), each with its value.
+
+    `pace` says what computing a value again takes.
 
     Raises `UserError` for a model without parameters, a loss that does not fit and ops without a gradient.
     """
@@ -121,9 +130,10 @@ def training_step(graph: Graph, stored: Mapping[str, Const], recipe: Recipe) -> 
     forward = forward.with_notes((*graph.notes, *frozen_note(list(frozen))))
     writer = _Writer(forward, names, recipe)
     states = {name: kind for name in names for name, kind in writer.states_of(name).items()}
-    micro = writer.micro() if recipe.accumulate > 1 else None
+    micro = _within(writer.micro(), recipe, pace) if recipe.accumulate > 1 else None
     parameters = {name: stored[name] for name in names}
-    return TrainingStep(check(writer.step()), forward, parameters, states, recipe, scores, micro)
+    whole = _within(writer.step(), recipe, pace)
+    return TrainingStep(whole, forward, parameters, states, recipe, scores, micro)
 
 
 def _forward(graph: Graph, recipe: Recipe) -> tuple[Graph, TensorType]:
@@ -137,6 +147,12 @@ def _forward(graph: Graph, recipe: Recipe) -> tuple[Graph, TensorType]:
     output = recipe.output or first_float(graph)
     whole = with_loss(graph, recipe.loss, output, TARGET, LOSS)
     return whole.with_nodes(whole.nodes, outputs=(LOSS,)).prune(), graph.type_of(output)
+
+
+def _within(graph: Graph, recipe: Recipe, pace: Throughput) -> Graph:
+    """Return the graph that keeps for the way back what the recipe allows."""
+    graph, kept = recompute(graph, recipe.keep, pace)
+    return check(graph.with_notes((*graph.notes, *kept.notes)))
 
 
 def _unrounded(graph: Graph, own: str) -> Graph:
@@ -175,7 +191,7 @@ class _Writer:
             total = Arithmetic(b, name)("add", f"{name}.sum_of_gradients", gradients[name])
             places[named(b, total, f"{name}.sum_of_gradients.next")] = f"{name}.sum_of_gradients"
         whole = joined(graph, b, (*outputs, *places)).with_states(places)
-        return check(_only_read(whole))
+        return _only_read(whole)
 
     def step(self) -> Graph:
         """Return the graph of a whole step, or of its last micro-batch."""

@@ -217,6 +217,7 @@ def reached(nodes: Iterable[Node], sources: Collection[str]) -> set[str]:
 def pull_back(builder: NodeBuilder, nodes: Sequence[Node], sums: Sums, active: Collection[str]) -> None:
     """Add to `sums` the gradients of active values through nodes, given in their order, last node first.
 
+    Nodes that this makes say in `origin` which node they come from.
     Raises `UserError` for an op on the way that has no gradient rule.
     """
     for node in reversed(nodes):
@@ -224,25 +225,27 @@ def pull_back(builder: NodeBuilder, nodes: Sequence[Node], sums: Sums, active: C
         wanted = tuple(v in active for v in node.inputs)
         if not any(given) or not any(wanted) or node.op in FLAT:
             continue
-        for value, gradient in zip(node.inputs, _gradients(builder, node, given, wanted), strict=False):
-            if gradient and value in active:
-                sums.put(value, gradient, node.name)
+        outer = builder.origin
+        builder.origin = outer or f"{node.origin or node.name} (backward)"
+        try:
+            for value, gradient in zip(node.inputs, _gradients(builder, node, given, wanted), strict=False):
+                if gradient and value in active:
+                    sums.put(value, gradient, node.name)
+        finally:
+            builder.origin = outer
 
 
 def _gradients(
     builder: NodeBuilder, node: Node, given: tuple[str, ...], wanted: tuple[bool, ...]
 ) -> Sequence[str]:
-    """Return what a node's rule gives; the nodes that it makes say in `origin` where they come from."""
+    """Return what a node's rule gives."""
     if node.op not in GRADIENTS:
         why = NO_GRADIENT.get(node.op, "it has no rule")
         raise UserError(f"{node.op} %{node.output} has no gradient: {why} ({node.origin or node.name})")
-    outer, builder.origin = builder.origin, builder.origin or f"{node.origin or node.name} (backward)"
     try:
         return GRADIENTS[node.op](Back(builder, node, given, wanted))
     except UserError as error:
         raise UserError(f"the gradient of {node.op} %{node.output}: {error}") from None
-    finally:
-        builder.origin = outer
 
 
 def _between(builder: NodeBuilder, results: Iterable[str], sources: Collection[str]) -> list[Node]:

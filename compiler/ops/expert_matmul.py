@@ -6,9 +6,10 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 from mtia_emu.streams.routing import loads
-from mtia_emu.types import INT32, CopyWork, ExpertsWork, TensorType
+from mtia_emu.types import FP32, INT32, CopyWork, DType, ExpertsWork, TensorType, dtype_of
 
 from ..graph import Attrs
+from .backward import Back, gradient, no_gradient
 from .base import Array, Arrays, Count, Op, Types, array, index_dtype, integer, need, register
 from .embedding_bag import rows_of
 from .layout import WHOLE, Layout, NodeSplit, Query, splits
@@ -42,7 +43,12 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
         raise UserError(f"{x} has neither a row a token of {chosen} nor one for each of its experts")
     if not 0 < each <= weights.shape[0]:
         raise UserError(f"a token goes to {each} of {weights.shape[0]} experts (right: 1 to all of them)")
-    return (TensorType(x.dtype, (tokens * each, weights.shape[2])),)
+    return (TensorType(_summed(x.dtype), (tokens * each, weights.shape[2])),)
+
+
+def _summed(kind: DType) -> DType:
+    """Return the type of sums of products: of operands of 8 bits, that of the accumulators."""
+    return (FP32 if kind.is_float else INT32) if kind.bits == 8 else kind
 
 
 def _expert_matmul(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
@@ -50,7 +56,7 @@ def _expert_matmul(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     chosen = rows_of(array(arrays[2]), len(weights), "expert")
     tokens, each = chosen.shape
     rows = np.repeat(x, each, axis=0) if len(x) == tokens else x
-    out = np.zeros((tokens * each, weights.shape[2]), x.dtype)
+    out = np.zeros((tokens * each, weights.shape[2]), _summed(dtype_of(x)).numpy)
     flat = chosen.reshape(-1)
     for expert in np.unique(flat):
         mine = flat == expert
@@ -73,7 +79,8 @@ register(
         "expert_matmul",
         "out[t * each + j] = x[t] @ weights[chosen[t, j]], of weights [experts, k, n]; x may have one for "
         "each choice. Weights of experts that nobody chooses are not read; `law` is how popular experts are "
-        "where no values tell, `each` how many rows one after another are of the same token",
+        "where no values tell, `each` how many rows one after another are of the same token. Products of 8 "
+        "bits stay sums in fp32 or int32",
         (3, 3),
         _infer,
         _expert_matmul,
@@ -160,3 +167,31 @@ register(
         ("experts", "turns", "rows"),
     )
 )
+
+no_gradient("it is of whole numbers", "route")
+
+
+@gradient("expert_matmul")
+def _back(b: Back) -> tuple[str, str, str]:
+    """Of a row by its expert: g W^T, summed over a token's choices; of W: x^T g over the expert's rows.
+
+    The second is a product for each expert of all rows, those of other experts as 0.
+    """
+    tokens, each = b.type(2).shape
+    experts, k, _ = b.type(1).shape
+    x = weights = ""
+    if b.wants(0):
+        attrs = {name: v for name, v in b.node.attrs.items() if name == "law"}
+        x = b.add("expert_matmul", b.grad, b.swapped(b[1]), b[2], **attrs)
+        if b.type(0).shape[0] != tokens * each:
+            x = b.add("reduce_sum", b.reshape(x, (tokens, each, k)), axes=(1,), keepdims=False)
+    if b.wants(1):
+        rows = b[0]
+        if b.type(0).shape[0] != tokens * each:
+            rows = b.add("expand", b.reshape(rows, (tokens, 1, k)), shape=(tokens, each, k))
+            rows = b.reshape(rows, (tokens * each, k))
+        chosen = b.reshape(b[2], (1, tokens * each, 1))
+        places = np.arange(experts).reshape(-1, 1, 1).astype(b.type(2).dtype.numpy)
+        mine = b.cast(b.add("equal", chosen, b.builder.constant(places)), b.type(0))
+        weights = b.add("matmul", b.swapped(b.times(mine, rows)), b.grad)
+    return x, weights, ""

@@ -37,8 +37,9 @@ class Quantise(Rules):
     they are, and the weights are expanded on their way to the matrix unit. 4-bit weights have `none`.
     Weights have a scale a column, or one for each `group` rows of a column, which only `none` allows (0:
     none; int4: 32); `zeros` gives 4-bit blocks a zero point as well. Int8 sums are exact in int32; scales,
-    bias and activation follow on the tile in fp32. Products of two activations stay as they are. Weights
-    that several products read are stored once.
+    bias and activation follow on the tile in fp32. Products of two activations stay as they are, and so do
+    those that choose experts. Rows for experts find their scale at run time; with `none` the weights of
+    experts stay. Weights that several products read are stored once.
     """
 
     weights: str = "int8"
@@ -112,9 +113,12 @@ class _Quantiser:
     tops: Mapping[str, float] = field(default_factory=dict)
     stored: dict[str, tuple[str, ...]] = field(default_factory=dict)
     scales: dict[float, str] = field(default_factory=dict)
+    routers: set[str] | None = None
 
     def rule(self, node: Node, match: Match) -> Rewrite | Skip | None:
-        """x @ weights, with whatever follows on the tile."""
+        """x @ weights, with whatever follows on the tile; x @ weights of chosen experts."""
+        if node.op == "expert_matmul":
+            return self._experts(node, match)
         if node.op not in PRODUCTS or not match.type_of(node.inputs[0]).dtype.is_float:
             return None
         x, name = node.inputs[:2]
@@ -125,6 +129,8 @@ class _Quantiser:
             return Skip("it is empty")
         if const.type.dtype.bits <= 8:
             return Skip("its weights have few bits already")
+        if node.name in self._routers(match):
+            return Skip("it chooses experts: a rounding that makes another choice makes another model")
         b = building(node, match)
         if self.step.mode == "none":
             matrix = self._blocks(b, name, const)
@@ -143,6 +149,63 @@ class _Quantiser:
         )
         attrs = {"tape": str(tape), "shape": shape, "to": node.type.dtype.name}
         return become(node, b, b.add("matmul_map", rows, codes, *names[1:], fold=False, **attrs))
+
+    def _routers(self, match: Match) -> set[str]:
+        """Return the products, by the node's name, from whose results experts are chosen."""
+        if self.routers is None:
+            self.routers = set()
+            pending = [node.inputs[2] for node in match.nodes("expert_matmul")]
+            seen = set(pending)
+            while pending:
+                maker = match.producer(pending.pop())
+                if maker is not None and maker.op in PRODUCTS:
+                    self.routers.add(maker.name)
+                elif maker is not None:
+                    new = [v for v in maker.inputs if v and v not in seen]
+                    seen.update(new)
+                    pending += new
+        return self.routers
+
+    def _experts(self, node: Node, match: Match) -> Rewrite | Skip | None:
+        """Quantise rows as they come, and weights with a scale for each column of each expert."""
+        x, name, chosen = node.inputs
+        const, kind = match.const(name), match.type_of(x)
+        if const is None or const.type.dtype.bits <= 8 or 0 in (*const.type.shape, *kind.shape):
+            return Skip("its experts' weights are no constant, empty, or of few bits already")
+        if self.step.mode == "none":
+            return Skip("weights of experts are not expanded on their way to the matrix unit")
+        b, to = building(node, match), self.step.form.stored
+        named: dict[str, Any] = {} if to == INT8 else {"to": to.name}
+        rows, scales = b.adds("quantise_rows", x, **named)
+        codes, columns = self._experts_columns(b, name, const)
+        made = b.add("expert_matmul", rows, codes, chosen, fold=False, **node.attrs)
+        tokens, each = b.type_of(chosen).shape
+        if kind.shape[0] == tokens and each > 1:
+            wide = b.add("expand", b.add("reshape", scales, shape=(tokens, 1, 1)), shape=(tokens, each, 1))
+            scales = b.add("reshape", wide, shape=(tokens * each, 1))
+        own = b.add("gather", columns, b.add("reshape", chosen, shape=(tokens * each,)), axis=0)
+        value = b.add("map", made, scales, own, tape=str(_scaled()), to=node.type.dtype.name)
+        return become(node, b, value)
+
+    def _experts_columns(self, b: NodeBuilder, name: str, const: Const) -> tuple[str, str]:
+        """Return codes [experts, k, n] and scales [experts, n]; they are made when they are read."""
+        if name not in self.stored:
+            form, (experts, k, n) = self.step.form, const.type.shape
+            scales = lru_cache(maxsize=1)(
+                lambda: np.concatenate([block_scales(w, k, form) for w in const.array(name)])
+            )
+
+            def codes() -> np.ndarray:
+                pairs = zip(const.array(name), scales(), strict=True)
+                return np.stack([encode(w, row[None, :], k, form) for w, row in pairs])
+
+            kinds = TensorType(form.stored, (experts, k, n)), TensorType(FP32, (experts, n))
+            self.stored[name] = (
+                b.put(b.fresh(f"{name}.{form.name}"), Const(kinds[0], codes if const.present else None)),
+                b.put(b.fresh(f"{name}.scale"), Const(kinds[1], scales if const.present else None)),
+            )
+        codes_name, row_name = self.stored[name]
+        return codes_name, row_name
 
     def _rows(self, b: NodeBuilder, node: Node, shape: tuple[int, ...]) -> tuple[str, str]:
         """Return the left side in the type of the weights, and its scale, which broadcasts to a shape."""

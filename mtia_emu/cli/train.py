@@ -44,6 +44,14 @@ RECIPE = (
         "--clip", type=float, default=0.0, metavar="NORM", help="Most that the norm of all gradients may be."
     ),
     click.option(
+        "--keep",
+        type=float,
+        default=float("inf"),
+        metavar="BYTES",
+        help="Most bytes of the forward pass that are kept for the way back, as in 2e9; what is more is "
+        "computed again, what takes least time a byte first.",
+    ),
+    click.option(
         "--accumulate",
         type=click.IntRange(1, 1 << 16),
         default=1,
@@ -120,7 +128,7 @@ def train(model: str, **flags: Any) -> None:
 
 
 def _recipe(flags: dict[str, Any]) -> dict[str, Any]:
-    names = ("loss", "output", "optimizer", "precision", "clip", "accumulate", "train", "freeze")
+    names = ("loss", "output", "optimizer", "precision", "clip", "keep", "accumulate", "train", "freeze")
     return {name: flags[name] for name in names} | {"dims": o.parse_dims(flags["dims"])}
 
 

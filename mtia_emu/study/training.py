@@ -12,6 +12,7 @@ import numpy as np
 
 from mtia_emu.compiler.frontend.trainable import load_trainable
 from mtia_emu.compiler.gradients.optimisers import optimiser
+from mtia_emu.compiler.gradients.recompute import BALANCE, Throughput
 from mtia_emu.compiler.gradients.step import LOSS, RATE, SCALE, STEP, TARGET, Recipe, TrainingStep
 from mtia_emu.compiler.gradients.step import training_step as step_of
 from mtia_emu.compiler.graph import Graph
@@ -21,6 +22,7 @@ from mtia_emu.compiler.ops import work
 from mtia_emu.compiler.pipeline import Compiled, compile_graph
 from mtia_emu.compiler.reference import core_library, evaluate
 
+from ..engine.bounds import roofs
 from ..engine.function import execute
 from ..errors import UserError, refuse_unknown
 from ..gpu import load_gpu
@@ -30,6 +32,7 @@ from ..results.machine import Machine
 from ..results.report import Report
 from ..results.training import Losses, Training
 from ..sources import ZOO, Source, open_model
+from ..types import dtype
 from ..zoo import training_dims
 from .accelerator import Accelerator, ProgramRun
 from .peak_memory import peak_memory
@@ -106,8 +109,9 @@ def train(
 ) -> Training:
     """Time and price a training step of a model on a chip, and execute `steps` of them.
 
-    `loss` is cross-entropy, bce, bce-with-logits or mse; `optimizer` a text as `adamw{lr=3e-4}`; `recipe` the
-    other fields of `Recipe`: output, precision, clip, accumulate, train, freeze. `data`, `rates`: see `Plan`.
+    `loss` is cross-entropy, bce, bce-with-logits or mse; `optimizer` a text as `adamw{lr=3e-4}`; `recipe` has
+    the other fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep. For `data` and
+    `rates` see `Plan`.
     `check` holds the losses to the same steps by the references of the ops. Raises `UserError` for what does
     not fit.
     """
@@ -115,7 +119,7 @@ def train(
     plan = Plan(steps, data, seed, check, rates)
     bound = _dims(str(model), dims or {})
     with open_model(str(model), bound, execute_seed=seed if steps else None) as source:
-        step = _step(source, Recipe(loss, optimiser(optimizer), **recipe))
+        step = _step(source, Recipe(loss, optimiser(optimizer), **recipe), loaded)
         return _trained(source, step, loaded, plan, gpu, progress)
 
 
@@ -123,11 +127,17 @@ def _dims(model: str, dims: Mapping[str, int]) -> Mapping[str, int]:
     return training_dims(model.removeprefix(ZOO), dims) if model.startswith(ZOO) else dims
 
 
-def _step(source: Source, recipe: Recipe) -> TrainingStep:
+def _step(source: Source, recipe: Recipe, chip: Chip | None = None) -> TrainingStep:
     if source.is_graph:
         raise UserError(f"{source.path}: a graph's text is what a step becomes (right: the ONNX model)")
     graph, stored = load_trainable(source.path, {} if source.examples else source.dims)
-    return step_of(graph, stored, recipe)
+    return step_of(graph, stored, recipe, BALANCE if chip is None else _pace(chip, recipe.precision))
+
+
+def _pace(chip: Chip, precision: str) -> Throughput:
+    """Return what computing a value again takes on a chip, by its peaks."""
+    peaks = roofs(chip, dtype(precision))
+    return Throughput(peaks.matrix_ops_per_s / 2 or peaks.simd_ops_per_s / 2, peaks.dram_bytes_per_s)
 
 
 def _trained(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache, cached_property, partial
-from importlib import resources
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,6 @@ from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.partition.mesh import parse_parallel
 from mtia_emu.compiler.pass_text import files_of
 
-from .. import __version__
-from .. import compiler as _compiler
-from .. import kernels as _kernels
 from ..engine.cost import BlockCost
 from ..engine.lookups import Lookups, from_inputs
 from ..engine.memoised import memoised_costs
@@ -33,6 +29,7 @@ from ..program.commands import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
 from ..results.machine import Machine
+from ..reuse.code import code_digest
 from ..reuse.memo import Memo, Memoise
 from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
 from ..sources import ZOO, open_model
@@ -85,29 +82,6 @@ def _model_digest(model: Workload) -> str:
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-@cache
-def code_digest() -> str:
-    """Return a digest of the product's own code and data: a version number says too little while it grows.
-
-    A checkout and a wheel of it have the same one, though `compiler` and `kernels` lie elsewhere.
-    """
-    files: dict[str, Path] = {}
-    for package in ("mtia_emu", _compiler.__name__, _kernels.__name__):
-        root = Path(str(resources.files(package)))
-        below = "/".join(package.split(".")[1:])
-        for file in (f for f in root.rglob("*") if f.suffix in (".py", ".toml")):
-            files[f"{below}/{file.relative_to(root).as_posix()}".lstrip("/")] = file
-    return digest_of((name, files[name].read_bytes()) for name in sorted(files))
-
-
-def digest_of(files: Iterable[tuple[str, bytes]]) -> str:
-    """Return a digest of this version's files: their names below the package, and what is in them."""
-    digest = hashlib.sha256(__version__.encode())
-    for name, content in files:
-        digest.update(name.encode() + b"\0" + content)
-    return digest.hexdigest()[:16]
 
 
 @dataclass

@@ -61,6 +61,7 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         ([f32(4, 3), f32(4, 3, 5), np.array([[0, 3], [2, 2]], np.int32)], {"law": "zipf:1.2"}),
         ([f32(4, 3), f32(4, 3, 5), np.array([[0], [3], [2], [2]])], {"each": 2}),
         ([f32(0, 3), f32(4, 3, 5), np.zeros((0, 2), np.int64)], {}),
+        ([np.ones((2, 3), np.int8), np.ones((4, 3, 5), np.int8), np.array([[0, 3], [2, 1]])], {}),
     ],
     "route": [([np.array([[0, 3], [2, 3]])], {"experts": 4, "turns": 4, "rows": 1})],
     "embedding_bag": [

@@ -6,6 +6,7 @@ from mtia_emu.kernels.turns import Turns, turns_of
 
 from mtia_emu.types import INT32, TensorType
 
+from ...formats import Format
 from ...graph import Node
 from ...ops.expert_matmul import expert_loads
 from ..steps import Schedule
@@ -66,3 +67,16 @@ def _by_turn(view: View, turns: Turns) -> View:
     """Return packed rows [turns * rows, k] as [turns, rows, k]."""
     k = view.shape[1]
     return View(view.buffer, view.dtype, (turns.count, turns.rows, k), (turns.rows * k, k, 1), view.offset)
+
+
+def wide_experts(schedule: Schedule, form: Format) -> tuple[str, ...]:
+    """Return what to say of products with experts whose weights were to be put in few bits."""
+    graph = schedule.graph
+    experts = [graph.type_of(n.inputs[1]).dtype for n in graph.nodes if n.op == "expert_matmul"]
+    wide = [kind for kind in experts if kind.bits > 8]
+    if not wide or form.quantise is None:
+        return ()
+    return (
+        f"the weights of {len(wide)} products with experts stay in {wide[0]}: weights alone in few bits are "
+        "for other products (right for both: --dtype int8 or fp8)",
+    )

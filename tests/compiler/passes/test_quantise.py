@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from before_after import cases, hold, outcomes
+from before_after import cases, hold, outcomes, with_weights
 from mtia_emu.compiler import text
+from mtia_emu.compiler.check import check
 from mtia_emu.compiler.graph import Const
 from mtia_emu.compiler.pass_text import parse_passes
 from mtia_emu.compiler.passes.quantise import Quantise
 from mtia_emu.compiler.passes.set_weight_layout import SetWeightLayout
-from mtia_emu.compiler.pipeline import passes
+from mtia_emu.compiler.pipeline import compile_graph, passes
 from mtia_emu.compiler.reference import evaluate
 
 from mtia_emu.errors import UserError
+from mtia_emu.machine.chip import load_chip
 from mtia_emu.types import FP16, FP32, TensorType
 
 
@@ -132,3 +134,39 @@ def test_products_of_one_input_share_its_static_scale() -> None:
 def test_options_that_do_not_fit_are_refused(spelling: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_passes(spelling)
+
+
+EXPERTS = """graph g {
+  in %x : fp32[6,64]
+  const %router : fp32[64,5] = absent
+  const %w : fp32[5,64,24] = absent
+  %scores : fp32[6,5] = matmul(%x, %router)
+  %best : fp32[6,2], %chosen : int64[6,2] = topk(%scores) {axis=1, k=2, largest=true}
+  %y : fp32[12,24] = expert_matmul(%x, %w, %chosen)
+  out %y
+  out %best
+}"""
+
+
+@pytest.mark.parametrize("weights", ["int8", "fp8_e4m3"])
+def test_experts_are_quantised_and_what_chooses_them_is_not(weights: str) -> None:
+    graph = with_weights(text.parse(EXPERTS))
+    made = check(Quantise(weights)(graph))
+    kinds = {node.op: made.type_of(node.inputs[1]).dtype.name for node in made.nodes if "matmul" in node.op}
+    assert kinds == {"matmul": "fp32", "expert_matmul": weights}
+    given = {"x": np.random.default_rng(0).standard_normal((6, 64)).astype(np.float32)}
+    before, after = evaluate(graph, given), evaluate(made, given)
+    assert np.array_equal(before["best"], after["best"])
+    scale = np.abs(before["y"]).max()
+    assert 0 < np.abs(before["y"] - after["y"]).max() < (0.02 if weights == "int8" else 0.08) * scale
+
+
+def test_experts_stay_where_activations_do() -> None:
+    reasons = [x.reason for x in Quantise("int4").outcomes(text.parse(EXPERTS))]
+    assert "weights of experts are not expanded on their way to the matrix unit" in reasons
+    chip = load_chip("mtia-2i")
+    notes = compile_graph(text.parse(EXPERTS), chip, dtype="int4").program.notes
+    assert any("weights of 1 products with experts stay in fp16" in note for note in notes)
+    assert not any(
+        "experts" in x for x in compile_graph(text.parse(EXPERTS), chip, dtype="int8").program.notes
+    )
