@@ -126,6 +126,7 @@ class Case:
 
 COLLECTIVE = "collective all_reduce"
 BOARD = f"{COLLECTIVE} --system tiny-board"
+SHARD = "shard zoo:dlrm-small --system tiny-board"
 
 # Commands that compile a model: their words, and where the program that was made is seen.
 COMPILING: dict[str, tuple[str, See]] = {
@@ -190,6 +191,7 @@ STEPS = "steps zoo:llama-tiny --tokens 32 --decodes 2 --context 32"
 OPT = f"opt {{f}}/m.onnx -q {SMALL}"
 SWEEP = "sweep --model {f}/m.onnx,batch=16 --chip tiny --gpu none --jobs 0 -o {o}/s.db"
 CHOSEN = f"{SWEEP} --set dram.channels=1..9"
+PLAN = f"plan {Path(__file__).parents[2] / 'examples' / 'fleet-plan.toml'}"
 FLEET = f"fleet {Path(__file__).parents[2] / 'examples' / 'fleet-mtia-2i.toml'}"
 REPORT = "report {f}/s.db"
 TRAIN = "train zoo:resnet-tiny --chip tiny --dim batch=1 --gpu none --loss cross-entropy"
@@ -331,6 +333,25 @@ CASES: dict[tuple[str, str], Case] = {
         f"{BOARD} --set chips.chip.count=1500 --algorithm tree", "", "--many", ended, (True, False)
     ),
     ("collective", "--json"): Case(BOARD, "", "--json {o}/c", named),
+    ("shard", "--system"): Case(
+        "shard zoo:dlrm-small", "--system tiny-board", "--system yosemite-v3", printed
+    ),
+    ("shard", "--batch"): Case(SHARD, "--batch 64", "--batch 128", printed),
+    ("shard", "--skew"): Case(f"{SHARD} --shard row", "", "--skew zipf:1.2", printed),
+    ("shard", "--hot-bytes"): Case(f"{SHARD} --skew zipf:1.2", "", "--hot-bytes 100kB", printed),
+    ("shard", "--shard"): Case(SHARD, "--shard table", "--shard row", printed),
+    ("shard", "--memory-share"): Case(
+        SHARD, "--memory-share 0.5", "--memory-share 0.001", ended, (False, True)
+    ),
+    ("shard", "--batches"): Case(SHARD, "--batches 0", "--batches 1", printed),
+    ("shard", "--seed"): Case(
+        f"{SHARD} --shard row --skew zipf:1.2 --json -", "--seed 1", "--seed 2", printed
+    ),
+    ("shard", "--set"): Case(f"{SHARD} --shard table", "", "--set links.link.bytes_per_s=1e8", printed),
+    ("shard", "--many"): Case(
+        f"{SHARD} --batches 0 --shard copied --set chips.chip.count=1100", "", "--many", ended, (True, False)
+    ),
+    ("shard", "--json"): Case(SHARD, "", "--json {o}/s", named),
     ("opt", "--output"): Case(OPT, "", "-o {o}/g.ir", named),
     ("opt", "--draw"): Case(OPT, "", "--draw {o}/g.dot", named),
     ("opt", "--quiet"): Case(f"opt {{f}}/m.onnx {SMALL}", "", "-q", printed),
@@ -413,6 +434,9 @@ CASES: dict[tuple[str, str], Case] = {
     ("fleet", "--shares"): Case(FLEET, "", "--shares", printed),
     ("fleet", "--inputs"): Case(FLEET, "", "--inputs", printed),
     ("fleet", "--json"): Case(FLEET, "", "--json {o}/f.json", named),
+    ("fleet", "--output"): Case(FLEET, "", "--output {o}/f.html", named),
+    ("plan", "--set"): Case(PLAN, "", "--set plan.power_mw=420", printed),
+    ("plan", "--json"): Case(PLAN, "", "--json {o}/p.json", named),
     ("report", "--parquet"): Case(REPORT, "", "--parquet {o}/r.parquet", named),
 }
 
