@@ -19,6 +19,8 @@ from ..engine.cost import BlockCost
 from ..engine.lookups import Lookups, from_inputs
 from ..engine.memoised import memoised_costs
 from ..errors import UserError
+from ..fleet.load import load_scenario
+from ..fleet.scenario import Scenario
 from ..gpu import load_gpu
 from ..machine.base import chip_values
 from ..machine.chip import Chip, put, put_all, validate
@@ -34,6 +36,7 @@ from ..sources import ZOO, open_model
 from ..study.accelerator import Accelerator, GraphModel
 from ..types import dtype
 from .expression import evaluate
+from .fleets import check_fleet, fleet_columns, silicon_numbers
 from .row import EXCLUDED, FAILED, OK, Row, layer_groups, model_metrics, overall
 from .space import Point
 from .spec import Spec, Workload
@@ -50,11 +53,13 @@ class Job:
     chip: dict[str, Any]
     code: str
     models: tuple[str, ...]
+    scenario: Scenario | None = None
 
     @property
     def digest(self) -> str:
         """Return a digest of everything that decides the rows."""
-        text = repr((self.spec.digest, self.chip, self.code, self.models))
+        fleet = self.scenario.model_dump_json() if self.scenario else ""
+        text = repr((self.spec.digest, self.chip, self.code, self.models, *([fleet] if fleet else [])))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -64,7 +69,16 @@ def make_job(spec: Spec) -> Job:
     validate(values, where)
     passes = spec.options(spec.model[0]).passes
     files = (*map(_model_digest, spec.model), *map(_file_digest, files_of(passes)))
-    return Job(spec, values, code_digest(), files)
+    return Job(spec, values, code_digest(), files, _scenario(spec))
+
+
+def _scenario(spec: Spec) -> Scenario | None:
+    """Return the scenario that points are priced in, held to the models."""
+    if spec.fleet is None:
+        return None
+    scenario = load_scenario(spec.fleet.scenario)
+    check_fleet(spec.fleet, scenario, [model.name for model in spec.model], "sweep")
+    return scenario
 
 
 def _model_digest(model: Workload) -> str:
@@ -137,6 +151,10 @@ class Evaluator:
             each[model.name], layers[model.name] = model_metrics(report, peak), layer_groups(report)
         metrics |= overall(each, spec, metrics["area_mm2"], metrics["dollars"])
         metrics |= {f"{name}.{key}": value for name, one in each.items() for key, value in one.items()}
+        if spec.fleet is not None and self.job.scenario is not None:
+            price = cost(chip, self._facts)
+            point = silicon_numbers(chip, metrics["area_mm2"], price, self._facts)
+            metrics |= fleet_columns(spec.fleet, self.job.scenario, point, each)
         return Row(index, params, OK, "", metrics, layers)
 
     def _chip(self, params: dict[str, Any]) -> tuple[dict[str, Any], Chip]:

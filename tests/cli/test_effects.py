@@ -126,6 +126,7 @@ class Case:
 
 COLLECTIVE = "collective all_reduce"
 BOARD = f"{COLLECTIVE} --system tiny-board"
+SHARD = "shard zoo:dlrm-small --system tiny-board"
 
 # Commands that compile a model: their words, and where the program that was made is seen.
 COMPILING: dict[str, tuple[str, See]] = {
@@ -332,6 +333,25 @@ CASES: dict[tuple[str, str], Case] = {
         f"{BOARD} --set chips.chip.count=1500 --algorithm tree", "", "--many", ended, (True, False)
     ),
     ("collective", "--json"): Case(BOARD, "", "--json {o}/c", named),
+    ("shard", "--system"): Case(
+        "shard zoo:dlrm-small", "--system tiny-board", "--system yosemite-v3", printed
+    ),
+    ("shard", "--batch"): Case(SHARD, "--batch 64", "--batch 128", printed),
+    ("shard", "--skew"): Case(f"{SHARD} --shard row", "", "--skew zipf:1.2", printed),
+    ("shard", "--hot-bytes"): Case(f"{SHARD} --skew zipf:1.2", "", "--hot-bytes 100kB", printed),
+    ("shard", "--shard"): Case(SHARD, "--shard table", "--shard row", printed),
+    ("shard", "--memory-share"): Case(
+        SHARD, "--memory-share 0.5", "--memory-share 0.001", ended, (False, True)
+    ),
+    ("shard", "--batches"): Case(SHARD, "--batches 0", "--batches 1", printed),
+    ("shard", "--seed"): Case(
+        f"{SHARD} --shard row --skew zipf:1.2 --json -", "--seed 1", "--seed 2", printed
+    ),
+    ("shard", "--set"): Case(f"{SHARD} --shard table", "", "--set links.link.bytes_per_s=1e8", printed),
+    ("shard", "--many"): Case(
+        f"{SHARD} --batches 0 --shard copied --set chips.chip.count=1100", "", "--many", ended, (True, False)
+    ),
+    ("shard", "--json"): Case(SHARD, "", "--json {o}/s", named),
     ("opt", "--output"): Case(OPT, "", "-o {o}/g.ir", named),
     ("opt", "--draw"): Case(OPT, "", "--draw {o}/g.dot", named),
     ("opt", "--quiet"): Case(f"opt {{f}}/m.onnx {SMALL}", "", "-q", printed),
