@@ -268,6 +268,8 @@ CASES: dict[tuple[str, str], Case] = {
             ("--set", "", "--gpu h100-sxm", "--set dram.channels=8"),
             ("--gpu", "", "--gpu h100-sxm", "--gpu h200-sxm"),
             ("--dtype", "--gpu h100-sxm", "--dtype fp16", "--dtype fp32"),
+            ("--system", "", "--gpu h100-sxm", "--system mtia-2i-server"),
+            ("--parallel", "--system mtia-2i-server", "--parallel tp=1", "--parallel tp=2"),
             ("--check", "--gpu h100-sxm", "--check 0", "--check 1"),
             ("--seed", "--gpu h100-sxm --check 1", "--seed 0", "--seed 1"),
         ]
