@@ -30,6 +30,7 @@ from .plan import plan
 from .rank import rank
 from .reduce import reduce
 from .serve import serve
+from .shard import shard
 from .steps import steps
 from .train import train
 
@@ -295,6 +296,7 @@ main.add_command(steps)
 main.add_command(rank)
 main.add_command(cli_collective.systems)
 main.add_command(cli_collective.collective)
+main.add_command(shard)
 
 
 main.add_command(opt)

@@ -126,6 +126,7 @@ class Case:
 
 COLLECTIVE = "collective all_reduce"
 BOARD = f"{COLLECTIVE} --system tiny-board"
+SHARD = "shard zoo:dlrm-small --system tiny-board"
 
 # Commands that compile a model: their words, and where the program that was made is seen.
 COMPILING: dict[str, tuple[str, See]] = {
@@ -267,6 +268,8 @@ CASES: dict[tuple[str, str], Case] = {
             ("--set", "", "--gpu h100-sxm", "--set dram.channels=8"),
             ("--gpu", "", "--gpu h100-sxm", "--gpu h200-sxm"),
             ("--dtype", "--gpu h100-sxm", "--dtype fp16", "--dtype fp32"),
+            ("--system", "", "--gpu h100-sxm", "--system mtia-2i-server"),
+            ("--parallel", "--system mtia-2i-server", "--parallel tp=1", "--parallel tp=2"),
             ("--check", "--gpu h100-sxm", "--check 0", "--check 1"),
             ("--seed", "--gpu h100-sxm --check 1", "--seed 0", "--seed 1"),
         ]
@@ -332,6 +335,25 @@ CASES: dict[tuple[str, str], Case] = {
         f"{BOARD} --set chips.chip.count=1500 --algorithm tree", "", "--many", ended, (True, False)
     ),
     ("collective", "--json"): Case(BOARD, "", "--json {o}/c", named),
+    ("shard", "--system"): Case(
+        "shard zoo:dlrm-small", "--system tiny-board", "--system yosemite-v3", printed
+    ),
+    ("shard", "--batch"): Case(SHARD, "--batch 64", "--batch 128", printed),
+    ("shard", "--skew"): Case(f"{SHARD} --shard row", "", "--skew zipf:1.2", printed),
+    ("shard", "--hot-bytes"): Case(f"{SHARD} --skew zipf:1.2", "", "--hot-bytes 100kB", printed),
+    ("shard", "--shard"): Case(SHARD, "--shard table", "--shard row", printed),
+    ("shard", "--memory-share"): Case(
+        SHARD, "--memory-share 0.5", "--memory-share 0.001", ended, (False, True)
+    ),
+    ("shard", "--batches"): Case(SHARD, "--batches 0", "--batches 1", printed),
+    ("shard", "--seed"): Case(
+        f"{SHARD} --shard row --skew zipf:1.2 --json -", "--seed 1", "--seed 2", printed
+    ),
+    ("shard", "--set"): Case(f"{SHARD} --shard table", "", "--set links.link.bytes_per_s=1e8", printed),
+    ("shard", "--many"): Case(
+        f"{SHARD} --batches 0 --shard copied --set chips.chip.count=1100", "", "--many", ended, (True, False)
+    ),
+    ("shard", "--json"): Case(SHARD, "", "--json {o}/s", named),
     ("opt", "--output"): Case(OPT, "", "-o {o}/g.ir", named),
     ("opt", "--draw"): Case(OPT, "", "--draw {o}/g.dot", named),
     ("opt", "--quiet"): Case(f"opt {{f}}/m.onnx {SMALL}", "", "-q", printed),
