@@ -110,8 +110,8 @@ def train(
     """Time and price a training step of a model on a chip, and execute `steps` of them.
 
     `loss` is cross-entropy, bce, bce-with-logits or mse; `optimizer` a text as `adamw{lr=3e-4}`; `recipe` has
-    the other fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep. For `data` and
-    `rates` see `Plan`.
+    the other fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep, embeddings.
+    For `data` and `rates` see `Plan`.
     `check` holds the losses to the same steps by the references of the ops. Raises `UserError` for what does
     not fit.
     """
