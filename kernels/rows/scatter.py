@@ -13,7 +13,6 @@ from mtia_emu.program.isa import SCATTER_NAMES, Block, Opcode, Operand
 from ..builder import Builder, ceil_div
 from ..kernel import Kernel
 
-
 FEW = 8  # rows on their way that keep memory busy: they are long where no more fit
 BESIDE_BYTES = 64  # of local memory, for each row on its way: its index and what it changes
 

@@ -17,12 +17,13 @@ OPSET, IR = 20, 10
 CODES = {kind.name: code for code, kind in DTYPE_OF_ONNX.items()}
 SAME = {  # ops that ONNX has under another spelling of their name, and no attributes
     "abs": "Abs", "add": "Add", "and": "And", "ceil": "Ceil", "copy": "Identity", "div": "Div",
-    "equal": "Equal",
+    "equal": "Equal", "erf": "Erf", "sin": "Sin", "cos": "Cos", "sinh": "Sinh", "cosh": "Cosh",
     "exp": "Exp", "floor": "Floor", "gelu": "Gelu", "greater": "Greater", "greater_equal": "GreaterOrEqual",
     "isnan": "IsNaN",
     "less": "Less", "less_equal": "LessOrEqual", "log": "Log", "max": "Max", "min": "Min", "mod": "Mod",
     "mul": "Mul", "neg": "Neg", "not": "Not", "or": "Or", "pow": "Pow", "reciprocal": "Reciprocal",
-    "relu": "Relu", "round": "Round", "sigmoid": "Sigmoid", "sign": "Sign", "softplus": "Softplus", "sqrt": "Sqrt",
+    "relu": "Relu", "round": "Round", "sigmoid": "Sigmoid",
+    "sign": "Sign", "softplus": "Softplus", "sqrt": "Sqrt",
     "sub": "Sub",
     "tanh": "Tanh", "where": "Where", "xor": "Xor",
 }  # fmt: skip

@@ -17,7 +17,7 @@ DEEP = 400
 
 
 def training(graph: Graph, seed: int) -> Graph | None:
-    """Return a graph with the gradients of a weighted mean of its float outputs, None where there are none."""
+    """Return a graph with the gradients of a weighted mean of its float outputs; None without any."""
     b, rng, total = NodeBuilder(graph), np.random.default_rng(seed), ""
     for value in graph.outputs:
         kind = graph.type_of(value)
