@@ -9,8 +9,8 @@ The word behind the fence says what a block is:
 - `toml NAME` and `python NAME` are written to the file NAME.
 - Anything else is shown, not run.
 
-A page runs from top to bottom in one folder: `python docs/fences.py PAGE FOLDER` prints it with its
-outputs as they are now.
+A page runs from top to bottom in one folder, with the examples in it: `python docs/fences.py PAGE FOLDER`
+prints it with its outputs as they are now.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +35,7 @@ ORACLE = re.compile(
     r"relative error|\bok$"
 )  # lines whose numbers depend on the library that is compared with
 LEFT_OUT = "..."
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 class Stale(Exception):
@@ -72,6 +74,8 @@ def run_page(page: str, folder: Path) -> str:
     """
     namespace: dict[str, Any] = {"__name__": "__main__"}
     printed = [""]
+    if "examples/" in page and not (folder / EXAMPLES.name).exists():
+        shutil.copytree(EXAMPLES, folder / EXAMPLES.name)
 
     def one(match: re.Match[str]) -> str:
         info, body = match["info"], match["body"]

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import accuracy_silicon
+import claims
 import design_space
 import reference_tables
 from fences import fill, runs
@@ -191,6 +192,7 @@ CHEAP = reference_tables.SECTIONS | accuracy_silicon.SECTIONS
 SECTIONS: dict[str, Callable[[], str]] = CHEAP | {
     f.__name__.replace("_", "-"): f for f in (outputs, operators, exported_models)
 }
+SECTIONS |= claims.SECTIONS
 SECTIONS |= {"equal-area": design_space.equal_area}
 SECTIONS |= {f"passes-{name}": _measured(*case) for name, case in MEASURED.items()}
 SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu", "peaks", "gemm", "add")}

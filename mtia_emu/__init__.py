@@ -22,6 +22,7 @@ _HOME = {
     "load_program": "api",
     "run": "api",
     "save_program": "api",
+    "serve": "serving.served",
     "sweep": "sweeps.run",
     "systolic_cycles": "machine.units.systolic",
     "train": "study.training",
@@ -40,6 +41,7 @@ __all__ = [
     "load_program",
     "run",
     "save_program",
+    "serve",
     "sweep",
     "systolic_cycles",
     "train",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from .machine.chip import load_chip
     from .machine.units.systolic import systolic_cycles
     from .plugins.kernels import use_kernels
+    from .serving.served import serve
     from .study.training import train, training_step
     from .sweeps.run import sweep
 

@@ -20,7 +20,7 @@ FOLDERS = {"mtia_emu": "", "compiler": "compiler/", "kernels": "kernels/"}  # by
 # A test, and the files that are tested through the door which it is of: it imports them by way of others.
 THROUGH = {
     "cli/test_app.py": "cli/lists",
-    "cli/test_effects.py": "cli/train cli/conformance cli/diff cli/explain cli/fuzz",
+    "cli/test_effects.py": "cli/plan cli/train cli/conformance cli/diff cli/explain cli/fuzz",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
     "cli/test_sweep.py": "sweeps/search sweeps/stored",
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
@@ -45,6 +45,7 @@ THROUGH = {
     "program/test_verify.py": "program/columns program/fields",
     "results/test_difference.py": "view/difference",
     "reuse/test_memo.py": "engine/memoised",
+    "sweeps/test_evaluate.py": "reuse/code",
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
     "study/test_system_machine.py": "study/gpu_stage study/stage_time",
@@ -80,6 +81,7 @@ OF_MORE = {
     "a page": "view/report_json",
     "all formulas of fleets, with units": "fleet/formulas",
     "published arithmetic of fleets": "fleet/oracles",
+    "what is never claimed of fleets": "fleet/wording",
 }
 
 

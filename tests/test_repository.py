@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mtia_emu.sweeps.evaluate import code_digest, digest_of
+from mtia_emu.reuse.code import code_digest, digest_of
 
 ROOT = Path(__file__).parents[1]
 MOST_BYTES = 2 << 20

@@ -85,6 +85,8 @@ def _use(graph: Graph, node: Node, position: int) -> Role | None:
         return Role(ROWS, graph.type_of(node.inputs[first]).shape[0], True)
     if part == "offsets":
         return Role(OFFSETS, graph.type_of(node.inputs[first + 1]).shape[0])
+    if node.op == "expert_matmul" and position == 2:
+        return Role(ROWS, graph.type_of(node.inputs[1]).shape[0], True)
     if node.op in INDICES and position == 1:
         return Role(ROWS, _rows(graph, node), True)
     kind = graph.type_of(node.inputs[position]).dtype

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mtia_emu.errors import UserError
+import numpy as np
 
+from mtia_emu.errors import UserError
+from mtia_emu.types import TensorType
+
+from ..graph import Const
+from .nbits import unpack
 from .spelling import Call, Unsupported, onnx
 
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu_tanh", "silu": "silu", "identity": "", "swiglu": "swiglu"}
@@ -96,3 +101,59 @@ def _moe(c: Call) -> str:
     made = c.reshape(_expert(c, x, routing.chosen), (routing.rows, routing.each, shape[-1]))
     weighted = c.add("mul", made, c.reshape(routing.shares, (routing.rows, routing.each, 1)))
     return c.reshape(c.add("reduce_sum", weighted, axes=(1,), keepdims=0), shape)
+
+
+ROOM = {"fc1": 2, "fc2": 5, "fc3": 8}  # the place of the first operand of each product: codes, scales, shift
+POINTS = {"fc1": 11, "fc2": 12, "fc3": 13}  # of zero points
+MOST = 14  # operands that are known
+
+
+@onnx("com.microsoft::QMoE")
+def _qmoe(c: Call) -> str:
+    """Return a mixture whose weights are stored in 4 or 8 bits, as one with the weights they stand for."""
+    plain = c.attr("quant_type", "int") == "int" and c.attr("weights_prepacked", -1) != 1
+    if not plain or any(c.inputs[MOST:]):
+        raise Unsupported("its weights are no plain integers, or it has operands beyond zero points")
+    products = [p for p in ROOM if c.has(ROOM[p])]
+    parts = [v for p in products for v in (_expanded(c, p), c.optional(ROOM[p] + 2))]
+    return _moe(Call(c.builder, "QMoE", c.opset, (c[0], c[1], *parts), 1, c.attrs, c.hint))
+
+
+def _expanded(c: Call, product: str) -> str:
+    """Return weights [experts, n, k] of a product: codes less their middle or zero points, times scales."""
+    at, bits = ROOM[product], c.attr(f"{product}_expert_weight_bits", c.attr("expert_weight_bits", 4))
+    if bits not in (4, 8):
+        raise Unsupported(f"it has {bits}-bit weights")
+    places = (at, at + 1, POINTS[product])
+    consts = [c.builder.const_of(c[i]) if c.has(i) else None for i in places]
+    codes, scales, zeros = consts
+    if codes is None or scales is None or (c.has(places[2]) and zeros is None):
+        raise Unsupported("its weights are not constants")
+    experts, n, size = codes.type.shape
+    k = size * 8 // bits
+    kind, block = TensorType(c.type(0).dtype, (experts, n, k)), c.attr("block_size", 0) or k
+    if scales.type.size != experts * n * -(-k // block):
+        raise UserError(
+            f"{c.op}: scales {scales.type} are not one for each {block} of {k} elements of {kind}"
+        )
+
+    def load() -> np.ndarray:
+        values = unpack(codes.array(), bits).astype(np.float32)
+        points: np.ndarray | float = float(1 << (bits - 1))
+        if zeros is not None:
+            points = _each(unpack(zeros.array(), bits), kind.shape, block)
+        values = (values - points) * _each(scales.array(), kind.shape, block)
+        return np.ascontiguousarray(values.astype(kind.dtype.numpy))
+
+    present = all(x.present for x in consts if x is not None)
+    return c.builder.put(c.builder.fresh(f"{c[at]}.expanded"), Const(kind, load if present else None))
+
+
+def _each(values: np.ndarray, shape: tuple[int, ...], block: int) -> np.ndarray:
+    """Return a value a row or block, [experts, n (, blocks)], for each element of weights [experts, n, k]."""
+    _, n, k = shape
+    blocks = -(-k // block)
+    if values.ndim == 2:  # one a row
+        values = values[:, :n, None]
+    rows = values[:, :, :blocks].astype(np.float32)
+    return np.repeat(rows, block, axis=2)[:, :, :k]

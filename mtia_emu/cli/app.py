@@ -26,7 +26,12 @@ from .fuzz import fuzz
 from .lists import gpus, zoo
 from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
+from .plan import plan
+from .rank import rank
 from .reduce import reduce
+from .serve import serve
+from .shard import shard
+from .steps import steps
 from .train import train
 
 if TYPE_CHECKING:
@@ -287,8 +292,11 @@ def _text(form: Graph | Schedule | Program, commands: int) -> str:
 main.add_command(cli_sweep.sweep)
 main.add_command(cli_sweep.report)
 main.add_command(cli_area.area)
+main.add_command(steps)
+main.add_command(rank)
 main.add_command(cli_collective.systems)
 main.add_command(cli_collective.collective)
+main.add_command(shard)
 
 
 main.add_command(opt)
@@ -315,6 +323,8 @@ main.add_command(timeline)
 main.add_command(fuzz)
 main.add_command(train)
 main.add_command(fleet)
+main.add_command(plan)
+main.add_command(serve)
 
 
 if __name__ == "__main__":

@@ -183,7 +183,7 @@ def _answers(base: Chip, given: dict[str, Any]) -> dict[str, Any]:
     """Return what the user types where it is not the base's."""
     from ..machine.chip import parse_setting
 
-    out = {}
+    out: dict[str, Any] = {}
     for key in ASKED:
         if key in given:
             continue

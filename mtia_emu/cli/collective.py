@@ -51,13 +51,13 @@ def systems(name: str | None, settings: tuple[str, ...], many: bool, json_file: 
 
     if name is None:
         found = [load_system(each) for each in system_names()]
-        if not _written([_summary(s) for s in found], json_file):
+        if not written([_summary(s) for s in found], json_file):
             _print_all(found)
         return
     system = load_system(name, parse_settings(settings), consent=many)
     from ..system.listing import as_json
 
-    if not _written(as_json(system), json_file):
+    if not written(as_json(system), json_file):
         _print_one(system, name)
 
 
@@ -100,7 +100,7 @@ def collective(
         "system": system.name, "kind": kind, "ranks": list(chosen),
         "rows": [_as_json(size, found) for size, found in rows],
     }  # fmt: skip
-    if not _written(value, json_file):
+    if not written(value, json_file):
         _print_times(system, kind, chosen, rows)
 
 
@@ -132,7 +132,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, str]:
     return out
 
 
-def parse_size(text: str) -> float:
+def parse_size(text: str, flag: str = "--bytes") -> float:
     """Return bytes of a text as "64KiB", "1.5MB" or "1e6"."""
     match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     try:
@@ -140,7 +140,7 @@ def parse_size(text: str) -> float:
     except (KeyError, ValueError):
         value = -1.0
     if not 0 <= value <= 1e18:
-        raise UserError(f"--bytes {text[:40]!r}: no size (right: 65536, 64KiB, 1.5MB; at most 1e18)")
+        raise UserError(f"{flag} {text[:40]!r}: no size (right: 65536, 64KiB, 1.5MB; at most 1e18)")
     return value
 
 
@@ -196,7 +196,7 @@ def parse_ranks(text: str | None, kind: str, have: int) -> tuple[int, ...]:
     return tuple(ranks)
 
 
-def _written(value: object, json_file: str | None) -> bool:
+def written(value: object, json_file: str | None) -> bool:
     """Write JSON where it is asked for; return whether it takes the place of what is printed."""
     from ..files.writing import json_text, write_json
 

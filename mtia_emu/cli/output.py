@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import click
 
@@ -136,7 +136,9 @@ def console(*, err: bool = False) -> Console:
     """Return the console that tables are printed on."""
     from rich.console import Console
 
-    screen = Console(file=None if err else _Noted(), stderr=err, highlight=False, soft_wrap=False)
+    screen = Console(
+        file=None if err else cast(IO[str], _Noted()), stderr=err, highlight=False, soft_wrap=False
+    )
     screen.width = max(screen.width, NARROWEST) if screen.width > 0 else WIDTH  # COLUMNS=0: of no known width
     return screen
 

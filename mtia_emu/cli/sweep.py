@@ -179,7 +179,7 @@ def _progress(objective: str) -> Iterator[Progress | None]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ..sweeps.spec import OBJECTIVES
+    from ..sweeps.spec import ALL_OBJECTIVES
 
     bar = Progress(
         BarColumn(),
@@ -198,7 +198,7 @@ def _progress(objective: str) -> Iterator[Progress | None]:
             first = done if first < 0 else first
             value = row.metrics.get(objective) if row is not None else None
             if value is not None and (
-                best is None or (value > best if OBJECTIVES[objective] else value < best)
+                best is None or (value > best if ALL_OBJECTIVES[objective] else value < best)
             ):
                 best = value
             rate = (done - first) / max(time.monotonic() - started, 1e-9)

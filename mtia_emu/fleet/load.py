@@ -20,6 +20,7 @@ from .scenario import (
     Finance,
     FleetWork,
     OwnDevice,
+    PlanFacts,
     ProgrammeFacts,
     Purchases,
     RackFacts,
@@ -35,8 +36,9 @@ TABLES: dict[str, type[BaseModel]] = {
     "rack": RackFacts,
     "purchases": Purchases,
     "programme": ProgrammeFacts,
+    "plan": PlanFacts,
 }
-OPTIONAL = ("purchases", "programme")
+OPTIONAL = ("purchases", "programme", "plan")
 KINDS: dict[str, type[BaseModel]] = {"bought": BoughtDevice, "own": OwnDevice}
 OF_THE_OTHER = {  # what a device of one kind must not say, and why
     "bought": (

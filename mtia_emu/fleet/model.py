@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
-from ..sums import add_up
 from . import carbon, demand, money, site
-from .quantity import Array, Numbers
+from .quantity import Array, Numbers, total
 from .scenario import OwnDevice, Scenario
 from .yearly import (
     HOURS_PER_YEAR,
@@ -56,14 +55,14 @@ def evaluate(scenario: Scenario, option: str, samples: Mapping[str, Numbers] | N
         for name in dict.fromkeys(serves.values())
     ]
     pue = at("site.pue")
-    meter = site.energy(add_up(p.drawn_w for p in pools), pue, HOURS_PER_YEAR)
+    meter = site.energy(total(p.drawn_w for p in pools), pue, HOURS_PER_YEAR)
     return FleetResult(option, tuple(pools), meter, pue)
 
 
 def _pool(at: Values, name: str, works: list[str]) -> FleetPool:
     key = f"device.{name}."
     shares = tuple(_share(at, name, work) for work in works)
-    serving = add_up(s.devices for s in shares)
+    serving = total(s.devices for s in shares)
     spares = demand.spares(serving, at(key + "failures_per_year"), at(key + "repair_days") / DAYS_PER_YEAR)
     servers = demand.servers_needed(serving + spares, at(key + "devices_per_server"))
     size = PoolSize(serving, spares, servers, demand.racks_needed(servers, _per_rack(at, name)))
@@ -125,16 +124,16 @@ def _drawn(at: Values, name: str, shares: tuple[WorkShare, ...], size: PoolSize)
     """Return the mean power of IT: devices as loaded, spares idle, servers at the mean load, network."""
     key = f"device.{name}."
     busy, idle = at(key + "device_busy_w"), at(key + "device_idle_share")
-    total = size.spares * site.drawn_w(busy, idle, 0.0) + size.devices * at(key + "network_w_per_device")
+    drawn = size.spares * site.drawn_w(busy, idle, 0.0) + size.devices * at(key + "network_w_per_device")
     loaded: Numbers = 0.0
     for share in shares:
         joules = f"work.{share.work}.on.{name}.joules"
         own = at(joules) * share.per_s if at.has(joules) else busy
-        total = total + share.devices * site.drawn_w(own, idle, share.load)
+        drawn = drawn + share.devices * site.drawn_w(own, idle, share.load)
         loaded = loaded + share.devices * share.load
     load = loaded / np.maximum(size.devices, 1e-300)
     server = site.drawn_w(at(key + "server_busy_w"), at(key + "server_idle_share"), load)
-    return total + size.servers * server
+    return drawn + size.servers * server
 
 
 def good_dies(at: Values, name: str) -> tuple[Numbers, Numbers]:
@@ -242,14 +241,18 @@ def ratio(at: Values, measure: str, work: str, of: str, beside: str) -> Numbers:
 
 
 def _per_device(at: Values, measure: str, work: str, name: str) -> Numbers:
-    key = f"device.{name}."
-    per_s, share = rate(at, work, name, replayed=True), 1 / at(key + "devices_per_server")
+    per_s, share = rate(at, work, name, replayed=True), 1 / at(f"device.{name}.devices_per_server")
     if measure == "perf_per_w":
         return per_s / (busy_server_w(at, name) * share)
+    return per_s / one_device(at, work, name, per_s).costs.recurring_usd
+
+
+def one_device(at: Values, work: str, name: str, per_s: Numbers) -> FleetPool:
+    """Return a device with its share of server, network and rack, at the mean load of a kind of work."""
+    share = 1 / at(f"device.{name}.devices_per_server")
     load = 1 / (at(f"work.{work}.peak_over_mean") * (1 + at(f"work.{work}.reserve_share")))
     one = WorkShare(work, 1.0, load, per_s, load * per_s)
-    size = PoolSize(1.0, 0.0, share, share / _per_rack(at, name))
-    return per_s / pool_of(at, name, (one,), size).costs.recurring_usd
+    return pool_of(at, name, (one,), PoolSize(1.0, 0.0, share, share / _per_rack(at, name)))
 
 
 def as_array(value: Numbers, count: int) -> Array:

@@ -28,13 +28,14 @@ def silicon_of(name: str, settings: Mapping[str, object] | None = None) -> dict[
         "wafer_usd": _said(found, node.wafer_usd),
         "defects_per_cm2": _said(found, node.defects_per_cm2),
         "yield_alpha": _said(found, (facts.cost.yield_alpha,) * 3),
-        "package_test_usd": _said(found, [_joined_usd(one) for one in found.costs]),
+        "package_test_usd": _said(found, [joined_usd(one) for one in found.costs]),
         "memory_gb": _said(found, (gigabytes,) * 3),
         "memory_usd_per_gb": _said(found, memory),
     }
 
 
-def _joined_usd(cost: Cost) -> float:
+def joined_usd(cost: Cost) -> float:
+    """Return what makes dies and stacks one tested package: all but compute dies and memory."""
     return cost.package_test_usd + cost.io_die_usd + cost.interposer_usd + cost.bonding_usd
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
@@ -19,6 +22,11 @@ Status = Literal[
 STATUSES: tuple[Status, ...] = get_args(Status)
 UNSURE = ("estimate", "guess", "recalled-unverified")  # what a page shades
 FIRST_YEAR, LAST_YEAR = 2000, 2100
+
+
+def total(parts: Iterable[Numbers]) -> Numbers:
+    """Return the sum of numbers, each added to those before it."""
+    return reduce(add, parts, 0.0)
 
 
 class Quantity(BaseModel):

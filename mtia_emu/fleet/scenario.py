@@ -216,6 +216,22 @@ class Purchases(BaseModel):
     battery_life_years: Quantity = amount("years that a battery serves", 1, 40)
 
 
+class PlanFacts(BaseModel):
+    """Years to plan for, and their limits; what is left out has no limit."""
+
+    model_config = STRICT
+
+    years: int = Field(ge=1, le=12)
+    growth_per_year: Quantity = amount("growth of all work a year, as a share", -0.9, 10)
+    power_mw: Quantity | None = maybe("IT power that may be set aside", 0, 1e6)
+    capital_musd_per_year: Quantity | None = maybe("capital for devices, servers, network and racks", 0, 1e7)
+    wafers_per_year: Quantity | None = maybe("wafers for own devices", 0, 1e8)
+    supply_per_year: dict[Name, Quantity] = Field(
+        default_factory=dict, description="devices a year, by device"
+    )
+    installed: dict[Name, Quantity] = Field(default_factory=dict, description="devices there, of all ages")
+
+
 class Scenario(BaseModel):
     """All of it. `option` says for each way of equipping the fleet which device does which work."""
 
@@ -236,6 +252,7 @@ class Scenario(BaseModel):
     purchases: Purchases | None = None
     published: tuple[Anchor, ...] = ()
     programme: ProgrammeFacts | None = None
+    plan: PlanFacts | None = None
 
     @cached_property
     def quantities(self) -> Mapping[str, Quantity]:
@@ -264,6 +281,6 @@ def _quantities(value: Any, prefix: str) -> Iterator[tuple[str, Quantity]]:
 
 
 __all__ = [
-    "Anchor", "BoughtDevice", "DeviceFacts", "Finance", "FleetWork", "OwnDevice", "ProgrammeFacts",
-    "Purchases", "Quantity", "RackFacts", "Scenario", "Shape", "SiteFacts", "WorkOnDevice",
+    "Anchor", "BoughtDevice", "DeviceFacts", "Finance", "FleetWork", "OwnDevice", "PlanFacts",
+    "ProgrammeFacts", "Purchases", "Quantity", "RackFacts", "Scenario", "Shape", "SiteFacts", "WorkOnDevice",
 ]  # fmt: skip

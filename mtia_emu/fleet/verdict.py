@@ -27,10 +27,10 @@ class Saving:
 
 
 def chance(share: float) -> str:
-    """Return odds in whole percent; what is neither sure nor impossible never shows as such."""
-    if 0 < share < 0.01:
+    """Return odds in whole percent; samples never make anything sure or impossible."""
+    if share < 0.01:
         return "under 1%"
-    if 0.99 < share < 1:
+    if share > 0.99:
         return "over 99%"
     return f"{100 * share:.0f}%"
 

@@ -95,7 +95,7 @@ class Scheduler:
         self.running: list[Sequence] = []  # in the order of admission
         self.tally = Tally()
         self.tick = 0
-        self._piece_blocks = piece_tokens // rules.block_tokens
+        self._piece_blocks = max(1, piece_tokens // rules.block_tokens)
         self._partial: Sequence | None = None  # whose prompt is partly computed: the last that runs
         self._decoding: list[Sequence] = []
         self._bases = np.zeros(rules.max_sequences, np.int64)

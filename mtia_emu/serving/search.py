@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -61,7 +62,9 @@ def greatest_rate(
     if kept < level.share:
         reason = f"one at a time, {kept:.0%} of the requests keep the level, and no rate can be slower"
         return GreatestRate(None, log, (Tried(0.0, kept),), reason=reason)
-    low, high = search.bracket(1 / max(float(log.e2e_s.mean()), 1e-9))
+    own = load.rate_per_s if load.concurrency is None and len(load) > 1 else math.inf
+    alone_s = max(float(log.e2e_s.mean()), 1e-9)
+    low, high = search.bracket(own if math.isfinite(own) else 4 / alone_s)
     if high is None:
         return GreatestRate(low, search.best, tuple(search.tried), bounded=False)
     while low > 0 and high / low - 1 > exact:

@@ -238,11 +238,27 @@ def _check_fit(service: Service, load: Load, blocks: int) -> None:
     where = f"{load.name}: request {at + 1} needs a context of {longest[at]} tokens"
     if longest[at] > most:
         raise UserError(f"{where}, and the cache has {most}; right is a larger cache or a shorter request")
+    if load.prefixes and load.piece_tokens % service.rules.block_tokens:
+        raise UserError(
+            f"{load.name}: prefixes are known in pieces of {load.piece_tokens} tokens, which blocks of "
+            f"{service.rules.block_tokens} do not divide; right is a smaller power of two"
+        )
     limits = service.table.limits
     if longest[at] > limits.context:
         raise UserError(
             f"{where}, and the step table of {service.table.machine} ends at {limits.context}; right is a "
             "table that goes further or a shorter request"
+        )
+    rules = service.rules
+    if rules.token_budget > min(limits.tokens, limits.chunk_tokens):
+        raise UserError(
+            f"a step may have {rules.token_budget} tokens, and the step table of {service.table.machine} "
+            f"ends at {min(limits.tokens, limits.chunk_tokens)}; right is a smaller budget or a larger table"
+        )
+    if rules.max_sequences > min(limits.decodes, limits.sequences):
+        raise UserError(
+            f"a step may decode {rules.max_sequences} sequences, and the step table of "
+            f"{service.table.machine} ends at {min(limits.decodes, limits.sequences)}; right is fewer"
         )
     if not service.rules.chunked_prefill and load.input_tokens.max() > service.rules.token_budget:
         raise UserError(

@@ -18,7 +18,8 @@ from weakref import WeakSet
 from .. import settings
 from ..errors import UserError
 from ..files.scratch import scratch
-from .evaluate import Job, code_digest
+from ..reuse.code import code_digest
+from .evaluate import Job
 from .local import lost
 from .row import Row
 from .space import Point

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache, cached_property, partial
-from importlib import resources
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.pass_text import files_of
 
-from .. import __version__
-from .. import compiler as _compiler
-from .. import kernels as _kernels
 from ..engine.cost import BlockCost
 from ..engine.lookups import Lookups, from_inputs
 from ..engine.memoised import memoised_costs
 from ..errors import UserError
+from ..fleet.load import load_scenario
+from ..fleet.scenario import Scenario
 from ..gpu import load_gpu
 from ..machine.base import chip_values
 from ..machine.chip import Chip, put, put_all, validate
@@ -31,12 +29,14 @@ from ..options import CHIP
 from ..program.commands import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
+from ..reuse.code import code_digest
 from ..reuse.memo import Memo, Memoise
 from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
 from ..sources import ZOO, open_model
 from ..study.accelerator import Accelerator, GraphModel
 from ..types import dtype
 from .expression import evaluate
+from .fleets import check_fleet, fleet_columns, silicon_numbers
 from .row import EXCLUDED, FAILED, OK, Row, layer_groups, model_metrics, overall
 from .space import Point
 from .spec import Spec, Workload
@@ -53,11 +53,13 @@ class Job:
     chip: dict[str, Any]
     code: str
     models: tuple[str, ...]
+    scenario: Scenario | None = None
 
     @property
     def digest(self) -> str:
         """Return a digest of everything that decides the rows."""
-        text = repr((self.spec.digest, self.chip, self.code, self.models))
+        fleet = self.scenario.model_dump_json() if self.scenario else ""
+        text = repr((self.spec.digest, self.chip, self.code, self.models, *([fleet] if fleet else [])))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -67,7 +69,16 @@ def make_job(spec: Spec) -> Job:
     validate(values, where)
     passes = spec.options(spec.model[0]).passes
     files = (*map(_model_digest, spec.model), *map(_file_digest, files_of(passes)))
-    return Job(spec, values, code_digest(), files)
+    return Job(spec, values, code_digest(), files, _scenario(spec))
+
+
+def _scenario(spec: Spec) -> Scenario | None:
+    """Return the scenario that points are priced in, held to the models."""
+    if spec.fleet is None:
+        return None
+    scenario = load_scenario(spec.fleet.scenario)
+    check_fleet(spec.fleet, scenario, [model.name for model in spec.model], "sweep")
+    return scenario
 
 
 def _model_digest(model: Workload) -> str:
@@ -81,29 +92,6 @@ def _model_digest(model: Workload) -> str:
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-@cache
-def code_digest() -> str:
-    """Return a digest of the product's own code and data: a version number says too little while it grows.
-
-    A checkout and a wheel of it have the same one, though `compiler` and `kernels` lie elsewhere.
-    """
-    files: dict[str, Path] = {}
-    for package in ("mtia_emu", _compiler.__name__, _kernels.__name__):
-        root = Path(str(resources.files(package)))
-        below = "/".join(package.split(".")[1:])
-        for file in (f for f in root.rglob("*") if f.suffix in (".py", ".toml")):
-            files[f"{below}/{file.relative_to(root).as_posix()}".lstrip("/")] = file
-    return digest_of((name, files[name].read_bytes()) for name in sorted(files))
-
-
-def digest_of(files: Iterable[tuple[str, bytes]]) -> str:
-    """Return a digest of this version's files: their names below the package, and what is in them."""
-    digest = hashlib.sha256(__version__.encode())
-    for name, content in files:
-        digest.update(name.encode() + b"\0" + content)
-    return digest.hexdigest()[:16]
 
 
 @dataclass
@@ -163,6 +151,10 @@ class Evaluator:
             each[model.name], layers[model.name] = model_metrics(report, peak), layer_groups(report)
         metrics |= overall(each, spec, metrics["area_mm2"], metrics["dollars"])
         metrics |= {f"{name}.{key}": value for name, one in each.items() for key, value in one.items()}
+        if spec.fleet is not None and self.job.scenario is not None:
+            price = cost(chip, self._facts)
+            point = silicon_numbers(chip, metrics["area_mm2"], price, self._facts)
+            metrics |= fleet_columns(spec.fleet, self.job.scenario, point, each)
         return Row(index, params, OK, "", metrics, layers)
 
     def _chip(self, params: dict[str, Any]) -> tuple[dict[str, Any], Chip]:

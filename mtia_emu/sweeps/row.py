@@ -10,7 +10,7 @@ from typing import Any
 from ..results.report import Joules, Layer, Report, Traffic
 from ..results.spans import Track, seconds_by
 from ..sums import add_up
-from .spec import OBJECTIVES, Spec
+from .spec import FLEET_OBJECTIVES, OBJECTIVES, Spec
 
 OK, EXCLUDED, FAILED = "ok", "excluded", "failed"
 STATUSES = (OK, EXCLUDED, FAILED)
@@ -125,7 +125,8 @@ def metric_columns(spec: Spec) -> list[str]:
     one = [*model_metrics(_nothing(), 0.0)]
     parts = [f"area.{name}" for name in Area.__dataclass_fields__]
     chip = ["die_mm2", "yield_share", "dram_bytes_per_s", "sram_bytes_per_s"]
-    return [*OBJECTIVES, *chip, *parts, *(f"{m.name}.{key}" for m in spec.model for key in one)]
+    fleet = FLEET_OBJECTIVES if spec.fleet else ()
+    return [*OBJECTIVES, *fleet, *chip, *parts, *(f"{m.name}.{key}" for m in spec.model for key in one)]
 
 
 def _nothing() -> Report:

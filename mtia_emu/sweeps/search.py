@@ -17,7 +17,7 @@ from ..errors import UserError
 from .axis import Axis
 from .row import OK, Row
 from .space import Point
-from .spec import OBJECTIVES, Spec
+from .spec import ALL_OBJECTIVES, Spec
 
 TRIES = 200  # proposals in a row that may break a constraint or be known; the second half are random
 BROKEN = "broken"  # the constraint of a trial that cannot be
@@ -34,9 +34,9 @@ class Search:
             kind = partial(optuna.samplers.NSGAIISampler, population_size=max(2, spec.batch))
         self.guide = kind(seed=spec.seed)
         self.chance = optuna.samplers.RandomSampler(seed=spec.seed)
-        directions = ["maximize" if OBJECTIVES[name] else "minimize" for name in spec.objectives]
+        directions = ["maximize" if ALL_OBJECTIVES[name] else "minimize" for name in spec.objectives]
         self.study = optuna.create_study(directions=directions, sampler=self.guide)
-        self.worst = [-math.inf if OBJECTIVES[name] else math.inf for name in spec.objectives]
+        self.worst = [-math.inf if ALL_OBJECTIVES[name] else math.inf for name in spec.objectives]
         self.known: dict[tuple[Any, ...], Sequence[float] | None] = {}
         self.trials: dict[int, Any] = {}
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from ..errors import UserError, nearest
 from ..files import toml
@@ -36,6 +36,13 @@ OBJECTIVES: dict[str, bool] = {
     "perf_per_mm2": True,
     "perf_per_dollar": True,
 }
+FLEET_OBJECTIVES: dict[str, bool] = {  # of a sweep with a fleet
+    "dollars_per_million_tokens": False,
+    "tco_per_year": False,
+    "mw": False,
+    "tco2e": False,
+}
+ALL_OBJECTIVES = OBJECTIVES | FLEET_OBJECTIVES
 DERIVED = ("area_mm2", "dollars")  # what constraints may name besides the chip's parameters
 TABLES = ("pe.matrix.rates.", "energy.mac_pj.")
 BELOW = {"seed": 1 << 32}  # what whole numbers must be below: the samplers take no larger seed
@@ -78,6 +85,25 @@ class Workload(Loaded):
     weight: float = Field(default=1.0, gt=0, le=1e6, description="importance in the weighted geometric mean")
 
 
+class FleetWorkload(BaseModel):
+    """Which work of a scenario a model does, and how many units of it a run is."""
+
+    model_config = STRICT
+
+    work: str = Field(max_length=64, description="a kind of work of the scenario")
+    units: float = Field(gt=0, le=1e15, description="units of work that a run of the model does")
+
+
+class FleetSpec(BaseModel):
+    """A fleet that each point is priced in: the scenario, the option that it serves, and its models' work."""
+
+    model_config = STRICT
+
+    scenario: str = Field(max_length=4096, description="a scenario's TOML file")
+    option: str = Field(max_length=64, description="the option whose own device a point takes the place of")
+    work: dict[str, FleetWorkload] = Field(min_length=1, max_length=64, description="by a model's name")
+
+
 class Spec(Swept):
     """A sweep: models, a base chip, the parameters that vary, and how points are chosen."""
 
@@ -95,8 +121,9 @@ class Spec(Swept):
         default=32, ge=1, le=10_000, description="points that a guided search asks for at a time"
     )
     objectives: tuple[str, ...] = Field(
-        default=("seconds", "joules", "area_mm2"), min_length=1, max_length=len(OBJECTIVES)
+        default=("seconds", "joules", "area_mm2"), min_length=1, max_length=len(ALL_OBJECTIVES)
     )
+    fleet: FleetSpec | None = Field(default=None, description="a fleet that points are priced in")
     silicon: dict[str, float] = Field(default_factory=dict, description="numbers of area and cost, changed")
 
     @field_validator("model", "constraints", "objectives", mode="before")
@@ -200,10 +227,13 @@ def _check_keys(spec: Spec, where: str) -> None:
         _check_names(f"{where}: link '{key}'", text, known)
     for text in spec.constraints:
         _check_names(f"{where}: constraint", text, [*known, *DERIVED])
+    known_ones = ALL_OBJECTIVES if spec.fleet else OBJECTIVES
     for name in spec.objectives:
-        if name not in OBJECTIVES:
-            near = nearest(name, OBJECTIVES)
-            raise UserError(f"{where}: unknown objective '{name}'{near} (known: {', '.join(OBJECTIVES)})")
+        if name in FLEET_OBJECTIVES and spec.fleet is None:
+            raise UserError(f"{where}: objective '{name}' is of a fleet (right: with a table [fleet])")
+        if name not in known_ones:
+            near = nearest(name, known_ones)
+            raise UserError(f"{where}: unknown objective '{name}'{near} (known: {', '.join(known_ones)})")
     if len(set(spec.objectives)) < len(spec.objectives):
         raise UserError(f"{where}: an objective is given twice: {', '.join(spec.objectives)}")
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import UserError, nearest
 from ..sums import add_up
 from .row import FAILED, OK, Row, record
-from .spec import OBJECTIVES, Spec
+from .spec import ALL_OBJECTIVES, Spec
 from .store import Store
 
 Array = np.ndarray[Any, Any]
@@ -75,7 +75,7 @@ class Study:
 
     def larger_is_better(self, name: str) -> bool:
         """Return whether more of a column is better; of most it is not."""
-        return OBJECTIVES.get(name, False) or name.endswith(("utilization", "_per_s"))
+        return ALL_OBJECTIVES.get(name, False) or name.endswith(("utilization", "_per_s"))
 
     def front(self, names: Sequence[str]) -> Array:
         """Return which good rows, [row], no other one beats: as good in all columns, better in one."""

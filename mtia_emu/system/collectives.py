@@ -127,7 +127,7 @@ def _ways(
     able = schedules(system, collective)
     if collective.matrix:
         able = {name: plan for name, plan in able.items() if name == "direct"}
-    kind, size = collective.kind, collective.bytes
+    kind, size = collective.kind, max([collective.bytes, *map(sum, collective.matrix)])
     near = len(shape_of(system, collective.ranks).groups) == 1
     protocols = [p for p in system.library.protocols if near or not p.near]
     for name, plan in able.items():

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import UserError
 from .writer import WEIGHT_BYTES, Fact, ModelWriter, fact
 
+LOGITS, LAST = "logits", "model.last"  # the nodes that go by sequences, not by tokens
 SCORED = "scored"  # a dimension: tokens of each sequence, the last ones, whose logits are given
 MASKED = np.float16(np.finfo(np.float16).min)  # transformers masks with the least number of the type
 
@@ -148,10 +149,15 @@ class DecoderStep:
         """Return the number of keys that a query may see at most."""
         return self.past + self.seq
 
+    @property
+    def asked(self) -> tuple[int, int]:
+        """Return the shape of the tokens whose logits are asked for."""
+        return self.batch, self.scored
+
     def write(self) -> None:
         """Write the whole step: embedding, layers, norm, logits."""
         w, m = self.writer, self.model
-        w.output("logits", np.float16, self.batch, self.scored, m.vocab)
+        w.output(LOGITS, np.float16, *self.asked, m.vocab)
         ids = w.input("input_ids", np.int64, self.batch, self.seq)
         positions = w.input("position_ids", np.int64, self.batch, self.seq)
         spread = m.hidden**-0.5 if m.tied else 1.0
@@ -181,9 +187,9 @@ class DecoderStep:
             results.append(w.op("Unsqueeze", wave, w.ints(1), name=f"{name}.{op_type}.unsqueeze"))
         return results[0], results[1]
 
-    def mask(self) -> str:
+    def mask(self, name: str = "model.mask") -> str:
         """Return what is added to the scores: fp16[1,1,seq,total], 0 where a query sees a key."""
-        w, name = self.writer, "model.mask"
+        w = self.writer
         one = w.constant(np.int64(1))
         first, last = w.constant(np.int64(self.past)), w.constant(np.int64(self.total))
         queries = w.op("Range", first, last, one, name=f"{name}.queries")
@@ -265,8 +271,15 @@ class DecoderStep:
         self.split_heads(h, m.kv_heads, f"{name}.v_proj", result=f"present.{layer}.value{new}")
         query = self.rotate(query, cos, sin, f"{name}.q")
         self.rotate(key, cos, sin, f"{name}.k", result=f"present.{layer}.key{new}")
-        key = self.repeat(self.remember(layer, "key"), f"{name}.k")
-        value = self.repeat(self.remember(layer, "value"), f"{name}.v")
+        key, value = self.remember(layer, "key"), self.remember(layer, "value")
+        mixed = self.attend(query, key, value, mask, name)
+        projected = self.linear(mixed, m.heads * m.head_dim, m.hidden, f"{name}.o_proj")
+        return w.op("Add", x, projected, name=f"{name}.residual")
+
+    def attend(self, query: str, key: str, value: str, mask: str | None, name: str) -> str:
+        """Return the attention of fp16[batch,heads,seq,head_dim] over the cache: fp16[batch,seq,width]."""
+        w, m = self.writer, self.model
+        key, value = self.repeat(key, f"{name}.k"), self.repeat(value, f"{name}.v")
         key = w.op("Transpose", key, name=f"{name}.k.transpose", perm=[0, 1, 3, 2])
         scores = w.op("MatMul", query, key, name=f"{name}.scores")
         scale = w.constant(np.float16(m.head_dim**-0.5))
@@ -276,9 +289,8 @@ class DecoderStep:
         shares = w.op("Softmax", scores, name=f"{name}.softmax", axis=-1)
         mixed = w.op("MatMul", shares, value, name=f"{name}.mixed")
         mixed = w.op("Transpose", mixed, name=f"{name}.transpose", perm=[0, 2, 1, 3])
-        width = m.heads * m.head_dim
-        mixed = w.op("Reshape", mixed, w.ints(self.batch, self.seq, width), name=f"{name}.view")
-        return w.op("Add", x, self.linear(mixed, width, m.hidden, f"{name}.o_proj"), name=f"{name}.residual")
+        shape = w.ints(self.batch, self.seq, m.heads * m.head_dim)
+        return w.op("Reshape", mixed, shape, name=f"{name}.view")
 
     def feed_forward(self, x: str, h: str, layer: int) -> str:
         """Return `x` plus the SwiGLU feed-forward network of `h`."""
@@ -301,14 +313,18 @@ class DecoderStep:
         return w.op("Mul", silu, up, name=f"{name}.both")
 
     def logits(self, h: str, table: str) -> None:
-        """Write the logits of each sequence's last tokens; a tied head is the embedding table, transposed."""
-        w, m = self.writer, self.model
+        """Write the logits of each sequence's last tokens."""
+        w = self.writer
         if self.seq > self.scored:
-            h = w.op(
-                "Slice", h, w.ints(-self.scored), w.ints(2**63 - 1), w.ints(1), w.ints(1), name="model.last"
-            )
+            ends = w.ints(-self.scored), w.ints(2**63 - 1)
+            h = w.op("Slice", h, *ends, w.ints(1), w.ints(1), name=LAST)
+        self.head(h, table)
+
+    def head(self, h: str, table: str) -> None:
+        """Write the logits of each token of `h`; a tied head is the embedding table, transposed."""
+        w, m = self.writer, self.model
         if m.tied:
             head = w.op("Transpose", table, name="lm_head.transpose", perm=[1, 0])
         else:
             head = w.weight("lm_head.weight", m.hidden, m.vocab, std=m.hidden**-0.5)
-        w.op("MatMul", h, head, name="logits")
+        w.op("MatMul", h, head, name=LOGITS)

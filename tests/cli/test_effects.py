@@ -126,6 +126,7 @@ class Case:
 
 COLLECTIVE = "collective all_reduce"
 BOARD = f"{COLLECTIVE} --system tiny-board"
+SHARD = "shard zoo:dlrm-small --system tiny-board"
 
 # Commands that compile a model: their words, and where the program that was made is seen.
 COMPILING: dict[str, tuple[str, See]] = {
@@ -183,9 +184,14 @@ OPERATORS = {
     "--state": Case("--json -", "--state cold", "--state warm", key("cycles")),
     "--outputs": Case("", "", "--outputs {o}/out.npz", named),
 }
+SERVE = f"serve toy-decoder --table {Path(__file__).parents[2] / 'examples' / 'step-table.json'} --json -"
+BUSY = f"{SERVE} --rate 12 --requests 60 --input-tokens 600 --output-tokens 60"
+RANK = f"rank {Path(__file__).parents[2]}/examples/ranking-2-chips.toml --set load.requests=200"
+STEPS = "steps zoo:llama-tiny --tokens 32 --decodes 2 --context 32"
 OPT = f"opt {{f}}/m.onnx -q {SMALL}"
 SWEEP = "sweep --model {f}/m.onnx,batch=16 --chip tiny --gpu none --jobs 0 -o {o}/s.db"
 CHOSEN = f"{SWEEP} --set dram.channels=1..9"
+PLAN = f"plan {Path(__file__).parents[2] / 'examples' / 'fleet-plan.toml'}"
 FLEET = f"fleet {Path(__file__).parents[2] / 'examples' / 'fleet-mtia-2i.toml'}"
 REPORT = "report {f}/s.db"
 TRAIN = "train zoo:resnet-tiny --chip tiny --dim batch=1 --gpu none --loss cross-entropy"
@@ -255,6 +261,66 @@ CASES: dict[tuple[str, str], Case] = {
     ("area", "--chip"): Case("area", "--chip tiny", "--chip mtia-1", printed),
     ("area", "--set"): Case("area --chip tiny", "", "--set sram.bytes=1048576", printed),
     ("area", "--json"): Case("area --chip tiny", "", "--json {o}/a", named),
+    **{
+        ("steps", flag): Case(f"{STEPS} {words}", one, other, printed)
+        for flag, words, one, other in [
+            ("--chip", "", "--gpu h100-sxm", "--chip mtia-2i"),
+            ("--set", "", "--gpu h100-sxm", "--set dram.channels=8"),
+            ("--gpu", "", "--gpu h100-sxm", "--gpu h200-sxm"),
+            ("--dtype", "--gpu h100-sxm", "--dtype fp16", "--dtype fp32"),
+            ("--system", "", "--gpu h100-sxm", "--system mtia-2i-server"),
+            ("--parallel", "--system mtia-2i-server", "--parallel tp=1", "--parallel tp=2"),
+            ("--check", "--gpu h100-sxm", "--check 0", "--check 1"),
+            ("--seed", "--gpu h100-sxm --check 1", "--seed 0", "--seed 1"),
+        ]
+    },
+    **{
+        ("steps", f"--{name}"): Case(f"{STEPS} --gpu h100-sxm", "", f"--{name} {value}", printed)
+        for name, value in {"tokens": 48, "decodes": 3, "context": 48}.items()
+    },
+    **{
+        ("serve", flag): Case(f"{BUSY} {words}", first, second, key("answers"))
+        for flag, (words, first, second) in {
+            "--engines": ("", "", "--engines 2"),
+            "--chips-per-engine": ("", "", "--chips-per-engine 4"),
+            "--route": ("--engines 2 --cv 4", "--route round-robin", "--route least-loaded"),
+            "--prefill-engines": ("", "", "--prefill-engines 1"),
+            "--link": ("--prefill-engines 1", "", "--link 1e8"),
+            "--link-latency": ("--prefill-engines 1", "", "--link-latency 0.2"),
+            "--rate": ("", "", "--rate 4"),
+            "--cv": ("", "--cv 0", "--cv 2"),
+            "--peak": ("--period 60", "", "--peak 2"),
+            "--period": ("--peak 2", "--period 10", "--period 20"),
+            "--input-tokens": ("", "", "--input-tokens 40"),
+            "--output-tokens": ("", "", "--output-tokens 4"),
+            "--requests": ("", "", "--requests 9"),
+            "--seed": ("", "", "--seed 5"),
+            "--slo": ("", "", "--slo ttft=0.2"),
+            "--max-sequences": ("", "", "--max-sequences 2"),
+            "--token-budget": ("", "", "--token-budget 100"),
+            "--block-tokens": ("", "", "--block-tokens 100"),
+            "--blocks": ("", "", "--blocks 90"),
+            "--gap": ("", "", "--gap 0.01"),
+            "--no-prefix-cache": ("--blocks 90 --token-budget 100", "", "--no-prefix-cache"),
+            "--no-chunks": ("", "", "--no-chunks"),
+            "--reserve-prompt": ("--blocks 90 --token-budget 100", "", "--reserve-prompt"),
+            "--not-ahead": ("", "", "--not-ahead"),
+            "--static": ("", "", "--static"),
+        }.items()
+    },
+    ("serve", "--memory-share"): Case(BUSY, "", "--memory-share 0.5", key("service")),
+    ("serve", "--reserve"): Case(BUSY, "", "--reserve 1e9", key("service")),
+    ("serve", "--table"): Case(BUSY, "", "--table {f}/none.json", ended, (False, True)),
+    ("serve", "--trace"): Case(f"{SERVE} --rate 5 --requests 9", "", "--trace {f}/t.csv", key("load")),
+    ("serve", "--concurrency"): Case(SERVE, "--concurrency 2", "--concurrency 3", key("answers")),
+    ("serve", "--json"): Case(BUSY.replace("--json -", ""), "", "--json {o}/a", named),
+    ("serve", "--output"): Case(BUSY, "", "-o {o}/p.html", named),
+    ("serve", "--trace-out"): Case(BUSY, "", "--trace-out {o}/t.gz", named),
+    ("rank", "--set"): Case(RANK, "", "--set model.remote_jobs=1", printed),
+    ("rank", "--rate"): Case(RANK, "", "--rate 90", printed),
+    ("rank", "--json"): Case(RANK, "", "--json {o}/r.json", named),
+    ("steps", "--output"): Case(f"{STEPS} --gpu h100-sxm", "", "-o {o}/t.json", named),
+    ("steps", "--json"): Case(f"{STEPS} --gpu h100-sxm", "", "--json {o}/t.json", named),
     ("systems", "--set"): Case("systems tiny-board", "", "--set host.power_w=5", printed),
     ("systems", "--many"): Case(
         "systems tiny-board --json - --set chips.chip.count=1500", "", "--many", ended, (True, False)
@@ -269,6 +335,25 @@ CASES: dict[tuple[str, str], Case] = {
         f"{BOARD} --set chips.chip.count=1500 --algorithm tree", "", "--many", ended, (True, False)
     ),
     ("collective", "--json"): Case(BOARD, "", "--json {o}/c", named),
+    ("shard", "--system"): Case(
+        "shard zoo:dlrm-small", "--system tiny-board", "--system yosemite-v3", printed
+    ),
+    ("shard", "--batch"): Case(SHARD, "--batch 64", "--batch 128", printed),
+    ("shard", "--skew"): Case(f"{SHARD} --shard row", "", "--skew zipf:1.2", printed),
+    ("shard", "--hot-bytes"): Case(f"{SHARD} --skew zipf:1.2", "", "--hot-bytes 100kB", printed),
+    ("shard", "--shard"): Case(SHARD, "--shard table", "--shard row", printed),
+    ("shard", "--memory-share"): Case(
+        SHARD, "--memory-share 0.5", "--memory-share 0.001", ended, (False, True)
+    ),
+    ("shard", "--batches"): Case(SHARD, "--batches 0", "--batches 1", printed),
+    ("shard", "--seed"): Case(
+        f"{SHARD} --shard row --skew zipf:1.2 --json -", "--seed 1", "--seed 2", printed
+    ),
+    ("shard", "--set"): Case(f"{SHARD} --shard table", "", "--set links.link.bytes_per_s=1e8", printed),
+    ("shard", "--many"): Case(
+        f"{SHARD} --batches 0 --shard copied --set chips.chip.count=1100", "", "--many", ended, (True, False)
+    ),
+    ("shard", "--json"): Case(SHARD, "", "--json {o}/s", named),
     ("opt", "--output"): Case(OPT, "", "-o {o}/g.ir", named),
     ("opt", "--draw"): Case(OPT, "", "--draw {o}/g.dot", named),
     ("opt", "--quiet"): Case(f"opt {{f}}/m.onnx {SMALL}", "", "-q", printed),
@@ -351,6 +436,9 @@ CASES: dict[tuple[str, str], Case] = {
     ("fleet", "--shares"): Case(FLEET, "", "--shares", printed),
     ("fleet", "--inputs"): Case(FLEET, "", "--inputs", printed),
     ("fleet", "--json"): Case(FLEET, "", "--json {o}/f.json", named),
+    ("fleet", "--output"): Case(FLEET, "", "--output {o}/f.html", named),
+    ("plan", "--set"): Case(PLAN, "", "--set plan.power_mw=420", printed),
+    ("plan", "--json"): Case(PLAN, "", "--json {o}/p.json", named),
     ("report", "--parquet"): Case(REPORT, "", "--parquet {o}/r.parquet", named),
 }
 
@@ -365,6 +453,15 @@ CALLS: dict[tuple[str, str], tuple[str, str, str, str]] = {
     },
     ("sweep", "--method"): ("sweeps.run.run", f"{CHOSEN} --points 3", "--method random", "--method latin"),
     ("sweep", "--points"): ("sweeps.run.run", f"{CHOSEN} --method random", "--points 3", "--points 4"),
+    **{
+        ("serve", flag): (
+            "study.kept_tables.kept_table", "serve zoo:llama-tiny --rate 2", "", f"{flag} {value}"
+        )
+        for flag, value in {
+            "--chip": "tiny", "--set": "dram.channels=2", "--gpu": "h100-sxm", "--dtype": "int8",
+            "--context": 64,
+        }.items()
+    },
     **{
         ("fuzz", flag): ("testing.campaign.run", "fuzz", "", f"{flag} {value}")
         for flag, value in {
@@ -425,6 +522,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "own.py").write_text(KERNEL)
     (folder / "w.ir").write_text(GRAPH)
     (folder / "wrong.py").write_text(WRONG)
+    (folder / "t.csv").write_text("arrival_s,input_tokens,output_tokens\n0,5,5\n3,5,5\n")
     rng = np.random.default_rng(0)
     np.savez(folder / "io.npz", **{n: rng.standard_normal((16, 64)).astype(np.float32) for n in ("xa", "xb")})
     for name, words in {

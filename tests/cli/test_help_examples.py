@@ -124,6 +124,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(path / "exported" / "one" / "model.onnx")
     (path / "examples").mkdir()
     (path / "examples" / "sweep.toml").write_text(SPEC, encoding="utf-8")
+    for name in ("step-table.json", "requests.csv"):
+        copy(Path(__file__).parents[2] / "examples" / name, path / "examples")
+    copy(Path(__file__).parents[2] / "examples" / "ranking-2-chips.toml", path / "examples")
     for scenario in (Path(__file__).parents[2] / "examples").glob("fleet-*.toml"):
         copy(scenario, path / "examples")
     (path / "package" / "mine-1.dist-info").mkdir(parents=True)
@@ -148,6 +151,8 @@ def made(folder: Path) -> Path:
     for name in ("before", "after"):
         to = ["--json", str(folder / f"{name}.json")]
         assert run(main, ["run", str(at), *size, *to]).exit_code == 0
+    steps = ["--gpu", "h100-sxm", "--tokens", "32", "--decodes", "2", "--context", "32"]
+    assert run(main, ["steps", "zoo:llama-tiny", *steps, "-o", str(folder / "llama.json")]).exit_code == 0
     shown = run(main, ["show", str(at), *size, "--at", "onnx"])
     (folder / "model.ir").write_text(shown.stdout, encoding="utf-8")
     return folder

@@ -119,6 +119,24 @@ def mixture_of_experts(rng: Rng) -> Case:
     return case
 
 
+def packed_experts(rng: Rng) -> Case:
+    rows, experts, size, inner = int(rng.integers(1, 6)), int(rng.integers(2, 9)), 32, 64
+    bits = pick(rng, 4, 8)
+    block = pick(rng, 0, 16, 32) if bits == 4 else 0  # of 8 bits by blocks onnxruntime rounds rows too
+    kind = pick(rng, "relu", "silu", "swiglu")
+    attrs: dict[str, Any] = {"activation_type": kind, "k": int(rng.integers(1, min(experts, 3) + 1))}
+    attrs |= {"swiglu_fusion": 1, "activation_alpha": 1.7, "activation_beta": 1.0} if kind == "swiglu" else {}
+    attrs |= {"block_size": block} if block else {}
+    case = Case("QMoE", 1, expert_weight_bits=bits, normalize_routing_weights=1, **attrs)
+    case.give(f32(rng, rows, size)).give(f32(rng, rows, experts))
+    wide, shifted = inner * (2 if kind == "swiglu" else 1), bool(rng.integers(2))
+    for low, high in ((size, wide), (inner, size)):
+        case.give(rng.integers(0, 256, (experts, high, low * bits // 8)).astype(np.uint8), True)
+        scale = np.abs(f32(rng, experts, high, *((low // block,) if block else ()))) / (1 << bits)
+        case.give(scale, True).give(f32(rng, experts, high) if shifted else None)
+    return case
+
+
 def causal_conv_with_state(rng: Rng) -> Case:
     channels, taps = int(rng.integers(1, 5)), int(rng.integers(2, 5))
     case = Case("CausalConvWithState", 2, activation=pick(rng, "none", "silu"))
@@ -348,6 +366,7 @@ MAKERS: list[Maker] = [
     group_query_attention,
     sliding_cache,
     mixture_of_experts,
+    packed_experts,
     causal_conv_with_state,
     multi_head_attention,
     attention,

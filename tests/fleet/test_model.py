@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mtia_emu.errors import UserError
 from mtia_emu.fleet.load import load_scenario
 from mtia_emu.fleet.measures import MEASURES, measured
-from mtia_emu.fleet.model import Values, evaluate, good_dies, ratio
+from mtia_emu.fleet.model import Values, device_usd, evaluate, good_dies, ratio
 from mtia_emu.fleet.sampling import draw, size_of, tornado
 from mtia_emu.fleet.scenario import Scenario
 from mtia_emu.machine.chip import load_chip
@@ -136,3 +136,13 @@ def test_the_tornado_leads_with_the_price_of_what_is_replaced(scenario: Scenario
 def test_what_cannot_be_built_is_refused(scenario: Scenario, key: str, value: float, words: str) -> None:
     with pytest.raises(UserError, match=words):
         evaluate(scenario, "own", {key: value})
+
+
+def test_several_dies_are_good_one_by_one(scenario: Scenario) -> None:
+    """421 mm2 in two dies of 210.5: each has its own yield and its own place on the wafer."""
+    key = "device.mtia-2i."
+    bare = {key + part: 0.0 for part in ("package_test_usd", "board_usd", "memory_gb")}
+    at = Values(scenario, bare | {key + "dies": 2.0, key + "partner_margin": 1.0, key + "die_mm2": 421.0})
+    good = (1 + 2.105 * 0.11 / 3) ** -3
+    on_wafer = math.pi * 300**2 / (4 * 210.5) - math.pi * 300 / math.sqrt(2 * 210.5)
+    assert device_usd(at, "mtia-2i") == pytest.approx(2 * 16_000 / (on_wafer * good))

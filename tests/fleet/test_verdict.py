@@ -54,5 +54,11 @@ def test_a_saving_is_no_text_without_volume_year_and_odds() -> None:
 
 
 def test_odds_are_never_rounded_to_certainty() -> None:
-    assert [chance(x) for x in (0, 0.001, 0.13, 0.996, 1)] == ["0%", "under 1%", "13%", "over 99%", "100%"]
+    assert [chance(x) for x in (0, 0.001, 0.13, 0.996, 1)] == [
+        "under 1%",
+        "under 1%",
+        "13%",
+        "over 99%",
+        "over 99%",
+    ]
     assert rounded(146_326) == "150,000" and rounded(float("inf")) == "no volume"

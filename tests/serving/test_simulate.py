@@ -84,7 +84,7 @@ def drawn(requests: list[tuple[float, int, int, int]], *, prefixes: bool) -> Loa
     return replace(made, prefixes=names, piece_tokens=16)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(RULES, REQUESTS, st.booleans(), st.integers(70, 200), st.integers(1, 3), st.booleans())
 def test_no_token_is_lost_or_made_twice(
     rules: EngineRules, requests: list[tuple[float, int, int, int]], prefixes: bool, keys: int, engines: int,
@@ -109,7 +109,7 @@ def test_no_token_is_lost_or_made_twice(
         assert (steps.running <= rules.max_sequences).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(RULES, REQUESTS)
 def test_the_same_again_gives_the_same_log(
     rules: EngineRules, requests: list[tuple[float, int, int, int]]
@@ -183,6 +183,13 @@ def test_a_context_beyond_the_table_is_refused_before_it_starts() -> None:
         UserError, match="needs a context of 65 tokens, and the step table of flat ends at 50"
     ):
         simulate(service(table=FlatTable(limits=limits)), load((0.0, 60, 6)))
+
+
+def test_blocks_that_do_not_divide_the_pieces_of_prefixes_are_refused() -> None:
+    rules = replace(SYNCHRONOUS, block_tokens=300)
+    assert simulate(service(rules), load((0.0, 600, 1))).end_s == 1.0
+    with pytest.raises(UserError, match="pieces of 512 tokens, which blocks of 300 do not divide"):
+        simulate(service(rules), load((0.0, 600, 1), prefixes=((1,),)))
 
 
 def test_the_cache_is_what_weights_and_activations_leave() -> None:

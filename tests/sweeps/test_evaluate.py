@@ -11,8 +11,9 @@ import mtia_emu
 from mtia_emu.errors import UserError
 from mtia_emu.gpu import load_gpu
 from mtia_emu.machine.chip import load_chip
+from mtia_emu.reuse.code import code_digest
 from mtia_emu.silicon import area, cost
-from mtia_emu.sweeps.evaluate import Evaluator, code_digest, make_job, reference
+from mtia_emu.sweeps.evaluate import Evaluator, make_job, reference
 from mtia_emu.sweeps.row import columns, record
 from mtia_emu.sweeps.space import Point, Space
 

@@ -8,6 +8,7 @@ from ..text import clean, shorten
 
 Element = ET.Element
 Child = Element | str
+PATH = "d"  # numbers of ours, as many as a line has points: not cleaned, which shortens
 
 
 def el(tag: str, *children: Child, **attributes: object) -> Element:
@@ -16,7 +17,8 @@ def el(tag: str, *children: Child, **attributes: object) -> Element:
     Numbers are written with two decimals at most, which is finer than a pixel of a page.
     """
     names = {key: key.rstrip("_").replace("_", "-") for key in attributes}
-    element = Element(tag, {names[k]: _text(v) for k, v in attributes.items() if v is not None})
+    given = {names[k]: v for k, v in attributes.items() if v is not None}
+    element = Element(tag, {k: str(v) if k == PATH else _text(v) for k, v in given.items()})
     for child in children:
         add(element, child)
     return element

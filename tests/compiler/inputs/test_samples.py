@@ -8,6 +8,7 @@ from mtia_emu.compiler import text
 from mtia_emu.compiler.inputs.landmarks import landmarks, solved
 from mtia_emu.compiler.inputs.roles import Role, role_of
 from mtia_emu.compiler.inputs.samples import KINDS, random_inputs
+from mtia_emu.compiler.reference import evaluate
 
 from mtia_emu.errors import UserError
 
@@ -152,3 +153,18 @@ def test_an_empty_input_whose_other_dimensions_no_array_can_have_is_refused() ->
     graph = text.parse(f"graph g {{\n  in %x : int64[0,{1 << 31},{1 << 31}]\n  in %y : int8[1]\n  out %y\n}}")
     with pytest.raises(UserError, match="drawing inputs of g takes"):
         random_inputs(graph)
+
+
+def test_experts_that_are_chosen_are_there() -> None:
+    graph = text.parse(
+        """graph g {
+  in %x : fp32[4,8]
+  in %chosen : int64[4,2]
+  in %w : fp32[5,8,6]
+  %y : fp32[8,6] = expert_matmul(%x, %w, %chosen)
+  out %y
+}"""
+    )
+    drawn = random_inputs(graph, 0)["chosen"]
+    assert -5 <= drawn.min() <= drawn.max() < 5
+    assert evaluate(graph, random_inputs(graph, 0))["y"].shape == (8, 6)

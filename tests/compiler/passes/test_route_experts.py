@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from before_after import cases, hold, outcomes
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.inputs.samples import random_inputs
+from mtia_emu.compiler.pipeline import compile_graph
+from mtia_emu.compiler.reference import core_library, evaluate
 
+from mtia_emu.engine.function import execute
 from mtia_emu.errors import UserError
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.testing.grower import Grower, Seeded
 
 
 @pytest.mark.parametrize("case", cases("route-experts"))
@@ -57,3 +65,37 @@ def test_products_of_other_rows_stay() -> None:
 def test_a_law_that_is_none_is_refused() -> None:
     with pytest.raises(UserError, match="--routing 'fair'"):
         outcomes("route-experts{law=fair}", SORTED.format(weights=CONSTS, second="%x"))
+
+
+def grown(seed: int) -> Graph:
+    """Return rows times gathered weights, one for each choice or several; summed over choices or not."""
+    g = Grower(Seeded(seed), "fp32")
+    tokens, each, many = g.size(), g.pick((1, 2, 3)), g.pick((3, 5))
+    k, n = g.pick((1, 4, 6)), g.pick((1, 4, 6))
+    chosen = g.input((tokens, each), g.pick(("int64", "int32")))
+    left = g.chance()  # the weights are the left operand
+    own = g.op("gather", g.const((many, n, k) if left else (many, k, n), k**-0.5), chosen, axis=0)
+    rows = 1 if g.pick(range(4)) else 2
+    x = g.input((tokens, each if g.chance() else 1, *((k, rows) if left else (rows, k))))
+    y = g.op("matmul", own, x) if left else g.op("matmul", x, own)
+    if g.chance():
+        y = g.op(g.pick(("relu", "silu")), y)
+    g.add(g.op("reduce_sum", y, axes=(1,), keepdims=False) if g.chance() else y)
+    return g.graph()
+
+
+def test_random_mixtures_compute_what_their_graph_says() -> None:
+    chips, routed = [(load_chip("tiny"), "fp32", 1e-4), (load_chip("mtia-2i"), "fp16", 2e-2)], 0
+    for seed in range(40):
+        graph = grown(seed)
+        inputs = random_inputs(graph, seed)
+        right = evaluate(graph, inputs)
+        for chip, form, tolerance in chips:
+            program = compile_graph(graph, chip, dtype=form).program
+            given = {b.name: inputs[b.name] for b in program.inputs}
+            made = execute(program, chip, given, core_library(), check=True).outputs
+            routed += any(block.routed is not None for block in program.blocks)
+            for name, value in right.items():
+                scale = np.abs(value).max(initial=1e-3)
+                assert np.abs(made[name].astype(float) - value).max(initial=0.0) < tolerance * scale
+    assert routed > 20

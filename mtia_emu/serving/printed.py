@@ -1,0 +1,97 @@
+"""What a run says, as rows of tables for people."""
+
+from __future__ import annotations
+
+import math
+
+from ..view import units
+from .answers import Answers
+from .quantiles import Distribution, Estimate95
+from .search import GreatestRate
+from .served import ServedLoad
+
+Row = list[str]
+LATENCY = ["latency", "mean", "p50", "p90", "p99", "of p99 95%"]
+NAMES = {
+    "ttft_s": "to first token",
+    "tpot_s": "per token after",
+    "itl_s": "between tokens",
+    "e2e_s": "to last",
+}
+
+
+def latency_rows(found: Answers) -> list[Row]:
+    """Return a row for each measure of latency."""
+    return [_latency(text, getattr(found, name)) for name, text in NAMES.items()]
+
+
+def _latency(name: str, found: Distribution | None) -> Row:
+    if found is None:
+        return [name, "none", "", "", "", ""]
+    each = [units.seconds(getattr(found, q).value) for q in ("mean", "p50", "p90", "p99")]
+    return [name, *each, interval(found.p99)]
+
+
+def interval(found: Estimate95) -> str:
+    """Return the ends of an interval, empty where there is none."""
+    return f"{units.seconds(found.low)} to {units.seconds(found.high)}" if math.isfinite(found.low) else ""
+
+
+def flow_rows(found: Answers) -> list[Row]:
+    """Return rows of throughput, energy and fullness: what, how much, and a remark."""
+    user, joules = found.output_tokens_per_s_per_user, found.joules_per_output_token
+    full = found.fullness
+    rows = [
+        ["requests", f"{found.requests:,}", f"in {units.seconds(found.span_s)}, {found.steps:,} steps"],
+        ["served", f"{found.served_rate_per_s:.3g}/s", f"offered {found.offered_rate_per_s:.3g}/s"],
+        ["output tokens", f"{found.output_tokens_per_s:,.0f}/s", chips_text(found)],
+        ["for each chip", f"{found.output_tokens_per_s_per_chip:,.0f}/s", ""],
+        ["for each user", "none" if user is None else f"{user:.3g}/s", "the median"],
+        ["energy", "not known" if joules is None else f"{units.joules(joules)}/token", _idle(found)],
+        ["busy", units.percent(found.utilisation), f"{full.mean_decoding:.1f} sequences decode"],
+        ["waiting", f"{full.mean_waiting:.2f}", f"at most {full.most_waiting}"],
+        ["cache in use", units.percent(full.cache_mean), f"at most {units.percent(full.cache_most)}"],
+        ["preempted", f"{found.preemptions:,}", f"{found.recomputed_tokens:,} tokens computed again"],
+        ["found in the cache", f"{found.cached_tokens:,} tokens", ""],
+    ]
+    if found.level is not None and found.kept_share is not None and found.goodput_per_s is not None:
+        rows.append(["goodput", f"{found.goodput_per_s:.3g}/s", level_text(found)])
+    return rows
+
+
+def chips_text(found: Answers) -> str:
+    """Return how many chips served."""
+    return f"{found.chips} chip{'s' * (found.chips > 1)}"
+
+
+def _idle(found: Answers) -> str:
+    if found.joules is None or found.idle_joules is None or not found.joules:
+        return ""
+    return f"{units.percent(found.idle_joules / found.joules)} of it between steps"
+
+
+def level_text(found: Answers) -> str:
+    """Return whether the level was kept, in words."""
+    assert found.level is not None and found.kept_share is not None
+    word = "kept" if found.keeps_level else "missed"
+    return f"{word}: {units.percent(found.kept_share)} keep {found.level}"
+
+
+def rate_text(found: GreatestRate) -> str:
+    """Return the greatest rate, in words."""
+    if found.rate_per_s is None:
+        return f"no rate keeps the level: {found.reason}"
+    if not found.bounded:
+        return f"kept at any rate up to {found.rate_per_s:.4g}/s: the load is too small to fill the service"
+    return f"greatest rate that keeps the level: {found.rate_per_s:.4g} requests a second"
+
+
+def verdict(served: ServedLoad) -> str:
+    """Return the answer as one sentence."""
+    if served.greatest is not None:
+        text = rate_text(served.greatest)
+    elif served.answers.level is not None:
+        text = f"The level is {level_text(served.answers)}"
+    else:
+        text = f"{served.answers.served_rate_per_s:.3g} requests a second are served"
+    return text[0].upper() + text[1:] + "."

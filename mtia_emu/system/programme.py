@@ -1,0 +1,163 @@
+"""How embedding tables are cut, as a mixed-integer programme, solved by HiGHS through scipy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .sharding import COLUMNS, COPIED, ROWS, WHOLE, ShardJob
+from .tables import EmbeddingTable
+
+GAP = 0.002  # the solver stops this near to its bound,
+NODES = 2000  # or after so many nodes: a limit of time would give other answers on other machines
+US = 1e6  # times are in microseconds and memory in shares of a chip's, so that numbers are of one size
+
+
+@dataclass
+class _Programme:
+    """Variables from 0 to a limit with a price, and rows between limits; the sum of prices is to be least."""
+
+    price: list[float] = field(default_factory=list)
+    most: list[float] = field(default_factory=list)
+    whole: list[int] = field(default_factory=list)
+    entries: list[tuple[int, int, float]] = field(default_factory=list)
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+
+    def variable(self, most: float, *, price: float = 0.0, whole: bool = True) -> int:
+        self.price.append(price)
+        self.most.append(most)
+        self.whole.append(int(whole))
+        return len(self.price) - 1
+
+    def row(self, low: float, high: float) -> int:
+        self.low.append(low)
+        self.high.append(high)
+        return len(self.low) - 1
+
+    def put(self, row: int, variable: int, value: float) -> None:
+        self.entries.append((row, variable, value))
+
+    def solution(self) -> tuple[Any, float]:
+        """Return (values or None, bound)."""
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import coo_array
+
+        rows, places, values = zip(*self.entries, strict=True)
+        matrix = coo_array((values, (rows, places)), shape=(len(self.low), len(self.price))).tocsr()
+        found = milp(
+            np.asarray(self.price), constraints=LinearConstraint(matrix, self.low, self.high),
+            integrality=np.asarray(self.whole), bounds=Bounds(np.zeros(len(self.most)), self.most),
+            options={"mip_rel_gap": GAP, "node_limit": NODES},
+        )  # fmt: skip
+        bound = found.mip_dual_bound
+        return found.x, float(bound) if bound is not None and np.isfinite(bound) else 0.0
+
+
+@dataclass(frozen=True)
+class TableCut:
+    """How some of a group's tables are cut: a kind of placement, into so many `parts`; so many tables."""
+
+    table: int
+    kind: str
+    parts: int
+    tables: int
+
+
+def solved(
+    job: ShardJob, kinds: Sequence[str], room: float = 1.0
+) -> tuple[tuple[TableCut, ...] | None, float]:
+    """Return how all tables are cut, None where nothing fits, and a time that no placement is below.
+
+    Which chip takes which piece is left open: chips are as good as equal, and there are many more pieces than
+    chips. Least: look-ups, pooled rows that a rank sends and indices that it gets, each at least the mean of
+    all chips and at least the largest piece, and the sums of tables in rows. Memory holds in sum, of which a
+    share `room` is used. Exchanges have one rate a byte, that of a large one.
+    """
+    model, n = _Programme(), job.ranks
+    memory = model.row(-np.inf, room * float(job.memory_bytes.sum()) / max(job.memory_bytes.mean(), 1.0))
+    slowest = [model.variable(np.inf, price=1.0, whole=False) for _ in range(3)]
+    hot = US * sum(
+        t.count * job.batch * t.pooling * t.hot_share * job.read_s(0, t.row_bytes) for t in job.tables
+    )
+    means = [model.row(-np.inf, -float(hot)), model.row(-np.inf, 0.0), model.row(-np.inf, 0.0)]
+    for row, variable in zip(means, slowest, strict=True):
+        model.put(row, variable, -float(n))
+    chosen: list[tuple[TableCut, int, int]] = []
+    for number, table in enumerate(job.tables):
+        once = model.row(table.count, table.count)
+        for cut in _cuts(job, number, kinds, room):
+            price = US * job.exchange_s[1] * job.pooled_bytes(table) if cut.kind == ROWS else 0.0
+            place = model.variable(table.count, price=price)
+            model.put(once, place, 1.0)
+            held, total, largest = _uses(job, cut, table)
+            model.put(memory, place, held / max(job.memory_bytes.mean(), 1.0))
+            used = model.variable(1.0)  # whether there is one
+            chosen.append((cut, place, used))
+            link = model.row(-np.inf, 0.0)
+            model.put(link, place, 1.0)
+            model.put(link, used, -float(table.count))
+            for i in range(3):
+                model.put(means[i], place, total[i])
+                if largest[i] > total[i] / n * 1.001:
+                    above = model.row(-np.inf, 0.0)
+                    model.put(above, used, largest[i])
+                    model.put(above, slowest[i], -1.0)
+    _leave_room(model, job, chosen, room)
+    x, bound = model.solution()
+    if x is None:
+        return None, bound / US
+    counts = [(cut, round(float(x[place]))) for cut, place, _ in chosen]
+    return tuple(TableCut(c.table, c.kind, c.parts, k) for c, k in counts if k), bound / US
+
+
+def _leave_room(
+    model: _Programme, job: ShardJob, chosen: Sequence[tuple[TableCut, int, int]], room: float
+) -> None:
+    """Put that on a chip the largest piece has room beside what lies on all of them."""
+    most = float(job.memory_bytes.max())
+    for cut, _, used in chosen:
+        if cut.kind in (WHOLE, COLUMNS):
+            row = model.row(-np.inf, room)
+            model.put(row, used, job.tables[cut.table].bytes / cut.parts / most)
+            for other, place, _ in chosen:
+                if other.kind in (ROWS, COPIED):
+                    share = job.ranks if other.kind == ROWS else 1
+                    model.put(row, place, job.tables[other.table].bytes / share / most)
+
+
+def _cuts(job: ShardJob, number: int, kinds: Sequence[str], room: float) -> list[TableCut]:
+    """Return the ways in which the tables of a group may be cut, so that a piece takes a share of a chip."""
+    table, most = job.tables[number], room * float(job.memory_bytes.max())
+    ways = [(WHOLE if parts == 1 else COLUMNS, parts) for parts in job.cuts(table)]
+    found = [TableCut(number, kind, parts, 0) for kind, parts in ways if table.bytes / parts <= most]
+    found += [TableCut(number, ROWS, job.ranks, 0), TableCut(number, COPIED, 1, 0)]
+    return [cut for cut in found if cut.kind in kinds]
+
+
+Three = tuple[float, float, float]
+
+
+def _uses(job: ShardJob, cut: TableCut, t: EmbeddingTable) -> tuple[float, Three, Three]:
+    """Return what a table takes so cut: memory; look-ups, pooled rows, indices; the largest piece of them.
+
+    Times are in microseconds, of all chips together or of the one that has most of them.
+    """
+    n, cold = job.ranks, 1.0 - t.hot_share
+    send_s, read_s = (
+        US * job.exchange_s[0],
+        US * job.read_s(0, t.row_bytes / (1 if cut.kind == ROWS else cut.parts)),
+    )
+    lookups = job.batch * t.pooling * cold * read_s
+    if cut.kind == COPIED:
+        return n * t.bytes, (lookups, 0.0, 0.0), (lookups / n, 0.0, 0.0)
+    indices = send_s * job.index_bytes(t) * cold
+    if cut.kind == ROWS:
+        top = float(t.block_shares(n).max()) / max(cold, 1e-12)
+        return t.bytes, (lookups, 0.0, indices), (lookups * top, 0.0, indices * top)
+    pooled = send_s * job.pooled_bytes(t)
+    each = (lookups, pooled / cut.parts, indices)
+    return t.bytes, (lookups * cut.parts, pooled, indices * cut.parts), each

@@ -1,0 +1,44 @@
+"""The command that serves recommendation requests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from mtia_emu.cli.app import main
+
+EXAMPLE = str(Path(__file__).resolve().parents[2] / "examples" / "ranking-2-chips.toml")
+QUICK = (EXAMPLE, "--set", "load.requests=400")
+
+
+def cli(*words: str) -> Result:
+    return CliRunner().invoke(main, ["rank", *words], catch_exceptions=False)
+
+
+def test_a_run_is_printed_and_written(tmp_path: Path) -> None:
+    shown = cli(*QUICK, "--json", str(tmp_path / "r.json")).output
+    value = json.loads((tmp_path / "r.json").read_text())
+    assert value == json.loads(cli(*QUICK, "--json", "-").output)
+    assert "P99" in shown and "ranking" in shown and value["models"][0]["requests"] == 400
+    assert value["p50_s"] < value["p90_s"] < value["p99_s"]
+
+
+def test_a_rate_is_given_or_found() -> None:
+    slow = json.loads(cli(*QUICK, "--rate", "10", "--json", "-").output)
+    most = json.loads(cli(*QUICK, "--rate", "max", "--json", "-").output)
+    assert slow["rate_per_s"] == 10 < most["rate_per_s"] and most["kept"]
+
+
+def test_what_is_wrong_is_said() -> None:
+    for words, text in [
+        ((EXAMPLE, "--rate", "nan"), "--rate"),
+        ((EXAMPLE, "--rate", "-1"), "--rate"),
+        ((EXAMPLE, "--set", "x"), "KEY=VALUE"),
+        ((EXAMPLE, "--set", "model.remote_jobs=0"), "remote_jobs"),
+        ((EXAMPLE, "--set", "model.remote_jobs=]"), "not TOML"),
+        (("none.toml",), "not a file"),
+    ]:
+        done = cli(*words)
+        assert done.exit_code == 2 and text in done.stderr
