@@ -22,6 +22,7 @@ THROUGH = {
     "cli/test_app.py": "cli/lists",
     "cli/test_effects.py": "cli/plan cli/train cli/conformance cli/diff cli/explain cli/fuzz",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
+    "cli/test_serve.py": "cli/ways",
     "cli/test_sweep.py": "sweeps/search sweeps/stored",
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
     "compiler/lower/test_emit.py": "compiler/lower/launches",
