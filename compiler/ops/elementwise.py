@@ -266,6 +266,8 @@ def _split(query: Query) -> NodeSplit:
     shape = query.node.type.shape
     dims = joint(query, shape)
     sums = _carried(query)
+    if set(sums) & {axis for axes in dims for axis in axes}:  # another operand is split over these axes
+        sums = ()
     if not sums:
         dims = _scattered(query, dims)
     wanted = []

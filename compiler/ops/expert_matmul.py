@@ -12,6 +12,7 @@ from ..graph import Attrs
 from .backward import Back, gradient, no_gradient
 from .base import Array, Arrays, Count, Op, Types, array, index_dtype, integer, need, register
 from .embedding_bag import rows_of
+from .layout import WHOLE, Layout, NodeSplit, Query, splits
 from .matmul import product
 
 LAW = "uniform"  # by which rows go to experts, where nothing is said
@@ -88,6 +89,30 @@ register(
         ("law", "each"),
     )
 )
+
+
+@splits("expert_matmul")
+def _split(query: Query) -> NodeSplit:
+    """Split tokens as they come, weights as those of any product, and experts over their own axes.
+
+    A rank multiplies all rows, with zeros for those of experts that it does not have: the result owes a sum.
+    It has no fewer experts than a token goes to.
+    """
+    policy, (x, _, chosen) = query.policy, query.layouts
+    assert x is not None and chosen is not None
+    (tokens, each), (experts, _, n) = need(query.types[2]).shape, need(query.types[1]).shape
+    weights = query.free[1]
+    inner = x.dims[1] if weights else WHOLE
+    columns = policy.dividing(policy.model, n) if weights and not inner else WHOLE
+    left = tuple(a for a in policy.experts if a not in inner)
+    over = policy.dividing(left, experts) if weights else WHOLE
+    while over and experts // policy.count(over) < each:
+        over = over[:-1]
+    taken = {*inner, *columns, *over, *policy.model}
+    came = x.settled.dims[0] or chosen.settled.dims[0]
+    rows = policy.dividing(tuple(a for a in came if a not in taken), tokens)
+    wanted = (Layout((rows, inner)), Layout((over, inner, columns)), Layout((rows, WHOLE)))
+    return NodeSplit(wanted, (Layout((rows, columns)).owing((*inner, *over)),), lookup=over, indices=2)
 
 
 def _infer_route(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:

@@ -29,6 +29,12 @@ class Layout:
     dims: tuple[Axes, ...]
     sums: Axes = ()
 
+    def __post_init__(self) -> None:
+        """Refuse an axis that is named twice: a rule is wrong."""
+        named = [*self.sums, *(axis for axes in self.dims for axis in axes)]
+        if len(set(named)) < len(named):
+            raise ValueError(f"{self} names an axis twice")
+
     @staticmethod
     def whole(rank: int) -> Layout:
         """Return the layout of a value that every rank has whole."""
@@ -114,13 +120,15 @@ class NodeSplit:
     """How a node runs on a rank: the layouts that it wants of its operands, and those of its results.
 
     `attrs` are the attributes that differ there; `lookup` are axes over which the rows of the first operand
-    are split, so that indices (the second) count from a rank's first row and others' rows are zeros.
+    are split, so that indices (the operand behind the table, number `indices`) count from a rank's first
+    row and others' rows are zeros.
     """
 
     operands: tuple[Layout | None, ...]
     results: tuple[Layout, ...]
     attrs: Mapping[str, Attr] = field(default_factory=dict)
     lookup: Axes = ()
+    indices: int = 1
 
 
 Rule = Callable[[Query], NodeSplit]

@@ -241,8 +241,9 @@ def _experts(query: Query, b: TensorType) -> tuple[Axes, ...]:
     policy, count = query.policy, b.rank - 2
     dims = list(joint(query, query.node.type.shape)[:-2])
     at = len(dims) - count
+    used = {axis for axes in dims for axis in axes}
     if not dims[at]:
-        dims[at] = policy.dividing(policy.experts, b.shape[0])
+        dims[at] = policy.dividing(tuple(a for a in policy.experts if a not in used), b.shape[0])
     return tuple(dims)
 
 

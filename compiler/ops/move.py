@@ -262,7 +262,7 @@ def _split_slice(query: Query) -> NodeSplit:
     want = layout.without(cut)
     for i, size in enumerate(local_shape(kind.shape, want, query.policy)):
         if i not in cut:
-            bounds["ends"][i] = size
+            bounds["starts"][i], bounds["ends"][i], bounds["steps"][i] = 0, size, 1
     return NodeSplit((want,), (want,), {name: tuple(x) for name, x in bounds.items()})
 
 

@@ -199,9 +199,9 @@ def _emit(draft: _Draft, node: Node, operands: tuple[str, ...], answer: NodeSpli
 
 def _look_up(draft: _Draft, node: Node, operands: tuple[str, ...], answer: NodeSplit) -> None:
     """Add what looks up a rank's own rows: an index outside them gives zeros, and a sum is owed."""
-    table, indices = operands
+    table, indices = operands[answer.indices - 1 : answer.indices + 1]
     kind, rows = draft.types[indices], draft.types[table].shape[0]
-    whole = need_rows(draft.graph, node)
+    whole = draft.graph.type_of(node.inputs[answer.indices - 1]).shape[0]
     first = _index(draft, kind, answer.lookup, rows)
     zero, limit, total = (_number(draft, kind, n) for n in (0, rows, whole))
 
@@ -211,19 +211,13 @@ def _look_up(draft: _Draft, node: Node, operands: tuple[str, ...], answer: NodeS
     wrapped = make("where", make("less", indices, zero), make("add", indices, total), indices)
     own = make("sub", wrapped, first)
     there = make("and", make("not", make("less", own, zero)), make("less", own, limit))
-    picked = make("gather", table, make("where", there, own, zero), axis=0)
-    mask = make("reshape", there, shape=(*kind.shape, 1))
-    nothing = _number(draft, draft.types[picked], 0)
-    name = node.output
-    result = draft.add(
-        Node(name, "where", (mask, picked, nothing), (name,), (draft.types[picked],), {}, node.origin)
-    )
+    given = [*operands[: answer.indices], make("where", there, own, zero), *operands[answer.indices + 1 :]]
+    picked = make(node.op, *given, **node.attrs)
+    mask = make("reshape", there, shape=(*draft.types[picked].shape[:-1], 1))
+    name, nothing = node.output, _number(draft, draft.types[picked], 0)
+    kinds = (draft.types[picked],)
+    result = draft.add(Node(name, "where", (mask, picked, nothing), (name,), kinds, {}, node.origin))
     draft.versions[node.output] = {answer.results[0]: result}
-
-
-def need_rows(graph: Graph, node: Node) -> int:
-    """Return the rows of the table that a node looks up."""
-    return graph.type_of(node.inputs[0]).shape[0]
 
 
 def _index(draft: _Draft, kind: TensorType, axes: Axes, rows: int) -> str:

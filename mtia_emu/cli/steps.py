@@ -38,6 +38,14 @@ def _hull(name: str) -> o.Decorator:
 @o.MODEL
 @o.options(o.CHIP, o.SET)
 @click.option("--gpu", metavar="NAME|FILE.toml", help="Make the table of a GPU instead of a chip.")
+@click.option("--system", metavar="NAME|FILE.toml", help="Make it of a system, split by --parallel.")
+@click.option(
+    "--parallel",
+    metavar="TEXT",
+    default="tp=2",
+    show_default=True,
+    help="With --system: how the model is split, as in tp=4; not into stages.",
+)
 @click.option(
     "--dtype", metavar="TYPE", default="fp16", show_default=True, help="Number format to compile for."
 )
@@ -62,6 +70,7 @@ def steps(model: str, **flags: Any) -> None:
     Examples:
       mtia-emu steps zoo:llama-3-8b -o llama.json
       mtia-emu steps zoo:llama-3-8b --gpu h100-sxm --tokens 1024
+      mtia-emu steps zoo:llama-3-8b --system mtia-2i-server --parallel tp=4
       mtia-emu steps llama.json
       mtia-emu steps zoo:llama-tiny --tokens 128 --decodes 16 --context 256 --check 6
     """
@@ -104,11 +113,25 @@ def machine_of(flags: dict[str, Any]) -> Machine:
     from ..study.accelerator import Accelerator
 
     settings = o.parse_settings(flags["settings"])
-    if flags["gpu"] is None:
-        return Accelerator(load_chip(flags["chip"] or DEFAULT_CHIP, settings))
-    if flags["chip"] is not None or settings:
-        raise UserError("--gpu is given with --chip or --set (right: one machine)")
-    return load_gpu(flags["gpu"])
+    given = [f"--{name}" for name in ("chip", "gpu", "system") if flags[name] is not None]
+    if len(given) > 1 or (settings and flags["gpu"] is not None):
+        raise UserError(
+            f"{' and '.join([*given, *['--set'] * bool(settings)])} are given (right: one machine)"
+        )
+    if flags["system"] is not None:
+        return _system(flags["system"], flags["parallel"], settings)
+    if flags["gpu"] is not None:
+        return load_gpu(flags["gpu"])
+    return Accelerator(load_chip(flags["chip"] or DEFAULT_CHIP, settings))
+
+
+def _system(name: str, parallel: str, settings: dict[str, object]) -> Machine:
+    from mtia_emu.compiler.partition.mesh import parse_parallel
+
+    from ..study.system_machine import SystemMachine
+    from ..system.load import load_system
+
+    return SystemMachine(load_system(name), parse_parallel(parallel), settings)
 
 
 def _checked(served: ServedModel | None, table: GroupedSteps, flags: dict[str, Any]) -> list[CheckedStep]:

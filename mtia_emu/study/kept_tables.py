@@ -17,6 +17,7 @@ from ..serving.step_table_file import MAX_FILE_BYTES, as_json, table_of
 from ..zoo.llama_parts import served_model
 from .accelerator import Accelerator
 from .step_tables import HULL, Hull, Progress, silent, step_table
+from .system_machine import SystemMachine
 
 FOLDER = "steps"
 MOST_TABLES = 256
@@ -55,6 +56,8 @@ def _file(name: str, machine: Machine, hull: Hull, options: Options) -> Path | N
         values = machine.chip.model_dump_json()
     elif isinstance(machine, Gpu):
         values = repr(machine)
+    elif isinstance(machine, SystemMachine):
+        values = repr((machine.system, machine.mesh, sorted(machine.settings.items())))
     else:
         return None
     place = disk_cache.folder(FOLDER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,9 +15,11 @@ from mtia_emu.compiler.frontend import load
 from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.pipeline import DEFAULTS
 
+from ..engine.energy import standing
 from ..engine.memoised import memoised_costs
 from ..errors import UserError
 from ..files.scratch import scratch
+from ..gpu import load_gpu
 from ..gpu.machine import Gpu
 from ..options import Options
 from ..program.isa import Binding, Memory, Program
@@ -29,6 +31,7 @@ from ..zoo.llama import LAST, LOGITS, Llama
 from ..zoo.llama_parts import StepPart, build_layers, build_step, served_model
 from ..zoo.writer import WEIGHT_BYTES
 from .accelerator import Accelerator, GraphModel
+from .system_machine import SystemMachine
 
 Cost = npt.NDArray[np.float64]  # seconds, joules
 ATTENTION = "attention"
@@ -64,12 +67,23 @@ class ServedModel:
         """Return the sizes of the decoder."""
         return served_model(self.name)
 
+    @property
+    def chips(self) -> int:
+        """Return the chips that a step runs on at once. Raises `UserError` for a pipeline."""
+        if not isinstance(self.machine, SystemMachine):
+            return 1
+        if self.machine.mesh.stages > 1:
+            raise UserError(f"{self.machine.name}: a step table of a pipeline is not made (right: no pp)")
+        return self.machine.mesh.chips
+
     @cached_property
     def quick(self) -> Machine:
         """Return the machine, one that does again nothing that its steps have in common."""
+        memo = Memo()
+        if isinstance(self.machine, SystemMachine):
+            return replace(self.machine, memoise=memo)
         if not isinstance(self.machine, Accelerator):
             return self.machine
-        memo = Memo()
         return Accelerator(self.machine.chip, lambda p, c, rows: memoised_costs(p, c, memo, rows), memo)
 
     @property
@@ -90,13 +104,13 @@ class ServedModel:
             graph = load(build_layers(self.name, part, pasts, folder))
         work = GraphModel(graph, self.options, About(self.name))
         report, program = self._timed(work)
-        linear, head, attention = _groups(report, pasts)
+        linear, head, attention = _groups(report, pasts, self.chips)
         return StepAnchor(
             *(part, linear, head),
             {past: cost * self.model.layers for past, cost in attention.items()},
             _activations(program),
             self._weight_bytes(program, report.dtype),
-            report.power.idle_w if report.power else getattr(self.machine, "idle_w", math.nan),
+            report.power.idle_w if report.power else idle_w(self.machine),
         )
 
     def step(self, parts: Sequence[StepPart]) -> Report:
@@ -123,15 +137,30 @@ def memory_bytes(machine: Machine) -> int:
         return machine.chip.dram.bytes
     if isinstance(machine, Gpu):
         return int(machine.dram_bytes)
-    raise UserError(f"{machine.name}: its memory is not known (right: a chip or a GPU)")
+    if isinstance(machine, SystemMachine):
+        return machine.capacity * machine.mesh.chips
+    raise UserError(f"{machine.name}: its memory is not known (right: a chip, a GPU or a system)")
 
 
-def _groups(report: Report, pasts: Sequence[int]) -> tuple[Cost, Cost, dict[int, Cost]]:
-    """Return linear work, head, and one layer's attention by past; they sum to the report."""
+def idle_w(machine: Machine) -> float:
+    """Return the watts of a machine between steps at its nominal clock, NaN where they are not known."""
+    if isinstance(machine, Gpu):
+        return machine.idle_w
+    if isinstance(machine, SystemMachine):
+        one: Machine = load_gpu(machine.system.chips[0]) if machine.is_gpu else Accelerator(machine.chip)
+        return machine.mesh.chips * idle_w(one)
+    return standing(machine.chip).total if isinstance(machine, Accelerator) else math.nan
+
+
+def _groups(report: Report, pasts: Sequence[int], chips: int) -> tuple[Cost, Cost, dict[int, Cost]]:
+    """Return linear work, head, and one layer's attention by past; they sum to the report.
+
+    Of several chips alike the layers are those of one; what links take is linear.
+    """
     linear, head = np.zeros(2), np.zeros(2)
     by_layer: dict[int, Cost] = {}
     for layer in report.layers:
-        cost = np.array([layer.seconds, layer.joules])
+        cost = np.array([layer.seconds, chips * layer.joules])
         if layer.op == ATTENTION:
             number = _number(layer)
             by_layer[number] = by_layer.get(number, 0) + cost

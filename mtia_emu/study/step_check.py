@@ -61,7 +61,8 @@ def step_of(parts: list[StepPart]) -> ServingStep:
 
 def _parts(table: GroupedSteps, kind: str, rng: np.random.Generator) -> list[StepPart]:
     limits, parts = table.limits, list[StepPart]()
-    prompts = int(rng.integers(1, MOST_PROMPTS + 1)) if kind != "decode" else 0
+    most = min(MOST_PROMPTS, max(1, limits.sequences - (kind == "mixed")))
+    prompts = int(rng.integers(1, most + 1)) if kind != "decode" else 0
     tokens = limits.tokens // 2 if kind == "mixed" else limits.tokens
     for _ in range(prompts):
         chunk = _between(2, min(tokens // prompts, limits.chunk_tokens), rng)

@@ -34,7 +34,8 @@ NO_TIME = Fraction(0)
 class SystemMachine:
     """A system on which a model runs split over a mesh: a chip's `Machine`, for many of them.
 
-    `settings` change the chips' parameters, by dotted key. Raises `UserError` for a mesh of more chips than
+    `settings` change the chips' parameters, by dotted key; `changed` is a chip in place of the system's, of
+    the same name. Raises `UserError` for a mesh of more chips than
     the system has, and for one whose chips differ.
     """
 
@@ -42,6 +43,7 @@ class SystemMachine:
     mesh: Mesh
     settings: dict[str, object] = field(default_factory=dict)
     memoise: Memoise = unmemoised
+    changed: Chip | None = None
 
     def __post_init__(self) -> None:
         have = len(self.system.chips)
@@ -49,6 +51,11 @@ class SystemMachine:
             raise UserError(
                 f"--parallel {self.mesh} takes {self.mesh.chips} chips, {self.system.name} has {have} "
                 f"(right: at most {have})"
+            )
+        if self.changed is not None and self.changed.name != self.system.chips[0]:
+            raise UserError(
+                f"{self.system.name} is of {self.system.chips[0]}, the chip at hand is {self.changed.name} "
+                f"(right: {self.system.chips[0]})"
             )
         kinds = sorted(set(self.system.chips[: self.mesh.chips]))
         if len(kinds) > 1:
@@ -67,7 +74,7 @@ class SystemMachine:
         """Return the chip of every rank. Raises `UserError` where they are GPUs."""
         if self.is_gpu:
             raise UserError(f"{self.system.name} is of GPUs ({self.system.chips[0]}): they run no programs")
-        return load_chip(self.system.chips[0], self.settings)
+        return self.changed or load_chip(self.system.chips[0], self.settings)
 
     @cached_property
     def capacity(self) -> int:

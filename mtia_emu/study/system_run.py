@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mtia_emu.compiler.formats import format_text, quantised
-from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.partition.mesh import Mesh, parse_parallel
 from mtia_emu.compiler.passes.set_precision import own_dtype
@@ -33,6 +32,7 @@ from .system_machine import SystemMachine
 Array = np.ndarray[Any, Any]
 Progress = Callable[[str, int, int], None]
 AUTO = "auto"
+WIDE = ("fp32", "fp64")
 TOLERANCE, NARROW_TOLERANCE = 1e-4, 1e-2  # of an output's largest magnitude: fp32 and wider, and narrower
 
 
@@ -79,7 +79,7 @@ def split_run(
     given = inputs if inputs is not None else source.inputs(graph, options.seed)
     given = {name: np.asarray(x) for name, x in given.items()}
     outputs = executed(machine, model, given, progress)
-    check = _compared(source, graph, options, given, outputs) if options.check else None
+    check = _compared(source, model, report.dtype, given, outputs) if options.check else None
     return replace(outcome, outputs=outputs, check=check)
 
 
@@ -182,21 +182,21 @@ def executed(
 
 def _compared(
     source: Source,
-    graph: Graph,
-    options: Options,
+    model: GraphModel,
+    dtype: str,
     inputs: Mapping[str, Array],
     outputs: Mapping[str, Array],
 ) -> Check:
     """Return how far the outputs of all ranks are from an oracle's."""
     expected = (
-        Expected(evaluate(graph, inputs), "the references of its ops")
+        Expected(evaluate(model.graph, inputs), "the references of its ops")
         if source.is_graph
         else expected_outputs(source.path, inputs)
     )
-    own, spelling = own_dtype(graph).name, format_text(options)
+    own, spelling = own_dtype(model.graph).name, format_text(model.options)
     few = quantised(spelling) if spelling != own else None
-    names: Sequence[str] = (own, options.dtype or own)
-    tolerance = max(TOLERANCE if n in ("fp32", "fp64") else NARROW_TOLERANCE for n in names)
+    wide = own in WIDE and dtype in WIDE
+    tolerance = TOLERANCE if wide else NARROW_TOLERANCE
     if few is not None:
         tolerance = max(tolerance, few.tolerance)
     return replace(compare_outputs(outputs, expected.outputs, tolerance), oracle=expected.oracle)

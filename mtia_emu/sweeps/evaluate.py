@@ -13,6 +13,7 @@ from typing import Any
 
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.lower.assemble import About
+from mtia_emu.compiler.partition.mesh import parse_parallel
 from mtia_emu.compiler.pass_text import files_of
 
 from ..engine.cost import BlockCost
@@ -29,17 +30,20 @@ from ..options import CHIP
 from ..program.commands import looks_up
 from ..program.inputs import typed_inputs
 from ..program.isa import Program
+from ..results.machine import Machine
 from ..reuse.code import code_digest
 from ..reuse.memo import Memo, Memoise
 from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
 from ..sources import ZOO, open_model
 from ..study.accelerator import Accelerator, GraphModel
+from ..study.system_machine import SystemMachine
+from ..system.load import load_system
 from ..types import dtype
 from .expression import evaluate
 from .fleets import check_fleet, fleet_columns, silicon_numbers
 from .row import EXCLUDED, FAILED, OK, Row, layer_groups, model_metrics, overall
 from .space import Point
-from .spec import Spec, Workload
+from .spec import NO_SYSTEM, ONE_RANK, OVER, PARALLEL, SYSTEM, Spec, Workload
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,14 @@ class Evaluator:
         """Return a chip as a machine whose work is memoised with that of those before it."""
         return Accelerator(chip, self._costs, self.memoise)
 
+    def over(self, chip: Chip, params: Mapping[str, Any]) -> tuple[Machine, int]:
+        """Return the machine of a point, and how many chips it is: many where the point names a system."""
+        name = str(params.get(SYSTEM, NO_SYSTEM))
+        if name == NO_SYSTEM:
+            return self.machine(chip), 1
+        mesh = parse_parallel(str(params.get(PARALLEL, ONE_RANK)))
+        return SystemMachine(load_system(name), mesh, memoise=self.memoise, changed=chip), mesh.chips
+
     def _costs(self, program: Program, chip: Chip, lookups: Mapping[int, Lookups]) -> list[BlockCost]:
         return memoised_costs(program, chip, self.memoise, lookups)
 
@@ -142,14 +154,18 @@ class Evaluator:
     def timed(self, index: int, params: Mapping[str, Any], chip: Chip, metrics: dict[str, Any]) -> Row:
         """Return the row of a chip whose columns of area and cost are known."""
         spec, each, layers = self.job.spec, {}, {}
+        machine, chips = self.over(chip, params)
         for model in spec.model:
             try:
-                report = self.machine(chip).report(self.model(model))
+                report = machine.report(self.model(model))
             except UserError as error:
                 raise UserError(f"{model.name}: {error}") from None
-            peak = chip.peak_macs_per_cycle(dtype(report.dtype)) * chip.clock_hz
+            peak = chips * chip.peak_macs_per_cycle(dtype(report.dtype)) * chip.clock_hz
             each[model.name], layers[model.name] = model_metrics(report, peak), layer_groups(report)
-        metrics |= overall(each, spec, metrics["area_mm2"], metrics["dollars"])
+        dollars = metrics["dollars"]
+        metrics |= overall(
+            each, spec, chips * metrics["area_mm2"], None if dollars is None else chips * dollars
+        )
         metrics |= {f"{name}.{key}": value for name, one in each.items() for key, value in one.items()}
         if spec.fleet is not None and self.job.scenario is not None:
             price = cost(chip, self._facts)
@@ -159,7 +175,7 @@ class Evaluator:
 
     def _chip(self, params: dict[str, Any]) -> tuple[dict[str, Any], Chip]:
         values = copy.deepcopy(self.job.chip)
-        put_all(values, params)
+        put_all(values, {key: x for key, x in params.items() if key not in OVER})
         for key, text in self.job.spec.link.items():
             params[key] = _whole(evaluate(text, flat(filled(values))))
             put(values, key, params[key])
@@ -229,7 +245,7 @@ def reference(evaluator: Evaluator) -> tuple[Row, dict[str, Any]]:
     spec, job = evaluator.job.spec, evaluator.job
     chip = validate(copy.deepcopy(job.chip), spec.chip)
     facts, values = load_silicon(spec.silicon), flat(chip.model_dump())
-    params = {key: values.get(key) for key in (*spec.set, *spec.link)}
+    params = {key: values.get(key, OVER.get(key)) for key in (*spec.set, *spec.link)}
     columns = silicon_columns(chip, area(chip, facts), cost(chip, facts))
     base = evaluator.timed(-1, params, chip, columns)
     if spec.gpu == "none":

@@ -45,6 +45,8 @@ FLEET_OBJECTIVES: dict[str, bool] = {  # of a sweep with a fleet
 ALL_OBJECTIVES = OBJECTIVES | FLEET_OBJECTIVES
 DERIVED = ("area_mm2", "dollars")  # what constraints may name besides the chip's parameters
 TABLES = ("pe.matrix.rates.", "energy.mac_pj.")
+SYSTEM, PARALLEL, NO_SYSTEM, ONE_RANK = "system", "parallel", "none", "tp=1"
+OVER = {SYSTEM: NO_SYSTEM, PARALLEL: ONE_RANK}  # axes that are no parameters of a chip, at the base chip
 BELOW = {"seed": 1 << 32}  # what whole numbers must be below: the samplers take no larger seed
 
 
@@ -212,9 +214,11 @@ def _named(models: tuple[Workload, ...], where: str) -> tuple[Workload, ...]:
 
 def _check_keys(spec: Spec, where: str) -> None:
     known = known_keys()
+    if PARALLEL in spec.set and SYSTEM not in spec.set:
+        raise UserError(f"{where}: 'parallel' splits models over a system (right: 'system' too)")
     for key in (*spec.set, *spec.link):
-        if key not in known and not key.startswith(TABLES):
-            raise UserError(f"{where}: unknown parameter '{key}'{nearest(key, known)}")
+        if key not in known and not (key in OVER and key in spec.set) and not key.startswith(TABLES):
+            raise UserError(f"{where}: unknown parameter '{key}'{nearest(key, [*known, *OVER])}")
     count = sum(len(one.values) for one in spec.axes)
     if count > MOST_VALUES:
         raise UserError(

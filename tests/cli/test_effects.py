@@ -268,6 +268,8 @@ CASES: dict[tuple[str, str], Case] = {
             ("--set", "", "--gpu h100-sxm", "--set dram.channels=8"),
             ("--gpu", "", "--gpu h100-sxm", "--gpu h200-sxm"),
             ("--dtype", "--gpu h100-sxm", "--dtype fp16", "--dtype fp32"),
+            ("--system", "", "--gpu h100-sxm", "--system mtia-2i-server"),
+            ("--parallel", "--system mtia-2i-server", "--parallel tp=1", "--parallel tp=2"),
             ("--check", "--gpu h100-sxm", "--check 0", "--check 1"),
             ("--seed", "--gpu h100-sxm --check 1", "--seed 0", "--seed 1"),
         ]
@@ -308,6 +310,7 @@ CASES: dict[tuple[str, str], Case] = {
     },
     ("serve", "--memory-share"): Case(BUSY, "", "--memory-share 0.5", key("service")),
     ("serve", "--reserve"): Case(BUSY, "", "--reserve 1e9", key("service")),
+    ("serve", "--over"): Case(BUSY.replace("--json -", ""), "", "--over engines=1,2", printed),
     ("serve", "--table"): Case(BUSY, "", "--table {f}/none.json", ended, (False, True)),
     ("serve", "--trace"): Case(f"{SERVE} --rate 5 --requests 9", "", "--trace {f}/t.csv", key("load")),
     ("serve", "--concurrency"): Case(SERVE, "--concurrency 2", "--concurrency 3", key("answers")),

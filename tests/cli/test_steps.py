@@ -43,7 +43,9 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     for words, text in [
         ((str(file), "--check", "2"), "right: zoo:NAME"),
         (("zoo:dlrm-small",), "no steps to serve"),
-        ((*SMALL, "--chip", "tiny"), "one machine"),
+        ((*SMALL, "--chip", "tiny"), "--chip and --gpu are given"),
+        ((*SMALL, "--set", "dram.channels=8"), "--gpu and --set are given"),
+        (("zoo:llama-tiny", "--system", "mtia-2i-server", "--parallel", "pp=2"), "pipeline"),
         (("none.json",), "cannot be read"),
     ]:
         done = cli(*words)

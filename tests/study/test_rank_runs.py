@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from mtia_emu import api
 from mtia_emu.errors import UserError
 from mtia_emu.study.rank_runs import _Meeting, exchanged
 from mtia_emu.system.load import load_system
+
+from .tiny_experts import write
 
 BOARD = load_system("tiny-board")
 LLAMA, DLRM = "zoo:llama-tiny", "zoo:dlrm-small"
@@ -88,3 +91,11 @@ def test_ranks_that_meet_in_different_exchanges_say_so() -> None:
 def test_absent_weights_are_said_before_anything_runs() -> None:
     with pytest.raises(UserError, match="--parallel says how chips of a system"):
         api.run_over(LLAMA, parallel="tp=2")
+
+
+@pytest.mark.parametrize("parallel", ["ep=2", "ep=2,tp=2", "dp=2,ep=2"])
+def test_experts_split_over_ranks_give_what_onnxruntime_gives(parallel: str, tmp_path: Path) -> None:
+    model = str(write(tmp_path))
+    outcome = api.run_over(model, gpu=None, system="tiny-board", parallel=parallel, check=True)
+    assert outcome.check is not None and outcome.check.passed, outcome.check
+    assert not any("no layout rule" in note for note in outcome.report.notes if "expert" in note)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mtia_emu.compiler.partition.mesh import parse_parallel
 
 from mtia_emu import load_chip, load_gpu
 from mtia_emu.errors import UserError
@@ -20,16 +21,17 @@ from mtia_emu.serving.step_table_file import as_json
 from mtia_emu.study import kept_tables
 from mtia_emu.study.accelerator import Accelerator
 from mtia_emu.study.kept_tables import kept_table
-from mtia_emu.study.step_anchors import ServedModel
+from mtia_emu.study.step_anchors import ServedModel, idle_w, memory_bytes
 from mtia_emu.study.step_check import KINDS, check_steps, step_of
 from mtia_emu.study.step_tables import Hull, left_out, step_table
+from mtia_emu.study.system_machine import SystemMachine
+from mtia_emu.system.load import load_system
 from mtia_emu.zoo.llama_parts import StepPart
 
 SMALL, FP16 = Hull(64, 4, 64), Options(dtype="fp16")
-MACHINES: dict[str, Machine] = {
-    "mtia-2i": Accelerator(load_chip("mtia-2i")),
-    "h100-sxm": load_gpu("h100-sxm"),
-}
+CHIP, GPU = load_chip("mtia-2i"), load_gpu("h100-sxm")
+BOARD = SystemMachine(load_system("mtia-2i-server"), parse_parallel("tp=2"))
+MACHINES: dict[str, Machine] = {"mtia-2i": Accelerator(CHIP), "h100-sxm": GPU, "two chips": BOARD}
 
 
 @cache
@@ -53,7 +55,7 @@ def test_groups_of_an_anchor_sum_to_its_report(machine: str) -> None:
     assert anchor.weight_bytes == pytest.approx(3.28e6, rel=0.01) and anchor.idle_w > 0
 
 
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("machine", ["mtia-2i", "h100-sxm"])
 def test_an_anchor_is_met_and_steps_beside_it_nearly(machine: str) -> None:
     found = table(machine)
     for part in (StepPart(1, 1, 15), StepPart(4, 1, 63), StepPart(1, 64, 0)):
@@ -72,6 +74,15 @@ def test_facts_are_the_machines_and_the_models() -> None:
     assert chip.model == "llama-tiny" and chip.machine == "mtia-2i" and gpu.machine == "h100-sxm"
     assert 0 < chip.idle_w < gpu.idle_w
     assert table("mtia-2i").limits.tokens == 64 and table("mtia-2i").limits.context == 64
+
+
+def test_a_system_has_the_memory_and_the_idle_power_of_its_chips() -> None:
+    assert memory_bytes(BOARD) == 2 * memory_bytes(MACHINES["mtia-2i"])
+    assert idle_w(BOARD) == pytest.approx(2 * idle_w(MACHINES["mtia-2i"]))
+    assert idle_w(GPU) == GPU.idle_w
+    stages = SystemMachine(load_system("mtia-2i-server"), parse_parallel("pp=2"))
+    with pytest.raises(UserError, match="pipeline"):
+        ServedModel("llama-tiny", stages, FP16).anchor(StepPart(1, 1, 0), [15])
 
 
 def test_random_steps_are_compiled_as_one_graph() -> None:

@@ -46,6 +46,13 @@ def test_two_chips_have_half_the_weights_each() -> None:
     assert half.short == 0 < half.needed < half.capacity
 
 
+def test_each_micro_batch_has_a_cache() -> None:
+    given = model("llama-tiny", batch=4, seq=1, past=16)
+    whole, parts = (machine(p).report(given).system for p in ("tp=1", "mb=4"))
+    assert whole is not None and parts is not None
+    assert parts.stages[0].memory.state == whole.stages[0].memory.state > 0
+
+
 def test_a_pipeline_takes_its_stages_in_turn() -> None:
     given = model("llama-tiny", batch=4)
     report = machine("pp=2,mb=4").report(given)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import mtia_emu
+from mtia_emu import api
 from mtia_emu.errors import UserError
 from mtia_emu.gpu import load_gpu
 from mtia_emu.machine.chip import load_chip
@@ -51,6 +52,30 @@ def test_a_die_that_is_swept_is_a_fact_and_draws_no_more(make: Any) -> None:
     assert [r.metrics["die_mm2"] for r in (small, large)] == [5.0, 20.0]
     assert small.metrics["joules"] == large.metrics["joules"]
     assert columns(spec).count("die_mm2") == 1 and record(small, spec)["die_mm2"] == 5.0
+
+
+def test_a_system_and_a_split_are_axes(make: Any) -> None:
+    """A point is what the run over that system says; its area is that of all chips."""
+    models = [{"model": "zoo:llama-tiny", "name": "llama", "dims": {"seq": 4}}]
+    split = ["tp=1", "tp=2"]
+    spec = make(model=models, set={"system": ["tiny-board"], "parallel": split}, constraints=[])
+    evaluator = Evaluator(make_job(spec))
+    for point, parallel in zip(Space(spec), split, strict=True):
+        row = evaluator.row(point)
+        over = api.run_over(
+            "zoo:llama-tiny", dims={"seq": 4}, gpu=None, system="tiny-board", parallel=parallel
+        )
+        assert row.metrics["llama.seconds"] == over.report.seconds
+        assert row.metrics["area_mm2"] == int(parallel[-1]) * area(load_chip("tiny")).total_mm2
+    assert reference(evaluator)[0].params == {"system": "none", "parallel": "tp=1"}
+
+
+def test_a_split_without_a_system_is_refused(make: Any) -> None:
+    with pytest.raises(UserError, match=r"right: 'system' too"):
+        make(set={"parallel": ["tp=2"]})
+    other = make(set={"system": ["mtia-2i-server"], "parallel": ["tp=2"]}, constraints=[])
+    row = Evaluator(make_job(other)).row(next(iter(Space(other))))
+    assert row.status == "failed" and "is of mtia-2i, the chip at hand is tiny" in row.reason
 
 
 def test_a_memory_is_an_axis(make: Any) -> None:
