@@ -22,6 +22,7 @@ THROUGH = {
     "cli/test_app.py": "cli/lists",
     "cli/test_effects.py": "cli/plan cli/train cli/conformance cli/diff cli/explain cli/fuzz",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
+    "cli/test_serve.py": "cli/ways",
     "cli/test_sweep.py": "sweeps/search sweeps/stored",
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
     "compiler/lower/test_emit.py": "compiler/lower/launches",
@@ -68,7 +69,7 @@ OF_MORE = {
     "tools of the tests": "fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
-    "gradients, all of them": "study/training_by_torch compiler/gradients/by_torch "
+    "gradients, all of them": "study/training_by_torch compiler/gradients/by_torch compiler/gradients/random "
     "compiler/gradient_operators",
     "the compiler as a whole": "compiler/bounded_constants compiler/casts compiler/differential "
     "compiler/classic compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft "

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def _gathered(node: Node, match: Match) -> Rewrite | Skip | None:
 
 def _product(b: NodeBuilder, operands: tuple[str, str, str], each: int) -> str:
     """Return a product with routed experts; `each` of its choices are of one token."""
-    hint = {"each": each} if each > 1 and b.type_of(operands[2]).shape[1] == 1 else {}
+    hint: dict[str, Any] = {"each": each} if each > 1 and b.type_of(operands[2]).shape[1] == 1 else {}
     return b.add("expert_matmul", *operands, **hint)
 
 
@@ -213,6 +213,6 @@ def _expert_of(b: NodeBuilder, ends: Sequence[Node]) -> str:
     bounds = b.add("reshape", b.add("concat", *each, axis=0) if last > 1 else each[0], shape=(1, last))
     before = b.add("less", ends[0].inputs[0], bounds)
     numbers = b.constant(np.arange(last, dtype=np.float32).reshape(1, last))
-    most = b.constant(np.float32(last))
+    most = b.constant(np.asarray(last, np.float32))
     first = b.add("reduce_min", b.add("where", before, numbers, most), axes=(1,), keepdims=True)
     return b.add("cast", first, to="int64")

@@ -66,9 +66,20 @@ class ExpertMatmulKernel(Kernel):
         (a, b, _), (out,), p = call.inputs, call.outputs, call.params
         turns = Turns(b.shape[0], p["routed"], p["rows"])
         needed = sum(ceil_div(x, turns.rows) for x in p["loads"])
-        sizes = (max(needed, 1), turns.rows, p["k"], p["n"])
-        kinds = (a.dtype, b.dtype, out.dtype, a.space, b.space)
-        product = MatmulProblem(*sizes, *kinds, out_space=out.space, b_tiled=b.tiled, turns=True)
+        product = MatmulProblem(
+            max(needed, 1),
+            turns.rows,
+            p["k"],
+            p["n"],
+            a.dtype,
+            b.dtype,
+            out.dtype,
+            a.space,
+            b.space,
+            out_space=out.space,
+            b_tiled=b.tiled,
+            turns=True,
+        )
         return ExpertProblem(product, turns, tuple(p["loads"]))
 
     def candidates(

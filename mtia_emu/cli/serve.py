@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from ..serving.served import ServedLoad
     from ..serving.simulate import Service
     from ..serving.step_table import GroupedSteps
+    from ..serving.trade import ServingWay
 
 MOST = 1 << 24
 REQUESTS = 2000  # made up where no trace is given
@@ -94,6 +94,16 @@ LOAD = (
     click.option("--slo", metavar="ttft=S,tpot=S,...", help="Service level: limits in seconds of ttft, tpot, "
                  "e2e, and the share of requests that must keep them (0.99)."),
 )  # fmt: skip
+VARIED = (
+    *("chip", "gpu", "table", "dtype", "engines", "prefill-engines", "link", "route", "max-sequences"),
+    *("token-budget", "block-tokens", "blocks", "memory-share", "gap", "trace", "rate", "input-tokens"),
+    *("output-tokens", "cv", "concurrency", "seed"),
+)
+OVER = click.option(
+    "--over", multiple=True, metavar="FLAG=V,V",
+    help="Serve in several ways and print them side by side: one of each combination of values, as in "
+    f"--over engines=1,2 --over rate=4,8; flags: {', '.join(VARIED)}.",
+)  # fmt: skip
 FILES = (
     o.JSON,
     click.option("-o", "--output", metavar="FILE.html", callback=o.target, help="Write the run as a page."),
@@ -104,7 +114,7 @@ FILES = (
 
 @click.command(short_help="Serve requests over time: latencies, rates, joules.")
 @click.argument("model", shell_complete=o.complete("model"))
-@o.options(*SERVER, *LOAD, *ENGINE, *FILES)
+@o.options(*SERVER, *LOAD, *ENGINE, OVER, *FILES)
 def serve(model: str, **flags: Any) -> None:
     """Serve requests to MODEL, one of the zoo's decoders, by the rules of vLLM's scheduler.
 
@@ -117,16 +127,27 @@ def serve(model: str, **flags: Any) -> None:
       mtia-emu serve zoo:llama-3-8b --gpu h100-sxm --rate max --slo ttft=0.5,tpot=0.05 -o out.html
       mtia-emu serve toy-decoder --table examples/step-table.json --rate 2 --requests 200
       mtia-emu serve toy-decoder --table examples/step-table.json --concurrency 8 --json -
+      mtia-emu serve toy-decoder --table examples/step-table.json --over concurrency=1,4,16
     """
+    if not flags["over"]:
+        _deliver(_served(model, flags), flags)
+        return
+    from ..serving.trade import ServingWay
+    from .ways import ways
+
+    if flags["trace_out"] is not None:
+        raise UserError("--trace-out is of one run (right: without --over)")
+    each = ways(flags["over"], VARIED)
+    _deliver_ways([ServingWay(chosen, _served(model, flags | changed)) for chosen, changed in each], flags)
+
+
+def _served(model: str, flags: dict[str, Any]) -> ServedLoad:
     from ..serving.served import serve as served_by
 
     service, load = _service(_table(model, flags), flags), _load(flags)
+    rate = _rate(flags) if flags["trace"] or _finds(flags) else None
     with progress() as tick:
-        served = served_by(
-            service, load, flags["slo"], rate=_rate(flags) if flags["trace"] or _finds(flags) else None,
-            progress=tick,
-        )  # fmt: skip
-    _deliver(served, flags)
+        return served_by(service, load, flags["slo"], rate=rate, progress=tick)
 
 
 def _finds(flags: dict[str, Any]) -> bool:
@@ -204,9 +225,7 @@ def _bytes(value: float) -> int:
 def _rules(flags: dict[str, Any], sizes: dict[str, int]) -> Any:
     from ..serving.rules import EngineRules
 
-    budget = sizes.get(
-        "token_budget", next(f.default for f in fields(EngineRules) if f.name == "token_budget")
-    )
+    budget = sizes.get("token_budget", EngineRules.token_budget)
     sizes = {"max_sequences": min(256, budget), **sizes}
     return EngineRules(
         **sizes,
@@ -275,6 +294,22 @@ def _deliver(served: ServedLoad, flags: dict[str, Any]) -> None:
     if flags["json_file"] is not None:
         write_json(flags["json_file"], as_json(served))
     _print(served)
+
+
+def _deliver_ways(found: list[ServingWay], flags: dict[str, Any]) -> None:
+    from ..files.writing import json_text, write_json
+    from ..serving.trade import MEANING, columns, rows, ways_json, write_ways
+    from ..view.terminal import print_table
+
+    if flags["output"] is not None:
+        write_ways(flags["output"], found)
+    if flags["json_file"] == "-":
+        say(json_text(ways_json(found)), nl=False)
+        return
+    if flags["json_file"] is not None:
+        write_json(flags["json_file"], ways_json(found))
+    model = found[0].served.service.table.model
+    print_table(f"{model}: {MEANING}", columns(found), rows(found), console())
 
 
 def _print(served: ServedLoad) -> None:

@@ -109,7 +109,7 @@ def _filled(tables: dict[str, Any], where: str, folder: Path) -> dict[str, Any]:
             table.setdefault("grid_kg_per_kwh", grid(table["egrid"]))
         _fill(table, model, known, name)
     for name, table in _tables(tables, "device", where):
-        model = KINDS.get(table.get("kind", ""), BoughtDevice)
+        model = KINDS.get(str(table.get("kind")), BoughtDevice)
         _fill(table, model, known, f"device.{name}")
         if table.get("kind") == "own" and isinstance(table.get("chip"), str):
             table.update({key: x for key, x in silicon_of(table["chip"]).items() if key not in table})
@@ -146,7 +146,7 @@ def _ill_formed(values: Mapping[str, Any]) -> Iterator[str]:
                 f'{{ value = {value:g}, source = "...", status = "quoted" }})'
             )
     for name, table in values["device"].items() if isinstance(values.get("device"), dict) else ():
-        words, why = OF_THE_OTHER.get(table.get("kind", ""), ("", ""))
+        words, why = OF_THE_OTHER.get(str(table.get("kind")), ("", ""))
         yield from (f"'device.{name}.{word}' is not of a device of kind '{table['kind']}': {why}"
                     for word in words.split() if word in table)  # fmt: skip
 
@@ -205,6 +205,8 @@ def _fault(error: Any) -> str:
         table = ".".join(path[:-1])
         return f"'{table}' has no {name}" if table else f"{name} is missing"
     said = error["msg"].removeprefix("Value error, ").lower()
+    if error["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        said = "not a table"
     seen = "" if isinstance(error["input"], dict | tuple) else f" is {error['input']!r}"
     return f"'{key}'{seen}: {said}"
 

@@ -37,6 +37,8 @@ MEASURES: Mapping[str, Measure] = {
     "location_tco2e_per_year": Measure("operation, by the grid", _sum("carbon.location_kg", KG_PER_T)),
     "embodied_tco2e_per_year": Measure("making things, over lives", _sum("carbon.embodied_kg", KG_PER_T)),
 }
+MARKET = "market_tco2e_per_year"  # operation, by contracts: beside the location-based figure, where known
+WATER = "water_megalitres_per_year"
 SAVING = "saving_musd_per_year"
 
 
@@ -48,5 +50,9 @@ def measured(
     out = {name: measure.of(result) for name, measure in MEASURES.items()}
     for work in scenario.work:
         out[f"usd_per_million.{work}"] = result.usd_per_million(work)
+    if scenario.site.market_kg_per_kwh is not None:
+        out[MARKET] = result.sum_of("carbon.market_kg") / KG_PER_T
+    if scenario.site.water_l_per_kwh is not None:
+        out[WATER] = result.sum_of("water_l") / 1e6
     out[SAVING] = (base.usd_per_year - result.usd_per_year) / 1e6
     return out

@@ -244,14 +244,15 @@ def _step(problem: Problem, best: Solution, t: int) -> PlanStep:
         }
         for w, work in enumerate(problem.works)
     }
-    return PlanStep(
-        t + 1, *(dict(zip(names, map(float, x), strict=True)) for x in (best.bought[:, t], serving, retired)),
-        placed, float(best.used["power"][t]), float(best.used["capital"][t]),
-    )  # fmt: skip
+    bought, serves, idles = (
+        dict(zip(names, map(float, counts), strict=True)) for counts in (best.bought[:, t], serving, retired)
+    )
+    mw, usd = float(best.used["power"][t]), float(best.used["capital"][t])
+    return PlanStep(t + 1, bought, serves, idles, placed, mw, usd)
 
 
 def _prices(problem: Problem, held: Solution) -> list[ShadowPrice]:
-    """Return what one unit more of each limit is worth, summed over quarters; for a year, a year's mean."""
+    """Return what one more of each limit is worth: of power a mean year, of others where they bind."""
     prices = []
     for limit, (unit, parts) in UNITS.items():
         if np.isfinite(problem.limits[limit]):

@@ -94,15 +94,15 @@ def prospect(answer: FleetAnswer) -> Prospect:
     def outcome(at: Mapping[str, Numbers]) -> Numbers:
         return programme(scenario, option, at).outcome_usd(2)
 
-    results = [_worth(programme(scenario, option, s), n)
-               for s, n in ((answer.samples, len(answer.kept)), (kept, answer.survivors))]  # fmt: skip
+    prior = _worth(programme(scenario, option, answer.samples), len(answer.kept))
+    agreeing = _worth(programme(scenario, option, kept), answer.survivors)
     return Prospect(
-        option, device, float(np.mean(central.volume)), central.schedule, central, *results,
+        option, device, float(np.mean(central.volume)), central.schedule, central, prior, agreeing,
         swings_within(scenario, kept, outcome),
         float(np.mean(outcome(first(kept)))),
         tuple(slip(scenario, option, kept, weeks) for weeks in SLIPS_WEEKS),
         insights(scenario, option, kept, answer.survivors),
-        insights(scenario, option, kept, answer.survivors, results[1].risked_break_even.p50),
+        insights(scenario, option, kept, answer.survivors, agreeing.risked_break_even.p50),
     )  # fmt: skip
 
 
@@ -158,10 +158,10 @@ def slip(scenario: Scenario, option: str, samples: Samples, weeks: float) -> Sli
 
     A second source is paid for in both of its cases; it halves the slip.
     """
-    halved = {**samples, "programme.second_source_share": 0.5}
+    halved: dict[str, Numbers] = {**samples, "programme.second_source_share": 0.5}
     lost = [
         _mean(programme(scenario, option, s)) - _mean(programme(scenario, option, s, late))
-        for s, late in ((samples, weeks), (halved, weeks / 2))
+        for s, late in ((dict[str, Numbers](samples), weeks), (halved, weeks / 2))
     ]
     return Slip(weeks, *lost)
 

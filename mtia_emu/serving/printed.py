@@ -74,7 +74,8 @@ def level_text(found: Answers) -> str:
     """Return whether the level was kept, in words."""
     assert found.level is not None and found.kept_share is not None
     word = "kept" if found.keeps_level else "missed"
-    return f"{word}: {units.percent(found.kept_share)} keep {found.level}"
+    share = units.percent(found.kept_share)
+    return f"{word}: {share} of the requests keep {found.level} ({found.level.share:.0%} must)"
 
 
 def rate_text(found: GreatestRate) -> str:

@@ -40,7 +40,7 @@ class ServiceLevel:
 
     def __str__(self) -> str:
         limits = ", ".join(f"{n} {getattr(self, n):g} s" for n in LIMITS if math.isfinite(getattr(self, n)))
-        return f"{limits or 'no limit'} for {self.share:.0%} of the requests"
+        return limits or "no limit"
 
 
 def parse_level(text: str) -> ServiceLevel:

@@ -310,6 +310,7 @@ CASES: dict[tuple[str, str], Case] = {
     },
     ("serve", "--memory-share"): Case(BUSY, "", "--memory-share 0.5", key("service")),
     ("serve", "--reserve"): Case(BUSY, "", "--reserve 1e9", key("service")),
+    ("serve", "--over"): Case(BUSY.replace("--json -", ""), "", "--over engines=1,2", printed),
     ("serve", "--table"): Case(BUSY, "", "--table {f}/none.json", ended, (False, True)),
     ("serve", "--trace"): Case(f"{SERVE} --rate 5 --requests 9", "", "--trace {f}/t.csv", key("load")),
     ("serve", "--concurrency"): Case(SERVE, "--concurrency 2", "--concurrency 3", key("answers")),

@@ -91,3 +91,33 @@ def test_a_model_without_a_table_is_one_of_the_zoo() -> None:
 def test_a_level_that_no_rate_keeps_is_said() -> None:
     done = cli(*TABLE, *TRACE, "--rate", "max", "--slo", "ttft=0.001")
     assert done.exit_code == 0 and "No rate keeps the level: one at a time" in done.output
+
+
+def test_ways_are_printed_side_by_side(tmp_path: Path) -> None:
+    page = tmp_path / "w.html"
+    words = ("--requests", "60", "--over", "concurrency=1,8", "--over", "engines=1,2", "-o", str(page))
+    shown = cli(*TABLE, *words).output
+    for name in ("concurrency", "engines", "none is better"):
+        assert name in shown
+    assert "What a chip gives" in page.read_text()
+    value = json.loads(cli(*TABLE, *words, "--json", "-").stdout)
+    assert value["ways"][1]["way"] == {"concurrency": "1", "engines": "2"}
+    assert [way["service"]["engines"] for way in value["ways"]] == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--over", "engines"), "right is FLAG=VALUE,VALUE"),
+        (("--over", "engines=1,,2"), "right is FLAG=VALUE,VALUE"),
+        (("--over", "engine=1"), "unknown flag of --over 'engine'; did you mean 'engines'"),
+        (("--over", "engines=x"), "--over engines=x: 'x' is not a valid integer range"),
+        (("--over", "route=x"), "--over route=x"),
+        (("--over", "engines=1", "--over", "engines=2"), "gives 'engines' twice"),
+        (("--over", f"seed={','.join(map(str, range(300)))}"), "--over makes 300 ways"),
+        (("--over", "engines=1", "--trace-out", "t.json"), "--trace-out is of one run"),
+    ],
+)
+def test_ways_that_cannot_be_are_refused(words: tuple[str, ...], text: str) -> None:
+    done = cli(*TABLE, "--rate", "2", "--requests", "9", *words)
+    assert done.exit_code == 2 and text in done.stderr

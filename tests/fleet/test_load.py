@@ -85,3 +85,26 @@ def test_settings_are_toml() -> None:
     assert found == {"site.pue": 1.2, "site.egrid": "ERCT", "x": {"value": 1}}
     with pytest.raises(UserError, match="right: KEY=VALUE"):
         parse_settings(("site.pue",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"site": 3}, "'site' is 3: not a table"),
+        ({"device": 4}, "'device' is not a table of tables"),
+        ({"device.h100-sxm.kind": [1]}, "'device.h100-sxm'"),
+        ({"device.mtia-2i.kind": {"a": 1}}, "'device.mtia-2i'"),
+        ({"work.ranking.on": 3}, "'work.ranking.on' is 3: not a table"),
+        ({"work.ranking.shape_24h": [float("nan")] * 24}, "input should be a finite number"),
+        ({"site.pue": float("nan")}, "'site.pue.value' is nan"),
+        ({"site.pue": True}, "'site.pue' is True: not a table"),
+        ({"published": [3]}, "'published.0' is 3: not a table"),
+        ({"currency_year": 1e9}, "'currency_year' is 1000000000.0"),
+        ({"a.b.c": 1}, "unknown key 'a'"),
+        ({"device.mtia-2i.chip": "/dev/null"}, "/dev/null"),
+    ],
+)
+def test_hostile_values_are_refused(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_scenario(EXAMPLE, settings)
+    assert words in str(caught.value)

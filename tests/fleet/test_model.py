@@ -146,3 +146,17 @@ def test_several_dies_are_good_one_by_one(scenario: Scenario) -> None:
     good = (1 + 2.105 * 0.11 / 3) ** -3
     on_wafer = math.pi * 300**2 / (4 * 210.5) - math.pi * 300 / math.sqrt(2 * 210.5)
     assert device_usd(at, "mtia-2i") == pytest.approx(2 * 16_000 / (on_wafer * good))
+
+
+def test_contracts_stand_beside_the_grid_and_change_nothing_of_it() -> None:
+    """Certificates for all energy: a figure of its own, 0, and the location-based one as it was."""
+    buying = load_scenario(EXAMPLE, {"site.market_kg_per_kwh": 0.0})
+    bare, with_contracts = (measured(x, "own") for x in (SCENARIO, buying))
+    assert "market_tco2e_per_year" not in bare and with_contracts["market_tco2e_per_year"] == 0
+    assert with_contracts["location_tco2e_per_year"] == bare["location_tco2e_per_year"] > 1e5
+
+
+def test_water_follows_the_energy_of_it_before_pue(scenario: Scenario) -> None:
+    found = measured(scenario, "gpu")
+    kwh = float(evaluate(scenario, "gpu").sum_of("drawn_w")) * 8766 / 1e3
+    assert found["water_megalitres_per_year"] == pytest.approx(kwh * 0.26 / 1e6)

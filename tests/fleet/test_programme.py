@@ -54,6 +54,25 @@ def test_without_interest_and_with_a_still_rival_it_is_arithmetic() -> None:
     assert result.npv_usd() == pytest.approx(saved * 5.5 - spent, rel=1e-6)
 
 
+def test_what_is_saved_later_is_worth_less() -> None:
+    """With a rival that stands still, a unit saves its yearly difference, as it is worth at the start."""
+    still = {f"programme.{key}": 0.0 for key in ("gpu_usd_gain_per_year", "gpu_w_gain_per_year")}
+    result = programme(SCENARIO, "own", still)
+    base, own = (evaluate(SCENARIO, name, still) for name in ("gpu", "own"))
+    saved = base.sum_of("costs.recurring_usd") - own.sum_of("costs.recurring_usd")
+    begin = result.schedule.production * 7 / 365.25
+    life = (1 - 1.08**-5.5) / 0.08  # of payments at the end of each year
+    want = saved * life * spread(0.08, begin, begin + 3.0)
+    assert result.volume * result.unit_usd == pytest.approx(want, rel=1e-3)
+
+
+def test_a_chip_that_fails_saves_nothing() -> None:
+    result = programme(SCENARIO, "own", {**SAMPLES, "programme.failure_share": 1.0})
+    assert result.outcome_usd(0) == pytest.approx(-result.fixed_usd)
+    assert result.outcome_usd(1) == pytest.approx(-result.design_usd - result.silicon_usd)
+    assert result.outcome_usd(2) == pytest.approx(-result.design_usd)
+
+
 def test_two_for_two_is_an_identity() -> None:
     """ASIC Clouds: TCO = 2 x NRE and a gain of 2 break even (Magaki et al., ISCA 2016)."""
     result = programme(SCENARIO, "own", NO_TIME)

@@ -38,7 +38,7 @@ def test_engines_apart_are_named(tmp_path: Path) -> None:
     ("level", "rate", "text"),
     [
         (None, None, "requests a second are served."),
-        ("ttft=9", None, "The level is kept: 100.0% keep ttft 9 s for 99% of the requests."),
+        ("ttft=9", None, "The level is kept: 100.0% of the requests keep ttft 9 s (99% must)."),
         ("ttft=0.01", "max", "No rate keeps the level: one at a time, 0% of the requests keep the level"),
         ("ttft=99", "max", "the load is too small to fill the service."),
     ],
