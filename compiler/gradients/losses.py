@@ -19,6 +19,7 @@ from .arithmetic import Arithmetic
 from .differentiate import joined, named
 
 LEAST_LOG = -100.0  # of a probability of 0: as torch.nn.BCELoss bounds it
+LEAST_SHARE = 1.2e-38  # the least normal number of fp32
 IGNORED = -100  # the label of what does not count: as torch.nn.CrossEntropyLoss has it
 
 
@@ -106,10 +107,15 @@ def _bce_with_logits(a: Arithmetic, scores: str, targets: str) -> str:
 
 
 def _bce(a: Arithmetic, shares: str, targets: str) -> str:
-    """Return the mean of -t log p - (1 - t) log(1 - p), logarithms bounded from below."""
+    """Return the mean of -t log p - (1 - t) log(1 - p); of a share of 0 the logarithm is `LEAST_LOG`."""
     p = a.wide(shares)
+
+    def log(share: str) -> str:
+        some = a("greater", share, 0)  # the slope of a logarithm at 0 would be no number
+        return a("where", some, a("log", a("max", share, LEAST_SHARE)), a.number(LEAST_LOG, share))
+
     pairs = ((targets, p), (a("sub", 1, targets), a("sub", 1, p)))
-    terms = [a("mul", t, a("max", a("log", share), LEAST_LOG)) for t, share in pairs]
+    terms = [a("mul", t, log(share)) for t, share in pairs]
     return a("neg", a.total(a("add", *terms), "mean"))
 
 

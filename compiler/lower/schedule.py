@@ -11,6 +11,7 @@ from mtia_emu.reuse.memo import Memoise, unmemoised
 
 from ..graph import Graph, Node
 from .elide import elide_copies
+from .in_place import write_in_place
 from .rules.table import rule_of
 from .steps import Buffer, Fastest, Schedule, Step
 from .views import View, whole
@@ -52,6 +53,7 @@ def schedule(
     schedule.outputs = {name: schedule.outputs[name] for name in graph.outputs}
     _copy_at_once(schedule, computed)
     elide_copies(schedule)
+    write_in_place(schedule)
     if state == COLD:
         _pin_constants(schedule)
     # what rules shared is of no use behind them

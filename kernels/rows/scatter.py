@@ -13,6 +13,9 @@ from mtia_emu.program.isa import SCATTER_NAMES, Block, Opcode, Operand
 from ..builder import Builder, ceil_div
 from ..kernel import Kernel
 
+FEW = 8  # rows on their way that keep memory busy: they are long where no more fit
+BESIDE_BYTES = 64  # of local memory, for each row on its way: its index and what it changes
+
 
 class ScatterKernel(Kernel):
     """out[indices[i]] changes by updates[i], one after another: each PE has a share of the sorted updates.
@@ -30,7 +33,7 @@ class ScatterKernel(Kernel):
         """Return the commands: one for each PE."""
         (indices, updates), (out,) = inputs, outputs
         build = Builder(chip, self.name, (indices, updates, out))
-        flown = max(1, min(chip.pe.dma.outstanding_rows, updates.rows))
+        flown = max(1, min(_flown(chip, out.cols, out.dtype.bytes), updates.rows))
         slot = build.slot(out.dtype, flown * out.cols)
         share = ceil_div(indices.cols, chip.pes)
         pe = build.steps(ceil_div(indices.cols, share))
@@ -51,5 +54,10 @@ class ScatterKernel(Kernel):
 
     @staticmethod
     def fits(chip: Chip, cols: int, element_bytes: int) -> bool:
-        """Return whether a PE holds as many rows as may be on their way."""
-        return chip.pe.dma.outstanding_rows * (cols * element_bytes + 64) <= chip.pe.local.bytes
+        """Return whether a PE holds as many rows as may be on their way, or `FEW` long ones."""
+        return _flown(chip, cols, element_bytes) >= min(chip.pe.dma.outstanding_rows, FEW)
+
+
+def _flown(chip: Chip, cols: int, element_bytes: int) -> int:
+    """Return how many rows a PE can have on their way, of those that its DMA has."""
+    return min(chip.pe.dma.outstanding_rows, chip.pe.local.bytes // (cols * element_bytes + BESIDE_BYTES))

@@ -42,13 +42,17 @@ def _switch(name: str, text: str) -> o.Decorator:
 SERVER = (
     o.CHIP, o.SET,
     click.option("--gpu", metavar="NAME|FILE.toml", help="Serve on a GPU instead of a chip."),
+    click.option("--system", metavar="NAME|FILE.toml",
+                 help="Serve on a system, an engine split by --parallel."),
+    click.option("--parallel", metavar="TEXT", default="tp=2", show_default=True,
+                 help="With --system: how the model is split, as in tp=4; not into stages."),
     click.option("--dtype", metavar="TYPE", default="fp16", show_default=True,
                  help="Number format to compile for."),
     _count("--context", "Longest context that a table of the chip is made for.", 8192, least=16),
     click.option("--table", metavar="FILE.json",
                  help="Serve by this step table, that `mtia-emu steps` or you wrote."),
     _count("--engines", "Engines, each with all of the model.", 1),
-    _count("--chips-per-engine", "Chips of an engine, by which tokens a chip are counted.", 1),
+    _count("--chips-per-engine", "Chips of an engine; 1, or those of --parallel."),
     click.option(
         "--route",
         type=click.Choice(ROUTES),
@@ -95,7 +99,19 @@ LOAD = (
                  "e2e, and the share of requests that must keep them (0.99)."),
 )  # fmt: skip
 VARIED = (
-    *("chip", "gpu", "table", "dtype", "engines", "prefill-engines", "link", "route", "max-sequences"),
+    *(
+        "chip",
+        "gpu",
+        "system",
+        "parallel",
+        "table",
+        "dtype",
+        "engines",
+        "prefill-engines",
+        "link",
+        "route",
+        "max-sequences",
+    ),
     *("token-budget", "block-tokens", "blocks", "memory-share", "gap", "trace", "rate", "input-tokens"),
     *("output-tokens", "cv", "concurrency", "seed"),
 )
@@ -125,6 +141,7 @@ def serve(model: str, **flags: Any) -> None:
     Examples:
       mtia-emu serve zoo:llama-3-8b --chip mtia-2i --trace examples/requests.csv
       mtia-emu serve zoo:llama-3-8b --gpu h100-sxm --rate max --slo ttft=0.5,tpot=0.05 -o out.html
+      mtia-emu serve zoo:llama-3-8b --system mtia-2i-server --parallel tp=4 --rate 4
       mtia-emu serve toy-decoder --table examples/step-table.json --rate 2 --requests 200
       mtia-emu serve toy-decoder --table examples/step-table.json --concurrency 8 --json -
       mtia-emu serve toy-decoder --table examples/step-table.json --over concurrency=1,4,16
@@ -171,8 +188,8 @@ def _table(model: str, flags: dict[str, Any]) -> GroupedSteps:
     from ..sources import ZOO
 
     if flags["table"] is not None:
-        if flags["chip"] or flags["gpu"] or flags["settings"]:
-            raise UserError("--table is given with --chip, --set or --gpu (right: one of them)")
+        if flags["chip"] or flags["gpu"] or flags["system"] or flags["settings"]:
+            raise UserError("--table is given with --chip, --set, --gpu or --system (right: one of them)")
         return read_table(flags["table"], model.removeprefix(ZOO))
     if not model.startswith(ZOO):
         raise UserError(
@@ -208,12 +225,20 @@ def _service(table: GroupedSteps, flags: dict[str, Any]) -> Service:
         rules,
         flags["engines"],
         flags["route"],
-        flags["chips_per_engine"],
+        flags["chips_per_engine"] or _chips(flags),
         flags["memory_share"],
         _bytes(flags["reserve"]),
         flags["blocks"],
         handover,
     )
+
+
+def _chips(flags: dict[str, Any]) -> int:
+    if flags["system"] is None:
+        return 1
+    from mtia_emu.compiler.partition.mesh import parse_parallel
+
+    return parse_parallel(flags["parallel"]).chips
 
 
 def _bytes(value: float) -> int:

@@ -17,6 +17,7 @@ from .quantity import Quantity
 from .reports import reported
 from .scenario import (
     BoughtDevice,
+    DeviceCount,
     Finance,
     FleetWork,
     OwnDevice,
@@ -170,6 +171,8 @@ def _model_of(key: str) -> tuple[type[BaseModel] | None, str]:
         return FleetWork, rest[1]
     if first == "work" and len(rest) == 4 and rest[1] == "on":
         return WorkOnDevice, rest[3]
+    if first == "plan" and len(rest) == 2 and rest[0] in ("supply_per_year", "installed"):
+        return DeviceCount, "devices"
     return None, ""
 
 

@@ -13,7 +13,7 @@ from . import charts
 from .answer import HOURLY, FleetAnswer, OptionAnswer
 from .prospect import Prospect, has_programme, prospect
 from .quantity import Quantity
-from .sampling import Percentiles, Swing
+from .sampling import FEW, Percentiles, Swing
 from .verdict import rounded, verdict
 
 INPUT_COLUMNS = ("input", "value (low to high)", "status", "source")
@@ -40,11 +40,13 @@ def programme_of(answer: FleetAnswer) -> Prospect | None:
 
 def _parts(answer: FleetAnswer, found: Prospect | None) -> Iterator[Element]:
     scenario, one = answer.scenario, answer.option(answer.about)
+    few = len(answer.kept) > 1 and answer.survivors < FEW
+    warning = f" Only {answer.survivors} samples agree with what is published: ask for more." if few else ""
     beside = f", beside '{scenario.baseline}'" if answer.about != scenario.baseline else ""
     yield html.header(
         f"Fleet: {scenario.name}",
         verdict(answer, found),
-        f"{scenario.text}. Shown: '{answer.about}'{beside}; dollars of {scenario.currency_year}.",
+        f"{scenario.text}. Shown: '{answer.about}'{beside}; dollars of {scenario.currency_year}.{warning}",
     )
     yield html.tiles(list(_tiles(answer, one, found)))
     yield html.figure(charts.power(answer))

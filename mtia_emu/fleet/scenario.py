@@ -216,6 +216,14 @@ class Purchases(BaseModel):
     battery_life_years: Quantity = amount("years that a battery serves", 1, 40)
 
 
+class DeviceCount(BaseModel):
+    """What stands under the name of a device in tables of a plan."""
+
+    model_config = STRICT
+
+    devices: Quantity = amount("devices", 0, 1e9)
+
+
 class PlanFacts(BaseModel):
     """Years to plan for, and their limits; what is left out has no limit."""
 
@@ -281,6 +289,6 @@ def _quantities(value: Any, prefix: str) -> Iterator[tuple[str, Quantity]]:
 
 
 __all__ = [
-    "Anchor", "BoughtDevice", "DeviceFacts", "Finance", "FleetWork", "OwnDevice", "PlanFacts",
+    "Anchor", "BoughtDevice", "DeviceCount", "DeviceFacts", "Finance", "FleetWork", "OwnDevice", "PlanFacts",
     "ProgrammeFacts", "Purchases", "Quantity", "RackFacts", "Scenario", "Shape", "SiteFacts", "WorkOnDevice",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from .report import Report
@@ -56,7 +57,12 @@ class Losses:
 
     @property
     def error(self) -> float:
-        """Return the largest difference from the oracle, as a share of its largest loss."""
+        """Return the largest difference from the oracle, as a share of its largest loss.
+
+        It is infinite where a loss is not finite: no training goes on from there.
+        """
+        if not all(map(math.isfinite, (*self.losses, *self.expected))):
+            return math.inf
         pairs = zip(self.losses, self.expected, strict=False)
         largest = max(map(abs, self.expected), default=0.0) or 1.0
         return max((abs(a - b) for a, b in pairs), default=0.0) / largest

@@ -17,12 +17,13 @@ OPSET, IR = 20, 10
 CODES = {kind.name: code for code, kind in DTYPE_OF_ONNX.items()}
 SAME = {  # ops that ONNX has under another spelling of their name, and no attributes
     "abs": "Abs", "add": "Add", "and": "And", "ceil": "Ceil", "copy": "Identity", "div": "Div",
-    "equal": "Equal",
+    "equal": "Equal", "erf": "Erf", "sin": "Sin", "cos": "Cos", "sinh": "Sinh", "cosh": "Cosh",
     "exp": "Exp", "floor": "Floor", "gelu": "Gelu", "greater": "Greater", "greater_equal": "GreaterOrEqual",
     "isnan": "IsNaN",
     "less": "Less", "less_equal": "LessOrEqual", "log": "Log", "max": "Max", "min": "Min", "mod": "Mod",
     "mul": "Mul", "neg": "Neg", "not": "Not", "or": "Or", "pow": "Pow", "reciprocal": "Reciprocal",
-    "relu": "Relu", "round": "Round", "sigmoid": "Sigmoid", "softplus": "Softplus", "sqrt": "Sqrt",
+    "relu": "Relu", "round": "Round", "sigmoid": "Sigmoid",
+    "sign": "Sign", "softplus": "Softplus", "sqrt": "Sqrt",
     "sub": "Sub",
     "tanh": "Tanh", "where": "Where", "xor": "Xor",
 }  # fmt: skip
@@ -225,10 +226,27 @@ def _embedding_bag(m: _Model, node: Node) -> str:
     return m.add("Concat", *(bags or [m.add("Slice", empty, m.ints(0), m.ints(0), m.ints(0))]), axis=0)
 
 
+def _gather_elements(m: _Model, node: Node) -> str:
+    return m.add("GatherElements", *node.inputs, axis=node.attrs["axis"])
+
+
+def _scatter_elements(m: _Model, node: Node) -> str:
+    reduction = str(node.attrs.get("reduction", "none"))
+    return m.add("ScatterElements", *node.inputs, axis=node.attrs["axis"], reduction=reduction)
+
+
+def _scatter_rows(m: _Model, node: Node) -> str:
+    """Write rows changed by index as slices changed by index tuples of one."""
+    x, indices, updates = node.inputs
+    tuples = m.add("Unsqueeze", m.add("Cast", indices, to=CODES["int64"]), m.ints(-1))
+    return m.add("ScatterND", x, tuples, updates, reduction=str(node.attrs.get("reduction", "none")))
+
+
 _WRITERS: dict[str, Writer] = {
     "cast": _cast, "concat": _concat, "cumsum": _cumsum, "embedding_bag": _embedding_bag, "expand": _expand,
     "gather": _gather, "log_softmax": _softmax, "matmul": _matmul, "pad": _pad, "reshape": _reshape,
     "rsqrt": _rsqrt, "silu": _silu, "slice": _slice, "softmax": _softmax, "tile": _tile,
+    "gather_elements": _gather_elements, "scatter_elements": _scatter_elements, "scatter_rows": _scatter_rows,
     "reduce_sum": _reduce, "reduce_mean": _reduce, "reduce_max": _reduce, "reduce_min": _reduce,
     "transpose": _transpose,
 }  # fmt: skip

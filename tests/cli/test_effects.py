@@ -460,9 +460,13 @@ CALLS: dict[tuple[str, str], tuple[str, str, str, str]] = {
         )
         for flag, value in {
             "--chip": "tiny", "--set": "dram.channels=2", "--gpu": "h100-sxm", "--dtype": "int8",
-            "--context": 64,
+            "--context": 64, "--system": "mtia-2i-server",
         }.items()
     },
+    ("serve", "--parallel"): (
+        "study.kept_tables.kept_table", "serve zoo:llama-tiny --rate 2 --system mtia-2i-server",
+        "", "--parallel tp=4",
+    ),
     **{
         ("fuzz", flag): ("testing.campaign.run", "fuzz", "", f"{flag} {value}")
         for flag, value in {

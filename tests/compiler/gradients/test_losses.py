@@ -72,6 +72,12 @@ def test_large_scores_stay_finite() -> None:
         assert np.isfinite(found["loss"]) and np.isfinite(found["grad.x"]).all()
 
 
+def test_shares_of_0_and_1_stay_finite() -> None:
+    x, target = np.array([[0, 1, 0, 1, 0.5]] * 4, np.float32), np.array([[0, 1, 1, 0, 1]] * 4, np.float32)
+    found = evaluate(differentiate(with_loss(model(), "bce"), "loss", ["x"]), {"x": x, "target": target})
+    assert found["loss"] == pytest.approx((200 - np.log(0.5)) / 5) and np.isfinite(found["grad.x"]).all()
+
+
 @pytest.mark.parametrize(
     ("kind", "names", "words"),
     [
