@@ -270,7 +270,7 @@ def _split(query: Query) -> NodeSplit:
         sums = ()
     if not sums:
         dims = _scattered(query, dims)
-    wanted = []
+    wanted: list[Layout | None] = []
     for layout, kind in zip(query.layouts, query.types, strict=True):
         if layout is None or kind is None:
             wanted.append(None)

@@ -41,7 +41,8 @@ def _groups(before: Sequence[int], after: Sequence[int]) -> list[tuple[range, ra
 
 def _leading(query: Query, before: range, want: list[Axes]) -> list[str]:
     """Return the axes of some dimensions that split what they are together into parts that are whole."""
-    shape, axes, whole = need(query.types[0]).shape, [], True
+    axes: list[str] = []
+    shape, whole = need(query.types[0]).shape, True
     for i in before:
         if not whole:
             break

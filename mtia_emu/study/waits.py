@@ -58,7 +58,8 @@ def waits(program: Program, among: Sequence[int]) -> list[tuple[int, ...]]:
 
 def _touched(program: Program, number: int) -> _Touched:
     launch = program.launches[number]
-    reads, writes = [], []
+    reads: list[Range] = []
+    writes: list[Range] = []
     for x, address in zip(program.blocks[launch.block].operands, launch.addresses, strict=True):
         if x.space == Memory.SCRATCH:
             continue
