@@ -205,7 +205,7 @@ def optimiser(spelling: str) -> Optimiser:
         if key not in known:
             raise refuse_unknown(f"option of {match[1]}", key, known)
         values[key] = _value(key, text, type(known[key].default))
-    return kind(**values)  # type: ignore[arg-type]
+    return kind(**values)
 
 
 def _value(key: str, text: str, kind: type) -> float | bool:
