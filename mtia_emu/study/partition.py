@@ -10,6 +10,8 @@ from mtia_emu.compiler.partition.mesh import Mesh
 from mtia_emu.compiler.partition.propagate import Split, propagate
 from mtia_emu.compiler.partition.ranks import rank_graph
 from mtia_emu.compiler.partition.stages import PipelineStage, stages
+from mtia_emu.compiler.passes.route_experts import RouteExperts
+from mtia_emu.compiler.pipeline import lower
 
 from ..system.collectives import Collective, CollectiveTime, timed
 from ..system.topology import System
@@ -47,8 +49,11 @@ class Partition:
 
 
 def partition(graph: Graph, mesh: Mesh) -> Partition:
-    """Return a graph split over a mesh, cut into its stages. Raises `UserError` where it cannot be."""
-    split = propagate(graph, mesh)
+    """Return a graph split over a mesh, cut into its stages. Raises `UserError` where it cannot be.
+
+    Mixtures of experts are products with routed experts first, whose weights can be split over ranks.
+    """
+    split = propagate(lower(graph, (RouteExperts(),)), mesh)
     return Partition(split, stages(split, mesh.stages))
 
 
