@@ -7,11 +7,10 @@ from functools import cached_property
 
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.partition.mesh import Mesh
+from mtia_emu.compiler.partition.prepare import prepared
 from mtia_emu.compiler.partition.propagate import Split, propagate
 from mtia_emu.compiler.partition.ranks import rank_graph
 from mtia_emu.compiler.partition.stages import PipelineStage, stages
-from mtia_emu.compiler.passes.route_experts import RouteExperts
-from mtia_emu.compiler.pipeline import lower
 
 from ..system.collectives import Collective, CollectiveTime, timed
 from ..system.topology import System
@@ -49,11 +48,8 @@ class Partition:
 
 
 def partition(graph: Graph, mesh: Mesh) -> Partition:
-    """Return a graph split over a mesh, cut into its stages. Raises `UserError` where it cannot be.
-
-    Mixtures of experts are products with routed experts first, whose weights can be split over ranks.
-    """
-    split = propagate(lower(graph, (RouteExperts(),)), mesh)
+    """Return a graph split over a mesh, cut into its stages. Raises `UserError` where it cannot be."""
+    split = propagate(prepared(graph), mesh)
     return Partition(split, stages(split, mesh.stages))
 
 
