@@ -18,6 +18,7 @@ from .output import console, say
 if TYPE_CHECKING:
     from ..sweeps.run import Progress
     from ..sweeps.store import Store
+    from ..sweeps.study import Study
 
 SUFFIXES = (".html", ".svg", ".png")
 PICTURES = ("pareto", "parallel", "sensitivity", "energy", "roofline")
@@ -225,6 +226,7 @@ def _summary(store: Store) -> None:
         rows = [["point", "-", *(str(row.index) for row in best.values())]]
         rows += [[name, *(_cell(values[name]) for values in records)] for name in names]
         print_table("best in each objective", ["", *columns], rows, console())
+    _moves(study)
     if study.failures:
         print_table(
             "failed",
@@ -232,6 +234,22 @@ def _summary(store: Store) -> None:
             [[str(n), why] for why, n in study.failures[:BEST_SHOWN]],
             console(),
         )
+
+
+def _moves(study: Study) -> None:
+    """Print what each parameter does to net present value, in dollars."""
+    from ..view.terminal import print_table
+
+    for name in study.spec.objectives:
+        moves = study.moves(name) if name == "npv_usd" else []
+        rows = [
+            [x.parameter, _cell(x.least), _cell(x.most), _cell(x.at_least), _cell(x.at_most),
+             _cell(x.at_most - x.at_least)]
+            for x in moves
+        ]  # fmt: skip
+        if rows:
+            head = ["parameter", "from", "to", "mean at the first", "at the second", "apart"]
+            print_table(f"{name}: what each parameter moves, over all points", head, rows, console())
 
 
 def _cell(value: Any) -> str:
