@@ -237,19 +237,18 @@ def _summary(store: Store) -> None:
 
 
 def _moves(study: Study) -> None:
-    """Print what each parameter does to net present value, in dollars."""
+    """Print what each parameter does to net present value, where that is asked for."""
     from ..view.terminal import print_table
 
-    for name in study.spec.objectives:
-        moves = study.moves(name) if name == "npv_usd" else []
+    moves = study.moves("npv_usd") if "npv_usd" in study.spec.objectives else []
+    if moves:
+        title = "net present value, M$: mean of all points at a parameter's least value and at its greatest"
         rows = [
-            [x.parameter, _cell(x.least), _cell(x.most), _cell(x.at_least), _cell(x.at_most),
-             _cell(x.at_most - x.at_least)]
+            [x.parameter, _cell(x.least), _cell(x.most), *(f"{usd / 1e6:,.0f}" for usd in (
+                x.at_least, x.at_most, x.at_most - x.at_least))]
             for x in moves
         ]  # fmt: skip
-        if rows:
-            head = ["parameter", "from", "to", "mean at the first", "at the second", "apart"]
-            print_table(f"{name}: what each parameter moves, over all points", head, rows, console())
+        print_table(title, ["parameter", "least", "greatest", "M$", "to M$", "apart"], rows, console())
 
 
 def _cell(value: Any) -> str:
