@@ -1,4 +1,4 @@
-"""The pictures of the fleets' tutorial: figures of the page that `mtia-emu fleet -o` writes, each as a file."""
+"""Pictures of the fleets' tutorial: figures of the page that `mtia-emu fleet -o` writes, each as a file."""
 
 from __future__ import annotations
 
