@@ -54,6 +54,16 @@ class Optimiser:
         """Return the slots that the options need."""
         return self.slots
 
+    @property
+    def adds(self) -> bool:
+        """Return whether a step is the gradient times -rate, added to the weight, and no more."""
+        return False
+
+    @property
+    def moves_all(self) -> bool:
+        """Return whether a step changes a weight, or its state, where the gradient is 0."""
+        return bool(self.weight_decay)
+
     def update(
         self, a: Arithmetic, weight: str, gradient: str, state: State, at: Moment
     ) -> tuple[str, dict[str, str]]:
@@ -79,6 +89,14 @@ class Sgd(Optimiser):
     def used(self) -> tuple[str, ...]:
         return self.slots if self.momentum else ()
 
+    @property
+    def adds(self) -> bool:
+        return not self.moves_all
+
+    @property
+    def moves_all(self) -> bool:
+        return bool(self.weight_decay or self.momentum)
+
     def update(
         self, a: Arithmetic, weight: str, gradient: str, state: State, at: Moment
     ) -> tuple[str, dict[str, str]]:
@@ -99,6 +117,10 @@ class Adam(Optimiser):
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+
+    @property
+    def moves_all(self) -> bool:
+        return True
 
     def update(
         self, a: Arithmetic, weight: str, gradient: str, state: State, at: Moment
@@ -183,7 +205,7 @@ def optimiser(spelling: str) -> Optimiser:
         if key not in known:
             raise refuse_unknown(f"option of {match[1]}", key, known)
         values[key] = _value(key, text, type(known[key].default))
-    return kind(**values)  # type: ignore[arg-type]
+    return kind(**values)
 
 
 def _value(key: str, text: str, kind: type) -> float | bool:

@@ -32,6 +32,7 @@ from .marks import OPTIMISER
 from .optimisers import Moment, Optimiser, Sgd
 from .parameters import as_constants, chosen, frozen_note
 from .recompute import BALANCE, Throughput, recompute
+from .touched import Gradient, Touched, by_rows, rows_note
 
 RATE, STEP, SCALE, LOSS, TARGET, NORM = (
     "learning_rate",
@@ -42,6 +43,7 @@ RATE, STEP, SCALE, LOSS, TARGET, NORM = (
     "gradient_norm",
 )
 PRECISIONS = ("fp32", "bf16", "fp16")
+ROWS, TABLES = ("rows", "tables")  # what an embedding's gradient may be
 CLIP_EPSILON = 1e-6  # beside the norm, as torch.nn.utils.clip_grad_norm_ has it
 FORWARD: tuple[Pass, ...] = (
     KeepRounding(),
@@ -62,7 +64,8 @@ class Recipe:
     optimiser changes; in fp16 the loss is scaled, and a step whose gradients are not finite changes nothing.
     `clip` is the most that the norm of all gradients may be, 0 for any. The gradients of `accumulate`
     micro-batches are averaged. At most `keep` bytes of the forward pass are kept for the way back, where that
-    can be; what is more is computed again.
+    can be; what is more is computed again. `embeddings` says what the gradient of a table is of which rows
+    are only looked up: those "rows", which alone are changed, or the whole of "tables".
     """
 
     loss: str
@@ -74,8 +77,11 @@ class Recipe:
     train: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
     keep: float = math.inf
+    embeddings: str = ROWS
 
     def __post_init__(self) -> None:
+        if self.embeddings not in (ROWS, TABLES):
+            raise UserError(f"--embeddings {self.embeddings!r} (right: {ROWS} or {TABLES})")
         if self.precision not in PRECISIONS:
             raise UserError(f"--precision {self.precision!r} (right: {', '.join(PRECISIONS)})")
         if self.accumulate < 1 or not (self.clip >= 0 and self.keep >= 0):
@@ -132,7 +138,9 @@ def training_step(
     states = {name: kind for name in names for name, kind in writer.states_of(name).items()}
     micro = _within(writer.micro(), recipe, pace) if recipe.accumulate > 1 else None
     parameters = {name: stored[name] for name in names}
-    whole = _within(writer.step(), recipe, pace)
+    whole = writer.step()
+    notes = (*whole.notes, *rows_note(forward, writer.looked_up, recipe.optimiser))
+    whole = _within(whole.with_notes(notes), recipe, pace)
     return TrainingStep(whole, forward, parameters, states, recipe, scores, micro)
 
 
@@ -173,6 +181,7 @@ class _Writer:
         self.forward, self.names, self.recipe = forward, names, recipe
         self.narrow = recipe.precision != "fp32"
         self.scales = recipe.precision == "fp16"
+        self.looked_up: dict[str, int] = {}  # how many rows a step changes of each table, at most
 
     def states_of(self, name: str) -> dict[str, TensorType]:
         """Return the inputs that a weight's step needs besides itself, by name."""
@@ -188,7 +197,7 @@ class _Writer:
         outputs, places = [LOSS], dict[str, str]()
         for name in self.names:
             b.origin = f"{name}{OPTIMISER}"
-            total = Arithmetic(b, name)("add", f"{name}.sum_of_gradients", gradients[name])
+            total = Arithmetic(b, name)("add", f"{name}.sum_of_gradients", gradients[name].values)
             places[named(b, total, f"{name}.sum_of_gradients.next")] = f"{name}.sum_of_gradients"
         whole = joined(graph, b, (*outputs, *places)).with_states(places)
         return _only_read(whole)
@@ -205,14 +214,14 @@ class _Writer:
         factor = self._factor(b, norm) if self.recipe.clip else ""
         for name in self.names:
             b.origin = f"{name}{OPTIMISER}"
-            g = Arithmetic(b, name)("mul", gradients[name], factor) if factor else gradients[name]
-            for old, new in self._updated(b, name, g).items():
-                if finite:
-                    new = Arithmetic(b, name)("where", finite, new, old)
+            a, g = Arithmetic(b, name), gradients[name]
+            g = g.with_values(a("mul", g.values, factor)) if factor else g
+            updated = self._touched if g.indices else self._updated
+            for old, new in updated(a, name, g, finite).items():
                 places[named(b, new, f"{old}.next")] = old
         return joined(graph, b, (*outputs, *places)).with_states(places)
 
-    def _backward(self) -> tuple[Graph, NodeBuilder, dict[str, str]]:
+    def _backward(self) -> tuple[Graph, NodeBuilder, dict[str, Gradient]]:
         """Return the forward graph with further inputs, a builder over it, and gradients by name, in fp32."""
         scalars = {RATE: (), STEP: ()} | ({SCALE: ()} if self.scales else {})
         inputs = dict(self.forward.inputs) | {name: TensorType(FP32, ()) for name in scalars}
@@ -228,23 +237,42 @@ class _Writer:
         gradients = gradients_of(b, graph, seed, self.names)
         return graph, b, {name: self._whole(b, name, g) for name, g in gradients.items()}
 
-    def _whole(self, b: NodeBuilder, name: str, gradient: str) -> str:
+    def _whole(self, b: NodeBuilder, name: str, gradient: str) -> Gradient:
         """Return a gradient in fp32, without the loss's scale, averaged over micro-batches."""
         b.origin = f"{name}{OPTIMISER}"
         a, count = Arithmetic(b, name), self.recipe.accumulate
-        g = a.wide(gradient)
+        found = self._by_rows(b, name, gradient) or Gradient(gradient)
+        g = a.wide(found.values)
         g = a("div", g, SCALE) if self.scales else g
-        return a("mul", g, 1 / count) if count > 1 else g
+        return found.with_values(a("mul", g, 1 / count) if count > 1 else g)
 
-    def _norm(self, b: NodeBuilder, gradients: Mapping[str, str]) -> str:
+    def _by_rows(self, b: NodeBuilder, name: str, gradient: str) -> Gradient | None:
+        """Return a gradient by rows, where that changes fewer rows or other values than the whole would."""
+        recipe = self.recipe
+        if recipe.embeddings != ROWS or recipe.accumulate > 1:
+            return None
+        found = by_rows(b, gradient)
+        if found is None:
+            return None
+        count, rows = b.type_of(found.values).shape[0], b.type_of(gradient).shape[0]
+        if count >= rows and not (recipe.optimiser.adds or recipe.optimiser.moves_all):
+            return None
+        self.looked_up[name] = min(count, rows)
+        return found
+
+    def _norm(self, b: NodeBuilder, gradients: Mapping[str, Gradient]) -> str:
         """Return the length of all gradients together."""
         b.origin = f"{NORM}{OPTIMISER}"
         a, total = Arithmetic(b, NORM), ""
         for name in self.names:
-            g = self._summed(b, name, gradients[name])
-            square = a.total(a("mul", g, g))
+            g = gradients[name]
+            values = self._rows(a, name, g).once if g.indices else self._summed(b, name, g.values)
+            square = a.total(a("mul", values, values))
             total = a("add", total, square) if total else square
         return a("sqrt", total)
+
+    def _rows(self, a: Arithmetic, name: str, gradient: Gradient) -> Touched:
+        return Touched(a, gradient, self.forward.type_of(name).shape[0])
 
     def _summed(self, b: NodeBuilder, name: str, gradient: str) -> str:
         """Return a gradient with those of the micro-batches before."""
@@ -261,13 +289,11 @@ class _Writer:
         a = Arithmetic(b, NORM)
         return a("min", a("div", self.recipe.clip, a("add", norm, CLIP_EPSILON)), 1)
 
-    def _updated(self, b: NodeBuilder, name: str, gradient: str) -> dict[str, str]:
+    def _updated(self, a: Arithmetic, name: str, gradient: Gradient, finite: str) -> dict[str, str]:
         """Return the next value of a weight and of each of its states, by the input that it follows."""
-        a, optimiser = Arithmetic(b, name), self.recipe.optimiser
-        whole, after = self._summed(b, name, gradient), dict[str, str]()
-        kind = TensorType(FP32, self.forward.type_of(name).shape)
-        state = {slot: f"{name}.{slot}" for slot in optimiser.states(kind)}
-        master = f"{name}.master" if self.narrow else name
+        optimiser, b = self.recipe.optimiser, a.builder
+        whole, after = self._summed(b, name, gradient.values), dict[str, str]()
+        state, master = self._slots(name), self._master(name)
         new, slots = optimiser.update(a, master, whole, state, Moment(RATE, STEP))
         after[master] = new
         if self.narrow:
@@ -276,7 +302,32 @@ class _Writer:
         if self.recipe.accumulate > 1:
             sums = f"{name}.sum_of_gradients"
             after[sums] = a("mul", sums, 0)
-        return after
+        return {old: a("where", finite, v, old) for old, v in after.items()} if finite else after
+
+    def _touched(self, a: Arithmetic, name: str, gradient: Gradient, finite: str) -> dict[str, str]:
+        """Return the same where only looked-up rows change; a step that is skipped puts them back."""
+        rows, optimiser, master = self._rows(a, name, gradient), self.recipe.optimiser, self._master(name)
+        if optimiser.adds and not self.narrow:
+            return {name: rows.added(name, a("mul", gradient.values, a("neg", RATE)))}
+        state = self._slots(name)
+        before = {old: rows.of(old) for old in (master, *state.values())}
+        taken = {slot: before[old] for slot, old in state.items()}
+        new, slots = optimiser.update(a, before[master], rows.whole, taken, Moment(RATE, STEP))
+        after = {master: new} | {state[slot]: value for slot, value in slots.items()}
+        if finite:
+            after = {old: a("where", finite, v, before[old]) for old, v in after.items()}
+        put = {old: rows.put(old, value) for old, value in after.items()}
+        if self.narrow:
+            put[name] = rows.put(name, a.cast(after[master], dtype(self.recipe.precision)))
+        return put
+
+    def _master(self, name: str) -> str:
+        return f"{name}.master" if self.narrow else name
+
+    def _slots(self, name: str) -> dict[str, str]:
+        """Return the optimiser's state of a weight, by slot."""
+        kind = TensorType(FP32, self.forward.type_of(name).shape)
+        return {slot: f"{name}.{slot}" for slot in self.recipe.optimiser.states(kind)}
 
 
 def _only_read(graph: Graph) -> Graph:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from mtia_emu.machine.chip import Chip
@@ -104,6 +105,17 @@ class Schedule:
         shape = node.type.shape
         alike = any(v.buffer in self.channels_last and v.shape == shape for v in views)
         return self.result_channels_last(node) if alike and len(shape) > 2 else self.result(node)
+
+    def may_change(self, node: Node) -> bool:
+        """Return whether a result is the next value of the state that is the first operand, and can be made
+        in its place: no node behind this one reads what lies there.
+        """
+        old, place = node.inputs[0], self.in_place.get(node.output)
+        if place is None or self.graph.states.get(node.output) != old:
+            return False
+        same = {name for name, view in self.values.items() if view.buffer == place.buffer}
+        later = takewhile(lambda other: other is not node, reversed(self.graph.nodes))
+        return same.isdisjoint(self.graph.outputs) and not any(same.intersection(n.inputs) for n in later)
 
     def on_core(self, node: Node) -> list[View]:
         """Let a core run the op's reference; return where the results lie."""

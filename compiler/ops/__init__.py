@@ -14,6 +14,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     embedding_bag,
     expert_matmul,
     experts,
+    first_equal,
     fused_attention,
     gather,
     gradient_operators,

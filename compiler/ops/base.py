@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import numpy as np
@@ -39,7 +39,8 @@ class Count:
     """The work of a node: its class and the sizes of that class, by name.
 
     Bytes left None are those of the distinct operands and of the results; a class that has none of its own,
-    or no `flops`, works them out of its sizes.
+    or no `flops`, works them out of its sizes. `moved_bytes`, among those read and those written, stay where
+    they are if the result is the next value of the first operand, in its place.
     """
 
     kind: type[Work]
@@ -47,6 +48,14 @@ class Count:
     flops: int = 0
     read_bytes: int | None = None
     write_bytes: int | None = None
+    moved_bytes: int = 0
+
+    def in_place(self) -> Count:
+        """Return the work where the result lies in the place of the first operand."""
+        read, written = (
+            None if n is None else n - self.moved_bytes for n in (self.read_bytes, self.write_bytes)
+        )
+        return replace(self, read_bytes=read, write_bytes=written)
 
     def work(self, node: str, op: str, dtype: DType, read: int = 0, written: int = 0) -> Work:
         """Return the work of a node; `read` and `written` stand for bytes that are left None."""
@@ -161,6 +170,8 @@ def work(graph: Graph, node: Node) -> Work:
     """Return the work of a node: compulsory traffic reads each distinct operand byte once."""
     operands = [graph.type_of(v) if v else None for v in node.inputs]
     count = op_named(node.op).count(operands, node.types, node.attrs)
+    if node.inputs and graph.states.get(node.output) == node.inputs[0]:
+        count = count.in_place()
     distinct = {v: graph.type_of(v).bytes for v in node.inputs if v}
     first = operands[0] if operands else None
     kind = first.dtype if first is not None and count.kind in MULTIPLIES else node.type.dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 
@@ -172,7 +173,7 @@ def _conv(c: Call) -> list[str]:
     rank = c.type(1).rank - 2
     if c.attr("auto_pad", "NOTSET") != "NOTSET":
         raise Unsupported("its auto_pad is set (right: pads)")
-    attrs = {name: tuple(c.attr(name, (1,) * rank)) for name in ("strides", "dilations")}
+    attrs: dict[str, Any] = {name: tuple(c.attr(name, (1,) * rank)) for name in ("strides", "dilations")}
     pads, kind = tuple(c.attr("pads", (0,) * 2 * rank)), c.type(1).dtype.name
     found = pulled(
         c, "conv", c[0], (c[1], c[2]), **attrs, pads=pads, group=c.attr("group", 1), tape="1 -> x0 |", to=kind

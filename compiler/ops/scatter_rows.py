@@ -29,10 +29,14 @@ def _scatter_rows(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 
 
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
-    """Count the indices and updates that are read, the rows that change, and the copy of all others."""
+    """Count indices, updates and what they are added to, the rows that change, and the copy of all others."""
     x, indices, updates = (need(t) for t in types)
+    changed = updates.bytes if attrs.get("reduction", "none") != "none" else 0
     return Count(
-        CopyWork, read_bytes=x.bytes + indices.bytes + updates.bytes, write_bytes=x.bytes + updates.bytes
+        CopyWork,
+        read_bytes=x.bytes + indices.bytes + updates.bytes + changed,
+        write_bytes=x.bytes + updates.bytes,
+        moved_bytes=x.bytes,
     )
 
 

@@ -89,8 +89,9 @@ def run(model: str, **flags: Any) -> None:
     if flags["outputs"] and not (flags["check"] or flags["inputs"]):
         raise UserError("--outputs needs an execution: give --inputs IO.npz, or --check for random inputs")
     options = o.chosen(flags)
-    if over := options.system or options.parallel:
-        _refuse_chip(model, flags["chip"], over)
+    over = options.system is not None or options.parallel is not None
+    if over:
+        _refuse_chip(model, flags["chip"])
     with progress() as tick:
         given: Any = {
             "settings": o.parse_settings(flags["settings"]),
@@ -124,12 +125,12 @@ def gemm(m: int, k: int, n: int, **flags: Any) -> None:
     _operator(Gemm(m, k, n, flags["dtype"]), flags)
 
 
-def _refuse_chip(model: str, chip: str | None, over: str) -> None:
+def _refuse_chip(model: str, chip: str | None) -> None:
     """Refuse what has no meaning for a model that is split over a system."""
     from .. import api
 
     if chip is not None:
-        raise UserError(f"--chip {chip}: a system says what its chips are (right: --system {over} alone)")
+        raise UserError(f"--chip {chip}: a system says what its chips are (right: without --chip)")
     if api.is_program(model):
         raise UserError(f"{model} is compiled for one chip (right: the ONNX model with --system)")
 

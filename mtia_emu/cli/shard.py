@@ -48,7 +48,7 @@ def shard(tables: str, name: str, json_file: str | None, **given: Any) -> None:
     Examples:
       mtia-emu shard zoo:dlrm-mlperf --system mtia-2i-server --skew zipf:1.05
       mtia-emu shard zoo:dlrm-mc2 --system hgx-h200 --batch 16384 --shard table,row
-      mtia-emu shard tables.toml --system mtia-300-rack --hot-bytes 1GB
+      mtia-emu shard zoo:dlrm-mc2 --system mtia-300-rack --skew zipf:1.05 --hot-bytes 1GB
     """
     from ..system.load import load_system
     from ..system.planner import plan

@@ -60,6 +60,14 @@ RECIPE = (
         help="Micro-batches of a step, whose gradients are averaged.",
     ),
     click.option(
+        "--embeddings",
+        default="rows",
+        show_default=True,
+        metavar="rows|tables",
+        help="Gradients of tables of which rows are looked up: of those rows, which alone are changed, or of "
+        "whole tables.",
+    ),
+    click.option(
         "--train", multiple=True, metavar="PATTERN", help="Train these stored floats too; may be repeated."
     ),
     click.option("--freeze", multiple=True, metavar="PATTERN", help="Do not train these; may be repeated."),
@@ -128,7 +136,10 @@ def train(model: str, **flags: Any) -> None:
 
 
 def _recipe(flags: dict[str, Any]) -> dict[str, Any]:
-    names = ("loss", "output", "optimizer", "precision", "clip", "keep", "accumulate", "train", "freeze")
+    names = (
+        *("loss", "output", "optimizer", "precision", "clip", "keep", "accumulate", "embeddings"),
+        *("train", "freeze"),
+    )
     return {name: flags[name] for name in names} | {"dims": o.parse_dims(flags["dims"])}
 
 

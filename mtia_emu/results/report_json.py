@@ -59,7 +59,10 @@ def _run_json(report: Report) -> dict[str, Any]:
 
 def _system_json(report: Report) -> dict[str, Any]:
     """Return what there is to say of many chips, as `system`; nothing of one."""
-    return {} if report.system is None else {"system": asdict(report.system)}
+    if report.system is None:
+        return {}
+    out = asdict(report.system)
+    return {"system": out | {name: list(out[name]) for name in ("stages", "exchanges")}}
 
 
 def _served_json(served: HitBytes | None) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,7 @@ def _grid(surface: Surface, x: Floats, y: Floats) -> Floats:
     return surface.each(at_x.ravel(), at_y.ravel())[:, 0].reshape(at_x.shape)
 
 
-def _full_grid(known: Mapping[tuple[int, ...], float]) -> tuple[list[int], ...]:
+def _full_grid(known: Mapping[Any, float]) -> tuple[list[int], ...]:
     """Return axes of a grid of which each point is known: from the least corner, the worst values dropped."""
     if not known:
         return ([],)

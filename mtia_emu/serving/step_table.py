@@ -207,7 +207,7 @@ class GroupedSteps:
 
     def _attention(self, prefills: Sequence[tuple[int, int]], contexts: Ints) -> Floats:
         chunks, pasts = np.asarray(prefills, np.int64).T
-        cost = self.prefill.each(chunks, pasts).sum(0)
+        cost: Floats = self.prefill.each(chunks, pasts).sum(0)
         if not len(contexts):
             return cost
         cost = cost + self.decode.mean(len(contexts), contexts)
@@ -215,7 +215,8 @@ class GroupedSteps:
             return cost
         tokens = int(chunks.sum())
         past, context = float(chunks @ pasts) / tokens, float(contexts.mean())
-        return cost * self.mixed.at((tokens, past, len(contexts), context))
+        ratio = self.mixed.at((tokens, past, len(contexts), context))
+        return np.asarray(cost * ratio)
 
     def decodes(self, contexts: Ints, steps: int, /) -> StepCosts:
         """Return the costs of so many steps in which the same sequences decode."""

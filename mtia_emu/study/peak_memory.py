@@ -40,8 +40,14 @@ def peak_memory(schedule: Schedule, kind_of: Callable[[str], str]) -> PeakMemory
         if sum(now.values()) > sum(most.values()):
             most = Counter(now)
     held.update(most)
-    names = ("weights", "optimizer", "gradients", "activations", "data")
-    return PeakMemory(*(held[name] for name in names), schedule.chip.dram.bytes)
+    return PeakMemory(
+        held["weights"],
+        held["optimizer"],
+        held["gradients"],
+        held["activations"],
+        held["data"],
+        int(schedule.chip.dram.bytes),
+    )
 
 
 def _fixed(schedule: Schedule, kind_of: Callable[[str], str]) -> tuple[Counter[str], set[str]]:

@@ -21,8 +21,9 @@ from ..errors import UserError
 from ..files.scratch import scratch
 from ..gpu import load_gpu
 from ..gpu.machine import Gpu
+from ..machine.memories import Memory
 from ..options import Options
-from ..program.isa import Binding, Memory, Program
+from ..program.isa import Binding, Program
 from ..results.machine import Computation, Machine
 from ..results.report import Layer, Report
 from ..reuse.memo import Memo

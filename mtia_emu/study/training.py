@@ -110,8 +110,8 @@ def train(
     """Time and price a training step of a model on a chip, and execute `steps` of them.
 
     `loss` is cross-entropy, bce, bce-with-logits or mse; `optimizer` a text as `adamw{lr=3e-4}`; `recipe` has
-    the other fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep. For `data` and
-    `rates` see `Plan`.
+    the other fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep, embeddings.
+    For `data` and `rates` see `Plan`.
     `check` holds the losses to the same steps by the references of the ops. Raises `UserError` for what does
     not fit.
     """
@@ -234,7 +234,7 @@ class _Executor:
             total = 0.0
             for micro in range(count):
                 batch = batches[(number * count + micro) % len(batches)]
-                scalars = {RATE: self._rate(taken + 1), STEP: np.float32(taken + 1), SCALE: np.float32(scale)}
+                scalars = self._scalars(taken + 1, scale)
                 index = last if micro == count - 1 else 0
                 outputs = once(index, {**batch, **kept, **scalars})
                 states = self.compiled[index].onnx.states
@@ -249,9 +249,11 @@ class _Executor:
                 self.progress("steps", number + 1, self.plan.steps)
             yield total
 
-    def _rate(self, step: int) -> Array:
+    def _scalars(self, step: int, scale: float) -> Arrays:
+        """Return the inputs that each step has of its own, besides its batch."""
         rates = self.plan.rates
-        return np.asarray(rates(step) if rates is not None else self.step.recipe.optimiser.lr, np.float32)
+        rate = rates(step) if rates is not None else self.step.recipe.optimiser.lr
+        return {name: np.asarray(v, np.float32) for name, v in ((RATE, rate), (STEP, step), (SCALE, scale))}
 
     def _first(self) -> Arrays:
         """Return the weights and states before the first step."""

@@ -16,6 +16,7 @@ from .topology import Endpoint, Host, Link, Switch, System
 if TYPE_CHECKING:
     from ..machine.network import Network
 
+LEAST_BYTES_PER_S = 1e6  # a slower link is none of a computer
 BITS = 8e-12  # joules a byte of a picojoule a bit
 RANGE = re.compile(r"([a-z][a-z0-9_-]*)(?:\[(\d{1,5})-(\d{1,5})\])?")
 SPEEDS = tuple[Endpoint, dict[str, float]]
@@ -162,17 +163,17 @@ def _nodes(
 
 def _rate(group: LinkGroup, a: str, b: str, speeds: dict[str, dict[str, float]], system: str) -> float:
     """Return a link's rate: its own, or that of the chip's ports at its slower end."""
-    rate = group.bytes_per_s
-    if isinstance(rate, str):
-        ports = [speeds[n][rate] for n in (a, b) if n in speeds]
+    given, where = group.bytes_per_s, f"system {system}: links.{group.name}"
+    if isinstance(given, str):
+        ports = [speeds[n][given] for n in (a, b) if n in speeds]
         if not ports:
-            raise UserError(
-                f"system {system}: links.{group.name}: rate '{rate}' between {a} and {b}: no chip"
-            )
+            raise UserError(f"{where}: rate '{given}' between {a} and {b}: no chip")
         rate = min(ports)
-    if not rate >= 1e6:
-        raise UserError(f"system {system}: links.{group.name}: {rate:g} bytes/s; right: from 1e6")
-    return float(rate)
+    else:
+        rate = float(given)
+    if not rate >= LEAST_BYTES_PER_S:
+        raise UserError(f"{where}: {rate:g} bytes/s; right: from {LEAST_BYTES_PER_S:g}")
+    return rate
 
 
 def with_runtime(library: Library, ends: dict[str, SPEEDS], file: SystemFile) -> Library:

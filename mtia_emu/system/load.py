@@ -88,7 +88,7 @@ def _check_size(file: SystemFile, copies: int, where: str, consent: bool) -> Non
         )
         raise UserError(f"{where}: {ranks} chips; {ask}")
     for what, names in (
-        ("nodes", [g.name for g in (*file.chips, *file.switches)]),
+        ("nodes", [g.name for g in file.chips] + [g.name for g in file.switches]),
         ("links", [g.name for g in file.links]),
     ):
         twice = sorted({name for name in names if names.count(name) > 1})

@@ -48,4 +48,5 @@ def sends(
 ) -> Round:  # fmt: skip
     """Return a round of sends with (sources, targets) and pieces (from, to); one number stands for all."""
     parts = np.broadcast_arrays(*(np.asarray(x, np.int64) for x in (*ends, *places, pieces)))
-    return Round(*(np.ascontiguousarray(np.atleast_1d(part)) for part in parts), adds)
+    source, target, at, to, count = (np.ascontiguousarray(np.atleast_1d(part)) for part in parts)
+    return Round(source, target, at, to, count, adds)

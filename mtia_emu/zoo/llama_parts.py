@@ -86,11 +86,12 @@ class _PartsStep(DecoderStep):
             at += part.tokens
         return ends
 
-    def mask(self, name: str = "model.mask") -> None:
-        """Write the mask of each part, which has its own name."""
+    def mask(self, name: str = "model.mask") -> str:
+        """Write the mask of each part, which has its own name behind this one."""
         for i, part in enumerate(self.parts):
             if part.seq > 1:
                 self._inner(i).mask(f"{name}.part{i}")
+        return name
 
     def attention(self, x: str, h: str, cos: str, sin: str, mask: str | None, layer: int) -> str:
         """Return `x` plus the attention of each part over its own tokens and past."""

@@ -88,6 +88,7 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         ([f32(4, 5), ints(0, -1, 0), f32(3, 5)], {}),
         ([f32(4, 5), ints(0, -1, 0), f32(3, 5)], {"reduction": "add"}),
     ],
+    "first_equal": [([ints(3, -1, 3, 9)], {"rows": 10})],
     "reshape": [([f32(4, 5)], {"shape": [2, 10]})],
     "transpose": [([f32(2, 3, 4)], {"perm": [2, 0, 1]})],
     "expand": [([f32(3, 1)], {"shape": [2, 3, 4]})],

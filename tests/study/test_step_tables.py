@@ -80,6 +80,8 @@ def test_a_system_has_the_memory_and_the_idle_power_of_its_chips() -> None:
     assert memory_bytes(BOARD) == 2 * memory_bytes(MACHINES["mtia-2i"])
     assert idle_w(BOARD) == pytest.approx(2 * idle_w(MACHINES["mtia-2i"]))
     assert idle_w(GPU) == GPU.idle_w
+    seconds, joules = served("two chips").anchor(StepPart(2, 1, 0), [31]).attention[31]
+    assert joules / seconds > 0.9 * idle_w(BOARD)  # of both chips
     stages = SystemMachine(load_system("mtia-2i-server"), parse_parallel("pp=2"))
     with pytest.raises(UserError, match="pipeline"):
         ServedModel("llama-tiny", stages, FP16).anchor(StepPart(1, 1, 0), [15])

@@ -52,7 +52,7 @@ def of(text: str, folder: Path) -> System:
     [
         ("bytes_per_s = 2e9", "bytes_per_s = nan", "bytes_per_s"),
         ("bytes_per_s = 2e9", "bytes_per_s = inf", "bytes_per_s"),
-        ("bytes_per_s = 2e9", "bytes_per_s = -1.0", "right: from 1e6"),
+        ("bytes_per_s = 2e9", "bytes_per_s = -1.0", r"right: from 1e\+06"),
         ("bytes_per_s = 2e9", 'bytes_per_s = "2e9"', "bytes_per_s"),
         ("bytes_per_s = 2e9", 'bytes_per_s = "scale_up"', "no chip"),
         ("latency_s = 1e-7\nduplex", "latency_s = nan\nduplex", "latency_s"),

@@ -12,8 +12,21 @@ from mtia_emu.results.check import Check, LayerCheck, WrongCommand
 from mtia_emu.results.power import PowerState
 from mtia_emu.results.report import Report
 from mtia_emu.results.report_json import SCHEMA, as_json
+from mtia_emu.results.system_use import ExchangeUse, MemoryUse, StageUse, SystemUse
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "report-json.md").read_text(encoding="utf-8")
+USE = SystemUse(
+    "board",
+    "tp=2",
+    2,
+    "tiny",
+    (StageUse("all chips", 2, 3e-3, 2e-3, 1e-3, 1e-3, MemoryUse(1, 2, 3, 4, 100)),),
+    (ExchangeUse("all chips", "all_reduce", "tp", 64, 2, 1, 1e-3, "ring, plain"),),
+    1,
+    0.0,
+    1e-6,
+    50.0,
+)
 NAMED_BY_USERS = ("dims", "check.outputs")  # objects whose keys come from the model
 BY_COMPONENT = ("power.leakage_w", "power.clock_w")  # whose keys are the fields of `Area`
 
@@ -34,7 +47,7 @@ def test_every_key_is_documented(report: Report, gpu: Report, check: Check) -> N
     command = WrongCommand(3, "store", "writes", ("1 load", "3 store"), "1 load")
     layer = LayerCheck("fc", "matmul", "matmul", 0, 0.5, 0.0001, 0.004, 64, command)
     state = PowerState(1e9, 9e8, 0.7, 0.75, 10.0, 4.0, 2.0, {"sram": 1.0}, {"sram": 1.0})
-    report = replace(report + gpu, published=report.published, power=state)  # on two tracks
+    report = replace(report + gpu, published=report.published, power=state, system=USE)
     there = set(keys(as_json(report, gpu, replace(check, layers=(layer,)))))
     there -= {f"{name}.*" for name in NAMED_BY_USERS + BY_COMPONENT}
     documented = re.findall(r"^\| `([^`]+)` \|", PAGE, re.M)

@@ -222,15 +222,17 @@ def _gather(schedule: Schedule, node: Node) -> list[View]:
 
 
 def _scatter_rows(schedule: Schedule, node: Node) -> list[View]:
-    """Copy the rows to where the result is, and change them there."""
+    """Copy the rows to where the result is, and change them there; a state that no other reads lies there."""
     x, indices, updates = schedule.operands(node)
     if 0 in (*x.shape, *updates.shape) or not ScatterKernel.fits(schedule.chip, x.shape[1], x.dtype.bytes):
         return schedule.on_core(node)
-    count = math.prod(indices.shape)
-    out, flat = schedule.result(node), schedule.packed(node, indices).reshape((1, count))
+    count, here = math.prod(indices.shape), schedule.may_change(node)
+    out = schedule.in_place[node.output] if here else schedule.result(node)
+    flat = schedule.packed(node, indices).reshape((1, count))
     rows = schedule.packed(node, updates).reshape((count, x.shape[1]))
     assert flat is not None and rows is not None  # packed elements have any shape
-    schedule.step(node, "copy", [x], [out])
+    if not here:
+        schedule.step(node, "copy", [x], [out])
     reduction = str(node.attrs.get("reduction", "none"))
     schedule.step(node, "scatter", [flat, rows], [out], reduction=reduction)
     return [out]

@@ -101,8 +101,9 @@ def test_gradients_are_clipped_by_the_norm_of_all() -> None:
     np.testing.assert_allclose(loose["a"], plain["a"], atol=1e-6)
 
 
-def test_equal_micro_batches_are_as_one() -> None:
-    step, plain = step_of("adam", accumulate=3), once(step_of("adam"), first(step_of("adam")))
+@pytest.mark.parametrize("rule", ["sgd", "adam"])
+def test_equal_micro_batches_are_as_one(rule: str) -> None:
+    step, plain = step_of(rule, accumulate=3), once(step_of(rule), first(step_of(rule)))
     kept = first(step)
     for _ in range(2):
         kept |= {n: v for n, v in once(step, kept, micro=True).items() if n in kept}
