@@ -22,7 +22,7 @@ SIGNED = ("npv_usd",)  # columns that may be below 0
 
 
 @dataclass(frozen=True)
-class Move:
+class ParameterMove:
     """A parameter's least and greatest value in a sweep, and a column's mean over the rows with each."""
 
     parameter: str
@@ -121,7 +121,7 @@ class Study:
             for key in self.spec.set
         }
 
-    def moves(self, name: str) -> list[Move]:
+    def moves(self, name: str) -> list[ParameterMove]:
         """Return what each parameter does to a column's mean, from its least value to its greatest."""
         values, found = self.numbers(name), []
         for key in self.spec.set:
@@ -132,7 +132,7 @@ class Study:
             ends = float(at[usable].min()), float(at[usable].max())
             means = [float(values[usable & (at == end)].mean()) for end in ends]
             if ends[0] < ends[1]:
-                found.append(Move(key, *ends, *means))
+                found.append(ParameterMove(key, *ends, *means))
         return sorted(found, key=lambda move: -abs(move.at_most - move.at_least))
 
 

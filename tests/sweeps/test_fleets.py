@@ -19,7 +19,7 @@ from mtia_emu.sweeps.evaluate import Evaluator, make_job
 from mtia_emu.sweeps.row import OK, Row, columns, record
 from mtia_emu.sweeps.space import Space
 from mtia_emu.sweeps.spec import FLEET_OBJECTIVES, make_spec
-from mtia_emu.sweeps.study import Move, Study
+from mtia_emu.sweeps.study import ParameterMove, Study
 
 SCENARIO = str(Path(__file__).parents[2] / "examples" / "fleet-mtia-2i.toml")
 FLEET = {"scenario": SCENARIO, "option": "own", "work": {"product": {"work": "ranking", "units": 64.0}}}
@@ -100,8 +100,8 @@ def test_what_each_parameter_moves_is_a_difference_of_means() -> None:
     ]
     study = Study(spec, "", Counter(), good, [], good[0], {}, {})
     first, second = study.moves("npv_usd")
-    assert first == Move("dram.channels", 8, 16, pytest.approx(-2e8), pytest.approx(1.5e8))
-    assert second == Move("grid.rows", 4, 8, pytest.approx(-1e8), pytest.approx(5e7))
+    assert first == ParameterMove("dram.channels", 8, 16, pytest.approx(-2e8), pytest.approx(1.5e8))
+    assert second == ParameterMove("grid.rows", 4, 8, pytest.approx(-1e8), pytest.approx(5e7))
     shares = study.sensitivity("npv_usd")
     assert shares["dram.channels"] > 0.7 > 0.1 > shares["grid.rows"]
 
