@@ -144,7 +144,7 @@ class Core(BaseModel):
         return np.asarray(commands) * self.issue_cycles
 
     def sort_cost(self, keys: Numbers) -> Array:
-        """Return the cycles in which so many keys are sorted, in any shape; a key counts once for each pass."""
+        """Return the cycles that sorting takes, in any shape; a key counts once for each pass."""
         return np.asarray(keys) / self.sort_keys_per_cycle
 
     def cost(self, elements: Numbers, latency: float) -> tuple[Array, float]:
