@@ -1,8 +1,8 @@
-"""Print how long embedding tables' gradients take beside their look-ups, and what a published chip's ratio is.
+"""Print how long gradients of embedding tables take beside look-ups, and the ratios that were published.
 
-The ten sets of tables are those of the zoo (`zoo:tbe-production-N`, FBGEMM's production configurations); shapes of
-the published embeddings are not known, so ratios are compared, not times. Backward is from the gradients of pooled
-rows to changed tables: row-wise Adagrad or SGD. Usage: python docs/score_rows.py [OPTIMIZER [CHIP.. ]]
+The ten sets of tables are the zoo's (`zoo:tbe-production-N`, FBGEMM's production configurations). Shapes of the
+published embeddings are not known: ratios are compared, not times. Backward is from the gradients of pooled
+rows to changed tables. Usage: python docs/score_rows.py [OPTIMIZER [CHIP ...]]
 """
 
 from __future__ import annotations
