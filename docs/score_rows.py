@@ -1,6 +1,6 @@
 """Print how long gradients of embedding tables take beside look-ups, and the ratios that were published.
 
-The ten sets of tables are the zoo's (`zoo:tbe-production-N`, FBGEMM's production configurations). Shapes of the
+The sets of tables are the zoo's (`zoo:tbe-production-N`, FBGEMM's production configurations). Shapes of the
 published embeddings are not known: ratios are compared, not times. Backward is from the gradients of pooled
 rows to changed tables. Usage: python docs/score_rows.py [OPTIMIZER [CHIP ...]]
 """
