@@ -13,7 +13,7 @@ from ..results.report_json import as_json
 from ..results.training import PHASES, Training
 from . import units
 from .chips import system_parts
-from .page import Page
+from .page import Cell, Page
 
 KINDS = ("weights", "optimizer", "gradients", "activations", "data")
 EDGE = 6  # losses shown from each end
@@ -66,7 +66,7 @@ def _step(page: Page, t: Training) -> RenderableType:
 
 def _phases(page: Page, t: Training) -> RenderableType:
     whole = t.report.seconds or 1.0
-    rows = []
+    rows: list[list[Cell]] = []
     for name in PHASES:
         mine = t.layers_of(name)
         seconds = t.phases[name]
