@@ -49,8 +49,8 @@ def serve(
     """Return how `service` serves `load`, requests or a trace file, as they come or at another mean `rate`.
 
     A rate of "max" looks for the greatest one that keeps `level`, a level or its text as in `--slo`. Where no
-    rate keeps it, the answers are of requests that come one at a time. With `bounds`, it is served
-    twice more, by the fastest and the slowest steps that the table's errors allow. Raises `UserError` for a request
+    rate keeps it, the answers are of requests that come one at a time. With `bounds`, it is served twice
+    more, by the fastest and the slowest steps that the table's errors allow. Raises `UserError` for a request
     that cannot fit, and for a greatest rate without a level.
     """
     requests = load if isinstance(load, Load) else read_trace(load)
