@@ -318,7 +318,9 @@ def claims_break_even() -> str:
         f"all {count:,} samples",
         f"the {survivors:,} that agree with what is published",
     ]
-    return table(heads, rows)
+    inputs = answered(OWN).scenario.quantities
+    unsure = sum(x.is_unsure for x in inputs.values())
+    return f"{table(heads, rows)}\n\n{unsure} of the {len(inputs)} inputs are guesses or estimates."
 
 
 SECTIONS: dict[str, Callable[[], str]] = {"claims": claims, "claims-break-even": claims_break_even}

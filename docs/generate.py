@@ -21,7 +21,9 @@ from typing import Any
 import accuracy_silicon
 import claims
 import design_space
+import fleet_pictures
 import reference_tables
+import scenario_tables
 from fences import fill, runs
 from markdown_table import table
 
@@ -137,7 +139,7 @@ def pictures(folder: Path) -> list[Path]:
     summary(pairs, drawn[0])
     report = pairs[0][0]
     roofline(report, roofs(mtia_emu.load_chip("mtia-2i"), dtype(report.dtype)), drawn[1])
-    return drawn + design_space.pictures_into(folder)
+    return drawn + design_space.pictures_into(folder) + fleet_pictures.pictures_into(folder)
 
 
 def _compared(module: str, name: str) -> Callable[[], str]:
@@ -188,11 +190,10 @@ def changed(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
     return [*rows[:1], *(row for before, row in pairs if (before[1], *before[3:]) != (row[1], *row[3:]))]
 
 
-CHEAP = reference_tables.SECTIONS | accuracy_silicon.SECTIONS
+CHEAP = reference_tables.SECTIONS | accuracy_silicon.SECTIONS | claims.SECTIONS | scenario_tables.SECTIONS
 SECTIONS: dict[str, Callable[[], str]] = CHEAP | {
     f.__name__.replace("_", "-"): f for f in (outputs, operators, exported_models)
 }
-SECTIONS |= claims.SECTIONS
 SECTIONS |= {"equal-area": design_space.equal_area}
 SECTIONS |= {f"passes-{name}": _measured(*case) for name, case in MEASURED.items()}
 SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu", "peaks", "gemm", "add")}

@@ -8,7 +8,7 @@ from .matmul.experts import ExpertMatmulKernel, RowsToTurnsKernel
 from .matmul.kernel import MatmulKernel, PackedMatmulKernel
 from .rows.kernel import CopyKernel, ScalarKernel, TapeKernel
 from .rows.scan import ScanKernel
-from .rows.scatter import ScatterKernel
+from .rows.scatter import GroupKernel, ScatterKernel
 from .rows.top import TopKernel
 
 ALL = (
@@ -23,6 +23,7 @@ ALL = (
     TapeKernel("rotary", "rotary position embedding on the two halves of each row"),
     ScanKernel(),
     ScatterKernel(),
+    GroupKernel(),
     TopKernel(),
     GatherKernel(),
     EmbeddingBagKernel(),

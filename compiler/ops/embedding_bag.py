@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import UINT8, BagWork, TensorType, dtype
+from mtia_emu.types import INT32, INT64, UINT8, BagWork, TensorType, dtype
 
 from ..graph import Attrs
 from .backward import Back, gradient
@@ -20,6 +20,7 @@ T = TypeVar("T")
 MODES = ("sum", "mean", "max")
 PARTS = ("table", "indices", "offsets", "weights")
 MANY = 1 << 14  # operands of one node, at most: a command names one by 16 bits
+FEW_PAIRS = 1 << 18  # of an index and an offset: all compared in less time than sums run
 TAIL_BYTES = 8  # a quantised row ends in an fp32 scale and an fp32 offset
 
 
@@ -202,19 +203,33 @@ def _bags(b: Back) -> tuple[str, str]:
 
     An index before the first bag is in bag 0, one behind the last in a bag more than there are.
     """
-    offsets, count = b[2], b.type(1).size
-    kind = b.type(offsets).dtype.numpy
-    place = b.builder.constant(np.arange(count).reshape(-1, 1), kind)
-    behind = b.add("greater_equal", place, b.reshape(offsets, (1, b.type(offsets).size)))
-    bag = b.add("reduce_sum", b.add("cast", behind, to="int64"), axes=(1,), keepdims=False)
-    bags = b.type(offsets).size - 1
+    offsets, bags = b[2], b.type(2).size - 1
+    bag = _bag_of_each(b, offsets, b.type(1).size)
     low, high = cut(b, offsets, 0, 0, bags), cut(b, offsets, 0, 1, bags + 1)
     lengths = b.add("sub", high, low)
     return bag, b.add("max", lengths, b.scalar(1, lengths))
 
 
+def _bag_of_each(b: Back, offsets: str, count: int) -> str:
+    """Return how many of the offsets are at each of the first `count` places, or before."""
+    known, size = b.builder.known(offsets), b.type(offsets).size
+    if known is not None:
+        return b.builder.constant(np.searchsorted(known, np.arange(count), "right"), np.int64)
+    if count * size <= FEW_PAIRS:
+        place = b.builder.constant(np.arange(count).reshape(-1, 1), b.type(offsets).dtype.numpy)
+        behind = b.add("greater_equal", place, b.reshape(offsets, (1, size)))
+        return b.add("reduce_sum", b.add("cast", behind, to=INT64.name), axes=(1,), keepdims=False)
+    ones = b.builder.constant(np.ones((size, 1)), np.int32)
+    marks = b.add("scatter_rows", b.zeros(TensorType(INT32, (count + 1, 1))), offsets, ones, reduction="add")
+    sums = b.add("cumsum", cut(b, marks, 0, 0, count), axis=0)
+    return b.add("cast", b.reshape(sums, (count,)), to=INT64.name)
+
+
 def _by_bag(b: Back, values: str, bag: str) -> str:
     """Return the row [bags, d] of each index's bag, zeros for an index of no bag."""
+    known = b.builder.known(bag)
+    if known is not None and known.size and known.min() > 0 and known.max() <= b.type(values).shape[0]:
+        return b.add("gather", values, b.builder.constant(known - 1, np.int64), axis=0)
     none = b.zeros(TensorType(b.type(values).dtype, (1, b.type(values).shape[1])))
     return b.add("gather", b.add("concat", none, values, none, axis=0), bag, axis=0)
 

@@ -1,4 +1,4 @@
-"""Rows changed where indices say, in place."""
+"""Rows changed where indices say, in place; indices grouped by the row that they name."""
 
 from __future__ import annotations
 
@@ -61,3 +61,36 @@ class ScatterKernel(Kernel):
 def _flown(chip: Chip, cols: int, element_bytes: int) -> int:
     """Return how many rows a PE can have on their way, of those that its DMA has."""
     return min(chip.pe.dma.outstanding_rows, chip.pe.local.bytes // (cols * element_bytes + BESIDE_BYTES))
+
+
+class GroupKernel(Kernel):
+    """out[i] is the place of the first index that names the row of indices[i]: PEs share the sorted indices.
+
+    The input is indices [1, n] into `rows` rows; `out` is [n, 1].
+    """
+
+    name = "group"
+    summary = "for each index the first that is equal"
+    shares_launch = True
+
+    def emit(
+        self, chip: Chip, attrs: Mapping[str, Any], inputs: Sequence[Operand], outputs: Sequence[Operand]
+    ) -> Block:
+        """Return the commands: one for each PE."""
+        (indices,), (out,) = inputs, outputs
+        build = Builder(chip, self.name, (indices, out))
+        share = ceil_div(indices.cols, chip.pes)
+        pe = build.steps(ceil_div(indices.cols, share))
+        rows = np.minimum(share, indices.cols - pe * share)
+        build.add(
+            Opcode.GROUP,
+            0,
+            pe=pe,
+            operand=1,
+            operand2=0,
+            row=pe * share,
+            rows=rows,
+            cols=1,
+            k=attrs["rows"],
+        )
+        return build.block()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..errors import UserError
 from . import options as o
 from .fleet_programme import print_programme
 from .output import console, say
@@ -76,6 +77,8 @@ def fleet(
     from ..fleet.answer_json import as_json
     from ..fleet.load import parse_settings
 
+    if output is not None and not output.endswith(".html"):
+        raise UserError(f"-o {output!r}: a page is .html")
     answer = answer_of(scenario, parse_settings(settings), samples=samples, seed=seed, shares=shares)
     if output is not None:
         from ..fleet.page import write_fleet_page
@@ -123,14 +126,16 @@ def _print(answer: FleetAnswer) -> None:
 
 def _say_odds(answer: FleetAnswer) -> None:
     """Say how often options cost less than the baseline: no saving is told without volume, year and odds."""
+    from ..fleet.verdict import chance
+
     scenario, parts = answer.scenario, []
     for name, work in scenario.work.items():
         parts.append(f"{number(work.mean_per_s.value)} {work.unit} a second of {name}")
     for one in answer.options:
         if one.option != scenario.baseline:
             say(
-                f"'{one.option}' costs less than '{scenario.baseline}' in {one.odds:.0%} of samples, in a "
-                f"year of full use at {', '.join(parts)}, both at today's prices, in dollars of "
+                f"'{one.option}' costs less than '{scenario.baseline}' in {chance(one.odds)} of samples, in "
+                f"a year of full use at {', '.join(parts)}, both at today's prices, in dollars of "
                 f"{scenario.currency_year}; not whether a programme pays: rivals move while a chip is made"
             )
 

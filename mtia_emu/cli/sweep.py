@@ -18,6 +18,7 @@ from .output import console, say
 if TYPE_CHECKING:
     from ..sweeps.run import Progress
     from ..sweeps.store import Store
+    from ..sweeps.study import Study
 
 SUFFIXES = (".html", ".svg", ".png")
 PICTURES = ("pareto", "parallel", "sensitivity", "energy", "roofline")
@@ -225,6 +226,7 @@ def _summary(store: Store) -> None:
         rows = [["point", "-", *(str(row.index) for row in best.values())]]
         rows += [[name, *(_cell(values[name]) for values in records)] for name in names]
         print_table("best in each objective", ["", *columns], rows, console())
+    _moves(study)
     if study.failures:
         print_table(
             "failed",
@@ -232,6 +234,21 @@ def _summary(store: Store) -> None:
             [[str(n), why] for why, n in study.failures[:BEST_SHOWN]],
             console(),
         )
+
+
+def _moves(study: Study) -> None:
+    """Print what each parameter does to net present value, where that is asked for."""
+    from ..view.terminal import print_table
+
+    moves = study.moves("npv_usd") if "npv_usd" in study.spec.objectives else []
+    if moves:
+        title = "net present value, M$: mean of all points at a parameter's least value and at its greatest"
+        rows = [
+            [x.parameter, _cell(x.least), _cell(x.most), *(f"{usd / 1e6:,.0f}" for usd in (
+                x.at_least, x.at_most, x.at_most - x.at_least))]
+            for x in moves
+        ]  # fmt: skip
+        print_table(title, ["parameter", "least", "greatest", "M$", "to M$", "apart"], rows, console())
 
 
 def _cell(value: Any) -> str:

@@ -45,6 +45,7 @@ class Opcode(IntEnum):
     TOP = 10
     PICK = 11
     SCATTER = 12
+    GROUP = 13
 
 
 FUNCTION_NAMES = tuple(FUNCTIONS)

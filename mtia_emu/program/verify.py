@@ -124,10 +124,13 @@ def _verify_operand(index: int, x: Operand, block: Block) -> None:
         raise UserError(f"operand %{index} {x} repeats {x.extent_bytes} bytes too often for a core")
 
 
+ROWS_NAMED = (Opcode.GATHER, Opcode.POOL, Opcode.SCATTER, Opcode.GROUP)
+
+
 def _by_tile(index: int, block: Block) -> bool:
     """Return whether commands read an operand by tiles alone, not by rows that they look up, or whole."""
     c = block.commands
-    by_rows = np.isin(c["op"], (Opcode.GATHER, Opcode.POOL, Opcode.SCATTER)) & (c["operand"] == index)
+    by_rows = np.isin(c["op"], ROWS_NAMED) & (c["operand"] == index)
     updates = (c["op"] == Opcode.SCATTER) & (c["row2"] == index)
     return not block.scalar[0] and not bool((by_rows | updates).any())
 

@@ -82,6 +82,10 @@ def _scenario(spec: Spec) -> Scenario | None:
         return None
     scenario = load_scenario(spec.fleet.scenario)
     check_fleet(spec.fleet, scenario, [model.name for model in spec.model], "sweep")
+    if "npv_usd" in spec.objectives and scenario.programme is None:
+        raise UserError(
+            f"sweep: objective 'npv_usd' is of a programme (right: [programme] in {spec.fleet.scenario})"
+        )
     return scenario
 
 

@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..fleet.measures import KG_PER_T
 from ..fleet.model import evaluate
 from ..fleet.own_chip import joined_usd
+from ..fleet.programme import programme
 from ..fleet.quantity import Numbers
 from ..fleet.scenario import OwnDevice, Scenario
 from ..machine.chip import Chip
@@ -40,11 +41,12 @@ def check_fleet(fleet: FleetSpec, scenario: Scenario, models: list[str], where: 
 
 def fleet_columns(
     fleet: FleetSpec, scenario: Scenario, point: Mapping[str, Numbers], each: Mapping[str, Mapping[str, Any]]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Return the fleet's objectives at central values: the point's silicon, and rates of its own models.
 
     `point` is what `silicon_numbers` gives. CO2e is location-based operation and what is embodied. The
-    dollars for a million are those of the first model's work. Raises `UserError` for what cannot be built.
+    dollars for a million are those of the first model's work. The net present value is that of the point's
+    programme if the chip works; there is none without one. Raises `UserError` for what cannot be built.
     """
     device = next(iter(scenario.option[fleet.option].values()))
     numbers = {f"device.{device}.{key}": value for key, value in point.items()}
@@ -56,11 +58,15 @@ def fleet_columns(
     numbers[f"device.{device}.device_busy_w"] = watts
     found = evaluate(scenario, fleet.option, numbers)
     first = next(iter(fleet.work.values())).work
+    worth = None
+    if scenario.programme is not None:
+        worth = float(programme(scenario, fleet.option, numbers).npv_usd())
     return {
         "dollars_per_million_tokens": float(found.usd_per_million(first)),
         "tco_per_year": float(found.usd_per_year),
         "mw": float(found.meter_w) / 1e6,
         "tco2e": float(found.sum_of("carbon.total_kg")) / KG_PER_T,
+        "npv_usd": worth,
     }
 
 

@@ -35,7 +35,8 @@ known for joules. The chip's joules are those of chip and DRAM, the GPU's those 
 <div id="parallel" class="plot"></div>
 <h2>Which parameter matters</h2>
 <p>The share of the variance of each objective's logarithm that lies between the values of one parameter
-(epsilon squared). What bars do not add up to is interaction.</p>
+(epsilon squared); of <code>npv_usd</code>, which may be below 0, its own. What bars do not add up to is
+interaction.</p>
 <div id="sensitivity" class="plot"></div>
 <h2>One chip: <span id="chosen"></span></h2>
 <div class="controls"><label>model <select id="model"></select></label>

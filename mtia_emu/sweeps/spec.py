@@ -41,6 +41,7 @@ FLEET_OBJECTIVES: dict[str, bool] = {  # of a sweep with a fleet
     "tco_per_year": False,
     "mw": False,
     "tco2e": False,
+    "npv_usd": True,
 }
 ALL_OBJECTIVES = OBJECTIVES | FLEET_OBJECTIVES
 DERIVED = ("area_mm2", "dollars")  # what constraints may name besides the chip's parameters

@@ -18,6 +18,18 @@ from .store import Store
 Array = np.ndarray[Any, Any]
 BINS = 8  # of a parameter with more values than these
 BASE = "base chip"
+SIGNED = ("npv_usd",)  # columns that may be below 0
+
+
+@dataclass(frozen=True)
+class ParameterMove:
+    """A parameter's least and greatest value in a sweep, and a column's mean over the rows with each."""
+
+    parameter: str
+    least: float
+    most: float
+    at_least: float
+    at_most: float
 
 
 @dataclass(frozen=True)
@@ -97,14 +109,31 @@ class Study:
         return winners
 
     def sensitivity(self, name: str) -> dict[str, float]:
-        """Return, by parameter, the share of the variance of a column's logarithm that it explains alone."""
+        """Return, by parameter, the share of a column's variance that it explains alone.
+
+        The variance is that of the logarithm, but for columns in `SIGNED`, which may be below 0.
+        """
         values = self.numbers(name)
-        usable = np.isfinite(values) & (values > 0)
-        logs = np.log(values[usable])
+        usable = np.isfinite(values) & ((values > 0) | (name in SIGNED))
+        seen = values[usable] if name in SIGNED else np.log(values[usable])
         return {
-            key: explained(_groups([v for v, u in zip(self.column(key), usable, strict=True) if u]), logs)
+            key: explained(_groups([v for v, u in zip(self.column(key), usable, strict=True) if u]), seen)
             for key in self.spec.set
         }
+
+    def moves(self, name: str) -> list[ParameterMove]:
+        """Return what each parameter does to a column's mean, from its least value to its greatest."""
+        values, found = self.numbers(name), []
+        for key in self.spec.set:
+            at = self.numbers(key)
+            usable = np.isfinite(values) & np.isfinite(at)
+            if not usable.any():
+                continue
+            ends = float(at[usable].min()), float(at[usable].max())
+            means = [float(values[usable & (at == end)].mean()) for end in ends]
+            if ends[0] < ends[1]:
+                found.append(ParameterMove(key, *ends, *means))
+        return sorted(found, key=lambda move: -abs(move.at_most - move.at_least))
 
 
 def pareto(values: Array) -> Array:

@@ -16,6 +16,7 @@ from ..errors import UserError
 from ..files import disk_cache
 from ..files.scratch import scratch
 from ..files.writing import write_atomic
+from ..options import BOARD
 from ..results.report import FILL, Report, Roofs
 from ..sums import add_up
 from . import units
@@ -34,7 +35,7 @@ _COLOURS = {
     "dram": "#1f5fa8", "hbm": "#1f5fa8", "memory": "#1f5fa8", "sram": "#56a3d9", "local": "#9ccbe8",
     "array": "#d9730d", "matrix": "#d9730d", "compute": "#d9730d", "simd": "#f0a94e", "vector": "#f0a94e",
     "noc": "#3d8f5f", "dma": "#7cb98b", "gather": "#8f5fb0", "core": "#b5446e", "control": "#8c6d5a",
-    "clock": "#c9b458",
+    "clock": "#c9b458", "board": "#6b7f3f",
     "launch": "#6f5647", "issue": "#b99f8d", "latency": "#7f7fae", FILL: "#c3b1d6",
     "reduce": "#c99a2e", "static": "#9a9a9a", BETWEEN: "#d0d0d0",
 }  # fmt: skip
@@ -79,7 +80,7 @@ def roofline(report: Report, roofs: Roofs, path: str | os.PathLike[str]) -> None
 
 
 def summary(reports: Pairs, path: str | os.PathLike[str]) -> None:
-    """Draw, for each model, time by what bound it and energy by part: the chip's bar over the GPU's.
+    """Draw, for each model, time by what bound it and energy of the board by part: chip over GPU.
 
     The bars of a model are scaled to the longer of the two, whose length is 100%; the amounts stand at their
     ends. Suffixes, determinism and errors are those of `roofline`.
@@ -90,10 +91,10 @@ def summary(reports: Pairs, path: str | os.PathLike[str]) -> None:
     with figure(path, (10.5, add_up(inches) + 0.4)) as canvas:
         (left, right), legends = canvas.subplots(2, 2, sharey="row", height_ratios=inches)
         _panel(left, legends[0], reports, seconds_by_bound, lambda report: units.seconds(report.seconds))
-        _panel(right, legends[1], reports, _energy, lambda report: units.joules(report.joules))
+        _panel(right, legends[1], reports, _energy, lambda report: units.joules(_board_joules(report)))
         _rows(left, reports)
         left.set_title("Time, by what bound it", loc="left", weight="bold")
-        right.set_title("Energy, by what spent it", loc="left", weight="bold")
+        right.set_title("Energy of the board, by what spent it", loc="left", weight="bold")
 
 
 @contextmanager
@@ -207,7 +208,16 @@ def _name(text: str, width: int) -> str:
 
 
 def _energy(report: Report) -> dict[str, float]:
-    return {name: joules for name, joules in asdict(report.joules_by).items() if joules}
+    """Return joules by part; what the board takes besides is a part, where a report's own are without it."""
+    parts = {name: joules for name, joules in asdict(report.joules_by).items() if joules}
+    rest = _board_joules(report) - report.joules
+    return parts | ({BOARD: rest} if rest > 0 else {})
+
+
+def _board_joules(report: Report) -> float:
+    """Return the joules of chip, memory and board; a report's own where what is around it is not known."""
+    around = report.around
+    return report.joules if around is None else around.joules(report.joules, report.seconds, BOARD)
 
 
 def _panel(

@@ -12,7 +12,7 @@ from ..results.report import Report, compare
 from ..results.report_json import as_json
 from ..results.training import PHASES, Training, phase_of
 from . import units
-from .page import Page
+from .page import Cell, Page
 
 KINDS = ("weights", "optimizer", "gradients", "activations", "data")
 EDGE = 6  # losses shown from each end
@@ -63,7 +63,7 @@ def _step(page: Page, t: Training) -> RenderableType:
 
 def _phases(page: Page, t: Training) -> RenderableType:
     whole = t.report.seconds or 1.0
-    rows = []
+    rows: list[list[Cell]] = []
     for name in PHASES:
         mine = [x for x in t.report.layers if phase_of(x.name) == name]
         seconds = t.phases[name]

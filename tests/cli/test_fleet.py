@@ -35,6 +35,16 @@ def test_a_wrong_input_ends_as_a_line() -> None:
     assert done.exit_code == 2 and "is it in the unit that the key names?" in done.stderr
 
 
+def test_a_page_is_html() -> None:
+    done = cli(EXAMPLE, "-o", "fleet.pdf")
+    assert done.exit_code == 2 and done.stderr == "error: -o 'fleet.pdf': a page is .html\n"
+
+
+def test_odds_of_samples_are_never_sure() -> None:
+    shown = cli(EXAMPLE, "--samples", "256", "--set", "option.own.ranking=h100-sxm").output
+    assert "'own' costs less than 'gpu' in under 1% of samples" in shown
+
+
 @pytest.mark.parametrize("file", sorted(Path(EXAMPLE).parent.glob("fleet-*.toml")), ids=lambda x: x.stem)
 def test_every_example_is_answered(file: Path) -> None:
     done = cli(str(file), "--samples", "512")

@@ -108,6 +108,7 @@ RATES: tuple[tuple[str, float, str, float], ...] = (
     ("pe.local.bytes_per_cycle", 2, "add a row", 84),  # 160 / 2 = 80 from cycle 0; then 4
     ("pe.core.row_issue_cycles", 30, "gather", 148),  # 3 x 30 = 90, not 21
     ("pe.core.scalar_cycles_per_element", 2, "scalar", 92),
+    ("pe.core.sort_keys_per_cycle", 1, "group", 72),  # 4 keys, not 32
     ("pe.simd.startup_cycles", 7, "add a row", 13),
     ("pe.simd.startup_cycles", 7, "fold rows", 17),
     ("pe.simd.startup_cycles", 7, "matmul on the SIMD engine", 57),

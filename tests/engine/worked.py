@@ -25,6 +25,7 @@ from tiny import (
     LEFT,
     MARKS,
     NEAR,
+    OPERANDS,
     OUT,
     RESULT,
     RIGHT,
@@ -60,7 +61,7 @@ from mtia_emu.program.isa import (
     Operand,
     Shape,
 )
-from mtia_emu.types import FP32
+from mtia_emu.types import FP32, INT64
 
 QUIET = dict.fromkeys((*RESOURCES, "local", "noc", "sram", "dram"), 0.0)
 
@@ -237,6 +238,27 @@ WORKED = {
             "sram": (16 * (4 + 2 * CHANGED) + 96) / 64,
             "local": 2 * 16 * (4 + CHANGED) / 64,
         },
+    ),
+    # 4 of 20 indices into 8 rows. DRAM: 4 indices of 8 B, a burst. SRAM: 4 places of 8 B; keys as above, 48 B
+    # there and back. Network: 32 + 32 + 96 = 160 B over 2 links. The sort takes 32, then the port 160 / 16 =
+    # 10. End 2 + 42 + 56.
+    "group": Worked(
+        block(
+            command(Opcode.GROUP, pe=1, operand=16, operand2=INDEX, rows=4, cols=1, k=8),
+            operands=(*OPERANDS, Operand(INT64, (20, 1), (1, 1), "sram", written=True)),
+        ),
+        moved(
+            160,
+            2,
+            4,
+            8,
+            dram_read_bytes=64,
+            sram_read_bytes=48,
+            sram_write_bytes=80,
+            scalar_elements=8,
+        ),
+        100,
+        {"dma": 42, "noc": 160 / 32, "dram": 4, "sram": 128 / 64},
     ),
     # 2 bags, 10 look-ups of 16 B rows. DRAM: 10 bursts, 80 B of indices in 2, 3 offsets in 1: 832 B. SRAM: 10
     # weights, 40 B. Network: 160 + 80 + 24 + 40 = 304 B over 2 links. Local memory: rows in and out again,

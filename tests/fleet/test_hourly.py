@@ -11,7 +11,7 @@ from mtia_emu.fleet.hourly import drawn_by_hour, hourly
 from mtia_emu.fleet.load import load_scenario
 from mtia_emu.fleet.scenario import Scenario
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "fleet-mtia-2i.toml"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "fleet-plan.toml"
 BUYS = {"purchases.grid": "ERCO", "purchases.utc_offset_h": -6}
 
 
@@ -21,8 +21,8 @@ def test_a_fleet_draws_more_when_it_has_more_to_do(scenario: Scenario) -> None:
     assert drawn.max() < scenario.work["ranking"].peak_over_mean.value, "idle power flattens it"
 
 
-def test_no_purchases_no_answer(scenario: Scenario) -> None:
-    assert hourly(scenario, "own") is None
+def test_no_purchases_no_answer() -> None:
+    assert hourly(load_scenario(EXAMPLE), "own") is None
 
 
 def test_as_much_as_is_drawn_is_not_what_is_drawn_when() -> None:

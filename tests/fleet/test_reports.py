@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from mtia_emu import api
+from mtia_emu.cli.app import main
 from mtia_emu.errors import UserError
 from mtia_emu.fleet.load import load_scenario
 from mtia_emu.fleet.reports import reported
 from mtia_emu.results.report_json import as_json
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "fleet-mtia-2i.toml"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLE = EXAMPLES / "fleet-mtia-2i.toml"
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,58 @@ def test_a_gpus_band_is_its_models(folder: Path) -> None:
     assert rate["value"] / rate["low"] == pytest.approx(band["high"])
 
 
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Path:
+    """Return a folder with what `serve` says of two engines, at a rate that keeps a level, and too fast."""
+    for name, rate in (("serve.json", "4"), ("fast.json", "400")):
+        flags = ["--engines", "2", "--rate", rate, "--requests", "60", "--slo", "ttft=0.5,tpot=0.05"]
+        table = ["--table", str(EXAMPLES / "step-table.json"), "--json", str(folder / name)]
+        assert CliRunner().invoke(main, ["serve", "toy-decoder", *table, *flags]).exit_code == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("counts", "in_all"), [("output tokens", 60 * 128), ("input tokens", 60 * 512), ("requests", 60)]
+)
+def test_rates_of_requests_served_are_a_chips(served: Path, counts: str, in_all: int) -> None:
+    """What all requests come to, over the time and the two chips; joules add up to those of the run."""
+    found = reported({"file": "serve.json", "counts": counts, "error_share": 0.2}, served, "x")
+    said = json.loads((served / "serve.json").read_text())["answers"]
+    rate = found["per_s"]
+    assert rate["value"] == pytest.approx(in_all / said["span_s"] / 2)
+    assert (rate["low"], rate["high"]) == pytest.approx((rate["value"] / 1.2, rate["value"] / 0.8))
+    assert found["joules"]["value"] * in_all == pytest.approx(said["joules"])
+    assert "2 chips, 100.0% keep the level" in rate["source"]
+
+
+def test_joules_that_no_table_knows_are_left_to_watts(served: Path) -> None:
+    value = json.loads((served / "serve.json").read_text())
+    value["answers"]["joules"] = None
+    (served / "dark.json").write_text(json.dumps(value))
+    assert set(reported({"file": "dark.json", "counts": "requests", "error_share": 0}, served, "x")) == {
+        "per_s"
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (
+            {"file": "serve.json", "units": 64, "error_share": 0.1},
+            "is of requests served (right: beside file",
+        ),
+        ({"file": "serve.json", "counts": "words", "error_share": 0.1}, 'of "output tokens", "input tokens"'),
+        ({"file": "serve.json", "counts": "requests"}, "has no error_share"),
+        ({"file": "fast.json", "counts": "requests", "error_share": 0.1}, "requests keep the service level"),
+        ({"file": "run.json", "units": 64, "counts": "requests", "error_share": 0.1}, "right: { file ="),
+    ],
+)
+def test_what_was_served_gives_no_other_rate(served: Path, asked: Any, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        reported(asked, served, "x")
+    assert words in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
@@ -62,6 +117,7 @@ def test_a_gpus_band_is_its_models(folder: Path) -> None:
         ({"file": "none.json", "units": 64}, "cannot be read as JSON"),
         ({"file": "other.json", "units": 64}, "is no report"),
         ({"file": "nan.json", "units": 64, "error_share": 0.1}, "'seconds' is nan"),
+        ({"file": "run.json", "units": 10**400, "error_share": 0.1}, "'units' is 1000"),
     ],
 )
 def test_what_gives_no_rate_is_refused(folder: Path, asked: Any, words: str) -> None:

@@ -41,6 +41,7 @@ SHARES = {  # of a hundred mutants, about
     "external": 3,
     "histogram": 1,
     "report": 2,
+    "scenario": 4,
 }
 SMALL_BLOCK = 1 << 20  # commands
 KEPT = 3  # mutants of one fault

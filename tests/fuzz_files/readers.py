@@ -21,6 +21,11 @@ from mtia_emu import api
 from mtia_emu.engine.run import report
 from mtia_emu.files.npz import read_npz
 from mtia_emu.files.writing import json_text
+from mtia_emu.fleet.answer import fleet
+from mtia_emu.fleet.answer_json import as_json as fleet_json
+from mtia_emu.fleet.page import fleet_page
+from mtia_emu.fleet.plan import as_json as plan_json
+from mtia_emu.fleet.plan import plan
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.machine.drams import read_dram
 from mtia_emu.program import isa
@@ -175,6 +180,15 @@ def _report(path: Path, rng: random.Random) -> None:
         json_text(difference_json(found))
 
 
+def _scenario(path: Path, rng: random.Random) -> None:
+    answer = fleet(path, samples=16)
+    json_text(fleet_json(answer))
+    if rng.random() < SHOWN:
+        fleet_page(answer)
+    if rng.random() < SHOWN and answer.scenario.plan is not None:
+        plan_json(plan(answer.scenario))
+
+
 def _histogram(path: Path, rng: random.Random) -> None:
     law = histogram(str(path))
     law.ranks(np.linspace(0, 1, 5), 1000)
@@ -193,4 +207,5 @@ READERS: dict[str, Callable[[Path, random.Random], None]] = {
     "store": _store,
     "histogram": _histogram,
     "report": _report,
+    "scenario": _scenario,
 }

@@ -22,12 +22,20 @@ from mtia_emu.gpu.load import gpu_text
 from mtia_emu.machine.chip import chip_text
 from mtia_emu.machine.drams import dram_text
 from mtia_emu.results.report_json import as_json
+from mtia_emu.serving.answers_json import as_json as served_json
+from mtia_emu.serving.arrivals import synthetic
+from mtia_emu.serving.length_files import parse_lengths
+from mtia_emu.serving.rules import EngineRules
+from mtia_emu.serving.served import serve
+from mtia_emu.serving.simulate import Service
+from mtia_emu.serving.step_table_file import read_table
 from mtia_emu.sweeps.run import SweepRun, run
 from mtia_emu.sweeps.spec import make_spec
 from mtia_emu.types import FP16, FP32
 
 from .mutate import Files
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MOST_SEED_BYTES = 1500
 EVERY = 7  # one in so many of ONNX's own small test models is a seed
 PROGRAMS = 12
@@ -56,6 +64,7 @@ def seeds(folder: Path) -> list[Seed]:
         *_specs(),
         *_stores(folder),
         *_histograms(),
+        *_scenarios(folder),
     ]
     return found
 
@@ -185,6 +194,27 @@ def _parameters() -> list[Seed]:
     ]
 
 
+SMALL_SCENARIO = """name = "small"
+currency_year = 2024
+baseline = "gpu"
+[device.h100-sxm]
+kind = "bought"
+[work.w]
+unit = "requests"
+mean_per_s = { value = 1000, source = "x", status = "chosen" }
+peak_over_mean = { value = 2, source = "x", status = "guess" }
+[work.w.on.h100-sxm]
+report = { file = "r.json", units = 2, error_share = 0.2 }
+[work.v]
+unit = "output tokens"
+mean_per_s = { value = 1e5, source = "x", status = "chosen" }
+peak_over_mean = { value = 2, source = "x", status = "guess" }
+[work.v.on.h100-sxm]
+report = { file = "served.json", counts = "output tokens", error_share = 0.2 }
+[option.gpu]
+w = "h100-sxm"
+v = "h100-sxm"
+"""
 SPECS = (
     """chip = "tiny"
 constraints = ["area_mm2 <= 450", "round(dram.channels / 2, 1) < 10 ** 3"]
@@ -235,6 +265,18 @@ def _stores(folder: Path) -> list[Seed]:
 
 def _histograms() -> list[Seed]:
     return [Seed("histogram", {"h.csv": b"# counts\nrows,lookups\n10,0.5\n100,0.8\n1000,1.0\n"})]
+
+
+def _scenarios(folder: Path) -> list[Seed]:
+    """Return the examples, and one whose rates are read from a report and from a file of requests served."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted(EXAMPLES.glob("fleet-*.toml"))]
+    load = synthetic("even", np.arange(20) / 2, parse_lengths("64"), parse_lengths("16"))
+    service = Service(
+        read_table(EXAMPLES / "step-table.json"), EngineRules(token_budget=1024, max_sequences=64)
+    )
+    rated = {"s.toml": SMALL_SCENARIO.encode(), **_report(folder).files}
+    rated["served.json"] = json_text(served_json(serve(service, load))).encode()
+    return [*(Seed("scenario", {"s.toml": text.encode()}) for text in texts), Seed("scenario", rated)]
 
 
 Make = Callable[[Path], list[Seed]]

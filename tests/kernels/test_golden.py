@@ -162,6 +162,11 @@ def scatter() -> Block:
     return KERNELS["scatter"].emit(CHIP, {"reduction": "add"}, operands, out)
 
 
+def group() -> Block:
+    out = [packed(INT64, (5, 1), "sram", written=True)]
+    return KERNELS["group"].emit(CHIP, {"rows": 9}, [packed(INT32, (1, 5))], out)
+
+
 def top() -> Block:
     outputs = [packed(FP16, (6, 2), written=True), packed(INT64, (6, 2), "sram", written=True)]
     return KERNELS["top"].emit(CHIP, {"largest": True, "nan_least": False}, [packed(FP16, (6, 9))], outputs)
@@ -197,6 +202,7 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "scan": scan,
     "gather": gather,
     "scatter": scatter,
+    "group": group,
     "top": top,
     "embedding_bag": embedding_bag,
     "scalar": scalar,

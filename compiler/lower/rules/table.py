@@ -221,6 +221,15 @@ def _gather(schedule: Schedule, node: Node) -> list[View]:
     return [out]
 
 
+def _first_equal(schedule: Schedule, node: Node) -> list[View]:
+    """Group indices on all PEs: `group` takes a row of them and gives a column of places."""
+    (indices,) = schedule.operands(node)
+    count, rows = math.prod(indices.shape), integer(node.attrs, "rows")
+    out, flat = schedule.result(node), schedule.packed(node, indices).reshape((1, count))
+    schedule.step(node, "group", [flat], [out.reshape((count, 1))], rows=rows)
+    return [out]
+
+
 def _scatter_rows(schedule: Schedule, node: Node) -> list[View]:
     """Copy the rows to where the result is, and change them there; a state that no other reads lies there."""
     x, indices, updates = schedule.operands(node)
@@ -270,6 +279,7 @@ RULES: dict[str, Rule] = {
     "embedding_bags": _embedding_bags,
     "expand": _expand,
     "expert_matmul": expert_matmul,
+    "first_equal": _first_equal,
     "gather": _gather,
     "layernorm": norm,
     "log_softmax": softmax,

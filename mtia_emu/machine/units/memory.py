@@ -133,9 +133,19 @@ class Core(BaseModel):
         gt=0, description="cycles an element of an op that runs on the core", json_schema_extra=unit("cycles")
     )
 
+    sort_keys_per_cycle: float = Field(
+        gt=0,
+        description="keys that one pass of a radix sort takes: by the core, or by a unit that sorts",
+        json_schema_extra=unit("keys/cycle"),
+    )
+
     def issue(self, commands: Numbers) -> Array:
         """Return the cycles in which one core issues so many commands, of any shape."""
         return np.asarray(commands) * self.issue_cycles
+
+    def sort_cost(self, keys: Numbers) -> Array:
+        """Return the cycles that sorting takes, in any shape; a key counts once for each pass."""
+        return np.asarray(keys) / self.sort_keys_per_cycle
 
     def cost(self, elements: Numbers, latency: float) -> tuple[Array, float]:
         """Return the cycles of so many elements, in any shape, and those to their operands' memory."""

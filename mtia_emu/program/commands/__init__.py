@@ -18,7 +18,7 @@ from .dma import LoadTile, StageTile, StoreTile
 from .lookups import GatherRows, PoolBags
 from .matrix import MultiplyTiles
 from .network import AddAccumulator
-from .scatter import ScatterRows
+from .scatter import GroupIndices, ScatterRows
 from .simd import ApplyFunction, FindFirst, FoldRows, PickElements
 
 __all__ = (
@@ -66,6 +66,7 @@ COMMANDS = table(  # of two resources that are equally busy, the one whose comma
         GatherRows(),
         PoolBags(),
         ScatterRows(),
+        GroupIndices(),
         RunOnCore(),
         StageTile(),
     )

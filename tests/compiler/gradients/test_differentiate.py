@@ -279,3 +279,36 @@ def test_the_scores_of_attention_are_made_again_in_blocks(monkeypatch: pytest.Mo
     one, other = evaluate(whole, given), evaluate(cut, given)
     for name in ("grad.x0", "grad.x1", "grad.x2"):
         np.testing.assert_allclose(one[name], other[name], atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_bags_are_found_by_comparing_by_sums_and_ahead(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offsets that are known, or not, and then with few pairs or many, give the same bits."""
+    offsets = [1, 1, 3, 3, 6]  # empty bags, an index before the first and one behind the last
+    given_ = {
+        "t": np.random.default_rng(2).standard_normal((5, 3)),
+        "i": np.array([4, 0, -1, 2, 2, 1, 3]),
+        "o": np.array(offsets),
+    }
+    found = []
+    for place, pairs in (
+        (f"const %o : int64[5] = {offsets}", 1 << 18),
+        ("in %o : int64[5]", 1 << 18),
+        ("in %o : int64[5]", 0),
+    ):
+        monkeypatch.setattr("mtia_emu.compiler.ops.embedding_bag.FEW_PAIRS", pairs)
+        graph = parse(f"""graph bags {{
+  in %t : fp64[5,3]
+  in %i : int64[7]
+  {place}
+  %b : fp64[4,3] = embedding_bag(%t, %i, %o) {{mode="{mode}"}}
+  %s : fp64[4,3] = mul(%b, %b)
+  %y : fp64[] = reduce_sum(%s) {{axes=[0,1], keepdims=false}}
+  out %y
+}}
+""")
+        whole = differentiate(graph, "y", ["t"])
+        found.append(evaluate(whole, {n: given_[n] for n in whole.inputs})["grad.t"])
+        assert ("cumsum" in {n.op for n in whole.nodes}) == (pairs == 0)
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+    assert np.abs(found[0]).max() > 0

@@ -131,7 +131,7 @@ def test_a_step_costs_what_is_looked_up_and_not_what_the_table_holds(spelling: s
     few, many = (
         report(compiled(step_of(spelling, rows, 512, 32), chip).program, chip) for rows in (10**4, 10**6)
     )
-    assert many.seconds == pytest.approx(few.seconds, rel=0.04)
+    assert many.seconds == pytest.approx(few.seconds, rel=0.05)
     assert many.traffic.noc_bytes == pytest.approx(few.traffic.noc_bytes, rel=0.02)
     assert many.traffic.dram_read_bytes + many.traffic.dram_write_bytes < 10**6
 

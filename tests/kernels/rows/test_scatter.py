@@ -33,3 +33,15 @@ def test_updates_come_one_after_another(chip: Chip, data: st.DataObject) -> None
     for at, row in zip(index[0], new, strict=True):
         wide[at] = row if reduction == "none" else SCATTERS[reduction](wide[at], row)
     np.testing.assert_array_equal(found, wide.astype(kind.numpy))
+
+
+@given(chips(), st.data())
+def test_equal_indices_name_the_first_of_them(chip: Chip, data: st.DataObject) -> None:
+    rows, count = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 40))
+    kind = data.draw(st.sampled_from([INT32, INT64]))
+    index = np.random.default_rng(count).integers(-rows, rows, (1, count)).astype(kind.numpy)
+    out = [packed(INT64, (count, 1), "sram", written=True)]
+    block = KERNELS["group"].emit(chip, {"rows": rows}, [packed(kind, (1, count))], out)
+    (found,) = run(block, chip, [index]).outputs
+    named = (index[0] % rows).tolist()
+    assert found[:, 0].tolist() == [named.index(row) for row in named]
