@@ -48,12 +48,13 @@ class Turns:
         return out
 
 
-def turns_of(experts: int, routed: int, most: int) -> Turns:
+def turns_of(experts: int, routed: int, most: int, among: int = 0) -> Turns:
     """Return the turns in which so many routed rows go to experts, each of which has `most` rows at most.
 
-    A turn's rows are a power of two, so that few kinds of blocks are made.
+    A turn's rows are a power of two, so that few kinds of blocks are made. With `among`, rows go to so many
+    experts in all, and any number of them to these.
     """
-    mean = max(1, ceil_div(SPARE * routed, experts))
+    mean = max(1, ceil_div(SPARE * routed, among or experts))
     return Turns(experts, routed, min(1 << (mean - 1).bit_length(), most))
 
 

@@ -257,6 +257,9 @@ def _swish(c: Call) -> str:
     return c.add("mul", c[0], c.add("sigmoid", c.add("mul", c[0], c.scalar(alpha, c[0]))))
 
 
+FROM_ZERO = ("silu", "relu", "gelu", "gelu_tanh", "tanh", "abs", "neg", "cast")  # give 0 of 0
+
+
 @splits(*FUNCTIONS, "cast")
 def _split(query: Query) -> NodeSplit:
     """Split as the operands are; sums that are owed are paid first, but where the function is linear in them.
@@ -277,12 +280,14 @@ def _split(query: Query) -> NodeSplit:
             continue
         own = aligned(kind, dims, shape)
         wanted.append(own.owing(sums) if sums and (layout.sums or query.node.op in ("add", "sub")) else own)
-    return NodeSplit(tuple(wanted), (Layout(dims, sums),))
+    return NodeSplit(tuple(wanted), (Layout(dims, sums, _mask(query) if sums else ""),))
 
 
 def _carried(query: Query) -> Axes:
     """Return the axes over which the result owes a sum because operands do and the function is linear."""
     owed = [x.sums for x in query.layouts if x is not None]
+    if query.node.op in (*FROM_ZERO, "mul") and all(owed) and _mask(query):
+        return owed[0]
     if query.node.op in ("add", "sub") and owed[0] and owed[0] == owed[1]:
         return owed[0]
     if query.node.op == "neg" or (query.node.op == "mul" and not all(owed)):
@@ -290,6 +295,15 @@ def _carried(query: Query) -> Axes:
     if query.node.op == "div" and not owed[1]:
         return owed[0]
     return ()
+
+
+def _mask(query: Query) -> str:
+    """Return the mask of all operands that owe a sum, the same one; "" where they have none in common."""
+    present = zip(query.layouts, query.types, strict=True)
+    owing = [(x, t) for x, t in present if x is not None and t is not None and x.sums]
+    same = {(x.mask, x.sums) for x, _ in owing}
+    alike = all(t.shape == query.node.type.shape for _, t in owing)
+    return owing[0][0].mask if len(same) == 1 and alike and query.node.type.dtype.is_float else ""
 
 
 def _scattered(query: Query, dims: tuple[Axes, ...]) -> tuple[Axes, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mtia_emu.errors import UserError
@@ -19,11 +21,15 @@ LAW = "uniform"  # by which rows go to experts, where nothing is said
 
 
 def expert_loads(rows: int, experts: int, each: int, attrs: Attrs) -> tuple[int, ...]:
-    """Return how many of `rows` rows, each for `each` experts, an expert is thought to get, [experts]."""
-    hint = integer(attrs, "each", 1)
+    """Return how many of `rows` rows, each for `each` experts, an expert is thought to get, [experts].
+
+    Where there are `of` experts in all, these are the most popular: those of the rank with most to do.
+    """
+    hint, among = integer(attrs, "each", 1), integer(attrs, "of", experts)
     if each == 1 and hint > 1 and rows % hint == 0:
-        rows, each = rows // hint, min(hint, experts)
-    return loads(str(attrs.get("law", LAW)), rows, experts, each)
+        rows, each = rows // hint, min(hint, among)
+    own = loads(str(attrs.get("law", LAW)), rows, among, each)[:experts]
+    return own if any(own) or not rows else (1, *own[1:])
 
 
 def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -41,8 +47,9 @@ def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     tokens, each = chosen.shape
     if x.shape[0] not in (tokens, tokens * each):
         raise UserError(f"{x} has neither a row a token of {chosen} nor one for each of its experts")
-    if not 0 < each <= weights.shape[0]:
-        raise UserError(f"a token goes to {each} of {weights.shape[0]} experts (right: 1 to all of them)")
+    among = integer(attrs, "of", weights.shape[0])
+    if not 0 < each <= among or among < weights.shape[0]:
+        raise UserError(f"a token goes to {each} of {among} experts (right: 1 to all of them)")
     return (TensorType(_summed(x.dtype), (tokens * each, weights.shape[2])),)
 
 
@@ -53,15 +60,31 @@ def _summed(kind: DType) -> DType:
 
 def _expert_matmul(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     x, weights = array(arrays[0]), array(arrays[1])
-    chosen = rows_of(array(arrays[2]), len(weights), "expert")
+    chosen = _experts_of(array(arrays[2]), len(weights), attrs)
     tokens, each = chosen.shape
     rows = np.repeat(x, each, axis=0) if len(x) == tokens else x
     out = np.zeros((tokens * each, weights.shape[2]), _summed(dtype_of(x)).numpy)
     flat = chosen.reshape(-1)
     for expert in np.unique(flat):
         mine = flat == expert
-        out[mine] = product(rows[mine], weights[expert])
+        if expert < len(weights):
+            out[mine] = product(rows[mine], weights[expert])
+    if (flat == len(weights)).any():
+        out[flat == len(weights)] = out[np.argmin(flat)]
     return (out,)
+
+
+def _experts_of(chosen: Array, experts: int, attrs: Attrs) -> Array:
+    """Return the experts chosen; `experts` for one that is not among these, where there are more (`of`).
+
+    Where none is among these, the first choice goes to the first: what is not anyone's needs a row to copy.
+    """
+    if integer(attrs, "of", experts) == experts:
+        return rows_of(chosen, experts, "expert")
+    own = np.where((chosen < 0) | (chosen >= experts), experts, chosen)
+    if own.size and own.min() == experts:
+        own.reshape(-1)[0] = 0
+    return own
 
 
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
@@ -69,6 +92,8 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
     experts, k, n = weights.shape
     rows = results[0].shape[0]
     there = [load for load in expert_loads(chosen.shape[0], experts, chosen.shape[1], attrs) if load]
+    if "of" in attrs:
+        rows = sum(there)
     read = x.bytes + len(there) * k * n * weights.dtype.bytes + chosen.bytes
     sizes = {"batch": len(there), "m": -(-rows // max(len(there), 1)), "k": k, "n": n, "rows": rows}
     return Count(ExpertsWork, sizes, read_bytes=read)
@@ -79,14 +104,15 @@ register(
         "expert_matmul",
         "out[t * each + j] = x[t] @ weights[chosen[t, j]], of weights [experts, k, n]; x may have one for "
         "each choice. Weights of experts that nobody chooses are not read; `law` is how popular experts are "
-        "where no values tell, `each` how many rows one after another are of the same token. Products of 8 "
-        "bits stay sums in fp32 or int32",
+        "where no values tell, `each` how many rows one after another are of the same token, `of` how many "
+        "experts there are where others have the rest: a choice outside these gives the row of the first "
+        "choice of the lowest expert. Products of 8 bits stay sums in fp32 or int32",
         (3, 3),
         _infer,
         _expert_matmul,
         _count,
         (),
-        ("law", "each"),
+        ("law", "each", "of"),
     )
 )
 
@@ -95,8 +121,8 @@ register(
 def _split(query: Query) -> NodeSplit:
     """Split tokens as they come, weights as those of any product, and experts over their own axes.
 
-    A rank multiplies all rows, with zeros for those of experts that it does not have: the result owes a sum.
-    It has no fewer experts than a token goes to.
+    A rank multiplies the rows that go to its experts; it has zeros for all others, and the result owes a sum.
+    Rows that come so from a product by the same choices are taken as they come.
     """
     policy, (x, _, chosen) = query.policy, query.layouts
     assert x is not None and chosen is not None
@@ -106,13 +132,20 @@ def _split(query: Query) -> NodeSplit:
     columns = policy.dividing(policy.model, n) if weights and not inner else WHOLE
     left = tuple(a for a in policy.experts if a not in inner)
     over = policy.dividing(left, experts) if weights else WHOLE
-    while over and experts // policy.count(over) < each:
-        over = over[:-1]
     taken = {*inner, *columns, *over, *policy.model}
     came = x.settled.dims[0] or chosen.settled.dims[0]
     rows = policy.dividing(tuple(a for a in came if a not in taken), tokens)
-    wanted = (Layout((rows, inner)), Layout((over, inner, columns)), Layout((rows, WHOLE)))
-    return NodeSplit(wanted, (Layout((rows, columns)).owing((*inner, *over)),), lookup=over, indices=2)
+    result = Layout((rows, columns)).owing((*inner, *over))
+    mask = f"{experts} by {query.node.inputs[2]}"
+    if over and not inner:
+        result = replace(result, mask=mask)
+    own = x.mask == mask and set(x.sums) == set(over) and need(query.types[0]).shape[0] == tokens * each
+    wanted = (
+        Layout((rows, inner), x.sums if own else ()),
+        Layout((over, inner, columns)),
+        Layout((rows, WHOLE)),
+    )
+    return NodeSplit(wanted, (result,), {"of": experts} if over else {}, lookup=over, indices=2)
 
 
 def _infer_route(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
@@ -132,13 +165,13 @@ def _route(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     """Sort by expert, and cut each expert's rows into turns."""
     chosen = array(arrays[0])
     turns, rows, experts = (integer(attrs, name) for name in ("turns", "rows", "experts"))
-    flat = rows_of(chosen, experts, "expert").reshape(-1)
-    order = np.argsort(flat, kind="stable")
+    flat = _experts_of(chosen, experts, attrs).reshape(-1)
+    order = np.argsort(flat, kind="stable")[: np.count_nonzero(flat < experts)]
     begin = np.searchsorted(flat[order], np.arange(experts))
-    nth = np.arange(len(flat)) - begin[flat[order]]  # of the rows of its expert
+    nth = np.arange(len(order)) - begin[flat[order]]  # of the rows of its expert
     new = nth % rows == 0
     turn = np.cumsum(new) - 1
-    if len(flat) and turn[-1] >= turns:
+    if len(order) and turn[-1] >= turns:
         raise UserError(f"routing takes {turn[-1] + 1} turns, there are {turns}")
     table, source, place = np.zeros((turns, 2)), np.zeros(turns * rows), np.zeros(len(flat))
     table[turn[new], 0] = flat[order][new]
@@ -159,12 +192,14 @@ register(
     Op(
         "route",
         "rows in turns of experts: a table [turns, 2] of each turn's expert and its rows, the token and the "
-        "choice of each row of a turn, and where each choice of chosen [tokens, each] went",
+        "choice of each row of a turn, and where each choice of chosen [tokens, each] went. Where there are "
+        "`of` experts, a choice outside these goes nowhere: it is said to have gone where the first did",
         (1, 1),
         _infer_route,
         _route,
         _count_route,
         ("experts", "turns", "rows"),
+        ("of",),
     )
 )
 

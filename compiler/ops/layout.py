@@ -24,10 +24,13 @@ class Layout:
     """How a value lies over ranks: the axes that each dimension is split over, the slowest first.
 
     `sums` are the axes over which ranks hold parts of a sum that is still owed. No axis is named twice.
+    `mask` names which elements of such a sum a rank has, where all others of it have zeros: in values of one
+    mask and shape they are the same.
     """
 
     dims: tuple[Axes, ...]
     sums: Axes = ()
+    mask: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         """Refuse an axis that is named twice: a rule is wrong."""
@@ -48,16 +51,17 @@ class Layout:
     @property
     def settled(self) -> Layout:
         """Return the layout without sums that are owed."""
-        return replace(self, sums=())
+        return replace(self, sums=(), mask="")
 
     def without(self, dims: Iterable[int]) -> Layout:
         """Return the layout with these dimensions whole."""
         whole = set(dims)
-        return replace(self, dims=tuple(WHOLE if i in whole else axes for i, axes in enumerate(self.dims)))
+        dims = tuple(WHOLE if i in whole else axes for i, axes in enumerate(self.dims))
+        return replace(self, dims=dims, mask="")
 
     def owing(self, axes: Iterable[str]) -> Layout:
         """Return the layout with a sum owed over these axes alone."""
-        return replace(self, sums=tuple(sorted(axes)))
+        return replace(self, sums=tuple(sorted(axes)), mask="")
 
     def __str__(self) -> str:
         dims = ", ".join("*".join(axes) or "-" for axes in self.dims)

@@ -17,7 +17,7 @@ def split_reshape(query: Query) -> NodeSplit:
         kept = _leading(query, before, want)
         placed = _spread(query, kept, after, dims)
         _keep_first(want, before, placed)
-    result = Layout(tuple(dims), layout.sums)
+    result = Layout(tuple(dims), layout.sums, layout.mask)
     return NodeSplit((Layout(tuple(want), layout.sums),), (result,), {"shape": query.local(result)})
 
 

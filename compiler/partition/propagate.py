@@ -198,7 +198,10 @@ def _emit(draft: _Draft, node: Node, operands: tuple[str, ...], answer: NodeSpli
 
 
 def _look_up(draft: _Draft, node: Node, operands: tuple[str, ...], answer: NodeSplit) -> None:
-    """Add what looks up a rank's own rows: an index outside them gives zeros, and a sum is owed."""
+    """Add what looks up a rank's own rows: an index outside them gives zeros, and a sum is owed.
+
+    An op that is told how many rows there are in all takes such an index; others are given that of a row.
+    """
     table, indices = operands[answer.indices - 1 : answer.indices + 1]
     kind, rows = draft.types[indices], draft.types[table].shape[0]
     whole = draft.graph.type_of(node.inputs[answer.indices - 1]).shape[0]
@@ -211,8 +214,9 @@ def _look_up(draft: _Draft, node: Node, operands: tuple[str, ...], answer: NodeS
     wrapped = make("where", make("less", indices, zero), make("add", indices, total), indices)
     own = make("sub", wrapped, first)
     there = make("and", make("not", make("less", own, zero)), make("less", own, limit))
-    given = [*operands[: answer.indices], make("where", there, own, zero), *operands[answer.indices + 1 :]]
-    picked = make(node.op, *given, **node.attrs)
+    inside = own if answer.attrs else make("where", there, own, zero)
+    given = [*operands[: answer.indices], inside, *operands[answer.indices + 1 :]]
+    picked = make(node.op, *given, **{**node.attrs, **answer.attrs})
     mask = make("reshape", there, shape=(*draft.types[picked].shape[:-1], 1))
     name, nothing = node.output, _number(draft, draft.types[picked], 0)
     kinds = (draft.types[picked],)

@@ -54,8 +54,8 @@ class ExpertMatmulKernel(Kernel):
         return [*inputs[:2], *outputs, *inputs[2:]]
 
     def macs(self, params: Mapping[str, Any]) -> int:
-        """Return those of all routed rows."""
-        return int(params["routed"] * params["k"] * params["n"])
+        """Return those of all rows that go to these experts."""
+        return int(sum(params["loads"]) * params["k"] * params["n"])
 
     def streamed(self, inputs: Sequence[T], outputs: Sequence[T]) -> Sequence[T]:
         """Return all but the weights, of which some experts are read."""

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.partition.mesh import Mesh
+from mtia_emu.compiler.partition.prepare import prepared
 from mtia_emu.compiler.partition.propagate import Split, propagate
 from mtia_emu.compiler.partition.ranks import rank_graph
 from mtia_emu.compiler.partition.stages import PipelineStage, stages
@@ -48,7 +49,7 @@ class Partition:
 
 def partition(graph: Graph, mesh: Mesh) -> Partition:
     """Return a graph split over a mesh, cut into its stages. Raises `UserError` where it cannot be."""
-    split = propagate(graph, mesh)
+    split = propagate(prepared(graph), mesh)
     return Partition(split, stages(split, mesh.stages))
 
 

@@ -11,6 +11,7 @@ from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.ops.layout import Axes, Layout
 from mtia_emu.compiler.partition.lockstep import evaluate_split
 from mtia_emu.compiler.partition.mesh import TABLES, Mesh
+from mtia_emu.compiler.partition.prepare import prepared
 from mtia_emu.compiler.partition.propagate import Split, propagate
 
 from ..types import TensorType
@@ -29,6 +30,7 @@ MESHES = (
     {"cp": 2, "tp": 2},
     {"cp": 2, "dp": 2, "tp": 2},
     {"ep": 2, "tp": 2},
+    {"ep": 3},
 )
 
 
@@ -39,7 +41,7 @@ def random_split(graph: Graph, seed: int, number: int) -> Split:
     sequence = "tp" in sizes and source.below(3) == 0
     mesh = Mesh(dict(sizes), sequence, source.pick(("", *TABLES)))
     given = {name: _layout(source, kind, mesh) for name, kind in graph.inputs.items()}
-    return propagate(graph, mesh, given)
+    return propagate(prepared(graph) if source.below(2) else graph, mesh, given)
 
 
 def _layout(source: Seeded, kind: TensorType, mesh: Mesh) -> Layout:

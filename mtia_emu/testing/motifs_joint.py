@@ -88,5 +88,22 @@ def cache(g: Grower) -> None:
         g.add(g.op("tanh", old))  # another reader of the past
 
 
-JOINT = ("siblings", "tables", "cache")
+@motif
+def experts(g: Grower) -> None:
+    """Rows times gathered weights, one for each choice or several; summed over choices or not."""
+    tokens, each, many = g.size(), g.pick((1, 2, 3)), g.pick((3, 5))
+    k, n = g.pick((1, 4, 6)), g.pick((1, 4, 6))
+    chosen = g.input((tokens, each), g.pick(("int64", "int32")))
+    left = g.chance()  # the weights are the left operand
+    own = g.op("gather", g.const((many, n, k) if left else (many, k, n), k**-0.5), chosen, axis=0)
+    rows = 1 if g.pick(range(4)) else 2
+    x = g.input((tokens, each if g.chance() else 1, *((k, rows) if left else (rows, k))))
+    y = g.op("matmul", own, x) if left else g.op("matmul", x, own)
+    if g.chance():
+        y = g.op(g.pick(SMOOTH), y)
+    g.add(g.op("reduce_sum", y, axes=(1,), keepdims=False) if g.chance() else y)
+    tail(g)
+
+
+JOINT = ("siblings", "tables", "cache", "experts")
 """The motifs of this file, by name."""

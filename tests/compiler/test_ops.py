@@ -61,9 +61,14 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         ([f32(4, 3), f32(4, 3, 5), np.array([[0, 3], [2, 2]], np.int32)], {"law": "zipf:1.2"}),
         ([f32(4, 3), f32(4, 3, 5), np.array([[0], [3], [2], [2]])], {"each": 2}),
         ([f32(0, 3), f32(4, 3, 5), np.zeros((0, 2), np.int64)], {}),
+        ([f32(4, 3), f32(2, 3, 5), np.array([[0, 3], [-1, 1], [2, 3], [1, 0]])], {"of": 6}),
+        ([f32(2, 3), f32(2, 3, 5), np.array([[4, 3], [2, -2]])], {"of": 6}),
         ([np.ones((2, 3), np.int8), np.ones((4, 3, 5), np.int8), np.array([[0, 3], [2, 1]])], {}),
     ],
-    "route": [([np.array([[0, 3], [2, 3]])], {"experts": 4, "turns": 4, "rows": 1})],
+    "route": [
+        ([np.array([[0, 3], [2, 3]])], {"experts": 4, "turns": 4, "rows": 1}),
+        ([np.array([[0, 3], [2, -1]])], {"experts": 2, "turns": 4, "rows": 1, "of": 4}),
+    ],
     "embedding_bag": [
         ([f32(10, 4), ints(1, 2, 3), ints(0, 1, 1, 3)], {"mode": mode}) for mode in ("sum", "mean", "max")
     ]

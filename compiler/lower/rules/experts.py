@@ -8,6 +8,7 @@ from mtia_emu.types import INT32, TensorType
 
 from ...formats import Format
 from ...graph import Node
+from ...ops.base import integer
 from ...ops.expert_matmul import expert_loads
 from ..steps import Schedule
 from ..views import View
@@ -24,10 +25,11 @@ def expert_matmul(schedule: Schedule, node: Node) -> list[View]:
     tokens, each = chosen.shape
     if weights.dtype.name in UNFIT or 0 in (*x.shape, *weights.shape, *chosen.shape):
         return schedule.on_core(node)
-    turns = turns_of(experts, tokens * each, tokens)
+    among = integer(node.attrs, "of", experts)
+    turns = turns_of(experts, tokens * each, tokens, among)
     loads = expert_loads(tokens, experts, each, node.attrs)
     params = {"rows": turns.rows, "routed": turns.routed, "loads": loads}
-    table, token, choice, place = _routed(schedule, node, chosen, turns)
+    table, token, choice, place = _routed(schedule, node, chosen, turns, among)
     numbers = token if x.shape[0] == tokens else choice
     size = turns.count * turns.rows
     key = ("turns", x, numbers)
@@ -44,9 +46,11 @@ def expert_matmul(schedule: Schedule, node: Node) -> list[View]:
     return [out]
 
 
-def _routed(schedule: Schedule, node: Node, chosen: View, turns: Turns) -> tuple[View, View, View, View]:
+def _routed(
+    schedule: Schedule, node: Node, chosen: View, turns: Turns, among: int
+) -> tuple[View, View, View, View]:
     """Return the table of turns, tokens and choices of their rows, and the places of choices: one step."""
-    key = ("route", chosen, turns)
+    key = ("route", chosen, turns, among)
     if key not in schedule.memo:
         size = turns.count * turns.rows
         shapes = {
@@ -57,6 +61,7 @@ def _routed(schedule: Schedule, node: Node, chosen: View, turns: Turns) -> tuple
         }
         results = [schedule.buffer(f"{node.name}.{x}", TensorType(INT32, s)) for x, s in shapes.items()]
         attrs = (("experts", turns.experts), ("rows", turns.rows), ("turns", turns.count))
+        attrs = attrs if among == turns.experts else (("of", among), *attrs)
         schedule.step(node, "scalar", [chosen], results, op="route", attrs=attrs)
         schedule.memo[key] = tuple(results)
     found: tuple[View, View, View, View] = schedule.memo[key]

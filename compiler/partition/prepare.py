@@ -1,0 +1,18 @@
+"""What is done to a graph before it is split over ranks."""
+
+from __future__ import annotations
+
+from ..graph import Graph
+from ..passes.legalise import Legalise
+from ..passes.route_experts import RouteExperts
+from ..pipeline import lower
+
+
+def prepared(graph: Graph) -> Graph:
+    """Return a graph whose mixtures of experts are products with routed experts, which can be split.
+
+    There x sigmoid(x) is silu, which is 0 where a row is another rank's. Other graphs stay as they are.
+    """
+    routed = lower(graph, (RouteExperts(),))
+    mixed = any(node.op == "expert_matmul" for node in routed.nodes)
+    return lower(routed, (Legalise(),)) if mixed else graph
