@@ -390,11 +390,12 @@ def _types(graph: Graph) -> dict[str, TensorType]:
 
 def _place_notes(schedule: Schedule) -> tuple[str, ...]:
     """Return what to say of inputs that lie in the memory of outputs."""
-    states = set(schedule.graph.states.values())
-    shared = [v for v in schedule.graph.inputs if v in states]
-    if not shared:
+    graph = schedule.graph
+    after = {old: new for new, old in graph.states.items()}
+    grown = [v for v in graph.inputs if v in after and graph.type_of(after[v]) != graph.inputs[v]]
+    if not grown:
         return ()
     return (
-        f"{len(shared)} inputs (%{shared[0]}, ...) grow in place: each is taken to lie where the output that "
+        f"{len(grown)} inputs (%{grown[0]}, ...) grow in place: each is taken to lie where the output that "
         "continues it begins, in one memory with room for both; only what is new is written",
     )

@@ -23,6 +23,7 @@ import claims
 import design_space
 import fleet_pictures
 import reference_tables
+import scenario_tables
 from fences import fill, runs
 from markdown_table import table
 
@@ -189,7 +190,7 @@ def changed(rows: Sequence[Sequence[str]]) -> list[Sequence[str]]:
     return [*rows[:1], *(row for before, row in pairs if (before[1], *before[3:]) != (row[1], *row[3:]))]
 
 
-CHEAP = reference_tables.SECTIONS | accuracy_silicon.SECTIONS | claims.SECTIONS
+CHEAP = reference_tables.SECTIONS | accuracy_silicon.SECTIONS | claims.SECTIONS | scenario_tables.SECTIONS
 SECTIONS: dict[str, Callable[[], str]] = CHEAP | {
     f.__name__.replace("_", "-"): f for f in (outputs, operators, exported_models)
 }

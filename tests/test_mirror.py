@@ -73,7 +73,7 @@ OF_MORE = {
     "compiler/gradient_operators",
     "the compiler as a whole": "compiler/bounded_constants compiler/casts compiler/differential "
     "compiler/classic compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft "
-    "compiler/standard compiler/stored_weights compiler/lower/states",
+    "compiler/paged_attention compiler/standard compiler/stored_weights compiler/lower/states",
     "exporters' models and loops": "compiler/frontend/bag_loops compiler/frontend/models",
     "a pass of a file that has several": "compiler/passes/fold compiler/passes/prune",
     "the engine as a whole": "engine/conservation engine/laws",

@@ -30,6 +30,7 @@ from .base import (
     same_dtype,
     wide,
 )
+from .layout import WHOLE, Layout, NodeSplit, Query, aligned, splits
 from .map import unfolded
 
 FLOATS = ("fp32", "fp16", "bf16")  # what it is computed in
@@ -187,6 +188,26 @@ register(
         ("fill",),
     )
 )
+
+
+@splits("conv")
+def _split(query: Query) -> NodeSplit:
+    """Split the batch, and channels as computed operands come: inner ones in both owe a sum.
+
+    So the gradient of weights owes one over the batch, whose samples stand where channels do.
+    """
+    shape, attrs = query.node.type.shape, query.node.attrs
+    left, right = query.layouts[:2]
+    assert left is not None and right is not None
+    whole, batch = (WHOLE,) * (len(shape) - 2), left.dims[0]
+    joins = integer(attrs, "group") == 1 and not query.free[1]
+    outer = right.dims[0] if joins and not set(right.dims[0]) & set(batch) else WHOLE
+    inner = left.dims[1] or right.dims[1] if joins and not parse(str(attrs["tape"])).steps else WHOLE
+    inner = WHOLE if set(inner) & {*batch, *outer} else inner
+    dims = (batch, outer, *whole)
+    rest = tuple(None if t is None else aligned(t, dims, shape) for t in query.types[2:])
+    wanted = (Layout((batch, inner, *whole)), Layout((outer, inner, *whole)), *rest)
+    return NodeSplit(wanted, (Layout(dims, tuple(sorted(inner))),))
 
 
 @gradient("conv")

@@ -13,6 +13,7 @@ from mtia_emu.types import FP32, FP64, AttentionWork, TensorType
 from ..graph import Attrs
 from .backward import Back, gradient
 from .base import Array, Arrays, Count, Op, Types, array, fits, integer, need, register, same_dtype, wide
+from .layout import WHOLE, Layout, NodeSplit, Query, aligned, splits
 from .map import unfolded
 from .move import cut
 
@@ -84,6 +85,20 @@ register(
         ("mask", "diagonal", "guarded"),
     )
 )
+
+
+@splits("attention")
+def _split(query: Query) -> NodeSplit:
+    """Split the batch, and heads where those of keys divide as those of queries do."""
+    b, h, m, n, _, _, groups = _sizes(query.types)
+    first = query.layouts[0]
+    assert first is not None
+    batch, heads = first.dims[:2]
+    if query.policy.dividing(heads, groups) != heads:
+        heads = WHOLE
+    dims, each = (batch, heads, WHOLE, WHOLE), Layout((batch, heads, WHOLE, WHOLE))
+    rest = tuple(None if t is None else aligned(t, dims, (b, h, m, n)) for t in query.types[3:])
+    return NodeSplit((each, each, each, *rest), (each,))
 
 
 @gradient("attention")

@@ -103,10 +103,16 @@ def policy_of(mesh: Mesh) -> Policy:
     )
 
 
-def propagate(graph: Graph, mesh: Mesh, given: Mapping[str, Layout] | None = None) -> Split:
+def propagate(
+    graph: Graph,
+    mesh: Mesh,
+    given: Mapping[str, Layout] | None = None,
+    brought: Mapping[str, Layout] | None = None,
+) -> Split:
     """Return a graph split over a mesh, its pipeline apart: every rank of a stage has the same nodes.
 
-    `given` are layouts of all inputs, in place of those that follow from the mesh.
+    `given` are layouts of all inputs, in place of those that follow from the mesh; the next value of a state
+    lies then as the state does. `brought` are layouts to which values are brought as soon as they are made.
 
     Raises `UserError` where the batch or the sequence does not divide, and for an op that would have to see
     all micro-batches at once.
@@ -116,7 +122,10 @@ def propagate(graph: Graph, mesh: Mesh, given: Mapping[str, Layout] | None = Non
         draft.inputs[name] = _seed(graph, kind, name, mesh) if given is None else given[name]
     for node in graph.nodes:
         _place(draft, node)
-    outputs = {name: _output(draft, name) for name in graph.outputs}
+        for value in node.outputs if brought else ():
+            if value in brought:
+                draft.versions[value] = {brought[value]: _version(draft, value, brought[value])}
+    outputs = {name: _output(draft, name, given is not None) for name in graph.outputs}
     if given is None:
         _refuse_idle(draft)
     for name, layout in draft.inputs.items():
@@ -314,8 +323,14 @@ def _moved(draft: _Draft, value: str, name: str, move: Move) -> str:
     return draft.make(move.op, (name,), f"{value}.{move.op}", origin, **attrs)
 
 
-def _output(draft: _Draft, value: str) -> tuple[str, Layout]:
-    """Return the local name and the layout of an output: what nobody else reads is gathered over `tp`."""
+def _output(draft: _Draft, value: str, in_place: bool) -> tuple[str, Layout]:
+    """Return the local name and the layout of an output: what nobody else reads is gathered over `tp`.
+
+    The next value of a state lies as the state does where that is to be `in_place`.
+    """
+    if in_place and value in draft.graph.states:
+        layout = draft.inputs[draft.graph.states[value]]
+        return _version(draft, value, layout), layout
     layout = _layout(draft, value)
     want = layout.settled
     if not draft.graph.users(value) and value not in draft.graph.states:

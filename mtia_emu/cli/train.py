@@ -72,6 +72,24 @@ RECIPE = (
     ),
     click.option("--freeze", multiple=True, metavar="PATTERN", help="Do not train these; may be repeated."),
 )
+SPREAD = (
+    click.option(
+        "--system",
+        metavar="NAME|FILE.toml",
+        help="Train on a system of many chips (`mtia-emu systems`).  [default: one --chip]",
+    ),
+    click.option(
+        "--parallel",
+        metavar="AXES",
+        help="How its chips share a step: dp=8 (the batch; gradients are summed), tp=2 (weights and heads), "
+        "or both.  [default: all of its chips in dp]",
+    ),
+    click.option(
+        "--zero",
+        is_flag=True,
+        help="Share out what the optimizer keeps, moments and masters, over dp (ZeRO stage 1).",
+    ),
+)
 EXECUTION = (
     click.option(
         "--steps",
@@ -98,7 +116,9 @@ EXECUTION = (
 
 @click.command("train", short_help="Time, price and execute training steps of a model.")
 @o.MODEL
-@o.options(o.CHIP, o.SET, o.DIM, *RECIPE, *EXECUTION, o.SEED, *o.flags("run", o.Machines), o.JSON, o.LAYERS)
+@o.options(
+    o.CHIP, o.SET, o.DIM, *RECIPE, *SPREAD, *EXECUTION, o.SEED, *o.flags("run", o.Machines), o.JSON, o.LAYERS
+)
 def train(model: str, **flags: Any) -> None:
     """Train MODEL: an ONNX file or zoo:NAME. Forward, backward and optimizer are one graph.
 
@@ -111,6 +131,8 @@ def train(model: str, **flags: Any) -> None:
       mtia-emu train zoo:dlrm-small --loss bce --optimizer 'adagrad{lr=0.01}' --steps 5 --check
       mtia-emu train zoo:llama-3-8b --dim seq=2048 --chip mtia-300 --precision bf16 \\
           --loss cross-entropy --optimizer adamw
+      mtia-emu train zoo:llama-tiny --dim batch=4 --loss cross-entropy --optimizer adamw \\
+          --system mtia-2i-server --parallel dp=2,tp=2 --zero --steps 3 --check
       mtia-emu train model.onnx --loss mse --emit step.ir && mtia-emu explain step.ir
     """
     if flags["emit"]:
@@ -123,6 +145,9 @@ def train(model: str, **flags: Any) -> None:
         training = train_model(
             model,
             flags["chip"],
+            system=flags["system"],
+            parallel=flags["parallel"],
+            zero=flags["zero"],
             steps=flags["steps"],
             data=read_inputs(flags["data"]),
             check=flags["check"],

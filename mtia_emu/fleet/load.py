@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import UserError, nearest
 from ..files import toml
+from ..view.text import shorten
 from .own_chip import silicon_of
 from .quantity import Quantity
 from .reports import reported
@@ -39,6 +40,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "programme": ProgrammeFacts,
     "plan": PlanFacts,
 }
+MOST_SHOWN = 60  # letters of a value that is refused
 OPTIONAL = ("purchases", "programme", "plan")
 KINDS: dict[str, type[BaseModel]] = {"bought": BoughtDevice, "own": OwnDevice}
 OF_THE_OTHER = {  # what a device of one kind must not say, and why
@@ -142,9 +144,10 @@ def _ill_formed(values: Mapping[str, Any]) -> Iterator[str]:
     """Yield faults that pydantic would say less plainly: bare numbers, and prices beside costs to make."""
     for key, value in _leaves(values, ""):
         if isinstance(value, int | float) and not isinstance(value, bool) and _is_quantity(key):
+            seen = shorten(str(value), MOST_SHOWN)
             yield (
-                f"'{key}' is {value:g}, without a source (right: {key.rpartition('.')[2]} = "
-                f'{{ value = {value:g}, source = "...", status = "quoted" }})'
+                f"'{key}' is {seen}, without a source (right: {key.rpartition('.')[2]} = "
+                f'{{ value = {seen}, source = "...", status = "quoted" }})'
             )
     for name, table in values["device"].items() if isinstance(values.get("device"), dict) else ():
         words, why = OF_THE_OTHER.get(str(table.get("kind")), ("", ""))
@@ -210,7 +213,9 @@ def _fault(error: Any) -> str:
     said = error["msg"].removeprefix("Value error, ").lower()
     if error["type"] in ("model_type", "dict_type", "model_attributes_type"):
         said = "not a table"
-    seen = "" if isinstance(error["input"], dict | tuple) else f" is {error['input']!r}"
+    seen = (
+        "" if isinstance(error["input"], dict | tuple) else f" is {shorten(repr(error['input']), MOST_SHOWN)}"
+    )
     return f"'{key}'{seen}: {said}"
 
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
-from ..sums import add_up
 from . import money
 from .model import Values, evaluate
-from .quantity import Numbers
+from .quantity import Numbers, total
 from .scenario import OwnDevice, Scenario
 from .yearly import FleetPool, FleetResult
 
@@ -197,7 +196,7 @@ def programme(
 
 def _devices(result: FleetResult, works: list[str]) -> Numbers:
     shares = [share for pool in result.pools for share in pool.works if share.work in works]
-    return add_up(share.devices for share in shares)
+    return total(share.devices for share in shares)
 
 
 def _spending(at: Values, name: str, when: Milestones) -> tuple[Numbers, Numbers, Numbers]:
@@ -229,12 +228,12 @@ def _unit_usd(at: Values, results: tuple[FleetResult, FleetResult], when: Milest
     """
     rate, life = at("finance.wacc_per_year"), at("finance.server_life_years")
     begin, late = when.production / WEEKS_PER_YEAR, when.delay / WEEKS_PER_YEAR
-    total: Numbers = 0.0
+    saved: Numbers = 0.0
     for step in range(PURCHASES):
         since = (step + 0.5) / PURCHASES * at("programme.production_years")
         base, own = (yearly_usd(at, result, late + since) for result in results)
-        total = total + np.maximum(base - own, 0.0) * (1 + rate) ** -(begin + since)
-    return money.present_value(total / PURCHASES, rate, life)
+        saved = saved + np.maximum(base - own, 0.0) * (1 + rate) ** -(begin + since)
+    return money.present_value(saved / PURCHASES, rate, life)
 
 
 def yearly_usd(at: Values, result: FleetResult, years: Numbers) -> Numbers:
@@ -243,13 +242,13 @@ def yearly_usd(at: Values, result: FleetResult, years: Numbers) -> Numbers:
     What bought devices cost for their price falls by `gpu_usd_gain_per_year`, what they cost for their power
     by `gpu_w_gain_per_year`; own ones stay as they were taped out.
     """
-    return add_up(_pool_usd(at, pool, years) for pool in result.pools)
+    return total(_pool_usd(at, pool, years) for pool in result.pools)
 
 
 def _pool_usd(at: Values, pool: FleetPool, years: Numbers) -> Numbers:
     if isinstance(at.scenario.device[pool.device], OwnDevice):
         return pool.costs.recurring_usd
-    power = add_up(getattr(pool.costs, part) for part in BY_POWER)
+    power = total(getattr(pool.costs, part) for part in BY_POWER)
     price = pool.costs.recurring_usd - power
     by_price = (1 + at("programme.gpu_usd_gain_per_year")) ** -years
     return price * by_price + power * (1 + at("programme.gpu_w_gain_per_year")) ** -years

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -129,7 +128,6 @@ def _number(
     table: Mapping[str, Any], key: str, where: str, least: float = 1e-15, most: float = MOST
 ) -> float:
     value = table.get(key)
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    if not plain or not math.isfinite(value) or not least <= value <= most:  # type: ignore[arg-type]
-        raise UserError(f"{where}: '{key}' is {value!r}: right: a number from {least:g} to {most:g}")
-    return float(value)  # type: ignore[arg-type]
+    if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
+        return float(value)  # not a number lies in no bounds
+    raise UserError(f"{where}: '{key}' is {str(value)[:40]}: right: a number from {least:g} to {most:g}")

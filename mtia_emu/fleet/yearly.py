@@ -6,8 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ..sums import add_up
-from .quantity import Numbers
+from .quantity import Numbers, total
 
 HOURS_PER_YEAR = 8766.0  # 365.25 days
 SECONDS_PER_YEAR = HOURS_PER_YEAR * 3600
@@ -29,7 +28,7 @@ class YearlyCosts:
     @property
     def total_usd(self) -> Numbers:
         """Return the sum of all parts."""
-        return add_up(getattr(self, f.name) for f in fields(self))
+        return total(getattr(self, f.name) for f in fields(self))
 
     @property
     def recurring_usd(self) -> Numbers:
@@ -112,7 +111,7 @@ class FleetResult:
 
     def sum_of(self, name: str) -> Numbers:
         """Return the sum over pools of a field of theirs, dotted: "costs.energy_usd", "size.devices"."""
-        return add_up(_field(pool, name) for pool in self.pools)
+        return total(_field(pool, name) for pool in self.pools)
 
     @property
     def usd_per_year(self) -> Numbers:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from .report import Report
+from .report import Layer, Report
 
 BACKWARD, OPTIMISER = (
     " (backward)",
     " (optimizer)",
 )  # end the names of layers that are not of the forward pass
+LINKS = "links"  # what bounds an exchange between chips
 PHASES = ("forward", "backward", "optimizer")
 
 
@@ -116,11 +117,12 @@ class Training:
 
     @property
     def phases(self) -> dict[str, float]:
-        """Return the seconds of each phase."""
-        seconds = dict.fromkeys(PHASES, 0.0)
-        for layer in self.report.layers:
-            seconds[phase_of(layer.name)] += layer.seconds
-        return seconds
+        """Return the seconds of each phase on a chip, without exchanges between chips."""
+        return {name: sum(x.seconds for x in self.layers_of(name)) for name in PHASES}
+
+    def layers_of(self, phase: str) -> list[Layer]:
+        """Return the layers of a phase on a chip."""
+        return [x for x in self.report.layers if x.bound_by != LINKS and phase_of(x.name) == phase]
 
 
 def phase_of(layer: str) -> str:

@@ -67,13 +67,20 @@ class _Meeting:
 class RankRuns:
     """The ranks of a partition on a system, executed on emulated chips.
 
-    `compiled` makes the program of a rank's graph for the chip.
+    `compiled` makes the program of a rank's graph for the chip, once however often they run.
     """
 
     parts: Partition
     system: System
     chip: Chip
     compiled: Compile
+    programs: dict[tuple[int, int], Program] = field(default_factory=dict)
+
+    def program(self, stage: int, rank: int) -> Program:
+        """Return the program of a rank in a stage."""
+        if (stage, rank) not in self.programs:
+            self.programs[stage, rank] = self.compiled(self.parts.graph(stage, rank))
+        return self.programs[stage, rank]
 
     def outputs(
         self, inputs: Mapping[str, Array], progress: Callable[[int, int], None] | None = None
@@ -95,7 +102,7 @@ class RankRuns:
 
     def _stage(self, stage: int, held: list[dict[str, Array]]) -> None:
         """Run a stage on all ranks; add what it gives to what each rank holds."""
-        programs = [self.compiled(self.parts.graph(stage, r)) for r in range(len(held))]
+        programs = [self.program(stage, r) for r in range(len(held))]
         meetings: dict[tuple[int, ...], _Meeting] = {}
         libraries = [self._library(stage, rank, meetings) for rank in range(len(held))]
 

@@ -10,8 +10,9 @@ from rich.table import Table
 
 from ..results.report import Report, compare
 from ..results.report_json import as_json
-from ..results.training import PHASES, Training, phase_of
+from ..results.training import PHASES, Training
 from . import units
+from .chips import system_parts
 from .page import Cell, Page
 
 KINDS = ("weights", "optimizer", "gradients", "activations", "data")
@@ -27,6 +28,8 @@ def print_training(training: Training, console: Console, *, layers: int = 12) ->
     parts += [_phases(page, training), _memory(page, training)]
     if layers:
         parts.append(_layers(page, training, layers))
+    if report.system is not None:
+        parts += system_parts(page, report.system)
     if training.gpu is not None:
         parts.append(_gpu(page, training, training.gpu))
     if training.losses is not None:
@@ -65,7 +68,7 @@ def _phases(page: Page, t: Training) -> RenderableType:
     whole = t.report.seconds or 1.0
     rows: list[list[Cell]] = []
     for name in PHASES:
-        mine = [x for x in t.report.layers if phase_of(x.name) == name]
+        mine = t.layers_of(name)
         seconds = t.phases[name]
         dram = units.size(sum(x.dram_bytes for x in mine))
         rows.append(

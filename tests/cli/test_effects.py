@@ -429,6 +429,20 @@ CASES: dict[tuple[str, str], Case] = {
     ("train", "--json"): Case(TRAIN, "", "--json {o}/r.json", named),
     ("train", "--layers"): Case(TRAIN, "--layers 0", "--layers 1", printed),
     ("train", "--emit"): Case(TRAIN, "", "--emit {o}/step.ir", named),
+    ("train", "--system"): Case(TRAIN, "", "--system tiny-board --parallel dp=1", printed),
+    ("train", "--parallel"): Case(
+        TRAIN.replace("--chip tiny --dim batch=1", "--dim batch=2 --system tiny-board"),
+        "--parallel dp=1",
+        "--parallel dp=2",
+        printed,
+    ),
+    ("train", "--zero"): Case(
+        TRAIN.replace("--chip tiny --dim batch=1", "--dim batch=2 --system tiny-board --parallel dp=2")
+        + " --optimizer adam",
+        "",
+        "--zero",
+        printed,
+    ),
     ("train", "--check"): Case(f"{TRAIN} --steps 1", "", "--check", printed),
     ("report", "--csv"): Case(REPORT, "", "--csv {o}/r.csv", named),
     ("fleet", "--set"): Case(FLEET, "", "--set site.pue=1.3", printed),

@@ -73,6 +73,17 @@ def test_a_bare_number_in_a_file_has_no_source(tmp_path: Path) -> None:
         load_scenario(file)
 
 
+@pytest.mark.parametrize("line", ["pue = NUMBER", "pue = { value = NUMBER, source = 'x', status = 'guess' }"])
+def test_a_number_of_any_length_is_refused_in_a_line(tmp_path: Path, line: str) -> None:
+    """A number of TOML's may be larger than any float."""
+    file = tmp_path / "s.toml"
+    text = EXAMPLE.read_text().replace("[site]", f"[site]\n{line.replace('NUMBER', '9' * 400)}", 1)
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"'site.pue(.value)?' is 9999") as caught:
+        load_scenario(file)
+    assert len(str(caught.value)) < 500
+
+
 def test_a_device_without_a_kind_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     file.write_text(EXAMPLE.read_text().replace('kind = "own"', ""))

@@ -117,6 +117,7 @@ def test_what_was_served_gives_no_other_rate(served: Path, asked: Any, words: st
         ({"file": "none.json", "units": 64}, "cannot be read as JSON"),
         ({"file": "other.json", "units": 64}, "is no report"),
         ({"file": "nan.json", "units": 64, "error_share": 0.1}, "'seconds' is nan"),
+        ({"file": "run.json", "units": 10**400, "error_share": 0.1}, "'units' is 1000"),
     ],
 )
 def test_what_gives_no_rate_is_refused(folder: Path, asked: Any, words: str) -> None:

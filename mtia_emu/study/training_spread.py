@@ -1,0 +1,45 @@
+"""A training step spread over the chips of a system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mtia_emu.compiler.gradients.step import TrainingStep
+from mtia_emu.compiler.partition.mesh import parse_parallel
+from mtia_emu.compiler.partition.step import split_step
+
+from ..errors import UserError
+from ..machine.chip import Chip
+from ..system.load import load_system
+from .partition import Partition
+from .system_machine import SystemMachine
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Chips that share a step; with `zero` what the optimiser keeps is shared out over `dp`."""
+
+    machine: SystemMachine
+    zero: bool = False
+
+    def parts(self, step: TrainingStep) -> Partition:
+        """Return the step split over the chips. Raises `UserError` where it cannot be."""
+        split = split_step(step, self.machine.mesh, self.zero)
+        return Partition(split.split, (split.stage,))
+
+
+def spread(
+    system: str, parallel: str | None, settings: dict[str, object], changed: Chip | None, zero: bool
+) -> Spread:
+    """Return the chips of a system that share a step as a text says; without one all, in data parallel."""
+    loaded = load_system(system)
+    mesh = parse_parallel(parallel or f"dp={len(loaded.chips)}")
+    machine = SystemMachine(loaded, mesh, settings, changed=changed)
+    if machine.is_gpu:
+        raise UserError(
+            f"--system {system} is of GPUs, which run no programs (right: a system of chips; a system of GPUs "
+            "beside it is --gpu)"
+        )
+    if zero and mesh.sizes["dp"] == 1:
+        raise UserError(f"--zero shares states out over dp, of which {mesh} has none (right: as in dp=2)")
+    return Spread(machine, zero)

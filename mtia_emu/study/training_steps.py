@@ -1,0 +1,169 @@
+"""Training steps executed one after another, each with its batch; and the same by an oracle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mtia_emu.compiler.gradients.step import LOSS, RATE, SCALE, STEP, TARGET, TrainingStep
+from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.inputs.samples import random_inputs
+from mtia_emu.compiler.reference import evaluate
+
+from ..errors import UserError, refuse_unknown
+from ..results.training import Losses
+from ..sources import Source
+
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
+Progress = Callable[[str, int, int], None]
+TOLERANCE = {
+    "fp32": 1e-4,
+    "bf16": 3e-2,
+    "fp16": 3e-2,
+}  # of the largest loss: accuracy of each format's digits
+FIRST_SCALE, GROWS_AFTER = (
+    65536.0,
+    2000,
+)  # of a loss in fp16: as torch.amp.GradScaler begins, and how it grows
+REFERENCES = "the references of its ops"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What training is asked to do beside the recipe of its step.
+
+    `data` are arrays by input name, one batch or several along a first axis, which are taken in turn; without
+    them one seeded batch is seen at every step. `rates` gives the learning rate of each step, from 1.
+    """
+
+    steps: int = 0
+    data: Mapping[str, Array] | None = None
+    seed: int = 0
+    check: bool = False
+    rates: Callable[[int], float] | None = None
+
+
+@dataclass
+class Steps:
+    """Steps of `graphs`, executed: `execute` runs one of them on chips, by its number and inputs."""
+
+    source: Source
+    step: TrainingStep
+    graphs: list[Graph]
+    execute: Callable[[int, Arrays], Arrays]
+    plan: Plan
+    progress: Progress
+    skipped: list[int] = field(default_factory=list)
+
+    def losses(self) -> Losses:
+        """Return the loss of each step, beside that of the oracle."""
+        batches = list(self._batches())
+        seen = tuple(self._run(batches, self.execute))
+        skipped = tuple(self.skipped)
+        if not self.plan.check:
+            return Losses(seen, skipped=skipped)
+        expected = tuple(self._run(batches, self._by_reference))
+        return Losses(seen, expected, REFERENCES, TOLERANCE[self.step.recipe.precision], skipped)
+
+    def _by_reference(self, index: int, given: Arrays) -> Arrays:
+        graph = self.graphs[index]
+        return evaluate(graph, {name: given[name] for name in graph.inputs})
+
+    def _run(self, batches: list[Arrays], once: Callable[[int, Arrays], Arrays]) -> Iterator[float]:
+        """Yield the loss of each step, executed by a function of the program's number and its inputs."""
+        kept, scale, taken, good = self._first(), FIRST_SCALE, 0, 0
+        self.skipped = []
+        count, last = self.step.recipe.accumulate, len(self.graphs) - 1
+        for number in range(self.plan.steps):
+            total = 0.0
+            for micro in range(count):
+                batch = batches[(number * count + micro) % len(batches)]
+                scalars = self._scalars(taken + 1, scale)
+                index = last if micro == count - 1 else 0
+                outputs = once(index, {**batch, **kept, **scalars})
+                states = self.graphs[index].states
+                kept |= {old: outputs[new] for new, old in states.items()}
+                total += float(outputs[LOSS]) / count
+            finite = SCALE not in self.step.graph.inputs or bool(np.isfinite(outputs["gradient_norm"]))
+            taken, good = taken + finite, good + 1 if finite else 0
+            scale = scale / 2 if not finite else scale * 2 if good % GROWS_AFTER == 0 else scale
+            if not finite:
+                self.skipped.append(number + 1)
+            self.progress("steps", number + 1, self.plan.steps)
+            yield total
+
+    def _scalars(self, step: int, scale: float) -> Arrays:
+        """Return the inputs that each step has of its own, besides its batch."""
+        rates = self.plan.rates
+        rate = rates(step) if rates is not None else self.step.recipe.optimiser.lr
+        return {name: np.asarray(v, np.float32) for name, v in ((RATE, rate), (STEP, step), (SCALE, scale))}
+
+    def _first(self) -> Arrays:
+        """Return the weights and states before the first step."""
+        step, kept = self.step, Arrays()
+        for name, const in step.parameters.items():
+            if not const.present:
+                raise UserError(
+                    f"{self.source.name}: the weights %{name} are absent, so the step can be timed but not "
+                    "executed (right: put the weights' file beside the model, or leave out --steps)"
+                )
+            kept[name] = const.array(name).astype(step.graph.inputs[name].dtype.numpy)
+            if f"{name}.master" in step.states:
+                kept[f"{name}.master"] = const.array(name).astype(np.float32)
+        return {n: np.zeros(k.shape, np.float32) for n, k in step.states.items()} | kept
+
+    def _batches(self) -> Iterator[Arrays]:
+        """Yield the batches, each an array for each input of the model and the target."""
+        given, step = self.plan.data, self.step
+        arrays = dict(given) if given is not None else self._random()
+        for name in arrays:
+            if name not in step.data:
+                raise refuse_unknown("input of the training step", name, step.data)
+        missing = [name for name in step.data if name not in arrays]
+        if missing:
+            raise UserError(f"no array for {', '.join(missing)} (given: {', '.join(arrays) or 'none'})")
+        counts = {name: _batches_in(name, arrays[name], step.graph) for name in step.data}
+        whole = math.lcm(*counts.values())
+        for i in range(whole):
+            yield {
+                n: (a[i % counts[n]] if counts[n] and a.ndim > step.graph.inputs[n].rank else a)
+                for n, a in ((n, _typed(arrays[n], step.graph, n)) for n in step.data)
+            }
+
+    def _random(self) -> Arrays:
+        """Return seeded inputs, and targets that fit the loss."""
+        step, seed = self.step, self.plan.seed
+        arrays = self.source.examples(seed) if self.source.examples else random_inputs(step.forward, seed)
+        kind, rng = step.graph.inputs[TARGET], np.random.default_rng(seed)
+        if step.recipe.loss == "cross-entropy":
+            target: Array = rng.integers(0, step.scores.shape[-1], kind.shape)
+        elif step.recipe.loss == "mse":
+            target = rng.standard_normal(kind.shape)
+        else:
+            target = rng.integers(0, 2, kind.shape).astype(np.float64)
+        return {**{name: arrays[name] for name in step.data if name != TARGET}, TARGET: target}
+
+
+def _typed(array: Array, graph: Graph, name: str) -> Array:
+    to = graph.inputs[name].dtype.numpy
+    if array.dtype.kind in "iub" or graph.inputs[name].dtype.is_float:
+        return np.asarray(array).astype(to)
+    raise UserError(f"input %{name} : {graph.inputs[name]} is given as {array.dtype}{list(array.shape)}")
+
+
+def _batches_in(name: str, array: Array, graph: Graph) -> int:
+    """Return how many batches an array holds; raise `UserError` for another shape."""
+    shape = graph.inputs[name].shape
+    if array.shape == shape:
+        return 1
+    if array.ndim == len(shape) + 1 and array.shape[1:] == shape and len(array):
+        return len(array)
+    raise UserError(
+        f"%{name} is given as {array.dtype}{list(array.shape)} "
+        f"(right: {list(shape)}, or some of them along a first axis)"
+    )
