@@ -18,7 +18,7 @@ KEY_CACHE, VALUE_CACHE, ENDS, PAST, TABLE, COS, SIN, SLOTS, SINK, KEY_NORM = 3, 
 
 
 @dataclass(frozen=True)
-class Packed:
+class PagedTokens:
     """The tokens of a call, those of one sequence behind those of the one before.
 
     `sequence` and `position` are int64[tokens]: which sequence each is of, and how many tokens come before it
@@ -34,7 +34,7 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Part:
+class PagedPart:
     """Sequences of equal length: queries [n,h,s,d], their positions [n,1,s,1], their pages [n,pages]."""
 
     queries: str
@@ -66,8 +66,8 @@ def _refuse(c: Call) -> None:
     batch = table.shape[0] if table.rank else 0
     if not fits or c.type(VALUE_CACHE).shape != cache.shape or c.type(ENDS).shape != (batch + 1,):
         raise UserError(
-            f"{c.op}: caches {cache} and {c.type(VALUE_CACHE)}, lengths {c.type(ENDS)} and a table {table} do not "
-            "fit (right: [blocks, block size, heads, size], twice, [batch + 1] and [batch, pages])"
+            f"{c.op}: caches {cache} and {c.type(VALUE_CACHE)}, lengths {c.type(ENDS)} and a table {table} "
+            "do not fit (right: [blocks, block size, heads, size], twice, [batch + 1] and [batch, pages])"
         )
     if c.type(PAST).shape != (batch,):
         raise UserError(f"{c.op}: past lengths {c.type(PAST)} are not one for each of {batch} sequences")
@@ -81,9 +81,8 @@ def _split(c: Call) -> tuple[str, str, str]:
     operands = [c[i] for i in range(len(widths))]
     tokens = c.type(0).shape[:1]
     if any(c.type(x).shape != (*tokens, w) for x, w in zip(operands, widths, strict=True)):
-        raise UserError(
-            f"{c.op}: operands {', '.join(str(c.type(x)) for x in operands)} are not [tokens, n], n of {widths}"
-        )
+        seen = ", ".join(str(c.type(x)) for x in operands)
+        raise UserError(f"{c.op}: operands {seen} are not [tokens, n] with n of {widths}")
     if groups != c.type(KEY_CACHE).shape[2]:
         raise UserError(f"{c.op}: {groups} heads of keys do not fit the cache {c.type(KEY_CACHE)}")
     if not c.has(1):
@@ -93,7 +92,7 @@ def _split(c: Call) -> tuple[str, str, str]:
     return q, k, v
 
 
-def _packed(c: Call, tokens: int) -> Packed:
+def _packed(c: Call, tokens: int) -> PagedTokens:
     """Return of which sequence each token is, and where; raise `Unsupported` where the work depends on it."""
     batch, pages = c.type(TABLE).shape
     ends, past = (c.cast(c[i], "int64") for i in (ENDS, PAST))
@@ -116,7 +115,7 @@ def _packed(c: Call, tokens: int) -> Packed:
         reached = tuple(-(-(n + int(b)) // block) for n, b in zip(lengths, before, strict=True))
         if max(reached) > pages or before.min() < 0:
             raise UserError(f"{c.op}: {before.tolist()} past tokens do not fit {pages} pages of {block}")
-    return Packed(sequence, position, c.cast(c[TABLE], "int64"), lengths, reached)
+    return PagedTokens(sequence, position, c.cast(c[TABLE], "int64"), lengths, reached)
 
 
 def _normed(c: Call, x: str, weight: int) -> str:
@@ -125,7 +124,7 @@ def _normed(c: Call, x: str, weight: int) -> str:
     return c.add("rmsnorm", x, c[weight], epsilon=c.attr("qk_norm_epsilon", 1e-6))
 
 
-def _turned(c: Call, x: str, at: Packed) -> str:
+def _turned(c: Call, x: str, at: PagedTokens) -> str:
     """Return [tokens, heads, size] turned by the tokens' positions, where the call rotates."""
     if not c.attr("do_rotary", 0):
         return x
@@ -134,7 +133,7 @@ def _turned(c: Call, x: str, at: Packed) -> str:
     return (rotate_pairs if c.attr("rotary_interleaved", 0) else rotate)(c, x, cos, sin, 2 * half)
 
 
-def _slots(c: Call, at: Packed) -> str:
+def _slots(c: Call, at: PagedTokens) -> str:
     """Return which row of all pages' rows each token's key and value go to."""
     if c.has(SLOTS):
         given = c.known(SLOTS, "slots")
@@ -157,7 +156,7 @@ def _written(c: Call, cache: str, new: str, slots: str) -> str:
     return c.reshape(c.add("scatter_rows", rows, slots, updates), (blocks, block, heads, size))
 
 
-def _parts(c: Call, q: str, at: Packed) -> list[Part]:
+def _parts(c: Call, q: str, at: PagedTokens) -> list[PagedPart]:
     """Return what is multiplied at once: all sequences where they are alike, else one at a time.
 
     As many tokens as sequences, of lengths that only the data tell, are each taken with its sequence's pages:
@@ -189,14 +188,14 @@ def _parts(c: Call, q: str, at: Packed) -> list[Part]:
     ]
 
 
-def _part(c: Call, q: str, position: str, table: str, count: int) -> Part:
+def _part(c: Call, q: str, position: str, table: str, count: int) -> PagedPart:
     tokens, heads, size = c.type(q).shape
     each = tokens // count
     rows = c.add("transpose", c.reshape(q, (count, each, heads, size)), perm=(0, 2, 1, 3))
-    return Part(rows, c.reshape(position, (count, 1, each, 1)), table)
+    return PagedPart(rows, c.reshape(position, (count, 1, each, 1)), table)
 
 
-def _attend(c: Call, part: Part, keys: str, values: str) -> str:
+def _attend(c: Call, part: PagedPart, keys: str, values: str) -> str:
     """Return the attention of a part's tokens, [tokens, h*d], over the pages of its sequences."""
     count, heads, each, size = c.type(part.queries).shape
     scores = Scores(
@@ -218,7 +217,7 @@ def _pages(c: Call, cache: str, table: str) -> str:
     return c.add("transpose", rows, perm=(0, 2, 1, 3))
 
 
-def _seen(c: Call, part: Part, block: int) -> str:
+def _seen(c: Call, part: PagedPart, block: int) -> str:
     """Return which keys each token sees, [n,1,s,rows]: up to its own, in its window, of pages there are."""
     count, pages = c.type(part.table).shape
     key = c.constant(counted(pages * block).reshape(1, 1, 1, -1))
