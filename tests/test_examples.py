@@ -10,7 +10,7 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 OUTPUTS = sorted(EXAMPLES.glob("*.out"))
-LONG = {"run_custom_chip", "sweep_design_space", "compare_gpus"}
+LONG = {"run_custom_chip", "sweep_design_space", "compare_gpus", "serve_recommender"}
 SILENT = {
     "main_job.py",  # its times are those of this machine, its errors those of the installed onnxruntime
     "gpu_measure.py",  # it measures a GPU

@@ -159,7 +159,6 @@ def test_a_table_too_large_is_refused() -> None:
 
 
 @given(st.sampled_from(TEXTS), st.integers(1, 300), st.integers(1, 64), st.integers(1, 12))
-@settings(deadline=None)
 def test_loads_add_up(law: str, rows: int, experts: int, each: int) -> None:
     each = min(each, experts)
     found = loads(law, rows, experts, each)

@@ -11,6 +11,8 @@ from . import options as o
 from .output import console, progress, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ..serving.load import Load
     from ..serving.served import ServedLoad
     from ..serving.simulate import Service
@@ -98,6 +100,10 @@ LOAD = (
     click.option("--slo", metavar="ttft=S,tpot=S,...", help="Service level: limits in seconds of ttft, tpot, "
                  "e2e, and the share of requests that must keep them (0.99)."),
 )  # fmt: skip
+TABLE_FLAGS = (
+    *("chip", "settings", "gpu", "system", "parallel", "dtype", "context", "table"),
+    *("token_budget", "max_sequences"),
+)  # what a step table is made by
 VARIED = (
     *(
         "chip",
@@ -120,7 +126,12 @@ OVER = click.option(
     help="Serve in several ways and print them side by side: one of each combination of values, as in "
     f"--over engines=1,2 --over rate=4,8; flags: {', '.join(VARIED)}.",
 )  # fmt: skip
+WORKERS = click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True,
+    help="Processes that --over runs on; the answers are the same.",
+)  # fmt: skip
 FILES = (
+    _switch("--bounds", "Serve twice more: all steps as fast, and as slow, as their errors allow."),
     o.JSON,
     click.option("-o", "--output", metavar="FILE.html", callback=o.target, help="Write the run as a page."),
     click.option("--trace-out", metavar="FILE", callback=o.target,
@@ -130,7 +141,7 @@ FILES = (
 
 @click.command(short_help="Serve requests over time: latencies, rates, joules.")
 @click.argument("model", shell_complete=o.complete("model"))
-@o.options(*SERVER, *LOAD, *ENGINE, OVER, *FILES)
+@o.options(*SERVER, *LOAD, *ENGINE, OVER, WORKERS, *FILES)
 def serve(model: str, **flags: Any) -> None:
     """Serve requests to MODEL, one of the zoo's decoders, by the rules of vLLM's scheduler.
 
@@ -147,7 +158,7 @@ def serve(model: str, **flags: Any) -> None:
       mtia-emu serve toy-decoder --table examples/step-table.json --over concurrency=1,4,16
     """
     if not flags["over"]:
-        _deliver(_served(model, flags), flags)
+        _deliver(_served(_table(model, flags), flags), flags)
         return
     from ..serving.trade import ServingWay
     from .ways import ways
@@ -155,16 +166,46 @@ def serve(model: str, **flags: Any) -> None:
     if flags["trace_out"] is not None:
         raise UserError("--trace-out is of one run (right: without --over)")
     each = ways(flags["over"], VARIED)
-    _deliver_ways([ServingWay(chosen, _served(model, flags | changed)) for chosen, changed in each], flags)
+    found = _all_served(model, [flags | changed for _, changed in each], flags["workers"])
+    _deliver_ways([ServingWay(chosen, one) for (chosen, _), one in zip(each, found, strict=True)], flags)
 
 
-def _served(model: str, flags: dict[str, Any]) -> ServedLoad:
+def _all_served(model: str, each: list[dict[str, Any]], workers: int) -> list[ServedLoad]:
+    """Return how each way went: first the tables of all are made, each once, then all are served."""
+    machines = [tuple(repr(flags[name]) for name in TABLE_FLAGS) for flags in each]
+    first = dict(zip(machines, each, strict=True))
+    tables = dict(
+        zip(first, _each("tables", _table, [(model, f) for f in first.values()], workers), strict=True)
+    )
+    jobs = [(tables[machine], flags) for machine, flags in zip(machines, each, strict=True)]
+    return _each("ways", _served, jobs, workers)
+
+
+def _each(
+    stage: str, job: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], workers: int
+) -> list[Any]:
+    """Return what `job` gives for each arguments, in their order, whatever the number of workers."""
+    from contextlib import nullcontext
+
+    from ..processes import pool
+
+    workers = min(workers, len(arguments))
+    out: list[Any] = []
+    with progress() as tick, pool(workers) if workers > 1 else nullcontext() as processes:
+        for one in (map if processes is None else processes.map)(job, *zip(*arguments, strict=True)):
+            out.append(one)
+            if tick:
+                tick(stage, len(out), len(arguments))
+    return out
+
+
+def _served(table: GroupedSteps, flags: dict[str, Any]) -> ServedLoad:
     from ..serving.served import serve as served_by
 
-    service, load = _service(_table(model, flags), flags), _load(flags)
+    service, load = _service(table, flags), _load(flags)
     rate = _rate(flags) if flags["trace"] or _finds(flags) else None
     with progress() as tick:
-        return served_by(service, load, flags["slo"], rate=rate, progress=tick)
+        return served_by(service, load, flags["slo"], rate=rate, bounds=flags["bounds"], progress=tick)
 
 
 def _finds(flags: dict[str, Any]) -> bool:
@@ -338,11 +379,13 @@ def _deliver_ways(found: list[ServingWay], flags: dict[str, Any]) -> None:
 
 
 def _print(served: ServedLoad) -> None:
-    from ..serving.printed import LATENCY, flow_rows, latency_rows, verdict
+    from ..serving.printed import BOUNDS, LATENCY, bounds_rows, flow_rows, latency_rows, verdict
     from ..view.terminal import print_table
 
     table, found = served.service.table, served.answers
     title = f"{table.model} on {table.machine}: {served.load.name}"
     print_table(title, LATENCY, latency_rows(found), console())
     print_table("throughput, energy, fullness", ["what", "value", "remark"], flow_rows(found), console())
+    if served.bounds is not None:
+        print_table("between the errors of its steps", BOUNDS, bounds_rows(served), console())
     say(verdict(served))

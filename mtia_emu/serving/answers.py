@@ -20,6 +20,8 @@ from .quantiles import Distribution, distribution
 from .record import EngineSteps, Log
 from .slo import ServiceLevel
 
+OUTRUN = 0.1  # of the time of arrivals; at a load of rho < 1 what waits at the end does not grow with it
+
 
 @dataclass(frozen=True)
 class Fullness:
@@ -34,7 +36,10 @@ class Fullness:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a run says. Seconds, joules, shares of 1; None where a value does not exist or is not known."""
+    """What a run says. Seconds, joules, shares of 1; None where a value does not exist or is not known.
+
+    `last_taken_up_s` is from the last arrival until a step works for the last of those that wait.
+    """
 
     requests: int
     span_s: float
@@ -58,9 +63,18 @@ class Answers:
     cached_tokens: int
     chips: int
     steps: int
+    last_taken_up_s: float
     level: ServiceLevel | None = None
     kept_share: float | None = None
     goodput_per_s: float | None = None
+
+    @property
+    def is_outrun(self) -> bool:
+        """Return whether more requests come than are served: who waits at the end waits long."""
+        if not 0 < self.offered_rate_per_s < np.inf:
+            return False
+        arrivals_s = (self.requests - 1) / self.offered_rate_per_s
+        return self.last_taken_up_s > OUTRUN * arrivals_s
 
     @property
     def keeps_level(self) -> bool | None:
@@ -102,6 +116,7 @@ def answers(log: Log, level: ServiceLevel | None = None, *, seed: int | None = 0
         cached_tokens=log.cached_tokens,
         chips=log.chips,
         steps=sum(len(e) for e in log.engines),
+        last_taken_up_s=float(log.scheduled_s.max() - log.arrival_s.max()),
         level=level,
         kept_share=kept,
         goodput_per_s=None if kept is None else kept * len(log) / span_s,

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .answers import Answers
+from .bounds import ServiceBounds
 from .quantiles import Distribution
 from .search import GreatestRate
 from .served import ServedLoad
@@ -38,6 +39,15 @@ def as_json(served: ServedLoad) -> dict[str, Any]:
         },
         "greatest_rate": None if served.greatest is None else _greatest(served.greatest),
         "answers": _answers(served.answers),
+        "bounds": None if served.bounds is None else _bounds(served.bounds),
+    }
+
+
+def _bounds(found: ServiceBounds) -> dict[str, Any]:
+    return {
+        "joules_per_output_token": found.joules_per_output_token,
+        "fast": {"greatest_rate_per_s": found.fast_rate_per_s, **_answers(found.fast)},
+        "slow": {"greatest_rate_per_s": found.slow_rate_per_s, **_answers(found.slow)},
     }
 
 
@@ -50,6 +60,7 @@ def _answers(found: Answers) -> dict[str, Any]:
     level = None if found.level is None else asdict(found.level)
     return out | {
         "fullness": asdict(found.fullness), "level": level, "keeps_level": found.keeps_level,
+        "is_outrun": found.is_outrun,
     }  # fmt: skip
 
 

@@ -87,6 +87,32 @@ def rate_text(found: GreatestRate) -> str:
     return f"greatest rate that keeps the level: {found.rate_per_s:.4g} requests a second"
 
 
+BOUNDS = ["if all steps err to one side", "at best", "as modelled", "at worst"]
+
+
+def bounds_rows(served: ServedLoad) -> list[Row]:
+    """Return rows of what all steps at an end of their errors would make of the run."""
+    found, middle = served.bounds, served.answers
+    assert found is not None
+    each = (found.fast, middle, found.slow)
+    rows = []
+    for field, name in NAMES.items():
+        for quantile in ("p50", "p99"):
+            values = [getattr(one, field) for one in each]
+            if None not in values:
+                shown = [units.seconds(getattr(v, quantile).value) for v in values]
+                rows.append([f"{name}, {quantile}", *shown])
+    if found.joules_per_output_token is not None and middle.joules_per_output_token is not None:
+        low, high = found.joules_per_output_token
+        rows.append(["energy of a token", *map(units.joules, (low, middle.joules_per_output_token, high))])
+    if served.greatest is not None:
+        rates = (found.fast_rate_per_s, served.greatest.rate_per_s, found.slow_rate_per_s)
+        rows.append(["greatest rate", *("none" if r is None else f"{r:.3g}/s" for r in rates)])
+    elif middle.level is not None:
+        rows.append(["kept", *(units.percent(one.kept_share or 0.0) for one in each)])
+    return rows
+
+
 def verdict(served: ServedLoad) -> str:
     """Return the answer as one sentence."""
     if served.greatest is not None:
@@ -95,4 +121,15 @@ def verdict(served: ServedLoad) -> str:
         text = f"The level is {level_text(served.answers)}"
     else:
         text = f"{served.answers.served_rate_per_s:.3g} requests a second are served"
-    return text[0].upper() + text[1:] + "."
+    return text[0].upper() + text[1:] + "." + _outrun_text(served)
+
+
+def _outrun_text(served: ServedLoad) -> str:
+    found = served.answers
+    if served.greatest is not None or not found.is_outrun:
+        return ""
+    late = units.seconds(found.last_taken_up_s)
+    return (
+        f" More come than can be served, {found.offered_rate_per_s:.3g} a second: the last waits {late} for "
+        "its first step, and longer the longer it goes on."
+    )

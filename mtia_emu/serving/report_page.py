@@ -13,7 +13,7 @@ from ..view.html.lines import Line, LineChart, Marked
 from ..view.html.page import Tile, figure, footer, header, notes, section, table, tiles, write_page
 from ..view.html.scales import ChartAxis, share
 from .load import Floats
-from .printed import LATENCY, chips_text, flow_rows, latency_rows, verdict
+from .printed import BOUNDS, LATENCY, bounds_rows, chips_text, flow_rows, latency_rows, verdict
 from .served import ServedLoad
 
 BINS = 240  # of a figure over time
@@ -38,6 +38,7 @@ def _parts(served: ServedLoad, title: str) -> list[Element]:
         *([figure(_rates(served), size="half")] if served.greatest is not None else []),
         section("Latency", table(LATENCY, latency_rows(found))),
         section("Throughput, energy, fullness", table(["what", "value", "remark"], flow_rows(found))),
+        *([section("Bounds", table(BOUNDS, bounds_rows(served)))] if served.bounds else []),
         section("What the numbers mean", notes(MEANINGS)),
         footer(f"Step table: {title}; load: {served.load.name}."),
     ]  # fmt: skip
@@ -49,6 +50,8 @@ MEANINGS = (
     "Between tokens: every gap between two tokens of one request, waiting after a preemption in it.",
     "Intervals are of other hours of the same traffic, by a moving-block bootstrap; the step table's own "
     "error is not in them.",
+    "Bounds, where they are asked for: served again with every step as fast, and as slow, as the table's "
+    "errors and the machine's band against measurements allow, all to one side; energy by its own band.",
 )
 
 

@@ -119,7 +119,11 @@ class StepTable(Protocol):
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What a step table says of its machine and its model; `source` is where its costs come from."""
+    """What a step table says of its machine and its model; `source` is where its costs come from.
+
+    Where the machine's model was held to measurements, these may lie as many times the table's values as the
+    bands say, lowest and highest; (1, 1) where nothing is known of that.
+    """
 
     machine: str
     model: str
@@ -130,6 +134,8 @@ class TableFacts:
     kv_bytes_per_token: int
     activation_bytes: int = 0
     idle_w: float = float("nan")
+    seconds_band: tuple[float, float] = (1.0, 1.0)
+    joules_band: tuple[float, float] = (1.0, 1.0)
 
 
 @dataclass(frozen=True)

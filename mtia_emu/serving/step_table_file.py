@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import UserError
 from ..files.writing import write_json
@@ -26,7 +26,15 @@ SCHEMA = "mtia-emu.steps.v1"
 MAX_FILE_BYTES = 1 << 24
 MOST_ANCHORS = 1 << 10  # of one direction
 MOST_SIZE = 1 << 40
+BANDS = ("seconds_band", "joules_band")
 LONGEST = 1 << 12  # letters of a text
+
+
+def _around_one(band: tuple[float, float]) -> tuple[float, float]:
+    if not band[0] <= 1 <= band[1]:
+        raise ValueError("a band is two factors, one at most 1 and one at least 1")
+    return band
+
 
 _Text = Annotated[str, Field(max_length=LONGEST)]
 _Size = Annotated[int, Field(ge=0, le=MOST_SIZE)]
@@ -34,6 +42,7 @@ _Bytes = Annotated[int, Field(ge=0, le=1 << 62)]
 _Cost = Annotated[float, Field(ge=0, le=1e9)]
 _Sizes = Annotated[tuple[_Size, ...], Field(min_length=1, max_length=MOST_ANCHORS)]
 _Ratio = Annotated[float, Field(gt=0, le=1e3)]
+_Band = Annotated[tuple[_Ratio, _Ratio], AfterValidator(_around_one)]
 _Row = tuple[_Cost, ...]
 _Grid = tuple[_Row, ...]
 
@@ -113,6 +122,8 @@ class _TableFile(_Table):
     kv_bytes_per_token: Annotated[int, Field(gt=0, le=1 << 40)]
     activation_bytes: _Bytes = 0
     idle_w: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    seconds_band: _Band = (1.0, 1.0)
+    joules_band: _Band = (1.0, 1.0)
     linear: _CurveFile
     head: _CurveFile
     prefill: _SurfaceFile
@@ -125,6 +136,7 @@ class _TableFile(_Table):
             *(self.machine, self.model, self.dtype, self.source),
             *(self.memory_bytes, self.weight_bytes, self.kv_bytes_per_token, self.activation_bytes),
             math.nan if self.idle_w is None else self.idle_w,
+            *(self.seconds_band, self.joules_band),
         )
         return GroupedSteps(
             *(facts, self.linear.curve(), self.head.curve(), self.prefill.surface(), self.decode.surface()),
@@ -159,8 +171,9 @@ def as_json(table: GroupedSteps) -> dict[str, Any]:
     facts = table.facts
     out = {
         "schema": SCHEMA,
-        **{k: v for k, v in vars(facts).items() if k != "idle_w"},
+        **{k: v for k, v in vars(facts).items() if k not in ("idle_w", *BANDS)},
         "idle_w": _known(facts.idle_w),
+        **{name: list(getattr(facts, name)) for name in BANDS},
         "linear": {"sizes": _whole(table.linear.sizes), **_named(table.linear.values)},
         "head": {"sizes": _whole(table.head.sizes), **_named(table.head.values)},
     }

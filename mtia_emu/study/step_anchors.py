@@ -25,7 +25,7 @@ from ..machine.memories import Memory
 from ..options import Options
 from ..program.isa import Binding, Program
 from ..results.machine import Computation, Machine
-from ..results.report import Layer, Report
+from ..results.report import Band, Layer, Report
 from ..reuse.memo import Memo
 from ..types import dtype
 from ..zoo.llama import LAST, LOGITS, Llama
@@ -43,7 +43,8 @@ _LAYER = re.compile(r"layers\.(\d+)\.")
 class StepAnchor:
     """What one compiled step costs by group: seconds and joules; of attention by past, all layers together.
 
-    `activation_bytes` is what activations take of DRAM, 0 where the machine does not place them.
+    `activation_bytes` is what activations take of DRAM, 0 where the machine does not place them. The bands
+    are those of the report.
     """
 
     part: StepPart
@@ -53,6 +54,8 @@ class StepAnchor:
     activation_bytes: int
     weight_bytes: int
     idle_w: float
+    seconds_band: tuple[float, float]
+    joules_band: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class ServedModel:
             _activations(program),
             self._weight_bytes(program, report.dtype),
             report.power.idle_w if report.power else idle_w(self.machine),
+            *(_factors(report.seconds_band), _factors(report.joules_band)),
         )
 
     def step(self, parts: Sequence[StepPart]) -> Report:
@@ -130,6 +134,10 @@ class ServedModel:
         if program is not None:
             return sum(b.type.bytes for b in program.consts)
         return self.model.graph("", self.model.default_dims()).parameters * dtype(number_format).bytes
+
+
+def _factors(band: Band | None) -> tuple[float, float]:
+    return (band.low, band.high) if band else (1.0, 1.0)
 
 
 def memory_bytes(machine: Machine) -> int:

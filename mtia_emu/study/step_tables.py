@@ -107,6 +107,7 @@ class _Building:
         return StepAnchor(
             part, np.mean([a.linear for a in found], axis=0), np.mean([a.head for a in found], axis=0),
             attention, max(a.activation_bytes for a in found), found[0].weight_bytes, found[0].idle_w,
+            *_widest(found),
         )  # fmt: skip
 
     @property
@@ -217,8 +218,18 @@ def _table(build: _Building) -> GroupedSteps:
         *(memory_bytes(served.machine), each[0].weight_bytes, served.kv_bytes_per_token),
         max(a.activation_bytes for a in each),
         each[0].idle_w,
+        *_widest(each),
     )
     return GroupedSteps(facts, build.linear(), _head(build), build.prefill(), build.decode())
+
+
+def _widest(anchors: Sequence[StepAnchor]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return bands of seconds and joules that hold those of all anchors."""
+    return _around([a.seconds_band for a in anchors]), _around([a.joules_band for a in anchors])
+
+
+def _around(bands: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(low for low, _ in bands), max(high for _, high in bands)
 
 
 def _head(build: _Building) -> Curve:

@@ -308,6 +308,7 @@ CASES: dict[tuple[str, str], Case] = {
             "--static": ("", "", "--static"),
         }.items()
     },
+    ("serve", "--bounds"): Case(BUSY, "", "--bounds", key("bounds")),
     ("serve", "--memory-share"): Case(BUSY, "", "--memory-share 0.5", key("service")),
     ("serve", "--reserve"): Case(BUSY, "", "--reserve 1e9", key("service")),
     ("serve", "--over"): Case(BUSY.replace("--json -", ""), "", "--over engines=1,2", printed),

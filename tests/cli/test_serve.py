@@ -121,3 +121,8 @@ def test_ways_are_printed_side_by_side(tmp_path: Path) -> None:
 def test_ways_that_cannot_be_are_refused(words: tuple[str, ...], text: str) -> None:
     done = cli(*TABLE, "--rate", "2", "--requests", "9", *words)
     assert done.exit_code == 2 and text in done.stderr
+
+
+def test_ways_are_the_same_on_any_number_of_workers() -> None:
+    words = (*TABLE, "--requests", "30", "--over", "concurrency=1,8", "--json", "-")
+    assert cli(*words, "--workers", "2").stdout == cli(*words).stdout

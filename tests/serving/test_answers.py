@@ -54,3 +54,13 @@ def test_gaps_between_tokens_are_those_of_every_request() -> None:
     every = np.concatenate([np.diff(log.token_times(n)) for n in range(len(made))])
     assert weights.sum() == len(every) and (values * weights).sum() == pytest.approx(every.sum())
     assert np.allclose(np.sort(np.repeat(values, weights.astype(int))), np.sort(every))
+
+
+@pytest.mark.parametrize(("gap_s", "outrun"), [(3.0, False), (1.2, False), (0.5, True)])
+def test_a_rate_that_is_never_served_is_seen(gap_s: float, outrun: bool) -> None:
+    """A request of one token takes a second, one after another."""
+    rules = replace(SYNCHRONOUS, max_sequences=1)
+    service = Service(FlatTable(1.0), rules, blocks=100)  # type: ignore[arg-type]
+    found = answers(simulate(service, load(*((gap_s * n, 4, 1) for n in range(50)))))
+    assert found.is_outrun is outrun
+    assert found.last_taken_up_s == pytest.approx(max(49 * (1 - gap_s), 0))
