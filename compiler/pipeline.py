@@ -390,8 +390,7 @@ def _types(graph: Graph) -> dict[str, TensorType]:
 
 def _place_notes(schedule: Schedule) -> tuple[str, ...]:
     """Return what to say of inputs that lie in the memory of outputs."""
-    graph = schedule.graph
-    after = {old: new for new, old in graph.states.items()}
+    graph, after = schedule.graph, {old: new for new, old in schedule.graph.states.items()}
     grown = [v for v in graph.inputs if v in after and graph.type_of(after[v]) != graph.inputs[v]]
     if not grown:
         return ()

@@ -70,6 +70,15 @@ class Optimiser:
         """Return the next values of a weight and of its state."""
         raise NotImplementedError
 
+    def increments(
+        self, a: Arithmetic, gradient: str, state: State, at: Moment
+    ) -> tuple[str, dict[str, str]]:
+        """Return what is added to a weight and to its state, 0 where the gradient is.
+
+        Only an optimiser that does not move all has them.
+        """
+        raise NotImplementedError
+
     def decayed(self, a: Arithmetic, weight: str, gradient: str) -> str:
         """Return the gradient with that of half the squared weights, times `weight_decay`."""
         if not self.weight_decay:
@@ -96,6 +105,11 @@ class Sgd(Optimiser):
     @property
     def moves_all(self) -> bool:
         return bool(self.weight_decay or self.momentum)
+
+    def increments(
+        self, a: Arithmetic, gradient: str, state: State, at: Moment
+    ) -> tuple[str, dict[str, str]]:
+        return a("mul", gradient, a("neg", at.rate)), {}
 
     def update(
         self, a: Arithmetic, weight: str, gradient: str, state: State, at: Moment
@@ -171,13 +185,18 @@ class Adagrad(Optimiser):
     def update(
         self, a: Arithmetic, weight: str, gradient: str, state: State, at: Moment
     ) -> tuple[str, dict[str, str]]:
-        g = self.decayed(a, weight, gradient)
-        square, kind = a("mul", g, g), a.builder.type_of(weight)
+        change, more = self.increments(a, self.decayed(a, weight, gradient), state, at)
+        return a("add", weight, change), {"sum": a("add", state["sum"], more["sum"])}
+
+    def increments(
+        self, a: Arithmetic, gradient: str, state: State, at: Moment
+    ) -> tuple[str, dict[str, str]]:
+        square, kind = a("mul", gradient, gradient), a.builder.type_of(gradient)
         if self.rowwise and kind.rank > 1:
             square = a("reduce_mean", square, axes=(kind.rank - 1,), keepdims=True)
-        total = a("add", state["sum"], square)
-        change = a("div", a("mul", g, at.rate), a("add", a("sqrt", total), self.eps))
-        return a("sub", weight, change), {"sum": total}
+        root = a("sqrt", a("add", state["sum"], square))
+        change = a("div", a("mul", gradient, a("neg", at.rate)), a("add", root, self.eps))
+        return change, {"sum": square}
 
 
 OPTIMISERS: dict[str, type[Optimiser]] = {kind.__name__.lower(): kind for kind in (Sgd, Adam, AdamW, Adagrad)}

@@ -307,9 +307,13 @@ class _Writer:
     def _touched(self, a: Arithmetic, name: str, gradient: Gradient, finite: str) -> dict[str, str]:
         """Return the same where only looked-up rows change; a step that is skipped puts them back."""
         rows, optimiser, master = self._rows(a, name, gradient), self.recipe.optimiser, self._master(name)
-        if optimiser.adds and not self.narrow:
-            return {name: rows.added(name, a("mul", gradient.values, a("neg", RATE)))}
         state = self._slots(name)
+        if not (optimiser.moves_all or self.narrow):
+            each = gradient.values if optimiser.adds else rows.once
+            taken = {slot: rows.of(old) for slot, old in state.items()}
+            change, more = optimiser.increments(a, each, taken, Moment(RATE, STEP))
+            added = {name: change} | {state[slot]: value for slot, value in more.items()}
+            return {old: rows.added(old, value) for old, value in added.items()}
         before = {old: rows.of(old) for old in (master, *state.values())}
         taken = {slot: before[old] for slot, old in state.items()}
         new, slots = optimiser.update(a, before[master], rows.whole, taken, Moment(RATE, STEP))

@@ -110,7 +110,7 @@ def rows_note(graph: Graph, looked_up: Mapping[str, int], optimiser: Optimiser) 
     which = f"%{next(iter(looked_up))}" + (", ..." if len(looked_up) > 1 else "")
     waits = "; what moves the others without a gradient (momentum, moments, decay) waits until they are"
     return (
-        f"{len(looked_up)} tables ({which}) have gradients of the rows that are looked up, {rows:,} of "
-        f"{total:,} at most; only these are changed, in place{waits if optimiser.moves_all else ''} "
-        "(--embeddings tables: gradients of whole tables)",
+        f"tables that are only looked up: {len(looked_up)} ({which}), with gradients of the rows that are, "
+        f"{rows:,} of {total:,} at most; only these are changed, in place"
+        f"{waits if optimiser.moves_all else ''} (--embeddings tables: gradients of whole tables)",
     )

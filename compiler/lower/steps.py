@@ -110,8 +110,8 @@ class Schedule:
         """Return whether a result is the next value of the state that is the first operand, and can be made
         in its place: no node behind this one reads what lies there.
         """
-        old, place = node.inputs[0], self.in_place.get(node.output)
-        if place is None or self.graph.states.get(node.output) != old:
+        place = self.in_place.get(self.graph.state_after(node))
+        if place is None:
             return False
         same = {name for name, view in self.values.items() if view.buffer == place.buffer}
         later = takewhile(lambda other: other is not node, reversed(self.graph.nodes))

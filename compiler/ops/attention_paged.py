@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,16 @@ from .shapes import take
 from .spelling import Call, Unsupported, bounded, counted, onnx
 
 KEY_CACHE, VALUE_CACHE, ENDS, PAST, TABLE, COS, SIN, SLOTS, SINK, KEY_NORM = 3, 4, 5, 6, 7, 8, 9, 10, 11, 13
+
+
+def paged_states(nodes: Iterable[Any]) -> dict[str, str]:
+    """Return, of ONNX nodes, the caches in pages: the cache behind a step, at the one before, one for each.
+
+    The operator changes them in place: both are one memory.
+    """
+    paged = [n for n in nodes if (n.domain, n.op_type) == ("com.microsoft", "PagedAttention")]
+    pairs = [p for n in paged for p in zip(n.input[KEY_CACHE : VALUE_CACHE + 1], n.output[1:3], strict=False)]
+    return {new: old for old, new in dict(pairs).items() if new}
 
 
 @dataclass(frozen=True)

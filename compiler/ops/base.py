@@ -170,7 +170,7 @@ def work(graph: Graph, node: Node) -> Work:
     """Return the work of a node: compulsory traffic reads each distinct operand byte once."""
     operands = [graph.type_of(v) if v else None for v in node.inputs]
     count = op_named(node.op).count(operands, node.types, node.attrs)
-    if node.inputs and graph.states.get(node.output) == node.inputs[0]:
+    if graph.state_after(node):
         count = count.in_place()
     distinct = {v: graph.type_of(v).bytes for v in node.inputs if v}
     first = operands[0] if operands else None

@@ -14,5 +14,9 @@ def prepared(graph: Graph) -> Graph:
     There x sigmoid(x) is silu, which is 0 where a row is another rank's. Other graphs stay as they are.
     """
     routed = lower(graph, (RouteExperts(),))
-    mixed = any(node.op == "expert_matmul" for node in routed.nodes)
-    return lower(routed, (Legalise(),)) if mixed else graph
+    return lower(routed, (Legalise(),)) if has_experts(routed) else graph
+
+
+def has_experts(graph: Graph) -> bool:
+    """Return whether a graph has products with routed experts."""
+    return any(node.op == "expert_matmul" for node in graph.nodes)

@@ -362,15 +362,17 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
             yield prefix + name, info
 
 
+TABLES_OF_RATES = ("pe.matrix.rates.", "energy.mac_pj.", "energy.zero_mac_pj.")
+SYSTEM_TABLES = ("links.", "switches.", "host.")  # what begins the keys of a system's file, not of a chip's
+
+
 def parse_setting(text: str) -> tuple[str, object]:
     """Return (key, value) of a `KEY=VALUE` text; the value is read as TOML, else taken as a string."""
     key, equals, raw = text.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {text!r}: not KEY=VALUE (right: --set pe.matrix.rows=64)")
     key = key.strip()
-    if key not in known_keys() and not any(
-        key.startswith(k + ".") for k in ("pe.matrix.rates", "energy.mac_pj", "energy.zero_mac_pj")
-    ):
+    if key not in known_keys() and not key.startswith((*TABLES_OF_RATES, *SYSTEM_TABLES)):
         raise UserError(f"--set {text!r}: unknown key '{key}'{nearest(key, known_keys())}")
     try:
         return key, tomllib.loads(f"x = {raw.strip()}")["x"]

@@ -11,6 +11,7 @@ import numpy as np
 from mtia_emu.compiler.formats import format_text, quantised
 from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.partition.mesh import Mesh, parse_parallel
+from mtia_emu.compiler.partition.prepare import has_experts, prepared
 from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.reference import evaluate
 
@@ -22,7 +23,7 @@ from ..results.check import Check
 from ..results.report import Comparison, Report, compare
 from ..reuse.memo import Memo
 from ..sources import Source
-from ..system.load import load_system, system_names
+from ..system.load import load_system, settings_of, system_names
 from ..system.topology import System
 from .accelerator import Accelerator, GraphModel
 from .partition import Partition
@@ -66,7 +67,9 @@ def split_run(
         raise UserError("--parallel says how chips of a system share a model (right: --system NAME too)")
     if options.by_layer:
         raise UserError("--by-layer is of one chip (right: without --system)")
-    system = load_system(options.system)
+    of_system = settings_of(settings)
+    settings = {key: x for key, x in settings.items() if key not in of_system}
+    system = load_system(options.system, of_system)
     graph = source.graph({name: x.shape for name, x in inputs.items()} if inputs else None)
     chosen = options if options.state is not None else replace(options, state=source.state)
     model = GraphModel(graph, chosen, About(source.name, str(source.path), source.dims))
@@ -94,6 +97,8 @@ def _fastest(
     tried: list[tuple[int, float, SystemMachine, Report]] = []
     faults: list[UserError] = []
     meshes = list(candidates(len(system.chips)))
+    if has_experts(prepared(model.graph)):
+        meshes += experts_apart(len(system.chips))
     for number, mesh in enumerate(meshes):
         if progress is not None:
             progress(f"split {mesh}", number, len(meshes))
@@ -142,6 +147,11 @@ def candidates(chips: int) -> Iterator[Mesh]:
             if pp == 1 or tp in (1, 4, 8):
                 yield Mesh({"pp": pp, "tp": tp})
             tp *= 2
+
+
+def experts_apart(chips: int) -> list[Mesh]:
+    """Return the meshes that `auto` tries of a mixture of experts: 4 and 16 of `ep`, 1 and 8 of `tp`."""
+    return [Mesh({"ep": ep, "tp": tp}) for ep in (4, 16) for tp in (1, 8) if ep * tp <= chips]
 
 
 def beside(system: System, gpu: str, mesh: Mesh) -> SystemMachine | None:

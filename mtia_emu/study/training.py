@@ -37,7 +37,7 @@ from .rank_runs import RankRuns
 from .stage_time import StageRun
 from .system_run import beside
 from .training_spread import Spread, spread
-from .training_steps import Array, Arrays, Plan, Steps
+from .training_steps import Array, Arrays, Plan, StepRunner
 from .tuning import tuning
 
 Progress = Callable[[str, int, int], None]
@@ -156,7 +156,9 @@ def _trained(
         if isinstance(on, Chip)
         else _on_system(source, step, on, gpu, tick)
     )
-    losses = Steps(source, step, timed.graphs, timed.execute, plan, tick).losses() if plan.steps else None
+    losses = (
+        StepRunner(source, step, timed.graphs, timed.execute, plan, tick).losses() if plan.steps else None
+    )
     target = step.graph.inputs[TARGET]
     tokens = step.recipe.loss == "cross-entropy"
     items = step.recipe.accumulate * (target.size if tokens else (target.shape or (1,))[0])

@@ -37,8 +37,8 @@ def spread(
     machine = SystemMachine(loaded, mesh, settings, changed=changed)
     if machine.is_gpu:
         raise UserError(
-            f"--system {system} is of GPUs, which run no programs (right: a system of chips; a system of GPUs "
-            "beside it is --gpu)"
+            f"--system {system} is of GPUs, which run no programs (right: a system of chips; "
+            "--gpu has one of GPUs beside it)"
         )
     if zero and mesh.sizes["dp"] == 1:
         raise UserError(f"--zero shares states out over dp, of which {mesh} has none (right: as in dp=2)")

@@ -49,7 +49,7 @@ class Plan:
 
 
 @dataclass
-class Steps:
+class StepRunner:
     """Steps of `graphs`, executed: `execute` runs one of them on chips, by its number and inputs."""
 
     source: Source

@@ -37,13 +37,13 @@ from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
 from ..sources import ZOO, open_model
 from ..study.accelerator import Accelerator, GraphModel
 from ..study.system_machine import SystemMachine
-from ..system.load import load_system
+from ..system.load import load_system, settings_of
 from ..types import dtype
 from .expression import evaluate
 from .fleets import check_fleet, fleet_columns, silicon_numbers
 from .row import EXCLUDED, FAILED, OK, Row, layer_groups, model_metrics, overall
 from .space import Point
-from .spec import NO_SYSTEM, ONE_RANK, OVER, PARALLEL, SYSTEM, Spec, Workload
+from .spec import NO_SYSTEM, ONE_RANK, OVER, PARALLEL, SYSTEM, Spec, Workload, beside
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,8 @@ class Evaluator:
         if name == NO_SYSTEM:
             return self.machine(chip), 1
         mesh = parse_parallel(str(params.get(PARALLEL, ONE_RANK)))
-        return SystemMachine(load_system(name), mesh, memoise=self.memoise, changed=chip), mesh.chips
+        system = load_system(name, settings_of(params))
+        return SystemMachine(system, mesh, memoise=self.memoise, changed=chip), mesh.chips
 
     def _costs(self, program: Program, chip: Chip, lookups: Mapping[int, Lookups]) -> list[BlockCost]:
         return memoised_costs(program, chip, self.memoise, lookups)
@@ -179,7 +180,7 @@ class Evaluator:
 
     def _chip(self, params: dict[str, Any]) -> tuple[dict[str, Any], Chip]:
         values = copy.deepcopy(self.job.chip)
-        put_all(values, {key: x for key, x in params.items() if key not in OVER})
+        put_all(values, {key: x for key, x in params.items() if not beside(key)})
         for key, text in self.job.spec.link.items():
             params[key] = _whole(evaluate(text, flat(filled(values))))
             put(values, key, params[key])

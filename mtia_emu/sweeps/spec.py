@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from ..errors import UserError, nearest
 from ..files import toml
 from ..files.writing import valid
-from ..machine.chip import known_keys, load_chip
+from ..machine.chip import SYSTEM_TABLES, known_keys, load_chip
 from ..options import Machines, Options, declared
 from ..silicon import load_silicon
 from .axis import Axis, axis
@@ -48,6 +48,13 @@ DERIVED = ("area_mm2", "dollars")  # what constraints may name besides the chip'
 TABLES = ("pe.matrix.rates.", "energy.mac_pj.")
 SYSTEM, PARALLEL, NO_SYSTEM, ONE_RANK = "system", "parallel", "none", "tp=1"
 OVER = {SYSTEM: NO_SYSTEM, PARALLEL: ONE_RANK}  # axes that are no parameters of a chip, at the base chip
+
+
+def beside(key: str) -> bool:
+    """Return whether a parameter is no chip's, but of the system that it stands in."""
+    return key in OVER or key.startswith(SYSTEM_TABLES)
+
+
 BELOW = {"seed": 1 << 32}  # what whole numbers must be below: the samplers take no larger seed
 
 
@@ -215,10 +222,11 @@ def _named(models: tuple[Workload, ...], where: str) -> tuple[Workload, ...]:
 
 def _check_keys(spec: Spec, where: str) -> None:
     known = known_keys()
-    if PARALLEL in spec.set and SYSTEM not in spec.set:
-        raise UserError(f"{where}: 'parallel' splits models over a system (right: 'system' too)")
+    lost = [key for key in spec.set if beside(key) and SYSTEM not in spec.set]
+    if lost:
+        raise UserError(f"{where}: '{lost[0]}' is of a system (right: 'system' too)")
     for key in (*spec.set, *spec.link):
-        if key not in known and not (key in OVER and key in spec.set) and not key.startswith(TABLES):
+        if key not in known and not (beside(key) and key in spec.set) and not key.startswith(TABLES):
             raise UserError(f"{where}: unknown parameter '{key}'{nearest(key, [*known, *OVER])}")
     count = sum(len(one.values) for one in spec.axes)
     if count > MOST_VALUES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from ..errors import UserError, refuse_unknown
 from ..files import toml
+from ..machine.chip import SYSTEM_TABLES
 from .build import build
 from .form import MOST_WITH_CONSENT, SystemFile
 from .library import checked as checked_library
@@ -58,6 +60,11 @@ def load_system(
         raise UserError(f"{where}: {faults(error)}") from None
     _check_size(file, copies, where, consent)
     return build(file, copies, _library(file, where))
+
+
+def settings_of(settings: Mapping[str, object]) -> dict[str, str]:
+    """Return those of some settings that are of a system, by dotted key, as TOML text."""
+    return {k: json.dumps(x) for k, x in settings.items() if k.startswith(SYSTEM_TABLES)}
 
 
 def _library(file: SystemFile, where: str) -> Any:

@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 from mtia_emu.compiler.check import check
 from mtia_emu.compiler.frontend import load
+from mtia_emu.compiler.ops.base import work
+from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.reference import evaluate
 from node_cases import Array, Case, f32
 
+from mtia_emu.engine.function import execute
 from mtia_emu.errors import UserError
+from mtia_emu.machine.chip import load_chip
+
+CHIP = load_chip("mtia-2i")
 
 HEADS, GROUPS, SIZE, BLOCK, PAGES, BLOCKS = 4, 2, 16, 4, 4, 17
 
@@ -135,6 +141,29 @@ def test_it_computes_what_its_text_defines(name: str, tmp_path: Path) -> None:
     for mine, right in zip(got.values(), defined(CASES[name]), strict=True):
         assert mine.shape == right.shape
         np.testing.assert_allclose(mine, right, rtol=0, atol=5e-6 * max(1.0, np.abs(right).max()))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_program_changes_the_pages_in_place(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    given = CASES[name].case().build(path)
+    graph = check(load(path, {}, input_shapes={k: v.shape for k, v in given.items()}))
+    assert dict(graph.states) == {"y1": "x3", "y2": "x4"}
+    program = compile_graph(graph, CHIP, dtype="fp32").program
+    at = {b.name: b.address for b in (*program.inputs, *program.outputs)}
+    assert (at["y1"], at["y2"]) == (at["x3"], at["x4"])
+    got = execute(program, CHIP, given).outputs
+    for mine, right in zip((got[f"y{i}"] for i in range(3)), defined(CASES[name]), strict=True):
+        np.testing.assert_allclose(mine, right, rtol=0, atol=2e-5 * max(1.0, np.abs(right).max()))
+
+
+def test_only_new_rows_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    CASES["decode of data"].case().build(path)
+    graph = load(path)
+    new, pool = (2 * n * GROUPS * SIZE * 4 for n in (3, BLOCKS * BLOCK))
+    for model, wanted in ((graph, new), (graph.with_states({}), new + pool)):
+        assert sum(work(model, n).write_bytes for n in model.nodes if n.op == "scatter_rows") == wanted
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,16 @@ def test_a_system_and_a_split_are_axes(make: Any) -> None:
     assert reference(evaluator)[0].params == {"system": "none", "parallel": "tp=1"}
 
 
+def test_links_are_axes(make: Any) -> None:
+    links = {"links.link.bytes_per_s": [1e8, 8e9]}
+    spec = make(set={"system": ["tiny-board"], "parallel": ["tp=4"], **links}, constraints=[])
+    evaluator = Evaluator(make_job(spec))
+    slow, fast = (evaluator.row(p).metrics["seconds"] for p in Space(spec))
+    assert slow > 2 * fast
+    with pytest.raises(UserError, match=r"'links.link.bytes_per_s' is of a system"):
+        make(set=links, constraints=[])
+
+
 def test_a_split_without_a_system_is_refused(make: Any) -> None:
     with pytest.raises(UserError, match=r"right: 'system' too"):
         make(set={"parallel": ["tp=2"]})

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mtia_emu.errors import UserError
 from mtia_emu.system.library import library_names, load_library
-from mtia_emu.system.load import load_system, system_names, system_text
+from mtia_emu.system.load import load_system, settings_of, system_names, system_text
 from mtia_emu.system.topology import System
 
 ISLANDS = Path(__file__).with_name("two_islands.toml").read_text(encoding="utf-8")
@@ -121,3 +121,10 @@ def test_any_text_is_refused_as_ours(text: str) -> None:
 
     with tempfile.TemporaryDirectory() as folder, pytest.raises(UserError):
         of(text, Path(folder))
+
+
+def test_settings_of_a_system_are_taken_from_those_of_chips() -> None:
+    settings = {"links.link.bytes_per_s": 1e9, "pe.matrix.rows": 8, "host.power_w": 7}
+    of_system = settings_of(settings)
+    assert of_system == {"links.link.bytes_per_s": "1000000000.0", "host.power_w": "7"}
+    assert load_system("tiny-board", of_system).host_w == 7

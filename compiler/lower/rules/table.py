@@ -236,10 +236,11 @@ def _scatter_rows(schedule: Schedule, node: Node) -> list[View]:
     if 0 in (*x.shape, *updates.shape) or not ScatterKernel.fits(schedule.chip, x.shape[1], x.dtype.bytes):
         return schedule.on_core(node)
     count, here = math.prod(indices.shape), schedule.may_change(node)
-    out = schedule.in_place[node.output] if here else schedule.result(node)
+    place = schedule.in_place[schedule.graph.state_after(node)] if here else None
+    out = place.reshape(x.shape) if place is not None else schedule.result(node)
     flat = schedule.packed(node, indices).reshape((1, count))
     rows = schedule.packed(node, updates).reshape((count, x.shape[1]))
-    assert flat is not None and rows is not None  # packed elements have any shape
+    assert flat is not None and rows is not None and out is not None  # packed elements have any shape
     if not here:
         schedule.step(node, "copy", [x], [out])
     reduction = str(node.attrs.get("reduction", "none"))
