@@ -137,8 +137,8 @@ def _outrun_text(served: ServedLoad) -> str:
     found = served.answers
     if served.greatest is not None or not found.is_outrun:
         return ""
-    late = units.seconds(found.last_taken_up_s)
+    late, offered = units.seconds(found.last_taken_up_s), a_second(found.offered_rate_per_s)
     return (
-        f" More come than can be served, {a_second(found.offered_rate_per_s)} a second: the last waits {late} for "
+        f" More come than can be served, {offered} a second: the last waits {late} for "
         "its first step, and longer the longer it goes on."
     )
