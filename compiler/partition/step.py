@@ -124,6 +124,10 @@ def _gradients(step: TrainingStep, known: Mapping[str, Layout]) -> dict[str, Lay
         state = next((s for s in step.states if s.startswith(f"{weight}.")), weight)
         alike = state in known and shape == kinds[state].shape
         lie[value] = known[state] if alike else Layout((WHOLE,) * len(shape))
+    data = set(step.data)
+    for node in step.graph.nodes:  # indices, as the optimiser takes them of the batch
+        if node.origin.endswith(OPTIMISER) and data.intersection(node.inputs):
+            lie |= {v: Layout((WHOLE,) * t.rank) for v, t in zip(node.outputs, node.types, strict=True)}
     return lie
 
 

@@ -20,6 +20,11 @@ NAMES = {
 }
 
 
+def a_second(rate: float) -> str:
+    """Return a rate in three digits, or whole where it has more."""
+    return f"{rate:,.0f}" if 1000 <= rate < math.inf else f"{rate:.3g}"
+
+
 def latency_rows(found: Answers) -> list[Row]:
     """Return a row for each measure of latency."""
     return [_latency(text, getattr(found, name)) for name, text in NAMES.items()]
@@ -43,10 +48,14 @@ def flow_rows(found: Answers) -> list[Row]:
     full = found.fullness
     rows = [
         ["requests", f"{found.requests:,}", f"in {units.seconds(found.span_s)}, {found.steps:,} steps"],
-        ["served", f"{found.served_rate_per_s:.3g}/s", f"offered {found.offered_rate_per_s:.3g}/s"],
+        [
+            "served",
+            f"{a_second(found.served_rate_per_s)}/s",
+            f"offered {a_second(found.offered_rate_per_s)}/s",
+        ],
         ["output tokens", f"{found.output_tokens_per_s:,.0f}/s", chips_text(found)],
         ["for each chip", f"{found.output_tokens_per_s_per_chip:,.0f}/s", ""],
-        ["for each user", "none" if user is None else f"{user:.3g}/s", "the median"],
+        ["for each user", "none" if user is None else f"{a_second(user)}/s", "the median"],
         ["energy", "not known" if joules is None else f"{units.joules(joules)}/token", _idle(found)],
         ["busy", units.percent(found.utilisation), f"{full.mean_decoding:.1f} sequences decode"],
         ["waiting", f"{full.mean_waiting:.2f}", f"at most {full.most_waiting}"],
@@ -55,7 +64,7 @@ def flow_rows(found: Answers) -> list[Row]:
         ["found in the cache", f"{found.cached_tokens:,} tokens", ""],
     ]
     if found.level is not None and found.kept_share is not None and found.goodput_per_s is not None:
-        rows.append(["goodput", f"{found.goodput_per_s:.3g}/s", level_text(found)])
+        rows.append(["goodput", f"{a_second(found.goodput_per_s)}/s", level_text(found)])
     return rows
 
 
@@ -107,7 +116,7 @@ def bounds_rows(served: ServedLoad) -> list[Row]:
         rows.append(["energy of a token", *map(units.joules, (low, middle.joules_per_output_token, high))])
     if served.greatest is not None:
         rates = (found.fast_rate_per_s, served.greatest.rate_per_s, found.slow_rate_per_s)
-        rows.append(["greatest rate", *("none" if r is None else f"{r:.3g}/s" for r in rates)])
+        rows.append(["greatest rate", *("none" if r is None else f"{a_second(r)}/s" for r in rates)])
     elif middle.level is not None:
         rows.append(["kept", *(units.percent(one.kept_share or 0.0) for one in each)])
     return rows
@@ -120,7 +129,7 @@ def verdict(served: ServedLoad) -> str:
     elif served.answers.level is not None:
         text = f"The level is {level_text(served.answers)}"
     else:
-        text = f"{served.answers.served_rate_per_s:.3g} requests a second are served"
+        text = f"{a_second(served.answers.served_rate_per_s)} requests a second are served"
     return text[0].upper() + text[1:] + "." + _outrun_text(served)
 
 
@@ -128,8 +137,8 @@ def _outrun_text(served: ServedLoad) -> str:
     found = served.answers
     if served.greatest is not None or not found.is_outrun:
         return ""
-    late = units.seconds(found.last_taken_up_s)
+    late, offered = units.seconds(found.last_taken_up_s), a_second(found.offered_rate_per_s)
     return (
-        f" More come than can be served, {found.offered_rate_per_s:.3g} a second: the last waits {late} for "
+        f" More come than can be served, {offered} a second: the last waits {late} for "
         "its first step, and longer the longer it goes on."
     )

@@ -13,7 +13,7 @@ from ..view.html.lines import Line, LineChart, Marked
 from ..view.html.page import Tile, figure, footer, header, notes, section, table, tiles, write_page
 from ..view.html.scales import ChartAxis, share
 from .load import Floats
-from .printed import BOUNDS, LATENCY, bounds_rows, chips_text, flow_rows, latency_rows, verdict
+from .printed import BOUNDS, LATENCY, a_second, bounds_rows, chips_text, flow_rows, latency_rows, verdict
 from .served import ServedLoad
 
 BINS = 240  # of a figure over time
@@ -70,7 +70,7 @@ def _what(served: ServedLoad) -> str:
 
 def _tiles(served: ServedLoad) -> list[Tile]:
     found = served.answers
-    out = [Tile("requests", f"{found.served_rate_per_s:.3g}/s", chips_text(found))]
+    out = [Tile("requests", f"{a_second(found.served_rate_per_s)}/s", chips_text(found))]
     for name, measure in (("first token", found.ttft_s), ("token after", found.tpot_s)):
         if measure is not None:
             median = f"median {units.seconds(measure.p50.value)}"

@@ -13,6 +13,7 @@ from ..view.html.lines import ScatterChart, Spot
 from ..view.html.page import figure, footer, header, notes, section, table, write_page
 from ..view.html.scales import ChartAxis
 from .answers_json import as_json
+from .printed import a_second
 from .served import ServedLoad
 
 COLUMNS = ["", "served", "chip", "user", "first", "after", "a token"]
@@ -85,7 +86,7 @@ def _row(way: ServingWay, best: bool) -> list[str]:
     late = [units.seconds(x.p99.value) if x else "none" for x in (found.ttft_s, found.tpot_s)]
     joules = found.joules_per_output_token
     energy = "not known" if joules is None else units.joules(joules)
-    flow = [f"{found.served_rate_per_s:.3g}/s", f"{way.chip_rate:,.0f}", f"{way.user_rate:.3g}"]
+    flow = [f"{a_second(found.served_rate_per_s)}/s", f"{way.chip_rate:,.0f}", f"{way.user_rate:.3g}"]
     return [*way.values, BEST * best, *flow, *late, energy, *kept]
 
 

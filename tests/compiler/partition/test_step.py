@@ -72,6 +72,11 @@ def test_each_gradient_is_exchanged_once_and_with_zero_in_two_halves() -> None:
     assert shared == {"reduce_scatter": weights, "all_gather": weights + twice, "all_reduce": 2}
 
 
+def test_rows_of_a_table_are_gathered_once_with_their_indices() -> None:
+    found = exchanges(split_step(step("llama-tiny"), parse_parallel("dp=2")).split)
+    assert found["all_gather"] == 2
+
+
 def test_zero_holds_half_of_the_states() -> None:
     one = step("resnet-tiny")
     split = split_step(one, parse_parallel("dp=2"), shard_states=True).split
