@@ -149,7 +149,10 @@ def test_a_program_changes_the_pages_in_place(name: str, tmp_path: Path) -> None
     given = CASES[name].case().build(path)
     graph = check(load(path, {}, input_shapes={k: v.shape for k, v in given.items()}))
     assert dict(graph.states) == {"y1": "x3", "y2": "x4"}
-    program = compile_graph(graph, CHIP, dtype="fp32").program
+    compiled = compile_graph(graph, CHIP, dtype="fp32")
+    copied = {v.buffer for s in compiled.schedule.steps if s.kernel == "copy" for v in s.inputs}
+    assert copied.isdisjoint({"y1", "y2"})
+    program = compiled.program
     at = {b.name: b.address for b in (*program.inputs, *program.outputs)}
     assert (at["y1"], at["y2"]) == (at["x3"], at["x4"])
     got = execute(program, CHIP, given).outputs
