@@ -25,7 +25,7 @@ def test_every_option_is_a_keyword_of_its_type() -> None:
 
 
 def test_every_option_has_a_use_and_every_use_its_flags() -> None:
-    uses = {"compile", "operator", "run", "program", "sweep", "workload"}
+    uses = {"compile", "operator", "run", "program", "sweep", "system", "workload"}
     for kind in (Options, Mode, Machines):
         for f, spelt in declared(kind):
             assert spelt.text and spelt.uses and uses >= {*spelt.uses}, f.name

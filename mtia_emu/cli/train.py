@@ -133,7 +133,7 @@ def train(model: str, **flags: Any) -> None:
           --loss cross-entropy --optimizer adamw
       mtia-emu train zoo:llama-tiny --dim batch=4 --loss cross-entropy --optimizer adamw \\
           --system mtia-2i-server --parallel dp=2,tp=2 --zero --steps 3 --check
-      mtia-emu train model.onnx --loss mse --emit step.ir && mtia-emu explain step.ir
+      mtia-emu train model.onnx --loss mse --emit step.ir
     """
     if flags["emit"]:
         _emit(model, flags)
