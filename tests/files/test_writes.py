@@ -18,6 +18,8 @@ TINY = ["m.onnx", "--chip", "tiny"]
 SETS = ["--set", "dram.channels=1..2 step 1"]
 SWEEP = ["sweep", "--model", "m.onnx", "--chip", "tiny", *SETS, "-o", "s.db"]
 # Each command with what it is to write; one may read what those before it wrote.
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SERVED = ["--rate", "2", "--requests", "20", "-o", "serve.html"]
 COMMANDS: list[tuple[list[str], list[str]]] = [
     (["run", *TINY, "--check", "--json", "a.json", "--roofline", "roof.png"], ["a.json", "roof.png"]),
     (["gemm", "4", "8", "4", "--chip", "tiny", "--check", "--json", "b.json"], ["b.json"]),
@@ -53,6 +55,15 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["explain", *TINY], []),
     (["timeline", *TINY, "-o", "t.svg"], ["t.svg"]),
     (["fuzz", "--count", "1", "--workers", "1"], []),
+    (["systems", "tiny-board"], []),
+    (["collective", "all_reduce", "--system", "tiny-board", "--bytes", "1KiB"], []),
+    (["shard", "zoo:dlrm-small", "--system", "tiny-board", "--json", "shard.json"], ["shard.json"]),
+    (["steps", f"{EXAMPLES}/step-table.json"], []),
+    (["serve", "toy-decoder", "--table", f"{EXAMPLES}/step-table.json", *SERVED], ["serve.html"]),
+    (["rank", f"{EXAMPLES}/ranking-2-chips.toml"], []),
+    (["fleet", f"{EXAMPLES}/fleet-h100.toml", "--samples", "64", "-o", "fleet.html"], ["fleet.html"]),
+    (["plan", f"{EXAMPLES}/fleet-plan.toml", "--json", "plan.json"], ["plan.json"]),
+    (["train", *TINY, "--loss", "mse", "--optimizer", "sgd", "--emit", "step.ir"], ["step.ir"]),
 ]
 LONG = ["conformance", "--case", "test_add"]
 SCRIPT = """

@@ -127,7 +127,8 @@ def test_a_mean_of_nothing_is_not_compared() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "op"), list(zip(testing.JOINT, ("concat", "embedding_bags", "append"), strict=True))
+    ("name", "op"),
+    list(zip(testing.JOINT, ("concat", "embedding_bags", "append", "expert_matmul"), strict=True)),
 )
 def test_joint_motifs_are_joined_now_and_then(name: str, op: str) -> None:
     graphs = [testing.random_graph(SEED, number, motifs=[name], most=1) for number in range(60)]
