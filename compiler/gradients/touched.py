@@ -53,8 +53,8 @@ def by_rows(builder: NodeBuilder, value: str) -> Gradient | None:
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         return None
-    values, indices = ([getattr(part, field) for part in known] for field in ("values", "indices"))
-    return Gradient(builder.add("concat", *values, axis=0), builder.add("concat", *indices, axis=0))
+    values = builder.add("concat", *(part.values for part in known), axis=0)
+    return Gradient(values, builder.add("concat", *(part.indices for part in known), axis=0))
 
 
 def _is_zero(builder: NodeBuilder, value: str) -> bool:

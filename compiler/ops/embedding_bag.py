@@ -214,12 +214,12 @@ def _bag_of_each(b: Back, offsets: str, count: int) -> str:
     """Return how many of the offsets are at each of the first `count` places, or before."""
     known, size = b.builder.known(offsets), b.type(offsets).size
     if known is not None:
-        return b.builder.constant(np.searchsorted(known, np.arange(count), "right"), np.int64)
+        return b.builder.constant(np.searchsorted(known, np.arange(count), "right"), np.dtype(np.int64))
     if count * size <= FEW_PAIRS:
         place = b.builder.constant(np.arange(count).reshape(-1, 1), b.type(offsets).dtype.numpy)
         behind = b.add("greater_equal", place, b.reshape(offsets, (1, size)))
         return b.add("reduce_sum", b.add("cast", behind, to=INT64.name), axes=(1,), keepdims=False)
-    ones = b.builder.constant(np.ones((size, 1)), np.int32)
+    ones = b.builder.constant(np.ones((size, 1)), np.dtype(np.int32))
     marks = b.add("scatter_rows", b.zeros(TensorType(INT32, (count + 1, 1))), offsets, ones, reduction="add")
     sums = b.add("cumsum", cut(b, marks, 0, 0, count), axis=0)
     return b.add("cast", b.reshape(sums, (count,)), to=INT64.name)
@@ -229,7 +229,7 @@ def _by_bag(b: Back, values: str, bag: str) -> str:
     """Return the row [bags, d] of each index's bag, zeros for an index of no bag."""
     known = b.builder.known(bag)
     if known is not None and known.size and known.min() > 0 and known.max() <= b.type(values).shape[0]:
-        return b.add("gather", values, b.builder.constant(known - 1, np.int64), axis=0)
+        return b.add("gather", values, b.builder.constant(known - 1, np.dtype(np.int64)), axis=0)
     none = b.zeros(TensorType(b.type(values).dtype, (1, b.type(values).shape[1])))
     return b.add("gather", b.add("concat", none, values, none, axis=0), bag, axis=0)
 

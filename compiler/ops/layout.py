@@ -56,8 +56,8 @@ class Layout:
     def without(self, dims: Iterable[int]) -> Layout:
         """Return the layout with these dimensions whole."""
         whole = set(dims)
-        dims = tuple(WHOLE if i in whole else axes for i, axes in enumerate(self.dims))
-        return replace(self, dims=dims, mask="")
+        left = tuple(WHOLE if i in whole else axes for i, axes in enumerate(self.dims))
+        return replace(self, dims=left, mask="")
 
     def owing(self, axes: Iterable[str]) -> Layout:
         """Return the layout with a sum owed over these axes alone."""

@@ -122,8 +122,8 @@ def propagate(
         draft.inputs[name] = _seed(graph, kind, name, mesh) if given is None else given[name]
     for node in graph.nodes:
         _place(draft, node)
-        for value in node.outputs if brought else ():
-            if value in brought:
+        for value in node.outputs:
+            if brought is not None and value in brought:
                 draft.versions[value] = {brought[value]: _version(draft, value, brought[value])}
     outputs = {name: _output(draft, name, given is not None) for name in graph.outputs}
     if given is None:

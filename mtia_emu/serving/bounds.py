@@ -61,9 +61,9 @@ def _at_end(values: Floats, sign: int, factor: float) -> Floats:
 
 
 def _changed(table: GroupedSteps, change: Callable[[Floats], Floats]) -> GroupedSteps:
-    curves = [replace(curve, values=change(curve.values)) for curve in (table.linear, table.head)]
-    surfaces = [replace(s, values=change(s.values), _rows={}) for s in (table.prefill, table.decode)]
-    return GroupedSteps(table.facts, *curves, *surfaces, table.mixed)
+    linear, head = (replace(curve, values=change(curve.values)) for curve in (table.linear, table.head))
+    prefill, decode = (replace(s, values=change(s.values), _rows={}) for s in (table.prefill, table.decode))
+    return GroupedSteps(table.facts, linear, head, prefill, decode, table.mixed)
 
 
 def joules_bounds(table: StepTable, runs: Sequence[Answers]) -> tuple[float, float] | None:

@@ -77,10 +77,11 @@ def _bounded(served: ServedLoad, requests: Load) -> ServedLoad:
     for slow in (False, True):
         service = replace(served.service, table=bound(served.service.table, slow=slow))
         each.append(answers(simulate(service, served.load), level, seed=None))
-        found = greatest_rate(service, requests, level) if served.greatest and level else None
-        rates.append(found and found.rate_per_s)
-    joules = joules_bounds(served.service.table, [each[0], served.answers, each[1]])
-    return replace(served, bounds=ServiceBounds(*each, joules, *rates))
+        searched = served.greatest is not None and level is not None
+        rates.append(greatest_rate(service, requests, level).rate_per_s if searched and level else None)
+    best, worst = each
+    joules = joules_bounds(served.service.table, [best, served.answers, worst])
+    return replace(served, bounds=ServiceBounds(best, worst, joules, rates[0], rates[1]))
 
 
 def fitted(rules: EngineRules, limits: StepLimits) -> EngineRules:

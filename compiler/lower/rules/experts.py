@@ -60,8 +60,8 @@ def _routed(
             "place": (1, turns.routed),
         }
         results = [schedule.buffer(f"{node.name}.{x}", TensorType(INT32, s)) for x, s in shapes.items()]
-        attrs = (("experts", turns.experts), ("rows", turns.rows), ("turns", turns.count))
-        attrs = attrs if among == turns.experts else (("of", among), *attrs)
+        sizes = (("experts", turns.experts), ("rows", turns.rows), ("turns", turns.count))
+        attrs = sizes if among == turns.experts else (("of", among), *sizes)
         schedule.step(node, "scalar", [chosen], results, op="route", attrs=attrs)
         schedule.memo[key] = tuple(results)
     found: tuple[View, View, View, View] = schedule.memo[key]
