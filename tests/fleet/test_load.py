@@ -20,6 +20,14 @@ def test_every_number_has_a_source(scenario: Scenario) -> None:
     assert all(q.source and q.status for q in scenario.quantities.values())
 
 
+def test_a_copy_with_other_fields_has_its_own_numbers(scenario: Scenario) -> None:
+    assert "programme.queue_weeks" in scenario.quantities
+    bare = scenario.model_copy(update={"programme": None})
+    assert set(scenario.quantities) - set(bare.quantities) == {
+        key for key in scenario.quantities if key.startswith("programme.")
+    }
+
+
 def test_what_the_scenario_leaves_out_is_filled_in(scenario: Scenario) -> None:
     assert scenario.quantities["device.h100-sxm.devices_per_server"].value == 8
     assert scenario.quantities["device.mtia-2i.yield_alpha"].value == 3
