@@ -93,7 +93,7 @@ def solved(
 
 @dataclass(frozen=True)
 class _Sums:
-    """Rows and variables that all cuts add to: memory; look-ups, pooled rows and indices, with the slowest."""
+    """Rows and variables that all cuts add to: memory; look-ups, pooled rows, indices; the slowest of each."""
 
     memory: int
     means: tuple[int, ...]
