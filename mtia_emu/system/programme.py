@@ -93,7 +93,7 @@ def solved(
 
 @dataclass(frozen=True)
 class _Sums:
-    """Rows and variables that all cuts add to: memory; look-ups, pooled rows, indices; the slowest of each."""
+    """What all cuts add to: memory; look-ups, pooled rows, indices, and the slowest of each of the three."""
 
     memory: int
     means: tuple[int, ...]
