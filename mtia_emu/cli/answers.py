@@ -12,11 +12,13 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 from .. import settings
 from ..files import disk_cache
@@ -62,9 +64,33 @@ class Answer:
 PRINTED = Answer()  # by this process's command
 
 
+def listen() -> None:
+    """Note from now on all that is printed on standard output, whoever prints it."""
+    PRINTED.kept = True
+    sys.stdout = cast(TextIO, _Noted(sys.stdout))
+
+
+class _Noted:
+    """A stream that notes what is written to it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        count = self._stream.write(text)
+        PRINTED.note(text, err=False)
+        return count
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def question(words: Sequence[str]) -> str | None:
     """Return the digest of all that the answer to a command depends on; None where none is kept."""
     if not settings.ANSWERS.on() or not words or words[0] not in COMMANDS or _is_done_anew(words):
+        return None
+    if None in (sys.stdin, sys.stdout, sys.stderr):  # whoever started us has closed it
         return None
     digest = hashlib.blake2b(digest_size=32)
     try:
@@ -136,10 +162,10 @@ def _named(words: Sequence[str]) -> Iterator[bytes]:
     Raises `ValueError` where that is not to be known: for folders, and for files that name others elsewhere.
     """
     for word in words:
-        for name in {word, word.partition("=")[2]} - {""}:
-            path = Path(name)
-            if path.is_dir():
-                raise ValueError(f"{name} is a folder")
+        for match in re.finditer(r"^|[=:,]", word):  # as in --set=dram.device=FILE
+            path = Path(word[match.end() :])
+            if word[match.end() :] and path.is_dir():
+                raise ValueError(f"{path} is a folder")
             if path.is_file():
                 yield from _with_neighbours(path.resolve())
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -51,7 +51,8 @@ class CommandGroup(click.Group):
         key = None
         if not (args or kwargs):  # as a program of its own, not called by another
             key = answers.question(sys.argv[1:])
-            answers.PRINTED.kept = key is not None
+            if key is not None:
+                answers.listen()
             open_what_is_closed()
             leave_current_folder()
             end_tidily()
@@ -110,7 +111,8 @@ def say(text: str, *, err: bool = False, nl: bool = True) -> None:
     from ..view.text import printable
 
     shown = printable(text)
-    answers.PRINTED.note(shown + "\n" * nl, err=err)
+    if err:
+        answers.PRINTED.note(shown + "\n" * nl, err=True)
     click.echo(shown, err=err, nl=nl)
 
 
@@ -136,23 +138,9 @@ def console(*, err: bool = False) -> Console:
     """Return the console that tables are printed on."""
     from rich.console import Console
 
-    screen = Console(
-        file=None if err else cast(IO[str], _Noted()), stderr=err, highlight=False, soft_wrap=False
-    )
+    screen = Console(stderr=err, highlight=False, soft_wrap=False)
     screen.width = max(screen.width, NARROWEST) if screen.width > 0 else WIDTH  # COLUMNS=0: of no known width
     return screen
-
-
-class _Noted:
-    """Standard output, which notes what is printed on it."""
-
-    def write(self, text: str) -> int:
-        """Print a text."""
-        answers.PRINTED.note(text, err=False)
-        return sys.stdout.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stdout, name)
 
 
 @contextmanager

@@ -61,10 +61,10 @@ def _core_notes(runs: Sequence[LaunchRun], cycles: int) -> tuple[str, ...]:
     took = Counter[str]()
     for run in runs:
         if run.block.scalar[0]:  # an op by its reference, which has the launch to itself
-            took[run.launch.op] += run.span.ticks
+            took[run.launch.op] += run.cost.cycles  # 0 of what others do: exchanges between chips
     if took.total() <= CORE_SHARE * cycles:
         return ()
-    most = ", ".join(op for op, _ in took.most_common(3))
+    most = ", ".join(op for op, ticks in took.most_common(3) if ticks)
     return (
         f"{took.total() / cycles:.0%} of the time one processor core works by itself, for want of a kernel "
         f"({most}): a real chip's software would spread that over the grid",

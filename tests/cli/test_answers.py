@@ -58,6 +58,7 @@ def test_the_digest_is_of_all_that_an_answer_depends_on(
     seen = [answers.question(words)]
     assert seen[0] is not None and seen[0] == answers.question(words)
     seen.append(answers.question([*words[:3], "9", *words[4:]]))
+    seen += [answers.question([*words[:4], sign + str(chip)]) for sign in ("--chip=", "--set=dram.device=")]
     chip.write_text("clock_hz = 2e9\n")
     seen.append(answers.question(words))
     (chip.parent / "weights.bin").write_bytes(b"beside it")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from mtia_emu import api
-from mtia_emu.errors import UserError
 from mtia_emu.study.rank_runs import _Meeting, exchanged
 from mtia_emu.system.load import load_system
 
@@ -86,11 +85,6 @@ def test_ranks_that_meet_in_different_exchanges_say_so() -> None:
     for thread in threads:
         thread.join()
     assert any("different exchanges" in str(fault) for fault in faults)
-
-
-def test_absent_weights_are_said_before_anything_runs() -> None:
-    with pytest.raises(UserError, match="--parallel says how chips of a system"):
-        api.run_over(LLAMA, parallel="tp=2")
 
 
 @pytest.mark.parametrize("parallel", ["ep=2", "ep=2,tp=2", "dp=2,ep=2"])

@@ -90,6 +90,12 @@ def test_gpus_wait_for_every_exchange() -> None:
         )
 
 
+def test_exchanges_are_no_work_of_a_core() -> None:
+    report = machine("tp=8", "mtia-2i-server").report(model("llama-tiny"))
+    exchanges = [x for x in report.layers if x.op in ("all_reduce", "all_gather")]
+    assert len(exchanges) == 6 and not any("processor core" in note for note in report.notes)
+
+
 def test_what_does_not_fit_says_by_how_much() -> None:
     given = model("llama-3-8b", seq=1, past=64)
     report = machine("tp=8").report(given)

@@ -6,10 +6,10 @@ import pytest
 
 from mtia_emu import api
 from mtia_emu.errors import UserError
-from mtia_emu.study.system_run import beside, candidates, experts_apart
+from mtia_emu.study.system_run import beside, candidates, executed, experts_apart
 from mtia_emu.system.load import load_system
 
-from .systems import machine
+from .systems import machine, model
 
 
 def test_auto_is_never_slower_than_what_it_tried() -> None:
@@ -48,7 +48,10 @@ def test_a_system_of_the_gpu_stands_beside_split_alike() -> None:
         ("--by-layer is of one chip", {"system": "tiny-board", "by_layer": True}),
         ("right: --system NAME too", {"parallel": "tp=2"}),
         ("unknown system 'tiny-bord'; did you mean 'tiny-board'", {"system": "tiny-bord"}),
-        ("weights are absent|nothing of", {"system": "tiny-board", "parallel": "tp=7"}),
+        (
+            "nothing of weights and heads divides among all of them, 7 would be alike",
+            {"system": "tiny-board", "parallel": "tp=7"},
+        ),
     ],
 )
 def test_what_is_asked_wrongly_is_told(words: str, options: dict) -> None:
@@ -59,3 +62,8 @@ def test_what_is_asked_wrongly_is_told(words: str, options: dict) -> None:
 def test_a_run_of_one_chip_names_the_other_door() -> None:
     with pytest.raises(UserError, match=r"right: api\.run_over"):
         api.run("zoo:llama-tiny", system="tiny-board")
+
+
+def test_absent_weights_are_said_before_anything_is_executed() -> None:
+    with pytest.raises(UserError, match=r"llama-tiny: \d+ weights are absent \(first: %"):
+        executed(machine("tp=2"), model("llama-tiny"), {})

@@ -14,6 +14,7 @@ from mtia_emu.engine.function import execute
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.testing.grower import Grower, Seeded
+from mtia_emu.testing.motifs_joint import experts
 
 
 @pytest.mark.parametrize("case", cases("route-experts"))
@@ -68,19 +69,9 @@ def test_a_law_that_is_none_is_refused() -> None:
 
 
 def grown(seed: int) -> Graph:
-    """Return rows times gathered weights, one for each choice or several; summed over choices or not."""
+    """Return rows times gathered weights, as `fuzz` draws them."""
     g = Grower(Seeded(seed), "fp32")
-    tokens, each, many = g.size(), g.pick((1, 2, 3)), g.pick((3, 5))
-    k, n = g.pick((1, 4, 6)), g.pick((1, 4, 6))
-    chosen = g.input((tokens, each), g.pick(("int64", "int32")))
-    left = g.chance()  # the weights are the left operand
-    own = g.op("gather", g.const((many, n, k) if left else (many, k, n), k**-0.5), chosen, axis=0)
-    rows = 1 if g.pick(range(4)) else 2
-    x = g.input((tokens, each if g.chance() else 1, *((k, rows) if left else (rows, k))))
-    y = g.op("matmul", own, x) if left else g.op("matmul", x, own)
-    if g.chance():
-        y = g.op(g.pick(("relu", "silu")), y)
-    g.add(g.op("reduce_sum", y, axes=(1,), keepdims=False) if g.chance() else y)
+    experts(g)
     return g.graph()
 
 
