@@ -90,6 +90,8 @@ def question(words: Sequence[str]) -> str | None:
     """Return the digest of all that the answer to a command depends on; None where none is kept."""
     if not settings.ANSWERS.on() or not words or words[0] not in COMMANDS or _is_done_anew(words):
         return None
+    if None in (sys.stdin, sys.stdout, sys.stderr):  # whoever started us has closed it
+        return None
     digest = hashlib.blake2b(digest_size=32)
     try:
         for part in (*_parts(words), *_named(words), *_product()):

@@ -11,19 +11,19 @@ from . import answers
 
 def main() -> None:
     """Run the program with the words that it was started with."""
-    if all(stream is not None for stream in (sys.stdin, sys.stdout, sys.stderr)):
-        leave_current_folder()
-        key = answers.question(sys.argv[1:])
-        answer = None if key is None else answers.find(key)
-        if answer is not None and _give(answer):
-            return
+    leave_current_folder()
+    key = answers.question(sys.argv[1:])
+    answer = None if key is None else answers.find(key)
+    if answer is not None:
+        _give(answer)
+        return
     from .app import main as command
 
     command()
 
 
-def _give(answer: answers.Answer) -> bool:
-    """Print an answer; return whether it could be printed: where none of it could, the command is run."""
+def _give(answer: answers.Answer) -> None:
+    """Print an answer; exit as a command does where standard output takes no more."""
     try:
         sys.stderr.write("".join(answer.notes))
         sys.stderr.flush()
@@ -36,4 +36,3 @@ def _give(answer: answers.Answer) -> bool:
         from .output import ended
 
         sys.exit(ended(error))
-    return True

@@ -6,7 +6,7 @@ import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from pydantic import BaseModel, Field, ValidationError
@@ -106,7 +106,7 @@ class Chip(BaseModel):
     kernels: Kernels
     package: Package
     system: Server
-    network: Network
+    network: Network | None = None  # None: it runs alone, in no system
     power: Power
     energy: Energy
 
@@ -356,10 +356,15 @@ def known_keys() -> list[str]:
 
 def _fields(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, Any]]:
     for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from _fields(info.annotation, f"{prefix}{name}.")
+        table = next((k for k in (info.annotation, *get_args(info.annotation)) if _is_table(k)), None)
+        if table is not None:
+            yield from _fields(table, f"{prefix}{name}.")
         else:
             yield prefix + name, info
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 TABLES_OF_RATES = ("pe.matrix.rates.", "energy.mac_pj.", "energy.zero_mac_pj.")

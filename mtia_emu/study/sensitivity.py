@@ -19,7 +19,7 @@ Tick = Callable[[int, int], None]
 LESS = {"s", "cycles", "pJ", "W", "V", "C", "pF"}  # units of which less is better, also by the byte or row
 # shapes of arrays and tiles: powers of two stay so, or tiles misfit
 SHAPES = {"lanes", "rows", "columns", "banks", "lines"}
-OUTSIDE = ("package.", "system.")  # keys of what stands beside and around the chip
+OUTSIDE = ("package.", "system.", "network.")  # keys of what stands beside and around the chip
 PRICES = "energy."  # keys of what changes no time
 # sizes that a program's tiles and addresses depend on: with those the model is compiled anew
 SIZES = {"B", "PEs", "arrays", "share"} | SHAPES

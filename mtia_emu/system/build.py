@@ -63,21 +63,22 @@ def _prefix(copy: int, copies: int) -> str:
 
 def endpoint(name: str) -> SPEEDS:
     """Return what a chip or GPU brings to a network, and the rates of its ports by their name."""
-    gpu = name in gpu_names()
-    if not gpu and name not in chip_names() and not (name.endswith(".toml") or "/" in name):
-        raise refuse_unknown("chip or gpu", name, [*chip_names(), *gpu_names()])
-    if gpu:
+    if name in gpu_names():
         facts = load_gpu(name)
-        if facts.network is None:
-            raise UserError(f"gpu {name} has no [network] table; its file does not say how it sends")
         return _end(name, facts.network, (facts.dram_bytes, facts.dram_bytes_per_s), facts.host_bytes_per_s)
+    if name not in chip_names() and not (name.endswith(".toml") or "/" in name):
+        raise refuse_unknown("chip or gpu", name, [*chip_names(), *gpu_names()])
     chip = load_chip(name)
     memory = (float(chip.dram.bytes), chip.dram.bytes_per_s)
-    found, speeds = _end(chip.name, chip.network, memory, chip.system.host_bytes_per_s)
-    return found, speeds
+    return _end(chip.name, chip.network, memory, chip.system.host_bytes_per_s)
 
 
-def _end(name: str, network: Network, memory: tuple[float, float], host_bytes_per_s: float) -> SPEEDS:
+def _end(name: str, network: Network | None, memory: tuple[float, float], host_bytes_per_s: float) -> SPEEDS:
+    if network is None:
+        raise UserError(
+            f"{name} has no [network] table: its file does not say how it sends, so it is in no system "
+            "(right: copy the table of a like one, such as mtia-2i, whose file's comments say how to fill it)"
+        )
     n = network
     found = Endpoint(
         name, name in gpu_names(), n.launch_s, n.post_s, n.reduce_bytes_per_s, n.reducer, n.buffers, *memory

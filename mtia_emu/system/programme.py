@@ -77,56 +77,87 @@ def solved(
     all chips and at least the largest piece, and the sums of tables in rows. Memory holds in sum, of which a
     share `room` is used. Exchanges have one rate a byte, that of a large one.
     """
-    model, n = _Programme(), job.ranks
-    memory = model.row(-np.inf, room * float(job.memory_bytes.sum()) / max(job.memory_bytes.mean(), 1.0))
-    slowest = [model.variable(np.inf, price=1.0, whole=False) for _ in range(3)]
-    hot = US * sum(
-        t.count * job.batch * t.pooling * t.hot_share * job.read_s(0, t.row_bytes) for t in job.tables
-    )
-    means = [model.row(-np.inf, -float(hot)), model.row(-np.inf, 0.0), model.row(-np.inf, 0.0)]
-    for row, variable in zip(means, slowest, strict=True):
-        model.put(row, variable, -float(n))
-    chosen: list[tuple[TableCut, int, int]] = []
+    model = _Programme()
+    sums = _Sums.of(model, job, room)
+    chosen: list[_Chosen] = []
     for number, table in enumerate(job.tables):
         once = model.row(table.count, table.count)
-        for cut in _cuts(job, number, kinds, room):
-            price = US * job.exchange_s[1] * job.pooled_bytes(table) if cut.kind == ROWS else 0.0
-            place = model.variable(table.count, price=price)
-            model.put(once, place, 1.0)
-            held, total, largest = _uses(job, cut, table)
-            model.put(memory, place, held / max(job.memory_bytes.mean(), 1.0))
-            used = model.variable(1.0)  # whether there is one
-            chosen.append((cut, place, used))
-            link = model.row(-np.inf, 0.0)
-            model.put(link, place, 1.0)
-            model.put(link, used, -float(table.count))
-            for i in range(3):
-                model.put(means[i], place, total[i])
-                if largest[i] > total[i] / n * 1.001:
-                    above = model.row(-np.inf, 0.0)
-                    model.put(above, used, largest[i])
-                    model.put(above, slowest[i], -1.0)
+        chosen += [_chosen(model, sums, job, cut, once) for cut in _cuts(job, number, kinds, room)]
     _leave_room(model, job, chosen, room)
     x, bound = model.solution()
     if x is None:
         return None, bound / US
-    counts = [(cut, round(float(x[place]))) for cut, place, _ in chosen]
+    counts = [(c.cut, round(float(x[c.tables]))) for c in chosen]
     return tuple(TableCut(c.table, c.kind, c.parts, k) for c, k in counts if k), bound / US
 
 
-def _leave_room(
-    model: _Programme, job: ShardJob, chosen: Sequence[tuple[TableCut, int, int]], room: float
-) -> None:
+@dataclass(frozen=True)
+class _Sums:
+    """What all cuts add to: memory; look-ups, pooled rows, indices, and the slowest of each of the three."""
+
+    memory: int
+    means: tuple[int, ...]
+    slowest: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: _Programme, job: ShardJob, room: float) -> _Sums:
+        """Return the sums of a job, before any cut; rows that all chips keep are looked up on each."""
+        hot = US * sum(
+            t.count * job.batch * t.pooling * t.hot_share * job.read_s(0, t.row_bytes) for t in job.tables
+        )
+        memory = model.row(-np.inf, room * float(job.memory_bytes.sum()) / _unit_bytes(job))
+        means = tuple(model.row(-np.inf, -float(x)) for x in (hot, 0.0, 0.0))
+        slowest = tuple(model.variable(np.inf, price=1.0, whole=False) for _ in means)
+        for row, variable in zip(means, slowest, strict=True):
+            model.put(row, variable, -float(job.ranks))
+        return cls(memory, means, slowest)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A way to cut a group's tables, and its variables: how many `tables` are cut so, and whether one is."""
+
+    cut: TableCut
+    tables: int
+    used: int
+
+
+def _unit_bytes(job: ShardJob) -> float:
+    return float(max(job.memory_bytes.mean(), 1.0))
+
+
+def _chosen(model: _Programme, sums: _Sums, job: ShardJob, cut: TableCut, once: int) -> _Chosen:
+    """Put a cut and what it takes into the programme; its tables count in the row `once` of their group."""
+    table = job.tables[cut.table]
+    price = US * job.exchange_s[1] * job.pooled_bytes(table) if cut.kind == ROWS else 0.0
+    tables = model.variable(table.count, price=price)
+    used = model.variable(1.0)
+    held, total, largest = _uses(job, cut, table)
+    model.put(once, tables, 1.0)
+    model.put(sums.memory, tables, held / _unit_bytes(job))
+    link = model.row(-np.inf, 0.0)  # tables <= count * used
+    model.put(link, tables, 1.0)
+    model.put(link, used, -float(table.count))
+    for mean, slowest, each, most in zip(sums.means, sums.slowest, total, largest, strict=True):
+        model.put(mean, tables, each)
+        if most > each / job.ranks * 1.001:
+            above = model.row(-np.inf, 0.0)
+            model.put(above, used, most)
+            model.put(above, slowest, -1.0)
+    return _Chosen(cut, tables, used)
+
+
+def _leave_room(model: _Programme, job: ShardJob, chosen: Sequence[_Chosen], room: float) -> None:
     """Put that on a chip the largest piece has room beside what lies on all of them."""
     most = float(job.memory_bytes.max())
-    for cut, _, used in chosen:
-        if cut.kind in (WHOLE, COLUMNS):
+    for c in chosen:
+        if c.cut.kind in (WHOLE, COLUMNS):
             row = model.row(-np.inf, room)
-            model.put(row, used, job.tables[cut.table].bytes / cut.parts / most)
-            for other, place, _ in chosen:
-                if other.kind in (ROWS, COPIED):
-                    share = job.ranks if other.kind == ROWS else 1
-                    model.put(row, place, job.tables[other.table].bytes / share / most)
+            model.put(row, c.used, job.tables[c.cut.table].bytes / c.cut.parts / most)
+            for other in chosen:
+                if other.cut.kind in (ROWS, COPIED):
+                    share = job.ranks if other.cut.kind == ROWS else 1
+                    model.put(row, other.tables, job.tables[other.cut.table].bytes / share / most)
 
 
 def _cuts(job: ShardJob, number: int, kinds: Sequence[str], room: float) -> list[TableCut]:

@@ -49,3 +49,13 @@ def test_whoever_prints_all_of_it_is_given_again(words: tuple[str, ...], tmp_pat
     first, again = start(tmp_path, *words), start(tmp_path, *words)
     assert len(first.stdout) > 200 and again.stdout == first.stdout
     assert "click" in first.stderr and "click" not in again.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_fault(closed: str, tmp_path: Path) -> None:
+    env = os.environ | {"MTIA_EMU_ANSWERS": "1", "MTIA_EMU_CACHE": str(tmp_path)}
+    command = f"{sys.executable} -m mtia_emu.cli zoo {closed}"
+    for _ in range(2):
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, env=env)
+        assert done.returncode == 0 and "Traceback" not in done.stderr

@@ -128,3 +128,17 @@ def test_settings_of_a_system_are_taken_from_those_of_chips() -> None:
     of_system = settings_of(settings)
     assert of_system == {"links.link.bytes_per_s": "1000000000.0", "host.power_w": "7"}
     assert load_system("tiny-board", of_system).host_w == 7
+
+
+def test_a_chip_without_a_network_runs_alone_and_is_in_no_system(tmp_path: Path) -> None:
+    from mtia_emu.machine.chip import chip_text, load_chip
+
+    text, _ = chip_text("tiny")
+    table = text[text.index("[network]") : text.index("[energy]")]
+    file = tmp_path / "older.toml"
+    file.write_text(text.replace(table, "").replace('name = "tiny"', 'name = "older"'), encoding="utf-8")
+    assert load_chip(str(file)).network is None
+    with pytest.raises(UserError, match=r"older has no \[network\] table.*\(right: copy"):
+        of(ISLANDS.replace('chip = "tiny"', f'chip = "{file.as_posix()}"'), tmp_path)
+    with pytest.raises(UserError, match=r"key 'network\.launch_s' is missing"):
+        load_chip(str(file), {"network.post_s": 1e-6})
