@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..errors import UserError
 from ..sums import add_up
 from ..view.html.bars import BarChart, Period, StackedBar, TimeChart, Tornado, TornadoBar
 from ..view.html.heat import HeatMap
@@ -49,11 +48,9 @@ def band_of(quantity: Quantity) -> str:
 
 
 def power(answer: FleetAnswer) -> Sankey:
-    """Return where the power of an answer's option goes; raise `UserError` where none flows."""
+    """Return where the power of an answer's option goes."""
     scenario, option = answer.scenario, answer.about
     flows = power_flows(scenario, option, answer.agreeing)
-    if not flows:
-        raise UserError(f"'{option}' has nothing to do: no page is made of it (right: mean_per_s above 0)")
     meter = sum(flow.watts for flow in flows if flow.source == flows[0].source)
     useful = sum(flow.watts for flow in flows if flow.target in scenario.work)
     return Sankey(

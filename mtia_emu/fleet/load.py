@@ -83,7 +83,7 @@ def make_scenario(values: Mapping[str, Any], settings: Mapping[str, Any], file: 
         scenario = Scenario.model_validate(toml.tuples(filled))
     except ValidationError as error:
         raise UserError(f"{where}: " + "; ".join(_fault(e) for e in error.errors())) from None
-    faults = [*_unbelievable(scenario), *_unknown_names(scenario), *_uneven(scenario)]
+    faults = [*_unbelievable(scenario), *_unknown_names(scenario), *_uneven(scenario), *_idle(scenario)]
     if faults:
         raise UserError(f"{where}: " + "; ".join(faults))
     return _one_year(scenario)
@@ -258,6 +258,12 @@ def _uneven(scenario: Scenario) -> Iterator[str]:
             continue
         if len(hours) != 24 or min(hours) < 0 or max(hours) <= 0:
             yield f"'work.{name}.shape_24h' has {len(hours)} numbers: right: 24 of 0 or more, an hour each"
+
+
+def _idle(scenario: Scenario) -> Iterator[str]:
+    """Yield the fault of a fleet with nothing to do, whose ratios are none."""
+    if not any(work.mean_per_s.value for work in scenario.work.values()):
+        yield "no 'mean_per_s' of any work is above 0: right: something to do"
 
 
 def _one_year(scenario: Scenario) -> Scenario:

@@ -134,8 +134,7 @@ def has_programme(scenario: Scenario, option: str) -> bool:
 def _worth(result: ProgrammeResult, count: int) -> Worth:
     volume = float(np.median(as_array(result.volume, count)))
     even = as_array(result.break_even, count)
-    chips = np.full(count, np.inf)  # also where a unit is no chip at all
-    np.multiply(even, as_array(result.chips_per_unit, count), out=chips, where=np.isfinite(even))
+    chips = even * as_array(result.chips_per_unit, count)
     return Worth(
         percentiles(result.npv_usd(), count),
         mean(result.outcome_usd(2)),

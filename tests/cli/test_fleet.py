@@ -52,7 +52,7 @@ def test_every_example_is_answered(file: Path) -> None:
     assert ("samples agree" in done.output) == ("[[published]]" in file.read_text())
 
 
-def test_no_page_is_made_of_no_work(tmp_path: Path) -> None:
+def test_a_fleet_with_nothing_to_do_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "none.html"
     done = cli(EXAMPLE, "--samples", "256", "--set", "work.ranking.mean_per_s=0", "-o", str(page))
-    assert done.exit_code == 2 and "'own' has nothing to do" in done.stderr and not page.exists()
+    assert done.exit_code == 2 and "right: something to do" in done.stderr and not page.exists()
