@@ -10,7 +10,7 @@ from mtia_emu.compiler.partition.step import split_step
 
 from ..errors import UserError
 from ..machine.chip import Chip
-from ..system.load import load_system
+from ..system.load import changed_system
 from .partition import Partition
 from .system_machine import SystemMachine
 
@@ -32,7 +32,7 @@ def spread(
     system: str, parallel: str | None, settings: dict[str, object], changed: Chip | None, zero: bool
 ) -> Spread:
     """Return the chips of a system that share a step as a text says; without one all, in data parallel."""
-    loaded = load_system(system)
+    loaded = changed_system(system, settings, changed)
     mesh = parse_parallel(parallel or f"dp={len(loaded.chips)}")
     machine = SystemMachine(loaded, mesh, settings, changed=changed)
     if machine.is_gpu:
