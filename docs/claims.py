@@ -69,8 +69,7 @@ def programme(load: float = 0.0) -> Prospect:
 
 def kept(answer: FleetAnswer, option: str, measure: str) -> Array:
     """Return a measure, [n], over the samples that agree with what is published."""
-    samples = {key: values[answer.kept] for key, values in answer.samples.items()}
-    return as_array(measured(answer.scenario, option, samples)[measure], answer.survivors)
+    return as_array(measured(answer.scenario, option, answer.agreeing)[measure], answer.survivors)
 
 
 def band(values: Array | Percentiles, show: Callable[[float], str]) -> str:
@@ -136,8 +135,7 @@ def purchase_saved() -> Said:
 
 def margin() -> Said:
     answer = answered(OWN)
-    samples = {key: values[answer.kept] for key, values in answer.samples.items()}
-    make = as_array(device_usd(Values(answer.scenario, samples), "mtia-2i"), answer.survivors)
+    make = as_array(device_usd(Values(answer.scenario, answer.agreeing), "mtia-2i"), answer.survivors)
     found = programme()
     design = found.conditioned.fixed_usd.p50 / (found.volume * float(np.mean(found.central.chips_per_unit)))
     text = (

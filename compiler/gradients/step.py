@@ -84,11 +84,13 @@ class Recipe:
             raise UserError(f"--embeddings {self.embeddings!r} (right: {ROWS} or {TABLES})")
         if self.precision not in PRECISIONS:
             raise UserError(f"--precision {self.precision!r} (right: {', '.join(PRECISIONS)})")
-        if self.accumulate < 1 or not (self.clip >= 0 and self.keep >= 0):
-            raise UserError(
-                f"accumulate {self.accumulate}, clip {self.clip}, keep {self.keep} "
-                "(right: 1 or more, and 0 or more)"
-            )
+        for flag, value, least in (
+            ("accumulate", self.accumulate, 1),
+            ("clip", self.clip, 0),
+            ("keep", self.keep, 0),
+        ):
+            if not value >= least:
+                raise UserError(f"--{flag} {value} (right: {least} or more)")
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,7 @@ def steps(model: str, **flags: Any) -> None:
       mtia-emu steps llama.json
       mtia-emu steps zoo:llama-tiny --tokens 128 --decodes 16 --context 256 --check 6
     """
+    _refuse_what_is_lost(model, flags)
     table, served = _table(model, flags)
     if flags["output"]:
         from ..serving.step_table_file import write_table
@@ -84,8 +85,24 @@ def steps(model: str, **flags: Any) -> None:
     if flags["json_file"] == "-":
         return
     _print(table)
-    if flags["check"]:
+    if flags["check"] and served is not None:
         _print_checks(_checked(served, table, flags))
+
+
+def _refuse_what_is_lost(model: str, flags: dict[str, Any]) -> None:
+    """Refuse flags that say nothing of what is asked, before anything is made or written."""
+    from ..sources import ZOO
+
+    if flags["check"] and flags["json_file"] == "-":
+        raise UserError("--check prints tables, --json - the step table alone (right: one of them)")
+    if model.startswith(ZOO):
+        return
+    if flags["check"]:
+        raise UserError("--check compiles steps, and a table's file does not say of what (right: zoo:NAME)")
+    for name in ("chip", "settings", "gpu", "system"):
+        if flags[name]:
+            flag = "--set" if name == "settings" else f"--{name}"
+            raise UserError(f"{flag} is given with a step table, which has its machine (right: zoo:NAME)")
 
 
 def _table(model: str, flags: dict[str, Any]) -> tuple[GroupedSteps, ServedModel | None]:
@@ -107,7 +124,7 @@ def _table(model: str, flags: dict[str, Any]) -> tuple[GroupedSteps, ServedModel
 
 
 def machine_of(flags: dict[str, Any]) -> Machine:
-    """Return the machine that --chip and --set, or --gpu, say."""
+    """Return the machine that --chip and --set, --gpu, or --system and --parallel say."""
     from ..gpu import load_gpu
     from ..machine.chip import load_chip
     from ..study.accelerator import Accelerator
@@ -134,11 +151,9 @@ def _system(name: str, parallel: str, settings: dict[str, object]) -> Machine:
     return SystemMachine(changed_system(name, settings), parse_parallel(parallel), settings)
 
 
-def _checked(served: ServedModel | None, table: GroupedSteps, flags: dict[str, Any]) -> list[CheckedStep]:
+def _checked(served: ServedModel, table: GroupedSteps, flags: dict[str, Any]) -> list[CheckedStep]:
     from ..study.step_check import check_steps
 
-    if served is None:
-        raise UserError("--check compiles steps, and a table's file does not say of what (right: zoo:NAME)")
     with progress() as tick:
         found = []
         for i, one in enumerate(check_steps(served, table, flags["check"], flags["seed"])):

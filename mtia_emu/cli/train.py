@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import UserError
+from ..options import DEFAULT_CHIP
 from . import options as o
 from .output import EXIT_CHECK_FAILED, console, progress, say
 
@@ -169,11 +171,19 @@ def _recipe(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _emit(model: str, flags: dict[str, Any]) -> None:
+    for name in ("system", "parallel", "zero", "steps", "data", "check", "json_file"):
+        if flags[name]:
+            flag = name.removesuffix("_file")
+            raise UserError(
+                f"--emit writes the graph of a step and does no more (right: no --{flag} with it)"
+            )
     from mtia_emu.compiler.graph_file import write_graph
 
+    from ..machine.chip import load_chip
     from ..study.training import training_step
 
-    write_graph(flags["emit"], training_step(model, **_recipe(flags)).graph)
+    chip = load_chip(flags["chip"] or DEFAULT_CHIP, o.parse_settings(flags["settings"]))
+    write_graph(flags["emit"], training_step(model, chip=chip, **_recipe(flags)).graph)
 
 
 def _deliver(training: Training, flags: dict[str, Any]) -> None:

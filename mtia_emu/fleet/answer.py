@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import UserError
 from .hourly import HourlyAnswer, hourly
 from .load import load_scenario
 from .measures import SAVING, measured
@@ -80,6 +81,11 @@ class FleetAnswer:
         """Return how many samples agree with what is published."""
         return int(self.kept.sum())
 
+    @property
+    def agreeing(self) -> Samples:
+        """Return the samples that agree with what is published."""
+        return {key: values[self.kept] for key, values in self.samples.items()}
+
     def option(self, name: str) -> OptionAnswer:
         """Return an option by its name."""
         return next(one for one in self.options if one.option == name)
@@ -95,9 +101,11 @@ def fleet(
 ) -> FleetAnswer:
     """Return the answer to a scenario: a TOML file, `settings` (dotted key to value) put over it.
 
-    `shares` asks for Sobol's indices, too. Raises `UserError` for what is no scenario, and where no sample
-    agrees with what is published.
+    `shares` asks for Sobol's indices, too. Raises `UserError` for what is no scenario, for settings over one
+    that is read already, and where no sample agrees with what is published.
     """
+    if isinstance(scenario, Scenario) and settings:
+        raise UserError("settings go over a scenario's file, not over one that is read already")
     given = scenario if isinstance(scenario, Scenario) else load_scenario(scenario, settings)
     drawn = draw(given, samples, seed)
     kept = agrees(given, drawn)

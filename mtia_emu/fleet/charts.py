@@ -15,13 +15,14 @@ from .flows import mean, power_flows
 from .hourly import HourlyAnswer
 from .measures import SAVING, measured
 from .model import evaluate
+from .programme import WEEKS_PER_YEAR
 from .prospect import Prospect, first, swings_within
 from .quantity import Numbers, Quantity
-from .sampling import Samples, Swing
+from .sampling import Swing
 from .verdict import chance, rounded
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-TABLES = ("device", "work", "on", "finance", "programme", "site", "rack", "purchases")
+TABLES = ("device", "work", "on", "finance", "programme", "site", "rack")  # which a number's name needs not
 TOP = 8  # bars of the tornado
 COSTS = {  # parts of a year's cost, and the fields that they add up
     "devices": ("devices_usd",),
@@ -36,9 +37,7 @@ COSTS = {  # parts of a year's cost, and the fields that they add up
 def name_of(key: str) -> str:
     """Return an input's key as people read it: the number first, then what it is of."""
     *path, last = key.split(".")
-    whose = [
-        part for part in path if part not in ("device", "work", "on", "finance", "programme", "site", "rack")
-    ]
+    whose = [part for part in path if part not in TABLES]
     return last.replace("_", " ").replace("usd", "$") + (f", {' on '.join(whose)}" if whose else "")
 
 
@@ -51,27 +50,22 @@ def band_of(quantity: Quantity) -> str:
 def power(answer: FleetAnswer) -> Sankey:
     """Return where the power of an answer's option goes."""
     scenario, option = answer.scenario, answer.about
-    flows = power_flows(scenario, option, agreeing(answer))
+    flows = power_flows(scenario, option, answer.agreeing)
     meter = sum(flow.watts for flow in flows if flow.source == flows[0].source)
     useful = sum(flow.watts for flow in flows if flow.target in scenario.work)
     return Sankey(
         "From the meter to the models",
-        f"Of {meter / 1e6:,.0f} MW at the meter, {share(useful / meter)} does the work; means of samples.",
+        f"Of {plain(meter / 1e6)} MW at the meter, {share(useful / meter)} does the work; means of samples.",
         ChartAxis("mean power", "MW"),
         [Ribbon(flow.source, flow.target, flow.watts / 1e6) for flow in flows],
     )
-
-
-def agreeing(answer: FleetAnswer) -> Samples:
-    """Return the samples that agree with what is published."""
-    return {key: values[answer.kept] for key, values in answer.samples.items()}
 
 
 def costs(answer: FleetAnswer) -> BarChart:
     """Return what each option costs a year, in parts."""
     bars, parts = [], {}
     for one in answer.options:
-        result = evaluate(answer.scenario, one.option, agreeing(answer))
+        result = evaluate(answer.scenario, one.option, answer.agreeing)
         parts[one.option] = [
             add_up(mean(result.sum_of(f"costs.{field}")) for field in fields) for fields in COSTS.values()
         ]
@@ -118,7 +112,7 @@ def moved(answer: FleetAnswer, found: Prospect | None) -> tuple[tuple[Swing, ...
     def usd(at: Mapping[str, Numbers]) -> Numbers:
         return measured(scenario, answer.about, at)[name] * 1e6
 
-    return swings_within(scenario, agreeing(answer), usd), mean(usd(first(agreeing(answer))))
+    return swings_within(scenario, answer.agreeing, usd), mean(usd(first(answer.agreeing)))
 
 
 def _bar(swing: Swing, quantity: Quantity) -> TornadoBar:
@@ -154,7 +148,7 @@ def odds(found: Prospect) -> LineChart:
 def schedule(answer: FleetAnswer, found: Prospect) -> TimeChart:
     """Return a programme in time, from its start to the last purchase."""
     at, known = found.schedule, answer.scenario.quantities
-    last = float(at.production) + known["programme.production_years"].value * 365.25 / 7
+    last = float(at.production) + known["programme.production_years"].value * WEEKS_PER_YEAR
     steps = [
         ("design", 0.0, at.tape_out), ("queue and foundry", at.tape_out, at.packaging),
         ("package and test", at.packaging, at.first_chips),
@@ -177,7 +171,7 @@ def carbon(by_hour: HourlyAnswer) -> HeatMap:
         f"Purchases of {by_hour.annual_share:.0%} of a year's energy cover {by_hour.coverage:.0%} of it "
         f"in the hours in which it is drawn; {by_hour.residual_kg_per_kwh * 1000:,.0f} of "
         f"{by_hour.location_kg_per_kwh * 1000:,.0f} g/kWh stay.",
-        ChartAxis("month", f"2022, {by_hour.grid}"),
+        ChartAxis("month", by_hour.grid if by_hour.year is None else f"{by_hour.year}, {by_hour.grid}"),
         ChartAxis("hour", "local time"),
         ChartAxis("CO2e that stays", "g/kWh"),
         MONTHS,

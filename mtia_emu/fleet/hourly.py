@@ -13,7 +13,7 @@ from .model import Values, evaluate
 from .quantity import Array
 from .scenario import Purchases, Scenario
 
-MONTHS = np.repeat(np.arange(12), np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]) * 24)
+MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 KWH_PER_MWH = 1000.0
 
 
@@ -26,6 +26,7 @@ class HourlyAnswer:
     """
 
     grid: str
+    year: int | None  # of the grid's hours, where it is known
     portfolio: Portfolio
     annual_share: float
     coverage: float
@@ -85,16 +86,23 @@ def _made(grid: GridHours, fuel: str, bought: float) -> Array:
     return bought * grid.profile(fuel) if bought > 0 else np.zeros(len(grid.total_mw))
 
 
+def months(hours: int) -> Array:
+    """Return the month, from 0, of each hour of a year, [hours]: 8,784 are those of a leap year."""
+    days = np.array(MONTH_DAYS)
+    days[1] += hours // 24 - days.sum()
+    return np.repeat(np.arange(12), days * 24)
+
+
 def _answer(
     grid: GridHours, portfolio: Portfolio, account: Matched, made: Array, local: Array
 ) -> HourlyAnswer:
     rate, load = grid.kg_per_kwh, account.load
-    months = MONTHS[np.minimum(np.arange(len(load)), len(MONTHS) - 1)]
-    cell = months * 24 + local
+    cell = months(len(load)) * 24 + local
     emitted = np.bincount(cell, account.residual * rate, minlength=12 * 24)
     drawn = np.bincount(cell, load, minlength=12 * 24)
     return HourlyAnswer(
         grid=grid.name,
+        year=grid.year,
         portfolio=portfolio,
         annual_share=float(made.sum() / load.sum()),
         coverage=account.coverage,

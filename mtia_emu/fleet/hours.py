@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -15,12 +14,11 @@ import numpy as np
 
 from ..errors import UserError
 from .quantity import Array
-from .shipped import rows
+from .shipped import rows, text_of
 
 YEAR_HOURS = (8760, 8784)
 MAX_BYTES = 1 << 22
 MOST_MW = 1e7
-SHIPPED = "hours-"
 Holes = Literal["refuse", "mean"]
 
 
@@ -28,13 +26,14 @@ Holes = Literal["refuse", "mean"]
 class GridHours:
     """Megawatts by fuel, [h] each, hour 0 the first of the year in UTC.
 
-    `holes` says what hours without data are: EIA-930 has some in which every fuel is 0, which is no data, not
-    a grid without carbon.
+    `year` is None where it is not known: of a user's file. `holes` says what hours without data are: EIA-930
+    has some in which every fuel is 0, which is no data, not a grid without carbon.
     """
 
     name: str
     mw: Mapping[str, Array]
     holes: Holes = "refuse"
+    year: int | None = None
 
     @cached_property
     def total_mw(self) -> Array:
@@ -77,12 +76,9 @@ class GridHours:
         return self.mw[fuel] / mean
 
 
-def grid_names() -> list[str]:
-    """Return the balancing authorities whose hours ship with the product."""
-    files = (f.name for f in resources.files(f"{__package__}.data").iterdir())
-    return sorted(
-        name.removeprefix(SHIPPED).removesuffix(".csv") for name in files if name.startswith(SHIPPED)
-    )
+def grid_years() -> dict[str, int]:
+    """Return the balancing authorities whose hours ship with the product, each with the year of its hours."""
+    return {row["grid"]: int(row["year"]) for row in rows("grids")}
 
 
 def load_hours(name_or_path: str, holes: Holes = "refuse") -> GridHours:
@@ -90,22 +86,23 @@ def load_hours(name_or_path: str, holes: Holes = "refuse") -> GridHours:
 
     Raises `UserError` for a missing hour, a missing fuel, and what is no number of 0 or more.
     """
-    if name_or_path in grid_names():
-        place = resources.files(f"{__package__}.data") / f"{SHIPPED}{name_or_path}.csv"
-        return _read(name_or_path, place.read_text(encoding="utf-8"), holes)
+    shipped = grid_years()
+    if name_or_path in shipped:
+        mw = _read(name_or_path, text_of(f"hours-{name_or_path}"))
+        return GridHours(name_or_path, mw, holes, shipped[name_or_path])
     file = Path(name_or_path)
     if not file.is_file() or file.stat().st_size > MAX_BYTES:
         raise UserError(
-            f"grid '{name_or_path}': neither one of {', '.join(grid_names())} nor a file of at most "
+            f"grid '{name_or_path}': neither one of {', '.join(shipped)} nor a file of at most "
             f"{MAX_BYTES >> 20} MiB"
         )
     try:
-        return _read(file.name, file.read_text(encoding="utf-8-sig"), holes)
+        return GridHours(file.name, _read(file.name, file.read_text(encoding="utf-8-sig")), holes)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"grid {file} cannot be read as text: {error}") from None
 
 
-def _read(name: str, text: str, holes: Holes) -> GridHours:
+def _read(name: str, text: str) -> dict[str, Array]:
     fuels = {row["column"]: row["fuel"] for row in rows("sources")}
     try:
         table = list(csv.DictReader(io.StringIO(text)))
@@ -121,11 +118,10 @@ def _read(name: str, text: str, holes: Holes) -> GridHours:
             )
     if len(table) not in YEAR_HOURS:
         raise UserError(f"grid {name} has {len(table)} hours: a year has {YEAR_HOURS[0]} or {YEAR_HOURS[1]}")
-    mw = {
+    return {
         fuel: np.array([_mw(row[column], name, row["hour_utc"]) for row in table])
         for column, fuel in fuels.items()
     }
-    return GridHours(name, mw, holes)
 
 
 def _mw(text: str | None, name: str, hour: str) -> float:

@@ -83,7 +83,7 @@ def make_scenario(values: Mapping[str, Any], settings: Mapping[str, Any], file: 
         scenario = Scenario.model_validate(_tuples(filled))
     except ValidationError as error:
         raise UserError(f"{where}: " + "; ".join(_fault(e) for e in error.errors())) from None
-    faults = [*_unbelievable(scenario, ""), *_unknown_names(scenario), *_uneven(scenario)]
+    faults = [*_unbelievable(scenario), *_unknown_names(scenario), *_uneven(scenario)]
     if faults:
         raise UserError(f"{where}: " + "; ".join(faults))
     return _one_year(scenario)
@@ -180,12 +180,13 @@ def _model_of(key: str) -> tuple[type[BaseModel] | None, str]:
 
 
 def _is_quantity(key: str) -> bool:
+    return "least" in _bounds(key)
+
+
+def _bounds(key: str) -> dict[str, Any]:
+    """Return between which bounds a quantity is believed; nothing for a key of anything else."""
     model, name = _model_of(key)
-    return model is not None and "least" in _bounds(model, name)
-
-
-def _bounds(model: type[BaseModel], name: str) -> dict[str, Any]:
-    field = model.model_fields.get(name)
+    field = model.model_fields.get(name) if model else None
     extra = field.json_schema_extra if field else None
     return extra if isinstance(extra, dict) else {}
 
@@ -219,26 +220,15 @@ def _fault(error: Any) -> str:
     return f"'{key}'{seen}: {said}"
 
 
-def _unbelievable(value: Any, prefix: str) -> Iterator[str]:
+def _unbelievable(scenario: Scenario) -> Iterator[str]:
     """Yield what lies outside of the bounds between which its unit is believed."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _unbelievable(item, f"{prefix}{name}.")
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            item, extra = getattr(value, name), _bounds(type(value), name)
-            if isinstance(item, Quantity) and "least" in extra:
-                yield from _outside(f"{prefix}{name}", item, extra["least"], extra["most"])
-            else:
-                yield from _unbelievable(item, f"{prefix}{name}.")
-
-
-def _outside(key: str, quantity: Quantity, least: float, most: float) -> Iterator[str]:
-    for end in dict.fromkeys((quantity.value, *quantity.ends)):
-        if not least <= end <= most:
+    for key, quantity in scenario.quantities.items():
+        bounds = _bounds(key)
+        least, most = bounds["least"], bounds["most"]
+        outside = [end for end in (quantity.value, *quantity.ends) if not least <= end <= most]
+        if outside:
             right = f"right: from {least:g} to {most:g}"
-            yield f"'{key}' is {end:g}: {right}; is it in the unit that the key names?"
-            return
+            yield f"'{key}' is {outside[0]:g}: {right}; is it in the unit that the key names?"
 
 
 def _unknown_names(scenario: Scenario) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 
@@ -113,9 +114,9 @@ def changes(answer: FleetAnswer, found: Prospect | None) -> Iterator[str]:
     yield from _of_swings(answer, *charts.moved(answer, found))
     if found is None:
         return
-    even = next((x for x in found.conditioned.curve if x.works >= 0.5), None)
-    if even is not None:
-        yield f"Volume: from {rounded(even.volume)} GPU-equivalents on, a chip that works likely pays."
+    even = found.conditioned.break_even.p50
+    if math.isfinite(even):
+        yield f"Volume: from {rounded(even)} GPU-equivalents on, a chip that works likely pays."
     late = next(x for x in found.slips if x.weeks == 26)
     yield (
         f"Time: half a year more before production costs {dollars(late.usd)} on average, "

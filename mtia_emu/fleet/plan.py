@@ -99,9 +99,7 @@ def plan(scenario: Scenario, samples: Mapping[str, Numbers] | None = None) -> Fl
 
 def _known_names(scenario: Scenario, facts: PlanFacts) -> None:
     for table in ("supply_per_year", "installed"):
-        for name, count in getattr(facts, table).items():
-            if count.value < 0:
-                raise UserError(f"'plan.{table}.{name}' is {count.value:g}: right: 0 or more")
+        for name in getattr(facts, table):
             if name not in scenario.device:
                 near = nearest(name, scenario.device)
                 raise UserError(f"'plan.{table}.{name}': there is no such device{near}")

@@ -88,7 +88,7 @@ def prospect(answer: FleetAnswer) -> Prospect:
     if len(answer.kept) < 2:
         raise UserError("no input has a band: a programme's odds need one (right: low and high)")
     device = own_device(scenario, option)
-    kept = {key: values[answer.kept] for key, values in answer.samples.items()}
+    kept = answer.agreeing
     central = programme(scenario, option)
 
     def outcome(at: Mapping[str, Numbers]) -> Numbers:

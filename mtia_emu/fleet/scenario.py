@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -164,7 +164,7 @@ class Anchor(BaseModel):
     status: Status
 
     @model_validator(mode="after")
-    def _ordered(self) -> Anchor:
+    def _ordered(self) -> Self:
         if not self.low <= self.value <= self.high:
             raise ValueError(f"value, {self.value:g}, is not from low, {self.low:g}, to high, {self.high:g}")
         return self
@@ -266,6 +266,12 @@ class Scenario(BaseModel):
     def quantities(self) -> Mapping[str, Quantity]:
         """Return every number of the scenario by its dotted key."""
         return dict(_quantities(self, ""))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other fields, whose numbers are its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("quantities", None)  # or those that were gathered before would go along
+        return copied
 
     @property
     def varied(self) -> Mapping[str, Quantity]:

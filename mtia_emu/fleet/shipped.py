@@ -14,10 +14,14 @@ from ..errors import UserError, nearest
 LB_KG = 0.45359237  # pounds and kilograms: the international pound, exact
 
 
+def text_of(name: str) -> str:
+    """Return a file of `data/`."""
+    return (resources.files(f"{__package__}.data") / f"{name}.csv").read_text(encoding="utf-8")
+
+
 def rows(name: str) -> list[dict[str, str]]:
     """Return the rows of a file of `data/`, by column."""
-    text = (resources.files(f"{__package__}.data") / f"{name}.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(io.StringIO(text)))
+    return list(csv.DictReader(io.StringIO(text_of(name))))
 
 
 @cache

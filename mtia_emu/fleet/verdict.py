@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import UserError
-from ..view.html.scales import dollars
+from ..view.html.scales import dollars, plain
 from .answer import FleetAnswer
 from .measures import SAVING
 from .prospect import Prospect
@@ -67,7 +67,7 @@ def _of_one(answer: FleetAnswer) -> str:
     band = f"{dollars(1e6 * cost.p5)} to {dollars(1e6 * cost.p95)}"
     devices, mw = (one.conditioned[name].p50 for name in ("devices", "mw"))
     return (
-        f"{devices:,.0f} devices draw {mw:,.0f} MW and cost {dollars(1e6 * cost.p50)} a year "
+        f"{devices:,.0f} devices draw {plain(mw)} MW and cost {dollars(1e6 * cost.p50)} a year "
         f"({band}, nine times in ten), in dollars of {year}."
     )
 

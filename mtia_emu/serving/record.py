@@ -42,7 +42,7 @@ class StepRecord:
 
 @dataclass(frozen=True, eq=False)
 class EngineSteps:
-    """EngineSteps of one engine, a value each: seconds, joules, tokens, sequences, blocks.
+    """Steps of one engine, a value each: seconds, joules, tokens, sequences, blocks.
 
     `waiting` counts requests just after the step was put together.
     """
@@ -71,7 +71,7 @@ class Log:
     """A simulated run: a value for each request, and the steps of each engine.
 
     Times are seconds since the run's beginning; `parts` are, for each request, (engine, first step, last
-    step): each of these steps gave it one token. `decode_from` counts the engines that only compute
+    step): each of these steps gave it one token. `prefill_engines` counts the engines that only compute
     prompts, 0 where all do both.
     """
 

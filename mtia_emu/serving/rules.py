@@ -74,5 +74,5 @@ class EngineRules:
 
     @property
     def depth(self) -> int:
-        """EngineSteps that are put together or run at once."""
+        """Steps that are put together or run at once."""
         return 2 if self.ahead else 1

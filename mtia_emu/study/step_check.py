@@ -43,8 +43,9 @@ def check_steps(served: ServedModel, table: GroupedSteps, count: int, seed: int 
     context a part of the graph: an attention for each, as a kernel without ragged batches does it.
     """
     rng = np.random.default_rng(seed)
+    kinds = KINDS if table.limits.sequences > 1 else KINDS[:2]  # a mixed step has two at least
     for i in range(count):
-        kind = KINDS[i % len(KINDS)]
+        kind = kinds[i % len(kinds)]
         parts = _parts(table, kind, rng)
         step = step_of(parts)
         report = served.step(parts)
@@ -66,7 +67,7 @@ def _parts(table: GroupedSteps, kind: str, rng: np.random.Generator) -> list[Ste
     tokens = limits.tokens // 2 if kind == "mixed" else limits.tokens
     for _ in range(prompts):
         chunk = _between(2, min(tokens // prompts, limits.chunk_tokens), rng)
-        parts.append(StepPart(1, chunk, int(rng.integers(0, limits.past_tokens - chunk))))
+        parts.append(StepPart(1, chunk, int(rng.integers(0, max(1, limits.past_tokens - chunk)))))
     if kind != "prefill":
         most = max(1, min(limits.decodes, limits.sequences - prompts, limits.tokens // 2))
         groups = min(int(rng.integers(1, MOST_CONTEXTS + 1)), most)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict, TypeVar, Unpack
 
 from mtia_emu.compiler.frontend.trainable import load_trainable
 from mtia_emu.compiler.gradients.optimisers import optimiser
-from mtia_emu.compiler.gradients.recompute import BALANCE, Throughput
+from mtia_emu.compiler.gradients.recompute import Throughput
 from mtia_emu.compiler.gradients.step import TARGET, Recipe, TrainingStep
 from mtia_emu.compiler.gradients.step import training_step as step_of
 from mtia_emu.compiler.graph import Graph
@@ -36,11 +36,40 @@ from .peak_memory import peak_memory
 from .rank_runs import RankRuns
 from .stage_time import StageRun
 from .system_run import beside
-from .training_spread import Spread, spread
+from .training_spread import Sharing, Spread, spread
 from .training_steps import Array, Arrays, Plan, StepRunner
 from .tuning import tuning
 
 Progress = Callable[[str, int, int], None]
+Value = TypeVar("Value", Plan, Sharing)
+
+
+class RecipeWords(TypedDict, total=False):
+    """The fields of `Recipe` behind loss and optimizer, as keywords of a function."""
+
+    output: str
+    precision: str
+    clip: float
+    accumulate: int
+    train: tuple[str, ...]
+    freeze: tuple[str, ...]
+    keep: float
+    embeddings: str
+
+
+class TrainingWords(RecipeWords, total=False):
+    """What training is asked for, as keywords of a function: the fields of `Recipe`, `Sharing` and `Plan`."""
+
+    loss: Required[str]
+    optimizer: str
+    system: str | None
+    parallel: str | None
+    zero: bool
+    steps: int
+    data: Mapping[str, Array] | None
+    seed: int
+    check: bool
+    rates: Callable[[int], float] | None
 
 
 def training_step(
@@ -48,16 +77,19 @@ def training_step(
     loss: str,
     optimizer: str = "sgd",
     *,
+    chip: str | Chip = DEFAULT_CHIP,
     dims: Mapping[str, int] | None = None,
     seed: int | None = None,
-    **recipe: Any,
+    **recipe: Unpack[RecipeWords],
 ) -> TrainingStep:
     """Return the training step of a model as a graph; see `train` for what may be given.
 
-    With a `seed` a model of the zoo has random weights, else none.
+    With a `seed` a model of the zoo has random weights, else none. What is computed again under a `keep`
+    follows from the pace of the `chip`.
     """
+    pace = load_chip(chip) if isinstance(chip, str) else chip
     with open_model(str(model), _dims(str(model), dims or {}), execute_seed=seed) as source:
-        step = _step(source, Recipe(loss, optimiser(optimizer), **recipe))
+        step = _step(source, Recipe(loss, optimiser(optimizer), **recipe), pace)
         return replace(step, parameters={n: replace(c, data=_held(c, n)) for n, c in step.parameters.items()})
 
 
@@ -69,72 +101,57 @@ def train(
     model: str | Path,
     chip: str | Chip | None = None,
     *,
-    loss: str,
-    optimizer: str = "sgd",
-    system: str | None = None,
-    parallel: str | None = None,
-    zero: bool = False,
-    steps: int = 0,
-    data: Mapping[str, Array] | None = None,
-    check: bool = False,
-    seed: int = 0,
-    rates: Callable[[int], float] | None = None,
     settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None,
     gpu: str | Machine | None = DEFAULT_GPU,
     progress: Progress | None = None,
-    **recipe: Any,
+    **words: Unpack[TrainingWords],
 ) -> Training:
     """Time and price a training step of a model on a chip, and execute `steps` of them.
 
-    `loss` is cross-entropy, bce, bce-with-logits or mse; `optimizer` a text as `adamw{lr=3e-4}`; `recipe` has
-    the other fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep, embeddings.
-    With a `system` it is split over its chips by `parallel`, as in dp=4,tp=2; with `zero` what the optimiser
-    keeps is shared out over dp (`Spread`). For `data` and `rates` see `Plan`.
+    `loss` is cross-entropy, bce, bce-with-logits or mse; `optimizer` a text as `adamw{lr=3e-4}`. The other
+    keywords are the fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep, embeddings;
+    of `Plan`: steps, data, seed, check, rates; and of `Sharing`: with a `system` the step is split over its
+    chips by `parallel`, as in dp=4,tp=2; with `zero` what the optimiser keeps is shared out over dp.
     `check` holds the losses to the same steps by the references of the ops. Raises `UserError` for what does
     not fit.
     """
-    on = _place(chip, settings, system, parallel, zero)
-    plan = Plan(steps, data, seed, check, rates)
+    given: dict[str, Any] = dict(words)
+    plan, sharing = _taken(Plan, given), _taken(Sharing, given)
+    recipe = Recipe(optimiser=optimiser(given.pop("optimizer", "sgd")), **given)
+    on = _place(chip, settings, sharing)
     pace = on if isinstance(on, Chip) else on.machine.chip
     bound = _dims(str(model), dims or {})
-    with open_model(str(model), bound, execute_seed=seed if steps else None) as source:
-        step = _step(source, Recipe(loss, optimiser(optimizer), **recipe), pace)
-        return _trained(source, step, on, plan, gpu, progress or _silent)
+    with open_model(str(model), bound, execute_seed=plan.seed if plan.steps else None) as source:
+        return _trained(source, _step(source, recipe, pace), on, plan, gpu, progress or _silent)
+
+
+def _taken(kind: type[Value], words: dict[str, Any]) -> Value:
+    """Return a value of a class whose fields are taken out of keywords."""
+    return kind(**{f.name: words.pop(f.name) for f in fields(kind) if f.name in words})
 
 
 def _silent(stage: str, done: int, total: int) -> None:
     """Say nothing of progress."""
 
 
-def _place(
-    chip: str | Chip | None,
-    settings: Mapping[str, object] | None,
-    system: str | None,
-    parallel: str | None,
-    zero: bool,
-) -> Chip | Spread:
+def _place(chip: str | Chip | None, settings: Mapping[str, object] | None, sharing: Sharing) -> Chip | Spread:
     """Return the chip that trains, or the system with how the step is split over it."""
-    if system is None:
-        if parallel is not None or zero:
-            raise UserError(
-                f"--{'zero' if parallel is None else 'parallel'} is of chips that share a step "
-                "(right: --system NAME too)"
-            )
+    if sharing.system is None:
         return chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     changed = chip if isinstance(chip, Chip) else None if chip is None else load_chip(chip, settings)
-    return spread(system, parallel, dict(settings or {}), changed, zero)
+    return spread(sharing, dict(settings or {}), changed)
 
 
 def _dims(model: str, dims: Mapping[str, int]) -> Mapping[str, int]:
     return training_dims(model.removeprefix(ZOO), dims) if model.startswith(ZOO) else dims
 
 
-def _step(source: Source, recipe: Recipe, chip: Chip | None = None) -> TrainingStep:
+def _step(source: Source, recipe: Recipe, chip: Chip) -> TrainingStep:
     if source.is_graph:
         raise UserError(f"{source.path}: a graph's text is what a step becomes (right: the ONNX model)")
     graph, stored = load_trainable(source.path, {} if source.examples else source.dims)
-    return step_of(graph, stored, recipe, BALANCE if chip is None else _pace(chip, recipe.precision))
+    return step_of(graph, stored, recipe, _pace(chip, recipe.precision))
 
 
 def _pace(chip: Chip, precision: str) -> Throughput:

@@ -28,18 +28,34 @@ class Spread:
         return Partition(split.split, (split.stage,))
 
 
-def spread(
-    system: str, parallel: str | None, settings: dict[str, object], changed: Chip | None, zero: bool
-) -> Spread:
-    """Return the chips of a system that share a step as a text says; without one all, in data parallel."""
-    loaded = changed_system(system, settings, changed)
-    mesh = parse_parallel(parallel or f"dp={len(loaded.chips)}")
+@dataclass(frozen=True)
+class Sharing:
+    """The chips that share a step, as a caller names them; without a system there is one chip."""
+
+    system: str | None = None
+    parallel: str | None = None
+    zero: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is said of many chips where there is one."""
+        if self.system is None and (self.zero or self.parallel is not None):
+            raise UserError(
+                f"--{'zero' if self.parallel is None else 'parallel'} is of chips that share a step "
+                "(right: --system NAME too)"
+            )
+
+
+def spread(sharing: Sharing, settings: dict[str, object], changed: Chip | None) -> Spread:
+    """Return the chips of a system that share a step; those of no `parallel` all do, in data parallel."""
+    assert sharing.system is not None
+    loaded = changed_system(sharing.system, settings, changed)
+    mesh = parse_parallel(sharing.parallel or f"dp={len(loaded.chips)}")
     machine = SystemMachine(loaded, mesh, settings, changed=changed)
     if machine.is_gpu:
         raise UserError(
-            f"--system {system} is of GPUs, which run no programs (right: a system of chips; "
+            f"--system {sharing.system} is of GPUs, which run no programs (right: a system of chips; "
             "--gpu has one of GPUs beside it)"
         )
-    if zero and mesh.sizes["dp"] == 1:
+    if sharing.zero and mesh.sizes["dp"] == 1:
         raise UserError(f"--zero shares states out over dp, of which {mesh} has none (right: as in dp=2)")
-    return Spread(machine, zero)
+    return Spread(machine, sharing.zero)

@@ -47,6 +47,12 @@ class Plan:
     check: bool = False
     rates: Callable[[int], float] | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what only executed steps can answer where none is executed."""
+        for asked, flag in ((self.check, "--check"), (self.data is not None, "--data")):
+            if asked and not self.steps:
+                raise UserError(f"{flag} is of steps that are executed (right: --steps INT too)")
+
 
 @dataclass
 class StepRunner:

@@ -41,7 +41,10 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     file = tmp_path / "t.json"
     cli(*SMALL, "-o", str(file))
     for words, text in [
-        ((str(file), "--check", "2"), "right: zoo:NAME"),
+        ((str(file), "--check", "2", "-o", str(tmp_path / "none.json")), "right: zoo:NAME"),
+        ((str(file), "--gpu", "h100-sxm"), "--gpu is given with a step table"),
+        ((str(file), "--set", "dram.channels=8"), "--set is given with a step table"),
+        ((*SMALL, "--check", "2", "--json", "-"), "right: one of them"),
         (("zoo:dlrm-small",), "no steps to serve"),
         ((*SMALL, "--chip", "tiny"), "--chip and --gpu are given"),
         ((*SMALL, "--set", "dram.channels=8"), "--gpu and --set are given"),
@@ -50,3 +53,4 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     ]:
         done = cli(*words)
         assert done.exit_code == 2 and text in done.stderr
+        assert not done.stdout and not (tmp_path / "none.json").exists()

@@ -11,6 +11,7 @@ import mtia_emu
 from mtia_emu.errors import UserError
 from mtia_emu.fleet.answer import fleet
 from mtia_emu.fleet.answer_json import as_json
+from mtia_emu.fleet.scenario import Scenario
 from mtia_emu.fleet.yearly import YearlyCosts
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fleet-mtia-2i.toml"
@@ -37,3 +38,8 @@ def test_an_answer_is_plain_data() -> None:
 def test_a_scenario_that_nothing_agrees_with_is_refused() -> None:
     with pytest.raises(UserError, match="widen an input's band"):
         fleet(EXAMPLE, {"device.mtia-2i.device_busy_w": 5000, "rack.rack_w": 1e6}, samples=64)
+
+
+def test_settings_over_a_scenario_that_is_read_are_refused(scenario: Scenario) -> None:
+    with pytest.raises(UserError, match="settings go over a scenario's file"):
+        fleet(scenario, {"site.pue": 1.2})

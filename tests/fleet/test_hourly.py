@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtia_emu.fleet.answer import HOURLY, fleet
-from mtia_emu.fleet.hourly import drawn_by_hour, hourly
+from mtia_emu.fleet.hourly import MONTH_DAYS, drawn_by_hour, hourly, months
 from mtia_emu.fleet.load import load_scenario
 from mtia_emu.fleet.scenario import Scenario
 
@@ -19,6 +20,11 @@ def test_a_fleet_draws_more_when_it_has_more_to_do(scenario: Scenario) -> None:
     drawn = drawn_by_hour(scenario, "own")
     assert drawn.mean() == pytest.approx(1) and int(drawn.argmax()) == 20
     assert drawn.max() < scenario.work["ranking"].peak_over_mean.value, "idle power flattens it"
+
+
+def test_a_leap_year_has_its_day_in_february() -> None:
+    usual, leap = (np.bincount(months(hours)) // 24 for hours in (8760, 8784))
+    assert usual.tolist() == list(MONTH_DAYS) and (leap - usual).tolist() == [0, 1] + [0] * 10
 
 
 def test_no_purchases_no_answer() -> None:

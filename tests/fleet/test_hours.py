@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtia_emu.errors import UserError
-from mtia_emu.fleet.hours import grid_names, load_hours
+from mtia_emu.fleet.hours import grid_years, load_hours
 
 HEAD = "hour_utc,wnd_mw,sun_mw,wat_mw,oil_mw,ng_mw,col_mw,nuc_mw,oth_mw\n"
 
@@ -26,7 +26,7 @@ def test_texas_emits_what_is_published() -> None:
     """353.1 g/kWh by life-cycle factors, weighted by energy; eGRID's 334 counts direct emissions alone."""
     grid = load_hours("ERCO")
     assert len(grid.empty) == 0 and grid.mean_kg_per_kwh == pytest.approx(0.35305, abs=5e-5)
-    assert grid_names() == ["ERCO", "MISO"]
+    assert grid_years() == {"ERCO": 2022, "MISO": 2022} and grid.year == 2022
 
 
 def test_hours_without_data_are_refused_or_the_mean_of_others() -> None:
@@ -39,7 +39,7 @@ def test_hours_without_data_are_refused_or_the_mean_of_others() -> None:
 
 def test_a_users_grid_is_read(tmp_path: Path) -> None:
     grid = load_hours(written(tmp_path, YEAR))
-    assert grid.kg_per_kwh == pytest.approx((10 * 0.011 + 30 * 0.490) / 40)
+    assert grid.kg_per_kwh == pytest.approx((10 * 0.011 + 30 * 0.490) / 40) and grid.year is None
     with pytest.raises(UserError, match="makes nothing from sun"):
         grid.profile("sun")
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from mtia_emu.errors import UserError
 from mtia_emu.fleet.load import load_scenario, parse_settings
+from mtia_emu.fleet.quantity import STATUSES
 from mtia_emu.fleet.scenario import Scenario
-from mtia_emu.fleet.shipped import inflation
+from mtia_emu.fleet.shipped import inflation, rows
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fleet-mtia-2i.toml"
 HALF = {"value": 1.1, "source": "x", "status": "guess"}
@@ -18,6 +20,27 @@ HALF = {"value": 1.1, "source": "x", "status": "guess"}
 def test_every_number_has_a_source(scenario: Scenario) -> None:
     assert len(scenario.quantities) > 60
     assert all(q.source and q.status for q in scenario.quantities.values())
+
+
+def test_a_copy_with_other_fields_has_its_own_numbers(scenario: Scenario) -> None:
+    assert "programme.queue_weeks" in scenario.quantities
+    bare = scenario.model_copy(update={"programme": None})
+    assert set(scenario.quantities) - set(bare.quantities) == {
+        key for key in scenario.quantities if key.startswith("programme.")
+    }
+
+
+@pytest.mark.parametrize("name", ["inputs", "egrid", "grids", "prices", "sources"])
+def test_every_fact_that_ships_has_a_source_and_a_known_status(name: str) -> None:
+    facts = rows(name)
+    assert facts and all(row["source"] and row["status"] in STATUSES for row in facts)
+
+
+def test_no_file_of_facts_is_without_sources() -> None:
+    files = {one.name for one in resources.files("mtia_emu.fleet.data").iterdir()}
+    named = {f"{name}.csv" for name in ("inputs", "egrid", "grids", "prices", "sources")}
+    hours = {f"hours-{row['grid']}.csv" for row in rows("grids")}
+    assert {name for name in files if name.endswith(".csv")} == named | hours
 
 
 def test_what_the_scenario_leaves_out_is_filled_in(scenario: Scenario) -> None:

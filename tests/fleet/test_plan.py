@@ -133,7 +133,7 @@ def test_what_cannot_be_is_refused() -> None:
     for setting, value, words in (
         ("plan.power_mw", 50, "'ranking' falls short by .* raise a limit"),
         ("plan.supply_per_year.h200", {"value": 1, "source": "x", "status": "chosen"}, "no such device"),
-        ("plan.installed.h100-sxm", -5, "right: 0 or more"),
+        ("plan.installed.h100-sxm", -5, "is -5: right: from 0 to"),
         ("plan.years", 40, "less than or equal to 12"),
     ):
         with pytest.raises(UserError, match=words):

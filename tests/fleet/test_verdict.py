@@ -35,7 +35,7 @@ def test_without_a_programme_options_are_compared(scenario: Scenario) -> None:
     assert words.startswith("'own' costs less than 'gpu'") and "100,220 devices" in words
     assert "in dollars of 2024" in words and "with odds of" in words
     alone = bare.model_copy(update={"option": {"gpu": bare.option["gpu"]}, "published": ()})
-    want = r"10\d,\d+ devices draw \d+ MW and cost \$[\d.]+ B a year \(.+\), in dollars of 2024"
+    want = r"10\d,\d+ devices draw [\d.]+ MW and cost \$[\d.]+ B a year \(.+\), in dollars of 2024"
     assert re.match(want, verdict(fleet(alone), None))
 
 

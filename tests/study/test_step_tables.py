@@ -98,6 +98,14 @@ def test_random_steps_are_compiled_as_one_graph() -> None:
     assert again == found[:2]
 
 
+def test_steps_of_a_table_of_one_sequence_or_of_short_contexts_are_inside_it() -> None:
+    one = replace(Hull(64, 4, 16), decodes=1)
+    for hull in (one, Hull(64, 4, 16)):
+        found = step_table("llama-tiny", GPU, hull, options=FP16)
+        checked = list(check_steps(served("h100-sxm"), found, 4, seed=2))
+        assert "mixed" not in [x.kind for x in checked] or hull.decodes > 1
+
+
 @given(
     st.lists(st.integers(1, 1000), min_size=3, max_size=9, unique=True), st.floats(-5, 5), st.floats(-5, 5)
 )

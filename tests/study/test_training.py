@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import onnx
 import pytest
 from mtia_emu.compiler import text
+from mtia_emu.compiler.gradients.optimisers import Optimiser
+from mtia_emu.compiler.gradients.step import Recipe
 from mtia_emu.compiler.graph_file import write_graph
 from mtia_emu.compiler.pipeline import compile_graph
 from onnx import TensorProto, helper, numpy_helper
@@ -18,6 +20,9 @@ from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.results.training import Training
 from mtia_emu.study.peak_memory import peak_memory
+from mtia_emu.study.training import TrainingWords
+from mtia_emu.study.training_spread import Sharing
+from mtia_emu.study.training_steps import Plan
 
 RNG = np.random.default_rng(6)
 BATCHES = {
@@ -103,6 +108,20 @@ def test_fp16_skips_a_step_that_overflows(model: str) -> None:
 def test_data_that_do_not_fit_are_refused(model: str, data: dict[str, np.ndarray], words: str) -> None:
     with pytest.raises(UserError, match=words):
         trained(model, steps=1, data=data)
+
+
+@pytest.mark.parametrize("asked", [{"check": True}, {"data": BATCHES}])
+def test_what_only_executed_steps_answer_needs_steps(model: str, asked: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="is of steps that are executed"):
+        trained(model, **asked)
+
+
+def test_every_field_is_a_keyword_of_its_type() -> None:
+    hints = {k: v for kind in (Recipe, Sharing, Plan) for k, v in get_type_hints(kind).items()}
+    assert hints.pop("optimiser") is Optimiser
+    keywords = get_type_hints(TrainingWords)
+    assert keywords.pop("optimizer") is str
+    assert keywords == hints
 
 
 def test_a_graph_text_is_no_model_to_train(tmp_path: Path) -> None:

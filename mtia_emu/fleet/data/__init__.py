@@ -1,1 +1,1 @@
-"""Published inputs: a CSV file each, every row with its source and status."""
+"""Published inputs: CSV files, every row with its source and status; `grids.csv` has those of hours."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ...sums import add_up
 from .elements import Element, el, fitted, text_width
-from .frame import Row, canvas, fitting, legend, letters, pointed, series
+from .frame import UNDER, Row, canvas, legend, letters, pointed, series, under
 from .scales import ChartAxis, Scale, scale
 
 THICK, ROW, NAMED = 18.0, 26.0, 44.0  # pixels of a bar, of its row, and of a row with its name above
@@ -70,7 +70,7 @@ class BarChart:
         for number, bar in enumerate(self.bars):
             parts += self._bar(bar, lane.middle(number), along)
         parts += under(self.x, along, lane.bottom)
-        return canvas(self, width, lane.bottom + 42, parts)
+        return canvas(self, width, lane.bottom + UNDER, parts)
 
     def _bar(self, bar: StackedBar, y: float, along: Scale) -> list[Element]:
         parts, before = [], 0.0
@@ -128,18 +128,6 @@ class Lanes:
         ]
 
 
-def under(axis: ChartAxis, along: Scale, bottom: float) -> list[Element]:
-    """Return an axis below lanes."""
-    parts = [el("line", x1=along.start, x2=along.end, y1=bottom, y2=bottom, class_="edge")]
-    for value, text in fitting(axis, along):
-        parts += [
-            el("line", x1=along(value), x2=along(value), y1=bottom, y2=bottom + 4, class_="edge"),
-            letters(text, along(value), bottom + 17, anchor="middle", look="tick"),
-        ]
-    middle = (along.start + along.end) / 2
-    return [*parts, letters(axis.label, middle, bottom + 35, anchor="middle", look="axis")]
-
-
 @dataclass(frozen=True)
 class TornadoBar:
     """What a result is when one input is at its low end, and when it is at its high end."""
@@ -193,7 +181,7 @@ class Tornado:
         middle = along(self.base)
         parts.append(el("line", x1=middle, x2=middle, y1=top, y2=lane.bottom, class_="base"))
         parts += under(self.x, along, lane.bottom)
-        return canvas(self, width, lane.bottom + 42, parts)
+        return canvas(self, width, lane.bottom + UNDER, parts)
 
     def _swing(self, swing: TornadoBar, y: float, along: Scale) -> list[Element]:
         parts = []
@@ -260,4 +248,4 @@ class TimeChart:
                 rest = el("rect", x=x1, width=along(span.late) - x1, y=y, height=THICK, class_=f"{look} pale")
                 parts.append(pointed(rest, f"{text}, or as late as {self.x.show(span.late)}"))
             parts.append(pointed(box, text))
-        return canvas(self, width, lane.bottom + 42, [*parts, *under(self.x, along, lane.bottom)])
+        return canvas(self, width, lane.bottom + UNDER, [*parts, *under(self.x, along, lane.bottom)])

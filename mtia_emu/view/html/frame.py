@@ -13,6 +13,7 @@ NARROW, WIDE = 380.0, 720.0  # pixels that figures are drawn for
 SERIES = 6  # colours; each has a dash of its own, for those who see no colours
 LEGEND_LINE = 18.0
 AREA = 220.0  # pixels between the ends of an upright axis
+UNDER = 42.0  # pixels that an axis across takes
 Row = Sequence[str]
 
 
@@ -118,10 +119,8 @@ def frame(across: Extent, up: Extent, width: float, *, top: float = 0.0, over: f
             el("line", x1=left, x2=right, y1=y(value), y2=y(value), class_="grid"),
             letters(text, left - 6, y(value) + 4, anchor="end", look="tick"),
         ]
-    parts += _along(across.axis, x, above + AREA)
-    middle = (left + right) / 2
-    parts.append(letters(across.axis.label, middle, above + AREA + 36, anchor="middle", look="axis"))
-    return Frame(x, y, tuple(parts), above + AREA + 42)
+    parts += under(across.axis, x, above + AREA)
+    return Frame(x, y, tuple(parts), above + AREA + UNDER)
 
 
 def ends(extent: Extent) -> tuple[float, float]:
@@ -130,15 +129,16 @@ def ends(extent: Extent) -> tuple[float, float]:
     return on.low, on.high
 
 
-def _along(axis: ChartAxis, x: Scale, bottom: float) -> list[Element]:
-    """Return the ticks below the area, no two of whose texts touch."""
-    parts = [el("line", x1=x.start, x2=x.end, y1=bottom, y2=bottom, class_="edge")]
-    for value, text in fitting(axis, x):
+def under(axis: ChartAxis, along: Scale, bottom: float) -> list[Element]:
+    """Return an axis below an area or lanes, with its label; no two texts of its ticks touch."""
+    parts = [el("line", x1=along.start, x2=along.end, y1=bottom, y2=bottom, class_="edge")]
+    for value, text in fitting(axis, along):
         parts += [
-            el("line", x1=x(value), x2=x(value), y1=bottom, y2=bottom + 4, class_="edge"),
-            letters(text, x(value), bottom + 17, anchor="middle", look="tick"),
+            el("line", x1=along(value), x2=along(value), y1=bottom, y2=bottom + 4, class_="edge"),
+            letters(text, along(value), bottom + 17, anchor="middle", look="tick"),
         ]
-    return parts
+    middle = (along.start + along.end) / 2
+    return [*parts, letters(axis.label, middle, bottom + 35, anchor="middle", look="axis")]
 
 
 def fitting(axis: ChartAxis, along: Scale) -> list[tuple[float, str]]:

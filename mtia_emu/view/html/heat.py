@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from .elements import Element, el
 from .frame import Row, canvas, letters, pointed
@@ -39,6 +40,7 @@ class HeatMap:
         shown = [[self.z.show(v) for v in row] for row in self.cells]
         return [[name, *row] for name, row in zip(self.down, shown, strict=True)]
 
+    @cached_property
     def range(self) -> tuple[float, float]:
         """Return the least and the most of the cells that hold a number."""
         known = [v for row in self.cells for v in row if math.isfinite(v)]
@@ -67,7 +69,7 @@ class HeatMap:
         return el("rect", x=x, y=y, width=wide, height=tall, class_="heat", fill_opacity=self._part(value))
 
     def _part(self, value: float) -> float:
-        low, high = self.range()
+        low, high = self.range
         return 0.05 + 0.95 * (value - low) / (high - low) if high > low else 0.5
 
     def _names(self, left: float, top: float, size: tuple[float, float]) -> list[Element]:
@@ -85,7 +87,7 @@ class HeatMap:
         ]
 
     def _key(self, width: float) -> list[Element]:
-        low, high = self.range()
+        low, high = self.range
         parts = [letters(self.z.label, 0, 12, look="axis"), letters(self.rows_axis.label, 0, 54, look="axis")]
         start, wide = 0.0, 34.0
         parts.append(letters(self.z.show(low), start, 32, look="tick"))

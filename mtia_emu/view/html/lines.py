@@ -11,7 +11,7 @@ from .elements import Element, el
 from .frame import Extent, Frame, Row, canvas, frame, legend, letters, pointed, series
 from .scales import ChartAxis
 
-SPARSE = 40  # points of a line up to which each is marked
+SPARSE = 40  # points of a line that show their values, at most
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LineChart:
         return ["line", self.x.label, self.y.label, "low", "high"]
 
     def rows(self) -> list[Row]:
-        """Return the table's rows, at most 40 of a line."""
+        """Return the table's rows, of a line at most `SPARSE`."""
         return [row for line in self.lines for row in self._rows_of(line)]
 
     def _rows_of(self, line: Line) -> list[Row]:
@@ -80,11 +80,10 @@ class LineChart:
         return canvas(self, width, on.height, parts)
 
     def _spots(self, line: Line, on: Frame, number: int) -> list[Element]:
-        """Return what shows a value when it is pointed at; visible where there are few."""
-        radius = 3 if len(line.across) <= SPARSE else 0
+        """Return what shows a value when it is pointed at."""
         return [
             pointed(
-                el("circle", cx=on.x(x), cy=on.y(y), r=max(radius, 5), class_=f"hit {series(number)}"),
+                el("circle", cx=on.x(x), cy=on.y(y), r=5, class_=f"hit {series(number)}"),
                 f"{line.name}: {self.y.show(y)} at {self.x.show(x)} {self.x.unit}",
             )
             for x, y in list(zip(line.across, line.up, strict=True))[:: -(-len(line.across) // SPARSE)]

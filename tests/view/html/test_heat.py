@@ -25,4 +25,4 @@ def test_darker_is_more(values: list[float]) -> None:
 def test_unknown_cells_have_a_look_of_their_own() -> None:
     chart = HeatMap("t", "s", *AXES, ["Jan", "Feb"], ["0:00"], [[math.nan, 3.0]])
     looks = [r.get("class") for r in chart.draw(WIDE).iter("rect") if r.find("title") is not None]
-    assert looks == ["unknown", "heat"] and chart.range() == (3.0, 3.0)
+    assert looks == ["unknown", "heat"] and chart.range == (3.0, 3.0)
