@@ -36,8 +36,8 @@ class SystemMachine:
     """A system on which a model runs split over a mesh: a chip's `Machine`, for many of them.
 
     `settings` change the chips' parameters, by dotted key; `changed` is a chip in place of the system's, of
-    the same name; the system is one with the same changes (`changed_system`). Raises `UserError` for a mesh of
-    more chips than the system has, and for one whose chips differ.
+    the same name; the system is one with the same changes (`changed_system`). Raises `UserError` for a mesh
+    of more chips than the system has, and for one whose chips differ.
     """
 
     system: System
