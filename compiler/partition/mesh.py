@@ -52,6 +52,11 @@ class Mesh:
         object.__setattr__(self, "sizes", full)
         if self.sequence and full["tp"] == 1:
             raise UserError("--parallel sp: it goes with tp, of which there is none (right: tp=2,sp)")
+        if self.tables and full["dp"] == full["tp"] == 1:
+            raise UserError(
+                f"--parallel tables={self.tables}: tables are split over dp or tp, of which there is none "
+                f"(right: dp=2,tables={self.tables})"
+            )
 
     def __str__(self) -> str:
         axes = [f"{name}={size}" for name, size in self.sizes.items() if size > 1]
@@ -137,22 +142,23 @@ def _factors(name: str, size: int) -> tuple[tuple[str, int], ...]:
 
 def parse_parallel(text: str) -> Mesh:
     """Return the mesh that a text names, as in "tp=8,pp=2,mb=4,sp"; raise `UserError` for what it cannot."""
-    sizes: dict[str, int] = {}
-    sequence, tables = False, ""
+    said: dict[str, str] = {}
     for part in (p.strip() for p in text.split(",")):
         name, equals, value = (x.strip() for x in part.partition("="))
-        if name in FLAGS and not equals:
-            sequence = True
-        elif name == "tables":
-            if value not in TABLES:
-                raise refuse_unknown("tables", value, TABLES)
-            tables = value
-        elif name not in AXES:
+        if name == "auto":
+            raise UserError(
+                f"--parallel {text!r}: auto stands alone, and is for `run` alone (right: {RIGHT})"
+            )
+        if name not in (*AXES, *FLAGS, "tables"):
             raise refuse_unknown("axis of --parallel", name, [*AXES, *FLAGS, "tables", "auto"])
-        elif name in sizes:
+        if name in said:
             raise UserError(f"--parallel {text!r} gives {name} twice (right: once)")
-        elif not (value.isascii() and value.isdigit() and 1 <= len(value) <= 6 and int(value)):
+        if name in FLAGS and equals:
+            raise UserError(f"--parallel {part!r}: {name} has no value (right: {RIGHT})")
+        if name == "tables" and value not in TABLES:
+            raise refuse_unknown("tables", value, TABLES)
+        if name in AXES and not (value.isascii() and value.isdigit() and 1 <= len(value) <= 6 and int(value)):
             raise UserError(f"--parallel {part!r}: no size of 1 or more (right: {RIGHT})")
-        else:
-            sizes[name] = int(value)
-    return Mesh(sizes, sequence, tables)
+        said[name] = value
+    sizes = {name: int(value) for name, value in said.items() if name in AXES}
+    return Mesh(sizes, "sp" in said, said.get("tables", ""))

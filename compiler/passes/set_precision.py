@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.types import DType, TensorType, dtype
 
 from ..graph import Const, Graph, Node, freeze_attrs
@@ -39,7 +40,9 @@ class SetPrecision(Pass):
     What the model itself rounds to a narrow type (a cast that `rounds`) is rounded to it still. What leads to
     a sine or cosine stays as it is, and so do indices that arrive as floats, inputs up to where they are
     compared, made whole or rounded, sums of squares up to their root, and sums of integers up to their first
-    scaling, with the scale: they outgrow fp16 where the result does not. Constants saturate: a mask of
+    scaling, with the scale: they outgrow fp16 where the result does not. So do states that are changed by
+    arithmetic, a weight and its moments in a training step, with what that makes them of: what is added to
+    one is too small for few digits. Constants saturate: a mask of
     -3.4e38 becomes the narrower type's lowest number, not -inf.
     """
 
@@ -60,7 +63,7 @@ class _Converter:
         self.graph, self.old, self.new = graph, old, new
         self.kept = _angles(graph) | _indices(graph) | _squares(graph) | _totals(graph)
         if new.bits <= old.bits:
-            self.kept |= decided(graph)
+            self.kept |= decided(graph) | _continued(graph)
         self.nodes: list[Node] = []
         self.casts: dict[tuple[str, DType], str] = {}
         self.types: dict[str, TensorType] = {}
@@ -195,6 +198,43 @@ def _totals(graph: Graph) -> set[str]:
             kept.add(value)
             scales += [v for v in maker.inputs if v not in kept] if maker is not None else []
     return kept
+
+
+def _continued(graph: Graph) -> set[str]:
+    """Return the states that arithmetic continues, and all from which it makes their next values.
+
+    A cache that grows is moved only, and is none of them. Behind a product or a sum nothing is kept.
+    """
+    kept: set[str] = set()
+    for new, old in graph.states.items():
+        way = _element_by_element(graph, new)
+        reached, changed = {old}, set[str]()
+        for node in reversed(way):
+            if reached.intersection(node.inputs):
+                reached.update(node.outputs)
+                changed.update(node.outputs if _computes(node) or changed.intersection(node.inputs) else ())
+        if new in changed:
+            made = {v for node in way for v in node.outputs}
+            given = {v for node in way for v in node.inputs if graph.producer(v) is None}
+            kept |= made | given
+    return kept
+
+
+def _element_by_element(graph: Graph, value: str) -> list[Node]:
+    """Return the nodes that make a value, back to what sums many; each behind those that read it."""
+    makes, way = {value}, list[Node]()
+    for node in reversed(graph.nodes):
+        if makes.intersection(node.outputs) and node.op in (*FUNCTIONS, *MOVES, "cast", "scatter_rows"):
+            way.append(node)
+            makes.update(node.inputs)
+    return way
+
+
+def _computes(node: Node) -> bool:
+    """Return whether results are other numbers than the operands."""
+    if node.op == "scatter_rows":
+        return node.attrs.get("reduction", "none") == "add"
+    return node.op in FUNCTIONS and node.op != "where"
 
 
 def _indices(graph: Graph) -> set[str]:

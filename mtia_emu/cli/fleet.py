@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -57,8 +57,8 @@ SETTING = click.option(
 @click.option("-o", "--output", metavar="FILE.html", callback=o.target, help="Write the answer as one page.")
 @o.JSON
 def fleet(
-    scenario: str, settings: tuple[str, ...], samples: int, seed: int, shares: bool, inputs: bool,
-    output: str | None, json_file: str | None,
+    scenario: str, settings: tuple[str, ...], inputs: bool, output: str | None, json_file: str | None,
+    **drawn: Any,
 ) -> None:  # fmt: skip
     """Answer a SCENARIO file: chips, megawatts, dollars a year and CO2e of each way to equip a fleet.
 
@@ -79,7 +79,7 @@ def fleet(
 
     if output is not None and not output.endswith(".html"):
         raise UserError(f"-o {output!r}: a page is .html")
-    answer = answer_of(scenario, parse_settings(settings), samples=samples, seed=seed, shares=shares)
+    answer = answer_of(scenario, parse_settings(settings), **drawn)  # samples, seed, shares
     if output is not None:
         from ..fleet.page import write_fleet_page
 

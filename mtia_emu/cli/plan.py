@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,9 +12,7 @@ from .fleet import SETTING
 from .output import console, say
 
 if TYPE_CHECKING:
-    from ..fleet.plan import FleetPlan
-
-QUARTERS = 4
+    from ..fleet.plan import FleetPlan, PlanStep
 
 
 @click.command(short_help="Plan a fleet: what to buy, place and retire, when.")
@@ -46,14 +45,14 @@ def plan(scenario: str, settings: tuple[str, ...], json_file: str | None) -> Non
     _print(found, given.currency_year)
 
 
-def _print(found: FleetPlan, year: int) -> None:
+def _print(found: FleetPlan, currency_year: int) -> None:
     from ..view.html.scales import dollars
     from ..view.terminal import print_table
 
-    starts = range(0, len(found.steps), QUARTERS)
-    rows = [row for start in starts for row in _devices(found, start)]
+    years = list(enumerate(found.years, 1))
+    rows = [row for year, steps in years for row in _devices(year, steps)]
     print_table("devices", ["year", "device", "bought", "serving at its end", "idle"], rows, console())
-    totals = [_year(found, x) for x in starts]
+    totals = [_year(year, steps) for year, steps in years]
     print_table("power and capital", ["year", "MW at its end", "M$"], totals, console())
     if len(found.steps[0].placed) > 1:
         print_table("who does what at the end", ["work", "device", "devices"], _placed(found), console())
@@ -61,26 +60,24 @@ def _print(found: FleetPlan, year: int) -> None:
     if prices:
         columns = ["limit", "one", "worth", "quarters at the limit"]
         print_table("what one more is worth", columns, prices, console())
-    for line in _said(found, year):
+    for line in _said(found, currency_year):
         say(line)
 
 
-def _devices(found: FleetPlan, start: int) -> list[list[str]]:
-    steps = found.steps[start : start + QUARTERS]
+def _devices(year: int, steps: Sequence[PlanStep]) -> list[list[str]]:
     last = steps[-1]
     rows = []
     for name in last.bought:
         bought = sum(x.bought[name] for x in steps)
         numbers = (bought, last.serving[name], last.retired[name])
         if max(numbers) >= 0.5:
-            rows.append([f"{start // QUARTERS + 1}", name, *(f"{max(x, 0.0):,.0f}" for x in numbers)])
+            rows.append([f"{year}", name, *(f"{max(x, 0.0):,.0f}" for x in numbers)])
     return rows
 
 
-def _year(found: FleetPlan, start: int) -> list[str]:
-    steps = found.steps[start : start + QUARTERS]
+def _year(year: int, steps: Sequence[PlanStep]) -> list[str]:
     capital = sum(x.capital_usd for x in steps)
-    return [f"{start // QUARTERS + 1}", f"{steps[-1].provisioned_mw:,.0f}", f"{capital / 1e6:,.0f}"]
+    return [f"{year}", f"{steps[-1].provisioned_mw:,.0f}", f"{capital / 1e6:,.0f}"]
 
 
 def _placed(found: FleetPlan) -> list[list[str]]:

@@ -45,6 +45,13 @@ def parse(text: str, where: str) -> dict[str, Any]:
     return values
 
 
+def tuples(value: Any) -> Any:
+    """Return a value with its lists as the tuples that a frozen value holds."""
+    if isinstance(value, dict):
+        return {key: tuples(item) for key, item in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
 def _is_deep(values: dict[str, Any]) -> bool:
     level: list[Any] = [values]
     for _ in range(DEEPEST):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..errors import UserError
 from ..sums import add_up
 from ..view.html.bars import BarChart, Period, StackedBar, TimeChart, Tornado, TornadoBar
 from ..view.html.heat import HeatMap
@@ -11,13 +12,13 @@ from ..view.html.lines import Line, LineChart, Marked
 from ..view.html.sankey import Ribbon, Sankey
 from ..view.html.scales import ChartAxis, dollars, plain, share
 from .answer import FleetAnswer
-from .flows import mean, power_flows
+from .flows import power_flows
 from .hourly import HourlyAnswer
 from .measures import SAVING, measured
 from .model import evaluate
 from .programme import WEEKS_PER_YEAR
 from .prospect import Prospect, first, swings_within
-from .quantity import Numbers, Quantity
+from .quantity import Numbers, Quantity, mean
 from .sampling import Swing
 from .verdict import chance, rounded
 
@@ -48,9 +49,11 @@ def band_of(quantity: Quantity) -> str:
 
 
 def power(answer: FleetAnswer) -> Sankey:
-    """Return where the power of an answer's option goes."""
+    """Return where the power of an answer's option goes; raise `UserError` where none flows."""
     scenario, option = answer.scenario, answer.about
     flows = power_flows(scenario, option, answer.agreeing)
+    if not flows:
+        raise UserError(f"'{option}' has nothing to do: no page is made of it (right: mean_per_s above 0)")
     meter = sum(flow.watts for flow in flows if flow.source == flows[0].source)
     useful = sum(flow.watts for flow in flows if flow.target in scenario.work)
     return Sankey(

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..sums import add_up
 from .model import Values, evaluate
-from .quantity import Numbers
+from .quantity import mean
 from .sampling import Samples
 from .scenario import Scenario
 from .yearly import FleetPool
@@ -40,11 +38,6 @@ def power_flows(scenario: Scenario, option: str, samples: Samples) -> tuple[Powe
     meter = mean(result.meter_w)
     heads = [PowerFlow(METER, COOLING, meter - drawn), PowerFlow(METER, IT, drawn)]
     return tuple(flow for flow in (*heads, *_merged(parts)) if flow.watts > LEAST * meter)
-
-
-def mean(values: Numbers) -> float:
-    """Return the mean over samples."""
-    return float(np.mean(np.asarray(values, dtype=float)))
 
 
 def _parts(at: Values, pool: FleetPool) -> Iterator[PowerFlow]:

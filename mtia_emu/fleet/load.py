@@ -80,7 +80,7 @@ def make_scenario(values: Mapping[str, Any], settings: Mapping[str, Any], file: 
     if faults:
         raise UserError(f"{where}: " + "; ".join(faults))
     try:
-        scenario = Scenario.model_validate(_tuples(filled))
+        scenario = Scenario.model_validate(toml.tuples(filled))
     except ValidationError as error:
         raise UserError(f"{where}: " + "; ".join(_fault(e) for e in error.errors())) from None
     faults = [*_unbelievable(scenario), *_unknown_names(scenario), *_uneven(scenario)]
@@ -189,12 +189,6 @@ def _bounds(key: str) -> dict[str, Any]:
     field = model.model_fields.get(name) if model else None
     extra = field.json_schema_extra if field else None
     return extra if isinstance(extra, dict) else {}
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _tuples(item) for name, item in value.items()}
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _fault(error: Any) -> str:

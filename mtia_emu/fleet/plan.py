@@ -64,6 +64,11 @@ class FleetPlan:
     prices: tuple[ShadowPrice, ...]
     month_usd: float  # what own devices a month earlier would save
 
+    @property
+    def years(self) -> list[tuple[PlanStep, ...]]:
+        """Return the quarters of each year."""
+        return [self.steps[start : start + QUARTERS] for start in range(0, len(self.steps), QUARTERS)]
+
 
 def agreeing_means(scenario: Scenario, samples: int = SAMPLES, seed: int = 0) -> dict[str, float]:
     """Return each input's mean over the samples that agree with what is published."""

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import UserError
 from . import money
 from .model import Values, evaluate
-from .quantity import Numbers, total
+from .quantity import Numbers, mean, total
 from .scenario import OwnDevice, Scenario
 from .yearly import FleetPool, FleetResult
 
@@ -107,21 +107,19 @@ class ProgrammeResult:
 
     def gates(self) -> tuple[GateAnswer, ...]:
         """Return the gates, each with what being able to stop there is worth beyond the others."""
-        values = [float(np.mean(self.outcome_usd(stop))) for stop in (0, 1, 2)]
+        values = [mean(self.outcome_usd(stop)) for stop in (0, 1, 2)]
         saved = self.volume * self.unit_usd
         works = 1 - self.failure_share
         built = works * np.maximum(saved - self.production_usd, 0.0) - self.silicon_usd
         late = 1 - works * (saved > self.production_usd)
         at, before = self.schedule, self.design_usd
         return (
-            GateAnswer(
-                "tape-out", _mean(at.tape_out), _mean(before), _mean(built <= 0), values[2] - values[1]
-            ),
+            GateAnswer("tape-out", mean(at.tape_out), mean(before), mean(built <= 0), values[2] - values[1]),
             GateAnswer(
                 "first chips",
-                _mean(at.first_chips),
-                _mean(before + self.silicon_usd),
-                _mean(late),
+                mean(at.first_chips),
+                mean(before + self.silicon_usd),
+                mean(late),
                 values[1] - values[0],
             ),
         )
@@ -130,10 +128,6 @@ class ProgrammeResult:
 def _over(spent: Numbers, unit: Numbers) -> Numbers:
     """Return a break-even volume; infinite where a unit saves less than a cent."""
     return np.where(unit > LEAST_USD, spent / np.maximum(unit, LEAST_USD), np.inf)
-
-
-def _mean(value: Numbers) -> float:
-    return float(np.mean(np.asarray(value, dtype=float)))
 
 
 def spread(rate: Numbers, start: Numbers, end: Numbers) -> Numbers:

@@ -11,7 +11,7 @@ from ..errors import UserError
 from .answer import FleetAnswer
 from .model import Values, as_array, rate
 from .programme import GateAnswer, Milestones, ProgrammeResult, own_device, programme
-from .quantity import Array, Numbers
+from .quantity import Array, Numbers, mean
 from .sampling import Answer, Percentiles, Samples, Swing, percentiles
 from .scenario import OwnDevice, Scenario
 
@@ -97,9 +97,9 @@ def prospect(answer: FleetAnswer) -> Prospect:
     prior = _worth(programme(scenario, option, answer.samples), len(answer.kept))
     agreeing = _worth(programme(scenario, option, kept), answer.survivors)
     return Prospect(
-        option, device, float(np.mean(central.volume)), central.schedule, central, prior, agreeing,
+        option, device, mean(central.volume), central.schedule, central, prior, agreeing,
         swings_within(scenario, kept, outcome),
-        float(np.mean(outcome(first(kept)))),
+        mean(outcome(first(kept))),
         tuple(slip(scenario, option, kept, weeks) for weeks in SLIPS_WEEKS),
         insights(scenario, option, kept, answer.survivors),
         insights(scenario, option, kept, answer.survivors, agreeing.risked_break_even.p50),
@@ -120,7 +120,7 @@ def swings_within(scenario: Scenario, samples: Samples, answer: Answer) -> tuple
     few = first(samples)
     swings = []
     for key, quantity in scenario.varied.items():
-        low, high = (float(np.mean(answer({**few, key: end}))) for end in quantity.ends)
+        low, high = (mean(answer({**few, key: end})) for end in quantity.ends)
         swings.append(Swing(key, low, high))
     return tuple(sorted((x for x in swings if x.width > 0), key=lambda x: -x.width))
 
@@ -134,10 +134,11 @@ def has_programme(scenario: Scenario, option: str) -> bool:
 def _worth(result: ProgrammeResult, count: int) -> Worth:
     volume = float(np.median(as_array(result.volume, count)))
     even = as_array(result.break_even, count)
-    chips = even * as_array(result.chips_per_unit, count)
+    chips = np.full(count, np.inf)  # also where a unit is no chip at all
+    np.multiply(even, as_array(result.chips_per_unit, count), out=chips, where=np.isfinite(even))
     return Worth(
         percentiles(result.npv_usd(), count),
-        float(np.mean(as_array(result.outcome_usd(2), count))),
+        mean(result.outcome_usd(2)),
         _ordered(even), _ordered(chips), _ordered(as_array(result.risked_break_even, count)),
         float(np.mean(~np.isfinite(even))),
         Odds(volume, *result.odds()),
@@ -160,14 +161,13 @@ def slip(scenario: Scenario, option: str, samples: Samples, weeks: float) -> Sli
     """
     halved: dict[str, Numbers] = {**samples, "programme.second_source_share": 0.5}
     lost = [
-        _mean(programme(scenario, option, s)) - _mean(programme(scenario, option, s, late))
+        mean(
+            programme(scenario, option, s).outcome_usd(2)
+            - programme(scenario, option, s, late).outcome_usd(2)
+        )
         for s, late in ((dict[str, Numbers](samples), weeks), (halved, weeks / 2))
     ]
     return Slip(weeks, *lost)
-
-
-def _mean(result: ProgrammeResult) -> float:
-    return float(np.mean(np.asarray(result.outcome_usd(2), dtype=float)))
 
 
 def insights(

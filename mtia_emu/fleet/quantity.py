@@ -29,6 +29,11 @@ def total(parts: Iterable[Numbers]) -> Numbers:
     return reduce(add, parts, 0.0)
 
 
+def mean(values: Numbers) -> float:
+    """Return the mean over samples."""
+    return float(np.mean(np.asarray(values, dtype=float)))
+
+
 class Quantity(BaseModel):
     """A number with its band, the shape of the band, its source and the source's status.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files.json_file import read_json
 from ..results.report_json import SCHEMA
 from ..serving.answers_json import SCHEMA as SERVED
 
@@ -95,11 +95,9 @@ def _said(per_s: float, joules: float | None, band: tuple[float, float], source:
 
 def _json(path: Path, where: str) -> Mapping[str, Any]:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{where}: {path} has more than {MAX_BYTES >> 20} MiB")
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{where}: {path} cannot be read as JSON: {error}") from None
+        value = read_json(path, "what `mtia-emu run` or `serve` writes with --json", MAX_BYTES)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     if not isinstance(value, dict) or value.get("schema") not in (SCHEMA, SERVED):
         raise UserError(
             f"{where}: {path} is no report (right: what `mtia-emu run` or `serve` writes with --json)"

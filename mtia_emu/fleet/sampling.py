@@ -108,7 +108,8 @@ def refuse_all(scenario: Scenario, count: int) -> UserError:
     """Return the error for samples of which none agrees with what is published."""
     names = ", ".join(f"{a.measure} {a.low:g} to {a.high:g}" for a in scenario.published)
     return UserError(
-        f"none of {count} samples agrees with what is published ({names}): widen an input's band"
+        f"none of {count} samples agrees with what is published ({names}): "
+        "draw more, or widen an input's band"
     )
 
 

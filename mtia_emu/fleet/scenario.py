@@ -11,7 +11,6 @@ from pydantic import BaseModel, Field, model_validator
 from .quantity import STRICT, Quantity, Shape, Status
 
 MOST_NAMES = 64  # devices, kinds of work and options of a scenario
-HOURS = 24
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
 

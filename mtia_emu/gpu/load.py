@@ -53,7 +53,7 @@ def load_gpu(name_or_path: str, settings: Mapping[str, str] | None = None) -> Gp
     for key, text in (settings or {}).items():
         _put(values, key, text)
     try:
-        return Gpu.model_validate(_tuples(values))
+        return Gpu.model_validate(toml.tuples(values))
     except ValidationError as error:
         raise UserError(f"{where}: " + "; ".join(_fault(e) for e in error.errors())) from None
 
@@ -102,13 +102,6 @@ def _put(values: dict[str, Any], key: str, text: str) -> None:
         table[last] = tomllib.loads(f"x = {text.strip()}")["x"]
     except (ValueError, RecursionError):
         table[last] = text.strip()
-
-
-def _tuples(value: Any) -> Any:
-    """Return TOML values with arrays as tuples, which is what a frozen value holds."""
-    if isinstance(value, dict):
-        return {key: _tuples(x) for key, x in value.items()}
-    return tuple(_tuples(x) for x in value) if isinstance(value, list) else value
 
 
 def _fault(error: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..files.json_file import read_json
 from ..program.isa import BESIDE, Program
 from .difference import LayerRow, Side
 from .report import Report
@@ -20,13 +21,14 @@ OLD_SCHEMA = "mtia-emu.report.v1"  # a launch an entry, without `cycles`
 MOST = 1 << 62  # of a whole number
 LONGEST = 1 << 12  # letters of a name
 MAX_FILE_BYTES = MOST_LAYERS << 10
+RIGHT = "what `mtia-emu run --json` writes, or a program"
 NO_LAUNCH = -1
 
 
 def read_report(path: str | Path) -> Side:
     """Return the run of a JSON report. Raises `UserError` for what is none, saying where it is wrong."""
     where = str(path)
-    report = _Object(_json(where), where)
+    report = _Object(read_json(where, RIGHT, MAX_FILE_BYTES), where)
     schema = report.values.get("schema")
     if schema not in (SCHEMA, OLD_SCHEMA):
         raise UserError(
@@ -114,21 +116,6 @@ def _made(program: Program) -> list[tuple[int, str]]:
         mappings = mappings if len(mappings) == len(launch.parts) else [block.mapping] * len(launch.parts)
         blocks += zip(np.bincount(band, minlength=len(mappings)).tolist(), mappings, strict=True)
     return blocks
-
-
-def _json(where: str) -> Any:
-    try:
-        with open(where, "rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{where}: cannot be read: {reason} (right: a JSON report or a program)") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise UserError(f"{where}: more than {MAX_FILE_BYTES} bytes; a report has no more")
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:  # ValueError: what is not UTF-8, endless integers
-        raise UserError(f"{where}: not JSON: {error} (right: what `mtia-emu run --json` writes)") from None
 
 
 class _Object:

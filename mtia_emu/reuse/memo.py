@@ -223,9 +223,9 @@ def _noted(table: BaseModel, prefix: str, notes: set[str]) -> BaseModel:
     kind = _noting_class(type(table))
     copy = kind.__new__(kind)
     values: dict[str, Any] = {}
-    for name in type(table).model_fields:
+    for name, field in type(table).model_fields.items():
         value = table.__dict__[name]
-        values[name] = _noted(value, f"{prefix}{name}.", notes) if isinstance(value, BaseModel) else value
+        values[name] = _noted(value, f"{prefix}{name}.", notes) if _is_table(field.annotation) else value
     object.__setattr__(copy, "__dict__", values)
     for name, value in (("extra__", None), ("fields_set__", set()), ("private__", None)):
         object.__setattr__(copy, f"__pydantic_{name}", value)
@@ -285,8 +285,8 @@ def _copy(self: Any, *, update: dict[str, Any] | None = None, deep: bool = False
     prefix, notes, table = object.__getattribute__(self, "__dict__")["_noting"]
     copy = _noted(table, prefix, notes)
     for name, value in (update or {}).items():
-        old = table.__dict__[name]
-        notes.update(_leaves(old, f"{prefix}{name}.") if isinstance(old, BaseModel) else [prefix + name])
+        old, inner = table.__dict__[name], _is_table(type(table).model_fields[name].annotation)
+        notes.update(_leaves(old, f"{prefix}{name}.") if inner else [prefix + name])
         copy.__dict__[name] = value
     changed = table.model_copy(update=update)
     copy.__dict__["_noting"] = (prefix, notes, changed)
@@ -294,14 +294,14 @@ def _copy(self: Any, *, update: dict[str, Any] | None = None, deep: bool = False
 
 
 def _is_table(annotation: Any) -> bool:
+    """Return whether a field is a table that every chip has; one that a chip may lack is noted whole."""
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _leaves(table: BaseModel, prefix: str) -> Iterator[str]:
-    for name in type(table).model_fields:
-        value = table.__dict__[name]
-        if isinstance(value, BaseModel):
-            yield from _leaves(value, f"{prefix}{name}.")
+    for name, field in type(table).model_fields.items():
+        if _is_table(field.annotation):
+            yield from _leaves(table.__dict__[name], f"{prefix}{name}.")
         else:
             yield prefix + name
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import UserError
-from ..files.toml import file_text, parse
+from ..files.toml import file_text, parse, tuples
 from .ranking import JobTimes, RankingLoad, RankingModel, RankingServer, RankingService
 
 MOST_MODELS, MOST_CHIPS, MOST_REQUESTS = 64, 1024, 1_000_000
@@ -102,7 +102,7 @@ def read_ranking(
     for key, value in (settings or {}).items():
         _put(values, key, value, str(path))
     try:
-        form = _Service.model_validate(_tuples(values))
+        form = _Service.model_validate(tuples(values))
     except ValidationError as error:
         raise UserError(f"{path}: " + "; ".join(map(_fault, error.errors()[:3]))) from None
     service = RankingService(
@@ -119,12 +119,6 @@ def _put(values: dict[str, object], key: str, value: object, where: str) -> None
         raise UserError(f"{where}: no table {head!r} to set {key!r} in (right: server, load, model)")
     for table in tables:
         table[last] = value  # type: ignore[index]
-
-
-def _tuples(value: object) -> object:
-    if isinstance(value, dict):
-        return {k: _tuples(v) for k, v in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _fault(error: Any) -> str:

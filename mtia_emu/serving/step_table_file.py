@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -18,6 +17,8 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import UserError
+from ..files.json_file import read_json
+from ..files.toml import tuples
 from ..files.writing import write_json
 from .step_table import GroupedSteps, TableFacts
 from .surfaces import ERROR_S, JOULES, SECONDS, Curve, Floats, MixedRatio, Surface
@@ -222,7 +223,7 @@ def read_table(path: str | Path, model: str | None = None) -> GroupedSteps:
     another model.
     """
     where = str(path)
-    table = table_of(_json(where), where)
+    table = table_of(read_json(where, "a step table's JSON", MAX_FILE_BYTES), where)
     if model is not None and table.model != model:
         raise UserError(f"{where}: a step table of {table.model!r}, not of {model!r} (right: make one of it)")
     return table
@@ -235,7 +236,7 @@ def table_of(values: Any, where: str) -> GroupedSteps:
         raise UserError(f"{where}: schema is {str(seen)[:60]!r}; right: {SCHEMA!r}, a step table")
     try:
         _check_digest(values, where)
-        return _TableFile.model_validate(_tuples(values)).table()
+        return _TableFile.model_validate(tuples(values)).table()
     except ValidationError as error:
         raise UserError(f"{where}: " + "; ".join(map(_fault, error.errors()[:3]))) from None
     except RecursionError:
@@ -256,41 +257,3 @@ def _fault(error: Any) -> str:
     value = error["input"]
     seen = f" (seen: {str(value)[:60]!r})" if isinstance(value, int | float | str) else ""
     return f"{place}: {error['msg']}{seen}"
-
-
-def _tuples(value: Any) -> Any:
-    """Return lists as the tuples that a frozen table holds."""
-    if isinstance(value, dict):
-        return {k: _tuples(v) for k, v in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _json(where: str) -> Any:
-    try:
-        with open(where, "rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{where}: cannot be read: {reason} (right: a step table's JSON)") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise UserError(f"{where}: more than {MAX_FILE_BYTES} bytes; a step table has no more")
-    try:
-        return json.loads(data, parse_constant=_no_constant, object_pairs_hook=_once(where))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON: {error} (right: a step table's JSON)") from None
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number")
-
-
-def _once(where: str) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        out = dict(items)
-        if len(out) < len(items):
-            names = [name for name, _ in items]
-            twice = next(n for n in names if names.count(n) > 1)
-            raise UserError(f"{where}: the key {twice[:60]!r} stands twice in one object")
-        return out
-
-    return pairs

@@ -49,7 +49,12 @@ class Partition:
 
 def partition(graph: Graph, mesh: Mesh) -> Partition:
     """Return a graph split over a mesh, cut into its stages. Raises `UserError` where it cannot be."""
-    split = propagate(prepared(graph), mesh)
+    return partition_prepared(prepared(graph), mesh)
+
+
+def partition_prepared(graph: Graph, mesh: Mesh) -> Partition:
+    """Return the same of a graph that is `prepared`, as when several meshes are tried."""
+    split = propagate(graph, mesh)
     return Partition(split, stages(split, mesh.stages))
 
 

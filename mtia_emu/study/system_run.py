@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 from mtia_emu.compiler.formats import format_text, quantised
 from mtia_emu.compiler.lower.assemble import About
 from mtia_emu.compiler.partition.mesh import Mesh, parse_parallel
-from mtia_emu.compiler.partition.prepare import has_experts, prepared
 from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.reference import evaluate
 
@@ -26,12 +25,12 @@ from ..sources import Source
 from ..system.load import changed_system, load_system, system_names
 from ..system.topology import System
 from .accelerator import Accelerator, GraphModel
+from .auto_split import AutoSplit, Progress
 from .partition import Partition
 from .rank_runs import RankRuns
 from .system_machine import SystemMachine
 
 Array = np.ndarray[Any, Any]
-Progress = Callable[[str, int, int], None]
 AUTO = "auto"
 WIDE = ("fp32", "fp64")
 TOLERANCE, NARROW_TOLERANCE = 1e-4, 1e-2  # of an output's largest magnitude: fp32 and wider, and narrower
@@ -71,7 +70,7 @@ def split_run(
     graph = source.graph({name: x.shape for name, x in inputs.items()} if inputs else None)
     chosen = options if options.state is not None else replace(options, state=source.state)
     model = GraphModel(graph, chosen, About(source.name, str(source.path), source.dims))
-    machine, report = _fastest(system, settings, model, progress)
+    machine, report = _asked(system, settings, model, progress)
     other = None if gpu is None else beside(system, gpu, machine.mesh)
     beside_report = None if other is None else other.report(model)
     outcome = SystemOutcome(machine, report, beside_report, basis=options.basis)
@@ -84,72 +83,15 @@ def split_run(
     return replace(outcome, outputs=outputs, check=check)
 
 
-def _fastest(
+def _asked(
     system: System, settings: Mapping[str, object], model: GraphModel, progress: Progress | None
 ) -> tuple[SystemMachine, Report]:
     """Return the machine and the report of the split that is asked for, or the fastest of a few."""
-    text, memo = model.options.parallel or AUTO, Memo()
-    if text != AUTO:
-        machine = SystemMachine(system, parse_parallel(text), dict(settings), memoise=memo)
-        return machine, machine.report(model)
-    tried: list[tuple[int, float, SystemMachine, Report]] = []
-    faults: list[UserError] = []
-    meshes = list(candidates(len(system.chips)))
-    if has_experts(prepared(model.graph)):
-        meshes += experts_apart(len(system.chips))
-    for number, mesh in enumerate(meshes):
-        if progress is not None:
-            progress(f"split {mesh}", number, len(meshes))
-        try:
-            machine = SystemMachine(system, mesh, dict(settings), memoise=memo)
-            parts = machine.partition(model)
-            if _too_large(machine, parts, model):
-                faults.append(UserError(f"--parallel auto: {model.model} does not fit {machine.name}"))
-                continue
-            report = machine.timed(model, parts)
-        except UserError as error:
-            faults.append(error)
-            continue
-        tried.append((_short(report), report.seconds, machine, report))
-    if not tried:
-        raise faults[-1]
-    _, _, machine, report = min(tried, key=lambda x: x[:2])
-    said = ", ".join(f"{m.mesh} {s * 1e3:.3g} ms{' (too large)' if n else ''}" for n, s, m, _ in tried)
-    left = f"; {len(faults)} others cannot be or do not fit" if faults else ""
-    note = f"--parallel auto took {machine.mesh} of {said}{left}"
-    return machine, replace(report, notes=(*report.notes, note))
-
-
-def _short(report: Report) -> int:
-    """Return the bytes that the fullest chip lacks."""
-    assert report.system is not None
-    return max(stage.memory.short for stage in report.system.stages)
-
-
-def _too_large(machine: SystemMachine, parts: Partition, model: GraphModel) -> bool:
-    """Return whether the weights alone are more than the chips hold, whatever else there is.
-
-    Where a number format is asked for, weights are taken to be a quarter of what the model has.
-    """
-    types, shards = parts.split.types, parts.split.shards
-    names = ({v for n in stage.nodes for v in n.inputs if v in shards} for stage in parts.stages)
-    most = max(sum(types[v].bytes for v in each) for each in names)
-    return most > machine.capacity * (1 if model.options.dtype is None else 4)
-
-
-def candidates(chips: int) -> Iterator[Mesh]:
-    """Yield the meshes that `auto` tries: powers of two of `tp`, alone and in up to four stages."""
-    for pp in (1, 2, 4):
-        tp = 1
-        while pp * tp <= chips and tp <= 16:
-            if pp == 1 or tp in (1, 4, 8):
-                yield Mesh({"pp": pp, "tp": tp})
-            tp *= 2
-
-
-def experts_apart(chips: int) -> list[Mesh]:
-    """Return the meshes that `auto` tries of a mixture of experts: 4 and 16 of `ep`, 1 and 8 of `tp`."""
-    return [Mesh({"ep": ep, "tp": tp}) for ep in (4, 16) for tp in (1, 8) if ep * tp <= chips]
+    text = model.options.parallel or AUTO
+    if text == AUTO:
+        return AutoSplit(system, dict(settings), model).fastest(progress)
+    machine = SystemMachine(system, parse_parallel(text), dict(settings), memoise=Memo())
+    return machine, machine.report(model)
 
 
 def beside(system: System, gpu: str, mesh: Mesh) -> SystemMachine | None:

@@ -39,7 +39,8 @@ def random_split(graph: Graph, seed: int, number: int) -> Split:
     source = Seeded(SALT, seed, number)
     sizes = source.pick(MESHES)
     sequence = "tp" in sizes and source.below(3) == 0
-    mesh = Mesh(dict(sizes), sequence, source.pick(("", *TABLES)))
+    tables = source.pick(("", *TABLES)) if {"dp", "tp"} & set(sizes) else ""
+    mesh = Mesh(dict(sizes), sequence, tables)
     given = {name: _layout(source, kind, mesh) for name, kind in graph.inputs.items()}
     return propagate(prepared(graph) if source.below(2) else graph, mesh, given)
 

@@ -50,3 +50,9 @@ def test_every_example_is_answered(file: Path) -> None:
     done = cli(str(file), "--samples", "512")
     assert done.exit_code == 0 and "central values" in done.output
     assert ("samples agree" in done.output) == ("[[published]]" in file.read_text())
+
+
+def test_no_page_is_made_of_no_work(tmp_path: Path) -> None:
+    page = tmp_path / "none.html"
+    done = cli(EXAMPLE, "--samples", "256", "--set", "work.ranking.mean_per_s=0", "-o", str(page))
+    assert done.exit_code == 2 and "'own' has nothing to do" in done.stderr and not page.exists()

@@ -36,7 +36,7 @@ def test_an_answer_is_plain_data() -> None:
 
 
 def test_a_scenario_that_nothing_agrees_with_is_refused() -> None:
-    with pytest.raises(UserError, match="widen an input's band"):
+    with pytest.raises(UserError, match="draw more, or widen an input's band"):
         fleet(EXAMPLE, {"device.mtia-2i.device_busy_w": 5000, "rack.rack_w": 1e6}, samples=64)
 
 

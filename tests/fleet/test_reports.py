@@ -114,7 +114,7 @@ def test_what_was_served_gives_no_other_rate(served: Path, asked: Any, words: st
         ({"file": "run.json", "units": 0, "error_share": 0.1}, "'units' is 0: right: a number from"),
         ({"file": "run.json", "units": 64, "error_share": 1}, "'error_share' is 1"),
         ({"file": "run.json", "units": 64, "machine": "tpu"}, "has no machine 'tpu'"),
-        ({"file": "none.json", "units": 64}, "cannot be read as JSON"),
+        ({"file": "none.json", "units": 64}, "cannot be read"),
         ({"file": "other.json", "units": 64}, "is no report"),
         ({"file": "nan.json", "units": 64, "error_share": 0.1}, "'seconds' is nan"),
         ({"file": "run.json", "units": 10**400, "error_share": 0.1}, "'units' is 1000"),

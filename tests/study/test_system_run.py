@@ -1,4 +1,4 @@
-"""Runs over a system: which split `auto` takes, what stands beside, what is asked wrongly."""
+"""Runs over a system: what stands beside, what is asked wrongly."""
 
 from __future__ import annotations
 
@@ -6,30 +6,10 @@ import pytest
 
 from mtia_emu import api
 from mtia_emu.errors import UserError
-from mtia_emu.study.system_run import beside, candidates, executed, experts_apart
+from mtia_emu.study.system_run import beside, executed
 from mtia_emu.system.load import load_system
 
 from .systems import machine, model
-
-
-def test_auto_is_never_slower_than_what_it_tried() -> None:
-    auto = api.run_over("zoo:llama-tiny", gpu=None, system="tiny-board")
-    note = auto.report.notes[-1]
-    assert note.startswith("--parallel auto took tp=")
-    for parallel in ("tp=1", "tp=4", "pp=2"):
-        one = api.run_over("zoo:llama-tiny", gpu=None, system="tiny-board", parallel=parallel)
-        assert auto.report.seconds <= one.report.seconds
-
-
-def test_auto_tries_no_more_chips_than_there_are() -> None:
-    assert {mesh.chips for mesh in candidates(4)} == {1, 2, 4}
-    assert max(mesh.chips for mesh in candidates(24)) == 16
-
-
-def test_auto_tries_experts_apart_where_there_are_some() -> None:
-    assert [mesh.chips for mesh in experts_apart(32)] == [4, 32, 16]
-    note = api.run_over("zoo:mixture-tiny", gpu=None, system="tiny-board").report.notes[-1]
-    assert "ep=4" in note
 
 
 def test_a_system_of_the_gpu_stands_beside_split_alike() -> None:

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from before_after import cases, hold
 from mtia_emu.compiler import text
+from mtia_emu.compiler.gradients.optimisers import optimiser
+from mtia_emu.compiler.gradients.step import Recipe, training_step
+from mtia_emu.compiler.graph import Const
 from mtia_emu.compiler.passes.set_precision import SetPrecision, own_dtype
 from mtia_emu.compiler.reference import evaluate
 from onnx import TensorProto, helper
@@ -174,3 +177,51 @@ def test_a_cast_that_rounds_keeps_its_type() -> None:
     ]
     x = np.array([2049, -1], np.float32)
     assert (evaluate(made, {"x": x})["z"] == [-2048, 1]).all()
+
+
+MLP = text.parse("""graph mlp {
+  in %x : fp32[8,5]
+  in %a : fp32[5,6]
+  in %b : fp32[6]
+  in %c : fp32[6,3]
+  %h : fp32[8,6] = matmul(%x, %a, %b)
+  %r : fp32[8,6] = relu(%h)
+  %y : fp32[8,3] = matmul(%r, %c)
+  out %y
+}
+""")
+
+
+@pytest.mark.parametrize("kind", ["fp16", "bf16"])
+@pytest.mark.parametrize("spelling", ["adamw", "adagrad", "sgd{momentum=0.9}"])
+def test_an_optimiser_of_a_narrow_step_keeps_its_digits(spelling: str, kind: str) -> None:
+    """In bf16 0.999 is 1, so that moments of Adam would divide by 0, and a weight hardly moves."""
+    rng = np.random.default_rng(2)
+    stored = {n: Const.of(rng.standard_normal(MLP.inputs[n].shape).astype(np.float32)) for n in "abc"}
+    graph = training_step(MLP, stored, Recipe("mse", optimiser(spelling))).graph
+    given = {n: np.asarray(rng.random(t.shape), np.float32) / 8 for n, t in graph.inputs.items()}
+    given |= {n: c.array(n) for n, c in stored.items()}
+    given |= {"step": np.float32(1000), "learning_rate": np.float32(1e-4)}
+    made = SetPrecision("fp32", kind)(graph)
+    assert all(made.type_of(v).dtype.name == "fp32" for pair in graph.states.items() for v in pair)
+    assert {made.type_of(n.inputs[0]).dtype.name for n in made.nodes if n.op == "matmul"} == {kind}
+    expected = evaluate(graph, given)
+    found = evaluate(made, {n: given[n].astype(t.dtype.numpy) for n, t in made.inputs.items()})
+    for new, old in graph.states.items():
+        change, right = found[new] - given[old], expected[new] - given[old]
+        assert np.abs(change - right).max() < 0.03 * np.abs(right).max(), new
+
+
+def test_a_cache_that_grows_is_no_such_state() -> None:
+    graph = text.parse(
+        """graph g {
+  in %k : fp32[4,8]
+  in %x : fp32[1,8]
+  in %i : int64[1]
+  %near : fp32[1,8] = mul(%x, %x)
+  %next : fp32[4,8] = scatter_rows(%k, %i, %near) {reduction="none"}
+  out %next at %k
+}"""
+    )
+    made = SetPrecision()(graph)
+    assert {made.type_of(v).dtype.name for v in ("k", "near", "next")} == {"fp16"}
