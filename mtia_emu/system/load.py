@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
@@ -71,12 +71,17 @@ def load_system(
 
 def _beside(file: SystemFile, name: str) -> SystemFile:
     """Return a system's file with chips that are files found from its own folder."""
-    folder = Path(name).parent
-    chips = (
-        group.model_copy(update={"chip": str(folder / group.chip)}) if group.chip.endswith(".toml") else group
-        for group in file.chips
-    )
-    return file.model_copy(update={"chips": tuple(chips)})
+    chips = tuple(group.model_copy(update={"chip": _found(group.chip, name)}) for group in file.chips)
+    return file.model_copy(update={"chips": chips})
+
+
+def _found(chip: str, name: str) -> str:
+    """Return a chip's name, or the path of its file; raise `UserError` for one in another folder."""
+    if not chip.endswith(".toml"):
+        return chip
+    if PurePosixPath(chip).name != chip or "\\" in chip:
+        raise UserError(f"system {name}: chip {chip!r} (right: a .toml file in the system's own folder)")
+    return str(Path(name).parent / chip)
 
 
 def changed_system(name: str, settings: Mapping[str, object], chip: Chip | None = None) -> System:

@@ -151,6 +151,12 @@ def test_a_chip_is_a_file_beside_the_system(tmp_path: Path) -> None:
     assert one.seconds > 0
 
 
+@pytest.mark.parametrize("chip", ["../mine.toml", "/etc/mine.toml", "a/mine.toml", "..\\\\mine.toml"])
+def test_a_chip_of_another_folder_is_refused(tmp_path: Path, chip: str) -> None:
+    with pytest.raises(UserError, match="in the system's own folder"):
+        of(ISLANDS.replace('chip = "tiny"', f'chip = "{chip}"'), tmp_path)
+
+
 def test_settings_of_chips_reach_their_ports() -> None:
     slow = changed_system("tiny-board", {"network.scale_up_bytes_per_s": 1e9, "network.post_s": 7e-6})
     assert {link.bytes_per_s for link in slow.links} == {1e9} and slow.endpoints[0].post_s == 7e-6
@@ -178,6 +184,6 @@ def test_a_chip_without_a_network_runs_alone_and_is_in_no_system(tmp_path: Path)
     file.write_text(text.replace(table, "").replace('name = "tiny"', 'name = "older"'), encoding="utf-8")
     assert load_chip(str(file)).network is None
     with pytest.raises(UserError, match=r"older has no \[network\] table.*\(right: copy"):
-        of(ISLANDS.replace('chip = "tiny"', f'chip = "{file.as_posix()}"'), tmp_path)
+        of(ISLANDS.replace('chip = "tiny"', 'chip = "older.toml"'), tmp_path)
     with pytest.raises(UserError, match=r"key 'network\.launch_s' is missing"):
         load_chip(str(file), {"network.post_s": 1e-6})
