@@ -146,9 +146,9 @@ def _system(name: str, parallel: str, settings: dict[str, object]) -> Machine:
     from mtia_emu.compiler.partition.mesh import parse_parallel
 
     from ..study.system_machine import SystemMachine
-    from ..system.load import load_system
+    from ..system.load import changed_system
 
-    return SystemMachine(load_system(name), parse_parallel(parallel), settings)
+    return SystemMachine(changed_system(name, settings), parse_parallel(parallel), settings)
 
 
 def _checked(served: ServedModel, table: GroupedSteps, flags: dict[str, Any]) -> list[CheckedStep]:

@@ -57,7 +57,8 @@ def _file(name: str, machine: Machine, hull: Hull, options: Options) -> Path | N
     elif isinstance(machine, Gpu):
         values = repr(machine)
     elif isinstance(machine, SystemMachine):
-        values = repr((machine.system, machine.mesh, sorted(machine.settings.items())))
+        chip = "" if machine.is_gpu else machine.chip.model_dump_json()
+        values = repr((machine.system, machine.mesh, chip))
     else:
         return None
     place = disk_cache.folder(FOLDER)

@@ -21,6 +21,7 @@ from ..results.system_use import StageUse, SystemUse
 from ..reuse.memo import Memoise, unmemoised
 from ..system.collectives import CollectiveTime
 from ..system.join import PICOSECONDS, StageTurn, pipelined
+from ..system.load import settings_of_chips
 from ..system.topology import System
 from .accelerator import Accelerator, GraphModel
 from .gpu_stage import gpu_stage
@@ -35,8 +36,8 @@ class SystemMachine:
     """A system on which a model runs split over a mesh: a chip's `Machine`, for many of them.
 
     `settings` change the chips' parameters, by dotted key; `changed` is a chip in place of the system's, of
-    the same name. Raises `UserError` for a mesh of more chips than
-    the system has, and for one whose chips differ.
+    the same name; the system is one with the same changes (`changed_system`). Raises `UserError` for a mesh
+    of more chips than the system has, and for one whose chips differ.
     """
 
     system: System
@@ -74,7 +75,7 @@ class SystemMachine:
         """Return the chip of every rank. Raises `UserError` where they are GPUs."""
         if self.is_gpu:
             raise UserError(f"{self.system.name} is of GPUs ({self.system.chips[0]}): they run no programs")
-        return self.changed or load_chip(self.system.chips[0], self.settings)
+        return self.changed or load_chip(self.system.endpoints[0].source, settings_of_chips(self.settings))
 
     @cached_property
     def capacity(self) -> int:

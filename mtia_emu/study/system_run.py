@@ -22,7 +22,7 @@ from ..results.check import Check
 from ..results.report import Comparison, Report, compare
 from ..reuse.memo import Memo
 from ..sources import Source
-from ..system.load import load_system, settings_of, system_names
+from ..system.load import changed_system, load_system, system_names
 from ..system.topology import System
 from .accelerator import Accelerator, GraphModel
 from .auto_split import AutoSplit, Progress
@@ -66,9 +66,7 @@ def split_run(
         raise UserError("--parallel says how chips of a system share a model (right: --system NAME too)")
     if options.by_layer:
         raise UserError("--by-layer is of one chip (right: without --system)")
-    of_system = settings_of(settings)
-    settings = {key: x for key, x in settings.items() if key not in of_system}
-    system = load_system(options.system, of_system)
+    system = changed_system(options.system, settings)
     graph = source.graph({name: x.shape for name, x in inputs.items()} if inputs else None)
     chosen = options if options.state is not None else replace(options, state=source.state)
     model = GraphModel(graph, chosen, About(source.name, str(source.path), source.dims))

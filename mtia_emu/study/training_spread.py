@@ -10,7 +10,7 @@ from mtia_emu.compiler.partition.step import split_step
 
 from ..errors import UserError
 from ..machine.chip import Chip
-from ..system.load import load_system
+from ..system.load import changed_system
 from .partition import Partition
 from .system_machine import SystemMachine
 
@@ -48,7 +48,7 @@ class Sharing:
 def spread(sharing: Sharing, settings: dict[str, object], changed: Chip | None) -> Spread:
     """Return the chips of a system that share a step; those of no `parallel` all do, in data parallel."""
     assert sharing.system is not None
-    loaded = load_system(sharing.system)
+    loaded = changed_system(sharing.system, settings, changed)
     mesh = parse_parallel(sharing.parallel or f"dp={len(loaded.chips)}")
     machine = SystemMachine(loaded, mesh, settings, changed=changed)
     if machine.is_gpu:

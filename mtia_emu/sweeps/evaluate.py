@@ -37,7 +37,7 @@ from ..silicon import Area, Cost, Silicon, area, cost, load_silicon
 from ..sources import ZOO, open_model
 from ..study.accelerator import Accelerator, GraphModel
 from ..study.system_machine import SystemMachine
-from ..system.load import load_system, settings_of
+from ..system.load import changed_system
 from ..types import dtype
 from .expression import evaluate
 from .fleets import check_fleet, fleet_columns, silicon_numbers
@@ -144,7 +144,7 @@ class Evaluator:
         if name == NO_SYSTEM:
             return self.machine(chip), 1
         mesh = parse_parallel(str(params.get(PARALLEL, ONE_RANK)))
-        system = load_system(name, settings_of(params))
+        system = changed_system(name, params, chip)
         return SystemMachine(system, mesh, memoise=self.memoise, changed=chip), mesh.chips
 
     def _costs(self, program: Program, chip: Chip, lookups: Mapping[int, Lookups]) -> list[BlockCost]:

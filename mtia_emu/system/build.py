@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UserError, refuse_unknown
 from ..gpu import gpu_names, load_gpu
-from ..machine.chip import chip_names, load_chip
+from ..machine.chip import Chip, chip_names, load_chip
 from .form import MOST_LINKS, LinkGroup, SystemFile
 from .library import Library, Protocol
 from .topology import Endpoint, Host, Link, Switch, System
@@ -20,11 +20,15 @@ LEAST_BYTES_PER_S = 1e6  # a slower link is none of a computer
 BITS = 8e-12  # joules a byte of a picojoule a bit
 RANGE = re.compile(r"([a-z][a-z0-9_-]*)(?:\[(\d{1,5})-(\d{1,5})\])?")
 SPEEDS = tuple[Endpoint, dict[str, float]]
+LoadsChip = Callable[[str], Chip]
 
 
-def build(file: SystemFile, copies: int, library: Library) -> System:
-    """Return a file's system, so many copies of it; raise `UserError` where it does not hang together."""
-    ends = {group.chip: endpoint(group.chip) for group in file.chips}
+def build(file: SystemFile, copies: int, library: Library, chip: LoadsChip = load_chip) -> System:
+    """Return a file's system, so many copies of it, of chips as `chip` gives them by name or file.
+
+    Raises `UserError` where it does not hang together.
+    """
+    ends = {group.chip: endpoint(group.chip, chip) for group in file.chips}
     ranks: list[str] = []
     points: list[Endpoint] = []
     speeds: dict[str, dict[str, float]] = {}
@@ -61,28 +65,34 @@ def _prefix(copy: int, copies: int) -> str:
     return f"s{copy}." if copies > 1 else ""
 
 
-def endpoint(name: str) -> SPEEDS:
+def endpoint(name: str, loads_chip: LoadsChip = load_chip) -> SPEEDS:
     """Return what a chip or GPU brings to a network, and the rates of its ports by their name."""
     if name in gpu_names():
-        facts = load_gpu(name)
-        return _end(name, facts.network, (facts.dram_bytes, facts.dram_bytes_per_s), facts.host_bytes_per_s)
+        gpu = load_gpu(name)
+        return _end(
+            gpu.network, (gpu.name, name), (gpu.dram_bytes, gpu.dram_bytes_per_s), gpu.host_bytes_per_s
+        )
     if name not in chip_names() and not (name.endswith(".toml") or "/" in name):
         raise refuse_unknown("chip or gpu", name, [*chip_names(), *gpu_names()])
-    chip = load_chip(name)
+    chip = loads_chip(name)
     memory = (float(chip.dram.bytes), chip.dram.bytes_per_s)
-    return _end(chip.name, chip.network, memory, chip.system.host_bytes_per_s)
+    return _end(chip.network, (chip.name, name), memory, chip.system.host_bytes_per_s)
 
 
-def _end(name: str, network: Network | None, memory: tuple[float, float], host_bytes_per_s: float) -> SPEEDS:
+def _end(
+    network: Network | None, names: tuple[str, str], memory: tuple[float, float], host_bytes_per_s: float
+) -> SPEEDS:
+    """Return an endpoint and rates; `names` are the chip's and its source, `memory` bytes and bytes/s."""
     if network is None:
         raise UserError(
-            f"{name} has no [network] table: its file does not say how it sends, so it is in no system "
+            f"{names[0]} has no [network] table: its file does not say how it sends, so it is in no system "
             "(right: copy the table of a like one, such as mtia-2i, whose file's comments say how to fill it)"
         )
     n = network
+    is_gpu = names[1] in gpu_names()
     found = Endpoint(
-        name, name in gpu_names(), n.launch_s, n.post_s, n.reduce_bytes_per_s, n.reducer, n.buffers, *memory
-    )
+        *names, is_gpu, n.launch_s, n.post_s, n.reduce_bytes_per_s, n.reducer, n.buffers, *memory
+    )  # fmt: skip
     ports = {
         "scale_up": n.scale_up_bytes_per_s,
         "scale_out": n.scale_out_bytes_per_s,

@@ -7,15 +7,15 @@ import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
 
 from ..errors import UserError, refuse_unknown
 from ..files import toml
-from ..machine.chip import SYSTEM_TABLES
-from .build import build
+from ..machine.chip import SYSTEM_TABLES, Chip, load_chip
+from .build import LoadsChip, build
 from .form import MOST_WITH_CONSENT, SystemFile
 from .library import checked as checked_library
 from .library import faults, library_text, tuples
@@ -40,9 +40,16 @@ def system_text(name_or_path: str) -> str:
 
 
 def load_system(
-    name_or_path: str, settings: Mapping[str, str] | None = None, *, consent: bool = False
+    name_or_path: str,
+    settings: Mapping[str, str] | None = None,
+    *,
+    consent: bool = False,
+    chip: LoadsChip = load_chip,
 ) -> System:
     """Return the system of that name or .toml file, with `settings` (dotted key to TOML text) put over it.
+
+    A chip of its own is a .toml file beside the system's; `chip` gives chips by name or file, as they are or
+    changed.
 
     `name*3` is three of them, joined by the switches that are shared. A group of chips, switches or links is
     addressed by its name: `links.nvlink.bytes_per_s`. Raises `UserError` for unknown names and keys, wrong
@@ -59,12 +66,46 @@ def load_system(
     except ValidationError as error:
         raise UserError(f"{where}: {faults(error)}") from None
     _check_size(file, copies, where, consent)
-    return build(file, copies, _library(file, where))
+    return build(_beside(file, base), copies, _library(file, where), chip)
+
+
+def _beside(file: SystemFile, name: str) -> SystemFile:
+    """Return a system's file with chips that are files found from its own folder."""
+    chips = tuple(group.model_copy(update={"chip": _found(group.chip, name)}) for group in file.chips)
+    return file.model_copy(update={"chips": chips})
+
+
+def _found(chip: str, name: str) -> str:
+    """Return a chip's name, or the path of its file; raise `UserError` for one in another folder."""
+    if not chip.endswith(".toml"):
+        return chip
+    if PurePosixPath(chip).name != chip or "\\" in chip:
+        raise UserError(f"system {name}: chip {chip!r} (right: a .toml file in the system's own folder)")
+    return str(Path(name).parent / chip)
+
+
+def changed_system(name: str, settings: Mapping[str, object], chip: Chip | None = None) -> System:
+    """Return a system with settings put over it: those of its own tables, and all others over its chips'.
+
+    `chip` stands in place of the chips of its name, as it is.
+    """
+    of_chips = settings_of_chips(settings)
+
+    def found(source: str) -> Chip:
+        as_shipped = load_chip(source, of_chips if chip is None else None)
+        return chip if chip is not None and chip.name == as_shipped.name else as_shipped
+
+    return load_system(name, settings_of(settings), chip=found)
 
 
 def settings_of(settings: Mapping[str, object]) -> dict[str, str]:
     """Return those of some settings that are of a system, by dotted key, as TOML text."""
     return {k: json.dumps(x) for k, x in settings.items() if k.startswith(SYSTEM_TABLES)}
+
+
+def settings_of_chips(settings: Mapping[str, object]) -> dict[str, object]:
+    """Return those of some settings that are of chips."""
+    return {k: x for k, x in settings.items() if not k.startswith(SYSTEM_TABLES)}
 
 
 def _library(file: SystemFile, where: str) -> Any:

@@ -69,7 +69,7 @@ class ShardJob:
 
     def read_s(self, rank: int, row_bytes: float) -> float:
         """Return the seconds of one row's look-up on a rank."""
-        return row_seconds(self.system.endpoints[rank].chip, row_bytes)
+        return row_seconds(self.system.endpoints[rank].source, row_bytes)
 
     def pooled_bytes(self, table: EmbeddingTable) -> float:
         """Return the bytes of one table's pooled rows of a whole batch."""

@@ -48,9 +48,13 @@ class Host:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A chip or GPU as the network sees it; times in seconds, rates in bytes a second."""
+    """A chip or GPU as the network sees it; times in seconds, rates in bytes a second.
+
+    `chip` is its name, `source` the name or the file by which it is loaded.
+    """
 
     chip: str
+    source: str
     is_gpu: bool
     launch_s: float
     post_s: float

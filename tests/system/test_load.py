@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtia_emu.errors import UserError
+from mtia_emu.machine.chip import load_chip
 from mtia_emu.system.library import library_names, load_library
-from mtia_emu.system.load import load_system, settings_of, system_names, system_text
+from mtia_emu.system.load import changed_system, load_system, settings_of, system_names, system_text
 from mtia_emu.system.topology import System
 
 ISLANDS = Path(__file__).with_name("two_islands.toml").read_text(encoding="utf-8")
@@ -123,6 +124,50 @@ def test_any_text_is_refused_as_ours(text: str) -> None:
         of(text, Path(folder))
 
 
+def own(folder: Path, name: str = "mine") -> Path:
+    """Return a system of two islands whose chip is a file beside it."""
+    from mtia_emu.machine.chip import chip_text
+
+    text = chip_text("tiny")[0].replace('name = "tiny"', f'name = "{name}"')
+    (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+    file = folder / "s.toml"
+    file.write_text(ISLANDS.replace('chip = "tiny"', f'chip = "{name}.toml"'), encoding="utf-8")
+    return file
+
+
+def test_a_chip_is_a_file_beside_the_system(tmp_path: Path) -> None:
+    from mtia_emu import api
+    from mtia_emu.system.sharding import ShardJob
+    from mtia_emu.system.tables import EmbeddingTable
+
+    file = str(own(tmp_path))
+    found = load_system(file)
+    assert set(found.chips) == {"mine"} and found.endpoints[0].launch_s == 1e-6
+    job = ShardJob(found, (EmbeddingTable("t", 1, 1000, 64, 10.0),), 8)
+    shipped = ShardJob(load_system("tiny-board"), job.tables, 8)
+    assert job.read_s(0, 128.0) == shipped.read_s(0, 128.0) > 0
+    over = {"gpu": None, "parallel": "tp=2", "dims": {"seq": 4}}
+    one = api.run_over("zoo:llama-tiny", system=file, **over).report  # type: ignore[arg-type]
+    assert one.seconds > 0
+
+
+@pytest.mark.parametrize("chip", ["../mine.toml", "/etc/mine.toml", "a/mine.toml", "..\\\\mine.toml"])
+def test_a_chip_of_another_folder_is_refused(tmp_path: Path, chip: str) -> None:
+    with pytest.raises(UserError, match="in the system's own folder"):
+        of(ISLANDS.replace('chip = "tiny"', f'chip = "{chip}"'), tmp_path)
+
+
+def test_settings_of_chips_reach_their_ports() -> None:
+    slow = changed_system("tiny-board", {"network.scale_up_bytes_per_s": 1e9, "network.post_s": 7e-6})
+    assert {link.bytes_per_s for link in slow.links} == {1e9} and slow.endpoints[0].post_s == 7e-6
+    both = {"network.launch_s": 3e-6, "links.link.bytes_per_s": 2e9}
+    found = changed_system("tiny-board", both)
+    assert found.endpoints[0].launch_s == 3e-6 and found.links[0].bytes_per_s == 2e9
+    chip = load_chip("tiny", {"network.post_s": 5e-6})
+    assert changed_system("tiny-board", {}, chip).endpoints[0].post_s == 5e-6
+    assert changed_system("yosemite-v3", {}, chip).endpoints[0].post_s == 1e-6  # no chip of that name
+
+
 def test_settings_of_a_system_are_taken_from_those_of_chips() -> None:
     settings = {"links.link.bytes_per_s": 1e9, "pe.matrix.rows": 8, "host.power_w": 7}
     of_system = settings_of(settings)
@@ -139,6 +184,6 @@ def test_a_chip_without_a_network_runs_alone_and_is_in_no_system(tmp_path: Path)
     file.write_text(text.replace(table, "").replace('name = "tiny"', 'name = "older"'), encoding="utf-8")
     assert load_chip(str(file)).network is None
     with pytest.raises(UserError, match=r"older has no \[network\] table.*\(right: copy"):
-        of(ISLANDS.replace('chip = "tiny"', f'chip = "{file.as_posix()}"'), tmp_path)
+        of(ISLANDS.replace('chip = "tiny"', 'chip = "older.toml"'), tmp_path)
     with pytest.raises(UserError, match=r"key 'network\.launch_s' is missing"):
         load_chip(str(file), {"network.post_s": 1e-6})
