@@ -41,8 +41,8 @@ def seconds_by_bound(report: Report) -> dict[str, float]:
 class SecondBottleneck:
     """What bounds the layers of a run next: the resource that does so for most of the time, and the slack.
 
-    `seconds_left` are what the layers' second bottlenecks alone take, and `slack` the share of the layers' time
-    that is not left: the most that can be won by relieving what bounds them first.
+    `seconds_left` are what the layers' second bottlenecks alone take, and `slack` the share of the layers'
+    time that is not left: the most that can be won by relieving what bounds them first.
     """
 
     name: str
