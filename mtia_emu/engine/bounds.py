@@ -12,7 +12,8 @@ import numpy as np
 from ..machine.chip import Chip
 from ..program.commands import QUEUES
 from ..program.events import DTYPE_NAMES, Events
-from ..results.report import FILL, LATENCY, Roofs
+from ..results.report import FILL, LATENCY
+from ..results.roofs import Roofs
 from ..sums import add_up
 from ..types import DType, dtype
 from .timing import Timeline

@@ -168,17 +168,6 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Roofs:
-    """The peaks of a machine for arithmetic in `dtype`: what no layer can exceed."""
-
-    dtype: str
-    matrix_ops_per_s: float
-    simd_ops_per_s: float
-    dram_bytes_per_s: float
-    sram_bytes_per_s: float
-
-
-@dataclass(frozen=True)
 class Band:
     """An 80 % band of what a measurement would give: as factors of the value that it stands beside."""
 

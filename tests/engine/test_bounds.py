@@ -19,7 +19,8 @@ from mtia_emu.engine.timing import Timeline, timeline
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.program.isa import Block
 from mtia_emu.results.bounds import BOUNDS
-from mtia_emu.results.report import FILL, LATENCY, Roofs
+from mtia_emu.results.report import FILL, LATENCY
+from mtia_emu.results.roofs import Roofs
 from mtia_emu.types import FP16, FP32, FP64
 
 Case = tuple[Chip, Block]
