@@ -10,7 +10,7 @@ from ..build import NodeBuilder
 from ..graph import Match, Node, Rewrite, Skip
 from .base import become, building, either
 from .expert_masks import Column, Mask, column_of, mask_of
-from .expert_rows import EXPERT, FEATURE, ONE, Roles, RoutedRows, Rows
+from .expert_rows import EXPERT, FEATURE, ONE, Roles, RoutedRows, ChoiceRows
 
 NEAR = 64  # nodes behind a sum over experts among which its mask is looked for
 SEEN = Skip("an expert that a row is not routed to adds to it, or is no product of its rows")
@@ -89,7 +89,7 @@ def _times_share(match: Match, term: str) -> TimesShare | None:
     return None
 
 
-def _sum(routed: RoutedRows, rows: Rows | None) -> str:
+def _sum(routed: RoutedRows, rows: ChoiceRows | None) -> str:
     """Return the sum over a token's choices, "" for what is no sum of these alone."""
     return routed.summed(rows) if rows is not None and rows.routed and rows.hidden else ""
 

@@ -21,7 +21,7 @@ Lanes = tuple[str, ...]  # the values of all experts, or one value that has them
 
 
 @dataclass(frozen=True)
-class Rows:
+class ChoiceRows:
     """A value [rows, features]: a row a token (`routed` False), or one for each of a token's choices.
 
     Of `same` there is one row for all. `hidden` says that it is zero where a row is not routed.
@@ -40,7 +40,7 @@ class RoutedRows:
     match: Match
     b: NodeBuilder
     mask: Mask
-    known: dict[tuple[Lanes, Roles], Rows | None] = field(default_factory=dict)
+    known: dict[tuple[Lanes, Roles], ChoiceRows | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         *lead, self.each = self.match.type_of(self.mask.chosen).shape
@@ -49,7 +49,7 @@ class RoutedRows:
         self.experts = self.mask.experts
         self.chosen = self.b.add("reshape", self.mask.chosen, shape=(self.tokens, self.each))
 
-    def rows(self, lanes: Lanes, roles: Roles) -> Rows | None:
+    def rows(self, lanes: Lanes, roles: Roles) -> ChoiceRows | None:
         """Return a value of all experts for the choices; None where it is no such value."""
         key = (lanes, roles)
         if key not in self.known:
@@ -58,24 +58,24 @@ class RoutedRows:
                 self.known[key] = self._rows(lanes, roles)
         return self.known[key]
 
-    def summed(self, rows: Rows) -> str:
+    def summed(self, rows: ChoiceRows) -> str:
         """Return [tokens, features]: the sum over a token's choices."""
         size = self.b.type_of(rows.value).shape[1]
         each = self.b.add("reshape", rows.value, shape=(self.tokens, self.each, size))
         return self.b.add("reduce_sum", each, axes=(1,), keepdims=False)
 
-    def product(self, left: Rows, right: Rows) -> Rows | None:
+    def product(self, left: ChoiceRows, right: ChoiceRows) -> ChoiceRows | None:
         """Return the elementwise product of two values."""
         return self._joined("mul", {}, [left, right])
 
-    def _rows(self, lanes: Lanes, roles: Roles) -> Rows | None:
+    def _rows(self, lanes: Lanes, roles: Roles) -> ChoiceRows | None:
         if EXPERT not in roles and BOTH not in roles and len(set(lanes)) == 1:
             return self._of_tokens(lanes[0], roles)
         if all(self.match.const(v) is not None for v in lanes):
             return self._of_experts(lanes, roles)
         share = self._share(lanes, roles)
         if share:
-            return Rows(share, routed=True, hidden=True)
+            return ChoiceRows(share, routed=True, hidden=True)
         nodes = [n for n in map(self.match.producer, lanes) if n is not None]
         if len(nodes) < len(lanes) or any(_unlike(n, nodes[0]) for n in nodes):
             return None
@@ -94,20 +94,20 @@ class RoutedRows:
             return alone(nodes[0], roles)
         return self._reshaped_lanes(nodes, roles) if nodes[0].op == "reshape" else None
 
-    def _of_tokens(self, value: str, roles: Roles) -> Rows | None:
+    def _of_tokens(self, value: str, roles: Roles) -> ChoiceRows | None:
         """A value without experts: rows of tokens, or one row for all."""
         b, kind = self.b, self.match.type_of(value)
         tokens = tuple(a for a in range(len(roles)) if roles[a] >= 0)
         size = prod(s for s, r in zip(kind.shape, roles, strict=True) if r == FEATURE)
         if not tokens:
-            return Rows(b.add("reshape", value, shape=(1, size)), same=True)
+            return ChoiceRows(b.add("reshape", value, shape=(1, size)), same=True)
         if sorted(roles[a] for a in tokens) != list(range(len(self.lead))):
             return None
         order = sorted(range(len(roles)), key=lambda a: (roles[a] < 0, roles[a] if roles[a] >= 0 else a))
         turned = b.add("transpose", value, perm=tuple(order)) if order != list(range(len(roles))) else value
-        return Rows(b.add("reshape", turned, shape=(self.tokens, size)))
+        return ChoiceRows(b.add("reshape", turned, shape=(self.tokens, size)))
 
-    def _of_experts(self, lanes: Lanes, roles: Roles) -> Rows | None:
+    def _of_experts(self, lanes: Lanes, roles: Roles) -> ChoiceRows | None:
         """Constants of experts, such as shifts: the row of each choice's expert."""
         if any(r >= 0 for r in roles):
             return None
@@ -116,7 +116,7 @@ class RoutedRows:
         stacked = self._stacked(lanes, roles)
         size = self.b.type_of(stacked).shape[1]
         picked = self.b.add("gather", stacked, self.chosen, axis=0)
-        return Rows(self.b.add("reshape", picked, shape=(self.tokens * self.each, size)), routed=True)
+        return ChoiceRows(self.b.add("reshape", picked, shape=(self.tokens * self.each, size)), routed=True)
 
     def _alike(self, lanes: Lanes) -> bool:
         """Return whether all experts have one number, under names of their own."""
@@ -161,9 +161,9 @@ class RoutedRows:
             shares = self.b.add("gather_elements", mask.value, index, axis=len(self.lead))
         return self.b.add("reshape", shares, shape=(self.tokens * self.each, 1))
 
-    def _elementwise(self, nodes: Sequence[Node], roles: Roles) -> Rows | None:
+    def _elementwise(self, nodes: Sequence[Node], roles: Roles) -> ChoiceRows | None:
         """Apply a function to what its operands are."""
-        operands: list[Rows] = []
+        operands: list[ChoiceRows] = []
         for at in range(len(nodes[0].inputs)):
             lanes = tuple(n.inputs[at] for n in nodes)
             found = self.rows(lanes, self._aligned(lanes[0], nodes[0], roles))
@@ -180,21 +180,21 @@ class RoutedRows:
         )
         return tuple(r if s == whole else ONE for s, whole, r in pairs)
 
-    def _joined(self, op: str, attrs: dict[str, object], operands: Sequence[Rows]) -> Rows | None:
+    def _joined(self, op: str, attrs: dict[str, object], operands: Sequence[ChoiceRows]) -> ChoiceRows | None:
         """Apply a function to rows; rows of tokens are repeated for each choice where others are routed."""
         routed = any(x.routed for x in operands)
         values = [self._spread(x) if routed and not (x.routed or x.same) else x.value for x in operands]
         same = all(x.same for x in operands)
         hidden = _hidden(op, [x.hidden for x in operands])
-        return Rows(self.b.add(op, *values, **attrs), routed, hidden, same)
+        return ChoiceRows(self.b.add(op, *values, **attrs), routed, hidden, same)
 
-    def _spread(self, rows: Rows) -> str:
+    def _spread(self, rows: ChoiceRows) -> str:
         size = self.b.type_of(rows.value).shape[1]
         one = self.b.add("reshape", rows.value, shape=(self.tokens, 1, size))
         wide = self.b.add("expand", one, shape=(self.tokens, self.each, size))
         return self.b.add("reshape", wide, shape=(self.tokens * self.each, size))
 
-    def _matmul(self, nodes: Sequence[Node], roles: Roles) -> Rows | None:
+    def _matmul(self, nodes: Sequence[Node], roles: Roles) -> ChoiceRows | None:
         """Multiply by the weights of each choice's expert, and add its shift."""
         node = nodes[0]
         if node.attrs or not 2 <= len(node.inputs) <= 3 or len(roles) < 2:
@@ -207,10 +207,10 @@ class RoutedRows:
         if rows is None or rows.same:
             return None
         if self.b.type_of(weights).rank == 2:  # of all experts alike
-            made = Rows(self.b.add("matmul", rows.value, weights), rows.routed, rows.hidden)
+            made = ChoiceRows(self.b.add("matmul", rows.value, weights), rows.routed, rows.hidden)
         else:
             product = self.b.add("expert_matmul", rows.value, weights, self.chosen)
-            made = Rows(product, routed=True, hidden=rows.hidden)
+            made = ChoiceRows(product, routed=True, hidden=rows.hidden)
         shifts = tuple(v for n in nodes for v in n.inputs[2:])
         if not shifts:
             return made
@@ -251,7 +251,7 @@ class RoutedRows:
             return b.add("transpose", apart, perm=(1, 0, 2))
         return b.add("reshape", lanes[0], shape=(self.experts, k, n) if EXPERT in lead else (k, n))
 
-    def _slice(self, nodes: Sequence[Node], roles: Roles) -> Rows | None:
+    def _slice(self, nodes: Sequence[Node], roles: Roles) -> ChoiceRows | None:
         """Take some of the features."""
         node = nodes[0]
         before = self.match.type_of(node.inputs[0]).shape
@@ -266,14 +266,14 @@ class RoutedRows:
         height = self.b.type_of(rows.value).shape[0]
         start, end, step = (node.attrs[name][-1] for name in ("starts", "ends", "steps"))
         part = self.b.add("slice", rows.value, starts=(0, start), ends=(height, end), steps=(1, step))
-        return Rows(part, rows.routed, rows.hidden)
+        return ChoiceRows(part, rows.routed, rows.hidden)
 
-    def _transpose(self, node: Node, roles: Roles) -> Rows | None:
+    def _transpose(self, node: Node, roles: Roles) -> ChoiceRows | None:
         perm = node.attrs["perm"]
         before = tuple(roles[perm.index(a)] for a in range(len(perm)))
         return self.rows(node.inputs[:1], before)
 
-    def _reshape(self, node: Node, roles: Roles) -> Rows | None:
+    def _reshape(self, node: Node, roles: Roles) -> ChoiceRows | None:
         """Axes of one come and go; experts by features are one axis; rows are repeated for each expert."""
         before, after = self.match.type_of(node.inputs[0]).shape, node.type.shape
         tiled = self._tiled(node, roles)
@@ -287,17 +287,17 @@ class RoutedRows:
             return self.rows(node.inputs[:1], (*roles[:-2], BOTH))
         return None
 
-    def _tiled(self, node: Node, roles: Roles) -> Rows | None:
+    def _tiled(self, node: Node, roles: Roles) -> ChoiceRows | None:
         """[experts * tokens, features], all tokens once for each expert, seen as [experts, tokens, ..]."""
         tile = self.match.producer(node.inputs[0], "tile")
         if tile is None or roles != (EXPERT, 0, FEATURE) or tile.attrs["repeats"] != (self.experts, 1):
             return None
         return self.rows(tile.inputs[:1], (0, FEATURE))
 
-    def _expand(self, node: Node, roles: Roles) -> Rows | None:
+    def _expand(self, node: Node, roles: Roles) -> ChoiceRows | None:
         return self.rows(node.inputs[:1], self._aligned(node.inputs[0], node, roles))
 
-    def _concat(self, node: Node, roles: Roles) -> Rows | None:
+    def _concat(self, node: Node, roles: Roles) -> ChoiceRows | None:
         """The results of experts that stand apart, one after another."""
         at = node.attrs["axis"]
         kinds = [self.match.type_of(v) for v in node.inputs]
@@ -305,7 +305,7 @@ class RoutedRows:
             return None
         return self.rows(node.inputs, tuple(ONE if a == at else r for a, r in enumerate(roles)))
 
-    def _reshaped_lanes(self, nodes: Sequence[Node], roles: Roles) -> Rows | None:
+    def _reshaped_lanes(self, nodes: Sequence[Node], roles: Roles) -> ChoiceRows | None:
         """Axes of one come and go."""
         before, after = self.match.type_of(nodes[0].inputs[0]).shape, nodes[0].type.shape
         full = [(s, r) for s, r in zip(after, roles, strict=True) if s > 1]
