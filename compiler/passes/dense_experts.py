@@ -10,7 +10,7 @@ from ..build import NodeBuilder
 from ..graph import Match, Node, Rewrite, Skip
 from .base import become, building, either
 from .expert_masks import Column, Mask, column_of, mask_of
-from .expert_rows import EXPERT, FEATURE, ONE, Roles, RoutedRows, ChoiceRows
+from .expert_rows import EXPERT, FEATURE, ONE, ChoiceRows, Roles, RoutedRows
 
 NEAR = 64  # nodes behind a sum over experts among which its mask is looked for
 SEEN = Skip("an expert that a row is not routed to adds to it, or is no product of its rows")
