@@ -35,6 +35,7 @@ PLAIN = {
     "einsum",
     "layout",
     "layout_reshape",
+    "rare_layout",
     "trace",
     "scores",
 }  # files of ops and passes that hold none
