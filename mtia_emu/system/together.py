@@ -22,8 +22,8 @@ Array = np.ndarray
 def timed_together(system: System, groups: Sequence[Collective], algorithm: str = AUTO) -> CollectiveTime:
     """Return the time of the slowest of groups of disjoint ranks that begin at once, each by its own fastest.
 
-    The rounds of all groups go side by side, under max-min fair sharing of what they use, and no group starts
-    a round before all have ended the one before. Groups that meet on no link take what each takes alone. Bytes
+    The rounds of all groups go side by side, under max-min fair sharing of what they use, and no group begins
+    one before all have ended the one before it. Groups that meet on no link take what each takes alone. Bytes
     and joules are those of the slowest group. Raises `UserError` as `timed` does.
     """
     each = [timed(system, group, algorithm) for group in groups]

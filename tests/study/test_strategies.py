@@ -1,5 +1,4 @@
-"""Every strategy and mixes of them on 2, 4 and 8 emulated chips, held to onnxruntime; the quick half stands in
-`test_rank_runs.py`."""
+"""Every strategy and mixes of them on 2, 4 and 8 emulated chips, held to onnxruntime."""
 
 from __future__ import annotations
 
