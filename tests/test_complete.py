@@ -35,7 +35,6 @@ PLAIN = {
     "einsum",
     "layout",
     "layout_reshape",
-    "rare_layout",
     "trace",
     "scores",
 }  # files of ops and passes that hold none

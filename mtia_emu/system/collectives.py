@@ -86,7 +86,7 @@ def _timed(system: System, collective: Collective, algorithm: str) -> Collective
 
 
 @dataclass(frozen=True)
-class Way:
+class CollectiveWay:
     """A way to run a collective of several ranks: its rounds, how they are priced, and (seconds, fixed)."""
 
     algorithm: str
@@ -95,10 +95,10 @@ class Way:
     seconds: tuple[float, float]
 
 
-def way_of(system: System, collective: Collective, algorithm: str = AUTO) -> Way:
+def way_of(system: System, collective: Collective, algorithm: str = AUTO) -> CollectiveWay:
     """Return the fastest way by an algorithm; raises `UserError` where no protocol runs it."""
     found = [
-        Way(name, plan, pricing, _seconds(plan, pricing, copy_s(collective, pricing.protocol)))
+        CollectiveWay(name, plan, pricing, _seconds(plan, pricing, copy_s(collective, pricing.protocol)))
         for name, plan, pricing in _ways(system, collective, algorithm)
     ]
     if not found:
@@ -179,7 +179,7 @@ def _seconds(plan: CollectiveSchedule, pricing: Pricing, copied_s: float) -> tup
     return fixed + copied_s + math.fsum(done[step.key()] for step in plan.rounds), fixed
 
 
-def _result(collective: Collective, way: Way) -> CollectiveTime:
+def _result(collective: Collective, way: CollectiveWay) -> CollectiveTime:
     name, plan, pricing, (seconds, fixed) = way.algorithm, way.plan, way.pricing, way.seconds
     system, n = pricing.system, len(collective.ranks)
     links, touched, added = np.zeros(len(system.links)), np.zeros(n), np.zeros(n)

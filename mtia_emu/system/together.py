@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from .collectives import AUTO, Collective, CollectiveTime, Way, copy_s, timed, way_of
+from .collectives import AUTO, Collective, CollectiveTime, CollectiveWay, copy_s, timed, way_of
 from .pricing import Flows
 from .schedule import Round
 from .sharing import Use, last_end_s
@@ -67,7 +67,7 @@ def _seconds(system: System, groups: tuple[Collective, ...], algorithm: str) -> 
     return fixed + copied + total
 
 
-def _shared_s(rounds: Sequence[tuple[Way, tuple[Round, ...]]]) -> float:
+def _shared_s(rounds: Sequence[tuple[CollectiveWay, tuple[Round, ...]]]) -> float:
     """Return when the last byte of rounds of several groups is there, which start at once.
 
     What a group's protocol reaches of a resource may be less than what another's does: then its bytes weigh
