@@ -62,13 +62,13 @@ class ExpertMatmulKernel(Kernel):
         return [inputs[0], *inputs[2:]]
 
     def problem(self, call: KernelCall) -> ExpertProblem:
-        """Return the sizes, with a batch for each turn that the loads need, of as many rows as they have."""
+        """Return the sizes, with a batch for each turn that the loads need, as long as the longest."""
         (a, b, _), (out,), p = call.inputs, call.outputs, call.params
         turns = Turns(b.shape[0], p["routed"], p["rows"])
         needed = max(1, sum(ceil_div(x, turns.rows) for x in p["loads"]))
         product = MatmulProblem(
             needed,
-            min(turns.rows, max(1, ceil_div(sum(p["loads"]), needed))),
+            min(turns.rows, max(1, *p["loads"])),
             p["k"],
             p["n"],
             a.dtype,
@@ -142,9 +142,10 @@ class _Emitter(MatmulEmitter):
         return self.turns
 
     def _tile_of(self, dim: str, part: Array, nth: Array) -> Array:
-        """Deal tiles of rows in turn: a turn has its rows at its beginning, and all parts have some of them."""
-        dealt = dim == "m"
-        return part + nth * self.plan.parts[dim] if dealt else super()._tile_of(dim, part, nth)
+        """Deal tiles of rows in turn: a turn has its rows at its beginning, so that all parts have some."""
+        if dim == "m":
+            return part + nth * self.plan.parts[dim]
+        return super()._tile_of(dim, part, nth)
 
     def _about(self, step: Array, pe: Array) -> None:
         at = (step, pe)
