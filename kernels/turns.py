@@ -53,8 +53,8 @@ class Turns:
 def turns_of(experts: int, routed: int, most: int, among: int = 0) -> Turns:
     """Return the turns in which so many routed rows go to experts, each of which has `most` rows at most.
 
-    A turn's rows have three leading binary digits, so that few kinds of blocks are made. With `among`, rows go
-    to so many experts in all, and any number of them to these.
+    A turn's rows have three leading binary digits, so that few kinds of blocks are made. With `among`, rows
+    go to so many experts in all, and any number of them to these.
     """
     mean = routed / (among or experts)
     rows = ceil(mean + SPARE * sqrt(mean))  # of a binomial law with many experts the variance is the mean
