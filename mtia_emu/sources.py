@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +14,7 @@ from mtia_emu.compiler.frontend import load
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.graph_file import SUFFIX, is_graph, read_graph
 
+from .checkpoints.torch_module import is_module
 from .errors import UserError, nearest
 from .files.scratch import scratch
 from .files.writing import valid
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .zoo import Popularity
 
 Array = np.ndarray[Any, Any]
+Model = str | Path | Any
+"""A model's file or name (`zoo:NAME`, `hf:FOLDER`), or a module of torch."""
 ZOO = "zoo:"
 HF = "hf:"
 WRITTEN = (ZOO, HF)  # what models begin with that we write
@@ -85,11 +88,25 @@ class Operator(Protocol):
 
 
 @contextlib.contextmanager
-def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None = None) -> Iterator[Source]:
-    """Give the file that `model` names; a zoo model or checkpoint is written to a folder that then goes away.
+def open_model(
+    model: Model,
+    dims: Mapping[str, int],
+    *,
+    execute_seed: int | None = None,
+    args: Sequence[Any] | None = None,
+) -> Iterator[Source]:
+    """Give the file that `model` names; one that we write lies in a folder that then goes away.
 
-    With `execute_seed` a zoo model gets random weights, a checkpoint its own, so that it can be executed.
+    With `execute_seed` a zoo model gets random weights, a checkpoint its own, so that it can be executed. A
+    module of torch is exported as it is called with `args`.
     """
+    if is_module(model):
+        with _module_source(model, args, dims) as source:
+            yield source
+        return
+    if args is not None:
+        raise UserError("args are for a module of torch (right: inputs={name: array} for a file)")
+    model = str(model)
     if model.startswith(HF):
         with _checkpoint_source(model, dims, execute_seed) as source:
             yield source
@@ -106,6 +123,17 @@ def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None 
         yield Source(
             path, model, full, lambda seed: zoo.example_inputs(name, full, seed), zoo.popularity(name)
         )
+
+
+@contextlib.contextmanager
+def _module_source(module: Any, args: Sequence[Any] | None, dims: Mapping[str, int]) -> Iterator[Source]:
+    from .checkpoints.torch_module import export_module
+
+    if dims:
+        raise UserError("dims have no meaning for a module of torch: shapes are those of its args")
+    with scratch() as folder:
+        path, given = export_module(module, args, folder)
+        yield Source(path, type(module).__name__, {}, (lambda seed: given) if given else None)
 
 
 @contextlib.contextmanager
@@ -130,9 +158,9 @@ def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
         yield Source(path, operator.name, operator.dims, inputs, law, COLD)
 
 
-def is_program(model: str | Path) -> bool:
+def is_program(model: Model) -> bool:
     """Return whether `model` names a compiled program rather than a model."""
-    return not str(model).startswith(WRITTEN) and is_program_file(Path(model))
+    return not is_module(model) and not str(model).startswith(WRITTEN) and is_program_file(Path(model))
 
 
 def _file_source(model: str, dims: Mapping[str, int]) -> Source:
