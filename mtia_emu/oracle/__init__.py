@@ -95,8 +95,8 @@ def _by_onnxruntime(model: Path | Any, inputs: Mapping[str, Array]) -> dict[str,
         if NO_MEMORY in str(error):
             raise UserError(
                 f"onnxruntime needs more memory for {_name(model)} than {settings.MEMORY.name} "
-                f"allows, {settings.integer(settings.MEMORY)} bytes: it keeps fp16 weights as fp32 too (right: "
-                "set it higher, or leave out --check)"
+                f"allows, {settings.integer(settings.MEMORY)} bytes: it keeps fp16 weights as fp32 too "
+                "(right: set it higher, or leave out --check)"
             ) from None
         raise UserError(
             f"onnxruntime cannot run {_name(model)}, so there is nothing to check against: {error} "
