@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -113,19 +113,18 @@ def compile_model(
     settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None,
     inputs: Mapping[str, Array] | None = None,
-    args: Sequence[Any] | None = None,
     **options: Unpack[Words],
 ) -> Program:
     """Return a model compiled for a chip.
 
-    `model` is an ONNX file, "hf:FOLDER", "zoo:NAME" (with `seed`: with weights) or a module of torch, which
-    is called with `args`; `settings` change chip parameters by dotted key; `dims` bind symbolic dimensions,
-    as do the shapes of `inputs`; `options` are those of `Options`. Raises `UserError` for what is wrong.
+    `model` is an ONNX file, "hf:FOLDER", a `TorchModel` or "zoo:NAME" (with `seed`: with weights);
+    `settings` change chip parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of
+    `inputs`; `options` are those of `Options`. Raises `UserError` for what is wrong with any of them.
     """
     loaded = load_chip(chip, settings) if isinstance(chip, str) else chip
     given = None if inputs is None else input_arrays(inputs)
     seed = options.get("seed")
-    with open_model(model, dims or {}, execute_seed=seed, args=args) as source:
+    with open_model(model, dims or {}, execute_seed=seed) as source:
         program = compile_stages(source, loaded, inputs=given, **options).program
         return keep_weights(program) if seed is not None else program
 
@@ -157,16 +156,16 @@ def run(
     settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None,
     inputs: Mapping[str, Array] | None = None,
-    args: Sequence[Any] | None = None,
     gpu: str | Machine | None = DEFAULT_GPU,
     progress: Progress | None = None,
     **options: Unpack[Words],
 ) -> Outcome:
-    """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it.
+    """Compile (unless it is a program already), time and price a model; with `inputs` or `check` execute it
+    too.
 
-    `model` and `args` are as in `compile_model`. `gpu` is the machine to stand beside, None for none;
-    `gpu_mode` is of a GPU given by its name, a machine has its own (`Gpu.in_mode`). `options` are the fields
-    of `Options` (`dtype`, `tune`, `beside`, `prefetch`, `place`, `seed`, ...), or a whole value as `options`.
+    `gpu` is the machine to stand beside, None for none; `gpu_mode` is of a GPU given by its name, a machine
+    has its own (`Gpu.in_mode`). `options` are the fields of
+    `Options` (`dtype`, `tune`, `beside`, `prefetch`, `place`, `seed`, ...), or a whole value as `options`.
     `check` compares outputs with an oracle's (`expected_outputs`), on `inputs` or on seeded random ones.
     """
     chosen = Options.of(**options)
@@ -183,7 +182,7 @@ def run(
         return replace(done, basis=chosen.basis)
     loaded = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     seed = chosen.seed if chosen.check or inputs is not None else None
-    with open_model(model, dims or {}, execute_seed=seed, args=args) as source:
+    with open_model(model, dims or {}, execute_seed=seed) as source:
         return run_source(source, loaded, inputs=inputs, gpu=other, progress=progress, options=chosen)
 
 

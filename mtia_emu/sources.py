@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +14,7 @@ from mtia_emu.compiler.frontend import load
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.graph_file import SUFFIX, is_graph, read_graph
 
-from .checkpoints.torch_module import is_module
+from .checkpoints.torch_module import TorchModel, export_module
 from .errors import UserError, nearest
 from .files.scratch import scratch
 from .files.writing import valid
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .zoo import Popularity
 
 Array = np.ndarray[Any, Any]
-Model = str | Path | Any
+Model = str | Path | TorchModel
 """A model's file or name (`zoo:NAME`, `hf:FOLDER`), or a module of torch."""
 ZOO = "zoo:"
 HF = "hf:"
@@ -93,19 +93,15 @@ def open_model(
     dims: Mapping[str, int],
     *,
     execute_seed: int | None = None,
-    args: Sequence[Any] | None = None,
 ) -> Iterator[Source]:
     """Give the file that `model` names; one that we write lies in a folder that then goes away.
 
-    With `execute_seed` a zoo model gets random weights, a checkpoint its own, so that it can be executed. A
-    module of torch is exported as it is called with `args`.
+    With `execute_seed` a zoo model gets random weights, a checkpoint its own, so that it can be executed.
     """
-    if is_module(model):
-        with _module_source(model, args, dims) as source:
+    if isinstance(model, TorchModel):
+        with _module_source(model, dims) as source:
             yield source
         return
-    if args is not None:
-        raise UserError("args are for a module of torch (right: inputs={name: array} for a file)")
     model = str(model)
     if model.startswith(HF):
         with _checkpoint_source(model, dims, execute_seed) as source:
@@ -126,14 +122,12 @@ def open_model(
 
 
 @contextlib.contextmanager
-def _module_source(module: Any, args: Sequence[Any] | None, dims: Mapping[str, int]) -> Iterator[Source]:
-    from .checkpoints.torch_module import export_module
-
+def _module_source(model: TorchModel, dims: Mapping[str, int]) -> Iterator[Source]:
     if dims:
         raise UserError("dims have no meaning for a module of torch: shapes are those of its args")
     with scratch() as folder:
-        path, given = export_module(module, args, folder)
-        yield Source(path, type(module).__name__, {}, (lambda seed: given) if given else None)
+        path, given = export_module(model, folder)
+        yield Source(path, model.name, {}, (lambda seed: given) if given else None)
 
 
 @contextlib.contextmanager
@@ -160,7 +154,11 @@ def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
 
 def is_program(model: Model) -> bool:
     """Return whether `model` names a compiled program rather than a model."""
-    return not is_module(model) and not str(model).startswith(WRITTEN) and is_program_file(Path(model))
+    return (
+        not isinstance(model, TorchModel)
+        and not str(model).startswith(WRITTEN)
+        and is_program_file(Path(model))
+    )
 
 
 def _file_source(model: str, dims: Mapping[str, int]) -> Source:

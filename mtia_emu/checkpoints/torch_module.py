@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,35 @@ MISSING = "exporting a torch module needs {}: pip install 'mtia-emu[torch]'"
 MOST_WORDS = 300  # characters of what torch says of a failure
 
 
-def is_module(model: object) -> bool:
-    """Return whether a value is a module of torch, which is not imported to tell."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(model, torch.nn.Module)
+@dataclass(frozen=True)
+class TorchModel:
+    """A module of torch and the arguments that it is called with: what is exported, and a check runs on.
 
-
-def export_module(module: Any, args: Sequence[Any] | None, folder: Path) -> tuple[Path, dict[str, Array]]:
-    """Write a module, called with `args`, as ONNX; return the file and the value of each of its inputs.
-
-    The module is exported as it is, its mode of training or evaluation included. Parameters on the device
-    `meta` have no values: weights are absent then, and so are the values of inputs. Raises `UserError` where
-    `args` are missing, the extra is not installed, or torch cannot export the module.
+    The module is taken as it is, its mode of training or evaluation included. Parameters on the device `meta`
+    have no values: such a model can be timed.
     """
-    import torch
 
-    name = type(module).__name__
-    if not isinstance(args, Sequence):
-        raise UserError(f"{name}: a torch module needs its arguments (right: args=(tensor, ...))")
+    module: Any
+    args: Sequence[Any]
+
+    @property
+    def name(self) -> str:
+        """Return the name of the module's class."""
+        return type(self.module).__name__
+
+
+def export_module(model: TorchModel, folder: Path) -> tuple[Path, dict[str, Array]]:
+    """Write a module as ONNX; return the file and the value of each of its inputs, none where there are none.
+
+    Raises `UserError` where the extra is not installed, or torch cannot export the module.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise UserError(MISSING.format("torch")) from None
+    module, args, name = model.module, model.args, model.name
+    if not isinstance(module, torch.nn.Module) or not isinstance(args, Sequence):
+        raise UserError(f"TorchModel of {name}: right is a torch module and its arguments, (tensor, ...)")
     tensors = (*module.parameters(), *module.buffers())
     absent = any(tensor.is_meta for tensor in tensors)
     program = _exported(torch, module, tuple(args), name, absent)

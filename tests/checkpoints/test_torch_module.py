@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import mtia_emu
+from mtia_emu import TorchModel
 from mtia_emu.errors import UserError
-from mtia_emu.sources import is_module, is_program
 
 torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `torch` is not installed")
@@ -33,28 +33,26 @@ def network() -> Any:
 
 def test_what_is_executed_is_what_torch_computes() -> None:
     module, args = network(), (torch.ones(4, 64), torch.full((4, 128), 0.5))
-    done = mtia_emu.run(module, args=args, check=True, gpu=None)
+    done = mtia_emu.run(TorchModel(module, args), check=True, gpu=None)
     assert done.check is not None and done.check.passed and done.program.source == "Network"
     (found,) = done.outputs.values()
     np.testing.assert_allclose(found, module(*args).detach().numpy(), atol=5e-3)
-    assert is_module(module) and not is_program(module)
 
 
 def test_a_module_without_values_is_timed_as_one_with_them() -> None:
     with torch.device("meta"):
-        empty, args = network(), (torch.empty(4, 64),)
-    right = mtia_emu.run(network(), args=(torch.ones(4, 64),), gpu=None).report
-    assert mtia_emu.run(empty, args=args, gpu=None).report.cycles == right.cycles
+        empty = TorchModel(network(), (torch.empty(4, 64),))
+    right = mtia_emu.run(TorchModel(network(), (torch.ones(4, 64),)), gpu=None).report
+    assert mtia_emu.run(empty, gpu=None).report.cycles == right.cycles
     with pytest.raises(UserError, match="absent"):
-        mtia_emu.run(empty, args=args, gpu=None, check=True)
+        mtia_emu.run(empty, gpu=None, check=True)
 
 
 def test_what_is_wrong_is_said() -> None:
-    with pytest.raises(UserError, match="needs its arguments"):
-        mtia_emu.run(network())
+    model = TorchModel(network(), (torch.ones(4, 64),))
+    with pytest.raises(UserError, match="right is a torch module and its arguments"):
+        mtia_emu.run(TorchModel(network(), torch.ones(4, 64)))
     with pytest.raises(UserError, match="torch cannot export it"):
-        mtia_emu.run(network(), args=(torch.ones(4, 63),))
+        mtia_emu.run(TorchModel(network(), (torch.ones(4, 63),)))
     with pytest.raises(UserError, match="dims"):
-        mtia_emu.run(network(), args=(torch.ones(4, 64),), dims={"batch": 4})
-    with pytest.raises(UserError, match="args are for a module"):
-        mtia_emu.run("zoo:llama-tiny", args=(1,))
+        mtia_emu.run(model, dims={"batch": 4})
