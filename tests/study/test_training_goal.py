@@ -47,7 +47,8 @@ def test_the_default_is_what_was_published() -> None:
 
 
 def test_chips_of_a_system_fail_together() -> None:
-    whole = trained(system="tiny-board", parallel="dp=2", failures="restart_s=5,checkpoint_s=2,every_s=7").whole
+    spread = {"system": "tiny-board", "parallel": "dp=2"}
+    whole = trained(**spread, failures="restart_s=5,checkpoint_s=2,every_s=7").whole
     assert whole is not None and whole.chips == 2 and whole.stops is not None
     found = whole.stops
     assert (found.restart_s, found.checkpoint_s, found.every_s) == (5, 2, 7)
