@@ -104,11 +104,13 @@ def _check_states(graph: Graph, after: str) -> None:
 
 
 def _check_node(graph: Graph, node: Node, defined: dict[str, TensorType], after: str, known: Known) -> None:
-    for value in node.inputs:
-        if value and value not in defined:
-            raise _fault(graph, node, f"{node.op} %{node.output} reads %{value} before it is defined", after)
-    operands = tuple(defined[v] if v else None for v in node.inputs)
-    if known.get(id(node), (None, ()))[1] != operands or known[id(node)][0] is not node:
+    try:
+        operands = tuple([defined[v] if v else None for v in node.inputs])
+    except KeyError as missing:
+        message = f"{node.op} %{node.output} reads %{missing.args[0]} before it is defined"
+        raise _fault(graph, node, message, after) from None
+    found = known.get(id(node))
+    if found is None or found[0] is not node or found[1] != operands:
         try:
             ops.check_node(node, defined.__getitem__)
         except UserError as error:
