@@ -161,9 +161,7 @@ def lower(graph: Graph, pipeline: tuple[Pass, ...]) -> Graph:
     known: Known = {}
     for step in pipeline:
         with blamed(step):
-            made = apply(step, graph)[0]
-            if made is not graph or not known:  # what a pass leaves as it was has been found lawful
-                graph = check_made(graph, made, step.name, step.floats, known)
+            graph = check_made(graph, apply(step, graph)[0], step.name, step.floats, known)
         if debug >= 1:
             print(f"{step.name}: {len(graph.nodes)} nodes", file=sys.stderr)
         if debug >= 3:
