@@ -51,8 +51,8 @@ def check(graph: Graph, after: str = "", known: Known | None = None) -> Graph:
 def check_made(before: Graph, after: Graph, name: str, floats: str = "", known: Known | None = None) -> Graph:
     """Return what the pass `name` made of a graph, found lawful and with the inputs and outputs of that one.
 
-    Raises `UserError` as `check` does, and for what `signature_fault` finds. With `known` the graph before was
-    found lawful: a pass that leaves it as it was is not checked.
+    Raises `UserError` as `check` does, and for what `signature_fault` finds. With nodes `known` the graph
+    before was found lawful: where the pass leaves it as it was, there is nothing to check.
     """
     if after is before and known:
         return after
