@@ -22,7 +22,7 @@ from mtia_emu.sweeps import pictures
 from mtia_emu.sweeps.evaluate import make_job
 from mtia_emu.sweeps.export import exported, inert, write_csv, write_parquet
 from mtia_emu.sweeps.page import embedded, page, write_page
-from mtia_emu.sweeps.row import OK, Row, columns, metric_columns
+from mtia_emu.sweeps.row import OK, Row, metric_columns
 from mtia_emu.sweeps.spec import make_spec
 from mtia_emu.sweeps.store import Store, create
 from mtia_emu.sweeps.study import Study, explained, pareto
