@@ -33,7 +33,7 @@ def completion(shell: str | None, install: bool) -> None:
       source <(mtia-emu completion bash)
     """
     chosen = shell or own_shell()
-    text = script(chosen)
+    text = script(chosen, click.get_current_context().find_root().command)
     if not install:
         say(text, nl=False)
         return
@@ -52,15 +52,13 @@ def own_shell() -> str:
     return name
 
 
-def script(shell: str) -> str:
-    """Return the script that a shell reads."""
+def script(shell: str, program: click.Command) -> str:
+    """Return the script that a shell reads to complete the words of a program."""
     from click.shell_completion import get_completion_class
-
-    from .app import main
 
     kind = get_completion_class(shell)
     assert kind is not None, shell
-    made = kind(main, {}, PROGRAM, VARIABLE)
+    made = kind(program, {}, PROGRAM, VARIABLE)
     text = made.source_template % made.source_vars()
     return (ZSH_FIRST if shell == "zsh" else "") + text.strip() + "\n"
 

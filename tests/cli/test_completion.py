@@ -33,7 +33,7 @@ def test_it_is_installed_once_and_leaves_what_there_is(home: Path, shell: str) -
     lines = start.read_text().splitlines()
     assert lines[0] == "export A=1" and len(lines) == 2 and lines[1].endswith(MARK)
     file = home / ".local/share/mtia-emu" / f"completion.{shell}"
-    assert file.read_text() == script(shell) and str(file) in lines[1]
+    assert file.read_text() == script(shell, main) and str(file) in lines[1]
 
 
 def test_a_link_to_the_start_file_stays_one(home: Path) -> None:
@@ -45,13 +45,13 @@ def test_a_link_to_the_start_file_stays_one(home: Path) -> None:
 
 def test_fish_finds_it_by_itself(home: Path) -> None:
     assert CliRunner().invoke(main, ["completion", "fish", "--install"]).exit_code == 0
-    assert (home / ".config/fish/completions/mtia-emu.fish").read_text() == script("fish")
+    assert (home / ".config/fish/completions/mtia-emu.fish").read_text() == script("fish", main)
     assert [p.name for p in home.iterdir()] == [".config"]
 
 
 def test_the_shell_of_the_user_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHELL", "/usr/bin/zsh")
-    assert CliRunner().invoke(main, ["completion"]).output == script("zsh")
+    assert CliRunner().invoke(main, ["completion"]).output == script("zsh", main)
     monkeypatch.setenv("SHELL", "/bin/tcsh")
     done = subprocess.run(
         ["python", "-m", "mtia_emu.cli", "completion", "--install"],
@@ -67,7 +67,7 @@ def test_the_shell_accepts_the_script(shell: str, tmp_path: Path) -> None:
     program = shutil.which(shell)
     if program is None:
         pytest.skip(f"{shell} is not installed")
-    (tmp_path / "script").write_text(script(shell))
+    (tmp_path / "script").write_text(script(shell, main))
     check = "--no-execute" if shell == "fish" else "-n"
     done = subprocess.run(
         [program, check, str(tmp_path / "script")], capture_output=True, text=True, check=False
@@ -80,7 +80,7 @@ def test_bash_completes_a_chip(home: Path, tmp_path: Path) -> None:
     if program is None:
         pytest.skip("bash is not installed")
     text = (
-        f"{script('bash')}\nCOMP_WORDS=(mtia-emu run m.onnx --chip mtia-2); COMP_CWORD=4\n"
+        f"{script('bash', main)}\nCOMP_WORDS=(mtia-emu run m.onnx --chip mtia-2); COMP_CWORD=4\n"
         "_mtia_emu_completion mtia-emu\necho ${COMPREPLY[@]}\n"
     )
     folder = Path(shutil.which("mtia-emu") or "").parent
