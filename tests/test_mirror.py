@@ -21,7 +21,6 @@ FOLDERS = {"mtia_emu": "", "compiler": "compiler/", "kernels": "kernels/"}  # by
 THROUGH = {
     "cli/test_app.py": "cli/lists cli/pages",
     "cli/test_effects.py": "cli/plan cli/conformance cli/diff cli/explain cli/fuzz",
-    "imports/test_scale_sim.py": "cli/import_",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
     "cli/test_serve.py": "cli/ways",
     "cli/test_sweep.py": "sweeps/search sweeps/stored",

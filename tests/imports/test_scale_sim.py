@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
-from click.testing import CliRunner
+from click.testing import Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtia_emu import api
-from mtia_emu.cli.app import main
 from mtia_emu.errors import UserError
 from mtia_emu.imports.scale_sim import SystolicArray, chip_text, read_array, read_topology
 from mtia_emu.machine.chip import load_chip
 
+Cli = Callable[..., Result]
 CONFIG = """
 [general]
 run_name = an example
@@ -57,12 +58,11 @@ def written(
     return paths
 
 
-def imported(folder: Path, *given: Path) -> str:
+def imported(cli: Cli, folder: Path, *given: Path) -> str:
     """Import two files into a folder and return what is printed."""
-    words = ["import", "scale-sim", *map(str, given), "-o", str(folder)]
-    done = CliRunner().invoke(main, words, catch_exceptions=False)
+    done = cli("import", "scale-sim", *map(str, given), "-o", str(folder))
     assert done.exit_code == 0, done.output
-    return done.output
+    return str(done.output)
 
 
 @pytest.mark.parametrize("flow", PRINTED)
@@ -74,19 +74,19 @@ def test_the_array_takes_the_cycles_that_scale_sim_prints(flow: str, tmp_path: P
 
 
 @pytest.mark.parametrize("text", [CONVOLUTIONS, PRODUCTS])
-def test_a_run_takes_the_arrays_time(text: str, tmp_path: Path) -> None:
+def test_a_run_takes_the_arrays_time(text: str, tmp_path: Path, cli: Cli) -> None:
     """Patches of images are copied besides, a cycle each; columns of a fold that are empty are not loaded."""
     config, topology = written(tmp_path, text)
-    out = imported(tmp_path, config, topology)
+    out = imported(cli, tmp_path, config, topology)
     right = sum(layer.array_cycles(read_array(config)) for layer in read_topology(topology))
     assert f"{right:,} cycles" in out
     report = api.run(tmp_path / "net.onnx", str(tmp_path / "array.toml"), gpu=None).report
     assert report.cycles == pytest.approx(right, rel=0.03)
 
 
-def test_the_chip_has_what_the_configuration_says(tmp_path: Path) -> None:
+def test_the_chip_has_what_the_configuration_says(tmp_path: Path, cli: Cli) -> None:
     config, topology = written(tmp_path, flow="os", interface="USER")
-    imported(tmp_path, config, topology)
+    imported(cli, tmp_path, config, topology)
     chip = load_chip(str(tmp_path / "array.toml"))
     assert chip.name == "an_example" and chip.pe.local.bytes == 112 * 1024 * 2
     assert (chip.pe.matrix.rows, chip.pe.matrix.cols, chip.pe.matrix.dataflow) == (16, 8, "os")
@@ -101,9 +101,9 @@ def _chip_file(folder: Path, array: SystolicArray) -> Path:
     return path
 
 
-def test_shapes_of_results_are_those_of_the_topology(tmp_path: Path) -> None:
+def test_shapes_of_results_are_those_of_the_topology(tmp_path: Path, cli: Cli) -> None:
     text = CONVOLUTIONS + "DP1,8,8,3,3,4,2,1,\n"
-    imported(tmp_path, *written(tmp_path, text))
+    imported(cli, tmp_path, *written(tmp_path, text))
     model = onnx.load(tmp_path / "net.onnx", load_external_data=False)
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     assert len(inferred.graph.output) == 5
@@ -162,10 +162,10 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
             assert str(path) in str(error)
 
 
-def test_nothing_is_overwritten_and_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_nothing_is_overwritten_and_a_missing_file_is_named(tmp_path: Path, cli: Cli) -> None:
     config, topology = written(tmp_path)
-    imported(tmp_path, config, topology)
-    again = CliRunner().invoke(main, ["import", "scale-sim", str(config), str(topology), "-o", str(tmp_path)])
+    imported(cli, tmp_path, config, topology)
+    again = cli("import", "scale-sim", str(config), str(topology), "-o", str(tmp_path))
     assert again.exit_code == 2 and "is there already" in again.output
     with pytest.raises(UserError, match=r"none\.cfg: is not a file"):
         read_array(tmp_path / "none.cfg")
