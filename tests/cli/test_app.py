@@ -402,7 +402,7 @@ def test_completion() -> None:
 
 
 def test_an_operator_has_a_type_that_the_chip_multiplies(cli: Cli) -> None:
-    sizes = ("gemm", 64, 64, 64, "--chip", "tpu-v6e", "--gpu", "none")
+    sizes = ("gemm", 512, 512, 512, "--chip", "tpu-v6e", "--gpu", "none")
     near, asked = parsed(cli(*sizes, "--json", "-")), parsed(cli(*sizes, "--dtype", "fp16", "--json", "-"))
     assert near["dtype"] == "bf16" and any("runs as bf16" in note for note in near["notes"])
     assert asked["dtype"] == "fp16" and any("SIMD engine" in note for note in asked["notes"])
