@@ -29,7 +29,7 @@ THROUGH = {
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",
-    "engine/test_bounds.py": "results/bounds",
+    "engine/test_bounds.py": "results/bounds results/roofs",
     "engine/test_checked.py": "engine/interpreter engine/memory",
     "fleet/test_page.py": "fleet/charts",
     "gpu/test_machine.py": "gpu/matmul gpu/shapes",
