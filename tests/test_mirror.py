@@ -76,6 +76,7 @@ OF_MORE = {
     "compiler/paged_attention compiler/standard compiler/stored_weights compiler/lower/states",
     "exporters' models and loops": "compiler/frontend/bag_loops compiler/frontend/models",
     "a pass of a file that has several": "compiler/passes/fold compiler/passes/prune",
+    "models over many chips, in every way": "study/strategies",
     "the engine as a whole": "engine/conservation engine/laws",
     "the scheduler against real servers": "serving/vllm_runs",
     "all kernels": "kernels/golden",
