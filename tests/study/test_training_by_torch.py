@@ -166,7 +166,7 @@ def held(name: str, precision: str, losses: tuple[float, ...]) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_are_those_of_torch(name: str) -> None:
-    """The graph of the step, by the references of its ops: no rule and no optimiser of ours is in what is stored."""
+    """The graph of the step, by the references of its ops; no rule of ours is in what is stored."""
     dims, kind = MODELS[name]
     optimizer = f"adamw{{lr={RATE}}}"
     step = mtia_emu.training_step(f"zoo:{name}", kind, optimizer, dims=dims, seed=SEED)
