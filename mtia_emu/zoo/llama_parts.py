@@ -1,7 +1,7 @@
 """A step of a server as one graph: prompts' chunks and decoding sequences side by side.
 
-All tokens of the step pass products and experts together, as one sequence. Attention is done part by part, each
-over its own cache. Nodes that belong to part i alone have `.part{i}.` in their names.
+All tokens of the step pass products and experts together, as one sequence. Attention is done part by part,
+each over its own cache. Nodes that belong to part i alone have `.part{i}.` in their names.
 """
 
 from __future__ import annotations
