@@ -34,6 +34,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     quantise_rows,
     rare,
     rare_backward,
+    rare_layout,
     recurrent,
     reduce,
     resize,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from .report import Layer, Report, Roofs
+from .report import Layer, Report
+from .roofs import Roofs
 from .spans import seconds_by
 
 SCHEMA = "mtia-emu.explain.v2"

@@ -12,7 +12,8 @@ from mtia_emu.compiler.partition.propagate import Split, propagate
 from mtia_emu.compiler.partition.ranks import rank_graph
 from mtia_emu.compiler.partition.stages import PipelineStage, stages
 
-from ..system.collectives import Collective, CollectiveTime, timed
+from ..system.collectives import Collective, CollectiveTime
+from ..system.together import timed_together
 from ..system.topology import System
 
 
@@ -67,8 +68,7 @@ def exchanged_bytes(op: str, operand: int, size: int) -> int:
 class Exchanges:
     """What exchanges take on a system: each group of ranks that meets at once is a collective of its own.
 
-    The slowest group counts. Groups are priced as if each were alone: where they share a link, as between
-    servers, that is too fast.
+    The slowest group counts; where groups share a link, as between servers, they share its rate.
     """
 
     system: System
@@ -85,15 +85,13 @@ class Exchanges:
     def time(self, stage: int, op: str, axes: tuple[str, ...], size: int) -> tuple[CollectiveTime, int]:
         """Return what an exchange of so many bytes takes in a stage, and how many groups meet at once."""
         groups = self._distinct(stage, axes)
-        times = [timed(self.system, Collective(op, size, group)) for group in groups]
-        return max(times, key=lambda t: t.seconds), len(groups)
+        return timed_together(self.system, [Collective(op, size, group) for group in groups]), len(groups)
 
     def send(self, stage: int, size: int) -> CollectiveTime:
-        """Return what the slowest pair of chips takes to send so many bytes from a stage to the next."""
+        """Return what the chips of a stage take to send so many bytes each to the next, all at once."""
         ranks = range(len(self.mesh.ranks))
         pairs = {(self.mesh.chip(stage, r), self.mesh.chip(stage + 1, r)) for r in ranks}
-        times = [timed(self.system, Collective("send", size, pair)) for pair in sorted(pairs)]
-        return max(times, key=lambda t: t.seconds)
+        return timed_together(self.system, [Collective("send", size, pair) for pair in sorted(pairs)])
 
     def _distinct(self, stage: int, axes: tuple[str, ...]) -> list[tuple[int, ...]]:
         known = self._known

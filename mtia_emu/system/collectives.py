@@ -82,15 +82,28 @@ def _timed(system: System, collective: Collective, algorithm: str) -> Collective
     if len(collective.ranks) == 1:
         nothing = tuple(0.0 for _ in system.links)
         return CollectiveTime(0.0, "none", "none", 0.0, 0, 0.0, 0.0, nothing, (0.0,), (0.0,), 0.0)
+    return _result(collective, way_of(system, collective, algorithm))
+
+
+@dataclass(frozen=True)
+class CollectiveWay:
+    """A way to run a collective of several ranks: its rounds, how they are priced, and (seconds, fixed)."""
+
+    algorithm: str
+    plan: CollectiveSchedule
+    pricing: Pricing
+    seconds: tuple[float, float]
+
+
+def way_of(system: System, collective: Collective, algorithm: str = AUTO) -> CollectiveWay:
+    """Return the fastest way by an algorithm; raises `UserError` where no protocol runs it."""
     found = [
-        (seconds, plan, pricing, name)
+        CollectiveWay(name, plan, pricing, _seconds(plan, pricing, copy_s(collective, pricing.protocol)))
         for name, plan, pricing in _ways(system, collective, algorithm)
-        for seconds in [_seconds(plan, pricing, _copy_s(collective, pricing.protocol))]
     ]
     if not found:
         raise _cannot(system, collective, algorithm)
-    seconds, plan, pricing, name = min(found, key=lambda way: way[0][0])
-    return _result(collective, name, plan, pricing, seconds)
+    return min(found, key=lambda way: way.seconds[0])
 
 
 def schedules(system: System, collective: Collective) -> dict[str, CollectiveSchedule]:
@@ -146,30 +159,28 @@ def _piece_bytes(collective: Collective, plan: CollectiveSchedule) -> Any:
     return np.asarray(collective.matrix, float)[step.source, step.target]
 
 
-def _copy_s(collective: Collective, protocol: Protocol) -> float:
+def copy_s(collective: Collective, protocol: Protocol) -> float:
     """Return what it takes to copy a rank's own part of the message to where the result lies."""
     own = collective.bytes / len(collective.ranks) if collective.kind in COPIED else 0.0
     return own / protocol.copy_bytes_per_s if protocol.copy_bytes_per_s else 0.0
 
 
-def _seconds(plan: CollectiveSchedule, pricing: Pricing, copy_s: float) -> tuple[float, float]:
+def _seconds(plan: CollectiveSchedule, pricing: Pricing, copied_s: float) -> tuple[float, float]:
     """Return (seconds, seconds of an empty message); equal rounds are priced once."""
     starts = pricing.protocol.launches
     launch = max(pricing.system.endpoints[r].launch_s for r in pricing.ranks) if starts else 0.0
     fixed = pricing.protocol.start_s + launch + sum(pricing.fixed_s(step) for step in plan.rounds)
     if plan.overlapped:
-        return fixed + copy_s + pricing.seconds(plan.rounds), fixed
+        return fixed + copied_s + pricing.seconds(plan.rounds), fixed
     done: dict[object, float] = {}
     for step in plan.rounds:
         if step.key() not in done:
             done[step.key()] = pricing.seconds((step,))
-    return fixed + copy_s + math.fsum(done[step.key()] for step in plan.rounds), fixed
+    return fixed + copied_s + math.fsum(done[step.key()] for step in plan.rounds), fixed
 
 
-def _result(
-    collective: Collective, name: str, plan: CollectiveSchedule, pricing: Pricing, found: tuple[float, float]
-) -> CollectiveTime:
-    seconds, fixed = found
+def _result(collective: Collective, way: CollectiveWay) -> CollectiveTime:
+    name, plan, pricing, (seconds, fixed) = way.algorithm, way.plan, way.pricing, way.seconds
     system, n = pricing.system, len(collective.ranks)
     links, touched, added = np.zeros(len(system.links)), np.zeros(n), np.zeros(n)
     for step in plan.rounds:

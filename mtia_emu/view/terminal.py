@@ -17,7 +17,7 @@ from ..sums import add_up
 from . import units
 from .chips import system_parts
 from .page import Cell, Page, beside
-from .share import BETWEEN, grouped, overlaps, seconds_by_bound
+from .share import BETWEEN, grouped, overlaps, second_bottleneck, seconds_by_bound
 
 NAMES = {"local": "local", "sram": "SRAM", "dram": "DRAM", "noc": "NoC", "clock": "clock (inferred)"}
 _BAR = 14
@@ -100,6 +100,7 @@ def _totals(page: Page, report: Report) -> RenderableType:
         )
     if report.layers:
         rows.append(("bound by", *_mostly(report)))
+        rows += _second(report)
     grid = Table.grid(padding=(0, 3, 0, 0))
     for label, value, detail in rows:
         grid.add_row(page.text(label), page.text(value, "bold"), page.text(detail, "dim"))
@@ -129,6 +130,14 @@ def _mostly(report: Report) -> tuple[str, str]:
     bound = seconds_by_bound(report)
     name = next(iter(bound), "-")
     return name, f"{units.percent(_per(bound.get(name, 0.0), report.track_seconds))} of the time"
+
+
+def _second(report: Report) -> Iterator[tuple[str, str, str]]:
+    """Yield a row on the second bottleneck: what bounds layers next, and the time that it leaves."""
+    second = second_bottleneck(report)
+    if second is not None:
+        slack, left = units.percent(second.slack), units.seconds(second.seconds_left)
+        yield "then by", second.name, f"slack {slack}: however fast all else, {left} is left"
 
 
 def _per(amount: float, whole: float) -> float:
@@ -210,12 +219,21 @@ def _top(page: Page, report: Report, limit: int) -> RenderableType:
     if not shown:
         return Group()
     rows: list[list[Cell]] = [
-        [x.name, x.op, x.kernel, *_spent(report, x.seconds, x.bound_by), *_amounts([x])] for x in shown
+        [x.name, x.op, x.kernel, *_spent(report, x.seconds, x.bound_by), *_amounts([x]), _then(x)]
+        for x in shown
     ]
     part = units.percent(_per(add_up(x.seconds for x in shown), report.track_seconds))
     note = f"{len(shown)} of {len(ranked)}, {part} of the time"
-    columns = ["layer", "op", "kernel", "time", "share", "bound by", "MACs", "DRAM", "energy"]
-    return page.section("Slowest layers", page.table(columns, rows, flex=0, optional=(6, 8, 7, 2)), note=note)
+    columns = ["layer", "op", "kernel", "time", "share", "bound by", "MACs", "DRAM", "energy", "then, slack"]
+    if not any(x.next_bound for x in shown):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    optional = (6, 8, 7, 2, *range(9, len(columns)))
+    return page.section("Slowest layers", page.table(columns, rows, flex=0, optional=optional), note=note)
+
+
+def _then(layer: Layer) -> str:
+    """Return a layer's second bottleneck and its slack, where they are known."""
+    return f"{layer.next_bound} {layer.slack:.0%}" if layer.next_bound else "-"
 
 
 def _gpu(page: Page, report: Report, gpu: Report, basis: str) -> RenderableType:
@@ -224,11 +242,11 @@ def _gpu(page: Page, report: Report, gpu: Report, basis: str) -> RenderableType:
     ours, theirs = versus.chip_joules, versus.gpu_joules
     of = f" ({versus.basis})" if versus.basis else ""
     rows: list[list[Cell]] = [
-        ["time", *_pair(units.seconds, report.seconds, gpu.seconds)],
+        ["time (one run)", *_pair(units.seconds, report.seconds, gpu.seconds)],
         [f"energy{of}", *_pair(units.joules, ours, theirs)],
         [f"power{of}", *_pair(units.watts, _per(ours, report.seconds), _per(theirs, gpu.seconds))],
-        ["runs per joule (perf/W)", *_pair(units.count, _per(1, ours), _per(1, theirs))],
-        ["utilization", *_pair(units.percent, report.utilization, gpu.utilization)],
+        [f"runs per joule{of}", *_pair(units.count, _per(1, ours), _per(1, theirs))],
+        ["utilization (own peak)", *_pair(units.percent, report.utilization, gpu.utilization)],
         ["bound by", *(_mostly(x)[0] if x.layers else "-" for x in (report, gpu)), ""],
     ]
     parts: list[RenderableType] = [

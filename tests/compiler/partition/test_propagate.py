@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from mtia_emu.compiler.graph import Graph, Node
 from mtia_emu.compiler.ops import OPS
 from mtia_emu.compiler.ops.layout import SPLITS
+from mtia_emu.compiler.partition.lockstep import evaluate_split
 from mtia_emu.compiler.partition.mesh import parse_parallel
 from mtia_emu.compiler.partition.propagate import propagate
+from mtia_emu.compiler.reference import evaluate
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import FP32, TensorType
+from mtia_emu.types import FP32, INT64, TensorType
 
 from .cases import error, exchanges, model, split
 
+X = TensorType(FP32, (4, 6))
 FP16_ERROR = 4e-3  # of the largest: sums of parts are rounded to fp16 once more
 
 
@@ -77,18 +81,41 @@ def test_an_axis_that_splits_nothing_is_refused(parallel: str, words: str) -> No
 
 
 def test_an_op_without_a_rule_is_computed_by_every_rank_and_said_so() -> None:
-    kind = TensorType(FP32, (4, 6))
-    node = Node("running", "cumsum", ("x",), ("y",), (kind,), {"axis": 1})
-    graph = Graph("g", [node], {"x": kind}, ["y"])
-    made = propagate(graph, parse_parallel("dp=2"))
+    kind = TensorType(FP32, (4, 3, 3))
+    node = Node("sizes", "det", ("x",), ("y",), (TensorType(FP32, (4,)),), {})
+    made = propagate(Graph("g", [node], {"x": kind}, ["y"]), parse_parallel("dp=2"))
     assert exchanges(made) == {"all_gather": 1}
-    assert made.notes == ("every rank computes the whole of 1 cumsum: there is no layout rule for these ops",)
+    assert made.notes == ("every rank computes the whole of 1 det: there is no layout rule for these ops",)
+
+
+INDICES = TensorType(INT64, (4, 2))
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs"),
+    [
+        (Node("n", "topk", ("x",), ("y", "i"), (TensorType(FP32, (4, 2)), INDICES), {"axis": 1, "k": 2}), 1),
+        (Node("n", "cumsum", ("x",), ("y",), (X,), {"axis": 1}), 1),
+        (Node("n", "gather_elements", ("x", "i"), ("y",), (TensorType(FP32, (4, 2)),), {"axis": 1}), 2),
+        (Node("n", "scatter_elements", ("x", "i", "u"), ("y",), (X,), {"axis": 1}), 3),
+    ],
+    ids=lambda x: getattr(x, "op", ""),
+)
+def test_what_goes_along_one_dimension_is_split_over_the_others(node: Node, inputs: int) -> None:
+    kinds = dict([("x", X), ("i", INDICES), ("u", TensorType(FP32, (4, 2)))][:inputs])
+    graph = Graph("g", [node], kinds, list(node.outputs))
+    made = propagate(graph, parse_parallel("dp=2"))
+    assert not exchanges(made) and not made.notes
+    rng = np.random.default_rng(0)
+    given = {"x": rng.standard_normal((4, 6)).astype(np.float32), "u": np.ones((4, 2), np.float32)}
+    given = {k: x for k, x in {**given, "i": rng.permuted([[0, 5]] * 4, axis=1)}.items() if k in kinds}
+    got, right = evaluate_split(made, given), evaluate(graph, given)
+    assert all(np.array_equal(got[name], right[name]) for name in graph.outputs)
 
 
 def test_micro_batches_never_meet() -> None:
-    kind = TensorType(FP32, (4, 6))
-    node = Node("running", "cumsum", ("x",), ("y",), (kind,), {"axis": 1})
-    graph = Graph("g", [node], {"x": kind}, ["y"])
+    node = Node("running", "cumsum", ("x",), ("y",), (X,), {"axis": 0})
+    graph = Graph("g", [node], {"x": X}, ["y"])
     with pytest.raises(UserError, match="needs all micro-batches at once"):
         propagate(graph, parse_parallel("mb=2"))
 
