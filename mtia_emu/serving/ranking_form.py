@@ -89,7 +89,7 @@ def _check_room(model: _Model, jobs: RankingJobs) -> None:
     if largest > jobs.memory_bytes:
         raise UserError(
             f"model {model.name}: its largest shard is {largest / 1e9:.1f} GB, {model.machine} has "
-            f"{jobs.memory_bytes / 1e9:.1f} GB (right: {jobs.least_chips()} chips or more, and as many shards)"
+            f"{jobs.memory_bytes / 1e9:.1f} GB (right: {jobs.least_chips()} chips or more, as many shards)"
         )
 
 
