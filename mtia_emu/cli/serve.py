@@ -63,8 +63,9 @@ SERVER = (
         help="Which engine a request goes to.",
     ),
     _count("--prefill-engines", "Engines that only compute prompts; --engines then only decode."),
-    _number("--link", "Bytes a second at which such an engine hands caches over.", 50e9),
-    _number("--link-latency", "Seconds before the first byte.", 0.0),
+    _number("--link", "Bytes a second at which such an engine hands caches over; over the links of --system, "
+            "or 50e9, if not given."),
+    _number("--link-latency", "Seconds before the first byte."),
 )  # fmt: skip
 ENGINE = (
     _count("--max-sequences", "Most sequences that run; 256, or what the table knows."),
@@ -251,11 +252,9 @@ def _table(model: str, flags: dict[str, Any]) -> GroupedSteps:
 
 def _service(table: GroupedSteps, flags: dict[str, Any]) -> Service:
     from ..serving.served import fitted
-    from ..serving.simulate import Handover, Service
+    from ..serving.simulate import Service
+    from .handover import handover_of
 
-    handover = None
-    if flags["prefill_engines"] is not None:
-        handover = Handover(flags["prefill_engines"], flags["link"], flags["link_latency"])
     given = {"max_sequences": flags["max_sequences"], "token_budget": flags["token_budget"]}
     rules = _rules(flags, {name: value for name, value in given.items() if value is not None})
     if None in given.values():
@@ -270,7 +269,7 @@ def _service(table: GroupedSteps, flags: dict[str, Any]) -> Service:
         flags["memory_share"],
         _bytes(flags["reserve"]),
         flags["blocks"],
-        handover,
+        handover_of(flags),
     )
 
 

@@ -15,8 +15,8 @@ from typing import TypeGuard
 import numpy as np
 
 from ..errors import UserError
-from .deepseek import DeepSeek
 from .llama import LAST, DecoderStep, Llama
+from .mixture import Mixture
 from .models import MODELS
 from .writer import ModelWriter
 
@@ -47,8 +47,8 @@ def served_model(name: str) -> Llama:
 
 
 def _is_served(model: object) -> TypeGuard[Llama]:
-    """Return whether keys and values are cached head by head: DeepSeek's latents are not."""
-    return isinstance(model, Llama) and not isinstance(model, DeepSeek)
+    """Return whether a model's attention is the one that is written here: not DeepSeek's, over latents."""
+    return type(model) in (Llama, Mixture)
 
 
 def build_step(
