@@ -324,14 +324,14 @@ def test_mutated_chip_files(cli: Cli, tmp_path: Path) -> None:
 # ---- files to write
 
 
-@pytest.mark.parametrize("flag", ["--json", "--trace", "--outputs", "--roofline"])
+@pytest.mark.parametrize("flag", ["--json", "--trace", "--outputs", "--roofline", "--html"])
 def test_nothing_is_left_half_written(
     refused: Refused, tmp_path: Path, flag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    target = tmp_path / "out.svg"
+    target = tmp_path / ("out.html" if flag == "--html" else "out.svg")
     target.write_text("before")
     words = refused("run", "zoo:dlrm-small", "--dim", "batch=2", "--check", flag, target, "--json", "-"
                     if flag != "--json" else target)  # fmt: skip
     assert "the disk is full" in words
-    assert [p.name for p in tmp_path.iterdir()] == ["out.svg"] and target.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [target] and target.read_text() == "before"

@@ -180,7 +180,8 @@ def _layers(alone: Report, runs: Sequence[Span], numbers: Mapping[int, Meeting])
             continue
         m = numbers[layer.launch]
         when = replace(layer, start_cycle=run.start, end_cycle=run.end, track=run.track)
-        out.append(replace(when, op=m.op, kernel=f"{m.time.algorithm}, {m.time.protocol}", bound_by=LINKS))
+        how = f"{m.time.algorithm}, {m.time.protocol}"
+        out.append(replace(when, op=m.op, kernel=how, bound_by=LINKS, next_bound="", slack=0.0))
     return out
 
 
