@@ -20,24 +20,29 @@ AXES = {  # in the order of ranks, the slowest first; what each of them splits
     "cp": "the sequence",
     "tp": "weights and heads",
 }
-FLAGS = {"sp": "norms and residuals are split over the sequence between the products of `tp`"}
+FLAGS = {
+    "sp": "norms and residuals are split over the sequence between the products of `tp`",
+    "dispatch": "the batch is split over `ep` too, and rows are sent to their experts and back",
+}
 TABLES = ("row", "column")
-RIGHT = "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, tables=row|column, or auto"
+RIGHT = "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column, or auto"
 MOST = 4096  # ranks, micro-batches among them
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """How many ranks stand along each axis (`AXES`), the slowest first, and two choices of how to split.
+    """How many ranks stand along each axis (`AXES`), the slowest first, and choices of how to split.
 
     `sequence`: between products that `tp` splits, values are split over the sequence; `tables`: embedding
-    tables are split by "row" or "column" over `dp` (`tp` where there is no `dp`), "" where they are not.
+    tables are split by "row" or "column" over `dp` (`tp` where there is no `dp`), "" where they are not;
+    `dispatch`: the batch is split over `ep` too, and rows are sent to the ranks of their experts and back.
     Raises `UserError` for sizes below 1 and for more ranks than `MOST`.
     """
 
     sizes: Mapping[str, int]
     sequence: bool = False
     tables: str = ""
+    dispatch: bool = False
 
     def __post_init__(self) -> None:
         for name, size in self.sizes.items():
@@ -52,6 +57,10 @@ class Mesh:
         object.__setattr__(self, "sizes", full)
         if self.sequence and full["tp"] == 1:
             raise UserError("--parallel sp: it goes with tp, of which there is none (right: tp=2,sp)")
+        if self.dispatch and full["ep"] == 1:
+            raise UserError(
+                "--parallel dispatch: rows go to experts over ep, there is none (right: ep=2,dispatch)"
+            )
         if self.tables and full["dp"] == full["tp"] == 1:
             raise UserError(
                 f"--parallel tables={self.tables}: tables are split over dp or tp, of which there is none "
@@ -61,7 +70,13 @@ class Mesh:
     def __str__(self) -> str:
         axes = [f"{name}={size}" for name, size in self.sizes.items() if size > 1]
         tables = [f"tables={self.tables}"] if self.tables else []
-        return ",".join([*axes, *(["sp"] if self.sequence else []), *tables]) or "tp=1"
+        flags = [name for name, on in (("sp", self.sequence), ("dispatch", self.dispatch)) if on]
+        return ",".join([*axes, *flags, *tables]) or "tp=1"
+
+    @property
+    def of_batch(self) -> tuple[str, ...]:
+        """Return the axes that the batch is split over."""
+        return ("mb", "dp", "ep") if self.dispatch else ("mb", "dp")
 
     @property
     def chips(self) -> int:
@@ -161,4 +176,4 @@ def parse_parallel(text: str) -> Mesh:
             raise UserError(f"--parallel {part!r}: no size of 1 or more (right: {RIGHT})")
         said[name] = value
     sizes = {name: int(value) for name, value in said.items() if name in AXES}
-    return Mesh(sizes, "sp" in said, said.get("tables", ""))
+    return Mesh(sizes, "sp" in said, said.get("tables", ""), "dispatch" in said)

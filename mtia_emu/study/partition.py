@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,9 +60,15 @@ def partition_prepared(graph: Graph, mesh: Mesh) -> Partition:
     return Partition(split, stages(split, mesh.stages))
 
 
+ALIKE = {"dispatch": "all_gather", "combine": "reduce_scatter"}  # the exchange of all rows
+
+
 def exchanged_bytes(op: str, operand: int, size: int) -> int:
-    """Return the bytes of an exchange as nccl-tests counts them, from those of a rank's operand."""
-    return operand * size if op == "all_gather" else operand
+    """Return the bytes of an exchange as nccl-tests counts them, from those of a rank's operand.
+
+    Of rows that are sent to experts they are those of all rows, as if each went everywhere.
+    """
+    return operand * size if op in ("all_gather", "dispatch") else operand
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,21 @@ class Exchanges:
         """Return what an exchange of so many bytes takes in a stage, and how many groups meet at once."""
         groups = self._distinct(stage, axes)
         return timed_together(self.system, [Collective(op, size, group) for group in groups]), len(groups)
+
+    def routed(
+        self, stage: int, op: str, axes: tuple[str, ...], size: int, shares: Sequence[float]
+    ) -> tuple[CollectiveTime, int]:
+        """Return the same of rows sent to experts or back, of which a share goes to each rank of a group.
+
+        Rows go by an all-to-all of uneven parts, or all of them to all by what is gathered or summed alike;
+        the faster is taken.
+        """
+        groups, each = self._distinct(stage, axes), size / len(shares)
+        sent = [[each * share * (i != j) for j, share in enumerate(shares)] for i in range(len(shares))]
+        matrix = tuple(map(tuple, sent if op == "dispatch" else zip(*sent, strict=True)))
+        uneven = [Collective("all_to_all", 0.0, group, matrix) for group in groups]
+        ways = (timed_together(self.system, uneven), self.time(stage, ALIKE[op], axes, size)[0])
+        return min(ways, key=lambda t: t.seconds), len(groups)
 
     def send(self, stage: int, size: int) -> CollectiveTime:
         """Return what the chips of a stage take to send so many bytes each to the next, all at once."""

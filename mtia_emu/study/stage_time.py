@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from mtia_emu.compiler.ops.collectives import ROUTED
+from mtia_emu.compiler.ops.expert_matmul import LAW
+
 from ..engine.cost import BlockCost
 from ..engine.energy import standing
 from ..engine.launches import costs
@@ -19,6 +22,7 @@ from ..program.isa import Program
 from ..results.report import Joules, Layer, Report, Stretch
 from ..results.spans import Span, Track
 from ..results.system_use import ExchangeUse, MemoryUse, StageUse
+from ..streams.routing import reached
 from ..system.collectives import CollectiveTime
 from ..system.join import PICOSECONDS, ChipJob, joined, length
 from .partition import Exchanges, Partition, exchanged_bytes
@@ -122,8 +126,11 @@ class StageRun:
 
 def meeting(on: Exchanges, stage: int, number: int, op: str, attrs: Mapping[str, Any], size: int) -> Meeting:
     """Return an exchange of so many bytes, with what it takes on the system."""
-    axes = tuple(attrs["axes"])
-    return Meeting(number, op, axes, size, attrs["size"], *on.time(stage, op, axes, size))
+    axes, ranks = tuple(attrs["axes"]), attrs["size"]
+    if op not in ROUTED:
+        return Meeting(number, op, axes, size, ranks, *on.time(stage, op, axes, size))
+    shares = reached(attrs.get("law", LAW), attrs["experts"], attrs["each"], ranks)
+    return Meeting(number, op, axes, size, ranks, *on.routed(stage, op, axes, size, shares))
 
 
 def exchange_uses(name: str, meetings: Sequence[Meeting]) -> tuple[ExchangeUse, ...]:

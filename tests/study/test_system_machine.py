@@ -125,3 +125,13 @@ def test_a_program_is_of_one_chip() -> None:
 def test_gpus_run_no_programs() -> None:
     with pytest.raises(UserError, match="they run no programs"):
         _ = machine("tp=2", "hgx-h200").chip
+
+
+def test_rows_that_go_to_their_experts_are_fewer_than_all() -> None:
+    given = model("mixture-tiny", batch=8)
+    every, own = (machine(p).report(given).system for p in ("ep=4", "ep=4,dispatch"))
+    assert every is not None and own is not None
+    assert {x.kind for x in own.exchanges} == {"dispatch", "all_gather", "combine"}
+    sent = sum(x.seconds * x.times for x in own.exchanges if x.kind != "all_gather")
+    assert sent < sum(x.seconds * x.times for x in every.exchanges)
+    assert own.stages[0].compute_s < every.stages[0].compute_s, "attention is of a quarter of the batch"
