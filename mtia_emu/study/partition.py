@@ -12,6 +12,7 @@ from mtia_emu.compiler.partition.prepare import prepared
 from mtia_emu.compiler.partition.propagate import Split, propagate
 from mtia_emu.compiler.partition.ranks import rank_graph
 from mtia_emu.compiler.partition.stages import PipelineStage, stages
+from mtia_emu.compiler.partition.unpack import unpacked
 
 from ..system.collectives import Collective, CollectiveTime
 from ..system.together import timed_together
@@ -56,7 +57,7 @@ def partition(graph: Graph, mesh: Mesh) -> Partition:
 
 def partition_prepared(graph: Graph, mesh: Mesh) -> Partition:
     """Return the same of a graph that is `prepared`, as when several meshes are tried."""
-    split = propagate(graph, mesh)
+    split = propagate(unpacked(graph) if mesh.sizes["tp"] > 1 else graph, mesh)
     return Partition(split, stages(split, mesh.stages))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from mtia_emu.compiler.ops.collectives import ROUTED
-from mtia_emu.compiler.ops.expert_matmul import LAW
+from mtia_emu.compiler.ops.expert_matmul import rank_shares
 
 from ..engine.cost import BlockCost
 from ..engine.energy import standing
@@ -22,7 +22,6 @@ from ..program.isa import Program
 from ..results.report import Joules, Layer, Report, Stretch
 from ..results.spans import Span, Track
 from ..results.system_use import ExchangeUse, MemoryUse, StageUse
-from ..streams.routing import reached
 from ..system.collectives import CollectiveTime
 from ..system.join import PICOSECONDS, ChipJob, joined, length
 from .partition import Exchanges, Partition, exchanged_bytes
@@ -129,8 +128,7 @@ def meeting(on: Exchanges, stage: int, number: int, op: str, attrs: Mapping[str,
     axes, ranks = tuple(attrs["axes"]), attrs["size"]
     if op not in ROUTED:
         return Meeting(number, op, axes, size, ranks, *on.time(stage, op, axes, size))
-    shares = reached(attrs.get("law", LAW), attrs["experts"], attrs["each"], ranks)
-    return Meeting(number, op, axes, size, ranks, *on.routed(stage, op, axes, size, shares))
+    return Meeting(number, op, axes, size, ranks, *on.routed(stage, op, axes, size, rank_shares(attrs)))
 
 
 def exchange_uses(name: str, meetings: Sequence[Meeting]) -> tuple[ExchangeUse, ...]:
