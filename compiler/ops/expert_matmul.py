@@ -33,7 +33,7 @@ def expert_loads(rows: int, experts: int, each: int, attrs: Attrs) -> tuple[int,
 
 
 def rank_shares(attrs: Attrs) -> tuple[float, ...]:
-    """Return the share of rows that go to each rank in an exchange of rows with experts, the fullest first."""
+    """Return the share of rows that go to each rank in an exchange with experts, the fullest first."""
     law = str(attrs.get("law", LAW))
     return reached(law, integer(attrs, "experts"), integer(attrs, "each"), integer(attrs, "size"))
 
