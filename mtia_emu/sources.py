@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 ZOO = "zoo:"
+HF = "hf:"
+WRITTEN = (ZOO, HF)  # what models begin with that we write
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,14 @@ class Operator(Protocol):
 
 @contextlib.contextmanager
 def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None = None) -> Iterator[Source]:
-    """Give the file that `model` names; a zoo model is written to a folder that then goes away.
+    """Give the file that `model` names; a zoo model or checkpoint is written to a folder that then goes away.
 
-    With `execute_seed` a zoo model gets random weights, so that it can be executed.
+    With `execute_seed` a zoo model gets random weights, a checkpoint its own, so that it can be executed.
     """
+    if model.startswith(HF):
+        with _checkpoint_source(model, dims, execute_seed) as source:
+            yield source
+        return
     if not model.startswith(ZOO):
         yield _file_source(model, dims)
         return
@@ -100,6 +106,16 @@ def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None 
         yield Source(
             path, model, full, lambda seed: zoo.example_inputs(name, full, seed), zoo.popularity(name)
         )
+
+
+@contextlib.contextmanager
+def _checkpoint_source(model: str, dims: Mapping[str, int], seed: int | None) -> Iterator[Source]:
+    from .checkpoints import open_checkpoint
+
+    checkpoint = open_checkpoint(model[len(HF) :], dims)
+    with scratch() as folder:
+        path = checkpoint.build(folder, seed)
+        yield Source(path, f"{HF}{checkpoint.name}", checkpoint.dims, checkpoint.example_inputs)
 
 
 @contextlib.contextmanager
@@ -116,7 +132,7 @@ def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
 
 def is_program(model: str | Path) -> bool:
     """Return whether `model` names a compiled program rather than a model."""
-    return not str(model).startswith(ZOO) and is_program_file(Path(model))
+    return not str(model).startswith(WRITTEN) and is_program_file(Path(model))
 
 
 def _file_source(model: str, dims: Mapping[str, int]) -> Source:
@@ -124,8 +140,8 @@ def _file_source(model: str, dims: Mapping[str, int]) -> Source:
     if not path.is_file():
         raise UserError(
             f"model {model!r} is {'a folder' if path.is_dir() else 'not a file'}{_meant(path)} "
-            "(right: an ONNX file, a graph's text FILE.ir, a compiled program, or zoo:NAME; `mtia-emu zoo` "
-            "lists the names)"
+            "(right: an ONNX file, a graph's text FILE.ir, a compiled program, hf:FOLDER of a checkpoint, or "
+            "zoo:NAME; `mtia-emu zoo` lists the names)"
         )
     if is_graph(path) and dims:
         raise UserError("--dim has no meaning for a graph's text: its shapes are bound")

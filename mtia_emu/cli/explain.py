@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     help="Time the model again for each numeric parameter of the chip, made a tenth better.",
 )
 def explain(model: str, what_if: bool, **flags: Any) -> None:
-    """Explain the time of MODEL: an ONNX file, a graph's text FILE.ir, a compiled program, or zoo:NAME.
+    """Explain the time of MODEL: an ONNX file, hf:FOLDER, a graph's text FILE.ir, a program, or zoo:NAME.
 
     Prints where the time went, what bounds each layer, every layer on the roofline, and what a better chip
     would change: one parameter at a time, with the same program or, for sizes that a program depends on, with
