@@ -25,7 +25,9 @@ FLAGS = {
     "dispatch": "the batch is split over `ep` too, and rows are sent to their experts and back",
 }
 TABLES = ("row", "column")
-RIGHT = "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column, or auto"
+SAID = ("tables", "bucket")  # what has a value of its own
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+RIGHT = "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column, bucket=1MiB, or auto"
 MOST = 4096  # ranks, micro-batches among them
 
 
@@ -35,7 +37,8 @@ class Mesh:
 
     `sequence`: between products that `tp` splits, values are split over the sequence; `tables`: embedding
     tables are split by "row" or "column" over `dp` (`tp` where there is no `dp`), "" where they are not;
-    `dispatch`: the batch is split over `ep` too, and rows are sent to the ranks of their experts and back.
+    `dispatch`: the batch is split over `ep` too, and rows are sent to the ranks of their experts and back;
+    `bucket`: exchanges of one kind and moment go together up to so many bytes, 0 for none.
     Raises `UserError` for sizes below 1 and for more ranks than `MOST`.
     """
 
@@ -43,6 +46,7 @@ class Mesh:
     sequence: bool = False
     tables: str = ""
     dispatch: bool = False
+    bucket: int = 0
 
     def __post_init__(self) -> None:
         for name, size in self.sizes.items():
@@ -71,7 +75,8 @@ class Mesh:
         axes = [f"{name}={size}" for name, size in self.sizes.items() if size > 1]
         tables = [f"tables={self.tables}"] if self.tables else []
         flags = [name for name, on in (("sp", self.sequence), ("dispatch", self.dispatch)) if on]
-        return ",".join([*axes, *flags, *tables]) or "tp=1"
+        bucket = [f"bucket={_spelt(self.bucket)}"] if self.bucket else []
+        return ",".join([*axes, *flags, *tables, *bucket]) or "tp=1"
 
     @property
     def of_batch(self) -> tuple[str, ...]:
@@ -164,8 +169,8 @@ def parse_parallel(text: str) -> Mesh:
             raise UserError(
                 f"--parallel {text!r}: auto stands alone, and is for `run` alone (right: {RIGHT})"
             )
-        if name not in (*AXES, *FLAGS, "tables"):
-            raise refuse_unknown("axis of --parallel", name, [*AXES, *FLAGS, "tables", "auto"])
+        if name not in (*AXES, *FLAGS, *SAID):
+            raise refuse_unknown("axis of --parallel", name, [*AXES, *FLAGS, *SAID, "auto"])
         if name in said:
             raise UserError(f"--parallel {text!r} gives {name} twice (right: once)")
         if name in FLAGS and equals:
@@ -176,4 +181,19 @@ def parse_parallel(text: str) -> Mesh:
             raise UserError(f"--parallel {part!r}: no size of 1 or more (right: {RIGHT})")
         said[name] = value
     sizes = {name: int(value) for name, value in said.items() if name in AXES}
-    return Mesh(sizes, "sp" in said, said.get("tables", ""), "dispatch" in said)
+    bucket = _bytes(said["bucket"]) if "bucket" in said else 0
+    return Mesh(sizes, "sp" in said, said.get("tables", ""), "dispatch" in said, bucket)
+
+
+def _bytes(text: str) -> int:
+    """Return the bytes of a text as "25MiB"; raise `UserError` for another."""
+    number, unit = text[:-3], text[-3:]
+    if unit not in UNITS or not (number.isascii() and number.isdigit() and len(number) <= 6 and int(number)):
+        raise UserError(f"--parallel bucket={text}: no size (right: bucket=512KiB, 25MiB or 1GiB)")
+    return int(number) * UNITS[unit]
+
+
+def _spelt(size: int) -> str:
+    """Return bytes as they are read, in the largest unit of which they are whole."""
+    unit = next((name for name, each in reversed(UNITS.items()) if size % each == 0), "KiB")
+    return f"{size // UNITS[unit]}{unit}"
