@@ -26,6 +26,7 @@ THROUGH = {
     "cli/test_sweep.py": "sweeps/search sweeps/stored",
     "compiler/inputs/test_samples.py": "compiler/inputs/lawful compiler/inputs/rows",
     "compiler/lower/test_emit.py": "compiler/lower/launches",
+    "compiler/passes/test_dense_experts.py": "compiler/passes/expert_masks compiler/passes/expert_rows",
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",

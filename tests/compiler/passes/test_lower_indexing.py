@@ -27,6 +27,7 @@ def run(body: str, **inputs: Array) -> dict[str, Array]:
     """Return the outputs of a graph that the pass has spelt anew."""
     graph = lowered(text.parse(f"graph g {{\n{body}\n}}"), ALL)
     assert not {node.op for node in graph.nodes} & SCALAR
+    assert all(step > 0 for node in graph.nodes if node.op == "slice" for step in node.attrs["steps"])
     return evaluate(graph, inputs)
 
 
@@ -54,6 +55,24 @@ def test_gather_nd_takes_what_numpy_takes(data: st.DataObject) -> None:
   %y : fp32{list(expected.shape)} = gather_nd(%x, %i) {{batch_dims={batch}}}
   out %y""".replace(", ", ",").replace("%x,%i", "%x, %i")
     assert (run(body, x=x, i=index)["y"] == expected).all()
+
+
+@given(st.data())
+def test_a_slice_that_goes_backwards_takes_what_numpy_takes(data: st.DataObject) -> None:
+    shape = [data.draw(st.integers(1, 6)) for _ in range(data.draw(st.integers(1, 3)))]
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    taken = []
+    for size in shape:
+        step = data.draw(st.sampled_from([-3, -2, -1, 1, 2]))
+        start = data.draw(st.integers(0, size - 1))
+        end = data.draw(st.integers(-1, start - 1) if step < 0 else st.integers(start + 1, size))
+        taken.append(range(start, end, step))
+    expected = x[np.ix_(*taken)]
+    starts, ends, steps = ([getattr(r, name) for r in taken] for name in ("start", "stop", "step"))
+    body = f"""  in %x : fp32{shape}
+  %y : fp32{list(expected.shape)} = slice(%x) {{starts={starts}, ends={ends}, steps={steps}}}
+  out %y""".replace(", ", ",").replace("],", "], ")
+    assert (run(body, x=x)["y"] == expected).all()
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
