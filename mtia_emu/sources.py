@@ -14,6 +14,7 @@ from mtia_emu.compiler.frontend import load
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.graph_file import SUFFIX, is_graph, read_graph
 
+from .checkpoints.torch_module import TorchModel, export_module
 from .errors import UserError, nearest
 from .files.scratch import scratch
 from .files.writing import valid
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from .zoo import Popularity
 
 Array = np.ndarray[Any, Any]
+Model = str | Path | TorchModel
+"""A model's file or name (`zoo:NAME`, `hf:FOLDER`), or a module of torch."""
 ZOO = "zoo:"
 HF = "hf:"
 WRITTEN = (ZOO, HF)  # what models begin with that we write
@@ -85,11 +88,21 @@ class Operator(Protocol):
 
 
 @contextlib.contextmanager
-def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None = None) -> Iterator[Source]:
-    """Give the file that `model` names; a zoo model or checkpoint is written to a folder that then goes away.
+def open_model(
+    model: Model,
+    dims: Mapping[str, int],
+    *,
+    execute_seed: int | None = None,
+) -> Iterator[Source]:
+    """Give the file that `model` names; one that we write lies in a folder that then goes away.
 
     With `execute_seed` a zoo model gets random weights, a checkpoint its own, so that it can be executed.
     """
+    if isinstance(model, TorchModel):
+        with _module_source(model, dims) as source:
+            yield source
+        return
+    model = str(model)
     if model.startswith(HF):
         with _checkpoint_source(model, dims, execute_seed) as source:
             yield source
@@ -106,6 +119,15 @@ def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None 
         yield Source(
             path, model, full, lambda seed: zoo.example_inputs(name, full, seed), zoo.popularity(name)
         )
+
+
+@contextlib.contextmanager
+def _module_source(model: TorchModel, dims: Mapping[str, int]) -> Iterator[Source]:
+    if dims:
+        raise UserError("dims have no meaning for a module of torch: shapes are those of its args")
+    with scratch() as folder:
+        path, given = export_module(model, folder)
+        yield Source(path, model.name, {}, (lambda seed: given) if given else None)
 
 
 @contextlib.contextmanager
@@ -130,9 +152,13 @@ def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
         yield Source(path, operator.name, operator.dims, inputs, law, COLD)
 
 
-def is_program(model: str | Path) -> bool:
+def is_program(model: Model) -> bool:
     """Return whether `model` names a compiled program rather than a model."""
-    return not str(model).startswith(WRITTEN) and is_program_file(Path(model))
+    return (
+        not isinstance(model, TorchModel)
+        and not str(model).startswith(WRITTEN)
+        and is_program_file(Path(model))
+    )
 
 
 def _file_source(model: str, dims: Mapping[str, int]) -> Source:

@@ -37,12 +37,13 @@ from .peak_memory import peak_memory
 from .rank_runs import RankRuns
 from .stage_time import StageRun
 from .system_run import beside
+from .training_goal import Goal
 from .training_spread import Sharing, Spread, spread
 from .training_steps import Array, Arrays, Plan, StepRunner
 from .tuning import tuning
 
 Progress = Callable[[str, int, int], None]
-Value = TypeVar("Value", Plan, Sharing)
+Value = TypeVar("Value", Plan, Sharing, Goal)
 
 
 class RecipeWords(TypedDict, total=False):
@@ -59,7 +60,7 @@ class RecipeWords(TypedDict, total=False):
 
 
 class TrainingWords(RecipeWords, total=False):
-    """What training is asked for, as keywords of a function: the fields of `Recipe`, `Sharing` and `Plan`."""
+    """What training is asked for, as keywords: the fields of `Recipe`, `Sharing`, `Plan` and `Goal`."""
 
     loss: Required[str]
     optimizer: str
@@ -71,6 +72,8 @@ class TrainingWords(RecipeWords, total=False):
     seed: int
     check: bool
     rates: Callable[[int], float] | None
+    until: float
+    failures: str | None
 
 
 def training_step(
@@ -112,13 +115,14 @@ def train(
 
     `loss` is cross-entropy, bce, bce-with-logits or mse; `optimizer` a text as `adamw{lr=3e-4}`. The other
     keywords are the fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep, embeddings;
-    of `Plan`: steps, data, seed, check, rates; and of `Sharing`: with a `system` the step is split over its
-    chips by `parallel`, as in dp=4,tp=2; with `zero` what the optimiser keeps is shared out over dp.
+    of `Plan`: steps, data, seed, check, rates; of `Goal`: with `until` or `failures` the result says what the
+    whole training takes; and of `Sharing`: with a `system` the step is split over its chips by `parallel`, as
+    in dp=4,tp=2; with `zero` what the optimiser keeps is shared out over dp.
     `check` holds the losses to the same steps in fp32 by onnxruntime. Raises `UserError` for what does not
     fit.
     """
     given: dict[str, Any] = dict(words)
-    plan, sharing = _taken(Plan, given), _taken(Sharing, given)
+    plan, sharing, goal = _taken(Plan, given), _taken(Sharing, given), _taken(Goal, given)
     recipe = Recipe(optimiser=optimiser(given.pop("optimizer", "sgd")), **given)
     on = _place(chip, settings, sharing)
     pace = on if isinstance(on, Chip) else on.machine.chip
@@ -128,7 +132,8 @@ def train(
         exact = _step(source, replace(recipe, precision="fp32", keep=inf), pace) if plan.check else None
         timed = _timed(source, step, on, gpu, progress or _silent)
         runner = StepRunner(source, step, timed.execute, plan, progress or _silent, exact)
-        return _training(step, timed, runner.losses() if plan.steps else None)
+        done = _training(step, timed, runner.losses() if plan.steps else None)
+        return replace(done, whole=goal.of(done))
 
 
 def _taken(kind: type[Value], words: dict[str, Any]) -> Value:

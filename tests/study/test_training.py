@@ -22,6 +22,7 @@ from mtia_emu.machine.chip import load_chip
 from mtia_emu.results.training import Training
 from mtia_emu.study.peak_memory import peak_memory
 from mtia_emu.study.training import TrainingWords
+from mtia_emu.study.training_goal import Goal
 from mtia_emu.study.training_spread import Sharing
 from mtia_emu.study.training_steps import Plan
 
@@ -137,7 +138,7 @@ def test_what_only_executed_steps_answer_needs_steps(model: str, asked: dict[str
 
 
 def test_every_field_is_a_keyword_of_its_type() -> None:
-    hints = {k: v for kind in (Recipe, Sharing, Plan) for k, v in get_type_hints(kind).items()}
+    hints = {k: v for kind in (Recipe, Sharing, Plan, Goal) for k, v in get_type_hints(kind).items()}
     assert hints.pop("optimiser") is Optimiser
     keywords = get_type_hints(TrainingWords)
     assert keywords.pop("optimizer") is str
