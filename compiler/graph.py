@@ -112,6 +112,11 @@ class Graph:
         return MappingProxyType({node.name: node for node in self.nodes})
 
     @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Return the place of each node in their order, by name."""
+        return MappingProxyType({node.name: place for place, node in enumerate(self.nodes)})
+
+    @cached_property
     def _users(self) -> dict[str, list[tuple[Node, int]]]:
         return _uses(self.nodes)
 

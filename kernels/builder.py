@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -89,13 +90,13 @@ class Builder:
     def add(self, op: Opcode, order: Array | float, **fields: Any) -> None:
         """Add one command for each element of the broadcast fields, to be issued in the order of `order`."""
         shape = np.broadcast_shapes(np.shape(order), *(np.shape(v) for v in fields.values()))
-        out = np.zeros(int(np.prod(shape)), COMMAND)
+        self.limit(math.prod(shape) + sum(len(commands) for _, commands in self.parts))
+        out = np.zeros(math.prod(shape), COMMAND)
         out["op"] = op
         for name in ("operand", "operand2", "dst", "src0", "src1", "src2", "stage", "src_pe"):
             out[name] = NO_SLOT
         for name, value in fields.items():
             out[name] = np.broadcast_to(value, shape).ravel()
-        self.limit(len(out) + sum(len(commands) for _, commands in self.parts))
         self.parts.append((np.broadcast_to(np.asarray(order, np.float64), shape).ravel(), out))
 
     def for_all(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from mtia_emu.program.routed import EXPERT, ROWS, Routed
 from .builder import Builder, ceil_div
 
 Array = np.ndarray[Any, Any]
-SPARE = 2  # a turn has room for so many times the mean of an expert's rows: most experts need but one
+SPARE = 3  # standard deviations of an expert's rows beyond their mean that a turn has room for: where all
+# experts are alike, one in some hundreds needs another
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,13 @@ class Turns:
 def turns_of(experts: int, routed: int, most: int, among: int = 0) -> Turns:
     """Return the turns in which so many routed rows go to experts, each of which has `most` rows at most.
 
-    A turn's rows are a power of two, so that few kinds of blocks are made. With `among`, rows go to so many
-    experts in all, and any number of them to these.
+    A turn's rows have three leading binary digits, so that few kinds of blocks are made. With `among`, rows
+    go to so many experts in all, and any number of them to these.
     """
-    mean = max(1, ceil_div(SPARE * routed, among or experts))
-    return Turns(experts, routed, min(1 << (mean - 1).bit_length(), most))
+    mean = routed / (among or experts)
+    rows = ceil(mean + SPARE * sqrt(mean))  # of a binomial law with many experts the variance is the mean
+    digit = 1 << max(rows.bit_length() - 3, 0)
+    return Turns(experts, routed, max(1, min(ceil_div(rows, digit) * digit, most)))
 
 
 @dataclass

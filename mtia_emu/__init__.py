@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Kernel": "compiler.user_kernels:UserKernel",
     "Outcome": "api",
+    "TorchModel": "checkpoints.torch_module",
     "UserError": "errors",
     "compile_model": "api",
     "explain": "api",
@@ -32,6 +33,7 @@ _HOME = {
 __all__ = [
     "Kernel",
     "Outcome",
+    "TorchModel",
     "UserError",
     "compile_model",
     "explain",
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from mtia_emu.compiler.user_kernels import UserKernel as Kernel
 
     from .api import Outcome, compile_model, explain, load_program, run, save_program
+    from .checkpoints.torch_module import TorchModel
     from .errors import UserError
     from .fleet.answer import fleet
     from .gpu import load_gpu

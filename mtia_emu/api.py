@@ -34,7 +34,7 @@ from .program.verify import verify
 from .results.check import Check, LayerCheck
 from .results.machine import Machine
 from .results.report import Comparison, Report, compare
-from .sources import Operator, Source, is_program, open_model, operator_source  # noqa: F401
+from .sources import Model, Operator, Source, is_program, open_model, operator_source  # noqa: F401
 from .study.accelerator import Accelerator, ProgramRun
 from .study.lookups import example_lookups, known_lookups
 from .study.tuning import tuning
@@ -107,7 +107,7 @@ def compile_stages(
 
 
 def compile_model(
-    model: str | Path,
+    model: Model,
     chip: str | Chip = DEFAULT_CHIP,
     *,
     settings: Mapping[str, object] | None = None,
@@ -117,14 +117,14 @@ def compile_model(
 ) -> Program:
     """Return a model compiled for a chip.
 
-    `model` is an ONNX file or "zoo:NAME" (with `seed`: with random weights); `settings` change chip
-    parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of `inputs`; `options` are
-    those of `Options`. Raises `UserError` for what is wrong with the model, the chip or the request.
+    `model` is an ONNX file, "hf:FOLDER", a `TorchModel` or "zoo:NAME" (with `seed`: with weights);
+    `settings` change chip parameters by dotted key; `dims` bind symbolic dimensions, as do the shapes of
+    `inputs`; `options` are those of `Options`. Raises `UserError` for what is wrong with any of them.
     """
     loaded = load_chip(chip, settings) if isinstance(chip, str) else chip
     given = None if inputs is None else input_arrays(inputs)
     seed = options.get("seed")
-    with open_model(str(model), dims or {}, execute_seed=seed) as source:
+    with open_model(model, dims or {}, execute_seed=seed) as source:
         program = compile_stages(source, loaded, inputs=given, **options).program
         return keep_weights(program) if seed is not None else program
 
@@ -150,7 +150,7 @@ def load_program(path: str | Path) -> Program:
 
 
 def run(
-    model: str | Path | Program,
+    model: Model | Program,
     chip: str | Chip | None = None,
     *,
     settings: Mapping[str, object] | None = None,
@@ -182,12 +182,12 @@ def run(
         return replace(done, basis=chosen.basis)
     loaded = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     seed = chosen.seed if chosen.check or inputs is not None else None
-    with open_model(str(model), dims or {}, execute_seed=seed) as source:
+    with open_model(model, dims or {}, execute_seed=seed) as source:
         return run_source(source, loaded, inputs=inputs, gpu=other, progress=progress, options=chosen)
 
 
 def run_over(
-    model: str | Path,
+    model: Model,
     *,
     settings: Mapping[str, object] | None = None,
     dims: Mapping[str, int] | None = None,
@@ -205,7 +205,7 @@ def run_over(
 
     chosen, given = Options.of(**options), None if inputs is None else input_arrays(inputs)
     seed = chosen.seed if chosen.check or given is not None else None
-    with open_model(str(model), dims or {}, execute_seed=seed) as source:
+    with open_model(model, dims or {}, execute_seed=seed) as source:
         return split_run(source, settings or {}, given, gpu, chosen, progress)
 
 
@@ -323,7 +323,7 @@ def run_program(
 
 
 def explain(
-    model: str | Path | Program,
+    model: Model | Program,
     chip: str | Chip | None = None,
     *,
     settings: Mapping[str, object] | None = None,
@@ -347,7 +347,7 @@ def explain(
         loaded = chip_of(program, chip, settings)
         return explain_program(program, loaded, what_if=what_if, progress=progress)
     loaded = chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
-    with open_model(str(model), dims or {}) as source:
+    with open_model(model, dims or {}) as source:
         compiled = compile_stages(source, loaded, progress=progress, options=chosen)
         again = GraphModel(
             compiled.onnx,

@@ -14,6 +14,7 @@ from mtia_emu.compiler.frontend import load
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.graph_file import SUFFIX, is_graph, read_graph
 
+from .checkpoints.torch_module import TorchModel, export_module
 from .errors import UserError, nearest
 from .files.scratch import scratch
 from .files.writing import valid
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
     from .zoo import Popularity
 
 Array = np.ndarray[Any, Any]
+Model = str | Path | TorchModel
+"""A model's file or name (`zoo:NAME`, `hf:FOLDER`), or a module of torch."""
 ZOO = "zoo:"
+HF = "hf:"
+WRITTEN = (ZOO, HF)  # what models begin with that we write
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,25 @@ class Operator(Protocol):
 
 
 @contextlib.contextmanager
-def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None = None) -> Iterator[Source]:
-    """Give the file that `model` names; a zoo model is written to a folder that then goes away.
+def open_model(
+    model: Model,
+    dims: Mapping[str, int],
+    *,
+    execute_seed: int | None = None,
+) -> Iterator[Source]:
+    """Give the file that `model` names; one that we write lies in a folder that then goes away.
 
-    With `execute_seed` a zoo model gets random weights, so that it can be executed.
+    With `execute_seed` a zoo model gets random weights, a checkpoint its own, so that it can be executed.
     """
+    if isinstance(model, TorchModel):
+        with _module_source(model, dims) as source:
+            yield source
+        return
+    model = str(model)
+    if model.startswith(HF):
+        with _checkpoint_source(model, dims, execute_seed) as source:
+            yield source
+        return
     if not model.startswith(ZOO):
         yield _file_source(model, dims)
         return
@@ -103,6 +122,25 @@ def open_model(model: str, dims: Mapping[str, int], *, execute_seed: int | None 
 
 
 @contextlib.contextmanager
+def _module_source(model: TorchModel, dims: Mapping[str, int]) -> Iterator[Source]:
+    if dims:
+        raise UserError("dims have no meaning for a module of torch: shapes are those of its args")
+    with scratch() as folder:
+        path, given = export_module(model, folder)
+        yield Source(path, model.name, {}, (lambda seed: given) if given else None)
+
+
+@contextlib.contextmanager
+def _checkpoint_source(model: str, dims: Mapping[str, int], seed: int | None) -> Iterator[Source]:
+    from .checkpoints import open_checkpoint
+
+    checkpoint = open_checkpoint(model[len(HF) :], dims)
+    with scratch() as folder:
+        path = checkpoint.build(folder, seed)
+        yield Source(path, f"{HF}{checkpoint.name}", checkpoint.dims, checkpoint.example_inputs)
+
+
+@contextlib.contextmanager
 def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
     """Give a model of one operator, in a folder that then goes away; with a seed its weights are random.
 
@@ -114,9 +152,13 @@ def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
         yield Source(path, operator.name, operator.dims, inputs, law, COLD)
 
 
-def is_program(model: str | Path) -> bool:
+def is_program(model: Model) -> bool:
     """Return whether `model` names a compiled program rather than a model."""
-    return not str(model).startswith(ZOO) and is_program_file(Path(model))
+    return (
+        not isinstance(model, TorchModel)
+        and not str(model).startswith(WRITTEN)
+        and is_program_file(Path(model))
+    )
 
 
 def _file_source(model: str, dims: Mapping[str, int]) -> Source:
@@ -124,8 +166,8 @@ def _file_source(model: str, dims: Mapping[str, int]) -> Source:
     if not path.is_file():
         raise UserError(
             f"model {model!r} is {'a folder' if path.is_dir() else 'not a file'}{_meant(path)} "
-            "(right: an ONNX file, a graph's text FILE.ir, a compiled program, or zoo:NAME; `mtia-emu zoo` "
-            "lists the names)"
+            "(right: an ONNX file, a graph's text FILE.ir, a compiled program, hf:FOLDER of a checkpoint, or "
+            "zoo:NAME; `mtia-emu zoo` lists the names)"
         )
     if is_graph(path) and dims:
         raise UserError("--dim has no meaning for a graph's text: its shapes are bound")

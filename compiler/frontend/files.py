@@ -33,7 +33,10 @@ def read(path: Path) -> Any:
         if not stat.S_ISREG(info.st_mode):
             raise UserError(f"{path} is not a regular file (right: an .onnx file)")
         if info.st_size >= FILE_BYTES:
-            raise UserError(f"{path} is of {info.st_size} bytes; an ONNX file is below {FILE_BYTES}")
+            raise UserError(
+                f"{path} is of {info.st_size} bytes; an ONNX file is below {FILE_BYTES} (right: weights in a "
+                "file beside it, as onnx.save writes them with save_as_external_data=True)"
+            )
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None

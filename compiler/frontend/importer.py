@@ -19,9 +19,9 @@ from mtia_emu.types import TensorType
 from ..build import LONGEST_NAME, NodeBuilder
 from ..graph import Const, Graph, Node
 from ..ops import ONNX, Call, Unsupported
-from ..ops.attention_paged import paged_states
 from . import ragged
 from .control import SPECIAL
+from .exported_step import with_exported_states
 from .failures import Failure, NotImported, Placed, told
 from .files import initializers, tensor_const, text_of
 from .functions import body_of_schema, same_since
@@ -331,7 +331,8 @@ class Importer:
             if given != name:
                 nodes.append(Node(name, "copy", (given,), (name,), (self.builder.type_of(value),)))
         whole = Graph(graph.name or self.path.stem, nodes, inputs, names, consts).prune()
-        return whole.with_states(paged_states(graph.node)).with_notes(written_out(self.loops, nodes, whole))
+        whole = whole.with_notes(written_out(self.loops, nodes, whole))
+        return with_exported_states(whole, graph.node)
 
     def _outputs(self, graph: Any, scope: Scope) -> dict[str, str]:
         """Return the values of the graph's outputs by name, those of a sequence as `NAME.0`, `NAME.1`, ..."""

@@ -111,6 +111,11 @@ class TrainingStep:
     micro: Graph | None = None
 
     @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """Return the graph of all micro-batches but the last, where there are several, and the last's."""
+        return (self.graph,) if self.micro is None else (self.micro, self.graph)
+
+    @property
     def data(self) -> tuple[str, ...]:
         """Return the names of the inputs that each batch gives, the target among them."""
         kept = {*self.parameters, *self.states, RATE, STEP, SCALE}
@@ -301,10 +306,12 @@ class _Writer:
         if self.narrow:
             after[name] = a.cast(new, dtype(self.recipe.precision))
         after |= {state[slot]: value for slot, value in slots.items()}
-        if self.recipe.accumulate > 1:
-            sums = f"{name}.sum_of_gradients"
-            after[sums] = a("mul", sums, 0)
-        return {old: a("where", finite, v, old) for old, v in after.items()} if finite else after
+        if finite:
+            after = {old: a("where", finite, v, old) for old, v in after.items()}
+        if self.recipe.accumulate > 1:  # begun anew behind a skipped step too
+            kind = b.type_of(whole)
+            after[f"{name}.sum_of_gradients"] = a("expand", a.number(0, whole), shape=kind.shape)
+        return after
 
     def _touched(self, a: Arithmetic, name: str, gradient: Gradient, finite: str) -> dict[str, str]:
         """Return the same where only looked-up rows change; a step that is skipped puts them back."""

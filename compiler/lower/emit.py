@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -38,7 +38,7 @@ def emit(
     """
     tuning.fixed.refuse_unknown(schedule.steps)
     calls = _Calls(schedule.chip, placement, tuning, _packed(schedule))
-    schedule = split(schedule, lambda step: calls.source(step).make(schedule.chip))
+    schedule = split(schedule, calls.key, lambda step: calls.source(step).make(schedule.chip))
     return _launches(schedule, calls, progress or (lambda before, total: None))
 
 
@@ -54,6 +54,10 @@ class _Calls:
     tuning: Tuning
     packed: set[str]
     blocks: dict[Any, Block] = field(default_factory=dict)
+
+    def key(self, step: Step) -> Hashable:
+        """Return all that the block of a step depends on besides the chip."""
+        return self.source(step).key
 
     def source(self, step: Step) -> BlockSource:
         """Return the block of a step, to be made for the whole chip or for a part of it."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
-from typing import Any
 
 from mtia_emu.kernels.builder import TooLarge, at_most
 from mtia_emu.kernels.halves import Portion
@@ -21,13 +20,14 @@ CUT_COMMANDS = 1 << 21  # of a block, where it can be cut: parts of one size sha
 MOST_PARTS = 1 << 12  # of a step
 
 
-def split(schedule: Schedule, make: Callable[[Step], object]) -> Schedule:
+def split(schedule: Schedule, key: Callable[[Step], Hashable], make: Callable[[Step], object]) -> Schedule:
     """Return the schedule with steps cut in two until what `make` makes of each has not too many commands.
 
-    Steps beside one that is cut run one after another, as its parts do. Raises what `make` raises for a step
-    that cannot be cut.
+    Of steps whose `key` is equal it makes the same. Steps beside one that is cut run one after another, as
+    its parts do. Raises what `make` raises for a step that cannot be cut.
     """
-    parts = {i: _parts(step, make) for i, step in enumerate(schedule.steps) if _may_be_large(step)}
+    cut = _Cut(key, make)
+    parts = {i: cut.parts(step) for i, step in enumerate(schedule.steps) if _may_be_large(step)}
     if all(len(each) == 1 for each in parts.values()):
         return schedule
     steps: list[Step] = []
@@ -42,33 +42,40 @@ def split(schedule: Schedule, make: Callable[[Step], object]) -> Schedule:
     return replace(schedule, steps=steps, moments=moments if schedule.moments else [])
 
 
-def _parts(step: Step, make: Callable[[Step], object]) -> list[Step]:
-    parts = list(islice(_fitting(step, make, set()), MOST_PARTS + 1))
-    if len(parts) > MOST_PARTS:
-        raise TooLarge(
-            f"{step.kernel}: takes more than {MOST_PARTS} launches, a block has at most {MOST_COMMANDS} "
-            "commands; make the problem smaller (a smaller batch, say)"
-        )
-    return parts
+@dataclass
+class _Cut:
+    """Cuts steps; `large` has the keys of those that were too large: a model's layers repeat them."""
 
+    key: Callable[[Step], Hashable]
+    make: Callable[[Step], object]
+    large: set[Hashable] = field(default_factory=set)
 
-def _fitting(step: Step, make: Callable[[Step], object], large: set[Any]) -> Iterator[Step]:
-    """Yield parts of a step for which blocks of few commands do; `large` has the forms of other steps."""
-    form = (step.params, *((v.shape, v.strides) for v in (*step.inputs, *step.outputs)))
-    parts = halves(step) if form in large or _macs(step) > LARGE_MACS else []
-    if not parts:
-        try:
-            with at_most(CUT_COMMANDS):
-                make(step)
-        except TooLarge:
-            large.add(form)
-            parts = halves(step)
-            if not parts:
-                make(step)
-    for part in parts:
-        yield from _fitting(part, make, large)
-    if not parts:
-        yield step
+    def parts(self, step: Step) -> list[Step]:
+        """Return the parts of a step for which blocks of few commands do."""
+        parts = list(islice(self._fitting(step), MOST_PARTS + 1))
+        if len(parts) > MOST_PARTS:
+            raise TooLarge(
+                f"{step.kernel}: takes more than {MOST_PARTS} launches, a block has at most {MOST_COMMANDS} "
+                "commands; make the problem smaller (a smaller batch, say)"
+            )
+        return parts
+
+    def _fitting(self, step: Step) -> Iterator[Step]:
+        key = self.key(step)
+        parts = halves(step) if key in self.large or _macs(step) > LARGE_MACS else []
+        if not parts:
+            try:
+                with at_most(CUT_COMMANDS):
+                    self.make(step)
+            except TooLarge:
+                self.large.add(key)
+                parts = halves(step)
+                if not parts:
+                    self.make(step)
+        for part in parts:
+            yield from self._fitting(part)
+        if not parts:
+            yield step
 
 
 def _may_be_large(step: Step) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..build import FOLD_ELEMENTS
 from ..graph import Match, Node, Rewrite, Skip
 from ..ops.base import integers
 from .base import Rule, Rules, become, building, either, is_held, scalar
@@ -24,7 +27,7 @@ class Legalise(Rules):
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        return (_power, _reciprocal, _quotient, _silu, _transposes, _folded_transpose)
+        return (_power, _reciprocal, _quotient, _silu, _transposes, _folded_transpose, _decided, _plus_zeros)
 
 
 def _power(node: Node, match: Match) -> Rewrite | None:
@@ -111,3 +114,34 @@ def _folded_transpose(node: Node, match: Match) -> Rewrite | None:
     b = building(node, match)
     perm = (*range(len(x) - 2), len(x) - 1, len(x) - 2)
     return become(node, b, b.add("transpose", flat.inputs[0], perm=perm))
+
+
+def _decided(node: Node, match: Match) -> Rewrite | None:
+    """where(a constant that is the same everywhere, a, b)."""
+    truth = _alike(match, node.inputs[0]) if node.op == "where" else None
+    if truth is None:
+        return None
+    b = building(node, match)
+    chosen = node.inputs[1] if truth else node.inputs[2]
+    return become(node, b, b.add("expand", chosen, shape=node.type.shape))
+
+
+def _plus_zeros(node: Node, match: Match) -> Rewrite | None:
+    """softmax(x + zeros), which does not see the sign of a zero: masks that hide nothing are such."""
+    added = match.producer(node.inputs[0], "add") if node.op == "softmax" else None
+    if added is None:
+        return None
+    for x, zeros in either(added):
+        if match.type_of(x) == added.type and _alike(match, zeros) == 0.0:
+            b = building(node, match)
+            return become(node, b, b.add("softmax", x, **node.attrs))
+    return None
+
+
+def _alike(match: Match, value: str) -> float | None:
+    """Return the number that all elements of a constant are, else None."""
+    const = match.const(value)
+    if const is None or not const.present or not 0 < const.type.size <= FOLD_ELEMENTS:
+        return None
+    data = np.asarray(const.array(value)).reshape(-1)
+    return float(data[0]) if (data == data[0]).all() else None

@@ -18,6 +18,7 @@ from ..ops.base import integer
 from .base import Rule, Rules, building, too_many
 
 Array = np.ndarray[Any, Any]
+BOUNDS = ("starts", "ends", "steps")  # of a slice, a value an axis
 INT32_ELEMENTS = 1 << 31  # whose places int32 counts
 
 
@@ -27,7 +28,7 @@ class LowerIndexing(Rules):
 
     GatherND and GatherElements become a gather of rows by one index, which is worked out before; ScatterND
     whose constant indices name a box of its operand becomes slices around what is written, and other scatters
-    change rows by one index; a one-hot is a
+    change rows by one index; a slice that goes backwards is a gather; a one-hot is a
     comparison with places counted; the first elements of long rows are those of their pieces' first ones; a
     running sum or product adds what stands 1, 2, 4, ... places before. What has fewer than `least` elements
     for each time that this goes over them stays on a core, which takes less time than launches.
@@ -116,7 +117,8 @@ def _element_places(
     if inner:
         indices = match.producer(indices, "expand").inputs[0]  # type: ignore[union-attr]
     kept = len(shape) - inner
-    index = b.add("reshape", indices, shape=places[:kept])
+    first = b.add("reshape", indices, shape=match.type_of(indices).shape[:kept])
+    index = b.add("expand", first, shape=places[:kept])
     parts = [index if a == axis else _counted(b, places[a], places[:kept], a) for a in range(kept)]
     return _flat(b, parts, shape[:kept], 0), kept
 
@@ -250,6 +252,20 @@ def _cut(b: NodeBuilder, x: str, axis: int, start: int, end: int) -> str:
     return b.add("slice", x, starts=starts, ends=ends, steps=[1] * len(shape))
 
 
+def _backwards(node: Node, match: Match) -> Rewrite | None:
+    """Take what a slice with negative steps takes, an axis after the other, in that order."""
+    bounds = list(zip(*(node.attrs[name] for name in BOUNDS), strict=True))
+    turned = [axis for axis, (_, _, step) in enumerate(bounds) if step < 0]
+    if not turned:
+        return None
+    b, shape = building(node, match), match.type_of(node.inputs[0]).shape
+    ahead = [(0, shape[axis], 1) if axis in turned else kept for axis, kept in enumerate(bounds)]
+    value = b.add("slice", node.inputs[0], **dict(zip(BOUNDS, zip(*ahead, strict=True), strict=True)))
+    for axis in turned:
+        value = b.add("gather", value, b.constant(np.arange(*bounds[axis]), INT64.numpy), axis=axis)
+    return _become(node, b, value)
+
+
 def _one_hot(node: Node, match: Match) -> Rewrite | Skip | None:
     indices, values = node.inputs
     depth, axis, shape = integer(node.attrs, "depth"), integer(node.attrs, "axis"), node.type.shape
@@ -337,4 +353,5 @@ _RULES = {
     "one_hot": _one_hot,
     "scatter_elements": _scatter_elements,
     "scatter_nd": _scatter_box,
+    "slice": _backwards,
 }

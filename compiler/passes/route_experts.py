@@ -19,6 +19,7 @@ from ..graph import Const, Match, Node, Rewrite, Skip
 from ..ops.collectives import ROUTED
 from ..ops.expert_matmul import LAW
 from .base import Rule, Rules, become, building
+from .dense_experts import summed_apart, summed_together
 
 SWAP = (0, 2, 1)
 FAR = 64  # nodes behind a value among which its routing is looked for
@@ -31,7 +32,8 @@ class RouteExperts(Rules):
 
     The first is matmul(gather(weights, chosen), x), a vector for each choice. The second is what exporters
     write for rows sorted by expert: a product with each expert, and a chain of where(row < end, ...) over
-    them. `law` is how popular experts are where no values tell: see `streams.parse`.
+    them. Where every expert computes every row and a mask of zeros hides what a row is not routed to, what is
+    hidden is not computed. `law` is how popular experts are where no values tell: see `streams.parse`.
     """
 
     law: str = LAW
@@ -40,7 +42,14 @@ class RouteExperts(Rules):
     @property
     def rules(self) -> tuple[Rule, ...]:
         parse(self.law, FLAG)
-        return (_gathered, _sorted, partial(_by_law, self.law))
+        return (
+            _gathered,
+            _gathered_together,
+            _sorted,
+            summed_apart,
+            summed_together,
+            partial(_by_law, self.law),
+        )
 
 
 def _by_law(law: str, node: Node, match: Match) -> Rewrite | None:
@@ -76,6 +85,27 @@ def _gathered(node: Node, match: Match) -> Rewrite | Skip | None:
         made = _product(b, (left, right, chosen), each)
         return become(node, b, b.add("reshape", made, shape=node.type.shape))
     return None
+
+
+def _gathered_together(node: Node, match: Match) -> Rewrite | None:
+    """x @ the weights of a token's choices beside one another, [tokens, k, each * n]."""
+    if node.op != "matmul" or len(node.inputs) > 2 or node.attrs or node.type.rank != 3:
+        return None
+    flat = match.producer(node.inputs[1], "reshape")
+    swap = match.producer(flat.inputs[0], "transpose") if flat is not None else None
+    if swap is None or swap.attrs["perm"] != (0, 2, 1, 3):
+        return None
+    tokens, k, each, n = swap.type.shape
+    found = _weights(match, swap.inputs[0])
+    x = match.type_of(node.inputs[0])
+    if found is None or found[2] or node.type.shape != (tokens, 1, each * n) or x.shape[1:] != (1, k):
+        return None
+    b = building(node, match)
+    rows = x.shape[0]
+    wide = b.add("expand", node.inputs[0], shape=(tokens, 1, k)) if rows != tokens else node.inputs[0]
+    chosen = b.add("reshape", found[1], shape=(tokens, each))
+    made = b.add("expert_matmul", b.add("reshape", wide, shape=(tokens, k)), found[0], chosen)
+    return become(node, b, b.add("reshape", made, shape=node.type.shape))
 
 
 def _product(b: NodeBuilder, operands: tuple[str, str, str], each: int) -> str:

@@ -7,24 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.types import DType, TensorType, dtype
 
 from ..graph import Const, Graph, Node, freeze_attrs
+from ..next_values import MOVES, computed_from, made_by_element
 from ..ops import infer
 from .base import Pass
 from .keep_rounding import decided, is_total
 
 ANGLES = ("sin", "cos")  # what they are applied to needs fp32: positions times frequencies
-MOVES = (
-    "reshape",
-    "transpose",
-    "slice",
-    "concat",
-    "expand",
-    "copy",
-    "gather",
-)  # results are operands' elements
 INDICES = ("int32", "int64")
 ROOTS = ("sqrt", "rsqrt")
 SUMS = ("reduce_sum", "reduce_mean")
@@ -207,34 +198,12 @@ def _continued(graph: Graph) -> set[str]:
     """
     kept: set[str] = set()
     for new, old in graph.states.items():
-        way = _element_by_element(graph, new)
-        reached, changed = {old}, set[str]()
-        for node in reversed(way):
-            if reached.intersection(node.inputs):
-                reached.update(node.outputs)
-                changed.update(node.outputs if _computes(node) or changed.intersection(node.inputs) else ())
-        if new in changed:
+        way = made_by_element(graph, new)
+        if new in computed_from(way, old):
             made = {v for node in way for v in node.outputs}
             given = {v for node in way for v in node.inputs if graph.producer(v) is None}
             kept |= made | given
     return kept
-
-
-def _element_by_element(graph: Graph, value: str) -> list[Node]:
-    """Return the nodes that make a value, back to what sums many; each behind those that read it."""
-    makes, way = {value}, list[Node]()
-    for node in reversed(graph.nodes):
-        if makes.intersection(node.outputs) and node.op in (*FUNCTIONS, *MOVES, "cast", "scatter_rows"):
-            way.append(node)
-            makes.update(node.inputs)
-    return way
-
-
-def _computes(node: Node) -> bool:
-    """Return whether results are other numbers than the operands."""
-    if node.op == "scatter_rows":
-        return node.attrs.get("reduction", "none") == "add"
-    return node.op in FUNCTIONS and node.op != "where"
 
 
 def _indices(graph: Graph) -> set[str]:

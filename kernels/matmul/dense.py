@@ -100,7 +100,7 @@ class MatmulEmitter:
             self.plan.inner: self.slab * inner + self.inner,
             "k": self.kk,
         }
-        self.tile = {d: self.plan.part(d, row, col) * local[d] + walk[d] for d in "bmnk"}
+        self.tile = {d: self._tile_of(d, self.plan.part(d, row, col), walk[d]) for d in "bmnk"}
         there = [self.tile[d] < self.plan.tiles[d] for d in "bmn"]
         inside = np.logical_and.reduce(there) & (walk[self.plan.inner] < local[self.plan.inner])
         self.valid_out = inside & self.plan.works(row, col)
@@ -114,6 +114,10 @@ class MatmulEmitter:
         self.m = np.clip(self.p.m - self.m0, 0, self.t.tm)
         self.n = np.clip(self.p.n - self.n0, 0, self.t.tn)
         self.k = np.clip(self.p.k - self.k0, 0, self.t.kp)
+
+    def _tile_of(self, dim: str, part: Array, nth: Array) -> Array:
+        """Return the tile of a dimension that a part of the grid walks nth: one after another."""
+        return part * self.plan.local[dim] + nth
 
     def _reserve(self) -> None:
         p, t = self.p, self.t

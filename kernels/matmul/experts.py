@@ -62,13 +62,13 @@ class ExpertMatmulKernel(Kernel):
         return [inputs[0], *inputs[2:]]
 
     def problem(self, call: KernelCall) -> ExpertProblem:
-        """Return the sizes, with a batch for each turn that the loads need."""
+        """Return the sizes, with a batch for each turn that the loads need, as long as the longest."""
         (a, b, _), (out,), p = call.inputs, call.outputs, call.params
         turns = Turns(b.shape[0], p["routed"], p["rows"])
-        needed = sum(ceil_div(x, turns.rows) for x in p["loads"])
+        needed = max(1, sum(ceil_div(x, turns.rows) for x in p["loads"]))
         product = MatmulProblem(
-            max(needed, 1),
-            turns.rows,
+            needed,
+            min(turns.rows, max(1, *p["loads"])),
             p["k"],
             p["n"],
             a.dtype,
@@ -104,7 +104,8 @@ class ExpertMatmulKernel(Kernel):
     def emit_mapping(self, chip: Chip, call: KernelCall, mapping: MatmulMapping) -> Block:
         """Return the commands of all turns there may be, and those for the loads."""
         problem = self.problem(call)
-        plan = MatmulPlan(replace(problem.product, batch=problem.turns.count), mapping, chip)
+        room = replace(problem.product, batch=problem.turns.count, m=problem.turns.rows)
+        plan = MatmulPlan(room, mapping, chip)
         a, b, table = call.inputs
         return emit_expert_matmul(plan, problem, (a, b, call.outputs[0], table))
 
@@ -139,6 +140,12 @@ class _Emitter(MatmulEmitter):
     def _builder(self, operands: tuple[Operand, ...]) -> TurnsBuilder:
         self.turns = TurnsBuilder(self.plan.chip, "expert_matmul", (*operands, self.table), str(self.t))
         return self.turns
+
+    def _tile_of(self, dim: str, part: Array, nth: Array) -> Array:
+        """Deal tiles of rows in turn: a turn has its rows at its beginning, so that all parts have some."""
+        if dim == "m":
+            return part + nth * self.plan.parts[dim]
+        return super()._tile_of(dim, part, nth)
 
     def _about(self, step: Array, pe: Array) -> None:
         at = (step, pe)

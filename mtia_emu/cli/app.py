@@ -70,7 +70,9 @@ def main() -> None:
 @o.MODEL
 @o.options(*o.RUN)
 def run(model: str, **flags: Any) -> None:
-    """Run MODEL: an ONNX file, a graph's text FILE.ir, a compiled program, or zoo:NAME.
+    """Run MODEL: an ONNX file, hf:FOLDER, a graph's text FILE.ir, a compiled program, or zoo:NAME.
+
+    hf:FOLDER is a transformers checkpoint, or its config.json alone.
 
     Time and energy always; with --inputs or --check the program is executed as well. Weights that are not
     there are no obstacle to timing, only to execution.
@@ -79,8 +81,10 @@ def run(model: str, **flags: Any) -> None:
     Examples:
       mtia-emu run zoo:dlrm-small --check
       mtia-emu run zoo:llama-3-8b --dim seq=1 --dim past=2048 --json -
+      mtia-emu run hf:Qwen3-8B --dim seq=512
       mtia-emu run model.onnx --inputs io.npz --outputs out.npz
       mtia-emu run model.onnx --dim batch=8 --gpu none --trace trace.json
+      mtia-emu run zoo:llama-3-8b --dim seq=1 --dim past=2048 --html run.html
       mtia-emu run zoo:llama-3-8b --system mtia-2i-server --parallel tp=4
     """
     from .. import api

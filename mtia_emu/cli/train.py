@@ -92,6 +92,22 @@ SPREAD = (
         help="Share out what the optimizer keeps, moments and masters, over dp (ZeRO stage 1).",
     ),
 )
+GOAL = (
+    click.option(
+        "--until",
+        type=float,
+        default=0.0,
+        metavar="ITEMS",
+        help="Tokens or samples to learn from, as in 15e12: prints how long the whole training takes.",
+    ),
+    click.option(
+        "--failures",
+        metavar="OPTIONS",
+        help="Chips fail and training goes on from checkpoints: default, or options as in "
+        "mtbf_h=5e4,restart_s=300,checkpoint_s=30,every_s=1800,chips=16384,write_mb_per_s=122. The interval "
+        "is the best one where it is not given.",
+    ),
+)
 EXECUTION = (
     click.option(
         "--steps",
@@ -106,7 +122,12 @@ EXECUTION = (
         metavar="FILE.npz",
         help="Batches: an array for each input and `target`, one batch or several along a first axis.",
     ),
-    click.option("--check", is_flag=True, help="Hold the losses to the references of the ops."),
+    click.option(
+        "--check",
+        is_flag=True,
+        help="Hold the losses to those of the same steps in fp32, executed by onnxruntime; exit 1 beyond "
+        "tolerance.",
+    ),
     click.option(
         "--emit",
         metavar="FILE.ir",
@@ -119,7 +140,17 @@ EXECUTION = (
 @click.command("train", short_help="Time, price and execute training steps of a model.")
 @o.MODEL
 @o.options(
-    o.CHIP, o.SET, o.DIM, *RECIPE, *SPREAD, *EXECUTION, o.SEED, *o.flags("run", o.Machines), o.JSON, o.LAYERS
+    o.CHIP,
+    o.SET,
+    o.DIM,
+    *RECIPE,
+    *SPREAD,
+    *GOAL,
+    *EXECUTION,
+    o.SEED,
+    *o.flags("run", o.Machines),
+    o.JSON,
+    o.LAYERS,
 )
 def train(model: str, **flags: Any) -> None:
     """Train MODEL: an ONNX file or zoo:NAME. Forward, backward and optimizer are one graph.
@@ -135,6 +166,8 @@ def train(model: str, **flags: Any) -> None:
           --loss cross-entropy --optimizer adamw
       mtia-emu train zoo:llama-tiny --dim batch=4 --loss cross-entropy --optimizer adamw \\
           --system mtia-2i-server --parallel dp=2,tp=2 --zero --steps 3 --check
+      mtia-emu train zoo:llama-3-8b --dim seq=2048 --chip mtia-300 --precision bf16 \\
+          --loss cross-entropy --optimizer adamw --until 15e12 --failures chips=1024
       mtia-emu train model.onnx --loss mse --emit step.ir
     """
     if flags["emit"]:
@@ -150,6 +183,8 @@ def train(model: str, **flags: Any) -> None:
             system=flags["system"],
             parallel=flags["parallel"],
             zero=flags["zero"],
+            until=flags["until"],
+            failures=flags["failures"],
             steps=flags["steps"],
             data=read_inputs(flags["data"]),
             check=flags["check"],
@@ -171,7 +206,7 @@ def _recipe(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _emit(model: str, flags: dict[str, Any]) -> None:
-    for name in ("system", "parallel", "zero", "steps", "data", "check", "json_file"):
+    for name in ("system", "parallel", "zero", "until", "failures", "steps", "data", "check", "json_file"):
         if flags[name]:
             flag = name.removesuffix("_file")
             raise UserError(

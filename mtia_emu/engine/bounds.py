@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from ..machine.chip import Chip
 from ..program.commands import QUEUES
 from ..program.events import DTYPE_NAMES, Events
-from ..results.report import FILL, LATENCY, Roofs
+from ..results.report import FILL, LATENCY
+from ..results.roofs import Roofs
 from ..sums import add_up
 from ..types import DType, dtype
 from .timing import Timeline
@@ -62,6 +64,16 @@ def split(ev: Events, time: Timeline, cycles: float) -> CycleSplit:
     idle = float(time.start[users].min()) + cycles - float(time.end[users].max())
     fill_and_drain = min(max(idle, 0.0), cycles - busy)
     return CycleSplit(name, busy, fill_and_drain, cycles - busy - fill_and_drain)
+
+
+def runner_up(busy: Mapping[str, float], bound_by: str) -> tuple[str, float]:
+    """Return the busiest resource but the one that bounds a block, with its cycles; ("", 0) of none.
+
+    Where idling or launching bounds it, that is the busiest of all.
+    """
+    others = [name for name in busy if name != bound_by]
+    name = max(others, key=lambda r: busy[r], default="")
+    return name, busy.get(name, 0.0)
 
 
 def _users(name: str, ev: Events, unit: Array) -> Array:

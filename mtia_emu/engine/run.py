@@ -11,6 +11,7 @@ from ..program.isa import Program
 from ..results.report import LAUNCH, HitBytes, Joules, Layer, Report, Stretch, Traffic
 from ..results.spans import own_ticks
 from ..types import dtype
+from .bounds import runner_up
 from .cost import BlockCost
 from .energy import spared, standing, supplied
 from .launches import costs
@@ -85,6 +86,8 @@ def _layers(run: LaunchRun, zeros: Zeros, price: _Price) -> list[Layer]:
 
 def _layer(run: LayerRun, joules: float, own: float | None = None) -> Layer:
     span, cost = run.span, run.cost
+    bound_by = LAUNCH if span.begin - span.start > cost.cycles else cost.split.bound_by
+    name, busy = runner_up(cost.time.busy, bound_by)
     return Layer(
         run.layer.name,
         run.layer.op,
@@ -95,10 +98,12 @@ def _layer(run: LayerRun, joules: float, own: float | None = None) -> Layer:
         cost.traffic.dram_read_bytes + cost.traffic.dram_write_bytes,
         cost.traffic.sram_read_bytes + cost.traffic.sram_write_bytes,
         joules,
-        LAUNCH if span.begin - span.start > cost.cycles else cost.split.bound_by,
+        bound_by,
         cost.ops,
         span.launch,
         own,
+        name,
+        max(1.0 - busy / span.ticks, 0.0) if span.ticks else 0.0,
         track=span.track,
     )
 

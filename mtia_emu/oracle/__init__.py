@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import settings
 from ..errors import UserError
 from ..files.scratch import scratch
 from ..files.writing import valid
@@ -24,6 +25,7 @@ from .pieces import attributes, bodies, key_of, multiplies_integers, outputs_of,
 
 INFINITE = float("inf")
 ONNXRUNTIME = "onnxruntime"
+NO_MEMORY = "Failed to allocate memory"  # in what onnxruntime says when its limit is met
 REFERENCE = "onnx.reference"
 EXACTLY = "onnxruntime, products of integers exactly"
 
@@ -90,6 +92,12 @@ def _by_onnxruntime(model: Path | Any, inputs: Mapping[str, Array]) -> dict[str,
     try:
         return ask(model if isinstance(model, Path) else model.SerializeToString(), inputs)
     except Refused as error:
+        if NO_MEMORY in str(error):
+            raise UserError(
+                f"onnxruntime needs more memory for {_name(model)} than {settings.MEMORY.name} "
+                f"allows, {settings.integer(settings.MEMORY)} bytes: it keeps fp16 weights as fp32 too "
+                "(right: set it higher, or leave out --check)"
+            ) from None
         raise UserError(
             f"onnxruntime cannot run {_name(model)}, so there is nothing to check against: {error} "
             "(right: leave out --check; a bf16 model can be checked as its fp32 one with --dtype bf16)"

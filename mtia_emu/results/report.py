@@ -108,6 +108,10 @@ class Layer:
     multiply-add, one for each element and pass of the SIMD engine and for each element on a core; 0 where
     they are not counted.
 
+    `next_bound` is the resource that is busiest but for `bound_by`, and `slack` the share of the layer's span
+    in which it does not work: however fast all else becomes, 1 - slack of the span is left. "" and 0 where
+    that is not known, as of a GPU's kernels.
+
     `launch` is the number of the launch that ran it, -1 where there are none. Layers of one launch ran side
     by side: their spans overlap, and `own` is the part of the track's time that is each one's (`own_ticks`).
     Cycles are ticks of the clock of the track.
@@ -126,6 +130,8 @@ class Layer:
     ops: int = 0
     launch: int = -1
     own: float | None = None
+    next_bound: str = ""
+    slack: float = 0.0
     track: Track = field(kw_only=True)
 
     @property
@@ -159,17 +165,6 @@ class Stretch:
     layers: tuple[Layer, ...]
     length: Fraction
     times: int = 1
-
-
-@dataclass(frozen=True)
-class Roofs:
-    """The peaks of a machine for arithmetic in `dtype`: what no layer can exceed."""
-
-    dtype: str
-    matrix_ops_per_s: float
-    simd_ops_per_s: float
-    dram_bytes_per_s: float
-    sram_bytes_per_s: float
 
 
 @dataclass(frozen=True)

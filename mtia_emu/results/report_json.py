@@ -87,6 +87,8 @@ def _layers(report: Report) -> tuple[Layer, ...]:
 def _layer_json(layer: Layer, *, several: bool) -> dict[str, Any]:
     out = asdict(layer)
     del out["own"], out["track"]
+    if not layer.next_bound:  # not known
+        del out["next_bound"], out["slack"]
     return out | {"cycles": layer.cycles} | ({"track": layer.track.name} if several else {})
 
 

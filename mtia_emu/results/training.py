@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .report import Layer, Report
+from .whole_run import WholeRun
 
 BACKWARD, OPTIMISER = (
     " (backward)",
@@ -79,7 +80,7 @@ class Training:
     """A training step on a machine, all its micro-batches together, and executed steps where there were any.
 
     `forward_macs` are the multiply-adds of the forward passes; `items` counts what a step learns from:
-    `counted` says what that is, tokens or samples.
+    `counted` says what that is, tokens or samples. `whole` is all of the training, where it was asked for.
     """
 
     report: Report
@@ -90,7 +91,7 @@ class Training:
     items: int
     counted: str
     losses: Losses | None = None
-    notes: tuple[str, ...] = field(default=())
+    whole: WholeRun | None = None
 
     @property
     def items_per_s(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Required, TypedDict, TypeVar, Unpack
 
@@ -26,7 +27,7 @@ from ..machine.chip import Chip, load_chip
 from ..options import DEFAULT_CHIP, DEFAULT_GPU, Mode, Options
 from ..results.machine import Machine
 from ..results.report import Report
-from ..results.training import PeakMemory, Training
+from ..results.training import Losses, PeakMemory, Training
 from ..sources import ZOO, Source, open_model
 from ..types import dtype
 from ..zoo import training_dims
@@ -36,12 +37,13 @@ from .peak_memory import peak_memory
 from .rank_runs import RankRuns
 from .stage_time import StageRun
 from .system_run import beside
+from .training_goal import Goal
 from .training_spread import Sharing, Spread, spread
 from .training_steps import Array, Arrays, Plan, StepRunner
 from .tuning import tuning
 
 Progress = Callable[[str, int, int], None]
-Value = TypeVar("Value", Plan, Sharing)
+Value = TypeVar("Value", Plan, Sharing, Goal)
 
 
 class RecipeWords(TypedDict, total=False):
@@ -58,7 +60,7 @@ class RecipeWords(TypedDict, total=False):
 
 
 class TrainingWords(RecipeWords, total=False):
-    """What training is asked for, as keywords of a function: the fields of `Recipe`, `Sharing` and `Plan`."""
+    """What training is asked for, as keywords: the fields of `Recipe`, `Sharing`, `Plan` and `Goal`."""
 
     loss: Required[str]
     optimizer: str
@@ -70,6 +72,8 @@ class TrainingWords(RecipeWords, total=False):
     seed: int
     check: bool
     rates: Callable[[int], float] | None
+    until: float
+    failures: str | None
 
 
 def training_step(
@@ -111,19 +115,25 @@ def train(
 
     `loss` is cross-entropy, bce, bce-with-logits or mse; `optimizer` a text as `adamw{lr=3e-4}`. The other
     keywords are the fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep, embeddings;
-    of `Plan`: steps, data, seed, check, rates; and of `Sharing`: with a `system` the step is split over its
-    chips by `parallel`, as in dp=4,tp=2; with `zero` what the optimiser keeps is shared out over dp.
-    `check` holds the losses to the same steps by the references of the ops. Raises `UserError` for what does
-    not fit.
+    of `Plan`: steps, data, seed, check, rates; of `Goal`: with `until` or `failures` the result says what the
+    whole training takes; and of `Sharing`: with a `system` the step is split over its chips by `parallel`, as
+    in dp=4,tp=2; with `zero` what the optimiser keeps is shared out over dp.
+    `check` holds the losses to the same steps in fp32 by onnxruntime. Raises `UserError` for what does not
+    fit.
     """
     given: dict[str, Any] = dict(words)
-    plan, sharing = _taken(Plan, given), _taken(Sharing, given)
+    plan, sharing, goal = _taken(Plan, given), _taken(Sharing, given), _taken(Goal, given)
     recipe = Recipe(optimiser=optimiser(given.pop("optimizer", "sgd")), **given)
     on = _place(chip, settings, sharing)
     pace = on if isinstance(on, Chip) else on.machine.chip
     bound = _dims(str(model), dims or {})
     with open_model(str(model), bound, execute_seed=plan.seed if plan.steps else None) as source:
-        return _trained(source, _step(source, recipe, pace), on, plan, gpu, progress or _silent)
+        step = _step(source, recipe, pace)
+        exact = _step(source, replace(recipe, precision="fp32", keep=inf), pace) if plan.check else None
+        timed = _timed(source, step, on, gpu, progress or _silent)
+        runner = StepRunner(source, step, timed.execute, plan, progress or _silent, exact)
+        done = _training(step, timed, runner.losses() if plan.steps else None)
+        return replace(done, whole=goal.of(done))
 
 
 def _taken(kind: type[Value], words: dict[str, Any]) -> Value:
@@ -160,22 +170,7 @@ def _pace(chip: Chip, precision: str) -> Throughput:
     return Throughput(peaks.matrix_ops_per_s / 2 or peaks.simd_ops_per_s / 2, peaks.dram_bytes_per_s)
 
 
-def _trained(
-    source: Source,
-    step: TrainingStep,
-    on: Chip | Spread,
-    plan: Plan,
-    gpu: str | Machine | None,
-    tick: Progress,
-) -> Training:
-    timed = (
-        _on_chip(source, step, on, gpu, tick)
-        if isinstance(on, Chip)
-        else _on_system(source, step, on, gpu, tick)
-    )
-    losses = (
-        StepRunner(source, step, timed.graphs, timed.execute, plan, tick).losses() if plan.steps else None
-    )
+def _training(step: TrainingStep, timed: _Timed, losses: Losses | None) -> Training:
     target = step.graph.inputs[TARGET]
     tokens = step.recipe.loss == "cross-entropy"
     items = step.recipe.accumulate * (target.size if tokens else (target.shape or (1,))[0])
@@ -193,20 +188,26 @@ def _trained(
 
 @dataclass(frozen=True)
 class _Timed:
-    """What a step came to, and how its graphs, by number, are executed."""
+    """What a step came to, and how its graphs are executed, by number."""
 
     report: Report
     beside: Report | None
     peaks: list[PeakMemory]
-    graphs: list[Graph]
     execute: Callable[[int, Arrays], Arrays]
+
+
+def _timed(
+    source: Source, step: TrainingStep, on: Chip | Spread, gpu: str | Machine | None, tick: Progress
+) -> _Timed:
+    if isinstance(on, Chip):
+        return _on_chip(source, step, on, gpu, tick)
+    return _on_system(source, step, on, gpu, tick)
 
 
 def _on_chip(
     source: Source, step: TrainingStep, chip: Chip, gpu: str | Machine | None, tick: Progress
 ) -> _Timed:
-    graphs = ([step.micro] if step.micro is not None else []) + [step.graph]
-    compiled = [_compiled(source, graph, chip, step.recipe.precision, tick) for graph in graphs]
+    compiled = [_compiled(source, graph, chip, step.recipe.precision, tick) for graph in step.graphs]
     tick("time", 0, 1)
     other, count = load_gpu(gpu).in_mode(Mode()) if isinstance(gpu, str) else gpu, step.recipe.accumulate
     report = _whole([Accelerator(chip).report(ProgramRun(c.program)) for c in compiled], count)
@@ -219,7 +220,7 @@ def _on_chip(
         inputs = {binding.name: given[binding.name] for binding in program.inputs}
         return execute(program, chip, inputs, core_library()).outputs
 
-    return _Timed(report, beside, [peak_memory(c.schedule, step.kind_of) for c in compiled], graphs, run)
+    return _Timed(report, beside, [peak_memory(c.schedule, step.kind_of) for c in compiled], run)
 
 
 def _on_system(
@@ -244,7 +245,6 @@ def _on_system(
         report,
         None if other is None else other.timed(model, parts),
         [peak_memory(compiled.schedule, step.kind_of)],
-        [step.graph],
         lambda index, given: ranks.outputs({name: given[name] for name in parts.split.inputs}),
     )
 

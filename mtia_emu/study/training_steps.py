@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,11 @@ import numpy as np
 from mtia_emu.compiler.gradients.step import LOSS, RATE, SCALE, STEP, TARGET, TrainingStep
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.inputs.samples import random_inputs
-from mtia_emu.compiler.reference import evaluate
 
 from ..errors import UserError, refuse_unknown
 from ..results.training import Losses
 from ..sources import Source
+from .training_oracle import StepOracle
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
@@ -30,7 +30,6 @@ FIRST_SCALE, GROWS_AFTER = (
     65536.0,
     2000,
 )  # of a loss in fp16: as torch.amp.GradScaler begins, and how it grows
-REFERENCES = "the references of its ops"
 
 
 @dataclass(frozen=True)
@@ -56,50 +55,51 @@ class Plan:
 
 @dataclass
 class StepRunner:
-    """Steps of `graphs`, executed: `execute` runs one of them on chips, by its number and inputs."""
+    """Steps of a recipe, executed: `execute` runs one of their graphs, by its number and inputs.
+
+    `exact` are the steps in fp32 that they are held to, where they are. Steps in `skips`, from 1, change
+    nothing.
+    """
 
     source: Source
     step: TrainingStep
-    graphs: list[Graph]
     execute: Callable[[int, Arrays], Arrays]
     plan: Plan
     progress: Progress
-    skipped: list[int] = field(default_factory=list)
+    exact: TrainingStep | None = None
+    skips: tuple[int, ...] = ()
 
     def losses(self) -> Losses:
         """Return the loss of each step, beside that of the oracle."""
-        batches = list(self._batches())
-        seen = tuple(self._run(batches, self.execute))
-        skipped = tuple(self.skipped)
-        if not self.plan.check:
-            return Losses(seen, skipped=skipped)
-        expected = tuple(self._run(batches, self._by_reference))
-        return Losses(seen, expected, REFERENCES, TOLERANCE[self.step.recipe.precision], skipped)
+        skipped: list[int] = []
+        seen = tuple(self._run(skipped))
+        if self.exact is None:
+            return Losses(seen, skipped=tuple(skipped))
+        oracle, precision = StepOracle(self.exact.graphs), self.step.recipe.precision
+        held = replace(self, step=self.exact, execute=oracle, exact=None, skips=tuple(skipped))
+        name = oracle.name if precision == "fp32" else f"{oracle.name} in fp32"
+        return Losses(seen, tuple(held._run([])), name, TOLERANCE[precision], tuple(skipped))
 
-    def _by_reference(self, index: int, given: Arrays) -> Arrays:
-        graph = self.graphs[index]
-        return evaluate(graph, {name: given[name] for name in graph.inputs})
-
-    def _run(self, batches: list[Arrays], once: Callable[[int, Arrays], Arrays]) -> Iterator[float]:
-        """Yield the loss of each step, executed by a function of the program's number and its inputs."""
+    def _run(self, skipped: list[int]) -> Iterator[float]:
+        """Yield the loss of each step; steps whose gradients are not finite are added to `skipped`."""
         kept, scale, taken, good = self._first(), FIRST_SCALE, 0, 0
-        self.skipped = []
-        count, last = self.step.recipe.accumulate, len(self.graphs) - 1
+        batches, graphs, count = list(self._batches()), self.step.graphs, self.step.recipe.accumulate
         for number in range(self.plan.steps):
-            total = 0.0
+            total, before = 0.0, kept
             for micro in range(count):
                 batch = batches[(number * count + micro) % len(batches)]
                 scalars = self._scalars(taken + 1, scale)
-                index = last if micro == count - 1 else 0
-                outputs = once(index, {**batch, **kept, **scalars})
-                states = self.graphs[index].states
-                kept |= {old: outputs[new] for new, old in states.items()}
+                index = len(graphs) - 1 if micro == count - 1 else 0
+                outputs = self.execute(index, {**batch, **kept, **scalars})
+                kept = kept | {old: outputs[new] for new, old in graphs[index].states.items()}
                 total += float(outputs[LOSS]) / count
             finite = SCALE not in self.step.graph.inputs or bool(np.isfinite(outputs["gradient_norm"]))
+            if number + 1 in self.skips:
+                kept, finite = before, False
             taken, good = taken + finite, good + 1 if finite else 0
             scale = scale / 2 if not finite else scale * 2 if good % GROWS_AFTER == 0 else scale
             if not finite:
-                self.skipped.append(number + 1)
+                skipped.append(number + 1)
             self.progress("steps", number + 1, self.plan.steps)
             yield total
 

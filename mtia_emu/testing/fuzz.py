@@ -24,6 +24,7 @@ from mtia_emu.compiler.passes import Pass
 from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.pipeline import compile_graph, lower, mapping_passes, passes
 from mtia_emu.compiler.reference import core_library, evaluate
+from mtia_emu.compiler.to_onnx import Unwritten, to_onnx
 from mtia_emu.compiler.watch import watch
 from mtia_emu.kernels.search import MappingSearch
 
@@ -36,7 +37,6 @@ from .grower import Seeded
 from .judge import Allowance, Inputs, Judge, Sample, coarse, fault_of, hides, results, samples_for, typed
 from .layouts import split_results
 from .spread import Noise
-from .to_onnx import Unwritten, to_onnx
 from .verify import first_fault
 
 Array = np.ndarray[Any, Any]

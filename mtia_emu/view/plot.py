@@ -17,7 +17,8 @@ from ..files import disk_cache
 from ..files.scratch import scratch
 from ..files.writing import write_atomic
 from ..options import BOARD
-from ..results.report import FILL, Report, Roofs
+from ..results.report import FILL, Report
+from ..results.roofs import Roofs
 from ..sums import add_up
 from . import units
 from .roofline import Roofline, bandwidth, roofline_of

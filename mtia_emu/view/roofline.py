@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from rich.text import Text
 
-from ..results.report import Layer, Report, Roofs
+from ..results.report import Layer, Report
+from ..results.roofs import Roofs
 from . import units
 from .page import Page
 

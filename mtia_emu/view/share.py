@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from ..results.report import Layer, Report
 from ..results.spans import Track, seconds_by
@@ -34,3 +35,27 @@ def seconds_by_bound(report: Report) -> dict[str, float]:
     if rest > 1e-9 * report.track_seconds:
         sums[BETWEEN] = sums.get(BETWEEN, 0.0) + rest
     return sums
+
+
+@dataclass(frozen=True)
+class SecondBottleneck:
+    """What bounds the layers of a run next: the resource that does so for most of the time, and the slack.
+
+    `seconds_left` are what the layers' second bottlenecks alone take, and `slack` the share of the layers'
+    time that is not left: the most that can be won by relieving what bounds them first.
+    """
+
+    name: str
+    slack: float
+    seconds_left: float
+
+
+def second_bottleneck(report: Report) -> SecondBottleneck | None:
+    """Return the second bottleneck of a run on one track; None where layers do not know theirs."""
+    known = [x for x in report.layers if x.next_bound]
+    whole = add_up(x.seconds for x in known)
+    if not whole or len(known) < len(report.layers):
+        return None
+    left = add_up((1.0 - x.slack) * x.seconds for x in known)
+    name = next(iter(grouped(known, lambda x: x.next_bound)))
+    return SecondBottleneck(name, 1.0 - left / whole, left)

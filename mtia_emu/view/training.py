@@ -11,6 +11,7 @@ from rich.table import Table
 from ..results.report import Report, compare
 from ..results.report_json import as_json
 from ..results.training import PHASES, Training
+from ..results.whole_run import WholeRun
 from . import units
 from .chips import system_parts
 from .page import Cell, Page
@@ -32,6 +33,8 @@ def print_training(training: Training, console: Console, *, layers: int = 12) ->
         parts += system_parts(page, report.system)
     if training.gpu is not None:
         parts.append(_gpu(page, training, training.gpu))
+    if training.whole is not None:
+        parts.append(_whole(page, training, training.whole))
     if training.losses is not None:
         parts.append(_losses(page, training))
     if report.notes:
@@ -131,6 +134,28 @@ def _gpu(page: Page, t: Training, gpu: Report) -> RenderableType:
     return page.section("Beside the GPU", page.table(heads, rows), note=note)
 
 
+def _whole(page: Page, t: Training, run: WholeRun) -> RenderableType:
+    rows, stops = list[tuple[str, str, str]](), run.stops
+    if run.steps:
+        learnt = units.count(float(run.steps * t.items), t.counted.removesuffix("s"))
+        rows.append(("time", units.duration(run.seconds), f"{run.steps:,} steps, {learnt}"))
+    if stops is not None:
+        many = f"{units.count(round(run.failures, 1))} in all, " if run.steps else ""
+        every, written = units.duration(stops.every_s), units.seconds(stops.checkpoint_s)
+        rows += [
+            ("goodput", units.percent(stops.goodput), "of the time makes steps that are not lost"),
+            ("checkpoints", units.percent(stops.checkpoints), f"every {every} of steps, {written} each"),
+            ("restarts", units.percent(stops.restarts), f"{units.duration(stops.restart_s)} each"),
+            (
+                "done again",
+                units.percent(stops.again),
+                f"failures: {many}one in {units.duration(stops.mtbf_s)}",
+            ),
+        ]
+    note = f"{run.chips:,} chip{'s' if run.chips > 1 else ''} that can fail" if stops is not None else ""
+    return page.section("The whole training", _grid(page, rows), note=note)
+
+
 def _losses(page: Page, t: Training) -> RenderableType:
     losses = t.losses
     assert losses is not None
@@ -170,8 +195,18 @@ def training_json(t: Training) -> dict[str, Any]:
         "seconds_by_phase": t.phases,
         "peak_bytes": {**asdict(t.memory), "total": t.memory.total, "fits": t.memory.fits},
     }
+    if t.whole is not None:
+        own["whole"] = _whole_json(t.whole)
     losses = t.losses
     if losses is not None:
         checked = {"error": losses.error, "passed": losses.passed} if losses.expected else {}
         own["losses"] = {**asdict(losses), **checked}
     return {**as_json(t.report, t.gpu), "training": own}
+
+
+def _whole_json(run: WholeRun) -> dict[str, Any]:
+    own = {"steps": run.steps, "seconds": run.seconds, "chips": run.chips, "failures": run.failures}
+    if run.stops is None:
+        return own
+    shares = {name: getattr(run.stops, name) for name in ("goodput", "checkpoints", "restarts", "again")}
+    return {**own, **asdict(run.stops), "shares": shares}

@@ -44,6 +44,14 @@ def seconds(value: float) -> str:
     return si(value, "s", above=0)
 
 
+def duration(value: float) -> str:
+    """Return a time that people plan with: "42.0 s", "12.5 min", "3.09 h", "54.0 days"."""
+    for length, unit in ((86_400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if value >= length:
+            return si(value / length, unit, below=0, above=0)
+    return seconds(value)
+
+
 def size(value: float) -> str:
     """Return an amount of bytes, decimal: "4.20 MB" is 4.2 million bytes."""
     return si(value, "B", below=0)

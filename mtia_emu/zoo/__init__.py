@@ -24,12 +24,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Fact",
     "Popularity",
+    "bound_dims",
     "build",
     "describe",
     "dims",
     "example_inputs",
     "input_shapes",
+    "megabytes",
     "popularity",
+    "write_model",
     "zoo_names",
 ]
 
@@ -60,8 +63,14 @@ def build(name: str, dims: Mapping[str, int], folder: Path, *, weights_seed: int
     dimensions. Raise `UserError` for an unknown name or dimension, a size that cannot be, and more than
     512 MB of weights to store.
     """
-    sizes = _bind(name, dims)
-    writer = _model(name).graph(name, sizes)
+    return write_model(_model(name), name, _bind(name, dims), folder, weights_seed=weights_seed)
+
+
+def write_model(
+    model: ZooModel, name: str, sizes: Mapping[str, int], folder: Path, *, weights_seed: int | None = None
+) -> Path:
+    """Write any model of a family of the zoo, with all its dimensions bound: see `build`."""
+    writer = model.graph(name, dict(sizes))
     if weights_seed is not None:
         _check_storable(name, weights_seed, writer.weight_bytes)
     parts = [name, *(f"{dim}{size}" for dim, size in sizes.items())]
@@ -101,8 +110,11 @@ def _model(name: str) -> ZooModel:
 
 
 def _bind(name: str, dims: Mapping[str, int]) -> dict[str, int]:
+    return bound_dims(_model(name), name, dims)
+
+
+def bound_dims(model: ZooModel, name: str, dims: Mapping[str, int]) -> dict[str, int]:
     """Return the default dimensions of a model with the given ones in their place, all checked."""
-    model = _model(name)
     sizes = model.default_dims()
     for dim, size in dims.items():
         known = sizes | (model.further_dims() if isinstance(model, Llama) else {})

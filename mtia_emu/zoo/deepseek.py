@@ -8,47 +8,16 @@ serving runtimes decode). The cache comes in as `past_key_values.{layer}.latent`
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from .llama import DecoderStep, Llama
-from .mixture import ExpertLayer
+from .mixture import ExpertLayer, Routing
+from .rope import Yarn
 from .writer import WEIGHT_BYTES, Fact, ModelWriter, fact
 
 HIDDEN_GROUP = np.float32(-3.0e38)  # below every score: what a group that is not chosen counts as
-
-
-@dataclass(frozen=True, kw_only=True)
-class Yarn:
-    """The stretching of rotary wavelengths that DeepSeek uses (`rope_type` yarn), of frequencies by `theta`.
-
-    Source: deepseek-ai/DeepSeek-V3 inference/model.py, precompute_freqs_cis and MLA.
-    """
-
-    factor: float
-    original_context: int
-    theta: float
-    fast: float = 32.0
-    slow: float = 1.0
-
-    def __call__(self, frequencies: np.ndarray) -> np.ndarray:
-        """Return frequencies [dim / 2]: those of few turns in the first context are slowed by `factor`."""
-        count = len(frequencies)
-
-        def place(turns: float) -> float:
-            return count * math.log(self.original_context / (turns * 2 * math.pi)) / math.log(self.theta)
-
-        low = max(math.floor(place(self.fast)), 0)
-        high = min(math.ceil(place(self.slow)), 2 * count - 1)
-        ramp = np.clip((np.arange(count) - low) / max(high - low, 1e-3), 0.0, 1.0)
-        return frequencies * (1 - ramp) + frequencies / self.factor * ramp
-
-    @property
-    def score_scale(self) -> float:
-        """Return by what scores grow: (0.1 ln(factor) + 1) squared."""
-        return (0.1 * math.log(self.factor) + 1.0) ** 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +26,9 @@ class DeepSeek(Llama):
 
     The first `dense` layers have a network of `ffn` elements; in the others a token takes `each` of `experts`
     networks of `expert_ffn` elements, from the best `chosen_groups` of `groups`, beside `shared` as large.
+    Scores are sigmoids, biased by what evens loads out, and a group counts by its best two; where `softmax`,
+    as in DeepSeek-V2, they are one, and a group counts by its best. Shares sum to 1 where `normalised`, and
+    are scaled by `share_scale`. With a `query_rank` of 0 queries are one product.
     """
 
     query_rank: int
@@ -71,7 +43,19 @@ class DeepSeek(Llama):
     groups: int
     chosen_groups: int
     share_scale: float
-    yarn: Yarn
+    yarn: Yarn | None = None
+    softmax: bool = False
+    normalised: bool = True
+
+    @property
+    def routing(self) -> Routing:
+        """Return the sizes of the routed experts."""
+        return Routing(experts=self.experts, each=self.each, ffn=self.expert_ffn)
+
+    @property
+    def score_scale(self) -> float:
+        """Return what scores are multiplied by."""
+        return (self.nope + self.head_dim) ** -0.5 * (self.yarn.score_scale if self.yarn else 1.0)
 
     def facts(self) -> dict[str, Fact]:
         """Return the parameters, each with its unit and source."""
@@ -95,10 +79,10 @@ class DeepSeek(Llama):
             "active_bytes": fact(active * WEIGHT_BYTES, "B", "active_parameters x 2 B (fp16)"),
         }  # fmt: skip
 
-    def frequencies(self) -> np.ndarray:
+    def frequencies(self, tokens: int = 0) -> np.ndarray:
         """Return the rotary frequency of each pair of elements, in radians a token: fp32[head_dim/2]."""
         plain = self.rope_theta ** -(np.arange(0, self.head_dim, 2) / self.head_dim)
-        return self.yarn(plain).astype(np.float32)
+        return (self.yarn(plain) if self.yarn else plain).astype(np.float32)
 
     def step(self, writer: ModelWriter, dims: dict[str, int]) -> DecoderStep:
         """Return what writes a step."""
@@ -136,11 +120,13 @@ class _DeepSeekStep(DecoderStep):
     def _queries(self, h: str, cos: str, sin: str, name: str) -> tuple[str, str]:
         """Return queries fp16[batch,heads,seq,..]: the part that is not rotated, and the one that is."""
         w, m = self.writer, self.model
-        low = self.norm(
-            self.linear(h, m.hidden, m.query_rank, f"{name}.q_a_proj"), f"{name}.q_a", m.query_rank
-        )
         size = m.nope + m.head_dim
-        query = self.linear(low, m.query_rank, m.heads * size, f"{name}.q_b_proj")
+        if m.query_rank:
+            low = self.linear(h, m.hidden, m.query_rank, f"{name}.q_a_proj")
+            low = self.norm(low, f"{name}.q_a", m.query_rank)
+            query = self.linear(low, m.query_rank, m.heads * size, f"{name}.q_b_proj")
+        else:
+            query = self.linear(h, m.hidden, m.heads * size, f"{name}.q_proj")
         query = w.op("Reshape", query, w.ints(self.batch, self.seq, m.heads, size), name=f"{name}.q.view")
         query = w.op("Transpose", query, name=f"{name}.q.heads", perm=[0, 2, 1, 3])
         plain = self._part(query, 0, m.nope, 3, f"{name}.q.plain")
@@ -184,9 +170,8 @@ class _DeepSeekStep(DecoderStep):
         """Return softmax(scale query key^T) value."""
         w, m = self.writer, self.model
         key = w.op("Transpose", key, name=f"{name}.k.transpose", perm=[0, 1, 3, 2])
-        scale = (m.nope + m.head_dim) ** -0.5 * m.yarn.score_scale
         scores = w.op("MatMul", query, key, name=f"{name}.scores")
-        scores = w.op("Mul", scores, w.constant(np.float16(scale)), name=f"{name}.scaled")
+        scores = w.op("Mul", scores, w.constant(np.float16(m.score_scale)), name=f"{name}.scaled")
         if mask is not None:
             scores = w.op("Add", scores, mask, name=f"{name}.masked")
         shares = w.op("Softmax", scores, name=f"{name}.softmax", axis=-1)
@@ -229,7 +214,7 @@ class _DeepSeekStep(DecoderStep):
         tokens = self.batch * self.seq
         rows = w.op("Reshape", h, w.ints(tokens, m.hidden), name=f"{name}.rows")
         shares, places = self._routing(rows, tokens, f"{name}.router")
-        made = ExpertLayer(self, name, rows, (m.experts, m.each, m.expert_ffn)).routed(shares, places)
+        made = ExpertLayer(self, name, rows, m.routing).routed(shares, places)
         made = w.op("Reshape", made, w.ints(self.batch, self.seq, m.hidden), name=f"{name}.view")
         shared = self.gated(h, m.shared * m.expert_ffn, f"{name}.shared_experts")
         made = w.op("Add", made, shared, name=f"{name}.both_networks")
@@ -239,23 +224,28 @@ class _DeepSeekStep(DecoderStep):
         """Return shares fp16[tokens, each] and places of experts, by scores and what evens loads out."""
         w, m = self.writer, self.model
         scores = self.linear(rows, m.hidden, m.experts, f"{name}.gate")
-        scores = w.op("Sigmoid", w.cast(scores, np.float32, name=f"{name}.wide"), name=f"{name}.sigmoid")
-        bias = w.weight(f"{name}.gate.bias", m.experts, std=0.01)
-        biased = w.op("Add", scores, w.cast(bias, np.float32, name=f"{name}.bias"), name=f"{name}.biased")
+        scores = w.cast(scores, np.float32, name=f"{name}.wide")
+        if m.softmax:
+            scores = biased = w.op("Softmax", scores, name=f"{name}.softmax", axis=-1)
+        else:
+            scores = w.op("Sigmoid", scores, name=f"{name}.sigmoid")
+            bias = w.weight(f"{name}.gate.bias", m.experts, std=0.01)
+            biased = w.op("Add", scores, w.cast(bias, np.float32, name=f"{name}.bias"), name=f"{name}.biased")
         allowed = self._best_groups(biased, tokens, name) if m.chosen_groups < m.groups else biased
         _, places = w.top(allowed, m.each, name=f"{name}.best")
-        best = w.op("GatherElements", scores, places, name=f"{name}.own", axis=1)
-        whole = w.op("ReduceSum", best, w.ints(1), name=f"{name}.whole", keepdims=1)
-        shares = w.op("Div", best, whole, name=f"{name}.div")
+        shares = w.op("GatherElements", scores, places, name=f"{name}.own", axis=1)
+        if m.normalised:
+            whole = w.op("ReduceSum", shares, w.ints(1), name=f"{name}.whole", keepdims=1)
+            shares = w.op("Div", shares, whole, name=f"{name}.div")
         shares = w.op("Mul", shares, w.constant(np.float32(m.share_scale)), name=f"{name}.scaled")
         return w.cast(shares, np.float16, name=f"{name}.narrow"), places
 
     def _best_groups(self, scores: str, tokens: int, name: str) -> str:
-        """Return scores fp32[tokens, experts], least outside the groups whose best two sum to most."""
+        """Return scores fp32[tokens, experts], least outside the best groups."""
         w, m = self.writer, self.model
         inside = m.experts // m.groups
         grouped = w.op("Reshape", scores, w.ints(tokens, m.groups, inside), name=f"{name}.groups")
-        two, _ = w.top(grouped, 2, name=f"{name}.two")
+        two, _ = w.top(grouped, 1 if m.softmax else 2, name=f"{name}.two")
         sums = w.op("ReduceSum", two, w.ints(2), name=f"{name}.sums", keepdims=0)
         least, _ = w.top(sums, m.chosen_groups, name=f"{name}.group")
         least = self._part(least, m.chosen_groups - 1, m.chosen_groups, 1, f"{name}.least")

@@ -8,37 +8,17 @@ values of all tokens.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import UserError
+from .rope import Stretching
 from .writer import WEIGHT_BYTES, Fact, ModelWriter, fact
 
 LOGITS, LAST = "logits", "model.last"  # the nodes that go by sequences, not by tokens
 SCORED = "scored"  # a dimension: tokens of each sequence, the last ones, whose logits are given
 MASKED = np.float16(np.finfo(np.float16).min)  # transformers masks with the least number of the type
-
-
-@dataclass(frozen=True, kw_only=True)
-class RopeScaling:
-    """The stretching of rotary wavelengths that Llama 3.1 brought (`rope_type` llama3)."""
-
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_context: int
-
-    def __call__(self, frequencies: np.ndarray) -> np.ndarray:
-        """Return frequencies [dim / 2], long waves slowed by `factor`, short ones kept, and a ramp between.
-
-        Source: transformers, modeling_rope_utils.py, _compute_llama3_parameters.
-        """
-        turns = self.original_context * frequencies / (2 * math.pi)
-        keep = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
-        keep = np.clip(keep, 0.0, 1.0)
-        return frequencies * (keep + (1.0 - keep) / self.factor)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +36,7 @@ class Llama:
     rope_theta: float
     context: int
     tied: bool = False
-    rope_scaling: RopeScaling | None = None
+    rope_scaling: Stretching | None = None
     epsilon: float = 1e-5
     seq: int = 128
 
@@ -119,18 +99,22 @@ class Llama:
             "input_ids": rng.integers(0, self.vocab, (batch, seq), np.int64),
             "position_ids": np.tile(positions, (batch, 1)),
         }
-        cached = (batch, self.kv_heads, past, self.head_dim)
         for layer in range(self.layers if past else 0):
-            for part in ("key", "value"):
+            cached = (batch, self.kv_heads, self.kept(layer, past), self.head_dim)
+            for part in ("key", "value") if cached[2] else ():
                 drawn = rng.standard_normal(cached, np.float32).astype(np.float16)
                 values[f"past_key_values.{layer}.{part}"] = drawn
         return values
 
-    def frequencies(self) -> np.ndarray:
-        """Return the rotary frequency of each pair of elements, in radians a token: fp32[head_dim/2]."""
+    def kept(self, layer: int, past: int) -> int:
+        """Return of how many past tokens a layer remembers keys and values."""
+        return past
+
+    def frequencies(self, tokens: int = 0) -> np.ndarray:
+        """Return the frequency of each pair of elements, in radians a token, with so many in sight: fp32."""
         exponents = np.arange(0, self.head_dim, 2) / self.head_dim
         plain = self.rope_theta**-exponents
-        return (self.rope_scaling(plain) if self.rope_scaling else plain).astype(np.float32)
+        return (self.rope_scaling(plain, tokens) if self.rope_scaling else plain).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -150,6 +134,11 @@ class DecoderStep:
         return self.past + self.seq
 
     @property
+    def before_network(self) -> str:
+        """Return the name of the norm before a feed-forward network."""
+        return "post_attention_layernorm"
+
+    @property
     def asked(self) -> tuple[int, int]:
         """Return the shape of the tokens whose logits are asked for."""
         return self.batch, self.scored
@@ -162,27 +151,40 @@ class DecoderStep:
         positions = w.input("position_ids", np.int64, self.batch, self.seq)
         spread = m.hidden**-0.5 if m.tied else 1.0
         table = w.weight("model.embed_tokens.weight", m.vocab, m.hidden, std=spread)
-        x = w.op("Gather", table, ids, name="model.embed_tokens", axis=0)
+        x = self.embed(table, ids)
         cos, sin = self.rotations(positions)
         mask = self.mask() if self.seq > 1 else None
         for layer in range(m.layers):
             name = f"model.layers.{layer}"
             h = self.norm(x, f"{name}.input_layernorm")
             x = self.attention(x, h, cos, sin, mask, layer)
-            h = self.norm(x, f"{name}.post_attention_layernorm")
+            h = self.norm(x, f"{name}.{self.before_network}")
             x = self.feed_forward(x, h, layer)
         self.logits(self.norm(x, "model.norm"), table)
 
+    def embed(self, table: str, ids: str) -> str:
+        """Return the rows of tokens: fp16[batch,seq,hidden]."""
+        return self.writer.op("Gather", table, ids, name="model.embed_tokens", axis=0)
+
     def rotations(self, positions: str) -> tuple[str, str]:
         """Return cosine and sine of each position's angles: fp16[batch,1,seq,head_dim], computed in fp32."""
-        w, name = self.writer, "model.rotary_emb"
+        scaling = self.model.rope_scaling
+        return self.waves(positions, self.model.frequencies(self.total), scaling.wave_scale if scaling else 1)
+
+    def waves(
+        self, positions: str, frequencies: np.ndarray, scale: float = 1.0, name: str = "model.rotary_emb"
+    ) -> tuple[str, str]:
+        """Return cosine and sine, times `scale`, of positions times frequencies, each twice in a row."""
+        w = self.writer
         column = w.op("Unsqueeze", positions, w.ints(2), name=f"{name}.positions")
         column = w.cast(column, np.float32, name=f"{name}.cast")
-        half = w.op("Mul", column, w.constant(self.model.frequencies()), name=f"{name}.half")
+        half = w.op("Mul", column, w.constant(frequencies), name=f"{name}.half")
         angles = w.op("Concat", half, half, name=f"{name}.angles", axis=-1)
         results = []
         for op_type in ("Cos", "Sin"):
             wave = w.op(op_type, angles, name=f"{name}.{op_type}")
+            if scale != 1.0:
+                wave = w.op("Mul", wave, w.constant(np.float32(scale)), name=f"{name}.{op_type}.scaled")
             wave = w.cast(wave, np.float16, name=f"{name}.{op_type}.cast")
             results.append(w.op("Unsqueeze", wave, w.ints(1), name=f"{name}.{op_type}.unsqueeze"))
         return results[0], results[1]
@@ -225,9 +227,12 @@ class DecoderStep:
         x = w.op("Reshape", x, w.ints(self.batch, self.seq, heads, self.model.head_dim), name=f"{name}.view")
         return w.op("Transpose", x, name=result or f"{name}.heads", perm=[0, 2, 1, 3])
 
-    def rotate(self, x: str, cos: str, sin: str, name: str, result: str | None = None) -> str:
-        """Return `x` turned by its position: `x * cos + concat(-second half, first half) * sin`."""
-        w, half = self.writer, self.model.head_dim // 2
+    def rotate(self, x: str, cos: str, sin: str, name: str, result: str | None = None, size: int = 0) -> str:
+        """Return `x` turned by its position: `x * cos + concat(-second half, first half) * sin`.
+
+        Its last axis has `head_dim` elements, or `size`.
+        """
+        w, half = self.writer, (size or self.model.head_dim) // 2
         axes, step = w.ints(3), w.ints(1)
         turned = w.op("Mul", x, cos, name=f"{name}.cos")
         first = w.op("Slice", x, w.ints(0), w.ints(half), axes, step, name=f"{name}.first")
@@ -320,11 +325,11 @@ class DecoderStep:
             h = w.op("Slice", h, *ends, w.ints(1), w.ints(1), name=LAST)
         self.head(h, table)
 
-    def head(self, h: str, table: str) -> None:
+    def head(self, h: str, table: str, result: str = LOGITS) -> None:
         """Write the logits of each token of `h`; a tied head is the embedding table, transposed."""
         w, m = self.writer, self.model
         if m.tied:
             head = w.op("Transpose", table, name="lm_head.transpose", perm=[1, 0])
         else:
             head = w.weight("lm_head.weight", m.hidden, m.vocab, std=m.hidden**-0.5)
-        w.op("MatMul", h, head, name=LOGITS)
+        w.op("MatMul", h, head, name=result)

@@ -13,6 +13,8 @@ import numpy as np
 from .llama import DecoderStep, Llama
 from .writer import WEIGHT_BYTES, Fact, ModelWriter, fact
 
+STEEP = 1.702  # of GPT-OSS's gate; source: openai/gpt-oss gpt_oss/torch/model.py, swiglu
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mixture(Llama):
@@ -43,6 +45,27 @@ class Mixture(Llama):
         return _MixtureStep(self, writer, **dims)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Routing:
+    """How tokens find their experts: `each` of `experts` networks of `ffn` elements, by a softmax of scores.
+
+    Shares sum to 1 over the chosen ones where `normalised`. Beside them there may be a network of `shared`
+    elements that all tokens take, by a gate of its own where `gated`. With `biased` the router and all
+    experts have biases. `limit` is GPT-OSS's: what is gated is cut off at it, and the gate made steeper.
+    Layers in `dense` have no experts.
+    """
+
+    experts: int
+    each: int
+    ffn: int
+    normalised: bool = True
+    shared: int = 0
+    gated: bool = False
+    biased: bool = False
+    limit: float = 0.0
+    dense: frozenset[int] = frozenset()
+
+
 @dataclass(frozen=True)
 class ExpertLayer:
     """The writing of the experts of one layer, for rows [tokens, hidden] of a step."""
@@ -50,12 +73,40 @@ class ExpertLayer:
     step: DecoderStep
     name: str
     rows: str
-    sizes: tuple[int, int, int]  # experts, each, elements of a network
+    routing: Routing
 
     @property
     def tokens(self) -> int:
         """Return the rows of the step."""
         return self.step.batch * self.step.seq
+
+    def whole(self) -> str:
+        """Return what routed and shared experts make of each row together: fp16[tokens, hidden]."""
+        w, r, name, step = self.step.writer, self.routing, self.name, self.step
+        made = self.routed(*self.chosen())
+        if not r.shared:
+            return made
+        shared = step.gated(self.rows, r.shared, f"{name}.shared_expert")
+        if r.gated:
+            gate = step.linear(self.rows, step.model.hidden, 1, f"{name}.shared_expert_gate")
+            gate = w.op("Sigmoid", gate, name=f"{name}.shared_expert_gate.sigmoid")
+            shared = w.op("Mul", gate, shared, name=f"{name}.shared_expert.share")
+        return w.op("Add", made, shared, name=f"{name}.both_networks")
+
+    def chosen(self) -> tuple[str, str]:
+        """Return shares fp16[tokens, each] and places int64[tokens, each] of experts, by a softmax."""
+        w, r, name, hidden = self.step.writer, self.routing, self.name, self.step.model.hidden
+        scores = self.step.linear(self.rows, hidden, r.experts, f"{name}.gate")
+        if r.biased:
+            bias = w.weight(f"{name}.gate.bias", r.experts, std=0.02)
+            scores = w.op("Add", scores, bias, name=f"{name}.gate.biased")
+        scores = w.cast(scores, np.float32, name=f"{name}.wide")
+        scores = w.op("Softmax", scores, name=f"{name}.softmax", axis=-1)
+        best, places = w.top(scores, r.each, name=f"{name}.best")
+        if r.normalised:
+            whole = w.op("ReduceSum", best, w.ints(1), name=f"{name}.whole", keepdims=1)
+            best = w.op("Div", best, whole, name=f"{name}.div")
+        return w.cast(best, np.float16, name=f"{name}.narrow"), places
 
     def routed(self, shares: str, places: str) -> str:
         """Return the sum of what chosen experts make of each row: fp16[tokens, hidden].
@@ -63,24 +114,49 @@ class ExpertLayer:
         `shares` are fp16[tokens, each], `places` int64[tokens, each].
         """
         w, hidden, name = self.step.writer, self.step.model.hidden, self.name
-        _, each, ffn = self.sizes
+        each, ffn = self.routing.each, self.routing.ffn
         count = self.tokens * each
         flat = w.op("Reshape", places, w.ints(count), name=f"{name}.flat")
         x = w.op("Unsqueeze", self.rows, w.ints(1, 2), name=f"{name}.unsqueeze")
         x = w.op("Expand", x, w.ints(self.tokens, each, 1, hidden), name=f"{name}.spread")
         x = w.op("Reshape", x, w.ints(count, 1, hidden), name=f"{name}.each")
         gate, up = (self._product(x, flat, hidden, ffn, f"{name}.{part}_proj") for part in ("gate", "up"))
-        made = self._product(self.step.swiglu(gate, up, name), flat, ffn, hidden, f"{name}.down_proj")
+        inner = self._cut_off(gate, up) if self.routing.limit else self.step.swiglu(gate, up, name)
+        made = self._product(inner, flat, ffn, hidden, f"{name}.down_proj")
         made = w.op("Reshape", made, w.ints(self.tokens, each, hidden), name=f"{name}.made")
         column = w.op("Unsqueeze", shares, w.ints(2), name=f"{name}.shares")
         weighted = w.op("Mul", made, column, name=f"{name}.weighted")
         return w.op("ReduceSum", weighted, w.ints(1), name=f"{name}.sum", keepdims=0)
 
     def _product(self, x: str, flat: str, inner: int, outer: int, name: str) -> str:
-        """Return rows [count, 1, inner] times the weights of their experts."""
-        w = self.step.writer
-        weight = w.weight(f"{name}.weight", self.sizes[0], inner, outer, std=inner**-0.5)
-        return w.op("MatMul", x, w.op("Gather", weight, flat, name=f"{name}.own", axis=0), name=name)
+        """Return rows [count, 1, inner] times the weights of their experts, plus their biases."""
+        w, experts = self.step.writer, self.routing.experts
+        weight = w.weight(f"{name}.weight", experts, inner, outer, std=inner**-0.5)
+        product = w.op("MatMul", x, w.op("Gather", weight, flat, name=f"{name}.own", axis=0), name=name)
+        if not self.routing.biased:
+            return product
+        bias = w.weight(f"{name}.bias", experts, outer, std=0.02)
+        own = w.op("Gather", bias, flat, name=f"{name}.bias.own", axis=0)
+        own = w.op("Unsqueeze", own, w.ints(1), name=f"{name}.bias.row")
+        return w.op("Add", product, own, name=f"{name}.biased")
+
+    def _cut_off(self, gate: str, up: str) -> str:
+        """Return (up + 1) gate sigmoid(STEEP gate), gate at most the limit, up within it."""
+        w, name, limit = self.step.writer, self.name, np.float16(self.routing.limit)
+        gate = w.op("Min", gate, w.constant(limit), name=f"{name}.gate.cut")
+        up = w.op("Clip", up, w.constant(-limit), w.constant(limit), name=f"{name}.up.cut")
+        steep = w.op("Mul", gate, w.constant(np.float16(STEEP)), name=f"{name}.steep")
+        glu = w.op("Mul", gate, w.op("Sigmoid", steep, name=f"{name}.sigmoid"), name=f"{name}.glu")
+        up = w.op("Add", up, w.constant(np.float16(1)), name=f"{name}.up.one")
+        return w.op("Mul", up, glu, name=f"{name}.both")
+
+
+def add_experts(step: DecoderStep, h: str, routing: Routing, name: str) -> str:
+    """Return what the experts of a layer make of fp16[batch, seq, hidden], in its shape."""
+    w, hidden = step.writer, step.model.hidden
+    rows = w.op("Reshape", h, w.ints(step.batch * step.seq, hidden), name=f"{name}.rows")
+    made = ExpertLayer(step, name, rows, routing).whole()
+    return w.op("Reshape", made, w.ints(step.batch, step.seq, hidden), name=f"{name}.view")
 
 
 class _MixtureStep(DecoderStep):
@@ -94,16 +170,6 @@ class _MixtureStep(DecoderStep):
 
     def feed_forward(self, x: str, h: str, layer: int) -> str:
         """Return `x` plus the chosen experts of `h`, by their shares."""
-        w, m, name = self.writer, self.model, f"model.layers.{layer}.mlp"
-        tokens = self.batch * self.seq
-        rows = w.op("Reshape", h, w.ints(tokens, m.hidden), name=f"{name}.rows")
-        scores = w.cast(
-            self.linear(rows, m.hidden, m.experts, f"{name}.gate"), np.float32, name=f"{name}.wide"
-        )
-        scores = w.op("Softmax", scores, name=f"{name}.softmax", axis=-1)
-        best, places = w.top(scores, m.each, name=f"{name}.best")
-        whole = w.op("ReduceSum", best, w.ints(1), name=f"{name}.whole", keepdims=1)
-        shares = w.cast(w.op("Div", best, whole, name=f"{name}.div"), np.float16, name=f"{name}.narrow")
-        made = ExpertLayer(self, name, rows, (m.experts, m.each, m.ffn)).routed(shares, places)
-        made = w.op("Reshape", made, w.ints(self.batch, self.seq, m.hidden), name=f"{name}.view")
-        return w.op("Add", x, made, name=f"{name}.residual")
+        m, name = self.model, f"model.layers.{layer}.mlp"
+        made = add_experts(self, h, Routing(experts=m.experts, each=m.each, ffn=m.ffn), name)
+        return self.writer.op("Add", x, made, name=f"{name}.residual")

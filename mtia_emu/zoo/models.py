@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from .bags import BagTables
-from .deepseek import DeepSeek, Yarn
+from .deepseek import DeepSeek
 from .dlrm import Dlrm
-from .llama import Llama, RopeScaling
+from .llama import Llama
 from .mixture import Mixture
 from .resnet import ResNet
+from .rope import RopeScaling, Yarn
 from .writer import Fact, ModelWriter
 
 if TYPE_CHECKING:

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from tiny import block
 from worked import WORKED
 
-from mtia_emu.engine.bounds import CycleSplit, roof_cycles, roofs, split
+from mtia_emu.engine.bounds import CycleSplit, roof_cycles, roofs, runner_up, split
 from mtia_emu.engine.events import Events, events
 from mtia_emu.engine.timing import Timeline, timeline
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.program.isa import Block
 from mtia_emu.results.bounds import BOUNDS
-from mtia_emu.results.report import FILL, LATENCY, Roofs
+from mtia_emu.results.report import FILL, LATENCY
+from mtia_emu.results.roofs import Roofs
 from mtia_emu.types import FP16, FP32, FP64
 
 Case = tuple[Chip, Block]
@@ -157,3 +158,10 @@ def test_roofs_of_mtia_2i_are_the_published_peaks() -> None:
     assert found.simd_ops_per_s == pytest.approx(5.5e12 / 2, rel=0.01)  # 64 lanes of 8 bits a PE, half at 16
     assert roofs(chip, FP32).matrix_ops_per_s < found.matrix_ops_per_s / 50
     assert (found.dram_bytes_per_s, found.sram_bytes_per_s) == (204.8e9, 2.7e12)
+
+
+def test_the_second_bottleneck_is_the_busiest_of_the_others() -> None:
+    busy = {"dma": 3.0, "dram": 8.0, "sram": 5.0}
+    assert runner_up(busy, "dram") == ("sram", 5.0)
+    assert runner_up(busy, FILL) == runner_up(busy, LATENCY) == ("dram", 8.0)
+    assert runner_up({"dram": 8.0}, "dram") == ("", 0.0)

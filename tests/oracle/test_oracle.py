@@ -67,6 +67,22 @@ def test_what_onnxruntime_refuses(tmp_path: Path) -> None:
         onnxruntime_outputs(tmp_path / "m.onnx", {})
 
 
+def test_what_onnxruntime_has_no_memory_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One product of 20 GB: the limit is what is named, not the model."""
+    side, kinds = 100_000, onnx.TensorProto.FLOAT
+    column, row = (
+        onnx.helper.make_tensor_value_info(n, kinds, s) for n, s in (("a", [side, 1]), ("b", [1, side]))
+    )
+    out = onnx.helper.make_tensor_value_info("y", kinds, [side, side])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["a", "b"], ["y"])], "g", [column, row], [out]
+    )
+    onnx.save(onnx.helper.make_model(graph, ir_version=10), tmp_path / "m.onnx")
+    ones = {"a": np.ones((side, 1), np.float32), "b": np.ones((1, side), np.float32)}
+    with pytest.raises(UserError, match=r"more memory for m\.onnx than MTIA_EMU_MEMORY_BYTES allows"):
+        onnxruntime_outputs(tmp_path / "m.onnx", ones)
+
+
 @pytest.mark.parametrize("op", ["MatMul", "MatMulInteger"])
 @pytest.mark.parametrize("place", [b"s\xff\xfe.onnx", b"d\xff/m.onnx"])
 def test_a_model_whose_path_is_not_utf_8_is_run_with_its_files_of_weights(

@@ -17,13 +17,13 @@ from mtia_emu.compiler.graph import Graph, Match, Node, Rewrite
 from mtia_emu.compiler.graph_file import read_graph
 from mtia_emu.compiler.passes.base import Rules, become, building
 from mtia_emu.compiler.pipeline import passes
+from mtia_emu.compiler.to_onnx import SAME, Unwritten, to_onnx
 from mtia_emu.kernels.matmul.packed import _PackedEmitter
 
 from mtia_emu import UserError, testing
 from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.testing import fuzz
 from mtia_emu.testing.campaign import CHUNK, Campaign, run, smallest
-from mtia_emu.testing.to_onnx import SAME, Unwritten, to_onnx
 from mtia_emu.types import TensorType, dtype
 
 Cli = Callable[..., Result]

@@ -13,16 +13,17 @@ from mtia_emu.results.check import Check, Distance
 from mtia_emu.results.report import Band, HitBytes, Joules, Layer, Report, Stretch, Traffic
 from mtia_emu.results.spans import Track
 
-sys.path.append(str(Path(__file__).parent))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 CHIP, GPU = Track("mtia-2i", 1.35e9), Track("a100-sxm-80gb", 1.41e9)
-_KINDS = [  # op, kernel, cycles, macs, dram bytes, sram bytes, joules, bound by
-    ("rmsnorm", "rmsnorm_row", 9_000, 0, 0, 4_194_304, 2.1e-5, "simd"),
-    ("matmul", "matmul_weight_stationary", 310_000, 3_221_225_472, 50_331_648, 9_437_184, 6.4e-3, "dram"),
-    ("rotary", "eltwise_tape", 6_500, 0, 0, 2_097_152, 1.2e-5, "noc"),
-    ("matmul", "matmul_batched", 41_000, 536_870_912, 0, 12_582_912, 5.2e-4, "array"),
-    ("softmax", "softmax_row", 23_000, 0, 0, 8_388_608, 4.4e-5, "simd"),
-    ("matmul", "matmul_weight_stationary", 880_000, 9_663_676_416, 150_994_944, 28_311_552, 1.9e-2, "dram"),
+STATIONARY = "matmul_weight_stationary"
+_KINDS = [  # op, kernel, cycles, macs, dram bytes, sram bytes, joules, bounds, slack
+    ("rmsnorm", "rmsnorm_row", 9_000, 0, 0, 4_194_304, 2.1e-5, "simd", "sram", 0.4),
+    ("matmul", STATIONARY, 310_000, 3_221_225_472, 50_331_648, 9_437_184, 6.4e-3, "dram", "array", 0.25),
+    ("rotary", "eltwise_tape", 6_500, 0, 0, 2_097_152, 1.2e-5, "noc", "simd", 0.5),
+    ("matmul", "matmul_batched", 41_000, 536_870_912, 0, 12_582_912, 5.2e-4, "array", "local", 0.125),
+    ("softmax", "softmax_row", 23_000, 0, 0, 8_388_608, 4.4e-5, "simd", "sram", 0.4),
+    ("matmul", STATIONARY, 880_000, 9_663_676_416, 150_994_944, 28_311_552, 1.9e-2, "dram", "array", 0.25),
 ]
 
 
@@ -31,12 +32,16 @@ def build_report(blocks: int = 4) -> Report:
     layers: list[Layer] = []
     cycle = 12_000
     for block in range(blocks):
-        for op, kernel, cycles, macs, dram, sram, joules, bound in _KINDS:
+        for op, kernel, cycles, macs, dram, sram, joules, bound, then, slack in _KINDS:
             name = f"/model/layers.{block}/{op}_{len(layers) % 6}"
             ops = 2 * macs if macs else sram // 2 if bound == "simd" else 0
             end = cycle + cycles
             layers.append(
-                Layer(name, op, kernel, cycle, end, macs, dram, sram, joules, bound, ops, track=CHIP)
+                Layer(
+                    *(name, op, kernel, cycle, end, macs, dram, sram, joules, bound, ops),
+                    *(-1, None, then, slack),
+                    track=CHIP,
+                )
             )
             cycle += cycles
     dram = sum(x.dram_bytes for x in layers)
@@ -68,7 +73,14 @@ def build_gpu(blocks: int = 4) -> Report:
         bound = "dram" if layer.dram_bytes else "launch"
         layers.append(
             replace(
-                layer, kernel="gpu", start_cycle=cycle, end_cycle=cycle + cycles, bound_by=bound, track=GPU
+                layer,
+                kernel="gpu",
+                start_cycle=cycle,
+                end_cycle=cycle + cycles,
+                bound_by=bound,
+                next_bound="",
+                slack=0.0,
+                track=GPU,
             )
         )
         cycle += cycles

@@ -11,7 +11,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from mtia_emu.results.explanation import Effect, Explanation, LayerTime, ParameterStep
-from mtia_emu.results.report import FILL, LAUNCH, Report, Roofs
+from mtia_emu.results.report import FILL, LAUNCH, Report
+from mtia_emu.results.roofs import Roofs
 from mtia_emu.view.explain import print_explanation
 
 ROOFS = Roofs("fp16", 177e12, 2.76e12, 204.8e9, 2.7e12)

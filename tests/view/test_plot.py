@@ -13,7 +13,8 @@ import pytest
 from relayered import relayered
 
 from mtia_emu.errors import UserError
-from mtia_emu.results.report import Report, Roofs
+from mtia_emu.results.report import Report
+from mtia_emu.results.roofs import Roofs
 from mtia_emu.view import plot
 from mtia_emu.view.plot import roofline, summary
 

@@ -9,7 +9,8 @@ import pytest
 from relayered import relayered
 from rich.console import Console
 
-from mtia_emu.results.report import Report, Roofs
+from mtia_emu.results.report import Report
+from mtia_emu.results.roofs import Roofs
 from mtia_emu.view.page import Page
 from mtia_emu.view.roofline import Roofline, chart, roofline_of
 

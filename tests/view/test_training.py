@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.console import Console
 import mtia_emu
 from mtia_emu.files.writing import json_text
 from mtia_emu.results.training import Training
+from mtia_emu.results.whole_run import Stops, WholeRun
 from mtia_emu.view.training import print_training, training_json
 
 
@@ -54,3 +56,19 @@ def test_the_json_holds_the_report_and_the_training(training: Training) -> None:
     own = value["training"]
     assert own["mfu"] == pytest.approx(training.mfu) and own["losses"]["passed"]
     assert own["peak_bytes"]["total"] == training.memory.total
+
+
+def test_the_whole_training_is_printed_where_it_was_asked_for(training: Training) -> None:
+    assert "The whole training" not in shown(training) and "whole" not in training_json(training)["training"]
+    stops = Stops(mtbf_s=11_136.6, checkpoint_s=33.0, restart_s=600.0, every_s=900.0)
+    asked = replace(training, whole=WholeRun(10**9, 0.01, 16_384, stops))
+    text = " ".join(shown(asked).split())
+    for words in (
+        "16,384 chips that can fail", "1,000,000,000 steps, 2.00 Gsample", f"goodput {stops.goodput:.1%}",
+        "every 15 min of steps, 33 s each", "restarts 5.2% 10 min each", "one in 3.09 h",
+    ):  # fmt: skip
+        assert words in text
+    own = json.loads(json_text(training_json(asked)))["training"]["whole"]
+    assert own["every_s"] == 900 and sum(own["shares"].values()) == pytest.approx(1)
+    plain = replace(training, whole=WholeRun(10**9, 0.01, 1))
+    assert "goodput" not in shown(plain) and "116 days" in shown(plain)

@@ -38,6 +38,14 @@ def test_seconds(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
+    [(59.0, "59 s"), (90.0, "1.50 min"), (3600.0, "1 h"), (11_136.6, "3.09 h"), (54 * 86_400, "54 days")],
+)
+def test_durations(value: float, text: str) -> None:
+    assert units.duration(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
     [
         (0, "0 B"),
         (1, "1 B"),

@@ -12,8 +12,9 @@ import pytest
 
 from mtia_emu import api, zoo
 from mtia_emu.oracle import expected_outputs
-from mtia_emu.zoo.deepseek import DeepSeek, Yarn
+from mtia_emu.zoo.deepseek import DeepSeek
 from mtia_emu.zoo.models import MODELS
+from mtia_emu.zoo.rope import Yarn
 
 
 def test_experts_are_the_best_of_the_best_groups(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def expert_matmul(schedule: Schedule, node: Node) -> list[View]:
         sorted_ = schedule.buffer(f"{node.name}.turns", TensorType(x.dtype, (size, k)))
         schedule.step(node, "rows_to_turns", [schedule.packed(node, x), numbers, table], [sorted_], **params)
         schedule.memo[key] = sorted_
+        schedule.reread.add(sorted_.buffer)  # for each part of the weights that local memory holds
     rows = _by_turn(schedule.memo[key], turns)
     made = schedule.buffer(f"{node.name}.made", TensorType(node.type.dtype, (size, n)))
     schedule.step(node, "expert_matmul", [rows, weights, table], [_by_turn(made, turns)], k=k, n=n, **params)

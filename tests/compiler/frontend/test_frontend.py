@@ -242,6 +242,20 @@ def test_external_data_are_read_when_needed(tmp_path: Path) -> None:
     assert evaluate(graph, {"x": np.zeros(4, np.float32)})["y"].tolist() == [0, 1, 2, 3]
 
 
+def test_data_beyond_two_gigabytes_lie_beside_the_file(tmp_path: Path) -> None:
+    """In the file itself protobuf has no room for them; beside it they are read where they lie."""
+    place = (1 << 32) + 4
+    with open(tmp_path / "w.bin", "wb") as file:
+        file.seek(place)
+        file.write(np.arange(4, dtype=np.float32).tobytes())
+    graph = load(saved(tmp_path, external("w.bin", str(place), "16")))
+    assert evaluate(graph, {"x": np.zeros(4, np.float32)})["y"].tolist() == [0, 1, 2, 3]
+    with open(tmp_path / "whole.onnx", "wb") as file:
+        file.truncate(1 << 31)
+    with pytest.raises(UserError, match="right: weights in a file beside it"):
+        load(tmp_path / "whole.onnx")
+
+
 def test_absent_external_data_leave_constants_without_data(tmp_path: Path) -> None:
     path = saved(tmp_path, external("gone.bin"))
     assert not load(path).consts["w"].present

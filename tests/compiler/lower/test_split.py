@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from mtia_emu.compiler.lower import split
+from mtia_emu.compiler.lower.schedule import schedule
+from mtia_emu.compiler.lower.steps import Step
 from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.kernels import builder
+from mtia_emu.kernels.builder import TooLarge
 from onnx import helper
 from run_model import graph_of, model_of, read
 
@@ -142,12 +145,30 @@ def test_a_small_step_is_not_tried() -> None:
     def never(step: object) -> None:
         raise AssertionError("it was tried")
 
-    from mtia_emu.compiler.lower.schedule import schedule
-
     text, given = MODELS["elements"]
     plan = schedule(graph_of(read(text), given), load_chip("tiny"))
-    assert split.split(plan, never) is plan
-    assert split.split(replace(plan, steps=[]), never).steps == []
+    assert split.split(plan, id, never) is plan
+    assert split.split(replace(plan, steps=[]), id, never).steps == []
+
+
+def test_of_steps_that_make_the_same_one_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split, "SMALL_ELEMENTS", 0)
+    layers = "".join(f"s{i + 1} = Add(s{i}, b) " for i in range(4))
+    text = f"g (float[7,3000] s0, float[3000] b) => (float[7,3000] s4) {{ {layers}}}"
+    plan = schedule(graph_of(read(text), {}), load_chip("tiny"))
+    tried: list[tuple[int, ...]] = []
+
+    def form(step: Step) -> tuple[object, ...]:
+        return (step.kernel, step.params, *(v.shape for v in step.outputs))
+
+    def make(step: Step) -> None:
+        tried.append(step.outputs[0].shape)
+        if step.outputs[0].type.size > 11_000:
+            raise TooLarge("too many commands")
+
+    cut = split.split(plan, form, make)
+    assert len(plan.steps) == 4 and len(cut.steps) == 8
+    assert tried.count(plan.steps[0].outputs[0].shape) == 1
 
 
 @pytest.mark.deep

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from before_after import cases, hold, outcomes, results, with_weights
-from mtia_emu.compiler import text
+from before_after import cases, hold, lowered, outcomes, results, with_weights
+from mtia_emu.compiler import pipeline, text
 from mtia_emu.compiler.check import check
+from mtia_emu.compiler.frontend.load import InputBindings, import_model
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.passes import FuseAttention, FuseMaps, FuseTails
+from onnx import TensorProto, helper
 
 from mtia_emu import testing
+from mtia_emu.machine.chip import load_chip
+from mtia_emu.types import FP32
 
 
 @pytest.mark.parametrize("case", cases("fuse-attention"))
@@ -135,3 +141,39 @@ def test_a_guard_that_looks_at_the_mask_becomes_part_of_it() -> None:
 def test_what_only_looks_like_a_guard_is_left_alone(zero: str, least: str) -> None:
     reasons = outcomes("fuse-attention", GUARDED.format(zero=zero, least=least))
     assert reasons == ["what follows the softmax is no guard of rows that see nothing"]
+
+
+Q, K = (2, 4, 6, 8), (2, 4, 6, 8)
+PAST, ONE = (2, 4, 3, 8), (2, 4, 1, 8)
+SPELLINGS: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, object]]] = {
+    "plain": ({"q": Q, "k": K, "v": K}, {}),
+    "causal": ({"q": Q, "k": K, "v": K}, {"is_causal": 1}),
+    "capped": ({"q": Q, "k": K, "v": K}, {"is_causal": 1, "softcap": 20.0, "scale": 0.1}),
+    "shared": ({"q": Q, "k": (2, 2, 6, 8), "v": (2, 2, 6, 8)}, {"is_causal": 1}),
+    "flat": ({"q": (2, 6, 32), "k": (2, 6, 16), "v": (2, 6, 16)}, {"q_num_heads": 4, "kv_num_heads": 2}),
+    "biased": ({"q": Q, "k": K, "v": K, "bias": (6, 6)}, {}),
+    "past": ({"q": Q, "k": K, "v": K, "": (), "pk": PAST, "pv": PAST}, {"is_causal": 1}),
+    "one token": (
+        {"q": (2, 4, 1, 8), "k": (2, 4, 1, 8), "v": (2, 4, 1, 8), "": (), "pk": PAST, "pv": PAST},
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_the_operator_of_onnx_is_one_op_whatever_its_options(spelling: str) -> None:
+    shapes, attrs = SPELLINGS[spelling]
+    kinds = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items() if n]
+    kept = ["y", "nk", "nv"] if "pk" in shapes else ["y"]
+    node = helper.make_node("Attention", list(shapes), kept, **attrs)
+    ends = [helper.make_empty_tensor_value_info(name) for name in kept]
+    model = helper.make_model(
+        helper.make_graph([node], "g", kinds, ends),
+        opset_imports=[helper.make_opsetid("", 23)],
+        ir_version=10,
+    )
+    graph = import_model(model, Path("m.onnx"), InputBindings())
+    made = lowered(graph, (*pipeline.passes(FP32, FP32), *pipeline.mapping_passes(load_chip("mtia-2i"))))
+    assert [n.op for n in made.nodes if n.op in ("attention", "softmax")] == ["attention"]
+    before, after = results(graph), results(made, graph)
+    testing.assert_close(after, before, 1e-5)

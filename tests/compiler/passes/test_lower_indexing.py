@@ -27,6 +27,7 @@ def run(body: str, **inputs: Array) -> dict[str, Array]:
     """Return the outputs of a graph that the pass has spelt anew."""
     graph = lowered(text.parse(f"graph g {{\n{body}\n}}"), ALL)
     assert not {node.op for node in graph.nodes} & SCALAR
+    assert all(step > 0 for node in graph.nodes if node.op == "slice" for step in node.attrs["steps"])
     return evaluate(graph, inputs)
 
 
@@ -56,6 +57,24 @@ def test_gather_nd_takes_what_numpy_takes(data: st.DataObject) -> None:
     assert (run(body, x=x, i=index)["y"] == expected).all()
 
 
+@given(st.data())
+def test_a_slice_that_goes_backwards_takes_what_numpy_takes(data: st.DataObject) -> None:
+    shape = [data.draw(st.integers(1, 6)) for _ in range(data.draw(st.integers(1, 3)))]
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    taken = []
+    for size in shape:
+        step = data.draw(st.sampled_from([-3, -2, -1, 1, 2]))
+        start = data.draw(st.integers(0, size - 1))
+        end = data.draw(st.integers(-1, start - 1) if step < 0 else st.integers(start + 1, size))
+        taken.append(range(start, end, step))
+    expected = x[np.ix_(*taken)]
+    starts, ends, steps = ([getattr(r, name) for r in taken] for name in ("start", "stop", "step"))
+    body = f"""  in %x : fp32{shape}
+  %y : fp32{list(expected.shape)} = slice(%x) {{starts={starts}, ends={ends}, steps={steps}}}
+  out %y""".replace(", ", ",").replace("],", "], ")
+    assert (run(body, x=x)["y"] == expected).all()
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_gather_elements_takes_what_numpy_takes(axis: int) -> None:
     rng = np.random.default_rng(axis)
@@ -69,13 +88,14 @@ def test_gather_elements_takes_what_numpy_takes(axis: int) -> None:
     assert (run(body, x=x, i=index)["y"] == np.take_along_axis(cut, index, axis)).all()
 
 
-def test_an_index_that_is_expanded_takes_whole_rows() -> None:
+@pytest.mark.parametrize("own", [(2, 3, 1), (1, 3, 1), (2, 1, 1), (1, 1, 1)])
+def test_an_index_that_is_expanded_takes_whole_rows(own: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(0)
-    x, index = rng.standard_normal((2, 6, 8)).astype(np.float32), rng.integers(0, 6, (2, 3, 1))
-    body = """  in %x : fp32[2,6,8]
-  in %i : int64[2,3,1]
-  %e : int64[2,3,8] = expand(%i) {shape=[2, 3, 8]}
-  %y : fp32[2,3,8] = gather_elements(%x, %e) {axis=1}
+    x, index = rng.standard_normal((2, 6, 8)).astype(np.float32), rng.integers(0, 6, own)
+    body = f"""  in %x : fp32[2,6,8]
+  in %i : int64[{own[0]},{own[1]},1]
+  %e : int64[2,3,8] = expand(%i) {{shape=[2, 3, 8]}}
+  %y : fp32[2,3,8] = gather_elements(%x, %e) {{axis=1}}
   out %y"""
     (rows,) = [n for n in lowered(text.parse(f"graph g {{\n{body}\n}}"), ALL).nodes if n.op == "gather"]
     assert rows.type.shape == (2, 3, 8)

@@ -7,11 +7,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from mtia_emu.kernels.rows.tape import Source, Tape, TapeStep, parse
 
-from mtia_emu.compiler.graph import Graph, Node
-from mtia_emu.compiler.ops.onnx_types import DTYPE_OF_ONNX
+from mtia_emu.types import TensorType, dtype
 
-from ..types import TensorType, dtype
+from .graph import Graph, Node
+from .ops.base import integer, number
+from .ops.onnx_types import DTYPE_OF_ONNX
 
 OPSET, IR = 20, 10
 CODES = {kind.name: code for code, kind in DTYPE_OF_ONNX.items()}
@@ -37,7 +39,7 @@ class Unwritten(Exception):
 def to_onnx(graph: Graph) -> Any:
     """Return a graph as a `ModelProto` of operator set 20; raise `Unwritten` for an op that has no spelling.
 
-    Weights must be present. Outputs that are inputs or constants are copied.
+    Weights must be present. Outputs are copied, to the names that `out_name` gives.
     """
     from onnx import helper
 
@@ -48,14 +50,14 @@ def to_onnx(graph: Graph) -> Any:
         model.write(node)
     model.finish()
     values = [
-        [helper.make_tensor_value_info(_out(n) if i else n, _code(t), list(t.shape)) for n, t in some]
+        [helper.make_tensor_value_info(out_name(n) if i else n, _code(t), list(t.shape)) for n, t in some]
         for i, some in enumerate((graph.inputs.items(), ((n, graph.type_of(n)) for n in graph.outputs)))
     ]
-    whole = helper.make_graph(model.nodes, "random", values[0], values[1], model.weights)
+    whole = helper.make_graph(model.nodes, "graph", values[0], values[1], model.weights)
     return helper.make_model(whole, ir_version=IR, opset_imports=[helper.make_opsetid("", OPSET)])
 
 
-def _out(name: str) -> str:
+def out_name(name: str) -> str:
     """Return an output's name: its own, apart from that of an input or constant it may be."""
     return f"out:{name}"
 
@@ -106,6 +108,9 @@ class _Model:
 
     def write(self, node: Node) -> None:
         """Add what computes a node; its one result goes by the value's own name."""
+        if node.op == "topk":
+            _topk(self, node)
+            return
         if len(node.outputs) != 1:
             raise Unwritten(node.op)
         if node.op in SAME:
@@ -121,7 +126,7 @@ class _Model:
         from onnx import helper
 
         for name in self.graph.outputs:
-            self.nodes.append(helper.make_node("Identity", [name], [_out(name)]))
+            self.nodes.append(helper.make_node("Identity", [name], [out_name(name)]))
 
 
 def _cast(m: _Model, node: Node) -> str:
@@ -242,7 +247,100 @@ def _scatter_rows(m: _Model, node: Node) -> str:
     return m.add("ScatterND", x, tuples, updates, reduction=str(node.attrs.get("reduction", "none")))
 
 
+def _first_equal(m: _Model, node: Node) -> str:
+    """Write the least place that names each row, looked up by all that name it."""
+    indices, rows, count = node.inputs[0], integer(node.attrs, "rows"), node.type.size
+    wrapped = m.add("Mod", m.add("Cast", indices, to=CODES["int64"]), m.ints(rows))
+    none = m.weight(np.full(rows, count, np.int64))
+    places = m.weight(np.arange(count, dtype=np.int64))
+    least = m.add("ScatterElements", none, wrapped, places, axis=0, reduction="min")
+    return m.add("Gather", least, wrapped, axis=0)
+
+
+def _rmsnorm(m: _Model, node: Node) -> str:
+    x, weight = node.inputs
+    square = m.add("ReduceMean", m.add("Mul", x, x), m.ints(-1), keepdims=1)
+    epsilon = m.number(number(node.attrs, "epsilon", 0.0), m.type_of(x))
+    return m.add("Mul", m.add("Div", x, m.add("Sqrt", m.add("Add", square, epsilon))), weight)
+
+
+def _layernorm(m: _Model, node: Node) -> str:
+    return m.add("LayerNormalization", *node.inputs, axis=-1, epsilon=node.attrs["epsilon"])
+
+
+def _rotary(m: _Model, node: Node) -> str:
+    x, cos, sin = node.inputs
+    size = m.type_of(x).shape[-1]
+    low, high = (
+        m.add("Slice", x, m.ints(start), m.ints(start + size // 2), m.ints(-1)) for start in (0, size // 2)
+    )
+    turned = m.add("Concat", m.add("Neg", high), low, axis=-1)
+    return m.add("Add", m.add("Mul", x, cos), m.add("Mul", turned, sin))
+
+
+def _conv(m: _Model, node: Node) -> str:
+    if number(node.attrs, "fill", 0.0) or node.type.dtype.name != "fp32":
+        raise Unwritten(f"conv in {node.type.dtype}")
+    sizes = {name: list(_tuple(node, name)) for name in ("strides", "dilations", "pads")}
+    result = m.add("Conv", *node.inputs[:2], group=node.attrs["group"], **sizes)
+    return _taped(m, parse(str(node.attrs["tape"])), [result, *node.inputs[2:]])
+
+
+def _attention(m: _Model, node: Node) -> str:
+    """Write the products, what its tape makes of the scores, and the softmax over all keys."""
+    (q, k, v), others = node.inputs[:3], node.inputs[3:]
+    batch, heads, queries, size = m.type_of(q).shape
+    groups, keys = m.type_of(k).shape[1:3]
+    rows = heads // groups * queries
+    left = m.add("Reshape", q, m.ints(batch, groups, rows, size), allowzero=1)
+    scores = m.add("MatMul", left, m.add("Transpose", k, perm=[0, 1, 3, 2]))
+    scores = m.add("Reshape", scores, m.ints(batch, heads, queries, keys), allowzero=1)
+    scores = _taped(m, parse(str(node.attrs["tape"])), [scores, *others])
+    shares = m.add("Softmax", m.add("Expand", scores, m.ints(batch, heads, queries, keys)), axis=-1)
+    if node.attrs.get("guarded", False):
+        shares = m.add("Where", m.add("IsNaN", shares), m.number(0.0, m.type_of(q)), shares)
+    shares = m.add("Reshape", shares, m.ints(batch, groups, rows, keys), allowzero=1)
+    return m.add("Reshape", m.add("MatMul", shares, v), m.ints(*node.type.shape), allowzero=1)
+
+
+def _taped(m: _Model, tape: Tape, values: list[str]) -> str:
+    """Write the steps of a tape in fp32 over values, of which those that choose are truth values."""
+    steps: list[str] = []
+    for step in tape.steps:
+        if step.function not in SAME or step.to.name not in ("fp32", "bool"):
+            raise Unwritten(f"a tape with {step.function} in {step.to}")
+        steps.append(m.add(SAME[step.function], *(_source(m, step, s, values, steps) for s in step.sources)))
+    return _source(m, None, tape.results[0], values, steps)
+
+
+def _source(m: _Model, step: TapeStep | None, source: Source, values: list[str], steps: list[str]) -> str:
+    if isinstance(source, float):
+        return m.weight(np.asarray(source, np.float32))
+    if source < 0:
+        return steps[~source]
+    chooses = step is not None and step.function == "where" and step.sources[0] == source
+    value = values[source]
+    return m.add("Cast", value, to=CODES["bool"]) if chooses else value
+
+
+def _topk(m: _Model, node: Node) -> None:
+    """Add the node itself: it has two results."""
+    from onnx import helper
+
+    if node.attrs.get("nan_least") or not all(node.outputs):
+        raise Unwritten("topk that places NaN")
+    operands = [node.inputs[0], m.ints(integer(node.attrs, "k"))]
+    largest = int(bool(node.attrs.get("largest", True)))
+    m.nodes.append(
+        helper.make_node(
+            "TopK", operands, list(node.outputs), m.fresh(), axis=node.attrs["axis"], largest=largest
+        )
+    )
+
+
 _WRITERS: dict[str, Writer] = {
+    "attention": _attention, "conv": _conv, "first_equal": _first_equal, "layernorm": _layernorm,
+    "rmsnorm": _rmsnorm, "rotary": _rotary,
     "cast": _cast, "concat": _concat, "cumsum": _cumsum, "embedding_bag": _embedding_bag, "expand": _expand,
     "gather": _gather, "log_softmax": _softmax, "matmul": _matmul, "pad": _pad, "reshape": _reshape,
     "rsqrt": _rsqrt, "silu": _silu, "slice": _slice, "softmax": _softmax, "tile": _tile,

@@ -1,0 +1,146 @@
+"""Safetensors files, read without trusting them: the header at once, values tensor by tensor when asked for.
+
+A file is the length of its header (uint64, little endian), the header (JSON: for each tensor its type, shape
+and place), and the data. A large checkpoint is several files, and an index that says which holds what.
+Source: github.com/huggingface/safetensors, README.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import ml_dtypes
+import numpy as np
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from ..errors import UserError, nearest
+from ..files.json_file import read_json
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+MAX_HEADER, MAX_INDEX, MAX_TENSORS, MAX_FILES = 100_000_000, 1 << 26, 1 << 20, 4096
+TYPES: dict[str, Any] = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2, "I64": np.int64, "I32": np.int32,
+    "I16": np.int16, "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8,
+    "BOOL": np.bool_,
+}  # fmt: skip
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+Place = Annotated[int, Field(ge=0, le=1 << 60, strict=True)]
+
+
+class Entry(BaseModel):
+    """What a header says of a tensor."""
+
+    dtype: Literal[tuple(TYPES)]  # type: ignore[valid-type]
+    shape: Annotated[list[Place], Field(max_length=16)]
+    data_offsets: Annotated[list[Place], Field(min_length=2, max_length=2)]
+
+
+ENTRIES = TypeAdapter(dict[str, Entry])
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor in a file: its type by the file's name for it, its shape, and where its data begin."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    def array(self) -> np.ndarray:
+        """Return its values, read from the file as they are looked at."""
+        if not math.prod(self.shape):
+            return np.zeros(self.shape, TYPES[self.dtype])
+        return np.memmap(self.path, TYPES[self.dtype], "r", self.offset, self.shape)
+
+
+@dataclass(frozen=True)
+class CheckpointTensors:
+    """The tensors of a checkpoint's folder, by name."""
+
+    folder: Path
+    found: dict[str, Tensor]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return a tensor's values; raise `UserError` for one that is absent, or not of floating point."""
+        tensor = self.found.get(name)
+        if tensor is None:
+            raise UserError(f"{self.folder}: there is no tensor {name}{nearest(name, self.found)}")
+        if tensor.dtype not in FLOATS:
+            raise UserError(
+                f"{tensor.path}: {name} is packed as {tensor.dtype}, whose values are not read (right: "
+                f"{', '.join(FLOATS)}; without --check and --inputs only shapes are needed)"
+            )
+        return tensor.array()
+
+
+def has_tensors(folder: Path) -> bool:
+    """Return whether a folder holds values, and not only a config."""
+    return any((folder / name).is_file() for name in (SINGLE, INDEX))
+
+
+def open_tensors(folder: Path) -> CheckpointTensors:
+    """Return the tensors of a folder; only headers are read. Raises `UserError` for what is inconsistent."""
+    if not (folder / INDEX).is_file():
+        return CheckpointTensors(folder, headers(_inside(folder, SINGLE)))
+    index = read_json(folder / INDEX, "an index of safetensors", MAX_INDEX)
+    places = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
+        raise UserError(f"{folder / INDEX}: no 'weight_map' of names to files")
+    files = sorted(set(places.values()))
+    if len(files) > MAX_FILES:
+        raise UserError(f"{folder / INDEX}: names {len(files)} files (right: at most {MAX_FILES})")
+    each = {file: headers(_inside(folder, file)) for file in files}
+    found = {name: each[file][name] for name, file in places.items() if name in each[file]}
+    lost = next((name for name in places if name not in found), None)
+    if lost is not None:
+        raise UserError(f"{folder / INDEX}: {lost} is not in {places[lost]}, which should hold it")
+    return CheckpointTensors(folder, found)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return a file of a folder; a link may lead only to where the hub's cache keeps a checkpoint's files."""
+    if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise UserError(f"{folder}: {name[:80]!r} is no name of a file in it")
+    real, home = (folder / name).resolve(), folder.resolve()
+    cache = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    if real.parent not in (home, cache):
+        raise UserError(f"{folder / name}: leads out of its folder, to {real}")
+    if not real.is_file():
+        raise UserError(f"{folder / name}: is missing")
+    return real
+
+
+def headers(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name. Raises `UserError` for a file that is no safetensors file."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
+            raise UserError(f"{path}: not a safetensors file: a header of {length} bytes in a file of {size}")
+        text = file.read(length)
+    try:
+        values = json.loads(text)
+        entries = ENTRIES.validate_python({k: v for k, v in values.items() if k != "__metadata__"})
+    except (ValueError, RecursionError, AttributeError, ValidationError) as error:
+        raise UserError(f"{path}: not a safetensors header: {str(error)[:200]}") from None
+    if len(entries) > MAX_TENSORS:
+        raise UserError(f"{path}: {len(entries)} tensors (right: at most {MAX_TENSORS})")
+    return {name: _placed(path, name, entry, 8 + length, size) for name, entry in entries.items()}
+
+
+def _placed(path: Path, name: str, entry: Entry, start: int, size: int) -> Tensor:
+    begin, end = entry.data_offsets
+    need = math.prod(entry.shape) * np.dtype(TYPES[entry.dtype]).itemsize
+    if end - begin != need or start + end > size:
+        raise UserError(
+            f"{path}: {name[:80]} of {entry.dtype}{entry.shape} takes {need} bytes; its place is {begin} to "
+            f"{end} of {size - start}"
+        )
+    return Tensor(path, entry.dtype, tuple(entry.shape), start + begin)
