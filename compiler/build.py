@@ -23,6 +23,7 @@ LAZY = 1 << 16  # elements beyond which constants are transposed, reshaped and c
 MAX_ELEMENTS = 1 << 40  # elements of any one value
 _RELABEL = ("transpose", "reshape", "cast")  # folded, these keep their operand's name, with the op behind it
 SMALL = 64  # elements of the constants that are looked up by their value
+_SHORTENED = {"reshape", "expand", "slice", "cast", "copy", "tile", "pad", "transpose", "concat", "mul"}
 
 
 class RewriteScope(Protocol):
@@ -190,7 +191,7 @@ class NodeBuilder:
         self, op: str, inputs: tuple[str, ...], attrs: Attrs, types: tuple[TensorType, ...]
     ) -> tuple[str, ...] | None:
         """Return the operand, where the op leaves it as it is."""
-        if not inputs or not inputs[0]:
+        if op not in _SHORTENED or not inputs or not inputs[0]:
             return None
         if op == "reshape":
             maker = self.producer(inputs[0], "reshape")
@@ -259,6 +260,15 @@ class NodeBuilder:
         if data.size <= SMALL:
             return self.constant(data, hint=hint)
         return self.put(self.fresh(hint), Const.of(data))
+
+
+def stays(op: str, inputs: tuple[str, ...], scope: RewriteScope) -> bool:
+    """Return whether a builder over a scope makes the very node of an op on operands, and nothing less."""
+    return (
+        op not in _SHORTENED
+        and all(inputs[-1:])  # operands that are left out at the end are not written
+        and any(v and scope.const(v) is None for v in inputs)
+    )
 
 
 def _plain_slice(op: str, attrs: Attrs) -> bool:

@@ -324,12 +324,12 @@ def test_mutated_chip_files(cli: Cli, tmp_path: Path) -> None:
 # ---- files to write
 
 
-@pytest.mark.parametrize("flag", ["--json", "--trace", "--outputs", "--roofline"])
+@pytest.mark.parametrize("flag", ["--json", "--trace", "--outputs", "--roofline", "--html"])
 def test_nothing_is_left_half_written(
     refused: Refused, tmp_path: Path, flag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    target = tmp_path / "out.svg"
+    target = tmp_path / ("out.html" if flag == "--html" else "out.svg")
     target.write_text("before")
     words = refused("run", "zoo:dlrm-small", "--dim", "batch=2", "--check", flag, target, "--json", "-"
                     if flag != "--json" else target)  # fmt: skip

@@ -131,6 +131,11 @@ def _temporaries(
     return spilled
 
 
+def _megabytes(size: int) -> str:
+    """Return millions of bytes as people read them: 0.834, 15,300."""
+    return f"{float(f'{size / 1e6:.3g}'):,g}"
+
+
 def room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
     """Return what to say of memories that are too small."""
     notes = []
@@ -144,7 +149,7 @@ def room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
         )
     if placement.resident_bytes:
         whole = placement.resident_bytes + placement.homeless_bytes
-        share = f"{placement.resident_bytes / 1e6:.3g} of {whole / 1e6:.3g} MB of weights and states"
+        share = f"{_megabytes(placement.resident_bytes)} of {_megabytes(whole)} MB of weights and states"
         notes.append(f"warm: {share} stay in SRAM from run to run (--state cold: a first run)")
     if placement.spilled:
         notes.append(f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
@@ -77,7 +78,7 @@ class Count:
 Counter = Callable[[Types, tuple[TensorType, ...], Attrs], Count]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Op:
     """One op of the graph: its name and meaning, operand counts, attributes, and three rules.
 
@@ -100,6 +101,9 @@ class Op:
 
 
 OPS: dict[str, Op] = {}
+MOST_INFERRED = 1 << 14  # answers of `infer` that are kept
+LONG_ATTRS = 1 << 10  # bytes of attributes beyond which they are not
+_inferred: dict[tuple[Op, tuple[TensorType | None, ...], bytes], tuple[TensorType, ...]] = {}
 
 
 def register(op: Op) -> Op:
@@ -118,36 +122,55 @@ def op_named(name: str) -> Op:
 
 
 def infer(name: str, types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
-    """Return an op's result types; raise `UserError` for operands or attributes that it does not take."""
+    """Return an op's result types; raise `UserError` for operands or attributes that it does not take.
+
+    Layers that repeat ask the same again and again, so answers are kept.
+    """
     op = op_named(name)
+    written = marshal.dumps(tuple(attrs.items()), 2)  # bytes tell 1, 1.0 and True apart
+    key = (op, tuple(types), written)
+    found = _inferred.get(key)
+    if found is not None:
+        return found
+    found = _infer(op, types, attrs)
+    if len(written) <= LONG_ATTRS:
+        if len(_inferred) >= MOST_INFERRED:
+            _inferred.clear()
+        _inferred[key] = found
+    return found
+
+
+def _infer(op: Op, types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
     low, high = op.arity
     if not low <= len(types) <= high or any(t is None for t in types[:low]):
         arity = f"{low}" if low == high else f"{low} to {high}"
-        raise UserError(f"{name} takes {arity} operands, got {sum(t is not None for t in types)}")
+        raise UserError(f"{op.name} takes {arity} operands, got {sum(t is not None for t in types)}")
     for attr in attrs:
         if attr not in op.attrs and attr not in op.optional:
-            raise refuse_unknown(f"attribute of {name}", attr, op.attrs + op.optional)
+            raise refuse_unknown(f"attribute of {op.name}", attr, op.attrs + op.optional)
     for attr in op.attrs:
         if attr not in attrs:
-            raise UserError(f"{name} needs the attribute '{attr}'")
+            raise UserError(f"{op.name} needs the attribute '{attr}'")
     return op.infer(types, attrs)
 
 
 def check_node(node: Node, type_of: Callable[[str], TensorType]) -> None:
     """Raise `UserError`, naming the node and its operands, unless its types are those that its op infers."""
     operands = [type_of(v) if v else None for v in node.inputs]
-    where = f"{node.op} %{node.output}"
-    source = f" ({node.name}{f', from {node.origin}' if node.origin and node.origin != node.name else ''})"
-    shown = ", ".join(f"%{v} : {t}" for v, t in zip(node.inputs, operands, strict=True) if v)
     try:
         types = infer(node.op, operands, node.attrs)
     except UserError as error:
-        raise UserError(f"{where}: {error}{source}; operands {shown or 'none'}") from None
+        raise _refused(node, operands, str(error)) from None
     if types != node.types:
         stated, right = (", ".join(map(str, t)) for t in (node.types, types))
-        raise UserError(
-            f"{where}: stated as {stated}, but its operands give {right}{source}; operands {shown}"
-        )
+        raise _refused(node, operands, f"stated as {stated}, but its operands give {right}")
+
+
+def _refused(node: Node, operands: Types, why: str) -> UserError:
+    """Return the error of a node whose types are not those that its op infers."""
+    source = f"{node.name}{f', from {node.origin}' if node.origin and node.origin != node.name else ''}"
+    shown = ", ".join(f"%{v} : {t}" for v, t in zip(node.inputs, operands, strict=True) if v)
+    return UserError(f"{node.op} %{node.output}: {why} ({source}); operands {shown or 'none'}")
 
 
 def reference(name: str, arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:

@@ -15,7 +15,7 @@ from mtia_emu.types import INT32, TensorType
 from .conv import FLOATS
 from .matmul_map import epilogue
 from .quantise import saturate
-from .spelling import Call, Unsupported, onnx
+from .spelling import Call, Unsupported, bounded, onnx
 from .transpose_convolve import Transposed, transposed_convolution
 
 PHASES = 64  # convolutions that a transposed one is spelt as
@@ -181,7 +181,7 @@ def _integer(c: Call, x: str, weight: str, x_zero: str, w_zero: str) -> str:
     """Return the convolution of bytes in int32, zero points taken off: [n,o,*out]."""
     known = c.builder.known(x_zero) if x_zero else np.zeros(1)
     if known is None:
-        raise Unsupported("its zero point depends on the data", x_zero)
+        return _around(c, x, weight, x_zero, w_zero)
     fill, kind, by = float(known.reshape(-1)[0]), c.type(x), c.type(weight)
     around = c.builder.known(w_zero) if w_zero else np.zeros(1)
     if around is None or around.any() or by.rank != kind.rank or kind.rank < 3:
@@ -194,6 +194,28 @@ def _integer(c: Call, x: str, weight: str, x_zero: str, w_zero: str) -> str:
     sums = c.add("reduce_sum", c.cast(weight, "int32"), axes=tuple(range(1, by.rank)), keepdims=False)
     more = c.add("mul", _by_channel(c, sums, c.type(total)), c.scalar(fill, total))
     return c.add("sub", total, more)
+
+
+def _around(c: Call, x: str, weight: str, x_zero: str, w_zero: str) -> str:
+    """Return the convolution of bytes around a zero point that the data say, which padding has as well.
+
+    By (x - a) * (w - b) = x * w - b x * 1 - a (1 * w - b 1 * 1), where * is a convolution padded with 0.
+    """
+    kind, by = c.type(x), c.type(weight)
+    if by.rank != kind.rank or kind.rank < 3 or c.type(x_zero).size != 1:
+        raise Unsupported("its zero point depends on the data", x_zero)
+    bounded(math.prod(kind.shape[1:]))
+    ones = c.constant(np.ones((1, *kind.shape[1:]), kind.dtype.numpy))
+    taps, reached = convolution(c, x, weight), convolution(c, ones, weight)
+    known = c.builder.known(w_zero) if w_zero else np.zeros(1)
+    if known is None or known.any():
+        flat = c.constant(np.ones(by.shape, by.dtype.numpy))
+        around = _by_channel(c, c.cast(w_zero, "int32"), c.type(taps))
+        taps, reached = (
+            c.add("sub", sums, c.add("mul", around, convolution(c, operand, flat)))
+            for sums, operand in ((taps, x), (reached, ones))
+        )
+    return c.add("sub", taps, c.add("mul", reached, c.reshape(c.cast(x_zero, "int32"), ())))
 
 
 def _by_row(c: Call, value: str, product: Product) -> str:

@@ -25,9 +25,10 @@ FLAGS = {
     "dispatch": "the batch is split over `ep` too, and rows are sent to their experts and back",
 }
 TABLES = ("row", "column")
-SAID = ("tables", "bucket")  # what has a value of its own
+CUTS = ("weights", "time")
+SAID = ("tables", "bucket", "stages")  # what has a value of its own
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-RIGHT = "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column, bucket=1MiB, or auto"
+RIGHT = "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column, bucket=1MiB, stages=time, or auto"
 MOST = 4096  # ranks, micro-batches among them
 
 
@@ -38,7 +39,8 @@ class Mesh:
     `sequence`: between products that `tp` splits, values are split over the sequence; `tables`: embedding
     tables are split by "row" or "column" over `dp` (`tp` where there is no `dp`), "" where they are not;
     `dispatch`: the batch is split over `ep` too, and rows are sent to the ranks of their experts and back;
-    `bucket`: exchanges of one kind and moment go together up to so many bytes, 0 for none.
+    `bucket`: exchanges of one kind and moment go together up to so many bytes, 0 for none; `cut`: stages have
+    about equal bytes of "weights", or take about equal "time".
     Raises `UserError` for sizes below 1 and for more ranks than `MOST`.
     """
 
@@ -47,6 +49,7 @@ class Mesh:
     tables: str = ""
     dispatch: bool = False
     bucket: int = 0
+    cut: str = CUTS[0]
 
     def __post_init__(self) -> None:
         for name, size in self.sizes.items():
@@ -65,6 +68,8 @@ class Mesh:
             raise UserError(
                 "--parallel dispatch: rows go to experts over ep, there is none (right: ep=2,dispatch)"
             )
+        if self.cut != CUTS[0] and full["pp"] == 1:
+            raise UserError(f"--parallel stages={self.cut}: it goes with pp (right: pp=2,stages={self.cut})")
         if self.tables and full["dp"] == full["tp"] == 1:
             raise UserError(
                 f"--parallel tables={self.tables}: tables are split over dp or tp, of which there is none "
@@ -76,7 +81,8 @@ class Mesh:
         tables = [f"tables={self.tables}"] if self.tables else []
         flags = [name for name, on in (("sp", self.sequence), ("dispatch", self.dispatch)) if on]
         bucket = [f"bucket={_spelt(self.bucket)}"] if self.bucket else []
-        return ",".join([*axes, *flags, *tables, *bucket]) or "tp=1"
+        cut = [f"stages={self.cut}"] if self.cut != CUTS[0] else []
+        return ",".join([*axes, *flags, *tables, *bucket, *cut]) or "tp=1"
 
     @property
     def of_batch(self) -> tuple[str, ...]:
@@ -175,14 +181,16 @@ def parse_parallel(text: str) -> Mesh:
             raise UserError(f"--parallel {text!r} gives {name} twice (right: once)")
         if name in FLAGS and equals:
             raise UserError(f"--parallel {part!r}: {name} has no value (right: {RIGHT})")
-        if name == "tables" and value not in TABLES:
-            raise refuse_unknown("tables", value, TABLES)
+        for kind, values in (("tables", TABLES), ("stages", CUTS)):
+            if name == kind and value not in values:
+                raise refuse_unknown(kind, value, values)
         if name in AXES and not (value.isascii() and value.isdigit() and 1 <= len(value) <= 6 and int(value)):
             raise UserError(f"--parallel {part!r}: no size of 1 or more (right: {RIGHT})")
         said[name] = value
     sizes = {name: int(value) for name, value in said.items() if name in AXES}
     bucket = _bytes(said["bucket"]) if "bucket" in said else 0
-    return Mesh(sizes, "sp" in said, said.get("tables", ""), "dispatch" in said, bucket)
+    cut = said.get("stages", CUTS[0])
+    return Mesh(sizes, "sp" in said, said.get("tables", ""), "dispatch" in said, bucket, cut)
 
 
 def _bytes(text: str) -> int:

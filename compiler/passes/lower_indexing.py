@@ -117,7 +117,8 @@ def _element_places(
     if inner:
         indices = match.producer(indices, "expand").inputs[0]  # type: ignore[union-attr]
     kept = len(shape) - inner
-    index = b.add("reshape", indices, shape=places[:kept])
+    first = b.add("reshape", indices, shape=match.type_of(indices).shape[:kept])
+    index = b.add("expand", first, shape=places[:kept])
     parts = [index if a == axis else _counted(b, places[a], places[:kept], a) for a in range(kept)]
     return _flat(b, parts, shape[:kept], 0), kept
 

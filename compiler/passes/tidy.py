@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..build import NodeBuilder
+from ..build import NodeBuilder, stays
 from ..graph import Graph, Match, Node, Rewrite
 from .base import Pass, become
 
@@ -35,7 +35,7 @@ def _simpler(node: Node, match: Match, seen: dict[object, tuple[str, ...]]) -> R
             return Rewrite(renames=dict(zip(node.outputs, before, strict=True)))
     else:
         seen[key] = node.outputs
-    if len(node.outputs) != 1:
+    if len(node.outputs) != 1 or stays(node.op, node.inputs, match):
         return None
     builder = NodeBuilder(match)
     builder.origin = node.origin

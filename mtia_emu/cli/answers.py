@@ -24,7 +24,9 @@ from .. import settings
 from ..files import disk_cache
 
 COMMANDS = frozenset({"area", "chips", "explain", "gemm", "gpus", "run", "tbe", "zoo"})
-DONE_ANEW = frozenset({"--check", "--inputs", "--kernel", "--outputs", "--passes", "--roofline", "--trace"})
+DONE_ANEW = frozenset(
+    {"--check", "--html", "--inputs", "--kernel", "--outputs", "--passes", "--roofline", "--trace"}
+)
 BELOW = ("numpy", "numba", "networkx", "onnx", "pydantic", "ml_dtypes", "rich", "click", "scipy")
 OF_A_TERMINAL = (
     "COLORTERM",

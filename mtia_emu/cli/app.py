@@ -84,6 +84,7 @@ def run(model: str, **flags: Any) -> None:
       mtia-emu run hf:Qwen3-8B --dim seq=512
       mtia-emu run model.onnx --inputs io.npz --outputs out.npz
       mtia-emu run model.onnx --dim batch=8 --gpu none --trace trace.json
+      mtia-emu run zoo:llama-3-8b --dim seq=1 --dim past=2048 --html run.html
       mtia-emu run zoo:llama-3-8b --system mtia-2i-server --parallel tp=4
     """
     from .. import api

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command("explain", short_help="Say what bounds each layer of a model, and what would help.")
 @o.MODEL
-@o.options(*o.COMPILE, o.JSON, o.ROOFLINE, o.LAYERS)
+@o.options(*o.COMPILE, o.JSON, o.ROOFLINE, o.HTML, o.LAYERS)
 @click.option(
     "--what-if/--no-what-if",
     default=True,
@@ -32,7 +32,7 @@ def explain(model: str, what_if: bool, **flags: Any) -> None:
     \b
     Examples:
       mtia-emu explain zoo:llama-3-8b --dim seq=1 --dim past=2048
-      mtia-emu explain model.onnx --chip mtia-1 --roofline roofline.svg
+      mtia-emu explain model.onnx --chip mtia-1 --html explain.html
       mtia-emu explain zoo:dlrm-mlperf --no-what-if --json -
     """
     from ..api import explain as explain_model
@@ -52,6 +52,11 @@ def explain(model: str, what_if: bool, **flags: Any) -> None:
         from ..view.plot import roofline as draw
 
         draw(explanation.report, explanation.roofs, roofline)
+    if flags["html_file"] is not None:
+        from ..view.explain_page import write_explain_page
+        from .pages import origin
+
+        write_explain_page(flags["html_file"], explanation, origin())
     if json_file is not None:
         _write(explanation, json_file)
     if json_file != "-":

@@ -82,6 +82,12 @@ def _picture(ctx: click.Context, param: click.Parameter, value: str | None) -> s
     return target(ctx, param, value)
 
 
+def _page(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.endswith(".html"):
+        raise UserError(f"--html {value!r}: a page is .html (right: --html run.html)")
+    return target(ctx, param, value)
+
+
 def _kernels(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
     """Compile with kernels of the user's own for as long as the command runs."""
     if values and not ctx.resilient_parsing:
@@ -163,6 +169,13 @@ TRACE = click.option(
 ROOFLINE = click.option(
     "--roofline", metavar="FILE.svg|png", callback=_picture, help="Draw every layer on the roofline."
 )
+HTML = click.option(
+    "--html",
+    "html_file",
+    metavar="FILE.html",
+    callback=_page,
+    help="Write all of it as one page for a browser: timeline, roofline, where time and joules go.",
+)
 LAYERS = click.option(
     "--layers",
     type=click.IntRange(0),
@@ -230,7 +243,7 @@ def _values(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
 SEED = next(flag(f) for f, _ in declared() if f.name == "seed")
 (CHIP,) = flags("compile", Machines)
 COMPILE = (CHIP, SET, DIM, KERNEL, *flags("compile"))
-DELIVER = (JSON, TRACE, ROOFLINE, LAYERS)
+DELIVER = (JSON, TRACE, ROOFLINE, HTML, LAYERS)
 EXECUTE = (*flags("run"), *flags("run", Machines), *flags("run", Mode))
 RUN = (*COMPILE, *flags("system"), INPUTS, OUTPUTS, *EXECUTE, *DELIVER)
 OPERATOR = (CHIP, SET, *flags("operator"), OUTPUTS, *EXECUTE, *DELIVER)

@@ -222,6 +222,10 @@ def _write_files(outcome: Outcome | SystemOutcome, flags: dict[str, Any]) -> Non
         from ..files.npz import write_npz
 
         write_npz(flags["outputs"], {f"out:{name}": x for name, x in outcome.outputs.items()})
+    if flags["html_file"] is not None:
+        from .pages import write_run
+
+        write_run(outcome, flags["html_file"])
     if not isinstance(outcome, Outcome):
         return _draw_system(outcome.report, flags)
     if flags["trace"] is not None:

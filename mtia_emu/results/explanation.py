@@ -62,6 +62,11 @@ class ParameterStep:
         """Return how far the value moves, of the old one, with its sign."""
         return (self.new - self.old) / self.old
 
+    @staticmethod
+    def shown(value: float) -> str:
+        """Return a value of the parameter as people read it."""
+        return f"{value:g}" if isinstance(value, float) or value < 1 << 20 else f"{value:.4g}"
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -99,6 +104,17 @@ class Explanation:
         """Return the seconds of the run by what they were spent on, largest first; they sum to the whole."""
         parts = ((name, x.layer.track, n) for x in self.layers for name, n in x.parts.items())
         return {name: seconds for name, seconds in seconds_by(parts).items() if seconds}
+
+    @property
+    def said(self) -> list[str]:
+        """Return what there is to say of the run, as of a slowed clock, and of what was not judged."""
+        refused = [e for e in self.effects or () if e.refused]
+        notes = list(dict.fromkeys(self.report.notes))
+        notes += [f"{e.step.key} = {e.step.shown(e.step.new)} was refused: {e.refused}" for e in refused]
+        if self.left_out:
+            keys = ", ".join(self.left_out)
+            notes.append(f"not judged, since a compiled program cannot be compiled anew: {keys}")
+        return notes
 
 
 def as_json(explanation: Explanation) -> dict[str, Any]:

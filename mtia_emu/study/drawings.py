@@ -122,6 +122,12 @@ def _until(moments: Array, times: Array) -> Array:
     return before * times - np.concatenate([[0.0], np.cumsum(moments)])[before]
 
 
+def overlap(starts: Sequence[float] | Array, ends: Sequence[float] | Array, edges: Array) -> Array:
+    """Return how many spans are under way on average between edges[n + 1], [n]."""
+    begin, end = (np.sort(np.asarray(x, float)) for x in (starts, ends))
+    return np.diff(_until(begin, edges) - _until(end, edges)) / np.diff(edges)
+
+
 def _bars(share: Array, edges: Array, kind: str) -> tuple[Bar, ...]:
     """Return bars over bins of like share[n], between edges[n + 1]; nothing where nothing was busy."""
     level = np.ceil(np.clip(share, 0, 1) * LEVELS - 1e-6).astype(int)
@@ -170,7 +176,7 @@ def _command_lanes(queue: Queue, commands: Array, start: Array, end: Array, cycl
     unit, kind = queue.name, queue.colour
     if len(commands) > MOST_BARS:
         edges = np.linspace(0.0, max(cycles, 1.0), BINS + 1)
-        share = np.diff(_until(np.sort(start), edges) - _until(np.sort(end), edges)) / np.diff(edges)
+        share = overlap(start, end, edges)
         return [Lane(f"{unit} ({len(commands):,} commands)", _bars(share, edges, kind))]
     rows: list[list[Bar]] = []
     for index in np.argsort(start, kind="stable"):

@@ -11,7 +11,7 @@ from mtia_emu.compiler.partition.mesh import Mesh
 from mtia_emu.compiler.partition.prepare import prepared
 from mtia_emu.compiler.partition.propagate import Split, propagate
 from mtia_emu.compiler.partition.ranks import rank_graph
-from mtia_emu.compiler.partition.stages import PipelineStage, stages
+from mtia_emu.compiler.partition.stages import PipelineStage, stages, weights
 from mtia_emu.compiler.partition.unpack import unpacked
 
 from ..system.collectives import Collective, CollectiveTime
@@ -48,6 +48,17 @@ class Partition:
         """Return the bytes that a rank of a stage sends to the next: what it gives, or passes on."""
         passed = {v for s in self.stages[stage + 1 :] for v, at in s.received.items() if at <= stage}
         return sum(self.split.types[v].bytes for v in passed)
+
+
+def balanced(parts: Partition, seconds: Sequence[float]) -> Partition:
+    """Return a partition cut anew where stages took so long: a byte of weights takes what its stage's do."""
+    bytes_, weighs = weights(parts.split), dict[str, float]()
+    for stage, took in zip(parts.stages, seconds, strict=True):
+        own = [node.name for node in stage.nodes if bytes_[node.name]]
+        each = took / sum(bytes_[name] for name in own)
+        weighs |= {name: bytes_[name] * each for name in own}
+    every = {name: weighs.get(name, 0.0) for name in bytes_}
+    return Partition(parts.split, stages(parts.split, len(parts.stages), every))
 
 
 def partition(graph: Graph, mesh: Mesh) -> Partition:

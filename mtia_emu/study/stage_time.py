@@ -160,7 +160,7 @@ def _layers(alone: Report, runs: Sequence[Span], numbers: Mapping[int, Meeting])
         m = numbers[layer.launch]
         when = replace(layer, start_cycle=run.start, end_cycle=run.end, track=run.track)
         how = f"{m.time.algorithm}, {m.time.protocol}" if m.launch == layer.launch else "in a bucket"
-        out.append(replace(when, op=m.op, kernel=how, bound_by=LINKS))
+        out.append(replace(when, op=m.op, kernel=how, bound_by=LINKS, next_bound="", slack=0.0))
     return out
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from rich.console import RenderableType
 
-from ..results.system_use import StageUse, SystemUse
+from ..results.system_use import ExchangeUse, StageUse, SystemUse
 from . import units
 from .page import Cell, Page
 
@@ -17,33 +17,34 @@ EXCHANGES = ["exchange", "over", "chips", "bytes", "times", "each", "together", 
 
 def system_parts(page: Page, use: SystemUse) -> Iterator[RenderableType]:
     """Yield the sections on a run over many chips: stages, their memory, and what they exchange."""
+    for title, columns, rows, lines in system_tables(use):
+        yield page.section(title, page.table(columns, rows), *(page.text(line, "dim") for line in lines))
+
+
+def system_tables(use: SystemUse) -> Iterator[tuple[str, list[str], list[list[Cell]], list[str]]]:
+    """Yield title, columns, rows and lines below of the tables on a run over many chips."""
     name = [""] if len(use.stages) > 1 else []
-    yield page.section(
-        f"Chips: {use.chips} of {use.chip}, {use.parallel}",
-        page.table([*name, *TIMES], [_stage(stage)[1 - len(name) :] for stage in use.stages]),
-        *(page.text(line, "dim") for line in _said(use)),
-    )
-    rows_of = [_memory(stage)[1 - len(name) :] for stage in use.stages]
-    yield page.section("Memory of a chip", page.table([*name, *MEMORY], rows_of))
+    skip = 1 - len(name)
+    title = f"Chips: {use.chips} of {use.chip}, {use.parallel}"
+    yield title, [*name, *TIMES], [_stage(stage)[skip:] for stage in use.stages], list(_said(use))
+    yield "Memory of a chip", [*name, *MEMORY], [_memory(stage)[skip:] for stage in use.stages], []
     rows = sorted(use.exchanges, key=lambda x: -x.seconds * x.times)
     if rows:
-        several = len(use.stages) > 1
-        cells: list[list[Cell]] = [
-            [
-                f"{x.kind} of {x.stage}" if several else x.kind,
-                x.axes,
-                x.chips,
-                units.size(x.bytes),
-                x.times,
-                units.seconds(x.seconds),
-                units.seconds(x.seconds * x.times),
-                x.algorithm,
-            ]
-            for x in rows
-        ]
-        yield page.section(
-            "Exchanges of a micro-batch" if use.batches > 1 else "Exchanges", page.table(EXCHANGES, cells)
-        )
+        title = "Exchanges of a micro-batch" if use.batches > 1 else "Exchanges"
+        yield title, EXCHANGES, [_exchange(x, several=bool(name)) for x in rows], []
+
+
+def _exchange(x: ExchangeUse, *, several: bool) -> list[Cell]:
+    return [
+        f"{x.kind} of {x.stage}" if several else x.kind,
+        x.axes,
+        x.chips,
+        units.size(x.bytes),
+        x.times,
+        units.seconds(x.seconds),
+        units.seconds(x.seconds * x.times),
+        x.algorithm,
+    ]
 
 
 def _stage(stage: StageUse) -> list[Cell]:

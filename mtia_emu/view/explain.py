@@ -35,7 +35,7 @@ def print_explanation(explanation: Explanation, console: Console, *, rows: int =
     if explanation.effects is not None:
         judged = [e for e in explanation.effects if not e.refused]
         parts += _what_would_help(page, judged, rows)
-    if notes := _notes(explanation):
+    if notes := explanation.said:
         parts.append(page.section("Notes", *(page.text(f"- {text}") for text in notes)))
     page.print(*parts)
 
@@ -59,17 +59,6 @@ def _roofline(page: Page, explanation: Explanation) -> RenderableType:
     note = "letter: what bound a layer; capital: a tenth of the time or more"
     note += f"; {hidden} without traffic not drawn" if hidden else ""
     return page.section("Roofline", *chart(page, line), note=note)
-
-
-def _notes(explanation: Explanation) -> list[str]:
-    """Return what there is to say of the run, as of a slowed clock, and of what was not judged."""
-    refused = [e for e in explanation.effects or () if e.refused]
-    notes = list(dict.fromkeys(explanation.report.notes))
-    notes += [f"{e.step.key} = {_value(e.step.new)} was refused: {e.refused}" for e in refused]
-    if explanation.left_out:
-        keys = ", ".join(explanation.left_out)
-        notes.append(f"not judged, since a compiled program cannot be compiled anew: {keys}")
-    return notes
 
 
 def _layers(page: Page, layers: Sequence[LayerTime], limit: int) -> RenderableType:
@@ -122,12 +111,8 @@ def _ranked(
 
 def _effect(e: Effect) -> list[Cell]:
     program = "new" if e.step.kind == "recompiled" else "same"
-    values = [_value(e.step.old), _value(e.step.new), f"{e.step.fraction:+.1%}"]
+    values = [e.step.shown(e.step.old), e.step.shown(e.step.new), f"{e.step.fraction:+.1%}"]
     return [e.step.key, *values, _signed(e.seconds_change), _signed(e.joules_change), program]
-
-
-def _value(value: float) -> str:
-    return f"{value:g}" if isinstance(value, float) or value < 1 << 20 else f"{value:.4g}"
 
 
 def _signed(change: float) -> str:

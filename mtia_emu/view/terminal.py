@@ -9,15 +9,15 @@ from dataclasses import asdict
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from ..options import BOARD, SERVER
-from ..results.basis import HOLDS, LEAVES
+from ..options import BOARD
 from ..results.check import Check, Distance, LayerCheck
-from ..results.report import Comparison, HitBytes, Layer, Report, compare
+from ..results.report import HitBytes, Layer, Report, compare
 from ..sums import add_up
 from . import units
 from .chips import system_parts
 from .page import Cell, Page, beside
 from .share import BETWEEN, grouped, overlaps, second_bottleneck, seconds_by_bound
+from .versus import in_words, ratios, sentences, sides
 
 NAMES = {"local": "local", "sram": "SRAM", "dram": "DRAM", "noc": "NoC", "clock": "clock (inferred)"}
 _BAR = 14
@@ -238,64 +238,16 @@ def _then(layer: Layer) -> str:
 
 def _gpu(page: Page, report: Report, gpu: Report, basis: str) -> RenderableType:
     versus = compare(report, gpu, basis)
-    columns = ["", f"{report.machine} ({report.dtype})", f"{gpu.machine} ({gpu.dtype})", "chip / GPU"]
-    ours, theirs = versus.chip_joules, versus.gpu_joules
-    of = f" ({versus.basis})" if versus.basis else ""
-    rows: list[list[Cell]] = [
-        ["time (one run)", *_pair(units.seconds, report.seconds, gpu.seconds)],
-        [f"energy{of}", *_pair(units.joules, ours, theirs)],
-        [f"power{of}", *_pair(units.watts, _per(ours, report.seconds), _per(theirs, gpu.seconds))],
-        [f"runs per joule{of}", *_pair(units.count, _per(1, ours), _per(1, theirs))],
-        ["utilization (own peak)", *_pair(units.percent, report.utilization, gpu.utilization)],
-        ["bound by", *(_mostly(x)[0] if x.layers else "-" for x in (report, gpu)), ""],
-    ]
+    rows: list[list[Cell]] = [[x.named, x.ours, x.theirs, x.ratio] for x in ratios(report, gpu, versus)]
+    rows.append(["bound by", *(_mostly(x)[0] if x.layers else "-" for x in (report, gpu)), ""])
+    lines = (*sentences(report, gpu, versus), *gpu.notes[:_GPU_NOTES])
     parts: list[RenderableType] = [
-        page.table(columns, rows),
+        page.table(["", *sides(report, gpu), "chip / GPU"], rows),
         "",
-        page.text(_words(report, gpu, versus), "bold"),
-    ]
-    parts += [
-        page.text(line, "dim")
-        for line in (
-            *_bands(versus),
-            *_basis(report, gpu, versus),
-            *_host(report, gpu),
-            *gpu.notes[:_GPU_NOTES],
-        )
+        page.text(in_words(report, gpu, versus), "bold"),
+        *(page.text(line, "dim") for line in lines),
     ]
     return page.section("Beside the GPU", *parts, "", _gpu_bound(page, gpu))
-
-
-def _bands(versus: Comparison) -> Iterator[str]:
-    """Yield how wide the ratios are, as far as the GPU's model was held to measurements."""
-    named = [("as fast", versus.speed_band), ("performance per watt", versus.energy_band)]
-    texts = [f"{name} {units.ratio(b.low)} to {units.ratio(b.high)}" for name, b in named if b is not None]
-    if texts:
-        yield f"80 % band of the GPU's model alone: {'; '.join(texts)}."
-
-
-def _basis(report: Report, gpu: Report, versus: Comparison) -> Iterator[str]:
-    """Yield what the joules of both sides are of, and what is published of such chips."""
-    if versus.basis:
-        shares = [units.watts(x.around.server_w / x.around.machines) for x in (report, gpu) if x.around]
-        of = f" ({' and '.join(shares)})" if versus.basis == SERVER else ""
-        yield f"Joules of both: {HOLDS[versus.basis]}{of}; without {LEAVES[versus.basis]}."
-    p = versus.published
-    if p is not None:
-        spread = "" if p.low == p.high else f", {units.ratio(p.low)} to {units.ratio(p.high)}"
-        yield f"Published performance per watt: {units.ratio(p.mean)}{spread} ({p.text})."
-
-
-def _host(report: Report, gpu: Report) -> Iterator[str]:
-    """Yield how long the inputs are on the link from the host, which is in the time of neither side."""
-    rates = [x.around.host_bytes_per_s if x.around else 0.0 for x in (report, gpu)]
-    size = report.traffic.host_bytes
-    if size and all(rates):
-        ours, theirs = (units.seconds(size / rate) for rate in rates)
-        yield (
-            f"Inputs from the host, {units.size(size)}: {ours} on the link of {report.machine}, {theirs} on "
-            f"that of {gpu.machine}; in the time and energy of neither."
-        )
 
 
 def _gpu_bound(page: Page, gpu: Report) -> RenderableType:
@@ -304,21 +256,6 @@ def _gpu_bound(page: Page, gpu: Report) -> RenderableType:
     rows: list[list[Cell]] = [[x.name, x.op, x.kernel, *_spent(gpu, x.span_s, x.bound_by)] for x in ranked]
     columns = [f"slowest on {gpu.machine}", "op", "kernel", "time", "share", "bound by"]
     return page.table(columns, rows, flex=0, optional=(2,))
-
-
-def _pair(show: units.Show, chip: float, gpu: float) -> list[Cell]:
-    return [show(chip), show(gpu), units.ratio(chip / gpu) if gpu else "-"]
-
-
-def _words(report: Report, gpu: Report, versus: Comparison) -> str:
-    """Return the comparison in plain words."""
-    if not (versus.speed and versus.energy and versus.perf_per_watt):
-        return f"{report.machine} and {gpu.machine} cannot be compared: one took no time or no energy."
-    return (
-        f"{report.machine} is {units.ratio(versus.speed)} as fast as {gpu.machine} and uses "
-        f"{units.ratio(1 / versus.energy)} the energy; "
-        f"its performance per watt is {units.ratio(versus.perf_per_watt)} the GPU's."
-    )
 
 
 def _check(page: Page, check: Check) -> RenderableType:

@@ -182,6 +182,16 @@ def test_trace_and_roofline(cli: Cli, tmp_path: Path) -> None:
     assert b"<svg" in (tmp_path / "r.svg").read_bytes()[:500]
 
 
+def test_a_run_is_a_page_on_one_chip_and_over_many(cli: Cli, tmp_path: Path) -> None:
+    page = tmp_path / "run.html"
+    small = ("run", "zoo:llama-tiny", "--dim", "seq=2")
+    assert cli(*small, "--gpu", "none", "--html", page).exit_code == 0
+    assert "Every layer on the roofline" in page.read_text() and "What bounds next" in page.read_text()
+    assert cli(*small, "--system", "mtia-2i-server", "--parallel", "tp=2", "--html", page).exit_code == 0
+    text = page.read_text()
+    assert "Exchanges" in text and "links" in text and "on the roofline" not in text
+
+
 def test_the_trace_of_an_execution_ends_where_its_report_does(tmp_path: Path) -> None:
     from mtia_emu import api
     from mtia_emu.study.trace import trace_events
@@ -317,6 +327,8 @@ def test_listings(cli: Cli) -> None:
         (["run", "zoo:llama-3-8b", "--check"], "needs 15,316.5 MB of random weights"),
         (["run", "zoo:llama-tiny", "--json", "/no/such/r.json"], "--json '/no/such/r.json': the folder"),
         (["run", "zoo:llama-tiny", "--roofline", "r.pdf"], ".svg or .png"),
+        (["run", "zoo:llama-tiny", "--html", "r.htm"], "a page is .html (right: --html run.html)"),
+        (["run", "zoo:llama-tiny", "--html", "/no/such/r.html"], "the folder '/no/such' does not exist"),
         (["gemm", "8", "8", "8", "--dtype", "int7"], "unknown dtype 'int7'; did you mean 'int8'?"),
         (["gemm", "8", "8", "8", "--dtype", "bf16", "--check"], "onnxruntime cannot run operator.onnx"),
         ([*map(str, TBE), "--skew", "zipf:nan"], "(right: --skew zipf:1.05)"),

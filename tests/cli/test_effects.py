@@ -168,6 +168,7 @@ DELIVERED = {
     "--json": Case("--gpu none", "", "--json {o}/r.json", named),
     "--trace": Case("--gpu none", "", "--trace {o}/t.json", named),
     "--roofline": Case("--gpu none", "", "--roofline {o}/r.svg", named),
+    "--html": Case("--gpu none", "", "--html {o}/r.html", named),
     "--layers": Case("--gpu none", "--layers 0", "--layers 1", printed),
     "--check": Case("--gpu none --json -", "", "--check", keys),
     "--by-layer": Case("--gpu none --check", "", "--by-layer", printed),
@@ -380,6 +381,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("explain", "--roofline"): Case(
         f"explain {{f}}/m.onnx {SMALL} --no-what-if", "", "--roofline {o}/r.svg", named
     ),
+    ("explain", "--html"): Case(f"explain {{f}}/m.onnx {SMALL} --no-what-if", "", "--html {o}/e.html", named),
     ("explain", "--layers"): Case(
         f"explain {{f}}/m.onnx {SMALL} --no-what-if", "--layers 0", "--layers 1", printed
     ),

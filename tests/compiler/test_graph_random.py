@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler import text
 from mtia_emu.compiler.build import NodeBuilder
 from mtia_emu.compiler.check import check
 from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.passes import Fold, tidy
 from mtia_emu.compiler.reference import evaluate
 
 from mtia_emu.types import FP32, TensorType
@@ -71,3 +73,25 @@ def test_what_is_inferred_is_computed_and_written(graph: Graph, seed: int) -> No
         assert back.nodes == graph.nodes and text.dump(back) == written
         for name, value in evaluate(back, feed).items():
             np.testing.assert_array_equal(value, out[name])
+
+
+def shaped(graph: Graph) -> list[tuple[object, ...]]:
+    """Return a graph's nodes with values numbered in order: names that are made up do not count."""
+    numbers: dict[str, int] = {name: i for i, name in enumerate((*graph.inputs, *graph.consts))}
+    nodes = []
+    for node in graph.nodes:
+        read = tuple(numbers[v] for v in node.inputs)
+        for value in node.outputs:
+            numbers[value] = len(numbers)
+        nodes.append((node.op, read, node.types, tuple(node.attrs.items())))
+    return [*nodes, tuple(numbers[v] for v in graph.outputs)]
+
+
+@settings(max_examples=60)
+@given(graphs())
+def test_only_what_stays_is_passed_over(graph: Graph) -> None:
+    """Fold with each node made anew gives what it gives where those that stay are passed over."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tidy, "stays", lambda op, inputs, scope: False)
+        every = Fold()(graph)
+    assert shaped(Fold()(graph)) == shaped(every)

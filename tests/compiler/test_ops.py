@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler import ops
 from mtia_emu.compiler.graph import Graph, Node, freeze_attrs
+from mtia_emu.compiler.ops import base
 
 from mtia_emu.errors import UserError
 from mtia_emu.machine.units.simd import FUNCTIONS
@@ -329,3 +330,32 @@ def test_slices_are_those_of_numpy(data: st.DataObject) -> None:
     (inferred,) = ops.infer("slice", types_of([x]), attrs)
     assert inferred.shape == right.shape
     np.testing.assert_array_equal(ops.reference("slice", [x], attrs)[0], right)
+
+
+def test_answers_are_kept_by_attributes_to_the_letter() -> None:
+    x = TensorType(FP32, (2, 3))
+    (kept,) = ops.infer("transpose", [x], {"perm": (1, 0)})
+    assert kept.shape == (3, 2)
+    assert ops.infer("transpose", [x], {"perm": (1, 0)})[0] is kept
+    assert ops.infer("transpose", [x], {"perm": (0, 1)})[0] == x
+    with pytest.raises(UserError):
+        ops.infer("transpose", [x], {"perm": (1, 0), "axis": 0})
+    same = (
+        ops.infer("cast", [x], {"to": "fp16"}),
+        ops.infer("cast", [TensorType(INT64, (2, 3))], {"to": "fp16"}),
+    )
+    assert same[0] == same[1]
+    for keepdims in (True, 1, False, 0):
+        (kind,) = ops.infer("reduce_sum", [x], {"axes": (1,), "keepdims": keepdims})
+        assert kind.rank == 1 + bool(keepdims)
+
+
+def test_few_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "MOST_INFERRED", 4)
+    monkeypatch.setattr(base, "_inferred", {})
+    for n in range(1, 20):
+        assert ops.infer("neg", [TensorType(FP32, (n,))], {})[0].shape == (n,)
+        assert 0 < len(base._inferred) <= 4
+    kept = len(base._inferred)
+    ops.infer("reshape", [TensorType(FP32, ())], {"shape": (1,) * 1000})
+    assert len(base._inferred) == kept

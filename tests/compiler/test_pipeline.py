@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
-from mtia_emu.compiler import text
+from mtia_emu.compiler import check, pipeline, text
+from mtia_emu.compiler.check import Known
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.pass_text import parse_passes
-from mtia_emu.compiler.passes import PASSES, FuseMaps, Legalise, SetPrecision, SplitIntoStrips
+from mtia_emu.compiler.passes import (
+    PASSES,
+    FuseMaps,
+    Legalise,
+    Pass,
+    Prune,
+    SetPrecision,
+    SplitIntoStrips,
+)
 from mtia_emu.compiler.passes.quantise import Quantise
 from mtia_emu.compiler.pipeline import compile_graph, mapping_passes, passes
 from mtia_emu.compiler.stages import STAGES
 
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
-from mtia_emu.types import FP16, FP32
+from mtia_emu.types import FP16, FP32, TensorType
 
 TINY = load_chip("tiny")
 HALVES = TINY.pe.matrix.model_copy(update={"rates": {"fp16": 1.0}})
@@ -100,6 +111,31 @@ def test_debug_prints_each_pass(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     compile_graph(model(64), TINY)
     shown = capsys.readouterr().err
     assert "legalise: 3 nodes" in shown and "graph g {" in shown
+
+
+@dataclass(frozen=True)
+class _Wrong(Pass):
+    """Leaves its graph, and makes another one unlawful."""
+
+    def __call__(self, graph: Graph) -> Graph:
+        wrong = replace(graph.nodes[0], types=(TensorType(FP32, (7,)),))
+        return graph.with_nodes([wrong, *graph.nodes[1:]]) if graph.notes else graph
+
+
+def test_what_a_pass_leaves_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    whole = check.check
+
+    def noting(graph: Graph, after: str, known: Known) -> Graph:
+        checked.append(after)
+        return whole(graph, after, known)
+
+    monkeypatch.setattr(check, "check", noting)
+    graph = model(64)
+    assert pipeline.lower(graph, (Prune(), Prune(), _Wrong(), Prune())) is graph
+    assert checked == ["prune"]
+    with pytest.raises(UserError, match="after"):
+        pipeline.lower(graph.with_notes(["x"]), (Prune(), _Wrong()))
 
 
 def test_a_constant_model_has_a_program() -> None:

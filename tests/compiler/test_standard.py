@@ -101,9 +101,10 @@ def conv_transpose(rng: Rng) -> Case:
 
 
 def conv_integer(rng: Rng) -> Case:
+    known, zero = bool(rng.integers(2)), pick(rng, 0, 99)  # DynamicQuantizeLinear gives one that is not known
     case = standard("ConvInteger", 1, pads=[1, 1, 1, 1], strides=sizes(rng, 1, 3, 2))
     case.give(byte(rng, np.uint8, 1, 2, 6, 7)).give(byte(rng, np.uint8, 3, 2, 3, 3))
-    return case.give(np.uint8(120), True).give(np.uint8(rng.integers(0, 99)), True)
+    return case.give(np.uint8(120), known).give(np.uint8(zero), True)
 
 
 def q_linear_conv(rng: Rng) -> Case:

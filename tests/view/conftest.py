@@ -13,7 +13,7 @@ from mtia_emu.results.check import Check, Distance
 from mtia_emu.results.report import Band, HitBytes, Joules, Layer, Report, Stretch, Traffic
 from mtia_emu.results.spans import Track
 
-sys.path.append(str(Path(__file__).parent))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 CHIP, GPU = Track("mtia-2i", 1.35e9), Track("a100-sxm-80gb", 1.41e9)
 STATIONARY = "matmul_weight_stationary"

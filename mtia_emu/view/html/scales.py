@@ -50,8 +50,8 @@ class ChartAxis:
 
     @property
     def label(self) -> str:
-        """Return name and unit."""
-        return f"{self.name} ({self.unit})"
+        """Return name and unit, as in "die area, mm2"."""
+        return f"{self.name}, {self.unit}"
 
     def amount(self, value: float) -> str:
         """Return a number with its unit, unless the way in which it is written has one."""

@@ -19,6 +19,7 @@ from mtia_emu.errors import UserError
         "dp=4,tables=row",
         "ep=2,dispatch",
         "dp=2,bucket=25MiB",
+        "pp=2,stages=time",
         "dp=2,bucket=1536KiB",
     ],
 )
@@ -45,6 +46,8 @@ def test_a_mesh_is_spelt_as_it_is_read(text: str) -> None:
         ("tp=64,dp=128", "ranks and micro-batches"),
         ("dp=2,dispatch", "rows go to experts over ep"),
         ("ep=2,dispatch=1", "dispatch has no value"),
+        ("dp=2,stages=time", "it goes with pp"),
+        ("pp=2,stages=bytes", "unknown stages 'bytes'"),
         ("dp=2,bucket=25", "bucket=25: no size"),
         ("dp=2,bucket=0MiB", "bucket=0MiB: no size"),
         ("dp=2,bucket=-1MiB", "bucket=-1MiB: no size"),

@@ -32,3 +32,13 @@ def test_equal_outputs_keep_their_names() -> None:
         "  out %a\n  out %b\n}"
     )
     assert Fold()(graph).outputs == ("a", "b")
+
+
+def test_what_depends_on_constants_is_computed() -> None:
+    graph = text.parse(
+        "graph g {\n  in %x : fp32[2]\n  const %c : fp32[2] = [1.0, 2.0]\n  %n : fp32[2] = neg(%c)\n"
+        "  %y : fp32[2] = add(%x, %n)\n  out %y\n}"
+    )
+    folded = Fold()(graph)
+    assert [node.op for node in folded.nodes] == ["add"]
+    assert [const.array().tolist() for const in folded.consts.values()] == [[-1.0, -2.0]]

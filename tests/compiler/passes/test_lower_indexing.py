@@ -88,13 +88,14 @@ def test_gather_elements_takes_what_numpy_takes(axis: int) -> None:
     assert (run(body, x=x, i=index)["y"] == np.take_along_axis(cut, index, axis)).all()
 
 
-def test_an_index_that_is_expanded_takes_whole_rows() -> None:
+@pytest.mark.parametrize("own", [(2, 3, 1), (1, 3, 1), (2, 1, 1), (1, 1, 1)])
+def test_an_index_that_is_expanded_takes_whole_rows(own: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(0)
-    x, index = rng.standard_normal((2, 6, 8)).astype(np.float32), rng.integers(0, 6, (2, 3, 1))
-    body = """  in %x : fp32[2,6,8]
-  in %i : int64[2,3,1]
-  %e : int64[2,3,8] = expand(%i) {shape=[2, 3, 8]}
-  %y : fp32[2,3,8] = gather_elements(%x, %e) {axis=1}
+    x, index = rng.standard_normal((2, 6, 8)).astype(np.float32), rng.integers(0, 6, own)
+    body = f"""  in %x : fp32[2,6,8]
+  in %i : int64[{own[0]},{own[1]},1]
+  %e : int64[2,3,8] = expand(%i) {{shape=[2, 3, 8]}}
+  %y : fp32[2,3,8] = gather_elements(%x, %e) {{axis=1}}
   out %y"""
     (rows,) = [n for n in lowered(text.parse(f"graph g {{\n{body}\n}}"), ALL).nodes if n.op == "gather"]
     assert rows.type.shape == (2, 3, 8)

@@ -43,7 +43,7 @@ def test_no_text_leaves_the_drawing(charts: dict[str, Chart], kind: str, width: 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "sankey"])
 def test_every_axis_says_its_unit(charts: dict[str, Chart], kind: str) -> None:
     labels = [t.text or "" for t in charts[kind].draw(WIDE).iter("text") if t.get("class") == "axis"]
-    assert labels and all(re.search(r"\(.+\)$", label) for label in labels)
+    assert labels and all(re.search(r"\w, .+$", label) for label in labels)
 
 
 @pytest.mark.parametrize("kind", KINDS)

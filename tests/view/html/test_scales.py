@@ -54,5 +54,5 @@ def test_numbers_for_people() -> None:
 def test_an_axis_without_a_unit_is_refused() -> None:
     with pytest.raises(ValueError, match="has no unit"):
         ChartAxis("odds", "")
-    assert ChartAxis("power", "MW").label == "power (MW)" and ChartAxis("power", "MW").amount(386) == "386 MW"
+    assert ChartAxis("power", "MW").label == "power, MW" and ChartAxis("power", "MW").amount(386) == "386 MW"
     assert ChartAxis("NPV", "$", show=dollars).amount(1e9) == "$1 B"
