@@ -11,15 +11,24 @@ from mtia_emu.types import TensorType
 from ..build import NodeBuilder
 from ..graph import Const, Graph, Match, Node, Rewrite
 from ..ops.base import integers
+from .heads import is_normed
 
 
 def unpacked(graph: Graph) -> Graph:
     """Return a graph in which each piece of such a product is one with its own columns of weight and bias.
 
     Heads, and the halves of gated networks, can then be split over ranks; on each the pieces are joined again
-    where that is faster. A product stays whose whole result anything reads.
+    where that is faster. A product stays whose whole result anything reads, and one with a piece that is
+    normed, a latent: that is not split.
     """
-    return graph.rewrite(_apart).prune()
+    slices = [node for node in graph.nodes if node.op == "slice"]
+    whole = {node.inputs[0] for node in slices if is_normed(graph, node.output)}
+    apart = {node.name for node in slices if node.inputs[0] not in whole}
+
+    def rule(node: Node, match: Match) -> Rewrite | None:
+        return _apart(node, match) if node.name in apart else None
+
+    return graph.rewrite(rule).prune() if apart else graph
 
 
 def _apart(node: Node, match: Match) -> Rewrite | None:

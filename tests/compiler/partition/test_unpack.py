@@ -78,3 +78,19 @@ def test_absent_weights_stay_absent() -> None:
     apart = unpacked(gone)
     assert sorted(c.type.shape for c in apart.consts.values()) == [(8, 12), (8, 12), (12, 8)]
     assert not any(c.present for c in apart.consts.values())
+
+
+def test_a_product_with_a_latent_that_is_normed_stays() -> None:
+    """As `kv_a_proj` of multi-head latent attention: a latent for a norm, and a part of keys."""
+    kind, row = TensorType(FP32, (4, 12)), TensorType(FP32, (4, 1))
+    nodes = [
+        Node("all", "matmul", ("x", "w"), ("all",), (TensorType(FP32, (4, 24)),)),
+        columns(0, 12),
+        columns(12, 24),
+        Node("square", "mul", ("s0", "s0"), ("square",), (kind,)),
+        Node("mean", "reduce_mean", ("square",), ("mean",), (row,), {"axes": (1,), "keepdims": True}),
+        Node("y", "mul", ("s0", "mean"), ("y",), (kind,)),
+        Node("z", "mul", ("s12", "y"), ("z",), (kind,)),
+    ]
+    graph = Graph("latent", nodes, {"x": X}, ["z"], {"w": const(8, 24)})
+    assert unpacked(graph) is graph
