@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 from mtia_emu.machine.units.simd import FUNCTIONS
 
@@ -180,7 +181,7 @@ class RoutedRows:
         )
         return tuple(r if s == whole else ONE for s, whole, r in pairs)
 
-    def _joined(self, op: str, attrs: dict[str, object], operands: Sequence[ChoiceRows]) -> ChoiceRows | None:
+    def _joined(self, op: str, attrs: dict[str, Any], operands: Sequence[ChoiceRows]) -> ChoiceRows | None:
         """Apply a function to rows; rows of tokens are repeated for each choice where others are routed."""
         routed = any(x.routed for x in operands)
         values = [self._spread(x) if routed and not (x.routed or x.same) else x.value for x in operands]

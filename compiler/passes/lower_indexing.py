@@ -262,7 +262,8 @@ def _backwards(node: Node, match: Match) -> Rewrite | None:
         return None
     b, shape = building(node, match), match.type_of(node.inputs[0]).shape
     ahead = [(0, shape[axis], 1) if axis in turned else kept for axis, kept in enumerate(bounds)]
-    value = b.add("slice", node.inputs[0], **dict(zip(BOUNDS, zip(*ahead, strict=True), strict=True)))
+    starts, ends, steps = zip(*ahead, strict=True)
+    value = b.add("slice", node.inputs[0], starts=starts, ends=ends, steps=steps)
     for axis in turned:
         value = b.add("gather", value, b.constant(np.arange(*bounds[axis]), INT64.numpy), axis=axis)
     return _become(node, b, value)
