@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,15 @@ from . import collective as cli_collective
 from . import options as o
 from . import sweep as cli_sweep
 from .chips import chips
+from .completion import completion
 from .conformance import conformance
 from .diff import diff
 from .draw import timeline
 from .explain import explain
 from .fleet import fleet
 from .fuzz import fuzz
+from .groups import GREETING
+from .import_ import import_
 from .lists import gpus, zoo
 from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
@@ -46,10 +50,13 @@ MAPPINGS = "mappings"  # what `show --at` prints besides
 
 
 @click.group(
-    cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=CommandGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "-V", "--version", prog_name="mtia-emu")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Compile ONNX models for an MTIA-like accelerator; run the program; read cycles, traffic and joules.
 
     \b
@@ -61,9 +68,10 @@ def main() -> None:
 
     \b
     Exit codes: 0 done, 1 the check failed, 2 something given is wrong.
-    Shell completion: eval "$(_MTIA_EMU_COMPLETE=bash_source mtia-emu)"
-    (or zsh_source, fish_source)
+    Shell completion: mtia-emu completion --install
     """
+    if ctx.invoked_subcommand is None:
+        say(GREETING, nl=False)
 
 
 @main.command(short_help="Time, price and execute a model.")
@@ -126,7 +134,7 @@ def gemm(m: int, k: int, n: int, **flags: Any) -> None:
     """
     from ..zoo.operators import Gemm
 
-    _operator(Gemm(m, k, n, flags["dtype"]), flags)
+    _operator(lambda kind: Gemm(m, k, n, kind), flags)
 
 
 def _refuse_chip(model: str, chip: str | None) -> None:
@@ -178,16 +186,18 @@ def tbe(skew: str, **flags: Any) -> None:
     from ..zoo.operators import Tbe
 
     sizes = {name: flags[name] for name in SIZES}
-    _operator(Tbe(**sizes, kind=flags["dtype"], skew=skew), flags)
+    _operator(lambda kind: Tbe(**sizes, kind=kind, skew=skew), flags)
 
 
-def _operator(operator: Any, flags: dict[str, Any]) -> None:
-    """Write a model of one operator, then run it like any other."""
+def _operator(of: Callable[[str], Any], flags: dict[str, Any]) -> None:
+    """Write a model of one operator, `of` a type, then run it like any other."""
     from .. import api
     from ..sources import operator_source
+    from ..types import FP16
 
     execute = bool(flags["check"] or flags["outputs"])
     chip, options = _chip(flags), o.chosen(flags)
+    operator = of(options.dtype or FP16.name)  # what the chip does not multiply runs as the nearest
     if options.dtype == "int8":  # the model itself is in int8, and not to be quantised
         options = replace(options, dtype=None)
     seed = options.seed if execute else None
@@ -320,6 +330,7 @@ def _gpu(name: str) -> str | None:
 
 main.add_command(chips)
 main.add_command(gpus)
+main.add_command(import_)
 main.add_command(zoo)
 main.add_command(explain)
 main.add_command(diff)
@@ -330,6 +341,7 @@ main.add_command(train)
 main.add_command(fleet)
 main.add_command(plan)
 main.add_command(serve)
+main.add_command(completion)
 
 
 if __name__ == "__main__":
