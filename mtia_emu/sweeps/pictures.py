@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..results.report import Joules
 from ..sums import add_up
 from ..view import units
-from ..view.plot import figure
+from ..view.plot import figure, write_title
 from ..view.text import clean, shorten
 from .labels import SCALED, label_of, name_of
 from .row import GROUP_FIELDS, Row
@@ -233,7 +233,7 @@ def roofline(study: Study, path: Path, point: int = -1, model: str | None = None
             )
         _roofs(axes, spots, peak, dram)
         _gpu_spot(axes, study, model)
-        axes.set_title(f"{_short(model, 32)}, {label(study, row)}", loc="left", weight="bold")
+        write_title(axes, f"{_short(model, 64)}, {label(study, row)}")
         axes.set_xlabel("arithmetic intensity (MAC per DRAM byte)")
         axes.set_ylabel("achieved rate (MAC/s)")
         canvas.legend(loc="outside right upper")
