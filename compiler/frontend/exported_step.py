@@ -29,11 +29,11 @@ def _inferred_note(graph: Graph, inferred: Mapping[str, str]) -> Iterator[str]:
     """Say which next values were inferred, by the largest of them."""
     if inferred:
         new = max(inferred, key=lambda name: graph.type_of(name).size)
-        more = ", ..." if len(inferred) > 1 else ""
+        shown = f"%{new} of %{inferred[new]}" + (", ..." if len(inferred) > 1 else "")
         yield (
             f"a training step: {len(inferred)} outputs are taken as next values of the inputs that "
-            f"arithmetic makes them of (%{new} of %{inferred[new]}{more}); they lie in the inputs' memory, and keep "
-            "their own type where the model runs in a narrower one"
+            f"arithmetic makes them of ({shown}); they lie in the inputs' memory, and keep their "
+            "own type where the model runs in a narrower one"
         )
 
 
