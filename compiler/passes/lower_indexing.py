@@ -16,6 +16,7 @@ from ..build import NodeBuilder
 from ..graph import Match, Node, Rewrite, Skip
 from ..ops.base import integer
 from .base import Rule, Rules, building, too_many
+from .lower_sampling import lower_grid_sample
 
 Array = np.ndarray[Any, Any]
 BOUNDS = ("starts", "ends", "steps")  # of a slice, a value an axis
@@ -28,9 +29,10 @@ class LowerIndexing(Rules):
 
     GatherND and GatherElements become a gather of rows by one index, which is worked out before; ScatterND
     whose constant indices name a box of its operand becomes slices around what is written, and other scatters
-    change rows by one index; a slice that goes backwards is a gather; a one-hot is a
-    comparison with places counted; the first elements of long rows are those of their pieces' first ones; a
-    running sum or product adds what stands 1, 2, 4, ... places before. What has fewer than `least` elements
+    change rows by one index; a slice that goes backwards is a gather, and so is sampling by a grid, of what
+    is around each place; a one-hot is a comparison with places counted; the first elements of long rows are
+    those of their pieces' first ones; a running sum or product adds what stands 1, 2, 4, ... places before.
+    What has fewer than `least` elements
     for each time that this goes over them stays on a core, which takes less time than launches.
     """
 
@@ -350,6 +352,7 @@ _RULES = {
     "cumsum": _running,
     "gather_elements": _gather_elements,
     "gather_nd": _gather_nd,
+    "grid_sample": lower_grid_sample,
     "one_hot": _one_hot,
     "scatter_elements": _scatter_elements,
     "scatter_nd": _scatter_box,
