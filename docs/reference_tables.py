@@ -120,6 +120,13 @@ def commands() -> str:
     )
 
 
+def exits() -> str:
+    """Return the exit codes."""
+    from mtia_emu.cli.output import EXITS
+
+    return table(["code", "when"], [[f"`{code}`", when] for code, when in EXITS.items()])
+
+
 def settings() -> str:
     """Return the environment variables."""
     from mtia_emu.settings import FLAGS
@@ -229,5 +236,5 @@ def _csv(path: Path) -> list[dict[str, str]]:
 
 SECTIONS: dict[str, Callable[[], str]] = {
     f.__name__.replace("_", "-"): f
-    for f in (chips, gpus, ops, commands, settings, cli, passes, markings, stages, systolic)
+    for f in (chips, gpus, ops, commands, exits, settings, cli, passes, markings, stages, systolic)
 }

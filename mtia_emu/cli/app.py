@@ -17,12 +17,14 @@ from . import collective as cli_collective
 from . import options as o
 from . import sweep as cli_sweep
 from .chips import chips
+from .completion import completion
 from .conformance import conformance
 from .diff import diff
 from .draw import timeline
 from .explain import explain
 from .fleet import fleet
 from .fuzz import fuzz
+from .groups import GREETING
 from .lists import gpus, zoo
 from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
@@ -46,10 +48,13 @@ MAPPINGS = "mappings"  # what `show --at` prints besides
 
 
 @click.group(
-    cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=CommandGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, "-V", "--version", prog_name="mtia-emu")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Compile ONNX models for an MTIA-like accelerator; run the program; read cycles, traffic and joules.
 
     \b
@@ -61,9 +66,10 @@ def main() -> None:
 
     \b
     Exit codes: 0 done, 1 the check failed, 2 something given is wrong.
-    Shell completion: eval "$(_MTIA_EMU_COMPLETE=bash_source mtia-emu)"
-    (or zsh_source, fish_source)
+    Shell completion: mtia-emu completion --install
     """
+    if ctx.invoked_subcommand is None:
+        say(GREETING, nl=False)
 
 
 @main.command(short_help="Time, price and execute a model.")
@@ -330,6 +336,7 @@ main.add_command(train)
 main.add_command(fleet)
 main.add_command(plan)
 main.add_command(serve)
+main.add_command(completion)
 
 
 if __name__ == "__main__":

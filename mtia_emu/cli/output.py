@@ -17,6 +17,7 @@ from .. import settings
 from ..errors import UserError
 from ..processes import end_tidily, leave_current_folder
 from . import answers
+from .groups import grouped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
 EXIT_CHECK_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXITS = {  # code: when, as docs/reference/settings.md lists them
+    0: "all went well",
+    EXIT_CHECK_FAILED: "a check failed: an output beyond tolerance (`--check` of `run`, `gemm`, `tbe` and "
+    "`train`), a pass that changes results (`opt`), a fault that was found (`fuzz`), a test that failed "
+    "(`conformance`)",
+    EXIT_USER_ERROR: "something given is wrong, or a file cannot be written: one line on standard error says "
+    "what, where, and what would be right",
+    EXIT_INTERRUPTED: "interrupted by Ctrl-C",
+    143: "ended by a signal: 128 and its number, 15 of SIGTERM",
+}
 LONGEST = 10_000  # characters of an error
 # Objects that are made between two searches for circles of them: loading code makes many, and few circles.
 RARELY = (100_000, 50, 100)
@@ -37,6 +48,13 @@ Tick = Callable[[str, int, int], None]
 
 class CommandGroup(click.Group):
     """The command group: what is the user's to mend ends as a line and exit code 2, never a traceback."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by who uses them."""
+        for title, names in grouped(self.list_commands(ctx)).items():
+            rows = [(name, self.commands[name].get_short_help_str(80)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

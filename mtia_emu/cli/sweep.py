@@ -16,7 +16,9 @@ from . import options as o
 from .output import console, say
 
 if TYPE_CHECKING:
+    from ..sweeps.row import Row
     from ..sweeps.run import Progress
+    from ..sweeps.spec import Spec
     from ..sweeps.store import Store
     from ..sweeps.study import Study
 
@@ -226,6 +228,9 @@ def _summary(store: Store) -> None:
         rows = [["point", "-", *(str(row.index) for row in best.values())]]
         rows += [[name, *(_cell(values[name]) for values in records)] for name in names]
         print_table("best in each objective", ["", *columns], rows, console())
+        say("the best points again:")
+        for row in {row.index: row for row in best.values()}.values():
+            _commands(study.spec, row)
     _moves(study)
     if study.failures:
         print_table(
@@ -234,6 +239,14 @@ def _summary(store: Store) -> None:
             [[str(n), why] for why, n in study.failures[:BEST_SHOWN]],
             console(),
         )
+
+
+def _commands(spec: Spec, row: Row) -> None:
+    """Print the commands that do a point again, a line each."""
+    from ..sweeps.again import commands
+
+    for name, text in commands(spec, row).items():
+        say(f"{row.index} {name}: {text}")
 
 
 def _moves(study: Study) -> None:
@@ -292,6 +305,9 @@ def _cell(value: Any) -> str:
     help="Write all rows as CSV; texts that look like formulas get an apostrophe.",
 )
 @click.option(
+    "--commands", "again", is_flag=True, help="Print the command that does each point again, a line a model."
+)
+@click.option(
     "--parquet", "parquet_file", metavar="FILE", callback=o.target, help="Write all rows as Parquet."
 )
 def report(store: str, **flags: Any) -> None:
@@ -304,6 +320,7 @@ def report(store: str, **flags: Any) -> None:
       mtia-emu report sweep.db -o front.svg --x area_mm2 --y decode.seconds
       mtia-emu report sweep.db -o roofline.png --picture roofline --point 12
       mtia-emu report sweep.db --csv rows.csv --parquet rows.parquet
+      mtia-emu report sweep.db --commands
     """
     from ..sweeps.export import write_csv, write_parquet
     from ..sweeps.store import read
@@ -318,7 +335,10 @@ def report(store: str, **flags: Any) -> None:
             write_parquet(opened, flags["parquet_file"])
         if target is not None:
             _draw(opened, target, flags)
-        if not (target or flags["csv_file"] or flags["parquet_file"]):
+        if flags["again"]:
+            for row in opened.rows():
+                _commands(opened.spec, row)
+        if not (flags["again"] or target or flags["csv_file"] or flags["parquet_file"]):
             _summary(opened)
 
 

@@ -9,7 +9,9 @@ from typing import IO, Any
 
 from ..errors import UserError
 from ..files.writing import write_atomic
-from .row import columns, record
+from .again import commands
+from .row import Row, columns, record
+from .spec import Spec
 from .store import Store
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with what a spreadsheet's formula can begin
@@ -18,18 +20,29 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with what a spreadsheet's formula 
 def write_csv(store: Store, path: str | os.PathLike[str]) -> None:
     """Write all rows as CSV; what a row does not have is empty, numbers are exact, texts are `inert`."""
     spec = store.spec
+    names = exported(spec)
 
     def fill(file: IO[bytes]) -> None:
         text = io.TextIOWrapper(
             file, encoding="utf-8", errors="backslashreplace", newline="", write_through=True
         )
-        writer = csv.DictWriter(text, columns(spec), lineterminator="\n")
-        writer.writerow({name: inert(name) for name in columns(spec)})
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writerow({name: inert(name) for name in names})
         for row in store.rows():
-            writer.writerow({name: inert(value) for name, value in record(row, spec).items()})
+            writer.writerow({name: inert(value) for name, value in exported_row(row, spec).items()})
         text.detach()
 
     write_atomic(path, fill)
+
+
+def exported(spec: Spec) -> list[str]:
+    """Return the names of all columns: a row's, then each model's command that does the point again."""
+    return [*columns(spec), *(f"{m.name}.command" for m in spec.model)]
+
+
+def exported_row(row: Row, spec: Spec) -> dict[str, Any]:
+    """Return a row as one flat mapping over the columns."""
+    return record(row, spec) | {f"{name}.command": text for name, text in commands(spec, row).items()}
 
 
 def inert(value: Any) -> Any:
@@ -45,8 +58,8 @@ def write_parquet(store: Store, path: str | os.PathLike[str]) -> None:
     except ImportError:
         raise UserError("Parquet needs pyarrow: pip install 'mtia-emu[sweep]'; or use --csv") from None
     spec = store.spec
-    records = [record(row, spec) for row in store.rows()]
-    data = {name: _column([r[name] for r in records]) for name in columns(spec)}
+    records = [exported_row(row, spec) for row in store.rows()]
+    data = {name: _column([r[name] for r in records]) for name in exported(spec)}
     table = pyarrow.table(data)
     write_atomic(path, lambda file: pyarrow.parquet.write_table(table, file))
 

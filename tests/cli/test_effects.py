@@ -419,6 +419,8 @@ CASES: dict[tuple[str, str], Case] = {
     ("sweep", "--state"): Case(SWEEP, "--state cold", "--state warm", printed),
     ("sweep", "--output"): Case(SWEEP, "", "-o {o}/t.db", named),
     ("sweep", "--resume"): Case(SWEEP.replace("{o}/s.db", "{f}/r.db"), "", "--resume", ended, (True, False)),
+    ("completion", "--install"): Case("completion bash", "", "--install", named),
+    ("report", "--commands"): Case(REPORT, "", "--commands", printed),
     ("report", "--output"): Case(REPORT, "", "-o {o}/r.svg", named),
     ("report", "--picture"): Case(REPORT + " -o {o}/r.svg", "--picture pareto", "--picture energy", files),
     ("report", "--x"): Case(REPORT + " -o {o}/r.svg", "", "--x joules", files),
@@ -618,8 +620,10 @@ def save(path: Path, nodes: Any, weights: Any, inputs: Any, outputs: Any, *, dom
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
 
 
-def invoke(words: str, folder: Path) -> Any:
-    return CliRunner().invoke(main, shlex.split(words.replace("{f}", str(folder))))
+def invoke(words: str, folder: Path, home: Path | None = None) -> Any:
+    """Run a command; `home` is the user's folder, where it is one that writes there."""
+    env = {"HOME": str(home), "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""} if home is not None else None
+    return CliRunner().invoke(main, shlex.split(words.replace("{f}", str(folder))), env=env)
 
 
 @pytest.fixture(scope="module")
@@ -630,7 +634,8 @@ def see(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
     def run(words: str) -> Seen:
         if words not in known:
             folder = tmp_path_factory.mktemp("o")
-            done = invoke(words.replace("{o}", str(folder)), given)
+            home = folder if words.startswith("completion ") else None
+            done = invoke(words.replace("{o}", str(folder)), given, home)
             assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
             told = (text.replace(str(folder), "o") for text in (done.stdout, done.stderr))
             known[words] = Seen(done.exit_code, *told, folder)

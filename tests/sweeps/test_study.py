@@ -20,9 +20,9 @@ from hypothesis.extra import numpy as arrays
 from mtia_emu.errors import UserError
 from mtia_emu.sweeps import pictures
 from mtia_emu.sweeps.evaluate import make_job
-from mtia_emu.sweeps.export import inert, write_csv, write_parquet
+from mtia_emu.sweeps.export import exported, inert, write_csv, write_parquet
 from mtia_emu.sweeps.page import embedded, page, write_page
-from mtia_emu.sweeps.row import OK, Row, columns, metric_columns
+from mtia_emu.sweeps.row import OK, Row, metric_columns
 from mtia_emu.sweeps.spec import make_spec
 from mtia_emu.sweeps.store import Store, create
 from mtia_emu.sweeps.study import Study, explained, pareto
@@ -154,10 +154,10 @@ def test_tables_hold_every_row_in_canonical_order(store: Store, tmp_path: Path) 
     write_parquet(store, tmp_path / "r.parquet")
     with (tmp_path / "r.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == columns(store.spec) and [r["point"] for r in rows] == [str(i) for i in range(17)]
+    assert list(rows[0]) == exported(store.spec) and [r["point"] for r in rows] == [str(i) for i in range(17)]
     assert float(rows[3]["seconds"]) == 1.0 and rows[16]["seconds"] == "" and HOSTILE in rows[16]["reason"]
     frame = pandas.read_parquet(tmp_path / "r.parquet")
-    assert list(frame) == columns(store.spec) and frame["seconds"].notna().sum() == 16
+    assert list(frame) == exported(store.spec) and frame["seconds"].notna().sum() == 16
     assert frame["seconds"].tolist()[:16] == [float(r["seconds"]) for r in rows[:16]]
 
 
