@@ -13,6 +13,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     derivatives,
     elementwise,
     embedding_bag,
+    encoders,
     expert_matmul,
     experts,
     first_equal,

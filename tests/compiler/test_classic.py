@@ -179,7 +179,50 @@ def tree_ensemble_classifier(rng: Rng) -> Case:
     return case.give(rows_with_gaps(rng))
 
 
+def imputer(rng: Rng) -> Case:
+    count = pick(rng, 1, 5)
+    if rng.integers(2):
+        x = rng.integers(-2, 3, (4, 5))
+        case = Case(
+            "Imputer", domain=ML, imputed_value_int64s=list(range(7, 7 + count)), replaced_value_int64=1
+        )
+        return case.give(x)
+    gap = pick(rng, float("nan"), 2.0)
+    x = np.where(rng.integers(2, size=(4, 5)), f32(rng, 4, 5), np.float32(gap))
+    case = Case("Imputer", domain=ML, imputed_value_floats=numbers(rng, count), replaced_value_float=gap)
+    return case.give(x.astype(np.float32))
+
+
+def feature_vectorizer(rng: Rng) -> Case:
+    case = Case("FeatureVectorizer", domain=ML, inputdimensions=[2, 3])
+    return case.give(f32(rng, 4, 2)).give(f32(rng, 4, 3))
+
+
+def one_hot_encoder(rng: Rng) -> Case:
+    kinds = rng.permutation(9)[:4].tolist()
+    x = rng.integers(0, 9, (4, 3))
+    return Case("OneHotEncoder", domain=ML, cats_int64s=kinds).give(
+        x if rng.integers(2) else x.astype(np.float32)
+    )
+
+
+def label_encoder(rng: Rng) -> Case:
+    keys, x = rng.permutation(9)[:4], rng.integers(0, 9, (4, 3))
+    attrs: dict[str, Any] = {"keys_int64s": keys.tolist()}
+    if rng.integers(2):
+        attrs, x = {"keys_floats": [k + 0.5 for k in keys.tolist()]}, (x + 0.5).astype(np.float32)
+    if rng.integers(2):
+        attrs |= {"values_floats": numbers(rng, 4), "default_float": 2.5}
+    else:
+        attrs |= {"values_int64s": [5, 1 << 40, 7, 8]}
+    return Case("LabelEncoder", domain=ML, **attrs).give(x)
+
+
 MAKERS: list[Maker] = [
+    imputer,
+    feature_vectorizer,
+    one_hot_encoder,
+    label_encoder,
     scaler,
     normalizer,
     normalizer_of_positive_rows,
