@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def open_model(
         with _module_source(model, dims) as source:
             yield source
         return
-    model = str(model)
+    model = _spelt(model)
     if model.startswith(HF):
         with _checkpoint_source(model, dims, execute_seed) as source:
             yield source
@@ -154,11 +155,17 @@ def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
 
 def is_program(model: Model) -> bool:
     """Return whether `model` names a compiled program rather than a model."""
-    return (
-        not isinstance(model, TorchModel)
-        and not str(model).startswith(WRITTEN)
-        and is_program_file(Path(model))
-    )
+    if isinstance(model, TorchModel) or (name := _spelt(model)).startswith(WRITTEN):
+        return False
+    return is_program_file(Path(name))
+
+
+def _spelt(model: str | Path) -> str:
+    """Return the text that names a model; raise `UserError` for a value that names none."""
+    if not isinstance(model, str | os.PathLike):
+        right = "a file, zoo:NAME, hf:FOLDER or TorchModel(module, args)"
+        raise UserError(f"a model is not a value of {type(model).__name__} (right: {right})")
+    return str(model)
 
 
 def _file_source(model: str, dims: Mapping[str, int]) -> Source:

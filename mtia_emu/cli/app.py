@@ -25,6 +25,7 @@ from .explain import explain
 from .fleet import fleet
 from .fuzz import fuzz
 from .groups import GREETING
+from .import_ import import_
 from .lists import gpus, zoo
 from .opt import opt
 from .output import CommandGroup, deliver, progress, say, say_notes
@@ -326,6 +327,7 @@ def _gpu(name: str) -> str | None:
 
 main.add_command(chips)
 main.add_command(gpus)
+main.add_command(import_)
 main.add_command(zoo)
 main.add_command(explain)
 main.add_command(diff)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 GROUPS = {  # who asks what, and by which commands
     "A model on a chip": ("run", "explain", "diff", "gemm", "tbe", "timeline", "zoo", "gpus"),
-    "Architects: which chip to build": ("chips", "area", "sweep", "report"),
+    "Architects: which chip to build": ("chips", "import", "area", "sweep", "report"),
     "Compiler engineers: passes, programs, faults": (
         "show",
         "opt",

@@ -54,5 +54,7 @@ def test_what_is_wrong_is_said() -> None:
         mtia_emu.run(TorchModel(network(), torch.ones(4, 64)))
     with pytest.raises(UserError, match="torch cannot export it"):
         mtia_emu.run(TorchModel(network(), (torch.ones(4, 63),)))
+    with pytest.raises(UserError, match=r"value of Network .right: .*TorchModel"):
+        mtia_emu.run(network())
     with pytest.raises(UserError, match="dims"):
         mtia_emu.run(model, dims={"batch": 4})

@@ -102,6 +102,20 @@ def write_model(path: Path, width: int = 8) -> None:
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
 
 
+CHECKPOINT = """{"model_type": "qwen3", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4,
+"intermediate_size": 64, "vocab_size": 64}"""
+ARRAY = """[general]
+run_name = scale
+[architecture_presets]
+ArrayHeight = 8
+ArrayWidth = 8
+IfmapSramSzkB = 64
+FilterSramSzkB = 64
+OfmapSramSzkB = 64
+Dataflow = ws
+[run_presets]
+InterfaceBandwidth = CALC
+"""
 SPEC = """chip = "tiny"
 objectives = ["seconds", "joules", "area_mm2", "dollars"]
 gpu = "h100-sxm"
@@ -136,6 +150,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("entry_points.txt", "[mtia_emu.passes]\nmine = mine:Mine\n"),
     ):
         (path / "package" / "mine-1.dist-info" / name).write_text(text, encoding="utf-8")
+    (path / "Qwen3-8B").mkdir()
+    (path / "Qwen3-8B" / "config.json").write_text(CHECKPOINT, encoding="utf-8")
+    (path / "scale.cfg").write_text(ARRAY, encoding="utf-8")
+    (path / "alexnet.csv").write_text("Layer, M, N, K,\nfc, 1, 64, 64,\n", encoding="utf-8")
     np.savez(path / "io.npz", **{"in:x": np.ones((4, 8), np.float32)})
     return path
 
