@@ -160,6 +160,20 @@ def is_program(model: Model) -> bool:
     return is_program_file(Path(name))
 
 
+def training_dims(model: str, dims: Mapping[str, int]) -> dict[str, int]:
+    """Return dimensions for training: a decoder's logits are those of all tokens, not of the last."""
+    if model.startswith(ZOO):
+        from . import zoo
+
+        return zoo.training_dims(model[len(ZOO) :], dims)
+    if model.startswith(HF):
+        from .checkpoints import open_checkpoint
+        from .zoo.llama import SCORED
+
+        return {SCORED: open_checkpoint(model[len(HF) :], dims).dims["seq"], **dims}
+    return dict(dims)
+
+
 def _spelt(model: str | Path) -> str:
     """Return the text that names a model; raise `UserError` for a value that names none."""
     if not isinstance(model, str | os.PathLike):
