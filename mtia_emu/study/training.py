@@ -235,6 +235,7 @@ def _on_system(
         machine.system,
         machine.chip,
         lambda graph: _compiled(source, graph, machine.chip, step.recipe.precision, tick).program,
+        {(0, 0): compiled.program},
     )
     return _Timed(
         report,

@@ -20,7 +20,7 @@ def trained(model: str = "llama-tiny", **more: Any) -> Training:
 @pytest.mark.parametrize(
     ("model", "more"),
     [
-        ("resnet-tiny", {"dims": {"batch": 4}, "parallel": "dp=4", "optimizer": "adam"}),
+        ("resnet-tiny", {"dims": {"batch": 2}, "parallel": "dp=2", "optimizer": "sgd"}),
         ("llama-tiny", {"parallel": "dp=2,tp=2", "zero": True}),
     ],
 )
