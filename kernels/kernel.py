@@ -31,12 +31,14 @@ def unmemoised(kind: str, key: Hashable, chip: Chip, work: Callable[[Chip], Any]
 class KernelCall:
     """What a kernel is called with: its operands as they lie in memory, and what else it needs, by name.
 
-    All that its block depends on besides the chip: equal calls have equal blocks.
+    All that its block depends on besides the chip: equal calls have equal blocks. `stage_bytes` of SRAM may
+    be taken to stage operands in; 0: the share that is kept for that on every chip.
     """
 
     inputs: tuple[Operand, ...]
     outputs: tuple[Operand, ...]
     named: tuple[tuple[str, Any], ...] = ()
+    stage_bytes: int = 0
 
     @property
     def params(self) -> dict[str, Any]:
@@ -56,6 +58,7 @@ class Kernel:
     summary: str = ""
     reads_views: bool = False  # any strided view of memory; else packed ones
     writes_views: bool = False
+    stages_both: bool = False  # goes through SRAM with two operands in DRAM, by as few slabs as there is room
     shares_launch: bool = False  # may run on some rows of the grid, beside others; else alone
     copies: bool = (
         False  # its result is its one operand, moved: whoever makes that may write the place itself

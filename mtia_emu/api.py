@@ -339,6 +339,7 @@ def explain(
     """
     from .study.accelerator import GraphModel
     from .study.explainer import explain_program
+    from .study.sensitivity import varied
 
     chosen = Options.of(**options)
     if isinstance(model, Program) or is_program(model):
@@ -355,7 +356,8 @@ def explain(
             fused=compiled.fused,
             lookups=lambda program: example_lookups(source, program),
         )
-        return explain_program(compiled.program, loaded, again, what_if=what_if, progress=progress)
+        vary = varied(chip or DEFAULT_CHIP, settings)
+        return explain_program(compiled.program, loaded, again, vary=vary, what_if=what_if, progress=progress)
 
 
 def reference(gpu: str | Machine | None, mode: Mode = SERVING) -> Machine | None:

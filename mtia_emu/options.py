@@ -168,9 +168,9 @@ class Options:
         variants=(
             Variant(
                 "operator",
-                "fp16",
+                None,
                 "Type of the operands: fp16, bf16, fp32, int8; of a product also fp8_e4m3 or another float "
-                "of 8 bits.",
+                "of 8 bits.  [default: fp16, or the nearest that the chip multiplies]",
             ),
         ),
     )
@@ -210,6 +210,7 @@ class Options:
         'or "LAYER: MAPPING; ...". A layer may be a pattern, as in "*.q_proj".  [default: none is fixed]',
         "compile",
         "operator",
+        "workload",
         metavar="FILE.toml|TEXT",
         decides=("emit",),
     )

@@ -12,7 +12,7 @@ import pytest
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 sys.path.insert(0, str(DOCS))
 
-from accuracy import gpu_bands, gpu_fit, gpu_second, score, tables  # noqa: E402
+from accuracy import gpu_bands, gpu_constants, gpu_fit, gpu_second, gpu_tasks, score, tables  # noqa: E402
 
 from mtia_emu.gpu import load_gpu  # noqa: E402
 
@@ -38,17 +38,17 @@ def test_half_of_the_groups_is_fitted_and_no_group_is_in_both() -> None:
 
 
 def test_every_fitted_key_is_one_of_the_facts_within_its_bounds() -> None:
-    for key, (low, high) in gpu_fit.BOUNDS.items():
+    for key, (low, high) in gpu_constants.BOUNDS.items():
         facts = load_gpu("a100-sxm-80gb" if key == "gemv_latency_s" else "b200")  # B200 has no such kernel
-        assert low * 0.999 <= gpu_fit.get(facts, key) <= high * 1.001, key
-        assert low < gpu_fit.START[key] < high
-        assert gpu_fit.get(gpu_fit.put(facts, {key: low}), key) == low
+        assert low * 0.999 <= gpu_constants.get(facts, key) <= high * 1.001, key
+        assert low < gpu_constants.START[key] < high
+        assert gpu_constants.get(gpu_constants.put(facts, {key: low}), key) == low
 
 
 def test_a_fit_finds_the_constants_that_made_the_data() -> None:
     pytest.importorskip("scipy")
     facts = load_gpu("h100-sxm")
-    true = gpu_fit.put(facts, {"links.latency_s": 7e-6, "links.efficiency": 0.6})
+    true = gpu_constants.put(facts, {"links.latency_s": 7e-6, "links.efficiency": 0.6})
     from mtia_emu.gpu.collectives import seconds
 
     size, gpus = np.geomspace(1e3, 1e9, 60), np.tile([2, 4, 8], 20)
@@ -59,7 +59,7 @@ def test_a_fit_finds_the_constants_that_made_the_data() -> None:
             seconds(at.links, "all_reduce", size, gpus) / seconds(true.links, "all_reduce", size, gpus)
         )  # type: ignore[attr-defined]
 
-    found = gpu_fit.fit(facts, gpu_fit.Task(("links.latency_s", "links.efficiency"), residuals, "made up"))
+    found = gpu_fit.fit(facts, gpu_tasks.Task(("links.latency_s", "links.efficiency"), residuals, "made up"))
     assert found["links.latency_s"] == pytest.approx(7e-6, rel=0.02)
     assert found["links.efficiency"] == pytest.approx(0.6, rel=0.02)
 
@@ -75,9 +75,10 @@ def test_another_collector_of_h100_is_in_the_bands_and_in_the_constants() -> Non
         and 1.6 < wide[1] < 2.0
         and gpu_bands.spread("a100-sxm-40gb", "short_matmul")[1] < 1.2
     )
-    facts, task = load_gpu("h100-sxm"), gpu_fit.tf32_task()
+    facts, task = load_gpu("h100-sxm"), gpu_tasks.tf32_task()
     ratio = np.exp(task.residuals(facts))
-    worse = np.exp(task.residuals(gpu_fit.put(facts, {"rates.tf32.efficiency": facts.rates.bf16.efficiency})))
+    worse_facts = gpu_constants.put(facts, {"rates.tf32.efficiency": facts.rates.bf16.efficiency})
+    worse = np.exp(task.residuals(worse_facts))
     assert 0.95 < np.median(ratio) < 1.05 and np.median(worse) < np.median(ratio)
 
 

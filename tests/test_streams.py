@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import math
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from mtia_emu.errors import UserError
 from mtia_emu.machine.units.cache import Cache, CacheShape
 from mtia_emu.streams import Histogram, Zipf, draw, histogram, histogram_names, parse, spread
-from mtia_emu.streams.routing import included, loads
+from mtia_emu.streams.routing import included, loads, reached
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared/reference/mtia/embedding_trace_static_cache_hit.csv"
 TRACES = {
@@ -211,3 +213,26 @@ def test_many_rows_take_no_time() -> None:
     begun = time.process_time()
     assert sum(loads("zipf:1.1", 1 << 20, 256, 8)) == 8 << 20
     assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize(("experts", "each", "ranks"), [(8, 2, 2), (256, 8, 32), (8, 8, 4), (6, 1, 3)])
+def test_rows_reach_parts_of_equal_experts_by_the_hypergeometric_law(
+    experts: int, each: int, ranks: int
+) -> None:
+    none = math.comb(experts - experts // ranks, each) / math.comb(experts, each)
+    assert reached("uniform", experts, each, ranks) == pytest.approx([1 - none] * ranks, rel=1e-4)
+
+
+def test_rows_reach_parts_as_drawn_subsets_do() -> None:
+    """All subsets of 3 of 6 experts, each by the product of its odds."""
+    chance = np.minimum(included(parse("zipf:1.1"), 6, 3), 1 - 1e-9)
+    odds = chance / (1 - chance)
+    weight = {s: math.prod(odds[i] for i in s) for s in itertools.combinations(range(6), 3)}
+    right = [
+        sum(w for s, w in weight.items() if {2 * r, 2 * r + 1} & set(s)) / sum(weight.values())
+        for r in range(3)
+    ]
+    assert reached("zipf:1.1", 6, 3, 3) == pytest.approx(right) and right == sorted(right, reverse=True)
+    assert sum(reached("zipf:1.1", 6, 3, 6)) == pytest.approx(3), "a part each: a row's experts"
+    with pytest.raises(UserError, match="in 4 equal parts"):
+        reached("uniform", 6, 3, 4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from mtia_emu.kernels.builder import NoRoom, TooLarge
@@ -20,7 +20,7 @@ from .beside import SELDOM, BlockSource, Run, moments
 from .beside import launches as runs
 from .choice import ESTIMATED, Tuning
 from .launches import Launches
-from .place import Placement
+from .place import SCRATCH_SHARE, Placement
 from .split import split
 from .steps import Schedule, Step
 from .views import View
@@ -65,10 +65,17 @@ class _Calls:
         if (weight := kernel.weight) is not None and step.inputs[weight].buffer in self.packed:
             inputs[weight] = replace(inputs[weight], tiled=True)
         outputs = [self._operand(v, written=True) for v in step.outputs]
-        call = KernelCall(tuple(inputs), tuple(outputs), step.params)
+        far = kernel.stages_both and all(x.space.off_chip for x in inputs[:2])
+        call = KernelCall(tuple(inputs), tuple(outputs), step.params, self._vacant if far else 0)
         fixed = self.tuning.fixed.of(step) if kernel.mapped else ""
         key = (step.kernel, call, fixed) if fixed else (step.kernel, call)
         return BlockSource(key, partial(self._block, step, key, fixed))
+
+    @cached_property
+    def _vacant(self) -> int:
+        """Return the bytes of SRAM that no buffer takes, at least those that are kept for kernels."""
+        sram = self.chip.sram.bytes
+        return max(sram // SCRATCH_SHARE, sram - self.placement.sram_bytes)
 
     def _operand(self, view: View, *, written: bool) -> Operand:
         space = self.placement.space[view.buffer]

@@ -27,6 +27,11 @@ class FixedMappings:
     texts: tuple[tuple[str, str], ...] = ()
     source: str = ""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the file that the texts were read from, if any."""
+        return (Path(self.source),) if self.source.endswith(SUFFIX) else ()
+
     def of(self, step: Step) -> str:
         """Return the text for a step: of its own name before patterns, the first of these; "" without one."""
         for pattern, text in self.texts:

@@ -85,10 +85,10 @@ def read_ahead(launched: Launches, placement: Placement, memoise: Memoise) -> Ah
 
 def _limit(chip: Chip, placement: Placement, blocks: Sequence[Block]) -> int:
     """Return how much of SRAM buffers may take: not what kernels stage in, nor a cache that is used."""
-    room = chip.sram.bytes - chip.sram.bytes // SCRATCH_SHARE
+    scratch = max((b.scratch_bytes for b in blocks), default=0)
+    room = chip.sram.bytes - max(chip.sram.bytes // SCRATCH_SHARE, scratch)
     if not any(map(looks_up, blocks)):
         return room
-    scratch = max(b.scratch_bytes for b in blocks)
     resident = placement.resident_bytes
     cache = chip.sram.cache_bytes(placement.sram_bytes - resident + scratch, resident)
     granules = chip.sram.bytes // chip.sram.granule_bytes * chip.sram.granule_bytes

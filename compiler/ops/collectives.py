@@ -13,9 +13,10 @@ from mtia_emu.types import CopyWork, TensorType
 
 from ..graph import Attrs
 from .backward import no_gradient
-from .base import Array, Arrays, Count, Op, Types, array, axis_of, integer, need, register
+from .base import Array, Arrays, Count, Op, Types, array, axis_of, index_dtype, integer, need, register
 
-COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send")
+ROUTED = ("dispatch", "combine")  # between rows and the experts that they go to
+COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send", *ROUTED)
 _SHARED = ("axes", "size")
 
 
@@ -80,6 +81,41 @@ def _all_to_all(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     return (np.concatenate([part] * size, axis=integer(attrs, "join")),)
 
 
+def _infer_dispatch(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    x, chosen = need(types[0]), need(types[1])
+    index_dtype(chosen)
+    _experts_each(attrs)
+    if x.rank != 2 or chosen.rank != 2 or x.shape[0] not in (chosen.shape[0], chosen.size):
+        raise UserError(f"{x} has neither a row a token of {chosen} nor one for each of its experts")
+    return _gathered(types[:1], attrs)
+
+
+def _experts_each(attrs: Attrs) -> int:
+    """Return how many experts a rank has."""
+    experts, size = integer(attrs, "experts"), _size(attrs)
+    if experts < size or experts % size:
+        raise UserError(f"{experts} experts do not divide among {size} ranks")
+    return experts // size
+
+
+def sent_to(x: Array, chosen: Array, rank: int, attrs: Attrs) -> Array:
+    """Return what of rows x goes to a rank: those of which an expert is there, zeros in place of others."""
+    own = _experts_each(attrs)
+    there = (chosen % integer(attrs, "experts")) // own == rank
+    wanted = there.any(axis=1) if len(x) == len(chosen) else there.reshape(-1)
+    return np.where(wanted[:, None], x, np.zeros((), x.dtype))
+
+
+def _dispatch(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
+    part = sent_to(array(arrays[0]), array(arrays[1]), 0, attrs)
+    return (np.concatenate([part] * _size(attrs)),)
+
+
+def _combine_type(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:
+    _experts_each(attrs)
+    return _scattered(types, attrs)
+
+
 def _send(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     return (array(arrays[0]),)
 
@@ -109,5 +145,35 @@ for _name, _text, _infer, _reference, _own in (
     ("send", "x, for the next stage of a pipeline", _same, _send, ("size",)),
 ):
     register(Op(_name, _text, (1, 1), _infer, _reference, _count, _own, stored=True))
+
+register(
+    Op(
+        "dispatch",
+        "all ranks' rows x one after the other along `dim`, zeros in place of those that go to no expert of "
+        "a rank: rows go where one of their choices, of chosen [tokens, each], is, and each rank has as many "
+        "`experts` as others; `law` is how popular these are",
+        (2, 2),
+        _infer_dispatch,
+        _dispatch,
+        _count,
+        (*_SHARED, "dim", "experts", "each"),
+        ("law",),
+        stored=True,
+    )
+)
+register(
+    Op(
+        "combine",
+        "a rank's part, along `dim`, of the sum of all ranks' x, of which a row has zeros where none of its "
+        "`each` experts is",
+        (1, 1),
+        _combine_type,
+        _reduce_scatter,
+        _count,
+        (*_SHARED, "dim", "experts", "each"),
+        ("law",),
+        stored=True,
+    )
+)
 
 no_gradient("it stands between ranks (right: differentiate, then partition)", *COLLECTIVES)

@@ -35,7 +35,8 @@ from .map import unfolded
 
 FLOATS = ("fp32", "fp16", "bf16")  # what it is computed in
 BYTES = ("int8", "uint8")  # or, exactly, in int32
-PLACES = 4096  # of a kernel
+TAPS = 1 << 16  # places of a kernel
+PLACES = 4096  # that are written out one by one
 PLAIN = "1 -> x0 |"  # the tape that leaves the convolution as it is
 
 
@@ -91,10 +92,10 @@ def conv_shape(x: TensorType, weight: TensorType, attrs: Attrs) -> ConvShape:
     if not len(strides) == len(dilations) == rank or len(pads) != 2 * rank:
         raise UserError(f"strides {strides}, dilations {dilations} or pads {pads} do not fit {x}")
     kernel = weight.shape[2:]
-    if min(*strides, *dilations, *kernel) < 1 or min(pads) < 0 or math.prod(kernel) > PLACES:
+    if min(*strides, *dilations, *kernel) < 1 or min(pads) < 0 or math.prod(kernel) > TAPS:
         raise UserError(
             f"kernel {kernel}, strides {strides}, dilations {dilations}, pads {pads} "
-            f"(right: each from 1, pads from 0, at most {PLACES} places of the kernel)"
+            f"(right: each from 1, pads from 0, at most {TAPS} places of the kernel)"
         )
     before, after = pads[:rank], pads[rank:]
     out = tuple(
@@ -235,7 +236,7 @@ def _of_operand(b: Back, g: str, s: ConvShape) -> str:
 
 def _of_weight(b: Back, g: str, s: ConvShape) -> str:
     """Return the gradient of the weight: for each tap, the sum of g times what that tap saw."""
-    if math.prod(s.out) > PLACES:
+    if math.prod(s.out) > PLACES >= math.prod(s.kernel):
         return _by_tap(b, g, s)
     swap = (1, 0, *range(2, 2 + len(s.size)))
     x = b.reshape(b[0], (s.batch, s.groups, s.inner, *s.size))

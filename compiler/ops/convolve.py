@@ -12,14 +12,13 @@ import numpy as np
 from mtia_emu.errors import UserError
 from mtia_emu.types import INT32, TensorType
 
-from .conv import FLOATS
+from .conv import FLOATS, PLACES, TAPS
 from .matmul_map import epilogue
 from .quantise import saturate
 from .spelling import Call, Unsupported, bounded, onnx
 from .transpose_convolve import Transposed, transposed_convolution
 
 PHASES = 64  # convolutions that a transposed one is spelt as
-PLACES = 4096  # places of a kernel; each is a slice
 LARGEST = 1 << 24  # elements of a table of indices
 
 
@@ -47,10 +46,10 @@ def window(c: Call, kernel: Sequence[int]) -> Window:
     dilations = tuple(c.attr("dilations", ())) or (1,) * len(size)
     if len(kernel) != len(size) or len(strides) != len(size) or len(dilations) != len(size):
         raise UserError(f"{c.op}: kernel {list(kernel)}, strides and dilations do not fit {c.type(0)}")
-    if min(*strides, *dilations, *kernel) < 1 or math.prod(kernel) > PLACES:
+    if min(*strides, *dilations, *kernel) < 1 or math.prod(kernel) > TAPS:
         raise UserError(
             f"{c.op}: kernel {list(kernel)}, strides {list(strides)}, dilations {list(dilations)} "
-            f"(right: each from 1, at most {PLACES} places of the kernel)"
+            f"(right: each from 1, at most {TAPS} places of the kernel)"
         )
     span = [(kernel[a] - 1) * dilations[a] + 1 for a in axes]
     before, after = _pads(c, size, span, strides)
@@ -89,7 +88,12 @@ def _pads(
 
 
 def places(c: Call, x: str, w: Window, fill: float) -> list[str]:
-    """Return what each place of the kernel, in order, sees of x[n,c,..] at each position: [n,c,*out]."""
+    """Return what each place of the kernel, in order, sees of x[n,c,..] at each position: [n,c,*out].
+
+    Each is a slice; a kernel of more than `PLACES` is refused.
+    """
+    if math.prod(w.kernel) > PLACES:
+        raise UserError(f"{c.op}: kernel {list(w.kernel)} (right: at most {PLACES} places of this operator)")
     lead = c.type(x).shape[:2]
     if any(w.before) or any(w.after):
         x = c.add("pad", x, pads=(0, 0, *w.before, 0, 0, *w.after), value=fill)

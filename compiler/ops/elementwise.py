@@ -270,7 +270,10 @@ def _split(query: Query) -> NodeSplit:
     dims = joint(query, shape)
     sums = _carried(query)
     if set(sums) & {axis for axes in dims for axis in axes}:  # another operand is split over these axes
-        sums = ()
+        if _is_larger(query, sums):
+            dims = tuple(tuple(axis for axis in axes if axis not in sums) for axes in dims)
+        else:
+            sums = ()
     if not sums:
         dims = _scattered(query, dims)
     wanted: list[Layout | None] = []
@@ -283,13 +286,20 @@ def _split(query: Query) -> NodeSplit:
     return NodeSplit(tuple(wanted), (Layout(dims, sums, _mask(query) if sums else ""),))
 
 
+def _is_larger(query: Query, sums: Axes) -> bool:
+    """Return whether what owes a sum is larger than all that is split over its axes."""
+    present = [(x, t) for x, t in zip(query.layouts, query.types, strict=True) if x and t]
+    split = [t.size for x, t in present if x.used & set(sums)]
+    return max(split, default=0) < min(t.size for x, t in present if x.sums)
+
+
 def _carried(query: Query) -> Axes:
     """Return the axes over which the result owes a sum because operands do and the function is linear."""
     owed = [x.sums for x in query.layouts if x is not None]
     if query.node.op in (*FROM_ZERO, "mul") and all(owed) and _mask(query):
         return owed[0]
-    if query.node.op in ("add", "sub") and owed[0] and owed[0] == owed[1]:
-        return owed[0]
+    if query.node.op in ("add", "sub"):
+        return tuple(axis for axis in owed[0] if axis in owed[1])
     if query.node.op == "neg" or (query.node.op == "mul" and not all(owed)):
         return next((x for x in owed if x), ())
     if query.node.op == "div" and not owed[1]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from mtia_emu.errors import UserError
-from mtia_emu.streams.routing import loads
+from mtia_emu.streams.routing import loads, reached
 from mtia_emu.types import FP32, INT32, CopyWork, DType, ExpertsWork, TensorType, dtype_of
 
 from ..graph import Attrs
@@ -30,6 +30,12 @@ def expert_loads(rows: int, experts: int, each: int, attrs: Attrs) -> tuple[int,
         rows, each = rows // hint, min(hint, among)
     own = loads(str(attrs.get("law", LAW)), rows, among, each)[:experts]
     return own if any(own) or not rows else (1, *own[1:])
+
+
+def rank_shares(attrs: Attrs) -> tuple[float, ...]:
+    """Return the share of rows that go to each rank in an exchange with experts, the fullest first."""
+    law = str(attrs.get("law", LAW))
+    return reached(law, integer(attrs, "experts"), integer(attrs, "each"), integer(attrs, "size"))
 
 
 def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:

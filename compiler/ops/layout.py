@@ -74,7 +74,8 @@ class Policy:
 
     `scatter` is the dimension over which a sum is scattered as it is paid (sequence parallelism), None where
     all ranks get the whole; `tables` and `lookup` say how embedding tables are split: by "row" or "column",
-    over which axes; `experts` are the axes that stacks of experts' weights are split over.
+    over which axes; `experts` are the axes that stacks of experts' weights are split over,
+    `stacks` those of other stacks of weights.
     """
 
     sizes: Mapping[str, int]
@@ -83,6 +84,7 @@ class Policy:
     tables: str = ""
     lookup: Axes = ()
     experts: Axes = ()
+    stacks: Axes = ()
 
     def count(self, axes: Iterable[str]) -> int:
         """Return the ranks along axes."""

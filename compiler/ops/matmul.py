@@ -208,7 +208,7 @@ def _split(query: Query) -> NodeSplit:
         return _by_weight(query)
     a, left, right = need(query.types[0]), *_layouts(query)
     shape = query.node.type.shape
-    batch = _experts(query, b) if free else joint(query, shape, (len(shape) - 2, len(shape) - 1))[:-2]
+    batch = _stacked(query, b) if free else joint(query, shape, (len(shape) - 2, len(shape) - 1))[:-2]
     used = {axis for axes in batch for axis in axes}
     rows = _unused(left.dims[-2], used)
     columns = _unused(right.dims[-1], used)
@@ -236,14 +236,14 @@ def _unused(axes: Axes, used: set[str]) -> Axes:
     return axes
 
 
-def _experts(query: Query, b: TensorType) -> tuple[Axes, ...]:
-    """Return the axes of the batch of a product by a stack of weights: the stack is split as experts are."""
+def _stacked(query: Query, b: TensorType) -> tuple[Axes, ...]:
+    """Return the axes of the batch of a product by a stack of weights: a matrix an expert, or a head."""
     policy, count = query.policy, b.rank - 2
     dims = list(joint(query, query.node.type.shape)[:-2])
     at = len(dims) - count
     used = {axis for axes in dims for axis in axes}
     if not dims[at]:
-        dims[at] = policy.dividing(tuple(a for a in policy.experts if a not in used), b.shape[0])
+        dims[at] = policy.dividing(tuple(a for a in policy.stacks if a not in used), b.shape[0])
     return tuple(dims)
 
 

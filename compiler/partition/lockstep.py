@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import ops
 from ..graph import Attrs, Node
-from ..ops.collectives import COLLECTIVES
+from ..ops.collectives import COLLECTIVES, sent_to
 from .propagate import Split
 from .ranks import joined, part_of, rank_graph
 
@@ -36,11 +36,12 @@ def evaluate_split(split: Split, inputs: Mapping[str, np.ndarray]) -> dict[str, 
 def _step(split: Split, nodes: Sequence[Node], values: list[dict[str, np.ndarray]]) -> None:
     """Run one node on every rank."""
     if nodes[0].op in COLLECTIVES:
-        operand, attrs = nodes[0].inputs[0], nodes[0].attrs
+        operands, attrs = nodes[0].inputs, nodes[0].attrs
         for place in split.mesh.ranks:
             group = split.mesh.group(place, attrs["axes"])
             if split.mesh.number(place) == group[0]:
-                parts = combined(nodes[0].op, [values[r][operand] for r in group], attrs)
+                given = [[values[r][v] for v in operands] for r in group]
+                parts = combined(nodes[0].op, given, attrs)
                 for rank, part in zip(group, parts, strict=True):
                     values[rank][nodes[0].output] = part
         return
@@ -49,10 +50,12 @@ def _step(split: Split, nodes: Sequence[Node], values: list[dict[str, np.ndarray
         known.update(zip(node.outputs, results, strict=True))
 
 
-def combined(op: str, parts: Sequence[np.ndarray], attrs: Attrs) -> list[np.ndarray]:
+def combined(op: str, given: Sequence[Sequence[np.ndarray]], attrs: Attrs) -> list[np.ndarray]:
     """Return what each rank of a group gets in a collective, from what each gives, in the order of ranks."""
-    count = len(parts)
-    if op in ("all_reduce", "reduce_scatter"):
+    count, parts = len(given), [arrays[0] for arrays in given]
+    if op == "dispatch":
+        return [np.concatenate([sent_to(x, chosen, r, attrs) for x, chosen in given]) for r in range(count)]
+    if op in ("all_reduce", "reduce_scatter", "combine"):
         wide = np.float32 if parts[0].dtype.kind not in "iu" and parts[0].dtype.itemsize < 4 else None
         total = np.sum(np.stack(parts), axis=0, dtype=wide).astype(parts[0].dtype)
         if op == "all_reduce":

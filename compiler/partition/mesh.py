@@ -20,24 +20,36 @@ AXES = {  # in the order of ranks, the slowest first; what each of them splits
     "cp": "the sequence",
     "tp": "weights and heads",
 }
-FLAGS = {"sp": "norms and residuals are split over the sequence between the products of `tp`"}
+FLAGS = {
+    "sp": "norms and residuals are split over the sequence between the products of `tp`",
+    "dispatch": "the batch is split over `ep` too, and rows are sent to their experts and back",
+}
 TABLES = ("row", "column")
-RIGHT = "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, tables=row|column, or auto"
+CUTS = ("weights", "time")
+SAID = ("tables", "bucket", "stages")  # what has a value of its own
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+RIGHT = "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column, bucket=1MiB, stages=time, or auto"
 MOST = 4096  # ranks, micro-batches among them
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """How many ranks stand along each axis (`AXES`), the slowest first, and two choices of how to split.
+    """How many ranks stand along each axis (`AXES`), the slowest first, and choices of how to split.
 
     `sequence`: between products that `tp` splits, values are split over the sequence; `tables`: embedding
-    tables are split by "row" or "column" over `dp` (`tp` where there is no `dp`), "" where they are not.
+    tables are split by "row" or "column" over `dp` (`tp` where there is no `dp`), "" where they are not;
+    `dispatch`: the batch is split over `ep` too, and rows are sent to the ranks of their experts and back;
+    `bucket`: exchanges of one kind and moment go together up to so many bytes, 0 for none; `cut`: stages have
+    about equal bytes of "weights", or take about equal "time".
     Raises `UserError` for sizes below 1 and for more ranks than `MOST`.
     """
 
     sizes: Mapping[str, int]
     sequence: bool = False
     tables: str = ""
+    dispatch: bool = False
+    bucket: int = 0
+    cut: str = CUTS[0]
 
     def __post_init__(self) -> None:
         for name, size in self.sizes.items():
@@ -52,6 +64,12 @@ class Mesh:
         object.__setattr__(self, "sizes", full)
         if self.sequence and full["tp"] == 1:
             raise UserError("--parallel sp: it goes with tp, of which there is none (right: tp=2,sp)")
+        if self.dispatch and full["ep"] == 1:
+            raise UserError(
+                "--parallel dispatch: rows go to experts over ep, there is none (right: ep=2,dispatch)"
+            )
+        if self.cut != CUTS[0] and full["pp"] == 1:
+            raise UserError(f"--parallel stages={self.cut}: it goes with pp (right: pp=2,stages={self.cut})")
         if self.tables and full["dp"] == full["tp"] == 1:
             raise UserError(
                 f"--parallel tables={self.tables}: tables are split over dp or tp, of which there is none "
@@ -61,7 +79,15 @@ class Mesh:
     def __str__(self) -> str:
         axes = [f"{name}={size}" for name, size in self.sizes.items() if size > 1]
         tables = [f"tables={self.tables}"] if self.tables else []
-        return ",".join([*axes, *(["sp"] if self.sequence else []), *tables]) or "tp=1"
+        flags = [name for name, on in (("sp", self.sequence), ("dispatch", self.dispatch)) if on]
+        bucket = [f"bucket={_spelt(self.bucket)}"] if self.bucket else []
+        cut = [f"stages={self.cut}"] if self.cut != CUTS[0] else []
+        return ",".join([*axes, *flags, *tables, *bucket, *cut]) or "tp=1"
+
+    @property
+    def of_batch(self) -> tuple[str, ...]:
+        """Return the axes that the batch is split over."""
+        return ("mb", "dp", "ep") if self.dispatch else ("mb", "dp")
 
     @property
     def chips(self) -> int:
@@ -149,16 +175,33 @@ def parse_parallel(text: str) -> Mesh:
             raise UserError(
                 f"--parallel {text!r}: auto stands alone, and is for `run` alone (right: {RIGHT})"
             )
-        if name not in (*AXES, *FLAGS, "tables"):
-            raise refuse_unknown("axis of --parallel", name, [*AXES, *FLAGS, "tables", "auto"])
+        if name not in (*AXES, *FLAGS, *SAID):
+            raise refuse_unknown("axis of --parallel", name, [*AXES, *FLAGS, *SAID, "auto"])
         if name in said:
             raise UserError(f"--parallel {text!r} gives {name} twice (right: once)")
         if name in FLAGS and equals:
             raise UserError(f"--parallel {part!r}: {name} has no value (right: {RIGHT})")
-        if name == "tables" and value not in TABLES:
-            raise refuse_unknown("tables", value, TABLES)
+        for kind, values in (("tables", TABLES), ("stages", CUTS)):
+            if name == kind and value not in values:
+                raise refuse_unknown(kind, value, values)
         if name in AXES and not (value.isascii() and value.isdigit() and 1 <= len(value) <= 6 and int(value)):
             raise UserError(f"--parallel {part!r}: no size of 1 or more (right: {RIGHT})")
         said[name] = value
     sizes = {name: int(value) for name, value in said.items() if name in AXES}
-    return Mesh(sizes, "sp" in said, said.get("tables", ""))
+    bucket = _bytes(said["bucket"]) if "bucket" in said else 0
+    cut = said.get("stages", CUTS[0])
+    return Mesh(sizes, "sp" in said, said.get("tables", ""), "dispatch" in said, bucket, cut)
+
+
+def _bytes(text: str) -> int:
+    """Return the bytes of a text as "25MiB"; raise `UserError` for another."""
+    number, unit = text[:-3], text[-3:]
+    if unit not in UNITS or not (number.isascii() and number.isdigit() and len(number) <= 6 and int(number)):
+        raise UserError(f"--parallel bucket={text}: no size (right: bucket=512KiB, 25MiB or 1GiB)")
+    return int(number) * UNITS[unit]
+
+
+def _spelt(size: int) -> str:
+    """Return bytes as they are read, in the largest unit of which they are whole."""
+    unit = next((name for name, each in reversed(UNITS.items()) if size % each == 0), "KiB")
+    return f"{size // UNITS[unit]}{unit}"

@@ -5,6 +5,7 @@ Weights, and inputs that carry a state, lie as the first op that reads them want
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -14,8 +15,10 @@ from mtia_emu.types import TensorType
 from .. import ops
 from ..graph import Graph, Node
 from ..ops.layout import SPLITS, WHOLE, Axes, Layout, NodeSplit, Policy, Query, kept_whole, local_shape
+from .heads import units
 from .mesh import AXES, Mesh
 from .relayout import Move, cost, moves
+from .routed import Routes
 
 INDEX = "rank.index"  # begins the name of a constant that differs from rank to rank
 
@@ -50,7 +53,10 @@ class Split:
 
 @dataclass
 class _Draft:
-    """A split in the making. `versions` are a value's layouts so far, each with its local name."""
+    """A split in the making. `versions` are a value's layouts so far, each with its local name.
+
+    `looked` are indices over all rows, by the local value that is looked up by those of a rank's own.
+    """
 
     graph: Graph
     mesh: Mesh
@@ -63,6 +69,7 @@ class _Draft:
     cuts: dict[str, tuple[Axes, int]] = field(default_factory=dict)
     whole: dict[str, int] = field(default_factory=dict)  # ops without a rule, and how many
     names: dict[str, int] = field(default_factory=dict)
+    looked: dict[str, str] = field(default_factory=dict)
 
     def fresh(self, name: str) -> str:
         """Return a local name that is not taken."""
@@ -90,16 +97,22 @@ class _Draft:
         return self.add(Node(name, op, operands, (name,), kinds, attrs, origin))
 
 
-def policy_of(mesh: Mesh) -> Policy:
-    """Return what the axes of a mesh are for."""
+def policy_of(graph: Graph, mesh: Mesh) -> Policy:
+    """Return what the axes of a mesh are for.
+
+    Beside products with routed experts a stack of weights is one of heads, as of latent attention.
+    """
+    experts, model = mesh.axes("ep"), mesh.axes("tp")
+    routed = any(node.op == "expert_matmul" for node in graph.nodes)
     lookup = (mesh.axes("dp") or mesh.axes("tp")) if mesh.tables else ()
     return Policy(
         mesh.counts,
-        mesh.axes("tp"),
+        model,
         1 if mesh.sequence else None,
         mesh.tables,
         lookup,
-        mesh.axes("ep"),
+        experts,
+        model if routed else experts or model,
     )
 
 
@@ -117,7 +130,7 @@ def propagate(
     Raises `UserError` where the batch or the sequence does not divide, and for an op that would have to see
     all micro-batches at once.
     """
-    draft = _Draft(graph, mesh, policy_of(mesh))
+    draft = _Draft(graph, mesh, policy_of(graph, mesh))
     for name, kind in graph.inputs.items():
         draft.inputs[name] = _seed(graph, kind, name, mesh) if given is None else given[name]
     for node in graph.nodes:
@@ -133,7 +146,7 @@ def propagate(
     return Split(
         graph,
         mesh,
-        tuple(draft.nodes),
+        _routed(draft),
         draft.types,
         draft.inputs,
         outputs,
@@ -143,21 +156,29 @@ def propagate(
     )
 
 
+def _routed(draft: _Draft) -> tuple[Node, ...]:
+    """Return the nodes, with rows sent to experts and back where the mesh asks for that."""
+    if not draft.mesh.dispatch:
+        return tuple(draft.nodes)
+    layouts = {local: layout for known in draft.versions.values() for layout, local in known.items()}
+    return Routes(draft.nodes, layouts, draft.looked, draft.mesh.axes("ep")).exchanged()
+
+
 def _seed(graph: Graph, kind: TensorType, name: str, mesh: Mesh) -> Layout:
-    """Return how an input lies at least: its batch over `mb` and `dp`, its sequence over `cp`.
+    """Return how an input lies at least: its batch over `mb` and `dp` (and `ep`), its sequence over `cp`.
 
     The batch is the first dimension of the first input, and of all that have one of its size; the sequence is
     the second of what has indices of integers.
     """
     batch = next((t.shape[0] for t in graph.inputs.values() if t.rank), 1)
     dims: list[Axes] = [WHOLE] * kind.rank
-    over = (*mesh.axes("mb"), *mesh.axes("dp"))
+    over = tuple(a for axis in mesh.of_batch for a in mesh.axes(axis))
     if kind.rank and kind.shape[0] == batch and over:
-        count = mesh.sizes["mb"] * mesh.sizes["dp"]
+        count = math.prod(mesh.sizes[axis] for axis in mesh.of_batch)
         if batch % count:
             raise UserError(
                 f"--parallel {mesh}: a batch of {batch} (%{name}) does not divide among {count} "
-                "(right: a batch that is a multiple, or fewer of dp and mb)"
+                f"(right: a batch that is a multiple, or fewer of {' and '.join(mesh.of_batch)})"
             )
         dims[0] = over
     sequence = mesh.sizes["cp"]
@@ -177,7 +198,7 @@ def _place(draft: _Draft, node: Node) -> None:
     types = tuple(graph.type_of(v) if v else None for v in node.inputs)
     layouts = tuple(_layout(draft, v) if v else None for v in node.inputs)
     free = tuple(bool(v) and _is_free(draft, v) for v in node.inputs)
-    query = Query(node, types, layouts, free, draft.policy, _units(graph, node))
+    query = Query(node, types, layouts, free, draft.policy, units(graph, node))
     rule = SPLITS.get(node.op)
     if rule is None:
         answer = kept_whole(query)
@@ -226,6 +247,7 @@ def _look_up(draft: _Draft, node: Node, operands: tuple[str, ...], answer: NodeS
     inside = own if answer.attrs else make("where", there, own, zero)
     given = [*operands[: answer.indices], inside, *operands[answer.indices + 1 :]]
     picked = make(node.op, *given, **{**node.attrs, **answer.attrs})
+    draft.looked[picked] = indices
     mask = make("reshape", there, shape=(*draft.types[picked].shape[:-1], 1))
     name, nothing = node.output, _number(draft, draft.types[picked], 0)
     kinds = (draft.types[picked],)
@@ -271,7 +293,8 @@ def _version(draft: _Draft, value: str, want: Layout) -> str:
         _adopt(draft, value, want)
     known = draft.versions[value]
     if want not in known:
-        have = min(known, key=lambda x: cost(moves(x, want)))
+        able = [x for x in known if set(want.sums) <= set(x.sums)]
+        have = min(able, key=lambda x: cost(moves(x, want)))
         name = known[have]
         for move in moves(have, want):
             name = _moved(draft, value, name, move)
@@ -339,37 +362,6 @@ def _output(draft: _Draft, value: str, in_place: bool) -> tuple[str, Layout]:
     if want != layout and value not in draft.graph.consts:
         layout = want
     return _version(draft, value, layout), layout
-
-
-def _units(graph: Graph, node: Node) -> int:
-    """Return the pieces that the last dimension of a product is later cut into: heads; 0 of none.
-
-    1 where pieces of different sizes are taken of it, so that it cannot be split.
-    """
-    if node.op != "matmul":
-        return 0
-    value, size = node.output, node.type.shape[-1] if node.type.rank else 0
-    for _ in range(8):
-        users = graph.users(value)
-        for user, _ in users:
-            if user.op == "slice" and user.type.shape[-1] != size:
-                return 1
-            if user.op == "reshape" and user.type.rank > graph.type_of(value).rank:
-                return _heads(user.type.shape, size)
-        if len(users) != 1 or users[0][0].op not in ("add", "mul", "cast", "reshape"):
-            return 0
-        value = users[0][0].output
-    return 0
-
-
-def _heads(shape: tuple[int, ...], size: int) -> int:
-    """Return the first of the dimensions that the last one of so many elements is cut into; 0 of none."""
-    product, first = 1, 0
-    for length in reversed(shape):
-        product, first = product * length, length
-        if product >= size:
-            return first if product == size and first != size else 0
-    return 0
 
 
 def _refuse_idle(draft: _Draft) -> None:

@@ -27,7 +27,7 @@ def moves(have: Layout, want: Layout) -> tuple[Move, ...]:
     """Return the steps from a layout to another of the same value, in order.
 
     Sums that are owed and not wanted are paid first, by scattering them where a dimension is to be split over
-    just these axes. Axes that pass from a dimension to another are exchanged; else they are gathered, from
+    their axes. Axes that pass from a dimension to another are exchanged; else they are gathered, from
     the fastest on, and cut. Raises `ValueError` where a sum would have to be owed anew.
     """
     if set(want.sums) - set(have.sums):
@@ -46,17 +46,20 @@ def moves(have: Layout, want: Layout) -> tuple[Move, ...]:
 
 
 def _paid(have: Layout, want: Layout) -> tuple[list[Move], list[Axes]]:
-    """Return the steps that pay the sums which are not wanted, and the dimensions as they leave them."""
-    dims = list(have.dims)
+    """Return the steps that pay the sums which are not wanted, and the dimensions as they leave them.
+
+    Where dimensions are to be split over some of the axes, these are scattered first: what is left to sum is
+    smaller.
+    """
+    dims, steps = list(have.dims), list[Move]()
     owed = tuple(axis for axis in have.sums if axis not in want.sums)
-    if not owed:
-        return [], dims
     for i, axes in enumerate(want.dims):
         new = axes[len(dims[i]) :]
-        if axes[: len(dims[i])] == dims[i] and new and set(new) == set(owed):
+        if axes[: len(dims[i])] == dims[i] and new and set(new) <= set(owed):
             dims[i] = axes
-            return [Move("reduce_scatter", new, i)], dims
-    return [Move("all_reduce", owed)], dims
+            steps.append(Move("reduce_scatter", new, i))
+            owed = tuple(axis for axis in owed if axis not in new)
+    return [*steps, *([Move("all_reduce", owed)] if owed else [])], dims
 
 
 def _common(one: Axes, other: Axes) -> int:

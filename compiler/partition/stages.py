@@ -62,15 +62,16 @@ def _depths(nodes: Iterable[Node]) -> dict[str, int]:
     return depth
 
 
-def stages(split: Split, count: int) -> tuple[PipelineStage, ...]:
+def stages(split: Split, count: int, weighs: Mapping[str, float] | None = None) -> tuple[PipelineStage, ...]:
     """Return a split graph in so many stages of about equal bytes of weights, in the order of the graph.
 
-    What depends on no weight of a product (tables of angles, masks) is computed by each stage that reads it.
-    Raises `UserError` where there are fewer products than stages.
+    With `weighs`, a number for each node by its name, they are of about equal sums of these. What depends on
+    no weight of a product (tables of angles, masks) is computed by each stage that reads it. Raises
+    `UserError` where there are fewer products than stages.
     """
     if count == 1:
         return (PipelineStage(in_order(split.nodes), {}),)
-    weighs = {node.name: _weight(split, node) for node in split.nodes}
+    weighs = weighs or weights(split)
     if sum(w > 0 for w in weighs.values()) < count:
         raise UserError(
             f"--parallel pp={count}: {split.graph.name} has only {sum(w > 0 for w in weighs.values())} nodes "
@@ -79,6 +80,11 @@ def stages(split: Split, count: int) -> tuple[PipelineStage, ...]:
     common = _common(split)
     numbers = _numbers(split, weighs, common, count)
     return tuple(_stage(split, numbers, common, s) for s in range(count))
+
+
+def weights(split: Split) -> dict[str, float]:
+    """Return the bytes of weights that each node reads whole, by its name."""
+    return {node.name: _weight(split, node) for node in split.nodes}
 
 
 def _weight(split: Split, node: Node) -> int:
@@ -100,7 +106,7 @@ def _common(split: Split) -> set[str]:
     return common
 
 
-def _numbers(split: Split, weighs: Mapping[str, int], common: set[str], count: int) -> dict[str, int]:
+def _numbers(split: Split, weighs: Mapping[str, float], common: set[str], count: int) -> dict[str, int]:
     """Return the stage of each node that is not common.
 
     Stages are cut where about equal bytes of weights are before and behind: of the places near by, where the

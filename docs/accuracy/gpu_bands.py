@@ -72,7 +72,7 @@ def own(name: str) -> dict[str, Ends]:
 
 def lent(name: str, other: str, kind: str, keys: Iterable[str]) -> Ends:
     """Return measured / modelled of a GPU that is timed with constants of another's, beside its datasheet."""
-    from accuracy.gpu_fit import get, put
+    from accuracy.gpu_constants import get, put
 
     facts = put(gpu(name), {key: get(gpu(other), key) for key in keys})
     if kind == "matmul":

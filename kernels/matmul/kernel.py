@@ -23,7 +23,7 @@ from .packed_search import ranked_packed
 from .packing import Weights, packing_of
 from .plan import RINGS, MatmulMapping, MatmulPlan, MatmulProblem
 from .search import demand_of, ranked_matmul
-from .space import STAGE_SHARE
+from .space import stage_room
 
 T = TypeVar("T")
 
@@ -86,8 +86,7 @@ class ProductKernel(Kernel):
         if mapping.rings > RINGS or mapping.hold > plan.local["k"]:
             right = f"hold={plan.local['k']}x{RINGS}"
             raise UserError(f"mapping {text!r}: it holds more panels than there are (right: up to {right})")
-        if plan.stage_bytes() > chip.sram.bytes // STAGE_SHARE:
-            most = chip.sram.bytes // STAGE_SHARE
+        if plan.stage_bytes() > (most := stage_room(problem, chip)):
             raise NoRoom(f"mapping {text!r}: it stages {plan.stage_bytes()} bytes, SRAM has {most} for that")
         return mapping
 
@@ -143,7 +142,7 @@ class MatmulKernel(ProductKernel):
 
     name = "matmul"
     summary = "tiled matrix product with an epilogue on each output tile"
-    reads_views = writes_views = True
+    reads_views = writes_views = stages_both = True
 
     def problem(self, call: KernelCall) -> MatmulProblem:
         """Return the sizes, and where the operands lie."""
@@ -164,6 +163,7 @@ class MatmulKernel(ProductKernel):
             out_space=out.space,
             b_tiled=b.tiled,
             a_line=in_line(a.shape[-across:], a.strides[-across:]) if across > 1 else 0,
+            stage_bytes=call.stage_bytes,
         )
 
     def halves(self, call: Portion) -> list[Portion]:

@@ -65,6 +65,7 @@ class MatmulProblem:
     out_space: Memory = Memory.SRAM
     b_tiled: bool = False  # b lies in memory tile after tile
     a_line: int = 0  # elements of a row of a that lie one after another, where a row is a window; 0: all
+    stage_bytes: int = 0  # of SRAM that staging may take; 0: the share that is kept for it on every chip
     turns: bool = False  # batches are turns of experts: how many there are, only data tell
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ MOST_DEPTH = 12  # slots of one circular buffer that are tried
 IDLE = 3  # an axis split over two dimensions leaves at most one part in so many of its PEs idle
 SPARE = 3  # slots that ride out a wait for SRAM while other PEs store
 LONGEST = 1024  # k panel that is tried
-STAGE_SHARE = 4  # staging takes at most one part in so many of SRAM
+STAGE_SHARE = 4  # staging takes at most one part in so many of SRAM, where nothing is said
 OUTER, INNER = 1, 2  # what is staged, as bits
 
 
@@ -36,6 +36,11 @@ class GridSplit:
     rows_parts: dict[str, int]
     cols_parts: dict[str, int]
     casts: dict[str, Cast]
+
+
+def stage_room(p: MatmulProblem, chip: Chip) -> int:
+    """Return the bytes of SRAM that a product may stage its operands in."""
+    return p.stage_bytes or chip.sram.bytes // STAGE_SHARE
 
 
 def panel_lengths(chip: Chip) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -230,7 +235,7 @@ class MappingSpace:
         spaces = np.where(self.by_n, p.b_space.off_chip, p.a_space.off_chip)
         copies = np.where(self.by_n, self._leaders("b", chip), self._leaders("a", chip))
         held = np.where(self.staged, RINGS * copies * lk * self.outer_panel, 0)
-        room = chip.sram.bytes // STAGE_SHARE - held
+        room = stage_room(p, chip) - held
         self.fits = self.fits & (~self.staged | (spaces & (room >= 0)))
         self.slabs = np.ones(1, int)
         if self.by_slabs.any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +134,7 @@ def gemm(m: int, k: int, n: int, **flags: Any) -> None:
     """
     from ..zoo.operators import Gemm
 
-    _operator(Gemm(m, k, n, flags["dtype"]), flags)
+    _operator(lambda kind: Gemm(m, k, n, kind), flags)
 
 
 def _refuse_chip(model: str, chip: str | None) -> None:
@@ -185,16 +186,18 @@ def tbe(skew: str, **flags: Any) -> None:
     from ..zoo.operators import Tbe
 
     sizes = {name: flags[name] for name in SIZES}
-    _operator(Tbe(**sizes, kind=flags["dtype"], skew=skew), flags)
+    _operator(lambda kind: Tbe(**sizes, kind=kind, skew=skew), flags)
 
 
-def _operator(operator: Any, flags: dict[str, Any]) -> None:
-    """Write a model of one operator, then run it like any other."""
+def _operator(of: Callable[[str], Any], flags: dict[str, Any]) -> None:
+    """Write a model of one operator, `of` a type, then run it like any other."""
     from .. import api
     from ..sources import operator_source
+    from ..types import FP16
 
     execute = bool(flags["check"] or flags["outputs"])
     chip, options = _chip(flags), o.chosen(flags)
+    operator = of(options.dtype or FP16.name)  # what the chip does not multiply runs as the nearest
     if options.dtype == "int8":  # the model itself is in int8, and not to be quantised
         options = replace(options, dtype=None)
     seed = options.seed if execute else None

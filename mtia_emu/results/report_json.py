@@ -43,6 +43,7 @@ def _run_json(report: Report) -> dict[str, Any]:
         "cycles": report.cycles,
         "seconds": report.seconds,
         "joules": report.joules,
+        "joules_of": _joules_of(report),
         "watts": report.watts,
         "macs": report.macs,
         "utilization": report.utilization,
@@ -55,6 +56,11 @@ def _run_json(report: Report) -> dict[str, Any]:
         **({"tracks": [asdict(track) for track in report.tracks]} if several else {}),
         **_system_json(report),
     }
+
+
+def _joules_of(report: Report) -> str | None:
+    """Return what a report's joules are of, a key of `HOLDS`; None where several runs differ in it."""
+    return report.around.native if report.around else None
 
 
 def _system_json(report: Report) -> dict[str, Any]:
@@ -98,6 +104,7 @@ def _gpu_json(gpu: Report) -> dict[str, Any]:
         "dtype": gpu.dtype,
         "seconds": gpu.seconds,
         "joules": gpu.joules,
+        "joules_of": _joules_of(gpu),
         "watts": gpu.watts,
         "utilization": gpu.utilization,
         "traffic": asdict(gpu.traffic),

@@ -8,6 +8,7 @@ Mathematical Statistics 43, 1972). Rows choose independently, so an expert's row
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -79,3 +80,37 @@ def loads(law: str, rows: int, experts: int, each: int) -> tuple[int, ...]:
         fit = fit if len(fit) else order
         found[fit[: abs(gap)]] += 1 if gap > 0 else -1
     return tuple(int(x) for x in found)
+
+
+@lru_cache(maxsize=1 << 10)
+def reached(law: str, experts: int, each: int, ranks: int) -> tuple[float, ...]:
+    """Return how likely a row goes to any expert of each of `ranks` equal parts, the most popular first.
+
+    Experts are drawn as if each were taken by itself with its odds, and only rows were kept that take `each`:
+    conditional Poisson sampling (Chen, Dempster and Liu, Biometrika 81, 1994), exact where all are alike.
+    Raises `UserError` as `loads` does, and for parts that are not equal.
+    """
+    if not 0 < each <= experts or experts % ranks:
+        raise UserError(f"a row goes to {each} of {experts} experts in {ranks} equal parts")
+    chance = np.minimum(included(parse(law, FLAG), experts, each), 1 - 1e-9)
+    odds = chance / (1 - chance)
+    parts = [_kept_counts(part, each) for part in np.split(odds / odds.max(), ranks)]
+    whole = _product(parts, each)
+    return tuple(float(1 - _product(parts[:r] + parts[r + 1 :], each) / whole) for r in range(ranks))
+
+
+def _kept_counts(odds: Array, each: int) -> Array:
+    """Return the weights of taking 0, 1, .. `each` of some: coefficients of the product of 1 + odds z."""
+    found = np.zeros(each + 1)
+    found[0] = 1.0
+    for one in odds:
+        found[1:] += one * found[:-1]
+    return found
+
+
+def _product(parts: Sequence[Array], each: int) -> float:
+    """Return the weight of taking just `each` of all parts."""
+    found = np.eye(1, each + 1)[0]
+    for part in parts:
+        found = np.convolve(found, part)[: each + 1]
+    return float(found[each])

@@ -134,5 +134,6 @@ def candidates(chips: int) -> Iterator[Mesh]:
 
 
 def experts_apart(chips: int) -> list[Mesh]:
-    """Return 4 and 16 of `ep`, with 1 and 8 of `tp`."""
-    return [Mesh({"ep": ep, "tp": tp}) for ep in (4, 16) for tp in (1, 8) if ep * tp <= chips]
+    """Return 4 and 16 of `ep`, with 1 and 8 of `tp`, rows everywhere or sent to their experts."""
+    sizes = [{"ep": ep, "tp": tp} for ep in (4, 16) for tp in (1, 8) if ep * tp <= chips]
+    return [Mesh(size, dispatch=sent) for size in sizes for sent in (False, True)]

@@ -19,7 +19,7 @@ from ..results.report import LAUNCH, Layer, Report
 from ..types import dtype as dtype_named
 from .accelerator import Accelerator, GraphModel
 from .lookups import known_lookups
-from .sensitivity import effects, steps
+from .sensitivity import Vary, effects, steps, varied
 
 MOST_COUNTED = 1 << 21  # commands; counts take some 140 bytes for each
 MOST_CLOCKS = 4  # whose times are kept
@@ -30,10 +30,14 @@ def explain_program(
     chip: Chip,
     again: GraphModel | None = None,
     *,
+    vary: Vary | None = None,
     what_if: bool = True,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Return the explanation of a program; without `again` it is only retimed."""
+    """Return the explanation of a program; without `again` it is only retimed.
+
+    `vary` gives the chip with another value of a parameter: by default it and all else as it is.
+    """
     if progress is not None:
         progress("time", 0, 1)
     lookups = again.lookups(program) if again is not None else known_lookups(program)
@@ -48,7 +52,7 @@ def explain_program(
     every = steps(chip, {slot.dtype.name for block in program.blocks for slot in block.slots})
     todo = [s for s in every if again is not None or s.kind != "recompiled"]
     tick = (lambda count, total: progress("what would help", count, total)) if progress else None
-    changes = effects(chip, todo, base, known.on, tick)
+    changes = effects(vary or varied(chip), todo, base, known.on, tick)
     return replace(explanation, effects=changes, left_out=tuple(s.key for s in every if s not in todo))
 
 

@@ -16,8 +16,10 @@ from ..results.spans import Track
 from ..results.system_use import MemoryUse, StageUse
 from ..system.join import PICOSECONDS
 from .accelerator import GraphModel
+from .buckets import bucketed
+from .meetings import Meeting, exchange_uses, largest, meeting
 from .partition import Exchanges, Partition, exchanged_bytes
-from .stage_time import LINKS, Meeting, StageTime, exchange_uses, largest, links_name, meeting, stage_name
+from .stage_time import LINKS, StageTime, links_name, stage_name
 
 
 def gpu_stage(model: GraphModel, parts: Partition, stage: int, on: Exchanges) -> StageTime:
@@ -27,6 +29,8 @@ def gpu_stage(model: GraphModel, parts: Partition, stage: int, on: Exchanges) ->
     graph = model.fused
     assert graph is not None
     meetings = list(_meetings(graph, stage, on))
+    if parts.mesh.bucket:
+        meetings = bucketed(meetings, _waits(graph), on, stage, parts.mesh.bucket)
     alone = gpu.in_mode(model.options.gpu_mode).report(model)
     whole = _between(alone, graph, meetings, links_name(parts, stage))
     name, waited = stage_name(parts, stage), sum(m.time.seconds for m in meetings)
@@ -51,6 +55,12 @@ def _meetings(graph: Graph, stage: int, on: Exchanges) -> Iterator[Meeting]:
             operand = graph.type_of(node.inputs[0]).bytes
             size = exchanged_bytes(node.op, operand, node.attrs["size"])
             yield meeting(on, stage, number, node.op, node.attrs, size)
+
+
+def _waits(graph: Graph) -> list[list[int]]:
+    """Return, of each node, the numbers of those whose results it reads."""
+    made = {value: i for i, node in enumerate(graph.nodes) for value in node.outputs}
+    return [[made[value] for value in node.inputs if value in made] for node in graph.nodes]
 
 
 def _between(alone: Report, graph: Graph, meetings: Sequence[Meeting], links: str) -> Report:

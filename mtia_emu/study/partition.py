@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +11,8 @@ from mtia_emu.compiler.partition.mesh import Mesh
 from mtia_emu.compiler.partition.prepare import prepared
 from mtia_emu.compiler.partition.propagate import Split, propagate
 from mtia_emu.compiler.partition.ranks import rank_graph
-from mtia_emu.compiler.partition.stages import PipelineStage, stages
+from mtia_emu.compiler.partition.stages import PipelineStage, stages, weights
+from mtia_emu.compiler.partition.unpack import unpacked
 
 from ..system.collectives import Collective, CollectiveTime
 from ..system.together import timed_together
@@ -48,6 +50,17 @@ class Partition:
         return sum(self.split.types[v].bytes for v in passed)
 
 
+def balanced(parts: Partition, seconds: Sequence[float]) -> Partition:
+    """Return a partition cut anew where stages took so long: a byte of weights takes what its stage's do."""
+    bytes_, weighs = weights(parts.split), dict[str, float]()
+    for stage, took in zip(parts.stages, seconds, strict=True):
+        own = [node.name for node in stage.nodes if bytes_[node.name]]
+        each = took / sum(bytes_[name] for name in own)
+        weighs |= {name: bytes_[name] * each for name in own}
+    every = {name: weighs.get(name, 0.0) for name in bytes_}
+    return Partition(parts.split, stages(parts.split, len(parts.stages), every))
+
+
 def partition(graph: Graph, mesh: Mesh) -> Partition:
     """Return a graph split over a mesh, cut into its stages. Raises `UserError` where it cannot be."""
     return partition_prepared(prepared(graph), mesh)
@@ -55,13 +68,19 @@ def partition(graph: Graph, mesh: Mesh) -> Partition:
 
 def partition_prepared(graph: Graph, mesh: Mesh) -> Partition:
     """Return the same of a graph that is `prepared`, as when several meshes are tried."""
-    split = propagate(graph, mesh)
+    split = propagate(unpacked(graph) if mesh.sizes["tp"] > 1 else graph, mesh)
     return Partition(split, stages(split, mesh.stages))
 
 
+ALIKE = {"dispatch": "all_gather", "combine": "reduce_scatter"}  # the exchange of all rows
+
+
 def exchanged_bytes(op: str, operand: int, size: int) -> int:
-    """Return the bytes of an exchange as nccl-tests counts them, from those of a rank's operand."""
-    return operand * size if op == "all_gather" else operand
+    """Return the bytes of an exchange as nccl-tests counts them, from those of a rank's operand.
+
+    Of rows that are sent to experts they are those of all rows, as if each went everywhere.
+    """
+    return operand * size if op in ("all_gather", "dispatch") else operand
 
 
 @dataclass(frozen=True)
@@ -86,6 +105,21 @@ class Exchanges:
         """Return what an exchange of so many bytes takes in a stage, and how many groups meet at once."""
         groups = self._distinct(stage, axes)
         return timed_together(self.system, [Collective(op, size, group) for group in groups]), len(groups)
+
+    def routed(
+        self, stage: int, op: str, axes: tuple[str, ...], size: int, shares: Sequence[float]
+    ) -> tuple[CollectiveTime, int]:
+        """Return the same of rows sent to experts or back, of which a share goes to each rank of a group.
+
+        Rows go by an all-to-all of uneven parts, or all of them to all by what is gathered or summed alike;
+        the faster is taken.
+        """
+        groups, each = self._distinct(stage, axes), size / len(shares)
+        sent = [[each * share * (i != j) for j, share in enumerate(shares)] for i in range(len(shares))]
+        matrix = tuple(map(tuple, sent if op == "dispatch" else zip(*sent, strict=True)))
+        uneven = [Collective("all_to_all", 0.0, group, matrix) for group in groups]
+        ways = (timed_together(self.system, uneven), self.time(stage, ALIKE[op], axes, size)[0])
+        return min(ways, key=lambda t: t.seconds), len(groups)
 
     def send(self, stage: int, size: int) -> CollectiveTime:
         """Return what the chips of a stage take to send so many bytes each to the next, all at once."""

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.compiler.graph import Graph
-from mtia_emu.compiler.ops.collectives import COLLECTIVES
+from mtia_emu.compiler.ops.collectives import COLLECTIVES, ROUTED
+from mtia_emu.compiler.partition.lockstep import combined
 from mtia_emu.compiler.partition.ranks import joined, part_of
 from mtia_emu.compiler.reference import core_library
 
@@ -34,8 +35,8 @@ class _Meeting:
     """Where the ranks of one group meet: what each brings, and what each takes away."""
 
     size: int
-    combine: Callable[[str, Sequence[Array], Mapping[str, Any]], list[Array]]
-    brought: dict[int, tuple[str, Array, Mapping[str, Any]]] = field(default_factory=dict)
+    combine: Callable[[str, Sequence[Sequence[Array]], Mapping[str, Any]], list[Array]]
+    brought: dict[int, tuple[str, Sequence[Array], Mapping[str, Any]]] = field(default_factory=dict)
     taken: list[Array] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -49,9 +50,9 @@ class _Meeting:
         op, _, attrs = self.brought[0]
         self.taken = self.combine(op, [self.brought[i][1] for i in range(self.size)], attrs)
 
-    def meet(self, position: int, op: str, array: Array, attrs: Mapping[str, Any]) -> Array:
-        """Bring a rank's array; return what it takes away when all have come."""
-        self.brought[position] = (op, array, attrs)
+    def meet(self, position: int, op: str, arrays: Sequence[Array], attrs: Mapping[str, Any]) -> Array:
+        """Bring a rank's arrays; return what it takes away when all have come."""
+        self.brought[position] = (op, arrays, attrs)
         self.barrier.wait(PATIENCE_S)
         taken = self.taken[position]
         self.leaving.wait(PATIENCE_S)
@@ -132,7 +133,7 @@ class RankRuns:
 
         def exchange(op: str, arrays: Sequence[Array], attrs: Mapping[str, Any]) -> tuple[Array, ...]:
             group = mesh.group(place, tuple(attrs["axes"]))
-            return (meetings[group].meet(group.index(rank), op, arrays[0], attrs),)
+            return (meetings[group].meet(group.index(rank), op, arrays, attrs),)
 
         for node in self.parts.stages[stage].nodes:
             if node.op in COLLECTIVES:
@@ -144,9 +145,19 @@ class RankRuns:
 
 
 def exchanged(
-    system: System, chips: tuple[int, ...], op: str, parts: Sequence[Array], attrs: Mapping[str, Any]
+    system: System,
+    chips: tuple[int, ...],
+    op: str,
+    given: Sequence[Sequence[Array]],
+    attrs: Mapping[str, Any],
 ) -> list[Array]:
-    """Return what each rank of a group gets, added in the order of the algorithm that the system takes."""
+    """Return what each rank of a group gets, added in the order of the algorithm that the system takes.
+
+    Rows that come back from experts are added in the order of ranks.
+    """
+    if op in ROUTED:
+        return combined(op, given, attrs)
+    parts = [arrays[0] for arrays in given]
     size = parts[0].nbytes * (len(parts) if op == "all_gather" else 1)
     algorithm = timed(system, Collective(op, size, chips)).algorithm
     run = partial(collective, op, algorithm=algorithm, shape=shape_of(system, chips))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from ..errors import UserError
-from ..machine.chip import Chip, put, validate
+from ..machine.chip import Chip, load_chip, put, validate
 from ..results.explanation import STEP, Effect, Kind, ParameterStep
 from ..results.report import Report
 
 Run = Callable[[Chip, Kind], Report]
 Tick = Callable[[int, int], None]
+Vary = Callable[[str, int | float], Chip]
 
 LESS = {"s", "cycles", "pJ", "W", "V", "C", "pF"}  # units of which less is better, also by the byte or row
 # shapes of arrays and tiles: powers of two stay so, or tiles misfit
@@ -90,21 +91,39 @@ def better(old: int | float, *, less: bool) -> int | float:
     return old + sign * max(grain, round(tenth / grain) * grain)
 
 
+def varied(chip: str | Chip, settings: Mapping[str, object] | None = None) -> Vary:
+    """Return what gives a chip with another value of one parameter, by its key.
+
+    Of a name or file it is the chip that a run with that setting has: what the file leaves to its memory
+    follows. Of a chip that was made before, all else stays as it is.
+    """
+
+    def vary(key: str, value: int | float) -> Chip:
+        if not isinstance(chip, Chip):
+            return load_chip(chip, {**(settings or {}), key: value})
+        values = chip.model_dump()
+        put(values, key, value)
+        return validate(values, chip.name)
+
+    return vary
+
+
 def effects(
-    chip: Chip, todo: Sequence[ParameterStep], base: Report, run: Run, tick: Tick | None = None
+    vary: Vary, todo: Sequence[ParameterStep], base: Report, run: Run, tick: Tick | None = None
 ) -> tuple[Effect, ...]:
     """Return the effect of each step on the run that `base` reports, the largest change of time first.
 
     Changes are ranked in proportion to a step of a tenth.
 
-    `run` gives the report of the same model on another chip: with the same program, or with a new one. Equal
-    changes of time stand in order of the change of energy, then as in `todo`.
+    `vary` gives the chip of a step, `run` the report of the same model on another chip: with the same
+    program, or with a new one. Equal changes of time stand in order of the change of energy, then as in
+    `todo`.
     """
     effects_seen = []
     for number, step in enumerate(todo):
         if tick is not None:
             tick(number, len(todo))
-        effects_seen.append(_effect(chip, step, base, run))
+        effects_seen.append(_effect(vary, step, base, run))
     return tuple(
         sorted(
             effects_seen, key=lambda e: [-abs(e.per_tenth(x)) for x in (e.seconds_change, e.joules_change)]
@@ -112,11 +131,9 @@ def effects(
     )
 
 
-def _effect(chip: Chip, step: ParameterStep, base: Report, run: Run) -> Effect:
-    values = chip.model_dump()
-    put(values, step.key, step.new)
+def _effect(vary: Vary, step: ParameterStep, base: Report, run: Run) -> Effect:
     try:
-        report = run(validate(values, chip.name), step.kind)
+        report = run(vary(step.key, step.new), step.kind)
     except UserError as error:
         return Effect(step, refused=str(error))
     return Effect(step, _change(base.seconds, report.seconds), _change(base.joules, report.joules))

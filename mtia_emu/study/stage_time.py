@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 from ..engine.cost import BlockCost
 from ..engine.energy import standing
@@ -19,8 +17,9 @@ from ..program.isa import Program
 from ..results.report import Joules, Layer, Report, Stretch
 from ..results.spans import Span, Track
 from ..results.system_use import ExchangeUse, MemoryUse, StageUse
-from ..system.collectives import CollectiveTime
 from ..system.join import PICOSECONDS, ChipJob, joined, length
+from .buckets import bucketed
+from .meetings import Meeting, exchange_uses, largest, meeting
 from .partition import Exchanges, Partition, exchanged_bytes
 from .waits import exchanges, waits
 
@@ -35,19 +34,6 @@ class StageTime:
     use: StageUse
     exchanges: tuple[ExchangeUse, ...]
     link_joules: float
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """An exchange: its number among launches, op, axes and bytes, what it takes, how many groups meet."""
-
-    launch: int
-    op: str
-    axes: tuple[str, ...]
-    bytes: int
-    size: int
-    time: CollectiveTime
-    groups: int
 
 
 @dataclass(frozen=True)
@@ -93,11 +79,14 @@ class StageRun:
             attrs = dict(given)
             size = exchanged_bytes(op, math.prod(operand.shape) * operand.dtype.bytes, attrs["size"])
             out.append(meeting(self.on, self.stage, number, op, attrs, size))
-        return out
+        limit = self.parts.mesh.bucket
+        if not limit:
+            return out
+        return bucketed(out, waits(self.program, [m.launch for m in out]), self.on, self.stage, limit)
 
     def _report(self, chip: Chip, meetings: Sequence[Meeting]) -> tuple[Report, float, float]:
         """Return the report at a clock, the seconds in which the chip works, and those in which it waits."""
-        numbers = {m.launch: m for m in meetings}
+        numbers = {i: m for m in meetings for i in (*m.held, m.launch)}
         each = [_moving(x) if i in numbers else x for i, x in enumerate(costs(self.program, chip, {}))]
         alone = report(self.program, chip, each=each)
         if not meetings:
@@ -120,22 +109,6 @@ class StageRun:
         return found, work, float(took) - work
 
 
-def meeting(on: Exchanges, stage: int, number: int, op: str, attrs: Mapping[str, Any], size: int) -> Meeting:
-    """Return an exchange of so many bytes, with what it takes on the system."""
-    axes = tuple(attrs["axes"])
-    return Meeting(number, op, axes, size, attrs["size"], *on.time(stage, op, axes, size))
-
-
-def exchange_uses(name: str, meetings: Sequence[Meeting]) -> tuple[ExchangeUse, ...]:
-    """Return the exchanges of a stage, equal ones together."""
-    counted: Counter[ExchangeUse] = Counter()
-    for m in meetings:
-        axes = "*".join(dict.fromkeys(axis.partition(".")[0] for axis in m.axes))
-        how = f"{m.time.algorithm}, {m.time.protocol}"
-        counted[ExchangeUse(name, m.op, axes, m.bytes, m.size, 1, m.time.seconds, how)] += 1
-    return tuple(replace(use, times=times) for use, times in counted.items())
-
-
 def stage_name(parts: Partition, stage: int) -> str:
     return f"stage {stage}" if len(parts.stages) > 1 else "all chips"
 
@@ -156,12 +129,18 @@ def _jobs(
     """Return the launches and the exchanges of a program, in order."""
     alone = spans(program, chip, each)
     after = waits(program, tuple(numbers))
-    return [
-        ChipJob(seconds=numbers[i].time.seconds, after=after[i])
-        if i in numbers
-        else ChipJob(cost.cycles, span.begin - span.start, after=after[i])
-        for i, (span, cost) in enumerate(zip(alone, each, strict=True))
-    ]
+    jobs = []
+    for i, (span, cost) in enumerate(zip(alone, each, strict=True)):
+        held = numbers.get(i)
+        waited = {numbers[x].launch if x in numbers else x for x in after[i]}
+        if held is None:
+            jobs.append(ChipJob(cost.cycles, span.begin - span.start, after=tuple(sorted(waited))))
+        elif held.launch != i:
+            jobs.append(ChipJob(seconds=0.0))
+        else:
+            every = waited.union(*(after[x] for x in held.held))
+            jobs.append(ChipJob(seconds=held.time.seconds, after=tuple(sorted(every))))
+    return jobs
 
 
 def _layers(alone: Report, runs: Sequence[Span], numbers: Mapping[int, Meeting]) -> list[Layer]:
@@ -180,14 +159,9 @@ def _layers(alone: Report, runs: Sequence[Span], numbers: Mapping[int, Meeting])
             continue
         m = numbers[layer.launch]
         when = replace(layer, start_cycle=run.start, end_cycle=run.end, track=run.track)
-        how = f"{m.time.algorithm}, {m.time.protocol}"
+        how = f"{m.time.algorithm}, {m.time.protocol}" if m.launch == layer.launch else "in a bucket"
         out.append(replace(when, op=m.op, kernel=how, bound_by=LINKS, next_bound="", slack=0.0))
     return out
-
-
-def largest(meetings: Sequence[Meeting]) -> int:
-    """Return the bytes that the largest exchange holds beside its operand and its result."""
-    return max((m.bytes for m in meetings), default=0)
 
 
 def memory(program: Program, chip: Chip, buffers: int, batches: int) -> MemoryUse:

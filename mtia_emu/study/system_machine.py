@@ -25,10 +25,11 @@ from ..system.load import settings_of_chips
 from ..system.topology import System
 from .accelerator import Accelerator, GraphModel
 from .gpu_stage import gpu_stage
-from .partition import Exchanges, Partition, partition
+from .partition import Exchanges, Partition, balanced, partition
 from .stage_time import LINKS, StageRun, StageTime
 
 NO_TIME = Fraction(0)
+CUTS_TRIED = 4  # of a pipeline whose stages are to take equal times
 
 
 @dataclass(frozen=True)
@@ -109,16 +110,28 @@ class SystemMachine:
             raise UserError(
                 f"{self.name} cannot run {work.model}: a system splits a model's graph, not a program"
             )
-        return self.timed(work, self.partition(work))
+        parts = self.partition(work)
+        return self.timed(work, parts if self.mesh.cut != "time" else self._balanced(work, parts))
+
+    def _balanced(self, model: GraphModel, parts: Partition) -> Partition:
+        """Return stages whose slowest is the fastest of a few cuts, each by the times of the one before."""
+        best, least = parts, NO_TIME
+        for _ in range(CUTS_TRIED):
+            lengths = [stage.report.length for stage in self._stages(model, parts)]
+            if not least or max(lengths) < least:
+                best, least = parts, max(lengths)
+            parts = balanced(parts, [float(length) for length in lengths])
+        return best
 
     def timed(self, model: GraphModel, parts: Partition, runs: Sequence[StageRun] = ()) -> Report:
         """Return the report of a split model; `runs` are its stages, compiled, where they are known."""
+        return _Joined(self, parts, self._stages(model, parts, runs)).report(model)
+
+    def _stages(self, model: GraphModel, parts: Partition, runs: Sequence[StageRun] = ()) -> list[StageTime]:
         if self.is_gpu:
             on = Exchanges(self.system, self.mesh)
-            stages = [gpu_stage(_of_rank(model, parts, s), parts, s, on) for s in range(len(parts.stages))]
-        else:
-            stages = [run.time() for run in (runs or self.runs(model, parts))]
-        return _Joined(self, parts, stages).report(model)
+            return [gpu_stage(_of_rank(model, parts, s), parts, s, on) for s in range(len(parts.stages))]
+        return [run.time() for run in (runs or self.runs(model, parts))]
 
 
 def _of_rank(model: GraphModel, parts: Partition, stage: int) -> GraphModel:

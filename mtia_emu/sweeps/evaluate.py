@@ -13,6 +13,7 @@ from typing import Any
 
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.lower.assemble import About
+from mtia_emu.compiler.lower.fixed import fixed_mappings
 from mtia_emu.compiler.partition.mesh import parse_parallel
 from mtia_emu.compiler.pass_text import files_of
 
@@ -50,7 +51,7 @@ from .spec import NO_SYSTEM, ONE_RANK, OVER, PARALLEL, SYSTEM, Spec, Workload, b
 class Job:
     """All that a worker needs to know: the spec, the base chip's values, which code and files it is for.
 
-    `models` are digests of the models' files, and of those that hold passes of the user's.
+    `models` are digests of the models' files, and of those that hold passes or mappings of the user's.
     """
 
     spec: Spec
@@ -72,7 +73,9 @@ def make_job(spec: Spec) -> Job:
     values, where = chip_values(spec.chip)
     validate(values, where)
     passes = spec.options(spec.model[0]).passes
-    files = (*map(_model_digest, spec.model), *map(_file_digest, files_of(passes)))
+    mappings = [fixed_mappings(spec.options(model).mapping).files for model in spec.model]
+    read = (*files_of(passes), *(file for files in mappings for file in files))
+    files = (*map(_model_digest, spec.model), *map(_file_digest, read))
     return Job(spec, values, code_digest(), files, _scenario(spec))
 
 
@@ -265,6 +268,7 @@ def reference(evaluator: Evaluator) -> tuple[Row, dict[str, Any]]:
         each[model.name] = {
             "seconds": report.seconds,
             "joules": gpu.around.joules(report.joules, report.seconds, CHIP),  # as those of points
+            "joules_of": CHIP,
             "macs": report.macs,
             "dram_bytes": moved,
         }

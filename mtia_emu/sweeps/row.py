@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..options import CHIP
 from ..results.report import Joules, Layer, Report, Traffic
 from ..results.spans import Track, seconds_by
 from ..sums import add_up
@@ -50,6 +51,7 @@ def model_metrics(report: Report, peak_macs_per_s: float) -> dict[str, Any]:
     out: dict[str, Any] = {
         "seconds": report.seconds,
         "joules": report.joules,
+        "joules_of": CHIP,
         "watts": report.watts,
         "cycles": report.cycles,
         "clock_hz": report.clock_hz,

@@ -13,6 +13,7 @@ from mtia_emu.compiler.partition.lockstep import evaluate_split
 from mtia_emu.compiler.partition.mesh import TABLES, Mesh
 from mtia_emu.compiler.partition.prepare import prepared
 from mtia_emu.compiler.partition.propagate import Split, propagate
+from mtia_emu.compiler.partition.unpack import unpacked
 
 from ..types import TensorType
 from .grower import Seeded
@@ -40,9 +41,11 @@ def random_split(graph: Graph, seed: int, number: int) -> Split:
     sizes = source.pick(MESHES)
     sequence = "tp" in sizes and source.below(3) == 0
     tables = source.pick(("", *TABLES)) if {"dp", "tp"} & set(sizes) else ""
-    mesh = Mesh(dict(sizes), sequence, tables)
+    dispatch = "ep" in sizes and source.below(2) == 0
+    mesh = Mesh(dict(sizes), sequence, tables, dispatch)
     given = {name: _layout(source, kind, mesh) for name, kind in graph.inputs.items()}
-    return propagate(prepared(graph) if source.below(2) else graph, mesh, given)
+    ready = prepared(graph) if source.below(2) else graph
+    return propagate(unpacked(ready) if source.below(2) else ready, mesh, given)
 
 
 def _layout(source: Seeded, kind: TensorType, mesh: Mesh) -> Layout:

@@ -411,3 +411,11 @@ def test_completion() -> None:
     found = cli_options.complete("model", files=(".onnx",))(None, None, "zoo:llama-t")  # type: ignore[arg-type]
     assert found == ["zoo:llama-tiny"]
     assert "pe.matrix.rows=" in cli_options.names("key") and "none" in cli_options.names("gpu")
+
+
+def test_an_operator_has_a_type_that_the_chip_multiplies(cli: Cli) -> None:
+    sizes = ("gemm", 512, 512, 512, "--chip", "tpu-v6e", "--gpu", "none")
+    near, asked = parsed(cli(*sizes, "--json", "-")), parsed(cli(*sizes, "--dtype", "fp16", "--json", "-"))
+    assert near["dtype"] == "bf16" and any("runs as bf16" in note for note in near["notes"])
+    assert asked["dtype"] == "fp16" and any("SIMD engine" in note for note in asked["notes"])
+    assert near["seconds"] < asked["seconds"]

@@ -79,6 +79,17 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
     "reduce_scatter": [([f32(2, 8)], {"axes": ("tp",), "size": 4, "dim": 1})],
     "all_to_all": [([f32(2, 8)], {"axes": ("tp",), "size": 4, "dim": 1, "join": 0})],
     "send": [([f32(2, 3)], {"size": 1})],
+    "dispatch": [
+        (
+            [f32(2, 3), np.array([[0, 3], [2, 3]])],
+            {"axes": ("ep",), "size": 2, "dim": 0, "experts": 4, "each": 2},
+        ),
+        (
+            [f32(4, 3), np.array([[0, 3], [2, 3]])],
+            {"axes": ("ep",), "size": 2, "dim": 0, "experts": 4, "each": 1},
+        ),
+    ],
+    "combine": [([f32(4, 3)], {"axes": ("ep",), "size": 2, "dim": 0, "experts": 4, "each": 2})],
     "append": [([f32(2, 3, 4), f32(2, 1, 4), f32(2, 2, 4)], {"axis": 1})],
     "embedding_bags": [
         ([f32(9, 4), ints(1, 2), ints(0, 1, 2), f32(5, 4), ints(3), ints(0, 0, 1, 1)], {"mode": "mean"}),

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from estimated import Draws, RandomDraws
+from estimated import TAPES, Draws, RandomDraws
 from harness import packed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.kernels.bags.pooled import EmbeddingBagKernel
 from mtia_emu.kernels.kernel import Kernel, KernelCall
 from mtia_emu.kernels.matmul.kernel import MatmulKernel
+from mtia_emu.kernels.rows.kernel import CopyKernel, TapeKernel
 
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.options import Options
@@ -65,6 +66,16 @@ def bags(d: Draws, c: Chip) -> tuple[Kernel, KernelCall]:
     return EmbeddingBagKernel(), KernelCall(inputs, (out,), tuple(sorted(named.items())))
 
 
+def tapes(d: Draws, c: Chip) -> tuple[Kernel, KernelCall]:
+    """Return a tape over rows, or a copy, of random sizes and places."""
+    big, kind, text = c.pes > 16, d.pick((FP16, FP32)), d.pick((*TAPES, ""))
+    shape = d.size(1, 4096 if big else 200), d.size(2, 2048 if big else 128)
+    operand = packed(kind, shape, d.pick(("sram", "dram")))
+    out = packed(kind, shape, d.pick(("sram", "dram")), written=True)
+    kernel = TapeKernel("row", "", folds=True) if text else CopyKernel("copy", "")
+    return kernel, KernelCall((operand,), (out,), (("tape", text),) if text else ())
+
+
 def fast_s(kernel: Kernel, call: KernelCall, chip: Chip, tune: str = "fast") -> float:
     """Return the seconds of a call under the mapping that is chosen for it."""
     block = tuning(Options(tune=tune), cached=False).block(kernel, call, chip)
@@ -98,7 +109,9 @@ def shares(make: Callable[[Draws, Chip], tuple[Kernel, KernelCall]], count: int)
 
 
 @pytest.mark.parametrize(
-    ("make", "share", "most"), [(product, 0.06, 1.15), (bags, 0.0, 1.005)], ids=["product", "bags"]
+    ("make", "share", "most"),
+    [(product, 0.06, 1.15), (bags, 0.0, 1.005), (tapes, 0.02, 1.04)],
+    ids=["product", "bags", "tapes"],
 )
 def test_a_better_chip_is_seldom_slower_and_never_by_much(
     make: Callable[[Draws, Chip], tuple[Kernel, KernelCall]], share: float, most: float
@@ -109,7 +122,9 @@ def test_a_better_chip_is_seldom_slower_and_never_by_much(
 
 @pytest.mark.deep
 @pytest.mark.parametrize(
-    ("make", "share", "most"), [(product, 0.05, 1.25), (bags, 0.005, 1.04)], ids=["product", "bags"]
+    ("make", "share", "most"),
+    [(product, 0.05, 1.25), (bags, 0.005, 1.04), (tapes, 0.02, 1.05)],
+    ids=["product", "bags", "tapes"],
 )
 def test_so_it_is_over_many(
     make: Callable[[Draws, Chip], tuple[Kernel, KernelCall]], share: float, most: float

@@ -33,3 +33,19 @@ def test_a_stage_sends_what_later_ones_need() -> None:
     assert parts.sent_bytes(0) == parts.split.types[sent].bytes == 16 * 256 * 2
     first, second = (parts.graph(stage, 0) for stage in range(2))
     assert sent in first.outputs and sent in second.inputs
+
+
+def test_rows_to_experts_go_the_faster_way() -> None:
+    """A quarter of rows to each of four ranks by an all-to-all, or all to all; back they are as many."""
+    over = machine("ep=4")
+    on, axes, size = Exchanges(over.system, over.mesh), over.mesh.axes("ep"), 1 << 22
+    few, _ = on.routed(0, "dispatch", axes, size, [0.25] * 4)
+    part = size / 16
+    matrix = tuple(tuple(part * (i != j) for j in range(4)) for i in range(4))
+    assert few == timed(over.system, Collective("all_to_all", 0.0, (0, 1, 2, 3), matrix))
+    skewed, _ = on.routed(0, "dispatch", axes, size, [0.75, 0.1, 0.1, 0.05])
+    back, _ = on.routed(0, "combine", axes, size, [0.75, 0.1, 0.1, 0.05])
+    assert few.seconds < skewed.seconds < on.routed(0, "dispatch", axes, size, [1.0] * 4)[0].seconds
+    assert sum(back.link_bytes) == sum(skewed.link_bytes)
+    for op, alike in (("dispatch", "all_gather"), ("combine", "reduce_scatter")):
+        assert on.routed(0, op, axes, size, [1.0] * 4)[0].seconds <= on.time(0, alike, axes, size)[0].seconds

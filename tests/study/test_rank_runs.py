@@ -64,17 +64,17 @@ X = [np.arange(12, dtype=np.float32).reshape(2, 6) + 100 * r for r in range(2)]
     ],
 )
 def test_what_the_system_computes_is_what_the_op_says(op: str, attrs: dict, right: list) -> None:
-    for got, expected in zip(exchanged(BOARD, (0, 1), op, X, attrs), right, strict=True):
+    for got, expected in zip(exchanged(BOARD, (0, 1), op, [[x] for x in X], attrs), right, strict=True):
         np.testing.assert_array_equal(got, expected)
 
 
 def test_ranks_that_meet_in_different_exchanges_say_so() -> None:
-    meeting = _Meeting(2, lambda op, parts, attrs: list(parts))
+    meeting = _Meeting(2, lambda op, given, attrs: [arrays[0] for arrays in given])
     faults: list[BaseException] = []
 
     def go(position: int, op: str) -> None:
         try:
-            meeting.meet(position, op, X[0], {})
+            meeting.meet(position, op, [X[0]], {})
         except (RuntimeError, threading.BrokenBarrierError) as error:
             faults.append(error)
             meeting.give_up()
@@ -87,7 +87,9 @@ def test_ranks_that_meet_in_different_exchanges_say_so() -> None:
     assert any("different exchanges" in str(fault) for fault in faults)
 
 
-@pytest.mark.parametrize("parallel", ["ep=2", "ep=2,tp=2", "dp=2,ep=2"])
+@pytest.mark.parametrize(
+    "parallel", ["ep=2", "ep=2,tp=2", "dp=2,ep=2", "ep=2,dispatch", "dp=2,ep=2,tp=2,dispatch"]
+)
 def test_experts_split_over_ranks_give_what_onnxruntime_gives(parallel: str, tmp_path: Path) -> None:
     model = str(write(tmp_path))
     outcome = api.run_over(model, gpu=None, system="tiny-board", parallel=parallel, check=True)

@@ -17,7 +17,7 @@ from mtia_emu.machine.chip import Chip, chip_names, load_chip, put, validate
 from mtia_emu.program.isa import Program
 from mtia_emu.results.explanation import Effect, ParameterStep
 from mtia_emu.results.report import Report
-from mtia_emu.study.sensitivity import FACTS, LIMIT, better, effects, less_is_better, steps
+from mtia_emu.study.sensitivity import FACTS, LIMIT, better, effects, less_is_better, steps, varied
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,9 @@ def test_effects_are_those_of_the_changed_chip_in_order(program: Program) -> Non
     base = make_report(program, chip)
     todo = [step for step in steps(chip, ["fp16"]) if step.kind != "recompiled"]
     ticks: list[tuple[int, int]] = []
-    found = effects(chip, todo, base, lambda c, kind: make_report(program, c), lambda *t: ticks.append(t))
+    found = effects(
+        varied(chip), todo, base, lambda c, kind: make_report(program, c), lambda *t: ticks.append(t)
+    )
     assert ticks == [(i, len(todo)) for i in range(len(todo))]
     ranks = [abs(e.per_tenth(e.seconds_change)) for e in found]
     assert ranks == sorted(ranks, reverse=True) and ranks[0] > 0
@@ -121,9 +123,27 @@ def test_a_refused_step_says_why(program: Program) -> None:
     def refuse(other: Chip, kind: str) -> Report:
         raise UserError("it needs 5 bytes more")
 
-    assert effects(chip, [step], make_report(program, chip), refuse) == (
+    assert effects(varied(chip), [step], make_report(program, chip), refuse) == (
         Effect(step, refused="it needs 5 bytes more"),
     )
     wrong = replace(step, new=-1)
-    (effect,) = effects(chip, [wrong], make_report(program, chip), refuse)
+    (effect,) = effects(varied(chip), [wrong], make_report(program, chip), refuse)
     assert "sram.bytes" in effect.refused
+
+
+def test_a_step_is_what_a_run_with_the_setting_has() -> None:
+    """Where a chip leaves its channels to its memory, more bytes bring more of both, in a run and here."""
+    chip, own = {"dram.device": "hbm3"}, load_chip("mtia-2i", {"dram.device": "hbm3"})
+    more = varied("mtia-2i", chip)("dram.bytes", 2 * own.dram.bytes)
+    assert more == load_chip("mtia-2i", chip | {"dram.bytes": 2 * own.dram.bytes})
+    assert (
+        more.dram.channels > own.dram.channels == varied(own)("dram.bytes", 2 * own.dram.bytes).dram.channels
+    )
+    (step,) = (x for x in steps(own, []) if x.key == "dram.bytes")
+    explained = mtia_emu.api.explain("zoo:dlrm-small", "mtia-2i", settings=chip, dims={"batch": 4})
+    (effect,) = (e for e in explained.effects or () if e.step == step)
+    runs = [
+        mtia_emu.run("zoo:dlrm-small", "mtia-2i", settings=x, dims={"batch": 4}, gpu=None).report
+        for x in (chip, chip | {"dram.bytes": step.new})
+    ]
+    assert effect.joules_change == pytest.approx(runs[1].joules / runs[0].joules - 1) and effect.joules_change

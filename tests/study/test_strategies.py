@@ -12,7 +12,7 @@ BATCH = 8  # it divides among all that is split here
 LLAMA, MIXTURE, MLA, DLRM = "llama-tiny", "mixture-tiny", "deepseek-tiny", "dlrm-small"
 ALONE = {
     LLAMA: ("tp={n}", "tp={n},sp", "dp={n}", "cp={n}", "pp={n}", "pp=2,mb={n}"),
-    MIXTURE: ("ep={n}", "tp={n}", "dp={n}", "pp={n}"),
+    MIXTURE: ("ep={n}", "ep={n},dispatch", "tp={n}", "dp={n}", "pp={n}"),
     DLRM: ("dp={n}", "dp={n},tables=row", "dp={n},tables=column", "tp={n}", "tp={n},tables=row", "pp={n}"),
 }
 MIXED = {
@@ -22,9 +22,9 @@ MIXED = {
     ),
     MIXTURE: (
         "ep=2,tp=2", "dp=2,ep=2", "dp=2,ep=4", "ep=4,tp=2", "dp=2,ep=2,tp=2", "pp=2,ep=2", "pp=2,ep=2,tp=2",
-        "pp=2,dp=2,ep=2,mb=2",
+        "pp=2,dp=2,ep=2,mb=2", "dp=2,ep=4,dispatch", "dp=2,ep=2,tp=2,dispatch", "pp=2,ep=2,tp=2,sp,dispatch",
     ),
-    MLA: ("ep=2", "tp=2,ep=2", "dp=2,tp=2,ep=2", "pp=2,tp=2,ep=2"),
+    MLA: ("ep=2", "tp=2,ep=2", "dp=2,tp=2,ep=2", "pp=2,tp=2,ep=2", "ep=4,tp=2,dispatch"),
     DLRM: (
         "dp=2,tp=2", "dp=2,tp=2,tables=row", "dp=2,tp=4,tables=column", "pp=2,dp=2", "pp=2,dp=4,tables=row",
     ),

@@ -125,3 +125,28 @@ def test_a_program_is_of_one_chip() -> None:
 def test_gpus_run_no_programs() -> None:
     with pytest.raises(UserError, match="they run no programs"):
         _ = machine("tp=2", "hgx-h200").chip
+
+
+def test_rows_that_go_to_their_experts_are_fewer_than_all() -> None:
+    given = model("mixture-tiny", batch=8)
+    every, own = (machine(p).report(given).system for p in ("ep=4", "ep=4,dispatch"))
+    assert every is not None and own is not None
+    assert {x.kind for x in own.exchanges} == {"dispatch", "all_gather", "combine"}
+    sent = sum(x.seconds * x.times for x in own.exchanges if x.kind != "all_gather")
+    assert sent < sum(x.seconds * x.times for x in every.exchanges)
+    assert own.stages[0].compute_s < every.stages[0].compute_s, "attention is of a quarter of the batch"
+
+
+@pytest.mark.parametrize("parallel", ["pp=2,mb=4", "pp=4,mb=4"])
+def test_stages_of_equal_time_are_faster_than_those_of_equal_weights(parallel: str) -> None:
+    given = model("llama-tiny", batch=4, seq=64)
+    found = [machine(f"{parallel}{text}").report(given) for text in ("", ",stages=time")]
+    by_bytes, by_time = (max(s.seconds for s in r.system.stages) for r in found if r.system)
+    assert by_time < 0.9 * by_bytes and found[1].seconds < found[0].seconds
+    assert found[0].macs == found[1].macs
+
+
+def test_a_cut_that_cannot_be_better_stays() -> None:
+    given = model("llama-tiny", batch=2)
+    whole = machine("pp=2,mb=2").report(given)
+    assert machine("pp=2,mb=2,stages=time").report(given).seconds <= whole.seconds

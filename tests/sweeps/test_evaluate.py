@@ -190,3 +190,25 @@ def test_the_job_follows_the_chip_file_and_the_model(make: Any, tmp_path: Path, 
     chip.write_text(text)
     model.write_bytes(product.read_bytes() + b"\x00\x00")
     assert make_job(spec).digest != first.digest
+
+
+def test_a_model_of_a_sweep_has_mappings_of_its_own(make: Any, product: Path, tmp_path: Path) -> None:
+    """A row is what a run with the mapping says; its file belongs to the job."""
+    file, text = tmp_path / "fixed.toml", "rows=m cols=n tile=8x8x32 outer=m"
+    file.write_text(f'[mappings]\n"*" = "{text}"\n', encoding="utf-8")
+    free, fixed = (
+        make(
+            model=[{"model": str(product), "name": "product", "mapping": mapping}],
+            set={"dram.channels": [2]},
+        )
+        for mapping in (None, str(file))
+    )
+    job = make_job(fixed)
+    cycles = [Evaluator(make_job(spec)).row(next(iter(Space(spec)))).metrics for spec in (free, fixed)]
+    ran = mtia_emu.run(product, load_chip("tiny", {"dram.channels": 2}), gpu=None, mapping=f"*: {text}")
+    assert cycles[1]["product.cycles"] == ran.report.cycles > cycles[0]["product.cycles"]
+    assert cycles[1]["product.joules_of"] == "chip"
+    file.write_text('[mappings]\n"*" = "rows=m cols=n tile=16x8x32 outer=m"\n', encoding="utf-8")
+    assert make_job(fixed).digest != job.digest
+    with pytest.raises(UserError, match="no layer 'other'"):
+        reference(Evaluator(make_job(make(model=[{"model": str(product), "mapping": f"other: {text}"}]))))

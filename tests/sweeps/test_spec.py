@@ -126,7 +126,7 @@ def test_a_new_option_of_a_workload_is_no_dimension(monkeypatch: pytest.MonkeyPa
     assert parse_model("m,seq=1,dtype=int8,kind=b,deep=true,depth=3") == {
         "model": "m", "dims": {"seq": 1}, "dtype": "int8", "kind": "b", "deep": True, "depth": 3,
     }  # fmt: skip
-    assert assignments("workload") == "dtype=TYPE, kind=a|b, deep=VALUE, depth=INT"
+    assert assignments("workload") == "dtype=TYPE, mapping=FILE.toml|TEXT, kind=a|b, deep=VALUE, depth=INT"
 
 
 def test_flags_say_the_same() -> None:

@@ -22,7 +22,7 @@ PARTS = [np.arange(4.0), 10 + np.arange(4.0)]
     ],
 )
 def test_what_each_rank_gets(op: str, right: list[list[float]]) -> None:
-    got = combined(op, PARTS, {"dim": 0, "join": 0})
+    got = combined(op, [[x] for x in PARTS], {"dim": 0, "join": 0})
     assert [list(x) for x in got] == right
 
 

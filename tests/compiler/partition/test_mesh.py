@@ -10,7 +10,19 @@ from mtia_emu.compiler.partition.mesh import Mesh, parse_parallel
 from mtia_emu.errors import UserError
 
 
-@pytest.mark.parametrize("text", ["tp=8", "pp=2,dp=2,tp=4,mb=4", "tp=2,sp", "dp=4,tables=row"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tp=8",
+        "pp=2,dp=2,tp=4,mb=4",
+        "tp=2,sp",
+        "dp=4,tables=row",
+        "ep=2,dispatch",
+        "dp=2,bucket=25MiB",
+        "pp=2,stages=time",
+        "dp=2,bucket=1536KiB",
+    ],
+)
 def test_a_mesh_is_spelt_as_it_is_read(text: str) -> None:
     mesh = parse_parallel(text)
     assert parse_parallel(str(mesh)) == mesh
@@ -32,6 +44,14 @@ def test_a_mesh_is_spelt_as_it_is_read(text: str) -> None:
         ("auto,tp=2", "auto stands alone"),
         ("dp=2,tables=rows", "unknown tables 'rows'"),
         ("tp=64,dp=128", "ranks and micro-batches"),
+        ("dp=2,dispatch", "rows go to experts over ep"),
+        ("ep=2,dispatch=1", "dispatch has no value"),
+        ("dp=2,stages=time", "it goes with pp"),
+        ("pp=2,stages=bytes", "unknown stages 'bytes'"),
+        ("dp=2,bucket=25", "bucket=25: no size"),
+        ("dp=2,bucket=0MiB", "bucket=0MiB: no size"),
+        ("dp=2,bucket=-1MiB", "bucket=-1MiB: no size"),
+        ("dp=2,bucket=nanMiB", "no size"),
         ("tp=-1", "no size of 1 or more"),
         ("", "unknown axis of --parallel ''"),
     ],

@@ -45,7 +45,7 @@ def moved(parts: list[np.ndarray], move: Move) -> list[np.ndarray]:
         if move.op == "part":
             out[rank] = np.split(parts[rank], len(group), axis=move.dim)[MESH.index(place, move.axes)]
         else:
-            got = combined(move.op, [parts[r] for r in group], {"dim": move.dim, "join": move.join})
+            got = combined(move.op, [[parts[r]] for r in group], {"dim": move.dim, "join": move.join})
             out[rank] = got[group.index(rank)]
     return out
 
@@ -69,6 +69,7 @@ def test_the_steps_lead_from_a_layout_to_another(have: Layout, want: Layout) -> 
         (Layout((("tp.0",), ())), Layout(((), ("tp.0",))), ["all_to_all"]),
         (Layout(((), ()), ("tp.0",)), Layout(((), ())), ["all_reduce"]),
         (Layout(((), ()), ("tp.0",)), Layout((("tp.0",), ())), ["reduce_scatter"]),
+        (Layout(((), ()), ("ep", "tp.0")), Layout((("ep",), ())), ["reduce_scatter", "all_reduce"]),
         (Layout((("dp",), ()), ("tp.0",)), Layout(((), ())), ["all_reduce", "all_gather"]),
         (Layout((("dp", "tp.0"), ())), Layout((("dp",), ())), ["all_gather"]),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from mtia_emu.compiler.ops.collectives import COLLECTIVES
-from mtia_emu.compiler.partition.stages import in_order, stages
+from mtia_emu.compiler.partition.stages import in_order, stages, weights
 
 from mtia_emu.errors import UserError
 
@@ -52,3 +52,14 @@ def test_exchanges_begin_before_what_does_not_need_them() -> None:
         behind = [u for u in made.nodes if set(node.outputs) & set(u.inputs)]
         assert all(place[node.name] < place[u.name] for u in behind), "and each is behind what it reads"
     assert any(n.op in COLLECTIVES for n in made.nodes)
+
+
+def test_stages_are_cut_by_what_nodes_are_said_to_weigh() -> None:
+    made = split("llama-tiny", "tp=1")
+    by_bytes = weights(made)
+    assert stages(made, 2, by_bytes) == stages(made, 2)
+    last = max(i for i, n in enumerate(made.nodes) if by_bytes[n.name])
+    heavy = {n.name: 100.0 * (i == last) + 1.0 * bool(by_bytes[n.name]) for i, n in enumerate(made.nodes)}
+    (first, second) = stages(made, 2, heavy)
+    assert sum(heavy[n.name] > 1 for n in second.nodes) == 1
+    assert sum(heavy[n.name] for n in first.nodes) > sum(heavy[n.name] == 1 for n in second.nodes)

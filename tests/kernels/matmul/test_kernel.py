@@ -7,9 +7,12 @@ from dataclasses import replace
 import pytest
 from harness import packed
 from mtia_emu.kernels import KERNELS
+from mtia_emu.kernels.builder import NoRoom
 from mtia_emu.kernels.halves import Portion
 from mtia_emu.kernels.kernel import KernelCall, unmemoised
 
+from mtia_emu.engine.energy import traffic
+from mtia_emu.engine.events import events
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.isa import Operand
 from mtia_emu.types import FP16, FP32, UINT8
@@ -96,3 +99,24 @@ def test_batches_are_cut_first() -> None:
     assert (first.params["batch"], second.params["batch"]) == (2, 1)
     assert [x.shape for x in first.inputs] == [(2, 8, 4), (2, 4, 8), (16, 1)]
     assert DENSE.macs(call.params) == 3 * 8 * 4 * 8
+
+
+def test_more_room_to_stage_in_reads_dram_less_often() -> None:
+    """Both operands of 256 KiB in DRAM: a quarter of SRAM holds parts of one, half of it all of one."""
+    chip = load_chip("tiny", {"sram.bytes": 1 << 19})
+    inputs = (packed(FP16, (128, 1024)), replace(packed(FP16, (1024, 128)), strides=(1, 1024)))
+    named = (("batch", 1), ("epilogue", ""), ("k", 1024), ("m", 128), ("n", 128))
+    call = KernelCall(inputs, (packed(FP16, (128, 128), "sram", written=True),), named)
+    read, taken = [], []
+    for room in (0, 1 << 17, 3 << 17):
+        asked = replace(call, stage_bytes=room)
+        (mapping,) = DENSE.candidates(DENSE.problem(asked), chip, 1, unmemoised)
+        block = DENSE.emit_mapping(chip, asked, mapping)
+        read.append(traffic(events(block, chip)).dram_read_bytes)
+        taken.append(block.scratch_bytes)
+    assert read[0] == read[1] > read[2] == 2 * 128 * 1024 * FP16.bytes
+    assert taken[0] == taken[1] <= 1 << 17 < taken[2] <= 3 << 17
+    text = str(mapping)
+    assert DENSE.fixed(text, asked, chip) == mapping
+    with pytest.raises(NoRoom, match="it stages"):
+        DENSE.fixed(text, call, chip)

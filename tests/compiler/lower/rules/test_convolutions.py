@@ -16,6 +16,7 @@ from mtia_emu.compiler.check import check
 from onnx import TensorProto, helper, numpy_helper
 
 from mtia_emu import api
+from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.zoo.models import MODELS
 
@@ -99,6 +100,32 @@ def test_values_are_those_of_onnxruntime(seed: int, tmp_path: Path, monkeypatch:
     settings = SMALL_SRAM if seed % 3 == 0 else {}
     done = api.run(path, "mtia-2i", settings=settings, check=True, gpu=None, dtype=("fp16", "fp32")[seed % 2])
     assert done.check is not None and done.check.passed
+
+
+def long_convolution(path: Path, taps: int, kind: str = "Conv") -> Path:
+    """Write a convolution, or a pool, of one axis and so many taps, over 2 channels."""
+    weight = np.random.default_rng(taps).standard_normal((3, 2, taps)).astype(np.float32)
+    names, attrs = (["x", "w"], {}) if kind == "Conv" else (["x"], {"kernel_shape": [taps]})
+    ports = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 2, taps + 40)),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+    ]
+    consts = [numpy_helper.from_array(weight, "w")] if kind == "Conv" else []
+    node = helper.make_node(kind, names, ["y"], **attrs)
+    graph = helper.make_graph([node], "long", ports[:1], ports[1:], consts)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_a_long_convolution_is_one_product(tmp_path: Path) -> None:
+    """5,000 taps by onnxruntime; what is spelt place by place is refused beyond 4,096."""
+    path = long_convolution(tmp_path / "long.onnx", 5000)
+    done = api.run(path, "mtia-2i", check=True, gpu=None, dtype="fp16")
+    assert done.check is not None and done.check.passed and done.report.macs == 3 * 2 * 5000 * 41
+    with pytest.raises(UserError, match="at most 4096 places of this operator"):
+        api.run(long_convolution(tmp_path / "pool.onnx", 5000, "MaxPool"), "mtia-2i", gpu=None)
+    with pytest.raises(UserError, match="at most 65536 places of the kernel"):
+        api.run(long_convolution(tmp_path / "longer.onnx", 70_000), "mtia-2i", gpu=None)
 
 
 def test_an_operand_too_large_for_sram_comes_in_parts(tmp_path: Path) -> None:
