@@ -11,7 +11,7 @@ from . import options as o
 from .output import console, progress, say
 
 if TYPE_CHECKING:
-    from ..serving.ranking import RankingLoad, RankingRun, RankingService
+    from ..serving.ranking import RankingJobs, RankingLoad, RankingRun, RankingService
 
 
 @click.command(short_help="Serve recommendation requests on a server of chips.")
@@ -27,18 +27,21 @@ def rank(service: str, **flags: Any) -> None:
     """Serve requests that rank candidates, as SERVICE.toml describes them, and print how long they take.
 
     Requests are coalesced in windows; a batch is remote jobs on the chips of its shards and one merge job,
-    with hops through the host between. --set names a key of the file, model.KEY that of every model.
+    with hops through the host between. Jobs have the times that the file gives, or those of a graph on a
+    machine, compiled and run. --set names a key of the file, model.KEY that of every model.
 
     \b
     Examples:
       mtia-emu rank examples/ranking-2-chips.toml
       mtia-emu rank examples/ranking-2-chips.toml --set model.remote_jobs=1
       mtia-emu rank examples/ranking-2-chips.toml --rate max --json -
+      mtia-emu rank examples/ranking-mc2.toml --rate max
+      mtia-emu rank examples/ranking-mc2.toml --set 'model.machine="mtia-300"' --set load.rate_per_s=9000
     """
     from ..serving.ranking_form import read_ranking
     from ..serving.ranking_queue import serve_ranking
 
-    what, load = read_ranking(service, _settings(flags["settings"]))
+    what, load = read_ranking(service, _settings(flags["settings"]), _jobs)
     if flags["rate"] == "max":
         load, run = _greatest(what, load)
     else:
@@ -49,6 +52,17 @@ def rank(service: str, **flags: Any) -> None:
         _write(value, flags["json_file"])
     if flags["json_file"] != "-":
         _print(what, value)
+
+
+def _jobs(graph: str, machine: str, candidates: tuple[int, ...]) -> RankingJobs:
+    """Return what the jobs of a graph take on a chip or a GPU."""
+    from ..gpu import gpu_names, load_gpu
+    from ..machine.chip import load_chip
+    from ..study.accelerator import Accelerator
+    from ..study.ranking_jobs import ranking_jobs
+
+    what = load_gpu(machine) if machine in gpu_names() else Accelerator(load_chip(machine))
+    return ranking_jobs(graph, what, candidates)
 
 
 def _settings(texts: tuple[str, ...]) -> dict[str, object]:

@@ -11,8 +11,6 @@ from . import options as o
 from .output import console, progress, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from ..serving.load import Load
     from ..serving.served import ServedLoad
     from ..serving.simulate import Service
@@ -63,8 +61,9 @@ SERVER = (
         help="Which engine a request goes to.",
     ),
     _count("--prefill-engines", "Engines that only compute prompts; --engines then only decode."),
-    _number("--link", "Bytes a second at which such an engine hands caches over.", 50e9),
-    _number("--link-latency", "Seconds before the first byte.", 0.0),
+    _number("--link", "Bytes a second at which such an engine hands caches over; over the links of --system, "
+            "or 50e9, if not given."),
+    _number("--link-latency", "Seconds before the first byte."),
 )  # fmt: skip
 ENGINE = (
     _count("--max-sequences", "Most sequences that run; 256, or what the table knows."),
@@ -100,10 +99,6 @@ LOAD = (
     click.option("--slo", metavar="ttft=S,tpot=S,...", help="Service level: limits in seconds of ttft, tpot, "
                  "e2e, and the share of requests that must keep them (0.99)."),
 )  # fmt: skip
-TABLE_FLAGS = (
-    *("chip", "settings", "gpu", "system", "parallel", "dtype", "context", "table"),
-    *("token_budget", "max_sequences"),
-)  # what a step table is made by
 VARIED = (
     *(
         "chip",
@@ -130,6 +125,9 @@ WORKERS = click.option(
     "--workers", type=click.IntRange(1, 256), default=1, show_default=True,
     help="Processes that --over runs on; the answers are the same.",
 )  # fmt: skip
+SCHEDULER = click.option(
+    "--scheduler", metavar="ADDRESS", help="Run --over on the dask cluster there, as in tcp://host:8786."
+)
 FILES = (
     _switch("--bounds", "Serve twice more: all steps as fast, and as slow, as their errors allow."),
     o.JSON,
@@ -141,7 +139,7 @@ FILES = (
 
 @click.command(short_help="Serve requests over time: latencies, rates, joules.")
 @click.argument("model", shell_complete=o.complete("model"))
-@o.options(*SERVER, *LOAD, *ENGINE, OVER, WORKERS, *FILES)
+@o.options(*SERVER, *LOAD, *ENGINE, OVER, WORKERS, SCHEDULER, *FILES)
 def serve(model: str, **flags: Any) -> None:
     """Serve requests to MODEL, one of the zoo's decoders, by the rules of vLLM's scheduler.
 
@@ -158,45 +156,33 @@ def serve(model: str, **flags: Any) -> None:
       mtia-emu serve toy-decoder --table examples/step-table.json --over concurrency=1,4,16
     """
     if not flags["over"]:
+        if flags["scheduler"] is not None:
+            raise UserError("--scheduler is for --over: one run is one process (right: with --over)")
         _deliver(_served(_table(model, flags), flags), flags)
         return
     from ..serving.trade import ServingWay
+    from .served_ways import all_served
     from .ways import ways
 
     if flags["trace_out"] is not None:
         raise UserError("--trace-out is of one run (right: without --over)")
+    if flags["scheduler"] is not None and flags["workers"] > 1:
+        raise UserError("--workers and --scheduler are two ways to run (right: one of the two)")
     each = ways(flags["over"], VARIED)
-    found = _all_served(model, [flags | changed for _, changed in each], flags["workers"])
+    asked = [flags | changed for _, changed in each]
+    where = {name: flags[name] for name in ("workers", "scheduler")}
+    found = all_served(_table, _way, model, asked, **where)
     _deliver_ways([ServingWay(chosen, one) for (chosen, _), one in zip(each, found, strict=True)], flags)
 
 
-def _all_served(model: str, each: list[dict[str, Any]], workers: int) -> list[ServedLoad]:
-    """Return how each way went: first the tables of all are made, each once, then all are served."""
-    machines = [tuple(repr(flags[name]) for name in TABLE_FLAGS) for flags in each]
-    first = dict(zip(machines, each, strict=True))
-    tables = dict(
-        zip(first, _each("tables", _table, [(model, f) for f in first.values()], workers), strict=True)
+def _way(table: GroupedSteps, flags: dict[str, Any]) -> dict[str, Any]:
+    """Return how one way to serve went, as JSON."""
+    from ..serving.answers_json import as_json
+    from .served_ways import kept_way
+
+    return kept_way(
+        _service(table, flags), _load(flags), flags, compute=lambda: as_json(_served(table, flags))
     )
-    jobs = [(tables[machine], flags) for machine, flags in zip(machines, each, strict=True)]
-    return _each("ways", _served, jobs, workers)
-
-
-def _each(
-    stage: str, job: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], workers: int
-) -> list[Any]:
-    """Return what `job` gives for each arguments, in their order, whatever the number of workers."""
-    from contextlib import nullcontext
-
-    from ..processes import pool
-
-    workers = min(workers, len(arguments))
-    out: list[Any] = []
-    with progress() as tick, pool(workers) if workers > 1 else nullcontext() as processes:
-        for one in (map if processes is None else processes.map)(job, *zip(*arguments, strict=True)):
-            out.append(one)
-            if tick:
-                tick(stage, len(out), len(arguments))
-    return out
 
 
 def _served(table: GroupedSteps, flags: dict[str, Any]) -> ServedLoad:
@@ -251,11 +237,9 @@ def _table(model: str, flags: dict[str, Any]) -> GroupedSteps:
 
 def _service(table: GroupedSteps, flags: dict[str, Any]) -> Service:
     from ..serving.served import fitted
-    from ..serving.simulate import Handover, Service
+    from ..serving.simulate import Service
+    from .handover import handover_of
 
-    handover = None
-    if flags["prefill_engines"] is not None:
-        handover = Handover(flags["prefill_engines"], flags["link"], flags["link_latency"])
     given = {"max_sequences": flags["max_sequences"], "token_budget": flags["token_budget"]}
     rules = _rules(flags, {name: value for name, value in given.items() if value is not None})
     if None in given.values():
@@ -270,7 +254,7 @@ def _service(table: GroupedSteps, flags: dict[str, Any]) -> Service:
         flags["memory_share"],
         _bytes(flags["reserve"]),
         flags["blocks"],
-        handover,
+        handover_of(flags),
     )
 
 
@@ -374,8 +358,7 @@ def _deliver_ways(found: list[ServingWay], flags: dict[str, Any]) -> None:
         return
     if flags["json_file"] is not None:
         write_json(flags["json_file"], ways_json(found))
-    model = found[0].served.service.table.model
-    print_table(f"{model}: {MEANING}", columns(found), rows(found), console())
+    print_table(f"{found[0].model}: {MEANING}", columns(found), rows(found), console())
 
 
 def _print(served: ServedLoad) -> None:

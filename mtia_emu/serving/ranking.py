@@ -8,6 +8,7 @@ chip runs one job at a time.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,10 @@ ORDERS = ("arrival", "oldest")  # of jobs on a chip: as they came, or those of t
 
 @dataclass(frozen=True)
 class JobTimes:
-    """Seconds of a job by the candidates of its batch, linear in between and beyond, as sizes grow."""
+    """Seconds of a job by the candidates of its batch, linear in between and beyond, as sizes grow.
+
+    Joules of a batch grow by the same rule.
+    """
 
     candidates: tuple[int, ...]
     seconds: tuple[float, ...]
@@ -31,6 +35,24 @@ class JobTimes:
         if len(x) > 1 and candidates > x[-1]:
             return y[-1] + (candidates - x[-1]) * (y[-1] - y[-2]) / (x[-1] - x[-2])
         return float(np.interp(candidates, x, y))
+
+
+@dataclass(frozen=True)
+class RankingJobs:
+    """What a model's jobs take on one chip that holds all its tables, by the candidates of a batch.
+
+    `joules` are of a whole batch; weights, tables among them, lie in the memory of the chips that share it.
+    """
+
+    remote_s: JobTimes
+    merge_s: JobTimes
+    joules: JobTimes
+    weight_bytes: int
+    memory_bytes: int  # of a chip
+
+    def least_chips(self, memory_share: float = 0.9) -> int:
+        """Return how many chips the weights need, where they may use such a share of memory."""
+        return math.ceil(self.weight_bytes / (memory_share * self.memory_bytes))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,12 @@
-"""Recommendation services as TOML files, checked before anything runs."""
+"""Recommendation services as TOML files, checked before anything runs.
+
+A model's jobs have times by the candidates of a batch: given, or those of a `graph` on a `machine`, each
+chip's shard a part of all its look-ups.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -10,9 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import UserError
 from ..files.toml import file_text, parse, tuples
-from .ranking import JobTimes, RankingLoad, RankingModel, RankingServer, RankingService
+from .ranking import JobTimes, RankingJobs, RankingLoad, RankingModel, RankingServer, RankingService
 
 MOST_MODELS, MOST_CHIPS, MOST_REQUESTS = 64, 1024, 1_000_000
+
+NOT_OF_MODELS = ("candidates", "graph", "machine")
+JobsOf = Callable[[str, str, tuple[int, ...]], RankingJobs]
 
 _Seconds = Annotated[float, Field(ge=0, le=1e6)]
 _Many = Annotated[int, Field(ge=1, le=1 << 30)]
@@ -29,8 +37,10 @@ class _Model(_Form):
     name: Annotated[str, Field(max_length=200)]
     share: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     candidates: Annotated[tuple[_Many, ...], Field(min_length=1, max_length=64)]
-    remote_s: _Times
-    merge_s: _Times
+    graph: Annotated[str, Field(max_length=4096)] | None = None
+    machine: Annotated[str, Field(max_length=4096)] | None = None
+    remote_s: _Times | None = None
+    merge_s: _Times | None = None
     cold_remote_s: _Times | None = None
     cold_batches: Annotated[int, Field(ge=0, le=1 << 30)] = 0
     remote_jobs: Annotated[int, Field(ge=1, le=64)] = 1
@@ -48,6 +58,10 @@ class _Model(_Form):
         sizes = self.candidates
         if any(b <= a for a, b in pairwise(sizes)):
             raise ValueError("candidates do not rise strictly")
+        given = [self.remote_s is not None, self.merge_s is not None]
+        asked = [self.graph is not None, self.machine is not None]
+        if (all(given), any(asked)) != (True, False) and (any(given), all(asked)) != (False, True):
+            raise ValueError("right are remote_s and merge_s, or a graph and its machine")
         for name in ("remote_s", "merge_s", "cold_remote_s"):
             times = getattr(self, name)
             if times is not None and (len(times) != len(sizes) or list(times) != sorted(times)):
@@ -56,13 +70,32 @@ class _Model(_Form):
                 )
         return self
 
-    def model(self) -> RankingModel:
-        own = {name: getattr(self, name) for name in type(self).model_fields if name != "candidates"}
+    def model(self, jobs_of: JobsOf) -> RankingModel:
+        own = {name: getattr(self, name) for name in type(self).model_fields if name not in NOT_OF_MODELS}
         times = {
             name: None if own[name] is None else JobTimes(self.candidates, own[name])
             for name in ("remote_s", "merge_s", "cold_remote_s")
         }
+        if self.graph is not None and self.machine is not None:
+            jobs = jobs_of(self.graph, self.machine, self.candidates)
+            _check_room(self, jobs)
+            times |= {"remote_s": jobs.remote_s, "merge_s": jobs.merge_s}
         return RankingModel(**(own | times))
+
+
+def _check_room(model: _Model, jobs: RankingJobs) -> None:
+    """Refuse a shard of the model that its chip has no room for."""
+    largest = max(model.shards) * jobs.weight_bytes
+    if largest > jobs.memory_bytes:
+        raise UserError(
+            f"model {model.name}: its largest shard is {largest / 1e9:.1f} GB, {model.machine} has "
+            f"{jobs.memory_bytes / 1e9:.1f} GB (right: {jobs.least_chips()} chips or more, as many shards)"
+        )
+
+
+def no_jobs(graph: str, _machine: str, _candidates: tuple[int, ...]) -> RankingJobs:
+    """Refuse a graph: here is nothing that runs it."""
+    raise UserError(f"graph {graph!r}: its jobs are not timed here (right: remote_s and merge_s)")
 
 
 class _Server(_Form):
@@ -90,13 +123,13 @@ class _Service(_Form):
 
 
 def read_ranking(
-    path: str | Path, settings: dict[str, object] | None = None
+    path: str | Path, settings: dict[str, object] | None = None, jobs_of: JobsOf = no_jobs
 ) -> tuple[RankingService, RankingLoad]:
     """Return the service of a TOML file and its load, `settings` (dotted keys) put over it.
 
-    `model.KEY` is set of all models.
+    `model.KEY` is set of all models. `jobs_of` times the jobs of a graph on a machine at some batch sizes.
 
-    Raises `UserError` for unknown keys, wrong values, and shards that find no chip.
+    Raises `UserError` for unknown keys, wrong values, and shards that find no chip, or no room on it.
     """
     values = parse(file_text(Path(path), "ranking service", ["a file of your own"]), str(path))
     for key, value in (settings or {}).items():
@@ -106,7 +139,7 @@ def read_ranking(
     except ValidationError as error:
         raise UserError(f"{path}: " + "; ".join(map(_fault, error.errors()[:3]))) from None
     service = RankingService(
-        RankingServer(**form.server.model_dump()), tuple(m.model() for m in form.model), form.slo_s
+        RankingServer(**form.server.model_dump()), tuple(m.model(jobs_of) for m in form.model), form.slo_s
     )
     return service, RankingLoad(**form.load.model_dump())
 

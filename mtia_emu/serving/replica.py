@@ -31,6 +31,7 @@ class Replica:
     def __init__(self, scheduler: Scheduler, table: StepTable) -> None:
         self.scheduler = scheduler
         self.next_s = NEVER
+        self.expected = 0  # requests whose caches are on their way
         self.record = StepRecord()
         self._prices = _Prices(table)
         self._running: deque[Finished] = deque()
@@ -44,8 +45,8 @@ class Replica:
 
     @property
     def open_requests(self) -> int:
-        """Requests that wait or run."""
-        return len(self.scheduler.waiting) + len(self.scheduler.running)
+        """Requests that wait or run, or whose caches are on their way."""
+        return len(self.scheduler.waiting) + len(self.scheduler.running) + self.expected
 
     def turn(self) -> Finished | None:
         """Act at `next_s`; return the step that has ended, if any."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import UserError
 from .blocks import SharedBlocks
+from .handover import MOST_ENGINES, Handover
 from .load import Load
 from .record import Log
 from .replica import NEVER, Replica
@@ -18,29 +19,7 @@ from .rules import EngineRules
 from .scheduler import Scheduler, Sequence
 from .step_table import StepTable
 
-MOST_ENGINES = 4096
 Progress = Callable[[int, int], object]
-
-
-@dataclass(frozen=True)
-class Handover:
-    """Separate engines for prompts: how many, and what brings their caches to the engines that decode.
-
-    An engine sends one cache after another: `latency_s`, then its bytes at `bytes_per_s`.
-    """
-
-    engines: int
-    bytes_per_s: float
-    latency_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.engines <= MOST_ENGINES:
-            raise UserError(f"{self.engines} engines for prompts; right are 1 to {MOST_ENGINES}")
-        if not 0 < self.bytes_per_s < NEVER or not 0 <= self.latency_s < NEVER:
-            raise UserError(
-                f"caches are handed over at {self.bytes_per_s} bytes/s after {self.latency_s} s; right is a "
-                "rate above 0 and a time of 0 or more"
-            )
 
 
 @dataclass(frozen=True)
@@ -67,6 +46,8 @@ class Service:
         if not 0 < self.memory_share <= 1:
             raise UserError(f"memory_share is {self.memory_share}; right is a share above 0, at most 1")
         router(self.route)
+        if self.handover is not None:
+            self.handover.check(self.engines)
 
     @property
     def cache_blocks(self) -> int:
@@ -118,10 +99,10 @@ class _Simulation:
         self._started_s = np.full(count, np.nan)
         self._engine = np.zeros(count, np.int64)
         self._transfer_s = np.zeros(count)
-        self._link_free_s = [0.0] * self._prompt_engines
+        self._link_free_s: dict[int, float] = {}
         self._done = 0
         self._next = 0  # request that arrives
-        self._handed: list[tuple[float, int]] = []  # (when its cache has arrived, request)
+        self._handed: list[tuple[float, int, int]] = []  # (when its cache has arrived, request, engine)
 
     def run(self) -> Log:
         load = self._load
@@ -156,20 +137,26 @@ class _Simulation:
         output = 1 if self._prompt_engines else int(load.output_tokens[request])
         sequence = Sequence(request, int(load.input_tokens[request]), output, names=names, known=known)
         first = self._engines[: self._prompt_engines] or self._engines
-        self._submit(sequence, now_s, first, 0)
+        self._submit(sequence, now_s, first)
 
-    def _submit(self, sequence: Sequence, now_s: float, engines: list[Replica], kind: int) -> None:
-        at = self._route(engines, sequence.names, self._routed[kind]) if len(engines) > 1 else 0
-        self._routed[kind] += 1
+    def _submit(self, sequence: Sequence, now_s: float, engines: list[Replica]) -> None:
+        at = self._chosen(engines, sequence.names, 0)
         engines[at].submit(sequence, now_s)
-        self._engine[sequence.request] = at + kind * self._prompt_engines
+        self._engine[sequence.request] = at
 
-    def _decode(self, now_s: float, request: int) -> None:
+    def _chosen(self, engines: list[Replica], names: tuple[SharedBlocks, ...], kind: int) -> int:
+        at = self._route(engines, names, self._routed[kind]) if len(engines) > 1 else 0
+        self._routed[kind] += 1
+        return at
+
+    def _decode(self, now_s: float, request: int, at: int) -> None:
         """Let a request whose prompt is computed and whose cache has arrived decode."""
         prompt = int(self._load.input_tokens[request])
         output = int(self._load.output_tokens[request])
-        sequence = Sequence(request, prompt + 1, output - 1, known=prompt)
-        self._submit(sequence, now_s, self._engines[self._prompt_engines :], 1)
+        engine = self._engines[self._prompt_engines + at]
+        engine.expected -= 1
+        engine.submit(Sequence(request, prompt + 1, output - 1, known=prompt), now_s)
+        self._engine[request] = self._prompt_engines + at
 
     def _turn(self, engine: Replica) -> None:
         ended = engine.turn()
@@ -186,15 +173,19 @@ class _Simulation:
                 self._end(ended.end_s)
 
     def _hand_over(self, request: int, number: int, now_s: float) -> None:
-        """Send a cache to the engines that decode, after those sent before."""
+        """Send a cache to an engine that decodes, when what was sent before has left the links free."""
         handover = self._service.handover
         assert handover is not None
+        decoding = self._engines[self._prompt_engines :]
+        at = self._chosen(decoding, (), 1)
+        decoding[at].expected += 1
+        path = handover.path(number, at)
         size = int(self._load.input_tokens[request]) * self._service.table.kv_bytes_per_token
-        starts_s = max(now_s, self._link_free_s[number])
-        arrives_s = starts_s + handover.latency_s + size / handover.bytes_per_s
-        self._link_free_s[number] = arrives_s
+        starts_s = max([now_s, *(self._link_free_s.get(link, 0.0) for link in path.links)])
+        arrives_s = starts_s + path.seconds(size)
+        self._link_free_s.update(dict.fromkeys(path.links, arrives_s))
         self._transfer_s[request] = arrives_s - now_s
-        heapq.heappush(self._handed, (arrives_s, request))
+        heapq.heappush(self._handed, (arrives_s, request, at))
 
     def _end(self, now_s: float) -> None:
         self._done += 1

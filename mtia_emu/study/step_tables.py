@@ -24,7 +24,7 @@ from ..zoo.llama_parts import StepPart
 from .step_anchors import ServedModel, StepAnchor, memory_bytes
 
 ERROR_SHARE = 0.01
-MOST_REFINED = 8  # anchors more than the grid's own
+MOST_REFINED = 8  # anchors more than the grid's own; one that serves two curves counts twice
 BEYOND = (272,)  # tokens: kernels take rows in tiles of up to 256, and a step of time follows each
 NEAREST = 1.25  # ratio of sizes that are not parted further
 
@@ -157,17 +157,22 @@ def step_table(
     build = _Building(ServedModel(name, machine, options), hull, progress)
     build.compile(build.decodes, hull.sequences)
     build.compile(build.prompts, hull.chunks)
-    most = len(build.all) + MOST_REFINED
-    while len(build.all) < most:
-        kind, sizes = _open(build)
+    refined = 0
+    while refined < MOST_REFINED:
+        kind, sizes, curves = _open(build)
         if not sizes:
             break
         build.compile(kind, sizes)
+        refined += curves * len(sizes)
     return _table(build)
 
 
-def _open(build: _Building) -> tuple[dict[int, StepAnchor], list[int]]:
-    """Return which anchors to compile next: the middles beside the one that leaves most of a step open."""
+def _open(build: _Building) -> tuple[dict[int, StepAnchor], list[int], int]:
+    """Return which anchors to compile next: the middles beside the one that leaves most of a step open.
+
+    And how many curves they serve: where linear work is open most, and prompts are open at the same sizes,
+    steps with all pasts close both.
+    """
     linear, head = build.linear(), _head(build)
     plain = linear.values[:, 0] + head.at(1)[0]
     tried = [(build.plain, linear.sizes, linear.values[:, 2] / plain)]
@@ -176,14 +181,24 @@ def _open(build: _Building) -> tuple[dict[int, StepAnchor], list[int]]:
         costs = surface.values[..., 0]
         shares = left_out(surface.x, costs) / (costs + np.array(fixed)[:, None])
         tried.append((kind, surface.x, shares.max(1)))
-    worst, found = ERROR_SHARE, (build.plain, list[int]())
-    for kind, sizes, shares in tried:
-        for i in range(1, len(sizes) - 1):
-            around = [int(sizes[j]) for j in (i - 1, i, i + 1)]
-            new = [m for low, high in pairwise(around) if (m := _middle(low, high))]
-            if new and shares[i] > worst:
-                worst, found = shares[i], (kind, new)
-    return found
+    open_ones = [
+        (shares[i], kind, new)
+        for kind, sizes, shares in tried
+        for i in range(1, len(sizes) - 1)
+        if shares[i] > ERROR_SHARE and (new := _beside(sizes, i))
+    ]
+    if not open_ones:
+        return build.plain, [], 1
+    _, kind, new = max(open_ones, key=lambda one: one[0])
+    if kind is build.plain and any(k is build.prompts and n == new for _, k, n in open_ones):
+        return build.prompts, new, 2
+    return kind, new, 1
+
+
+def _beside(sizes: Floats, i: int) -> list[int]:
+    """Return the middles beside the i-th of some sizes."""
+    around = [int(sizes[j]) for j in (i - 1, i, i + 1)]
+    return [m for low, high in pairwise(around) if (m := _middle(low, high))]
 
 
 def _middle(low: int, high: int) -> int:

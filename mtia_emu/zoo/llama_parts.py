@@ -1,19 +1,22 @@
 """A step of a server as one graph: prompts' chunks and decoding sequences side by side.
 
-All tokens of the step pass the products together, as one sequence. Attention is done part by part, each
-over its own cache. Nodes that belong to part i alone have `.part{i}.` in their names.
+All tokens of the step pass products and experts together, as one sequence. Attention is done part by part,
+each over its own cache. Nodes that belong to part i alone have `.part{i}.` in their names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
 from ..errors import UserError
 from .llama import LAST, DecoderStep, Llama
+from .mixture import Mixture
 from .models import MODELS
 from .writer import ModelWriter
 
@@ -37,10 +40,15 @@ class StepPart:
 def served_model(name: str) -> Llama:
     """Return the decoder of that name. Raises `UserError` where the zoo has none."""
     model = MODELS.get(name)
-    if type(model) is not Llama:  # those made of it have layers of their own
-        known = ", ".join(n for n, m in MODELS.items() if type(m) is Llama)
-        raise UserError(f"model {name!r} has no steps to serve (right: a dense decoder of the zoo: {known})")
+    if not _is_served(model):
+        known = ", ".join(n for n, m in MODELS.items() if _is_served(m))
+        raise UserError(f"model {name!r} has no steps to serve (right: a decoder of the zoo: {known})")
     return model
+
+
+def _is_served(model: object) -> TypeGuard[Llama]:
+    """Return whether a model's attention is the one that is written here: not DeepSeek's, over latents."""
+    return type(model) in (Llama, Mixture)
 
 
 def build_step(
@@ -57,7 +65,7 @@ def build_step(
         raise UserError(f"{len(parts)} parts, or one of no tokens (right: 1 to {MOST_PARTS})")
     writer = ModelWriter(name)
     if len(parts) == 1:
-        DecoderStep(model, writer, parts[0].batch, parts[0].seq, parts[0].past).write()
+        _step_of(model, writer, parts[0]).write()
     else:
         tokens = sum(part.tokens for part in parts)
         _PartsStep(model, writer, 1, tokens, 0, parts=tuple(parts)).write()
@@ -65,8 +73,31 @@ def build_step(
     return writer.save(folder / f"{name}-step.onnx", weights_seed)
 
 
+def _step_of(model: Llama, writer: ModelWriter, part: StepPart) -> DecoderStep:
+    """Return what writes a step of one part alone."""
+    return model.step(writer, {"batch": part.batch, "seq": part.seq, "past": part.past})
+
+
 @dataclass(frozen=True, kw_only=True)
-class _PartsStep(DecoderStep):
+class _ServedStep(DecoderStep):
+    """The writing of a step whose attention is of this file, and all else as the model's own step has it."""
+
+    @cached_property
+    def whole(self) -> DecoderStep:
+        """Return the model's own step of all tokens."""
+        return _step_of(self.model, self.writer, StepPart(self.batch, self.seq, self.past))
+
+    def head_norm(self, x: str, name: str) -> str:
+        """Return queries or keys, normed where the model does so."""
+        return self.whole.head_norm(x, name)
+
+    def feed_forward(self, x: str, h: str, layer: int) -> str:
+        """Return `x` plus the layer's network, or its experts, of `h`."""
+        return self.whole.feed_forward(x, h, layer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PartsStep(_ServedStep):
     """The writing of a step of several parts: a batch of one sequence, all tokens in it."""
 
     parts: tuple[StepPart, ...]
@@ -96,8 +127,8 @@ class _PartsStep(DecoderStep):
     def attention(self, x: str, h: str, cos: str, sin: str, mask: str | None, layer: int) -> str:
         """Return `x` plus the attention of each part over its own tokens and past."""
         w, m, name = self.writer, self.model, f"model.layers.{layer}.self_attn"
-        query = self.split_heads(h, m.heads, f"{name}.q_proj")
-        key = self.split_heads(h, m.kv_heads, f"{name}.k_proj")
+        query = self.head_norm(self.split_heads(h, m.heads, f"{name}.q_proj"), f"{name}.q_norm")
+        key = self.head_norm(self.split_heads(h, m.kv_heads, f"{name}.k_proj"), f"{name}.k_norm")
         value = self.split_heads(h, m.kv_heads, f"{name}.v_proj")
         query = self.rotate(query, cos, sin, f"{name}.q")
         key = self.rotate(key, cos, sin, f"{name}.k")
@@ -117,8 +148,7 @@ class _PartsStep(DecoderStep):
         return w.op("Add", x, projected, name=f"{name}.residual")
 
     def _inner(self, i: int) -> DecoderStep:
-        part = self.parts[i]
-        return DecoderStep(self.model, self.writer, part.batch, part.seq, part.past)
+        return _step_of(self.model, self.writer, self.parts[i])
 
     def _rows(self, x: str, i: int, first: int, name: str) -> str:
         """Return part i's tokens of fp16[1,heads,tokens,head_dim]: fp16[batch,heads,seq,head_dim]."""
@@ -162,7 +192,7 @@ def build_layers(name: str, part: StepPart, pasts: Sequence[int], folder: Path) 
 
 
 @dataclass(frozen=True, kw_only=True)
-class _LayersStep(DecoderStep):
+class _LayersStep(_ServedStep):
     """The writing of a step whose layers have pasts of their own."""
 
     pasts: tuple[int, ...]
@@ -180,4 +210,4 @@ class _LayersStep(DecoderStep):
         return self._of(past).attention(x, h, cos, sin, own, layer)
 
     def _of(self, past: int) -> DecoderStep:
-        return DecoderStep(self.model, self.writer, self.batch, self.seq, past)
+        return _step_of(self.model, self.writer, StepPart(self.batch, self.seq, past))

@@ -486,7 +486,10 @@ CALLS: dict[tuple[str, str], tuple[str, str, str, str]] = {
         "study.kept_tables.kept_table", "serve zoo:llama-tiny --rate 2 --system mtia-2i-server",
         "", "--parallel tp=4",
     ),
-    ("serve", "--workers"): ("cli.serve._all_served", f"{BUSY} --over engines=1,2", "", "--workers 2"),
+    **{
+        ("serve", flag): ("cli.served_ways.all_served", f"{BUSY} --over engines=1,2", "", f"{flag} {value}")
+        for flag, value in {"--workers": 2, "--scheduler": "tcp://host:1"}.items()
+    },
     **{
         ("fuzz", flag): ("testing.campaign.run", "fuzz", "", f"{flag} {value}")
         for flag, value in {

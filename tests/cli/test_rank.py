@@ -31,6 +31,19 @@ def test_a_rate_is_given_or_found() -> None:
     assert slow["rate_per_s"] == 10 < most["rate_per_s"] and most["kept"]
 
 
+def test_times_are_those_of_a_model_on_a_machine() -> None:
+    """The larger chip answers sooner; nothing of the file says how long a job takes."""
+    own = str(Path(EXAMPLE).with_name("ranking-mc2.toml"))
+    small = ("--set", 'model.graph="zoo:dlrm-small"', "--set", "model.candidates=[64]", *QUICK[1:])
+    found = {
+        name: json.loads(cli(own, *small, "--set", f'model.machine="{name}"', "--json", "-").output)
+        for name in ("mtia-1", "h100-sxm")
+    }
+    assert found["h100-sxm"]["chips_busy_share"] < found["mtia-1"]["chips_busy_share"]
+    done = cli(own, "--set", 'model.machine="nothing"')
+    assert done.exit_code == 2 and "nothing" in done.stderr
+
+
 def test_what_is_wrong_is_said() -> None:
     for words, text in [
         ((EXAMPLE, "--rate", "nan"), "--rate"),

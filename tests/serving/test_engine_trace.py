@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mtia_emu.serving.engine_trace import write_run
-from mtia_emu.serving.simulate import Handover, Service, simulate
+from mtia_emu.serving.handover import Handover
+from mtia_emu.serving.simulate import Service, simulate
 
 from .flat import SYNCHRONOUS, FlatTable, load
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from mtia_emu.serving.arrivals import TokenLengths, gamma, synthetic
+from mtia_emu.serving.handover import Handover
 from mtia_emu.serving.printed import flow_rows, interval, latency_rows, verdict
 from mtia_emu.serving.quantiles import Estimate95
 from mtia_emu.serving.report_page import mean_over, write_report
 from mtia_emu.serving.served import serve
-from mtia_emu.serving.simulate import Handover, Service
+from mtia_emu.serving.simulate import Service
 
 from .flat import SYNCHRONOUS, FlatTable, load
 

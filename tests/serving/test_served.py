@@ -11,9 +11,10 @@ from mtia_emu.errors import UserError
 from mtia_emu.files.writing import json_text
 from mtia_emu.serving.answers_json import SCHEMA, as_json
 from mtia_emu.serving.arrivals import TokenLengths, gamma, synthetic
+from mtia_emu.serving.handover import Handover
 from mtia_emu.serving.rules import EngineRules
 from mtia_emu.serving.served import fitted, serve
-from mtia_emu.serving.simulate import Handover, Service
+from mtia_emu.serving.simulate import Service
 
 from .flat import SYNCHRONOUS, FlatTable, load
 from .tables import toy_table

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from mtia_emu.errors import UserError
 from mtia_emu.serving.answers import answers
 from mtia_emu.serving.arrivals import TokenLengths, closed_loop, poisson, synthetic
+from mtia_emu.serving.handover import Handover
 from mtia_emu.serving.load import Load
 from mtia_emu.serving.record import Log
 from mtia_emu.serving.rules import EngineRules
-from mtia_emu.serving.simulate import Handover, Service, simulate
+from mtia_emu.serving.simulate import Service, simulate
 
 from .flat import SYNCHRONOUS, FlatTable, load
 

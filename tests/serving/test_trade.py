@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mtia_emu.serving.answers_json import as_json
 from mtia_emu.serving.arrivals import TokenLengths, closed_loop, gamma, synthetic
 from mtia_emu.serving.served import serve
 from mtia_emu.serving.simulate import Service
@@ -16,9 +17,8 @@ LENGTHS = TokenLengths.fixed(8)
 
 def way(open_at_once: int, **more: object) -> ServingWay:
     service = Service(FlatTable(0.1, 0.01), SYNCHRONOUS, blocks=1000, **more)  # type: ignore[arg-type]
-    return ServingWay(
-        {"open": str(open_at_once)}, serve(service, closed_loop(open_at_once, 60, LENGTHS, LENGTHS), "ttft=9")
-    )
+    served = serve(service, closed_loop(open_at_once, 60, LENGTHS, LENGTHS), "ttft=9")
+    return ServingWay({"open": str(open_at_once)}, as_json(served))
 
 
 def test_a_way_that_another_beats_at_both_is_not_on_the_front() -> None:
@@ -36,10 +36,10 @@ def test_a_way_without_a_rate_is_on_no_front(tmp_path: Path) -> None:
     service = Service(FlatTable(0.1), SYNCHRONOUS, blocks=1000)  # type: ignore[arg-type]
     none = ServingWay(
         {"rate": "max", "table": "a/none.json"},
-        serve(service, synthetic("x", gamma(1.0, 70, 0), LENGTHS, LENGTHS), "ttft=0.01", rate="max"),
+        as_json(serve(service, synthetic("x", gamma(1.0, 70, 0), LENGTHS, LENGTHS), "ttft=0.01", rate="max")),
     )
     assert front([none, way(1)]) == [False, True] and rows([none])[0][:4] == ["max", "none", "", "no rate"]
     assert ways_json([none])["ways"][0]["greatest_rate"]["rate_per_s"] is None
-    write_ways(tmp_path / "w.html", [none, ServingWay(none.chosen, way(1).served)])
+    write_ways(tmp_path / "w.html", [none, ServingWay(none.chosen, way(1).value)])
     text = (tmp_path / "w.html").read_text()
     assert "1 of 2 ways" in text and "no rate" in text

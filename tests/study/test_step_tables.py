@@ -21,9 +21,9 @@ from mtia_emu.serving.step_table_file import as_json
 from mtia_emu.study import kept_tables
 from mtia_emu.study.accelerator import Accelerator
 from mtia_emu.study.kept_tables import kept_table
-from mtia_emu.study.step_anchors import ServedModel, idle_w, memory_bytes
+from mtia_emu.study.step_anchors import ServedModel, StepAnchor, idle_w, memory_bytes
 from mtia_emu.study.step_check import KINDS, check_steps, step_of
-from mtia_emu.study.step_tables import Hull, left_out, step_table
+from mtia_emu.study.step_tables import Hull, _Building, _open, left_out, silent, step_table
 from mtia_emu.study.system_machine import SystemMachine
 from mtia_emu.system.load import load_system
 from mtia_emu.zoo.llama_parts import StepPart
@@ -117,6 +117,25 @@ def test_what_is_linear_leaves_nothing_out(sizes: list[int], slope: float, at_0:
 def test_a_bend_is_left_out_where_it_is() -> None:
     assert left_out(np.array([0.0, 1, 2, 3]), np.array([0.0, 0, 0, 1])).tolist() == [0, 0, 0.5, 0.5]
     assert left_out(np.array([1.0, 2]), np.array([1.0, 5])).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("attention", "kind", "curves"), [(1.0, "plain", 1), (6.0, "prompts", 2)])
+def test_prompts_that_are_open_too_close_linear_work(attention: float, kind: str, curves: int) -> None:
+    """Linear work bends at 256 tokens; a second compilation of prompts there would be done twice."""
+
+    def anchor(tokens: int, linear: float, attended: float) -> StepAnchor:
+        plain, head, each = (np.array([x, 0.0]) for x in (linear, 0.0, attended))
+        part = StepPart(1, tokens, 0)
+        return StepAnchor(part, plain, head, {0: each, 512: each}, 0, 0, 0.0, (1.0, 1.0), (1.0, 1.0))
+
+    build = _Building(ServedModel("llama-tiny", load_gpu("h100-sxm")), Hull(1024, 2, 512), silent)
+    build.decodes = {
+        n: replace(anchor(n, 1.0, 1.0), attention={15: np.ones(2), 63: np.ones(2)}) for n in (1, 2)
+    }
+    bends = {16: (1.0, 1.0), 256: (9.0, attention), 1024: (9.0, 1.0)}
+    build.prompts = {n: anchor(n, *bend) for n, bend in bends.items()}
+    asked, sizes, served = _open(build)
+    assert asked is getattr(build, kind) and served == curves and sizes == [128, 640]
 
 
 def test_a_table_is_kept_by_what_it_is_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,27 +16,28 @@ MODEL = "llama-tiny"
 PARTS = (StepPart(1, 5, 0), StepPart(3, 1, 7), StepPart(2, 3, 4))
 
 
-def alone(part: StepPart) -> dict[str, np.ndarray]:
+def alone(part: StepPart, model: str = MODEL) -> dict[str, np.ndarray]:
     """Return the inputs of a part by itself."""
-    return zoo.example_inputs(MODEL, {"batch": part.batch, "seq": part.seq, "past": part.past}, part.past)
+    return zoo.example_inputs(model, {"batch": part.batch, "seq": part.seq, "past": part.past}, part.past)
 
 
-def together(parts: tuple[StepPart, ...]) -> dict[str, np.ndarray]:
+def together(parts: tuple[StepPart, ...], model: str = MODEL) -> dict[str, np.ndarray]:
     """Return the inputs of a step of parts: tokens in a row, pasts as they are."""
-    each = [alone(part) for part in parts]
+    each = [alone(part, model) for part in parts]
     feeds = {k: np.concatenate([x[k].reshape(1, -1) for x in each], 1) for k in ("input_ids", "position_ids")}
     for i, inputs in enumerate(each):
         feeds |= {f"{k}.part{i}": v for k, v in inputs.items() if k.startswith("past")}
     return feeds
 
 
-def test_a_step_of_parts_is_its_parts(tmp_path: Path) -> None:
-    whole = build_step(MODEL, PARTS, tmp_path, weights_seed=0)
-    got = expected_outputs(whole, together(PARTS)).outputs
+@pytest.mark.parametrize("model", [MODEL, "mixture-tiny"])
+def test_a_step_of_parts_is_its_parts(model: str, tmp_path: Path) -> None:
+    whole = build_step(model, PARTS, tmp_path, weights_seed=0)
+    got = expected_outputs(whole, together(PARTS, model)).outputs
     at = 0
     for i, part in enumerate(PARTS):
-        one = build_step(MODEL, (part,), tmp_path / "one", weights_seed=0)
-        right = expected_outputs(one, alone(part)).outputs
+        one = build_step(model, (part,), tmp_path / "one", weights_seed=0)
+        right = expected_outputs(one, alone(part, model)).outputs
         np.testing.assert_allclose(
             got["logits"][0, at : at + part.batch], right["logits"][:, 0], atol=0.02, rtol=0.02
         )
@@ -59,6 +60,7 @@ def test_parts_without_tokens_are_refused(parts: tuple[StepPart, ...], tmp_path:
         build_step(MODEL, parts, tmp_path)
 
 
-def test_what_is_no_decoder_is_refused() -> None:
-    with pytest.raises(UserError, match="'dlrm-small' has no steps"):
-        served_model("dlrm-small")
+@pytest.mark.parametrize("name", ["dlrm-small", "deepseek-tiny", "nothing"])
+def test_what_caches_no_keys_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"'{name}' has no steps.*mixture-tiny"):
+        served_model(name)
