@@ -269,7 +269,7 @@ def _eye_like(c: Call) -> str:
     return c.constant(np.eye(kind.shape[0], kind.shape[1], k=c.attr("k", 0)).astype(element.numpy))
 
 
-@onnx("Trilu")
+@onnx("Trilu", "com.microsoft::Trilu")
 def _trilu(c: Call) -> str:
     kind = c.type(0)
     if kind.rank < 2:

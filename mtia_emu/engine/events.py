@@ -73,7 +73,7 @@ def _cache(
     _fill(ev, at, row_bytes, whole, missed)
 
 
-def _fill(ev: Events, at: Array, row_bytes: float, whole: Array, missed: Array) -> None:
+def _fill(ev: Events, at: Array, row_bytes: Array | float, whole: Array, missed: Array) -> None:
     """Count what commands at[n] miss, of the `whole` bytes that their rows take in DRAM, and the others."""
     rows = ev.rows[at]
     ev.dram_read_bytes[at] += missed - whole
@@ -88,8 +88,8 @@ def _serve_gathers(ev: Events, block: Block, chip: Chip, misses: Misses) -> None
     for part in by_table(np.flatnonzero(LOOKS_UP[commands["op"]] & ~POOLS[commands["op"]]), commands):
         index = int(commands["operand"][part[0]])
         if block.operands[index].space.off_chip:
-            row_bytes = float(ev.run_bytes[part[0]])
-            whole = chip.dram.burst(np.full(len(part), row_bytes), ev.rows[part])
+            row_bytes = ev.run_bytes[part]  # of wide rows a part of the columns, the last one narrower
+            whole = chip.dram.burst(row_bytes, ev.rows[part])
             _fill(ev, part, row_bytes, whole, whole * misses[index].all)
 
 

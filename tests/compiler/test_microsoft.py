@@ -362,7 +362,12 @@ def q_linear_concat(rng: Rng) -> Case:
     return case
 
 
+def trilu(rng: Rng) -> Case:
+    return Case("Trilu", 1, upper=int(rng.integers(2))).give(f32(rng, 2, 4, 5))
+
+
 MAKERS: list[Maker] = [
+    trilu,
     group_query_attention,
     sliding_cache,
     mixture_of_experts,

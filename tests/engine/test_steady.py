@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from mtia_emu.engine.steady import FOR_EVER, GONE, Missed, Table, looked_up, sta
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.units.cache import Cache, whole_sets
+from mtia_emu.program.commands import LOOKS_UP
 from mtia_emu.program.inputs import typed_inputs
 from mtia_emu.sources import Source
 from mtia_emu.streams import Popularity, Zipf
@@ -138,3 +140,25 @@ def test_rows_looked_up_are_counted_as_commands_say() -> None:
     program = mtia_emu.compile_model("zoo:dlrm-small", "mtia-2i")
     counts = [sum(looked_up(b).values()) for b in program.blocks]
     assert sum(counts) > 0 and all(n >= 0 for n in counts)
+
+
+WIDE = """graph wide {
+  in %i : int64[12]
+  const %table : fp16[8,70000] = absent
+  %y : fp16[12,70000] = gather(%table, %i) {axis=0}
+  out %y
+}"""
+
+
+def test_rows_wider_than_a_tile_are_looked_up_once_and_never_spare_more_than_they_take(
+    tmp_path: Path,
+) -> None:
+    """Rows come in parts of the columns, the last one narrower than the others."""
+    (tmp_path / "wide.ir").write_text(WIDE)
+    outcome = api.run(tmp_path / "wide.ir", "mtia-2i", gpu=None)
+    (block,) = [b for b in outcome.program.blocks if b.kernel == "gather"]
+    gathers = block.commands[LOOKS_UP[block.commands["op"]]]
+    assert len(set(gathers["cols"].tolist())) > 1
+    assert looked_up(block) == {0: pytest.approx(12)}
+    moved = outcome.report.traffic
+    assert 0 <= moved.dram_read_bytes < 8 * 140_000  # the table is in SRAM from runs before
