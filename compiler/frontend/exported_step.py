@@ -21,18 +21,19 @@ def with_exported_states(graph: Graph, nodes: Iterable[Any]) -> Graph:
     """
     stated = paged_states(nodes)
     inferred = {} if stated else next_values(graph)
-    notes = (*graph.notes, *_inferred_note(inferred), *_frozen_note(graph, nodes, inferred))
+    notes = (*graph.notes, *_inferred_note(graph, inferred), *_frozen_note(graph, nodes, inferred))
     return graph.with_notes(notes).with_states(stated or inferred)
 
 
-def _inferred_note(inferred: Mapping[str, str]) -> Iterator[str]:
+def _inferred_note(graph: Graph, inferred: Mapping[str, str]) -> Iterator[str]:
+    """Say which next values were inferred, by the largest of them."""
     if inferred:
-        new, old = next(reversed(inferred.items()))
-        more = ", ..." if len(inferred) > 1 else ""
+        new = max(inferred, key=lambda name: graph.type_of(name).size)
+        shown = f"%{new} of %{inferred[new]}" + (", ..." if len(inferred) > 1 else "")
         yield (
             f"a training step: {len(inferred)} outputs are taken as next values of the inputs that "
-            f"arithmetic makes them of (%{new} of %{old}{more}); they lie in the inputs' memory, and keep "
-            "their own type where the model runs in a narrower one"
+            f"arithmetic makes them of ({shown}); they lie in the inputs' memory, and keep their "
+            "own type where the model runs in a narrower one"
         )
 
 
