@@ -97,6 +97,7 @@ def collective(
     chosen = parse_ranks(ranks, kind, len(system.ranks))
     rows = _rows(system, (kind, chosen), parse_sizes(sizes), algorithm)
     value = {
+        "schema": "mtia-emu.collective.v1",
         "system": system.name, "kind": kind, "ranks": list(chosen),
         "rows": [_as_json(size, found) for size, found in rows],
     }  # fmt: skip

@@ -111,6 +111,7 @@ def as_json(found: ShardPlan, drawn: list[float]) -> dict[str, object]:
     """Return a plan as plain data: each placement, what each rank holds and takes, the parts of the time."""
     c, job = found.cost, found.job
     return {
+        "schema": "mtia-emu.shard.v1",
         "system": job.system.name, "batch": job.batch, "solver": found.solver, "seconds": c.seconds,
         "least_s": found.least_s, "index_s": c.index_s, "lookup_s": c.lookup_s.tolist(),
         "pooled_s": c.pooled_s, "sums_s": c.sums_s, "exchanged_j": c.exchanged_j,

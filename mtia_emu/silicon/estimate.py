@@ -90,6 +90,7 @@ def _notes(chip: Chip, areas: tuple[Area, ...]) -> list[str]:
 def as_json(found: Estimate) -> dict[str, Any]:
     """Return an estimate as plain data: each amount as low, mid and high."""
     return {
+        "schema": "mtia-emu.area.v1",
         "chip": found.chip.name,
         "die_mm2": found.die_mm2,
         "area_mm2": _columns([{**asdict(x), "total": x.total_mm2} for x in found.areas]),

@@ -2,35 +2,43 @@
 // Draws the page of a sweep from the data embedded in it. Every name in the data is a stranger's text: it goes to
 // the page as text, and to the plots through `safe`.
 const data = JSON.parse(document.getElementById("data").textContent);
-const GREY = "#b9c0c8", BLUE = "#1f5fa8", ORANGE = "#d9730d", RED = "#b5446e";
-const CONFIG = { responsive: true, displaylogo: false, toImageButtonOptions: { format: "svg" } };
+const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+let GREY, BLUE, ORANGE, RED; // of the scheme, light or dark, that is shown
+const narrow = () => innerWidth < 600;
+const CONFIG = { responsive: true, displaylogo: false, displayModeBar: narrow() ? false : "hover", toImageButtonOptions: { format: "svg" } };
 const byId = (id) => document.getElementById(id);
 const safe = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 const column = (name) => data.rows.map((row) => row[data.columns.indexOf(name)]);
 const base = (name) => data.base[data.columns.indexOf(name)];
 const better = (name) => (data.larger.includes(name) ? -1 : 1);
+const label = (name) => safe(data.labels[name] || name);
 const gpuName = () => safe(data.gpu.name);
 let chosen = -1; // a place in data.rows; -1 is the base chip
 
 function layout(more) {
-  return Object.assign({ margin: { l: 70, r: 20, t: 30, b: 60 }, hovermode: "closest", font: { family: "system-ui, sans-serif" },
-    legend: { orientation: "h", y: 1.12 }, paper_bgcolor: "white", plot_bgcolor: "white" }, more);
+  const margin = narrow() ? { l: 60, r: 10, t: 110, b: 60 } : { l: 70, r: 20, t: 30, b: 60 };
+  return Object.assign({ margin, hovermode: "closest", font: { family: "system-ui, sans-serif", color: ink("ink"), size: narrow() ? 10 : 12 },
+    legend: narrow() ? { orientation: "v", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" } : { orientation: "h", y: 1.12 }, paper_bgcolor: ink("page"), plot_bgcolor: ink("page") }, more);
 }
 
 function axis(name, values) {
   const known = values.filter((v) => typeof v === "number" && v > 0);
   const wide = known.length && Math.max(...known) / Math.min(...known) > 30;
-  return { title: { text: safe(name) }, type: known.length === values.length && wide ? "log" : "-", gridcolor: "#ececec", zeroline: false, exponentformat: "SI" };
+  return { title: { text: label(name) }, type: known.length === values.length && wide ? "log" : "-", gridcolor: ink("line"), zeroline: false, exponentformat: "SI" };
 }
 
 function hover(row, index) {
   const shown = [...data.parameters, ...data.objectives];
-  const lines = shown.map((name) => `${safe(name)}: ${safe(format(row[data.columns.indexOf(name)]))}`);
+  const lines = shown.map((name) => `${label(name)}: ${safe(format(row[data.columns.indexOf(name)]))}`);
   return `<b>${index}</b><br>` + lines.join("<br>");
 }
 
 function format(value) {
-  return typeof value === "number" && !Number.isInteger(value) ? value.toPrecision(4) : String(value);
+  if (typeof value !== "number") return String(value);
+  const size = Math.abs(value);
+  if (size === 0 || (size >= 1e-3 && size < 1e6)) return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));
+  const power = Math.max(-4, Math.min(4, Math.floor(Math.log10(size) / 3)));
+  return `${Number((value / 1000 ** power).toPrecision(4))} ${["p", "n", "µ", "m", "", "k", "M", "G", "T"][power + 4]}`;
 }
 
 function front(xs, ys, xSign, ySign) {
@@ -53,7 +61,7 @@ function tradeOff() {
   const text = data.rows.map((row, i) => hover(row, data.points[i]));
   const one = (name, px, py, marker, more) => Object.assign({ name, x: [px], y: [py], mode: "markers", marker, hovertemplate: `${name}<extra></extra>` }, more);
   const colour = byId("colour").value;
-  const marker = colour === "" ? { color: GREY, size: 7 } : { color: column(colour), size: 7, colorscale: "Viridis", showscale: true, colorbar: { title: { text: safe(colour) } } };
+  const marker = colour === "" ? { color: GREY, size: 7 } : { color: column(colour), size: 7, colorscale: "Viridis", showscale: true, colorbar: { title: { text: label(colour) } } };
   const traces = [
     { name: "points", x: xs, y: ys, text, mode: "markers", marker, hovertemplate: "%{text}<extra></extra>" },
     { name: `front (${kept.length})`, x: kept.map((i) => xs[i]), y: kept.map((i) => ys[i]), text: kept.map((i) => text[i]), customdata: kept,
@@ -82,19 +90,20 @@ function parallel() {
   const names = [...data.varied, ...data.objectives];
   const dimensions = names.map((name) => {
     const values = column(name);
-    if (values.every((v) => typeof v === "number")) return { label: safe(name), values };
+    if (values.every((v) => typeof v === "number")) return { label: label(name), values, tickformat: ".3~s" };
     const ranked = [...new Set(values.map(String))].sort();
-    return { label: safe(name), values: values.map((v) => ranked.indexOf(String(v))), tickvals: ranked.map((_, i) => i), ticktext: ranked.map(safe) };
+    return { label: label(name), values: values.map((v) => ranked.indexOf(String(v))), tickvals: ranked.map((_, i) => i), ticktext: ranked.map(safe) };
   });
   const first = column(data.objectives[0]);
-  const trace = { type: "parcoords", dimensions, line: { color: first, colorscale: "Viridis", showscale: true, colorbar: { title: { text: safe(data.objectives[0]) } } } };
+  const trace = { type: "parcoords", dimensions, line: { color: first, colorscale: "Viridis", showscale: true, colorbar: { title: { text: label(data.objectives[0]) } } } };
   Plotly.react("parallel", [trace], layout({ margin: { l: 80, r: 60, t: 60, b: 30 } }), CONFIG);
 }
 
 function sensitivity() {
-  const traces = data.objectives.map((name) => ({ type: "bar", orientation: "h", name: safe(name), y: data.varied.map(safe), x: data.varied.map((key) => data.sensitivity[name][key]) }));
-  Plotly.react("sensitivity", traces, layout({ barmode: "group", margin: { l: 190, r: 20, t: 30, b: 60 }, yaxis: { autorange: "reversed" },
-    xaxis: { range: [0, 1], title: { text: "share of the variance that the parameter explains alone" }, gridcolor: "#ececec" } }), CONFIG);
+  const traces = data.objectives.map((name) => ({ type: "bar", orientation: "h", name: label(name), y: data.varied.map(safe), x: data.varied.map((key) => data.sensitivity[name][key]),
+    marker: { opacity: data.varied.map((key) => (data.sensitivity[name][key] > data.chance[name][key] ? 1 : 0.3)) } }));
+  Plotly.react("sensitivity", traces, layout({ barmode: "group", yaxis: { autorange: "reversed", automargin: true },
+    xaxis: { range: [0, 1], title: { text: "share of the variance that the parameter explains alone" }, gridcolor: ink("line") } }), CONFIG);
 }
 
 const rowOf = () => (chosen < 0 ? data.base : data.rows[chosen]);
@@ -108,12 +117,20 @@ function details() {
   data.columns.forEach((name, i) => {
     if (!byId("all").checked && !data.parameters.includes(name) && !data.objectives.includes(name)) return;
     const line = body.insertRow();
-    line.insertCell().textContent = name;
+    line.insertCell().textContent = data.labels[name] || name;
     line.insertCell().textContent = rowOf()[i] === null ? "" : format(rowOf()[i]);
     line.insertCell().textContent = data.base[i] === null ? "" : format(data.base[i]);
   });
+  again();
   roofline();
   energy();
+}
+
+function again() {
+  const parts = data.again[byId("model").value];
+  const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replace(/'/g, `'"'"'`)}'`);
+  const sets = chosen < 0 ? [] : data.parameters.map((name) => `--set ${quoted(`${name}=${metric(rowOf(), name)}`)}`);
+  byId("again").textContent = parts ? [parts[0], ...sets].join(" ") + parts[1] : "mtia-emu report STORE --commands";
 }
 
 function roofline() {
@@ -127,7 +144,7 @@ function roofline() {
   const bounds = [...new Set(spots.map((s) => s.g[2]))].sort();
   const traces = [
     { name: "DRAM", x: [low, ridge], y: [low * dram, peak], mode: "lines", line: { color: BLUE }, hoverinfo: "skip" },
-    { name: "peak", x: [ridge, high], y: [peak, peak], mode: "lines", line: { color: "black" }, hoverinfo: "skip" },
+    { name: "peak", x: [ridge, high], y: [peak, peak], mode: "lines", line: { color: ink("ink") }, hoverinfo: "skip" },
     ...bounds.map((bound) => {
       const mine = spots.filter((s) => s.g[2] === bound);
       return { name: `bound by ${safe(bound)}`, x: mine.map((s) => s.x), y: mine.map((s) => s.y), mode: "markers",
@@ -141,8 +158,8 @@ function roofline() {
     traces.push({ name: `${gpuName()}, whole model`, x: [g("macs") / g("dram_bytes")], y: [rate], mode: "markers", marker: { color: RED, size: 11, symbol: "diamond" },
       error_y: { type: "data", array: [rate * band("seconds")], visible: band("seconds") > 0, color: RED } });
   }
-  const log = (text) => ({ type: "log", title: { text }, gridcolor: "#ececec", exponentformat: "SI" });
-  Plotly.react("roofline", traces, layout({ xaxis: log("MAC per DRAM byte"), yaxis: log("MAC/s") }), CONFIG);
+  const log = (text) => ({ type: "log", title: { text }, gridcolor: ink("line"), exponentformat: "SI" });
+  Plotly.react("roofline", traces, layout({ xaxis: log("arithmetic intensity, MAC/B of DRAM"), yaxis: log("achieved rate, MAC/s") }), CONFIG);
 }
 
 function energy() {
@@ -153,15 +170,15 @@ function energy() {
   const traces = Object.entries(data.parts).map(([part, color]) => ({ type: "bar", orientation: "h", name: part, y: names, x: rows.map((row) => metric(row, `${model}.joules_${part}`) || 0), marker: { color } }));
   const whole = data.gpu[`${model}.joules`];
   if (whole) traces.push({ type: "bar", orientation: "h", name: gpuName(), y: [gpuName()], x: [whole], marker: { color: RED, opacity: 0.55 } });
-  Plotly.react("energy", traces, layout({ barmode: "stack", margin: { l: 130, r: 20, t: 30, b: 60 }, yaxis: { autorange: "reversed", type: "category" },
-    xaxis: { title: { text: "joules a run of the model" }, exponentformat: "SI", gridcolor: "#ececec" } }), CONFIG);
+  Plotly.react("energy", traces, layout({ barmode: "stack", yaxis: { autorange: "reversed", type: "category", automargin: true },
+    xaxis: { title: { text: "energy of a run, J" }, exponentformat: "SI", gridcolor: ink("line") } }), CONFIG);
 }
 
 function fill(id, names, wanted) {
   for (const name of names) {
     const option = document.createElement("option");
     option.value = name;
-    option.textContent = name === "" ? "(none)" : name;
+    option.textContent = name === "" ? "(none)" : data.labels[name] || name;
     option.selected = name === wanted;
     byId(id).append(option);
   }
@@ -172,11 +189,17 @@ fill("y", data.numeric, data.objectives[1] || "area_mm2");
 fill("colour", ["", ...data.numeric], "");
 fill("model", data.models, data.models[0]);
 for (const id of ["x", "y", "colour"]) byId(id).addEventListener("change", tradeOff);
-byId("model").addEventListener("change", () => { roofline(); energy(); });
+byId("model").addEventListener("change", () => { again(); roofline(); energy(); });
 byId("all").addEventListener("change", details);
-tradeOff();
+function draw() {
+  [GREY, BLUE, ORANGE, RED] = ["grey", "mark", "hot", "odd"].map(ink);
+  tradeOff();
+  parallel();
+  sensitivity();
+  details();
+}
+
+draw();
 byId("front").on("plotly_click", choose);
-parallel();
-sensitivity();
-details();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 document.body.dataset.ready = "yes";

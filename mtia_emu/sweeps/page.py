@@ -10,8 +10,11 @@ from typing import Any
 
 from ..errors import UserError
 from ..files.writing import write_atomic
+from .again import commands
+from .labels import amount_of, label_of
 from .pictures import PARTS, bars
-from .row import STATUSES, Row, metric_columns, record
+from .row import OK, STATUSES, Row, metric_columns, record
+from .spec import SYSTEM
 from .study import Study
 
 MOST_ROWS = 20_000  # on a page; the front is always on it
@@ -32,13 +35,14 @@ known for joules. The chip's joules are those of chip and DRAM, the GPU's those 
 <div id="front" class="plot"></div>
 <h2>Parallel coordinates</h2>
 <p>A line a chip. Drag along an axis to keep only the chips that pass there.%(gpu)s</p>
-<div id="parallel" class="plot"></div>
+<div class="scroll" tabindex="0"><div id="parallel" class="plot wide"></div></div>
 <h2>Which parameter matters</h2>
 <p>The share of the variance of each objective's logarithm that lies between the values of one parameter
 (epsilon squared); of <code>npv_usd</code>, which may be below 0, its own. What bars do not add up to is
-interaction.</p>
+interaction. %(n)s</p>
 <div id="sensitivity" class="plot"></div>
 <h2>One chip: <span id="chosen"></span></h2>
+<p>Run it again: <code id="again" tabindex="0"></code></p>
 <div class="controls"><label>model <select id="model"></select></label>
 <label><input type="checkbox" id="all"> all columns</label></div>
 <div id="roofline" class="plot"></div>
@@ -69,7 +73,7 @@ def page(study: Study) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(title)}</title><style>{style}</style></head><body>",
             f"<h1>{escape(title)}</h1>{_summary(study)}",
-            _SECTIONS % {"gpu": _gpu_line(study)},
+            _SECTIONS % {"gpu": _gpu_line(study), "n": escape(_points_line(study))},
             _footer(study),
             f'<script type="application/json" id="data">{embedded(_data(study))}</script>',
             f"<script>{get_plotlyjs()}</script>",
@@ -107,13 +111,31 @@ def _summary(study: Study) -> str:
     return "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
+def _points_line(study: Study) -> str:
+    """Return of how many points the shares are, and which of them chance would explain too."""
+    weak = [
+        f"{label_of(name)} by {key}"
+        for name in study.spec.objectives
+        for shares, chance in [(study.sensitivity(name), study.by_chance(name))]
+        for key in shares
+        if 0 < shares[key] <= chance[key]
+    ]
+    text = f"n = {len(study.good):,} points."
+    if weak:
+        text += (
+            " Pale bars may be chance, which explains as much in one of twenty sweeps of so few points "
+            f"({'; '.join(weak[:6])}{f' and {len(weak) - 6} more' if len(weak) > 6 else ''})."
+        )
+    return text
+
+
 def _gpu_line(study: Study) -> str:
     values = [(n, study.gpu[n]) for n in study.spec.objectives if isinstance(study.gpu.get(n), int | float)]
     if not values:
         return ""
-    text = ", ".join(f"{name} {value:.4g}" for name, value in values)
+    text = ", ".join(amount_of(name, value) for name, value in values)
     share = study.gpu.get("seconds_error_share")
-    band = f" (its seconds +- {share:.0%})" if share else ""
+    band = f" (its time +- {share:.0%})" if share else ""
     return escape(f" {study.gpu['name']}, which has no such parameters, is at {text}{band}.")
 
 
@@ -156,7 +178,19 @@ def _data(study: Study) -> dict[str, Any]:
         "layers": [_rounded(row.layers) for row in rows[:MOST_DRAWN]],
         "base_layers": _rounded(study.base.layers),
         "sensitivity": {name: study.sensitivity(name) for name in study.spec.objectives},
+        "chance": {name: study.by_chance(name) for name in study.spec.objectives},
+        "labels": {name: label_of(name) for name in names},
+        "again": _again(study),
     }
+
+
+def _again(study: Study) -> dict[str, list[str]]:
+    """Return, by model, what stands before and behind the chip's parameters in the command of a point."""
+    if SYSTEM in study.parameters:
+        return {}  # whose points stand in systems; `report --commands` prints theirs
+    mark = "of.a=point"
+    texts = commands(study.spec, Row(-1, {"of.a": "point"}, OK))
+    return {name: text.split(f" --set {mark}") for name, text in texts.items()}
 
 
 def _shown(study: Study) -> list[Row]:

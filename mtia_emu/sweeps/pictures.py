@@ -12,8 +12,9 @@ from ..errors import UserError
 from ..results.report import Joules
 from ..sums import add_up
 from ..view import units
-from ..view.plot import figure
+from ..view.plot import figure, write_title
 from ..view.text import clean, shorten
+from .labels import SCALED, label_of, name_of
 from .row import GROUP_FIELDS, Row
 from .study import Array, Study
 
@@ -32,7 +33,6 @@ _COLOURS = (
 PARTS = dict(
     zip(Joules.__dataclass_fields__, _COLOURS, strict=False)
 )  # of a run's energy, each with its colour
-UNITS = {"seconds": "s", "joules": "J", "watts": "W", "area_mm2": "mm2", "dollars": "$"}
 
 
 def pareto(study: Study, path: Path, x: str | None = None, y: str | None = None) -> None:
@@ -93,11 +93,10 @@ def _scales(axes: Axes, x: str, y: str) -> None:
     for name, axis, scale, (low, high) in spans:
         if low > 0 and high / low > LOG_FROM:
             scale("log")
-        unit = UNITS.get(name.rpartition(".")[2], "")
-        si = unit if unit in ("s", "J", "W") else ""
-        axis.set_major_formatter(partial(_tick, si))
+        unit = name_of(name)[1]
+        axis.set_major_formatter(partial(_tick, unit if unit in SCALED else ""))
         axis.set_minor_formatter(lambda v, _: "")
-        axis.set_label_text(clean(name) + (f" ({unit})" if unit and not si else ""))
+        axis.set_label_text(_short(label_of(name), 60))
     axes.grid(True, which="both", color="#ececec", linewidth=0.5)
 
 
@@ -116,7 +115,7 @@ def parallel(study: Study, path: Path) -> None:
             lines = axes.plot(np.arange(len(names)), scaled[mask].T, color=colour, lw=width, alpha=0.7)
             if lines:
                 lines[0].set_label(f"{name} ({mask.sum()})")
-        axes.set_xticks(range(len(names)), [_short(n) for n in names], rotation=20, ha="right")
+        axes.set_xticks(range(len(names)), [_short(label_of(n), 32) for n in names], rotation=20, ha="right")
         axes.set_yticks([])
         axes.set_ylim(-0.08, 1.1)
         canvas.legend(loc="outside right upper")
@@ -149,14 +148,17 @@ def sensitivity(study: Study, path: Path) -> None:
         axes = canvas.add_subplot()
         height = 0.8 / len(names)
         for at, name in enumerate(names):
-            shares = study.sensitivity(name)
+            shares, chance = study.sensitivity(name), study.by_chance(name)
             rows = [i + (at - (len(names) - 1) / 2) * height for i in range(len(shares))]
-            axes.barh(rows, list(shares.values()), height * 0.92, label=name)
+            drawn = axes.barh(rows, list(shares.values()), height * 0.92).patches
+            axes.barh([0], [0], color=drawn[0].get_facecolor(), label=_short(label_of(name), 40))
+            for bar, key in zip(drawn, shares, strict=True):
+                bar.set_alpha(1.0 if shares[key] > chance[key] else 0.3)
         axes.set_yticks(range(len(study.spec.set)), [_short(key, 32) for key in study.spec.set])
         axes.invert_yaxis()
-        axes.set(
-            xlim=(0, 1), xlabel="share of the variance (of the logarithm) that the parameter explains alone"
-        )
+        explained = "share of the variance (of the logarithm) that the parameter explains alone"
+        pale = "pale: chance would explain as much in one of twenty such sweeps"
+        axes.set(xlim=(0, 1), xlabel=f"{explained}\n{len(study.good):,} points; {pale}")
         canvas.legend(loc="outside right upper")
 
 
@@ -231,7 +233,7 @@ def roofline(study: Study, path: Path, point: int = -1, model: str | None = None
             )
         _roofs(axes, spots, peak, dram)
         _gpu_spot(axes, study, model)
-        axes.set_title(f"{_short(model, 32)}, {label(study, row)}", loc="left", weight="bold")
+        write_title(axes, f"{_short(model, 64)}, {label(study, row)}")
         axes.set_xlabel("arithmetic intensity (MAC per DRAM byte)")
         axes.set_ylabel("achieved rate (MAC/s)")
         canvas.legend(loc="outside right upper")

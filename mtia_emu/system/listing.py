@@ -44,6 +44,7 @@ def facts(name_or_path: str) -> list[FileRow]:
 def as_json(system: System) -> dict[str, object]:
     """Return a system as plain data: ranks, switches, each direction of each link, host, library."""
     return {
+        "schema": "mtia-emu.system.v1",
         "name": system.name,
         "text": system.text,
         "ranks": [

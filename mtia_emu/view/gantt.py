@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .plot import colours_of, figure
+from .plot import colours_of, figure, write_title
 from .text import clean, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LETTERS = 90  # of a line of the title
 LEGIBLE = 5  # letters; a name that has room for fewer is left out
 LETTER = 0.0062  # of the time axis' width, that a letter of a bar's name takes
 
@@ -57,7 +58,7 @@ def gantt(
         axes.set_xlim(0, max(cycles, 1.0))
         axes.set_xlabel(f"cycles at {clock_hz / 1e9:g} GHz")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.set_title(shorten(clean(title), 120), loc="left", weight="bold")
+        write_title(axes, shorten(clean(title), 240), letters=LETTERS)
         axes.tick_params(axis="y", length=0)
         named = {bar.kind for lane in lanes for bar in lane.bars if lane.legend}
         marks = [Patch(color=colour[kind], label=clean(kind)) for kind in kinds if kind in named]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".svg", ".png")
+TITLE = 46  # letters of a title that stand beside a legend in a picture 8.4 inches wide
 FONTS = "MPLCONFIGDIR"  # where matplotlib keeps what it found out about the fonts that there are
 # What is drawn in both panels and on both machines keeps its colour: memory blue, arithmetic orange.
 _COLOURS = {
@@ -184,8 +186,9 @@ def _roofline_texts(axes: Axes, report: Report, line: Roofline) -> None:
     share = units.percent(math.fsum(point.share for point in line.points))
     about = f"{drawn} layers, {share} of the time (area: share)"
     about += f"; {hidden} without traffic not drawn" if hidden else ""
-    title = f"{_name(report.model, 32)} on {_name(report.machine, 24)}, {_name(report.dtype, 12)}"
-    axes.set_title(title, loc="left", pad=20, weight="bold")
+    write_title(
+        axes, f"{_name(report.model, 90)} on {_name(report.machine, 40)}, {_name(report.dtype, 12)}", pad=20
+    )
     axes.text(0, 1.02, about, transform=axes.transAxes, color="#555555", fontsize=8)
     axes.set_xlabel("arithmetic intensity (operations per DRAM byte)")
     axes.set_ylabel("achieved rate (operations/s)")
@@ -193,6 +196,12 @@ def _roofline_texts(axes: Axes, report: Report, line: Roofline) -> None:
         axis.set_major_formatter(lambda value, _: units.si(value, ""))
         axis.set_minor_formatter(lambda value, _: "")
     axes.grid(True, which="major", color="#e6e6e6", linewidth=0.6)
+
+
+def write_title(axes: Axes, text: str, *, letters: int = TITLE, pad: float = 6.0) -> None:
+    """Write a title over axes, in as many lines of so many letters as it takes: none is cut off."""
+    lines = textwrap.wrap(clean(text), letters) or [""]
+    axes.set_title("\n".join(lines), loc="left", pad=pad, weight="bold")
 
 
 def _mark(axes: Axes, label: str, edge: str, fill: str = "", marker: str = "o") -> Any:

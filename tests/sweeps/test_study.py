@@ -230,3 +230,25 @@ def _look(picture: Path) -> None:
     assert len(pixels) > 1_000_000
     for colour in ((31, 95, 168), (217, 115, 13), (181, 68, 110)):
         assert (np.abs(pixels - colour).max(axis=1) < 12).sum() > 20, colour
+
+
+@pytest.mark.parametrize("points", [16, 400])
+def test_chance_explains_less_of_more_points(points: int) -> None:
+    """A parameter of 4 values explains more of noise than the bound in one of twenty sweeps: the F law."""
+    rng = np.random.default_rng(points)
+    groups = np.arange(points) % 4
+    bound = np.quantile([explained(groups, rng.normal(size=points)) for _ in range(2000)], 0.95)
+    f = {16: 3.490, 400: 2.627}[points]  # the 95th percentile of F with 3 and n - 4 degrees of freedom
+    ratio = 3 * f / (points - 4)  # of what lies between groups to what lies within
+    share = 1 - (points - 1) / (points - 4) / (1 + ratio)
+    assert bound == pytest.approx(share, rel=0.12)
+    shuffled = [explained(groups, rng.permutation(np.arange(points) ** 2.0)) for _ in range(400)]
+    assert np.quantile(shuffled, 0.95) == pytest.approx(share, rel=0.25)
+
+
+def test_what_chance_explains_too_is_said(store: Store) -> None:
+    study = Study.of(store)
+    chance = study.by_chance("seconds")
+    assert chance == study.by_chance("seconds") and set(chance) == set(study.spec.set)
+    assert all(0 <= value <= 1 for value in chance.values())
+    assert f"n = {len(study.good)} points." in page(Study.of(store, layers=True))

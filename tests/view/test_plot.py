@@ -104,3 +104,27 @@ def test_matplotlib_is_given_a_folder_that_it_can_write_to_and_that_goes(
         folder = Path(os.environ["MPLCONFIGDIR"])
         (folder / "fontlist.json").touch()
     assert not folder.exists() and os.environ.get("MPLCONFIGDIR") == before
+
+
+def test_no_title_is_cut_off(tmp_path: Path, report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from mtia_emu.view.gantt import Lane, gantt
+
+    seen: list[Any] = []
+
+    def keep(canvas: Any, file: Any, kind: str) -> None:
+        FigureCanvasAgg(canvas).draw()
+        seen.append(canvas)
+
+    monkeypatch.setattr(plot, "_save", keep)
+    name = "models/quarter/" + "a-long-name-with-parts-" * 5
+    long = replace(report, model=name, machine="mtia-with-more-channels")
+    roofline(long, ROOFS, tmp_path / "a.png")
+    gantt("of a model " * 30, [Lane("layer", ())], 10.0, 1e9, tmp_path / "b.png")
+    for canvas in seen:
+        for axes in canvas.axes:
+            box = axes._left_title.get_window_extent()
+            assert box.x0 >= 0 and box.x1 <= canvas.bbox.x1 and box.y1 <= canvas.bbox.y1
+            assert axes._left_title.get_text().count("\n") >= 1
+    assert len(seen) == 2
