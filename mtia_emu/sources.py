@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 
@@ -153,7 +153,7 @@ def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
         yield Source(path, operator.name, operator.dims, inputs, law, COLD)
 
 
-def is_program(model: Model) -> bool:
+def is_program(model: Model) -> TypeGuard[str | Path]:
     """Return whether `model` names a compiled program rather than a model."""
     if isinstance(model, TorchModel) or (name := _spelt(model)).startswith(WRITTEN):
         return False
