@@ -284,7 +284,8 @@ class Options:
     parallel: str | None = option(
         None,
         "How the model is split over the chips of --system: tp=8 (weights and heads), pp=2 (stages), dp=2 "
-        "(the batch), ep=2 (experts), cp=2 (the sequence), mb=4 (micro-batches), sp, tables=row|column; "
+        "(the batch), ep=2 (experts), cp=2 (the sequence), mb=4 (micro-batches), sp, dispatch, "
+        "tables=row|column, bucket=1MiB, stages=time; "
         "auto: the fastest of a few that fit.  [default: auto]",
         "system",
         metavar="AXIS=INT,...|auto",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import bench_sweep
 import numpy as np
+from bench_questions import questions
 from bench_scalesim import beside_scalesim
 from rich.console import Console
 
@@ -210,6 +211,7 @@ def main() -> None:
         f"peak memory of this process {size(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)}"
     )
     whole_commands(console)
+    questions(console)
     compile_times(console)
     inner_loops(console)
     zoo_models(console)

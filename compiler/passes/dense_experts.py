@@ -123,7 +123,7 @@ def _mask_near(match: Match, node: Node) -> Mask | None:
     pending, seen = list(node.inputs), set(node.inputs)
     while pending and len(seen) < NEAR:
         value = pending.pop(0)
-        mask = mask_of(match, value)
+        mask = mask_of(match, value) if match.type_of(value).shape[-1:] == (count,) else None
         if mask is not None and mask.experts == count:
             return mask
         maker = match.producer(value)

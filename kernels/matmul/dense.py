@@ -7,6 +7,7 @@ and the store.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -163,6 +164,9 @@ class MatmulEmitter:
 
     def emit(self) -> None:
         """Emit everything."""
+        results = math.prod(self.plan.tiles[d] for d in "bmn")
+        loads = sum(int(self._loads(x)[1].sum()) for x in "ab")
+        self.build.limit(int(self.valid.sum()) + loads + results)  # at least: each result is stored
         for operand in self._order():
             self._load(operand)
         self._multiply()
@@ -194,6 +198,12 @@ class MatmulEmitter:
         }[cast]
         return chosen.ravel(), work
 
+    def _loads(self, operand: str) -> tuple[Array, Array]:
+        """Return the leader of each group that loads an operand, [group], and when it does, [step, group]."""
+        leaders, work = self._groups(self.plan.cast(operand), self.valid)
+        fresh = ~self._holds(operand) | (self.inner[:, 0] == 0)
+        return leaders, work & fresh[:, None]
+
     def _order(self) -> list[str]:
         """Return the operands in the order in which a step loads them: what takes a memory longest first.
 
@@ -209,9 +219,8 @@ class MatmulEmitter:
         """Emit the loads of a or b, and their staging."""
         plan = self.plan
         cast = plan.cast(operand)
-        leaders, work = self._groups(cast, self.valid)
-        fresh = ~self._holds(operand) | (self.inner[:, 0] == 0)
-        step, group = np.nonzero(work & fresh[:, None])
+        leaders, loads = self._loads(operand)
+        step, group = np.nonzero(loads)
         lead = leaders[group]
         fields = self._tile(operand, step, lead)
         if operand in self.scratch:

@@ -11,6 +11,7 @@ from . import options as o
 from .output import console, progress, say
 
 if TYPE_CHECKING:
+    from ..results.machine import Machine
     from ..serving.ranking import RankingJobs, RankingLoad, RankingRun, RankingService
 
 
@@ -61,7 +62,7 @@ def _jobs(graph: str, machine: str, candidates: tuple[int, ...]) -> RankingJobs:
     from ..study.accelerator import Accelerator
     from ..study.ranking_jobs import ranking_jobs
 
-    what = load_gpu(machine) if machine in gpu_names() else Accelerator(load_chip(machine))
+    what: Machine = load_gpu(machine) if machine in gpu_names() else Accelerator(load_chip(machine))
     return ranking_jobs(graph, what, candidates)
 
 

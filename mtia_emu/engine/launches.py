@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..machine.chip import Chip
 from ..program.events import Events
@@ -74,14 +74,34 @@ def costs(
     Raises `UserError` where a block does not fit the chip.
     """
     known = counts or Counts(program, chip, lookups)
-    chip = part(program, chip)
+
+    def costed(key: Key, index: int) -> BlockCost:
+        return _cost(program, chip, known, index, times[key] if times else None)
+
+    return _by_key(program, known, costed)
+
+
+def untimed_costs(
+    program: Program, chip: Chip, lookups: Mapping[int, Lookups] | None = None
+) -> list[BlockCost]:
+    """Return the costs without the times of each command: a report asks for none, and they are large."""
+    known = Counts(program, chip, lookups)
+    return _by_key(program, known, lambda _, index: _cost(program, chip, known, index).untimed())
+
+
+def _by_key(program: Program, counts: Counts, costed: Callable[[Key, int], BlockCost]) -> list[BlockCost]:
+    """Return the cost of each launch, that of each key worked out at its first launch."""
+    keys = [counts.key(index) for index in range(len(program.launches))]
     seen: dict[Key, BlockCost] = {}
-    out = []
-    for index, launch in enumerate(program.launches):
-        key = known.key(index)
+    for index, key in enumerate(keys):
         if key not in seen:
-            block, time = program.blocks[launch.block], times[key] if times else None
-            check_fits(block, chip)
-            seen[key] = cost(block, chip, known.of(index), time)
-        out.append(seen[key])
-    return out
+            seen[key] = costed(key, index)
+    return [seen[key] for key in keys]
+
+
+def _cost(
+    program: Program, chip: Chip, counts: Counts, index: int, time: Timeline | None = None
+) -> BlockCost:
+    block, here = program.blocks[program.launches[index].block], part(program, chip)
+    check_fits(block, here)
+    return cost(block, here, counts.of(index), time)

@@ -20,7 +20,7 @@ from mtia_emu.compiler.pipeline import (
 )
 
 from ..engine.cost import BlockCost
-from ..engine.launches import costs
+from ..engine.launches import untimed_costs
 from ..engine.lookups import Lookups
 from ..engine.power import sustained
 from ..engine.run import Zeros, report
@@ -176,7 +176,7 @@ class Accelerator:
     """
 
     chip: Chip
-    costing: Costing = costs
+    costing: Costing = untimed_costs
     memoise: Memoise = unmemoised
 
     @property

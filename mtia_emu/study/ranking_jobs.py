@@ -40,8 +40,8 @@ def ranking_jobs(
         merge.append(max(report.seconds - bags, 0.0))
     sizes = tuple(candidates)
     joules = JobTimes(sizes, _rising(report.joules for report, _ in each))
-    both = (JobTimes(sizes, _rising(x)) for x in (remote, merge))
-    return RankingJobs(*both, joules, each[0][1], memory_bytes(machine))
+    remote_s, merge_s = JobTimes(sizes, _rising(remote)), JobTimes(sizes, _rising(merge))
+    return RankingJobs(remote_s, merge_s, joules, each[0][1], memory_bytes(machine))
 
 
 def _report(name: str, machine: Machine, size: int, options: Options) -> tuple[Report, int]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import mtia_emu
-from mtia_emu.engine.launches import Counts, costs
+from mtia_emu.engine.launches import Counts, costs, untimed_costs
+from mtia_emu.engine.run import report
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.commands import looks_up
 from mtia_emu.program.isa import Program
@@ -40,3 +41,15 @@ def test_costs_of_given_counts_are_those_of_the_program(program: Program) -> Non
     counts = Counts(program, CHIP, keep=True)
     for one, other in zip(costs(program, CHIP), costs(program, CHIP, counts=counts), strict=True):
         assert (one.cycles, one.joules, one.traffic) == (other.cycles, other.joules, other.traffic)
+
+
+def test_what_is_untimed_costs_the_same_and_keeps_no_times(program: Program) -> None:
+    lookups = known_lookups(program)
+    whole, bare = costs(program, CHIP, lookups), untimed_costs(program, CHIP, lookups)
+    assert [repr(x.untimed()) for x in whole] == [repr(x) for x in bare]
+    assert sum(len(x.time.end) for x in whole) > 0 == sum(len(x.time.end) for x in bare)
+    assert report(program, CHIP, each=bare) == report(program, CHIP, lookups)
+    first = {}
+    for launch, cost in zip(program.launches, bare, strict=True):
+        if not looks_up(program.blocks[launch.block]):
+            assert first.setdefault(launch.block, cost) is cost

@@ -65,6 +65,7 @@ def test_one_head_of_keys_is_whole() -> None:
     assert units(Graph("k", nodes[:1], {"x": kinds[0]}, ["k"], weights), nodes[0]) == 0
 
 
+@pytest.mark.deep
 def test_a_large_mixture_takes_three_sums_a_layer() -> None:
     """DeepSeek-V3's shape over `tp` and `ep`: attention, experts, and both networks of a layer together."""
     with api.open_model("zoo:deepseek-v3", {"batch": 8, "seq": 1, "past": 64}) as source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from harness import Array, chips, packed, run, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mtia_emu.kernels.builder import NoRoom
+from mtia_emu.kernels.builder import Builder, NoRoom, TooLarge, at_most
 from mtia_emu.kernels.matmul.dense import emit_matmul
 from mtia_emu.kernels.matmul.epilogue import epilogue_of
 from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulPlan, MatmulProblem
@@ -21,7 +22,7 @@ from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.numerics import tile_matmul
-from mtia_emu.program.isa import Block, Operand
+from mtia_emu.program.isa import Block, Opcode, Operand
 from mtia_emu.types import BF16, FP16, FP32, INT8, INT32, UINT8, DType
 
 PAIRS = [(FP16, FP16), (BF16, BF16), (FP32, FP32), (INT8, INT8), (UINT8, INT8)]
@@ -118,6 +119,8 @@ def check(plan: MatmulPlan, *, turned: bool = False, name: str = "", seed: int =
     else:
         np.testing.assert_array_equal(found, want)
     assert int(events(block, plan.chip).macs.sum()) == p.batch * p.m * p.k * p.n
+    with at_most(max(len(block.commands), plan.steps * plan.chip.pes)):  # no more are counted ahead
+        emit_matmul(plan, *operands(p, turned=turned), tape, extras)
     return block
 
 
@@ -199,6 +202,24 @@ def test_sums_have_the_bits_of_the_array(chip: Chip, p: MatmulProblem, mapping: 
         right = given[1][i] if p.b_batched else given[1]
         tile_matmul(given[0][i], right, want, chunk)
         np.testing.assert_array_equal(found[i], want)
+
+
+def test_too_many_commands_are_counted_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    chip = load_chip("tiny")
+    p = MatmulProblem(1, 64, 64, 64, FP16, FP16, FP16, "dram", "dram")
+    plan = plan_matmul(p, chip, MatmulMapping("m", "n", 8, 8, 8, "m"))
+    ops = Counter(emit_matmul(plan, *operands(p, turned=True)).commands["op"].tolist())
+    moved = ops[Opcode.MATMUL] + ops[Opcode.LOAD] + ops[Opcode.STORE]
+    assert plan.steps * chip.pes < moved
+
+    def add(*given: object, **fields: object) -> None:
+        raise AssertionError("a command was made")
+
+    monkeypatch.setattr(Builder, "add", add)
+    with at_most(moved - 1), pytest.raises(TooLarge, match=f"takes {moved} commands"):
+        emit_matmul(plan, *operands(p, turned=True))
+    with at_most(moved), pytest.raises(AssertionError, match="was made"):
+        emit_matmul(plan, *operands(p, turned=True))
 
 
 def test_a_product_that_both_sides_split_is_refused() -> None:
