@@ -46,6 +46,10 @@ def test_rows_to_experts_go_the_faster_way() -> None:
     skewed, _ = on.routed(0, "dispatch", axes, size, [0.75, 0.1, 0.1, 0.05])
     back, _ = on.routed(0, "combine", axes, size, [0.75, 0.1, 0.1, 0.05])
     assert few.seconds < skewed.seconds < on.routed(0, "dispatch", axes, size, [1.0] * 4)[0].seconds
-    assert sum(back.link_bytes) == sum(skewed.link_bytes)
+    shares = [0.75, 0.1, 0.1, 0.05]
+    sent = [[size / 4 * share * (i != j) for j, share in enumerate(shares)] for i in range(4)]
+    returned = tuple(tuple(sent[j][i] for j in range(4)) for i in range(4))
+    assert back == timed(over.system, Collective("all_to_all", 0.0, (0, 1, 2, 3), returned))
+    assert sum(back.link_bytes) == sum(skewed.link_bytes) and back.link_bytes != skewed.link_bytes
     for op, alike in (("dispatch", "all_gather"), ("combine", "reduce_scatter")):
         assert on.routed(0, op, axes, size, [1.0] * 4)[0].seconds <= on.time(0, alike, axes, size)[0].seconds

@@ -40,6 +40,12 @@ def test_groups_share_a_thin_link(kind: str, share: float, groups: int) -> None:
     assert found.bus_bytes_per_s * found.seconds == pytest.approx(one.bus_bytes_per_s * one.seconds)
 
 
+def test_a_group_that_ends_leaves_its_share_to_the_other() -> None:
+    groups = [Collective("send", 1e8, (0, 4)), Collective("send", 2e8, (1, 5))]
+    alone = timed(islands(), groups[1])
+    assert timed_together(islands(), groups).seconds == pytest.approx(alone.fixed_s + 3e8 / THIN)
+
+
 def test_groups_that_meet_on_no_link_take_what_each_takes() -> None:
     left, right = (Collective("all_reduce", 1e7, tuple(range(i, i + 4))) for i in (0, 4))
     assert timed_together(islands(), [left, right]) == timed(islands(), left)
