@@ -72,7 +72,7 @@ def bounds_over_time(report: Report) -> tuple[str, ...]:
     most = np.zeros((len(kinds) + 1, PARTS))
     for row, kind in enumerate(kinds, start=1):
         mine = [x for x in layers if x.bound_by == kind]
-        spans = (np.array([getattr(x, end) for x in mine]) / clock for end in ("start_cycle", "end_cycle"))
-        most[row] = overlap(*spans, edges)
+        starts, ends = (np.array([getattr(x, n) for x in mine]) / clock for n in ("start_cycle", "end_cycle"))
+        most[row] = overlap(starts, ends, edges)
     names = ["", *kinds]
     return tuple(names[n] for n in most.argmax(axis=0))

@@ -86,12 +86,13 @@ def test_the_list_of_commands_is_whole_and_uncut(cli: Cli, monkeypatch: pytest.M
     monkeypatch.setenv("COLUMNS", "80")
     text = cli("--help").stdout
     assert all(f"\n  {command} " in text for command in COMMANDS)
-    assert "..." not in text.partition("Commands:")[2]
+    assert "..." not in text.partition("Options:")[2]
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_no_command_gives_help(cli: Cli) -> None:
-    assert "Usage: mtia-emu" in cli().output or "Usage: main" in cli().output
+def test_no_command_greets_and_says_where_help_is(cli: Cli) -> None:
+    assert "Three things to do first" in cli().output and "mtia-emu --help" in cli().output
+    assert "Usage: main" in cli("--help").output
 
 
 # ---- run
