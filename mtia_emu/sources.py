@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 
@@ -153,11 +153,25 @@ def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
         yield Source(path, operator.name, operator.dims, inputs, law, COLD)
 
 
-def is_program(model: Model) -> bool:
+def is_program(model: Model) -> TypeGuard[str | Path]:
     """Return whether `model` names a compiled program rather than a model."""
     if isinstance(model, TorchModel) or (name := _spelt(model)).startswith(WRITTEN):
         return False
     return is_program_file(Path(name))
+
+
+def training_dims(model: str, dims: Mapping[str, int]) -> dict[str, int]:
+    """Return dimensions for training: a decoder's logits are those of all tokens, not of the last."""
+    if model.startswith(ZOO):
+        from . import zoo
+
+        return zoo.training_dims(model[len(ZOO) :], dims)
+    if model.startswith(HF):
+        from .checkpoints import open_checkpoint
+        from .zoo.llama import SCORED
+
+        return {SCORED: open_checkpoint(model[len(HF) :], dims).dims["seq"], **dims}
+    return dict(dims)
 
 
 def _spelt(model: str | Path) -> str:

@@ -46,6 +46,12 @@ class Checkpoint:
 
         if seed is None or not has_tensors(self.folder):
             return zoo.write_model(self.model, self.name, self.dims, folder, weights_seed=seed)
+        packed = self.config.quantization_config
+        if packed is not None:
+            raise UserError(
+                f"hf:{self.name}: its values are packed by {packed.quant_method[:32]!r} and not read (right: "
+                "leave out --check and --inputs to only time it, or give its config.json alone)"
+            )
         writer = self.model.graph(self.name, self.dims)
         if writer.weight_bytes > settings.integer(settings.MEMORY):
             raise UserError(

@@ -313,7 +313,7 @@ def _deepseek(c: Config, source: str) -> DeepSeek:
     routing = _routing(c, int(_needed(c.moe_intermediate_size, "moe_intermediate_size")))
     if every % groups or chosen > groups or (not second and every // groups < 2 <= groups):
         raise ValueError(f"{every} experts in {groups} groups, {chosen} of them chosen")
-    sizes = {
+    sizes: dict[str, Any] = {
         name: int(_needed(getattr(c, key), key))
         for name, key in (("latent", "kv_lora_rank"), ("nope", "qk_nope_head_dim"),
                           ("head_dim", "qk_rope_head_dim"), ("value", "v_head_dim"))

@@ -28,9 +28,8 @@ from ..options import DEFAULT_CHIP, DEFAULT_GPU, Mode, Options
 from ..results.machine import Machine
 from ..results.report import Report
 from ..results.training import Losses, PeakMemory, Training
-from ..sources import ZOO, Source, open_model
+from ..sources import Source, open_model, training_dims
 from ..types import dtype
-from ..zoo import training_dims
 from .accelerator import Accelerator, GraphModel, ProgramRun
 from .partition import Exchanges
 from .peak_memory import peak_memory
@@ -92,7 +91,7 @@ def training_step(
     follows from the pace of the `chip`.
     """
     pace = load_chip(chip) if isinstance(chip, str) else chip
-    with open_model(str(model), _dims(str(model), dims or {}), execute_seed=seed) as source:
+    with open_model(str(model), training_dims(str(model), dims or {}), execute_seed=seed) as source:
         step = _step(source, Recipe(loss, optimiser(optimizer), **recipe), pace)
         return replace(step, parameters={n: replace(c, data=_held(c, n)) for n, c in step.parameters.items()})
 
@@ -126,7 +125,7 @@ def train(
     recipe = Recipe(optimiser=optimiser(given.pop("optimizer", "sgd")), **given)
     on = _place(chip, settings, sharing)
     pace = on if isinstance(on, Chip) else on.machine.chip
-    bound = _dims(str(model), dims or {})
+    bound = training_dims(str(model), dims or {})
     with open_model(str(model), bound, execute_seed=plan.seed if plan.steps else None) as source:
         step = _step(source, recipe, pace)
         exact = _step(source, replace(recipe, precision="fp32", keep=inf), pace) if plan.check else None
@@ -151,10 +150,6 @@ def _place(chip: str | Chip | None, settings: Mapping[str, object] | None, shari
         return chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     changed = chip if isinstance(chip, Chip) else None if chip is None else load_chip(chip, settings)
     return spread(sharing, dict(settings or {}), changed)
-
-
-def _dims(model: str, dims: Mapping[str, int]) -> Mapping[str, int]:
-    return training_dims(model.removeprefix(ZOO), dims) if model.startswith(ZOO) else dims
 
 
 def _step(source: Source, recipe: Recipe, chip: Chip) -> TrainingStep:

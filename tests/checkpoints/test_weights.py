@@ -11,10 +11,11 @@ import pytest
 from stored import about, save_checkpoint, save_tensors
 from tensor_values import tensor_values
 
-from mtia_emu import api, settings
+from mtia_emu import api, settings, train
 from mtia_emu.checkpoints import open_checkpoint
 from mtia_emu.checkpoints.safetensors import SINGLE
 from mtia_emu.errors import UserError
+from mtia_emu.sources import training_dims
 
 EMBEDDINGS = "model.embed_tokens.weight"
 
@@ -68,6 +69,21 @@ def test_what_does_not_fit_the_config_is_refused(tmp_path: Path) -> None:
     assert "[96, 32]" in refused(tmp_path, right | {EMBEDDINGS: np.zeros((96, 32), np.float16)})
     wide = {key: value.astype(np.float32) for key, value in right.items()}
     assert "fp16 does not hold" in refused(tmp_path, wide | {EMBEDDINGS: wide[EMBEDDINGS] + 1e6}, "F32")
+
+
+def test_a_checkpoint_is_trained_by_the_logits_of_all_tokens(tmp_path: Path) -> None:
+    """As the zoo's decoders are: `tests/study/test_training.py`."""
+    save_checkpoint("qwen3", tmp_path)
+    assert training_dims(f"hf:{tmp_path}", {"seq": 8}) == {"scored": 8, "seq": 8}
+    step = train(f"hf:{tmp_path}", "tiny", dims={"seq": 8}, loss="cross-entropy", optimizer="sgd", gpu=None)
+    assert (step.items, step.counted) == (8, "tokens")
+
+
+def test_packed_values_are_named(tmp_path: Path) -> None:
+    save_checkpoint("llama", tmp_path)
+    config = about("llama")["config"] | {"quantization_config": {"quant_method": "mxfp4"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert "packed by 'mxfp4'" in refused(tmp_path, tensors("llama"))
 
 
 def test_values_larger_than_memory_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
