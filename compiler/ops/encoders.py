@@ -69,7 +69,7 @@ def _label_encoder(c: Call) -> str:
     bounded(math.prod(shape) * len(keys))
     same = c.add("equal", c.reshape(c[0], (*shape, 1)), c.constant(keys.astype(c.type(0).dtype.numpy)))
     numbers = c.constant(np.arange(1, len(keys) + 1, dtype=np.float32))
-    place = c.add("where", same, numbers, c.constant(np.zeros((), np.float32)))
+    place = c.add("where", same, numbers, c.constant(np.asarray(0, np.float32)))
     first = c.add("reduce_max", place, axes=(len(shape),), keepdims=False)
     return c.add("gather", table, c.cast(first, "int64"), axis=0)
 

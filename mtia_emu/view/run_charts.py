@@ -161,7 +161,7 @@ def roofline(report: Report, roofs: Roofs) -> RooflineChart:
 def beside(ratio: Ratio, values: tuple[float, float], names: Sequence[str], axis: ChartAxis) -> BarChart:
     """Return chip and GPU as two bars, the GPU's with the 80 % band of its model where that is known."""
     ours, theirs = values
-    ends = (None, None)
+    ends: tuple[float | None, float | None] = (None, None)
     text = f"Chip over GPU {ratio.ratio}; of: {ratio.basis}."
     if ratio.band is not None and ours:
         ends = ours / ratio.band.high, ours / ratio.band.low

@@ -449,6 +449,8 @@ CASES: dict[tuple[str, str], Case] = {
         printed,
     ),
     ("train", "--check"): Case(f"{TRAIN} --steps 1", "", "--check", printed),
+    ("train", "--until"): Case(TRAIN, "", "--until 1e6", printed),
+    ("train", "--failures"): Case(f"{TRAIN} --until 1e6", "", "--failures mtbf_h=10", printed),
     ("report", "--csv"): Case(REPORT, "", "--csv {o}/r.csv", named),
     ("fleet", "--set"): Case(FLEET, "", "--set site.pue=1.3", printed),
     ("fleet", "--samples"): Case(FLEET, "--samples 1024", "--samples 2048", printed),
