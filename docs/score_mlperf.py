@@ -3,9 +3,10 @@
     python docs/score_mlperf.py FILE.csv
 
 FILE.csv has rows of MLPerf Inference 5.1, datacenter, closed. Of those in fp8 on H100 and H200 SXM the best
-by GPU and number stands. Prompts and outputs have the means of the benchmark's data, 9,400 and 680 tokens
-(MLCommons, "Llama 3.1 405B in MLPerf Inference v5.0"). Eight GPUs hold a model (`tp=8`), servers stand side
-by side (`dp`), joined by their NICs. Throughput is as in `score_parallel.py`; nothing is fitted.
+by GPU and number stands. Prompts and outputs have the means of the benchmark's data, 9,400 and 680 tokens, as
+recalled from MLCommons, "Llama 3.1 405B in MLPerf Inference v5.0"; they were not checked against the data.
+Eight GPUs hold a model (`tp=8`), servers stand side by side (`dp`), joined by their NICs. Throughput is as
+in `score_parallel.py`; nothing is fitted.
 """
 
 from __future__ import annotations
