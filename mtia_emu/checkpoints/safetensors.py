@@ -129,7 +129,7 @@ def headers(path: Path) -> dict[str, Tensor]:
         values = json.loads(text)
         entries = ENTRIES.validate_python({k: v for k, v in values.items() if k != "__metadata__"})
     except (ValueError, RecursionError, AttributeError, ValidationError) as error:
-        raise UserError(f"{path}: not a safetensors header: {str(error)[:200]}") from None
+        raise UserError(f"{path}: not a safetensors header: {' '.join(str(error).split())[:200]}") from None
     if len(entries) > MAX_TENSORS:
         raise UserError(f"{path}: {len(entries)} tensors (right: at most {MAX_TENSORS})")
     return {name: _placed(path, name, entry, 8 + length, size) for name, entry in entries.items()}
