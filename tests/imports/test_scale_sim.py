@@ -131,7 +131,7 @@ WRONG = [
     ("Layer, M, N, K,\na, 4, 4, 4, 2:4,\n", "sparse"),
     (CONVOLUTIONS + "x,2,2,3,3,1,1,1,\n", "line 6: a filter of 3 x 3"),
     (CONVOLUTIONS + "x,2,2,\n", "line 6: 3 cells"),
-    (CONVOLUTIONS + "x" * 200_000, "no SCALE-Sim topology"),
+    ("Layer, M, N, K,\n" + "x" * 200_000 + ", 1, 2, 3\n", "field larger"),
 ]
 
 
@@ -147,9 +147,14 @@ def test_a_wrong_topology_is_refused(text: str, said: str, tmp_path: Path) -> No
     [
         ("ArrayWidth:     8", "", "no ArrayWidth"),
         ("16", "0", "ArrayHeight"),
+        ("Dataflow : ws", "Dataflow : ws\nDataflow : os", "already exists"),
         ("Dataflow : ws", "Dataflow : rs", "os, ws, is"),
         ("CALC", "MAYBE", "CALC or USER"),
-        ("CALC", "USER\n[architecture_presets]\nBandwidth:", "Bandwidth: ''"),
+        (
+            "10\nDataflow : ws\n[run_presets]\nInterfaceBandwidth: CALC",
+            "\nDataflow : ws\n[run_presets]\nInterfaceBandwidth: USER",
+            "Bandwidth: ''",
+        ),
         ("[general]", "general", "no SCALE-Sim configuration"),
         ("[run_presets]", "[presets]", "run_presets"),
     ],
