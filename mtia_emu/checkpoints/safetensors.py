@@ -21,6 +21,7 @@ from ..errors import UserError, nearest
 from ..files.json_file import once, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+OTHERS = ("model*.safetensors", "pytorch_model*.bin", "consolidated*")  # no index, or another format
 MAX_HEADER, MAX_INDEX, MAX_TENSORS, MAX_FILES = 100_000_000, 1 << 26, 1 << 20, 4096
 MAX_SIZE = 1 << 56  # elements of a tensor
 TYPES: dict[str, Any] = {
@@ -84,6 +85,13 @@ class CheckpointTensors:
 def has_tensors(folder: Path) -> bool:
     """Return whether a folder holds values, and not only a config."""
     return any((folder / name).is_file() for name in (SINGLE, INDEX))
+
+
+def unread(folder: Path) -> str | None:
+    """Return the name of a file of values that we do not read, where a folder holds none that we do."""
+    if has_tensors(folder):
+        return None
+    return next((found.name for kind in OTHERS for found in sorted(folder.glob(kind))), None)
 
 
 def open_tensors(folder: Path) -> CheckpointTensors:
