@@ -143,7 +143,7 @@ def headers(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"{len(values)} tensors (right: at most {MAX_TENSORS})")
         entries = ENTRIES.validate_python({k: v for k, v in values.items() if k != "__metadata__"})
     except (ValueError, RecursionError, AttributeError, TypeError, ValidationError) as error:
-        raise UserError(f"{path}: not a safetensors header: {str(error)[:200]}") from None
+        raise UserError(f"{path}: not a safetensors header: {' '.join(str(error).split())[:200]}") from None
     return _placed(path, entries, 8 + length, size)
 
 
