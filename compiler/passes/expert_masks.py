@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,15 @@ DEEP = 12  # nodes that a mask is looked for behind
 class Mask:
     """A value [tokens.., experts] that is zero but at the experts `chosen` [tokens.., each].
 
-    `shares` [tokens.., each] is what it has there, "" where that has to be read from it.
+    `shares` [tokens.., each], cast to each of the types `casts` in turn, is what it has there, "" where that
+    has to be read from it.
     """
 
     value: str
     chosen: str
     experts: int
     shares: str = ""
+    casts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def mask_of(match: Match, value: str, deep: int = DEEP) -> Mask | None:
         return _one_hot(match, node)
     if node.op == "cast":
         found = mask_of(match, node.inputs[0], deep - 1)
-        return None if found is None else Mask(value, found.chosen, found.experts, _cast_shares(found, node))
+        return None if found is None else _cast(found, node)
     hiding = {"mul": (0, 1), "div": (0,), "where": (0, 1)}.get(node.op, ())
     if node.op == "where" and scalar(match, node.inputs[2]) != 0.0:
         return None
@@ -59,9 +61,10 @@ def mask_of(match: Match, value: str, deep: int = DEEP) -> Mask | None:
     return None
 
 
-def _cast_shares(found: Mask, node: Node) -> str:
-    """Return the shares behind a cast, "" where they have to be read from its result."""
-    return found.shares if node.type.dtype.is_float and found.value == node.inputs[0] else ""
+def _cast(mask: Mask, node: Node) -> Mask:
+    """Return the mask behind a cast; shares of one that rounds in its own way are read from it."""
+    shares = mask.shares if set(node.attrs) == {"to"} else ""
+    return replace(mask, value=node.output, shares=shares, casts=(*mask.casts, node.attrs["to"]))
 
 
 def _scattered(match: Match, node: Node) -> Mask | None:
@@ -71,6 +74,8 @@ def _scattered(match: Match, node: Node) -> Mask | None:
     last = node.type.rank - 1
     known = const is not None and const.present and const.type.size <= ZEROS
     if const is None or not known or node.attrs["axis"] != last:
+        return None
+    if node.attrs.get("reduction", "none") not in ("none", "add"):
         return None
     if np.any(const.array(zeros)) or not chooses(match, chosen):
         return None
@@ -136,7 +141,21 @@ def chosen_by(match: Match, hot: str) -> str:
         found = node.inputs[0] if plain and axis in (-1, node.type.rank - 1) else ""
     else:
         found = _compared(match, node) if node.op == "equal" else ""
-    return found if found and chooses(match, found) else ""
+    inside = bool(found) and 0 < _below(match, found) <= match.type_of(hot).shape[-1]
+    return found if inside and chooses(match, found) else ""
+
+
+def _below(match: Match, chosen: str) -> int:
+    """Return the number below which all numbers of experts are, 0 where that is not seen.
+
+    One that is none of the experts, such as the -1 of a row with nothing to do, hides them all.
+    """
+    node = match.producer(chosen)
+    while node is not None and node.op in ("cast", "reshape"):
+        chosen, node = node.inputs[0], match.producer(node.inputs[0])
+    if node is None or node.op != "topk" or chosen != node.outputs[1]:
+        return 0
+    return match.type_of(node.inputs[0]).shape[node.attrs["axis"]]
 
 
 def _compared(match: Match, node: Node) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -160,6 +160,8 @@ class RoutedRows:
         if not shares:
             index = self.mask.chosen
             shares = self.b.add("gather_elements", mask.value, index, axis=len(self.lead))
+        for kind in mask.casts if mask.shares else ():
+            shares = self.b.add("cast", shares, to=kind)
         return self.b.add("reshape", shares, shape=(self.tokens * self.each, 1))
 
     def _elementwise(self, nodes: Sequence[Node], roles: Roles) -> ChoiceRows | None:
@@ -296,7 +298,14 @@ class RoutedRows:
         return self.rows(tile.inputs[:1], (0, FEATURE))
 
     def _expand(self, node: Node, roles: Roles) -> ChoiceRows | None:
-        return self.rows(node.inputs[:1], self._aligned(node.inputs[0], node, roles))
+        """Rows of one number, repeated over the features, get their width; other axes are not repeated."""
+        rows = self.rows(node.inputs[:1], self._aligned(node.inputs[0], node, roles))
+        parts = {FEATURE: 1, BOTH: self.experts}
+        wide = [s // parts[r] for s, r in zip(node.type.shape, roles, strict=True) if r in parts]
+        if rows is None or not wide:
+            return rows
+        height = self.b.type_of(rows.value).shape[0]
+        return replace(rows, value=self.b.add("expand", rows.value, shape=(height, *wide)))
 
     def _concat(self, node: Node, roles: Roles) -> ChoiceRows | None:
         """The results of experts that stand apart, one after another."""

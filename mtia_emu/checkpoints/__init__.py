@@ -21,9 +21,7 @@ from .families import FAMILIES, model_of
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["FAMILIES", "PREFIX", "Checkpoint", "open_checkpoint"]
-
-PREFIX = "hf:"
+__all__ = ["FAMILIES", "Checkpoint", "open_checkpoint"]
 
 
 @dataclass(frozen=True)

@@ -21,25 +21,26 @@ RIGHT = "a transformers checkpoint's folder or its config.json"
 
 Size = Annotated[int, Field(ge=1, le=MAX_SIZE, strict=True)]
 Count = Annotated[int, Field(ge=0, le=MAX_SIZE, strict=True)]
-Number = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=1e-12, le=1e12, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
 Flags = Annotated[list[Annotated[int, Field(ge=0, le=MAX_LAYERS)]], Field(max_length=MAX_LAYERS)]
 Divisors = Annotated[list[Number], Field(max_length=MAX_SIZE)]
 
 
-class Strict(BaseModel):
+class Lenient(BaseModel):
     """A frozen value with what else the file says left out."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Rope(Strict):
+class Rope(Lenient):
     """`rope_scaling`, or since transformers 5 `rope_parameters`."""
 
     kind: Annotated[str, Field(max_length=64)] = Field(
         "default", validation_alias=AliasChoices("rope_type", "type")
     )
     theta: Number | None = Field(None, validation_alias="rope_theta")
-    partial_rotary_factor: Annotated[float, Field(gt=0, le=1)] | None = None
+    partial_rotary_factor: Share | None = None
     factor: Number | None = None
     original: Size | None = Field(None, validation_alias="original_max_position_embeddings")
     low_freq_factor: Number = 1.0
@@ -54,20 +55,20 @@ class Rope(Strict):
     long_factor: Divisors | None = None
 
 
-class LayerRopes(Strict):
+class LayerRopes(Lenient):
     """`rope_parameters` of a model whose layers with a window turn otherwise than the others."""
 
     full_attention: Rope
     sliding_attention: Rope
 
 
-class Quantization(Strict):
+class Quantization(Lenient):
     """How a checkpoint's values are packed."""
 
     quant_method: Annotated[str, Field(max_length=64)] = "unknown"
 
 
-class Config(Strict):
+class Config(Lenient):
     """What a decoder is, by transformers' keys; a key that a family does not have keeps its default."""
 
     model_type: Annotated[str, Field(max_length=64)]
@@ -88,7 +89,7 @@ class Config(Strict):
     mlp_bias: bool = False
     rope_theta: Number | None = None
     rope_local_base_freq: Number | None = None
-    partial_rotary_factor: Annotated[float, Field(gt=0, le=1)] | None = None
+    partial_rotary_factor: Share | None = None
     rope_scaling: Rope | None = None
     rope_parameters: LayerRopes | Rope | None = Field(None, union_mode="left_to_right")
     original_max_position_embeddings: Size | None = None

@@ -66,10 +66,10 @@ def decoder(c: Config, source: str, **changes: Any) -> Decoder:
     heads = c.num_attention_heads
     kv_heads = c.num_key_value_heads or heads
     head_dim = c.head_dim or c.hidden_size // heads
-    rotated = _turned(c, head_dim)
-    for name, even in (("head_dim", head_dim), ("the turned part of head_dim", rotated or 2)):
-        if even % 2:
-            raise ValueError(f"{name} is {even} (right: an even number)")
+    turned = int(head_dim * _turned_share(c))
+    for name, even in (("head_dim", head_dim), ("the turned part of head_dim", turned)):
+        if even < 2 or even % 2:
+            raise ValueError(f"{name} is {even} (right: an even number from 2)")
     if heads % kv_heads:
         raise ValueError(f"num_attention_heads is {heads}, no multiple of num_key_value_heads, {kv_heads}")
     if c.act not in ACTIVATIONS:
@@ -79,8 +79,8 @@ def decoder(c: Config, source: str, **changes: Any) -> Decoder:
     fields: dict[str, Any] = {
         "biased": biased,
         "activation": ACTIVATIONS[c.act],
-        "rotated": rotated,
-        "rope_scaling": stretching(c, rotated or head_dim),
+        "rotated": 0 if turned == head_dim else turned,
+        "rope_scaling": stretching(c, turned),
     }
     return Decoder(
         source=source, layers=c.num_hidden_layers, hidden=c.hidden_size, heads=heads, kv_heads=kv_heads,
@@ -100,11 +100,10 @@ def _theta(c: Config) -> float:
     return (rope.theta if rope else None) or c.rope_theta or 10000.0
 
 
-def _turned(c: Config, head_dim: int) -> int:
-    """Return how many elements of a head are turned, 0 for all."""
+def _turned_share(c: Config) -> float:
+    """Return which share of a head's elements is turned."""
     rope = _rope(c)
-    share = c.partial_rotary_factor or (rope.partial_rotary_factor if rope else None) or 1.0
-    return 0 if share == 1.0 else int(head_dim * share)
+    return c.partial_rotary_factor or (rope.partial_rotary_factor if rope else None) or 1.0
 
 
 def stretching(c: Config, turned: int) -> Stretching | None:
@@ -138,6 +137,8 @@ def _original(c: Config, rope: Rope) -> int:
 
 
 def _llama3(c: Config, rope: Rope) -> RopeScaling:
+    if rope.high_freq_factor <= rope.low_freq_factor:
+        raise ValueError(f"high_freq_factor is {rope.high_freq_factor} (right: above low_freq_factor)")
     return RopeScaling(
         factor=_needed(rope.factor, "factor"),
         low_freq_factor=rope.low_freq_factor,
@@ -148,6 +149,8 @@ def _llama3(c: Config, rope: Rope) -> RopeScaling:
 
 def yarn(c: Config, rope: Rope) -> Yarn:
     """Return yarn as `_compute_yarn_parameters` has it."""
+    if _theta(c) <= 1:
+        raise ValueError(f"rope_theta is {_theta(c)} (right for yarn: above 1)")
     factor, whole = float(_needed(rope.factor, "factor")), rope.mscale_all_dim
     own = growth(factor, rope.mscale) / growth(factor, whole) if rope.mscale and whole else growth(factor)
     return Yarn(

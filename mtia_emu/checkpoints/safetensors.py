@@ -18,10 +18,11 @@ import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from ..errors import UserError, nearest
-from ..files.json_file import read_json
+from ..files.json_file import once, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_HEADER, MAX_INDEX, MAX_TENSORS, MAX_FILES = 100_000_000, 1 << 26, 1 << 20, 4096
+MAX_SIZE = 1 << 56  # elements of a tensor
 TYPES: dict[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
     "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2, "I64": np.int64, "I32": np.int32,
@@ -126,21 +127,29 @@ def headers(path: Path) -> dict[str, Tensor]:
             raise UserError(f"{path}: not a safetensors file: a header of {length} bytes in a file of {size}")
         text = file.read(length)
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=once)
+        if len(values) > MAX_TENSORS:
+            raise ValueError(f"{len(values)} tensors (right: at most {MAX_TENSORS})")
         entries = ENTRIES.validate_python({k: v for k, v in values.items() if k != "__metadata__"})
-    except (ValueError, RecursionError, AttributeError, ValidationError) as error:
+    except (ValueError, RecursionError, AttributeError, TypeError, ValidationError) as error:
         raise UserError(f"{path}: not a safetensors header: {str(error)[:200]}") from None
-    if len(entries) > MAX_TENSORS:
-        raise UserError(f"{path}: {len(entries)} tensors (right: at most {MAX_TENSORS})")
-    return {name: _placed(path, name, entry, 8 + length, size) for name, entry in entries.items()}
+    return _placed(path, entries, 8 + length, size)
 
 
-def _placed(path: Path, name: str, entry: Entry, start: int, size: int) -> Tensor:
-    begin, end = entry.data_offsets
-    need = math.prod(entry.shape) * np.dtype(TYPES[entry.dtype]).itemsize
-    if end - begin != need or start + end > size:
-        raise UserError(
-            f"{path}: {name[:80]} of {entry.dtype}{entry.shape} takes {need} bytes; its place is {begin} to "
-            f"{end} of {size - start}"
-        )
-    return Tensor(path, entry.dtype, tuple(entry.shape), start + begin)
+def _placed(path: Path, entries: dict[str, Entry], start: int, size: int) -> dict[str, Tensor]:
+    """Return tensors at their places, which fill the data, as the format has it, and do not overlap."""
+    out, free = {}, 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+        begin, end = entry.data_offsets
+        need = math.prod(entry.shape) * np.dtype(TYPES[entry.dtype]).itemsize
+        if math.prod(d for d in entry.shape if d) > MAX_SIZE or end - begin != need or start + end > size:
+            raise UserError(
+                f"{path}: {name[:80]} of {entry.dtype}{entry.shape} takes {need} bytes; its place is {begin} "
+                f"to {end} of {size - start}"
+            )
+        if begin != free:
+            raise UserError(f"{path}: {name[:80]} begins at byte {begin} of the data (right: {free})")
+        out[name], free = Tensor(path, entry.dtype, tuple(entry.shape), start + begin), end
+    if start + free != size:
+        raise UserError(f"{path}: {size - start} bytes of data, of which tensors take {free}")
+    return out

@@ -56,12 +56,17 @@ class CheckpointValues:
 
     def __call__(self, weight: Weight) -> Array:
         """Return a weight's values: fp16 of its shape. Raises `UserError` where the tensors have none."""
-        value = self._stored(weight)
+        try:
+            value = self._stored(weight)
+        except (ValueError, IndexError) as error:  # a tensor of fewer dimensions, or that does not divide
+            raise UserError(f"{self.tensors.folder}: weight {weight.name} cannot be made: {error}") from None
         if value.shape != weight.shape:
             raise UserError(
                 f"{self.tensors.folder}: weight {weight.name} comes to {list(value.shape)}, by its "
                 f"config.json it is {list(weight.shape)}"
             )
+        if "norm" in weight.name and self.family in PLUS_ONE:
+            value = value.astype(np.float32) + 1.0
         with np.errstate(over="ignore"):
             narrow = np.ascontiguousarray(value).astype(np.float16)
         if not np.isfinite(narrow).all():
@@ -72,15 +77,12 @@ class CheckpointValues:
         """Return a weight's values as stored, in our layout."""
         experts, latent = EXPERTS.fullmatch(weight.name), LATENT.fullmatch(weight.name)
         if experts and len(weight.shape) > 1 + (experts[3] == "weight"):
-            return self._experts(experts[1], experts[2], experts[3], weight.shape[0])
+            return self._experts(experts[1], experts[2], experts[3], weight.shape)
         if latent:
             return self._latent(latent[1], latent[2])
         value = self._own(weight.name)
-        if "norm" in weight.name and self.family in PLUS_ONE:
-            return value.astype(np.float32) + 1.0
-        return (
-            value if value.ndim == 1 or "embed_tokens" in weight.name else self._product(weight.name, value)
-        )
+        is_product = value.ndim > 1 and "embed_tokens" not in weight.name
+        return self._product(weight, value) if is_product else value
 
     def _own(self, name: str) -> Array:
         """Return the tensor of the same name, as the family spells it."""
@@ -94,10 +96,10 @@ class CheckpointValues:
         spelt = (name, f"model.language_model.{inner}", f"language_model.{name}", inner)
         return next((s for s in spelt if s in self.tensors.found), name)
 
-    def _product(self, name: str, value: Array) -> Array:
+    def _product(self, weight: Weight, value: Array) -> Array:
         """Return a product's weight: [inputs, outputs], what DeepSeek turns in pairs put in halves."""
-        model = self.model
-        if isinstance(model, DeepSeek) and self.config.rope_interleave:
+        model, name, fits = self.model, weight.name, value.T.shape == weight.shape
+        if isinstance(model, DeepSeek) and self.config.rope_interleave and fits:
             if re.search(r"\.q(_b)?_proj\.", name):
                 heads = value.reshape(model.heads, model.nope + model.head_dim, -1)
                 return _in_halves(heads, model.nope).reshape(value.shape).T
@@ -105,7 +107,7 @@ class CheckpointValues:
                 return _in_halves(value[None], model.latent)[0].T
         return value.T
 
-    def _experts(self, layer: str, part: str, kind: str, count: int) -> Array:
+    def _experts(self, layer: str, part: str, kind: str, shape: tuple[int, ...]) -> Array:
         """Return what all experts of a layer have of a part: [experts, inputs, outputs], or biases."""
         if self.family == "gpt_oss":
             suffix = "" if kind == "weight" else "_bias"
@@ -118,7 +120,8 @@ class CheckpointValues:
             half = both.shape[2] // 2
             return both if part == "down" else both[..., half:] if part == "up" else both[..., :half]
         name = MIXTRAL[part] if self.family == "mixtral" else f"{part}_proj"
-        return np.stack([self._own(f"{layer}.experts.{e}.{name}.weight").T for e in range(count)])
+        each = [self._own(f"{layer}.experts.{e}.{name}.weight").T for e in range(shape[0])]
+        return np.stack(each) if each[0].shape == shape[1:] else each[0]
 
     def _latent(self, attention: str, part: str) -> Array:
         """Return what makes keys or values of latents: [heads, latent, size]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,15 @@ def read_json(path: str | Path, right: str, most_bytes: int) -> Any:
     if len(data) > most_bytes:
         raise UserError(f"{where}: more than {most_bytes} bytes (right: {right})")
     try:
-        return json.loads(data, object_pairs_hook=_once)
+        return json.loads(data, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:  # ValueError: what is not UTF-8, endless integers
         raise UserError(f"{where}: not JSON: {error} (right: {right})") from None
 
 
-def _once(items: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the items of an object; raise `ValueError` for a key that stands twice."""
     out = dict(items)
     if len(out) < len(items):
-        names = [name for name, _ in items]
-        twice = next(name for name in names if names.count(name) > 1)
+        (twice, _), *_ = Counter(name for name, _ in items).most_common(1)
         raise ValueError(f"the key {twice[:60]!r} stands twice in one object")
     return out

@@ -21,7 +21,7 @@ from ..machine.units.systolic import systolic_cycles
 from ..zoo.writer import ModelWriter
 
 MAX_BYTES = 1 << 20
-MAX_LAYERS, MAX_SIZE, MAX_ELEMENTS = 10_000, 1 << 24, 1 << 36
+MAX_LAYERS, MAX_SIZE, MAX_ELEMENTS = 10_000, 1 << 24, 1 << 46
 CLOCK_HZ = 1e9  # SCALE-Sim counts cycles: any clock gives the same
 WORD_BYTES = 2
 KILO = 1024  # SCALE-Sim's kB, of words
@@ -92,7 +92,7 @@ class TopologyLayer:
 
 def read_array(path: Path) -> SystolicArray:
     """Return the machine of a configuration file; raise `UserError` for what is missing or wrong."""
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(_text(path))
     except configparser.Error as error:
@@ -134,7 +134,10 @@ def read_topology(path: Path) -> list[TopologyLayer]:
     Raises `UserError` for a line that is neither, naming it, and for a topology without layers.
     """
     layers: list[TopologyLayer] = []
-    lines = csv.reader(_text(path).splitlines())
+    try:
+        lines = iter(list(csv.reader(_text(path).splitlines())))
+    except csv.Error as error:
+        raise UserError(f"{path}: no SCALE-Sim topology: {error}") from None
     columns = len(_filled(next(lines, [])))
     for number, line in enumerate(lines, 2):
         cells = _filled(line)
@@ -144,7 +147,7 @@ def read_topology(path: Path) -> list[TopologyLayer]:
         if len(layers) == MAX_LAYERS:
             raise UserError(f"{where}: more than {MAX_LAYERS} layers")
         layer = _product(cells, where) if columns < CONV_COLUMNS else _convolution(cells, where)
-        if max(layer.macs, *map(math.prod, (layer.image, layer.kernel))) > MAX_ELEMENTS << 10:
+        if max(layer.macs, *map(math.prod, (layer.image, layer.kernel))) > MAX_ELEMENTS:
             raise UserError(f"{where}: {layer.name} is too large")
         layers.append(layer)
     if not layers:

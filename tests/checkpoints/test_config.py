@@ -51,6 +51,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"rope_scaling": {"rope_type": "linear"}}, "factor is missing"),
     ({"rope_scaling": {"rope_type": "linear", "factor": float("nan")}}, "factor"),
     ({"rope_scaling": {"rope_type": "longrope", "short_factor": [1], "long_factor": [1]}}, "lengths than 8"),
+    ({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4}}, "above low_freq_factor"),
+    ({"rope_scaling": {"rope_type": "yarn", "factor": 8, "rope_theta": 1}}, "above 1"),
+    ({"rope_scaling": {"rope_type": "linear", "factor": 1e-320}}, "factor"),
+    ({"partial_rotary_factor": 0.01}, "turned part of head_dim is 0"),
+    ({"num_attention_heads": 128}, "head_dim is 0"),
     ({"model_type": "mistral", "sliding_window": 4, "layer_types": ["odd", "odd"]}, "'odd'"),
     ({"model_type": "mistral", "sliding_window": 4, "layer_types": []}, "2 layers"),
     ({"model_type": "mixtral", "num_experts_per_tok": 9}, "9 of 8 experts"),
@@ -104,7 +109,8 @@ def test_any_values_make_a_model_or_an_error_of_the_users(
 
 
 def test_a_model_too_large_for_anything_is_refused(tmp_path: Path) -> None:
-    path = written(tmp_path, LLAMA | {"hidden_size": 1 << 18, "vocab_size": 1 << 24})
+    sizes = {"hidden_size": 1 << 18, "intermediate_size": 1 << 18, "num_local_experts": 4096}
+    path = written(tmp_path, LLAMA | sizes | {"model_type": "mixtral"})
     with pytest.raises(UserError, match="more than"):
         api.compile_model(f"hf:{path}")
 

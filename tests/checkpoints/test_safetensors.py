@@ -83,6 +83,12 @@ BROKEN: list[tuple[Any, int | None]] = [
     ({"t": ENTRY | {"shape": [-2]}}, None),
     ({"t": ENTRY | {"shape": [3]}}, None),
     ({"t": ENTRY | {"shape": [1 << 59, 1 << 59]}}, None),
+    ({"t": ENTRY | {"shape": [0, 1 << 59, 1 << 59], "data_offsets": [0, 0]}, "u": ENTRY}, None),
+    (b'{"t": %b, "t": %b}' % (2 * (json.dumps(ENTRY).encode(),)), None),
+    ({"t": ENTRY, "u": ENTRY}, None),  # one over the other
+    ({"t": ENTRY | {"shape": [1], "data_offsets": [0, 2]}}, None),  # bytes that are nobody's
+    ({"t": ENTRY | {"shape": [1], "data_offsets": [2, 4]}}, None),
+    (3, None),
     ({"t": ENTRY | {"data_offsets": [4, 8]}}, None),
     ({"t": ENTRY | {"data_offsets": [4, 0]}}, None),
     ({"t": ENTRY | {"data_offsets": [0]}}, None),

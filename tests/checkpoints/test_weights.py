@@ -8,12 +8,13 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from stored import about, save_checkpoint, save_tensors
+from stored import NAMES, about, save_checkpoint, save_tensors
 from tensor_values import tensor_values
 
 from mtia_emu import api, settings, train
 from mtia_emu.checkpoints import open_checkpoint
-from mtia_emu.checkpoints.safetensors import SINGLE
+from mtia_emu.checkpoints.safetensors import SINGLE, open_tensors
+from mtia_emu.checkpoints.weights import CheckpointValues
 from mtia_emu.errors import UserError
 from mtia_emu.sources import training_dims
 
@@ -69,6 +70,19 @@ def test_what_does_not_fit_the_config_is_refused(tmp_path: Path) -> None:
     assert "[96, 32]" in refused(tmp_path, right | {EMBEDDINGS: np.zeros((96, 32), np.float16)})
     wide = {key: value.astype(np.float32) for key, value in right.items()}
     assert "fp16 does not hold" in refused(tmp_path, wide | {EMBEDDINGS: wide[EMBEDDINGS] + 1e6}, "F32")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4)])
+def test_tensors_of_any_other_shape_are_refused(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    save_checkpoint(name, tmp_path)
+    save_tensors(tmp_path / SINGLE, dict.fromkeys(about(name)["tensors"], np.zeros(shape, np.float16)))
+    found = open_checkpoint(str(tmp_path), {})
+    values = CheckpointValues(open_tensors(tmp_path), found.model, found.config)
+    for weight in found.model.graph(name, found.dims).weights:
+        if weight.shape != shape:
+            with pytest.raises(UserError):
+                values(weight)
 
 
 def test_a_checkpoint_is_trained_by_the_logits_of_all_tokens(tmp_path: Path) -> None:

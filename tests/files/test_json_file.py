@@ -31,6 +31,13 @@ def test_what_is_wrong_is_said(tmp_path: Path, text: bytes, said: str) -> None:
         read_json(tmp_path / "a.json", "a table", 40)
 
 
+def test_of_many_keys_the_one_that_stands_twice_is_found_at_once(tmp_path: Path) -> None:
+    keys = [*range(100_000), 99_999]
+    (tmp_path / "a.json").write_text("{" + ",".join(f'"{key}":1' for key in keys) + "}")
+    with pytest.raises(UserError, match="'99999' stands twice"):
+        read_json(tmp_path / "a.json", "a table", 1 << 21)
+
+
 def test_a_deep_file_and_a_name_that_no_file_has_are_said(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match="not JSON"):

@@ -63,12 +63,12 @@ COMMANDS: list[tuple[list[str], list[str]]] = [
     (["rank", f"{EXAMPLES}/ranking-2-chips.toml"], []),
     (["fleet", f"{EXAMPLES}/fleet-h100.toml", "--samples", "64", "-o", "fleet.html"], ["fleet.html"]),
     (["plan", f"{EXAMPLES}/fleet-plan.toml", "--json", "plan.json"], ["plan.json"]),
-    (["completion", "bash"], []),
-    (["import", "scale-sim", "array.cfg", "layers.csv"], ["array.toml", "layers.onnx"]),
     (["train", *TINY, "--loss", "mse", "--optimizer", "sgd", "--emit", "step.ir"], ["step.ir"]),
+    (["completion", "bash"], []),
+    (["import", "scale-sim", "array.cfg", "net.csv"], ["array.toml", "net.onnx"]),
 ]
 ARRAY = """[general]
-run_name = array
+run_name = a
 [architecture_presets]
 ArrayHeight = 8
 ArrayWidth = 8
@@ -107,8 +107,8 @@ def written(tmp_path: Path, commands: list[list[str]], code: str) -> dict[str, l
     for name in ("home", "tmp", "work"):
         (tmp_path / name).mkdir()
     (Gemm(4, 8, 4, "fp32").build(tmp_path / "work", 0)).rename(tmp_path / "work" / "m.onnx")
-    (tmp_path / "work" / "array.cfg").write_text(ARRAY, encoding="utf-8")
-    (tmp_path / "work" / "layers.csv").write_text("Layer, M, N, K,\nfc, 1, 64, 64,\n", encoding="utf-8")
+    (tmp_path / "work" / "array.cfg").write_text(ARRAY)
+    (tmp_path / "work" / "net.csv").write_text("Layer, M, N, K,\na, 4, 8, 4,\n")
     hidden = ("XDG_", "MTIA_EMU_", "ORT_", "NUMBA_", "MPL")
     env = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
     env |= {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}

@@ -121,6 +121,7 @@ WRONG = [
     ("Layer, M, N, K,\na, 4, 4, 4, 2:4,\n", "sparse"),
     (CONVOLUTIONS + "x,2,2,3,3,1,1,1,\n", "line 6: a filter of 3 x 3"),
     (CONVOLUTIONS + "x,2,2,\n", "line 6: 3 cells"),
+    ("Layer, M, N, K,\n" + "x" * 200_000 + ", 1, 2, 3\n", "field larger"),
 ]
 
 
@@ -136,6 +137,7 @@ def test_a_wrong_topology_is_refused(text: str, said: str, tmp_path: Path) -> No
     [
         ("ArrayWidth:     8", "", "no ArrayWidth"),
         ("16", "0", "ArrayHeight"),
+        ("Dataflow : ws", "Dataflow : ws\nDataflow : os", "already exists"),
         ("Dataflow : ws", "Dataflow : rs", "os, ws, is"),
         ("CALC", "MAYBE", "CALC or USER"),
         ("[general]", "general", "no SCALE-Sim configuration"),

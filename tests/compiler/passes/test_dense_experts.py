@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from before_after import outcomes
+from before_after import outcomes, with_weights
+from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
 from mtia_emu.compiler.graph import Const, Graph
 from mtia_emu.compiler.inputs.samples import random_inputs
@@ -121,7 +122,7 @@ HIDDEN = """graph g {{
   const %shift : fp32[4,1,8] = absent
   const %zeros : fp32[5,4] = [{zeros}]
   %best : fp32[5,2], %chosen : int64[5,2] = topk(%scores) {{axis=1, k=2, largest=true}}
-  %put : fp32[5,4] = scatter_elements(%zeros, %chosen, %best) {{axis=1, reduction="none"}}
+  %put : fp32[5,4] = scatter_elements(%zeros, %chosen, %best) {{axis=1, reduction="{how}"}}
   %mask : fp32[5,4] = {mask}
   %turned : fp32[4,5] = transpose(%mask) {{perm=[1, 0]}}
   %share : fp32[4,5,1] = reshape(%turned) {{shape=[4, 5, 1]}}
@@ -135,8 +136,10 @@ HIDDEN = """graph g {{
 }}"""
 
 
-def hidden(mask: str = "relu(%put)", moved: str = "silu(%inner)", zero: str = "0.0") -> str:
-    return HIDDEN.format(mask=mask, moved=moved, zeros=", ".join([zero] * 20))
+def hidden(
+    mask: str = "relu(%put)", moved: str = "silu(%inner)", zero: str = "0.0", how: str = "none"
+) -> str:
+    return HIDDEN.format(mask=mask, moved=moved, zeros=", ".join([zero] * 20), how=how)
 
 
 SEEN = "an expert that a row is not routed to adds to it, or is no product of its rows"
@@ -152,6 +155,66 @@ def test_a_mask_that_hides_nothing_is_none() -> None:
     assert outcomes("route-experts", hidden("mul(%put, %put)", zero="1.0")) == []
 
 
+@pytest.mark.parametrize("how", ["mul", "min", "max"])
+def test_shares_that_meet_the_zeros_are_not_what_a_mask_has(how: str) -> None:
+    assert outcomes("route-experts", hidden("mul(%put, %put)", how=how)) == []
+
+
 def test_a_share_on_the_way_in_hides_as_well() -> None:
     with pytest.raises(AssertionError, match="fires"):
         outcomes("route-experts", hidden("mul(%put, %put)"))
+
+
+ROUTES = {
+    "best": "in %scores : fp32[5,4]\n"
+    "%best : fp32[5,1], %chosen : int64[5,1] = topk(%scores) {axis=1, k=1, largest=true}",
+    "more": "in %scores : fp32[5,8]\n"
+    "%best : fp32[5,1], %chosen : int64[5,1] = topk(%scores) {axis=1, k=1, largest=true}",
+    "given": "in %chosen : int64[5,1]\nin %best : fp32[5,1]",
+}
+HOT = """graph g {{
+  in %x : fp16[1,5,6]
+  {route}
+  const %w : fp16[4,6,8] = absent
+  const %numbers : int64[4] = [0, 1, 2, 3]
+  %column : int64[5,1,1] = reshape(%chosen) {{shape=[5, 1, 1]}}
+  %same : bool[5,1,4] = equal(%column, %numbers)
+  %hot : fp32[5,1,4] = cast(%same) {{to="fp32"}}
+  %each : fp32[5,1,1] = reshape(%best) {{shape=[5, 1, 1]}}
+  %product : fp32[5,1,4] = mul(%hot, %each)
+  %wide : fp32[5,4] = reduce_sum(%product) {{axes=[1], keepdims=false}}
+  %mask : fp16[5,4] = cast(%wide) {{to="fp16"}}
+  %turned : fp16[4,5] = transpose(%mask) {{perm=[1, 0]}}
+  %share : fp16[4,5,1] = reshape(%turned) {{shape=[4, 5, 1]}}
+  %made : fp16[4,5,8] = matmul(%x, %w)
+  %own : fp16[4,5,8] = mul(%made, %share)
+  %y : fp16[5,8] = reduce_sum(%own) {{axes=[0], keepdims=false}}
+  out %y
+}}"""
+
+
+@pytest.mark.parametrize("route", ["more", "given"])
+def test_a_row_may_go_to_none_of_the_experts(route: str) -> None:
+    """Numbers of experts that others have, or -1, are equal to none of those that are here."""
+    assert outcomes("route-experts", HOT.format(route=ROUTES[route])) == []
+
+
+def test_shares_are_cast_as_their_mask_is() -> None:
+    graph = with_weights(check(text.parse(HOT.format(route=ROUTES["best"]))))
+    made = check(RouteExperts()(graph))
+    inputs = random_inputs(graph, 1)
+    assert sum(n.op == "expert_matmul" for n in made.nodes) == 1
+    assert np.array_equal(evaluate(made, inputs)["y"], evaluate(graph, inputs)["y"])
+
+
+def test_one_number_for_all_features_keeps_their_width() -> None:
+    g = Grower(Seeded(3), "fp32")
+    best, chosen = g.b.adds("topk", g.input((5, EXPERTS)), axis=1, k=EACH, largest=True)
+    zeros = g.b.put(g.b.fresh("zeros"), _zeros((5, EXPERTS)))
+    mask = g.op("scatter_elements", zeros, chosen, best, axis=1, reduction="none")
+    wide = g.op("expand", g.op("reshape", mask, shape=(5, EXPERTS, 1)), shape=(5, EXPERTS, F))
+    g.keep(g.op("reduce_sum", g.op("silu", wide), axes=(1,), keepdims=False))
+    graph = check(g.graph())
+    inputs = random_inputs(graph, 1)
+    right, made = evaluate(graph, inputs), evaluate(check(RouteExperts()(graph)), inputs)
+    assert all(np.allclose(made[name], value, atol=1e-6) for name, value in right.items())
