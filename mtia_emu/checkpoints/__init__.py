@@ -39,14 +39,11 @@ class Checkpoint:
 
         Raises `UserError` for values that are inconsistent with the config, packed, or larger than memory.
         """
-        from .safetensors import INDEX, SINGLE, has_tensors, open_tensors, unread
+        from .safetensors import has_tensors, open_tensors, refuse_others
         from .weights import CheckpointValues, write_values
 
-        if seed is not None and (other := unread(self.folder)):
-            raise UserError(
-                f"hf:{self.name}: {other} cannot be read (right: a file {SINGLE}, or its parts with {INDEX}; "
-                f"without --check and --inputs it is only timed; or give {CONFIG} alone, in another folder)"
-            )
+        if seed is not None:
+            refuse_others(self.folder)
         if seed is None or not has_tensors(self.folder):
             return zoo.write_model(self.model, self.name, self.dims, folder, weights_seed=seed)
         packed = self.config.quantization_config

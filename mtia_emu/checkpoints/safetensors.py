@@ -21,8 +21,8 @@ from ..errors import UserError, nearest
 from ..files.json_file import once, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-OTHERS = ("model*.safetensors", "pytorch_model*.bin", "consolidated*")  # no index, or another format
 MAX_HEADER, MAX_INDEX, MAX_TENSORS, MAX_FILES = 100_000_000, 1 << 26, 1 << 20, 4096
+OTHERS = ("model*.safetensors", "pytorch_model*.bin")  # what holds values where neither is there
 MAX_SIZE = 1 << 56  # elements of a tensor
 TYPES: dict[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
@@ -87,11 +87,14 @@ def has_tensors(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (SINGLE, INDEX))
 
 
-def unread(folder: Path) -> str | None:
-    """Return the name of a file of values that we do not read, where a folder holds none that we do."""
-    if has_tensors(folder):
-        return None
-    return next((found.name for kind in OTHERS for found in sorted(folder.glob(kind))), None)
+def refuse_others(folder: Path) -> None:
+    """Raise `UserError` for a folder whose values are all in files that are not read."""
+    found = sorted(file.name for kind in OTHERS for file in folder.glob(kind))
+    if found and not has_tensors(folder):
+        raise UserError(
+            f"{folder}: its weights, {found[0][:80]}, are not read (right: {SINGLE}, or {INDEX} and its "
+            "files; leave out --check and --inputs to only time it)"
+        )
 
 
 def open_tensors(folder: Path) -> CheckpointTensors:

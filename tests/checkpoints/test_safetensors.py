@@ -102,7 +102,7 @@ def test_a_broken_header_is_refused(header: Any, length: int | None, tmp_path: P
     assert "\n" not in str(error.value)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_file_or_an_error_of_the_users(
     tmp_path_factory: pytest.TempPathFactory, data: bytes

@@ -167,7 +167,7 @@ def test_a_wrong_configuration_is_refused(old: str, new: str, said: str, tmp_pat
     assert said in str(error.value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=st.text(max_size=200))
 def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("any") / "file"
