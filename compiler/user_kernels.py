@@ -223,7 +223,7 @@ class _Guarded(Kernel):
         self.kernel, self.op, self.summary = kernel, kernel.op, kernel.label
         self.reads_views, self.writes_views = kernel.reads_views, kernel.writes_views
         self.shares_launch, self.slow_search = kernel.shares_launch, kernel.slow_search
-        self.copies = kernel.copies
+        self.copies, self.stages_both = kernel.copies, kernel.stages_both
         self.weight, self.overwrites = kernel.weight, kernel.overwrites
 
     @property

@@ -39,9 +39,11 @@ class Checkpoint:
 
         Raises `UserError` for values that are inconsistent with the config, packed, or larger than memory.
         """
-        from .safetensors import has_tensors, open_tensors
+        from .safetensors import has_tensors, open_tensors, refuse_others
         from .weights import CheckpointValues, write_values
 
+        if seed is not None:
+            refuse_others(self.folder)
         if seed is None or not has_tensors(self.folder):
             return zoo.write_model(self.model, self.name, self.dims, folder, weights_seed=seed)
         packed = self.config.quantization_config

@@ -22,6 +22,7 @@ from ..files.json_file import once, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_HEADER, MAX_INDEX, MAX_TENSORS, MAX_FILES = 100_000_000, 1 << 26, 1 << 20, 4096
+OTHERS = ("model-*.safetensors", "pytorch_model*.bin")  # what holds values where neither is there
 MAX_SIZE = 1 << 56  # elements of a tensor
 TYPES: dict[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
@@ -86,6 +87,16 @@ def has_tensors(folder: Path) -> bool:
     return any((folder / name).is_file() for name in (SINGLE, INDEX))
 
 
+def refuse_others(folder: Path) -> None:
+    """Raise `UserError` for a folder whose values are all in files that are not read."""
+    found = sorted(file.name for kind in OTHERS for file in folder.glob(kind))
+    if found and not has_tensors(folder):
+        raise UserError(
+            f"{folder}: its weights, {found[0][:80]}, are not read (right: {SINGLE}, or {INDEX} and its "
+            "files; leave out --check and --inputs to only time it)"
+        )
+
+
 def open_tensors(folder: Path) -> CheckpointTensors:
     """Return the tensors of a folder; only headers are read. Raises `UserError` for what is inconsistent."""
     if not (folder / INDEX).is_file():
@@ -132,7 +143,7 @@ def headers(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"{len(values)} tensors (right: at most {MAX_TENSORS})")
         entries = ENTRIES.validate_python({k: v for k, v in values.items() if k != "__metadata__"})
     except (ValueError, RecursionError, AttributeError, TypeError, ValidationError) as error:
-        raise UserError(f"{path}: not a safetensors header: {str(error)[:200]}") from None
+        raise UserError(f"{path}: not a safetensors header: {' '.join(str(error).split())[:200]}") from None
     return _placed(path, entries, 8 + length, size)
 
 

@@ -30,7 +30,7 @@ def completion(shell: str | None, install: bool) -> None:
     Examples:
       mtia-emu completion --install
       mtia-emu completion zsh --install
-      source <(mtia-emu completion bash)
+      mtia-emu completion bash
     """
     chosen = shell or own_shell()
     text = script(chosen, click.get_current_context().find_root().command)

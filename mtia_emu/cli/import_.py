@@ -54,4 +54,6 @@ def scale_sim(config: str, topology: str, output: str) -> None:
     macs, cycles = sum(x.macs for x in layers), sum(x.array_cycles(array) for x in layers)
     say(f"{chip}: an array of {array.rows} x {array.cols}, {array.dataflow}")
     say(f"{model}: {len(layers)} layers, {count(macs)} multiply-adds")
+    if simd := sum(x.on_simd for x in layers):
+        say(f"Depthwise layers that a run has on the SIMD engine, which is ideal here, in no time: {simd}")
     say(f"The array alone takes {cycles:,} cycles. Next: mtia-emu run {model} --chip {chip} --gpu none")

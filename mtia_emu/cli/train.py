@@ -96,7 +96,6 @@ GOAL = (
     click.option(
         "--until",
         type=float,
-        default=0.0,
         metavar="ITEMS",
         help="Tokens or samples to learn from, as in 15e12: prints how long the whole training takes.",
     ),

@@ -79,6 +79,11 @@ class TopologyLayer:
         return math.prod(self.out), self.kernel[0] * self.kernel[1] * inner, self.kernel[2]
 
     @property
+    def on_simd(self) -> bool:
+        """Return whether the compiler has no product for the array: one filter for each of many channels."""
+        return self.groups > 1 and self.kernel[2] == 1
+
+    @property
     def macs(self) -> int:
         """Return its multiply-adds."""
         return self.groups * math.prod(self.product)
@@ -113,7 +118,7 @@ def read_array(path: Path) -> SystolicArray:
     limited = value("InterfaceBandwidth", PRESETS).upper()
     if limited not in ("CALC", "USER"):
         raise UserError(f"{path}: InterfaceBandwidth is {limited[:20]!r} (right: CALC or USER)")
-    bandwidth = value("Bandwidth").split(",")[0] if limited == "USER" else ""
+    bandwidth = value("Bandwidth").split(",")[0] if limited == "USER" else None
     return SystolicArray(
         name=_plain(value("run_name", GENERAL)),
         rows=size("ArrayHeight"),
@@ -124,7 +129,7 @@ def read_array(path: Path) -> SystolicArray:
             size("FilterSramSzkB") * KILO,
             size("OfmapSramSzkB") * KILO,
         ),
-        bandwidth=_size(bandwidth, f"{path}: Bandwidth") if bandwidth else None,
+        bandwidth=_size(bandwidth, f"{path}: Bandwidth") if bandwidth is not None else None,
     )
 
 

@@ -71,7 +71,7 @@ class TrainingWords(RecipeWords, total=False):
     seed: int
     check: bool
     rates: Callable[[int], float] | None
-    until: float
+    until: float | None
     failures: str | None
 
 

@@ -11,6 +11,7 @@ from ..results.training import Training
 from ..results.whole_run import Stops, WholeRun, best_interval
 
 HOUR_S = 3600.0
+MOST_ITEMS = 1e24
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,18 @@ class Failures:
 class Goal:
     """How many tokens or samples are learnt from (`until`), and `failures` as a text: mtbf_h=5e4,chips=64."""
 
-    until: float = 0.0
+    until: float | None = None
     failures: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.until < math.inf:
+        if self.until is not None and not 0 < self.until <= MOST_ITEMS:
             raise UserError(f"--until {self.until} (right: tokens or samples to learn from, as in 1e12)")
         if self.failures is not None:
             failures(self.failures)
 
     def of(self, training: Training) -> WholeRun | None:
         """Return the whole run of which a step is known; None where nothing was asked."""
-        if not self.until and self.failures is None:
+        if self.until is None and self.failures is None:
             return None
         used = training.report.system
         found = Failures() if self.failures is None else failures(self.failures)
@@ -68,6 +69,8 @@ def failures(text: str) -> Failures:
         key, _, given = map(str.strip, part.partition("="))
         if key not in known:
             raise refuse_unknown("option of --failures", key, sorted(known))
+        if key in values:
+            raise UserError(f"--failures: {key} is given twice")
         values[key] = _whole(key, given) if key == "chips" else _positive(key, given)
     return Failures(**values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -138,9 +139,14 @@ def _whole(page: Page, t: Training, run: WholeRun) -> RenderableType:
     rows, stops = list[tuple[str, str, str]](), run.stops
     if run.steps:
         learnt = units.count(float(run.steps * t.items), t.counted.removesuffix("s"))
-        rows.append(("time", units.duration(run.seconds), f"{run.steps:,} steps, {learnt}"))
+        time = units.duration(run.seconds) if math.isfinite(run.seconds) else "without end"
+        rows.append(("time", time, f"{run.steps:,} steps, {learnt}"))
     if stops is not None:
-        many = f"{units.count(round(run.failures, 1))} in all, " if run.steps else ""
+        many = (
+            f"{units.count(round(run.failures, 1))} in all, "
+            if run.steps and math.isfinite(run.failures)
+            else ""
+        )
         every, written = units.duration(stops.every_s), units.seconds(stops.checkpoint_s)
         rows += [
             ("goodput", units.percent(stops.goodput), "of the time makes steps that are not lost"),

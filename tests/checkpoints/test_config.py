@@ -92,7 +92,7 @@ JUNK = st.none() | st.booleans() | st.integers(-3, 300) | st.floats() | st.text(
 )  # fmt: skip
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     name=st.sampled_from(NAMES),
     changes=st.dictionaries(st.sampled_from(sorted(Config.model_fields)), JUNK, min_size=1, max_size=3),

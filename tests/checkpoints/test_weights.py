@@ -43,6 +43,15 @@ def test_a_config_alone_is_executed_with_random_values(tmp_path: Path) -> None:
     assert done.check is not None and done.check.passed
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model-00001-of-00002.safetensors"])
+def test_weights_that_are_not_read_are_not_taken_for_none(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(about("llama")["config"]))
+    (tmp_path / name).touch()
+    assert open_checkpoint(str(tmp_path), {}).build(tmp_path, None).is_file()
+    with pytest.raises(UserError, match=f"{name}, are not read"):
+        open_checkpoint(str(tmp_path), {}).build(tmp_path, 0)
+
+
 def test_bf16_and_parts_of_a_larger_model_are_read(tmp_path: Path) -> None:
     save_checkpoint("llama", tmp_path)
     wide = {

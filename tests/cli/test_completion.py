@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_the_shell_of_the_user_is_taken(home: Path, monkeypatch: pytest.MonkeyPa
     assert CliRunner().invoke(main, ["completion"]).output == script("zsh", main)
     monkeypatch.setenv("SHELL", "/bin/tcsh")
     done = subprocess.run(
-        ["python", "-m", "mtia_emu.cli", "completion", "--install"],
+        [sys.executable, "-m", "mtia_emu.cli", "completion", "--install"],
         capture_output=True,
         text=True,
         check=False,

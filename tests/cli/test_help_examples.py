@@ -209,6 +209,11 @@ def test_each_example_is_spelled_right(line: str, made: Path, monkeypatch: pytes
 @pytest.mark.parametrize("line", QUICK)
 def test_short_examples_run(line: str, made: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     monkeypatch.chdir(made)
+    if "--install" in line:  # into a home that is not the user's
+        for name, value in {"HOME": str(made), "SHELL": "/bin/bash"}.items():
+            monkeypatch.setenv(name, value)
+        for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "ZDOTDIR"):
+            monkeypatch.delenv(name, raising=False)
     try_example(line, cli)
 
 

@@ -93,6 +93,7 @@ def test_a_dask_cluster_gives_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_a_cluster_that_is_not_there_is_said(
     words: tuple[str, ...], text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("distributed")
     monkeypatch.setattr(served_ways, "CONNECT_S", 0.2)
     done = CliRunner().invoke(main, words, catch_exceptions=False)
     assert done.exit_code == 2 and text in done.stderr

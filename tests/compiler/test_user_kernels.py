@@ -49,6 +49,7 @@ SAID: dict[str, Any] = {  # of a member that is no method
     "reads_views": True,
     "writes_views": True,
     "shares_launch": True,
+    "stages_both": True,
     "slow_search": True,
     "copies": True,
     "weight": 0,

@@ -111,6 +111,16 @@ def test_shapes_of_results_are_those_of_the_topology(tmp_path: Path, cli: Cli) -
     assert (depthwise.groups, depthwise.product, depthwise.macs) == (4, (36, 9, 2), 4 * 36 * 9 * 2)
 
 
+def test_depthwise_layers_that_leave_the_array_are_told(tmp_path: Path, cli: Cli) -> None:
+    """With one filter a channel no product of matrices is left."""
+    files = written(tmp_path, CONVOLUTIONS.splitlines()[0] + "\nDP1,8,8,3,3,4,1,1,\nDP2,8,8,3,3,4,2,1,\n")
+    assert "ideal here, in no time: 1\n" in imported(cli, tmp_path, *files)
+    alone, both = read_topology(files[1])
+    assert alone.on_simd and not both.on_simd
+    report = api.run(tmp_path / "net.onnx", str(tmp_path / "array.toml"), gpu=None).report
+    assert report.macs == both.macs
+
+
 WRONG = [
     ("", "no layers"),
     ("Layer, M, N, K,\n", "no layers"),
@@ -140,6 +150,11 @@ def test_a_wrong_topology_is_refused(text: str, said: str, tmp_path: Path) -> No
         ("Dataflow : ws", "Dataflow : ws\nDataflow : os", "already exists"),
         ("Dataflow : ws", "Dataflow : rs", "os, ws, is"),
         ("CALC", "MAYBE", "CALC or USER"),
+        (
+            "10\nDataflow : ws\n[run_presets]\nInterfaceBandwidth: CALC",
+            "\nDataflow : ws\n[run_presets]\nInterfaceBandwidth: USER",
+            "Bandwidth: ''",
+        ),
         ("[general]", "general", "no SCALE-Sim configuration"),
         ("[run_presets]", "[presets]", "run_presets"),
     ],
@@ -152,7 +167,7 @@ def test_a_wrong_configuration_is_refused(old: str, new: str, said: str, tmp_pat
     assert said in str(error.value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=st.text(max_size=200))
 def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.mktemp("any") / "file"

@@ -70,5 +70,9 @@ def test_the_whole_training_is_printed_where_it_was_asked_for(training: Training
         assert words in text
     own = json.loads(json_text(training_json(asked)))["training"]["whole"]
     assert own["every_s"] == 900 and sum(own["shares"].values()) == pytest.approx(1)
+    never = " ".join(
+        shown(replace(training, whole=WholeRun(10**9, 0.01, 9, replace(stops, mtbf_s=0.1)))).split()
+    )
+    assert "time without end" in never and "failures: one in 100 ms" in never and " inf" not in never
     plain = replace(training, whole=WholeRun(10**9, 0.01, 1))
     assert "goodput" not in shown(plain) and "116 days" in shown(plain)
