@@ -22,7 +22,7 @@ from ..files.json_file import once, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_HEADER, MAX_INDEX, MAX_TENSORS, MAX_FILES = 100_000_000, 1 << 26, 1 << 20, 4096
-OTHERS = ("model-*.safetensors", "pytorch_model*.bin")  # what holds values where neither is there
+OTHERS = ("model*.safetensors", "pytorch_model*.bin")  # what holds values where neither is there
 MAX_SIZE = 1 << 56  # elements of a tensor
 TYPES: dict[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,

@@ -225,8 +225,11 @@ def _table(model: str, flags: dict[str, Any]) -> GroupedSteps:
     from ..options import Options
     from ..study.kept_tables import kept_table
     from ..study.step_tables import Hull, silent
+    from .handover import handover_of
     from .steps import machine_of
 
+    _rate(flags)  # a wrong one is refused before steps are compiled
+    handover_of(flags)
     hull = Hull(flags["token_budget"] or 2048, flags["max_sequences"] or 256, flags["context"])
     options = Options(dtype=flags["dtype"])
     with progress() as tick:
