@@ -121,7 +121,16 @@ HIDDEN = """graph g {{
   const %w2 : fp32[4,8,6] = absent
   const %shift : fp32[4,1,8] = absent
   const %zeros : fp32[5,4] = [{zeros}]
-  %best : fp32[5,2], %chosen : int64[5,2] = topk(%scores) {{axis=1, k=2, largest=true}}
+  in %others : fp32[5,4]
+  in %even : bool[1,5,1]
+  in %some : bool[5,4]
+  const %one : fp32[1] = [1.0]
+  %best : fp32[5,2], %picked : int64[5,2] = topk(%scores) {{axis=1, k=2, largest=true}}
+  %chosen : int64[5,2] = {chosen}
+  %more : fp32[5,2], %elsewhere : int64[5,2] = topk(%others) {{axis=1, k=2, largest=true}}
+  %apart : fp32[5,4] = scatter_elements(%zeros, %elsewhere, %more) {{axis=1, reduction="none"}}
+  %apart_turned : fp32[4,5] = transpose(%apart) {{perm=[1, 0]}}
+  %other : fp32[4,5,1] = reshape(%apart_turned) {{shape=[4, 5, 1]}}
   %put : fp32[5,4] = scatter_elements(%zeros, %chosen, %best) {{axis=1, reduction="{how}"}}
   %mask : fp32[5,4] = {mask}
   %turned : fp32[4,5] = transpose(%mask) {{perm=[1, 0]}}
@@ -137,9 +146,13 @@ HIDDEN = """graph g {{
 
 
 def hidden(
-    mask: str = "relu(%put)", moved: str = "silu(%inner)", zero: str = "0.0", how: str = "none"
+    mask: str = "relu(%put)",
+    moved: str = "silu(%inner)",
+    zero: str = "0.0",
+    how: str = "none",
+    chosen: str = 'cast(%picked) {to="int64"}',
 ) -> str:
-    return HIDDEN.format(mask=mask, moved=moved, zeros=", ".join([zero] * 20), how=how)
+    return HIDDEN.format(mask=mask, moved=moved, zeros=", ".join([zero] * 20), how=how, chosen=chosen)
 
 
 SEEN = "an expert that a row is not routed to adds to it, or is no product of its rows"
@@ -148,10 +161,19 @@ SEEN = "an expert that a row is not routed to adds to it, or is no product of it
 def test_what_makes_something_of_nothing_stays() -> None:
     assert outcomes("route-experts", hidden("mul(%put, %put)", "add(%inner, %shift)")) == [SEEN]
     assert outcomes("route-experts", hidden("mul(%put, %put)", "sigmoid(%inner)")) == [SEEN]
+    assert outcomes("route-experts", hidden("mul(%put, %put)", "div(%shift, %inner)")) == [SEEN]
+    assert outcomes("route-experts", hidden("mul(%put, %put)", "where(%even, %inner, %shift)")) == [SEEN]
+
+
+def test_another_routing_s_mask_is_none_of_this_one_s() -> None:
+    assert outcomes("route-experts", hidden("mul(%put, %put)", "mul(%inner, %other)")) == [SEEN]
 
 
 def test_a_mask_that_hides_nothing_is_none() -> None:
     assert outcomes("route-experts", hidden("sigmoid(%put)")) == [SEEN]
+    assert outcomes("route-experts", hidden("where(%some, %put, %one)")) == [SEEN]
+    twice = hidden("mul(%put, %put)", "mul(%inner, %inner)", chosen='cast(%best) {to="int64"}')
+    assert outcomes("route-experts", twice) == [], "scores made whole may name an expert twice"
     assert outcomes("route-experts", hidden("mul(%put, %put)", zero="1.0")) == []
 
 
@@ -176,13 +198,15 @@ HOT = """graph g {{
   in %x : fp16[1,5,6]
   {route}
   const %w : fp16[4,6,8] = absent
-  const %numbers : int64[4] = [0, 1, 2, 3]
+  const %far : fp32[1] = [1.0]
+  const %numbers : int64[4] = {numbers}
   %column : int64[5,1,1] = reshape(%chosen) {{shape=[5, 1, 1]}}
   %same : bool[5,1,4] = equal(%column, %numbers)
   %hot : fp32[5,1,4] = cast(%same) {{to="fp32"}}
-  %each : fp32[5,1,1] = reshape(%best) {{shape=[5, 1, 1]}}
+  %less : fp32[5,1] = sub(%best, %far)
+  %each : fp32[5,1,1] = reshape(%less) {{shape=[5, 1, 1]}}
   %product : fp32[5,1,4] = mul(%hot, %each)
-  %wide : fp32[5,4] = reduce_sum(%product) {{axes=[1], keepdims=false}}
+  %wide : fp32[5,4] = {reduced}(%product) {{axes=[1], keepdims=false}}
   %mask : fp16[5,4] = cast(%wide) {{to="fp16"}}
   %turned : fp16[4,5] = transpose(%mask) {{perm=[1, 0]}}
   %share : fp16[4,5,1] = reshape(%turned) {{shape=[4, 5, 1]}}
@@ -193,14 +217,21 @@ HOT = """graph g {{
 }}"""
 
 
+def hot(route: str, numbers: str = "[0, 1, 2, 3]", reduced: str = "reduce_sum") -> str:
+    return HOT.format(route=ROUTES[route], numbers=numbers, reduced=reduced)
+
+
 @pytest.mark.parametrize("route", ["more", "given"])
 def test_a_row_may_go_to_none_of_the_experts(route: str) -> None:
     """Numbers of experts that others have, or -1, are equal to none of those that are here."""
-    assert outcomes("route-experts", HOT.format(route=ROUTES[route])) == []
+    assert outcomes("route-experts", hot(route)) == []
+    assert outcomes("route-experts", hot("best", numbers="[3, 2, 1, 0]")) == []
 
 
-def test_shares_are_cast_as_their_mask_is() -> None:
-    graph = with_weights(check(text.parse(HOT.format(route=ROUTES["best"]))))
+@pytest.mark.parametrize("reduced", ["reduce_sum", "reduce_max"])
+def test_shares_are_cast_as_their_mask_is(reduced: str) -> None:
+    """The largest of a share below nothing and of zeros is no share."""
+    graph = with_weights(check(text.parse(hot("best", reduced=reduced))))
     made = check(RouteExperts()(graph))
     inputs = random_inputs(graph, 1)
     assert sum(n.op == "expert_matmul" for n in made.nodes) == 1
@@ -218,3 +249,19 @@ def test_one_number_for_all_features_keeps_their_width() -> None:
     inputs = random_inputs(graph, 1)
     right, made = evaluate(graph, inputs), evaluate(check(RouteExperts()(graph)), inputs)
     assert all(np.allclose(made[name], value, atol=1e-6) for name, value in right.items())
+
+
+def test_weights_beside_one_another_are_those_of_each_expert() -> None:
+    g = Grower(Seeded(5), "fp32")
+    best, chosen = g.b.adds("topk", g.input((5, EXPERTS)), axis=1, k=EACH, largest=True)
+    zeros = g.b.put(g.b.fresh("zeros"), _zeros((5, EXPERTS)))
+    mask = g.op("scatter_elements", zeros, chosen, best, axis=1, reduction="none")
+    wide = g.op("matmul", g.input((5, K)), g.const((K, EXPERTS * F)))
+    made = g.op("reshape", wide, shape=(5, EXPERTS, F))
+    share = g.op("reshape", mask, shape=(5, EXPERTS, 1))
+    g.keep(g.op("reduce_sum", g.op("mul", made, share), axes=(1,), keepdims=False))
+    graph = check(g.graph())
+    routed_graph, inputs = check(RouteExperts()(graph)), random_inputs(graph, 1)
+    assert any(n.op == "expert_matmul" for n in routed_graph.nodes)
+    right, found = evaluate(graph, inputs), evaluate(routed_graph, inputs)
+    assert all(np.allclose(found[name], value, atol=1e-5) for name, value in right.items())
