@@ -101,7 +101,7 @@ def _row(way: ServingWay, best: bool) -> list[str]:
     late = [units.seconds(x["p99"]["value"]) if x else "none" for x in (found["ttft_s"], found["tpot_s"])]
     joules = found["joules_per_output_token"]
     energy = "not known" if joules is None else units.joules(joules)
-    flow = [f"{a_second(found['served_rate_per_s'])}/s", f"{way.chip_rate:,.0f}", f"{way.user_rate:.3g}"]
+    flow = [f"{a_second(found['served_rate_per_s'])}/s", f"{way.chip_rate:,.0f}", a_second(way.user_rate)]
     return [*way.values, BEST * best, *flow, *late, energy, *kept]
 
 

@@ -15,8 +15,9 @@ from .flat import SYNCHRONOUS, FlatTable
 LENGTHS = TokenLengths.fixed(8)
 
 
-def way(open_at_once: int, **more: object) -> ServingWay:
-    service = Service(FlatTable(0.1, 0.01), SYNCHRONOUS, blocks=1000, **more)  # type: ignore[arg-type]
+def way(open_at_once: int, step_s: float = 0.1, **more: object) -> ServingWay:
+    table = FlatTable(step_s, step_s / 10)
+    service = Service(table, SYNCHRONOUS, blocks=1000, **more)  # type: ignore[arg-type]
     served = serve(service, closed_loop(open_at_once, 60, LENGTHS, LENGTHS), "ttft=9")
     return ServingWay({"open": str(open_at_once)}, as_json(served))
 
@@ -26,6 +27,11 @@ def test_a_way_that_another_beats_at_both_is_not_on_the_front() -> None:
     assert front(found) == [True, True, False]
     assert [row[1] for row in rows(found)] == ["*", "*", ""]
     assert all(len(row) == len(columns(found)) for row in rows(found))
+
+
+def test_a_user_of_a_fast_machine_reads_whole_tokens() -> None:
+    fast = way(1, 1e-4)
+    assert rows([fast])[0][4] == f"{fast.user_rate:,.0f}" and fast.user_rate > 1000
 
 
 def test_equals_are_both_on_the_front() -> None:
