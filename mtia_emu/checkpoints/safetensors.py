@@ -21,7 +21,7 @@ from ..errors import UserError, nearest
 from ..files.json_file import once, read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-MAX_HEADER, MAX_INDEX, MAX_TENSORS, MAX_FILES = 100_000_000, 1 << 26, 1 << 20, 4096
+MAX_HEADER, MAX_INDEX, MAX_TENSORS, MAX_FILES = 1 << 25, 1 << 25, 1 << 18, 4096
 OTHERS = ("model*.safetensors", "pytorch_model*.bin")  # what holds values where neither is there
 MAX_SIZE = 1 << 56  # elements of a tensor
 TYPES: dict[str, Any] = {
@@ -108,7 +108,11 @@ def open_tensors(folder: Path) -> CheckpointTensors:
     files = sorted(set(places.values()))
     if len(files) > MAX_FILES:
         raise UserError(f"{folder / INDEX}: names {len(files)} files (right: at most {MAX_FILES})")
-    each = {file: headers(_inside(folder, file)) for file in files}
+    each: dict[str, dict[str, Tensor]] = {}
+    for file in files:
+        each[file] = headers(_inside(folder, file))
+        if sum(map(len, each.values())) > MAX_TENSORS:
+            raise UserError(f"{folder / INDEX}: more than {MAX_TENSORS} tensors in all")
     found = {name: each[file][name] for name, file in places.items() if name in each[file]}
     lost = next((name for name in places if name not in found), None)
     if lost is not None:
@@ -135,7 +139,10 @@ def headers(path: Path) -> dict[str, Tensor]:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or not 2 <= length <= min(MAX_HEADER, size - 8):
-            raise UserError(f"{path}: not a safetensors file: a header of {length} bytes in a file of {size}")
+            raise UserError(
+                f"{path}: not a safetensors file: a header of {length} bytes in a file of {size} (right: at "
+                f"most {MAX_HEADER} bytes)"
+            )
         text = file.read(length)
     try:
         values = json.loads(text, object_pairs_hook=once)

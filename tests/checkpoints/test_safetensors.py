@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored import save_tensors
 
+from mtia_emu.checkpoints import safetensors
 from mtia_emu.checkpoints.safetensors import INDEX, SINGLE, headers, open_tensors
 from mtia_emu.errors import UserError
 
@@ -47,6 +48,20 @@ def test_an_index_says_which_file_holds_what(tmp_path: Path) -> None:
     assert open_tensors(tmp_path)["t2"].tolist() == [2, 2]
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": places | {"t3": "1.safetensors"}}))
     with pytest.raises(UserError, match="t3 is not in"):
+        open_tensors(tmp_path)
+
+
+def test_tensors_are_counted_over_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safetensors, "MAX_TENSORS", 3)
+    places = {f"t{n}": f"{n // 2}.safetensors" for n in range(4)}
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": places}))
+    for number in (0, 1):
+        own = {f"t{2 * number + n}": np.zeros(1, np.float16) for n in (0, 1)}
+        save_tensors(tmp_path / f"{number}.safetensors", own)
+    with pytest.raises(UserError, match="more than 3 tensors in all"):
+        open_tensors(tmp_path)
+    save_tensors(tmp_path / "0.safetensors", {f"t{n}": np.zeros(1, np.float16) for n in range(4)})
+    with pytest.raises(UserError, match="4 tensors"):
         open_tensors(tmp_path)
 
 
