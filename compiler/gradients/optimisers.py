@@ -223,6 +223,8 @@ def optimiser(spelling: str) -> Optimiser:
         key, _, text = map(str.strip, option.partition("="))
         if key not in known:
             raise refuse_unknown(f"option of {match[1]}", key, known)
+        if key in values:
+            raise UserError(f"--optimizer {spelling!r} gives {key} twice (right: once)")
         values[key] = _value(key, text, type(known[key].default))
     return kind(**values)
 

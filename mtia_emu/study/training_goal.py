@@ -70,7 +70,7 @@ def failures(text: str) -> Failures:
         if key not in known:
             raise refuse_unknown("option of --failures", key, sorted(known))
         if key in values:
-            raise UserError(f"--failures: {key} is given twice")
+            raise UserError(f"--failures {text!r} gives {key} twice (right: once)")
         values[key] = _whole(key, given) if key == "chips" else _positive(key, given)
     return Failures(**values)
 

@@ -216,8 +216,9 @@ class _DeepSeekStep(DecoderStep):
         shares, places = self._routing(rows, tokens, f"{name}.router")
         made = ExpertLayer(self, name, rows, m.routing).routed(shares, places)
         made = w.op("Reshape", made, w.ints(self.batch, self.seq, m.hidden), name=f"{name}.view")
-        shared = self.gated(h, m.shared * m.expert_ffn, f"{name}.shared_experts")
-        made = w.op("Add", made, shared, name=f"{name}.both_networks")
+        if m.shared:
+            shared = self.gated(h, m.shared * m.expert_ffn, f"{name}.shared_experts")
+            made = w.op("Add", made, shared, name=f"{name}.both_networks")
         return w.op("Add", x, made, name=f"{name}.residual")
 
     def _routing(self, rows: str, tokens: int, name: str) -> tuple[str, str]:

@@ -63,7 +63,7 @@ def test_chips_of_a_system_fail_together() -> None:
         ({"failures": "restart_s=0"}, "restart_s='0' .right: a number above 0"),
         ({"failures": "mtbf_h=inf"}, "mtbf_h='inf'"),
         ({"failures": "chips=1.5"}, "a whole number above 0"),
-        ({"failures": "chips=2,chips=3"}, "chips is given twice"),
+        ({"failures": "chips=2,chips=3"}, "gives chips twice"),
         ({"until": -1.0}, "--until -1.0"),
         ({"until": 0.0}, "--until 0.0"),
         ({"until": 1e300}, "--until 1e.300"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,13 @@ from mtia_emu.oracle import expected_outputs
 from mtia_emu.zoo.deepseek import DeepSeek
 from mtia_emu.zoo.models import MODELS
 from mtia_emu.zoo.rope import Yarn
+
+
+def test_there_may_be_no_shared_network() -> None:
+    tiny = cast(DeepSeek, MODELS["deepseek-tiny"])
+    dims = {"batch": 1, "seq": 2, "past": 0}
+    names = [[w.name for w in replace(tiny, shared=n).graph("x", dims).weights] for n in (0, 1)]
+    assert [n for n in names[1] if ".shared_experts." not in n] == names[0] != names[1]
 
 
 def test_experts_are_the_best_of_the_best_groups(tmp_path: Path) -> None:

@@ -114,6 +114,7 @@ def test_the_spelling_comes_back() -> None:
         ("adam{beta1=1}", "beta1='1' .right: a number from 0 to below 1"),
         ("sgd{nesterov=1}", "nesterov='1' .right: true or false"),
         ("sgd{lr=nan}", "lr='nan'"),
+        ("sgd{lr=1,lr=2}", "gives lr twice"),
         ("sgd lr=1", "right: adamw{lr=3e-4,weight_decay=0.1}"),
     ],
 )
