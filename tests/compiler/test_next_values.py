@@ -50,6 +50,10 @@ def test_what_is_only_moved_follows_nothing() -> None:
     assert written("%n : fp32[8,8] = copy(%w)", "n") == {}
 
 
+def test_what_is_only_chosen_follows_nothing() -> None:
+    assert written("%n : fp32[8,8] = where(%p, %w, %g)", "n", "in %p : bool[8,8]") == {}
+
+
 def test_what_no_gradient_changes_follows_nothing() -> None:
     assert written("%n : fp32[8,8] = add(%w, %w)", "n") == {}
     assert written("%n : fp32[8,8] = add(%w, %o)", "n", "in %o : fp32[8,1]") == {}

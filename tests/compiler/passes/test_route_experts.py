@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from before_after import cases, hold, outcomes
+from before_after import cases, hold, outcomes, with_weights
+from mtia_emu.compiler import text
+from mtia_emu.compiler.check import check
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.inputs.samples import random_inputs
+from mtia_emu.compiler.passes.route_experts import RouteExperts
 from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.reference import core_library, evaluate
 
@@ -90,3 +93,24 @@ def test_random_mixtures_compute_what_their_graph_says() -> None:
                 scale = np.abs(value).max(initial=1e-3)
                 assert np.abs(made[name].astype(float) - value).max(initial=0.0) < tolerance * scale
     assert routed > 20
+
+
+BESIDE = """graph g {{
+  in %x : fp32[5,1,6]
+  in %chosen : int64[5,2]
+  const %w : fp32[4,6,6] = absent
+  %own : fp32[5,2,6,6] = gather(%w, %chosen) {{axis=0}}
+  %turned : fp32[5,6,2,6] = transpose(%own) {{perm={perm}}}
+  %flat : fp32[5,6,12] = reshape(%turned) {{shape=[5, 6, 12]}}
+  %y : fp32[5,1,12] = matmul(%x, %flat)
+  out %y
+}}"""
+
+
+@pytest.mark.parametrize("perm", ["[0, 2, 1, 3]", "[0, 3, 1, 2]"])
+def test_weights_of_a_token_s_choices_beside_one_another(perm: str) -> None:
+    graph = with_weights(check(text.parse(BESIDE.format(perm=perm))))
+    made = check(RouteExperts()(graph))
+    assert any(n.op == "expert_matmul" for n in made.nodes) == (perm == "[0, 2, 1, 3]")
+    inputs = {**random_inputs(graph, 1), "chosen": np.array([[0, 3], [1, 2], [3, 1], [2, 0], [-1, 1]])}
+    assert np.allclose(evaluate(made, inputs)["y"], evaluate(graph, inputs)["y"], atol=1e-5)
