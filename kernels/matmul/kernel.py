@@ -187,9 +187,21 @@ class MatmulKernel(ProductKernel):
     def candidates(
         self, problem: MatmulProblem, chip: Chip, count: int, memoise: Memoise
     ) -> list[MatmulMapping]:
-        """Return mappings by their estimated time; what each asks of the chip is counted once."""
-        demand = memoise("demand", problem, chip, lambda c: demand_of(problem, c))
-        return [mapping for mapping, _ in ranked_matmul(problem, chip, count, demand)]
+        """Return mappings by their estimated time; what each asks of the chip is counted once.
+
+        More room to stage in than usual is used where in the usual room the inner operand is not one slab:
+        with one, each operand is read from DRAM once already, and larger ones would only cost SRAM traffic.
+        """
+
+        def ranked(p: MatmulProblem) -> list[tuple[MatmulMapping, float]]:
+            demand = memoise("demand", p, chip, lambda c: demand_of(p, c))
+            return ranked_matmul(p, chip, count, demand)
+
+        usual = replace(problem, stage_bytes=0)
+        found = ranked(usual)
+        if stage_room(problem, chip) > stage_room(usual, chip) and found[0][0].slabs != 1:
+            found = ranked(problem)
+        return [mapping for mapping, _ in found]
 
     def emit_mapping(self, chip: Chip, call: KernelCall, mapping: MatmulMapping) -> Block:
         """Return the commands of the planned product."""
