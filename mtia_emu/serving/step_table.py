@@ -145,8 +145,8 @@ class GroupedSteps:
     A step takes `linear` of its tokens, `head` of its sequences, `prefill` of each prompt's (chunk, past).
     For n decoding sequences it takes the mean of `decode` (n, context) over their contexts, since that is a
     surface of n sequences of one context. Where `mixed` is given, attention of prompts and decodes together
-    takes that times the sum of both: a kernel that serves both at once has a speed of its own, and ends with
-    its longest sequence. Below the least anchor the least anchor holds; beyond the last one a step is refused.
+    takes that times the sum of both: a kernel for both has a speed of its own, and ends with its longest
+    sequence. Below the least anchor the least anchor holds; beyond the last one a step is refused.
     """
 
     facts: TableFacts
