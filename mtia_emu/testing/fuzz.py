@@ -82,6 +82,7 @@ INEXACT = {
     "cos",
 }
 OVERFLOWING = "extremes"  # the kind in which infinities arise on the way
+FAR = 1e30  # a constant from which on products of numbers like it leave the range of fp32
 PAST_RANGE = ("large", OVERFLOWING)  # kinds in which sums of integers may be past what their type holds
 
 
@@ -172,14 +173,16 @@ def _said(graph: Graph, sample: Sample) -> Mapping[str, Array]:
         said = oracle(to_onnx(graph), sample, list(graph.outputs))
     except Unwritten:  # by a motif of somebody's
         return results(graph, sample, graph)
-    if sample.kind != OVERFLOWING:
+    far = any(x.loaded is not None and np.any(np.abs(x.loaded) > FAR) for x in graph.consts.values())
+    leaving = {OVERFLOWING, *(PAST_RANGE if halves else ()), *(["constants"] if far else [])}
+    if sample.kind not in leaving:
         return said
     ours = results(graph, sample, graph)
     return {k: np.where(_finite(x) & _finite(ours[k]), x, ours[k]) for k, x in said.items()}
 
 
 def _sums_integers(node: Node) -> bool:
-    """Return whether a node adds integers: of sums past their range ONNX is silent, onnxruntime clips them."""
+    """Return whether a node adds integers: past their range onnxruntime clips sums, ONNX is silent."""
     return node.op == "reduce_sum" and not node.type.dtype.is_float
 
 
