@@ -173,7 +173,8 @@ def _said(graph: Graph, sample: Sample) -> Mapping[str, Array]:
         said = oracle(to_onnx(graph), sample, list(graph.outputs))
     except Unwritten:  # by a motif of somebody's
         return results(graph, sample, graph)
-    far = any(x.loaded is not None and np.any(np.abs(x.loaded) > FAR) for x in graph.consts.values())
+    known = [x.loaded.astype(np.float64) for x in graph.consts.values() if x.loaded is not None]
+    far = any(np.any(np.abs(x) > FAR) for x in known)
     leaving = {OVERFLOWING, *(PAST_RANGE if halves else ()), *(["constants"] if far else [])}
     if sample.kind not in leaving:
         return said

@@ -247,5 +247,5 @@ def test_the_command_tries_passes_and_keeps_what_is_wrong(
 
 @pytest.mark.parametrize("number", [8927, 27300])
 def test_what_leaves_the_range_is_held_to_our_references(number: int) -> None:
-    """Halves that onnxruntime computes in floats, and a product of a mask's -3.4e38: found by 50,000 splits."""
+    """Halves, which onnxruntime computes in floats; products of a mask's -3.4e38: found by 50,000 splits."""
     assert fuzz.mismatch_of(fuzz.numbered_graph(11, number), 11, number, only="split") is None
