@@ -46,9 +46,9 @@ class _Copier:
             if value in self.weights or (is_back(node) and value in self.alone):
                 yield from self._made(value, renames, BACKWARD if is_back(node) else "")
         own = self.weights | self.alone
-        if not is_back(node) and own.intersection(node.inputs):
-            if all(v in own or v in self.graph.consts for v in node.inputs if v):
-                self.alone.update(node.outputs)
+        made_of_them = all(v in own or v in self.graph.consts for v in node.inputs if v)
+        if not is_back(node) and own.intersection(node.inputs) and made_of_them:
+            self.alone.update(node.outputs)
         yield node.renamed({v: renames[v] for v in node.inputs if v in renames})
 
     def _made(self, value: str, renames: dict[str, str], mark: str) -> Iterator[Node]:

@@ -17,8 +17,8 @@ def peak_memory(schedule: Schedule, kind_of: Callable[[str], str]) -> PeakMemory
     """Return the most bytes that the steps of a schedule hold at once.
 
     `kind_of` says what an input is: weights, optimizer or data. What a step makes is an activation where the
-    step is of the forward pass, else a gradient, and a weight where it is one that chips share out and that is
-    gathered; it is held from the step that writes it to the last that reads it.
+    step is of the forward pass, else a gradient, and a weight where it is one that chips share out and
+    that is gathered; it is held from the step that writes it to the last that reads it.
     """
     held, fixed = _fixed(schedule, kind_of)
     first, last, kinds = dict[str, int](), dict[str, int](), dict[str, str]()
