@@ -71,7 +71,7 @@ OF_MORE = {
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
     "gradients, all of them": "study/training_by_torch compiler/gradients/by_torch compiler/gradients/random "
-    "compiler/gradient_operators",
+    "compiler/gradient_operators compiler/dropout",
     "the compiler as a whole": "compiler/bounded_constants compiler/casts compiler/differential "
     "compiler/classic compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft "
     "compiler/paged_attention compiler/standard compiler/stored_weights compiler/lower/states",
