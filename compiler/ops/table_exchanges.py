@@ -96,7 +96,7 @@ register(
 register(
     Op(
         "spread",
-        "a rank's part, one of `parts` along `dim`, of the `owner`'s x, of `shape` and type `to`; other ranks "
+        "a rank's part, one of `parts` along `dim`, of the `owner`'s x, of `shape` and type `to`; others "
         "give a token",
         (1, 1),
         _spread_type,

@@ -28,7 +28,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Holder:
-    """The ranks that have a table: those at place `owner` along `axes`. Others read a `token`, if anything."""
+    """Who has a table: the ranks at place `owner` along `axes`. Others read a `token`, if anything."""
 
     axes: Axes
     owner: int

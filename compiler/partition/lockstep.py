@@ -64,7 +64,7 @@ def combined(op: str, given: Sequence[Sequence[np.ndarray]], attrs: Attrs) -> li
     if op == "spread":
         number = attrs["parts"]
         cut = np.split(parts[attrs["owner"]], number, axis=attrs["dim"])
-        return [np.ascontiguousarray(cut[r % number]) for r in range(count)]
+        return [cut[r % number].copy() for r in range(count)]  # the owner goes on to change its own
     if op == "dispatch":
         return [np.concatenate([sent_to(x, chosen, r, attrs) for x, chosen in given]) for r in range(count)]
     if op in ("all_reduce", "reduce_scatter", "combine"):

@@ -30,7 +30,10 @@ PLAN = "plan"  # any of them
 CUTS = ("weights", "time")
 SAID = ("tables", "bucket", "stages")  # what has a value of its own
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-RIGHT = "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column|table|plan, bucket=1MiB, stages=time, or auto"
+RIGHT = (
+    "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column|table|plan, bucket=1MiB, stages=time, or "
+    "auto"
+)
 MOST = 4096  # ranks, micro-batches among them
 
 
@@ -197,9 +200,11 @@ def parse_parallel(text: str) -> Mesh:
         if name in FLAGS and equals:
             raise UserError(f"--parallel {part!r}: {name} has no value (right: {RIGHT})")
         for kind, values in (("tables", (*KINDS, PLAN)), ("stages", CUTS)):
-            for each in value.split("+") if name == kind == "tables" else [value]:
-                if name == kind and each not in values or (each == PLAN != value):
+            for each in value.split("+") if kind == "tables" else [value]:
+                if name == kind and each not in values:
                     raise refuse_unknown(kind, each, values)
+        if name == "tables" and PLAN in value and value != PLAN:
+            raise UserError(f"--parallel tables={value}: {PLAN} is any kind (right: tables={PLAN})")
         if name in AXES and not (value.isascii() and value.isdigit() and 1 <= len(value) <= 6 and int(value)):
             raise UserError(f"--parallel {part!r}: no size of 1 or more (right: {RIGHT})")
         said[name] = value

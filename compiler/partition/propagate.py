@@ -22,6 +22,7 @@ from .placed import follow, look_up_there, settle
 from .routed import Routes
 from .tables import COPIED, WHOLE_TABLE, TablePlace, cut_tables, evenly
 
+
 @dataclass(frozen=True)
 class Split:
     """A graph over a mesh: the nodes of every rank, in local types, and how what they read and give lies.

@@ -10,8 +10,8 @@ import numpy as np
 from ..graph import Const, Graph, Node
 from ..ops.layout import Layout
 from ..ops.table_exchanges import token
-from .mesh import Mesh
 from .draft import Shard
+from .mesh import Mesh
 from .propagate import Split
 from .stages import PipelineStage
 

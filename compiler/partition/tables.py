@@ -75,9 +75,7 @@ def evenly(graph: Graph, mesh: Mesh) -> dict[str, TablePlace]:
     return places
 
 
-def cut_tables(
-    graph: Graph, places: Mapping[str, TablePlace]
-) -> tuple[Graph, dict[str, TablePlace]]:
+def cut_tables(graph: Graph, places: Mapping[str, TablePlace]) -> tuple[Graph, dict[str, TablePlace]]:
     """Return a graph in which each part of columns that has an owner is a table of its own, and the places.
 
     Each part's rows are pooled by themselves; what is pooled is joined.

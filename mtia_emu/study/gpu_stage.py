@@ -26,11 +26,21 @@ from .stage_time import LINKS, StageTime, links_name, stage_name
 def slowest_stage(classes: Sequence[RankClass], times: Sequence[StageTime]) -> StageTime:
     """Return the time of a stage of several classes of ranks: that of the slowest, the others wait for it."""
     slowest = max(times, key=lambda t: t.report.length)
+    tracks, layers = dict[Track, None](), list[Layer]()
+    for c, t in zip(classes, times, strict=True):
+        for layer in t.report.layers:
+            links = layer.bound_by == LINKS
+            if t is slowest or not links:
+                track = layer.track if links else replace(layer.track, name=c.name)
+                layers.append(replace(layer, track=track))
+                tracks[track] = None
+    stretch = Stretch(tuple(layers), slowest.report.length)
+    whole = replace(slowest.report, tracks=tuple(tracks), stretches=(stretch,))
     uses = tuple(
         replace(t.uses[0], name=c.name, chips=len(c.chips)) for c, t in zip(classes, times, strict=True)
     )
     counted = tuple((len(c.chips), t.report) for c, t in zip(classes, times, strict=True))
-    return replace(slowest, uses=uses, classes=counted)
+    return replace(slowest, report=whole, uses=uses, classes=counted)
 
 
 def gpu_stage(model: GraphModel, parts: Partition, stage: int, on: Exchanges) -> StageTime:

@@ -21,8 +21,8 @@ from .partition import Exchanges
 class Meeting:
     """An exchange: its number among launches, op, axes and bytes, what it takes, how many groups meet.
 
-    `held` are the launches of others that go with it: they end as it does. `parts` are the places of those who
-    hold tables, and the bytes between each and every other rank, where the exchange is with them.
+    `held` are the launches of others that go with it: they end as it does. `parts` are the places of those
+    who hold tables, and the bytes between each and every other rank, where the exchange is with them.
     """
 
     launch: int

@@ -136,7 +136,9 @@ class Exchanges:
         `parts` are (the holder's place in a group, bytes between it and each other rank), table by table.
         """
         groups = self._distinct(stage, axes)
-        each = [float(sum(size for owner, size in parts if owner == place)) for place in range(len(groups[0]))]
+        each = [
+            float(sum(size for owner, size in parts if owner == place)) for place in range(len(groups[0]))
+        ]
         sent = [[size * (i != j) for j, size in enumerate(each)] for i in range(len(each))]
         matrix = tuple(map(tuple, sent if op == "collect" else zip(*sent, strict=True)))
         return timed_together(self.system, [Collective("all_to_all", 0.0, g, matrix) for g in groups]), len(

@@ -43,10 +43,9 @@ def _held(parts: Partition, stage: int, rank: int) -> Iterator[Node]:
     """Yield the look-ups that a rank does in tables that not all have."""
     place, holders = parts.mesh.ranks[rank], parts.split.holders
     for node in parts.stages[stage].nodes:
-        holder = holders.get(node.name)
-        if node.op == "gather" and holder is not None:
-            if parts.mesh.index(place, holder.axes) == holder.owner:
-                yield node
+        holder = holders.get(node.name) if node.op == "gather" else None
+        if holder is not None and parts.mesh.index(place, holder.axes) == holder.owner:
+            yield node
 
 
 def _looked_up(parts: Partition, node: Node) -> object:
@@ -72,7 +71,11 @@ def _shard(parts: Partition, stage: int, rank: int, chip: int) -> ShardUse:
     lookups = 0
     for node in parts.stages[stage].nodes:
         table = split.shards[node.inputs[0]].source if node.inputs[0] in split.shards else ""
-        if node.op != "gather" or table not in places or (node.name in split.holders and node.name not in mine):
+        if (
+            node.op != "gather"
+            or table not in places
+            or (node.name in split.holders and node.name not in mine)
+        ):
             continue
         kind = places[table].kind
         how = {"row": " in rows", "column": " in columns", "copied": " copied"}.get(kind, "")

@@ -28,7 +28,7 @@ LINKS = "links"  # what bounds an exchange
 
 @dataclass(frozen=True)
 class StageTime:
-    """A stage: its report with the exchanges in it, what chips that run equal programs came to, what links took.
+    """A stage: its report with the exchanges in it, what its chips came to (`uses`), and what links took.
 
     `classes` are how many chips run each program, and the report whose amounts are of one of them.
     """

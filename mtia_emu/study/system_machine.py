@@ -262,7 +262,8 @@ class _Joined:
             sum(s.link_joules for s in self.stages) + len(mesh.ranks) * sum(x.joules for x in self.sends)
         )
         return SystemUse(
-            system.name, str(mesh), mesh.chips, system.chips[0], tuple(x for s in self.stages for x in s.uses),
+            system.name, str(mesh), mesh.chips, system.chips[0],
+            tuple(x for s in self.stages for x in s.uses),
             tuple(x for s in self.stages for x in s.exchanges), mesh.batches,
             max(float(took) - busy, 0.0), joules, system.host_w * mesh.chips / len(system.chips),
             shards(self.parts),

@@ -34,9 +34,7 @@ def planned_places(
     job = ShardJob(system, held, batch, some=chips)
     kinds = [kind for kind in mesh.planned if kind != ROW or all(_has_even_rows(t, len(chips)) for t in held)]
     placed = plan(job, kinds or (WHOLE_TABLE,)).placements
-    return {
-        name: _place([p for p in placed if p.table == number]) for number, name in enumerate(found)
-    }
+    return {name: _place([p for p in placed if p.table == number]) for number, name in enumerate(found)}
 
 
 def _table(name: str, read: TableRead, skew: str) -> EmbeddingTable:

@@ -11,7 +11,6 @@ from ..machine.memories import Memory
 from ..program.isa import Operand, Program
 
 
-
 @dataclass(frozen=True)
 class _Range:
     """What an operand takes of a memory: from the first byte to the one after the last.
