@@ -72,12 +72,13 @@ def stages(split: Split, count: int, weighs: Mapping[str, float] | None = None) 
     if count == 1:
         return (PipelineStage(in_order(split.nodes), {}),)
     weighs = weighs or weights(split)
-    if sum(w > 0 for w in weighs.values()) < count:
-        raise UserError(
-            f"--parallel pp={count}: {split.graph.name} has only {sum(w > 0 for w in weighs.values())} nodes "
-            "with weights to spread over stages (right: fewer stages)"
-        )
     common = _common(split)
+    heavy = sum(w > 0 and name not in common for name, w in weighs.items())
+    if heavy < count:
+        raise UserError(
+            f"--parallel pp={count}: {split.graph.name} has only {heavy} nodes with weights to spread over "
+            "stages (right: fewer stages)"
+        )
     numbers = _numbers(split, weighs, common, count)
     return tuple(_stage(split, numbers, common, s) for s in range(count))
 
@@ -119,7 +120,12 @@ def _numbers(split: Split, weighs: Mapping[str, float], common: set[str], count:
     for stage in range(1, count):
         target, near = before[-1] * stage / count, before[-1] / count * NEAR
         free = range(last + 1, len(nodes) - (count - stage) + 1)
-        spots = [i for i in free if i not in torn] or free
+        spots = [i for i in free if i not in torn]
+        if not spots:
+            raise UserError(
+                f"--parallel pp={count}: between the tables of {split.graph.name} there is no place for stage "
+                f"{stage} to begin (right: fewer stages, or tables=row)"
+            )
         close = [i for i in spots if abs(before[i] - target) <= near] or [
             min(spots, key=lambda i: abs(before[i] - target))
         ]

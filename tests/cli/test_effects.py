@@ -495,7 +495,8 @@ CALLS: dict[tuple[str, str], tuple[str, str, str, str]] = {
     **{
         ("fuzz", flag): ("testing.campaign.run", "fuzz", "", f"{flag} {value}")
         for flag, value in {
-            "--count": 9, "--seed": 3, "--passes": "fold", "--workers": 1, "--output": "{o}/fuzzed"
+            "--count": 9, "--seed": 3, "--passes": "fold", "--only": "split",
+            "--workers": 1, "--output": "{o}/fuzzed"
         }.items()
     },
     **{
