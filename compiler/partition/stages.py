@@ -123,8 +123,8 @@ def _numbers(split: Split, weighs: Mapping[str, float], common: set[str], count:
         spots = [i for i in free if i not in torn]
         if not spots:
             raise UserError(
-                f"--parallel pp={count}: between the tables of {split.graph.name} there is no place for stage "
-                f"{stage} to begin (right: fewer stages, or tables=row)"
+                f"--parallel pp={count}: between the tables of {split.graph.name} there is no place for "
+                f"stage {stage} to begin (right: fewer stages, or tables=row)"
             )
         close = [i for i in spots if abs(before[i] - target) <= near] or [
             min(spots, key=lambda i: abs(before[i] - target))
