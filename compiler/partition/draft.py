@@ -50,7 +50,7 @@ class HeldValue:
 
 
 @dataclass
-class Draft:
+class SplitDraft:
     """A split in the making. `versions` are a value's layouts so far, each with its local name.
 
     `looked` are indices over all rows, by the local value that is looked up by those of a rank's own.
@@ -99,7 +99,7 @@ class Draft:
         return self.add(Node(name, op, operands, (name,), kinds, attrs, origin))
 
 
-def layout_of(draft: Draft, value: str) -> Layout:
+def layout_of(draft: SplitDraft, value: str) -> Layout:
     """Return how a value lies at first: of a constant nothing is said."""
     if value in draft.versions:
         return next(iter(draft.versions[value]))
@@ -108,12 +108,12 @@ def layout_of(draft: Draft, value: str) -> Layout:
     return Layout.whole(draft.graph.type_of(value).rank)
 
 
-def is_free(draft: Draft, value: str) -> bool:
+def is_free(draft: SplitDraft, value: str) -> bool:
     """Return whether a value may still lie in any way: constants, and inputs that nobody has read."""
     return value in draft.graph.consts or (value in draft.inputs and value not in draft.versions)
 
 
-def version_of(draft: Draft, value: str, want: Layout) -> str:
+def version_of(draft: SplitDraft, value: str, want: Layout) -> str:
     """Return the local name of a value in a layout, made of the nearest one that there is."""
     if value in draft.graph.consts:
         return _const(draft, value, want)
@@ -130,7 +130,7 @@ def version_of(draft: Draft, value: str, want: Layout) -> str:
     return known[want]
 
 
-def _const(draft: Draft, value: str, want: Layout) -> str:
+def _const(draft: SplitDraft, value: str, want: Layout) -> str:
     known = draft.versions.setdefault(value, {})
     if want not in known:
         name = value if not known else draft.fresh(value)
@@ -140,7 +140,7 @@ def _const(draft: Draft, value: str, want: Layout) -> str:
     return known[want]
 
 
-def _adopt(draft: Draft, value: str, want: Layout) -> None:
+def _adopt(draft: SplitDraft, value: str, want: Layout) -> None:
     """Let an input lie as its first reader wants it, where that leaves what is known of it."""
     base = draft.inputs[value]
     fits = all(w[: len(b)] == b for b, w in zip(base.dims, want.dims, strict=True))
@@ -150,7 +150,7 @@ def _adopt(draft: Draft, value: str, want: Layout) -> None:
     draft.types[value] = draft.local(draft.graph.type_of(value), layout)
 
 
-def _moved(draft: Draft, value: str, name: str, move: Move) -> str:
+def _moved(draft: SplitDraft, value: str, name: str, move: Move) -> str:
     """Add one step from a layout to another; return its result."""
     size = draft.policy.count(move.axes)
     origin = value
@@ -174,7 +174,7 @@ def _moved(draft: Draft, value: str, name: str, move: Move) -> str:
     return draft.make(move.op, (name,), f"{value}.{move.op}", origin, **attrs)
 
 
-def index_const(draft: Draft, kind: TensorType, axes: Axes, rows: int) -> str:
+def index_const(draft: SplitDraft, kind: TensorType, axes: Axes, rows: int) -> str:
     """Return a constant that holds a rank's first row of a table split over axes."""
     name = f"{INDEX}.{'.'.join(axes)}.{rows}.{kind.dtype}"
     draft.shards.setdefault(name, Shard("", Layout(()), axes, rows))
@@ -182,7 +182,7 @@ def index_const(draft: Draft, kind: TensorType, axes: Axes, rows: int) -> str:
     return name
 
 
-def number_const(draft: Draft, kind: TensorType, number: int) -> str:
+def number_const(draft: SplitDraft, kind: TensorType, number: int) -> str:
     """Return a constant of one element that every rank has."""
     name = f"{INDEX}.{number}.{kind.dtype}"
     draft.shards.setdefault(name, Shard("", Layout(()), (), number))

@@ -6,11 +6,11 @@ from mtia_emu.types import TensorType
 
 from ..graph import Node
 from ..ops.layout import Axes, Layout, local_shape
-from .draft import Draft, HeldValue, Holder, layout_of, number_const, version_of
+from .draft import HeldValue, Holder, SplitDraft, layout_of, number_const, version_of
 from .tables import pools
 
 
-def look_up_there(draft: Draft, node: Node, owner: int) -> None:
+def look_up_there(draft: SplitDraft, node: Node, owner: int) -> None:
     """Add a look-up that the ranks at place `owner` run alone, of the indices of all.
 
     Where the indices' first split dimension is the ranks' own, it is what they get of the result; else each
@@ -44,7 +44,7 @@ def _shared(layout: Layout, axes: Axes) -> int | None:
     return ends[0] if ends else None
 
 
-def follow(draft: Draft, node: Node) -> bool:
+def follow(draft: SplitDraft, node: Node) -> bool:
     """Add a node that pools what only some ranks hold to these alone; return whether it is one."""
     held = draft.holding.get(node.inputs[0]) if node.inputs else None
     if held is None or not _follows(held, node):
@@ -80,7 +80,7 @@ def _pooled(layout: Layout, node: Node) -> Layout:
     return Layout(tuple(x for i, x in enumerate(layout.dims) if keep or i not in axes))
 
 
-def settle(draft: Draft, node: Node) -> None:
+def settle(draft: SplitDraft, node: Node) -> None:
     """Send what is held of a node's result to all ranks, unless all that read it run there too."""
     held = draft.holding.get(node.output) if node.outputs else None
     if held is None:

@@ -15,7 +15,7 @@ from mtia_emu.types import TensorType
 from .. import ops
 from ..graph import Graph, Node
 from ..ops.layout import SPLITS, WHOLE, Axes, Layout, NodeSplit, Policy, Query, kept_whole
-from .draft import Draft, Holder, Shard, index_const, is_free, layout_of, number_const, version_of
+from .draft import Holder, Shard, SplitDraft, index_const, is_free, layout_of, number_const, version_of
 from .heads import units
 from .mesh import AXES, Mesh
 from .placed import follow, look_up_there, settle
@@ -83,7 +83,7 @@ def propagate(
     if mesh.planned and places is None:
         places = evenly(graph, mesh)
     graph, placed = cut_tables(graph, places or {})
-    draft = Draft(graph, mesh, policy_of(graph, mesh, placed))
+    draft = SplitDraft(graph, mesh, policy_of(graph, mesh, placed))
     for name, kind in graph.inputs.items():
         draft.inputs[name] = _seed(graph, kind, name, mesh) if given is None else given[name]
     for node in graph.nodes:
@@ -116,7 +116,7 @@ def propagate(
     )
 
 
-def _routed(draft: Draft) -> tuple[Node, ...]:
+def _routed(draft: SplitDraft) -> tuple[Node, ...]:
     """Return the nodes, with rows sent to experts and back where the mesh asks for that."""
     if not draft.mesh.dispatch:
         return tuple(draft.nodes)
@@ -152,7 +152,7 @@ def _seed(graph: Graph, kind: TensorType, name: str, mesh: Mesh) -> Layout:
     return Layout(tuple(dims))
 
 
-def _place(draft: Draft, node: Node) -> None:
+def _place(draft: SplitDraft, node: Node) -> None:
     """Add a node to every rank, behind what brings its operands to the layouts that it wants."""
     graph = draft.graph
     types = tuple(graph.type_of(v) if v else None for v in node.inputs)
@@ -176,7 +176,7 @@ def _place(draft: Draft, node: Node) -> None:
     _emit(draft, node, operands, answer)
 
 
-def _emit(draft: Draft, node: Node, operands: tuple[str, ...], answer: NodeSplit) -> None:
+def _emit(draft: SplitDraft, node: Node, operands: tuple[str, ...], answer: NodeSplit) -> None:
     attrs = {**node.attrs, **answer.attrs}
     kinds = tuple(draft.local(t, x) for t, x in zip(node.types, answer.results, strict=True))
     inferred = ops.infer(node.op, [draft.types[v] if v else None for v in operands], attrs)
@@ -187,7 +187,7 @@ def _emit(draft: Draft, node: Node, operands: tuple[str, ...], answer: NodeSplit
         draft.versions[value] = {layout: value}
 
 
-def _look_up(draft: Draft, node: Node, operands: tuple[str, ...], answer: NodeSplit) -> None:
+def _look_up(draft: SplitDraft, node: Node, operands: tuple[str, ...], answer: NodeSplit) -> None:
     """Add what looks up a rank's own rows: an index outside them gives zeros, and a sum is owed.
 
     An op that is told how many rows there are in all takes such an index; others are given that of a row.
@@ -215,7 +215,7 @@ def _look_up(draft: Draft, node: Node, operands: tuple[str, ...], answer: NodeSp
     draft.versions[node.output] = {answer.results[0]: result}
 
 
-def _output(draft: Draft, value: str, in_place: bool) -> tuple[str, Layout]:
+def _output(draft: SplitDraft, value: str, in_place: bool) -> tuple[str, Layout]:
     """Return the local name and the layout of an output: what nobody else reads is gathered over `tp`.
 
     The next value of a state lies as the state does where that is to be `in_place`.
@@ -233,7 +233,7 @@ def _output(draft: Draft, value: str, in_place: bool) -> tuple[str, Layout]:
     return version_of(draft, value, layout), layout
 
 
-def _refuse_idle(draft: Draft) -> None:
+def _refuse_idle(draft: SplitDraft) -> None:
     """Refuse an axis over which nothing of the model is split."""
     lie = [*draft.inputs.values(), *(shard.layout for shard in draft.shards.values())]
     used = {axis for layout in lie for axis in layout.used}
@@ -247,7 +247,7 @@ def _refuse_idle(draft: Draft) -> None:
             )
 
 
-def _notes(draft: Draft) -> tuple[str, ...]:
+def _notes(draft: SplitDraft) -> tuple[str, ...]:
     if not draft.whole:
         return ()
     named = ", ".join(f"{count} {op}" for op, count in sorted(draft.whole.items()))

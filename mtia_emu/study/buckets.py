@@ -68,7 +68,8 @@ def together(each: Sequence[Meeting], on: Exchanges, stage: int) -> Meeting:
     last = each[-1]
     if len(each) == 1:
         return last
-    total, parts = sum(m.bytes for m in each), tuple(p for m in each for p in m.parts)
+    total = sum(m.bytes for m in each)
+    parts = tuple(part for m in each for part in m.parts)
     if parts:
         time, groups = on.placed(stage, last.op, last.axes, parts)
     else:
