@@ -286,9 +286,16 @@ class Options:
         "How the model is split over the chips of --system: tp=8 (weights and heads), pp=2 (stages), dp=2 "
         "(the batch), ep=2 (experts), cp=2 (the sequence), mb=4 (micro-batches), sp, dispatch, "
         "tables=row|column, bucket=1MiB, stages=time; "
-        "auto: the fastest of a few that fit.  [default: auto]",
+        "onnx: as the model's own annotations for many devices say; "
+        "auto: the fastest of a few that fit.  [default: onnx where the model has such, else auto]",
         "system",
-        metavar="AXIS=INT,...|auto",
+        metavar="AXIS=INT,...|onnx|auto",
+    )
+    annotations: str | None = option(
+        None,
+        "Write the ONNX model with how it was split over --system, as ONNX's own annotations.",
+        "system",
+        metavar="FILE.onnx",
     )
     gpu_mode: Mode = field(default=Mode())
     seed: int = option(
@@ -357,6 +364,7 @@ class Words(TypedDict, total=False):
     basis: str
     system: str | None
     parallel: str | None
+    annotations: str | None
     gpu_mode: Mode
     seed: int
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.partition.annotations import annotated, annotated_stages
 from mtia_emu.compiler.partition.mesh import Mesh
 from mtia_emu.compiler.partition.prepare import prepared
 from mtia_emu.compiler.partition.propagate import Split, propagate
@@ -14,6 +15,7 @@ from mtia_emu.compiler.partition.ranks import rank_graph
 from mtia_emu.compiler.partition.stages import PipelineStage, stages, weights
 from mtia_emu.compiler.partition.unpack import unpacked
 
+from ..errors import UserError
 from ..system.collectives import Collective, CollectiveTime
 from ..system.together import timed_together
 from ..system.topology import System
@@ -68,8 +70,19 @@ def partition(graph: Graph, mesh: Mesh) -> Partition:
 
 def partition_prepared(graph: Graph, mesh: Mesh) -> Partition:
     """Return the same of a graph that is `prepared`, as when several meshes are tried."""
-    split = propagate(unpacked(graph) if mesh.sizes["tp"] > 1 else graph, mesh)
-    return Partition(split, stages(split, mesh.stages))
+    ready = unpacked(graph) if mesh.sizes["tp"] > 1 else graph
+    if mesh.onnx is None:
+        split = propagate(ready, mesh)
+        return Partition(split, stages(split, mesh.stages))
+    found = annotated(ready, mesh, mesh.chips)
+    if found.mesh.sizes != mesh.sizes:
+        raise UserError(
+            f"--parallel {mesh} has no sizes here, the file's annotations are of {found.mesh.chips} devices "
+            f"(right: {found.mesh})"
+        )
+    split = propagate(ready, mesh, asked=found.asked)
+    cut = found.asked.stages
+    return Partition(split, annotated_stages(split, cut) if cut else stages(split, mesh.stages))
 
 
 ALIKE = {"dispatch": "all_gather", "combine": "reduce_scatter"}  # the exchange of all rows
