@@ -326,6 +326,11 @@ class Options:
         return replace(base, **given)
 
     @property
+    def of_many(self) -> bool:
+        """Return whether something is said of how chips of a system share a model."""
+        return any(x is not None for x in (self.system, self.parallel, self.annotations))
+
+    @property
     def run_state(self) -> str:
         """Return the state in which a run finds the chip: warm, where nothing is said."""
         return self.state or WARM

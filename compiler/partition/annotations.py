@@ -95,12 +95,11 @@ class Annotations:
                 f"{_some(devices)} (right: all of these, one shard each or in groups)"
             )
         at: dict[int, tuple[int, ...]] = {}
-        spots = itertools.product(*map(range, shards))
         if math.prod(shards) == 1:
             return [(0,) * len(shards)] * len(own)
         if len(holders) != math.prod(shards):
             raise UserError(f"{where}: {len(holders)} holders of {math.prod(shards)} shards (right: equal)")
-        for spot, group in zip(spots, holders, strict=True):
+        for spot, group in zip(itertools.product(*map(range, shards)), holders, strict=True):
             at |= dict.fromkeys(group, spot)
         return [at[chip] for chip in own]
 
@@ -168,7 +167,7 @@ def annotated(graph: Graph, mesh: Mesh, chips: int) -> Annotations:
     for each in tried:
         made = Annotations(graph, found, replace(each, onnx=found.name))
         try:
-            assert made.asked is not None
+            _ = made.asked
         except _Unlike:
             continue
         return made

@@ -65,7 +65,8 @@ def split_run(
 ) -> SystemOutcome:
     """Return what a model comes to over the system that the options name. Raises `UserError` without one."""
     if options.system is None:
-        raise UserError("--parallel says how chips of a system share a model (right: --system NAME too)")
+        flag = "--annotations" if options.parallel is None else "--parallel"
+        raise UserError(f"{flag} is of how chips of a system share a model (right: --system NAME too)")
     if options.by_layer:
         raise UserError("--by-layer is of one chip (right: without --system)")
     system = changed_system(options.system, settings)
