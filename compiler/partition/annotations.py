@@ -242,8 +242,8 @@ def annotated_stages(split: Split, stages: Mapping[str, int]) -> tuple[PipelineS
             maker = makers.get(value)
             if node.name in numbers and numbers.get(maker or "", 0) > numbers[node.name]:
                 raise UserError(
-                    f"--parallel {split.mesh}: stages go in a circle: {node.op} {node.origin or node.name} of "
-                    f"stage {numbers[node.name]} reads %{value}, which stage {numbers[maker or '']} makes "
+                    f"--parallel {split.mesh}: stages go in a circle: {node.op} {node.origin or node.name} "
+                    f"of stage {numbers[node.name]} reads %{value}, which stage {numbers[maker or '']} makes "
                     "(right: a node's stage is no earlier than those of what it reads)"
                 )
     count = split.mesh.stages

@@ -243,7 +243,10 @@ CASES: dict[tuple[str, str], Case] = {
         key("seconds"),
     ),
     ("run", "--annotations"): Case(
-        "run {f}/m.onnx --gpu none --system tiny-board --parallel tp=1", "", "--annotations {o}/a.onnx", named
+        "run {f}/m.onnx --dim batch=16 --gpu none --system tiny-board --parallel dp=2",
+        "",
+        "--annotations {o}/a.onnx",
+        named,
     ),
     ("run", "--inputs"): Case(
         RUN + " --gpu none --outputs {o}/out.npz", "--check", "--inputs {f}/io.npz", outputs
