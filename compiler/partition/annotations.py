@@ -19,7 +19,7 @@ from .mesh import CUTS, Mesh, parse_parallel
 from .propagate import Split
 from .stages import PipelineStage, common_nodes, stage_of
 
-JOINT = "+"  # between the parts of a mesh in the name of a configuration that we write
+JOINT = "/"  # between the parts of a mesh in the name of a configuration that we write
 
 
 class _Unlike(Exception):
@@ -175,6 +175,17 @@ def annotated(graph: Graph, mesh: Mesh, chips: int) -> Annotations:
         f"--parallel onnx: configuration {found.name} has tensors in shards that no mesh of {found.devices} "
         "devices gives (right: shards in order along one axis or two)"
     )
+
+
+def annotated_sized(graph: Graph, mesh: Mesh) -> Annotations:
+    """Return a graph's annotations over a mesh that has its sizes already; raise `UserError` for another."""
+    found = annotated(graph, mesh, mesh.chips)
+    if found.mesh.sizes != mesh.sizes:
+        raise UserError(
+            f"--parallel {mesh} has no sizes here, the file's annotations are of {found.mesh.chips} devices "
+            f"(right: {found.mesh})"
+        )
+    return found
 
 
 def _like(mesh: Mesh, asked: Mesh) -> Mesh:

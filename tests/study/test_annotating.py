@@ -65,7 +65,7 @@ def test_a_run_writes_what_a_run_reads_by_default(
 
     said = [json.loads(run.stdout) for run in (one, two)]
     assert said[0]["seconds"] == said[1]["seconds"]
-    assert "pp=2,tp=2,onnx=pp=2+tp=2" in two.stdout
+    assert "pp=2,tp=2,onnx=pp=2/tp=2" in two.stdout
     other = cli("run", file, *on, "--parallel", "tp=2")
     assert json.loads(other.stdout)["seconds"] != said[0]["seconds"]
     told = refused("run", "zoo:llama-tiny", "--annotations", file)
