@@ -170,7 +170,7 @@ def run(
     `check` compares outputs with an oracle's (`expected_outputs`), on `inputs` or on seeded random ones.
     """
     chosen = Options.of(**options)
-    if chosen.system is not None or chosen.parallel is not None:
+    if chosen.of_many:
         raise UserError("api.run is of one chip (right: api.run_over, for a model over a system of many)")
     other = reference(gpu, chosen.gpu_mode)
     inputs = None if inputs is None else input_arrays(inputs)
