@@ -181,9 +181,13 @@ class ImplicitGemmWork(ProductWork):
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertsWork(ProductWork):
-    """`rows` rows, each times [k, n] of its expert: `batch` experts have about `m` rows each."""
+    """`rows` rows, each times [k, n] of its expert: `batch` experts have about `m` rows each.
+
+    The weights of one expert are `expert_bytes`.
+    """
 
     rows: int
+    expert_bytes: int
 
     @property
     def macs(self) -> int:
