@@ -11,24 +11,37 @@ from ..graph import Attrs, Node
 from ..ops.collectives import COLLECTIVES, sent_to
 from .propagate import Split
 from .ranks import joined, part_of, rank_graph
+from .stages import PipelineStage
 
 Arrays = dict[int, np.ndarray]
 
 
-def evaluate_split(split: Split, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return a split graph's outputs by name, whole, from whole inputs."""
+def evaluate_split(
+    split: Split, inputs: Mapping[str, np.ndarray], stages: Sequence[PipelineStage] = ()
+) -> dict[str, np.ndarray]:
+    """Return a split graph's outputs by name, whole, from whole inputs.
+
+    With `stages` one runs after another, and a stage knows only what the model and earlier ones give it.
+    """
     mesh = split.mesh
-    graphs = [rank_graph(split, rank) for rank in range(len(mesh.ranks))]
-    values: list[dict[str, np.ndarray]] = [
+    held: list[dict[str, np.ndarray]] = [
         {name: part_of(np.asarray(inputs[name]), x, place, mesh) for name, x in split.inputs.items()}
         for place in mesh.ranks
     ]
-    for known, graph in zip(values, graphs, strict=True):
-        known.update({name: const.array(name) for name, const in graph.consts.items()})
-    for nodes in zip(*(graph.nodes for graph in graphs), strict=True):
-        _step(split, nodes, values)
+    sent = tuple(dict.fromkeys(v for stage in stages for v in stage.received))
+    for stage in stages or (None,):
+        graphs = [rank_graph(split, rank, stage, sent) for rank in range(len(mesh.ranks))]
+        values = [
+            {name: known[name] for name in graph.inputs}
+            | {name: const.array(name) for name, const in graph.consts.items()}
+            for known, graph in zip(held, graphs, strict=True)
+        ]
+        for nodes in zip(*(graph.nodes for graph in graphs), strict=True):
+            _step(split, nodes, values)
+        for known, graph, made in zip(held, graphs, values, strict=True):
+            known.update({name: made[name] for name in graph.outputs})
     return {
-        name: joined({rank: known[local] for rank, known in enumerate(values)}, layout, mesh)
+        name: joined({rank: known[local] for rank, known in enumerate(held)}, layout, mesh)
         for name, (local, layout) in split.outputs.items()
     }
 

@@ -13,6 +13,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from .. import ops
+from ..gradients.marks import mark_of
 from ..graph import Graph, Node
 from ..ops.layout import SPLITS, WHOLE, Axes, Layout, NodeSplit, Policy, Query, kept_whole, local_shape
 from .heads import units
@@ -325,7 +326,7 @@ def _adopt(draft: _Draft, value: str, want: Layout) -> None:
 def _moved(draft: _Draft, value: str, name: str, move: Move) -> str:
     """Add one step from a layout to another; return its result."""
     size = draft.policy.count(move.axes)
-    origin = value
+    origin = f"{value}{mark_of(draft.graph.producer(value))}"
     if set(move.axes) & set(draft.mesh.axes("mb")) and move.op != "part":
         raise UserError(
             f"--parallel {draft.mesh}: what reads %{value} needs all micro-batches at once "

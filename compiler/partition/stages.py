@@ -72,12 +72,13 @@ def stages(split: Split, count: int, weighs: Mapping[str, float] | None = None) 
     if count == 1:
         return (PipelineStage(in_order(split.nodes), {}),)
     weighs = weighs or weights(split)
-    if sum(w > 0 for w in weighs.values()) < count:
-        raise UserError(
-            f"--parallel pp={count}: {split.graph.name} has only {sum(w > 0 for w in weighs.values())} nodes "
-            "with weights to spread over stages (right: fewer stages)"
-        )
     common = _common(split)
+    heavy = sum(w > 0 and name not in common for name, w in weighs.items())
+    if heavy < count:
+        raise UserError(
+            f"--parallel pp={count}: {split.graph.name} has only {heavy} nodes with weights to spread over "
+            "stages (right: fewer stages)"
+        )
     numbers = _numbers(split, weighs, common, count)
     return tuple(_stage(split, numbers, common, s) for s in range(count))
 

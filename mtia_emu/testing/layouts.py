@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from mtia_emu.compiler.partition.lockstep import evaluate_split
 from mtia_emu.compiler.partition.mesh import TABLES, Mesh
 from mtia_emu.compiler.partition.prepare import prepared
 from mtia_emu.compiler.partition.propagate import Split, propagate
+from mtia_emu.compiler.partition.stages import PipelineStage, stages, weights
 from mtia_emu.compiler.partition.unpack import unpacked
 
+from ..errors import UserError
 from ..types import TensorType
 from .grower import Seeded
 from .judge import Inputs, typed
@@ -25,14 +28,19 @@ MESHES = (
     {"tp": 2},
     {"tp": 4},
     {"tp": 6},
+    {"tp": 8},
     {"dp": 2},
+    {"dp": 4},
     {"dp": 2, "tp": 2},
     {"dp": 3, "tp": 2},
+    {"dp": 2, "tp": 4},
     {"cp": 2, "tp": 2},
     {"cp": 2, "dp": 2, "tp": 2},
     {"ep": 2, "tp": 2},
     {"ep": 3},
+    {"ep": 4, "dp": 2},
 )
+STAGES = 4  # of a pipeline, at most
 
 
 def random_split(graph: Graph, seed: int, number: int) -> Split:
@@ -46,6 +54,16 @@ def random_split(graph: Graph, seed: int, number: int) -> Split:
     given = {name: _layout(source, kind, mesh) for name, kind in graph.inputs.items()}
     ready = prepared(graph) if source.below(2) else graph
     return propagate(unpacked(ready) if source.below(2) else ready, mesh, given)
+
+
+def random_stages(split: Split, seed: int, number: int) -> tuple[PipelineStage, ...]:
+    """Return a split graph cut at random into a few stages of a pipeline, or into one."""
+    source = Seeded(SALT, seed, number, 1)
+    weighs = {name: float(w and 1 + source.below(8)) for name, w in weights(split).items()}
+    for count in range(1 + source.below(STAGES), 1, -1):
+        with suppress(UserError):  # fewer products than that
+            return stages(split, count, weighs)
+    return ()
 
 
 def _layout(source: Seeded, kind: TensorType, mesh: Mesh) -> Layout:
@@ -62,5 +80,6 @@ def _layout(source: Seeded, kind: TensorType, mesh: Mesh) -> Layout:
 
 def split_results(graph: Graph, seed: int, number: int, inputs: Inputs) -> Mapping[str, Array]:
     """Return the outputs of a graph split at random, all ranks executed by the references of ops."""
+    split = random_split(graph, seed, number)
     with np.errstate(all="ignore"):
-        return evaluate_split(random_split(graph, seed, number), typed(graph, inputs))
+        return evaluate_split(split, typed(graph, inputs), random_stages(split, seed, number))
