@@ -117,7 +117,7 @@ def weights(builder: NodeBuilder, name: str, form: PackedShape, to: DType, load:
 def planes(
     builder: NodeBuilder, name: str, form: PackedShape, to: DType, load: Loads, present: bool
 ) -> list[str]:
-    """Return codes, scales and maybe zero points of a matrix, or of one for each of `form.of`: see `weights`."""
+    """Return codes, scales and maybe zero points of one matrix, or of `form.of`: see `weights`."""
     kind, lead = form.codes, (form.of,) if form.of else ()
     packed = Packing(form.k, min(form.block, form.k), 2 if kind == UINT8 else 1)
     points = UINT8 if kind == UINT8 else INT8

@@ -18,6 +18,7 @@ from .embedding_bag import rows_of
 from .layout import WHOLE, Layout, NodeSplit, Query, splits
 from .matmul import product
 
+ROUTED_PRODUCTS = ("expert_matmul", "expert_matmul_packed")  # with routed experts: x, weights, chosen, ...
 LAW = "uniform"  # by which rows go to experts, where nothing is said
 
 
@@ -110,9 +111,7 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
     return routed_count(types, results, attrs, weights.bytes // max(weights.shape[0], 1))
 
 
-def routed_count(
-    types: Types, results: tuple[TensorType, ...], attrs: Attrs, expert_bytes: int
-) -> Count:
+def routed_count(types: Types, results: tuple[TensorType, ...], attrs: Attrs, expert_bytes: int) -> Count:
     """Return the work of a product with routed experts, of whose weights `expert_bytes` are read each."""
     x, weights, chosen = (need(t) for t in types[:3])
     experts, k, n = weights.shape

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
@@ -51,13 +53,13 @@ def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count
     expert_bytes = sum(t.bytes for t in stored) // need(types[1]).shape[0]
     count = routed_count(plain, results, _routing(attrs), expert_bytes)
     expanded = count.sizes["batch"] * count.sizes["k"] * count.sizes["n"]
-    return Count(count.work, count.sizes, count.flops + 2 * expanded, read_bytes=count.read_bytes)
+    return replace(count, flops=count.flops + 2 * expanded)
 
 
 register(
     Op(
         "expert_matmul_packed",
-        "expert_matmul(x, dequantise(codes, scales, zeros?) of each expert, chosen), of codes [experts, .., n]: "
+        "expert_matmul(x, dequantise(codes, scales, zeros?) of each, chosen), of codes [experts, .., n]: "
         "weights of 4 or 8 bits, those of experts that nobody chooses neither read nor expanded",
         (4, 5),
         _infer,

@@ -15,6 +15,7 @@ from mtia_emu.types import TensorType
 from .. import ops
 from ..gradients.marks import mark_of
 from ..graph import Graph, Node
+from ..ops.expert_matmul import ROUTED_PRODUCTS
 from ..ops.layout import SPLITS, WHOLE, Axes, Layout, NodeSplit, Policy, Query, kept_whole, local_shape
 from .heads import units
 from .mesh import AXES, Mesh
@@ -104,7 +105,7 @@ def policy_of(graph: Graph, mesh: Mesh) -> Policy:
     Beside products with routed experts a stack of weights is one of heads, as of latent attention.
     """
     experts, model = mesh.axes("ep"), mesh.axes("tp")
-    routed = any(node.op == "expert_matmul" for node in graph.nodes)
+    routed = any(node.op in ROUTED_PRODUCTS for node in graph.nodes)
     lookup = (mesh.axes("dp") or mesh.axes("tp")) if mesh.tables else ()
     return Policy(
         mesh.counts,

@@ -83,7 +83,7 @@ class MatmulEmitter:
         return Builder(self.plan.chip, self.kernel, operands, str(self.t))
 
     def _about(self, step: Array, pe: Array, rows_of: str = "a") -> None:
-        """Hear of which tiles, step[n] of pe[n], the commands are that are added next, with rows of a or b."""
+        """Hear that the commands added next are of tiles step[n] of pe[n], and their rows those of a or b."""
 
     def _walk(self) -> None:
         """Number the steps and find each PE's tile in each step."""

@@ -63,7 +63,7 @@ class ExpertMatmulKernel(Kernel):
 
     def problem(self, call: KernelCall) -> ExpertProblem:
         """Return the sizes, with a batch for each turn that the loads need, as long as the longest."""
-        (a, b, _), (out,), p = call.inputs, call.outputs, call.params
+        (a, b, *_), (out,), p = call.inputs, call.outputs, call.params
         turns = Turns(b.shape[0], p["routed"], p["rows"])
         needed = max(1, sum(ceil_div(x, turns.rows) for x in p["loads"]))
         product = MatmulProblem(

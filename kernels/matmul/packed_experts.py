@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import Block, Operand
 
