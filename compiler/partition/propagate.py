@@ -56,12 +56,7 @@ def policy_of(graph: Graph, mesh: Mesh, places: Mapping[str, TablePlace]) -> Pol
     Beside products with routed experts a stack of weights is one of heads, as of latent attention.
     """
     experts, model = mesh.axes("ep"), mesh.axes("tp")
-<<<<<<< HEAD
     routed = any(node.op in ROUTED_PRODUCTS for node in graph.nodes)
-    lookup = (mesh.axes("dp") or mesh.axes("tp")) if mesh.tables else ()
-=======
-    routed = any(node.op == "expert_matmul" for node in graph.nodes)
->>>>>>> main
     return Policy(
         mesh.counts,
         model,
