@@ -132,4 +132,6 @@ def batches(block: Block, chip: Chip, commands: Array | None = None) -> Iterator
 def by_table(at: Array, commands: Array) -> list[Array]:
     """Return commands at[n] that look rows up, by number, apart by the table that they look up."""
     tables = commands["operand"][at]
-    return [at[tables == one] for one in np.unique(tables)]
+    order = np.argsort(tables, kind="stable")
+    edges = np.flatnonzero(np.diff(tables[order])) + 1
+    return np.split(at[order], edges) if len(at) else []
