@@ -227,7 +227,7 @@ class Match:
         return [node for node in self._draft.nodes.values() if node.op == op]
 
     def widths(self, *ops: str) -> set[int]:
-        """Return the last dimensions of what nodes of these ops made before the first change of this draft."""
+        """Return the last dimensions of what nodes of these ops made before the draft's first change."""
         return set().union(*(self._draft.widths.get(op, ()) for op in ops))
 
     def users(self, value: str) -> list[Node]:

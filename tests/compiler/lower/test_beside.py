@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.inputs.samples import random_inputs
-from mtia_emu.compiler.lower import beside
+from mtia_emu.compiler.lower import beside as rules
 from mtia_emu.compiler.lower.beside import apart, gather, meet, moments
 from mtia_emu.compiler.lower.choice import Tuning
 from mtia_emu.compiler.lower.schedule import schedule
@@ -183,7 +183,7 @@ def test_lots_of_views_meet_where_two_of_them_are_not_apart(
 
 def test_two_thousand_columns_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = [View("x", FP16, (8, 4), (8000, 1), 4 * i) for i in range(2000)]
-    monkeypatch.setattr(beside, "apart", lambda a, b: pytest.fail("pair by pair"))
+    monkeypatch.setattr(rules, "apart", lambda a, b: pytest.fail("pair by pair"))
     assert not meet(columns[:1000], columns[1000:])
 
 
