@@ -216,10 +216,11 @@ def _summary(store: Store) -> None:
     from ..sweeps.row import STATUSES, record
     from ..sweeps.study import Study
     from ..view.terminal import print_table
+    from ..view.units import many
 
     study = Study.of(store)
     counts = ", ".join(f"{study.counts[status]:,} {status}" for status in STATUSES if study.counts[status])
-    say(f"{store.path}: {sum(study.counts.values()):,} points: {counts or 'none'}")
+    say(f"{store.path}: {many(sum(study.counts.values()), 'point')}: {counts or 'none'}")
     best = study.best()
     if best:
         columns = {"base": study.base, **best}

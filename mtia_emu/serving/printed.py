@@ -47,7 +47,11 @@ def flow_rows(found: Answers) -> list[Row]:
     user, joules = found.output_tokens_per_s_per_user, found.joules_per_output_token
     full = found.fullness
     rows = [
-        ["requests", f"{found.requests:,}", f"in {units.seconds(found.span_s)}, {found.steps:,} steps"],
+        [
+            "requests",
+            f"{found.requests:,}",
+            f"in {units.seconds(found.span_s)}, {units.many(found.steps, 'step')}",
+        ],
         [
             "served",
             f"{a_second(found.served_rate_per_s)}/s",

@@ -63,8 +63,8 @@ def _what(served: ServedLoad) -> str:
         engines = f"{service.handover.engines} for prompts and {engines} for decoding"
     cache = service.cache_blocks * rules.block_tokens
     return (
-        f"{len(load):,} requests of {load.name} on {engines}; up to {rules.max_sequences} sequences and "
-        f"{rules.token_budget:,} tokens a step, a cache of {cache:,} tokens."
+        f"{units.many(len(load), 'request')} of {load.name} on {engines}; up to "
+        f"{rules.max_sequences} sequences and {rules.token_budget:,} tokens a step, a cache of {cache:,} tokens."
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..files.writing import write_atomic
+from ..view import units
 from .again import commands
 from .labels import amount_of, label_of
 from .pictures import PARTS, bars
@@ -96,7 +97,7 @@ def _summary(study: Study) -> str:
         f"{m.name} = {m.model} {' '.join(f'{k}={v}' for k, v in m.dims.items())} (weight {m.weight:g})"
         for m in study.spec.model
     )
-    lines = [f"{sum(study.counts.values()):,} points: {counts or 'none'}.", f"Models: {models}."]
+    lines = [f"{units.many(sum(study.counts.values()), 'point')}: {counts or 'none'}.", f"Models: {models}."]
     if study.spec.constraints:
         lines.append(f"Constraints: {'; '.join(study.spec.constraints)}.")
     if len(study.spec.model) > 1:
@@ -120,7 +121,7 @@ def _points_line(study: Study) -> str:
         for key in shares
         if 0 < shares[key] <= chance[key]
     ]
-    text = f"n = {len(study.good):,} points."
+    text = f"n = {units.many(len(study.good), 'point')}."
     if weak:
         text += (
             " Pale bars may be chance, which explains as much in one of twenty sweeps of so few points "

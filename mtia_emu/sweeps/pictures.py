@@ -158,7 +158,7 @@ def sensitivity(study: Study, path: Path) -> None:
         axes.invert_yaxis()
         explained = "share of the variance (of the logarithm) that the parameter explains alone"
         pale = "pale: chance would explain as much in one of twenty such sweeps"
-        axes.set(xlim=(0, 1), xlabel=f"{explained}\n{len(study.good):,} points; {pale}")
+        axes.set(xlim=(0, 1), xlabel=f"{explained}\n{units.many(len(study.good), 'point')}; {pale}")
         canvas.legend(loc="outside right upper")
 
 

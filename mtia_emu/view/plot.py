@@ -184,7 +184,7 @@ def _roofline_texts(axes: Axes, report: Report, line: Roofline) -> None:
     drawn = sum(point.layers for point in line.points)
     hidden = len(report.layers) - drawn
     share = units.percent(math.fsum(point.share for point in line.points))
-    about = f"{drawn} layers, {share} of the time (area: share)"
+    about = f"{units.many(drawn, 'layer')}, {share} of the time (area: share)"
     about += f"; {hidden} without traffic not drawn" if hidden else ""
     write_title(
         axes, f"{_name(report.model, 90)} on {_name(report.machine, 40)}, {_name(report.dtype, 12)}", pad=20

@@ -96,7 +96,7 @@ def time_by_op(report: Report) -> BarChart:
         sums[BETWEEN] = {BETWEEN if BETWEEN in kinds else OTHERS: bound[BETWEEN]}
     first = next(iter(bound), "-")
     part = share(bound.get(first, 0.0) / (report.track_seconds or 1.0))
-    text = f"Bound by {first} for {part} of it; {len(report.layers):,} layers."
+    text = f"Bound by {first} for {part} of it; {units.many(len(report.layers), 'layer')}."
     return _bars("Where the time goes", text, TIME, sums, kinds)
 
 
@@ -152,8 +152,8 @@ def roofline(report: Report, roofs: Roofs) -> RooflineChart:
     drawn = line.points[:MOST_POINTS]
     hidden = len(line.points) - len(drawn)
     part = share(min(add_up(p.share for p in drawn), 1.0))
-    text = f"{sum(p.layers for p in drawn):,} of {len(report.layers):,} layers, {part} of the time, in "
-    text += f"{len(drawn)} spots{f'; {hidden:,} smaller ones are not drawn' if hidden else ''}. Area: share "
+    text = f"{sum(p.layers for p in drawn):,} of {units.many(len(report.layers), 'layer')}, {part} of the "
+    text += f"time, in {len(drawn)} spots{f'; {hidden:,} smaller ones are not drawn' if hidden else ''}. Area: share "
     text += "of the time; hollow: by SRAM bytes, without DRAM traffic; at the left edge: only moves."
     return RooflineChart("Every layer on the roofline", text, line, coloured(amounts))
 

@@ -182,7 +182,8 @@ def layers_table(report: Report) -> Element:
     kinds = charts.layer_kinds(report.layers)
     rows = [_kind(k, report) for k in kinds[:MOST_KINDS]]
     part = share(min(sum(k.seconds for k in kinds[:MOST_KINDS]) / (report.track_seconds or 1.0), 1.0))
-    caption = f"{len(rows)} of {len(kinds):,} kinds of {len(report.layers):,} layers, {part} of the time"
+    layers = units.many(len(report.layers), "layer")
+    caption = f"{len(rows)} of {len(kinds):,} kinds of {layers}, {part} of the time"
     return section("Layers", table(LAYERS, rows, caption=caption))
 
 

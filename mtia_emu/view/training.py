@@ -140,7 +140,7 @@ def _whole(page: Page, t: Training, run: WholeRun) -> RenderableType:
     if run.steps:
         learnt = units.count(float(run.steps * t.items), t.counted.removesuffix("s"))
         time = units.duration(run.seconds) if math.isfinite(run.seconds) else "without end"
-        rows.append(("time", time, f"{run.steps:,} steps, {learnt}"))
+        rows.append(("time", time, f"{units.many(run.steps, 'step')}, {learnt}"))
     if stops is not None:
         many = (
             f"{units.count(round(run.failures, 1))} in all, "
@@ -174,7 +174,9 @@ def _losses(page: Page, t: Training) -> RenderableType:
     ]
     body: list[RenderableType] = [page.table(heads, rows)]
     if losses.skipped:
-        body.append(page.text(f"{len(losses.skipped)} steps skipped: their gradients were not finite"))
+        body.append(
+            page.text(f"{units.many(len(losses.skipped), 'step')} skipped: gradients were not finite")
+        )
     if losses.expected:
         verdict = "passed" if losses.passed else "FAILED"
         body.append(
@@ -184,7 +186,7 @@ def _losses(page: Page, t: Training) -> RenderableType:
                 "green" if losses.passed else "bold red",
             )
         )
-    return page.section("Losses", *body, note=f"{count} steps executed")
+    return page.section("Losses", *body, note=f"{units.many(count, 'step')} executed")
 
 
 def training_json(t: Training) -> dict[str, Any]:

@@ -77,6 +77,11 @@ def count(value: float, unit: str = "") -> str:
     return si(value, unit, below=0)
 
 
+def many(number: int, what: str) -> str:
+    """Return so many things, by the word for one of them: "1 step", "2,048 steps"."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def ratio(value: float) -> str:
     """Return a factor: "0.120x", "2.30x", "1,500x"."""
     return si(value, "", below=0, above=0) + "x"

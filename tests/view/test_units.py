@@ -104,3 +104,10 @@ def test_percents_of_what_is_no_whole() -> None:
     assert units.percents([math.inf, 1.0]) == ["-", "-"]
     assert units.percents([-1.0, 2.0]) == ["-", "-"]
     assert units.percents([1, 1, 1]) == ["33.4%", "33.3%", "33.3%"]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 steps"), (1, "1 step"), (2, "2 steps"), (2048, "2,048 steps")]
+)
+def test_one_thing_is_not_many(number: int, text: str) -> None:
+    assert units.many(number, "step") == text

@@ -78,8 +78,8 @@ class RooflineChart:
         look = f"spot {series(number)}{' hollow' if point.memory == 'sram' else ''}"
         radius = 3.0 + 11.0 * math.sqrt(point.share)
         text = (
-            f"{point.layers} layers bound by {point.bound_by}, {share(point.share)} of the time: "
-            f"{plain(point.rate)} op/s at {plain(point.intensity)} op/B of {point.memory.upper()}"
+            f"{units.many(point.layers, 'layer')} bound by {point.bound_by}, {share(point.share)} of the "
+            f"time: {plain(point.rate)} op/s at {plain(point.intensity)} op/B of {point.memory.upper()}"
         )
         return pointed(
             el("circle", cx=on.x(point.intensity), cy=on.y(point.rate), r=radius, class_=look), text
