@@ -64,7 +64,8 @@ def _what(served: ServedLoad) -> str:
     cache = service.cache_blocks * rules.block_tokens
     return (
         f"{units.many(len(load), 'request')} of {load.name} on {engines}; up to "
-        f"{rules.max_sequences} sequences and {rules.token_budget:,} tokens a step, a cache of {cache:,} tokens."
+        f"{rules.max_sequences} sequences and {rules.token_budget:,} tokens a step, "
+        f"a cache of {cache:,} tokens."
     )
 
 

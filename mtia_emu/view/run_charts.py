@@ -153,8 +153,10 @@ def roofline(report: Report, roofs: Roofs) -> RooflineChart:
     hidden = len(line.points) - len(drawn)
     part = share(min(add_up(p.share for p in drawn), 1.0))
     text = f"{sum(p.layers for p in drawn):,} of {units.many(len(report.layers), 'layer')}, {part} of the "
-    text += f"time, in {len(drawn)} spots{f'; {hidden:,} smaller ones are not drawn' if hidden else ''}. Area: share "
-    text += "of the time; hollow: by SRAM bytes, without DRAM traffic; at the left edge: only moves."
+    text += (
+        f"time, in {len(drawn)} spots{f'; {hidden:,} smaller ones are not drawn' if hidden else ''}. Area: "
+    )
+    text += "share of the time; hollow: by SRAM bytes, without DRAM traffic; at the left edge: only moves."
     return RooflineChart("Every layer on the roofline", text, line, coloured(amounts))
 
 
