@@ -72,7 +72,7 @@ def stages(split: Split, count: int, weighs: Mapping[str, float] | None = None) 
     if count == 1:
         return (PipelineStage(in_order(split.nodes), {}),)
     weighs = weighs or weights(split)
-    common = _common(split)
+    common = common_nodes(split)
     heavy = sum(w > 0 and name not in common for name, w in weighs.items())
     if heavy < count:
         raise UserError(
@@ -80,7 +80,7 @@ def stages(split: Split, count: int, weighs: Mapping[str, float] | None = None) 
             "stages (right: fewer stages)"
         )
     numbers = _numbers(split, weighs, common, count)
-    return tuple(_stage(split, numbers, common, s) for s in range(count))
+    return tuple(stage_of(split, numbers, common, s) for s in range(count))
 
 
 def weights(split: Split) -> dict[str, float]:
@@ -95,7 +95,7 @@ def _weight(split: Split, node: Node) -> int:
     return sum(split.types[v].bytes for v in node.inputs if v in split.shards and split.shards[v].source)
 
 
-def _common(split: Split) -> set[str]:
+def common_nodes(split: Split) -> set[str]:
     """Return the nodes that depend on no exchange, product or table: each stage computes them for itself."""
     heavy: set[str] = set()
     common = set()
@@ -115,17 +115,35 @@ def _numbers(split: Split, weighs: Mapping[str, float], common: set[str], count:
     """
     nodes = [node for node in split.nodes if node.name not in common]
     before = list(accumulate((weighs[node.name] for node in nodes), initial=0))
-    passing = _passing(split, nodes)
+    passing, torn = _passing(split, nodes), _torn(split, nodes)
     cuts, last = [], 0
     for stage in range(1, count):
         target, near = before[-1] * stage / count, before[-1] / count * NEAR
-        spots = range(last + 1, len(nodes) - (count - stage) + 1)
+        free = range(last + 1, len(nodes) - (count - stage) + 1)
+        spots = [i for i in free if i not in torn]
+        if not spots:
+            raise UserError(
+                f"--parallel pp={count}: between the tables of {split.graph.name} there is no place for "
+                f"stage {stage} to begin (right: fewer stages, or tables=row)"
+            )
         close = [i for i in spots if abs(before[i] - target) <= near] or [
             min(spots, key=lambda i: abs(before[i] - target))
         ]
         last = min(close, key=lambda i: (passing[i], abs(before[i] - target), i))
         cuts.append(last)
     return {node.name: bisect_right(cuts, i) for i, node in enumerate(nodes)}
+
+
+def _torn(split: Split, nodes: Sequence[Node]) -> set[int]:
+    """Return the places at which a cut would part a rank's table from what becomes of its rows."""
+    made, torn = dict[str, int](), set[int]()
+    for i, node in enumerate(nodes):
+        for value in node.inputs:
+            if value in made:
+                torn.update(range(made[value] + 1, i + 1))
+        if node.name in split.holders and node.op != "spread":
+            made[node.output] = i
+    return torn
 
 
 def _passing(split: Split, nodes: Sequence[Node]) -> list[int]:
@@ -139,7 +157,7 @@ def _passing(split: Split, nodes: Sequence[Node]) -> list[int]:
     return list(accumulate(change))
 
 
-def _stage(split: Split, numbers: Mapping[str, int], common: set[str], number: int) -> PipelineStage:
+def stage_of(split: Split, numbers: Mapping[str, int], common: set[str], number: int) -> PipelineStage:
     """Return a stage: its own nodes, the common ones that they need, and what comes from before."""
     outputs = {local for local, _ in split.outputs.values()}
     own = {node.name for node in split.nodes if numbers.get(node.name) == number}

@@ -39,8 +39,17 @@ RECIPE = (
         "--precision",
         default="fp32",
         show_default=True,
-        metavar="fp32|bf16|fp16",
-        help="Of forward and backward; below fp32 the optimizer keeps weights in fp32 beside it.",
+        metavar="fp32|bf16|fp16|fp8",
+        help="Of forward and backward; below fp32 the optimizer keeps weights in fp32 beside it. With fp8 "
+        "products of layers are in 8 bits, e4m3 forward and e5m2 of gradients, the rest in bf16.",
+    ),
+    click.option(
+        "--rounding",
+        default="nearest",
+        show_default=True,
+        metavar="nearest|stochastic",
+        help="Of weights in bf16: to the nearest, with weights in fp32 beside them, or at random and right "
+        "in the mean, without.",
     ),
     click.option(
         "--clip", type=float, default=0.0, metavar="NORM", help="Most that the norm of all gradients may be."
@@ -88,8 +97,12 @@ SPREAD = (
     ),
     click.option(
         "--zero",
-        is_flag=True,
-        help="Share out what the optimizer keeps, moments and masters, over dp (ZeRO stage 1).",
+        type=click.IntRange(0, 3),
+        default=0,
+        show_default=True,
+        metavar="STAGE",
+        help="Share out over dp, as stages of ZeRO do: 1 what the optimizer keeps (moments, masters), 2 "
+        "gradients too, 3 weights too, which are gathered before each use (FSDP).",
     ),
 )
 GOAL = (
@@ -164,7 +177,7 @@ def train(model: str, **flags: Any) -> None:
       mtia-emu train zoo:llama-3-8b --dim seq=2048 --chip mtia-300 --precision bf16 \\
           --loss cross-entropy --optimizer adamw
       mtia-emu train zoo:llama-tiny --dim batch=4 --loss cross-entropy --optimizer adamw \\
-          --system mtia-2i-server --parallel dp=2,tp=2 --zero --steps 3 --check
+          --system mtia-2i-server --parallel dp=2,tp=2 --zero 3 --steps 3 --check
       mtia-emu train zoo:llama-3-8b --dim seq=2048 --chip mtia-300 --precision bf16 \\
           --loss cross-entropy --optimizer adamw --until 15e12 --failures chips=1024
       mtia-emu train model.onnx --loss mse --emit step.ir
@@ -199,7 +212,7 @@ def train(model: str, **flags: Any) -> None:
 def _recipe(flags: dict[str, Any]) -> dict[str, Any]:
     names = (
         *("loss", "output", "optimizer", "precision", "clip", "keep", "accumulate", "embeddings"),
-        *("train", "freeze"),
+        *("train", "freeze", "rounding"),
     )
     return {name: flags[name] for name in names} | {"dims": o.parse_dims(flags["dims"])}
 
