@@ -28,6 +28,7 @@ THROUGH = {
     "compiler/lower/test_emit.py": "compiler/lower/launches",
     "compiler/passes/test_dense_experts.py": "compiler/passes/expert_masks compiler/passes/expert_rows",
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
+    "compiler/test_ops.py": "types/elements types/works",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",
     "engine/test_bounds.py": "results/bounds results/roofs",

@@ -7,6 +7,7 @@ from .convolutions import MarkTransposed
 from .projections import MarkProjections
 from .quantised import MarkQuantised
 from .scans import MarkScans
+from .updates import MarkUpdates
 
 __all__ = [
     "GPU_PASSES",
@@ -17,6 +18,7 @@ __all__ = [
     "MarkQuantised",
     "MarkScans",
     "MarkTransposed",
+    "MarkUpdates",
     "MarkedGraph",
     "Marking",
     "NodeGroup",
@@ -26,6 +28,7 @@ __all__ = [
 GPU_PASSES: tuple[Marking, ...] = (
     MarkAttention(),  # first: it takes the softmax, and the work around it, whole
     MarkScans(),  # before the others: it takes the work around a loop
+    MarkUpdates(),
     MarkProjections(),
     MarkTransposed(),
     MarkChains(),  # what is in no other kernel

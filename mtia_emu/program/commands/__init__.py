@@ -18,6 +18,7 @@ from .dma import LoadTile, StageTile, StoreTile
 from .lookups import GatherRows, PoolBags
 from .matrix import MultiplyTiles
 from .network import AddAccumulator
+from .runs import FetchRows, PutRows, SortRuns, SumRuns
 from .scatter import GroupIndices, ScatterRows
 from .simd import ApplyFunction, FindFirst, FoldRows, PickElements
 
@@ -67,6 +68,10 @@ COMMANDS = table(  # of two resources that are equally busy, the one whose comma
         PoolBags(),
         ScatterRows(),
         GroupIndices(),
+        SortRuns(),
+        SumRuns(),
+        FetchRows(),
+        PutRows(),
         RunOnCore(),
         StageTile(),
     )
@@ -125,7 +130,7 @@ def batches(block: Block, chip: Chip, commands: Array | None = None) -> Iterator
     ops = commands["op"].copy()  # side by side, for it is gone through once for each
     for op in np.flatnonzero(np.bincount(ops)).tolist():
         at, kind = np.flatnonzero(ops == op), COMMANDS[Opcode(op)]
-        for part in by_table(at, commands) if kind.looks_up else (at,):
+        for part in by_table(at, commands) if kind.looks_up or kind.apart else (at,):
             yield kind, Batch(part, commands, block, chip, bands)
 
 
