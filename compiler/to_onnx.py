@@ -37,8 +37,9 @@ class Unwritten(Exception):
 
 
 def to_onnx(graph: Graph) -> Any:
-    """Return a graph as a `ModelProto` of operator set 20; raise `Unwritten` for an op that has no spelling.
+    """Return a graph as a `ModelProto` of operator set 20.
 
+    Raises `Unwritten` for an op that has no spelling, and for an attribute that its spelling does not say.
     Weights must be present. Outputs are copied, to the names that `out_name` gives.
     """
     from onnx import helper
@@ -109,14 +110,18 @@ class _Model:
     def write(self, node: Node) -> None:
         """Add what computes a node; its one result goes by the value's own name."""
         if node.op == "topk":
+            _only(node, _TOPK)
             _topk(self, node)
             return
         if len(node.outputs) != 1:
             raise Unwritten(node.op)
         if node.op in SAME:
+            _only(node, "")
             result = self.add(SAME[node.op], *node.inputs)
         elif node.op in _WRITERS:
-            result = _WRITERS[node.op](self, node)
+            writer, read = _WRITERS[node.op]
+            _only(node, read)
+            result = writer(self, node)
         else:
             raise Unwritten(node.op)
         self.nodes[-1].output[self.nodes[-1].output[:].index(result)] = node.output
@@ -129,8 +134,18 @@ class _Model:
             self.nodes.append(helper.make_node("Identity", [name], [out_name(name)]))
 
 
+def _only(node: Node, read: str) -> None:
+    """Raise `Unwritten` for an attribute that nothing of the ONNX node would say."""
+    unread = sorted(set(node.attrs) - set(read.split()))
+    if unread:
+        raise Unwritten(f"{node.op} with {unread[0]}={node.attrs[unread[0]]!r}")
+
+
 def _cast(m: _Model, node: Node) -> str:
-    return m.add("Cast", node.inputs[0], to=CODES[dtype(str(node.attrs["to"])).name])
+    """Write a cast; that it `rounds` is what any cast of ONNX does."""
+    kind = dtype(str(node.attrs["to"]))
+    saturates = {} if node.attrs.get("saturate", True) else {"saturate": 0}
+    return m.add("Cast", node.inputs[0], to=CODES[kind.name], **saturates)
 
 
 def _matmul(m: _Model, node: Node) -> str:
@@ -217,8 +232,8 @@ def _embedding_bag(m: _Model, node: Node) -> str:
     """Write each bag as a slice of the looked-up rows, pooled; an empty one as zeros."""
     table, indices, offsets, *weights = node.inputs
     ends = m.graph.const(offsets)
-    if ends is None or set(node.attrs) != {"mode"}:
-        raise Unwritten("embedding_bag whose offsets are no constant, or of another kind")
+    if ends is None:
+        raise Unwritten("embedding_bag whose offsets are no constant")
     rows = m.add("Gather", table, indices, axis=0)
     if weights:
         rows = m.add("Mul", rows, m.add("Unsqueeze", weights[0], m.ints(1)))
@@ -338,13 +353,19 @@ def _topk(m: _Model, node: Node) -> None:
     )
 
 
-_WRITERS: dict[str, Writer] = {
-    "attention": _attention, "conv": _conv, "first_equal": _first_equal, "layernorm": _layernorm,
-    "rmsnorm": _rmsnorm, "rotary": _rotary,
-    "cast": _cast, "concat": _concat, "cumsum": _cumsum, "embedding_bag": _embedding_bag, "expand": _expand,
-    "gather": _gather, "log_softmax": _softmax, "matmul": _matmul, "pad": _pad, "reshape": _reshape,
-    "rsqrt": _rsqrt, "silu": _silu, "slice": _slice, "softmax": _softmax, "tile": _tile,
-    "gather_elements": _gather_elements, "scatter_elements": _scatter_elements, "scatter_rows": _scatter_rows,
-    "reduce_sum": _reduce, "reduce_mean": _reduce, "reduce_max": _reduce, "reduce_min": _reduce,
-    "transpose": _transpose,
+_WRITERS: dict[str, tuple[Writer, str]] = {  # what writes an op, and the attributes that it reads
+    "attention": (_attention, "tape mask diagonal guarded"),
+    "conv": (_conv, "strides dilations pads group tape to fill"),
+    "first_equal": (_first_equal, "rows"), "layernorm": (_layernorm, "epsilon"),
+    "rmsnorm": (_rmsnorm, "epsilon"), "rotary": (_rotary, ""),
+    "cast": (_cast, "to rounds saturate"), "concat": (_concat, "axis"),
+    "cumsum": (_cumsum, "axis exclusive reverse"), "embedding_bag": (_embedding_bag, "mode"),
+    "expand": (_expand, "shape"), "gather": (_gather, "axis"), "log_softmax": (_softmax, "axis"),
+    "matmul": (_matmul, "activation"), "pad": (_pad, "pads value"), "reshape": (_reshape, "shape"),
+    "rsqrt": (_rsqrt, ""), "silu": (_silu, ""), "slice": (_slice, "starts ends steps"),
+    "softmax": (_softmax, "axis"), "tile": (_tile, "repeats"),
+    "gather_elements": (_gather_elements, "axis"), "scatter_elements": (_scatter_elements, "axis reduction"),
+    "scatter_rows": (_scatter_rows, "reduction"), "transpose": (_transpose, "perm"),
+    **{f"reduce_{kind}": (_reduce, "axes keepdims") for kind in ("sum", "mean", "max", "min")},
 }  # fmt: skip
+_TOPK = "axis k largest nan_least"

@@ -7,7 +7,7 @@ may return one of a shape that the operand was broadcast to: `pull_back` undoes 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from mtia_emu.errors import UserError
@@ -172,23 +172,84 @@ def _unlisted(name: str) -> None:
 
 
 class Sums:
-    """The gradients of values, each the sum of what its readers give back, in their order."""
+    """The gradients of values, each the sum of what its readers give back, in their order.
+
+    Gradients of parts that lie side by side are joined, not padded with zeros and added.
+    """
 
     def __init__(self, builder: NodeBuilder) -> None:
         self.builder = builder
+        self._parts: dict[str, list[_Part]] = {}
         self._sums: dict[str, str] = {}
 
     def of(self, value: str) -> str:
-        """Return the gradient of a value, "" without one."""
-        return self._sums.get(value, "")
+        """Return the gradient of a value, all of whose readers have given theirs; "" without one."""
+        if value not in self._sums:
+            parts = self._parts.get(value, [])
+            if not parts:
+                return ""
+            outer, self.builder.origin = self.builder.origin, parts[-1].origin
+            self._sums[value] = self._sum(parts)
+            self.builder.origin = outer
+        return self._sums[value]
 
     def put(self, value: str, gradient: str, hint: str) -> None:
         """Add a gradient, which may have the shape that the value was broadcast to."""
         whole = undone(self.builder, gradient, self.builder.type_of(value), f"{hint}.grad")
-        before = self._sums.get(value)
-        self._sums[value] = (
-            whole if before is None else self.builder.add("add", before, whole, hint=f"{hint}.grad")
-        )
+        self._parts.setdefault(value, []).append(_Part(whole, f"{hint}.grad", self.builder.origin))
+
+    def _sum(self, parts: Sequence[_Part]) -> str:
+        total, *rest = _side_by_side(self.builder, parts)
+        whole = total.gradient
+        for part in rest:
+            whole = self.builder.add("add", whole, part.gradient, hint=part.hint)
+        return whole
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one reader gives back, and of which node the nodes come that add it."""
+
+    gradient: str
+    hint: str
+    origin: str
+
+
+def _side_by_side(builder: NodeBuilder, parts: Sequence[_Part]) -> list[_Part]:
+    """Return parts of which those that are padded with zeros to fill an axis together are one.
+
+    They must all be cut along the same axis, lie one behind another from its start to its end, and overlap
+    nowhere.
+    """
+    padded: dict[int, dict[int, tuple[int, str, _Part]]] = {}
+    for part in parts:
+        node = builder.producer(part.gradient, "pad")
+        at = None if node is None else _along(node, builder.type_of(node.inputs[0]).shape)
+        if node is not None and at is not None:
+            axis, start, end = at
+            padded.setdefault(axis, {}).setdefault(start, (end, node.inputs[0], part))
+    for axis, cut in padded.items():
+        chosen, place = list[tuple[str, _Part]](), 0
+        while place in cut:
+            place, value, part = cut[place]
+            chosen.append((value, part))
+        if len(chosen) > 1 and place == builder.type_of(parts[0].gradient).shape[axis]:
+            first = chosen[0][1]
+            whole = builder.add("concat", *(value for value, _ in chosen), hint=first.hint, axis=axis)
+            inside = [part for _, part in chosen]
+            rest = [part for part in parts if not any(part is other for other in inside)]
+            return [replace(first, gradient=whole), *rest]
+    return list(parts)
+
+
+def _along(node: Node, shape: Sequence[int]) -> tuple[int, int, int] | None:
+    """Return the one axis along which a node pads with zeros, and where on it its operand comes to lie."""
+    pads, rank = integers(node.attrs, "pads"), len(shape)
+    axes = [i for i in range(rank) if pads[i] or pads[rank + i]]
+    if len(axes) != 1 or min(pads) < 0 or node.attrs.get("value", 0) or not shape[axes[0]]:
+        return None
+    (axis,) = axes
+    return axis, pads[axis], pads[axis] + shape[axis]
 
 
 def undone(builder: NodeBuilder, gradient: str, kind: TensorType, hint: str) -> str:

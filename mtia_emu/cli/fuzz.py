@@ -13,6 +13,13 @@ from . import options as o
 from .output import EXIT_CHECK_FAILED, progress, say
 
 STATE = "fuzz.json"
+STAGES = {  # what a graph goes through, by the word that each stage's name begins with
+    "reference": "the references of its ops",
+    "import": "written as ONNX and imported",
+    "pipeline": "all passes, in each number format",
+    "split": "split over a random mesh, its inputs in random layouts",
+    "program": "compiled for a random chip, and executed",
+}
 SELDOM = 0.05  # of the graphs: a pass that does something on fewer has hardly been tried
 
 
@@ -35,6 +42,12 @@ SELDOM = 0.05  # of the graphs: a pass that does something on fewer has hardly b
     help="Passes to try, as for `opt`.  [default: import, every format's pipeline, programs]",
 )
 @click.option(
+    "--only",
+    type=click.Choice(list(STAGES)),
+    default=None,
+    help="Try one thing alone: " + "; ".join(f"{name}: {text}" for name, text in STAGES.items()) + ".",
+)
+@click.option(
     "--workers", type=click.IntRange(1, 256), metavar="INT", help="Processes.  [default: one a core]"
 )
 @click.option(
@@ -44,7 +57,9 @@ SELDOM = 0.05  # of the graphs: a pass that does something on fewer has hardly b
     callback=o.target,
     help="Keep what was tried, to go on there, and a small model of each mismatch.",
 )
-def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, output: str | None) -> None:
+def fuzz(
+    count: int, seed: int, spelling: str | None, only: str | None, workers: int | None, output: str | None
+) -> None:
     """Try random graphs: what is made of each must compute what onnxruntime says that it computes.
 
     Graphs are made of what exporters write and what looks like it but is not, and of motifs that the packages
@@ -56,17 +71,23 @@ def fuzz(count: int, seed: int, spelling: str | None, workers: int | None, outpu
     Examples:
       mtia-emu fuzz --count 2000
       mtia-emu fuzz --count 500 --passes legalise,fold,mine
+      mtia-emu fuzz --count 500 --only split
       mtia-emu fuzz --count 100000 --seed 7 -o fuzzed
     """
     from ..files.writing import write_atomic
     from ..testing.campaign import Campaign, run
 
     if spelling is not None:
+        if only is not None:
+            raise UserError("--only is of what a graph goes through without --passes (right: one of the two)")
         from ..testing.campaign import motifs_of
 
         motifs_of(spelling)
     folder = None if output is None else _folder(output)
-    campaign = Campaign(seed, spelling) if folder is None else Campaign.read(folder / STATE, seed, spelling)
+    one = only or ""
+    campaign = Campaign(seed, spelling, only=one)
+    if folder is not None:
+        campaign = Campaign.read(folder / STATE, seed, spelling, one)
     if folder is not None and (folder / STATE).exists() and not campaign.chunks:
         say(f"{folder / STATE} is of other passes or another mtia-emu: begun anew", err=True)
 

@@ -88,7 +88,7 @@ COMMAND = np.dtype(
 
 def select(commands: Array, at: Array) -> Array:
     """Return commands at[n], by number: moved as words, several times as fast as field by field."""
-    return _words(commands)[at].view(COMMAND).reshape(-1)
+    return np.take(_words(commands), at, axis=0).view(COMMAND).reshape(-1)
 
 
 def join(parts: Sequence[Array]) -> Array:

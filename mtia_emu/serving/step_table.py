@@ -145,8 +145,8 @@ class GroupedSteps:
     A step takes `linear` of its tokens, `head` of its sequences, `prefill` of each prompt's (chunk, past).
     For n decoding sequences it takes the mean of `decode` (n, context) over their contexts, since that is a
     surface of n sequences of one context. Where `mixed` is given, attention of prompts and decodes together
-    takes that times the sum of both: a kernel that serves both at once has a speed of its own. Below the
-    least anchor the least anchor holds; beyond the last one a step is refused.
+    takes that times the sum of both: a kernel for both has a speed of its own, and ends with its longest
+    sequence. Below the least anchor the least anchor holds; beyond the last one a step is refused.
     """
 
     facts: TableFacts
@@ -222,7 +222,19 @@ class GroupedSteps:
         tokens = int(chunks.sum())
         past, context = float(chunks @ pasts) / tokens, float(contexts.mean())
         ratio = self.mixed.at((tokens, past, len(contexts), context))
-        return np.asarray(cost * ratio)
+        prompt = int((chunks + pasts).max())
+        longest, usual = (max(prompt, keys) for keys in (int(contexts.max()), context))
+        return np.asarray(cost * ratio + self._alone(longest) - self._alone(usual))
+
+    def _alone(self, keys: float) -> Floats:
+        """Return what attention to so many keys takes by itself, of the fewest rows that are known.
+
+        A kernel for prompts and decodes does not split the keys of a sequence, and takes one head after
+        another: the longest sequence of the last head ends it. Anchors have sequences of one length, so what
+        a longer one takes beyond them comes on top.
+        """
+        rows = self.prefill.x[:1]
+        return np.asarray(self.prefill.each(rows, np.maximum(keys - rows, 0))[0])
 
     def decodes(self, contexts: Ints, steps: int, /) -> StepCosts:
         """Return the costs of so many steps in which the same sequences decode."""

@@ -31,7 +31,8 @@ class Campaign:
     """Which graphs of a seed have been tried, by chunk, and what was wrong; as it is kept in a file.
 
     `fired` counts the graphs on which each pass did something, where passes are tried; `code` tells the
-    passes, motifs and compiler that were tried from others, as `brought.digest` does.
+    passes, motifs and compiler that were tried from others, as `brought.digest` does; `only` is the first
+    word of the stages that are tried alone, "" for all.
     """
 
     seed: int
@@ -40,6 +41,7 @@ class Campaign:
     mismatches: list[Mismatch] = field(default_factory=list)
     fired: dict[str, int] = field(default_factory=dict)
     code: str = ""
+    only: str = ""
 
     @property
     def tried(self) -> int:
@@ -51,6 +53,7 @@ class Campaign:
         saved = {
             "seed": self.seed,
             "passes": self.passes,
+            "only": self.only,
             "done": sorted(self.chunks),
             "found": [asdict(mismatch) for mismatch in self.mismatches],
             "fired": self.fired,
@@ -60,18 +63,19 @@ class Campaign:
         return json.dumps(saved) + "\n"
 
     @staticmethod
-    def read(path: Path, seed: int, passes: str | None) -> Campaign:
+    def read(path: Path, seed: int, passes: str | None, only: str = "") -> Campaign:
         """Return the campaign in a file, or a new one where there is none or it tried other code.
 
         Raises `UserError` for another's, or what is none.
         """
         code = digest(() if passes is None else parse_passes(passes))
         if not path.exists():
-            return Campaign(seed, passes, code=code)
+            return Campaign(seed, passes, code=code, only=only)
         try:
             kept = json.loads(path.read_text(encoding="utf-8"))
             mismatches = [Mismatch(int(f["number"]), str(f["stage"]), str(f["what"])) for f in kept["found"]]
-            same = (kept["seed"], kept["passes"], kept["chunk"]) == (seed, passes, CHUNK)
+            before = kept.get("only", "")
+            same = (kept["seed"], kept["passes"], before, kept["chunk"]) == (seed, passes, only, CHUNK)
             tried = [int(number) for number in kept["done"]]
             fired = {str(name): int(count) for name, count in kept["fired"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -80,12 +84,12 @@ class Campaign:
             ) from None
         if not same:
             raise UserError(
-                f"{path} is of seed {kept['seed']} and passes {kept['passes']!r}, not of {seed} and "
-                f"{passes!r} (right: another folder, or the same seed and passes)"
+                f"{path} is of seed {kept['seed']}, passes {kept['passes']!r} and {before or 'all'} stages, "
+                f"not of {seed}, {passes!r} and {only or 'all'} (right: another folder, or the same of each)"
             )
         if kept.get("code") != code:  # what was tried has changed since
-            return Campaign(seed, passes, code=code)
-        return Campaign(seed, passes, tried, mismatches, fired, code)
+            return Campaign(seed, passes, code=code, only=only)
+        return Campaign(seed, passes, tried, mismatches, fired, code, only)
 
 
 def run(
@@ -117,7 +121,7 @@ def _tried(
 ) -> Iterator[tuple[int, list[Mismatch], Counter[str]]]:
     """Yield each chunk as it is done."""
     if workers == 1:
-        yield from ((chunk, *_try(campaign.seed, chunk, campaign.passes)) for chunk in chunks)
+        yield from ((chunk, *_try(campaign.seed, chunk, campaign.passes, campaign.only)) for chunk in chunks)
         return
     with processes.pool(workers) as pool:
         yield from _spread(pool, campaign, iter(chunks), AHEAD * workers)
@@ -128,10 +132,14 @@ def _spread(
 ) -> Iterator[tuple[int, list[Mismatch], Counter[str]]]:
     """Yield each chunk as one of several processes has done it."""
     pending: dict[Future[tuple[list[Mismatch], Counter[str]]], int] = {}
+
+    def given(chunk: int) -> tuple[int, int, str | None, str]:
+        return campaign.seed, chunk, campaign.passes, campaign.only
+
     try:
         while True:
             while len(pending) < most and (chunk := next(left, None)) is not None:
-                pending[pool.submit(_try, campaign.seed, chunk, campaign.passes)] = chunk
+                pending[pool.submit(_try, *given(chunk))] = chunk
             if not pending:
                 return
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
@@ -144,9 +152,9 @@ def _spread(
         ) from None
 
 
-def _try(seed: int, chunk: int, passes: str | None) -> tuple[list[Mismatch], Counter[str]]:
+def _try(seed: int, chunk: int, passes: str | None, only: str) -> tuple[list[Mismatch], Counter[str]]:
     numbers, fired = range(chunk * CHUNK, (chunk + 1) * CHUNK), Counter[str]()
-    tried = first_wrong(seed, numbers, passes, motifs_of(passes), fired)
+    tried = first_wrong(seed, numbers, passes, motifs_of(passes), fired, only)
     return [mismatch for mismatch in tried if mismatch is not None], fired
 
 
@@ -158,9 +166,11 @@ def motifs_of(passes: str | None) -> tuple[str, ...]:
 def smallest(mismatch: Mismatch, seed: int, passes: str | None) -> tuple[Graph, str]:
     """Return the smallest part of a graph that is wrong in the same stage, and the pass to blame, or ""."""
 
+    only = "" if passes is not None else mismatch.stage.partition(" ")[0]
+
     def fails(graph: Graph) -> bool:
         try:
-            other: Any = mismatch_of(graph, seed, mismatch.number, passes)
+            other: Any = mismatch_of(graph, seed, mismatch.number, passes, only=only)
         except Exception:  # a part that the oracle refuses
             return False
         return other is not None and other.stage == mismatch.stage

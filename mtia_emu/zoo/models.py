@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from .bags import BagTables
 from .deepseek import DeepSeek
 from .dlrm import Dlrm
+from .gpt import Gpt
 from .llama import Llama
 from .mixture import Mixture
 from .resnet import ResNet
@@ -85,6 +86,18 @@ MODELS: dict[str, ZooModel] = {
         rope_scaling=RopeScaling(
             factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=8192
         ),
+    ),
+    "gpt-tiny": Gpt(
+        source="chosen here: small enough to execute in a test",
+        layers=2, hidden=128, heads=4, kv_heads=4, head_dim=32, ffn=512, vocab=512, context=128, seq=16,
+    ),
+    "gpt2-124m": Gpt(
+        source="openai-community/gpt2 config.json",
+        layers=12, hidden=768, heads=12, kv_heads=12, head_dim=64, ffn=3072, vocab=50257, context=1024,
+    ),
+    "mpt-7b": Gpt(
+        source="mosaicml/llm-foundry scripts/train/yamls/pretrain/mpt-7b.yaml, learned positions",
+        layers=32, hidden=4096, heads=32, kv_heads=32, head_dim=128, ffn=16384, vocab=50368, context=2048,
     ),
     "mixture-tiny": Mixture(
         source="chosen here: small enough to execute in a test",

@@ -445,7 +445,7 @@ CASES: dict[tuple[str, str], Case] = {
         TRAIN.replace("--chip tiny --dim batch=1", "--dim batch=2 --system tiny-board --parallel dp=2")
         + " --optimizer adam",
         "",
-        "--zero",
+        "--zero 1",
         printed,
     ),
     ("train", "--check"): Case(f"{TRAIN} --steps 1", "", "--check", printed),
@@ -495,7 +495,8 @@ CALLS: dict[tuple[str, str], tuple[str, str, str, str]] = {
     **{
         ("fuzz", flag): ("testing.campaign.run", "fuzz", "", f"{flag} {value}")
         for flag, value in {
-            "--count": 9, "--seed": 3, "--passes": "fold", "--workers": 1, "--output": "{o}/fuzzed"
+            "--count": 9, "--seed": 3, "--passes": "fold", "--only": "split",
+            "--workers": 1, "--output": "{o}/fuzzed"
         }.items()
     },
     **{

@@ -141,6 +141,15 @@ def test_moves_and_sums(tmp_path: Path) -> None:
     np.testing.assert_allclose(called("DivGrad", [x, x, x + 3], tmp_path, 2)[0], x / (x + 3), rtol=1e-5)
 
 
+@pytest.mark.parametrize("anew", [None, False, True])
+def test_the_accumulator_adds_or_begins_anew(anew: bool | None, tmp_path: Path) -> None:
+    total, gradient = f32(2, 3), f32(2, 3)
+    flags = [] if anew is None else [np.array([anew])]
+    done, found = called("InPlaceAccumulatorV2", [total, gradient, *flags], tmp_path, 2)
+    assert done.tolist() == [True]
+    np.testing.assert_allclose(found, gradient if anew else total + gradient, rtol=1e-6)
+
+
 def test_convolutions(tmp_path: Path) -> None:
     x, w, g = f32(1, 2, 4, 4), f32(3, 2, 3, 3), f32(1, 3, 4, 4)
     found = called("ConvGrad", [g, x, w], tmp_path, 3, pads=[1, 1, 1, 1], strides=[1, 1], kernel_shape=[3, 3])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mtia_emu.compiler.graph import Graph, Node, freeze_attrs
+from mtia_emu.compiler.ops.base import op_named
 from mtia_emu.compiler.reference import evaluate
 from mtia_emu.compiler.text import parse
-from mtia_emu.compiler.to_onnx import Unwritten, out_name, to_onnx
+from mtia_emu.compiler.to_onnx import _TOPK, _WRITERS, SAME, Unwritten, _Model, out_name, to_onnx
 
 from mtia_emu.oracle import onnxruntime_outputs
+from mtia_emu.types import FP32, TensorType
 
 HEADS = "in %q : fp32[2,4,3,8]\n in %k : fp32[2,2,5,8]\n in %v : fp32[2,2,5,6]"
 OPS = {
@@ -86,8 +89,38 @@ def test_an_op_in_several_nodes(name: str) -> None:
             '{tape="1 -> t0 | t0 = gelu_tanh(x0) : fp32"}',
             "a tape with gelu_tanh in fp32",
         ),
+        (
+            "in %x : fp32[4]",
+            '%y : fp8_e8m0[4] = cast(%x) {to="fp8_e8m0", round_mode="down"}',
+            "cast with round_mode='down'",
+        ),
     ],
 )  # fmt: skip
 def test_what_onnx_has_no_words_for_is_said(inputs: str, node: str, why: str) -> None:
     with pytest.raises(Unwritten, match=why):
         to_onnx(parse(f"graph g {{\n {inputs}\n {node}\n out %y\n}}\n"))
+
+
+@pytest.mark.parametrize("name", sorted({*SAME, *_WRITERS, "topk"}))
+def test_an_attribute_that_its_writer_does_not_read_is_said(name: str) -> None:
+    """Be it one that the op has today, or one that it is given tomorrow."""
+    op = op_named(name)
+    read = set((_TOPK if name == "topk" else _WRITERS.get(name, (None, ""))[1]).split())
+    assert set(op.attrs) <= read <= {*op.attrs, *op.optional}
+    unread = {*op.optional, "seeded"} - read
+    for attr in sorted(unread):
+        kind = TensorType(FP32, (4,))
+        made = Node("y", name, ("x",), ("y",), (kind,), freeze_attrs({attr: 1}))
+        with pytest.raises(Unwritten, match=f"{name} with {attr}=1"):
+            _Model(Graph("g", [made], {"x": kind}, ["y"], {})).write(made)
+
+
+def test_a_cast_that_does_not_saturate_is_written_so() -> None:
+    graph = parse(
+        'graph g {\n in %x : fp32[3]\n %y : fp8_e5m2[3] = cast(%x) {to="fp8_e5m2", saturate=false}\n'
+        ' %z : fp32[3] = cast(%y) {to="fp32"}\n out %z\n}\n'
+    )
+    given = {"x": np.array([1e6, -1e6, 1.5], np.float32)}
+    found, right = onnxruntime_outputs(to_onnx(graph), given), evaluate(graph, given)["z"]
+    assert np.isinf(right[:2]).all()
+    np.testing.assert_array_equal(found[out_name("z")], right)

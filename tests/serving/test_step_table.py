@@ -40,10 +40,21 @@ def test_attention_goes_by_each_context_not_by_their_mean() -> None:
 
 def test_a_kernel_for_both_has_a_speed_of_its_own() -> None:
     half = toy_table(constant_ratio(0.5))
-    alone, mixed = ServingStep(((16, 64),)), ServingStep(((16, 64),), (5, 100))
+    alone, mixed = ServingStep(((16, 64),)), ServingStep(((16, 64),), (5, 80))
     assert half.step(alone) == TABLE.step(alone)
-    attention = 16 * 65 + 105
+    attention = 16 * 65 + 85
     assert half.step(mixed).seconds == pytest.approx(TABLE.step(mixed).seconds - attention / 2)
+
+
+def test_a_kernel_for_both_ends_with_its_longest_sequence() -> None:
+    both = toy_table(constant_ratio(1.0))
+    mixed = ServingStep(((8, 2), (16, 64)), (5, 200, 95))  # 100 on the mean, 80 of the longer prompt
+    rows = both.prefill.x[0]
+    longer, usual = (float(both.prefill.each([rows], [keys - rows])[0, 0]) for keys in (200, 100))
+    assert longer - usual == pytest.approx(100 * rows)
+    assert both.step(mixed).seconds == pytest.approx(TABLE.step(mixed).seconds + longer - usual)
+    even = ServingStep(mixed.prefills, (60, 80, 70))  # none is longer than the prompt
+    assert both.step(even).seconds == pytest.approx(TABLE.step(even).seconds)
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=32), st.integers(1, 100))

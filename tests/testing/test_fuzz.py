@@ -15,12 +15,14 @@ from mtia_emu.compiler import text
 from mtia_emu.compiler.build import NodeBuilder
 from mtia_emu.compiler.graph import Graph, Match, Node, Rewrite
 from mtia_emu.compiler.graph_file import read_graph
+from mtia_emu.compiler.inputs.samples import KINDS
 from mtia_emu.compiler.passes.base import Rules, become, building
 from mtia_emu.compiler.pipeline import passes
 from mtia_emu.compiler.to_onnx import SAME, Unwritten, to_onnx
 from mtia_emu.kernels.matmul.packed import _PackedEmitter
 
 from mtia_emu import UserError, testing
+from mtia_emu.cli.fuzz import STAGES
 from mtia_emu.machine.units.simd import FUNCTIONS
 from mtia_emu.testing import fuzz
 from mtia_emu.testing.campaign import CHUNK, Campaign, run, smallest
@@ -126,6 +128,44 @@ def test_a_mean_of_nothing_is_not_compared() -> None:
     assert fuzz.mismatch_of(graph, SEED, 0) is None
 
 
+def test_sums_of_integers_past_their_range_are_ours_to_say() -> None:
+    total = "%y : int32[3] = reduce_sum(%x) {axes=[0], keepdims=false}"
+    graph = text.parse("graph g {\n  in %x : int32[8,3]\n  " + total + "\n  out %y\n}\n")
+    large = 2 + KINDS.index("large")  # a number whose second sample is of that kind
+    for number in range(large, large + 20 * (len(KINDS) - 1), len(KINDS) - 1):
+        assert fuzz.mismatch_of(graph, SEED, number, only="reference") is None
+
+
+@pytest.mark.parametrize("only", STAGES)
+def test_one_stage_is_tried_alone(only: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each word is one that stages begin with, and no other stage is made."""
+    made = list[str]()
+    right = fuzz._stages
+
+    def watched(*given: Any) -> Any:
+        for name, make in right(*given):
+            yield name, lambda name=name, make=make: (made.append(name), make())[1]
+
+    monkeypatch.setattr(fuzz, "_stages", watched)
+    assert fuzz.mismatch_of(fuzz.numbered_graph(SEED, 0), SEED, 0, only=only) is None
+    assert {name.partition(" ")[0] for name in made} == {only}
+
+
+def test_a_stage_alone_does_not_go_with_passes(refused: Refused) -> None:
+    assert "--only is of what a graph goes through without --passes" in refused(
+        "fuzz", "--only", "split", "--passes", "fold"
+    )
+
+
+@pytest.mark.parametrize(
+    "share", [*range(QUICK), *(pytest.param(i, marks=pytest.mark.deep) for i in range(QUICK, SHARES))]
+)
+def test_random_graphs_split_at_random_compute_what_onnxruntime_says(share: int) -> None:
+    numbers = range(share * GRAPHS // SHARES, (share + 1) * GRAPHS // SHARES)
+    tried = fuzz.first_wrong(SEED + 1, numbers, only="split")
+    assert [found for found in tried if found is not None] == []
+
+
 @pytest.mark.parametrize(
     ("name", "op"),
     list(zip(testing.JOINT, ("concat", "embedding_bags", "append", "expert_matmul"), strict=True)),
@@ -203,3 +243,9 @@ def test_the_command_tries_passes_and_keeps_what_is_wrong(
     (file, *_) = sorted((tmp_path / "f").glob("*.ir"))
     assert "sub" in {node.op for node in read_graph(file).nodes}
     assert cli("fuzz", "--count", 50, "--workers", 1, "--passes", "legalise,fold").exit_code == 0
+
+
+@pytest.mark.parametrize("number", [8927, 27300])
+def test_what_leaves_the_range_is_held_to_our_references(number: int) -> None:
+    """Halves, which onnxruntime computes in floats; products of a mask's -3.4e38: found by 50,000 splits."""
+    assert fuzz.mismatch_of(fuzz.numbered_graph(11, number), 11, number, only="split") is None

@@ -4,6 +4,8 @@ from .attention import MarkAttention
 from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
 from .convolutions import MarkTransposed
+from .operands import MarkOperands
+from .optimisers import MarkOptimisers
 from .projections import MarkProjections
 from .quantised import MarkQuantised
 from .scans import MarkScans
@@ -14,6 +16,8 @@ __all__ = [
     "Flow",
     "MarkAttention",
     "MarkChains",
+    "MarkOperands",
+    "MarkOptimisers",
     "MarkProjections",
     "MarkQuantised",
     "MarkScans",
@@ -31,6 +35,8 @@ GPU_PASSES: tuple[Marking, ...] = (
     MarkUpdates(),
     MarkProjections(),
     MarkTransposed(),
+    MarkOperands(),
+    MarkOptimisers(),
     MarkChains(),  # what is in no other kernel
     MarkQuantised(),  # last: the end of any of them
 )

@@ -312,3 +312,42 @@ def test_bags_are_found_by_comparing_by_sums_and_ahead(mode: str, monkeypatch: p
         assert ("cumsum" in {n.op for n in whole.nodes}) == (pairs == 0)
     assert all(np.array_equal(found[0], other) for other in found[1:])
     assert np.abs(found[0]).max() > 0
+
+
+PARTS = """graph g {{
+ in %x : fp32[2,6]
+ %a : fp32[2,2] = slice(%x) {{starts=[0, 0], ends=[2, 2], steps=[1, 1]}}
+ %b : fp32[2,{width}] = slice(%x) {{starts=[0, {start}], ends=[2, {end}], steps=[1, 1]}}
+ %c : fp32[2,2] = mul(%a, %a)
+ %d : fp32[2,{width}] = exp(%b)
+ %s : fp32[] = reduce_sum(%c) {{axes=[0, 1]}}
+ %t : fp32[] = reduce_sum(%d) {{axes=[0, 1]}}
+ %u : fp32[] = reduce_sum(%x) {{axes=[0, 1]}}
+ %v : fp32[] = add(%s, %t)
+ %loss : fp32[] = add(%v, %u)
+ out %loss
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "joined"), [(2, 6, True), (3, 6, False), (1, 6, False), (2, 5, False)]
+)
+def test_gradients_of_parts_that_lie_side_by_side_are_joined(start: int, end: int, joined: bool) -> None:
+    """With a gap or an overlap between them they are padded with zeros; the sum is the same."""
+    graph = differentiate(parse(PARTS.format(start=start, end=end, width=end - start)), "loss", ["x"])
+    ops = [node.op for node in graph.nodes]
+    assert (ops.count("concat"), ops.count("pad")) == ((1, 0) if joined else (0, 2))
+    x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(2, 6)
+    right = np.ones((2, 6), np.float32)
+    right[:, :2] += 2 * x[:, :2]
+    right[:, start:end] += np.exp(x[:, start:end])
+    np.testing.assert_allclose(evaluate(graph, {"x": x})["grad.x"], right, rtol=1e-6)
+
+
+def test_a_part_that_is_taken_twice_counts_twice() -> None:
+    again = "%e : fp32[2,2] = slice(%x) {starts=[0, 0], ends=[2, 2], steps=[1, 1]}"
+    text = PARTS.format(start=2, end=6, width=4).replace("mul(%a, %a)", f"mul(%a, %e)\n {again}")
+    x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(2, 6)
+    found = evaluate(differentiate(parse(text), "loss", ["x"]), {"x": x})["grad.x"]
+    np.testing.assert_allclose(found[:, :2], 1 + 2 * x[:, :2], rtol=1e-6)

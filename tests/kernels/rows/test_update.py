@@ -17,7 +17,7 @@ from mtia_emu.kernels.rows.update import RowTables, tile_rows
 from mtia_emu.engine.timing import timeline
 from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip, load_chip
-from mtia_emu.program.isa import Operand
+from mtia_emu.program.isa import Opcode, Operand
 from mtia_emu.types import FP16, FP32, INT32
 
 Array = np.ndarray[Any, Any]
@@ -146,9 +146,21 @@ def test_tiles_are_of_equal_size(chip: Chip, groups: int, most: int) -> None:
 
 
 def test_adding_takes_time() -> None:
-    """A PE adds up 64 rows of 64 elements: 256 B each pass the lanes 16 B a cycle; the port takes 256 B."""
-    chip = load_chip("tiny", {"grid.rows": 1, "grid.cols": 1, "pe.dma.bytes_per_cycle": 256})
+    """A PE adds up 64 rows of 64 elements: 256 B each pass the lanes a byte a cycle."""
+    chip = load_chip("tiny", {"grid.rows": 1, "grid.cols": 1, "pe.simd.bytes_per_cycle": 1})
     inputs = [packed(INT32, (1, 64), "sram"), packed(FP32, (64, 64), "sram")]
     sums = packed(FP32, (2, 64), "sram", written=True)
     block = KERNELS["partial_sums"].emit(chip, {"rows": 1, "most": 64}, inputs, [sums, *words(64, 2)])
-    assert timeline(block, chip).cycles > 64 * 256 / 16
+    assert timeline(block, chip).cycles > 64 * 256
+
+
+def test_only_tables_whose_old_rows_the_tape_reads_are_fetched() -> None:
+    chip, index = load_chip("tiny"), np.array([[2, 0]], np.int32)
+    inputs = [packed(INT32, (1, 2)), packed(FP32, (2, 2))]
+    tables = [packed(FP32, (3, 2), "sram", written=True) for _ in range(2)]
+    tape = "3 -> t0, t1 | t0 = neg(x0); t1 = add(x2, x0)"
+    block = KERNELS["update"].emit(chip, {"tape": tape, "placed": False}, inputs, [*tables, *words(2, 2)])
+    fetched = block.commands["operand"][block.commands["op"] == Opcode.FETCH]
+    assert set(fetched.tolist()) == {3}
+    first, second, *_ = run(block, chip, [index, np.full((2, 2), 5, np.float32)]).outputs
+    assert first.tolist() == [[-5, -5], [1, 1], [-5, -5]] and second.tolist() == [[6, 6], [1, 1], [6, 6]]
