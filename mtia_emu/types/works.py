@@ -56,9 +56,10 @@ class ImplicitGemmWork(ProductWork):
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertsWork(ProductWork):
-    """`rows` rows, each times [k, n] of its expert: `batch` experts have about `m` rows each."""
+    """`rows` rows, each times [k, n], `expert_bytes`, of its expert: `batch` experts have about `m` each."""
 
     rows: int
+    expert_bytes: int
 
     @property
     def macs(self) -> int:
