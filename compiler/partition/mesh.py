@@ -82,7 +82,7 @@ class Mesh:
             )
         if self.chunks < 1 or (self.chunks > 1 and full["pp"] == 1):
             raise UserError(
-                f"--parallel {CHUNKS}={self.chunks}: stages of a chip, of a pipeline (right: pp=2,vp=2)"
+                f"--parallel {CHUNKS}={self.chunks}: stages of a chip in a pipeline (right: pp=2,vp=2)"
             )
         if self.cut != CUTS[0] and full["pp"] == 1:
             raise UserError(f"--parallel stages={self.cut}: it goes with pp (right: pp=2,stages={self.cut})")
