@@ -97,7 +97,7 @@ def names(model: Any) -> None:
         (devices(2**31 - 1), "2147483647 devices (right: 1 to 4096)"),
         (names, "3 names of 2 devices"),
         (stage(-1), "node up: stage -1 (right: 0 to 4095)"),
-        (stage(1 << 30), "stage 1073741824 of 2 devices"),
+        (stage(1 << 30), "stage 1073741824 (right"),
         (listed(0, 7), "%w1: device 7 of 2 (right: 0 to 1)"),
         (listed(0, 0), "%w1: a device is named twice"),
         (listed(0), "%w1: 1 devices or groups for 2 shards"),
