@@ -196,7 +196,8 @@ class AttentionWork(_NodeWork):
     """softmax(q k^T) v of `batch` sequences: `group` query heads share each of `kv_heads` heads of keys.
 
     Each query head has `queries` rows of `key_size` and sees `keys` keys; values have `value_size`. A mask
-    that is known hides keys j > i + `diagonal` from query i; None where none is known.
+    that is known hides keys j > i + `diagonal` from query i; None where none is known. `shared_size` elements
+    of a value are part of its key, as latents are, and are in memory once.
     """
 
     kind: ClassVar[str] = "attention"
@@ -209,6 +210,7 @@ class AttentionWork(_NodeWork):
     key_size: int
     value_size: int
     diagonal: int | None = None
+    shared_size: int = 0
 
     @property
     def rows(self) -> int:
@@ -223,7 +225,8 @@ class AttentionWork(_NodeWork):
     @property
     def read_bytes(self) -> int:
         """Return the bytes of queries, keys and values, each read once."""
-        cache = self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size)
+        each = self.key_size + self.value_size - self.shared_size
+        cache = self.batch * self.kv_heads * self.keys * each
         return (self.rows * self.key_size + cache) * self.dtype.bytes
 
     @property

@@ -283,7 +283,7 @@ def _heads(work: AttentionWork, warm: float) -> HeadShape:
     batch, kv_heads, group, queries, keys, key_size, value_size = (np.asarray(float(x)) for x in sizes)
     return HeadShape(
         batch, kv_heads, group, queries, keys, key_size, value_size, float(work.dtype.bytes), causal, warm,
-        scattered=work.batch > 1 and work.kv_heads > 1,
+        scattered=work.batch > 1 and work.kv_heads > 1, latent=float(work.shared_size),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from .attention import MarkAttention
 from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
 from .convolutions import MarkTransposed
+from .experts import MarkExperts
 from .operands import MarkOperands
 from .optimisers import MarkOptimisers
 from .projections import MarkProjections
@@ -15,6 +16,7 @@ __all__ = [
     "Flow",
     "MarkAttention",
     "MarkChains",
+    "MarkExperts",
     "MarkOperands",
     "MarkOptimisers",
     "MarkProjections",
@@ -32,6 +34,7 @@ GPU_PASSES: tuple[Marking, ...] = (
     MarkScans(),  # before the others: it takes the work around a loop
     MarkProjections(),
     MarkTransposed(),
+    MarkExperts(),
     MarkOperands(),
     MarkOptimisers(),
     MarkChains(),  # what is in no other kernel
