@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import FP32, TensorType, dtype
+from mtia_emu.types import FP32, UINT32, TensorType, dtype
 
 from ..build import NodeBuilder
 from ..check import check
 from ..graph import Const, Graph, Node, freeze_attrs
+from ..ops.draws import PHILOX, drawn, rows_drawn
 from ..passes import (
     Fold,
     FuseAttention,
@@ -27,6 +28,7 @@ from ..passes import (
 from ..passes.set_precision import own_dtype
 from .arithmetic import Arithmetic
 from .differentiate import gradients_of, joined, named
+from .eight_bits import in_eight_bits
 from .losses import first_float, with_loss
 from .marks import OPTIMISER
 from .optimisers import Moment, Optimiser, Sgd
@@ -34,16 +36,19 @@ from .parameters import as_constants, chosen, frozen_note
 from .recompute import BALANCE, Throughput, recompute
 from .touched import Gradient, Touched, by_rows, rows_note
 
-RATE, STEP, SCALE, LOSS, TARGET, NORM = (
+RATE, STEP, SCALE, DRAW, LOSS, TARGET, NORM = (
     "learning_rate",
     "step",
     "loss_scale",
+    "draw",
     "loss",
     "target",
     "gradient_norm",
 )
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
+NEAREST, STOCHASTIC = ("nearest", "stochastic")  # how weights in narrow floats are rounded
 ROWS, TABLES = ("rows", "tables")  # what an embedding's gradient may be
+FP32_REST = 8  # of 32 random bits, those that fp32 does not hold
 CLIP_EPSILON = 1e-6  # beside the norm, as torch.nn.utils.clip_grad_norm_ has it
 FORWARD: tuple[Pass, ...] = (
     KeepRounding(),
@@ -62,6 +67,9 @@ class Recipe:
 
     `precision` is of forward and backward. Below fp32 weights are kept in fp32 beside it (masters), which the
     optimiser changes; in fp16 the loss is scaled, and a step whose gradients are not finite changes nothing.
+    In fp8 the products of layers are (`eight_bits`), and all else is in bf16.
+    With `rounding` "stochastic" there are no masters: weights in bf16 are changed themselves, and rounded up
+    or down at random, right in the mean.
     `clip` is the most that the norm of all gradients may be, 0 for any. The gradients of `accumulate`
     micro-batches are averaged. At most `keep` bytes of the forward pass are kept for the way back, where that
     can be; what is more is computed again. `embeddings` says what the gradient of a table is of which rows
@@ -78,12 +86,19 @@ class Recipe:
     freeze: tuple[str, ...] = ()
     keep: float = math.inf
     embeddings: str = ROWS
+    rounding: str = NEAREST
 
     def __post_init__(self) -> None:
+        if self.rounding not in (NEAREST, STOCHASTIC):
+            raise UserError(f"--rounding {self.rounding!r} (right: {NEAREST} or {STOCHASTIC})")
         if self.embeddings not in (ROWS, TABLES):
             raise UserError(f"--embeddings {self.embeddings!r} (right: {ROWS} or {TABLES})")
         if self.precision not in PRECISIONS:
             raise UserError(f"--precision {self.precision!r} (right: {', '.join(PRECISIONS)})")
+        if self.rounding == STOCHASTIC and self.stored != "bf16":
+            raise UserError(
+                f"--rounding {STOCHASTIC} is of weights in bf16, precision is {self.precision} (right: bf16)"
+            )
         for flag, value, least in (
             ("accumulate", self.accumulate, 1),
             ("clip", self.clip, 0),
@@ -92,6 +107,11 @@ class Recipe:
             if not value >= least:
                 raise UserError(f"--{flag} {value} (right: {least} or more)")
 
+    @property
+    def stored(self) -> str:
+        """Return the floats of weights and of what layers give."""
+        return "bf16" if self.precision == "fp8" else self.precision
+
 
 @dataclass(frozen=True)
 class TrainingStep:
@@ -99,7 +119,8 @@ class TrainingStep:
 
     `forward` is the part up to the loss, `micro` the graph of a micro-batch that only adds its gradients to
     those before, where there are several. Inputs that are neither parameters nor states are the model's data,
-    `target`, `learning_rate`, `step` (its number, from 1) and, in fp16, `loss_scale`.
+    `target`, `learning_rate`, `step` (its number, from 1), in fp16 `loss_scale` and, where anything is drawn
+    at random, `draw`: another number for each micro-batch.
     """
 
     graph: Graph
@@ -118,7 +139,7 @@ class TrainingStep:
     @property
     def data(self) -> tuple[str, ...]:
         """Return the names of the inputs that each batch gives, the target among them."""
-        kept = {*self.parameters, *self.states, RATE, STEP, SCALE}
+        kept = {*self.parameters, *self.states, RATE, STEP, SCALE, DRAW}
         return tuple(name for name in self.graph.inputs if name not in kept)
 
     def kind_of(self, value: str) -> str:
@@ -140,20 +161,20 @@ def training_step(
     names = chosen(graph, stored, recipe.train, recipe.freeze)
     frozen = {name: const for name, const in stored.items() if name not in names}
     forward, scores = _forward(as_constants(graph, frozen), recipe)
-    forward = forward.with_notes((*graph.notes, *frozen_note(list(frozen))))
+    forward = _redrawn(forward).with_notes((*graph.notes, *frozen_note(list(frozen))))
     writer = _Writer(forward, names, recipe)
     states = {name: kind for name in names for name, kind in writer.states_of(name).items()}
-    micro = _within(writer.micro(), recipe, pace) if recipe.accumulate > 1 else None
+    micro = _within(writer.micro(), names, recipe, pace) if recipe.accumulate > 1 else None
     parameters = {name: stored[name] for name in names}
     whole = writer.step()
     notes = (*whole.notes, *rows_note(forward, writer.looked_up, recipe.optimiser))
-    whole = _within(whole.with_notes(notes), recipe, pace)
+    whole = _within(whole.with_notes(notes), names, recipe, pace)
     return TrainingStep(whole, forward, parameters, states, recipe, scores, micro)
 
 
 def _forward(graph: Graph, recipe: Recipe) -> tuple[Graph, TensorType]:
     """Return the model up to its loss, in the precision of the recipe, and the type of its scores."""
-    own, to = own_dtype(graph), dtype(recipe.precision)
+    own, to = own_dtype(graph), dtype(recipe.stored)
     for step in FORWARD:
         graph = step(graph)
     graph = SetPrecision(own.name, to.name)(_unrounded(graph, own.name)) if own != to else graph
@@ -164,10 +185,22 @@ def _forward(graph: Graph, recipe: Recipe) -> tuple[Graph, TensorType]:
     return whole.with_nodes(whole.nodes, outputs=(LOSS,)).prune(), graph.type_of(output)
 
 
-def _within(graph: Graph, recipe: Recipe, pace: Throughput) -> Graph:
-    """Return the graph that keeps for the way back what the recipe allows."""
+def _within(graph: Graph, names: Sequence[str], recipe: Recipe, pace: Throughput) -> Graph:
+    """Return the graph in the recipe's products, that keeps for the way back what the recipe allows."""
+    graph = in_eight_bits(graph, names) if recipe.precision == "fp8" else graph
     graph, kept = recompute(graph, recipe.keep, pace)
     return check(graph.with_notes((*graph.notes, *kept.notes)))
+
+
+def _redrawn(graph: Graph) -> Graph:
+    """Return a graph whose random bits are of the input `draw`, where it draws any."""
+    nodes = [
+        replace(node, inputs=(*node.inputs[:2], DRAW)) if node.op == PHILOX else node for node in graph.nodes
+    ]
+    if not rows_drawn(nodes):
+        return graph
+    inputs = {**graph.inputs, DRAW: TensorType(UINT32, ())}
+    return Graph(graph.name, tuple(nodes), inputs, graph.outputs, graph.consts, graph.notes).prune()
 
 
 def _unrounded(graph: Graph, own: str) -> Graph:
@@ -187,6 +220,7 @@ class _Writer:
     def __init__(self, forward: Graph, names: Sequence[str], recipe: Recipe) -> None:
         self.forward, self.names, self.recipe = forward, names, recipe
         self.narrow = recipe.precision != "fp32"
+        self.masters = self.narrow and recipe.rounding == NEAREST
         self.scales = recipe.precision == "fp16"
         self.looked_up: dict[str, int] = {}  # how many rows a step changes of each table, at most
 
@@ -194,7 +228,7 @@ class _Writer:
         """Return the inputs that a weight's step needs besides itself, by name."""
         kind = TensorType(FP32, self.forward.type_of(name).shape)
         slots = {f"{name}.{slot}": t for slot, t in self.recipe.optimiser.states(kind).items()}
-        masters = {f"{name}.master": kind} if self.narrow else {}
+        masters = {f"{name}.master": kind} if self.masters else {}
         sums = {f"{name}.sum_of_gradients": kind} if self.recipe.accumulate > 1 else {}
         return masters | slots | sums
 
@@ -232,6 +266,8 @@ class _Writer:
         """Return the forward graph with further inputs, a builder over it, and gradients by name, in fp32."""
         scalars = {RATE: (), STEP: ()} | ({SCALE: ()} if self.scales else {})
         inputs = dict(self.forward.inputs) | {name: TensorType(FP32, ()) for name in scalars}
+        if self.recipe.rounding == STOCHASTIC:
+            inputs[DRAW] = TensorType(UINT32, ())
         for name in self.names:
             inputs |= self.states_of(name)
         f = self.forward
@@ -301,10 +337,10 @@ class _Writer:
         optimiser, b = self.recipe.optimiser, a.builder
         whole, after = self._summed(b, name, gradient.values), dict[str, str]()
         state, master = self._slots(name), self._master(name)
-        new, slots = optimiser.update(a, master, whole, state, Moment(RATE, STEP))
-        after[master] = new
-        if self.narrow:
-            after[name] = a.cast(new, dtype(self.recipe.precision))
+        new, slots = optimiser.update(a, a.wide(master), whole, state, Moment(RATE, STEP))
+        if self.masters:
+            after[master] = new
+        after[name] = self._stored(a, new)
         after |= {state[slot]: value for slot, value in slots.items()}
         if finite:
             after = {old: a("where", finite, v, old) for old, v in after.items()}
@@ -325,17 +361,28 @@ class _Writer:
             return {old: rows.added(old, value) for old, value in added.items()}
         before = {old: rows.of(old) for old in (master, *state.values())}
         taken = {slot: before[old] for slot, old in state.items()}
-        new, slots = optimiser.update(a, before[master], rows.whole, taken, Moment(RATE, STEP))
-        after = {master: new} | {state[slot]: value for slot, value in slots.items()}
+        new, slots = optimiser.update(a, a.wide(before[master]), rows.whole, taken, Moment(RATE, STEP))
+        after = {master: new} if self.masters or not self.narrow else {}
+        after |= {state[slot]: value for slot, value in slots.items()}
         if finite:
             after = {old: a("where", finite, v, before[old]) for old, v in after.items()}
         put = {old: rows.put(old, value) for old, value in after.items()}
         if self.narrow:
-            put[name] = rows.put(name, a.cast(after[master], dtype(self.recipe.precision)))
+            put[name] = rows.put(name, self._stored(a, after.get(master, new)))
         return put
 
+    def _stored(self, a: Arithmetic, new: str) -> str:
+        """Return a weight's next value, in fp32, as the weight is stored."""
+        if self.recipe.rounding == STOCHASTIC:
+            b = a.builder
+            begin = rows_drawn(self.forward.nodes) + rows_drawn(b.nodes)
+            bits = drawn(b, b.type_of(new).shape, begin, DRAW)
+            share = a("mul", a.wide(a("shift_right", bits, FP32_REST)), 2.0 ** (FP32_REST - 32))
+            new = a("round_random", new, share)
+        return a.cast(new, dtype(self.recipe.stored))
+
     def _master(self, name: str) -> str:
-        return f"{name}.master" if self.narrow else name
+        return f"{name}.master" if self.masters else name
 
     def _slots(self, name: str) -> dict[str, str]:
         """Return the optimiser's state of a weight, by slot."""

@@ -39,8 +39,17 @@ RECIPE = (
         "--precision",
         default="fp32",
         show_default=True,
-        metavar="fp32|bf16|fp16",
-        help="Of forward and backward; below fp32 the optimizer keeps weights in fp32 beside it.",
+        metavar="fp32|bf16|fp16|fp8",
+        help="Of forward and backward; below fp32 the optimizer keeps weights in fp32 beside it. With fp8 "
+        "products of layers are in 8 bits, e4m3 forward and e5m2 of gradients, the rest in bf16.",
+    ),
+    click.option(
+        "--rounding",
+        default="nearest",
+        show_default=True,
+        metavar="nearest|stochastic",
+        help="Of weights in bf16: to the nearest, with weights in fp32 beside them, or at random and right "
+        "in the mean, without.",
     ),
     click.option(
         "--clip", type=float, default=0.0, metavar="NORM", help="Most that the norm of all gradients may be."
@@ -203,7 +212,7 @@ def train(model: str, **flags: Any) -> None:
 def _recipe(flags: dict[str, Any]) -> dict[str, Any]:
     names = (
         *("loss", "output", "optimizer", "precision", "clip", "keep", "accumulate", "embeddings"),
-        *("train", "freeze"),
+        *("train", "freeze", "rounding"),
     )
     return {name: flags[name] for name in names} | {"dims": o.parse_dims(flags["dims"])}
 

@@ -11,7 +11,7 @@ from typing import Any, Required, TypedDict, TypeVar, Unpack
 from mtia_emu.compiler.frontend.trainable import load_trainable
 from mtia_emu.compiler.gradients.optimisers import optimiser
 from mtia_emu.compiler.gradients.recompute import Throughput
-from mtia_emu.compiler.gradients.step import TARGET, Recipe, TrainingStep
+from mtia_emu.compiler.gradients.step import NEAREST, TARGET, Recipe, TrainingStep
 from mtia_emu.compiler.gradients.step import training_step as step_of
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.lower.assemble import About
@@ -42,6 +42,7 @@ from .training_steps import Array, Arrays, Plan, StepRunner
 from .tuning import tuning
 
 Progress = Callable[[str, int, int], None]
+EXACT: dict[str, Any] = {"precision": "fp32", "keep": inf, "rounding": NEAREST}  # what a recipe is held to
 Value = TypeVar("Value", Plan, Sharing, Goal)
 
 
@@ -56,6 +57,7 @@ class RecipeWords(TypedDict, total=False):
     freeze: tuple[str, ...]
     keep: float
     embeddings: str
+    rounding: str
 
 
 class TrainingWords(RecipeWords, total=False):
@@ -113,10 +115,10 @@ def train(
     """Time and price a training step of a model on a chip, and execute `steps` of them.
 
     `loss` is cross-entropy, bce, bce-with-logits or mse; `optimizer` a text as `adamw{lr=3e-4}`. The other
-    keywords are the fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep, embeddings;
-    of `Plan`: steps, data, seed, check, rates; of `Goal`: with `until` or `failures` the result says what the
-    whole training takes; and of `Sharing`: with a `system` the step is split over its chips by `parallel`, as
-    in dp=4,tp=2; `zero` is the stage of ZeRO, 1 to 3, of what is shared out over dp.
+    keywords are the fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep, embeddings,
+    rounding; of `Plan`: steps, data, seed, check, rates; of `Goal`: with `until` or `failures` the result
+    says what the whole training takes; and of `Sharing`: with a `system` the step is split over its chips by
+    `parallel`, as in dp=4,tp=2; `zero` is the stage of ZeRO, 1 to 3, of what is shared out over dp.
     `check` holds the losses to the same steps in fp32 by onnxruntime. Raises `UserError` for what does not
     fit.
     """
@@ -128,7 +130,7 @@ def train(
     bound = training_dims(str(model), dims or {})
     with open_model(str(model), bound, execute_seed=plan.seed if plan.steps else None) as source:
         step = _step(source, recipe, pace)
-        exact = _step(source, replace(recipe, precision="fp32", keep=inf), pace) if plan.check else None
+        exact = _step(source, replace(recipe, **EXACT), pace) if plan.check else None
         timed = _timed(source, step, on, gpu, progress or _silent)
         runner = StepRunner(source, step, timed.execute, plan, progress or _silent, exact)
         done = _training(step, timed, runner.losses() if plan.steps else None)
@@ -156,7 +158,7 @@ def _step(source: Source, recipe: Recipe, chip: Chip) -> TrainingStep:
     if source.is_graph:
         raise UserError(f"{source.path}: a graph's text is what a step becomes (right: the ONNX model)")
     graph, stored = load_trainable(source.path, {} if source.examples else source.dims)
-    return step_of(graph, stored, recipe, _pace(chip, recipe.precision))
+    return step_of(graph, stored, recipe, _pace(chip, _format(recipe)))
 
 
 def _pace(chip: Chip, precision: str) -> Throughput:
@@ -202,7 +204,7 @@ def _timed(
 def _on_chip(
     source: Source, step: TrainingStep, chip: Chip, gpu: str | Machine | None, tick: Progress
 ) -> _Timed:
-    compiled = [_compiled(source, graph, chip, step.recipe.precision, tick) for graph in step.graphs]
+    compiled = [_compiled(source, graph, chip, _format(step.recipe), tick) for graph in step.graphs]
     tick("time", 0, 1)
     other, count = load_gpu(gpu).in_mode(Mode()) if isinstance(gpu, str) else gpu, step.recipe.accumulate
     report = _whole([Accelerator(chip).report(ProgramRun(c.program)) for c in compiled], count)
@@ -223,9 +225,9 @@ def _on_system(
 ) -> _Timed:
     """Split a step over the chips of a system: all of them run the program of their part."""
     machine, parts = on.machine, on.parts(step)
-    compiled = _compiled(source, parts.graph(0, 0), machine.chip, step.recipe.precision, tick)
+    compiled = _compiled(source, parts.graph(0, 0), machine.chip, _format(step.recipe), tick)
     tick("time", 0, 1)
-    options, exchanges = _options(step.recipe.precision), Exchanges(machine.system, machine.mesh)
+    options, exchanges = _options(_format(step.recipe)), Exchanges(machine.system, machine.mesh)
     model = GraphModel(compiled.onnx, options, _about(source))
     run = StageRun(parts, 0, compiled.program, machine.chip, exchanges)
     report = machine.timed(model, parts, [run])
@@ -234,7 +236,7 @@ def _on_system(
         parts,
         machine.system,
         machine.chip,
-        lambda graph: _compiled(source, graph, machine.chip, step.recipe.precision, tick).program,
+        lambda graph: _compiled(source, graph, machine.chip, _format(step.recipe), tick).program,
         {(0, 0): compiled.program},
     )
     return _Timed(
@@ -247,6 +249,11 @@ def _on_system(
 
 def _about(source: Source) -> About:
     return About(f"{source.name} (training)", str(source.name), source.dims)
+
+
+def _format(recipe: Recipe) -> str:
+    """Return the floats that layers multiply in."""
+    return "fp8_e4m3" if recipe.precision == "fp8" else recipe.precision
 
 
 def _options(precision: str) -> Options:

@@ -242,6 +242,12 @@ CASES: dict[tuple[str, str], Case] = {
         "--parallel dp=4",
         key("seconds"),
     ),
+    ("run", "--annotations"): Case(
+        "run {f}/m.onnx --dim batch=16 --gpu none --system tiny-board --parallel dp=2",
+        "",
+        "--annotations {o}/a.onnx",
+        named,
+    ),
     ("run", "--inputs"): Case(
         RUN + " --gpu none --outputs {o}/out.npz", "--check", "--inputs {f}/io.npz", outputs
     ),
@@ -512,6 +518,7 @@ CALLS: dict[tuple[str, str], tuple[str, str, str, str]] = {
             "--output": "logits", "--optimizer": "adam", "--precision": "bf16", "--clip": 1, "--keep": 1e6,
             "--accumulate": 2, "--train": "x", "--freeze": "x", "--steps": 1, "--data": "{f}/io.npz",
             "--seed": 3, "--gpu": "h100-sxm", "--embeddings": "tables",
+            "--rounding": "stochastic",
         }.items()
     },
     **{
