@@ -197,8 +197,7 @@ class AttentionWork(_NodeWork):
     """softmax(q k^T) v of `batch` sequences: `group` query heads share each of `kv_heads` heads of keys.
 
     Each query head has `queries` rows of `key_size` and sees `keys` keys; values have `value_size`. A mask
-    that is known hides keys j > i + `diagonal` from query i; None where none is known. `shared_size` elements
-    of a value are part of its key, as latents are, and are in memory once.
+    that is known hides keys j > i + `diagonal` from query i; None of none. `shared_size` of a value are its key's.
     """
 
     kind: ClassVar[str] = "attention"
@@ -226,8 +225,7 @@ class AttentionWork(_NodeWork):
     @property
     def read_bytes(self) -> int:
         """Return the bytes of queries, keys and values, each read once."""
-        each = self.key_size + self.value_size - self.shared_size
-        cache = self.batch * self.kv_heads * self.keys * each
+        cache = self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size - self.shared_size)
         return (self.rows * self.key_size + cache) * self.dtype.bytes
 
     @property
