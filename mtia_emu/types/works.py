@@ -72,7 +72,8 @@ class AttentionWork(_NodeWork):
     """softmax(q k^T) v of `batch` sequences: `group` query heads share each of `kv_heads` heads of keys.
 
     Each query head has `queries` rows of `key_size` and sees `keys` keys; values have `value_size`. A mask
-    that is known hides keys j > i + `diagonal` from query i; None of none. `shared_size` of a value are its key's.
+    that is known hides keys j > i + `diagonal` from query i; None of none. `shared_size` elements of a value
+    are part of its key, as latents are, and in memory once.
     """
 
     kind: ClassVar[str] = "attention"
