@@ -93,7 +93,7 @@ class Page:
         for i in keep:
             numbers = _quantities([row[i].plain for row in cells])
             side: JustifyMethod = "right" if numbers else "left"
-            whole = numbers or flex is not None
+            whole = flex is not None  # else texts wrap: a long heading before what stands under it
             cut: OverflowMethod = "ellipsis" if whole else "fold"
             table.add_column(heads[i], justify=side, no_wrap=whole, overflow=cut)
         for row in cells:
