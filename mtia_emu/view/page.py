@@ -104,7 +104,7 @@ class Page:
         return table
 
     def _headings(self, heads: list[Text], cells: list[list[Text]]) -> list[Text]:
-        """Return headings, in lines as wide as what stands under them where the page is too narrow for one."""
+        """Return headings, in lines as wide as what is under them where the page is too narrow for one."""
         columns = [[cell_len(row[i].plain) for row in cells] for i in range(len(heads))]
         widths = [max(cell_len(head.plain), *under) for head, under in zip(heads, columns, strict=True)]
         if self.width - _INDENT >= sum(widths) + _GAP * (len(heads) - 1):
