@@ -9,6 +9,7 @@ from .optimisers import MarkOptimisers
 from .projections import MarkProjections
 from .quantised import MarkQuantised
 from .scans import MarkScans
+from .updates import MarkUpdates
 
 __all__ = [
     "GPU_PASSES",
@@ -21,6 +22,7 @@ __all__ = [
     "MarkQuantised",
     "MarkScans",
     "MarkTransposed",
+    "MarkUpdates",
     "MarkedGraph",
     "Marking",
     "NodeGroup",
@@ -30,6 +32,7 @@ __all__ = [
 GPU_PASSES: tuple[Marking, ...] = (
     MarkAttention(),  # first: it takes the softmax, and the work around it, whole
     MarkScans(),  # before the others: it takes the work around a loop
+    MarkUpdates(),
     MarkProjections(),
     MarkTransposed(),
     MarkOperands(),
