@@ -36,12 +36,10 @@ class DType:
     def __str__(self) -> str:
         return self.name
 
-    def __repr__(self) -> str:
-        return self.name
+    __repr__ = __str__
 
 
 DIGITS = 18  # of a dimension: fewer than 2^62
-
 DTYPES: dict[str, DType] = {}
 _BY_NUMPY: dict[np.dtype, DType] = {}
 
@@ -59,8 +57,7 @@ FP16 = declare_dtype("fp16", np.float16, 16)
 BF16 = declare_dtype("bf16", ml_dtypes.bfloat16, 16)
 FP8_E4M3 = declare_dtype("fp8_e4m3", ml_dtypes.float8_e4m3fn, 8)
 FP8_E5M2 = declare_dtype("fp8_e5m2", ml_dtypes.float8_e5m2, 8)
-NARROW_FLOATS = (FP8_E4M3, FP8_E5M2)
-"""Floats of 8 bits that products are computed in: weights and activations are quantised to them."""
+NARROW_FLOATS = (FP8_E4M3, FP8_E5M2)  # that products are computed in: weights and activations become them
 INT64 = declare_dtype("int64", np.int64, 64)
 INT32 = declare_dtype("int32", np.int32, 32)
 INT16 = declare_dtype("int16", np.int16, 16)
@@ -137,8 +134,7 @@ def _is_size(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= DIGITS
 
 
-OF_DATA = {"of_data": True}
-"""What a field of a work has that no program tells: it depends on the inputs of a run."""
+OF_DATA = {"of_data": True}  # what a field of a work has that no program tells: it depends on a run's inputs
 
 
 @dataclass(frozen=True)
@@ -196,7 +192,8 @@ class AttentionWork(_NodeWork):
     """softmax(q k^T) v of `batch` sequences: `group` query heads share each of `kv_heads` heads of keys.
 
     Each query head has `queries` rows of `key_size` and sees `keys` keys; values have `value_size`. A mask
-    that is known hides keys j > i + `diagonal` from query i; None where none is known.
+    that is known hides keys j > i + `diagonal` from query i; None where none is known. The way `back` makes
+    the scores again, then the gradients of queries, keys and values: five products.
     """
 
     kind: ClassVar[str] = "attention"
@@ -209,6 +206,7 @@ class AttentionWork(_NodeWork):
     key_size: int
     value_size: int
     diagonal: int | None = None
+    back: bool = False
 
     @property
     def rows(self) -> int:
@@ -217,19 +215,21 @@ class AttentionWork(_NodeWork):
 
     @property
     def macs(self) -> int:
-        """Return the multiply-adds of both products, hidden ones included."""
-        return self.rows * self.keys * (self.key_size + self.value_size)
+        """Return the multiply-adds of all products, hidden ones included."""
+        wide = 3 * self.key_size + 2 * self.value_size if self.back else self.key_size + self.value_size
+        return self.rows * self.keys * wide
 
     @property
     def read_bytes(self) -> int:
-        """Return the bytes of queries, keys and values, each read once."""
+        """Return the bytes of queries, keys and values, on the way back of results and theirs, read once."""
         cache = self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size)
-        return (self.rows * self.key_size + cache) * self.dtype.bytes
+        return (self.rows * (self.key_size + 2 * self.back * self.value_size) + cache) * self.dtype.bytes
 
     @property
     def write_bytes(self) -> int:
-        """Return the bytes of the result."""
-        return self.rows * self.value_size * self.dtype.bytes
+        """Return the bytes of the result, on the way back of three gradients."""
+        results = self.rows * self.value_size * self.dtype.bytes
+        return self.read_bytes - 2 * results if self.back else results
 
 
 @dataclass(frozen=True, kw_only=True)

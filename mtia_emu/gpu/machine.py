@@ -32,7 +32,7 @@ from ..types import (
     Work,
     placed,
 )
-from .attention import HeadShape, attention
+from .attention import HeadShape, attention, attention_back
 from .caching import EMPTY, Keeping, keeping
 from .collectives import collective_seconds
 from .facts import ELEMENT_BYTES, Bands, Facts
@@ -268,7 +268,8 @@ def _implicit_gemm(board: Board, work: ImplicitGemmWork) -> GpuKernel:
 
 
 def _attention(board: Board, work: AttentionWork) -> GpuKernel:
-    return attention(board, board.facts.rate(work.dtype.name)[1], _heads(work, board.kept.weights))
+    kernel = attention_back if work.back else attention
+    return kernel(board, board.facts.rate(work.dtype.name)[1], _heads(work, board.kept.weights))
 
 
 def _heads(work: AttentionWork, warm: float) -> HeadShape:

@@ -1,0 +1,339 @@
+"""Score training steps on GPUs: published rates and iteration times, and formulas of activations.
+
+    python docs/score_training.py FOLDER [mpt|megatron|recompute|llmc|activations ...]
+
+FOLDER has mpt_training_a100_40gb.csv (llm-foundry), megatron_2021_a100.csv (Narayanan et al.),
+korthikanti_2022_recompute.csv and misc_training.csv. Nothing is fitted to them.
+
+A step is what `mtia-emu train` makes of a GPT in bf16 with AdamW: its graph of one GPU is timed as the GPU
+stands beside a chip, kernels launched on a stream, on a board in steady state. Two and four layers are timed,
+the others are as many times their difference. What several GPUs add:
+
+- FSDP gathers weights in bf16 for the way there and again for the way back, and scatters gradients, layer by
+  layer, beside kernels: a phase takes the longer of both. The optimiser has one part in as many as GPUs.
+- `tp` splits the graph as `--parallel tp=N` does; its exchanges stand between kernels. Sequence parallelism
+  is not built: its exchanges move as many bytes, its norms and residuals are a `tp`-th.
+- A pipeline of p stages in v parts each runs m micro-batches in (m + (p - 1) / v) times a stage; the stage
+  with the loss is the slowest. Sends are left out.
+- Data parallelism sums gradients in 16 bits behind the way back, a ring over each GPU's own NIC.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+from mtia_emu.compiler.frontend.trainable import load_trainable
+from mtia_emu.compiler.gradients.marks import BACKWARD, OPTIMISER
+from mtia_emu.compiler.gradients.optimisers import optimiser
+from mtia_emu.compiler.gradients.recompute import BALANCE, recompute
+from mtia_emu.compiler.gradients.step import Recipe, TrainingStep, training_step
+from mtia_emu.compiler.lower.assemble import About
+from mtia_emu.compiler.partition.mesh import parse_parallel
+from mtia_emu.compiler.partition.step import split_step
+
+from mtia_emu import zoo
+from mtia_emu.gpu import load_gpu
+from mtia_emu.options import Mode, Options
+from mtia_emu.study.accelerator import GraphModel
+from mtia_emu.study.partition import Exchanges, Partition, exchanged_bytes
+from mtia_emu.system.collectives import Collective, timed
+from mtia_emu.system.load import load_system
+from mtia_emu.zoo.gpt import Gpt
+
+PEAK = 312e12  # FLOP/s of an A100 in bf16, by which all of these sources count
+SERVER = "dgx-a100"
+NIC = 25e9 * 0.9  # bytes/s of a GPU's own NIC, 200 Gb/s; nine tenths of them estimated to be used
+SIZES = {  # of MPT by name: hidden, layers, heads (llm-foundry, scripts/train/yamls/pretrain)
+    "125m": (768, 12, 12),
+    "350m": (1024, 24, 16),
+    "760m": (1536, 24, 12),
+    "1b": (2048, 24, 16),
+    "3b": (2560, 32, 20),
+    "7b": (4096, 32, 32),
+    "13b": (5120, 40, 40),
+}
+LLMC = {"gpt2-124m llm.c step": (768, 12, 12), "gpt2-350m llm.c step": (1024, 24, 16)}
+HALF, WHOLE = 2, 4  # layers that are timed
+KEEP_ALL, KEEP_NONE = math.inf, 0.0
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Seconds of a GPU in each phase of a step, exchanges of `tp` among them."""
+
+    forward: float
+    backward: float
+    optimizer: float
+
+    def extrapolated(self, longer: Phases, layers: int) -> Phases:
+        """Return the phases of so many layers, given those of HALF (here) and WHOLE."""
+        share = (layers - HALF) / (WHOLE - HALF)
+        names = ("forward", "backward", "optimizer")
+        ends = [(getattr(self, n), getattr(longer, n)) for n in names]
+        return Phases(*(a + share * (b - a) for a, b in ends))
+
+
+def gpt(hidden: int, heads: int, vocab: int, context: int, packed: bool = True) -> Gpt:
+    """Return a GPT of some sizes; how many layers it has is said later."""
+    return Gpt(
+        source="docs/score_training.py", layers=1, hidden=hidden, heads=heads, kv_heads=heads,
+        head_dim=hidden // heads, ffn=4 * hidden, vocab=vocab, context=context, packed=packed,
+    )  # fmt: skip
+
+
+@cache
+def step_of(model: Gpt, batch: int, keep: float) -> TrainingStep:
+    """Return the step of a model over `batch` sequences as long as its context."""
+    seq = model.context
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = {"batch": batch, "seq": seq, "past": 0, "scored": seq}
+        graph, stored = load_trainable(zoo.write_model(model, "gpt", sizes, Path(folder)), {})
+    recipe = Recipe("cross-entropy", optimiser("adamw"), precision="bf16", keep=keep)
+    return training_step(graph, stored, recipe)
+
+
+def split(step: TrainingStep, tp: int) -> Partition:
+    """Return a step split over `tp` GPUs."""
+    found = split_step(step, parse_parallel(f"tp={tp}"))
+    return Partition(found.split, (found.stage,))
+
+
+@cache
+def phases(model: Gpt, layers: int, batch: int, keep: float, gpu: str, tp: int = 1) -> Phases:
+    """Return what each phase of a step takes on a GPU."""
+    each = [_phases(replace(model, layers=n), batch, keep, gpu, tp) for n in (HALF, WHOLE)]
+    return each[0].extrapolated(each[1], layers)
+
+
+def _phases(model: Gpt, batch: int, keep: float, gpu: str, tp: int) -> Phases:
+    step, took = step_of(model, batch, keep), {"": 0.0, BACKWARD: 0.0, OPTIMISER: 0.0}
+    graph = step.graph if tp == 1 else split(step, tp).graph(0, 0)
+    given = GraphModel(graph, Options.of(dtype="bf16"), About("gpt", "gpt", {})).with_fused()
+    assert given.fused is not None
+    nodes = given.fused.by_name
+    for layer in load_gpu(gpu).in_mode(Mode(launch="stream")).report(given).layers:
+        took[_phase(nodes[layer.name].origin)] += layer.seconds
+    on = Exchanges(load_system(SERVER), parse_parallel(f"tp={tp}"))
+    for node in nodes.values():
+        if "axes" in node.attrs and "size" in node.attrs:
+            size = exchanged_bytes(node.op, nodes_bytes(given, node.inputs[0]), int(node.attrs["size"]))
+            took[_phase(node.origin)] += on.time(0, node.op, node.attrs["axes"], size)[0].seconds
+    return Phases(took[""], took[BACKWARD], took[OPTIMISER])
+
+
+def nodes_bytes(model: GraphModel, value: str) -> int:
+    """Return the bytes of a value of a model's graph."""
+    assert model.fused is not None
+    return model.fused.type_of(value).bytes
+
+
+def _phase(origin: str) -> str:
+    return next((mark for mark in (BACKWARD, OPTIMISER) if origin.endswith(mark)), "")
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file with comments."""
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+@dataclass(frozen=True)
+class Score:
+    """A row: what it is, and what is published and computed."""
+
+    what: str
+    published: float
+    here: float
+    more: str = ""
+
+    @property
+    def error(self) -> float:
+        """Return the difference, as a share of what is published."""
+        return self.here / self.published - 1
+
+
+def printed(title: str, unit: str, more: str, scores: list[Score]) -> None:
+    """Print the rows of a table, and their errors together."""
+    extra = f" {more} |" if more else ""
+    print(f"\n### {title}\n\n| row | published {unit} | here | error |{extra}")
+    print("| --- | --- | --- | --- |" + (" --- |" if more else ""))
+    for s in scores:
+        tail = f" {s.more} |" if more else ""
+        print(f"| {s.what} | {s.published:,.4g} | {s.here:,.4g} | {s.error:+.1%} |{tail}")
+    errors = [s.error for s in scores]
+    middle, each = median(errors), median(map(abs, errors))
+    print(
+        f"\nMedian error {each:.1%}, bias {middle:+.1%}, {min(errors):+.1%} to {max(errors):+.1%}, of {len(errors)}"
+    )
+
+
+def mpt(folder: Path) -> None:
+    """Score MPT on eight A100 of 40 GB: tokens a second a GPU."""
+    scores = []
+    for row in rows_of(folder / "mpt_training_a100_40gb.csv"):
+        if row["gpus"] == "8" and row["model"] in SIZES:
+            scores.append(_mpt(row))
+    printed("MPT on eight A100 40 GB, FSDP", "tokens/s a GPU", "MFU and HFU here", scores)
+
+
+def _mpt(row: dict[str, str]) -> Score:
+    hidden, layers, heads = SIZES[row["model"]]
+    seq, batch, count = int(row["seq_len"]), int(row["microbatch"]), int(row["grad_accum"])
+    again = row["activation_checkpointing"] == "True"
+    model, n = gpt(hidden, heads, 50368, seq), int(row["params"])
+    each = phases(model, layers, batch, KEEP_NONE if again else KEEP_ALL, "a100-sxm-40gb")
+    gather, scatter = (exchange(kind, 2 * n / layers) * layers for kind in ("all_gather", "reduce_scatter"))
+    micro = max(each.forward, gather) + max(each.backward, gather + scatter)
+    rate = batch * seq * count / (count * micro + each.optimizer / 8)
+    flops = 6 * n + 12 * layers * hidden * seq  # a token; llm-foundry counts hidden keys too
+    mfu = rate * flops / PEAK
+    more = f"{mfu:.1%}, {mfu * (4 / 3 if again else 1):.1%}"
+    kept = "again" if again else "kept"
+    return Score(
+        f"{row['model']}, {seq}, {batch} x {count}, {kept}", float(row["tokens_per_s_per_gpu"]), rate, more
+    )
+
+
+@cache
+def exchange(kind: str, size: float) -> float:
+    """Return the seconds of a collective of eight GPUs."""
+    return timed(load_system(SERVER), Collective(kind, size, tuple(range(8)))).seconds
+
+
+def recomputation(folder: Path) -> None:
+    """Score iterations with full and selective recomputation, and what full recomputation costs."""
+    scores = [
+        _korthikanti(r)
+        for r in rows_of(folder / "korthikanti_2022_recompute.csv")
+        if r["quantity"] == "iteration"
+    ]
+    printed("Full and selective recomputation, A100 80 GB", "s", "", scores)
+    pairs = zip(scores[::2], scores[1::2], strict=True)
+    costs = [
+        Score(a.what.partition(",")[0], a.published / b.published - 1, a.here / b.here - 1) for a, b in pairs
+    ]
+    printed("What full recomputation adds to selective", "", "", costs)
+
+
+def _korthikanti(row: dict[str, str]) -> Score:
+    hidden, heads, layers = int(row["hidden"]), int(row["heads"]), int(row["layers"])
+    shape = Shape(layers, int(row["tp"]), int(row["pp"]), int(row["interleave"]), 1, int(row["batch"]))
+    keep = KEEP_NONE if row["setting"].startswith("full") else KEEP_ALL
+    model = gpt(hidden, heads, 51200, 2048, packed=False)
+    here = iteration(model, shape, int(row["microbatch"]), keep)
+    return Score(f"{row['model']}, {row['setting']}", float(row["value"]), here)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How GPUs share a step: layers, `tp`, `pp` stages in `parts` each, `dp`, sequences of the whole batch."""
+
+    layers: int
+    tp: int
+    pp: int
+    parts: int
+    dp: int
+    batch: int
+
+
+def iteration(model: Gpt, s: Shape, micro: int, keep: float) -> float:
+    """Return the seconds of a step of a pipeline of GPUs."""
+    count = s.batch // s.dp // micro
+    plain, head = (phases(model, n, micro, keep, "a100-sxm-80gb", s.tp) for n in (s.layers // s.pp, 0))
+    whole = plain.forward + plain.backward
+    bare = whole - head.forward - head.backward if s.pp > 1 else whole
+    weights = 12 * model.hidden**2 * s.layers / s.tp / s.pp
+    ring = 2 * (s.dp - 1) / s.dp * 2 * weights / NIC
+    return count * whole + (s.pp - 1) / s.parts * bare + plain.optimizer + ring
+
+
+def megatron(folder: Path) -> None:
+    """Score Megatron's table of 2021; its micro-batches are not in it: the fastest of a few stands."""
+    scores = []
+    for row in rows_of(folder / "megatron_2021_a100.csv"):
+        hidden, layers = int(row["hidden"]), int(row["layers"])
+        tp, pp, gpus, batch = (int(row[name]) for name in ("tp", "pp", "gpus", "batch"))
+        model = gpt(hidden, int(row["heads"]), 51200, 2048, packed=False)
+        shape, work = Shape(layers, tp, pp, 1, gpus // tp // pp, batch), 2048 / (6 * hidden)
+        found = {m: iteration(model, shape, m, KEEP_NONE) for m in (1, 2, 4, 8) if batch // shape.dp % m == 0}
+        best = min(found, key=lambda m: found[m])
+        flops = 96 * batch * 2048 * layers * hidden**2 * (1 + work + 51200 / (16 * layers * hidden))
+        published = flops / gpus / (float(row["tflops_per_gpu"]) * 1e12)
+        scores.append(
+            Score(f"{row['params_b']}B, tp={tp} pp={pp} dp={shape.dp}", published, found[best], str(best))
+        )
+    printed("Megatron, A100 80 GB, full recomputation", "s", "micro-batch", scores)
+
+
+def llmc(folder: Path) -> None:
+    """Score llm.c's GPT-2 on eight A100 of 80 GB, half a million tokens a step."""
+    scores = []
+    for row in rows_of(folder / "misc_training.csv"):
+        if row["name"] in LLMC:
+            hidden, layers, heads = LLMC[row["name"]]
+            each = phases(gpt(hidden, heads, 50304, 1024), layers, 64, KEEP_ALL, "a100-sxm-80gb")
+            here = each.forward + each.backward + each.optimizer / 8
+            scores.append(Score(row["name"].removesuffix(" llm.c step"), float(row["value"]), here * 1e3))
+    printed("llm.c, eight A100 80 GB", "ms", "", scores)
+
+
+def activations(_: Path) -> None:
+    """Hold the bytes kept for the way back, a layer, to the published formulas."""
+    print(
+        "\n### Bytes kept of a layer, over s b h\n\n| GPUs | kept | published formula | less dropout | here |"
+    )
+    print("| --- | --- | --- | --- | --- |")
+    for line in kept_lines():
+        print(line)
+
+
+def kept_lines() -> Iterator[str]:
+    """Yield a row for each way to keep activations."""
+    model = gpt(1024, 16, 512, 512, packed=False)
+    for t, keep, text, formula, masks in (
+        (1, KEEP_ALL, "all but scores", "34", 2.0),
+        (4, KEEP_ALL, "all but scores", "10 + 24 / t", 2.0),
+        (1, KEEP_NONE, "what layers hand on", "2", 0.0),
+        (4, KEEP_NONE, "what layers hand on", "2", 0.0),
+    ):
+        published = {"34": 34.0, "10 + 24 / t": 10 + 24 / t, "2": 2.0}[formula]
+        yield f"| {t} | {text} | {formula} = {published:g} | {published - masks:g} | {kept(model, t, keep):g} |"
+
+
+def kept(model: Gpt, tp: int, keep: float, batch: int = 2) -> float:
+    """Return the bytes that a GPU keeps of one layer, over s b h."""
+    sizes = []
+    for layers in (HALF, WHOLE):
+        step = step_of(replace(model, layers=layers), batch, KEEP_ALL)
+        graph = step.graph if tp == 1 else split(step, tp).graph(0, 0)
+        sizes.append(recompute(graph, keep, BALANCE)[1].bytes)
+    return (sizes[1] - sizes[0]) / (WHOLE - HALF) / (model.context * batch * model.hidden)
+
+
+PARTS = {
+    "mpt": mpt,
+    "megatron": megatron,
+    "recompute": recomputation,
+    "llmc": llmc,
+    "activations": activations,
+}
+
+
+def main() -> None:
+    """Print the tables that are asked for, all without a name."""
+    if len(sys.argv) < 2 or set(sys.argv[2:]) - set(PARTS):
+        sys.exit(__doc__)
+    for name in sys.argv[2:] or PARTS:
+        PARTS[name](Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
