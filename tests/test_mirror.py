@@ -50,6 +50,7 @@ THROUGH = {
     "sweeps/test_evaluate.py": "reuse/code",
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
+    "compiler/partition/test_propagate.py": "compiler/partition/draft",
     "study/test_system_machine.py": "study/gpu_stage study/stage_time",
     "view/test_chips.py": "results/system_use",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..graph import Graph, Node, freeze_attrs
 from ..ops import work
-from .marks import BACKWARD, OPTIMISER
+from .marks import BACKWARD, is_back
 
 AGAIN, HELD = ".again", ".held"
 
@@ -56,7 +56,7 @@ def recompute(graph: Graph, most_bytes: float, pace: Throughput) -> tuple[Graph,
     kept, and from inputs. Those go first that take least time a byte. Gradients stay the same bit for bit.
     Where more has to be kept than allowed, `Kept.bytes` says it.
     """
-    forward = [node for node in graph.nodes if not _is_back(node)]
+    forward = [node for node in graph.nodes if not is_back(node)]
     read = _read_behind(graph, forward)
     through = _passed_through(graph, forward)
     total, again = sum(graph.type_of(v).bytes for v in read), list[str]()
@@ -72,14 +72,10 @@ def recompute(graph: Graph, most_bytes: float, pace: Throughput) -> tuple[Graph,
     return (_made_again(graph, set(again), through) if again else graph), Kept(total, whole, tuple(again))
 
 
-def _is_back(node: Node) -> bool:
-    return node.origin.endswith((BACKWARD, OPTIMISER))
-
-
 def _read_behind(graph: Graph, forward: list[Node]) -> list[str]:
     """Return the values of forward nodes that nodes behind the loss read."""
     made = {v for node in forward for v in node.outputs}
-    read = {v for node in graph.nodes if _is_back(node) for v in node.inputs if v in made}
+    read = {v for node in graph.nodes if is_back(node) for v in node.inputs if v in made}
     return [v for node in forward for v in node.outputs if v in read]
 
 
@@ -130,12 +126,12 @@ def _makers(graph: Graph, value: str, kept: Collection[str]) -> Iterator[Node]:
 
 def _made_again(graph: Graph, again: Collection[str], through: Collection[str]) -> Graph:
     """Return the graph in which readers behind the loss read copies, made where the first one reads them."""
-    read = set(_read_behind(graph, [n for n in graph.nodes if not _is_back(n)]))
+    read = set(_read_behind(graph, [n for n in graph.nodes if not is_back(n)]))
     kept = (read | set(through)) - set(again)
     copies: dict[str, str] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
-        if _is_back(node):
+        if is_back(node):
             for value in node.inputs:
                 if value in again and value not in copies:
                     nodes += _copied(graph, value, kept, copies)

@@ -46,6 +46,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     shapes,
     softmax,
     spectral,
+    table_exchanges,
     training,
     transpose_convolve,
     tree_ensemble,

@@ -14,9 +14,11 @@ from mtia_emu.types import CopyWork, TensorType
 from ..graph import Attrs
 from .backward import no_gradient
 from .base import Array, Arrays, Count, Op, Types, array, axis_of, index_dtype, integer, need, register
+from .table_exchanges import PLACED
 
 ROUTED = ("dispatch", "combine")  # between rows and the experts that they go to
-COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send", *ROUTED)
+_OWN = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "send", *ROUTED)
+COLLECTIVES = (*_OWN, *PLACED)
 _SHARED = ("axes", "size")
 
 
@@ -176,4 +178,4 @@ register(
     )
 )
 
-no_gradient("it stands between ranks (right: differentiate, then partition)", *COLLECTIVES)
+no_gradient("it stands between ranks (right: differentiate, then partition)", *_OWN)

@@ -58,7 +58,8 @@ def _split(query: Query) -> NodeSplit:
     """Split what is looked up as the indices are, and the other dimensions of the table as they come.
 
     Rows of a table that is a weight are split over the axes of tables, or of weights: then the result owes a
-    sum, since a rank has zeros for rows of others. Its columns are split where that is asked for.
+    sum, since a rank has zeros for rows of others. Its columns are split where that is asked for; one that is
+    copied is whole everywhere.
     """
     axis, policy = axis_of(query.node.attrs, need(query.types[0]).rank), query.policy
     table, indices = query.layouts
@@ -69,9 +70,10 @@ def _split(query: Query) -> NodeSplit:
         used = {a for axes in at for a in axes}
         kept = [WHOLE if i == axis or set(x) & used else x for i, x in enumerate(table.settled.dims)]
         return NodeSplit((Layout(tuple(kept)), Layout(at)), (Layout((*kept[:axis], *at, *kept[axis + 1 :])),))
-    over = policy.lookup if policy.tables else policy.model
-    columns = policy.dividing(over, kind.shape[1]) if policy.tables == "column" else WHOLE
-    rows = policy.dividing(over, kind.shape[0]) if policy.tables != "column" else WHOLE
+    how = policy.kinds.get(query.node.inputs[0], policy.tables)
+    over = policy.lookup if how else policy.model
+    columns = policy.dividing(over, kind.shape[1]) if how == "column" else WHOLE
+    rows = policy.dividing(over, kind.shape[0]) if how in ("", "row") else WHOLE
     split = {*rows, *columns}
     at = tuple(tuple(a for a in axes if a not in split) for axes in at)
     wanted = (Layout((rows, columns)), Layout(at))

@@ -74,14 +74,15 @@ class Policy:
 
     `scatter` is the dimension over which a sum is scattered as it is paid (sequence parallelism), None where
     all ranks get the whole; `tables` and `lookup` say how embedding tables are split: by "row" or "column",
-    over which axes; `experts` are the axes that stacks of experts' weights are split over,
-    `stacks` those of other stacks of weights.
+    over which axes, or "copied"; `kinds` the same of some by name; `experts` are the axes that stacks of
+    experts' weights are split over, `stacks` those of other stacks of weights.
     """
 
     sizes: Mapping[str, int]
     model: Axes = ()
     scatter: int | None = None
     tables: str = ""
+    kinds: Mapping[str, str] = field(default_factory=dict)
     lookup: Axes = ()
     experts: Axes = ()
     stacks: Axes = ()

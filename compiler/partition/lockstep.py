@@ -36,8 +36,9 @@ def evaluate_split(
             | {name: const.array(name) for name, const in graph.consts.items()}
             for known, graph in zip(held, graphs, strict=True)
         ]
-        for nodes in zip(*(graph.nodes for graph in graphs), strict=True):
-            _step(split, nodes, values)
+        own = [{node.name: node for node in graph.nodes} for graph in graphs]
+        for node in split.nodes if stage is None else stage.nodes:
+            _step(split, [nodes.get(node.name) for nodes in own], values)
         for known, graph, made in zip(held, graphs, values, strict=True):
             known.update({name: made[name] for name in graph.outputs})
     return {
@@ -46,19 +47,22 @@ def evaluate_split(
     }
 
 
-def _step(split: Split, nodes: Sequence[Node], values: list[dict[str, np.ndarray]]) -> None:
-    """Run one node on every rank."""
-    if nodes[0].op in COLLECTIVES:
-        operands, attrs = nodes[0].inputs, nodes[0].attrs
+def _step(split: Split, nodes: Sequence[Node | None], values: list[dict[str, np.ndarray]]) -> None:
+    """Run one node on every rank that has it."""
+    first = next(node for node in nodes if node is not None)
+    if first.op in COLLECTIVES:
         for place in split.mesh.ranks:
-            group = split.mesh.group(place, attrs["axes"])
+            group = split.mesh.group(place, first.attrs["axes"])
             if split.mesh.number(place) == group[0]:
-                given = [[values[r][v] for v in operands] for r in group]
-                parts = combined(nodes[0].op, given, attrs)
+                each = [node.inputs if (node := nodes[r]) is not None else () for r in group]
+                given = [[values[r][v] for v in names] for r, names in zip(group, each, strict=True)]
+                parts = combined(first.op, given, first.attrs)
                 for rank, part in zip(group, parts, strict=True):
-                    values[rank][nodes[0].output] = part
+                    values[rank][first.output] = part
         return
     for node, known in zip(nodes, values, strict=True):
+        if node is None:
+            continue
         results = ops.reference(node.op, [known[v] if v else None for v in node.inputs], node.attrs)
         known.update(zip(node.outputs, results, strict=True))
 
@@ -66,6 +70,14 @@ def _step(split: Split, nodes: Sequence[Node], values: list[dict[str, np.ndarray
 def combined(op: str, given: Sequence[Sequence[np.ndarray]], attrs: Attrs) -> list[np.ndarray]:
     """Return what each rank of a group gets in a collective, from what each gives, in the order of ranks."""
     count, parts = len(given), [arrays[0] for arrays in given]
+    if op == "collect":
+        owner = attrs["owner"]
+        nothing = np.zeros(1, parts[0].dtype)
+        return [np.concatenate(parts, axis=attrs["dim"]) if r == owner else nothing for r in range(count)]
+    if op == "spread":
+        number = attrs["parts"]
+        cut = np.split(parts[attrs["owner"]], number, axis=attrs["dim"])
+        return [cut[r % number].copy() for r in range(count)]  # the owner goes on to change its own
     if op == "dispatch":
         return [np.concatenate([sent_to(x, chosen, r, attrs) for x, chosen in given]) for r in range(count)]
     if op in ("all_reduce", "reduce_scatter", "combine"):
@@ -76,5 +88,5 @@ def combined(op: str, given: Sequence[Sequence[np.ndarray]], attrs: Attrs) -> li
         return [np.ascontiguousarray(x) for x in np.split(total, count, axis=attrs["dim"])]
     if op == "all_gather":
         return [np.concatenate(parts, axis=attrs["dim"])] * count
-    cut = [np.split(x, count, axis=attrs["dim"]) for x in parts]
-    return [np.concatenate([cut[r][i] for r in range(count)], axis=attrs["join"]) for i in range(count)]
+    pieces = [np.split(x, count, axis=attrs["dim"]) for x in parts]
+    return [np.concatenate([pieces[r][i] for r in range(count)], axis=attrs["join"]) for i in range(count)]

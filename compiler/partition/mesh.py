@@ -24,11 +24,16 @@ FLAGS = {
     "sp": "norms and residuals are split over the sequence between the products of `tp`",
     "dispatch": "the batch is split over `ep` too, and rows are sent to their experts and back",
 }
-TABLES = ("row", "column")
+TABLES = ("row", "column")  # all of them so
+KINDS = ("table", "column", "row", "copied")  # how a planner may place each: whole on one rank, ...
+PLAN = "plan"  # any of them
 CUTS = ("weights", "time")
 SAID = ("tables", "bucket", "stages")  # what has a value of its own
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-RIGHT = "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column, bucket=1MiB, stages=time, or auto"
+RIGHT = (
+    "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column|table|plan, bucket=1MiB, stages=time, or "
+    "auto"
+)
 MOST = 4096  # ranks, micro-batches among them
 
 
@@ -37,7 +42,8 @@ class Mesh:
     """How many ranks stand along each axis (`AXES`), the slowest first, and choices of how to split.
 
     `sequence`: between products that `tp` splits, values are split over the sequence; `tables`: embedding
-    tables are split by "row" or "column" over `dp` (`tp` where there is no `dp`), "" where they are not;
+    tables are split by "row" or "column" over `dp` (`tp` where there is no `dp`), or each is placed by one of
+    several `KINDS` ("table+row", "plan" for any), "" where they are not split;
     `dispatch`: the batch is split over `ep` too, and rows are sent to the ranks of their experts and back;
     `bucket`: exchanges of one kind and moment go together up to so many bytes, 0 for none; `cut`: stages have
     about equal bytes of "weights", or take about equal "time".
@@ -83,6 +89,18 @@ class Mesh:
         bucket = [f"bucket={_spelt(self.bucket)}"] if self.bucket else []
         cut = [f"stages={self.cut}"] if self.cut != CUTS[0] else []
         return ",".join([*axes, *flags, *tables, *bucket, *cut]) or "tp=1"
+
+    @property
+    def planned(self) -> tuple[str, ...]:
+        """Return the kinds of which each table is placed by one, none where all are split alike."""
+        if self.tables in ("", *TABLES):
+            return ()
+        return KINDS if self.tables == PLAN else tuple(self.tables.split("+"))
+
+    @property
+    def lookup(self) -> Axes:
+        """Return the axes that tables are spread over."""
+        return (self.axes("dp") or self.axes("tp")) if self.tables else ()
 
     @property
     def of_batch(self) -> tuple[str, ...]:
@@ -181,9 +199,12 @@ def parse_parallel(text: str) -> Mesh:
             raise UserError(f"--parallel {text!r} gives {name} twice (right: once)")
         if name in FLAGS and equals:
             raise UserError(f"--parallel {part!r}: {name} has no value (right: {RIGHT})")
-        for kind, values in (("tables", TABLES), ("stages", CUTS)):
-            if name == kind and value not in values:
-                raise refuse_unknown(kind, value, values)
+        for kind, values in (("tables", (*KINDS, PLAN)), ("stages", CUTS)):
+            for each in value.split("+") if kind == "tables" else [value]:
+                if name == kind and each not in values:
+                    raise refuse_unknown(kind, each, values)
+        if name == "tables" and PLAN in value and value != PLAN:
+            raise UserError(f"--parallel tables={value}: {PLAN} is any kind (right: tables={PLAN})")
         if name in AXES and not (value.isascii() and value.isdigit() and 1 <= len(value) <= 6 and int(value)):
             raise UserError(f"--parallel {part!r}: no size of 1 or more (right: {RIGHT})")
         said[name] = value

@@ -9,8 +9,10 @@ import numpy as np
 
 from ..graph import Const, Graph, Node
 from ..ops.layout import Layout
+from ..ops.table_exchanges import token
+from .draft import Shard
 from .mesh import Mesh
-from .propagate import Shard, Split
+from .propagate import Split
 from .stages import PipelineStage
 
 Place = Mapping[str, int]
@@ -24,7 +26,8 @@ def rank_graph(
     Of the model's inputs a stage has those that it reads; without one the graph has all.
     """
     place = split.mesh.ranks[rank]
-    nodes = tuple(_own(split, node, place) for node in (split.nodes if stage is None else stage.nodes))
+    each = (_own(split, node, place) for node in (split.nodes if stage is None else stage.nodes))
+    nodes = tuple(node for node in each if node is not None)
     made = {v for node in nodes for v in node.outputs}
     read = dict.fromkeys(v for node in nodes for v in node.inputs if v)
     finals = dict.fromkeys(local for local, _ in split.outputs.values())
@@ -45,8 +48,14 @@ def _state(split: Split, output: str) -> str:
     return before if before and split.inputs[before].dims == split.outputs[output][1].dims else ""
 
 
-def _own(split: Split, node: Node, place: Place) -> Node:
-    """Return a node as it is on a rank: it takes the rank's own part where it takes one."""
+def _own(split: Split, node: Node, place: Place) -> Node | None:
+    """Return a node as it is on a rank, None of one that other ranks run: it takes the rank's own part."""
+    holder = split.holders.get(node.name)
+    if holder is not None and split.mesh.index(place, holder.axes) != holder.owner:
+        attrs = {**node.attrs, "own": False}
+        if node.op == "collect":
+            return replace(node, types=(token(node.type),), attrs=attrs)
+        return replace(node, inputs=(holder.token,), attrs=attrs) if node.op == "spread" else None
     cut = split.cuts.get(node.name)
     if cut is None:
         return node

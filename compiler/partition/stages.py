@@ -115,17 +115,35 @@ def _numbers(split: Split, weighs: Mapping[str, float], common: set[str], count:
     """
     nodes = [node for node in split.nodes if node.name not in common]
     before = list(accumulate((weighs[node.name] for node in nodes), initial=0))
-    passing = _passing(split, nodes)
+    passing, torn = _passing(split, nodes), _torn(split, nodes)
     cuts, last = [], 0
     for stage in range(1, count):
         target, near = before[-1] * stage / count, before[-1] / count * NEAR
-        spots = range(last + 1, len(nodes) - (count - stage) + 1)
+        free = range(last + 1, len(nodes) - (count - stage) + 1)
+        spots = [i for i in free if i not in torn]
+        if not spots:
+            raise UserError(
+                f"--parallel pp={count}: between the tables of {split.graph.name} there is no place for "
+                f"stage {stage} to begin (right: fewer stages, or tables=row)"
+            )
         close = [i for i in spots if abs(before[i] - target) <= near] or [
             min(spots, key=lambda i: abs(before[i] - target))
         ]
         last = min(close, key=lambda i: (passing[i], abs(before[i] - target), i))
         cuts.append(last)
     return {node.name: bisect_right(cuts, i) for i, node in enumerate(nodes)}
+
+
+def _torn(split: Split, nodes: Sequence[Node]) -> set[int]:
+    """Return the places at which a cut would part a rank's table from what becomes of its rows."""
+    made, torn = dict[str, int](), set[int]()
+    for i, node in enumerate(nodes):
+        for value in node.inputs:
+            if value in made:
+                torn.update(range(made[value] + 1, i + 1))
+        if node.name in split.holders and node.op != "spread":
+            made[node.output] = i
+    return torn
 
 
 def _passing(split: Split, nodes: Sequence[Node]) -> list[int]:

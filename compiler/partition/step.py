@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,9 +15,11 @@ from ..ops.collectives import COLLECTIVES
 from ..ops.layout import WHOLE, Layout
 from .mesh import Mesh
 from .propagate import Split, propagate
+from .shards import prefetched, with_gathers, without_copies
 from .stages import PipelineStage
 
 ALONG = ("dp", "tp")  # the axes that a step is split over
+STATES, GRADIENTS, WEIGHTS = STAGES = (1, 2, 3)  # of ZeRO: from which on what is shared out
 
 
 @dataclass(frozen=True)
@@ -27,36 +30,46 @@ class SplitStep:
     stage: PipelineStage
 
 
-def split_step(step: TrainingStep, mesh: Mesh, shard_states: bool = False) -> SplitStep:
+def split_step(step: TrainingStep, mesh: Mesh, zero: int = 0) -> SplitStep:
     """Return a step split over a mesh: gradients are summed over `dp` before the optimiser reads them.
 
-    With `shard_states` what the optimiser keeps of a weight, masters and moments, is shared out over `dp`
-    where the weight's first dimension divides (ZeRO stage 1, Rajbhandari et al., 2020): a rank gets the sum
-    of its own part of the gradient, and the new weight is gathered.
+    `zero` is the stage of ZeRO (Rajbhandari et al., 2020), of what is shared out over `dp` besides, along
+    the first dimension of a weight that divides: from 1 on what the optimiser keeps, masters and moments, so
+    that a chip changes its part of a weight, and the whole is gathered; from 2 on gradients, of which a chip
+    gets the sum of its part alone; with 3 weights too, gathered before each use and dropped behind it.
 
     Raises `UserError` for axes other than `dp` and `tp`, for a batch that does not divide, for micro-batches,
     where `tp` splits nothing, and for states to share out where there are none.
     """
-    _refuse(step, mesh, shard_states)
+    _refuse(step, mesh, zero)
     given = {name: Layout((WHOLE,) * kind.rank) for name, kind in step.graph.inputs.items()}
     given |= {name: _batch(step, name, mesh) for name in step.data}
     lie = propagate(step.graph, mesh, given).inputs  # weights as their first reader wants them
-    known = {**given, **_states(step, lie, mesh, shard_states)}
-    split = propagate(step.graph, mesh, known, _gradients(step, known))
+    whole = {name: lie[name] for name in step.parameters}
+    parts = whole | {name: _shared(step, name, lie[name], mesh) for name in _dense(step)}
+    known = {**given, **_states(step, parts if zero else whole), **(parts if zero == WEIGHTS else whole)}
+    brought = _gradients(step, parts if zero >= GRADIENTS else whole)
+    gathered = [name for name in whole if known[name] != whole[name]]
+    graph, copies = with_gathers(step.graph, gathered)
+    brought |= {copy: whole[name] for copy, name in copies.items()}
+    split = without_copies(propagate(graph, mesh, known, brought), copies)
     if mesh.sizes["tp"] > 1 and not any(split.inputs[n].used & set(mesh.axes("tp")) for n in step.parameters):
         raise UserError(
             f"--parallel tp={mesh.sizes['tp']}: no weight of {step.graph.name} divides among so many "
             "(right: fewer, or dp alone)"
         )
-    return SplitStep(split, PipelineStage(as_ready(split.nodes), {}))
+    nodes = prefetched(as_ready(split.nodes), gathered, mesh.bucket)
+    return SplitStep(split, PipelineStage(nodes, {}))
 
 
-def _refuse(step: TrainingStep, mesh: Mesh, shard: bool) -> None:
+def _refuse(step: TrainingStep, mesh: Mesh, zero: int) -> None:
     other = [name for name, size in mesh.sizes.items() if size > 1 and name not in ALONG]
     if other or mesh.tables:
         raise UserError(f"--parallel {mesh}: training is split over dp and tp (right: as in dp=4,tp=2)")
-    if shard and not step.states:
-        raise UserError("--zero shares out what the optimizer keeps; this one keeps nothing (right: without)")
+    if zero == STATES and not step.states:
+        raise UserError(
+            "--zero 1 shares out what the optimizer keeps; this one keeps nothing (right: --zero 2 or 3)"
+        )
     if step.micro is not None:
         raise UserError(
             "--accumulate does not go with --parallel: a step of several chips has one micro-batch each "
@@ -78,21 +91,29 @@ def _batch(step: TrainingStep, name: str, mesh: Mesh) -> Layout:
     return Layout((mesh.axes("dp"), *(WHOLE,) * (kind.rank - 1)))
 
 
-def _states(step: TrainingStep, lie: Mapping[str, Layout], mesh: Mesh, shard: bool) -> dict[str, Layout]:
-    """Return how weights and states lie: a state as its weight, with `shard` over `dp` too."""
-    known = {name: lie[name] for name in step.parameters}
-    dense = _dense(step)
+def _shared(step: TrainingStep, name: str, whole: Layout, mesh: Mesh) -> Layout:
+    """Return how a weight lies that is shared out over `dp` as well; as it is where nothing divides."""
+    over, shape = mesh.axes("dp"), step.graph.inputs[name].shape
+    for index, axes in enumerate(whole.dims):
+        count = math.prod(mesh.counts[axis] for axis in (*axes, *over))
+        if over and shape[index] % count == 0:
+            dims = (*whole.dims[:index], (*axes, *over), *whole.dims[index + 1 :])
+            return Layout(dims)
+    return whole
+
+
+def _states(step: TrainingStep, parts: Mapping[str, Layout]) -> dict[str, Layout]:
+    """Return how states lie: along the dimensions that they have in common with their weight, as it does."""
+    known, dense = dict[str, Layout](), _dense(step)
     for name, kind in step.states.items():
         weight = next(p for p in sorted(step.parameters, key=len, reverse=True) if name.startswith(f"{p}."))
-        fits = weight in dense and kind.shape == step.graph.inputs[weight].shape
-        layout = lie[weight] if fits else Layout((WHOLE,) * kind.rank)
-        over = mesh.axes("dp")
-        dims, count = list(layout.dims), mesh.sizes["dp"]
-        for axis in dims[0] if dims else ():
-            count *= mesh.counts[axis]
-        if shard and weight in dense and over and kind.rank and kind.shape[0] % count == 0:
-            dims[0] = (*dims[0], *over)
-        known[name] = Layout(tuple(dims))
+        shape = step.graph.inputs[weight].shape
+        known[name] = Layout(
+            tuple(
+                axes if weight in dense and size == own else WHOLE
+                for size, own, axes in zip(kind.shape, shape, parts[weight].dims, strict=True)
+            )
+        )
     return known
 
 
@@ -113,17 +134,16 @@ def _dense(step: TrainingStep) -> set[str]:
     return {w for w, v in _read(step) if w in kinds and step.graph.type_of(v).shape == kinds[w].shape}
 
 
-def _gradients(step: TrainingStep, known: Mapping[str, Layout]) -> dict[str, Layout]:
-    """Return how what the optimiser reads of the way back lies: as the states of its weight, else whole.
+def _gradients(step: TrainingStep, parts: Mapping[str, Layout]) -> dict[str, Layout]:
+    """Return how what the optimiser reads of the way back lies: as `parts` say of its weight, else whole.
 
     Gradients by rows are gathered: any chip may have looked up any row.
     """
     lie, kinds = dict[str, Layout](), step.graph.inputs
     for weight, value in _read(step):
         shape = step.graph.type_of(value).shape
-        state = next((s for s in step.states if s.startswith(f"{weight}.")), weight)
-        alike = state in known and shape == kinds[state].shape
-        lie[value] = known[state] if alike else Layout((WHOLE,) * len(shape))
+        alike = weight in parts and shape == kinds[weight].shape
+        lie[value] = parts[weight] if alike else Layout((WHOLE,) * len(shape))
     data = set(step.data)
     for node in step.graph.nodes:  # indices, as the optimiser takes them of the batch
         if node.origin.endswith(OPTIMISER) and data.intersection(node.inputs):

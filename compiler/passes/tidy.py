@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 from ..build import NodeBuilder, stays
 from ..graph import Graph, Match, Node, Rewrite
+from ..ops.collectives import COLLECTIVES
 from .base import Pass, become
 
 
 @dataclass(frozen=True)
 class Fold(Pass):
-    """Compute what depends on constants alone, make equal nodes once, drop what changes nothing."""
+    """Compute what depends on constants alone, make equal nodes once, drop what changes nothing.
+
+    Exchanges between ranks stay where they stand: of equal ones the second may spare the memory in between.
+    """
 
     def __call__(self, graph: Graph) -> Graph:
         for _ in range(4):
@@ -29,7 +33,7 @@ class Fold(Pass):
 
 def _simpler(node: Node, match: Match, seen: dict[object, tuple[str, ...]]) -> Rewrite | None:
     key = (node.op, node.inputs, tuple(node.attrs.items()))
-    before = seen.get(key, ())
+    before = () if node.op in COLLECTIVES else seen.get(key, ())
     if before and all(match.producer(v) is not None for v in before):  # it may have been simplified since
         if not any(match.is_output(v) for v in node.outputs):
             return Rewrite(renames=dict(zip(node.outputs, before, strict=True)))

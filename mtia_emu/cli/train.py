@@ -88,8 +88,12 @@ SPREAD = (
     ),
     click.option(
         "--zero",
-        is_flag=True,
-        help="Share out what the optimizer keeps, moments and masters, over dp (ZeRO stage 1).",
+        type=click.IntRange(0, 3),
+        default=0,
+        show_default=True,
+        metavar="STAGE",
+        help="Share out over dp, as stages of ZeRO do: 1 what the optimizer keeps (moments, masters), 2 "
+        "gradients too, 3 weights too, which are gathered before each use (FSDP).",
     ),
 )
 GOAL = (
@@ -164,7 +168,7 @@ def train(model: str, **flags: Any) -> None:
       mtia-emu train zoo:llama-3-8b --dim seq=2048 --chip mtia-300 --precision bf16 \\
           --loss cross-entropy --optimizer adamw
       mtia-emu train zoo:llama-tiny --dim batch=4 --loss cross-entropy --optimizer adamw \\
-          --system mtia-2i-server --parallel dp=2,tp=2 --zero --steps 3 --check
+          --system mtia-2i-server --parallel dp=2,tp=2 --zero 3 --steps 3 --check
       mtia-emu train zoo:llama-3-8b --dim seq=2048 --chip mtia-300 --precision bf16 \\
           --loss cross-entropy --optimizer adamw --until 15e12 --failures chips=1024
       mtia-emu train model.onnx --loss mse --emit step.ir

@@ -68,7 +68,7 @@ def _system_json(report: Report) -> dict[str, Any]:
     if report.system is None:
         return {}
     out = asdict(report.system)
-    return {"system": out | {name: list(out[name]) for name in ("stages", "exchanges")}}
+    return {"system": out | {name: list(out[name]) for name in ("stages", "exchanges", "shards")}}
 
 
 def _served_json(served: HitBytes | None) -> dict[str, Any] | None:

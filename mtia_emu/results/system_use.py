@@ -61,11 +61,26 @@ class ExchangeUse:
 
 
 @dataclass(frozen=True)
+class ShardUse:
+    """What of the embedding tables a chip has: names, bytes, and the rows that it is asked for in a run.
+
+    A name says how the table lies, as in "t0", "t1 in rows", "t2 in columns", "t3 copied".
+    """
+
+    chip: int
+    tables: tuple[str, ...]
+    bytes: int
+    lookups: int
+
+
+@dataclass(frozen=True)
 class SystemUse:
     """A run on a system: how it is split, its stages and exchanges, and what stands beside the chips.
 
     `idle_s` is what an average chip waits for other stages. `link_joules` are of links and switches, and not
-    among the joules of the chips; `host_w` is drawn by the hosts while it runs.
+    among the joules of the chips; `host_w` is drawn by the hosts while it runs. `shards` are the embedding
+    tables of each chip, where these are spread. Chips of one stage that run different programs are several
+    of `stages`.
     """
 
     system: str
@@ -78,6 +93,7 @@ class SystemUse:
     idle_s: float
     link_joules: float
     host_w: float
+    shards: tuple[ShardUse, ...] = ()
 
     @property
     def exposed_s(self) -> float:

@@ -16,10 +16,31 @@ from ..results.spans import Track
 from ..results.system_use import MemoryUse, StageUse
 from ..system.join import PICOSECONDS
 from .accelerator import GraphModel
-from .buckets import bucketed
+from .buckets import bucketed, is_bucketed
 from .meetings import Meeting, exchange_uses, largest, meeting
 from .partition import Exchanges, Partition, exchanged_bytes
+from .rank_classes import RankClass
 from .stage_time import LINKS, StageTime, links_name, stage_name
+
+
+def slowest_stage(classes: Sequence[RankClass], times: Sequence[StageTime]) -> StageTime:
+    """Return the time of a stage of several classes of ranks: that of the slowest, the others wait for it."""
+    slowest = max(times, key=lambda t: t.report.length)
+    tracks, layers = dict[Track, None](), list[Layer]()
+    for c, t in zip(classes, times, strict=True):
+        for layer in t.report.layers:
+            links = layer.bound_by == LINKS
+            if t is slowest or not links:
+                track = layer.track if links else replace(layer.track, name=c.name)
+                layers.append(replace(layer, track=track))
+                tracks[track] = None
+    stretch = Stretch(tuple(layers), slowest.report.length)
+    whole = replace(slowest.report, tracks=tuple(tracks), stretches=(stretch,))
+    uses = tuple(
+        replace(t.uses[0], name=c.name, chips=len(c.chips)) for c, t in zip(classes, times, strict=True)
+    )
+    counted = tuple((len(c.chips), t.report) for c, t in zip(classes, times, strict=True))
+    return replace(slowest, report=whole, uses=uses, classes=counted)
 
 
 def gpu_stage(model: GraphModel, parts: Partition, stage: int, on: Exchanges) -> StageTime:
@@ -29,7 +50,7 @@ def gpu_stage(model: GraphModel, parts: Partition, stage: int, on: Exchanges) ->
     graph = model.fused
     assert graph is not None
     meetings = list(_meetings(graph, stage, on))
-    if parts.mesh.bucket:
+    if is_bucketed(meetings, parts.mesh.bucket):
         meetings = bucketed(meetings, _waits(graph), on, stage, parts.mesh.bucket)
     alone = gpu.in_mode(model.options.gpu_mode).report(model)
     whole = _between(alone, graph, meetings, links_name(parts, stage))
@@ -45,7 +66,8 @@ def gpu_stage(model: GraphModel, parts: Partition, stage: int, on: Exchanges) ->
     )
     joules = sum(m.groups * m.time.joules for m in meetings)
     idle = replace(whole.joules_by, static=whole.joules_by.static + gpu.idle_w * waited)
-    return StageTime(replace(whole, joules_by=idle), use, exchange_uses(name, meetings), joules)
+    found = replace(whole, joules_by=idle)
+    return StageTime(found, (use,), exchange_uses(name, meetings), joules, ((use.chips, found),))
 
 
 def _meetings(graph: Graph, stage: int, on: Exchanges) -> Iterator[Meeting]:

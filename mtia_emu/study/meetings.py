@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mtia_emu.compiler.ops.collectives import ROUTED
+from mtia_emu.compiler.ops.collectives import PLACED, ROUTED
 from mtia_emu.compiler.ops.expert_matmul import rank_shares
 
 from ..results.system_use import ExchangeUse
 from ..system.collectives import CollectiveTime
+from ..types import dtype
 from .partition import Exchanges
 
 
@@ -19,7 +21,8 @@ from .partition import Exchanges
 class Meeting:
     """An exchange: its number among launches, op, axes and bytes, what it takes, how many groups meet.
 
-    `held` are the launches of others that go with it: they end as it does.
+    `held` are the launches of others that go with it: they end as it does. `parts` are the places of those
+    who hold tables, and the bytes between each and every other rank, where the exchange is with them.
     """
 
     launch: int
@@ -30,11 +33,16 @@ class Meeting:
     time: CollectiveTime
     groups: int
     held: tuple[int, ...] = ()
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 def meeting(on: Exchanges, stage: int, number: int, op: str, attrs: Mapping[str, Any], size: int) -> Meeting:
     """Return an exchange of so many bytes, with what it takes on the system."""
     axes, ranks = tuple(attrs["axes"]), attrs["size"]
+    if op in PLACED:
+        part = math.prod(attrs["shape"]) * dtype(attrs["to"]).bytes if op == "spread" else size
+        parts = ((attrs["owner"], int(part)),)
+        return Meeting(number, op, axes, part, ranks, *on.placed(stage, op, axes, parts), parts=parts)
     if op not in ROUTED:
         return Meeting(number, op, axes, size, ranks, *on.time(stage, op, axes, size))
     return Meeting(number, op, axes, size, ranks, *on.routed(stage, op, axes, size, rank_shares(attrs)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from mtia_emu.compiler.partition.prepare import prepared
 from mtia_emu.compiler.partition.propagate import Split, propagate
 from mtia_emu.compiler.partition.ranks import rank_graph
 from mtia_emu.compiler.partition.stages import PipelineStage, stages, weights
+from mtia_emu.compiler.partition.tables import TablePlace
 from mtia_emu.compiler.partition.unpack import unpacked
 
 from ..system.collectives import Collective, CollectiveTime
@@ -61,14 +62,20 @@ def balanced(parts: Partition, seconds: Sequence[float]) -> Partition:
     return Partition(parts.split, stages(parts.split, len(parts.stages), every))
 
 
-def partition(graph: Graph, mesh: Mesh) -> Partition:
-    """Return a graph split over a mesh, cut into its stages. Raises `UserError` where it cannot be."""
-    return partition_prepared(prepared(graph), mesh)
+Places = Mapping[str, TablePlace]
 
 
-def partition_prepared(graph: Graph, mesh: Mesh) -> Partition:
+def partition(graph: Graph, mesh: Mesh, places: Places | None = None) -> Partition:
+    """Return a graph split over a mesh, cut into its stages, its tables at `places` where these are given.
+
+    Raises `UserError` where it cannot be.
+    """
+    return partition_prepared(prepared(graph), mesh, places)
+
+
+def partition_prepared(graph: Graph, mesh: Mesh, places: Places | None = None) -> Partition:
     """Return the same of a graph that is `prepared`, as when several meshes are tried."""
-    split = propagate(unpacked(graph) if mesh.sizes["tp"] > 1 else graph, mesh)
+    split = propagate(unpacked(graph) if mesh.sizes["tp"] > 1 else graph, mesh, places=places)
     return Partition(split, stages(split, mesh.stages))
 
 
@@ -120,6 +127,23 @@ class Exchanges:
         uneven = [Collective("all_to_all", 0.0, group, matrix) for group in groups]
         ways = (timed_together(self.system, uneven), self.time(stage, ALIKE[op], axes, size)[0])
         return min(ways, key=lambda t: t.seconds), len(groups)
+
+    def placed(
+        self, stage: int, op: str, axes: tuple[str, ...], parts: Sequence[tuple[int, int]]
+    ) -> tuple[CollectiveTime, int]:
+        """Return the same of what goes to the holders of tables, or comes from them, all at once.
+
+        `parts` are (the holder's place in a group, bytes between it and each other rank), table by table.
+        """
+        groups = self._distinct(stage, axes)
+        each = [
+            float(sum(size for owner, size in parts if owner == place)) for place in range(len(groups[0]))
+        ]
+        sent = [[size * (i != j) for j, size in enumerate(each)] for i in range(len(each))]
+        matrix = tuple(map(tuple, sent if op == "collect" else zip(*sent, strict=True)))
+        return timed_together(self.system, [Collective("all_to_all", 0.0, g, matrix) for g in groups]), len(
+            groups
+        )
 
     def send(self, stage: int, size: int) -> CollectiveTime:
         """Return what the chips of a stage take to send so many bytes each to the next, all at once."""

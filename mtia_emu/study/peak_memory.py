@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+from mtia_emu.compiler.gradients.marks import BACKWARD, GATHERED
 from mtia_emu.compiler.lower.steps import Schedule
 
 from ..results.training import PeakMemory, phase_of
@@ -16,15 +17,15 @@ def peak_memory(schedule: Schedule, kind_of: Callable[[str], str]) -> PeakMemory
     """Return the most bytes that the steps of a schedule hold at once.
 
     `kind_of` says what an input is: weights, optimizer or data. What a step makes is an activation where the
-    step is of the forward pass, else a gradient; it is held from the step that writes it to the last that
-    reads it.
+    step is of the forward pass, else a gradient, and a weight where it is one that chips share out and
+    that is gathered; it is held from the step that writes it to the last that reads it.
     """
     held, fixed = _fixed(schedule, kind_of)
     first, last, kinds = dict[str, int](), dict[str, int](), dict[str, str]()
     for index, step in enumerate(schedule.steps):
         for view in step.outputs:
             first.setdefault(view.buffer, index)
-            kinds.setdefault(view.buffer, KINDS[phase_of(step.origin or step.name)])
+            kinds.setdefault(view.buffer, _kind(step.origin or step.name))
         for view in (*step.inputs, *step.outputs):
             last[view.buffer] = index
     changes: dict[int, Counter[str]] = {}
@@ -48,6 +49,13 @@ def peak_memory(schedule: Schedule, kind_of: Callable[[str], str]) -> PeakMemory
         held["data"],
         int(schedule.chip.dram.bytes),
     )
+
+
+def _kind(origin: str) -> str:
+    """Return what a step makes, by what its node says that it is part of."""
+    if origin.removesuffix(BACKWARD).endswith(GATHERED):
+        return "weights"
+    return KINDS[phase_of(origin)]
 
 
 def _fixed(schedule: Schedule, kind_of: Callable[[str], str]) -> tuple[Counter[str], set[str]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.compiler.graph import Graph
-from mtia_emu.compiler.ops.collectives import COLLECTIVES, ROUTED
+from mtia_emu.compiler.ops.collectives import COLLECTIVES, PLACED, ROUTED
 from mtia_emu.compiler.partition.lockstep import combined
 from mtia_emu.compiler.partition.ranks import joined, part_of
 from mtia_emu.compiler.reference import core_library
@@ -44,7 +44,7 @@ class _Meeting:
         self.leaving = threading.Barrier(self.size)
 
     def _exchange(self) -> None:
-        ops = {(op, tuple(sorted(attrs.items()))) for op, _, attrs in self.brought.values()}
+        ops = {(op, _alike(attrs)) for op, _, attrs in self.brought.values()}
         if len(ops) != 1:
             raise RuntimeError(f"ranks meet in different exchanges: {', '.join(map(str, ops))}")
         op, _, attrs = self.brought[0]
@@ -62,6 +62,11 @@ class _Meeting:
         """Let nobody wait any longer: a rank has failed."""
         self.barrier.abort()
         self.leaving.abort()
+
+
+def _alike(attrs: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return the attributes of an exchange that all ranks have alike."""
+    return tuple(sorted((name, value) for name, value in attrs.items() if name != "own"))
 
 
 @dataclass
@@ -155,7 +160,7 @@ def exchanged(
 
     Rows that come back from experts are added in the order of ranks.
     """
-    if op in ROUTED:
+    if op in (*ROUTED, *PLACED):
         return combined(op, given, attrs)
     parts = [arrays[0] for arrays in given]
     size = parts[0].nbytes * (len(parts) if op == "all_gather" else 1)

@@ -18,7 +18,7 @@ from ..results.report import Joules, Layer, Report, Stretch
 from ..results.spans import Span, Track
 from ..results.system_use import ExchangeUse, MemoryUse, StageUse
 from ..system.join import PICOSECONDS, ChipJob, joined, length
-from .buckets import bucketed
+from .buckets import bucketed, is_bucketed
 from .meetings import Meeting, exchange_uses, largest, meeting
 from .partition import Exchanges, Partition, exchanged_bytes
 from .waits import exchanges, waits
@@ -28,12 +28,16 @@ LINKS = "links"  # what bounds an exchange
 
 @dataclass(frozen=True)
 class StageTime:
-    """A stage on one chip: its report with the exchanges in it, what it came to, and what links took."""
+    """A stage: its report with the exchanges in it, what its chips came to (`uses`), and what links took.
+
+    `classes` are how many chips run each program, and the report whose amounts are of one of them.
+    """
 
     report: Report
-    use: StageUse
+    uses: tuple[StageUse, ...]
     exchanges: tuple[ExchangeUse, ...]
     link_joules: float
+    classes: tuple[tuple[int, Report], ...]
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class StageRun:
 
     def time(self) -> StageTime:
         """Return the stage's time: at the fastest clock at which its chip keeps to its limit of power."""
-        meetings = self._meetings()
+        meetings = self._together()
         last: dict[float, tuple[Report, float, float]] = {}
 
         def at(chip: Chip) -> Report:
@@ -69,9 +73,11 @@ class StageRun:
             memory(self.program, self.chip, largest(meetings), self.parts.mesh.batches),
         )
         joules = sum(m.groups * m.time.joules for m in meetings)
-        return StageTime(whole, use, exchange_uses(stage_name(self.parts, self.stage), meetings), joules)
+        used = exchange_uses(use.name, meetings)
+        return StageTime(whole, (use,), used, joules, ((use.chips, whole),))
 
-    def _meetings(self) -> list[Meeting]:
+    def meetings(self) -> list[Meeting]:
+        """Return the exchanges of the program, each by itself."""
         out = []
         for number in exchanges(self.program):
             block = self.program.blocks[self.program.launches[number].block]
@@ -79,23 +85,27 @@ class StageRun:
             attrs = dict(given)
             size = exchanged_bytes(op, math.prod(operand.shape) * operand.dtype.bytes, attrs["size"])
             out.append(meeting(self.on, self.stage, number, op, attrs, size))
-        limit = self.parts.mesh.bucket
-        if not limit:
+        return out
+
+    def _together(self) -> list[Meeting]:
+        """Return the exchanges of the program, those together that go together."""
+        out, limit = self.meetings(), self.parts.mesh.bucket
+        if not is_bucketed(out, limit):
             return out
         return bucketed(out, waits(self.program, [m.launch for m in out]), self.on, self.stage, limit)
 
     def _report(self, chip: Chip, meetings: Sequence[Meeting]) -> tuple[Report, float, float]:
         """Return the report at a clock, the seconds in which the chip works, and those in which it waits."""
         numbers = {i: m for m in meetings for i in (*m.held, m.launch)}
-        each = [_moving(x) if i in numbers else x for i, x in enumerate(costs(self.program, chip, {}))]
+        each = [moving(x) if i in numbers else x for i, x in enumerate(costs(self.program, chip, {}))]
         alone = report(self.program, chip, each=each)
         if not meetings:
             return alone, alone.seconds, 0.0
         track, links = track_of(chip), Track(links_name(self.parts, self.stage), PICOSECONDS)
-        runs = joined(_jobs(self.program, chip, each, numbers), track, links)
+        runs = joined(jobs(self.program, chip, each, numbers), track, links)
         took = length(runs)
         work = track.seconds(sum(x.ticks for x in runs if x.track == track))
-        layers = tuple(_layers(alone, runs, numbers))
+        layers = tuple(layers_among(alone, runs, numbers))
         waited = float(took) - alone.seconds
         flows = standing(chip)
         idle = Joules(*(getattr(flows, f.name) * waited for f in fields(flows)))
@@ -117,33 +127,33 @@ def links_name(parts: Partition, stage: int) -> str:
     return f"{LINKS} of {stage_name(parts, stage)}" if len(parts.stages) > 1 else LINKS
 
 
-def _moving(cost: BlockCost) -> BlockCost:
+def moving(cost: BlockCost) -> BlockCost:
     """Return the cost of an exchange at its own chip: it moves its bytes, which the links' time holds."""
     joules = replace(cost.joules, compute=0.0, local=0.0, control=0.0)
     return replace(cost, cycles=0, joules=joules, macs=0, ops=0, roof_cycles=0.0)
 
 
-def _jobs(
+def jobs(
     program: Program, chip: Chip, each: Sequence[BlockCost], numbers: Mapping[int, Meeting]
 ) -> list[ChipJob]:
     """Return the launches and the exchanges of a program, in order."""
     alone = spans(program, chip, each)
     after = waits(program, tuple(numbers))
-    jobs = []
+    out = []
     for i, (span, cost) in enumerate(zip(alone, each, strict=True)):
         held = numbers.get(i)
         waited = {numbers[x].launch if x in numbers else x for x in after[i]}
         if held is None:
-            jobs.append(ChipJob(cost.cycles, span.begin - span.start, after=tuple(sorted(waited))))
+            out.append(ChipJob(cost.cycles, span.begin - span.start, after=tuple(sorted(waited))))
         elif held.launch != i:
-            jobs.append(ChipJob(seconds=0.0))
+            out.append(ChipJob(seconds=0.0))
         else:
             every = waited.union(*(after[x] for x in held.held))
-            jobs.append(ChipJob(seconds=held.time.seconds, after=tuple(sorted(every))))
-    return jobs
+            out.append(ChipJob(seconds=held.time.seconds, after=tuple(sorted(every))))
+    return out
 
 
-def _layers(alone: Report, runs: Sequence[Span], numbers: Mapping[int, Meeting]) -> list[Layer]:
+def layers_among(alone: Report, runs: Sequence[Span], numbers: Mapping[int, Meeting]) -> list[Layer]:
     """Return the layers of a report as they run among exchanges; those of exchanges on the links' track."""
     first: dict[int, int] = {}
     for layer in alone.layers:

@@ -23,10 +23,14 @@ from ..system.collectives import CollectiveTime
 from ..system.join import PICOSECONDS, StageTurn, pipelined
 from ..system.load import settings_of_chips
 from ..system.topology import System
+from ..zoo.models import MODELS
 from .accelerator import Accelerator, GraphModel
-from .gpu_stage import gpu_stage
+from .gpu_stage import gpu_stage, slowest_stage
 from .partition import Exchanges, Partition, balanced, partition
+from .rank_classes import rank_classes, shards
 from .stage_time import LINKS, StageRun, StageTime
+from .table_places import UNIFORM, planned_places
+from .uneven import UnevenStage
 
 NO_TIME = Fraction(0)
 CUTS_TRIED = 4  # of a pipeline whose stages are to take equal times
@@ -90,15 +94,18 @@ class SystemMachine:
 
     def partition(self, model: GraphModel) -> Partition:
         """Return a model split over the mesh."""
-        return partition(model.graph, self.mesh)
+        if not self.mesh.planned:
+            return partition(model.graph, self.mesh)
+        places = planned_places(model.graph, self.mesh, self.system, _skew(model))
+        return partition(model.graph, self.mesh, places)
 
     def runs(self, model: GraphModel, parts: Partition) -> list[StageRun]:
-        """Return the stages of a split model, each compiled for the chip."""
+        """Return the stages of a split model, the first rank's program of each compiled for the chip."""
+        return [self._run(model, parts, stage, 0) for stage in range(len(parts.stages))]
+
+    def _run(self, model: GraphModel, parts: Partition, stage: int, rank: int) -> StageRun:
         machine, on = Accelerator(self.chip, memoise=self.memoise), Exchanges(self.system, self.mesh)
-        return [
-            StageRun(parts, stage, machine.program(_of_rank(model, parts, stage)), self.chip, on)
-            for stage in range(len(parts.stages))
-        ]
+        return StageRun(parts, stage, machine.program(_of_rank(model, parts, stage, rank)), self.chip, on)
 
     def report(self, work: Computation, /) -> Report:
         """Return the report of one run of a model over all chips of the mesh.
@@ -128,16 +135,28 @@ class SystemMachine:
         return _Joined(self, parts, self._stages(model, parts, runs)).report(model)
 
     def _stages(self, model: GraphModel, parts: Partition, runs: Sequence[StageRun] = ()) -> list[StageTime]:
+        if runs:
+            return [run.time() for run in runs]
+        return [self._stage(model, parts, stage) for stage in range(len(parts.stages))]
+
+    def _stage(self, model: GraphModel, parts: Partition, stage: int) -> StageTime:
+        """Return the time of a stage: of one rank where all are alike, else of one of each class."""
+        classes, on = rank_classes(parts, stage), Exchanges(self.system, self.mesh)
         if self.is_gpu:
-            on = Exchanges(self.system, self.mesh)
-            return [gpu_stage(_of_rank(model, parts, s), parts, s, on) for s in range(len(parts.stages))]
-        return [run.time() for run in (runs or self.runs(model, parts))]
+            each = [gpu_stage(_of_rank(model, parts, stage, c.rank), parts, stage, on) for c in classes]
+            return each[0] if len(each) == 1 else slowest_stage(classes, each)
+        made = [self._run(model, parts, stage, c.rank) for c in classes]
+        return made[0].time() if len(made) == 1 else UnevenStage(classes, made).time()
 
 
-def _of_rank(model: GraphModel, parts: Partition, stage: int) -> GraphModel:
-    """Return the model of the first rank of a stage."""
-    graph = parts.graph(stage, 0)
-    return replace(model, graph=graph, fused=None)
+def _of_rank(model: GraphModel, parts: Partition, stage: int, rank: int) -> GraphModel:
+    """Return the model of a rank of a stage."""
+    return replace(model, graph=parts.graph(stage, rank), fused=None)
+
+
+def _skew(model: GraphModel) -> str:
+    """Return the law by which a model of the zoo asks for rows, else an even one."""
+    return str(getattr(MODELS.get(model.model.removeprefix("zoo:")), "skew", UNIFORM))
 
 
 @dataclass(frozen=True)
@@ -164,11 +183,11 @@ class _Joined:
     def report(self, model: GraphModel) -> Report:
         """Return the report of all chips."""
         took = max(t.sent for t in self.turns)
-        each, batches = self.machine.mesh.chips // len(self.stages), self.machine.mesh.batches
-        first, times = self.stages[0].report, each * batches
-        joules = Joules.sum([times * s.report.joules_by for s in self.stages]) + self._idle(took)
-        traffic = [times * s.report.traffic for s in self.stages]
-        macs = times * sum(s.report.macs for s in self.stages)
+        first, batches = self.stages[0].report, self.machine.mesh.batches
+        counted = [(count * batches, r) for s in self.stages for count, r in s.classes]
+        joules = Joules.sum([times * r.joules_by for times, r in counted]) + self._idle(took)
+        traffic = [times * r.traffic for times, r in counted]
+        macs = sum(times * r.macs for times, r in counted)
         rate = max(
             (s.report.peak_macs / s.report.seconds for s in self.stages if s.report.seconds), default=0.0
         )
@@ -233,7 +252,7 @@ class _Joined:
         notes = dict.fromkeys(
             note for s in self.stages for note in s.report.notes if "chips' share" not in note
         )
-        lacking = [s.use for s in self.stages if s.use.memory.short]
+        lacking = [use for s in self.stages for use in s.uses if use.memory.short]
         return (*notes, *(_lacks(use, self.machine) for use in lacking[:1]))
 
     def _use(self, took: Fraction) -> SystemUse:
@@ -243,9 +262,11 @@ class _Joined:
             sum(s.link_joules for s in self.stages) + len(mesh.ranks) * sum(x.joules for x in self.sends)
         )
         return SystemUse(
-            system.name, str(mesh), mesh.chips, system.chips[0], tuple(s.use for s in self.stages),
+            system.name, str(mesh), mesh.chips, system.chips[0],
+            tuple(x for s in self.stages for x in s.uses),
             tuple(x for s in self.stages for x in s.exchanges), mesh.batches,
             max(float(took) - busy, 0.0), joules, system.host_w * mesh.chips / len(system.chips),
+            shards(self.parts),
         )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ class TrainingWords(RecipeWords, total=False):
     optimizer: str
     system: str | None
     parallel: str | None
-    zero: bool
+    zero: int
     steps: int
     data: Mapping[str, Array] | None
     seed: int
@@ -116,7 +116,7 @@ def train(
     keywords are the fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep, embeddings;
     of `Plan`: steps, data, seed, check, rates; of `Goal`: with `until` or `failures` the result says what the
     whole training takes; and of `Sharing`: with a `system` the step is split over its chips by `parallel`, as
-    in dp=4,tp=2; with `zero` what the optimiser keeps is shared out over dp.
+    in dp=4,tp=2; `zero` is the stage of ZeRO, 1 to 3, of what is shared out over dp.
     `check` holds the losses to the same steps in fp32 by onnxruntime. Raises `UserError` for what does not
     fit.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mtia_emu.compiler.gradients.step import TrainingStep
 from mtia_emu.compiler.partition.mesh import parse_parallel
-from mtia_emu.compiler.partition.step import split_step
+from mtia_emu.compiler.partition.step import STAGES, split_step
 
 from ..errors import UserError
 from ..machine.chip import Chip
@@ -17,10 +17,10 @@ from .system_machine import SystemMachine
 
 @dataclass(frozen=True)
 class Spread:
-    """Chips that share a step; with `zero` what the optimiser keeps is shared out over `dp`."""
+    """Chips that share a step; `zero` is the stage of ZeRO (`split_step`), 0 for none."""
 
     machine: SystemMachine
-    zero: bool = False
+    zero: int = 0
 
     def parts(self, step: TrainingStep) -> Partition:
         """Return the step split over the chips. Raises `UserError` where it cannot be."""
@@ -34,10 +34,12 @@ class Sharing:
 
     system: str | None = None
     parallel: str | None = None
-    zero: bool = False
+    zero: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what is said of many chips where there is one."""
+        """Refuse a stage that there is not, and what is said of many chips where there is one."""
+        if self.zero not in (0, *STAGES):
+            raise UserError(f"--zero {self.zero!r} (right: a stage, {', '.join(map(str, STAGES))})")
         if self.system is None and (self.zero or self.parallel is not None):
             raise UserError(
                 f"--{'zero' if self.parallel is None else 'parallel'} is of chips that share a step "
@@ -57,5 +59,5 @@ def spread(sharing: Sharing, settings: dict[str, object], changed: Chip | None) 
             "--gpu has one of GPUs beside it)"
         )
     if sharing.zero and mesh.sizes["dp"] == 1:
-        raise UserError(f"--zero shares states out over dp, of which {mesh} has none (right: as in dp=2)")
+        raise UserError(f"--zero shares out over dp, of which {mesh} has none (right: as in dp=2)")
     return Spread(machine, sharing.zero)

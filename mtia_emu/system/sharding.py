@@ -44,23 +44,32 @@ def in_order(placements: Iterable[TablePlacement]) -> tuple[TablePlacement, ...]
 
 @dataclass(frozen=True)
 class ShardJob:
-    """What is to be spread: tables, the samples of a batch over all ranks, the system and memory a chip."""
+    """What is to be spread: tables, the samples of a batch over all ranks, the system and memory a chip.
+
+    `some` are the chips that share it, in the order of ranks; all of the system's without.
+    """
 
     system: System
     tables: tuple[EmbeddingTable, ...]
     batch: int
     memory_share: float = 0.8
+    some: tuple[int, ...] = ()
+
+    @cached_property
+    def chips(self) -> tuple[int, ...]:
+        """Return the number of each rank's chip in the system."""
+        return self.some or tuple(range(len(self.system.ranks)))
 
     @property
     def ranks(self) -> int:
         """Return the number of chips."""
-        return len(self.system.ranks)
+        return len(self.chips)
 
     @cached_property
     def memory_bytes(self) -> Array:
         """Return what each chip has for tables, after the rows that all of them keep: [ranks]."""
         hot = sum(t.count * t.hot_bytes for t in self.tables)
-        room = [e.dram_bytes * self.memory_share - hot for e in self.system.endpoints]
+        room = [self.system.endpoints[c].dram_bytes * self.memory_share - hot for c in self.chips]
         return np.maximum(np.asarray(room), 0.0)
 
     def cold(self, table: EmbeddingTable) -> float:
@@ -69,7 +78,7 @@ class ShardJob:
 
     def read_s(self, rank: int, row_bytes: float) -> float:
         """Return the seconds of one row's look-up on a rank."""
-        return row_seconds(self.system.endpoints[rank].source, row_bytes)
+        return row_seconds(self.system.endpoints[self.chips[rank]].source, row_bytes)
 
     def pooled_bytes(self, table: EmbeddingTable) -> float:
         """Return the bytes of one table's pooled rows of a whole batch."""
@@ -87,10 +96,9 @@ class ShardJob:
     @cached_property
     def exchange_s(self) -> tuple[float, float]:
         """Return seconds a byte that a rank sends in an all-to-all, and a byte of a whole reduce-scatter."""
-        ranks = tuple(range(self.ranks))
         out = []
         for kind in ("all_to_all", "reduce_scatter"):
-            found = timed(self.system, Collective(kind, float(SHOT_BYTES), ranks))
+            found = timed(self.system, Collective(kind, float(SHOT_BYTES), self.chips))
             out.append((found.seconds - found.fixed_s) / SHOT_BYTES)
         return out[0], out[1]
 
@@ -157,8 +165,7 @@ def _exchanged(
     job: ShardJob, chips: tuple[Array, Array], sent: tuple[Array, Array], partial: float
 ) -> ShardCost:
     """Return a cost with its exchanges timed: each rank's pooled rows and indices in equal parts to all."""
-    n = job.ranks
-    ranks = tuple(range(n))
+    n, ranks = job.ranks, job.chips
     pooled, indices = (np.tile(each[:, None] / n, (1, n)) for each in sent)
     times, joules = [], 0.0
     for matrix in (indices.T, pooled):

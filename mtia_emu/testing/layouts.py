@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.ops.layout import Axes, Layout
 from mtia_emu.compiler.partition.lockstep import evaluate_split
-from mtia_emu.compiler.partition.mesh import TABLES, Mesh
+from mtia_emu.compiler.partition.mesh import KINDS, PLAN, TABLES, Mesh
 from mtia_emu.compiler.partition.prepare import prepared
 from mtia_emu.compiler.partition.propagate import Split, propagate
 from mtia_emu.compiler.partition.stages import PipelineStage, stages, weights
+from mtia_emu.compiler.partition.tables import COLUMN, WHOLE_TABLE, TablePlace, tables
 from mtia_emu.compiler.partition.unpack import unpacked
 
 from ..errors import UserError
@@ -48,12 +50,26 @@ def random_split(graph: Graph, seed: int, number: int) -> Split:
     source = Seeded(SALT, seed, number)
     sizes = source.pick(MESHES)
     sequence = "tp" in sizes and source.below(3) == 0
-    tables = source.pick(("", *TABLES)) if {"dp", "tp"} & set(sizes) else ""
+    tables = source.pick(("", *TABLES, PLAN)) if {"dp", "tp"} & set(sizes) else ""
     dispatch = "ep" in sizes and source.below(2) == 0
     mesh = Mesh(dict(sizes), sequence, tables, dispatch)
     given = {name: _layout(source, kind, mesh) for name, kind in graph.inputs.items()}
     ready = prepared(graph) if source.below(2) else graph
-    return propagate(unpacked(ready) if source.below(2) else ready, mesh, given)
+    places = _places(source, ready, mesh) if mesh.planned else None
+    return propagate(unpacked(ready) if source.below(2) else ready, mesh, given, places=places)
+
+
+def _places(source: Seeded, graph: Graph, mesh: Mesh) -> dict[str, TablePlace]:
+    """Return random places of a graph's tables, of all kinds."""
+    ranks = math.prod(mesh.counts[axis] for axis in mesh.lookup)
+    places = {}
+    for name, read in tables(graph).items():
+        kind = source.pick(KINDS)
+        parts = 1 if kind == WHOLE_TABLE else source.pick((0, 2, 3))
+        cut = kind == COLUMN and parts > 1 and read.kind.shape[1] % parts == 0
+        owners = [source.below(ranks) for _ in range(parts)] if kind == WHOLE_TABLE or cut else []
+        places[name] = TablePlace(kind, tuple(owners))
+    return places
 
 
 def random_stages(split: Split, seed: int, number: int) -> tuple[PipelineStage, ...]:

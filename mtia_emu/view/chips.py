@@ -6,12 +6,14 @@ from collections.abc import Iterator
 
 from rich.console import RenderableType
 
-from ..results.system_use import ExchangeUse, StageUse, SystemUse
+from ..results.system_use import ExchangeUse, ShardUse, StageUse, SystemUse
 from . import units
 from .page import Cell, Page
 
 TIMES = ["chips", "time", "computes", "exchanges", "exposed"]
 MEMORY = ["weights", "state", "other", "needed", "there is", ""]
+SHARDS = ["chip", "has", "bytes", "look-ups", "tables"]
+NAMED = 8  # tables of a chip that are named
 EXCHANGES = ["exchange", "over", "chips", "bytes", "times", "each", "together", "algorithm"]
 
 
@@ -28,6 +30,8 @@ def system_tables(use: SystemUse) -> Iterator[tuple[str, list[str], list[list[Ce
     title = f"Chips: {use.chips} of {use.chip}, {use.parallel}"
     yield title, [*name, *TIMES], [_stage(stage)[skip:] for stage in use.stages], list(_said(use))
     yield "Memory of a chip", [*name, *MEMORY], [_memory(stage)[skip:] for stage in use.stages], []
+    if use.shards:
+        yield "Tables of each chip", SHARDS, [_shard(x) for x in use.shards], []
     rows = sorted(use.exchanges, key=lambda x: -x.seconds * x.times)
     if rows:
         title = "Exchanges of a micro-batch" if use.batches > 1 else "Exchanges"
@@ -45,6 +49,12 @@ def _exchange(x: ExchangeUse, *, several: bool) -> list[Cell]:
         units.seconds(x.seconds * x.times),
         x.algorithm,
     ]
+
+
+def _shard(x: ShardUse) -> list[Cell]:
+    more = len(x.tables) - NAMED
+    named = ", ".join(x.tables[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    return [x.chip, len(x.tables), units.size(x.bytes), f"{x.lookups:,}", named]
 
 
 def _stage(stage: StageUse) -> list[Cell]:

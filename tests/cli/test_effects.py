@@ -445,7 +445,7 @@ CASES: dict[tuple[str, str], Case] = {
         TRAIN.replace("--chip tiny --dim batch=1", "--dim batch=2 --system tiny-board --parallel dp=2")
         + " --optimizer adam",
         "",
-        "--zero",
+        "--zero 1",
         printed,
     ),
     ("train", "--check"): Case(f"{TRAIN} --steps 1", "", "--check", printed),

@@ -34,6 +34,8 @@ def ints(*values: int) -> np.ndarray:
 DECAY = "3 -> t1 | t0 = mul(x0, x2); t1 = add(t0, x1)"
 PAIR = ("5 -> t0 | t0 = add(x0, x2)", "5 -> t1 | t0 = tanh(x0); t1 = mul(t0, x4)")
 
+HELD = {"axes": ("dp",), "size": 2, "dim": 0, "owner": 0, "table": "t"}
+
 # op -> operands, attributes; each is executed, and held to its shape rule
 CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
     "cast": [([f32(2, 3)], {"to": name}) for name in DTYPES],
@@ -88,6 +90,15 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
             [f32(4, 3), np.array([[0, 3], [2, 3]])],
             {"axes": ("ep",), "size": 2, "dim": 0, "experts": 4, "each": 1},
         ),
+    ],
+    "collect": [
+        ([f32(2, 3)], {**HELD, "own": True}),
+        ([f32(2, 3)], {**HELD, "own": False}),
+    ],
+    "spread": [
+        ([f32(4, 3)], {**HELD, "own": True, "parts": 2, "shape": (2, 3), "to": "fp32"}),
+        ([f32(1)], {**HELD, "own": False, "parts": 2, "shape": (2, 3), "to": "fp32"}),
+        ([f32(4, 3)], {**HELD, "own": True, "parts": 1, "shape": (4, 3), "to": "fp32"}),
     ],
     "combine": [([f32(4, 3)], {"axes": ("ep",), "size": 2, "dim": 0, "experts": 4, "each": 2})],
     "append": [([f32(2, 3, 4), f32(2, 1, 4), f32(2, 2, 4)], {"axis": 1})],

@@ -53,3 +53,16 @@ def test_rows_to_experts_go_the_faster_way() -> None:
     assert sum(back.link_bytes) == sum(skewed.link_bytes) and back.link_bytes != skewed.link_bytes
     for op, alike in (("dispatch", "all_gather"), ("combine", "reduce_scatter")):
         assert on.routed(0, op, axes, size, [1.0] * 4)[0].seconds <= on.time(0, alike, axes, size)[0].seconds
+
+
+def test_what_goes_to_holders_of_tables_and_comes_back_is_an_all_to_all_of_uneven_parts() -> None:
+    over = machine("dp=4")
+    on, axes = Exchanges(over.system, over.mesh), over.mesh.axes("dp")
+    parts = [(0, 4096), (2, 65536), (0, 1024)]
+    there, groups = on.placed(0, "collect", axes, parts)
+    back, _ = on.placed(0, "spread", axes, parts)
+    sent = [[0.0, 0, 65536, 0], [5120, 0, 65536, 0], [5120, 0, 0, 0], [5120, 0, 65536, 0]]
+    ranks = (0, 1, 2, 3)
+    right = Collective("all_to_all", 0.0, ranks, tuple(map(tuple, sent)))
+    turned = Collective("all_to_all", 0.0, ranks, tuple(map(tuple, zip(*sent, strict=True))))
+    assert groups == 1 and there == timed(over.system, right) and back == timed(over.system, turned)

@@ -13,7 +13,18 @@ LLAMA, MIXTURE, MLA, DLRM = "llama-tiny", "mixture-tiny", "deepseek-tiny", "dlrm
 ALONE = {
     LLAMA: ("tp={n}", "tp={n},sp", "dp={n}", "cp={n}", "pp={n}", "pp=2,mb={n}"),
     MIXTURE: ("ep={n}", "ep={n},dispatch", "tp={n}", "dp={n}", "pp={n}"),
-    DLRM: ("dp={n}", "dp={n},tables=row", "dp={n},tables=column", "tp={n}", "tp={n},tables=row", "pp={n}"),
+    DLRM: (
+        "dp={n}",
+        "dp={n},tables=row",
+        "dp={n},tables=column",
+        "tp={n}",
+        "tp={n},tables=row",
+        "pp={n}",
+        "dp={n},tables=table",
+        "tp={n},tables=table",
+        "dp={n},tables=table+column",
+        "dp={n},tables=plan",
+    ),
 }
 MIXED = {
     LLAMA: (
@@ -27,6 +38,8 @@ MIXED = {
     MLA: ("ep=2", "tp=2,ep=2", "dp=2,tp=2,ep=2", "pp=2,tp=2,ep=2", "ep=4,tp=2,dispatch"),
     DLRM: (
         "dp=2,tp=2", "dp=2,tp=2,tables=row", "dp=2,tp=4,tables=column", "pp=2,dp=2", "pp=2,dp=4,tables=row",
+        "dp=2,tp=2,tables=table", "pp=2,dp=4,tables=table", "dp=4,tp=2,tables=table+row",
+        "dp=2,mb=2,tables=table",
     ),
 }  # fmt: skip
 

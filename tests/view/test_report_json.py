@@ -12,7 +12,7 @@ from mtia_emu.results.check import Check, LayerCheck, WrongCommand
 from mtia_emu.results.power import PowerState
 from mtia_emu.results.report import Report
 from mtia_emu.results.report_json import SCHEMA, as_json
-from mtia_emu.results.system_use import ExchangeUse, MemoryUse, StageUse, SystemUse
+from mtia_emu.results.system_use import ExchangeUse, MemoryUse, ShardUse, StageUse, SystemUse
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "report-json.md").read_text(encoding="utf-8")
 USE = SystemUse(
@@ -26,6 +26,7 @@ USE = SystemUse(
     0.0,
     1e-6,
     50.0,
+    (ShardUse(0, ("t0",), 4096, 32),),
 )
 NAMED_BY_USERS = ("dims", "check.outputs")  # objects whose keys come from the model
 BY_COMPONENT = ("power.leakage_w", "power.clock_w")  # whose keys are the fields of `Area`

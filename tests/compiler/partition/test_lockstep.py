@@ -31,3 +31,14 @@ def test_one_rank_computes_what_the_graph_says_bit_for_bit() -> None:
     got = evaluate_split(split("llama-tiny", "tp=1"), inputs)
     for name, right in evaluate(graph, inputs).items():
         assert got[name].tobytes() == right.tobytes()
+
+
+def test_what_is_spread_is_nobody_elses_memory() -> None:
+    own, nothing = np.arange(8.0).reshape(4, 2), np.zeros(1)
+    for parts in (1, 2):
+        attrs = {"owner": 1, "parts": parts, "dim": 0}
+        first, second = combined("spread", [[nothing], [own]], attrs)
+        assert np.array_equal(first, own[: 4 // parts]) and np.array_equal(second, own[-(4 // parts) :])
+        assert not np.shares_memory(first, own) and not np.shares_memory(first, second)
+    first, second = combined("collect", [[own[:2]], [own[2:]]], {"owner": 1, "dim": 0})
+    assert np.array_equal(second, own) and first.shape == (1,)

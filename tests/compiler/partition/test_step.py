@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mtia_emu.compiler.gradients.marks import BACKWARD
 from mtia_emu.compiler.gradients.step import TrainingStep
 from mtia_emu.compiler.graph import Node
 from mtia_emu.compiler.ops.collectives import COLLECTIVES
@@ -47,9 +49,9 @@ def inputs(of: TrainingStep) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("parallel", ["dp=2", "dp=4", "dp=2,tp=2"])
-@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
 @pytest.mark.parametrize("name", MODELS)
-def test_all_ranks_together_compute_the_step_of_one(name: str, parallel: str, zero: bool) -> None:
+def test_all_ranks_together_compute_the_step_of_one(name: str, parallel: str, zero: int) -> None:
     one = step(name)
     if name == "resnet-tiny" and "tp" in parallel:
         pytest.skip("nothing but one product of a convolutional net divides over tp")
@@ -63,13 +65,59 @@ def test_all_ranks_together_compute_the_step_of_one(name: str, parallel: str, ze
         assert out not in states or layout.dims == made.split.inputs[states[out]].dims, "states lie in place"
 
 
-def test_each_gradient_is_exchanged_once_and_with_zero_in_two_halves() -> None:
+def test_each_gradient_is_exchanged_once_and_in_two_halves_where_it_is_shared_out() -> None:
     one, mesh = step("resnet-tiny"), parse_parallel("dp=2")
-    plain, shared = (exchanges(split_step(one, mesh, zero).split) for zero in (False, True))
+    plain, states, grads, all_ = (exchanges(split_step(one, mesh, zero).split) for zero in range(4))
     twice = 2  # biases of branches that are added have one gradient between them
     weights = len(one.parameters) - twice
     assert plain == {"all_reduce": weights + 2}, "one a gradient; the loss, and the count of its labels"
-    assert shared == {"reduce_scatter": weights, "all_gather": weights + twice, "all_reduce": 2}
+    assert states == {**plain, "all_gather": weights + twice}, "each chip's part of the new weights"
+    assert grads == {"reduce_scatter": weights, "all_gather": weights + twice, "all_reduce": 2}
+    back = {v for node in one.graph.nodes if node.origin.endswith(BACKWARD) for v in node.inputs}
+    again = sum(any(w in back for w in (name, *_moves(one, name))) for name in one.parameters)
+    assert 0 < again < len(one.parameters), "gradients need no biases"
+    assert all_ == {**grads, "all_gather": len(one.parameters) + again}
+
+
+def _moves(one: TrainingStep, weight: str) -> set[str]:
+    """Return what is made of a weight alone."""
+    own = {weight}
+    for node in one.forward.nodes:
+        if own.intersection(node.inputs) and all(v in own or v in one.forward.consts for v in node.inputs):
+            own.update(node.outputs)
+    return own
+
+
+@pytest.mark.parametrize("chips", [2, 4])
+def test_bytes_of_exchanges_are_those_of_closed_forms(chips: int) -> None:
+    """Of the bytes of weights W that are shared out (Rajbhandari et al., 2020, section 7; an all-reduce sends
+    twice what a gather or a scatter does): stage 0 sends 2 W, 1 3 W, 2 2 W, 3 3 W."""
+    one = step("llama-tiny")
+    dense = sum(one.graph.inputs[n].bytes for n in one.parameters if n != "model.embed_tokens.weight")
+    plain = _exchanged_bytes(one, chips, 0)
+    for zero, (scattered, gathered) in enumerate([(0, 0), (0, 1), (1, 1), (1, 2)]):
+        found = _exchanged_bytes(one, chips, zero)
+        assert found["all_reduce"] == (1 - scattered) * dense
+        assert found["reduce_scatter"] == scattered * dense
+        assert found["all_gather"] - plain["all_gather"] == gathered * dense, "rows of the table besides"
+
+
+def _exchanged_bytes(one: TrainingStep, chips: int, zero: int) -> Counter[str]:
+    """Return the bytes of whole values that are exchanged, by op, without single numbers."""
+    split, found = split_step(one, parse_parallel(f"dp={chips}"), zero).split, Counter[str]()
+    for node in split.nodes:
+        if node.op in COLLECTIVES and node.type.rank:
+            found[node.op] += max(split.types[node.inputs[0]].bytes, node.type.bytes)
+    return found
+
+
+def test_the_largest_stage_holds_a_part_of_all_that_belongs_to_a_weight() -> None:
+    one = step("llama-tiny")
+    split = split_step(one, parse_parallel("dp=4"), zero=3).split
+    for name in (*one.parameters, *one.states):
+        whole = 1 if name.startswith("model.embed") else 4
+        assert split.types[name].size * whole == one.graph.inputs[name].size
+        assert split.outputs[f"{name}.next"][1] == split.inputs[name], "and it is never made whole again"
 
 
 def test_rows_of_a_table_are_gathered_once_with_their_indices() -> None:
@@ -79,7 +127,7 @@ def test_rows_of_a_table_are_gathered_once_with_their_indices() -> None:
 
 def test_zero_holds_half_of_the_states() -> None:
     one = step("resnet-tiny")
-    split = split_step(one, parse_parallel("dp=2"), shard_states=True).split
+    split = split_step(one, parse_parallel("dp=2"), zero=1).split
     halves = [n for n in one.states if one.graph.inputs[n].shape[0] % 2 == 0]
     assert halves and all(2 * split.types[n].size == one.graph.inputs[n].size for n in halves)
     assert all(split.types[n] == one.graph.inputs[n] for n in one.parameters)
@@ -123,3 +171,10 @@ def test_the_order_keeps_all_nodes_each_behind_what_it_reads(chosen: list[tuple[
 def test_what_cannot_be_split_is_refused(parallel: str, recipe: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         split_step(step("resnet-tiny", **recipe), parse_parallel(parallel))
+
+
+def test_an_optimizer_that_keeps_nothing_has_gradients_and_weights_to_share_out() -> None:
+    plain = mtia_emu.training_step("zoo:resnet-tiny", "cross-entropy", "sgd", dims={"batch": 2}, seed=0)
+    with pytest.raises(UserError, match="this one keeps nothing"):
+        split_step(plain, parse_parallel("dp=2"), zero=1)
+    assert exchanges(split_step(plain, parse_parallel("dp=2"), zero=2).split)["reduce_scatter"] > 5

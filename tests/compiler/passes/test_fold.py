@@ -34,6 +34,15 @@ def test_equal_outputs_keep_their_names() -> None:
     assert Fold()(graph).outputs == ("a", "b")
 
 
+def test_equal_exchanges_stay_two() -> None:
+    gathered = 'fp32[4] = all_gather(%x) {axes=["dp"], dim=0, size=2}'
+    graph = text.parse(
+        f"graph g {{\n  in %x : fp32[2]\n  %a : {gathered}\n  %n : fp32[4] = neg(%a)\n  %b : {gathered}\n"
+        "  %y : fp32[4] = add(%n, %b)\n  out %y\n}"
+    )
+    assert [node.op for node in Fold()(graph).nodes] == ["all_gather", "neg", "all_gather", "add"]
+
+
 def test_what_depends_on_constants_is_computed() -> None:
     graph = text.parse(
         "graph g {\n  in %x : fp32[2]\n  const %c : fp32[2] = [1.0, 2.0]\n  %n : fp32[2] = neg(%c)\n"
