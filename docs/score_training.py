@@ -15,6 +15,9 @@ the others are as many times their difference. What several GPUs add:
   is not built: its exchanges move as many bytes, its norms and residuals are a `tp`-th.
 - A pipeline of p stages in v parts each runs m micro-batches in (m + (p - 1) / v) times a stage; the stage
   with the loss is the slowest. Sends are left out.
+- Full recomputation runs the layers' way there once more, as torch.utils.checkpoint of a block does; that of
+  `--keep 0`, which keeps the residual within a layer and leaves out products that nobody reads, is printed
+  beside it.
 - Data parallelism sums gradients in 16 bits behind the way back, a ring over each GPU's own NIC.
 """
 
@@ -79,6 +82,10 @@ class Phases:
         names = ("forward", "backward", "optimizer")
         ends = [(getattr(self, n), getattr(longer, n)) for n in names]
         return Phases(*(a + share * (b - a) for a, b in ends))
+
+    def again(self, head: Phases) -> Phases:
+        """Return the phases with the layers' way there, without `head`, once more on the way back."""
+        return replace(self, backward=self.backward + self.forward - head.forward)
 
 
 def gpt(hidden: int, heads: int, vocab: int, context: int, packed: bool = True) -> Gpt:
@@ -189,7 +196,8 @@ def _mpt(row: dict[str, str]) -> Score:
     seq, batch, count = int(row["seq_len"]), int(row["microbatch"]), int(row["grad_accum"])
     again = row["activation_checkpointing"] == "True"
     model, n = gpt(hidden, heads, 50368, seq), int(row["params"])
-    each = phases(model, layers, batch, KEEP_NONE if again else KEEP_ALL, "a100-sxm-40gb")
+    each = phases(model, layers, batch, KEEP_ALL, "a100-sxm-40gb")
+    each = each.again(phases(model, 0, batch, KEEP_ALL, "a100-sxm-40gb")) if again else each
     gather, scatter = (exchange(kind, 2 * n / layers) * layers for kind in ("all_gather", "reduce_scatter"))
     micro = max(each.forward, gather) + max(each.backward, gather + scatter)
     rate = batch * seq * count / (count * micro + each.optimizer / 8)
@@ -215,7 +223,7 @@ def recomputation(folder: Path) -> None:
         for r in rows_of(folder / "korthikanti_2022_recompute.csv")
         if r["quantity"] == "iteration"
     ]
-    printed("Full and selective recomputation, A100 80 GB", "s", "", scores)
+    printed("Full and selective recomputation, A100 80 GB", "s", "with `--keep 0`", scores)
     pairs = zip(scores[::2], scores[1::2], strict=True)
     costs = [
         Score(a.what.partition(",")[0], a.published / b.published - 1, a.here / b.here - 1) for a, b in pairs
@@ -226,10 +234,11 @@ def recomputation(folder: Path) -> None:
 def _korthikanti(row: dict[str, str]) -> Score:
     hidden, heads, layers = int(row["hidden"]), int(row["heads"]), int(row["layers"])
     shape = Shape(layers, int(row["tp"]), int(row["pp"]), int(row["interleave"]), 1, int(row["batch"]))
-    keep = KEEP_NONE if row["setting"].startswith("full") else KEEP_ALL
+    full, micro = row["setting"].startswith("full"), int(row["microbatch"])
     model = gpt(hidden, heads, 51200, 2048, packed=False)
-    here = iteration(model, shape, int(row["microbatch"]), keep)
-    return Score(f"{row['model']}, {row['setting']}", float(row["value"]), here)
+    here = iteration(model, shape, micro, full)
+    own = f"{iteration(model, shape, micro, False, KEEP_NONE):.4g}" if full else ""
+    return Score(f"{row['model']}, {row['setting']}", float(row["value"]), here, own)
 
 
 @dataclass(frozen=True)
@@ -244,10 +253,11 @@ class Shape:
     batch: int
 
 
-def iteration(model: Gpt, s: Shape, micro: int, keep: float) -> float:
-    """Return the seconds of a step of a pipeline of GPUs."""
+def iteration(model: Gpt, s: Shape, micro: int, checkpointed: bool, keep: float = KEEP_ALL) -> float:
+    """Return the seconds of a step of a pipeline of GPUs; `checkpointed` ones make each layer again."""
     count = s.batch // s.dp // micro
     plain, head = (phases(model, n, micro, keep, "a100-sxm-80gb", s.tp) for n in (s.layers // s.pp, 0))
+    plain = plain.again(head) if checkpointed else plain
     whole = plain.forward + plain.backward
     bare = whole - head.forward - head.backward if s.pp > 1 else whole
     weights = 12 * model.hidden**2 * s.layers / s.tp / s.pp
@@ -263,7 +273,7 @@ def megatron(folder: Path) -> None:
         tp, pp, gpus, batch = (int(row[name]) for name in ("tp", "pp", "gpus", "batch"))
         model = gpt(hidden, int(row["heads"]), 51200, 2048, packed=False)
         shape, work = Shape(layers, tp, pp, 1, gpus // tp // pp, batch), 2048 / (6 * hidden)
-        found = {m: iteration(model, shape, m, KEEP_NONE) for m in (1, 2, 4, 8) if batch // shape.dp % m == 0}
+        found = {m: iteration(model, shape, m, True) for m in (1, 2, 4, 8) if batch // shape.dp % m == 0}
         best = min(found, key=lambda m: found[m])
         flops = 96 * batch * 2048 * layers * hidden**2 * (1 + work + 51200 / (16 * layers * hidden))
         published = flops / gpus / (float(row["tflops_per_gpu"]) * 1e12)
@@ -312,9 +322,9 @@ def kept(model: Gpt, tp: int, keep: float, batch: int = 2) -> float:
     """Return the bytes that a GPU keeps of one layer, over s b h."""
     sizes = []
     for layers in (HALF, WHOLE):
-        step = step_of(replace(model, layers=layers), batch, KEEP_ALL)
+        step = step_of(replace(model, layers=layers), batch, keep)
         graph = step.graph if tp == 1 else split(step, tp).graph(0, 0)
-        sizes.append(recompute(graph, keep, BALANCE)[1].bytes)
+        sizes.append(recompute(graph, math.inf, BALANCE)[1].whole)
     return (sizes[1] - sizes[0]) / (WHOLE - HALF) / (model.context * batch * model.hidden)
 
 
