@@ -16,6 +16,7 @@ import networkx as nx
 from mtia_emu.errors import UserError, nearest
 from mtia_emu.types import TensorType
 
+from .devices import DeviceConfiguration
 from .nodes import Attr, Attrs, Const, Loader, Node, freeze_attrs
 from .rewrite import Draft, Match, Rewrite, Rule, RuleOutcome, Skip, rule_name
 
@@ -59,6 +60,7 @@ class Graph:
         self.consts: Mapping[str, Const] = MappingProxyType(dict(consts or {}))
         self.notes = tuple(notes)
         self.states: Mapping[str, str] = MappingProxyType({})
+        self.devices: tuple[DeviceConfiguration, ...] = ()
         given = tuple(nodes)
         self._types, self._producers = _definitions(given, self.inputs, self.consts)
         self._check_uses(given)
@@ -174,7 +176,7 @@ class Graph:
             self.consts if consts is None else consts,
             self.notes,
         )
-        return graph.with_states(self.states)
+        return graph.with_devices(self.devices).with_states(self.states)
 
     def with_notes(self, notes: Iterable[str]) -> Graph:
         """Return the graph with these notes."""
@@ -182,7 +184,7 @@ class Graph:
         if said == self.notes:
             return self
         graph = Graph(self.name, self.nodes, self.inputs, self.outputs, self.consts, said)
-        return graph.with_states(self.states)
+        return graph.with_devices(self.devices).with_states(self.states)
 
     def with_states(self, states: Mapping[str, str]) -> Graph:
         """Return the graph with these states: of outputs, the inputs in whose memory they lie.
@@ -194,6 +196,14 @@ class Graph:
             return self
         graph = copy(self)
         graph.states = MappingProxyType(here)
+        return graph
+
+    def with_devices(self, devices: tuple[DeviceConfiguration, ...]) -> Graph:
+        """Return the graph with these ways to spread it over devices, which its file has."""
+        if devices == self.devices:
+            return self
+        graph = copy(self)
+        graph.devices = devices
         return graph
 
     def state_after(self, node: Node) -> str:

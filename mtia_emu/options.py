@@ -286,9 +286,16 @@ class Options:
         "How the model is split over the chips of --system: tp=8 (weights and heads), pp=2 (stages), dp=2 "
         "(the batch), ep=2 (experts), cp=2 (the sequence), mb=4 (micro-batches), sp, dispatch, "
         "tables=row|column, bucket=1MiB, stages=time; "
-        "auto: the fastest of a few that fit.  [default: auto]",
+        "onnx: as the model's own annotations for many devices say; "
+        "auto: the fastest of a few that fit.  [default: onnx where the model has such, else auto]",
         "system",
-        metavar="AXIS=INT,...|auto",
+        metavar="AXIS=INT,...|onnx|auto",
+    )
+    annotations: str | None = option(
+        None,
+        "Write the ONNX model with how it was split over --system, as ONNX's own annotations.",
+        "system",
+        metavar="FILE.onnx",
     )
     gpu_mode: Mode = field(default=Mode())
     seed: int = option(
@@ -317,6 +324,11 @@ class Options:
             if name not in known:
                 raise TypeError(f"unknown option {name!r}{nearest(name, known)} (known: {', '.join(known)})")
         return replace(base, **given)
+
+    @property
+    def of_many(self) -> bool:
+        """Return whether something is said of how chips of a system share a model."""
+        return any(x is not None for x in (self.system, self.parallel, self.annotations))
 
     @property
     def run_state(self) -> str:
@@ -357,6 +369,7 @@ class Words(TypedDict, total=False):
     basis: str
     system: str | None
     parallel: str | None
+    annotations: str | None
     gpu_mode: Mode
     seed: int
 

@@ -30,6 +30,7 @@ PLAIN = {
     "__init__",
     "backward",
     "base",
+    "draws",
     "onnx_types",
     "spelling",
     "einsum",

@@ -28,6 +28,8 @@ THROUGH = {
     "compiler/lower/test_emit.py": "compiler/lower/launches",
     "compiler/passes/test_dense_experts.py": "compiler/passes/expert_masks compiler/passes/expert_rows",
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
+    "compiler/partition/test_annotations.py": "compiler/partition/asked",
+    "compiler/frontend/test_devices.py": "compiler/devices",
     "compiler/test_graph.py": "compiler/nodes",
     "compiler/test_pipeline.py": "compiler/passes/base",
     "engine/test_bounds.py": "results/bounds results/roofs",
@@ -50,7 +52,7 @@ THROUGH = {
     "sweeps/test_evaluate.py": "reuse/code",
     "silicon/test_area.py": "silicon/facts",
     "study/test_accelerator.py": "results/machine",
-    "compiler/partition/test_propagate.py": "compiler/partition/draft",
+    "compiler/partition/test_propagate.py": "compiler/partition/draft compiler/partition/seeds",
     "study/test_system_machine.py": "study/gpu_stage study/stage_time",
     "view/test_chips.py": "results/system_use",
     "study/test_by_layer.py": "compiler/lower/expected engine/traced study/likeness",
@@ -72,7 +74,7 @@ OF_MORE = {
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
     "gradients, all of them": "study/training_by_torch compiler/gradients/by_torch compiler/gradients/random "
-    "compiler/gradient_operators",
+    "compiler/gradient_operators compiler/dropout",
     "the compiler as a whole": "compiler/bounded_constants compiler/casts compiler/differential "
     "compiler/classic compiler/edges compiler/fused_ops compiler/graph_random compiler/microsoft "
     "compiler/paged_attention compiler/standard compiler/stored_weights compiler/lower/states",

@@ -13,6 +13,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.types import TensorType
 
 from ..graph import Graph
+from .devices import read_devices
 from .dims import bind
 from .files import initializers, read
 from .importer import Importer
@@ -67,4 +68,4 @@ def import_model(model: Any, path: Path, given: InputBindings, allow_missing_wei
         graph = importer.run(types, given.values, given.sequences)
     except RecursionError:
         raise UserError(f"{path}: graphs are nested too deeply") from None
-    return graph.with_notes((*graph.notes, *notes(model, types)))
+    return graph.with_notes((*graph.notes, *notes(model, types))).with_devices(read_devices(model))

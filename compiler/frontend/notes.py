@@ -47,7 +47,7 @@ def _sharding(model: Any) -> Iterator[str]:
     if count or model.configuration:
         yield (
             f"the model says how to spread it over devices ({len(model.configuration)} configurations, "
-            f"{count} nodes annotated); that is ignored: all of it runs on one chip"
+            f"{count} nodes annotated); that is for --system NAME --parallel onnx only"
         )
 
 

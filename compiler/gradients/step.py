@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import FP32, TensorType, dtype
+from mtia_emu.types import FP32, UINT32, TensorType, dtype
 
 from ..build import NodeBuilder
 from ..check import check
 from ..graph import Const, Graph, Node, freeze_attrs
+from ..ops.draws import PHILOX, rows_drawn
 from ..passes import (
     Fold,
     FuseAttention,
@@ -34,10 +35,11 @@ from .parameters import as_constants, chosen, frozen_note
 from .recompute import BALANCE, Throughput, recompute
 from .touched import Gradient, Touched, by_rows, rows_note
 
-RATE, STEP, SCALE, LOSS, TARGET, NORM = (
+RATE, STEP, SCALE, DRAW, LOSS, TARGET, NORM = (
     "learning_rate",
     "step",
     "loss_scale",
+    "draw",
     "loss",
     "target",
     "gradient_norm",
@@ -99,7 +101,8 @@ class TrainingStep:
 
     `forward` is the part up to the loss, `micro` the graph of a micro-batch that only adds its gradients to
     those before, where there are several. Inputs that are neither parameters nor states are the model's data,
-    `target`, `learning_rate`, `step` (its number, from 1) and, in fp16, `loss_scale`.
+    `target`, `learning_rate`, `step` (its number, from 1), in fp16 `loss_scale` and, where anything is drawn
+    at random, `draw`: another number for each micro-batch.
     """
 
     graph: Graph
@@ -118,7 +121,7 @@ class TrainingStep:
     @property
     def data(self) -> tuple[str, ...]:
         """Return the names of the inputs that each batch gives, the target among them."""
-        kept = {*self.parameters, *self.states, RATE, STEP, SCALE}
+        kept = {*self.parameters, *self.states, RATE, STEP, SCALE, DRAW}
         return tuple(name for name in self.graph.inputs if name not in kept)
 
     def kind_of(self, value: str) -> str:
@@ -140,7 +143,7 @@ def training_step(
     names = chosen(graph, stored, recipe.train, recipe.freeze)
     frozen = {name: const for name, const in stored.items() if name not in names}
     forward, scores = _forward(as_constants(graph, frozen), recipe)
-    forward = forward.with_notes((*graph.notes, *frozen_note(list(frozen))))
+    forward = _redrawn(forward).with_notes((*graph.notes, *frozen_note(list(frozen))))
     writer = _Writer(forward, names, recipe)
     states = {name: kind for name in names for name, kind in writer.states_of(name).items()}
     micro = _within(writer.micro(), recipe, pace) if recipe.accumulate > 1 else None
@@ -168,6 +171,17 @@ def _within(graph: Graph, recipe: Recipe, pace: Throughput) -> Graph:
     """Return the graph that keeps for the way back what the recipe allows."""
     graph, kept = recompute(graph, recipe.keep, pace)
     return check(graph.with_notes((*graph.notes, *kept.notes)))
+
+
+def _redrawn(graph: Graph) -> Graph:
+    """Return a graph whose random bits are of the input `draw`, where it draws any."""
+    nodes = [
+        replace(node, inputs=(*node.inputs[:2], DRAW)) if node.op == PHILOX else node for node in graph.nodes
+    ]
+    if not rows_drawn(nodes):
+        return graph
+    inputs = {**graph.inputs, DRAW: TensorType(UINT32, ())}
+    return Graph(graph.name, tuple(nodes), inputs, graph.outputs, graph.consts, graph.notes).prune()
 
 
 def _unrounded(graph: Graph, own: str) -> Graph:

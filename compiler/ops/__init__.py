@@ -11,6 +11,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     convolve,
     dequantise,
     derivatives,
+    dropout,
     elementwise,
     embedding_bag,
     encoders,

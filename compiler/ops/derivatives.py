@@ -11,6 +11,7 @@ import math
 from .backward import Back, flat, gradient, no_gradient
 
 flat("it rounds to whole numbers", "floor", "ceil", "round")
+flat("it rounds to few bits", "round_random")
 flat("it is the same on each side of 0", "sign")
 flat(
     "its result is a truth value",
@@ -19,6 +20,7 @@ flat(
 no_gradient(
     "it is of whole numbers",
     "bit_not", "bit_and", "bit_or", "bit_xor", "bit_low4", "bit_high4", "shift_left", "shift_right",
+    "philox",
 )  # fmt: skip
 
 

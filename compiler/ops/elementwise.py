@@ -25,6 +25,7 @@ from .base import (
     vector,
     word,
 )
+from .draws import PHILOX
 from .layout import Axes, Layout, NodeSplit, Query, aligned, joint, splits
 from .onnx_types import DTYPE_OF_ONNX
 from .spelling import Call, Unsupported, onnx
@@ -59,7 +60,8 @@ def _register(function: Function) -> None:
     copies = function.name == "copy"
     text = "copy the elements" if copies else f"{function.name}, element by element"
     arity = (function.arity, function.arity)
-    register(Op(function.name, text, arity, infer, reference, vector(0 if copies else 1)))
+    count = vector(0 if copies else function.passes if function.name == PHILOX else 1)
+    register(Op(function.name, text, arity, infer, reference, count, stored=function.name == PHILOX))
 
 
 for _function in FUNCTIONS.values():

@@ -12,15 +12,6 @@ from .onnx_types import DTYPE_OF_ONNX
 from .spelling import Call, Unsupported, bounded, onnx
 
 
-@onnx("Dropout")
-def _dropout(c: Call) -> tuple[str, ...]:
-    if c.has(2) and c.known(2, "training_mode").any() and (not c.has(1) or c.known(1, "ratio").any()):
-        raise Unsupported("it is in training mode")
-    if c.wants(1):
-        return c[0], c.add("expand", c.constant(np.asarray(True)), shape=c.type(0).shape)
-    return (c[0],)
-
-
 @onnx("Shape")
 def _shape(c: Call) -> str:
     shape = c.type(0).shape

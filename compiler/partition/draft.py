@@ -11,6 +11,7 @@ from .. import ops
 from ..gradients.marks import mark_of
 from ..graph import Graph, Node
 from ..ops.layout import Axes, Layout, Policy, local_shape
+from .asked import Asked
 from .mesh import Mesh
 from .relayout import Move, cost, moves
 
@@ -56,12 +57,16 @@ class SplitDraft:
 
     `looked` are indices over all rows, by the local value that is looked up by those of a rank's own.
     `holding` are values that one rank has, of a table that lies there; `holders` say of nodes that not all
-    ranks run alike who does.
+    ranks run alike who does. `asked` are layouts that values are to have at nodes, `read` and `made` those
+    that they had, by node's name and value.
     """
 
     graph: Graph
     mesh: Mesh
     policy: Policy
+    asked: Asked | None = None
+    read: dict[tuple[str, str], Layout] = field(default_factory=dict)
+    made: dict[tuple[str, str], Layout] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     types: dict[str, TensorType] = field(default_factory=dict)
     versions: dict[str, dict[Layout, str]] = field(default_factory=dict)

@@ -28,11 +28,12 @@ TABLES = ("row", "column")  # all of them so
 KINDS = ("table", "column", "row", "copied")  # how a planner may place each: whole on one rank, ...
 PLAN = "plan"  # any of them
 CUTS = ("weights", "time")
-SAID = ("tables", "bucket", "stages")  # what has a value of its own
+ONNX = "onnx"
+SAID = ("tables", "bucket", "stages", ONNX)  # what has a value of its own
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 RIGHT = (
-    "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column|table|plan, bucket=1MiB, stages=time, or "
-    "auto"
+    "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column|table|plan, bucket=1MiB, stages=time, "
+    "onnx, or auto"
 )
 MOST = 4096  # ranks, micro-batches among them
 
@@ -46,7 +47,8 @@ class Mesh:
     several `KINDS` ("table+row", "plan" for any), "" where they are not split;
     `dispatch`: the batch is split over `ep` too, and rows are sent to the ranks of their experts and back;
     `bucket`: exchanges of one kind and moment go together up to so many bytes, 0 for none; `cut`: stages have
-    about equal bytes of "weights", or take about equal "time".
+    about equal bytes of "weights", or take about equal "time"; `onnx`: values lie as the model's own
+    annotations say, of the configuration of that name ("": of whichever fits), None where they do not.
     Raises `UserError` for sizes below 1 and for more ranks than `MOST`.
     """
 
@@ -56,6 +58,7 @@ class Mesh:
     dispatch: bool = False
     bucket: int = 0
     cut: str = CUTS[0]
+    onnx: str | None = None
 
     def __post_init__(self) -> None:
         for name, size in self.sizes.items():
@@ -88,7 +91,8 @@ class Mesh:
         flags = [name for name, on in (("sp", self.sequence), ("dispatch", self.dispatch)) if on]
         bucket = [f"bucket={_spelt(self.bucket)}"] if self.bucket else []
         cut = [f"stages={self.cut}"] if self.cut != CUTS[0] else []
-        return ",".join([*axes, *flags, *tables, *bucket, *cut]) or "tp=1"
+        onnx = [] if self.onnx is None else [f"{ONNX}={self.onnx}" if self.onnx else ONNX]
+        return ",".join([*axes, *flags, *tables, *bucket, *cut, *onnx]) or "tp=1"
 
     @property
     def planned(self) -> tuple[str, ...]:
@@ -211,7 +215,8 @@ def parse_parallel(text: str) -> Mesh:
     sizes = {name: int(value) for name, value in said.items() if name in AXES}
     bucket = _bytes(said["bucket"]) if "bucket" in said else 0
     cut = said.get("stages", CUTS[0])
-    return Mesh(sizes, "sp" in said, said.get("tables", ""), "dispatch" in said, bucket, cut)
+    flags = ("sp" in said, said.get("tables", ""), "dispatch" in said)
+    return Mesh(sizes, *flags, bucket, cut, said.get(ONNX))
 
 
 def _bytes(text: str) -> int:

@@ -5,7 +5,6 @@ Weights, and inputs that carry a state, lie as the first op that reads them want
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,12 +13,14 @@ from mtia_emu.types import TensorType
 
 from .. import ops
 from ..graph import Graph, Node
-from ..ops.layout import SPLITS, WHOLE, Axes, Layout, NodeSplit, Policy, Query, kept_whole
+from ..ops.layout import SPLITS, Axes, Layout, NodeSplit, Policy, Query
+from .asked import Asked, answered
 from .draft import Holder, Shard, SplitDraft, index_const, is_free, layout_of, number_const, version_of
 from .heads import units
 from .mesh import AXES, Mesh
 from .placed import follow, look_up_there, settle
 from .routed import Routes
+from .seeds import seeded
 from .tables import COPIED, WHOLE_TABLE, TablePlace, cut_tables, evenly
 
 
@@ -29,7 +30,8 @@ class Split:
 
     `cuts` are the nodes that take a rank's own part of a value: by node, the axes and the dimension;
     `holders` are the nodes that ranks do not run alike, since only some have a table. `places` is where
-    tables lie, where that was planned.
+    tables lie, where that was planned. `read` and `made` are the layouts of operands and of results, by
+    node's name and value.
     """
 
     graph: Graph
@@ -43,6 +45,8 @@ class Split:
     notes: tuple[str, ...]
     holders: Mapping[str, Holder]
     places: Mapping[str, TablePlace]
+    read: Mapping[tuple[str, str], Layout]
+    made: Mapping[tuple[str, str], Layout]
 
 
 def policy_of(graph: Graph, mesh: Mesh, places: Mapping[str, TablePlace]) -> Policy:
@@ -70,12 +74,14 @@ def propagate(
     given: Mapping[str, Layout] | None = None,
     brought: Mapping[str, Layout] | None = None,
     places: Mapping[str, TablePlace] | None = None,
+    asked: Asked | None = None,
 ) -> Split:
     """Return a graph split over a mesh, its pipeline apart: every rank of a stage has the same nodes.
 
     `given` are layouts of all inputs, in place of those that follow from the mesh; the next value of a state
     lies then as the state does. `brought` are layouts to which values are brought as soon as they are made,
     `places` say where tables lie, by name; without them they are dealt out where the mesh asks for that.
+    `asked` are layouts that values are to have at single nodes.
 
     Raises `UserError` where the batch or the sequence does not divide, and for an op that would have to see
     all micro-batches at once.
@@ -83,9 +89,9 @@ def propagate(
     if mesh.planned and places is None:
         places = evenly(graph, mesh)
     graph, placed = cut_tables(graph, places or {})
-    draft = SplitDraft(graph, mesh, policy_of(graph, mesh, placed))
+    draft = SplitDraft(graph, mesh, policy_of(graph, mesh, placed), asked)
     for name, kind in graph.inputs.items():
-        draft.inputs[name] = _seed(graph, kind, name, mesh) if given is None else given[name]
+        draft.inputs[name] = seeded(graph, kind, name, mesh) if given is None else given[name]
     for node in graph.nodes:
         place = placed.get(node.inputs[0]) if node.op == "gather" else None
         if place is not None and place.kind == WHOLE_TABLE:
@@ -113,6 +119,8 @@ def propagate(
         _notes(draft),
         draft.holders,
         placed,
+        draft.read,
+        draft.made,
     )
 
 
@@ -124,34 +132,6 @@ def _routed(draft: SplitDraft) -> tuple[Node, ...]:
     return Routes(draft.nodes, layouts, draft.looked, draft.mesh.axes("ep")).exchanged()
 
 
-def _seed(graph: Graph, kind: TensorType, name: str, mesh: Mesh) -> Layout:
-    """Return how an input lies at least: its batch over `mb` and `dp` (and `ep`), its sequence over `cp`.
-
-    The batch is the first dimension of the first input, and of all that have one of its size; the sequence is
-    the second of what has indices of integers.
-    """
-    batch = next((t.shape[0] for t in graph.inputs.values() if t.rank), 1)
-    dims: list[Axes] = [WHOLE] * kind.rank
-    over = tuple(a for axis in mesh.of_batch for a in mesh.axes(axis))
-    if kind.rank and kind.shape[0] == batch and over:
-        count = math.prod(mesh.sizes[axis] for axis in mesh.of_batch)
-        if batch % count:
-            raise UserError(
-                f"--parallel {mesh}: a batch of {batch} (%{name}) does not divide among {count} "
-                f"(right: a batch that is a multiple, or fewer of {' and '.join(mesh.of_batch)})"
-            )
-        dims[0] = over
-    sequence = mesh.sizes["cp"]
-    if sequence > 1 and kind.rank == 2 and not kind.dtype.is_float:
-        if kind.shape[1] % sequence:
-            raise UserError(
-                f"--parallel cp={sequence}: a sequence of {kind.shape[1]} (%{name}) does not divide "
-                "(right: a length that is a multiple)"
-            )
-        dims[1] = mesh.axes("cp")
-    return Layout(tuple(dims))
-
-
 def _place(draft: SplitDraft, node: Node) -> None:
     """Add a node to every rank, behind what brings its operands to the layouts that it wants."""
     graph = draft.graph
@@ -159,21 +139,27 @@ def _place(draft: SplitDraft, node: Node) -> None:
     layouts = tuple(layout_of(draft, v) if v else None for v in node.inputs)
     free = tuple(bool(v) and is_free(draft, v) for v in node.inputs)
     query = Query(node, types, layouts, free, draft.policy, units(graph, node))
-    rule = SPLITS.get(node.op)
-    if rule is None:
-        answer = kept_whole(query)
-        if any(x is not None and x != want for x, want in zip(layouts, answer.operands, strict=True)):
-            draft.whole[node.op] = draft.whole.get(node.op, 0) + 1
-    else:
-        answer = rule(query)
+    answer, query = answered(query, draft.asked)
+    if node.op not in SPLITS and any(
+        x is not None and x != y for x, y in zip(query.layouts, answer.operands, strict=True)
+    ):
+        draft.whole[node.op] = draft.whole.get(node.op, 0) + 1
     operands = tuple(
         "" if want is None else version_of(draft, value, want)
         for value, want in zip(node.inputs, answer.operands, strict=True)
     )
+    draft.read |= {
+        (node.name, v): x for v, x in zip(node.inputs, answer.operands, strict=True) if x is not None
+    }
+    draft.made |= {(node.name, v): x for v, x in zip(node.outputs, answer.results, strict=True)}
     if answer.lookup:
         _look_up(draft, node, operands, answer)
-        return
-    _emit(draft, node, operands, answer)
+    else:
+        _emit(draft, node, operands, answer)
+    for value in node.outputs:
+        if draft.asked is not None and (node.name, value) in draft.asked.results:
+            want = draft.asked.result(node.name, value, layout_of(draft, value))
+            draft.versions[value] = {want: version_of(draft, value, want)}
 
 
 def _emit(draft: SplitDraft, node: Node, operands: tuple[str, ...], answer: NodeSplit) -> None:

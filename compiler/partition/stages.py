@@ -72,7 +72,7 @@ def stages(split: Split, count: int, weighs: Mapping[str, float] | None = None) 
     if count == 1:
         return (PipelineStage(in_order(split.nodes), {}),)
     weighs = weighs or weights(split)
-    common = _common(split)
+    common = common_nodes(split)
     heavy = sum(w > 0 and name not in common for name, w in weighs.items())
     if heavy < count:
         raise UserError(
@@ -80,7 +80,7 @@ def stages(split: Split, count: int, weighs: Mapping[str, float] | None = None) 
             "stages (right: fewer stages)"
         )
     numbers = _numbers(split, weighs, common, count)
-    return tuple(_stage(split, numbers, common, s) for s in range(count))
+    return tuple(stage_of(split, numbers, common, s) for s in range(count))
 
 
 def weights(split: Split) -> dict[str, float]:
@@ -95,7 +95,7 @@ def _weight(split: Split, node: Node) -> int:
     return sum(split.types[v].bytes for v in node.inputs if v in split.shards and split.shards[v].source)
 
 
-def _common(split: Split) -> set[str]:
+def common_nodes(split: Split) -> set[str]:
     """Return the nodes that depend on no exchange, product or table: each stage computes them for itself."""
     heavy: set[str] = set()
     common = set()
@@ -157,7 +157,7 @@ def _passing(split: Split, nodes: Sequence[Node]) -> list[int]:
     return list(accumulate(change))
 
 
-def _stage(split: Split, numbers: Mapping[str, int], common: set[str], number: int) -> PipelineStage:
+def stage_of(split: Split, numbers: Mapping[str, int], common: set[str], number: int) -> PipelineStage:
     """Return a stage: its own nodes, the common ones that they need, and what comes from before."""
     outputs = {local for local, _ in split.outputs.values()}
     own = {node.name for node in split.nodes if numbers.get(node.name) == number}

@@ -101,7 +101,7 @@ def run(model: str, **flags: Any) -> None:
     if flags["outputs"] and not (flags["check"] or flags["inputs"]):
         raise UserError("--outputs needs an execution: give --inputs IO.npz, or --check for random inputs")
     options = o.chosen(flags)
-    over = options.system is not None or options.parallel is not None
+    over = options.of_many
     if over:
         _refuse_chip(model, flags["chip"])
     with progress() as tick:

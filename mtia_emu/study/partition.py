@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mtia_emu.compiler.graph import Graph
+from mtia_emu.compiler.partition.annotations import annotated_sized, annotated_stages
 from mtia_emu.compiler.partition.mesh import Mesh
 from mtia_emu.compiler.partition.prepare import prepared
 from mtia_emu.compiler.partition.propagate import Split, propagate
@@ -75,7 +76,11 @@ def partition(graph: Graph, mesh: Mesh, places: Places | None = None) -> Partiti
 
 def partition_prepared(graph: Graph, mesh: Mesh, places: Places | None = None) -> Partition:
     """Return the same of a graph that is `prepared`, as when several meshes are tried."""
-    split = propagate(unpacked(graph) if mesh.sizes["tp"] > 1 else graph, mesh, places=places)
+    ready = unpacked(graph) if mesh.sizes["tp"] > 1 else graph
+    asked = None if mesh.onnx is None else annotated_sized(ready, mesh).asked
+    split = propagate(ready, mesh, places=places, asked=asked)
+    if asked is not None and asked.stages:
+        return Partition(split, annotated_stages(split, asked.stages))
     return Partition(split, stages(split, mesh.stages))
 
 

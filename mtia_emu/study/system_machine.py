@@ -117,8 +117,12 @@ class SystemMachine:
             raise UserError(
                 f"{self.name} cannot run {work.model}: a system splits a model's graph, not a program"
             )
-        parts = self.partition(work)
-        return self.timed(work, parts if self.mesh.cut != "time" else self._balanced(work, parts))
+        return self.timed(work, self.parts(work))
+
+    def parts(self, model: GraphModel) -> Partition:
+        """Return a model split over the mesh, its stages cut anew where they are to take equal times."""
+        parts = self.partition(model)
+        return parts if self.mesh.cut != "time" else self._balanced(model, parts)
 
     def _balanced(self, model: GraphModel, parts: Partition) -> Partition:
         """Return stages whose slowest is the fastest of a few cuts, each by the times of the one before."""

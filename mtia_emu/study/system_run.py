@@ -10,7 +10,8 @@ import numpy as np
 
 from mtia_emu.compiler.formats import format_text, quantised
 from mtia_emu.compiler.lower.assemble import About
-from mtia_emu.compiler.partition.mesh import Mesh, parse_parallel
+from mtia_emu.compiler.partition.annotations import annotated
+from mtia_emu.compiler.partition.mesh import ONNX, Mesh, parse_parallel
 from mtia_emu.compiler.passes.set_precision import own_dtype
 from mtia_emu.compiler.reference import evaluate
 
@@ -25,6 +26,7 @@ from ..sources import Source
 from ..system.load import changed_system, load_system, system_names
 from ..system.topology import System
 from .accelerator import Accelerator, GraphModel
+from .annotating import write_annotated
 from .auto_split import AutoSplit, Progress
 from .partition import Partition
 from .rank_runs import RankRuns
@@ -63,7 +65,8 @@ def split_run(
 ) -> SystemOutcome:
     """Return what a model comes to over the system that the options name. Raises `UserError` without one."""
     if options.system is None:
-        raise UserError("--parallel says how chips of a system share a model (right: --system NAME too)")
+        flag = "--annotations" if options.parallel is None else "--parallel"
+        raise UserError(f"{flag} is of how chips of a system share a model (right: --system NAME too)")
     if options.by_layer:
         raise UserError("--by-layer is of one chip (right: without --system)")
     system = changed_system(options.system, settings)
@@ -71,6 +74,8 @@ def split_run(
     chosen = options if options.state is not None else replace(options, state=source.state)
     model = GraphModel(graph, chosen, About(source.name, str(source.path), source.dims))
     machine, report = _asked(system, settings, model, progress)
+    if options.annotations is not None:
+        write_annotated(source, machine.parts(model), options.annotations)
     other = None if gpu is None else beside(system, gpu, machine.mesh)
     beside_report = None if other is None else other.report(model)
     outcome = SystemOutcome(machine, report, beside_report, basis=options.basis)
@@ -87,10 +92,15 @@ def _asked(
     system: System, settings: Mapping[str, object], model: GraphModel, progress: Progress | None
 ) -> tuple[SystemMachine, Report]:
     """Return the machine and the report of the split that is asked for, or the fastest of a few."""
-    text = model.options.parallel or AUTO
+    chips = len(system.chips)
+    said = any(not c.fault and c.devices <= chips for c in model.graph.devices)
+    text = model.options.parallel or (ONNX if said else AUTO)
     if text == AUTO:
         return AutoSplit(system, dict(settings), model).fastest(progress)
-    machine = SystemMachine(system, parse_parallel(text), dict(settings), memoise=Memo())
+    mesh = parse_parallel(text)
+    if mesh.onnx is not None:
+        mesh = annotated(model.graph, mesh, chips).mesh
+    machine = SystemMachine(system, mesh, dict(settings), memoise=Memo())
     return machine, machine.report(model)
 
 

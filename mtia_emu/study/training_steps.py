@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from mtia_emu.compiler.gradients.step import LOSS, RATE, SCALE, STEP, TARGET, TrainingStep
+from mtia_emu.compiler.gradients.step import DRAW, LOSS, RATE, SCALE, STEP, TARGET, TrainingStep
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.inputs.samples import random_inputs
+from mtia_emu.compiler.ops.draws import DRAWS
 
 from ..errors import UserError, refuse_unknown
 from ..results.training import Losses
@@ -30,6 +31,9 @@ FIRST_SCALE, GROWS_AFTER = (
     65536.0,
     2000,
 )  # of a loss in fp16: as torch.amp.GradScaler begins, and how it grows
+SEEDS_APART = (
+    0x9E3779B1  # draws between those of two seeds, an odd number of them: 2^32 over the golden ratio
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class StepRunner:
             total, before = 0.0, kept
             for micro in range(count):
                 batch = batches[(number * count + micro) % len(batches)]
-                scalars = self._scalars(taken + 1, scale)
+                scalars = self._scalars(taken + 1, scale, number * count + micro)
                 index = len(graphs) - 1 if micro == count - 1 else 0
                 outputs = self.execute(index, {**batch, **kept, **scalars})
                 kept = kept | {old: outputs[new] for new, old in graphs[index].states.items()}
@@ -103,11 +107,16 @@ class StepRunner:
             self.progress("steps", number + 1, self.plan.steps)
             yield total
 
-    def _scalars(self, step: int, scale: float) -> Arrays:
-        """Return the inputs that each step has of its own, besides its batch."""
+    def _scalars(self, step: int, scale: float, batch: int) -> Arrays:
+        """Return the inputs that each step has of its own, besides its batch: the number of that among them.
+
+        Random bits are of that number and the seed.
+        """
         rates = self.plan.rates
         rate = rates(step) if rates is not None else self.step.recipe.optimiser.lr
-        return {name: np.asarray(v, np.float32) for name, v in ((RATE, rate), (STEP, step), (SCALE, scale))}
+        scalars = {n: np.asarray(v, np.float32) for n, v in ((RATE, rate), (STEP, step), (SCALE, scale))}
+        draw = (self.plan.seed * SEEDS_APART + batch) % DRAWS
+        return {**scalars, DRAW: np.asarray(draw, np.uint32)}
 
     def _first(self) -> Arrays:
         """Return the weights and states before the first step."""

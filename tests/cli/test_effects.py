@@ -242,6 +242,12 @@ CASES: dict[tuple[str, str], Case] = {
         "--parallel dp=4",
         key("seconds"),
     ),
+    ("run", "--annotations"): Case(
+        "run {f}/m.onnx --dim batch=16 --gpu none --system tiny-board --parallel dp=2",
+        "",
+        "--annotations {o}/a.onnx",
+        named,
+    ),
     ("run", "--inputs"): Case(
         RUN + " --gpu none --outputs {o}/out.npz", "--check", "--inputs {f}/io.npz", outputs
     ),

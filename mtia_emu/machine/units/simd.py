@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ...types import DType
+from .random_bits import PASSES, philox, round_random
 
 Array = np.ndarray[Any, Any]
 Numbers = Array | float
@@ -25,7 +26,8 @@ class Function:
     """One SIMD function: operands, the passes through the lanes that it takes, and its values.
 
     `passes` is 1 for what an ALU does at once; functions read from a table and interpolated take 2; those
-    iterated from a table seed (division, roots) take 4. Estimates: no source gives rates by function.
+    iterated from a table seed (division, roots) take 4; random bits and rounding by them are so many integer
+    operations. Estimates: no source gives rates by function.
     `result` is "same" (the type of the operands), "bool", or "float" (fp32 when the operands are integers).
     """
 
@@ -145,6 +147,8 @@ FUNCTIONS: dict[str, Function] = _table(
         ("bit_high4", 1, 1, "float", lambda x: _nibble(x, 4)),
         ("shift_left", 2, 1, "same", np.left_shift),
         ("shift_right", 2, 1, "same", np.right_shift),
+        ("philox", 3, PASSES, "same", philox),
+        ("round_random", 2, 4, "same", round_random),
     ]
 )
 

@@ -84,6 +84,8 @@ POINTS: tuple[tuple[str, type, tuple[list[float], ...], list[float]], ...] = (
     ("bit_high4", INT, ([0x37, 0xF3],), [3, -1]),
     ("shift_left", INT, ([3], [2]), [12]),
     ("shift_right", INT, ([13], [2]), [3]),
+    ("philox", INT, ([0], [0], [0]), [0x6627E8D5]),  # Random123's known answers, philox4x32 10
+    ("round_random", FLOAT, ([1 + 2**-8, 1 + 2**-8], [0.25, 0.75]), [1, 1 + 2**-7]),
 )
 TABLE = (
     "exp log sin cos tanh sigmoid erf gelu gelu_tanh silu softplus asin acos atan sinh cosh asinh acosh atanh"
@@ -111,8 +113,10 @@ def test_every_function_has_a_point() -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_takes_the_passes_of_its_kind(name: str) -> None:
-    """What is read from a table and interpolated takes 2, what is iterated from a seed 4, the rest 1."""
-    assert FUNCTIONS[name].passes == 1 + (name in TABLE.split()) + 3 * (name in ITERATED.split())
+    """What is read from a table and interpolated takes 2, what is iterated from a seed 4, the rest 1; random
+    bits and rounding by them take as many as they have integer operations."""
+    drawn = {"philox": 24, "round_random": 3}.get(name, 0)
+    assert FUNCTIONS[name].passes == 1 + drawn + (name in TABLE.split()) + 3 * (name in ITERATED.split())
 
 
 @pytest.mark.parametrize(
