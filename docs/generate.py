@@ -24,6 +24,7 @@ import design_space
 import fleet_pictures
 import reference_tables
 import scenario_tables
+import score_training
 from fences import fill, runs
 from markdown_table import table
 
@@ -200,6 +201,7 @@ SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu",
 SECTIONS |= {name: _compared("steady", name) for name in ("steady-hits", "steady-sweep")}
 SECTIONS |= {name: _compared("mtia", name) for name in MTIA}
 SECTIONS |= {name: _compared("tpu", name) for name in TPU}
+SECTIONS |= score_training.SECTIONS
 SECTIONS |= {f"systems-{name}": _compared("accuracy_systems", f"systems-{name}") for name in SYSTEMS}
 
 

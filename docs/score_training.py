@@ -27,12 +27,13 @@ import csv
 import math
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import median
 
+from markdown_table import table
 from mtia_emu.compiler.frontend.trainable import load_trainable
 from mtia_emu.compiler.gradients.marks import BACKWARD, OPTIMISER
 from mtia_emu.compiler.gradients.optimisers import optimiser
@@ -51,6 +52,8 @@ from mtia_emu.system.collectives import Collective, timed
 from mtia_emu.system.load import load_system
 from mtia_emu.zoo.gpt import Gpt
 
+DOCS = Path(__file__).resolve().parent
+PAGE, SHARED = DOCS / "accuracy-training.md", DOCS.parents[1] / "shared" / "reference" / "training"
 PEAK = 312e12  # FLOP/s of an A100 in bf16, by which all of these sources count
 SERVER = "dgx-a100"
 NIC = 25e9 * 0.9  # bytes/s of a GPU's own NIC, 200 Gb/s; nine tenths of them estimated to be used
@@ -64,6 +67,7 @@ SIZES = {  # of MPT by name: hidden, layers, heads (llm-foundry, scripts/train/y
     "13b": (5120, 40, 40),
 }
 LLMC = {"gpt2-124m llm.c step": (768, 12, 12), "gpt2-350m llm.c step": (1024, 24, 16)}
+MICRO = (1, 2, 4, 8)  # sequences of a micro-batch that are tried where none is published
 HALF, WHOLE = 2, 4  # layers that are timed
 KEEP_ALL, KEEP_NONE = math.inf, 0.0
 
@@ -113,13 +117,13 @@ def split(step: TrainingStep, tp: int) -> Partition:
     return Partition(found.split, (found.stage,))
 
 
-@cache
 def phases(model: Gpt, layers: int, batch: int, keep: float, gpu: str, tp: int = 1) -> Phases:
     """Return what each phase of a step takes on a GPU."""
     each = [_phases(replace(model, layers=n), batch, keep, gpu, tp) for n in (HALF, WHOLE)]
     return each[0].extrapolated(each[1], layers)
 
 
+@cache
 def _phases(model: Gpt, batch: int, keep: float, gpu: str, tp: int) -> Phases:
     step, took = step_of(model, batch, keep), {"": 0.0, BACKWARD: 0.0, OPTIMISER: 0.0}
     graph = step.graph if tp == 1 else split(step, tp).graph(0, 0)
@@ -167,28 +171,24 @@ class Score:
         return self.here / self.published - 1
 
 
-def printed(title: str, unit: str, more: str, scores: list[Score]) -> None:
-    """Print the rows of a table, and their errors together."""
-    extra = f" {more} |" if more else ""
-    print(f"\n### {title}\n\n| row | published {unit} | here | error |{extra}")
-    print("| --- | --- | --- | --- |" + (" --- |" if more else ""))
-    for s in scores:
-        tail = f" {s.more} |" if more else ""
-        print(f"| {s.what} | {s.published:,.4g} | {s.here:,.4g} | {s.error:+.1%} |{tail}")
+def scored(unit: str, more: str, scores: list[Score]) -> str:
+    """Return the rows as a table, and their errors together."""
+    rows = [
+        [s.what, f"{s.published:,.4g}", f"{s.here:,.4g}", f"{s.error:+.1%}", *([s.more] if more else [])]
+        for s in scores
+    ]
     errors = [s.error for s in scores]
     middle, each = median(errors), median(map(abs, errors))
-    print(
-        f"\nMedian error {each:.1%}, bias {middle:+.1%}, {min(errors):+.1%} to {max(errors):+.1%}, of {len(errors)}"
-    )
+    said = f"Median error {each:.1%}, bias {middle:+.1%}, {min(errors):+.1%} to {max(errors):+.1%}"
+    head = ["row", f"published{unit}", "here", "error", *([more] if more else [])]
+    return f"{table(head, rows)}\n\n{said}, of {len(errors)} rows."
 
 
-def mpt(folder: Path) -> None:
+def mpt(folder: Path) -> str:
     """Score MPT on eight A100 of 40 GB: tokens a second a GPU."""
-    scores = []
-    for row in rows_of(folder / "mpt_training_a100_40gb.csv"):
-        if row["gpus"] == "8" and row["model"] in SIZES:
-            scores.append(_mpt(row))
-    printed("MPT on eight A100 40 GB, FSDP", "tokens/s a GPU", "MFU and HFU here", scores)
+    rows = rows_of(folder / "mpt_training_a100_40gb.csv")
+    scores = [_mpt(row) for row in rows if row["gpus"] == "8" and row["model"] in SIZES]
+    return scored(", tokens/s a GPU", "MFU and HFU here", scores)
 
 
 def _mpt(row: dict[str, str]) -> Score:
@@ -216,19 +216,18 @@ def exchange(kind: str, size: float) -> float:
     return timed(load_system(SERVER), Collective(kind, size, tuple(range(8)))).seconds
 
 
-def recomputation(folder: Path) -> None:
+def recomputation(folder: Path) -> str:
     """Score iterations with full and selective recomputation, and what full recomputation costs."""
-    scores = [
-        _korthikanti(r)
-        for r in rows_of(folder / "korthikanti_2022_recompute.csv")
-        if r["quantity"] == "iteration"
-    ]
-    printed("Full and selective recomputation, A100 80 GB", "s", "with `--keep 0`", scores)
-    pairs = zip(scores[::2], scores[1::2], strict=True)
+    rows = rows_of(folder / "korthikanti_2022_recompute.csv")
+    scores = [_korthikanti(row) for row in rows if row["quantity"] == "iteration"]
     costs = [
-        Score(a.what.partition(",")[0], a.published / b.published - 1, a.here / b.here - 1) for a, b in pairs
+        Score(a.what.partition(",")[0], a.published / b.published - 1, a.here / b.here - 1)
+        for a, b in zip(scores[::2], scores[1::2], strict=True)
     ]
-    printed("What full recomputation adds to selective", "", "", costs)
+    adds = scored(", share of the time", "", costs)
+    return (
+        f"{scored(', s', 'with `--keep 0`', scores)}\n\nWhat full recomputation adds to selective:\n\n{adds}"
+    )
 
 
 def _korthikanti(row: dict[str, str]) -> Score:
@@ -265,25 +264,27 @@ def iteration(model: Gpt, s: Shape, micro: int, checkpointed: bool, keep: float 
     return count * whole + (s.pp - 1) / s.parts * bare + plain.optimizer + ring
 
 
-def megatron(folder: Path) -> None:
+def megatron(folder: Path) -> str:
     """Score Megatron's table of 2021; its micro-batches are not in it: the fastest of a few stands."""
     scores = []
     for row in rows_of(folder / "megatron_2021_a100.csv"):
         hidden, layers = int(row["hidden"]), int(row["layers"])
         tp, pp, gpus, batch = (int(row[name]) for name in ("tp", "pp", "gpus", "batch"))
         model = gpt(hidden, int(row["heads"]), 51200, 2048, packed=False)
-        shape, work = Shape(layers, tp, pp, 1, gpus // tp // pp, batch), 2048 / (6 * hidden)
-        found = {m: iteration(model, shape, m, True) for m in (1, 2, 4, 8) if batch // shape.dp % m == 0}
+        shape = Shape(layers, tp, pp, 1, gpus // tp // pp, batch)
+        found = {m: iteration(model, shape, m, True) for m in MICRO if batch // shape.dp % m == 0}
         best = min(found, key=lambda m: found[m])
-        flops = 96 * batch * 2048 * layers * hidden**2 * (1 + work + 51200 / (16 * layers * hidden))
-        published = flops / gpus / (float(row["tflops_per_gpu"]) * 1e12)
-        scores.append(
-            Score(f"{row['params_b']}B, tp={tp} pp={pp} dp={shape.dp}", published, found[best], str(best))
+        more = 1 + 2048 / (6 * hidden) + 51200 / (16 * layers * hidden)
+        published_s = (
+            96 * batch * 2048 * layers * hidden**2 * more / gpus / float(row["tflops_per_gpu"]) / 1e12
         )
-    printed("Megatron, A100 80 GB, full recomputation", "s", "micro-batch", scores)
+        scores.append(
+            Score(f"{row['params_b']}B, tp={tp} pp={pp} dp={shape.dp}", published_s, found[best], str(best))
+        )
+    return scored(", s", "micro-batch", scores)
 
 
-def llmc(folder: Path) -> None:
+def llmc(folder: Path) -> str:
     """Score llm.c's GPT-2 on eight A100 of 80 GB, half a million tokens a step."""
     scores = []
     for row in rows_of(folder / "misc_training.csv"):
@@ -292,30 +293,22 @@ def llmc(folder: Path) -> None:
             each = phases(gpt(hidden, heads, 50304, 1024), layers, 64, KEEP_ALL, "a100-sxm-80gb")
             here = each.forward + each.backward + each.optimizer / 8
             scores.append(Score(row["name"].removesuffix(" llm.c step"), float(row["value"]), here * 1e3))
-    printed("llm.c, eight A100 80 GB", "ms", "", scores)
+    return scored(", ms", "", scores)
 
 
-def activations(_: Path) -> None:
+def activations(_: Path) -> str:
     """Hold the bytes kept for the way back, a layer, to the published formulas."""
-    print(
-        "\n### Bytes kept of a layer, over s b h\n\n| GPUs | kept | published formula | less dropout | here |"
-    )
-    print("| --- | --- | --- | --- | --- |")
-    for line in kept_lines():
-        print(line)
+    return table(["tp", "kept", "published formula", "is", "less masks of dropout", "here"], kept_rows())
 
 
-def kept_lines() -> Iterator[str]:
-    """Yield a row for each way to keep activations."""
+def kept_rows() -> Iterator[list[str]]:
+    """Yield a row for each way to keep activations: bytes over s b h."""
     model = gpt(1024, 16, 512, 512, packed=False)
-    for t, keep, text, formula, masks in (
-        (1, KEEP_ALL, "all but scores", "34", 2.0),
-        (4, KEEP_ALL, "all but scores", "10 + 24 / t", 2.0),
-        (1, KEEP_NONE, "what layers hand on", "2", 0.0),
-        (4, KEEP_NONE, "what layers hand on", "2", 0.0),
-    ):
-        published = {"34": 34.0, "10 + 24 / t": 10 + 24 / t, "2": 2.0}[formula]
-        yield f"| {t} | {text} | {formula} = {published:g} | {published - masks:g} | {kept(model, t, keep):g} |"
+    for t in (1, 4):
+        published, here = 10 + 24 / t, kept(model, t, KEEP_ALL)
+        yield [str(t), "all but scores", "10 + 24 / t", f"{published:g}", f"{published - 2:g}", f"{here:g}"]
+    for t in (1, 4):
+        yield [str(t), "as little as `--keep 0` does", "2", "2", "2", f"{kept(model, t, KEEP_NONE):g}"]
 
 
 def kept(model: Gpt, tp: int, keep: float, batch: int = 2) -> float:
@@ -337,12 +330,27 @@ PARTS = {
 }
 
 
+def section(name: str) -> Callable[[], str]:
+    """Return what makes a table for the page, and leaves the page's where the data are not beside it."""
+
+    def made() -> str:
+        if SHARED.is_dir():
+            return PARTS[name](SHARED)
+        text = PAGE.read_text(encoding="utf-8")
+        return text.partition(f"<!-- generated: training-{name} -->")[2].partition("<!-- end -->")[0].strip()
+
+    return made
+
+
+SECTIONS = {f"training-{name}": section(name) for name in PARTS}
+
+
 def main() -> None:
     """Print the tables that are asked for, all without a name."""
     if len(sys.argv) < 2 or set(sys.argv[2:]) - set(PARTS):
         sys.exit(__doc__)
     for name in sys.argv[2:] or PARTS:
-        PARTS[name](Path(sys.argv[1]))
+        print(f"\n### {name}\n\n{PARTS[name](Path(sys.argv[1]))}", flush=True)
 
 
 if __name__ == "__main__":

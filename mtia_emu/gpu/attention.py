@@ -179,6 +179,7 @@ def attention_back(board: Board, rate: Rate, h: HeadShape) -> GpuKernel:
     p = replace(
         p,
         start=p.start + 2 * board.facts.launch_graph_s,
+        rounds=p.rounds * work / BACK_EFFICIENCY,
         tensor=p.tensor * work / BACK_EFFICIENCY,
         dram=np.asarray((read + write) / stream),
         l2=np.asarray((read + write) / board.facts.l2_bytes_per_s),

@@ -1,4 +1,4 @@
-"""The way back through attention as one kernel: FlashAttention's, which makes the scores again block by block."""
+"""The way back through attention as one kernel: FlashAttention's, which makes the scores again by blocks."""
 
 from __future__ import annotations
 
