@@ -16,7 +16,7 @@ LEAST_SPLIT = 256  # keys from which a cache is split (aiconfigurator: a step in
 QUERY_BLOCK = 128  # rows of queries that one block of threads holds (FlashAttention-2 and -3, head size 128)
 
 BACK_EFFICIENCY = 0.695
-"""Rate of the way back over that of the forward pass: the geometric mean of 124.57 / 169.28 and 99.23 / 151.19
+"""Rate of the way back over that of the way there: the geometric mean of 124.57 / 169.28 and 99.23 / 151.19
 TFLOP/s, FlashAttention-2 on an RTX 4090 at head size 128 (apache/tvm tl_doc/flash_perf.md); at head size 64,
 which was left out, 0.739 and 0.679.
 """
