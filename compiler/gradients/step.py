@@ -12,7 +12,7 @@ from mtia_emu.types import FP32, UINT32, TensorType, dtype
 from ..build import NodeBuilder
 from ..check import check
 from ..graph import Const, Graph, Node, freeze_attrs
-from ..ops.draws import PHILOX, rows_drawn
+from ..ops.draws import PHILOX, drawn, rows_drawn
 from ..passes import (
     Fold,
     FuseAttention,
@@ -45,7 +45,9 @@ RATE, STEP, SCALE, DRAW, LOSS, TARGET, NORM = (
     "gradient_norm",
 )
 PRECISIONS = ("fp32", "bf16", "fp16")
+NEAREST, STOCHASTIC = ("nearest", "stochastic")  # how weights in narrow floats are rounded
 ROWS, TABLES = ("rows", "tables")  # what an embedding's gradient may be
+FP32_REST = 8  # of 32 random bits, those that fp32 does not hold
 CLIP_EPSILON = 1e-6  # beside the norm, as torch.nn.utils.clip_grad_norm_ has it
 FORWARD: tuple[Pass, ...] = (
     KeepRounding(),
@@ -64,6 +66,8 @@ class Recipe:
 
     `precision` is of forward and backward. Below fp32 weights are kept in fp32 beside it (masters), which the
     optimiser changes; in fp16 the loss is scaled, and a step whose gradients are not finite changes nothing.
+    With `rounding` "stochastic" there are no masters: weights in bf16 are changed themselves, and rounded up
+    or down at random, right in the mean.
     `clip` is the most that the norm of all gradients may be, 0 for any. The gradients of `accumulate`
     micro-batches are averaged. At most `keep` bytes of the forward pass are kept for the way back, where that
     can be; what is more is computed again. `embeddings` says what the gradient of a table is of which rows
@@ -80,12 +84,19 @@ class Recipe:
     freeze: tuple[str, ...] = ()
     keep: float = math.inf
     embeddings: str = ROWS
+    rounding: str = NEAREST
 
     def __post_init__(self) -> None:
+        if self.rounding not in (NEAREST, STOCHASTIC):
+            raise UserError(f"--rounding {self.rounding!r} (right: {NEAREST} or {STOCHASTIC})")
         if self.embeddings not in (ROWS, TABLES):
             raise UserError(f"--embeddings {self.embeddings!r} (right: {ROWS} or {TABLES})")
         if self.precision not in PRECISIONS:
             raise UserError(f"--precision {self.precision!r} (right: {', '.join(PRECISIONS)})")
+        if self.rounding == STOCHASTIC and self.precision != "bf16":
+            raise UserError(
+                f"--rounding {STOCHASTIC} is of weights in bf16, precision is {self.precision} (right: bf16)"
+            )
         for flag, value, least in (
             ("accumulate", self.accumulate, 1),
             ("clip", self.clip, 0),
@@ -201,6 +212,7 @@ class _Writer:
     def __init__(self, forward: Graph, names: Sequence[str], recipe: Recipe) -> None:
         self.forward, self.names, self.recipe = forward, names, recipe
         self.narrow = recipe.precision != "fp32"
+        self.masters = self.narrow and recipe.rounding == NEAREST
         self.scales = recipe.precision == "fp16"
         self.looked_up: dict[str, int] = {}  # how many rows a step changes of each table, at most
 
@@ -208,7 +220,7 @@ class _Writer:
         """Return the inputs that a weight's step needs besides itself, by name."""
         kind = TensorType(FP32, self.forward.type_of(name).shape)
         slots = {f"{name}.{slot}": t for slot, t in self.recipe.optimiser.states(kind).items()}
-        masters = {f"{name}.master": kind} if self.narrow else {}
+        masters = {f"{name}.master": kind} if self.masters else {}
         sums = {f"{name}.sum_of_gradients": kind} if self.recipe.accumulate > 1 else {}
         return masters | slots | sums
 
@@ -246,6 +258,8 @@ class _Writer:
         """Return the forward graph with further inputs, a builder over it, and gradients by name, in fp32."""
         scalars = {RATE: (), STEP: ()} | ({SCALE: ()} if self.scales else {})
         inputs = dict(self.forward.inputs) | {name: TensorType(FP32, ()) for name in scalars}
+        if self.recipe.rounding == STOCHASTIC:
+            inputs[DRAW] = TensorType(UINT32, ())
         for name in self.names:
             inputs |= self.states_of(name)
         f = self.forward
@@ -315,10 +329,10 @@ class _Writer:
         optimiser, b = self.recipe.optimiser, a.builder
         whole, after = self._summed(b, name, gradient.values), dict[str, str]()
         state, master = self._slots(name), self._master(name)
-        new, slots = optimiser.update(a, master, whole, state, Moment(RATE, STEP))
-        after[master] = new
-        if self.narrow:
-            after[name] = a.cast(new, dtype(self.recipe.precision))
+        new, slots = optimiser.update(a, a.wide(master), whole, state, Moment(RATE, STEP))
+        if self.masters:
+            after[master] = new
+        after[name] = self._stored(a, new)
         after |= {state[slot]: value for slot, value in slots.items()}
         if finite:
             after = {old: a("where", finite, v, old) for old, v in after.items()}
@@ -339,17 +353,28 @@ class _Writer:
             return {old: rows.added(old, value) for old, value in added.items()}
         before = {old: rows.of(old) for old in (master, *state.values())}
         taken = {slot: before[old] for slot, old in state.items()}
-        new, slots = optimiser.update(a, before[master], rows.whole, taken, Moment(RATE, STEP))
-        after = {master: new} | {state[slot]: value for slot, value in slots.items()}
+        new, slots = optimiser.update(a, a.wide(before[master]), rows.whole, taken, Moment(RATE, STEP))
+        after = {master: new} if self.masters or not self.narrow else {}
+        after |= {state[slot]: value for slot, value in slots.items()}
         if finite:
             after = {old: a("where", finite, v, before[old]) for old, v in after.items()}
         put = {old: rows.put(old, value) for old, value in after.items()}
         if self.narrow:
-            put[name] = rows.put(name, a.cast(after[master], dtype(self.recipe.precision)))
+            put[name] = rows.put(name, self._stored(a, after.get(master, new)))
         return put
 
+    def _stored(self, a: Arithmetic, new: str) -> str:
+        """Return a weight's next value, in fp32, as the weight is stored."""
+        if self.recipe.rounding == STOCHASTIC:
+            b = a.builder
+            begin = rows_drawn(self.forward.nodes) + rows_drawn(b.nodes)
+            bits = drawn(b, b.type_of(new).shape, begin, DRAW)
+            share = a("mul", a.wide(a("shift_right", bits, FP32_REST)), 2.0 ** (FP32_REST - 32))
+            new = a("round_random", new, share)
+        return a.cast(new, dtype(self.recipe.precision))
+
     def _master(self, name: str) -> str:
-        return f"{name}.master" if self.narrow else name
+        return f"{name}.master" if self.masters else name
 
     def _slots(self, name: str) -> dict[str, str]:
         """Return the optimiser's state of a weight, by slot."""

@@ -43,6 +43,14 @@ RECIPE = (
         help="Of forward and backward; below fp32 the optimizer keeps weights in fp32 beside it.",
     ),
     click.option(
+        "--rounding",
+        default="nearest",
+        show_default=True,
+        metavar="nearest|stochastic",
+        help="Of weights in bf16: to the nearest, with weights in fp32 beside them, or at random and right "
+        "in the mean, without.",
+    ),
+    click.option(
         "--clip", type=float, default=0.0, metavar="NORM", help="Most that the norm of all gradients may be."
     ),
     click.option(
@@ -203,7 +211,7 @@ def train(model: str, **flags: Any) -> None:
 def _recipe(flags: dict[str, Any]) -> dict[str, Any]:
     names = (
         *("loss", "output", "optimizer", "precision", "clip", "keep", "accumulate", "embeddings"),
-        *("train", "freeze"),
+        *("train", "freeze", "rounding"),
     )
     return {name: flags[name] for name in names} | {"dims": o.parse_dims(flags["dims"])}
 

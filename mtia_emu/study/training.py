@@ -11,7 +11,7 @@ from typing import Any, Required, TypedDict, TypeVar, Unpack
 from mtia_emu.compiler.frontend.trainable import load_trainable
 from mtia_emu.compiler.gradients.optimisers import optimiser
 from mtia_emu.compiler.gradients.recompute import Throughput
-from mtia_emu.compiler.gradients.step import TARGET, Recipe, TrainingStep
+from mtia_emu.compiler.gradients.step import NEAREST, TARGET, Recipe, TrainingStep
 from mtia_emu.compiler.gradients.step import training_step as step_of
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.lower.assemble import About
@@ -42,6 +42,7 @@ from .training_steps import Array, Arrays, Plan, StepRunner
 from .tuning import tuning
 
 Progress = Callable[[str, int, int], None]
+EXACT: dict[str, Any] = {"precision": "fp32", "keep": inf, "rounding": NEAREST}  # what a recipe is held to
 Value = TypeVar("Value", Plan, Sharing, Goal)
 
 
@@ -56,6 +57,7 @@ class RecipeWords(TypedDict, total=False):
     freeze: tuple[str, ...]
     keep: float
     embeddings: str
+    rounding: str
 
 
 class TrainingWords(RecipeWords, total=False):
@@ -113,10 +115,10 @@ def train(
     """Time and price a training step of a model on a chip, and execute `steps` of them.
 
     `loss` is cross-entropy, bce, bce-with-logits or mse; `optimizer` a text as `adamw{lr=3e-4}`. The other
-    keywords are the fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep, embeddings;
-    of `Plan`: steps, data, seed, check, rates; of `Goal`: with `until` or `failures` the result says what the
-    whole training takes; and of `Sharing`: with a `system` the step is split over its chips by `parallel`, as
-    in dp=4,tp=2; `zero` is the stage of ZeRO, 1 to 3, of what is shared out over dp.
+    keywords are the fields of `Recipe`: output, precision, clip, accumulate, train, freeze, keep, embeddings,
+    rounding; of `Plan`: steps, data, seed, check, rates; of `Goal`: with `until` or `failures` the result
+    says what the whole training takes; and of `Sharing`: with a `system` the step is split over its chips by
+    `parallel`, as in dp=4,tp=2; `zero` is the stage of ZeRO, 1 to 3, of what is shared out over dp.
     `check` holds the losses to the same steps in fp32 by onnxruntime. Raises `UserError` for what does not
     fit.
     """
@@ -128,7 +130,7 @@ def train(
     bound = training_dims(str(model), dims or {})
     with open_model(str(model), bound, execute_seed=plan.seed if plan.steps else None) as source:
         step = _step(source, recipe, pace)
-        exact = _step(source, replace(recipe, precision="fp32", keep=inf), pace) if plan.check else None
+        exact = _step(source, replace(recipe, **EXACT), pace) if plan.check else None
         timed = _timed(source, step, on, gpu, progress or _silent)
         runner = StepRunner(source, step, timed.execute, plan, progress or _silent, exact)
         done = _training(step, timed, runner.losses() if plan.steps else None)

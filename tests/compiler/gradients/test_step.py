@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,19 @@ def once(
     typed = {n: np.asarray(given[n]).astype(graph.inputs[n].dtype.numpy) for n in graph.inputs}
     found = evaluate(graph, typed)
     return {**found, **{old: found[new] for new, old in graph.states.items()}}
+
+
+def rounded_at_random(step: TrainingStep, draws: int, **more: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a weight would become, in fp32, and the mean over draws of what it does."""
+    maker = step.graph.producer(step.graph.producer("a.next").inputs[0])  # type: ignore[union-attr]
+    assert maker is not None and maker.op == "round_random"
+    graph = step.graph.with_nodes(step.graph.nodes, outputs=[*step.graph.outputs, maker.inputs[0]])
+    kept, found = first(step), list[np.ndarray]()
+    for draw in range(draws):
+        out = once(replace(step, graph=graph), kept, draw=draw, **more)
+        exact = out[maker.inputs[0]]
+        found.append(out["a.next"].astype(np.float64))
+    return exact.astype(np.float64), np.mean(found, axis=0)
 
 
 def gradient(name: str) -> np.ndarray:
@@ -143,5 +157,63 @@ def test_a_step_whose_gradients_overflow_changes_nothing() -> None:
     ],
 )
 def test_a_recipe_that_does_not_fit_is_refused(recipe: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        step_of(**recipe)
+
+
+def test_weights_rounded_at_random_are_right_in_the_mean_where_the_nearest_ones_stand_still() -> None:
+    """Within five standard deviations: a rounding is off by half a unit at most, 2^-9 of the value."""
+    step, draws = step_of(precision="bf16", rounding="stochastic"), 400
+    assert not step.states, "and there are no masters"
+    exact, mean = rounded_at_random(step, draws, learning_rate=np.float32(1e-3))
+    unit = 2.0 ** (np.floor(np.log2(np.abs(exact))) - 7)
+    assert (np.abs(mean - exact) <= 5 * unit / 2 / np.sqrt(draws)).all()
+    assert abs(((mean - exact) / unit).mean()) < 5 * 0.5 / np.sqrt(draws * exact.size)
+    before = first(step)["a"].astype(np.float64)
+    nearest = exact.astype(np.float32).astype(first(step)["a"].dtype).astype(np.float64)
+    still = (nearest == before) & (exact != before)
+    assert still.sum() > 10 and (mean != before)[still].mean() > 0.5
+
+
+def test_a_draw_rounds_one_way_and_weights_independently() -> None:
+    step = step_of("sgd{momentum=0.9}", precision="bf16", rounding="stochastic")
+    one, same, other = (once(step, first(step), draw=d) for d in (1, 1, 2))
+    assert set(step.states) == {"a.momentum", "b.momentum", "c.momentum"}
+    assert all(np.array_equal(one[n], same[n]) for n in one)
+    assert any(not np.array_equal(one[n], other[n]) for n in WEIGHTS)
+    rows = [n.inputs[0] for n in step.graph.nodes if n.op == "philox"]
+    numbers = np.concatenate([step.graph.consts[r].array(r).ravel() for r in rows])
+    assert len(np.unique(numbers)) == len(numbers), "no two rows share a counter"
+
+
+def test_rows_of_a_table_are_rounded_at_random_too() -> None:
+    table = text.parse("""graph t {
+  in %i : int64[4]
+  in %a : fp32[50,6]
+  %y : fp32[4,6] = gather(%a, %i) {axis=0}
+  out %y
+}
+""")
+    stored = {"a": Const.of(RNG.standard_normal((50, 6)).astype(np.float32))}
+    recipe = Recipe("mse", optimiser("sgd{lr=0.1}"), precision="bf16", rounding="stochastic")
+    step = training_step(table, stored, recipe)
+    weight = stored["a"].array("a").astype(step.graph.inputs["a"].dtype.numpy)
+    given = {"i": np.array([3, 7, 3, 9]), "a": weight, "target": np.zeros((4, 6), np.float32)}
+    scalars = {"learning_rate": np.float32(0.1), "step": np.float32(1), "draw": np.uint32(4)}
+    new = evaluate(step.graph, given | {n: v for n, v in scalars.items() if n in step.graph.inputs})["a.next"]
+    assert not step.states and new.dtype == weight.dtype
+    changed = (new != weight).any(axis=1).nonzero()[0]
+    assert set(changed) <= {3, 7, 9} and len(changed)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"rounding": "random"}, "--rounding 'random' .right: nearest or stochastic"),
+        ({"rounding": "stochastic"}, "is of weights in bf16, precision is fp32"),
+        ({"rounding": "stochastic", "precision": "fp16"}, "is of weights in bf16, precision is fp16"),
+    ],
+)
+def test_a_rounding_that_does_not_fit_is_refused(recipe: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         step_of(**recipe)
