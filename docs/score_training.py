@@ -242,7 +242,7 @@ def _korthikanti(row: dict[str, str]) -> Score:
 
 @dataclass(frozen=True)
 class Shape:
-    """How GPUs share a step: layers, `tp`, `pp` stages in `parts` each, `dp`, sequences of the whole batch."""
+    """How GPUs share a step: layers, `tp`, `pp` stages in `parts` each, `dp`, sequences of the batch."""
 
     layers: int
     tp: int

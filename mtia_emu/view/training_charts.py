@@ -16,7 +16,9 @@ MEMORY = ("weights", "optimizer", "gradients", "activations", "data")
 MOST_BLOCKS = 40  # bars of blocks of a model
 MANY_TIMES = 3.0  # the memory of a machine that is drawn beside what a step takes
 BLOCK = re.compile(r"^.*?[./](\d+)(?=[./]|$)")  # model.layers.12 of model.layers.12.mlp.up_proj
-BYTES, STEPS = ChartAxis("memory", "B", show=units.size), ChartAxis("step", "", show=lambda n: f"{n:.0f}")
+BYTES = ChartAxis("memory", "B", show=units.size)
+STEPS = ChartAxis("executed", "step", show=lambda n: f"{n:.0f}")
+LOSS = ChartAxis("loss", "mean of a batch", show=lambda value: f"{value:.3g}")
 
 
 def block_of(layer: str) -> str:
@@ -53,7 +55,8 @@ def memory(peak: PeakMemory) -> BarChart:
     largest = max(MEMORY, key=lambda kind: getattr(peak, kind))
     fits = "fits" if peak.fits else "does not fit"
     of = share(getattr(peak, largest) / (peak.total or 1))
-    text = f"{largest} take {of} of {units.size(peak.total)}, which {fits} in {units.size(peak.capacity)}."
+    whole, room = units.size(peak.total), units.size(peak.capacity)
+    text = f"Most is of {largest}: {of} of {whole}, which {fits} in {room}."
     bars = [StackedBar("at the peak", [float(getattr(peak, kind)) for kind in MEMORY])]
     if peak.capacity <= MANY_TIMES * peak.total:
         bars[0] = StackedBar("at the peak", bars[0].parts, float(peak.total), float(peak.capacity))
@@ -70,5 +73,4 @@ def losses(found: Losses) -> LineChart:
         lines.append(Line(found.oracle, steps, found.expected))
         state = "passed" if found.passed else "FAILED"
         text += f"; {state}: at most {found.error:.2g} of the largest loss away, {found.tolerance:g} allowed"
-    axis = ChartAxis("loss", "", show=lambda value: f"{value:.3g}")
-    return LineChart("The loss", f"{text}.", STEPS, axis, lines)
+    return LineChart("The loss", f"{text}.", STEPS, LOSS, lines)

@@ -20,14 +20,14 @@ from .versus import in_words, ratios, sides
 from .whole_run import whole_rows
 
 MEANINGS = (
-    "MFU is three times the multiply-adds of the forward pass, as a share of what the peak rate allows in the "
-    "time of a step (Chowdhery et al., 2022); HFU counts all that is multiplied, recomputation included.",
+    "MFU is three times the multiply-adds of the forward pass, as a share of what the peak rate allows in "
+    "the time of a step (Chowdhery et al., 2022); HFU counts all that is multiplied, recomputation included.",
     "Memory is counted at the moment of a step at which most is held. Gradients are what comes after the "
     "forward pass, activations what it made and is still read.",
-    "A block is a layer's name up to its first number. The optimizer's time is that of the block whose weight "
-    "it changes.",
-    "No measured training step stands behind these times; what was held to published ones is in the accuracy "
-    "pages.",
+    "A block is a layer's name up to its first number. The optimizer's time is that of the block whose "
+    "weight it changes.",
+    "No measured training step of the chip stands behind these times; what of GPUs was held to published "
+    "ones is in the pages of accuracy.",
 )
 
 
@@ -71,7 +71,9 @@ def _parts(shown: TrainingPage, title: str) -> Iterator[Element]:
     if report.layers:
         yield layers_table(report)
     if report.notes:
-        yield section("Notes on this step", notes([shorten(n, 4 * LONGEST) for n in report.notes[:MOST_NOTES]]))
+        yield section(
+            "Notes on this step", notes([shorten(n, 4 * LONGEST) for n in report.notes[:MOST_NOTES]])
+        )
     yield section("What the numbers mean", notes(MEANINGS))
     yield footer(shown.origin or "mtia-emu")
 
@@ -80,9 +82,10 @@ def verdict(shown: TrainingPage) -> str:
     """Return what a step came to, in a sentence or two."""
     t, one = shown.training, shown.training.counted.removesuffix("s")
     fits = "fits" if t.memory.fits else f"does not fit in {units.size(t.memory.capacity)}"
+    rate, size = units.count(t.items_per_s, one), units.size(t.memory.total)
     text = (
         f"A step takes {units.seconds(t.report.seconds)} and {units.joules(t.joules_per_item)} a {one}: "
-        f"{units.count(t.items_per_s, one)}/s, MFU {units.percent(t.mfu)}; {units.size(t.memory.total)} {fits}"
+        f"{rate}/s, MFU {units.percent(t.mfu)}; {size} {fits}"
     )
     if t.gpu is None:
         return f"{text}."
@@ -116,4 +119,6 @@ def _beside(shown: TrainingPage) -> Iterator[Element]:
     joules = (versus.chip_joules, versus.gpu_joules)
     yield figure(run_charts.beside(rows[1], joules, names, run_charts.ENERGY))
     cells = [[x.name, x.ours, x.theirs, x.ratio, x.basis] for x in rows]
-    yield section("Beside the GPU", table(["", *names, "chip / GPU", "of"], cells), notes(gpu.notes[:MOST_NOTES]))
+    yield section(
+        "Beside the GPU", table(["", *names, "chip / GPU", "of"], cells), notes(gpu.notes[:MOST_NOTES])
+    )
