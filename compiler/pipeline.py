@@ -30,7 +30,6 @@ from .lower.launches import Launches
 from .lower.place import Placement, place, room_notes
 from .lower.prefetch import Ahead, as_launched, read_ahead
 from .lower.price import StepPrices
-from .lower.rules.experts import wide_experts
 from .lower.schedule import schedule
 from .lower.steps import Schedule
 from .ops.expert_matmul import LAW
@@ -331,7 +330,7 @@ def _describe(
     """Return what the program says of the model, with what to say of passes that were asked for."""
     spelling = task.options.passes
     passes = () if spelling is None else (f"passes: {without_folders(spelling)}",)
-    notes = passes + _place_notes(moments) + room_notes(placement, task.chip) + wide_experts(moments, form)
+    notes = passes + _place_notes(moments) + room_notes(placement, task.chip)
     return replace(
         task.about,
         name=task.about.name or graph.name,

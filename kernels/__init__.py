@@ -6,6 +6,7 @@ from .bags.pooled import EmbeddingBagKernel
 from .kernel import Kernel
 from .matmul.experts import ExpertMatmulKernel, RowsToTurnsKernel
 from .matmul.kernel import MatmulKernel, PackedMatmulKernel
+from .matmul.packed_experts import PackedExpertMatmulKernel
 from .rows.kernel import CopyKernel, ScalarKernel, TapeKernel
 from .rows.scan import ScanKernel
 from .rows.scatter import GroupKernel, ScatterKernel
@@ -16,6 +17,7 @@ ALL = (
     MatmulKernel(),
     PackedMatmulKernel(),
     ExpertMatmulKernel(),
+    PackedExpertMatmulKernel(),
     RowsToTurnsKernel(),
     TapeKernel("map", "elementwise tape"),
     TapeKernel("row", "tape that folds rows: softmax, norms, reductions", folds=True),

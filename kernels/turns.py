@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mtia_emu.program.isa import Block, Opcode, join, select
-from mtia_emu.program.routed import EXPERT, ROWS, Routed
+from mtia_emu.program.routed import EXPERT, ROWS, Marks, Routed
 
 from .builder import Builder, ceil_div
 
@@ -64,29 +64,38 @@ def turns_of(experts: int, routed: int, most: int, among: int = 0) -> Turns:
 
 @dataclass
 class TurnsBuilder(Builder):
-    """A builder whose commands may be parts of turns: `about` says so of all that are added after it."""
+    """A builder whose commands may be parts of turns: `about` says so of all that are added after it.
+
+    The table that says which is the last of the operands that it is made with.
+    """
 
     marks: list[Array] = field(default_factory=list)
-    mark: Array = field(default_factory=lambda: np.full((2, 1), -1))
+    mark: Array = field(default_factory=lambda: np.array([[-1], [-1], [0]]))
 
-    def about(self, turn: Array, first: Array) -> None:
-        """Let the commands added next be of turn[n], their tiles from row first[n] of it on."""
-        self.mark = np.stack([turn, first])
+    def __post_init__(self) -> None:
+        self.table = len(self.operands) - 1
+
+    def about(self, turn: Array, first: Array, *, whole: bool = False) -> None:
+        """Let the commands added next be of turn[n], their tiles from row first[n] of it on.
+
+        `whole`: rows of their own are not the turn's, but of its expert.
+        """
+        self.mark = np.stack([turn, first, np.full_like(turn, whole)])
 
     def add(self, op: Opcode, order: Array | float, **fields: Any) -> None:
         """Add commands as a builder does, as parts of the turns that were named last."""
         super().add(op, order, **fields)
-        self.marks.append(np.broadcast_to(self.mark, (2, len(self.parts[-1][1]))))
+        self.marks.append(np.broadcast_to(self.mark, (3, len(self.parts[-1][1]))))
 
     def following(self, turns: Turns, strides: tuple[tuple[int, int], ...], loads: Sequence[int]) -> Block:
-        """Return the block, which follows its last operand, for loads of experts: see `Routed`."""
+        """Return the block, which follows the table, for loads of experts: see `Routed`."""
         order = np.concatenate([np.zeros(0), *(o for o, _ in self.parts)])
         by_order = np.argsort(order, kind="stable")
-        turn, first = np.concatenate(self.marks, axis=1)[:, by_order]
+        turn, first, whole = np.concatenate(self.marks, axis=1)[:, by_order]
         commands = select(join([c for _, c in self.parts]), by_order)
         table, none = turns.table(loads), np.zeros((turns.count, 2), np.int32)
-        operand = len(self.operands) - 1
-        routed = Routed(operand, turns.experts, strides, commands, turn, first, none)
+        marks = Marks(turn, first, whole.astype(bool))
+        routed = Routed(self.table, turns.experts, strides, commands, marks, none)
         plain = Block(
             self.kernel, self.operands, tuple(self.slots), commands[:0], mapping=self.mapping, routed=routed
         )

@@ -177,9 +177,10 @@ class ImplicitGemmWork(ProductWork):
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertsWork(ProductWork):
-    """`rows` rows, each times [k, n] of its expert: `batch` experts have about `m` rows each."""
+    """`rows` rows, each times [k, n], `expert_bytes`, of its expert: `batch` experts have about `m` each."""
 
     rows: int
+    expert_bytes: int
 
     @property
     def macs(self) -> int:
@@ -341,10 +342,8 @@ class ScanWork(_NodeWork):
         return self.steps * self.rows * self.k * self.n
 
 
-Work = (
-    ProductWork | AttentionWork | ElementwiseWork | RowWork | RotaryWork | BagWork | CopyWork | ScanWork
-    | ImplicitGemmWork | ExpertsWork
-)  # fmt: skip
+Work = (ProductWork | AttentionWork | ElementwiseWork | RowWork | RotaryWork | BagWork | CopyWork | ScanWork
+        | ImplicitGemmWork | ExpertsWork)  # fmt: skip
 """What one kernel must do, whatever machine does it.
 
 Bytes are compulsory traffic: each distinct operand byte once. `macs` are multiply-adds of products of

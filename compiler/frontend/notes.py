@@ -27,17 +27,7 @@ class Loop:
 
 def notes(model: Any, inputs: Mapping[str, TensorType]) -> tuple[str, ...]:
     """Return what to say of a ModelProto and its inputs, bound to sizes."""
-    return (*_sharding(model), *_empty(model, inputs), *_packed_experts(model))
-
-
-def _packed_experts(model: Any) -> Iterator[str]:
-    """Say that weights of experts in few bits are read as they are computed with."""
-    count = sum(node.op_type == "QMoE" for node in _all(model.graph.node))
-    if count:
-        yield (
-            f"the experts' weights of {count} QMoE nodes are expanded ahead: their bytes, here and on a GPU, "
-            "are those of the type that is computed in, not of their codes"
-        )
+    return (*_sharding(model), *_empty(model, inputs))
 
 
 def _sharding(model: Any) -> Iterator[str]:

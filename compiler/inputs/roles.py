@@ -9,6 +9,7 @@ from mtia_emu.types import BOOL
 
 from ..graph import Graph, Node
 from ..ops.embedding_bag import bag_operand
+from ..ops.expert_matmul import ROUTED_PRODUCTS
 
 MOVES = ("reshape", "slice", "transpose", "concat", "append", "expand", "tile", "copy")
 THROUGH = (*MOVES, "cast", "ragged_split")
@@ -85,7 +86,7 @@ def _use(graph: Graph, node: Node, position: int) -> Role | None:
         return Role(ROWS, graph.type_of(node.inputs[first]).shape[0], True)
     if part == "offsets":
         return Role(OFFSETS, graph.type_of(node.inputs[first + 1]).shape[0])
-    if node.op == "expert_matmul" and position == 2:
+    if node.op in ROUTED_PRODUCTS and position == 2:
         return Role(ROWS, graph.type_of(node.inputs[1]).shape[0], True)
     if node.op in INDICES and position == 1:
         return Role(ROWS, _rows(graph, node), True)

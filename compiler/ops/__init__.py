@@ -16,6 +16,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     embedding_bag,
     encoders,
     expert_matmul,
+    expert_matmul_packed,
     experts,
     first_equal,
     fused_attention,

@@ -30,12 +30,16 @@ CODES = (UINT8, INT8, *NARROW_FLOATS)  # uint8: two of 4 bits
 
 @dataclass(frozen=True)
 class PackedShape:
-    """Weights to be stored: k rows, n columns, rows to a scale, and the type of an element of codes."""
+    """Weights to be stored: k rows, n columns, rows to a scale, and the type of an element of codes.
+
+    `of` matrices of that form lie under one another; 0: it is one alone.
+    """
 
     k: int
     n: int
     block: int
     codes: DType
+    of: int = 0
 
 
 Load = Callable[[], Array]
@@ -106,20 +110,27 @@ def weights(builder: NodeBuilder, name: str, form: PackedShape, to: DType, load:
 
     Each loader gives its array as it lies in memory. Without values (`present`) only the types are known.
     """
-    kind = form.codes
+    stored = planes(builder, name, form, to, load, present)
+    return builder.add("dequantise", *stored, k=form.k, block=min(form.block, form.k))
+
+
+def planes(
+    builder: NodeBuilder, name: str, form: PackedShape, to: DType, load: Loads, present: bool
+) -> list[str]:
+    """Return codes, scales and maybe zero points of one matrix, or of `form.of`: see `weights`."""
+    kind, lead = form.codes, (form.of,) if form.of else ()
     packed = Packing(form.k, min(form.block, form.k), 2 if kind == UINT8 else 1)
     points = UINT8 if kind == UINT8 else INT8
     parts = [
-        ("codes", TensorType(kind, (packed.plane_rows, form.n)), load[0]),
-        ("scales", TensorType(to, (packed.blocks, form.n)), load[1]),
-        ("zeros", TensorType(points, (packed.plane_blocks, form.n)), load[2]),
+        ("codes", TensorType(kind, (*lead, packed.plane_rows, form.n)), load[0]),
+        ("scales", TensorType(to, (*lead, packed.blocks, form.n)), load[1]),
+        ("zeros", TensorType(points, (*lead, packed.plane_blocks, form.n)), load[2]),
     ]
-    planes = [
+    return [
         builder.put(builder.fresh(f"{name}.{part}"), Const(kind, loader if present else None))
         for part, kind, loader in parts
         if loader is not None
     ]
-    return builder.add("dequantise", *planes, k=form.k, block=packed.block)
 
 
 def _infer(types: Types, attrs: Attrs) -> tuple[TensorType, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from .embedding_bag import rows_of
 from .layout import WHOLE, Layout, NodeSplit, Query, splits
 from .matmul import product
 
+ROUTED_PRODUCTS = ("expert_matmul", "expert_matmul_packed")  # with routed experts: x, weights, chosen, ...
 LAW = "uniform"  # by which rows go to experts, where nothing is said
 
 
@@ -66,18 +68,29 @@ def _summed(kind: DType) -> DType:
 
 def _expert_matmul(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
     x, weights = array(arrays[0]), array(arrays[1])
-    chosen = _experts_of(array(arrays[2]), len(weights), attrs)
+    return (routed_product(x, weights.__getitem__, weights.shape, array(arrays[2]), attrs),)
+
+
+def routed_product(
+    x: Array, weights: Callable[[int], Array], shape: tuple[int, ...], chosen: Array, attrs: Attrs
+) -> Array:
+    """Return each choice of a token times the weights of its expert, [tokens * each, n].
+
+    `weights` gives those [k, n] of one of the experts of `shape` [experts, k, n].
+    """
+    experts, _, n = shape
+    chosen = _experts_of(chosen, experts, attrs)
     tokens, each = chosen.shape
     rows = np.repeat(x, each, axis=0) if len(x) == tokens else x
-    out = np.zeros((tokens * each, weights.shape[2]), _summed(dtype_of(x)).numpy)
+    out = np.zeros((tokens * each, n), _summed(dtype_of(x)).numpy)
     flat = chosen.reshape(-1)
     for expert in np.unique(flat):
         mine = flat == expert
-        if expert < len(weights):
-            out[mine] = product(rows[mine], weights[expert])
-    if (flat == len(weights)).any():
-        out[flat == len(weights)] = out[np.argmin(flat)]
-    return (out,)
+        if expert < experts:
+            out[mine] = product(rows[mine], weights(int(expert)))
+    if (flat == experts).any():
+        out[flat == experts] = out[np.argmin(flat)]
+    return out
 
 
 def _experts_of(chosen: Array, experts: int, attrs: Attrs) -> Array:
@@ -94,14 +107,21 @@ def _experts_of(chosen: Array, experts: int, attrs: Attrs) -> Array:
 
 
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
+    weights = need(types[1])
+    return routed_count(types, results, attrs, weights.bytes // max(weights.shape[0], 1))
+
+
+def routed_count(types: Types, results: tuple[TensorType, ...], attrs: Attrs, expert_bytes: int) -> Count:
+    """Return the work of a product with routed experts, of whose weights `expert_bytes` are read each."""
     x, weights, chosen = (need(t) for t in types[:3])
     experts, k, n = weights.shape
     rows = results[0].shape[0]
     there = [load for load in expert_loads(chosen.shape[0], experts, chosen.shape[1], attrs) if load]
     if "of" in attrs:
         rows = sum(there)
-    read = x.bytes + len(there) * k * n * weights.dtype.bytes + chosen.bytes
+    read = x.bytes + len(there) * expert_bytes + chosen.bytes
     sizes = {"batch": len(there), "m": -(-rows // max(len(there), 1)), "k": k, "n": n, "rows": rows}
+    sizes["expert_bytes"] = expert_bytes
     return Count(ExpertsWork, sizes, read_bytes=read)
 
 

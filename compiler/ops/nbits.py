@@ -116,12 +116,12 @@ def _packed(c: Call, packed: Const, scales: Const, zeros: Const | None, form: Fo
 
     def codes() -> np.ndarray:
         unpacked = unpack(packed.array().reshape(form.n, -1), form.bits)[:, : form.k]
-        return store(_signed(unpacked, form.bits).T, form.bits, form.block)
+        return store(signed(unpacked, form.bits).T, form.bits, form.block)
 
     def points() -> np.ndarray:
         assert zeros is not None
         unpacked = unpack(zeros.array().reshape(form.n, -1), form.bits)[:, : form.blocks]
-        return store(_signed(unpacked, form.bits).T, form.bits, 1)
+        return store(signed(unpacked, form.bits).T, form.bits, 1)
 
     def rows() -> np.ndarray:
         return np.ascontiguousarray(scales.array().reshape(form.n, form.blocks).T.astype(to.numpy))
@@ -132,7 +132,7 @@ def _packed(c: Call, packed: Const, scales: Const, zeros: Const | None, form: Fo
     return weights(c.builder, c[1], shape, to, (codes, rows, points if zeros else None), present)
 
 
-def _signed(codes: np.ndarray, bits: int) -> np.ndarray:
+def signed(codes: np.ndarray, bits: int) -> np.ndarray:
     """Return codes of any shape less the middle of their range, as int8."""
     return (codes.astype(np.int16) - (1 << (bits - 1))).astype(np.int8)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ..graph import Graph, Node
+from ..ops.expert_matmul import ROUTED_PRODUCTS
 
 NORMS = ("rmsnorm", "layernorm")
 FAR = 96  # values behind a product among which its norm, or the choice of experts, is looked for
-CHOSEN = 2  # the operand of `expert_matmul` that says which experts
+CHOSEN = 2  # the operand of a product with experts that says which experts
 SQUARES = ("cast", "mul", "pow")
-STOPS = ("matmul", "expert_matmul", "attention")
+STOPS = ("matmul", *ROUTED_PRODUCTS, "attention")
 
 
 def units(graph: Graph, node: Node) -> int:
@@ -74,7 +75,7 @@ def _is_router(graph: Graph, node: Node) -> bool:
     while pending and len(seen) < FAR:
         value = pending.pop(0)  # the nearest first: what experts make goes far
         for user, place in graph.users(value):
-            if user.op == "expert_matmul" and place == CHOSEN:
+            if user.op in ROUTED_PRODUCTS and place == CHOSEN:
                 return True
             if user.op not in STOPS:
                 new = [v for v in user.outputs if v not in seen]

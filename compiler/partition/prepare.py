@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Graph
+from ..ops.expert_matmul import ROUTED_PRODUCTS
 from ..passes.legalise import Legalise
 from ..passes.route_experts import RouteExperts
 from ..passes.tidy import Fold
@@ -21,4 +22,4 @@ def prepared(graph: Graph) -> Graph:
 
 def has_experts(graph: Graph) -> bool:
     """Return whether a graph has products with routed experts."""
-    return any(node.op == "expert_matmul" for node in graph.nodes)
+    return any(node.op in ROUTED_PRODUCTS for node in graph.nodes)

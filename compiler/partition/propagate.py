@@ -13,6 +13,7 @@ from mtia_emu.types import TensorType
 
 from .. import ops
 from ..graph import Graph, Node
+from ..ops.expert_matmul import ROUTED_PRODUCTS
 from ..ops.layout import SPLITS, Axes, Layout, NodeSplit, Policy, Query
 from .asked import Asked, answered
 from .draft import Holder, Shard, SplitDraft, index_const, is_free, layout_of, number_const, version_of
@@ -55,7 +56,7 @@ def policy_of(graph: Graph, mesh: Mesh, places: Mapping[str, TablePlace]) -> Pol
     Beside products with routed experts a stack of weights is one of heads, as of latent attention.
     """
     experts, model = mesh.axes("ep"), mesh.axes("tp")
-    routed = any(node.op == "expert_matmul" for node in graph.nodes)
+    routed = any(node.op in ROUTED_PRODUCTS for node in graph.nodes)
     return Policy(
         mesh.counts,
         model,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -16,7 +16,8 @@ from mtia_emu.types import FP32, INT8, DType, TensorType
 from ..build import NodeBuilder
 from ..codes import FORMATS, LEAST, Codes, block_ranges, block_scales, encode, encode_range, largest
 from ..graph import Const, Graph, Match, Node, Rewrite, RuleOutcome, Skip
-from ..ops.dequantise import Loads, PackedShape, pack, weights
+from ..ops.dequantise import Loads, PackedShape, pack, planes
+from ..ops.expert_matmul import ROUTED_PRODUCTS
 from .base import Rule, Rules, become, building
 from .fuse_maps import splice
 from .fuse_tails import product_extras, product_tape
@@ -38,8 +39,8 @@ class Quantise(Rules):
     Weights have a scale a column, or one for each `group` rows of a column, which only `none` allows (0:
     none; int4: 32); `zeros` gives 4-bit blocks a zero point as well. Int8 sums are exact in int32; scales,
     bias and activation follow on the tile in fp32. Products of two activations stay as they are, and so do
-    those that choose experts. Rows for experts find their scale at run time; with `none` the weights of
-    experts stay. Weights that several products read are stored once.
+    those that choose experts. Rows for experts find their scale at run time. Weights that several products
+    read are stored once.
     """
 
     weights: str = "int8"
@@ -154,7 +155,8 @@ class _Quantiser:
         """Return the products, by the node's name, from whose results experts are chosen."""
         if self.routers is None:
             self.routers = set()
-            pending = [node.inputs[2] for node in match.nodes("expert_matmul")]
+            routed = [node for op in ROUTED_PRODUCTS for node in match.nodes(op)]
+            pending = [node.inputs[2] for node in routed]
             seen = set(pending)
             while pending:
                 maker = match.producer(pending.pop())
@@ -172,9 +174,13 @@ class _Quantiser:
         const, kind = match.const(name), match.type_of(x)
         if const is None or const.type.dtype.bits <= 8 or 0 in (*const.type.shape, *kind.shape):
             return Skip("its experts' weights are no constant, empty, or of few bits already")
-        if self.step.mode == "none":
-            return Skip("weights of experts are not expanded on their way to the matrix unit")
         b, to = building(node, match), self.step.form.stored
+        if self.step.mode == "none":
+            (codes, *scales), form = self._planes(b, name, const), {"k": const.type.shape[1]}
+            attrs = {**form, "block": self._block(form["k"]), **node.attrs}
+            return become(
+                node, b, b.add("expert_matmul_packed", x, codes, chosen, *scales, fold=False, **attrs)
+            )
         named: dict[str, Any] = {} if to == INT8 else {"to": to.name}
         rows, scales = b.adds("quantise_rows", x, **named)
         codes, columns = self._experts_columns(b, name, const)
@@ -242,17 +248,41 @@ class _Quantiser:
 
     def _blocks(self, b: NodeBuilder, name: str, const: Const) -> str:
         """Return the weights as a `dequantise` of codes in blocks."""
-        k, n = const.type.shape
-        group = self.step.group or (GROUP if self.step.weights == "int4" else k)
-        form = PackedShape(k, n, min(group, k), self.step.form.stored)
-        if name in self.stored:
-            return b.add("dequantise", *self.stored[name], k=k, block=form.block)
-        loads = (_ranged if self.step.zeros else _symmetric)(const, name, form, self.step.form)
-        matrix = weights(b, name, form, const.type.dtype, loads, const.present)
-        maker = b.producer(matrix)
-        assert maker is not None
-        self.stored[name] = maker.inputs
-        return matrix
+        k, _ = const.type.shape
+        return b.add("dequantise", *self._planes(b, name, const), k=k, block=self._block(k))
+
+    def _block(self, k: int) -> int:
+        """Return how many of k rows share a scale."""
+        return min(self.step.group or (GROUP if self.step.weights == "int4" else k), k)
+
+    def _planes(self, b: NodeBuilder, name: str, const: Const) -> tuple[str, ...]:
+        """Return codes, scales and maybe zero points of weights [k, n], or [experts, k, n], in blocks."""
+        if name not in self.stored:
+            *of, k, n = const.type.shape
+            form = PackedShape(k, n, self._block(k), self.step.form.stored, of[0] if of else 0)
+            make, zeros = (_ranged if self.step.zeros else _symmetric), self.step.zeros
+
+            def loads_of(matrix: Const) -> Loads:
+                return make(matrix, name, form, self.step.form)
+
+            loads = _stacked(const, name, loads_of, zeros=zeros) if of else loads_of(const)
+            self.stored[name] = tuple(planes(b, name, form, const.type.dtype, loads, const.present))
+        return self.stored[name]
+
+
+def _stacked(const: Const, name: str, loads_of: Callable[[Const], Loads], *, zeros: bool) -> Loads:
+    """Return what makes codes, scales and, with `zeros`, zero points of a matrix for each expert."""
+    kind = TensorType(const.type.dtype, const.type.shape[1:])
+
+    def load(part: int) -> Callable[[], np.ndarray]:
+        def made(matrix: np.ndarray) -> np.ndarray:
+            loader = loads_of(Const(kind, matrix))[part]
+            assert loader is not None
+            return loader()
+
+        return lambda: np.stack([made(matrix) for matrix in const.array(name)])
+
+    return load(0), load(1), load(2) if zeros else None
 
 
 def _symmetric(const: Const, name: str, form: PackedShape, codes: Codes) -> Loads:

@@ -17,7 +17,7 @@ from mtia_emu.types import TensorType
 from ..build import NodeBuilder
 from ..graph import Const, Match, Node, Rewrite, Skip
 from ..ops.collectives import ROUTED
-from ..ops.expert_matmul import LAW
+from ..ops.expert_matmul import LAW, ROUTED_PRODUCTS
 from .base import Rule, Rules, become, building
 from .dense_experts import summed_apart, summed_together
 
@@ -54,7 +54,7 @@ class RouteExperts(Rules):
 
 def _by_law(law: str, node: Node, match: Match) -> Rewrite | None:
     """Say by which law rows go to experts."""
-    if node.op not in ("expert_matmul", *ROUTED) or node.attrs.get("law", LAW) == law:
+    if node.op not in (*ROUTED_PRODUCTS, *ROUTED) or node.attrs.get("law", LAW) == law:
         return None
     b = building(node, match)
     return become(node, b, b.add(node.op, *node.inputs, **{**node.attrs, "law": law}))

@@ -12,9 +12,10 @@ from mtia_emu.types import TensorType
 
 from ..build import NodeBuilder
 from ..graph import Const, Match, Node, Rewrite, Skip
+from ..ops.expert_matmul import ROUTED_PRODUCTS
 from .base import Rule, Rules, become, building
 
-PRODUCTS = ("matmul", "matmul_map", "matmul_packed", "expert_matmul")
+PRODUCTS = ("matmul", "matmul_map", "matmul_packed", *ROUTED_PRODUCTS)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ def emit_matmul(
 class MatmulEmitter:
     """The step grid of one product: arrays over (step, PE)."""
 
+    kernel = "matmul"
+
     def __init__(
         self, plan: MatmulPlan, a: Operand, b: Operand, out: Operand, tape: Tape, extras: tuple[Operand, ...]
     ) -> None:
@@ -78,10 +80,10 @@ class MatmulEmitter:
 
     def _builder(self, operands: tuple[Operand, ...]) -> Builder:
         """Return what commands are added to."""
-        return Builder(self.plan.chip, "matmul", operands, str(self.t))
+        return Builder(self.plan.chip, self.kernel, operands, str(self.t))
 
-    def _about(self, step: Array, pe: Array) -> None:
-        """Hear of which tiles, step[n] of pe[n], the commands are that are added next."""
+    def _about(self, step: Array, pe: Array, rows_of: str = "a") -> None:
+        """Hear that the commands added next are of tiles step[n] of pe[n], and their rows those of a or b."""
 
     def _walk(self) -> None:
         """Number the steps and find each PE's tile in each step."""
@@ -230,7 +232,7 @@ class MatmulEmitter:
             else:
                 staged = staged_slabs(plan, walked, (step, lead))
             fields |= self._stage(operand, fields, staged)
-        self._about(step, lead)
+        self._about(step, lead, operand)
         self.build.add(
             Opcode.LOAD,
             self._when(operand, step),

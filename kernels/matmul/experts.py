@@ -63,7 +63,7 @@ class ExpertMatmulKernel(Kernel):
 
     def problem(self, call: KernelCall) -> ExpertProblem:
         """Return the sizes, with a batch for each turn that the loads need, as long as the longest."""
-        (a, b, _), (out,), p = call.inputs, call.outputs, call.params
+        (a, b, *_), (out,), p = call.inputs, call.outputs, call.params
         turns = Turns(b.shape[0], p["routed"], p["rows"])
         needed = max(1, sum(ceil_div(x, turns.rows) for x in p["loads"]))
         product = MatmulProblem(
@@ -127,18 +127,20 @@ def emit_expert_matmul(
     Operands are a [turns, rows, k], b [experts, k, n], out [turns, rows, n] and the table, which the block
     follows: a turn's rows meet the weights of its expert; rows that it does not have are not computed.
     """
-    return _Emitter(plan, *operands).following(problem)
+    return TurnsEmitter(plan, *operands).following(problem)
 
 
-class _Emitter(MatmulEmitter):
+class TurnsEmitter(MatmulEmitter):
     """The step grid of a product whose batches are turns; the table stands where extras would."""
+
+    kernel = "expert_matmul"
 
     def __init__(self, plan: MatmulPlan, a: Operand, b: Operand, out: Operand, table: Operand) -> None:
         self.table = table
         super().__init__(plan, a, b, out, finish(Tape(1, (), (0,)), [out.dtype]), ())
 
     def _builder(self, operands: tuple[Operand, ...]) -> TurnsBuilder:
-        self.turns = TurnsBuilder(self.plan.chip, "expert_matmul", (*operands, self.table), str(self.t))
+        self.turns = TurnsBuilder(self.plan.chip, self.kernel, (*operands, self.table), str(self.t))
         return self.turns
 
     def _tile_of(self, dim: str, part: Array, nth: Array) -> Array:
@@ -147,19 +149,23 @@ class _Emitter(MatmulEmitter):
             return part + nth * self.plan.parts[dim]
         return super()._tile_of(dim, part, nth)
 
-    def _about(self, step: Array, pe: Array) -> None:
+    def _about(self, step: Array, pe: Array, rows_of: str = "a") -> None:
         at = (step, pe)
-        self.turns.about(self.tile["b"][at], self.m0[at])
+        self.turns.about(self.tile["b"][at], self.m0[at], whole=rows_of == "b")
 
     def _tile(self, operand: str, step: Array, pe: Array) -> dict[str, Any]:
         """Return tiles as a product does; those of b lie in the first expert: the table says in which."""
         tile = super()._tile(operand, step, pe)
         return tile | ({"row": self.k0[step, pe]} if operand == "b" else {})
 
+    def strides(self) -> tuple[tuple[int, int], ...]:
+        """Return the operands that have something of every expert, and its rows in each."""
+        return ((1, self.p.k),)
+
     def following(self, problem: ExpertProblem) -> Block:
         """Emit everything and return the block, for a problem's loads."""
         self.emit()
-        return self.turns.following(problem.turns, ((1, self.p.k),), problem.loads)
+        return self.turns.following(problem.turns, self.strides(), problem.loads)
 
 
 class RowsToTurnsKernel(Kernel):

@@ -258,6 +258,12 @@ class PackedMatmulKernel(ProductKernel):
         """Return the sizes of one plane's product."""
         return self.problem(call).product
 
+    def fixed(self, text: str, call: KernelCall, chip: Chip) -> MatmulMapping:
+        """Return the mapping that a text spells; raise `UserError` for panels of several scales, too."""
+        mapping = super().fixed(text, call, chip)
+        self.problem(call).weights.check_panel(text, mapping.kp)
+        return mapping
+
     def _weights(self, call: KernelCall) -> tuple[PackedMatrix, list[Operand]]:
         """Return the weights, and the operands of the epilogue."""
         (_, codes, *rest), p = call.inputs, call.params

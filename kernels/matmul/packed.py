@@ -48,16 +48,19 @@ def emit_matmul_packed(
     `emit_matmul`.
     """
     tape = finish(epilogue or Tape(1, (), (0,)), [out.dtype])
-    return _PackedEmitter(plan, a, weights.codes, out, tape, tuple(extras)).unpack(weights).block()
+    emitter = PackedEmitter(plan, a, weights.codes, out, tape, tuple(extras))
+    emitter.unpack(weights)
+    return emitter.block()
 
 
-class _PackedEmitter(MatmulEmitter):
+class PackedEmitter(MatmulEmitter):
     """The step grid of a product, each step with a panel for each plane of its codes."""
 
-    def unpack(self, weights: PackedMatrix) -> _PackedEmitter:
-        """Add the operands and slots of what expands codes; return the emitter."""
+    kernel = "matmul_packed"
+
+    def unpack(self, weights: PackedMatrix) -> None:
+        """Add the operands and slots of what expands codes."""
         self.w, p, t, zeros = weights.form, self.p, self.t, weights.zeros
-        self.build.kernel = "matmul_packed"
         self.scales = len(self.build.operands)
         self.build.operands += (weights.scales, *([zeros] if zeros is not None else []))
         more = self.w.planes - 1
@@ -68,7 +71,6 @@ class _PackedEmitter(MatmulEmitter):
         self.work = self.build.slot(p.a, t.tn * t.kp, self.w.passes - 1)
         self.wide = self.build.slot(p.a, t.tn * t.kp, RINGS)
         self.first = {"k0": self.k0, "k": self.k, "valid": self.valid}
-        return self
 
     def _at(self, plane: int) -> None:
         """Let panels of a, their lengths and what is there to do be those of a plane."""
@@ -98,6 +100,7 @@ class _PackedEmitter(MatmulEmitter):
         fresh = ~self._holds("b") | (self.inner[:, 0] == 0)
         step, group = np.nonzero(work & fresh[:, None])
         at = (step, leaders[group])
+        self._about(*at, "b")
         self.build.add(
             Opcode.LOAD,
             self._when("b", step) + 1 / 2,  # behind the panels of its step
@@ -121,6 +124,7 @@ class _PackedEmitter(MatmulEmitter):
             order = ISSUE.at("product", step) + plane / self.w.planes
             wide = self._expand(plane, step, pe, order)
             fresh = FIRST if plane == 0 else 0
+            self._about(step, pe)
             self.build.add(
                 Opcode.MATMUL,
                 order + 1 / 4,
@@ -137,6 +141,7 @@ class _PackedEmitter(MatmulEmitter):
 
     def _expand(self, plane: int, step: Array, pe: Array, order: Array) -> Array:
         """Emit the SIMD commands that expand panels of codes; return the slots of the result, [n]."""
+        self._about(step, pe, "b")
         panels = PeTiles(pe, self.k[step, pe], self.n[step, pe])
         turn = (step * self.w.planes + plane) % RINGS
         name = "copy" if self.w.planes == 1 else ("bit_low4", "bit_high4")[plane]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mtia_emu.errors import UserError
 from mtia_emu.types import UINT8, DType
 
 from ..builder import ceil_div
@@ -32,6 +33,14 @@ class Packing:
     def plane_blocks(self) -> int:
         """Return the blocks of one plane, which are its rows of scales."""
         return ceil_div(self.plane_rows, self.block)
+
+    def check_panel(self, mapping: str, rows: int) -> None:
+        """Raise `UserError` where panels of a mapping have rows of several scales."""
+        if self.plane_blocks > 1 and self.block % rows:
+            raise UserError(
+                f"mapping {mapping!r}: panels of {rows} rows reach over blocks of {self.block} that share a "
+                f"scale (right: a divisor of {self.block})"
+            )
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,5 @@ def _place(block: Block, number: int, blocks: list[Block]) -> int:
 
 def _with(work: ExpertsWork, experts: int) -> ExpertsWork:
     """Return the work where so many experts have rows."""
-    weights = work.k * work.n * work.dtype.bytes
-    read = work.read_bytes + (experts - work.batch) * weights
+    read = work.read_bytes + (experts - work.batch) * work.expert_bytes
     return replace(work, batch=experts, m=-(-work.rows // max(experts, 1)), read_bytes=read)

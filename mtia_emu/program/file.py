@@ -34,7 +34,7 @@ from .header import (
 from .isa import COMMAND, MOST_COMMANDS, Binding, Block, Launch, Operand, Part, Program, Slot
 
 FORMAT = "mtia-emu.program"
-VERSION = 5
+VERSION = 6
 READABLE = (VERSION,)  # the chip of those before does not say at which clock its numbers hold
 MAX_HEADER_BYTES = 64 << 20
 MAX_HEADER_VALUES = 1 << 21  # of the JSON text, by its commas and brackets; each takes some hundred bytes

@@ -10,7 +10,7 @@ from ..errors import UserError
 from .columns import CommandColumns
 from .header import BlockRecord, RoutedRecord
 from .isa import Block
-from .routed import Routed
+from .routed import Marks, Routed
 
 WORD = np.dtype("<i4")
 
@@ -20,7 +20,8 @@ def stored(block: Block) -> dict[str, bytes]:
     if block.routed is None:
         return {"block": block.commands.tobytes()}
     r = block.routed
-    marks = np.concatenate([r.turn, r.first, r.table.ravel()]).astype(WORD)
+    m = r.marks
+    marks = np.concatenate([m.turn, m.first, m.whole, r.table.ravel()]).astype(WORD)
     return {"block": r.commands.tobytes(), "turns": marks.tobytes()}
 
 
@@ -37,7 +38,7 @@ def routed_record(routed: Routed | None) -> RoutedRecord | None:
 def marks_bytes(block: BlockRecord) -> int:
     """Return the bytes of the marks of a block, which follows a table."""
     turns = block.routed.turns if block.routed else 0
-    return (2 * block.commands + 2 * turns) * WORD.itemsize
+    return (3 * block.commands + 2 * turns) * WORD.itemsize
 
 
 def read_routed(block: Block, record: RoutedRecord | None, marks: bytes) -> Block:
@@ -48,11 +49,15 @@ def read_routed(block: Block, record: RoutedRecord | None, marks: bytes) -> Bloc
     if record is None:
         return block
     words, n = np.frombuffer(marks, WORD).astype(np.int64), len(block.commands)
-    table = words[2 * n :].reshape(-1, 2).astype(np.int32)
-    turn, first, strides = words[:n], words[n : 2 * n], tuple(record.strides)
+    table = words[3 * n :].reshape(-1, 2).astype(np.int32)
+    turn, first, whole = words[: 3 * n].reshape(3, n)
     if (turn < -1).any() or (turn >= record.turns).any() or ((first < 0) & (turn >= 0)).any():
         raise UserError(f"a command is part of no turn (right: turns 0 to {record.turns - 1})")
-    routed = Routed(record.operand, record.experts, strides, block.commands, turn, first, table)
+    if ((whole != 0) & (whole != 1)).any():
+        raise UserError("a command's rows are neither its turn's nor its expert's (right: 0 or 1)")
+    marks_of = Marks(turn, first, whole.astype(bool))
+    strides = tuple(record.strides)
+    routed = Routed(record.operand, record.experts, strides, block.commands, marks_of, table)
     return replace(block, commands=routed.followed(table), routed=routed)
 
 
@@ -72,6 +77,7 @@ def verify_routed(block: Block, columns: CommandColumns) -> None:
         if operand >= len(operands) or operands[operand].rows != r.experts * rows:
             raise UserError(f"operand %{operand} has not {rows} rows for each of {r.experts} experts")
         c = columns.c
-        wide = (c["operand"] == operand) & (r.turn >= 0) & (c["row"] + c["rows"] > rows)
+        reads = (c["operand"] == operand) & (r.marks.turn >= 0) & r.marks.whole
+        wide = reads & (c["row"] + c["rows"] > rows)
         if wide.any():
             raise UserError(f"command {int(np.argmax(wide))} reads rows of two experts of operand %{operand}")

@@ -68,6 +68,22 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         ([f32(2, 3), f32(2, 3, 5), np.array([[4, 3], [2, -2]])], {"of": 6}),
         ([np.ones((2, 3), np.int8), np.ones((4, 3, 5), np.int8), np.array([[0, 3], [2, 1]])], {}),
     ],
+    "expert_matmul_packed": [
+        (
+            [f32(2, 8), np.full((3, 4, 5), 0x71, np.uint8), np.array([[0, 2], [1, -3]]), f32(3, 2, 5)],
+            {"k": 8, "block": 4},
+        ),
+        (
+            [
+                f32(4, 8),
+                np.full((3, 8, 5), 7, np.int8),
+                np.array([[0], [2], [1], [0]]),
+                f32(3, 2, 5),
+                np.full((3, 2, 5), 3, np.int8),
+            ],
+            {"k": 8, "block": 4, "each": 2},
+        ),
+    ],
     "route": [
         ([np.array([[0, 3], [2, 3]])], {"experts": 4, "turns": 4, "rows": 1}),
         ([np.array([[0, 3], [2, -1]])], {"experts": 2, "turns": 4, "rows": 1, "of": 4}),

@@ -41,7 +41,19 @@ LOOKED_UP = {"lookups": 10**5, "bags": 100, "dim": 64, "rows": 10**6, "flops": 1
 LOOPED = {"steps": 100, "depth": 12, "flops": 10**6, **MOVED}
 ALL: tuple[Work, ...] = (
     ProductWork("mm", "matmul", BF16, batch=1, m=64, k=4096, n=4096, flops=0, **MOVED),
-    ExpertsWork("moe", "expert_matmul", BF16, batch=8, m=8, rows=64, k=4096, n=4096, flops=0, **MOVED),
+    ExpertsWork(
+        "moe",
+        "expert_matmul",
+        BF16,
+        batch=8,
+        m=8,
+        rows=64,
+        k=4096,
+        n=4096,
+        expert_bytes=1 << 25,
+        flops=0,
+        **MOVED,
+    ),
     ImplicitGemmWork("conv", "conv", BF16, batch=1, m=4096, k=576, n=64, flops=0, left_bytes=10**6, **MOVED),
     AttentionWork("decode", "attention", BF16, batch=8, group=4, queries=1, **HEADS),
     AttentionWork("prefill", "attention", BF16, batch=1, group=4, queries=64, diagonal=1984, **HEADS),

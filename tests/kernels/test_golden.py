@@ -18,6 +18,7 @@ from mtia_emu.kernels.kernel import KernelCall
 from mtia_emu.kernels.matmul.dense import emit_matmul
 from mtia_emu.kernels.matmul.experts import ExpertMatmulKernel, emit_rows_to_turns
 from mtia_emu.kernels.matmul.packed import PackedMatrix, emit_matmul_packed
+from mtia_emu.kernels.matmul.packed_experts import PackedExpertMatmulKernel
 from mtia_emu.kernels.matmul.packed_search import plan_packed
 from mtia_emu.kernels.matmul.packing import Weights
 from mtia_emu.kernels.matmul.plan import MatmulMapping, MatmulProblem
@@ -72,6 +73,23 @@ def expert_matmul() -> Block:
     kernel = ExpertMatmulKernel()
     mapping = kernel.fixed("rows=k cols=n tile=2x8x16 outer=n", call, CHIP)
     return kernel.emit_mapping(CHIP, call, mapping)
+
+
+def expert_matmul_packed() -> Block:
+    """Return the same with weights of 4 bits in blocks of 8 rows, which have zero points."""
+    turns = Turns(4, 5, 2)
+    inputs = (
+        packed(FP16, (turns.count, 2, 32), "sram"),
+        Operand(UINT8, (4, 16, 24), (384, 1, 16), "dram"),
+        packed(INT32, (turns.count, 2), "sram"),
+        packed(FP16, (4, 4, 24)),
+        packed(UINT8, (4, 2, 24)),
+    )
+    out = packed(FP16, (turns.count, 2, 24), "sram", written=True)
+    named = {"rows": 2, "routed": 5, "loads": (3, 0, 2, 0), "k": 32, "n": 24, "block": 8, "zeros": True}
+    call = KernelCall(inputs, (out,), tuple(sorted(named.items())))
+    kernel = PackedExpertMatmulKernel()
+    return kernel.emit_mapping(CHIP, call, kernel.fixed("rows=n cols=m tile=2x8x8 outer=n", call, CHIP))
 
 
 def rows_to_turns() -> Block:
@@ -194,6 +212,7 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "matmul": matmul,
     "matmul_packed": matmul_packed,
     "expert_matmul": expert_matmul,
+    "expert_matmul_packed": expert_matmul_packed,
     "rows_to_turns": rows_to_turns,
     "map": elementwise,
     "row": row,

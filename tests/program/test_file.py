@@ -139,7 +139,7 @@ def test_files_that_are_no_programs(tmp_path: Path, content: bytes) -> None:
     ("change", "words"),
     [
         (lambda h: h.update(format="x"), "not a program of mtia-emu"),
-        (lambda h: h.update(version=1), "of version 1, this is version 5 (right: 5); compile it again"),
+        (lambda h: h.update(version=1), "of version 1, this is version 6 (right: 6); compile it again"),
         (lambda h: h["blocks"][0].update(bands=[0]), "bands begin at rows [0]"),
         (
             lambda h: h["launches"][0].update(parts=[{"name": "x", "op": "y", "origin": ""}] * 9),
@@ -201,7 +201,7 @@ def test_a_header_that_unpacks_to_far_more_is_not_read(good: Path, tmp_path: Pat
 
 def test_a_file_of_the_version_before_is_refused(good: Path, tmp_path: Path) -> None:
     """Its chip does not say at which clock its numbers hold."""
-    with pytest.raises(UserError, match=r"of version 4, this is version 5 \(right: 5\); compile it again"):
+    with pytest.raises(UserError, match=r"of version 4, this is version 6 \(right: 6\); compile it again"):
         program_file.load(with_header(good, tmp_path / "p.mtia", lambda h: h.update(version=4)))
 
 

@@ -15,7 +15,7 @@ from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import load_chip
 from mtia_emu.program.file_turns import read_routed, routed_record, stored
 from mtia_emu.program.isa import COMMAND, Block, Opcode, Program
-from mtia_emu.program.routed import Routed
+from mtia_emu.program.routed import Marks, Routed
 from mtia_emu.program.verify import verify, verify_block
 
 EXPERTS, K = 3, 8
@@ -37,7 +37,8 @@ def routed() -> Routed:
     commands["row"] = [0, 0, 2, 0, 4, 6]
     commands["rows"] = [K, 2, 2, K, 2, 2]
     turn, first = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 2, 0, 0, 2])
-    return Routed(2, EXPERTS, ((1, K),), commands, turn, first, np.zeros((2, 2), np.int32))
+    marks = Marks(turn, first, commands["operand"] == 1)
+    return Routed(2, EXPERTS, ((1, K),), commands, marks, np.zeros((2, 2), np.int32))
 
 
 def table(*turns: tuple[int, int]) -> np.ndarray:

@@ -32,7 +32,8 @@ def test_it_shows_all_that_a_step_comes_to(training: Training, tmp_path: Path) -
     text = written(training, tmp_path, "mtia-emu train model.onnx")
     for words in (
         "The loss", "passed: at most", "What ran when", "Forward against backward", "Memory at its peak",
-        "Where the time goes", "Time beside the GPU", "The whole training", "MFU", "HFU", "Notes on this step",
+        "Where the time goes", "Time beside the GPU", "The whole training", "MFU", "HFU",
+        "Notes on this step",
         "model.layers.1", "mtia-emu train model.onnx", "times as long as forward",
     ):  # fmt: skip
         assert words in text, words

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from mtia_emu.kernels.turns import Turns, turns_of
 
 from mtia_emu.types import INT32, TensorType
 
-from ...formats import Format
 from ...graph import Node
 from ...ops.base import integer
+from ...ops.dequantise import packing
 from ...ops.expert_matmul import expert_loads
 from ..steps import Schedule
 from ..views import View
 from .products import UNFIT
+
+
+@dataclass(frozen=True)
+class _Turned:
+    """Rows in turns of experts: where they and their table are, where results go, and what kernels ask."""
+
+    rows: View
+    table: View
+    made: View
+    place: View
+    params: dict[str, Any]
 
 
 def expert_matmul(schedule: Schedule, node: Node) -> list[View]:
@@ -20,11 +34,35 @@ def expert_matmul(schedule: Schedule, node: Node) -> list[View]:
 
     Products by the same choices, and of the same rows, share what puts them in turns.
     """
-    x, weights, chosen = schedule.operands(node)
-    experts, k, n = weights.shape
-    tokens, each = chosen.shape
-    if weights.dtype.name in UNFIT or 0 in (*x.shape, *weights.shape, *chosen.shape):
+    weights = schedule.operands(node)[1]
+    if weights.dtype.name in UNFIT or _empty(schedule, node):
         return schedule.on_core(node)
+    x = _in_turns(schedule, node)
+    schedule.step(node, "expert_matmul", [x.rows, weights, x.table], [x.made], **x.params)
+    return _put_back(schedule, node, x)
+
+
+def expert_matmul_packed(schedule: Schedule, node: Node) -> list[View]:
+    """Schedule a product with routed experts whose weights are of few bits as one with plain weights."""
+    rows, codes, _, *scales = schedule.operands(node)
+    if rows.dtype.name in UNFIT or _empty(schedule, node):
+        return schedule.on_core(node)
+    x = _in_turns(schedule, node)
+    named = x.params | {"block": packing(node.attrs, codes.dtype).block, "zeros": len(scales) > 1}
+    schedule.step(node, "expert_matmul_packed", [x.rows, codes, x.table, *scales], [x.made], **named)
+    return _put_back(schedule, node, x)
+
+
+def _empty(schedule: Schedule, node: Node) -> bool:
+    """Return whether a product with experts has no rows, no columns or nothing to add."""
+    return any(0 in view.shape for view in schedule.operands(node)[:3])
+
+
+def _in_turns(schedule: Schedule, node: Node) -> _Turned:
+    """Gather the rows of each turn, and make room for what becomes of them."""
+    x, weights, chosen, *_ = schedule.operands(node)
+    experts, k, n = weights.shape[0], x.shape[1], weights.shape[2]
+    tokens, each = chosen.shape
     among = integer(node.attrs, "of", experts)
     turns = turns_of(experts, tokens * each, tokens, among)
     loads = expert_loads(tokens, experts, each, node.attrs)
@@ -38,12 +76,16 @@ def expert_matmul(schedule: Schedule, node: Node) -> list[View]:
         schedule.step(node, "rows_to_turns", [schedule.packed(node, x), numbers, table], [sorted_], **params)
         schedule.memo[key] = sorted_
         schedule.reread.add(sorted_.buffer)  # for each part of the weights that local memory holds
-    rows = _by_turn(schedule.memo[key], turns)
     made = schedule.buffer(f"{node.name}.made", TensorType(node.type.dtype, (size, n)))
-    schedule.step(node, "expert_matmul", [rows, weights, table], [_by_turn(made, turns)], k=k, n=n, **params)
-    out = schedule.result(node)
-    lies = View(made.buffer, made.dtype, (1, size, n), (size * n, n, 1))
-    schedule.step(node, "gather", [lies, place], [out])
+    rows = _by_turn(schedule.memo[key], turns)
+    return _Turned(rows, table, _by_turn(made, turns), place, params | {"k": k, "n": n})
+
+
+def _put_back(schedule: Schedule, node: Node, x: _Turned) -> list[View]:
+    """Put the results of turns where their choices stand."""
+    out, (count, rows, n) = schedule.result(node), x.made.shape
+    lies = View(x.made.buffer, x.made.dtype, (1, count * rows, n), (count * rows * n, n, 1))
+    schedule.step(node, "gather", [lies, x.place], [out])
     return [out]
 
 
@@ -73,16 +115,3 @@ def _by_turn(view: View, turns: Turns) -> View:
     """Return packed rows [turns * rows, k] as [turns, rows, k]."""
     k = view.shape[1]
     return View(view.buffer, view.dtype, (turns.count, turns.rows, k), (turns.rows * k, k, 1), view.offset)
-
-
-def wide_experts(schedule: Schedule, form: Format) -> tuple[str, ...]:
-    """Return what to say of products with experts whose weights were to be put in few bits."""
-    graph = schedule.graph
-    experts = [graph.type_of(n.inputs[1]).dtype for n in graph.nodes if n.op == "expert_matmul"]
-    wide = [kind for kind in experts if kind.bits > 8]
-    if not wide or form.quantise is None:
-        return ()
-    return (
-        f"the weights of {len(wide)} products with experts stay in {wide[0]}: weights alone in few bits are "
-        "for other products (right for both: --dtype int8 or fp8)",
-    )

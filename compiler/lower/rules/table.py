@@ -27,7 +27,7 @@ from ..steps import Schedule
 from ..views import View, channels_last, packed
 from .attention import attention
 from .convolutions import conv
-from .experts import expert_matmul
+from .experts import expert_matmul, expert_matmul_packed
 from .products import dequantise, matmul, matmul_map, matmul_packed
 from .rows import first_elements, norm, quantise_rows, reduction, rotary, softmax
 from .scan import scan
@@ -280,6 +280,7 @@ RULES: dict[str, Rule] = {
     "embedding_bags": _embedding_bags,
     "expand": _expand,
     "expert_matmul": expert_matmul,
+    "expert_matmul_packed": expert_matmul_packed,
     "first_equal": _first_equal,
     "gather": _gather,
     "layernorm": norm,

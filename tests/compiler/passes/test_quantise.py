@@ -7,15 +7,16 @@ import pytest
 from before_after import cases, hold, outcomes, with_weights
 from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
+from mtia_emu.compiler.codes import FORMATS, block_scales
 from mtia_emu.compiler.graph import Const
+from mtia_emu.compiler.ops.dequantise import expand
 from mtia_emu.compiler.pass_text import parse_passes
 from mtia_emu.compiler.passes.quantise import Quantise
 from mtia_emu.compiler.passes.set_weight_layout import SetWeightLayout
-from mtia_emu.compiler.pipeline import compile_graph, passes
+from mtia_emu.compiler.pipeline import passes
 from mtia_emu.compiler.reference import evaluate
 
 from mtia_emu.errors import UserError
-from mtia_emu.machine.chip import load_chip
 from mtia_emu.types import FP16, FP32, TensorType
 
 
@@ -161,12 +162,27 @@ def test_experts_are_quantised_and_what_chooses_them_is_not(weights: str) -> Non
     assert 0 < np.abs(before["y"] - after["y"]).max() < (0.02 if weights == "int8" else 0.08) * scale
 
 
-def test_experts_stay_where_activations_do() -> None:
-    reasons = [x.reason for x in Quantise("int4").outcomes(text.parse(EXPERTS))]
-    assert "weights of experts are not expanded on their way to the matrix unit" in reasons
-    chip = load_chip("mtia-2i")
-    notes = compile_graph(text.parse(EXPERTS), chip, dtype="int4").program.notes
-    assert any("weights of 1 products with experts stay in fp16" in note for note in notes)
-    assert not any(
-        "experts" in x for x in compile_graph(text.parse(EXPERTS), chip, dtype="int8").program.notes
-    )
+@pytest.mark.parametrize("step", [Quantise("int4"), Quantise("int4", group=16, zeros=True)])
+def test_experts_of_four_bits_are_expanded_as_they_are_read(step: Quantise) -> None:
+    graph = with_weights(text.parse(EXPERTS))
+    made = check(step(graph))
+    (product,) = (node for node in made.nodes if node.op == "expert_matmul_packed")
+    assert made.type_of(product.inputs[1]).shape == (5, 32, 24) and len(product.inputs) == 4 + step.zeros
+    given = {"x": np.random.default_rng(0).standard_normal((6, 64)).astype(np.float32)}
+    before, after = evaluate(graph, given), evaluate(made, given)
+    assert np.array_equal(before["best"], after["best"])
+    assert 0 < np.abs(before["y"] - after["y"]).max() < 0.2 * np.abs(before["y"]).max()
+
+
+def test_each_expert_is_quantised_as_it_would_be_alone() -> None:
+    graph = with_weights(text.parse(EXPERTS))
+    weights = graph.consts["w"].array("w")
+    made = Quantise("int4", group=16)(graph)
+    (product,) = (node for node in made.nodes if node.op == "expert_matmul_packed")
+    codes, scales = (made.consts[v].array(v) for v in (product.inputs[1], product.inputs[3]))
+    for expert, matrix in enumerate(weights):
+        assert np.array_equal(scales[expert], block_scales(matrix, 16, FORMATS["int4"]))
+        alone = expand([codes[expert], scales[expert]], {"k": 64, "block": 16})
+        assert (
+            np.abs(alone - matrix).max() <= np.abs(scales[expert]).max() * 1.5
+        )  # the largest may be cut off
