@@ -32,7 +32,8 @@ from ..types import (
     Work,
     placed,
 )
-from .attention import HeadShape, attention, attention_back
+from .attention import HeadShape, attention
+from .attention_back import attention_back
 from .caching import EMPTY, Keeping, keeping
 from .collectives import collective_seconds
 from .facts import ELEMENT_BYTES, Bands, Facts
