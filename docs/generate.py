@@ -25,6 +25,7 @@ import fleet_pictures
 import reference_tables
 import scenario_tables
 import score_training
+import training_pictures
 from fences import fill, runs
 from markdown_table import table
 
@@ -140,7 +141,8 @@ def pictures(folder: Path) -> list[Path]:
     summary(pairs, drawn[0])
     report = pairs[0][0]
     roofline(report, roofs(mtia_emu.load_chip("mtia-2i"), dtype(report.dtype)), drawn[1])
-    return drawn + design_space.pictures_into(folder) + fleet_pictures.pictures_into(folder)
+    more = (design_space, fleet_pictures, training_pictures)
+    return drawn + [path for module in more for path in module.pictures_into(folder)]
 
 
 def _compared(module: str, name: str) -> Callable[[], str]:
