@@ -44,8 +44,8 @@ check: $(VENV)/dev  ## lint and type-check
 	rm -rf build && $(BIN)/python -m pip install --quiet --no-deps --target build/typed .
 	cd build/typed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p mtia_emu
 
-bench: $(VENV)/dev  ## measure wall time, memory and throughput of the tool itself
-	$(BIN)/python tests/bench.py
+bench: $(VENV)/dev  ## measure the tool itself: docs/performance.md (PART=questions: one part; RESUME=1: go on)
+	$(BIN)/python tests/bench.py $(PART) $(if $(RESUME),--resume)
 
 $(VENV)/accuracy: $(VENV)/dev
 	$(BIN)/python -m pip install --quiet --editable '.[accuracy]'

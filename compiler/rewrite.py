@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from mtia_emu.errors import UserError
@@ -73,6 +73,14 @@ class Draft:
         self.place: dict[str, tuple[int, ...]] = {node.name: (i,) for i, node in enumerate(graph.nodes)}
         self._fresh = 0
 
+    @cached_property
+    def widths(self) -> dict[str, set[int]]:
+        """Return the last dimensions of what nodes of each op made before the first change."""
+        out: dict[str, set[int]] = {}
+        for node in self.graph.nodes:
+            out.setdefault(node.op, set()).update(kind.shape[-1] for kind in node.types if kind.shape)
+        return out
+
     def _link(self, node: Node) -> None:
         for value in node.inputs:
             if value:
@@ -126,10 +134,13 @@ class Draft:
         self.place[node.name] = place
         self._link(node)
 
-    def _swap(self, name: str, node: Node) -> None:
-        self._unlink(self.nodes[name])
-        self.nodes[name] = node
-        self._link(node)
+    def _reread(self, old: str, new: str) -> None:
+        """Let all nodes that read `old` read `new`; of thousands of operands no other one is looked at."""
+        readers = self.users.pop(old, {})
+        for name in readers:
+            node = self.nodes[name]
+            self.nodes[name] = replace(node, inputs=_replaced(node.inputs, old, new))
+        self.users.setdefault(new, {}).update(readers)
 
     def rename(self, old: str, new: str) -> None:
         """Let the users of `old` read `new`; a graph output keeps its name."""
@@ -138,9 +149,7 @@ class Draft:
         if old in self.outputs:
             self._rename_output(old, new)
             return
-        for user in list(self.users.get(old, ())):
-            self._swap(user, self.nodes[user].renamed({old: new}))
-        self.users.pop(old, None)
+        self._reread(old, new)
 
     def _rename_output(self, old: str, new: str) -> None:
         """Make `new` known under the output's name `old`: by renaming its result, or by a copy."""
@@ -161,9 +170,7 @@ class Draft:
         self.types[old] = self.types.pop(new)
         self.producers.pop(new)
         self.producers[old] = maker
-        for user in list(self.users.get(new, ())):
-            self._swap(user, self.nodes[user].renamed({new: old}))
-        self.users.pop(new, None)
+        self._reread(new, old)
 
     def _sweep(self, values: Iterable[str]) -> None:
         """Drop the nodes behind `values` whose results nobody reads any more."""
@@ -191,6 +198,15 @@ class Draft:
         return value not in before or bool(self.graph.users(value))
 
 
+def _replaced(values: tuple[str, ...], old: str, new: str) -> tuple[str, ...]:
+    """Return values with `new` for each `old`."""
+    out, at = list(values), -1
+    for _ in range(values.count(old)):
+        at = out.index(old, at + 1)
+        out[at] = new
+    return tuple(out)
+
+
 class Match:
     """What a rule may ask about the graph as it stands at that moment."""
 
@@ -209,6 +225,10 @@ class Match:
     def nodes(self, op: str) -> list[Node]:
         """Return the nodes of an op."""
         return [node for node in self._draft.nodes.values() if node.op == op]
+
+    def widths(self, *ops: str) -> set[int]:
+        """Return the last dimensions of what nodes of these ops made before the draft's first change."""
+        return set().union(*(self._draft.widths.get(op, ()) for op in ops))
 
     def users(self, value: str) -> list[Node]:
         """Return the nodes that read a value, each once."""

@@ -64,6 +64,7 @@ class Builder:
     parts: list[tuple[Array, Array]] = field(default_factory=list)
     local: int = 0
     accumulators: int = 0
+    added: int = 0
 
     def slot(self, kind: DType, elements: int, count: int = 1, *, accumulator: bool = False) -> int:
         """Reserve `count` equal slots and return the first one's number, or raise `NoRoom`."""
@@ -90,7 +91,8 @@ class Builder:
     def add(self, op: Opcode, order: Array | float, **fields: Any) -> None:
         """Add one command for each element of the broadcast fields, to be issued in the order of `order`."""
         shape = np.broadcast_shapes(np.shape(order), *(np.shape(v) for v in fields.values()))
-        self.limit(math.prod(shape) + sum(len(commands) for _, commands in self.parts))
+        self.added += math.prod(shape)
+        self.limit(self.added)
         out = np.zeros(math.prod(shape), COMMAND)
         out["op"] = op
         for name in ("operand", "operand2", "dst", "src0", "src1", "src2", "stage", "src_pe"):

@@ -1,83 +1,113 @@
-"""What a question costs that was never asked: processor seconds and memory of commands, by a bare import.
+"""What a question costs: time, processor seconds and memory of whole commands, by a bare import.
 
-Run it with `python tests/bench_questions.py`, or as part of `make bench`. Processor seconds, not time on the
-clock: what else the machine does changes them less.
+A part of `make bench`: `make bench PART=questions`. Questions are new ones but where the table says
+otherwise: mappings and machine code are kept, answers are not.
 """
 
 from __future__ import annotations
 
-import os
-import statistics
-import subprocess
-import sys
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping
 
-from rich.console import Console
+from bench_page import Aim, Table
+from bench_process import BARE, NEW, Cost, Job, bare, cost, medians, ours
 
-from mtia_emu.view.terminal import print_table
 from mtia_emu.view.units import ratio, seconds, size
 
-RUNS = 3
-IMPORT = "import numpy, numba, networkx, onnx"
-PROGRAM = "from mtia_emu.cli.start import main; main()"
 DECODE = ("--dim", "seq=1", "--dim", "past=2048")
 PREFILL = ("--dim", "seq=2048")
-QUESTIONS = {
-    "llama-3-8b decode": ("run", "zoo:llama-3-8b", *DECODE),
-    "llama-3-70b decode": ("run", "zoo:llama-3-70b", *DECODE),
-    "llama-3.1-405b decode": ("run", "zoo:llama-3.1-405b", *DECODE),
-    "deepseek-v3 decode": ("run", "zoo:deepseek-v3", *DECODE),
-    "llama-3-8b prefill": ("run", "zoo:llama-3-8b", *PREFILL),
-    "llama-3-70b prefill": ("run", "zoo:llama-3-70b", *PREFILL),
-    "llama-3-8b training": ("train", "zoo:llama-3-8b", "--loss", "cross-entropy", "--optimizer", "adamw"),
+GEMM = ("gemm", "512", "512", "512")
+TBE = ("tbe", "--tables", "8", "--rows", "1000000", "--dim", "128", "--pooling", "20", "--batch", "512")
+MODELS = {"prefill 2048": PREFILL, "decode after 2048": DECODE}
+SMALL = {"help": ("--help",), "gemm 512 512 512": GEMM, "tbe of 8 tables": TBE}
+LARGE = {
+    f"{name} {kind}": ("run", f"zoo:{name}", *dims)
+    for name in ("llama-3-8b", "llama-3-70b", "llama-3.1-405b", "deepseek-v3")
+    for kind, dims in MODELS.items()
 }
+OTHERS = {
+    "dlrm-mlperf batch 512": ("run", "zoo:dlrm-mlperf"),
+    "llama-3-8b training": ("train", "zoo:llama-3-8b", "--loss", "cross-entropy", "--optimizer", "adamw"),
+    "llama-tiny executed and checked": ("run", "zoo:llama-tiny", "--check"),
+}
+ASKED_AGAIN = ("gemm 512 512 512", "tbe of 8 tables", "llama-3-8b prefill 2048")
+MOST_BYTES = 400e6
+AIMS = {"gemm 512 512 512": 1.0, "tbe of 8 tables": 1.0} | {
+    name: 2.0 if "8b" in name else 5.0 for name in LARGE if "70b" not in name
+}
+COLD = 6.0
+SHARE_OF_8B = 1.3
+EXPLAINED = 3.0
+IMPORT, AGAIN, COLD_NAME = "the import alone", " asked again", "llama-3-8b prefill 2048, cold"
+EXPLAIN_RUNS = 1  # of an explanation, which takes long
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Processor seconds of a process, and the most memory that it had."""
+def questions() -> tuple[tuple[Table, ...], tuple[Aim, ...]]:
+    """Return the table of commands and what is aimed at."""
+    found = medians(_jobs())
+    with tempfile.TemporaryDirectory() as empty:
+        found[COLD_NAME] = cost(
+            ours("run", "zoo:llama-3-8b", *PREFILL, environment=NEW | {"MTIA_EMU_CACHE": empty})
+        )
+    rows = tuple(_row(name, x, found[IMPORT]) for name, x in found.items())
+    columns = ("command", "time", "of the import", "processor", "of the import", "peak memory")
+    table = Table("Whole commands, medians of 3 in turns", columns, rows, (f"The import: `{BARE}`.",))
+    return (table,), tuple(_aims(found))
 
-    cpu_s: float
-    memory_bytes: int
+
+def _jobs() -> dict[str, Job]:
+    jobs = {IMPORT: bare()} | {name: ours(*words) for name, words in (SMALL | LARGE | OTHERS).items()}
+    return jobs | {name + AGAIN: ours(*(SMALL | LARGE)[name], environment={}) for name in ASKED_AGAIN}
 
 
-def cost(code: str, *words: str) -> Cost:
-    """Return what a process of Python takes for a program; answers and printed pages are not kept."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *words],
-        stdout=subprocess.DEVNULL,
-        env=os.environ | {"MTIA_EMU_ANSWERS": "0"},
+def _row(name: str, x: Cost, base: Cost) -> tuple[str, ...]:
+    return (
+        name,
+        seconds(x.wall_s),
+        ratio(x.wall_s / base.wall_s),
+        seconds(x.cpu_s),
+        ratio(x.cpu_s / base.cpu_s),
+        size(x.memory_bytes),
     )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, process.args)
-    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss * 1024)
 
 
-def median(code: str, *words: str) -> Cost:
-    """Return the median time and the largest memory of some runs, after one that fills the caches."""
-    cost(code, *words)
-    runs = [cost(code, *words) for _ in range(RUNS)]
-    return Cost(statistics.median(x.cpu_s for x in runs), max(x.memory_bytes for x in runs))
-
-
-def questions(console: Console) -> None:
-    """Print the table of new questions, and what the larger model takes of the smaller."""
-    bare = median(IMPORT)
-    found = {name: median(PROGRAM, *words) for name, words in QUESTIONS.items()}
-    rows = [[f"python -c '{IMPORT}'", seconds(bare.cpu_s), ratio(1.0), size(bare.memory_bytes)]]
-    rows += [
-        [name, seconds(x.cpu_s), ratio(x.cpu_s / bare.cpu_s), size(x.memory_bytes)]
-        for name, x in found.items()
+def _aims(found: Mapping[str, Cost]) -> list[Aim]:
+    """Return the aims of commands: by processor seconds, which what else the machine does changes least."""
+    base = found[IMPORT].cpu_s
+    aims = [
+        Aim(f"{name}, processor time by the import's", most, found[name].cpu_s / base)
+        for name, most in AIMS.items()
     ]
-    columns = ["command", "processor", "of the import", "peak memory"]
-    print_table(f"new questions (median of {RUNS}, mappings kept)", columns, rows, console)
-    for kind in ("decode", "prefill"):
+    aims += [
+        Aim(f"{name}{AGAIN}, processor time by the import's", AIMS[name], found[name + AGAIN].cpu_s / base)
+        for name in ASKED_AGAIN
+    ]
+    aims.append(Aim(f"{COLD_NAME}, processor time by the import's", COLD, found[COLD_NAME].cpu_s / base))
+    for kind in MODELS:
         small, large = (found[f"llama-3-{n} {kind}"] for n in ("8b", "70b"))
-        more = ratio(large.cpu_s / small.cpu_s), ratio(large.memory_bytes / small.memory_bytes)
-        console.print(f"llama-3-70b {kind}: {more[0]} the processor time of llama-3-8b, {more[1]} its memory")
+        aims.append(
+            Aim(f"llama-3-70b {kind}, processor time by llama-3-8b's", SHARE_OF_8B, large.cpu_s / small.cpu_s)
+        )
+        more = large.memory_bytes / small.memory_bytes
+        aims.append(Aim(f"llama-3-70b {kind}, memory by llama-3-8b's", SHARE_OF_8B, more))
+    most = max(LARGE, key=lambda name: found[name].memory_bytes)
+    aims.append(Aim(f"peak memory of a run ({most})", MOST_BYTES / 1e6, found[most].memory_bytes / 1e6, "MB"))
+    return aims
 
 
-if __name__ == "__main__":
-    questions(Console(highlight=False))
+def explanations() -> tuple[tuple[Table, ...], tuple[Aim, ...]]:
+    """Return the table of explanations beside runs of the same."""
+    models = {f"llama-3-8b {kind}": ("zoo:llama-3-8b", *dims) for kind, dims in MODELS.items()}
+    models["dlrm-mlperf batch 512"] = ("zoo:dlrm-mlperf",)
+    runs = {name: ours("run", *words, "--gpu", "none") for name, words in models.items()}
+    runs |= {f"{name}, explained": ours("explain", *words) for name, words in models.items()}
+    found = medians(runs, EXPLAIN_RUNS)
+    rows, aims = [], []
+    for name in models:
+        run, whole = found[name], found[f"{name}, explained"]
+        of_run = whole.cpu_s / run.cpu_s
+        cells = seconds(run.cpu_s), seconds(whole.cpu_s), ratio(of_run), size(whole.memory_bytes)
+        rows.append((name, *cells))
+        aims.append(Aim(f"explain {name}, processor time by a run's", EXPLAINED, of_run))
+    columns = ("model", "run, processor", "explain, processor", "of the run", "peak memory")
+    return (Table("Explanations beside runs of the same, new questions", columns, tuple(rows)),), tuple(aims)

@@ -1,27 +1,19 @@
 """The emulator beside SCALE-Sim on the same products in the same run: cycles, wall times and their ratios.
 
-SCALE-Sim needs an older numpy than we may have, so it gets an environment of its own, made on the first run.
+A part of `make bench`; its environment is made by `bench_peers.py`.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from rich.console import Console
+from bench_page import Table
+from bench_peers import SCALESIM, done
 
-from mtia_emu.view.terminal import print_table
 from mtia_emu.view.units import count, ratio, seconds
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / ".venv" / "scalesim"
-PACKAGES = ("scalesim==3.0.0", "numpy<2.4")  # with newer numpy it fails on its first product
-RUNNER = Path(__file__).with_name("scalesim_runner.py")
 Job = tuple[int, int, int, int, int, str]
 JOBS: tuple[Job, ...] = (  # m, k, n, rows and columns of the array, dataflow
     (64, 64, 64, 32, 32, "ws"),
@@ -33,29 +25,10 @@ JOBS: tuple[Job, ...] = (  # m, k, n, rows and columns of the array, dataflow
 )
 
 
-def environment() -> Path:
-    """Return the Python of SCALE-Sim's environment; raise `RuntimeError` where it cannot be made."""
-    python, ready = FOLDER / "bin" / "python", FOLDER / "ready"
-    if ready.exists():
-        return python
-    _done([sys.executable, "-m", "venv", str(FOLDER)], "no environment can be made")
-    _done([str(python), "-m", "pip", "install", "--quiet", *PACKAGES], "it cannot be installed")
-    ready.touch()
-    return python
-
-
-def _done(command: list[str], failure: str, given: str = "") -> str:
-    """Return what a command printed; raise `RuntimeError` with its last words where it fails."""
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise RuntimeError(f"{failure}: {' '.join(last) or done.returncode}")
-    return done.stdout
-
-
 def scalesim(jobs: tuple[Job, ...]) -> list[tuple[int, float]]:
     """Return the cycles of each product and the seconds that SCALE-Sim took, its own start not counted."""
-    printed = _done([str(environment()), str(RUNNER)], "it failed", json.dumps(jobs))
+    job = SCALESIM.job(json.dumps(jobs))
+    printed = done(list(job.words), "it failed")
     return [(int(cycles), float(took)) for cycles, took in json.loads(printed.splitlines()[-1])]
 
 
@@ -86,28 +59,24 @@ def compiled(job: Job) -> float:
     return time.perf_counter() - start
 
 
-def beside_scalesim(console: Console) -> None:
-    """Print the comparison, or why there is none."""
+def beside_scalesim() -> Table:
+    """Return the comparison; raise `RuntimeError` where SCALE-Sim cannot be had."""
     compiled(JOBS[0])  # what is imported once is not counted, as for SCALE-Sim
-    try:
-        theirs = scalesim(JOBS)
-    except (RuntimeError, OSError) as error:
-        console.print(f"beside SCALE-Sim: skipped, {error}\n", markup=False)
-        return
+    theirs = scalesim(JOBS)
     ours, whole = [stepped(job) for job in JOBS], [compiled(job) for job in JOBS]
     each = zip(JOBS, theirs, ours, whole, strict=True)
     rows = [_row(*_names(job), x[1], y[1], z) for job, x, y, z in each]
     sums = sum(x[1] for x in theirs), sum(x[1] for x in ours), sum(whole)
     rows.append(_row("all", "", *sums))
-    columns = ["array", "m x k x n", "SCALE-Sim", "stepped", "ratio", "compiled", "ratio"]
-    print_table("beside SCALE-Sim 3.0.0, the same products in the same run", columns, rows, console)
+    columns = ("array", "m x k x n", "SCALE-Sim", "stepped", "ratio", "compiled", "ratio")
     equal, total = sum(x[0] == y[0] for x, y in zip(theirs, ours, strict=True)), sum(x[0] for x in theirs)
-    console.print(
-        f"cycles of SCALE-Sim and of the stepped array are equal for {equal} of {len(JOBS)} products"
-    )
     names = ("SCALE-Sim", "stepped (values too)", "compiled (ONNX to joules)")
     rates = (f"{name} {count(total / took)}" for name, took in zip(names, sums, strict=True))
-    console.print(f"array cycles a second: {', '.join(rates)}\n")
+    notes = (
+        f"Cycles of SCALE-Sim and of the stepped array are equal for {equal} of {len(JOBS)} products.",
+        f"Array cycles a second: {', '.join(rates)}.",
+    )
+    return Table("The same products in SCALE-Sim, starts of both not counted", columns, tuple(rows), notes)
 
 
 def _names(job: Job) -> tuple[str, str]:
@@ -115,6 +84,6 @@ def _names(job: Job) -> tuple[str, str]:
     return f"{rows}x{cols} {flow}", f"{m}x{k}x{n}"
 
 
-def _row(array: str, product: str, theirs: float, ours: float, whole: float) -> list[Any]:
+def _row(array: str, product: str, theirs: float, ours: float, whole: float) -> tuple[str, ...]:
     ratios = ratio(theirs / ours), ratio(theirs / whole)
-    return [array, product, seconds(theirs), seconds(ours), ratios[0], seconds(whole), ratios[1]]
+    return array, product, seconds(theirs), seconds(ours), ratios[0], seconds(whole), ratios[1]

@@ -1,27 +1,32 @@
-"""How fast sweeps are, and that none of their rows is lost: `python tests/bench_sweep.py [rates|kills]`.
+"""How fast sweeps are, that their memory does not grow, and that none of their rows is lost.
 
-`make bench` runs it. Rates are of one core, warm; the scaling is two processes against one, in the same run.
+Parts of `make bench`. Rates are of one core, warm; the scaling is two processes against one, in the same run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from bench_page import Aim, Table
 
+from mtia_emu.reuse.memo import Memo
 from mtia_emu.sweeps.evaluate import Evaluator, make_job
 from mtia_emu.sweeps.local import Pool
 from mtia_emu.sweeps.space import Space
 from mtia_emu.sweeps.spec import Spec, make_spec
 from mtia_emu.sweeps.worker import Limits
-from mtia_emu.view.terminal import print_table
+from mtia_emu.view.units import size
 
 MODELS = {
     "llama-3-8b prefill 512": ("zoo:llama-3-8b", {"seq": 512}, {}),
@@ -56,6 +61,24 @@ dims = { seq = 1, past = 15 }
 "energy.link_w" = "1..25 step 1"
 """
 KILLS = 5
+AIMS = {"DRAM bandwidth": 5.0, "array size": 1.0, "SRAM size": 1.0}
+KINDS = ("lower", "suit", "schedule", "emit", "block", "events", "work", "cost")
+TWO_WORKERS = 1.85
+POINTS = 10_000
+FIVE: dict[str, tuple[str, dict[str, int]]] = {
+    "llama prefill": ("zoo:llama-tiny", {"seq": 16}),
+    "llama decode": ("zoo:llama-tiny", {"seq": 1, "past": 15}),
+    "dlrm 16": ("zoo:dlrm-small", {"batch": 16}),
+    "dlrm 64": ("zoo:dlrm-small", {"batch": 64}),
+    "llama prefill 64": ("zoo:llama-tiny", {"seq": 64}),
+}
+WIDE = {
+    "pe.matrix.cols": "16..112 step 16",
+    "dram.channels": "4..32 step x2",
+    "sram.bytes": "134217728..335544320 step 33554432",
+    "launch.replace_s": "1e-7..5e-7 step 1e-7",
+    "energy.link_w": "1..25 step 1",
+}
 
 
 def spec_of(model: tuple[str, dict[str, int], dict[str, Any]], varied: dict[str, Any]) -> Spec:
@@ -64,26 +87,88 @@ def spec_of(model: tuple[str, dict[str, int], dict[str, Any]], varied: dict[str,
     return make_spec({"model": [{"model": name, "dims": dims}], "set": varied, "gpu": "none"} | more)
 
 
-def rate(spec: Spec) -> float:
+@dataclass(frozen=True)
+class Rate:
+    """Points a second, and which share of its pieces of work a sweep found done, by kind."""
+
+    points_per_s: float
+    shared: dict[str, float]
+
+
+def rate(spec: Spec) -> Rate:
     """Return points a second in this process, the first point, which shares nothing, aside."""
-    evaluator = Evaluator(make_job(spec))
+    memo = Memo()
+    evaluator = Evaluator(make_job(spec), memo)
     first, *rest = Space(spec)
     evaluator.row(first)
+    before = memo.done.copy(), memo.reused.copy()
     start = time.perf_counter()
     for point in rest:
         assert evaluator.row(point).status == "ok"
-    return len(rest) / (time.perf_counter() - start)
+    took = time.perf_counter() - start
+    done, reused = (now - old for now, old in zip((memo.done, memo.reused), before, strict=True))
+    shared = {kind: reused[kind] / (done[kind] + reused[kind]) for kind in done | reused}
+    return Rate(len(rest) / took, shared)
 
 
-def rates(console: Console) -> None:
-    """Print points a second by model and by what varies."""
-    rows = [
-        [name, *(f"{rate(spec_of(model, varied)):.2f}" for varied in VARIED.values())]
-        for name, model in MODELS.items()
+def rates() -> tuple[tuple[Table, ...], tuple[Aim, ...]]:
+    """Return points a second and what is shared, by model and by what varies, and what two workers bring."""
+    found = {
+        (model, name): rate(spec_of(given, varied))
+        for model, given in MODELS.items()
+        for name, varied in VARIED.items()
+    }
+    points = tuple(
+        (model, *(f"{found[model, name].points_per_s:.2f}" for name in VARIED)) for model in MODELS
+    )
+    shared = tuple((f"{model}, {name}", *_shares(x)) for (model, name), x in found.items())
+    aims = [
+        Aim(f"points a second a core, {model}, {name}", AIMS[name], x.points_per_s, "points/s", least=True)
+        for (model, name), x in found.items()
+        if "prefetch" not in model
     ]
-    print_table("sweeps: points a second, one core, warm", ["varying", *VARIED], rows, console)
-    times = {jobs: seconds(jobs) for jobs in (1, 2)}
-    console.print(f"two processes take a sweep of 240 points {times[1] / times[2]:.2f} x as fast as one\n")
+    scaling = [seconds(1) / seconds(2) for _ in range(3)]
+    aims.append(Aim("two workers, by the rate of one", TWO_WORKERS, statistics.median(scaling), least=True))
+    tables = (
+        Table("Points a second, one core, warm", ("model", *VARIED), points),
+        Table("Share of pieces of work found done", ("model and what varies", *KINDS), shared),
+    )
+    return tables, tuple(aims)
+
+
+def _shares(x: Rate) -> tuple[str, ...]:
+    return tuple(f"{x.shared[kind]:.0%}" if kind in x.shared else "none asked" for kind in KINDS)
+
+
+def endurance(points: int = POINTS) -> tuple[tuple[Table, ...], tuple[Aim, ...]]:
+    """Return the memory of a process that evaluates many points over five models, as it goes."""
+    spec = make_spec(
+        {
+            "model": [{"model": m, "name": n, "dims": d} for n, (m, d) in FIVE.items()],
+            "set": WIDE,
+            "gpu": "none",
+        }
+    )
+    evaluator, seen, start = Evaluator(make_job(spec)), {}, time.perf_counter()
+    for number, point in enumerate(islice(Space(spec), points), 1):
+        evaluator.row(point)
+        if number % (points // 10) == 0:
+            seen[number] = resident_bytes(), time.perf_counter() - start
+    rows = tuple((f"{n:,}", size(memory), f"{took:.0f} s") for n, (memory, took) in seen.items())
+    (early, _), (late, _) = (seen[points * share // 10] for share in (3, 10))
+    aim = Aim(
+        f"memory after {points:,} points over five models, by that after {points * 3 // 10:,}",
+        1.05,
+        late / early,
+    )
+    return (Table("Memory of a worker over many points", ("points", "resident", "since start"), rows),), (
+        aim,
+    )
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process has now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def seconds(jobs: int) -> float:
@@ -107,7 +192,7 @@ def seconds(jobs: int) -> float:
         pool.stop()
 
 
-def kills(console: Console) -> None:
+def kills() -> tuple[tuple[Table, ...], tuple[Aim, ...]]:
     """Kill a sweep of 2,000 points over three models at random moments, resume it, compare the rows."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -134,27 +219,19 @@ def kills(console: Console) -> None:
                 == 0
             )
         one, other = ((folder / f"{part}.csv").read_bytes() for part in ("whole", "parts"))
-    console.print(f"a sweep of {len(one.splitlines()) - 1:,} points over three models takes {whole:.0f} s")
-    same = "equal, byte for byte" if one == other else "DIFFERENT"
-    console.print(
-        f"killed {KILLS} times (after {', '.join(killed)}) and resumed, its exported rows are {same}\n"
+    rows = (
+        ("points over three models", f"{len(one.splitlines()) - 1:,}"),
+        ("a whole sweep of them takes", f"{whole:.0f} s"),
+        ("another was killed and resumed", f"after {', '.join(killed)}"),
     )
-    if one != other:
-        sys.exit(1)
+    aim = Aim("rows of a killed and resumed sweep that differ", 0, _differing(one, other), "rows")
+    return (Table("A sweep that is killed and resumed", ("what", "found"), rows),), (aim,)
+
+
+def _differing(one: bytes, other: bytes) -> int:
+    return sum(a != b for a, b in zip_longest(one.splitlines(), other.splitlines()))
 
 
 def command(*words: str) -> subprocess.Popen[bytes]:
     """Return the command line, started."""
     return subprocess.Popen([sys.executable, "-m", "mtia_emu.cli", *words], stdout=subprocess.DEVNULL)
-
-
-def main(wanted: list[str]) -> None:
-    """Print what is wanted, or all."""
-    console = Console(highlight=False)
-    for name, show in {"rates": rates, "kills": kills}.items():
-        if not wanted or name in wanted:
-            show(console)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

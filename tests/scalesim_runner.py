@@ -1,6 +1,6 @@
 """Run GEMMs in SCALE-Sim, in the environment that `bench_scalesim.py` makes for it; it is no test.
 
-Reads a JSON list of [m, k, n, rows, cols, dataflow] from stdin; the last line of stdout is a list of
+Its word is a JSON list of [m, k, n, rows, cols, dataflow]; the last line of stdout is a list of
 [cycles, seconds].
 """
 
@@ -69,5 +69,5 @@ def run(m: int, k: int, n: int, rows: int, cols: int, dataflow: str, folder: Pat
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as work:
-        done = [run(*job, folder=Path(work)) for job in json.load(sys.stdin)]
+        done = [run(*job, folder=Path(work)) for job in json.loads(sys.argv[1])]
     print(json.dumps(done))

@@ -71,7 +71,7 @@ OF_MORE = {
     "scripts of docs/ and examples/": "accuracy accuracy_energy accuracy_formats accuracy_mtia "
     "accuracy_systems accuracy_tpu docs examples gpu_measure score_training score_tuning",
     "the tree itself": "complete front house layers mirror repository",
-    "tools of the tests": "fuzz_files mutants",
+    "tools of the tests": "bench fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",
     "the command line as a whole": "cli/effects cli/help cli/help_examples cli/process files/writes",
     "gradients, all of them": "study/training_by_torch compiler/gradients/by_torch compiler/gradients/random "

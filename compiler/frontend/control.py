@@ -9,6 +9,7 @@ import numpy as np
 
 from ..ops import Unsupported
 from . import bags
+from .gradient import GRADIENTS
 from .optimizer import OPTIMIZERS
 from .ragged import make_range
 from .roll import rolled
@@ -158,6 +159,7 @@ SPECIAL: dict[str, Special] = {
     "Loop": _loop,
     "Range": make_range,
     "Scan": scan,
+    **GRADIENTS,
     **OPTIMIZERS,
     **SEQUENCES,
 }

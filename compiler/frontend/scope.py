@@ -10,6 +10,8 @@ import networkx as nx
 
 from mtia_emu.errors import UserError
 
+GRADIENT = "ai.onnx.preview.training::Gradient"
+
 
 @dataclass(frozen=True)
 class Absent:
@@ -77,6 +79,8 @@ def subgraphs(node: Any) -> Iterator[Any]:
 def reads(node: Any) -> set[str]:
     """Return the names that a node reads from the graph around it, its subgraphs' captures among them."""
     names = {n for n in node.input if n}
+    if op_key(node) == GRADIENT:
+        names |= {attr.s.decode(errors="replace") for attr in node.attribute if attr.name == "y"}
     for graph in subgraphs(node):
         inner = {o.name for o in graph.output}.union(*(reads(n) for n in graph.node))
         stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}

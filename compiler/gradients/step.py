@@ -28,6 +28,7 @@ from ..passes import (
 from ..passes.set_precision import own_dtype
 from .arithmetic import Arithmetic
 from .differentiate import gradients_of, joined, named
+from .eight_bits import in_eight_bits
 from .losses import first_float, with_loss
 from .marks import OPTIMISER
 from .optimisers import Moment, Optimiser, Sgd
@@ -44,7 +45,7 @@ RATE, STEP, SCALE, DRAW, LOSS, TARGET, NORM = (
     "target",
     "gradient_norm",
 )
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "fp8")
 NEAREST, STOCHASTIC = ("nearest", "stochastic")  # how weights in narrow floats are rounded
 ROWS, TABLES = ("rows", "tables")  # what an embedding's gradient may be
 FP32_REST = 8  # of 32 random bits, those that fp32 does not hold
@@ -66,6 +67,7 @@ class Recipe:
 
     `precision` is of forward and backward. Below fp32 weights are kept in fp32 beside it (masters), which the
     optimiser changes; in fp16 the loss is scaled, and a step whose gradients are not finite changes nothing.
+    In fp8 the products of layers are (`eight_bits`), and all else is in bf16.
     With `rounding` "stochastic" there are no masters: weights in bf16 are changed themselves, and rounded up
     or down at random, right in the mean.
     `clip` is the most that the norm of all gradients may be, 0 for any. The gradients of `accumulate`
@@ -93,7 +95,7 @@ class Recipe:
             raise UserError(f"--embeddings {self.embeddings!r} (right: {ROWS} or {TABLES})")
         if self.precision not in PRECISIONS:
             raise UserError(f"--precision {self.precision!r} (right: {', '.join(PRECISIONS)})")
-        if self.rounding == STOCHASTIC and self.precision != "bf16":
+        if self.rounding == STOCHASTIC and self.stored != "bf16":
             raise UserError(
                 f"--rounding {STOCHASTIC} is of weights in bf16, precision is {self.precision} (right: bf16)"
             )
@@ -104,6 +106,11 @@ class Recipe:
         ):
             if not value >= least:
                 raise UserError(f"--{flag} {value} (right: {least} or more)")
+
+    @property
+    def stored(self) -> str:
+        """Return the floats of weights and of what layers give."""
+        return "bf16" if self.precision == "fp8" else self.precision
 
 
 @dataclass(frozen=True)
@@ -157,17 +164,17 @@ def training_step(
     forward = _redrawn(forward).with_notes((*graph.notes, *frozen_note(list(frozen))))
     writer = _Writer(forward, names, recipe)
     states = {name: kind for name in names for name, kind in writer.states_of(name).items()}
-    micro = _within(writer.micro(), recipe, pace) if recipe.accumulate > 1 else None
+    micro = _within(writer.micro(), names, recipe, pace) if recipe.accumulate > 1 else None
     parameters = {name: stored[name] for name in names}
     whole = writer.step()
     notes = (*whole.notes, *rows_note(forward, writer.looked_up, recipe.optimiser))
-    whole = _within(whole.with_notes(notes), recipe, pace)
+    whole = _within(whole.with_notes(notes), names, recipe, pace)
     return TrainingStep(whole, forward, parameters, states, recipe, scores, micro)
 
 
 def _forward(graph: Graph, recipe: Recipe) -> tuple[Graph, TensorType]:
     """Return the model up to its loss, in the precision of the recipe, and the type of its scores."""
-    own, to = own_dtype(graph), dtype(recipe.precision)
+    own, to = own_dtype(graph), dtype(recipe.stored)
     for step in FORWARD:
         graph = step(graph)
     graph = SetPrecision(own.name, to.name)(_unrounded(graph, own.name)) if own != to else graph
@@ -178,8 +185,9 @@ def _forward(graph: Graph, recipe: Recipe) -> tuple[Graph, TensorType]:
     return whole.with_nodes(whole.nodes, outputs=(LOSS,)).prune(), graph.type_of(output)
 
 
-def _within(graph: Graph, recipe: Recipe, pace: Throughput) -> Graph:
-    """Return the graph that keeps for the way back what the recipe allows."""
+def _within(graph: Graph, names: Sequence[str], recipe: Recipe, pace: Throughput) -> Graph:
+    """Return the graph in the recipe's products, that keeps for the way back what the recipe allows."""
+    graph = in_eight_bits(graph, names) if recipe.precision == "fp8" else graph
     graph, kept = recompute(graph, recipe.keep, pace)
     return check(graph.with_notes((*graph.notes, *kept.notes)))
 
@@ -371,7 +379,7 @@ class _Writer:
             bits = drawn(b, b.type_of(new).shape, begin, DRAW)
             share = a("mul", a.wide(a("shift_right", bits, FP32_REST)), 2.0 ** (FP32_REST - 32))
             new = a("round_random", new, share)
-        return a.cast(new, dtype(self.recipe.precision))
+        return a.cast(new, dtype(self.recipe.stored))
 
     def _master(self, name: str) -> str:
         return f"{name}.master" if self.masters else name

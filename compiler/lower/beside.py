@@ -29,6 +29,7 @@ REACH = 16  # so many moments back a step looks for others
 ROOM_SHARE = 8  # the steps of a moment touch at most one part in so many of SRAM
 MOST_COMMANDS = 1 << 14  # of blocks that are timed to decide, all in all: as many as compile time allows
 WORTH = 100  # a join that saves less than one part in so many of the time is not worth the time to try it
+MANY = 64  # pairs of views, beyond which they are looked at all at once
 SELDOM = 100  # nor is a moment that is fewer than one in so many, unless with `--tune full`
 
 
@@ -84,11 +85,13 @@ class _Moment:
     def holds_up(self, step: Step) -> bool:
         """Return whether a step may write what one of these reads or writes, or read what one writes."""
         return any(
-            not apart(view, other)
-            for views, sides in ((step.outputs, (self.written, self.read)), (step.inputs, (self.written,)))
-            for view in views
+            meet(views, side.get(buffer, ()))
+            for all_views, sides in (
+                (step.outputs, (self.written, self.read)),
+                (step.inputs, (self.written,)),
+            )
+            for buffer, views in _by_buffer(all_views).items()
             for side in sides
-            for other in side.get(view.buffer, ())
         )
 
     def rank(self, other: _Moment) -> tuple[int, int]:
@@ -114,6 +117,39 @@ def _may_share(step: Step, search: MappingSearch) -> bool:
     """Return whether a step may share a launch; what takes long to map, with `--tune full` alone."""
     kernel = kernel_of(step)
     return kernel.shares_launch and (search.thorough or not kernel.slow_search)
+
+
+def _by_buffer(views: Sequence[View]) -> dict[str, list[View]]:
+    out: dict[str, list[View]] = {}
+    for view in views:
+        out.setdefault(view.buffer, []).append(view)
+    return out
+
+
+def meet(some: Sequence[View], others: Sequence[View]) -> bool:
+    """Return whether two lots of views of one buffer may have an element in common: some two not `apart`."""
+    if len(some) * len(others) > MANY and _in_lanes(some, others):
+        return False
+    return any(not apart(a, b) for a in some for b in others)
+
+
+def _in_lanes(some: Sequence[View], others: Sequence[View]) -> bool:
+    """Return whether views are seen apart at once: in lines of one stride, all keep to other columns."""
+    for line in set.intersection(*(set(v.strides) for v in some)) - {0, 1}:
+        columns = [(*_columns(v, line), mine) for mine, side in enumerate((some, others)) for v in side]
+        if all(high <= line for _, high, _ in columns) and _disjoint(columns):
+            return True
+    return False
+
+
+def _disjoint(columns: list[tuple[int, int, int]]) -> bool:
+    """Return whether no range (from, to (excluded), whose) overlaps one of the other owner, 0 or 1."""
+    reached = [0, 0]
+    for low, high, whose in sorted(columns):
+        if low < reached[1 - whose]:
+            return False
+        reached[whose] = max(reached[whose], high)
+    return True
 
 
 def apart(a: View, b: View) -> bool:

@@ -57,6 +57,14 @@ class _Elider:
         if step.op in JOINS and (kernel_of(step).copies or not step.inputs):
             self.parts[step.outputs[0].buffer].add(index)
 
+    def _note_moved(self, index: int, source: str, target: str) -> None:
+        """Note that a step touches the target's buffer as it touched the source's: no other view changed."""
+        if index not in self.touching[target]:
+            heapq.heappush(self.foreign[target], index)
+            self.touching[target].add(index)
+        if index in self.writing[source]:
+            self.writing[target].add(index)
+
     def offer(self, index: int) -> None:
         """Drop the copy at a number, where that can be."""
         copy = self.steps[index]
@@ -75,7 +83,7 @@ class _Elider:
         self.parts[target.buffer] |= others
         for number, step in moved.items():
             self.steps[number] = step
-            self._note(number, step)
+            self._note_moved(number, source.buffer, target.buffer)
         self.steps[index] = None
         for name in (source.buffer, target.buffer):
             self.touching[name].discard(index)
@@ -118,8 +126,11 @@ class _Elider:
             return None
         sides = []
         for views in (step.inputs, step.outputs):
-            seen = [carried(v, source, target) if v.buffer == source.buffer else v for v in views]
-            if None in seen:
-                return None
-            sides.append(tuple(v for v in seen if v is not None))
+            seen = list(views)
+            for place in [i for i, v in enumerate(views) if v.buffer == source.buffer]:
+                view = carried(views[place], source, target)
+                if view is None:
+                    return None
+                seen[place] = view
+            sides.append(tuple(seen))
         return replace(step, inputs=sides[0], outputs=sides[1])

@@ -12,7 +12,6 @@ from mtia_emu.kernels.kernel import KernelCall
 from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.memories import Memory
 from mtia_emu.program.isa import Operand
-from mtia_emu.sums import add_up
 
 from ..user_kernels import kernel_named
 from .choice import ESTIMATED, Tuning
@@ -52,20 +51,28 @@ class StepPrices:
     def _fastest(self, ways: Sequence[Way], chip: Chip) -> int:
         best, best_cycles = 0, self._cycles(ways[0], chip)
         for place, way in enumerate(ways[1:], 1):
-            cycles = self._cycles(way, chip)
+            cycles = self._cycles(way, chip, best_cycles * WORTH)
             if cycles < best_cycles * WORTH:
                 best, best_cycles = place, cycles
         return best
 
-    def _cycles(self, way: Way, chip: Chip) -> float:
-        """Return what the calls of a way take one after another; infinite where one has no room."""
+    def _cycles(self, way: Way, chip: Chip, most: float = math.inf) -> float:
+        """Return what the calls of a way take one after another.
+
+        Infinite where one has no room, or where they take `most` or more: calls after that are not made.
+        """
         time = self.tuning.search.time
         assert time is not None
+        cycles = 0.0
         try:
-            blocks = [self.tuning.block(kernel_named(name, call), call, chip) for name, call in way]
-            return add_up(time(block, chip) + chip.launch_cycles(1) for block in blocks)
+            for name, call in way:
+                block = self.tuning.block(kernel_named(name, call), call, chip)
+                cycles += time(block, chip) + chip.launch_cycles(1)
+                if cycles >= most:
+                    return math.inf
         except (NoRoom, TooLarge):
             return math.inf
+        return cycles
 
 
 def _call(schedule: Schedule, step: Step) -> tuple[str, KernelCall]:

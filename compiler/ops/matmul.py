@@ -8,7 +8,7 @@ import numpy as np
 
 from mtia_emu.errors import UserError
 from mtia_emu.machine.units.simd import FUNCTIONS, compute
-from mtia_emu.types import INT32, DType, ProductWork, TensorType, dtype_of
+from mtia_emu.types import FP32, INT32, NARROW_FLOATS, DType, ProductWork, TensorType, dtype_of
 
 from ..graph import Attrs
 from .backward import Back, gradient
@@ -22,6 +22,8 @@ ACTIVATIONS = ("none", *(f.name for f in FUNCTIONS.values() if f.arity == 1 and 
 def _result_dtype(a: DType, b: DType, scale: TensorType | None) -> DType:
     if a.bits == b.bits == 8 and not a.is_float and not b.is_float:
         return INT32 if scale is None else scale.dtype
+    if a != b and a in NARROW_FLOATS and b in NARROW_FLOATS:  # as of weights and gradients
+        return FP32 if scale is None else scale.dtype
     if a != b:
         raise UserError(f"operands differ in dtype: {a} and {b}")
     return a if scale is None else scale.dtype

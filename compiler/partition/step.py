@@ -66,6 +66,8 @@ def _refuse(step: TrainingStep, mesh: Mesh, zero: int) -> None:
     other = [name for name, size in mesh.sizes.items() if size > 1 and name not in ALONG]
     if other or mesh.tables:
         raise UserError(f"--parallel {mesh}: training is split over dp and tp (right: as in dp=4,tp=2)")
+    if step.recipe.precision == "fp8" and mesh.sizes["tp"] > 1:
+        raise UserError("--precision fp8 is split over dp alone: scales are of whole tensors (right: dp=N)")
     if zero == STATES and not step.states:
         raise UserError(
             "--zero 1 shares out what the optimizer keeps; this one keeps nothing (right: --zero 2 or 3)"

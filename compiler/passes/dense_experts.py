@@ -9,7 +9,7 @@ from math import prod
 from ..build import NodeBuilder
 from ..graph import Match, Node, Rewrite, Skip
 from .base import become, building, either
-from .expert_masks import Column, Mask, column_of, mask_of
+from .expert_masks import MASKS, Column, Mask, column_of, mask_of
 from .expert_rows import EXPERT, FEATURE, ONE, ChoiceRows, Roles, RoutedRows
 
 NEAR = 64  # nodes behind a sum over experts among which its mask is looked for
@@ -120,6 +120,8 @@ def _mask_near(match: Match, node: Node) -> Mask | None:
         count = match.type_of(node.inputs[0]).shape[-1]
     else:
         count = match.type_of(node.inputs[0]).shape[node.attrs["axes"][0]]
+    if count not in match.widths(*MASKS):
+        return None
     pending, seen = list(node.inputs), set(node.inputs)
     while pending and len(seen) < NEAR:
         value = pending.pop(0)

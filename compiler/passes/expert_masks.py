@@ -12,6 +12,7 @@ from .base import scalar
 
 Array = np.ndarray[Any, Any]
 ZEROS = 1 << 24  # elements of a constant that is looked through for what is not zero
+MASKS = ("scatter_elements", "reduce_sum", "reduce_max")  # ops that masks begin with
 DEEP = 12  # nodes that a mask is looked for behind
 
 
@@ -45,7 +46,7 @@ def mask_of(match: Match, value: str, deep: int = DEEP) -> Mask | None:
         return None
     if node.op == "scatter_elements":
         return _scattered(match, node)
-    if node.op in ("reduce_sum", "reduce_max"):
+    if node.op in MASKS:
         return _one_hot(match, node)
     if node.op == "cast":
         found = mask_of(match, node.inputs[0], deep - 1)

@@ -13,6 +13,7 @@ from ..ops.base import integers
 from .base import Rule, Rules, become, building, either, is_held, scalar
 from .keep_rounding import step_follows
 
+FEW = 4096  # elements that are compared before all are
 NEAR = 8  # ops between a quotient and a step; what quantises has two or three
 
 
@@ -144,4 +145,5 @@ def _alike(match: Match, value: str) -> float | None:
     if const is None or not const.present or not 0 < const.type.size <= FOLD_ELEMENTS:
         return None
     data = np.asarray(const.array(value)).reshape(-1)
-    return float(data[0]) if (data == data[0]).all() else None
+    alike = all((part == data[0]).all() for part in (data[:FEW], data))  # most differ within a row
+    return float(data[0]) if alike else None

@@ -39,8 +39,9 @@ RECIPE = (
         "--precision",
         default="fp32",
         show_default=True,
-        metavar="fp32|bf16|fp16",
-        help="Of forward and backward; below fp32 the optimizer keeps weights in fp32 beside it.",
+        metavar="fp32|bf16|fp16|fp8",
+        help="Of forward and backward; below fp32 the optimizer keeps weights in fp32 beside it. With fp8 "
+        "products of layers are in 8 bits, e4m3 forward and e5m2 of gradients, the rest in bf16.",
     ),
     click.option(
         "--rounding",

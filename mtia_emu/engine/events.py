@@ -95,18 +95,22 @@ def _serve_gathers(ev: Events, block: Block, chip: Chip, misses: Misses) -> None
 
 def _serve_tiles(ev: Events, block: Block, misses: Misses) -> None:
     """Let the cache serve tiles that are read and written, by what is missed of the operand in DRAM."""
-    ops, operand = block.commands["op"], block.commands["operand"]
-    for index, (x, missed) in enumerate(zip(block.operands, misses, strict=True)):
-        if not x.space.off_chip or min(missed.first, missed.again) == 1.0:
-            continue
-        for kinds, memory, near in (
-            (READS_TILE, ev.dram_read_bytes, ev.sram_read_bytes),
-            (STORES, ev.dram_write_bytes, ev.sram_write_bytes),
-        ):
-            at = np.flatnonzero(kinds[ops] & (operand == index))
+    served = [
+        x.space.off_chip and min(missed.first, missed.again) < 1.0
+        for x, missed in zip(block.operands, misses, strict=True)
+    ]
+    if not any(served):
+        return
+    for kinds, memory, near in (
+        (READS_TILE, ev.dram_read_bytes, ev.sram_read_bytes),
+        (STORES, ev.dram_write_bytes, ev.sram_write_bytes),
+    ):
+        for at in by_table(np.flatnonzero(kinds[block.commands["op"]]), block.commands):
+            index = int(block.commands["operand"][at[0]])
             asked = float(ev.noc_bytes[at].sum())
-            if not asked:
+            if not served[index] or not asked:
                 continue
+            x, missed = block.operands[index], misses[index]
             once = min(x.distinct_bytes / asked, 1.0)
             share = once * missed.first + (1.0 - once) * missed.again
             near[at] += ev.noc_bytes[at] * (1.0 - share)

@@ -57,7 +57,11 @@ def steady(program: Program, chip: Chip, lookups: Mapping[int, Lookups]) -> dict
         return {}
     dense, kept = dense_misses(program, capacity)
     tables = dict[int, Table]()
-    asked = [_asked(program, number, lookups) for number in range(len(program.launches))]
+    means = [looked_up(block) for block in program.blocks]
+    asked = [
+        _asked(program, number, means[launch.block], lookups.get(number))
+        for number, launch in enumerate(program.launches)
+    ]
     for launch, of in zip(program.launches, asked, strict=True):
         for operand, (count, law) in of.items():
             x, at = program.blocks[launch.block].operands[operand], launch.addresses[operand]
@@ -80,12 +84,15 @@ def _dense(shares: tuple[float, float]) -> Missed:
 
 
 def _asked(
-    program: Program, number: int, lookups: Mapping[int, Lookups]
+    program: Program, number: int, means: Mapping[int, float], known: Lookups | None
 ) -> dict[int, tuple[float, RowLaw | None]]:
-    """Return how often a launch looks up each table in DRAM, by operand, and by which law."""
-    block, known = program.blocks[program.launches[number].block], lookups.get(number)
+    """Return how often a launch looks up each table in DRAM, by operand, and by which law.
+
+    `means` are the block's `looked_up`, `known` the look-ups that it is known to have.
+    """
+    block = program.blocks[program.launches[number].block]
     out = {}
-    for operand, mean in looked_up(block).items():
+    for operand, mean in means.items():
         count = mean
         if known is not None:
             pools = block.commands["operand"][POOLS[block.commands["op"]]]

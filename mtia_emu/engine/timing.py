@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..machine.chip import Chip
-from ..program.commands import batches, queue_numbers
+from ..program.commands import batches, pieces, queue_numbers
 from ..program.events import Events
 from ..program.geometry import links, reached
 from ..program.isa import Block
@@ -25,6 +25,7 @@ from .occupancy import occupancy
 from .ordered import in_order_of_time
 from .recurrence import (
     CHIP_WIDE,
+    COMMAND,
     KIND_TRAITS,
     LINKS,
     QUEUE_TRAITS,
@@ -146,10 +147,18 @@ def on_dram(chip: Chip, ev: Events) -> Array:
 
 def _work(block: Block, chip: Chip, ev: Events) -> Array:
     """Return a block's commands as the recurrence takes them: `recurrence.COMMAND`, [n]."""
-    c, bands = block.commands, block.band_rows(chip.grid.rows)
+    out = np.empty(len(block.commands), COMMAND)
+    for piece in pieces(block.commands):
+        out[piece] = _piece(block, chip, block.commands[piece], ev.of(piece))
+    return out
+
+
+def _piece(block: Block, chip: Chip, c: Array, ev: Events) -> Array:
+    """Return some of a block's commands, c[n] with their events, as the recurrence takes them."""
+    bands = block.band_rows(chip.grid.rows)
     busy, latency, on_link = np.zeros((3, len(c)))
     queue, link = np.zeros(len(c), np.int8), np.full(len(c), -1)
-    for kind, batch in batches(block, chip):
+    for kind, batch in batches(block, chip, c):
         cost, at = kind.cost(batch, ev), batch.at
         busy[at], latency[at], on_link[at] = cost.busy, cost.latency, cost.on_link
         link[at] = -1 if cost.link is None else LINKS + cost.link

@@ -94,7 +94,7 @@ class Events:
         """Return the events of n commands that do nothing."""
         return cls(**{f.name: np.ones(n) if f.name == "missed" else np.zeros(n) for f in fields(cls)})
 
-    def of(self, which: Array) -> Events:
+    def of(self, which: Array | slice) -> Events:
         """Return the events of commands at[n], by number."""
         return Events(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
 

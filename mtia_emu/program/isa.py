@@ -191,6 +191,11 @@ class Block:
         count = len(self.bands) + 1
         return names if len(names) == count else (self.kernel,) * count
 
+    @cached_property
+    def element_bytes(self) -> Array:
+        """Return the bytes of an element of each operand, [operand]; of none [0]."""
+        return np.array([x.dtype.bytes for x in self.operands] or [0])
+
     @property
     def local_bytes(self) -> int:
         """Return the local memory that the slots take."""

@@ -158,7 +158,7 @@ def _step(source: Source, recipe: Recipe, chip: Chip) -> TrainingStep:
     if source.is_graph:
         raise UserError(f"{source.path}: a graph's text is what a step becomes (right: the ONNX model)")
     graph, stored = load_trainable(source.path, {} if source.examples else source.dims)
-    return step_of(graph, stored, recipe, _pace(chip, recipe.precision))
+    return step_of(graph, stored, recipe, _pace(chip, _format(recipe)))
 
 
 def _pace(chip: Chip, precision: str) -> Throughput:
@@ -204,7 +204,7 @@ def _timed(
 def _on_chip(
     source: Source, step: TrainingStep, chip: Chip, gpu: str | Machine | None, tick: Progress
 ) -> _Timed:
-    compiled = [_compiled(source, graph, chip, step.recipe.precision, tick) for graph in step.graphs]
+    compiled = [_compiled(source, graph, chip, _format(step.recipe), tick) for graph in step.graphs]
     tick("time", 0, 1)
     other, count = load_gpu(gpu).in_mode(Mode()) if isinstance(gpu, str) else gpu, step.recipe.accumulate
     report = _whole([Accelerator(chip).report(ProgramRun(c.program)) for c in compiled], count)
@@ -225,9 +225,9 @@ def _on_system(
 ) -> _Timed:
     """Split a step over the chips of a system: all of them run the program of their part."""
     machine, parts = on.machine, on.parts(step)
-    compiled = _compiled(source, parts.graph(0, 0), machine.chip, step.recipe.precision, tick)
+    compiled = _compiled(source, parts.graph(0, 0), machine.chip, _format(step.recipe), tick)
     tick("time", 0, 1)
-    options, exchanges = _options(step.recipe.precision), Exchanges(machine.system, machine.mesh)
+    options, exchanges = _options(_format(step.recipe)), Exchanges(machine.system, machine.mesh)
     model = GraphModel(compiled.onnx, options, _about(source))
     run = StageRun(parts, 0, compiled.program, machine.chip, exchanges)
     report = machine.timed(model, parts, [run])
@@ -236,7 +236,7 @@ def _on_system(
         parts,
         machine.system,
         machine.chip,
-        lambda graph: _compiled(source, graph, machine.chip, step.recipe.precision, tick).program,
+        lambda graph: _compiled(source, graph, machine.chip, _format(step.recipe), tick).program,
         {(0, 0): compiled.program},
     )
     return _Timed(
@@ -249,6 +249,11 @@ def _on_system(
 
 def _about(source: Source) -> About:
     return About(f"{source.name} (training)", str(source.name), source.dims)
+
+
+def _format(recipe: Recipe) -> str:
+    """Return the floats that layers multiply in."""
+    return "fp8_e4m3" if recipe.precision == "fp8" else recipe.precision
 
 
 def _options(precision: str) -> Options:

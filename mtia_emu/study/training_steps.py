@@ -26,6 +26,7 @@ TOLERANCE = {
     "fp32": 1e-4,
     "bf16": 3e-2,
     "fp16": 3e-2,
+    "fp8": 1e-1,
 }  # of the largest loss: accuracy of each format's digits
 FIRST_SCALE, GROWS_AFTER = (
     65536.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mtia_emu.compiler.graph import Const, Graph, Match, Node, Rewrite, RuleOutcome, Skip
+from mtia_emu.compiler.rewrite import Draft
 
 from mtia_emu.errors import UserError
 from mtia_emu.types import FP32, TensorType
@@ -152,6 +153,17 @@ def test_fresh_names_are_new() -> None:
     graph = chain(node("exp", "y", "x"))
     names = {graph.fresh("y") for _ in range(10)}
     assert len(names) == 10 and not names & {"x", "y"}
+
+
+def test_a_node_that_reads_a_value_twice_reads_its_new_name_twice() -> None:
+    graph = chain(node("neg", "a", "x"), node("neg", "b", "a"), node("add", "y", "b", "b"))
+    (only,) = graph.rewrite(double_neg).nodes
+    assert only.inputs == ("x", "x")
+
+
+def test_what_masks_may_be_is_known_by_its_last_dimension() -> None:
+    match = Match(Draft(chain(node("neg", "y", "x"))))
+    assert match.widths("neg", "exp") == {match.type_of("x").shape[-1]} and not match.widths("exp")
 
 
 def test_a_sweep_over_five_thousand_nodes() -> None:

@@ -94,6 +94,7 @@ def table_of(member: Callable[[CommandKind], Any]) -> Array:
     return out
 
 
+PIECE = 1 << 15  # commands that are looked at at a time
 POOLS = table_of(lambda kind: kind.pools)
 LOOKS_UP = table_of(lambda kind: kind.looks_up)
 READS_TILE = table_of(lambda kind: kind.loads_tile or kind.fills_stage)
@@ -116,20 +117,33 @@ def looks_up(block: Block) -> bool:
 
 
 def batches(block: Block, chip: Chip, commands: Array | None = None) -> Iterator[tuple[CommandKind, Batch]]:
-    """Yield the commands of a block kind by kind; those that look rows up also table by table.
+    """Yield the commands of a block by kind and piece of the block; those that look rows up table by table.
 
     `commands` stand for the block's own, one for one.
     """
     commands = block.commands if commands is None else commands
     bands = block.band_rows(chip.grid.rows)
-    ops = commands["op"].copy()  # side by side, for it is gone through once for each
-    for op in np.flatnonzero(np.bincount(ops)).tolist():
-        at, kind = np.flatnonzero(ops == op), COMMANDS[Opcode(op)]
-        for part in by_table(at, commands) if kind.looks_up else (at,):
-            yield kind, Batch(part, commands, block, chip, bands)
+    for piece in pieces(commands):
+        ops = commands["op"][piece].copy()  # side by side, for it is gone through once for each
+        for op in np.flatnonzero(np.bincount(ops)).tolist():
+            if not LOOKS_UP[op]:
+                at = piece.start + np.flatnonzero(ops == op)
+                yield COMMANDS[Opcode(op)], Batch(at, commands, block, chip, bands)
+    looking = np.flatnonzero(LOOKS_UP[commands["op"]])
+    for op in np.unique(commands["op"][looking]).tolist():
+        for part in by_table(looking[commands["op"][looking] == op], commands):
+            yield COMMANDS[Opcode(op)], Batch(part, commands, block, chip, bands)
+
+
+def pieces(commands: Array) -> Iterator[slice]:
+    """Yield a block's commands in pieces: what is worked out on the way to a count stays near the core."""
+    for first in range(0, len(commands), PIECE):
+        yield slice(first, min(first + PIECE, len(commands)))
 
 
 def by_table(at: Array, commands: Array) -> list[Array]:
     """Return commands at[n] that look rows up, by number, apart by the table that they look up."""
     tables = commands["operand"][at]
-    return [at[tables == one] for one in np.unique(tables)]
+    order = np.argsort(tables, kind="stable")
+    edges = np.flatnonzero(np.diff(tables[order])) + 1
+    return np.split(at[order], edges) if len(at) else []

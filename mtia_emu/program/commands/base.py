@@ -83,7 +83,7 @@ class Batch:
     @property
     def operand_bytes(self) -> Array:
         """Return the bytes of an element of each of the block's operands, [operand]."""
-        return np.array([x.dtype.bytes for x in self.block.operands] or [0])
+        return self.block.element_bytes
 
     @property
     def slot_bytes(self) -> Array:

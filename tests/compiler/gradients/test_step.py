@@ -151,7 +151,7 @@ def test_a_step_whose_gradients_overflow_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("recipe", "words"),
     [
-        ({"precision": "fp8"}, "--precision 'fp8' .right: fp32, bf16, fp16"),
+        ({"precision": "fp4"}, "--precision 'fp4' .right: fp32, bf16, fp16, fp8"),
         ({"accumulate": 0}, "accumulate 0"),
         ({"output": "z"}, "output 'z'"),
     ],

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.inputs.samples import random_inputs
-from mtia_emu.compiler.lower.beside import apart, gather, moments
+from mtia_emu.compiler.lower import beside as rules
+from mtia_emu.compiler.lower.beside import apart, gather, meet, moments
 from mtia_emu.compiler.lower.choice import Tuning
 from mtia_emu.compiler.lower.schedule import schedule
 from mtia_emu.compiler.lower.steps import Schedule
@@ -144,10 +145,10 @@ def test_values_and_traffic_are_those_without(number: int) -> None:
         with np.errstate(all="ignore"):
             outputs = execute(program, chip, inputs, core_library(), check=True).outputs
         results.append((outputs, report(program, chip)))
-    (alone, one), (beside, other) = results
+    (alone, one), (together, other) = results
     for name, array in alone.items():
         np.testing.assert_allclose(
-            beside[name].astype(np.float64), array.astype(np.float64), rtol=2e-2, atol=2e-2
+            together[name].astype(np.float64), array.astype(np.float64), rtol=2e-2, atol=2e-2
         )
     assert one.macs == other.macs
 
@@ -166,6 +167,24 @@ def test_views_apart_have_no_element_in_common(data: st.DataObject) -> None:
     a, b = view(), view()
     if apart(a, b):
         assert not _elements(a) & _elements(b)
+
+
+@settings(max_examples=100)
+@given(st.integers(1, 24), st.integers(1, 24), st.integers(0, 6), st.sampled_from([1, 3, 24]))
+def test_lots_of_views_meet_where_two_of_them_are_not_apart(
+    some: int, others: int, shift: int, wide: int
+) -> None:
+    def lot(count: int, first: int) -> list[View]:
+        return [View("x", FP16, (8, 2), (6 * wide, 1), first + 2 * i) for i in range(count)]
+
+    one, other = lot(some, 0), lot(others, 2 * some + shift - 3)
+    assert meet(one, other) == any(not apart(a, b) for a in one for b in other)
+
+
+def test_two_thousand_columns_are_looked_at_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = [View("x", FP16, (8, 4), (8000, 1), 4 * i) for i in range(2000)]
+    monkeypatch.setattr(rules, "apart", lambda a, b: pytest.fail("pair by pair"))
+    assert not meet(columns[:1000], columns[1000:])
 
 
 def _elements(view: View) -> set[int]:

@@ -9,6 +9,7 @@ from mtia_emu.compiler import text
 from mtia_emu.compiler.check import check
 from mtia_emu.compiler.codes import FORMATS, block_scales
 from mtia_emu.compiler.graph import Const
+from mtia_emu.compiler.ops import work
 from mtia_emu.compiler.ops.dequantise import expand
 from mtia_emu.compiler.pass_text import parse_passes
 from mtia_emu.compiler.passes.quantise import Quantise
@@ -17,7 +18,7 @@ from mtia_emu.compiler.pipeline import passes
 from mtia_emu.compiler.reference import evaluate
 
 from mtia_emu.errors import UserError
-from mtia_emu.types import FP16, FP32, TensorType
+from mtia_emu.types import FP16, FP32, ExpertsWork, TensorType
 
 
 @pytest.mark.parametrize("case", cases("quantise"))
@@ -172,6 +173,16 @@ def test_experts_of_four_bits_are_expanded_as_they_are_read(step: Quantise) -> N
     before, after = evaluate(graph, given), evaluate(made, given)
     assert np.array_equal(before["best"], after["best"])
     assert 0 < np.abs(before["y"] - after["y"]).max() < 0.2 * np.abs(before["y"]).max()
+
+
+def test_a_gpu_reads_codes_and_scales_of_the_experts_that_have_rows() -> None:
+    graph = Quantise("int4", group=16)(text.parse(EXPERTS))
+    (node,) = (node for node in graph.nodes if node.op == "expert_matmul_packed")
+    made = work(graph, node)
+    assert isinstance(made, ExpertsWork)
+    expert = 64 * 24 // 2 + 4 * 24 * 4  # codes of 4 bits, scales of fp32
+    rows, chosen = 6 * 64 * 4, 6 * 2 * 8
+    assert made.expert_bytes == expert and made.read_bytes == made.batch * expert + rows + chosen
 
 
 def test_each_expert_is_quantised_as_it_would_be_alone() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mtia_emu.machine.chip import load_chip
-from mtia_emu.program.commands import COMMANDS, QUEUES, RESOURCES, UNITS, batches, table, table_of
+from mtia_emu.program.commands import COMMANDS, QUEUES, RESOURCES, UNITS, batches, by_table, table, table_of
 from mtia_emu.program.isa import COMMAND, Block, Opcode
 
 RENUMBERED = Path(__file__).with_name("renumbered.py")
@@ -61,3 +61,11 @@ def test_no_meaning_is_in_the_numbers_of_opcodes() -> None:
     assert "numbers 0 1 2" in usual and "numbers 0 1 2" not in renumbered
     assert usual.splitlines()[1:] == renumbered.splitlines()[1:]
     assert len(usual.splitlines()) > 20
+
+
+def test_commands_are_apart_by_table_in_their_order() -> None:
+    commands = np.zeros(6, COMMAND)
+    commands["operand"] = [3, 1, 3, 0, 1, 3]
+    parts = by_table(np.array([0, 1, 2, 4, 5]), commands)
+    assert [part.tolist() for part in parts] == [[1, 4], [0, 2, 5]]
+    assert by_table(np.zeros(0, np.int64), commands) == []
