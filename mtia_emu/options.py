@@ -284,8 +284,8 @@ class Options:
     parallel: str | None = option(
         None,
         "How the model is split over the chips of --system: tp=8 (weights and heads), pp=2 (stages), dp=2 "
-        "(the batch), ep=2 (experts), cp=2 (the sequence), mb=4 (micro-batches), sp, dispatch, "
-        "tables=row|column, bucket=1MiB, stages=time; "
+        "(the batch), ep=2 (experts), cp=2 (the sequence), mb=4 (micro-batches), "
+        "vp=2 (stages of a chip), sp, dispatch, tables=row|column, bucket=1MiB, stages=time; "
         "onnx: as the model's own annotations for many devices say; "
         "auto: the fastest of a few that fit.  [default: onnx where the model has such, else auto]",
         "system",

@@ -56,8 +56,8 @@ def _nodes(model: Any, name: str, count: int) -> Iterator[NodeDevices]:
             if said.configuration_id == name:
                 where = f"configuration {name}: node {node.name or node.output[0]}"
                 stage = int(said.pipeline_stage) if said.HasField("pipeline_stage") else None
-                if stage is not None and not 0 <= stage < count:
-                    raise UserError(f"{where}: stage {stage} of {count} devices (right: 0 to {count - 1})")
+                if stage is not None and not 0 <= stage < MOST:
+                    raise UserError(f"{where}: stage {stage} (right: 0 to {MOST - 1})")
                 tensors = {str(x.tensor_name): _sharding(x, node, count, where) for x in said.sharding_spec}
                 yield NodeDevices(str(node.name), tuple(node.output), tensors, stage)
 

@@ -29,11 +29,12 @@ KINDS = ("table", "column", "row", "copied")  # how a planner may place each: wh
 PLAN = "plan"  # any of them
 CUTS = ("weights", "time")
 ONNX = "onnx"
-SAID = ("tables", "bucket", "stages", ONNX)  # what has a value of its own
+CHUNKS = "vp"  # stages that a chip has
+SAID = ("tables", "bucket", "stages", CHUNKS, ONNX)  # what has a value of its own
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 RIGHT = (
     "tp=8,pp=2,dp=2,ep=2,cp=2,mb=4, sp, dispatch, tables=row|column|table|plan, bucket=1MiB, stages=time, "
-    "onnx, or auto"
+    "vp=2, onnx, or auto"
 )
 MOST = 4096  # ranks, micro-batches among them
 
@@ -48,7 +49,8 @@ class Mesh:
     `dispatch`: the batch is split over `ep` too, and rows are sent to the ranks of their experts and back;
     `bucket`: exchanges of one kind and moment go together up to so many bytes, 0 for none; `cut`: stages have
     about equal bytes of "weights", or take about equal "time"; `onnx`: values lie as the model's own
-    annotations say, of the configuration of that name ("": of whichever fits), None where they do not.
+    annotations say, of the configuration of that name ("": of whichever fits), None where they do not;
+    `chunks`: a chip has so many stages, every `pp`-th one.
     Raises `UserError` for sizes below 1 and for more ranks than `MOST`.
     """
 
@@ -59,6 +61,7 @@ class Mesh:
     bucket: int = 0
     cut: str = CUTS[0]
     onnx: str | None = None
+    chunks: int = 1
 
     def __post_init__(self) -> None:
         for name, size in self.sizes.items():
@@ -77,6 +80,10 @@ class Mesh:
             raise UserError(
                 "--parallel dispatch: rows go to experts over ep, there is none (right: ep=2,dispatch)"
             )
+        if self.chunks < 1 or (self.chunks > 1 and full["pp"] == 1):
+            raise UserError(
+                f"--parallel {CHUNKS}={self.chunks}: stages of a chip in a pipeline (right: pp=2,vp=2)"
+            )
         if self.cut != CUTS[0] and full["pp"] == 1:
             raise UserError(f"--parallel stages={self.cut}: it goes with pp (right: pp=2,stages={self.cut})")
         if self.tables and full["dp"] == full["tp"] == 1:
@@ -91,6 +98,7 @@ class Mesh:
         flags = [name for name, on in (("sp", self.sequence), ("dispatch", self.dispatch)) if on]
         bucket = [f"bucket={_spelt(self.bucket)}"] if self.bucket else []
         cut = [f"stages={self.cut}"] if self.cut != CUTS[0] else []
+        cut += [f"{CHUNKS}={self.chunks}"] if self.chunks > 1 else []
         onnx = [] if self.onnx is None else [f"{ONNX}={self.onnx}" if self.onnx else ONNX]
         return ",".join([*axes, *flags, *tables, *bucket, *cut, *onnx]) or "tp=1"
 
@@ -119,7 +127,12 @@ class Mesh:
     @property
     def stages(self) -> int:
         """Return the stages of the pipeline."""
-        return self.sizes["pp"]
+        return self.sizes["pp"] * self.chunks
+
+    @property
+    def each(self) -> int:
+        """Return the chips that a stage runs on."""
+        return self.chips // self.sizes["pp"]
 
     @property
     def batches(self) -> int:
@@ -171,7 +184,7 @@ class Mesh:
         place, number = self.ranks[rank], 0
         for axis in ("dp", "ep", "cp", "tp"):
             number = number * self.sizes[axis] + self.index(place, self.axes(axis))
-        return stage * (self.chips // self.stages) + number
+        return stage % self.sizes["pp"] * self.each + number
 
 
 def _factors(name: str, size: int) -> tuple[tuple[str, int], ...]:
@@ -209,14 +222,16 @@ def parse_parallel(text: str) -> Mesh:
                     raise refuse_unknown(kind, each, values)
         if name == "tables" and PLAN in value and value != PLAN:
             raise UserError(f"--parallel tables={value}: {PLAN} is any kind (right: tables={PLAN})")
-        if name in AXES and not (value.isascii() and value.isdigit() and 1 <= len(value) <= 6 and int(value)):
+        if name in (*AXES, CHUNKS) and not (
+            value.isascii() and value.isdigit() and 1 <= len(value) <= 6 and int(value)
+        ):
             raise UserError(f"--parallel {part!r}: no size of 1 or more (right: {RIGHT})")
         said[name] = value
     sizes = {name: int(value) for name, value in said.items() if name in AXES}
     bucket = _bytes(said["bucket"]) if "bucket" in said else 0
     cut = said.get("stages", CUTS[0])
     flags = ("sp" in said, said.get("tables", ""), "dispatch" in said)
-    return Mesh(sizes, *flags, bucket, cut, said.get(ONNX))
+    return Mesh(sizes, *flags, bucket, cut, said.get(ONNX), int(said.get(CHUNKS, 1)))
 
 
 def _bytes(text: str) -> int:

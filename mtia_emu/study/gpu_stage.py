@@ -57,7 +57,7 @@ def gpu_stage(model: GraphModel, parts: Partition, stage: int, on: Exchanges) ->
     name, waited = stage_name(parts, stage), sum(m.time.seconds for m in meetings)
     use = StageUse(
         name,
-        parts.mesh.chips // parts.mesh.stages,
+        parts.mesh.each,
         whole.seconds,
         alone.seconds,
         waited,

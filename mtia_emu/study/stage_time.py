@@ -65,7 +65,7 @@ class StageRun:
         exchange_s = sum(m.time.seconds for m in meetings)
         use = StageUse(
             stage_name(self.parts, self.stage),
-            self.parts.mesh.chips // self.parts.mesh.stages,
+            self.parts.mesh.each,
             whole.seconds,
             compute_s,
             exchange_s,

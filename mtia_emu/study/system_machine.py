@@ -20,7 +20,7 @@ from ..results.spans import Track
 from ..results.system_use import StageUse, SystemUse
 from ..reuse.memo import Memoise, unmemoised
 from ..system.collectives import CollectiveTime
-from ..system.join import PICOSECONDS, StageTurn, pipelined
+from ..system.join import PICOSECONDS, StageTurn, pipelined, waiting
 from ..system.load import settings_of_chips
 from ..system.topology import System
 from ..zoo.models import MODELS
@@ -33,6 +33,7 @@ from .table_places import UNIFORM, planned_places
 from .uneven import UnevenStage
 
 NO_TIME = Fraction(0)
+SHARED_SRAM = "each of a chip's stages is timed as if SRAM were its own from one micro-batch to the next"
 CUTS_TRIED = 4  # of a pipeline whose stages are to take equal times
 
 
@@ -182,7 +183,7 @@ class _Joined:
         """Return when each stage runs each micro-batch."""
         lengths = [s.report.length for s in self.stages]
         sends = [*(Fraction(x.seconds) for x in self.sends), NO_TIME]
-        return pipelined(lengths, sends, self.machine.mesh.batches)
+        return pipelined(lengths, sends, self.machine.mesh.batches, self.machine.mesh.chunks)
 
     def report(self, model: GraphModel) -> Report:
         """Return the report of all chips."""
@@ -206,11 +207,12 @@ class _Joined:
 
     def _idle(self, took: Fraction) -> Joules:
         """Return the joules of chips that wait for other stages: what flows all the time."""
-        each, batches = self.machine.mesh.chips // len(self.stages), self.machine.mesh.batches
+        mesh = self.machine.mesh
         if self.machine.is_gpu:
             return Joules()
         power = standing(self.machine.chip)
-        idle = sum(each * float(took - batches * s.report.length) for s in self.stages)
+        busy = sum(mesh.batches * s.report.length for s in self.stages)
+        idle = mesh.each * float(mesh.sizes["pp"] * took - busy)
         return Joules(static=power.static * idle, clock=power.clock * idle, dram=power.dram * idle)
 
     def _layers(self) -> tuple[tuple[Track, ...], tuple[Layer, ...]]:
@@ -256,18 +258,45 @@ class _Joined:
         notes = dict.fromkeys(
             note for s in self.stages for note in s.report.notes if "chips' share" not in note
         )
-        lacking = [use for s in self.stages for use in s.uses if use.memory.short]
-        return (*notes, *(_lacks(use, self.machine) for use in lacking[:1]))
+        lacking = [use for use in self.uses if use.memory.short]
+        shared = (SHARED_SRAM,) if self.machine.mesh.chunks > 1 and not self.machine.is_gpu else ()
+        return (*notes, *shared, *(_lacks(use, self.machine) for use in lacking[:1]))
+
+    @cached_property
+    def uses(self) -> tuple[StageUse, ...]:
+        """Return what chips came to, with the memory of all stages that a chip has.
+
+        Micro-batches that wait at a stage, but the one that it takes, are held in what it receives.
+        """
+        count, found = self.machine.mesh.sizes["pp"], list[StageUse]()
+        waits = [
+            (waiting(self.turns, s) - 1) * self.parts.sent_bytes(s - 1) if s else 0
+            for s in range(len(self.stages))
+        ]
+        most = [[use.memory for use in stage.uses] for stage in self.stages]
+        for number, stage in enumerate(self.stages):
+            own = range(number % count, len(self.stages), count)
+            others = [s for s in own if s != number]
+            held = sum(waits[s] for s in own)
+            for use in stage.uses:
+                there = replace(
+                    use.memory,
+                    weights=use.memory.weights + sum(max(m.weights for m in most[s]) for s in others),
+                    state=use.memory.state + sum(max(m.state for m in most[s]) for s in others),
+                    buffers=use.memory.buffers + held,
+                )
+                found.append(replace(use, memory=there))
+        return tuple(found)
 
     def _use(self, took: Fraction) -> SystemUse:
         mesh, system = self.machine.mesh, self.machine.system
-        busy = sum(float(s.report.length) for s in self.stages) * mesh.batches / len(self.stages)
+        busy = sum(float(s.report.length) for s in self.stages) * mesh.batches / mesh.sizes["pp"]
         joules = mesh.batches * (
             sum(s.link_joules for s in self.stages) + len(mesh.ranks) * sum(x.joules for x in self.sends)
         )
         return SystemUse(
             system.name, str(mesh), mesh.chips, system.chips[0],
-            tuple(x for s in self.stages for x in s.uses),
+            self.uses,
             tuple(x for s in self.stages for x in s.exchanges), mesh.batches,
             max(float(took) - busy, 0.0), joules, system.host_w * mesh.chips / len(system.chips),
             shards(self.parts),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import product
 
 from ..results.spans import Span, Task, Track, laid_out
 
@@ -54,20 +55,33 @@ class StageTurn:
     sent: Fraction
 
 
-def pipelined(lengths: Sequence[Fraction], sends: Sequence[Fraction], batches: int) -> tuple[StageTurn, ...]:
+def pipelined(
+    lengths: Sequence[Fraction], sends: Sequence[Fraction], batches: int, chunks: int = 1
+) -> tuple[StageTurn, ...]:
     """Return the turns of a pipeline: `lengths` of its stages, `sends` of what each gives to the next.
 
-    A stage takes its micro-batches in order, each as soon as it has arrived and the one before is done; it
-    goes on while what it gives is sent, but sends one at a time. No formula says how long chips are idle.
+    With `chunks` a chip has so many stages, every so-and-so-many-th one: it takes as many micro-batches as
+    there are chips through the first of them, the same through the next, and so on (interleaved stages,
+    Narayanan et al., 2021). A chip takes its turns in that order, each as soon as what it needs has arrived;
+    it goes on while what it gives is sent, but sends one at a time. No formula says how long chips are idle.
     """
+    chips = len(lengths) // chunks
     turns: list[StageTurn] = []
-    free = [Fraction(0)] * len(lengths)
-    line = [Fraction(0)] * len(lengths)
-    for batch in range(batches):
-        there = Fraction(0)
-        for stage, (long, send) in enumerate(zip(lengths, sends, strict=True)):
-            start = max(there, free[stage])
-            end = free[stage] = start + long
-            there = line[stage] = max(end, line[stage]) + send
-            turns.append(StageTurn(stage, batch, start, end, there))
+    free, line = [Fraction(0)] * chips, [Fraction(0)] * chips
+    there = [Fraction(0)] * batches
+    for first in range(0, batches, chips if chunks > 1 else 1):
+        group = range(first, min(first + chips, batches)) if chunks > 1 else (first,)
+        for chunk, batch, chip in product(range(chunks), group, range(chips)):
+            stage = chunk * chips + chip
+            start = max(there[batch], free[chip])
+            end = free[chip] = start + lengths[stage]
+            there[batch] = line[chip] = max(end, line[chip]) + sends[stage]
+            turns.append(StageTurn(stage, batch, start, end, there[batch]))
     return tuple(turns)
+
+
+def waiting(turns: Sequence[StageTurn], stage: int) -> int:
+    """Return the most micro-batches that are at a stage at once: arrived, and not done."""
+    arrived = {t.batch: t.sent for t in turns if t.stage == stage - 1}
+    own = [(arrived.get(t.batch, t.start), t.end) for t in turns if t.stage == stage]
+    return max((sum(a <= at < end for a, end in own) for at, _ in own), default=0)

@@ -11,7 +11,7 @@ from mtia_emu import api
 BATCH = 8  # it divides among all that is split here
 LLAMA, MIXTURE, MLA, DLRM = "llama-tiny", "mixture-tiny", "deepseek-tiny", "dlrm-small"
 ALONE = {
-    LLAMA: ("tp={n}", "tp={n},sp", "dp={n}", "cp={n}", "pp={n}", "pp=2,mb={n}"),
+    LLAMA: ("tp={n}", "tp={n},sp", "dp={n}", "cp={n}", "pp={n}", "pp=2,mb={n}", "pp=2,vp=2,mb={n}"),
     MIXTURE: ("ep={n}", "ep={n},dispatch", "tp={n}", "dp={n}", "pp={n}"),
     DLRM: (
         "dp={n}",

@@ -53,6 +53,8 @@ def test_a_mesh_is_spelt_as_it_is_read(text: str) -> None:
         ("dp=2,bucket=-1MiB", "bucket=-1MiB: no size"),
         ("dp=2,bucket=nanMiB", "no size"),
         ("tp=-1", "no size of 1 or more"),
+        ("vp=2", r"stages of a chip in a pipeline \(right: pp=2,vp=2"),
+        ("pp=2,vp=0", "no size of 1 or more"),
         ("", "unknown axis of --parallel ''"),
     ],
 )
@@ -94,3 +96,9 @@ def test_ranks_of_tp_are_neighbours() -> None:
 def test_an_axis_is_named_by_its_prime_factors_the_largest_first() -> None:
     assert parse_parallel("tp=12").factors["tp"] == (("tp.0", 3), ("tp.1", 2), ("tp.2", 2))
     assert parse_parallel("tp=5").factors["tp"] == (("tp", 5),)
+
+
+def test_a_chip_has_every_so_and_so_many_th_stage() -> None:
+    mesh = parse_parallel("pp=2,vp=3,tp=2")
+    assert (mesh.chips, mesh.stages, mesh.each, str(mesh)) == (4, 6, 2, "pp=2,tp=2,vp=3")
+    assert [mesh.chip(stage, 1) for stage in range(mesh.stages)] == [1, 3, 1, 3, 1, 3]
