@@ -206,17 +206,19 @@ class Graph:
         graph.devices = devices
         return graph
 
-    def state_after(self, node: Node) -> str:
+    def state_after(self, node: Node, index: int = 0) -> str:
         """Return the output, of an input in whose memory it lies, that a node makes from that input; or "".
 
-        Both may be reshaped on the way: their elements lie as they did.
+        It is a result of the node, and the operand of the same number. Both may be reshaped on the way: their
+        elements lie as they did.
         """
         if not self.states or not node.inputs:
             return ""
-        shaped = [user.output for user, _ in self.users(node.output) if user.op == "reshape"]
-        before = self.producer(node.inputs[0])
-        old = before.inputs[0] if before is not None and before.op == "reshape" else node.inputs[0]
-        return next((new for new in (node.output, *shaped) if self.states.get(new, "") == old), "")
+        made, given = node.outputs[index], node.inputs[index]
+        shaped = [user.output for user, _ in self.users(made) if user.op == "reshape"]
+        before = self.producer(given)
+        old = before.inputs[0] if before is not None and before.op == "reshape" else given
+        return next((new for new in (made, *shaped) if self.states.get(new, "") == old), "")
 
     def rewrite(self, rule: Rule, log: list[RuleOutcome] | None = None) -> Graph:
         """Return the graph after offering each node, in order, to the rule once.

@@ -44,6 +44,7 @@ from .passes import (
     FuseNorms,
     FuseRotary,
     FuseTails,
+    FuseUpdates,
     GroupHeads,
     KeepPacked,
     KeepRounding,
@@ -83,6 +84,7 @@ def passes(
         FuseNorms(),  # before set-precision: the casts around a norm are part of its spelling
         FuseRotary(),
         FuseBags(),
+        FuseUpdates(),  # before set-precision: what is made of states stays as it is
         FuseEpilogue(),  # before group-heads: scales leave the operands that it looks at
         GroupHeads(),
         FuseEpilogue(),  # again: group-heads opens the way for scales behind shared keys
@@ -99,10 +101,7 @@ def passes(
 
 
 def mapping_passes(chip: Chip | None) -> tuple[Pass, ...]:
-    """Return the passes that suit a graph to a chip; other machines are given the graph before them.
-
-    Without a chip they stand for those of any.
-    """
+    """Return the passes that suit a graph to a chip, or to any; others are given the graph before them."""
     strip_bytes = chip.sram.bytes // 8 if chip is not None else 0
     return (
         LowerIndexing(),  # other machines index by element at no cost

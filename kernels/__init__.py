@@ -11,6 +11,7 @@ from .rows.kernel import CopyKernel, ScalarKernel, TapeKernel
 from .rows.scan import ScanKernel
 from .rows.scatter import GroupKernel, ScatterKernel
 from .rows.top import TopKernel
+from .rows.update import PartialSumsKernel, UpdateKernel
 
 ALL = (
     AttentionKernel(),
@@ -26,6 +27,8 @@ ALL = (
     ScanKernel(),
     ScatterKernel(),
     GroupKernel(),
+    UpdateKernel(),
+    PartialSumsKernel(),
     TopKernel(),
     GatherKernel(),
     EmbeddingBagKernel(),

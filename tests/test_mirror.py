@@ -28,6 +28,7 @@ THROUGH = {
     "compiler/lower/test_emit.py": "compiler/lower/launches",
     "compiler/passes/test_dense_experts.py": "compiler/passes/expert_masks compiler/passes/expert_rows",
     "compiler/passes/test_fold.py": "compiler/passes/tidy",
+    "compiler/test_ops.py": "types/elements types/works",
     "compiler/partition/test_annotations.py": "compiler/partition/asked",
     "compiler/frontend/test_devices.py": "compiler/devices",
     "compiler/test_graph.py": "compiler/nodes",

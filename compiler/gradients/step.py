@@ -290,7 +290,7 @@ class _Writer:
         return found.with_values(a("mul", g, 1 / count) if count > 1 else g)
 
     def _by_rows(self, b: NodeBuilder, name: str, gradient: str) -> Gradient | None:
-        """Return a gradient by rows, where that changes fewer rows or other values than the whole would."""
+        """Return a gradient by rows, where it is only that; micro-batches are summed by table."""
         recipe = self.recipe
         if recipe.embeddings != ROWS or recipe.accumulate > 1:
             return None
@@ -298,8 +298,6 @@ class _Writer:
         if found is None:
             return None
         count, rows = b.type_of(found.values).shape[0], b.type_of(gradient).shape[0]
-        if count >= rows and not (recipe.optimiser.adds or recipe.optimiser.moves_all):
-            return None
         self.looked_up[name] = min(count, rows)
         return found
 
@@ -354,9 +352,8 @@ class _Writer:
         rows, optimiser, master = self._rows(a, name, gradient), self.recipe.optimiser, self._master(name)
         state = self._slots(name)
         if not (optimiser.moves_all or self.narrow):
-            each = gradient.values if optimiser.adds else rows.once
             taken = {slot: rows.of(old) for slot, old in state.items()}
-            change, more = optimiser.increments(a, each, taken, Moment(RATE, STEP))
+            change, more = optimiser.increments(a, rows.once, taken, Moment(RATE, STEP))
             added = {name: change} | {state[slot]: value for slot, value in more.items()}
             return {old: rows.added(old, value) for old, value in added.items()}
         before = {old: rows.of(old) for old in (master, *state.values())}

@@ -106,11 +106,11 @@ class Schedule:
         alike = any(v.buffer in self.channels_last and v.shape == shape for v in views)
         return self.result_channels_last(node) if alike and len(shape) > 2 else self.result(node)
 
-    def may_change(self, node: Node) -> bool:
-        """Return whether a result is the next value of the state that is the first operand, and can be made
+    def may_change(self, node: Node, index: int = 0) -> bool:
+        """Return whether a result is the next value of the state that is the same operand, and can be made
         in its place: no node behind this one reads what lies there.
         """
-        place = self.in_place.get(self.graph.state_after(node))
+        place = self.in_place.get(self.graph.state_after(node, index))
         if place is None:
             return False
         same = {name for name, view in self.values.items() if view.buffer == place.buffer}

@@ -52,6 +52,7 @@ from . import (  # noqa: F401 - each lists its ops as it is imported
     training,
     transpose_convolve,
     tree_ensemble,
+    update_rows,
 )
 from .backward import FLAT, GRADIENTS, NO_GRADIENT, Back, Sums, gradient, pull_back, reached
 from .base import OPS, Count, Op, check_node, infer, op_named, reference, register, work

@@ -9,6 +9,7 @@ from .fuse_maps import FuseMaps
 from .fuse_norms import FuseNorms
 from .fuse_rotary import FuseRotary
 from .fuse_tails import FuseTails
+from .fuse_updates import FuseUpdates
 from .group_heads import GroupHeads
 from .keep_packed import KeepPacked
 from .keep_rounding import KeepRounding
@@ -34,6 +35,7 @@ __all__ = [
     "FuseNorms",
     "FuseRotary",
     "FuseTails",
+    "FuseUpdates",
     "GroupHeads",
     "KeepPacked",
     "KeepRounding",

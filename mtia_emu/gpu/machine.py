@@ -27,6 +27,7 @@ from ..types import (
     ImplicitGemmWork,
     ProductWork,
     RotaryWork,
+    RowUpdateWork,
     RowWork,
     ScanWork,
     Work,
@@ -39,7 +40,7 @@ from .collectives import collective_seconds
 from .facts import ELEMENT_BYTES, Bands, Facts
 from .kernel import Board, GpuKernel
 from .matmul import matmul
-from .memory import embedding_bag, rotary, rowwise, streamed
+from .memory import embedding_bag, rotary, row_update, rowwise, streamed
 from .overlap import KernelTime, overlapped
 from .scan import scan
 from .shapes import shape, shapes
@@ -50,6 +51,11 @@ UNMEASURED_LOOP = Band(0.7, 4.0)
 """Measured / modelled of loops. Estimate, no public table was found: libraries hold weights on the chip for
 some batches and sizes only (PyTorch, pull requests 43165 and 48070), and take a few times as long for others.
 """
+UNMEASURED_UPDATE = Band(0.5, 2.0)
+"""Measured / modelled of rows changed by their gradients. Estimate: of 20 published tables (MTIA 300, ISCA
+2026) the GPU's backward takes 1.2 to 5.5 times its forward, about twice the mean or a third of it.
+"""
+UNMEASURED = {"scan": UNMEASURED_LOOP, "row_update": UNMEASURED_UPDATE}
 
 
 class Gpu(Facts):
@@ -302,6 +308,7 @@ _KERNELS: dict[type[Work], Callable[[Board, Any], GpuKernel]] = {
     RowWork: rowwise,
     RotaryWork: rotary,
     BagWork: embedding_bag,
+    RowUpdateWork: row_update,
     CopyWork: streamed,
     ScanWork: _scan,
 }
@@ -339,8 +346,8 @@ def _traffic(kernels: list[GpuKernel]) -> Traffic:
 
 
 def _band(bands: Bands, kind: str, seconds: float) -> Band:
-    if kind == "scan":
-        return UNMEASURED_LOOP
+    if kind in UNMEASURED:
+        return UNMEASURED[kind]
     band = bands.of(kind, seconds)
     return Band(band.low, band.high)
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..sums import add_up
-from ..types import BagWork, CopyWork, ElementwiseWork, ProductWork, RotaryWork, RowWork
+from ..types import FP32, BagWork, CopyWork, ElementwiseWork, ProductWork, RotaryWork, RowUpdateWork, RowWork
 from . import caching
 from .facts import Facts
 from .kernel import Board, BytesMoved, GpuKernel, KernelDemand
@@ -14,6 +14,12 @@ from .kernel import Board, BytesMoved, GpuKernel, KernelDemand
 WARP_BYTES = 512  # one load of a warp: 32 lanes of 16 bytes (CUDA C programming guide)
 INDEX_BYTES = 12  # at most, each look-up: an int64 index and an fp32 weight
 OFFSET_BYTES = 8  # at most, each bag: an int64
+KEY_BYTES = 16  # at most, each key of a sort: an int64 row and the int64 that says where it comes from
+RADIX_BITS = 8  # that a pass of CUB's sort goes by (cub::DeviceRadixSort, one sweep)
+UPDATE_LAUNCHES = (
+    6  # estimate: linearise, histogram, encode runs, scan, long runs, short runs (FBGEMM's backward)
+)
+LONG_RUN = 32  # look-ups of a row that one warp adds up (FBGEMM, max_segment_length_per_warp)
 ROWS_A_WARP = 2  # estimate: rows that the warp of a bag has on their way
 BLOCK = 1024  # threads of a block: the elements of a row that one step takes (CUDA C programming guide)
 WARP = 32  # threads of a warp, and the most blocks that an SM holds (CUDA C programming guide, 8.0 and 9.0)
@@ -142,3 +148,39 @@ def _bag_issue_s(facts: Facts, work: BagWork) -> float:
     row = facts.lookup_clocks + work.dim * facts.element_clocks
     clocks = work.bags * facts.bag_clocks + work.lookups * row
     return clocks / (min(facts.sms, max(1, work.bags)) * facts.max_clock_hz)
+
+
+def row_update(board: Board, work: RowUpdateWork) -> GpuKernel:
+    """Return the backward of an embedding with its optimiser, as FBGEMM runs it: a sort, then a warp a run.
+
+    A radix sort reads and writes each key and its place in each pass, and reads them once before. The warp
+    of a run adds its gradients, of which L2 holds a part, and reads and writes the row and its state. Time of
+    DRAM and of requests on their way is that of `embedding_bag`, each row twice. Estimate: no measured kernel
+    is public; `docs/score_rows.py` prints ratios beside published ones.
+    """
+    facts, sector = board.facts, board.facts.dram_sector_bytes
+    passes = math.ceil(math.log2(max(2, work.rows)) / RADIX_BITS)
+    sorting = work.lookups * KEY_BYTES * (2.0 * passes + 1)
+    spare = float(work.narrow * (sector - FP32.bytes))
+    old, new = work.old_bytes + spare, work.write_bytes + spare
+    gradients, fresh = work.lookups * work.dim * FP32.bytes, float(work.read_bytes - work.old_bytes)
+    missed = gradients * (1.0 - min(1.0, facts.l2_usable * facts.l2_bytes / fresh)) if fresh else 0.0
+    warps = max(work.changed, work.lookups / LONG_RUN)
+    in_flight = min(facts.sms * facts.lookups_in_flight, ROWS_A_WARP * max(1.0, warps))
+    requests = (work.lookups + 2 * work.pieces) * math.ceil(work.dim * FP32.bytes / WARP_BYTES)
+    clocks = work.lookups * (facts.lookup_clocks + work.dim * facts.element_clocks) + warps * facts.bag_clocks
+    share = 1.0 - facts.resident_bytes(sorting) / sorting if sorting else 0.0
+    activated = 2 * work.pieces * facts.dram_activate_bytes
+    parts = {
+        "dram": (old + new + activated + missed + sorting * share) / facts.stream_bytes_per_s,
+        "l2": (old + new + gradients + sorting) / facts.l2_bytes_per_s,
+        "occupancy": max(
+            math.ceil(requests / in_flight) * facts.dram_latency_s,
+            clocks / (facts.sms * facts.max_clock_hz),
+        ),
+    }
+    sorted_each = sorting * share / 2
+    moved = BytesMoved(old + missed + sorted_each, new + sorted_each, old + gradients + sorting, new)
+    latency = (UPDATE_LAUNCHES + passes) * facts.launch_graph_s + facts.dram_latency_s
+    joules = facts.vector_j_per_flop * float(work.flops)
+    return board.finished(KernelDemand("embedding update", latency, parts, moved, joules))

@@ -46,6 +46,10 @@ class Opcode(IntEnum):
     PICK = 11
     SCATTER = 12
     GROUP = 13
+    SORT = 14
+    SUM = 15
+    FETCH = 16
+    PUT = 17
 
 
 FUNCTION_NAMES = tuple(FUNCTIONS)
@@ -69,6 +73,7 @@ QUANTISED = 1  # POOL: rows end in a scale and an offset
 SMALLEST = 1  # TOP: the least elements, not the largest
 NAN_LEAST = 2  # TOP: NaN is below all numbers, not above
 LOWEST = 2  # POOL: an empty bag gives -inf, not 0
+NONE_BELOW = 1  # SORT: an index below 0 names no row, else one from the end
 IMMEDIATE = -2  # a SIMD source that is the command's `imm`
 NO_SLOT = -1
 MOST_COMMANDS = 1 << 23  # of a block: timing takes some 300 bytes for each

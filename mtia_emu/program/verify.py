@@ -124,7 +124,7 @@ def _verify_operand(index: int, x: Operand, block: Block) -> None:
         raise UserError(f"operand %{index} {x} repeats {x.extent_bytes} bytes too often for a core")
 
 
-ROWS_NAMED = (Opcode.GATHER, Opcode.POOL, Opcode.SCATTER, Opcode.GROUP)
+ROWS_NAMED = (Opcode.GATHER, Opcode.POOL, Opcode.SCATTER, Opcode.GROUP, Opcode.SUM, Opcode.FETCH, Opcode.PUT)
 
 
 def _by_tile(index: int, block: Block) -> bool:

@@ -32,7 +32,7 @@ RULES = (
     "machine/chip.py",
     "program",
     "reuse",
-    "types.py",
+    "types",
 )
 MOST_CHOICES = 100_000  # the file is begun anew beyond that
 MOST_PLACE = 1 << 16

@@ -37,6 +37,9 @@ PAIR = ("5 -> t0 | t0 = add(x0, x2)", "5 -> t1 | t0 = tanh(x0); t1 = mul(t0, x4)
 HELD = {"axes": ("dp",), "size": 2, "dim": 0, "owner": 0, "table": "t"}
 
 # op -> operands, attributes; each is executed, and held to its shape rule
+ROWWISE = (
+    "4 -> t4, t1 | t0 = mul(x0, x0); t1 = fold_sum(t0); t2 = add(x2, t1); t3 = mul(x0, x3); t4 = div(t3, t2)"
+)
 CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
     "cast": [([f32(2, 3)], {"to": name}) for name in DTYPES],
     "softmax": [([f32(2, 3)], {"axis": 1}), ([f32(2, 0)], {"axis": 1})],
@@ -131,6 +134,13 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
     "scatter_rows": [
         ([f32(4, 5), ints(0, -1, 0), f32(3, 5)], {}),
         ([f32(4, 5), ints(0, -1, 0), f32(3, 5)], {"reduction": "add"}),
+    ],
+    "update_rows": [
+        (
+            [f32(4, 5), f32(4, 1), ints(0, -1, 0), f32(3, 5), None, np.float32(0.1)],
+            {"tape": ROWWISE, "tables": 2},
+        ),
+        ([f32(4, 5), ints(0, -1, 0), f32(2, 5), ints(1, 0, -1)], {"tape": "2 -> x0 |", "tables": 1}),
     ],
     "first_equal": [([ints(3, -1, 3, 9)], {"rows": 10})],
     "reshape": [([f32(4, 5)], {"shape": [2, 10]})],

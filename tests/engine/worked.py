@@ -61,7 +61,7 @@ from mtia_emu.program.isa import (
     Operand,
     Shape,
 )
-from mtia_emu.types import FP32, INT64
+from mtia_emu.types import FP32, INT32, INT64
 
 QUIET = dict.fromkeys((*RESOURCES, "local", "noc", "sram", "dram"), 0.0)
 
@@ -98,6 +98,10 @@ def moved(data: float, links: int, runs: int, run_bytes: float, **more: float) -
 
 
 CHANGED = 8 * (1 - (7 / 8) ** 20) / 5  # of 8 rows those that 20 draws name, for a share of 4 draws
+
+NAMED = 1 - (7 / 8) ** 20  # the share of 8 rows that 20 draws name
+RUNS = len(OPERANDS)  # sources, starts and rows of 8 runs of 20 indices
+WITH_RUNS = (*OPERANDS, *(Operand(INT32, (1, n), (n, 1), "sram", written=True) for n in (20, 9, 8)))
 
 
 SOURCE1 = 2  # bits of the flags before those of the second source's shape
@@ -259,6 +263,79 @@ WORKED = {
         ),
         100,
         {"dma": 42, "noc": 160 / 32, "dram": 4, "sram": 128 / 64},
+    ),
+    # 4 of 20 indices into 8 rows, in 8 runs. DRAM: 32 B of indices, a burst. SRAM: 4 sources and 4 x 8 / 20
+    # of starts and of rows, 4 B each: 28.8; keys and places, 48 B there and back. Network: 32 + 28.8 + 96
+    # over 2 links. The sort takes 32, then the port 156.8 / 16. End 2 + 41.8 + 56.
+    "sort": Worked(
+        block(
+            command(Opcode.SORT, pe=1, operand=RUNS, operand2=INDEX, row2=-1, rows=4, cols=1, k=8),
+            operands=WITH_RUNS,
+        ),
+        moved(
+            156.8,
+            2,
+            1,
+            32,
+            dram_read_bytes=64,
+            sram_read_bytes=48,
+            sram_write_bytes=76.8,
+            scalar_elements=8,
+        ),
+        99.8,
+        {"dma": 41.8, "noc": 156.8 / 32, "dram": 4, "sram": 124.8 / 64},
+    ),
+    # 3 runs of 5 rows of 16 B, 5 sources and 4 starts of 4 B: 116 B over 2 links. 8 rows may be on their way,
+    # each for 10 + 2 + 4 = 16: 5 x 16 / 8 = 10; to add 40 elements in fp32 takes 160 / 16, as long. Sums take
+    # 96 B of local memory. End 2 + 10 + 16.
+    "sum": Worked(
+        block(
+            command(Opcode.SUM, pe=1, operand=NEAR, operand2=RUNS, rows=3, cols=8, k=5, dst=WIDE),
+            operands=WITH_RUNS,
+        ),
+        moved(
+            116,
+            2,
+            5,
+            16,
+            sram_read_bytes=116,
+            rows=5,
+            simd_passes=40,
+            local_write_bytes=176,
+            local_read_bytes=80,
+        ),
+        28,
+        {"dma": 10, "noc": 116 / 32, "sram": 116 / 64, "local": 4},
+    ),
+    # 3 rows of 16 B, a burst each, and their numbers, 12 B of SRAM; 20 draws name more than 8 of 32 rows, so
+    # every run names one. 60 B over 2 links; 3 x 56 / 8 = 21. End 2 + 21 + 56.
+    "fetch": Worked(
+        block(
+            command(Opcode.FETCH, pe=1, operand=TABLE, operand2=RUNS + 2, rows=3, cols=8, dst=A),
+            operands=WITH_RUNS,
+        ),
+        moved(60, 2, 3, 16, dram_read_bytes=192, sram_read_bytes=12, rows=3, local_write_bytes=48),
+        79,
+        {"dma": 21, "noc": 60 / 32, "dram": 12, "sram": 12 / 64, "local": 0.75},
+    ),
+    # 4 runs in a table of 8 rows, of which 20 draws name NAMED each: 16 B of a row and 4 B of its number. The
+    # port takes (64 NAMED + 16) / 16 cycles. Two hops and the set-up. End 2 + that + 6.
+    "put": Worked(
+        block(
+            command(Opcode.PUT, pe=1, operand=OUT, operand2=RUNS + 2, rows=4, cols=8, src0=A),
+            operands=WITH_RUNS,
+        ),
+        moved(
+            64 * NAMED + 16,
+            2,
+            4 * NAMED,
+            16,
+            sram_read_bytes=16,
+            sram_write_bytes=64 * NAMED,
+            local_read_bytes=64 * NAMED,
+        ),
+        2 + 4 * NAMED + 1 + 6,
+        {"dma": 4 * NAMED + 1, "noc": (64 * NAMED + 16) / 32, "sram": (64 * NAMED + 16) / 64, "local": NAMED},
     ),
     # 2 bags, 10 look-ups of 16 B rows. DRAM: 10 bursts, 80 B of indices in 2, 3 offsets in 1: 832 B. SRAM: 10
     # weights, 40 B. Network: 160 + 80 + 24 + 40 = 304 B over 2 links. Local memory: rows in and out again,

@@ -29,6 +29,7 @@ from mtia_emu.types import (
     ModelWork,
     ProductWork,
     RotaryWork,
+    RowUpdateWork,
     RowWork,
     ScanWork,
     Work,
@@ -65,6 +66,20 @@ ALL: tuple[Work, ...] = (
     ScanWork("wide", "scan", FP16, rows=4, k=8192, n=32768, **LOOPED),
     ScanWork("mamba", "scan", FP16, rows=4096, k=0, n=0, **LOOPED),
     BagWork("bag", "embedding_bag", FP16, read_bytes=10**7, write_bytes=12_800, **LOOKED_UP),
+    RowUpdateWork(
+        "rows",
+        "update_rows",
+        FP16,
+        lookups=1000,
+        dim=64,
+        rows=10**6,
+        changed=999,
+        pieces=1998,
+        narrow=999,
+        old_bytes=10**5,
+        flops=10**6,
+        **MOVED,
+    ),
 )
 VALUES = ["1e308", "1e30", "1e9", "1e-30", "5e-324", "0.0", "-1.0", "nan", "inf", "-inf", "0", "-1", "64"]
 VALUES += ["9" * 400, '"x"', "[]", "[[64, 64], [1e9, 1]]", "true", "1979-05-27", "{ a = 1 }"]

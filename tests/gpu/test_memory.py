@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from mtia_emu.gpu import load_gpu
-from mtia_emu.types import FP16, BagWork, ProductWork, RotaryWork
+from mtia_emu.types import FP16, FP32, BagWork, ProductWork, RotaryWork, RowUpdateWork
 
 GPU = load_gpu("h100-sxm")
 
@@ -52,3 +52,31 @@ def test_a_bag_costs_clocks_beside_its_rows_and_their_elements() -> None:
     clocks = (10_000 * GPU.bag_clocks + 40_000 * row) / GPU.sms
     start = GPU.launch_graph_s + GPU.dram_latency_s
     assert GPU.kernel(work).seconds == pytest.approx(start + clocks / GPU.max_clock_hz, rel=1e-9)
+
+
+def test_an_update_sorts_reads_and_writes_rows() -> None:
+    """2^20 look-ups in 2^24 rows of 128 fp32 and a sum each, by gradients of 2^16 bags: bound by DRAM."""
+    lookups, changed, bags = 1 << 20, 1_015_000, 1 << 16
+    sizes = {"lookups": lookups, "dim": 128, "rows": 1 << 24, "changed": changed}
+    old = changed * (512 + 4)
+    fresh = 16 * lookups + 512 * bags
+    work = RowUpdateWork(
+        "", "", FP32, pieces=2 * changed, narrow=changed, old_bytes=old, flops=0, read_bytes=old + fresh,
+        write_bytes=old, **sizes,
+    )  # fmt: skip
+    sorting = 16.0 * lookups * (2 * 3 + 1)  # 3 passes of 8 bits
+    rows = 2 * changed * (512 + GPU.dram_sector_bytes + 2 * GPU.dram_activate_bytes)
+    missed = 512 * lookups * (1 - GPU.l2_usable * GPU.l2_bytes / fresh)
+    sorted_bytes = sorting - GPU.resident_bytes(sorting)
+    start = (6 + 3) * GPU.launch_graph_s + GPU.dram_latency_s
+    expected = start + (rows + missed + sorted_bytes) / GPU.stream_bytes_per_s
+    assert GPU.kernel(work).seconds == pytest.approx(expected, rel=1e-9)
+
+
+def test_an_update_of_hot_rows_keeps_as_many_warps_busy() -> None:
+    sizes = {"lookups": 1 << 16, "dim": 128, "flops": 0, "narrow": 0, "read_bytes": 1 << 20, "write_bytes": 1}
+    hot, cold = (
+        RowUpdateWork("", "", FP32, rows=n, changed=n, pieces=n, old_bytes=n, **sizes) for n in (2, 2048)
+    )
+    assert GPU.kernel(hot).seconds == pytest.approx(GPU.kernel(cold).seconds, rel=0.2)
+    assert GPU.kernel(hot).seconds < 1e-4

@@ -185,6 +185,31 @@ def group() -> Block:
     return KERNELS["group"].emit(CHIP, {"rows": 9}, [packed(INT32, (1, 5))], out)
 
 
+def words(indices: int, runs: int) -> list[Operand]:
+    """Return the operands of runs: sources, starts and rows."""
+    return [packed(INT32, (1, n), "sram", written=True) for n in (indices, runs + 1, runs)]
+
+
+def update() -> Block:
+    """Return row-wise work on a table and a state of one element a row, with places and a rate."""
+    steps = "t0 = mul(x0, x0); t1 = fold_sum(t0); t2 = add(x2, t1); t3 = mul(x0, x3); t4 = div(t3, t2)"
+    tape = f"4 -> t4, t1 | {steps}"
+    inputs = [
+        packed(INT32, (1, 9)),
+        packed(FP16, (3, 8), "sram"),
+        packed(INT32, (1, 9)),
+        packed(FP32, (1, 1)),
+    ]
+    tables = [packed(FP32, (20, n), written=True) for n in (8, 1)]
+    return KERNELS["update"].emit(CHIP, {"tape": tape, "placed": True}, inputs, [*tables, *words(9, 9)])
+
+
+def partial_sums() -> Block:
+    inputs = [packed(INT32, (1, 64)), packed(FP16, (64, 8), "sram")]
+    sums = packed(FP32, (10, 8), "sram", written=True)
+    return KERNELS["partial_sums"].emit(CHIP, {"rows": 2, "most": 8}, inputs, [sums, *words(64, 10)])
+
+
 def top() -> Block:
     outputs = [packed(FP16, (6, 2), written=True), packed(INT64, (6, 2), "sram", written=True)]
     return KERNELS["top"].emit(CHIP, {"largest": True, "nan_least": False}, [packed(FP16, (6, 9))], outputs)
@@ -222,6 +247,8 @@ BLOCKS: dict[str, Callable[[], Block]] = {
     "gather": gather,
     "scatter": scatter,
     "group": group,
+    "update": update,
+    "partial_sums": partial_sums,
     "top": top,
     "embedding_bag": embedding_bag,
     "scalar": scalar,

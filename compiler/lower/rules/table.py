@@ -31,6 +31,7 @@ from .experts import expert_matmul, expert_matmul_packed
 from .products import dequantise, matmul, matmul_map, matmul_packed
 from .rows import first_elements, norm, quantise_rows, reduction, rotary, softmax
 from .scan import scan
+from .updates import update_rows
 
 Rule = Callable[[Schedule, Node], list[View]]
 WORTH_A_COPY = 1 << 18  # bytes of bursts from which a launch that copies a constant takes less time
@@ -301,5 +302,6 @@ RULES: dict[str, Rule] = {
     "topk": first_elements,
     "tile": _tile,
     "transpose": _transpose,
+    "update_rows": update_rows,
     **{f"reduce_{kind}": reduction for kind in ("sum", "mean", "max", "min", "prod")},
 }

@@ -10,6 +10,7 @@ from .optimisers import MarkOptimisers
 from .projections import MarkProjections
 from .quantised import MarkQuantised
 from .scans import MarkScans
+from .updates import MarkUpdates
 
 __all__ = [
     "GPU_PASSES",
@@ -23,6 +24,7 @@ __all__ = [
     "MarkQuantised",
     "MarkScans",
     "MarkTransposed",
+    "MarkUpdates",
     "MarkedGraph",
     "Marking",
     "NodeGroup",
@@ -33,6 +35,7 @@ GPU_PASSES: tuple[Marking, ...] = (
     MarkAttention(),  # first: it takes the softmax, and the work around it, whole
     MarkAttentionBack(),
     MarkScans(),  # before the others: it takes the work around a loop
+    MarkUpdates(),
     MarkProjections(),
     MarkTransposed(),
     MarkOperands(),

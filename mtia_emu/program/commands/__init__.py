@@ -18,6 +18,7 @@ from .dma import LoadTile, StageTile, StoreTile
 from .lookups import GatherRows, PoolBags
 from .matrix import MultiplyTiles
 from .network import AddAccumulator
+from .runs import FetchRows, PutRows, SortRuns, SumRuns
 from .scatter import GroupIndices, ScatterRows
 from .simd import ApplyFunction, FindFirst, FoldRows, PickElements
 
@@ -67,6 +68,10 @@ COMMANDS = table(  # of two resources that are equally busy, the one whose comma
         PoolBags(),
         ScatterRows(),
         GroupIndices(),
+        SortRuns(),
+        SumRuns(),
+        FetchRows(),
+        PutRows(),
         RunOnCore(),
         StageTile(),
     )
@@ -97,6 +102,7 @@ def table_of(member: Callable[[CommandKind], Any]) -> Array:
 PIECE = 1 << 15  # commands that are looked at at a time
 POOLS = table_of(lambda kind: kind.pools)
 LOOKS_UP = table_of(lambda kind: kind.looks_up)
+BY_TABLE = table_of(lambda kind: kind.looks_up or kind.apart)  # whose batches are of one operand
 READS_TILE = table_of(lambda kind: kind.loads_tile or kind.fills_stage)
 STORES = table_of(lambda kind: kind.stores)
 STAGES = table_of(lambda kind: kind.fills_stage)
@@ -126,10 +132,10 @@ def batches(block: Block, chip: Chip, commands: Array | None = None) -> Iterator
     for piece in pieces(commands):
         ops = commands["op"][piece].copy()  # side by side, for it is gone through once for each
         for op in np.flatnonzero(np.bincount(ops)).tolist():
-            if not LOOKS_UP[op]:
+            if not BY_TABLE[op]:
                 at = piece.start + np.flatnonzero(ops == op)
                 yield COMMANDS[Opcode(op)], Batch(at, commands, block, chip, bands)
-    looking = np.flatnonzero(LOOKS_UP[commands["op"]])
+    looking = np.flatnonzero(BY_TABLE[commands["op"]])
     for op in np.unique(commands["op"][looking]).tolist():
         for part in by_table(looking[commands["op"][looking] == op], commands):
             yield COMMANDS[Opcode(op)], Batch(part, commands, block, chip, bands)

@@ -187,6 +187,7 @@ class CommandKind:
     fills_stage: ClassVar[bool] = False  # names a stage slot, which is filled when it ends
     waits_for_stage: ClassVar[bool] = False  # names a stage slot, for which it waits
     looks_up: ClassVar[bool] = False  # rows of the table `operand`, named by the indices `operand2`
+    apart: ClassVar[bool] = False  # a batch has those of one `operand`, as of what `looks_up`
     pools: ClassVar[bool] = False  # sums rows that it looks up: how many there are (k), only data tell
     opaque: ClassVar[bool] = False  # how long it takes, no estimate tells
 

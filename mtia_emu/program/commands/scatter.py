@@ -8,6 +8,7 @@ import numpy as np
 
 from ...machine.units.simd import scatter
 from ...machine.ways import gather
+from ...types import distinct_rows
 from ..columns import CommandColumns
 from ..events import Events
 from ..fields import COLS, DST, FN, OPERAND, OPERAND2, PE, ROW, ROW2, ROWS, Fields, K
@@ -35,7 +36,7 @@ class ScatterRows(CommandKind):
         " by the order of operand2's indices, sorted; slot dst holds rows on their way"
     )
     reads, writes, operands = (), ("dst",), ("operand", "operand2", "row2")
-    opaque = True
+    opaque = apart = True
 
     def verify(self, columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
         zero, one = np.zeros_like(at), np.ones_like(at)
@@ -58,7 +59,7 @@ class ScatterRows(CommandKind):
         at, c, block = batch.at, batch.c, batch.block
         out, index, updates = (block.operands[int(c[f][0])] for f in ("operand", "operand2", "row2"))
         mine, row_bytes = c["rows"].astype(float), np.full(len(at), float(out.cols * out.dtype.bytes))
-        distinct = _distinct(index.cols, out.rows) * mine / max(1, index.cols)
+        distinct = distinct_rows(index.cols, out.rows) * mine / max(1, index.cols)
         read = distinct * (c["fn"] > 0)  # what is overwritten is not read
         burst, once = batch.chip.dram.burst, np.ones(len(at))
         pass_memory(ev, at, updates.space, mine * row_bytes, burst(row_bytes, mine), out=False)
@@ -66,7 +67,7 @@ class ScatterRows(CommandKind):
         pass_memory(ev, at, out.space, distinct * row_bytes, burst(row_bytes, distinct), out=True)
         keys = mine * index.dtype.bytes
         pass_memory(ev, at, index.space, keys, burst(keys, once), out=False)
-        sorted_bytes = _sort(ev, at, mine, index.dtype.bytes, np.full(len(at), out.rows))
+        sorted_bytes = sort_keys(ev, at, mine, index.dtype.bytes, np.full(len(at), out.rows))
         moved = (mine + read + distinct) * row_bytes
         cross_network(batch, ev, moved + keys + 2 * sorted_bytes)
         ev.run_bytes[at], ev.runs[at], ev.rows[at] = row_bytes, mine + read + distinct, mine + read
@@ -109,7 +110,7 @@ class GroupIndices(CommandKind):
         "indices row .. row + rows by their order, sorted"
     )
     reads, writes, operands = (), (), ("operand", "operand2")
-    opaque = True
+    opaque = apart = True
 
     def verify(self, columns: CommandColumns, at: Array, c: dict[str, Array]) -> None:
         zero, one = np.zeros_like(at), np.ones_like(at)
@@ -128,7 +129,7 @@ class GroupIndices(CommandKind):
         pass_memory(ev, at, index.space, keys, burst(keys, np.ones(len(at))), out=False)
         each = np.full(len(at), float(out.dtype.bytes))
         pass_memory(ev, at, out.space, places, burst(each, mine), out=True)
-        sorted_bytes = _sort(ev, at, mine, index.dtype.bytes, c["k"])
+        sorted_bytes = sort_keys(ev, at, mine, index.dtype.bytes, c["k"])
         cross_network(batch, ev, places + keys + 2 * sorted_bytes)
         ev.run_bytes[at], ev.runs[at] = each, mine
 
@@ -147,7 +148,7 @@ class GroupIndices(CommandKind):
         return f"%{c['operand']} = firsts of sorted %{c['operand2']}[{c['row']}+{c['rows']}] in {c['k']} rows"
 
 
-def _sort(ev: Events, at: Array, mine: Array, key_bytes: int, rows: Array) -> Array:
+def sort_keys(ev: Events, at: Array, mine: Array, key_bytes: int, rows: Array) -> Array:
     """Count a radix sort of `mine` keys of each command; return the bytes that go to SRAM, and come back."""
     passes = np.ceil(np.log2(np.maximum(2, rows)) / RADIX_BITS)
     ev.scalar_elements[at] += mine * passes * SORT_STEPS
@@ -178,8 +179,3 @@ def _changed(run: MemoryDoors, c: Fields, rows: Array, at: Array, group: Array) 
     if not c[FN]:
         return updates[np.append(np.flatnonzero(np.diff(group)), len(group) - 1)]
     return scatter(SCATTER_NAMES[c[FN]], run.rows(c[OPERAND], rows), (group,), updates)
-
-
-def _distinct(draws: int, rows: int) -> float:
-    """Return how many of `rows` rows so many uniform draws name, on average."""
-    return rows * -np.expm1(draws * np.log1p(-1 / rows)) if rows > 1 else float(min(draws, 1))

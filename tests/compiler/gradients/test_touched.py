@@ -143,7 +143,6 @@ def test_a_step_says_what_it_changes() -> None:
     for other in (
         step_of("adam", FAR, 8, embeddings="tables"),
         step_of("adam", FAR, 8, accumulate=2),
-        step_of("adagrad", 12, 8),  # as many look-ups as rows
     ):
         assert other.graph.notes == ()
     with pytest.raises(UserError, match=r"--embeddings 'some' \(right: rows or tables"):

@@ -1,140 +1,19 @@
-"""Data types, tensor types and the work of a model: what every room may know."""
+"""The work of a model: what each kernel must do, whatever machine does it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import ClassVar, Protocol, get_args
 
-import ml_dtypes
 import numpy as np
 
-from .errors import UserError, refuse_unknown
-from .options import COLD
+from ..options import COLD
+from .elements import DType
 
-
-@dataclass(frozen=True)
-class DType:
-    """An element type: its name in our texts, its NumPy type, and its width in bits."""
-
-    name: str
-    numpy: np.dtype
-    bits: int
-
-    @property
-    def bytes(self) -> int:
-        """Return the bytes one element takes in memory."""
-        return self.numpy.itemsize
-
-    @property
-    def is_float(self) -> bool:
-        """Return whether values are floating point."""
-        return self.name.startswith(("fp", "bf"))
-
-    def __str__(self) -> str:
-        return self.name
-
-    __repr__ = __str__
-
-
-DIGITS = 18  # of a dimension: fewer than 2^62
-DTYPES: dict[str, DType] = {}
-_BY_NUMPY: dict[np.dtype, DType] = {}
-
-
-def declare_dtype(name: str, numpy: object, bits: int) -> DType:
-    """Return a new dtype, which `dtype` then finds by its name and `dtype_of` by its NumPy type."""
-    kind = DType(name, np.dtype(numpy), bits)  # type: ignore[call-overload]
-    DTYPES[name] = _BY_NUMPY[kind.numpy] = kind
-    return kind
-
-
-FP64 = declare_dtype("fp64", np.float64, 64)
-FP32 = declare_dtype("fp32", np.float32, 32)
-FP16 = declare_dtype("fp16", np.float16, 16)
-BF16 = declare_dtype("bf16", ml_dtypes.bfloat16, 16)
-FP8_E4M3 = declare_dtype("fp8_e4m3", ml_dtypes.float8_e4m3fn, 8)
-FP8_E5M2 = declare_dtype("fp8_e5m2", ml_dtypes.float8_e5m2, 8)
-NARROW_FLOATS = (FP8_E4M3, FP8_E5M2)  # that products are computed in: weights and activations become them
-INT64 = declare_dtype("int64", np.int64, 64)
-INT32 = declare_dtype("int32", np.int32, 32)
-INT16 = declare_dtype("int16", np.int16, 16)
-INT8 = declare_dtype("int8", np.int8, 8)
-UINT64 = declare_dtype("uint64", np.uint64, 64)
-UINT32 = declare_dtype("uint32", np.uint32, 32)
-UINT16 = declare_dtype("uint16", np.uint16, 16)
-UINT8 = declare_dtype("uint8", np.uint8, 8)
-BOOL = declare_dtype("bool", np.bool_, 8)
-# Formats that a model may store and convert; in memory each element takes a byte.
-FP8_E4M3FNUZ = declare_dtype("fp8_e4m3fnuz", ml_dtypes.float8_e4m3fnuz, 8)
-FP8_E5M2FNUZ = declare_dtype("fp8_e5m2fnuz", ml_dtypes.float8_e5m2fnuz, 8)
-FP8_E8M0 = declare_dtype("fp8_e8m0", ml_dtypes.float8_e8m0fnu, 8)
-FP4_E2M1 = declare_dtype("fp4_e2m1", ml_dtypes.float4_e2m1fn, 4)
-INT4 = declare_dtype("int4", ml_dtypes.int4, 4)
-UINT4 = declare_dtype("uint4", ml_dtypes.uint4, 4)
-INT2 = declare_dtype("int2", ml_dtypes.int2, 2)
-UINT2 = declare_dtype("uint2", ml_dtypes.uint2, 2)
-STORED = (FP8_E4M3FNUZ, FP8_E5M2FNUZ, FP8_E8M0, FP4_E2M1, INT4, UINT4, INT2, UINT2)
-
-
-def dtype(name: str) -> DType:
-    """Return the dtype of that name; raise `UserError` naming the nearest one."""
-    if name not in DTYPES:
-        raise refuse_unknown("dtype", name, DTYPES)
-    return DTYPES[name]
-
-
-def dtype_of(array: np.ndarray) -> DType:
-    """Return the dtype of a NumPy array of any shape; raise `UserError` for a type that we do not have."""
-    if array.dtype not in _BY_NUMPY:
-        raise UserError(f"arrays of {array.dtype} are not supported (known: {', '.join(DTYPES)})")
-    return _BY_NUMPY[array.dtype]
-
-
-@dataclass(frozen=True)
-class TensorType:
-    """The type of a tensor: element type and static shape. Printed as `fp16[8,64]`."""
-
-    dtype: DType
-    shape: tuple[int, ...]
-
-    @cached_property
-    def size(self) -> int:
-        """Return the number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def bytes(self) -> int:
-        """Return the bytes of the tensor, packed."""
-        return self.size * self.dtype.bytes
-
-    @property
-    def rank(self) -> int:
-        """Return the number of dimensions."""
-        return len(self.shape)
-
-    def __str__(self) -> str:
-        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
-
-
-def parse_type(text: str) -> TensorType:
-    """Return the type that `str` printed; raise `UserError` for other text."""
-    name, bracket, rest = text.strip().partition("[")
-    if not bracket or not rest.endswith("]"):
-        raise UserError(f"not a tensor type: {text[:80]!r} (right: fp16[8,64])")
-    dims = rest[:-1].split(",") if rest != "]" else []
-    if not all(_is_size(d.strip()) for d in dims):
-        raise UserError(f"not a tensor type: {text[:80]!r} (dimensions are integers, as in fp16[8,64])")
-    return TensorType(dtype(name), tuple(int(d) for d in dims))
-
-
-def _is_size(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= DIGITS
-
-
-OF_DATA = {"of_data": True}  # what a field of a work has that no program tells: it depends on a run's inputs
+OF_DATA = {"of_data": True}
+"""What a field of a work has that no program tells: it depends on the inputs of a run."""
 
 
 @dataclass(frozen=True)
@@ -306,6 +185,34 @@ class BagWork(_NodeWork):
     tables: tuple[TableUse, ...] = field(default=(), metadata=OF_DATA)
 
 
+def distinct_rows(draws: int, rows: int) -> float:
+    """Return how many of `rows` rows so many even draws name, on average."""
+    return rows * -math.expm1(draws * math.log1p(-1 / rows)) if rows > 1 else float(min(draws, rows))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowUpdateWork(_NodeWork):
+    """Rows of a table of `rows` rows changed by gradients of `dim` elements, one for each of `lookups`.
+
+    Gradients of equal rows are summed first: even draws name `changed` rows on average. `pieces` rows of the
+    table and of states are written, `narrow` of them of one element, `write_bytes` in all; `old_bytes` of
+    those are read. What else is read is gradients, indices and places.
+    """
+
+    kind: ClassVar[str] = "row_update"
+    macs: ClassVar[int] = 0
+    lookups: int
+    dim: int
+    rows: int
+    changed: int
+    pieces: int
+    narrow: int
+    old_bytes: int
+    flops: int
+    read_bytes: int
+    write_bytes: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class CopyWork(_NodeWork):
     """A move of elements: a copy, a transpose, a gather."""
@@ -342,8 +249,10 @@ class ScanWork(_NodeWork):
         return self.steps * self.rows * self.k * self.n
 
 
-Work = (ProductWork | AttentionWork | ElementwiseWork | RowWork | RotaryWork | BagWork | CopyWork | ScanWork
-        | ImplicitGemmWork | ExpertsWork)  # fmt: skip
+Work = (
+    ProductWork | AttentionWork | ElementwiseWork | RowWork | RotaryWork | BagWork | CopyWork | ScanWork
+    | ImplicitGemmWork | ExpertsWork | RowUpdateWork
+)  # fmt: skip
 """What one kernel must do, whatever machine does it.
 
 Bytes are compulsory traffic: each distinct operand byte once. `macs` are multiply-adds of products of
