@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from functools import cached_property
 from types import MappingProxyType
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from mtia_emu.errors import UserError, nearest
 from mtia_emu.types import TensorType
@@ -19,6 +18,9 @@ from mtia_emu.types import TensorType
 from .devices import DeviceConfiguration
 from .nodes import Attr, Attrs, Const, Loader, Node, freeze_attrs
 from .rewrite import Draft, Match, Rewrite, Rule, RuleOutcome, Skip, rule_name
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = [
     "Attr",
@@ -94,6 +96,8 @@ class Graph:
         return True
 
     def _sorted(self, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+        import networkx as nx  # here and below: few graphs come out of order, few are asked for their edges
+
         network = _network(nodes, self._producers)
         place = {node.name: i for i, node in enumerate(nodes)}
         try:
@@ -146,10 +150,14 @@ class Graph:
 
     def before(self, node: str) -> set[str]:
         """Return the names of all nodes from which `node` can be reached."""
+        import networkx as nx
+
         return nx.ancestors(self.network, node)
 
     def after(self, node: str) -> set[str]:
         """Return the names of all nodes that can be reached from `node`."""
+        import networkx as nx
+
         return nx.descendants(self.network, node)
 
     def fresh(self, name: str) -> str:
@@ -290,6 +298,8 @@ def _uses(nodes: Iterable[Node]) -> dict[str, list[tuple[Node, int]]]:
 
 
 def _network(nodes: Iterable[Node], producers: Mapping[str, Node]) -> nx.MultiDiGraph:
+    import networkx as nx
+
     network = nx.MultiDiGraph()
     nodes = tuple(nodes)
     network.add_nodes_from((node.name, {"node": node}) for node in nodes)

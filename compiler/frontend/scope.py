@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import networkx as nx
-
 from mtia_emu.errors import UserError
 
 GRADIENT = "ai.onnx.preview.training::Gradient"
@@ -95,6 +93,8 @@ def in_order(nodes: Sequence[Any]) -> Sequence[Any]:
     edges = [(makers[name], i) for i, node in enumerate(nodes) for name in reads(node) if name in makers]
     if all(source < target for source, target in edges):
         return nodes
+    import networkx as nx  # few models come out of order
+
     network = nx.DiGraph(edges)
     network.add_nodes_from(range(len(nodes)))
     try:

@@ -55,11 +55,6 @@ class Optimiser:
         return self.slots
 
     @property
-    def adds(self) -> bool:
-        """Return whether a step is the gradient times -rate, added to the weight, and no more."""
-        return False
-
-    @property
     def moves_all(self) -> bool:
         """Return whether a step changes a weight, or its state, where the gradient is 0."""
         return bool(self.weight_decay)
@@ -97,10 +92,6 @@ class Sgd(Optimiser):
     @property
     def used(self) -> tuple[str, ...]:
         return self.slots if self.momentum else ()
-
-    @property
-    def adds(self) -> bool:
-        return not self.moves_all
 
     @property
     def moves_all(self) -> bool:

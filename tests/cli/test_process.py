@@ -36,6 +36,13 @@ def test_help_and_version_import_nothing_heavy(args: str) -> None:
     assert done.stderr.strip() == "[]"
 
 
+def test_a_run_needs_no_networkx() -> None:
+    ask = "main(['run', 'zoo:llama-tiny'], standalone_mode=False)\n"
+    script = f"{MAIN}\n{ask}assert 'networkx' not in sys.modules"
+    env = os.environ | {"MTIA_EMU_ANSWERS": "0"}
+    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL, env=env)
+
+
 def test_json_alone_goes_to_stdout_and_nothing_to_stderr_in_a_pipe() -> None:
     done = start(*RUN)
     assert done.returncode == 0 and done.stderr == ""
