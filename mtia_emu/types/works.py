@@ -72,7 +72,8 @@ class AttentionWork(_NodeWork):
     """softmax(q k^T) v of `batch` sequences: `group` query heads share each of `kv_heads` heads of keys.
 
     Each query head has `queries` rows of `key_size` and sees `keys` keys; values have `value_size`. A mask
-    that is known hides keys j > i + `diagonal` from query i; None where none is known.
+    that is known hides keys j > i + `diagonal` from query i; None where none is known. The way `back` makes
+    the scores again, then the gradients of queries, keys and values: five products.
     """
 
     kind: ClassVar[str] = "attention"
@@ -85,6 +86,7 @@ class AttentionWork(_NodeWork):
     key_size: int
     value_size: int
     diagonal: int | None = None
+    back: bool = False
 
     @property
     def rows(self) -> int:
@@ -93,19 +95,21 @@ class AttentionWork(_NodeWork):
 
     @property
     def macs(self) -> int:
-        """Return the multiply-adds of both products, hidden ones included."""
-        return self.rows * self.keys * (self.key_size + self.value_size)
+        """Return the multiply-adds of all products, hidden ones included."""
+        wide = 3 * self.key_size + 2 * self.value_size if self.back else self.key_size + self.value_size
+        return self.rows * self.keys * wide
 
     @property
     def read_bytes(self) -> int:
-        """Return the bytes of queries, keys and values, each read once."""
+        """Return the bytes of queries, keys and values, on the way back of results and theirs, read once."""
         cache = self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size)
-        return (self.rows * self.key_size + cache) * self.dtype.bytes
+        return (self.rows * (self.key_size + 2 * self.back * self.value_size) + cache) * self.dtype.bytes
 
     @property
     def write_bytes(self) -> int:
-        """Return the bytes of the result."""
-        return self.rows * self.value_size * self.dtype.bytes
+        """Return the bytes of the result, on the way back of three gradients."""
+        results = self.rows * self.value_size * self.dtype.bytes
+        return self.read_bytes - 2 * results if self.back else results
 
 
 @dataclass(frozen=True, kw_only=True)
