@@ -156,11 +156,19 @@ def seconds(facts: Facts, rate: Rate, h: HeadShape) -> Array:
 def attention(board: Board, rate: Rate, h: HeadShape) -> GpuKernel:
     """Return the kernel of one attention operator; all fields of `h` are numbers."""
     p = parts(board.facts, rate, h)
+    read, write = float(h.kv_bytes + h.io_bytes / 2), float(h.io_bytes / 2)
+    return finished(board, rate, h, p, ("attention", read, write, float(h.macs)))
+
+
+def finished(
+    board: Board, rate: Rate, h: HeadShape, p: Parts, made: tuple[str, float, float, float]
+) -> GpuKernel:
+    """Return a kernel of some parts: `made` has its name, the bytes read and written, and multiply-adds."""
+    name, read, write, macs = made
     each = {"tensor": p.tensor, "dram": p.dram, "l2": p.l2, "occupancy": p.rounds}
     bound = max(each, key=lambda name: float(each[name]))
-    read, write = float(h.kv_bytes + h.io_bytes / 2), float(h.io_bytes / 2)
-    joules = 2 * rate.j_per_flop * float(h.macs)
+    joules = 2 * rate.j_per_flop * macs
     body = {bound: float(p.seconds - p.start)}
     cold = 1 - float(np.asarray(h.warm))
     moved = BytesMoved(read * cold, write * cold, read, write)
-    return board.finished(KernelDemand("attention", float(p.start), body, moved, joules))
+    return board.finished(KernelDemand(name, float(p.start), body, moved, joules))

@@ -34,6 +34,7 @@ from ..types import (
     placed,
 )
 from .attention import HeadShape, attention
+from .attention_back import attention_back
 from .caching import EMPTY, Keeping, keeping
 from .collectives import collective_seconds
 from .facts import ELEMENT_BYTES, Bands, Facts
@@ -274,7 +275,8 @@ def _implicit_gemm(board: Board, work: ImplicitGemmWork) -> GpuKernel:
 
 
 def _attention(board: Board, work: AttentionWork) -> GpuKernel:
-    return attention(board, board.facts.rate(work.dtype.name)[1], _heads(work, board.kept.weights))
+    kernel = attention_back if work.back else attention
+    return kernel(board, board.facts.rate(work.dtype.name)[1], _heads(work, board.kept.weights))
 
 
 def _heads(work: AttentionWork, warm: float) -> HeadShape:

@@ -1,6 +1,7 @@
 """Passes that mark which nodes a serving runtime runs as one kernel, one file each."""
 
 from .attention import MarkAttention
+from .attention_back import MarkAttentionBack
 from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
 from .convolutions import MarkTransposed
@@ -16,6 +17,7 @@ __all__ = [
     "GPU_PASSES",
     "Flow",
     "MarkAttention",
+    "MarkAttentionBack",
     "MarkChains",
     "MarkExperts",
     "MarkOperands",
@@ -33,6 +35,7 @@ __all__ = [
 
 GPU_PASSES: tuple[Marking, ...] = (
     MarkAttention(),  # first: it takes the softmax, and the work around it, whole
+    MarkAttentionBack(),
     MarkScans(),  # before the others: it takes the work around a loop
     MarkUpdates(),
     MarkProjections(),
