@@ -24,6 +24,8 @@ import design_space
 import fleet_pictures
 import reference_tables
 import scenario_tables
+import score_training
+import training_pictures
 from fences import fill, runs
 from markdown_table import table
 
@@ -139,7 +141,8 @@ def pictures(folder: Path) -> list[Path]:
     summary(pairs, drawn[0])
     report = pairs[0][0]
     roofline(report, roofs(mtia_emu.load_chip("mtia-2i"), dtype(report.dtype)), drawn[1])
-    return drawn + design_space.pictures_into(folder) + fleet_pictures.pictures_into(folder)
+    more = (design_space, fleet_pictures, training_pictures)
+    return drawn + [path for module in more for path in module.pictures_into(folder)]
 
 
 def _compared(module: str, name: str) -> Callable[[], str]:
@@ -200,6 +203,7 @@ SECTIONS |= {f"energy-{name}": _energy(name) for name in ("power", "gap", "gpu",
 SECTIONS |= {name: _compared("steady", name) for name in ("steady-hits", "steady-sweep")}
 SECTIONS |= {name: _compared("mtia", name) for name in MTIA}
 SECTIONS |= {name: _compared("tpu", name) for name in TPU}
+SECTIONS |= score_training.SECTIONS
 SECTIONS |= {f"systems-{name}": _compared("accuracy_systems", f"systems-{name}") for name in SYSTEMS}
 
 

@@ -3,16 +3,18 @@
     python docs/score_parallel.py FILE.csv [MODEL ...]
 
 FILE.csv has rows `model,gpu,parallelism,gpus,weights,input_tokens,output_tokens,output_tokens_per_s`, as of
-TensorRT-LLM's perf-overview.md. Nothing is fitted to them. Throughput is that of a batch that never runs dry:
-each step decodes a token of every sequence and prefills as many prompt tokens as that asks for. The batch is
-what fits in nine tenths of the memory that weights leave (TensorRT-LLM's default), a whole sequence each. The
-cache is in fp8: contexts of half the length in fp16 are timed, which read as many bytes. TPn is `tp=n`; DEPn,
+TensorRT-LLM's perf-overview.md. Nothing is fitted to them. Throughput is that of a batch that never runs
+dry: each step decodes a token of every sequence and prefills as many prompt tokens as that asks for, in one
+pass: weights are read once for both (in-flight batching). A pass has at most 8,192 tokens, a batch what fits
+in nine tenths of the memory that weights leave, a whole sequence each (TensorRT-LLM's defaults). The cache is
+in fp8: contexts of half the length in fp16 are timed, which read as many bytes. TPn is `tp=n`; DEPn,
 attention over the batch and experts apart, is `ep=n,dispatch`.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,8 +26,10 @@ from mtia_emu import api
 
 SYSTEMS = {"H100": "dgx-h100", "H200": "hgx-h200"}
 FREE = 0.9  # of the memory that weights leave: TensorRT-LLM's kv_cache_free_gpu_mem_fraction
-CHUNK = 2048  # prompt tokens that are prefilled together
-MOST = 2048  # sequences of a batch
+CHUNK = 2048  # tokens of a prompt by which the attention of prefills is timed
+MOST = 2048  # sequences of a batch: TensorRT-LLM's max_batch_size
+MOST_TOKENS = 8192  # of a pass, prompts and decodes together: TensorRT-LLM's max_num_tokens
+STEP = 64  # tokens a GPU to which passes are rounded
 
 
 @dataclass(frozen=True)
@@ -93,10 +97,19 @@ def here(model: str, gpu: str, how: str, gpus: int, tokens: tuple[int, int]) -> 
     prefill_s, weights = run(model, system, parallel, share, CHUNK // share, 0)
     room = FREE * (capacity(gpu) - weights) * gpus
     each = MODELS[model].cache_bytes * (prompt + output)
-    batch = max(1, min(MOST, int(room / each)) // share) * share
+    most = min(MOST * share, int(room / each), int(MOST_TOKENS * share / (1 + prompt / output)))
+    batch = max(1, most // share) * share
+    prompts = batch * prompt / output  # tokens to prefill in a step
+
+    def alone(tokens: float) -> float:
+        """Return the seconds of a pass of so many tokens that see next to nothing before them."""
+        step = STEP if tokens > STEP * share else 1
+        return run(model, system, parallel, math.ceil(tokens / share / step) * step * share, 1, 1)[0]
+
     decode_s, _ = run(model, system, parallel, batch, 1, (prompt + output // 2) // 2)
-    step_s = decode_s + batch * prompt / output * prefill_s / CHUNK
-    return batch / step_s, batch
+    seen_s = max(decode_s - alone(batch), 0.0)
+    seen_s += prompts / CHUNK * max(prefill_s - alone(CHUNK), 0.0)
+    return batch / (alone(batch + prompts) + seen_s), batch
 
 
 def rows(path: Path, models: list[str]) -> Iterator[Row]:

@@ -24,6 +24,7 @@ from .program import is_program as is_program_file
 
 if TYPE_CHECKING:
     from .zoo import Popularity
+    from .zoo.llama import Llama
 
 Array = np.ndarray[Any, Any]
 Model = str | Path | TorchModel
@@ -31,6 +32,7 @@ Model = str | Path | TorchModel
 ZOO = "zoo:"
 HF = "hf:"
 WRITTEN = (ZOO, HF)  # what models begin with that we write
+LONG = 1 << 30  # a past longer than any window
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,31 @@ def operator_source(operator: Operator, seed: int | None) -> Iterator[Source]:
         path = operator.build(folder, seed)
         inputs, law = operator.example_inputs, getattr(operator, "popularity", None)
         yield Source(path, operator.name, operator.dims, inputs, law, COLD)
+
+
+def served_decoder(model: str) -> tuple[str, Llama]:
+    """Return the name and the decoder of which steps are served: of `hf:FOLDER`, or a name of the zoo.
+
+    Raises `UserError` where there is none, and for layers of which each remembers other tokens.
+    """
+    from .zoo.llama_parts import served_model
+
+    if not model.startswith(HF):
+        return model, served_model(model)
+    from .checkpoints import open_checkpoint
+    from .zoo.deepseek import DeepSeek
+
+    checkpoint = open_checkpoint(model[len(HF) :], {})
+    if isinstance(checkpoint.model, DeepSeek):
+        raise UserError(
+            f"{model[:80]}: step tables have no attention over latents (right: one without)"
+        )
+    if any(checkpoint.model.kept(layer, LONG) < LONG for layer in range(checkpoint.model.layers)):
+        raise UserError(
+            f"{model[:80]}: its layers have windows, and a step table takes all layers to see all keys "
+            "(right: a decoder without sliding windows)"
+        )
+    return checkpoint.name, checkpoint.model
 
 
 def is_program(model: Model) -> TypeGuard[str | Path]:

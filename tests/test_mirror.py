@@ -61,6 +61,7 @@ THROUGH = {
     "testing/test_fuzz.py": "testing/grower testing/motifs testing/motifs_bounds testing/motifs_joint "
     "testing/spread testing/widened",
     "engine/test_sequence.py": "study/trace",
+    "view/test_training.py": "view/whole_run",
     "system/test_collectives.py": "system/pricing system/schedule",
     "system/test_load.py": "system/build system/form",
 }
@@ -69,7 +70,7 @@ THROUGH = {
 OF_MORE = {
     "what a better chip does to the choice of a mapping": "kernels/monotone",
     "scripts of docs/ and examples/": "accuracy accuracy_energy accuracy_formats accuracy_mtia "
-    "accuracy_systems accuracy_tpu docs examples gpu_measure score_tuning",
+    "accuracy_systems accuracy_tpu docs examples gpu_measure score_training score_tuning",
     "the tree itself": "complete front house layers mirror repository",
     "tools of the tests": "bench fuzz_files mutants",
     "models and files of all kinds, from the reader to the report": "cases hostile models saved",

@@ -70,9 +70,8 @@ def _matmul(arrays: Arrays, attrs: Attrs) -> tuple[Array, ...]:
 def _count(types: Types, results: tuple[TensorType, ...], attrs: Attrs) -> Count:
     a, b = need(types[0]), need(types[1])
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
-    batch = math.prod(results[0].shape[:-2])
-    if math.prod(b.shape[:-2]) == 1:  # one right-hand side for all: the batch is more rows
-        batch, m = 1, batch * m
+    batch = math.prod(b.shape[:-2])  # right-hand sides: what else there is of a batch is more rows of each
+    m *= math.prod(results[0].shape[:-2]) // max(batch, 1)
     extras = sum(t is not None for t in types[2:]) + (attrs.get("activation", "none") != "none")
     return Count(ProductWork, {"batch": batch, "m": m, "k": k, "n": n}, extras * results[0].size)
 

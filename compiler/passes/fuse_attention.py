@@ -10,6 +10,7 @@ from mtia_emu.kernels.rows.tape import Source, Tape, parse
 
 from ..graph import Const, Match, Node, Rewrite, Skip
 from .base import Rule, Rules, become, building, scalar
+from .causal_ramps import ramp_diagonal
 from .fuse_maps import splice, tape_of
 from .fuse_tails import product_extras, product_tape
 
@@ -52,7 +53,7 @@ class AttentionNodes:
 
 @dataclass
 class Diagonals:
-    """The diagonals of the constant masks looked at so far, by name and by how they hide."""
+    """The diagonals of the masks looked at so far, by name and by how they hide."""
 
     known: dict[tuple[str, bool], int | None] = field(default_factory=dict)
 
@@ -63,14 +64,11 @@ class Diagonals:
         """
         scores, shape = nodes.scores, nodes.softmax.type.shape
         for index, name in enumerate(scores.extras, 1):
-            const = match.const(name)
-            where = mask_use(scores.tape, index, scores.extras, match)
-            if const is None or not const.present or where is None or const.type.shape[-2:] != shape[-2:]:
-                continue
-            if const.type.size != shape[-2] * shape[-1]:
+            where, kind = mask_use(scores.tape, index, scores.extras, match), match.type_of(name)
+            if where is None or kind.shape[-2:] != shape[-2:] or kind.size != shape[-2] * shape[-1]:
                 continue
             if (name, where) not in self.known:
-                self.known[name, where] = _diagonal_of(const, seen=where)
+                self.known[name, where] = _diagonal_at(name, where, match)
             diagonal = self.known[name, where]
             if diagonal is not None:
                 return index, diagonal
@@ -268,6 +266,14 @@ def mask_use(tape: Tape, index: int, extras: tuple[str, ...], match: Match) -> b
         number = scalar(match, extras[least - 1]) if least > 0 else None
         least = 0.0 if number is None else number
     return True if least <= HIDDEN else None
+
+
+def _diagonal_at(name: str, seen: bool, match: Match) -> int | None:
+    """Return the diagonal of a mask: a constant, or a comparison of places that is too large to be one."""
+    const = match.const(name)
+    if const is not None and const.present:
+        return _diagonal_of(const, seen=seen)
+    return ramp_diagonal(name, seen, HIDDEN, match)
 
 
 def _diagonal_of(mask: Const, *, seen: bool) -> int | None:

@@ -60,6 +60,9 @@ def _shared(node: Node, match: Match) -> Rewrite | Skip | None:
 
 def _repeat(value: str, match: Match) -> tuple[str, int, int] | None:
     """Return (kv[b,g,s,d], g, r) where the value is kv with each head repeated r times in place."""
+    for_all = match.producer(value, "expand")
+    if for_all is not None:
+        return _one_for_all(for_all, match)
     merged = match.producer(value, "reshape")
     spread = match.producer(merged.inputs[0], "expand") if merged is not None else None
     if merged is None or spread is None or merged.type.rank != 4 or spread.type.rank != 5:
@@ -72,3 +75,13 @@ def _repeat(value: str, match: Match) -> tuple[str, int, int] | None:
     if wide is None or match.type_of(wide.inputs[0]).shape != (batch, groups, s, d):
         return None
     return (wide.inputs[0], groups, times) if math.prod(spread.type.shape) else None
+
+
+def _one_for_all(node: Node, match: Match) -> tuple[str, int, int] | None:
+    """Return (kv[b,1,s,d], 1, r) where an expand gives each of r heads the only one there is."""
+    narrow = match.type_of(node.inputs[0]).shape
+    if len(narrow) != 4 or narrow[1] != 1 or not math.prod(node.type.shape):
+        return None
+    batch, _, s, d = narrow
+    times = node.type.shape[1]
+    return (node.inputs[0], 1, times) if node.type.shape == (batch, times, s, d) and times > 1 else None

@@ -10,6 +10,7 @@ from .. import __version__
 
 if TYPE_CHECKING:
     from ..api import Outcome
+    from ..results.training import Training
     from ..study.system_run import SystemOutcome
 
 LONGEST = 600  # letters of a command that is shown
@@ -33,6 +34,15 @@ def write_run(outcome: Outcome | SystemOutcome, path: str) -> None:
     beside = (outcome.gpu, outcome.check, outcome.basis)
     strip = () if line is None else bounds_over_time(report)  # many chips are bound each by its own
     write_run_page(path, RunPage(report, lanes, strip, line, *beside, origin()))
+
+
+def write_training(training: Training, path: str) -> None:
+    """Write the page of a training step, on one chip or over many."""
+    from ..study.activity import bounds_over_time, phase_activity
+    from ..view.training_page import TrainingPage, write_training_page
+
+    strip = bounds_over_time(training.report)
+    write_training_page(path, TrainingPage(training, phase_activity(training), strip, origin=origin()))
 
 
 def origin() -> str:

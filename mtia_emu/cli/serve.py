@@ -141,7 +141,7 @@ FILES = (
 @click.argument("model", shell_complete=o.complete("model"))
 @o.options(*SERVER, *LOAD, *ENGINE, OVER, WORKERS, SCHEDULER, *FILES)
 def serve(model: str, **flags: Any) -> None:
-    """Serve requests to MODEL, one of the zoo's decoders, by the rules of vLLM's scheduler.
+    """Serve requests to MODEL, a decoder zoo:NAME or hf:FOLDER, by the rules of vLLM's scheduler.
 
     Requests come from a trace file or by a law; each step takes what the step table says. Prints latencies
     with 95% intervals, throughput, energy, and how full the engines were.
@@ -212,15 +212,15 @@ def _rate(flags: dict[str, Any]) -> Any:
 def _table(model: str, flags: dict[str, Any]) -> GroupedSteps:
     """Return the step table of a file, or that of the model on the chip or GPU: made, if it is not kept."""
     from ..serving.step_table_file import read_table
-    from ..sources import ZOO
+    from ..sources import WRITTEN, ZOO
 
     if flags["table"] is not None:
         if flags["chip"] or flags["gpu"] or flags["system"] or flags["settings"]:
             raise UserError("--table is given with --chip, --set, --gpu or --system (right: one of them)")
         return read_table(flags["table"], model.removeprefix(ZOO))
-    if not model.startswith(ZOO):
+    if not model.startswith(WRITTEN):
         raise UserError(
-            f"{model[:80]}: right is a decoder zoo:NAME, or --table FILE.json with its step table"
+            f"{model[:80]}: right is a decoder zoo:NAME or hf:FOLDER, or --table FILE.json of its steps"
         )
     from ..options import Options
     from ..study.kept_tables import kept_table
@@ -234,7 +234,7 @@ def _table(model: str, flags: dict[str, Any]) -> GroupedSteps:
     options = Options(dtype=flags["dtype"])
     with progress() as tick:
         return kept_table(
-            model[len(ZOO) :], machine_of(flags), hull, options=options, progress=tick or silent
+            model.removeprefix(ZOO), machine_of(flags), hull, options=options, progress=tick or silent
         )
 
 

@@ -61,7 +61,7 @@ def _hull(name: str) -> o.Decorator:
 @o.SEED
 @o.JSON
 def steps(model: str, **flags: Any) -> None:
-    """Print what the steps of a server of MODEL take: a decoder zoo:NAME, or a step table FILE.json.
+    """Print what steps of a server of MODEL take: a decoder zoo:NAME or hf:FOLDER, or a table FILE.json.
 
     A step holds chunks of prompts and sequences that decode. Its anchors are compiled and timed in steady
     state; each cost between them says how far off it may be. Tables are kept on disk and read again.
@@ -71,6 +71,7 @@ def steps(model: str, **flags: Any) -> None:
       mtia-emu steps zoo:llama-3-8b -o llama.json
       mtia-emu steps zoo:llama-3-8b --gpu h100-sxm --tokens 1024
       mtia-emu steps zoo:llama-3-8b --system mtia-2i-server --parallel tp=4
+      mtia-emu steps hf:Qwen3-8B --gpu h100-sxm
       mtia-emu steps llama.json
       mtia-emu steps zoo:llama-tiny --tokens 128 --decodes 16 --context 256 --check 6
     """
@@ -91,14 +92,18 @@ def steps(model: str, **flags: Any) -> None:
 
 def _refuse_what_is_lost(model: str, flags: dict[str, Any]) -> None:
     """Refuse flags that say nothing of what is asked, before anything is made or written."""
-    from ..sources import ZOO
+    from ..sources import HF, ZOO
 
     if flags["check"] and flags["json_file"] == "-":
         raise UserError("--check prints tables, --json - the step table alone (right: one of them)")
     if model.startswith(ZOO):
         return
     if flags["check"]:
-        raise UserError("--check compiles steps, and a table's file does not say of what (right: zoo:NAME)")
+        raise UserError(
+            "--check compiles steps of the zoo's decoders, not of a file or checkpoint (right: zoo:NAME)"
+        )
+    if model.startswith(HF):
+        return
     for name in ("chip", "settings", "gpu", "system"):
         if flags[name]:
             flag = "--set" if name == "settings" else f"--{name}"
@@ -107,19 +112,21 @@ def _refuse_what_is_lost(model: str, flags: dict[str, Any]) -> None:
 
 def _table(model: str, flags: dict[str, Any]) -> tuple[GroupedSteps, ServedModel | None]:
     from ..serving.step_table_file import read_table
-    from ..sources import ZOO
+    from ..sources import WRITTEN, ZOO
 
-    if not model.startswith(ZOO):
+    if not model.startswith(WRITTEN):
         return read_table(model), None
     from ..options import Options
     from ..study.kept_tables import kept_table
     from ..study.step_anchors import ServedModel
     from ..study.step_tables import Hull, silent
 
-    served = ServedModel(model[len(ZOO) :], machine_of(flags), Options(dtype=flags["dtype"]))
+    served = ServedModel(model.removeprefix(ZOO), machine_of(flags), Options(dtype=flags["dtype"]))
     hull = Hull(flags["tokens"], flags["decodes"], flags["context"])
     with progress() as tick:
-        table = kept_table(served.name, served.machine, hull, options=served.options, progress=tick or silent)
+        table = kept_table(
+            served.asked, served.machine, hull, options=served.options, progress=tick or silent
+        )
     return table, served
 
 

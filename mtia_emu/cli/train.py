@@ -162,6 +162,7 @@ EXECUTION = (
     o.SEED,
     *o.flags("run", o.Machines),
     o.JSON,
+    o.HTML,
     o.LAYERS,
 )
 def train(model: str, **flags: Any) -> None:
@@ -180,6 +181,7 @@ def train(model: str, **flags: Any) -> None:
           --system mtia-2i-server --parallel dp=2,tp=2 --zero 3 --steps 3 --check
       mtia-emu train zoo:llama-3-8b --dim seq=2048 --chip mtia-300 --precision bf16 \\
           --loss cross-entropy --optimizer adamw --until 15e12 --failures chips=1024
+      mtia-emu train zoo:gpt-tiny --loss cross-entropy --optimizer adamw --steps 20 --html train.html
       mtia-emu train model.onnx --loss mse --emit step.ir
     """
     if flags["emit"]:
@@ -218,7 +220,8 @@ def _recipe(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _emit(model: str, flags: dict[str, Any]) -> None:
-    for name in ("system", "parallel", "zero", "until", "failures", "steps", "data", "check", "json_file"):
+    words = "system parallel zero until failures steps data check json_file html_file"
+    for name in words.split():
         if flags[name]:
             flag = name.removesuffix("_file")
             raise UserError(
@@ -242,6 +245,10 @@ def _deliver(training: Training, flags: dict[str, Any]) -> None:
         say(json_text(training_json(training)), nl=False)
     elif to is not None:
         write_json(to, training_json(training))
+    if flags["html_file"] is not None:
+        from .pages import write_training
+
+        write_training(training, flags["html_file"])
     if to != "-":
         print_training(training, console(), layers=flags["layers"])
     if training.losses is not None and training.losses.expected and not training.losses.passed:

@@ -24,7 +24,8 @@ class HeadShape:
     one before it one less, and so on. `key_size` and `value_size` are head sizes, `element` the bytes of an
     element; `warm` is the share of keys and values that L2 holds already (0 in a model; more in a benchmark
     that repeats one small call); `scattered` says where the query heads that share keys do not lie together,
-    because there are several sequences and several key heads. Fields are numbers, or vectors [op] of one
+    because there are several sequences and several key heads; `latent` elements of a value are part of its
+    key, and are read once. Fields are numbers, or vectors [op] of one
     length, an element an operator; what is worked out of them is as long.
     """
 
@@ -39,6 +40,7 @@ class HeadShape:
     causal: bool
     warm: Array | float = 0.0
     scattered: Array | bool = False
+    latent: Array | float = 0.0
 
     @property
     def rows(self) -> Array:
@@ -48,7 +50,8 @@ class HeadShape:
     @property
     def kv_bytes(self) -> Array:
         """Return the bytes of the keys and values that are read, [op]."""
-        return self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size) * self.element
+        each = self.key_size + self.value_size - self.latent
+        return self.batch * self.kv_heads * self.keys * each * self.element
 
     @property
     def new_bytes(self) -> Array:
@@ -153,11 +156,19 @@ def seconds(facts: Facts, rate: Rate, h: HeadShape) -> Array:
 def attention(board: Board, rate: Rate, h: HeadShape) -> GpuKernel:
     """Return the kernel of one attention operator; all fields of `h` are numbers."""
     p = parts(board.facts, rate, h)
+    read, write = float(h.kv_bytes + h.io_bytes / 2), float(h.io_bytes / 2)
+    return finished(board, rate, h, p, ("attention", read, write, float(h.macs)))
+
+
+def finished(
+    board: Board, rate: Rate, h: HeadShape, p: Parts, made: tuple[str, float, float, float]
+) -> GpuKernel:
+    """Return a kernel of some parts: `made` has its name, the bytes read and written, and multiply-adds."""
+    name, read, write, macs = made
     each = {"tensor": p.tensor, "dram": p.dram, "l2": p.l2, "occupancy": p.rounds}
     bound = max(each, key=lambda name: float(each[name]))
-    read, write = float(h.kv_bytes + h.io_bytes / 2), float(h.io_bytes / 2)
-    joules = 2 * rate.j_per_flop * float(h.macs)
+    joules = 2 * rate.j_per_flop * macs
     body = {bound: float(p.seconds - p.start)}
     cold = 1 - float(np.asarray(h.warm))
     moved = BytesMoved(read * cold, write * cold, read, write)
-    return board.finished(KernelDemand("attention", float(p.start), body, moved, joules))
+    return board.finished(KernelDemand(name, float(p.start), body, moved, joules))

@@ -34,6 +34,7 @@ from ..types import (
     placed,
 )
 from .attention import HeadShape, attention
+from .attention_back import attention_back
 from .caching import EMPTY, Keeping, keeping
 from .collectives import collective_seconds
 from .facts import ELEMENT_BYTES, Bands, Facts
@@ -274,7 +275,8 @@ def _implicit_gemm(board: Board, work: ImplicitGemmWork) -> GpuKernel:
 
 
 def _attention(board: Board, work: AttentionWork) -> GpuKernel:
-    return attention(board, board.facts.rate(work.dtype.name)[1], _heads(work, board.kept.weights))
+    kernel = attention_back if work.back else attention
+    return kernel(board, board.facts.rate(work.dtype.name)[1], _heads(work, board.kept.weights))
 
 
 def _heads(work: AttentionWork, warm: float) -> HeadShape:
@@ -289,7 +291,7 @@ def _heads(work: AttentionWork, warm: float) -> HeadShape:
     batch, kv_heads, group, queries, keys, key_size, value_size = (np.asarray(float(x)) for x in sizes)
     return HeadShape(
         batch, kv_heads, group, queries, keys, key_size, value_size, float(work.dtype.bytes), causal, warm,
-        scattered=work.batch > 1 and work.kv_heads > 1,
+        scattered=work.batch > 1 and work.kv_heads > 1, latent=float(work.shared_size),
     )  # fmt: skip
 
 

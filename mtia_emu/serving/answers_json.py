@@ -10,6 +10,7 @@ from .bounds import ServiceBounds
 from .quantiles import Distribution
 from .search import GreatestRate
 from .served import ServedLoad
+from .step_table import GroupedSteps, StepTable
 
 SCHEMA = "mtia-emu.serving.v1"
 
@@ -22,6 +23,7 @@ def as_json(served: ServedLoad) -> dict[str, Any]:
         "schema": SCHEMA,
         "machine": service.table.machine,
         "model": service.table.model,
+        "table": _table(service.table),
         "service": {
             "engines": service.engines,
             "chips": served.answers.chips,
@@ -40,6 +42,20 @@ def as_json(served: ServedLoad) -> dict[str, Any]:
         "greatest_rate": None if served.greatest is None else _greatest(served.greatest),
         "answers": _answers(served.answers),
         "bounds": None if served.bounds is None else _bounds(served.bounds),
+    }
+
+
+def _table(table: StepTable) -> dict[str, Any] | None:
+    """Return where a step table comes from, and by what share its steps may be off; None of another kind."""
+    if not isinstance(table, GroupedSteps):
+        return None
+    median, largest = table.error_shares
+    return {
+        "source": table.facts.source,
+        "dtype": table.facts.dtype,
+        "error_share": {"median": median, "largest": largest},
+        "seconds_band": list(table.facts.seconds_band),
+        "joules_band": list(table.facts.joules_band),
     }
 
 

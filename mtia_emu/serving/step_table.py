@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
-from .surfaces import Curve, Floats, MixedRatio, Surface
+from .surfaces import ERROR_S, SECONDS, Curve, Floats, MixedRatio, Surface
 
 Ints = npt.NDArray[np.int64]
 
@@ -190,6 +190,19 @@ class GroupedSteps:
     def kv_bytes_per_token(self) -> int:
         """Return what keys and values of one token take."""
         return self.facts.kv_bytes_per_token
+
+    @cached_property
+    def error_shares(self) -> tuple[float, float]:
+        """Return the median and the largest `error_share` of steps of one kind at its anchors."""
+        shares = []
+        for surface, one in ((self.prefill, True), (self.decode, False)):
+            for x, row in zip(surface.x, surface.values, strict=True):
+                if x > min(self.linear.last, self.linear.last if one else self.head.last):
+                    continue
+                cost = row + self.linear.at(x) + self.head.at(1 if one else x)
+                shares.append(cost[:, ERROR_S] / cost[:, SECONDS])
+        each = np.concatenate(shares)
+        return float(np.median(each)), float(each.max())
 
     @cached_property
     def limits(self) -> StepLimits:

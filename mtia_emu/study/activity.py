@@ -14,6 +14,7 @@ from ..machine.chip import Chip
 from ..program.commands import QUEUES
 from ..program.isa import Program
 from ..results.report import Report
+from ..results.training import LINKS, PHASES, Training
 from ..view.html.activity import Busy
 from .drawings import overlap, under_way
 
@@ -48,6 +49,21 @@ def track_activity(report: Report) -> list[Busy]:
         mine = sorted((x.start_cycle, x.end_cycle) for x in report.layers if x.track == track)
         starts, ends = (np.array([pair[n] for pair in mine]) / track.clock_hz for n in (0, 1))
         lanes.append(Busy(track.name, _shares(overlap(*_joined(starts, ends), edges))))
+    return lanes
+
+
+def phase_activity(training: Training) -> list[Busy]:
+    """Return, for each phase of a training step and for links, the share of the time in which it ran."""
+    report = training.report
+    edges = np.linspace(0.0, report.seconds or 1.0, PARTS + 1)
+    named = [(name, training.layers_of(name)) for name in PHASES]
+    named.append((LINKS, [x for x in report.layers if x.bound_by == LINKS]))
+    lanes = []
+    for name, layers in named:
+        spans = sorted((x.start_cycle / x.track.clock_hz, x.end_cycle / x.track.clock_hz) for x in layers)
+        starts, ends = (np.array([span[n] for span in spans]) for n in (0, 1))
+        if spans:
+            lanes.append(Busy(name, _shares(overlap(*_joined(starts, ends), edges))))
     return lanes
 
 

@@ -14,7 +14,7 @@ from ..results.machine import Machine
 from ..reuse.code import code_digest
 from ..serving.step_table import GroupedSteps
 from ..serving.step_table_file import MAX_FILE_BYTES, as_json, table_of
-from ..zoo.llama_parts import served_model
+from ..sources import served_decoder
 from .accelerator import Accelerator
 from .step_tables import HULL, Hull, Progress, silent, step_table
 from .system_machine import SystemMachine
@@ -62,5 +62,5 @@ def _file(name: str, machine: Machine, hull: Hull, options: Options) -> Path | N
     else:
         return None
     place = disk_cache.folder(FOLDER)
-    key = repr((code_digest(), name, served_model(name), values, hull, options))
+    key = repr((code_digest(), name, served_decoder(name), values, hull, options))
     return place / hashlib.sha256(key.encode()).hexdigest()[:32] if place else None

@@ -27,9 +27,10 @@ from ..program.isa import Binding, Program
 from ..results.machine import Computation, Machine
 from ..results.report import Band, Layer, Report
 from ..reuse.memo import Memo
+from ..sources import served_decoder
 from ..types import dtype
 from ..zoo.llama import LAST, LOGITS, Llama
-from ..zoo.llama_parts import StepPart, build_layers, build_step, served_model
+from ..zoo.llama_parts import StepPart, build_layers, build_step
 from ..zoo.writer import WEIGHT_BYTES
 from .accelerator import Accelerator, GraphModel
 from .system_machine import SystemMachine
@@ -60,16 +61,28 @@ class StepAnchor:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A zoo's decoder on a machine: what steps are compiled of, and how."""
+    """A decoder on a machine: what steps are compiled of, and how.
 
-    name: str
+    `asked` is a name of the zoo, or `hf:FOLDER`.
+    """
+
+    asked: str
     machine: Machine
     options: Options = DEFAULTS
 
     @cached_property
+    def _found(self) -> tuple[str, Llama]:
+        return served_decoder(self.asked)
+
+    @property
+    def name(self) -> str:
+        """Return what the decoder is called."""
+        return self._found[0]
+
+    @property
     def model(self) -> Llama:
         """Return the sizes of the decoder."""
-        return served_model(self.name)
+        return self._found[1]
 
     @property
     def chips(self) -> int:
@@ -105,7 +118,7 @@ class ServedModel:
         if len(pasts) > self.model.layers:
             raise UserError(f"{len(pasts)} pasts in {self.model.layers} layers (right: at most one a layer)")
         with scratch() as folder:
-            graph = load(build_layers(self.name, part, pasts, folder))
+            graph = load(build_layers(self.name, self.model, part, pasts, folder))
         work = GraphModel(graph, self.options, About(self.name))
         report, program = self._timed(work)
         linear, head, attention = _groups(report, pasts, self.chips)
@@ -119,9 +132,12 @@ class ServedModel:
         )
 
     def step(self, parts: Sequence[StepPart]) -> Report:
-        """Return the report of a step of parts, compiled as one graph."""
+        """Return the report of a step of parts, compiled as one graph.
+
+        Raises `UserError` for a decoder that is not the zoo's.
+        """
         with scratch() as folder:
-            graph = load(build_step(self.name, parts, folder))
+            graph = load(build_step(self.asked, parts, folder))
         return self._timed(GraphModel(graph, self.options, About(self.name)))[0]
 
     def _timed(self, work: Computation) -> tuple[Report, Program | None]:

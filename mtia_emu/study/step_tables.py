@@ -1,4 +1,4 @@
-"""Step tables of a zoo's decoder on a machine: anchors are compiled, refined where they leave too much open.
+"""Step tables of a decoder on a machine: anchors are compiled, refined where they leave too much open.
 
 Two grids are compiled: decodes of n sequences and chunks of one prompt, each after all its pasts at once. An
 anchor's error is what interpolating between its neighbours would be wrong by. Where that is more than
@@ -20,6 +20,7 @@ from ..options import Options
 from ..results.machine import Machine
 from ..serving.step_table import GroupedSteps, TableFacts
 from ..serving.surfaces import Curve, Floats, Surface
+from ..sources import HF, ZOO
 from ..zoo.llama_parts import StepPart
 from .step_anchors import ServedModel, StepAnchor, memory_bytes
 
@@ -150,7 +151,7 @@ def step_table(
     options: Options = DEFAULTS,
     progress: Progress = silent,
 ) -> GroupedSteps:
-    """Return the step table of a zoo's decoder on a machine.
+    """Return the step table of a decoder on a machine; `name` is one of the zoo, or `hf:FOLDER`.
 
     Raises `UserError` for a model that is no decoder, and for what does not compile.
     """
@@ -229,13 +230,18 @@ def _table(build: _Building) -> GroupedSteps:
     served, each = build.served, build.all
     facts = TableFacts(
         *(served.machine.name, served.name, served.options.dtype or "fp16"),
-        f"{len(each)} compiled steps of zoo:{served.name}",
+        f"{len(each)} compiled steps of {_spelt(served)}",
         *(memory_bytes(served.machine), each[0].weight_bytes, served.kv_bytes_per_token),
         max(a.activation_bytes for a in each),
         each[0].idle_w,
         *_widest(each),
     )
     return GroupedSteps(facts, build.linear(), _head(build), build.prefill(), build.decode())
+
+
+def _spelt(served: ServedModel) -> str:
+    """Return what a decoder is called in a command, without the folder that it lies in."""
+    return f"{HF if served.asked.startswith(HF) else ZOO}{served.name}"
 
 
 def _widest(anchors: Sequence[StepAnchor]) -> tuple[tuple[float, float], tuple[float, float]]:

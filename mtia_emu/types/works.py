@@ -72,7 +72,13 @@ class AttentionWork(_NodeWork):
     """softmax(q k^T) v of `batch` sequences: `group` query heads share each of `kv_heads` heads of keys.
 
     Each query head has `queries` rows of `key_size` and sees `keys` keys; values have `value_size`. A mask
-    that is known hides keys j > i + `diagonal` from query i; None where none is known.
+<<<<<<< HEAD
+    that is known hides keys j > i + `diagonal` from query i; None of none. `shared_size` elements of a value
+    are part of its key, as latents are, and in memory once.
+=======
+    that is known hides keys j > i + `diagonal` from query i; None where none is known. The way `back` makes
+    the scores again, then the gradients of queries, keys and values: five products.
+>>>>>>> main
     """
 
     kind: ClassVar[str] = "attention"
@@ -85,6 +91,11 @@ class AttentionWork(_NodeWork):
     key_size: int
     value_size: int
     diagonal: int | None = None
+<<<<<<< HEAD
+    shared_size: int = 0
+=======
+    back: bool = False
+>>>>>>> main
 
     @property
     def rows(self) -> int:
@@ -93,19 +104,27 @@ class AttentionWork(_NodeWork):
 
     @property
     def macs(self) -> int:
-        """Return the multiply-adds of both products, hidden ones included."""
-        return self.rows * self.keys * (self.key_size + self.value_size)
+        """Return the multiply-adds of all products, hidden ones included."""
+        wide = 3 * self.key_size + 2 * self.value_size if self.back else self.key_size + self.value_size
+        return self.rows * self.keys * wide
 
     @property
     def read_bytes(self) -> int:
+<<<<<<< HEAD
         """Return the bytes of queries, keys and values, each read once."""
-        cache = self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size)
+        cache = self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size - self.shared_size)
         return (self.rows * self.key_size + cache) * self.dtype.bytes
+=======
+        """Return the bytes of queries, keys and values, on the way back of results and theirs, read once."""
+        cache = self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size)
+        return (self.rows * (self.key_size + 2 * self.back * self.value_size) + cache) * self.dtype.bytes
+>>>>>>> main
 
     @property
     def write_bytes(self) -> int:
-        """Return the bytes of the result."""
-        return self.rows * self.value_size * self.dtype.bytes
+        """Return the bytes of the result, on the way back of three gradients."""
+        results = self.rows * self.value_size * self.dtype.bytes
+        return self.read_bytes - 2 * results if self.back else results
 
 
 @dataclass(frozen=True, kw_only=True)

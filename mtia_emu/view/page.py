@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 
 from rich import box
 from rich.cells import cell_len
@@ -89,6 +90,8 @@ class Page:
             self._cap(cells, flex)
             keep, room = self._fit([heads, *cells], flex, optional)
             self._cap_column(cells, flex, room)
+        elif cells:
+            heads = self._headings(heads, cells)
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, border_style="dim")
         for i in keep:
             numbers = _quantities([row[i].plain for row in cells])
@@ -99,6 +102,17 @@ class Page:
         for row in cells:
             table.add_row(*(row[i] for i in keep), style="bold" if total and row is cells[-1] else None)
         return table
+
+    def _headings(self, heads: list[Text], cells: list[list[Text]]) -> list[Text]:
+        """Return headings, in lines as wide as what is under them where the page is too narrow for one."""
+        columns = [[cell_len(row[i].plain) for row in cells] for i in range(len(heads))]
+        widths = [max(cell_len(head.plain), *under) for head, under in zip(heads, columns, strict=True)]
+        if self.width - _INDENT >= sum(widths) + _GAP * (len(heads) - 1):
+            return heads
+        return [
+            Text("\n".join(wrap(head.plain, max(*under, 1), break_long_words=False)), head.style)
+            for head, under in zip(heads, columns, strict=True)
+        ]
 
     def _cap(self, cells: list[list[Text]], flex: int) -> None:
         """Shorten the cells of all columns but one to the most that any may take."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..results.whole_run import WholeRun
 from . import units
 from .chips import system_parts
 from .page import Cell, Page
+from .whole_run import whole_rows
 
 KINDS = ("weights", "optimizer", "gradients", "activations", "data")
 EDGE = 6  # losses shown from each end
@@ -136,30 +136,8 @@ def _gpu(page: Page, t: Training, gpu: Report) -> RenderableType:
 
 
 def _whole(page: Page, t: Training, run: WholeRun) -> RenderableType:
-    rows, stops = list[tuple[str, str, str]](), run.stops
-    if run.steps:
-        learnt = units.count(float(run.steps * t.items), t.counted.removesuffix("s"))
-        time = units.duration(run.seconds) if math.isfinite(run.seconds) else "without end"
-        rows.append(("time", time, f"{units.many(run.steps, 'step')}, {learnt}"))
-    if stops is not None:
-        many = (
-            f"{units.count(round(run.failures, 1))} in all, "
-            if run.steps and math.isfinite(run.failures)
-            else ""
-        )
-        every, written = units.duration(stops.every_s), units.seconds(stops.checkpoint_s)
-        rows += [
-            ("goodput", units.percent(stops.goodput), "of the time makes steps that are not lost"),
-            ("checkpoints", units.percent(stops.checkpoints), f"every {every} of steps, {written} each"),
-            ("restarts", units.percent(stops.restarts), f"{units.duration(stops.restart_s)} each"),
-            (
-                "done again",
-                units.percent(stops.again),
-                f"failures: {many}one in {units.duration(stops.mtbf_s)}",
-            ),
-        ]
-    note = f"{run.chips:,} chip{'s' if run.chips > 1 else ''} that can fail" if stops is not None else ""
-    return page.section("The whole training", _grid(page, rows), note=note)
+    note = f"{run.chips:,} chip{'s' if run.chips > 1 else ''} that can fail" if run.stops is not None else ""
+    return page.section("The whole training", _grid(page, whole_rows(t, run)), note=note)
 
 
 def _losses(page: Page, t: Training) -> RenderableType:

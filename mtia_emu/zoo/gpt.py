@@ -12,8 +12,12 @@ from .writer import Fact, ModelWriter
 
 @dataclass(frozen=True, kw_only=True)
 class Gpt(Llama):
-    """The sizes of a GPT; `context` is how many positions it has learned. Nothing is rotated."""
+    """The sizes of a GPT; `context` is how many positions it has learned. Nothing is rotated.
 
+    `packed` makes queries, keys and values in one product, else in three: heads of three divide among chips.
+    """
+
+    packed: bool = True
     rope_theta: float = 0.0
     tied: bool = True
 
@@ -28,6 +32,8 @@ class Gpt(Llama):
 
 class _Step(DecoderStep):
     """The writing of one step."""
+
+    model: Gpt
 
     def write(self) -> None:
         """Write the whole step: embeddings of tokens and positions, layers, norm, logits."""
@@ -60,20 +66,29 @@ class _Step(DecoderStep):
         return w.op("Add", product, w.weight(f"{name}.bias", outer, std=0.02), name=f"{name}.biased")
 
     def mixed(self, x: str, h: str, mask: str | None, layer: int) -> str:
-        """Return `x` plus the attention over `h` and the past; one product makes queries, keys and values."""
+        """Return `x` plus the attention over `h` and the past."""
         w, m, name = self.writer, self.model, f"model.layers.{layer}.self_attn"
         width, new = m.heads * m.head_dim, ".new" if self.past else ""
-        packed = self.linear(h, m.hidden, 3 * width, f"{name}.qkv_proj")
-        shape = w.ints(self.batch, self.seq, m.heads, m.head_dim)
         parts = (f"{name}.query", f"present.{layer}.key{new}", f"present.{layer}.value{new}")
-        for number, part in enumerate(parts):
-            ends = w.ints(number * width), w.ints((number + 1) * width)
-            own = w.op("Slice", packed, *ends, w.ints(2), w.ints(1), name=f"{part}.own")
+        shape = w.ints(self.batch, self.seq, m.heads, m.head_dim)
+        for part, own in zip(parts, self.projected(h, width, name), strict=True):
             own = w.op("Reshape", own, shape, name=f"{part}.view")
             w.op("Transpose", own, name=part, perm=[0, 2, 1, 3])
         keys, values = self.remember(layer, "key"), self.remember(layer, "value")
         done = self.attend(parts[0], keys, values, mask, name)
         return w.op("Add", x, self.linear(done, width, m.hidden, f"{name}.o_proj"), name=f"{name}.residual")
+
+    def projected(self, h: str, width: int, name: str) -> list[str]:
+        """Return queries, keys and values of `h`: fp16[batch,seq,width] each."""
+        w, m = self.writer, self.model
+        if not m.packed:
+            return [self.linear(h, m.hidden, width, f"{name}.{part}_proj") for part in "qkv"]
+        packed = self.linear(h, m.hidden, 3 * width, f"{name}.qkv_proj")
+        ends = ((w.ints(i * width), w.ints((i + 1) * width)) for i in range(3))
+        return [
+            w.op("Slice", packed, *each, w.ints(2), w.ints(1), name=f"{name}.{part}_proj")
+            for part, each in zip("qkv", ends, strict=True)
+        ]
 
     def feed_forward(self, x: str, h: str, layer: int) -> str:
         """Return `x` plus the layer's network of `h`."""

@@ -15,7 +15,7 @@ from typing import TypeGuard
 import numpy as np
 
 from ..errors import UserError
-from .llama import LAST, DecoderStep, Llama
+from .llama import LAST, LOGITS, DecoderStep, Llama
 from .mixture import Mixture
 from .models import MODELS
 from .writer import ModelWriter
@@ -86,6 +86,27 @@ class _ServedStep(DecoderStep):
     def whole(self) -> DecoderStep:
         """Return the model's own step of all tokens."""
         return _step_of(self.model, self.writer, StepPart(self.batch, self.seq, self.past))
+
+    @property
+    def before_network(self) -> str:
+        """Return the name of the norm before a feed-forward network."""
+        return self.whole.before_network
+
+    def embed(self, table: str, ids: str) -> str:
+        """Return the rows of tokens, scaled where the model does so."""
+        return self.whole.embed(table, ids)
+
+    def rotations(self, positions: str) -> tuple[str, str]:
+        """Return cosine and sine of each position's angles."""
+        return self.whole.rotations(positions)
+
+    def norm(self, x: str, name: str, size: int = 0) -> str:
+        """Return the norm of `x` as the model has it."""
+        return self.whole.norm(x, name, size)
+
+    def head(self, h: str, table: str, result: str = LOGITS) -> None:
+        """Write the logits of each token, scaled and capped where the model does so."""
+        self.whole.head(h, table, result)
 
     def head_norm(self, x: str, name: str) -> str:
         """Return queries or keys, normed where the model does so."""
@@ -177,12 +198,13 @@ class _PartsStep(_ServedStep):
         self.head(h, table)
 
 
-def build_layers(name: str, part: StepPart, pasts: Sequence[int], folder: Path) -> Path:
-    """Write a step of one part whose layers have pasts of their own, `pasts` over and over; without weights.
+def build_layers(name: str, model: Llama, part: StepPart, pasts: Sequence[int], folder: Path) -> Path:
+    """Write a step of one part of a decoder whose layers have pasts of their own; without weights.
+
+    Layers take `pasts` over and over.
 
     No server computes such a step. It costs what steps of each past cost, layer by layer, in one compilation.
     """
-    model = served_model(name)
     if not pasts or min(part.batch, part.seq, min(pasts) + 1) < 1:
         raise UserError(f"a step of {part} after {list(pasts)} tokens (right: 1 or more, after 0 or more)")
     writer = ModelWriter(name)

@@ -438,6 +438,7 @@ CASES: dict[tuple[str, str], Case] = {
         REPORT + " -o {o}/r.svg --picture roofline", "--model m", "--model two", files
     ),
     ("train", "--json"): Case(TRAIN, "", "--json {o}/r.json", named),
+    ("train", "--html"): Case(TRAIN, "", "--html {o}/r.html", named),
     ("train", "--layers"): Case(TRAIN, "--layers 0", "--layers 1", printed),
     ("train", "--emit"): Case(TRAIN, "", "--emit {o}/step.ir", named),
     ("train", "--system"): Case(TRAIN, "", "--system tiny-board --parallel dp=1", printed),

@@ -32,6 +32,8 @@ def test_the_same_seed_prints_the_same() -> None:
 
 def test_the_greatest_rate_is_found() -> None:
     value = json.loads(cli(*TABLE, *TRACE, "--rate", "max", "--slo", "ttft=1", "--json", "-").stdout)
+    shares = value["table"]["error_share"]
+    assert value["table"]["source"] and 0 <= shares["median"] <= shares["largest"] < 1
     assert value["greatest_rate"]["rate_per_s"] == pytest.approx(14, rel=0.15)
 
 

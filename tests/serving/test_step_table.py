@@ -74,6 +74,15 @@ def test_more_work_never_takes_less(contexts: list[int], more: int) -> None:
     assert TABLE.step(ServingStep(((1, 0),), tuple(contexts))).seconds > less
 
 
+def test_what_its_steps_may_be_off_by_is_that_of_its_anchors() -> None:
+    assert toy_table().error_shares == (pytest.approx(0.01), pytest.approx(0.01))
+    doubtful = toy_table()
+    doubtful.decode.values[1, 1, 2] = 30.0  # seconds, of 8 sequences of 64 keys
+    step = doubtful.step(ServingStep((), (64,) * 8))
+    assert doubtful.error_shares == (pytest.approx(0.01), pytest.approx(step.error_share))
+    assert step.error_share > 0.04
+
+
 def test_limits_are_the_last_anchors() -> None:
     assert TABLE.limits == StepLimits(128, 32, 64, 256, 32, 512)
 

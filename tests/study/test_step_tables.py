@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,46 @@ def served(machine: str) -> ServedModel:
 @cache
 def table(machine: str) -> GroupedSteps:
     return step_table("llama-tiny", MACHINES[machine], SMALL, options=FP16)
+
+
+def config(folder: Path, **changes: object) -> str:
+    """Write a checkpoint's config.json of llama-tiny's sizes, changed; return what a command calls it."""
+    sizes = {
+        "model_type": "llama", "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 8,
+        "num_key_value_heads": 2, "head_dim": 32, "intermediate_size": 512, "vocab_size": 1024,
+        "max_position_embeddings": 2048,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(sizes | changes))
+    return f"hf:{folder}"
+
+
+def test_a_checkpoint_costs_what_the_same_decoder_of_the_zoo_does(tmp_path: Path) -> None:
+    asked = config(tmp_path)
+    found = kept_table(asked, load_gpu("h100-sxm"), SMALL, options=FP16)
+    assert found.model == tmp_path.name and found.facts.source.endswith(f"hf:{tmp_path.name}")
+    same = replace(found.facts, model="llama-tiny", source=table("h100-sxm").facts.source)
+    assert as_json(replace(found, facts=same)) == as_json(table("h100-sxm"))
+
+
+def test_a_checkpoint_is_served_as_its_family_writes_it(tmp_path: Path) -> None:
+    scaled = step_table(config(tmp_path, model_type="gemma"), load_gpu("h100-sxm"), SMALL, options=FP16)
+    assert scaled.linear.at(1)[0] > table("h100-sxm").linear.at(1)[0]  # embeddings times a constant
+    cached = ServedModel(config(tmp_path, num_key_value_heads=4), GPU).kv_bytes_per_token
+    assert cached == 2 * 2 * 4 * 32 * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "mistral", "sliding_window": 128}, "its layers have windows"),
+        ({"model_type": "mamba"}, "model_type"),
+    ],
+)
+def test_checkpoints_without_a_step_table_are_refused(
+    changes: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=words):
+        step_table(config(tmp_path, **changes), GPU, SMALL)
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -50,6 +50,15 @@ def test_a_narrow_terminal_is_kept_to(training: Training) -> None:
     assert all(len(line) <= 60 for line in shown(training, 60).splitlines())
 
 
+def test_long_names_of_machines_leave_room_for_what_is_compared(training: Training) -> None:
+    assert training.gpu is not None
+    machines = [replace(x, machine="a-server-of-many (dp=2,tp=2)") for x in (training.report, training.gpu)]
+    text = shown(replace(training, report=machines[0], gpu=machines[1]), 60)
+    lines = text[text.index("Beside the GPU") :].splitlines()
+    assert any(line.startswith("  samples a second") for line in lines)
+    assert sum("(dp=2,tp=2)" in line for line in lines) == 1 and "…" not in "".join(lines[:9])
+
+
 def test_the_json_holds_the_report_and_the_training(training: Training) -> None:
     value = json.loads(json_text(training_json(training)))
     assert value["schema"].startswith("mtia-emu.report") and value["gpu"]

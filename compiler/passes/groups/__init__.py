@@ -1,9 +1,11 @@
 """Passes that mark which nodes a serving runtime runs as one kernel, one file each."""
 
 from .attention import MarkAttention
+from .attention_back import MarkAttentionBack
 from .base import Flow, MarkedGraph, Marking, NodeGroup, mark
 from .chains import MarkChains
 from .convolutions import MarkTransposed
+from .experts import MarkExperts
 from .operands import MarkOperands
 from .optimisers import MarkOptimisers
 from .projections import MarkProjections
@@ -15,7 +17,9 @@ __all__ = [
     "GPU_PASSES",
     "Flow",
     "MarkAttention",
+    "MarkAttentionBack",
     "MarkChains",
+    "MarkExperts",
     "MarkOperands",
     "MarkOptimisers",
     "MarkProjections",
@@ -31,10 +35,12 @@ __all__ = [
 
 GPU_PASSES: tuple[Marking, ...] = (
     MarkAttention(),  # first: it takes the softmax, and the work around it, whole
+    MarkAttentionBack(),
     MarkScans(),  # before the others: it takes the work around a loop
     MarkUpdates(),
     MarkProjections(),
     MarkTransposed(),
+    MarkExperts(),
     MarkOperands(),
     MarkOptimisers(),
     MarkChains(),  # what is in no other kernel

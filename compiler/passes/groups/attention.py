@@ -91,7 +91,28 @@ def _work(nodes: AttentionNodes, diagonal: int | None, match: Match) -> Attentio
         key_size=left.shape[3],
         value_size=match.type_of(nodes.values.inputs[1]).shape[3],
         diagonal=diagonal,
+        shared_size=_shared(nodes, match),
     )
+
+
+def _shared(nodes: AttentionNodes, match: Match) -> int:
+    """Return how many elements of a value are some of its key: keys are values with more joined to them."""
+    keys = _source(nodes.scores.product.inputs[1], match, "transpose")
+    values = _source(nodes.values.inputs[1], match)
+    joined = match.producer(keys, "concat")
+    size = match.type_of(nodes.values.inputs[1]).shape[3]
+    if joined is None or joined.attrs["axis"] % joined.type.rank != joined.type.rank - 1:
+        return 0
+    return size if any(_source(part, match) == values for part in joined.inputs) else 0
+
+
+def _source(value: str, match: Match, *moves: str) -> str:
+    """Return what a value is a view of, through changes of shape (and other `moves`)."""
+    node = match.producer(value, "reshape", *moves)
+    while node is not None:
+        value = node.inputs[0]
+        node = match.producer(value, "reshape", *moves)
+    return value
 
 
 def _inside(nodes: AttentionNodes, work: AttentionWork, marked: MarkedGraph) -> set[str]:
