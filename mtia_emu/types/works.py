@@ -72,13 +72,9 @@ class AttentionWork(_NodeWork):
     """softmax(q k^T) v of `batch` sequences: `group` query heads share each of `kv_heads` heads of keys.
 
     Each query head has `queries` rows of `key_size` and sees `keys` keys; values have `value_size`. A mask
-<<<<<<< HEAD
-    that is known hides keys j > i + `diagonal` from query i; None of none. `shared_size` elements of a value
-    are part of its key, as latents are, and in memory once.
-=======
     that is known hides keys j > i + `diagonal` from query i; None where none is known. The way `back` makes
-    the scores again, then the gradients of queries, keys and values: five products.
->>>>>>> main
+    the scores again, then the gradients of queries, keys and values: five products. `shared_size` elements of
+    a value are part of its key, as latents are, and in memory once.
     """
 
     kind: ClassVar[str] = "attention"
@@ -91,11 +87,8 @@ class AttentionWork(_NodeWork):
     key_size: int
     value_size: int
     diagonal: int | None = None
-<<<<<<< HEAD
-    shared_size: int = 0
-=======
     back: bool = False
->>>>>>> main
+    shared_size: int = 0
 
     @property
     def rows(self) -> int:
@@ -110,15 +103,9 @@ class AttentionWork(_NodeWork):
 
     @property
     def read_bytes(self) -> int:
-<<<<<<< HEAD
-        """Return the bytes of queries, keys and values, each read once."""
-        cache = self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size - self.shared_size)
-        return (self.rows * self.key_size + cache) * self.dtype.bytes
-=======
         """Return the bytes of queries, keys and values, on the way back of results and theirs, read once."""
-        cache = self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size)
+        cache = self.batch * self.kv_heads * self.keys * (self.key_size + self.value_size - self.shared_size)
         return (self.rows * (self.key_size + 2 * self.back * self.value_size) + cache) * self.dtype.bytes
->>>>>>> main
 
     @property
     def write_bytes(self) -> int:
