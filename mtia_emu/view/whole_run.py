@@ -15,7 +15,7 @@ def whole_rows(t: Training, run: WholeRun) -> list[tuple[str, str, str]]:
     if run.steps:
         learnt = units.count(float(run.steps * t.items), t.counted.removesuffix("s"))
         time = units.duration(run.seconds) if math.isfinite(run.seconds) else "without end"
-        rows.append(("time", time, f"{run.steps:,} steps, {learnt}"))
+        rows.append(("time", time, f"{units.many(run.steps, 'step')}, {learnt}"))
     if stops is not None:
         many = (
             f"{units.count(round(run.failures, 1))} in all, "
