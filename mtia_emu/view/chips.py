@@ -12,7 +12,7 @@ from .page import Cell, Page
 
 TIMES = ["chips", "time", "computes", "exchanges", "exposed"]
 MEMORY = ["weights", "state", "other", "needed", "there is", ""]
-SHARDS = ["chip", "has", "bytes", "look-ups", "tables"]
+SHARDS = ["chip", "has", "bytes", "asked for", "tables"]
 NAMED = 8  # tables of a chip that are named
 EXCHANGES = ["exchange", "over", "chips", "bytes", "times", "each", "together", "algorithm"]
 
