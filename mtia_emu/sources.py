@@ -169,9 +169,7 @@ def served_decoder(model: str) -> tuple[str, Llama]:
 
     checkpoint = open_checkpoint(model[len(HF) :], {})
     if isinstance(checkpoint.model, DeepSeek):
-        raise UserError(
-            f"{model[:80]}: step tables have no attention over latents (right: one without)"
-        )
+        raise UserError(f"{model[:80]}: step tables have no attention over latents (right: one without)")
     if any(checkpoint.model.kept(layer, LONG) < LONG for layer in range(checkpoint.model.layers)):
         raise UserError(
             f"{model[:80]}: its layers have windows, and a step table takes all layers to see all keys "

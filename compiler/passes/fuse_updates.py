@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from mtia_emu.kernels.rows.tape import Source, TapeBuilder
@@ -49,7 +49,7 @@ class FuseUpdates(Rules):
         except _Other as other:
             return Skip(str(other))
         b = building(node, match)
-        attrs = {"tape": str(update.tape.done(*results)), "tables": len(alike)}
+        attrs: dict[str, Any] = {"tape": str(update.tape.done(*results)), "tables": len(alike)}
         made = b.adds("update_rows", *update.operands, fold=False, **attrs)
         return b.rewrite({n.output: value for n, value in zip(alike, made, strict=True)})
 

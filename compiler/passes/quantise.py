@@ -176,11 +176,10 @@ class _Quantiser:
             return Skip("its experts' weights are no constant, empty, or of few bits already")
         b, to = building(node, match), self.step.form.stored
         if self.step.mode == "none":
-            (codes, *scales), form = self._planes(b, name, const), {"k": const.type.shape[1]}
-            attrs = {**form, "block": self._block(form["k"]), **node.attrs}
-            return become(
-                node, b, b.add("expert_matmul_packed", x, codes, chosen, *scales, fold=False, **attrs)
-            )
+            k, (stored, *points) = const.type.shape[1], self._planes(b, name, const)
+            attrs = {"k": k, "block": self._block(k), **node.attrs}
+            packed = b.add("expert_matmul_packed", x, stored, chosen, *points, fold=False, **attrs)
+            return become(node, b, packed)
         named: dict[str, Any] = {} if to == INT8 else {"to": to.name}
         rows, scales = b.adds("quantise_rows", x, **named)
         codes, columns = self._experts_columns(b, name, const)

@@ -105,8 +105,11 @@ def _tiles(shown: TrainingPage) -> Iterator[Tile]:
     yield Tile("memory at its peak", units.size(t.memory.total), each)
     if t.gpu is not None and t.gpu.seconds:
         versus = compare(report, t.gpu, shown.basis)
-        yield Tile(f"as fast as {t.gpu.machine}", units.ratio(versus.speed))
-        yield Tile(f"perf/W of {t.gpu.machine}", units.ratio(versus.perf_per_watt), f"{versus.basis} joules")
+        if versus.speed:
+            yield Tile(f"as fast as {t.gpu.machine}", units.ratio(versus.speed))
+        if versus.perf_per_watt:
+            ratio = units.ratio(versus.perf_per_watt)
+            yield Tile(f"perf/W of {t.gpu.machine}", ratio, f"{versus.basis} joules")
 
 
 def _beside(shown: TrainingPage) -> Iterator[Element]:

@@ -36,8 +36,8 @@ def update_rows(schedule: Schedule, node: Node) -> list[View]:
         return schedule.on_core(node)
     out = [_place(schedule, node, i) for i in range(count)]
     words = [schedule.packed(node, schedule.values[v]) for v in node.inputs[count : count + BEHIND : 2] if v]
-    rows = [w.reshape((1, w.type.size)) for w in words]
-    given = [schedule.values[numbers[i - 1 - count]].reshape((1, 1)) for i in left if i > count]
+    rows = [_line(w) for w in words]
+    given = [_line(schedule.values[numbers[i - 1 - count]]) for i in left if i > count]
     named = rows[0].type.size
     update = {"tape": str(tape), "placed": len(rows) > 1, "below": False}
     if named >= LONG_RUN * tables[0].shape[0]:
@@ -48,6 +48,13 @@ def update_rows(schedule: Schedule, node: Node) -> list[View]:
         words = _words(schedule, node, rows[0].type.size, min(rows[0].type.size, tables[0].shape[0]))
         schedule.step(node, "update", [rows[0], cut[0], *rows[1:], *given], [*cut[1:], *words], **update)
     return out
+
+
+def _line(view: View) -> View:
+    """Return packed elements as one row."""
+    line = view.reshape((1, view.type.size))
+    assert line is not None
+    return line
 
 
 def _in_part(

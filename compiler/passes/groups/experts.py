@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from mtia_emu.types import ExpertsWork
+
 from ...graph import Node
 from .base import MarkedGraph, Marking, NodeGroup
 
@@ -34,6 +36,7 @@ class MarkExperts(Marking):
             tables = [n.inputs[0] for n in scales if n.op == "gather"]
             read = sum(marked.graph.type_of(v).bytes for v in tables)
             work = marked.flow.works[node.name]
+            assert isinstance(work, ExpertsWork)
             work = replace(work, read_bytes=work.read_bytes + read, write_bytes=scaling.type.bytes)
             groups.append(NodeGroup(marked.flow.in_order(inside), node.name, work))
         return marked.with_groups(groups)
