@@ -21,6 +21,7 @@ HEADING = "bold cyan"
 _GAP = 3  # cells between two columns
 _INDENT = 2
 _LEAST = 23  # cells that a flexible column keeps before optional columns are dropped
+_LINE = 16  # cells of a line of a heading, and those that a column of texts needs
 _CAP = 28  # cells that no other cell exceeds
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _QUANTITY = re.compile(r"[-+<]?\d[\d,.]*(e[-+]?\d+)?x?( ?[a-zA-Zµ%/]{1,7})?|-|nan|inf")
@@ -104,14 +105,18 @@ class Page:
         return table
 
     def _headings(self, heads: list[Text], cells: list[list[Text]]) -> list[Text]:
-        """Return headings, in lines as wide as what is under them where the page is too narrow for one."""
-        columns = [[cell_len(row[i].plain) for row in cells] for i in range(len(heads))]
-        widths = [max(cell_len(head.plain), *under) for head, under in zip(heads, columns, strict=True)]
-        if self.width - _INDENT >= sum(widths) + _GAP * (len(heads) - 1):
+        """Return headings, long ones of quantities in lines where texts would have no room beside them."""
+        columns = [[row[i].plain for row in cells] for i in range(len(heads))]
+        numbers = [_quantities(column) for column in columns]
+        least = sum(
+            max(cell_len(text) for text in (head.plain, *column)) if number else _LINE
+            for head, column, number in zip(heads, columns, numbers, strict=True)
+        )
+        if self.width - _INDENT >= least + _GAP * (len(heads) - 1):
             return heads
         return [
-            Text("\n".join(wrap(head.plain, max(*under, 1), break_long_words=False)), head.style)
-            for head, under in zip(heads, columns, strict=True)
+            Text("\n".join(wrap(head.plain, _LINE, break_long_words=False)), head.style) if number else head
+            for head, number in zip(heads, numbers, strict=True)
         ]
 
     def _cap(self, cells: list[list[Text]], flex: int) -> None:

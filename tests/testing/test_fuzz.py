@@ -19,7 +19,7 @@ from mtia_emu.compiler.inputs.samples import KINDS
 from mtia_emu.compiler.passes.base import Rules, become, building
 from mtia_emu.compiler.pipeline import passes
 from mtia_emu.compiler.to_onnx import SAME, Unwritten, to_onnx
-from mtia_emu.kernels.matmul.packed import _PackedEmitter
+from mtia_emu.kernels.matmul.packed import PackedEmitter
 
 from mtia_emu import UserError, testing
 from mtia_emu.cli.fuzz import STAGES
@@ -69,12 +69,12 @@ def test_a_wrong_pass_is_found_and_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_wrong_expansion_of_codes_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = _PackedEmitter._simd
+    right = PackedEmitter._simd
 
-    def wrong(self: _PackedEmitter, name: str, *rest: Any, **named: Any) -> None:
+    def wrong(self: PackedEmitter, name: str, *rest: Any, **named: Any) -> None:
         right(self, "bit_low4" if name == "bit_high4" else name, *rest, **named)
 
-    monkeypatch.setattr(_PackedEmitter, "_simd", wrong)
+    monkeypatch.setattr(PackedEmitter, "_simd", wrong)
     seen = [
         found.stage
         for number in range(
