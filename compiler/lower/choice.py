@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mtia_emu.kernels import KERNELS
+from mtia_emu.kernels.builder import at_most
 from mtia_emu.kernels.kernel import Kernel, KernelCall
-from mtia_emu.kernels.search import BY_ESTIMATE, MappingSearch
+from mtia_emu.kernels.search import BY_ESTIMATE, MOST_COMMANDS, MappingSearch
 
+from mtia_emu.errors import UserError
 from mtia_emu.machine.chip import Chip
 from mtia_emu.program.isa import Block
 from mtia_emu.reuse.memo import Memoise, unmemoised
@@ -55,13 +57,40 @@ class _Choice:
         # what is kept on disk was chosen by rules of this tree: kernels from elsewhere change by themselves
         kind = "choice" if KERNELS.get(kernel.name) is kernel else "choice of a user's kernel"
         key = (kernel.name, call, search.candidates, search.most_commands)
-        place = self.tuning.memoise(kind, key, chip, self._place)
+        place, text = self.tuning.memoise(kind, key, chip, self._chosen)
+        if not self.ranked and (known := self._known(text, chip)) is not None:
+            return known
         ranked = self.ranked or self._rank(chip)
         return ranked[min(place, len(ranked) - 1)]  # a place that was kept by others may be any
 
-    def _place(self, chip: Chip) -> int:
+    def _chosen(self, chip: Chip) -> tuple[int, str]:
+        """Return the place of the mapping among those ranked, and its text; "" where that is not enough."""
         self.ranked = self._rank(chip)
-        return self.tuning.search.choose(self.ranked, lambda mapping: self._made(mapping, chip), chip)
+        place = self.tuning.search.choose(self.ranked, lambda mapping: self._made(mapping, chip), chip)
+        text = self.kernel.spelled(self.ranked[place])
+        return place, text if self._fixed(text, chip) == self.ranked[place] else ""
+
+    def _known(self, text: str, chip: Chip) -> Any:
+        """Return the mapping that a kept text spells, which saves ranking all.
+
+        None where the call has no such, or it takes more commands than a search compares in all.
+        """
+        mapping = self._fixed(text, chip)
+        if mapping is None:
+            return None
+        try:
+            with at_most(MOST_COMMANDS):
+                self._made(mapping, chip)
+        except UserError:
+            return None
+        return mapping
+
+    def _fixed(self, text: str, chip: Chip) -> Any:
+        """Return the mapping that a text spells; None where the call has no such."""
+        try:
+            return self.kernel.fixed(text, self.call, chip) if text else None
+        except UserError:
+            return None
 
     def _rank(self, chip: Chip) -> Sequence[Any]:
         return self.kernel.candidates(

@@ -44,9 +44,10 @@ class StepPrices:
         key = ("ways", asked, search.candidates, search.most_commands)
         if key not in schedule.memo:
             schedule.memo[key] = self.tuning.memoise(
-                "choice", key, schedule.chip, lambda chip: self._fastest(asked, chip)
+                "choice", key, schedule.chip, lambda chip: (self._fastest(asked, chip), "")
             )
-        return int(schedule.memo[key])
+        place, _ = schedule.memo[key]
+        return int(place)
 
     def _fastest(self, ways: Sequence[Way], chip: Chip) -> int:
         best, best_cycles = 0, self._cycles(ways[0], chip)

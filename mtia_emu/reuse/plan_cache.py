@@ -1,7 +1,8 @@
 """Choices of mappings kept on disk, found again by all that they depend on.
 
-A choice is a number: the place of a mapping among those that are ranked by estimate. Whatever the file says,
-a program is made of mappings that the compiler would have tried. What of the chip a choice depends on is
+A choice is the place of a mapping among those that are ranked by estimate, and its text, by which it is had
+without ranking them. Whatever the file says, a program is made of a mapping that its call can have: a text is
+checked as one that a user fixes, and what is wrong is ranked anew. What of the chip a choice depends on is
 noted while it is made (`memo`), so two chips that differ elsewhere have it in common.
 """
 
@@ -23,6 +24,7 @@ from ..machine.chip import Chip
 from .memo import Memoise, known, noted, noting, unmemoised, values_of
 
 T = TypeVar("T")
+Chosen = tuple[int, str]  # the place of a mapping among those ranked, and its text or ""
 FILE = "plans.sqlite"
 RULES = (
     "engine",
@@ -39,7 +41,7 @@ MOST_PLACE = 1 << 16
 MOST_TEXT, MOST_READS = 1 << 14, 64  # of the lists of keys that are looked at for one choice
 WAIT_SECONDS = 2.0  # for another process that writes
 SCHEMA = (
-    "CREATE TABLE choices (key TEXT PRIMARY KEY, place INTEGER NOT NULL, proof TEXT NOT NULL)",
+    "CREATE TABLE choices (key TEXT PRIMARY KEY, place INTEGER, text TEXT, proof TEXT)",
     "CREATE TABLE reads (what TEXT NOT NULL, paths TEXT NOT NULL, PRIMARY KEY (what, paths))",
 )
 
@@ -53,7 +55,7 @@ class PlanCache:
     def __init__(self, file: Path) -> None:
         self.file = file
 
-    def find(self, what: str, chip: Chip) -> tuple[int, tuple[str, ...]] | None:
+    def find(self, what: str, chip: Chip) -> tuple[Chosen, tuple[str, ...]] | None:
         """Return a choice and the chip's keys that it depends on; None where none is for such a chip."""
         with self._open() as file:
             if file is None:
@@ -63,18 +65,13 @@ class PlanCache:
                 paths = _paths(text)
                 if not known(chip, paths):
                     continue
-                query, key = "SELECT place, proof FROM choices WHERE key = ?", _key(what, chip, paths)
+                query, key = "SELECT place, text, proof FROM choices WHERE key = ?", _key(what, chip, paths)
                 row = file.execute(query, (key,)).fetchone()
-                if (
-                    row
-                    and isinstance(row[0], int)
-                    and 0 <= row[0] < MOST_PLACE
-                    and row[1] == _proof(key, row[0])
-                ):
-                    return row[0], paths
+                if row and _plain(row[:2]) and row[2] == _proof(key, row[:2]):
+                    return row[:2], paths
         return None
 
-    def keep(self, what: str, chip: Chip, paths: tuple[str, ...], place: int) -> None:
+    def keep(self, what: str, chip: Chip, paths: tuple[str, ...], chosen: Chosen) -> None:
         """Keep a choice that depends on these of the chip's keys."""
         with self._open() as file:
             if file is None:
@@ -84,7 +81,8 @@ class PlanCache:
                 file.execute("DELETE FROM reads")
             file.execute("INSERT OR IGNORE INTO reads VALUES (?, ?)", (what, json.dumps(paths)))
             key = _key(what, chip, paths)
-            file.execute("INSERT OR REPLACE INTO choices VALUES (?, ?, ?)", (key, place, _proof(key, place)))
+            row = (key, *chosen, _proof(key, chosen))
+            file.execute("INSERT OR REPLACE INTO choices VALUES (?, ?, ?, ?)", row)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection | None]:
@@ -150,9 +148,16 @@ def _key(what: str, chip: Chip, paths: tuple[str, ...]) -> str:
     return _digest(repr((what, paths, values_of(chip, paths))))
 
 
-def _proof(key: str, place: int) -> str:
+def _plain(row: tuple[Any, Any]) -> bool:
+    """Return whether a row is a place and a short text."""
+    place, text = row
+    placed = isinstance(place, int) and 0 <= place < MOST_PLACE
+    return placed and isinstance(text, str) and len(text) < MOST_TEXT
+
+
+def _proof(key: str, chosen: Chosen) -> str:
     """Return what tells a choice as it was kept from one with a bit off."""
-    return _digest(f"{key} {place}")
+    return _digest(repr((key, *chosen)))
 
 
 def _digest(text: str) -> str:
@@ -193,15 +198,15 @@ def _found(kept: PlanCache, what: str, chip: Chip, work: Callable[[Chip], Any]) 
     """Return the choice on disk, or make it and keep it; the chip's notes are as if it had been made."""
     hit = kept.find(what, chip)
     if hit is not None:
-        place, paths = hit
+        chosen, paths = hit
         noting(chip, paths)
-        return place
+        return chosen
     notes: set[str] = set()
-    place = work(noted(chip, notes))
+    chosen = work(noted(chip, notes))
     paths = tuple(sorted(notes))
     noting(chip, paths)
-    kept.keep(what, chip, paths, place)
-    return place
+    kept.keep(what, chip, paths, chosen)
+    return chosen
 
 
 def default_cache() -> PlanCache | None:

@@ -13,9 +13,10 @@ import pytest
 from mtia_emu import settings
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.reuse.memo import Memo, noted
-from mtia_emu.reuse.plan_cache import FILE, PlanCache, default_cache, remembered, rules_digest
+from mtia_emu.reuse.plan_cache import FILE, Chosen, PlanCache, default_cache, remembered, rules_digest
 
 CHIP = load_chip("tiny")
+FIVE, SEVEN = (5, "rows=m"), (7, "rows=m")
 
 
 class Work:
@@ -24,9 +25,9 @@ class Work:
     def __init__(self) -> None:
         self.done = 0
 
-    def __call__(self, chip: Chip) -> int:
+    def __call__(self, chip: Chip) -> Chosen:
         self.done += 1
-        return chip.dram.channels + 3
+        return chip.dram.channels + 3, "rows=m"
 
 
 @pytest.fixture
@@ -37,27 +38,27 @@ def cache(tmp_path: Path) -> PlanCache:
 def test_a_choice_is_made_once_for_all_chips_that_agree_in_what_it_read(cache: PlanCache) -> None:
     work, memoise = Work(), remembered(cache)
     others = [CHIP, load_chip("tiny", {"sram.bytes": 65536}), load_chip("tiny", {"dram.channels": 4})]
-    assert [memoise("choice", "k", chip, work) for chip in others] == [5, 5, 7] and work.done == 2
-    assert [memoise("choice", "k", chip, work) for chip in others] == [5, 5, 7] and work.done == 2
+    assert [memoise("choice", "k", chip, work) for chip in others] == [FIVE, FIVE, SEVEN] and work.done == 2
+    assert [memoise("choice", "k", chip, work) for chip in others] == [FIVE, FIVE, SEVEN] and work.done == 2
     memoise("choice", "another", CHIP, work)
     assert work.done == 3
 
 
 def test_only_choices_are_kept(cache: PlanCache) -> None:
     work, memoise = Work(), remembered(cache)
-    assert memoise("plan", "k", CHIP, work) == memoise("plan", "k", CHIP, work) == 5 and work.done == 2
+    assert memoise("plan", "k", CHIP, work) == memoise("plan", "k", CHIP, work) == FIVE and work.done == 2
     assert not cache.file.exists()
 
 
 def test_a_choice_from_disk_notes_what_it_depends_on(cache: PlanCache) -> None:
     remembered(cache)("choice", "k", CHIP, Work())
     notes: set[str] = set()
-    assert remembered(cache)("choice", "k", noted(CHIP, notes), Work()) == 5
+    assert remembered(cache)("choice", "k", noted(CHIP, notes), Work()) == FIVE
     assert notes == {"dram.channels"}
     shared, work = Memo(), Work()
     memoise = remembered(cache, shared)
     wide = load_chip("tiny", {"dram.channels": 4})
-    assert [memoise("choice", "k", c, work) for c in (CHIP, wide, CHIP)] == [5, 7, 5]
+    assert [memoise("choice", "k", c, work) for c in (CHIP, wide, CHIP)] == [FIVE, SEVEN, FIVE]
     assert work.done == 1 and shared.reused["choice"] == 1
 
 
@@ -80,7 +81,7 @@ BROKEN = [
 def test_a_broken_file_is_begun_anew(cache: PlanCache, content: bytes) -> None:
     cache.file.write_bytes(content)
     work = Work()
-    assert [remembered(cache)("choice", "k", CHIP, work) for _ in range(3)] == [5, 5, 5]
+    assert [remembered(cache)("choice", "k", CHIP, work) for _ in range(3)] == [FIVE, FIVE, FIVE]
     assert work.done <= 2 and cache.file.read_bytes().startswith(b"SQLite format 3\0")
 
 
@@ -90,13 +91,16 @@ def test_a_torn_file_is_begun_anew(cache: PlanCache) -> None:
     whole = cache.file.read_bytes()
     cache.file.write_bytes(whole[: len(whole) // 2] + b"\xff" * (len(whole) // 4))
     for n in range(200):
-        assert remembered(cache)("choice", f"k{n}", CHIP, Work()) == 5
+        assert remembered(cache)("choice", f"k{n}", CHIP, Work()) == FIVE
 
 
 HOSTILE = [
     "UPDATE choices SET place = -1",
     "UPDATE choices SET place = place + 1",
     "UPDATE choices SET proof = x'00'",
+    "UPDATE choices SET text = 'rows=n'",
+    "UPDATE choices SET text = x'ff00'",
+    "UPDATE choices SET text = NULL",
     "UPDATE choices SET place = 'x'",
     "UPDATE choices SET place = 1e300",
     "UPDATE reads SET paths = '[\"__class__.__init__\"]'",
@@ -105,7 +109,7 @@ HOSTILE = [
     "UPDATE reads SET paths = 5",
     "CREATE TABLE more (x)",
     "CREATE TRIGGER t AFTER INSERT ON reads BEGIN DELETE FROM choices; END",
-    "ALTER TABLE choices RENAME TO old; CREATE VIEW choices AS SELECT key, 1 AS place, proof FROM old",
+    "ALTER TABLE choices RENAME TO old; CREATE VIEW choices AS SELECT key, 1 AS place, text, proof FROM old",
 ]
 
 
@@ -115,12 +119,12 @@ def test_what_a_hostile_file_says_is_not_believed(cache: PlanCache, attack: str)
     with sqlite3.connect(cache.file) as file:
         file.executescript(attack)
     file.close()
-    assert [remembered(cache)("choice", "k", CHIP, Work()) for _ in range(2)] == [5, 5]
+    assert [remembered(cache)("choice", "k", CHIP, Work()) for _ in range(2)] == [FIVE, FIVE]
 
 
 def test_a_folder_in_its_place_is_no_error(cache: PlanCache) -> None:
     cache.file.mkdir()
-    assert remembered(cache)("choice", "k", CHIP, Work()) == 5
+    assert remembered(cache)("choice", "k", CHIP, Work()) == FIVE
 
 
 def test_a_file_that_another_process_keeps_is_not_waited_for(
@@ -130,7 +134,7 @@ def test_a_file_that_another_process_keeps_is_not_waited_for(
     remembered(cache)("choice", "k", CHIP, Work())
     other = sqlite3.connect(cache.file, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    assert remembered(cache)("choice", "j", CHIP, Work()) == 5
+    assert remembered(cache)("choice", "j", CHIP, Work()) == FIVE
     other.close()
     assert cache.file.exists()
 
@@ -149,13 +153,13 @@ def test_several_processes_write_at_once(cache: PlanCache) -> None:
         "import sys; from pathlib import Path; from mtia_emu.machine.chip import load_chip\n"
         "from mtia_emu.reuse.plan_cache import PlanCache, remembered\n"
         "share, chip = remembered(PlanCache(Path(sys.argv[1]))), load_chip('tiny')\n"
-        "print([share('choice', n, chip, lambda c: c.dram.channels + n) for n in range(40)])"
+        "print([share('choice', n, chip, lambda c: (c.dram.channels + n, '')) for n in range(40)])"
     )
     words = [sys.executable, "-c", script, str(cache.file)]
     running = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    assert {p.communicate()[0] for p in running} == {f"{[n + 2 for n in range(40)]}\n"}
+    assert {p.communicate()[0] for p in running} == {f"{[(n + 2, '') for n in range(40)]}\n"}
     work = Work()
-    assert remembered(cache)("choice", 7, CHIP, work) == 9 and work.done == 0
+    assert remembered(cache)("choice", 7, CHIP, work) == (9, "") and work.done == 0
 
 
 def test_the_cache_is_in_the_users_folder_unless_switched_off(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from mtia_emu.compiler.frontend import load
 from mtia_emu.compiler.graph import Graph
 from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.text import parse
+from mtia_emu.kernels.matmul.kernel import MatmulKernel
 
 from mtia_emu import api, settings
 from mtia_emu.engine.timing import timeline
@@ -23,7 +25,7 @@ from mtia_emu.options import Options
 from mtia_emu.program.isa import Program
 from mtia_emu.program.text import dump
 from mtia_emu.reuse.memo import Memo, Memoise, unmemoised
-from mtia_emu.reuse.plan_cache import FILE
+from mtia_emu.reuse.plan_cache import FILE, _proof
 from mtia_emu.study import tuning as tuning_module
 from mtia_emu.study.tuning import tuning
 from mtia_emu.sweeps.evaluate import Evaluator, make_job
@@ -99,6 +101,34 @@ def test_a_program_from_disk_is_the_one_made_anew(graph: Callable[[], Graph], fo
     assert made(graph(), chip) == first
     (folder / FILE).write_bytes(b"nonsense" * 1000)
     assert made(graph(), chip) == first
+
+
+def test_a_choice_from_disk_needs_no_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
+    chip = load_chip("tiny")
+    first = made(parse(SMALL), chip)
+
+    def ranked(*_: Any) -> Any:
+        raise AssertionError("mappings are ranked again")
+
+    monkeypatch.setattr(MatmulKernel, "candidates", ranked)
+    assert made(parse(SMALL), chip) == first
+
+
+@pytest.mark.parametrize(
+    "said", ["rows=m cols=n tile=1x1x4 outer=m", "rows=x", "tile=", "rows=b cols=b tile=9"]
+)
+def test_a_text_on_disk_is_checked_and_a_huge_mapping_is_not_believed(
+    folder: Path, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chip = load_chip("tiny")
+    first = made(parse(SMALL), chip)
+    with sqlite3.connect(folder / FILE) as file:
+        for key, place in file.execute("SELECT key, place FROM choices").fetchall():
+            row = (said, _proof(key, (place, said)), key)
+            file.execute("UPDATE choices SET text = ?, proof = ? WHERE key = ?", row)
+    file.close()
+    monkeypatch.setattr("mtia_emu.compiler.lower.choice.MOST_COMMANDS", 400)
+    assert made(parse(SMALL), chip) == first
 
 
 @pytest.mark.parametrize("graph", [QUICK, LONG[0]])
