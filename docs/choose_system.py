@@ -9,8 +9,16 @@ past=2048 --gpu none`.
 from __future__ import annotations
 
 import sys
+from functools import cache
+from pathlib import Path
+
+from fleet_pictures import alone
 
 from mtia_emu import api
+from mtia_emu.results.report import Report
+from mtia_emu.view import units
+from mtia_emu.view.html.bars import BarChart, StackedBar
+from mtia_emu.view.html.scales import ChartAxis
 
 CASES = (
     ("mtia-2i-server", "tp=2"),
@@ -25,6 +33,36 @@ CASES = (
 )
 
 
+PICTURED = 16  # sequences of the picture's steps
+TIME = ChartAxis("time of a token of each of 16 sequences", "s", show=units.seconds)
+
+
+@cache
+def step(system: str, parallel: str, batch: int) -> Report:
+    """Return the report of a step that decodes a token of each sequence after 2,048."""
+    dims = {"batch": batch, "seq": 1, "past": 2048}
+    return api.run_over("zoo:llama-3-70b", dims=dims, gpu=None, system=system, parallel=parallel).report
+
+
+def waits_s(report: Report) -> float:
+    """Return the seconds in which the slowest stage waits for exchanges."""
+    assert report.system is not None
+    return max(report.system.stages, key=lambda stage: stage.seconds).exposed_s
+
+
+def pictures_into(folder: Path) -> list[Path]:
+    """Draw the table's middle batch into a folder: a bar a system and split; return the picture's path."""
+    bars = []
+    for system, parallel in CASES:
+        report = step(system, parallel, PICTURED)
+        waits = waits_s(report)
+        bars.append(StackedBar(f"{system}, {parallel}", [report.seconds - waits, waits]))
+    path = folder / "systems-70b.svg"
+    chart = BarChart("Llama-3-70B, decoding", "", TIME, bars, ("computes", "waits for links"))
+    path.write_text(alone(chart), encoding="utf-8")
+    return [path]
+
+
 def main() -> None:
     """Print a row for each system, way to split and batch."""
     batches = [int(text) for text in sys.argv[1:]] or [1, 16, 64]
@@ -32,15 +70,13 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for system, parallel in CASES:
         for batch in batches:
-            dims = {"batch": batch, "seq": 1, "past": 2048}
-            outcome = api.run_over("zoo:llama-3-70b", dims=dims, gpu=None, system=system, parallel=parallel)
-            report, use = outcome.report, outcome.report.system
-            assert use is not None
-            slowest = max(use.stages, key=lambda stage: stage.seconds)
+            report = step(system, parallel, batch)
+            assert report.system is not None
+            slowest = max(stage.seconds for stage in report.system.stages)
             rate = batch / report.seconds
             print(
                 f"| {system} | {parallel} | {batch} | {report.seconds * 1e3:.1f} ms | {rate:,.0f} | "
-                f"{rate / use.chips:,.1f} | {slowest.exposed_s / slowest.seconds:.1%} | "
+                f"{rate / report.system.chips:,.1f} | {waits_s(report) / slowest:.1%} | "
                 f"{report.joules / batch:.2f} |"
             )
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import accuracy_silicon
+import choose_system
 import claims
 import design_space
 import fleet_pictures
@@ -141,7 +142,7 @@ def pictures(folder: Path) -> list[Path]:
     summary(pairs, drawn[0])
     report = pairs[0][0]
     roofline(report, roofs(mtia_emu.load_chip("mtia-2i"), dtype(report.dtype)), drawn[1])
-    more = (design_space, fleet_pictures, training_pictures)
+    more = (design_space, fleet_pictures, training_pictures, choose_system)
     return drawn + [path for module in more for path in module.pictures_into(folder)]
 
 
