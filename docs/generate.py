@@ -26,6 +26,7 @@ import fleet_pictures
 import reference_tables
 import scenario_tables
 import score_training
+import serving_pictures
 import training_pictures
 from fences import fill, runs
 from markdown_table import table
@@ -142,7 +143,7 @@ def pictures(folder: Path) -> list[Path]:
     summary(pairs, drawn[0])
     report = pairs[0][0]
     roofline(report, roofs(mtia_emu.load_chip("mtia-2i"), dtype(report.dtype)), drawn[1])
-    more = (design_space, fleet_pictures, training_pictures, choose_system)
+    more = (design_space, fleet_pictures, training_pictures, choose_system, serving_pictures)
     return drawn + [path for module in more for path in module.pictures_into(folder)]
 
 
