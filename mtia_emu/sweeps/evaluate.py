@@ -86,7 +86,8 @@ def make_job(spec: Spec) -> Job:
 def _check_systems(spec: Spec) -> None:
     """Raise `UserError` for a system or a mesh that there is not, and a parameter that no system named has."""
     axes = {one.key: one for one in spec.axes}
-    named = [name for name in map(str, axes[SYSTEM].values if SYSTEM in axes else ()) if name != NO_SYSTEM]
+    systems = map(str, axes[SYSTEM].values if SYSTEM in axes else ())
+    named = [name for name in systems if name != NO_SYSTEM]
     for name in named:
         changed_system(name, {})
     for text in axes[PARALLEL].values if PARALLEL in axes else ():
