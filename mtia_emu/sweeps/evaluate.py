@@ -84,7 +84,7 @@ def make_job(spec: Spec) -> Job:
 
 
 def _check_systems(spec: Spec) -> None:
-    """Raise `UserError` for a system or a mesh that there is not, and a parameter that no system named has."""
+    """Raise `UserError` for a system or mesh that there is not, and a key that no system named has."""
     axes = {one.key: one for one in spec.axes}
     systems = map(str, axes[SYSTEM].values if SYSTEM in axes else ())
     named = [name for name in systems if name != NO_SYSTEM]
