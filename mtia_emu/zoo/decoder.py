@@ -36,7 +36,7 @@ class Decoder(Llama):
 
     `biased` names the projections that have a bias. `packed` ones make queries, keys and values in one
     product, gate and up in another. `head_norms` norm queries and keys head by head; `both_norms` norm what a
-    block adds, too; `turned_norms` norm what is turned, without a weight, and `layer_norms` are in place of RMS
+    block adds, too; `turned_norms` norm what is turned, without a weight; `layer_norms` take the place of RMS
     norms. `windows` are tokens that a query sees, by layer, 0 for all; layers with one turn by
     `local_theta` where that is given. `chunks` are tokens of the pieces in which a query sees keys, by layer,
     0 for all. `rotated` elements of a head are turned, 0 for all; layers in `unturned` turn none. Scores are

@@ -96,15 +96,16 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "llama4": {
         "model_type": "llama4_text", "num_hidden_layers": 4, "intermediate_size_mlp": 40,
-        "num_local_experts": 4, "num_experts_per_tok": 2, "interleave_moe_layer_step": 2, "attention_chunk_size": 4, "floor_scale": 3,
-        "attn_scale": 0.5, "rope_parameters": {
+        "num_local_experts": 4, "num_experts_per_tok": 2, "interleave_moe_layer_step": 2,
+        "attention_chunk_size": 4, "floor_scale": 7, "attn_scale": 0.5, "rope_parameters": {
             "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
             "original_max_position_embeddings": 16, "rope_theta": 10000.0,
         },
     },
     "llama4-maverick": {
         "model_type": "llama4_text", "num_hidden_layers": 2, "intermediate_size_mlp": 40,
-        "num_local_experts": 4, "no_rope_layers": [1, 0], "attention_chunk_size": 64, "use_qk_norm": False, "attention_bias": True,
+        "num_local_experts": 4, "no_rope_layers": [1, 0], "attention_chunk_size": 64,
+        "use_qk_norm": False, "attention_bias": True,
         "attn_temperature_tuning": False, "moe_layers": [0],
     },
     "ministral3": {

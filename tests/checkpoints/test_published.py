@@ -78,6 +78,15 @@ def test_llama_4_reads_in_a_step_what_its_active_parameters_say(tmp_path: Path) 
     assert done.report.traffic.dram_read_bytes == pytest.approx(2 * (4 * layer + hidden * 202048), rel=0.01)
 
 
+def test_every_second_layer_of_maverick_has_experts(tmp_path: Path) -> None:
+    path = written(tmp_path, "Llama-4-Maverick-17B-128E")
+    found = open_checkpoint(str(path), {"seq": 1, "past": 64})
+    shapes = {w.name: w.shape for w in found.model.graph("x", found.dims).weights}
+    for layer in range(48):
+        wide = (128, 5120, 8192) if layer % 2 else (5120, 16384)
+        assert shapes[f"model.layers.{layer}.mlp.up_proj.weight"] == wide
+
+
 def test_what_no_llama_4_has_is_refused(tmp_path: Path) -> None:
     name = "Llama-4-Scout-17B-16E"
     config = PUBLISHED[name]["config"]["text_config"]
