@@ -195,7 +195,7 @@ SOURCES = (*(kind.opcode.name for kind in COMMANDS.values()), *OF_ANY)  # of wha
 Asked = Callable[[str], Chip]  # the chip that a source is asked of
 
 
-class Column(NamedTuple):
+class Taken(NamedTuple):
     """What commands of a block take: a field of `COMMAND`, and its values for those `at` of a piece."""
 
     piece: slice
@@ -206,17 +206,17 @@ class Column(NamedTuple):
 
 def columns(
     block: Block, chip: Chip, counts: Events, commands: Array, sources: Collection[str]
-) -> Iterator[Column]:
+) -> Iterator[Taken]:
     """Yield what some sources say of a block's commands on a chip, commands[n] as `work` has them."""
     bands = block.band_rows(chip.grid.rows)
     for piece in pieces(block.commands):
         x = _Piece(block.commands[piece], counts.of(piece), bands, commands["traits"][piece])
         for _, batch, cost in _of_kinds(block, lambda _: chip, x.c, x.ev, sources):
             for field in OF_KIND:
-                yield Column(piece, batch.at, field, getattr(cost, field))
+                yield Taken(piece, batch.at, field, getattr(cost, field))
         for field, rule in OF_ANY.items():
             if field in sources:
-                yield Column(piece, slice(None), field, rule(chip, x))
+                yield Taken(piece, slice(None), field, rule(chip, x))
 
 
 def _work(block: Block, asked: Asked, ev: Events) -> Array:
