@@ -276,8 +276,8 @@ class Options:
     )
     system: str | None = option(
         None,
-        "Run on a system of many chips (`mtia-emu systems`), which says what chips they are.  [default: one "
-        "chip]",
+        "Run on a system of many chips (`mtia-emu systems`), which says what chips they are; a chip's own "
+        "name is one of it, for micro-batches.  [default: one chip]",
         "system",
         metavar="NAME|FILE.toml",
     )

@@ -136,8 +136,8 @@ def _megabytes(size: int) -> str:
     return f"{float(f'{size / 1e6:.3g}'):,g}"
 
 
-def room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
-    """Return what to say of memories that are too small."""
+def room_notes(placement: Placement, chip: Chip, batch: int = 1) -> tuple[str, ...]:
+    """Return what to say of memories that are too small; `batch` is what all of the model's inputs are of."""
     notes = []
     if placement.dram_bytes > chip.dram.bytes:
         need, have = (f"{size / 1e9:.1f} GB" for size in (placement.dram_bytes, chip.dram.bytes))
@@ -152,7 +152,8 @@ def room_notes(placement: Placement, chip: Chip) -> tuple[str, ...]:
         share = f"{_megabytes(placement.resident_bytes)} of {_megabytes(whole)} MB of weights and states"
         notes.append(f"warm: {share} stay in SRAM from run to run (--state cold: a first run)")
     if placement.spilled:
-        notes.append(f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM")
+        fewer = " (micro-batches need less: --parallel mb=N)" if batch > 1 else ""
+        notes.append(f"{len(placement.spilled)} activations found no room in SRAM and are in DRAM{fewer}")
     return tuple(notes)
 
 

@@ -13,6 +13,7 @@ from ..engine.energy import standing
 from ..errors import UserError
 from ..gpu import load_gpu
 from ..machine.chip import Chip, load_chip
+from ..options import COLD
 from ..results.basis import Around
 from ..results.machine import Computation
 from ..results.report import Joules, Layer, Report, Stretch
@@ -34,6 +35,7 @@ from .uneven import UnevenStage
 
 NO_TIME = Fraction(0)
 SHARED_SRAM = "each of a chip's stages is timed as if SRAM were its own from one micro-batch to the next"
+ALL_COLD = "each micro-batch is timed as a first run, which reads all weights from DRAM (--state warm: none)"
 CUTS_TRIED = 4  # of a pipeline whose stages are to take equal times
 
 
@@ -200,7 +202,7 @@ class _Joined:
         return Report(
             model.model, self.machine.name, first.dtype, dict(model.dims), tracks,
             (Stretch(layers, took),), joules, type(first.traffic).sum(traffic), macs,
-            rate * float(took) * self.machine.mesh.chips, self._notes(),
+            rate * float(took) * self.machine.mesh.chips, self._notes(model.options.run_state),
             seconds_band=first.seconds_band, around=_around(first.around, self.machine.mesh.chips),
             system=self._use(took),
         )  # fmt: skip
@@ -254,12 +256,15 @@ class _Joined:
             track=track,
         )
 
-    def _notes(self) -> tuple[str, ...]:
+    def _notes(self, state: str) -> tuple[str, ...]:
         notes = dict.fromkeys(
             note for s in self.stages for note in s.report.notes if "chips' share" not in note
         )
         lacking = [use for use in self.uses if use.memory.short]
-        shared = (SHARED_SRAM,) if self.machine.mesh.chunks > 1 and not self.machine.is_gpu else ()
+        mesh, shared = self.machine.mesh, list[str]()
+        if not self.machine.is_gpu:
+            shared += [SHARED_SRAM] if mesh.chunks > 1 else []
+            shared += [ALL_COLD] if mesh.batches > 1 and state == COLD else []
         return (*notes, *shared, *(_lacks(use, self.machine) for use in lacking[:1]))
 
     @cached_property

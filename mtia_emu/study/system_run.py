@@ -66,7 +66,8 @@ def split_run(
     """Return what a model comes to over the system that the options name. Raises `UserError` without one."""
     if options.system is None:
         flag = "--annotations" if options.parallel is None else "--parallel"
-        raise UserError(f"{flag} is of how chips of a system share a model (right: --system NAME too)")
+        right = "right: --system NAME too; the name of a chip is a system of one"
+        raise UserError(f"{flag} is of how chips of a system share a model ({right})")
     if options.by_layer:
         raise UserError("--by-layer is of one chip (right: without --system)")
     system = changed_system(options.system, settings)

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from ..errors import UserError, refuse_unknown
 from ..files import toml
-from ..machine.chip import SYSTEM_TABLES, Chip, load_chip
+from ..gpu import gpu_names
+from ..machine.chip import SYSTEM_TABLES, Chip, chip_names, load_chip
 from .build import LoadsChip, build
 from .form import MOST_WITH_CONSENT, SystemFile, keys_of
 from .library import checked as checked_library
@@ -35,7 +36,7 @@ def system_text(name_or_path: str) -> str:
     if name_or_path.endswith(".toml") or "/" in name_or_path:
         return toml.file_text(Path(name_or_path), "system file", system_names())
     if name_or_path not in system_names():
-        raise refuse_unknown("system", name_or_path, system_names())
+        raise refuse_unknown("system", name_or_path, [*system_names(), *chip_names()])
     return (resources.files("mtia_emu.system.systems") / f"{name_or_path}.toml").read_text(encoding="utf-8")
 
 
@@ -51,14 +52,15 @@ def load_system(
     A chip of its own is a .toml file beside the system's; `chip` gives chips by name or file, as they are or
     changed.
 
-    `name*3` is three of them, joined by the switches that are shared. A group of chips, switches or links is
-    addressed by its name: `links.nvlink.bytes_per_s`. Raises `UserError` for unknown names and keys, wrong
-    types, NaN, names that occur twice, a topology in two parts, and for more than `MOST_RANKS` chips without
-    `consent`.
+    `name*3` is three of them, joined by the switches that are shared; a chip's or a GPU's own name is one of
+    it, in no server. A group of chips, switches or links is addressed by its name: `links.nvlink.count`.
+    Raises `UserError` for unknown names and keys, wrong types, NaN, names that occur twice, a topology in two
+    parts, and for more than `MOST_RANKS` chips without `consent`.
     """
     base, copies = _copies(name_or_path)
     where = f"system {base}"
-    values = toml.parse(system_text(base), where)
+    alone = base in (*chip_names(), *gpu_names())
+    values = _alone(base) if alone else toml.parse(system_text(base), where)
     for key, text in (settings or {}).items():
         _put(values, key, text)
     try:
@@ -67,6 +69,20 @@ def load_system(
         raise UserError(f"{where}: {faults(error)}") from None
     _check_size(file, copies, where, consent)
     return build(_beside(file, base), copies, _library(file, where), chip)
+
+
+def _alone(chip: str) -> dict[str, Any]:
+    """Return the values of a system of one chip or GPU, without links and without what its server takes."""
+    host = dict.fromkeys(("memory_bytes", "memory_bytes_per_s", "nic_bytes_per_s", "power_w"), 0.0)
+    chips, text = [{"name": "chip", "count": 1, "chip": chip}], f"one {chip}"
+    return {
+        "name": chip,
+        "text": text,
+        "library": "plain",
+        "chips": chips,
+        "links": [],
+        "host": host,
+    }
 
 
 def _beside(file: SystemFile, name: str) -> SystemFile:

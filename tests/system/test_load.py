@@ -117,6 +117,14 @@ def test_wrong_names_and_settings(name: str, settings: dict[str, str], message: 
         load_system(name, settings)
 
 
+@pytest.mark.parametrize("name", ["mtia-2i", "h100-sxm"])
+def test_a_chips_name_is_one_of_it(name: str) -> None:
+    alone = load_system(name)
+    assert alone.chips == (name,) and not alone.links and alone.host_w == 0
+    with pytest.raises(UserError, match="the topology is in 2 parts"):
+        load_system(f"{name}*2")
+
+
 @given(st.text(max_size=300))
 def test_any_text_is_refused_as_ours(text: str) -> None:
     import tempfile
