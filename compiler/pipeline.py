@@ -27,7 +27,7 @@ from .lower.beside import gather
 from .lower.choice import ESTIMATED, Tuning
 from .lower.emit import emit
 from .lower.launches import Launches
-from .lower.place import Placement, place, room_notes
+from .lower.place import Placement, place, room_notes, samples
 from .lower.prefetch import Ahead, as_launched, read_ahead
 from .lower.price import StepPrices
 from .lower.schedule import schedule
@@ -331,7 +331,7 @@ def _describe(
     """Return what the program says of the model, with what to say of passes that were asked for."""
     spelling = task.options.passes
     passes = () if spelling is None else (f"passes: {without_folders(spelling)}",)
-    notes = passes + _place_notes(moments) + room_notes(placement, task.chip, _batch(graph))
+    notes = passes + _place_notes(moments) + room_notes(placement, task.chip, samples(graph))
     return replace(
         task.about,
         name=task.about.name or graph.name,
@@ -386,12 +386,6 @@ if missing := {stage.name for stage in STAGES if stage.takes} ^ set(_WORK):
 def _types(graph: Graph) -> dict[str, TensorType]:
     """Return the types of a model's inputs and outputs, as its user sees them."""
     return dict(graph.inputs) | {name: graph.type_of(name) for name in graph.outputs}
-
-
-def _batch(graph: Graph) -> int:
-    """Return the samples that a model takes at once, where that is what all its inputs begin with; else 1."""
-    sizes = {kind.shape[0] for kind in graph.inputs.values() if kind.rank > 1}
-    return sizes.pop() if len(sizes) == 1 and not graph.states else 1
 
 
 def _place_notes(schedule: Schedule) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from mtia_emu.machine.chip import Chip
 from mtia_emu.machine.memories import FASTEST_FIRST, Memory
 from mtia_emu.options import COLD, PLACES, WARM
 
+from ..graph import Graph
 from ..user_kernels import kernel_of
 from .steps import Buffer, Schedule
 from .views import View
@@ -134,6 +135,12 @@ def _temporaries(
 def _megabytes(size: int) -> str:
     """Return millions of bytes as people read them: 0.834, 15,300."""
     return f"{float(f'{size / 1e6:.3g}'):,g}"
+
+
+def samples(graph: Graph) -> int:
+    """Return the samples that a model takes at once, where that is what all its inputs begin with; else 1."""
+    sizes = {kind.shape[0] for kind in graph.inputs.values() if kind.rank > 1}
+    return sizes.pop() if len(sizes) == 1 and not graph.states else 1
 
 
 def room_notes(placement: Placement, chip: Chip, batch: int = 1) -> tuple[str, ...]:
