@@ -52,7 +52,7 @@ def passes(schedule: str, chip: int, chips: int, batches: int, chunks: int = 1) 
 def _in_groups(
     chip: int, chips: int, batches: int, chunks: Sequence[int], *, back: bool
 ) -> list[PipelinePass]:
-    """Return a chip's passes of one direction: a group of micro-batches through each of its stages in turn."""
+    """Return a chip's passes of one direction: a group of micro-batches through each of its stages."""
     size = chips if len(chunks) > 1 else 1
     groups = (range(at, min(at + size, batches)) for at in range(0, batches, size))
     return [
@@ -82,8 +82,11 @@ def timed_passes(
     while moved:
         moved = False
         for chip, order in enumerate(orders):
-            while left[chip] < len(order) and (needs := _needs(order[left[chip]], last)) <= done.keys():
+            while left[chip] < len(order):
                 one = order[left[chip]]
+                needs = _needs(one, last)
+                if not needs <= done.keys():
+                    break
                 arrived = [done[x].sent for x in needs if x.stage != one.stage]
                 start = max([free[chip], *arrived])
                 end = free[chip] = start + length(one)
