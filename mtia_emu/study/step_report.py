@@ -17,7 +17,7 @@ from ..system.collectives import CollectiveTime
 from ..system.join import PICOSECONDS
 from .accelerator import GraphModel
 from .stage_time import LINKS
-from .step_turns import StepTurns, Turn
+from .step_turns import StepTurns, TimedPiece
 from .system_machine import SystemMachine, around_all
 
 WARM, NO_ROOM = "warm: ", "found no room in SRAM"  # in notes on a program by itself
@@ -97,7 +97,7 @@ class StepReport:
             out.append(_sent("between stages", "all_to_all", exchange, end, f"{LINKS} between stages"))
         return out
 
-    def _track(self, track: Track, turn: Turn) -> Track:
+    def _track(self, track: Track, turn: TimedPiece) -> Track:
         several = self.turns.pieces.count > 1
         return (
             replace(track, name=f"{track.name} of stage {turn.piece.stage}")

@@ -40,7 +40,7 @@ def in_order(pieces: StepPieces, batches: int) -> list[PieceTurn]:
 
 
 @dataclass(frozen=True)
-class Turn:
+class TimedPiece:
     """When a program runs, in seconds."""
 
     piece: Piece
@@ -81,20 +81,20 @@ class StepTurns:
         return self.on.between(sizes)
 
     @cached_property
-    def turns(self) -> tuple[Turn, ...]:
+    def turns(self) -> tuple[TimedPiece, ...]:
         """Return all programs in time; those of the update begin when all that stages exchange is there."""
         out = []
         for turn in self.passes:
             piece = piece_of(turn.of, self.pieces, self.batches)
             if piece is not None:
-                out.append(Turn(piece, turn.of.batch, turn.start, turn.end))
+                out.append(TimedPiece(piece, turn.of.batch, turn.start, turn.end))
         begin = max(t.end for t in out) + (NOW if self.exchange is None else Fraction(self.exchange.seconds))
         free: dict[int, Fraction] = {}
         for piece in sorted(p for p in self.times if p.kind == UPDATE):
             chip = self.chip_of(piece)
             start = free.get(chip, begin)
             free[chip] = start + self.times[piece].report.length
-            out.append(Turn(piece, self.batches - 1, start, free[chip]))
+            out.append(TimedPiece(piece, self.batches - 1, start, free[chip]))
         return tuple(out)
 
     @property
@@ -106,7 +106,7 @@ class StepTurns:
         """Return the number of the chip in the pipeline that runs a piece."""
         return piece.stage % self.on.mesh.sizes["pp"]
 
-    def of_chip(self, chip: int) -> Sequence[Turn]:
+    def of_chip(self, chip: int) -> Sequence[TimedPiece]:
         """Return the turns of a chip of the pipeline, by their starts."""
         return sorted(
             (t for t in self.turns if self.chip_of(t.piece) == chip), key=lambda t: (t.start, t.end)

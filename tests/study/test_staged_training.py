@@ -6,10 +6,12 @@ from functools import cache
 from typing import Any
 
 import pytest
+from mtia_emu.compiler.partition.mesh import parse_parallel
 
 import mtia_emu
 from mtia_emu.errors import UserError
 from mtia_emu.results.training import Training
+from mtia_emu.study.staged_training import refuse_schedule
 
 RECIPE = {"loss": "cross-entropy", "optimizer": "adamw", "dims": {"batch": 4, "seq": 4}, "gpu": None}
 
@@ -82,6 +84,13 @@ def test_the_report_has_all_chips_and_micro_batches() -> None:
 def test_a_gpu_system_stands_beside() -> None:
     beside = timed("pp=2", 2, gpu="h100-sxm").gpu
     assert beside is not None and beside.seconds > 0 and beside.system is not None
+
+
+def test_one_stage_a_chip_takes_any_number_of_micro_batches() -> None:
+    refuse_schedule(parse_parallel("pp=4,schedule=1f1b"), 3)
+    refuse_schedule(parse_parallel("pp=4,vp=2"), 8)
+    with pytest.raises(UserError, match="--accumulate 8"):
+        refuse_schedule(parse_parallel("pp=4,vp=2"), 6)
 
 
 @pytest.mark.parametrize(
