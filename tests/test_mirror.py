@@ -19,6 +19,7 @@ FOLDERS = {"mtia_emu": "", "compiler": "compiler/", "kernels": "kernels/"}  # by
 
 # A test, and the files that are tested through the door which it is of: it imports them by way of others.
 THROUGH = {
+    "checkpoints/test_families.py": "checkpoints/base",
     "cli/test_app.py": "cli/import_ cli/lists cli/pages",
     "cli/test_effects.py": "cli/plan cli/conformance cli/diff cli/explain cli/fuzz",
     "cli/test_reduce.py": "testing/shrink testing/shrink_onnx",
@@ -88,6 +89,7 @@ OF_MORE = {
     "the engine as a whole": "engine/conservation engine/laws",
     "the scheduler against real servers": "serving/vllm_runs",
     "all kernels": "kernels/golden",
+    "checkpoints of all families": "checkpoints/published",
     "a page": "view/report_json",
     "all formulas of fleets, with units": "fleet/formulas",
     "published arithmetic of fleets": "fleet/oracles",

@@ -51,6 +51,9 @@ class Rope(Lenient):
     mscale: float | None = Field(None, ge=0, le=100)
     mscale_all_dim: float | None = Field(None, ge=0, le=100)
     truncate: bool = True
+    short_mscale: Number | None = None
+    long_mscale: Number | None = None
+    llama_4_scaling_beta: float | None = Field(None, ge=0, le=100)
     short_factor: Divisors | None = None
     long_factor: Divisors | None = None
 
@@ -81,12 +84,15 @@ class Config(Lenient):
     vocab_size: Annotated[int, Field(ge=1, le=MAX_VOCAB, strict=True)]
     max_position_embeddings: Annotated[int, Field(ge=1, le=1 << 30, strict=True)] = 2048
     rms_norm_eps: Annotated[float, Field(ge=0, lt=1)] = 1e-6
+    layer_norm_eps: Annotated[float, Field(ge=0, lt=1)] = 1e-5
     act: Annotated[str, Field(max_length=64)] = Field(
         "silu", validation_alias=AliasChoices("hidden_activation", "hidden_act")
     )
     tie_word_embeddings: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
+    lm_head_bias: bool = False
+    qk_layernorm: bool = False
     rope_theta: Number | None = None
     rope_local_base_freq: Number | None = None
     partial_rotary_factor: Share | None = None
@@ -103,7 +109,12 @@ class Config(Lenient):
     sliding_window_pattern: Size | None = None
     no_rope_layers: Flags | None = None
     no_rope_layer_interval: Size = 4
+    attention_chunk_size: Annotated[int, Field(ge=1, le=1 << 30)] | None = None
     # scales and caps
+    use_qk_norm: bool = True
+    attn_temperature_tuning: bool | Annotated[int, Field(ge=0, le=1 << 20)] = True
+    floor_scale: Number = 8192
+    attn_scale: float = Field(0.1, ge=0, le=100)
     query_pre_attn_scalar: Number | None = None
     attn_logit_softcapping: Number | None = None
     final_logit_softcapping: Number | None = None
@@ -122,6 +133,10 @@ class Config(Lenient):
     decoder_sparse_step: Size = 1
     mlp_only_layers: Flags | None = None
     swiglu_limit: Number = 7.0
+    intermediate_size_mlp: Size | None = None
+    interleave_moe_layer_step: Size = 1
+    moe_layers: Flags | None = None
+    router_jitter_noise: float = Field(0.01, ge=0, lt=1)
     # latents
     q_lora_rank: Count | None = None
     kv_lora_rank: Size | None = None

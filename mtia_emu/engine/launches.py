@@ -47,11 +47,15 @@ class Counts:
         key = self.key(index)
         if self._kept is not None and key in self._kept:
             return self._kept[key]
-        block = self._program.blocks[key[0]]
-        counts = events(block, self._chip, self._lookups.get(index), self._cache_bytes, key[2])
+        counts = self.on(index, self._chip)
         if self._kept is not None:
             self._kept[key] = counts
         return counts
+
+    def on(self, index: int, chip: Chip) -> Events:
+        """Return the events of a launch on a chip on which the caches serve the same."""
+        block, _, misses = self.key(index)
+        return events(self._program.blocks[block], chip, self._lookups.get(index), self._cache_bytes, misses)
 
 
 def part(program: Program, chip: Chip) -> Chip:

@@ -16,7 +16,7 @@ from ..errors import UserError, refuse_unknown
 from ..files import toml
 from ..machine.chip import SYSTEM_TABLES, Chip, load_chip
 from .build import LoadsChip, build
-from .form import MOST_WITH_CONSENT, SystemFile
+from .form import MOST_WITH_CONSENT, SystemFile, keys_of
 from .library import checked as checked_library
 from .library import faults, library_text, tuples
 from .topology import System
@@ -163,6 +163,9 @@ def _put(values: dict[str, Any], key: str, text: str) -> None:
             )
     if not isinstance(table, dict):
         raise UserError(f"--set {key}: '{last}' is a group; name what of it is set (right: {key}.count=8)")
+    known = keys_of(path[0]) if path else None
+    if known is not None and len(path) == 1 + (path[0] != "host") and last not in known:
+        raise refuse_unknown(f"key of --set {key}", last, known)
     try:
         table[last] = tomllib.loads(f"x = {text.strip()}")["x"]
     except (ValueError, RecursionError):
