@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from mtia_emu import api, settings
 from mtia_emu.compiler.pipeline import compile_graph
 from mtia_emu.compiler.text import parse
+from mtia_emu.kernels.builder import NoRoom, TooLarge, at_most
+
+from mtia_emu import api, settings
 from mtia_emu.engine import launches
 from mtia_emu.engine.launches import costs, untimed_costs
 from mtia_emu.engine.run import report
 from mtia_emu.errors import UserError
 from mtia_emu.files import disk_cache
-from mtia_emu.kernels.builder import NoRoom, TooLarge, at_most
 from mtia_emu.machine.chip import Chip, load_chip
 from mtia_emu.options import Options
 from mtia_emu.program.deferred import Deferred
