@@ -38,8 +38,8 @@ CACHE = Flag(
     "MTIA_EMU_CACHE",
     "",
     "folder for compiled code, simulated DRAM, times and costs of blocks, tuned mappings and matplotlib's "
-    "list of fonts; empty means the user's cache folder. One that others can write to, or that is full, is not "
-    "used",
+    "list of fonts; empty means the user's cache folder. One that others can write to, or that is full, is "
+    "not used",
 )
 TUNE_CACHE = Flag(
     "MTIA_EMU_TUNE_CACHE", "1", "0 keeps compilation from reading and writing choices of mappings"
