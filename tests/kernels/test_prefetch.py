@@ -164,7 +164,7 @@ def test_a_prefetch_takes_what_dram_has_left() -> None:
     chip, reader = TINY, product(TINY, 8, 64, 64)
     tiles = weight_of(reader)
     head = Head(reader.operands[1], tiles, spread(len(tiles), tiles))
-    size = int((tiles.rows * tiles.cols).sum()) * 2
+    size = int((tiles.arrays.rows * tiles.arrays.cols).sum()) * 2
     before = step(chip, 64, 64, "dram")
     whole = timeline(with_prefetch(before, head, range(len(tiles) * PIECES)), chip)
     dram = timeline(before, chip).busy["dram"] + size / 16  # tiny's DRAM moves 16 B a cycle
