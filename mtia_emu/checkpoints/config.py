@@ -69,6 +69,7 @@ class Quantization(Lenient):
     """How a checkpoint's values are packed."""
 
     quant_method: Annotated[str, Field(max_length=64)] = "unknown"
+    weight_block_size: Annotated[list[Size], Field(min_length=2, max_length=2)] | None = None
 
 
 class Config(Lenient):

@@ -31,7 +31,7 @@ from .base import (
     windows,
     yarn,
 )  # fmt: skip
-from .config import Config, LayerRopes, checked, read_values
+from .config import CONFIG, Config, LayerRopes, checked, read_values
 
 Changes = Callable[[Config], dict[str, Any]]
 
@@ -49,12 +49,16 @@ class Family:
 
 
 def model_of(path: Path) -> tuple[Llama, Config]:
-    """Return the decoder that a `config.json` describes, and its keys.
+    """Return the decoder that a `config.json` describes, and its keys; raises as `model_by` does."""
+    return model_by(read_values(path), path)
+
+
+def model_by(values: dict[str, Any], path: Path, kind_of_file: str = CONFIG) -> tuple[Llama, Config]:
+    """Return the decoder that keys describe, checked; `path` is where they are from.
 
     Raises `UserError` for a `model_type` that we do not have, naming those that we have, and for keys that
     are wrong or do not fit together.
     """
-    values = read_values(path)
     kind = str(values["model_type"])
     family = FAMILIES.get(kind) or FAMILIES.get(kind.removesuffix("_text"))
     if family is None:
@@ -62,7 +66,7 @@ def model_of(path: Path) -> tuple[Llama, Config]:
         raise UserError(f"{path}: {error}; export such a model as ONNX")
     config = checked(family.defaults | {k: v for k, v in values.items() if v is not None}, path)
     try:
-        source = f"config.json, {kind[:64]}"
+        source = f"{kind_of_file}, {kind[:64]}"
         make = family.make or (lambda c, of: decoder(c, of, **family.changes(c)))
         model = make(config, source)
     except ValueError as error:

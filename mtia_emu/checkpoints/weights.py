@@ -22,7 +22,7 @@ from .safetensors import CheckpointTensors
 
 Array = np.ndarray
 EXPERTS = re.compile(r"(.*\.mlp)\.(gate|up|down)_proj\.(weight|bias)")
-PAIRED = re.compile(r".*\.self_attn\.[qk]_proj\.(weight|bias)")
+QUERIES_KEYS = re.compile(r".*\.self_attn\.[qk]_proj\.(weight|bias)")
 LATENT = re.compile(r"(.*\.self_attn)\.([kv])_b_proj\.weight")
 PLUS_ONE = ("gemma", "gemma2", "gemma3")  # norms multiply by one more than what is stored
 RENAMED = {
@@ -53,6 +53,16 @@ class CheckpointValues:
     config: Config
 
     @property
+    def place(self) -> str:
+        """Return where the tensors are."""
+        return str(self.tensors.folder)
+
+    @property
+    def adds_one(self) -> bool:
+        """Return whether norms multiply by one more than what is stored."""
+        return self.family in PLUS_ONE
+
+    @property
     def family(self) -> str:
         """Return the family, by whose rules tensors are named."""
         if isinstance(self.model, DeepSeek):
@@ -64,18 +74,18 @@ class CheckpointValues:
         try:
             value = self._stored(weight)
         except (ValueError, IndexError) as error:  # a tensor of fewer dimensions, or that does not divide
-            raise UserError(f"{self.tensors.folder}: weight {weight.name} cannot be made: {error}") from None
+            raise UserError(f"{self.place}: weight {weight.name} cannot be made: {error}") from None
         if value.shape != weight.shape:
             raise UserError(
-                f"{self.tensors.folder}: weight {weight.name} comes to {list(value.shape)}, by its "
-                f"config.json it is {list(weight.shape)}"
+                f"{self.place}: weight {weight.name} comes to {list(value.shape)}, by its config it is "
+                f"{list(weight.shape)}"
             )
-        if "norm" in weight.name and self.family in PLUS_ONE:
+        if "norm" in weight.name and self.adds_one:
             value = value.astype(np.float32) + 1.0
         with np.errstate(over="ignore"):
             narrow = np.ascontiguousarray(value).astype(np.float16)
         if not np.isfinite(narrow).all():
-            raise UserError(f"{self.tensors.folder}: weight {weight.name} has values that fp16 does not hold")
+            raise UserError(f"{self.place}: weight {weight.name} has values that fp16 does not hold")
         return narrow
 
     def _stored(self, weight: Weight) -> Array:
@@ -86,9 +96,9 @@ class CheckpointValues:
         if latent:
             return self._latent(latent[1], latent[2])
         value = self._own(weight.name)
-        if self.family == "llama4" and PAIRED.fullmatch(weight.name):
+        if self.family == "llama4" and QUERIES_KEYS.fullmatch(weight.name):
             heads = value.reshape(-1, self.model.head_dim, *value.shape[1:])
-            value = _in_halves(heads, 0).reshape(value.shape)
+            value = in_halves(heads, 0).reshape(value.shape)
         is_product = value.ndim > 1 and "embed_tokens" not in weight.name
         return self._product(weight, value) if is_product else value
 
@@ -114,9 +124,9 @@ class CheckpointValues:
         if isinstance(model, DeepSeek) and self.config.rope_interleave and fits:
             if re.search(r"\.q(_b)?_proj\.", name):
                 heads = value.reshape(model.heads, model.nope + model.head_dim, -1)
-                return _in_halves(heads, model.nope).reshape(value.shape).T
+                return in_halves(heads, model.nope).reshape(value.shape).T
             if ".kv_a_proj." in name:
-                return _in_halves(value[None], model.latent)[0].T
+                return in_halves(value[None], model.latent)[0].T
         return value.T
 
     def _experts(self, layer: str, part: str, kind: str, shape: tuple[int, ...]) -> Array:
@@ -147,7 +157,7 @@ class CheckpointValues:
         return heads[..., :nope] if part == "k" else heads[..., nope:]
 
 
-def _in_halves(value: Array, first: int) -> Array:
+def in_halves(value: Array, first: int) -> Array:
     """Return [heads, rows, ..] with rows from `first` on regrouped: even ones, then odd ones."""
     turned = value[:, first:]
     return np.concatenate([value[:, :first], turned[:, 0::2], turned[:, 1::2]], axis=1)

@@ -135,6 +135,10 @@ CASES: dict[str, list[tuple[list[np.ndarray | None], dict[str, object]]]] = {
         ([f32(4, 5), ints(0, -1, 0), f32(3, 5)], {}),
         ([f32(4, 5), ints(0, -1, 0), f32(3, 5)], {"reduction": "add"}),
     ],
+    "maps": [
+        ([f32(4, 3), f32(3)], {"tape": "2 -> t1, t0 | t0 = mul(x0, x1); t1 = exp(t0)", "to": "fp32 bf16"}),
+        ([f32(2), np.float32(3)], {"tape": "2 -> x1, t0 | t0 = less(x0, x1) : bool", "to": "fp32 bool"}),
+    ],
     "update_rows": [
         (
             [f32(4, 5), f32(4, 1), ints(0, -1, 0), f32(3, 5), None, np.float32(0.1)],
