@@ -51,11 +51,14 @@ def dynamic(totals: Totals, chip: Chip) -> Joules:
     return Joules(**{part: (by_kind[part] + pj) * PJ for part, pj in parts.items()})
 
 
-def supplied(joules: Joules, chip: Chip) -> Joules:
-    """Return the joules of events at the chip's clock and capacities, of those where its prices hold."""
-    return replace(
-        joules, **{part: getattr(joules, part) * scale(chip) for part, scale in SUPPLIED.items() if scale}
-    )
+def scales(chip: Chip) -> dict[str, float]:
+    """Return what events of each part are multiplied by at the chip's clock and capacities."""
+    return {part: scale(chip) for part, scale in SUPPLIED.items() if scale}
+
+
+def supplied(joules: Joules, by: Mapping[str, float]) -> Joules:
+    """Return the joules of events at a chip's `scales`, of those where its prices hold."""
+    return replace(joules, **{part: getattr(joules, part) * scale for part, scale in by.items()})
 
 
 def more_activates(totals: Totals, chip: Chip) -> float:
@@ -93,8 +96,9 @@ def _by_dtype(price: Mapping[str, float]) -> tuple[float, ...]:
 
 def spared(zero_macs: Mapping[str, int], chip: Chip) -> float:
     """Return the joules that multiply-adds with a zero operand do not take, by counts for each dtype."""
-    e = chip.energy
-    pj = 0.0
+    if not zero_macs:
+        return 0.0
+    e, pj = chip.energy, 0.0
     for name, count in zero_macs.items():
         kind = name if name in e.mac_pj else "fp32"
         pj += count * (e.mac_pj[kind] - e.zero_mac_pj[kind])

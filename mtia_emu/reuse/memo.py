@@ -28,7 +28,7 @@ _Name = tuple[str, Hashable]  # of a piece of work: its kind and key
 MOST_BYTES = 1 << 30
 PACKAGE = __name__.partition(".")[0]
 OBJECT_BYTES = 64  # of anything that is not an array
-SAMPLE = 16  # elements of a long sequence whose size is looked at
+SAMPLE = 5  # elements of a long sequence whose size is looked at
 
 
 class Memoise(Protocol):

@@ -19,6 +19,7 @@ from mtia_emu.compiler.pipeline import compile_graph
 from ..engine.cost import BlockCost, cost
 from ..engine.launches import Counts, Key, part
 from ..engine.lookups import Lookups
+from ..engine.power import slower
 from ..engine.timing import check_fits
 from ..engine.variants import Variants
 from ..errors import UserError
@@ -99,14 +100,14 @@ class WhatIf:
         """Return the question for the report of the model compiled for a chip; raise what refuses it."""
         run = self._compiled(chip)
         shared = self._shared(run, chip)
-        own = _own_costs(run, chip, shared)
+        own = _Own(chip, run, shared, lambda: self._compiled(chip))
         program = replace(run.program, blocks=tuple(map(_bare, run.program.blocks)))
         asks = Accelerator(chip).asks(replace(run, program=program))
-
-        def own_at(now: Chip) -> Mapping[int, BlockCost]:  # at another clock: few are asked about one
-            return own if now == chip else _own_costs(self._compiled(chip), now, shared)
-
-        return Question(next(asks), asks, shared, own_at)
+        question = Question(next(asks), asks, shared, own.on)
+        while question.open and not shared:  # nothing to wait for
+            question.tell({})
+        own.let_go(chip)
+        return question
 
     def answer(self, questions: Sequence[Question], tick: Tick | None = None) -> None:
         """Answer questions: block by block, and again for those that ask for another clock."""
@@ -116,20 +117,13 @@ class WhatIf:
                 if tick is not None:
                     tick(number, len(self._first))
                 asking = [x for x in still if key in x.keys]
-                for question, cost_there in zip(asking, self._costs(key, asking), strict=True):
+                chips = [x.chip for x in asking]
+                each = _costs(self._run.program, self._counts, self._first[key], chips) if asking else ()
+                for question, cost_there in zip(asking, each, strict=True):
                     known[id(question)][key] = cost_there
             for question in still:
                 question.tell(known[id(question)])
             tick = None
-
-    def _costs(self, key: Key, asking: Sequence[Question]) -> Iterator[BlockCost]:
-        """Yield what a block costs on the chip of each question."""
-        if asking:
-            program, index = self._run.program, self._first[key]
-            block, chips = program.blocks[key[0]], [part(program, x.chip) for x in asking]
-            check_fits(block, chips[0])
-            variants = Variants(block, chips[0], lambda chip: self._counts.on(index, chip))
-            yield from map(variants.cost, chips)
 
     def _compiled(self, chip: Chip) -> ProgramRun:
         """Return the model compiled for a chip, with the rows that it looks up."""
@@ -166,20 +160,55 @@ class WhatIf:
         return np.array_equal(_words(one), _words(other))
 
 
-def _own_costs(run: ProgramRun, chip: Chip, shared: Collection[int]) -> dict[int, BlockCost]:
-    """Return what a program's launches cost on a chip, all but the shared ones."""
-    program, here = run.program, part(run.program, chip)
-    counts = Counts(program, chip, run.lookups)
-    seen, out = dict[Key, BlockCost](), dict[int, BlockCost]()
-    for index, launch in enumerate(program.launches):
+class _Own:
+    """What the launches cost, on a chip at its clocks, of a program for it: of all but the shared ones."""
+
+    def __init__(
+        self, chip: Chip, run: ProgramRun, shared: Collection[int], again: Callable[[], ProgramRun]
+    ) -> None:
+        self._chip, self._shared, self._again = chip, shared, again
+        self._run: ProgramRun | None = run
+        self._known: dict[float, dict[int, BlockCost]] = {}
+
+    def on(self, now: Chip) -> Mapping[int, BlockCost]:
+        """Return the costs at one clock, by launch."""
+        if now.clock_hz not in self._known:
+            run, chips = self._run or self._again(), [now] if now == self._chip else [now, slower(now)]
+            for chip, found in zip(chips, _own_costs(run, chips, self._shared), strict=True):
+                self._known[chip.clock_hz] = found
+        return self._known[now.clock_hz]
+
+    def let_go(self, chip: Chip) -> None:
+        """Let the program go, whose commands take memory, after it was timed: few are asked about again."""
+        self.on(chip)
+        self._run = None
+
+
+def _own_costs(run: ProgramRun, chips: Sequence[Chip], shared: Collection[int]) -> list[dict[int, BlockCost]]:
+    """Return what a program's launches cost on chips, all but the shared ones."""
+    program = run.program
+    counts, seen = Counts(program, chips[0], run.lookups), dict[Key, list[BlockCost]]()
+    out: list[dict[int, BlockCost]] = [{} for _ in chips]
+    for index in range(len(program.launches)):
         if index in shared:
             continue
         key = counts.key(index)
         if key not in seen:
-            check_fits(program.blocks[launch.block], here)
-            seen[key] = cost(program.blocks[launch.block], here, counts.of(index)).untimed()
-        out[index] = seen[key]
+            seen[key] = list(_costs(program, counts, index, chips))
+        for costs, found in zip(out, seen[key], strict=True):
+            costs[index] = found
     return out
+
+
+def _costs(program: Program, counts: Counts, index: int, chips: Sequence[Chip]) -> Iterator[BlockCost]:
+    """Yield what a launch of a program costs on each of some chips on which the caches serve the same."""
+    block, here = program.blocks[program.launches[index].block], [part(program, chip) for chip in chips]
+    check_fits(block, here[0])
+    if len(here) == 1:
+        yield cost(block, here[0], counts.of(index)).untimed()
+    else:
+        variants = Variants(block, here[0], lambda chip: counts.on(index, chip))
+        yield from map(variants.cost, here)
 
 
 def _kind(block: Block, key: Key) -> Hashable:

@@ -19,6 +19,7 @@ from mtia_emu.engine.energy import (
     clock_w,
     dynamic,
     leakage_w,
+    scales,
     spared,
     standing,
     supplied,
@@ -108,7 +109,7 @@ def dear() -> Chip:
 
 def costs(block: Block, ev: Events, chip: Chip) -> dict[str, float]:
     """Return what events cost at the chip's own clock and capacities, by part of the joules."""
-    return asdict(supplied(dynamic(Totals(ev), chip), chip))
+    return asdict(supplied(dynamic(Totals(ev), chip), scales(chip)))
 
 
 def one(field: str, dtype: int = 0) -> Events:
