@@ -16,7 +16,7 @@ RIGHT = "cosine{total=1000,warmup=100}"
 
 
 @dataclass(frozen=True)
-class Schedule:
+class RateSchedule:
     """A learning rate by step; its fields are its options.
 
     Over the first `warmup` steps it rises evenly, to the optimiser's own rate with the last of them; the step
@@ -36,12 +36,12 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Constant(Schedule):
+class Constant(RateSchedule):
     """The optimiser's rate behind the warm-up."""
 
 
 @dataclass(frozen=True)
-class Falling(Schedule):
+class Falling(RateSchedule):
     """A rate that falls to a share `floor` of the optimiser's until step `total`, and stays there."""
 
     needs: ClassVar[tuple[str, ...]] = ("total",)
@@ -84,7 +84,7 @@ class Polynomial(Falling):
 
 
 @dataclass(frozen=True)
-class Stairs(Schedule):
+class Stairs(RateSchedule):
     """A rate that is multiplied by `gamma` each `every` steps: torch's StepLR."""
 
     needs: ClassVar[tuple[str, ...]] = ("every",)
@@ -96,7 +96,7 @@ class Stairs(Schedule):
 
 
 @dataclass(frozen=True)
-class Exponential(Schedule):
+class Exponential(RateSchedule):
     """A rate that is multiplied by `gamma` each step: torch's ExponentialLR."""
 
     needs: ClassVar[tuple[str, ...]] = ("gamma",)
@@ -106,7 +106,7 @@ class Exponential(Schedule):
         return self.gamma**step
 
 
-SCHEDULES: dict[str, type[Schedule]] = {
+SCHEDULES: dict[str, type[RateSchedule]] = {
     "constant": Constant,
     "cosine": Cosine,
     "linear": Linear,
@@ -116,7 +116,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
 }
 
 
-def rate_schedule(spelling: str) -> Schedule:
+def rate_schedule(spelling: str) -> RateSchedule:
     """Return the schedule that a text names.
 
     Raises `UserError` for another form, for a name or an option that is not known, and for one that is
