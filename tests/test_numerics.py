@@ -174,3 +174,23 @@ def test_zero_products_are_those_with_a_zero(kind: type, share: float) -> None:
     wide_a, wide_b = a.astype(np.float32), b.astype(np.float32)
     zeros = (wide_a[:, :, None] == 0) | (wide_b[None] == 0)
     assert zero_products(a, b) == int(zeros.sum())
+
+
+@pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16])
+def test_all_numbers_of_16_bits_are_widened_as_numpy_does(kind: type) -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(kind)
+    expected = every.astype(np.float32)
+    np.testing.assert_array_equal(widen(every).view(np.uint32), expected.view(np.uint32))
+    np.testing.assert_array_equal(widen(every.reshape(256, 256)[:, ::2]), expected.reshape(256, 256)[:, ::2])
+    assert widen(every.reshape(256, 256).T).flags.c_contiguous
+
+
+@pytest.mark.parametrize("rows", range(1, 10))
+def test_rows_that_are_multiplied_together_are_each_summed_alone(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    a, b = rng.standard_normal((rows, 23), np.float32), rng.standard_normal((23, 11), np.float32)
+    together, alone = np.ones((2, rows, 11), np.float32)
+    tile_matmul(a, b, together, 9)
+    for row in range(rows):
+        tile_matmul(a[row : row + 1], b, alone[row : row + 1], 9)
+    np.testing.assert_array_equal(together, alone)
