@@ -172,6 +172,21 @@ def _checked_types(a: np.dtype[Any], b: np.dtype[Any], acc: np.dtype[Any]) -> in
     return 0 if left.is_float else _exact_products(a, b)
 
 
+def multiply_tiles(a: Array, b: Array, acc: Array, chunk: int) -> int:
+    """Add a[m,k] @ b[k,n] to acc[m,n] as `tile_matmul` does; return `zero_products`.
+
+    Products of fp16, of which models make most, are widened, summed and counted by one call of machine code.
+    """
+    plain = a.flags.c_contiguous and b.flags.c_contiguous
+    if not (plain and a.dtype == b.dtype == np.float16):
+        tile_matmul(a, b, acc, chunk)
+        return zero_products(a, b)
+    _check(a, b, acc, chunk)
+    with np.errstate(all="ignore"):
+        full = _multiply_fp16(a.view(np.uint16), b.view(np.uint16), acc, chunk)
+    return a.shape[0] * a.shape[1] * b.shape[1] - int(full)
+
+
 def zero_products(a: Array, b: Array) -> int:
     """Return how many of the m k n multiply-adds of a[m,k] @ b[k,n] have a zero operand, of either sign.
 
@@ -274,3 +289,13 @@ def _add_row(a: Array, b: Array, sums: Array, start: int, stop: int) -> None:
         x, row = a[rest], b[rest]
         for j in range(n):
             sums[j] += x * row[j]
+
+
+@jitted
+def _multiply_fp16(a: Array, b: Array, acc: Array, chunk: int) -> int:
+    """Add the product of fp16 numbers, given by their bits; return how many products have no zero."""
+    left, right = np.empty(a.shape, np.uint32), np.empty(b.shape, np.uint32)
+    _from_fp16(a.reshape(-1), left.reshape(-1), left.reshape(-1).view(np.float32))
+    _from_fp16(b.reshape(-1), right.reshape(-1), right.reshape(-1).view(np.float32))
+    _add_in_order(left.view(np.float32), right.view(np.float32), acc, chunk)
+    return int(_full_products(a, b, 0x7FFF, 0x7FFF))

@@ -1,7 +1,7 @@
 """How fast sweeps are, that their memory does not grow, and that none of their rows is lost.
 
-Parts of `make bench`. Rates are by processor time, warm; the scaling is two processes against one by the clock,
-in the same run, which other work on the machine spoils.
+Parts of `make bench`. Rates are by processor time, warm; the scaling is two processes against one by the
+clock, in the same run, which other work on the machine spoils.
 """
 
 from __future__ import annotations
