@@ -130,6 +130,7 @@ def train(
     recipe = Recipe(optimiser=optimiser(given.pop("optimizer", "sgd")), **given)
     on = _place(chip, settings, sharing)
     pace = on if isinstance(on, Chip) else on.machine.chip
+    _refuse_without_rate(recipe, pace)
     bound = training_dims(str(model), dims or {})
     with open_model(str(model), bound, execute_seed=plan.seed if plan.steps else None) as source:
         step = _step(source, recipe, pace)
@@ -155,6 +156,16 @@ def _place(chip: str | Chip | None, settings: Mapping[str, object] | None, shari
         return chip if isinstance(chip, Chip) else load_chip(chip or DEFAULT_CHIP, settings)
     changed = chip if isinstance(chip, Chip) else None if chip is None else load_chip(chip, settings)
     return spread(sharing, dict(settings or {}), changed)
+
+
+def _refuse_without_rate(recipe: Recipe, chip: Chip) -> None:
+    """Refuse floats of 8 bits on a chip that multiplies none; those of 32 may run on its SIMD engine."""
+    kind = _format(recipe)
+    if recipe.precision == "fp8" and not chip.pe.matrix.supports(kind):
+        raise UserError(
+            f"--precision fp8: the matrix unit of {chip.name} has no rate for {kind} "
+            "(right: bf16, or a chip that has one, as mtia-300)"
+        )
 
 
 def _step(source: Source, recipe: Recipe, chip: Chip) -> TrainingStep:
